@@ -1,0 +1,139 @@
+"""Element types of tensors, as model files number them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+
+
+class DTypeCode(IntEnum):
+    """The number of each type in files (docs: format facts, table "DType")."""
+
+    FLOAT32 = 0
+    UINT8 = 1
+    INT8 = 2
+    INT16 = 3
+    INT32 = 4
+    INTB1 = 5
+    INTB2 = 6
+    INTB4 = 7
+    BYTE = 8
+    FLOAT16 = 9
+    UINTB4 = 10
+    QUANTIZED8_ASYMM = 11
+    QUANTIZED_S32 = 12
+    QUANTIZED_S8 = 13
+    QUANTIZED4_ASYMM = 14
+    QUANTIZED_S4 = 15
+    QUANTIZED_S16 = 16
+    BFLOAT16 = 17
+    BOOL = 18
+    UINT16 = 19
+    QUANTIZED_S1 = 20
+    COMPLEX64 = 21
+
+
+_C = DTypeCode
+# In memory one element takes at least a byte; 4-bit types are unpacked when a file is read.
+_STORAGE = {
+    _C.FLOAT32: np.float32,
+    _C.UINT8: np.uint8,
+    _C.INT8: np.int8,
+    _C.INT16: np.int16,
+    _C.INT32: np.int32,
+    _C.BYTE: np.uint8,
+    _C.FLOAT16: np.float16,
+    _C.UINTB4: np.uint8,
+    _C.INTB4: np.int8,
+    _C.QUANTIZED8_ASYMM: np.uint8,
+    _C.QUANTIZED_S32: np.int32,
+    _C.QUANTIZED_S8: np.int8,
+    _C.QUANTIZED4_ASYMM: np.uint8,
+    _C.QUANTIZED_S4: np.int8,
+    _C.QUANTIZED_S16: np.int16,
+    _C.BFLOAT16: np.uint16,
+    _C.BOOL: np.bool_,
+    _C.UINT16: np.uint16,
+    _C.QUANTIZED_S1: np.int8,
+    _C.COMPLEX64: np.complex64,
+}
+_PACKED_BITS = {_C.INTB1: 1, _C.INTB2: 2, _C.INTB4: 4, _C.UINTB4: 4, _C.QUANTIZED4_ASYMM: 4, _C.QUANTIZED_S4: 4,
+                _C.QUANTIZED_S1: 1}
+_QUANTIZED_RANGE = {
+    _C.QUANTIZED8_ASYMM: (0, 255),
+    _C.QUANTIZED_S32: (-(2**31), 2**31 - 128),
+    _C.QUANTIZED_S8: (-128, 127),
+    _C.QUANTIZED4_ASYMM: (0, 15),
+    _C.QUANTIZED_S4: (-8, 7),
+    _C.QUANTIZED_S16: (-32768, 32767),
+    _C.QUANTIZED_S1: (0, 1),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class DType:
+    """An element type; quantized types carry their scale and zero point.
+
+    The real value of a quantized element ``q`` is ``(q - zero_point) * scale``.
+    """
+
+    code: DTypeCode
+    scale: float = 0.0
+    zero_point: int = 0
+
+    @property
+    def storage(self) -> np.dtype:
+        """The numpy type of one element in memory."""
+        return np.dtype(_STORAGE[self.code])
+
+    @property
+    def itemsize(self) -> int:
+        return self.storage.itemsize
+
+    @property
+    def packed_bits(self) -> int:
+        """Bits per element in a file for types below one byte, else 0."""
+        return _PACKED_BITS.get(self.code, 0)
+
+    @property
+    def is_quantized(self) -> bool:
+        return self.code in _QUANTIZED_RANGE
+
+    @property
+    def is_float(self) -> bool:
+        return self.code in (_C.FLOAT32, _C.FLOAT16, _C.BFLOAT16)
+
+    @property
+    def quantized_range(self) -> tuple[int, int]:
+        """Smallest and largest stored number of a quantized type."""
+        return _QUANTIZED_RANGE[self.code]
+
+    @property
+    def name(self) -> str:
+        return self.code.name.lower()
+
+    def __str__(self) -> str:
+        if not self.is_quantized:
+            return self.name
+        zero = f", zero_point={self.zero_point}" if "ASYMM" in self.code.name else ""
+        return f"{self.name}(scale={self.scale:g}{zero})"
+
+
+FLOAT32 = DType(_C.FLOAT32)
+FLOAT16 = DType(_C.FLOAT16)
+INT32 = DType(_C.INT32)
+INT16 = DType(_C.INT16)
+INT8 = DType(_C.INT8)
+UINT8 = DType(_C.UINT8)
+UINT16 = DType(_C.UINT16)
+BOOL = DType(_C.BOOL)
+BYTE = DType(_C.BYTE)
+
+_FROM_NUMPY = {d.storage: d for d in (FLOAT32, FLOAT16, INT32, INT16, INT8, UINT8, UINT16, BOOL)}
+
+
+def from_numpy(dtype: np.dtype | type) -> DType:
+    """The plain (not quantized) type of a numpy dtype; ``KeyError`` if there is none."""
+    return _FROM_NUMPY[np.dtype(dtype)]

@@ -1,0 +1,98 @@
+"""What the runtime knows of an operator: its serialized names, its shapes, its meaning.
+
+Each operator is a subclass of :class:`Operator` in the module of its family, registered by :func:`register`.
+``compute`` is the definition of the operator in numpy: it folds constants, evaluates shape arithmetic while
+planning, runs operators that have no native kernel, and is what every kernel is compared with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+
+from megengine_lite._core.graph import Node, TensorSpec
+from megengine_lite.errors import ShapeError
+
+
+class Operator:
+    """Base of all operators; instances are stateless.
+
+    Attributes
+    ----------
+    name
+        Canonical name: the registered name without revision suffix.
+    types
+        All serialized names, with and without suffix, as both containers write them.
+    param
+        Dataclass of the main parameter in :mod:`megengine_lite._core.params`, or None.
+    value_inputs
+        Positions of inputs whose *values* decide the output shape (negative counts from the end), for example
+        the target shape of Reshape. Inference gets ``spec.value`` for these, never None.
+    dynamic
+        True if an output's shape depends on the data of other inputs; ``infer`` then gives ``shape=None``.
+    """
+
+    name: ClassVar[str]
+    types: ClassVar[tuple[str, ...]]
+    param: ClassVar[type | None] = None
+    value_inputs: ClassVar[tuple[int, ...]] = ()
+    dynamic: ClassVar[bool] = False
+
+    def count_outputs(self, params: Any, n_inputs: int) -> int:
+        """Number of outputs that are numbered in a file (workspaces are not)."""
+        return 1
+
+    def needed_values(self, node: Node) -> tuple[int, ...]:
+        """Positions of the inputs whose values ``infer`` needs for this node."""
+        n = len(node.inputs)
+        return tuple(i % n for i in self.value_inputs)
+
+    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+        """Checks parameters and input shapes; gives shape and dtype of every output.
+
+        Raises
+        ------
+        ShapeError
+            Inputs that do not fit; the message names the node.
+        """
+        raise NotImplementedError
+
+    def compute(
+        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+    ) -> list[np.ndarray]:
+        """The operator in numpy. Arrays have the storage type of their spec; inputs must not be changed."""
+        raise NotImplementedError
+
+
+REGISTRY: dict[str, Operator] = {}
+"""Canonical name -> operator."""
+
+
+def register(cls: type[Operator]) -> type[Operator]:
+    """Class decorator: makes an operator known under its name."""
+    assert cls.name not in REGISTRY, f"operator {cls.name} is registered twice"
+    REGISTRY[cls.name] = cls()
+    return cls
+
+
+def fail(node: Node, message: str) -> ShapeError:
+    """A :class:`ShapeError` about a node, to be raised by the caller."""
+    label = f"{node.op} {node.name!r}" if node.name else node.op
+    return ShapeError(f"{label}: {message}")
+
+
+def broadcast_shapes(node: Node, shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+    """The common shape of operands by numpy's rule."""
+    try:
+        return tuple(np.broadcast_shapes(*shapes))
+    except ValueError:
+        raise fail(node, f"operands of shapes {', '.join(map(str, shapes))} do not broadcast together") from None
+
+
+def normalize_axis(node: Node, axis: int, ndim: int) -> int:
+    """A non-negative axis below ``ndim``."""
+    if not -ndim <= axis < ndim:
+        raise fail(node, f"axis {axis} is out of range for {ndim} dimensions")
+    return axis % ndim

@@ -1,0 +1,97 @@
+/* Vector types and the few vector operations that the kernels need, by compilation target.
+ *
+ * The only file with #if on the instruction set. VW is the number of float32 lanes of a vector and also the
+ * channel-block width of the blocked layout that this build works on (4: NCHW44, 8: NCHW88, 16).
+ * All loads and stores are unaligned: tensors may live in memory that the user gave us.
+ */
+#ifndef MEGENGINE_LITE_SIMD_H
+#define MEGENGINE_LITE_SIMD_H
+
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+#if defined(__AVX512F__)
+#define VW 16
+#elif defined(__AVX2__)
+#define VW 8
+#else
+#define VW 4
+#endif
+
+typedef float vf __attribute__((vector_size(VW * 4)));
+typedef int32_t vi __attribute__((vector_size(VW * 4)));
+typedef uint32_t vu __attribute__((vector_size(VW * 4)));
+typedef int8_t vb __attribute__((vector_size(VW)));
+typedef float vf_u __attribute__((vector_size(VW * 4), aligned(4), may_alias));
+typedef int32_t vi_u __attribute__((vector_size(VW * 4), aligned(4), may_alias));
+typedef int8_t vb_u __attribute__((vector_size(VW), aligned(1), may_alias));
+
+#define ML_INLINE static inline __attribute__((always_inline))
+/* Marks a Cython `cdef inline` helper that must be inlined, so that its constant arguments become immediates. */
+#define ML_INLINE_VOID __attribute__((always_inline)) void
+
+ML_INLINE vf vf_load(const float *p) { return *(const vf_u *)p; }
+ML_INLINE void vf_store(float *p, vf x) { *(vf_u *)p = x; }
+ML_INLINE vi vi_load(const int32_t *p) { return *(const vi_u *)p; }
+ML_INLINE void vi_store(int32_t *p, vi x) { *(vi_u *)p = x; }
+ML_INLINE vf vf_set1(float x) { return x - (vf){}; }
+ML_INLINE vi vi_set1(int32_t x) { return x - (vi){}; }
+ML_INLINE vf vf_zero(void) { return (vf){}; }
+ML_INLINE vf vf_fma(vf a, vf b, vf c) { return a * b + c; } /* contracted to one instruction where there is one */
+ML_INLINE vf vf_select(vi mask, vf yes, vf no) { return (vf)((mask & (vi)yes) | (~mask & (vi)no)); }
+ML_INLINE vi vf_lt(vf a, vf b) { return a < b; }
+ML_INLINE vf vi_to_vf(vi x) { return __builtin_convertvector(x, vf); }
+
+/* Lanes [0, n) of memory, zeros above; and the matching store. n in 0..VW. */
+ML_INLINE vf vf_load_n(const float *p, int64_t n) {
+#if defined(__AVX512F__)
+    return (vf)_mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p);
+#else
+    vf x = {};
+    memcpy(&x, p, (size_t)n * 4);
+    return x;
+#endif
+}
+ML_INLINE void vf_store_n(float *p, vf x, int64_t n) {
+#if defined(__AVX512F__)
+    _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), (__m512)x);
+#else
+    memcpy(p, &x, (size_t)n * 4);
+#endif
+}
+
+#if defined(__AVX512F__)
+ML_INLINE vf vf_max(vf a, vf b) { return (vf)_mm512_max_ps((__m512)a, (__m512)b); } /* NaN in a gives b */
+ML_INLINE vf vf_min(vf a, vf b) { return (vf)_mm512_min_ps((__m512)a, (__m512)b); }
+ML_INLINE vf vf_sqrt(vf a) { return (vf)_mm512_sqrt_ps((__m512)a); }
+ML_INLINE vf vf_rint(vf a) { return (vf)_mm512_roundscale_ps((__m512)a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+ML_INLINE vf vf_floor(vf a) { return (vf)_mm512_roundscale_ps((__m512)a, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC); }
+ML_INLINE vi vf_to_vi(vf a) { return (vi)_mm512_cvttps_epi32((__m512)a); }
+#elif defined(__AVX2__)
+ML_INLINE vf vf_max(vf a, vf b) { return (vf)_mm256_max_ps((__m256)a, (__m256)b); }
+ML_INLINE vf vf_min(vf a, vf b) { return (vf)_mm256_min_ps((__m256)a, (__m256)b); }
+ML_INLINE vf vf_sqrt(vf a) { return (vf)_mm256_sqrt_ps((__m256)a); }
+ML_INLINE vf vf_rint(vf a) { return (vf)_mm256_round_ps((__m256)a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+ML_INLINE vf vf_floor(vf a) { return (vf)_mm256_floor_ps((__m256)a); }
+ML_INLINE vi vf_to_vi(vf a) { return (vi)_mm256_cvttps_epi32((__m256)a); }
+#elif defined(__SSE4_1__)
+ML_INLINE vf vf_max(vf a, vf b) { return (vf)_mm_max_ps((__m128)a, (__m128)b); }
+ML_INLINE vf vf_min(vf a, vf b) { return (vf)_mm_min_ps((__m128)a, (__m128)b); }
+ML_INLINE vf vf_sqrt(vf a) { return (vf)_mm_sqrt_ps((__m128)a); }
+ML_INLINE vf vf_rint(vf a) { return (vf)_mm_round_ps((__m128)a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+ML_INLINE vf vf_floor(vf a) { return (vf)_mm_floor_ps((__m128)a); }
+ML_INLINE vi vf_to_vi(vf a) { return (vi)_mm_cvttps_epi32((__m128)a); }
+#else
+ML_INLINE vf vf_max(vf a, vf b) { return vf_select(a > b, a, b); }
+ML_INLINE vf vf_min(vf a, vf b) { return vf_select(a < b, a, b); }
+ML_INLINE vf vf_sqrt(vf a) { for (int k = 0; k < VW; ++k) a[k] = sqrtf(a[k]); return a; }
+ML_INLINE vf vf_rint(vf a) { for (int k = 0; k < VW; ++k) a[k] = rintf(a[k]); return a; }
+ML_INLINE vf vf_floor(vf a) { for (int k = 0; k < VW; ++k) a[k] = floorf(a[k]); return a; }
+ML_INLINE vi vf_to_vi(vf a) { return __builtin_convertvector(a, vi); }
+#endif
+
+#endif

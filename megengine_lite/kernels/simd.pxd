@@ -1,0 +1,28 @@
+# Cython's view of simd.h: vector types behave like C numbers, arithmetic passes through to the compiler.
+from libc.stdint cimport int32_t, int64_t
+
+
+cdef extern from "simd.h" nogil:
+    enum: VW
+    ctypedef float vf
+    ctypedef int vi
+    ctypedef void inlined "ML_INLINE_VOID"   # return type of helpers that must be inlined
+    vf vf_load(const float* p)
+    void vf_store(float* p, vf x)
+    vi vi_load(const int32_t* p)
+    void vi_store(int32_t* p, vi x)
+    vf vf_set1(float x)
+    vi vi_set1(int32_t x)
+    vf vf_zero()
+    vf vf_fma(vf a, vf b, vf c)
+    vf vf_select(vi mask, vf yes, vf no)
+    vi vf_lt(vf a, vf b)
+    vf vi_to_vf(vi x)
+    vi vf_to_vi(vf x)
+    vf vf_load_n(const float* p, int64_t n)
+    void vf_store_n(float* p, vf x, int64_t n)
+    vf vf_max(vf a, vf b)
+    vf vf_min(vf a, vf b)
+    vf vf_sqrt(vf a)
+    vf vf_rint(vf a)
+    vf vf_floor(vf a)
