@@ -1,0 +1,404 @@
+"""The workplace of lowering: tensors in memory, steps, and the calls that make them.
+
+A lowering function takes ``(ctx, node)`` and emits steps. It may return False to say that it cannot do this node
+(before it has emitted anything); the node then runs as a Python step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from megengine_lite._core.config import SessionConfig
+from megengine_lite._core.dtype import DType
+from megengine_lite._core.graph import Constant, ConstantPool, Graph, Node, TensorSpec, Var
+from megengine_lite._core.kernel_set import Kernel, KernelSet
+
+# A step with less work than this runs on one thread: waking and joining the others would cost more.
+SERIAL_BYTES = 48 * 1024
+SERIAL_FLOPS = 400_000
+
+
+class Storage:
+    """A piece of memory: part of the arena, a constant, or memory of an input, an output or a stage boundary."""
+
+    __slots__ = ("address", "base", "first", "kind", "last", "nbytes", "offset", "owner")
+
+    ARENA, CONSTANT, EXTERNAL = "arena", "constant", "external"
+
+    def __init__(self, nbytes: int, kind: str = ARENA, owner: object = None, address: int = 0):
+        self.nbytes = nbytes
+        self.kind = kind
+        self.owner = owner
+        self.address = address  # of constants
+        self.first: int | None = None  # first and last step that touch it
+        self.last = -1
+        self.offset = 0  # in the arena
+        self.base = -1  # index of an external base pointer
+
+
+@dataclass(frozen=True, slots=True)
+class Ref:
+    """An address: ``offset`` bytes into a storage."""
+
+    storage: Storage
+    offset: int = 0
+
+    def __add__(self, nbytes: int) -> Ref:
+        return Ref(self.storage, self.offset + nbytes)
+
+
+@dataclass(slots=True)
+class Tensor:
+    """A variable placed in memory.
+
+    Plain tensors are dense and row-major from ``ref`` on. Blocked ones (``width`` > 0) have ``ref`` at element
+    (0, 0, 0, 0) and the strides ``row``, ``plane``, ``image`` in elements; see docs/architecture.md.
+    """
+
+    spec: TensorSpec
+    ref: Ref
+    width: int = 0
+    halo_h: int = 0
+    halo_w: int = 0
+    image: int = 0
+
+    @property
+    def blocked(self) -> bool:
+        return self.width > 0
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        assert self.spec.shape is not None
+        return self.spec.shape
+
+    @property
+    def n(self) -> int:
+        return self.shape[0]
+
+    @property
+    def c(self) -> int:
+        return self.shape[1]
+
+    @property
+    def h(self) -> int:
+        return self.shape[2]
+
+    @property
+    def w(self) -> int:
+        return self.shape[3]
+
+    @property
+    def blocks(self) -> int:
+        return -(-self.c // self.width)
+
+    @property
+    def row(self) -> int:
+        return (self.w + 2 * self.halo_w) * self.width
+
+    @property
+    def plane(self) -> int:
+        return (self.h + 2 * self.halo_h) * self.row
+
+    def slice_blocks(self, spec: TensorSpec, first_block: int) -> Tensor:
+        """The channels from ``first_block * width`` on, as a blocked tensor of the given spec in the same memory."""
+        step = first_block * self.plane * spec.dtype.itemsize
+        return Tensor(spec, self.ref + step, self.width, self.halo_h, self.halo_w, self.image)
+
+
+@dataclass(slots=True)
+class Step:
+    """One record of a program, before addresses are known."""
+
+    kernel: Kernel
+    node: Node
+    pointers: list[Ref | None]
+    integers: list[int]
+    reals: list[float]
+    work: int
+    scratch: int
+    serial: bool
+    flops: int = 0
+
+
+@dataclass(slots=True)
+class HostStep:
+    """A Python step: ``compute`` of the node on views of these tensors; dynamic outputs have no tensor."""
+
+    node: Node
+    inputs: list[Tensor]
+    outputs: list[Tensor | None]
+
+
+LowerFunction = Callable[["Lowering", Node], Any]
+LOWERINGS: dict[str, LowerFunction] = {}
+_HALO: dict[str, Callable[[Node, int], tuple[int, int]]] = {}
+
+
+def lowers(*ops: str) -> Callable[[LowerFunction], LowerFunction]:
+    """Decorator: registers a lowering function for operators."""
+
+    def add(function: LowerFunction) -> LowerFunction:
+        for op in ops:
+            LOWERINGS[op] = function
+        return function
+
+    return add
+
+
+def wants_halo(*ops: str) -> Callable:
+    """Decorator for ``f(node, input_index) -> (halo_h, halo_w)``: what a node wants around a blocked input."""
+
+    def add(function: Callable[[Node, int], tuple[int, int]]) -> Callable:
+        for op in ops:
+            _HALO[op] = function
+        return function
+
+    return add
+
+
+@dataclass
+class Lowering:
+    """State of lowering one stage of a graph; see docs/architecture.md, "Lowering context"."""
+
+    graph: Graph
+    kernels: KernelSet
+    pool: ConstantPool
+    config: SessionConfig
+    steps: list[Step | HostStep] = field(default_factory=list)
+    storages: list[Storage] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.width = self.kernels.width
+        self._plain: dict[Var, Tensor] = {}
+        self._blocked: dict[Var, list[Tensor]] = {}
+        self._constants: dict[int, Storage] = {}
+        self._consumers = self.graph.consumers()
+        self._placement: dict[Var, tuple[Var, int]] = {}
+
+    # ---- inputs -------------------------------------------------------------------------------------------------
+
+    def plain(self, var: Var) -> Tensor:
+        """The variable, dense and row-major."""
+        found = self._plain.get(var)
+        if found is None:
+            if var.const is not None:
+                found = Tensor(var.spec, self.constant(var.const))
+            else:
+                found = self._to_plain(var)
+            self._plain[var] = found
+        return found
+
+    def blocked(self, var: Var, halo_h: int = 0, halo_w: int = 0) -> Tensor:
+        """The 4-dimensional variable in blocked layout, with at least the given halo."""
+        for t in self._blocked.get(var, ()):
+            if t.halo_h >= halo_h and t.halo_w >= halo_w:
+                return t
+        want_h, want_w = self.halo(var)
+        out = self._allocate_blocked(var.spec, max(halo_h, want_h), max(halo_w, want_w))
+        if existing := self._blocked.get(var):
+            self._copy_blocked(existing[0], out, var)
+        else:
+            self._from_plain(self.plain(var), out, var)
+        self._blocked.setdefault(var, []).append(out)
+        return out
+
+    def is_blocked(self, var: Var) -> bool:
+        """Whether the variable exists in blocked layout already."""
+        return var in self._blocked
+
+    def is_plain(self, var: Var) -> bool:
+        """Whether the variable exists dense and row-major already (constants do)."""
+        return var in self._plain or var.const is not None
+
+    def consumers(self, var: Var) -> list[Node]:
+        return self._consumers.get(var, [])
+
+    def halo(self, var: Var) -> tuple[int, int]:
+        """The halo that readers of the variable want, and of the concatenation it is written into."""
+        h = w = 0
+        for node in self.consumers(var):
+            if wish := _HALO.get(node.op):
+                for k, v in enumerate(node.inputs):
+                    if v is var:
+                        wh, ww = wish(node, k)
+                        h, w = max(h, wh), max(w, ww)
+        return h, w
+
+    # ---- outputs ------------------------------------------------------------------------------------------------
+
+    def new_plain(self, var: Var) -> Tensor:
+        """Memory for an output, dense and row-major."""
+        t = Tensor(var.spec, Ref(self._new_storage(var.spec.nbytes)))
+        self._plain[var] = t
+        return t
+
+    def new_blocked(self, var: Var) -> Tensor:
+        """Memory for an output in blocked layout; its halo is zeroed here."""
+        if var in self._placement:
+            parent, first_block = self._placement[var]
+            t = self._placed_parent(parent).slice_blocks(var.spec, first_block)
+        else:
+            t = self._allocate_blocked(var.spec, *self.halo(var))
+        self._blocked[var] = [t]
+        return t
+
+    def alias(self, var: Var, tensor: Tensor, offset: int = 0) -> None:
+        """The output is a dense view of a plain tensor, ``offset`` bytes from its start."""
+        self._plain[var] = Tensor(var.spec, tensor.ref + offset)
+
+    def alias_blocked(self, var: Var, tensor: Tensor) -> None:
+        """The output is this blocked tensor (same memory, the variable's shape)."""
+        self._blocked.setdefault(var, []).append(tensor)
+
+    # ---- placement of concatenated tensors ----------------------------------------------------------------------
+
+    def place(self, var: Var, parent: Var, first_block: int) -> None:
+        """``new_blocked(var)`` will be channels of ``parent`` (decided before any node is lowered)."""
+        self._placement[var] = (parent, first_block)
+
+    def is_placed(self, var: Var, parent: Var) -> bool:
+        """Whether the variable was written into the memory of ``parent``."""
+        return self._placement.get(var, (None, 0))[0] is parent and var in self._blocked
+
+    def _placed_parent(self, parent: Var) -> Tensor:
+        if parent not in self._blocked:
+            self._blocked[parent] = [self._allocate_blocked(parent.spec, *self._placed_halo(parent))]
+        return self._blocked[parent][0]
+
+    def _placed_halo(self, parent: Var) -> tuple[int, int]:
+        members = [parent, *(v for v, (p, _) in self._placement.items() if p is parent)]
+        wishes = [self.halo(v) for v in members]
+        return max(h for h, _ in wishes), max(w for _, w in wishes)
+
+    # ---- memory -------------------------------------------------------------------------------------------------
+
+    def constant(self, constant: Constant) -> Ref:
+        """Address of a constant's value (made contiguous if it is not)."""
+        storage = self._constants.get(id(constant))
+        if storage is None:
+            array = np.ascontiguousarray(constant.array)
+            owner = (constant, array)
+            storage = Storage(array.nbytes, Storage.CONSTANT, owner, array.ctypes.data)
+            self._constants[id(constant)] = storage
+        return Ref(storage)
+
+    def temp(self, nbytes: int) -> Ref:
+        """Memory for the steps of this node only."""
+        return Ref(self._new_storage(nbytes))
+
+    def _new_storage(self, nbytes: int) -> Storage:
+        storage = Storage(nbytes)
+        self.storages.append(storage)
+        return storage
+
+    def _allocate_blocked(self, spec: TensorSpec, halo_h: int, halo_w: int) -> Tensor:
+        n, c, h, w = spec.shape  # type: ignore[misc]
+        width, item = self.width, spec.dtype.itemsize
+        blocks = -(-c // width)
+        row = (w + 2 * halo_w) * width
+        plane = (h + 2 * halo_h) * row
+        storage = self._new_storage(n * blocks * plane * item)
+        t = Tensor(spec, Ref(storage, (halo_h * row + halo_w * width) * item), width, halo_h, halo_w, blocks * plane)
+        if halo_h or halo_w:
+            # The node is only a label here; memory is assigned by steps.
+            self.emit(
+                "fill_halo_blocked", Node("Halo", None, (), ()), x=Ref(storage), h=h, w=w, halo_h=halo_h, halo_w=halo_w,
+                pixel=width * item, plane_stride=plane * item, value=0, work=n * blocks,
+            )  # fmt: skip
+        return t
+
+    # ---- steps --------------------------------------------------------------------------------------------------
+
+    def emit(
+        self,
+        kernel: str,
+        node: Node,
+        *,
+        work: int,
+        scratch: int = 0,
+        flops: int = 0,
+        serial: bool | None = None,
+        **arguments: Any,
+    ) -> None:
+        """Appends one call of a kernel; arguments go by the names in its module's table."""
+        k = self.kernels[kernel]
+        names = {*k.pointers, *k.integers, *k.reals}
+        if names != arguments.keys():
+            raise TypeError(
+                f"kernel {kernel}: missing arguments {sorted(names - arguments.keys())}, "
+                f"unknown {sorted(arguments.keys() - names)}"
+            )
+        pointers = [arguments[p] for p in k.pointers]
+        index = len(self.steps)
+        touched = 0
+        for ref in pointers:
+            if ref is not None:
+                s = ref.storage
+                touched += s.nbytes
+                if s.first is None:
+                    s.first = index
+                s.last = index
+        if serial is None:
+            serial = work <= 1 or (touched < SERIAL_BYTES and flops < SERIAL_FLOPS)
+        self.steps.append(
+            Step(
+                k,
+                node,
+                pointers,
+                [int(arguments[a]) for a in k.integers],
+                [float(arguments[a]) for a in k.reals],
+                work,
+                scratch,
+                serial,
+                flops,
+            )
+        )
+
+    def host(self, node: Node) -> None:
+        """Runs the operator's ``compute`` as a Python step."""
+        inputs = [self.plain(v) for v in node.inputs]
+        outputs = [None if v.spec.shape is None else self.new_plain(v) for v in node.outputs]
+        index = len(self.steps)
+        for t in (*inputs, *outputs):
+            if t is not None:
+                s = t.ref.storage
+                s.first = index if s.first is None else s.first
+                s.last = index
+        self.steps.append(HostStep(node, inputs, outputs))
+
+    # ---- conversion between layouts -----------------------------------------------------------------------------
+
+    def _to_plain(self, var: Var) -> Tensor:
+        src = self._blocked[var][0]
+        dense_hw = src.halo_h == src.halo_w == 0
+        if dense_hw and src.h * src.w == 1 and src.c % src.width == 0 and (src.n == 1 or src.image == src.c):
+            return Tensor(src.spec, src.ref)  # one pixel: the blocks are the channels in order
+        out = Tensor(var.spec, Ref(self._new_storage(var.spec.nbytes)))
+        self._relayout("relayout_to_plain", src, out, var)
+        return out
+
+    def _from_plain(self, src: Tensor, out: Tensor, var: Var) -> None:
+        self._relayout("relayout_to_blocked", src, out, var)
+
+    def _relayout(self, kernel: str, src: Tensor, out: Tensor, var: Var) -> None:
+        b = out if out.blocked else src
+        suffix = {1: "8", 2: "16", 4: "32"}[var.dtype.itemsize]
+        self.emit(
+            f"{kernel}_{suffix}", Node("Relayout", None, (), (), var.name), x=src.ref, y=out.ref, n=b.n, c=b.c, h=b.h,
+            w=b.w, row=b.row, plane=b.plane, image=b.image, work=b.n * b.blocks * b.h,
+        )  # fmt: skip
+
+    def _copy_blocked(self, src: Tensor, out: Tensor, var: Var) -> None:
+        item = var.dtype.itemsize
+        self.emit(
+            "copy_blocked", Node("Relayout", None, (), (), var.name), x=src.ref, y=out.ref, h=src.h,
+            row_bytes=src.w * src.width * item, blocks=src.blocks, x_row=src.row * item, x_plane=src.plane * item,
+            x_image=src.image * item, y_row=out.row * item, y_plane=out.plane * item, y_image=out.image * item,
+            work=src.n * src.blocks,
+        )  # fmt: skip
+
+

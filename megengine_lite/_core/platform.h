@@ -1,0 +1,54 @@
+/* The few things of the processor that Cython cannot say: CPUID, denormal mode, a pause in spin loops. */
+#ifndef MEGENGINE_LITE_PLATFORM_H
+#define MEGENGINE_LITE_PLATFORM_H
+#include <stdint.h>
+#include <time.h>
+
+#if defined(__x86_64__)
+#include <cpuid.h>
+#include <xmmintrin.h>
+
+static inline int ml_cpuid(unsigned leaf, unsigned sub, unsigned *r) {
+    __cpuid_count(leaf, sub, r[0], r[1], r[2], r[3]);
+    return 1;
+}
+static inline unsigned long long ml_xgetbv(void) {
+    unsigned a, d;
+    __asm__ volatile("xgetbv" : "=a"(a), "=d"(d) : "c"(0));
+    return ((unsigned long long)d << 32) | a;
+}
+/* Denormal numbers are flushed to zero inside of our loops (they cost hundreds of cycles each). */
+static inline uint64_t ml_flush_denormals(void) {
+    unsigned old = _mm_getcsr();
+    _mm_setcsr(old | 0x8040);
+    return old;
+}
+static inline void ml_restore_denormals(uint64_t old) { _mm_setcsr((unsigned)old); }
+static inline void ml_pause(void) { _mm_pause(); }
+
+#elif defined(__aarch64__)
+static inline int ml_cpuid(unsigned leaf, unsigned sub, unsigned *r) { return 0; }
+static inline unsigned long long ml_xgetbv(void) { return 0; }
+static inline uint64_t ml_flush_denormals(void) {
+    uint64_t old;
+    __asm__ volatile("mrs %0, fpcr" : "=r"(old));
+    __asm__ volatile("msr fpcr, %0" : : "r"(old | (1ull << 24)));
+    return old;
+}
+static inline void ml_restore_denormals(uint64_t old) { __asm__ volatile("msr fpcr, %0" : : "r"(old)); }
+static inline void ml_pause(void) { __asm__ volatile("yield"); }
+
+#else
+static inline int ml_cpuid(unsigned leaf, unsigned sub, unsigned *r) { return 0; }
+static inline unsigned long long ml_xgetbv(void) { return 0; }
+static inline uint64_t ml_flush_denormals(void) { return 0; }
+static inline void ml_restore_denormals(uint64_t old) { (void)old; }
+static inline void ml_pause(void) {}
+#endif
+
+static inline int64_t ml_now_ns(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+#endif
