@@ -1,0 +1,226 @@
+"""Parameters of image operators and regions of interest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+from megengine_lite._core.params.base import Param, boolean, enum, float32, int32, serialized, uint32
+from megengine_lite._core.params.conv import Convolution3DFormat, ConvolutionFormat
+
+
+class InterpolationMode(IntEnum):
+    """How a value between pixels is found."""
+
+    NEAREST = 0
+    LINEAR = 1
+    AREA = 2
+    CUBIC = 3
+    LANCZOS4 = 4
+
+
+class BorderMode(IntEnum):
+    """What stands outside of an image."""
+
+    REPLICATE = 0
+    REFLECT = 1
+    REFLECT_101 = 2
+    WRAP = 3
+    CONSTANT = 4
+    TRANSPARENT = 5
+    ISOLATED = 6
+
+
+@serialized(13)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class WarpPerspective(Param):
+    """Perspective transform; the matrix maps output to input."""
+
+    imode: InterpolationMode | int = enum(0, InterpolationMode.LINEAR)
+    bmode: BorderMode | int = enum(1, BorderMode.REPLICATE)
+    format: ConvolutionFormat | int = enum(2, ConvolutionFormat.NCHW)
+    border_val: float = float32(3)
+
+
+@serialized(38)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class WarpAffine(Param):
+    """Affine transform; the matrix maps output to input."""
+
+    imode: InterpolationMode | int = enum(0, InterpolationMode.LINEAR)
+    border_mode: BorderMode | int = enum(1, BorderMode.REPLICATE)
+    border_val: float = float32(2)
+    format: ConvolutionFormat | int = enum(3, ConvolutionFormat.NHWC)
+
+
+@serialized(40)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class Resize(Param):
+    """Resize with half-pixel centres."""
+
+    imode: InterpolationMode | int = enum(0, InterpolationMode.LINEAR)
+    format: ConvolutionFormat | int = enum(1, ConvolutionFormat.NHWC)
+
+
+@serialized(96)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class Resize3D(Param):
+    """Resize of volumes."""
+
+    imode: InterpolationMode | int = enum(0, InterpolationMode.LINEAR)
+    format: Convolution3DFormat | int = enum(1, Convolution3DFormat.NDHWC)
+    align_corners: bool = boolean(2)
+
+
+@serialized(68)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class Remap(Param):
+    """Gather of pixels by a map of coordinates."""
+
+    imode: InterpolationMode | int = enum(0, InterpolationMode.LINEAR)
+    border_type: BorderMode | int = enum(1, BorderMode.REPLICATE)
+    format: ConvolutionFormat | int = enum(2, ConvolutionFormat.NHWC)
+    scalar: float = float32(3)
+
+
+@serialized(34)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class Flip(Param):
+    """Mirrored image."""
+
+    vertical: bool = boolean(0)
+    horizontal: bool = boolean(1)
+
+
+@serialized(35)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class Rotate(Param):
+    """Rotation by 90 degrees."""
+
+    clockwise: bool = boolean(0, True)
+
+
+@serialized(39)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class GaussianBlur(Param):
+    """Gaussian filter."""
+
+    border_mode: BorderMode | int = enum(0, BorderMode.REPLICATE)
+    kernel_height: int = uint32(1)
+    kernel_width: int = uint32(2)
+    sigma_x: float = float32(3)
+    sigma_y: float = float32(4)
+
+
+class CvtColorMode(IntEnum):
+    """From which colour space to which."""
+
+    RGB2GRAY = 0
+    RGB2YUV = 1
+    YUV2RGB = 2
+    GRAY2RGB = 3
+    RGBA2RGB = 4
+    RGBA2BGR = 5
+    RGBA2GRAY = 6
+    RGB2BGR = 7
+    BGR2GRAY = 8
+    BGR2RGB = 9
+    YUV2GRAY_NV21 = 10
+    YUV2RGB_NV21 = 11
+    YUV2BGR_NV21 = 12
+    YUV2GRAY_NV12 = 13
+    YUV2RGB_NV12 = 14
+    YUV2BGR_NV12 = 15
+    YUV2GRAY_YV12 = 16
+    YUV2RGB_YV12 = 17
+    YUV2BGR_YV12 = 18
+    YUV2GRAY_YU12 = 19
+    YUV2RGB_YU12 = 20
+    YUV2BGR_YU12 = 21
+    YCrCb2RGB = 22
+    YCrCb2BGR = 23
+    BT601_YUV2RGB_NV21 = 24
+    BT601_YUV2BGR_NV21 = 25
+    BT601_YUV2RGB_NV12 = 26
+    BT601_YUV2BGR_NV12 = 27
+    BT601_YUV2RGB_YV12 = 28
+    BT601_YUV2BGR_YV12 = 29
+    BT601_YUV2RGB_YU12 = 30
+    BT601_YUV2BGR_YU12 = 31
+
+
+@serialized(37)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class CvtColor(Param):
+    """Colour conversion."""
+
+    mode: CvtColorMode | int = enum(0, CvtColorMode.RGB2GRAY)
+
+
+class DctChannelSelectFastImpl(IntEnum):
+    """Values of ``fastImpl`` in :class:`DctChannelSelect`."""
+
+    NONE = 0
+    FIX_32_MASK = 1
+
+
+@serialized(72)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class DctChannelSelect(Param):
+    """Cosine transform of image blocks, coefficients as channels."""
+
+    format: ConvolutionFormat | int = enum(0, ConvolutionFormat.NCHW)
+    fastImpl: DctChannelSelectFastImpl | int = enum(1, DctChannelSelectFastImpl.NONE)
+    dct_block_size: int = int32(2, 8)
+
+
+class ROIPoolingMode(IntEnum):
+    """Values of ``mode`` in :class:`ROIPooling`."""
+
+    MAX = 0
+    AVERAGE = 1
+
+
+@serialized(12)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class ROIPooling(Param):
+    """Pooling over regions of interest."""
+
+    mode: ROIPoolingMode | int = enum(0, ROIPoolingMode.MAX)
+    scale: float = float32(1, 1.0)
+
+
+class ROIAlignMode(IntEnum):
+    """Values of ``mode`` in :class:`ROIAlign`."""
+
+    MAX = 0
+    AVERAGE = 1
+
+
+@serialized(48)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class ROIAlign(Param):
+    """Pooling over interpolated points in regions of interest."""
+
+    mode: ROIAlignMode | int = enum(0, ROIAlignMode.MAX)
+    format: ConvolutionFormat | int = enum(1, ConvolutionFormat.NCHW)
+    spatial_scale: float = float32(2, 1.0)
+    offset: float = float32(3)
+    pooled_height: int = uint32(4, 1)
+    pooled_width: int = uint32(5, 1)
+    sample_height: int = uint32(6, 2)
+    sample_width: int = uint32(7, 2)
+
+
+@serialized(49)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class DeformablePSROIPooling(Param):
+    """Position-sensitive pooling over shifted regions."""
+
+    no_trans: bool = boolean(0, True)
+    spatial_scale: float = float32(1, 1.0)
+    trans_std: float = float32(2, 1.0)
+    pooled_h: int = uint32(3, 1)
+    pooled_w: int = uint32(4, 1)
+    part_size: int = uint32(5, 1)
+    sample_per_part: int = uint32(6, 1)
