@@ -21,6 +21,12 @@
 #else
 #define VW 4
 #endif
+/* Vector registers: how large a block of a product can be. */
+#if defined(__AVX512F__) || defined(__aarch64__)
+#define VREGS 32
+#else
+#define VREGS 16
+#endif
 
 typedef float vf __attribute__((vector_size(VW * 4)));
 typedef int32_t vi __attribute__((vector_size(VW * 4)));
@@ -33,6 +39,9 @@ typedef int8_t vb_u __attribute__((vector_size(VW), aligned(1), may_alias));
 #define ML_INLINE static inline __attribute__((always_inline))
 /* Marks a Cython `cdef inline` helper that must be inlined, so that its constant arguments become immediates. */
 #define ML_INLINE_VOID __attribute__((always_inline)) void
+/* Marks one that must stay a call, to keep rare code out of unrolled loops. */
+#define ML_NOINLINE_VOID __attribute__((noinline)) void
+#pragma GCC diagnostic ignored "-Wattributes" /* Cython also says "inline" where we say noinline */
 
 ML_INLINE vf vf_load(const float *p) { return *(const vf_u *)p; }
 ML_INLINE void vf_store(float *p, vf x) { *(vf_u *)p = x; }
@@ -44,6 +53,8 @@ ML_INLINE vf vf_zero(void) { return (vf){}; }
 ML_INLINE vf vf_fma(vf a, vf b, vf c) { return a * b + c; } /* contracted to one instruction where there is one */
 ML_INLINE vf vf_select(vi mask, vf yes, vf no) { return (vf)((mask & (vi)yes) | (~mask & (vi)no)); }
 ML_INLINE vi vf_lt(vf a, vf b) { return a < b; }
+ML_INLINE vi vf_le(vf a, vf b) { return a <= b; }
+ML_INLINE vi vf_eq(vf a, vf b) { return a == b; }
 ML_INLINE vf vi_to_vf(vi x) { return __builtin_convertvector(x, vf); }
 
 /* Lanes [0, n) of memory, zeros above; and the matching store. n in 0..VW. */
@@ -70,6 +81,7 @@ ML_INLINE vf vf_min(vf a, vf b) { return (vf)_mm512_min_ps((__m512)a, (__m512)b)
 ML_INLINE vf vf_sqrt(vf a) { return (vf)_mm512_sqrt_ps((__m512)a); }
 ML_INLINE vf vf_rint(vf a) { return (vf)_mm512_roundscale_ps((__m512)a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
 ML_INLINE vf vf_floor(vf a) { return (vf)_mm512_roundscale_ps((__m512)a, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC); }
+ML_INLINE vf vf_trunc(vf a) { return (vf)_mm512_roundscale_ps((__m512)a, _MM_FROUND_TO_ZERO | _MM_FROUND_NO_EXC); }
 ML_INLINE vi vf_to_vi(vf a) { return (vi)_mm512_cvttps_epi32((__m512)a); }
 #elif defined(__AVX2__)
 ML_INLINE vf vf_max(vf a, vf b) { return (vf)_mm256_max_ps((__m256)a, (__m256)b); }
@@ -77,6 +89,7 @@ ML_INLINE vf vf_min(vf a, vf b) { return (vf)_mm256_min_ps((__m256)a, (__m256)b)
 ML_INLINE vf vf_sqrt(vf a) { return (vf)_mm256_sqrt_ps((__m256)a); }
 ML_INLINE vf vf_rint(vf a) { return (vf)_mm256_round_ps((__m256)a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
 ML_INLINE vf vf_floor(vf a) { return (vf)_mm256_floor_ps((__m256)a); }
+ML_INLINE vf vf_trunc(vf a) { return (vf)_mm256_round_ps((__m256)a, _MM_FROUND_TO_ZERO | _MM_FROUND_NO_EXC); }
 ML_INLINE vi vf_to_vi(vf a) { return (vi)_mm256_cvttps_epi32((__m256)a); }
 #elif defined(__SSE4_1__)
 ML_INLINE vf vf_max(vf a, vf b) { return (vf)_mm_max_ps((__m128)a, (__m128)b); }
@@ -84,6 +97,7 @@ ML_INLINE vf vf_min(vf a, vf b) { return (vf)_mm_min_ps((__m128)a, (__m128)b); }
 ML_INLINE vf vf_sqrt(vf a) { return (vf)_mm_sqrt_ps((__m128)a); }
 ML_INLINE vf vf_rint(vf a) { return (vf)_mm_round_ps((__m128)a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
 ML_INLINE vf vf_floor(vf a) { return (vf)_mm_floor_ps((__m128)a); }
+ML_INLINE vf vf_trunc(vf a) { return (vf)_mm_round_ps((__m128)a, _MM_FROUND_TO_ZERO | _MM_FROUND_NO_EXC); }
 ML_INLINE vi vf_to_vi(vf a) { return (vi)_mm_cvttps_epi32((__m128)a); }
 #else
 ML_INLINE vf vf_max(vf a, vf b) { return vf_select(a > b, a, b); }
@@ -91,7 +105,71 @@ ML_INLINE vf vf_min(vf a, vf b) { return vf_select(a < b, a, b); }
 ML_INLINE vf vf_sqrt(vf a) { for (int k = 0; k < VW; ++k) a[k] = sqrtf(a[k]); return a; }
 ML_INLINE vf vf_rint(vf a) { for (int k = 0; k < VW; ++k) a[k] = rintf(a[k]); return a; }
 ML_INLINE vf vf_floor(vf a) { for (int k = 0; k < VW; ++k) a[k] = floorf(a[k]); return a; }
+ML_INLINE vf vf_trunc(vf a) { for (int k = 0; k < VW; ++k) a[k] = truncf(a[k]); return a; }
 ML_INLINE vi vf_to_vi(vf a) { return __builtin_convertvector(a, vi); }
 #endif
+
+/* x 2^n for integer-valued n in [-252, 252]; in two steps, so that results near the ends of the range are right. */
+ML_INLINE vf vf_ldexp(vf x, vf n) {
+#if defined(__AVX512F__)
+    return (vf)_mm512_scalef_ps((__m512)x, (__m512)n);
+#else
+    vi k = vf_to_vi(n), half = k >> 1;
+    return x * (vf)((half + 127) << 23) * (vf)((k - half + 127) << 23);
+#endif
+}
+
+/* Double precision: half a float vector at a time. */
+typedef double vd __attribute__((vector_size(VW * 4)));
+typedef uint64_t vdu __attribute__((vector_size(VW * 4)));
+typedef float vf_half __attribute__((vector_size(VW * 2)));
+
+ML_INLINE vd vd_set1(double x) { return x - (vd){}; }
+ML_INLINE vdu vdu_set1(uint64_t x) { return x - (vdu){}; }
+ML_INLINE vd vd_low(vf x) {
+    vf_half h;
+    memcpy(&h, &x, sizeof h);
+    return __builtin_convertvector(h, vd);
+}
+ML_INLINE vd vd_high(vf x) {
+    vf_half h;
+    memcpy(&h, (char *)&x + sizeof h, sizeof h);
+    return __builtin_convertvector(h, vd);
+}
+ML_INLINE vf vf_from_vd(vd low, vd high) {
+    vf x;
+    vf_half h = __builtin_convertvector(low, vf_half), g = __builtin_convertvector(high, vf_half);
+    memcpy(&x, &h, sizeof h);
+    memcpy((char *)&x + sizeof h, &g, sizeof g);
+    return x;
+}
+#if defined(__AVX512F__)
+ML_INLINE vd vd_max(vd a, vd b) { return (vd)_mm512_max_pd((__m512d)a, (__m512d)b); }
+ML_INLINE vd vd_min(vd a, vd b) { return (vd)_mm512_min_pd((__m512d)a, (__m512d)b); }
+#elif defined(__AVX2__)
+ML_INLINE vd vd_max(vd a, vd b) { return (vd)_mm256_max_pd((__m256d)a, (__m256d)b); }
+ML_INLINE vd vd_min(vd a, vd b) { return (vd)_mm256_min_pd((__m256d)a, (__m256d)b); }
+#elif defined(__SSE2__)
+ML_INLINE vd vd_max(vd a, vd b) { return (vd)_mm_max_pd((__m128d)a, (__m128d)b); }
+ML_INLINE vd vd_min(vd a, vd b) { return (vd)_mm_min_pd((__m128d)a, (__m128d)b); }
+#else
+ML_INLINE vd vd_max(vd a, vd b) { for (int k = 0; k < VW / 2; ++k) a[k] = a[k] > b[k] ? a[k] : b[k]; return a; }
+ML_INLINE vd vd_min(vd a, vd b) { for (int k = 0; k < VW / 2; ++k) a[k] = a[k] < b[k] ? a[k] : b[k]; return a; }
+#endif
+
+/* Whether any lane of a comparison's result is true. */
+ML_INLINE int vi_any(vi m) {
+#if defined(__AVX512F__)
+    return _mm512_movepi32_mask((__m512i)m) != 0;
+#elif defined(__AVX2__)
+    return _mm256_movemask_ps((__m256)m) != 0;
+#elif defined(__SSE2__)
+    return _mm_movemask_ps((__m128)m) != 0;
+#else
+    int r = 0;
+    for (int k = 0; k < VW; ++k) r |= m[k];
+    return r != 0;
+#endif
+}
 
 #endif

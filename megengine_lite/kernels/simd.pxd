@@ -1,12 +1,14 @@
 # Cython's view of simd.h: vector types behave like C numbers, arithmetic passes through to the compiler.
-from libc.stdint cimport int32_t, int64_t
+from libc.stdint cimport int32_t, int64_t, uint64_t
 
 
 cdef extern from "simd.h" nogil:
     enum: VW
+    enum: VREGS
     ctypedef float vf
     ctypedef int vi
     ctypedef void inlined "ML_INLINE_VOID"   # return type of helpers that must be inlined
+    ctypedef void outlined "ML_NOINLINE_VOID"  # and of those that must not be
     vf vf_load(const float* p)
     void vf_store(float* p, vf x)
     vi vi_load(const int32_t* p)
@@ -17,6 +19,9 @@ cdef extern from "simd.h" nogil:
     vf vf_fma(vf a, vf b, vf c)
     vf vf_select(vi mask, vf yes, vf no)
     vi vf_lt(vf a, vf b)
+    vi vf_le(vf a, vf b)
+    vi vf_eq(vf a, vf b)
+    bint vi_any(vi mask)
     vf vi_to_vf(vi x)
     vi vf_to_vi(vf x)
     vf vf_load_n(const float* p, int64_t n)
@@ -26,3 +31,15 @@ cdef extern from "simd.h" nogil:
     vf vf_sqrt(vf a)
     vf vf_rint(vf a)
     vf vf_floor(vf a)
+    vf vf_trunc(vf a)
+    vf vf_ldexp(vf x, vf n)
+    # Double precision, half a vector at a time.
+    ctypedef double vd
+    ctypedef uint64_t vdu
+    vd vd_set1(double x)
+    vdu vdu_set1(uint64_t x)
+    vd vd_low(vf x)
+    vd vd_high(vf x)
+    vf vf_from_vd(vd low, vd high)
+    vd vd_max(vd a, vd b)
+    vd vd_min(vd a, vd b)
