@@ -8,6 +8,7 @@ __all__ = [
     "DecryptionError",
     "DeviceError",
     "LiteArgumentError",
+    "LiteAttributeError",
     "LiteError",
     "LiteFileNotFoundError",
     "LiteIndexError",
@@ -50,6 +51,10 @@ class LiteArgumentError(LiteError, AssertionError):
 
 class LiteValueError(LiteError, ValueError):
     """An argument has the right type and a value that cannot be."""
+
+
+class LiteAttributeError(LiteError, AttributeError):
+    """A settings object has no such field."""
 
 
 class LiteTypeError(LiteError, TypeError, KeyError):

@@ -1,0 +1,42 @@
+# Storages and strided tensors, for other compiled modules.
+from libc.stdint cimport int64_t
+
+
+cdef enum:
+    MAX_NDIM = 7
+
+
+cdef class Storage:
+    cdef char* data             # NULL until allocated
+    cdef void* block            # what to free, or NULL
+    cdef Py_buffer view         # an object's buffer that is held, if has_view
+    cdef bint has_view
+    cdef readonly Py_ssize_t nbytes
+    cdef readonly bint readonly
+    cdef readonly object owner
+    cdef public object pending
+    cdef object __weakref__
+
+    cdef char* pointer(self) except? NULL
+    cpdef settle(self)
+
+
+cdef class StridedTensor:
+    cdef Storage storage
+    cdef Py_ssize_t offset      # of element (0, ..., 0), in bytes
+    cdef Py_ssize_t capacity    # bytes from offset that a dense layout may use
+    cdef tuple shape_
+    cdef Py_ssize_t shape[MAX_NDIM]
+    cdef Py_ssize_t strides[MAX_NDIM]   # in bytes
+    cdef int ndim
+    cdef int code               # LiteDataType
+    cdef Py_ssize_t nbytes_
+    cdef bint contiguous
+    cdef bint is_slice
+    cdef readonly int64_t version
+    cdef public object pending
+
+    cdef int settle(self) except -1
+    cdef int set_dense(self, Storage storage, Py_ssize_t offset, Py_ssize_t capacity, shape, int code) except -1
+    cdef char* pointer(self) except? NULL
+    cdef char* writable_pointer(self) except? NULL

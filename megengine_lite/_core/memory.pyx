@@ -1,0 +1,469 @@
+"""Memory of tensors: aligned storages, memory of others kept alive, strided tensors over them.
+
+A :class:`Storage` is a piece of memory with one owner that never moves and is freed with its last user; a
+:class:`StridedTensor` is a typed, strided window into one. Growing a tensor gives it a new storage; everything that
+was made from the old one (slices, numpy views, DLPack capsules) keeps the old one alive. So nothing dangles.
+
+``pending`` of both is None or an object with a method ``wait``: work in progress that writes this memory. It is
+waited for before the memory is looked at.
+"""
+
+from cpython.buffer cimport (
+    PyBUF_ANY_CONTIGUOUS,
+    PyBUF_C_CONTIGUOUS,
+    PyBUF_F_CONTIGUOUS,
+    PyBUF_FORMAT,
+    PyBUF_ND,
+    PyBUF_SIMPLE,
+    PyBUF_STRIDES,
+    PyBUF_WRITABLE,
+    PyBuffer_Release,
+    PyObject_GetBuffer,
+)
+from cpython.ref cimport Py_DECREF, Py_INCREF, PyObject
+from libc.stdint cimport uintptr_t
+from libc.stdlib cimport calloc, free, malloc
+from libc.string cimport memmove, memset
+
+import numpy as np
+
+from megengine_lite._core.dlpack import make_capsule
+from megengine_lite.errors import LiteArgumentError, LiteError, LiteIndexError, LiteTypeError, LiteValueError, ShapeError
+
+cdef enum:
+    ALIGNMENT = 64
+    # Kernels may load a vector that begins inside of a tensor and ends behind it.
+    SLACK = 1024
+    # Copies below this size are not worth giving the GIL away.
+    NOGIL_BYTES = 1 << 16
+
+# By LiteDataType: float32, float16, int32, int16, int8, uint8, uint16.
+cdef int[7] ITEMSIZE = [4, 2, 4, 2, 1, 1, 2]
+# The same as letters of the struct module, each with a final zero.
+cdef char[14] FORMAT = [c"f", 0, c"e", 0, c"i", 0, c"h", 0, c"b", 0, c"B", 0, c"H", 0]
+# (type code, bits) of DLPack: 0 signed, 1 unsigned, 2 float.
+cdef tuple DLPACK_TYPE = ((2, 32), (2, 16), (0, 32), (0, 16), (0, 8), (1, 8), (1, 16))
+
+NUMPY_TYPES = tuple(map(np.dtype, ("float32", "float16", "int32", "int16", "int8", "uint8", "uint16")))
+"""numpy type of each ``LiteDataType``."""
+cdef dict CODES = {dtype: code for code, dtype in enumerate(NUMPY_TYPES)}
+# Same bits, and the original takes it, too.
+CODES[np.dtype("uint32")] = 2
+cdef object ndarray = np.ndarray
+
+
+def code_of(dtype):
+    """``LiteDataType`` number of a numpy dtype instance, or None."""
+    return CODES.get(dtype)
+
+
+cdef class Storage:
+    """A piece of memory, allocated (64-byte aligned, zeroed) at first use, or borrowed from another owner.
+
+    Parameters
+    ----------
+    nbytes : int
+        Size.
+
+    Attributes
+    ----------
+    nbytes : int
+    readonly : bool
+        The memory must not be written.
+    owner : object
+        What keeps borrowed memory alive, or None.
+    """
+
+    def __cinit__(self, Py_ssize_t nbytes=0):
+        if nbytes < 0:
+            raise LiteValueError(f"a storage cannot have {nbytes} bytes")
+        self.nbytes = nbytes
+
+    @staticmethod
+    def at(uintptr_t address, Py_ssize_t nbytes, owner=None, bint readonly=False):
+        """Memory at an address, kept alive by ``owner`` (by the caller, if that is None)."""
+        if address == 0 and nbytes > 0:
+            raise LiteValueError("the address is null")
+        cdef Storage self = Storage.__new__(Storage, nbytes)
+        self.data = <char*>address
+        self.owner = owner
+        self.readonly = readonly
+        return self
+
+    @staticmethod
+    def of_buffer(source):
+        """The memory of an object with a contiguous buffer, read-only if the object says so."""
+        cdef Storage self = Storage.__new__(Storage, 0)
+        try:
+            PyObject_GetBuffer(source, &self.view, PyBUF_ND | PyBUF_WRITABLE)
+        except BufferError:
+            PyObject_GetBuffer(source, &self.view, PyBUF_ND)
+        except ValueError:  # numpy's word for "read-only" and for "not contiguous"
+            PyObject_GetBuffer(source, &self.view, PyBUF_ND)
+        self.has_view = True
+        self.data = <char*>self.view.buf
+        self.nbytes = self.view.len
+        self.readonly = self.view.readonly
+        self.owner = source
+        return self
+
+    def __dealloc__(self):
+        if self.has_view:
+            PyBuffer_Release(&self.view)
+        free(self.block)
+
+    cdef char* pointer(self) except? NULL:
+        if self.data == NULL and self.nbytes > 0:
+            if self.nbytes < (<Py_ssize_t>1 << 60):
+                # calloc leaves large memory untouched, so that it costs nothing before it is used.
+                self.block = calloc(self.nbytes + ALIGNMENT + SLACK, 1)
+            if self.block == NULL:
+                raise LiteError(f"cannot allocate {self.nbytes} bytes for a tensor")
+            self.data = <char*>((<uintptr_t>self.block + ALIGNMENT - 1) & ~<uintptr_t>(ALIGNMENT - 1))
+        return self.data
+
+    cpdef settle(self):
+        """Waits for work that writes this memory."""
+        if self.pending is not None:
+            self.pending.wait()
+
+    @property
+    def address(self):
+        """Address of the first byte (0 if there is none); allocates."""
+        return <uintptr_t>self.pointer()
+
+    @property
+    def is_allocated(self):
+        return self.data != NULL or self.nbytes == 0
+
+    def __getbuffer__(self, Py_buffer* buffer, int flags):
+        if flags & PyBUF_WRITABLE == PyBUF_WRITABLE and self.readonly:
+            raise BufferError("this memory is read-only")
+        buffer.buf = self.pointer()
+        buffer.len = self.nbytes
+        buffer.readonly = self.readonly
+        buffer.itemsize = 1
+        buffer.format = &FORMAT[2 * 5] if flags & PyBUF_FORMAT else NULL  # unsigned bytes
+        buffer.ndim = 1
+        buffer.shape = &self.nbytes
+        buffer.strides = &buffer.itemsize
+        buffer.suboffsets = NULL
+        buffer.internal = NULL
+        buffer.obj = self
+
+
+# Shape and strides of one exported buffer, and the storage that it keeps alive.
+cdef struct Export:
+    Py_ssize_t shape[MAX_NDIM]
+    Py_ssize_t strides[MAX_NDIM]
+    PyObject* storage
+
+
+def count_bytes(shape, int code):
+    """Bytes of a dense tensor; raises when the size does not fit into the address space."""
+    nbytes = ITEMSIZE[code]
+    for d in shape:
+        nbytes *= d
+    if nbytes >= 1 << 62:
+        raise LiteValueError(f"a tensor of shape {list(shape)} is larger than the address space")
+    return nbytes
+
+
+cdef class StridedTensor:
+    """A typed window into a storage. The base of ``LiteTensor``, which checks and converts arguments."""
+
+    def __cinit__(self, *args, **kwargs):
+        self.shape_ = ()
+        self.contiguous = True
+
+    # ---- inside ----
+
+    cdef int settle(self) except -1:
+        if self.pending is not None:
+            self.pending.wait()
+        if self.storage is not None and self.storage.pending is not None:
+            self.storage.pending.wait()
+        return 0
+
+    cdef int set_dense(self, Storage storage, Py_ssize_t offset, Py_ssize_t capacity, shape, int code) except -1:
+        cdef tuple dims = tuple(shape)
+        cdef Py_ssize_t nbytes = count_bytes(dims, code)
+        cdef Py_ssize_t stride = ITEMSIZE[code]
+        cdef int ndim = <int>len(dims), k
+        if ndim > MAX_NDIM:
+            raise ShapeError(f"a tensor has at most {MAX_NDIM} dimensions, not {ndim}")
+        for k in range(ndim - 1, -1, -1):
+            self.shape[k] = dims[k]
+            self.strides[k] = stride
+            stride *= self.shape[k]
+        self.storage = storage
+        self.offset = offset
+        self.capacity = capacity
+        self.shape_ = dims
+        self.ndim = ndim
+        self.code = code
+        self.nbytes_ = nbytes if ndim else 0
+        self.contiguous = True
+        self.version += 1
+        return 0
+
+    cdef char* pointer(self) except? NULL:
+        if self.storage is None:
+            return NULL
+        return self.storage.pointer() + self.offset
+
+    cdef char* writable_pointer(self) except? NULL:
+        if self.storage is not None and self.storage.readonly:
+            raise LiteArgumentError(
+                "the tensor shares memory that is read-only; share a writable array, or give the tensor memory of "
+                "its own by assigning its layout"
+            )
+        return self.pointer()
+
+    # ---- layout ----
+
+    @property
+    def _shape(self):
+        self.settle()
+        return self.shape_
+
+    @property
+    def _strides(self):
+        """In bytes."""
+        self.settle()
+        return tuple([self.strides[k] for k in range(self.ndim)])
+
+    @property
+    def _code(self):
+        if self.pending is not None:
+            self.pending.wait()
+        return self.code
+
+    @property
+    def _nbytes(self):
+        if self.pending is not None:
+            self.pending.wait()
+        return self.nbytes_
+
+    @property
+    def _contiguous(self):
+        if self.pending is not None:
+            self.pending.wait()
+        return self.contiguous
+
+    @property
+    def _is_slice(self):
+        return self.is_slice
+
+    @property
+    def _storage(self):
+        return self.storage
+
+    @property
+    def _readonly(self):
+        return self.storage is not None and self.storage.readonly
+
+    def _set_layout(self, shape, int code):
+        """Makes the tensor dense with this layout; memory and bytes stay where they fit, else the memory is new."""
+        cdef Py_ssize_t nbytes = count_bytes(shape, code)
+        self.settle()
+        if not self.contiguous:
+            raise LiteError(
+                "the layout of a strided slice cannot be changed: its elements do not lie side by side; "
+                "copy it into another tensor first (copy_from)"
+            )
+        if self.is_slice and nbytes > self.capacity:
+            raise LiteError(
+                f"{nbytes} bytes do not fit into a slice of {self.capacity} bytes; its neighbours would be overwritten"
+            )
+        if self.storage is None or nbytes > self.capacity:
+            self.set_dense(Storage.__new__(Storage, nbytes), 0, nbytes, shape, code)
+        else:
+            self.set_dense(self.storage, self.offset, self.capacity, shape, code)
+
+    def _reshape(self, shape):
+        """Other shape, same number of elements; ``shape`` is complete."""
+        self.settle()
+        if not self.contiguous:
+            raise LiteError("a strided slice cannot be reshaped; copy it into another tensor first (copy_from)")
+        self.set_dense(self.storage, self.offset, self.capacity, shape, self.code)
+
+    def _adopt(self, Storage storage, shape, int code):
+        """Takes a storage as memory from now on."""
+        self.settle()
+        self.set_dense(storage, 0, storage.nbytes, shape, code)
+        self.is_slice = False
+
+    def _adopt_quietly(self, Storage storage, shape, int code):
+        """:meth:`_adopt` for the one who finishes the pending work itself."""
+        self.set_dense(storage, 0, storage.nbytes, shape, code)
+        self.is_slice = False
+
+    def _share_with(self, StridedTensor other):
+        """Becomes the same window into the same storage."""
+        cdef int k
+        self.settle()
+        other.settle()
+        if other.storage is None:
+            other.storage = Storage.__new__(Storage, 0)
+        self.storage = other.storage
+        self.offset = other.offset
+        self.capacity = other.capacity
+        self.is_slice = other.is_slice
+        self.shape_ = other.shape_
+        self.ndim = other.ndim
+        for k in range(self.ndim):
+            self.shape[k] = other.shape[k]
+            self.strides[k] = other.strides[k]
+        self.code = other.code
+        self.nbytes_ = other.nbytes_
+        self.contiguous = other.contiguous
+        self.version += 1
+
+    def _become_slice(self, StridedTensor parent, start, stop, step):
+        """Becomes the window ``parent[start:stop:step, ...]``, by Python's rules for each leading dimension."""
+        cdef Py_ssize_t length, dense
+        cdef int k
+        self._share_with(parent)
+        shape = list(self.shape_)
+        for k in range(<int>len(start)):
+            first, last, by = slice(start[k], stop[k], step[k]).indices(shape[k])
+            length = len(range(first, last, by))
+            if length:
+                self.offset += first * self.strides[k]
+            self.strides[k] *= by
+            self.shape[k] = shape[k] = length
+        self.shape_ = tuple(shape)
+        self.nbytes_ = count_bytes(shape, self.code) if shape else 0
+        self.contiguous = True
+        dense = ITEMSIZE[self.code]
+        for k in range(self.ndim - 1, -1, -1):
+            if self.shape[k] != 1 and self.strides[k] != dense and self.nbytes_:
+                self.contiguous = False
+            dense *= self.shape[k]
+        self.capacity = self.nbytes_ if self.contiguous else 0
+        self.is_slice = True
+
+    # ---- contents ----
+
+    @property
+    def _address(self):
+        self.settle()
+        return <uintptr_t>self.pointer()
+
+    @property
+    def _quiet_address(self):
+        """:attr:`_address` for the one who has settled already."""
+        return <uintptr_t>self.pointer()
+
+    def _array(self):
+        """A numpy view that keeps the storage alive."""
+        self.settle()
+        if self.ndim == 0:
+            return np.empty(0, NUMPY_TYPES[self.code])
+        if self.storage is None:
+            self.storage = Storage.__new__(Storage, 0)
+        if self.nbytes_ == 0:
+            return np.empty(self.shape_, NUMPY_TYPES[self.code])
+        return ndarray(self.shape_, NUMPY_TYPES[self.code], self.storage, self.offset, self._strides)
+
+    def _copy_bytes(self, uintptr_t source, Py_ssize_t nbytes):
+        """Copies into the first bytes of a dense tensor; the memory may overlap."""
+        self.settle()
+        cdef char* target = self.writable_pointer()
+        if not self.contiguous or nbytes > self.nbytes_:
+            raise LiteIndexError(f"{nbytes} bytes do not fit into {self.nbytes_} bytes of dense memory")
+        if nbytes < NOGIL_BYTES:
+            memmove(target, <void*>source, nbytes)
+        else:
+            with nogil:
+                memmove(target, <void*>source, nbytes)
+
+    def _fill_zero(self):
+        self.settle()
+        cdef char* target = self.writable_pointer()
+        if not self.contiguous:
+            self._array()[...] = 0
+        elif self.nbytes_ < NOGIL_BYTES:
+            memset(target, 0, self.nbytes_)
+        else:
+            with nogil:
+                memset(target, 0, self.nbytes_)
+
+    # ---- export ----
+
+    def __getbuffer__(self, Py_buffer* buffer, int flags):
+        cdef Export* export
+        cdef int k
+        self.settle()
+        if self.storage is None:
+            self.storage = Storage.__new__(Storage, 0)
+        if flags & PyBUF_WRITABLE == PyBUF_WRITABLE and self.storage.readonly:
+            raise BufferError("the tensor shares memory that is read-only")
+        if not self.contiguous and (
+            flags & PyBUF_STRIDES != PyBUF_STRIDES
+            or flags & PyBUF_C_CONTIGUOUS == PyBUF_C_CONTIGUOUS
+            or flags & PyBUF_ANY_CONTIGUOUS == PyBUF_ANY_CONTIGUOUS
+        ):
+            raise BufferError("the tensor is not contiguous")
+        if flags & PyBUF_F_CONTIGUOUS == PyBUF_F_CONTIGUOUS and self.ndim > 1:
+            raise BufferError("the tensor is row-major")
+        buffer.buf = self.pointer()
+        export = <Export*>malloc(sizeof(Export))
+        if export == NULL:
+            raise MemoryError()
+        export.shape[0] = 0
+        export.strides[0] = ITEMSIZE[self.code]
+        for k in range(self.ndim):
+            export.shape[k] = self.shape[k]
+            export.strides[k] = self.strides[k]
+        Py_INCREF(self.storage)
+        export.storage = <PyObject*>self.storage
+        buffer.internal = export
+        buffer.len = self.nbytes_
+        buffer.readonly = self.storage.readonly
+        buffer.itemsize = ITEMSIZE[self.code]
+        buffer.format = &FORMAT[2 * self.code] if flags & PyBUF_FORMAT else NULL
+        buffer.ndim = max(self.ndim, 1)
+        buffer.shape = export.shape if flags & PyBUF_ND else NULL
+        buffer.strides = export.strides if flags & PyBUF_STRIDES == PyBUF_STRIDES else NULL
+        buffer.suboffsets = NULL
+        buffer.obj = self
+
+    def __releasebuffer__(self, Py_buffer* buffer):
+        cdef Export* export = <Export*>buffer.internal
+        if export:
+            Py_DECREF(<object>export.storage)
+            free(export)
+
+    def _capsule(self, bint versioned):
+        """A DLPack capsule over the tensor's memory."""
+        self.settle()
+        if self.storage is None:
+            self.storage = Storage.__new__(Storage, 0)
+        if self.storage.readonly and not versioned:
+            raise BufferError("read-only memory needs a consumer of DLPack 1.0 or newer")
+        kind, bits = DLPACK_TYPE[self.code]
+        return make_capsule(
+            self.storage, <uintptr_t>self.pointer(), self.shape_ if self.ndim else (0,),
+            tuple([self.strides[k] // ITEMSIZE[self.code] for k in range(self.ndim)]) if self.ndim else (1,),
+            kind, bits, self.storage.readonly, versioned,
+        )
+
+
+def buffer_address(source):
+    """(address, bytes) of an object's contiguous buffer, valid as long as the object is alive and unchanged.
+
+    Raises
+    ------
+    LiteTypeError
+        It has no buffer, or its buffer is not contiguous.
+    """
+    cdef Py_buffer view
+    try:
+        PyObject_GetBuffer(source, &view, PyBUF_SIMPLE)
+    except (BufferError, TypeError, ValueError) as error:
+        raise LiteTypeError(f"{type(source).__name__} has no contiguous memory to read: {error}") from None
+    address, nbytes = <uintptr_t>view.buf, view.len
+    PyBuffer_Release(&view)
+    return address, nbytes
