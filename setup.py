@@ -63,7 +63,7 @@ def extension(name: str, source: Path, flags: list[str]) -> Extension:
     return Extension(
         name,
         [str(source)],
-        include_dirs=[str(PACKAGE / "kernels")],
+        include_dirs=[str(PACKAGE / "kernels"), str(PACKAGE / "_core")],
         extra_compile_args=COMMON_FLAGS + flags + EXTRA_FLAGS.get(source.stem, []),
         extra_link_args=["-Wl,-s", "-pthread"],
     )

@@ -179,6 +179,14 @@ class Lowering:
         self._consumers = self.graph.consumers()
         self._placement: dict[Var, tuple[Var, int]] = {}
 
+    def add_input(self, var: Var, tensor: Tensor) -> None:
+        """A variable that exists before the stage runs."""
+        self._plain[var] = tensor
+
+    def constants(self) -> list[Storage]:
+        """Storages of all constants in use."""
+        return list(self._constants.values())
+
     # ---- inputs -------------------------------------------------------------------------------------------------
 
     def plain(self, var: Var) -> Tensor:
@@ -357,6 +365,12 @@ class Lowering:
                 flops,
             )
         )
+
+    def copy_bytes(self, x: Ref, y: Ref, nbytes: int) -> None:
+        """Copies dense memory."""
+        chunk = 64 * 1024
+        node = Node("Copy", None, (), ())
+        self.emit("copy_bytes", node, x=x, y=y, nbytes=nbytes, chunk=chunk, work=-(-nbytes // chunk))
 
     def host(self, node: Node) -> None:
         """Runs the operator's ``compute`` as a Python step."""

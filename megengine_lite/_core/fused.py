@@ -1,0 +1,69 @@
+"""Parameters of the nodes that passes make: fused convolutions and elementwise chains."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+
+class ActivationCode(IntEnum):
+    """Functions that a kernel can apply to its result before it is stored (``activate`` in kernels/vmath.pxd)."""
+
+    NONE = 0
+    RELU = 1
+    CLIP = 2  # between a and b
+    SIGMOID = 3
+    H_SWISH = 4
+    SILU = 5
+    H_SIGMOID = 6
+    TANH = 7
+    GELU = 8
+    LEAKY_RELU = 9  # slope a below zero
+
+
+@dataclass(frozen=True, slots=True)
+class Activation:
+    """An activation with its two constants."""
+
+    code: ActivationCode = ActivationCode.NONE
+    a: float = 0.0
+    b: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class FusedConv:
+    """Convolution in NCHW with bias, residual and activation in one step.
+
+    Inputs: x [N, C, H, W], filter [OC, IC, FH, FW] or [G, OCPG, ICPG, FH, FW], then, if ``has_bias``, a constant bias of
+    OC numbers, then, if ``has_z``, a tensor of the output's shape. Result: ``activation(conv + bias + z)``.
+    """
+
+    pad_h: int
+    pad_w: int
+    stride_h: int
+    stride_w: int
+    dilate_h: int
+    dilate_w: int
+    groups: int
+    mirrored: bool = False
+    has_bias: bool = False
+    has_z: bool = False
+    activation: Activation = Activation()
+
+
+@dataclass(frozen=True, slots=True)
+class ElemwiseStep:
+    """One function of a chain. ``args`` are register numbers: inputs first, then results of steps in order."""
+
+    mode: int
+    args: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ElemwiseProgram:
+    """A chain of elementwise functions evaluated in one pass; the last step's result is the output.
+
+    The node's inputs broadcast together to the output's shape.
+    """
+
+    steps: tuple[ElemwiseStep, ...]

@@ -1,0 +1,195 @@
+"""Shape inference over a graph: specs of all variables, with the values of small tensors computed from shapes.
+
+Inference walks nodes in order and stops where it needs something that only running can tell: the shape of a tensor
+that depends on data, or the value of a tensor that is not known. Everything before that point is one *stage*.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from megengine_lite._core.graph import Constant, ConstantPool, Graph, Node, TensorSpec, Var
+from megengine_lite._core.oprs import REGISTRY
+from megengine_lite.errors import LiteError, ShapeError
+
+# Tensors up to this size are computed while planning when all inputs are known.
+FOLD_SIZE = 4096
+MAX_TENSOR_BYTES = 1 << 40
+# Operators that must run each time, though their inputs may be constant.
+_NEVER_FOLDED = {"ExternCOprRunner", "CustomOpNode"}
+
+
+class NeedsValue(Exception):
+    """Inference needs the value of a variable that exists before the stage begins."""
+
+    def __init__(self, var: Var):
+        self.var = var
+
+
+@dataclass(slots=True)
+class Stage:
+    """A run of nodes whose shapes are known: a graph of its own, plus where the rest begins.
+
+    ``original`` maps the stage's variables to those of the model's graph.
+    """
+
+    graph: Graph
+    original: dict[Var, Var]
+    next_node: int
+
+
+def _is_folded(node: Node) -> bool:
+    return node.op not in _NEVER_FOLDED and not node.op.endswith("RNG")
+
+
+def infer_stage(
+    source: Graph, begin: int, known: dict[Var, TensorSpec], pool: ConstantPool
+) -> Stage:
+    """Infers from node ``begin`` on, given the specs of the variables that exist before it.
+
+    Returns
+    -------
+    Stage
+        Its graph holds copies of the nodes; folded nodes are gone, their outputs are constants. The graph's inputs
+        are the variables of ``known`` that are read; its outputs those that later stages or the caller read.
+
+    Raises
+    ------
+    NeedsValue
+        The first node needs the value of a variable of ``known``.
+    """
+    copies: dict[Var, Var] = {}
+
+    def copy_of(var: Var) -> Var:
+        found = copies.get(var)
+        if found is None:
+            if var.const is not None:
+                spec = TensorSpec(var.const.array.shape, var.dtype, var.const.array)
+                found = Var(var.id, var.name, spec, var.const)
+            else:
+                found = Var(var.id, var.name, known[var])
+                value = known[var].value
+                if value is not None:
+                    found.const = _value_constant(value)
+            copies[var] = found
+        return found
+
+    nodes: list[Node] = []
+    k = begin
+    for k in range(begin, len(source.nodes)):
+        node = source.nodes[k]
+        if any(v not in copies and v.const is None and v not in known for v in node.inputs):
+            raise LiteError(f"{node.op} {node.name!r} reads a variable that is not defined yet")
+        ins = [copy_of(v) for v in node.inputs]
+        if any(v.spec.shape is None for v in ins):
+            break
+        missing = _missing_value(node, ins, known)
+        if missing is not None:
+            if missing in known:
+                raise NeedsValue(missing)
+            break
+        outs = _infer_node(node, ins, pool)
+        for var, made in zip(node.outputs, outs, strict=True):
+            copies[var] = made
+        if any(v.const is None for v in outs):
+            copy = Node(node.op, node.params, ins, outs, node.name, node.output_dtype, node.payload)
+            nodes.append(copy)
+    else:
+        k = len(source.nodes)
+
+    stage = _cut(source, k, nodes, copies, known)
+    stage.graph.remove_dead()
+    return stage
+
+
+def _missing_value(node: Node, ins: list[Var], known: dict[Var, TensorSpec]) -> Var | None:
+    for i in REGISTRY[node.op].needed_values(node):
+        if ins[i].spec.value is None:
+            return node.inputs[i]
+    return None
+
+
+def _infer_node(node: Node, ins: list[Var], pool: ConstantPool) -> list[Var]:
+    opr = REGISTRY[node.op]
+    specs = [v.spec for v in ins]
+    try:
+        out_specs = opr.infer(node, specs)
+    except LiteError:
+        raise
+    except (ValueError, IndexError, TypeError, OverflowError) as error:
+        raise ShapeError(f"{node.op} {node.name!r}: {error}") from error
+    if len(out_specs) != len(node.outputs):
+        raise ShapeError(
+            f"{node.op} {node.name!r} has {len(node.outputs)} outputs in the file, {len(out_specs)} by definition"
+        )
+    outs = [Var(v.id, v.name, s) for v, s in zip(node.outputs, out_specs, strict=True)]
+    for v in outs:
+        if v.spec.shape is not None and v.spec.nbytes > MAX_TENSOR_BYTES:
+            raise ShapeError(f"{node.op} {node.name!r}: an output of shape {v.spec.shape} is too large")
+    for v in outs:
+        if v.spec.value is not None:
+            v.const = _value_constant(v.spec.value)
+    if any(v.const is None for v in outs) and ins and all(v.const is not None for v in ins) and _is_folded(node):
+        _fold(node, ins, outs, pool)
+    return outs
+
+
+def _fold(node: Node, ins: list[Var], outs: list[Var], pool: ConstantPool) -> None:
+    """Computes a node whose inputs are all known, if that is cheap or the model's weights are all it reads."""
+    weights_only = all(not _is_value(v.const) for v in ins)
+    small = all(v.spec.shape is not None and v.spec.size <= FOLD_SIZE for v in outs)
+    if not weights_only and not small:
+        return
+    specs, out_specs = [v.spec for v in ins], [v.spec for v in outs]
+    computed: list[np.ndarray] = []
+
+    def compute(which: int) -> Any:
+        if not computed:
+            computed.extend(REGISTRY[node.op].compute(node, [v.const.array for v in ins], specs, out_specs))
+        return np.ascontiguousarray(computed[which])
+
+    for i, v in enumerate(outs):
+        if weights_only:
+            v.const = pool.derive(("fold", v.id, i), [x.const for x in ins], lambda *_, i=i: compute(i))
+        else:
+            v.const = _value_constant(compute(i))
+        array = v.const.array
+        v.spec = TensorSpec(array.shape, v.spec.dtype, array)
+
+
+def _value_constant(value: np.ndarray) -> Constant:
+    value = np.asarray(value)
+    return Constant(value, ("value", value.shape, value.dtype.str, value.tobytes()))
+
+
+def _is_value(constant: Constant | None) -> bool:
+    return constant is not None and isinstance(constant.key, tuple) and constant.key[0] == "value"
+
+
+def _cut(source: Graph, end: int, nodes: list[Node], copies: dict[Var, Var], known: dict[Var, TensorSpec]) -> Stage:
+    """The stage's graph: its outputs are what the caller or later nodes read."""
+    wanted: dict[Var, None] = {}
+    for var in source.outputs:
+        if var in copies and var not in known:
+            wanted[var] = None
+    for node in source.nodes[end:]:
+        for var in node.inputs:
+            if var.const is None and var in copies and var not in known:
+                wanted[var] = None
+    if end == len(source.nodes):
+        graph_inputs = set(source.inputs)
+        for var in source.outputs:  # outputs that are inputs or constants are handed out by the last stage
+            if var not in wanted and (var in graph_inputs or var.const is not None):
+                if var not in copies:
+                    spec = known.get(var)
+                    if spec is None:
+                        spec = TensorSpec(var.const.array.shape, var.dtype)
+                    copies[var] = Var(var.id, var.name, spec, var.const)
+                wanted[var] = None
+    inputs = [copies[v] for v in known if v in copies]
+    outputs = [copies[v] for v in wanted]
+    names = [v.name for v in wanted]
+    return Stage(Graph(nodes, inputs, outputs, names), {c: v for v, c in copies.items()}, end)

@@ -1,0 +1,100 @@
+"""Definitions of the operators that passes make; they never stand in a file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from megengine_lite._core.fused import ActivationCode
+from megengine_lite._core.graph import Node, TensorSpec
+from megengine_lite._core.oprs.base import REGISTRY, Operator, register
+from megengine_lite._core.params import (
+    Convolution,
+    ConvolutionMode,
+    ConvolutionSparse,
+    Elemwise,
+    ElemwiseMode,
+)
+
+_ELEMWISE_OF = {
+    ActivationCode.RELU: ElemwiseMode.RELU,
+    ActivationCode.SIGMOID: ElemwiseMode.SIGMOID,
+    ActivationCode.H_SWISH: ElemwiseMode.H_SWISH,
+    ActivationCode.SILU: ElemwiseMode.SILU,
+    ActivationCode.H_SIGMOID: ElemwiseMode.HSIGMOID,
+    ActivationCode.TANH: ElemwiseMode.TANH,
+    ActivationCode.GELU: ElemwiseMode.GELU,
+}
+
+
+def _elemwise(mode: int, operands: Sequence[np.ndarray], spec: TensorSpec) -> np.ndarray:
+    specs = [TensorSpec(a.shape, spec.dtype) for a in operands]
+    node = Node("Elemwise", Elemwise(mode=mode), (), ())
+    shape = np.broadcast_shapes(*(a.shape for a in operands))
+    return REGISTRY["Elemwise"].compute(node, operands, specs, [TensorSpec(shape, spec.dtype)])[0]
+
+
+@register
+class FusedConvOperator(Operator):
+    """Convolution, bias, residual and activation; made by ``passes/fuse_conv.py``."""
+
+    name = "FusedConv"
+    types = ()
+
+    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+        conv = self._convolution(node)
+        return REGISTRY["Convolution"].infer(conv, ins[:2])
+
+    def compute(
+        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+    ) -> list[np.ndarray]:
+        p = node.params
+        y = REGISTRY["Convolution"].compute(self._convolution(node), ins[:2], in_specs[:2], out_specs)[0]
+        rest = list(ins[2:])
+        if p.has_bias:
+            y = y + rest.pop(0).reshape(1, -1, 1, 1)
+        if p.has_z:
+            y = y + rest.pop(0)
+        act = p.activation
+        if act.code == ActivationCode.CLIP:
+            y = np.clip(y, np.float32(act.a), np.float32(act.b))
+        elif act.code == ActivationCode.LEAKY_RELU:
+            y = np.where(y > 0, y, y * np.float32(act.a))
+        elif act.code != ActivationCode.NONE:
+            y = _elemwise(_ELEMWISE_OF[act.code], [y], out_specs[0])
+        return [y]
+
+    @staticmethod
+    def _convolution(node: Node) -> Node:
+        p = node.params
+        params = Convolution(
+            mode=ConvolutionMode.CONVOLUTION if p.mirrored else ConvolutionMode.CROSS_CORRELATION,
+            pad_h=p.pad_h,
+            pad_w=p.pad_w,
+            stride_h=p.stride_h,
+            stride_w=p.stride_w,
+            dilate_h=p.dilate_h,
+            dilate_w=p.dilate_w,
+            sparse=ConvolutionSparse.DENSE if len(node.inputs[1].shape) == 4 else ConvolutionSparse.GROUP,
+        )
+        return Node("Convolution", params, node.inputs[:2], (), node.name)
+
+
+@register
+class FusedElemwiseOperator(Operator):
+    """A chain of elementwise functions; made by ``passes/fuse_elemwise.py``."""
+
+    name = "FusedElemwise"
+    types = ()
+
+    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+        return [TensorSpec(tuple(np.broadcast_shapes(*(s.shape for s in ins))), ins[0].dtype)]
+
+    def compute(
+        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+    ) -> list[np.ndarray]:
+        registers = list(ins)
+        for step in node.params.steps:
+            registers.append(_elemwise(step.mode, [registers[a] for a in step.args], out_specs[0]))
+        return [np.broadcast_to(registers[-1], out_specs[0].shape)]

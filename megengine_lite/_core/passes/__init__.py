@@ -1,0 +1,23 @@
+"""Rewrites of a stage's graph, one per file, in the order in which they run.
+
+Every variable has a spec with a known shape. A pass changes the graph in place and leaves the meaning of its outputs
+as it is; weights that it changes are derived through the constant pool, so they are made once per model.
+"""
+
+from __future__ import annotations
+
+from megengine_lite._core.config import SessionConfig
+from megengine_lite._core.graph import ConstantPool, Graph
+from megengine_lite._core.passes import fuse_conv, fuse_elemwise, simplify
+from megengine_lite._core.passes.place_concatenations import place_concatenations
+
+__all__ = ["place_concatenations", "run"]
+
+
+def run(graph: Graph, pool: ConstantPool, config: SessionConfig) -> None:
+    """All passes that the options ask for."""
+    if not config.fuse:
+        return
+    simplify.run(graph, pool)
+    fuse_conv.run(graph, pool)
+    fuse_elemwise.run(graph)

@@ -1,0 +1,247 @@
+"""Convolution with what follows it: scale, bias, residual addition and activation become one node.
+
+A float32 convolution in NCHW becomes ``FusedConv``; then the node that alone reads its result is absorbed, again and
+again. Multiplications by constants go into the weights.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from megengine_lite._core.dtype import DTypeCode
+from megengine_lite._core.fused import Activation, ActivationCode, FusedConv
+from megengine_lite._core.graph import ConstantPool, Graph, Node, TensorSpec, Var
+from megengine_lite._core.params import ConvolutionMode, ConvolutionSparse, ElemwiseMode
+
+M = ElemwiseMode
+_ACTIVATIONS = {
+    M.RELU: ActivationCode.RELU,
+    M.SIGMOID: ActivationCode.SIGMOID,
+    M.H_SWISH: ActivationCode.H_SWISH,
+    M.SILU: ActivationCode.SILU,
+    M.HSIGMOID: ActivationCode.H_SIGMOID,
+    M.TANH: ActivationCode.TANH,
+    M.GELU: ActivationCode.GELU,
+}
+_ADD_THEN = {
+    M.ADD: ActivationCode.NONE,
+    M.FUSE_ADD_RELU: ActivationCode.RELU,
+    M.FUSE_ADD_SIGMOID: ActivationCode.SIGMOID,
+    M.FUSE_ADD_TANH: ActivationCode.TANH,
+    M.FUSE_ADD_H_SWISH: ActivationCode.H_SWISH,
+}
+
+
+def run(graph: Graph, pool: ConstantPool) -> None:
+    graph.nodes = [as_fused_conv(node) or node for node in graph.nodes]
+    consumers = graph.consumers()
+    outputs = set(graph.outputs)
+    replaced: dict[int, Node | None] = {}  # id of a node -> what stands in its place
+    for node in graph.nodes:
+        if node.op != "FusedConv":
+            continue
+        fused = node
+        while True:
+            y = fused.outputs[0]
+            readers = consumers.get(y, [])
+            if y in outputs or len(readers) != 1:
+                break
+            absorbed = _absorb(fused, readers[0], pool)
+            if absorbed is None:
+                break
+            replaced[id(readers[0])] = None
+            last = readers[0]
+            fused = absorbed
+            for v in fused.inputs:
+                consumers[v] = [fused if c in (node, last) else c for c in consumers.get(v, [])]
+        if fused is not node:
+            replaced[id(node)] = None
+            replaced[id(last)] = fused
+    graph.nodes = [n for node in graph.nodes if (n := replaced.get(id(node), node)) is not None]
+
+
+def as_fused_conv(node: Node) -> Node | None:
+    """A float32 NCHW convolution as a ``FusedConv`` node, or None if the node is something else."""
+    if node.op not in ("Convolution", "ConvBiasForward") or node.params.format != 0:
+        return None
+    x, w = node.inputs[:2]
+    if any(v.dtype.code != DTypeCode.FLOAT32 for v in (*node.inputs, *node.outputs)) or w.const is None:
+        return None
+    p = node.params
+    dense = p.sparse == ConvolutionSparse.DENSE
+    if len(w.shape) != (4 if dense else 5):
+        return None
+    inputs = [x, w]
+    activation = Activation()
+    has_bias = has_z = False
+    if node.op == "ConvBiasForward":
+        channels = node.outputs[0].shape[1]
+        for v in node.inputs[2:]:
+            if not has_bias and v.const is not None and v.spec.size == channels and v.shape[1:2] == (channels,):
+                has_bias = True
+            elif not has_z and v.shape == node.outputs[0].shape:
+                has_z = True
+            else:
+                return None
+            inputs.append(v)
+        code = {0: 0, 1: 1, 2: 3, 3: 4}.get(int(p.nonlineMode))
+        if code is None:
+            return None
+        activation = Activation(ActivationCode(code))
+    params = FusedConv(
+        pad_h=p.pad_h,
+        pad_w=p.pad_w,
+        stride_h=p.stride_h,
+        stride_w=p.stride_w,
+        dilate_h=p.dilate_h,
+        dilate_w=p.dilate_w,
+        groups=1 if dense else w.shape[0],
+        mirrored=p.mode == ConvolutionMode.CONVOLUTION,
+        has_bias=has_bias,
+        has_z=has_z,
+        activation=activation,
+    )
+    return Node("FusedConv", params, inputs, node.outputs, node.name)
+
+
+def _absorb(conv: Node, reader: Node, pool: ConstantPool) -> Node | None:
+    """The convolution with its only reader taken in, or None."""
+    if reader.op != "Elemwise" or reader.outputs[0].shape != conv.outputs[0].shape:
+        return None
+    mode = reader.params.mode
+    y = conv.outputs[0]
+    act = conv.params.activation.code
+    others = [v for v in reader.inputs if v is not y]
+    if len(others) != len(reader.inputs) - 1:
+        return None
+    if act in (ActivationCode.NONE, ActivationCode.RELU, ActivationCode.CLIP):
+        clipped = _clip(conv.params.activation, mode, reader, y)
+        if clipped is not None:
+            return _with(conv, reader, activation=clipped)
+    if act != ActivationCode.NONE:
+        return None
+    if mode in _ACTIVATIONS:
+        return _with(conv, reader, activation=Activation(_ACTIVATIONS[mode]))
+    if mode == M.PRELU and reader.inputs[0] is y and _scalar(others[0]) is not None:
+        return _with(conv, reader, activation=Activation(ActivationCode.LEAKY_RELU, _scalar(others[0])))
+    if mode in _ADD_THEN:
+        activation = Activation(_ADD_THEN[mode])
+        other = others[0]
+        if _per_channel(other, y):
+            if conv.params.has_z:
+                return None
+            return _with(_add_bias(conv, other, pool), reader, activation=activation)
+        if other.const is None and other.shape == y.shape and not conv.params.has_z:
+            fused = _with(conv, reader, has_z=True, activation=activation)
+            fused.inputs = [*conv.inputs, other]
+            return fused
+        return None
+    if mode == M.SUB and reader.inputs[0] is y and _per_channel(others[0], y) and not conv.params.has_z:
+        return _with(_add_bias(conv, _derived(pool, "negate", [others[0]], np.negative), pool), reader)
+    if conv.params.has_z:
+        return None
+    if mode == M.MUL and _per_channel(others[0], y):
+        return _with(_scale(conv, others[0], pool), reader)
+    if mode == M.FUSE_MUL_ADD3 and y is not reader.inputs[2] and all(_per_channel(v, y) for v in others):
+        return _with(_add_bias(_scale(conv, others[0], pool), others[1], pool), reader)
+    return None
+
+
+def _with(conv: Node, reader: Node, **changes: object) -> Node:
+    return Node("FusedConv", replace(conv.params, **changes), conv.inputs, reader.outputs, conv.name)  # type: ignore[arg-type]
+
+
+def _clip(current: Activation, mode: int, reader: Node, y: Var) -> Activation | None:
+    """What a MAX, MIN, CLIP or RELU6 after the activation so far makes of it."""
+    lo, hi = {
+        ActivationCode.NONE: (-np.inf, np.inf),
+        ActivationCode.RELU: (0.0, np.inf),
+        ActivationCode.CLIP: (current.a, current.b),
+    }[current.code]
+    if mode == M.RELU6:
+        bounds = (0.0, 6.0)
+    elif mode == M.RELU:
+        bounds = (0.0, np.inf)
+    elif mode in (M.MAX, M.MIN):
+        other = reader.inputs[1] if reader.inputs[0] is y else reader.inputs[0]
+        value = _scalar(other)
+        if value is None or np.isnan(value):
+            return None
+        bounds = (value, np.inf) if mode == M.MAX else (-np.inf, value)
+    elif mode == M.CLIP and reader.inputs[0] is y:
+        low, high = _scalar(reader.inputs[1]), _scalar(reader.inputs[2])
+        if low is None or high is None or not low <= high:
+            return None
+        bounds = (low, high)
+    else:
+        return None
+    new_lo, new_hi = max(lo, bounds[0]), min(hi, bounds[1])
+    if new_lo > new_hi or (max(lo, bounds[0]) != bounds[0] and bounds[1] < lo):
+        return None
+    if (new_lo, new_hi) == (0.0, np.inf):
+        return Activation(ActivationCode.RELU)
+    finite = float(np.finfo(np.float32).max)
+    return Activation(ActivationCode.CLIP, max(new_lo, -finite), min(new_hi, finite))
+
+
+def _scalar(var: Var) -> float | None:
+    return float(var.const.array.reshape(-1)[0]) if var.const is not None and var.spec.size == 1 else None
+
+
+def _per_channel(var: Var, y: Var) -> bool:
+    """Whether the variable is a constant that is one number, or one number for each channel of y."""
+    if var.const is None or var.dtype.code != DTypeCode.FLOAT32:
+        return False
+    if var.spec.size == 1:
+        return True
+    shape = (1,) * (4 - len(var.shape)) + var.shape
+    return shape == (1, y.shape[1], 1, 1)
+
+
+def _derived(pool: ConstantPool, recipe: object, parents: list[Var], make) -> Var:
+    constant = pool.derive(recipe, [v.const for v in parents], make)
+    array = constant.array
+    return Var(parents[0].id, "", TensorSpec(array.shape, parents[0].dtype, array), constant)
+
+
+def _add_bias(conv: Node, addend: Var, pool: ConstantPool) -> Node:
+    channels = conv.outputs[0].shape[1]
+    parents = [conv.inputs[2], addend] if conv.params.has_bias else [addend]
+
+    def total(*terms: np.ndarray) -> np.ndarray:
+        out = np.zeros(channels, np.float32)
+        for t in terms:
+            out = out + t.reshape(-1)
+        return out.reshape(1, -1, 1, 1)
+
+    bias = _derived(pool, ("bias", channels), parents, total)
+    return Node(
+        "FusedConv",
+        replace(conv.params, has_bias=True),
+        [conv.inputs[0], conv.inputs[1], bias],
+        conv.outputs,
+        conv.name,
+    )
+
+
+def _scale(conv: Node, factor: Var, pool: ConstantPool) -> Node:
+    """The factor goes into weights and bias."""
+    x, w = conv.inputs[:2]
+    groups = conv.params.groups
+
+    def scaled(weights: np.ndarray, f: np.ndarray) -> np.ndarray:
+        channels = weights.shape[0] if weights.ndim == 4 else groups * weights.shape[1]
+        f = np.broadcast_to(f.reshape(-1), (channels,))
+        f = f.reshape(-1, 1, 1, 1) if weights.ndim == 4 else f.reshape(groups, -1, 1, 1, 1)
+        return (weights.astype(np.float64) * f).astype(np.float32)
+
+    inputs = [x, _derived(pool, ("scale", groups), [w, factor], scaled)]
+    if conv.params.has_bias:
+        inputs.append(
+            _derived(pool, "scale_bias", [conv.inputs[2], factor], lambda b, f: b.reshape(1, -1, 1, 1) * f.reshape(1, -1, 1, 1))
+        )
+    return Node("FusedConv", conv.params, inputs, conv.outputs, conv.name)
+
+

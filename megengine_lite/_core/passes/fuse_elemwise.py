@@ -1,0 +1,75 @@
+"""Chains of elementwise functions become one node that reads its inputs and writes its result once."""
+
+from __future__ import annotations
+
+from megengine_lite._core.dtype import DTypeCode
+from megengine_lite._core.fused import ElemwiseProgram, ElemwiseStep
+from megengine_lite._core.graph import Graph, Node, Var
+
+MAX_INPUTS = 10
+MAX_STEPS = 24
+
+
+def run(graph: Graph) -> None:
+    consumers = graph.consumers()
+    outputs = set(graph.outputs)
+    groups: dict[int, list[Node]] = {}  # id of the last node of a chain -> its nodes in order
+    member: set[int] = set()
+    order = {id(n): k for k, n in enumerate(graph.nodes)}
+    for node in reversed(graph.nodes):
+        if id(node) in member or not _is_chainable(node):
+            continue
+        group = _grow(node, consumers, outputs, member)
+        group.sort(key=lambda n: order[id(n)])
+        groups[id(node)] = group
+        member.update(id(n) for n in group)
+    nodes = []
+    for node in graph.nodes:
+        if id(node) in groups:
+            nodes.append(_merge(groups[id(node)]))
+        elif id(node) not in member:
+            nodes.append(node)
+    graph.nodes = nodes
+
+
+def _is_chainable(node: Node) -> bool:
+    return node.op == "Elemwise" and all(v.dtype.code == DTypeCode.FLOAT32 for v in (*node.inputs, *node.outputs))
+
+
+def _grow(last: Node, consumers: dict[Var, list[Node]], outputs: set[Var], taken: set[int]) -> list[Node]:
+    """The chain that ends in ``last``: producers of the same shape that only the chain reads."""
+    group = [last]
+    ids = {id(last)}
+    shape = last.outputs[0].shape
+    grown = True
+    while grown:
+        grown = False
+        for node in list(group):
+            for v in node.inputs:
+                p = v.producer
+                if p is None or id(p) in ids or id(p) in taken or v in outputs or v.const is not None:
+                    continue
+                if not _is_chainable(p) or v.shape != shape or any(id(c) not in ids for c in consumers.get(v, [])):
+                    continue
+                if len(group) >= MAX_STEPS or len(_external(group + [p])) > MAX_INPUTS:
+                    continue
+                group.append(p)
+                ids.add(id(p))
+                grown = True
+    return group
+
+
+def _external(group: list[Node]) -> list[Var]:
+    inside = {v for n in group for v in n.outputs}
+    return list(dict.fromkeys(v for n in group for v in n.inputs if v not in inside))
+
+
+def _merge(group: list[Node]) -> Node:
+    inputs = _external(group)
+    register = {v: k for k, v in enumerate(inputs)}
+    steps = []
+    for node in group:
+        steps.append(ElemwiseStep(int(node.params.mode), tuple(register[v] for v in node.inputs)))
+        register[node.outputs[0]] = len(inputs) + len(steps) - 1
+    last = group[-1]
+    return Node("FusedElemwise", ElemwiseProgram(tuple(steps)), inputs, last.outputs, last.name)

@@ -1,0 +1,73 @@
+"""Drops nodes that pass a value through, and writes batch normalization as one multiplication and one addition."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from megengine_lite._core.graph import ConstantPool, Graph, Node, TensorSpec, Var
+from megengine_lite._core.params import Elemwise, ElemwiseMode
+
+_PASS_THROUGH = {"Identity", "Copy", "MarkDynamicVar", "MarkNoBroadcastElemwise", "PersistentOutputStorage", "VirtualDep"}
+
+
+def run(graph: Graph, pool: ConstantPool) -> None:
+    kept = []
+    for node in graph.nodes:
+        if _passes_through(node):
+            graph.replace_uses(node.outputs[0], node.inputs[0])
+            continue
+        if node.op == "BatchNorm":
+            node = _batch_norm_as_scale(node, pool) or node
+        elif node.op == "Elemwise":
+            node = _simpler_elemwise(node)
+        kept.append(node)
+    graph.nodes = kept
+    graph.remove_dead()
+
+
+def _passes_through(node: Node) -> bool:
+    if not node.inputs or not node.outputs:
+        return False
+    x, y = node.inputs[0], node.outputs[0]
+    if x.spec.shape is None or x.spec.shape != y.spec.shape or x.spec.dtype != y.spec.dtype:
+        return False
+    if node.op in _PASS_THROUGH or node.op in ("Reshape", "Broadcast", "TypeCvt", "AxisAddRemove"):
+        return True
+    if node.op == "Dimshuffle":
+        return list(node.params.pattern) == list(range(len(x.shape)))
+    if node.op == "Subtensor":
+        return not node.params.items
+    if node.op == "Concat":
+        return len(node.inputs) == 1
+    return False
+
+
+def _batch_norm_as_scale(node: Node, pool: ConstantPool) -> Node | None:
+    """``y = x * s + t`` for a batch norm whose four parameters are constants and whose other outputs nobody reads."""
+    x, scale, bias, mean, variance = node.inputs if len(node.inputs) == 5 else (None,) * 5
+    if x is None or node.params.fwd_mode != 1 or any(v.const is None for v in (scale, bias, mean, variance)):
+        return None
+    eps = float(node.params.epsilon)
+
+    def factor(g: np.ndarray, v: np.ndarray) -> np.ndarray:
+        return (g.astype(np.float64) / np.sqrt(v.astype(np.float64) + eps)).astype(g.dtype)
+
+    def shift(g: np.ndarray, b: np.ndarray, m: np.ndarray, v: np.ndarray) -> np.ndarray:
+        s = g.astype(np.float64) / np.sqrt(v.astype(np.float64) + eps)
+        return (b.astype(np.float64) - m.astype(np.float64) * s).astype(b.dtype)
+
+    s = pool.derive(("bn_scale", eps), [scale.const, variance.const], factor)
+    t = pool.derive(("bn_shift", eps), [c.const for c in (scale, bias, mean, variance)], shift)
+    s_var = Var(scale.id, "", TensorSpec(s.array.shape, scale.dtype, s.array), s)
+    t_var = Var(bias.id, "", TensorSpec(t.array.shape, bias.dtype, t.array), t)
+    return Node("Elemwise", Elemwise(mode=ElemwiseMode.FUSE_MUL_ADD3), [x, s_var, t_var], [node.outputs[-1]], node.name)
+
+
+def _simpler_elemwise(node: Node) -> Node:
+    """``x ** 0.5`` and ``x ** 2`` as square root and square (dumps for older runtimes write them as powers)."""
+    if node.params.mode != ElemwiseMode.POW or node.inputs[1].const is None or node.inputs[1].spec.size != 1:
+        return node
+    exponent = float(node.inputs[1].const.array.reshape(-1)[0])
+    if exponent == 2.0 and node.inputs[0].shape == node.outputs[0].shape:
+        return Node("Elemwise", Elemwise(mode=ElemwiseMode.SQUARE), node.inputs[:1], node.outputs, node.name)
+    return node

@@ -1,0 +1,186 @@
+"""From a stage of the graph to something that runs: passes, lowering, memory, program."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from megengine_lite._core import passes
+from megengine_lite._core.arena import assign_offsets
+from megengine_lite._core.config import SessionConfig
+from megengine_lite._core.dtype import DType
+from megengine_lite._core.graph import ConstantPool, TensorSpec, Var
+from megengine_lite._core.infer import Stage
+from megengine_lite._core.kernel_set import KernelSet
+from megengine_lite._core.lower import LOWERINGS
+from megengine_lite._core.lower.context import HostStep, Lowering, Ref, Step, Storage, Tensor
+from megengine_lite._core.oprs import REGISTRY
+from megengine_lite._core.program import Program, array_at
+
+ARENA_BASE = 0
+
+
+@dataclass(slots=True)
+class Slot:
+    """An input or output of a plan: the variable of the model's graph and the base pointer it is bound to."""
+
+    var: Var
+    spec: TensorSpec
+    base: int
+
+
+@dataclass(slots=True)
+class Segment:
+    """Records begin..end-1 of the program, then a Python step (None at the end)."""
+
+    begin: int
+    end: int
+    host: HostStep | None
+
+
+class Plan:
+    """An executable stage for fixed input shapes.
+
+    Attributes
+    ----------
+    inputs, outputs : list of Slot
+        What to bind before a run.
+    dynamic : dict
+        After a run: array and type of the outputs whose shape depends on data, by variable of the model's graph.
+    buffers : list of array
+        Memory for the outputs, where the caller has not given any; filled in by the session.
+    arena_bytes : int
+        Size of the arena that base 0 must point to.
+    steps : list of Step or HostStep
+        What runs, in order; for profiles.
+    next_node : int
+        Where the next stage begins in the model's graph.
+    """
+
+    def __init__(self, stage: Stage, ctx: Lowering, inputs: list[Slot], outputs: list[Slot], threads: int):
+        self.inputs = inputs
+        self.outputs = outputs
+        self.next_node = stage.next_node
+        self.steps = ctx.steps
+        self.dynamic: dict[Var, tuple[np.ndarray, DType]] = {}
+        self.buffers: list[np.ndarray] = []
+        self._original = stage.original
+        self.arena_bytes = assign_offsets(ctx.storages)
+        self._keep = [s.owner for s in ctx.constants()]
+        native: list[tuple] = []
+        self.segments: list[Segment] = []
+        begin = 0
+        for step in ctx.steps:
+            if isinstance(step, HostStep):
+                self.segments.append(Segment(begin, len(native), step))
+                begin = len(native)
+            else:
+                native.append(
+                    (
+                        step.kernel.address,
+                        [None if r is None else _address(r) for r in step.pointers],
+                        step.integers,
+                        step.reals,
+                        step.work,
+                        step.serial,
+                    )
+                )
+        self.segments.append(Segment(begin, len(native), None))
+        scratch = max((s.scratch for s in ctx.steps if isinstance(s, Step)), default=0)
+        n_bases = 1 + len(inputs) + len(outputs)
+        self.program = Program(native, n_bases, scratch, threads)
+        self.addresses = [0] * n_bases
+        self._single = len(self.segments) == 1
+        self._count = len(native)
+
+    def bind(self, base: int, address: int) -> None:
+        """Sets the address of a base: the arena, an input or an output."""
+        self.addresses[base] = address
+        self.program.set_base(base, address)
+
+    def run(self) -> None:
+        """Runs all steps. Everything must be bound."""
+        if self._single:
+            self.program.run(0, self._count)
+            return
+        for segment in self.segments:
+            if segment.begin < segment.end:
+                self.program.run(segment.begin, segment.end)
+            if segment.host is not None:
+                self._run_host(segment.host)
+
+    def _run_host(self, step: HostStep) -> None:
+        node = step.node
+        ins = [self.array(t) for t in step.inputs]
+        specs = [v.spec for v in node.inputs]
+        results = REGISTRY[node.op].compute(node, ins, specs, [v.spec for v in node.outputs])
+        for var, tensor, value in zip(node.outputs, step.outputs, results, strict=True):
+            if tensor is None:
+                self.dynamic[self._original[var]] = np.ascontiguousarray(value), var.spec.dtype
+            elif tensor.spec.size:
+                np.copyto(self.array(tensor), value, casting="same_kind")
+
+    def array(self, tensor: Tensor) -> np.ndarray:
+        """A view of a plain tensor of this plan; valid while its bases are bound as they are."""
+        spec = tensor.spec
+        if spec.size == 0:
+            return np.empty(tensor.shape, spec.dtype.storage)
+        base, offset = _address(tensor.ref)
+        address = offset if base < 0 else self.addresses[base] + offset
+        return np.frombuffer(array_at(address, spec.nbytes), spec.dtype.storage).reshape(tensor.shape)
+
+
+def _address(ref: Ref) -> tuple[int, int]:
+    storage = ref.storage
+    if storage.kind == Storage.CONSTANT:
+        return -1, storage.address + ref.offset
+    if storage.kind == Storage.EXTERNAL:
+        return storage.base, ref.offset
+    return ARENA_BASE, storage.offset + ref.offset
+
+
+def build_plan(stage: Stage, kernels: KernelSet, pool: ConstantPool, config: SessionConfig) -> Plan:
+    """Optimizes, lowers and places a stage. The stage's graph is changed."""
+    graph = stage.graph
+    # Passes may replace output variables; the order stays.
+    wanted = [stage.original[v] for v in graph.outputs]
+    passes.run(graph, pool, config)
+    ctx = Lowering(graph, kernels, pool, config)
+    inputs = []
+    for k, var in enumerate(graph.inputs):
+        storage = Storage(var.spec.nbytes, Storage.EXTERNAL)
+        storage.base = 1 + k
+        ctx.add_input(var, Tensor(var.spec, Ref(storage)))
+        inputs.append(Slot(stage.original[var], var.spec, storage.base))
+    passes.place_concatenations(graph, ctx)
+    for node in graph.nodes:
+        if all(v.spec.shape is not None and v.spec.size == 0 for v in node.outputs):
+            for v in node.outputs:
+                ctx.new_plain(v)
+            continue
+        lower = LOWERINGS.get(node.op)
+        empty = any(v.spec.size == 0 for v in node.inputs)
+        if lower is None or empty or lower(ctx, node) is False:
+            ctx.host(node)
+    outputs = []
+    for original, var in zip(wanted, graph.outputs, strict=True):
+        if var.spec.shape is None:
+            continue
+        base = 1 + len(inputs) + len(outputs)
+        _give_out(ctx, var, base)
+        outputs.append(Slot(original, var.spec, base))
+    return Plan(stage, ctx, inputs, outputs, config.threads)
+
+
+def _give_out(ctx: Lowering, var: Var, base: int) -> None:
+    """Makes an output the memory of an external base: in place where it owns its storage, else by a copy."""
+    tensor = ctx.plain(var)
+    storage = tensor.ref.storage
+    if storage.kind == Storage.ARENA and tensor.ref.offset == 0 and storage.nbytes == var.spec.nbytes:
+        storage.kind = Storage.EXTERNAL
+        storage.base = base
+    elif var.spec.nbytes:
+        out = Storage(var.spec.nbytes, Storage.EXTERNAL)
+        out.base = base
+        ctx.copy_bytes(tensor.ref, Ref(out), var.spec.nbytes)

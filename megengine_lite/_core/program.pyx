@@ -1,0 +1,216 @@
+"""The program of a plan: a flat array of C records, replayed without the GIL."""
+
+from cpython.buffer cimport PyBUF_WRITE
+from cpython.memoryview cimport PyMemoryView_FromMemory
+from libc.stdint cimport int64_t, uintptr_t
+from libc.stdlib cimport calloc, free
+from posix.stdlib cimport posix_memalign
+
+from megengine_lite._core.threads cimport join_threads, run_on_threads
+from megengine_lite.kernels.kernel cimport KernelArgs, kernel_fn
+
+
+cdef extern from "platform.h" nogil:
+    int64_t ml_now_ns()
+    unsigned long long ml_flush_denormals()
+    void ml_restore_denormals(unsigned long long old)
+
+
+cdef struct Record:
+    kernel_fn kernel
+    KernelArgs args
+    int64_t work
+    int serial      # runs on thread 0 only
+    int joins       # all threads meet after it
+
+
+# One pointer of one record that moves with an external base.
+cdef struct Patch:
+    int64_t record
+    int64_t slot
+    int64_t offset
+
+
+cdef struct Run:
+    Record* records
+    int64_t begin
+    int64_t end
+    char* scratch
+    int64_t scratch_stride
+    int64_t* clock      # end time of each record on thread 0, or NULL
+
+
+cdef void replay(void* context, int thread, int threads) noexcept nogil:
+    cdef Run* run = <Run*>context
+    cdef char* scratch = run.scratch + thread * run.scratch_stride
+    cdef int64_t k, lo, hi
+    cdef Record* r
+    cdef unsigned long long mode = ml_flush_denormals()
+    for k in range(run.begin, run.end):
+        r = &run.records[k]
+        if threads == 1:
+            r.kernel(&r.args, 0, r.work, scratch)
+        elif r.serial:
+            if thread == 0:
+                r.kernel(&r.args, 0, r.work, scratch)
+        else:
+            lo = r.work * thread // threads
+            hi = r.work * (thread + 1) // threads
+            if lo < hi:
+                r.kernel(&r.args, lo, hi, scratch)
+        if threads > 1 and r.joins:
+            join_threads(threads)
+        if run.clock and thread == 0:
+            run.clock[k] = ml_now_ns()
+    ml_restore_denormals(mode)
+
+
+def array_at(uintptr_t address, Py_ssize_t nbytes):
+    """A writable memoryview of memory that the caller keeps alive."""
+    return PyMemoryView_FromMemory(<char*>address, nbytes, PyBUF_WRITE)
+
+
+cdef class Program:
+    """Records made from the steps of a plan.
+
+    Parameters
+    ----------
+    steps : list of (address, pointers, integers, reals, work, serial)
+        ``pointers`` are ``(base, offset)`` pairs: ``base`` -1 means that ``offset`` is an absolute address, None
+        is a null pointer, others index the external bases.
+    bases : int
+        Number of external bases; :meth:`set_base` gives each its address before the first run.
+    scratch : int
+        Bytes of scratch that each thread needs.
+    threads : int
+        How many threads may take part.
+    """
+
+    cdef Record* records
+    cdef Patch* patches
+    cdef int64_t* patch_begin   # patches of base b: patch_begin[b] .. patch_begin[b + 1]
+    cdef uintptr_t* addresses
+    cdef char* scratch
+    cdef int64_t count, bases, scratch_stride
+    cdef int threads
+    cdef int64_t* clock
+
+    def __cinit__(self, steps, int bases, int64_t scratch, int threads):
+        cdef int64_t k, slot, base, n
+        cdef Record* r
+        self.count = len(steps)
+        self.bases = bases
+        self.threads = max(threads, 1)
+        self.scratch_stride = (scratch + 4095) // 4096 * 4096
+        self.records = <Record*>calloc(self.count + 1, sizeof(Record))
+        self.addresses = <uintptr_t*>calloc(bases + 1, sizeof(uintptr_t))
+        self.patch_begin = <int64_t*>calloc(bases + 2, sizeof(int64_t))
+        if not self.records or not self.addresses or not self.patch_begin:
+            raise MemoryError("no memory for the records of a program")
+        if self.scratch_stride and posix_memalign(
+            <void**>&self.scratch, 4096, self.scratch_stride * self.threads
+        ):
+            raise MemoryError(f"no memory for {self.scratch_stride * self.threads} bytes of scratch")
+        patches = [[] for _ in range(bases)]
+        for k, (address, pointers, integers, reals, work, serial) in enumerate(steps):
+            r = &self.records[k]
+            r.kernel = <kernel_fn><void*><uintptr_t>address
+            r.work = work
+            r.serial = serial
+            if len(pointers) > 16 or len(integers) > 64 or len(reals) > 16:
+                raise ValueError("a step has more arguments than a kernel can take")
+            for slot, pointer in enumerate(pointers):
+                if pointer is None:
+                    continue
+                base, offset = pointer
+                if base < 0:
+                    r.args.p[slot] = <void*><uintptr_t>offset
+                else:
+                    patches[base].append((k, slot, offset))
+            for slot, value in enumerate(integers):
+                r.args.i[slot] = value
+            for slot, value in enumerate(reals):
+                r.args.f[slot] = value
+        for k in range(self.count):
+            # Consecutive serial steps need no meeting; everything else does.
+            r = &self.records[k]
+            r.joins = k + 1 < self.count and not (r.serial and self.records[k + 1].serial)
+        n = sum(map(len, patches))
+        self.patches = <Patch*>calloc(n + 1, sizeof(Patch))
+        if not self.patches:
+            raise MemoryError("no memory for the records of a program")
+        n = 0
+        for base in range(bases):
+            self.patch_begin[base] = n
+            for k, slot, offset in patches[base]:
+                self.patches[n] = Patch(k, slot, offset)
+                n += 1
+        self.patch_begin[bases] = n
+
+    def __dealloc__(self):
+        free(self.records)
+        free(self.patches)
+        free(self.patch_begin)
+        free(self.addresses)
+        free(self.scratch)
+        free(self.clock)
+
+    def __len__(self):
+        return self.count
+
+    @property
+    def scratch_bytes(self):
+        """Scratch of all threads together."""
+        return self.scratch_stride * self.threads
+
+    cpdef set_base(self, int64_t base, uintptr_t address):
+        """Moves everything that refers to an external base; cheap when the address is the same as before."""
+        cdef int64_t k
+        cdef Patch* p
+        if base < 0 or base >= self.bases:
+            raise IndexError("no such base")
+        if self.addresses[base] == address:
+            return
+        self.addresses[base] = address
+        for k in range(self.patch_begin[base], self.patch_begin[base + 1]):
+            p = &self.patches[k]
+            self.records[p.record].args.p[p.slot] = <void*>(address + p.offset)
+
+    cpdef run(self, int64_t begin, int64_t end):
+        """Runs the records begin..end-1. Every base must have been set."""
+        cdef Run context
+        if begin < 0 or end > self.count:
+            raise IndexError("no such records")
+        context.records = self.records
+        context.begin = begin
+        context.end = end
+        context.scratch = self.scratch
+        context.scratch_stride = self.scratch_stride
+        context.clock = NULL
+        with nogil:
+            run_on_threads(replay, &context, self.threads)
+
+    def run_timed(self, int64_t begin, int64_t end):
+        """Like :meth:`run`; gives the nanoseconds that each record took, as a list."""
+        cdef Run context
+        cdef int64_t start, k
+        if begin < 0 or end > self.count:
+            raise IndexError("no such records")
+        if not self.clock:
+            self.clock = <int64_t*>calloc(self.count + 1, sizeof(int64_t))
+            if not self.clock:
+                raise MemoryError("no memory for a profile")
+        context.records = self.records
+        context.begin = begin
+        context.end = end
+        context.scratch = self.scratch
+        context.scratch_stride = self.scratch_stride
+        context.clock = self.clock
+        with nogil:
+            start = ml_now_ns()
+            run_on_threads(replay, &context, self.threads)
+        out = []
+        for k in range(begin, end):
+            out.append(self.clock[k] - start)
+            start = self.clock[k]
+        return out

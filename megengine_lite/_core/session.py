@@ -1,0 +1,277 @@
+"""A session runs one loaded model: it plans for the shapes it meets, keeps the plans, and binds memory.
+
+A session is used by one thread at a time (the API holds a lock); several sessions may share a model's weights
+(:class:`ConstantPool`) and run at the same time, or share one arena and run one after the other.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Hashable
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from megengine_lite._core.config import SessionConfig
+from megengine_lite._core.dtype import DType
+from megengine_lite._core.graph import ConstantPool, TensorSpec, Var
+from megengine_lite._core.infer import NeedsValue, infer_stage
+from megengine_lite._core.kernel_set import KernelSet, kernel_set
+from megengine_lite._core.planner import ARENA_BASE, Plan, build_plan
+from megengine_lite._core.program import array_at
+from megengine_lite.errors import LiteError, LiteIndexError, ShapeError
+
+if TYPE_CHECKING:
+    from megengine_lite._core.loader import Model
+
+ALIGNMENT = 64
+
+
+def aligned_bytes(nbytes: int) -> np.ndarray:
+    """Zeroed memory, aligned to a cache line, as a uint8 array that owns it."""
+    raw = np.zeros(nbytes + ALIGNMENT, np.uint8)
+    start = -raw.ctypes.data % ALIGNMENT
+    return raw[start : start + nbytes]
+
+
+class Arena:
+    """The memory of intermediate tensors; grows to the largest plan that used it."""
+
+    def __init__(self) -> None:
+        self._memory = aligned_bytes(0)
+        self.address = 0
+
+    @property
+    def nbytes(self) -> int:
+        return self._memory.nbytes
+
+    def reserve(self, nbytes: int) -> int:
+        """Its address, with room for at least ``nbytes``."""
+        if nbytes > self._memory.nbytes or not self.address:
+            self._memory = aligned_bytes(nbytes)
+            self.address = self._memory.ctypes.data
+        return self.address
+
+
+class _Stop:
+    """A place in the graph where a stage begins, with the plans made there, least recently used first."""
+
+    def __init__(self, node: int):
+        self.node = node
+        self.value_vars: list[Var] = []  # variables whose values decide the plan
+        self.plans: OrderedDict[Hashable, tuple[Plan, _Stop]] = OrderedDict()
+
+
+class _Value:
+    """Memory of a variable that exists between stages."""
+
+    __slots__ = ("address", "owner", "spec")
+
+    def __init__(self, spec: TensorSpec, address: int, owner: object):
+        self.spec = spec
+        self.address = address
+        self.owner = owner
+
+    def array(self) -> np.ndarray:
+        if self.spec.size == 0:
+            return np.empty(self.spec.shape, self.spec.dtype.storage)
+        flat = np.frombuffer(array_at(self.address, self.spec.nbytes), self.spec.dtype.storage)
+        return flat.reshape(self.spec.shape)
+
+
+class Session:
+    """See the module's text.
+
+    Parameters
+    ----------
+    model
+        A loaded model.
+    config
+        Options; not changed, and not to be changed later.
+    pool
+        Weights derived from the model, of another session of the same model; a new one by default.
+    arena
+        Memory for intermediate tensors, of another session that never runs at the same time; a new one by default.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        config: SessionConfig | None = None,
+        *,
+        pool: ConstantPool | None = None,
+        arena: Arena | None = None,
+    ):
+        self.model = model
+        self.config = config or SessionConfig()
+        self.kernels: KernelSet = kernel_set(self.config.isa)
+        self.pool = pool or ConstantPool()
+        self.arena = arena or Arena()
+        graph = model.graph
+        self._graph = graph
+        self._by_name = {v.name: v for v in graph.inputs}
+        self.input_names: list[str] = list(model.input_names)
+        self.output_names: list[str] = list(model.output_names)
+        self._output_vars = dict(zip(graph.output_names, graph.outputs, strict=True))
+        self._inputs: dict[Var, _Value] = {}
+        self._user_outputs: dict[Var, tuple[int, int, object]] = {}
+        self._results: dict[Var, _Value] = {}
+        self._root = _Stop(0)
+        self._fast: tuple[Plan, list[tuple[Var, int]]] | None = None  # the only plan of the last run, its inputs
+
+    # ---- inputs and outputs -------------------------------------------------------------------------------------
+
+    def input_spec(self, name: str) -> tuple[tuple[int, ...], DType]:
+        """Shape at dump time and type of an input."""
+        spec = self._input_var(name).spec
+        assert spec is not None and spec.shape is not None
+        return spec.shape, spec.dtype
+
+    def output_spec(self, name: str) -> tuple[tuple[int, ...], DType] | None:
+        """Shape and type of an output as of the last run; before it, of the dump-time input shapes if they tell."""
+        var = self._output_var(name)
+        if var in self._results:
+            spec = self._results[var].spec
+        else:
+            found = self._inferred_outputs().get(var)
+            if found is None:
+                return None
+            spec = found
+        return (spec.shape, spec.dtype) if spec.shape is not None else None
+
+    def _inferred_outputs(self) -> dict[Var, TensorSpec]:
+        known = {v: (self._inputs[v].spec if v in self._inputs else v.spec) for v in self._graph.inputs}
+        try:
+            stage = infer_stage(self._graph, 0, known, self.pool)
+        except (NeedsValue, LiteError):
+            return {}
+        return {stage.original[v]: v.spec for v in stage.graph.outputs if v.spec is not None}
+
+    def set_input(self, name: str, address: int, shape: tuple[int, ...], dtype: DType | None, owner: object) -> None:
+        """Sets the memory of an input, dense and row-major; it is read by the next runs, not copied.
+
+        ``owner`` is kept as long as the memory is in use. ``dtype`` None means the model's.
+        """
+        var = self._input_var(name)
+        current = self._inputs.get(var)
+        if current is not None and current.spec.shape == shape:
+            current.address = address
+            current.owner = owner
+            return
+        assert var.spec is not None
+        if dtype is not None and dtype.storage != var.spec.dtype.storage:
+            raise ShapeError(f"input {name!r} is {var.spec.dtype}, got {dtype}")
+        self._inputs[var] = _Value(TensorSpec(tuple(shape), var.spec.dtype), address, owner)
+        self._fast = None
+
+    def bind_output(self, name: str, address: int | None, nbytes: int = 0, owner: object = None) -> None:
+        """Sets memory of the caller that an output is computed into; None goes back to memory of the session."""
+        var = self._output_var(name)
+        if address is None:
+            self._user_outputs.pop(var, None)
+        else:
+            self._user_outputs[var] = (address, nbytes, owner)
+        self._fast = None
+
+    def output(self, name: str) -> tuple[int, tuple[int, ...], DType, object]:
+        """Address, shape, type and owner of an output, after a run. The next run overwrites the memory."""
+        value = self._results.get(self._output_var(name))
+        if value is None:
+            raise LiteError(f"output {name!r} has no value before the first forward")
+        assert value.spec.shape is not None
+        return value.address, value.spec.shape, value.spec.dtype, value.owner
+
+    def _input_var(self, name: str) -> Var:
+        try:
+            return self._by_name[name]
+        except KeyError:
+            raise LiteIndexError(f"no input named {name!r}; there are {self.input_names}") from None
+
+    def _output_var(self, name: str) -> Var:
+        try:
+            return self._output_vars[name]
+        except KeyError:
+            raise LiteIndexError(f"no output named {name!r}; there are {self.output_names}") from None
+
+    # ---- running ------------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Computes all outputs from the inputs that are set."""
+        if self._fast is not None:
+            plan, bindings = self._fast
+            inputs = self._inputs
+            for var, base in bindings:
+                plan.bind(base, inputs[var].address)
+            plan.bind(ARENA_BASE, self.arena.address)
+            plan.run()
+            return
+        values = dict(self._inputs)
+        for var in self._graph.inputs:
+            if var not in values:
+                raise LiteError(
+                    f"input {var.name!r} has no data: set it before forward (it wants shape {var.spec.shape}, "
+                    f"{var.spec.dtype})"
+                )
+        self._results = {}
+        stop = self._root
+        while True:
+            plan, following = self._plan(stop, values)
+            self._run_plan(plan, values)
+            if plan.next_node >= len(self._graph.nodes):
+                break
+            stop = following
+        for var in self._graph.outputs:
+            self._results[var] = values[var]
+        if stop is self._root and len(plan.segments) == 1:
+            # Plans that depend on values of inputs must be chosen anew each time.
+            if not self._root.value_vars:
+                self._fast = plan, [(s.var, s.base) for s in plan.inputs]
+
+    def _plan(self, stop: _Stop, values: dict[Var, _Value]) -> tuple[Plan, _Stop]:
+        while True:
+            key = (
+                tuple(v.spec.shape for v in values.values()),
+                tuple(values[v].array().tobytes() for v in stop.value_vars),
+            )
+            found = stop.plans.get(key)
+            if found is not None:
+                stop.plans.move_to_end(key)
+                return found
+            known = {v: value.spec for v, value in values.items()}
+            for v in stop.value_vars:
+                known[v] = TensorSpec(known[v].shape, known[v].dtype, values[v].array().copy())
+            try:
+                stage = infer_stage(self._graph, stop.node, known, self.pool)
+            except NeedsValue as need:
+                stop.value_vars.append(need.var)
+                continue
+            plan = build_plan(stage, self.kernels, self.pool, self.config)
+            plan.buffers = [aligned_bytes(slot.spec.nbytes) for slot in plan.outputs]
+            entry = stop.plans[key] = plan, _Stop(plan.next_node)
+            while len(stop.plans) > self.config.plan_cache_size:
+                stop.plans.popitem(last=False)
+            return entry
+
+    def _run_plan(self, plan: Plan, values: dict[Var, _Value]) -> None:
+        plan.bind(ARENA_BASE, self.arena.reserve(plan.arena_bytes))
+        for slot in plan.inputs:
+            plan.bind(slot.base, values[slot.var].address)
+        made = {}
+        for slot, buffer in zip(plan.outputs, plan.buffers, strict=True):
+            user = self._user_outputs.get(slot.var)
+            if user is not None:
+                address, nbytes, owner = user
+                if nbytes < slot.spec.nbytes:
+                    raise ShapeError(
+                        f"output {slot.var.name!r} needs {slot.spec.nbytes} bytes for shape {slot.spec.shape}, the "
+                        f"memory given for it has {nbytes}"
+                    )
+            else:
+                address, owner = buffer.ctypes.data, buffer
+            plan.bind(slot.base, address)
+            made[slot.var] = _Value(slot.spec, address, owner)
+        plan.run()
+        values.update(made)
+        for var, (array, dtype) in plan.dynamic.items():
+            values[var] = _Value(TensorSpec(array.shape, dtype), array.ctypes.data, array)
+        plan.dynamic.clear()
