@@ -34,8 +34,8 @@ class Activation:
 class FusedConv:
     """Convolution in NCHW with bias, residual and activation in one step.
 
-    Inputs: x [N, C, H, W], filter [OC, IC, FH, FW] or [G, OCPG, ICPG, FH, FW], then, if ``has_bias``, a constant bias of
-    OC numbers, then, if ``has_z``, a tensor of the output's shape. Result: ``activation(conv + bias + z)``.
+    Inputs: x [N, C, H, W], filter [OC, IC, FH, FW] or [G, OCPG, ICPG, FH, FW], then, if ``has_bias``, a constant bias
+    of OC numbers, then, if ``has_z``, a tensor of the output's shape. Result: ``activation(conv + bias + z)``.
     """
 
     pad_h: int

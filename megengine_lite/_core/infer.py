@@ -45,9 +45,7 @@ def _is_folded(node: Node) -> bool:
     return node.op not in _NEVER_FOLDED and not node.op.endswith("RNG")
 
 
-def infer_stage(
-    source: Graph, begin: int, known: dict[Var, TensorSpec], pool: ConstantPool
-) -> Stage:
+def infer_stage(source: Graph, begin: int, known: dict[Var, TensorSpec], pool: ConstantPool) -> Stage:
     """Infers from node ``begin`` on, given the specs of the variables that exist before it.
 
     Returns

@@ -77,11 +77,10 @@ def _inspect() -> dict[str, object]:
     chosen = ""
     forced = os.environ.get(ISA_VARIABLE, "").strip().lower()
     for name, _, needs in _SETS:
-        if missing := sorted(needs - found):
-            # A baseline build for another architecture needs nothing of x86.
-            if not (name == "base" and not found):
-                refused[name] = "this processor or system lacks " + ", ".join(missing)
-                continue
+        # A baseline build for another architecture needs nothing of x86.
+        if (missing := sorted(needs - found)) and (found or name != "base"):
+            refused[name] = "this processor or system lacks " + ", ".join(missing)
+            continue
         if not _built(name):
             refused[name] = "not in this build"
         elif forced and name != forced:
@@ -132,7 +131,7 @@ def kernel_set(name: str | None = None) -> KernelSet:
         name = str(info["chosen"])
         if not name:
             reasons = "; ".join(f"{k}: {v}" for k, v in refused.items())
-            raise DeviceError(f"no set of kernels can run here ({reasons}); unset {ISA_VARIABLE} or rebuild the package")
+            raise DeviceError(f"no kernels can run here ({reasons}); unset {ISA_VARIABLE} or rebuild the package")
     widths = {n: w for n, w, _ in _SETS}
     if name not in widths:
         raise DeviceError(f"unknown instruction set {name!r}; there are {', '.join(widths)}")

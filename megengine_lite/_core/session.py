@@ -222,10 +222,9 @@ class Session:
             stop = following
         for var in self._graph.outputs:
             self._results[var] = values[var]
-        if stop is self._root and len(plan.segments) == 1:
-            # Plans that depend on values of inputs must be chosen anew each time.
-            if not self._root.value_vars:
-                self._fast = plan, [(s.var, s.base) for s in plan.inputs]
+        # Plans that depend on values of inputs must be chosen anew each time.
+        if stop is self._root and len(plan.segments) == 1 and not stop.value_vars:
+            self._fast = plan, [(s.var, s.base) for s in plan.inputs]
 
     def _plan(self, stop: _Stop, values: dict[Var, _Value]) -> tuple[Plan, _Stop]:
         while True:

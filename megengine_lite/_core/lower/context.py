@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from megengine_lite._core.config import SessionConfig
-from megengine_lite._core.dtype import DType
 from megengine_lite._core.graph import Constant, ConstantPool, Graph, Node, TensorSpec, Var
 from megengine_lite._core.kernel_set import Kernel, KernelSet
 
@@ -414,5 +413,3 @@ class Lowering:
             x_image=src.image * item, y_row=out.row * item, y_plane=out.plane * item, y_image=out.image * item,
             work=src.n * src.blocks,
         )  # fmt: skip
-
-

@@ -178,7 +178,7 @@ def _clip(current: Activation, mode: int, reader: Node, y: Var) -> Activation | 
     else:
         return None
     new_lo, new_hi = max(lo, bounds[0]), min(hi, bounds[1])
-    if new_lo > new_hi or (max(lo, bounds[0]) != bounds[0] and bounds[1] < lo):
+    if new_lo > new_hi:
         return None
     if (new_lo, new_hi) == (0.0, np.inf):
         return Activation(ActivationCode.RELU)
@@ -226,6 +226,10 @@ def _add_bias(conv: Node, addend: Var, pool: ConstantPool) -> Node:
     )
 
 
+def _scaled_bias(bias: np.ndarray, factor: np.ndarray) -> np.ndarray:
+    return bias.reshape(1, -1, 1, 1) * factor.reshape(1, -1, 1, 1)
+
+
 def _scale(conv: Node, factor: Var, pool: ConstantPool) -> Node:
     """The factor goes into weights and bias."""
     x, w = conv.inputs[:2]
@@ -239,9 +243,5 @@ def _scale(conv: Node, factor: Var, pool: ConstantPool) -> Node:
 
     inputs = [x, _derived(pool, ("scale", groups), [w, factor], scaled)]
     if conv.params.has_bias:
-        inputs.append(
-            _derived(pool, "scale_bias", [conv.inputs[2], factor], lambda b, f: b.reshape(1, -1, 1, 1) * f.reshape(1, -1, 1, 1))
-        )
+        inputs.append(_derived(pool, "scale_bias", [conv.inputs[2], factor], _scaled_bias))
     return Node("FusedConv", conv.params, inputs, conv.outputs, conv.name)
-
-

@@ -51,7 +51,7 @@ def _grow(last: Node, consumers: dict[Var, list[Node]], outputs: set[Var], taken
                     continue
                 if not _is_chainable(p) or v.shape != shape or any(id(c) not in ids for c in consumers.get(v, [])):
                     continue
-                if len(group) >= MAX_STEPS or len(_external(group + [p])) > MAX_INPUTS:
+                if len(group) >= MAX_STEPS or len(_external([*group, p])) > MAX_INPUTS:
                     continue
                 group.append(p)
                 ids.add(id(p))

@@ -7,7 +7,14 @@ import numpy as np
 from megengine_lite._core.graph import ConstantPool, Graph, Node, TensorSpec, Var
 from megengine_lite._core.params import Elemwise, ElemwiseMode
 
-_PASS_THROUGH = {"Identity", "Copy", "MarkDynamicVar", "MarkNoBroadcastElemwise", "PersistentOutputStorage", "VirtualDep"}
+_PASS_THROUGH = {
+    "Identity",
+    "Copy",
+    "MarkDynamicVar",
+    "MarkNoBroadcastElemwise",
+    "PersistentOutputStorage",
+    "VirtualDep",
+}
 
 
 def run(graph: Graph, pool: ConstantPool) -> None:
