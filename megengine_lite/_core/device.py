@@ -56,7 +56,9 @@ def get_device(device_type: int) -> CpuDevice:
         raise LiteTypeError(f"a device type is a LiteDeviceType, not {type(device_type).__name__}")
     if device_type not in _NAMES:
         raise DeviceError(f"there is no device type {int(device_type)}; use LiteDeviceType.LITE_CPU")
-    message = f"{_NAMES[device_type]} is not available: this build runs on CPUs. Use device_type=LiteDeviceType.LITE_CPU"
+    message = (
+        f"{_NAMES[device_type]} is not available: this build runs on CPUs. Use device_type=LiteDeviceType.LITE_CPU"
+    )
     if device_type == 5:
         message += " (the number 5 meant LITE_DEVICE_DEFAULT in older versions of this API; that is 7 now)"
     raise DeviceError(message)

@@ -215,8 +215,7 @@ cdef class StridedTensor:
     cdef char* writable_pointer(self) except? NULL:
         if self.storage is not None and self.storage.readonly:
             raise LiteArgumentError(
-                "the tensor shares memory that is read-only; share a writable array, or give the tensor memory of "
-                "its own by assigning its layout"
+                "the tensor shares memory that is read-only: share a writable array, or make a new tensor"
             )
         return self.pointer()
 

@@ -1,0 +1,529 @@
+"""Tensors: :class:`LiteLayout`, :class:`LiteTensor`, :func:`LiteTensorConcat`."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterable, Sequence
+from operator import index
+from typing import Any
+
+import numpy as np
+
+from megengine_lite._core.device import DEFAULT, get_device
+from megengine_lite._core.layout import MAX_DIM, to_dtype_code, to_shape
+from megengine_lite._core.memory import NUMPY_TYPES
+from megengine_lite._core.sources import as_array, from_dlpack, is_raw_memory
+from megengine_lite._tensor_data import TensorData
+from megengine_lite.errors import (
+    LiteArgumentError,
+    LiteError,
+    LiteIndexError,
+    LiteTypeError,
+    LiteValueError,
+    ShapeError,
+)
+from megengine_lite.layout import LiteLayout, ctype_to_lite_dtypes, lite_dtype_2_numpy
+from megengine_lite.struct import LiteDeviceType
+
+__all__ = ["MAX_DIM", "LiteLayout", "LiteTensor", "LiteTensorConcat", "ctype_to_lite_dtypes", "lite_dtype_2_numpy"]
+
+_CPU = LiteDeviceType.LITE_CPU
+
+
+class LiteTensor(TensorData):
+    """A dense array of numbers, or a strided window into one.
+
+    Parameters
+    ----------
+    layout
+        Shape and element type. A bare shape is taken, too, with ``dtype``.
+    device_type
+        ``LITE_CPU``; ``LITE_DEVICE_DEFAULT`` means the same.
+    device_id
+        -1 or more; a label.
+    is_pinned_host
+        Reported back; without effect on a CPU.
+    shapes, dtype
+        The layout, if ``layout`` is not given.
+
+    Raises
+    ------
+    DeviceError
+        The device is not there.
+
+    Notes
+    -----
+    Memory is allocated when it is first needed, zeroed and 64-byte aligned. Tensors can share memory: with arrays
+    (:meth:`set_data_by_share`), with each other (:meth:`share_memory_with`, :meth:`slice`), and as arrays
+    (:meth:`get_data_by_share`, ``numpy.asarray``, DLPack). Whoever looks at a piece of memory keeps it alive. If a
+    tensor needs more memory than it has, it gets new memory, and the others keep the old.
+
+    Reading a tensor from several threads is safe; writing needs a lock of the caller's.
+
+    Examples
+    --------
+    >>> tensor = LiteTensor(LiteLayout([2, 3], "int32"))
+    >>> tensor.set_data_by_copy([1, 2, 3, 4, 5, 6])
+    >>> tensor.slice([0, 1], [2, 3]).to_numpy()
+    array([[2, 3],
+           [5, 6]], dtype=int32)
+    """
+
+    __slots__ = ("_device", "_device_id", "_pinned")
+
+    def __init__(
+        self,
+        layout: LiteLayout | Iterable[int] | None = None,
+        device_type: LiteDeviceType | int = LiteDeviceType.LITE_CPU,
+        device_id: int = 0,
+        is_pinned_host: bool = False,
+        shapes: Iterable[int] | None = None,
+        dtype: object = None,
+    ):
+        self._device = get_device(device_type)
+        self._device_id = self._device.check_id(device_id)
+        self._pinned = bool(is_pinned_host)
+        self._port = None
+        if isinstance(layout, LiteLayout):
+            self._set_layout(layout._shape, layout._code)
+        else:
+            shape = layout if layout is not None else shapes
+            self._set_layout(() if shape is None else to_shape(shape), to_dtype_code(dtype))
+
+    def _sibling(self) -> LiteTensor:
+        """An empty tensor on the same device."""
+        other = LiteTensor.__new__(LiteTensor)
+        other._device = self._device
+        other._device_id = self._device_id
+        other._pinned = self._pinned
+        other._port = None
+        return other
+
+    # ---- properties ---------------------------------------------------------------------------------------------
+
+    @property
+    def layout(self) -> LiteLayout:
+        """Shape and element type, as a new object.
+
+        Assign a :class:`LiteLayout`, or a shape to keep the element type. Memory and bytes stay if the new layout
+        does not need more; else the tensor gets new memory.
+        """
+        return LiteLayout._make(self._shape, self._code)
+
+    @layout.setter
+    def layout(self, layout: LiteLayout | Iterable[int]) -> None:
+        if isinstance(layout, LiteLayout):
+            self._set_layout(layout._shape, layout._code)
+        elif layout is None:
+            raise LiteTypeError("a layout is a LiteLayout or a shape, not None")
+        else:
+            self._set_layout(to_shape(layout), self._code)
+
+    @property
+    def is_pinned_host(self) -> bool:
+        """What the constructor was told."""
+        return self._pinned
+
+    @property
+    def device_type(self) -> LiteDeviceType:
+        """The kind of device that holds the memory."""
+        return _CPU
+
+    @property
+    def device_id(self) -> int:
+        """The id that the constructor was told; for tensors of a network the network's."""
+        return self._device_id
+
+    @property
+    def is_continue(self) -> bool:
+        """Whether the elements lie side by side, in row-major order."""
+        return self._contiguous
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all elements."""
+        return self._nbytes
+
+    # ---- writing ------------------------------------------------------------------------------------------------
+
+    def fill_zero(self) -> None:
+        """Sets all elements to zero."""
+        if not self._shape:
+            raise LiteError("the tensor has no layout yet; give it one before fill_zero")
+        self._fill_zero()
+
+    def set_data_by_copy(
+        self,
+        data: Any,
+        data_length: int = 0,
+        layout: LiteLayout | Iterable[int] | None = None,
+        *,
+        length: int = 0,
+    ) -> None:
+        """Copies data into the tensor.
+
+        Parameters
+        ----------
+        data
+            What decides the rule:
+
+            - *numpy array*, C-contiguous: the tensor takes the array's shape and type, or ``layout`` if that has as
+              many bytes. Objects with DLPack or ``__array__`` count as arrays.
+            - *list*, tuple, range: numbers, converted to the tensor's type. The layout stays; fewer numbers than
+              elements set the first ones. A nested list must have the tensor's shape.
+            - *raw memory*: ``ctypes.c_void_p``, an address, a ctypes pointer or array, bytes or another buffer. The
+              number of bytes must be said by ``data_length`` or ``layout``; buffers know their own.
+        data_length
+            Bytes of raw memory; must be the size of the tensor.
+        layout
+            New layout for the tensor.
+        length
+            Another name of ``data_length``.
+
+        Raises
+        ------
+        LiteArgumentError
+            Array not contiguous, too many numbers, or a length that is not the tensor's; nothing is written.
+        LiteTypeError, LiteValueError
+            A type that tensors cannot have; numbers that do not fit.
+
+        Examples
+        --------
+        >>> tensor = LiteTensor()
+        >>> tensor.set_data_by_copy(np.arange(4, dtype="int8"))
+        >>> tensor.layout
+        {'shapes': [4], 'ndim': 1, 'data_type': <class 'numpy.int8'>}
+        """
+        if isinstance(data, np.ndarray):
+            self._copy_array(data, layout)
+        elif isinstance(data, list | tuple | range):
+            if layout is not None:
+                self.layout = layout
+            self._copy_elements(data)
+        elif is_raw_memory(data):
+            self._copy_raw(data, data_length or length, layout)
+        elif (array := as_array(data)) is not None:
+            self._copy_array(array, layout)
+        else:
+            raise LiteArgumentError(
+                f"cannot copy from {type(data).__name__}: give a numpy array, a list of numbers, a buffer, or a "
+                "ctypes.c_void_p with data_length"
+            )
+
+    def set_data_by_share(
+        self,
+        data: Any,
+        length: int = 0,
+        layout: LiteLayout | Iterable[int] | None = None,
+        *,
+        data_length: int = 0,
+    ) -> None:
+        """Makes the tensor use memory of the caller, without a copy.
+
+        Parameters
+        ----------
+        data
+            - *numpy array*, C-contiguous, or an object with DLPack: kept alive as long as the memory is in use. With
+              as many bytes as the tensor and the same type, the tensor keeps its shape; with another size it takes
+              the array's shape and type. A read-only array makes the tensor read-only.
+            - ``ctypes.c_void_p``, an address or a ctypes pointer: the caller keeps the memory alive.
+            - bytes and other buffers, ctypes arrays: kept alive.
+        length
+            Bytes; must be the size of the array, or of the tensor for raw memory. 0 means: not checked.
+        layout
+            New layout for the tensor; no larger than the memory, if its size is known.
+        data_length
+            Another name of ``length``.
+
+        Raises
+        ------
+        LiteArgumentError
+            Array or tensor not contiguous, wrong length.
+        LiteTypeError
+            Another element type (elements are never reinterpreted unless ``layout`` says so), or something that has no
+            memory to share.
+
+        Examples
+        --------
+        >>> array = np.zeros([2, 2], "float32")
+        >>> tensor = LiteTensor()
+        >>> tensor.set_data_by_share(array)
+        >>> array[1, 1] = 7
+        >>> tensor.to_numpy().tolist()
+        [[0.0, 0.0], [0.0, 7.0]]
+        """
+        length = length or data_length
+        if not self._contiguous:
+            raise LiteArgumentError("a strided slice cannot take other memory; make a new tensor")
+        if isinstance(data, np.ndarray):
+            self._share_array(data, length, layout)
+        elif is_raw_memory(data):
+            self._share_raw(data, length, layout)
+        elif data is not None and hasattr(data, "__dlpack__"):
+            self._share_array(from_dlpack(data), length, layout)
+        elif data is None:
+            raise LiteValueError("there is no memory at None")
+        else:
+            raise LiteTypeError(
+                f"{type(data).__name__} has no memory to share; make a numpy array of it, or use set_data_by_copy"
+            )
+
+    def copy_from(self, src_tensor: LiteTensor) -> None:
+        """Copies another tensor's elements, shape and type into this one.
+
+        A strided slice keeps its layout and takes only a tensor of the same shape and type. The two may overlap.
+        """
+        _require_tensor(src_tensor)
+        shape, code = src_tensor._shape, src_tensor._code
+        if not shape:
+            raise LiteError("the source tensor has no layout, so there is nothing to copy")
+        if src_tensor is self:
+            return
+        if not self._contiguous:
+            if shape != self._shape or code != self._code:
+                raise ShapeError(f"a tensor with {src_tensor.layout} cannot be written through a slice {self.layout}")
+            np.copyto(self._writable_array(), src_tensor._array())
+            return
+        self._require_writable()
+        source = src_tensor._array()  # holds the memory, should it be this tensor's old one
+        self._set_layout(shape, code)
+        if src_tensor._contiguous:
+            self._copy_bytes(src_tensor._address, src_tensor._nbytes)
+        else:
+            np.copyto(self._array(), source)
+
+    def share_memory_with(self, src_tensor: LiteTensor) -> None:
+        """Becomes another name of ``src_tensor``: same memory, layout (strided, too), device.
+
+        If ``src_tensor`` later gets other memory, this tensor keeps the present one.
+        """
+        _require_tensor(src_tensor)
+        if not src_tensor._shape:
+            raise LiteError("the source tensor has no layout, so there is no memory to share")
+        self._share_with(src_tensor)
+        self._device = src_tensor._device
+        self._device_id = src_tensor._device_id
+        self._pinned = src_tensor._pinned
+
+    # ---- shape --------------------------------------------------------------------------------------------------
+
+    def reshape(self, shape: Iterable[int]) -> None:
+        """Changes the shape; the number of elements stays. One dimension may be -1: it is computed.
+
+        Raises
+        ------
+        ShapeError
+            Another number of elements.
+        LiteError
+            The tensor is a strided slice.
+        """
+        try:
+            dims = list(map(index, shape))
+        except TypeError as error:
+            raise LiteTypeError(f"a shape is an iterable of integers, not {shape!r} ({error})") from None
+        count = self._nbytes // NUMPY_TYPES[self._code].itemsize
+        if not dims or dims.count(-1) > 1 or min(dims) < -1:
+            raise ShapeError(f"{dims} is not a shape to reshape to")
+        if -1 in dims:
+            known = 1
+            for d in dims:
+                known *= abs(d)
+            if known == 0 or count % known:
+                raise ShapeError(f"{count} elements cannot have shape {dims}")
+            dims[dims.index(-1)] = count // known
+        new = to_shape(dims)
+        product = 1
+        for d in new:
+            product *= d
+        if product != count:
+            raise ShapeError(f"{count} elements of shape {list(self._shape)} cannot have shape {dims}")
+        self._reshape(new)
+
+    def slice(self, start: Sequence[int], end: Sequence[int], step: Sequence[int] | None = None) -> LiteTensor:
+        """A window into this tensor that shares its memory, by Python's slicing rules.
+
+        Parameters
+        ----------
+        start, end, step
+            One entry for each of the first dimensions; the remaining ones are kept whole. ``step`` is 1 if omitted.
+
+        Returns
+        -------
+        LiteTensor
+            ``is_continue`` tells whether its elements lie side by side.
+        """
+        try:
+            first, last = list(map(index, start)), list(map(index, end))
+            by = list(map(index, step)) if step is not None and len(step) else [1] * len(first)
+        except TypeError as error:
+            raise LiteTypeError(f"start, end and step are sequences of integers ({error})") from None
+        if not len(first) == len(last) == len(by):
+            raise LiteArgumentError(f"start, end and step have {len(first)}, {len(last)} and {len(by)} entries")
+        if len(first) > len(self._shape):
+            raise LiteIndexError(f"{len(first)} indices for a tensor of shape {list(self._shape)}")
+        if 0 in by:
+            raise LiteValueError("a step of a slice cannot be 0")
+        window = self._sibling()
+        window._become_slice(self, first, last, by)
+        return window
+
+    def update(self) -> None:
+        """Does nothing: what the properties say is always up to date."""
+
+    # ---- reading ------------------------------------------------------------------------------------------------
+
+    def to_numpy(self) -> np.ndarray:
+        """The elements as a new numpy array."""
+        return np.array(self._array(), order="C")
+
+    def get_data_by_share(self) -> np.ndarray:
+        """A numpy array over the tensor's memory, with its strides.
+
+        It keeps the memory alive and sees later writes; of an output tensor, the next forward. If the tensor gets
+        other memory, the array keeps the old.
+        """
+        return self._array()
+
+    def get_ctypes_memory(self) -> ctypes.c_void_p:
+        """The address of the first element, valid until the tensor gets other memory. Allocates if needed."""
+        if not self._shape:
+            raise LiteError("the tensor has no layout yet, so it has no memory")
+        return ctypes.c_void_p(self._address)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        array = self._array()
+        if dtype is not None and np.dtype(dtype) != array.dtype:
+            if copy is False:
+                raise LiteValueError(f"{array.dtype} cannot become {np.dtype(dtype)} without a copy")
+            return array.astype(dtype)
+        return np.array(array, order="C") if copy else array
+
+    @property
+    def __array_interface__(self) -> dict[str, Any]:
+        # The memory is given as an object, not as an address, so that the taker holds it.
+        array = self._array()
+        base = self._storage
+        if array.nbytes == 0:
+            return {"version": 3, "shape": array.shape, "typestr": array.dtype.str, "data": b""}
+        return {
+            "version": 3,
+            "shape": array.shape,
+            "typestr": array.dtype.str,
+            "strides": array.strides,
+            "data": base,
+            "offset": self._address - base.address,
+        }
+
+    def __dlpack__(
+        self,
+        *,
+        stream: Any = None,
+        max_version: tuple[int, int] | None = None,
+        dl_device: tuple[int, int] | None = None,
+        copy: bool | None = None,
+    ) -> Any:
+        if dl_device not in (None, (1, 0)):
+            raise BufferError(f"the tensor is in host memory and cannot be exported to DLPack device {dl_device}")
+        source = self
+        if copy:
+            source = self._sibling()
+            source.copy_from(self)
+        return source._capsule(max_version is not None and max_version[0] >= 1)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return (1, 0)
+
+    @classmethod
+    def from_dlpack(cls, source: Any) -> LiteTensor:
+        """A tensor over the memory of an object with ``__dlpack__`` (an array of torch, cupy, jax, …) on a CPU.
+
+        Examples
+        --------
+        >>> LiteTensor.from_dlpack(np.ones(3, "float32")).layout.shapes
+        [3]
+        """
+        tensor = cls()
+        tensor._share_array(from_dlpack(source), 0, None)
+        return tensor
+
+    def __reduce__(self) -> Any:
+        return _rebuild, (self.to_numpy(), self.layout, self._device_id, self._pinned)
+
+    def __repr__(self) -> str:
+        return str(
+            {
+                "layout": self.layout,
+                "device_type": self.device_type,
+                "device_id": self.device_id,
+                "is_pinned_host": self.is_pinned_host,
+            }
+        )
+
+
+def _rebuild(array: np.ndarray, layout: LiteLayout, device_id: int, pinned: bool) -> LiteTensor:
+    """A pickled tensor."""
+    tensor = LiteTensor(layout, device_id=device_id, is_pinned_host=pinned)
+    if array.size:
+        tensor.set_data_by_copy(array)
+    return tensor
+
+
+def _require_tensor(tensor: object) -> None:
+    if not isinstance(tensor, LiteTensor):
+        raise LiteArgumentError(f"a LiteTensor is needed, not {type(tensor).__name__}")
+
+
+def LiteTensorConcat(
+    tensors: Sequence[LiteTensor],
+    dim: int,
+    device_type: LiteDeviceType | int = LiteDeviceType.LITE_DEVICE_DEFAULT,
+    device_id: int = -1,
+) -> LiteTensor:
+    """Joins tensors along a dimension into a new one.
+
+    Parameters
+    ----------
+    tensors
+        Same element type, same shape but for ``dim``. Tensors with nothing in them are skipped.
+    dim
+        The dimension; negative ones count from the end.
+    device_type, device_id
+        Of the result; by default those of the first tensor.
+
+    Raises
+    ------
+    ShapeError, LiteTypeError, LiteIndexError
+        The tensors do not fit together, or have no such dimension.
+
+    Examples
+    --------
+    >>> a = LiteTensor(LiteLayout([1, 2], "int8"))
+    >>> LiteTensorConcat([a, a, a], 0).layout.shapes
+    [3, 2]
+    """
+    tensors = list(tensors)
+    for t in tensors:
+        _require_tensor(t)
+    first = tensors[0] if tensors else None
+    device = get_device(device_type if device_type != DEFAULT or first is None else first.device_type)
+    if device_id == -1 and first is not None:
+        device_id = first.device_id
+    result = LiteTensor(
+        device_type=device.type, device_id=device_id, is_pinned_host=first is not None and first.is_pinned_host
+    )
+    if first is None:
+        return result
+    shape = first._shape
+    if not -len(shape) <= index(dim) < len(shape):
+        raise LiteIndexError(f"dim {dim} is out of range for tensors of shape {list(shape)}")
+    dim %= len(shape)
+    for t in tensors:
+        if t._code != first._code:
+            raise LiteTypeError(f"{t.layout.data_type.name} and {first.layout.data_type.name} do not concatenate")
+        if len(t._shape) != len(shape) or t._shape[:dim] + t._shape[dim + 1 :] != shape[:dim] + shape[dim + 1 :]:
+            raise ShapeError(f"shapes {list(shape)} and {list(t._shape)} do not concatenate along dimension {dim}")
+    total = sum(t._shape[dim] for t in tensors)
+    result._set_layout((*shape[:dim], total, *shape[dim + 1 :]), first._code)
+    if result._nbytes:
+        np.concatenate([t._array() for t in tensors], axis=dim, out=result._array())
+    return result
