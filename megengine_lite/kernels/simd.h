@@ -172,4 +172,40 @@ ML_INLINE int vi_any(vi m) {
 #endif
 }
 
+/* Interleaving of two vectors, a0 b0 a1 b1 ...: its lower and upper half; and the way back. */
+#if defined(__clang__) || __GNUC__ >= 12
+#define ML_SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define ML_SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (vi){__VA_ARGS__})
+#endif
+#if VW == 16
+ML_INLINE vf vf_zip_low(vf a, vf b) { return ML_SHUFFLE(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23); }
+ML_INLINE vf vf_zip_high(vf a, vf b) { return ML_SHUFFLE(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31); }
+ML_INLINE vf vf_unzip_even(vf a, vf b) { return ML_SHUFFLE(a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30); }
+ML_INLINE vf vf_unzip_odd(vf a, vf b) { return ML_SHUFFLE(a, b, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31); }
+#elif VW == 8
+ML_INLINE vf vf_zip_low(vf a, vf b) { return ML_SHUFFLE(a, b, 0, 8, 1, 9, 2, 10, 3, 11); }
+ML_INLINE vf vf_zip_high(vf a, vf b) { return ML_SHUFFLE(a, b, 4, 12, 5, 13, 6, 14, 7, 15); }
+ML_INLINE vf vf_unzip_even(vf a, vf b) { return ML_SHUFFLE(a, b, 0, 2, 4, 6, 8, 10, 12, 14); }
+ML_INLINE vf vf_unzip_odd(vf a, vf b) { return ML_SHUFFLE(a, b, 1, 3, 5, 7, 9, 11, 13, 15); }
+#else
+ML_INLINE vf vf_zip_low(vf a, vf b) { return ML_SHUFFLE(a, b, 0, 4, 1, 5); }
+ML_INLINE vf vf_zip_high(vf a, vf b) { return ML_SHUFFLE(a, b, 2, 6, 3, 7); }
+ML_INLINE vf vf_unzip_even(vf a, vf b) { return ML_SHUFFLE(a, b, 0, 2, 4, 6); }
+ML_INLINE vf vf_unzip_odd(vf a, vf b) { return ML_SHUFFLE(a, b, 1, 3, 5, 7); }
+#endif
+
+/* Lane k of the result is lane order[k] of x. */
+ML_INLINE vf vf_permute(vf x, vi order) {
+#if defined(__AVX512F__)
+    return (vf)_mm512_permutexvar_ps((__m512i)order, (__m512)x);
+#elif defined(__AVX2__)
+    return (vf)_mm256_permutevar8x32_ps((__m256)x, (__m256i)order);
+#else
+    vf y;
+    for (int k = 0; k < VW; ++k) y[k] = x[order[k]];
+    return y;
+#endif
+}
+
 #endif

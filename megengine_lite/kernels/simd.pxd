@@ -43,3 +43,9 @@ cdef extern from "simd.h" nogil:
     vf vf_from_vd(vd low, vd high)
     vd vd_max(vd a, vd b)
     vd vd_min(vd a, vd b)
+    # Shuffles.
+    vf vf_zip_low(vf a, vf b)
+    vf vf_zip_high(vf a, vf b)
+    vf vf_unzip_even(vf a, vf b)
+    vf vf_unzip_odd(vf a, vf b)
+    vf vf_permute(vf x, vi order)

@@ -1,0 +1,58 @@
+"""One kernel on numpy arrays: the edge for tests and benchmarks, with the same records as a program."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from megengine_lite._core.kernel_set import KernelSet
+from megengine_lite._core.program import Program
+
+
+class KernelCall:
+    """A program of one step.
+
+    Parameters
+    ----------
+    kernels
+        The kernels of one instruction set.
+    name
+        A name of its table.
+    work
+        Number of work items.
+    scratch
+        Bytes that each thread needs.
+    threads
+        How many threads share the work.
+    **arguments
+        By the names of the kernel's table. Pointers are arrays, ``(array, first element)`` or None; nothing checks
+        that they are large enough.
+    """
+
+    def __init__(
+        self, kernels: KernelSet, name: str, *, work: int, scratch: int = 0, threads: int = 1, **arguments: object
+    ):
+        k = kernels[name]
+        names = {*k.pointers, *k.integers, *k.reals}
+        if names != arguments.keys():
+            raise TypeError(f"kernel {name}: {sorted(names ^ arguments.keys())} missing or unknown")
+        self._keep = arguments
+        pointers = [_address(arguments[p]) for p in k.pointers]
+        integers = [int(arguments[i]) for i in k.integers]  # type: ignore[call-overload]
+        reals = [float(arguments[r]) for r in k.reals]  # type: ignore[arg-type]
+        self._program = Program([(k.address, pointers, integers, reals, work, False)], 0, scratch, threads)
+
+    def run(self) -> None:
+        """Runs the kernel once."""
+        self._program.run(0, 1)
+
+    def seconds(self) -> float:
+        """Runs the kernel once and gives the time it took."""
+        return self._program.run_timed(0, 1)[0] * 1e-9
+
+
+def _address(value: object) -> tuple[int, int] | None:
+    if value is None:
+        return None
+    array, first = value if isinstance(value, tuple) else (value, 0)
+    assert isinstance(array, np.ndarray)
+    return -1, array.ctypes.data + first * array.itemsize

@@ -1,0 +1,94 @@
+"""Weights in the order in which kernels read them. Pure numpy; runs once per model.
+
+Filters come as ``(groups, oc per group, ic per group, kh, kw)``, float32, not mirrored. ``width`` is the number of
+channels of a block of the blocked layout.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+ALIGNMENT = 64
+# Channel blocks that one pass over the input computes, see kernels/block.pxd.
+TILE_BLOCKS = 2
+
+
+def aligned_empty(size: int) -> np.ndarray:
+    """A float32 vector on a cache line boundary, so that no vector load of a kernel crosses two lines."""
+    raw = np.empty(size * 4 + ALIGNMENT, np.uint8)
+    start = -raw.ctypes.data % ALIGNMENT
+    return raw[start : start + size * 4].view(np.float32)
+
+
+def pad_channels(values: np.ndarray, groups: int, width: int) -> np.ndarray:
+    """One number per channel, each group padded with zeros to whole blocks."""
+    per_group = values.reshape(groups, -1)
+    count = per_group.shape[1]
+    out = aligned_empty(groups * -(-count // width) * width)
+    rows = out.reshape(groups, -1)
+    rows[:, :count] = per_group
+    rows[:, count:] = 0
+    return out
+
+
+def merge_groups(weight: np.ndarray, merged: int) -> np.ndarray:
+    """Every ``merged`` neighbouring groups as one, with zeros between channels of different groups."""
+    groups, oc, ic, kh, kw = weight.shape
+    out = np.zeros((groups // merged, merged, oc, merged, ic, kh, kw), weight.dtype)
+    parts = weight.reshape(groups // merged, merged, oc, ic, kh, kw)
+    for k in range(merged):
+        out[:, k, :, k] = parts[:, k]
+    return out.reshape(groups // merged, merged * oc, merged * ic, kh, kw)
+
+
+def pack_direct(weight: np.ndarray, width: int) -> np.ndarray:
+    """For ``conv_direct``: ``[group][tile][ic block][kh][kw][ic lane][channels of the tile]``.
+
+    The last input block has only its existing lanes; the last tile of a group may be one block wide.
+    """
+    groups, oc, ic, kh, kw = weight.shape
+    taps = np.arange(ic * kh * kw).reshape(ic, kh * kw)
+    order = np.concatenate([taps[first : first + width].T.reshape(-1) for first in range(0, ic, width)])
+    return _pack_tiles(weight.reshape(groups, oc, ic * kh * kw), order, width)
+
+
+def pack_plain_input(weight: np.ndarray, width: int) -> np.ndarray:
+    """For ``conv_first``: ``[group][tile][ic][kh][kw][channels of the tile]``."""
+    groups, oc, ic, kh, kw = weight.shape
+    return _pack_tiles(weight.reshape(groups, oc, ic * kh * kw), np.arange(ic * kh * kw), width)
+
+
+def _pack_tiles(matrix: np.ndarray, order: np.ndarray, width: int) -> np.ndarray:
+    """Rows (output channels) in tiles of two blocks; columns in the given order, outermost."""
+    groups, oc, depth = matrix.shape
+    blocks = -(-oc // width)
+    out = aligned_empty(groups * blocks * width * depth)
+    per_group = out.reshape(groups, -1)
+    for first in range(0, blocks, TILE_BLOCKS):
+        lanes = min(TILE_BLOCKS, blocks - first) * width
+        rows = matrix[:, first * width : first * width + lanes]
+        tile = per_group[:, first * width * depth :][:, : depth * lanes].reshape(groups, depth, lanes)
+        tile[:, :, : rows.shape[1]] = rows[:, :, order].transpose(0, 2, 1)
+        tile[:, :, rows.shape[1] :] = 0
+    return out
+
+
+def block_channels(values: np.ndarray, width: int, halo_h: int = 0, halo_w: int = 0) -> np.ndarray:
+    """An NCHW array in blocked layout, with a zero halo: ``(N, C / width, H + 2 halo_h, W + 2 halo_w, width)``."""
+    n, c, h, w = values.shape
+    blocks = math.ceil(c / width)
+    out = np.zeros((n, blocks, h + 2 * halo_h, w + 2 * halo_w, width), values.dtype)
+    inner = out[:, :, halo_h : halo_h + h, halo_w : halo_w + w]
+    padded = np.zeros((n, blocks * width, h, w), values.dtype)
+    padded[:, :c] = values
+    inner[...] = padded.reshape(n, blocks, width, h, w).transpose(0, 1, 3, 4, 2)
+    return out
+
+
+def unblock_channels(values: np.ndarray, channels: int, halo_h: int = 0, halo_w: int = 0) -> np.ndarray:
+    """Back to NCHW, without the halo."""
+    n, blocks, h, w, width = values.shape
+    inner = values[:, :, halo_h : h - halo_h, halo_w : w - halo_w]
+    return np.ascontiguousarray(inner.transpose(0, 1, 4, 2, 3).reshape(n, blocks * width, *inner.shape[2:4])[:, :channels])

@@ -1,0 +1,188 @@
+# The register block of float32 convolutions: PIXELS output pixels x VECTORS channel vectors, held in registers over
+# the whole sum. Included (cimported) by the convolution kernels, which differ in how they walk over their output.
+#
+# With constant PIXELS, VECTORS and STEP the loops over the block unroll completely; `lanes` must stay a variable, or
+# the compiler unrolls that loop as well and runs out of registers.
+from libc.math cimport INFINITY
+from libc.stdint cimport int64_t
+
+from megengine_lite.kernels.simd cimport VREGS, VW, inlined, outlined, vf, vf_fma, vf_load, vf_max, vf_min, vf_set1, \
+    vf_store, vf_zero
+from megengine_lite.kernels.vmath cimport ACT_CLIP, ACT_NONE, ACT_RELU, activate
+
+cdef enum:
+    MAX_ACC = 28  # vectors of the largest block
+
+
+# What is summed for one output pixel: x[a s0 + b s1 + c s2 + l] for a < n0, b < n1, c < n2 and l < lanes
+# (l < lanes_last for the last a), each times its own row of weights.
+cdef struct Sum:
+    int64_t n0, s0, n1, s1, n2, s2, lanes, lanes_last
+
+
+# Where results go and what happens to them on the way: y = activation(sum + bias + z). bias and z may be NULL.
+cdef struct Output:
+    const float* bias
+    const float* z
+    int64_t z_pixel, z_plane
+    float* y
+    int64_t y_pixel, y_plane
+    int code
+    float a, b
+
+
+cdef inline outlined activate_stored(const Output* o, int pixels, int vectors) noexcept nogil:
+    """Costly activations are applied to the block in memory, to keep their code out of every block."""
+    cdef vf a = vf_set1(o.a), b = vf_set1(o.b)
+    cdef float* y
+    cdef int p, v
+    for v in range(vectors):
+        for p in range(pixels):
+            y = o.y + v * o.y_plane + p * o.y_pixel
+            vf_store(y, activate(vf_load(y), o.code, a, b))
+
+
+cdef inline inlined conv_block(
+    int PIXELS, int VECTORS, int64_t STEP, const Sum* s, const float* x, const float* w, const Output* o
+) noexcept nogil:
+    """One block. Pixel p reads from x + p STEP; weights are [a][b][c][l][VECTORS VW]."""
+    cdef vf acc[MAX_ACC]
+    cdef vf row[4]
+    cdef vf value, low, high
+    cdef const float* at
+    cdef int64_t a, b, c, l, lanes
+    cdef int p, v
+    for p in range(PIXELS):
+        for v in range(VECTORS):
+            acc[p * VECTORS + v] = vf_zero()
+    for a in range(s.n0):
+        lanes = s.lanes if a + 1 < s.n0 else s.lanes_last
+        for b in range(s.n1):
+            for c in range(s.n2):
+                at = x + a * s.s0 + b * s.s1 + c * s.s2
+                for l in range(lanes):
+                    for v in range(VECTORS):
+                        row[v] = vf_load(w + v * VW)
+                    for p in range(PIXELS):
+                        value = vf_set1(at[p * STEP + l])
+                        for v in range(VECTORS):
+                            acc[p * VECTORS + v] = vf_fma(value, row[v], acc[p * VECTORS + v])
+                    w += VECTORS * VW
+    if o.bias:
+        for v in range(VECTORS):
+            row[v] = vf_load(o.bias + v * VW)
+            for p in range(PIXELS):
+                acc[p * VECTORS + v] = acc[p * VECTORS + v] + row[v]
+    if o.z:
+        for v in range(VECTORS):
+            for p in range(PIXELS):
+                acc[p * VECTORS + v] = acc[p * VECTORS + v] + vf_load(o.z + v * o.z_plane + p * o.z_pixel)
+    if o.code == ACT_RELU or o.code == ACT_CLIP:
+        low = vf_set1(o.a)
+        high = vf_set1(o.b)
+        for p in range(PIXELS):
+            for v in range(VECTORS):
+                acc[p * VECTORS + v] = vf_min(vf_max(acc[p * VECTORS + v], low), high)
+    for v in range(VECTORS):
+        for p in range(PIXELS):
+            vf_store(o.y + v * o.y_plane + p * o.y_pixel, acc[p * VECTORS + v])
+    if o.code > ACT_CLIP:
+        activate_stored(o, PIXELS, VECTORS)
+
+
+cdef inline inlined conv_block_of(
+    int pixels, int VECTORS, int64_t STEP, const Sum* s, const float* x, const float* w, const Output* o
+) noexcept nogil:
+    """conv_block for a number of pixels that is only known now: at most block_pixels(VECTORS)."""
+    if VREGS == 32 and pixels == 14:
+        conv_block(14, VECTORS, STEP, s, x, w, o)
+    elif VREGS == 32 and pixels == 13:
+        conv_block(13, VECTORS, STEP, s, x, w, o)
+    elif (VREGS == 32 or VECTORS == 1) and pixels == 12:
+        conv_block(12, VECTORS, STEP, s, x, w, o)
+    elif (VREGS == 32 or VECTORS == 1) and pixels == 11:
+        conv_block(11, VECTORS, STEP, s, x, w, o)
+    elif (VREGS == 32 or VECTORS == 1) and pixels == 10:
+        conv_block(10, VECTORS, STEP, s, x, w, o)
+    elif (VREGS == 32 or VECTORS == 1) and pixels == 9:
+        conv_block(9, VECTORS, STEP, s, x, w, o)
+    elif (VREGS == 32 or VECTORS == 1) and pixels == 8:
+        conv_block(8, VECTORS, STEP, s, x, w, o)
+    elif (VREGS == 32 or VECTORS == 1) and pixels == 7:
+        conv_block(7, VECTORS, STEP, s, x, w, o)
+    elif pixels == 6:
+        conv_block(6, VECTORS, STEP, s, x, w, o)
+    elif pixels == 5:
+        conv_block(5, VECTORS, STEP, s, x, w, o)
+    elif pixels == 4:
+        conv_block(4, VECTORS, STEP, s, x, w, o)
+    elif pixels == 3:
+        conv_block(3, VECTORS, STEP, s, x, w, o)
+    elif pixels == 2:
+        conv_block(2, VECTORS, STEP, s, x, w, o)
+    else:
+        conv_block(1, VECTORS, STEP, s, x, w, o)
+
+
+cdef inline int block_pixels(int vectors) noexcept nogil:
+    """The largest block: with its weights and a broadcast value it just fits the registers."""
+    if VREGS == 32:
+        return 14
+    return 6 if vectors == 2 else 12
+
+
+cdef inline inlined conv_block_any_step(
+    int pixels, int VECTORS, int64_t step, const Sum* s, const float* x, const float* w, const Output* o
+) noexcept nogil:
+    """Steps that networks seldom use: few pixels, so that their addresses fit the integer registers."""
+    if pixels == 4:
+        conv_block(4, VECTORS, step, s, x, w, o)
+    elif pixels == 3:
+        conv_block(3, VECTORS, step, s, x, w, o)
+    elif pixels == 2:
+        conv_block(2, VECTORS, step, s, x, w, o)
+    else:
+        conv_block(1, VECTORS, step, s, x, w, o)
+
+
+cdef inline inlined conv_blocks(
+    int VECTORS, int64_t STEP1, int64_t STEP2, int64_t step, int64_t pixels, const Sum* s, const float* x,
+    const float* w, Output* o
+) noexcept nogil:
+    """A row of pixels in blocks of nearly equal size: a small remainder would wait for its own sums."""
+    cdef int64_t largest = block_pixels(VECTORS) if step == STEP1 or step == STEP2 else 4
+    cdef int64_t blocks = (pixels + largest - 1) // largest
+    cdef int64_t k, first = 0, end
+    cdef int count
+    for k in range(blocks):
+        end = pixels * (k + 1) // blocks
+        count = <int>(end - first)
+        if step == STEP1:
+            conv_block_of(count, VECTORS, STEP1, s, x, w, o)
+        elif step == STEP2:
+            conv_block_of(count, VECTORS, STEP2, s, x, w, o)
+        else:
+            conv_block_any_step(count, VECTORS, step, s, x, w, o)
+        x += count * step
+        o.y += count * o.y_pixel
+        if o.z:
+            o.z += count * o.z_pixel
+        first = end
+
+
+cdef inline inlined conv_row(
+    int64_t STEP1, int64_t STEP2, int vectors, int64_t step, int64_t pixels, const Sum* s, const float* x,
+    const float* w, Output o
+) noexcept nogil:
+    """`pixels` outputs side by side, of `vectors` (1 or 2) channel blocks; fast when `step` is STEP1 or STEP2."""
+    if vectors == 2:
+        conv_blocks(2, STEP1, STEP2, step, pixels, s, x, w, &o)
+    else:
+        conv_blocks(1, STEP1, STEP2, step, pixels, s, x, w, &o)
+
+
+cdef inline inlined set_activation(Output* o, int64_t code, double a, double b) noexcept nogil:
+    """RELU becomes a clip without upper end."""
+    o.code = <int>code
+    o.a = 0.0 if code == ACT_RELU else <float>a
+    o.b = INFINITY if code == ACT_RELU else <float>b

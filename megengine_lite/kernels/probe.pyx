@@ -1,0 +1,32 @@
+"""What this core can do at best: the yardstick of benchmarks/kernels.py."""
+
+from libc.stdint cimport int64_t
+
+from megengine_lite.kernels.simd cimport VW, inlined, vf, vf_fma, vf_set1, vf_zero
+
+
+cdef inline inlined multiply_add(int64_t rounds, float* out) noexcept nogil:
+    """12 independent sums: enough to hide the latency of a multiply-add."""
+    cdef vf acc[12]
+    cdef vf a = vf_set1(out[0]), b = vf_set1(out[1])
+    cdef int64_t k
+    cdef int j
+    for j in range(12):
+        acc[j] = vf_zero()
+    for k in range(rounds):
+        for j in range(12):
+            acc[j] = vf_fma(acc[j], a, b)
+    b = acc[0]
+    for j in range(1, 12):
+        b = b + acc[j]
+    out[0] = (<float*>&b)[0]
+
+
+def run_multiply_adds(int64_t rounds):
+    """Runs ``rounds`` x 12 vector multiply-adds from registers; gives the number of floating point operations."""
+    cdef float out[2]
+    out[0] = 0.5
+    out[1] = 0.25
+    with nogil:
+        multiply_add(rounds, out)
+    return rounds * 12 * VW * 2 if out[0] > 0 else 0
