@@ -67,3 +67,13 @@ class ElemwiseProgram:
     """
 
     steps: tuple[ElemwiseStep, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelGather:
+    """Output channel k of an NCHW tensor is channel ``sources[k][1]`` of input ``sources[k][0]``.
+
+    Channel shuffles, concatenations, splits and slices of channels, alone or composed, take this form.
+    """
+
+    sources: tuple[tuple[int, int], ...]

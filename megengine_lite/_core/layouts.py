@@ -86,7 +86,8 @@ def round_up(value: int, multiple: int) -> int:
     return -(-value // multiple) * multiple
 
 
-def _axes(fmt: Format) -> tuple[int, ...]:
+def stored_axes(fmt: Format) -> tuple[int, ...]:
+    """Order of the stored axes in which they read n, c, h, w, or n, block, position in block, h, w."""
     return _AXES_AS_NCHW.get(fmt, _BLOCKED_AXES)
 
 
@@ -96,7 +97,7 @@ def nchw_shape(fmt: Format, shape: Sequence[int]) -> tuple[int, int, int, int]:
     >>> nchw_shape(Format.NCHW88, (1, 3, 10, 12, 8))
     (1, 24, 10, 12)
     """
-    axes, block = _axes(fmt), _BLOCK[fmt]
+    axes, block = stored_axes(fmt), _BLOCK[fmt]
     if len(shape) != len(axes):
         raise ValueError(f"{fmt.name} needs {len(axes)} dimensions, not shape {tuple(shape)}")
     if block == 1:
@@ -117,14 +118,14 @@ def layout_shape(fmt: Format, n: int, c: int, h: int, w: int) -> tuple[int, ...]
     block = _BLOCK[fmt]
     logical = (n, c, h, w) if block == 1 else (n, -(-c // block), block, h, w)
     stored = [0] * len(logical)
-    for position, size in zip(_axes(fmt), logical, strict=True):
+    for position, size in zip(stored_axes(fmt), logical, strict=True):
         stored[position] = size
     return tuple(stored)
 
 
 def to_nchw(fmt: Format, array: np.ndarray) -> np.ndarray:
     """An activation as ``(n, c, h, w)``: a view where strides allow it."""
-    moved = array.transpose(_axes(fmt))
+    moved = array.transpose(stored_axes(fmt))
     return moved.reshape(nchw_shape(fmt, array.shape))
 
 
@@ -137,7 +138,7 @@ def from_nchw(fmt: Format, array: np.ndarray, fill: float = 0) -> np.ndarray:
         if missing:
             array = np.pad(array, ((0, 0), (0, missing), (0, 0), (0, 0)), constant_values=fill)
         array = array.reshape(n, (c + missing) // block, block, h, w)
-    return np.ascontiguousarray(array.transpose(np.argsort(_axes(fmt))))
+    return np.ascontiguousarray(array.transpose(np.argsort(stored_axes(fmt))))
 
 
 def input_format(fmt: Format, ndim: int) -> Format:

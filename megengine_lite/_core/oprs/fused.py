@@ -98,3 +98,22 @@ class FusedElemwiseOperator(Operator):
         for step in node.params.steps:
             registers.append(_elemwise(step.mode, [registers[a] for a in step.args], out_specs[0]))
         return [np.broadcast_to(registers[-1], out_specs[0].shape)]
+
+
+@register
+class ChannelGatherOperator(Operator):
+    """Channels picked from tensors of one batch and image size; made by ``passes/gather_channels.py``."""
+
+    name = "ChannelGather"
+    types = ()
+
+    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+        n, _, h, w = ins[0].shape  # type: ignore[misc]
+        return [TensorSpec((n, len(node.params.sources), h, w), ins[0].dtype)]
+
+    def compute(
+        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+    ) -> list[np.ndarray]:
+        first = np.cumsum([0, *(a.shape[1] for a in ins)])
+        order = [first[i] + c for i, c in node.params.sources]
+        return [np.concatenate(ins, axis=1)[:, order]]
