@@ -1,0 +1,338 @@
+"""Change between the plain and the channel-blocked layout, and movement of blocked channels."""
+
+import numpy as np
+
+from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uintptr_t
+from libc.string cimport memcpy
+
+from megengine_lite.kernels.interleave cimport deinterleave, interleave
+from megengine_lite.kernels.kernel cimport KernelArgs
+from megengine_lite.kernels.simd cimport (
+    VW, vf, vf_load, vf_permute, vf_select, vf_store, vf_zero, vi, vi_load,
+)
+
+ctypedef fused small:
+    int8_t
+    int16_t
+
+
+# ---- plain <-> blocked ---------------------------------------------------------------------------------------------
+#
+# One work item = one row of one channel block of one image. Consecutive rows of a plane without halo are done as one
+# long row, so that small planes do not consist of remainders.
+
+cdef inline int64_t rows_at_once(int64_t item, int64_t end, int64_t h, int64_t w, int64_t row) noexcept nogil:
+    return min(end - item, h - item % h) if row == w * VW else 1
+
+
+cdef void relayout_to_blocked_32(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+    cdef const float* x = <const float*>a.p[0]
+    cdef float* y = <float*>a.p[1]
+    cdef int64_t c = a.i[1], h = a.i[2], w = a.i[3], row = a.i[4], plane = a.i[5], image = a.i[6]
+    cdef int64_t blocks = (c + VW - 1) // VW
+    cdef int64_t item = begin, rows, n, cb, yy
+    while item < end:
+        rows = rows_at_once(item, end, h, w, row)
+        yy = item % h
+        cb = item // h % blocks
+        n = item // (h * blocks)
+        interleave(
+            VW, x + ((n * c + cb * VW) * h + yy) * w, h * w, c - cb * VW,
+            y + n * image + cb * plane + yy * row, rows * w,
+        )
+        item += rows
+
+
+cdef void relayout_to_plain_32(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+    cdef const float* x = <const float*>a.p[0]
+    cdef float* y = <float*>a.p[1]
+    cdef int64_t c = a.i[1], h = a.i[2], w = a.i[3], row = a.i[4], plane = a.i[5], image = a.i[6]
+    cdef int64_t blocks = (c + VW - 1) // VW
+    cdef int64_t item = begin, rows, n, cb, yy
+    while item < end:
+        rows = rows_at_once(item, end, h, w, row)
+        yy = item % h
+        cb = item // h % blocks
+        n = item // (h * blocks)
+        deinterleave(
+            VW, x + n * image + cb * plane + yy * row, y + ((n * c + cb * VW) * h + yy) * w, h * w, c - cb * VW,
+            rows * w,
+        )
+        item += rows
+
+
+cdef void relayout_to_blocked_small(
+    const KernelArgs* a, int64_t begin, int64_t end, small* x, small* y
+) noexcept nogil:
+    cdef int64_t c = a.i[1], h = a.i[2], w = a.i[3], row = a.i[4], plane = a.i[5], image = a.i[6]
+    cdef int64_t blocks = (c + VW - 1) // VW
+    cdef int64_t item, channels, k, i
+    cdef small* source
+    cdef small* target
+    for item in range(begin, end):
+        channels = min(<int64_t>VW, c - item // h % blocks * VW)
+        source = x + ((item // (h * blocks) * c + item // h % blocks * VW) * h + item % h) * w
+        target = y + item // (h * blocks) * image + item // h % blocks * plane + item % h * row
+        for k in range(VW):
+            for i in range(w):
+                target[i * VW + k] = source[k * h * w + i] if k < channels else <small>0
+
+
+cdef void relayout_to_plain_small(
+    const KernelArgs* a, int64_t begin, int64_t end, small* x, small* y
+) noexcept nogil:
+    cdef int64_t c = a.i[1], h = a.i[2], w = a.i[3], row = a.i[4], plane = a.i[5], image = a.i[6]
+    cdef int64_t blocks = (c + VW - 1) // VW
+    cdef int64_t item, channels, k, i
+    cdef small* source
+    cdef small* target
+    for item in range(begin, end):
+        channels = min(<int64_t>VW, c - item // h % blocks * VW)
+        source = x + item // (h * blocks) * image + item // h % blocks * plane + item % h * row
+        target = y + ((item // (h * blocks) * c + item // h % blocks * VW) * h + item % h) * w
+        for k in range(channels):
+            for i in range(w):
+                target[k * h * w + i] = source[i * VW + k]
+
+
+cdef void relayout_to_blocked_16(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+    relayout_to_blocked_small(a, begin, end, <int16_t*>a.p[0], <int16_t*>a.p[1])
+
+
+cdef void relayout_to_blocked_8(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+    relayout_to_blocked_small(a, begin, end, <int8_t*>a.p[0], <int8_t*>a.p[1])
+
+
+cdef void relayout_to_plain_16(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+    relayout_to_plain_small(a, begin, end, <int16_t*>a.p[0], <int16_t*>a.p[1])
+
+
+cdef void relayout_to_plain_8(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+    relayout_to_plain_small(a, begin, end, <int8_t*>a.p[0], <int8_t*>a.p[1])
+
+
+# ---- plain <-> packed by 4, 8 or 16, whatever the width of this build -------------------------------------------------
+
+cdef void pack_channels_f32(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+    """y[n][c / pack][i][c % pack] = x[n][c][i]; one work item = one block of channels of one image."""
+    cdef int64_t c = a.i[0], size = a.i[1], pack = a.i[2]
+    cdef int64_t blocks = (c + pack - 1) // pack
+    cdef int64_t item, cb
+    cdef const float* x
+    cdef float* y
+    for item in range(begin, end):
+        cb = item % blocks
+        x = <const float*>a.p[0] + (item // blocks * c + cb * pack) * size
+        y = <float*>a.p[1] + item * size * pack
+        if pack == 4:
+            interleave(4, x, size, c - cb * 4, y, size)
+        elif pack == 8:
+            interleave(8, x, size, c - cb * 8, y, size)
+        else:
+            interleave(16, x, size, c - cb * 16, y, size)
+
+
+cdef void unpack_channels_f32(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+    """The inverse of pack_channels_f32; padded channels are left out."""
+    cdef int64_t c = a.i[0], size = a.i[1], pack = a.i[2]
+    cdef int64_t blocks = (c + pack - 1) // pack
+    cdef int64_t item, cb
+    cdef const float* x
+    cdef float* y
+    for item in range(begin, end):
+        cb = item % blocks
+        x = <const float*>a.p[0] + item * size * pack
+        y = <float*>a.p[1] + (item // blocks * c + cb * pack) * size
+        if pack == 4:
+            deinterleave(4, x, y, size, c - cb * 4, size)
+        elif pack == 8:
+            deinterleave(8, x, y, size, c - cb * 8, size)
+        else:
+            deinterleave(16, x, y, size, c - cb * 16, size)
+
+
+# ---- blocked -> blocked --------------------------------------------------------------------------------------------
+
+cdef void copy_blocked(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+    """Copy between blocked tensors of different halo; sizes and strides in bytes. One work item = one plane."""
+    cdef int64_t h = a.i[0], row_bytes = a.i[1], blocks = a.i[2]
+    cdef int64_t x_row = a.i[3], x_plane = a.i[4], x_image = a.i[5]
+    cdef int64_t y_row = a.i[6], y_plane = a.i[7], y_image = a.i[8]
+    cdef int64_t item, r
+    cdef const char* x
+    cdef char* y
+    for item in range(begin, end):
+        x = <const char*>a.p[0] + item // blocks * x_image + item % blocks * x_plane
+        y = <char*>a.p[1] + item // blocks * y_image + item % blocks * y_plane
+        if x_row == row_bytes and y_row == row_bytes:
+            memcpy(y, x, h * row_bytes)
+            continue
+        for r in range(h):
+            memcpy(y + r * y_row, x + r * x_row, row_bytes)
+
+
+cdef enum:
+    MAX_SOURCES = 4
+    SOURCE = 5  # numbers that describe one source of an output block
+
+
+cdef void gather_channels_blocked_f32(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+    """Output channels picked from channels of up to four tensors: channel shuffle, unaligned concat and split.
+
+    `table` has for every output block MAX_SOURCES entries (tensor, block, row, plane, image), tensor < 0 for none, and
+    `lanes` for every entry VW lane numbers, -1 where the lane comes from another source. Lanes that no source gives
+    are zero. One work item = one row of one output block.
+    """
+    cdef const int64_t* table = <const int64_t*>a.p[4]
+    cdef const int32_t* lanes = <const int32_t*>a.p[5]
+    cdef float* y = <float*>a.p[6]
+    cdef int64_t blocks = a.i[0], h = a.i[1], w = a.i[2], row = a.i[3], plane = a.i[4], image = a.i[5]
+    cdef int64_t item, n, cb, r, i, s, count
+    cdef const int64_t* entry
+    cdef const float* x[MAX_SOURCES]
+    cdef vi order[MAX_SOURCES]
+    cdef vi mask[MAX_SOURCES]
+    cdef vf v
+    cdef float* target
+    for item in range(begin, end):
+        r = item % h
+        cb = item // h % blocks
+        n = item // (h * blocks)
+        count = 0
+        for s in range(MAX_SOURCES):
+            entry = table + (cb * MAX_SOURCES + s) * SOURCE
+            if entry[0] < 0:
+                break
+            x[s] = <const float*>a.p[entry[0]] + n * entry[4] + entry[1] * entry[3] + r * entry[2]
+            order[s] = vi_load(lanes + (cb * MAX_SOURCES + s) * VW)
+            mask[s] = ~(order[s] >> 31)
+            order[s] = order[s] & mask[s]
+            count += 1
+        target = y + n * image + cb * plane + r * row
+        if count == 1:
+            for i in range(w):
+                v = vf_permute(vf_load(x[0] + i * VW), order[0])
+                vf_store(target + i * VW, vf_select(mask[0], v, vf_zero()))
+        elif count == 2:
+            for i in range(w):
+                v = vf_select(mask[0], vf_permute(vf_load(x[0] + i * VW), order[0]), vf_zero())
+                v = vf_select(mask[1], vf_permute(vf_load(x[1] + i * VW), order[1]), v)
+                vf_store(target + i * VW, v)
+        else:
+            for i in range(w):
+                v = vf_zero()
+                for s in range(count):
+                    v = vf_select(mask[s], vf_permute(vf_load(x[s] + i * VW), order[s]), v)
+                vf_store(target + i * VW, v)
+
+
+# name -> (address, pointers, integers, reals)
+_BLOCKED = "n c h w row plane image"
+KERNELS = {
+    "relayout_to_blocked_32": (<uintptr_t>&relayout_to_blocked_32, "x y", _BLOCKED, ""),
+    "relayout_to_blocked_16": (<uintptr_t>&relayout_to_blocked_16, "x y", _BLOCKED, ""),
+    "relayout_to_blocked_8": (<uintptr_t>&relayout_to_blocked_8, "x y", _BLOCKED, ""),
+    "relayout_to_plain_32": (<uintptr_t>&relayout_to_plain_32, "x y", _BLOCKED, ""),
+    "relayout_to_plain_16": (<uintptr_t>&relayout_to_plain_16, "x y", _BLOCKED, ""),
+    "relayout_to_plain_8": (<uintptr_t>&relayout_to_plain_8, "x y", _BLOCKED, ""),
+    "pack_channels_f32": (<uintptr_t>&pack_channels_f32, "x y", "c size pack", ""),
+    "unpack_channels_f32": (<uintptr_t>&unpack_channels_f32, "x y", "c size pack", ""),
+    "copy_blocked": (
+        <uintptr_t>&copy_blocked, "x y", "h row_bytes blocks x_row x_plane x_image y_row y_plane y_image", "",
+    ),
+    "gather_channels_blocked_f32": (
+        <uintptr_t>&gather_channels_blocked_f32, "x0 x1 x2 x3 table lanes y", "blocks h w row plane image", "",
+    ),
+}
+
+
+# ---- edge for tests and for curious people ---------------------------------------------------------------------------
+
+def _check_packed(x, y, Py_ssize_t c, Py_ssize_t pack):
+    if y[0] != x[0] or y[1] * pack < c or (y[1] - 1) * pack >= c or y[2:4] != x[2:4]:
+        raise ValueError(f"plain shape {x} and packed shape {y} do not belong together")
+
+
+def nchw_to_packed(const float[:, :, :, ::1] x not None, float[:, :, :, :, ::1] y not None):
+    """Copies an NCHW tensor into NCHWc form, [N, ceil(C / p), H, W, p] with p = 4, 8 or 16; added channels are 0.
+
+    Parameters
+    ----------
+    x : float32 array [N, C, H, W]
+    y : float32 array [N, ceil(C / p), H, W, p]
+        Written. p = 4 is NCHW44, p = 8 NCHW88.
+
+    Raises
+    ------
+    ValueError
+        Shapes that do not belong together, or another p.
+    """
+    _pack(x, y, True)
+
+
+def packed_to_nchw(const float[:, :, :, :, ::1] x not None, float[:, :, :, ::1] y not None):
+    """The inverse of :func:`nchw_to_packed`; channels beyond those of ``y`` are left out."""
+    _pack(y, x, False)
+
+
+cdef _pack(const float[:, :, :, ::1] plain, const float[:, :, :, :, ::1] packed, bint forward):
+    cdef KernelArgs a
+    cdef Py_ssize_t p = packed.shape[4], c = plain.shape[1]
+    if p not in (4, 8, 16):
+        raise ValueError(f"channels can be packed by 4, 8 or 16, not by {p}")
+    _check_packed(tuple(plain.shape)[:4], tuple(packed.shape)[:5], c, p)
+    a.i[0] = c
+    a.i[1] = plain.shape[2] * plain.shape[3]
+    a.i[2] = p
+    if plain.shape[0] == 0 or c == 0 or a.i[1] == 0:
+        return
+    a.p[0] = <void*>(&plain[0, 0, 0, 0] if forward else &packed[0, 0, 0, 0, 0])
+    a.p[1] = <void*>(&packed[0, 0, 0, 0, 0] if forward else &plain[0, 0, 0, 0])
+    cdef int64_t work = packed.shape[0] * packed.shape[1]
+    with nogil:
+        if forward:
+            pack_channels_f32(&a, 0, work, NULL)
+        else:
+            unpack_channels_f32(&a, 0, work, NULL)
+
+
+def nchw_to_blocked(const float[:, :, :, ::1] x not None, Py_ssize_t halo_h=0, Py_ssize_t halo_w=0):
+    """An NCHW tensor in the blocked layout of this build, [N, ceil(C / VW), H + 2 halo_h, W + 2 halo_w, VW].
+
+    Parameters
+    ----------
+    x : float32 array [N, C, H, W]
+    halo_h, halo_w : int
+        Rows and columns of zeros around the image.
+    """
+    cdef Py_ssize_t n = x.shape[0], c = x.shape[1], h = x.shape[2], w = x.shape[3]
+    cdef Py_ssize_t blocks = (c + VW - 1) // VW
+    cdef KernelArgs a
+    y = np.zeros((n, blocks, h + 2 * halo_h, w + 2 * halo_w, VW), np.float32)
+    cdef float[:, :, :, :, ::1] out = y
+    if y.size == 0 or x.size == 0:
+        return y
+    a.i[:7] = [n, c, h, w, (w + 2 * halo_w) * VW, (h + 2 * halo_h) * (w + 2 * halo_w) * VW, y.size // n]
+    a.p[0] = <void*>&x[0, 0, 0, 0]
+    a.p[1] = &out[0, 0, halo_h, halo_w, 0]
+    with nogil:
+        relayout_to_blocked_32(&a, 0, n * blocks * h, NULL)
+    return y
+
+
+def blocked_to_nchw(
+    const float[:, :, :, :, ::1] x not None, float[:, :, :, ::1] y not None, Py_ssize_t halo_h=0, Py_ssize_t halo_w=0
+):
+    """Writes a blocked tensor, as of :func:`nchw_to_blocked`, into an NCHW tensor."""
+    cdef Py_ssize_t n = y.shape[0], c = y.shape[1], h = y.shape[2], w = y.shape[3]
+    cdef KernelArgs a
+    if x.shape[4] != VW or x.shape[2] != h + 2 * halo_h or x.shape[3] != w + 2 * halo_w:
+        raise ValueError(f"blocked shape {tuple(x.shape)[:5]} does not fit {tuple(y.shape)[:4]} with this halo")
+    _check_packed((n, c, h, w), (x.shape[0], x.shape[1], h, w, VW), c, VW)
+    if y.size == 0:
+        return
+    a.i[:7] = [n, c, h, w, x.shape[3] * VW, x.shape[2] * x.shape[3] * VW, x.shape[1] * x.shape[2] * x.shape[3] * VW]
+    a.p[0] = <void*>&x[0, 0, halo_h, halo_w, 0]
+    a.p[1] = &y[0, 0, 0, 0]
+    with nogil:
+        relayout_to_plain_32(&a, 0, n * x.shape[1] * h, NULL)
