@@ -24,7 +24,7 @@ class Operator:
     name
         Canonical name: the registered name without revision suffix.
     types
-        All serialized names, with and without suffix, as both containers write them.
+        Further serialized names, for operators that the loader's own table does not have.
     param
         Dataclass of the main parameter in :mod:`megengine_lite._core.params`, or None.
     value_inputs
@@ -35,13 +35,13 @@ class Operator:
     """
 
     name: ClassVar[str]
-    types: ClassVar[tuple[str, ...]]
+    types: ClassVar[tuple[str, ...]] = ()
     param: ClassVar[type | None] = None
     value_inputs: ClassVar[tuple[int, ...]] = ()
     dynamic: ClassVar[bool] = False
 
-    def count_outputs(self, params: Any, n_inputs: int) -> int:
-        """Number of outputs that are numbered in a file (workspaces are not)."""
+    def count_outputs(self, params: Any, n_inputs: int, payload: tuple[bytes, ...] = ()) -> int:
+        """Number of outputs that are numbered in a file. The loader asks only operators that users define."""
         return 1
 
     def needed_values(self, node: Node) -> tuple[int, ...]:
@@ -85,6 +85,8 @@ def fail(node: Node, message: str) -> ShapeError:
 
 def broadcast_shapes(node: Node, shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
     """The common shape of operands by numpy's rule."""
+    if shapes.count(shapes[0]) == len(shapes):  # by far the most frequent case, and numpy's function is slow
+        return shapes[0]
     try:
         return tuple(np.broadcast_shapes(*shapes))
     except ValueError:

@@ -1,0 +1,83 @@
+"""What a file is, and its bytes: paths are mapped into memory, buffers are used in place."""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections.abc import Iterator
+from typing import Any, BinaryIO
+
+from megengine_lite._core.loader import schema_v1, schema_v2
+from megengine_lite._core.loader.cursor import Cursor
+from megengine_lite._core.loader.records import ModelRecord
+from megengine_lite.errors import LiteTypeError, ModelFormatError
+
+Source = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
+
+TEST_CASE_MAGIC = b"mgbtest0"
+_TEST_CASE_HEADER = 12
+
+
+def open_source(source: Source, *, copy: bool = False) -> tuple[Any, str]:
+    """The bytes of a model source, and its name for messages.
+
+    Parameters
+    ----------
+    source
+        Path of a file, an object with the buffer protocol, or a binary file (read from its current position).
+    copy
+        Read a file into memory instead of mapping it. A mapped file must not be truncated by others while the model lives:
+        the operating system ends a process that touches bytes which are gone.
+    """
+    if isinstance(source, (str, os.PathLike)):
+        name = os.fsdecode(source)
+        with open(source, "rb") as file:
+            if copy or os.fstat(file.fileno()).st_size == 0:
+                return file.read(), name
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), name
+    if hasattr(source, "read"):
+        content = source.read()
+        if not isinstance(content, bytes):
+            raise LiteTypeError(f"a model is read from binary files; {source!r} gives {type(content).__name__}")
+        return content, "model"
+    try:
+        return memoryview(source).cast("B"), "model"
+    except TypeError as error:
+        raise LiteTypeError(
+            f"a model comes from a path, a contiguous buffer of bytes or a binary file, not {type(source).__name__}"
+        ) from error
+
+
+def is_model(cursor: Cursor) -> bool:
+    """Whether the window begins with a model of either generation."""
+    return (
+        cursor.startswith(schema_v1.LONG_MAGIC)
+        or cursor.startswith(schema_v1.SHORT_MAGIC)
+        or cursor.startswith(schema_v2.MAGIC, schema_v2.MAGIC_AT)
+    )
+
+
+def read_model(cursor: Cursor) -> ModelRecord:
+    """Reads the model at the window's begin; what follows it is not looked at."""
+    if cursor.startswith(schema_v2.MAGIC, schema_v2.MAGIC_AT):
+        return schema_v2.read_v2(cursor)
+    if is_model(cursor):
+        return schema_v1.read_v1(cursor)
+    raise ModelFormatError(
+        f"{cursor.what}: not a MegEngine model. If it is encrypted, say how: the method's name, or a function that decrypts"
+    )
+
+
+def read_models(buffer: Any, what: str) -> Iterator[ModelRecord]:
+    """The model of a file, then those of its test cases, if it has the wrapper for test cases."""
+    cursor = Cursor(buffer, what=what)
+    if not cursor.startswith(TEST_CASE_MAGIC):
+        yield read_model(cursor)
+        return
+    count = 1 + cursor.uint32(len(TEST_CASE_MAGIC), "number of test cases")
+    begin = _TEST_CASE_HEADER
+    for _ in range(count):
+        window = Cursor(cursor.span(begin, max(cursor.size - begin, 0), "test case"), what=what)
+        record = read_model(window)
+        yield record
+        begin += record.end

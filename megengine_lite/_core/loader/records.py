@@ -1,0 +1,90 @@
+"""What a model file says, in the same form for both schema generations.
+
+Records are as close to the file as possible, with two exceptions: names of operators are canonical (without revision
+suffix), and what older releases wrote otherwise is brought into today's form. Nothing is checked here except that it can
+be read; :mod:`megengine_lite._core.loader.build` makes the graph and checks that the parts fit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from megengine_lite._core.dtype import DType
+from megengine_lite._core.params import Param
+
+NOT_NUMBERED = -1
+"""Stands for an output that the operator has today and that the file does not count."""
+
+
+@dataclass(slots=True)
+class TensorRecord:
+    """A stored tensor; ``data`` is a view on the bytes of its value in the file, None if there is no value."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: DType
+    data: memoryview | None
+
+
+@dataclass(slots=True)
+class OperatorRecord:
+    """One operator.
+
+    Attributes
+    ----------
+    type
+        Canonical name; ``""`` if the file's type id is unknown, which ``label`` then describes.
+    label
+        How messages call the type: the name that the file gives, or the number of an unknown type.
+    params
+        The main parameter; None if there is none, or if the table ``param_code`` is unknown.
+    inputs, outputs
+        Numbers of variables.
+    output_names
+        Names of the outputs, as many as are stored here.
+    """
+
+    type: str
+    label: str
+    name: str
+    params: Param | None
+    param_code: int
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    output_names: list[str]
+    output_dtype: DType | None
+    tensors: list[TensorRecord]
+    payload: tuple[bytes, ...]
+
+    def describe(self) -> str:
+        """Type and name, for messages."""
+        name = self.name or next((n for n in self.output_names if n), "")
+        return f"{self.label} {name!r}" if name else self.label
+
+
+@dataclass(frozen=True, slots=True)
+class Metadata:
+    """What the dumping program said about the model.
+
+    ``user_info`` is handed out as bytes: Python dumps hold a pickle there, which must never be loaded from a file that
+    one does not trust.
+    """
+
+    is_valid: bool = False
+    graph_modified: bool = False
+    user_info: bytes = b""
+    optimize_options: int = 0
+
+
+@dataclass(slots=True)
+class ModelRecord:
+    """A model file: operators in executable order, graph outputs as (variable, name or ``""``)."""
+
+    container: str
+    version: int
+    operators: list[OperatorRecord] = field(default_factory=list)
+    outputs: list[tuple[int, str]] = field(default_factory=list)
+    variable_names: dict[int, str] = field(default_factory=dict)
+    metadata: Metadata | None = None
+    end: int = 0
+    """Where the model ends in its window."""

@@ -1,0 +1,113 @@
+"""Models of the first generation (``MGBC``, ``MGBS``): a region of raw values, then a flatbuffer ``mgb1``."""
+
+from __future__ import annotations
+
+from megengine_lite._core.dtype import FLOAT32
+from megengine_lite._core.loader.cursor import Cursor, Table
+from megengine_lite._core.loader.history import Release, lacks_reserve_output, release_of
+from megengine_lite._core.loader.opr_names import count_outputs, resolve_type
+from megengine_lite._core.loader.records import (
+    NOT_NUMBERED,
+    Metadata,
+    ModelRecord,
+    OperatorRecord,
+    TensorRecord,
+)
+from megengine_lite._core.loader.tables import read_dtype, read_optional_dtype, read_param, read_shape
+from megengine_lite.errors import ModelFormatError
+
+LONG_MAGIC = b"MGBC\0\0\0\0"
+SHORT_MAGIC = b"MGBS\0\0\0\0"
+_OUTPUT_PAIR = 8
+
+
+class _Values:
+    """The region of raw values: each tensor takes the next bytes, in the order in which the file lists tensors."""
+
+    def __init__(self, cursor: Cursor, begin: int, end: int):
+        self._cursor = cursor
+        self._next = begin
+        self._end = end
+
+    def take(self, nbytes: int, skip: int, name: str) -> memoryview:
+        if nbytes > self._end - self._next or skip > nbytes:
+            raise ModelFormatError(
+                f"{self._cursor.what}: the value of tensor {name!r} takes {nbytes} bytes, {self._end - self._next} are left"
+            )
+        view = self._cursor.span(self._next + skip, nbytes - skip, "tensor value")
+        self._next += nbytes
+        return view
+
+
+def read_v1(cursor: Cursor) -> ModelRecord:
+    """Reads the model that begins at the window's begin."""
+    begin, distance_at = (24, 16) if cursor.startswith(LONG_MAGIC) else (16, 8)
+    distance = cursor.uint64(distance_at, "header")
+    flatbuffer = begin + distance
+    size = cursor.uint32(flatbuffer, "size of the graph")
+    inner = Cursor(cursor.span(flatbuffer + 4, size, "graph"), what=cursor.what)
+    if not inner.startswith(b"mgb1", 4):
+        raise ModelFormatError(f"{cursor.what}: the graph has no identifier 'mgb1'; the file is damaged")
+    root = inner.root()
+    if root.uint64(1) == 0:
+        raise ModelFormatError(f"{cursor.what}: the graph has no hash; the file is damaged")
+    metadata = root.table(5, "metadata")
+    record = ModelRecord("v1", root.uint32(0), end=flatbuffer + 4 + size)
+    if metadata is not None:
+        record.metadata = Metadata(
+            metadata.boolean(0), metadata.boolean(1), metadata.blob(2, "user information"), metadata.uint64(3)
+        )
+    release = release_of(record.version, metadata is not None)
+    values = _Values(cursor, begin, flatbuffer)
+    n_variables = 0
+    for table in root.tables(3, "operator"):
+        operator = _read_operator(table, values, release, n_variables)
+        n_variables += sum(v != NOT_NUMBERED for v in operator.outputs)
+        record.operators.append(operator)
+        for number, name in zip(operator.outputs, operator.output_names, strict=False):
+            record.variable_names[number] = name
+    pairs = root.structs(4, _OUTPUT_PAIR, "list of outputs")
+    for at in range(0, len(pairs), _OUTPUT_PAIR):
+        record.outputs.append((int.from_bytes(pairs[at : at + 4], "little"), ""))
+    return record
+
+
+def _read_operator(table: Table, values: _Values, release: Release, first_output: int) -> OperatorRecord:
+    type_id = table.uint64(0)
+    opr_type = resolve_type(type_id)
+    code, params = read_param(table, 1, release)
+    inputs = table.uint32s(3, "inputs")
+    names = table.texts(5, "output names")
+    tensors = [_read_tensor(t, values) for t in table.tables(7, "tensor")]
+    payload = tuple(blob.blob(0, "operator data") for blob in table.tables(9, "operator data"))
+    old_batch_norm = lacks_reserve_output(opr_type, release)
+    n_outputs = count_outputs(opr_type, params, len(inputs), len(tensors), payload) - old_batch_norm
+    outputs = [*range(first_output, first_output + n_outputs)]
+    if old_batch_norm:
+        outputs.insert(-1, NOT_NUMBERED)
+        names = [*names[:-1], "", *names[-1:]]
+    return OperatorRecord(
+        type=opr_type,
+        label=opr_type or f"operator type 0x{type_id:016x}",
+        name=table.text(12, "operator name"),
+        params=params,
+        param_code=code,
+        inputs=inputs,
+        outputs=tuple(outputs),
+        output_names=names,
+        output_dtype=read_optional_dtype(table, 6),
+        tensors=tensors,
+        payload=payload,
+    )
+
+
+def _read_tensor(table: Table, values: _Values) -> TensorRecord:
+    name = table.text(0, "tensor name")
+    dtype = table.table(3, "element type")
+    nbytes = table.uint32(4)
+    return TensorRecord(
+        name=name,
+        shape=read_shape(table, 1, f"the shape of tensor {name!r}"),
+        dtype=FLOAT32 if dtype is None else read_dtype(dtype),
+        data=values.take(nbytes, table.uint32(5), name) if nbytes else None,
+    )

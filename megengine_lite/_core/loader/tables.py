@@ -1,0 +1,120 @@
+"""Tables that both generations of the file format share: element types, parameters, stored tensors' sizes."""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Callable
+from typing import Any
+
+from megengine_lite._core.dtype import DType, DTypeCode
+from megengine_lite._core.loader.cursor import Table
+from megengine_lite._core.loader.history import Release, layout_of, modernize
+from megengine_lite._core.params import BY_CODE, AxisDesc, AxisMethod, DTypeTable, IndexDescMaskItem, Param
+from megengine_lite.errors import ModelFormatError, UnsupportedOperatorError
+
+MAX_NDIM = 7
+_CODES = {int(c): c for c in DTypeCode}
+_PLAIN = {c: DType(c) for c in DTypeCode}
+_NEVER_STORED = (DTypeCode.INTB1, DTypeCode.INTB2)
+_LINEAR_QUANTIZATION = 1
+
+
+def read_dtype(table: Table) -> DType:
+    """The element type that a DType table describes."""
+    number = table.int8(0)
+    code = _CODES.get(number)
+    what = table.cursor.what
+    if code is None:
+        raise ModelFormatError(f"{what}: element type {number} is not known")
+    if code in _NEVER_STORED:
+        raise UnsupportedOperatorError(f"{what}: element type {code.name} is not supported")
+    plain = _PLAIN[code]
+    if not plain.is_quantized:
+        return plain
+    quantization = table.table(2, "quantization") if table.uint8(1) == _LINEAR_QUANTIZATION else None
+    if quantization is None:
+        raise ModelFormatError(f"{what}: element type {code.name} comes without its scale")
+    scale = quantization.float32(0)
+    if not (math.isfinite(scale) and scale > 0):
+        raise ModelFormatError(f"{what}: element type {code.name} has the scale {scale}")
+    zero_point = quantization.uint8(1) if "ASYMM" in code.name else 0
+    return DType(code, scale, zero_point)
+
+
+def read_optional_dtype(table: Table, number: int) -> DType | None:
+    """The element type in a field, None if it is not stored."""
+    found = table.table(number, "element type")
+    return None if found is None else read_dtype(found)
+
+
+def read_shape(table: Table, number: int, thing: str) -> tuple[int, ...]:
+    """A shape of at most seven dimensions."""
+    shape = table.uint32s(number, thing)
+    if len(shape) > MAX_NDIM:
+        raise ModelFormatError(f"{table.cursor.what}: {thing} has {len(shape)} dimensions, at most {MAX_NDIM} are possible")
+    return shape
+
+
+def stored_bytes(shape: tuple[int, ...], dtype: DType) -> int:
+    """Size of a tensor's value in a file. Rows of types below a byte begin on a byte."""
+    bits = dtype.packed_bits
+    if not bits:
+        return math.prod(shape) * dtype.itemsize
+    return math.prod(shape[:-1]) * ((shape[-1] * bits + 7) // 8) if shape else 0
+
+
+_AXIS_DESC = struct.Struct("<b3xi")
+_INDEX_ITEM = struct.Struct("<b????")
+
+
+def _axis_descs(table: Table, number: int) -> tuple[AxisDesc, ...]:
+    stored = table.structs(number, _AXIS_DESC.size, "axis steps")
+    methods = AxisMethod._value2member_map_
+    return tuple(AxisDesc(methods.get(m, m), axis) for m, axis in _AXIS_DESC.iter_unpack(stored))  # type: ignore[arg-type]
+
+
+def _index_items(table: Table, number: int) -> tuple[IndexDescMaskItem, ...]:
+    stored = table.structs(number, _INDEX_ITEM.size, "index items")
+    return tuple(IndexDescMaskItem(*fields) for fields in _INDEX_ITEM.iter_unpack(stored))
+
+
+_READERS: dict[str, Callable[[Table, int], Any]] = {
+    "bool": Table.boolean,
+    "int8": Table.int8,
+    "int32": Table.int32,
+    "uint32": Table.uint32,
+    "uint64": Table.uint64,
+    "float32": Table.float32,
+    "float64": Table.float64,
+    "int32[]": lambda table, number: table.int32s(number, "numbers"),
+    "AxisDesc[]": _axis_descs,
+    "IndexDescMaskItem[]": _index_items,
+}
+
+
+def read_param(operator: Table, number: int, release: Release) -> tuple[int, Param | None]:
+    """The parameters in the union at fields ``number`` (code) and ``number`` + 1.
+
+    Returns
+    -------
+    code
+        Type code of the table, 0 if there is none.
+    params
+        None if there is no table, or none that is known.
+    """
+    code = operator.uint8(number)
+    cls = BY_CODE.get(code)
+    if cls is None:
+        return code, None
+    table = operator.table(number + 1, "parameters")
+    if table is None:
+        raise ModelFormatError(f"{operator.cursor.what}: parameters of kind {code} are announced and missing")
+    if cls is DTypeTable:
+        return code, DTypeTable(dtype=read_dtype(table))
+    stored = {}
+    for f in layout_of(cls, release):
+        if table.has(f.id):
+            value = _READERS[f.kind](table, f.id)
+            stored[f.name] = value if f.enum is None else f.enum._value2member_map_.get(value, value)
+    return code, modernize(cls(**stored), release)

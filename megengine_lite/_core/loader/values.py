@@ -1,0 +1,114 @@
+"""Values of stored tensors: views on the file's bytes where that is possible, made on first use where it is not."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable
+
+import numpy as np
+
+from megengine_lite._core.dtype import DTypeCode
+from megengine_lite._core.graph import Constant
+from megengine_lite._core.loader.records import TensorRecord
+from megengine_lite._core.loader.tables import stored_bytes
+from megengine_lite.errors import ModelFormatError
+
+_RAW, _BYTES, _WORDS = 0, 1, 2
+"""First byte of a value in a model with compressed weights: not compressed, 8-bit or 16-bit steps."""
+_SCALING_BYTES = 8  # stride and base of compressed values, float32 each
+_STEPS = {_BYTES: np.dtype("<u1"), _WORDS: np.dtype("<u2")}
+_SIGNED = (DTypeCode.QUANTIZED_S4, DTypeCode.INTB4)
+
+
+class FileConstant(Constant):
+    """A constant whose bytes in the file are not touched before ``array`` is asked for."""
+
+    __slots__ = ("_array", "_compressed", "_data", "_tensor")
+
+    def __init__(self, tensor: TensorRecord, data: memoryview, compressed: bool, key: Hashable):
+        self._tensor = tensor
+        self._data = data
+        self._compressed = compressed
+        self._array: np.ndarray | None = None
+        self.key = key
+
+    @property
+    def array(self) -> np.ndarray:  # type: ignore[override]
+        found = self._array
+        if found is None:
+            found = _decode(self._tensor, self._data, self._compressed)
+            found.flags.writeable = False
+            self._array = found
+        return found
+
+
+def file_constant(tensor: TensorRecord, compressed: bool, key: Hashable, what: str) -> FileConstant:
+    """The value of a stored tensor.
+
+    Parameters
+    ----------
+    tensor
+        The stored tensor.
+    compressed
+        Whether each value of the file begins with a byte that says how it is compressed.
+    key
+        Identity of the constant.
+    what
+        Name of the model for messages.
+
+    Raises
+    ------
+    ModelFormatError
+        The value is missing or too short for its shape and element type.
+    """
+    needed = stored_bytes(tensor.shape, tensor.dtype)
+    data = memoryview(b"") if tensor.data is None else tensor.data
+    if compressed and needed:
+        flag = data[0] if len(data) else -1
+        data = data[1:]
+        if flag in _STEPS and tensor.dtype.code == DTypeCode.FLOAT32:
+            needed = _SCALING_BYTES + math.prod(tensor.shape) * _STEPS[flag].itemsize
+        elif flag != _RAW:
+            raise ModelFormatError(
+                f"{what}: the value of tensor {tensor.name!r} ({tensor.dtype}) is compressed in an unknown way ({flag})"
+            )
+        compressed = flag != _RAW
+    if len(data) < needed:
+        raise ModelFormatError(
+            f"{what}: the value of tensor {tensor.name!r} has {len(data)} bytes, "
+            f"shape {tensor.shape} in {tensor.dtype} takes {needed}"
+        )
+    return FileConstant(tensor, data[:needed], compressed and needed > 0, key)
+
+
+def _decode(tensor: TensorRecord, data: memoryview, compressed: bool) -> np.ndarray:
+    if compressed:
+        return _expand(tensor, data)
+    dtype = tensor.dtype
+    if dtype.packed_bits:
+        return _unpack(tensor, data)
+    if dtype.code == DTypeCode.BOOL:
+        return (np.frombuffer(data, np.uint8) != 0).reshape(tensor.shape)  # numpy relies on 0 and 1
+    array = np.frombuffer(data, dtype.storage).reshape(tensor.shape)
+    return array if array.flags.aligned else array.copy()
+
+
+def _expand(tensor: TensorRecord, data: memoryview) -> np.ndarray:
+    stride, base = np.frombuffer(data[:_SCALING_BYTES], "<f4")
+    n = math.prod(tensor.shape)
+    steps = np.frombuffer(data[_SCALING_BYTES:], np.dtype(f"<u{(len(data) - _SCALING_BYTES) // n}"))
+    return (steps * stride + base).astype(np.float32, copy=False).reshape(tensor.shape)
+
+
+def _unpack(tensor: TensorRecord, data: memoryview) -> np.ndarray:
+    """One element per byte; the first element of a row stands in the lowest bits."""
+    bits = tensor.dtype.packed_bits
+    shape = tensor.shape
+    row_bytes = (shape[-1] * bits + 7) // 8
+    packed = np.frombuffer(data, np.uint8).reshape(*shape[:-1], row_bytes, 1)
+    fields = (packed >> np.arange(0, 8, bits, dtype=np.uint8)) & np.uint8((1 << bits) - 1)
+    rows = fields.reshape(*shape[:-1], row_bytes * (8 // bits))[..., : shape[-1]]
+    if tensor.dtype.code in _SIGNED:
+        half = np.int8(1 << (bits - 1))
+        rows = (rows.astype(np.int8) ^ half) - half
+    return np.ascontiguousarray(rows, dtype=tensor.dtype.storage)
