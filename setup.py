@@ -22,7 +22,6 @@ SHARED_UTILITY = "megengine_lite.kernels._cyutility"  # Cython's memoryview code
 
 COMMON_FLAGS = [
     "-O3",
-    "-std=gnu11",
     "-fno-math-errno",
     "-fno-trapping-math",
     "-fvisibility=hidden",
@@ -45,6 +44,7 @@ PORTABLE_SETS = {"base": []}
 
 # A few sources need flags of their own.
 EXTRA_FLAGS: dict[str, list[str]] = {}
+CXX_SOURCES = {"extern_c"}  # calls into libraries that may throw C++ exceptions
 
 
 def instruction_sets() -> dict[str, list[str]]:
@@ -60,11 +60,12 @@ def selected(sources: list[Path]) -> list[Path]:
 
 
 def extension(name: str, source: Path, flags: list[str]) -> Extension:
+    standard = "-std=gnu++17" if source.stem in CXX_SOURCES else "-std=gnu11"
     return Extension(
         name,
         [str(source)],
         include_dirs=[str(PACKAGE / "kernels"), str(PACKAGE / "_core")],
-        extra_compile_args=COMMON_FLAGS + flags + EXTRA_FLAGS.get(source.stem, []),
+        extra_compile_args=[standard, *COMMON_FLAGS, *flags, *EXTRA_FLAGS.get(source.stem, [])],
         extra_link_args=["-Wl,-s", "-pthread"],
     )
 
