@@ -1,0 +1,51 @@
+"""What operators on images share: reading layouts and output sizes, and results in 8-bit types."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from megengine_lite._core.dtype import DType
+from megengine_lite._core.graph import Node, TensorSpec
+from megengine_lite._core.layouts import Format, nchw_shape, split_format
+from megengine_lite._core.oprs.base import fail
+from megengine_lite._core.oprs.values import to_integers
+from megengine_lite._core.quantize import from_float32, round_half_away, to_float32
+
+
+def image_format(node: Node) -> Format:
+    """The layout of an operator that does not change it."""
+    fmt = node.params.format
+    if not isinstance(fmt, Format) or split_format(fmt) != (fmt, fmt):
+        raise fail(node, f"is not defined for format {fmt!s}")
+    return fmt
+
+
+def image_shape(node: Node, fmt: Format, spec: TensorSpec) -> tuple[int, int, int, int]:
+    """``(n, c, h, w)`` of an image tensor."""
+    try:
+        return nchw_shape(fmt, spec.shape)
+    except ValueError as error:
+        raise fail(node, str(error)) from None
+
+
+def output_size(node: Node, value: np.ndarray | None, dimensions: int) -> tuple[int, ...]:
+    """The size in an input: a positive number for each dimension, or one for all of them."""
+    sizes = to_integers(node, value, "the output size")
+    if len(sizes) not in (1, dimensions) or min(sizes) < 1:
+        raise fail(node, f"the output size must be {dimensions} positive numbers, is {sizes}")
+    return tuple(sizes) if len(sizes) == dimensions else tuple(sizes) * dimensions
+
+
+def stored_to_float(array: np.ndarray, dtype: DType) -> np.ndarray:
+    """Pixels as float32: real values of floats, stored numbers of integer and quantized types."""
+    return to_float32(array, dtype) if dtype.is_float else array.astype(np.float32)
+
+
+def float_to_stored(values: np.ndarray, dtype: DType) -> np.ndarray:
+    """The reverse of :func:`stored_to_float`; integers are rounded (halves away from zero) and clamped."""
+    if dtype.is_float:
+        return from_float32(values, dtype)
+    low, high = (
+        dtype.quantized_range if dtype.is_quantized else (np.iinfo(dtype.storage).min, np.iinfo(dtype.storage).max)
+    )
+    return np.clip(round_half_away(values), low, high).astype(dtype.storage)

@@ -1,0 +1,119 @@
+"""Pooling over windows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from megengine_lite._core import params
+from megengine_lite._core.dtype import DTypeCode
+from megengine_lite._core.graph import Node, TensorSpec
+from megengine_lite._core.layouts import from_nchw, layout_shape, to_nchw
+from megengine_lite._core.oprs.base import Operator, fail, register
+from megengine_lite._core.oprs.image import image_format, image_shape, output_size
+from megengine_lite._core.oprs.values import check_count
+from megengine_lite._core.oprs.window import Window, pad_space, taps
+from megengine_lite._core.params import PoolingMode
+from megengine_lite._core.quantize import from_float32, round_half_away, to_float32
+
+
+def _image_shape(node: Node, spec: TensorSpec) -> tuple[int, int, int, int]:
+    if spec.dtype.code in (DTypeCode.BOOL, DTypeCode.BYTE, DTypeCode.COMPLEX64):
+        raise fail(node, f"cannot pool {spec.dtype}")
+    if node.params.mode not in list(PoolingMode):
+        raise fail(node, f"unknown mode {node.params.mode}")
+    return image_shape(node, image_format(node), spec)
+
+
+def pool(x: np.ndarray, spec: TensorSpec, window: Window, out: Sequence[int], mode: int) -> np.ndarray:
+    """Pools ``x (n, c, h, w)``, stored as ``spec.dtype`` says."""
+    dtype = spec.dtype
+    as_float = dtype.is_float
+    values = to_float32(x, dtype) if as_float else x
+    if mode == PoolingMode.MAX:
+        lowest = -np.inf if as_float else np.iinfo(x.dtype).min
+        padded = pad_space(values, window.pad, lowest)
+        result = np.full((*x.shape[:2], *out), lowest, values.dtype)
+        for _, where in taps(window, out):
+            np.maximum(result, padded[(..., *where)], out=result)
+        return from_float32(result, dtype) if as_float else result
+    padded = pad_space(values if as_float else values.astype(np.int64), window.pad, dtype.zero_point)
+    total = np.zeros((*x.shape[:2], *out), padded.dtype)
+    for _, where in taps(window, out):
+        total += padded[(..., *where)]
+    divisor: np.ndarray | int = int(np.prod(window.size))
+    if mode == PoolingMode.AVERAGE_COUNT_EXCLUDE_PADDING:
+        divisor = _inside(x.shape[2], window, out, 0)[:, None] * _inside(x.shape[3], window, out, 1)
+        # What a window in the padding adds to the sum is not of the image.
+        total = total - dtype.zero_point * (int(np.prod(window.size)) - divisor)
+    if as_float:
+        return from_float32(total / np.asarray(divisor, np.float32), dtype)
+    if dtype.is_quantized:
+        return round_half_away(total / divisor).astype(x.dtype)
+    return np.trunc(total / divisor).astype(x.dtype)
+
+
+def _inside(length: int, window: Window, out: Sequence[int], axis: int) -> np.ndarray:
+    """How many elements of each window lie inside the image, along one axis."""
+    first = np.arange(out[axis]) * window.stride[axis] - window.pad[axis]
+    return np.minimum(first + window.size[axis], length) - np.maximum(first, 0)
+
+
+class _Pooling(Operator):
+    """What Pooling and AdaptivePooling share; subclasses say which window."""
+
+    def _window(self, node: Node, space: tuple[int, int], sizes: np.ndarray | None) -> Window:
+        raise NotImplementedError
+
+    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+        check_count(node, ins, 1 + len(self.value_inputs))
+        n, c, h, w = _image_shape(node, ins[0])
+        window = self._window(node, (h, w), ins[1].value if len(ins) > 1 else None)
+        out = window.output(node, (h, w))
+        if any(p >= k for p, k in zip(window.pad, window.size, strict=True)):
+            raise fail(node, f"pad {window.pad} must be smaller than the window {window.size}")
+        return [TensorSpec(layout_shape(image_format(node), n, c, *out), ins[0].dtype)]
+
+    def compute(
+        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+    ) -> list[np.ndarray]:
+        fmt = image_format(node)
+        x = to_nchw(fmt, ins[0])
+        window = self._window(node, x.shape[2:], ins[1] if len(ins) > 1 else None)
+        out = window.output(node, x.shape[2:])
+        return [from_nchw(fmt, pool(x, in_specs[0], window, out, node.params.mode))]
+
+
+@register
+class Pooling(_Pooling):
+    """Maximum or average over a moving window."""
+
+    name = "Pooling"
+    types = ("PoolingV1", "Pooling")
+    param = params.Pooling
+
+    def _window(self, node: Node, space: tuple[int, int], sizes: np.ndarray | None) -> Window:
+        p = node.params
+        return Window((p.window_h, p.window_w), (p.stride_h, p.stride_w), (p.pad_h, p.pad_w), (1, 1))
+
+
+@register
+class AdaptivePooling(_Pooling):
+    """Pooling with the window that gives the asked output size.
+
+    Input 1 holds the size (one or two numbers). The stride is ``in // out`` and the window ``in - (out - 1) stride``;
+    this is not the adaptive pooling of other frameworks, whose windows differ in size.
+    """
+
+    name = "AdaptivePooling"
+    types = ("AdaptivePoolingV1", "AdaptivePooling")
+    param = params.AdaptivePooling
+    value_inputs = (1,)
+
+    def _window(self, node: Node, space: tuple[int, int], sizes: np.ndarray | None) -> Window:
+        oh, ow = output_size(node, sizes, 2)
+        if oh > space[0] or ow > space[1]:
+            raise fail(node, f"an output of {oh} x {ow} is larger than the image, {space[0]} x {space[1]}")
+        stride = space[0] // oh, space[1] // ow
+        return Window((space[0] - (oh - 1) * stride[0], space[1] - (ow - 1) * stride[1]), stride, (0, 0), (1, 1))
