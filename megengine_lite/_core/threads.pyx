@@ -98,11 +98,31 @@ cdef void gate_wait(Gate* g, int64_t seen) noexcept nogil:
     pthread_mutex_unlock(&g.mutex)
 
 
+# A meeting point: it lets nobody on before all have arrived.
+cdef struct Barrier:
+    Gate passed
+    int64_t arrived
+
+
+cdef void barrier_init(Barrier* b) noexcept nogil:
+    gate_init(&b.passed)
+    b.arrived = 0
+
+
+cdef void barrier_wait(Barrier* b, int threads) noexcept nogil:
+    cdef int64_t seen = ml_load(&b.passed.value)
+    if ml_add(&b.arrived, 1) == threads:
+        ml_store(&b.arrived, 0)
+        gate_advance(&b.passed)
+    else:
+        gate_wait(&b.passed, seen)
+
+
 cdef struct Pool:
     pthread_mutex_t busy        # held during a run
     Gate start                  # moves when a job is given out
-    Gate barrier                # moves when all threads of a run have met
-    int64_t arrived
+    Barrier steps               # where the threads of a run meet between steps
+    Barrier finish              # where all workers meet when the run ends
     int64_t workers             # created so far
     int threads                 # of the current run
     job_fn job
@@ -115,8 +135,8 @@ cdef Pool pool
 cdef void reset_pool() noexcept nogil:
     pthread_mutex_init(&pool.busy, NULL)
     gate_init(&pool.start)
-    gate_init(&pool.barrier)
-    pool.arrived = 0
+    barrier_init(&pool.steps)
+    barrier_init(&pool.finish)
     pool.workers = 0
 
 
@@ -137,18 +157,13 @@ cdef void* worker_main(void* argument) noexcept nogil:
         seen += 1
         if thread < pool.threads:
             pool.job(pool.context, thread, pool.threads)
-        # A run ends when every worker has arrived, also those that had no part in it.
-        join_threads(<int>pool.workers + 1)
+        # Workers without a part arrive too: nobody may miss the next job.
+        barrier_wait(&pool.finish, <int>pool.workers + 1)
 
 
 cdef void join_threads(int threads) noexcept nogil:
-    """Returns when ``threads`` threads have called it."""
-    cdef int64_t seen = ml_load(&pool.barrier.value)
-    if ml_add(&pool.arrived, 1) == threads:
-        ml_store(&pool.arrived, 0)
-        gate_advance(&pool.barrier)
-    else:
-        gate_wait(&pool.barrier, seen)
+    """Returns when all ``threads`` threads of the current run have called it."""
+    barrier_wait(&pool.steps, threads)
 
 
 cdef void add_workers(int64_t wanted) noexcept nogil:
@@ -183,7 +198,7 @@ cdef int run_on_threads(job_fn job, void* context, int threads) noexcept nogil:
     pool.context = context
     gate_advance(&pool.start)
     job(context, 0, ran)
-    join_threads(<int>pool.workers + 1)
+    barrier_wait(&pool.finish, <int>pool.workers + 1)
     pthread_mutex_unlock(&pool.busy)
     return ran
 

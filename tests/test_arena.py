@@ -1,0 +1,39 @@
+"""Offsets of the memory arena: storages that live at the same time never overlap."""
+
+import random
+
+import pytest
+
+from megengine_lite._core.arena import ALIGNMENT, assign_offsets
+from megengine_lite._core.lower.context import Storage
+
+
+def storage(nbytes, first, last):
+    s = Storage(nbytes)
+    s.first, s.last = first, last
+    return s
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_assign_offsets_never_overlaps_living_storages(seed):
+    rng = random.Random(seed)
+    storages = []
+    for _ in range(60):
+        first = rng.randrange(40)
+        storages.append(storage(rng.randrange(1, 5000), first, first + rng.randrange(12)))
+    total = assign_offsets(storages)
+    for i, a in enumerate(storages):
+        assert a.offset % ALIGNMENT == 0
+        assert a.offset + a.nbytes <= total
+        for b in storages[:i]:
+            if a.first <= b.last and b.first <= a.last:
+                assert a.offset + a.nbytes <= b.offset or b.offset + b.nbytes <= a.offset
+
+
+def test_assign_offsets_reuses_memory_of_dead_storages():
+    chain = [storage(1 << 20, k, k + 1) for k in range(10)]
+    assert assign_offsets(chain) < (2 << 20) + 4096
+
+
+def test_assign_offsets_skips_storages_that_no_step_touches():
+    assert assign_offsets([Storage(1 << 20)]) == 0

@@ -1,0 +1,101 @@
+"""The replay loop and the worker pool."""
+
+import os
+import threading
+
+import numpy as np
+import pytest
+
+from megengine_lite._core.kernel_set import kernel_set
+from megengine_lite._core.program import Program
+
+FILL = kernel_set()["fill_bytes"]
+COPY = kernel_set()["copy_bytes"]
+
+
+def fill_step(value, nbytes, base=0, offset=0, chunk=64):
+    return (FILL.address, [(base, offset)], [nbytes, chunk, value], [], -(-nbytes // chunk), 0)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 8])
+def test_run_executes_all_work_of_every_step(threads):
+    memory = np.zeros(10_000, np.uint8)
+    steps = [fill_step(3, 10_000), fill_step(4, 5_001, offset=17)]
+    program = Program(steps, 1, 0, threads)
+    program.set_base(0, memory.ctypes.data)
+    program.run(0, 2)
+    expected = np.full(10_000, 3, np.uint8)
+    expected[17 : 17 + 5_001] = 4
+    np.testing.assert_array_equal(memory, expected)
+
+
+def test_set_base_moves_every_pointer_of_the_base():
+    first, second = np.zeros(256, np.uint8), np.zeros(256, np.uint8)
+    program = Program([fill_step(1, 100), fill_step(2, 100, offset=100)], 1, 0, 1)
+    for memory in (first, second):
+        program.set_base(0, memory.ctypes.data)
+        program.run(0, 2)
+    assert first.sum() == second.sum() == 300
+
+
+def test_serial_and_parallel_steps_keep_their_order():
+    n = 64 * 1000
+    a, b = np.zeros(n, np.uint8), np.zeros(n, np.uint8)
+    steps = []
+    for k in range(1, 50):
+        steps.append((FILL.address, [(0, 0)], [n, 64, k], [], 1000, k % 3 == 0))
+        steps.append((COPY.address, [(0, 0), (1, 0)], [n, 64], [], 1000, 0))
+    program = Program(steps, 2, 0, 2)
+    program.set_base(0, a.ctypes.data)
+    program.set_base(1, b.ctypes.data)
+    for _ in range(20):
+        program.run(0, len(steps))
+        assert (b == 49).all()
+
+
+def test_run_of_several_programs_at_once_gives_each_its_result():
+    wrong = []
+
+    def work(value):
+        memory = np.zeros(100_000, np.uint8)
+        program = Program([fill_step(value, 100_000)] * 10, 1, 0, 2)
+        program.set_base(0, memory.ctypes.data)
+        for _ in range(200):
+            memory[:] = 0
+            program.run(0, 10)
+            if not (memory == value).all():
+                wrong.append(value)
+
+    threads = [threading.Thread(target=work, args=(v,)) for v in (1, 2, 3)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert wrong == []
+
+
+def test_run_after_fork_uses_new_workers():
+    memory = np.zeros(1000, np.uint8)
+    program = Program([fill_step(5, 1000)], 1, 0, 2)
+    program.set_base(0, memory.ctypes.data)
+    program.run(0, 1)
+    child = os.fork()
+    if child == 0:
+        memory[:] = 0
+        program.run(0, 1)
+        os._exit(0 if (memory == 5).all() else 1)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_run_timed_gives_one_time_per_record():
+    memory = np.zeros(1 << 16, np.uint8)
+    program = Program([fill_step(5, 1 << 16)] * 7, 1, 0, 1)
+    program.set_base(0, memory.ctypes.data)
+    times = program.run_timed(0, 7)
+    assert len(times) == 7
+    assert all(t >= 0 for t in times)
+
+
+def test_run_refuses_records_that_do_not_exist():
+    with pytest.raises(IndexError):
+        Program([fill_step(5, 10)], 1, 0, 1).run(0, 2)
