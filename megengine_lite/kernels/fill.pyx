@@ -45,29 +45,11 @@ cdef void fill_halo_blocked(const KernelArgs* a, int64_t begin, int64_t end, voi
         memset(base + (halo_h + h) * row, <int>value, halo_h * row)
 
 
-cdef void copy_blocked(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
-    """Copies a blocked tensor into one with another halo. One work item = one plane; strides are in bytes."""
-    cdef int64_t h = a.i[0], row_bytes = a.i[1], blocks = a.i[2]
-    cdef int64_t x_row = a.i[3], x_plane = a.i[4], x_image = a.i[5]
-    cdef int64_t y_row = a.i[6], y_plane = a.i[7], y_image = a.i[8]
-    cdef int64_t item, y
-    cdef char* src
-    cdef char* dst
-    for item in range(begin, end):
-        src = <char*>a.p[0] + (item // blocks) * x_image + (item % blocks) * x_plane
-        dst = <char*>a.p[1] + (item // blocks) * y_image + (item % blocks) * y_plane
-        for y in range(h):
-            memcpy(dst + y * y_row, src + y * x_row, row_bytes)
-
-
 # name -> (address, pointers, integers, reals)
 KERNELS = {
     "fill_bytes": (<uintptr_t>&fill_bytes, "y", "nbytes chunk value", ""),
     "copy_bytes": (<uintptr_t>&copy_bytes, "x y", "nbytes chunk", ""),
     "fill_halo_blocked": (
         <uintptr_t>&fill_halo_blocked, "x", "h w halo_h halo_w pixel plane_stride value", ""
-    ),
-    "copy_blocked": (
-        <uintptr_t>&copy_blocked, "x y", "h row_bytes blocks x_row x_plane x_image y_row y_plane y_image", ""
     ),
 }

@@ -1,0 +1,81 @@
+"""ChannelGather: channel shuffles, unaligned concatenations and splits of blocked tensors in one pass."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from megengine_lite._core.graph import Constant, Node
+from megengine_lite._core.lower.context import Lowering, Tensor, lowers
+
+MAX_TENSORS = 4  # inputs of the kernel
+MAX_SOURCES = 4  # blocks that one output block may be picked from
+
+
+@lowers("ChannelGather")
+def lower_channel_gather(ctx: Lowering, node: Node) -> bool | None:
+    """Blocked if an input is blocked already; one source in order and on block borders is a view."""
+    y = node.outputs[0]
+    if y.dtype.itemsize != 4 or len(node.inputs) > MAX_TENSORS or not any(ctx.is_blocked(v) for v in node.inputs):
+        return False
+    blocks = _source_blocks(node, ctx.width)
+    if blocks is None:
+        return False
+    xs = [ctx.blocked(v) for v in node.inputs]
+    if _is_slice(node, ctx.width) and ctx.halo(y) <= (xs[0].halo_h, xs[0].halo_w):
+        ctx.alias_blocked(y, xs[0].slice_blocks(y.spec, node.params.sources[0][1] // ctx.width))
+        return None
+    out = ctx.new_blocked(y)
+    table, lanes = _tables(blocks, xs, ctx.width)
+    refs = {f"x{k}": xs[k].ref if k < len(xs) else None for k in range(MAX_TENSORS)}
+    ctx.emit(
+        "gather_channels_blocked_f32",
+        node,
+        **refs,
+        table=ctx.constant(Constant(table, ("gather table", id(node)))),
+        lanes=ctx.constant(Constant(lanes, ("gather lanes", id(node)))),
+        y=out.ref,
+        blocks=out.blocks,
+        h=out.h,
+        w=out.w,
+        row=out.row,
+        plane=out.plane,
+        image=out.image,
+        work=out.n * out.blocks * out.h,
+    )
+    return None
+
+
+def _is_slice(node: Node, width: int) -> bool:
+    sources = node.params.sources
+    first = sources[0][1]
+    aligned = first % width == 0 and (len(sources) % width == 0 or first + len(sources) == node.inputs[0].shape[1])
+    return len(node.inputs) == 1 and aligned and sources == tuple((0, first + k) for k in range(len(sources)))
+
+
+def _source_blocks(node: Node, width: int) -> list[dict[tuple[int, int], dict[int, int]]] | None:
+    """For every output block: (tensor, block) -> {output lane: source lane}; None if a block has too many sources."""
+    sources = node.params.sources
+    blocks = []
+    for first in range(0, len(sources), width):
+        entries: dict[tuple[int, int], dict[int, int]] = {}
+        for lane, (tensor, channel) in enumerate(sources[first : first + width]):
+            entries.setdefault((tensor, channel // width), {})[lane] = channel % width
+        if len(entries) > MAX_SOURCES:
+            return None
+        blocks.append(entries)
+    return blocks
+
+
+def _tables(
+    blocks: list[dict[tuple[int, int], dict[int, int]]], xs: list[Tensor], width: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The kernel's tables: (tensor, block, row, plane, image) of each source, and its lane numbers."""
+    table = np.full((len(blocks), MAX_SOURCES, 5), -1, np.int64)
+    lanes = np.full((len(blocks), MAX_SOURCES, width), -1, np.int32)
+    for k, entries in enumerate(blocks):
+        for s, ((tensor, block), picked) in enumerate(entries.items()):
+            x = xs[tensor]
+            table[k, s] = tensor, block, x.row, x.plane, x.image
+            for lane, source in picked.items():
+                lanes[k, s, lane] = source
+    return table, lanes
