@@ -208,4 +208,85 @@ ML_INLINE vf vf_permute(vf x, vi order) {
 #endif
 }
 
+/* ---- 8-bit integers ------------------------------------------------------------------------------------------------
+ *
+ * Products are summed up in fours: lane k of vi_dot adds x[4k..4k+3] . w[4k..4k+3], with signed w. VNNI multiplies all
+ * unsigned x (DOT_UNSIGNED); elsewhere the instruction for u8 x s8 saturates, so it serves x in 0..127 only, and other
+ * x are multiplied as signed 16-bit numbers: vi_even and vi_odd split a vector into bytes 0, 2 and bytes 1, 3 of each
+ * lane, vi_dot_pairs sums up pairs.
+ */
+typedef int16_t vh __attribute__((vector_size(VW * 4)));
+typedef int32_t dword_u __attribute__((aligned(1), may_alias));
+
+ML_INLINE vi vi_set1_bytes(const void *p) { return vi_set1(*(const dword_u *)p); }
+ML_INLINE vi vi_even(vi x) { return (vi)((vh)x << 8 >> 8); }
+ML_INLINE vi vi_odd(vi x) { return (vi)((vh)x >> 8); }
+#if defined(__AVX512VNNI__) && defined(__AVX512F__)
+#define DOT_UNSIGNED 1
+ML_INLINE vi vi_dot_pairs(vi sum, vi a, vi b) { return (vi)_mm512_dpwssd_epi32((__m512i)sum, (__m512i)a, (__m512i)b); }
+ML_INLINE vi vi_dot(vi sum, vi x, vi w) { return (vi)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)x, (__m512i)w); }
+#elif defined(__AVX2__)
+#define DOT_UNSIGNED 0
+ML_INLINE vi vi_dot_pairs(vi sum, vi a, vi b) { return sum + (vi)_mm256_madd_epi16((__m256i)a, (__m256i)b); }
+ML_INLINE vi vi_dot(vi sum, vi x, vi w) {
+    __m256i pairs = _mm256_maddubs_epi16((__m256i)x, (__m256i)w);
+    return sum + (vi)_mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
+}
+#elif defined(__SSE4_1__)
+#define DOT_UNSIGNED 0
+ML_INLINE vi vi_dot_pairs(vi sum, vi a, vi b) { return sum + (vi)_mm_madd_epi16((__m128i)a, (__m128i)b); }
+ML_INLINE vi vi_dot(vi sum, vi x, vi w) {
+    __m128i pairs = _mm_maddubs_epi16((__m128i)x, (__m128i)w);
+    return sum + (vi)_mm_madd_epi16(pairs, _mm_set1_epi16(1));
+}
+#else
+#define DOT_UNSIGNED 0
+ML_INLINE vi vi_dot_pairs(vi sum, vi a, vi b) { return sum + (a << 16 >> 16) * (b << 16 >> 16) + (a >> 16) * (b >> 16); }
+ML_INLINE vi vi_dot(vi sum, vi x, vi w) {
+    return vi_dot_pairs(vi_dot_pairs(sum, vi_even(x), vi_even(w)), vi_odd(x), vi_odd(w));
+}
+#endif
+
+/* VW signed bytes as a vector of int32, and the low bytes of one. */
+ML_INLINE vi vi_load_s8(const int8_t *p) { return __builtin_convertvector(*(const vb_u *)p, vi); }
+ML_INLINE void vi_store_8(int8_t *p, vi x) {
+#if defined(__AVX512F__)
+    _mm_storeu_si128((__m128i *)p, _mm512_cvtepi32_epi8((__m512i)x));
+#elif defined(__AVX2__)
+    __m128i low = _mm256_castsi256_si128((__m256i)x), high = _mm256_extracti128_si256((__m256i)x, 1);
+    __m128i first = _mm_setr_epi8(0, 4, 8, 12, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1);
+    __m128i second = _mm_setr_epi8(-1, -1, -1, -1, 0, 4, 8, 12, -1, -1, -1, -1, -1, -1, -1, -1);
+    _mm_storel_epi64((__m128i *)p, _mm_or_si128(_mm_shuffle_epi8(low, first), _mm_shuffle_epi8(high, second)));
+#elif defined(__SSE4_1__)
+    __m128i low = _mm_setr_epi8(0, 4, 8, 12, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1);
+    *(dword_u *)p = _mm_cvtsi128_si32(_mm_shuffle_epi8((__m128i)x, low));
+#else
+    *(vb_u *)p = __builtin_convertvector(x, vb);
+#endif
+}
+
+/* Four neighbouring pixels of VW bytes, turned around: lane k has byte k of each. */
+ML_INLINE vi vi_load_quad(const void *p) {
+#if defined(__AVX512VBMI__)
+    const __m512i turn = _mm512_set_epi32(
+        0x3f2f1f0f, 0x3e2e1e0e, 0x3d2d1d0d, 0x3c2c1c0c, 0x3b2b1b0b, 0x3a2a1a0a, 0x39291909, 0x38281808, 0x37271707,
+        0x36261606, 0x35251505, 0x34241404, 0x33231303, 0x32221202, 0x31211101, 0x30201000);
+    return (vi)_mm512_permutexvar_epi8(turn, _mm512_loadu_si512(p));
+#elif defined(__AVX2__)
+    const __m256i halves = _mm256_setr_epi32(0, 2, 4, 6, 1, 3, 5, 7);
+    const __m256i turn = _mm256_broadcastsi128_si256(
+        _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
+    __m256i x = _mm256_permutevar8x32_epi32(_mm256_loadu_si256((const __m256i *)p), halves);
+    return (vi)_mm256_shuffle_epi8(x, turn);
+#elif defined(__SSE4_1__)
+    const __m128i turn = _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    return (vi)_mm_shuffle_epi8(_mm_loadu_si128((const __m128i *)p), turn);
+#else
+    vi x;
+    for (int k = 0; k < VW; ++k)
+        for (int j = 0; j < 4; ++j) ((char *)&x)[4 * k + j] = ((const char *)p)[j * VW + k];
+    return x;
+#endif
+}
+
 #endif

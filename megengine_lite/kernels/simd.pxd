@@ -1,5 +1,5 @@
 # Cython's view of simd.h: vector types behave like C numbers, arithmetic passes through to the compiler.
-from libc.stdint cimport int32_t, int64_t, uint64_t
+from libc.stdint cimport int8_t, int32_t, int64_t, uint64_t
 
 
 cdef extern from "simd.h" nogil:
@@ -49,3 +49,13 @@ cdef extern from "simd.h" nogil:
     vf vf_unzip_even(vf a, vf b)
     vf vf_unzip_odd(vf a, vf b)
     vf vf_permute(vf x, vi order)
+    # 8-bit integers.
+    enum: DOT_UNSIGNED
+    vi vi_set1_bytes(const void* p)
+    vi vi_even(vi x)
+    vi vi_odd(vi x)
+    vi vi_dot(vi sum, vi x, vi w)
+    vi vi_dot_pairs(vi sum, vi a, vi b)
+    vi vi_load_s8(const int8_t* p)
+    void vi_store_8(int8_t* p, vi x)
+    vi vi_load_quad(const void* p)
