@@ -53,11 +53,7 @@ def same_dtype(a: DType, b: DType) -> bool:
     """Whether values of the two types mean the same; scales may differ by the rounding of their computation."""
     if a is b:
         return True
-    return (
-        a.code == b.code
-        and a.zero_point == b.zero_point
-        and math.isclose(a.scale, b.scale, rel_tol=1e-4)
-    )
+    return a.code == b.code and a.zero_point == b.zero_point and math.isclose(a.scale, b.scale, rel_tol=1e-4)
 
 
 def common_dtype(node: Node, ins: Sequence[TensorSpec]) -> DType:

@@ -1,0 +1,164 @@
+"""Elementwise operators whose inputs have one type, and a few relatives."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from megengine_lite._core import params
+from megengine_lite._core.dtype import BOOL, DType, DTypeCode
+from megengine_lite._core.graph import Node, TensorSpec
+from megengine_lite._core.oprs.base import Operator, broadcast_shapes, fail, register
+from megengine_lite._core.oprs.elemwise_functions import FUNCTIONS
+from megengine_lite._core.oprs.values import check_count, check_float, common_dtype
+from megengine_lite._core.params import ElemwiseMode
+from megengine_lite._core.quantize import from_float32, to_float32
+
+# On quantized numbers of one type these are plain integer arithmetic.
+_QUANTIZED_MODES = frozenset(
+    (
+        ElemwiseMode.ADD,
+        ElemwiseMode.SUB,
+        ElemwiseMode.NEGATE,
+        ElemwiseMode.RELU,
+        ElemwiseMode.MAX,
+        ElemwiseMode.MIN,
+    )
+)
+
+
+def _kind(dtype: DType) -> str:
+    """Which of the kinds of :class:`Function` a type is of."""
+    if dtype.is_float:
+        return "f"
+    kind = dtype.storage.kind
+    return "i" if kind == "u" else kind
+
+
+@register
+class Elemwise(Operator):
+    """A function of one to four inputs of one type that broadcast together; the output has that type too."""
+
+    name = "Elemwise"
+    param = params.Elemwise
+
+    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+        mode = node.params.mode
+        function = FUNCTIONS.get(mode)
+        if function is None:
+            raise fail(node, f"mode {mode} is not known")
+        label = ElemwiseMode(mode).name
+        if len(ins) != function.arity:
+            raise fail(node, f"mode {label} needs {function.arity} inputs, has {len(ins)}")
+        dtype = common_dtype(node, ins)
+        allowed = mode in _QUANTIZED_MODES if dtype.is_quantized else _kind(dtype) in function.kinds
+        if not allowed:
+            raise fail(node, f"mode {label} is not defined for {dtype}")
+        return [TensorSpec(broadcast_shapes(node, [s.shape for s in ins]), dtype)]
+
+    def compute(
+        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+    ) -> list[np.ndarray]:
+        call = FUNCTIONS[node.params.mode].call
+        dtype = in_specs[0].dtype
+        if dtype.code == DTypeCode.INT32:  # arithmetic on shapes, most of the time
+            if node.params.mode in (ElemwiseMode.FLOOR_DIV, ElemwiseMode.MOD):
+                with np.errstate(divide="ignore"):
+                    return [call(*ins)]
+            return [call(*ins)]
+        with np.errstate(all="ignore"):
+            if not dtype.is_float:
+                return [call(*ins)]
+            return [from_float32(call(*(to_float32(x, dtype) for x in ins)), dtype)]
+
+
+@register
+class PowC(Operator):
+    """Power with a constant exponent."""
+
+    name = "PowC"
+    param = params.PowC
+
+    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+        check_count(node, ins, 1)
+        dtype = ins[0].dtype
+        if dtype.is_quantized or dtype.code == DTypeCode.BOOL:
+            raise fail(node, f"is not defined for {dtype}")
+        return [TensorSpec(ins[0].shape, dtype)]
+
+    def compute(
+        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+    ) -> list[np.ndarray]:
+        dtype, exponent = in_specs[0].dtype, np.float32(node.params.exp)
+        with np.errstate(all="ignore"):
+            if dtype.is_float:
+                return [from_float32(np.power(to_float32(ins[0], dtype), exponent), dtype)]
+            return [np.power(ins[0].astype(np.float64), exponent).astype(dtype.storage)]
+
+
+@register
+class Where(Operator):
+    """Elements of x where the mask is set, of y elsewhere; inputs mask (Bool), x, y."""
+
+    name = "Where"
+    param = params.Empty
+
+    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+        check_count(node, ins, 3)
+        if ins[0].dtype != BOOL:
+            raise fail(node, f"the mask must be bool, is {ins[0].dtype}")
+        dtype = common_dtype(node, ins[1:])
+        return [TensorSpec(broadcast_shapes(node, [s.shape for s in ins]), dtype)]
+
+    def compute(
+        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+    ) -> list[np.ndarray]:
+        return [np.where(*ins)]
+
+
+@register
+class MaskedFill(Operator):
+    """A constant where the mask is set; the mask's dimensions are the leading ones of the data."""
+
+    name = "MaskedFill"
+    param = params.Fill
+
+    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+        check_count(node, ins, 2)
+        data, mask = ins
+        if mask.dtype != BOOL:
+            raise fail(node, f"the mask must be bool, is {mask.dtype}")
+        if data.shape[: len(mask.shape)] != mask.shape:
+            raise fail(node, f"the mask's shape {mask.shape} is not the beginning of {data.shape}")
+        return [TensorSpec(data.shape, data.dtype)]
+
+    def compute(
+        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+    ) -> list[np.ndarray]:
+        data, mask = ins
+        dtype = in_specs[0].dtype
+        value = np.float32(node.params.value)
+        stored = from_float32(value[None], dtype) if dtype.is_float else value[None].astype(dtype.storage)
+        mask = mask.reshape(mask.shape + (1,) * (data.ndim - mask.ndim))
+        return [np.where(mask, stored, data)]
+
+
+@register
+class AffineInt(Operator):
+    """Integers scaled and moved: int8 of ``rint(k x + b)``, clamped; replaced by ElemwiseMultiType long ago."""
+
+    name = "AffineInt"
+
+    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+        check_count(node, ins, 3)
+        if _kind(ins[0].dtype) != "i":
+            raise fail(node, f"x must be integers, is {ins[0].dtype}")
+        check_float(node, ins[1:])
+        return [TensorSpec(broadcast_shapes(node, [s.shape for s in ins]), DType(DTypeCode.INT8))]
+
+    def compute(
+        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+    ) -> list[np.ndarray]:
+        x, k, b = (to_float32(a, s.dtype) for a, s in zip(ins, in_specs, strict=True))
+        return [np.clip(np.rint(k * x + b), -128, 127).astype(np.int8)]

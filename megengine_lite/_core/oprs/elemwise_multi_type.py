@@ -1,0 +1,163 @@
+"""Elementwise operators whose inputs and output differ in type: fixed point, quantized, comparisons."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from megengine_lite._core import params
+from megengine_lite._core.dtype import BOOL, FLOAT32, INT8, INT16, INT32, UINT8, DType
+from megengine_lite._core.graph import Node, TensorSpec
+from megengine_lite._core.oprs.base import Operator, broadcast_shapes, fail, register
+from megengine_lite._core.oprs.elemwise_functions import FUNCTIONS, Function, rmulh
+from megengine_lite._core.oprs.values import common_dtype
+from megengine_lite._core.params import ElemwiseMode
+from megengine_lite._core.params import ElemwiseMultiTypeMode as Mode
+from megengine_lite._core.quantize import dequantize, quantize, to_float32
+
+Array = np.ndarray
+
+Q_FUNCTIONS: dict[int, Function] = {
+    mode: FUNCTIONS[ElemwiseMode[mode.name[1:]]] for mode in Mode if mode.name.startswith("Q")
+}
+"""Mode -> function of real values, for the modes on quantized types."""
+
+_COMPARISONS: dict[int, np.ufunc] = {
+    Mode.EQ: np.equal,
+    Mode.NEQ: np.not_equal,
+    Mode.LT: np.less,
+    Mode.LEQ: np.less_equal,
+    Mode.ISNAN: np.isnan,
+    Mode.ISINF: np.isinf,
+}
+
+
+def _saturate(x: Array, dtype: DType) -> Array:
+    info = np.iinfo(dtype.storage)
+    return np.clip(x, info.min, info.max).astype(dtype.storage)
+
+
+def _round_shift(x: Array, shift: Array) -> Array:
+    """x / 2**shift in 64 bits, to nearest with halves away from zero; negative shifts multiply."""
+    x = x.astype(np.int64)
+    # int32 numbers are nothing but a sign after a shift of 62, and beyond any smaller type after one of -31.
+    right = np.clip(shift, 0, 62).astype(np.int64)
+    left = np.clip(-shift.astype(np.int64), 0, 31)
+    half = np.where(right > 0, np.int64(1) << np.maximum(right - 1, 0), 0)
+    return np.sign(x) * ((np.abs(x) + half) >> right) << left
+
+
+def _add_rmulh_shift(x: Array, b: Array, factor: Array, shift: Array, low: Array, high: Array) -> Array:
+    product = rmulh(x + b, factor)
+    return np.minimum(np.maximum(_round_shift(product, shift), low), high).astype(np.int8)
+
+
+def _affine_to_int8(x: Array, k: Array, b: Array) -> Array:
+    return np.fmin(np.fmax(np.rint(x.astype(np.float32) * k + b), -128), 127).astype(np.int8)
+
+
+def _multiply_add(x: Array, k: Array, b: Array) -> Array:
+    return x.astype(k.dtype) * k + b
+
+
+class _Signature(NamedTuple):
+    """Types of the operands (None: any plain integer), of the output, and the formula."""
+
+    operands: tuple[DType | None, ...]
+    output: DType
+    call: Callable[..., Array]
+
+
+_FIXED: dict[int, _Signature] = {
+    Mode.FUSE_MUL_ADD3_INT16x32x32x32: _Signature((INT16, INT32, INT32), INT32, _multiply_add),
+    Mode.FUSE_MUL_ADD3_IXxF32xF32xI8: _Signature((None, FLOAT32, FLOAT32), INT8, _affine_to_int8),
+    Mode.ROUND_SHR_SATURATE_IXxI8xI8: _Signature(
+        (None, INT8), INT8, lambda x, shift: _saturate(_round_shift(x, shift), INT8)
+    ),
+    Mode.FUSE_ADD_RMULH_ROUND_SHR_SATURATE_INT16x16x16x8: _Signature(
+        (INT16, INT16, INT16, INT8, INT8, INT8), INT8, _add_rmulh_shift
+    ),
+    Mode.FUSE_ADD_RMULH_ROUND_SHR_SATURATE_INT32x32x32x8: _Signature(
+        (INT32, INT32, INT32, INT8, INT8, INT8), INT8, _add_rmulh_shift
+    ),
+    Mode.ROUND_SHR_SATURATE_IXxI8xI16: _Signature(
+        (None, INT8), INT16, lambda x, shift: _saturate(_round_shift(x, shift), INT16)
+    ),
+    Mode.FUSE_MUL_ADD3_INT16xF32xF32xF32: _Signature((INT16, FLOAT32, FLOAT32), FLOAT32, _multiply_add),
+    Mode.MUL_INT16xF32xF32: _Signature((INT16, FLOAT32), FLOAT32, lambda x, y: x.astype(np.float32) * y),
+    Mode.FUSE_MUL_ADD3_UINT8xF32xF32xF32: _Signature((UINT8, FLOAT32, FLOAT32), FLOAT32, _multiply_add),
+}
+
+
+@register
+class ElemwiseMultiType(Operator):
+    """A function of operands that broadcast together, each of its own type.
+
+    Modes that begin with Q apply the function of Elemwise to the real values of quantized operands and quantize the
+    result to the output type that the file names.
+    """
+
+    name = "ElemwiseMultiType"
+    param = params.ElemwiseMultiType
+
+    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+        mode = node.params.mode
+        if mode in Q_FUNCTIONS:
+            dtype = self._infer_quantized(node, ins)
+        elif mode in _COMPARISONS:
+            dtype = self._infer_comparison(node, ins)
+        elif mode in _FIXED:
+            dtype = self._infer_fixed(node, ins)
+        else:
+            raise fail(node, f"mode {mode} is not known")
+        return [TensorSpec(broadcast_shapes(node, [s.shape for s in ins]), dtype)]
+
+    @staticmethod
+    def _check_arity(node: Node, ins: Sequence[TensorSpec], arity: int) -> None:
+        if len(ins) != arity:
+            raise fail(node, f"mode {Mode(node.params.mode).name} needs {arity} inputs, has {len(ins)}")
+
+    def _infer_quantized(self, node: Node, ins: Sequence[TensorSpec]) -> DType:
+        self._check_arity(node, ins, Q_FUNCTIONS[node.params.mode].arity)
+        for spec in ins:
+            if not spec.dtype.is_quantized:
+                raise fail(node, f"operands must be quantized, one is {spec.dtype}")
+        dtype = node.output_dtype
+        if dtype is None or not dtype.is_quantized:
+            raise fail(node, f"the output type must be quantized, is {dtype}")
+        return dtype
+
+    def _infer_comparison(self, node: Node, ins: Sequence[TensorSpec]) -> DType:
+        unary = node.params.mode in (Mode.ISNAN, Mode.ISINF)
+        self._check_arity(node, ins, 1 if unary else 2)
+        dtype = common_dtype(node, ins)
+        if unary and not dtype.is_float:
+            raise fail(node, f"needs floats, has {dtype}")
+        return BOOL
+
+    def _infer_fixed(self, node: Node, ins: Sequence[TensorSpec]) -> DType:
+        signature = _FIXED[node.params.mode]
+        self._check_arity(node, ins, len(signature.operands))
+        for i, (spec, expected) in enumerate(zip(ins, signature.operands, strict=True)):
+            plain_integer = spec.dtype.storage.kind in "iu" and not spec.dtype.is_quantized and not spec.dtype.is_float
+            if not (plain_integer if expected is None else spec.dtype == expected):
+                raise fail(node, f"input {i} must be {expected or 'an integer type'}, is {spec.dtype}")
+            if expected == INT8 and spec.size != 1:
+                raise fail(node, f"input {i} must be one number, its shape is {spec.shape}")
+        return signature.output
+
+    def compute(
+        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+    ) -> list[np.ndarray]:
+        mode = node.params.mode
+        with np.errstate(all="ignore"):
+            if mode in Q_FUNCTIONS:
+                real = [dequantize(x, s.dtype) for x, s in zip(ins, in_specs, strict=True)]
+                return [quantize(Q_FUNCTIONS[mode].call(*real), out_specs[0].dtype)]
+            if mode in _COMPARISONS:
+                if in_specs[0].dtype.is_float:
+                    ins = [to_float32(x, s.dtype) for x, s in zip(ins, in_specs, strict=True)]
+                return [_COMPARISONS[mode](*ins)]
+            return [_FIXED[mode].call(*ins)]

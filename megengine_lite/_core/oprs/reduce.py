@@ -1,0 +1,208 @@
+"""Reductions along axes and running sums."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from megengine_lite._core import params
+from megengine_lite._core.dtype import FLOAT16, FLOAT32, INT32, DType, DTypeCode
+from megengine_lite._core.graph import Node, TensorSpec
+from megengine_lite._core.oprs.base import Operator, fail, normalize_axis, register
+from megengine_lite._core.oprs.values import check_count, to_shape
+from megengine_lite._core.params import INT_MAX, ReduceDataType, ReduceMode
+from megengine_lite._core.quantize import from_float32, to_float32
+
+Axes = tuple[int, ...]
+
+
+def _mean(x: np.ndarray, axes: Axes) -> np.ndarray:
+    count = 1
+    for axis in axes:
+        count *= x.shape[axis]
+    total = x.sum(axis=axes, dtype=x.dtype, keepdims=True)
+    if x.dtype.kind == "f":
+        return total / x.dtype.type(count)
+    # C's division, towards zero; the sum wraps like every integer sum.
+    quotient = np.abs(total.astype(np.int64)) // max(count, 1)
+    return np.where(total < 0, -quotient, quotient).astype(x.dtype)
+
+
+_REDUCTIONS: dict[int, Callable[[np.ndarray, Axes], np.ndarray]] = {
+    ReduceMode.SUM: lambda x, axes: x.sum(axis=axes, dtype=x.dtype, keepdims=True),
+    ReduceMode.SUM_SQR: lambda x, axes: np.square(x).sum(axis=axes, dtype=x.dtype, keepdims=True),
+    ReduceMode.PRODUCT: lambda x, axes: x.prod(axis=axes, dtype=x.dtype, keepdims=True),
+    ReduceMode.MIN: lambda x, axes: x.min(axis=axes, keepdims=True),
+    ReduceMode.MAX: lambda x, axes: x.max(axis=axes, keepdims=True),
+    ReduceMode.MEAN: _mean,
+}
+
+_INTEGER_SUMS = {
+    ReduceDataType.QUINT_I8xO32: DTypeCode.QUANTIZED8_ASYMM,
+    ReduceDataType.QINT_I8xO32: DTypeCode.QUANTIZED_S8,
+}
+
+
+@register
+class Reduce(Operator):
+    """Reduction along one axis, which stays with length 1, or to the target shape of a second input."""
+
+    name = "Reduce"
+    param = params.Reduce
+
+    def needed_values(self, node: Node) -> tuple[int, ...]:
+        return (1,) if len(node.inputs) == 2 else ()
+
+    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+        check_count(node, ins, 1, 2)
+        if node.params.mode not in _REDUCTIONS:
+            raise fail(node, f"mode {node.params.mode} is not known")
+        shape = ins[0].shape
+        axes = self._axes(node, shape, None if len(ins) == 1 else to_shape(node, ins[1].value))
+        if node.params.mode in (ReduceMode.MIN, ReduceMode.MAX) and any(shape[a] == 0 for a in axes):
+            raise fail(node, f"the smallest or largest of no elements is not defined, the input's shape is {shape}")
+        kept = tuple(1 if i in axes else d for i, d in enumerate(shape))
+        if len(ins) == 2:
+            kept = self._drop_leading(kept, to_shape(node, ins[1].value))
+        return [TensorSpec(kept, self._output_dtype(node, ins[0].dtype))]
+
+    @staticmethod
+    def _axes(node: Node, shape: tuple[int, ...], target: tuple[int, ...] | None) -> Axes:
+        if target is None:
+            axis = node.params.axis
+            if axis == INT_MAX:
+                raise fail(node, "has neither an axis nor a target shape")
+            return (normalize_axis(node, axis, len(shape)),)
+        if target == (1,):
+            return tuple(range(len(shape)))
+        missing = len(shape) - len(target)
+        aligned = (1,) * missing + target
+        if missing < 0 or any(t not in (1, d) for t, d in zip(aligned, shape, strict=True)):
+            raise fail(node, f"shape {shape} cannot be reduced to {target}")
+        return tuple(i for i, (t, d) in enumerate(zip(aligned, shape, strict=True)) if t != d or i < missing)
+
+    @staticmethod
+    def _drop_leading(kept: tuple[int, ...], target: tuple[int, ...]) -> tuple[int, ...]:
+        return kept[len(kept) - len(target) :]
+
+    @staticmethod
+    def _output_dtype(node: Node, dtype: DType) -> DType:
+        mode, data_type = node.params.mode, node.params.data_type
+        if data_type in _INTEGER_SUMS:
+            if dtype.code != _INTEGER_SUMS[data_type]:
+                raise fail(node, f"data type {ReduceDataType(data_type).name} does not fit an input of {dtype}")
+            return DType(DTypeCode.QUANTIZED_S32, dtype.scale)
+        if data_type == ReduceDataType.DEFAULT:
+            only_ordered = dtype.is_quantized or dtype.code == DTypeCode.BOOL
+            if only_ordered and mode not in (ReduceMode.MIN, ReduceMode.MAX):
+                raise fail(node, f"mode {ReduceMode(mode).name} is not defined for {dtype}")
+            return dtype
+        if not dtype.is_float:
+            raise fail(node, f"data type {data_type} needs a float input, not {dtype}")
+        if data_type == ReduceDataType.FLOAT_O32xC32:
+            return FLOAT32
+        if data_type in (ReduceDataType.FLOAT_O16xC32, ReduceDataType.FLOAT_IO16xC32):
+            return FLOAT16
+        raise fail(node, f"data type {data_type} is not known")
+
+    def compute(
+        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+    ) -> list[np.ndarray]:
+        x, source, out = ins[0], in_specs[0].dtype, out_specs[0]
+        target = None if len(ins) == 1 else to_shape(node, ins[1])
+        axes = self._axes(node, x.shape, target)
+        mode = node.params.mode
+        reduction = _REDUCTIONS[mode]
+        if source.is_float:
+            x = to_float32(x, source)
+            if mode not in (ReduceMode.MIN, ReduceMode.MAX):
+                x = x.astype(np.float64)
+            with np.errstate(all="ignore"):
+                result = from_float32(reduction(x, axes).astype(np.float32, copy=False), out.dtype)
+        else:
+            if out.dtype != source:  # integer sums of quantized numbers
+                x = x.astype(np.int32) - source.zero_point
+            result = reduction(x, axes)
+        return [result.reshape(out.shape)]
+
+
+class _ArgReduce(Operator):
+    """Position of the smallest or largest element along an axis, which stays with length 1."""
+
+    param = params.Axis
+
+    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+        check_count(node, ins, 1)
+        shape = ins[0].shape
+        axis = normalize_axis(node, node.params.axis, len(shape))
+        if shape[axis] == 0:
+            raise fail(node, f"axis {axis} of the input is empty, its shape is {shape}")
+        return [TensorSpec((*shape[:axis], 1, *shape[axis + 1 :]), INT32)]
+
+    def compute(
+        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+    ) -> list[np.ndarray]:
+        x = to_float32(ins[0], in_specs[0].dtype) if in_specs[0].dtype.is_float else ins[0]
+        return [np.expand_dims(self.position(x, node.params.axis), node.params.axis).astype(np.int32)]
+
+    def position(self, x: np.ndarray, axis: int) -> np.ndarray:
+        """Index of the first such element."""
+        raise NotImplementedError
+
+
+@register
+class Argmax(_ArgReduce):
+    """Position of the first largest element; NaN counts as larger than anything."""
+
+    name = "Argmax"
+
+    def position(self, x: np.ndarray, axis: int) -> np.ndarray:
+        return np.argmax(x, axis=axis)
+
+
+@register
+class Argmin(_ArgReduce):
+    """Position of the first smallest element; NaN counts as smaller than anything."""
+
+    name = "Argmin"
+
+    def position(self, x: np.ndarray, axis: int) -> np.ndarray:
+        return np.argmin(x, axis=axis)
+
+
+@register
+class Cumsum(Operator):
+    """Running sum along an axis, with or without the element itself, from the front or from the back."""
+
+    name = "Cumsum"
+    param = params.Cumsum
+
+    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+        check_count(node, ins, 1)
+        shape, dtype = ins[0].shape, ins[0].dtype
+        if dtype.is_quantized or dtype.code == DTypeCode.BOOL:
+            raise fail(node, f"is not defined for {dtype}")
+        if node.params.axis != INT_MAX:
+            normalize_axis(node, node.params.axis, len(shape))
+        return [TensorSpec(shape if node.params.axis != INT_MAX else (ins[0].size,), dtype)]
+
+    def compute(
+        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+    ) -> list[np.ndarray]:
+        p, dtype = node.params, in_specs[0].dtype
+        x = ins[0] if p.axis != INT_MAX else ins[0].reshape(-1)
+        if dtype.is_float:
+            x = to_float32(x, dtype).astype(np.float64)
+        x = np.moveaxis(x, p.axis if p.axis != INT_MAX else 0, 0)
+        if p.reverse:
+            x = x[::-1]
+        total = np.cumsum(x, axis=0, dtype=x.dtype)
+        if p.exclusive:
+            total = np.concatenate([np.zeros_like(x[:1]), total[:-1]])
+        if p.reverse:
+            total = total[::-1]
+        total = np.moveaxis(total, 0, p.axis if p.axis != INT_MAX else 0)
+        if dtype.is_float:
+            total = from_float32(total.astype(np.float32), dtype)
+        return [total]

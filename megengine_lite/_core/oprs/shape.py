@@ -1,0 +1,298 @@
+"""Shapes and movement of data: reshaping, transposing, joining, splitting, padding."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from megengine_lite._core import params
+from megengine_lite._core.dtype import INT32, DTypeCode
+from megengine_lite._core.graph import Node, TensorSpec
+from megengine_lite._core.oprs.base import Operator, broadcast_shapes, fail, normalize_axis, register
+from megengine_lite._core.oprs.values import (
+    MAX_NDIM,
+    check_count,
+    check_shape,
+    common_dtype,
+    to_integer,
+    to_integers,
+    to_shape,
+)
+from megengine_lite._core.params import AxisMethod, PaddingMode
+from megengine_lite._core.quantize import from_float32
+
+# Stored in `axis` of OptionalAxisV1 where there is no axis.
+NO_AXIS = MAX_NDIM
+
+
+@register
+class GetVarShape(Operator):
+    """The shape that the inputs broadcast to, or one number of it, as int32."""
+
+    name = "GetVarShape"
+    param = params.OptionalAxisV1
+
+    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+        shape = broadcast_shapes(node, [s.shape for s in ins])
+        axis = node.params.axis
+        if axis != NO_AXIS:
+            shape = (shape[normalize_axis(node, axis, len(shape))],)
+        value = np.array(shape, np.int32)
+        return [TensorSpec(value.shape, INT32, value)]
+
+    def compute(
+        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+    ) -> list[np.ndarray]:
+        return [self.infer(node, in_specs)[0].value]  # type: ignore[list-item]
+
+
+@register
+class Reshape(Operator):
+    """The same elements in another shape; one dimension may be left to be computed."""
+
+    name = "Reshape"
+    param = params.OptionalAxisV1
+    value_inputs = (1,)
+
+    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+        check_count(node, ins, 2)
+        target = to_integers(node, ins[1].value, "the target shape")
+        axis, size = node.params.axis, ins[0].size
+        if axis != NO_AXIS:
+            # What stands at this place is often garbage.
+            axis = normalize_axis(node, axis, len(target))
+            target[axis] = 1
+            rest = math.prod(target)
+            if rest > 0 and size % rest == 0:
+                target[axis] = size // rest
+            elif rest == 0 and size == 0:
+                target[axis] = 0
+            else:
+                target[axis] = -1
+                raise fail(node, f"{size} elements of shape {ins[0].shape} do not fit shape {tuple(target)}")
+        shape = check_shape(node, target)
+        if math.prod(shape) != size:
+            raise fail(node, f"{size} elements of shape {ins[0].shape} do not fit shape {shape}")
+        return [TensorSpec(shape, ins[0].dtype)]
+
+    def compute(
+        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+    ) -> list[np.ndarray]:
+        return [ins[0].reshape(out_specs[0].shape)]
+
+
+@register
+class Broadcast(Operator):
+    """The input repeated to a target shape, by numpy's rule."""
+
+    name = "Broadcast"
+    param = params.Empty
+    value_inputs = (1,)
+
+    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+        check_count(node, ins, 2)
+        target = to_shape(node, ins[1].value)
+        if broadcast_shapes(node, [ins[0].shape, target]) != target:
+            raise fail(node, f"shape {ins[0].shape} does not broadcast to {target}")
+        return [TensorSpec(target, ins[0].dtype)]
+
+    def compute(
+        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+    ) -> list[np.ndarray]:
+        return [np.broadcast_to(ins[0], out_specs[0].shape)]
+
+
+@register
+class Dimshuffle(Operator):
+    """Dimensions permuted, dimensions of 1 inserted (-1 in the pattern) and dropped (not in the pattern)."""
+
+    name = "Dimshuffle"
+    param = params.Dimshuffle
+
+    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+        check_count(node, ins, 1)
+        shape, pattern, ndim = ins[0].shape, node.params.pattern, node.params.ndim
+        if ndim and len(shape) != ndim:
+            raise fail(node, f"needs {ndim} dimensions, the input's shape is {shape}")
+        used = [p for p in pattern if p != -1]
+        if any(not 0 <= p < len(shape) for p in used) or len(set(used)) != len(used):
+            raise fail(node, f"pattern {tuple(pattern)} does not fit an input of shape {shape}")
+        for i, d in enumerate(shape):
+            if d != 1 and i not in used:
+                raise fail(node, f"pattern {tuple(pattern)} drops dimension {i} of shape {shape}, which is not 1")
+        return [TensorSpec(check_shape(node, [1 if p == -1 else shape[p] for p in pattern]), ins[0].dtype)]
+
+    def compute(
+        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+    ) -> list[np.ndarray]:
+        used = [p for p in node.params.pattern if p != -1]
+        dropped = [i for i in range(ins[0].ndim) if i not in used]
+        return [ins[0].transpose(used + dropped).reshape(out_specs[0].shape)]
+
+
+@register
+class AxisAddRemove(Operator):
+    """Dimensions of 1 inserted and removed, step by step; one dimension always remains."""
+
+    name = "AxisAddRemove"
+    param = params.AxisAddRemove
+
+    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+        check_count(node, ins, 1)
+        shape = list(ins[0].shape)
+        for step in node.params.desc:
+            if step.method == AxisMethod.ADD_1:
+                shape.insert(normalize_axis(node, step.axis, len(shape) + 1), 1)
+            elif step.method == AxisMethod.REMOVE:
+                axis = normalize_axis(node, step.axis, len(shape))
+                if shape[axis] != 1:
+                    raise fail(node, f"axis {step.axis} of shape {tuple(shape)} is not 1 and cannot be removed")
+                if len(shape) > 1:
+                    del shape[axis]
+            else:
+                raise fail(node, f"method {step.method} is not known")
+        return [TensorSpec(check_shape(node, shape), ins[0].dtype)]
+
+    def compute(
+        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+    ) -> list[np.ndarray]:
+        return [ins[0].reshape(out_specs[0].shape)]
+
+
+@register
+class Concat(Operator):
+    """Tensors joined along an axis."""
+
+    name = "Concat"
+    param = params.Axis
+
+    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+        dtype = common_dtype(node, ins)
+        shape = list(ins[0].shape)
+        axis = normalize_axis(node, node.params.axis, len(shape))
+        for spec in ins[1:]:
+            other = spec.shape
+            same_rest = len(other) == len(shape) and all(
+                a == b or i == axis for i, (a, b) in enumerate(zip(shape, other, strict=True))
+            )
+            if not same_rest:
+                shapes = ", ".join(str(s.shape) for s in ins)
+                raise fail(node, f"inputs of shapes {shapes} cannot be joined along axis {axis}")
+            shape[axis] += other[axis]
+        return [TensorSpec(check_shape(node, shape), dtype)]
+
+    def compute(
+        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+    ) -> list[np.ndarray]:
+        return [np.concatenate(ins, axis=node.params.axis)]
+
+
+@register
+class Split(Operator):
+    """A tensor cut along an axis; inputs data and the length of each part."""
+
+    name = "Split"
+    param = params.Axis
+
+    def needed_values(self, node: Node) -> tuple[int, ...]:
+        return tuple(range(1, len(node.inputs)))
+
+    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+        if len(ins) < 2:
+            raise fail(node, "needs the length of at least one part")
+        shape = ins[0].shape
+        axis = normalize_axis(node, node.params.axis, len(shape))
+        lengths = [to_integer(node, s.value, f"the length of part {i}") for i, s in enumerate(ins[1:])]
+        if min(lengths) < 0 or sum(lengths) != shape[axis]:
+            raise fail(node, f"parts of {lengths} do not make up axis {axis} of shape {shape}")
+        return [TensorSpec((*shape[:axis], n, *shape[axis + 1 :]), ins[0].dtype) for n in lengths]
+
+    def compute(
+        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+    ) -> list[np.ndarray]:
+        axis = node.params.axis
+        ends = np.cumsum([s.shape[axis] for s in out_specs[:-1]], dtype=np.int64)  # type: ignore[index]
+        return np.split(ins[0], ends, axis=axis)
+
+
+@register
+class Padding(Operator):
+    """Elements added in front of and behind each dimension: a constant, the edge, or the mirrored inside."""
+
+    name = "Padding"
+    param = params.Padding
+
+    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+        check_count(node, ins, 1)
+        shape, mode = ins[0].shape, node.params.padding_mode
+        if mode not in (PaddingMode.CONSTANT, PaddingMode.REPLICATE, PaddingMode.REFLECT):
+            raise fail(node, f"mode {mode} is not known")
+        offsets = self.offsets(node)
+        if any(front or back for front, back in offsets[len(shape) :]):
+            raise fail(node, f"pads dimensions that an input of shape {shape} does not have")
+        out = []
+        for i, (d, (front, back)) in enumerate(zip(shape, offsets, strict=False)):
+            # Replication needs an element, mirroring one more than the padding is wide.
+            needed = max(front, back) + 1 if mode == PaddingMode.REFLECT else min(front + back, 1)
+            if mode != PaddingMode.CONSTANT and (front or back) and d < needed:
+                raise fail(node, f"dimension {i} of shape {shape} is too short for a padding of {front} and {back}")
+            out.append(front + d + back)
+        return [TensorSpec(check_shape(node, out), ins[0].dtype)]
+
+    @staticmethod
+    def offsets(node: Node) -> list[tuple[int, int]]:
+        """Elements in front and behind, for as many dimensions as the parameter has."""
+        p = node.params
+        return [
+            (getattr(p, f"front_offset_dim{i}"), getattr(p, f"back_offset_dim{i}"))  # uint32: never negative
+            for i in range(MAX_NDIM)
+        ]
+
+    def compute(
+        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+    ) -> list[np.ndarray]:
+        x, mode = ins[0], node.params.padding_mode
+        widths = self.offsets(node)[: x.ndim]
+        if mode == PaddingMode.REPLICATE:
+            return [np.pad(x, widths, "edge")]
+        if mode == PaddingMode.REFLECT:
+            return [np.pad(x, widths, "reflect")]
+        return [np.pad(x, widths, "constant", constant_values=self._constant(node, in_specs[0]))]
+
+    @staticmethod
+    def _constant(node: Node, spec: TensorSpec) -> np.ndarray:
+        value = np.float32(node.params.padding_val)
+        if spec.dtype.code == DTypeCode.BFLOAT16:
+            return from_float32(value[None], spec.dtype)
+        # Quantized types too take the number as it is stored.
+        return value.astype(spec.dtype.storage)
+
+
+class _PassThrough(Operator):
+    """The first input as it is."""
+
+    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+        if not ins:
+            raise fail(node, "has no inputs")
+        return [TensorSpec(ins[0].shape, ins[0].dtype)]
+
+    def compute(
+        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+    ) -> list[np.ndarray]:
+        return [ins[0]]
+
+
+PASS_THROUGH = (
+    "Identity",
+    "Copy",
+    "MarkDynamicVar",
+    "MarkNoBroadcastElemwise",
+    "PersistentOutputStorage",
+    "VirtualDep",
+)
+"""Operators that hand on their first input; what else they did concerned memory or devices of the original."""
+
+for _name in PASS_THROUGH:
+    register(type(_name, (_PassThrough,), {"name": _name}))

@@ -1,0 +1,50 @@
+"""Conversion between element types."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from megengine_lite._core import params
+from megengine_lite._core.dtype import DTypeCode
+from megengine_lite._core.graph import Node, TensorSpec
+from megengine_lite._core.oprs.base import Operator, fail, register
+from megengine_lite._core.oprs.values import check_count
+from megengine_lite._core.quantize import float_to_int, from_float32, to_float32, wrap_int
+
+
+@register
+class TypeCvt(Operator):
+    """The same values in another type.
+
+    Floats become integers by truncation towards zero, integers wrap, anything but 0 is True. Real values go to
+    quantized types by :func:`quantize`, from one quantized type to another by way of float32.
+    """
+
+    name = "TypeCvt"
+    param = params.DTypeTable
+
+    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+        check_count(node, ins, 1)
+        dtype = node.params.dtype
+        for end in (ins[0].dtype, dtype):
+            if end.code == DTypeCode.COMPLEX64:
+                raise fail(node, "complex numbers are not supported")
+            if end.is_quantized and not end.scale > 0:
+                raise fail(node, f"{end} must have a positive scale")
+        return [TensorSpec(ins[0].shape, dtype)]
+
+    def compute(
+        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+    ) -> list[np.ndarray]:
+        x, source, target = ins[0], in_specs[0].dtype, out_specs[0].dtype
+        if source == target:
+            return [x]
+        if target.is_float or target.is_quantized:
+            return [from_float32(to_float32(x, source), target)]
+        if target.code == DTypeCode.BOOL:
+            return [to_float32(x, source) != 0 if source.is_float else x != 0]
+        if source.is_float or source.is_quantized:
+            return [float_to_int(to_float32(x, source), target)]
+        return [wrap_int(x, target)]
