@@ -77,3 +77,11 @@ class ChannelGather:
     """
 
     sources: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ReduceAxes:
+    """Reduction of a float32 tensor over several axes at once; they stay with length 1. ``mode`` as in ``Reduce``."""
+
+    mode: int
+    axes: tuple[int, ...]

@@ -21,7 +21,8 @@ def lower_channel_gather(ctx: Lowering, node: Node) -> bool | None:
     if blocks is None:
         return False
     xs = [ctx.blocked(v) for v in node.inputs]
-    if _is_slice(node, ctx.width) and ctx.halo(y) <= (xs[0].halo_h, xs[0].halo_w):
+    halo_h, halo_w = ctx.halo(y)
+    if _is_slice(node, ctx.width) and halo_h <= xs[0].halo_h and halo_w <= xs[0].halo_w:
         ctx.alias_blocked(y, xs[0].slice_blocks(y.spec, node.params.sources[0][1] // ctx.width))
         return None
     out = ctx.new_blocked(y)

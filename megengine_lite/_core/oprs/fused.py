@@ -15,6 +15,7 @@ from megengine_lite._core.params import (
     ConvolutionSparse,
     Elemwise,
     ElemwiseMode,
+    Reduce,
 )
 
 _ELEMWISE_OF = {
@@ -117,3 +118,27 @@ class ChannelGatherOperator(Operator):
         first = np.cumsum([0, *(a.shape[1] for a in ins)])
         order = [first[i] + c for i, c in node.params.sources]
         return [np.concatenate(ins, axis=1)[:, order]]
+
+
+@register
+class ReduceAxesOperator(Operator):
+    """A reduction over several axes; made by ``passes/merge_reductions.py``."""
+
+    name = "ReduceAxes"
+    types = ()
+
+    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+        axes = node.params.axes
+        shape = tuple(1 if k in axes else d for k, d in enumerate(ins[0].shape))  # type: ignore[arg-type]
+        return [TensorSpec(shape, ins[0].dtype)]
+
+    def compute(
+        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+    ) -> list[np.ndarray]:
+        y = ins[0]
+        for axis in node.params.axes:
+            step = Node("Reduce", Reduce(mode=node.params.mode, axis=axis), (), ())
+            shape = tuple(1 if k == axis else d for k, d in enumerate(y.shape))
+            spec = TensorSpec(y.shape, in_specs[0].dtype)
+            y = REGISTRY["Reduce"].compute(step, [y], [spec], [TensorSpec(shape, in_specs[0].dtype)])[0]
+        return [y]

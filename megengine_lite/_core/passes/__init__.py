@@ -8,7 +8,14 @@ from __future__ import annotations
 
 from megengine_lite._core.config import SessionConfig
 from megengine_lite._core.graph import ConstantPool, Graph
-from megengine_lite._core.passes import canonical_layout, fuse_conv, fuse_elemwise, gather_channels, simplify
+from megengine_lite._core.passes import (
+    canonical_layout,
+    fuse_conv,
+    fuse_elemwise,
+    gather_channels,
+    merge_reductions,
+    simplify,
+)
 from megengine_lite._core.passes.place_concatenations import place_concatenations
 
 __all__ = ["place_concatenations", "run"]
@@ -21,5 +28,6 @@ def run(graph: Graph, pool: ConstantPool, config: SessionConfig) -> None:
     canonical_layout.run(graph, pool)
     simplify.run(graph, pool)
     gather_channels.run(graph)
+    merge_reductions.run(graph)
     fuse_conv.run(graph, pool)
     fuse_elemwise.run(graph)
