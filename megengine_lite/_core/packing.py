@@ -92,3 +92,14 @@ def unblock_channels(values: np.ndarray, channels: int, halo_h: int = 0, halo_w:
     n, blocks, h, w, width = values.shape
     inner = values[:, :, halo_h : h - halo_h, halo_w : w - halo_w]
     return np.ascontiguousarray(inner.transpose(0, 1, 4, 2, 3).reshape(n, blocks * width, *inner.shape[2:4])[:, :channels])
+
+
+def pack_depthwise(weight: np.ndarray, width: int) -> np.ndarray:
+    """For ``conv_depthwise``, from (channels, 1, 1, kh, kw): ``[channel block][kh][kw][width]``."""
+    channels, _, _, kh, kw = weight.shape
+    blocks = -(-channels // width)
+    out = aligned_empty(blocks * kh * kw * width)
+    padded = np.zeros((blocks * width, kh * kw), np.float32)
+    padded[:channels] = weight.reshape(channels, kh * kw)
+    out.reshape(blocks, kh * kw, width)[...] = padded.reshape(blocks, width, kh * kw).transpose(0, 2, 1)
+    return out

@@ -15,9 +15,11 @@ cdef enum:
 
 
 # What is summed for one output pixel: x[a s0 + b s1 + c s2 + l] for a < n0, b < n1, c < n2 and l < lanes
-# (l < lanes_last for the last a), each times its own row of weights.
+# (l < lanes_last for the last a), each times its own row of weights. Short sums give a table instead: x[taps[l]]
+# for l < lanes, in one loop.
 cdef struct Sum:
     int64_t n0, s0, n1, s1, n2, s2, lanes, lanes_last
+    const int64_t* taps
 
 
 # Where results go and what happens to them on the way: y = activation(sum + bias + z). bias and z may be NULL.
@@ -42,37 +44,15 @@ cdef inline outlined activate_stored(const Output* o, int pixels, int vectors) n
             vf_store(y, activate(vf_load(y), o.code, a, b))
 
 
-cdef inline inlined conv_block(
-    int PIXELS, int VECTORS, int64_t STEP, const Sum* s, const float* x, const float* w, const Output* o
-) noexcept nogil:
-    """One block. Pixel p reads from x + p STEP; weights are [a][b][c][l][VECTORS VW]."""
-    cdef vf acc[MAX_ACC]
-    cdef vf row[4]
-    cdef vf value, low, high
-    cdef const float* at
-    cdef int64_t a, b, c, l, lanes
+cdef inline inlined store_block(int PIXELS, int VECTORS, vf* acc, const Output* o) noexcept nogil:
+    """Bias, z and activation, then the stores; acc is [PIXELS][VECTORS]."""
+    cdef vf bias, low, high
     cdef int p, v
-    for p in range(PIXELS):
-        for v in range(VECTORS):
-            acc[p * VECTORS + v] = vf_zero()
-    for a in range(s.n0):
-        lanes = s.lanes if a + 1 < s.n0 else s.lanes_last
-        for b in range(s.n1):
-            for c in range(s.n2):
-                at = x + a * s.s0 + b * s.s1 + c * s.s2
-                for l in range(lanes):
-                    for v in range(VECTORS):
-                        row[v] = vf_load(w + v * VW)
-                    for p in range(PIXELS):
-                        value = vf_set1(at[p * STEP + l])
-                        for v in range(VECTORS):
-                            acc[p * VECTORS + v] = vf_fma(value, row[v], acc[p * VECTORS + v])
-                    w += VECTORS * VW
     if o.bias:
         for v in range(VECTORS):
-            row[v] = vf_load(o.bias + v * VW)
+            bias = vf_load(o.bias + v * VW)
             for p in range(PIXELS):
-                acc[p * VECTORS + v] = acc[p * VECTORS + v] + row[v]
+                acc[p * VECTORS + v] = acc[p * VECTORS + v] + bias
     if o.z:
         for v in range(VECTORS):
             for p in range(PIXELS):
@@ -90,38 +70,67 @@ cdef inline inlined conv_block(
         activate_stored(o, PIXELS, VECTORS)
 
 
+cdef inline inlined conv_block(
+    bint TABLE, int PIXELS, int VECTORS, int64_t STEP, const Sum* s, const float* x, const float* w, const Output* o
+) noexcept nogil:
+    """One block. Pixel p reads from x + p STEP; weights are [a][b][c][l][VECTORS VW]."""
+    cdef vf acc[MAX_ACC]
+    cdef vf row[4]
+    cdef vf value
+    cdef const float* at
+    cdef int64_t a, b, c, l, lanes
+    cdef int p, v
+    for p in range(PIXELS):
+        for v in range(VECTORS):
+            acc[p * VECTORS + v] = vf_zero()
+    for a in range(1 if TABLE else s.n0):
+        lanes = s.lanes if TABLE or a + 1 < s.n0 else s.lanes_last
+        for b in range(1 if TABLE else s.n1):
+            for c in range(1 if TABLE else s.n2):
+                at = x if TABLE else x + a * s.s0 + b * s.s1 + c * s.s2
+                for l in range(lanes):
+                    for v in range(VECTORS):
+                        row[v] = vf_load(w + v * VW)
+                    for p in range(PIXELS):
+                        value = vf_set1(at[p * STEP + (s.taps[l] if TABLE else l)])
+                        for v in range(VECTORS):
+                            acc[p * VECTORS + v] = vf_fma(value, row[v], acc[p * VECTORS + v])
+                    w += VECTORS * VW
+    store_block(PIXELS, VECTORS, acc, o)
+
+
 cdef inline inlined conv_block_of(
-    int pixels, int VECTORS, int64_t STEP, const Sum* s, const float* x, const float* w, const Output* o
+    bint TABLE, int pixels, int VECTORS, int64_t STEP, const Sum* s, const float* x, const float* w, const Output* o
 ) noexcept nogil:
     """conv_block for a number of pixels that is only known now: at most block_pixels(VECTORS)."""
     if VREGS == 32 and pixels == 14:
-        conv_block(14, VECTORS, STEP, s, x, w, o)
+        conv_block(TABLE, 14, VECTORS, STEP, s, x, w, o)
     elif VREGS == 32 and pixels == 13:
-        conv_block(13, VECTORS, STEP, s, x, w, o)
+        conv_block(TABLE, 13, VECTORS, STEP, s, x, w, o)
     elif (VREGS == 32 or VECTORS == 1) and pixels == 12:
-        conv_block(12, VECTORS, STEP, s, x, w, o)
+        conv_block(TABLE, 12, VECTORS, STEP, s, x, w, o)
     elif (VREGS == 32 or VECTORS == 1) and pixels == 11:
-        conv_block(11, VECTORS, STEP, s, x, w, o)
+        conv_block(TABLE, 11, VECTORS, STEP, s, x, w, o)
     elif (VREGS == 32 or VECTORS == 1) and pixels == 10:
-        conv_block(10, VECTORS, STEP, s, x, w, o)
+        conv_block(TABLE, 10, VECTORS, STEP, s, x, w, o)
     elif (VREGS == 32 or VECTORS == 1) and pixels == 9:
-        conv_block(9, VECTORS, STEP, s, x, w, o)
+        conv_block(TABLE, 9, VECTORS, STEP, s, x, w, o)
     elif (VREGS == 32 or VECTORS == 1) and pixels == 8:
-        conv_block(8, VECTORS, STEP, s, x, w, o)
+        conv_block(TABLE, 8, VECTORS, STEP, s, x, w, o)
     elif (VREGS == 32 or VECTORS == 1) and pixels == 7:
-        conv_block(7, VECTORS, STEP, s, x, w, o)
+        conv_block(TABLE, 7, VECTORS, STEP, s, x, w, o)
     elif pixels == 6:
-        conv_block(6, VECTORS, STEP, s, x, w, o)
+        conv_block(TABLE, 6, VECTORS, STEP, s, x, w, o)
     elif pixels == 5:
-        conv_block(5, VECTORS, STEP, s, x, w, o)
+        conv_block(TABLE, 5, VECTORS, STEP, s, x, w, o)
     elif pixels == 4:
-        conv_block(4, VECTORS, STEP, s, x, w, o)
+        conv_block(TABLE, 4, VECTORS, STEP, s, x, w, o)
     elif pixels == 3:
-        conv_block(3, VECTORS, STEP, s, x, w, o)
+        conv_block(TABLE, 3, VECTORS, STEP, s, x, w, o)
     elif pixels == 2:
-        conv_block(2, VECTORS, STEP, s, x, w, o)
+        conv_block(TABLE, 2, VECTORS, STEP, s, x, w, o)
     else:
-        conv_block(1, VECTORS, STEP, s, x, w, o)
+        conv_block(TABLE, 1, VECTORS, STEP, s, x, w, o)
 
 
 cdef inline int block_pixels(int vectors) noexcept nogil:
@@ -132,21 +141,21 @@ cdef inline int block_pixels(int vectors) noexcept nogil:
 
 
 cdef inline inlined conv_block_any_step(
-    int pixels, int VECTORS, int64_t step, const Sum* s, const float* x, const float* w, const Output* o
+    bint TABLE, int pixels, int VECTORS, int64_t step, const Sum* s, const float* x, const float* w, const Output* o
 ) noexcept nogil:
     """Steps that networks seldom use: few pixels, so that their addresses fit the integer registers."""
     if pixels == 4:
-        conv_block(4, VECTORS, step, s, x, w, o)
+        conv_block(TABLE, 4, VECTORS, step, s, x, w, o)
     elif pixels == 3:
-        conv_block(3, VECTORS, step, s, x, w, o)
+        conv_block(TABLE, 3, VECTORS, step, s, x, w, o)
     elif pixels == 2:
-        conv_block(2, VECTORS, step, s, x, w, o)
+        conv_block(TABLE, 2, VECTORS, step, s, x, w, o)
     else:
-        conv_block(1, VECTORS, step, s, x, w, o)
+        conv_block(TABLE, 1, VECTORS, step, s, x, w, o)
 
 
 cdef inline inlined conv_blocks(
-    int VECTORS, int64_t STEP1, int64_t STEP2, int64_t step, int64_t pixels, const Sum* s, const float* x,
+    bint TABLE, int VECTORS, int64_t STEP1, int64_t STEP2, int64_t step, int64_t pixels, const Sum* s, const float* x,
     const float* w, Output* o
 ) noexcept nogil:
     """A row of pixels in blocks of nearly equal size: a small remainder would wait for its own sums."""
@@ -158,11 +167,11 @@ cdef inline inlined conv_blocks(
         end = pixels * (k + 1) // blocks
         count = <int>(end - first)
         if step == STEP1:
-            conv_block_of(count, VECTORS, STEP1, s, x, w, o)
+            conv_block_of(TABLE, count, VECTORS, STEP1, s, x, w, o)
         elif step == STEP2:
-            conv_block_of(count, VECTORS, STEP2, s, x, w, o)
+            conv_block_of(TABLE, count, VECTORS, STEP2, s, x, w, o)
         else:
-            conv_block_any_step(count, VECTORS, step, s, x, w, o)
+            conv_block_any_step(TABLE, count, VECTORS, step, s, x, w, o)
         x += count * step
         o.y += count * o.y_pixel
         if o.z:
@@ -171,14 +180,14 @@ cdef inline inlined conv_blocks(
 
 
 cdef inline inlined conv_row(
-    int64_t STEP1, int64_t STEP2, int vectors, int64_t step, int64_t pixels, const Sum* s, const float* x,
+    bint TABLE, int64_t STEP1, int64_t STEP2, int vectors, int64_t step, int64_t pixels, const Sum* s, const float* x,
     const float* w, Output o
 ) noexcept nogil:
     """`pixels` outputs side by side, of `vectors` (1 or 2) channel blocks; fast when `step` is STEP1 or STEP2."""
     if vectors == 2:
-        conv_blocks(2, STEP1, STEP2, step, pixels, s, x, w, &o)
+        conv_blocks(TABLE, 2, STEP1, STEP2, step, pixels, s, x, w, &o)
     else:
-        conv_blocks(1, STEP1, STEP2, step, pixels, s, x, w, &o)
+        conv_blocks(TABLE, 1, STEP1, STEP2, step, pixels, s, x, w, &o)
 
 
 cdef inline inlined set_activation(Output* o, int64_t code, double a, double b) noexcept nogil:

@@ -15,7 +15,7 @@ from megengine_lite.kernels.simd cimport VW, outlined
 cdef inline outlined direct_row(
     int vectors, int64_t step, int64_t pixels, const Sum* s, const float* x, const float* w, const Output* o
 ) noexcept nogil:
-    conv_row(VW, 2 * VW, vectors, step, pixels, s, x, w, o[0])
+    conv_row(False, VW, 2 * VW, vectors, step, pixels, s, x, w, o[0])
 
 
 cdef void conv_direct_f32(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
@@ -45,7 +45,7 @@ cdef void conv_direct_f32(const KernelArgs* a, int64_t begin, int64_t end, void*
     cdef int64_t item, n, rest, first_row, rows, tile, g, block, r, chunk, first_px, last_px
     cdef Sum s
     cdef Output o
-    s = Sum(ic_blocks, x_plane, kh, dilate_h * x_row, kw, dilate_w * VW, VW, ic - (ic_blocks - 1) * VW)
+    s = Sum(ic_blocks, x_plane, kh, dilate_h * x_row, kw, dilate_w * VW, VW, ic - (ic_blocks - 1) * VW, NULL)
     o.z_pixel = VW
     o.z_plane = z_plane
     o.y_pixel = y_pixel

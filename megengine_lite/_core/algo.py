@@ -1,0 +1,154 @@
+"""Algorithms of each operator kind: which there are, when they apply, what they need, how exact they are.
+
+The tables are what the heuristic and fast-run choose from. Names are those of the kernels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from megengine_lite._core.config import AlgoPolicy
+from megengine_lite.errors import LiteValueError
+
+Problem = TypeVar("Problem")
+
+
+@dataclass(frozen=True, slots=True)
+class Algorithm(Generic[Problem]):
+    """One way to compute an operator.
+
+    Attributes
+    ----------
+    name
+        Name of its kernel; also its name in profiles and in the cache of fast-run.
+    applies
+        Whether it can compute a problem.
+    scratch
+        Bytes that each thread needs for a problem.
+    cost
+        What the heuristic thinks it takes, in multiply-adds of a direct convolution; only compared with each other.
+    error
+        Bound of ``max |y - exact| / max |y|`` for sums of about a thousand products of normal random numbers.
+    reproducible
+        Same result for any number of threads and any batch size.
+    """
+
+    name: str
+    applies: Callable[[Problem], bool]
+    scratch: Callable[[Problem], int]
+    cost: Callable[[Problem], float]
+    error: float
+    reproducible: bool = True
+
+
+def candidates(
+    table: Sequence[Algorithm[Problem]], problem: Problem, policy: AlgoPolicy, threads: int
+) -> list[Algorithm[Problem]]:
+    """The algorithms that apply and that the policy allows, cheapest first."""
+    found = [a for a in table if a.applies(problem) and (a.reproducible or not policy.reproducible)]
+    if policy.workspace_limit is not None:
+        found = [a for a in found if a.scratch(problem) * threads <= policy.workspace_limit]
+    return sorted(found, key=lambda a: a.cost(problem))
+
+
+def choose(
+    table: Sequence[Algorithm[Problem]], problem: Problem, policy: AlgoPolicy, threads: int
+) -> Algorithm[Problem]:
+    """The best algorithm by the heuristic.
+
+    Raises
+    ------
+    LiteValueError
+        The workspace limit excludes all of them.
+    """
+    found = candidates(table, problem, policy, threads)
+    if not found:
+        raise LiteValueError(
+            f"no algorithm for {problem} needs at most {policy.workspace_limit} bytes of workspace; raise the limit"
+        )
+    return found[0]
+
+
+@dataclass(frozen=True, slots=True)
+class ConvProblem:
+    """A convolution as its algorithms see it. ``ic`` and ``oc`` are channels per group; ``width`` is the number of
+    channels of a block; ``plain_input`` tells that the input is at hand in plain NCHW and not blocked.
+    """
+
+    n: int
+    groups: int
+    ic: int
+    oc: int
+    ih: int
+    iw: int
+    oh: int
+    ow: int
+    kh: int
+    kw: int
+    stride_h: int
+    stride_w: int
+    dilate_h: int
+    dilate_w: int
+    pad_h: int
+    pad_w: int
+    width: int
+    plain_input: bool
+
+    @property
+    def products(self) -> int:
+        """Multiply-adds by definition."""
+        return self.n * self.groups * self.oc * self.ic * self.kh * self.kw * self.oh * self.ow
+
+    def blocks(self, channels: int) -> int:
+        return -(-channels // self.width)
+
+
+def merged_groups(p: ConvProblem) -> int:
+    """How many neighbouring groups ``conv_direct`` takes as one dense group, so that groups end where channel blocks
+    end: 1 if they do anyway."""
+    for m in range(1, p.groups + 1):
+        if p.groups % m == 0 and p.ic * m % p.width == 0 and p.oc * m % p.width == 0:
+            return m
+    return p.groups
+
+
+def _is_depthwise(p: ConvProblem) -> bool:
+    return p.ic == p.oc == 1 and p.groups > 1
+
+
+def _first_applies(p: ConvProblem) -> bool:
+    return p.plain_input and p.groups == 1 and p.ic <= 4
+
+
+def _first_scratch(p: ConvProblem) -> int:
+    return p.ic * p.kh * (8 * p.kw + 4 * (p.iw + 2 * p.pad_w))
+
+
+def _direct_cost(p: ConvProblem) -> float:
+    m = merged_groups(p)
+    lanes = p.blocks(p.oc * m) * p.width * (p.groups // m)
+    relayout = p.n * p.groups * p.ic * p.ih * p.iw * 8 if p.plain_input else 0
+    return p.n * lanes * p.ic * m * p.kh * p.kw * p.oh * p.ow + relayout
+
+
+def _padded_outputs_cost(p: ConvProblem) -> float:
+    return p.n * p.groups * p.blocks(p.oc) * p.width * p.ic * p.kh * p.kw * p.oh * p.ow
+
+
+def _no_scratch(p: ConvProblem) -> int:
+    return 0
+
+
+CONV_F32: list[Algorithm[ConvProblem]] = [
+    Algorithm(
+        "conv_depthwise_f32",
+        applies=_is_depthwise,
+        scratch=lambda p: 8 * p.kh * p.kw,
+        cost=lambda p: 4.0 * p.products,
+        error=1e-6,
+    ),
+    Algorithm("conv_first_f32", _first_applies, _first_scratch, _padded_outputs_cost, error=1e-5),
+    Algorithm("conv_direct_f32", lambda p: True, _no_scratch, _direct_cost, error=1e-5),
+]

@@ -1,0 +1,189 @@
+"""Convolution in float32: choice of the algorithm, packed weights, kernel calls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from megengine_lite._core import packing
+from megengine_lite._core.algo import CONV_F32, ConvProblem, choose, merged_groups
+from megengine_lite._core.fused import FusedConv
+from megengine_lite._core.graph import Node, Var
+from megengine_lite._core.lower.context import Lowering, Ref, Tensor, lowers, wants_halo
+from megengine_lite._core.passes.fuse_conv import as_fused_conv
+
+# Of a core's second-level cache: what one pass over weights or inputs may fill.
+CACHE_BYTES = 512 * 1024
+# Output pixels of a work item, roughly: shorter rows are joined where they can be, longer ones cut.
+MIN_ROW = 48
+MAX_ROW = 256
+
+
+@wants_halo("FusedConv", "Convolution", "ConvBiasForward")
+def _halo(node: Node, index: int) -> tuple[int, int]:
+    return (node.params.pad_h, node.params.pad_w) if index == 0 else (0, 0)
+
+
+@lowers("Convolution", "ConvBiasForward")
+def lower_convolution(ctx: Lowering, node: Node) -> bool:
+    fused = as_fused_conv(node)
+    return fused is not None and lower_fused_conv(ctx, fused)
+
+
+@lowers("FusedConv")
+def lower_fused_conv(ctx: Lowering, node: Node) -> bool:
+    p: FusedConv = node.params
+    x, w = node.inputs[:2]
+    problem = conv_problem(ctx, node)
+    algorithm = choose(CONV_F32, problem, ctx.config.algo, ctx.config.threads)
+    rest = node.inputs[2:]
+    bias = rest.pop(0) if p.has_bias else None
+    z = ctx.blocked(rest[0]) if p.has_z else None
+    _EMIT[algorithm.name](ctx, node, problem, x, w, bias, z, algorithm.scratch(problem))
+    return True
+
+
+def conv_problem(ctx: Lowering, node: Node) -> ConvProblem:
+    """The algorithms' view of a ``FusedConv`` node."""
+    p: FusedConv = node.params
+    x, w = node.inputs[:2]
+    n, c, ih, iw = x.shape
+    oc, oh, ow = node.outputs[0].shape[1:]
+    return ConvProblem(
+        n=n,
+        groups=p.groups,
+        ic=c // p.groups,
+        oc=oc // p.groups,
+        ih=ih,
+        iw=iw,
+        oh=oh,
+        ow=ow,
+        kh=w.shape[-2],
+        kw=w.shape[-1],
+        stride_h=p.stride_h,
+        stride_w=p.stride_w,
+        dilate_h=p.dilate_h,
+        dilate_w=p.dilate_w,
+        pad_h=p.pad_h,
+        pad_w=p.pad_w,
+        width=ctx.width,
+        plain_input=ctx.is_plain(x) and not ctx.is_blocked(x),
+    )
+
+
+def _filter(weight: np.ndarray, p: FusedConv) -> np.ndarray:
+    """The filter as (groups, oc per group, ic per group, kh, kw), not mirrored."""
+    weight = weight if weight.ndim == 5 else weight[None]
+    return weight[..., ::-1, ::-1] if p.mirrored else weight
+
+
+def _packed_filter(
+    ctx: Lowering, node: Node, recipe: tuple, pack: Callable[[np.ndarray, int], np.ndarray]
+) -> Ref:
+    p: FusedConv = node.params
+    key = (*recipe, ctx.width, p.mirrored)
+    return ctx.constant(ctx.pool.derive(key, [_const(node.inputs[1])], lambda a: pack(_filter(a, p), ctx.width)))
+
+
+def _packed_bias(ctx: Lowering, bias: Var | None, groups: int) -> Ref | None:
+    if bias is None:
+        return None
+    recipe = ("pad_channels", groups, ctx.width)
+    pad = packing.pad_channels
+    return ctx.constant(ctx.pool.derive(recipe, [_const(bias)], lambda b: pad(b, groups, ctx.width)))
+
+
+def _const(var: Var) -> Any:
+    assert var.const is not None
+    return var.const
+
+
+def _strides(prefix: str, t: Tensor | None, joined: int = 1) -> dict[str, int]:
+    return {
+        f"{prefix}_row": t.row * joined if t else 0,
+        f"{prefix}_plane": t.plane if t else 0,
+        f"{prefix}_image": t.image if t else 0,
+    }
+
+
+def _geometry(p: ConvProblem) -> dict[str, int]:
+    names = ("kh", "kw", "stride_h", "stride_w", "dilate_h", "dilate_w", "pad_h", "pad_w")
+    return {name: getattr(p, name) for name in names}
+
+
+def _activation(node: Node) -> dict[str, float]:
+    act = node.params.activation
+    return {"activation": int(act.code), "act_a": act.a, "act_b": act.b}
+
+
+def _emit_direct(
+    ctx: Lowering, node: Node, p: ConvProblem, x: Var, w: Var, bias: Var | None, z: Tensor | None, scratch: int
+) -> None:
+    m = merged_groups(p)
+    groups, ic, oc = p.groups // m, p.ic * m, p.oc * m
+    xt = ctx.blocked(x, p.pad_h, p.pad_w)
+    yt = ctx.new_blocked(node.outputs[0])
+    pointwise = p.kh == p.kw == p.stride_h == p.stride_w == 1 and not (p.pad_h or p.pad_w)
+    joined = 1
+    if pointwise and all(t is None or t.halo_w == t.halo_h == 0 for t in (xt, yt, z)):
+        # Rows follow each other without a gap, so that several can be computed as one.
+        joined = min(r for r in range(1, p.oh + 1) if p.oh % r == 0 and (r * p.ow >= MIN_ROW or r == p.oh))
+    oh, ow = p.oh // joined, p.ow * joined
+    chunks = -(-ow // MAX_ROW)
+    tiles = groups * -(-p.blocks(oc) // packing.TILE_BLOCKS)
+    x_bytes = xt.image * 4
+    w_bytes = 4 * groups * p.blocks(oc) * ctx.width * ic * p.kh * p.kw
+    pack = lambda a, width: packing.pack_direct(packing.merge_groups(a, m), width)  # noqa: E731
+    ctx.emit(
+        "conv_direct_f32", node, x=xt.ref, w=_packed_filter(ctx, node, ("pack_direct", m), pack),
+        bias=_packed_bias(ctx, bias, groups), z=z.ref if z else None, y=yt.ref, **_strides("x", xt, joined),
+        y_pixel=ctx.width, **_strides("y", yt, joined), **_strides("z", z, joined), groups=groups, ic=ic, oc=oc, oh=oh, ow=ow,
+        **_geometry(p), band=_band(oh, tiles, x_bytes, w_bytes), chunks=chunks, **_activation(node),
+        work=p.n * tiles * oh * chunks, flops=2 * p.products,
+    )  # fmt: skip
+
+
+def _band(oh: int, tiles: int, x_bytes: int, w_bytes: int) -> int:
+    """Rows that are computed for all tiles before the next rows: what moves less memory into the cache."""
+    if oh == 1 or x_bytes <= CACHE_BYTES:
+        return oh
+    bands = -(-2 * x_bytes // CACHE_BYTES)
+    by_bands = x_bytes + (w_bytes if w_bytes <= CACHE_BYTES else bands * w_bytes)
+    by_tiles = w_bytes + tiles * x_bytes
+    return max(1, oh // bands) if by_bands < by_tiles else oh
+
+
+def _emit_first(
+    ctx: Lowering, node: Node, p: ConvProblem, x: Var, w: Var, bias: Var | None, z: Tensor | None, scratch: int
+) -> None:
+    xt = ctx.plain(x)
+    yt = ctx.new_blocked(node.outputs[0])
+    ctx.emit(
+        "conv_first_f32", node, x=xt.ref, w=_packed_filter(ctx, node, ("pack_plain_input",), packing.pack_plain_input),
+        bias=_packed_bias(ctx, bias, 1), z=z.ref if z else None, y=yt.ref, ic=p.ic, ih=p.ih, iw=p.iw,
+        **_strides("y", yt), **_strides("z", z), oc=p.oc, oh=p.oh, ow=p.ow, **_geometry(p), **_activation(node),
+        work=p.n * p.oh, scratch=scratch, flops=2 * p.products,
+    )  # fmt: skip
+
+
+def _emit_depthwise(
+    ctx: Lowering, node: Node, p: ConvProblem, x: Var, w: Var, bias: Var | None, z: Tensor | None, scratch: int
+) -> None:
+    xt = ctx.blocked(x, p.pad_h, p.pad_w)
+    yt = ctx.new_blocked(node.outputs[0])
+    ctx.emit(
+        "conv_depthwise_f32", node, x=xt.ref,
+        w=_packed_filter(ctx, node, ("pack_depthwise",), packing.pack_depthwise), bias=_packed_bias(ctx, bias, 1),
+        z=z.ref if z else None, y=yt.ref, **_strides("x", xt), **_strides("y", yt), **_strides("z", z),
+        blocks=xt.blocks, oh=p.oh, ow=p.ow, **_geometry(p), **_activation(node), work=p.n * xt.blocks * p.oh,
+        scratch=scratch, flops=2 * p.products,
+    )  # fmt: skip
+
+
+_EMIT: dict[str, Callable[..., None]] = {
+    "conv_direct_f32": _emit_direct,
+    "conv_first_f32": _emit_first,
+    "conv_depthwise_f32": _emit_depthwise,
+}

@@ -1,0 +1,88 @@
+"""Float32 convolution of a plain NCHW input with few channels (images) into a blocked output.
+
+Weights: ``[tile of 2 channel blocks][ic][kh][kw][channels of the tile]``
+(:func:`megengine_lite._core.packing.pack_plain_input`).
+"""
+
+from libc.stdint cimport int64_t, uintptr_t
+from libc.string cimport memcpy, memset
+
+from megengine_lite.kernels.block cimport Output, Sum, conv_row, set_activation
+from megengine_lite.kernels.kernel cimport KernelArgs
+from megengine_lite.kernels.simd cimport VW, outlined
+
+
+cdef inline outlined first_row(
+    int vectors, int64_t step, int64_t pixels, const Sum* s, const float* x, const float* w, const Output* o
+) noexcept nogil:
+    conv_row(True, 1, 2, vectors, step, pixels, s, x, w, o[0])
+
+
+cdef void padded_row(const float* x, int64_t w, int64_t pad, float* out) noexcept nogil:
+    memset(out, 0, pad * sizeof(float))
+    memcpy(out + pad, x, w * sizeof(float))
+    memset(out + pad + w, 0, pad * sizeof(float))
+
+
+cdef void conv_first_f32(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+    """One work item = one output row of one image, all channels.
+
+    The input rows that it reads are copied to `scratch` with their padding, so that the sum needs no border code and
+    the input no padded copy: 8 ic kh kw + 4 ic kh (iw + 2 pad_w) bytes.
+    """
+    cdef const float* x = <const float*>a.p[0]
+    cdef const float* w = <const float*>a.p[1]
+    cdef const float* bias = <const float*>a.p[2]
+    cdef const float* z = <const float*>a.p[3]
+    cdef float* y = <float*>a.p[4]
+    cdef int64_t ic = a.i[0], ih = a.i[1], iw = a.i[2]
+    cdef int64_t y_row = a.i[3], y_plane = a.i[4], y_image = a.i[5]
+    cdef int64_t z_row = a.i[6], z_plane = a.i[7], z_image = a.i[8]
+    cdef int64_t oc = a.i[9], oh = a.i[10], ow = a.i[11], kh = a.i[12], kw = a.i[13]
+    cdef int64_t stride_h = a.i[14], stride_w = a.i[15], dilate_h = a.i[16], dilate_w = a.i[17]
+    cdef int64_t pad_h = a.i[18], pad_w = a.i[19]
+    cdef int64_t padded = iw + 2 * pad_w, oc_blocks = (oc + VW - 1) // VW
+    cdef int64_t* taps = <int64_t*>scratch
+    cdef float* rows = <float*>(taps + ic * kh * kw)
+    cdef float* row
+    cdef int64_t item, n, r, c, k, at, block
+    cdef Sum s
+    cdef Output o
+    for k in range(ic * kh):
+        for c in range(kw):
+            taps[k * kw + c] = k * padded + c * dilate_w
+    s = Sum(0, 0, 0, 0, 0, 0, ic * kh * kw, 0, taps)
+    o.z_pixel = o.y_pixel = VW
+    o.z_plane = z_plane
+    o.y_plane = y_plane
+    set_activation(&o, a.i[20], a.f[0], a.f[1])
+    for item in range(begin, end):
+        n = item // oh
+        r = item % oh
+        for c in range(ic):
+            for k in range(kh):
+                row = rows + (c * kh + k) * padded
+                at = r * stride_h - pad_h + k * dilate_h
+                if 0 <= at < ih:
+                    padded_row(x + ((n * ic + c) * ih + at) * iw, iw, pad_w, row)
+                else:
+                    memset(row, 0, padded * sizeof(float))
+        for block in range(0, oc_blocks, 2):
+            o.bias = bias + block * VW if bias else NULL
+            o.y = y + n * y_image + block * y_plane + r * y_row
+            o.z = z + n * z_image + block * z_plane + r * z_row if z else NULL
+            first_row(
+                2 if block + 1 < oc_blocks else 1, stride_w, ow, &s, rows, w + block * ic * kh * kw * VW, &o
+            )
+
+
+# name -> (address, pointers, integers, reals)
+KERNELS = {
+    "conv_first_f32": (
+        <uintptr_t>&conv_first_f32,
+        "x w bias z y",
+        "ic ih iw y_row y_plane y_image z_row z_plane z_image oc oh ow kh kw stride_h stride_w dilate_h dilate_w"
+        " pad_h pad_w activation",
+        "act_a act_b",
+    ),
+}
