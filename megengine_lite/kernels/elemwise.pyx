@@ -1,0 +1,447 @@
+"""Chains of float32 elementwise functions, evaluated tile by tile in the first-level cache.
+
+A chain is a small program over its inputs. The output is cut into tiles that are dense blocks of its innermost
+dimensions; every function of the chain runs over one tile before the next tile begins, with intermediate results in
+`scratch`. So memory is read and written once, whatever the length of the chain. Inputs that are not dense within a
+tile (broadcast ones) are spread out in scratch first, and stay there as long as the next tile needs the same numbers.
+"""
+
+import numpy as np
+
+from libc.stdint cimport int64_t, uintptr_t
+from libc.string cimport memset
+
+from megengine_lite.kernels cimport elemwise_modes as M
+from megengine_lite.kernels.elemwise_modes cimport arity_of, mode1, mode2, mode3
+from megengine_lite.kernels.kernel cimport KernelArgs
+from megengine_lite.kernels.simd cimport (
+    VW, inlined, vf, vf_fma, vf_load, vf_load_n, vf_set1, vf_store, vf_store_n,
+)
+
+from megengine_lite.kernels.tiling import plan_chain
+
+cdef enum:
+    MAX_INPUTS = 12
+    MAX_DIMS = 8
+    MAX_REGISTERS = 64
+    STEP = 6  # numbers per step in the table: mode, slot of the result, registers of the operands
+
+
+# ---- one function over dense memory --------------------------------------------------------------------------------
+
+cdef inline inlined loop1(int mode, float* y, const float* a, int64_t n) noexcept nogil:
+    cdef int64_t i = 0
+    cdef vf v
+    while i + VW <= n:
+        v = vf_load(a + i)
+        mode1(mode, &v)
+        vf_store(y + i, v)
+        i += VW
+    if i < n:
+        v = vf_load_n(a + i, n - i)
+        mode1(mode, &v)
+        vf_store_n(y + i, v, n - i)
+
+
+cdef inline inlined loop2(int mode, float* y, const float* a, const float* b, int64_t n) noexcept nogil:
+    cdef int64_t i = 0
+    cdef vf v
+    while i + VW <= n:
+        v = vf_load(a + i)
+        mode2(mode, &v, vf_load(b + i))
+        vf_store(y + i, v)
+        i += VW
+    if i < n:
+        v = vf_load_n(a + i, n - i)
+        mode2(mode, &v, vf_load_n(b + i, n - i))
+        vf_store_n(y + i, v, n - i)
+
+
+cdef inline inlined loop3(
+    int mode, float* y, const float* a, const float* b, const float* c, int64_t n
+) noexcept nogil:
+    cdef int64_t i = 0
+    cdef vf v
+    while i + VW <= n:
+        v = vf_load(a + i)
+        mode3(mode, &v, vf_load(b + i), vf_load(c + i))
+        vf_store(y + i, v)
+        i += VW
+    if i < n:
+        v = vf_load_n(a + i, n - i)
+        mode3(mode, &v, vf_load_n(b + i, n - i), vf_load_n(c + i, n - i))
+        vf_store_n(y + i, v, n - i)
+
+
+cdef void multiply_add4(
+    float* y, const float* a, const float* b, const float* c, const float* d, int64_t n
+) noexcept nogil:
+    cdef int64_t i = 0
+    while i + VW <= n:
+        vf_store(y + i, vf_fma(vf_load(a + i), vf_load(b + i), vf_load(c + i) * vf_load(d + i)))
+        i += VW
+    while i < n:
+        y[i] = a[i] * b[i] + c[i] * d[i]
+        i += 1
+
+
+cdef void apply1(int64_t mode, float* y, const float* a, int64_t n) noexcept nogil:
+    if mode == M.RELU:
+        loop1(M.RELU, y, a, n)
+    elif mode == M.ABS:
+        loop1(M.ABS, y, a, n)
+    elif mode == M.ACOS:
+        loop1(M.ACOS, y, a, n)
+    elif mode == M.ASIN:
+        loop1(M.ASIN, y, a, n)
+    elif mode == M.CEIL:
+        loop1(M.CEIL, y, a, n)
+    elif mode == M.COS:
+        loop1(M.COS, y, a, n)
+    elif mode == M.EXP:
+        loop1(M.EXP, y, a, n)
+    elif mode == M.EXPM1:
+        loop1(M.EXPM1, y, a, n)
+    elif mode == M.FLOOR:
+        loop1(M.FLOOR, y, a, n)
+    elif mode == M.LOG:
+        loop1(M.LOG, y, a, n)
+    elif mode == M.LOG1P:
+        loop1(M.LOG1P, y, a, n)
+    elif mode == M.NEGATE:
+        loop1(M.NEGATE, y, a, n)
+    elif mode == M.SIGMOID:
+        loop1(M.SIGMOID, y, a, n)
+    elif mode == M.SIN:
+        loop1(M.SIN, y, a, n)
+    elif mode == M.TANH:
+        loop1(M.TANH, y, a, n)
+    elif mode == M.FAST_TANH:
+        loop1(M.FAST_TANH, y, a, n)
+    elif mode == M.ROUND:
+        loop1(M.ROUND, y, a, n)
+    elif mode == M.ERF:
+        loop1(M.ERF, y, a, n)
+    elif mode == M.ERFINV:
+        loop1(M.ERFINV, y, a, n)
+    elif mode == M.ERFC:
+        loop1(M.ERFC, y, a, n)
+    elif mode == M.ERFCINV:
+        loop1(M.ERFCINV, y, a, n)
+    elif mode == M.H_SWISH:
+        loop1(M.H_SWISH, y, a, n)
+    elif mode == M.NOT:
+        loop1(M.NOT, y, a, n)
+    elif mode == M.SILU:
+        loop1(M.SILU, y, a, n)
+    elif mode == M.GELU:
+        loop1(M.GELU, y, a, n)
+    elif mode == M.ISNAN:
+        loop1(M.ISNAN, y, a, n)
+    elif mode == M.ISINF:
+        loop1(M.ISINF, y, a, n)
+    elif mode == M.SINH:
+        loop1(M.SINH, y, a, n)
+    elif mode == M.COSH:
+        loop1(M.COSH, y, a, n)
+    elif mode == M.ASINH:
+        loop1(M.ASINH, y, a, n)
+    elif mode == M.ACOSH:
+        loop1(M.ACOSH, y, a, n)
+    elif mode == M.ATANH:
+        loop1(M.ATANH, y, a, n)
+    elif mode == M.TAN:
+        loop1(M.TAN, y, a, n)
+    elif mode == M.SOFTPLUS:
+        loop1(M.SOFTPLUS, y, a, n)
+    elif mode == M.RELU6:
+        loop1(M.RELU6, y, a, n)
+    elif mode == M.HSIGMOID:
+        loop1(M.HSIGMOID, y, a, n)
+    elif mode == M.LOGSIGMOID:
+        loop1(M.LOGSIGMOID, y, a, n)
+    elif mode == M.SQRT:
+        loop1(M.SQRT, y, a, n)
+    elif mode == M.SQUARE:
+        loop1(M.SQUARE, y, a, n)
+    elif mode == M.SIGN:
+        loop1(M.SIGN, y, a, n)
+
+
+cdef void apply2(int64_t mode, float* y, const float* a, const float* b, int64_t n) noexcept nogil:
+    if mode == M.ABS_GRAD:
+        loop2(M.ABS_GRAD, y, a, b, n)
+    elif mode == M.ADD:
+        loop2(M.ADD, y, a, b, n)
+    elif mode == M.FLOOR_DIV:
+        loop2(M.FLOOR_DIV, y, a, b, n)
+    elif mode == M.MAX:
+        loop2(M.MAX, y, a, b, n)
+    elif mode == M.MIN:
+        loop2(M.MIN, y, a, b, n)
+    elif mode == M.MOD:
+        loop2(M.MOD, y, a, b, n)
+    elif mode == M.MUL:
+        loop2(M.MUL, y, a, b, n)
+    elif mode == M.POW:
+        loop2(M.POW, y, a, b, n)
+    elif mode == M.SIGMOID_GRAD:
+        loop2(M.SIGMOID_GRAD, y, a, b, n)
+    elif mode == M.SUB:
+        loop2(M.SUB, y, a, b, n)
+    elif mode == M.SWITCH_GT0:
+        loop2(M.SWITCH_GT0, y, a, b, n)
+    elif mode == M.TANH_GRAD:
+        loop2(M.TANH_GRAD, y, a, b, n)
+    elif mode == M.TRUE_DIV:
+        loop2(M.TRUE_DIV, y, a, b, n)
+    elif mode == M.LOG_SUM_EXP:
+        loop2(M.LOG_SUM_EXP, y, a, b, n)
+    elif mode == M.LT:
+        loop2(M.LT, y, a, b, n)
+    elif mode == M.LEQ:
+        loop2(M.LEQ, y, a, b, n)
+    elif mode == M.EQ:
+        loop2(M.EQ, y, a, b, n)
+    elif mode == M.FUSE_ADD_RELU:
+        loop2(M.FUSE_ADD_RELU, y, a, b, n)
+    elif mode == M.FUSE_ADD_SIGMOID:
+        loop2(M.FUSE_ADD_SIGMOID, y, a, b, n)
+    elif mode == M.FUSE_ADD_TANH:
+        loop2(M.FUSE_ADD_TANH, y, a, b, n)
+    elif mode == M.FAST_TANH_GRAD:
+        loop2(M.FAST_TANH_GRAD, y, a, b, n)
+    elif mode == M.ATAN2:
+        loop2(M.ATAN2, y, a, b, n)
+    elif mode == M.H_SWISH_GRAD:
+        loop2(M.H_SWISH_GRAD, y, a, b, n)
+    elif mode == M.FUSE_ADD_H_SWISH:
+        loop2(M.FUSE_ADD_H_SWISH, y, a, b, n)
+    elif mode == M.SILU_GRAD:
+        loop2(M.SILU_GRAD, y, a, b, n)
+    elif mode == M.GELU_GRAD:
+        loop2(M.GELU_GRAD, y, a, b, n)
+    elif mode == M.NEQ:
+        loop2(M.NEQ, y, a, b, n)
+    elif mode == M.ASINH_GRAD:
+        loop2(M.ASINH_GRAD, y, a, b, n)
+    elif mode == M.ACOSH_GRAD:
+        loop2(M.ACOSH_GRAD, y, a, b, n)
+    elif mode == M.ATANH_GRAD:
+        loop2(M.ATANH_GRAD, y, a, b, n)
+    elif mode == M.PRELU:
+        loop2(M.PRELU, y, a, b, n)
+    elif mode == M.SOFTPLUS_GRAD:
+        loop2(M.SOFTPLUS_GRAD, y, a, b, n)
+    elif mode == M.RELU6_GRAD:
+        loop2(M.RELU6_GRAD, y, a, b, n)
+    elif mode == M.HSIGMOID_GRAD:
+        loop2(M.HSIGMOID_GRAD, y, a, b, n)
+
+
+cdef void apply3(int64_t mode, float* y, const float* a, const float* b, const float* c, int64_t n) noexcept nogil:
+    if mode == M.FUSE_MUL_ADD3:
+        loop3(M.FUSE_MUL_ADD3, y, a, b, c, n)
+    elif mode == M.COND_LEQ_MOV:
+        loop3(M.COND_LEQ_MOV, y, a, b, c, n)
+    elif mode == M.COND_LT_MOV:
+        loop3(M.COND_LT_MOV, y, a, b, c, n)
+    elif mode == M.CLIP:
+        loop3(M.CLIP, y, a, b, c, n)
+    elif mode == M.PRELU_GRAD:
+        loop3(M.PRELU_GRAD, y, a, b, c, n)
+
+
+# ---- broadcast inputs ------------------------------------------------------------------------------------------------
+
+cdef inline void copy_row(float* y, const float* x, int64_t n) noexcept nogil:
+    cdef int64_t i = 0
+    while i + VW <= n:
+        vf_store(y + i, vf_load(x + i))
+        i += VW
+    if i < n:
+        vf_store_n(y + i, vf_load_n(x + i, n - i), n - i)
+
+
+cdef inline void fill_row(float* y, float value, int64_t n) noexcept nogil:
+    cdef vf v = vf_set1(value)
+    cdef int64_t i = 0
+    while i + VW <= n:
+        vf_store(y + i, v)
+        i += VW
+    if i < n:
+        vf_store_n(y + i, v, n - i)
+
+
+cdef void move_tile(
+    bint spread, float* dense, float* strided, int64_t ndim, const int64_t* dims, const int64_t* strides
+) noexcept nogil:
+    """Between a dense tile and strided memory: dense = strided if `spread`, else strided = dense. Innermost
+    dimension first; its stride is 0 or 1."""
+    cdef int64_t index[MAX_DIMS]
+    cdef int64_t d
+    cdef int64_t length = dims[0]
+    cdef int64_t inner = strides[0]
+    memset(index, 0, sizeof(index))
+    while True:
+        if not spread:
+            copy_row(strided, dense, length)
+        elif inner:
+            copy_row(dense, strided, length)
+        else:
+            fill_row(dense, strided[0], length)
+        dense += length
+        d = 1
+        while d < ndim:
+            index[d] += 1
+            strided += strides[d]
+            if index[d] < dims[d]:
+                break
+            strided -= dims[d] * strides[d]
+            index[d] = 0
+            d += 1
+        if d >= ndim:
+            return
+
+
+# ---- the kernel ------------------------------------------------------------------------------------------------------
+
+cdef void elemwise_chain_f32(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+    """One work item = one tile.
+
+    A tile has all of the dimensions below `split`, which are `inner` elements, times up to `count` steps of dimension
+    `split`. Strides are in elements. `table`: `ndim` extents; `ndim` strides of y; y's slot; for each input `ndim`
+    strides and a slot; then the steps. Dimensions are innermost first. A slot is a number of a piece of scratch of
+    `slot_floats` floats, or -1: dense within every tile, used in place. The last step's result is y.
+    """
+    cdef const int64_t* table = <const int64_t*>a.p[0]
+    cdef int64_t ndim = a.i[0], split = a.i[1], count = a.i[2], inner = a.i[3]
+    cdef int64_t inputs = a.i[4], steps = a.i[5], slot_floats = a.i[6]
+    cdef const int64_t* extents = table
+    cdef const int64_t* y_strides = table + ndim
+    cdef int64_t y_slot = table[2 * ndim]
+    cdef const int64_t* input_table = table + 2 * ndim + 1
+    cdef const int64_t* step = NULL
+    cdef const int64_t* program = input_table + inputs * (ndim + 1)
+    cdef int64_t tiles = (extents[split] + count - 1) // count
+    cdef float* pool = <float*>scratch
+    cdef float* register[MAX_REGISTERS]
+    cdef const float* spread_from[MAX_INPUTS]
+    cdef int64_t spread_size[MAX_INPUTS]
+    cdef int64_t dims[MAX_DIMS]
+    cdef int64_t index[MAX_DIMS]
+    cdef int64_t item, rest, d, k, n, slot, offset
+    cdef const int64_t* strides
+    cdef const float* x
+    cdef float* y
+    cdef float* target
+    for d in range(split):
+        dims[d] = extents[d]
+    for k in range(inputs):
+        spread_from[k] = NULL
+    for item in range(begin, end):
+        rest = item // tiles
+        index[split] = (item - rest * tiles) * count
+        dims[split] = min(count, extents[split] - index[split])
+        n = inner * dims[split]
+        for d in range(split + 1, ndim):
+            index[d] = rest % extents[d]
+            rest //= extents[d]
+        for k in range(inputs):
+            strides = input_table + k * (ndim + 1)
+            slot = strides[ndim]
+            offset = 0
+            for d in range(split, ndim):
+                offset += index[d] * strides[d]
+            x = <const float*>a.p[2 + k] + offset
+            if slot < 0:
+                register[k] = <float*>x
+                continue
+            register[k] = pool + slot * slot_floats
+            if spread_from[k] != x or spread_size[k] < n:
+                move_tile(True, register[k], <float*>x, split + 1, dims, strides)
+                spread_from[k] = x
+                spread_size[k] = n
+        offset = 0
+        for d in range(split, ndim):
+            offset += index[d] * y_strides[d]
+        y = <float*>a.p[1] + offset
+        target = y if y_slot < 0 else pool + y_slot * slot_floats
+        for k in range(steps):
+            step = program + k * STEP
+            register[inputs + k] = target if k + 1 == steps else pool + step[1] * slot_floats
+            apply(step, register, register[inputs + k], n)
+        if y_slot >= 0:
+            move_tile(False, target, y, split + 1, dims, y_strides)
+
+
+cdef inline void apply(const int64_t* step, float** register, float* y, int64_t n) noexcept nogil:
+    cdef const float* a = register[step[2]]
+    cdef int arity = arity_of(step[0])
+    if arity == 1:
+        apply1(step[0], y, a, n)
+    elif arity == 2:
+        apply2(step[0], y, a, register[step[3]], n)
+    elif arity == 3:
+        apply3(step[0], y, a, register[step[3]], register[step[4]], n)
+    else:
+        multiply_add4(y, a, register[step[3]], register[step[4]], register[step[5]], n)
+
+
+# name -> (address, pointers, integers, reals)
+KERNELS = {
+    "elemwise_chain_f32": (
+        <uintptr_t>&elemwise_chain_f32, "table y x0 x1 x2 x3 x4 x5 x6 x7 x8 x9 x10 x11",
+        "ndim split count inner inputs steps slot_floats", "",
+    ),
+}
+
+
+# ---- edge for tests and for curious people ---------------------------------------------------------------------------
+
+def elemwise_chain(steps, inputs):
+    """Evaluates a chain of elementwise functions.
+
+    Parameters
+    ----------
+    steps : list of (int, tuple of int)
+        Mode number and operand registers of each function. Registers are the inputs, then the results of the steps.
+    inputs : list of C-contiguous float32 arrays
+        At most 12. They broadcast together to the shape of the result.
+
+    Returns
+    -------
+    float32 array
+
+    Raises
+    ------
+    ValueError
+        Inputs that do not broadcast, are not float32 or not contiguous; a malformed program.
+    """
+    if not 1 <= len(inputs) <= MAX_INPUTS or not steps or len(inputs) + len(steps) > MAX_REGISTERS:
+        raise ValueError(f"a chain has 1 to {MAX_INPUTS} inputs and {MAX_REGISTERS} registers in all")
+    for at, (mode, args) in enumerate(steps, start=len(inputs)):
+        if len(args) != arity_of(mode) or any(not 0 <= r < at for r in args):
+            raise ValueError(f"mode {mode} takes {arity_of(mode)} registers below {at}, not {args}")
+    cdef KernelArgs a
+    cdef const float[::1] flat
+    cdef Py_ssize_t k
+    shape = np.broadcast_shapes(*(x.shape for x in inputs))
+    y = np.empty(shape, np.float32)
+    if y.size == 0:
+        return y
+    plan = plan_chain(shape, [np.broadcast_to(x, shape).strides for x in inputs], y.strides, steps)
+    cdef int64_t[::1] table = plan.table
+    scratch = np.empty(max(plan.scratch // 4, 1), np.float32)
+    cdef float[::1] scratch_view = scratch
+    cdef float[::1] out = y.reshape(-1)
+    a.p[0] = &table[0]
+    a.p[1] = &out[0]
+    for k, x in enumerate(inputs):
+        flat = x.reshape(-1)
+        a.p[2 + k] = <void*>&flat[0]
+    a.i[:7] = [plan.ndim, plan.split, plan.count, plan.inner, len(inputs), len(steps), plan.slot_floats]
+    cdef int64_t work = plan.work
+    with nogil:
+        elemwise_chain_f32(&a, 0, work, &scratch_view[0])
+    return y

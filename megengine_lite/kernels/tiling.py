@@ -1,0 +1,160 @@
+"""Iteration spaces for kernels: merging dimensions, and tiles of elementwise chains."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+ITEM = 4  # bytes of a float32
+# Floats of a tile: small enough for several intermediate results in a first-level cache of 32 KiB, large enough to
+# make the calls per tile cheap. Chains without intermediate results take larger tiles.
+TILE = 1024
+TILE_DENSE = 8192
+
+
+def collapse(
+    shape: Sequence[int], strides: Sequence[Sequence[int]]
+) -> tuple[list[int], list[list[int]]]:
+    """Merges neighbouring dimensions that all operands step through evenly.
+
+    Parameters
+    ----------
+    shape
+        Extents, outermost first; none is 0.
+    strides
+        For each operand its stride in each dimension.
+
+    Returns
+    -------
+    extents, strides
+        **Innermost first**; at least one dimension. Dimensions of length 1 are gone.
+    """
+    extents: list[int] = []
+    merged: list[list[int]] = [[] for _ in strides]
+    for k in reversed(range(len(shape))):
+        if shape[k] == 1:
+            continue
+        if extents and all(s[k] == m[-1] * extents[-1] for s, m in zip(strides, merged, strict=True)):
+            extents[-1] *= shape[k]
+            continue
+        extents.append(shape[k])
+        for s, m in zip(strides, merged, strict=True):
+            m.append(s[k])
+    if not extents:
+        return [1], [[1] for _ in strides]
+    return extents, merged
+
+
+@dataclass(frozen=True, slots=True)
+class ChainPlan:
+    """Arguments of ``elemwise_chain_f32``; see there. ``scratch`` is in bytes."""
+
+    table: np.ndarray
+    ndim: int
+    split: int
+    count: int
+    inner: int
+    slot_floats: int
+    work: int
+    scratch: int
+
+
+def plan_chain(
+    shape: Sequence[int],
+    input_strides: Sequence[Sequence[int]],
+    output_strides: Sequence[int],
+    steps: Sequence[tuple[int, Sequence[int]]],
+) -> ChainPlan:
+    """Cuts the output of an elementwise chain into tiles and gives its intermediate results their places.
+
+    Parameters
+    ----------
+    shape
+        Of the output; none of it 0.
+    input_strides, output_strides
+        In bytes, 0 where an input is repeated. Innermost ones must be those of dense float32 memory or 0.
+    steps
+        Mode and operand registers of each function.
+    """
+    extents, (y_strides, *x_strides) = collapse(shape, [output_strides, *input_strides])
+    y_strides = [s // ITEM for s in y_strides]
+    x_strides = [[s // ITEM for s in x] for x in x_strides]
+    dense = len(steps) == 1 and len(extents) == 1 and all(s[0] for s in x_strides)
+    split, inner = _split(extents, TILE)
+    tile = TILE_DENSE if dense else TILE
+    parts = -(-extents[split] // max(tile // inner, 1))
+    count = -(-extents[split] // parts)
+    if split == 0:
+        count = -(-count // 16) * 16  # whole vectors
+    slots = _Slots()
+
+    def place(strides: list[int]) -> int:
+        return -1 if _is_dense(extents, strides, split) else slots.take()
+
+    y_slot = place(y_strides)
+    input_slots = [place(s) for s in x_strides]
+    table = [*extents, *y_strides, y_slot]
+    for s, slot in zip(x_strides, input_slots, strict=True):
+        table += [*s, slot]
+    table += _assign_registers(steps, len(x_strides), slots)
+    slot_floats = -(-min(count, extents[split]) * inner // 16) * 16
+    work = -(-extents[split] // count)
+    for e in extents[split + 1 :]:
+        work *= e
+    return ChainPlan(
+        np.array(table, np.int64), len(extents), split, count, inner, slot_floats, work, slots.used * slot_floats * ITEM
+    )
+
+
+def _split(extents: list[int], tile: int) -> tuple[int, int]:
+    """The dimension that is cut, and the number of elements below it."""
+    inner = 1
+    for k, e in enumerate(extents):
+        if k + 1 == len(extents) or inner * e > tile // 2:
+            return k, inner
+        inner *= e
+    raise AssertionError("unreachable")
+
+
+def _is_dense(extents: list[int], strides: list[int], split: int) -> bool:
+    expected = 1
+    for k in range(split + 1):
+        if strides[k] != expected:
+            return False
+        expected *= extents[k]
+    return True
+
+
+class _Slots:
+    """Numbers of pieces of scratch, reused when free."""
+
+    def __init__(self) -> None:
+        self.used = 0
+        self._free: list[int] = []
+
+    def take(self) -> int:
+        if self._free:
+            return self._free.pop()
+        self.used += 1
+        return self.used - 1
+
+    def give_back(self, slot: int) -> None:
+        self._free.append(slot)
+
+
+def _assign_registers(steps: Sequence[tuple[int, Sequence[int]]], inputs: int, slots: _Slots) -> list[int]:
+    """The steps' part of the table: mode, slot of the result, four operand registers."""
+    last_use = {register: k for k, (_, args) in enumerate(steps) for register in args}
+    slot_of: dict[int, int] = {}
+    table = []
+    for k, (mode, args) in enumerate(steps):
+        for register in dict.fromkeys(args):
+            if register in slot_of and last_use[register] == k:
+                slots.give_back(slot_of.pop(register))  # the result may overwrite it: functions go element by element
+        slot = -1
+        if k + 1 < len(steps):
+            slot = slot_of[inputs + k] = slots.take()
+        table += [mode, slot, *args, *[0] * (4 - len(args))]
+    return table
