@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from megengine_lite._core.graph import Constant, Graph, Node, TensorSpec, Var
+from megengine_lite._core.loader.information import Information
 from megengine_lite._core.loader.input_order import listed_order
+from megengine_lite._core.loader.packed import Package
 from megengine_lite._core.loader.records import (
     NOT_NUMBERED,
     Metadata,
@@ -50,6 +52,8 @@ class Model:
         Number of the release that wrote the file, as the file has it.
     metadata
         What the dumping program stored; None if nothing.
+    package, information
+        The package that the model came in, and its settings; None if there is no package, or no valid settings.
     """
 
     graph: Graph
@@ -59,6 +63,8 @@ class Model:
     container: str
     version: int
     metadata: Metadata | None
+    package: Package | None = None
+    information: Information | None = None
 
 
 @dataclass(slots=True)
@@ -111,7 +117,8 @@ class _Builder:
     def _add_constants(self, position: int, operator: OperatorRecord) -> None:
         if len(operator.tensors) != len(operator.outputs):
             raise ModelFormatError(
-                f"{self.what}: {operator.describe()} has {len(operator.tensors)} tensors and {len(operator.outputs)} outputs"
+                f"{self.what}: {operator.describe()} has {len(operator.tensors)} tensors and {len(operator.outputs)} "
+                "outputs; there must be as many"
             )
         for i, (tensor, number) in enumerate(zip(operator.tensors, operator.outputs, strict=True)):
             if not tensor.shape:
@@ -204,6 +211,9 @@ def check_operators(record: ModelRecord, what: str = "model") -> None:
     operators = [op for op in record.operators if op.type != INPUT and op.type not in CONSTANTS]
     _refuse([op for op in operators if op.type not in REGISTRY], what)
     for operator in operators:
+        operator.payload = REGISTRY[operator.type].load_payload(
+            operator.payload, len(operator.inputs), len(operator.outputs)
+        )
         expected = REGISTRY[operator.type].param
         if expected is None or isinstance(operator.params, expected):
             continue

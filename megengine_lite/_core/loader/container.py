@@ -26,8 +26,8 @@ def open_source(source: Source, *, copy: bool = False) -> tuple[Any, str]:
     source
         Path of a file, an object with the buffer protocol, or a binary file (read from its current position).
     copy
-        Read a file into memory instead of mapping it. A mapped file must not be truncated by others while the model lives:
-        the operating system ends a process that touches bytes which are gone.
+        Read a file into memory instead of mapping it. A mapped file must not be truncated by others while the model
+        lives: the operating system ends a process that touches bytes which are gone.
     """
     if isinstance(source, (str, os.PathLike)):
         name = os.fsdecode(source)
@@ -50,11 +50,19 @@ def open_source(source: Source, *, copy: bool = False) -> tuple[Any, str]:
 
 def is_model(cursor: Cursor) -> bool:
     """Whether the window begins with a model of either generation."""
-    return (
-        cursor.startswith(schema_v1.LONG_MAGIC)
-        or cursor.startswith(schema_v1.SHORT_MAGIC)
-        or cursor.startswith(schema_v2.MAGIC, schema_v2.MAGIC_AT)
+    return any(
+        cursor.startswith(magic, at)
+        for magic, at in (
+            (schema_v1.LONG_MAGIC, 0),
+            (schema_v1.SHORT_MAGIC, 0),
+            (schema_v2.MAGIC, schema_v2.MAGIC_AT),
+        )
     )
+
+
+def is_wrapped(cursor: Cursor) -> bool:
+    """Whether the window begins with the wrapper that puts test cases behind a model."""
+    return cursor.startswith(TEST_CASE_MAGIC)
 
 
 def read_model(cursor: Cursor) -> ModelRecord:
@@ -64,14 +72,15 @@ def read_model(cursor: Cursor) -> ModelRecord:
     if is_model(cursor):
         return schema_v1.read_v1(cursor)
     raise ModelFormatError(
-        f"{cursor.what}: not a MegEngine model. If it is encrypted, say how: the method's name, or a function that decrypts"
+        f"{cursor.what}: not a MegEngine model. If it is encrypted, give the name of the method or a function that "
+        "decrypts it"
     )
 
 
 def read_models(buffer: Any, what: str) -> Iterator[ModelRecord]:
     """The model of a file, then those of its test cases, if it has the wrapper for test cases."""
     cursor = Cursor(buffer, what=what)
-    if not cursor.startswith(TEST_CASE_MAGIC):
+    if not is_wrapped(cursor):
         yield read_model(cursor)
         return
     count = 1 + cursor.uint32(len(TEST_CASE_MAGIC), "number of test cases")

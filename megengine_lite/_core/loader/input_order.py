@@ -1,7 +1,7 @@
 """The order in which the original lists a model's inputs: that of a hash map of its C++ library.
 
-Programs ask for inputs by position, so the order is part of the interface. The map is ``std::unordered_map`` of libstdc++,
-which keeps all elements in one list and for each bucket the place where its elements begin.
+Programs ask for inputs by position, so the order is part of the interface. The map is ``std::unordered_map`` of
+libstdc++, which keeps all elements in one list and for each bucket the place where its elements begin.
 """
 
 from __future__ import annotations

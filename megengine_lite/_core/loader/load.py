@@ -7,19 +7,90 @@ from typing import Any
 
 import numpy as np
 
+from megengine_lite._core.loader import aes_gcm, cryption
 from megengine_lite._core.loader.build import Model, build_model, check_operators
-from megengine_lite._core.loader.container import Source, open_source, read_models
-from megengine_lite.errors import ModelFormatError
+from megengine_lite._core.loader.container import Source, is_model, is_wrapped, open_source, read_models
+from megengine_lite._core.loader.cursor import Cursor
+from megengine_lite._core.loader.packed import is_package, read_package
+from megengine_lite.errors import DecryptionError, LiteTypeError, ModelFormatError
+
+Decryption = str | Callable[[Any], Any]
+"""Name of a method in :mod:`~megengine_lite._core.loader.cryption`, or a function from buffer to buffer."""
 
 
-def load_model(source: Source, *, check: bool = True, copy: bool = False) -> Model:
+def load_model(source: Source, *, decrypt: Decryption | None = None, check: bool = True, copy: bool = False) -> Model:
+    """Loads a model of any container: plain, encrypted, packed, with test cases behind it.
+
+    Parameters
+    ----------
+    source
+        Path (the file is mapped into memory), bytes (used in place) or binary file (read from its current position).
+        Constants of the model refer to the bytes, which live as long as they do; a buffer must not be changed.
+    decrypt
+        How to decrypt the file. Packages say themselves how they are encrypted; for them it is not looked at.
+    check
+        Refuse models with operators that cannot be run. Without it the graph can be looked at.
+    copy
+        Read a file into memory instead of mapping it: others may change or truncate it then.
+
+    Raises
+    ------
+    ModelFormatError
+        Not a model, or a damaged one.
+    DecryptionError
+        Wrong method or key.
+    UnsupportedOperatorError
+        The model has operators, or types of elements, that cannot be run; all operators are listed.
+    """
     buffer, what = open_source(source, copy=copy)
+    cursor = Cursor(buffer, what=what)
+    package = None
+    compressed = False
+    if is_package(cursor):
+        package = read_package(buffer, what)
+        information = package.read_information(what)
+        compressed = information is not None and information.has_compression
+        buffer = _decrypted(package.model, package.model_cryption, what)
+    else:
+        information = None
+        if decrypt is None and cursor.startswith(aes_gcm.MAGIC):
+            decrypt = "AES_256_GCM"
+        buffer = _decrypted(buffer, decrypt, what)
     record = next(read_models(buffer, what))
     if check:
         check_operators(record, what)
-    return build_model(record, what=what)
+    model = build_model(record, what=what, compressed=compressed)
+    model.package, model.information = package, information
+    return model
+
+
+def _decrypted(buffer: Any, decrypt: Decryption | None, what: str) -> Any:
+    """The plain bytes of a model."""
+    if decrypt is None or decrypt in ("", cryption.NONE):
+        return buffer
+    plain = cryption.decrypt(decrypt, buffer) if isinstance(decrypt, str) else decrypt(buffer)
+    try:
+        cursor = Cursor(plain, what=what)
+    except TypeError as error:
+        raise LiteTypeError(f"the decryption function must give bytes, not {type(plain).__name__}") from error
+    if not is_model(cursor) and not is_wrapped(cursor):
+        method = f"method {decrypt!r}" if isinstance(decrypt, str) else "the function that was given"
+        raise DecryptionError(
+            f"{what}: decrypted by {method} it is not a model: the method or the key is wrong, or the file is damaged"
+        )
+    return plain
 
 
 def load_test_cases(source: Source) -> list[dict[str, np.ndarray]]:
-    """Inputs of the test cases that are stored behind a model; empty if there are none."""
-    return []
+    """The inputs of the test cases that are stored behind a model, by name; empty if there are none."""
+    buffer, what = open_source(source)
+    records = read_models(buffer, what)
+    model = build_model(next(records), what=what)
+    names = sorted(model.input_names)
+    cases = []
+    for record in records:
+        constants = [v.const for v in build_model(record, what=what).graph.outputs]
+        if len(constants) != len(names) or None in constants:
+            raise ModelFormatError(f"{what}: test case {len(cases)} has not one value for each of {len(names)} inputs")
+        cases.append({name: c.array for name, c in zip(names, constants, strict=True) if c is not None})
+    return cases

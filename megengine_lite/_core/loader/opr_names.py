@@ -1,8 +1,8 @@
 """Names of serialized operators: which number in a file means which operator, and how many outputs it counts.
 
-A file names an operator by a hash of its registered name. Names carry a revision (``ConvolutionV2``) that says nothing to
-us: differences between revisions were brought into today's form, so everything behind the loader sees the canonical
-name ``Convolution``.
+A file names an operator by a hash of its registered name. Names carry a revision (``ConvolutionV2``) that says nothing
+to us: differences between revisions were brought into today's form, so everything behind the loader sees the
+canonical name ``Convolution``.
 """
 
 from __future__ import annotations
@@ -16,7 +16,39 @@ from megengine_lite._core.params import BN, SVD, BNFwdMode, CondExecMerge, Param
 TYPE_SEED = 20160701
 
 # As the newest release registers them; at the end those of older releases that have no newer form.
-REGISTERED = ["AdaptivePoolingBackwardV1", "AdaptivePoolingV1", "AddUpdate", "AffineInt", "Alloc", "Argmax", "Argmin", "Argsort", "ArgsortBackward", "AssertEqual", "AtlasRuntimeOpr", "AxisAddRemove", "BatchConvBiasForwardV1", "BatchNormBackwardV1", "BatchNormV1", "BatchedIncrMeshIndexing", "BatchedMatrixMulV2", "BatchedMeshIndexing", "BatchedSetMeshIndexing", "BetaRNG", "Broadcast", "CambriconRuntimeOpr", "CheckNonFinite", "Concat", "CondExecMark", "CondExecMarkIfNeed", "CondExecMerge", "CondExecPred", "CondExecPredLogical", "CondTake", "ConvBiasForwardV4", "Convolution3D", "Convolution3DBackwardData", "Convolution3DBackwardFilter", "ConvolutionBackwardDataV2", "ConvolutionBackwardFilterV2", "ConvolutionV2", "Copy", "CorrelationBackwardData1", "CorrelationBackwardData2", "CorrelationForward", "Cross", "CumsumV1", "CustomOpNode", "CvtColor", "DctChannelSelectV1", "DeformableConvBackwardDataV1", "DeformableConvBackwardFilterV1", "DeformableConvForwardV1", "DeformablePSROIPoolingBackward", "DeformablePSROIPoolingForward", "Diag", "DiagBackward", "Dimshuffle", "Dot", "Dropout", "DropoutBackward", "Elemwise", "ElemwiseMultiType", "ExponentialRNG", "ExternCOprRunner", "Eye", "FakeQuant", "FakeQuantBackward", "Flip", "GammaRNG", "GaussianBlur", "GaussianRNGV1", "GeneralNorm", "GeneralNormBackward", "GetVarShapeV1", "GroupLocalBackwardDataV2", "GroupLocalBackwardFilterV2", "GroupLocalV2", "GroupNorm", "GroupNormBackward", "Host2DeviceCopy", "Identity", "Images2Neibs", "Images2NeibsBackward", "ImmutableTensor", "IncrMeshIndexing", "IncrSubtensor", "IndexingIncrMultiAxisVec", "IndexingMultiAxisVec", "IndexingOneHot", "IndexingRemap", "IndexingRemapBackward", "IndexingSetMultiAxisVec", "IndexingSetOneHot", "InstanceNorm", "InstanceNormBackward", "LRN", "LRNBackward", "LSQ", "LSQBackward", "LSTMBackward", "LSTMCellForward", "LSTMForward", "LayerNorm", "LayerNormBackward", "Linspace", "LocalBackwardDataV2", "LocalBackwardFilterV2", "LocalShareBackwardDataV1", "LocalShareBackwardFilterV1", "LocalShareForwardV1", "LocalV2", "Loop", "LoopGrad", "MagicMindRuntimeOpr", "MarkDynamicVar", "MarkNoBroadcastElemwise", "MaskConvolutionV2", "MaskPropagate", "MaskedFill", "MatrixInverse", "MatrixMulV2", "MeshIndexing", "MultiHeadAttn", "MultiHeadAttnBackward", "MultinomialRNG", "MultipleDeviceTensorHolder", "MultipleDeviceTensorWithFormatHolder", "NMSKeepMGB", "NonZero", "NvOf", "Padding", "PaddingBackward", "PermutationRNG", "PersistentOutputStorage", "PoissonRNG", "PoolingBackwardV1", "PoolingV1", "PowC", "RNNBackward", "RNNCellForward", "RNNForward", "ROIAlignBackwardV1", "ROIAlignV1", "ROIPooling", "ROIPoolingBackward", "ReduceV2", "RegionRestrictedConvolution", "RegionRestrictedConvolutionBackwardData", "RegionRestrictedConvolutionBackwardFilter", "RelayoutFormatV1", "RemapBackwardDataV1", "RemapBackwardMatV1", "RemapV1", "ReshapeV1", "Resize3D", "ResizeBackward", "ResizeV2", "Rotate", "SVD", "SetMeshIndexing", "SetSubtensor", "SharedDeviceTensor", "SharedDeviceTensorWithFormat", "ShuffleRNG", "ShuffleRNGBackward", "Sleep", "SlidingWindowTranspose", "SlidingWindowTransposeBackward", "Softmax", "SoftmaxBackward", "Split", "Subtensor", "TQT", "TQTBackward", "TensorRTRuntimeOpr", "TopK", "TypeCvtV2", "UniformRNGV1", "VirtualDep", "VirtualGrad", "VolatileSharedDeviceTensor", "WarpAffineV2", "WarpPerspectiveBackwardDataV2", "WarpPerspectiveBackwardMatV2", "WarpPerspectiveV2", "Where", "WhereBackward", "CheckHasInf", "ParamPackConcat", "WinogradFilterPreprocess"]
+REGISTERED = re.findall(
+    r"\w+",
+    """
+    AdaptivePoolingBackwardV1 AdaptivePoolingV1 AddUpdate AffineInt Alloc Argmax Argmin Argsort ArgsortBackward
+    AssertEqual AtlasRuntimeOpr AxisAddRemove BatchConvBiasForwardV1 BatchNormBackwardV1 BatchNormV1
+    BatchedIncrMeshIndexing BatchedMatrixMulV2 BatchedMeshIndexing BatchedSetMeshIndexing BetaRNG Broadcast
+    CambriconRuntimeOpr CheckNonFinite Concat CondExecMark CondExecMarkIfNeed CondExecMerge CondExecPred
+    CondExecPredLogical CondTake ConvBiasForwardV4 Convolution3D Convolution3DBackwardData Convolution3DBackwardFilter
+    ConvolutionBackwardDataV2 ConvolutionBackwardFilterV2 ConvolutionV2 Copy CorrelationBackwardData1
+    CorrelationBackwardData2 CorrelationForward Cross CumsumV1 CustomOpNode CvtColor DctChannelSelectV1
+    DeformableConvBackwardDataV1 DeformableConvBackwardFilterV1 DeformableConvForwardV1 DeformablePSROIPoolingBackward
+    DeformablePSROIPoolingForward Diag DiagBackward Dimshuffle Dot Dropout DropoutBackward Elemwise ElemwiseMultiType
+    ExponentialRNG ExternCOprRunner Eye FakeQuant FakeQuantBackward Flip GammaRNG GaussianBlur GaussianRNGV1
+    GeneralNorm GeneralNormBackward GetVarShapeV1 GroupLocalBackwardDataV2 GroupLocalBackwardFilterV2 GroupLocalV2
+    GroupNorm GroupNormBackward Host2DeviceCopy Identity Images2Neibs Images2NeibsBackward ImmutableTensor
+    IncrMeshIndexing IncrSubtensor IndexingIncrMultiAxisVec IndexingMultiAxisVec IndexingOneHot IndexingRemap
+    IndexingRemapBackward IndexingSetMultiAxisVec IndexingSetOneHot InstanceNorm InstanceNormBackward LRN LRNBackward
+    LSQ LSQBackward LSTMBackward LSTMCellForward LSTMForward LayerNorm LayerNormBackward Linspace LocalBackwardDataV2
+    LocalBackwardFilterV2 LocalShareBackwardDataV1 LocalShareBackwardFilterV1 LocalShareForwardV1 LocalV2 Loop
+    LoopGrad MagicMindRuntimeOpr MarkDynamicVar MarkNoBroadcastElemwise MaskConvolutionV2 MaskPropagate MaskedFill
+    MatrixInverse MatrixMulV2 MeshIndexing MultiHeadAttn MultiHeadAttnBackward MultinomialRNG
+    MultipleDeviceTensorHolder MultipleDeviceTensorWithFormatHolder NMSKeepMGB NonZero NvOf Padding PaddingBackward
+    PermutationRNG PersistentOutputStorage PoissonRNG PoolingBackwardV1 PoolingV1 PowC RNNBackward RNNCellForward
+    RNNForward ROIAlignBackwardV1 ROIAlignV1 ROIPooling ROIPoolingBackward ReduceV2 RegionRestrictedConvolution
+    RegionRestrictedConvolutionBackwardData RegionRestrictedConvolutionBackwardFilter RelayoutFormatV1
+    RemapBackwardDataV1 RemapBackwardMatV1 RemapV1 ReshapeV1 Resize3D ResizeBackward ResizeV2 Rotate SVD
+    SetMeshIndexing SetSubtensor SharedDeviceTensor SharedDeviceTensorWithFormat ShuffleRNG ShuffleRNGBackward Sleep
+    SlidingWindowTranspose SlidingWindowTransposeBackward Softmax SoftmaxBackward Split Subtensor TQT TQTBackward
+    TensorRTRuntimeOpr TopK TypeCvtV2 UniformRNGV1 VirtualDep VirtualGrad VolatileSharedDeviceTensor WarpAffineV2
+    WarpPerspectiveBackwardDataV2 WarpPerspectiveBackwardMatV2 WarpPerspectiveV2 Where WhereBackward CheckHasInf
+    ParamPackConcat WinogradFilterPreprocess
+    """,
+)
 
 
 def canonical_name(name: str) -> str:
@@ -89,7 +121,9 @@ _FIXED_COUNTS = {
 _COUNTED_BY_OPERATOR = ("ExternCOprRunner", "CustomOpNode")
 
 
-def count_outputs(name: str, params: Param | None, n_inputs: int, n_tensors: int = 0, payload: tuple[bytes, ...] = ()) -> int:
+def count_outputs(
+    name: str, params: Param | None, n_inputs: int, n_tensors: int = 0, payload: tuple[bytes, ...] = ()
+) -> int:
     """How many outputs of an operator are numbered in a file (workspaces are not).
 
     Files of the first generation do not say it, and a wrong count shifts the numbers of all later variables.

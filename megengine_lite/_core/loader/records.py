@@ -1,8 +1,8 @@
 """What a model file says, in the same form for both schema generations.
 
 Records are as close to the file as possible, with two exceptions: names of operators are canonical (without revision
-suffix), and what older releases wrote otherwise is brought into today's form. Nothing is checked here except that it can
-be read; :mod:`megengine_lite._core.loader.build` makes the graph and checks that the parts fit.
+suffix), and what older releases wrote otherwise is brought into today's form. Nothing is checked here except that it
+can be read; :mod:`megengine_lite._core.loader.build` makes the graph and checks that the parts fit.
 """
 
 from __future__ import annotations

@@ -32,7 +32,8 @@ class _Values:
     def take(self, nbytes: int, skip: int, name: str) -> memoryview:
         if nbytes > self._end - self._next or skip > nbytes:
             raise ModelFormatError(
-                f"{self._cursor.what}: the value of tensor {name!r} takes {nbytes} bytes, {self._end - self._next} are left"
+                f"{self._cursor.what}: the value of tensor {name!r} takes {nbytes} bytes, "
+                f"{self._end - self._next} are left"
             )
         view = self._cursor.span(self._next + skip, nbytes - skip, "tensor value")
         self._next += nbytes
@@ -81,7 +82,8 @@ def _read_operator(table: Table, values: _Values, release: Release, first_output
     tensors = [_read_tensor(t, values) for t in table.tables(7, "tensor")]
     payload = tuple(blob.blob(0, "operator data") for blob in table.tables(9, "operator data"))
     old_batch_norm = lacks_reserve_output(opr_type, release)
-    n_outputs = count_outputs(opr_type, params, len(inputs), len(tensors), payload) - old_batch_norm
+    # Names of outputs are stored for all of an operator's outputs or for none.
+    n_outputs = len(names) or count_outputs(opr_type, params, len(inputs), len(tensors), payload) - old_batch_norm
     outputs = [*range(first_output, first_output + n_outputs)]
     if old_batch_norm:
         outputs.insert(-1, NOT_NUMBERED)

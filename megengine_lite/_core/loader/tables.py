@@ -52,7 +52,9 @@ def read_shape(table: Table, number: int, thing: str) -> tuple[int, ...]:
     """A shape of at most seven dimensions."""
     shape = table.uint32s(number, thing)
     if len(shape) > MAX_NDIM:
-        raise ModelFormatError(f"{table.cursor.what}: {thing} has {len(shape)} dimensions, at most {MAX_NDIM} are possible")
+        raise ModelFormatError(
+            f"{table.cursor.what}: {thing} has {len(shape)} dimensions, at most {MAX_NDIM} are possible"
+        )
     return shape
 
 

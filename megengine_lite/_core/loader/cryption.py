@@ -1,0 +1,180 @@
+"""Encrypted models: the methods of the original, byte for byte, and those that users register.
+
+The three methods of the original come with keys that everybody can read in its sources, and a changed file is not
+always noticed. To protect a model use :mod:`~megengine_lite._core.loader.aes_gcm`, here ``AES_256_GCM``.
+"""
+
+from __future__ import annotations
+
+import secrets
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from megengine_lite._core.loader import aes_gcm, rc4
+from megengine_lite.errors import DecryptionError, LiteValueError, LiteWarning
+
+NONE = "NONE"
+_AES_BLOCK = 16
+_AES_LENGTH_BYTES = 8
+_AES_PUBLIC_KEY = bytes(range(32))
+_RC4_PUBLIC_KEY = b"liejgfkh|\x7f~yx}{z"
+
+Transform = Callable[[Any, bytes], Any]
+
+
+def decrypt_aes(data: Any, key: bytes) -> memoryview:
+    """AES-256-CBC: 16 bytes of initial vector, the blocks, the plain length as eight bytes (big-endian)."""
+    from Crypto.Cipher import AES
+
+    view = memoryview(data).cast("B")
+    n_blocks, rest = divmod(len(view) - _AES_BLOCK - _AES_LENGTH_BYTES, _AES_BLOCK)
+    length = int.from_bytes(view[-_AES_LENGTH_BYTES:], "big")
+    if n_blocks < 0 or rest or length > n_blocks * _AES_BLOCK:
+        raise DecryptionError("not encrypted by AES_default, or damaged: the size does not fit")
+    plain = bytearray(n_blocks * _AES_BLOCK)
+    cipher = AES.new(key, AES.MODE_CBC, bytes(view[:_AES_BLOCK]))
+    cipher.decrypt(view[_AES_BLOCK:-_AES_LENGTH_BYTES], output=plain)
+    return memoryview(plain)[:length]
+
+
+def encrypt_aes(data: Any, key: bytes) -> bytes:
+    """The inverse of :func:`decrypt_aes`, with a random initial vector."""
+    from Crypto.Cipher import AES
+
+    plain = bytes(memoryview(data).cast("B"))
+    vector = secrets.token_bytes(_AES_BLOCK)
+    padded = plain + bytes(-len(plain) % _AES_BLOCK)
+    cipher = AES.new(key, AES.MODE_CBC, vector)
+    return vector + cipher.encrypt(padded) + len(plain).to_bytes(_AES_LENGTH_BYTES, "big")
+
+
+def _rc4_keys(key: bytes) -> tuple[int, int]:
+    return int.from_bytes(key[:8], "little"), int.from_bytes(key[8:16], "little")
+
+
+def _rc4_decryption(name: str, function: Callable[..., bool]) -> Transform:
+    def decrypt_rc4(data: Any, key: bytes) -> bytearray:
+        view = memoryview(data).cast("B")
+        if len(view) < 8 or len(view) % 8:
+            raise DecryptionError(f"not encrypted by {name}, or damaged: the size is no multiple of eight")
+        plain = bytearray(len(view))
+        if not function(view, *_rc4_keys(key), plain):
+            raise DecryptionError(f"the model cannot be decrypted by {name}: the key is wrong or the file was changed")
+        return plain
+
+    return decrypt_rc4
+
+
+def _rc4_encryption(function: Callable[..., None]) -> Transform:
+    def encrypt_rc4(data: Any, key: bytes) -> bytearray:
+        view = memoryview(data).cast("B")
+        out = bytearray(rc4.encrypted_size(len(view)))
+        function(view, *_rc4_keys(key), out)
+        return out
+
+    return encrypt_rc4
+
+
+@dataclass(slots=True)
+class Method:
+    """A way to decrypt. Keys never appear in messages.
+
+    ``decrypt(data, key)`` and ``encrypt(data, key)`` take buffers and give buffers. ``key_bytes`` is what the key needs
+    at least (0: any); ``public_key`` the one that everybody knows.
+    """
+
+    name: str
+    decrypt: Transform
+    key: bytes = field(repr=False)
+    encrypt: Transform | None = None
+    key_bytes: int = 0
+    public_key: bytes = field(default=b"", repr=False)
+
+
+METHODS: dict[str, Method] = {
+    m.name: m
+    for m in (
+        Method("AES_default", decrypt_aes, _AES_PUBLIC_KEY, encrypt_aes, 32, _AES_PUBLIC_KEY),
+        Method(
+            "RC4_default",
+            _rc4_decryption("RC4_default", rc4.decrypt),
+            _RC4_PUBLIC_KEY,
+            _rc4_encryption(rc4.encrypt),
+            16,
+            _RC4_PUBLIC_KEY,
+        ),
+        Method(
+            "SIMPLE_FAST_RC4_default",
+            _rc4_decryption("SIMPLE_FAST_RC4_default", rc4.decrypt_simple),
+            _RC4_PUBLIC_KEY,
+            _rc4_encryption(rc4.encrypt_simple),
+            16,
+            _RC4_PUBLIC_KEY,
+        ),
+        Method("AES_256_GCM", aes_gcm.decrypt, b"", aes_gcm.encrypt),
+    )
+}
+"""All known methods by name."""
+
+
+def register(name: str, decrypt: Transform, key: bytes = b"", encrypt: Transform | None = None) -> None:
+    """Makes a method known; each name can be given once."""
+    if name == NONE or name in METHODS:
+        raise LiteValueError(f"a decryption method {name!r} exists already; choose another name")
+    METHODS[name] = Method(name, decrypt, bytes(key), encrypt)
+
+
+def _method(name: str) -> Method:
+    found = METHODS.get(name)
+    if found is None:
+        raise DecryptionError(
+            f"no decryption method {name!r}; there are {', '.join(METHODS)}. Others must be registered"
+        )
+    return found
+
+
+def _checked_key(method: Method, key: bytes) -> bytes:
+    """The key, cut to what the method takes."""
+    if len(key) < method.key_bytes:
+        raise LiteValueError(f"{method.name} takes a key of {method.key_bytes} bytes, {len(key)} were given")
+    return key[: method.key_bytes] if method.key_bytes else key
+
+
+def update_key(name: str, key: bytes) -> None:
+    """Gives a method another key; an empty one changes nothing."""
+    method = _method(name)
+    if key:
+        method.key = _checked_key(method, bytes(key))
+
+
+def decrypt(name: str, data: Any) -> Any:
+    """Decrypts a buffer by the method of that name, with its present key.
+
+    Raises
+    ------
+    DecryptionError
+        There is no such method, or it cannot decrypt the data.
+    """
+    if name == NONE:
+        return data
+    method = _method(name)
+    if method.public_key and method.key == method.public_key:
+        warnings.warn(
+            f"the model is encrypted with the default key of {name}, which everybody knows: it is neither secret nor "
+            "protected against changes",
+            LiteWarning,
+            stacklevel=2,
+        )
+    return method.decrypt(data, method.key)
+
+
+def encrypt(name: str, data: Any, key: bytes = b"") -> Any:
+    """Encrypts a buffer by the method of that name, with its present key or the one given."""
+    if name == NONE:
+        return data
+    method = _method(name)
+    if method.encrypt is None:
+        raise LiteValueError(f"method {name!r} can only decrypt")
+    return method.encrypt(data, _checked_key(method, bytes(key)) if key else method.key)
