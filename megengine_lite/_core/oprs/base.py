@@ -44,6 +44,10 @@ class Operator:
         """Number of outputs that are numbered in a file. The loader asks only operators that users define."""
         return 1
 
+    def load_payload(self, payload: tuple[bytes, ...], n_inputs: int, n_outputs: int) -> tuple[bytes, ...]:
+        """What a node carries as payload when its model is loaded to be run; called once for each node of a load."""
+        return payload
+
     def needed_values(self, node: Node) -> tuple[int, ...]:
         """Positions of the inputs whose values ``infer`` needs for this node."""
         n = len(node.inputs)

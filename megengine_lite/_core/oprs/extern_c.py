@@ -1,0 +1,98 @@
+"""Operators that a library of the user's runs, through the C interface (see :mod:`megengine_lite._core.extern_c`)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from megengine_lite._core.dtype import FLOAT16, FLOAT32, INT16, INT32, UINT8, DType
+from megengine_lite._core.extern_c import TYPE_NAMES, Descriptor
+from megengine_lite._core.graph import Node, TensorSpec
+from megengine_lite._core.memory import Storage
+from megengine_lite._core.oprs.base import Operator, register
+from megengine_lite.errors import LiteError, LiteTypeError, ModelFormatError
+
+_TYPES = (FLOAT32, INT32, UINT8, FLOAT16, INT16)
+_NUMBERS = {dtype: number for number, dtype in enumerate(_TYPES)}
+
+
+class ExternPayload(tuple):
+    """The stored name and data of an operator, and what its loader made of them.
+
+    Copies of a node hand it on, so the descriptor lives as long as any graph or plan that may still run it.
+    """
+
+    descriptor: Descriptor
+
+    @classmethod
+    def make(cls, payload: tuple[bytes, ...], n_inputs: int) -> ExternPayload:
+        """Asks the loader; see :class:`Descriptor` for the errors."""
+        if len(payload) != 2:
+            raise ModelFormatError(f"ExternCOprRunner has {len(payload)} pieces of data, expected a name and data")
+        made = cls(payload)
+        made.descriptor = Descriptor(*payload, n_inputs)
+        return made
+
+
+@register
+class ExternCOprRunner(Operator):
+    """An operator known to a library only. It is opaque: always run, never folded, merged or given other layouts."""
+
+    name = "ExternCOprRunner"
+
+    def count_outputs(self, params, n_inputs, payload=()):
+        try:
+            return int(ExternPayload.make(payload, n_inputs).descriptor.n_outputs)
+        except LiteError:
+            return 1  # what is wrong is told when the model is loaded to be run; looking at it needs no library
+
+    def load_payload(self, payload, n_inputs, n_outputs):
+        made = ExternPayload.make(payload, n_inputs)
+        if made.descriptor.n_outputs != n_outputs:
+            name = payload[0].decode(errors="replace")
+            raise ModelFormatError(
+                f"ExternCOprRunner {name!r}: the model has {n_outputs} outputs of it, its library "
+                f"{made.descriptor.n_outputs}"
+            )
+        return made
+
+    def infer(self, node, ins):
+        types = [_number(node, spec.dtype, f"input {i}") for i, spec in enumerate(ins)]
+        results = _descriptor(node).infer([spec.shape for spec in ins], types)
+        return [TensorSpec(shape, _TYPES[number]) for shape, number in results]
+
+    def compute(self, node, ins, in_specs, out_specs):
+        ins = [np.require(array, requirements=["C", "A"]) for array in ins]
+        outs = [_aligned_zeros(spec) for spec in out_specs]
+        _descriptor(node).execute(_described(node, ins, in_specs), _described(node, outs, out_specs))
+        return outs
+
+
+def _described(
+    node: Node, arrays: Sequence[np.ndarray], specs: Sequence[TensorSpec]
+) -> list[tuple[tuple[int, ...], int, int]]:
+    """Shape, type number and address of arrays."""
+    pairs = zip(arrays, specs, strict=True)
+    return [(a.shape, _number(node, spec.dtype, "a tensor"), a.ctypes.data) for a, spec in pairs]
+
+
+def _descriptor(node: Node) -> Descriptor:
+    payload = node.payload
+    if not isinstance(payload, ExternPayload):  # of a model that was loaded only to be looked at
+        payload = node.payload = ExternPayload.make(payload, len(node.inputs))
+    return payload.descriptor
+
+
+def _number(node: Node, dtype: DType, what: str) -> int:
+    try:
+        return _NUMBERS[dtype]
+    except KeyError:
+        known = ", ".join(TYPE_NAMES)
+        raise LiteTypeError(
+            f"{node.op} {node.name!r}: {what} is {dtype}; libraries of operators take {known}"
+        ) from None
+
+
+def _aligned_zeros(spec: TensorSpec) -> np.ndarray:
+    return np.frombuffer(Storage(max(spec.nbytes, 1)), spec.dtype.storage, spec.size).reshape(spec.shape)
