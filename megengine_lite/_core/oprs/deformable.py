@@ -11,6 +11,7 @@ from megengine_lite._core.dtype import FLOAT32
 from megengine_lite._core.graph import Node, TensorSpec
 from megengine_lite._core.oprs.base import Operator, fail, register
 from megengine_lite._core.oprs.conv_shape import ConvShape, conv_shape
+from megengine_lite._core.oprs.region import image_of_region
 from megengine_lite._core.oprs.sampling import bilinear
 from megengine_lite._core.oprs.values import check_count
 from megengine_lite._core.params import BorderMode, ConvolutionFormat
@@ -85,9 +86,6 @@ class DeformablePSROIPoolingForward(Operator):
     types = ("DeformablePSROIPoolingForward",)
     param = params.DeformablePSROIPooling
 
-    def count_outputs(self, params: object, n_inputs: int) -> int:
-        return 2
-
     def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         p = node.params
         check_count(node, ins, 3)
@@ -110,15 +108,9 @@ class DeformablePSROIPoolingForward(Operator):
         result = np.zeros(out_specs[0].shape, np.float32)
         count = np.zeros(out_specs[0].shape, np.float32)
         for m, roi in enumerate(rois):
-            image = data[self._image(node, roi[0], len(data))]
+            image = data[image_of_region(node, roi, len(data))]
             self._pool(node.params, image, roi, None if node.params.no_trans else trans[m], result[m], count[m])
         return [result, count]
-
-    @staticmethod
-    def _image(node: Node, index: float, images: int) -> int:
-        if not 0 <= index < images:
-            raise fail(node, f"a region belongs to image {index}, there are {images}")
-        return int(index)
 
     @staticmethod
     def _pool(

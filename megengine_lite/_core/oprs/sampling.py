@@ -81,12 +81,10 @@ def interpolate_taps(
     value: float = 0,
 ) -> np.ndarray:
     """Weighted sum of a square of pixels whose first is at ``(y, x)``; weights are along their last axis."""
-    result: np.ndarray | None = None
+    total = np.zeros((*image.shape[:-2], *y.shape), np.float64)
     for i in range(weights_y.shape[-1]):
-        row = 0
+        row = np.zeros_like(total)
         for j in range(weights_x.shape[-1]):
-            row = row + gather(image, y + i, x + j, mode, value) * weights_x[..., j]
-        part = row * weights_y[..., i]
-        result = part if result is None else result + part
-    assert result is not None
-    return result
+            row += gather(image, y + i, x + j, mode, value) * weights_x[..., j]
+        total += row * weights_y[..., i]
+    return total

@@ -1,0 +1,102 @@
+"""Gathering of pixels by a map, mirroring and turning of images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from megengine_lite._core import params
+from megengine_lite._core.dtype import DTypeCode
+from megengine_lite._core.graph import Node, TensorSpec
+from megengine_lite._core.layouts import from_nchw, layout_shape, to_nchw
+from megengine_lite._core.oprs.base import Operator, fail, register
+from megengine_lite._core.oprs.image import float_to_stored, image_format, image_shape, stored_to_float
+from megengine_lite._core.oprs.sampling import bilinear, gather
+from megengine_lite._core.oprs.values import check_count
+from megengine_lite._core.params import BorderMode, InterpolationMode
+
+_BORDERS = (BorderMode.REPLICATE, BorderMode.REFLECT, BorderMode.REFLECT_101, BorderMode.WRAP, BorderMode.CONSTANT)
+
+
+@register
+class Remap(Operator):
+    """Images sampled at the positions of a map; inputs data and map ``(n, oh, ow, 2)`` of (x, y)."""
+
+    name = "Remap"
+    types = ("RemapV1", "Remap")
+    param = params.Remap
+
+    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+        check_count(node, ins, 2)
+        p, fmt = node.params, image_format(node)
+        n, c, h, w = image_shape(node, fmt, ins[0])
+        where = ins[1].shape
+        if ins[1].dtype.code is not DTypeCode.FLOAT32 or len(where) != 4 or where[0] != n or where[3] != 2:
+            raise fail(node, f"the map must be float32 ({n}, height, width, 2), is {ins[1].dtype} {where}")
+        if p.imode not in (InterpolationMode.NEAREST, InterpolationMode.LINEAR) or p.border_type not in _BORDERS:
+            raise fail(node, f"interpolation {p.imode!s} with border {p.border_type!s} is not supported")
+        if ins[0].dtype.code in (DTypeCode.BOOL, DTypeCode.BYTE, DTypeCode.COMPLEX64) or min(h, w) < 1:
+            raise fail(node, f"cannot sample an image of {ins[0].dtype} {ins[0].shape}")
+        return [TensorSpec(layout_shape(fmt, n, c, *where[1:3]), ins[0].dtype)]
+
+    def compute(
+        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+    ) -> list[np.ndarray]:
+        p, fmt = node.params, image_format(node)
+        images = stored_to_float(to_nchw(fmt, ins[0]), in_specs[0].dtype)
+        result = np.empty((*images.shape[:2], *ins[1].shape[1:3]), np.float32)
+        with np.errstate(invalid="ignore"):
+            for image, where, out in zip(images, ins[1], result, strict=True):
+                x, y = where[..., 0], where[..., 1]
+                if p.imode == InterpolationMode.LINEAR:
+                    out[:] = bilinear(image, y, x, p.border_type, p.scalar)
+                else:
+                    y, x = np.rint(y).astype(np.int64), np.rint(x).astype(np.int64)
+                    out[:] = gather(image, y, x, p.border_type, p.scalar)
+        return [from_nchw(fmt, float_to_stored(result, in_specs[0].dtype))]
+
+
+def _nhwc(node: Node, ins: Sequence[TensorSpec]) -> tuple[int, int, int, int]:
+    check_count(node, ins, 1)
+    if len(ins[0].shape) != 4:
+        raise fail(node, f"needs an NHWC image, has shape {ins[0].shape}")
+    n, h, w, c = ins[0].shape
+    return n, h, w, c
+
+
+@register
+class Flip(Operator):
+    """NHWC images mirrored top to bottom (``vertical``) and left to right (``horizontal``)."""
+
+    name = "Flip"
+    types = ("Flip",)
+    param = params.Flip
+
+    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+        _nhwc(node, ins)
+        return [ins[0]]
+
+    def compute(
+        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+    ) -> list[np.ndarray]:
+        axes = [axis for axis, mirrored in ((1, node.params.vertical), (2, node.params.horizontal)) if mirrored]
+        return [np.ascontiguousarray(np.flip(ins[0], axes))]
+
+
+@register
+class Rotate(Operator):
+    """NHWC images turned by 90 degrees."""
+
+    name = "Rotate"
+    types = ("Rotate",)
+    param = params.Rotate
+
+    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+        n, h, w, c = _nhwc(node, ins)
+        return [TensorSpec((n, w, h, c), ins[0].dtype)]
+
+    def compute(
+        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+    ) -> list[np.ndarray]:
+        return [np.ascontiguousarray(np.rot90(ins[0], -1 if node.params.clockwise else 1, axes=(1, 2)))]
