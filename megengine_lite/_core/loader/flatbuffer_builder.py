@@ -34,11 +34,19 @@ class Vector(NamedTuple):
     items: Sequence[Any]
 
 
+class Text(NamedTuple):
+    """A string that is not UTF-8."""
+
+    content: bytes
+
+
 @dataclass(frozen=True)
 class Table:
     """Field number -> value: a scalar, or something that the table refers to. None leaves a field out."""
 
-    fields: dict[int, Scalar | Table | Vector | str | bytes | memoryview | Sequence[Table] | Sequence[str] | None]
+    fields: dict[
+        int, Scalar | Table | Vector | Text | str | bytes | memoryview | Sequence[Table] | Sequence[str] | None
+    ]
 
 
 def boolean(value: bool) -> Scalar:
@@ -108,6 +116,8 @@ class _Writer:
             return self._write_table(target)
         if isinstance(target, str):
             return self._write_bytes(target.encode(), b"\0")
+        if isinstance(target, Text):
+            return self._write_bytes(target.content, b"\0")
         if isinstance(target, (bytes, bytearray, memoryview)):
             return self._write_bytes(target, b"")
         if isinstance(target, Vector):

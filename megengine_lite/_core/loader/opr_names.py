@@ -56,14 +56,19 @@ def canonical_name(name: str) -> str:
     return re.sub(r"V\d$", "", name)
 
 
-def type_ids(name: str) -> set[int]:
-    """All numbers by which files name an operator.
+def full_id(name: str) -> int:
+    """The number for which v1 files take the registered name, v2 files the canonical one."""
+    return xxh64(name.encode() + b"\0", TYPE_SEED)
 
-    The full id is the hash of the name and a zero byte: v1 files hash the registered name, v2 files the canonical
-    one. The short id is the hash of the canonical name alone: v1 files up to release 1.7, and most operators in v2.
-    """
-    short = canonical_name(name).encode()
-    return {xxh64(text, TYPE_SEED) for text in (name.encode() + b"\0", short + b"\0", short)}
+
+def short_id(name: str) -> int:
+    """The number that v1 files up to release 1.7 use, and v2 files for most operators."""
+    return xxh64(canonical_name(name).encode(), TYPE_SEED)
+
+
+def type_ids(name: str) -> set[int]:
+    """All numbers by which files name an operator."""
+    return {full_id(name), full_id(canonical_name(name)), short_id(name)}
 
 
 @functools.cache
@@ -76,6 +81,16 @@ def _known_names() -> dict[str, str]:
     """Every spelling of a name -> canonical name."""
     names = {name: canonical_name(name) for name in REGISTERED}
     return names | {name: name for name in names.values()}
+
+
+@functools.cache
+def _revisions() -> dict[str, str]:
+    return {canonical_name(name): name for name in REGISTERED}
+
+
+def registered_name(name: str) -> str:
+    """The canonical name with its newest revision."""
+    return _revisions().get(name, name)
 
 
 def resolve_type(type_id: int, type_name: str = "") -> str:
