@@ -57,6 +57,19 @@ ML_INLINE vi vf_le(vf a, vf b) { return a <= b; }
 ML_INLINE vi vf_eq(vf a, vf b) { return a == b; }
 ML_INLINE vf vi_to_vf(vi x) { return __builtin_convertvector(x, vf); }
 
+/* A product that is rounded before it is added to something: keeps the compiler from making one instruction of both. */
+ML_INLINE vf vf_product(vf a, vf b) {
+    vf x = a * b;
+#if defined(__AVX512F__)
+    __asm__("" : "+v"(x));
+#elif defined(__x86_64__)
+    __asm__("" : "+x"(x));
+#elif defined(__aarch64__)
+    __asm__("" : "+w"(x));
+#endif
+    return x;
+}
+
 /* Lanes [0, n) of memory, zeros above; and the matching store. n in 0..VW. */
 ML_INLINE vf vf_load_n(const float *p, int64_t n) {
 #if defined(__AVX512F__)
@@ -262,6 +275,22 @@ ML_INLINE void vi_store_8(int8_t *p, vi x) {
     *(dword_u *)p = _mm_cvtsi128_si32(_mm_shuffle_epi8((__m128i)x, low));
 #else
     *(vb_u *)p = __builtin_convertvector(x, vb);
+#endif
+}
+
+/* VW signed bytes, saturated. */
+ML_INLINE void vi_store_s8(int8_t *p, vi x) {
+#if defined(__AVX512F__)
+    _mm_storeu_si128((__m128i *)p, _mm512_cvtsepi32_epi8((__m512i)x));
+#elif defined(__AVX2__)
+    __m128i low = _mm256_castsi256_si128((__m256i)x), high = _mm256_extracti128_si256((__m256i)x, 1);
+    __m128i words = _mm_packs_epi32(low, high);
+    _mm_storel_epi64((__m128i *)p, _mm_packs_epi16(words, words));
+#elif defined(__SSE4_1__)
+    __m128i words = _mm_packs_epi32((__m128i)x, (__m128i)x);
+    *(dword_u *)p = _mm_cvtsi128_si32(_mm_packs_epi16(words, words));
+#else
+    for (int k = 0; k < VW; ++k) p[k] = (int8_t)(x[k] < -128 ? -128 : x[k] > 127 ? 127 : x[k]);
 #endif
 }
 

@@ -17,6 +17,7 @@ cdef extern from "simd.h" nogil:
     vi vi_set1(int32_t x)
     vf vf_zero()
     vf vf_fma(vf a, vf b, vf c)
+    vf vf_product(vf a, vf b)
     vf vf_select(vi mask, vf yes, vf no)
     vi vf_lt(vf a, vf b)
     vi vf_le(vf a, vf b)
@@ -58,4 +59,5 @@ cdef extern from "simd.h" nogil:
     vi vi_dot_pairs(vi sum, vi a, vi b)
     vi vi_load_s8(const int8_t* p)
     void vi_store_8(int8_t* p, vi x)
+    void vi_store_s8(int8_t* p, vi x)
     vi vi_load_quad(const void* p)

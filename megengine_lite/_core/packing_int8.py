@@ -1,0 +1,112 @@
+"""Weights in the order in which the 8-bit kernels read them.
+
+Dot products take four input channels (or, channel-wise, four neighbouring taps of a row) at a time, so these four
+weights stand together. Weights are signed bytes; wider integers become sums of several bytes, the *parts*.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from megengine_lite._core.layouts import round_up
+
+QUAD = 4
+TILE = 2  # channel blocks that a convolution computes together
+
+
+def split_bytes(w: np.ndarray) -> np.ndarray:
+    """Integers as sums of signed bytes, ``(parts, *w.shape)``; one part if they fit a byte.
+
+    >>> split_bytes(np.array([5, 255, -200]))[:, 1].tolist()
+    [127, 127, 1]
+    """
+    rest = w.astype(np.int32)
+    parts = []
+    while not parts or rest.any():
+        parts.append(np.clip(rest, -128, 127).astype(np.int8))
+        rest = rest - parts[-1]
+    return np.stack(parts)
+
+
+def merged_groups(groups: int, icpg: int, ocpg: int, width: int) -> int:
+    """How many groups to put together so that no channel block is shared by two; at worst all, a dense filter."""
+    for count in range(1, groups):
+        if groups % count == 0 and count * icpg % width == 0 and count * ocpg % width == 0:
+            return count
+    return groups
+
+
+def merge_groups(w: np.ndarray, count: int) -> np.ndarray:
+    """A filter ``(g, ocpg, icpg, kh, kw)`` with ``count`` groups made one, with zeros between them."""
+    if count == 1:
+        return w
+    g, ocpg, icpg, kh, kw = w.shape
+    out = np.zeros((g // count, count, ocpg, count, icpg, kh, kw), w.dtype)
+    for k in range(count):
+        out[:, k, :, k] = w[k::count]
+    return out.reshape(g // count, count * ocpg, count * icpg, kh, kw)
+
+
+def pack_direct(w: np.ndarray, width: int, pixel: int) -> np.ndarray:
+    """A filter for ``conv_direct_int8``.
+
+    Parameters
+    ----------
+    w : int array (g, ocpg, icpg, kh, kw)
+    width
+        Channels of an output block.
+    pixel
+        Channels of an input block: ``width``, or 4 for images.
+
+    Returns
+    -------
+    flat int8 array
+        ``[g][tile][part][ic block][kh][kw][quad][channels of the tile][4]``; the last tile may have one block, the
+        last ic block only the quads that hold channels.
+    """
+    parts = split_bytes(w)
+    n, g, ocpg, icpg, kh, kw = parts.shape
+    oc, ic = round_up(ocpg, width), round_up(icpg, QUAD)
+    padded = np.zeros((n, g, oc, ic, kh, kw), np.int8)
+    padded[:, :, :ocpg, :icpg] = parts
+    out = []
+    for group in range(g):
+        for first in range(0, oc, TILE * width):
+            for part in range(n):
+                for block in range(0, ic, pixel):
+                    piece = padded[part, group, first : first + TILE * width, block : block + pixel]
+                    quads = piece.reshape(len(piece), -1, QUAD, kh, kw).transpose(3, 4, 1, 0, 2)
+                    out.append(quads.reshape(-1))
+    return np.concatenate(out)
+
+
+def pack_depthwise(w: np.ndarray, width: int) -> np.ndarray:
+    """A channel-wise filter ``(c, kh, kw)`` for ``conv_depthwise_int8``.
+
+    Returns
+    -------
+    flat int8 array
+        ``[channel block][part][kh][quad of kw][channel][4]``; taps that complete a quad are zero.
+    """
+    parts = split_bytes(w)
+    n, c, kh, kw = parts.shape
+    blocks, quads = round_up(c, width) // width, round_up(kw, QUAD) // QUAD
+    padded = np.zeros((n, blocks * width, kh, quads * QUAD), np.int8)
+    padded[:, :c, :, :kw] = parts
+    shaped = padded.reshape(n, blocks, width, kh, quads, QUAD)
+    return np.ascontiguousarray(shaped.transpose(1, 0, 3, 4, 2, 5)).reshape(-1)
+
+
+def pack_columns(b: np.ndarray, width: int) -> np.ndarray:
+    """The right operand ``(k, n)`` of a product for ``gemm_int8``: ``[tile][part][quad of k][column][4]``."""
+    return pack_direct(b.T[None, :, :, None, None], width, round_up(b.shape[0], QUAD))
+
+
+def compensation(w: np.ndarray, offset: int) -> np.ndarray:
+    """What to add to the sums of each output channel when the kernel sees every input byte larger by ``offset``.
+
+    Parameters
+    ----------
+    w : int array (oc, ...)
+    """
+    return (-offset * w.reshape(len(w), -1).astype(np.int64).sum(axis=1)).astype(np.int32)

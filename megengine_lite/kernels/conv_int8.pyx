@@ -1,0 +1,167 @@
+"""Direct convolution of bytes: any filter, stride and dilation, dense and grouped.
+
+The input is blocked like a float tensor, with bytes as elements; images of at most 4 channels may be given as
+pixels of 4 bytes instead. Weights are packed as ``[group][tile of 2 channel blocks][part][ic block][kh][kw][quad of
+ic][channels of the tile][4]``, where the last ic block of a group has only the quads that exist
+(:func:`megengine_lite._core.packing_int8.pack_direct`).
+"""
+
+from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uintptr_t
+
+from megengine_lite.kernels.dot cimport (
+    MAX_SUMS, Sum, block_pixels, dot_block_few, dot_block_of
+)
+from megengine_lite.kernels.kernel cimport KernelArgs
+from megengine_lite.kernels.requantize cimport OUT_8, Output, read_output, store_sums
+from megengine_lite.kernels.simd cimport VW, inlined, outlined
+
+
+cdef inline inlined dot_row(
+    int VECTORS, int64_t STEP1, int64_t STEP2, bint PLAIN, int64_t step, int64_t pixels, const Sum* s,
+    const uint8_t* x, const int8_t* w, const int32_t* bias, Output o
+) noexcept nogil:
+    """`pixels` outputs side by side, in blocks of nearly equal size; fast when `step` is STEP1 or STEP2."""
+    cdef int32_t sums[MAX_SUMS * VW]
+    cdef int64_t largest = block_pixels() if step == STEP1 or step == STEP2 else 4
+    cdef int64_t blocks = (pixels + largest - 1) // largest
+    cdef int64_t k, first = 0, end
+    cdef int count
+    for k in range(blocks):
+        end = pixels * (k + 1) // blocks
+        count = <int>(end - first)
+        if step == STEP1:
+            dot_block_of(count, VECTORS, STEP1, PLAIN, s, x, w, bias, sums)
+        elif step == STEP2:
+            dot_block_of(count, VECTORS, STEP2, PLAIN, s, x, w, bias, sums)
+        else:
+            dot_block_few(count, VECTORS, step, PLAIN, s, x, w, bias, sums)
+        store_sums(sums, count, VECTORS, &o)
+        x += count * step
+        o.y += count * o.y_pixel
+        if o.z:
+            o.z += count * o.z_pixel
+        first = end
+
+
+cdef inline outlined row_of_plain_blocks(
+    int vectors, int64_t step, int64_t pixels, const Sum* s, const uint8_t* x, const int8_t* w,
+    const int32_t* bias, const Output* o
+) noexcept nogil:
+    if vectors == 2:
+        dot_row(2, VW, 2 * VW, True, step, pixels, s, x, w, bias, o[0])
+    else:
+        dot_row(1, VW, 2 * VW, True, step, pixels, s, x, w, bias, o[0])
+
+
+cdef inline outlined row_of_blocks(
+    int vectors, int64_t step, int64_t pixels, const Sum* s, const uint8_t* x, const int8_t* w,
+    const int32_t* bias, const Output* o
+) noexcept nogil:
+    if vectors == 2:
+        dot_row(2, VW, 2 * VW, False, step, pixels, s, x, w, bias, o[0])
+    else:
+        dot_row(1, VW, 2 * VW, False, step, pixels, s, x, w, bias, o[0])
+
+
+cdef inline outlined row_of_quads(
+    int vectors, int64_t step, int64_t pixels, const Sum* s, const uint8_t* x, const int8_t* w,
+    const int32_t* bias, const Output* o
+) noexcept nogil:
+    if vectors == 2:
+        dot_row(2, 4, 8, False, step, pixels, s, x, w, bias, o[0])
+    else:
+        dot_row(1, 4, 8, False, step, pixels, s, x, w, bias, o[0])
+
+
+cdef void conv_direct_int8(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+    """One work item = one chunk of one output row, for one image and one tile of output channels.
+
+    x, y and z point at element (0, 0, 0, 0), strides are in elements; x needs a halo of at least the padding. Pixels
+    of x lie `x_pixel` bytes apart: VW, or 4 for images of up to 4 channels. Pixels of y and z lie `y_pixel` and
+    `z_pixel` elements apart, so that the phases of a transposed convolution can interleave. Items are ordered by
+    image, band of `band` rows, tile, row, chunk. y may be z.
+    """
+    cdef const uint8_t* x = <const uint8_t*>a.p[0]
+    cdef const int8_t* w = <const int8_t*>a.p[1]
+    cdef const int32_t* bias = <const int32_t*>a.p[2]
+    cdef const float* real_bias = <const float*>a.p[3]
+    cdef const uint8_t* z = <const uint8_t*>a.p[4]
+    cdef uint8_t* y = <uint8_t*>a.p[5]
+    cdef int64_t x_pixel = a.i[0], x_row = a.i[1], x_plane = a.i[2], x_image = a.i[3]
+    cdef int64_t y_pixel = a.i[4], y_row = a.i[5], y_plane = a.i[6], y_image = a.i[7]
+    cdef int64_t z_pixel = a.i[8], z_row = a.i[9], z_plane = a.i[10], z_image = a.i[11]
+    cdef int64_t groups = a.i[12], ic = a.i[13], oc = a.i[14], oh = a.i[15], ow = a.i[16]
+    cdef int64_t kh = a.i[17], kw = a.i[18], stride_h = a.i[19], stride_w = a.i[20]
+    cdef int64_t dilate_h = a.i[21], dilate_w = a.i[22], pad_h = a.i[23], pad_w = a.i[24]
+    cdef int64_t band = a.i[25], chunks = a.i[26], parts = a.i[27], flip = a.i[28], plain = a.i[29]
+    cdef int64_t ic_blocks = (ic + x_pixel - 1) // x_pixel, oc_blocks = (oc + VW - 1) // VW
+    cdef int64_t quads = (ic - (ic_blocks - 1) * x_pixel + 3) // 4  # of the last ic block
+    cdef int64_t tiles = (oc_blocks + 1) // 2
+    cdef int64_t depth = parts * ((ic_blocks - 1) * (x_pixel // 4) + quads) * 4 * kh * kw
+    cdef int64_t per_image = groups * tiles * oh * chunks
+    cdef int64_t item, n, rest, first_row, rows, tile, g, block, r, chunk, first_px, last_px
+    cdef int64_t size
+    cdef int vectors
+    cdef const uint8_t* from_x
+    cdef const int8_t* from_w
+    cdef Sum s
+    cdef Output o
+    o.real_bias = real_bias
+    o.z = z
+    read_output(&o, a, 30)
+    size = 1 if o.kind == OUT_8 else 4
+    o.y_pixel = y_pixel * size
+    o.y_plane = y_plane * size
+    o.z_pixel = z_pixel
+    o.z_plane = z_plane
+    s = Sum(
+        parts, ic_blocks, x_plane, kh, dilate_h * x_row, kw, dilate_w * x_pixel, x_pixel // 4, quads, <int32_t>flip
+    )
+    if x_pixel == 4 and dilate_w == 1:  # the taps of a row are one run of quads
+        s.n2 = 1
+        s.steps = s.steps_last = kw
+    for item in range(begin, end):
+        n = item // per_image
+        rest = item % per_image
+        first_row = rest // (groups * tiles * band * chunks) * band
+        rest -= first_row * groups * tiles * chunks
+        rows = min(band, oh - first_row)
+        tile = rest // (rows * chunks)
+        rest -= tile * rows * chunks
+        r = first_row + rest // chunks
+        chunk = rest % chunks
+        g = tile // tiles
+        block = g * oc_blocks + tile % tiles * 2
+        vectors = 2 if tile % tiles * 2 + 1 < oc_blocks else 1
+        first_px = ow * chunk // chunks
+        last_px = ow * (chunk + 1) // chunks
+        if real_bias:
+            o.real_bias = real_bias + block * VW
+        o.y = y + (n * y_image + block * y_plane + r * y_row + first_px * y_pixel) * size
+        if z:
+            o.z = z + n * z_image + block * z_plane + r * z_row + first_px * z_pixel
+        from_x = (
+            x + n * x_image + g * ic_blocks * x_plane + (r * stride_h - pad_h) * x_row
+            + (first_px * stride_w - pad_w) * x_pixel
+        )
+        from_w = w + block * VW * depth
+        if x_pixel == VW:
+            if plain:
+                row_of_plain_blocks(vectors, stride_w * VW, last_px - first_px, &s, from_x, from_w, bias + block * VW, &o)
+            else:
+                row_of_blocks(vectors, stride_w * VW, last_px - first_px, &s, from_x, from_w, bias + block * VW, &o)
+        else:
+            row_of_quads(vectors, stride_w * 4, last_px - first_px, &s, from_x, from_w, bias + block * VW, &o)
+
+
+# name -> (address, pointers, integers, reals)
+KERNELS = {
+    "conv_direct_int8": (
+        <uintptr_t>&conv_direct_int8,
+        "x w bias real_bias z y",
+        "x_pixel x_row x_plane x_image y_pixel y_row y_plane y_image z_pixel z_row z_plane z_image"
+        " groups ic oc oh ow kh kw stride_h stride_w dilate_h dilate_w pad_h pad_w band chunks parts flip plain"
+        " kind activation staged z_mask z_zero y_zero",
+        "scale mid_low mid_high mid_scale z_scale act_a act_b y_scale low high",
+    ),
+}

@@ -1,0 +1,192 @@
+# From int32 sums of products to stored results: the epilogue of 8-bit convolutions and matrix products.
+#
+#   real = sum scale
+#   real = round(clamp(real)) mid_scale        if `staged`: the result once had a quantized type of its own here
+#   real = activation(real + real_bias + (z - z_zero) z_scale)
+#   y    = round(real / y_scale) clamped, plus y_zero
+#
+# Blocks of sums go through memory, so that this code stands once in a kernel and not in every unrolled block.
+# Division by a constant is done by its reciprocal and one step of correction, which rounds as a division does.
+from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t
+
+from megengine_lite.kernels.kernel cimport KernelArgs
+from megengine_lite.kernels.simd cimport (
+    VW, inlined, outlined, vf, vf_fma, vf_load, vf_max, vf_min, vf_product, vf_set1, vf_store, vf_to_vi, vf_trunc, vi,
+    vi_load, vi_load_s8, vi_set1, vi_store, vi_store_8, vi_store_s8, vi_to_vf,
+)
+from megengine_lite.kernels.vmath cimport ACT_NONE, activate, v_copysign
+
+cdef enum OutputKind:
+    OUT_8 = 0     # bytes
+    OUT_SUM = 1   # int32: the sum itself
+    OUT_S32 = 2   # int32 with a scale of its own
+    OUT_REAL = 3  # float32
+
+cdef enum OutputPath:
+    PATH_ANY = 0
+    PATH_POSITIVE = 1  # 0..127, a scaled sum
+    PATH_SIGNED = 2    # -128..127, a scaled sum
+    PATH_RESIDUAL = 3  # at most 127, a scaled sum and a z without zero points
+
+
+# Where results go and what happens to them on the way. Pixels and planes are bytes apart. real_bias and z may be NULL.
+cdef struct Output:
+    const float* real_bias
+    const uint8_t* z
+    int64_t z_pixel, z_plane
+    uint8_t* y
+    int64_t y_pixel, y_plane
+    int kind, code, path
+    bint staged
+    int32_t z_mask, z_zero, y_zero
+    float scale, mid_low, mid_high, mid_scale, z_scale, a, b, y_scale, low, high
+
+
+cdef inline vf quotient(vf n, vf d, vf reciprocal) noexcept nogil:
+    cdef vf q = n * reciprocal
+    return vf_fma(vf_fma(-q, d, n), reciprocal, q)
+
+
+cdef inline vf with_half(vf x) noexcept nogil:
+    """What gives x rounded, halves away from zero, when it is truncated (see v_round)."""
+    return x + v_copysign(vf_set1(0.49999997), x)
+
+
+cdef inline vf clamped(vf x, vf low, vf high) noexcept nogil:
+    return vf_min(vf_max(x, low), high)
+
+
+cdef inline outlined store_positive(const int32_t* sums, int pixels, int vectors, const Output* o) noexcept nogil:
+    cdef vf scale = vf_set1(o.scale), half = vf_set1(0.49999997)
+    cdef vi x
+    cdef int8_t* y = <int8_t*>o.y
+    cdef int p, v
+    for p in range(pixels):
+        for v in range(vectors):
+            x = vf_to_vi(vf_fma(vi_to_vf(vi_load(sums)), scale, half))
+            vi_store_s8(y + v * o.y_plane, x & ~(x >> 31))
+            sums += VW
+        y += o.y_pixel
+
+
+cdef inline outlined store_signed(const int32_t* sums, int pixels, int vectors, const Output* o) noexcept nogil:
+    cdef vf scale = vf_set1(o.scale)
+    cdef int8_t* y = <int8_t*>o.y
+    cdef int p, v
+    for p in range(pixels):
+        for v in range(vectors):
+            vi_store_s8(y + v * o.y_plane, vf_to_vi(with_half(vi_to_vf(vi_load(sums)) * scale)))
+            sums += VW
+        y += o.y_pixel
+
+
+cdef inline outlined store_residual(const int32_t* sums, int pixels, int vectors, const Output* o) noexcept nogil:
+    cdef vf scale = vf_set1(o.scale), z_scale = vf_set1(o.z_scale), low = vf_set1(o.low)
+    cdef vf mid_low = vf_set1(o.mid_low), mid_high = vf_set1(o.mid_high), mid_scale = vf_set1(o.mid_scale)
+    cdef vf y_scale = vf_set1(o.y_scale), reciprocal = vf_set1(<float>(1.0 / o.y_scale))
+    cdef vf x
+    cdef int8_t* y = <int8_t*>o.y
+    cdef const int8_t* z = <const int8_t*>o.z
+    cdef int p, v
+    for p in range(pixels):
+        for v in range(vectors):
+            x = vi_to_vf(vi_load(sums)) * scale
+            if o.staged:
+                x = vf_product(vf_trunc(with_half(clamped(x, mid_low, mid_high))), mid_scale)
+            x = x + vf_product(vi_to_vf(vi_load_s8(z + v * o.z_plane)), z_scale)
+            x = vf_max(quotient(x, y_scale, reciprocal), low)
+            vi_store_s8(y + v * o.y_plane, vf_to_vi(with_half(x)))
+            sums += VW
+        y += o.y_pixel
+        z += o.z_pixel
+
+
+cdef inline outlined store_any(const int32_t* sums, int pixels, int vectors, const Output* o) noexcept nogil:
+    cdef vf scale = vf_set1(o.scale), low = vf_set1(o.low), high = vf_set1(o.high)
+    cdef vf mid_low = vf_set1(o.mid_low), mid_high = vf_set1(o.mid_high)
+    cdef vf y_scale = vf_set1(o.y_scale), reciprocal = vf_set1(<float>(1.0 / o.y_scale))
+    cdef vf a = vf_set1(o.a), b = vf_set1(o.b), x
+    cdef vi total
+    cdef uint8_t* y
+    cdef int p, v
+    for p in range(pixels):
+        for v in range(vectors):
+            total = vi_load(sums)
+            sums += VW
+            y = o.y + v * o.y_plane + p * o.y_pixel
+            if o.kind == OUT_SUM:
+                if o.code != ACT_NONE:  # RELU is the only one there
+                    total = total & ~(total >> 31)
+                vi_store(<int32_t*>y, total)
+                continue
+            x = vi_to_vf(total) * scale
+            if o.staged:
+                x = vf_product(vf_trunc(with_half(clamped(x, mid_low, mid_high))), vf_set1(o.mid_scale))
+            if o.real_bias:
+                x = x + vf_load(o.real_bias + v * VW)
+            if o.z:
+                total = vi_load_s8(<const int8_t*>o.z + v * o.z_plane + p * o.z_pixel) & vi_set1(o.z_mask)
+                x = x + vf_product(vi_to_vf(total - vi_set1(o.z_zero)), vf_set1(o.z_scale))
+            if o.code != ACT_NONE:
+                x = activate(x, o.code, a, b)
+            if o.kind == OUT_REAL:
+                vf_store(<float*>y, x)
+                continue
+            total = vf_to_vi(with_half(clamped(quotient(x, y_scale, reciprocal), low, high))) + vi_set1(o.y_zero)
+            if o.kind == OUT_8:
+                vi_store_8(<int8_t*>y, total)
+            else:
+                vi_store(<int32_t*>y, total)
+
+
+cdef inline inlined store_sums(const int32_t* sums, int pixels, int vectors, const Output* o) noexcept nogil:
+    """Stores a block of sums [pixel][vector][VW]."""
+    if o.path == PATH_POSITIVE:
+        store_positive(sums, pixels, vectors, o)
+    elif o.path == PATH_SIGNED:
+        store_signed(sums, pixels, vectors, o)
+    elif o.path == PATH_RESIDUAL:
+        store_residual(sums, pixels, vectors, o)
+    else:
+        store_any(sums, pixels, vectors, o)
+
+
+cdef inline int output_path(const Output* o) noexcept nogil:
+    """The fast paths leave the upper bound to a saturating store and need sums that cannot overflow when scaled."""
+    cdef bint signed_bytes = o.kind == OUT_8 and o.y_zero == 0 and o.high == 127 and (o.low == -128 or o.low >= 0)
+    cdef double largest = 2147483648.0 * o.scale
+    if o.staged:
+        largest = 128 * o.mid_scale
+    if o.z:
+        largest += 255 * o.z_scale
+    if not signed_bytes or o.code != ACT_NONE or o.real_bias or largest > 1073741824.0 * o.y_scale:
+        return PATH_ANY
+    if o.z:
+        return PATH_RESIDUAL if o.z_mask == -1 and o.z_zero == 0 else PATH_ANY
+    if o.staged or o.low > 0:
+        return PATH_ANY
+    return PATH_POSITIVE if o.low == 0 else PATH_SIGNED
+
+
+cdef inline void read_output(Output* o, const KernelArgs* a, int integer) noexcept nogil:
+    """What all kernels have in common: `kind activation staged z_mask z_zero y_zero` from that integer on, and all real
+    numbers: `scale mid_low mid_high mid_scale z_scale act_a act_b y_scale low high`. z and real_bias are set before.
+
+    The scale of a plain byte result includes the division by y_scale."""
+    o.kind = <int>a.i[integer]
+    o.code = <int>a.i[integer + 1]
+    o.staged = <bint>a.i[integer + 2]
+    o.z_mask = <int32_t>a.i[integer + 3]
+    o.z_zero = <int32_t>a.i[integer + 4]
+    o.y_zero = <int32_t>a.i[integer + 5]
+    o.scale = <float>a.f[0]
+    o.mid_low = <float>a.f[1]
+    o.mid_high = <float>a.f[2]
+    o.mid_scale = <float>a.f[3]
+    o.z_scale = <float>a.f[4]
+    o.a = <float>a.f[5]
+    o.b = <float>a.f[6]
+    o.y_scale = <float>a.f[7]
+    o.low = <float>a.f[8]
+    o.high = <float>a.f[9]
+    o.path = output_path(o)
