@@ -1,0 +1,97 @@
+"""Checks that stand in a graph for debugging."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from megengine_lite._core import params
+from megengine_lite._core.dtype import INT32
+from megengine_lite._core.graph import Node, TensorSpec
+from megengine_lite._core.oprs.base import Operator, fail, register
+from megengine_lite._core.oprs.values import check_count, check_float
+from megengine_lite._core.quantize import from_float32, to_float32
+from megengine_lite.errors import LiteValueError
+
+
+@register
+class AssertEqual(Operator):
+    """Fails if two tensors differ too much; inputs expected, got and, if the graph computes it, the error.
+
+    The error of an element is ``|expected - got| / max(min(|expected|, |got|), 1)``. The output is the largest.
+    """
+
+    name = "AssertEqual"
+    param = params.AssertEqual
+
+    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+        check_count(node, ins, 2, 3)
+        if len(ins) == 3:
+            if ins[2].size != 1:
+                raise fail(node, f"the error must be one number, its shape is {ins[2].shape}")
+            return [TensorSpec((1,), check_float(node, ins[2:]))]
+        if ins[0].shape != ins[1].shape:
+            raise fail(node, f"compares tensors of shapes {ins[0].shape} and {ins[1].shape}")
+        return [TensorSpec((1,), check_float(node, ins))]
+
+    def compute(
+        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+    ) -> list[np.ndarray]:
+        dtype = out_specs[0].dtype
+        if len(ins) == 3:
+            error = ins[2].reshape(1)
+        else:
+            expected, got = (to_float32(x, dtype) for x in ins)
+            scale = np.maximum(np.minimum(np.abs(expected), np.abs(got)), 1)
+            worst = (np.abs(expected - got) / scale).max(initial=0)
+            error = from_float32(np.asarray([worst], np.float32), dtype)
+        value = float(to_float32(error, dtype)[0])
+        if not 0 <= value <= node.params.maxerr:
+            raise LiteValueError(str(fail(node, f"the error is {value:g}, allowed are {node.params.maxerr:g}")))
+        return [error]
+
+
+@register
+class CheckNonFinite(Operator):
+    """The inputs times a scale, and at last int32 [1]: 1 if any input has an infinity or NaN, else 0."""
+
+    name = "CheckNonFinite"
+    param = params.CheckNonFinite
+
+    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+        if not ins:
+            raise fail(node, "has no inputs")
+        for spec in ins:
+            check_float(node, [spec])
+        return [*(TensorSpec(s.shape, s.dtype) for s in ins), TensorSpec((1,), INT32)]
+
+    def compute(
+        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+    ) -> list[np.ndarray]:
+        real = [to_float32(x, s.dtype) for x, s in zip(ins, in_specs, strict=True)]
+        found = not all(np.isfinite(x).all() for x in real)
+        scale = np.float32(node.params.scale)
+        with np.errstate(over="ignore", invalid="ignore"):
+            scaled = [from_float32(x * scale, s.dtype) for x, s in zip(real, in_specs, strict=True)]
+        return [*scaled, np.array([found], np.int32)]
+
+
+@register
+class CheckHasInf(Operator):
+    """int32 [1]: 1 if any input has an infinity or NaN, else 0 (releases 1.5 and 1.6)."""
+
+    name = "CheckHasInf"
+
+    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+        if not ins:
+            raise fail(node, "has no inputs")
+        for spec in ins:
+            check_float(node, [spec])
+        return [TensorSpec((1,), INT32)]
+
+    def compute(
+        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+    ) -> list[np.ndarray]:
+        found = not all(np.isfinite(to_float32(x, s.dtype)).all() for x, s in zip(ins, in_specs, strict=True))
+        return [np.array([found], np.int32)]

@@ -1,0 +1,201 @@
+"""Sorting and selection."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from megengine_lite._core import params
+from megengine_lite._core.dtype import FLOAT32, INT32, DTypeCode
+from megengine_lite._core.graph import Node, TensorSpec
+from megengine_lite._core.oprs.base import Operator, fail, register
+from megengine_lite._core.oprs.values import check_count, check_ndim, to_integer
+from megengine_lite._core.params import ArgsortOrder, CondTakeMode, TopKMode
+from megengine_lite._core.quantize import to_float32
+
+
+def _order(x: np.ndarray, spec: TensorSpec, descending: bool) -> np.ndarray:
+    """Indexes that sort each row; equal elements keep their order, or are reversed with the rest if descending."""
+    keys = to_float32(x, spec.dtype) if spec.dtype.is_float else x
+    order = np.argsort(keys, axis=1, kind="stable").astype(np.int32)
+    return order[:, ::-1] if descending else order
+
+
+@register
+class Argsort(Operator):
+    """Rows in ascending or descending order, with the indexes that the elements had."""
+
+    name = "Argsort"
+    param = params.Argsort
+
+    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+        check_count(node, ins, 1)
+        shape = check_ndim(node, ins[0], 2, "the input")
+        if node.params.order not in (ArgsortOrder.ASCENDING, ArgsortOrder.DESCENDING):
+            raise fail(node, f"order {node.params.order} is not known")
+        return [TensorSpec(shape, ins[0].dtype), TensorSpec(shape, INT32)]
+
+    def compute(
+        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+    ) -> list[np.ndarray]:
+        order = _order(ins[0], in_specs[0], node.params.order == ArgsortOrder.DESCENDING)
+        return [np.take_along_axis(ins[0], order, 1), order]
+
+
+@register
+class TopK(Operator):
+    """The k smallest elements of each row, or the -k largest if k is negative; or only the last of these.
+
+    Elements come sorted, also where the mode leaves the order open.
+    """
+
+    name = "TopK"
+    param = params.TopK
+    value_inputs = (1,)
+
+    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+        check_count(node, ins, 2)
+        rows, length = check_ndim(node, ins[0], 2, "the data")
+        k = to_integer(node, ins[1].value, "k")
+        if k == 0 or length == 0:
+            raise fail(node, f"cannot take {k} elements from rows of {length}")
+        dtype, mode = ins[0].dtype, node.params.mode
+        if mode == TopKMode.KTH_ONLY:
+            return [TensorSpec((rows,), dtype)]
+        if mode not in (TopKMode.VALUE_IDX_NOSORT, TopKMode.VALUE_IDX_SORTED):
+            raise fail(node, f"mode {mode} is not known")
+        shape = (rows, min(abs(k), length))
+        return [TensorSpec(shape, dtype), TensorSpec(shape, INT32)]
+
+    def compute(
+        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+    ) -> list[np.ndarray]:
+        k = to_integer(node, ins[1], "k")
+        order = _order(ins[0], in_specs[0], k < 0)[:, : abs(k)]
+        values = np.take_along_axis(ins[0], order, 1)
+        if node.params.mode == TopKMode.KTH_ONLY:
+            return [values[:, -1]]
+        return [values, order]
+
+
+_COMPARISONS: dict[int, Callable[[np.ndarray, np.generic, np.float32], np.ndarray]] = {
+    CondTakeMode.EQ: lambda mask, value, eps: _equal(mask, value, eps),
+    CondTakeMode.NEQ: lambda mask, value, eps: ~_equal(mask, value, eps),
+    CondTakeMode.LT: lambda mask, value, eps: mask < value,
+    CondTakeMode.LEQ: lambda mask, value, eps: mask <= value,
+    CondTakeMode.GT: lambda mask, value, eps: mask > value,
+    CondTakeMode.GEQ: lambda mask, value, eps: mask >= value,
+}
+
+
+def _equal(mask: np.ndarray, value: np.generic, eps: np.float32) -> np.ndarray:
+    return np.abs(mask - value) < eps if mask.dtype.kind == "f" else mask == value
+
+
+@register
+class CondTake(Operator):
+    """The elements whose mask compares true with a constant, and their positions in the flattened data."""
+
+    name = "CondTake"
+    param = params.CondTake
+    dynamic = True
+
+    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+        check_count(node, ins, 2)
+        data, mask = ins
+        if data.shape != mask.shape:
+            raise fail(node, f"data of shape {data.shape} and mask of shape {mask.shape} must have one shape")
+        if node.params.mode not in _COMPARISONS:
+            raise fail(node, f"mode {node.params.mode} is not known")
+        if mask.dtype.is_quantized:
+            raise fail(node, f"the mask cannot be {mask.dtype}")
+        return [TensorSpec(None, data.dtype), TensorSpec(None, INT32)]
+
+    def compute(
+        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+    ) -> list[np.ndarray]:
+        data, mask = ins[0].reshape(-1), ins[1].reshape(-1)
+        p, dtype = node.params, in_specs[1].dtype
+        if dtype.is_float:
+            mask, value = to_float32(mask, dtype), np.float32(p.val)
+        elif dtype.code == DTypeCode.BOOL:
+            mask, value = mask.astype(np.int32), np.int32(p.val)
+        else:
+            value = mask.dtype.type(int(p.val))
+        taken = np.flatnonzero(_COMPARISONS[p.mode](mask, value, np.float32(p.eps)))
+        return [data[taken], taken.astype(np.int32)]
+
+
+@register
+class NonZero(Operator):
+    """Positions of the elements that are not zero, as int32 [dimensions, count]."""
+
+    name = "NonZero"
+    param = params.Empty
+    dynamic = True
+
+    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+        check_count(node, ins, 1)
+        return [TensorSpec(None, INT32)]
+
+    def compute(
+        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+    ) -> list[np.ndarray]:
+        dtype = in_specs[0].dtype
+        x = to_float32(ins[0], dtype) if dtype.is_float or dtype.is_quantized else ins[0]
+        return [np.stack(np.nonzero(x)).astype(np.int32)]
+
+
+@register
+class NMSKeepMGB(Operator):
+    """Non-maximum suppression of boxes that are sorted by falling score.
+
+    Input float32 [batch, n, 4] with x0, y0, x1, y1. Outputs int32 [batch, max_output] with the kept indexes, where
+    unused places repeat the last one, and int32 [batch] with their number.
+    """
+
+    name = "NMSKeepMGB"
+    param = params.NMSKeep
+
+    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+        check_count(node, ins, 1)
+        batch, _, four = check_ndim(node, ins[0], 3, "the boxes")
+        if four != 4 or ins[0].dtype != FLOAT32:
+            raise fail(node, f"the boxes must be float32 [batch, n, 4], are {ins[0].dtype} {ins[0].shape}")
+        if node.params.max_output < 1:
+            raise fail(node, "max_output must be positive")
+        return [TensorSpec((batch, node.params.max_output), INT32), TensorSpec((batch,), INT32)]
+
+    def compute(
+        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+    ) -> list[np.ndarray]:
+        kept = np.zeros(out_specs[0].shape, np.int32)  # type: ignore[arg-type]
+        count = np.zeros(out_specs[1].shape, np.int32)  # type: ignore[arg-type]
+        for sample, boxes in enumerate(ins[0]):
+            found = _suppress(boxes, np.float32(node.params.iou_thresh), kept.shape[1])
+            count[sample] = len(found)
+            if found:
+                kept[sample] = found[-1]
+                kept[sample, : len(found)] = found
+        return [kept, count]
+
+
+def _suppress(boxes: np.ndarray, threshold: np.float32, limit: int) -> list[int]:
+    """Indexes of the boxes that overlap with no box kept before them."""
+    x0, y0, x1, y1 = boxes.T
+    area = (x1 - x0) * (y1 - y0)
+    alive = np.ones(len(boxes), np.bool_)
+    kept: list[int] = []
+    for i in range(len(boxes)):
+        if not alive[i]:
+            continue
+        kept.append(i)
+        if len(kept) == limit:
+            break
+        rest = slice(i + 1, None)
+        width = np.maximum(np.minimum(x1[i], x1[rest]) - np.maximum(x0[i], x0[rest]), 0)
+        height = np.maximum(np.minimum(y1[i], y1[rest]) - np.maximum(y0[i], y0[rest]), 0)
+        overlap = width * height
+        alive[rest] &= ~(overlap > (area[i] + area[rest] - overlap) * threshold)
+    return kept
