@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 
@@ -18,8 +19,7 @@ from megengine_lite._core.dtype import DType
 class Constant:
     """An immutable array with an identity.
 
-    ``key`` says where the value comes from; two constants with equal keys of one pool hold equal values, so
-    derived forms (folded or packed weights) are made once and shared by all plans and networks.
+    ``key`` says where the value comes from: constants with equal keys of one model hold equal values.
     """
 
     __slots__ = ("__weakref__", "array", "key")
@@ -28,23 +28,49 @@ class Constant:
         self.array = array
         self.key = key
 
+    def release(self) -> None:
+        """Gives memory back that can be had again when ``array`` is next asked for."""
+
+
+class DerivedConstant(Constant):
+    """A constant computed from others when its array is first asked for."""
+
+    __slots__ = ("_array", "_make", "_parents")
+
+    def __init__(self, key: Hashable, parents: Sequence[Constant], make: Callable[..., np.ndarray]):
+        self.key = key
+        self._parents = parents
+        self._make = make
+        self._array: np.ndarray | None = None
+
+    @property
+    def array(self) -> np.ndarray:  # type: ignore[override]
+        if self._array is None:
+            self._array = self._make(*(p.array for p in self._parents))
+            for parent in self._parents:
+                parent.release()
+        return self._array
+
+    def release(self) -> None:
+        self._array = None
+
 
 class ConstantPool:
-    """Constants derived from a model's weights, by recipe; shared by networks that share weights."""
+    """Constants derived from a model's weights (folded, packed), by recipe; shared by networks that share weights.
+
+    They live as long as something uses them, and are made when something first does.
+    """
 
     def __init__(self) -> None:
-        self._derived: dict[Hashable, Constant] = {}
+        self._derived: WeakValueDictionary[Hashable, DerivedConstant] = WeakValueDictionary()
 
     def derive(self, recipe: Hashable, parents: Sequence[Constant], make: Callable[..., np.ndarray]) -> Constant:
-        """``make(*arrays of parents)``, computed once for each recipe and parents."""
+        """``make(*arrays of parents)``; equal recipes and parents give the same constant."""
         key = (recipe, *(p.key for p in parents))
         found = self._derived.get(key)
         if found is None:
-            found = self._derived[key] = Constant(make(*(p.array for p in parents)), key)
+            found = self._derived[key] = DerivedConstant(key, parents, make)
         return found
-
-    def nbytes(self) -> int:
-        return sum(c.array.nbytes for c in self._derived.values())
 
 
 @dataclass(frozen=True, slots=True)

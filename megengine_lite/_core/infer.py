@@ -6,8 +6,7 @@ that depends on data, or the value of a tensor that is not known. Everything bef
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -105,8 +104,11 @@ def infer_stage(source: Graph, begin: int, known: dict[Var, TensorSpec], pool: C
 
 def _missing_value(node: Node, ins: list[Var], known: dict[Var, TensorSpec]) -> Var | None:
     for i in REGISTRY[node.op].needed_values(node):
-        if ins[i].spec.value is None:
-            return node.inputs[i]
+        var = ins[i]
+        if var.spec.value is None:
+            if var.const is None:
+                return node.inputs[i]
+            var.spec = replace(var.spec, value=var.const.array)
     return None
 
 
@@ -142,20 +144,20 @@ def _fold(node: Node, ins: list[Var], outs: list[Var], pool: ConstantPool) -> No
     if not weights_only and not small:
         return
     specs, out_specs = [v.spec for v in ins], [v.spec for v in outs]
-    computed: list[np.ndarray] = []
 
-    def compute(which: int) -> Any:
-        if not computed:
-            computed.extend(REGISTRY[node.op].compute(node, [v.const.array for v in ins], specs, out_specs))
-        return np.ascontiguousarray(computed[which])
+    def compute(which: int) -> np.ndarray:
+        results = REGISTRY[node.op].compute(node, [v.const.array for v in ins], specs, out_specs)
+        return np.ascontiguousarray(results[which])
 
+    dynamic = any(s.shape is None for s in out_specs)
     for i, v in enumerate(outs):
         if weights_only:
-            v.const = pool.derive(("fold", v.id, i), [x.const for x in ins], lambda *_, i=i: compute(i))
+            v.const = pool.derive(("fold", v.id), [x.const for x in ins], lambda *_, i=i: compute(i))
         else:
             v.const = _value_constant(compute(i))
-        array = v.const.array
-        v.spec = TensorSpec(array.shape, v.spec.dtype, array)
+        if dynamic or small:
+            array = v.const.array
+            v.spec = TensorSpec(array.shape, v.spec.dtype, array)
 
 
 def _value_constant(value: np.ndarray) -> Constant:

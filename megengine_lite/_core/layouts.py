@@ -190,6 +190,23 @@ def filter_to_plain(axes: str, array: np.ndarray) -> np.ndarray:
     return moved.reshape(*shape, sizes["h"], sizes["w"])
 
 
+def layout_filter_shape(axes: str, block: int, sizes: Sequence[int]) -> tuple[int, ...]:
+    """Shape of a filter of ``(groups, ocpg, icpg, fh, fw)`` stored with these axes; blocks must be whole.
+
+    >>> layout_filter_shape("OIhwio", 8, (1, 32, 16, 3, 3))
+    (4, 2, 3, 3, 8, 8)
+    """
+    plain = dict(zip("GOIhw", sizes, strict=True))
+    shape = []
+    for letter in axes:
+        if letter in "goi":
+            shape.append(block)
+        else:
+            blocked = letter in "GOI" and letter.lower() in axes
+            shape.append(plain[letter] // block if blocked else plain[letter])
+    return tuple(shape)
+
+
 def filter_from_plain(axes: str, array: np.ndarray, block: int, fill: float = 0) -> np.ndarray:
     """The reverse of :func:`filter_to_plain`; blocked axes are completed with ``fill``."""
     missing = [-size % block if inner in axes else 0 for inner, size in zip("goi", array.shape, strict=False)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import mmap
 from collections.abc import Hashable
 
 import numpy as np
@@ -40,6 +41,17 @@ class FileConstant(Constant):
             found.flags.writeable = False
             self._array = found
         return found
+
+    def release(self) -> None:
+        """Drops what was decoded; pages of a mapped file go back to the system until they are read again."""
+        self._array = None
+        owner = self._data.obj
+        if isinstance(owner, mmap.mmap):
+            begin = np.frombuffer(self._data, np.uint8).ctypes.data - np.frombuffer(owner, np.uint8).ctypes.data
+            first = -(-begin // mmap.PAGESIZE) * mmap.PAGESIZE
+            length = (begin + len(self._data)) // mmap.PAGESIZE * mmap.PAGESIZE - first
+            if length > 0:
+                owner.madvise(mmap.MADV_DONTNEED, first, length)
 
 
 def file_constant(tensor: TensorRecord, compressed: bool, key: Hashable, what: str) -> FileConstant:

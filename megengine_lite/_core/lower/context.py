@@ -108,12 +108,22 @@ class Tensor:
         return Tensor(spec, self.ref + step, self.width, self.halo_h, self.halo_w, self.image)
 
 
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What a step was made from, for profiles: a node without its weights."""
+
+    op: str
+    name: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+
 @dataclass(slots=True)
 class Step:
     """One record of a program, before addresses are known."""
 
     kernel: Kernel
-    node: Node
+    origin: Origin
     pointers: list[Ref | None]
     integers: list[int]
     reals: list[float]
@@ -354,7 +364,7 @@ class Lowering:
         self.steps.append(
             Step(
                 k,
-                node,
+                self._origin(node),
                 pointers,
                 [int(arguments[a]) for a in k.integers],
                 [float(arguments[a]) for a in k.reals],
@@ -364,6 +374,11 @@ class Lowering:
                 flops,
             )
         )
+
+    @staticmethod
+    def _origin(node: Node) -> Origin:
+        inputs = tuple(TensorSpec(v.spec.shape, v.spec.dtype) for v in node.inputs)
+        return Origin(node.op, node.name, inputs, tuple(v.spec for v in node.outputs))
 
     def copy_bytes(self, x: Ref, y: Ref, nbytes: int) -> None:
         """Copies dense memory."""

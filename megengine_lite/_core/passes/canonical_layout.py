@@ -103,7 +103,7 @@ class _Canonical:
         shape = nchw_shape(layout.format, var.shape)
         if var.const is not None:
             constant = self.pool.derive(("nchw", layout.key), [var.const], lambda a: to_nchw(layout.format, a))
-            twin = Var(var.id, var.name, TensorSpec(shape, var.dtype, constant.array), constant)
+            twin = Var(var.id, var.name, TensorSpec(shape, var.dtype), constant)
         else:
             moved_shape = tuple(var.shape[a] for a in layout.axes)
             twin = Var(var.id, var.name, TensorSpec(shape, var.dtype))
@@ -144,9 +144,12 @@ class _Canonical:
             return np.ascontiguousarray(filters[0] if dense else filters)
 
         constant = self.pool.derive(("plain_filter", shape.filter_axes, dense), [w.const], plain)
+        filter_shape = (shape.ocpg, shape.icpg, *shape.window.size)
+        if not dense:
+            filter_shape = (shape.groups, *filter_shape)
         inputs = [
             self._nchw(x, source),
-            Var(w.id, w.name, TensorSpec(constant.array.shape, w.dtype, constant.array), constant),
+            Var(w.id, w.name, TensorSpec(filter_shape, w.dtype), constant),
             *(self._nchw(v, target) for v in node.inputs[2:]),
         ]
         y = node.outputs[0]
@@ -201,7 +204,7 @@ class _Canonical:
         constant = self.pool.derive(
             ("nchw", layout.key), [var.const], lambda a: to_nchw(layout.format, a.reshape(shape))
         )
-        return Var(var.id, var.name, TensorSpec(stored, var.dtype, constant.array), constant)
+        return Var(var.id, var.name, TensorSpec(stored, var.dtype), constant)
 
     def _concat(self, node: Node) -> bool:
         layouts = [self.twins[v][0] for v in node.inputs if v in self.twins]

@@ -139,7 +139,7 @@ def _absorb(conv: Node, reader: Node, pool: ConstantPool) -> Node | None:
             return fused
         return None
     if mode == M.SUB and reader.inputs[0] is y and _per_channel(others[0], y) and not conv.params.has_z:
-        return _with(_add_bias(conv, _derived(pool, "negate", [others[0]], np.negative), pool), reader)
+        return _with(_add_bias(conv, _derived(pool, "negate", others, others[0].shape, np.negative), pool), reader)
     if conv.params.has_z:
         return None
     if mode == M.MUL and _per_channel(others[0], y):
@@ -200,10 +200,9 @@ def _per_channel(var: Var, y: Var) -> bool:
     return shape == (1, y.shape[1], 1, 1)
 
 
-def _derived(pool: ConstantPool, recipe: object, parents: list[Var], make) -> Var:
+def _derived(pool: ConstantPool, recipe: object, parents: list[Var], shape: tuple[int, ...], make) -> Var:
     constant = pool.derive(recipe, [v.const for v in parents], make)
-    array = constant.array
-    return Var(parents[0].id, "", TensorSpec(array.shape, parents[0].dtype, array), constant)
+    return Var(parents[0].id, "", TensorSpec(shape, parents[0].dtype), constant)
 
 
 def _add_bias(conv: Node, addend: Var, pool: ConstantPool) -> Node:
@@ -216,7 +215,7 @@ def _add_bias(conv: Node, addend: Var, pool: ConstantPool) -> Node:
             out = out + t.reshape(-1)
         return out.reshape(1, -1, 1, 1)
 
-    bias = _derived(pool, ("bias", channels), parents, total)
+    bias = _derived(pool, ("bias", channels), parents, (1, channels, 1, 1), total)
     return Node(
         "FusedConv",
         replace(conv.params, has_bias=True),
@@ -241,7 +240,9 @@ def _scale(conv: Node, factor: Var, pool: ConstantPool) -> Node:
         f = f.reshape(-1, 1, 1, 1) if weights.ndim == 4 else f.reshape(groups, -1, 1, 1, 1)
         return (weights.astype(np.float64) * f).astype(np.float32)
 
-    inputs = [x, _derived(pool, ("scale", groups), [w, factor], scaled)]
+    inputs = [x, _derived(pool, ("scale", groups), [w, factor], w.shape, scaled)]
     if conv.params.has_bias:
-        inputs.append(_derived(pool, "scale_bias", [conv.inputs[2], factor], _scaled_bias))
+        bias = conv.inputs[2]
+        shape = (1, conv.outputs[0].shape[1], 1, 1)
+        inputs.append(_derived(pool, "scale_bias", [bias, factor], shape, _scaled_bias))
     return Node("FusedConv", conv.params, inputs, conv.outputs, conv.name)

@@ -65,8 +65,8 @@ def _batch_norm_as_scale(node: Node, pool: ConstantPool) -> Node | None:
 
     s = pool.derive(("bn_scale", eps), [scale.const, variance.const], factor)
     t = pool.derive(("bn_shift", eps), [c.const for c in (scale, bias, mean, variance)], shift)
-    s_var = Var(scale.id, "", TensorSpec(s.array.shape, scale.dtype, s.array), s)
-    t_var = Var(bias.id, "", TensorSpec(t.array.shape, bias.dtype, t.array), t)
+    s_var = Var(scale.id, "", TensorSpec(scale.shape, scale.dtype), s)
+    t_var = Var(bias.id, "", TensorSpec(bias.shape, bias.dtype), t)
     return Node("Elemwise", Elemwise(mode=ElemwiseMode.FUSE_MUL_ADD3), [x, s_var, t_var], [node.outputs[-1]], node.name)
 
 
