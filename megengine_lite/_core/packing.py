@@ -91,7 +91,9 @@ def unblock_channels(values: np.ndarray, channels: int, halo_h: int = 0, halo_w:
     """Back to NCHW, without the halo."""
     n, blocks, h, w, width = values.shape
     inner = values[:, :, halo_h : h - halo_h, halo_w : w - halo_w]
-    return np.ascontiguousarray(inner.transpose(0, 1, 4, 2, 3).reshape(n, blocks * width, *inner.shape[2:4])[:, :channels])
+    return np.ascontiguousarray(
+        inner.transpose(0, 1, 4, 2, 3).reshape(n, blocks * width, *inner.shape[2:4])[:, :channels]
+    )
 
 
 def pack_depthwise(weight: np.ndarray, width: int) -> np.ndarray:
@@ -102,4 +104,19 @@ def pack_depthwise(weight: np.ndarray, width: int) -> np.ndarray:
     padded = np.zeros((blocks * width, kh * kw), np.float32)
     padded[:channels] = weight.reshape(channels, kh * kw)
     out.reshape(blocks, kh * kw, width)[...] = padded.reshape(blocks, width, kh * kw).transpose(0, 2, 1)
+    return out
+
+
+def pack_panels(b: np.ndarray, width: int) -> np.ndarray:
+    """For ``gemm``, from (k, n): ``[panel][k][2 width]``, zeros behind the last column."""
+    k, n = b.shape
+    lanes = TILE_BLOCKS * width
+    panels = -(-n // lanes)
+    out = aligned_empty(panels * k * lanes)
+    rows = out.reshape(panels, k, lanes)
+    full = n // lanes
+    rows[:full] = b[:, : full * lanes].reshape(k, full, lanes).transpose(1, 0, 2)
+    if full < panels:
+        rows[full, :, : n - full * lanes] = b[:, full * lanes :]
+        rows[full, :, n - full * lanes :] = 0
     return out

@@ -148,14 +148,24 @@ _HALO: dict[str, Callable[[Node, int], tuple[int, int]]] = {}
 
 
 def lowers(*ops: str) -> Callable[[LowerFunction], LowerFunction]:
-    """Decorator: registers a lowering function for operators."""
+    """Decorator: registers a lowering function for operators. Where an operator has several (for different element
+    types, say), they are asked in the order of their modules until one does not return False.
+    """
 
     def add(function: LowerFunction) -> LowerFunction:
         for op in ops:
-            LOWERINGS[op] = function
+            LOWERINGS[op] = _either(LOWERINGS[op], function) if op in LOWERINGS else function
         return function
 
     return add
+
+
+def _either(first: LowerFunction, second: LowerFunction) -> LowerFunction:
+    def lower(ctx: Lowering, node: Node) -> Any:
+        result = first(ctx, node)
+        return second(ctx, node) if result is False else result
+
+    return lower
 
 
 def wants_halo(*ops: str) -> Callable:

@@ -79,9 +79,7 @@ def _filter(weight: np.ndarray, p: FusedConv) -> np.ndarray:
     return weight[..., ::-1, ::-1] if p.mirrored else weight
 
 
-def _packed_filter(
-    ctx: Lowering, node: Node, recipe: tuple, pack: Callable[[np.ndarray, int], np.ndarray]
-) -> Ref:
+def _packed_filter(ctx: Lowering, node: Node, recipe: tuple, pack: Callable[[np.ndarray, int], np.ndarray]) -> Ref:
     p: FusedConv = node.params
     key = (*recipe, ctx.width, p.mirrored)
     return ctx.constant(ctx.pool.derive(key, [_const(node.inputs[1])], lambda a: pack(_filter(a, p), ctx.width)))

@@ -1,0 +1,159 @@
+"""Matrix products in float32."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+
+from megengine_lite._core import packing
+from megengine_lite._core.dtype import DTypeCode
+from megengine_lite._core.fused import Activation
+from megengine_lite._core.graph import Constant, Node, Var
+from megengine_lite._core.lower.context import Lowering, Ref, lowers
+
+# Rows of A that stay in a core's second-level cache while all panels of B pass by.
+CACHE_BYTES = 256 * 1024
+# Up to this many rows a product is bound by reading B, and B is read as it is where that is possible.
+FEW_ROWS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Operand:
+    """A matrix in memory, or one for each product of a batch.
+
+    Element (i, j) of product q lies at ``i * row + j * column + q // inner * outer_step + q % inner * inner_step``
+    elements from ``ref``, with the ``inner`` of the batch.
+    """
+
+    ref: Ref
+    row: int
+    column: int = 1
+    outer_step: int = 0
+    inner_step: int = 0
+
+    @property
+    def transposed(self) -> Operand:
+        return Operand(self.ref, self.column, self.row, self.outer_step, self.inner_step)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Number of products, and how their numbers split into the two steps of operands."""
+
+    count: int = 1
+    inner: int = 1
+
+
+def emit_matmul(
+    ctx: Lowering,
+    node: Node,
+    m: int,
+    n: int,
+    k: int,
+    a: Operand,
+    b: Operand,
+    c: Operand,
+    *,
+    weight: Constant | None = None,
+    batch: Batch = Batch(),
+    bias: Constant | None = None,
+    z: Operand | None = None,
+    activation: Activation = Activation(),
+) -> None:
+    """Emits ``c = activation(a @ b + bias + z)`` with a of m x k and b of k x n.
+
+    ``weight`` tells that b (without a batch) is this constant, so that it may be packed beforehand; ``bias`` has a
+    number for each column. c must have contiguous rows.
+    """
+    common: dict[str, Any] = {
+        "a": a.ref,
+        "bias": _padded_bias(ctx, bias),
+        "z": z.ref if z else None,
+        "c": c.ref,
+        "m": m,
+        "n": n,
+        "k": k,
+        "a_row": a.row,
+        "c_row": c.row,
+        "z_row": z.row if z else 0,
+        "inner": batch.inner,
+        "a_outer": a.outer_step,
+        "a_inner": a.inner_step,
+        "c_outer": c.outer_step,
+        "c_inner": c.inner_step,
+        "z_outer": z.outer_step if z else 0,
+        "z_inner": z.inner_step if z else 0,
+        "activation": activation.code,
+        "act_a": activation.a,
+        "act_b": activation.b,
+        "flops": 2 * batch.count * m * n * k,
+    }
+    if m <= FEW_ROWS and b.row == 1 and a.column == 1:
+        ctx.emit(
+            "gemm_dot_f32", node, b=b.ref, b_n=b.column, b_outer=b.outer_step, b_inner=b.inner_step,
+            work=batch.count * -(-n // 4), **common,
+        )  # fmt: skip
+        return
+    panel = packing.TILE_BLOCKS * ctx.width
+    panels = -(-n // panel)
+    chunk = m
+    packed = None
+    if weight is not None:
+        packed = _packed_weight(ctx, weight, k, n, b)
+        chunk = max(panel, CACHE_BYTES // (4 * k))
+        if panels * batch.count < 2 * ctx.config.threads:
+            chunk = min(chunk, -(-m // (2 * ctx.config.threads)))
+        chunk = -(-m // -(-m // chunk))
+    ctx.emit(
+        "gemm_f32", node, b=packed or b.ref, chunk=chunk, b_packed=packed is not None, a_k=a.column, b_k=b.row,
+        b_n=b.column, b_outer=0 if packed else b.outer_step, b_inner=0 if packed else b.inner_step,
+        work=batch.count * panels * -(-m // chunk), scratch=0 if packed else 4 * k * panel, **common,
+    )  # fmt: skip
+
+
+def _padded_bias(ctx: Lowering, bias: Constant | None) -> Ref | None:
+    if bias is None:
+        return None
+    panel = packing.TILE_BLOCKS * ctx.width
+    recipe = ("pad_channels", 1, panel)
+    return ctx.constant(ctx.pool.derive(recipe, [bias], lambda b: packing.pad_channels(b, 1, panel)))
+
+
+def _packed_weight(ctx: Lowering, weight: Constant, k: int, n: int, b: Operand) -> Ref:
+    width = ctx.width
+
+    def pack(array: np.ndarray) -> np.ndarray:
+        flat = np.ascontiguousarray(array).reshape(-1)
+        item = flat.itemsize
+        return packing.pack_panels(as_strided(flat, (k, n), (b.row * item, b.column * item), writeable=False), width)
+
+    return ctx.constant(ctx.pool.derive(("pack_panels", width, k, n, b.row, b.column), [weight], pack))
+
+
+def is_float32(node: Node) -> bool:
+    return all(v.dtype.code == DTypeCode.FLOAT32 for v in (*node.inputs, *node.outputs))
+
+
+def _stored(ctx: Lowering, var: Var, transpose: bool) -> Operand:
+    """A matrix or a batch of them, as a factor."""
+    rows, columns = var.shape[-2:]
+    operand = Operand(ctx.plain(var).ref, columns, 1, rows * columns)
+    return operand.transposed if transpose else operand
+
+
+@lowers("MatrixMul", "BatchedMatrixMul", "FusedMatMul")
+def lower_matmul(ctx: Lowering, node: Node) -> bool:
+    if not is_float32(node) or getattr(node.params, "format", 0) != 0:
+        return False
+    a, b = node.inputs[:2]
+    out = node.outputs[0]
+    m, n = out.shape[-2:]
+    k = a.shape[-2] if node.params.transposeA else a.shape[-1]
+    count = out.shape[0] if len(out.shape) == 3 else 1
+    left, right = _stored(ctx, a, node.params.transposeA), _stored(ctx, b, node.params.transposeB)
+    c = Operand(ctx.new_plain(out).ref, n, 1, m * n)
+    emit_matmul(ctx, node, m, n, k, left, right, c, weight=b.const if count == 1 else None, batch=Batch(count))
+    return True

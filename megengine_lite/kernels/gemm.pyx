@@ -1,0 +1,365 @@
+"""Matrix products in float32: C = activation(A B + bias + Z), batched, with any strides of A and B.
+
+B is read in panels of 2 vectors of columns, ``[panel][k][2 VW]``. Constant weights are packed so beforehand
+(:func:`megengine_lite._core.packing.pack_panels`); a B that changes is packed panel by panel into scratch, where it
+stays in the cache. With few rows the product is bound by reading B; then ``gemm_dot_f32`` reads it as it is.
+"""
+
+from libc.math cimport INFINITY
+from libc.stdint cimport int64_t, uintptr_t
+from libc.string cimport memcpy, memset
+
+from megengine_lite.kernels.block cimport MAX_ACC, Output, set_activation, store_block
+from megengine_lite.kernels.interleave cimport zip_rows
+from megengine_lite.kernels.kernel cimport KernelArgs
+from megengine_lite.kernels.simd cimport VREGS, VW, inlined, outlined, vf, vf_fma, vf_load, vf_load_n, vf_set1, \
+    vf_store, vf_zero
+from megengine_lite.kernels.vmath cimport activate
+
+cdef enum:
+    PANEL = 2 * VW
+    MAX_ROWS = 12
+
+
+cdef inline int block_rows() noexcept nogil:
+    return 12 if VREGS == 32 else 6
+
+
+# ---- blocks of rows x 2 vectors ------------------------------------------------------------------------------------
+
+cdef inline inlined gemm_block(
+    int ROWS, int VECTORS, int64_t depth, const float* a, int64_t a_row, int64_t a_k, const float* b, int64_t b_k,
+    const Output* o
+) noexcept nogil:
+    """Four rows of A share a pointer, so that the addresses of a block fit the integer registers."""
+    cdef vf acc[MAX_ACC]
+    cdef vf columns[2]
+    cdef const float* rows[3]
+    cdef vf value
+    cdef int64_t l
+    cdef int p, v
+    for p in range(ROWS * VECTORS):
+        acc[p] = vf_zero()
+    for p in range(3):
+        rows[p] = a + p * 4 * a_row
+    for l in range(depth):
+        for v in range(VECTORS):
+            columns[v] = vf_load(b + v * VW)
+        for p in range(ROWS):
+            value = vf_set1(rows[p // 4][p % 4 * a_row])
+            for v in range(VECTORS):
+                acc[p * VECTORS + v] = vf_fma(value, columns[v], acc[p * VECTORS + v])
+        for p in range(3):
+            rows[p] += a_k
+        b += b_k
+    store_block(ROWS, VECTORS, acc, o)
+
+
+cdef inline inlined gemm_row(
+    int VECTORS, int64_t depth, const float* a, int64_t a_k, const float* b, int64_t b_k, const Output* o
+) noexcept nogil:
+    """One row: four partial sums for each vector hide the latency of a multiply-add."""
+    cdef vf acc[8]
+    cdef vf value
+    cdef int64_t l = 0
+    cdef int q, v
+    for q in range(4 * VECTORS):
+        acc[q] = vf_zero()
+    while l + 4 <= depth:
+        for q in range(4):
+            value = vf_set1(a[q * a_k])
+            for v in range(VECTORS):
+                acc[q * VECTORS + v] = vf_fma(value, vf_load(b + q * b_k + v * VW), acc[q * VECTORS + v])
+        a += 4 * a_k
+        b += 4 * b_k
+        l += 4
+    while l < depth:
+        value = vf_set1(a[0])
+        for v in range(VECTORS):
+            acc[v] = vf_fma(value, vf_load(b + v * VW), acc[v])
+        a += a_k
+        b += b_k
+        l += 1
+    for v in range(VECTORS):
+        acc[v] = (acc[v] + acc[VECTORS + v]) + (acc[2 * VECTORS + v] + acc[3 * VECTORS + v])
+    store_block(1, VECTORS, acc, o)
+
+
+cdef inline inlined gemm_block_of(
+    int rows, int VECTORS, int64_t depth, const float* a, int64_t a_row, int64_t a_k, const float* b, int64_t b_k,
+    const Output* o
+) noexcept nogil:
+    if VREGS == 32 and rows == 12:
+        gemm_block(12, VECTORS, depth, a, a_row, a_k, b, b_k, o)
+    elif VREGS == 32 and rows == 11:
+        gemm_block(11, VECTORS, depth, a, a_row, a_k, b, b_k, o)
+    elif VREGS == 32 and rows == 10:
+        gemm_block(10, VECTORS, depth, a, a_row, a_k, b, b_k, o)
+    elif VREGS == 32 and rows == 9:
+        gemm_block(9, VECTORS, depth, a, a_row, a_k, b, b_k, o)
+    elif VREGS == 32 and rows == 8:
+        gemm_block(8, VECTORS, depth, a, a_row, a_k, b, b_k, o)
+    elif VREGS == 32 and rows == 7:
+        gemm_block(7, VECTORS, depth, a, a_row, a_k, b, b_k, o)
+    elif rows == 6:
+        gemm_block(6, VECTORS, depth, a, a_row, a_k, b, b_k, o)
+    elif rows == 5:
+        gemm_block(5, VECTORS, depth, a, a_row, a_k, b, b_k, o)
+    elif rows == 4:
+        gemm_block(4, VECTORS, depth, a, a_row, a_k, b, b_k, o)
+    elif rows == 3:
+        gemm_block(3, VECTORS, depth, a, a_row, a_k, b, b_k, o)
+    elif rows == 2:
+        gemm_block(2, VECTORS, depth, a, a_row, a_k, b, b_k, o)
+    else:
+        gemm_row(VECTORS, depth, a, a_k, b, b_k, o)
+
+
+cdef inline outlined gemm_any(
+    int rows, int vectors, int64_t depth, const float* a, int64_t a_row, int64_t a_k, const float* b, int64_t b_k,
+    const Output* o
+) noexcept nogil:
+    if vectors == 2:
+        gemm_block_of(rows, 2, depth, a, a_row, a_k, b, b_k, o)
+    else:
+        gemm_block_of(rows, 1, depth, a, a_row, a_k, b, b_k, o)
+
+
+cdef inline outlined gemm_partial(
+    int rows, int64_t columns, int64_t depth, const float* a, int64_t a_row, int64_t a_k, const float* b, int64_t b_k,
+    const Output* o
+) noexcept nogil:
+    """A block of which only `columns` exist: through a full one on the stack."""
+    cdef float c[MAX_ROWS * PANEL]
+    cdef float z[MAX_ROWS * PANEL]
+    cdef int p
+    cdef Output full = o[0]
+    full.y = c
+    full.y_pixel = PANEL
+    if o.z:
+        memset(z, 0, sizeof(z))
+        for p in range(rows):
+            memcpy(z + p * PANEL, o.z + p * o.z_pixel, columns * sizeof(float))
+        full.z = z
+        full.z_pixel = PANEL
+    gemm_any(rows, 2 if columns > VW else 1, depth, a, a_row, a_k, b, b_k, &full)
+    for p in range(rows):
+        memcpy(o.y + p * o.y_pixel, c + p * PANEL, columns * sizeof(float))
+
+
+# ---- packing of a panel --------------------------------------------------------------------------------------------
+
+cdef inline outlined pack_panel(
+    const float* b, int64_t b_k, int64_t b_n, int64_t depth, int64_t columns, float* out
+) noexcept nogil:
+    """[depth][PANEL] with zeros from `columns` on."""
+    cdef vf r[16]
+    cdef int64_t k = 0, n
+    cdef int q, v
+    if b_n == 1:
+        for k in range(depth):
+            memcpy(out + k * PANEL, b + k * b_k, columns * sizeof(float))
+            memset(out + k * PANEL + columns, 0, (PANEL - columns) * sizeof(float))
+        return
+    if b_k == 1:
+        while k + VW <= depth:
+            for v in range(2):
+                for q in range(VW):
+                    r[q] = vf_load(b + (v * VW + q) * b_n + k) if v * VW + q < columns else vf_zero()
+                zip_rows(VW, r)
+                for q in range(VW):
+                    vf_store(out + (k + q) * PANEL + v * VW, r[q])
+            k += VW
+    while k < depth:
+        for n in range(PANEL):
+            out[k * PANEL + n] = b[k * b_k + n * b_n] if n < columns else 0
+        k += 1
+
+
+# ---- kernels -------------------------------------------------------------------------------------------------------
+
+cdef void gemm_f32(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+    """One work item = one panel of columns for one chunk of `chunk` rows of one product of the batch.
+
+    Element (i, k) of A is a[i a_row + k a_k]. B is packed panels if `b_packed`, else element (k, j) is
+    b[k b_k + j b_n] and scratch holds one panel, 4 k PANEL bytes. bias has a number for each column of whole panels.
+    Product number q of the batch begins at q // inner and q % inner times the outer and inner strides. c may be z.
+    Items are ordered by product, chunk, panel: the rows of a chunk stay in the cache.
+    """
+    cdef const float* pa = <const float*>a.p[0]
+    cdef const float* pb = <const float*>a.p[1]
+    cdef const float* bias = <const float*>a.p[2]
+    cdef const float* pz = <const float*>a.p[3]
+    cdef float* pc = <float*>a.p[4]
+    cdef int64_t m = a.i[0], n = a.i[1], depth = a.i[2], chunk = a.i[3], b_packed = a.i[4]
+    cdef int64_t a_row = a.i[5], a_k = a.i[6], b_k = a.i[7], b_n = a.i[8], c_row = a.i[9], z_row = a.i[10]
+    cdef int64_t inner = a.i[11], a_outer = a.i[12], a_inner = a.i[13], b_outer = a.i[14], b_inner = a.i[15]
+    cdef int64_t c_outer = a.i[16], c_inner = a.i[17], z_outer = a.i[18], z_inner = a.i[19]
+    cdef int64_t panels = (n + PANEL - 1) // PANEL, chunks = (m + chunk - 1) // chunk
+    cdef int64_t item, product, first, last, panel, outer, q, columns, step, blocks, block, rows, stop
+    cdef const float* b
+    cdef const float* left
+    cdef Output o
+    o.y_plane = o.z_plane = VW
+    o.y_pixel = c_row
+    o.z_pixel = z_row
+    set_activation(&o, a.i[20], a.f[0], a.f[1])
+    for item in range(begin, end):
+        product = item // (chunks * panels)
+        first = item // panels % chunks * chunk
+        last = min(first + chunk, m)
+        panel = item % panels
+        outer = product // inner
+        q = product % inner
+        columns = min(n - panel * PANEL, <int64_t>PANEL)
+        left = pa + outer * a_outer + q * a_inner
+        b = pb + outer * b_outer + q * b_inner
+        step = PANEL
+        if b_packed:
+            b += panel * depth * PANEL
+        elif b_n == 1 and last - first <= block_rows() and columns == PANEL:
+            b += panel * PANEL
+            step = b_k
+        else:
+            pack_panel(b + panel * PANEL * b_n, b_k, b_n, depth, columns, <float*>scratch)
+            b = <const float*>scratch
+        blocks = (last - first + block_rows() - 1) // block_rows()
+        rows = first
+        for block in range(blocks):
+            stop = first + (last - first) * (block + 1) // blocks
+            o.bias = bias + panel * PANEL if bias else NULL
+            o.y = pc + outer * c_outer + q * c_inner + rows * c_row + panel * PANEL
+            o.z = pz + outer * z_outer + q * z_inner + rows * z_row + panel * PANEL if pz else NULL
+            if columns == PANEL:
+                gemm_any(<int>(stop - rows), 2, depth, left + rows * a_row, a_row, a_k, b, step, &o)
+            else:
+                gemm_partial(<int>(stop - rows), columns, depth, left + rows * a_row, a_row, a_k, b, step, &o)
+            rows = stop
+
+
+cdef inline float sum_lanes(vf x) noexcept nogil:
+    cdef float lanes[VW]
+    cdef int width = VW // 2, k
+    vf_store(lanes, x)
+    while width:
+        for k in range(width):
+            lanes[k] = lanes[k] + lanes[k + width]
+        width = width // 2
+    return lanes[0]
+
+
+cdef inline inlined dot_block(
+    int ROWS, int COLUMNS, int64_t depth, const float* a, int64_t a_row, const float* b, int64_t b_row, float* out
+) noexcept nogil:
+    """out[i COLUMNS + j] = a_i . b_j"""
+    cdef vf acc[16]
+    cdef vf left[4]
+    cdef vf right
+    cdef int64_t k = 0
+    cdef int i, j
+    for i in range(ROWS * COLUMNS):
+        acc[i] = vf_zero()
+    while k + VW <= depth:
+        for i in range(ROWS):
+            left[i] = vf_load(a + i * a_row + k)
+        for j in range(COLUMNS):
+            right = vf_load(b + j * b_row + k)
+            for i in range(ROWS):
+                acc[i * COLUMNS + j] = vf_fma(left[i], right, acc[i * COLUMNS + j])
+        k += VW
+    if k < depth:
+        for i in range(ROWS):
+            left[i] = vf_load_n(a + i * a_row + k, depth - k)
+        for j in range(COLUMNS):
+            right = vf_load_n(b + j * b_row + k, depth - k)
+            for i in range(ROWS):
+                acc[i * COLUMNS + j] = vf_fma(left[i], right, acc[i * COLUMNS + j])
+    for i in range(ROWS * COLUMNS):
+        out[i] = sum_lanes(acc[i])
+
+
+cdef inline outlined dot_any(
+    int rows, int columns, int64_t depth, const float* a, int64_t a_row, const float* b, int64_t b_row, float* out
+) noexcept nogil:
+    """rows is 1 or 2, columns 1 or 4."""
+    if columns == 4:
+        if rows == 2:
+            dot_block(2, 4, depth, a, a_row, b, b_row, out)
+        else:
+            dot_block(1, 4, depth, a, a_row, b, b_row, out)
+    elif rows == 2:
+        dot_block(2, 1, depth, a, a_row, b, b_row, out)
+    else:
+        dot_block(1, 1, depth, a, a_row, b, b_row, out)
+
+
+cdef void gemm_dot_f32(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+    """For few rows and a B whose columns are contiguous ([n][k]): B is streamed once for each pair of rows.
+
+    One work item = four columns of one product of the batch. Strides are those of gemm_f32.
+    """
+    cdef const float* pa = <const float*>a.p[0]
+    cdef const float* pb = <const float*>a.p[1]
+    cdef const float* bias = <const float*>a.p[2]
+    cdef const float* pz = <const float*>a.p[3]
+    cdef float* pc = <float*>a.p[4]
+    cdef int64_t m = a.i[0], n = a.i[1], depth = a.i[2]
+    cdef int64_t a_row = a.i[3], b_n = a.i[4], c_row = a.i[5], z_row = a.i[6]
+    cdef int64_t inner = a.i[7], a_outer = a.i[8], a_inner = a.i[9], b_outer = a.i[10], b_inner = a.i[11]
+    cdef int64_t c_outer = a.i[12], c_inner = a.i[13], z_outer = a.i[14], z_inner = a.i[15]
+    cdef int64_t quads = (n + 3) // 4
+    cdef int64_t item, outer, q, first, count, r, j
+    cdef int rows, i
+    cdef const float* left
+    cdef const float* right
+    cdef float sums[16]
+    cdef vf x
+    cdef Output o
+    o.y_plane = o.z_plane = VW
+    o.bias = NULL
+    o.z = NULL
+    set_activation(&o, a.i[16], a.f[0], a.f[1])
+    for item in range(begin, end):
+        outer = item // quads // inner
+        q = item // quads % inner
+        first = item % quads * 4
+        count = min(n - first, 4)
+        right = pb + outer * b_outer + q * b_inner + first * b_n
+        left = pa + outer * a_outer + q * a_inner
+        for r in range(0, m, 2):
+            rows = 2 if r + 1 < m else 1
+            if count == 4:
+                dot_any(rows, 4, depth, left + r * a_row, a_row, right, b_n, sums)
+            else:
+                for j in range(count):
+                    dot_any(rows, 1, depth, left + r * a_row, a_row, right + j * b_n, b_n, sums + 8)
+                    for i in range(rows):
+                        sums[i * 4 + j] = sums[8 + i]
+            for i in range(rows):
+                for j in range(count):
+                    if bias:
+                        sums[i * 4 + j] += bias[first + j]
+                    if pz:
+                        sums[i * 4 + j] += pz[outer * z_outer + q * z_inner + (r + i) * z_row + first + j]
+                x = vf_load_n(sums + i * 4, count)
+                x = activate(x, o.code, vf_set1(o.a), vf_set1(o.b))
+                for j in range(count):
+                    pc[outer * c_outer + q * c_inner + (r + i) * c_row + first + j] = (<float*>&x)[j]
+
+
+# name -> (address, pointers, integers, reals)
+KERNELS = {
+    "gemm_f32": (
+        <uintptr_t>&gemm_f32,
+        "a b bias z c",
+        "m n k chunk b_packed a_row a_k b_k b_n c_row z_row inner a_outer a_inner b_outer b_inner c_outer c_inner"
+        " z_outer z_inner activation",
+        "act_a act_b",
+    ),
+    "gemm_dot_f32": (
+        <uintptr_t>&gemm_dot_f32,
+        "a b bias z c",
+        "m n k a_row b_n c_row z_row inner a_outer a_inner b_outer b_inner c_outer c_inner z_outer z_inner activation",
+        "act_a act_b",
+    ),
+}
