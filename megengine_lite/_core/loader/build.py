@@ -15,6 +15,7 @@ from megengine_lite._core.loader.records import (
     OperatorRecord,
     TensorRecord,
 )
+from megengine_lite._core.loader.repair import drop_double_padding
 from megengine_lite._core.loader.values import file_constant
 from megengine_lite._core.params import Empty, Host2DeviceCopy
 from megengine_lite.errors import ModelFormatError, UnsupportedOperatorError
@@ -185,8 +186,10 @@ def build_model(record: ModelRecord, *, what: str = "model", compressed: bool = 
         builder.add(position, operator)
     outputs = builder.outputs(record.outputs)
     inputs = builder.inputs
+    graph = Graph(builder.nodes, list(inputs.values()), list(outputs.values()), list(outputs))
+    drop_double_padding(graph)
     return Model(
-        graph=Graph(builder.nodes, list(inputs.values()), list(outputs.values()), list(outputs)),
+        graph=graph,
         input_names=listed_order(list(inputs)),
         output_names=list(outputs),
         default_inputs=builder.defaults,

@@ -132,7 +132,7 @@ class _Canonical:
     # ---- operators ----------------------------------------------------------------------------------------------
 
     def _convolution(self, node: Node) -> bool:
-        if node.params.format == Format.NCHW or any(v.const is None for v in node.inputs[1:3]):
+        if node.params.format == Format.NCHW or node.inputs[1].const is None:
             return False
         x, w = node.inputs[:2]
         shape = conv_shape(node, x.shape, w.shape)

@@ -1,0 +1,53 @@
+"""A fault of dumped files that no runtime can execute as it stands, and its repair.
+
+Dumping with a packed layout (``enable_nchw88`` and the like) pads the channels of a convolution to whole blocks. Where such
+a result is added to another one, MegEngine 1.13 appends the padding a second time: it unpacks the tensor, which has
+its padding already, concatenates the zeros that the *unpadded* tensor would need, and packs again, into fewer blocks
+than there are elements. The meaning is plain: the concatenation has to go.
+"""
+
+from __future__ import annotations
+
+from megengine_lite._core.graph import Graph, Node, Var
+
+_UNPACK = (0, 1, 4, 2, 3)
+_PACK = (0, 1, 3, 4, 2)
+
+
+def drop_double_padding(graph: Graph) -> None:
+    """Removes concatenations of zeros between unpacking and packing that leave an incomplete block."""
+    suspects = [n for n in graph.nodes if n.op == "Concat" and len(n.inputs) == 2 and n.params.axis == 1]
+    if not suspects:
+        return
+    consumers = graph.consumers()
+    for node in suspects:
+        x, zeros = node.inputs
+        if zeros.const is None or len(zeros.const.array.shape) != 4 or not _is_unpacked(x):
+            continue
+        block = _block_packed_into(node.outputs[0], consumers)
+        if block and zeros.const.array.shape[1] % block and not zeros.const.array.any():
+            graph.replace_uses(node.outputs[0], x)
+
+
+def _is_unpacked(var: Var) -> bool:
+    reshape = var.producer
+    if reshape is None or reshape.op != "Reshape":
+        return False
+    shuffle = reshape.inputs[0].producer
+    return shuffle is not None and shuffle.op == "Dimshuffle" and tuple(shuffle.params.pattern) == _UNPACK
+
+
+def _block_packed_into(var: Var, consumers: dict[Var, list[Node]]) -> int:
+    """The block size if the variable is reshaped to (n, c / block, block, h, w) and packed, else 0."""
+    for reshape in consumers.get(var, []):
+        if reshape.op != "Reshape" or reshape.inputs[0] is not var:
+            continue
+        packs = any(
+            n.op == "Dimshuffle" and tuple(n.params.pattern) == _PACK for n in consumers.get(reshape.outputs[0], [])
+        )
+        target = reshape.inputs[1].producer
+        if packs and target is not None and target.op == "Concat" and len(target.inputs) == 5:
+            block = target.inputs[2].const
+            if block is not None and block.array.size == 1:
+                return int(block.array.reshape(-1)[0])
+    return 0
