@@ -294,6 +294,21 @@ ML_INLINE void vi_store_s8(int8_t *p, vi x) {
 #endif
 }
 
+/* y[k] = table[x[k]] for bytes; the table has 256 entries. */
+ML_INLINE void bytes_lookup(const uint8_t *table, const uint8_t *x, uint8_t *y, int64_t n) {
+    int64_t k = 0;
+#if defined(__AVX512VBMI__)
+    const __m512i t0 = _mm512_loadu_si512(table), t1 = _mm512_loadu_si512(table + 64);
+    const __m512i t2 = _mm512_loadu_si512(table + 128), t3 = _mm512_loadu_si512(table + 192);
+    for (; k + 64 <= n; k += 64) {
+        __m512i index = _mm512_loadu_si512(x + k);
+        __m512i low = _mm512_permutex2var_epi8(t0, index, t1), high = _mm512_permutex2var_epi8(t2, index, t3);
+        _mm512_storeu_si512(y + k, _mm512_mask_blend_epi8(_mm512_movepi8_mask(index), low, high));
+    }
+#endif
+    for (; k < n; ++k) y[k] = table[x[k]];
+}
+
 /* Four neighbouring pixels of VW bytes, turned around: lane k has byte k of each. */
 ML_INLINE vi vi_load_quad(const void *p) {
 #if defined(__AVX512VBMI__)
@@ -317,5 +332,7 @@ ML_INLINE vi vi_load_quad(const void *p) {
     return x;
 #endif
 }
+
+ML_INLINE void prefetch(const void *p) { __builtin_prefetch(p); }
 
 #endif

@@ -1,5 +1,5 @@
 # Cython's view of simd.h: vector types behave like C numbers, arithmetic passes through to the compiler.
-from libc.stdint cimport int8_t, int32_t, int64_t, uint64_t
+from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint64_t
 
 
 cdef extern from "simd.h" nogil:
@@ -60,4 +60,6 @@ cdef extern from "simd.h" nogil:
     vi vi_load_s8(const int8_t* p)
     void vi_store_8(int8_t* p, vi x)
     void vi_store_s8(int8_t* p, vi x)
+    void bytes_lookup(const uint8_t* table, const uint8_t* x, uint8_t* y, int64_t n)
     vi vi_load_quad(const void* p)
+    void prefetch(const void* p)
