@@ -142,7 +142,6 @@ class CvtColor(Operator):
     """Colour conversion of NHWC images in uint8 or float32."""
 
     name = "CvtColor"
-    types = ("CvtColor",)
     param = params.CvtColor
 
     def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:

@@ -89,7 +89,6 @@ class Convolution3D(Operator):
     """Convolution of volumes; inputs data and filter."""
 
     name = "Convolution3D"
-    types = ("Convolution3D",)
     param = params.Convolution3D
 
     def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
@@ -113,7 +112,6 @@ class Convolution3DBackwardData(Operator):
     """Transposed convolution of volumes; inputs filter, data and optionally a tensor that has the result's shape."""
 
     name = "Convolution3DBackwardData"
-    types = ("Convolution3DBackwardData",)
     param = params.Convolution3D
 
     def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:

@@ -35,7 +35,6 @@ class Convolution(Operator):
     """Convolution of images; inputs data and filter in one of the layouts of ``format``."""
 
     name = "Convolution"
-    types = ("ConvolutionV2", "ConvolutionV1", "Convolution")
     param = params.Convolution
 
     def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
@@ -94,7 +93,6 @@ class ConvBiasForward(Operator):
     """
 
     name = "ConvBiasForward"
-    types = ("ConvBiasForwardV4", "ConvBiasForwardV3", "ConvBiasForward")
     param = params.ConvBias
 
     def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
@@ -114,7 +112,6 @@ class BatchConvBiasForward(Operator):
     """ConvBias in which every sample has its own filter: the filter has the batch in front."""
 
     name = "BatchConvBiasForward"
-    types = ("BatchConvBiasForwardV1", "BatchConvBiasForward")
     param = params.BatchConvBias
 
     def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
@@ -141,7 +138,6 @@ class ConvolutionBackwardData(Operator):
     """Transposed convolution; inputs filter and data, and optionally a tensor that has the result's shape."""
 
     name = "ConvolutionBackwardData"
-    types = ("ConvolutionBackwardDataV2", "ConvolutionBackwardDataV1", "ConvolutionBackwardData")
     param = params.Convolution
 
     def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
@@ -168,7 +164,6 @@ class RegionRestrictedConvolution(Operator):
     """
 
     name = "RegionRestrictedConvolution"
-    types = ("RegionRestrictedConvolution",)
     param = params.Convolution
 
     def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
@@ -206,7 +201,6 @@ class MaskConvolution(Operator):
     """Convolution whose result is zero where the mask of the output plane is zero."""
 
     name = "MaskConvolution"
-    types = ("MaskConvolutionV2", "MaskConvolutionV1", "MaskConvolution")
     param = params.Convolution
 
     def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
@@ -231,7 +225,6 @@ class MaskPropagate(Operator):
     """Mask of the outputs of a convolution that see any marked input."""
 
     name = "MaskPropagate"
-    types = ("MaskPropagate",)
     param = params.MaskPropagate
 
     def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:

@@ -22,7 +22,6 @@ class CorrelationForward(Operator):
     """
 
     name = "CorrelationForward"
-    types = ("CorrelationForward",)
     param = params.Correlation
 
     def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:

@@ -27,7 +27,6 @@ class DeformableConvForward(Operator):
     """
 
     name = "DeformableConvForward"
-    types = ("DeformableConvForwardV1", "DeformableConvForward")
     param = params.Convolution
 
     def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
@@ -83,7 +82,6 @@ class DeformablePSROIPoolingForward(Operator):
     """
 
     name = "DeformablePSROIPoolingForward"
-    types = ("DeformablePSROIPoolingForward",)
     param = params.DeformablePSROIPooling
 
     def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:

@@ -11,6 +11,7 @@ from megengine_lite._core.extern_c import TYPE_NAMES, Descriptor
 from megengine_lite._core.graph import Node, TensorSpec
 from megengine_lite._core.memory import Storage
 from megengine_lite._core.oprs.base import Operator, register
+from megengine_lite._core.oprs.custom import BoundPayload, UserOperator, find_user_operator
 from megengine_lite.errors import LiteError, LiteTypeError, ModelFormatError
 
 _TYPES = (FLOAT32, INT32, UINT8, FLOAT16, INT16)
@@ -42,12 +43,18 @@ class ExternCOprRunner(Operator):
     name = "ExternCOprRunner"
 
     def count_outputs(self, params, n_inputs, payload=()):
+        user = _user_operator(payload)
+        if user is not None:
+            return user.count_outputs(params, n_inputs, payload)
         try:
             return int(ExternPayload.make(payload, n_inputs).descriptor.n_outputs)
         except LiteError:
             return 1  # what is wrong is told when the model is loaded to be run; looking at it needs no library
 
     def load_payload(self, payload, n_inputs, n_outputs):
+        user = _user_operator(payload)
+        if user is not None:
+            return BoundPayload.bind(payload, user)
         made = ExternPayload.make(payload, n_inputs)
         if made.descriptor.n_outputs != n_outputs:
             name = payload[0].decode(errors="replace")
@@ -58,15 +65,27 @@ class ExternCOprRunner(Operator):
         return made
 
     def infer(self, node, ins):
+        if isinstance(node.payload, BoundPayload):
+            return node.payload.operator.infer(node, ins)
         types = [_number(node, spec.dtype, f"input {i}") for i, spec in enumerate(ins)]
         results = _descriptor(node).infer([spec.shape for spec in ins], types)
         return [TensorSpec(shape, _TYPES[number]) for shape, number in results]
 
     def compute(self, node, ins, in_specs, out_specs):
+        if isinstance(node.payload, BoundPayload):
+            return node.payload.operator.compute(node, ins, in_specs, out_specs)
         ins = [np.require(array, requirements=["C", "A"]) for array in ins]
         outs = [_aligned_zeros(spec) for spec in out_specs]
         _descriptor(node).execute(_described(node, ins, in_specs), _described(node, outs, out_specs))
         return outs
+
+
+def _user_operator(payload: tuple[bytes, ...]) -> UserOperator | None:
+    """What the user registered in Python under the name of the loader, which comes before a library's."""
+    if len(payload) != 2:
+        return None
+    name = bytes(payload[0])
+    return find_user_operator(name if name.startswith(b":") else name.split(b":")[0])
 
 
 def _described(

@@ -63,7 +63,6 @@ class GaussianBlur(Operator):
     """
 
     name = "GaussianBlur"
-    types = ("GaussianBlur",)
     param = params.GaussianBlur
 
     def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
@@ -124,7 +123,6 @@ class DctChannelSelect(Operator):
     """
 
     name = "DctChannelSelect"
-    types = ("DctChannelSelectV1", "DctChannelSelect")
     param = params.DctChannelSelect
 
     def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:

@@ -71,7 +71,6 @@ class Local(_LocalConvolution):
     """Convolution with a filter of its own for each output position."""
 
     name = "Local"
-    types = ("LocalV2", "LocalV1", "Local")
     grouped = False
 
 
@@ -80,7 +79,6 @@ class GroupLocal(_LocalConvolution):
     """The same with groups of channels."""
 
     name = "GroupLocal"
-    types = ("GroupLocalV2", "GroupLocalV1", "GroupLocal")
     grouped = True
 
 
@@ -93,7 +91,6 @@ class LocalShareForward(Operator):
     """
 
     name = "LocalShareForward"
-    types = ("LocalShareForwardV1", "LocalShareForward")
     param = params.LocalShare
 
     def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:

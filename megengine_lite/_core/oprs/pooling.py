@@ -90,7 +90,6 @@ class Pooling(_Pooling):
     """Maximum or average over a moving window."""
 
     name = "Pooling"
-    types = ("PoolingV1", "Pooling")
     param = params.Pooling
 
     def _window(self, node: Node, space: tuple[int, int], sizes: np.ndarray | None) -> Window:
@@ -107,7 +106,6 @@ class AdaptivePooling(_Pooling):
     """
 
     name = "AdaptivePooling"
-    types = ("AdaptivePoolingV1", "AdaptivePooling")
     param = params.AdaptivePooling
     value_inputs = (1,)
 

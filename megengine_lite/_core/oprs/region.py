@@ -41,7 +41,6 @@ class ROIAlign(Operator):
     """
 
     name = "ROIAlign"
-    types = ("ROIAlignV1", "ROIAlign")
     param = params.ROIAlign
 
     def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
@@ -96,7 +95,6 @@ class ROIPooling(Operator):
     """
 
     name = "ROIPooling"
-    types = ("ROIPooling",)
     param = params.ROIPooling
     value_inputs = (2,)
 

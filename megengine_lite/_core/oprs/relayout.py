@@ -164,7 +164,6 @@ class RelayoutFormat(Operator):
     """
 
     name = "RelayoutFormat"
-    types = ("RelayoutFormatV1", "RelayoutFormat")
     param = params.RelayoutFormat
 
     def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:

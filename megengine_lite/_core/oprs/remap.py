@@ -24,7 +24,6 @@ class Remap(Operator):
     """Images sampled at the positions of a map; inputs data and map ``(n, oh, ow, 2)`` of (x, y)."""
 
     name = "Remap"
-    types = ("RemapV1", "Remap")
     param = params.Remap
 
     def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
@@ -70,7 +69,6 @@ class Flip(Operator):
     """NHWC images mirrored top to bottom (``vertical``) and left to right (``horizontal``)."""
 
     name = "Flip"
-    types = ("Flip",)
     param = params.Flip
 
     def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
@@ -89,7 +87,6 @@ class Rotate(Operator):
     """NHWC images turned by 90 degrees."""
 
     name = "Rotate"
-    types = ("Rotate",)
     param = params.Rotate
 
     def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:

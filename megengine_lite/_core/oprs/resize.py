@@ -119,7 +119,6 @@ class Resize(Operator):
     """
 
     name = "Resize"
-    types = ("ResizeV2", "ResizeV1", "Resize")
     param = params.Resize
     value_inputs = (1,)
 
@@ -158,7 +157,6 @@ class Resize3D(Operator):
     """Resized volumes, trilinear; inputs data (NCDHW) and size (depth, height, width)."""
 
     name = "Resize3D"
-    types = ("Resize3D",)
     param = params.Resize3D
     value_inputs = (1,)
 

@@ -143,7 +143,6 @@ class WarpPerspective(Operator):
     """
 
     name = "WarpPerspective"
-    types = ("WarpPerspectiveV2", "WarpPerspective")
     param = params.WarpPerspective
     value_inputs = (-1,)
 
@@ -235,7 +234,6 @@ class WarpAffine(Operator):
     """
 
     name = "WarpAffine"
-    types = ("WarpAffineV2", "WarpAffineV1", "WarpAffine")
     param = params.WarpAffine
     value_inputs = (-1,)
 

@@ -23,7 +23,6 @@ class Images2Neibs(Operator):
     """All windows of an image: ``(n, c, h, w)`` to ``(n, c, oh, ow, window_h, window_w)``, zero padding."""
 
     name = "Images2Neibs"
-    types = ("Images2Neibs",)
     param = params.Images2Neibs
 
     def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
@@ -45,7 +44,6 @@ class SlidingWindowTranspose(Operator):
     """Adds windows up to an image: ``(n, c, oh, ow, window_h, window_w)`` to ``(n, c, out_h, out_w)``."""
 
     name = "SlidingWindowTranspose"
-    types = ("SlidingWindowTranspose",)
     param = params.SlidingWindowTranspose
 
     def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:

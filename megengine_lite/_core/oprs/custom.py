@@ -1,0 +1,274 @@
+"""Operators that users define in Python (public in :mod:`megengine_lite.custom_operator`).
+
+A user's operator stands in a table under its name. Three kinds of serialized operators look there: types that this
+package does not know (they get a place in the registry of operators), ``CustomOpNode`` (by the name that it stores) and
+``ExternCOprRunner`` (by the name of its loader). A loaded node of the latter two holds its operator, so removing a name
+from the table does not touch models that are loaded.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from megengine_lite._core.dtype import DType, DTypeCode, from_numpy
+from megengine_lite._core.graph import Node, TensorSpec
+from megengine_lite._core.loader.opr_names import canonical_name
+from megengine_lite._core.oprs.base import REGISTRY, Operator, fail, register
+from megengine_lite._core.params import Param
+from megengine_lite.errors import LiteError, LiteTypeError, LiteValueError, ModelFormatError, UnsupportedOperatorError
+
+_C = DTypeCode
+# Storage type and whether there is a zero point -> quantized type.
+_QUANTIZED = {
+    (np.dtype(np.int8), False): _C.QUANTIZED_S8,
+    (np.dtype(np.int16), False): _C.QUANTIZED_S16,
+    (np.dtype(np.int32), False): _C.QUANTIZED_S32,
+    (np.dtype(np.uint8), True): _C.QUANTIZED8_ASYMM,
+}
+_PAYLOAD_OF_CUSTOM_NODE = 3
+
+
+@dataclass(frozen=True, slots=True)
+class TensorInfo:
+    """Shape and type of an input or output of a user's operator.
+
+    Attributes
+    ----------
+    shape
+        Sizes; None for an output whose shape only computing can tell.
+    dtype
+        Type of one element in memory.
+    scale
+        Of quantized tensors: the real value is ``(q - zero_point) * scale``. None for all others.
+    zero_point
+        Of quantized tensors in uint8; None for all others.
+    """
+
+    shape: tuple[int, ...] | None
+    dtype: np.dtype
+    scale: float | None = None
+    zero_point: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorInfo:
+    """What a model file says about one operator.
+
+    Attributes
+    ----------
+    type_name
+        The name under which the user's operator was found.
+    name
+        The operator's own name in the graph, may be empty.
+    data
+        The bytes that were stored with the operator (its parameters, in the form of who wrote them).
+    params
+        Fields of the stored parameter table, if the operator has one that is known.
+    n_inputs
+        Number of inputs.
+    """
+
+    type_name: str
+    name: str
+    data: bytes
+    params: dict[str, Any]
+    n_inputs: int
+
+
+InferFunction = Callable[[OperatorInfo, list[TensorInfo]], "TensorInfo | Sequence[TensorInfo]"]
+ComputeFunction = Callable[[OperatorInfo, list[np.ndarray]], "np.ndarray | Sequence[np.ndarray]"]
+
+
+@dataclass(frozen=True, slots=True)
+class UserOperator:
+    """Name and functions of a user's operator; works like an :class:`Operator` on nodes that it is bound to."""
+
+    type_name: str
+    infer_function: InferFunction
+    compute_function: ComputeFunction
+    outputs: int | Callable[[OperatorInfo], int]
+
+    def count_outputs(self, params: Any, n_inputs: int, payload: tuple[bytes, ...]) -> int:
+        if not callable(self.outputs):
+            return self.outputs
+        info = OperatorInfo(self.type_name, "", _data(payload), _fields(params), n_inputs)
+        return int(self._call(self.outputs, "outputs", info))
+
+    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+        made = self._call(self.infer_function, "infer", self._info(node), [_tensor_info(s) for s in ins])
+        infos = [made] if isinstance(made, TensorInfo) else list(made)
+        if len(infos) != len(node.outputs):
+            raise fail(node, f"infer of {self.type_name!r} gave {len(infos)} outputs, the file has {len(node.outputs)}")
+        return [_tensor_spec(node, info) for info in infos]
+
+    def compute(
+        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+    ) -> list[np.ndarray]:
+        inputs = []
+        for array in ins:
+            view = array.view()
+            view.flags.writeable = False
+            inputs.append(view)
+        made = self._call(self.compute_function, "the kernel", self._info(node), inputs)
+        arrays = [made] if isinstance(made, np.ndarray) else [np.asarray(a) for a in made]
+        if len(arrays) != len(out_specs):
+            raise fail(node, f"the kernel of {self.type_name!r} gave {len(arrays)} outputs, expected {len(out_specs)}")
+        for array, spec in zip(arrays, out_specs, strict=True):
+            if array.dtype != spec.dtype.storage or spec.shape not in (None, array.shape):
+                raise fail(
+                    node,
+                    f"the kernel of {self.type_name!r} gave {array.dtype} {array.shape}, "
+                    f"its infer promised {spec.dtype.storage} {spec.shape}",
+                )
+        return arrays
+
+    def _info(self, node: Node) -> OperatorInfo:
+        return OperatorInfo(self.type_name, node.name, _data(node.payload), _fields(node.params), len(node.inputs))
+
+    def _call(self, function: Callable[..., Any], what: str, *arguments: Any) -> Any:
+        try:
+            return function(*arguments)
+        except LiteError:
+            raise
+        except Exception as error:
+            raise LiteError(
+                f"{what} of the custom operator {self.type_name!r} raised {type(error).__name__}: {error}"
+            ) from error
+
+
+def _data(payload: tuple[bytes, ...]) -> bytes:
+    return bytes(payload[-1]) if payload else b""
+
+
+def _fields(params: Any) -> dict[str, Any]:
+    if not isinstance(params, Param):
+        return {}
+    return {f.name: getattr(params, f.name) for f in dataclasses.fields(params)}  # type: ignore[arg-type]
+
+
+def _tensor_info(spec: TensorSpec) -> TensorInfo:
+    dtype = spec.dtype
+    if not dtype.is_quantized:
+        return TensorInfo(spec.shape, dtype.storage)
+    return TensorInfo(spec.shape, dtype.storage, dtype.scale, dtype.zero_point if "ASYMM" in dtype.code.name else None)
+
+
+def _tensor_spec(node: Node, info: TensorInfo) -> TensorSpec:
+    if not isinstance(info, TensorInfo):
+        raise LiteTypeError(f"infer of {node.op!r} must give TensorInfo objects, gave {type(info).__name__}")
+    shape = None if info.shape is None else tuple(int(d) for d in info.shape)
+    if shape is not None and (not 1 <= len(shape) <= 7 or min(shape) < 0):
+        raise fail(node, f"infer gave the shape {shape}, which no tensor can have")
+    storage = np.dtype(info.dtype)
+    try:
+        if info.scale is None:
+            return TensorSpec(shape, from_numpy(storage))
+        code = _QUANTIZED[storage, info.zero_point is not None]
+    except KeyError:
+        raise LiteTypeError(f"{node.op}: there are no tensors like {info}") from None
+    return TensorSpec(shape, DType(code, float(np.float32(info.scale)), info.zero_point or 0))
+
+
+class BoundPayload(tuple):
+    """The stored data of a node, and the user's operator that runs it."""
+
+    operator: UserOperator
+
+    @classmethod
+    def bind(cls, payload: tuple[bytes, ...], operator: UserOperator) -> BoundPayload:
+        bound = cls(payload)
+        bound.operator = operator
+        return bound
+
+
+_USER_OPERATORS: dict[str, UserOperator] = {}
+
+
+def find_user_operator(name: bytes | str) -> UserOperator | None:
+    """The operator that a user registered under a name, if any."""
+    text = name.decode("utf-8", "replace") if isinstance(name, (bytes, bytearray, memoryview)) else name
+    return _USER_OPERATORS.get(text)
+
+
+class _UnknownType(Operator):
+    """A serialized type that only the user knows, in the registry."""
+
+    def __init__(self, operator: UserOperator):
+        self.operator = operator
+        self.name = canonical_name(operator.type_name)  # type: ignore[misc]
+        self.types = (operator.type_name,)  # type: ignore[misc]
+
+    def count_outputs(self, params: Any, n_inputs: int, payload: tuple[bytes, ...] = ()) -> int:
+        return self.operator.count_outputs(params, n_inputs, payload)
+
+    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+        return self.operator.infer(node, ins)
+
+    def compute(
+        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+    ) -> list[np.ndarray]:
+        return self.operator.compute(node, ins, in_specs, out_specs)
+
+
+def add_user_operator(operator: UserOperator) -> None:
+    """Makes a user's operator known to all models that are loaded from now on."""
+    name = operator.type_name
+    if not name:
+        raise LiteValueError("an operator needs a name")
+    if name in _USER_OPERATORS:
+        raise LiteValueError(f"the operator {name!r} is registered already; unregister it before")
+    if canonical_name(name) in REGISTRY:
+        raise LiteValueError(f"the operator {name!r} is part of this package and cannot be replaced")
+    _USER_OPERATORS[name] = operator
+    REGISTRY[canonical_name(name)] = _UnknownType(operator)
+
+
+def remove_user_operator(name: str) -> None:
+    """The reverse of :func:`add_user_operator`."""
+    if name not in _USER_OPERATORS:
+        raise LiteValueError(f"no operator {name!r} was registered")
+    del _USER_OPERATORS[name]
+    del REGISTRY[canonical_name(name)]
+
+
+@register
+class CustomOpNode(Operator):
+    """An operator of a user's, written by MegEngine's own interface for custom operators.
+
+    It stores the name of the operator, a number and the bytes of its parameters.
+    """
+
+    name = "CustomOpNode"
+
+    def count_outputs(self, params: Any, n_inputs: int, payload: tuple[bytes, ...] = ()) -> int:
+        operator = find_user_operator(payload[0]) if payload else None
+        return 1 if operator is None else operator.count_outputs(params, n_inputs, payload)
+
+    def load_payload(self, payload: tuple[bytes, ...], n_inputs: int, n_outputs: int) -> tuple[bytes, ...]:
+        if len(payload) != _PAYLOAD_OF_CUSTOM_NODE:
+            raise ModelFormatError(f"CustomOpNode has {len(payload)} pieces of data, expected name, number, parameters")
+        operator = find_user_operator(payload[0])
+        if operator is None:
+            name = bytes(payload[0]).decode("utf-8", "replace")
+            raise UnsupportedOperatorError(
+                f"the model uses the custom operator {name!r}; define it with megengine_lite.register_operator"
+            )
+        return BoundPayload.bind(payload, operator)
+
+    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+        return self._operator(node).infer(node, ins)
+
+    def compute(
+        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+    ) -> list[np.ndarray]:
+        return self._operator(node).compute(node, ins, in_specs, out_specs)
+
+    def _operator(self, node: Node) -> UserOperator:
+        if not isinstance(node.payload, BoundPayload):  # of a model that was loaded only to be looked at
+            node.payload = self.load_payload(node.payload, len(node.inputs), len(node.outputs))
+        return node.payload.operator

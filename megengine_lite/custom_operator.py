@@ -1,0 +1,114 @@
+"""Operators of your own: run models that contain operators which this package does not know.
+
+A model can name an operator that is not part of this package in three ways: a type that nobody knows, MegEngine's
+custom operators (``CustomOpNode``), and operators of C libraries (``ExternCOprRunner``, see
+:meth:`~megengine_lite.global_setting.LiteGlobal.set_loader_lib_path`). In each case the name is looked up among those
+that :func:`register_operator` has registered. Register before loading the model.
+
+Examples
+--------
+A model that has a custom operator ``Scale``, whose parameter is one float:
+
+>>> import struct
+>>> import numpy as np
+>>> from megengine_lite.custom_operator import TensorInfo, register_operator, unregister_operator
+>>> @register_operator("Scale", infer=lambda op, inputs: inputs[0])
+... def scale(op, inputs):
+...     (factor,) = struct.unpack("<f", op.data)
+...     return inputs[0] * np.float32(factor)
+>>> unregister_operator("Scale")
+
+An operator with two outputs, one of them of another shape:
+
+>>> def infer_peak(op, inputs):
+...     rows = TensorInfo(inputs[0].shape[:1], inputs[0].dtype)
+...     return [rows, TensorInfo(rows.shape, np.dtype(np.int32))]
+>>> @register_operator("Peak", infer=infer_peak, outputs=2)
+... def peak(op, inputs):
+...     flat = inputs[0].reshape(len(inputs[0]), -1)
+...     return flat.max(axis=1), flat.argmax(axis=1).astype(np.int32)
+>>> unregister_operator("Peak")
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from megengine_lite._core.oprs.custom import (
+    ComputeFunction,
+    InferFunction,
+    OperatorInfo,
+    TensorInfo,
+    UserOperator,
+    add_user_operator,
+    remove_user_operator,
+)
+from megengine_lite.errors import LiteTypeError, LiteValueError
+
+__all__ = ["OperatorInfo", "TensorInfo", "register_operator", "unregister_operator"]
+
+
+def register_operator(
+    type_name: str, *, infer: InferFunction, outputs: int | Callable[[OperatorInfo], int] = 1
+) -> Callable[[ComputeFunction], ComputeFunction]:
+    """Decorator: the function below runs all operators of this type in models that are loaded from now on.
+
+    Parameters
+    ----------
+    type_name : str
+        The name as it stands in the model: of the operator's type, of the custom operator, or of the loader of a C
+        library (the part before the first colon). A name that is registered here comes before a C library's.
+    infer : callable
+        ``infer(op, inputs)`` gives a :class:`TensorInfo`, or a sequence of them, for the outputs. ``op`` is an
+        :class:`OperatorInfo`, ``inputs`` a list of :class:`TensorInfo`. It is called when a network meets new input
+        shapes, and raises an error if it cannot take the inputs.
+    outputs : int or callable, default 1
+        Number of outputs, or ``outputs(op)`` that gives it.
+
+    Returns
+    -------
+    callable
+        A decorator for the kernel, which it gives back unchanged. ``kernel(op, inputs)`` gets numpy arrays in the
+        memory of the network: they are read-only and must not be kept after the call. It gives an array, or a sequence
+        of arrays, with the shapes and types that ``infer`` has promised. It must depend on its arguments only: with
+        constant inputs it is run once.
+
+    Raises
+    ------
+    LiteValueError
+        The name belongs to an operator of this package or is registered already.
+    LiteTypeError
+        ``infer`` is not a function, or the like.
+
+    Notes
+    -----
+    The kernel runs in the thread that runs the network, with Python's lock. An exception in it becomes a
+    :class:`~megengine_lite.errors.LiteError` with the exception as its cause.
+    """
+    if not isinstance(type_name, str):
+        raise LiteTypeError(f"type_name must be a str, is {type(type_name).__name__}")
+    if not callable(infer):
+        raise LiteTypeError(f"infer must be a function, is {type(infer).__name__}")
+    if not callable(outputs) and not isinstance(outputs, int):
+        raise LiteTypeError(f"outputs must be a number or a function, is {type(outputs).__name__}")
+    if isinstance(outputs, int) and outputs < 1:
+        raise LiteValueError(f"an operator has at least one output, not {outputs}")
+
+    def decorate(kernel: ComputeFunction) -> ComputeFunction:
+        if not callable(kernel):
+            raise LiteTypeError(f"the kernel must be a function, is {type(kernel).__name__}")
+        add_user_operator(UserOperator(type_name, infer, kernel, outputs))
+        return kernel
+
+    return decorate
+
+
+def unregister_operator(type_name: str) -> None:
+    """Forgets an operator. Networks that use it must not be run any more at new input shapes.
+
+    Raises
+    ------
+    LiteValueError
+        No operator of this name is registered.
+    """
+    remove_user_operator(type_name)
