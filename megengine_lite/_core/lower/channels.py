@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from megengine_lite._core.graph import Constant, Node
-from megengine_lite._core.lower.context import Lowering, Tensor, lowers
+from megengine_lite._core.lower.context import LOWERINGS, Lowering, Tensor, lowers
+from megengine_lite._core.params import Axis
 
 MAX_TENSORS = 4  # inputs of the kernel
 MAX_SOURCES = 4  # blocks that one output block may be picked from
@@ -15,16 +16,24 @@ MAX_SOURCES = 4  # blocks that one output block may be picked from
 def lower_channel_gather(ctx: Lowering, node: Node) -> bool | None:
     """Blocked if an input is blocked already; one source in order and on block borders is a view."""
     y = node.outputs[0]
+    if is_concatenation(node):
+        return _lower_concatenation(ctx, node)
     if y.dtype.itemsize != 4 or len(node.inputs) > MAX_TENSORS or not any(ctx.is_blocked(v) for v in node.inputs):
         return False
     blocks = _source_blocks(node, ctx.width)
     if blocks is None:
         return False
+    _emit_gather(ctx, node, blocks)
+    return None
+
+
+def _emit_gather(ctx: Lowering, node: Node, blocks: list[dict[tuple[int, int], dict[int, int]]]) -> None:
+    y = node.outputs[0]
     xs = [ctx.blocked(v) for v in node.inputs]
     halo_h, halo_w = ctx.halo(y)
     if _is_slice(node, ctx.width) and halo_h <= xs[0].halo_h and halo_w <= xs[0].halo_w:
         ctx.alias_blocked(y, xs[0].slice_blocks(y.spec, node.params.sources[0][1] // ctx.width))
-        return None
+        return
     out = ctx.new_blocked(y)
     table, lanes = _tables(blocks, xs, ctx.width)
     refs = {f"x{k}": xs[k].ref if k < len(xs) else None for k in range(MAX_TENSORS)}
@@ -43,7 +52,38 @@ def lower_channel_gather(ctx: Lowering, node: Node) -> bool | None:
         image=out.image,
         work=out.n * out.blocks * out.h,
     )
+
+
+def is_concatenation(node: Node) -> bool:
+    """Whether the gather is all channels of all inputs in order."""
+    whole = tuple((k, c) for k, v in enumerate(node.inputs) for c in range(v.shape[1]))
+    return len(node.inputs) > 1 and node.params.sources == whole
+
+
+def _lower_concatenation(ctx: Lowering, node: Node) -> bool | None:
+    """Blocked where an operand is: operands on block borders are in their place already or are copied there."""
+    y = node.outputs[0]
+    concat = Node("Concat", Axis(axis=1), node.inputs, node.outputs, node.name)
+    if not any(ctx.is_blocked(v) for v in node.inputs):
+        return _lower_plain(ctx, concat)
+    if any(v.shape[1] % ctx.width for v in node.inputs[:-1]):
+        blocks = _source_blocks(node, ctx.width)
+        if blocks is None or y.dtype.itemsize != 4 or len(node.inputs) > MAX_TENSORS:
+            return _lower_plain(ctx, concat)
+        _emit_gather(ctx, node, blocks)
+        return None
+    first = 0
+    for v in node.inputs:
+        x = ctx.blocked(v)
+        if not ctx.is_placed(v, y):
+            ctx.copy_blocked(x, ctx.placed_parent(y).slice_blocks(v.spec, first), v)
+        first += v.shape[1] // ctx.width
     return None
+
+
+def _lower_plain(ctx: Lowering, node: Node) -> bool | None:
+    lower = LOWERINGS.get(node.op)
+    return False if lower is None else lower(ctx, node)
 
 
 def _is_slice(node: Node, width: int) -> bool:

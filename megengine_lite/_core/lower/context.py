@@ -224,14 +224,16 @@ class Lowering:
         for t in self._blocked.get(var, ()):
             if t.halo_h >= halo_h and t.halo_w >= halo_w:
                 return t
-        want_h, want_w = self.halo(var)
-        out = self._allocate_blocked(var.spec, max(halo_h, want_h), max(halo_w, want_w))
         if existing := self._blocked.get(var):
-            self._copy_blocked(existing[0], out, var)
-        else:
-            self._from_plain(self.plain(var), out, var)
-        self._blocked.setdefault(var, []).append(out)
-        return out
+            want_h, want_w = self.halo(var)
+            out = self._allocate_blocked(var.spec, max(halo_h, want_h), max(halo_w, want_w))
+            self.copy_blocked(existing[0], out, var)
+            existing.append(out)
+            return out
+        src = self.plain(var)
+        out = self.new_blocked(var)
+        self._relayout("relayout_to_blocked", src, out, var)
+        return self.blocked(var, halo_h, halo_w)
 
     def is_blocked(self, var: Var) -> bool:
         """Whether the variable exists in blocked layout already."""
@@ -267,7 +269,7 @@ class Lowering:
         """Memory for an output in blocked layout; its halo is zeroed here."""
         if var in self._placement:
             parent, first_block = self._placement[var]
-            t = self._placed_parent(parent).slice_blocks(var.spec, first_block)
+            t = self.placed_parent(parent).slice_blocks(var.spec, first_block)
         else:
             t = self._allocate_blocked(var.spec, *self.halo(var))
         self._blocked[var] = [t]
@@ -291,7 +293,8 @@ class Lowering:
         """Whether the variable was written into the memory of ``parent``."""
         return self._placement.get(var, (None, 0))[0] is parent and var in self._blocked
 
-    def _placed_parent(self, parent: Var) -> Tensor:
+    def placed_parent(self, parent: Var) -> Tensor:
+        """The memory of a concatenation, blocked."""
         if parent not in self._blocked:
             self._blocked[parent] = [self._allocate_blocked(parent.spec, *self._placed_halo(parent))]
         return self._blocked[parent][0]
@@ -419,9 +422,6 @@ class Lowering:
         self._relayout("relayout_to_plain", src, out, var)
         return out
 
-    def _from_plain(self, src: Tensor, out: Tensor, var: Var) -> None:
-        self._relayout("relayout_to_blocked", src, out, var)
-
     def _relayout(self, kernel: str, src: Tensor, out: Tensor, var: Var) -> None:
         b = out if out.blocked else src
         suffix = {1: "8", 2: "16", 4: "32"}[var.dtype.itemsize]
@@ -430,7 +430,8 @@ class Lowering:
             w=b.w, row=b.row, plane=b.plane, image=b.image, work=b.n * b.blocks * b.h,
         )  # fmt: skip
 
-    def _copy_blocked(self, src: Tensor, out: Tensor, var: Var) -> None:
+    def copy_blocked(self, src: Tensor, out: Tensor, var: Var) -> None:
+        """Copies between blocked tensors of one shape; ``var`` names the step."""
         item = var.dtype.itemsize
         self.emit(
             "copy_blocked", Node("Relayout", None, (), (), var.name), x=src.ref, y=out.ref, h=src.h,

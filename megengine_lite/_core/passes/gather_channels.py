@@ -23,6 +23,9 @@ def run(graph: Graph) -> None:
     """Replaces such chains, also through a preceding concatenation, by ``ChannelGather`` nodes."""
     nodes: list[Node] = []
     for node in graph.nodes:
+        if node.op == "Concat":
+            nodes.append(_concat_as_gather(node) or node)
+            continue
         gathers = [_as_gather(v) for v in node.outputs] if node.op in _MOVES else [None]
         nodes.extend([node] if None in gathers else gathers)  # type: ignore[list-item]
     graph.nodes = nodes
@@ -55,6 +58,15 @@ def _as_gather(var: Var) -> Node | None:
     return Node("ChannelGather", ChannelGather(tuple(sources)), inputs, [var], chain[0][0].name)
 
 
+def _concat_as_gather(node: Node) -> Node | None:
+    y = node.outputs[0]
+    if len(y.shape) != 4 or node.params.axis not in (1, -3) or y.shape[2] * y.shape[3] == 1 or y.spec.size == 0:
+        return None
+    inputs = [v for v in node.inputs if v.shape[1]]
+    sources = tuple((k, c) for k, v in enumerate(inputs) for c in range(v.shape[1]))
+    return Node("ChannelGather", ChannelGather(sources), inputs, [y], node.name)
+
+
 def _picked_channels(chain: list[tuple[Node, int]], source: Var, var: Var) -> list[int] | None:
     """Which source channel each channel of ``var`` is, or None if the chain does more than move channels."""
     n, c, h, w = source.shape
@@ -74,15 +86,14 @@ def _picked_channels(chain: list[tuple[Node, int]], source: Var, var: Var) -> li
 
 
 def _through_concat(source: Var, picked: list[int]) -> tuple[list[Var], list[tuple[int, int]]]:
-    """The channels of ``source`` as channels of what it was concatenated from."""
-    concat = source.producer
-    if concat is None or concat.op != "Concat" or concat.params.axis not in (1, -3):
+    """The channels of ``source`` as channels of what it was gathered from."""
+    before = source.producer
+    if before is None or before.op != "ChannelGather":
         return [source], [(0, c) for c in picked]
-    owner = [(k, c) for k, v in enumerate(concat.inputs) for c in range(v.shape[1])]
-    sources = [owner[c] for c in picked]
+    sources = [before.params.sources[c] for c in picked]
     used = sorted({k for k, _ in sources})
     renumber = {k: i for i, k in enumerate(used)}
-    return [concat.inputs[k] for k in used], [(renumber[k], c) for k, c in sources]
+    return [before.inputs[k] for k in used], [(renumber[k], c) for k, c in sources]
 
 
 def _drop_duplicates(graph: Graph) -> None:

@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-from megengine_lite._core.dtype import DTypeCode
 from megengine_lite._core.graph import Graph
+from megengine_lite._core.lower.channels import is_concatenation
 from megengine_lite._core.lower.context import Lowering
-
-_BLOCKED_PRODUCERS = {"FusedConv", "FusedElemwise", "Pooling"}
 
 
 def place_concatenations(graph: Graph, ctx: Lowering) -> None:
     """Tells the lowering context which blocked tensors are slices of a concatenation."""
     placed = set()
     for node in graph.nodes:
-        if node.op != "Concat" or len(node.outputs[0].shape) != 4 or node.params.axis not in (1, -3):
-            continue
-        if node.outputs[0].dtype.code != DTypeCode.FLOAT32:
+        if node.op != "ChannelGather" or not is_concatenation(node):
             continue
         operands = node.inputs
         if len(set(operands)) != len(operands) or any(v.shape[1] % ctx.width for v in operands[:-1]):
             continue
         if any(v in placed or v.const is not None or v.producer is None for v in operands):
-            continue
-        if any(v.producer.op not in _BLOCKED_PRODUCERS for v in operands):  # type: ignore[union-attr]
             continue
         first = 0
         for v in operands:
