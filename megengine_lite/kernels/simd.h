@@ -260,6 +260,15 @@ ML_INLINE vi vi_dot(vi sum, vi x, vi w) {
 }
 #endif
 
+/* Vectors of VW bytes. */
+ML_INLINE vb vb_load(const int8_t *p) { return *(const vb_u *)p; }
+ML_INLINE void vb_store(int8_t *p, vb x) { *(vb_u *)p = x; }
+ML_INLINE vb vb_set1(int8_t x) { return x - (vb){}; }
+ML_INLINE vb vb_max(vb a, vb b) {
+    vb greater = a > b;
+    return (a & greater) | (b & ~greater);
+}
+
 /* VW signed bytes as a vector of int32, and the low bytes of one. */
 ML_INLINE vi vi_load_s8(const int8_t *p) { return __builtin_convertvector(*(const vb_u *)p, vi); }
 ML_INLINE void vi_store_8(int8_t *p, vi x) {
@@ -334,5 +343,20 @@ ML_INLINE vi vi_load_quad(const void *p) {
 }
 
 ML_INLINE void prefetch(const void *p) { __builtin_prefetch(p); }
+
+/* Stores past the caches, for results larger than them; p is aligned to a vector. stream_end() goes after the last. */
+#if defined(__AVX512F__)
+ML_INLINE void vf_stream(float *p, vf x) { _mm512_stream_ps(p, (__m512)x); }
+ML_INLINE void stream_end(void) { _mm_sfence(); }
+#elif defined(__AVX2__)
+ML_INLINE void vf_stream(float *p, vf x) { _mm256_stream_ps(p, (__m256)x); }
+ML_INLINE void stream_end(void) { _mm_sfence(); }
+#elif defined(__SSE2__)
+ML_INLINE void vf_stream(float *p, vf x) { _mm_stream_ps(p, (__m128)x); }
+ML_INLINE void stream_end(void) { _mm_sfence(); }
+#else
+ML_INLINE void vf_stream(float *p, vf x) { vf_store(p, x); }
+ML_INLINE void stream_end(void) {}
+#endif
 
 #endif

@@ -1,7 +1,8 @@
-"""Iteration spaces for kernels: merging dimensions, and tiles of elementwise chains."""
+"""Iteration spaces for kernels: merging dimensions, tiles of elementwise chains, work items of copies."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -43,7 +44,7 @@ def collapse(
         for s, m in zip(strides, merged, strict=True):
             m.append(s[k])
     if not extents:
-        return [1], [[1] for _ in strides]
+        return [1], [[0] for _ in strides]
     return extents, merged
 
 
@@ -158,3 +159,44 @@ def _assign_registers(steps: Sequence[tuple[int, Sequence[int]]], inputs: int, s
             slot = slot_of[inputs + k] = slots.take()
         table += [mode, slot, *args, *[0] * (4 - len(args))]
     return table
+
+
+MAX_DIMS = 8  # of a strided copy
+COPY_CHUNK = 16384  # elements of a work item of a copy
+STRIP = 64  # columns that one work item of a transposition reads from each row
+STREAM_BYTES = 8 << 20  # results from this size on are stored past the caches
+
+
+@dataclass(frozen=True, slots=True)
+class CopyPlan:
+    """A strided copy: the kernel (``copy_strided`` or ``transpose_strided``) and its integers, in its order."""
+
+    kernel: str
+    integers: list[int]
+    work: int
+
+    def arguments(self) -> dict[str, int]:
+        """The integers by name."""
+        names = ["ndim", "item", "chunk", "stream", *(f"{group}{d}" for group in "exy" for d in range(MAX_DIMS))]
+        return dict(zip(names, self.integers, strict=True))
+
+
+def plan_copy(shape: Sequence[int], x_strides: Sequence[int], y_strides: Sequence[int], item: int) -> CopyPlan:
+    """Chooses how to copy between two strided views of the same shape, none of it 0; strides in bytes."""
+    extents, (xs, ys) = collapse(shape, [x_strides, y_strides])
+    kernel, chunk = "copy_strided", COPY_CHUNK
+    if xs[0] != item and ys[0] == item and item in xs[1:] and extents[xs.index(item)] > 1:
+        along = xs.index(item)
+        for array in (extents, xs, ys):
+            array.insert(1, array.pop(along))
+        kernel, chunk = "transpose_strided", STRIP
+        work = -(-extents[1] // chunk)
+        outer = extents[2:]
+    else:
+        work = -(-extents[0] // chunk)
+        outer = extents[1:]
+    for e in outer:
+        work *= e
+    stream = math.prod(extents) * item >= STREAM_BYTES
+    fill = [0] * (MAX_DIMS - len(extents))
+    return CopyPlan(kernel, [len(extents), item, chunk, stream, *extents, *fill, *xs, *fill, *ys, *fill], work)

@@ -1,0 +1,158 @@
+"""Elementwise operators: float32 chains on plain and blocked tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from megengine_lite._core.dtype import DTypeCode
+from megengine_lite._core.fused import ElemwiseProgram
+from megengine_lite._core.graph import Constant, Node, Var
+from megengine_lite._core.lower.context import Lowering, Ref, Tensor, lowers
+from megengine_lite._core.params import ElemwiseMode
+from megengine_lite.kernels.tiling import plan_chain
+
+MAX_INPUTS = 12  # of the kernel
+
+_M = ElemwiseMode
+_INTEGER_ONLY = {_M.SHL, _M.SHR, _M.RMULH, _M.NOT, _M.AND, _M.OR, _M.XOR}
+# Functions that make infinities or NaN of the zeros in padded channels; a blocked tensor must not hold those.
+_UNSAFE_AT_ZERO = {
+    _M.LOG, _M.FLOOR_DIV, _M.TRUE_DIV, _M.MOD, _M.POW, _M.ERFCINV, _M.ACOSH, _M.ACOSH_GRAD, _M.ATANH_GRAD,
+    _M.FAST_TANH_GRAD, _M.LOG_SUM_EXP,
+}  # fmt: skip
+
+Steps = Sequence[tuple[int, Sequence[int]]]
+
+
+@lowers("FusedElemwise")
+def lower_chain(ctx: Lowering, node: Node) -> bool | None:
+    """A chain made by the planner."""
+    program: ElemwiseProgram = node.params
+    return _lower(ctx, node, [(s.mode, s.args) for s in program.steps])
+
+
+@lowers("Elemwise")
+def lower_elemwise(ctx: Lowering, node: Node) -> bool | None:
+    """A single function."""
+    mode = node.params.mode
+    if mode in _INTEGER_ONLY:
+        return False
+    return _lower(ctx, node, [(int(mode), range(len(node.inputs)))])
+
+
+def _lower(ctx: Lowering, node: Node, steps: Steps) -> bool | None:
+    variables = (*node.inputs, *node.outputs)
+    if any(v.dtype.code != DTypeCode.FLOAT32 for v in variables) or len(node.inputs) > MAX_INPUTS:
+        return False
+    if _wants_blocked(ctx, node, steps):
+        _emit_blocked(ctx, node, steps)
+    else:
+        _emit_plain(ctx, node, steps)
+    return None
+
+
+def _wants_blocked(ctx: Lowering, node: Node, steps: Steps) -> bool:
+    """Blocked if most of the operands of full size are there in blocked form only, and all others can be."""
+    y = node.outputs[0]
+    if len(y.shape) != 4 or any(len(v.shape) != 4 and v.const is None for v in node.inputs):
+        return False
+    if y.shape[1] % ctx.width and any(mode in _UNSAFE_AT_ZERO for mode, _ in steps):
+        return False
+    votes = 0
+    blocked = False
+    for v in node.inputs:
+        if v.shape == y.shape:
+            blocked |= ctx.is_blocked(v)
+            votes += ctx.is_blocked(v) - ctx.is_plain(v)
+    return blocked and votes >= 0
+
+
+def _emit_plain(ctx: Lowering, node: Node, steps: Steps) -> None:
+    y = node.outputs[0]
+    inputs = [ctx.plain(v) for v in node.inputs]
+    strides = [_plain_strides(v.shape, len(y.shape)) for v in node.inputs]
+    refs = [t.ref for t in inputs]
+    out = ctx.new_plain(y)
+    _emit(ctx, node, steps, y.shape, strides, refs, _plain_strides(y.shape, len(y.shape)), out.ref)
+
+
+def _emit_blocked(ctx: Lowering, node: Node, steps: Steps) -> None:
+    """The iteration space is (image, channel block, row, pixel, lane)."""
+    y = node.outputs[0]
+    operands = [_blocked_operand(ctx, v) for v in node.inputs]
+    out = ctx.new_blocked(y)
+    shape = (out.n, out.blocks, out.h, out.w, ctx.width)
+    strides = [s for _, s in operands]
+    _emit(ctx, node, steps, shape, strides, [r for r, _ in operands], _blocked_strides(out), out.ref)
+
+
+def _emit(
+    ctx: Lowering,
+    node: Node,
+    steps: Steps,
+    shape: Sequence[int],
+    strides: Sequence[Sequence[int]],
+    refs: Sequence[Ref],
+    y_strides: Sequence[int],
+    y: Ref,
+) -> None:
+    plan = plan_chain(shape, strides, y_strides, steps)
+    table = Constant(plan.table, ("elemwise table", id(node)))
+    ctx.emit(
+        "elemwise_chain_f32",
+        node,
+        table=ctx.constant(table),
+        y=y,
+        **{f"x{k}": refs[k] if k < len(refs) else None for k in range(MAX_INPUTS)},
+        ndim=plan.ndim,
+        split=plan.split,
+        count=plan.count,
+        inner=plan.inner,
+        inputs=len(refs),
+        steps=len(steps),
+        slot_floats=plan.slot_floats,
+        work=plan.work,
+        scratch=plan.scratch,
+    )
+
+
+def _plain_strides(shape: Sequence[int], ndim: int) -> list[int]:
+    """Strides in bytes of a dense tensor, right-aligned to ``ndim`` dimensions; 0 where it is repeated."""
+    strides = []
+    step = 4
+    for extent in reversed(shape):
+        strides.append(0 if extent == 1 else step)
+        step *= extent
+    return [0] * (ndim - len(shape)) + strides[::-1]
+
+
+def _blocked_strides(t: Tensor) -> list[int]:
+    strides = (t.image, t.plane, t.row, t.width, 1)
+    repeated = (t.n == 1, t.c == 1, t.h == 1, t.w == 1, t.c == 1)
+    return [0 if r else 4 * s for s, r in zip(strides, repeated, strict=True)]
+
+
+def _blocked_operand(ctx: Lowering, v: Var) -> tuple[Ref, list[int]]:
+    """Address and strides over (image, channel block, row, pixel, lane) of an operand."""
+    shape = (1,) * (4 - len(v.shape)) + v.shape
+    if shape[1] > 1:
+        if v.const is None:
+            t = ctx.blocked(v)
+            return t.ref, _blocked_strides(t)
+        width = ctx.width
+        constant = ctx.pool.derive(("blocked operand", width), [v.const], lambda a: _block_constant(a, shape, width))
+        strides = _plain_strides(constant.array.shape, 5)
+        return ctx.constant(constant), strides
+    n, _, h, w = _plain_strides(shape, 4)
+    return ctx.plain(v).ref, [n, 0, h, w, 0]
+
+
+def _block_constant(array: np.ndarray, shape: tuple[int, ...], width: int) -> np.ndarray:
+    """An NCHW constant in blocked layout; ones in padded channels, which no function of zero turns into NaN."""
+    n, c, h, w = shape
+    blocks = -(-c // width)
+    padded = np.ones((n, blocks * width, h, w), array.dtype)
+    padded[:, :c] = array.reshape(shape)
+    return np.ascontiguousarray(padded.reshape(n, blocks, width, h, w).transpose(0, 1, 3, 4, 2))

@@ -1,0 +1,311 @@
+"""Copies between strided views of any element size, and transpositions, which are the copies that need tiles."""
+
+from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uintptr_t
+from libc.string cimport memcpy
+
+from megengine_lite.kernels.interleave cimport deinterleave, interleave, zip_rows
+from megengine_lite.kernels.kernel cimport KernelArgs
+from megengine_lite.kernels.simd cimport (
+    VW, inlined, prefetch, stream_end, vf, vf_load, vf_load_n, vf_store, vf_store_n, vf_stream, vf_zero,
+)
+
+from megengine_lite.kernels.tiling import plan_copy
+
+cdef enum:
+    MAX_DIMS = 8
+    FIRST = 4  # where extents begin in the integers of a kernel; strides of x and of y follow, MAX_DIMS each
+    LINE = 16  # floats of a cache line
+    AHEAD = 64  # rows between reading and prefetching
+    SMALL = 6  # rows or columns below which elements are moved one by one
+    FILL_PIECE = 4096  # a multiple of all element sizes
+
+ctypedef fused element:
+    int8_t
+    int16_t
+    int32_t
+    int64_t
+
+
+# ---- copies whose innermost dimension is the same on both sides --------------------------------------------------------
+
+cdef inline inlined copy_run(
+    char* y, const char* x, int64_t n, int64_t item, int64_t x_step, int64_t y_step
+) noexcept nogil:
+    """One run along the innermost dimension; steps in bytes."""
+    if x_step == item and y_step == item:
+        if item == 4 and n <= 4 * VW:
+            copy_short(<float*>y, <const float*>x, n)
+        else:
+            memcpy(y, x, n * item)
+    elif item == 4:
+        copy_steps(<int32_t*>y, <int32_t*>x, n, x_step // 4, y_step // 4)
+    elif item == 1:
+        copy_steps(<int8_t*>y, <int8_t*>x, n, x_step, y_step)
+    elif item == 2:
+        copy_steps(<int16_t*>y, <int16_t*>x, n, x_step // 2, y_step // 2)
+    else:
+        copy_steps(<int64_t*>y, <int64_t*>x, n, x_step // 8, y_step // 8)
+
+
+cdef inline void copy_short(float* y, const float* x, int64_t n) noexcept nogil:
+    """Runs for which a call of memcpy costs more than the copy."""
+    cdef int64_t i = 0
+    while i + VW <= n:
+        vf_store(y + i, vf_load(x + i))
+        i += VW
+    if i < n:
+        vf_store_n(y + i, vf_load_n(x + i, n - i), n - i)
+
+
+cdef inline void copy_steps(element* y, const element* x, int64_t n, int64_t x_step, int64_t y_step) noexcept nogil:
+    cdef int64_t i
+    cdef element value
+    if x_step == 0 and y_step == 1:
+        value = x[0]
+        for i in range(n):
+            y[i] = value
+        return
+    for i in range(n):
+        y[i * y_step] = x[i * x_step]
+
+
+cdef void copy_strided(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+    """y[...] = x[...] over `ndim` dimensions, innermost first; strides in bytes, any sign. `stream` is not used.
+
+    One work item = one run along dimension 0, or `chunk` elements of it.
+    """
+    cdef int64_t ndim = a.i[0], item = a.i[1], chunk = a.i[2]
+    cdef const int64_t* extent = &a.i[FIRST]
+    cdef const int64_t* xs = extent + MAX_DIMS
+    cdef const int64_t* ys = xs + MAX_DIMS
+    cdef int64_t chunks = (extent[0] + chunk - 1) // chunk
+    cdef int64_t index[MAX_DIMS]
+    cdef int64_t d, k, rest, start
+    cdef const char* x = <const char*>a.p[0]
+    cdef char* y = <char*>a.p[1]
+    rest = begin // chunks
+    index[0] = begin - rest * chunks
+    for d in range(1, ndim):
+        index[d] = rest % extent[d]
+        rest //= extent[d]
+        x += index[d] * xs[d]
+        y += index[d] * ys[d]
+    for k in range(begin, end):
+        start = index[0] * chunk
+        copy_run(y + start * ys[0], x + start * xs[0], min(chunk, extent[0] - start), item, xs[0], ys[0])
+        index[0] += 1
+        if index[0] < chunks:
+            continue
+        index[0] = 0
+        d = 1
+        while d < ndim:
+            index[d] += 1
+            x += xs[d]
+            y += ys[d]
+            if index[d] < extent[d]:
+                break
+            x -= extent[d] * xs[d]
+            y -= extent[d] * ys[d]
+            index[d] = 0
+            d += 1
+
+
+# ---- transpositions ----------------------------------------------------------------------------------------------------
+
+cdef inline inlined transpose_tile(
+    bint STREAM, const float* x, int64_t x_row, float* y, int64_t y_row, int64_t rows, int64_t columns
+) noexcept nogil:
+    """y[j y_row + i] = x[i x_row + j] for up to VW rows i and columns j of x."""
+    cdef vf r[VW]
+    cdef int k
+    if rows == VW and columns == VW:
+        for k in range(VW):
+            r[k] = vf_load(x + k * x_row)
+        zip_rows(VW, r)
+        for k in range(VW):
+            if STREAM:
+                vf_stream(y + k * y_row, r[k])
+            else:
+                vf_store(y + k * y_row, r[k])
+        return
+    for k in range(VW):
+        r[k] = vf_load_n(x + k * x_row, columns) if k < rows else vf_zero()
+    zip_rows(VW, r)
+    for k in range(VW):
+        if k < columns:
+            vf_store_n(y + k * y_row, r[k], rows)
+
+
+cdef inline void transpose_strip_f32(
+    const float* x, int64_t x_row, float* y, int64_t y_row, int64_t rows, int64_t columns
+) noexcept nogil:
+    """All rows of a few columns of x."""
+    cdef int64_t i, j, k
+    if y_row == rows and (rows == 4 or rows == 8):
+        if rows == 4:
+            interleave(4, x, x_row, 4, y, columns)
+        else:
+            interleave(8, x, x_row, 8, y, columns)
+        return
+    if x_row == columns and (columns == 4 or columns == 8):
+        if columns == 4:
+            deinterleave(4, x, y, y_row, 4, rows)
+        else:
+            deinterleave(8, x, y, y_row, 8, rows)
+        return
+    if rows < SMALL or columns < SMALL:
+        transpose_strip(<int32_t*>x, x_row, <int32_t*>y, y_row, rows, columns)
+        return
+    j = 0
+    while j < columns:
+        i = 0
+        while i < rows:
+            for k in range(i + AHEAD, min(i + AHEAD + VW, rows)):
+                prefetch(x + k * x_row + j)
+            transpose_tile(
+                False, x + i * x_row + j, x_row, y + j * y_row + i, y_row, min(<int64_t>VW, rows - i),
+                min(<int64_t>VW, columns - j),
+            )
+            i += VW
+        j += VW
+
+
+cdef inline void transpose_strip_streaming(
+    const float* x, int64_t x_row, float* y, int64_t y_row, int64_t rows, int64_t columns
+) noexcept nogil:
+    """The same for results that no cache holds: whole lines of y, one after another, past the caches."""
+    cdef int64_t i, j, k
+    i = 0
+    while i < rows:
+        for k in range(i + LINE, min(i + 2 * LINE, rows)):
+            j = 0
+            while j < columns:
+                prefetch(x + k * x_row + j)
+                j += LINE
+        j = 0
+        while j < columns:
+            k = i
+            while k < min(i + LINE, rows):
+                transpose_tile(
+                    True, x + k * x_row + j, x_row, y + j * y_row + k, y_row, min(<int64_t>VW, rows - k),
+                    min(<int64_t>VW, columns - j),
+                )
+                k += VW
+            j += VW
+        i += LINE
+
+
+cdef inline void transpose_strip(
+    element* x, int64_t x_row, element* y, int64_t y_row, int64_t rows, int64_t columns
+) noexcept nogil:
+    cdef int64_t i, j, k, top
+    i = 0
+    while i < rows:
+        top = min(i + 64, rows)
+        for j in range(columns):
+            for k in range(i, top):
+                y[j * y_row + k] = x[k * x_row + j]
+        i = top
+
+
+cdef void transpose_strided(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+    """As copy_strided, where y runs along dimension 0 and x along dimension 1 (both of stride `item` there).
+
+    One work item = `chunk` elements of dimension 1 by all of dimension 0. `stream`: y is larger than the caches.
+    """
+    cdef int64_t ndim = a.i[0], item = a.i[1], chunk = a.i[2]
+    cdef const int64_t* extent = &a.i[FIRST]
+    cdef const int64_t* xs = extent + MAX_DIMS
+    cdef const int64_t* ys = xs + MAX_DIMS
+    cdef int64_t stream = a.i[3]
+    cdef int64_t strips = (extent[1] + chunk - 1) // chunk
+    cdef int64_t k, d, rest, start, columns, x_row, y_row
+    cdef char* x
+    cdef char* y
+    for k in range(begin, end):
+        rest = k // strips
+        start = (k - rest * strips) * chunk
+        columns = min(chunk, extent[1] - start)
+        x = <char*>a.p[0] + start * xs[1]
+        y = <char*>a.p[1] + start * ys[1]
+        for d in range(2, ndim):
+            x += rest % extent[d] * xs[d]
+            y += rest % extent[d] * ys[d]
+            rest //= extent[d]
+        x_row = xs[0] // item
+        y_row = ys[1] // item
+        if item == 4 and stream and ((<uintptr_t>y | <uintptr_t>ys[1]) & 63) == 0 and min(extent[0], columns) >= LINE:
+            transpose_strip_streaming(<float*>x, x_row, <float*>y, y_row, extent[0], columns)
+        elif item == 4:
+            transpose_strip_f32(<float*>x, x_row, <float*>y, y_row, extent[0], columns)
+        elif item == 1:
+            transpose_strip(<int8_t*>x, x_row, <int8_t*>y, y_row, extent[0], columns)
+        elif item == 2:
+            transpose_strip(<int16_t*>x, x_row, <int16_t*>y, y_row, extent[0], columns)
+        else:
+            transpose_strip(<int64_t*>x, x_row, <int64_t*>y, y_row, extent[0], columns)
+    if stream:
+        stream_end()
+
+
+# ---- constant fills ----------------------------------------------------------------------------------------------------
+
+cdef void fill_elements(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+    """Fills `nbytes` bytes of y with copies of the element x of `item` bytes; one work item = `chunk` bytes."""
+    cdef int64_t nbytes = a.i[0], item = a.i[1], chunk = a.i[2]
+    cdef char* y = <char*>a.p[1] + begin * chunk
+    cdef int64_t n = min(end * chunk, nbytes) - begin * chunk
+    cdef int64_t done = item, more
+    if n <= 0:
+        return
+    memcpy(y, a.p[0], item)
+    while done < n:
+        more = min(min(done, n - done), <int64_t>FILL_PIECE)
+        memcpy(y + done, y, more)
+        done += more
+
+
+_STRIDED = "ndim item chunk stream " + " ".join(f"{name}{d}" for name in ("e", "x", "y") for d in range(MAX_DIMS))
+# name -> (address, pointers, integers, reals)
+KERNELS = {
+    "copy_strided": (<uintptr_t>&copy_strided, "x y", _STRIDED, ""),
+    "transpose_strided": (<uintptr_t>&transpose_strided, "x y", _STRIDED, ""),
+    "fill_elements": (<uintptr_t>&fill_elements, "x y", "nbytes item chunk", ""),
+}
+
+
+# ---- edge for tests and for curious people ---------------------------------------------------------------------------
+
+def copy(x, y):
+    """Copies an array into another of the same shape and element size, whatever their strides.
+
+    Parameters
+    ----------
+    x, y : array
+        Elements of 1, 2, 4 or 8 bytes, strides that are multiples of that; ``y`` is written and must not overlap ``x``.
+
+    Raises
+    ------
+    ValueError
+        Shapes or element sizes that differ, or cannot be copied.
+    """
+    cdef KernelArgs a
+    cdef int64_t work
+    if x.shape != y.shape or x.itemsize != y.itemsize or x.itemsize not in (1, 2, 4, 8) or not y.flags.writeable:
+        raise ValueError(f"cannot copy {x.dtype} {x.shape} to {y.dtype} {y.shape}")
+    if any(s % x.itemsize for s in (*x.strides, *y.strides)):
+        raise ValueError("strides must be multiples of the element size")
+    if x.size == 0:
+        return
+    plan = plan_copy(x.shape, x.strides, y.strides, x.itemsize)
+    for k, value in enumerate(plan.integers):
+        a.i[k] = value
+    a.p[0] = <void*><uintptr_t>x.ctypes.data
+    a.p[1] = <void*><uintptr_t>y.ctypes.data
+    work = plan.work
+    cdef bint transposed = plan.kernel == "transpose_strided"
+    with nogil:
+        if transposed:
+            transpose_strided(&a, 0, work, NULL)
+        else:
+            copy_strided(&a, 0, work, NULL)
