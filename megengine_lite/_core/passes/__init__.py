@@ -15,6 +15,7 @@ from megengine_lite._core.passes import (
     gather_channels,
     merge_reductions,
     simplify,
+    widen_float16,
 )
 from megengine_lite._core.passes.place_concatenations import place_concatenations
 
@@ -25,6 +26,7 @@ def run(graph: Graph, pool: ConstantPool, config: SessionConfig) -> None:
     """All passes that the options ask for."""
     if not config.fuse:
         return
+    widen_float16.run(graph, pool)
     canonical_layout.run(graph, pool)
     simplify.run(graph, pool)
     gather_channels.run(graph)

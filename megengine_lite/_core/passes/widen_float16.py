@@ -1,0 +1,75 @@
+"""Computes in float32 what a model stores as float16.
+
+Each float16 variable between operators gets a float32 twin; conversions stand only where float16 enters or leaves the
+graph. That is more exact than rounding after every operator, and kernels exist once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from megengine_lite._core.dtype import FLOAT32, DTypeCode
+from megengine_lite._core.graph import ConstantPool, Graph, Node, TensorSpec, Var
+from megengine_lite._core.params import DTypeTable, ReduceDataType
+
+# Operators that mean the same in both types.
+_WIDENED = {
+    "AdaptivePooling", "AxisAddRemove", "BatchNorm", "BatchedMatrixMul", "Broadcast", "Concat", "ConvBiasForward",
+    "Convolution", "Convolution3D", "Convolution3DBackwardData", "ConvolutionBackwardData", "Cumsum", "Dimshuffle",
+    "Dot",
+    "Elemwise", "GeneralNorm", "GroupNorm", "Identity", "InstanceNorm", "LRN", "LayerNorm", "MatrixMul", "Padding",
+    "Pooling", "PowC", "Reduce", "Reshape", "Resize", "Softmax", "Split", "Subtensor", "WarpPerspective",
+}  # fmt: skip
+
+
+def run(graph: Graph, pool: ConstantPool) -> None:
+    """Rewrites the graph; does nothing to one without float16."""
+    if not any(_is_half(v) for node in graph.nodes for v in node.outputs):
+        return
+    twins: dict[Var, Var] = {}
+    nodes: list[Node] = []
+    for node in graph.nodes:
+        if node.op == "TypeCvt" and node.inputs[0] in twins and node.outputs[0].dtype == FLOAT32:
+            twin, y = twins[node.inputs[0]], node.outputs[0]
+            graph.replace_uses(y, twin)
+            continue
+        if node.op not in _WIDENED or not any(map(_is_half, (*node.inputs, *node.outputs))):
+            nodes.append(node)
+            continue
+        inputs = [_widened(v, twins, nodes, pool) if _is_half(v) else v for v in node.inputs]
+        outputs = [Var(v.id, v.name, TensorSpec(v.spec.shape, FLOAT32)) if _is_half(v) else v for v in node.outputs]
+        nodes.append(Node(node.op, _params(node), inputs, outputs, node.name, None, node.payload))
+        for narrow, wide in zip(node.outputs, outputs, strict=True):
+            if wide is not narrow:
+                twins[narrow] = wide
+                nodes.append(_conversion(wide, narrow))
+    graph.nodes = nodes
+    graph.remove_dead()
+
+
+def _is_half(var: Var) -> bool:
+    return var.spec.dtype.code == DTypeCode.FLOAT16
+
+
+def _params(node: Node) -> object:
+    if node.op == "Reduce":
+        return replace(node.params, data_type=ReduceDataType.DEFAULT)
+    return node.params
+
+
+def _widened(var: Var, twins: dict[Var, Var], nodes: list[Node], pool: ConstantPool) -> Var:
+    twin = twins.get(var)
+    if twin is None:
+        twin = Var(var.id, var.name, TensorSpec(var.spec.shape, FLOAT32))
+        if var.const is not None:
+            twin.const = pool.derive("float32", [var.const], lambda a: a.astype(np.float32))
+        else:
+            nodes.append(_conversion(var, twin))
+        twins[var] = twin
+    return twin
+
+
+def _conversion(source: Var, target: Var) -> Node:
+    return Node("TypeCvt", DTypeTable(dtype=target.dtype), [source], [target])
