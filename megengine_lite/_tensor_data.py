@@ -143,8 +143,3 @@ class TensorData(StridedTensor):
             raise LiteArgumentError(
                 "the tensor shares memory that is read-only: share a writable array, or make a new tensor"
             )
-
-    def _writable_array(self) -> np.ndarray:
-        self._require_writable()
-        array: np.ndarray = self._array()
-        return array

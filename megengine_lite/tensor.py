@@ -290,7 +290,7 @@ class LiteTensor(TensorData):
         if src_tensor._contiguous:
             self._copy_bytes(src_tensor._address, src_tensor._nbytes)
         else:
-            np.copyto(self._array(), source)
+            np.copyto(self._writable_array(), source)
 
     def share_memory_with(self, src_tensor: LiteTensor) -> None:
         """Becomes another name of ``src_tensor``: same memory, layout (strided, too), device.

@@ -35,6 +35,7 @@ cdef class StridedTensor:
     cdef bint is_slice
     cdef readonly int64_t version
     cdef public object pending
+    cdef public object busy
 
     cdef int settle(self) except -1
     cdef int set_dense(self, Storage storage, Py_ssize_t offset, Py_ssize_t capacity, shape, int code) except -1

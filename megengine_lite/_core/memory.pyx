@@ -5,7 +5,8 @@ A :class:`Storage` is a piece of memory with one owner that never moves and is f
 was made from the old one (slices, numpy views, DLPack capsules) keeps the old one alive. So nothing dangles.
 
 ``pending`` of both is None or an object with a method ``wait``: work in progress that writes this memory. It is
-waited for before the memory is looked at.
+waited for before the memory is looked at. ``busy`` of a tensor is the same for work that reads its memory: it is waited
+for before the tensor writes.
 """
 
 from cpython.buffer cimport (
@@ -213,6 +214,8 @@ cdef class StridedTensor:
         return self.storage.pointer() + self.offset
 
     cdef char* writable_pointer(self) except? NULL:
+        if self.busy is not None:
+            self.busy.wait()
         if self.storage is not None and self.storage.readonly:
             raise LiteArgumentError(
                 "the tensor shares memory that is read-only: share a writable array, or make a new tensor"
@@ -293,11 +296,6 @@ cdef class StridedTensor:
         self.set_dense(storage, 0, storage.nbytes, shape, code)
         self.is_slice = False
 
-    def _adopt_quietly(self, Storage storage, shape, int code):
-        """:meth:`_adopt` for the one who finishes the pending work itself."""
-        self.set_dense(storage, 0, storage.nbytes, shape, code)
-        self.is_slice = False
-
     def _share_with(self, StridedTensor other):
         """Becomes the same window into the same storage."""
         cdef int k
@@ -350,10 +348,10 @@ cdef class StridedTensor:
         self.settle()
         return <uintptr_t>self.pointer()
 
-    @property
-    def _quiet_address(self):
-        """:attr:`_address` for the one who has settled already."""
-        return <uintptr_t>self.pointer()
+    def _writable_array(self):
+        """A numpy view to write through."""
+        self.writable_pointer()
+        return self._array()
 
     def _array(self):
         """A numpy view that keeps the storage alive."""

@@ -18,7 +18,14 @@ Decryption = str | Callable[[Any], Any]
 """Name of a method in :mod:`~megengine_lite._core.loader.cryption`, or a function from buffer to buffer."""
 
 
-def load_model(source: Source, *, decrypt: Decryption | None = None, check: bool = True, copy: bool = False) -> Model:
+def load_model(
+    source: Source,
+    *,
+    decrypt: Decryption | None = None,
+    compressed: bool = False,
+    check: bool = True,
+    copy: bool = False,
+) -> Model:
     """Loads a model of any container: plain, encrypted, packed, with test cases behind it.
 
     Parameters
@@ -28,6 +35,8 @@ def load_model(source: Source, *, decrypt: Decryption | None = None, check: bool
         Constants of the model refer to the bytes, which live as long as they do; a buffer must not be changed.
     decrypt
         How to decrypt the file. Packages say themselves how they are encrypted; for them it is not looked at.
+    compressed
+        The values of tensors are compressed. Packages say it themselves, too.
     check
         Refuse models with operators that cannot be run. Without it the graph can be looked at.
     copy
@@ -45,11 +54,10 @@ def load_model(source: Source, *, decrypt: Decryption | None = None, check: bool
     buffer, what = open_source(source, copy=copy)
     cursor = Cursor(buffer, what=what)
     package = None
-    compressed = False
     if is_package(cursor):
         package = read_package(buffer, what)
         information = package.read_information(what)
-        compressed = information is not None and information.has_compression
+        compressed = compressed or (information is not None and information.has_compression)
         buffer = _decrypted(package.model, package.model_cryption, what)
     else:
         information = None

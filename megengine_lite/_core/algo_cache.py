@@ -1,0 +1,258 @@
+"""The persistent cache of fast-run: which algorithm was fastest for a problem.
+
+The file is the original's container (docs: format facts, "Fast-run cache file")::
+
+    u32 number of categories
+      per category: u32 length, name; u32 number of entries
+        per entry: u32 length, key; u32 length, value
+
+Categories of ours carry the processor, the instruction set, the number of threads and the revision of the kernels in
+their names, so that a measurement is never used where it does not hold. Categories of others (the original's) are kept
+and written back. A file that is not such a container is left as it is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import struct
+import tempfile
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from megengine_lite.errors import LiteError, ModelFormatError
+from megengine_lite.log import logger
+
+KERNEL_REVISION = 1
+"""To be raised when the speed or the names of kernels change, so that old measurements are not used."""
+
+Categories = dict[bytes, dict[bytes, bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """One measured algorithm."""
+
+    algorithm: str
+    seconds: float
+    workspace: int
+
+
+def parse_cache(data: bytes) -> Categories:
+    """Reads a container.
+
+    Raises
+    ------
+    ModelFormatError
+        It is damaged or something else. Nothing behind the last category is looked at.
+    """
+    view = memoryview(data)
+    at = 0
+
+    def number() -> int:
+        nonlocal at
+        if at + 4 > len(view):
+            raise ModelFormatError(f"algorithm cache: it ends at byte {len(view)}, inside of a number at byte {at}")
+        (value,) = struct.unpack_from("<I", view, at)
+        at += 4
+        return int(value)
+
+    def text() -> bytes:
+        nonlocal at
+        size = number()
+        if size > len(view) - at:
+            raise ModelFormatError(f"algorithm cache: {size} bytes at byte {at}, where {len(view) - at} are left")
+        at += size
+        return bytes(view[at - size : at])
+
+    categories: Categories = {}
+    for _ in range(number()):
+        entries = categories.setdefault(text(), {})
+        for _ in range(number()):
+            key = text()
+            entries[key] = text()
+    return categories
+
+
+def serialize_cache(categories: Categories) -> bytes:
+    """The inverse of :func:`parse_cache`."""
+    parts = [struct.pack("<I", len(categories))]
+
+    def text(content: bytes) -> None:
+        parts.append(struct.pack("<I", len(content)))
+        parts.append(content)
+
+    for name, entries in categories.items():
+        text(name)
+        parts.append(struct.pack("<I", len(entries)))
+        for key, value in entries.items():
+            text(key)
+            text(value)
+    return b"".join(parts)
+
+
+def _merge(into: Categories, new: Categories) -> None:
+    for name, entries in new.items():
+        into.setdefault(name, {}).update(entries)
+
+
+@contextlib.contextmanager
+def _file_lock(path: str) -> Iterator[None]:
+    """Holds a lock between processes on a file beside the cache."""
+    try:
+        import fcntl
+    except ImportError:  # no such locks here; replacing a file is still atomic
+        yield
+        return
+    with open(path + ".lock", "ab") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _replace_file(path: str, content: bytes) -> None:
+    """Writes a file so that readers, and a crash, find either the old or the new content."""
+    directory = os.path.dirname(os.path.abspath(path))
+    handle, name = tempfile.mkstemp(prefix=os.path.basename(path) + ".", suffix=".tmp", dir=directory)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        with contextlib.suppress(OSError):  # mkstemp makes files that only their owner can read
+            os.chmod(name, 0o666 & ~_umask())
+        os.replace(name, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(name)
+        raise
+
+
+@cache
+def _umask() -> int:
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
+
+
+def category_name(operator: str, processor: str, isa: str, threads: int) -> str:
+    """Name of the category for an operator kind on this kind of machine."""
+    return f"megengine_lite:r{KERNEL_REVISION}:{processor}:{isa}:t{threads}:{operator}"
+
+
+class AlgoCache:
+    """Measurements in memory, and the file that they go to. All methods may be called from any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._categories: Categories = {}
+        self._path: str | None = None  # to be kept up to date
+        self._dirty = False
+
+    def lookup(self, category: str, key: str) -> list[Timing] | None:
+        """What was measured for a problem, fastest first; None if nothing usable was."""
+        with self._lock:
+            value = self._categories.get(category.encode(), {}).get(key.encode())
+        if value is None:
+            return None
+        try:
+            return [Timing(str(name), float(seconds), int(workspace)) for name, seconds, workspace in json.loads(value)]
+        except (ValueError, TypeError):
+            logger.warning("an entry of the algorithm cache for %s cannot be read; it is measured again", key)
+            return None
+
+    def store(self, category: str, key: str, timings: list[Timing]) -> None:
+        """Remembers a measurement; :meth:`flush` brings it to the file."""
+        ordered = sorted(timings, key=lambda t: t.seconds)
+        value = json.dumps([(t.algorithm, float(f"{t.seconds:.4g}"), t.workspace) for t in ordered])
+        with self._lock:
+            self._categories.setdefault(category.encode(), {})[key.encode()] = value.encode()
+            self._dirty = True
+
+    def merge(self, content: bytes) -> None:
+        """Adds the entries of a container; they go before those in memory.
+
+        Raises
+        ------
+        ModelFormatError
+            Not a container; nothing has changed.
+        """
+        new = parse_cache(content)
+        with self._lock:
+            _merge(self._categories, new)
+
+    def open(self, path: str, always_sync: bool = False) -> None:
+        """Adds the entries of a file, if it exists. With ``always_sync`` :meth:`flush` keeps the file up to date.
+
+        A file that is not a cache is reported in the log, and neither used nor overwritten.
+        """
+        with self._lock:
+            if self._path is not None:
+                logger.warning("the algorithm cache %s is replaced by %s", self._path, path)
+            self._path = None
+        try:
+            with open(path, "rb") as file:
+                content = file.read()
+        except FileNotFoundError:
+            content = b""
+        except OSError as error:
+            raise LiteError(f"the algorithm cache {path} cannot be read: {error.strerror}") from error
+        if content:
+            try:
+                self.merge(content)
+            except ModelFormatError as error:
+                logger.warning("%s: %s; the file is left as it is and not used", path, error)
+                return
+        if always_sync:
+            with self._lock:
+                self._path = path
+
+    def flush(self) -> None:
+        """Brings new entries to the file that is to be kept up to date; other processes' entries stay in it."""
+        if not self._dirty or self._path is None:
+            return
+        with self._lock:
+            path, self._dirty = self._path, False
+            try:
+                with _file_lock(path):
+                    on_disk: Categories = {}
+                    with contextlib.suppress(FileNotFoundError, ModelFormatError), open(path, "rb") as file:
+                        on_disk = parse_cache(file.read() or bytes(4))
+                    _merge(on_disk, self._categories)
+                    _replace_file(path, serialize_cache(on_disk))
+            except OSError as error:
+                logger.warning("the algorithm cache %s cannot be written: %s", path, error)
+
+    def dump(self, path: str) -> None:
+        """Writes all entries to a file."""
+        with self._lock:
+            content = serialize_cache(self._categories)
+        try:
+            _replace_file(path, content)
+        except OSError as error:
+            raise LiteError(f"the algorithm cache cannot be written to {path}: {error.strerror}") from error
+
+    def clear(self) -> None:
+        """Forgets everything; files stay."""
+        with self._lock:
+            self._categories = {}
+            self._path = None
+            self._dirty = False
+
+    def __getstate__(self) -> Any:
+        raise TypeError("the algorithm cache belongs to its process")
+
+
+CACHE = AlgoCache()
+"""The cache of this process."""
+
+
+def _after_fork() -> None:
+    CACHE._lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

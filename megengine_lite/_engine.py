@@ -1,0 +1,339 @@
+"""What a loaded network consists of: a session, its ports, and the order of forward, wait and callbacks."""
+
+from __future__ import annotations
+
+import os
+import threading
+import warnings
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from megengine_lite._core.config import AlgoPolicy, SessionConfig
+from megengine_lite._core.device import get_device
+from megengine_lite._core.dispatch import Job, Worker
+from megengine_lite._ports import CallbackIO, InputPort, OutputPort
+from megengine_lite.config import LiteIO, LiteOptions
+from megengine_lite.errors import LiteValueError, LiteWarning, ShapeError
+from megengine_lite.log import logger
+
+if TYPE_CHECKING:
+    from megengine_lite._core.graph import ConstantPool
+    from megengine_lite._core.loader import Model
+    from megengine_lite._core.session import Arena, Session
+
+# A forward that takes less is not worth handing to another thread.
+_WORTH_DEFERRING = 100e-6
+
+Callback = Callable[[CallbackIO], Any]
+
+
+class RuntimeMemory:
+    """Memory for intermediate results, shared by networks that run one after the other."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self._arena: Arena | None = None
+
+    def arena(self) -> Arena:
+        if self._arena is None:
+            from megengine_lite._core.session import Arena
+
+            self._arena = Arena()
+        return self._arena
+
+
+@dataclass(slots=True)
+class RunSettings:
+    """Everything about a network that is settled before it is loaded."""
+
+    options: LiteOptions = field(default_factory=LiteOptions)
+    device_type: int = 0
+    device_id: int = 0
+    threads: int = 1
+    inplace: bool = False
+    discrete_input: str = ""
+    inputs: list[LiteIO] = field(default_factory=list)
+    outputs: list[LiteIO] = field(default_factory=list)
+    memory: RuntimeMemory = field(default_factory=RuntimeMemory)
+
+    def check(self) -> None:
+        """Raises for combinations that cannot be, warns about what has no effect here."""
+        get_device(self.device_type).check_id(self.device_id)
+        options = self.options
+        if options.force_output_dynamic_alloc and options.force_output_use_user_specified_memory:
+            raise LiteValueError(
+                "force_output_dynamic_alloc and force_output_use_user_specified_memory exclude each other"
+            )
+        level = options.comp_node_seq_record_level
+        if not 0 <= level <= 2:
+            raise LiteValueError(f"comp_node_seq_record_level is 0, 1 or 2, not {level}")
+        if level == 2 and (options.var_sanity_check_first_run or options.fake_next_exec):
+            raise LiteValueError(
+                "comp_node_seq_record_level 2 needs var_sanity_check_first_run and fake_next_exec switched off"
+            )
+        for name in ("enable_nhwcd4", "enable_nchw4", "enable_nchw32", "enable_nchw64"):
+            if getattr(options, name):
+                warnings.warn(
+                    f"{name} is a layout of other devices; it has no effect on a CPU", LiteWarning, stacklevel=4
+                )
+
+    def session_config(self, algo: AlgoPolicy) -> SessionConfig:
+        options = self.options
+        return SessionConfig(
+            threads=self.threads,
+            fuse=options.graph_opt_level != 0,
+            jit=options.graph_opt_level != 0,
+            blocked=True if options.enable_nchw44 or options.enable_nchw44_dot or options.enable_nchw88 else None,
+            sanity_check=bool(options.var_sanity_check_first_run),
+            profile_on_shape_change=not options.no_profiling_on_shape_change,
+            algo=algo,
+        )
+
+
+def _by_name(ios: list[LiteIO], known: list[str], kind: str) -> dict[str, LiteIO]:
+    found: dict[str, LiteIO] = {}
+    for io in ios:
+        if io.name not in known:
+            logger.warning("the model has no %s %r; its LiteIO is ignored (there are %s)", kind, io.name, known)
+        elif io.name in found:
+            logger.warning("%s %r is described twice; the first description counts", kind, io.name)
+        else:
+            found[io.name] = io
+    return found
+
+
+class Engine:
+    """A model at work.
+
+    ``lock`` is held while the state changes, never while a job is waited for: a job's callback may want it.
+    """
+
+    def __init__(self, model: Model, settings: RunSettings, algo: AlgoPolicy, pool: ConstantPool | None = None):
+        from megengine_lite._core.session import Session
+
+        self.model = model
+        self.settings = settings
+        self.lock = threading.RLock()
+        self.session: Session = Session(model, settings.session_config(algo), pool=pool, arena=settings.memory.arena())
+        self.pool: ConstantPool = self.session.pool
+        self.has_run = False
+        self.start_callback: Callback | None = None
+        self.finish_callback: Callback | None = None
+        self.async_callback: Callable[[], Any] | None = None
+        self.after_run: Callable[[Engine], None] | None = None
+        self._run_session: Callable[[], object] = self.session.run
+        self._fake_next = bool(settings.options.fake_next_exec)
+        self._fixed = bool(settings.options.const_shape) or settings.options.comp_node_seq_record_level == 2
+        self._fixed_shapes: dict[str, tuple[int, ...]] = {}
+        self._may_defer = (
+            not settings.inplace
+            and settings.options.async_exec_level != 0
+            and get_device(settings.device_type).count() > 1
+        )
+        self._seconds = 0.0  # that the last forward took
+        self._worker: Worker | None = None
+        self._job: Job | None = None
+        self._make_ports()
+        _LIVE.add(self)
+
+    def _make_ports(self) -> None:
+        session, settings = self.session, self.settings
+        options = settings.options
+        wanted = _by_name(settings.inputs, session.input_names, "input")
+        self.inputs: dict[str, InputPort] = {}
+        for name in session.input_names:
+            port = InputPort(name, *session.input_spec(name), settings.device_id, wanted.get(name))
+            default = self.model.default_inputs.get(name)
+            if default is not None:
+                port.tensor.set_data_by_copy(default.array)
+            self.inputs[name] = port
+        wanted = _by_name(settings.outputs, session.output_names, "output")
+        user_memory = bool(options.force_output_use_user_specified_memory)
+        self.outputs: dict[str, OutputPort] = {
+            name: OutputPort(
+                name, settings.device_id, wanted.get(name), user_memory, bool(options.force_output_dynamic_alloc)
+            )
+            for name in session.output_names
+        }
+        if user_memory:
+            for name in self.outputs:
+                if session.output_spec(name) is None:
+                    raise ShapeError(
+                        f"the shape of output {name!r} depends on data, so no memory can be given for it: "
+                        "force_output_use_user_specified_memory cannot be used with this model"
+                    )
+        self._in_ports = list(self.inputs.values())
+        self._out_ports = list(self.outputs.values())
+        self._bound_outputs = self._out_ports if user_memory else []
+        self._outputs_expected = False
+
+    def expect_outputs(self) -> None:
+        """Shows the layouts of outputs as far as they are known without a run."""
+        if not self._outputs_expected:
+            self._outputs_expected = True
+            if not self.has_run:
+                for port in self._out_ports:
+                    if not port.has_user_memory:
+                        port.expect(self.session.output_spec(port.name))
+
+    def use_algo_policy(self, algo: AlgoPolicy) -> None:
+        """Plans anew, with other rules for choosing algorithms. Packed weights stay."""
+        from megengine_lite._core.session import Session
+
+        lock = self.acquire_idle()
+        try:
+            self.session = Session(
+                self.model, self.settings.session_config(algo), pool=self.pool, arena=self.settings.memory.arena()
+            )
+            self._run_session = self.session.run
+            for port in (*self._in_ports, *self._out_ports):
+                port.forget_session()
+        finally:
+            lock.release()
+
+    # ---- running ------------------------------------------------------------------------------------------------
+
+    def acquire_idle(self) -> threading.RLock:
+        """Takes the lock at a moment when no forward is under way; the caller releases it."""
+        while True:
+            job = self._job
+            if job is not None and not job.finished and not job.is_mine():
+                try:
+                    job.wait()
+                except Exception:
+                    logger.debug("a forward that nobody has waited for failed", exc_info=True)
+            lock = self.lock
+            lock.acquire()
+            job = self._job
+            if job is None or job.finished or job.is_mine():
+                return lock
+            lock.release()
+
+    def forward(self) -> None:
+        lock = self.acquire_idle()
+        try:
+            self._forward()
+        finally:
+            lock.release()
+
+    def _forward(self) -> None:
+        if self.start_callback is not None:
+            self.start_callback(self.callback_io(self.inputs))
+        session = self.session
+        reshaped = False
+        for port in self._in_ports:
+            if port.bind(session):
+                reshaped = True
+        if reshaped and self._fixed:
+            self._check_fixed_shapes()
+        for out in self._bound_outputs:
+            out.bind(session)
+        if self._fake_next:
+            self._fake_next = False
+            for out in self._out_ports:
+                out.publish_zeros(session.output_spec(out.name))
+        elif self.async_callback is not None:
+            self._post(self._run_async, True)
+        elif self._may_defer and not reshaped and self._seconds > _WORTH_DEFERRING and self._are_outputs_plain():
+            self._post(self._run_deferred, False)
+        else:
+            self._job = None
+            begin = perf_counter()
+            self._compute()
+            self._seconds = perf_counter() - begin
+
+    def _compute(self) -> None:
+        with self.settings.memory.lock:
+            self._run_session()
+            if self.after_run is not None:
+                self.after_run(self)
+        session = self.session
+        for port in self._out_ports:
+            port.publish(session)
+        self.has_run = True
+
+    def _are_outputs_plain(self) -> bool:
+        return all(port.is_plain for port in self._out_ports)
+
+    def _check_fixed_shapes(self) -> None:
+        shapes = {port.name: port.tensor._shape for port in self._in_ports}
+        for name, shape in (self._fixed_shapes or shapes).items():
+            if shape != shapes[name]:
+                raise ShapeError(
+                    f"input {name!r} has shape {list(shapes[name])}; const_shape or comp_node_seq_record_level 2 holds "
+                    f"it to {list(shape)}"
+                )
+        self._fixed_shapes = shapes
+
+    def _post(self, work: Callable[[], None], only_worker: bool) -> None:
+        if self._worker is None:
+            self._worker = Worker()
+
+        self._job = job = Job(work, self._worker if only_worker else None)
+        for port in self._out_ports:
+            port.set_pending(job)
+        for port in self._in_ports:
+            port.busy(job)
+        self._worker.post(job)
+
+    def _run_deferred(self) -> None:
+        begin = perf_counter()
+        self._compute()
+        self._seconds = perf_counter() - begin
+        self._clear_pending()
+
+    def _run_async(self) -> None:
+        callback, finish = self.async_callback, self.finish_callback
+        self._compute()
+        self._clear_pending()
+        try:
+            if callback is not None:
+                callback()
+            if finish is not None:
+                finish(self.callback_io(self.outputs))
+        except Exception:
+            logger.exception("a callback of an asynchronous forward failed")
+            raise
+
+    def _clear_pending(self) -> None:
+        for port in self._out_ports:
+            port.set_pending(None)
+        for port in self._in_ports:
+            port.busy(None)
+
+    def wait(self) -> None:
+        """Returns when the last forward is done; raises what went wrong in it."""
+        job = self._job
+        if job is None:
+            return
+        try:
+            job.wait()
+        except BaseException:
+            if job.finished:
+                self._job = None
+            raise
+
+    def after_wait(self) -> None:
+        """What follows each ``wait`` of the caller."""
+        if self.finish_callback is not None and self.async_callback is None:
+            self.finish_callback(self.callback_io(self.outputs))
+
+    def callback_io(self, ports: dict[str, InputPort] | dict[str, OutputPort]) -> CallbackIO:
+        return CallbackIO({LiteIO(name): port.tensor for name, port in ports.items()})
+
+
+_LIVE: weakref.WeakSet[Engine] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    # Locks may be held by threads that the child does not have.
+    for engine in list(_LIVE):
+        engine.lock = threading.RLock()
+        engine.settings.memory.lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

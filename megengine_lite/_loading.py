@@ -1,0 +1,101 @@
+"""From what a program hands to ``load`` to a model, and what a package says about how to run it."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
+
+from megengine_lite._engine import RunSettings
+from megengine_lite.config import LiteConfig, LiteIO
+from megengine_lite.errors import DeviceError, LiteFileNotFoundError, LiteTypeError, LiteValueError
+from megengine_lite.layout import LiteLayout
+from megengine_lite.log import logger
+from megengine_lite.struct import LiteDeviceType, LiteIOType
+
+if TYPE_CHECKING:
+    from megengine_lite._core.loader import Model
+    from megengine_lite._core.loader.information import Information, IOInformation
+
+
+def to_source(file: Any) -> str | bytes | memoryview:
+    """A path or the bytes of a model, from anything that ``load`` takes.
+
+    Raises
+    ------
+    LiteTypeError, LiteValueError
+        Neither path, nor ``file://`` URL, nor binary file, nor bytes.
+    """
+    if isinstance(file, os.PathLike):
+        return os.fsdecode(file)
+    if isinstance(file, str):
+        scheme, separator, _ = file.partition("://")
+        if not separator or not scheme.isalnum():
+            return file
+        if scheme != "file":
+            raise LiteValueError(f"{scheme}:// is not read here; download the model, then load the file or its bytes")
+        return unquote(urlsplit(file).path)
+    if isinstance(file, bytes):
+        return file
+    if hasattr(file, "read"):
+        content = file.read()
+        if not isinstance(content, bytes | bytearray | memoryview):
+            raise LiteTypeError(f"a model is read from binary files, this one gives {type(content).__name__}")
+        return bytes(content)
+    try:
+        return bytes(memoryview(file))  # a copy: the caller may change the buffer later
+    except TypeError:
+        raise LiteTypeError(
+            f"a model is loaded from a path, a binary file or bytes, not from {type(file).__name__}"
+        ) from None
+
+
+def read_model(source: str | bytes | memoryview, config: LiteConfig) -> Model:
+    """Loads a model, decrypting as the configuration says."""
+    from megengine_lite._core.loader import load_model
+
+    try:
+        return load_model(
+            source, decrypt=config.bare_model_cryption_name or None, compressed=bool(config.has_compression)
+        )
+    except FileNotFoundError as error:
+        raise LiteFileNotFoundError(error.errno, f"no model file {str(source)!r}", source) from None
+
+
+def apply_information(settings: RunSettings, information: Information) -> None:
+    """Lets a package's own settings replace those of the caller."""
+    if information.device_type is not None:
+        kind = LiteDeviceType[f"LITE_{information.device_type}"]
+        if kind != LiteDeviceType.LITE_CPU:
+            raise DeviceError(
+                f"the package asks for the device {kind.name}, which is not available. To run it on the CPU call "
+                "extra_configure(LiteExtraConfig(disable_model_config=True)) before load"
+            )
+        settings.device_type = kind
+    if information.device_id is not None:
+        settings.device_id = information.device_id
+    if information.number_threads is not None:
+        settings.threads = max(information.number_threads, 1)
+    if information.enable_inplace_model is not None:
+        settings.inplace = information.enable_inplace_model
+    if information.use_tensorrt:
+        logger.warning("the package asks for TensorRT, which does not exist on a CPU")
+    for name, value in information.options.items():
+        setattr(settings.options, name, value)
+    settings.inputs = [_merged(io, settings.inputs) for io in information.inputs] + settings.inputs
+    settings.outputs = [_merged(io, settings.outputs) for io in information.outputs] + settings.outputs
+
+
+def _merged(stored: IOInformation, given: list[LiteIO]) -> LiteIO:
+    """The package's description of an input or output; what it does not say is as the caller has it."""
+    previous = next((io for io in given if io.name == stored.name), LiteIO(stored.name))
+    layout = previous.config_layout
+    if stored.shape:
+        layout = LiteLayout(stored.shape, stored.dtype)
+    io_type = previous.io_type
+    if stored.io_type is not None:
+        io_type = LiteIOType.LITE_IO_SHAPE if stored.io_type == "shape" else LiteIOType.LITE_IO_VALUE
+    is_host = previous.is_host if stored.is_host is None else stored.is_host
+    merged = LiteIO(stored.name, is_host, io_type, layout)
+    given[:] = [io for io in given if io.name != stored.name]
+    return merged

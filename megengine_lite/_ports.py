@@ -1,0 +1,294 @@
+"""The inputs and outputs of a network: tensors on one side, memory of a session on the other."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from megengine_lite._core.memory import NUMPY_TYPES, Storage, code_of, count_bytes
+from megengine_lite.config import LiteIO
+from megengine_lite.errors import LiteArgumentError, LiteError, LiteIndexError, LiteTypeError, ShapeError
+from megengine_lite.layout import LiteLayout
+from megengine_lite.struct import LiteIOType
+from megengine_lite.tensor import LiteTensor
+
+if TYPE_CHECKING:
+    from megengine_lite._core.dispatch import Job
+    from megengine_lite._core.dtype import DType
+    from megengine_lite._core.session import Session
+
+_UINT8 = 5
+
+
+def port_code(dtype: DType) -> int:
+    """``LiteDataType`` number of a model's element type: that of its storage; bool counts as uint8.
+
+    Raises
+    ------
+    LiteTypeError
+        Tensors cannot hold it.
+    """
+    if dtype.storage == np.bool_:
+        return _UINT8
+    code: int | None = code_of(dtype.storage)
+    if code is None:
+        raise LiteTypeError(f"elements of type {dtype} cannot be an input or output of a network")
+    return code
+
+
+def _tensor(shape: tuple[int, ...], code: int, device_id: int) -> LiteTensor:
+    return LiteTensor(LiteLayout._make(shape, code), device_id=device_id)
+
+
+class InputPort:
+    """An input: watches its tensor and tells the session when the memory or the shape is another."""
+
+    __slots__ = ("_batch", "_code", "_dense", "_pieces", "_storage", "_version", "name", "shape", "tensor")
+
+    def __init__(self, name: str, shape: tuple[int, ...], dtype: DType, device_id: int, io: LiteIO | None):
+        self.name = name
+        self._code = code = port_code(dtype)
+        wanted = io.config_layout if io is not None else LiteLayout()
+        if wanted.ndim:
+            shape = wanted._shape
+            if wanted._explicit_dtype and wanted._code != code:
+                raise LiteTypeError(
+                    f"input {name!r} is {NUMPY_TYPES[code]}; the LiteIO for it asks for {NUMPY_TYPES[wanted._code]}"
+                )
+        self.tensor = _tensor(shape, code, device_id)
+        self.tensor._port = (name, code)
+        self.shape: tuple[int, ...] | None = None
+        """As the session has it; None before the first run."""
+        self._version = -1
+        self._storage: Storage | None = None
+        self._dense: LiteTensor | None = None  # copy of a tensor that is not contiguous
+        self._batch: LiteTensor | None = None  # the pieces of a discrete input, put together
+        self._pieces: list[LiteTensor] = []
+
+    def bind(self, session: Session) -> bool:
+        """Hands the tensor's memory to the session; returns whether the shape is another than before."""
+        tensor = self.tensor
+        if self._batch is not None:
+            self._gather()
+        if tensor.version == self._version:
+            storage = self._storage
+            if storage is not None and storage.pending is not None:
+                storage.settle()
+            if self._dense is not None:
+                self._dense.copy_from(tensor)
+            return False
+        return self._bind_anew(session)
+
+    def _bind_anew(self, session: Session) -> bool:
+        tensor = self.tensor
+        shape = tensor._shape
+        if not shape:
+            raise ShapeError(f"input {self.name!r} has no layout; set its data before forward")
+        if tensor._code != self._code:
+            raise LiteTypeError(
+                f"input {self.name!r} is {NUMPY_TYPES[self._code]}, its tensor holds {NUMPY_TYPES[tensor._code]}"
+            )
+        source = tensor
+        if tensor._contiguous:
+            self._dense = None
+        else:
+            source = self._dense = tensor._sibling()
+            source.copy_from(tensor)
+        session.set_input(self.name, source._address, shape, None, source._storage)
+        changed = shape != self.shape
+        self.shape = shape
+        self._storage = tensor._storage
+        self._version = tensor.version
+        return changed
+
+    def forget_session(self) -> None:
+        """The next session knows nothing yet."""
+        self._version = -1
+        self.shape = None
+
+    def busy(self, job: Job | None) -> None:
+        """Says what reads the memory now: whoever wants to write it through the tensor waits for it."""
+        self.tensor.busy = job
+
+    # ---- discrete inputs ----------------------------------------------------------------------------------------
+
+    def piece(self, index: int) -> LiteTensor:
+        """One sample of the batch as a tensor of its own."""
+        if self._batch is None:
+            shape = self.tensor._shape
+            self._batch = _tensor(shape, self._code, self.tensor.device_id)
+            self._pieces = [self._batch.slice([k], [k + 1]) for k in range(shape[0])]
+            for p in self._pieces:
+                p._port = (self.name, self._code)
+        if not 0 <= index < len(self._pieces):
+            raise LiteIndexError(f"input {self.name!r} has {len(self._pieces)} pieces, there is no number {index}")
+        return self._pieces[index]
+
+    def _gather(self) -> None:
+        """Collects pieces that have memory of their own; the others are windows into the batch already."""
+        batch = self._batch
+        assert batch is not None
+        rows = None
+        for k, piece in enumerate(self._pieces):
+            if piece._shape[1:] != batch._shape[1:] or piece._shape[0] != 1 or piece._code != self._code:
+                raise ShapeError(
+                    f"piece {k} of input {self.name!r} has {piece.layout}; it must be {[1, *batch._shape[1:]]} of "
+                    f"{NUMPY_TYPES[self._code]}"
+                )
+            if piece._storage is not batch._storage:
+                rows = batch._array() if rows is None else rows
+                rows[k] = piece._array()[0]
+        if self.tensor._storage is not batch._storage or self.tensor._shape != batch._shape:
+            self.tensor.share_memory_with(batch)
+
+
+class OutputPort:
+    """An output: gives its tensor the memory of each result, in the way that the options ask for.
+
+    Parameters
+    ----------
+    user_memory
+        ``force_output_use_user_specified_memory``
+    fresh
+        ``force_output_dynamic_alloc``
+    """
+
+    __slots__ = ("_address", "_fresh", "_given", "_layout", "_pending", "_shape", "_shape_only", "_user_memory")
+    __slots__ += ("_version", "name", "storage", "tensor")
+
+    name: str
+    tensor: LiteTensor
+    storage: Storage
+    """The memory that the tensor got from here; another storage in the tensor is the user's."""
+
+    def __init__(
+        self, name: str, device_id: int, io: LiteIO | None = None, user_memory: bool = False, fresh: bool = False
+    ):
+        self.name = name
+        self._shape_only = io is not None and io.io_type == LiteIOType.LITE_IO_SHAPE
+        self._layout = io.config_layout if io is not None and io.config_layout.ndim else None
+        self._user_memory = user_memory
+        self._fresh = fresh
+        self.tensor = LiteTensor(device_id=device_id)
+        self.storage = self.tensor._storage
+        self._version = -1
+        self._pending: Storage | None = None  # storage that was told of a job
+        self._given = -1  # version of the tensor whose memory the session was told
+        self._address = 0
+        self._shape: tuple[int, ...] = ()
+
+    def expect(self, spec: tuple[tuple[int, ...], DType] | None) -> None:
+        """Shows the layout that is known before the first run."""
+        if spec is not None:
+            self._show(Storage(count_bytes(spec[0], port_code(spec[1]))), spec[0], port_code(spec[1]))
+
+    @property
+    def has_user_memory(self) -> bool:
+        return self.tensor._storage is not self.storage
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the tensor just shows the session's memory, so that a result can appear at any time."""
+        return not (self._user_memory or self._fresh or self._shape_only or self.has_user_memory)
+
+    def bind(self, session: Session) -> None:
+        """Before a run: tells the session about memory that the caller wants the result in."""
+        if not self._user_memory:
+            return
+        tensor = self.tensor
+        if not self.has_user_memory:
+            raise LiteError(
+                f"output {self.name!r} has no memory: with force_output_use_user_specified_memory give it an array by "
+                "set_data_by_share before forward"
+            )
+        if tensor.version != self._given:
+            if tensor._readonly or not tensor._contiguous:
+                raise LiteArgumentError(f"output {self.name!r} needs writable, contiguous memory")
+            session.bind_output(self.name, tensor._address, tensor._nbytes, tensor._storage)
+            self._given = tensor.version
+
+    def publish(self, session: Session) -> None:
+        """After a run: shows the result in the tensor."""
+        address, shape, dtype, owner = session.output(self.name)
+        tensor = self.tensor
+        if address == self._address and shape == self._shape and tensor.version == self._version and not self._fresh:
+            return
+        code = port_code(dtype)
+        if self._layout is not None:
+            self._check_layout(shape, code)
+        nbytes = count_bytes(shape, code)
+        if self._user_memory:
+            self._publish_to_user(shape, code, nbytes)
+        elif self._shape_only:
+            self._show(Storage(nbytes), shape, code)
+        elif self._fresh:
+            self._show(Storage(nbytes), shape, code)
+            tensor._copy_bytes(address, nbytes)
+            self._version = tensor.version
+        elif self.has_user_memory:
+            # The tensor was given other memory: it gets a copy while that is large enough.
+            tensor._set_layout(shape, code)
+            tensor._copy_bytes(address, nbytes)
+            self._version = -1  # again after the next run
+        else:
+            if address != self._address or nbytes > self.storage.nbytes:
+                self.storage = Storage.at(address, nbytes, owner) if nbytes else Storage(0)
+            self._address, self._shape = address, shape
+            tensor._adopt(self.storage, shape, code)
+            self._version = tensor.version
+
+    def publish_zeros(self, spec: tuple[tuple[int, ...], DType] | None) -> None:
+        """After a run that computed nothing."""
+        if self._user_memory:
+            self.tensor.fill_zero()
+        else:
+            self.expect(spec)
+
+    def _show(self, storage: Storage, shape: tuple[int, ...], code: int) -> None:
+        self.storage = storage
+        self._address = 0
+        self.tensor._adopt(storage, shape, code)
+        self._version = self.tensor.version
+
+    def _publish_to_user(self, shape: tuple[int, ...], code: int, nbytes: int) -> None:
+        tensor = self.tensor
+        if nbytes != tensor._nbytes:
+            raise ShapeError(
+                f"output {self.name!r} has shape {list(shape)} ({nbytes} bytes); the memory given for it has "
+                f"{tensor._nbytes} bytes. Share an array of that shape"
+            )
+        if tensor._shape != shape or tensor._code != code:
+            tensor._set_layout(shape, code)
+            self._given = tensor.version
+        self._version = tensor.version
+
+    def _check_layout(self, shape: tuple[int, ...], code: int) -> None:
+        wanted = self._layout
+        assert wanted is not None
+        if shape != wanted._shape or (wanted._explicit_dtype and code != wanted._code):
+            raise ShapeError(
+                f"output {self.name!r} has shape {list(shape)} of {NUMPY_TYPES[code]}; its LiteIO asks for "
+                f"{wanted.shapes} of {np.dtype(wanted.dtype)}"
+            )
+
+    def set_pending(self, job: Job | None) -> None:
+        """Says what computes the result now: whoever looks at it waits."""
+        self.tensor.pending = job
+        if job is not None:
+            self._pending = self.storage
+        if self._pending is not None:
+            self._pending.pending = job
+
+    def forget_session(self) -> None:
+        """The next session knows nothing yet."""
+        self._version = self._given = -1
+
+
+class CallbackIO(dict[LiteIO, LiteTensor]):
+    """What start and finish callbacks get: tensors by :class:`LiteIO`; ``ios["name"]`` works, too."""
+
+    __slots__ = ()
+
+    def __getitem__(self, key: LiteIO | str) -> LiteTensor:
+        return super().__getitem__(key)  # type: ignore[index]  # a LiteIO hashes and compares like its name

@@ -1,0 +1,458 @@
+"""Settings of networks. Public under :mod:`megengine_lite.network`, as in the original."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from copy import copy
+from operator import index
+from typing import Any, ClassVar
+
+from megengine_lite.errors import LiteArgumentError, LiteAttributeError, LiteTypeError, LiteValueError
+from megengine_lite.layout import LiteLayout
+from megengine_lite.struct import LiteBackend, LiteDeviceType, LiteIOType
+
+__all__ = ["LiteConfig", "LiteExtraConfig", "LiteIO", "LiteNetworkIO", "LiteOptions"]
+
+
+def _to_int(name: str, value: object) -> int:
+    try:
+        return index(value)  # type: ignore[arg-type]
+    except TypeError:
+        raise LiteTypeError(f"{name} is an int or a bool, not {type(value).__name__}") from None
+
+
+def _to_text(name: str, value: object) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "surrogateescape")
+    raise LiteArgumentError(f"{name} is a str or bytes, not {type(value).__name__}")
+
+
+class _Settings:
+    """Fields that are checked when they are assigned; unknown names are an error."""
+
+    __slots__ = ()
+    _integers: ClassVar[tuple[str, ...]] = ()
+    _hints: ClassVar[dict[str, str]] = {}
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in self._integers:
+            value = _to_int(name, value)
+        elif not hasattr(type(self), name):
+            kind = type(self).__name__
+            hint = self._hints.get(name)
+            if hint is None:
+                near = difflib.get_close_matches(name, [n for n in dir(type(self)) if not n.startswith("_")], 1)
+                hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(self._integers)}"
+            raise LiteAttributeError(f"{kind} has no field {name!r}; {hint}")
+        object.__setattr__(self, name, value)
+
+
+_OPTION_DEFAULTS = {
+    "weight_preprocess": 0,
+    "fuse_preprocess": 0,
+    "fake_next_exec": 0,
+    "var_sanity_check_first_run": 1,
+    "const_shape": 0,
+    "force_dynamic_alloc": 0,
+    "force_output_dynamic_alloc": 0,
+    "force_output_use_user_specified_memory": 0,
+    "no_profiling_on_shape_change": 0,
+    "jit_level": 0,
+    "comp_node_seq_record_level": 0,
+    "graph_opt_level": 2,
+    "async_exec_level": 1,
+    "enable_nchw44": 0,
+    "enable_nchw44_dot": 0,
+    "enable_nchw88": 0,
+    "enable_nhwcd4": 0,
+    "enable_nchw4": 0,
+    "enable_nchw32": 0,
+    "enable_nchw64": 0,
+}
+_OPTION_LEVELS = ("jit_level", "comp_node_seq_record_level", "graph_opt_level", "async_exec_level")
+
+
+class LiteOptions(_Settings):
+    """How a network is optimized and run. All fields are integers; on or off unless a level.
+
+    Attributes
+    ----------
+    weight_preprocess
+        Transform weights for the kernels before the first run. This runtime always does.
+    fuse_preprocess
+        Fuse operators that prepare the input (padding, type conversion, channel order) with what follows.
+    fake_next_exec
+        The next forward plans and allocates but computes nothing: its outputs are zeros. Resets itself.
+    var_sanity_check_first_run
+        Check the values of the first run. On by default.
+    const_shape
+        The input shapes of the first forward are the only ones.
+    force_dynamic_alloc
+        Give every tensor memory of its own instead of reusing one arena.
+    force_output_dynamic_alloc
+        Fresh output memory for each run: an array taken from an output keeps the values of its run.
+    force_output_use_user_specified_memory
+        Compute outputs into the memory that ``set_data_by_share`` gave to the output tensors.
+    no_profiling_on_shape_change
+        Fast-run measures only for the first input shapes.
+    jit_level
+        0 to 2: fusion of elementwise chains. This runtime fuses at all levels that ``graph_opt_level`` allows.
+    comp_node_seq_record_level
+        0: shapes may change. 1: the same, recorded. 2: the shapes of the first forward are the only ones, and
+        what only planning needs is freed after it. (``record_level`` is another name.)
+    graph_opt_level
+        0: the graph as it is in the file; 1 and more: optimized.
+    async_exec_level
+        0: forward computes before it returns.
+    enable_nchw44, enable_nchw44_dot, enable_nchw88
+        Use channel-blocked layouts wherever possible, in the width of this machine.
+    enable_nhwcd4, enable_nchw4, enable_nchw32, enable_nchw64
+        Layouts of other devices: a warning at load, no effect.
+
+    Examples
+    --------
+    >>> options = LiteOptions()
+    >>> options.graph_opt_level, options.var_sanity_check_first_run
+    (2, 1)
+    >>> options.const_shape = True
+    """
+
+    __slots__ = tuple(_OPTION_DEFAULTS)
+    _integers = tuple(_OPTION_DEFAULTS)
+    _hints: ClassVar[dict[str, str]] = {"enable_chwn4": "that layout exists on CUDA devices only"}
+
+    weight_preprocess: int
+    fuse_preprocess: int
+    fake_next_exec: int
+    var_sanity_check_first_run: int
+    const_shape: int
+    force_dynamic_alloc: int
+    force_output_dynamic_alloc: int
+    force_output_use_user_specified_memory: int
+    no_profiling_on_shape_change: int
+    jit_level: int
+    comp_node_seq_record_level: int
+    graph_opt_level: int
+    async_exec_level: int
+    enable_nchw44: int
+    enable_nchw44_dot: int
+    enable_nchw88: int
+    enable_nhwcd4: int
+    enable_nchw4: int
+    enable_nchw32: int
+    enable_nchw64: int
+
+    def __init__(self) -> None:
+        for name, value in _OPTION_DEFAULTS.items():
+            setattr(self, name, value)
+
+    @property
+    def record_level(self) -> int:
+        """Another name of ``comp_node_seq_record_level``."""
+        return self.comp_node_seq_record_level
+
+    @record_level.setter
+    def record_level(self, level: int) -> None:
+        self.comp_node_seq_record_level = level
+
+    def __repr__(self) -> str:
+        shown = list(_OPTION_DEFAULTS)[:13]
+        return str({n: getattr(self, n) if n in _OPTION_LEVELS else bool(getattr(self, n)) for n in shown})
+
+
+def _as_enum(kind: type[Any], value: int) -> Any:
+    """The member, or the number if there is no such member."""
+    try:
+        return kind(value)
+    except ValueError:
+        return value
+
+
+class LiteConfig(_Settings):
+    """What a network runs on and how.
+
+    Parameters
+    ----------
+    device_type
+        A :class:`LiteDeviceType`; ``LITE_CPU`` by default.
+    option
+        Options to copy; the default ones otherwise.
+
+    Attributes
+    ----------
+    has_compression : int
+        The weights in the file are compressed.
+    device_id : int
+        A label, -1 or more.
+    device_type : int
+    backend : int
+        ``LiteBackend.LITE_DEFAULT``.
+    auto_optimize_inference : int
+        Choose optimizations by processor. This runtime always does.
+    use_loader_dynamic_param : int
+        Kept for programs that set it; without effect, as in the original.
+
+    Examples
+    --------
+    >>> config = LiteConfig()
+    >>> config.bare_model_cryption_name = "AES_default"
+    >>> config.options.graph_opt_level = 0
+    """
+
+    _integers = (
+        "has_compression",
+        "device_id",
+        "device_type",
+        "backend",
+        "auto_optimize_inference",
+        "use_loader_dynamic_param",
+    )
+    __slots__ = (*_integers, "_bare_model_cryption_name", "_discrete_input_name", "_options")
+
+    has_compression: int
+    device_id: int
+    device_type: int
+    backend: int
+    auto_optimize_inference: int
+    use_loader_dynamic_param: int
+
+    def __init__(
+        self, device_type: LiteDeviceType | int = LiteDeviceType.LITE_CPU, option: LiteOptions | None = None
+    ) -> None:
+        self.has_compression = 0
+        self.device_id = 0
+        self.device_type = device_type
+        self.backend = LiteBackend.LITE_DEFAULT
+        self.auto_optimize_inference = 0
+        self.use_loader_dynamic_param = 0
+        self.bare_model_cryption_name = ""
+        self.discrete_input_name = b""
+        self.options = LiteOptions() if option is None else option
+
+    @property
+    def options(self) -> LiteOptions:
+        """The options; assigning copies them."""
+        options: LiteOptions = self._options
+        return options
+
+    @options.setter
+    def options(self, options: LiteOptions) -> None:
+        if not isinstance(options, LiteOptions):
+            raise LiteTypeError(f"options are LiteOptions, not {type(options).__name__}")
+        self._options = copy(options)
+
+    @property
+    def bare_model_cryption_name(self) -> str:
+        """Name of the decryption method of a model file that is not a package; ``""`` for plain files."""
+        name: str = self._bare_model_cryption_name
+        return name
+
+    @bare_model_cryption_name.setter
+    def bare_model_cryption_name(self, name: str | bytes) -> None:
+        self._bare_model_cryption_name = _to_text("bare_model_cryption_name", name)
+
+    @property
+    def discrete_input_name(self) -> bytes:
+        """Name of the input that is given in pieces, see :meth:`LiteNetwork.get_discrete_tensor`; ``b""`` for none."""
+        name: str = self._discrete_input_name
+        return name.encode("utf-8", "surrogateescape")
+
+    @discrete_input_name.setter
+    def discrete_input_name(self, name: str | bytes) -> None:
+        self._discrete_input_name = _to_text("discrete_input_name", name)
+
+    def __repr__(self) -> str:
+        return str(
+            {
+                "has_compression": bool(self.has_compression),
+                "device_id": self.device_id,
+                "device_type": _as_enum(LiteDeviceType, self.device_type),
+                "backend": _as_enum(LiteBackend, self.backend),
+                "bare_model_cryption_name": self.bare_model_cryption_name,
+                "options": self.options,
+                "auto_optimize_inference": self.auto_optimize_inference,
+                "discrete_input_name": self.discrete_input_name,
+            }
+        )
+
+
+class LiteExtraConfig(_Settings):
+    """How much of a packed model's own configuration counts.
+
+    Parameters
+    ----------
+    disable_model_config
+        Ignore the configuration, options and IO description inside of the package.
+    """
+
+    __slots__ = _integers = ("disable_configure_by_model_info",)
+
+    disable_configure_by_model_info: int
+
+    def __init__(self, disable_model_config: bool | int = False) -> None:
+        self.disable_configure_by_model_info = disable_model_config
+
+    def __repr__(self) -> str:
+        return str({"disable_configure_by_model_info": bool(self.disable_configure_by_model_info)})
+
+
+class LiteIO(_Settings):
+    """An input or output of a network, as the program wants it.
+
+    Parameters
+    ----------
+    name
+        Of the tensor.
+    is_host
+        Whether the tensor is in host memory. On a CPU everything is.
+    io_type
+        ``LITE_IO_SHAPE`` for an output of which only the layout is wanted.
+    layout
+        Input: its shape, and its element type if the layout names one. Output: what the result must have.
+
+    Notes
+    -----
+    Hashes and compares like its name: dicts that callbacks get can be looked up by name, ``ios["data"]``.
+    """
+
+    _integers = ("is_host",)
+    __slots__ = ("_config_layout", "_io_type", "_name", "is_host")
+
+    is_host: int
+
+    def __init__(
+        self,
+        name: str | bytes,
+        is_host: bool | int = True,
+        io_type: LiteIOType | int = LiteIOType.LITE_IO_VALUE,
+        layout: LiteLayout | Iterable[int] | None = None,
+    ) -> None:
+        if not isinstance(name, str | bytes):
+            raise LiteTypeError(f"the name of an input or output is a str or bytes, not {type(name).__name__}")
+        self.name = name
+        self.is_host = is_host
+        self.io_type = io_type
+        self.config_layout = LiteLayout() if layout is None else layout
+
+    @property
+    def name(self) -> str:
+        """Of the tensor; may be assigned as bytes, too."""
+        name: str = self._name
+        return name
+
+    @name.setter
+    def name(self, name: str | bytes) -> None:
+        self._name = _to_text("name", name)
+
+    @property
+    def io_type(self) -> LiteIOType:
+        """Value or shape only."""
+        io_type: LiteIOType = self._io_type
+        return io_type
+
+    @io_type.setter
+    def io_type(self, io_type: LiteIOType | int) -> None:
+        number = _to_int("io_type", io_type)
+        if number not in (0, 1):
+            raise LiteValueError(f"io_type is LITE_IO_VALUE (0) or LITE_IO_SHAPE (1), not {number}")
+        self._io_type = LiteIOType(number)
+
+    @property
+    def config_layout(self) -> LiteLayout:
+        """The wanted layout; without dimensions if none is."""
+        layout: LiteLayout = self._config_layout
+        return layout
+
+    @config_layout.setter
+    def config_layout(self, layout: LiteLayout | Iterable[int]) -> None:
+        self._config_layout = copy(layout) if isinstance(layout, LiteLayout) else LiteLayout(layout)
+
+    def __hash__(self) -> int:
+        return hash(self._name)
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, LiteIO):
+            return bool(self._name == other._name)
+        if isinstance(other, str):
+            return bool(self._name == other)
+        return NotImplemented
+
+    def __repr__(self) -> str:
+        return str(
+            {
+                "name": self.name,
+                "is_host": bool(self.is_host),
+                "io_type": self.io_type,
+                "config_layout": self.config_layout,
+            }
+        )
+
+
+class _IOCounts:
+    """How many inputs and outputs a :class:`LiteNetworkIO` describes."""
+
+    __slots__ = ("input_size", "output_size")
+
+    def __init__(self, input_size: int, output_size: int):
+        self.input_size = input_size
+        self.output_size = output_size
+
+
+class LiteNetworkIO:
+    """The inputs and outputs of a network that need more than the model says.
+
+    Parameters
+    ----------
+    inputs, outputs
+        Of :class:`LiteIO`, of names, or of argument lists of ``LiteIO``: ``["data", False]``.
+
+    Examples
+    --------
+    >>> io = LiteNetworkIO(inputs=[LiteIO("data", layout=LiteLayout([4, 3, 224, 224]))])
+    >>> io.add_output("prob", io_type=LiteIOType.LITE_IO_SHAPE)
+    >>> [o.name for o in io.outputs]
+    ['prob']
+    """
+
+    def __init__(self, inputs: Iterable[Any] | None = None, outputs: Iterable[Any] | None = None):
+        self.inputs: list[LiteIO] = [_to_io(x) for x in inputs or ()]
+        self.outputs: list[LiteIO] = [_to_io(x) for x in outputs or ()]
+
+    def add_input(
+        self,
+        obj: LiteIO | str | bytes,
+        is_host: bool | int = True,
+        io_type: LiteIOType | int = LiteIOType.LITE_IO_VALUE,
+        layout: LiteLayout | Iterable[int] | None = None,
+    ) -> None:
+        """Adds an input: a :class:`LiteIO`, or a name and the other arguments of one."""
+        self.inputs.append(obj if isinstance(obj, LiteIO) else LiteIO(obj, is_host, io_type, layout))
+
+    def add_output(
+        self,
+        obj: LiteIO | str | bytes,
+        is_host: bool | int = True,
+        io_type: LiteIOType | int = LiteIOType.LITE_IO_VALUE,
+        layout: LiteLayout | Iterable[int] | None = None,
+    ) -> None:
+        """Adds an output: a :class:`LiteIO`, or a name and the other arguments of one."""
+        self.outputs.append(obj if isinstance(obj, LiteIO) else LiteIO(obj, is_host, io_type, layout))
+
+    def _create_network_io(self) -> _IOCounts:
+        return _IOCounts(len(self.inputs), len(self.outputs))
+
+    def __repr__(self) -> str:
+        return str({"inputs": self.inputs, "outputs": self.outputs})
+
+
+def _to_io(item: Any) -> LiteIO:
+    if isinstance(item, LiteIO):
+        return item
+    if isinstance(item, str | bytes):
+        return LiteIO(item)
+    if isinstance(item, list | tuple) and item:
+        return LiteIO(*item)
+    raise LiteTypeError(f"an input or output is a LiteIO, a name, or a list of LiteIO arguments, not {item!r}")

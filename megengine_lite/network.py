@@ -1,0 +1,540 @@
+"""Networks: :class:`LiteNetwork`, and the settings that it takes."""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+import warnings
+from collections.abc import Callable
+from copy import copy
+from dataclasses import replace
+from operator import index
+from typing import Any
+
+from megengine_lite._core.config import AlgoPolicy
+from megengine_lite._core.device import get_device
+from megengine_lite._engine import Callback, Engine, RunSettings
+from megengine_lite._loading import apply_information, read_model, to_source
+from megengine_lite._ports import port_code
+from megengine_lite.config import LiteConfig, LiteExtraConfig, LiteIO, LiteNetworkIO, LiteOptions
+from megengine_lite.errors import (
+    DeviceError,
+    LiteArgumentError,
+    LiteError,
+    LiteIndexError,
+    LiteTypeError,
+    LiteValueError,
+    LiteWarning,
+)
+from megengine_lite.layout import LiteLayout
+from megengine_lite.log import logger
+from megengine_lite.struct import LiteAlgoSelectStrategy, LiteDeviceType, LiteTensorPhase
+from megengine_lite.tensor import LiteTensor
+
+__all__ = [
+    "LiteAsyncCallback",
+    "LiteConfig",
+    "LiteExtraConfig",
+    "LiteFinishCallback",
+    "LiteIO",
+    "LiteNetwork",
+    "LiteNetworkIO",
+    "LiteOptions",
+    "LiteStartCallback",
+    "get_model_io_info",
+]
+
+# The prototypes of the original's C callbacks. Callbacks here are plain Python functions.
+LiteAsyncCallback = ctypes.CFUNCTYPE(ctypes.c_int)
+LiteStartCallback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.POINTER(ctypes.c_void_p), ctypes.c_size_t)
+LiteFinishCallback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.POINTER(ctypes.c_void_p), ctypes.c_size_t)
+
+_ALL_STRATEGIES = sum(LiteAlgoSelectStrategy)
+
+
+class LiteNetwork:
+    """A model that runs.
+
+    Parameters
+    ----------
+    config
+        Device, options, decryption. The default configuration otherwise.
+    io
+        Inputs and outputs that need more than the model says.
+
+    Raises
+    ------
+    DeviceError, LiteValueError, LiteTypeError
+        There is no such device or backend; arguments of another type.
+
+    Notes
+    -----
+    The order of calls: settings (``threads_number``, ``device_id``, :meth:`enable_cpu_inplace_mode`, …), then
+    :meth:`load`, then for each input :meth:`get_io_tensor` and data, :meth:`forward`, :meth:`wait`, and reading the
+    outputs. Settings after ``load`` and running before it raise :class:`LiteError`.
+
+    ``forward`` may return before the result is there. :meth:`wait`, or looking at an output tensor, waits for it.
+    Tensors and arrays that came from a network stay valid after it is gone.
+
+    One network may be used from several threads: its calls are serialized. Different networks run at the same time,
+    also if they share weights.
+
+    Examples
+    --------
+    >>> network = LiteNetwork()
+    >>> network.load(example_model)
+    >>> network.get_io_tensor("data").set_data_by_copy(np.zeros([1, 1, 8, 8], "float32"))
+    >>> network.forward()
+    >>> network.wait()
+    >>> network.get_io_tensor(network.get_output_name(0)).layout.shapes
+    [1, 10]
+    """
+
+    def __init__(self, config: LiteConfig | None = None, io: LiteNetworkIO | None = None):
+        if config is None:
+            config = LiteConfig()
+        if io is None:
+            io = LiteNetworkIO()
+        if not isinstance(config, LiteConfig):
+            raise LiteTypeError(f"config is a LiteConfig, not {type(config).__name__}")
+        if not isinstance(io, LiteNetworkIO):
+            raise LiteTypeError(f"io is a LiteNetworkIO, not {type(io).__name__}")
+        if config.backend != 0:
+            raise LiteValueError(f"there is no backend {config.backend}; use LiteBackend.LITE_DEFAULT")
+        if config.device_type not in (set(LiteDeviceType) - {LiteDeviceType.LITE_NPU}):
+            get_device(config.device_type)  # raises
+        self.config = config
+        self.network_io = io
+        self.model_bytes = None
+        """Always None: the model's bytes are held where they are used. (The original kept them here.)"""
+        self._settings = RunSettings(device_id=config.device_id)
+        self._stream_id = 0
+        self._algo = AlgoPolicy()
+        self._extra = LiteExtraConfig()
+        self._source: str | bytes | memoryview | None = None
+        self._engine: Engine | None = None
+        self._callbacks: tuple[Callback | None, Callback | None, Callable[[], Any] | None] = (None, None, None)
+        self._lock = threading.Lock()
+
+    # ---- loading ------------------------------------------------------------------------------------------------
+
+    def load(self, file: Any) -> None:
+        """Loads a model: plain, encrypted or packed.
+
+        Parameters
+        ----------
+        file
+            A path, a ``file://`` URL, a binary file (read from its position), or the model's bytes. A file that is
+            given by path is mapped into memory: it must not be truncated while the network lives.
+
+        Raises
+        ------
+        ModelFormatError
+            Not a model, or damaged.
+        DecryptionError
+            Wrong key or method, or a method that is not registered.
+        UnsupportedOperatorError
+            The model has operators that this runtime does not know; all are listed.
+        DeviceError
+            The configuration, or the package's own, asks for a device that is not there.
+        LiteFileNotFoundError
+            No such file.
+        LiteError
+            A model is loaded already.
+        """
+        self._load_source(to_source(file))
+
+    def _load_source(self, source: str | bytes | memoryview) -> None:
+        with self._lock:
+            self._require_not_loaded("load")
+            model = read_model(source, self.config)
+            settings = self._complete_settings()
+            if model.information is not None and not self._extra.disable_configure_by_model_info:
+                apply_information(settings, model.information)
+            if model.package is not None:
+                _merge_packed_cache(model.package.read_cache())
+            self._start(Engine(model, settings, self._algo))
+            self._source = source
+
+    def _complete_settings(self) -> RunSettings:
+        """The settings as they stand now, free of the objects that the caller may still change."""
+        config = self.config
+        return replace(
+            self._settings,
+            options=copy(config.options),
+            device_type=config.device_type,
+            discrete_input=config.discrete_input_name.decode("utf-8", "surrogateescape"),
+            inputs=[copy(io) for io in self.network_io.inputs],
+            outputs=[copy(io) for io in self.network_io.outputs],
+        )
+
+    def _start(self, engine: Engine) -> None:
+        engine.start_callback, engine.finish_callback, engine.async_callback = self._callbacks
+        self._settings = engine.settings
+        self._engine = engine
+
+    def share_weights_with(self, src_network: LiteNetwork) -> None:
+        """Loads the model of another network without another copy of its weights.
+
+        This network keeps its own settings, inputs and outputs; both may run at the same time, and either may go first.
+        A model that was loaded before is replaced.
+
+        Raises
+        ------
+        LiteArgumentError, LiteError
+            Not a network, or one that is not loaded.
+        """
+        if not isinstance(src_network, LiteNetwork):
+            raise LiteArgumentError(f"weights are shared with a LiteNetwork, not {type(src_network).__name__}")
+        source = src_network._loaded("share_weights_with")
+        with self._lock:
+            self._start(Engine(source.model, self._complete_settings(), self._algo, source.pool))
+            self._source = src_network._source
+
+    def share_runtime_memroy(self, src_network: LiteNetwork) -> None:
+        """Shares the memory for intermediate results with another network. To be called before ``load``.
+
+        The two then never run at the same time: a forward waits for the other's.
+        """
+        if not isinstance(src_network, LiteNetwork):
+            raise LiteArgumentError(f"memory is shared with a LiteNetwork, not {type(src_network).__name__}")
+        self._require_not_loaded("share_runtime_memroy")
+        self._settings.memory = src_network._settings.memory
+
+    share_runtime_memory = share_runtime_memroy
+
+    # ---- running ------------------------------------------------------------------------------------------------
+
+    def forward(self) -> None:
+        """Starts a computation of all outputs from the inputs as they are now.
+
+        It may return before the result is there: see :meth:`wait`. Inputs that were never set are zeros, or the
+        model's defaults.
+
+        Raises
+        ------
+        ShapeError, LiteTypeError
+            An input does not fit; the network stays usable.
+        """
+        engine = self._engine
+        if engine is None:
+            raise LiteError("the network has no model: call load before forward")
+        engine.forward()
+
+    def wait(self) -> None:
+        """Returns when the result of the last forward is there, then calls the finish callback.
+
+        Raises
+        ------
+        LiteError
+            What went wrong in the forward since the last call; and whatever a callback raised.
+        """
+        engine = self._loaded("wait")
+        engine.wait()
+        engine.after_wait()
+
+    def async_with_callback(self, async_callback: Callable[[], Any] | None) -> None:
+        """Lets :meth:`forward` return at once; ``async_callback()`` is called when the outputs are ready.
+
+        It is called on a thread of the network, once per forward that succeeds. An exception inside of it is logged and
+        raised by the next :meth:`wait`. None switches back.
+
+        Raises
+        ------
+        LiteError
+            The network is in inplace mode, where everything runs on the caller's thread.
+        """
+        if self._settings.inplace and async_callback is not None:
+            raise LiteError("a network in inplace mode computes on the caller's thread: it cannot run asynchronously")
+        self._set_callback(2, async_callback)
+
+    def set_start_callback(self, start_callback: Callable[[dict[LiteIO, LiteTensor]], Any] | None) -> None:
+        """Calls ``start_callback(inputs)`` inside of each :meth:`forward`, before the work; None for none.
+
+        ``inputs`` is a dict from :class:`LiteIO` (or name) to tensor. The callback may change the tensors. What it
+        returns is ignored; what it raises comes out of ``forward``, and nothing is computed.
+        """
+        self._set_callback(0, start_callback)
+
+    def set_finish_callback(self, finish_callback: Callable[[dict[LiteIO, LiteTensor]], Any] | None) -> None:
+        """Calls ``finish_callback(outputs)`` inside of each :meth:`wait`, after the work; None for none.
+
+        ``outputs`` is a dict from :class:`LiteIO` (or name) to tensor. In asynchronous mode it is called after the
+        async callback, on the same thread.
+        """
+        self._set_callback(1, finish_callback)
+
+    def _set_callback(self, place: int, callback: Any) -> None:
+        if callback is not None and not callable(callback):
+            raise LiteTypeError(f"a callback is a function, not {type(callback).__name__}")
+        callbacks = list(self._callbacks)
+        callbacks[place] = callback
+        self._callbacks = (callbacks[0], callbacks[1], callbacks[2])
+        engine = self._engine
+        if engine is not None:
+            engine.start_callback, engine.finish_callback, engine.async_callback = self._callbacks
+
+    # ---- settings -----------------------------------------------------------------------------------------------
+
+    @property
+    def device_id(self) -> int:
+        """A label of the CPU; may be set before ``load``, -1 or more."""
+        return self._settings.device_id
+
+    @device_id.setter
+    def device_id(self, device_id: int) -> None:
+        self._require_not_loaded("device_id")
+        self._settings.device_id = get_device(0).check_id(device_id)
+
+    @property
+    def stream_id(self) -> int:
+        """A label without effect on a CPU; may be set before ``load``."""
+        return self._stream_id
+
+    @stream_id.setter
+    def stream_id(self, stream_id: int) -> None:
+        self._require_not_loaded("stream_id")
+        self._stream_id = _to_int("stream_id", stream_id)
+
+    @property
+    def threads_number(self) -> int:
+        """How many threads a forward may use, 1 by default; may be set before ``load``. Results do not depend on it."""
+        return self._settings.threads
+
+    @threads_number.setter
+    def threads_number(self, nr_threads: int) -> None:
+        self._require_not_loaded("threads_number")
+        threads = _to_int("threads_number", nr_threads)
+        if threads < 1:
+            raise LiteValueError(f"a network runs on at least one thread, not {threads}")
+        self._settings.threads = threads
+
+    def is_cpu_inplace_mode(self) -> bool:
+        """Whether all work is done on the calling thread, inside of :meth:`forward`."""
+        return self._settings.inplace
+
+    def enable_cpu_inplace_mode(self) -> None:
+        """Does all work on the calling thread, inside of :meth:`forward`. To be called before ``load``."""
+        self._require_not_loaded("enable_cpu_inplace_mode")
+        if self.config.device_type not in (LiteDeviceType.LITE_CPU, LiteDeviceType.LITE_DEVICE_DEFAULT):
+            raise DeviceError("inplace mode is for networks on a CPU")
+        if self._callbacks[2] is not None:
+            warnings.warn("the network runs asynchronously: inplace mode has no effect", LiteWarning, stacklevel=2)
+        self._settings.inplace = True
+
+    def use_tensorrt(self) -> None:
+        """Warns: there is no TensorRT on a CPU, the network runs on this runtime's kernels."""
+        self._require_not_loaded("use_tensorrt")
+        warnings.warn("TensorRT does not exist on a CPU; the network runs without it", LiteWarning, stacklevel=2)
+
+    def extra_configure(self, extra_config: LiteExtraConfig) -> None:
+        """Says how much of a packed model's own configuration counts. To be called before ``load``."""
+        if not isinstance(extra_config, LiteExtraConfig):
+            raise LiteTypeError(f"a LiteExtraConfig is needed, not {type(extra_config).__name__}")
+        self._require_not_loaded("extra_configure")
+        self._extra = copy(extra_config)
+
+    def set_network_algo_policy(
+        self,
+        policy: LiteAlgoSelectStrategy | int,
+        shared_batch_size: int = 0,
+        binary_equal_between_batch: bool = False,
+    ) -> None:
+        """Says how the algorithm of each operator is chosen. To be called before the first forward.
+
+        Parameters
+        ----------
+        policy
+            Members of :class:`LiteAlgoSelectStrategy`, combined with ``|``.
+        shared_batch_size
+            Batch size that algorithms are chosen for when ``binary_equal_between_batch`` is set; 0 for the model's.
+        binary_equal_between_batch
+            Samples of a batch get bit by bit the results that they get alone. Implies reproducible algorithms.
+
+        Raises
+        ------
+        LiteValueError
+            Unknown bits.
+        LiteError
+            The network has run.
+        """
+        bits = _to_int("policy", policy)
+        if bits < 0 or bits & ~_ALL_STRATEGIES:
+            raise LiteValueError(f"policy {bits} has bits that are no LiteAlgoSelectStrategy")
+        batch = _to_int("shared_batch_size", shared_batch_size)
+        if batch < 0:
+            raise LiteValueError(f"a batch cannot have {batch} samples")
+        if self._engine is not None and self._engine.has_run:
+            raise LiteError("the algorithms are chosen by the first forward: set_network_algo_policy comes before it")
+        strategy = LiteAlgoSelectStrategy
+        self._use_algo(
+            replace(
+                self._algo,
+                heuristic=bool(bits & strategy.LITE_ALGO_HEURISTIC),
+                profile=bool(bits & strategy.LITE_ALGO_PROFILE),
+                reproducible=bool(bits & strategy.LITE_ALGO_REPRODUCIBLE) or bool(binary_equal_between_batch),
+                optimized=bool(bits & strategy.LITE_ALGO_OPTIMIZED),
+                shared_batch_size=batch,
+                binary_equal_between_batch=bool(binary_equal_between_batch),
+            )
+        )
+
+    def set_network_algo_workspace_limit(self, size_limit: int) -> None:
+        """Lets only algorithms be chosen that need at most ``size_limit`` bytes beside inputs and outputs.
+
+        To be called after ``load``; after a forward the network plans anew.
+        """
+        self._loaded("set_network_algo_workspace_limit")
+        limit = _to_int("size_limit", size_limit)
+        if limit < 0:
+            raise LiteValueError(f"a workspace cannot have {limit} bytes")
+        self._use_algo(replace(self._algo, workspace_limit=limit))
+
+    def _use_algo(self, algo: AlgoPolicy) -> None:
+        self._algo = algo
+        if self._engine is not None:
+            self._engine.use_algo_policy(algo)
+
+    # ---- inputs and outputs -------------------------------------------------------------------------------------
+
+    def get_io_tensor(self, name: str | bytes, phase: LiteTensorPhase | int = LiteTensorPhase.LITE_IO) -> LiteTensor:
+        """The tensor of an input or output; each call gives the same one.
+
+        Parameters
+        ----------
+        name
+            Of the input or output.
+        phase
+            Where to look. ``LITE_IO`` finds an input before an output of the same name.
+
+        Notes
+        -----
+        The next forward overwrites the memory of an output, unless the options say otherwise.
+        """
+        engine = self._engine
+        if engine is None:
+            raise LiteError("the network has no model: call load before get_io_tensor")
+        if isinstance(name, bytes):
+            name = name.decode("utf-8", "surrogateescape")
+        elif not isinstance(name, str):
+            raise LiteTypeError(f"the name of an input or output is a str, not {type(name).__name__}")
+        if phase != 2:
+            if phase not in (0, 1):
+                raise LiteValueError(f"phase is a LiteTensorPhase (0, 1, 2), not {phase!r}")
+            port = engine.inputs.get(name)
+            if port is not None:
+                return port.tensor
+        if phase != 1:
+            out = engine.outputs.get(name)
+            if out is not None:
+                engine.expect_outputs()
+                return out.tensor
+        kind = ("input or output", "input", "output")[phase]
+        known = [*(engine.inputs if phase != 2 else ()), *(engine.outputs if phase != 1 else ())]
+        raise LiteIndexError(f"the model has no {kind} {name!r}; there are {known}")
+
+    def get_discrete_tensor(
+        self, name: str | bytes, n_idx: int, phase: LiteTensorPhase | int = LiteTensorPhase.LITE_INPUT
+    ) -> LiteTensor:
+        """One piece, of shape ``[1, …]``, of the input that ``config.discrete_input_name`` names.
+
+        The number of pieces is the first dimension of that input, or of its :class:`LiteIO` layout. From the first call
+        on the pieces, put together, are the input. A piece that keeps its memory is copied nowhere.
+        """
+        engine = self._loaded("get_discrete_tensor")
+        text = name.decode("utf-8", "surrogateescape") if isinstance(name, bytes) else name
+        if phase != LiteTensorPhase.LITE_INPUT:
+            raise LiteValueError("only inputs can be discrete")
+        if not self._settings.discrete_input or text != self._settings.discrete_input or text not in engine.inputs:
+            raise LiteIndexError(f"{text!r} is not a discrete input; name it in LiteConfig.discrete_input_name")
+        return engine.inputs[text].piece(_to_int("n_idx", n_idx))
+
+    def get_input_name(self, index: int) -> str:
+        """Name of an input by position, in the order of the original."""
+        return _at(self._loaded("get_input_name").session.input_names, index, "input")
+
+    def get_output_name(self, index: int) -> str:
+        """Name of an output by position, in the model's order."""
+        return _at(self._loaded("get_output_name").session.output_names, index, "output")
+
+    def get_all_input_name(self) -> list[str]:
+        """Names of all inputs, in the order of :meth:`get_input_name`."""
+        return list(self._loaded("get_all_input_name").session.input_names)
+
+    def get_all_output_name(self) -> list[str]:
+        """Names of all outputs, in the order of :meth:`get_output_name`."""
+        return list(self._loaded("get_all_output_name").session.output_names)
+
+    # ---- inside -------------------------------------------------------------------------------------------------
+
+    def _loaded(self, call: str) -> Engine:
+        engine = self._engine
+        if engine is None:
+            raise LiteError(f"the network has no model: call load before {call}")
+        return engine
+
+    def _require_not_loaded(self, call: str) -> None:
+        if self._engine is not None:
+            reason = "make a new network for another model" if call == "load" else "it has to come before load"
+            raise LiteError(f"{call}: the network has a model already; {reason}")
+
+    def __repr__(self) -> str:
+        return str({"config": self.config, "IOs": self.network_io})
+
+
+def _merge_packed_cache(content: bytes) -> None:
+    """Takes over the measurements in a package; a bad cache is no reason not to run the model."""
+    if content:
+        from megengine_lite._core.algo_cache import CACHE
+
+        try:
+            CACHE.merge(content)
+        except LiteError as error:
+            logger.warning("the algorithm cache of the package is not used: %s", error)
+
+
+def _to_int(name: str, value: Any) -> int:
+    try:
+        return index(value)
+    except TypeError:
+        raise LiteTypeError(f"{name} is an int, not {type(value).__name__}") from None
+
+
+def _at(names: list[str], position: int, kind: str) -> str:
+    number = _to_int("index", position)
+    if not 0 <= number < len(names):
+        raise LiteIndexError(f"the model has {len(names)} {kind}s, there is no number {number}")
+    return names[number]
+
+
+def get_model_io_info(model_path: Any, config: LiteConfig | None = None) -> LiteNetworkIO:
+    """The inputs and outputs of a model, without a network and without a device.
+
+    Parameters
+    ----------
+    model_path
+        Whatever :meth:`LiteNetwork.load` takes; encrypted and packed models, too.
+    config
+        Says how the model is encrypted.
+
+    Returns
+    -------
+    LiteNetworkIO
+        Names and layouts. Outputs whose shape depends on data have no dimensions.
+
+    Examples
+    --------
+    >>> get_model_io_info(example_model).inputs[0].name
+    'data'
+    """
+    from megengine_lite._core.session import Session
+
+    session = Session(read_model(to_source(model_path), config or LiteConfig()))
+    io = LiteNetworkIO()
+    for name in session.input_names:
+        shape, dtype = session.input_spec(name)
+        io.add_input(name, layout=LiteLayout._make(shape, port_code(dtype)))
+    for name in session.output_names:
+        spec = session.output_spec(name)
+        io.add_output(name, layout=LiteLayout() if spec is None else LiteLayout._make(spec[0], port_code(spec[1])))
+    return io
