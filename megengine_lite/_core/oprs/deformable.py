@@ -11,7 +11,7 @@ from megengine_lite._core.dtype import FLOAT32
 from megengine_lite._core.graph import Node, TensorSpec
 from megengine_lite._core.oprs.base import Operator, fail, register
 from megengine_lite._core.oprs.conv_shape import ConvShape, conv_shape
-from megengine_lite._core.oprs.region import image_of_region
+from megengine_lite._core.oprs.region import MAX_SAMPLES, image_of_region
 from megengine_lite._core.oprs.sampling import bilinear
 from megengine_lite._core.oprs.values import check_count
 from megengine_lite._core.params import BorderMode, ConvolutionFormat
@@ -77,8 +77,8 @@ class DeformableConvForward(Operator):
 class DeformablePSROIPoolingForward(Operator):
     """Pooling of regions whose bins are moved by ``trans``.
 
-    Inputs data, regions ``(m, 5)`` as (image, x0, y0, x1, y1), trans ``(m, 2 classes, ph, pw)``; outputs the result
-    and the number of samples of each bin.
+    Inputs data, regions ``(m, 5)`` as (image, x0, y0, x1, y1), trans ``(m, 2, pooled_h, pooled_w)``, whose memory is
+    read as ``(m, 2, part_size, part_size)``; outputs the result and the number of samples of each bin.
     """
 
     name = "DeformablePSROIPoolingForward"
@@ -92,10 +92,12 @@ class DeformablePSROIPoolingForward(Operator):
             raise fail(node, f"needs float32 data in NCHW and regions of 5 numbers, has {data} and {rois}")
         if min(p.pooled_h, p.pooled_w, p.part_size, p.sample_per_part) < 1:
             raise fail(node, "pooled_h, pooled_w, part_size and sample_per_part must be positive")
+        if p.sample_per_part > MAX_SAMPLES:
+            raise fail(node, f"sample_per_part is {p.sample_per_part}, at most {MAX_SAMPLES} is supported")
         if not p.no_trans:
-            fits = len(trans) == 4 and trans[0] == rois[0] and trans[1] > 0 and trans[1] % 2 == 0
-            if not fits or min(trans[2:]) < p.part_size or data[1] % (trans[1] // 2):
-                raise fail(node, f"trans of shape {trans} does not fit regions {rois} and data {data}")
+            needed = (rois[0], 2, p.pooled_h, p.pooled_w)
+            if trans != needed or p.part_size**2 > p.pooled_h * p.pooled_w:
+                raise fail(node, f"trans must have shape {needed} and hold {p.part_size}^2 parts, is {trans}")
         out = TensorSpec((rois[0], data[1], p.pooled_h, p.pooled_w), FLOAT32)
         return [out, out]
 
@@ -105,9 +107,14 @@ class DeformablePSROIPoolingForward(Operator):
         data, rois, trans = ins
         result = np.zeros(out_specs[0].shape, np.float32)
         count = np.zeros(out_specs[0].shape, np.float32)
+        p = node.params
+        parts = 1 if p.no_trans else p.part_size
+        moves = np.zeros((len(rois), 2, parts, parts), np.float32)
+        if not p.no_trans:
+            moves = trans.ravel()[: moves.size].reshape(moves.shape) * np.float32(p.trans_std)
         for m, roi in enumerate(rois):
             image = data[image_of_region(node, roi, len(data))]
-            self._pool(node.params, image, roi, None if node.params.no_trans else trans[m], result[m], count[m])
+            self._pool(p, image, roi, moves[m], result[m], count[m])
         return [result, count]
 
     @staticmethod
@@ -115,12 +122,12 @@ class DeformablePSROIPoolingForward(Operator):
         p: params.DeformablePSROIPooling,
         image: np.ndarray,
         roi: np.ndarray,
-        trans: np.ndarray | None,
+        moves: np.ndarray,
         result: np.ndarray,
         count: np.ndarray,
     ) -> None:
         """Fills the bins of one region."""
-        channels, height, width = image.shape
+        height, width = image.shape[1:]
         scale = np.float32(p.spatial_scale)
         x0, y0, x1, y1 = round_half_away(roi[1:])
         left, top = x0 * scale - np.float32(0.5), y0 * scale - np.float32(0.5)
@@ -128,19 +135,13 @@ class DeformablePSROIPoolingForward(Operator):
         size_h = max((y1 + 1) * scale - np.float32(0.5) - top, np.float32(0.1))
         bin_w, bin_h = size_w / np.float32(p.pooled_w), size_h / np.float32(p.pooled_h)
         samples = np.arange(p.sample_per_part, dtype=np.float32)
-        classes = 1 if trans is None else trans.shape[0] // 2
-        planes = image.reshape(classes, channels // classes, height, width)
-        for group, i, j in np.ndindex(classes, p.pooled_h, p.pooled_w):
-            move_x = move_y = np.float32(0)
-            if trans is not None:
-                part = i * p.part_size // p.pooled_h, j * p.part_size // p.pooled_w
-                move_x, move_y = trans[(slice(2 * group, 2 * group + 2), *part)] * np.float32(p.trans_std)
+        for i, j in np.ndindex(p.pooled_h, p.pooled_w):
+            move_x, move_y = moves[:, i * moves.shape[1] // p.pooled_h, j * moves.shape[2] // p.pooled_w]
             y = top + i * bin_h + move_y * size_h + samples * (bin_h / np.float32(p.sample_per_part))
             x = left + j * bin_w + move_x * size_w + samples * (bin_w / np.float32(p.sample_per_part))
             y = np.clip(y[(y >= -0.5) & (y <= height - 0.5)], 0, height - 1)
             x = np.clip(x[(x >= -0.5) & (x <= width - 0.5)], 0, width - 1)
-            here = slice(group * planes.shape[1], (group + 1) * planes.shape[1]), i, j
-            count[here] = len(y) * len(x)
+            count[:, i, j] = len(y) * len(x)
             if len(y) and len(x):
                 grid = np.broadcast_arrays(y[:, None], x[None, :])
-                result[here] = bilinear(planes[group], *grid, BorderMode.REPLICATE).mean(axis=(1, 2))
+                result[:, i, j] = bilinear(image, *grid, BorderMode.REPLICATE).mean(axis=(1, 2))

@@ -13,7 +13,7 @@ from megengine_lite._core.layouts import from_nchw, layout_shape, to_nchw
 from megengine_lite._core.oprs.base import Operator, fail, register
 from megengine_lite._core.oprs.image import image_format, image_shape, output_size
 from megengine_lite._core.oprs.values import check_count
-from megengine_lite._core.oprs.window import Window, pad_space, taps
+from megengine_lite._core.oprs.window import Window
 from megengine_lite._core.params import PoolingMode
 from megengine_lite._core.quantize import from_float32, round_half_away, to_float32
 
@@ -23,35 +23,53 @@ def _image_shape(node: Node, spec: TensorSpec) -> tuple[int, int, int, int]:
         raise fail(node, f"cannot pool {spec.dtype}")
     if node.params.mode not in list(PoolingMode):
         raise fail(node, f"unknown mode {node.params.mode}")
-    return image_shape(node, image_format(node), spec)
+    shape = image_shape(node, image_format(node), spec)
+    if min(shape[2:]) < 1:
+        raise fail(node, f"the image is empty: {spec.shape}")
+    return shape
 
 
 def pool(x: np.ndarray, spec: TensorSpec, window: Window, out: Sequence[int], mode: int) -> np.ndarray:
-    """Pools ``x (n, c, h, w)``, stored as ``spec.dtype`` says."""
+    """Pools ``x (n, c, h, w)``, stored as ``spec.dtype`` says; each window must reach into the image."""
     dtype = spec.dtype
-    as_float = dtype.is_float
-    values = to_float32(x, dtype) if as_float else x
+    values = to_float32(x, dtype) if dtype.is_float else x
     if mode == PoolingMode.MAX:
-        lowest = -np.inf if as_float else np.iinfo(x.dtype).min
-        padded = pad_space(values, window.pad, lowest)
-        result = np.full((*x.shape[:2], *out), lowest, values.dtype)
-        for _, where in taps(window, out):
-            np.maximum(result, padded[(..., *where)], out=result)
-        return from_float32(result, dtype) if as_float else result
-    padded = pad_space(values if as_float else values.astype(np.int64), window.pad, dtype.zero_point)
-    total = np.zeros((*x.shape[:2], *out), padded.dtype)
-    for _, where in taps(window, out):
-        total += padded[(..., *where)]
-    divisor: np.ndarray | int = int(np.prod(window.size))
-    if mode == PoolingMode.AVERAGE_COUNT_EXCLUDE_PADDING:
-        divisor = _inside(x.shape[2], window, out, 0)[:, None] * _inside(x.shape[3], window, out, 1)
-        # What a window in the padding adds to the sum is not of the image.
-        total = total - dtype.zero_point * (int(np.prod(window.size)) - divisor)
-    if as_float:
+        lowest = -np.inf if dtype.is_float else np.iinfo(x.dtype).min
+        highest = _along_axes(values, window, out, np.maximum, lowest)
+        return from_float32(highest, dtype) if dtype.is_float else highest
+    total = _along_axes(values if dtype.is_float else values.astype(np.int64), window, out, np.add, 0)
+    inside = _inside(x.shape[2], window, out, 0)[:, None] * _inside(x.shape[3], window, out, 1)
+    area = int(np.prod(window.size))
+    if mode == PoolingMode.AVERAGE:
+        total = total + dtype.zero_point * (area - inside)  # the stored number of a real zero
+    divisor = inside if mode == PoolingMode.AVERAGE_COUNT_EXCLUDE_PADDING else area
+    if dtype.is_float:
         return from_float32(total / np.asarray(divisor, np.float32), dtype)
-    if dtype.is_quantized:
-        return round_half_away(total / divisor).astype(x.dtype)
-    return np.trunc(total / divisor).astype(x.dtype)
+    mean = total / divisor
+    return (round_half_away(mean) if dtype.is_quantized else np.trunc(mean)).astype(x.dtype)
+
+
+def _along_axes(x: np.ndarray, window: Window, out: Sequence[int], combine: np.ufunc, start: float) -> np.ndarray:
+    """Combines the elements of each window that lie inside the image: first along the height, then along the width."""
+    for axis in (0, 1):
+        size, stride, pad = window.size[axis], window.stride[axis], window.pad[axis]
+        length = x.shape[2 + axis]
+        shape = [*x.shape]
+        shape[2 + axis] = out[axis]
+        result = np.full(shape, start, x.dtype)
+        for tap in range(size):
+            first = max(0, -((tap - pad) // stride))
+            end = min(out[axis], (length - 1 + pad - tap) // stride + 1)
+            if first >= end:
+                continue
+            begin = first * stride - pad + tap
+            source, target = [slice(None)] * 4, [slice(None)] * 4
+            source[2 + axis] = slice(begin, begin + (end - first - 1) * stride + 1, stride)
+            target[2 + axis] = slice(first, end)
+            part = result[tuple(target)]
+            combine(part, x[tuple(source)], out=part)
+        x = result
+    return x
 
 
 def _inside(length: int, window: Window, out: Sequence[int], axis: int) -> np.ndarray:

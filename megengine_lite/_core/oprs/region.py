@@ -18,6 +18,9 @@ from megengine_lite._core.oprs.values import check_count
 from megengine_lite._core.params import BorderMode, ROIAlignMode, ROIPoolingMode
 from megengine_lite._core.quantize import from_float32, round_half_away, to_float32
 
+MAX_SAMPLES = 1 << 10
+"""Samples of a bin in one direction; far beyond any use, but a file could ask for billions."""
+
 
 def check_regions(node: Node, data: TensorSpec, rois: TensorSpec) -> int:
     """Number of regions ``(m, 5)`` = (image, x0, y0, x1, y1); raises if they are not of this shape."""
@@ -50,6 +53,8 @@ class ROIAlign(Operator):
         m = check_regions(node, ins[0], ins[1])
         if min(p.pooled_height, p.pooled_width, p.sample_height, p.sample_width) < 1:
             raise fail(node, "pooled_height, pooled_width, sample_height and sample_width must be positive")
+        if max(p.sample_height, p.sample_width) > MAX_SAMPLES:
+            raise fail(node, f"more than {MAX_SAMPLES} samples of a bin in one direction are not supported")
         if p.mode not in list(ROIAlignMode) or min(h, w) < 1:
             raise fail(node, f"unknown mode {p.mode} or empty image {ins[0].shape}")
         shape = layout_shape(fmt, m, c, p.pooled_height, p.pooled_width)
