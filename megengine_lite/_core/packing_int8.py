@@ -80,19 +80,25 @@ def pack_direct(w: np.ndarray, width: int, pixel: int) -> np.ndarray:
     return np.concatenate(out)
 
 
-def pack_depthwise(w: np.ndarray, width: int) -> np.ndarray:
+def pack_depthwise(w: np.ndarray, width: int, taps: int) -> np.ndarray:
     """A channel-wise filter ``(c, kh, kw)`` for ``conv_depthwise_int8``.
+
+    Parameters
+    ----------
+    taps
+        Taps of a row that stand together: 4 where they are neighbours, 1 where the filter is dilated.
 
     Returns
     -------
     flat int8 array
-        ``[channel block][part][kh][quad of kw][channel][4]``; taps that complete a quad are zero.
+        ``[channel block][part][kh][quad of kw][channel][4]``; places without a tap are zero.
     """
     parts = split_bytes(w)
     n, c, kh, kw = parts.shape
-    blocks, quads = round_up(c, width) // width, round_up(kw, QUAD) // QUAD
-    padded = np.zeros((n, blocks * width, kh, quads * QUAD), np.int8)
-    padded[:, :c, :, :kw] = parts
+    blocks, quads = round_up(c, width) // width, round_up(kw, taps) // taps
+    padded = np.zeros((n, blocks * width, kh, quads, QUAD), np.int8)
+    for tap in range(kw):
+        padded[:, :c, :, tap // taps, tap % taps] = parts[..., tap]
     shaped = padded.reshape(n, blocks, width, kh, quads, QUAD)
     return np.ascontiguousarray(shaped.transpose(1, 0, 3, 4, 2, 5)).reshape(-1)
 

@@ -115,7 +115,7 @@ cdef void conv_direct_int8(const KernelArgs* a, int64_t begin, int64_t end, void
     o.z_pixel = z_pixel
     o.z_plane = z_plane
     s = Sum(
-        parts, ic_blocks, x_plane, kh, dilate_h * x_row, kw, dilate_w * x_pixel, x_pixel // 4, quads, <int32_t>flip
+        parts, ic_blocks, x_plane, kh, dilate_h * x_row, kw, dilate_w * x_pixel, x_pixel // 4, quads, 4, <int32_t>flip
     )
     if x_pixel == 4 and dilate_w == 1:  # the taps of a row are one run of quads
         s.n2 = 1

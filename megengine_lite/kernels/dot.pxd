@@ -16,10 +16,10 @@ cdef enum:
     MAX_SUMS = 28  # vectors of the largest block
 
 
-# What is summed for one output: x[a s0 + b s1 + c s2 + 4 l ..+3] for a < n0, b < n1, c < n2, l < steps (steps_last for
+# What is summed for one output: x[a s0 + b s1 + c s2 + l quad ..+3] for a < n0, b < n1, c < n2, l < steps (steps_last for
 # the last a), each times its own weights. All of it is done `parts` times, when weights are sums of several bytes.
 cdef struct Sum:
-    int64_t parts, n0, s0, n1, s1, n2, s2, steps, steps_last
+    int64_t parts, n0, s0, n1, s1, n2, s2, steps, steps_last, quad
     int32_t flip
 
 
@@ -63,7 +63,7 @@ cdef inline inlined dot_block(
                                     acc[p * VECTORS + v] = vi_dot_pairs(acc[p * VECTORS + v], vi_even(value), row[v])
                                 for v in range(VECTORS):
                                     acc[p * VECTORS + v] = vi_dot_pairs(acc[p * VECTORS + v], vi_odd(value), odd[v])
-                        at += 4
+                        at += s.quad
                         w += VECTORS * VW * 4
     for p in range(PIXELS):
         for v in range(VECTORS):

@@ -1,0 +1,93 @@
+"""Pooling of bytes in blocked layout."""
+
+from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uintptr_t
+
+from megengine_lite.kernels.kernel cimport KernelArgs
+from megengine_lite.kernels.simd cimport (
+    VW, inlined, outlined, vb, vb_load, vb_max, vb_set1, vb_store, vf, vf_set1, vf_to_vi, vi, vi_load_s8, vi_set1,
+    vi_store_8, vi_to_vf,
+)
+from megengine_lite.kernels.vmath cimport v_copysign
+
+
+# A window moving over one plane: the part of it that lies inside of the image is rows y0..y1-1 and pixels x0..x1-1.
+cdef struct Window:
+    int64_t h, w, kh, kw, stride_h, stride_w, pad_h, pad_w
+
+
+cdef inline outlined max_row(
+    const int8_t* x, int64_t x_row, const Window* p, int64_t y0, int64_t y1, int64_t ow, vb flip, int8_t* y
+) noexcept nogil:
+    cdef int64_t o, first, last, r, c
+    cdef vb best
+    for o in range(ow):
+        first = max(o * p.stride_w - p.pad_w, 0)
+        last = min(o * p.stride_w - p.pad_w + p.kw, p.w)
+        best = vb_set1(-128)
+        for r in range(y0, y1):
+            for c in range(first, last):
+                best = vb_max(best, vb_load(x + r * x_row + c * VW) ^ flip)
+        vb_store(y + o * VW, best ^ flip)
+
+
+cdef inline outlined average_row(
+    const int8_t* x, int64_t x_row, const Window* p, int64_t y0, int64_t y1, int64_t ow, int32_t mask, int64_t area,
+    int32_t zero, bint truncate, int8_t* y
+) noexcept nogil:
+    """`area` 0 counts the pixels inside; else the padding counts as zero points."""
+    cdef int64_t o, first, last, r, c, inside
+    cdef vi total
+    cdef vf mean
+    for o in range(ow):
+        first = max(o * p.stride_w - p.pad_w, 0)
+        last = min(o * p.stride_w - p.pad_w + p.kw, p.w)
+        inside = (y1 - y0) * (last - first)
+        total = vi_set1(<int32_t>(zero * (area - inside)) if area else 0)
+        for r in range(y0, y1):
+            for c in range(first, last):
+                total = total + (vi_load_s8(x + r * x_row + c * VW) & vi_set1(mask))
+        mean = vi_to_vf(total) / vf_set1(<float>(area if area else inside))
+        if not truncate:
+            mean = mean + v_copysign(vf_set1(0.49999997), mean)
+        vi_store_8(y + o * VW, vf_to_vi(mean))
+
+
+cdef void pool_int8(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+    """One work item = one output row of one channel block of one image. x and y point at element (0, 0, 0, 0).
+
+    `mode` is that of the operator: 0 maximum, 1 average, 2 average of what lies inside. `mask` is -1 for signed bytes and
+    255 for unsigned ones; averages are rounded, or truncated for plain integers.
+    """
+    cdef int64_t x_row = a.i[0], x_plane = a.i[1], x_image = a.i[2]
+    cdef int64_t y_row = a.i[3], y_plane = a.i[4], y_image = a.i[5]
+    cdef int64_t blocks = a.i[6], oh = a.i[7], ow = a.i[8], mode = a.i[17], mask = a.i[18]
+    cdef Window p = Window(a.i[9], a.i[10], a.i[11], a.i[12], a.i[13], a.i[14], a.i[15], a.i[16])
+    cdef int64_t item, n, block, o, y0, y1
+    cdef const int8_t* x
+    cdef int8_t* y
+    for item in range(begin, end):
+        n = item // (blocks * oh)
+        block = item // oh % blocks
+        o = item % oh
+        x = <const int8_t*>a.p[0] + n * x_image + block * x_plane
+        y = <int8_t*>a.p[1] + n * y_image + block * y_plane + o * y_row
+        y0 = max(o * p.stride_h - p.pad_h, 0)
+        y1 = min(o * p.stride_h - p.pad_h + p.kh, p.h)
+        if mode == 0:
+            max_row(x, x_row, &p, y0, y1, ow, vb_set1(0 if mask == -1 else -128), y)
+        else:
+            average_row(
+                x, x_row, &p, y0, y1, ow, <int32_t>mask, p.kh * p.kw if mode == 1 else 0, <int32_t>a.i[19], a.i[20], y
+            )
+
+
+# name -> (address, pointers, integers, reals)
+KERNELS = {
+    "pool_int8": (
+        <uintptr_t>&pool_int8,
+        "x y",
+        "x_row x_plane x_image y_row y_plane y_image blocks oh ow h w kh kw stride_h stride_w pad_h pad_w mode mask zero"
+        " truncate",
+        "",
+    ),
+}

@@ -1,0 +1,69 @@
+# Real values of stored numbers, and back: the inner step of elementwise kernels on quantized types.
+from libc.stdint cimport int8_t, int32_t, int64_t
+from libc.string cimport memcpy
+
+from megengine_lite.kernels.simd cimport (
+    VW, vf, vf_fma, vf_load, vf_max, vf_min, vf_product, vf_set1, vf_store, vf_to_vi, vi, vi_load, vi_load_s8, vi_set1,
+    vi_store, vi_store_8, vi_to_vf,
+)
+from megengine_lite.kernels.vmath cimport v_copysign
+
+cdef enum Kind:
+    KIND_S8 = 0
+    KIND_U8 = 1
+    KIND_S32 = 2
+    KIND_F32 = 3
+
+
+# How an operand is stored: the real value of q is (q - zero) scale.
+cdef struct Format:
+    int kind
+    int32_t zero
+    float scale
+
+
+cdef inline int64_t item_size(int kind) noexcept nogil:
+    return 1 if kind <= KIND_U8 else 4
+
+
+cdef inline vf load_real(const char* p, const Format* f) noexcept nogil:
+    """VW real values."""
+    cdef vi x
+    if f.kind == KIND_F32:
+        return vf_load(<const float*>p)
+    if f.kind == KIND_S32:
+        x = vi_load(<const int32_t*>p)
+    else:
+        x = vi_load_s8(<const int8_t*>p)
+        if f.kind == KIND_U8:
+            x = x & vi_set1(255)
+    return vf_product(vi_to_vf(x - vi_set1(f.zero)), vf_set1(f.scale))
+
+
+cdef inline vi to_stored(vf x, vf scale, vf reciprocal, vf low, vf high, vi zero) noexcept nogil:
+    """round(x / scale) between low and high, plus zero; halves away from zero, NaN becomes `low`.
+
+    The quotient is the product with the reciprocal and one step of correction, which rounds like a division; the first
+    clamp keeps infinities from becoming NaN there."""
+    cdef vf q = vf_min(vf_max(x * reciprocal, low - vf_set1(1.0)), high + vf_set1(1.0))
+    q = vf_min(vf_max(vf_fma(vf_fma(-q, scale, x), reciprocal, q), low), high)
+    return vf_to_vi(q + v_copysign(vf_set1(0.49999997), q)) + zero
+
+
+cdef inline void store_stored(char* p, int kind, vi x) noexcept nogil:
+    if kind == KIND_S32:
+        vi_store(<int32_t*>p, x)
+    else:
+        vi_store_8(<int8_t*>p, x)
+
+
+cdef inline vf load_some(const char* p, const Format* f, int64_t n, int64_t step) noexcept nogil:
+    """n < VW real values, or one value n times if the step is 0; anything behind them."""
+    cdef char some[VW * 4]
+    cdef int64_t size = item_size(f.kind), k
+    if step:
+        memcpy(some, p, n * size)
+    else:
+        for k in range(VW):
+            memcpy(some + k * size, p, size)
+    return load_real(some, f)
