@@ -79,12 +79,12 @@ class Alloc(Operator):
     """A tensor of the shape that the input lists; its content is undefined (here: zeros)."""
 
     name = "Alloc"
-    param = params.Empty
+    param = params.DType
     value_inputs = (0,)
 
     def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 1)
-        return [TensorSpec(to_shape(node, ins[0].value), node.output_dtype or FLOAT32)]
+        return [TensorSpec(to_shape(node, ins[0].value), plain_dtype(node, node.params.dtype))]
 
     def compute(
         self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]

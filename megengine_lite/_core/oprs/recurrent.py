@@ -160,7 +160,7 @@ def count_weights(node: Node, gates: int, input_size: int) -> int:
 class _Layers(Operator):
     """Layers over a sequence.
 
-    Inputs x [T, B, I], h0 [layers directions, B, H][, c0], flat weights; outputs y [T, B, H directions], the last h[, c],
+    Inputs x [T, B, I], h0 [layers directions, B, H][, c0], flat weights; outputs y [T, B, H directions], last h[, c],
     and an empty tensor that only training needs.
     """
 
