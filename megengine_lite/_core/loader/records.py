@@ -41,7 +41,7 @@ class OperatorRecord:
     inputs, outputs
         Numbers of variables.
     output_names
-        Names of the outputs, as many as are stored here.
+        Names of the outputs, as many as are stored; ``""`` for one without.
     """
 
     type: str

@@ -1,28 +1,30 @@
 """A fault of dumped files that no runtime can execute as it stands, and its repair.
 
-Dumping with a packed layout (``enable_nchw88`` and the like) pads the channels of a convolution to whole blocks. Where such
-a result is added to another one, MegEngine 1.13 appends the padding a second time: it unpacks the tensor, which has
-its padding already, concatenates the zeros that the *unpadded* tensor would need, and packs again, into fewer blocks
-than there are elements. The meaning is plain: the concatenation has to go.
+Dumping with a packed layout (``enable_nchw88`` and the like) pads the channels of a convolution to whole blocks. Where
+such a result is added to another one, MegEngine 1.13 appends the padding a second time: it unpacks the tensor, which
+has its padding already, concatenates the zeros that the *unpadded* tensor would need, and packs again, into fewer
+blocks than there are elements. The meaning is plain: the concatenation has to go.
 """
 
 from __future__ import annotations
 
 from megengine_lite._core.graph import Graph, Node, Var
+from megengine_lite._core.params import Axis, Dimshuffle
 
+_CHANNELS = Axis(axis=1)
 _UNPACK = (0, 1, 4, 2, 3)
 _PACK = (0, 1, 3, 4, 2)
 
 
 def drop_double_padding(graph: Graph) -> None:
     """Removes concatenations of zeros between unpacking and packing that leave an incomplete block."""
-    suspects = [n for n in graph.nodes if n.op == "Concat" and len(n.inputs) == 2 and n.params.axis == 1]
+    suspects = [n for n in graph.nodes if n.op == "Concat" and n.params == _CHANNELS and len(n.inputs) == 2]
     if not suspects:
         return
     consumers = graph.consumers()
     for node in suspects:
         x, zeros = node.inputs
-        if zeros.const is None or len(zeros.const.array.shape) != 4 or not _is_unpacked(x):
+        if not node.outputs or zeros.const is None or len(zeros.const.array.shape) != 4 or not _is_unpacked(x):
             continue
         block = _block_packed_into(node.outputs[0], consumers)
         if block and zeros.const.array.shape[1] % block and not zeros.const.array.any():
@@ -31,20 +33,23 @@ def drop_double_padding(graph: Graph) -> None:
 
 def _is_unpacked(var: Var) -> bool:
     reshape = var.producer
-    if reshape is None or reshape.op != "Reshape":
+    if reshape is None or reshape.op != "Reshape" or not reshape.inputs:
         return False
     shuffle = reshape.inputs[0].producer
-    return shuffle is not None and shuffle.op == "Dimshuffle" and tuple(shuffle.params.pattern) == _UNPACK
+    return shuffle is not None and _is_shuffle(shuffle, _UNPACK)
+
+
+def _is_shuffle(node: Node, pattern: tuple[int, ...]) -> bool:
+    return node.op == "Dimshuffle" and isinstance(node.params, Dimshuffle) and node.params.pattern == pattern
 
 
 def _block_packed_into(var: Var, consumers: dict[Var, list[Node]]) -> int:
     """The block size if the variable is reshaped to (n, c / block, block, h, w) and packed, else 0."""
     for reshape in consumers.get(var, []):
-        if reshape.op != "Reshape" or reshape.inputs[0] is not var:
+        # Nodes are not checked yet: they may have any number of inputs and outputs.
+        if reshape.op != "Reshape" or len(reshape.inputs) != 2 or reshape.inputs[0] is not var or not reshape.outputs:
             continue
-        packs = any(
-            n.op == "Dimshuffle" and tuple(n.params.pattern) == _PACK for n in consumers.get(reshape.outputs[0], [])
-        )
+        packs = any(_is_shuffle(n, _PACK) for n in consumers.get(reshape.outputs[0], []))
         target = reshape.inputs[1].producer
         if packs and target is not None and target.op == "Concat" and len(target.inputs) == 5:
             block = target.inputs[2].const

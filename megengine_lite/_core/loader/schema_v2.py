@@ -31,7 +31,7 @@ def read_v2(cursor: Cursor) -> ModelRecord:
         if name:
             record.variable_names[number] = name
     for table in root.tables(2, "operator"):
-        record.operators.append(_read_operator(table, release))
+        record.operators.append(_read_operator(table, release, record.variable_names))
     record.outputs = _read_outputs(root)
     return record
 
@@ -52,11 +52,12 @@ def _read_outputs(root: Table) -> list[tuple[int, str]]:
     return aliases or plain
 
 
-def _read_operator(table: Table, release: Release) -> OperatorRecord:
+def _read_operator(table: Table, release: Release, names: dict[int, str]) -> OperatorRecord:
     type_name = table.text(0, "operator type")
     type_id = table.uint64(1)
     opr_type = resolve_type(type_id, type_name)
     code, params = read_param(table, 3, release)
+    outputs = table.uint32s(8, "outputs")
     return OperatorRecord(
         type=opr_type,
         label=opr_type or type_name or f"operator type 0x{type_id:016x}",
@@ -64,8 +65,8 @@ def _read_operator(table: Table, release: Release) -> OperatorRecord:
         params=params,
         param_code=code,
         inputs=table.uint32s(7, "inputs"),
-        outputs=table.uint32s(8, "outputs"),
-        output_names=[],
+        outputs=outputs,
+        output_names=[names.get(v, "") for v in outputs],
         output_dtype=read_optional_dtype(table, 10),
         tensors=[_read_tensor(t) for t in table.tables(11, "tensor")],
         payload=tuple(blob.blob(0, "operator data") for blob in table.tables(14, "operator data")),

@@ -1,0 +1,242 @@
+"""Encryption: the original's methods byte for byte, our own container, and wrong keys."""
+
+import random
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from loader_samples import SHARED, add_record, to_bytes
+
+from megengine_lite._core.loader import aes_gcm, cryption, load_model
+from megengine_lite.errors import DecryptionError, LiteError, LiteTypeError, LiteValueError, LiteWarning
+
+ORIGINAL = ["AES_default", "RC4_default", "SIMPLE_FAST_RC4_default"]
+KEYS = {"AES_default": bytes(range(100, 132)), "RC4_default": bytes(range(7, 23)), "SIMPLE_FAST_RC4_default": b"k" * 16}
+pytestmark = pytest.mark.filterwarnings("ignore::megengine_lite.errors.LiteWarning")
+
+
+@pytest.fixture
+def methods(monkeypatch):
+    """The table of methods, restored afterwards."""
+    import dataclasses
+
+    monkeypatch.setattr(cryption, "METHODS", {k: dataclasses.replace(m) for k, m in cryption.METHODS.items()})
+    return cryption.METHODS
+
+
+@pytest.mark.parametrize("name", ORIGINAL)
+@given(content=st.binary(max_size=200))
+@settings(max_examples=60, deadline=None)
+def test_decryption_gives_back_what_was_encrypted(name, content):
+    plain = bytes(cryption.decrypt(name, cryption.encrypt(name, content)))
+    assert plain[: len(content)] == content
+    if name == "AES_default":
+        assert len(plain) == len(content)
+    else:
+        assert len(plain) == (len(content) + 7) // 8 * 8 + 8  # the original keeps padding and trailer
+        assert not any(plain[len(content) : -8])
+
+
+def test_ciphers_give_known_bytes():
+    assert bytes(cryption.encrypt("RC4_default", b"megengine")).hex() == KNOWN_RC4
+    assert bytes(cryption.encrypt("SIMPLE_FAST_RC4_default", b"megengine")).hex() == KNOWN_SIMPLE
+    assert len(cryption.encrypt("AES_default", b"megengine")) == 16 + 16 + 8
+
+
+KNOWN_RC4 = "0bf8b0d146c829d80a517a5edfef13f73d2fc30888a2396b"
+KNOWN_SIMPLE = "c713c9c7c68344b1f3c431488063277a1837efcbe154b9ae"
+
+
+@pytest.mark.parametrize("name", ORIGINAL)
+def test_model_encrypted_by_us_loads(name):
+    content = to_bytes(add_record())
+    encrypted = cryption.encrypt(name, content)
+    assert load_model(encrypted, decrypt=name, check=False).output_names == ["sum"]
+    assert load_model(content, decrypt="NONE", check=False).output_names == ["sum"]
+    with pytest.raises(LiteError):
+        load_model(encrypted)
+
+
+@pytest.mark.parametrize("name", ORIGINAL)
+def test_other_key_decrypts_and_the_default_does_not(name, methods):
+    content = to_bytes(add_record())
+    encrypted = cryption.encrypt(name, content, KEYS[name] + b"more")
+    with pytest.raises(DecryptionError):
+        load_model(encrypted, decrypt=name)
+    cryption.update_key(name, KEYS[name])
+    assert load_model(encrypted, decrypt=name, check=False).output_names == ["sum"]
+    cryption.update_key(name, b"")  # changes nothing
+    assert load_model(encrypted, decrypt=name, check=False).output_names == ["sum"]
+
+
+@pytest.mark.parametrize("name", ORIGINAL)
+def test_plain_model_with_a_method_is_refused(name):
+    with pytest.raises(DecryptionError):
+        load_model(to_bytes(add_record()), decrypt=name)
+
+
+@pytest.mark.parametrize("name", [*ORIGINAL, "AES_256_GCM"])
+def test_cut_off_file_is_refused_at_every_size(name, methods):
+    content = to_bytes(add_record())
+    if name == "AES_256_GCM":
+        cryption.update_key(name, b"k" * 32)
+    encrypted = bytes(cryption.encrypt(name, content))
+    for size in range(len(encrypted)):
+        with pytest.raises(DecryptionError):
+            load_model(encrypted[:size], decrypt=name)
+
+
+@pytest.mark.parametrize("name", ["RC4_default", "SIMPLE_FAST_RC4_default"])
+def test_changed_bytes_are_noticed_by_the_trailer(name):
+    encrypted = cryption.encrypt(name, to_bytes(add_record()))
+    random_ = random.Random(5)
+    for _ in range(50):
+        damaged = bytearray(encrypted)
+        damaged[random_.randrange(len(damaged))] ^= 1 << random_.randrange(8)
+        with pytest.raises(DecryptionError):
+            load_model(damaged, decrypt=name)
+
+
+def test_unknown_method_is_refused_with_a_list():
+    with pytest.raises(DecryptionError, match="AES_default"):
+        load_model(to_bytes(add_record()), decrypt="no such method")
+
+
+def test_default_key_is_warned_of_and_another_is_not(methods):
+    content = cryption.encrypt("RC4_default", b"12345678")
+    with pytest.warns(LiteWarning, match="everybody knows"):
+        cryption.decrypt("RC4_default", content)
+    import warnings
+
+    cryption.update_key("RC4_default", KEYS["RC4_default"])
+    content = cryption.encrypt("RC4_default", b"12345678")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        cryption.decrypt("RC4_default", content)
+
+
+def test_keys_are_checked_and_never_shown(methods):
+    with pytest.raises(LiteValueError, match="takes a key of 32 bytes, 3 were given"):
+        cryption.update_key("AES_default", b"abc")
+    with pytest.raises(LiteValueError, match="takes a key of 16 bytes"):
+        cryption.encrypt("RC4_default", b"", b"short")
+    cryption.update_key("AES_default", b"secret! " * 4)
+    assert "secret" not in repr(methods["AES_default"])
+    with pytest.raises(DecryptionError) as error:
+        cryption.decrypt("AES_default", b"123")
+    assert "secret" not in str(error.value)
+
+
+def test_registered_method_decrypts_bare_models(methods):
+    content = to_bytes(add_record())
+    mirrored = bytes(b ^ 0x5A for b in content)
+
+    def mirror(data, key):
+        return bytes(b ^ key[0] for b in data)
+
+    cryption.register("mirror", mirror, b"\x5a", mirror)
+    assert load_model(mirrored, decrypt="mirror", check=False).output_names == ["sum"]
+    assert cryption.encrypt("mirror", content) == mirrored
+    for name in ("mirror", "AES_default", "NONE"):
+        with pytest.raises(LiteValueError, match="exists already"):
+            cryption.register(name, mirror)
+    cryption.register("one way", mirror)
+    with pytest.raises(LiteValueError, match="only decrypt"):
+        cryption.encrypt("one way", content)
+
+
+def test_function_decrypts_and_its_errors_come_through():
+    content = to_bytes(add_record())
+    model = load_model(content[::-1], decrypt=lambda data: bytes(data)[::-1], check=False)
+    assert model.output_names == ["sum"]
+    with pytest.raises(ZeroDivisionError):
+        load_model(content, decrypt=lambda data: 1 // 0)
+    with pytest.raises(LiteTypeError, match="NoneType"):
+        load_model(content, decrypt=lambda data: None)
+    with pytest.raises(DecryptionError, match="the function that was given"):
+        load_model(content, decrypt=lambda data: b"garbage")
+
+
+@pytest.mark.parametrize("size", [0, 1, 4095, 4096, 4097, 3 * 4096])
+@pytest.mark.parametrize("key", [b"k" * 32, b"a passphrase"])
+def test_gcm_container_gives_back_every_size(size, key, monkeypatch):
+    monkeypatch.setattr(aes_gcm, "_CHUNK_LOG2", 12)
+    monkeypatch.setattr(aes_gcm, "_COST_LOG2", 10)
+    content = random.Random(size).randbytes(size)
+    encrypted = aes_gcm.encrypt(content, key)
+    assert content not in encrypted or size < 2
+    assert aes_gcm.decrypt(encrypted, key) == content
+    assert aes_gcm.encrypt(content, key) != encrypted  # another salt and nonce
+
+
+def test_gcm_container_notices_every_flipped_bit(monkeypatch):
+    monkeypatch.setattr(aes_gcm, "_COST_LOG2", 10)
+    key = bytes(range(32))
+    encrypted = aes_gcm.encrypt(b"content", key)
+    for place in range(len(encrypted)):
+        for bit in range(8) if place >= 20 else (0, 4):
+            damaged = bytearray(encrypted)
+            damaged[place] ^= 1 << bit
+            with pytest.raises(DecryptionError):
+                aes_gcm.decrypt(damaged, key)
+
+
+def test_gcm_container_notices_missing_and_exchanged_chunks(monkeypatch):
+    monkeypatch.setattr(aes_gcm, "_CHUNK_LOG2", 12)
+    key = bytes(range(32))
+    encrypted = bytes(aes_gcm.encrypt(bytes(3 * 4096), key))
+    head, step = encrypted[:64], 4096 + 16
+    chunks = [encrypted[64 + i * step : 64 + (i + 1) * step] for i in range(3)]
+    assert head + b"".join(chunks) == encrypted
+    shorter = head[:12] + (2 * 4096).to_bytes(8, "little") + head[20:]
+    exchanged = head + chunks[1] + chunks[0] + chunks[2]
+    for damaged in (exchanged, head + chunks[0] + chunks[1], shorter + chunks[0] + chunks[1]):
+        with pytest.raises(DecryptionError):
+            aes_gcm.decrypt(damaged, key)
+
+
+def test_gcm_container_says_the_same_for_wrong_key_and_damage():
+    encrypted = aes_gcm.encrypt(b"content", b"k" * 32)
+    damaged = bytearray(encrypted)
+    damaged[-1] ^= 1
+    with pytest.raises(DecryptionError) as wrong_key:
+        aes_gcm.decrypt(encrypted, b"x" * 32)
+    with pytest.raises(DecryptionError) as changed:
+        aes_gcm.decrypt(damaged, b"k" * 32)
+    assert str(wrong_key.value) == str(changed.value)
+    with pytest.raises(LiteValueError, match="needs a key"):
+        aes_gcm.encrypt(b"", b"")
+
+
+def test_gcm_container_is_recognized_and_asks_for_its_key(methods):
+    encrypted = aes_gcm.encrypt(to_bytes(add_record()), b"k" * 32)
+    with pytest.raises(DecryptionError, match="key of 32 bytes"):
+        load_model(encrypted)
+    cryption.update_key("AES_256_GCM", b"k" * 32)
+    assert load_model(encrypted, check=False).output_names == ["sum"]
+
+
+@pytest.mark.shared
+@pytest.mark.skipif(not SHARED.exists(), reason="the shared model collection is not there")
+@pytest.mark.parametrize(
+    ("file", "method", "plain"),
+    [
+        ("shufflenet_crypt_aes.mge", "AES_default", "shufflenet.mge"),
+        ("shufflenet_crypt_rc4.mge", "RC4_default", "nets/shufflenet_v2_slim.mge"),
+        ("shufflenet_crypt_sfrc4.mge", "SIMPLE_FAST_RC4_default", "nets/shufflenet_v2_slim.mge"),
+    ],
+)
+def test_files_encrypted_for_the_original_decrypt_to_the_plain_file(file, method, plain):
+    content = (SHARED / plain).read_bytes()
+    encrypted = (SHARED / file).read_bytes()
+    decrypted = cryption.decrypt(method, encrypted)
+    assert bytes(decrypted[: len(content)]) == content
+    if method != "AES_default":  # those have no random part
+        assert bytes(cryption.encrypt(method, content)) == encrypted
+    graph = load_model(SHARED / file, decrypt=method, check=False).graph
+    expected = load_model(SHARED / plain, check=False).graph
+    assert [(n.op, n.params) for n in graph.nodes] == [(n.op, n.params) for n in expected.nodes]
+    last = [[v.const.array for v in g.nodes[-2].inputs if v.const] for g in (graph, expected)]
+    for a, b in zip(*last, strict=True):
+        np.testing.assert_array_equal(a, b)
