@@ -26,7 +26,7 @@ ctypedef fused element:
     int64_t
 
 
-# ---- copies whose innermost dimension is the same on both sides --------------------------------------------------------
+# ---- copies whose innermost dimension is the same on both sides ----------------------------------------------------
 
 cdef inline inlined copy_run(
     char* y, const char* x, int64_t n, int64_t item, int64_t x_step, int64_t y_step
@@ -110,7 +110,7 @@ cdef void copy_strided(const KernelArgs* a, int64_t begin, int64_t end, void* sc
             d += 1
 
 
-# ---- transpositions ----------------------------------------------------------------------------------------------------
+# ---- transpositions --------------------------------------------------------------------------------------------------
 
 cdef inline inlined transpose_tile(
     bint STREAM, const float* x, int64_t x_row, float* y, int64_t y_row, int64_t rows, int64_t columns
@@ -248,7 +248,7 @@ cdef void transpose_strided(const KernelArgs* a, int64_t begin, int64_t end, voi
         stream_end()
 
 
-# ---- constant fills ----------------------------------------------------------------------------------------------------
+# ---- constant fills --------------------------------------------------------------------------------------------------
 
 cdef void fill_elements(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
     """Fills `nbytes` bytes of y with copies of the element x of `item` bytes; one work item = `chunk` bytes."""

@@ -259,10 +259,11 @@ class Padding(Operator):
             return [np.pad(x, widths, "edge")]
         if mode == PaddingMode.REFLECT:
             return [np.pad(x, widths, "reflect")]
-        return [np.pad(x, widths, "constant", constant_values=self._constant(node, in_specs[0]))]
+        return [np.pad(x, widths, "constant", constant_values=self.constant(node, in_specs[0]))]
 
     @staticmethod
-    def _constant(node: Node, spec: TensorSpec) -> np.ndarray:
+    def constant(node: Node, spec: TensorSpec) -> np.ndarray:
+        """The padded value as one element of the tensor's storage type."""
         value = np.float32(node.params.padding_val)
         if spec.dtype.code == DTypeCode.BFLOAT16:
             return from_float32(value[None], spec.dtype)

@@ -1,0 +1,114 @@
+"""Steps that move elements: strided copies, fills, and views whose strides numpy works out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from megengine_lite._core.graph import Constant, Node
+from megengine_lite._core.lower.context import Lowering, Ref, Tensor
+from megengine_lite._core.oprs import REGISTRY
+from megengine_lite.kernels.tiling import plan_copy
+
+FILL_CHUNK = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """Elements of a tensor in memory: an address, a shape and strides in bytes."""
+
+    ref: Ref
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    item: int
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def is_dense(self) -> bool:
+        return all(s == d or n == 1 for s, d, n in zip(self.strides, dense_strides(self), self.shape, strict=True))
+
+    def slice(self, axis: int, begin: int, length: int, step: int = 1) -> View:
+        """Elements begin, begin + step, ... of one axis."""
+        shape = (*self.shape[:axis], length, *self.shape[axis + 1 :])
+        strides = (*self.strides[:axis], self.strides[axis] * step, *self.strides[axis + 1 :])
+        return View(self.ref + begin * self.strides[axis], shape, strides, self.item)
+
+    def transpose(self, order: Sequence[int]) -> View:
+        shape = tuple(self.shape[a] for a in order)
+        return View(self.ref, shape, tuple(self.strides[a] for a in order), self.item)
+
+
+def dense_strides(view: View) -> list[int]:
+    strides = []
+    step = view.item
+    for extent in reversed(view.shape):
+        strides.append(step)
+        step *= extent
+    return strides[::-1]
+
+
+def view_of(tensor: Tensor) -> View:
+    """All of a tensor. A blocked one has the axes (image, channel block, row, pixel, lane)."""
+    item = tensor.spec.dtype.itemsize
+    if not tensor.blocked:
+        whole = View(tensor.ref, tensor.shape, (0,) * len(tensor.shape), item)
+        return View(tensor.ref, tensor.shape, tuple(dense_strides(whole)), item)
+    shape = (tensor.n, tensor.blocks, tensor.h, tensor.w, tensor.width)
+    strides = (tensor.image, tensor.plane, tensor.row, tensor.width, 1)
+    return View(tensor.ref, shape, tuple(s * item for s in strides), item)
+
+
+def emit_copy(ctx: Lowering, node: Node, x: View, y: View) -> None:
+    """``y[...] = x[...]``; the views have one shape and do not overlap."""
+    if x.size == 0:
+        return
+    plan = plan_copy(x.shape, x.strides, y.strides, x.item)
+    ctx.emit(plan.kernel, node, x=x.ref, y=y.ref, work=plan.work, **plan.arguments())
+
+
+def emit_fill(ctx: Lowering, node: Node, y: Tensor, value: np.ndarray) -> None:
+    """Sets all elements of a plain tensor to one value of its storage type."""
+    value = np.ascontiguousarray(value, y.spec.dtype.storage).reshape(1)
+    ctx.emit(
+        "fill_elements",
+        node,
+        x=ctx.constant(Constant(value, ("fill", value.dtype.str, value.tobytes()))),
+        y=y.ref,
+        nbytes=y.spec.nbytes,
+        item=value.itemsize,
+        chunk=FILL_CHUNK,
+        work=-(-y.spec.nbytes // FILL_CHUNK),
+    )
+
+
+def numpy_views(ctx: Lowering, node: Node) -> list[View] | None:
+    """For an operator whose ``compute`` gives views of its first input: these views, of the plain tensor.
+
+    The operator runs on an array that is never read. None if an input that it needs is not known, or it copies.
+    """
+    var = node.inputs[0]
+    if any(v.const is None for v in node.inputs[1:]):
+        return None
+    probe = np.empty(var.shape, var.dtype.storage)
+    ins = [probe, *(v.const.array for v in node.inputs[1:])]
+    parts = REGISTRY[node.op].compute(node, ins, [v.spec for v in node.inputs], [v.spec for v in node.outputs])
+    if any(p.size and not np.may_share_memory(p, probe) for p in parts):
+        return None
+    ref = ctx.plain(var).ref
+    start = probe.ctypes.data
+    return [View(ref + (p.ctypes.data - start), p.shape, p.strides, p.itemsize) for p in parts]
+
+
+def emit_views(ctx: Lowering, node: Node, views: Sequence[View]) -> None:
+    """The outputs of a node as copies of views, or as aliases of memory that is dense already."""
+    for var, view in zip(node.outputs, views, strict=True):
+        if view.is_dense:
+            ctx.alias(var, Tensor(var.spec, view.ref))
+        else:
+            emit_copy(ctx, node, view, view_of(ctx.new_plain(var)))

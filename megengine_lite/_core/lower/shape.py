@@ -1,0 +1,149 @@
+"""Reshaping, transposing, joining, splitting and padding: views where the layout allows it, else one copy."""
+
+from __future__ import annotations
+
+import math
+
+from megengine_lite._core.fused import ChannelGather
+from megengine_lite._core.graph import Node, Var
+from megengine_lite._core.lower.channels import MAX_TENSORS, lower_channel_gather
+from megengine_lite._core.lower.context import Lowering, lowers
+from megengine_lite._core.lower.copying import View, emit_copy, emit_fill, emit_views, numpy_views, view_of
+from megengine_lite._core.oprs.shape import PASS_THROUGH, Padding
+from megengine_lite._core.params import PaddingMode
+
+
+@lowers(*PASS_THROUGH)
+def lower_pass_through(ctx: Lowering, node: Node) -> None:
+    x, y = node.inputs[0], node.outputs[0]
+    if len(y.shape) == 4 and ctx.is_blocked(x):
+        ctx.alias_blocked(y, ctx.blocked(x))
+    if not ctx.is_blocked(x) or ctx.is_plain(x):
+        ctx.alias(y, ctx.plain(x))
+
+
+@lowers("Reshape", "AxisAddRemove")
+def lower_reshape(ctx: Lowering, node: Node) -> None:
+    ctx.alias(node.outputs[0], ctx.plain(node.inputs[0]))
+
+
+@lowers("Broadcast", "Subtensor", "Split")
+def lower_view(ctx: Lowering, node: Node) -> bool | None:
+    views = numpy_views(ctx, node)
+    if views is None:
+        return False
+    emit_views(ctx, node, views)
+    return None
+
+
+# ---- transposition ---------------------------------------------------------------------------------------------------
+
+
+@lowers("Dimshuffle")
+def lower_dimshuffle(ctx: Lowering, node: Node) -> bool | None:
+    """Straight from a blocked tensor where its channels fill their blocks: a block is then one more dimension."""
+    x, y = node.inputs[0], node.outputs[0]
+    pattern = node.params.pattern
+    if ctx.is_plain(x) or not _is_whole_blocks(ctx, x) or sorted(pattern) != [0, 1, 2, 3]:
+        views = numpy_views(ctx, node)
+        if views is None:
+            return False
+        emit_views(ctx, node, views)
+        return None
+    source = view_of(ctx.blocked(x))
+    # axes of the blocked tensor (image, block, row, pixel, lane) in the order of the output
+    order = [a for p in pattern for a in {0: (0,), 1: (1, 4), 2: (2,), 3: (3,)}[p]]
+    moved = source.transpose(order)
+    out = ctx.new_plain(y)
+    dense = View(out.ref, moved.shape, _dense(moved.shape, moved.item), moved.item)
+    emit_copy(ctx, node, moved, dense)
+    return None
+
+
+def _is_whole_blocks(ctx: Lowering, x: Var) -> bool:
+    return len(x.shape) == 4 and ctx.is_blocked(x) and x.shape[1] % ctx.width == 0
+
+
+def _dense(shape: tuple[int, ...], item: int) -> tuple[int, ...]:
+    return tuple(item * math.prod(shape[k + 1 :]) for k in range(len(shape)))
+
+
+# ---- concatenation ---------------------------------------------------------------------------------------------------
+
+
+@lowers("Concat")
+def lower_concat(ctx: Lowering, node: Node) -> None:
+    y = node.outputs[0]
+    axis = node.params.axis % len(y.shape)
+    parts = [v for v in node.inputs if v.spec.size]
+    if len(y.shape) == 4 and axis == 1 and y.dtype.itemsize == 4 and _concat_blocked(ctx, node, parts):
+        return
+    target = view_of(ctx.new_plain(y))
+    begin = 0
+    for v in parts:
+        emit_copy(ctx, node, view_of(ctx.plain(v)), target.slice(axis, begin, v.shape[axis]))
+        begin += v.shape[axis]
+
+
+def _concat_blocked(ctx: Lowering, node: Node, parts: list[Var]) -> bool:
+    """Along channels, if more operands are there in blocked form only than in plain form only."""
+    y = node.outputs[0]
+    placed = [ctx.is_placed(v, y) for v in parts]
+    votes = sum(ctx.is_blocked(v) - ctx.is_plain(v) for v in parts)
+    if not any(placed) and (votes < 0 or not any(ctx.is_blocked(v) for v in parts)):
+        return False
+    if any(v.shape[1] % ctx.width for v in parts[:-1]):
+        sources = tuple((k, c) for k, v in enumerate(parts) for c in range(v.shape[1]))
+        if len(parts) > MAX_TENSORS:
+            return False
+        gather = Node("ChannelGather", ChannelGather(sources), parts, node.outputs, node.name)
+        return lower_channel_gather(ctx, gather) is not False
+    out = ctx.blocked(y) if ctx.is_blocked(y) else ctx.new_blocked(y)
+    first = 0
+    for v, is_placed in zip(parts, placed, strict=True):
+        if not is_placed:
+            emit_copy(ctx, node, view_of(ctx.blocked(v)), view_of(out.slice_blocks(v.spec, first)))
+        first += -(-v.shape[1] // ctx.width)
+    return True
+
+
+# ---- padding ---------------------------------------------------------------------------------------------------------
+
+
+@lowers("Padding")
+def lower_padding(ctx: Lowering, node: Node) -> bool | None:
+    """The inside is copied; borders are then filled axis by axis from what is there already."""
+    x, y = node.inputs[0], node.outputs[0]
+    ndim = len(x.shape)
+    offsets = Padding.offsets(node)[:ndim]
+    constant = node.params.padding_mode == PaddingMode.CONSTANT
+    blocked = not constant and ctx.is_blocked(x) and not ctx.is_plain(x) and offsets[1] == (0, 0)
+    if blocked:
+        source, out = ctx.blocked(x), ctx.new_blocked(y)
+        offsets = [*offsets, (0, 0)]
+    else:
+        source, out = ctx.plain(x), ctx.new_plain(y)
+    if constant:
+        emit_fill(ctx, node, out, Padding.constant(node, x.spec))
+    whole = view_of(out)
+    inside = whole
+    source_view = view_of(source)
+    for axis, (front, _) in enumerate(offsets):
+        inside = inside.slice(axis, front, source_view.shape[axis])
+    emit_copy(ctx, node, source_view, inside)
+    if constant:
+        return None
+    reflect = node.params.padding_mode == PaddingMode.REFLECT
+    done = inside  # grows by one axis at a time
+    for axis, (front, back) in enumerate(offsets):
+        extent = done.shape[axis]
+        grown = done.slice(axis, -front, front + extent + back)
+        if front:
+            edge = done.slice(axis, front if reflect else 0, front, -1 if reflect else 0)
+            emit_copy(ctx, node, edge, grown.slice(axis, 0, front))
+        if back:
+            edge = done.slice(axis, extent - (2 if reflect else 1), back, -1 if reflect else 0)
+            emit_copy(ctx, node, edge, grown.slice(axis, front + extent, back))
+        done = grown
+    return None
+
