@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from megengine_lite._core.lower.context import Storage
 
 ALIGNMENT = 64
@@ -33,3 +35,10 @@ def assign_offsets(storages: Sequence[Storage]) -> int:
         placed.sort()
         total = max(total, offset + size)
     return total + SLACK if total else 0
+
+
+def aligned_bytes(nbytes: int) -> np.ndarray:
+    """Zeroed memory, aligned to a cache line, as a uint8 array that owns it."""
+    raw = np.zeros(nbytes + ALIGNMENT, np.uint8)
+    start = -raw.ctypes.data % ALIGNMENT
+    return raw[start : start + nbytes]

@@ -36,4 +36,5 @@ class SessionConfig:
     plan_cache_size: int = 16
     sanity_check: bool = False
     profile_on_shape_change: bool = True
+    measure: bool = True  # whether fast-run may measure now
     algo: AlgoPolicy = field(default_factory=AlgoPolicy)

@@ -18,8 +18,6 @@ from megengine_lite._core.lower.context import HostStep, Lowering, Ref, Step, St
 from megengine_lite._core.oprs import REGISTRY
 from megengine_lite._core.program import Program, array_at
 
-ARENA_BASE = 0
-
 
 @dataclass(slots=True)
 class Slot:
@@ -76,16 +74,7 @@ class Plan:
                 self.segments.append(Segment(begin, len(native), step))
                 begin = len(native)
             else:
-                native.append(
-                    (
-                        step.kernel.address,
-                        [None if r is None else _address(r) for r in step.pointers],
-                        step.integers,
-                        step.reals,
-                        step.work,
-                        step.serial,
-                    )
-                )
+                native.append(step.record())
         self.segments.append(Segment(begin, len(native), None))
         scratch = max((s.scratch for s in ctx.steps if isinstance(s, Step)), default=0)
         n_bases = 1 + len(inputs) + len(outputs)
@@ -126,18 +115,9 @@ class Plan:
         spec = tensor.spec
         if spec.size == 0:
             return np.empty(tensor.shape, spec.dtype.storage)
-        base, offset = _address(tensor.ref)
+        base, offset = tensor.ref.address()
         address = offset if base < 0 else self.addresses[base] + offset
         return np.frombuffer(array_at(address, spec.nbytes), spec.dtype.storage).reshape(tensor.shape)
-
-
-def _address(ref: Ref) -> tuple[int, int]:
-    storage = ref.storage
-    if storage.kind == Storage.CONSTANT:
-        return -1, storage.address + ref.offset
-    if storage.kind == Storage.EXTERNAL:
-        return storage.base, ref.offset
-    return ARENA_BASE, storage.offset + ref.offset
 
 
 def build_plan(stage: Stage, kernels: KernelSet, pool: ConstantPool, config: SessionConfig) -> Plan:

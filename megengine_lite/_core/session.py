@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from megengine_lite._core.arena import aligned_bytes
 from megengine_lite._core.config import SessionConfig
 from megengine_lite._core.dtype import DType
 from megengine_lite._core.graph import ConstantPool, TensorSpec, Var
@@ -23,15 +24,6 @@ from megengine_lite.errors import LiteError, LiteIndexError, ShapeError
 
 if TYPE_CHECKING:
     from megengine_lite._core.loader import Model
-
-ALIGNMENT = 64
-
-
-def aligned_bytes(nbytes: int) -> np.ndarray:
-    """Zeroed memory, aligned to a cache line, as a uint8 array that owns it."""
-    raw = np.zeros(nbytes + ALIGNMENT, np.uint8)
-    start = -raw.ctypes.data % ALIGNMENT
-    return raw[start : start + nbytes]
 
 
 class Arena:

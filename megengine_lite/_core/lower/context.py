@@ -19,6 +19,8 @@ from megengine_lite._core.kernel_set import Kernel, KernelSet
 # A step with less work than this runs on one thread: waking and joining the others would cost more.
 SERIAL_BYTES = 48 * 1024
 SERIAL_FLOPS = 400_000
+# The base pointer of a program that stands for the arena.
+ARENA_BASE = 0
 
 
 class Storage:
@@ -48,6 +50,15 @@ class Ref:
 
     def __add__(self, nbytes: int) -> Ref:
         return Ref(self.storage, self.offset + nbytes)
+
+    def address(self) -> tuple[int, int]:
+        """Base and offset as a program wants them, once memory is assigned: -1 for absolute addresses."""
+        storage = self.storage
+        if storage.kind == Storage.CONSTANT:
+            return -1, storage.address + self.offset
+        if storage.kind == Storage.EXTERNAL:
+            return storage.base, self.offset
+        return ARENA_BASE, storage.offset + self.offset
 
 
 @dataclass(slots=True)
@@ -131,6 +142,11 @@ class Step:
     scratch: int
     serial: bool
     flops: int = 0
+
+    def record(self) -> tuple:
+        """The step as a program takes it; memory must have been assigned."""
+        pointers = [None if r is None else r.address() for r in self.pointers]
+        return self.kernel.address, pointers, self.integers, self.reals, self.work, self.serial
 
 
 @dataclass(slots=True)

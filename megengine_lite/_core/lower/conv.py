@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from megengine_lite._core import packing
-from megengine_lite._core.algo import CONV_F32, ConvProblem, choose, merged_groups
+from megengine_lite._core.algo import CONV_F32, Algorithm, ConvProblem, merged_groups
+from megengine_lite._core.fast_run import select
 from megengine_lite._core.fused import FusedConv
 from megengine_lite._core.graph import Node, Var
 from megengine_lite._core.lower.context import Lowering, Ref, Tensor, lowers, wants_halo
@@ -37,11 +38,14 @@ def lower_fused_conv(ctx: Lowering, node: Node) -> bool:
     p: FusedConv = node.params
     x, w = node.inputs[:2]
     problem = conv_problem(ctx, node)
-    algorithm = choose(CONV_F32, problem, ctx.config.algo, ctx.config.threads)
     rest = node.inputs[2:]
     bias = rest.pop(0) if p.has_bias else None
-    z = ctx.blocked(rest[0]) if p.has_z else None
-    _EMIT[algorithm.name](ctx, node, problem, x, w, bias, z, algorithm.scratch(problem))
+
+    def emit(target: Lowering, algorithm: Algorithm[ConvProblem]) -> None:
+        z = target.blocked(rest[0]) if p.has_z else None
+        _EMIT[algorithm.name](target, node, problem, x, w, bias, z, algorithm.scratch(problem))
+
+    emit(ctx, select(ctx, "conv_f32", CONV_F32, problem, node, emit))
     return True
 
 

@@ -1,0 +1,90 @@
+"""Choice of the algorithm of a step: by the heuristic, by measurement (fast-run), or from the cache of measurements."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from time import perf_counter_ns
+from typing import Any
+
+from megengine_lite._core import cpu
+from megengine_lite._core.algo import Algorithm, candidates, choose
+from megengine_lite._core.algo_cache import CACHE, Timing, category_name
+from megengine_lite._core.arena import aligned_bytes, assign_offsets
+from megengine_lite._core.graph import Graph, Node
+from megengine_lite._core.lower.context import Lowering, Step
+from megengine_lite._core.program import Program
+
+# A candidate is timed until it has run this often and this long; the best run counts.
+MIN_RUNS = 3
+MIN_NS = 2_000_000
+
+Emit = Callable[[Lowering, Algorithm], None]
+
+
+def select(ctx: Lowering, kind: str, table: Sequence[Algorithm], problem: Any, node: Node, emit: Emit) -> Algorithm:
+    """The algorithm for a node under the policy of the session.
+
+    Parameters
+    ----------
+    ctx
+        Where the node is being lowered.
+    kind
+        Name of the table, for the cache.
+    table, problem
+        The algorithms there are, and what they are asked to do.
+    node
+        Its inputs tell which tensors a measurement needs.
+    emit
+        Lowers the node by an algorithm in the context given to it.
+    """
+    policy, threads = ctx.config.algo, ctx.config.threads
+    if policy.binary_equal_between_batch:
+        # The choice must not depend on the batch; each image is computed by itself, so equal choice is equal result.
+        problem = replace(problem, n=policy.shared_batch_size or 1)
+    best = choose(table, problem, policy, threads)
+    if not policy.profile:
+        return best
+    allowed = {a.name: a for a in candidates(table, problem, policy, threads)}
+    category = category_name(kind, cpu.brand(), ctx.kernels.name, threads)
+    key = repr(problem)
+    timings = CACHE.lookup(category, key)
+    if timings is None:
+        if policy.heuristic or not ctx.config.measure:
+            return best
+        timings = [
+            Timing(a.name, measure(ctx, node, a, emit) if len(allowed) > 1 else 0.0, a.scratch(problem) * threads)
+            for a in allowed.values()
+        ]
+        CACHE.store(category, key, timings)
+    for timing in sorted(timings, key=lambda t: t.seconds):
+        if timing.algorithm in allowed:
+            return allowed[timing.algorithm]
+    return best
+
+
+def measure(ctx: Lowering, node: Node, algorithm: Algorithm, emit: Emit) -> float:
+    """Seconds that a node takes by an algorithm, on zeros, with the threads of the session."""
+    variables = [v for v in node.inputs if v.const is None]
+    trial = Lowering(Graph([node], variables, list(node.outputs), []), ctx.kernels, ctx.pool, ctx.config)
+    for v in variables:
+        if ctx.is_blocked(v):
+            trial.new_blocked(v)
+        else:
+            trial.new_plain(v)
+    before = len(trial.steps)
+    emit(trial, algorithm)
+    steps = [s for s in trial.steps if isinstance(s, Step)]
+    memory = aligned_bytes(assign_offsets(trial.storages))
+    program = Program([s.record() for s in steps], 1, max(s.scratch for s in steps), ctx.config.threads)
+    program.set_base(0, memory.ctypes.data)
+    program.run(0, len(steps))
+    best, spent, runs = None, 0, 0
+    while runs < MIN_RUNS or spent < MIN_NS:
+        start = perf_counter_ns()
+        program.run(before, len(steps))
+        taken = perf_counter_ns() - start
+        best = taken if best is None else min(best, taken)
+        spent += taken
+        runs += 1
+    return (best or 0) * 1e-9
