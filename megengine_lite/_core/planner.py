@@ -13,9 +13,11 @@ from megengine_lite._core.dtype import DType
 from megengine_lite._core.graph import ConstantPool, TensorSpec, Var
 from megengine_lite._core.infer import Stage
 from megengine_lite._core.kernel_set import KernelSet
-from megengine_lite._core.lower.context import HostStep, Lowering, Ref, Step, Storage, Tensor
+from megengine_lite._core.lower.context import LOWERINGS, HostStep, Lowering, Ref, Step, Storage, Tensor
 from megengine_lite._core.oprs import REGISTRY
 from megengine_lite._core.program import Program, array_at
+
+register_all()
 
 
 @dataclass(slots=True)

@@ -18,7 +18,8 @@ from megengine_lite._core.dtype import DType
 from megengine_lite._core.graph import ConstantPool, TensorSpec, Var
 from megengine_lite._core.infer import NeedsValue, infer_stage
 from megengine_lite._core.kernel_set import KernelSet, kernel_set
-from megengine_lite._core.planner import ARENA_BASE, Plan, build_plan
+from megengine_lite._core.lower.context import ARENA_BASE
+from megengine_lite._core.planner import Plan, build_plan
 from megengine_lite._core.program import array_at
 from megengine_lite.errors import LiteError, LiteIndexError, ShapeError
 
