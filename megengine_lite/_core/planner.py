@@ -13,6 +13,7 @@ from megengine_lite._core.dtype import DType
 from megengine_lite._core.graph import ConstantPool, TensorSpec, Var
 from megengine_lite._core.infer import Stage
 from megengine_lite._core.kernel_set import KernelSet
+from megengine_lite._core.lower import register_all
 from megengine_lite._core.lower.context import LOWERINGS, HostStep, Lowering, Ref, Step, Storage, Tensor
 from megengine_lite._core.oprs import REGISTRY
 from megengine_lite._core.program import Program, array_at
