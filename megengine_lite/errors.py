@@ -69,7 +69,12 @@ class LiteIndexError(LiteError, IndexError):
 
 
 class LiteFileNotFoundError(LiteError, FileNotFoundError):
-    """A file does not exist."""
+    """A file does not exist. ``errno`` and ``filename`` are set as in every ``OSError`` of two or three arguments."""
+
+    def __new__(cls, *args: object) -> "LiteFileNotFoundError":  # RuntimeError's would leave the fields empty
+        return FileNotFoundError.__new__(cls, *args)
+
+    __str__ = FileNotFoundError.__str__
 
 
 class LiteWarning(UserWarning):

@@ -1,0 +1,7 @@
+"""``python -m megengine_lite``."""
+
+import sys
+
+from megengine_lite.cli import main
+
+sys.exit(main())

@@ -1,0 +1,98 @@
+"""How results are shown to people."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from time import perf_counter
+from typing import Any, TypeVar
+
+import numpy as np
+
+T = TypeVar("T")
+_PREVIEW = 8
+
+
+def table(rows: Iterable[Sequence[Any]], header: Sequence[str], right: str = "") -> str:
+    """Columns of text; ``right`` has one character per column, ``r`` for those that are aligned right."""
+    cells = [[str(c) for c in row] for row in ([*header], *rows)]
+    widths = [max(len(row[k]) for row in cells) for k in range(len(header))]
+    sides = right.ljust(len(header), "l")
+    lines = [
+        "  ".join(c.rjust(w) if s == "r" else c.ljust(w) for c, w, s in zip(row, widths, sides, strict=True)).rstrip()
+        for row in cells
+    ]
+    lines.insert(1, "  ".join("-" * w for w in widths))
+    return "\n".join(lines)
+
+
+def shape_text(shape: Sequence[int] | None) -> str:
+    """``1x3x224x224``, or ``?`` if it depends on data."""
+    return "?" if shape is None else "x".join(map(str, shape))
+
+
+def count_text(value: float) -> str:
+    """A large number in three digits: ``1.82 G``."""
+    for unit, size in (("G", 1e9), ("M", 1e6), ("K", 1e3)):
+        if abs(value) >= size:
+            return f"{value / size:.3g} {unit}"
+    return f"{value:.3g}"
+
+
+def bytes_text(value: float) -> str:
+    """A size in binary units."""
+    for unit, size in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
+        if abs(value) >= size:
+            return f"{value / size:.1f} {unit}"
+    return f"{value:.0f} B"
+
+
+def describe_array(array: np.ndarray) -> dict[str, Any]:
+    """Shape, type, range and first values of an array, as plain types."""
+    result: dict[str, Any] = {"shape": list(array.shape), "dtype": array.dtype.name}
+    if array.size:
+        wide = array.astype(np.float64)
+        result.update(min=float(wide.min()), max=float(wide.max()), mean=float(wide.mean()))
+    result["values"] = array.reshape(-1)[:_PREVIEW].tolist()
+    return result
+
+
+def array_row(name: str, described: dict[str, Any]) -> list[str]:
+    """One row of a table of arrays: name, type, shape, min, max, mean, first values."""
+    numbers = [f"{described[k]:.5g}" if k in described else "-" for k in ("min", "max", "mean")]
+    values = " ".join(f"{v:.5g}" for v in described["values"])
+    return [name, described["dtype"], shape_text(described["shape"]), *numbers, values]
+
+
+ARRAY_HEADER = ("name", "type", "shape", "min", "max", "mean", "first values")
+ARRAY_SIDES = "lllrrr"
+
+
+def statistics(milliseconds: Sequence[float]) -> dict[str, float]:
+    """Count, mean, deviation and percentiles of times."""
+    t = np.asarray(milliseconds)
+    return {
+        "runs": len(t),
+        "mean": float(t.mean()),
+        "std": float(t.std()),
+        "min": float(t.min()),
+        "p10": float(np.percentile(t, 10)),
+        "median": float(np.median(t)),
+        "p99": float(np.percentile(t, 99)),
+        "max": float(t.max()),
+    }
+
+
+def progress(items: Iterable[T], total: float, label: str) -> Iterator[T]:
+    """Passes items through and draws a bar on a terminal when that takes long."""
+    begin = shown = perf_counter()
+    drawn = False
+    for done, item in enumerate(items):
+        now = perf_counter()
+        if sys.stderr.isatty() and now - begin > 1 and now - shown > 0.1:
+            filled = min(int(30 * done / max(total, 1)), 30)
+            sys.stderr.write(f"\r{label} [{'#' * filled}{'.' * (30 - filled)}] {done}/{total:g}")
+            shown, drawn = now, True
+        yield item
+    if drawn:
+        sys.stderr.write("\r\033[K")
