@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from time import perf_counter_ns
 
 import numpy as np
 
@@ -14,7 +15,17 @@ from megengine_lite._core.graph import ConstantPool, TensorSpec, Var
 from megengine_lite._core.infer import Stage
 from megengine_lite._core.kernel_set import KernelSet
 from megengine_lite._core.lower import register_all
-from megengine_lite._core.lower.context import LOWERINGS, HostStep, Lowering, Ref, Step, Storage, Tensor
+from megengine_lite._core.lower.context import (
+    LOWERINGS,
+    HostStep,
+    Lowering,
+    Origin,
+    Ref,
+    Step,
+    Storage,
+    Tensor,
+    origin_of,
+)
 from megengine_lite._core.oprs import REGISTRY
 from megengine_lite._core.program import Program, array_at
 
@@ -39,6 +50,16 @@ class Segment:
     host: HostStep | None
 
 
+@dataclass(frozen=True, slots=True)
+class StepTime:
+    """One step of a profiled run. ``kernel`` is the algorithm's name, ``"numpy"`` for Python steps."""
+
+    origin: Origin
+    kernel: str
+    seconds: float
+    flops: int
+
+
 class Plan:
     """An executable stage for fixed input shapes.
 
@@ -54,6 +75,8 @@ class Plan:
         Size of the arena that base 0 must point to.
     steps : list of Step or HostStep
         What runs, in order; for profiles.
+    storages : list of Storage
+        The pieces of the arena, with their lifetimes in steps.
     next_node : int
         Where the next stage begins in the model's graph.
     """
@@ -67,7 +90,8 @@ class Plan:
         self.buffers: list[np.ndarray] = []
         self._original = stage.original
         self.arena_bytes = assign_offsets(ctx.storages)
-        self._keep = [s.owner for s in ctx.constants()]
+        self.storages = [s for s in ctx.storages if s.first is not None]
+        self._constants = ctx.constants()
         native: list[tuple] = []
         self.segments: list[Segment] = []
         begin = 0
@@ -100,6 +124,25 @@ class Plan:
                 self.program.run(segment.begin, segment.end)
             if segment.host is not None:
                 self._run_host(segment.host)
+
+    def run_timed(self) -> list[StepTime]:
+        """Like :meth:`run`, and measures every step."""
+        times = []
+        native = iter([s for s in self.steps if isinstance(s, Step)])
+        for segment in self.segments:
+            for ns in self.program.run_timed(segment.begin, segment.end):
+                step = next(native)
+                times.append(StepTime(step.origin, step.kernel.name, ns * 1e-9, step.flops))
+            if segment.host is not None:
+                start = perf_counter_ns()
+                self._run_host(segment.host)
+                seconds = (perf_counter_ns() - start) * 1e-9
+                times.append(StepTime(origin_of(segment.host.node), "numpy", seconds, 0))
+        return times
+
+    def constants(self) -> list[Storage]:
+        """The weights that the plan keeps in memory."""
+        return self._constants
 
     def _run_host(self, step: HostStep) -> None:
         node = step.node

@@ -7,7 +7,7 @@ A session is used by one thread at a time (the API holds a lock); several sessio
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,7 +19,7 @@ from megengine_lite._core.graph import ConstantPool, TensorSpec, Var
 from megengine_lite._core.infer import NeedsValue, infer_stage
 from megengine_lite._core.kernel_set import KernelSet, kernel_set
 from megengine_lite._core.lower.context import ARENA_BASE
-from megengine_lite._core.planner import Plan, build_plan
+from megengine_lite._core.planner import Plan, StepTime, build_plan
 from megengine_lite._core.program import array_at
 from megengine_lite.errors import LiteError, LiteIndexError, ShapeError
 
@@ -110,6 +110,7 @@ class Session:
         self._user_outputs: dict[Var, tuple[int, int, object]] = {}
         self._results: dict[Var, _Value] = {}
         self._root = _Stop(0)
+        self._times: list[StepTime] | None = None  # filled by a profiled run
         self._fast: tuple[Plan, list[tuple[Var, int]]] | None = None  # the only plan of the last run, its inputs
 
     # ---- inputs and outputs -------------------------------------------------------------------------------------
@@ -219,6 +220,35 @@ class Session:
         if stop is self._root and len(plan.segments) == 1 and not stop.value_vars:
             self._fast = plan, [(s.var, s.base) for s in plan.inputs]
 
+    def run_profiled(self) -> list[StepTime]:
+        """Like :meth:`run`; gives what every step took, in order."""
+        self._fast = None
+        self._times = []
+        try:
+            self.run()
+            return self._times
+        finally:
+            self._times = None
+
+    def plans(self) -> Iterator[Plan]:
+        """All plans that are kept."""
+        stops = [self._root]
+        while stops:
+            for plan, following in stops.pop().plans.values():
+                yield plan
+                stops.append(following)
+
+    def memory_usage(self) -> dict[str, int]:
+        """Bytes of ``weights`` (as plans use them), ``arena``, ``scratch`` (of all plans) and ``outputs``."""
+        plans = list(self.plans())
+        weights = {s.address: s.nbytes for p in plans for s in p.constants()}
+        return {
+            "weights": sum(weights.values()),
+            "arena": self.arena.nbytes,
+            "scratch": sum(p.program.scratch_bytes for p in plans),
+            "outputs": sum(b.nbytes for p in plans for b in p.buffers),
+        }
+
     def _plan(self, stop: _Stop, values: dict[Var, _Value]) -> tuple[Plan, _Stop]:
         while True:
             key = (
@@ -262,7 +292,10 @@ class Session:
                 address, owner = buffer.ctypes.data, buffer
             plan.bind(slot.base, address)
             made[slot.var] = _Value(slot.spec, address, owner)
-        plan.run()
+        if self._times is None:
+            plan.run()
+        else:
+            self._times += plan.run_timed()
         values.update(made)
         for var, (array, dtype) in plan.dynamic.items():
             values[var] = _Value(TensorSpec(array.shape, dtype), array.ctypes.data, array)

@@ -129,6 +129,12 @@ class Origin:
     outputs: tuple[TensorSpec, ...]
 
 
+def origin_of(node: Node) -> Origin:
+    """The node without its weights."""
+    inputs = tuple(TensorSpec(v.spec.shape, v.spec.dtype) for v in node.inputs)
+    return Origin(node.op, node.name, inputs, tuple(v.spec for v in node.outputs))
+
+
 @dataclass(slots=True)
 class Step:
     """One record of a program, before addresses are known."""
@@ -393,7 +399,7 @@ class Lowering:
         self.steps.append(
             Step(
                 k,
-                self._origin(node),
+                origin_of(node),
                 pointers,
                 [int(arguments[a]) for a in k.integers],
                 [float(arguments[a]) for a in k.reals],
@@ -403,11 +409,6 @@ class Lowering:
                 flops,
             )
         )
-
-    @staticmethod
-    def _origin(node: Node) -> Origin:
-        inputs = tuple(TensorSpec(v.spec.shape, v.spec.dtype) for v in node.inputs)
-        return Origin(node.op, node.name, inputs, tuple(v.spec for v in node.outputs))
 
     def copy_bytes(self, x: Ref, y: Ref, nbytes: int) -> None:
         """Copies dense memory."""
