@@ -6,11 +6,12 @@ import time
 import tracemalloc
 
 import pytest
-from loader_samples import MODELS, SMALL, add_record, to_bytes
+from loader_samples import MODELS, SMALL, add_record, constant_operator, input_operator, operator, to_bytes
 
+from megengine_lite._core.loader import build, load_model, records
 from megengine_lite._core.loader import flatbuffer_builder as fb
-from megengine_lite._core.loader import load_model
 from megengine_lite._core.loader.cursor import Cursor
+from megengine_lite._core.params import Elemwise, ElemwiseMode
 from megengine_lite.errors import LiteError, ModelFormatError
 
 WORDS = (0, 1, 3, 4, 0x7FFF, 0xFFFF, 0x10000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFC, 0xFFFFFFFF)
@@ -104,6 +105,20 @@ def test_repeated_references_are_bounded_by_the_size_of_the_file():
     assert peak < 64 << 20
 
 
+def test_operators_and_variables_are_limited(monkeypatch):
+    monkeypatch.setattr(records, "MAX_OPERATORS", 100)
+    monkeypatch.setattr(build, "MAX_VARIABLES", 50)
+    relu = Elemwise(mode=ElemwiseMode.RELU)
+    for count, message in ((40, None), (60, "more than 50 variables"), (200, "more than 100 operators")):
+        chain = [input_operator(0, "x"), *(operator("Elemwise", (i,), (i + 1,), relu) for i in range(count))]
+        content = to_bytes(records.ModelRecord("v2", 101300, chain, [(count, "")]))
+        if message is None:
+            assert len(load_model(content, check=False).graph.nodes) == count
+            continue
+        with pytest.raises(ModelFormatError, match=message):
+            load_model(content, check=False)
+
+
 def test_few_references_to_one_table_are_allowed():
     with pytest.raises(ModelFormatError, match="reads variable 0"):
         load_model(repeated_operator(3, 5), check=False)
@@ -112,8 +127,6 @@ def test_few_references_to_one_table_are_allowed():
 def test_loading_takes_no_memory_for_values():
     values = 8 << 20
     record = add_record()
-    from loader_samples import constant_operator
-
     record.operators.append(constant_operator(3, (values // 4,), data=memoryview(bytes(values))))
     content = to_bytes(record)
     tracemalloc.start()
@@ -206,5 +219,5 @@ def test_fields_of_every_kind_are_read_as_written():
     assert table.table(11, "").float64(0) == 2.5
     assert table.text(12, "") == "\\xff\0x"
     assert table.table(10, "") is None
-    assert table.tables(30, "") == table.texts(30, "") == []
+    assert list(table.tables(30, "")) == table.texts(30, "") == []
     assert table.uint32s(30, "") == table.int32s(30, "") == ()

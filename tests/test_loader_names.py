@@ -41,11 +41,11 @@ def test_revisions_have_one_canonical_name():
 
 
 def test_type_is_found_by_full_and_short_id_and_by_name():
-    assert opr_names.resolve_type(0x0589235F97273D9F) == "Convolution"  # full id of ConvolutionV2
-    assert opr_names.resolve_type(0x0DF58829A4C725CD) == "Convolution"  # short id
-    assert opr_names.resolve_type(0xBC193EEF48C27B7E) == "Convolution"  # full id of the canonical name
-    assert opr_names.resolve_type(1, "ConvolutionV2") == "Convolution"
-    assert opr_names.resolve_type(1, "NoSuchOperator") == ""
+    assert opr_names.TypeTable().find(0x0589235F97273D9F) == "Convolution"  # full id of ConvolutionV2
+    assert opr_names.TypeTable().find(0x0DF58829A4C725CD) == "Convolution"  # short id
+    assert opr_names.TypeTable().find(0xBC193EEF48C27B7E) == "Convolution"  # full id of the canonical name
+    assert opr_names.TypeTable().find(1, "ConvolutionV2") == "Convolution"
+    assert opr_names.TypeTable().find(1, "NoSuchOperator") == ""
 
 
 @pytest.mark.shared
@@ -56,7 +56,7 @@ def test_all_type_ids_of_the_specification_are_known():
     assert len(rows) > 230
     for name, *ids in rows:
         for number in filter(None, ids):
-            assert opr_names.resolve_type(int(number, 16)) == opr_names.canonical_name(name)
+            assert opr_names.TypeTable().find(int(number, 16)) == opr_names.canonical_name(name)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from megengine_lite._core.graph import Constant, Graph, Node, TensorSpec, Var
 from megengine_lite._core.loader.information import Information
@@ -20,6 +21,7 @@ from megengine_lite._core.loader.values import file_constant
 from megengine_lite._core.params import Empty, Host2DeviceCopy
 from megengine_lite.errors import ModelFormatError, UnsupportedOperatorError
 
+MAX_VARIABLES = 1 << 18
 INPUT = "Host2DeviceCopy"
 CONSTANTS = frozenset(
     {
@@ -92,6 +94,8 @@ class _Builder:
     def _define(self, number: int, var: Var, operator: OperatorRecord) -> None:
         if number in self.variables:
             raise ModelFormatError(f"{self.what}: {operator.describe()} defines variable {number} a second time")
+        if len(self.variables) == MAX_VARIABLES:
+            raise ModelFormatError(f"{self.what}: more than {MAX_VARIABLES} variables")
         self.variables[number] = var
 
     def _single(self, operator: OperatorRecord) -> tuple[TensorRecord, int]:
@@ -217,7 +221,7 @@ def check_operators(record: ModelRecord, what: str = "model") -> None:
         operator.payload = REGISTRY[operator.type].load_payload(
             operator.payload, len(operator.inputs), len(operator.outputs)
         )
-        expected = REGISTRY[operator.type].param
+        expected: Any = REGISTRY[operator.type].param
         if expected is None or isinstance(operator.params, expected):
             continue
         if expected is Empty and operator.param_code == 0:

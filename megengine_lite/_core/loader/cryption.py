@@ -12,7 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from megengine_lite._core.loader import aes_gcm, rc4
+import megengine_lite._core.loader.rc4 as rc4
+from megengine_lite._core.loader import aes_gcm
 from megengine_lite.errors import DecryptionError, LiteValueError, LiteWarning
 
 NONE = "NONE"

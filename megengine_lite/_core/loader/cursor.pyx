@@ -17,10 +17,11 @@ from libc.string cimport memcpy
 
 from megengine_lite.errors import ModelFormatError
 
-# Writers share equal strings and vtables, nothing else; four times the size leaves ample room.
+# Writers share equal strings and lists of fields, nothing else: reading an honest file costs about its size.
 cdef enum:
-    BUDGET_FACTOR = 4
+    BUDGET_FACTOR = 3
     BUDGET_EXTRA = 1 << 16
+    LEAST_TABLE = 12  # a reference, a table with one field
 
 
 cdef class Cursor:
@@ -124,11 +125,14 @@ cdef class Cursor:
 
     def root(self, uint64_t offset=0):
         """The table to which the offset at ``offset`` leads."""
-        return open_table(self, self.target(offset, "root table"), "root table")
+        return open_table(self, self.target(offset, "root table"), "root table", LEAST_TABLE)
 
 
-cdef Table open_table(Cursor cursor, uint64_t place, str thing):
-    """The table at ``place`` (four bytes there are readable), with its vtable checked."""
+cdef Table open_table(Cursor cursor, uint64_t place, str thing, uint64_t least):
+    """The table at ``place`` (four bytes there are readable), with its list of fields checked.
+
+    It is charged with at least ``least`` bytes.
+    """
     cdef Table table = Table.__new__(Table)
     cdef uint16_t vtable_size, table_size
     cdef int64_t vtable = <int64_t> place - <int32_t> cursor.load32(place)
@@ -145,7 +149,7 @@ cdef Table open_table(Cursor cursor, uint64_t place, str thing):
         raise ModelFormatError(
             f"{cursor.what}: {thing} at byte {cursor.begin + place} has an impossible size; the file is damaged"
         )
-    cursor.charge(table_size)
+    cursor.charge(max(table_size, least))
     table.cursor = cursor
     table.place = place
     table.vtable = <uint64_t> vtable
@@ -237,7 +241,7 @@ cdef class Table:
     def table(self, unsigned int number, str thing):
         """The table of a field, or None."""
         cdef uint64_t place = self.reference(number, thing)
-        return None if place == 0 else open_table(self.cursor, place, thing)
+        return None if place == 0 else open_table(self.cursor, place, thing, LEAST_TABLE)
 
     def span(self, unsigned int number, str thing):
         """The bytes of a string or byte vector as a read-only memoryview on the buffer, or None."""
@@ -280,14 +284,17 @@ cdef class Table:
         count = self.cursor.vector(place, 4, thing)
         return tuple([<int32_t> self.cursor.load32(place + 4 + 4 * i) for i in range(count)])
 
-    def tables(self, unsigned int number, str thing):
-        """A vector of tables as a list; empty if the field is not stored."""
+    def tables(self, unsigned int number, str thing, uint64_t least=LEAST_TABLE):
+        """A vector of tables, one after the other; none if the field is not stored.
+
+        ``least`` is what a table of this kind takes in an honest file, with all that belongs to it.
+        """
         cdef uint64_t place = self.reference(number, thing)
         cdef uint64_t count, i
-        if place == 0:
-            return []
-        count = self.cursor.vector(place, 4, thing)
-        return [open_table(self.cursor, self.cursor.target(place + 4 + 4 * i, thing), thing) for i in range(count)]
+        if place != 0:
+            count = self.cursor.vector(place, 4, thing)
+            for i in range(count):
+                yield open_table(self.cursor, self.cursor.target(place + 4 + 4 * i, thing), thing, least)
 
     def texts(self, unsigned int number, str thing):
         """A vector of strings as a list; empty if the field is not stored."""

@@ -95,7 +95,7 @@ def load_test_cases(source: Source) -> list[dict[str, np.ndarray]]:
     records = read_models(buffer, what)
     model = build_model(next(records), what=what)
     names = sorted(model.input_names)
-    cases = []
+    cases: list[dict[str, np.ndarray]] = []
     for record in records:
         constants = [v.const for v in build_model(record, what=what).graph.outputs]
         if len(constants) != len(names) or None in constants:

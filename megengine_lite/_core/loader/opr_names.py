@@ -93,24 +93,36 @@ def registered_name(name: str) -> str:
     return _revisions().get(name, name)
 
 
-def resolve_type(type_id: int, type_name: str = "") -> str:
-    """The canonical name of an operator, or ``""`` if nobody knows it.
+class TypeTable:
+    """Finds the operators that a file names. One table serves one file.
 
-    Operators that users registered are asked last, at the time of the call.
+    Operators that users registered are asked last; they are looked up when a file first names one that is not ours.
     """
-    found = _known_types().get(type_id)
-    if found is None and type_name:
-        found = _known_names().get(type_name)
-    return found if found is not None else _registered_by_user(type_id, type_name)
 
+    def __init__(self) -> None:
+        self._of_users: dict[int | str, str] | None = None
 
-def _registered_by_user(type_id: int, type_name: str) -> str:
-    from megengine_lite._core.oprs import REGISTRY
+    def find(self, type_id: int, type_name: str = "") -> str:
+        """The canonical name of an operator, or ``""`` if nobody knows it."""
+        found = _known_types().get(type_id) or _known_names().get(type_name)
+        if found is None:
+            if self._of_users is None:
+                self._of_users = self._registered_by_users()
+            found = self._of_users.get(type_id) or self._of_users.get(type_name, "")
+        return found
 
-    for name, operator in REGISTRY.items():
-        if type_name in (name, *operator.types) or any(type_id in type_ids(t) for t in (name, *operator.types)):
-            return name
-    return ""
+    @staticmethod
+    def _registered_by_users() -> dict[int | str, str]:
+        from megengine_lite._core.oprs import REGISTRY
+
+        known = _known_names()
+        table: dict[int | str, str] = {}
+        for name, operator in REGISTRY.items():
+            for spelling in (name, *operator.types):
+                if spelling not in known:
+                    table[spelling] = name
+                    table.update(dict.fromkeys(type_ids(spelling), name))
+        return table
 
 
 _FIXED_COUNTS = {

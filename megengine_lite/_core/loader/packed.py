@@ -74,7 +74,7 @@ def is_package(cursor: Cursor) -> bool:
 def read_package(buffer: Any, what: str = "model") -> Package:
     """Reads a package; its contents are views on the buffer."""
     cursor = Cursor(buffer, len(MAGIC), what=what)
-    models = cursor.root().tables(0, "packed model")
+    models = list(cursor.root().tables(0, "packed model"))
     if len(models) != 1:
         raise ModelFormatError(f"{what}: the package holds {len(models)} models, exactly one is expected")
     header = models[0].table(0, "header")

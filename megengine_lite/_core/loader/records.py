@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 
 from megengine_lite._core.dtype import DType
 from megengine_lite._core.params import Param
+from megengine_lite.errors import ModelFormatError
 
+MAX_OPERATORS = 1 << 17
 NOT_NUMBERED = -1
 """Stands for an output that the operator has today and that the file does not count."""
 
@@ -88,3 +90,9 @@ class ModelRecord:
     metadata: Metadata | None = None
     end: int = 0
     """Where the model ends in its window."""
+
+    def add(self, operator: OperatorRecord, what: str) -> None:
+        """One more operator, unless there are absurdly many."""
+        if len(self.operators) == MAX_OPERATORS:
+            raise ModelFormatError(f"{what}: more than {MAX_OPERATORS} operators")
+        self.operators.append(operator)

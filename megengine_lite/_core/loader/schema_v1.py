@@ -5,7 +5,7 @@ from __future__ import annotations
 from megengine_lite._core.dtype import FLOAT32
 from megengine_lite._core.loader.cursor import Cursor, Table
 from megengine_lite._core.loader.history import Release, lacks_reserve_output, release_of
-from megengine_lite._core.loader.opr_names import count_outputs, resolve_type
+from megengine_lite._core.loader.opr_names import TypeTable, count_outputs
 from megengine_lite._core.loader.records import (
     NOT_NUMBERED,
     Metadata,
@@ -13,7 +13,7 @@ from megengine_lite._core.loader.records import (
     OperatorRecord,
     TensorRecord,
 )
-from megengine_lite._core.loader.tables import read_dtype, read_optional_dtype, read_param, read_shape
+from megengine_lite._core.loader.tables import LEAST_OPERATOR, read_dtype, read_optional_dtype, read_param, read_shape
 from megengine_lite.errors import ModelFormatError
 
 LONG_MAGIC = b"MGBC\0\0\0\0"
@@ -60,11 +60,12 @@ def read_v1(cursor: Cursor) -> ModelRecord:
         )
     release = release_of(record.version, metadata is not None)
     values = _Values(cursor, begin, flatbuffer)
+    types = TypeTable()
     n_variables = 0
-    for table in root.tables(3, "operator"):
-        operator = _read_operator(table, values, release, n_variables)
+    for table in root.tables(3, "operator", LEAST_OPERATOR):
+        operator = _read_operator(table, values, release, types, n_variables)
         n_variables += sum(v != NOT_NUMBERED for v in operator.outputs)
-        record.operators.append(operator)
+        record.add(operator, cursor.what)
         for number, name in zip(operator.outputs, operator.output_names, strict=False):
             record.variable_names[number] = name
     pairs = root.structs(4, _OUTPUT_PAIR, "list of outputs")
@@ -73,9 +74,11 @@ def read_v1(cursor: Cursor) -> ModelRecord:
     return record
 
 
-def _read_operator(table: Table, values: _Values, release: Release, first_output: int) -> OperatorRecord:
+def _read_operator(
+    table: Table, values: _Values, release: Release, types: TypeTable, first_output: int
+) -> OperatorRecord:
     type_id = table.uint64(0)
-    opr_type = resolve_type(type_id)
+    opr_type = types.find(type_id)
     code, params = read_param(table, 1, release)
     inputs = table.uint32s(3, "inputs")
     names = table.texts(5, "output names")

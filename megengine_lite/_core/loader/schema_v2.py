@@ -5,9 +5,9 @@ from __future__ import annotations
 from megengine_lite._core.dtype import FLOAT32
 from megengine_lite._core.loader.cursor import Cursor, Table
 from megengine_lite._core.loader.history import Release, release_of
-from megengine_lite._core.loader.opr_names import resolve_type
+from megengine_lite._core.loader.opr_names import TypeTable
 from megengine_lite._core.loader.records import Metadata, ModelRecord, OperatorRecord, TensorRecord
-from megengine_lite._core.loader.tables import read_dtype, read_optional_dtype, read_param, read_shape
+from megengine_lite._core.loader.tables import LEAST_OPERATOR, read_dtype, read_optional_dtype, read_param, read_shape
 from megengine_lite.errors import ModelFormatError
 
 MAGIC = b"mgv2"
@@ -30,8 +30,9 @@ def read_v2(cursor: Cursor) -> ModelRecord:
         name = table.text(0, "variable name")
         if name:
             record.variable_names[number] = name
-    for table in root.tables(2, "operator"):
-        record.operators.append(_read_operator(table, release, record.variable_names))
+    types = TypeTable()
+    for table in root.tables(2, "operator", LEAST_OPERATOR):
+        record.add(_read_operator(table, release, types, record.variable_names), cursor.what)
     record.outputs = _read_outputs(root)
     return record
 
@@ -52,10 +53,10 @@ def _read_outputs(root: Table) -> list[tuple[int, str]]:
     return aliases or plain
 
 
-def _read_operator(table: Table, release: Release, names: dict[int, str]) -> OperatorRecord:
+def _read_operator(table: Table, release: Release, types: TypeTable, names: dict[int, str]) -> OperatorRecord:
     type_name = table.text(0, "operator type")
     type_id = table.uint64(1)
-    opr_type = resolve_type(type_id, type_name)
+    opr_type = types.find(type_id, type_name)
     code, params = read_param(table, 3, release)
     outputs = table.uint32s(8, "outputs")
     return OperatorRecord(

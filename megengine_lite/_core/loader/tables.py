@@ -14,6 +14,8 @@ from megengine_lite._core.params import BY_CODE, AxisDesc, AxisMethod, DTypeTabl
 from megengine_lite.errors import ModelFormatError, UnsupportedOperatorError
 
 MAX_NDIM = 7
+LEAST_OPERATOR = 40
+"""Bytes that even the smallest operator takes in a file: its type, inputs and outputs."""
 _CODES = {int(c): c for c in DTypeCode}
 _PLAIN = {c: DType(c) for c in DTypeCode}
 _NEVER_STORED = (DTypeCode.INTB1, DTypeCode.INTB2)

@@ -17,7 +17,7 @@ from megengine_lite.errors import ModelFormatError
 _RAW, _BYTES, _WORDS = 0, 1, 2
 """First byte of a value in a model with compressed weights: not compressed, 8-bit or 16-bit steps."""
 _SCALING_BYTES = 8  # stride and base of compressed values, float32 each
-_STEPS = {_BYTES: np.dtype("<u1"), _WORDS: np.dtype("<u2")}
+_STEPS: dict[int, np.dtype] = {_BYTES: np.dtype("<u1"), _WORDS: np.dtype("<u2")}
 _SIGNED = (DTypeCode.QUANTIZED_S4, DTypeCode.INTB4)
 
 
@@ -119,7 +119,7 @@ def _unpack(tensor: TensorRecord, data: memoryview) -> np.ndarray:
     row_bytes = (shape[-1] * bits + 7) // 8
     packed = np.frombuffer(data, np.uint8).reshape(*shape[:-1], row_bytes, 1)
     fields = (packed >> np.arange(0, 8, bits, dtype=np.uint8)) & np.uint8((1 << bits) - 1)
-    rows = fields.reshape(*shape[:-1], row_bytes * (8 // bits))[..., : shape[-1]]
+    rows: np.ndarray = fields.reshape(*shape[:-1], row_bytes * (8 // bits))[..., : shape[-1]]
     if tensor.dtype.code in _SIGNED:
         half = np.int8(1 << (bits - 1))
         rows = (rows.astype(np.int8) ^ half) - half
