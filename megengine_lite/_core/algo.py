@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import ClassVar, Generic, TypeVar
 
 from megengine_lite._core.config import AlgoPolicy
 from megengine_lite.errors import LiteValueError
@@ -122,23 +122,86 @@ def _first_applies(p: ConvProblem) -> bool:
     return p.plain_input and p.groups == 1 and p.ic <= 4
 
 
-def _first_scratch(p: ConvProblem) -> int:
+def first_scratch(p: ConvProblem) -> int:
+    """The padded input rows of one output row, and the table of taps."""
     return p.ic * p.kh * (8 * p.kw + 4 * (p.iw + 2 * p.pad_w))
+
+
+# Multiply-adds that a core does while it reads one byte of weights from memory.
+_WEIGHT_BYTE = 2.6
 
 
 def _direct_cost(p: ConvProblem) -> float:
     m = merged_groups(p)
     lanes = p.blocks(p.oc * m) * p.width * (p.groups // m)
+    taps = p.ic * m * p.kh * p.kw
     relayout = p.n * p.groups * p.ic * p.ih * p.iw * 8 if p.plain_input else 0
-    return p.n * lanes * p.ic * m * p.kh * p.kw * p.oh * p.ow + relayout
+    return lanes * taps * (p.n * p.oh * p.ow + 4 * _WEIGHT_BYTE) + relayout
 
 
-def _padded_outputs_cost(p: ConvProblem) -> float:
-    return p.n * p.groups * p.blocks(p.oc) * p.width * p.ic * p.kh * p.kw * p.oh * p.ow
+def _first_cost(p: ConvProblem) -> float:
+    return p.n * p.blocks(p.oc) * p.width * p.ic * p.kh * p.kw * p.oh * p.ow
 
 
-def _no_scratch(p: ConvProblem) -> int:
-    return 0
+@dataclass(frozen=True, slots=True)
+class WinogradPlan:
+    """How F(m x m, 3 x 3) walks over a problem.
+
+    ``tile_blocks`` runs of at most ``tiles`` output tiles for each image; each run by ``parts`` work items, which
+    share its output channels.
+    """
+
+    m: int
+    tile_blocks: int
+    tiles: int
+    parts: int
+
+    # The transformed input of a run should stay in a core's second-level cache.
+    CACHE_BYTES: ClassVar[int] = 640 * 1024
+    MAX_TILES: ClassVar[int] = 28
+
+    @property
+    def area(self) -> int:
+        return (self.m + 2) ** 2
+
+    @classmethod
+    def make(cls, p: ConvProblem, m: int, threads: int = 1) -> WinogradPlan:
+        count = -(-p.oh // m) * -(-p.ow // m)
+        longest = cls.CACHE_BYTES // (4 * (m + 2) ** 2 * p.blocks(p.ic) * p.width)
+        blocks = -(-count // min(max(longest, 8), cls.MAX_TILES))
+        parts = 1
+        if p.n * blocks % threads:
+            even = -(-blocks // threads) * threads
+            if count >= 8 * even:
+                blocks = even
+            else:
+                parts = min(threads, -(-p.blocks(p.oc) // 2))
+        return cls(m, blocks, -(-count // blocks), parts)
+
+    def scratch(self, p: ConvProblem) -> int:
+        """Bytes that each thread needs."""
+        return 4 * p.width * self.area * ((p.blocks(p.ic) + 2) * self.tiles + 2)
+
+    def cost(self, p: ConvProblem) -> float:
+        lanes, depth = p.blocks(p.oc) * p.width, p.blocks(p.ic) * p.width
+        tiles = p.n * -(-p.oh // self.m) * -(-p.ow // self.m)
+        transforms = 13 * tiles * self.area * (lanes + depth)
+        return lanes * p.ic * self.area * (tiles + 4 * _WEIGHT_BYTE) + transforms
+
+
+def _winograd_applies(p: ConvProblem) -> bool:
+    ones = p.stride_h == p.stride_w == p.dilate_h == p.dilate_w == 1
+    return ones and p.kh == p.kw == 3 and p.groups == 1
+
+
+def _winograd(m: int, error: float) -> Algorithm[ConvProblem]:
+    return Algorithm(
+        f"conv_winograd{m}_f32",
+        applies=_winograd_applies,
+        scratch=lambda p: WinogradPlan.make(p, m).scratch(p),
+        cost=lambda p: WinogradPlan.make(p, m).cost(p),
+        error=error,
+    )
 
 
 CONV_F32: list[Algorithm[ConvProblem]] = [
@@ -149,6 +212,8 @@ CONV_F32: list[Algorithm[ConvProblem]] = [
         cost=lambda p: 4.0 * p.products,
         error=1e-6,
     ),
-    Algorithm("conv_first_f32", _first_applies, _first_scratch, _padded_outputs_cost, error=1e-5),
-    Algorithm("conv_direct_f32", lambda p: True, _no_scratch, _direct_cost, error=1e-5),
+    Algorithm("conv_first_f32", _first_applies, first_scratch, _first_cost, error=1e-5),
+    Algorithm("conv_direct_f32", lambda p: True, lambda p: 0, _direct_cost, error=1e-5),
+    _winograd(4, error=2e-5),
+    _winograd(2, error=1e-5),
 ]

@@ -120,3 +120,37 @@ def pack_panels(b: np.ndarray, width: int) -> np.ndarray:
         rows[full, :, : n - full * lanes] = b[:, full * lanes :]
         rows[full, :, n - full * lanes :] = 0
     return out
+
+
+def winograd_filter_matrix(m: int) -> np.ndarray:
+    """G of F(m, 3), float64, (m + 2, 3): the filter transform is ``G g G^T``. See kernels/conv_winograd.pyx."""
+    if m == 2:
+        return np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]])
+    squares = (0.5, 2.0)
+    rows = [[1.0, 0, 0]]
+    for square, other in (squares, squares[::-1]):
+        scale = 1 / (2 * square * (square - other))
+        point = math.sqrt(square)
+        rows += [[scale, scale * point, scale * square], [scale, -scale * point, scale * square]]
+    rows.append([0, 0, 1])
+    return np.array(rows)
+
+
+def pack_winograd(weight: np.ndarray, width: int, m: int) -> np.ndarray:
+    """For ``conv_winograd``, from (1, oc, ic, 3, 3): ``[tile][s s][ic][channels of the tile]``, s = m + 2.
+
+    The transform is computed in float64 and rounded once.
+    """
+    _, oc, ic, _, _ = weight.shape
+    g = winograd_filter_matrix(m)
+    area = (m + 2) ** 2
+    spread = np.kron(g, g).T  # (9, area)
+    blocks = -(-oc // width)
+    out = aligned_empty(blocks * width * area * ic)
+    for first in range(0, blocks, TILE_BLOCKS):
+        lanes = min(TILE_BLOCKS, blocks - first) * width
+        rows = weight[0, first * width : first * width + lanes].astype(np.float64)
+        tile = out[first * width * area * ic :][: lanes * area * ic].reshape(area, ic, lanes)
+        tile[:, :, : len(rows)] = (rows.reshape(-1, 9) @ spread).reshape(len(rows), ic, area).transpose(2, 1, 0)
+        tile[:, :, len(rows) :] = 0
+    return out

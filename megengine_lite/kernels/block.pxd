@@ -6,12 +6,14 @@
 from libc.math cimport INFINITY
 from libc.stdint cimport int64_t
 
-from megengine_lite.kernels.simd cimport VREGS, VW, inlined, outlined, vf, vf_fma, vf_load, vf_max, vf_min, vf_set1, \
+from megengine_lite.kernels.simd cimport VREGS, VW, inlined, outlined, prefetch, vf, vf_fma, vf_load, vf_max, vf_min, vf_set1, \
     vf_store, vf_zero
 from megengine_lite.kernels.vmath cimport ACT_CLIP, ACT_NONE, ACT_RELU, activate
 
 cdef enum:
     MAX_ACC = 28  # vectors of the largest block
+    LINE = 16  # floats of a cache line
+    AHEAD = 4096  # floats: weights stream from far memory, and the processor's own prefetching stops at each page
 
 
 # What is summed for one output pixel: x[a s0 + b s1 + c s2 + l] for a < n0, b < n1, c < n2 and l < lanes
@@ -91,6 +93,8 @@ cdef inline inlined conv_block(
                 for l in range(lanes):
                     for v in range(VECTORS):
                         row[v] = vf_load(w + v * VW)
+                    for v in range(VECTORS * VW // LINE):
+                        prefetch(w + v * LINE + AHEAD)
                     for p in range(PIXELS):
                         value = vf_set1(at[p * STEP + (s.taps[l] if TABLE else l)])
                         for v in range(VECTORS):

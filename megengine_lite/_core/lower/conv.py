@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from megengine_lite._core import packing
-from megengine_lite._core.algo import CONV_F32, Algorithm, ConvProblem, merged_groups
+from megengine_lite._core.algo import CONV_F32, Algorithm, ConvProblem, WinogradPlan, first_scratch, merged_groups
 from megengine_lite._core.fast_run import select
 from megengine_lite._core.fused import FusedConv
 from megengine_lite._core.graph import Node, Var
@@ -43,7 +44,7 @@ def lower_fused_conv(ctx: Lowering, node: Node) -> bool:
 
     def emit(target: Lowering, algorithm: Algorithm[ConvProblem]) -> None:
         z = target.blocked(rest[0]) if p.has_z else None
-        _EMIT[algorithm.name](target, node, problem, x, w, bias, z, algorithm.scratch(problem))
+        _EMIT[algorithm.name](target, node, problem, x, w, bias, z)
 
     emit(ctx, select(ctx, "conv_f32", CONV_F32, problem, node, emit))
     return True
@@ -120,9 +121,7 @@ def _activation(node: Node) -> dict[str, float]:
     return {"activation": int(act.code), "act_a": act.a, "act_b": act.b}
 
 
-def _emit_direct(
-    ctx: Lowering, node: Node, p: ConvProblem, x: Var, w: Var, bias: Var | None, z: Tensor | None, scratch: int
-) -> None:
+def _emit_direct(ctx: Lowering, node: Node, p: ConvProblem, x: Var, w: Var, bias: Var | None, z: Tensor | None) -> None:
     m = merged_groups(p)
     groups, ic, oc = p.groups // m, p.ic * m, p.oc * m
     xt = ctx.blocked(x, p.pad_h, p.pad_w)
@@ -141,13 +140,13 @@ def _emit_direct(
     ctx.emit(
         "conv_direct_f32", node, x=xt.ref, w=_packed_filter(ctx, node, ("pack_direct", m), pack),
         bias=_packed_bias(ctx, bias, groups), z=z.ref if z else None, y=yt.ref, **_strides("x", xt, joined),
-        y_pixel=ctx.width, **_strides("y", yt, joined), **_strides("z", z, joined), groups=groups, ic=ic, oc=oc, oh=oh, ow=ow,
-        **_geometry(p), band=_band(oh, tiles, x_bytes, w_bytes), chunks=chunks, **_activation(node),
-        work=p.n * tiles * oh * chunks, flops=2 * p.products,
+        y_pixel=ctx.width, **_strides("y", yt, joined), **_strides("z", z, joined), groups=groups, ic=ic, oc=oc,
+        oh=oh, ow=ow, **_geometry(p), band=rows_in_band(oh, tiles, x_bytes, w_bytes), chunks=chunks,
+        **_activation(node), work=p.n * tiles * oh * chunks, flops=2 * p.products,
     )  # fmt: skip
 
 
-def _band(oh: int, tiles: int, x_bytes: int, w_bytes: int) -> int:
+def rows_in_band(oh: int, tiles: int, x_bytes: int, w_bytes: int) -> int:
     """Rows that are computed for all tiles before the next rows: what moves less memory into the cache."""
     if oh == 1 or x_bytes <= CACHE_BYTES:
         return oh
@@ -157,21 +156,19 @@ def _band(oh: int, tiles: int, x_bytes: int, w_bytes: int) -> int:
     return max(1, oh // bands) if by_bands < by_tiles else oh
 
 
-def _emit_first(
-    ctx: Lowering, node: Node, p: ConvProblem, x: Var, w: Var, bias: Var | None, z: Tensor | None, scratch: int
-) -> None:
+def _emit_first(ctx: Lowering, node: Node, p: ConvProblem, x: Var, w: Var, bias: Var | None, z: Tensor | None) -> None:
     xt = ctx.plain(x)
     yt = ctx.new_blocked(node.outputs[0])
     ctx.emit(
         "conv_first_f32", node, x=xt.ref, w=_packed_filter(ctx, node, ("pack_plain_input",), packing.pack_plain_input),
         bias=_packed_bias(ctx, bias, 1), z=z.ref if z else None, y=yt.ref, ic=p.ic, ih=p.ih, iw=p.iw,
         **_strides("y", yt), **_strides("z", z), oc=p.oc, oh=p.oh, ow=p.ow, **_geometry(p), **_activation(node),
-        work=p.n * p.oh, scratch=scratch, flops=2 * p.products,
+        work=p.n * p.oh, scratch=first_scratch(p), flops=2 * p.products,
     )  # fmt: skip
 
 
 def _emit_depthwise(
-    ctx: Lowering, node: Node, p: ConvProblem, x: Var, w: Var, bias: Var | None, z: Tensor | None, scratch: int
+    ctx: Lowering, node: Node, p: ConvProblem, x: Var, w: Var, bias: Var | None, z: Tensor | None
 ) -> None:
     xt = ctx.blocked(x, p.pad_h, p.pad_w)
     yt = ctx.new_blocked(node.outputs[0])
@@ -180,7 +177,23 @@ def _emit_depthwise(
         w=_packed_filter(ctx, node, ("pack_depthwise",), packing.pack_depthwise), bias=_packed_bias(ctx, bias, 1),
         z=z.ref if z else None, y=yt.ref, **_strides("x", xt), **_strides("y", yt), **_strides("z", z),
         blocks=xt.blocks, oh=p.oh, ow=p.ow, **_geometry(p), **_activation(node), work=p.n * xt.blocks * p.oh,
-        scratch=scratch, flops=2 * p.products,
+        scratch=8 * p.kh * p.kw, flops=2 * p.products,
+    )  # fmt: skip
+
+
+def _emit_winograd(
+    ctx: Lowering, node: Node, p: ConvProblem, x: Var, w: Var, bias: Var | None, z: Tensor | None, m: int
+) -> None:
+    plan = WinogradPlan.make(p, m, ctx.config.threads)
+    xt = ctx.blocked(x, p.pad_h, p.pad_w)
+    yt = ctx.new_blocked(node.outputs[0])
+    ctx.emit(
+        f"conv_winograd{m}_f32", node, x=xt.ref,
+        w=_packed_filter(ctx, node, ("pack_winograd", m), lambda a, width: packing.pack_winograd(a, width, m)),
+        bias=_packed_bias(ctx, bias, 1), z=z.ref if z else None, y=yt.ref, **_strides("x", xt),
+        x_bottom=p.ih + xt.halo_h, x_right=p.iw + xt.halo_w, **_strides("y", yt), **_strides("z", z), ic=p.ic, oc=p.oc,
+        oh=p.oh, ow=p.ow, pad_h=p.pad_h, pad_w=p.pad_w, tile_blocks=plan.tile_blocks, parts=plan.parts,
+        **_activation(node), work=p.n * plan.tile_blocks * plan.parts, scratch=plan.scratch(p), flops=2 * p.products,
     )  # fmt: skip
 
 
@@ -188,4 +201,6 @@ _EMIT: dict[str, Callable[..., None]] = {
     "conv_direct_f32": _emit_direct,
     "conv_first_f32": _emit_first,
     "conv_depthwise_f32": _emit_depthwise,
+    "conv_winograd4_f32": partial(_emit_winograd, m=4),
+    "conv_winograd2_f32": partial(_emit_winograd, m=2),
 }

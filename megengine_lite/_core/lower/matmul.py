@@ -47,6 +47,10 @@ class Batch:
     inner: int = 1
 
 
+SINGLE = Batch()
+NO_ACTIVATION = Activation()
+
+
 def emit_matmul(
     ctx: Lowering,
     node: Node,
@@ -58,10 +62,10 @@ def emit_matmul(
     c: Operand,
     *,
     weight: Constant | None = None,
-    batch: Batch = Batch(),
+    batch: Batch = SINGLE,
     bias: Constant | None = None,
     z: Operand | None = None,
-    activation: Activation = Activation(),
+    activation: Activation = NO_ACTIVATION,
 ) -> None:
     """Emits ``c = activation(a @ b + bias + z)`` with a of m x k and b of k x n.
 

@@ -1,0 +1,254 @@
+"""Winograd convolution F(m x m, 3 x 3) in float32 and blocked layout: 3 x 3 filters, stride 1, no dilation, dense.
+
+Lavin & Gray, "Fast Algorithms for Convolutional Neural Networks" (arXiv 1509.09308). An output tile of m x m pixels
+needs an input tile of s x s, s = m + 2; in the transformed domain the convolution is s^2 matrix products over the
+input channels. F(4 x 4) interpolates at 0, +-sqrt(1/2), +-sqrt(2) and infinity, which loses less accuracy than
+integers do and makes most constants cheap.
+
+Weights: ``[tile of 2 channel blocks][s s][ic][channels of the tile]``
+(:func:`megengine_lite._core.packing.pack_winograd`, which holds the filter transform).
+"""
+
+from libc.stdint cimport int64_t, uintptr_t
+from libc.string cimport memcpy, memset
+
+from megengine_lite.kernels.block cimport Output, Sum, conv_row, set_activation, store_block
+from megengine_lite.kernels.kernel cimport KernelArgs
+from megengine_lite.kernels.simd cimport VW, inlined, outlined, vf, vf_fma, vf_load, vf_set1, vf_store
+from megengine_lite.kernels.vmath cimport ACT_NONE
+
+cdef enum:
+    MAX_SIDE = 6
+    MAX_AREA = 36
+
+
+# ---- transforms of one line ----------------------------------------------------------------------------------------
+
+cdef inline inlined input_line(int M, const vf* d, vf* r) noexcept nogil:
+    """B^T d. For F(4): with p = sqrt(1/2), q = sqrt(2) the products p^2 q^2 and p^2 + q^2 are 1 and 5/2."""
+    cdef vf even, odd, p = vf_set1(0.70710678118654752), q = vf_set1(1.4142135623730951)
+    cdef vf two = vf_set1(-2.0), half = vf_set1(-0.5), sum2 = vf_set1(-2.5)
+    if M == 2:
+        r[0] = d[0] - d[2]
+        r[1] = d[1] + d[2]
+        r[2] = d[2] - d[1]
+        r[3] = d[1] - d[3]
+    else:
+        r[0] = vf_fma(d[2], sum2, d[0]) + d[4]
+        even = vf_fma(d[2], two, d[4])
+        odd = vf_fma(d[1], two, d[3]) * p
+        r[1] = even + odd
+        r[2] = even - odd
+        even = vf_fma(d[2], half, d[4])
+        odd = vf_fma(d[1], half, d[3]) * q
+        r[3] = even + odd
+        r[4] = even - odd
+        r[5] = vf_fma(d[3], sum2, d[1]) + d[5]
+
+
+cdef inline inlined output_line(int M, const vf* d, vf* r) noexcept nogil:
+    """A^T d."""
+    cdef vf even1, odd1, even2, odd2
+    if M == 2:
+        r[0] = d[0] + d[1] + d[2]
+        r[1] = d[1] - d[2] - d[3]
+    else:
+        even1 = d[1] + d[2]
+        odd1 = (d[1] - d[2]) * vf_set1(0.70710678118654752)
+        even2 = d[3] + d[4]
+        odd2 = (d[3] - d[4]) * vf_set1(1.4142135623730951)
+        r[0] = d[0] + even1 + even2
+        r[1] = odd1 + odd2
+        r[2] = vf_fma(even1, vf_set1(0.5), even2 + even2)
+        r[3] = vf_fma(odd1, vf_set1(0.5), odd2 + odd2) + d[5]
+
+
+# ---- transforms of one tile ----------------------------------------------------------------------------------------
+
+cdef inline inlined input_tile(int M, const float* x, int64_t row, float* v, int64_t step) noexcept nogil:
+    """B^T x B of one channel block; element k of the result goes to v + k step."""
+    cdef vf half[MAX_AREA]
+    cdef vf d[MAX_SIDE]
+    cdef vf r[MAX_SIDE]
+    cdef int i, j
+    for j in range(M + 2):
+        for i in range(M + 2):
+            d[i] = vf_load(x + i * row + j * VW)
+        input_line(M, d, r)
+        for i in range(M + 2):
+            half[i * (M + 2) + j] = r[i]
+    for i in range(M + 2):
+        input_line(M, half + i * (M + 2), r)
+        for j in range(M + 2):
+            vf_store(v + (i * (M + 2) + j) * step, r[j])
+
+
+cdef inline inlined output_tile(
+    int M, const float* m, int64_t step, int64_t rows, int64_t columns, int64_t y_row, int64_t z_row, Output o
+) noexcept nogil:
+    """A^T m A of one channel block, of which rows x columns pixels exist, with bias, z and activation."""
+    cdef vf half[MAX_AREA]
+    cdef vf d[MAX_SIDE]
+    cdef vf r[MAX_SIDE]
+    cdef int i, j
+    for j in range(M + 2):
+        for i in range(M + 2):
+            d[i] = vf_load(m + (i * (M + 2) + j) * step)
+        output_line(M, d, r)
+        for i in range(M):
+            half[i * (M + 2) + j] = r[i]
+    for i in range(M):
+        if i < rows:
+            output_line(M, half + i * (M + 2), r)
+            if columns == M:
+                store_block(M, 1, r, &o)
+            elif columns == 3:
+                store_block(3, 1, r, &o)
+            elif columns == 2:
+                store_block(2, 1, r, &o)
+            else:
+                store_block(1, 1, r, &o)
+            o.y += y_row
+            if o.z:
+                o.z += z_row
+
+
+# ---- stages --------------------------------------------------------------------------------------------------------
+
+# Where the tiles of one image lie.
+cdef struct Grid:
+    int64_t columns              # tiles in a row of tiles
+    int64_t pad_h, pad_w
+    int64_t x_row, x_plane
+    int64_t x_bottom, x_right    # readable rows and columns below and right of element (0, 0), with the halo
+    int64_t oh, ow
+
+
+cdef inline inlined transform_input(
+    int M, const Grid* g, const float* x, int64_t blocks, int64_t first, int64_t count, float* v, int64_t v_step
+) noexcept nogil:
+    """Tiles first .. first + count - 1 of all channel blocks: v is [s s][block][tile][VW]."""
+    cdef float patch[MAX_AREA * VW]
+    cdef int64_t t, c, top, left, rows, columns, i
+    cdef const float* at
+    for t in range(count):
+        top = (first + t) // g.columns * M - g.pad_h
+        left = (first + t) % g.columns * M - g.pad_w
+        rows = min(g.x_bottom - top, <int64_t>(M + 2))
+        columns = min(g.x_right - left, <int64_t>(M + 2))
+        for c in range(blocks):
+            at = x + c * g.x_plane + top * g.x_row + left * VW
+            if rows == M + 2 and columns == M + 2:
+                input_tile(M, at, g.x_row, v + (c * count + t) * VW, v_step)
+            else:
+                memset(patch, 0, sizeof(patch))
+                for i in range(rows):
+                    memcpy(patch + i * (M + 2) * VW, at + i * g.x_row, columns * VW * sizeof(float))
+                input_tile(M, patch, (M + 2) * VW, v + (c * count + t) * VW, v_step)
+
+
+cdef inline inlined transform_output(
+    int M, const Grid* g, const float* m, int64_t m_step, int64_t first, int64_t count, int64_t y_row, int64_t z_row,
+    const Output* o
+) noexcept nogil:
+    """Tiles first .. first + count - 1 of one channel block."""
+    cdef int64_t t, top, left
+    cdef Output at
+    for t in range(count):
+        top = (first + t) // g.columns * M
+        left = (first + t) % g.columns * M
+        at = o[0]
+        at.y += top * y_row + left * VW
+        if at.z:
+            at.z += top * z_row + left * VW
+        output_tile(
+            M, m + t * VW, m_step, min(g.oh - top, <int64_t>M), min(g.ow - left, <int64_t>M), y_row, z_row, at
+        )
+
+
+cdef inline outlined product(
+    int vectors, int64_t count, const Sum* s, const float* v, const float* w, const Output* o
+) noexcept nogil:
+    conv_row(False, VW, 2 * VW, vectors, VW, count, s, v, w, o[0])
+
+
+cdef inline inlined winograd(int M, const KernelArgs* a, int64_t begin, int64_t end, float* scratch) noexcept nogil:
+    cdef const float* x = <const float*>a.p[0]
+    cdef const float* w = <const float*>a.p[1]
+    cdef const float* bias = <const float*>a.p[2]
+    cdef const float* z = <const float*>a.p[3]
+    cdef float* y = <float*>a.p[4]
+    cdef int64_t x_image = a.i[2], y_row = a.i[5], y_plane = a.i[6], y_image = a.i[7]
+    cdef int64_t z_row = a.i[8], z_plane = a.i[9], z_image = a.i[10]
+    cdef int64_t ic = a.i[11], oc = a.i[12], tile_blocks = a.i[17], parts = a.i[18]
+    cdef int64_t area = (M + 2) * (M + 2)
+    cdef int64_t ic_blocks = (ic + VW - 1) // VW, oc_blocks = (oc + VW - 1) // VW, oc_tiles = (oc_blocks + 1) // 2
+    cdef int64_t tiles, item, n, rest, part, first, count, v_step, m_step, tile, k, block
+    cdef int64_t transformed = -1
+    cdef int vectors, b
+    cdef float* m
+    cdef Grid g
+    cdef Sum s
+    cdef Output p, o
+    g = Grid((a.i[14] + M - 1) // M, a.i[15], a.i[16], a.i[0], a.i[1], a.i[3], a.i[4], a.i[13], a.i[14])
+    tiles = (g.oh + M - 1) // M * g.columns
+    p.bias = p.z = NULL
+    p.z_pixel = p.z_plane = 0
+    set_activation(&p, ACT_NONE, 0, 0)
+    o.y_pixel = o.z_pixel = VW
+    o.y_plane = o.z_plane = 0
+    set_activation(&o, a.i[19], a.f[0], a.f[1])
+    for item in range(begin, end):
+        n = item // (tile_blocks * parts)
+        rest = item // parts % tile_blocks
+        part = item % parts
+        first = tiles * rest // tile_blocks
+        count = tiles * (rest + 1) // tile_blocks - first
+        # One vector more than needed: steps that are multiples of 4096 bytes would share cache sets.
+        v_step = (ic_blocks * count + 1) * VW
+        m_step = (2 * count + 1) * VW
+        m = scratch + area * v_step
+        if transformed != item // parts:
+            transform_input(M, &g, x + n * x_image, ic_blocks, first, count, scratch, v_step)
+            transformed = item // parts
+        s = Sum(ic_blocks, count * VW, 1, 0, 1, 0, VW, ic - (ic_blocks - 1) * VW, NULL)
+        p.y_pixel = VW
+        p.y_plane = count * VW
+        for tile in range(oc_tiles * part // parts, oc_tiles * (part + 1) // parts):
+            vectors = 2 if tile * 2 + 1 < oc_blocks else 1
+            for k in range(area):
+                p.y = m + k * m_step
+                product(vectors, count, &s, scratch + k * v_step, w + (tile * 2 * area + k * vectors) * ic * VW, &p)
+            for b in range(vectors):
+                block = tile * 2 + b
+                o.bias = bias + block * VW if bias else NULL
+                o.y = y + n * y_image + block * y_plane
+                o.z = z + n * z_image + block * z_plane if z else NULL
+                transform_output(M, &g, m + b * count * VW, m_step, first, count, y_row, z_row, &o)
+
+
+cdef void conv_winograd4_f32(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+    """F(4 x 4, 3 x 3). One work item = one of `tile_blocks` runs of tiles of one image, for one of `parts` parts of the
+    output channels.
+
+    x, y and z point at element (0, 0, 0, 0); x needs a halo of at least the padding. x_bottom and x_right are its
+    height and width plus the halo on that side. With t tiles in the longest run, scratch holds
+    4 VW 36 ((ic blocks + 2) t + 2) bytes. y may be z.
+    """
+    winograd(4, a, begin, end, <float*>scratch)
+
+
+cdef void conv_winograd2_f32(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+    """F(2 x 2, 3 x 3); otherwise like conv_winograd4_f32, with 16 in place of 36."""
+    winograd(2, a, begin, end, <float*>scratch)
+
+
+# name -> (address, pointers, integers, reals)
+_INTEGERS = (
+    "x_row x_plane x_image x_bottom x_right y_row y_plane y_image z_row z_plane z_image ic oc oh ow pad_h pad_w"
+    " tile_blocks parts activation"
+)
+KERNELS = {
+    "conv_winograd4_f32": (<uintptr_t>&conv_winograd4_f32, "x w bias z y", _INTEGERS, "act_a act_b"),
+    "conv_winograd2_f32": (<uintptr_t>&conv_winograd2_f32, "x w bias z y", _INTEGERS, "act_a act_b"),
+}
