@@ -19,7 +19,7 @@ from typing import Any
 from megengine_lite._cli.flags import normalize
 from megengine_lite.errors import LiteError
 
-COMMANDS = ("run", "info", "bench", "demo")
+COMMANDS = ("run", "info", "bench", "verify", "encrypt", "decrypt", "pack", "unpack", "demo")
 
 USAGE_ERROR = 2
 INTERRUPTED = 130

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -137,7 +138,7 @@ def add_network_flags(parser: argparse.ArgumentParser) -> None:
 def add_decryption_flags(group: Any) -> None:
     """``--decrypt`` and ``--key``."""
     group.add_argument("--decrypt", metavar="METHOD", help="how the file is encrypted, for example AES_default")
-    group.add_argument("--key", metavar="HEX", help="key of the method, as hexadecimal digits or @FILE")
+    group.add_argument("--key", metavar="HEX", help=KEY_HELP)
 
 
 def positive(text: str) -> int:
@@ -148,21 +149,39 @@ def positive(text: str) -> int:
     return value
 
 
+KEY_HELP = "key of the method: hexadecimal digits, @FILE, or env:NAME for the text of an environment variable"
+
+
 def read_key(text: str) -> bytes:
-    """A key from hexadecimal digits or, after ``@``, from a file as it is.
+    """A key from what the command line says of it.
 
     Raises
     ------
     LiteValueError
-        Not hexadecimal; the message does not repeat the key.
+        Not a key; the message does not repeat it.
     """
     if text.startswith("@"):
         with open(text[1:], "rb") as file:
             return file.read()
+    if text.startswith("env:"):
+        value = os.environ.get(text[4:])
+        if value is None:
+            raise LiteValueError(f"the environment variable {text[4:]!r} for the key is not set")
+        return value.encode()
     try:
         return bytes.fromhex(text)
     except ValueError:
-        raise LiteValueError("a key is an even number of hexadecimal digits, or @FILE") from None
+        raise LiteValueError("a key is an even number of hexadecimal digits, @FILE, or env:NAME") from None
+
+
+def use_key(args: argparse.Namespace) -> None:
+    """Gives the method of ``--decrypt`` the key of ``--key``."""
+    from megengine_lite import LiteGlobal
+
+    if args.key:
+        if not args.decrypt:
+            raise LiteValueError("--key needs --decrypt METHOD")
+        LiteGlobal.update_decryption_key(args.decrypt, read_key(args.key))
 
 
 def _config(args: argparse.Namespace) -> LiteConfig:
@@ -200,8 +219,7 @@ def load_network(args: argparse.Namespace, share_with: LiteNetwork | None = None
 
     if args.c_opr_lib:
         LiteGlobal.set_loader_lib_path(args.c_opr_lib)
-    if args.key:
-        LiteGlobal.update_decryption_key(args.decrypt or "AES_default", read_key(args.key))
+    use_key(args)
     if args.fast_run_algo_policy:
         LiteGlobal.set_persistent_cache(args.fast_run_algo_policy)
     network = LiteNetwork(_config(args))
@@ -244,8 +262,6 @@ def _import_engine() -> None:
 
 def _pin(ids: str) -> None:
     """Binds the process, and so the threads that it starts later, to cores."""
-    import os
-
     try:
         os.sched_setaffinity(0, [int(i) for i in ids.split(",")])
     except (ValueError, OSError) as error:

@@ -43,8 +43,7 @@ def _open(args: Namespace) -> Model:
 
     if args.c_opr_lib:
         LiteGlobal.set_loader_lib_path(args.c_opr_lib)
-    if args.key:
-        LiteGlobal.update_decryption_key(args.decrypt or "AES_default", flags.read_key(args.key))
+    flags.use_key(args)
     return load_model(args.model, decrypt=args.decrypt or None, check=False)
 
 

@@ -1,0 +1,38 @@
+"""Encrypt a model.
+
+AES_256_GCM keeps it secret and notices changes; it needs a key of 32 bytes or a passphrase of any other length. The
+other methods are the original's.
+"""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from typing import Any
+
+from megengine_lite._cli import flags
+from megengine_lite._cli.files import show_written, write_file
+
+USAGE = "MODEL OUT --method METHOD [--key KEY]"
+
+show = show_written
+
+
+def add(parser: ArgumentParser) -> None:
+    """Declares the arguments."""
+    parser.add_argument("model", metavar="MODEL", help="a model that is not encrypted")
+    parser.add_argument("out", metavar="OUT", help="file to write")
+    parser.add_argument(
+        "--method", required=True, help="AES_256_GCM, AES_default, RC4_default or SIMPLE_FAST_RC4_default"
+    )
+    parser.add_argument("--key", metavar="KEY", help=f"{flags.KEY_HELP}; without it the method's own, which is public")
+
+
+def execute(args: Namespace) -> dict[str, Any]:
+    """Writes the encrypted model; gives its size."""
+    from megengine_lite._core.loader import cryption, load_model
+    from megengine_lite._core.loader.container import open_source
+
+    load_model(args.model, check=False)  # what is no model would be found out only when it is decrypted
+    content, _ = open_source(args.model)
+    key = flags.read_key(args.key) if args.key else b""
+    return {"written": {args.out: write_file(args.out, [cryption.encrypt(args.method, content, key)], args.model)}}

@@ -1,0 +1,129 @@
+"""Compare the outputs of a model with stored ones, with another model's, or with an unoptimized run.
+
+The exit status is 1 where an output differs by more than the tolerance.
+"""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from typing import Any
+
+import numpy as np
+
+from megengine_lite._cli import flags, inputs, report
+from megengine_lite.errors import LiteError, LiteValueError
+
+USAGE = "MODEL [--against FILE] [flags]"
+
+
+def add(parser: ArgumentParser) -> None:
+    """Declares the arguments."""
+    flags.add_network_flags(parser)
+    inputs.add_input_flags(parser)
+    group = parser.add_argument_group("comparison")
+    group.add_argument(
+        "--against",
+        metavar="FILE",
+        help="outputs in a .npz (by name, or as out_0, out_1, ...; inputs as in_NAME), or another model; without it the "
+        "same model is run as it stands in the file, without optimization, on one thread",
+    )
+    group.add_argument(
+        "--tolerance",
+        type=float,
+        default=1e-3,
+        metavar="T",
+        help="largest difference, in parts of the largest value (1e-3)",
+    )
+
+
+def execute(args: Namespace) -> dict[str, Any]:
+    """Runs and compares; gives the difference of each output."""
+    stored = args.against is not None and args.against.endswith(".npz")
+    if stored and not args.input:
+        args.input = [args.against] if _has_inputs(args.against) else []
+    network = flags.load_network(args).network
+    given = inputs.set_inputs(args, network, fill=not stored)
+    names = network.get_all_output_name()
+    ours = _run(network)
+    theirs = _stored_outputs(args.against, names) if stored else _other_outputs(args, given)
+    flags.finish(args, network)
+    missing = [n for n in names if n not in theirs]
+    if missing:
+        raise LiteError(f"there is nothing to compare output {missing[0]!r} with; there are {', '.join(theirs)}")
+    outputs = {name: compare(ours[name], theirs[name], args.tolerance) for name in names}
+    return {
+        "model": args.model,
+        "against": args.against or "unoptimized run",
+        "tolerance": args.tolerance,
+        "outputs": outputs,
+        "failed": not all(o["equal"] for o in outputs.values()),
+    }
+
+
+def compare(a: np.ndarray, b: np.ndarray, tolerance: float) -> dict[str, Any]:
+    """Largest difference of two arrays, absolute and in parts of the largest finite value of the second one.
+
+    NaN and infinities must be at the same places.
+    """
+    if a.shape != b.shape:
+        return {
+            "equal": False,
+            "reason": f"shapes {report.shape_text(a.shape)} and {report.shape_text(b.shape)} differ",
+        }
+    x, y = a.astype(np.float64), b.astype(np.float64)
+    finite = np.isfinite(x) & np.isfinite(y)
+    if not np.array_equal(x[~finite], y[~finite], equal_nan=True):
+        return {"equal": False, "reason": "NaN or infinities differ"}
+    x, y = x[finite], y[finite]
+    difference = float(np.abs(x - y).max(initial=0))
+    largest = float(np.abs(y).max(initial=0))
+    relative = difference / largest if largest else difference
+    return {"equal": relative <= tolerance, "difference": difference, "relative": relative, "largest": largest}
+
+
+def _has_inputs(path: str) -> bool:
+    with np.load(path) as file:
+        return any(n.startswith("in_") for n in file.files)
+
+
+def _run(network: Any) -> dict[str, np.ndarray]:
+    network.forward()
+    network.wait()
+    return {name: network.get_io_tensor(name).to_numpy().copy() for name in network.get_all_output_name()}
+
+
+def _stored_outputs(path: str, names: list[str]) -> dict[str, np.ndarray]:
+    with np.load(path) as file:
+        numbered = {n: f"out_{i}" for i, n in enumerate(names)}
+        keys = {n: n if n in file.files else numbered[n] for n in names}
+        found = {n: file[k] for n, k in keys.items() if k in file.files}
+    if not found:
+        raise LiteValueError(f"{path} has no outputs: neither {names[0]} nor out_0")
+    return found
+
+
+def _other_outputs(args: Namespace, given: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Outputs for the same inputs, of another model or of this one without optimization."""
+    from megengine_lite import LiteConfig, LiteNetwork
+
+    if args.against is not None:
+        other = flags.load_network(Namespace(**{**vars(args), "model": args.against})).network
+    else:
+        config = LiteConfig()
+        config.bare_model_cryption_name = args.decrypt or ""
+        config.options.graph_opt_level = 0
+        other = LiteNetwork(config)
+        other.load(args.model)
+    for name, array in given.items():
+        other.get_io_tensor(name).set_data_by_copy(np.ascontiguousarray(array))
+    return _run(other)
+
+
+def show(result: dict[str, Any]) -> None:
+    """Prints one row for each output."""
+    rows = []
+    for name, o in result["outputs"].items():
+        numbers = [f"{o[k]:.3g}" for k in ("largest", "difference", "relative")] if "relative" in o else ["", "", ""]
+        rows.append((name, *numbers, "same" if o["equal"] else o.get("reason", "DIFFERENT")))
+    print(f"{result['model']} against {result['against']}, tolerance {result['tolerance']:g}\n")
+    print(report.table(rows, ("output", "largest value", "difference", "relative", ""), "lrrr"))
