@@ -114,5 +114,6 @@ class LocalShareForward(Operator):
         x = x.reshape(x.shape[0], w.shape[0], w.shape[3], *x.shape[2:])
         shape = out_specs[0].shape
         spread = w.repeat(shape[2] // w.shape[1], axis=1).repeat(shape[3] // w.shape[2], axis=2)
-        sums = _local_sums(x, spread, window_2d(node.params, w.shape[4:6]), node.params.mode)
+        # MegEngine does not look at ``mode`` here.
+        sums = _local_sums(x, spread, window_2d(node.params, w.shape[4:6]), params.ConvolutionMode.CROSS_CORRELATION)
         return [finish(sums.reshape(shape), in_specs, out_specs[0].dtype)]

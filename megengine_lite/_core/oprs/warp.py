@@ -205,15 +205,10 @@ class WarpPerspective(Operator):
         fmt, wanted = node.params.format, node.output_dtype
         if split_format(fmt) == (fmt, fmt):
             return x
-        if fmt == Format.NHWC_NCHW:
-            wanted = wanted or DType(_C.FLOAT32)
-            fits = wanted.code is _C.FLOAT32 and x.code in (_C.UINT8, _C.QUANTIZED8_ASYMM, _C.FLOAT32)
-        else:
-            wanted = wanted or x
-            fits = wanted.code is x.code or (
-                wanted.code is _C.QUANTIZED_S8 and x.code in (_C.UINT8, _C.QUANTIZED8_ASYMM)
-            )
-        if not fits:
+        if wanted is None:
+            wanted = DType(_C.FLOAT32) if fmt == Format.NHWC_NCHW else x
+        becomes_signed = x.storage == np.uint8 and wanted.code is _C.QUANTIZED_S8
+        if wanted.code not in (x.code, _C.FLOAT32) and not becomes_signed:
             raise fail(node, f"a transform in {fmt.name} from {x} to {wanted} is not supported")
         return wanted
 
