@@ -11,7 +11,7 @@ from megengine_lite._core.dtype import BOOL, DType, DTypeCode
 from megengine_lite._core.graph import Node, TensorSpec
 from megengine_lite._core.oprs.base import Operator, broadcast_shapes, fail, register
 from megengine_lite._core.oprs.elemwise_functions import FUNCTIONS
-from megengine_lite._core.oprs.values import check_count, check_float, common_dtype
+from megengine_lite._core.oprs.values import check_count, common_dtype
 from megengine_lite._core.params import ElemwiseMode
 from megengine_lite._core.quantize import from_float32, to_float32
 
@@ -142,23 +142,3 @@ class MaskedFill(Operator):
         stored = from_float32(value[None], dtype) if dtype.is_float else value[None].astype(dtype.storage)
         mask = mask.reshape(mask.shape + (1,) * (data.ndim - mask.ndim))
         return [np.where(mask, stored, data)]
-
-
-@register
-class AffineInt(Operator):
-    """Integers scaled and moved: int8 of ``rint(k x + b)``, clamped; replaced by ElemwiseMultiType long ago."""
-
-    name = "AffineInt"
-
-    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
-        check_count(node, ins, 3)
-        if _kind(ins[0].dtype) != "i":
-            raise fail(node, f"x must be integers, is {ins[0].dtype}")
-        check_float(node, ins[1:])
-        return [TensorSpec(broadcast_shapes(node, [s.shape for s in ins]), DType(DTypeCode.INT8))]
-
-    def compute(
-        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
-    ) -> list[np.ndarray]:
-        x, k, b = (to_float32(a, s.dtype) for a, s in zip(ins, in_specs, strict=True))
-        return [np.clip(np.rint(k * x + b), -128, 127).astype(np.int8)]
