@@ -24,8 +24,8 @@ def add(parser: ArgumentParser) -> None:
     group.add_argument(
         "--against",
         metavar="FILE",
-        help="outputs in a .npz (by name, or as out_0, out_1, ...; inputs as in_NAME), or another model; without it the "
-        "same model is run as it stands in the file, without optimization, on one thread",
+        help="outputs in a .npz (by name, or as out_0, out_1, ...; inputs as in_NAME), or another model; without it "
+        "the same model is run as it stands in the file, without optimization, on one thread",
     )
     group.add_argument(
         "--tolerance",

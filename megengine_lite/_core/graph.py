@@ -81,7 +81,7 @@ class TensorSpec:
     shapes (targets of reshapes and the like).
     """
 
-    shape: tuple[int, ...] | None
+    shape: tuple[int, ...]  # typed as if it were never None: all but inference runs where it is known
     dtype: DType
     value: np.ndarray | None = field(default=None, compare=False)
 
@@ -106,7 +106,7 @@ class Var:
     def __init__(self, id: int, name: str = "", spec: TensorSpec | None = None, const: Constant | None = None):
         self.id = id
         self.name = name
-        self.spec = spec
+        self.spec: TensorSpec = spec  # type: ignore[assignment]  # None only before inference
         self.const = const
         self.producer: Node | None = None
 
