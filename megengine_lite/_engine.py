@@ -189,8 +189,10 @@ class Engine:
                 self.model, self.settings.session_config(algo), pool=self.pool, arena=self.settings.memory.arena()
             )
             self._run_session = self.session.run
-            for port in (*self._in_ports, *self._out_ports):
+            for port in self._in_ports:
                 port.forget_session()
+            for out in self._out_ports:
+                out.forget_session()
         finally:
             lock.release()
 
@@ -273,8 +275,8 @@ class Engine:
             self._worker = Worker()
 
         self._job = job = Job(work, self._worker if only_worker else None)
-        for port in self._out_ports:
-            port.set_pending(job)
+        for out in self._out_ports:
+            out.set_pending(job)
         for port in self._in_ports:
             port.busy(job)
         self._worker.post(job)
@@ -299,8 +301,8 @@ class Engine:
             raise
 
     def _clear_pending(self) -> None:
-        for port in self._out_ports:
-            port.set_pending(None)
+        for out in self._out_ports:
+            out.set_pending(None)
         for port in self._in_ports:
             port.busy(None)
 

@@ -154,8 +154,20 @@ class OutputPort:
         ``force_output_dynamic_alloc``
     """
 
-    __slots__ = ("_address", "_fresh", "_given", "_layout", "_pending", "_shape", "_shape_only", "_user_memory")
-    __slots__ += ("_version", "name", "storage", "tensor")
+    __slots__ = (
+        "_address",
+        "_fresh",
+        "_given",
+        "_layout",
+        "_pending",
+        "_shape",
+        "_shape_only",
+        "_user_memory",
+        "_version",
+        "name",
+        "storage",
+        "tensor",
+    )
 
     name: str
     tensor: LiteTensor

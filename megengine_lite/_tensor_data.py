@@ -22,6 +22,9 @@ class TensorData(StridedTensor):
     _port: tuple[str, int] | None
     """(name, type code) of the network input that this tensor is, if it is one."""
 
+    def _present_layout(self) -> LiteLayout:
+        return LiteLayout._make(self._shape, self._code)
+
     def _copy_array(self, array: np.ndarray, layout: LiteLayout | Iterable[int] | None) -> None:
         code = code_of_array(array)
         require_contiguous(array)
@@ -30,7 +33,7 @@ class TensorData(StridedTensor):
             if layout is not None or shape != self._shape or code != self._code:
                 raise ShapeError(
                     f"an array of shape {list(array.shape)} and type {array.dtype} cannot be written through a slice "
-                    f"with {self.layout}"
+                    f"with {self._present_layout()}"
                 )
             self._writable_array()[...] = array
             return
@@ -67,7 +70,7 @@ class TensorData(StridedTensor):
 
     def _copy_raw(self, data: Any, length: int, layout: LiteLayout | Iterable[int] | None) -> None:
         address, size, owner = raw_address(data)
-        wanted = self.layout if layout is None else self._layout_from(layout)
+        wanted = self._present_layout() if layout is None else self._layout_from(layout)
         nbytes = count_bytes(wanted._shape, wanted._code) if wanted._shape else 0
         if layout is None and (length or size or 0) != nbytes:
             raise LiteArgumentError(
@@ -112,7 +115,7 @@ class TensorData(StridedTensor):
 
     def _share_raw(self, data: Any, length: int, layout: LiteLayout | Iterable[int] | None) -> None:
         address, size, owner = raw_address(data)
-        wanted = self.layout if layout is None else self._layout_from(layout)
+        wanted = self._present_layout() if layout is None else self._layout_from(layout)
         nbytes = count_bytes(wanted._shape, wanted._code) if wanted._shape else 0
         if length and length != nbytes:
             raise LiteArgumentError(f"length is {length}, the layout has {nbytes} bytes")

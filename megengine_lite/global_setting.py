@@ -184,9 +184,9 @@ class LiteGlobal:
         LiteFileNotFoundError, LiteError
             There is no such file, or it is no such library.
         """
-        from megengine_lite._core import extern_c
+        from megengine_lite._core.extern_c import load_library
 
-        extern_c.load_library(_to_path(path))
+        load_library(_to_path(path))
 
     @staticmethod
     def set_persistent_cache(path: str | os.PathLike[str], always_sync: bool = False) -> None:

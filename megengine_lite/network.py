@@ -248,7 +248,7 @@ class LiteNetwork:
             raise LiteError("a network in inplace mode computes on the caller's thread: it cannot run asynchronously")
         self._set_callback(2, async_callback)
 
-    def set_start_callback(self, start_callback: Callable[[dict[LiteIO, LiteTensor]], Any] | None) -> None:
+    def set_start_callback(self, start_callback: Callback | None) -> None:
         """Calls ``start_callback(inputs)`` inside of each :meth:`forward`, before the work; None for none.
 
         ``inputs`` is a dict from :class:`LiteIO` (or name) to tensor. The callback may change the tensors. What it
@@ -256,7 +256,7 @@ class LiteNetwork:
         """
         self._set_callback(0, start_callback)
 
-    def set_finish_callback(self, finish_callback: Callable[[dict[LiteIO, LiteTensor]], Any] | None) -> None:
+    def set_finish_callback(self, finish_callback: Callback | None) -> None:
         """Calls ``finish_callback(outputs)`` inside of each :meth:`wait`, after the work; None for none.
 
         ``outputs`` is a dict from :class:`LiteIO` (or name) to tensor. In asynchronous mode it is called after the
@@ -267,7 +267,7 @@ class LiteNetwork:
     def _set_callback(self, place: int, callback: Any) -> None:
         if callback is not None and not callable(callback):
             raise LiteTypeError(f"a callback is a function, not {type(callback).__name__}")
-        callbacks = list(self._callbacks)
+        callbacks: list[Any] = list(self._callbacks)
         callbacks[place] = callback
         self._callbacks = (callbacks[0], callbacks[1], callbacks[2])
         engine = self._engine
