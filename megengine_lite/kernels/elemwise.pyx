@@ -14,9 +14,8 @@ from libc.string cimport memset
 from megengine_lite.kernels cimport elemwise_modes as M
 from megengine_lite.kernels.elemwise_modes cimport arity_of, mode1, mode2, mode3
 from megengine_lite.kernels.kernel cimport KernelArgs
-from megengine_lite.kernels.simd cimport (
-    VW, inlined, vf, vf_fma, vf_load, vf_load_n, vf_set1, vf_store, vf_store_n,
-)
+from megengine_lite.kernels.rows cimport copy_row, fill_row
+from megengine_lite.kernels.simd cimport VW, inlined, vf, vf_fma, vf_load, vf_load_n, vf_store, vf_store_n
 
 from megengine_lite.kernels.tiling import plan_chain
 
@@ -252,26 +251,7 @@ cdef void apply3(int64_t mode, float* y, const float* a, const float* b, const f
         loop3(M.PRELU_GRAD, y, a, b, c, n)
 
 
-# ---- broadcast inputs ------------------------------------------------------------------------------------------------
-
-cdef inline void copy_row(float* y, const float* x, int64_t n) noexcept nogil:
-    cdef int64_t i = 0
-    while i + VW <= n:
-        vf_store(y + i, vf_load(x + i))
-        i += VW
-    if i < n:
-        vf_store_n(y + i, vf_load_n(x + i, n - i), n - i)
-
-
-cdef inline void fill_row(float* y, float value, int64_t n) noexcept nogil:
-    cdef vf v = vf_set1(value)
-    cdef int64_t i = 0
-    while i + VW <= n:
-        vf_store(y + i, v)
-        i += VW
-    if i < n:
-        vf_store_n(y + i, v, n - i)
-
+# ---- broadcast inputs ----------------------------------------------------------------------------------------------
 
 cdef void move_tile(
     bint spread, float* dense, float* strided, int64_t ndim, const int64_t* dims, const int64_t* strides
@@ -304,7 +284,7 @@ cdef void move_tile(
             return
 
 
-# ---- the kernel ------------------------------------------------------------------------------------------------------
+# ---- the kernel ----------------------------------------------------------------------------------------------------
 
 cdef void elemwise_chain_f32(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
     """One work item = one tile.
@@ -397,7 +377,7 @@ KERNELS = {
 }
 
 
-# ---- edge for tests and for curious people ---------------------------------------------------------------------------
+# ---- edge for tests and for curious people -------------------------------------------------------------------------
 
 def elemwise_chain(steps, inputs):
     """Evaluates a chain of elementwise functions.

@@ -359,4 +359,17 @@ ML_INLINE void vf_stream(float *p, vf x) { vf_store(p, x); }
 ML_INLINE void stream_end(void) {}
 #endif
 
+/* 0, 1, 2, ... */
+ML_INLINE vi vi_lanes(void) {
+#if VW == 16
+    return (vi){0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+#elif VW == 8
+    return (vi){0, 1, 2, 3, 4, 5, 6, 7};
+#else
+    return (vi){0, 1, 2, 3};
+#endif
+}
+/* A mask of the first n lanes. */
+ML_INLINE vi vi_first(int64_t n) { return vi_lanes() < (int32_t)n; }
+
 #endif

@@ -70,3 +70,5 @@ cdef extern from "simd.h" nogil:
     void prefetch(const void* p)
     void vf_stream(float* p, vf x)
     void stream_end()
+    vi vi_lanes()
+    vi vi_first(int64_t n)

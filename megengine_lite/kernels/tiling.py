@@ -200,3 +200,68 @@ def plan_copy(shape: Sequence[int], x_strides: Sequence[int], y_strides: Sequenc
     stream = math.prod(extents) * item >= STREAM_BYTES
     fill = [0] * (MAX_DIMS - len(extents))
     return CopyPlan(kernel, [len(extents), item, chunk, stream, *extents, *fill, *xs, *fill, *ys, *fill], work)
+
+
+REDUCE_CHUNK = 512  # results of a work item of a reduction that keeps its innermost dimension
+_KEPT = _REDUCED = 3  # dimensions that a reduction has loops for, besides the innermost one
+
+
+@dataclass(frozen=True, slots=True)
+class ReducePlan:
+    """A reduction: the kernel, its integers by name without ``mode``, work items, bytes of scratch."""
+
+    kernel: str
+    arguments: dict[str, int]
+    work: int
+    scratch: int
+
+
+def plan_reduce(
+    shape: Sequence[int], x_strides: Sequence[int], y_strides: Sequence[int], axes: Sequence[int]
+) -> ReducePlan | None:
+    """Loops for a float32 reduction; None if its axes are too scattered.
+
+    Parameters
+    ----------
+    shape, x_strides
+        Of the input; none of it 0, strides in bytes.
+    y_strides
+        Of the result, in bytes; those of reduced axes are not looked at.
+    axes
+        What is reduced.
+    """
+    dims: list[list[int]] = []  # extent, stride of x, stride of y, whether reduced; innermost first
+    for k in reversed(range(len(shape))):
+        reduced = k in axes
+        dim = [shape[k], x_strides[k] // ITEM, 0 if reduced else y_strides[k] // ITEM, int(reduced)]
+        if shape[k] == 1:
+            continue
+        if dims and dims[-1][3] == reduced and dim[1] == dims[-1][1] * dims[-1][0] and dim[2] == dims[-1][2] * dims[-1][0]:
+            dims[-1][0] *= shape[k]
+        else:
+            dims.append(dim)
+    inner = [1, 1, 1, 0]
+    if dims and dims[0][1] == 1 and (dims[0][3] or dims[0][2] == 1):
+        inner = dims.pop(0)
+    kept = [d for d in reversed(dims) if not d[3]]
+    gone = [d for d in reversed(dims) if d[3]]
+    if len(kept) > _KEPT or len(gone) > _REDUCED - inner[3]:
+        return None
+    kept = [[1, 0, 0, 0]] * (_KEPT - len(kept)) + kept
+    fill = [[1, 0, 0, 1]] * (_REDUCED - inner[3] - len(gone))
+    gone = fill + gone + [[1, 0, 0, 1]] * inner[3]
+    space = {
+        **{f"k{i}": d[0] for i, d in enumerate(kept)},
+        **{f"xk{i}": d[1] for i, d in enumerate(kept)},
+        **{f"yk{i}": d[2] for i, d in enumerate(kept)},
+        **{f"r{i}": d[0] for i, d in enumerate(gone)},
+        **{f"xr{i}": d[1] for i, d in enumerate(gone)},
+    }
+    outer = math.prod(d[0] for d in kept)
+    if inner[3]:
+        return ReducePlan("reduce_inner_f32", {"run": inner[0], **space}, outer, 0)
+    chunk = min(inner[0], REDUCE_CHUNK)
+    scratch = 2 * (chunk + 16) * ITEM
+    return ReducePlan(
+        "reduce_outer_f32", {"inner": inner[0], "chunk": chunk, **space}, outer * -(-inner[0] // chunk), scratch
+    )

@@ -5,6 +5,7 @@ from libc.string cimport memcpy
 
 from megengine_lite.kernels.interleave cimport deinterleave, interleave, zip_rows
 from megengine_lite.kernels.kernel cimport KernelArgs
+from megengine_lite.kernels.rows cimport copy_row
 from megengine_lite.kernels.simd cimport (
     VW, inlined, prefetch, stream_end, vf, vf_load, vf_load_n, vf_store, vf_store_n, vf_stream, vf_zero,
 )
@@ -33,8 +34,8 @@ cdef inline inlined copy_run(
 ) noexcept nogil:
     """One run along the innermost dimension; steps in bytes."""
     if x_step == item and y_step == item:
-        if item == 4 and n <= 4 * VW:
-            copy_short(<float*>y, <const float*>x, n)
+        if item == 4 and n <= 4 * VW:  # for so little a call of memcpy costs more than the copy
+            copy_row(<float*>y, <const float*>x, n)
         else:
             memcpy(y, x, n * item)
     elif item == 4:
@@ -45,16 +46,6 @@ cdef inline inlined copy_run(
         copy_steps(<int16_t*>y, <int16_t*>x, n, x_step // 2, y_step // 2)
     else:
         copy_steps(<int64_t*>y, <int64_t*>x, n, x_step // 8, y_step // 8)
-
-
-cdef inline void copy_short(float* y, const float* x, int64_t n) noexcept nogil:
-    """Runs for which a call of memcpy costs more than the copy."""
-    cdef int64_t i = 0
-    while i + VW <= n:
-        vf_store(y + i, vf_load(x + i))
-        i += VW
-    if i < n:
-        vf_store_n(y + i, vf_load_n(x + i, n - i), n - i)
 
 
 cdef inline void copy_steps(element* y, const element* x, int64_t n, int64_t x_step, int64_t y_step) noexcept nogil:
@@ -110,7 +101,7 @@ cdef void copy_strided(const KernelArgs* a, int64_t begin, int64_t end, void* sc
             d += 1
 
 
-# ---- transpositions --------------------------------------------------------------------------------------------------
+# ---- transpositions ------------------------------------------------------------------------------------------------
 
 cdef inline inlined transpose_tile(
     bint STREAM, const float* x, int64_t x_row, float* y, int64_t y_row, int64_t rows, int64_t columns
@@ -248,7 +239,7 @@ cdef void transpose_strided(const KernelArgs* a, int64_t begin, int64_t end, voi
         stream_end()
 
 
-# ---- constant fills --------------------------------------------------------------------------------------------------
+# ---- constant fills ------------------------------------------------------------------------------------------------
 
 cdef void fill_elements(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
     """Fills `nbytes` bytes of y with copies of the element x of `item` bytes; one work item = `chunk` bytes."""
@@ -274,7 +265,7 @@ KERNELS = {
 }
 
 
-# ---- edge for tests and for curious people ---------------------------------------------------------------------------
+# ---- edge for tests and for curious people -------------------------------------------------------------------------
 
 def copy(x, y):
     """Copies an array into another of the same shape and element size, whatever their strides.

@@ -1,0 +1,471 @@
+"""Reductions of float32 tensors: sum, sum of squares, product, minimum, maximum, mean; running sums; positions.
+
+Sums are blocked: at most BLOCK terms are added one after another, so that the error grows slowly with the length. A
+work item is never split, so results do not depend on the number of threads.
+"""
+
+import numpy as np
+
+from libc.math cimport INFINITY
+from libc.stdint cimport int32_t, int64_t, uintptr_t
+
+from megengine_lite.kernels.kernel cimport KernelArgs
+from megengine_lite.kernels.rows cimport copy_row
+from megengine_lite.kernels.simd cimport (
+    VW, inlined, vf, vf_eq, vf_load, vf_load_n, vf_lt, vf_max, vf_min, vf_permute, vf_select, vf_set1, vf_store,
+    vf_store_n, vf_zero, vi, vi_any, vi_first, vi_lanes, vi_set1, vi_store,
+)
+from megengine_lite.kernels.vmath cimport v_is_nan
+
+from megengine_lite.kernels.tiling import plan_reduce
+
+cdef enum Mode:
+    SUM = 0
+    SUM_SQR = 1
+    PRODUCT = 2
+    MIN = 3
+    MAX = 4
+    MEAN = 5
+
+cdef enum:
+    BLOCK = 256  # terms added one after another
+    KEPT = 3  # kept dimensions besides the innermost
+    REDUCED = 3
+
+
+cdef struct Space:
+    int64_t kept[KEPT]
+    int64_t x_kept[KEPT]
+    int64_t y_kept[KEPT]
+    int64_t reduced[REDUCED]
+    int64_t x_reduced[REDUCED]
+
+
+cdef inline void read_space(Space* s, const int64_t* i) noexcept nogil:
+    cdef int k
+    for k in range(KEPT):
+        s.kept[k] = i[k]
+        s.x_kept[k] = i[KEPT + k]
+        s.y_kept[k] = i[2 * KEPT + k]
+    for k in range(REDUCED):
+        s.reduced[k] = i[3 * KEPT + k]
+        s.x_reduced[k] = i[3 * KEPT + REDUCED + k]
+
+
+cdef inline int64_t offset_of(const int64_t* extent, const int64_t* stride, int64_t index) noexcept nogil:
+    """Distance of the element with the given running number; the last dimension runs fastest."""
+    cdef int64_t second = index // extent[2]
+    return (
+        (index - second * extent[2]) * stride[2] + second % extent[1] * stride[1] + second // extent[1] * stride[0]
+    )
+
+
+cdef inline vf neutral(int mode) noexcept nogil:
+    if mode == PRODUCT:
+        return vf_set1(1.0)
+    if mode == MIN:
+        return vf_set1(INFINITY)
+    if mode == MAX:
+        return vf_set1(-INFINITY)
+    return vf_zero()
+
+
+cdef inline vf taken(int mode, vf x) noexcept nogil:
+    """What an element contributes."""
+    return x * x if mode == SUM_SQR else x
+
+
+cdef inline vf combined(int mode, vf total, vf x) noexcept nogil:
+    """NaN stays: vf_min and vf_max give their second operand when one is NaN."""
+    if mode == PRODUCT:
+        return total * x
+    if mode == MIN:
+        return vf_select(v_is_nan(x), x, vf_min(x, total))
+    if mode == MAX:
+        return vf_select(v_is_nan(x), x, vf_max(x, total))
+    return total + x
+
+
+# ---- runs along contiguous memory ----------------------------------------------------------------------------------
+
+cdef inline vf load_head(int mode, const float* x, int64_t n) noexcept nogil:
+    """The first n < VW elements as contributions, neutral ones behind."""
+    return vf_select(vi_first(n), taken(mode, vf_load_n(x, n)), neutral(mode))
+
+
+cdef inline inlined reduce_run(int mode, const float* x, int64_t n, vf* total) noexcept nogil:
+    """total = total combined with n contiguous elements."""
+    cdef vf a, b, c, d
+    cdef int64_t i = 0, end
+    while i + 4 * VW <= n:
+        a = taken(mode, vf_load(x + i))
+        b = taken(mode, vf_load(x + i + VW))
+        c = taken(mode, vf_load(x + i + 2 * VW))
+        d = taken(mode, vf_load(x + i + 3 * VW))
+        end = min(n - 4 * VW, i + BLOCK * 4 * VW)
+        i += 4 * VW
+        while i <= end:
+            a = combined(mode, a, taken(mode, vf_load(x + i)))
+            b = combined(mode, b, taken(mode, vf_load(x + i + VW)))
+            c = combined(mode, c, taken(mode, vf_load(x + i + 2 * VW)))
+            d = combined(mode, d, taken(mode, vf_load(x + i + 3 * VW)))
+            i += 4 * VW
+        total[0] = combined(mode, total[0], combined(mode, combined(mode, a, b), combined(mode, c, d)))
+    while i + VW <= n:
+        total[0] = combined(mode, total[0], taken(mode, vf_load(x + i)))
+        i += VW
+    if i < n:
+        total[0] = combined(mode, total[0], load_head(mode, x + i, n - i))
+
+
+cdef inline float across_lanes(int mode, vf x) noexcept nogil:
+    cdef float lanes[VW]
+    cdef int half = VW // 2
+    while half:
+        x = combined(mode, x, vf_permute(x, vi_lanes() ^ vi_set1(half)))
+        half //= 2
+    vf_store(lanes, x)
+    return lanes[0]
+
+
+cdef inline inlined reduce_inner(
+    int mode, const Space* s, const float* base, float* y, int64_t run, float divisor, int64_t begin, int64_t end
+) noexcept nogil:
+    cdef int64_t item, r0, r1
+    cdef vf total
+    cdef const float* x
+    for item in range(begin, end):
+        total = neutral(mode)
+        for r0 in range(s.reduced[0]):
+            for r1 in range(s.reduced[1]):
+                x = base + offset_of(s.kept, s.x_kept, item) + r0 * s.x_reduced[0] + r1 * s.x_reduced[1]
+                reduce_run(mode, x, run, &total)
+        y[offset_of(s.kept, s.y_kept, item)] = across_lanes(mode, total) / divisor
+
+
+cdef void reduce_inner_f32(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+    """The innermost dimension, contiguous, is reduced. One work item = one result."""
+    cdef const float* x = <const float*>a.p[0]
+    cdef float* y = <float*>a.p[1]
+    cdef int64_t mode = a.i[0], run = a.i[1]
+    cdef float divisor = <float>a.f[0]
+    cdef Space s
+    read_space(&s, &a.i[2])
+    if mode == SUM or mode == MEAN:
+        reduce_inner(SUM, &s, x, y, run, divisor, begin, end)
+    elif mode == SUM_SQR:
+        reduce_inner(SUM_SQR, &s, x, y, run, divisor, begin, end)
+    elif mode == PRODUCT:
+        reduce_inner(PRODUCT, &s, x, y, run, divisor, begin, end)
+    elif mode == MIN:
+        reduce_inner(MIN, &s, x, y, run, divisor, begin, end)
+    else:
+        reduce_inner(MAX, &s, x, y, run, divisor, begin, end)
+
+
+# ---- rows side by side ---------------------------------------------------------------------------------------------
+
+cdef inline inlined reduce_column(int mode, const float* x, int64_t stride, int64_t rows, vf* total) noexcept nogil:
+    """One vector of each of `rows` rows."""
+    cdef vf a, b, c, d
+    cdef int64_t r = 0, end
+    while r + 4 <= rows:
+        a = taken(mode, vf_load(x))
+        b = taken(mode, vf_load(x + stride))
+        c = taken(mode, vf_load(x + 2 * stride))
+        d = taken(mode, vf_load(x + 3 * stride))
+        x += 4 * stride
+        end = min(rows - 4, r + 4 * BLOCK)
+        r += 4
+        while r <= end:
+            a = combined(mode, a, taken(mode, vf_load(x)))
+            b = combined(mode, b, taken(mode, vf_load(x + stride)))
+            c = combined(mode, c, taken(mode, vf_load(x + 2 * stride)))
+            d = combined(mode, d, taken(mode, vf_load(x + 3 * stride)))
+            x += 4 * stride
+            r += 4
+        total[0] = combined(mode, total[0], combined(mode, combined(mode, a, b), combined(mode, c, d)))
+    while r < rows:
+        total[0] = combined(mode, total[0], taken(mode, vf_load(x)))
+        x += stride
+        r += 1
+
+
+cdef inline inlined add_rows(
+    int mode, const float* x, int64_t stride, int64_t rows, float* total, int64_t n
+) noexcept nogil:
+    """total = total combined with 1 to 4 rows of n elements."""
+    cdef int64_t i = 0, k
+    cdef vf v, w
+    if rows == 4:
+        while i + VW <= n:
+            v = combined(mode, taken(mode, vf_load(x + i)), taken(mode, vf_load(x + stride + i)))
+            w = combined(mode, taken(mode, vf_load(x + 2 * stride + i)), taken(mode, vf_load(x + 3 * stride + i)))
+            vf_store(total + i, combined(mode, vf_load(total + i), combined(mode, v, w)))
+            i += VW
+    else:
+        while i + VW <= n:
+            v = vf_load(total + i)
+            for k in range(rows):
+                v = combined(mode, v, taken(mode, vf_load(x + k * stride + i)))
+            vf_store(total + i, v)
+            i += VW
+    if i < n:
+        v = vf_load_n(total + i, n - i)
+        for k in range(rows):
+            v = combined(mode, v, taken(mode, vf_load_n(x + k * stride + i, n - i)))
+        vf_store_n(total + i, v, n - i)
+
+
+cdef inline inlined fold(int mode, float* total, const float* part, int64_t n) noexcept nogil:
+    cdef int64_t i = 0
+    while i < n:
+        vf_store(total + i, combined(mode, vf_load(total + i), vf_load(part + i)))
+        i += VW
+
+
+cdef inline inlined fill(float* y, vf value, int64_t n) noexcept nogil:
+    cdef int64_t i = 0
+    while i < n:
+        vf_store(y + i, value)
+        i += VW
+
+
+cdef inline inlined reduce_outer(
+    int mode, const Space* s, const float* base, float* base_y, int64_t inner, int64_t chunk, float divisor,
+    float* buffer, int64_t begin, int64_t end
+) noexcept nogil:
+    cdef int64_t chunks = (inner + chunk - 1) // chunk
+    cdef int64_t item, kept, start, n, r0, r1, r, i, rows
+    cdef float* part = buffer + chunk + VW
+    cdef const float* x
+    cdef const float* row
+    cdef float* y
+    cdef vf total
+    for item in range(begin, end):
+        kept = item // chunks
+        start = (item - kept * chunks) * chunk
+        n = min(chunk, inner - start)
+        x = base + offset_of(s.kept, s.x_kept, kept) + start
+        y = base_y + offset_of(s.kept, s.y_kept, kept) + start
+        if n % VW == 0 and n <= 4 * VW:
+            i = 0
+            while i < n:
+                total = neutral(mode)
+                for r0 in range(s.reduced[0]):
+                    for r1 in range(s.reduced[1]):
+                        row = x + r0 * s.x_reduced[0] + r1 * s.x_reduced[1] + i
+                        reduce_column(mode, row, s.x_reduced[2], s.reduced[2], &total)
+                vf_store(y + i, total / vf_set1(divisor))
+                i += VW
+            continue
+        fill(buffer, neutral(mode), n)
+        for r0 in range(s.reduced[0]):
+            for r1 in range(s.reduced[1]):
+                row = x + r0 * s.x_reduced[0] + r1 * s.x_reduced[1]
+                r = 0
+                while r < s.reduced[2]:
+                    fill(part, neutral(mode), n)
+                    rows = min(s.reduced[2], r + BLOCK * 4)
+                    while r < rows:
+                        add_rows(mode, row + r * s.x_reduced[2], s.x_reduced[2], min(<int64_t>4, rows - r), part, n)
+                        r += 4
+                    r = rows
+                    fold(mode, buffer, part, n)
+        i = 0
+        while i < n:
+            vf_store(buffer + i, vf_load(buffer + i) / vf_set1(divisor))
+            i += VW
+        copy_row(y, buffer, n)
+
+
+cdef void reduce_outer_f32(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+    """The innermost dimension, contiguous, is kept. One work item = one chunk of `chunk` results along it."""
+    cdef const float* x = <const float*>a.p[0]
+    cdef float* y = <float*>a.p[1]
+    cdef float* buffer = <float*>scratch
+    cdef int64_t mode = a.i[0], inner = a.i[1], chunk = a.i[2]
+    cdef float divisor = <float>a.f[0]
+    cdef Space s
+    read_space(&s, &a.i[3])
+    if mode == SUM or mode == MEAN:
+        reduce_outer(SUM, &s, x, y, inner, chunk, divisor, buffer, begin, end)
+    elif mode == SUM_SQR:
+        reduce_outer(SUM_SQR, &s, x, y, inner, chunk, divisor, buffer, begin, end)
+    elif mode == PRODUCT:
+        reduce_outer(PRODUCT, &s, x, y, inner, chunk, divisor, buffer, begin, end)
+    elif mode == MIN:
+        reduce_outer(MIN, &s, x, y, inner, chunk, divisor, buffer, begin, end)
+    else:
+        reduce_outer(MAX, &s, x, y, inner, chunk, divisor, buffer, begin, end)
+
+
+# ---- positions -----------------------------------------------------------------------------------------------------
+
+cdef inline int32_t position_in_run(bint largest, const float* x, int64_t n) noexcept nogil:
+    """First position of the best of n contiguous numbers: find its value, then where it is."""
+    cdef vf best = neutral(MAX if largest else MIN)
+    cdef float value
+    cdef int64_t i = 0
+    cdef vf wanted
+    if largest:
+        reduce_run(MAX, x, n, &best)
+        value = across_lanes(MAX, best)
+    else:
+        reduce_run(MIN, x, n, &best)
+        value = across_lanes(MIN, best)
+    wanted = vf_set1(value)
+    if value == value:
+        while i + VW <= n and not vi_any(vf_eq(vf_load(x + i), wanted)):
+            i += VW
+        while i < n and x[i] != value:
+            i += 1
+    else:
+        while i + VW <= n and not vi_any(v_is_nan(vf_load(x + i))):
+            i += VW
+        while i < n and x[i] == x[i]:
+            i += 1
+    return <int32_t>i
+
+
+cdef void arg_reduce_f32(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+    """y[o][i] = position along r of the largest (or smallest) x[o][r][i]; the first one wins, NaN beats all.
+
+    One work item = `chunk` <= VW neighbours i of one o.
+    """
+    cdef bint largest = a.i[0] != 0
+    cdef int64_t length = a.i[1], inner = a.i[2], chunk = a.i[3]
+    cdef int64_t chunks = (inner + chunk - 1) // chunk
+    cdef int64_t item, start, n, r
+    cdef const float* x
+    cdef int32_t* y
+    cdef vf best, v
+    cdef vi where, better
+    cdef int32_t lanes[VW]
+    for item in range(begin, end):
+        start = item % chunks * chunk
+        n = min(chunk, inner - start)
+        x = <const float*>a.p[0] + item // chunks * length * inner + start
+        y = <int32_t*>a.p[1] + item // chunks * inner + start
+        if inner == 1:
+            y[0] = position_in_run(largest, x, length)
+            continue
+        best = vf_load_n(x, n)
+        where = vi_set1(0)
+        for r in range(1, length):
+            v = vf_load(x + r * inner) if n == VW else vf_load_n(x + r * inner, n)
+            better = (vf_lt(best, v) if largest else vf_lt(v, best)) | (v_is_nan(v) & ~v_is_nan(best))
+            best = vf_select(better, v, best)
+            where = (where & ~better) | (vi_set1(<int32_t>r) & better)
+        vi_store(lanes, where)
+        for r in range(n):
+            y[r] = lanes[r]
+
+
+# ---- running sums --------------------------------------------------------------------------------------------------
+
+cdef void cumsum_f32(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+    """Running sums along r of x[o][r][i], in double precision. One work item = one (o, i)."""
+    cdef int64_t length = a.i[0], inner = a.i[1], exclusive = a.i[2], reverse = a.i[3]
+    cdef int64_t item, r, at
+    cdef const float* x
+    cdef float* y
+    cdef double total
+    cdef float value
+    for item in range(begin, end):
+        x = <const float*>a.p[0] + item // inner * length * inner + item % inner
+        y = <float*>a.p[1] + item // inner * length * inner + item % inner
+        total = 0.0
+        for r in range(length):
+            at = (length - 1 - r if reverse else r) * inner
+            value = x[at]
+            if exclusive:
+                y[at] = <float>total
+            total += value
+            if not exclusive:
+                y[at] = <float>total
+
+
+_SPACE = "k0 k1 k2 xk0 xk1 xk2 yk0 yk1 yk2 r0 r1 r2 xr0 xr1 xr2"
+# name -> (address, pointers, integers, reals); results are divided by `divisor`
+KERNELS = {
+    "reduce_inner_f32": (<uintptr_t>&reduce_inner_f32, "x y", "mode run " + _SPACE, "divisor"),
+    "reduce_outer_f32": (<uintptr_t>&reduce_outer_f32, "x y", "mode inner chunk " + _SPACE, "divisor"),
+    "arg_reduce_f32": (<uintptr_t>&arg_reduce_f32, "x y", "largest length inner chunk", ""),
+    "cumsum_f32": (<uintptr_t>&cumsum_f32, "x y", "length inner exclusive reverse", ""),
+}
+
+
+# ---- edge for tests and for curious people --------------------------------------------------------------------------
+
+def reduce(x, int mode, axes):
+    """Reduces axes of a float32 array; they stay with length 1.
+
+    Parameters
+    ----------
+    x : C-contiguous float32 array
+    mode : int
+        0 sum, 1 sum of squares, 2 product, 3 minimum, 4 maximum, 5 mean. NaN stays NaN.
+    axes : sequence of int
+        Not negative.
+
+    Returns
+    -------
+    float32 array
+
+    Raises
+    ------
+    ValueError
+        An empty array, another mode or axis, or more groups of axes than the kernel has loops for.
+    """
+    cdef KernelArgs a
+    cdef const float[::1] flat = x.reshape(-1)
+    if mode not in range(6) or not x.size or any(not 0 <= k < x.ndim for k in axes):
+        raise ValueError(f"cannot reduce axes {axes} of shape {x.shape} by mode {mode}")
+    y = np.empty([1 if k in axes else n for k, n in enumerate(x.shape)], np.float32)
+    cdef float[::1] out = y.reshape(-1)
+    plan = plan_reduce(x.shape, x.strides, y.strides, axes)
+    if plan is None:
+        raise ValueError(f"axes {axes} of shape {x.shape} are too scattered")
+    cdef float[::1] scratch = np.empty(plan.scratch // 4 + 1, np.float32)
+    a.p[0] = <void*>&flat[0]
+    a.p[1] = &out[0]
+    a.i[0] = mode
+    for k, value in enumerate(plan.arguments.values(), start=1):
+        a.i[k] = value
+    a.f[0] = x.size // y.size if mode == MEAN else 1
+    cdef int64_t work = plan.work
+    cdef bint inner = plan.kernel == "reduce_inner_f32"
+    with nogil:
+        if inner:
+            reduce_inner_f32(&a, 0, work, &scratch[0])
+        else:
+            reduce_outer_f32(&a, 0, work, &scratch[0])
+    return y
+
+
+def arg_reduce(const float[:, :, ::1] x not None, bint largest):
+    """Positions of the first largest (or smallest) elements along the middle axis; NaN beats all.
+
+    Parameters
+    ----------
+    x : float32 array [outer, length, inner]
+
+    Returns
+    -------
+    int32 array [outer, inner]
+    """
+    cdef KernelArgs a
+    cdef Py_ssize_t outer = x.shape[0], inner = x.shape[2]
+    if x.shape[1] == 0:
+        raise ValueError("there is no largest or smallest of no elements")
+    y = np.empty((outer, inner), np.int32)
+    cdef int32_t[:, ::1] out = y
+    if y.size == 0:
+        return y
+    a.i[:4] = [largest, x.shape[1], inner, min(inner, <Py_ssize_t>VW)]
+    a.p[0] = <void*>&x[0, 0, 0]
+    a.p[1] = &out[0, 0]
+    with nogil:
+        arg_reduce_f32(&a, 0, outer * ((inner + VW - 1) // VW), NULL)
+    return y
