@@ -1,0 +1,79 @@
+"""Whole models at every instruction set and thread count against what the original computed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from tolerance import DEVIATIONS, MODELS, check_outputs, find_cases, load_case
+
+from megengine_lite._core.config import SessionConfig
+from megengine_lite._core.dtype import from_numpy
+from megengine_lite._core.kernel_set import cpu_info, kernel_set
+from megengine_lite._core.loader import load_model
+from megengine_lite._core.program import array_at
+from megengine_lite._core.reference import run_reference
+from megengine_lite._core.session import Session
+
+pytestmark = [
+    pytest.mark.shared,
+    pytest.mark.skipif(not MODELS.is_dir(), reason="the shared model collection is absent"),
+]
+
+NETWORK_TOLERANCE = 2e-4  # of the largest number of an output, for whole float32 networks
+
+
+def runnable_isas():
+    """Instruction sets that are built and run on this machine."""
+    found = []
+    for isa in ("base", "avx2", "avx512"):
+        reason = cpu_info()["refused"].get(isa, "")
+        if not reason.startswith(("this processor", "not in")):
+            found.append(isa)
+    return found
+
+
+ISAS = runnable_isas()
+CASES = [(group, name) for group in ("ops", "nets") for name in find_cases(group)]
+FLOAT_NETS = [n for n in find_cases("nets") if not any(mark in n for mark in ("int8", "ioc16", "io16xc32"))]
+
+
+def run_session(model, inputs, config):
+    session = Session(model, config)
+    arrays = {name: np.ascontiguousarray(inputs[name]) for name in session.input_names}
+    for name, array in arrays.items():
+        session.set_input(name, array.ctypes.data, array.shape, from_numpy(array.dtype), array)
+    for _ in range(2):  # the second run takes the plan of the first
+        session.run()
+    outputs = []
+    for name in session.output_names:
+        address, shape, dtype, _ = session.output(name)
+        count = int(np.prod(shape))
+        data = array_at(address, count * dtype.itemsize) if count else b""
+        outputs.append(np.frombuffer(data, dtype.storage).reshape(shape).copy())
+    return outputs
+
+
+@pytest.mark.parametrize(("group", "name"), CASES, ids=[f"{group}/{name}" for group, name in CASES])
+def test_session_gives_recorded_outputs(group, name):
+    path, inputs, expected = load_case(group, name)
+    model = load_model(path)
+    if name.removesuffix(".v1") in DEVIATIONS:
+        expected = run_reference(model.graph, inputs)
+    for isa in ISAS:
+        one = run_session(model, inputs, SessionConfig(isa=isa))
+        check_outputs(group, name, one, expected)
+        two = run_session(model, inputs, SessionConfig(isa=isa, threads=2))
+        for a, b in zip(one, two, strict=True):
+            np.testing.assert_array_equal(a, b, err_msg=f"{isa}: two threads give another result than one")
+
+
+@pytest.mark.parametrize("blocked", [None, True, False], ids=["default", "blocked", "plain"])
+@pytest.mark.parametrize("name", FLOAT_NETS)
+def test_float_network_is_close_to_the_original(name, blocked):
+    path, inputs, expected = load_case("nets", name)
+    model = load_model(path)
+    for isa in ISAS:
+        outputs = run_session(model, inputs, SessionConfig(isa=isa, blocked=blocked))
+        for got, want in zip(outputs, expected, strict=True):
+            limit = NETWORK_TOLERANCE * max(float(np.abs(want).max(initial=0)), 1e-30)
+            np.testing.assert_allclose(got, want, rtol=0, atol=limit, err_msg=isa)
