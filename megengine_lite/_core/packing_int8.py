@@ -28,23 +28,18 @@ def split_bytes(w: np.ndarray) -> np.ndarray:
     return np.stack(parts)
 
 
-def merged_groups(groups: int, icpg: int, ocpg: int, width: int) -> int:
-    """How many groups to put together so that no channel block is shared by two; at worst all, a dense filter."""
-    for count in range(1, groups):
-        if groups % count == 0 and count * icpg % width == 0 and count * ocpg % width == 0:
-            return count
-    return groups
+def count_parts(w: np.ndarray, zero_point: int) -> int:
+    """How many parts :func:`split_bytes` makes of a filter less its zero point."""
+    low, high = int(w.min()) - zero_point, int(w.max()) - zero_point
+    return max(1, -(-high // 127), -(low // 128))
 
 
-def merge_groups(w: np.ndarray, count: int) -> np.ndarray:
-    """A filter ``(g, ocpg, icpg, kh, kw)`` with ``count`` groups made one, with zeros between them."""
-    if count == 1:
-        return w
-    g, ocpg, icpg, kh, kw = w.shape
-    out = np.zeros((g // count, count, ocpg, count, icpg, kh, kw), w.dtype)
-    for k in range(count):
-        out[:, k, :, k] = w[k::count]
-    return out.reshape(g // count, count * ocpg, count * icpg, kh, kw)
+def pad_channels(values: np.ndarray, groups: int, width: int) -> np.ndarray:
+    """One number per channel, each group padded with zeros to whole blocks."""
+    per_group = values.reshape(groups, -1)
+    out = np.zeros((groups, round_up(per_group.shape[1], width)), values.dtype)
+    out[:, : per_group.shape[1]] = per_group
+    return out.reshape(-1)
 
 
 def pack_direct(w: np.ndarray, width: int, pixel: int) -> np.ndarray:

@@ -5,7 +5,7 @@ elements (`last_run` in the last item). Strides are in bytes; within a run an op
 step is 0.
 """
 
-from libc.stdint cimport int32_t, int64_t, uint8_t, uintptr_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uintptr_t
 from libc.string cimport memcpy
 
 from megengine_lite.kernels.kernel cimport KernelArgs
@@ -196,6 +196,54 @@ cdef void quantized_binary(const KernelArgs* a, int64_t begin, int64_t end, void
             y += s.strides[11]
 
 
+cdef inline int32_t integer(int function, int32_t a, int32_t b) noexcept nogil:
+    if function == 0:
+        return <int32_t>(<uint32_t>a + <uint32_t>b)
+    if function == 1:
+        return <int32_t>(<uint32_t>a - <uint32_t>b)
+    if function == 2:
+        return max(a, b)
+    return min(a, b)
+
+
+cdef inline inlined run_of_integers(
+    int FUNCTION, const int32_t* x1, int64_t step1, const int32_t* x2, int64_t step2, int32_t* y, int64_t n
+) noexcept nogil:
+    cdef int64_t k
+    if step1 and step2:
+        for k in range(n):
+            y[k] = integer(FUNCTION, x1[k], x2[k])
+    else:
+        for k in range(n):
+            y[k] = integer(FUNCTION, x1[k * step1], x2[k * step2])
+
+
+cdef void binary_s32(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+    """int32 arithmetic that wraps around: 0 x1 + x2, 1 x1 - x2, 2 max, 3 min."""
+    cdef Space s = space_of(a)
+    cdef int64_t last = a.i[17], step1 = a.i[18], step2 = a.i[19], function = a.i[20], item, r, n
+    cdef const char* x1
+    cdef const char* x2
+    cdef char* y
+    for item in range(begin, end):
+        x1 = <const char*>a.p[0] + offset_of(&s, 0, item)
+        x2 = <const char*>a.p[1] + offset_of(&s, 1, item)
+        y = <char*>a.p[2] + offset_of(&s, 2, item)
+        n = s.last_run if item == last else s.run
+        for r in range(s.rows):
+            if function == 0:
+                run_of_integers(0, <const int32_t*>x1, step1, <const int32_t*>x2, step2, <int32_t*>y, n)
+            elif function == 1:
+                run_of_integers(1, <const int32_t*>x1, step1, <const int32_t*>x2, step2, <int32_t*>y, n)
+            elif function == 2:
+                run_of_integers(2, <const int32_t*>x1, step1, <const int32_t*>x2, step2, <int32_t*>y, n)
+            else:
+                run_of_integers(3, <const int32_t*>x1, step1, <const int32_t*>x2, step2, <int32_t*>y, n)
+            x1 += s.strides[3]
+            x2 += s.strides[7]
+            y += s.strides[11]
+
+
 # ---- images ----------------------------------------------------------------------------------------------------------
 
 cdef inline outlined image_row(
@@ -267,6 +315,7 @@ KERNELS = {
         f"{_SPACE} {_PAIR} {_Y} step1 step2 function kind1 zero1 kind2 zero2 y_kind y_zero",
         "scale1 scale2 y_scale low high",
     ),
+    "binary_s32": (<uintptr_t>&binary_s32, "x1 x2 y", f"{_SPACE} {_PAIR} {_Y} step1 step2 function", ""),
     "pack_image_8": (
         <uintptr_t>&pack_image_8,
         "x y",

@@ -288,7 +288,7 @@ class Lowering:
         return t
 
     def new_blocked(self, var: Var) -> Tensor:
-        """Memory for an output in blocked layout; its halo is zeroed here."""
+        """Memory for an output in blocked layout; its halo is set to zero (the zero point) here."""
         if var in self._placement:
             parent, first_block = self._placement[var]
             t = self.placed_parent(parent).slice_blocks(var.spec, first_block)
@@ -359,7 +359,7 @@ class Lowering:
             # The node is only a label here; memory is assigned by steps.
             self.emit(
                 "fill_halo_blocked", Node("Halo", None, (), ()), x=Ref(storage), h=h, w=w, halo_h=halo_h, halo_w=halo_w,
-                pixel=width * item, plane_stride=plane * item, value=0, work=n * blocks,
+                pixel=width * item, plane_stride=plane * item, value=spec.dtype.zero_point, work=n * blocks,
             )  # fmt: skip
         return t
 

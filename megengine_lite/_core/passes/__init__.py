@@ -12,6 +12,7 @@ from megengine_lite._core.passes import (
     canonical_layout,
     fuse_conv,
     fuse_elemwise,
+    fuse_quantized,
     gather_channels,
     merge_reductions,
     simplify,
@@ -32,4 +33,5 @@ def run(graph: Graph, pool: ConstantPool, config: SessionConfig) -> None:
     gather_channels.run(graph)
     merge_reductions.run(graph)
     fuse_conv.run(graph, pool)
+    fuse_quantized.run(graph)
     fuse_elemwise.run(graph)

@@ -1,0 +1,48 @@
+"""Parameters of the nodes that ``passes/fuse_quantized.py`` makes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from megengine_lite._core.dtype import DType
+from megengine_lite._core.params import ConvBias, ElemwiseMultiTypeMode, MatrixMul
+
+
+@dataclass(frozen=True, slots=True)
+class QuantizedConv:
+    """A convolution of integers with the nodes around it, each of which keeps its own rounding.
+
+    Inputs: x [N, C, H, W], a constant filter [OC, IC, FH, FW] or [G, OCPG, ICPG, FH, FW], then, if ``has_bias``, a
+    constant bias of OC numbers, then, if ``has_z``, a tensor of the output's shape.
+
+    Attributes
+    ----------
+    conv
+        The convolution, in NCHW; its z is the node's z unless ``add`` is set.
+    input_dtype
+        Type that x is converted to first; x may be float32.
+    conv_dtype
+        Type of the convolution's result.
+    add
+        Mode (QADD or QFUSE_ADD_RELU) by which z is added to that result; the sum has the output's type.
+    """
+
+    conv: ConvBias
+    input_dtype: DType
+    conv_dtype: DType
+    has_bias: bool = False
+    has_z: bool = False
+    add: ElemwiseMultiTypeMode | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class QuantizedMatMul:
+    """A matrix product of integers, a bias and a conversion.
+
+    Inputs: two matrices, then, if ``has_bias``, a constant of as many numbers as the product has columns. The result has
+    the type ``product_dtype`` before it is converted to the output's type.
+    """
+
+    matmul: MatrixMul
+    product_dtype: DType
+    has_bias: bool = False

@@ -1,0 +1,251 @@
+"""Elementwise functions, conversions and pooling of quantized tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from megengine_lite._core.dtype import DTypeCode
+from megengine_lite._core.graph import Constant, Node, TensorSpec, Var
+from megengine_lite._core.lower.context import Lowering, Ref, Tensor, lowers
+from megengine_lite._core.lower.copying import view_of
+from megengine_lite._core.lower.iteration import Space, iteration_space
+from megengine_lite._core.lower.requantize import (
+    UNSIGNED_BYTES,
+    is_byte,
+    is_storable,
+    source_arguments,
+    target_arguments,
+)
+from megengine_lite._core.oprs import REGISTRY
+from megengine_lite._core.params import ConvolutionFormat, ElemwiseMode, PoolingMode
+from megengine_lite._core.params import ElemwiseMultiTypeMode as QMode
+
+_C = DTypeCode
+# Functions of the kernel on real values, and whether a ReLU follows.
+_BINARY = {
+    QMode.QADD: (0, False),
+    QMode.QFUSE_ADD_RELU: (0, True),
+    QMode.QSUB: (1, False),
+    QMode.QMUL: (2, False),
+    QMode.QMAX: (3, False),
+    QMode.QMIN: (4, False),
+}
+_CONVERT = 5
+# Arithmetic on the stored numbers of 32 bits; the functions of one operand have a zero on the named side.
+_S32 = {
+    ElemwiseMode.ADD: (0, None),
+    ElemwiseMode.SUB: (1, None),
+    ElemwiseMode.MAX: (2, None),
+    ElemwiseMode.MIN: (3, None),
+    ElemwiseMode.RELU: (2, "right"),
+    ElemwiseMode.NEGATE: (1, "left"),
+}
+_UNSIGNED_STORAGE = (*UNSIGNED_BYTES, _C.UINT8)
+
+
+@lowers("TypeCvt")
+def lower_conversion(ctx: Lowering, node: Node) -> bool | None:
+    """Between bytes by a table, else by way of real values."""
+    x, y = node.inputs[0], node.outputs[0]
+    if x.dtype.itemsize == y.dtype.itemsize == 1:
+        return _by_table(ctx, node)
+    to_real = y.dtype.is_quantized or y.dtype.code is _C.FLOAT32
+    if not to_real or not is_storable(x.dtype) or not is_storable(y.dtype):
+        return False
+    arguments = {
+        "function": _CONVERT, **source_arguments(x.dtype, "1"), **source_arguments(x.dtype, "2"),
+        **target_arguments(y.dtype),
+    }  # fmt: skip
+    return _real_values(ctx, node, [x, x], arguments)
+
+
+@lowers("ElemwiseMultiType")
+def lower_multi_type(ctx: Lowering, node: Node) -> bool | None:
+    """Functions of real values: by table, or by arithmetic where that is faster."""
+    y = node.outputs[0]
+    mode = node.params.mode
+    if not QMode(mode).name.startswith("Q"):
+        return False
+    if mode in _BINARY and all(v.dtype.is_quantized and is_storable(v.dtype) for v in (*node.inputs, y)):
+        function, relu = _BINARY[mode]
+        arguments = {
+            "function": function, **source_arguments(node.inputs[0].dtype, "1"),
+            **source_arguments(node.inputs[1].dtype, "2"), **target_arguments(y.dtype),
+        }  # fmt: skip
+        if relu:
+            arguments["low"] = max(arguments["low"], 0)
+        return _real_values(ctx, node, node.inputs, arguments)
+    return _by_table(ctx, node)
+
+
+@lowers("Elemwise")
+def lower_integers(ctx: Lowering, node: Node) -> bool | None:
+    """Arithmetic on stored numbers: bytes by table, 32 bits directly."""
+    codes = {v.dtype.code for v in (*node.inputs, *node.outputs)}
+    if codes <= {_C.QUANTIZED_S32, _C.INT32} and node.params.mode in _S32:
+        return _on_s32(ctx, node)
+    if all(v.dtype.itemsize == 1 for v in (*node.inputs, *node.outputs)):
+        return _by_table(ctx, node)
+    return False
+
+
+# ---- places of operands ----------------------------------------------------------------------------------------------
+
+
+def _wants_blocked(ctx: Lowering, node: Node) -> bool:
+    """Blocked if an operand of full size is there in blocked form only."""
+    y = node.outputs[0]
+    if len(y.shape) != 4 or any(len(v.shape) != 4 and v.spec.size != 1 for v in node.inputs):
+        return False
+    whole = [v for v in node.inputs if v.shape == y.shape]
+    return any(ctx.is_blocked(v) for v in whole) and not any(ctx.is_plain(v) for v in whole)
+
+
+def _plain_operand(tensor: Tensor, ndim: int) -> list[int]:
+    """Strides in bytes, right-aligned; 0 where the tensor is repeated."""
+    strides = [0 if extent == 1 else s for extent, s in zip(tensor.shape, view_of(tensor).strides, strict=True)]
+    return [0] * (ndim - len(strides)) + strides
+
+
+def _blocked_operand(ctx: Lowering, v: Var) -> tuple[Ref, list[int]]:
+    """Address and strides over (image, channel block, row, pixel, lane)."""
+    if v.spec.size == 1:
+        return ctx.plain(v).ref, [0] * 5
+    n, c, h, w = v.shape
+    if c == 1:
+        t = ctx.plain(v)
+        image, _, row, pixel = _plain_operand(t, 4)
+        return t.ref, [image, 0, row, pixel, 0]
+    t = ctx.blocked(v)
+    repeated = (n == 1, False, h == 1, w == 1, False)
+    return t.ref, [0 if r else s for r, s in zip(repeated, view_of(t).strides, strict=True)]
+
+
+def _place(ctx: Lowering, node: Node, inputs: Sequence[Var]) -> tuple[Space, list[Ref]] | None:
+    """The iteration space of inputs and output, and their addresses; None if no kernel can walk it."""
+    y = node.outputs[0]
+    items = [v.dtype.itemsize for v in (*inputs, y)]
+    if _wants_blocked(ctx, node):
+        operands = [_blocked_operand(ctx, v) for v in inputs]
+        out = ctx.new_blocked(y)
+        view = view_of(out)
+        space = iteration_space(view.shape, [*(s for _, s in operands), view.strides], items)
+        assert space is not None, "blocked operands always fit"
+        return space, [*(r for r, _ in operands), out.ref]
+    shapes = [TensorSpec(v.shape, v.dtype) for v in (*inputs, y)]
+    strides = [_plain_operand(Tensor(s, _NOWHERE), len(y.shape)) for s in shapes]
+    space = iteration_space(y.shape, strides, items)
+    if space is None:
+        return None
+    return space, [*(ctx.plain(v).ref for v in inputs), ctx.new_plain(y).ref]
+
+
+_NOWHERE: Ref = None  # type: ignore[assignment]
+
+
+# ---- steps -----------------------------------------------------------------------------------------------------------
+
+
+def _real_values(ctx: Lowering, node: Node, inputs: Sequence[Var], arguments: dict[str, float]) -> bool | None:
+    placed = _place(ctx, node, inputs)
+    if placed is None:
+        return False
+    space, (x1, x2, y) = placed
+    ctx.emit(
+        "quantized_binary", node, x1=x1, x2=x2, y=y, **space.arguments(("x1", "x2", "y")), step1=space.steps[0],
+        step2=space.steps[1], **arguments, work=space.work,
+    )  # fmt: skip
+    return None
+
+
+def _on_s32(ctx: Lowering, node: Node) -> bool | None:
+    function, side = _S32[node.params.mode]
+    inputs = list(node.inputs)
+    if side is not None:
+        zero = Constant(np.zeros(1, np.int32), ("value", (1,), "<i4", b"\0\0\0\0"))
+        var = Var(-1, "", TensorSpec((1,), inputs[0].dtype, zero.array), zero)
+        inputs.insert(0 if side == "left" else 1, var)
+    placed = _place(ctx, node, inputs)
+    if placed is None:
+        return False
+    space, (x1, x2, y) = placed
+    ctx.emit(
+        "binary_s32", node, x1=x1, x2=x2, y=y, **space.arguments(("x1", "x2", "y")), step1=space.steps[0],
+        step2=space.steps[1], function=function, work=space.work,
+    )  # fmt: skip
+    return None
+
+
+def _by_table(ctx: Lowering, node: Node) -> bool | None:
+    """A function of one or two bytes, from a table of all its results."""
+    variables = (*node.inputs, *node.outputs)
+    if len(node.inputs) > 2 or any(v.dtype.itemsize != 1 for v in variables):
+        return False
+    placed = _place(ctx, node, node.inputs)
+    if placed is None:
+        return False
+    space, refs = placed
+    key = ("byte table", node.op, node.params, *(v.dtype for v in variables))
+    table = ctx.constant(ctx.pool.derive(key, [], _table_of(node)))
+    if len(refs) == 2:
+        x, y = refs
+        ctx.emit("table_8", node, table=table, x=x, y=y, **space.arguments(("x", "y")), work=space.work)
+    else:
+        x1, x2, y = refs
+        ctx.emit(
+            "table_pair_8", node, table=table, x1=x1, x2=x2, y=y, **space.arguments(("x1", "x2", "y")),
+            step1=space.steps[0], step2=space.steps[1], work=space.work,
+        )  # fmt: skip
+    return None
+
+
+def _table_of(node: Node) -> Callable[[], np.ndarray]:
+    """Results of the operator's definition for all (pairs of) bytes."""
+
+    def make() -> np.ndarray:
+        count = len(node.inputs)
+        operands = []
+        for k, v in enumerate(node.inputs):
+            values = np.arange(256, dtype=np.uint8)
+            storage = v.dtype.storage
+            values = (values % 2).astype(storage) if storage == np.bool_ else values.view(storage)
+            operands.append(values.reshape((256, 1) if k + 1 < count else (256,)))
+        specs = [TensorSpec(a.shape, v.dtype) for a, v in zip(operands, node.inputs, strict=True)]
+        shape = (256,) * count
+        with np.errstate(all="ignore"):
+            (result,) = REGISTRY[node.op].compute(node, operands, specs, [TensorSpec(shape, node.outputs[0].dtype)])
+        return np.ascontiguousarray(np.broadcast_to(result, shape)).view(np.uint8)
+
+    return make
+
+
+# ---- pooling ---------------------------------------------------------------------------------------------------------
+
+
+@lowers("Pooling", "AdaptivePooling")
+def lower_pooling(ctx: Lowering, node: Node) -> bool | None:
+    """Maximum and average of bytes, blocked."""
+    x, y = node.inputs[0], node.outputs[0]
+    if not (is_byte(x.dtype) or x.dtype.code is _C.UINT8) or node.params.format != ConvolutionFormat.NCHW:
+        return False
+    _, _, h, w = x.shape
+    oh, ow = y.shape[2:]
+    p = node.params
+    if node.op == "Pooling":
+        window = {name: getattr(p, name) for name in ("stride_h", "stride_w", "pad_h", "pad_w")}
+        window |= {"kh": p.window_h, "kw": p.window_w}
+    else:
+        stride_h, stride_w = h // oh, w // ow
+        window = {"stride_h": stride_h, "stride_w": stride_w, "pad_h": 0, "pad_w": 0}
+        window |= {"kh": h - (oh - 1) * stride_h, "kw": w - (ow - 1) * stride_w}
+    source = ctx.blocked(x)
+    out = ctx.new_blocked(y)
+    ctx.emit(
+        "pool_int8", node, x=source.ref, y=out.ref, x_row=source.row, x_plane=source.plane, x_image=source.image,
+        y_row=out.row, y_plane=out.plane, y_image=out.image, blocks=out.blocks, oh=oh, ow=ow, h=h, w=w, **window,
+        mode=int(p.mode), mask=255 if x.dtype.code in _UNSIGNED_STORAGE else -1, zero=x.dtype.zero_point,
+        truncate=not x.dtype.is_quantized and p.mode != PoolingMode.MAX, work=out.n * out.blocks * oh,
+    )  # fmt: skip
+    return None

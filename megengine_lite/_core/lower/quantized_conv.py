@@ -1,0 +1,269 @@
+"""Convolution of bytes: packed weights, compensation of offsets, kernel calls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from megengine_lite._core import packing_int8 as packing
+from megengine_lite._core.algo import ConvProblem, merged_groups
+from megengine_lite._core.dtype import DType
+from megengine_lite._core.fused_quantized import QuantizedConv
+from megengine_lite._core.graph import Constant, Node, Var
+from megengine_lite._core.lower.context import Lowering, Ref, Tensor, lowers, wants_halo
+from megengine_lite._core.lower.conv import rows_in_band
+from megengine_lite._core.lower.requantize import (
+    UNSIGNED_BYTES,
+    output_arguments,
+    source_arguments,
+    target_arguments,
+)
+from megengine_lite._core.oprs.conv_types import product_scale
+from megengine_lite._core.packing import merge_groups
+from megengine_lite._core.params import ConvolutionMode, ConvolutionSparse
+from megengine_lite._core.passes.fuse_quantized import as_quantized_conv, is_non_negative
+
+IMAGE_CHANNELS = 4
+FLIP = -0x7F7F7F80  # 0x80 in every byte: signed <-> unsigned
+# Output pixels of a work item, roughly: shorter rows are joined where they can be, longer ones cut.
+MIN_ROW = 48
+MAX_ROW = 512
+
+
+@dataclass(frozen=True, slots=True)
+class InputForm:
+    """How kernels see the bytes of an input.
+
+    Attributes
+    ----------
+    flip
+        Is xored to each four bytes.
+    offset
+        What a byte is then larger by than the integer that it stands for.
+    plain
+        The kernels for bytes that need no flip can be used.
+    """
+
+    flip: int
+    offset: int
+    plain: bool
+
+
+def input_form(dtype: DType, unsigned_dot: bool, non_negative: bool = False) -> InputForm:
+    """The form of an input; ``unsigned_dot`` tells that dot products take unsigned bytes (VNNI)."""
+    zero = dtype.zero_point
+    if dtype.code in UNSIGNED_BYTES:
+        small = dtype.quantized_range[1] <= 127
+        if unsigned_dot or small:
+            return InputForm(0, zero, True)
+        return InputForm(FLIP, zero - 128, False)
+    if non_negative:
+        return InputForm(0, 0, True)
+    return InputForm(FLIP, 128, False) if unsigned_dot else InputForm(0, 0, False)
+
+
+def has_unsigned_dot(ctx: Lowering) -> bool:
+    """Whether this build multiplies unsigned bytes (DOT_UNSIGNED in simd.h)."""
+    return ctx.kernels.name == "avx512"
+
+
+@wants_halo("QuantizedConv")
+def _halo(node: Node, index: int) -> tuple[int, int]:
+    return (node.params.conv.pad_h, node.params.conv.pad_w) if index == 0 else (0, 0)
+
+
+@lowers("Convolution", "ConvBiasForward")
+def lower_convolution(ctx: Lowering, node: Node) -> bool | None:
+    fused = as_quantized_conv(node)
+    return False if fused is None else lower_quantized_conv(ctx, fused)
+
+
+@lowers("QuantizedConv")
+def lower_quantized_conv(ctx: Lowering, node: Node) -> bool | None:
+    """Channel-wise, image or general, whichever applies first."""
+    conv = _Conv(ctx, node)
+    if conv.output is None:
+        return False
+    if conv.groups > 1 and conv.w.shape[1] == conv.w.shape[2] == 1:
+        _emit_depthwise(conv)
+    elif conv.groups == 1 and conv.w.shape[2] <= IMAGE_CHANNELS and not ctx.is_blocked(conv.x):
+        _emit_image(conv)
+    else:
+        _emit_direct(conv)
+    return None
+
+
+class _Conv:
+    """A node with everything that its kernels have in common."""
+
+    def __init__(self, ctx: Lowering, node: Node):
+        p: QuantizedConv = node.params
+        self.ctx, self.node, self.p = ctx, node, p.conv
+        self.x, filter_, *rest = node.inputs
+        self.y = node.outputs[0]
+        self.filter: Constant = filter_.const  # type: ignore[assignment]
+        self.bias = rest.pop(0) if p.has_bias else None
+        self.z_var = rest[0] if p.has_z else None
+        self.input_dtype = p.input_dtype
+        self.filter_dtype = filter_.dtype
+        w = self.filter.array
+        self.w = w if p.conv.sparse == ConvolutionSparse.GROUP else w[None]
+        self.groups, self.ocpg = self.w.shape[:2]
+        self.is_real_bias = self.bias is not None and self.bias.dtype.is_float
+        scale = product_scale(p.input_dtype, filter_.dtype) if p.input_dtype.is_quantized else 1.0
+        self.output = output_arguments(
+            scale, p.conv_dtype, self.y.dtype, mode=p.conv.nonlineMode, z=self.z_var.dtype if self.z_var else None,
+            add=p.add, real_bias=self.is_real_bias,
+        )  # fmt: skip
+        self.form = input_form(p.input_dtype, has_unsigned_dot(ctx), is_non_negative(self.x))
+
+    def integers(self, w: np.ndarray) -> np.ndarray:
+        """The filter as (g, ocpg, icpg, kh, kw) integers, for correlation."""
+        w = w if self.p.sparse == ConvolutionSparse.GROUP else w[None]
+        if self.p.mode == ConvolutionMode.CONVOLUTION:
+            w = w[..., ::-1, ::-1]
+        return w.astype(np.int16) - np.int16(self.filter_dtype.zero_point)
+
+    def packed(self, recipe: tuple, pack: Callable[[np.ndarray], np.ndarray]) -> tuple[Ref, int]:
+        """The filter as ``pack`` makes it, and the number of its parts."""
+        key = ("int8", *recipe, self.ctx.width, self.p.mode, self.p.sparse, self.filter_dtype.zero_point)
+        ref = self.ctx.constant(self.ctx.pool.derive(key, [self.filter], lambda w: pack(self.integers(w))))
+        return ref, packing.count_parts(self.filter.array, self.filter_dtype.zero_point)
+
+    def biases(self, groups: int) -> dict[str, Ref | None]:
+        """Integer bias with the compensation of the input's offset, and real bias; padded by group to whole blocks."""
+        ctx, offset, width, integers = self.ctx, self.form.offset, self.ctx.width, self.integers
+        parents = [self.filter]
+        if self.bias is not None and not self.is_real_bias:
+            parents.append(self.bias.const)  # type: ignore[arg-type]
+
+        def total(w: np.ndarray, *bias: np.ndarray) -> np.ndarray:
+            sums = packing.compensation(integers(w).reshape(-1, *w.shape[-3:]), offset)
+            for b in bias:
+                sums = sums + b.reshape(-1)
+            return packing.pad_channels(sums, groups, width)
+
+        key = ("int8 bias", offset, groups, width, self.filter_dtype.zero_point)
+        refs: dict[str, Ref | None] = {"bias": ctx.constant(ctx.pool.derive(key, parents, total)), "real_bias": None}
+        if self.is_real_bias:
+            key = ("int8 real bias", groups, width)
+            real = ctx.pool.derive(key, [self.bias.const], lambda b: packing.pad_channels(b.reshape(-1), groups, width))  # type: ignore[union-attr]
+            refs["real_bias"] = ctx.constant(real)
+        return refs
+
+    def z(self) -> Tensor | None:
+        return None if self.z_var is None else self.ctx.blocked(self.z_var)
+
+    def geometry(self, *names: str) -> dict[str, int]:
+        return {name: getattr(self.p, name) for name in names}
+
+    def emit(self, kernel: str, **arguments: object) -> None:
+        n, _, oh, ow = self.y.shape
+        products = n * self.w.size * oh * ow
+        self.ctx.emit(kernel, self.node, **arguments, **self.output, flops=2 * products)  # type: ignore[arg-type]
+
+
+def _strides(prefix: str, t: Tensor | None, joined: int = 1) -> dict[str, int]:
+    return {
+        f"{prefix}_row": t.row * joined if t else 0,
+        f"{prefix}_plane": t.plane if t else 0,
+        f"{prefix}_image": t.image if t else 0,
+    }
+
+
+def _emit_depthwise(conv: _Conv) -> None:
+    ctx, p = conv.ctx, conv.p
+    n, _, oh, ow = conv.y.shape
+    kh, kw = conv.w.shape[3:]
+    neighbours = packing.QUAD if p.dilate_w == 1 else 1
+    x = _input(conv)
+    z = conv.z()
+    y = ctx.new_blocked(conv.y)
+    w, parts = conv.packed(
+        ("depthwise", neighbours), lambda w: packing.pack_depthwise(w[:, 0, 0], ctx.width, neighbours)
+    )
+    conv.emit(
+        "conv_depthwise_int8", x=x.ref, w=w, **conv.biases(1), z=z.ref if z else None, y=y.ref, **_strides("x", x),
+        **_strides("y", y), **_strides("z", z), blocks=x.blocks, oh=oh, ow=ow, kh=kh, quads=-(-kw // neighbours),
+        quad=packing.QUAD if p.dilate_w == 1 else p.dilate_w,
+        **conv.geometry("stride_h", "stride_w", "dilate_h", "pad_h", "pad_w"), parts=parts, flip=conv.form.flip,
+        work=n * x.blocks * oh,
+    )  # fmt: skip
+
+
+def _input(conv: _Conv) -> Tensor:
+    return conv.ctx.blocked(conv.x, conv.p.pad_h, conv.p.pad_w)
+
+
+def _emit_direct(conv: _Conv) -> None:
+    ctx, p = conv.ctx, conv.p
+    width = ctx.width
+    n, _, oh, ow = conv.y.shape
+    groups, ocpg, icpg, kh, kw = conv.w.shape
+    merged = merged_groups(_problem(conv))
+    x = _input(conv)
+    z = conv.z()
+    y = ctx.new_blocked(conv.y)
+    joined = 1
+    pointwise = kh == kw == p.stride_h == p.stride_w == 1 and not (p.pad_h or p.pad_w)
+    if pointwise and all(t is None or t.halo_w == t.halo_h == 0 for t in (x, y, z)):
+        # Rows follow each other without a gap, so that several can be computed as one.
+        joined = min(r for r in range(1, oh + 1) if oh % r == 0 and (r * ow >= MIN_ROW or r == oh))
+    w, parts = conv.packed(
+        ("direct", merged), lambda w: packing.pack_direct(merge_groups(w, merged), width, width)
+    )
+    _emit(conv, x.ref, width, _strides("x", x, joined), w, parts, groups // merged, icpg * merged, ocpg * merged, y, z, joined)
+
+
+def _emit(
+    conv: _Conv, x: Ref, x_pixel: int, x_strides: dict[str, int], w: Ref, parts: int, groups: int, ic: int, oc: int,
+    y: Tensor, z: Tensor | None, joined: int,
+) -> None:  # fmt: skip
+    width, p = conv.ctx.width, conv.p
+    n, _, oh, ow = conv.y.shape
+    kh, kw = conv.w.shape[3:]
+    oh, ow = oh // joined, ow * joined
+    chunks = -(-ow // MAX_ROW)
+    blocks = -(-oc // width)
+    tiles = groups * -(-blocks // packing.TILE)
+    band = rows_in_band(oh, tiles, x_strides["x_image"], groups * blocks * width * ic * kh * kw * parts)
+    conv.emit(
+        "conv_direct_int8", x=x, w=w, **conv.biases(groups), z=z.ref if z else None, y=y.ref, x_pixel=x_pixel, **x_strides,
+        y_pixel=width, **_strides("y", y, joined), z_pixel=width, **_strides("z", z, joined), groups=groups, ic=ic, oc=oc,
+        oh=oh, ow=ow, kh=kh, kw=kw,
+        **conv.geometry("stride_h", "stride_w", "dilate_h", "dilate_w", "pad_h", "pad_w"), band=band, chunks=chunks,
+        parts=parts, flip=conv.form.flip, plain=conv.form.plain, work=n * tiles * oh * chunks,
+    )  # fmt: skip
+
+
+def _problem(conv: _Conv) -> ConvProblem:
+    p = conv.p
+    n, _, ih, iw = conv.x.shape
+    oh, ow = conv.y.shape[2:]
+    groups, oc, ic, kh, kw = conv.w.shape
+    return ConvProblem(
+        n, groups, ic, oc, ih, iw, oh, ow, kh, kw, p.stride_h, p.stride_w, p.dilate_h, p.dilate_w, p.pad_h, p.pad_w,
+        conv.ctx.width, False,
+    )  # fmt: skip
+
+
+def _emit_image(conv: _Conv) -> None:
+    """The first convolution: the image is packed to pixels of four bytes, and quantized on the way."""
+    ctx, p = conv.ctx, conv.p
+    n, c, h, w = conv.x.shape
+    to = conv.input_dtype
+    source = ctx.plain(conv.x)
+    z = conv.z()
+    y = ctx.new_blocked(conv.y)
+    rows, row = h + 2 * p.pad_h, (w + 2 * p.pad_w) * IMAGE_CHANNELS
+    image = ctx.temp(n * rows * row)
+    ctx.emit(
+        "pack_image_8", conv.node, x=source.ref, y=image, channels=c, h=h, w=w, halo_h=p.pad_h, halo_w=p.pad_w,
+        **source_arguments(conv.x.dtype), **target_arguments(to), work=n * rows,
+    )  # fmt: skip
+    packed, parts = conv.packed(("image",), lambda w: packing.pack_direct(w, ctx.width, IMAGE_CHANNELS))
+    strides = {"x_row": row, "x_plane": rows * row, "x_image": rows * row}
+    first = image + p.pad_h * row + p.pad_w * IMAGE_CHANNELS
+    _emit(conv, first, IMAGE_CHANNELS, strides, packed, parts, 1, c, conv.ocpg, y, z, 1)

@@ -1,0 +1,137 @@
+"""Matrix products of bytes."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from megengine_lite._core import packing_int8 as packing
+from megengine_lite._core.dtype import DType
+from megengine_lite._core.fused_quantized import QuantizedMatMul
+from megengine_lite._core.graph import Node, Var
+from megengine_lite._core.lower.context import Lowering, Ref, lowers
+from megengine_lite._core.lower.quantized_conv import has_unsigned_dot, input_form
+from megengine_lite._core.lower.requantize import UNSIGNED_BYTES, is_byte, output_arguments
+from megengine_lite._core.oprs.conv_types import product_scale
+from megengine_lite._core.params import MatrixMulFormat
+from megengine_lite._core.passes.fuse_quantized import as_quantized_matmul
+
+# Up to this many rows the left operand is read as it is (dot_block_few in kernels/dot.pxd).
+FEW_ROWS = 4
+
+
+@lowers("MatrixMul")
+def lower_matmul(ctx: Lowering, node: Node) -> bool | None:
+    fused = as_quantized_matmul(node)
+    return False if fused is None else lower_quantized_matmul(ctx, fused)
+
+
+@lowers("QuantizedMatMul")
+def lower_quantized_matmul(ctx: Lowering, node: Node) -> bool | None:
+    p: QuantizedMatMul = node.params
+    bias = node.inputs[2] if p.has_bias else None
+    return _lower(ctx, node, p.matmul.transposeA, p.matmul.transposeB, p.product_dtype, bias)
+
+
+@lowers("BatchedMatrixMul")
+def lower_batched(ctx: Lowering, node: Node) -> bool | None:
+    p = node.params
+    if p.format != MatrixMulFormat.DEFAULT:
+        return False
+    return _lower(ctx, node, p.transposeA, p.transposeB, node.outputs[0].dtype, None)
+
+
+def _lower(
+    ctx: Lowering, node: Node, transpose_a: bool, transpose_b: bool, product: DType, bias: Var | None
+) -> bool | None:
+    a, b = node.inputs[:2]
+    y = node.outputs[0]
+    if not is_byte(a.dtype) or not is_byte(b.dtype):
+        return False
+    scale = product_scale(a.dtype, b.dtype) if a.dtype.is_quantized else 1.0
+    output = output_arguments(scale, product, y.dtype)
+    if output is None or (bias is not None and (bias.const is None or bias.dtype.is_float)):
+        return False
+    m, n = y.shape[-2:]
+    k = a.shape[-2] if transpose_a else a.shape[-1]
+    batch = y.shape[0] if len(y.shape) == 3 else 1
+    form = input_form(a.dtype, has_unsigned_dot(ctx))
+    left = ctx.plain(a).ref
+    row, column = (1, m) if transpose_a else (k, 1)
+    packed = m > FEW_ROWS or column != 1 or k % packing.QUAD != 0
+    if packed:
+        left = _pack_rows(ctx, node, left, batch, m, k, row, column)
+    if b.const is not None and batch == 1:
+        right, parts, biases = _constant_columns(ctx, b, transpose_b, form.offset, bias)
+    else:
+        right, parts, biases = _pack_columns(ctx, node, b, batch, k, n, transpose_b, form.offset)
+        if bias is not None:
+            return False
+    c = ctx.new_plain(y)
+    tiles = -(-n // (packing.TILE * ctx.width))
+    rows = block_rows(ctx) if packed else FEW_ROWS
+    ctx.emit(
+        "gemm_int8", node, a=left, b=right, bias=biases, real_bias=None, c=c.ref, m=m, n=n, k=k, packed=packed,
+        a_row=k, a_matrix=m * k, b_shared=0, parts=parts, flip=form.flip, **output,
+        work=batch * tiles * -(-m // rows), flops=2 * batch * m * n * k,
+    )  # fmt: skip
+    return None
+
+
+def block_rows(ctx: Lowering) -> int:
+    """Rows of a packed block (block_pixels in kernels/dot.pxd)."""
+    return 14 if ctx.kernels.name == "avx512" else 4
+
+
+def _pack_rows(
+    ctx: Lowering, node: Node, a: Ref, batch: int, m: int, k: int, row: int, column: int
+) -> Ref:
+    rows = block_rows(ctx)
+    blocks, quads = -(-m // rows), -(-k // packing.QUAD)
+    out = ctx.temp(batch * blocks * rows * quads * packing.QUAD)
+    ctx.emit(
+        "pack_rows_8", node, x=a, y=out, m=m, k=k, row=row, column=column, matrix=m * k, work=batch * blocks
+    )  # fmt: skip
+    return out
+
+
+def _constant_columns(
+    ctx: Lowering, b: Var, transposed: bool, offset: int, bias: Var | None
+) -> tuple[Ref, int, Ref]:
+    """A constant right operand, packed, with the number of its parts and the integer bias of its columns."""
+    zero, width = b.dtype.zero_point, ctx.width
+
+    def integers(w: np.ndarray) -> np.ndarray:
+        return (w.T if transposed else w).astype(np.int16) - np.int16(zero)
+
+    def total(w: np.ndarray, *biases: np.ndarray) -> np.ndarray:
+        sums = packing.compensation(integers(w).T, offset)
+        for x in biases:
+            sums = sums + x.reshape(-1)
+        return packing.pad_channels(sums, 1, width)
+
+    assert b.const is not None
+    parents = [b.const] if bias is None else [b.const, bias.const]
+    key = ("int8 columns", width, transposed, zero)
+    columns = ctx.pool.derive(key, [b.const], lambda w: packing.pack_columns(integers(w), width))
+    sums = ctx.pool.derive((*key, "bias", offset), parents, total)  # type: ignore[arg-type]
+    return ctx.constant(columns), packing.count_parts(b.const.array, zero), ctx.constant(sums)
+
+
+def _pack_columns(
+    ctx: Lowering, node: Node, b: Var, batch: int, k: int, n: int, transposed: bool, offset: int
+) -> tuple[Ref, int, Ref]:
+    """A right operand that is computed, packed before each product."""
+    unsigned = b.dtype.code in UNSIGNED_BYTES
+    low, high = (0, 255) if unsigned else (-128, 127)
+    extremes = np.array([low, high])
+    parts = packing.count_parts(extremes, b.dtype.zero_point)
+    blocks, quads = -(-n // ctx.width), -(-k // packing.QUAD)
+    columns = ctx.temp(batch * blocks * ctx.width * parts * quads * packing.QUAD)
+    sums = ctx.temp(batch * blocks * ctx.width * 4)
+    row, column = (1, k) if transposed else (n, 1)
+    ctx.emit(
+        "pack_columns_8", node, x=ctx.plain(b).ref, y=columns, bias=sums, k=k, n=n, row=row, column=column, matrix=k * n,
+        mask=255 if unsigned else -1, zero=b.dtype.zero_point, parts=parts, offset=offset,
+        work=batch * -(-blocks // packing.TILE),
+    )  # fmt: skip
+    return columns, parts, sums

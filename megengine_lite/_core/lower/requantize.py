@@ -1,0 +1,170 @@
+"""What kernels do with sums of products of bytes before they store them (kernels/requantize.pxd), as their arguments."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+import numpy as np
+
+from megengine_lite._core.dtype import DType, DTypeCode
+from megengine_lite._core.fused import ActivationCode
+from megengine_lite._core.params import ConvBiasNonlineMode, ElemwiseMultiTypeMode
+
+_C = DTypeCode
+SIGNED_BYTES = (_C.QUANTIZED_S8, _C.QUANTIZED_S4, _C.INT8)
+UNSIGNED_BYTES = (_C.QUANTIZED8_ASYMM, _C.QUANTIZED4_ASYMM)
+BYTES = SIGNED_BYTES + UNSIGNED_BYTES
+# Reciprocals of scales below this overflow.
+_SMALLEST_SCALE = 1e-30
+
+_ACTIVATIONS = {
+    ConvBiasNonlineMode.IDENTITY: ActivationCode.NONE,
+    ConvBiasNonlineMode.RELU: ActivationCode.RELU,
+    ConvBiasNonlineMode.SIGMOID: ActivationCode.SIGMOID,
+    ConvBiasNonlineMode.H_SWISH: ActivationCode.H_SWISH,
+}
+
+
+class OutputKind(IntEnum):
+    """How results are stored; numbers of the kernels."""
+
+    BYTES = 0
+    SUM = 1
+    S32 = 2
+    REAL = 3
+
+
+class StorageKind(IntEnum):
+    """How an operand is stored (kernels/real.pxd)."""
+
+    S8 = 0
+    U8 = 1
+    S32 = 2
+    F32 = 3
+
+
+_KINDS = {
+    **dict.fromkeys(SIGNED_BYTES, StorageKind.S8),
+    **dict.fromkeys((*UNSIGNED_BYTES, _C.UINT8), StorageKind.U8),
+    _C.QUANTIZED_S32: StorageKind.S32,
+    _C.INT32: StorageKind.S32,
+    _C.FLOAT32: StorageKind.F32,
+}
+
+
+def is_storable(dtype: DType) -> bool:
+    """Whether :func:`source_arguments` and :func:`target_arguments` know the type."""
+    return dtype.code in _KINDS and not (dtype.is_quantized and dtype.scale < _SMALLEST_SCALE)
+
+
+def source_arguments(dtype: DType, suffix: str = "") -> dict[str, float]:
+    """Arguments ``kind``, ``zero`` and ``scale`` of a kernel for one of its inputs."""
+    return {
+        f"kind{suffix}": _KINDS[dtype.code], f"zero{suffix}": dtype.zero_point,
+        f"scale{suffix}": dtype.scale if dtype.is_quantized else 1.0,
+    }  # fmt: skip
+
+
+def target_arguments(dtype: DType) -> dict[str, float]:
+    """Arguments ``y_kind``, ``y_zero``, ``y_scale``, ``low`` and ``high`` of a kernel for its output."""
+    low, high = (0, 0) if dtype.is_float else relative_range(dtype) if dtype.is_quantized else (-128, 127)
+    scale = dtype.scale if dtype.is_quantized else 1.0
+    return {"y_kind": _KINDS[dtype.code], "y_zero": dtype.zero_point, "y_scale": scale, "low": low, "high": high}
+
+
+def is_byte(dtype: DType) -> bool:
+    """Whether the kernels of this family can read or write the type as bytes."""
+    return dtype.code in BYTES and (dtype.code == _C.INT8 or dtype.scale > _SMALLEST_SCALE)
+
+
+def relative_range(dtype: DType) -> tuple[int, int]:
+    """Smallest and largest stored number of a quantized type, less its zero point."""
+    low, high = dtype.quantized_range
+    return low - dtype.zero_point, high - dtype.zero_point
+
+
+def keeps_sums(dtype: DType, scale: float) -> bool:
+    """Whether a result of this type is the sums of products themselves; ``scale`` is that of the products."""
+    return dtype.code == _C.INT32 or (dtype.code == _C.QUANTIZED_S32 and dtype.scale == scale)
+
+
+def output_arguments(
+    scale: float,
+    first: DType,
+    out: DType,
+    *,
+    mode: int = ConvBiasNonlineMode.IDENTITY,
+    z: DType | None = None,
+    add: ElemwiseMultiTypeMode | None = None,
+    real_bias: bool = False,
+) -> dict[str, float] | None:
+    """Kernel arguments that turn sums of products into stored results.
+
+    Parameters
+    ----------
+    scale
+        Scale of the products; of no meaning for plain integers.
+    first
+        Type of the result before ``add`` and before its conversion to ``out``.
+    out
+        Type that is stored.
+    mode
+        Activation of the first result.
+    z
+        Type of an added tensor: added before the activation, or after it if ``add`` is set.
+    add
+        Mode of the addition of z to the first result.
+    real_bias
+        There is a bias of real numbers.
+
+    Returns
+    -------
+    dict or None
+        None: the kernels have no such way.
+    """
+    staged = (out != first or add is not None) and not (keeps_sums(first, scale) and add is None)
+    activation = _ACTIVATIONS[ConvBiasNonlineMode(mode)]
+    arguments = {
+        "kind": int(OutputKind.SUM), "activation": int(activation), "staged": int(staged), "z_mask": -1, "z_zero": 0,
+        "y_zero": 0, "scale": scale, "mid_low": 0, "mid_high": 0, "mid_scale": 1, "z_scale": 0, "act_a": 0, "act_b": 0,
+        "y_scale": 1, "low": 0, "high": 0,
+    }  # fmt: skip
+    if z is not None:
+        if not is_byte(z):
+            return None
+        arguments |= {"z_mask": 255 if z.code in UNSIGNED_BYTES else -1, "z_zero": z.zero_point, "z_scale": z.scale}
+    plain = z is None and not real_bias
+    if out == first and keeps_sums(out, scale):
+        if plain and (activation == ActivationCode.NONE or out.code == _C.INT32):
+            return arguments
+    if staged:
+        if not first.is_quantized or first.scale < _SMALLEST_SCALE:
+            return None
+        if activation not in (ActivationCode.NONE, ActivationCode.RELU) or (z is not None and add is None):
+            return None
+        low, high = relative_range(first)
+        arguments["mid_low"] = max(low, 0) if activation == ActivationCode.RELU else low
+        arguments["mid_high"] = high
+        arguments["mid_scale"] = first.scale
+        arguments["scale"] = _ratio(scale, first.scale)
+        activation = ActivationCode.RELU if add == ElemwiseMultiTypeMode.QFUSE_ADD_RELU else ActivationCode.NONE
+    if out.code == _C.FLOAT32:
+        return arguments | {"kind": int(OutputKind.REAL), "activation": int(activation)}
+    if not out.is_quantized or out.scale < _SMALLEST_SCALE:
+        return None
+    low, high = relative_range(out)
+    if activation == ActivationCode.RELU:
+        low, activation = max(low, 0), ActivationCode.NONE
+    arguments |= {"activation": int(activation), "y_zero": out.zero_point, "y_scale": out.scale, "low": low, "high": high}
+    if out.code == _C.QUANTIZED_S32:
+        return arguments | {"kind": int(OutputKind.S32)}
+    if out.code not in BYTES:
+        return None
+    arguments["kind"] = int(OutputKind.BYTES)
+    if plain and not staged and activation == ActivationCode.NONE:
+        arguments |= {"scale": _ratio(scale, out.scale), "y_scale": 1}
+    return arguments
+
+
+def _ratio(a: float, b: float) -> float:
+    return float(np.float32(a) / np.float32(b))

@@ -1,0 +1,203 @@
+"""Convolutions and matrix products of integers, with the conversions and additions around them, become one node each.
+
+Every absorbed node keeps its own rounding, so results stay what they were.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from megengine_lite._core.dtype import DTypeCode
+from megengine_lite._core.fused_quantized import QuantizedConv, QuantizedMatMul
+from megengine_lite._core.graph import Graph, Node, Var
+from megengine_lite._core.oprs.conv_types import product_scale
+from megengine_lite._core.params import (
+    ConvBias,
+    ConvBiasNonlineMode,
+    ConvolutionFormat,
+    ConvolutionSparse,
+    ElemwiseMode,
+    ElemwiseMultiTypeMode,
+    MatrixMulFormat,
+)
+
+_C = DTypeCode
+_BYTES = (_C.INT8, _C.QUANTIZED_S8, _C.QUANTIZED8_ASYMM, _C.QUANTIZED_S4, _C.QUANTIZED4_ASYMM)
+_ADDITIONS = (ElemwiseMultiTypeMode.QADD, ElemwiseMultiTypeMode.QFUSE_ADD_RELU)
+_NON_NEGATIVE_MODES = (
+    ElemwiseMultiTypeMode.QRELU,
+    ElemwiseMultiTypeMode.QABS,
+    ElemwiseMultiTypeMode.QSIGMOID,
+    ElemwiseMultiTypeMode.QEXP,
+    ElemwiseMultiTypeMode.QFUSE_ADD_RELU,
+    ElemwiseMultiTypeMode.QFUSE_ADD_SIGMOID,
+)
+# Images with no more channels are packed for their convolution, which can convert them at the same time.
+_IMAGE_CHANNELS = 4
+
+
+def run(graph: Graph) -> None:
+    graph.nodes = [as_quantized_conv(n) or as_quantized_matmul(n) or n for n in graph.nodes]
+    consumers = graph.consumers()
+    outputs = set(graph.outputs)
+    position = {id(n): k for k, n in enumerate(graph.nodes)}
+    nodes: list[Node | None] = list(graph.nodes)
+
+    def alone(v: Var) -> bool:
+        """Whether the variable is read once, by one node."""
+        readers = consumers.get(v, [])
+        return v not in outputs and len(readers) == 1 and readers[0].inputs.count(v) == 1
+
+    def put(fused: Node, where: Node, *gone: Node) -> None:
+        at = position[id(where)]
+        for n in (where, *gone):
+            nodes[position[id(n)]] = None
+        nodes[at] = fused
+        position[id(fused)] = at
+        for v in fused.inputs:
+            consumers[v] = [fused if n is where or n in gone else n for n in consumers.get(v, [])]
+
+    for k in range(len(nodes)):
+        node = nodes[k]
+        if node is None:
+            continue
+        if node.op == "QuantizedConv":
+            before = node.inputs[0].producer
+            if before is not None and alone(node.inputs[0]) and (fused := _with_conversion_before(node, before)):
+                put(fused, node, before)
+        elif node.op == "TypeCvt":
+            before = node.inputs[0].producer
+            if before is not None and alone(node.inputs[0]) and (fused := _with_conversion_behind(before, node)):
+                put(fused, node, before)
+        elif node.op == "ElemwiseMultiType" and node.params.mode in _ADDITIONS:
+            # The operand that is computed last is still in the cache.
+            for v in sorted(node.inputs, key=lambda v: position.get(id(v.producer), -1), reverse=True):
+                before = v.producer
+                if before is not None and alone(v) and (fused := _with_addition(before, node, v)):
+                    put(fused, node, before)
+                    break
+        elif node.op == "Elemwise" and node.params.mode == ElemwiseMode.ADD:
+            for v in node.inputs:
+                before = v.producer
+                if before is not None and alone(v) and (fused := _with_bias(before, node, v)):
+                    put(fused, node, before)
+                    break
+    graph.nodes = [n for n in nodes if n is not None]
+
+
+def as_quantized_conv(node: Node) -> Node | None:
+    """A convolution of bytes with a constant filter as a ``QuantizedConv``, or None if the node is something else."""
+    if node.op not in ("Convolution", "ConvBiasForward") or node.params.format != ConvolutionFormat.NCHW:
+        return None
+    x, w, *rest = node.inputs
+    y = node.outputs[0]
+    if x.dtype.code not in _BYTES or w.dtype.code not in _BYTES or w.const is None or len(x.shape) != 4:
+        return None
+    p = node.params
+    if len(w.shape) != (5 if p.sparse == ConvolutionSparse.GROUP else 4):
+        return None
+    if rest:
+        bias = rest[0]
+        if bias.const is None or bias.spec.size != y.shape[1] or bias.shape[1:2] != (y.shape[1],):
+            return None
+    names = ("mode", "sparse", "format", "pad_h", "pad_w", "stride_h", "stride_w", "dilate_h", "dilate_w")
+    conv = p if node.op == "ConvBiasForward" else ConvBias(**{name: getattr(p, name) for name in names})
+    params = QuantizedConv(
+        conv=conv, input_dtype=x.dtype, conv_dtype=y.dtype, has_bias=len(rest) > 0, has_z=len(rest) > 1
+    )
+    return Node("QuantizedConv", params, node.inputs, node.outputs, node.name)
+
+
+def as_quantized_matmul(node: Node) -> Node | None:
+    """A product of two matrices of bytes as a ``QuantizedMatMul``, or None if the node is something else."""
+    if node.op != "MatrixMul" or node.params.format != MatrixMulFormat.DEFAULT:
+        return None
+    if any(v.dtype.code not in _BYTES for v in node.inputs):
+        return None
+    params = QuantizedMatMul(matmul=node.params, product_dtype=node.outputs[0].dtype)
+    return Node("QuantizedMatMul", params, node.inputs, node.outputs, node.name)
+
+
+def is_non_negative(var: Var) -> bool:
+    """Whether all numbers of a symmetric quantized variable are known to be 0 or more."""
+    node = var.producer
+    if node is None or var.dtype.zero_point:
+        return False
+    if node.op == "QuantizedConv":
+        p: QuantizedConv = node.params
+        if p.add is not None:
+            return p.add == ElemwiseMultiTypeMode.QFUSE_ADD_RELU
+        return p.conv.nonlineMode in (ConvBiasNonlineMode.RELU, ConvBiasNonlineMode.SIGMOID)
+    if node.op == "ConvBiasForward":
+        return node.params.nonlineMode in (ConvBiasNonlineMode.RELU, ConvBiasNonlineMode.SIGMOID)
+    if node.op == "ElemwiseMultiType":
+        return node.params.mode in _NON_NEGATIVE_MODES
+    if node.op in ("Pooling", "AdaptivePooling", "Reshape", "Dimshuffle", "TypeCvt"):
+        return not node.inputs[0].dtype.zero_point and is_non_negative(node.inputs[0])
+    if node.op == "Concat":
+        return all(is_non_negative(v) for v in node.inputs)
+    return False
+
+
+def _with_conversion_before(conv: Node, cvt: Node) -> Node | None:
+    """An image that is quantized for its convolution alone."""
+    if cvt.op != "TypeCvt" or conv.params.input_dtype != conv.inputs[0].dtype:
+        return None
+    x = cvt.inputs[0]
+    dense = conv.params.conv.sparse == ConvolutionSparse.DENSE
+    if x.dtype.code is not _C.FLOAT32 or not dense or x.shape[1] > _IMAGE_CHANNELS:
+        return None
+    if not conv.params.input_dtype.is_quantized:
+        return None
+    return Node("QuantizedConv", conv.params, [x, *conv.inputs[1:]], conv.outputs, conv.name)
+
+
+def _keeps_sums(node: Node) -> bool:
+    """Whether the node's result is the sums of products themselves."""
+    y = node.outputs[0].dtype
+    a, b = node.params.input_dtype if node.op == "QuantizedConv" else node.inputs[0].dtype, node.inputs[1].dtype
+    return y.code is _C.QUANTIZED_S32 and a.is_quantized and y.scale == product_scale(a, b)
+
+
+def _with_conversion_behind(node: Node, cvt: Node) -> Node | None:
+    to = cvt.outputs[0].dtype
+    if to.code is not _C.FLOAT32 and not to.is_quantized:
+        return None
+    if node.op == "QuantizedMatMul":
+        if not _keeps_sums(node):
+            return None
+        return Node(node.op, node.params, node.inputs, cvt.outputs, node.name)
+    if node.op != "QuantizedConv" or not _can_be_staged(node):
+        return None
+    return Node(node.op, node.params, node.inputs, cvt.outputs, node.name)
+
+
+def _can_be_staged(conv: Node) -> bool:
+    """Whether a kernel can do something with the result of the convolution before it stores it."""
+    p: QuantizedConv = conv.params
+    simple = p.conv.nonlineMode in (ConvBiasNonlineMode.IDENTITY, ConvBiasNonlineMode.RELU)
+    return not p.has_z and simple and p.conv_dtype == conv.outputs[0].dtype and p.conv_dtype.is_quantized
+
+
+def _with_addition(conv: Node, addition: Node, y: Var) -> Node | None:
+    if conv.op != "QuantizedConv" or not _can_be_staged(conv):
+        return None
+    (other,) = [v for v in addition.inputs if v is not y] or [None]
+    if other is None or other.shape != y.shape or addition.outputs[0].shape != y.shape or other.const is not None:
+        return None
+    if other.dtype.code not in _BYTES or addition.outputs[0].dtype.code not in _BYTES:
+        return None
+    params = replace(conv.params, has_z=True, add=ElemwiseMultiTypeMode(addition.params.mode))
+    return Node("QuantizedConv", params, [*conv.inputs, other], addition.outputs, conv.name)
+
+
+def _with_bias(product: Node, addition: Node, y: Var) -> Node | None:
+    if product.op != "QuantizedMatMul" or product.params.has_bias or addition.outputs[0].shape != y.shape:
+        return None
+    (other,) = [v for v in addition.inputs if v is not y] or [None]
+    if other is None or other.const is None or other.shape[-1:] != y.shape[-1:] or other.spec.size != y.shape[-1]:
+        return None
+    if product.outputs[0].dtype.code not in (_C.QUANTIZED_S32, _C.INT32):
+        return None
+    params = replace(product.params, has_bias=True)
+    return Node("QuantizedMatMul", params, [*product.inputs, other], addition.outputs, product.name)
