@@ -81,13 +81,14 @@ def _inside(length: int, window: Window, out: Sequence[int], axis: int) -> np.nd
 class _Pooling(Operator):
     """What Pooling and AdaptivePooling share; subclasses say which window."""
 
-    def _window(self, node: Node, space: tuple[int, int], sizes: np.ndarray | None) -> Window:
+    def window(self, node: Node, space: tuple[int, int], sizes: np.ndarray | None) -> Window:
+        """The window over an image of the given height and width; ``sizes`` is the value of input 1, if any."""
         raise NotImplementedError
 
     def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 1 + len(self.value_inputs))
         n, c, h, w = _image_shape(node, ins[0])
-        window = self._window(node, (h, w), ins[1].value if len(ins) > 1 else None)
+        window = self.window(node, (h, w), ins[1].value if len(ins) > 1 else None)
         out = window.output(node, (h, w))
         if any(p >= k for p, k in zip(window.pad, window.size, strict=True)):
             raise fail(node, f"pad {window.pad} must be smaller than the window {window.size}")
@@ -98,7 +99,7 @@ class _Pooling(Operator):
     ) -> list[np.ndarray]:
         fmt = image_format(node)
         x = to_nchw(fmt, ins[0])
-        window = self._window(node, x.shape[2:], ins[1] if len(ins) > 1 else None)
+        window = self.window(node, x.shape[2:], ins[1] if len(ins) > 1 else None)
         out = window.output(node, x.shape[2:])
         return [from_nchw(fmt, pool(x, in_specs[0], window, out, node.params.mode))]
 
@@ -110,7 +111,7 @@ class Pooling(_Pooling):
     name = "Pooling"
     param = params.Pooling
 
-    def _window(self, node: Node, space: tuple[int, int], sizes: np.ndarray | None) -> Window:
+    def window(self, node: Node, space: tuple[int, int], sizes: np.ndarray | None) -> Window:
         p = node.params
         return Window((p.window_h, p.window_w), (p.stride_h, p.stride_w), (p.pad_h, p.pad_w), (1, 1))
 
@@ -127,7 +128,7 @@ class AdaptivePooling(_Pooling):
     param = params.AdaptivePooling
     value_inputs = (1,)
 
-    def _window(self, node: Node, space: tuple[int, int], sizes: np.ndarray | None) -> Window:
+    def window(self, node: Node, space: tuple[int, int], sizes: np.ndarray | None) -> Window:
         oh, ow = output_size(node, sizes, 2)
         if oh > space[0] or ow > space[1]:
             raise fail(node, f"an output of {oh} x {ow} is larger than the image, {space[0]} x {space[1]}")

@@ -59,13 +59,17 @@ class Reduce(Operator):
         if node.params.mode not in _REDUCTIONS:
             raise fail(node, f"mode {node.params.mode} is not known")
         shape = ins[0].shape
-        axes = self._axes(node, shape, None if len(ins) == 1 else to_shape(node, ins[1].value))
+        axes = self.axes(node, ins)
         if node.params.mode in (ReduceMode.MIN, ReduceMode.MAX) and any(shape[a] == 0 for a in axes):
             raise fail(node, f"the smallest or largest of no elements is not defined, the input's shape is {shape}")
         kept = tuple(1 if i in axes else d for i, d in enumerate(shape))
         if len(ins) == 2:
             kept = self._drop_leading(kept, to_shape(node, ins[1].value))
         return [TensorSpec(kept, self._output_dtype(node, ins[0].dtype))]
+
+    def axes(self, node: Node, ins: Sequence[TensorSpec]) -> Axes:
+        """What is reduced, of a node whose inputs have passed ``infer``."""
+        return self._axes(node, ins[0].shape, None if len(ins) == 1 else to_shape(node, ins[1].value))
 
     @staticmethod
     def _axes(node: Node, shape: tuple[int, ...], target: tuple[int, ...] | None) -> Axes:

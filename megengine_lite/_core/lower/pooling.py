@@ -1,0 +1,59 @@
+"""Pooling in float32, blocked and plain."""
+
+from __future__ import annotations
+
+from megengine_lite._core.dtype import DTypeCode
+from megengine_lite._core.graph import Node
+from megengine_lite._core.layouts import Format
+from megengine_lite._core.lower.context import Lowering, lowers
+from megengine_lite._core.lower.reduce import emit_reduce
+from megengine_lite._core.oprs import REGISTRY
+from megengine_lite._core.params import PoolingMode, ReduceMode
+
+
+@lowers("Pooling", "AdaptivePooling")
+def lower_pooling(ctx: Lowering, node: Node) -> bool | None:
+    x, y = node.inputs[0], node.outputs[0]
+    if x.dtype.code != DTypeCode.FLOAT32 or node.params.format != Format.NCHW:
+        return False
+    window = REGISTRY[node.op].window(node, x.shape[2:], node.inputs[1].spec.value if len(node.inputs) > 1 else None)
+    mode = node.params.mode
+    if window.size == x.shape[2:] and window.pad == (0, 0):
+        emit_reduce(ctx, node, x, y, ReduceMode.MAX if mode == PoolingMode.MAX else ReduceMode.MEAN, (2, 3))
+        return None
+    arguments = {
+        "mode": mode,
+        "h": x.shape[2],
+        "w": x.shape[3],
+        "oh": y.shape[2],
+        "ow": y.shape[3],
+        "kh": window.size[0],
+        "kw": window.size[1],
+        "stride_h": window.stride[0],
+        "stride_w": window.stride[1],
+        "pad_h": window.pad[0],
+        "pad_w": window.pad[1],
+    }
+    if not ctx.is_blocked(x):
+        source, out = ctx.plain(x), ctx.new_plain(y)
+        line = x.shape[3] + 2 * window.pad[1] + 2 * ctx.width
+        work = y.shape[0] * y.shape[1] * y.shape[2]
+        ctx.emit("pool_plain_f32", node, x=source.ref, y=out.ref, work=work, scratch=4 * line, **arguments)
+        return None
+    source, out = ctx.blocked(x), ctx.new_blocked(y)
+    ctx.emit(
+        "pool_blocked_f32",
+        node,
+        x=source.ref,
+        y=out.ref,
+        blocks=out.blocks,
+        x_row=source.row,
+        x_plane=source.plane,
+        x_image=source.image,
+        y_row=out.row,
+        y_plane=out.plane,
+        y_image=out.image,
+        work=out.n * out.blocks * out.h,
+        **arguments,
+    )
+    return None

@@ -1,0 +1,289 @@
+"""Pooling of float32 images, blocked and plain. Windows are clipped at the border: inputs need no halo."""
+
+import numpy as np
+
+from libc.math cimport INFINITY
+from libc.stdint cimport int64_t, uintptr_t
+
+from megengine_lite.kernels.kernel cimport KernelArgs
+from megengine_lite.kernels.simd cimport (
+    VW, inlined, vf, vf_load, vf_max, vf_set1, vf_store, vf_unzip_even, vf_zero,
+)
+
+cdef enum Mode:
+    MAX = 0
+    AVERAGE = 1  # padding counts as zeros
+    AVERAGE_INSIDE = 2  # only what lies inside counts
+
+cdef enum:
+    PIXELS = 4  # outputs computed side by side
+
+
+cdef struct Pool:
+    int64_t mode, h, w, oh, ow, kh, kw, stride_h, stride_w, pad_h, pad_w
+
+
+cdef inline void read_pool(Pool* p, const int64_t* i) noexcept nogil:
+    p.mode = i[0]
+    p.h = i[1]
+    p.w = i[2]
+    p.oh = i[3]
+    p.ow = i[4]
+    p.kh = i[5]
+    p.kw = i[6]
+    p.stride_h = i[7]
+    p.stride_w = i[8]
+    p.pad_h = i[9]
+    p.pad_w = i[10]
+
+
+cdef inline vf start(bint LARGEST) noexcept nogil:
+    return vf_set1(-INFINITY) if LARGEST else vf_zero()
+
+
+cdef inline vf step(bint LARGEST, vf total, vf x) noexcept nogil:
+    return vf_max(total, x) if LARGEST else total + x
+
+
+cdef inline float weight(const Pool* p, int64_t rows, int64_t columns) noexcept nogil:
+    """What a sum over a window with so much of it inside is multiplied by."""
+    if p.mode == AVERAGE:
+        return 1.0 / <float>(p.kh * p.kw)
+    return 1.0 / <float>(rows * columns) if rows * columns else 0.0
+
+
+# ---- blocked -------------------------------------------------------------------------------------------------------
+
+cdef inline inlined windows(
+    bint LARGEST, int KW, const float* x, int64_t x_row, int64_t rows, int64_t columns, int64_t step_x, float* y,
+    int64_t count, float scale
+) noexcept nogil:
+    """`count` windows side by side of `rows` x `columns` pixels, step_x floats apart. KW: `columns` if constant, else 0."""
+    cdef vf total[PIXELS]
+    cdef const float* at
+    cdef int64_t i = 0, r, c
+    cdef int64_t width = KW if KW else columns
+    cdef int p
+    while i + PIXELS <= count:
+        for p in range(PIXELS):
+            total[p] = start(LARGEST)
+        for r in range(rows):
+            at = x + i * step_x + r * x_row
+            for c in range(width):
+                for p in range(PIXELS):
+                    total[p] = step(LARGEST, total[p], vf_load(at + p * step_x + c * VW))
+        for p in range(PIXELS):
+            vf_store(y + (i + p) * VW, total[p] if LARGEST else total[p] * vf_set1(scale))
+        i += PIXELS
+    while i < count:
+        total[0] = start(LARGEST)
+        for r in range(rows):
+            at = x + i * step_x + r * x_row
+            for c in range(width):
+                total[0] = step(LARGEST, total[0], vf_load(at + c * VW))
+        vf_store(y + i * VW, total[0] if LARGEST else total[0] * vf_set1(scale))
+        i += 1
+
+
+cdef inline inlined pool_row(
+    bint LARGEST, const Pool* p, const float* x, int64_t x_row, float* y, int64_t r
+) noexcept nogil:
+    """Output row r of one channel block; x and y are that block's planes."""
+    cdef int64_t top = r * p.stride_h - p.pad_h
+    cdef int64_t first_row = max(top, <int64_t>0)
+    cdef int64_t rows = max(min(top + p.kh, p.h) - first_row, <int64_t>0)
+    cdef int64_t inside = min((p.pad_w + p.stride_w - 1) // p.stride_w, p.ow)
+    cdef int64_t outside = inside
+    cdef int64_t c, left, first, columns
+    if p.w + p.pad_w >= p.kw:
+        outside = max(min((p.w + p.pad_w - p.kw) // p.stride_w + 1, p.ow), inside)
+    x += first_row * x_row
+    for c in range(p.ow):
+        if inside <= c < outside:
+            continue
+        left = c * p.stride_w - p.pad_w
+        first = max(left, <int64_t>0)
+        columns = max(min(left + p.kw, p.w) - first, <int64_t>0)
+        windows(LARGEST, 0, x + first * VW, x_row, rows, columns, 0, y + c * VW, 1, weight(p, rows, columns))
+    x += (inside * p.stride_w - p.pad_w) * VW
+    y += inside * VW
+    if p.kw == 3:
+        windows(LARGEST, 3, x, x_row, rows, 3, p.stride_w * VW, y, outside - inside, weight(p, rows, 3))
+    elif p.kw == 2:
+        windows(LARGEST, 2, x, x_row, rows, 2, p.stride_w * VW, y, outside - inside, weight(p, rows, 2))
+    else:
+        windows(LARGEST, 0, x, x_row, rows, p.kw, p.stride_w * VW, y, outside - inside, weight(p, rows, p.kw))
+
+
+cdef void pool_blocked_f32(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+    """One work item = one output row of one channel block of one image."""
+    cdef int64_t blocks = a.i[11], x_row = a.i[12], x_plane = a.i[13], x_image = a.i[14]
+    cdef int64_t y_row = a.i[15], y_plane = a.i[16], y_image = a.i[17]
+    cdef int64_t item, r, cb, n
+    cdef const float* x
+    cdef float* y
+    cdef Pool p
+    read_pool(&p, a.i)
+    for item in range(begin, end):
+        r = item % p.oh
+        cb = item // p.oh % blocks
+        n = item // (p.oh * blocks)
+        x = <const float*>a.p[0] + n * x_image + cb * x_plane
+        y = <float*>a.p[1] + n * y_image + cb * y_plane + r * y_row
+        if p.mode == MAX:
+            pool_row(True, &p, x, x_row, y, r)
+        else:
+            pool_row(False, &p, x, x_row, y, r)
+
+
+# ---- plain ---------------------------------------------------------------------------------------------------------
+
+cdef inline inlined pool_plain_row(
+    bint LARGEST, const Pool* p, const float* x, float* y, int64_t r, float* line
+) noexcept nogil:
+    """First down the columns into `line`, which has neutral padding, then along it."""
+    cdef int64_t top = r * p.stride_h - p.pad_h
+    cdef int64_t first_row = max(top, <int64_t>0)
+    cdef int64_t rows = max(min(top + p.kh, p.h) - first_row, <int64_t>0)
+    cdef float edge = -INFINITY if LARGEST else 0.0
+    cdef float* inner = line + p.pad_w
+    cdef int64_t i, k, c, left, columns
+    cdef float total
+    cdef vf v
+    x += first_row * p.w
+    for i in range(p.pad_w):
+        line[i] = edge
+    for i in range(p.pad_w + VW * 2):
+        inner[p.w + i] = edge
+    i = 0
+    while i + VW <= p.w:
+        v = start(LARGEST)
+        for k in range(rows):
+            v = step(LARGEST, v, vf_load(x + k * p.w + i))
+        vf_store(inner + i, v)
+        i += VW
+    while i < p.w:
+        total = edge
+        for k in range(rows):
+            if LARGEST:
+                total = max(total, x[k * p.w + i])
+            else:
+                total += x[k * p.w + i]
+        inner[i] = total
+        i += 1
+    c = 0
+    if p.stride_w <= 2:
+        while c + VW <= p.ow:
+            v = start(LARGEST)
+            for k in range(p.kw):
+                i = c * p.stride_w + k
+                if p.stride_w == 1:
+                    v = step(LARGEST, v, vf_load(line + i))
+                else:
+                    v = step(LARGEST, v, vf_unzip_even(vf_load(line + i), vf_load(line + i + VW)))
+            vf_store(y + c, v)
+            c += VW
+    while c < p.ow:
+        total = edge
+        for k in range(p.kw):
+            if LARGEST:
+                total = max(total, line[c * p.stride_w + k])
+            else:
+                total += line[c * p.stride_w + k]
+        y[c] = total
+        c += 1
+    if not LARGEST:
+        for c in range(p.ow):
+            left = c * p.stride_w - p.pad_w
+            columns = max(min(left + p.kw, p.w) - max(left, <int64_t>0), <int64_t>0)
+            y[c] *= weight(p, rows, columns)
+
+
+cdef void pool_plain_f32(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+    """One work item = one output row of one channel of one image; scratch holds w + 2 pad_w + 2 VW floats."""
+    cdef int64_t item, plane
+    cdef const float* x
+    cdef float* y
+    cdef Pool p
+    read_pool(&p, a.i)
+    for item in range(begin, end):
+        plane = item // p.oh
+        x = <const float*>a.p[0] + plane * p.h * p.w
+        y = <float*>a.p[1] + item * p.ow
+        if p.mode == MAX:
+            pool_plain_row(True, &p, x, y, item % p.oh, <float*>scratch)
+        else:
+            pool_plain_row(False, &p, x, y, item % p.oh, <float*>scratch)
+
+
+_POOL = "mode h w oh ow kh kw stride_h stride_w pad_h pad_w"
+# name -> (address, pointers, integers, reals)
+KERNELS = {
+    "pool_blocked_f32": (
+        <uintptr_t>&pool_blocked_f32, "x y", _POOL + " blocks x_row x_plane x_image y_row y_plane y_image", "",
+    ),
+    "pool_plain_f32": (<uintptr_t>&pool_plain_f32, "x y", _POOL, ""),
+}
+
+
+# ---- edge for tests and for curious people -------------------------------------------------------------------------
+
+def pool(const float[:, :, :, ::1] x not None, int mode, window, stride, pad):
+    """Pools an NCHW image with the plain kernel.
+
+    Parameters
+    ----------
+    x : float32 array [N, C, H, W]
+    mode : int
+        0 maximum, 1 average with padding as zeros, 2 average of what lies inside.
+    window, stride, pad : (int, int)
+        Vertical and horizontal.
+
+    Returns
+    -------
+    float32 array [N, C, OH, OW]
+    """
+    cdef KernelArgs a
+    cdef Py_ssize_t n = x.shape[0], c = x.shape[1], h = x.shape[2], w = x.shape[3]
+    y = np.empty((n, c, *_output(h, w, window, stride, pad)), np.float32)
+    cdef float[:, :, :, ::1] out = y
+    if y.size == 0 or x.size == 0:
+        return y
+    cdef float[::1] line = np.empty(w + 2 * pad[1] + 2 * VW, np.float32)
+    a.p[0] = <void*>&x[0, 0, 0, 0]
+    a.p[1] = &out[0, 0, 0, 0]
+    for k, value in enumerate((mode, h, w, y.shape[2], y.shape[3], *window, *stride, *pad)):
+        a.i[k] = value
+    cdef int64_t work = n * c * y.shape[2]
+    with nogil:
+        pool_plain_f32(&a, 0, work, &line[0])
+    return y
+
+
+def pool_blocked(const float[:, :, :, :, ::1] x not None, int mode, window, stride, pad):
+    """Pools a blocked image [N, C / VW, H, W, VW]; parameters as of :func:`pool`."""
+    cdef KernelArgs a
+    cdef Py_ssize_t n = x.shape[0], blocks = x.shape[1], h = x.shape[2], w = x.shape[3]
+    if x.shape[4] != VW:
+        raise ValueError(f"blocks of this build have {VW} channels, not {x.shape[4]}")
+    y = np.empty((n, blocks, *_output(h, w, window, stride, pad), VW), np.float32)
+    cdef float[:, :, :, :, ::1] out = y
+    if y.size == 0 or x.size == 0:
+        return y
+    cdef Py_ssize_t oh = y.shape[2], ow = y.shape[3]
+    a.p[0] = <void*>&x[0, 0, 0, 0, 0]
+    a.p[1] = &out[0, 0, 0, 0, 0]
+    for k, value in enumerate((mode, h, w, oh, ow, *window, *stride, *pad)):
+        a.i[k] = value
+    a.i[11] = blocks
+    a.i[12:18] = [w * VW, h * w * VW, blocks * h * w * VW, ow * VW, oh * ow * VW, blocks * oh * ow * VW]
+    with nogil:
+        pool_blocked_f32(&a, 0, n * blocks * oh, NULL)
+    return y
+
+
+def _output(h, w, window, stride, pad):
+    size = [(n + 2 * p - k) // s + 1 for n, k, s, p in zip((h, w), window, stride, pad, strict=True)]
+    if min(size) < 1 or min(window) < 1 or min(stride) < 1 or min(pad) < 0:
+        raise ValueError(f"windows {window} with stride {stride} and padding {pad} do not fit an image {h} x {w}")
+    return size
