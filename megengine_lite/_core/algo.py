@@ -144,6 +144,43 @@ def _first_cost(p: ConvProblem) -> float:
 
 
 @dataclass(frozen=True, slots=True)
+class PlainRow:
+    """The scratch of ``conv_plain``: padded input rows, each in ``stride`` interleaved parts."""
+
+    width: int
+    iw: int
+    ow: int
+    kw: int
+    stride: int
+    dilate: int
+    pad: int
+
+    VECTORS: ClassVar[int] = 3  # that the kernel computes along a row at a time
+
+    @property
+    def part(self) -> int:
+        """Numbers in a part: the padded row, and what the last block may read behind it."""
+        block = self.VECTORS * self.width
+        last_read = (self.kw - 1) * self.dilate // self.stride + -(-self.ow // block) * block
+        return max(-(-(self.iw + 2 * self.pad) // self.stride), last_read)
+
+    def scratch(self, rows: int) -> int:
+        """Bytes for the given number of input rows and the table of taps."""
+        return rows * (8 * self.kw + 4 * self.stride * self.part)
+
+
+def _plain_scratch(p: ConvProblem) -> int:
+    return PlainRow(p.width, p.iw, p.ow, p.kw, p.stride_w, p.dilate_w, p.pad_w).scratch(p.ic * p.kh)
+
+
+def _plain_cost(p: ConvProblem) -> float:
+    block = PlainRow.VECTORS * p.width
+    products = p.products // p.ow * -(-p.ow // block) * block
+    relayout = 0 if p.plain_input else 8 * p.n * p.groups * p.ic * p.ih * p.iw
+    return 2.5 * products + relayout + 8 * p.n * p.groups * p.oc * p.oh * p.ow
+
+
+@dataclass(frozen=True, slots=True)
 class WinogradPlan:
     """How F(m x m, 3 x 3) walks over a problem.
 
@@ -214,6 +251,7 @@ CONV_F32: list[Algorithm[ConvProblem]] = [
     ),
     Algorithm("conv_first_f32", _first_applies, first_scratch, _first_cost, error=1e-5),
     Algorithm("conv_direct_f32", lambda p: True, lambda p: 0, _direct_cost, error=1e-5),
+    Algorithm("conv_plain_f32", lambda p: True, _plain_scratch, _plain_cost, error=1e-5),
     _winograd(4, error=2e-5),
     _winograd(2, error=1e-5),
 ]

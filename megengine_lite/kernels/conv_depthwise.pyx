@@ -86,7 +86,7 @@ cdef inline outlined depthwise_row(
         else:
             depthwise_block(1, step, taps, offsets, x, w, &o)
         x += count * step
-        o.y += count * VW
+        o.y += count * o.y_pixel
         if o.z:
             o.z += count * VW
         first = end
@@ -95,7 +95,8 @@ cdef inline outlined depthwise_row(
 cdef void conv_depthwise_f32(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
     """One work item = one output row of one channel block of one image.
 
-    x, y and z point at element (0, 0, 0, 0); x needs a halo of at least the padding. `scratch` holds the tap offsets:
+    x, y and z point at element (0, 0, 0, 0); x needs a halo of at least the padding, and pixels of y
+    lie `y_pixel` elements apart. `scratch` holds the tap offsets:
     8 kh kw bytes. y may be z.
     """
     cdef const float* x = <const float*>a.p[0]
@@ -104,20 +105,21 @@ cdef void conv_depthwise_f32(const KernelArgs* a, int64_t begin, int64_t end, vo
     cdef const float* z = <const float*>a.p[3]
     cdef float* y = <float*>a.p[4]
     cdef int64_t x_row = a.i[0], x_plane = a.i[1], x_image = a.i[2]
-    cdef int64_t y_row = a.i[3], y_plane = a.i[4], y_image = a.i[5]
-    cdef int64_t z_row = a.i[6], z_plane = a.i[7], z_image = a.i[8]
-    cdef int64_t blocks = a.i[9], oh = a.i[10], ow = a.i[11], kh = a.i[12], kw = a.i[13]
-    cdef int64_t stride_h = a.i[14], stride_w = a.i[15], dilate_h = a.i[16], dilate_w = a.i[17]
-    cdef int64_t pad_h = a.i[18], pad_w = a.i[19]
+    cdef int64_t y_pixel = a.i[3], y_row = a.i[4], y_plane = a.i[5], y_image = a.i[6]
+    cdef int64_t z_row = a.i[7], z_plane = a.i[8], z_image = a.i[9]
+    cdef int64_t blocks = a.i[10], oh = a.i[11], ow = a.i[12], kh = a.i[13], kw = a.i[14]
+    cdef int64_t stride_h = a.i[15], stride_w = a.i[16], dilate_h = a.i[17], dilate_w = a.i[18]
+    cdef int64_t pad_h = a.i[19], pad_w = a.i[20]
     cdef int64_t* offsets = <int64_t*>scratch
     cdef int64_t item, n, c, r, j, k
     cdef Output o
     for j in range(kh):
         for k in range(kw):
             offsets[j * kw + k] = (j * dilate_h - pad_h) * x_row + (k * dilate_w - pad_w) * VW
-    o.z_pixel = o.y_pixel = VW
+    o.z_pixel = VW
+    o.y_pixel = y_pixel
     o.z_plane = o.y_plane = 0
-    set_activation(&o, a.i[20], a.f[0], a.f[1])
+    set_activation(&o, a.i[21], a.f[0], a.f[1])
     n = begin // (blocks * oh)
     c = begin // oh % blocks
     r = begin % oh
@@ -143,7 +145,7 @@ KERNELS = {
     "conv_depthwise_f32": (
         <uintptr_t>&conv_depthwise_f32,
         "x w bias z y",
-        "x_row x_plane x_image y_row y_plane y_image z_row z_plane z_image blocks oh ow kh kw"
+        "x_row x_plane x_image y_pixel y_row y_plane y_image z_row z_plane z_image blocks oh ow kh kw"
         " stride_h stride_w dilate_h dilate_w pad_h pad_w activation",
         "act_a act_b",
     ),

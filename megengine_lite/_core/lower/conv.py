@@ -14,6 +14,7 @@ from megengine_lite._core.fast_run import select
 from megengine_lite._core.fused import FusedConv
 from megengine_lite._core.graph import Node, Var
 from megengine_lite._core.lower.context import Lowering, Ref, Tensor, lowers, wants_halo
+from megengine_lite._core.lower.conv_plain import emit_plain, lower_plain_conv
 from megengine_lite._core.passes.fuse_conv import as_fused_conv
 
 # Of a core's second-level cache: what one pass over weights or inputs may fill.
@@ -31,20 +32,19 @@ def _halo(node: Node, index: int) -> tuple[int, int]:
 @lowers("Convolution", "ConvBiasForward")
 def lower_convolution(ctx: Lowering, node: Node) -> bool:
     fused = as_fused_conv(node)
-    return fused is not None and lower_fused_conv(ctx, fused)
+    return lower_fused_conv(ctx, fused) if fused is not None else lower_plain_conv(ctx, node)
 
 
 @lowers("FusedConv")
 def lower_fused_conv(ctx: Lowering, node: Node) -> bool:
     p: FusedConv = node.params
-    x, w = node.inputs[:2]
+    x = node.inputs[0]
     problem = conv_problem(ctx, node)
     rest = node.inputs[2:]
     bias = rest.pop(0) if p.has_bias else None
 
     def emit(target: Lowering, algorithm: Algorithm[ConvProblem]) -> None:
-        z = target.blocked(rest[0]) if p.has_z else None
-        _EMIT[algorithm.name](target, node, problem, x, w, bias, z)
+        _EMIT[algorithm.name](target, node, problem, x, bias, rest[0] if p.has_z else None)
 
     emit(ctx, select(ctx, "conv_f32", CONV_F32, problem, node, emit))
     return True
@@ -78,16 +78,17 @@ def conv_problem(ctx: Lowering, node: Node) -> ConvProblem:
     )
 
 
-def _filter(weight: np.ndarray, p: FusedConv) -> np.ndarray:
+def plain_filter(weight: np.ndarray, mirrored: bool) -> np.ndarray:
     """The filter as (groups, oc per group, ic per group, kh, kw), not mirrored."""
     weight = weight if weight.ndim == 5 else weight[None]
-    return weight[..., ::-1, ::-1] if p.mirrored else weight
+    return weight[..., ::-1, ::-1] if mirrored else weight
 
 
 def _packed_filter(ctx: Lowering, node: Node, recipe: tuple, pack: Callable[[np.ndarray, int], np.ndarray]) -> Ref:
     p: FusedConv = node.params
     key = (*recipe, ctx.width, p.mirrored)
-    return ctx.constant(ctx.pool.derive(key, [_const(node.inputs[1])], lambda a: pack(_filter(a, p), ctx.width)))
+    parents = [_constant_of(node.inputs[1])]
+    return ctx.constant(ctx.pool.derive(key, parents, lambda a: pack(plain_filter(a, p.mirrored), ctx.width)))
 
 
 def _packed_bias(ctx: Lowering, bias: Var | None, groups: int) -> Ref | None:
@@ -95,15 +96,15 @@ def _packed_bias(ctx: Lowering, bias: Var | None, groups: int) -> Ref | None:
         return None
     recipe = ("pad_channels", groups, ctx.width)
     pad = packing.pad_channels
-    return ctx.constant(ctx.pool.derive(recipe, [_const(bias)], lambda b: pad(b, groups, ctx.width)))
+    return ctx.constant(ctx.pool.derive(recipe, [_constant_of(bias)], lambda b: pad(b, groups, ctx.width)))
 
 
-def _const(var: Var) -> Any:
+def _constant_of(var: Var) -> Any:
     assert var.const is not None
     return var.const
 
 
-def _strides(prefix: str, t: Tensor | None, joined: int = 1) -> dict[str, int]:
+def blocked_strides(prefix: str, t: Tensor | None, joined: int = 1) -> dict[str, int]:
     return {
         f"{prefix}_row": t.row * joined if t else 0,
         f"{prefix}_plane": t.plane if t else 0,
@@ -121,14 +122,15 @@ def _activation(node: Node) -> dict[str, float]:
     return {"activation": int(act.code), "act_a": act.a, "act_b": act.b}
 
 
-def _emit_direct(ctx: Lowering, node: Node, p: ConvProblem, x: Var, w: Var, bias: Var | None, z: Tensor | None) -> None:
+def _emit_direct(ctx: Lowering, node: Node, p: ConvProblem, x: Var, bias: Var | None, z: Var | None) -> None:
     m = merged_groups(p)
     groups, ic, oc = p.groups // m, p.ic * m, p.oc * m
     xt = ctx.blocked(x, p.pad_h, p.pad_w)
+    zt = ctx.blocked(z) if z else None
     yt = ctx.new_blocked(node.outputs[0])
     pointwise = p.kh == p.kw == p.stride_h == p.stride_w == 1 and not (p.pad_h or p.pad_w)
     joined = 1
-    if pointwise and all(t is None or t.halo_w == t.halo_h == 0 for t in (xt, yt, z)):
+    if pointwise and all(t is None or t.halo_w == t.halo_h == 0 for t in (xt, yt, zt)):
         # Rows follow each other without a gap, so that several can be computed as one.
         joined = min(r for r in range(1, p.oh + 1) if p.oh % r == 0 and (r * p.ow >= MIN_ROW or r == p.oh))
     oh, ow = p.oh // joined, p.ow * joined
@@ -139,9 +141,9 @@ def _emit_direct(ctx: Lowering, node: Node, p: ConvProblem, x: Var, w: Var, bias
     pack = lambda a, width: packing.pack_direct(packing.merge_groups(a, m), width)  # noqa: E731
     ctx.emit(
         "conv_direct_f32", node, x=xt.ref, w=_packed_filter(ctx, node, ("pack_direct", m), pack),
-        bias=_packed_bias(ctx, bias, groups), z=z.ref if z else None, y=yt.ref, **_strides("x", xt, joined),
-        y_pixel=ctx.width, **_strides("y", yt, joined), **_strides("z", z, joined), groups=groups, ic=ic, oc=oc,
-        oh=oh, ow=ow, **_geometry(p), band=rows_in_band(oh, tiles, x_bytes, w_bytes), chunks=chunks,
+        bias=_packed_bias(ctx, bias, groups), z=zt.ref if zt else None, y=yt.ref, **blocked_strides("x", xt, joined),
+        y_pixel=ctx.width, **blocked_strides("y", yt, joined), **blocked_strides("z", zt, joined), groups=groups,
+        ic=ic, oc=oc, oh=oh, ow=ow, **_geometry(p), band=rows_in_band(oh, tiles, x_bytes, w_bytes), chunks=chunks,
         **_activation(node), work=p.n * tiles * oh * chunks, flops=2 * p.products,
     )  # fmt: skip
 
@@ -156,44 +158,54 @@ def rows_in_band(oh: int, tiles: int, x_bytes: int, w_bytes: int) -> int:
     return max(1, oh // bands) if by_bands < by_tiles else oh
 
 
-def _emit_first(ctx: Lowering, node: Node, p: ConvProblem, x: Var, w: Var, bias: Var | None, z: Tensor | None) -> None:
+def _emit_first(ctx: Lowering, node: Node, p: ConvProblem, x: Var, bias: Var | None, z: Var | None) -> None:
     xt = ctx.plain(x)
+    zt = ctx.blocked(z) if z else None
     yt = ctx.new_blocked(node.outputs[0])
     ctx.emit(
         "conv_first_f32", node, x=xt.ref, w=_packed_filter(ctx, node, ("pack_plain_input",), packing.pack_plain_input),
-        bias=_packed_bias(ctx, bias, 1), z=z.ref if z else None, y=yt.ref, ic=p.ic, ih=p.ih, iw=p.iw,
-        **_strides("y", yt), **_strides("z", z), oc=p.oc, oh=p.oh, ow=p.ow, **_geometry(p), **_activation(node),
-        work=p.n * p.oh, scratch=first_scratch(p), flops=2 * p.products,
+        bias=_packed_bias(ctx, bias, 1), z=zt.ref if zt else None, y=yt.ref, ic=p.ic, ih=p.ih, iw=p.iw,
+        **blocked_strides("y", yt), **blocked_strides("z", zt), oc=p.oc, oh=p.oh, ow=p.ow, **_geometry(p),
+        **_activation(node), work=p.n * p.oh, scratch=first_scratch(p), flops=2 * p.products,
     )  # fmt: skip
 
 
-def _emit_depthwise(
-    ctx: Lowering, node: Node, p: ConvProblem, x: Var, w: Var, bias: Var | None, z: Tensor | None
-) -> None:
+def _emit_depthwise(ctx: Lowering, node: Node, p: ConvProblem, x: Var, bias: Var | None, z: Var | None) -> None:
     xt = ctx.blocked(x, p.pad_h, p.pad_w)
+    zt = ctx.blocked(z) if z else None
     yt = ctx.new_blocked(node.outputs[0])
     ctx.emit(
         "conv_depthwise_f32", node, x=xt.ref,
         w=_packed_filter(ctx, node, ("pack_depthwise",), packing.pack_depthwise), bias=_packed_bias(ctx, bias, 1),
-        z=z.ref if z else None, y=yt.ref, **_strides("x", xt), **_strides("y", yt), **_strides("z", z),
-        blocks=xt.blocks, oh=p.oh, ow=p.ow, **_geometry(p), **_activation(node), work=p.n * xt.blocks * p.oh,
+        z=zt.ref if zt else None, y=yt.ref, y_pixel=ctx.width, **blocked_strides("x", xt), **blocked_strides("y", yt),
+        **blocked_strides("z", zt), blocks=xt.blocks, oh=p.oh, ow=p.ow, **_geometry(p),
+        **_activation(node), work=p.n * xt.blocks * p.oh,
         scratch=8 * p.kh * p.kw, flops=2 * p.products,
     )  # fmt: skip
 
 
-def _emit_winograd(
-    ctx: Lowering, node: Node, p: ConvProblem, x: Var, w: Var, bias: Var | None, z: Tensor | None, m: int
-) -> None:
+def _emit_winograd(ctx: Lowering, node: Node, p: ConvProblem, x: Var, bias: Var | None, z: Var | None, m: int) -> None:
     plan = WinogradPlan.make(p, m, ctx.config.threads)
     xt = ctx.blocked(x, p.pad_h, p.pad_w)
+    zt = ctx.blocked(z) if z else None
     yt = ctx.new_blocked(node.outputs[0])
     ctx.emit(
         f"conv_winograd{m}_f32", node, x=xt.ref,
         w=_packed_filter(ctx, node, ("pack_winograd", m), lambda a, width: packing.pack_winograd(a, width, m)),
-        bias=_packed_bias(ctx, bias, 1), z=z.ref if z else None, y=yt.ref, **_strides("x", xt),
-        x_bottom=p.ih + xt.halo_h, x_right=p.iw + xt.halo_w, **_strides("y", yt), **_strides("z", z), ic=p.ic, oc=p.oc,
-        oh=p.oh, ow=p.ow, pad_h=p.pad_h, pad_w=p.pad_w, tile_blocks=plan.tile_blocks, parts=plan.parts,
-        **_activation(node), work=p.n * plan.tile_blocks * plan.parts, scratch=plan.scratch(p), flops=2 * p.products,
+        bias=_packed_bias(ctx, bias, 1), z=zt.ref if zt else None, y=yt.ref, **blocked_strides("x", xt),
+        x_bottom=p.ih + xt.halo_h, x_right=p.iw + xt.halo_w, **blocked_strides("y", yt), **blocked_strides("z", zt),
+        ic=p.ic, oc=p.oc, oh=p.oh, ow=p.ow, pad_h=p.pad_h, pad_w=p.pad_w, tile_blocks=plan.tile_blocks,
+        parts=plan.parts, **_activation(node), work=p.n * plan.tile_blocks * plan.parts, scratch=plan.scratch(p), flops=2 * p.products,
+    )  # fmt: skip
+
+
+def _emit_plain(ctx: Lowering, node: Node, p: ConvProblem, x: Var, bias: Var | None, z: Var | None) -> None:
+    w = _constant_of(node.inputs[1])
+    if node.params.mirrored:
+        w = ctx.pool.derive(("mirror",), [w], lambda a: np.ascontiguousarray(plain_filter(a, True)))
+    emit_plain(
+        ctx, node, p.groups, p.ic, p.oc, x, ctx.constant(w), (1, p.kh, p.kw), (1, p.stride_h, p.stride_w),
+        (1, p.dilate_h, p.dilate_w), (0, p.pad_h, p.pad_w), bias, z, node.params.activation,
     )  # fmt: skip
 
 
@@ -201,6 +213,7 @@ _EMIT: dict[str, Callable[..., None]] = {
     "conv_direct_f32": _emit_direct,
     "conv_first_f32": _emit_first,
     "conv_depthwise_f32": _emit_depthwise,
+    "conv_plain_f32": _emit_plain,
     "conv_winograd4_f32": partial(_emit_winograd, m=4),
     "conv_winograd2_f32": partial(_emit_winograd, m=2),
 }

@@ -1,0 +1,82 @@
+"""Float32 convolutions on plain tensors: in three dimensions, and with filters that are not constant."""
+
+from __future__ import annotations
+
+from math import prod
+
+from megengine_lite._core.algo import PlainRow
+from megengine_lite._core.dtype import DTypeCode
+from megengine_lite._core.fused import Activation
+from megengine_lite._core.graph import Node, Var
+from megengine_lite._core.lower.context import Lowering, Ref, lowers
+from megengine_lite._core.params import ConvolutionMode
+
+Triple = tuple[int, int, int]
+
+
+def emit_plain(
+    ctx: Lowering,
+    node: Node,
+    groups: int,
+    ic: int,
+    oc: int,
+    x: Var,
+    w: Ref,
+    kernel: Triple,
+    stride: Triple,
+    dilate: Triple,
+    pad: Triple,
+    bias: Var | None = None,
+    z: Var | None = None,
+    activation: Activation | None = None,
+) -> None:
+    """Emits a convolution of NCHW or NCDHW; ``ic`` and ``oc`` are channels per group, ``w`` the plain filter."""
+    act = activation or Activation()
+    y = node.outputs[0]
+    ins, outs = (1, 1, *x.shape[2:])[-3:], (1, 1, *y.shape[2:])[-3:]
+    xt, bt, zt = ctx.plain(x), ctx.plain(bias) if bias else None, ctx.plain(z) if z else None
+    yt = ctx.new_plain(y)
+    row = PlainRow(ctx.width, ins[2], outs[2], kernel[2], stride[2], dilate[2], pad[2])
+    ctx.emit(
+        "conv_plain_f32", node, x=xt.ref, w=w, bias=bt.ref if bt else None, z=zt.ref if zt else None, y=yt.ref,
+        groups=groups, ic=ic, oc=oc, **_spatial("i", ins), **_spatial("o", outs), **_spatial("k", kernel),
+        **_spatial("stride_", stride), **_spatial("dilate_", dilate), **_spatial("pad_", pad), part=row.part,
+        activation=act.code, act_a=act.a, act_b=act.b, work=x.shape[0] * groups * outs[0] * outs[1],
+        scratch=row.scratch(ic * kernel[0] * kernel[1]), flops=2 * y.spec.size * ic * prod(kernel),
+    )  # fmt: skip
+
+
+def _spatial(prefix: str, sizes: Triple) -> dict[str, int]:
+    return dict(zip((f"{prefix}d", f"{prefix}h", f"{prefix}w"), sizes, strict=True))
+
+
+def lower_plain_conv(ctx: Lowering, node: Node) -> bool:
+    """A two-dimensional convolution that no other lowering takes; the filter need not be constant."""
+    p = node.params
+    x, w = node.inputs[:2]
+    if len(node.inputs) != 2 or p.format != 0 or not _is_float32(node) or p.mode != ConvolutionMode.CROSS_CORRELATION:
+        return False
+    groups, oc, ic, kh, kw = w.shape if p.sparse else (1, *w.shape)
+    emit_plain(
+        ctx, node, groups, ic, oc, x, ctx.plain(w).ref, (1, kh, kw), (1, p.stride_h, p.stride_w),
+        (1, p.dilate_h, p.dilate_w), (0, p.pad_h, p.pad_w),
+    )  # fmt: skip
+    return True
+
+
+@lowers("Convolution3D")
+def lower_conv3d(ctx: Lowering, node: Node) -> bool:
+    p = node.params
+    x, w = node.inputs
+    if not _is_float32(node) or p.mode != ConvolutionMode.CROSS_CORRELATION:
+        return False
+    groups, oc, ic, *kernel = w.shape if p.sparse else (1, *w.shape)
+    emit_plain(
+        ctx, node, groups, ic, oc, x, ctx.plain(w).ref, tuple(kernel), (p.stride_d, p.stride_h, p.stride_w),
+        (p.dilate_d, p.dilate_h, p.dilate_w), (p.pad_d, p.pad_h, p.pad_w),
+    )  # fmt: skip
+    return True
+
+
+def _is_float32(node: Node) -> bool:
+    return all(v.dtype.code == DTypeCode.FLOAT32 for v in (*node.inputs, *node.outputs))

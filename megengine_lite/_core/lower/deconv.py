@@ -1,0 +1,147 @@
+"""Transposed convolution in float32: each phase of the output is a convolution of the input with stride 1.
+
+Output row ``stride t + phase`` gets its products from the filter rows k with
+``(phase + pad - k dilate) % stride == 0``, of input rows ``t + (phase + pad - k dilate) / stride``. These k are evenly
+spaced, and so are the input rows: what ``conv_direct`` and ``conv_depthwise`` compute, with a part of the filter,
+writing every ``stride``-th pixel.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import gcd
+
+import numpy as np
+
+from megengine_lite._core import packing
+from megengine_lite._core.algo import ConvProblem, merged_groups
+from megengine_lite._core.dtype import DTypeCode
+from megengine_lite._core.graph import Constant, Node
+from megengine_lite._core.lower.context import Lowering, Ref, Tensor, lowers, wants_halo
+from megengine_lite._core.lower.conv import blocked_strides, plain_filter, rows_in_band
+from megengine_lite._core.params import ConvolutionMode
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """One phase in one direction: its outputs and the taps that they read.
+
+    ``taps`` are filter positions in the order of the input that they read: output t reads inputs
+    ``t - pad + j dilate`` for tap number j.
+    """
+
+    first: int
+    count: int
+    taps: tuple[int, ...]
+    pad: int
+    dilate: int
+
+    @property
+    def last_read(self) -> int:
+        """Input position that the last output reads last."""
+        return self.count - 1 - self.pad + (len(self.taps) - 1) * self.dilate
+
+
+def phases(size: int, kernel: int, stride: int, dilate: int, pad: int) -> list[Phase]:
+    """The phases of an output of the given size."""
+    found = []
+    for first in range(min(stride, size)):
+        taps = [k for k in reversed(range(kernel)) if (first + pad - k * dilate) % stride == 0]
+        offset = (first + pad - taps[0] * dilate) // stride if taps else 0
+        count = -(-(size - first) // stride)
+        found.append(Phase(first, count, tuple(taps), -offset, dilate // gcd(stride, dilate)))
+    return found
+
+
+def _phases_of(node: Node) -> tuple[list[Phase], list[Phase]]:
+    p = node.params
+    kh, kw = node.inputs[0].shape[-2:]
+    oh, ow = node.outputs[0].shape[2:]
+    return phases(oh, kh, p.stride_h, p.dilate_h, p.pad_h), phases(ow, kw, p.stride_w, p.dilate_w, p.pad_w)
+
+
+def _halo_of(found: list[Phase], size: int) -> int:
+    """How far phases read beyond an input of the given size."""
+    return max(0, *(max(f.pad, f.last_read - (size - 1)) for f in found if f.taps), 0)
+
+
+@wants_halo("ConvolutionBackwardData")
+def _halo(node: Node, index: int) -> tuple[int, int]:
+    if index != 1 or not _applies(node):
+        return 0, 0
+    rows, columns = _phases_of(node)
+    h, w = node.inputs[1].shape[2:]
+    return _halo_of(rows, h), _halo_of(columns, w)
+
+
+def _applies(node: Node) -> bool:
+    float32 = all(v.dtype.code == DTypeCode.FLOAT32 for v in (*node.inputs[:2], *node.outputs))
+    return float32 and node.params.format == 0 and node.inputs[0].const is not None
+
+
+@lowers("ConvolutionBackwardData")
+def lower_deconv(ctx: Lowering, node: Node) -> bool:
+    if not _applies(node):
+        return False
+    w, x = node.inputs[:2]
+    xt = ctx.blocked(x, *_halo(node, 1))
+    yt = ctx.new_blocked(node.outputs[0])
+    rows, columns = _phases_of(node)
+    assert w.const is not None
+    for row in rows:
+        for column in columns:
+            _emit_phase(ctx, node, w.const, xt, yt, row, column)
+    return True
+
+
+def _emit_phase(ctx: Lowering, node: Node, weight: Constant, xt: Tensor, yt: Tensor, row: Phase, column: Phase) -> None:
+    p = node.params
+    groups, ic, oc = (weight.array.shape if p.sparse else (1, *weight.array.shape))[:3]
+    problem = ConvProblem(
+        n=xt.n, groups=groups, ic=ic, oc=oc, ih=xt.h, iw=xt.w, oh=row.count, ow=column.count, kh=len(row.taps),
+        kw=len(column.taps), stride_h=1, stride_w=1, dilate_h=row.dilate, dilate_w=column.dilate, pad_h=row.pad,
+        pad_w=column.pad, width=ctx.width, plain_input=False,
+    )  # fmt: skip
+    geometry = {
+        "y": yt.ref + 4 * (row.first * yt.row + column.first * ctx.width),
+        "y_pixel": p.stride_w * ctx.width,
+        **blocked_strides("y", yt, p.stride_h),
+        **blocked_strides("x", xt),
+        **blocked_strides("z", None),
+        **{k: getattr(problem, k) for k in ("oh", "ow", "kh", "kw", "dilate_h", "dilate_w", "pad_h", "pad_w")},
+        "stride_h": 1,
+        "stride_w": 1,
+    }
+    common = {"x": xt.ref, "bias": None, "z": None, "activation": 0, "act_a": 0, "act_b": 0, **geometry}
+    depthwise = ic == oc == 1 and groups > 1
+    m = 1 if depthwise else merged_groups(problem)
+    w = _packed(ctx, weight, p.mode == ConvolutionMode.CONVOLUTION, row, column, 0 if depthwise else m)
+    flops = 2 * problem.products
+    if depthwise:
+        ctx.emit(
+            "conv_depthwise_f32", node, w=w, blocks=xt.blocks, work=xt.n * xt.blocks * row.count,
+            scratch=8 * problem.kh * problem.kw, flops=flops, **common,
+        )  # fmt: skip
+        return
+    groups, ic, oc = groups // m, ic * m, oc * m
+    tiles = groups * -(-problem.blocks(oc) // packing.TILE_BLOCKS)
+    w_bytes = 4 * groups * problem.blocks(oc) * ctx.width * ic * problem.kh * problem.kw
+    ctx.emit(
+        "conv_direct_f32", node, w=w, groups=groups, ic=ic, oc=oc,
+        band=rows_in_band(row.count, tiles, xt.image * 4, w_bytes), chunks=1, work=xt.n * tiles * row.count,
+        flops=flops, **common,
+    )  # fmt: skip
+
+
+def _packed(ctx: Lowering, weight: Constant, mirrored: bool, row: Phase, column: Phase, merged: int) -> Ref:
+    """The taps of a phase, input and output channels exchanged; ``merged`` 0 means depthwise."""
+    width = ctx.width
+
+    def pack(array: np.ndarray) -> np.ndarray:
+        taps = plain_filter(array, mirrored)[..., list(row.taps), :][..., list(column.taps)]
+        if not merged:
+            return packing.pack_depthwise(taps, width)
+        # A transposed convolution reads with the axis that the forward one writes with.
+        return packing.pack_direct(packing.merge_groups(taps.swapaxes(1, 2), merged), width)
+
+    return ctx.constant(ctx.pool.derive(("pack_deconv", width, mirrored, row, column, merged), [weight], pack))

@@ -1,0 +1,167 @@
+"""Float32 convolution of plain tensors, NCHW or NCDHW: any groups, filters that are not constant, three dimensions.
+
+Vectors run along the output row. The input rows of one output row are copied to scratch with their padding, each
+split into `stride_w` interleaved parts, so that all loads are contiguous.
+"""
+
+from libc.stdint cimport int64_t, uintptr_t
+from libc.string cimport memset
+
+from megengine_lite.kernels.kernel cimport KernelArgs
+from megengine_lite.kernels.simd cimport VW, inlined, outlined, vf, vf_fma, vf_load, vf_load_n, vf_set1, vf_store, \
+    vf_store_n, vf_zero
+from megengine_lite.kernels.vmath cimport activate
+
+cdef enum:
+    SPAN = 3  # vectors of a block along the row
+
+
+# How a row of results is finished and stored.
+cdef struct Finish:
+    const float* bias
+    const float* z
+    float* y
+    int64_t channel  # elements between output channels
+    int code
+    vf a, b
+
+
+cdef inline inlined plain_block(
+    int CHANNELS, int64_t taps, const int64_t* offsets, const float* x, const float* w, int64_t first, int64_t lanes,
+    const Finish* f
+) noexcept nogil:
+    """CHANNELS x SPAN vectors of results, from column `first` on; `lanes` columns exist."""
+    cdef vf acc[4 * SPAN]
+    cdef vf columns[SPAN]
+    cdef vf value
+    cdef const float* at
+    cdef int64_t t, left
+    cdef int c, v
+    for c in range(CHANNELS * SPAN):
+        acc[c] = vf_zero()
+    for t in range(taps):
+        at = x + offsets[t] + first
+        for v in range(SPAN):
+            columns[v] = vf_load(at + v * VW)
+        for c in range(CHANNELS):
+            value = vf_set1(w[c * taps + t])
+            for v in range(SPAN):
+                acc[c * SPAN + v] = vf_fma(value, columns[v], acc[c * SPAN + v])
+    for c in range(CHANNELS):
+        for v in range(SPAN):
+            left = lanes - v * VW
+            if left > 0:
+                value = acc[c * SPAN + v]
+                if f.bias:
+                    value = value + vf_set1(f.bias[c])
+                if left >= VW:
+                    if f.z:
+                        value = value + vf_load(f.z + c * f.channel + first + v * VW)
+                    vf_store(f.y + c * f.channel + first + v * VW, activate(value, f.code, f.a, f.b))
+                else:
+                    if f.z:
+                        value = value + vf_load_n(f.z + c * f.channel + first + v * VW, left)
+                    vf_store_n(f.y + c * f.channel + first + v * VW, activate(value, f.code, f.a, f.b), left)
+
+
+cdef inline outlined plain_row(
+    int64_t channels, int64_t width, int64_t taps, const int64_t* offsets, const float* x, const float* w, Finish f
+) noexcept nogil:
+    """All output channels of a group for one output row."""
+    cdef int64_t c = 0, first, count
+    while c < channels:
+        count = 4 if channels - c >= 4 else 1
+        first = 0
+        while first < width:
+            if count == 4:
+                plain_block(4, taps, offsets, x, w, first, width - first, &f)
+            else:
+                plain_block(1, taps, offsets, x, w, first, width - first, &f)
+            first += SPAN * VW
+        w += count * taps
+        f.y += count * f.channel
+        if f.z:
+            f.z += count * f.channel
+        if f.bias:
+            f.bias += count
+        c += count
+
+
+cdef inline outlined split_row(
+    const float* x, int64_t width, int64_t pad, int64_t stride, int64_t part, float* out
+) noexcept nogil:
+    """A row with its padding: element i goes to part i % stride, place i // stride. The parts are zeroed before."""
+    cdef int64_t k, at = pad % stride * part + pad // stride, phase = pad % stride
+    for k in range(width):
+        out[at] = x[k]
+        phase += 1
+        at += part
+        if phase == stride:
+            phase = 0
+            at += 1 - stride * part
+
+
+cdef void conv_plain_f32(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+    """One work item = one output row (of one depth) of one group of one image; two dimensions have depth 1.
+
+    Tensors are dense; w is [groups][oc][ic][kd][kh][kw] with channels per group. `part` is the length of one part of
+    a row of scratch: at least (iw + 2 pad_w) / stride_w and enough for SPAN vectors behind the last column. scratch
+    holds 8 ic kd kh kw + 4 ic kd kh stride_w part bytes.
+    """
+    cdef const float* x = <const float*>a.p[0]
+    cdef const float* w = <const float*>a.p[1]
+    cdef const float* bias = <const float*>a.p[2]
+    cdef const float* z = <const float*>a.p[3]
+    cdef float* y = <float*>a.p[4]
+    cdef int64_t groups = a.i[0], ic = a.i[1], oc = a.i[2]
+    cdef int64_t depth_in = a.i[3], ih = a.i[4], iw = a.i[5], depth_out = a.i[6], oh = a.i[7], ow = a.i[8]
+    cdef int64_t kd = a.i[9], kh = a.i[10], kw = a.i[11]
+    cdef int64_t stride_d = a.i[12], stride_h = a.i[13], stride_w = a.i[14]
+    cdef int64_t dilate_d = a.i[15], dilate_h = a.i[16], dilate_w = a.i[17]
+    cdef int64_t pad_d = a.i[18], pad_h = a.i[19], pad_w = a.i[20], part = a.i[21]
+    cdef int64_t taps = ic * kd * kh * kw, rows = ic * kd * kh
+    cdef int64_t* offsets = <int64_t*>scratch
+    cdef float* copy = <float*>(offsets + taps)
+    cdef int64_t item, n, g, d, r, row, k, depth, line, at
+    cdef Finish f
+    for row in range(rows):
+        for k in range(kw):
+            at = k * dilate_w
+            offsets[row * kw + k] = (row * stride_w + at % stride_w) * part + at // stride_w
+    f.channel = depth_out * oh * ow
+    f.code = <int>a.i[22]
+    f.a = vf_set1(<float>a.f[0])
+    f.b = vf_set1(<float>a.f[1])
+    memset(copy, 0, rows * stride_w * part * sizeof(float))
+    for item in range(begin, end):
+        r = item % oh
+        d = item // oh % depth_out
+        g = item // (oh * depth_out) % groups
+        n = item // (oh * depth_out * groups)
+        for row in range(rows):
+            depth = d * stride_d - pad_d + row // kh % kd * dilate_d
+            line = r * stride_h - pad_h + row % kh * dilate_h
+            if 0 <= depth < depth_in and 0 <= line < ih:
+                split_row(
+                    x + (((n * groups + g) * ic + row // (kh * kd)) * depth_in + depth) * ih * iw + line * iw,
+                    iw, pad_w, stride_w, part, copy + row * stride_w * part,
+                )
+            else:
+                memset(copy + row * stride_w * part, 0, stride_w * part * sizeof(float))
+        at = ((n * groups + g) * oc * depth_out + d) * oh * ow + r * ow
+        f.y = y + at
+        f.z = z + at if z else NULL
+        f.bias = bias + g * oc if bias else NULL
+        plain_row(oc, ow, taps, offsets, copy, w + g * oc * taps, f)
+
+
+# name -> (address, pointers, integers, reals)
+KERNELS = {
+    "conv_plain_f32": (
+        <uintptr_t>&conv_plain_f32,
+        "x w bias z y",
+        "groups ic oc id ih iw od oh ow kd kh kw stride_d stride_h stride_w dilate_d dilate_h dilate_w pad_d pad_h"
+        " pad_w part activation",
+        "act_a act_b",
+    ),
+}
