@@ -195,7 +195,8 @@ def _emit_winograd(ctx: Lowering, node: Node, p: ConvProblem, x: Var, bias: Var 
         bias=_packed_bias(ctx, bias, 1), z=zt.ref if zt else None, y=yt.ref, **blocked_strides("x", xt),
         x_bottom=p.ih + xt.halo_h, x_right=p.iw + xt.halo_w, **blocked_strides("y", yt), **blocked_strides("z", zt),
         ic=p.ic, oc=p.oc, oh=p.oh, ow=p.ow, pad_h=p.pad_h, pad_w=p.pad_w, tile_blocks=plan.tile_blocks,
-        parts=plan.parts, **_activation(node), work=p.n * plan.tile_blocks * plan.parts, scratch=plan.scratch(p), flops=2 * p.products,
+        parts=plan.parts, **_activation(node), work=p.n * plan.tile_blocks * plan.parts, scratch=plan.scratch(p),
+        flops=2 * p.products,
     )  # fmt: skip
 
 
