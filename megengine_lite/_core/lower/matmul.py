@@ -18,6 +18,8 @@ from megengine_lite._core.lower.context import Lowering, Ref, lowers
 CACHE_BYTES = 256 * 1024
 # Up to this many rows a product is bound by reading B, and B is read as it is where that is possible.
 FEW_ROWS = 2
+# A product of few panels is cut into about as many parts as this, so that threads can share it.
+LEAST_PARTS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +110,9 @@ def emit_matmul(
     if weight is not None:
         packed = _packed_weight(ctx, weight, k, n, b)
         chunk = max(panel, CACHE_BYTES // (4 * k))
-        if panels * batch.count < 2 * ctx.config.threads:
-            chunk = min(chunk, -(-m // (2 * ctx.config.threads)))
+        if panels * batch.count < LEAST_PARTS:
+            # Not by the number of threads: how rows are grouped decides the order of sums.
+            chunk = min(chunk, max(panel, -(-m // LEAST_PARTS)))
         chunk = -(-m // -(-m // chunk))
     ctx.emit(
         "gemm_f32", node, b=packed or b.ref, chunk=chunk, b_packed=packed is not None, a_k=a.column, b_k=b.row,
