@@ -15,9 +15,7 @@ TILE = 1024
 TILE_DENSE = 8192
 
 
-def collapse(
-    shape: Sequence[int], strides: Sequence[Sequence[int]]
-) -> tuple[list[int], list[list[int]]]:
+def collapse(shape: Sequence[int], strides: Sequence[Sequence[int]]) -> tuple[list[int], list[list[int]]]:
     """Merges neighbouring dimensions that all operands step through evenly.
 
     Parameters
@@ -236,7 +234,12 @@ def plan_reduce(
         dim = [shape[k], x_strides[k] // ITEM, 0 if reduced else y_strides[k] // ITEM, int(reduced)]
         if shape[k] == 1:
             continue
-        if dims and dims[-1][3] == reduced and dim[1] == dims[-1][1] * dims[-1][0] and dim[2] == dims[-1][2] * dims[-1][0]:
+        if (
+            dims
+            and dims[-1][3] == reduced
+            and dim[1] == dims[-1][1] * dims[-1][0]
+            and dim[2] == dims[-1][2] * dims[-1][0]
+        ):
             dims[-1][0] *= shape[k]
         else:
             dims.append(dim)

@@ -5,26 +5,29 @@ from __future__ import annotations
 import numpy as np
 
 from megengine_lite._core.graph import Constant, Node
-from megengine_lite._core.lower.context import LOWERINGS, Lowering, Tensor, lowers
-from megengine_lite._core.params import Axis
+from megengine_lite._core.lower.context import Lowering, Tensor, lowers
+from megengine_lite._core.lower.copying import emit_concat, emit_gather, view_of
 
 MAX_TENSORS = 4  # inputs of the kernel
 MAX_SOURCES = 4  # blocks that one output block may be picked from
 
 
 @lowers("ChannelGather")
-def lower_channel_gather(ctx: Lowering, node: Node) -> bool | None:
+def lower_channel_gather(ctx: Lowering, node: Node) -> None:
     """Blocked if an input is blocked already; one source in order and on block borders is a view."""
     y = node.outputs[0]
     if is_concatenation(node):
-        return _lower_concatenation(ctx, node)
-    if y.dtype.itemsize != 4 or len(node.inputs) > MAX_TENSORS or not any(ctx.is_blocked(v) for v in node.inputs):
-        return False
-    blocks = _source_blocks(node, ctx.width)
+        _lower_concatenation(ctx, node)
+        return
+    blocks = None
+    if y.dtype.itemsize == 4 and len(node.inputs) <= MAX_TENSORS and any(ctx.is_blocked(v) for v in node.inputs):
+        blocks = _source_blocks(node, ctx.width)
     if blocks is None:
-        return False
-    _emit_gather(ctx, node, blocks)
-    return None
+        emit_gather(
+            ctx, node, [view_of(ctx.plain(v)) for v in node.inputs], view_of(ctx.new_plain(y)), node.params.sources
+        )
+    else:
+        _emit_gather(ctx, node, blocks)
 
 
 def _emit_gather(ctx: Lowering, node: Node, blocks: list[dict[tuple[int, int], dict[int, int]]]) -> None:
@@ -60,30 +63,25 @@ def is_concatenation(node: Node) -> bool:
     return len(node.inputs) > 1 and node.params.sources == whole
 
 
-def _lower_concatenation(ctx: Lowering, node: Node) -> bool | None:
+def _lower_concatenation(ctx: Lowering, node: Node) -> None:
     """Blocked where an operand is: operands on block borders are in their place already or are copied there."""
     y = node.outputs[0]
-    concat = Node("Concat", Axis(axis=1), node.inputs, node.outputs, node.name)
     if not any(ctx.is_blocked(v) for v in node.inputs):
-        return _lower_plain(ctx, concat)
+        emit_concat(ctx, node, 1)
+        return
     if any(v.shape[1] % ctx.width for v in node.inputs[:-1]):
         blocks = _source_blocks(node, ctx.width)
         if blocks is None or y.dtype.itemsize != 4 or len(node.inputs) > MAX_TENSORS:
-            return _lower_plain(ctx, concat)
-        _emit_gather(ctx, node, blocks)
-        return None
+            emit_concat(ctx, node, 1)
+        else:
+            _emit_gather(ctx, node, blocks)
+        return
     first = 0
     for v in node.inputs:
         x = ctx.blocked(v)
         if not ctx.is_placed(v, y):
             ctx.copy_blocked(x, ctx.placed_parent(y).slice_blocks(v.spec, first), v)
         first += v.shape[1] // ctx.width
-    return None
-
-
-def _lower_plain(ctx: Lowering, node: Node) -> bool | None:
-    lower = LOWERINGS.get(node.op)
-    return False if lower is None else lower(ctx, node)
 
 
 def _is_slice(node: Node, width: int) -> bool:

@@ -112,3 +112,35 @@ def emit_views(ctx: Lowering, node: Node, views: Sequence[View]) -> None:
             ctx.alias(var, Tensor(var.spec, view.ref))
         else:
             emit_copy(ctx, node, view, view_of(ctx.new_plain(var)))
+
+
+def emit_concat(ctx: Lowering, node: Node, axis: int) -> None:
+    """The inputs of a node, plain, one after another along an axis of its output."""
+    y = node.outputs[0]
+    target = view_of(ctx.new_plain(y))
+    begin = 0
+    for v in node.inputs:
+        emit_copy(ctx, node, view_of(ctx.plain(v)), target.slice(axis, begin, v.shape[axis]))
+        begin += v.shape[axis]
+
+
+def emit_gather(ctx: Lowering, node: Node, xs: Sequence[View], y: View, sources: Sequence[tuple[int, int]]) -> None:
+    """Slice k of axis 1 of ``y`` is slice ``sources[k][1]`` of axis 1 of ``xs[sources[k][0]]``.
+
+    Each evenly spaced run of slices is one copy.
+    """
+    for which, x in enumerate(xs):
+        places = [(k, c) for k, (i, c) in enumerate(sources) if i == which]
+        while places:
+            step, x_step = 1, 1
+            length = 1
+            if len(places) > 1:
+                step, x_step = places[1][0] - places[0][0], places[1][1] - places[0][1]
+                while length < len(places) and _difference(places, length) == (step, x_step):
+                    length += 1
+            (first, x_first), places = places[0], places[length:]
+            emit_copy(ctx, node, x.slice(1, x_first, length, x_step), y.slice(1, first, length, step))
+
+
+def _difference(places: Sequence[tuple[int, int]], k: int) -> tuple[int, int]:
+    return places[k][0] - places[k - 1][0], places[k][1] - places[k - 1][1]

@@ -6,9 +6,9 @@ import math
 
 from megengine_lite._core.fused import ChannelGather
 from megengine_lite._core.graph import Node, Var
-from megengine_lite._core.lower.channels import MAX_TENSORS, lower_channel_gather
+from megengine_lite._core.lower.channels import lower_channel_gather
 from megengine_lite._core.lower.context import Lowering, lowers
-from megengine_lite._core.lower.copying import View, emit_copy, emit_fill, emit_views, numpy_views, view_of
+from megengine_lite._core.lower.copying import View, emit_concat, emit_copy, emit_fill, emit_views, numpy_views, view_of
 from megengine_lite._core.oprs.shape import PASS_THROUGH, Padding
 from megengine_lite._core.params import PaddingMode
 
@@ -73,38 +73,15 @@ def _dense(shape: tuple[int, ...], item: int) -> tuple[int, ...]:
 
 @lowers("Concat")
 def lower_concat(ctx: Lowering, node: Node) -> None:
+    """Blocked along channels where an operand is blocked."""
     y = node.outputs[0]
     axis = node.params.axis % len(y.shape)
-    parts = [v for v in node.inputs if v.spec.size]
-    if len(y.shape) == 4 and axis == 1 and y.dtype.itemsize == 4 and _concat_blocked(ctx, node, parts):
-        return
-    target = view_of(ctx.new_plain(y))
-    begin = 0
-    for v in parts:
-        emit_copy(ctx, node, view_of(ctx.plain(v)), target.slice(axis, begin, v.shape[axis]))
-        begin += v.shape[axis]
-
-
-def _concat_blocked(ctx: Lowering, node: Node, parts: list[Var]) -> bool:
-    """Along channels, if more operands are there in blocked form only than in plain form only."""
-    y = node.outputs[0]
-    placed = [ctx.is_placed(v, y) for v in parts]
-    votes = sum(ctx.is_blocked(v) - ctx.is_plain(v) for v in parts)
-    if not any(placed) and (votes < 0 or not any(ctx.is_blocked(v) for v in parts)):
-        return False
-    if any(v.shape[1] % ctx.width for v in parts[:-1]):
-        sources = tuple((k, c) for k, v in enumerate(parts) for c in range(v.shape[1]))
-        if len(parts) > MAX_TENSORS:
-            return False
-        gather = Node("ChannelGather", ChannelGather(sources), parts, node.outputs, node.name)
-        return lower_channel_gather(ctx, gather) is not False
-    out = ctx.blocked(y) if ctx.is_blocked(y) else ctx.new_blocked(y)
-    first = 0
-    for v, is_placed in zip(parts, placed, strict=True):
-        if not is_placed:
-            emit_copy(ctx, node, view_of(ctx.blocked(v)), view_of(out.slice_blocks(v.spec, first)))
-        first += -(-v.shape[1] // ctx.width)
-    return True
+    full = [v for v in node.inputs if v.spec.size]
+    if len(y.shape) == 4 and axis == 1 and len(full) > 1 and any(ctx.is_blocked(v) for v in full):
+        sources = tuple((k, c) for k, v in enumerate(full) for c in range(v.shape[1]))
+        lower_channel_gather(ctx, Node("ChannelGather", ChannelGather(sources), full, node.outputs, node.name))
+    else:
+        emit_concat(ctx, node, axis)
 
 
 # ---- padding ---------------------------------------------------------------------------------------------------------
@@ -146,4 +123,3 @@ def lower_padding(ctx: Lowering, node: Node) -> bool | None:
             emit_copy(ctx, node, edge, grown.slice(axis, front + extent, back))
         done = grown
     return None
-
