@@ -20,7 +20,7 @@ from megengine_lite._core.params import (
     Images2Neibs,
     Pooling,
 )
-from megengine_lite.errors import ModelFormatError, UnsupportedOperatorError
+from megengine_lite.errors import LiteWarning, ModelFormatError, UnsupportedOperatorError
 
 
 @pytest.mark.parametrize(
@@ -218,6 +218,20 @@ def test_values_follow_each_other_without_padding():
 def test_damaged_first_generation_is_refused(content, message):
     with pytest.raises(ModelFormatError, match=message):
         load_model(content)
+
+
+def test_file_of_a_newer_release_is_read_with_a_warning():
+    content = v1_file([v1_operator(source("x"), short=True)], [0], version=102000)
+    with pytest.warns(LiteWarning, match=r"newer than 1\.13"):
+        assert load_model(content).input_names == ["x"]
+
+
+def test_distance_behind_the_end_is_refused():
+    content = bytearray(constant_file((3,), bytes(12), short=False))
+    for distance in (len(content), 2**63, 2**64 - 1):
+        content[16:24] = struct.pack("<Q", distance)
+        with pytest.raises(ModelFormatError, match="cut off or damaged"):
+            load_model(content)
 
 
 def test_unknown_type_ids_of_the_first_generation_are_listed():

@@ -100,14 +100,20 @@ def test_empty_value_needs_no_bytes():
     [
         ((2, 3), FLOAT32, b"\0" * 23),
         ((2, 3), QUANTIZED_S4, b"\0" * 3),
-        ((2**31, 2**31, 2**31), FLOAT32, b"\0" * 64),
-        ((2**32 - 1,) * 7, QUANTIZED_S4, b"\0" * 64),
+        ((2**20, 2**20), FLOAT32, b"\0" * 64),
+        ((2**20, 2**27), QUANTIZED_S4, b"\0" * 64),
         ((1,), FLOAT32, None),
     ],
 )
 def test_value_too_short_for_its_shape_is_refused(shape, dtype, data):
     with pytest.raises(ModelFormatError, match="takes"):
         load_model(constant_model(shape, dtype, data))
+
+
+@pytest.mark.parametrize("shape", [(2**31, 2**31), (2**32 - 1,) * 7, (2**32 - 1, 2**32 - 1, 0), (2**30, 0, 2**30)])
+def test_shape_too_large_for_an_array_is_refused(shape):
+    with pytest.raises(ModelFormatError, match="too large"):
+        load_model(constant_model(shape, FLOAT32, b""))
 
 
 def test_bytes_behind_a_value_are_ignored():

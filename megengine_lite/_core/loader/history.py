@@ -8,6 +8,9 @@ from megengine_lite._core.params import ConvBias, ConvolutionFormat, Field, Imag
 
 Release = tuple[int, int]
 
+NEWEST: Release = (1, 13)
+"""The newest release whose files are known."""
+
 # Releases 1.0, 1.5 and 1.6 wrote the number of a development version.
 _UNRELEASED_CORE = 1799900
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -11,8 +12,9 @@ from megengine_lite._core.loader import aes_gcm, cryption
 from megengine_lite._core.loader.build import Model, build_model, check_operators
 from megengine_lite._core.loader.container import Source, is_model, is_wrapped, open_source, read_models
 from megengine_lite._core.loader.cursor import Cursor
+from megengine_lite._core.loader.history import NEWEST, release_of
 from megengine_lite._core.loader.packed import is_package, read_package
-from megengine_lite.errors import DecryptionError, LiteTypeError, ModelFormatError
+from megengine_lite.errors import DecryptionError, LiteTypeError, LiteWarning, ModelFormatError
 
 Decryption = str | Callable[[Any], Any]
 """Name of a method in :mod:`~megengine_lite._core.loader.cryption`, or a function from buffer to buffer."""
@@ -65,6 +67,12 @@ def load_model(
             decrypt = "AES_256_GCM"
         buffer = _decrypted(buffer, decrypt, what)
     record = next(read_models(buffer, what))
+    if release_of(record.version, record.metadata is not None) > NEWEST:
+        warnings.warn(
+            f"{what}: written by a release newer than {NEWEST[0]}.{NEWEST[1]} (number {record.version})",
+            LiteWarning,
+            stacklevel=2,
+        )
     if check:
         check_operators(record, what)
     model = build_model(record, what=what, compressed=compressed)

@@ -44,7 +44,7 @@ def read_v1(cursor: Cursor) -> ModelRecord:
     """Reads the model that begins at the window's begin."""
     begin, distance_at = (24, 16) if cursor.startswith(LONG_MAGIC) else (16, 8)
     distance = cursor.uint64(distance_at, "header")
-    flatbuffer = begin + distance
+    flatbuffer = begin + len(cursor.span(begin, distance, "tensor values"))
     size = cursor.uint32(flatbuffer, "size of the graph")
     inner = Cursor(cursor.span(flatbuffer + 4, size, "graph"), what=cursor.what)
     if not inner.startswith(b"mgb1", 4):

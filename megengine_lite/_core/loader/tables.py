@@ -14,6 +14,7 @@ from megengine_lite._core.params import BY_CODE, AxisDesc, AxisMethod, DTypeTabl
 from megengine_lite.errors import ModelFormatError, UnsupportedOperatorError
 
 MAX_NDIM = 7
+_MAX_ELEMENTS = 1 << 48
 LEAST_OPERATOR = 40
 """Bytes that even the smallest operator takes in a file: its type, inputs and outputs."""
 _CODES = {int(c): c for c in DTypeCode}
@@ -51,12 +52,14 @@ def read_optional_dtype(table: Table, number: int) -> DType | None:
 
 
 def read_shape(table: Table, number: int, thing: str) -> tuple[int, ...]:
-    """A shape of at most seven dimensions."""
+    """A shape of at most seven dimensions that can be an array."""
     shape = table.uint32s(number, thing)
     if len(shape) > MAX_NDIM:
         raise ModelFormatError(
             f"{table.cursor.what}: {thing} has {len(shape)} dimensions, at most {MAX_NDIM} are possible"
         )
+    if math.prod(d or 1 for d in shape) > _MAX_ELEMENTS:  # numpy counts the others when one is zero
+        raise ModelFormatError(f"{table.cursor.what}: {thing} is {shape}: too large")
     return shape
 
 
