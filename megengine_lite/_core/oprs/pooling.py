@@ -45,8 +45,9 @@ def pool(x: np.ndarray, spec: TensorSpec, window: Window, out: Sequence[int], mo
     divisor = inside if mode == PoolingMode.AVERAGE_COUNT_EXCLUDE_PADDING else area
     if dtype.is_float:
         return from_float32(total / np.asarray(divisor, np.float32), dtype)
-    mean = total / divisor
-    return (round_half_away(mean) if dtype.is_quantized else np.trunc(mean)).astype(x.dtype)
+    # MegEngine truncates averages of plain integers, but only those that count the padding.
+    truncates = not dtype.is_quantized and mode == PoolingMode.AVERAGE
+    return (np.trunc(total / divisor) if truncates else round_half_away(total / divisor)).astype(x.dtype)
 
 
 def _along_axes(x: np.ndarray, window: Window, out: Sequence[int], combine: np.ufunc, start: float) -> np.ndarray:

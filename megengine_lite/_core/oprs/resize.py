@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from megengine_lite._core import params
-from megengine_lite._core.dtype import DTypeCode
+from megengine_lite._core.dtype import DType, DTypeCode
 from megengine_lite._core.graph import Node, TensorSpec
 from megengine_lite._core.layouts import Format, from_nchw, layout_shape, to_nchw
 from megengine_lite._core.oprs.base import Operator, fail, register
@@ -111,11 +111,22 @@ def has_cv_variant(fmt: Format, channels: int) -> bool:
     return fmt == Format.NHWC and channels in (1, 3)
 
 
+def cuts_fractions(
+    fmt: Format, channels: int, dtype: DType, mode: int, space: Sequence[int], out: Sequence[int]
+) -> bool:
+    """Whether results are rounded down: NHWC images of 1 or 3 channels in uint8 that are averaged."""
+    if not has_cv_variant(fmt, channels) or dtype.code is not DTypeCode.UINT8:
+        return False
+    shrinks = all(o <= s for s, o in zip(space, out, strict=True))
+    return mode == InterpolationMode.LINEAR or (mode == InterpolationMode.AREA and shrinks)
+
+
 @register
 class Resize(Operator):
     """Resized images, half-pixel centres; inputs data and size (height, width).
 
-    NHWC images of other than 1 or 3 channels are resized linearly in all modes but NEAREST, as MegEngine does it.
+    NHWC images of other than 1 or 3 channels are resized linearly in all modes but NEAREST, as MegEngine does it. Results
+    in uint8 are rounded, except those that MegEngine cuts off: see :func:`cuts_fractions`.
     """
 
     name = "Resize"
@@ -145,10 +156,13 @@ class Resize(Operator):
         x = to_nchw(fmt, ins[0])
         if fmt == Format.NHWC and not has_cv_variant(fmt, x.shape[1]) and mode != InterpolationMode.NEAREST:
             mode = InterpolationMode.LINEAR
-        rows, columns = image_taps(mode, x.shape[2:], output_size(node, ins[1], 2))
+        out = output_size(node, ins[1], 2)
+        rows, columns = image_taps(mode, x.shape[2:], out)
         if mode == InterpolationMode.NEAREST:
             return [from_nchw(fmt, x[:, :, rows[0], columns[0][:, 0]])]
         values = apply_taps(apply_taps(stored_to_float(x, in_specs[0].dtype), 3, columns), 2, rows)
+        if cuts_fractions(fmt, x.shape[1], in_specs[0].dtype, mode, x.shape[2:], out):
+            values = np.floor(values)
         return [from_nchw(fmt, float_to_stored(values, in_specs[0].dtype))]
 
 
