@@ -125,8 +125,8 @@ def cuts_fractions(
 class Resize(Operator):
     """Resized images, half-pixel centres; inputs data and size (height, width).
 
-    NHWC images of other than 1 or 3 channels are resized linearly in all modes but NEAREST, as MegEngine does it. Results
-    in uint8 are rounded, except those that MegEngine cuts off: see :func:`cuts_fractions`.
+    NHWC images of other than 1 or 3 channels are resized linearly in all modes but NEAREST, as MegEngine does it.
+    Results in uint8 are rounded, except those that MegEngine cuts off: see :func:`cuts_fractions`.
     """
 
     name = "Resize"
