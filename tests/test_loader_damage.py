@@ -14,6 +14,7 @@ from megengine_lite._core.loader.cursor import Cursor
 from megengine_lite._core.params import Elemwise, ElemwiseMode
 from megengine_lite.errors import LiteError, ModelFormatError
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*written by a release newer")
 WORDS = (0, 1, 3, 4, 0x7FFF, 0xFFFF, 0x10000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFC, 0xFFFFFFFF)
 
 
