@@ -35,6 +35,8 @@ def pad_channels(values: np.ndarray, groups: int, width: int) -> np.ndarray:
 
 def merge_groups(weight: np.ndarray, merged: int) -> np.ndarray:
     """Every ``merged`` neighbouring groups as one, with zeros between channels of different groups."""
+    if merged == 1:
+        return weight
     groups, oc, ic, kh, kw = weight.shape
     out = np.zeros((groups // merged, merged, oc, merged, ic, kh, kw), weight.dtype)
     parts = weight.reshape(groups // merged, merged, oc, ic, kh, kw)
