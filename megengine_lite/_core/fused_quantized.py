@@ -39,8 +39,8 @@ class QuantizedConv:
 class QuantizedMatMul:
     """A matrix product of integers, a bias and a conversion.
 
-    Inputs: two matrices, then, if ``has_bias``, a constant of as many numbers as the product has columns. The result has
-    the type ``product_dtype`` before it is converted to the output's type.
+    Inputs: two matrices, then, if ``has_bias``, a constant of as many numbers as the product has columns. The result
+    has the type ``product_dtype`` before it is converted to the output's type.
     """
 
     matmul: MatrixMul

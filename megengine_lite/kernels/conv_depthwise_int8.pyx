@@ -151,6 +151,6 @@ KERNELS = {
         "x w bias real_bias z y",
         "x_row x_plane x_image y_row y_plane y_image z_row z_plane z_image blocks oh ow kh quads quad"
         " stride_h stride_w dilate_h pad_h pad_w parts flip kind activation staged z_mask z_zero y_zero",
-        "scale mid_low mid_high mid_scale z_scale act_a act_b y_scale low high",
+        "scale mid_divisor mid_low mid_high mid_scale z_scale act_a act_b y_scale low high",
     ),
 }

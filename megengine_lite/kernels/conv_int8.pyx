@@ -162,6 +162,6 @@ KERNELS = {
         "x_pixel x_row x_plane x_image y_pixel y_row y_plane y_image z_pixel z_row z_plane z_image"
         " groups ic oc oh ow kh kw stride_h stride_w dilate_h dilate_w pad_h pad_w band chunks parts flip plain"
         " kind activation staged z_mask z_zero y_zero",
-        "scale mid_low mid_high mid_scale z_scale act_a act_b y_scale low high",
+        "scale mid_divisor mid_low mid_high mid_scale z_scale act_a act_b y_scale low high",
     ),
 }

@@ -158,6 +158,6 @@ KERNELS = {
         <uintptr_t>&gemm_int8,
         "a b bias real_bias c",
         "m n k packed a_row a_matrix b_shared parts flip kind activation staged z_mask z_zero y_zero",
-        "scale mid_low mid_high mid_scale z_scale act_a act_b y_scale low high",
+        "scale mid_divisor mid_low mid_high mid_scale z_scale act_a act_b y_scale low high",
     ),
 }

@@ -10,7 +10,7 @@ from libc.string cimport memcpy
 
 from megengine_lite.kernels.kernel cimport KernelArgs
 from megengine_lite.kernels.real cimport (
-    KIND_F32, Format, item_size, load_real, load_some, store_stored, to_stored,
+    KIND_F32, Format, item_size, load_real, load_some, store_stored, to_stored, to_stored_by_product,
 )
 from megengine_lite.kernels.simd cimport (
     VW, bytes_lookup, inlined, outlined, vf, vf_max, vf_min, vf_product, vf_set1, vf_store, vf_store_n, vi, vi_set1,
@@ -97,20 +97,19 @@ cdef struct Result:
     int kind
     float scale, low, high
     int32_t zero
+    bint divide
 
 
 cdef inline void store_result(char* y, vf x, const Result* to) noexcept nogil:
     if to.kind == KIND_F32:
         vf_store(<float*>y, x)
+        return
+    cdef vf reciprocal = vf_set1(<float>1.0 / to.scale), low = vf_set1(to.low), high = vf_set1(to.high)
+    cdef vi zero = vi_set1(to.zero)
+    if to.divide:
+        store_stored(y, to.kind, to_stored(x, vf_set1(to.scale), reciprocal, low, high, zero))
     else:
-        store_stored(
-            y,
-            to.kind,
-            to_stored(
-                x, vf_set1(to.scale), vf_set1(<float>(1.0 / to.scale)), vf_set1(to.low), vf_set1(to.high),
-                vi_set1(to.zero),
-            ),
-        )
+        store_stored(y, to.kind, to_stored_by_product(x, reciprocal, low, high, zero))
 
 
 cdef inline vf apply(int function, vf a, vf b) noexcept nogil:
@@ -174,13 +173,14 @@ cdef inline outlined run_of_any(
 
 cdef void quantized_binary(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
     """y = function(x1, x2) on real values; FIRST converts x1 and ignores x2. `low` and `high` bound the stored result
-    without its zero point, so they can hold a ReLU."""
+    without its zero point, so they can hold a ReLU. The result is divided by its scale, or multiplied with the
+    reciprocal if `divide` is 0: the original does both, and ties tell them apart."""
     cdef Space s = space_of(a)
     cdef int64_t last = a.i[17], step1 = a.i[18], step2 = a.i[19], item, r, n
     cdef int function = <int>a.i[20]
     cdef Format f1 = Format(<int>a.i[21], <int32_t>a.i[22], <float>a.f[0])
     cdef Format f2 = Format(<int>a.i[23], <int32_t>a.i[24], <float>a.f[1])
-    cdef Result to = Result(<int>a.i[25], <float>a.f[2], <float>a.f[3], <float>a.f[4], <int32_t>a.i[26])
+    cdef Result to = Result(<int>a.i[25], <float>a.f[2], <float>a.f[3], <float>a.f[4], <int32_t>a.i[26], a.i[27])
     cdef const char* x1
     cdef const char* x2
     cdef char* y
@@ -251,7 +251,7 @@ cdef inline outlined image_row(
 ) noexcept nogil:
     """Pixels of up to 4 channels side by side, VW at a time; bytes without a channel are those of the zero point."""
     cdef int64_t size = item_size(f.kind), k = 0, n
-    cdef vf scale = vf_set1(to.scale), reciprocal = vf_set1(<float>(1.0 / to.scale))
+    cdef vf scale = vf_set1(to.scale), reciprocal = vf_set1(<float>1.0 / to.scale)
     cdef vf low = vf_set1(to.low), high = vf_set1(to.high), value
     cdef vi pixels, channel
     cdef int c
@@ -281,7 +281,7 @@ cdef void pack_image_8(const KernelArgs* a, int64_t begin, int64_t end, void* sc
     """
     cdef int64_t channels = a.i[0], h = a.i[1], w = a.i[2], halo_h = a.i[3], halo_w = a.i[4]
     cdef Format f = Format(<int>a.i[5], <int32_t>a.i[6], <float>a.f[0])
-    cdef Result to = Result(<int>a.i[7], <float>a.f[1], <float>a.f[2], <float>a.f[3], <int32_t>a.i[8])
+    cdef Result to = Result(<int>a.i[7], <float>a.f[1], <float>a.f[2], <float>a.f[3], <int32_t>a.i[8], True)
     cdef int64_t size = item_size(f.kind), rows = h + 2 * halo_h, item, r, k
     cdef int32_t nothing = (to.zero & 255) * 0x01010101
     cdef int32_t* y
@@ -312,7 +312,7 @@ KERNELS = {
     "quantized_binary": (
         <uintptr_t>&quantized_binary,
         "x1 x2 y",
-        f"{_SPACE} {_PAIR} {_Y} step1 step2 function kind1 zero1 kind2 zero2 y_kind y_zero",
+        f"{_SPACE} {_PAIR} {_Y} step1 step2 function kind1 zero1 kind2 zero2 y_kind y_zero divide",
         "scale1 scale2 y_scale low high",
     ),
     "binary_s32": (<uintptr_t>&binary_s32, "x1 x2 y", f"{_SPACE} {_PAIR} {_Y} step1 step2 function", ""),

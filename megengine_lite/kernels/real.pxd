@@ -50,6 +50,12 @@ cdef inline vi to_stored(vf x, vf scale, vf reciprocal, vf low, vf high, vi zero
     return vf_to_vi(q + v_copysign(vf_set1(0.49999997), q)) + zero
 
 
+cdef inline vi to_stored_by_product(vf x, vf reciprocal, vf low, vf high, vi zero) noexcept nogil:
+    """The same with a product in place of the quotient."""
+    cdef vf q = vf_min(vf_max(vf_product(x, reciprocal), low), high)
+    return vf_to_vi(q + v_copysign(vf_set1(0.49999997), q)) + zero
+
+
 cdef inline void store_stored(char* p, int kind, vi x) noexcept nogil:
     if kind == KIND_S32:
         vi_store(<int32_t*>p, x)

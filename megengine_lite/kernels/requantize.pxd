@@ -1,17 +1,17 @@
 # From int32 sums of products to stored results: the epilogue of 8-bit convolutions and matrix products.
 #
 #   real = sum scale
-#   real = round(clamp(real)) mid_scale        if `staged`: the result once had a quantized type of its own here
+#   real = round(clamp(real (1 / mid_divisor))) mid_scale    if `staged`: the result has a type of its own before z
 #   real = activation(real + real_bias + (z - z_zero) z_scale)
-#   y    = round(real / y_scale) clamped, plus y_zero
+#   y    = round(real (1 / y_scale)) clamped, plus y_zero
 #
+# Each product is rounded to float32 by itself, as in the original: so ties fall to the same side.
 # Blocks of sums go through memory, so that this code stands once in a kernel and not in every unrolled block.
-# Division by a constant is done by its reciprocal and one step of correction, which rounds as a division does.
 from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t
 
 from megengine_lite.kernels.kernel cimport KernelArgs
 from megengine_lite.kernels.simd cimport (
-    VW, inlined, outlined, vf, vf_fma, vf_load, vf_max, vf_min, vf_product, vf_set1, vf_store, vf_to_vi, vf_trunc, vi,
+    VW, inlined, outlined, vf, vf_load, vf_max, vf_min, vf_product, vf_set1, vf_store, vf_to_vi, vf_trunc, vi,
     vi_load, vi_load_s8, vi_set1, vi_store, vi_store_8, vi_store_s8, vi_to_vf,
 )
 from megengine_lite.kernels.vmath cimport ACT_NONE, activate, v_copysign
@@ -39,12 +39,7 @@ cdef struct Output:
     int kind, code, path
     bint staged
     int32_t z_mask, z_zero, y_zero
-    float scale, mid_low, mid_high, mid_scale, z_scale, a, b, y_scale, low, high
-
-
-cdef inline vf quotient(vf n, vf d, vf reciprocal) noexcept nogil:
-    cdef vf q = n * reciprocal
-    return vf_fma(vf_fma(-q, d, n), reciprocal, q)
+    float scale, mid_reciprocal, mid_low, mid_high, mid_scale, z_scale, a, b, reciprocal, low, high
 
 
 cdef inline vf with_half(vf x) noexcept nogil:
@@ -56,26 +51,33 @@ cdef inline vf clamped(vf x, vf low, vf high) noexcept nogil:
     return vf_min(vf_max(x, low), high)
 
 
+cdef inline vf staged_value(vf x, vf reciprocal, vf low, vf high, vf scale) noexcept nogil:
+    """A real value as it is after it was stored."""
+    return vf_product(vf_trunc(with_half(clamped(vf_product(x, reciprocal), low, high))), scale)
+
+
 cdef inline outlined store_positive(const int32_t* sums, int pixels, int vectors, const Output* o) noexcept nogil:
-    cdef vf scale = vf_set1(o.scale), half = vf_set1(0.49999997)
+    cdef vf scale = vf_set1(o.scale), reciprocal = vf_set1(o.reciprocal), half = vf_set1(0.49999997)
     cdef vi x
     cdef int8_t* y = <int8_t*>o.y
     cdef int p, v
     for p in range(pixels):
         for v in range(vectors):
-            x = vf_to_vi(vf_fma(vi_to_vf(vi_load(sums)), scale, half))
+            x = vf_to_vi(vf_product(vi_to_vf(vi_load(sums)) * scale, reciprocal) + half)
             vi_store_s8(y + v * o.y_plane, x & ~(x >> 31))
             sums += VW
         y += o.y_pixel
 
 
 cdef inline outlined store_signed(const int32_t* sums, int pixels, int vectors, const Output* o) noexcept nogil:
-    cdef vf scale = vf_set1(o.scale)
+    cdef vf scale = vf_set1(o.scale), reciprocal = vf_set1(o.reciprocal)
+    cdef vf x
     cdef int8_t* y = <int8_t*>o.y
     cdef int p, v
     for p in range(pixels):
         for v in range(vectors):
-            vi_store_s8(y + v * o.y_plane, vf_to_vi(with_half(vi_to_vf(vi_load(sums)) * scale)))
+            x = vf_product(vi_to_vf(vi_load(sums)) * scale, reciprocal)
+            vi_store_s8(y + v * o.y_plane, vf_to_vi(with_half(x)))
             sums += VW
         y += o.y_pixel
 
@@ -83,18 +85,19 @@ cdef inline outlined store_signed(const int32_t* sums, int pixels, int vectors, 
 cdef inline outlined store_residual(const int32_t* sums, int pixels, int vectors, const Output* o) noexcept nogil:
     cdef vf scale = vf_set1(o.scale), z_scale = vf_set1(o.z_scale), low = vf_set1(o.low)
     cdef vf mid_low = vf_set1(o.mid_low), mid_high = vf_set1(o.mid_high), mid_scale = vf_set1(o.mid_scale)
-    cdef vf y_scale = vf_set1(o.y_scale), reciprocal = vf_set1(<float>(1.0 / o.y_scale))
+    cdef vf mid_reciprocal = vf_set1(o.mid_reciprocal)
+    cdef vf reciprocal = vf_set1(o.reciprocal)
     cdef vf x
     cdef int8_t* y = <int8_t*>o.y
     cdef const int8_t* z = <const int8_t*>o.z
     cdef int p, v
     for p in range(pixels):
         for v in range(vectors):
-            x = vi_to_vf(vi_load(sums)) * scale
+            x = vf_product(vi_to_vf(vi_load(sums)), scale)
             if o.staged:
-                x = vf_product(vf_trunc(with_half(clamped(x, mid_low, mid_high))), mid_scale)
+                x = staged_value(x, mid_reciprocal, mid_low, mid_high, mid_scale)
             x = x + vf_product(vi_to_vf(vi_load_s8(z + v * o.z_plane)), z_scale)
-            x = vf_max(quotient(x, y_scale, reciprocal), low)
+            x = vf_max(vf_product(x, reciprocal), low)
             vi_store_s8(y + v * o.y_plane, vf_to_vi(with_half(x)))
             sums += VW
         y += o.y_pixel
@@ -103,8 +106,9 @@ cdef inline outlined store_residual(const int32_t* sums, int pixels, int vectors
 
 cdef inline outlined store_any(const int32_t* sums, int pixels, int vectors, const Output* o) noexcept nogil:
     cdef vf scale = vf_set1(o.scale), low = vf_set1(o.low), high = vf_set1(o.high)
-    cdef vf mid_low = vf_set1(o.mid_low), mid_high = vf_set1(o.mid_high)
-    cdef vf y_scale = vf_set1(o.y_scale), reciprocal = vf_set1(<float>(1.0 / o.y_scale))
+    cdef vf mid_low = vf_set1(o.mid_low), mid_high = vf_set1(o.mid_high), mid_scale = vf_set1(o.mid_scale)
+    cdef vf mid_reciprocal = vf_set1(o.mid_reciprocal)
+    cdef vf reciprocal = vf_set1(o.reciprocal)
     cdef vf a = vf_set1(o.a), b = vf_set1(o.b), x
     cdef vi total
     cdef uint8_t* y
@@ -119,9 +123,9 @@ cdef inline outlined store_any(const int32_t* sums, int pixels, int vectors, con
                     total = total & ~(total >> 31)
                 vi_store(<int32_t*>y, total)
                 continue
-            x = vi_to_vf(total) * scale
+            x = vf_product(vi_to_vf(total), scale)
             if o.staged:
-                x = vf_product(vf_trunc(with_half(clamped(x, mid_low, mid_high))), vf_set1(o.mid_scale))
+                x = staged_value(x, mid_reciprocal, mid_low, mid_high, mid_scale)
             if o.real_bias:
                 x = x + vf_load(o.real_bias + v * VW)
             if o.z:
@@ -132,7 +136,7 @@ cdef inline outlined store_any(const int32_t* sums, int pixels, int vectors, con
             if o.kind == OUT_REAL:
                 vf_store(<float*>y, x)
                 continue
-            total = vf_to_vi(with_half(clamped(quotient(x, y_scale, reciprocal), low, high))) + vi_set1(o.y_zero)
+            total = vf_to_vi(with_half(clamped(vf_product(x, reciprocal), low, high))) + vi_set1(o.y_zero)
             if o.kind == OUT_8:
                 vi_store_8(<int8_t*>y, total)
             else:
@@ -159,7 +163,7 @@ cdef inline int output_path(const Output* o) noexcept nogil:
         largest = 128 * o.mid_scale
     if o.z:
         largest += 255 * o.z_scale
-    if not signed_bytes or o.code != ACT_NONE or o.real_bias or largest > 1073741824.0 * o.y_scale:
+    if not signed_bytes or o.code != ACT_NONE or o.real_bias or largest * o.reciprocal > 1073741824.0:
         return PATH_ANY
     if o.z:
         return PATH_RESIDUAL if o.z_mask == -1 and o.z_zero == 0 else PATH_ANY
@@ -170,9 +174,8 @@ cdef inline int output_path(const Output* o) noexcept nogil:
 
 cdef inline void read_output(Output* o, const KernelArgs* a, int integer) noexcept nogil:
     """What all kernels have in common: `kind activation staged z_mask z_zero y_zero` from that integer on, and all real
-    numbers: `scale mid_low mid_high mid_scale z_scale act_a act_b y_scale low high`. z and real_bias are set before.
-
-    The scale of a plain byte result includes the division by y_scale."""
+    numbers: `scale mid_divisor mid_low mid_high mid_scale z_scale act_a act_b y_scale low high`. z and real_bias are
+    set before."""
     o.kind = <int>a.i[integer]
     o.code = <int>a.i[integer + 1]
     o.staged = <bint>a.i[integer + 2]
@@ -180,13 +183,14 @@ cdef inline void read_output(Output* o, const KernelArgs* a, int integer) noexce
     o.z_zero = <int32_t>a.i[integer + 4]
     o.y_zero = <int32_t>a.i[integer + 5]
     o.scale = <float>a.f[0]
-    o.mid_low = <float>a.f[1]
-    o.mid_high = <float>a.f[2]
-    o.mid_scale = <float>a.f[3]
-    o.z_scale = <float>a.f[4]
-    o.a = <float>a.f[5]
-    o.b = <float>a.f[6]
-    o.y_scale = <float>a.f[7]
-    o.low = <float>a.f[8]
-    o.high = <float>a.f[9]
+    o.mid_reciprocal = <float>1.0 / <float>a.f[1]
+    o.mid_low = <float>a.f[2]
+    o.mid_high = <float>a.f[3]
+    o.mid_scale = <float>a.f[4]
+    o.z_scale = <float>a.f[5]
+    o.a = <float>a.f[6]
+    o.b = <float>a.f[7]
+    o.reciprocal = <float>1.0 / <float>a.f[8]
+    o.low = <float>a.f[9]
+    o.high = <float>a.f[10]
     o.path = output_path(o)

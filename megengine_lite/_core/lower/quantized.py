@@ -55,7 +55,7 @@ def lower_conversion(ctx: Lowering, node: Node) -> bool | None:
     if not to_real or not is_storable(x.dtype) or not is_storable(y.dtype):
         return False
     arguments = {
-        "function": _CONVERT, **source_arguments(x.dtype, "1"), **source_arguments(x.dtype, "2"),
+        "function": _CONVERT, "divide": 1, **source_arguments(x.dtype, "1"), **source_arguments(x.dtype, "2"),
         **target_arguments(y.dtype),
     }  # fmt: skip
     return _real_values(ctx, node, [x, x], arguments)
@@ -71,8 +71,8 @@ def lower_multi_type(ctx: Lowering, node: Node) -> bool | None:
     if mode in _BINARY and all(v.dtype.is_quantized and is_storable(v.dtype) for v in (*node.inputs, y)):
         function, relu = _BINARY[mode]
         arguments = {
-            "function": function, **source_arguments(node.inputs[0].dtype, "1"),
-            **source_arguments(node.inputs[1].dtype, "2"), **target_arguments(y.dtype),
+            "function": function, "divide": int(not _is_simple_broadcast(node)),
+            **source_arguments(node.inputs[0].dtype, "1"), **source_arguments(node.inputs[1].dtype, "2"), **target_arguments(y.dtype),
         }  # fmt: skip
         if relu:
             arguments["low"] = max(arguments["low"], 0)
@@ -89,6 +89,17 @@ def lower_integers(ctx: Lowering, node: Node) -> bool | None:
     if all(v.dtype.itemsize == 1 for v in (*node.inputs, *node.outputs)):
         return _by_table(ctx, node)
     return False
+
+
+def _is_simple_broadcast(node: Node) -> bool:
+    """Whether all operands are of full size, of one element or of one for each channel.
+
+    The original has kernels for these, which multiply with the reciprocal of the output's scale; else it divides by the
+    scale.
+    """
+    y = node.outputs[0].shape
+    channels = (1, *y[1:2], *(1,) * (len(y) - 2))
+    return all(v.shape in (y, channels) or v.spec.size == 1 for v in node.inputs)
 
 
 # ---- places of operands ----------------------------------------------------------------------------------------------

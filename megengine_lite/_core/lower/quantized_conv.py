@@ -11,7 +11,7 @@ from megengine_lite._core import packing_int8 as packing
 from megengine_lite._core.algo import ConvProblem, merged_groups
 from megengine_lite._core.dtype import DType
 from megengine_lite._core.fused_quantized import QuantizedConv
-from megengine_lite._core.graph import Constant, Node, Var
+from megengine_lite._core.graph import Constant, Node
 from megengine_lite._core.lower.context import Lowering, Ref, Tensor, lowers, wants_halo
 from megengine_lite._core.lower.conv import rows_in_band
 from megengine_lite._core.lower.requantize import (
@@ -22,7 +22,7 @@ from megengine_lite._core.lower.requantize import (
 )
 from megengine_lite._core.oprs.conv_types import product_scale
 from megengine_lite._core.packing import merge_groups
-from megengine_lite._core.params import ConvolutionMode, ConvolutionSparse
+from megengine_lite._core.params import ConvBiasNonlineMode, ConvolutionMode, ConvolutionSparse
 from megengine_lite._core.passes.fuse_quantized import as_quantized_conv, is_non_negative
 
 IMAGE_CHANNELS = 4
@@ -86,7 +86,7 @@ def lower_quantized_conv(ctx: Lowering, node: Node) -> bool | None:
     conv = _Conv(ctx, node)
     if conv.output is None:
         return False
-    if conv.groups > 1 and conv.w.shape[1] == conv.w.shape[2] == 1:
+    if conv.is_depthwise:
         _emit_depthwise(conv)
     elif conv.groups == 1 and conv.w.shape[2] <= IMAGE_CHANNELS and not ctx.is_blocked(conv.x):
         _emit_image(conv)
@@ -115,9 +115,18 @@ class _Conv:
         scale = product_scale(p.input_dtype, filter_.dtype) if p.input_dtype.is_quantized else 1.0
         self.output = output_arguments(
             scale, p.conv_dtype, self.y.dtype, mode=p.conv.nonlineMode, z=self.z_var.dtype if self.z_var else None,
-            add=p.add, real_bias=self.is_real_bias,
+            add=p.add, real_bias=self.is_real_bias, one_factor=self._has_one_factor(),
         )  # fmt: skip
         self.form = input_form(p.input_dtype, has_unsigned_dot(ctx), is_non_negative(self.x))
+
+    def _has_one_factor(self) -> bool:
+        """Where the original has it: channel-wise without activation, and with asymmetric types."""
+        identity = self.p.nonlineMode == ConvBiasNonlineMode.IDENTITY
+        return (self.is_depthwise and identity) or self.input_dtype.code in UNSIGNED_BYTES
+
+    @property
+    def is_depthwise(self) -> bool:
+        return self.groups > 1 and self.w.shape[1] == self.w.shape[2] == 1
 
     def integers(self, w: np.ndarray) -> np.ndarray:
         """The filter as (g, ocpg, icpg, kh, kw) integers, for correlation."""
@@ -200,7 +209,7 @@ def _input(conv: _Conv) -> Tensor:
 def _emit_direct(conv: _Conv) -> None:
     ctx, p = conv.ctx, conv.p
     width = ctx.width
-    n, _, oh, ow = conv.y.shape
+    oh, ow = conv.y.shape[2:]
     groups, ocpg, icpg, kh, kw = conv.w.shape
     merged = merged_groups(_problem(conv))
     x = _input(conv)
@@ -214,14 +223,15 @@ def _emit_direct(conv: _Conv) -> None:
     w, parts = conv.packed(
         ("direct", merged), lambda w: packing.pack_direct(merge_groups(w, merged), width, width)
     )
-    _emit(conv, x.ref, width, _strides("x", x, joined), w, parts, groups // merged, icpg * merged, ocpg * merged, y, z, joined)
+    strides = _strides("x", x, joined)
+    _emit(conv, x.ref, width, strides, w, parts, groups // merged, icpg * merged, ocpg * merged, y, z, joined)
 
 
 def _emit(
     conv: _Conv, x: Ref, x_pixel: int, x_strides: dict[str, int], w: Ref, parts: int, groups: int, ic: int, oc: int,
     y: Tensor, z: Tensor | None, joined: int,
 ) -> None:  # fmt: skip
-    width, p = conv.ctx.width, conv.p
+    width = conv.ctx.width
     n, _, oh, ow = conv.y.shape
     kh, kw = conv.w.shape[3:]
     oh, ow = oh // joined, ow * joined
@@ -230,9 +240,9 @@ def _emit(
     tiles = groups * -(-blocks // packing.TILE)
     band = rows_in_band(oh, tiles, x_strides["x_image"], groups * blocks * width * ic * kh * kw * parts)
     conv.emit(
-        "conv_direct_int8", x=x, w=w, **conv.biases(groups), z=z.ref if z else None, y=y.ref, x_pixel=x_pixel, **x_strides,
-        y_pixel=width, **_strides("y", y, joined), z_pixel=width, **_strides("z", z, joined), groups=groups, ic=ic, oc=oc,
-        oh=oh, ow=ow, kh=kh, kw=kw,
+        "conv_direct_int8", x=x, w=w, **conv.biases(groups), z=z.ref if z else None, y=y.ref, x_pixel=x_pixel,
+        **x_strides, y_pixel=width, **_strides("y", y, joined), z_pixel=width, **_strides("z", z, joined),
+        groups=groups, ic=ic, oc=oc, oh=oh, ow=ow, kh=kh, kw=kw,
         **conv.geometry("stride_h", "stride_w", "dilate_h", "dilate_w", "pad_h", "pad_w"), band=band, chunks=chunks,
         parts=parts, flip=conv.form.flip, plain=conv.form.plain, work=n * tiles * oh * chunks,
     )  # fmt: skip

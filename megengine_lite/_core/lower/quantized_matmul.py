@@ -130,8 +130,8 @@ def _pack_columns(
     sums = ctx.temp(batch * blocks * ctx.width * 4)
     row, column = (1, k) if transposed else (n, 1)
     ctx.emit(
-        "pack_columns_8", node, x=ctx.plain(b).ref, y=columns, bias=sums, k=k, n=n, row=row, column=column, matrix=k * n,
-        mask=255 if unsigned else -1, zero=b.dtype.zero_point, parts=parts, offset=offset,
+        "pack_columns_8", node, x=ctx.plain(b).ref, y=columns, bias=sums, k=k, n=n, row=row, column=column,
+        matrix=k * n, mask=255 if unsigned else -1, zero=b.dtype.zero_point, parts=parts, offset=offset,
         work=batch * -(-blocks // packing.TILE),
     )  # fmt: skip
     return columns, parts, sums

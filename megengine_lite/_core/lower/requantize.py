@@ -1,4 +1,4 @@
-"""What kernels do with sums of products of bytes before they store them (kernels/requantize.pxd), as their arguments."""
+"""What kernels do with sums of products of bytes before they store them (kernels/requantize.pxd), as arguments."""
 
 from __future__ import annotations
 
@@ -97,6 +97,7 @@ def output_arguments(
     z: DType | None = None,
     add: ElemwiseMultiTypeMode | None = None,
     real_bias: bool = False,
+    one_factor: bool = False,
 ) -> dict[str, float] | None:
     """Kernel arguments that turn sums of products into stored results.
 
@@ -116,6 +117,9 @@ def output_arguments(
         Mode of the addition of z to the first result.
     real_bias
         There is a bias of real numbers.
+    one_factor
+        Sums become bytes by one multiplication with the ratio of the scales. Otherwise they become real values, and
+        these are multiplied with the reciprocal of the output's scale. Only ties can tell.
 
     Returns
     -------
@@ -126,7 +130,7 @@ def output_arguments(
     activation = _ACTIVATIONS[ConvBiasNonlineMode(mode)]
     arguments = {
         "kind": int(OutputKind.SUM), "activation": int(activation), "staged": int(staged), "z_mask": -1, "z_zero": 0,
-        "y_zero": 0, "scale": scale, "mid_low": 0, "mid_high": 0, "mid_scale": 1, "z_scale": 0, "act_a": 0, "act_b": 0,
+        "y_zero": 0, "scale": scale, "mid_divisor": 1, "mid_low": 0, "mid_high": 0, "mid_scale": 1, "z_scale": 0, "act_a": 0, "act_b": 0,
         "y_scale": 1, "low": 0, "high": 0,
     }  # fmt: skip
     if z is not None:
@@ -134,9 +138,9 @@ def output_arguments(
             return None
         arguments |= {"z_mask": 255 if z.code in UNSIGNED_BYTES else -1, "z_zero": z.zero_point, "z_scale": z.scale}
     plain = z is None and not real_bias
-    if out == first and keeps_sums(out, scale):
-        if plain and (activation == ActivationCode.NONE or out.code == _C.INT32):
-            return arguments
+    exact = activation == ActivationCode.NONE or out.code == _C.INT32
+    if out == first and keeps_sums(out, scale) and plain and exact:
+        return arguments
     if staged:
         if not first.is_quantized or first.scale < _SMALLEST_SCALE:
             return None
@@ -146,7 +150,7 @@ def output_arguments(
         arguments["mid_low"] = max(low, 0) if activation == ActivationCode.RELU else low
         arguments["mid_high"] = high
         arguments["mid_scale"] = first.scale
-        arguments["scale"] = _ratio(scale, first.scale)
+        arguments |= {"scale": _ratio(scale, first.scale)} if one_factor else {"mid_divisor": first.scale}
         activation = ActivationCode.RELU if add == ElemwiseMultiTypeMode.QFUSE_ADD_RELU else ActivationCode.NONE
     if out.code == _C.FLOAT32:
         return arguments | {"kind": int(OutputKind.REAL), "activation": int(activation)}
@@ -155,13 +159,14 @@ def output_arguments(
     low, high = relative_range(out)
     if activation == ActivationCode.RELU:
         low, activation = max(low, 0), ActivationCode.NONE
-    arguments |= {"activation": int(activation), "y_zero": out.zero_point, "y_scale": out.scale, "low": low, "high": high}
+    arguments |= {"activation": int(activation), "y_zero": out.zero_point, "y_scale": out.scale}
+    arguments |= {"low": low, "high": high}
     if out.code == _C.QUANTIZED_S32:
         return arguments | {"kind": int(OutputKind.S32)}
     if out.code not in BYTES:
         return None
     arguments["kind"] = int(OutputKind.BYTES)
-    if plain and not staged and activation == ActivationCode.NONE:
+    if one_factor and plain and not staged and activation == ActivationCode.NONE:
         arguments |= {"scale": _ratio(scale, out.scale), "y_scale": 1}
     return arguments
 
