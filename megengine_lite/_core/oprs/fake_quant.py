@@ -8,8 +8,8 @@ import numpy as np
 
 from megengine_lite._core import params
 from megengine_lite._core.graph import Node, TensorSpec
-from megengine_lite._core.oprs.base import Operator, broadcast_shapes, fail, register
-from megengine_lite._core.oprs.values import check_count, check_float
+from megengine_lite._core.oprs.base import Operator, fail, register
+from megengine_lite._core.oprs.values import broadcasts_to, check_count, check_float
 from megengine_lite._core.quantize import from_float32, round_half_away, to_float32
 
 
@@ -21,9 +21,10 @@ class _FakeQuantBase(Operator):
     def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, self.n_inputs)
         dtype = check_float(node, ins)
-        shape = broadcast_shapes(node, [s.shape for s in ins])
-        if shape != ins[0].shape:
-            raise fail(node, f"the parameters' shapes do not broadcast to {ins[0].shape}")
+        shape = ins[0].shape
+        for spec in ins[1:]:
+            if not broadcasts_to(spec.shape, shape):
+                raise fail(node, f"a parameter of shape {spec.shape} does not broadcast to {shape}")
         if node.params.qmin > node.params.qmax:
             raise fail(node, f"qmin {node.params.qmin} is above qmax {node.params.qmax}")
         return [TensorSpec(shape, dtype)]

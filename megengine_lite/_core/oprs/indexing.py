@@ -10,7 +10,7 @@ import numpy as np
 from megengine_lite._core import params
 from megengine_lite._core.dtype import INT32, DTypeCode
 from megengine_lite._core.graph import Node, TensorSpec
-from megengine_lite._core.oprs.base import Operator, broadcast_shapes, fail, normalize_axis, register
+from megengine_lite._core.oprs.base import Operator, fail, normalize_axis, register
 from megengine_lite._core.oprs.index_selection import (
     BatchedMesh,
     Family,
@@ -22,6 +22,7 @@ from megengine_lite._core.oprs.index_selection import (
     slice_inputs,
 )
 from megengine_lite._core.oprs.values import (
+    broadcasts_to,
     check_count,
     check_index_dtype,
     check_same_shape,
@@ -90,7 +91,7 @@ class _Change(_IndexOperator):
     def _check_value(self, node: Node, specs: Sequence[TensorSpec], selection: Selection) -> None:
         shape = specs[1].shape
         part = self.family.shape(node, selection, [s.shape for s in specs])
-        if shape != (1,) and broadcast_shapes(node, [shape, part]) != part:
+        if shape != (1,) and not broadcasts_to(shape, part):
             raise fail(node, f"a value of shape {shape} does not broadcast to the selected part of shape {part}")
 
     def compute(

@@ -9,8 +9,8 @@ import numpy as np
 from megengine_lite._core import params
 from megengine_lite._core.dtype import BYTE, FLOAT32, DType
 from megengine_lite._core.graph import Node, TensorSpec
-from megengine_lite._core.oprs.base import Operator, broadcast_shapes, fail, normalize_axis, register
-from megengine_lite._core.oprs.values import check_count, check_float, check_ndim, check_same_shape
+from megengine_lite._core.oprs.base import Operator, fail, normalize_axis, register
+from megengine_lite._core.oprs.values import broadcasts_to, check_count, check_float, check_ndim, check_same_shape
 from megengine_lite._core.params import BNFwdMode, BNParamDim, ConvolutionFormat
 from megengine_lite._core.quantize import from_float32, to_float32
 
@@ -55,7 +55,7 @@ class BatchNorm(Operator):
         for spec, what in zip(ins[1:], ("scale", "bias", "mean", "variance"), strict=False):
             check_same_shape(node, spec, statistics, f"the {what}")
             check_float(node, [spec])
-        if broadcast_shapes(node, [data.shape, statistics]) != data.shape:
+        if not broadcasts_to(statistics, data.shape):
             raise fail(node, f"statistics of shape {statistics} do not fit data of shape {data.shape}")
         self._check_mode(node, ins)
         lead = [TensorSpec(statistics, ins[1].dtype)] * (4 if self._has_running(node, ins) else 2)

@@ -13,6 +13,7 @@ from megengine_lite._core.graph import Node, TensorSpec
 from megengine_lite._core.oprs.base import Operator, broadcast_shapes, fail, normalize_axis, register
 from megengine_lite._core.oprs.values import (
     MAX_NDIM,
+    broadcasts_to,
     check_count,
     check_shape,
     common_dtype,
@@ -94,7 +95,7 @@ class Broadcast(Operator):
     def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 2)
         target = to_shape(node, ins[1].value)
-        if broadcast_shapes(node, [ins[0].shape, target]) != target:
+        if not broadcasts_to(ins[0].shape, target):
             raise fail(node, f"shape {ins[0].shape} does not broadcast to {target}")
         return [TensorSpec(target, ins[0].dtype)]
 

@@ -49,6 +49,12 @@ def check_same_shape(node: Node, spec: TensorSpec, shape: tuple[int, ...], what:
         raise fail(node, f"{what} must have shape {shape}, has {spec.shape}")
 
 
+def broadcasts_to(shape: tuple[int, ...], target: tuple[int, ...]) -> bool:
+    """Whether a tensor of ``shape`` can be repeated to ``target``."""
+    missing = len(target) - len(shape)
+    return missing >= 0 and all(d in (1, t) for d, t in zip(shape, target[missing:], strict=True))
+
+
 def same_dtype(a: DType, b: DType) -> bool:
     """Whether values of the two types mean the same; scales may differ by the rounding of their computation."""
     if a is b:

@@ -1,0 +1,56 @@
+"""Runs one operator by its definition, for tests."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from megengine_lite._core.dtype import DType, from_numpy
+from megengine_lite._core.graph import Node, TensorSpec, Var
+from megengine_lite._core.oprs import REGISTRY
+from megengine_lite._core.reference import run_node
+
+
+def make_specs(arrays: Sequence[np.ndarray], dtypes: Sequence[DType | None] = ()) -> list[TensorSpec]:
+    """Specs with values; types that are not given (or None) are the plain ones of the arrays."""
+    given = [*dtypes, *[None] * (len(arrays) - len(dtypes))]
+    return [TensorSpec(a.shape, d or from_numpy(a.dtype), a) for a, d in zip(arrays, given, strict=True)]
+
+
+def make_node(op: str, params: Any, n_inputs: int, n_outputs: int = 1, output_dtype: DType | None = None) -> Node:
+    inputs = [Var(i) for i in range(n_inputs)]
+    return Node(op, params, inputs, [Var(100 + i) for i in range(n_outputs)], "node", output_dtype)
+
+
+def run_opr(
+    op: str,
+    params: Any,
+    *arrays: np.ndarray,
+    dtypes: Sequence[DType | None] = (),
+    n_outputs: int = 1,
+    output_dtype: DType | None = None,
+) -> list[np.ndarray]:
+    """The outputs of an operator; its inference is checked against them."""
+    node = make_node(op, params, len(arrays), n_outputs, output_dtype)
+    return [spec.value for spec in run_node(node, make_specs(arrays, dtypes))]
+
+
+def infer_opr(
+    op: str,
+    params: Any,
+    *specs: TensorSpec,
+    n_outputs: int = 1,
+    output_dtype: DType | None = None,
+) -> list[TensorSpec]:
+    """What the operator infers for specs whose values may be unknown."""
+    return REGISTRY[op].infer(make_node(op, params, len(specs), n_outputs, output_dtype), specs)
+
+
+def int32(*numbers: int) -> np.ndarray:
+    return np.array(numbers, np.int32)
+
+
+def float32(*numbers: Any) -> np.ndarray:
+    return np.array(numbers, np.float32)
