@@ -130,15 +130,13 @@ def _absorb(conv: Node, reader: Node, pool: ConstantPool) -> Node | None:
         activation = Activation(_ADD_THEN[mode])
         other = others[0]
         if _per_channel(other, y):
-            if conv.params.has_z:
-                return None
             return _with(_add_bias(conv, other, pool), reader, activation=activation)
         if other.const is None and other.shape == y.shape and not conv.params.has_z:
             fused = _with(conv, reader, has_z=True, activation=activation)
             fused.inputs = [*conv.inputs, other]
             return fused
         return None
-    if mode == M.SUB and reader.inputs[0] is y and _per_channel(others[0], y) and not conv.params.has_z:
+    if mode == M.SUB and reader.inputs[0] is y and _per_channel(others[0], y):
         return _with(_add_bias(conv, _derived(pool, "negate", others, others[0].shape, np.negative), pool), reader)
     if conv.params.has_z:
         return None
@@ -219,7 +217,7 @@ def _add_bias(conv: Node, addend: Var, pool: ConstantPool) -> Node:
     return Node(
         "FusedConv",
         replace(conv.params, has_bias=True),
-        [conv.inputs[0], conv.inputs[1], bias],
+        [*conv.inputs[:2], bias, *([conv.inputs[-1]] if conv.params.has_z else [])],
         conv.outputs,
         conv.name,
     )
