@@ -35,15 +35,15 @@ class Package:
     """
 
     name: str
-    model: memoryview
+    model: memoryview | bytes | bytearray
     model_cryption: str = cryption.NONE
-    information: memoryview | None = None
+    information: memoryview | bytes | bytearray | None = None
     information_cryption: str = cryption.NONE
     information_parser: str = INFORMATION_PARSER
-    algorithm_cache: memoryview | None = None
+    algorithm_cache: memoryview | bytes | None = None
     is_fast_run_cache: bool = False
     cache_parser: str = CACHE_PARSER
-    binary_cache: memoryview | None = None
+    binary_cache: memoryview | bytes | None = None
 
     def read_information(self, what: str = "model") -> Information | None:
         """Decrypts and reads the information; None if there is none, or if it says that it is not valid."""
