@@ -45,7 +45,8 @@ class Table:
     """Field number -> value: a scalar, or something that the table refers to. None leaves a field out."""
 
     fields: dict[
-        int, Scalar | Table | Vector | Text | str | bytes | memoryview | Sequence[Table] | Sequence[str] | None
+        int,
+        Scalar | Table | Vector | Text | str | bytes | bytearray | memoryview | Sequence[Table] | Sequence[str] | None,
     ]
 
 
