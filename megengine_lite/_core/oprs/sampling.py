@@ -46,9 +46,13 @@ def bilinear(image: np.ndarray, y: np.ndarray, x: np.ndarray, mode: int, value: 
     """Linear interpolation of ``image (..., h, w)`` at real positions, border rule for each of the four pixels."""
     y0, fy = floor_and_fraction(y)
     x0, fx = floor_and_fraction(x)
-    top = gather(image, y0, x0, mode, value) * (1 - fx) + gather(image, y0, x0 + 1, mode, value) * fx
-    bottom = gather(image, y0 + 1, x0, mode, value) * (1 - fx) + gather(image, y0 + 1, x0 + 1, mode, value) * fx
-    return top * (1 - fy) + bottom * fy
+    left, above = 1 - fx, 1 - fy
+    return (
+        gather(image, y0, x0, mode, value) * left * above
+        + gather(image, y0, x0 + 1, mode, value) * fx * above
+        + gather(image, y0 + 1, x0, mode, value) * left * fy
+        + gather(image, y0 + 1, x0 + 1, mode, value) * fx * fy
+    )
 
 
 def cubic_weights(fraction: np.ndarray) -> np.ndarray:

@@ -45,6 +45,11 @@ class Warp:
     value: float
 
 
+def _border_value(value: float, fine: bool, dtype: DType) -> float:
+    """What stands outside of an image; fine transforms of uint8 take the low bits of the whole part, like C."""
+    return float(int(value) & 0xFF) if fine and dtype.code is _C.UINT8 and np.isfinite(value) else value
+
+
 def _has_fine_steps(fmt: int, channels: int, dtype: DType) -> bool:
     return fmt == Format.NHWC and channels in (1, 2, 3) and dtype.code in (_C.FLOAT32, _C.UINT8)
 
@@ -198,7 +203,7 @@ class WarpPerspective(Operator):
         indexed = self._matrix_input(ins) != len(ins) - 2
         fine = _has_fine_steps(p.format, channels, ins[0].dtype) and not indexed
         _check_modes(node, p.imode, p.bmode, fine)
-        return Warp(*formats, fine, p.imode, p.bmode, p.border_val)
+        return Warp(*formats, fine, p.imode, p.bmode, _border_value(p.border_val, fine, ins[0].dtype))
 
     @staticmethod
     def _result_type(node: Node, x: DType) -> DType:
@@ -258,4 +263,4 @@ class WarpAffine(Operator):
         p, fmt = node.params, image_format(node)
         fine = _has_fine_steps(fmt, image_shape(node, fmt, data)[1], data.dtype)
         _check_modes(node, p.imode, p.border_mode, fine)
-        return Warp(fmt, fmt, fine, p.imode, p.border_mode, p.border_val)
+        return Warp(fmt, fmt, fine, p.imode, p.border_mode, _border_value(p.border_val, fine, data.dtype))
