@@ -1,7 +1,7 @@
 """The command line: ``megengine-lite COMMAND ...`` or ``python -m megengine_lite COMMAND ...``.
 
-See docs/command-line.md. Commands are modules of :mod:`megengine_lite._cli`: ``USAGE`` and ``add`` declare the arguments,
-``execute`` does the work and gives a result of plain types, ``show`` prints it for people.
+See docs/command-line.md. Commands are modules of :mod:`megengine_lite._cli`: ``USAGE`` and ``add`` declare the
+arguments, ``execute`` does the work and gives a result of plain types, ``show`` prints it for people.
 """
 
 from __future__ import annotations
@@ -64,7 +64,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         from megengine_lite import LiteLogLevel, set_log_level
 
         set_log_level(LiteLogLevel.DEBUG)
-    warnings.showwarning = _show_warning
+    with warnings.catch_warnings():
+        warnings.showwarning = _show_warning
+        return _run(args)
+
+
+def _run(args: argparse.Namespace) -> int:
     try:
         result = args.module.execute(args)
         if args.json:
@@ -96,5 +101,5 @@ def _to_json(value: Any) -> Any:
     return value
 
 
-def _show_warning(message: Warning | str, *_: object) -> None:
+def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
     print(f"megengine-lite: warning: {message}", file=sys.stderr)

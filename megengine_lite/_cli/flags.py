@@ -79,7 +79,7 @@ def normalize(argv: Sequence[str]) -> list[str]:
 
     One or two dashes, ``-`` or ``_`` within the name, ``--flag=true``, ``--flag=false``, ``--noflag``.
     """
-    out = []
+    out: list[str] = []
     for k, word in enumerate(argv):
         if word == "--":
             return [*out, *argv[k:]]

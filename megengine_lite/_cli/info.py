@@ -222,8 +222,8 @@ def show(result: dict[str, Any]) -> None:
     if "layers" in result:
         print("\n" + _layer_table(result["layers"]))
     if result["unsupported"]:
-        rows = [(u["operator"], u["name"]) for u in result["unsupported"]]
-        print("\ncannot run; these operators are not supported:\n" + report.table(rows, ("operator", "name")))
+        unknown = [(u["operator"], u["name"]) for u in result["unsupported"]]
+        print("\ncannot run; these operators are not supported:\n" + report.table(unknown, ("operator", "name")))
     if result["problem"]:
         print(f"\ncannot run as it is: {result['problem']}")
 

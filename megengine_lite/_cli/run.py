@@ -83,12 +83,13 @@ def _run_case(args: Namespace, network: LiteNetwork, case: dict[str, np.ndarray]
         times.append((perf_counter() - begin) * 1e3)
     outputs = {name: network.get_io_tensor(name).to_numpy() for name in network.get_all_output_name()}
     if args.output:
-        np.savez(args.output, **outputs)
+        np.savez(args.output, **outputs)  # type: ignore[arg-type]
     described = {name: report.describe_array(array) for name, array in outputs.items()}
     if args.top:
         for name, array in outputs.items():
-            order = np.argsort(-array.reshape(-1), kind="stable")[: args.top]
-            described[name]["top"] = [{"index": int(i), "value": float(array.reshape(-1)[i])} for i in order]
+            values = array.reshape(-1).astype(np.float64)
+            order = np.argsort(-values, kind="stable")[: args.top]
+            described[name]["top"] = [{"index": int(i), "value": float(values[i])} for i in order]
     return {
         "inputs": {name: report.describe_array(array) for name, array in case.items()},
         "outputs": described,
@@ -108,8 +109,8 @@ def show(result: dict[str, Any]) -> None:
             print(f"\n{kind}\n{report.table(rows, report.ARRAY_HEADER, report.ARRAY_SIDES)}")
         for name, array in case["outputs"].items():
             if "top" in array:
-                rows = [(t["index"], f"{t['value']:.6g}") for t in array["top"]]
-                print(f"\nlargest values of {name}\n{report.table(rows, ('index', 'value'), 'rr')}")
+                top = [(t["index"], f"{t['value']:.6g}") for t in array["top"]]
+                print(f"\nlargest values of {name}\n{report.table(top, ('index', 'value'), 'rr')}")
         print()
         if len(case["run_ms"]) > 1:
             for i, t in enumerate(case["run_ms"]):

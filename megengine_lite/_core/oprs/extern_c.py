@@ -114,4 +114,4 @@ def _number(node: Node, dtype: DType, what: str) -> int:
 
 
 def _aligned_zeros(spec: TensorSpec) -> np.ndarray:
-    return np.frombuffer(Storage(max(spec.nbytes, 1)), spec.dtype.storage, spec.size).reshape(spec.shape)
+    return np.frombuffer(memoryview(Storage(max(spec.nbytes, 1))), spec.dtype.storage, spec.size).reshape(spec.shape)
