@@ -85,3 +85,18 @@ class ReduceAxes:
 
     mode: int
     axes: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FusedMatMul:
+    """Matrix product with bias, residual and activation in one step: ``activation(a @ b + bias + z)``.
+
+    Inputs: a, b (2-dimensional, transposed where the flags say so), then, if ``has_bias``, a constant with a number for
+    each column, then, if ``has_z``, a matrix of the output's shape.
+    """
+
+    transposeA: bool
+    transposeB: bool
+    has_bias: bool = False
+    has_z: bool = False
+    activation: Activation = Activation()

@@ -12,6 +12,7 @@ import numpy as np
 
 from megengine_lite._core.graph import Constant, ConstantPool, Graph, Node, TensorSpec, Var
 from megengine_lite._core.oprs import REGISTRY
+from megengine_lite._core.shape_constant import value_constant
 from megengine_lite.errors import LiteError, ShapeError
 
 # Tensors up to this size are computed while planning when all inputs are known.
@@ -70,7 +71,7 @@ def infer_stage(source: Graph, begin: int, known: dict[Var, TensorSpec], pool: C
                 found = Var(var.id, var.name, known[var])
                 value = known[var].value
                 if value is not None:
-                    found.const = _value_constant(value)
+                    found.const = value_constant(value)
             copies[var] = found
         return found
 
@@ -131,7 +132,7 @@ def _infer_node(node: Node, ins: list[Var], pool: ConstantPool) -> list[Var]:
             raise ShapeError(f"{node.op} {node.name!r}: an output of shape {v.spec.shape} is too large")
     for v in outs:
         if v.spec.value is not None:
-            v.const = _value_constant(v.spec.value)
+            v.const = value_constant(v.spec.value)
     if any(v.const is None for v in outs) and ins and all(v.const is not None for v in ins) and _is_folded(node):
         _fold(node, ins, outs, pool)
     return outs
@@ -154,15 +155,10 @@ def _fold(node: Node, ins: list[Var], outs: list[Var], pool: ConstantPool) -> No
         if weights_only:
             v.const = pool.derive(("fold", v.id), [x.const for x in ins], lambda *_, i=i: compute(i))
         else:
-            v.const = _value_constant(compute(i))
+            v.const = value_constant(compute(i))
         if dynamic or small:
             array = v.const.array
             v.spec = TensorSpec(array.shape, v.spec.dtype, array)
-
-
-def _value_constant(value: np.ndarray) -> Constant:
-    value = np.asarray(value)
-    return Constant(value, ("value", value.shape, value.dtype.str, value.tobytes()))
 
 
 def _is_value(constant: Constant | None) -> bool:

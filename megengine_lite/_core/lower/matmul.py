@@ -10,7 +10,7 @@ from numpy.lib.stride_tricks import as_strided
 
 from megengine_lite._core import packing
 from megengine_lite._core.dtype import DTypeCode
-from megengine_lite._core.fused import Activation
+from megengine_lite._core.fused import Activation, FusedMatMul
 from megengine_lite._core.graph import Constant, Node, Var
 from megengine_lite._core.lower.context import Lowering, Ref, lowers
 
@@ -161,6 +161,14 @@ def lower_matmul(ctx: Lowering, node: Node) -> bool:
     k = a.shape[-2] if node.params.transposeA else a.shape[-1]
     count = out.shape[0] if len(out.shape) == 3 else 1
     left, right = _stored(ctx, a, node.params.transposeA), _stored(ctx, b, node.params.transposeB)
+    fused = node.params if isinstance(node.params, FusedMatMul) else None
+    rest = list(node.inputs[2:])
+    bias = rest.pop(0).const if fused and fused.has_bias else None
+    z = Operand(ctx.plain(rest[0]).ref, n) if fused and fused.has_z else None
+    activation = fused.activation if fused else NO_ACTIVATION
     c = Operand(ctx.new_plain(out).ref, n, 1, m * n)
-    emit_matmul(ctx, node, m, n, k, left, right, c, weight=b.const if count == 1 else None, batch=Batch(count))
+    weight = b.const if count == 1 else None
+    emit_matmul(
+        ctx, node, m, n, k, left, right, c, weight=weight, batch=Batch(count), bias=bias, z=z, activation=activation
+    )
     return True

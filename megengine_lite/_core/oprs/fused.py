@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from megengine_lite._core.fused import ActivationCode
+from megengine_lite._core.fused import Activation, ActivationCode
 from megengine_lite._core.graph import Node, TensorSpec
 from megengine_lite._core.oprs.base import REGISTRY, Operator, register
 from megengine_lite._core.params import (
@@ -15,6 +15,7 @@ from megengine_lite._core.params import (
     ConvolutionSparse,
     Elemwise,
     ElemwiseMode,
+    MatrixMul,
     Reduce,
 )
 
@@ -34,6 +35,16 @@ def _elemwise(mode: int, operands: Sequence[np.ndarray], spec: TensorSpec) -> np
     node = Node("Elemwise", Elemwise(mode=mode), (), ())
     shape = np.broadcast_shapes(*(a.shape for a in operands))
     return REGISTRY["Elemwise"].compute(node, operands, specs, [TensorSpec(shape, spec.dtype)])[0]
+
+
+def _activate(act: Activation, y: np.ndarray, spec: TensorSpec) -> np.ndarray:
+    if act.code == ActivationCode.NONE:
+        return y
+    if act.code == ActivationCode.CLIP:
+        return np.clip(y, np.float32(act.a), np.float32(act.b))
+    if act.code == ActivationCode.LEAKY_RELU:
+        return np.where(y > 0, y, y * np.float32(act.a))
+    return _elemwise(_ELEMWISE_OF[act.code], [y], spec)
 
 
 @register
@@ -57,14 +68,7 @@ class FusedConvOperator(Operator):
             y = y + rest.pop(0).reshape(1, -1, 1, 1)
         if p.has_z:
             y = y + rest.pop(0)
-        act = p.activation
-        if act.code == ActivationCode.CLIP:
-            y = np.clip(y, np.float32(act.a), np.float32(act.b))
-        elif act.code == ActivationCode.LEAKY_RELU:
-            y = np.where(y > 0, y, y * np.float32(act.a))
-        elif act.code != ActivationCode.NONE:
-            y = _elemwise(_ELEMWISE_OF[act.code], [y], out_specs[0])
-        return [y]
+        return [_activate(p.activation, y, out_specs[0])]
 
     @staticmethod
     def _convolution(node: Node) -> Node:
@@ -142,3 +146,31 @@ class ReduceAxesOperator(Operator):
             spec = TensorSpec(y.shape, in_specs[0].dtype)
             y = REGISTRY["Reduce"].compute(step, [y], [spec], [TensorSpec(shape, in_specs[0].dtype)])[0]
         return [y]
+
+
+@register
+class FusedMatMulOperator(Operator):
+    """Matrix product, bias, residual and activation; made by ``passes/fuse_matmul.py``."""
+
+    name = "FusedMatMul"
+    types = ()
+
+    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+        return REGISTRY["MatrixMul"].infer(self._product(node), ins[:2])
+
+    def compute(
+        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+    ) -> list[np.ndarray]:
+        p = node.params
+        y = REGISTRY["MatrixMul"].compute(self._product(node), ins[:2], in_specs[:2], out_specs)[0]
+        rest = list(ins[2:])
+        if p.has_bias:
+            y = y + rest.pop(0).reshape(1, -1)
+        if p.has_z:
+            y = y + rest.pop(0)
+        return [_activate(p.activation, y, out_specs[0])]
+
+    @staticmethod
+    def _product(node: Node) -> Node:
+        params = MatrixMul(transposeA=node.params.transposeA, transposeB=node.params.transposeB)
+        return Node("MatrixMul", params, node.inputs[:2], (), node.name)

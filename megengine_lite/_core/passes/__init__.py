@@ -12,6 +12,7 @@ from megengine_lite._core.passes import (
     canonical_layout,
     fuse_conv,
     fuse_elemwise,
+    fuse_matmul,
     fuse_quantized,
     gather_channels,
     merge_reductions,
@@ -34,4 +35,5 @@ def run(graph: Graph, pool: ConstantPool, config: SessionConfig) -> None:
     merge_reductions.run(graph)
     fuse_conv.run(graph, pool)
     fuse_quantized.run(graph)
+    fuse_matmul.run(graph, pool)
     fuse_elemwise.run(graph)

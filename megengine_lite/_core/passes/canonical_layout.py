@@ -12,8 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from megengine_lite._core.dtype import INT32
-from megengine_lite._core.graph import Constant, ConstantPool, Graph, Node, TensorSpec, Var
+from megengine_lite._core.graph import ConstantPool, Graph, Node, TensorSpec, Var
 from megengine_lite._core.layouts import (
     Format,
     block_size,
@@ -24,8 +23,9 @@ from megengine_lite._core.layouts import (
     to_nchw,
 )
 from megengine_lite._core.oprs.conv_shape import conv_shape
-from megengine_lite._core.params import Axis, ConvolutionSparse, Dimshuffle, OptionalAxisV1
+from megengine_lite._core.params import Axis, ConvolutionSparse, Dimshuffle
 from megengine_lite._core.params import RelayoutFormatMode as Relayout
+from megengine_lite._core.shape_constant import reshape_node
 
 _TO_FORMAT = {
     Relayout.NCHW_NCHW88: Format.NCHW88,
@@ -110,7 +110,7 @@ class _Canonical:
             moved = twin if moved_shape == shape else Var(var.id, var.name, TensorSpec(moved_shape, var.dtype))
             self.nodes.append(Node("Dimshuffle", _shuffle(layout.axes), [var], [moved]))
             if moved is not twin:
-                self.nodes.append(_reshape_node(moved, twin))
+                self.nodes.append(reshape_node(moved, twin))
         self.twins[var] = layout, twin
         return twin
 
@@ -125,7 +125,7 @@ class _Canonical:
         split = twin
         if block_size(layout.format) > 1:
             split = Var(var.id, var.name, TensorSpec(tuple(var.shape[a] for a in layout.axes), var.dtype))
-            self.nodes.append(_reshape_node(twin, split))
+            self.nodes.append(reshape_node(twin, split))
         back = tuple(int(a) for a in np.argsort(layout.axes))
         self.nodes.append(Node("Dimshuffle", _shuffle(back), [split], [var]))
 
@@ -255,10 +255,3 @@ class _Canonical:
 
 def _shuffle(pattern: tuple[int, ...]) -> Dimshuffle:
     return Dimshuffle(pattern=list(pattern), ndim=len(pattern))
-
-
-def _reshape_node(source: Var, target: Var) -> Node:
-    value = np.array(target.shape, np.int32)
-    constant = Constant(value, ("value", value.shape, value.dtype.str, value.tobytes()))
-    shape = Var(target.id, "", TensorSpec(value.shape, INT32, value), constant)
-    return Node("Reshape", OptionalAxisV1(), [source, shape], [target])

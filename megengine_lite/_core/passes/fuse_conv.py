@@ -16,7 +16,8 @@ from megengine_lite._core.graph import ConstantPool, Graph, Node, TensorSpec, Va
 from megengine_lite._core.params import ConvolutionMode, ConvolutionSparse, ElemwiseMode
 
 M = ElemwiseMode
-_ACTIVATIONS = {
+# Elementwise functions that can be applied to a result on the way to memory.
+ACTIVATIONS = {
     M.RELU: ActivationCode.RELU,
     M.SIGMOID: ActivationCode.SIGMOID,
     M.H_SWISH: ActivationCode.H_SWISH,
@@ -25,7 +26,8 @@ _ACTIVATIONS = {
     M.TANH: ActivationCode.TANH,
     M.GELU: ActivationCode.GELU,
 }
-_ADD_THEN = {
+# Additions, with the activation that follows in them.
+ADD_THEN = {
     M.ADD: ActivationCode.NONE,
     M.FUSE_ADD_RELU: ActivationCode.RELU,
     M.FUSE_ADD_SIGMOID: ActivationCode.SIGMOID,
@@ -122,12 +124,12 @@ def _absorb(conv: Node, reader: Node, pool: ConstantPool) -> Node | None:
             return _with(conv, reader, activation=clipped)
     if act != ActivationCode.NONE:
         return None
-    if mode in _ACTIVATIONS:
-        return _with(conv, reader, activation=Activation(_ACTIVATIONS[mode]))
+    if mode in ACTIVATIONS:
+        return _with(conv, reader, activation=Activation(ACTIVATIONS[mode]))
     if mode == M.PRELU and reader.inputs[0] is y and _scalar(others[0]) is not None:
         return _with(conv, reader, activation=Activation(ActivationCode.LEAKY_RELU, _scalar(others[0])))
-    if mode in _ADD_THEN:
-        activation = Activation(_ADD_THEN[mode])
+    if mode in ADD_THEN:
+        activation = Activation(ADD_THEN[mode])
         other = others[0]
         if _per_channel(other, y):
             return _with(_add_bias(conv, other, pool), reader, activation=activation)

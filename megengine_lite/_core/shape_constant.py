@@ -1,0 +1,22 @@
+"""Reshape nodes that passes make: their target shapes are constants."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from megengine_lite._core.dtype import INT32
+from megengine_lite._core.graph import Constant, Node, TensorSpec, Var
+from megengine_lite._core.params import OptionalAxisV1
+
+
+def value_constant(value: np.ndarray) -> Constant:
+    """A small constant that is known by its value."""
+    value = np.asarray(value)
+    return Constant(value, ("value", value.shape, value.dtype.str, value.tobytes()))
+
+
+def reshape_node(source: Var, target: Var) -> Node:
+    """``target`` as ``source`` in another shape; both have specs."""
+    constant = value_constant(np.array(target.shape, np.int32))
+    shape = Var(target.id, "", TensorSpec(constant.array.shape, INT32, constant.array), constant)
+    return Node("Reshape", OptionalAxisV1(), [source, shape], [target])
