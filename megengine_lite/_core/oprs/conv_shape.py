@@ -24,6 +24,7 @@ from megengine_lite._core.layouts import (
 from megengine_lite._core.oprs.base import fail
 from megengine_lite._core.oprs.window import Window, mirrored, window_2d
 from megengine_lite._core.params import ConvolutionMode, ConvolutionSparse
+from megengine_lite.errors import ShapeError
 
 # Mixed formats that only image warps have.
 _NOT_FOR_CONVOLUTION = (Format.NHWC_NCHW, Format.NHWC_NCHW4_IC_SMALL, Format.NCHW_NCHW4_IC_SMALL)
@@ -98,7 +99,7 @@ class ConvShape:
 
 def _formats(node: Node) -> tuple[Format, Format]:
     fmt = node.params.format
-    if fmt in _NOT_FOR_CONVOLUTION or not isinstance(fmt, Format):
+    if fmt in _NOT_FOR_CONVOLUTION or fmt not in list(Format):
         raise fail(node, f"there is no convolution in format {fmt!s}")
     return split_format(fmt)
 
@@ -126,6 +127,8 @@ def conv_shape(node: Node, data: tuple[int, ...], filters: tuple[int, ...]) -> C
         axes = filter_axes(declared, _is_grouped(node), len(filters), plain_input=fmt is not declared)
         groups, ocpg, icpg, fh, fw = _plain_filter(node, declared, axes, filters)
         n, c, h, w = nchw_shape(fmt, data)
+    except ShapeError:
+        raise
     except ValueError as error:
         raise fail(node, str(error)) from None
     if c != groups * icpg:
@@ -152,6 +155,8 @@ def transposed_conv_shape(
         groups, ocpg, icpg, fh, fw = _plain_filter(node, fmt, axes, filters)
         n, c, oh, ow = nchw_shape(fmt, data)
         result = None if like is None else nchw_shape(fmt, like)
+    except ShapeError:
+        raise
     except ValueError as error:
         raise fail(node, str(error)) from None
     if c != groups * ocpg:

@@ -14,10 +14,13 @@ from megengine_lite._core.quantize import from_float32, round_half_away, to_floa
 
 def image_format(node: Node) -> Format:
     """The layout of an operator that does not change it."""
-    fmt = node.params.format
-    if not isinstance(fmt, Format) or split_format(fmt) != (fmt, fmt):
-        raise fail(node, f"is not defined for format {fmt!s}")
-    return fmt
+    try:
+        before, after = split_format(node.params.format)
+    except ValueError:
+        raise fail(node, f"unknown format {node.params.format}") from None
+    if before != after:
+        raise fail(node, f"is not defined for format {node.params.format!s}")
+    return before
 
 
 def image_shape(node: Node, fmt: Format, spec: TensorSpec) -> tuple[int, int, int, int]:

@@ -6,7 +6,7 @@ Works for any number of spatial dimensions. Arrays are ``(n, groups, channels, *
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -115,7 +115,7 @@ def correlate(x: np.ndarray, w: np.ndarray, window: Window, out: Sequence[int]) 
         for index, where in taps(window, out):
             y += x[(..., *where)] * w[(slice(None), slice(None), 0, *index)].reshape(spread)
         return y
-    flat_w = w.reshape(groups, ocpg, -1)
+    flat_w = np.ascontiguousarray(w.reshape(groups, ocpg, -1))
     view = patches(x, window, out)
     length = flat_w.shape[2]
     row = int(np.prod(out[1:]))
@@ -133,16 +133,23 @@ def scatter(y: np.ndarray, w: np.ndarray, window: Window, space: Sequence[int]) 
     """The transpose of :func:`correlate`: ``y (n, g, ocpg, *out)`` to ``(n, g, icpg, *space)``."""
     n, groups, ocpg, *out = y.shape
     icpg = w.shape[2]
-    flat_y = y.reshape(n, groups, ocpg, -1)
+    flat_y = np.ascontiguousarray(y.reshape(n, groups, ocpg, -1))
+    by_tap = np.ascontiguousarray(w.transpose(*range(3, w.ndim), 0, 2, 1))  # matmul is slow on strided operands
 
     def tap_values(index: tuple[int, ...]) -> np.ndarray:
-        tap = w[(..., *index)].swapaxes(1, 2)
-        return (tap @ flat_y).reshape(n, groups, icpg, *out)
+        return (by_tap[index] @ flat_y).reshape(n, groups, icpg, *out)
 
     return fold(tap_values, (n, groups, icpg), y.dtype, window, out, space)
 
 
-def fold(tap_values, lead: tuple[int, ...], dtype: np.dtype, window: Window, out: Sequence[int], space: Sequence[int]):
+def fold(
+    tap_values: Callable[[tuple[int, ...]], np.ndarray],
+    lead: tuple[int, ...],
+    dtype: np.dtype,
+    window: Window,
+    out: Sequence[int],
+    space: Sequence[int],
+) -> np.ndarray:
     """Adds ``tap_values(index) (*lead, *out)`` of each window element where it belongs in ``(*lead, *space)``."""
     covered = [
         max(size + 2 * pad, (o - 1) * s + e)
