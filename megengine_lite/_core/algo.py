@@ -176,8 +176,9 @@ def _plain_scratch(p: ConvProblem) -> int:
 def _plain_cost(p: ConvProblem) -> float:
     block = PlainRow.VECTORS * p.width
     products = p.products // p.ow * -(-p.ow // block) * block
+    copied = p.n * p.groups * p.ic * p.oh * p.kh * p.iw * (4 if p.stride_w == 1 else 40)
     relayout = 0 if p.plain_input else 8 * p.n * p.groups * p.ic * p.ih * p.iw
-    return 2.5 * products + relayout + 8 * p.n * p.groups * p.oc * p.oh * p.ow
+    return 2.5 * products + copied + relayout + 8 * p.n * p.groups * p.oc * p.oh * p.ow
 
 
 @dataclass(frozen=True, slots=True)

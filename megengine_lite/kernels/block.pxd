@@ -8,7 +8,8 @@ from libc.stdint cimport int64_t
 
 from megengine_lite.kernels.simd cimport VREGS, VW, inlined, outlined, prefetch, vf, vf_fma, vf_load, vf_max, vf_min, vf_set1, \
     vf_store, vf_zero
-from megengine_lite.kernels.vmath cimport ACT_CLIP, ACT_NONE, ACT_RELU, activate
+from megengine_lite.kernels.vmath cimport ACT_CLIP, ACT_GELU, ACT_H_SWISH, ACT_RELU, ACT_SIGMOID, ACT_SILU, \
+    costly_activation
 
 cdef enum:
     MAX_ACC = 28  # vectors of the largest block
@@ -35,15 +36,30 @@ cdef struct Output:
     float a, b
 
 
-cdef inline outlined activate_stored(const Output* o, int pixels, int vectors) noexcept nogil:
-    """Costly activations are applied to the block in memory, to keep their code out of every block."""
-    cdef vf a = vf_set1(o.a), b = vf_set1(o.b)
+cdef inline inlined activate_stored_by(int CODE, const Output* o, int pixels, int vectors) noexcept nogil:
+    cdef vf a = vf_set1(o.a), x
     cdef float* y
     cdef int p, v
     for v in range(vectors):
         for p in range(pixels):
             y = o.y + v * o.y_plane + p * o.y_pixel
-            vf_store(y, activate(vf_load(y), o.code, a, b))
+            x = vf_load(y)
+            costly_activation(CODE, &x, a)
+            vf_store(y, x)
+
+
+cdef inline outlined activate_stored(const Output* o, int pixels, int vectors) noexcept nogil:
+    """Costly activations are applied to the block in memory, to keep their code out of every block."""
+    if o.code == ACT_SILU:
+        activate_stored_by(ACT_SILU, o, pixels, vectors)
+    elif o.code == ACT_H_SWISH:
+        activate_stored_by(ACT_H_SWISH, o, pixels, vectors)
+    elif o.code == ACT_SIGMOID:
+        activate_stored_by(ACT_SIGMOID, o, pixels, vectors)
+    elif o.code == ACT_GELU:
+        activate_stored_by(ACT_GELU, o, pixels, vectors)
+    else:
+        activate_stored_by(o.code, o, pixels, vectors)
 
 
 cdef inline inlined store_block(int PIXELS, int VECTORS, vf* acc, const Output* o) noexcept nogil:

@@ -5,7 +5,7 @@ split into `stride_w` interleaved parts, so that all loads are contiguous.
 """
 
 from libc.stdint cimport int64_t, uintptr_t
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
 from megengine_lite.kernels.kernel cimport KernelArgs
 from megengine_lite.kernels.simd cimport VW, inlined, outlined, vf, vf_fma, vf_load, vf_load_n, vf_set1, vf_store, \
@@ -92,6 +92,9 @@ cdef inline outlined split_row(
 ) noexcept nogil:
     """A row with its padding: element i goes to part i % stride, place i // stride. The parts are zeroed before."""
     cdef int64_t k, at = pad % stride * part + pad // stride, phase = pad % stride
+    if stride == 1:
+        memcpy(out + pad, x, width * sizeof(float))
+        return
     for k in range(width):
         out[at] = x[k]
         phase += 1

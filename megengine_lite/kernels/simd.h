@@ -39,8 +39,8 @@ typedef int8_t vb_u __attribute__((vector_size(VW), aligned(1), may_alias));
 #define ML_INLINE static inline __attribute__((always_inline))
 /* Marks a Cython `cdef inline` helper that must be inlined, so that its constant arguments become immediates. */
 #define ML_INLINE_VOID __attribute__((always_inline)) void
-/* Marks one that must stay a call, to keep rare code out of unrolled loops. */
-#define ML_NOINLINE_VOID __attribute__((noinline)) void
+/* Marks one that must stay one function, to keep rare code out of unrolled loops. */
+#define ML_NOINLINE_VOID __attribute__((noinline, noclone)) void
 #pragma GCC diagnostic ignored "-Wattributes" /* Cython also says "inline" where we say noinline */
 
 ML_INLINE vf vf_load(const float *p) { return *(const vf_u *)p; }
@@ -270,7 +270,17 @@ ML_INLINE vb vb_max(vb a, vb b) {
 }
 
 /* VW signed bytes as a vector of int32, and the low bytes of one. */
-ML_INLINE vi vi_load_s8(const int8_t *p) { return __builtin_convertvector(*(const vb_u *)p, vi); }
+ML_INLINE vi vi_load_s8(const int8_t *p) {
+#if defined(__AVX512F__)
+    return (vi)_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p));
+#elif defined(__AVX2__)
+    return (vi)_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)p));
+#elif defined(__SSE4_1__)
+    return (vi)_mm_cvtepi8_epi32(_mm_cvtsi32_si128(*(const dword_u *)p));
+#else
+    return __builtin_convertvector(*(const vb_u *)p, vi);
+#endif
+}
 ML_INLINE void vi_store_8(int8_t *p, vi x) {
 #if defined(__AVX512F__)
     _mm_storeu_si128((__m128i *)p, _mm512_cvtepi32_epi8((__m512i)x));

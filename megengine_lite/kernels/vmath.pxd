@@ -8,7 +8,7 @@ from libc.math cimport INFINITY, NAN, cosf, sinf
 from libc.stdint cimport int32_t, uint64_t
 
 from megengine_lite.kernels.simd cimport (
-    VW, outlined, vd, vd_high, vd_low, vd_max, vd_min, vd_set1, vdu, vdu_set1, vf, vf_eq, vf_floor, vf_fma,
+    VW, inlined, outlined, vd, vd_high, vd_low, vd_max, vd_min, vd_set1, vdu, vdu_set1, vf, vf_eq, vf_floor, vf_fma,
     vf_from_vd, vf_ldexp, vf_le, vf_load, vf_lt, vf_max, vf_min, vf_rint, vf_select, vf_set1, vf_sqrt, vf_store,
     vf_to_vi, vf_trunc, vf_zero, vi, vi_any, vi_set1, vi_to_vf,
 )
@@ -263,8 +263,8 @@ cdef inline vf v_h_sigmoid(vf x) noexcept nogil:
     return vf_max(vf_zero(), vf_min(vf_set1(6.0), x + vf_set1(3.0))) * vf_set1(0.16666666666666666)
 
 
-cdef inline outlined activate_rare(vf* x, int code, vf a) noexcept nogil:
-    """Activations that cost more than a call."""
+cdef inline inlined costly_activation(int code, vf* x, vf a) noexcept nogil:
+    """The codes from 3 on; for loops that are compiled for one code."""
     if code == ACT_SIGMOID:
         x[0] = v_sigmoid(x[0])
     elif code == ACT_H_SWISH:
@@ -279,6 +279,11 @@ cdef inline outlined activate_rare(vf* x, int code, vf a) noexcept nogil:
         x[0] = v_gelu(x[0])
     elif code == ACT_LEAKY_RELU:
         x[0] = vf_select(vf_lt(vf_zero(), x[0]), x[0], x[0] * a)
+
+
+cdef inline outlined activate_rare(vf* x, int code, vf a) noexcept nogil:
+    """Activations that cost more than a call."""
+    costly_activation(code, x, a)
 
 
 cdef inline vf activate(vf x, int code, vf a, vf b) noexcept nogil:
