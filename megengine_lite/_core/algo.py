@@ -127,15 +127,17 @@ def first_scratch(p: ConvProblem) -> int:
     return p.ic * p.kh * (8 * p.kw + 4 * (p.iw + 2 * p.pad_w))
 
 
-# Multiply-adds that a core does while it reads one byte of weights from memory.
+# Multiply-adds that a core does while it reads one byte of weights from memory, and while it moves one number into
+# another layout.
 _WEIGHT_BYTE = 2.6
+_RELAYOUT = 30
 
 
 def _direct_cost(p: ConvProblem) -> float:
     m = merged_groups(p)
     lanes = p.blocks(p.oc * m) * p.width * (p.groups // m)
     taps = p.ic * m * p.kh * p.kw
-    relayout = p.n * p.groups * p.ic * p.ih * p.iw * 8 if p.plain_input else 0
+    relayout = _RELAYOUT * p.n * p.groups * p.ic * p.ih * p.iw if p.plain_input else 0
     return lanes * taps * (p.n * p.oh * p.ow + 4 * _WEIGHT_BYTE) + relayout
 
 
@@ -176,9 +178,9 @@ def _plain_scratch(p: ConvProblem) -> int:
 def _plain_cost(p: ConvProblem) -> float:
     block = PlainRow.VECTORS * p.width
     products = p.products // p.ow * -(-p.ow // block) * block
-    copied = p.n * p.groups * p.ic * p.oh * p.kh * p.iw * (4 if p.stride_w == 1 else 40)
-    relayout = 0 if p.plain_input else 8 * p.n * p.groups * p.ic * p.ih * p.iw
-    return 2.5 * products + copied + relayout + 8 * p.n * p.groups * p.oc * p.oh * p.ow
+    copied = p.n * p.groups * p.ic * p.oh * p.kh * p.iw * (12 if p.stride_w == 1 else 40)
+    relayout = 0 if p.plain_input else _RELAYOUT * p.n * p.groups * p.ic * p.ih * p.iw
+    return 2.5 * products + copied + relayout + _RELAYOUT * p.n * p.groups * p.oc * p.oh * p.ow
 
 
 @dataclass(frozen=True, slots=True)
