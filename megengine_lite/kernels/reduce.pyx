@@ -396,7 +396,7 @@ KERNELS = {
 }
 
 
-# ---- edge for tests and for curious people --------------------------------------------------------------------------
+# ---- edge for tests and for curious people -------------------------------------------------------------------------
 
 def reduce(x, int mode, axes):
     """Reduces axes of a float32 array; they stay with length 1.

@@ -111,7 +111,7 @@ cdef void relayout_to_plain_8(const KernelArgs* a, int64_t begin, int64_t end, v
     relayout_to_plain_small(a, begin, end, <int8_t*>a.p[0], <int8_t*>a.p[1])
 
 
-# ---- plain <-> packed by 4, 8 or 16, whatever the width of this build -------------------------------------------------
+# ---- plain <-> packed by 4, 8 or 16, whatever the width of this build ----------------------------------------------
 
 cdef void pack_channels_f32(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
     """y[n][c / pack][i][c % pack] = x[n][c][i]; one work item = one block of channels of one image."""
@@ -246,7 +246,7 @@ KERNELS = {
 }
 
 
-# ---- edge for tests and for curious people ---------------------------------------------------------------------------
+# ---- edge for tests and for curious people -------------------------------------------------------------------------
 
 def _check_packed(x, y, Py_ssize_t c, Py_ssize_t pack):
     if y[0] != x[0] or y[1] * pack < c or (y[1] - 1) * pack >= c or y[2:4] != x[2:4]:

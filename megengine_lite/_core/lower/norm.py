@@ -1,0 +1,166 @@
+"""Normalization in float32: layer, general, group and instance norm, local response, batch norm of variables."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from megengine_lite._core.dtype import FLOAT32
+from megengine_lite._core.graph import Node, Var
+from megengine_lite._core.lower.context import Lowering, Ref, Tensor, lowers
+from megengine_lite._core.oprs import REGISTRY
+
+
+def _is_float32(node: Node) -> bool:
+    return all(v.dtype == FLOAT32 for v in node.inputs)
+
+
+def _statistics(ctx: Lowering, node: Node) -> list[Ref | None]:
+    """Places for the second and third output; None for one that nobody reads."""
+    refs: list[Ref | None] = []
+    for v in node.outputs[1:]:
+        read = bool(ctx.consumers(v)) or v in ctx.graph.outputs
+        refs.append(ctx.new_plain(v).ref if read else None)
+    return refs
+
+
+def _plain_weights(ctx: Lowering, node: Node) -> list[Ref | None]:
+    return [ctx.plain(v).ref for v in node.inputs[1:]] or [None, None]
+
+
+@lowers("LayerNorm", "GeneralNorm")
+def lower_axes_norm(ctx: Lowering, node: Node) -> bool | None:
+    x, y = node.inputs[0], node.outputs[0]
+    if not _is_float32(node):
+        return False
+    begin, end = REGISTRY[node.op].axes(node, x.shape)
+    length, inner = math.prod(x.shape[begin:end]), math.prod(x.shape[end:])
+    outer = math.prod(x.shape[:begin])
+    weight, bias = _plain_weights(ctx, node)
+    mean, deviation = _statistics(ctx, node)
+    common = {
+        "x": ctx.plain(x).ref,
+        "weight": weight,
+        "bias": bias,
+        "y": ctx.new_plain(y).ref,
+        "mean": mean,
+        "deviation": deviation,
+        "eps": node.params.eps,
+    }
+    if inner == 1:
+        ctx.emit(
+            "norm_rows_f32", node, **common, segments=length, inner=1, weight_rows=1, give_variance=False, work=outer
+        )
+        return None
+    chunk = min(inner, ctx.width)
+    work = outer * -(-inner // chunk)
+    ctx.emit("norm_columns_f32", node, **common, length=length, inner=inner, chunk=chunk, work=work)
+    return None
+
+
+@lowers("GroupNorm", "InstanceNorm")
+def lower_channel_norm(ctx: Lowering, node: Node) -> bool | None:
+    x, y = node.inputs[0], node.outputs[0]
+    if not _is_float32(node):
+        return False
+    n, channels = x.shape[:2]
+    groups = REGISTRY[node.op].groups(node, channels)
+    if len(x.shape) == 4 and ctx.is_blocked(x) and all(v.const is not None for v in node.inputs[1:]):
+        _emit_blocked_groups(ctx, node, channels // groups)
+        return None
+    weight, bias = _plain_weights(ctx, node)
+    mean, variance = _statistics(ctx, node)
+    ctx.emit(
+        "norm_rows_f32",
+        node,
+        x=ctx.plain(x).ref,
+        weight=weight,
+        bias=bias,
+        y=ctx.new_plain(y).ref,
+        mean=mean,
+        deviation=variance,
+        segments=channels // groups,
+        inner=math.prod(x.shape[2:]),
+        weight_rows=groups,
+        give_variance=True,
+        eps=node.params.eps,
+        work=n * groups,
+    )
+    return None
+
+
+def _emit_blocked_groups(ctx: Lowering, node: Node, group: int) -> None:
+    x, out = ctx.blocked(node.inputs[0]), ctx.new_blocked(node.outputs[0])
+    width = ctx.width
+    if group % width == 0:
+        span = group // width
+    else:
+        span = 1 if width % group == 0 else x.blocks
+    weight, bias = [_padded(ctx, v, x.blocks * width) for v in node.inputs[1:]] or [None, None]
+    mean, variance = _statistics(ctx, node)
+    ctx.emit(
+        "norm_channels_blocked_f32",
+        node,
+        x=x.ref,
+        weight=weight,
+        bias=bias,
+        y=out.ref,
+        mean=mean,
+        variance=variance,
+        blocks=x.blocks,
+        span=span,
+        c=x.c,
+        group=group,
+        h=x.h,
+        w=x.w,
+        **_strides(x, out),
+        eps=node.params.eps,
+        work=x.n * -(-x.blocks // span),
+        scratch=8 * span * width,
+    )
+
+
+def _padded(ctx: Lowering, v: Var, length: int) -> Ref:
+    """A constant per channel, zeros in padded channels."""
+    return ctx.constant(ctx.pool.derive(("padded", length), [v.const], lambda a: np.pad(a, (0, length - a.size))))
+
+
+def _strides(x: Tensor, y: Tensor) -> dict[str, int]:
+    return {
+        "x_row": x.row,
+        "x_plane": x.plane,
+        "x_image": x.image,
+        "y_row": y.row,
+        "y_plane": y.plane,
+        "y_image": y.image,
+    }
+
+
+@lowers("LRN")
+def lower_lrn(ctx: Lowering, node: Node) -> bool | None:
+    x, y = node.inputs[0], node.outputs[0]
+    p = node.params
+    if not _is_float32(node):
+        return False
+    size = x.shape[2] * x.shape[3]
+    common = {"n": min(p.n, 2 * x.shape[1] + 1), "c": x.shape[1], "k": p.k, "alpha": p.alpha, "beta": p.beta}
+    if not ctx.is_blocked(x):
+        work = x.shape[0] * -(-size // ctx.width)
+        ctx.emit("lrn_plain_f32", node, x=ctx.plain(x).ref, y=ctx.new_plain(y).ref, size=size, work=work, **common)
+        return None
+    source, out = ctx.blocked(x), ctx.new_blocked(y)
+    ctx.emit(
+        "lrn_blocked_f32",
+        node,
+        x=source.ref,
+        y=out.ref,
+        h=out.h,
+        w=out.w,
+        blocks=out.blocks,
+        **_strides(source, out),
+        work=out.n * out.h,
+        scratch=4 * ((out.blocks + 2) * ctx.width + common["n"]),
+        **common,
+    )
+    return None

@@ -1,0 +1,411 @@
+"""Normalization of float32: over rows (layer and group norm), over a middle axis, over channels of blocked images.
+
+Mean and variance are computed in two passes over memory that the cache holds; the variance is the mean of squared
+distances from the mean, so large offsets do not cancel. Partial sums are added up in double precision.
+"""
+
+import numpy as np
+
+from libc.math cimport sqrt
+from libc.stdint cimport int64_t, uintptr_t
+
+from megengine_lite.kernels.kernel cimport KernelArgs
+from megengine_lite.kernels.lanes cimport sum_lanes
+from megengine_lite.kernels.simd cimport (
+    VW, inlined, vf, vf_fma, vf_load, vf_load_n, vf_select, vf_set1, vf_sqrt, vf_store, vf_store_n, vf_zero, vi_first,
+)
+from megengine_lite.kernels.vmath cimport v_pow
+
+cdef enum:
+    BLOCK = 4096  # floats added up in single precision
+
+
+# ---- rows ----------------------------------------------------------------------------------------------------------
+
+cdef inline double row_sum(const float* x, int64_t n) noexcept nogil:
+    cdef vf a, b, c, d
+    cdef double total = 0.0
+    cdef int64_t i = 0, end
+    while i < n:
+        a = b = c = d = vf_zero()
+        end = min(n, i + BLOCK)
+        while i + 4 * VW <= end:
+            a = a + vf_load(x + i)
+            b = b + vf_load(x + i + VW)
+            c = c + vf_load(x + i + 2 * VW)
+            d = d + vf_load(x + i + 3 * VW)
+            i += 4 * VW
+        while i < end:
+            b = b + vf_load_n(x + i, min(end - i, <int64_t>VW))
+            i += VW
+        i = end
+        total += sum_lanes((a + b) + (c + d))
+    return total
+
+
+cdef inline void row_moments(const float* x, int64_t n, float center, double* first, double* second) noexcept nogil:
+    """Sums of the distances from `center`, and of their squares."""
+    cdef vf m = vf_set1(center)
+    cdef vf a, b, squares, squares2, v, w
+    cdef int64_t i = 0, end
+    first[0] = 0.0
+    second[0] = 0.0
+    while i < n:
+        a = b = squares = squares2 = vf_zero()
+        end = min(n, i + BLOCK)
+        while i + 2 * VW <= end:
+            v = vf_load(x + i) - m
+            w = vf_load(x + i + VW) - m
+            a = a + v
+            b = b + w
+            squares = vf_fma(v, v, squares)
+            squares2 = vf_fma(w, w, squares2)
+            i += 2 * VW
+        while i < end:
+            v = vf_load_n(x + i, min(end - i, <int64_t>VW)) - m
+            v = vf_select(vi_first(end - i), v, vf_zero())
+            a = a + v
+            squares = vf_fma(v, v, squares)
+            i += VW
+        i = end
+        first[0] += sum_lanes(a + b)
+        second[0] += sum_lanes(squares + squares2)
+
+
+cdef void norm_rows_f32(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+    """y = (x - mean) / sqrt(variance + eps) * weight + bias for rows of `segments` x `inner` elements.
+
+    inner = 1: one weight per element (layer norm); else one per segment of `inner` elements, and there are
+    `weight_rows` rows of weights in turn (group norm). weight, bias, mean and deviation may be NULL; `deviation` gets
+    the variance if `give_variance`, else 1 / sqrt(variance + eps). One work item = one row.
+    """
+    cdef const float* weight = <const float*>a.p[1]
+    cdef const float* bias = <const float*>a.p[2]
+    cdef float* means = <float*>a.p[4]
+    cdef float* deviations = <float*>a.p[5]
+    cdef int64_t segments = a.i[0], inner = a.i[1], weight_rows = a.i[2], give_variance = a.i[3]
+    cdef int64_t n = segments * inner
+    cdef int64_t row, s, offset
+    cdef double variance, inverse, rest, factor
+    cdef float center
+    cdef const float* x
+    cdef float* y
+    for row in range(begin, end):
+        x = <const float*>a.p[0] + row * n
+        y = <float*>a.p[3] + row * n
+        # Single precision loses something of the mean, which matters where the deviation is small: `rest`.
+        center = <float>(row_sum(x, n) / <double>n)
+        row_moments(x, n, center, &rest, &variance)
+        rest /= <double>n
+        variance = variance / <double>n - rest * rest
+        inverse = 1.0 / sqrt(variance + a.f[0])
+        if means:
+            means[row] = <float>(center + rest)
+        if deviations:
+            deviations[row] = <float>(variance if give_variance else inverse)
+        if inner == 1:
+            scale_row(x, y, n, center, <float>inverse, <float>(-rest * inverse), weight, bias)
+            continue
+        offset = row % weight_rows * segments
+        for s in range(segments):
+            factor = inverse * weight[offset + s] if weight else inverse
+            shift_row(
+                x + s * inner, y + s * inner, inner, center, <float>factor,
+                <float>((bias[offset + s] if bias else 0.0) - rest * factor),
+            )
+
+
+cdef inline void scale_row(
+    const float* x, float* y, int64_t n, float mean, float inverse, float shift, const float* weight, const float* bias
+) noexcept nogil:
+    """y = ((x - mean) inverse + shift) weight + bias with a weight per element."""
+    cdef vf m = vf_set1(mean), k = vf_set1(inverse), c = vf_set1(shift), v
+    cdef int64_t i = 0
+    if weight == NULL:
+        shift_row(x, y, n, mean, inverse, shift)
+        return
+    while i + VW <= n:
+        v = vf_fma(vf_load(x + i) - m, k, c)
+        vf_store(y + i, vf_fma(v, vf_load(weight + i), vf_load(bias + i)))
+        i += VW
+    if i < n:
+        v = vf_fma(vf_load_n(x + i, n - i) - m, k, c)
+        vf_store_n(y + i, vf_fma(v, vf_load_n(weight + i, n - i), vf_load_n(bias + i, n - i)), n - i)
+
+
+cdef inline void shift_row(const float* x, float* y, int64_t n, float mean, float factor, float bias) noexcept nogil:
+    """y = (x - mean) factor + bias."""
+    cdef vf m = vf_set1(mean), k = vf_set1(factor), b = vf_set1(bias)
+    cdef int64_t i = 0
+    while i + VW <= n:
+        vf_store(y + i, vf_fma(vf_load(x + i) - m, k, b))
+        i += VW
+    if i < n:
+        vf_store_n(y + i, vf_fma(vf_load_n(x + i, n - i) - m, k, b), n - i)
+
+
+# ---- a middle axis -------------------------------------------------------------------------------------------------
+
+cdef void norm_columns_f32(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+    """Normalization along r of x[o][r][i] with weight[r] and bias[r]; NULLs as in norm_rows_f32; `deviation` gets the
+    inverse. One work item = `chunk` <= VW neighbours i of one o."""
+    cdef const float* weight = <const float*>a.p[1]
+    cdef const float* bias = <const float*>a.p[2]
+    cdef float* means = <float*>a.p[4]
+    cdef float* deviations = <float*>a.p[5]
+    cdef int64_t length = a.i[0], inner = a.i[1], chunk = a.i[2]
+    cdef int64_t chunks = (inner + chunk - 1) // chunk
+    cdef int64_t item, start, n, r, outer
+    cdef vf mean, inverse, v
+    cdef vf count = vf_set1(<float>length)
+    cdef const float* x
+    cdef float* y
+    for item in range(begin, end):
+        outer = item // chunks
+        start = (item - outer * chunks) * chunk
+        n = min(chunk, inner - start)
+        x = <const float*>a.p[0] + outer * length * inner + start
+        y = <float*>a.p[3] + outer * length * inner + start
+        mean = vf_zero()
+        for r in range(length):
+            mean = mean + vf_load_n(x + r * inner, n)
+        mean = mean / count
+        inverse = vf_zero()
+        for r in range(length):
+            v = vf_load_n(x + r * inner, n) - mean
+            inverse = vf_fma(v, v, inverse)
+        inverse = vf_set1(1.0) / vf_sqrt(inverse / count + vf_set1(<float>a.f[0]))
+        for r in range(length):
+            v = (vf_load_n(x + r * inner, n) - mean) * inverse
+            if weight:
+                v = vf_fma(v, vf_set1(weight[r]), vf_set1(bias[r]))
+            vf_store_n(y + r * inner, v, n)
+        if means:
+            vf_store_n(means + outer * inner + start, mean, n)
+        if deviations:
+            vf_store_n(deviations + outer * inner + start, inverse, n)
+
+
+# ---- channels of blocked images ------------------------------------------------------------------------------------
+
+cdef inline void channel_moments(
+    const float* x, int64_t x_row, int64_t h, int64_t w, vf* mean, vf* square
+) noexcept nogil:
+    """Mean of each channel of a plane, and mean squared distance from it."""
+    cdef vf total = vf_zero(), part, v
+    cdef vf count = vf_set1(<float>(h * w))
+    cdef int64_t r, i
+    for r in range(h):
+        part = vf_zero()
+        for i in range(w):
+            part = part + vf_load(x + r * x_row + i * VW)
+        total = total + part
+    mean[0] = total / count
+    total = vf_zero()
+    for r in range(h):
+        part = vf_zero()
+        for i in range(w):
+            v = vf_load(x + r * x_row + i * VW) - mean[0]
+            part = vf_fma(v, v, part)
+        total = total + part
+    square[0] = total / count
+
+
+cdef void norm_channels_blocked_f32(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+    """Group norm of a blocked image: statistics of `group` neighbouring channels; instance norm for group = 1.
+
+    weight and bias ([blocks VW], or NULL) are per channel. `span` blocks hold whole groups: one work item = `span`
+    blocks of one image. mean and variance, [n][c / group], may be NULL. scratch: 2 span VW floats.
+    """
+    cdef const float* weight = <const float*>a.p[1]
+    cdef const float* bias = <const float*>a.p[2]
+    cdef float* means = <float*>a.p[4]
+    cdef float* variances = <float*>a.p[5]
+    cdef int64_t blocks = a.i[0], span = a.i[1], c = a.i[2], group = a.i[3], h = a.i[4], w = a.i[5]
+    cdef int64_t x_row = a.i[6], x_plane = a.i[7], x_image = a.i[8]
+    cdef int64_t y_row = a.i[9], y_plane = a.i[10], y_image = a.i[11]
+    cdef int64_t spans = (blocks + span - 1) // span
+    cdef float* mean = <float*>scratch
+    cdef float* factor = mean + span * VW
+    cdef int64_t item, n, first, count, k, r, i, channel
+    cdef vf m, f, b
+    cdef const float* x
+    cdef float* y
+    for item in range(begin, end):
+        n = item // spans
+        first = (item - n * spans) * span
+        count = min(span, blocks - first)
+        for k in range(count):
+            x = <const float*>a.p[0] + n * x_image + (first + k) * x_plane
+            channel_moments(x, x_row, h, w, &m, &f)
+            vf_store(mean + k * VW, m)
+            vf_store(factor + k * VW, f)
+        k = 0
+        while k < count * VW:  # padded channels form groups of their own
+            channel = first * VW + k
+            if channel < c:
+                merge_group(mean + k, factor + k, group, a.f[0], channel // group + n * (c // group), means, variances)
+                k += group
+            else:
+                factor[k] = 0.0
+                mean[k] = 0.0
+                k += 1
+        for k in range(count):
+            x = <const float*>a.p[0] + n * x_image + (first + k) * x_plane
+            y = <float*>a.p[3] + n * y_image + (first + k) * y_plane
+            m = vf_load(mean + k * VW)
+            f = vf_load(factor + k * VW)
+            b = vf_zero()
+            if weight:
+                f = f * vf_load(weight + (first + k) * VW)
+                b = vf_load(bias + (first + k) * VW)
+            for r in range(h):
+                for i in range(w):
+                    vf_store(y + r * y_row + i * VW, vf_fma(vf_load(x + r * x_row + i * VW) - m, f, b))
+
+
+cdef inline void merge_group(
+    float* mean, float* square, int64_t n, double eps, int64_t place, float* means, float* variances
+) noexcept nogil:
+    """From moments of n channels to the mean and the factor of their group, stored for each of them."""
+    cdef double center = 0.0, variance = 0.0
+    cdef float factor
+    cdef int64_t k
+    for k in range(n):
+        center += mean[k]
+    center /= <double>n
+    for k in range(n):
+        variance += square[k] + (mean[k] - center) * (mean[k] - center)
+    variance /= <double>n
+    factor = <float>(1.0 / sqrt(variance + eps))
+    for k in range(n):
+        mean[k] = <float>center
+        square[k] = factor
+    if means:
+        means[place] = <float>center
+    if variances:
+        variances[place] = <float>variance
+
+
+# ---- local response ------------------------------------------------------------------------------------------------
+
+cdef inline vf response(vf x, vf squares, double k, double alpha, double beta) noexcept nogil:
+    """x (k + alpha squares)^-beta."""
+    cdef vf base = vf_fma(squares, vf_set1(alpha), vf_set1(k))
+    if beta == 0.75:
+        base = vf_sqrt(base)
+        return x / (base * vf_sqrt(base))
+    return x * v_pow(base, vf_set1(-beta))
+
+
+cdef void lrn_plain_f32(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+    """Local response over `n` neighbouring channels; one work item = up to VW pixels of one image."""
+    cdef int64_t c = a.i[0], size = a.i[1], reach = a.i[2] // 2
+    cdef int64_t chunks = (size + VW - 1) // VW
+    cdef int64_t item, start, count, offset, k, j
+    cdef const float* x
+    cdef float* y
+    cdef vf total, v
+    for item in range(begin, end):
+        start = item % chunks * VW
+        count = min(<int64_t>VW, size - start)
+        offset = item // chunks * c * size + start
+        x = <const float*>a.p[0] + offset
+        y = <float*>a.p[1] + offset
+        for k in range(c):
+            total = vf_zero()
+            for j in range(max(k - reach, <int64_t>0), min(k + reach + 1, c)):
+                v = vf_load_n(x + j * size, count)
+                total = vf_fma(v, v, total)
+            v = response(vf_load_n(x + k * size, count), total, a.f[0], a.f[1], a.f[2])
+            vf_store_n(y + k * size, v, count)
+
+
+cdef void lrn_blocked_f32(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+    """The same on a blocked image; one work item = one row. The squares of a pixel's channels are lined up in scratch,
+    (blocks + 2) VW + 2 (n / 2) floats, where neighbours are a shifted load."""
+    cdef int64_t c = a.i[0], reach = a.i[1] // 2, h = a.i[2], w = a.i[3], blocks = a.i[4]
+    cdef int64_t x_row = a.i[5], x_plane = a.i[6], x_image = a.i[7]
+    cdef int64_t y_row = a.i[8], y_plane = a.i[9], y_image = a.i[10]
+    cdef float* line = <float*>scratch
+    cdef int64_t item, i, k, j
+    cdef const float* x
+    cdef float* y
+    cdef vf total, v
+    for k in range(reach):
+        line[k] = 0.0
+    for item in range(begin, end):
+        for i in range(w):
+            x = <const float*>a.p[0] + item // h * x_image + item % h * x_row + i * VW
+            y = <float*>a.p[1] + item // h * y_image + item % h * y_row + i * VW
+            for k in range(blocks):
+                v = vf_load(x + k * x_plane)
+                vf_store(line + reach + k * VW, v * v)
+            for k in range(c, blocks * VW + reach):
+                line[reach + k] = 0.0
+            for k in range(blocks):
+                total = vf_zero()
+                for j in range(2 * reach + 1):
+                    total = total + vf_load(line + k * VW + j)
+                vf_store(y + k * y_plane, response(vf_load(x + k * x_plane), total, a.f[0], a.f[1], a.f[2]))
+
+
+# name -> (address, pointers, integers, reals)
+KERNELS = {
+    "norm_rows_f32": (
+        <uintptr_t>&norm_rows_f32, "x weight bias y mean deviation", "segments inner weight_rows give_variance", "eps",
+    ),
+    "norm_columns_f32": (
+        <uintptr_t>&norm_columns_f32, "x weight bias y mean deviation", "length inner chunk", "eps",
+    ),
+    "norm_channels_blocked_f32": (
+        <uintptr_t>&norm_channels_blocked_f32, "x weight bias y mean variance",
+        "blocks span c group h w x_row x_plane x_image y_row y_plane y_image", "eps",
+    ),
+    "lrn_plain_f32": (<uintptr_t>&lrn_plain_f32, "x y", "c size n", "k alpha beta"),
+    "lrn_blocked_f32": (
+        <uintptr_t>&lrn_blocked_f32, "x y", "c n h w blocks x_row x_plane x_image y_row y_plane y_image", "k alpha beta",
+    ),
+}
+
+
+# ---- edge for tests and for curious people -------------------------------------------------------------------------
+
+def layer_norm(const float[:, ::1] x not None, const float[::1] weight, const float[::1] bias, double eps):
+    """Normalizes the rows of a matrix.
+
+    Parameters
+    ----------
+    x : float32 array [rows, n]
+    weight, bias : float32 array [n] or None
+        Both or none.
+    eps : float
+        Added to the variance.
+
+    Returns
+    -------
+    y, mean, inverse : float32 arrays [rows, n], [rows], [rows]
+    """
+    cdef KernelArgs a
+    cdef Py_ssize_t rows = x.shape[0], n = x.shape[1]
+    if (weight is None) != (bias is None) or (weight is not None and (weight.shape[0] != n or bias.shape[0] != n)):
+        raise ValueError(f"weight and bias must both have {n} elements, or both be None")
+    y = np.empty((rows, n), np.float32)
+    mean = np.empty(rows, np.float32)
+    inverse = np.empty(rows, np.float32)
+    cdef float[:, ::1] out = y
+    cdef float[::1] out_mean = mean
+    cdef float[::1] out_inverse = inverse
+    if y.size == 0:
+        return y, mean, inverse
+    a.p[0] = <void*>&x[0, 0]
+    a.p[1] = <void*>&weight[0] if weight is not None else NULL
+    a.p[2] = <void*>&bias[0] if bias is not None else NULL
+    a.p[3] = &out[0, 0]
+    a.p[4] = &out_mean[0]
+    a.p[5] = &out_inverse[0]
+    a.i[:4] = [n, 1, 1, 0]
+    a.f[0] = eps
+    with nogil:
+        norm_rows_f32(&a, 0, rows, NULL)
+    return y, mean, inverse
