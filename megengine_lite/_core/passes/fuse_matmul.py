@@ -88,9 +88,9 @@ def _absorb(fused: Node, reader: Node, y: Var, pool: ConstantPool, before: list[
     activation = Activation(ADD_THEN[mode])
     columns = y.shape[-1]
     if addend.const is not None and addend.spec.size == columns and addend.shape[-1] == columns:
-        if p.has_bias or p.has_z:
+        if p.has_bias:
             return False
-        fused.inputs = [*fused.inputs, addend]
+        fused.inputs = [*fused.inputs[:2], addend, *fused.inputs[2:]]
         fused.params = replace(p, has_bias=True, activation=activation)
         return True
     if addend.const is None and addend.shape == y.shape and addend.dtype == y.dtype and not p.has_z:
