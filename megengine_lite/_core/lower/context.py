@@ -127,12 +127,21 @@ class Origin:
     name: str
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+    input_ids: tuple[int, ...] = ()  # numbers of the variables
+    output_ids: tuple[int, ...] = ()
 
 
 def origin_of(node: Node) -> Origin:
     """The node without its weights."""
     inputs = tuple(TensorSpec(v.spec.shape, v.spec.dtype) for v in node.inputs)
-    return Origin(node.op, node.name, inputs, tuple(v.spec for v in node.outputs))
+    return Origin(
+        node.op,
+        node.name,
+        inputs,
+        tuple(v.spec for v in node.outputs),
+        tuple(v.id for v in node.inputs),
+        tuple(v.id for v in node.outputs),
+    )
 
 
 @dataclass(slots=True)
@@ -289,11 +298,7 @@ class Lowering:
 
     def new_blocked(self, var: Var) -> Tensor:
         """Memory for an output in blocked layout; its halo is set to zero (the zero point) here."""
-        if var in self._placement:
-            parent, first_block = self._placement[var]
-            t = self.placed_parent(parent).slice_blocks(var.spec, first_block)
-        else:
-            t = self._allocate_blocked(var.spec, *self.halo(var))
+        t = self._place_of(var)
         self._blocked[var] = [t]
         return t
 
@@ -318,13 +323,24 @@ class Lowering:
     def placed_parent(self, parent: Var) -> Tensor:
         """The memory of a concatenation, blocked."""
         if parent not in self._blocked:
-            self._blocked[parent] = [self._allocate_blocked(parent.spec, *self._placed_halo(parent))]
+            self._blocked[parent] = [self._place_of(parent)]
         return self._blocked[parent][0]
 
-    def _placed_halo(self, parent: Var) -> tuple[int, int]:
-        members = [parent, *(v for v, (p, _) in self._placement.items() if p is parent)]
-        wishes = [self.halo(v) for v in members]
-        return max(h for h, _ in wishes), max(w for _, w in wishes)
+    def _place_of(self, var: Var) -> Tensor:
+        """New memory for a blocked tensor, or its place in the concatenation that it goes to."""
+        if var in self._placement:
+            parent, first_block = self._placement[var]
+            return self.placed_parent(parent).slice_blocks(var.spec, first_block)
+        return self._allocate_blocked(var.spec, *self._widest_halo(var))
+
+    def _widest_halo(self, var: Var) -> tuple[int, int]:
+        """The halo that the readers of the variable and of everything placed in it want."""
+        h, w = self.halo(var)
+        for member, (parent, _) in self._placement.items():
+            if parent is var:
+                mh, mw = self._widest_halo(member)
+                h, w = max(h, mh), max(w, mw)
+        return h, w
 
     # ---- memory -------------------------------------------------------------------------------------------------
 
