@@ -164,7 +164,13 @@ cdef inline inlined conv_block_any_step(
     bint TABLE, int pixels, int VECTORS, int64_t step, const Sum* s, const float* x, const float* w, const Output* o
 ) noexcept nogil:
     """Steps that networks seldom use: few pixels, so that their addresses fit the integer registers."""
-    if pixels == 4:
+    if VREGS == 32 and pixels == 7:
+        conv_block(TABLE, 7, VECTORS, step, s, x, w, o)
+    elif VREGS == 32 and pixels == 6:
+        conv_block(TABLE, 6, VECTORS, step, s, x, w, o)
+    elif pixels == 5:
+        conv_block(TABLE, 5, VECTORS, step, s, x, w, o)
+    elif pixels == 4:
         conv_block(TABLE, 4, VECTORS, step, s, x, w, o)
     elif pixels == 3:
         conv_block(TABLE, 3, VECTORS, step, s, x, w, o)
@@ -179,7 +185,7 @@ cdef inline inlined conv_blocks(
     const float* w, Output* o
 ) noexcept nogil:
     """A row of pixels in blocks of nearly equal size: a small remainder would wait for its own sums."""
-    cdef int64_t largest = block_pixels(VECTORS) if step == STEP1 or step == STEP2 else 4
+    cdef int64_t largest = block_pixels(VECTORS) if step == STEP1 or step == STEP2 else 7 if VREGS == 32 else 5
     cdef int64_t blocks = (pixels + largest - 1) // largest
     cdef int64_t k, first = 0, end
     cdef int count
