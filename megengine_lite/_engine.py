@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
+from megengine_lite._core.algo_cache import CACHE
 from megengine_lite._core.config import AlgoPolicy, SessionConfig
 from megengine_lite._core.device import get_device
 from megengine_lite._core.dispatch import Job, Worker
@@ -22,7 +23,9 @@ from megengine_lite.log import logger
 if TYPE_CHECKING:
     from megengine_lite._core.graph import ConstantPool
     from megengine_lite._core.loader import Model
+    from megengine_lite._core.planner import Plan
     from megengine_lite._core.session import Arena, Session
+    from megengine_lite._diagnostics import Dump, Profile
 
 # A forward that takes less is not worth handing to another thread.
 _WORTH_DEFERRING = 100e-6
@@ -77,7 +80,7 @@ class RunSettings:
         for name in ("enable_nhwcd4", "enable_nchw4", "enable_nchw32", "enable_nchw64"):
             if getattr(options, name):
                 warnings.warn(
-                    f"{name} is a layout of other devices; it has no effect on a CPU", LiteWarning, stacklevel=4
+                    f"{name} is a layout of other devices; it has no effect on a CPU", LiteWarning, stacklevel=5
                 )
 
     def session_config(self, algo: AlgoPolicy) -> SessionConfig:
@@ -114,6 +117,7 @@ class Engine:
     def __init__(self, model: Model, settings: RunSettings, algo: AlgoPolicy, pool: ConstantPool | None = None):
         from megengine_lite._core.session import Session
 
+        settings.check()
         self.model = model
         self.settings = settings
         self.lock = threading.RLock()
@@ -123,8 +127,8 @@ class Engine:
         self.start_callback: Callback | None = None
         self.finish_callback: Callback | None = None
         self.async_callback: Callable[[], Any] | None = None
-        self.after_run: Callable[[Engine], None] | None = None
-        self._run_session: Callable[[], object] = self.session.run
+        self._profile: Profile | None = None
+        self._dump: Dump | None = None
         self._fake_next = bool(settings.options.fake_next_exec)
         self._fixed = bool(settings.options.const_shape) or settings.options.comp_node_seq_record_level == 2
         self._fixed_shapes: dict[str, tuple[int, ...]] = {}
@@ -188,7 +192,6 @@ class Engine:
             self.session = Session(
                 self.model, self.settings.session_config(algo), pool=self.pool, arena=self.settings.memory.arena()
             )
-            self._run_session = self.session.run
             for port in self._in_ports:
                 port.forget_session()
             for out in self._out_ports:
@@ -248,11 +251,15 @@ class Engine:
             self._seconds = perf_counter() - begin
 
     def _compute(self) -> None:
-        with self.settings.memory.lock:
-            self._run_session()
-            if self.after_run is not None:
-                self.after_run(self)
         session = self.session
+        with self.settings.memory.lock:
+            if self._profile is None:
+                session.run()
+            else:
+                self._profile.times = session.run_profiled()
+            if self._dump is not None:
+                self._dump.write(self)
+        CACHE.flush()
         for port in self._out_ports:
             port.publish(session)
         self.has_run = True
@@ -320,8 +327,31 @@ class Engine:
 
     def after_wait(self) -> None:
         """What follows each ``wait`` of the caller."""
+        if self._profile is not None and self._profile.times:
+            self._profile.write()
         if self.finish_callback is not None and self.async_callback is None:
             self.finish_callback(self.callback_io(self.outputs))
+
+    def observe(self, profile: Profile | None, dump: Dump | None) -> None:
+        """Says what each run is to be measured and dumped by."""
+        lock = self.acquire_idle()
+        self._profile, self._dump = profile, dump
+        lock.release()
+
+    def plans_for_inputs(self) -> list[Plan]:
+        """The plans that a forward with the present inputs takes, in order; made anew."""
+        from megengine_lite._core.session import Session
+
+        lock = self.acquire_idle()
+        try:
+            session = Session(self.model, self.session.config, pool=self.pool)
+            for name, port in self.inputs.items():
+                tensor = port.tensor.to_numpy()
+                session.set_input(name, tensor.ctypes.data, tensor.shape, None, tensor)
+            session.run()
+            return list(session.plans())
+        finally:
+            lock.release()
 
     def callback_io(self, ports: dict[str, InputPort] | dict[str, OutputPort]) -> CallbackIO:
         return CallbackIO({LiteIO(name): port.tensor for name, port in ports.items()})

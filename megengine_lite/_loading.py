@@ -62,6 +62,17 @@ def read_model(source: str | bytes | memoryview, config: LiteConfig) -> Model:
         raise LiteFileNotFoundError(error.errno, f"no model file {str(source)!r}", source) from None
 
 
+def rewritten(source: str | bytes | memoryview, config: LiteConfig) -> list[Any]:
+    """The model of a source as a plain file of the second generation, in chunks."""
+    from megengine_lite._core.loader import load_record
+    from megengine_lite._core.loader.writer_v2 import write_v2
+
+    record, _, information, _ = load_record(source, decrypt=config.bare_model_cryption_name or None)
+    if config.has_compression or (information is not None and information.has_compression):
+        raise LiteValueError("a model with compressed weights cannot be written again")
+    return write_v2(record)
+
+
 def apply_information(settings: RunSettings, information: Information) -> None:
     """Lets a package's own settings replace those of the caller."""
     if information.device_type is not None:

@@ -13,8 +13,9 @@ from typing import Any
 
 from megengine_lite._core.config import AlgoPolicy
 from megengine_lite._core.device import get_device
+from megengine_lite._diagnostics import Diagnostics
 from megengine_lite._engine import Callback, Engine, RunSettings
-from megengine_lite._loading import apply_information, read_model, to_source
+from megengine_lite._loading import apply_information, read_model, rewritten, to_source
 from megengine_lite._ports import port_code
 from megengine_lite.config import LiteConfig, LiteExtraConfig, LiteIO, LiteNetworkIO, LiteOptions
 from megengine_lite.errors import (
@@ -49,10 +50,13 @@ LiteAsyncCallback = ctypes.CFUNCTYPE(ctypes.c_int)
 LiteStartCallback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.POINTER(ctypes.c_void_p), ctypes.c_size_t)
 LiteFinishCallback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.POINTER(ctypes.c_void_p), ctypes.c_size_t)
 
+# What a pickled network consists of, beside the settings that load completes.
+_PICKLED = ("config", "network_io", "_stream_id", "_algo", "_extra", "_transform", "_source")
+
 _ALL_STRATEGIES = sum(LiteAlgoSelectStrategy)
 
 
-class LiteNetwork:
+class LiteNetwork(Diagnostics):
     """A model that runs.
 
     Parameters
@@ -172,6 +176,7 @@ class LiteNetwork:
         engine.start_callback, engine.finish_callback, engine.async_callback = self._callbacks
         self._settings = engine.settings
         self._engine = engine
+        self._tell_engine()
 
     def share_weights_with(self, src_network: LiteNetwork) -> None:
         """Loads the model of another network without another copy of its weights.
@@ -477,6 +482,24 @@ class LiteNetwork:
         if self._engine is not None:
             reason = "make a new network for another model" if call == "load" else "it has to come before load"
             raise LiteError(f"{call}: the network has a model already; {reason}")
+
+    def _model_chunks(self) -> list[Any]:
+        assert self._source is not None
+        return rewritten(self._source, self.config)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A network is its model's file or bytes, and its settings; callbacks and observers stay behind.
+        state = {name: getattr(self, name) for name in _PICKLED}
+        state["settings"] = {name: getattr(self._settings, name) for name in ("device_id", "threads", "inplace")}
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        LiteNetwork.__init__(self, state["config"], state["network_io"])
+        self._settings = RunSettings(**state.pop("settings"))
+        source = state.pop("_source")
+        self.__dict__.update(state)
+        if source is not None:
+            self._load_source(source)
 
     def __repr__(self) -> str:
         return str({"config": self.config, "IOs": self.network_io})

@@ -10,13 +10,45 @@ import megengine_lite as lite
 ROOT = Path(__file__).parent.parent
 
 # Public names of the original's package, 1.13.
-ORIGINAL_NAMES = """
-LiteLayout LiteTensor LiteTensorConcat lite_dtype_2_numpy LiteOptions LiteConfig LiteExtraConfig LiteIO LiteNetworkIO
-LiteNetwork get_model_io_info LiteGlobal decryption_func TensorBatchCollector LiteBackend LiteDeviceType LiteDataType
-LiteTensorPhase LiteIOType LiteAlgoSelectStrategy LiteLogLevel set_log_level get_log_level version __version__ MAX_DIM
-ctype_to_lite_dtypes LiteAsyncCallback LiteStartCallback LiteFinishCallback LiteDecryptionFunc
-base struct tensor network global_setting utils
-""".split()
+ORIGINAL_NAMES = [
+    "LiteLayout",
+    "LiteTensor",
+    "LiteTensorConcat",
+    "lite_dtype_2_numpy",
+    "LiteOptions",
+    "LiteConfig",
+    "LiteExtraConfig",
+    "LiteIO",
+    "LiteNetworkIO",
+    "LiteNetwork",
+    "get_model_io_info",
+    "LiteGlobal",
+    "decryption_func",
+    "TensorBatchCollector",
+    "LiteBackend",
+    "LiteDeviceType",
+    "LiteDataType",
+    "LiteTensorPhase",
+    "LiteIOType",
+    "LiteAlgoSelectStrategy",
+    "LiteLogLevel",
+    "set_log_level",
+    "get_log_level",
+    "version",
+    "__version__",
+    "MAX_DIM",
+    "ctype_to_lite_dtypes",
+    "LiteAsyncCallback",
+    "LiteStartCallback",
+    "LiteFinishCallback",
+    "LiteDecryptionFunc",
+    "base",
+    "struct",
+    "tensor",
+    "network",
+    "global_setting",
+    "utils",
+]
 
 
 def run(code: str) -> str:

@@ -106,8 +106,11 @@ def test_layout_uint32_instance_is_int32():
         bool,
         7,
         -1,
-    ]
-    + [b"float32", 1.0, True, [1]],
+        b"float32",
+        1.0,
+        True,
+        [1],
+    ],
 )
 def test_layout_dtype_not_supported(dtype):
     with pytest.raises(LiteTypeError, match="float32, float16, int32, int16, int8, uint8, uint16") as caught:

@@ -87,7 +87,7 @@ def test_copy_of_a_list_into_a_tensor_without_layout():
 )
 def test_numbers_that_do_not_fit(name, numbers):
     tensor = tensor_of([1], name)
-    with pytest.raises(LiteValueError, match="fit|range"):
+    with pytest.raises(LiteValueError, match=r"fit|range"):
         tensor.set_data_by_copy(numbers)
     assert tensor.to_numpy().tolist() == [0]
 

@@ -20,7 +20,7 @@ def sample(value: int, shape=(2, 3)) -> np.ndarray:
 
 
 def test_default_device_is_cuda_and_says_what_to_do():
-    with pytest.raises(DeviceError, match="device_type=LiteDeviceType.LITE_CPU"):
+    with pytest.raises(DeviceError, match=r"device_type=LiteDeviceType\.LITE_CPU"):
         TensorBatchCollector([4, 2])
 
 

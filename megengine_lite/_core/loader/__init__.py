@@ -6,6 +6,6 @@
 """
 
 from megengine_lite._core.loader.build import Model
-from megengine_lite._core.loader.load import load_model, load_test_cases
+from megengine_lite._core.loader.load import load_model, load_record, load_test_cases
 
-__all__ = ["Model", "load_model", "load_test_cases"]
+__all__ = ["Model", "load_model", "load_record", "load_test_cases"]

@@ -13,7 +13,9 @@ from megengine_lite._core.loader.build import Model, build_model, check_operator
 from megengine_lite._core.loader.container import Source, is_model, is_wrapped, open_source, read_models
 from megengine_lite._core.loader.cursor import Cursor
 from megengine_lite._core.loader.history import NEWEST, release_of
-from megengine_lite._core.loader.packed import is_package, read_package
+from megengine_lite._core.loader.information import Information
+from megengine_lite._core.loader.packed import Package, is_package, read_package
+from megengine_lite._core.loader.records import ModelRecord
 from megengine_lite.errors import DecryptionError, LiteTypeError, LiteWarning, ModelFormatError
 
 Decryption = str | Callable[[Any], Any]
@@ -53,20 +55,8 @@ def load_model(
     UnsupportedOperatorError
         The model has operators, or types of elements, that cannot be run; all operators are listed.
     """
-    buffer, what = open_source(source, copy=copy)
-    cursor = Cursor(buffer, what=what)
-    package = None
-    if is_package(cursor):
-        package = read_package(buffer, what)
-        information = package.read_information(what)
-        compressed = compressed or (information is not None and information.has_compression)
-        buffer = _decrypted(package.model, package.model_cryption, what)
-    else:
-        information = None
-        if decrypt is None and cursor.startswith(aes_gcm.MAGIC):
-            decrypt = "AES_256_GCM"
-        buffer = _decrypted(buffer, decrypt, what)
-    record = next(read_models(buffer, what))
+    record, package, information, what = load_record(source, decrypt=decrypt, copy=copy)
+    compressed = compressed or (information is not None and information.has_compression)
     if release_of(record.version, record.metadata is not None) > NEWEST:
         warnings.warn(
             f"{what}: written by a release newer than {NEWEST[0]}.{NEWEST[1]} (number {record.version})",
@@ -78,6 +68,30 @@ def load_model(
     model = build_model(record, what=what, compressed=compressed)
     model.package, model.information = package, information
     return model
+
+
+def load_record(
+    source: Source, *, decrypt: Decryption | None = None, copy: bool = False
+) -> tuple[ModelRecord, Package | None, Information | None, str]:
+    """What a file says, before a graph is made of it: for programs that write it again.
+
+    Returns
+    -------
+    tuple
+        The model's record; the package around it and its valid information, or None; the name for messages.
+    """
+    buffer, what = open_source(source, copy=copy)
+    cursor = Cursor(buffer, what=what)
+    package = information = None
+    if is_package(cursor):
+        package = read_package(buffer, what)
+        information = package.read_information(what)
+        buffer = _decrypted(package.model, package.model_cryption, what)
+    else:
+        if decrypt is None and cursor.startswith(aes_gcm.MAGIC):
+            decrypt = "AES_256_GCM"
+        buffer = _decrypted(buffer, decrypt, what)
+    return next(read_models(buffer, what)), package, information, what
 
 
 def _decrypted(buffer: Any, decrypt: Decryption | None, what: str) -> Any:

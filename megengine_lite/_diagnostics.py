@@ -1,0 +1,189 @@
+"""What a network tells about its work: profiles, dumps, memory. The part of :class:`LiteNetwork` that does that."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING, Any
+
+from megengine_lite.errors import LiteError, LiteTypeError, LiteValueError
+
+if TYPE_CHECKING:
+    from megengine_lite._core.io_dump import BinaryDump, TextDump
+    from megengine_lite._core.planner import Plan, StepTime
+    from megengine_lite._core.trace import Tracer
+    from megengine_lite._engine import Engine
+
+_PROFILE_FORMS = ("megengine", "chrome")
+
+
+def _to_path(path: Any) -> str:
+    if not isinstance(path, str | os.PathLike):
+        raise LiteTypeError(f"a path is needed, not {type(path).__name__}")
+    return os.fsdecode(path)
+
+
+def _write_json(path: str, content: Any) -> None:
+    try:
+        with open(path, "w", encoding="utf-8") as file:
+            json.dump(content, file)
+    except OSError as error:
+        raise LiteError(f"{path} cannot be written: {error.strerror}") from error
+
+
+class Profile:
+    """Takes the times of each run; the file is written by ``wait``."""
+
+    def __init__(self, path: str, form: str):
+        directory = os.path.dirname(os.path.abspath(path))
+        if os.path.isdir(path) or not os.path.isdir(directory):
+            raise LiteError(f"the profile cannot be written to {path}: there is no such directory, or it is one")
+        self._path = path
+        self._form = form
+        self.times: list[StepTime] = []
+
+    def write(self) -> None:
+        from megengine_lite._core.profile_report import FORMS
+
+        _write_json(self._path, FORMS[self._form](self.times))
+
+
+class Dump:
+    """Computes all variables of a network after each run and writes them."""
+
+    def __init__(self, form: TextDump | BinaryDump):
+        self._form = form
+        self._tracer: Tracer | None = None
+
+    def write(self, engine: Engine) -> None:
+        from megengine_lite._core.trace import Tracer
+
+        if self._tracer is None:
+            self._tracer = Tracer(engine.model, engine.session.config)
+        inputs = {name: port.tensor.to_numpy() for name, port in engine.inputs.items()}
+        self._form.write(self._tracer.run(inputs))
+
+
+class Diagnostics:
+    """Methods of networks that write files for people and tools."""
+
+    _engine: Engine | None
+    _profile: Profile | None = None
+    _dump: Dump | None = None
+
+    _transform = False
+
+    def _loaded(self, call: str) -> Engine:
+        raise NotImplementedError
+
+    def _require_not_loaded(self, call: str) -> None:
+        raise NotImplementedError
+
+    def _model_chunks(self) -> list[Any]:
+        raise NotImplementedError
+
+    def _tell_engine(self) -> None:
+        if self._engine is not None:
+            self._engine.observe(self._profile, self._dump)
+
+    def enable_profile_performance(self, profile_file: str | os.PathLike[str], *, form: str = "megengine") -> None:
+        """Measures every step of each forward; :meth:`wait` writes the last run's times to a file.
+
+        Parameters
+        ----------
+        profile_file
+            Replaced each time.
+        form
+            ``"megengine"``: JSON that MegEngine's tools analyse. ``"chrome"``: a trace that Perfetto opens.
+
+        Raises
+        ------
+        LiteError
+            The file cannot be there.
+        """
+        if form not in _PROFILE_FORMS:
+            raise LiteValueError(f"a profile has one of the forms {', '.join(_PROFILE_FORMS)}, not {form!r}")
+        self._profile = Profile(_to_path(profile_file), form)
+        self._tell_engine()
+
+    def io_txt_dump(self, txt_file: str | os.PathLike[str]) -> None:
+        """Lets each forward append every operator's results to a text file, which is created empty at once.
+
+        The operators are computed one by one as they stand in the model, beside the optimized run. A network has one
+        dump at a time: the last one set.
+
+        Raises
+        ------
+        LiteError
+            The file cannot be written.
+        """
+        from megengine_lite._core.io_dump import TextDump
+
+        self._dump = Dump(TextDump(_to_path(txt_file)))
+        self._tell_engine()
+
+    def io_bin_dump(self, bin_dir: str | os.PathLike[str]) -> None:
+        """Lets each forward write every operator's results into a directory, one file per variable.
+
+        As :meth:`io_txt_dump` otherwise. The directory is made if it is not there.
+        """
+        from megengine_lite._core.io_dump import BinaryDump
+
+        self._dump = Dump(BinaryDump(_to_path(bin_dir)))
+        self._tell_engine()
+
+    def get_static_memory_alloc_info(self, log_dir: str | os.PathLike[str] = "logs/test") -> None:
+        """Writes where the plan for the present input shapes puts its tensors.
+
+        Parameters
+        ----------
+        log_dir
+            Gets ``graph.json`` and ``StaticMemoryInfo.json``; made if it is not there.
+        """
+        engine = self._loaded("get_static_memory_alloc_info")
+        directory = _to_path(log_dir)
+        try:
+            os.makedirs(directory, exist_ok=True)
+        except OSError as error:
+            raise LiteError(f"the directory {directory} cannot be made: {error.strerror}") from error
+        from megengine_lite._core.memory_report import graph_object, static_memory_object
+
+        plans: list[Plan] = engine.plans_for_inputs()
+        _write_json(os.path.join(directory, "graph.json"), graph_object(plans))
+        _write_json(os.path.join(directory, "StaticMemoryInfo.json"), static_memory_object(plans))
+
+    def enable_global_layout_transform(self) -> None:
+        """Allows :meth:`dump_layout_transform_model`. To be called before ``load``.
+
+        This runtime chooses layouts for the whole graph whenever it plans; there is nothing to switch on.
+        """
+        self._require_not_loaded("enable_global_layout_transform")
+        self._transform = True
+
+    def dump_layout_transform_model(self, model_file: str | os.PathLike[str]) -> None:
+        """Writes the model as a plain file of the second generation (``.mge``), which the original loads, too.
+
+        Packages and encryption are taken off; names stay. Layouts are not written into the file: they belong to the
+        machine that runs it.
+
+        Raises
+        ------
+        LiteError
+            :meth:`enable_global_layout_transform` was not called before ``load``, or the file cannot be written.
+        """
+        self._loaded("dump_layout_transform_model")
+        if not self._transform:
+            raise LiteError("call enable_global_layout_transform before load, then the model can be dumped")
+        path = _to_path(model_file)
+        chunks = self._model_chunks()
+        try:
+            with open(path, "wb") as file:
+                for chunk in chunks:
+                    file.write(chunk)
+        except OSError as error:
+            raise LiteError(f"the model cannot be written to {path}: {error.strerror}") from error
+
+    @property
+    def memory_usage(self) -> dict[str, int]:
+        """Bytes that the network holds: ``weights`` (as the kernels read them), ``arena``, ``scratch``, ``outputs``."""
+        return self._loaded("memory_usage").session.memory_usage()

@@ -1,0 +1,850 @@
+"""LiteNetwork: loading, the order of calls, inputs and outputs, options, sharing."""
+
+import gc
+import io
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from api_samples import ADD, API_MODELS, DIGITS, IMAGES, PROB, add, config, loaded, run
+
+from megengine_lite import (
+    LiteAlgoSelectStrategy,
+    LiteConfig,
+    LiteDeviceType,
+    LiteExtraConfig,
+    LiteIO,
+    LiteIOType,
+    LiteLayout,
+    LiteNetwork,
+    LiteNetworkIO,
+    LiteTensor,
+    LiteTensorPhase,
+    get_model_io_info,
+)
+from megengine_lite.errors import (
+    DeviceError,
+    LiteArgumentError,
+    LiteError,
+    LiteIndexError,
+    LiteTypeError,
+    LiteValueError,
+    LiteWarning,
+    ModelFormatError,
+    ShapeError,
+)
+
+
+def close(a, b) -> bool:
+    return bool(np.abs(a - b).max() <= 1e-5)
+
+
+# ---- construction and loading -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("wrong", [{"config": 3}, {"io": [LiteIO("a")]}])
+def test_arguments_of_other_types(wrong):
+    with pytest.raises(LiteTypeError):
+        LiteNetwork(**wrong)
+
+
+def test_backend_that_does_not_exist():
+    made = LiteConfig()
+    made.backend = 1
+    with pytest.raises(LiteValueError):
+        LiteNetwork(made)
+
+
+@pytest.mark.parametrize("device", [2, 4, 6, 9, -1])
+def test_device_that_cannot_be(device):
+    with pytest.raises(DeviceError):
+        LiteNetwork(LiteConfig(device))
+
+
+@pytest.mark.parametrize("device", [1, 3, 5])
+def test_device_that_is_not_there_fails_at_load(device):
+    network = LiteNetwork(LiteConfig(device))
+    with pytest.raises(DeviceError, match="LITE_CPU"):
+        network.load(DIGITS)
+
+
+class _Path:
+    def __fspath__(self):
+        return str(DIGITS)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [str(DIGITS), DIGITS, _Path(), f"file://{DIGITS}", DIGITS.read_bytes(), bytearray(DIGITS.read_bytes())],
+    ids=["str", "Path", "PathLike", "URL", "bytes", "bytearray"],
+)
+def test_load_from(source):
+    assert close(run(loaded(source)), PROB)
+
+
+def test_load_from_binary_files():
+    with open(DIGITS, "rb") as file:
+        assert close(run(loaded(file)), PROB)
+    with open(DIGITS, "rb", buffering=0) as file:
+        assert close(run(loaded(file)), PROB)
+    stream = io.BytesIO(b"head" + DIGITS.read_bytes())
+    stream.seek(4)
+    assert close(run(loaded(stream)), PROB)
+
+
+def test_load_from_a_buffer_that_changes_later():
+    content = bytearray(DIGITS.read_bytes())
+    network = loaded(content)
+    content[:] = bytes(len(content))
+    assert close(run(network), PROB)
+
+
+@pytest.mark.parametrize("source", [None, 3, ["a"], io.StringIO("text")])
+def test_load_from_other_things(source):
+    with pytest.raises(LiteTypeError):
+        LiteNetwork().load(source)
+
+
+def test_load_from_elsewhere(tmp_path):
+    with pytest.raises(LiteValueError, match="s3"):
+        LiteNetwork().load("s3://bucket/model.mge")
+    with pytest.raises(FileNotFoundError) as caught:
+        LiteNetwork().load(tmp_path / "none.mge")
+    assert isinstance(caught.value, LiteError)
+    with pytest.raises(OSError):
+        LiteNetwork().load(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", b"abc", bytes(100), b"text" * 50, DIGITS.read_bytes()[:1000]])
+def test_load_of_what_is_no_model(content, tmp_path):
+    path = tmp_path / "model.mge"
+    path.write_bytes(content)
+    for source in (content, path):
+        network = LiteNetwork()
+        with pytest.raises(ModelFormatError):
+            network.load(source)
+        network.load(DIGITS)
+        assert close(run(network, IMAGES[:2]), PROB[:2])
+
+
+def test_second_load():
+    network = loaded()
+    with pytest.raises(LiteError, match="new network"):
+        network.load(DIGITS)
+    assert close(run(network), PROB)
+
+
+def test_nothing_hangs_on_model_bytes():
+    network = loaded(DIGITS.read_bytes())
+    network.model_bytes = None
+    gc.collect()
+    assert close(run(network), PROB)
+
+
+# ---- the order of calls -------------------------------------------------------------------------------------------
+
+READERS = {
+    "forward": (),
+    "wait": (),
+    "get_io_tensor": ("data",),
+    "get_discrete_tensor": ("data", 0),
+    "get_all_input_name": (),
+    "get_all_output_name": (),
+    "get_input_name": (0,),
+    "get_output_name": (0,),
+    "set_network_algo_workspace_limit": (0,),
+    "dump_layout_transform_model": ("x",),
+    "get_static_memory_alloc_info": (),
+}
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_call_that_needs_a_model(name):
+    with pytest.raises(LiteError, match="load"):
+        getattr(LiteNetwork(), name)(*READERS[name])
+
+
+def test_settings_come_before_load():
+    network = loaded()
+    for name in ("device_id", "stream_id", "threads_number"):
+        before = getattr(network, name)
+        with pytest.raises(RuntimeError, match="before load"):
+            setattr(network, name, 1)
+        assert getattr(network, name) == before
+    for call in (
+        network.enable_cpu_inplace_mode,
+        network.use_tensorrt,
+        network.enable_global_layout_transform,
+        lambda: network.share_runtime_memroy(LiteNetwork()),
+        lambda: network.extra_configure(LiteExtraConfig()),
+    ):
+        with pytest.raises(RuntimeError, match="before load"):
+            call()
+
+
+def test_settings_and_their_defaults():
+    network = LiteNetwork()
+    assert (network.device_id, network.stream_id, network.threads_number) == (0, 0, 1)
+    assert not network.is_cpu_inplace_mode()
+    network.device_id, network.stream_id, network.threads_number = 3, 5, 2
+    network.enable_cpu_inplace_mode()
+    network.load(DIGITS)
+    assert (network.device_id, network.stream_id, network.threads_number) == (3, 5, 2)
+    assert network.is_cpu_inplace_mode()
+    assert network.get_io_tensor("data").device_id == network.get_io_tensor("prob").device_id == 3
+    assert close(run(network), PROB)
+    made = LiteConfig()
+    made.device_id = 7
+    assert LiteNetwork(made).device_id == 7
+
+
+def test_settings_that_cannot_be():
+    network = LiteNetwork()
+    for threads in (0, -1):
+        with pytest.raises(LiteValueError):
+            network.threads_number = threads
+    for wrong in (1.5, "2", None):
+        with pytest.raises(LiteTypeError):
+            network.threads_number = wrong
+        with pytest.raises(LiteTypeError):
+            network.stream_id = wrong
+    with pytest.raises(DeviceError):
+        network.device_id = -2
+    network.threads_number = 4
+    network.threads_number = 1
+    assert network.threads_number == 1
+
+
+def test_inplace_mode_is_for_cpus():
+    with pytest.raises(DeviceError):
+        LiteNetwork(LiteConfig(LiteDeviceType.LITE_CUDA)).enable_cpu_inplace_mode()
+
+
+def test_tensorrt_warns():
+    with pytest.warns(LiteWarning):
+        LiteNetwork().use_tensorrt()
+
+
+def test_attributes_and_repr():
+    made, ios = LiteConfig(), LiteNetworkIO(["data"])
+    network = LiteNetwork(made, ios)
+    assert network.config is made and network.network_io is ios and network.model_bytes is None
+    assert repr(network) == str({"config": made, "IOs": ios})
+    assert "'device_id': 9" in repr(LiteConfig()).replace("'device_id': 0", "'device_id': 9")
+
+
+# ---- inputs and outputs -------------------------------------------------------------------------------------------
+
+
+def test_names():
+    network = loaded(API_MODELS / "multi_io.mge")
+    assert network.get_all_input_name() == ["depth", "image", "label"]
+    assert network.get_all_output_name() == ["logits", "features", "winner"]
+    assert [network.get_input_name(i) for i in range(3)] == network.get_all_input_name()
+    assert [network.get_output_name(i) for i in range(3)] == network.get_all_output_name()
+    for position in (3, -1):
+        with pytest.raises(LiteIndexError):
+            network.get_input_name(position)
+        with pytest.raises(LiteIndexError):
+            network.get_output_name(position)
+
+
+def test_names_of_the_discrete_model_stand_as_the_original_lists_them():
+    assert loaded(API_MODELS / "test_discrete_input.mge").get_all_input_name() == ["roi", "data"]
+
+
+def test_several_inputs_and_outputs_of_several_types():
+    network = loaded(API_MODELS / "multi_io.mge")
+    data = np.load(API_MODELS / "multi_io.npz")
+    for name in network.get_all_input_name():
+        network.get_io_tensor(name).set_data_by_share(data[f"in_{name}"])
+    network.forward()
+    network.wait()
+    for i, name in enumerate(network.get_all_output_name()):
+        result = network.get_io_tensor(name).to_numpy()
+        assert result.dtype == data[f"out_{i}"].dtype and close(result, data[f"out_{i}"])
+
+
+def test_io_tensor_by_phase():
+    network = loaded()
+    tensor = network.get_io_tensor("data")
+    assert network.get_io_tensor(b"data") is tensor
+    assert network.get_io_tensor("data", LiteTensorPhase.LITE_INPUT) is tensor
+    for name, phase in (("prob", 1), ("data", 2), ("none", 0)):
+        with pytest.raises(LiteIndexError, match=name):
+            network.get_io_tensor(name, phase)
+    with pytest.raises(LiteValueError):
+        network.get_io_tensor("data", 7)
+    for name in (3, None):
+        with pytest.raises(LiteTypeError):
+            network.get_io_tensor(name)
+
+
+def test_layouts_before_the_first_forward():
+    network = loaded()
+    batch = network.get_io_tensor("data").layout.shapes[0]
+    assert network.get_io_tensor("data").layout == LiteLayout([batch, 1, 8, 8], "float32")
+    assert network.get_io_tensor("prob").layout == LiteLayout([batch, 10], "float32")
+    assert network.get_io_tensor("prob").to_numpy().any() == False  # noqa: E712
+
+
+def test_outputs_change_their_shape_at_the_next_forward():
+    network = loaded()
+    data, prob = network.get_io_tensor("data"), network.get_io_tensor("prob")
+    run(network, IMAGES[:4])
+    assert prob.layout.shapes == [4, 10]
+    data.set_data_by_copy(IMAGES[:2])
+    assert prob.layout.shapes == [4, 10]
+    network.forward()
+    assert prob.layout.shapes == [2, 10]
+    assert close(prob.to_numpy(), PROB[:2])
+    data.layout = [3, 1, 8, 8]
+    network.forward()
+    network.wait()
+    assert prob.layout.shapes == [3, 10]
+
+
+def test_shape_computed_by_the_graph():
+    network = loaded(API_MODELS / "batch_by_shape.mge")
+    data = np.load(API_MODELS / "batch_by_shape.npz")
+    for n in (3, 1, 2):
+        network.get_io_tensor("data").set_data_by_copy(data["in_data"][:n].copy())
+        network.forward()
+        network.wait()
+        assert close(network.get_io_tensor(network.get_output_name(0)).to_numpy(), data["out_0"][:n])
+
+
+def test_output_whose_shape_depends_on_data():
+    network = loaded(API_MODELS / "cond_take.mge")
+    data = np.load(API_MODELS / "cond_take.npz")
+    value, position = map(network.get_io_tensor, network.get_all_output_name())
+    assert value.layout.ndim == 0
+    for _ in range(2):
+        for name in ("x", "m"):
+            network.get_io_tensor(name).set_data_by_copy(data[f"in_{name}"])
+        network.forward()
+        network.wait()
+        assert value.to_numpy().tolist() == data["out_0"].tolist()
+        assert position.to_numpy().tolist() == data["out_1"].tolist()
+        network.get_io_tensor("m").set_data_by_copy(np.full_like(data["in_m"], -77))
+        network.forward()
+        network.wait()
+        assert value.layout.shapes == [0] and position.to_numpy().shape == (0,)
+
+
+def test_inputs_that_were_never_set_are_zeros():
+    network = loaded(ADD)
+    network.get_io_tensor("a").set_data_by_copy([1] * 6)
+    network.forward()
+    network.wait()
+    assert network.get_io_tensor("sum").to_numpy().tolist() == [[1, 1, 1], [1, 1, 1]]
+
+
+def test_inputs_that_do_not_fit_leave_the_network_usable():
+    network = loaded(ADD)
+    add(network, 1, 2)
+    network.get_io_tensor("a").set_data_by_copy(np.zeros((4, 5), "float32"))
+    with pytest.raises(ShapeError, match=r"\(4, 5\)|4, 5"):
+        network.forward()
+    assert add_again(network)
+    network.get_io_tensor("a").set_data_by_copy(np.zeros((2, 3), "int32"))
+    with pytest.raises(LiteTypeError, match="'a'.*float32.*int32"):
+        network.forward()
+    with pytest.raises(LiteTypeError, match="'b'.*float32.*int8"):
+        network.get_io_tensor("b").set_data_by_share(np.zeros((2, 3), "int8"))
+    assert add_again(network)
+
+
+def add_again(network) -> bool:
+    network.get_io_tensor("a").set_data_by_copy(np.full((2, 3), 4, "float32"))
+    network.get_io_tensor("b").set_data_by_copy(np.full((2, 3), 5, "float32"))
+    network.forward()
+    network.wait()
+    return network.get_io_tensor("sum").to_numpy().tolist() == [[9] * 3] * 2
+
+
+def test_empty_batch():
+    network = loaded()
+    assert run(network, IMAGES[:0]).shape == (0, 10)
+    assert close(run(network, IMAGES[:1]), PROB[:1])
+
+
+def test_shared_input_of_a_temporary_array():
+    network = loaded()
+    network.get_io_tensor("data").set_data_by_share(IMAGES.copy())
+    gc.collect()
+    keep = [np.full(IMAGES.shape, 7, "float32") for _ in range(20)]
+    network.forward()
+    network.wait()
+    assert close(network.get_io_tensor("prob").to_numpy(), PROB)
+    del keep
+
+
+def test_shared_input_is_read_anew():
+    network = loaded(ADD)
+    source = np.zeros((2, 3), "float32")
+    network.get_io_tensor("a").set_data_by_share(source)
+    for value in (1, 2):
+        source[:] = value
+        network.forward()
+        network.wait()
+        assert network.get_io_tensor("sum").to_numpy().max() == value
+
+
+def test_strided_input():
+    network = loaded(ADD)
+    wide = LiteTensor(LiteLayout([2, 6], "float32"))
+    wide.set_data_by_copy(list(range(12)))
+    network.get_io_tensor("a").share_memory_with(wide.slice([0, 0], [2, 6], [1, 2]))
+    for value in (0, 100):
+        wide.slice([0, 0], [1, 1]).set_data_by_copy([[value]])
+        network.forward()
+        network.wait()
+        assert network.get_io_tensor("sum").to_numpy().tolist() == [[value, 2, 4], [6, 8, 10]]
+
+
+def test_read_only_input():
+    frozen = IMAGES.copy()
+    frozen.flags.writeable = False
+    network = loaded()
+    network.get_io_tensor("data").set_data_by_share(frozen)
+    network.forward()
+    assert close(network.get_io_tensor("prob").to_numpy(), PROB)
+
+
+def test_output_as_input_of_another_network():
+    first, second = loaded(ADD), loaded(ADD)
+    first.forward()
+    second.get_io_tensor("a").share_memory_with(first.get_io_tensor("sum"))
+    second.get_io_tensor("b").set_data_by_copy([10] * 6)
+    for value in (1, 2):
+        add(first, value, value)
+        second.forward()
+        second.wait()
+        assert second.get_io_tensor("sum").to_numpy().max() == 10 + 2 * value
+
+
+def test_output_memory_is_overwritten_by_the_next_forward_and_stays_where_it_is():
+    network = loaded(ADD)
+    add(network, 1, 1)
+    view = network.get_io_tensor("sum").get_data_by_share()
+    address = network.get_io_tensor("sum").get_ctypes_memory().value
+    add(network, 2, 3)
+    assert view.max() == 5
+    assert network.get_io_tensor("sum").get_ctypes_memory().value == address
+
+
+def test_view_of_an_output_survives_a_larger_one():
+    network = loaded()
+    run(network, IMAGES[:2])
+    view = network.get_io_tensor("prob").get_data_by_share()
+    run(network, IMAGES)
+    gc.collect()
+    assert close(view, PROB[:2])
+
+
+def test_array_shared_by_an_output_gets_the_result():
+    network = loaded()
+    target = np.zeros((4, 10), "float32")
+    network.get_io_tensor("prob").set_data_by_share(target)
+    for images, expected in ((IMAGES[:4], PROB[:4]), (IMAGES[4:8], PROB[4:8])):
+        run(network, images)
+        assert close(target, expected)
+
+
+def test_tensors_outlive_their_network():
+    network = loaded()
+    run(network)
+    data, prob = network.get_io_tensor("data"), network.get_io_tensor("prob")
+    view = prob.get_data_by_share()
+    del network
+    gc.collect()
+    assert close(prob.to_numpy(), PROB) and close(view, PROB) and close(data.to_numpy(), IMAGES)
+
+
+# ---- LiteIO -------------------------------------------------------------------------------------------------------
+
+
+def test_input_layout_is_applied_at_load():
+    network = loaded(io=LiteNetworkIO([LiteIO("data", layout=LiteLayout([2, 1, 8, 8]))]))
+    assert network.get_io_tensor("data").layout == LiteLayout([2, 1, 8, 8], "float32")
+    network.forward()
+    assert network.get_io_tensor("prob").layout.shapes == [2, 10]
+
+
+def test_input_layout_with_another_type():
+    with pytest.raises(LiteTypeError, match="'data'"):
+        loaded(io=LiteNetworkIO([LiteIO("data", layout=LiteLayout([2, 1, 8, 8], "int8"))]))
+    uint8 = LiteNetworkIO([LiteIO("image", layout=LiteLayout([2, 3, 24, 24]))])
+    network = loaded(API_MODELS / "multi_io.mge", io=uint8)
+    assert network.get_io_tensor("image").layout.dtype is np.uint8
+
+
+def test_output_layout_is_checked():
+    good = loaded(io=LiteNetworkIO(outputs=[LiteIO("prob", layout=LiteLayout([2, 10]))]))
+    assert close(run(good, IMAGES[:2]), PROB[:2])
+    good.get_io_tensor("data").set_data_by_copy(IMAGES[:3])
+    with pytest.raises(ShapeError, match=r"\[3, 10\].*\[2, 10\]"):
+        good.forward()
+
+
+def test_shape_only_output():
+    network = loaded(io=LiteNetworkIO(outputs=[LiteIO("prob", io_type=LiteIOType.LITE_IO_SHAPE)]))
+    result = run(network, IMAGES[:5])
+    assert result.shape == (5, 10) and result.max() == 0
+
+
+def test_unknown_and_repeated_names_are_logged(caplog):
+    import logging
+
+    from megengine_lite.log import logger
+
+    logger.setLevel(logging.WARNING)
+    try:
+        ios = LiteNetworkIO([LiteIO("none"), LiteIO("data", layout=[2, 1, 8, 8]), LiteIO("data", layout=[5, 1, 8, 8])])
+        network = loaded(io=ios)
+    finally:
+        logger.setLevel(logging.ERROR)
+    assert network.get_io_tensor("data").layout.shapes[0] == 2
+    assert ["none" in r.getMessage() or "twice" in r.getMessage() for r in caplog.records] == [True, True]
+
+
+def test_io_objects_of_the_caller_stay_as_they_are():
+    ios = LiteNetworkIO([LiteIO("data", is_host=False)])
+    network = loaded(io=ios)
+    ios.inputs[0].name = "other"
+    assert close(run(network), PROB)
+    assert not ios.inputs[0].is_host
+
+
+# ---- options ------------------------------------------------------------------------------------------------------
+
+HARMLESS = [
+    {"weight_preprocess": 1},
+    {"fuse_preprocess": 1},
+    {"force_dynamic_alloc": 1},
+    {"no_profiling_on_shape_change": 1},
+    {"async_exec_level": 0},
+    {"async_exec_level": 4},
+    {"var_sanity_check_first_run": 0},
+    {"const_shape": 1},
+    {"jit_level": 2},
+    {"graph_opt_level": 0},
+    {"graph_opt_level": 1},
+    {"graph_opt_level": 3},
+    {"graph_opt_level": -1},
+    {"comp_node_seq_record_level": 1},
+    {"comp_node_seq_record_level": 2, "var_sanity_check_first_run": 0},
+    {"enable_nchw44": 1},
+    {"enable_nchw44_dot": 1},
+    {"enable_nchw88": 1},
+    {"force_output_dynamic_alloc": 1},
+]
+
+
+@pytest.mark.parametrize("options", HARMLESS, ids=lambda o: "-".join(f"{k}={v}" for k, v in o.items()))
+def test_option_keeps_results(options):
+    network = loaded(config=config(**options))
+    assert close(run(network), PROB)
+    assert close(run(network), PROB)
+
+
+@pytest.mark.parametrize("name", ["enable_nhwcd4", "enable_nchw4", "enable_nchw32", "enable_nchw64"])
+def test_layout_of_other_devices_warns(name):
+    with pytest.warns(LiteWarning, match=name):
+        network = loaded(config=config(**{name: 1}))
+    assert close(run(network), PROB)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"force_output_dynamic_alloc": 1, "force_output_use_user_specified_memory": 1},
+        {"comp_node_seq_record_level": 2},
+        {"comp_node_seq_record_level": 2, "var_sanity_check_first_run": 0, "fake_next_exec": 1},
+        {"comp_node_seq_record_level": 3},
+        {"comp_node_seq_record_level": -1},
+    ],
+)
+def test_options_that_exclude_each_other(options):
+    with pytest.raises(LiteValueError):
+        loaded(config=config(**options))
+
+
+def test_fake_next_exec():
+    network = loaded(config=config(fake_next_exec=1))
+    fake = run(network, IMAGES[:2])
+    assert fake.shape[1] == 10 and fake.max() == 0
+    assert close(run(network, IMAGES[:2]), PROB[:2])
+
+
+@pytest.mark.parametrize(
+    "options", [{"const_shape": 1}, {"comp_node_seq_record_level": 2, "var_sanity_check_first_run": 0}]
+)
+def test_fixed_shape(options):
+    network = loaded(config=config(**options))
+    network.get_io_tensor("data").set_data_by_share(IMAGES[:2].copy())
+    network.forward()
+    network.wait()
+    network.get_io_tensor("data").set_data_by_share(IMAGES[2:4].copy())
+    network.forward()
+    assert close(network.get_io_tensor("prob").to_numpy(), PROB[2:4])
+    network.get_io_tensor("data").set_data_by_copy(IMAGES[:3])
+    with pytest.raises(ShapeError, match="'data'"):
+        network.forward()
+    assert close(run(network, IMAGES[:2]), PROB[:2])
+
+
+def test_output_dynamic_alloc_keeps_each_result():
+    network = loaded(ADD, config(force_output_dynamic_alloc=1))
+    views = []
+    for value in range(5):
+        add(network, value, value)
+        views.append(network.get_io_tensor("sum").get_data_by_share())
+    gc.collect()
+    assert [v.max() for v in views] == [0, 2, 4, 6, 8]
+
+
+def test_user_memory_gets_the_result_itself():
+    network = loaded(config=config(force_output_use_user_specified_memory=1))
+    network.get_io_tensor("data").set_data_by_copy(IMAGES[:4])
+    prob = network.get_io_tensor("prob")
+    for _ in range(2):
+        target = np.zeros((4, 10), "float32")
+        prob.set_data_by_share(target)
+        network.forward()
+        network.wait()
+        assert close(target, PROB[:4])
+        assert prob.get_ctypes_memory().value == target.ctypes.data
+    # the array that only the tensor knows
+    prob.set_data_by_share(np.zeros((4, 10), "float32"))
+    gc.collect()
+    network.forward()
+    network.wait()
+    assert close(prob.to_numpy(), PROB[:4])
+
+
+def test_user_memory_is_required_and_must_fit():
+    network = loaded(config=config(force_output_use_user_specified_memory=1))
+    network.get_io_tensor("data").set_data_by_copy(IMAGES[:4])
+    with pytest.raises(LiteError, match="set_data_by_share"):
+        network.forward()
+    for shape in ((3, 10), (5, 10)):
+        network.get_io_tensor("prob").set_data_by_share(np.zeros(shape, "float32"))
+        with pytest.raises(ShapeError, match=r"\(?4, 10"):
+            network.forward()
+    frozen = np.zeros((4, 10), "float32")
+    frozen.flags.writeable = False
+    network.get_io_tensor("prob").set_data_by_share(frozen)
+    with pytest.raises(LiteArgumentError):
+        network.forward()
+    network.get_io_tensor("prob").set_data_by_share(np.zeros((4, 10), "float32"))
+    network.forward()
+    assert close(network.get_io_tensor("prob").to_numpy(), PROB[:4])
+
+
+def test_user_memory_needs_shapes_that_are_known():
+    with pytest.raises(ShapeError, match="CondTake"):
+        loaded(API_MODELS / "cond_take.mge", config(force_output_use_user_specified_memory=1))
+
+
+# ---- algorithms ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("policy", [0, 1, 2, 3, 6, 10, 15])
+def test_algo_policy(policy):
+    network = loaded()
+    network.set_network_algo_policy(policy, shared_batch_size=2, binary_equal_between_batch=bool(policy & 4))
+    network.set_network_algo_workspace_limit(1 << 30)
+    assert close(run(network), PROB)
+
+
+def test_algo_policy_before_load():
+    network = LiteNetwork()
+    strategy = LiteAlgoSelectStrategy
+    network.set_network_algo_policy(strategy.LITE_ALGO_PROFILE | strategy.LITE_ALGO_REPRODUCIBLE)
+    network.load(DIGITS)
+    assert close(run(network), PROB)
+
+
+def test_algo_policy_that_cannot_be():
+    network = loaded()
+    for policy in (16, 255, -1):
+        with pytest.raises(LiteValueError):
+            network.set_network_algo_policy(policy)
+    with pytest.raises(LiteTypeError):
+        network.set_network_algo_policy("1")
+    with pytest.raises(LiteValueError):
+        network.set_network_algo_workspace_limit(-1)
+    network.forward()
+    with pytest.raises(LiteError, match="first forward"):
+        network.set_network_algo_policy(1)
+
+
+def test_workspace_limit_of_zero():
+    network = loaded()
+    assert close(run(network), PROB)
+    network.set_network_algo_workspace_limit(0)
+    assert close(run(network), PROB)
+
+
+# ---- sharing ------------------------------------------------------------------------------------------------------
+
+
+def test_share_weights():
+    source = loaded()
+    twin = LiteNetwork()
+    twin.threads_number = 2
+    twin.share_weights_with(source)
+    third = LiteNetwork()
+    third.enable_cpu_inplace_mode()
+    third.share_weights_with(twin)
+    assert close(run(twin, IMAGES[:3]), PROB[:3])
+    assert close(run(source), PROB)
+    assert twin.get_io_tensor("data").layout.shapes[0] == 3
+    assert (twin.threads_number, third.is_cpu_inplace_mode()) == (2, True)
+    del source, twin
+    gc.collect()
+    assert close(run(third), PROB)
+
+
+def test_share_weights_with_other_things():
+    with pytest.raises(LiteArgumentError):
+        LiteNetwork().share_weights_with(3)
+    with pytest.raises(LiteError):
+        LiteNetwork().share_weights_with(LiteNetwork())
+
+
+@pytest.mark.parametrize("name", ["share_runtime_memroy", "share_runtime_memory"])
+def test_share_runtime_memory(name):
+    source, twin = LiteNetwork(), LiteNetwork()
+    getattr(twin, name)(source)
+    twin.share_runtime_memroy(twin)
+    source.load(DIGITS)
+    twin.load(API_MODELS / "batch_by_shape.mge")
+    data = np.load(API_MODELS / "batch_by_shape.npz")
+    for _ in range(2):
+        assert close(run(source), PROB)
+        twin.get_io_tensor("data").set_data_by_copy(data["in_data"])
+        twin.forward()
+        twin.wait()
+        assert close(twin.get_io_tensor(twin.get_output_name(0)).to_numpy(), data["out_0"])
+        assert close(source.get_io_tensor("prob").to_numpy(), PROB)
+    with pytest.raises(LiteArgumentError):
+        LiteNetwork().share_runtime_memroy(None)
+
+
+# ---- discrete inputs ----------------------------------------------------------------------------------------------
+
+
+def discrete(name="data", io=None) -> LiteNetwork:
+    made = LiteConfig()
+    made.discrete_input_name = name
+    return loaded(API_MODELS / "test_discrete_input.mge", made, io)
+
+
+def test_discrete_input():
+    rng = np.random.default_rng(3)
+    data = rng.random((3, 3, 224, 224), np.float32)
+    roi = np.stack([np.eye(3, dtype="float32") * [1, 1, 1 + 0.1 * k] for k in range(3)]).astype("float32")
+    whole = loaded(API_MODELS / "test_discrete_input.mge")
+    whole.get_io_tensor("data").set_data_by_copy(data)
+    whole.get_io_tensor("roi").set_data_by_copy(roi)
+    whole.forward()
+    expected = whole.get_io_tensor(whole.get_output_name(0)).to_numpy()
+
+    network = discrete(b"data", LiteNetworkIO([LiteIO("data", layout=LiteLayout([3, 3, 224, 224]))]))
+    network.get_io_tensor("roi").set_data_by_copy(roi)
+    for k in range(3):
+        piece = network.get_discrete_tensor("data", k)
+        assert piece.layout.shapes == [1, 3, 224, 224]
+        if k == 1:
+            piece.set_data_by_share(data[1:2].copy())
+        else:
+            piece.set_data_by_copy(data[k : k + 1])
+    for _ in range(2):
+        network.forward()
+        network.wait()
+        assert (network.get_io_tensor(network.get_output_name(0)).to_numpy() == expected).all()
+    assert (network.get_io_tensor("data").to_numpy() == data).all()
+
+
+def test_discrete_input_that_is_none():
+    network = discrete()
+    for wrong in (("data", 3), ("data", -1), ("roi", 0), ("none", 0)):
+        with pytest.raises(LiteIndexError):
+            network.get_discrete_tensor(*wrong)
+    with pytest.raises(LiteValueError):
+        network.get_discrete_tensor("data", 0, LiteTensorPhase.LITE_OUTPUT)
+    with pytest.raises(LiteIndexError):
+        loaded().get_discrete_tensor("data", 0)
+    network.get_discrete_tensor("data", 0).set_data_by_share(np.zeros((1, 3, 5, 5), "float32"))
+    with pytest.raises(ShapeError, match="piece 0"):
+        network.forward()
+
+
+# ---- information without a network --------------------------------------------------------------------------------
+
+
+def test_model_io_info():
+    infos = [get_model_io_info(str(API_MODELS / "multi_io.mge")) for _ in range(3)]
+    get_model_io_info(DIGITS.read_bytes())
+    for info in infos:
+        assert [(i.name, i.config_layout) for i in info.inputs] == [
+            ("depth", LiteLayout([2, 1, 24, 24], "float32")),
+            ("image", LiteLayout([2, 3, 24, 24], "uint8")),
+            ("label", LiteLayout([2], "int32")),
+        ]
+        assert [(o.name, o.config_layout) for o in info.outputs] == [
+            ("logits", LiteLayout([2, 4], "float32")),
+            ("features", LiteLayout([2, 12, 12, 12], "float32")),
+            ("winner", LiteLayout([2], "int32")),
+        ]
+    assert [o.config_layout.ndim for o in get_model_io_info(API_MODELS / "cond_take.mge").outputs] == [0, 0]
+
+
+def test_model_io_info_of_what_is_none(tmp_path):
+    with pytest.raises(ModelFormatError):
+        get_model_io_info(b"nothing")
+    with pytest.raises(FileNotFoundError):
+        get_model_io_info(tmp_path / "none")
+    # needs no device
+    made = LiteConfig(LiteDeviceType.LITE_CUDA)
+    assert get_model_io_info(DIGITS, made).inputs[0].name == "data"
+
+
+# ---- pickling -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("source", [DIGITS, DIGITS.read_bytes()], ids=["path", "bytes"])
+def test_pickle(source):
+    network = loaded(source, io=LiteNetworkIO([LiteIO("data", layout=[2, 1, 8, 8])]), threads_number=2, stream_id=4)
+    twin = pickle.loads(pickle.dumps(network))
+    assert (twin.threads_number, twin.stream_id) == (2, 4)
+    assert twin.get_io_tensor("data").layout.shapes == [2, 1, 8, 8]
+    assert close(run(twin), PROB)
+    assert repr(twin) == repr(network)
+
+
+def test_pickle_before_load():
+    network = LiteNetwork()
+    network.enable_cpu_inplace_mode()
+    twin = pickle.loads(pickle.dumps(network))
+    assert twin.is_cpu_inplace_mode()
+    twin.load(DIGITS)
+    assert close(run(twin), PROB)
+
+
+def test_nothing_is_printed_by_a_constructor_that_fails():
+    code = (
+        "from megengine_lite import LiteNetwork, LiteTensor\n"
+        "for make in (lambda: LiteNetwork(3), lambda: LiteTensor(device_type=1)):\n"
+        "    try:\n"
+        "        make()\n"
+        "    except RuntimeError:\n"
+        "        pass\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("", "")
