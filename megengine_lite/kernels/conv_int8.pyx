@@ -8,12 +8,10 @@ ic][channels of the tile][4]``, where the last ic block of a group has only the 
 
 from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uintptr_t
 
-from megengine_lite.kernels.dot cimport (
-    MAX_SUMS, Sum, block_pixels, dot_block_few, dot_block_of
-)
+from megengine_lite.kernels.dot cimport MAX_SUMS, Sum, block_pixels, dot_block, dot_block_few, dot_block_of
 from megengine_lite.kernels.kernel cimport KernelArgs
 from megengine_lite.kernels.requantize cimport OUT_8, Output, read_output, store_sums
-from megengine_lite.kernels.simd cimport VW, inlined, outlined
+from megengine_lite.kernels.simd cimport DOT_UNSIGNED, VREGS, VW, inlined, outlined, vi, vi_load, vi_set1, vi_store
 
 
 cdef inline inlined dot_row(
@@ -43,43 +41,89 @@ cdef inline inlined dot_row(
         first = end
 
 
-cdef inline outlined row_of_plain_blocks(
-    int vectors, int64_t step, int64_t pixels, const Sum* s, const uint8_t* x, const int8_t* w,
+cdef inline inlined dot_two_rows(
+    int VECTORS, int64_t STEP, bint PLAIN, const Sum* s, const uint8_t* x, const int8_t* w, const int32_t* bias,
+    int64_t y_row, int64_t z_row, Output o
+) noexcept nogil:
+    """Two rows of 7 pixels, as the last stages of many networks have them, in one block."""
+    cdef int32_t sums[MAX_SUMS * VW]
+    dot_block(14, VECTORS, STEP, PLAIN, True, s, x, w, bias, sums)
+    store_sums(sums, 7, VECTORS, &o)
+    o.y += y_row
+    if o.z:
+        o.z += z_row
+    store_sums(sums + 7 * VECTORS * VW, 7, VECTORS, &o)
+
+
+# A work item's place: output pixels of one or two rows, for one or two channel blocks.
+cdef struct Place:
+    int vectors
+    bint two_rows
+    int64_t step, pixels, y_row, z_row
+
+
+cdef inline inlined dot_place(
+    int64_t STEP1, int64_t STEP2, bint PLAIN, const Place* at, const Sum* s, const uint8_t* x, const int8_t* w,
     const int32_t* bias, const Output* o
 ) noexcept nogil:
-    if vectors == 2:
-        dot_row(2, VW, 2 * VW, True, step, pixels, s, x, w, bias, o[0])
+    if VREGS == 32 and at.two_rows:
+        if at.vectors == 2 and at.step == STEP1:
+            dot_two_rows(2, STEP1, PLAIN, s, x, w, bias, at.y_row, at.z_row, o[0])
+        elif at.vectors == 2:
+            dot_two_rows(2, STEP2, PLAIN, s, x, w, bias, at.y_row, at.z_row, o[0])
+        elif at.step == STEP1:
+            dot_two_rows(1, STEP1, PLAIN, s, x, w, bias, at.y_row, at.z_row, o[0])
+        else:
+            dot_two_rows(1, STEP2, PLAIN, s, x, w, bias, at.y_row, at.z_row, o[0])
+    elif at.vectors == 2:
+        dot_row(2, STEP1, STEP2, PLAIN, at.step, at.pixels, s, x, w, bias, o[0])
     else:
-        dot_row(1, VW, 2 * VW, True, step, pixels, s, x, w, bias, o[0])
+        dot_row(1, STEP1, STEP2, PLAIN, at.step, at.pixels, s, x, w, bias, o[0])
 
 
-cdef inline outlined row_of_blocks(
-    int vectors, int64_t step, int64_t pixels, const Sum* s, const uint8_t* x, const int8_t* w,
-    const int32_t* bias, const Output* o
+cdef inline outlined dot_plain_blocks(
+    const Place* at, const Sum* s, const uint8_t* x, const int8_t* w, const int32_t* bias, const Output* o
 ) noexcept nogil:
-    if vectors == 2:
-        dot_row(2, VW, 2 * VW, False, step, pixels, s, x, w, bias, o[0])
-    else:
-        dot_row(1, VW, 2 * VW, False, step, pixels, s, x, w, bias, o[0])
+    dot_place(VW, 2 * VW, True, at, s, x, w, bias, o)
 
 
-cdef inline outlined row_of_quads(
-    int vectors, int64_t step, int64_t pixels, const Sum* s, const uint8_t* x, const int8_t* w,
-    const int32_t* bias, const Output* o
+cdef inline outlined dot_signed_blocks(
+    const Place* at, const Sum* s, const uint8_t* x, const int8_t* w, const int32_t* bias, const Output* o
 ) noexcept nogil:
-    if vectors == 2:
-        dot_row(2, 4, 8, False, step, pixels, s, x, w, bias, o[0])
-    else:
-        dot_row(1, 4, 8, False, step, pixels, s, x, w, bias, o[0])
+    dot_place(VW, 2 * VW, False, at, s, x, w, bias, o)
+
+
+cdef inline outlined dot_image(
+    const Place* at, const Sum* s, const uint8_t* x, const int8_t* w, const int32_t* bias, const Output* o
+) noexcept nogil:
+    dot_place(4, 8, DOT_UNSIGNED, at, s, x, w, bias, o)
+
+
+cdef inline outlined flip_bytes(
+    const uint8_t* x, int64_t row, int64_t plane, int64_t planes, int64_t rows, int64_t length, uint8_t* y
+) noexcept nogil:
+    """Copies a window of the input, every byte xored with 0x80; `length` is that of a row, in whole vectors."""
+    cdef vi flip = vi_set1(-0x7F7F7F80)
+    cdef const int32_t* source
+    cdef int32_t* target
+    cdef int64_t c, r, k
+    for c in range(planes):
+        for r in range(rows):
+            source = <const int32_t*>(x + c * plane + r * row)
+            target = <int32_t*>y
+            for k in range(length // (4 * VW)):
+                vi_store(target + k * VW, vi_load(source + k * VW) ^ flip)
+            y += length
 
 
 cdef void conv_direct_int8(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
-    """One work item = one chunk of one output row, for one image and one tile of output channels.
+    """One work item = one chunk of an output row, for one image and one tile of output channels.
 
     x, y and z point at element (0, 0, 0, 0), strides are in elements; x needs a halo of at least the padding. Pixels
     of x lie `x_pixel` bytes apart: VW, or 4 for images of up to 4 channels. Pixels of y and z lie `y_pixel` and
     `z_pixel` elements apart, so that the phases of a transposed convolution can interleave. Items are ordered by
-    image, band of `band` rows, tile, row, chunk. y may be z.
+    image, band of `band` rows, tile, row, chunk. With `lines` 2, rows have 7 pixels and items and bands are pairs of
+    rows. With `flip` the input is flipped on its way through scratch (see dot.pxd). y may be z.
     """
     cdef const uint8_t* x = <const uint8_t*>a.p[0]
     cdef const int8_t* w = <const int8_t*>a.p[1]
@@ -93,29 +137,39 @@ cdef void conv_direct_int8(const KernelArgs* a, int64_t begin, int64_t end, void
     cdef int64_t groups = a.i[12], ic = a.i[13], oc = a.i[14], oh = a.i[15], ow = a.i[16]
     cdef int64_t kh = a.i[17], kw = a.i[18], stride_h = a.i[19], stride_w = a.i[20]
     cdef int64_t dilate_h = a.i[21], dilate_w = a.i[22], pad_h = a.i[23], pad_w = a.i[24]
-    cdef int64_t band = a.i[25], chunks = a.i[26], parts = a.i[27], flip = a.i[28], plain = a.i[29]
+    cdef int64_t lines = a.i[25], band = a.i[26], chunks = a.i[27], parts = a.i[28], flip = a.i[29], plain = a.i[30]
     cdef int64_t ic_blocks = (ic + x_pixel - 1) // x_pixel, oc_blocks = (oc + VW - 1) // VW
     cdef int64_t quads = (ic - (ic_blocks - 1) * x_pixel + 3) // 4  # of the last ic block
     cdef int64_t tiles = (oc_blocks + 1) // 2
     cdef int64_t depth = parts * ((ic_blocks - 1) * (x_pixel // 4) + quads) * 4 * kh * kw
-    cdef int64_t per_image = groups * tiles * oh * chunks
-    cdef int64_t item, n, rest, first_row, rows, tile, g, block, r, chunk, first_px, last_px
-    cdef int64_t size
-    cdef int vectors
+    cdef int64_t item_rows = (oh + lines - 1) // lines
+    cdef int64_t per_image = groups * tiles * item_rows * chunks
+    cdef int64_t item, n, rest, first_row, rows, tile, g, block, r, chunk, first_px
+    cdef int64_t size, window = 0, length = 0
     cdef const uint8_t* from_x
     cdef const int8_t* from_w
+    cdef const int32_t* from_bias
     cdef Sum s
     cdef Output o
+    cdef Place at
     o.real_bias = real_bias
     o.z = z
-    read_output(&o, a, 30)
+    read_output(&o, a, 31)
     size = 1 if o.kind == OUT_8 else 4
     o.y_pixel = y_pixel * size
     o.y_plane = y_plane * size
     o.z_pixel = z_pixel
     o.z_plane = z_plane
+    at.step = stride_w * x_pixel
+    at.y_row = y_row * size
+    at.z_row = z_row
+    if flip:
+        window = (kh - 1) * dilate_h + 1 + (lines - 1) * stride_h
+        length = ((ow + chunks - 1) // chunks - 1) * stride_w + (kw - 1) * dilate_w + 1
+        length = (length * x_pixel + 4 * VW - 1) // (4 * VW) * 4 * VW
     s = Sum(
-        parts, ic_blocks, x_plane, kh, dilate_h * x_row, kw, dilate_w * x_pixel, x_pixel // 4, quads, 4, <int32_t>flip
+        parts, ic_blocks, window * length if flip else x_plane, kh, dilate_h * (length if flip else x_row),
+        kw, dilate_w * x_pixel, x_pixel // 4, quads, 4, stride_h * (length if flip else x_row),
     )
     if x_pixel == 4 and dilate_w == 1:  # the taps of a row are one run of quads
         s.n2 = 1
@@ -125,16 +179,17 @@ cdef void conv_direct_int8(const KernelArgs* a, int64_t begin, int64_t end, void
         rest = item % per_image
         first_row = rest // (groups * tiles * band * chunks) * band
         rest -= first_row * groups * tiles * chunks
-        rows = min(band, oh - first_row)
+        rows = min(band, item_rows - first_row)
         tile = rest // (rows * chunks)
         rest -= tile * rows * chunks
-        r = first_row + rest // chunks
+        r = (first_row + rest // chunks) * lines
         chunk = rest % chunks
         g = tile // tiles
         block = g * oc_blocks + tile % tiles * 2
-        vectors = 2 if tile % tiles * 2 + 1 < oc_blocks else 1
         first_px = ow * chunk // chunks
-        last_px = ow * (chunk + 1) // chunks
+        at.vectors = 2 if tile % tiles * 2 + 1 < oc_blocks else 1
+        at.two_rows = lines == 2 and r + 1 < oh
+        at.pixels = ow * (chunk + 1) // chunks - first_px
         if real_bias:
             o.real_bias = real_bias + block * VW
         o.y = y + (n * y_image + block * y_plane + r * y_row + first_px * y_pixel) * size
@@ -144,14 +199,17 @@ cdef void conv_direct_int8(const KernelArgs* a, int64_t begin, int64_t end, void
             x + n * x_image + g * ic_blocks * x_plane + (r * stride_h - pad_h) * x_row
             + (first_px * stride_w - pad_w) * x_pixel
         )
+        if flip:
+            flip_bytes(from_x, x_row, x_plane, ic_blocks, window, length, <uint8_t*>scratch)
+            from_x = <const uint8_t*>scratch
         from_w = w + block * VW * depth
-        if x_pixel == VW:
-            if plain:
-                row_of_plain_blocks(vectors, stride_w * VW, last_px - first_px, &s, from_x, from_w, bias + block * VW, &o)
-            else:
-                row_of_blocks(vectors, stride_w * VW, last_px - first_px, &s, from_x, from_w, bias + block * VW, &o)
+        from_bias = bias + block * VW
+        if x_pixel != VW:
+            dot_image(&at, &s, from_x, from_w, from_bias, &o)
+        elif plain or DOT_UNSIGNED:
+            dot_plain_blocks(&at, &s, from_x, from_w, from_bias, &o)
         else:
-            row_of_quads(vectors, stride_w * 4, last_px - first_px, &s, from_x, from_w, bias + block * VW, &o)
+            dot_signed_blocks(&at, &s, from_x, from_w, from_bias, &o)
 
 
 # name -> (address, pointers, integers, reals)
@@ -160,7 +218,7 @@ KERNELS = {
         <uintptr_t>&conv_direct_int8,
         "x w bias real_bias z y",
         "x_pixel x_row x_plane x_image y_pixel y_row y_plane y_image z_pixel z_row z_plane z_image"
-        " groups ic oc oh ow kh kw stride_h stride_w dilate_h dilate_w pad_h pad_w band chunks parts flip plain"
+        " groups ic oc oh ow kh kw stride_h stride_w dilate_h dilate_w pad_h pad_w lines band chunks parts flip plain"
         " kind activation staged z_mask z_zero y_zero",
         "scale mid_divisor mid_low mid_high mid_scale z_scale act_a act_b y_scale low high",
     ),

@@ -1,14 +1,13 @@
 # The register block of 8-bit convolutions and matrix products: PIXELS outputs x VECTORS channel vectors of int32 sums.
 #
 # Four neighbouring bytes of the input are spread over a vector and multiplied with four weights of each channel (see
-# "8-bit integers" in simd.h). Weights are signed. The input has one of two forms:
-#   PLAIN  bytes that vi_dot takes as they are: unsigned with VNNI, 0..127 elsewhere
-#   else   any bytes; `flip` turns them into unsigned numbers with VNNI, signed numbers elsewhere
-# What the flip adds to a byte, and the zero point, are made good by a constant for each channel, in the bias.
+# "8-bit integers" in simd.h). Weights are signed. The input is unsigned bytes with VNNI, whatever PLAIN says; elsewhere
+# it is numbers in 0..127 if PLAIN, else signed bytes. Inputs of the other kind have all their bytes xored with 0x80
+# before. What that adds to a byte, and the zero point, are made good by a constant for each channel, in the bias.
 from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t
 
 from megengine_lite.kernels.simd cimport (
-    DOT_UNSIGNED, VREGS, VW, inlined, vi, vi_dot, vi_dot_pairs, vi_even, vi_load, vi_odd, vi_set1, vi_set1_bytes,
+    DOT_UNSIGNED, VREGS, VW, inlined, vi, vi_dot, vi_dot_pairs, vi_even, vi_load, vi_odd, vi_set1_bytes,
     vi_store,
 )
 
@@ -16,24 +15,25 @@ cdef enum:
     MAX_SUMS = 28  # vectors of the largest block
 
 
-# What is summed for one output: x[a s0 + b s1 + c s2 + l quad ..+3] for a < n0, b < n1, c < n2, l < steps (steps_last for
-# the last a), each times its own weights. All of it is done `parts` times, when weights are sums of several bytes.
+# What is summed for one output: x[a s0 + b s1 + c s2 + l quad ..+3] for a < n0, b < n1, c < n2, l < steps (steps_last
+# for the last a), each times its own weights. All of it is done `parts` times, when weights are sums of several bytes.
+# `second` is for blocks of two rows: how far the second row is behind the first.
 cdef struct Sum:
-    int64_t parts, n0, s0, n1, s1, n2, s2, steps, steps_last, quad
-    int32_t flip
+    int64_t parts, n0, s0, n1, s1, n2, s2, steps, steps_last, quad, second
 
 
 cdef inline inlined dot_block(
-    int PIXELS, int VECTORS, int64_t STEP, bint PLAIN, const Sum* s, const uint8_t* x, const int8_t* w, const int32_t* bias,
-    int32_t* sums
+    int PIXELS, int VECTORS, int64_t STEP, bint PLAIN, bint TWO_ROWS, const Sum* s, const uint8_t* x, const int8_t* w,
+    const int32_t* bias, int32_t* sums
 ) noexcept nogil:
-    """One block. Pixel p reads from x + p STEP; weights are [part][a][b][c][l][VECTORS VW][4]; sums [p][v][VW]
-    begin with the bias."""
+    """One block. Pixel p reads from x + p STEP, the second half of two rows from x + second + (p - PIXELS / 2) STEP.
+    Weights are [part][a][b][c][l][VECTORS VW][4]; sums [p][v][VW] begin with the bias."""
     cdef vi acc[MAX_SUMS]
     cdef vi row[4]
     cdef vi odd[4]
-    cdef vi value, flip = vi_set1(s.flip)
+    cdef vi value
     cdef const uint8_t* at
+    cdef const uint8_t* second
     cdef int64_t part, a, b, c, l, steps
     cdef int p, v
     for p in range(PIXELS):
@@ -45,6 +45,7 @@ cdef inline inlined dot_block(
             for b in range(s.n1):
                 for c in range(s.n2):
                     at = x + a * s.s0 + b * s.s1 + c * s.s2
+                    second = at + s.second
                     for l in range(steps):
                         for v in range(VECTORS):
                             row[v] = vi_load(<const int32_t*>w + v * VW)
@@ -52,9 +53,10 @@ cdef inline inlined dot_block(
                                 odd[v] = vi_odd(row[v])
                                 row[v] = vi_even(row[v])
                         for p in range(PIXELS):
-                            value = vi_set1_bytes(at + p * STEP)
-                            if not PLAIN:
-                                value = value ^ flip
+                            if TWO_ROWS and p >= PIXELS // 2:
+                                value = vi_set1_bytes(second + (p - PIXELS // 2) * STEP)
+                            else:
+                                value = vi_set1_bytes(at + p * STEP)
                             if PLAIN or DOT_UNSIGNED:
                                 for v in range(VECTORS):
                                     acc[p * VECTORS + v] = vi_dot(acc[p * VECTORS + v], value, row[v])
@@ -64,6 +66,8 @@ cdef inline inlined dot_block(
                                 for v in range(VECTORS):
                                     acc[p * VECTORS + v] = vi_dot_pairs(acc[p * VECTORS + v], vi_odd(value), odd[v])
                         at += s.quad
+                        if TWO_ROWS:
+                            second += s.quad
                         w += VECTORS * VW * 4
     for p in range(PIXELS):
         for v in range(VECTORS):
@@ -76,25 +80,25 @@ cdef inline inlined dot_block_of(
 ) noexcept nogil:
     """dot_block for a number of pixels that is only known now: at most block_pixels(VECTORS)."""
     if VREGS == 32 and pixels == 14:
-        dot_block(14, VECTORS, STEP, PLAIN, s, x, w, bias, sums)
+        dot_block(14, VECTORS, STEP, PLAIN, False, s, x, w, bias, sums)
     elif VREGS == 32 and pixels == 13:
-        dot_block(13, VECTORS, STEP, PLAIN, s, x, w, bias, sums)
+        dot_block(13, VECTORS, STEP, PLAIN, False, s, x, w, bias, sums)
     elif VREGS == 32 and pixels == 12:
-        dot_block(12, VECTORS, STEP, PLAIN, s, x, w, bias, sums)
+        dot_block(12, VECTORS, STEP, PLAIN, False, s, x, w, bias, sums)
     elif VREGS == 32 and pixels == 11:
-        dot_block(11, VECTORS, STEP, PLAIN, s, x, w, bias, sums)
+        dot_block(11, VECTORS, STEP, PLAIN, False, s, x, w, bias, sums)
     elif VREGS == 32 and pixels == 10:
-        dot_block(10, VECTORS, STEP, PLAIN, s, x, w, bias, sums)
+        dot_block(10, VECTORS, STEP, PLAIN, False, s, x, w, bias, sums)
     elif VREGS == 32 and pixels == 9:
-        dot_block(9, VECTORS, STEP, PLAIN, s, x, w, bias, sums)
+        dot_block(9, VECTORS, STEP, PLAIN, False, s, x, w, bias, sums)
     elif VREGS == 32 and pixels == 8:
-        dot_block(8, VECTORS, STEP, PLAIN, s, x, w, bias, sums)
+        dot_block(8, VECTORS, STEP, PLAIN, False, s, x, w, bias, sums)
     elif VREGS == 32 and pixels == 7:
-        dot_block(7, VECTORS, STEP, PLAIN, s, x, w, bias, sums)
+        dot_block(7, VECTORS, STEP, PLAIN, False, s, x, w, bias, sums)
     elif VREGS == 32 and pixels == 6:
-        dot_block(6, VECTORS, STEP, PLAIN, s, x, w, bias, sums)
+        dot_block(6, VECTORS, STEP, PLAIN, False, s, x, w, bias, sums)
     elif VREGS == 32 and pixels == 5:
-        dot_block(5, VECTORS, STEP, PLAIN, s, x, w, bias, sums)
+        dot_block(5, VECTORS, STEP, PLAIN, False, s, x, w, bias, sums)
     else:
         dot_block_few(pixels, VECTORS, STEP, PLAIN, s, x, w, bias, sums)
 
@@ -105,15 +109,15 @@ cdef inline inlined dot_block_few(
 ) noexcept nogil:
     """At most 4 pixels: their addresses fit the integer registers, so that the step need not be a constant."""
     if pixels == 4:
-        dot_block(4, VECTORS, step, PLAIN, s, x, w, bias, sums)
+        dot_block(4, VECTORS, step, PLAIN, False, s, x, w, bias, sums)
     elif pixels == 3:
-        dot_block(3, VECTORS, step, PLAIN, s, x, w, bias, sums)
+        dot_block(3, VECTORS, step, PLAIN, False, s, x, w, bias, sums)
     elif pixels == 2:
-        dot_block(2, VECTORS, step, PLAIN, s, x, w, bias, sums)
+        dot_block(2, VECTORS, step, PLAIN, False, s, x, w, bias, sums)
     else:
-        dot_block(1, VECTORS, step, PLAIN, s, x, w, bias, sums)
+        dot_block(1, VECTORS, step, PLAIN, False, s, x, w, bias, sums)
 
 
 cdef inline int block_pixels() noexcept nogil:
-    """Pixels of the largest block: with weights, a value and the flip it just fits the registers."""
+    """Pixels of the largest block: with weights and a value it just fits the registers."""
     return 14 if VREGS == 32 else 4

@@ -11,28 +11,29 @@ from libc.string cimport memcpy
 from megengine_lite.kernels.dot cimport MAX_SUMS, Sum, block_pixels, dot_block_few, dot_block_of
 from megengine_lite.kernels.kernel cimport KernelArgs
 from megengine_lite.kernels.requantize cimport OUT_8, Output, read_output, store_sums
-from megengine_lite.kernels.simd cimport VW, inlined, outlined
+from megengine_lite.kernels.simd cimport DOT_UNSIGNED, VW, inlined, outlined
 
 
 cdef void pack_rows_8(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
-    """A (m, k) in blocks of rows: [block][quad of k][row][4]. Strides are in bytes.
+    """A (m, k) in blocks of `block` rows: [block][quad of k][row][4], bytes xored with `flip`. Strides are in bytes.
 
     Bytes behind the last k are multiplied with zero weights, rows behind the last are not stored: they are zero.
     One work item = one block of one matrix.
     """
-    cdef int64_t m = a.i[0], k = a.i[1], row = a.i[2], column = a.i[3], matrix = a.i[4]
-    cdef int64_t count = block_pixels(), blocks = (m + count - 1) // count, quads = (k + 3) // 4
+    cdef int64_t m = a.i[0], k = a.i[1], row = a.i[2], column = a.i[3], matrix = a.i[4], block = a.i[5]
+    cdef uint8_t flip = <uint8_t>a.i[6]
+    cdef int64_t blocks = (m + block - 1) // block, quads = (k + 3) // 4
     cdef int64_t item, first, q, r, c
     cdef const uint8_t* x
     cdef uint8_t* y
     for item in range(begin, end):
-        first = item % blocks * count
+        first = item % blocks * block
         x = <const uint8_t*>a.p[0] + item // blocks * matrix + first * row
-        y = <uint8_t*>a.p[1] + item * quads * count * 4
+        y = <uint8_t*>a.p[1] + item * quads * block * 4
         for q in range(quads):
-            for r in range(count):
+            for r in range(block):
                 for c in range(4):
-                    y[c] = x[r * row + (q * 4 + c) * column] if first + r < m and q * 4 + c < k else 0
+                    y[c] = x[r * row + (q * 4 + c) * column] ^ flip if first + r < m and q * 4 + c < k else 0
                 y += 4
 
 
@@ -73,13 +74,13 @@ cdef inline outlined block_of_rows(
     const int32_t* bias, int32_t* sums
 ) noexcept nogil:
     if packed and vectors == 2:
-        dot_block_of(rows, 2, 4, False, s, x, w, bias, sums)
+        dot_block_of(rows, 2, 4, DOT_UNSIGNED, s, x, w, bias, sums)
     elif packed:
-        dot_block_of(rows, 1, 4, False, s, x, w, bias, sums)
+        dot_block_of(rows, 1, 4, DOT_UNSIGNED, s, x, w, bias, sums)
     elif vectors == 2:
-        dot_block_few(rows, 2, step, False, s, x, w, bias, sums)
+        dot_block_few(rows, 2, step, DOT_UNSIGNED, s, x, w, bias, sums)
     else:
-        dot_block_few(rows, 1, step, False, s, x, w, bias, sums)
+        dot_block_few(rows, 1, step, DOT_UNSIGNED, s, x, w, bias, sums)
 
 
 cdef inline outlined store_some_columns(
@@ -100,8 +101,7 @@ cdef inline outlined store_some_columns(
 cdef void gemm_int8(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
     """One work item = one block of rows of one tile of columns of one product.
 
-    `a_row` and `a_matrix` are the byte strides of an A that is not packed; matrices of B follow each other, or there is
-    one for all if `b_shared`. C is dense.
+    A is in blocks of rows if `packed`, else rows lie `a_row` bytes apart and matrices `a_matrix` bytes. C is dense.
     """
     cdef const uint8_t* pa = <const uint8_t*>a.p[0]
     cdef const int8_t* pb = <const int8_t*>a.p[1]
@@ -109,7 +109,7 @@ cdef void gemm_int8(const KernelArgs* a, int64_t begin, int64_t end, void* scrat
     cdef const float* real_bias = <const float*>a.p[3]
     cdef uint8_t* pc = <uint8_t*>a.p[4]
     cdef int64_t m = a.i[0], n = a.i[1], k = a.i[2], packed = a.i[3], a_row = a.i[4], a_matrix = a.i[5]
-    cdef int64_t b_shared = a.i[6], parts = a.i[7], flip = a.i[8]
+    cdef int64_t parts = a.i[6]
     cdef int64_t count = block_pixels() if packed else 4
     cdef int64_t quads = (k + 3) // 4, blocks = (n + VW - 1) // VW, tiles = (blocks + 1) // 2
     cdef int64_t row_blocks = (m + count - 1) // count
@@ -121,11 +121,11 @@ cdef void gemm_int8(const KernelArgs* a, int64_t begin, int64_t end, void* scrat
     cdef Output o
     o.z = NULL
     o.real_bias = real_bias
-    read_output(&o, a, 9)
+    read_output(&o, a, 7)
     size = 1 if o.kind == OUT_8 else 4
     o.y_pixel = n * size
     o.y_plane = VW * size
-    s = Sum(parts, 1, 0, 1, 0, 1, 0, quads, quads, count * 4 if packed else 4, <int32_t>flip)
+    s = Sum(parts, 1, 0, 1, 0, 1, 0, quads, quads, count * 4 if packed else 4, 0)
     for item in range(begin, end):
         matrix = item // (tiles * row_blocks)
         tile = item // row_blocks % tiles
@@ -133,7 +133,7 @@ cdef void gemm_int8(const KernelArgs* a, int64_t begin, int64_t end, void* scrat
         rows = <int>min(count, m - first)
         vectors = <int>min(2, blocks - tile * 2)
         column = tile * 2 * VW
-        block = tile * 2 if b_shared else matrix * blocks + tile * 2
+        block = matrix * blocks + tile * 2
         if packed:
             x = pa + (matrix * row_blocks * count + first) * quads * 4
         else:
@@ -150,14 +150,14 @@ cdef void gemm_int8(const KernelArgs* a, int64_t begin, int64_t end, void* scrat
 
 # name -> (address, pointers, integers, reals)
 KERNELS = {
-    "pack_rows_8": (<uintptr_t>&pack_rows_8, "x y", "m k row column matrix", ""),
+    "pack_rows_8": (<uintptr_t>&pack_rows_8, "x y", "m k row column matrix block flip", ""),
     "pack_columns_8": (
         <uintptr_t>&pack_columns_8, "x y bias", "k n row column matrix mask zero parts offset", ""
     ),
     "gemm_int8": (
         <uintptr_t>&gemm_int8,
         "a b bias real_bias c",
-        "m n k packed a_row a_matrix b_shared parts flip kind activation staged z_mask z_zero y_zero",
+        "m n k packed a_row a_matrix parts kind activation staged z_mask z_zero y_zero",
         "scale mid_divisor mid_low mid_high mid_scale z_scale act_a act_b y_scale low high",
     ),
 }

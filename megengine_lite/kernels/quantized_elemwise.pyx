@@ -247,7 +247,7 @@ cdef void binary_s32(const KernelArgs* a, int64_t begin, int64_t end, void* scra
 # ---- images ----------------------------------------------------------------------------------------------------------
 
 cdef inline outlined image_row(
-    const char* x, int64_t plane, int channels, int64_t w, const Format* f, const Result* to, int32_t* y
+    const char* x, int64_t plane, int channels, int64_t w, const Format* f, const Result* to, int32_t flip, int32_t* y
 ) noexcept nogil:
     """Pixels of up to 4 channels side by side, VW at a time; bytes without a channel are those of the zero point."""
     cdef int64_t size = item_size(f.kind), k = 0, n
@@ -267,6 +267,7 @@ cdef inline outlined image_row(
                     value = load_some(x + c * plane + k * size, f, n, 1)
                 channel = to_stored(value, scale, reciprocal, low, high, channel)
             pixels = pixels | ((channel & vi_set1(255)) << (8 * c))
+        pixels = pixels ^ vi_set1(flip)
         if n == VW:
             vi_store(y + k, pixels)
         else:
@@ -275,7 +276,8 @@ cdef inline outlined image_row(
 
 
 cdef void pack_image_8(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
-    """An NCHW image of up to 4 channels as pixels of 4 bytes, quantized on the way, with its padding.
+    """An NCHW image of up to 4 channels as pixels of 4 bytes, quantized on the way, with its padding. All bytes are
+    xored with those of `flip` in the end.
 
     One work item = one row of y, which is [n][h + 2 halo_h][w + 2 halo_w][4].
     """
@@ -283,7 +285,7 @@ cdef void pack_image_8(const KernelArgs* a, int64_t begin, int64_t end, void* sc
     cdef Format f = Format(<int>a.i[5], <int32_t>a.i[6], <float>a.f[0])
     cdef Result to = Result(<int>a.i[7], <float>a.f[1], <float>a.f[2], <float>a.f[3], <int32_t>a.i[8], True)
     cdef int64_t size = item_size(f.kind), rows = h + 2 * halo_h, item, r, k
-    cdef int32_t nothing = (to.zero & 255) * 0x01010101
+    cdef int32_t flip = <int32_t>a.i[9], nothing = <int32_t>((to.zero & 255) * 0x01010101) ^ flip
     cdef int32_t* y
     for item in range(begin, end):
         r = item % rows - halo_h
@@ -297,7 +299,7 @@ cdef void pack_image_8(const KernelArgs* a, int64_t begin, int64_t end, void* sc
             y[halo_w + w + k] = nothing
         image_row(
             <const char*>a.p[0] + (item // rows * channels * h + r) * w * size, h * w * size, <int>channels, w, &f, &to,
-            y + halo_w,
+            flip, y + halo_w,
         )
 
 
@@ -319,7 +321,7 @@ KERNELS = {
     "pack_image_8": (
         <uintptr_t>&pack_image_8,
         "x y",
-        "channels h w halo_h halo_w kind zero y_kind y_zero",
+        "channels h w halo_h halo_w kind zero y_kind y_zero flip",
         "scale y_scale low high",
     ),
 }

@@ -382,4 +382,17 @@ ML_INLINE vi vi_lanes(void) {
 /* A mask of the first n lanes. */
 ML_INLINE vi vi_first(int64_t n) { return vi_lanes() < (int32_t)n; }
 
+/* Lane k is p[index[k]]. */
+ML_INLINE vf vf_gather(const float *p, vi index) {
+#if defined(__AVX512F__)
+    return (vf)_mm512_i32gather_ps((__m512i)index, p, 4);
+#elif defined(__AVX2__)
+    return (vf)_mm256_i32gather_ps(p, (__m256i)index, 4);
+#else
+    vf x;
+    for (int k = 0; k < VW; ++k) x[k] = p[index[k]];
+    return x;
+#endif
+}
+
 #endif

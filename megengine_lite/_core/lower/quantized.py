@@ -72,7 +72,8 @@ def lower_multi_type(ctx: Lowering, node: Node) -> bool | None:
         function, relu = _BINARY[mode]
         arguments = {
             "function": function, "divide": int(not _is_simple_broadcast(node)),
-            **source_arguments(node.inputs[0].dtype, "1"), **source_arguments(node.inputs[1].dtype, "2"), **target_arguments(y.dtype),
+            **source_arguments(node.inputs[0].dtype, "1"), **source_arguments(node.inputs[1].dtype, "2"),
+            **target_arguments(y.dtype),
         }  # fmt: skip
         if relu:
             arguments["low"] = max(arguments["low"], 0)

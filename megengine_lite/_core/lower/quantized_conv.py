@@ -12,6 +12,7 @@ from megengine_lite._core.algo import ConvProblem, merged_groups
 from megengine_lite._core.dtype import DType
 from megengine_lite._core.fused_quantized import QuantizedConv
 from megengine_lite._core.graph import Constant, Node
+from megengine_lite._core.layouts import round_up
 from megengine_lite._core.lower.context import Lowering, Ref, Tensor, lowers, wants_halo
 from megengine_lite._core.lower.conv import rows_in_band
 from megengine_lite._core.lower.requantize import (
@@ -30,11 +31,15 @@ FLIP = -0x7F7F7F80  # 0x80 in every byte: signed <-> unsigned
 # Output pixels of a work item, roughly: shorter rows are joined where they can be, longer ones cut.
 MIN_ROW = 48
 MAX_ROW = 512
+# Rows of so many pixels are computed in pairs where a block of the kernel has room for two.
+ROW_OF_TWO = 7
+# Input that is flipped on its way through scratch should stay in the first-level cache.
+SCRATCH_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class InputForm:
-    """How kernels see the bytes of an input.
+    """How the bytes of an input become those that kernels multiply (kernels/dot.pxd).
 
     Attributes
     ----------
@@ -43,12 +48,12 @@ class InputForm:
     offset
         What a byte is then larger by than the integer that it stands for.
     plain
-        The kernels for bytes that need no flip can be used.
+        The bytes are in 0..127.
     """
 
     flip: int
     offset: int
-    plain: bool
+    plain: bool = False
 
 
 def input_form(dtype: DType, unsigned_dot: bool, non_negative: bool = False) -> InputForm:
@@ -56,12 +61,15 @@ def input_form(dtype: DType, unsigned_dot: bool, non_negative: bool = False) -> 
     zero = dtype.zero_point
     if dtype.code in UNSIGNED_BYTES:
         small = dtype.quantized_range[1] <= 127
-        if unsigned_dot or small:
-            return InputForm(0, zero, True)
-        return InputForm(FLIP, zero - 128, False)
+        return InputForm(0, zero, small) if unsigned_dot or small else InputForm(FLIP, zero - 128)
     if non_negative:
         return InputForm(0, 0, True)
-    return InputForm(FLIP, 128, False) if unsigned_dot else InputForm(0, 0, False)
+    return InputForm(FLIP, 128) if unsigned_dot else InputForm(0, 0)
+
+
+def has_wide_blocks(ctx: Lowering) -> bool:
+    """Whether a block of the kernels has 14 pixels (VREGS in simd.h)."""
+    return ctx.kernels.name == "avx512"
 
 
 def has_unsigned_dot(ctx: Lowering) -> bool:
@@ -224,27 +232,41 @@ def _emit_direct(conv: _Conv) -> None:
         ("direct", merged), lambda w: packing.pack_direct(merge_groups(w, merged), width, width)
     )
     strides = _strides("x", x, joined)
-    _emit(conv, x.ref, width, strides, w, parts, groups // merged, icpg * merged, ocpg * merged, y, z, joined)
+    _emit(
+        conv, x.ref, width, strides, w, parts, groups // merged, icpg * merged, ocpg * merged, y, z, joined,
+        conv.form.flip,
+    )  # fmt: skip
 
 
 def _emit(
     conv: _Conv, x: Ref, x_pixel: int, x_strides: dict[str, int], w: Ref, parts: int, groups: int, ic: int, oc: int,
-    y: Tensor, z: Tensor | None, joined: int,
+    y: Tensor, z: Tensor | None, joined: int, flip: int,
 ) -> None:  # fmt: skip
     width = conv.ctx.width
     n, _, oh, ow = conv.y.shape
     kh, kw = conv.w.shape[3:]
+    p = conv.p
     oh, ow = oh // joined, ow * joined
-    chunks = -(-ow // MAX_ROW)
+    row_bytes = round_up(ic, packing.QUAD) * kh * p.stride_w  # of input, for one output pixel
+    chunks = -(-ow // max(MIN_ROW, min(MAX_ROW, SCRATCH_BYTES // row_bytes if flip else MAX_ROW)))
+    two_rows = ow == ROW_OF_TWO and p.stride_w <= 2 and x_pixel == width and has_wide_blocks(conv.ctx)
+    lines = 2 if two_rows and oh > 1 else 1
+    item_rows = -(-oh // lines)
     blocks = -(-oc // width)
     tiles = groups * -(-blocks // packing.TILE)
-    band = rows_in_band(oh, tiles, x_strides["x_image"], groups * blocks * width * ic * kh * kw * parts)
+    band = rows_in_band(item_rows, tiles, x_strides["x_image"], groups * blocks * width * ic * kh * kw * parts)
+    scratch = 0
+    if flip:
+        window = (kh - 1) * p.dilate_h + 1 + (lines - 1) * p.stride_h
+        pixels = (-(-ow // chunks) - 1) * p.stride_w + (kw - 1) * p.dilate_w + 1
+        scratch = -(-ic // x_pixel) * window * round_up(pixels * x_pixel, 4 * width)
     conv.emit(
         "conv_direct_int8", x=x, w=w, **conv.biases(groups), z=z.ref if z else None, y=y.ref, x_pixel=x_pixel,
         **x_strides, y_pixel=width, **_strides("y", y, joined), z_pixel=width, **_strides("z", z, joined),
         groups=groups, ic=ic, oc=oc, oh=oh, ow=ow, kh=kh, kw=kw,
-        **conv.geometry("stride_h", "stride_w", "dilate_h", "dilate_w", "pad_h", "pad_w"), band=band, chunks=chunks,
-        parts=parts, flip=conv.form.flip, plain=conv.form.plain, work=n * tiles * oh * chunks,
+        **conv.geometry("stride_h", "stride_w", "dilate_h", "dilate_w", "pad_h", "pad_w"), lines=lines, band=band,
+        chunks=chunks, parts=parts, flip=flip != 0, plain=conv.form.plain, work=n * tiles * item_rows * chunks,
+        scratch=scratch,
     )  # fmt: skip
 
 
@@ -271,9 +293,9 @@ def _emit_image(conv: _Conv) -> None:
     image = ctx.temp(n * rows * row)
     ctx.emit(
         "pack_image_8", conv.node, x=source.ref, y=image, channels=c, h=h, w=w, halo_h=p.pad_h, halo_w=p.pad_w,
-        **source_arguments(conv.x.dtype), **target_arguments(to), work=n * rows,
+        **source_arguments(conv.x.dtype), **target_arguments(to), flip=conv.form.flip, work=n * rows,
     )  # fmt: skip
     packed, parts = conv.packed(("image",), lambda w: packing.pack_direct(w, ctx.width, IMAGE_CHANNELS))
     strides = {"x_row": row, "x_plane": rows * row, "x_image": rows * row}
     first = image + p.pad_h * row + p.pad_w * IMAGE_CHANNELS
-    _emit(conv, first, IMAGE_CHANNELS, strides, packed, parts, 1, c, conv.ocpg, y, z, 1)
+    _emit(conv, first, IMAGE_CHANNELS, strides, packed, parts, 1, c, conv.ocpg, y, z, 1, 0)

@@ -8,8 +8,9 @@ from megengine_lite._core import packing_int8 as packing
 from megengine_lite._core.dtype import DType
 from megengine_lite._core.fused_quantized import QuantizedMatMul
 from megengine_lite._core.graph import Node, Var
+from megengine_lite._core.layouts import round_up
 from megengine_lite._core.lower.context import Lowering, Ref, lowers
-from megengine_lite._core.lower.quantized_conv import has_unsigned_dot, input_form
+from megengine_lite._core.lower.quantized_conv import has_unsigned_dot, has_wide_blocks, input_form
 from megengine_lite._core.lower.requantize import UNSIGNED_BYTES, is_byte, output_arguments
 from megengine_lite._core.oprs.conv_types import product_scale
 from megengine_lite._core.params import MatrixMulFormat
@@ -57,9 +58,15 @@ def _lower(
     form = input_form(a.dtype, has_unsigned_dot(ctx))
     left = ctx.plain(a).ref
     row, column = (1, m) if transpose_a else (k, 1)
-    packed = m > FEW_ROWS or column != 1 or k % packing.QUAD != 0
+    rows = block_rows(ctx)
+    packed = m > FEW_ROWS
     if packed:
-        left = _pack_rows(ctx, node, left, batch, m, k, row, column)
+        left = _pack_rows(ctx, node, left, batch, m, k, row, column, rows, form.flip)
+    else:
+        rows = FEW_ROWS
+        if form.flip or column != 1 or k % packing.QUAD:
+            left = _pack_rows(ctx, node, left, batch, m, k, row, column, 1, form.flip)
+            row = round_up(k, packing.QUAD)
     if b.const is not None and batch == 1:
         right, parts, biases = _constant_columns(ctx, b, transpose_b, form.offset, bias)
     else:
@@ -68,10 +75,9 @@ def _lower(
             return False
     c = ctx.new_plain(y)
     tiles = -(-n // (packing.TILE * ctx.width))
-    rows = block_rows(ctx) if packed else FEW_ROWS
     ctx.emit(
         "gemm_int8", node, a=left, b=right, bias=biases, real_bias=None, c=c.ref, m=m, n=n, k=k, packed=packed,
-        a_row=k, a_matrix=m * k, b_shared=0, parts=parts, flip=form.flip, **output,
+        a_row=row, a_matrix=m * row, parts=parts, **output,
         work=batch * tiles * -(-m // rows), flops=2 * batch * m * n * k,
     )  # fmt: skip
     return None
@@ -79,17 +85,17 @@ def _lower(
 
 def block_rows(ctx: Lowering) -> int:
     """Rows of a packed block (block_pixels in kernels/dot.pxd)."""
-    return 14 if ctx.kernels.name == "avx512" else 4
+    return 14 if has_wide_blocks(ctx) else 4
 
 
 def _pack_rows(
-    ctx: Lowering, node: Node, a: Ref, batch: int, m: int, k: int, row: int, column: int
+    ctx: Lowering, node: Node, a: Ref, batch: int, m: int, k: int, row: int, column: int, block: int, flip: int
 ) -> Ref:
-    rows = block_rows(ctx)
-    blocks, quads = -(-m // rows), -(-k // packing.QUAD)
-    out = ctx.temp(batch * blocks * rows * quads * packing.QUAD)
+    blocks = -(-m // block)
+    out = ctx.temp(batch * blocks * block * round_up(k, packing.QUAD))
     ctx.emit(
-        "pack_rows_8", node, x=a, y=out, m=m, k=k, row=row, column=column, matrix=m * k, work=batch * blocks
+        "pack_rows_8", node, x=a, y=out, m=m, k=k, row=row, column=column, matrix=m * k, block=block, flip=flip & 255,
+        work=batch * blocks,
     )  # fmt: skip
     return out
 
