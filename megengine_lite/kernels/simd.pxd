@@ -72,3 +72,4 @@ cdef extern from "simd.h" nogil:
     void stream_end()
     vi vi_lanes()
     vi vi_first(int64_t n)
+    vf vf_gather(const float* p, vi index)

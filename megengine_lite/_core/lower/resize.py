@@ -1,0 +1,115 @@
+"""Resizing in float32, and warps by constant matrices that are a resize."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from megengine_lite._core.dtype import FLOAT32
+from megengine_lite._core.graph import Constant, Node
+from megengine_lite._core.layouts import Format
+from megengine_lite._core.lower.context import Lowering, Ref, lowers
+from megengine_lite._core.oprs.resize import Taps, has_cv_variant, image_taps
+from megengine_lite._core.oprs.sampling import border_index, floor_and_fraction
+from megengine_lite._core.params import InterpolationMode
+
+MAX_TAPS = 64  # along the height
+
+
+@lowers("Resize")
+def lower_resize(ctx: Lowering, node: Node) -> bool | None:
+    x, y = node.inputs[0], node.outputs[0]
+    fmt, mode = node.params.format, node.params.imode
+    if x.dtype != FLOAT32 or fmt not in (Format.NCHW, Format.NHWC):
+        return False
+    nhwc = fmt == Format.NHWC
+    if nhwc and not has_cv_variant(Format.NHWC, x.shape[3]) and mode != InterpolationMode.NEAREST:
+        mode = InterpolationMode.LINEAR
+    space, out = (x.shape[1:3], y.shape[1:3]) if nhwc else (x.shape[2:], y.shape[2:])
+    return _emit(ctx, node, image_taps(mode, space, out), nhwc)
+
+
+def _emit(ctx: Lowering, node: Node, taps: list[Taps], nhwc: bool) -> bool | None:
+    x, y = node.inputs[0], node.outputs[0]
+    rows, columns = taps
+    if rows[0].shape[1] > MAX_TAPS:
+        return False
+    taps_y, taps_x = rows[0].shape[1], columns[0].shape[1]
+    oh, ow = len(rows[0]), len(columns[0])
+    common = {"oh": oh, "ow": ow, "taps_y": taps_y, "taps_x": taps_x}
+    tables = {"rows": _table(ctx, rows[0], np.int32), "row_weights": _table(ctx, rows[1], np.float32)}
+    if not nhwc and not ctx.is_blocked(x):
+        n, c, h, w = x.shape
+        ctx.emit(
+            "resize_plain_f32",
+            node,
+            x=ctx.plain(x).ref,
+            y=ctx.new_plain(y).ref,
+            **tables,
+            columns=_table(ctx, columns[0].T, np.int32),
+            column_weights=_table(ctx, columns[1].T, np.float32),
+            h=h,
+            w=w,
+            **common,
+            work=n * c * oh,
+            scratch=4 * w,
+        )
+        return None
+    if nhwc:
+        n, h, w, lanes = x.shape
+        source, target, planes = ctx.plain(x).ref, ctx.new_plain(y).ref, 1
+        strides = {"x_row": w * lanes, "x_plane": 0, "x_image": h * w * lanes}
+        strides |= {"y_row": ow * lanes, "y_plane": 0, "y_image": oh * ow * lanes}
+    else:
+        t, out = ctx.blocked(x), ctx.new_blocked(y)
+        n, lanes, source, target, planes = t.n, ctx.width, t.ref, out.ref, t.blocks
+        strides = {"x_row": t.row, "x_plane": t.plane, "x_image": t.image}
+        strides |= {"y_row": out.row, "y_plane": out.plane, "y_image": out.image}
+    ctx.emit(
+        "resize_pixels_f32",
+        node,
+        x=source,
+        y=target,
+        **tables,
+        columns=_table(ctx, columns[0], np.int32),
+        column_weights=_table(ctx, columns[1], np.float32),
+        **common,
+        planes=planes,
+        lanes=lanes,
+        pixel=lanes,
+        y_pixel=lanes,
+        **strides,
+        work=n * planes * oh,
+    )
+    return None
+
+
+def _table(ctx: Lowering, array: np.ndarray, dtype: type) -> Ref:
+    array = np.ascontiguousarray(array, dtype)
+    return ctx.constant(Constant(array, ("resize table", array.shape, array.dtype.str, array.tobytes())))
+
+
+@lowers("WarpPerspective")
+def lower_warp_perspective(ctx: Lowering, node: Node) -> bool | None:
+    """Only where a constant matrix moves rows and columns independently of each other (interpolation by aligned
+    corners is written so), and all images alike."""
+    x, y, matrix = node.inputs[0], node.outputs[0], node.inputs[1]
+    p = node.params
+    if x.dtype != FLOAT32 or y.dtype != FLOAT32 or p.format != Format.NCHW or len(node.inputs) != 3:
+        return False
+    if matrix.const is None or p.imode != InterpolationMode.LINEAR or x.shape[0] != matrix.shape[0]:
+        return False
+    m = matrix.const.array.astype(np.float32)
+    first = m[0]
+    if not (m == first).all() or any(first[place] for place in ((0, 1), (1, 0), (2, 0), (2, 1))) or not first[2, 2]:
+        return False
+    taps = []
+    for axis, length, out in ((1, x.shape[2], y.shape[2]), (0, x.shape[3], y.shape[3])):
+        position = (first[axis, axis] * np.arange(out, dtype=np.float32) + first[axis, 2]) / first[2, 2]
+        if not np.isfinite(position).all():
+            return False
+        left, fraction = floor_and_fraction(position)
+        index = np.stack([border_index(left + k, length, p.bmode) for k in (0, 1)], axis=1)
+        if index.min() < 0:  # outside stands a constant
+            return False
+        taps.append((index, np.stack([1 - fraction, fraction], axis=1)))
+    return _emit(ctx, node, taps, False)

@@ -1,0 +1,205 @@
+"""Resizing of float32 images: weighted sums of a few rows and columns ("taps").
+
+Which rows and columns an output pixel takes, and their weights, are tables that the caller makes once: one kernel
+serves all interpolations.
+"""
+
+import numpy as np
+
+from libc.stdint cimport int32_t, int64_t, uintptr_t
+
+from megengine_lite.kernels.kernel cimport KernelArgs
+from megengine_lite.kernels.simd cimport (
+    VW, inlined, vf, vf_fma, vf_gather, vf_load, vf_load_n, vf_set1, vf_store, vf_store_n, vf_zero, vi_load,
+)
+
+cdef enum:
+    MAX_ROWS = 64  # taps along the height
+
+
+cdef inline vf load_lanes(const float* p, int64_t n) noexcept nogil:
+    return vf_load(p) if n >= VW else vf_load_n(p, n)
+
+
+cdef inline void store_lanes(float* p, vf x, int64_t n) noexcept nogil:
+    if n >= VW:
+        vf_store(p, x)
+    else:
+        vf_store_n(p, x, n)
+
+
+# ---- images whose pixels are several floats: blocked, NHWC ---------------------------------------------------------------
+
+cdef inline inlined resize_row(
+    int TAPS, const float** rows, const float* row_weights, int64_t taps_y, const int32_t* columns,
+    const float* column_weights, int64_t taps_x, int64_t ow, int64_t pixel, int64_t y_pixel, float* y, int64_t lanes
+) noexcept nogil:
+    """One output row, up to VW lanes of it. TAPS: number of taps in both directions if constant, else 0."""
+    cdef int64_t i, r, c
+    cdef int64_t ny = TAPS if TAPS else taps_y
+    cdef int64_t nx = TAPS if TAPS else taps_x
+    cdef vf total, part
+    for i in range(ow):
+        total = vf_zero()
+        for r in range(ny):
+            part = load_lanes(rows[r] + columns[i * nx] * pixel, lanes) * vf_set1(column_weights[i * nx])
+            for c in range(1, nx):
+                part = vf_fma(
+                    load_lanes(rows[r] + columns[i * nx + c] * pixel, lanes), vf_set1(column_weights[i * nx + c]), part
+                )
+            total = vf_fma(part, vf_set1(row_weights[r]), total)
+        store_lanes(y + i * y_pixel, total, lanes)
+
+
+cdef void resize_pixels_f32(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+    """One work item = one output row of one plane of one image.
+
+    rows [oh][taps_y], columns [ow][taps_x] and their weights; strides in elements; a pixel has `lanes` floats.
+    """
+    cdef int64_t planes = a.i[0], oh = a.i[1], ow = a.i[2], taps_y = a.i[3], taps_x = a.i[4]
+    cdef int64_t lanes = a.i[5], pixel = a.i[6], y_pixel = a.i[7]
+    cdef int64_t x_row = a.i[8], x_plane = a.i[9], x_image = a.i[10]
+    cdef int64_t y_row = a.i[11], y_plane = a.i[12], y_image = a.i[13]
+    cdef const int32_t* row_table = <const int32_t*>a.p[1]
+    cdef const float* row_weights = <const float*>a.p[2]
+    cdef const int32_t* columns = <const int32_t*>a.p[3]
+    cdef const float* column_weights = <const float*>a.p[4]
+    cdef int64_t item, r, k, first, n
+    cdef const float* x
+    cdef const float* rows[MAX_ROWS]
+    cdef float* y
+    for item in range(begin, end):
+        r = item % oh
+        x = <const float*>a.p[0] + item // (oh * planes) * x_image + item // oh % planes * x_plane
+        y = <float*>a.p[5] + item // (oh * planes) * y_image + item // oh % planes * y_plane + r * y_row
+        first = 0
+        while first < lanes:
+            n = lanes - first
+            for k in range(taps_y):
+                rows[k] = x + row_table[r * taps_y + k] * x_row + first
+            if taps_y == 2 and taps_x == 2 and n >= VW:
+                resize_row(
+                    2, rows, row_weights + r * 2, 2, columns, column_weights, 2, ow, pixel, y_pixel, y + first, VW
+                )
+            elif taps_y == 1 and taps_x == 1 and n >= VW:
+                resize_row(
+                    1, rows, row_weights + r, 1, columns, column_weights, 1, ow, pixel, y_pixel, y + first, VW
+                )
+            else:
+                resize_row(
+                    0, rows, row_weights + r * taps_y, taps_y, columns, column_weights, taps_x, ow, pixel, y_pixel,
+                    y + first, n,
+                )
+            first += VW
+
+
+# ---- plain images ------------------------------------------------------------------------------------------------------
+
+cdef void resize_plain_f32(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+    """One work item = one output row of one channel of one image.
+
+    Tables as of resize_pixels_f32, those of columns with the taps outermost: [taps_x][ow]. First the rows are added up
+    into scratch, w floats, then columns are gathered from there.
+    """
+    cdef int64_t h = a.i[0], w = a.i[1], oh = a.i[2], ow = a.i[3], taps_y = a.i[4], taps_x = a.i[5]
+    cdef const int32_t* row_table = <const int32_t*>a.p[1]
+    cdef const float* row_weights = <const float*>a.p[2]
+    cdef const int32_t* columns = <const int32_t*>a.p[3]
+    cdef const float* column_weights = <const float*>a.p[4]
+    cdef float* line = <float*>scratch
+    cdef int64_t item, r, k, i
+    cdef float total
+    cdef vf v
+    cdef const float* x
+    cdef float* y
+    for item in range(begin, end):
+        r = item % oh
+        x = <const float*>a.p[0] + item // oh * h * w
+        y = <float*>a.p[5] + item * ow
+        i = 0
+        while i < w:
+            v = vf_zero()
+            for k in range(taps_y):
+                v = vf_fma(
+                    load_lanes(x + row_table[r * taps_y + k] * w + i, w - i), vf_set1(row_weights[r * taps_y + k]), v
+                )
+            store_lanes(line + i, v, w - i)
+            i += VW
+        i = 0
+        while i + VW <= ow:
+            v = vf_zero()
+            for k in range(taps_x):
+                v = vf_fma(vf_gather(line, vi_load(columns + k * ow + i)), vf_load(column_weights + k * ow + i), v)
+            vf_store(y + i, v)
+            i += VW
+        while i < ow:
+            total = 0.0
+            for k in range(taps_x):
+                total += line[columns[k * ow + i]] * column_weights[k * ow + i]
+            y[i] = total
+            i += 1
+
+
+_TABLES = "x rows row_weights columns column_weights y"
+# name -> (address, pointers, integers, reals)
+KERNELS = {
+    "resize_pixels_f32": (
+        <uintptr_t>&resize_pixels_f32, _TABLES,
+        "planes oh ow taps_y taps_x lanes pixel y_pixel x_row x_plane x_image y_row y_plane y_image", "",
+    ),
+    "resize_plain_f32": (<uintptr_t>&resize_plain_f32, _TABLES, "h w oh ow taps_y taps_x", ""),
+}
+
+
+# ---- edge for tests and for curious people ---------------------------------------------------------------------------
+
+def resize(
+    const float[:, :, ::1] x not None, const int32_t[:, ::1] rows not None, const float[:, ::1] row_weights not None,
+    const int32_t[:, ::1] columns not None, const float[:, ::1] column_weights not None,
+):
+    """Weighted sums of rows and columns of images.
+
+    Parameters
+    ----------
+    x : float32 array [N, H, W]
+    rows, row_weights : int32 and float32 arrays [OH, taps]
+        Which rows of ``x`` each row of the result is made of.
+    columns, column_weights : int32 and float32 arrays [OW, taps]
+
+    Returns
+    -------
+    float32 array [N, OH, OW]
+
+    Raises
+    ------
+    ValueError
+        Tables of different shapes, or that point outside of the images.
+    """
+    cdef KernelArgs a
+    cdef Py_ssize_t n = x.shape[0], h = x.shape[1], w = x.shape[2], oh = rows.shape[0], ow = columns.shape[0]
+    _check_taps(np.asarray(rows), np.asarray(row_weights), h)
+    _check_taps(np.asarray(columns), np.asarray(column_weights), w)
+    y = np.empty((n, oh, ow), np.float32)
+    if y.size == 0 or rows.shape[1] == 0 or columns.shape[1] == 0:
+        return y
+    cdef float[:, :, ::1] out = y
+    cdef const int32_t[:, ::1] columns_t = np.ascontiguousarray(np.asarray(columns).T)
+    cdef const float[:, ::1] column_weights_t = np.ascontiguousarray(np.asarray(column_weights).T)
+    cdef float[::1] line = np.empty(w, np.float32)
+    a.p[0] = <void*>&x[0, 0, 0]
+    a.p[1] = <void*>&rows[0, 0]
+    a.p[2] = <void*>&row_weights[0, 0]
+    a.p[3] = <void*>&columns_t[0, 0]
+    a.p[4] = <void*>&column_weights_t[0, 0]
+    a.p[5] = &out[0, 0, 0]
+    a.i[:6] = [h, w, oh, ow, rows.shape[1], columns.shape[1]]
+    with nogil:
+        resize_plain_f32(&a, 0, n * oh, &line[0])
+    return y
+
+
+def _check_taps(index, weights, length):
+    if index.shape != weights.shape or (index.size and not 0 <= index.min() <= index.max() < length):
+        raise ValueError("tables of rows and columns must be inside of the image and have a weight for each entry")
+    if index.shape[1] > MAX_ROWS:
+        raise ValueError(f"at most {MAX_ROWS} taps are supported")
