@@ -51,7 +51,7 @@ class Operator:
     def needed_values(self, node: Node) -> tuple[int, ...]:
         """Positions of the inputs whose values ``infer`` needs for this node."""
         n = len(node.inputs)
-        return tuple(i % n for i in self.value_inputs)
+        return tuple(i % n for i in self.value_inputs) if n else ()
 
     def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         """Checks parameters and input shapes; gives shape and dtype of every output.
@@ -77,6 +77,8 @@ REGISTRY: dict[str, Operator] = {}
 def register(cls: type[Operator]) -> type[Operator]:
     """Class decorator: makes an operator known under its name."""
     assert cls.name not in REGISTRY, f"operator {cls.name} is registered twice"
+    # Infinity and NaN are results like others, not worth a warning.
+    cls.compute = np.errstate(all="ignore")(cls.compute)  # type: ignore[method-assign]
     REGISTRY[cls.name] = cls()
     return cls
 

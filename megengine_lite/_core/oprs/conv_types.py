@@ -99,8 +99,7 @@ def nonlinearity(mode: int, real: np.ndarray) -> np.ndarray:
     if mode == ConvBiasNonlineMode.RELU:
         return np.maximum(real, 0)
     if mode == ConvBiasNonlineMode.SIGMOID:
-        with np.errstate(over="ignore"):
-            return 1 / (1 + np.exp(-real))
+        return 1 / (1 + np.exp(-real))
     if mode == ConvBiasNonlineMode.H_SWISH:
         return real * np.clip(real + 3, 0, 6) / 6
     return real

@@ -12,12 +12,17 @@ from megengine_lite._core.oprs.values import to_integers
 from megengine_lite._core.quantize import from_float32, round_half_away, to_float32
 
 
-def image_format(node: Node) -> Format:
-    """The layout of an operator that does not change it."""
+def image_formats(node: Node) -> tuple[Format, Format]:
+    """The layouts of input and output."""
     try:
-        before, after = split_format(node.params.format)
+        return split_format(node.params.format)
     except ValueError:
         raise fail(node, f"unknown format {node.params.format}") from None
+
+
+def image_format(node: Node) -> Format:
+    """The layout of an operator that does not change it."""
+    before, after = image_formats(node)
     if before != after:
         raise fail(node, f"is not defined for format {node.params.format!s}")
     return before
@@ -52,3 +57,10 @@ def float_to_stored(values: np.ndarray, dtype: DType) -> np.ndarray:
         dtype.quantized_range if dtype.is_quantized else (np.iinfo(dtype.storage).min, np.iinfo(dtype.storage).max)
     )
     return np.clip(round_half_away(values), low, high).astype(dtype.storage)
+
+
+def outside_value(value: float, dtype: DType) -> float:
+    """What stands outside of an image: for integers a number that a pixel can have."""
+    if dtype.is_float:
+        return value
+    return float(float_to_stored(np.array([value], np.float32), dtype)[0]) if np.isfinite(value) else 0.0

@@ -148,7 +148,7 @@ def _convert_image(node: Node, source: Format, target: Format, array: np.ndarray
         grouped = np.pad(grouped, [(0, 0), (0, 0), (0, -(c // groups) % 4), (0, 0), (0, 0)], constant_values=fill)
     elif p.mode in _CUT and p.oc:
         grouped = grouped[:, :, : p.oc // groups]
-    return from_nchw(target, grouped.reshape(n, -1, h, w), fill)
+    return from_nchw(target, grouped.reshape(n, groups * grouped.shape[2], h, w), fill)
 
 
 def _changes_sign(source: DType, target: DType) -> bool:

@@ -11,7 +11,7 @@ from megengine_lite._core.dtype import DTypeCode
 from megengine_lite._core.graph import Node, TensorSpec
 from megengine_lite._core.layouts import from_nchw, layout_shape, to_nchw
 from megengine_lite._core.oprs.base import Operator, fail, register
-from megengine_lite._core.oprs.image import float_to_stored, image_format, image_shape, stored_to_float
+from megengine_lite._core.oprs.image import float_to_stored, image_format, image_shape, outside_value, stored_to_float
 from megengine_lite._core.oprs.sampling import bilinear, gather
 from megengine_lite._core.oprs.values import check_count
 from megengine_lite._core.params import BorderMode, InterpolationMode
@@ -44,16 +44,15 @@ class Remap(Operator):
     ) -> list[np.ndarray]:
         p, fmt = node.params, image_format(node)
         images = stored_to_float(to_nchw(fmt, ins[0]), in_specs[0].dtype)
-        outside = float(float_to_stored(np.float32(p.scalar), in_specs[0].dtype))  # a pixel like the others
+        outside = outside_value(p.scalar, in_specs[0].dtype)
         result = np.empty((*images.shape[:2], *ins[1].shape[1:3]), np.float32)
-        with np.errstate(invalid="ignore"):
-            for image, where, out in zip(images, ins[1], result, strict=True):
-                x, y = where[..., 0], where[..., 1]
-                if p.imode == InterpolationMode.LINEAR:
-                    out[:] = bilinear(image, y, x, p.border_type, outside)
-                else:
-                    y, x = np.rint(y).astype(np.int64), np.rint(x).astype(np.int64)
-                    out[:] = gather(image, y, x, p.border_type, outside)
+        for image, where, out in zip(images, ins[1], result, strict=True):
+            x, y = where[..., 0], where[..., 1]
+            if p.imode == InterpolationMode.LINEAR:
+                out[:] = bilinear(image, y, x, p.border_type, outside)
+            else:
+                y, x = np.rint(y).astype(np.int64), np.rint(x).astype(np.int64)
+                out[:] = gather(image, y, x, p.border_type, outside)
         return [from_nchw(fmt, float_to_stored(result, in_specs[0].dtype))]
 
 

@@ -14,9 +14,16 @@ import numpy as np
 from megengine_lite._core import params
 from megengine_lite._core.dtype import DType, DTypeCode
 from megengine_lite._core.graph import Node, TensorSpec
-from megengine_lite._core.layouts import Format, from_nchw, layout_shape, split_format, to_nchw
+from megengine_lite._core.layouts import Format, from_nchw, layout_shape, to_nchw
 from megengine_lite._core.oprs.base import Operator, fail, register
-from megengine_lite._core.oprs.image import float_to_stored, image_format, image_shape, output_size, stored_to_float
+from megengine_lite._core.oprs.image import (
+    float_to_stored,
+    image_format,
+    image_formats,
+    image_shape,
+    output_size,
+    stored_to_float,
+)
 from megengine_lite._core.oprs.sampling import (
     bilinear,
     cubic_weights,
@@ -46,8 +53,10 @@ class Warp:
 
 
 def _border_value(value: float, fine: bool, dtype: DType) -> float:
-    """What stands outside of an image; fine transforms of uint8 take the low bits of the whole part, like C."""
-    return float(int(value) & 0xFF) if fine and dtype.code is _C.UINT8 and np.isfinite(value) else value
+    """What stands outside of an image; fine transforms of uint8 take the low bits of the whole part, as C does."""
+    if fine and dtype.code is _C.UINT8:
+        return float(int(value) & 0xFF) if np.isfinite(value) else 0.0
+    return value
 
 
 def _has_fine_steps(fmt: int, channels: int, dtype: DType) -> bool:
@@ -85,12 +94,11 @@ def _whole(position: np.ndarray) -> np.ndarray:
 def perspective_positions(matrix: np.ndarray, oh: int, ow: int) -> tuple[np.ndarray, np.ndarray]:
     """Where the pixels of an output lie in the input, ``(y, x)``, in the matrix's type."""
     y, x = np.arange(oh, dtype=matrix.dtype)[:, None], np.arange(ow, dtype=matrix.dtype)
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        denominator = matrix[2, 0] * x + matrix[2, 1] * y + matrix[2, 2]
-        return (
-            (matrix[1, 0] * x + matrix[1, 1] * y + matrix[1, 2]) / denominator,
-            (matrix[0, 0] * x + matrix[0, 1] * y + matrix[0, 2]) / denominator,
-        )
+    denominator = matrix[2, 0] * x + matrix[2, 1] * y + matrix[2, 2]
+    return (
+        (matrix[1, 0] * x + matrix[1, 1] * y + matrix[1, 2]) / denominator,
+        (matrix[0, 0] * x + matrix[0, 1] * y + matrix[0, 2]) / denominator,
+    )
 
 
 def _warp_perspective(image: np.ndarray, matrix: np.ndarray, out: Sequence[int], warp: Warp) -> np.ndarray:
@@ -103,8 +111,7 @@ def _warp_perspective(image: np.ndarray, matrix: np.ndarray, out: Sequence[int],
 
 
 def _sample_linear(image: np.ndarray, y: np.ndarray, x: np.ndarray, warp: Warp) -> np.ndarray:
-    with np.errstate(invalid="ignore"):
-        result = bilinear(image, y, x, warp.border, warp.value)
+    result = bilinear(image, y, x, warp.border, warp.value)
     if warp.border == BorderMode.CONSTANT:
         result = np.where(np.isfinite(result), result, np.float32(warp.value))
     return result
@@ -190,7 +197,7 @@ class WarpPerspective(Operator):
         """``(n, c, h, w)`` of all images together."""
         if len(data) > 1 and any(s.shape != data[0].shape or s.dtype != data[0].dtype for s in data):
             raise fail(node, f"images must have one shape and type, have {', '.join(str(s.shape) for s in data)}")
-        n, c, h, w = image_shape(node, split_format(node.params.format)[0], data[0])
+        n, c, h, w = image_shape(node, image_formats(node)[0], data[0])
         if len(data) > 1 and n != 1:
             raise fail(node, f"several data inputs must hold one image each, not {n}")
         _check_pixels(node, data[0].dtype, (n, c, h, w))
@@ -198,7 +205,7 @@ class WarpPerspective(Operator):
 
     def _warp(self, node: Node, ins: Sequence[TensorSpec]) -> Warp:
         p = node.params
-        formats = split_format(p.format)
+        formats = image_formats(node)
         channels = image_shape(node, formats[0], ins[0])[1]
         indexed = self._matrix_input(ins) != len(ins) - 2
         fine = _has_fine_steps(p.format, channels, ins[0].dtype) and not indexed
@@ -208,7 +215,8 @@ class WarpPerspective(Operator):
     @staticmethod
     def _result_type(node: Node, x: DType) -> DType:
         fmt, wanted = node.params.format, node.output_dtype
-        if split_format(fmt) == (fmt, fmt):
+        before, after = image_formats(node)
+        if before == after:
             return x
         if wanted is None:
             wanted = DType(_C.FLOAT32) if fmt == Format.NHWC_NCHW else x
