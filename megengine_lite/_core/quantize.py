@@ -80,6 +80,14 @@ def _round_to_bfloat16(x: np.ndarray) -> np.ndarray:
     return np.where(np.isnan(x), 0x7FC0, rounded).astype(np.uint16)
 
 
+def stored_constant(value: float, dtype: DType) -> np.ndarray:
+    """A number of a file as one element of a type; for quantized types it is the number to be stored."""
+    number = np.array([value], np.float32)
+    if dtype.is_float:
+        return from_float32(number, dtype)
+    return number != 0 if dtype.code == DTypeCode.BOOL else float_to_int(number, dtype)
+
+
 def float_to_int(x: np.ndarray, dtype: DType) -> np.ndarray:
     """Integers for floats: truncated towards zero, then the low bits of the int32.
 

@@ -123,12 +123,11 @@ class MultiHeadAttn(Operator):
             return projected.reshape(*x.shape[:2], p.num_heads, -1).swapaxes(1, 2)
 
         q, k, v = heads_of(query, "q"), heads_of(key, "k"), heads_of(value, "v")
-        with np.errstate(all="ignore"):
-            scores = q @ k.swapaxes(2, 3) * p.sm_scaler
-            if mask and p.attn_mask_type != AttnMaskType.NO_MASK:
-                scores = scores + (mask[0] if mask[0].ndim == 2 else mask[0].reshape(scores.shape))
-            attention = softmax(scores, -1)
-            merged = (attention @ v).swapaxes(1, 2).reshape(*query.shape[:2], -1)
+        scores = q @ k.swapaxes(2, 3) * p.sm_scaler
+        if mask and p.attn_mask_type != AttnMaskType.NO_MASK:
+            scores = scores + (mask[0] if mask[0].ndim == 2 else mask[0].reshape(scores.shape))
+        attention = softmax(scores, -1)
+        merged = (attention @ v).swapaxes(1, 2).reshape(*query.shape[:2], -1)
         reserve = np.zeros(0, dtype.storage)
         result = from_float32(project(merged, "o").astype(np.float32), dtype)
         shares = from_float32(attention.reshape(out_specs[1].shape).astype(np.float32), dtype)

@@ -70,7 +70,7 @@ class Eye(Operator):
     def compute(
         self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
-        rows, columns = out_specs[0].shape  # type: ignore[misc]
+        rows, columns = out_specs[0].shape
         return [from_float32(np.eye(rows, columns, node.params.k, np.float32), out_specs[0].dtype)]
 
 
@@ -90,7 +90,7 @@ class Alloc(Operator):
         self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
         spec = out_specs[0]
-        return [np.zeros(spec.shape, spec.dtype.storage)]  # type: ignore[arg-type]
+        return [np.zeros(spec.shape, spec.dtype.storage)]
 
 
 @register

@@ -13,7 +13,7 @@ from megengine_lite._core.oprs.base import Operator, broadcast_shapes, fail, reg
 from megengine_lite._core.oprs.elemwise_functions import FUNCTIONS
 from megengine_lite._core.oprs.values import check_count, common_dtype
 from megengine_lite._core.params import ElemwiseMode
-from megengine_lite._core.quantize import from_float32, to_float32
+from megengine_lite._core.quantize import from_float32, stored_constant, to_float32
 
 # On quantized numbers of one type these are plain integer arithmetic.
 _QUANTIZED_MODES = frozenset(
@@ -62,15 +62,9 @@ class Elemwise(Operator):
     ) -> list[np.ndarray]:
         call = FUNCTIONS[node.params.mode].call
         dtype = in_specs[0].dtype
-        if dtype.code == DTypeCode.INT32:  # arithmetic on shapes, most of the time
-            if node.params.mode in (ElemwiseMode.FLOOR_DIV, ElemwiseMode.MOD):
-                with np.errstate(divide="ignore"):
-                    return [call(*ins)]
+        if not dtype.is_float:
             return [call(*ins)]
-        with np.errstate(all="ignore"):
-            if not dtype.is_float:
-                return [call(*ins)]
-            return [from_float32(call(*(to_float32(x, dtype) for x in ins)), dtype)]
+        return [from_float32(call(*(to_float32(x, dtype) for x in ins)), dtype)]
 
 
 @register
@@ -91,10 +85,9 @@ class PowC(Operator):
         self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
         dtype, exponent = in_specs[0].dtype, np.float32(node.params.exp)
-        with np.errstate(all="ignore"):
-            if dtype.is_float:
-                return [from_float32(np.power(to_float32(ins[0], dtype), exponent), dtype)]
-            return [np.power(ins[0].astype(np.float64), exponent).astype(dtype.storage)]
+        if dtype.is_float:
+            return [from_float32(np.power(to_float32(ins[0], dtype), exponent), dtype)]
+        return [np.power(ins[0].astype(np.float64), exponent).astype(dtype.storage)]
 
 
 @register
@@ -137,8 +130,5 @@ class MaskedFill(Operator):
         self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
         data, mask = ins
-        dtype = in_specs[0].dtype
-        value = np.float32(node.params.value)
-        stored = from_float32(value[None], dtype) if dtype.is_float else value[None].astype(dtype.storage)
         mask = mask.reshape(mask.shape + (1,) * (data.ndim - mask.ndim))
-        return [np.where(mask, stored, data)]
+        return [np.where(mask, stored_constant(node.params.value, in_specs[0].dtype), data)]

@@ -77,6 +77,14 @@ def _relu(x: Array) -> Array:
     return np.where(x > 0, x, x.dtype.type(0))  # gives 0 for NaN
 
 
+def _max(x: Array, y: Array) -> Array:
+    return np.where(x > y, x, y)
+
+
+def _min(x: Array, y: Array) -> Array:
+    return np.where(x < y, x, y)
+
+
 def _floor_div(x: Array, y: Array) -> Array:
     return np.floor(x / y) if x.dtype.kind == "f" else x // y
 
@@ -155,8 +163,8 @@ FUNCTIONS: dict[int, Function] = {
     _M.ABS_GRAD: Function(2, "if", lambda x, y: np.where(x > 0, y, -y)),
     _M.ADD: Function(2, "if", np.add),
     _M.FLOOR_DIV: Function(2, "if", _floor_div),
-    _M.MAX: Function(2, "if", lambda x, y: np.where(x > y, x, y)),
-    _M.MIN: Function(2, "if", lambda x, y: np.where(x < y, x, y)),
+    _M.MAX: Function(2, "if", _max),
+    _M.MIN: Function(2, "if", _min),
     _M.MOD: Function(2, "if", _mod),
     _M.MUL: Function(2, "if", np.multiply),
     _M.POW: Function(2, "f", np.power),

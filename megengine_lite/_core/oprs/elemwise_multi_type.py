@@ -152,12 +152,11 @@ class ElemwiseMultiType(Operator):
         self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
         mode = node.params.mode
-        with np.errstate(all="ignore"):
-            if mode in Q_FUNCTIONS:
-                real = [dequantize(x, s.dtype) for x, s in zip(ins, in_specs, strict=True)]
-                return [quantize(Q_FUNCTIONS[mode].call(*real), out_specs[0].dtype)]
-            if mode in _COMPARISONS:
-                if in_specs[0].dtype.is_float:
-                    ins = [to_float32(x, s.dtype) for x, s in zip(ins, in_specs, strict=True)]
-                return [_COMPARISONS[mode](*ins)]
-            return [_FIXED[mode].call(*ins)]
+        if mode in Q_FUNCTIONS:
+            real = [dequantize(x, s.dtype) for x, s in zip(ins, in_specs, strict=True)]
+            return [quantize(Q_FUNCTIONS[mode].call(*real), out_specs[0].dtype)]
+        if mode in _COMPARISONS:
+            if in_specs[0].dtype.is_float:
+                ins = [to_float32(x, s.dtype) for x, s in zip(ins, in_specs, strict=True)]
+            return [_COMPARISONS[mode](*ins)]
+        return [_FIXED[mode].call(*ins)]

@@ -34,8 +34,7 @@ class _FakeQuantBase(Operator):
     ) -> list[np.ndarray]:
         dtype = out_specs[0].dtype
         low, high = np.float32(node.params.qmin), np.float32(node.params.qmax)
-        with np.errstate(all="ignore"):
-            result = self.formula(low, high, *(to_float32(x, dtype) for x in ins))
+        result = self.formula(low, high, *(to_float32(x, dtype) for x in ins))
         return [from_float32(result, dtype)]
 
     def formula(self, low: np.float32, high: np.float32, x: np.ndarray, *parameters: np.ndarray) -> np.ndarray:

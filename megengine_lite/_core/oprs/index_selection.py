@@ -30,7 +30,7 @@ class Selection(NamedTuple):
 
 def slice_inputs(node: Node, first: int) -> tuple[int, ...]:
     """Positions of the inputs that are begin, end or step of a slice; index inputs begin at ``first``."""
-    places = []
+    places: list[int] = []
     position = first
     for item in node.params.items:
         n_slice = bool(item.begin) + bool(item.end) + bool(item.step)

@@ -102,5 +102,4 @@ class Cross(Operator):
     ) -> list[np.ndarray]:
         p, dtype = node.params, out_specs[0].dtype
         a, b = (to_float32(x, dtype) for x in ins)
-        with np.errstate(all="ignore"):
-            return [from_float32(np.cross(a, b, p.axisa, p.axisb, p.axisc), dtype)]
+        return [from_float32(np.cross(a, b, p.axisa, p.axisb, p.axisc), dtype)]

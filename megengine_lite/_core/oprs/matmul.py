@@ -60,9 +60,8 @@ def multiply(a: Array, b: Array, in_specs: Sequence[TensorSpec], out: DType) -> 
     """
     left, right = in_specs[0].dtype, in_specs[1].dtype
     if out.is_float:
-        with np.errstate(over="ignore", invalid="ignore"):
-            product = np.matmul(to_float32(a, left).astype(np.float64), to_float32(b, right).astype(np.float64))
-            return from_float32(product.astype(np.float32), out)
+        product = np.matmul(to_float32(a, left).astype(np.float64), to_float32(b, right).astype(np.float64))
+        return from_float32(product.astype(np.float32), out)
     product = np.matmul(a.astype(np.float64) - left.zero_point, b.astype(np.float64) - right.zero_point)
     return product.astype(np.int64).astype(out.storage)
 

@@ -86,20 +86,19 @@ class BatchNorm(Operator):
     ) -> list[np.ndarray]:
         p = node.params
         x, scale, bias, *running = (_double(a, s.dtype) for a, s in zip(ins, in_specs, strict=True))
-        with np.errstate(all="ignore"):
-            if p.fwd_mode == BNFwdMode.INFERENCE:
-                mean, variance = running
-                lead = [mean, variance]
-            else:
-                axes = _BN_AXES[p.param_dim]
-                mean, variance = x.mean(axes, keepdims=True), x.var(axes, keepdims=True)
-                lead = [mean, 1 / np.sqrt(variance + p.epsilon)]
-                if running:
-                    count = x.size / max(mean.size, 1)
-                    batch = mean, variance * count / (count - 1)
-                    lead = [old + p.avg_factor * (new - old) for old, new in zip(running, batch, strict=True)] + lead
-            y = (x - mean) / np.sqrt(variance + p.epsilon) * scale + bias
-        reserve = [np.zeros(s.shape, np.uint8) for s in out_specs[len(lead) : -1]]  # type: ignore[arg-type]
+        if p.fwd_mode == BNFwdMode.INFERENCE:
+            mean, variance = running
+            lead = [mean, variance]
+        else:
+            axes = _BN_AXES[p.param_dim]
+            mean, variance = x.mean(axes, keepdims=True), x.var(axes, keepdims=True)
+            lead = [mean, 1 / np.sqrt(variance + p.epsilon)]
+            if running:
+                count = x.size / max(mean.size, 1)
+                batch = mean, variance * count / (count - 1)
+                lead = [old + p.avg_factor * (new - old) for old, new in zip(running, batch, strict=True)] + lead
+        y = (x - mean) / np.sqrt(variance + p.epsilon) * scale + bias
+        reserve = [np.zeros(s.shape, np.uint8) for s in out_specs[len(lead) : -1]]
         stored = [_store(v, s.dtype) for v, s in zip(lead, out_specs, strict=False)]
         return [*stored, *reserve, _store(y, out_specs[-1].dtype)]
 
@@ -125,9 +124,8 @@ class Softmax(Operator):
 
 def softmax(x: Array, axis: int) -> Array:
     """Softmax of floats along an axis."""
-    with np.errstate(all="ignore"):
-        weights = np.exp(x - x.max(axis, keepdims=True, initial=-np.inf))
-        return weights / weights.sum(axis, keepdims=True)
+    weights = np.exp(x - x.max(axis, keepdims=True, initial=-np.inf))
+    return weights / weights.sum(axis, keepdims=True)
 
 
 class _AxesNorm(Operator):
@@ -155,13 +153,12 @@ class _AxesNorm(Operator):
         x, *weights = (_double(a, s.dtype) for a, s in zip(ins, in_specs, strict=True))
         begin, end = self.axes(node, x.shape)
         axes = tuple(range(begin, end))
-        with np.errstate(all="ignore"):
-            mean = x.mean(axes, keepdims=True)
-            inverse = 1 / np.sqrt(x.var(axes, keepdims=True) + node.params.eps)
-            y = (x - mean) * inverse
-            if weights:
-                weight, bias = (w.reshape(w.shape + (1,) * (x.ndim - end)) for w in weights)
-                y = y * weight + bias
+        mean = x.mean(axes, keepdims=True)
+        inverse = 1 / np.sqrt(x.var(axes, keepdims=True) + node.params.eps)
+        y = (x - mean) * inverse
+        if weights:
+            weight, bias = (w.reshape(w.shape + (1,) * (x.ndim - end)) for w in weights)
+            y = y * weight + bias
         lead = out_specs[1].shape
         return [
             _store(y, out_specs[0].dtype),
@@ -231,15 +228,14 @@ class _ChannelNorm(Operator):
         self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
         x, *weights = (_double(a, s.dtype) for a, s in zip(ins, in_specs, strict=True))
-        n, groups = out_specs[1].shape  # type: ignore[misc]
+        n, groups = out_specs[1].shape
         per_group = int(np.prod(x.shape[2:])) * (x.shape[1] // groups if groups else 0)
         rows = x.reshape(n, groups, per_group)
-        with np.errstate(all="ignore"):
-            mean, variance = rows.mean(2, keepdims=True), rows.var(2, keepdims=True)
-            y = ((rows - mean) / np.sqrt(variance + node.params.eps)).reshape(x.shape)
-            if weights:
-                weight, bias = (w.reshape(-1, *[1] * (x.ndim - 2)) for w in weights)
-                y = y * weight + bias
+        mean, variance = rows.mean(2, keepdims=True), rows.var(2, keepdims=True)
+        y = ((rows - mean) / np.sqrt(variance + node.params.eps)).reshape(x.shape)
+        if weights:
+            weight, bias = (w.reshape(-1, *[1] * (x.ndim - 2)) for w in weights)
+            y = y * weight + bias
         return [
             _store(y, out_specs[0].dtype),
             mean[..., 0].astype(np.float32),
@@ -288,7 +284,6 @@ class LRN(Operator):
         x = _double(ins[0], dtype)
         channels = x.shape[1]
         reach = min(p.n // 2, channels)  # more channels than there are change nothing
-        with np.errstate(all="ignore"):
-            squares = np.pad(x * x, ((0, 0), (reach, reach), (0, 0), (0, 0)))
-            near = sum(squares[:, i : i + channels] for i in range(2 * reach + 1))
-            return [_store(x * (p.k + p.alpha * near) ** -p.beta, dtype)]
+        squares = np.pad(x * x, ((0, 0), (reach, reach), (0, 0), (0, 0)))
+        near = sum(squares[:, i : i + channels] for i in range(2 * reach + 1))
+        return [_store(x * (p.k + p.alpha * near) ** -p.beta, dtype)]

@@ -220,7 +220,7 @@ class MultinomialRNG(Operator):
         self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
         weights = to_float32(ins[0], in_specs[0].dtype).astype(np.float64)
-        out = np.empty(out_specs[0].shape, np.int32)  # type: ignore[arg-type]
+        out = np.empty(out_specs[0].shape, np.int32)
         generator = _generator(node)
         for row, chosen in zip(weights, out, strict=True):
             try:

@@ -25,8 +25,7 @@ _NONLINEARITIES: dict[int, Callable[[Array], Array]] = {
 
 
 def _sigmoid(x: Array) -> Array:
-    with np.errstate(over="ignore"):
-        return 1 / (1 + np.exp(-x))
+    return 1 / (1 + np.exp(-x))
 
 
 def _lstm_step(gates: Array, c: Array) -> tuple[Array, Array]:

@@ -122,8 +122,7 @@ class Reduce(Operator):
             x = to_float32(x, source)
             if mode not in (ReduceMode.MIN, ReduceMode.MAX):
                 x = x.astype(np.float64)
-            with np.errstate(all="ignore"):
-                result = from_float32(reduction(x, axes).astype(np.float32, copy=False), out.dtype)
+            result = from_float32(reduction(x, axes).astype(np.float32, copy=False), out.dtype)
         else:
             if out.dtype != source:  # integer sums of quantized numbers
                 x = x.astype(np.int32) - source.zero_point

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from megengine_lite._core import params
-from megengine_lite._core.dtype import INT32, DTypeCode
+from megengine_lite._core.dtype import INT32
 from megengine_lite._core.graph import Node, TensorSpec
 from megengine_lite._core.oprs.base import Operator, broadcast_shapes, fail, normalize_axis, register
 from megengine_lite._core.oprs.values import (
@@ -22,7 +22,7 @@ from megengine_lite._core.oprs.values import (
     to_shape,
 )
 from megengine_lite._core.params import AxisMethod, PaddingMode
-from megengine_lite._core.quantize import from_float32
+from megengine_lite._core.quantize import stored_constant
 
 # Stored in `axis` of OptionalAxisV1 where there is no axis.
 NO_AXIS = MAX_NDIM
@@ -214,7 +214,7 @@ class Split(Operator):
         self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
         axis = node.params.axis
-        ends = np.cumsum([s.shape[axis] for s in out_specs[:-1]], dtype=np.int64)  # type: ignore[index]
+        ends = np.cumsum([s.shape[axis] for s in out_specs[:-1]], dtype=np.int64)
         return np.split(ins[0], ends, axis=axis)
 
 
@@ -265,11 +265,7 @@ class Padding(Operator):
     @staticmethod
     def constant(node: Node, spec: TensorSpec) -> np.ndarray:
         """The padded value as one element of the tensor's storage type."""
-        value = np.float32(node.params.padding_val)
-        if spec.dtype.code == DTypeCode.BFLOAT16:
-            return from_float32(value[None], spec.dtype)
-        # Quantized types too take the number as it is stored.
-        return value.astype(spec.dtype.storage)
+        return stored_constant(node.params.padding_val, spec.dtype)
 
 
 class _PassThrough(Operator):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from megengine_lite._core import params
-from megengine_lite._core.dtype import FLOAT32, INT32, DTypeCode
+from megengine_lite._core.dtype import FLOAT32, INT32, DType, DTypeCode
 from megengine_lite._core.graph import Node, TensorSpec
 from megengine_lite._core.oprs.base import Operator, fail, register
 from megengine_lite._core.oprs.values import check_count, check_ndim, to_integer
@@ -93,6 +93,11 @@ def _equal(mask: np.ndarray, value: np.generic, eps: np.float32) -> np.ndarray:
     return np.abs(mask - value) < eps if mask.dtype.kind == "f" else mask == value
 
 
+def _unknown_shape(dtype: DType) -> TensorSpec:
+    """Of an output whose shape depends on data."""
+    return TensorSpec(None, dtype)  # type: ignore[arg-type]
+
+
 @register
 class CondTake(Operator):
     """The elements whose mask compares true with a constant, and their positions in the flattened data."""
@@ -110,7 +115,7 @@ class CondTake(Operator):
             raise fail(node, f"mode {node.params.mode} is not known")
         if mask.dtype.is_quantized:
             raise fail(node, f"the mask cannot be {mask.dtype}")
-        return [TensorSpec(None, data.dtype), TensorSpec(None, INT32)]
+        return [_unknown_shape(data.dtype), _unknown_shape(INT32)]
 
     def compute(
         self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
@@ -118,7 +123,8 @@ class CondTake(Operator):
         data, mask = ins[0].reshape(-1), ins[1].reshape(-1)
         p, dtype = node.params, in_specs[1].dtype
         if dtype.is_float:
-            mask, value = to_float32(mask, dtype), np.float32(p.val)
+            mask = to_float32(mask, dtype)
+            value: np.generic = np.float32(p.val)
         elif dtype.code == DTypeCode.BOOL:
             mask, value = mask.astype(np.int32), np.int32(p.val)
         else:
@@ -137,7 +143,7 @@ class NonZero(Operator):
 
     def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 1)
-        return [TensorSpec(None, INT32)]
+        return [_unknown_shape(INT32)]
 
     def compute(
         self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
@@ -170,8 +176,8 @@ class NMSKeepMGB(Operator):
     def compute(
         self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
-        kept = np.zeros(out_specs[0].shape, np.int32)  # type: ignore[arg-type]
-        count = np.zeros(out_specs[1].shape, np.int32)  # type: ignore[arg-type]
+        kept = np.zeros(out_specs[0].shape, np.int32)
+        count = np.zeros(out_specs[1].shape, np.int32)
         for sample, boxes in enumerate(ins[0]):
             found = _suppress(boxes, np.float32(node.params.iou_thresh), kept.shape[1])
             count[sample] = len(found)
