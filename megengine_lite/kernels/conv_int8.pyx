@@ -99,21 +99,21 @@ cdef inline outlined dot_image(
     dot_place(4, 8, DOT_UNSIGNED, at, s, x, w, bias, o)
 
 
-cdef inline outlined flip_bytes(
-    const uint8_t* x, int64_t row, int64_t plane, int64_t planes, int64_t rows, int64_t length, uint8_t* y
-) noexcept nogil:
-    """Copies a window of the input, every byte xored with 0x80; `length` is that of a row, in whole vectors."""
+cdef void flip_bytes(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+    """Copies images, every byte xored with 0x80: signed bytes become unsigned ones and the reverse (see dot.pxd).
+
+    One work item = `chunk` vectors of one image. Up to a vector behind the last byte of an image is read and written.
+    """
+    cdef int64_t vectors = a.i[0], chunk = a.i[1], x_image = a.i[2], y_image = a.i[3]
+    cdef int64_t chunks = (vectors + chunk - 1) // chunk, item, k
     cdef vi flip = vi_set1(-0x7F7F7F80)
-    cdef const int32_t* source
-    cdef int32_t* target
-    cdef int64_t c, r, k
-    for c in range(planes):
-        for r in range(rows):
-            source = <const int32_t*>(x + c * plane + r * row)
-            target = <int32_t*>y
-            for k in range(length // (4 * VW)):
-                vi_store(target + k * VW, vi_load(source + k * VW) ^ flip)
-            y += length
+    cdef const int32_t* x
+    cdef int32_t* y
+    for item in range(begin, end):
+        x = <const int32_t*>(<const char*>a.p[0] + item // chunks * x_image)
+        y = <int32_t*>(<char*>a.p[1] + item // chunks * y_image)
+        for k in range(item % chunks * chunk, min(item % chunks * chunk + chunk, vectors)):
+            vi_store(y + k * VW, vi_load(x + k * VW) ^ flip)
 
 
 cdef void conv_direct_int8(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
@@ -123,7 +123,7 @@ cdef void conv_direct_int8(const KernelArgs* a, int64_t begin, int64_t end, void
     of x lie `x_pixel` bytes apart: VW, or 4 for images of up to 4 channels. Pixels of y and z lie `y_pixel` and
     `z_pixel` elements apart, so that the phases of a transposed convolution can interleave. Items are ordered by
     image, band of `band` rows, tile, row, chunk. With `lines` 2, rows have 7 pixels and items and bands are pairs of
-    rows. With `flip` the input is flipped on its way through scratch (see dot.pxd). y may be z.
+    rows. y may be z.
     """
     cdef const uint8_t* x = <const uint8_t*>a.p[0]
     cdef const int8_t* w = <const int8_t*>a.p[1]
@@ -137,7 +137,7 @@ cdef void conv_direct_int8(const KernelArgs* a, int64_t begin, int64_t end, void
     cdef int64_t groups = a.i[12], ic = a.i[13], oc = a.i[14], oh = a.i[15], ow = a.i[16]
     cdef int64_t kh = a.i[17], kw = a.i[18], stride_h = a.i[19], stride_w = a.i[20]
     cdef int64_t dilate_h = a.i[21], dilate_w = a.i[22], pad_h = a.i[23], pad_w = a.i[24]
-    cdef int64_t lines = a.i[25], band = a.i[26], chunks = a.i[27], parts = a.i[28], flip = a.i[29], plain = a.i[30]
+    cdef int64_t lines = a.i[25], band = a.i[26], chunks = a.i[27], parts = a.i[28], plain = a.i[29]
     cdef int64_t ic_blocks = (ic + x_pixel - 1) // x_pixel, oc_blocks = (oc + VW - 1) // VW
     cdef int64_t quads = (ic - (ic_blocks - 1) * x_pixel + 3) // 4  # of the last ic block
     cdef int64_t tiles = (oc_blocks + 1) // 2
@@ -145,7 +145,7 @@ cdef void conv_direct_int8(const KernelArgs* a, int64_t begin, int64_t end, void
     cdef int64_t item_rows = (oh + lines - 1) // lines
     cdef int64_t per_image = groups * tiles * item_rows * chunks
     cdef int64_t item, n, rest, first_row, rows, tile, g, block, r, chunk, first_px
-    cdef int64_t size, window = 0, length = 0
+    cdef int64_t size
     cdef const uint8_t* from_x
     cdef const int8_t* from_w
     cdef const int32_t* from_bias
@@ -154,7 +154,7 @@ cdef void conv_direct_int8(const KernelArgs* a, int64_t begin, int64_t end, void
     cdef Place at
     o.real_bias = real_bias
     o.z = z
-    read_output(&o, a, 31)
+    read_output(&o, a, 30)
     size = 1 if o.kind == OUT_8 else 4
     o.y_pixel = y_pixel * size
     o.y_plane = y_plane * size
@@ -163,13 +163,8 @@ cdef void conv_direct_int8(const KernelArgs* a, int64_t begin, int64_t end, void
     at.step = stride_w * x_pixel
     at.y_row = y_row * size
     at.z_row = z_row
-    if flip:
-        window = (kh - 1) * dilate_h + 1 + (lines - 1) * stride_h
-        length = ((ow + chunks - 1) // chunks - 1) * stride_w + (kw - 1) * dilate_w + 1
-        length = (length * x_pixel + 4 * VW - 1) // (4 * VW) * 4 * VW
     s = Sum(
-        parts, ic_blocks, window * length if flip else x_plane, kh, dilate_h * (length if flip else x_row),
-        kw, dilate_w * x_pixel, x_pixel // 4, quads, 4, stride_h * (length if flip else x_row),
+        parts, ic_blocks, x_plane, kh, dilate_h * x_row, kw, dilate_w * x_pixel, x_pixel // 4, quads, 4, stride_h * x_row
     )
     if x_pixel == 4 and dilate_w == 1:  # the taps of a row are one run of quads
         s.n2 = 1
@@ -199,9 +194,6 @@ cdef void conv_direct_int8(const KernelArgs* a, int64_t begin, int64_t end, void
             x + n * x_image + g * ic_blocks * x_plane + (r * stride_h - pad_h) * x_row
             + (first_px * stride_w - pad_w) * x_pixel
         )
-        if flip:
-            flip_bytes(from_x, x_row, x_plane, ic_blocks, window, length, <uint8_t*>scratch)
-            from_x = <const uint8_t*>scratch
         from_w = w + block * VW * depth
         from_bias = bias + block * VW
         if x_pixel != VW:
@@ -214,11 +206,12 @@ cdef void conv_direct_int8(const KernelArgs* a, int64_t begin, int64_t end, void
 
 # name -> (address, pointers, integers, reals)
 KERNELS = {
+    "flip_bytes": (<uintptr_t>&flip_bytes, "x y", "vectors chunk x_image y_image", ""),
     "conv_direct_int8": (
         <uintptr_t>&conv_direct_int8,
         "x w bias real_bias z y",
         "x_pixel x_row x_plane x_image y_pixel y_row y_plane y_image z_pixel z_row z_plane z_image"
-        " groups ic oc oh ow kh kw stride_h stride_w dilate_h dilate_w pad_h pad_w lines band chunks parts flip plain"
+        " groups ic oc oh ow kh kw stride_h stride_w dilate_h dilate_w pad_h pad_w lines band chunks parts plain"
         " kind activation staged z_mask z_zero y_zero",
         "scale mid_divisor mid_low mid_high mid_scale z_scale act_a act_b y_scale low high",
     ),

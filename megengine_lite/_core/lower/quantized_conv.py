@@ -12,7 +12,6 @@ from megengine_lite._core.algo import ConvProblem, merged_groups
 from megengine_lite._core.dtype import DType
 from megengine_lite._core.fused_quantized import QuantizedConv
 from megengine_lite._core.graph import Constant, Node
-from megengine_lite._core.layouts import round_up
 from megengine_lite._core.lower.context import Lowering, Ref, Tensor, lowers, wants_halo
 from megengine_lite._core.lower.conv import rows_in_band
 from megengine_lite._core.lower.requantize import (
@@ -33,8 +32,7 @@ MIN_ROW = 48
 MAX_ROW = 512
 # Rows of so many pixels are computed in pairs where a block of the kernel has room for two.
 ROW_OF_TWO = 7
-# Input that is flipped on its way through scratch should stay in the first-level cache.
-SCRATCH_BYTES = 64 * 1024
+FLIP_CHUNK = 256  # vectors
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,41 +230,49 @@ def _emit_direct(conv: _Conv) -> None:
         ("direct", merged), lambda w: packing.pack_direct(merge_groups(w, merged), width, width)
     )
     strides = _strides("x", x, joined)
-    _emit(
-        conv, x.ref, width, strides, w, parts, groups // merged, icpg * merged, ocpg * merged, y, z, joined,
-        conv.form.flip,
+    first = _flipped(conv, x, strides)
+    _emit(conv, first, width, strides, w, parts, groups // merged, icpg * merged, ocpg * merged, y, z, joined)
+
+
+def _flipped(conv: _Conv, x: Tensor, strides: dict[str, int]) -> Ref:
+    """Address of the input in the form that dot products take; a copy that is flipped, if it must be."""
+    if not conv.form.flip:
+        return x.ref
+    ctx = conv.ctx
+    before = x.halo_h * x.row + x.halo_w * x.width  # bytes of the halo before the first pixel
+    image = x.blocks * x.plane
+    vectors = -(-image // (4 * ctx.width))
+    copy = ctx.temp(x.n * image + 4 * ctx.width)
+    ctx.emit(
+        "flip_bytes", conv.node, x=x.ref + -before, y=copy, vectors=vectors, chunk=FLIP_CHUNK, x_image=x.image,
+        y_image=image, work=x.n * -(-vectors // FLIP_CHUNK),
     )  # fmt: skip
+    strides["x_image"] = image
+    return copy + before
 
 
 def _emit(
     conv: _Conv, x: Ref, x_pixel: int, x_strides: dict[str, int], w: Ref, parts: int, groups: int, ic: int, oc: int,
-    y: Tensor, z: Tensor | None, joined: int, flip: int,
+    y: Tensor, z: Tensor | None, joined: int,
 ) -> None:  # fmt: skip
     width = conv.ctx.width
     n, _, oh, ow = conv.y.shape
     kh, kw = conv.w.shape[3:]
     p = conv.p
     oh, ow = oh // joined, ow * joined
-    row_bytes = round_up(ic, packing.QUAD) * kh * p.stride_w  # of input, for one output pixel
-    chunks = -(-ow // max(MIN_ROW, min(MAX_ROW, SCRATCH_BYTES // row_bytes if flip else MAX_ROW)))
+    chunks = -(-ow // MAX_ROW)
     two_rows = ow == ROW_OF_TWO and p.stride_w <= 2 and x_pixel == width and has_wide_blocks(conv.ctx)
     lines = 2 if two_rows and oh > 1 else 1
     item_rows = -(-oh // lines)
     blocks = -(-oc // width)
     tiles = groups * -(-blocks // packing.TILE)
     band = rows_in_band(item_rows, tiles, x_strides["x_image"], groups * blocks * width * ic * kh * kw * parts)
-    scratch = 0
-    if flip:
-        window = (kh - 1) * p.dilate_h + 1 + (lines - 1) * p.stride_h
-        pixels = (-(-ow // chunks) - 1) * p.stride_w + (kw - 1) * p.dilate_w + 1
-        scratch = -(-ic // x_pixel) * window * round_up(pixels * x_pixel, 4 * width)
     conv.emit(
         "conv_direct_int8", x=x, w=w, **conv.biases(groups), z=z.ref if z else None, y=y.ref, x_pixel=x_pixel,
         **x_strides, y_pixel=width, **_strides("y", y, joined), z_pixel=width, **_strides("z", z, joined),
         groups=groups, ic=ic, oc=oc, oh=oh, ow=ow, kh=kh, kw=kw,
         **conv.geometry("stride_h", "stride_w", "dilate_h", "dilate_w", "pad_h", "pad_w"), lines=lines, band=band,
-        chunks=chunks, parts=parts, flip=flip != 0, plain=conv.form.plain, work=n * tiles * item_rows * chunks,
-        scratch=scratch,
+        chunks=chunks, parts=parts, plain=conv.form.plain, work=n * tiles * item_rows * chunks,
     )  # fmt: skip
 
 
@@ -298,4 +304,4 @@ def _emit_image(conv: _Conv) -> None:
     packed, parts = conv.packed(("image",), lambda w: packing.pack_direct(w, ctx.width, IMAGE_CHANNELS))
     strides = {"x_row": row, "x_plane": rows * row, "x_image": rows * row}
     first = image + p.pad_h * row + p.pad_w * IMAGE_CHANNELS
-    _emit(conv, first, IMAGE_CHANNELS, strides, packed, parts, 1, c, conv.ocpg, y, z, 1, 0)
+    _emit(conv, first, IMAGE_CHANNELS, strides, packed, parts, 1, c, conv.ocpg, y, z, 1)
