@@ -28,6 +28,7 @@ from megengine_lite._core.lower.context import (
 )
 from megengine_lite._core.oprs import REGISTRY
 from megengine_lite._core.program import Program, array_at
+from megengine_lite.errors import LiteIndexError
 
 register_all()
 
@@ -92,6 +93,7 @@ class Plan:
         self.arena_bytes = assign_offsets(ctx.storages)
         self.storages = [s for s in ctx.storages if s.first is not None]
         self._constants = ctx.constants()
+        self._faults = ctx.faults
         native: list[tuple] = []
         self.segments: list[Segment] = []
         begin = 0
@@ -115,15 +117,29 @@ class Plan:
         self.program.set_base(base, address)
 
     def run(self) -> None:
-        """Runs all steps. Everything must be bound."""
+        """Runs all steps. Everything must be bound.
+
+        Raises
+        ------
+        LiteIndexError
+            The data holds an index that is out of range.
+        """
         if self._single:
             self.program.run(0, self._count)
-            return
-        for segment in self.segments:
-            if segment.begin < segment.end:
-                self.program.run(segment.begin, segment.end)
-            if segment.host is not None:
-                self._run_host(segment.host)
+        else:
+            for segment in self.segments:
+                if segment.begin < segment.end:
+                    self.program.run(segment.begin, segment.end)
+                if segment.host is not None:
+                    self._run_host(segment.host)
+        if self._faults:
+            self._check_faults()
+
+    def _check_faults(self) -> None:
+        for flag, message in self._faults:
+            if flag[0]:
+                flag[0] = 0
+                raise LiteIndexError(message)
 
     def run_timed(self) -> list[StepTime]:
         """Like :meth:`run`, and measures every step."""

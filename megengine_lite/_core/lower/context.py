@@ -220,6 +220,7 @@ class Lowering:
     config: SessionConfig
     steps: list[Step | HostStep] = field(default_factory=list)
     storages: list[Storage] = field(default_factory=list)
+    faults: list[tuple[np.ndarray, str]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.width = self.kernels.width
@@ -357,6 +358,15 @@ class Lowering:
     def temp(self, nbytes: int) -> Ref:
         """Memory for the steps of this node only."""
         return Ref(self._new_storage(nbytes))
+
+    def fault(self, message: str) -> Ref:
+        """An int32 that kernels set when data is wrong (an index that is out of range); the run then raises.
+
+        Kernels cannot fail: they go on with any number and leave the rest to this.
+        """
+        flag = np.zeros(1, np.int32)
+        self.faults.append((flag, message))
+        return self.constant(Constant(flag, ("fault", id(flag))))
 
     def _new_storage(self, nbytes: int) -> Storage:
         storage = Storage(nbytes)
