@@ -1,0 +1,341 @@
+"""Every algorithm of float32 convolution, on every instruction set, against sums in double precision."""
+
+import math
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from one_node import INSTRUCTION_SETS, relative_error, run_node
+
+from megengine_lite._core.algo import CONV_F32, ConvProblem, WinogradPlan, candidates, choose, merged_groups
+from megengine_lite._core.config import AlgoPolicy
+from megengine_lite._core.fused import Activation, ActivationCode, FusedConv
+from megengine_lite._core.kernel_call import KernelCall
+from megengine_lite._core.kernel_set import kernel_set
+from megengine_lite._core.lower import conv
+from megengine_lite._core.lower.deconv import phases
+from megengine_lite._core.packing import (
+    block_channels,
+    merge_groups,
+    pack_direct,
+    unblock_channels,
+    winograd_filter_matrix,
+)
+from megengine_lite._core.params import Convolution, Convolution3D, ConvolutionMode, ConvolutionSparse
+from megengine_lite.errors import LiteValueError
+
+A = ActivationCode
+ALGORITHMS = {a.name: a for a in CONV_F32}
+
+
+def case(n, c, h, w, oc, k, *, s=1, p=0, d=1, g=1, act=A.NONE, a=0.0, b=0.0, bias=True, z=False, mirrored=False):
+    k, s, p, d = ((v, v) if isinstance(v, int) else v for v in (k, s, p, d))
+    params = FusedConv(*p, *s, *d, g, mirrored, bias, z, Activation(act, a, b))
+    return SimpleNamespace(n=n, c=c, h=h, w=w, oc=oc, k=k, params=params)
+
+
+DENSE = {
+    "3x3": case(1, 16, 9, 11, 32, 3, p=1),
+    "odd channels": case(2, 21, 7, 6, 37, 3, p=1, act=A.RELU),
+    "residual": case(1, 40, 14, 14, 24, 3, p=1, z=True, act=A.RELU),
+    "no bias": case(1, 8, 5, 29, 70, 3, bias=False),
+    "pad 2": case(1, 8, 6, 5, 16, 3, p=2, act=A.SILU),
+    "mirrored": case(1, 6, 8, 8, 10, 3, p=1, mirrored=True),
+    "one pixel": case(1, 20, 3, 3, 20, 3),
+}
+OTHER = {
+    "1x1": case(2, 24, 7, 7, 40, 1, z=True, act=A.CLIP, a=-1.0, b=2.0),
+    "1x1 padded": case(1, 5, 6, 9, 13, 1, p=1),
+    "1x1 stride 2": case(1, 24, 9, 9, 16, 1, s=2),
+    "5x3 stride 2x1": case(1, 16, 11, 30, 16, (5, 3), s=(2, 1), p=(2, 0), act=A.H_SWISH),
+    "dilated": case(1, 16, 12, 13, 24, 3, p=(2, 3), d=(2, 3), act=A.GELU),
+    "stride 3": case(1, 9, 17, 22, 8, 4, s=3, p=1, act=A.SIGMOID),
+    "4 groups": case(1, 64, 8, 9, 32, 3, p=1, g=4, act=A.TANH),
+    "odd groups": case(2, 15, 8, 9, 20, 3, p=1, g=5, act=A.LEAKY_RELU, a=0.1),
+    "multiplier": case(1, 16, 8, 9, 32, 3, p=1, g=16),
+    "long row": case(1, 4, 1, 700, 8, (1, 9), p=(0, 4), act=A.H_SIGMOID),
+}
+IMAGE = {
+    "7x7 stride 2": case(1, 3, 30, 31, 20, 7, s=2, p=3, act=A.RELU),
+    "grey": case(2, 1, 9, 50, 33, 5, p=2, d=1),
+    "patches": case(1, 3, 32, 48, 40, 16, s=16),
+    "dilated": case(1, 4, 12, 12, 16, 3, p=2, d=2, z=True),
+    "stride 1x3": case(1, 2, 12, 40, 8, 3, s=(1, 3), p=1, act=A.GELU),
+}
+DEPTHWISE = {
+    "3x3": case(1, 40, 9, 30, 40, 3, p=1, g=40, act=A.CLIP, a=0.0, b=6.0),
+    "stride 2": case(2, 16, 9, 15, 16, 3, s=2, p=1, g=16, z=True),
+    "5x5": case(1, 10, 12, 7, 10, 5, p=2, g=10, act=A.H_SWISH),
+    "dilated stride 3": case(1, 20, 22, 23, 20, 3, s=3, p=2, d=2, g=20, bias=False),
+    "7x1": case(1, 33, 9, 5, 33, (7, 1), p=(3, 0), g=33, act=A.SILU),
+}
+CASES = [
+    *[("conv_direct_f32", k, v) for k, v in {**DENSE, **OTHER, **IMAGE}.items()],
+    *[("conv_plain_f32", k, v) for k, v in {**DENSE, **OTHER, **IMAGE, **DEPTHWISE}.items()],
+    *[(f"conv_winograd{m}_f32", k, v) for m in (2, 4) for k, v in DENSE.items()],
+    *[("conv_first_f32", k, v) for k, v in IMAGE.items()],
+    *[("conv_depthwise_f32", k, v) for k, v in DEPTHWISE.items()],
+]
+FUNCTIONS = {
+    A.NONE: lambda y, a, b: y,
+    A.RELU: lambda y, a, b: np.maximum(y, 0),
+    A.CLIP: np.clip,
+    A.SIGMOID: lambda y, a, b: 1 / (1 + np.exp(-y)),
+    A.H_SWISH: lambda y, a, b: y * np.clip(y + 3, 0, 6) / 6,
+    A.SILU: lambda y, a, b: y / (1 + np.exp(-y)),
+    A.H_SIGMOID: lambda y, a, b: np.clip(y + 3, 0, 6) / 6,
+    A.TANH: lambda y, a, b: np.tanh(y),
+    A.GELU: lambda y, a, b: y * (1 + np.vectorize(math.erf)(y / math.sqrt(2))) / 2,
+    A.LEAKY_RELU: lambda y, a, b: np.where(y > 0, y, a * y),
+}
+
+
+def convolve(x, w, stride, pad, dilate):
+    """Cross-correlation in float64; x (n, c, *space), w (groups, oc, ic, *kernel), any number of dimensions."""
+    groups, oc, ic, *kernel = w.shape
+    x = np.pad(x.astype(np.float64), [(0, 0), (0, 0), *((p, p) for p in pad)])
+    space = x.shape[2:]
+    out = [(i - d * (k - 1) - 1) // s + 1 for i, k, s, d in zip(space, kernel, stride, dilate, strict=True)]
+    x = x.reshape(x.shape[0], groups, ic, *space)
+    y = np.zeros((x.shape[0], groups, oc, *out))
+    for tap in np.ndindex(*kernel):
+        cut = tuple(
+            slice(t * d, t * d + (o - 1) * s + 1, s) for t, d, o, s in zip(tap, dilate, out, stride, strict=True)
+        )
+        y += np.einsum("ngi...,goi->ngo...", x[(..., *cut)], w[(..., *tap)].astype(np.float64))
+    return y.reshape(x.shape[0], groups * oc, *out)
+
+
+def arrays(c, seed=0):
+    """Inputs of a case: of unit size, with filters scaled so that results are too."""
+    rng = np.random.default_rng(seed)
+    p = c.params
+    ic = c.c // p.groups
+    shape = (c.oc, ic, *c.k) if p.groups == 1 else (p.groups, c.oc // p.groups, ic, *c.k)
+    x = rng.standard_normal((c.n, c.c, c.h, c.w)).astype(np.float32)
+    w = (rng.standard_normal(shape) / math.sqrt(ic * math.prod(c.k))).astype(np.float32)
+    inputs = [x, w]
+    if p.has_bias:
+        inputs.append(rng.standard_normal((1, c.oc, 1, 1)).astype(np.float32))
+    plain = w.reshape(p.groups, -1, ic, *c.k)
+    plain = plain[..., ::-1, ::-1] if p.mirrored else plain
+    geometry = (p.stride_h, p.stride_w), (p.pad_h, p.pad_w), (p.dilate_h, p.dilate_w)
+    expected = convolve(x, plain, *geometry)
+    if p.has_bias:
+        expected += inputs[2]
+    if p.has_z:
+        inputs.append(rng.standard_normal(expected.shape).astype(np.float32))
+        expected += inputs[-1]
+    return inputs, FUNCTIONS[p.activation.code](expected, p.activation.a, p.activation.b)
+
+
+def run(c, inputs, isa, threads):
+    constants = {1, 2} if c.params.has_bias else {1}
+    return run_node("FusedConv", c.params, inputs, constants, isa, threads)
+
+
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+@pytest.mark.parametrize(("name", "label", "c"), CASES, ids=[f"{n}-{k}" for n, k, _ in CASES])
+def test_algorithm_agrees_with_definition(monkeypatch, name, label, c, isa):
+    monkeypatch.setattr(conv, "CONV_F32", [ALGORITHMS[name]])
+    inputs, expected = arrays(c)
+    results = []
+    for threads in (1, 3):
+        actual, kernels = run(c, inputs, isa, threads)
+        assert name in kernels
+        assert relative_error(actual, expected) <= ALGORITHMS[name].error
+        results.append(actual)
+    np.testing.assert_array_equal(*results)  # reproducible: the number of threads does not change a bit
+
+
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+@pytest.mark.parametrize("name", ["conv_direct_f32", "conv_winograd4_f32", "conv_winograd2_f32"])
+def test_result_of_an_image_does_not_depend_on_its_batch(monkeypatch, name, isa):
+    monkeypatch.setattr(conv, "CONV_F32", [ALGORITHMS[name]])
+    c = case(3, 24, 13, 13, 40, 3, p=1)
+    inputs, _ = arrays(c)
+    together, _ = run(c, inputs, isa, 2)
+    c.n = 1
+    for k in range(3):
+        alone, _ = run(c, [inputs[0][k : k + 1].copy(), *inputs[1:]], isa, 1)
+        np.testing.assert_array_equal(together[k : k + 1], alone)
+
+
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+def test_deep_winograd_stays_within_its_error_bound(monkeypatch, isa):
+    monkeypatch.setattr(conv, "CONV_F32", [ALGORITHMS["conv_winograd4_f32"]])
+    inputs, expected = arrays(case(1, 512, 14, 14, 32, 3, p=1))
+    actual, _ = run(case(1, 512, 14, 14, 32, 3, p=1), inputs, isa, 1)
+    assert relative_error(actual, expected) <= ALGORITHMS["conv_winograd4_f32"].error
+
+
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+def test_nan_reaches_the_outputs_that_read_it_and_no_others(isa):
+    c = case(1, 16, 12, 12, 16, 5, p=2)
+    inputs, _ = arrays(c)
+    inputs[0][0, 3, 6, 7] = np.nan
+    actual, _ = run(c, inputs, isa, 1)
+    expected = np.zeros((1, 16, 12, 12), bool)
+    expected[:, :, 4:9, 5:10] = True
+    np.testing.assert_array_equal(np.isnan(actual), expected)
+
+
+# ---- transposed, three-dimensional, filters that are not constant -------------------------------------------------
+
+DECONVOLUTIONS = {
+    "2x2 stride 2": (1, 20, 7, 9, 24, 2, 2, 0, 1, 1),
+    "3x3 stride 2": (2, 16, 7, 9, 16, 3, 2, 1, 1, 1),
+    "4x4 stride 2 depthwise": (1, 20, 7, 5, 20, 4, 2, 1, 1, 20),
+    "5x5 stride 3 groups": (1, 12, 7, 5, 8, 5, 3, 1, 1, 4),
+    "1x1 stride 3": (1, 16, 7, 5, 16, 1, 3, 0, 1, 1),
+    "dilation and stride share a factor": (1, 16, 7, 5, 16, 3, 2, 1, 2, 1),
+    "dilated": (1, 5, 8, 5, 3, 3, 2, 2, 3, 1),
+}
+
+
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+@pytest.mark.parametrize("mode", list(ConvolutionMode))
+@pytest.mark.parametrize("sizes", DECONVOLUTIONS.values(), ids=DECONVOLUTIONS)
+def test_transposed_convolution_scatters(sizes, mode, isa):
+    n, ic, h, w, oc, k, s, p, d, g = sizes
+    rng = np.random.default_rng(1)
+    x = rng.standard_normal((n, ic, h, w)).astype(np.float32)
+    weight = rng.standard_normal((g, ic // g, oc // g, k, k)).astype(np.float32)
+    turned = weight[..., ::-1, ::-1] if mode == ConvolutionMode.CONVOLUTION else weight
+    extent = (k - 1) * d + 1
+    full = np.zeros((n, g, oc // g, (h - 1) * s + extent, (w - 1) * s + extent))
+    for i, j in np.ndindex(k, k):
+        part = full[..., i * d : i * d + (h - 1) * s + 1 : s, j * d : j * d + (w - 1) * s + 1 : s]
+        part += np.einsum("ngihw,gio->ngohw", x.reshape(n, g, ic // g, h, w).astype(np.float64), turned[..., i, j])
+    full = full.reshape(n, oc, *full.shape[3:])
+    expected = full[:, :, p : full.shape[2] - p, p : full.shape[3] - p]
+    params = Convolution(
+        mode=mode, pad_h=p, pad_w=p, stride_h=s, stride_w=s, dilate_h=d, dilate_w=d, sparse=ConvolutionSparse(g > 1)
+    )
+    stored = weight if g > 1 else weight[0]
+    actual, kernels = run_node("ConvolutionBackwardData", params, [stored, x], {0}, isa, 2)
+    assert {"conv_direct_f32", "conv_depthwise_f32"} & set(kernels)
+    assert relative_error(actual, expected) < 1e-5
+
+
+def test_phases_cover_every_output_once():
+    for size, kernel, stride, dilate, pad in [(13, 4, 2, 1, 1), (2, 3, 3, 1, 0), (20, 3, 4, 6, 2)]:
+        outputs = [f.first + t * stride for f in phases(size, kernel, stride, dilate, pad) for t in range(f.count)]
+        assert sorted(outputs) == list(range(size))
+
+
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+@pytest.mark.parametrize("groups", [1, 2])
+def test_convolution_of_volumes_agrees_with_definition(groups, isa):
+    rng = np.random.default_rng(2)
+    x = rng.standard_normal((2, 4, 5, 7, 53)).astype(np.float32)
+    w = rng.standard_normal((groups, 6 // groups, 4 // groups, 2, 3, 3)).astype(np.float32)
+    stride, pad, dilate = (2, 1, 2), (1, 0, 2), (1, 2, 1)
+    params = Convolution3D(
+        stride_d=2, stride_h=1, stride_w=2, pad_d=1, pad_h=0, pad_w=2, dilate_h=2, sparse=ConvolutionSparse(groups > 1)
+    )
+    actual, kernels = run_node("Convolution3D", params, [x, w if groups > 1 else w[0]], {1}, isa, 2)
+    assert kernels == ["conv_plain_f32"]
+    assert relative_error(actual, convolve(x, w, stride, pad, dilate)) < 1e-5
+
+
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+def test_filter_may_be_computed(isa):
+    rng = np.random.default_rng(3)
+    x, w = rng.standard_normal((1, 6, 9, 20)).astype(np.float32), rng.standard_normal((8, 6, 3, 3)).astype(np.float32)
+    actual, kernels = run_node("Convolution", Convolution(pad_h=1, pad_w=1), [x, w], set(), isa, 2)
+    assert kernels == ["conv_plain_f32"]
+    assert relative_error(actual, convolve(x, w[None], (1, 1), (1, 1), (1, 1))) < 1e-5
+
+
+# ---- tables and packing --------------------------------------------------------------------------------------------
+
+
+COMMON = ConvProblem(
+    n=1, groups=1, ic=64, oc=64, ih=56, iw=56, oh=56, ow=56, kh=3, kw=3, stride_h=1, stride_w=1, dilate_h=1, dilate_w=1,
+    pad_h=1, pad_w=1, width=16, plain_input=False,
+)  # fmt: skip
+
+
+def problem(**changes):
+    return replace(COMMON, **changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        ({}, "conv_winograd4_f32"),
+        ({"ic": 512, "oc": 512, "ih": 7, "iw": 7, "oh": 7, "ow": 7}, "conv_winograd2_f32"),
+        ({"kh": 1, "kw": 1, "pad_h": 0, "pad_w": 0}, "conv_direct_f32"),
+        ({"stride_h": 2, "stride_w": 2, "oh": 28, "ow": 28}, "conv_direct_f32"),
+        ({"groups": 64, "ic": 1, "oc": 1}, "conv_depthwise_f32"),
+        ({"ic": 3, "kh": 7, "kw": 7, "plain_input": True}, "conv_first_f32"),
+        ({"groups": 97, "ic": 3, "oc": 5}, "conv_plain_f32"),
+    ],
+)
+def test_heuristic_chooses(changes, name):
+    assert choose(CONV_F32, problem(**changes), AlgoPolicy(), 1).name == name
+
+
+def test_workspace_limit_excludes_algorithms():
+    allowed = candidates(CONV_F32, problem(), AlgoPolicy(workspace_limit=0), 2)
+    assert [a.name for a in allowed] == ["conv_direct_f32"]
+    with pytest.raises(LiteValueError, match="workspace"):
+        choose([ALGORITHMS["conv_winograd4_f32"]], problem(), AlgoPolicy(workspace_limit=1000), 1)
+
+
+def test_winograd_plan_gives_every_thread_the_same_work():
+    for threads in (1, 2, 3, 4):
+        for size in (7, 14, 28, 56):
+            p = problem(ic=256, oc=256, oh=size, ow=size)
+            plan = WinogradPlan.make(p, 4, threads)
+            assert plan.tile_blocks * plan.parts % threads == 0
+            assert plan.tiles * plan.tile_blocks >= math.ceil(size / 4) ** 2
+
+
+def test_merged_groups_end_at_channel_blocks():
+    assert merged_groups(problem(groups=4, ic=16, oc=32)) == 1
+    assert merged_groups(problem(groups=32, ic=4, oc=4)) == 4
+    assert merged_groups(problem(groups=5, ic=3, oc=4)) == 5
+    w = np.arange(2 * 3 * 2, dtype=np.float32).reshape(2, 3, 2, 1, 1) + 1
+    merged = merge_groups(w, 2)[0, :, :, 0, 0]
+    np.testing.assert_array_equal(merged[:3, :2], w[0, :, :, 0, 0])
+    np.testing.assert_array_equal(merged[3:, 2:], w[1, :, :, 0, 0])
+    assert not merged[:3, 2:].any() and not merged[3:, :2].any()
+
+
+def test_pack_direct_orders_taps_by_input_block():
+    oc, ic, width = 5, 6, 4
+    w = np.arange(oc * ic * 2, dtype=np.float32).reshape(1, oc, ic, 1, 2)
+    packed = pack_direct(w, width)
+    assert packed.size == 8 * ic * 2 and packed.ctypes.data % 64 == 0
+    rows = packed.reshape(ic * 2, 8)  # one tile of two blocks
+    order = [(i, k) for block in ((0, 1, 2, 3), (4, 5)) for k in (0, 1) for i in block]
+    np.testing.assert_array_equal(rows[:, :oc], [w[0, :, i, 0, k] for i, k in order])
+    assert not rows[:, oc:].any()
+
+
+@pytest.mark.parametrize("m", [2, 4])
+def test_winograd_filter_matrix_evaluates_polynomials(m):
+    # Rows are the filter's polynomial at the points, scaled; the last is its leading coefficient (the point infinity).
+    g = winograd_filter_matrix(m)
+    assert g.shape == (m + 2, 3)
+    np.testing.assert_array_equal(g[-1], [0, 0, 1])
+    for row in g[1:-1]:
+        point = row[1] / row[0]
+        np.testing.assert_allclose(row / row[0], [1, point, point**2])
+
+
+def test_blocked_layout_round_trip():
+    x = np.random.default_rng(4).standard_normal((2, 5, 3, 4)).astype(np.float32)
+    blocked = block_channels(x, 4, 1, 2)
+    assert blocked.shape == (2, 2, 5, 8, 4)
+    assert not blocked[:, 1, :, :, 1:].any() and not blocked[:, :, 0].any() and not blocked[..., :2, :].any()
+    np.testing.assert_array_equal(unblock_channels(blocked, 5, 1, 2), x)
+
+
+def test_kernel_call_checks_argument_names():
+    with pytest.raises(TypeError, match="stride_w"):
+        KernelCall(kernel_set(), "conv_plain_f32", work=1, x=None)
+    assert replace(problem(), n=3).products == 3 * problem().products

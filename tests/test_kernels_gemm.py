@@ -1,0 +1,102 @@
+"""Float32 matrix products on every instruction set, against products in double precision."""
+
+import math
+
+import numpy as np
+import pytest
+from one_node import INSTRUCTION_SETS, relative_error, run_node
+
+from megengine_lite._core.fused import Activation, ActivationCode, FusedMatMul
+from megengine_lite._core.kernel_call import KernelCall
+from megengine_lite._core.kernel_set import kernel_set
+from megengine_lite._core.packing import pack_panels
+from megengine_lite._core.params import MatrixMul
+
+# m, n, k: one row, few rows, whole blocks, remainders of rows, columns and depth
+SIZES = [(1, 70, 33), (1, 3, 5), (2, 100, 64), (3, 64, 16), (12, 32, 40), (13, 33, 1), (37, 5, 100), (100, 96, 31)]
+
+
+def random(*shape, seed=0):
+    return np.random.default_rng([seed, *shape]).standard_normal(shape).astype(np.float32)
+
+
+def stored(matrix, transposed):
+    return np.ascontiguousarray(np.swapaxes(matrix, -1, -2)) if transposed else matrix
+
+
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+@pytest.mark.parametrize("constant", [True, False], ids=["weight", "computed"])
+@pytest.mark.parametrize("transposes", [(False, False), (False, True), (True, False), (True, True)])
+@pytest.mark.parametrize("sizes", SIZES)
+def test_product_agrees_with_definition(sizes, transposes, constant, isa):
+    m, n, k = sizes
+    a, b = random(m, k), random(k, n, seed=1)
+    params = MatrixMul(transposeA=transposes[0], transposeB=transposes[1])
+    operands = [stored(a, transposes[0]), stored(b, transposes[1])]
+    constants = {1} if constant else set()
+    results = [run_node("MatrixMul", params, operands, constants, isa, threads)[0] for threads in (1, 3)]
+    assert relative_error(results[0], a.astype(np.float64) @ b) < 2e-6
+    np.testing.assert_array_equal(*results)
+
+
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize(("m", "n", "k"), [(1, 40, 20), (19, 19, 8), (7, 64, 33)])
+def test_every_product_of_a_batch(m, n, k, transposed, isa):
+    a, b = random(3, m, k), random(3, k, n, seed=1)
+    params = MatrixMul(transposeB=transposed)
+    actual, _ = run_node("BatchedMatrixMul", params, [a, stored(b, transposed)], set(), isa, 2)
+    assert relative_error(actual, a.astype(np.float64) @ b) < 2e-6
+
+
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+@pytest.mark.parametrize(("m", "n"), [(1, 37), (20, 37), (20, 64), (2, 50)])
+@pytest.mark.parametrize("code", [ActivationCode.NONE, ActivationCode.CLIP, ActivationCode.GELU])
+def test_bias_residual_and_activation_are_fused(m, n, code, isa):
+    a, b, bias, z = random(m, 48), random(n, 48, seed=1) / 7, random(n, seed=2), random(m, n, seed=3)
+    params = FusedMatMul(False, True, True, True, Activation(code, -0.5, 1.0))
+    actual, kernels = run_node("FusedMatMul", params, [a, b, bias, z], {1, 2}, isa, 2)
+    assert len(kernels) == 1
+    expected = a.astype(np.float64) @ b.T + bias + z
+    if code == ActivationCode.CLIP:
+        expected = np.clip(expected, -0.5, 1)
+    if code == ActivationCode.GELU:
+        expected = expected * (1 + np.vectorize(math.erf)(expected / math.sqrt(2))) / 2
+    assert relative_error(actual, expected) < 2e-6
+
+
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+def test_strided_batch_reads_heads_in_place(isa):
+    # Attention: [sample][position][head][channel], without moving heads to the front.
+    samples, positions, heads, channels = 2, 10, 3, 16
+    q, k = random(samples, positions, heads, channels), random(samples, positions, heads, channels, seed=1)
+    scores = np.full((samples, heads, positions, positions), np.nan, np.float32)
+    row = heads * channels
+    KernelCall(
+        kernel_set(isa), "gemm_f32", work=samples * heads * -(-positions // (2 * kernel_set(isa).width)), threads=2,
+        scratch=4 * channels * 2 * kernel_set(isa).width, a=q, b=k, bias=None, z=None, c=scores, m=positions,
+        n=positions, k=channels, chunk=positions, b_packed=False, a_row=row, a_k=1, b_k=1, b_n=row, c_row=positions,
+        z_row=0, inner=heads, a_outer=positions * row, a_inner=channels, b_outer=positions * row, b_inner=channels,
+        c_outer=heads * positions**2, c_inner=positions**2, z_outer=0, z_inner=0, activation=0, act_a=0, act_b=0,
+    ).run()  # fmt: skip
+    expected = np.einsum("nphc,nqhc->nhpq", q.astype(np.float64), k)
+    assert relative_error(scores, expected) < 2e-6
+
+
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+def test_large_rows_of_zeros_and_infinities_stay_in_their_row(isa):
+    a, b = random(20, 32), random(32, 40, seed=1)
+    a[3] = 0
+    a[7, 5] = np.inf
+    actual, _ = run_node("MatrixMul", MatrixMul(), [a, b], {1}, isa)
+    assert not actual[3].any()
+    assert np.isinf(actual[7]).all()
+    assert np.isfinite(np.delete(actual, 7, axis=0)).all()
+
+
+def test_pack_panels_pads_the_last_panel_with_zeros():
+    b = random(5, 11)
+    packed = pack_panels(b, 4).reshape(2, 5, 8)
+    np.testing.assert_array_equal(packed[0], b[:, :8])
+    np.testing.assert_array_equal(packed[1, :, :3], b[:, 8:])
+    assert not packed[1, :, 3:].any()
