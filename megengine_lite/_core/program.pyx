@@ -6,7 +6,7 @@ from libc.stdint cimport int64_t, uintptr_t
 from libc.stdlib cimport calloc, free
 from posix.stdlib cimport posix_memalign
 
-from megengine_lite._core.threads cimport join_threads, run_on_threads
+from megengine_lite._core.threads cimport progress_made, progress_seen, progress_wait, run_on_threads
 from megengine_lite.kernels.kernel cimport KernelArgs, kernel_fn
 
 
@@ -16,12 +16,26 @@ cdef extern from "platform.h" nogil:
     void ml_restore_denormals(unsigned long long old)
 
 
+cdef extern from * nogil:
+    """
+    #define ml_add(p, v) __atomic_add_fetch(p, v, __ATOMIC_SEQ_CST)
+    #define ml_load(p) __atomic_load_n(p, __ATOMIC_SEQ_CST)
+    """
+    int64_t ml_add(int64_t* p, int64_t v)
+    int64_t ml_load(int64_t* p)
+
+
+cdef enum:
+    PIECES = 4  # that each thread finds in a record, when all come in time
+
+
 cdef struct Record:
     kernel_fn kernel
     KernelArgs args
     int64_t work
-    int serial      # runs on thread 0 only
-    int joins       # all threads meet after it
+    int64_t pieces      # into which the work is cut for threads
+    int64_t taken       # pieces that threads have taken, and that are done, in the current run
+    int64_t done
 
 
 # One pointer of one record that moves with an external base.
@@ -40,28 +54,45 @@ cdef struct Run:
     int64_t* clock      # end time of each record on thread 0, or NULL
 
 
+cdef void replay_alone(Run* run, char* scratch) noexcept nogil:
+    cdef int64_t k
+    cdef Record* r
+    for k in range(run.begin, run.end):
+        r = &run.records[k]
+        r.kernel(&r.args, 0, r.work, scratch)
+        if run.clock:
+            run.clock[k] = ml_now_ns()
+
+
+cdef void replay_together(Run* run, char* scratch, int thread) noexcept nogil:
+    """Takes pieces of each record until there are none, then waits until the record is done."""
+    cdef int64_t k, piece, seen
+    cdef Record* r
+    for k in range(run.begin, run.end):
+        r = &run.records[k]
+        while ml_load(&r.taken) < r.pieces:
+            piece = ml_add(&r.taken, 1) - 1
+            if piece >= r.pieces:
+                break
+            r.kernel(&r.args, r.work * piece // r.pieces, r.work * (piece + 1) // r.pieces, scratch)
+            if ml_add(&r.done, 1) == r.pieces:
+                progress_made()
+        while ml_load(&r.done) < r.pieces:
+            seen = progress_seen()
+            if ml_load(&r.done) < r.pieces:
+                progress_wait(seen)
+        if run.clock and thread == 0:
+            run.clock[k] = ml_now_ns()
+
+
 cdef void replay(void* context, int thread, int threads) noexcept nogil:
     cdef Run* run = <Run*>context
     cdef char* scratch = run.scratch + thread * run.scratch_stride
-    cdef int64_t k, lo, hi
-    cdef Record* r
     cdef unsigned long long mode = ml_flush_denormals()
-    for k in range(run.begin, run.end):
-        r = &run.records[k]
-        if threads == 1:
-            r.kernel(&r.args, 0, r.work, scratch)
-        elif r.serial:
-            if thread == 0:
-                r.kernel(&r.args, 0, r.work, scratch)
-        else:
-            lo = r.work * thread // threads
-            hi = r.work * (thread + 1) // threads
-            if lo < hi:
-                r.kernel(&r.args, lo, hi, scratch)
-        if threads > 1 and r.joins:
-            join_threads(threads)
-        if run.clock and thread == 0:
-            run.clock[k] = ml_now_ns()
+    if threads == 1:
+        replay_alone(run, scratch)
+    else:
+        replay_together(run, scratch, thread)
     ml_restore_denormals(mode)
 
 
@@ -116,7 +147,7 @@ cdef class Program:
             r = &self.records[k]
             r.kernel = <kernel_fn><void*><uintptr_t>address
             r.work = work
-            r.serial = serial
+            r.pieces = 1 if serial or work < 2 else min(<int64_t>work, self.threads * PIECES)
             if len(pointers) > 16 or len(integers) > 64 or len(reals) > 16:
                 raise ValueError("a step has more arguments than a kernel can take")
             for slot, pointer in enumerate(pointers):
@@ -131,10 +162,6 @@ cdef class Program:
                 r.args.i[slot] = value
             for slot, value in enumerate(reals):
                 r.args.f[slot] = value
-        for k in range(self.count):
-            # Consecutive serial steps need no meeting; everything else does.
-            r = &self.records[k]
-            r.joins = k + 1 < self.count and not (r.serial and self.records[k + 1].serial)
         n = sum(map(len, patches))
         self.patches = <Patch*>calloc(n + 1, sizeof(Patch))
         if not self.patches:
@@ -176,23 +203,30 @@ cdef class Program:
             p = &self.patches[k]
             self.records[p.record].args.p[p.slot] = <void*>(address + p.offset)
 
-    cpdef run(self, int64_t begin, int64_t end):
-        """Runs the records begin..end-1. Every base must have been set."""
+    cdef void replay(self, int64_t begin, int64_t end, int64_t* clock) noexcept nogil:
         cdef Run context
-        if begin < 0 or end > self.count:
-            raise IndexError("no such records")
+        cdef int64_t k
         context.records = self.records
         context.begin = begin
         context.end = end
         context.scratch = self.scratch
         context.scratch_stride = self.scratch_stride
-        context.clock = NULL
+        context.clock = clock
+        if self.threads > 1:
+            for k in range(begin, end):
+                self.records[k].taken = 0
+                self.records[k].done = 0
+        run_on_threads(replay, &context, self.threads)
+
+    cpdef run(self, int64_t begin, int64_t end):
+        """Runs the records begin..end-1. Every base must have been set."""
+        if begin < 0 or end > self.count:
+            raise IndexError("no such records")
         with nogil:
-            run_on_threads(replay, &context, self.threads)
+            self.replay(begin, end, NULL)
 
     def run_timed(self, int64_t begin, int64_t end):
         """Like :meth:`run`; gives the nanoseconds that each record took, as a list."""
-        cdef Run context
         cdef int64_t start, k
         if begin < 0 or end > self.count:
             raise IndexError("no such records")
@@ -200,15 +234,9 @@ cdef class Program:
             self.clock = <int64_t*>calloc(self.count + 1, sizeof(int64_t))
             if not self.clock:
                 raise MemoryError("no memory for a profile")
-        context.records = self.records
-        context.begin = begin
-        context.end = end
-        context.scratch = self.scratch
-        context.scratch_stride = self.scratch_stride
-        context.clock = self.clock
         with nogil:
             start = ml_now_ns()
-            run_on_threads(replay, &context, self.threads)
+            self.replay(begin, end, self.clock)
         out = []
         for k in range(begin, end):
             out.append(self.clock[k] - start)

@@ -1,7 +1,11 @@
 from libc.stdint cimport int64_t
 
-# A job runs once on every participating thread, with that thread's number and the number of threads.
+# What each thread of a run calls: with its number, and the largest number of threads that may take part.
 ctypedef void (*job_fn)(void* context, int thread, int threads) noexcept nogil
 
-cdef int run_on_threads(job_fn job, void* context, int threads) noexcept nogil
-cdef void join_threads(int threads) noexcept nogil
+cdef void run_on_threads(job_fn job, void* context, int threads) noexcept nogil
+
+# How the threads of a run wait for each other: read `seen`, look whether what is waited for has happened, wait.
+cdef int64_t progress_seen() noexcept nogil
+cdef void progress_made() noexcept nogil
+cdef void progress_wait(int64_t seen) noexcept nogil

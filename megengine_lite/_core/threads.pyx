@@ -1,9 +1,9 @@
 """The worker pool: one for the process, created at first use, re-created after ``fork``.
 
-A forward pass runs its whole program on every participating thread and meets the others at a barrier after each
-parallel step. Waiting threads spin for at most ``SPIN_NS``, then sleep on a condition variable, so an idle process
-takes no processor time. If another network holds the pool, a run takes one thread only; results do not depend on
-the number of threads.
+A run is a job that the caller and any worker that comes in time work on together, taking pieces from shared counters:
+a worker that the system holds back delays nobody. Waiting threads spin for at most ``SPIN_NS``, then sleep on a
+condition variable, so an idle process takes no processor time. If another network holds the pool, a run takes one
+thread only; results do not depend on who computes what.
 """
 
 import os
@@ -12,6 +12,7 @@ from libc.stdint cimport int64_t
 
 cdef enum:
     MAX_POOL = 64
+    OPEN = 1 << 30
 
 
 cdef extern from "platform.h" nogil:
@@ -41,10 +42,12 @@ cdef extern from * nogil:
     """
     #define ml_load(p) __atomic_load_n(p, __ATOMIC_SEQ_CST)
     #define ml_store(p, v) __atomic_store_n(p, v, __ATOMIC_SEQ_CST)
+    #define ml_exchange_if(p, old, v) __atomic_compare_exchange_n(p, old, v, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)
     #define ml_add(p, v) __atomic_add_fetch(p, v, __ATOMIC_SEQ_CST)
     """
     int64_t ml_load(int64_t* p)
     void ml_store(int64_t* p, int64_t v)
+    bint ml_exchange_if(int64_t* p, int64_t* old, int64_t v)
     int64_t ml_add(int64_t* p, int64_t v)
 
 
@@ -98,33 +101,14 @@ cdef void gate_wait(Gate* g, int64_t seen) noexcept nogil:
     pthread_mutex_unlock(&g.mutex)
 
 
-# A meeting point: it lets nobody on before all have arrived.
-cdef struct Barrier:
-    Gate passed
-    int64_t arrived
-
-
-cdef void barrier_init(Barrier* b) noexcept nogil:
-    gate_init(&b.passed)
-    b.arrived = 0
-
-
-cdef void barrier_wait(Barrier* b, int threads) noexcept nogil:
-    cdef int64_t seen = ml_load(&b.passed.value)
-    if ml_add(&b.arrived, 1) == threads:
-        ml_store(&b.arrived, 0)
-        gate_advance(&b.passed)
-    else:
-        gate_wait(&b.passed, seen)
-
-
 cdef struct Pool:
     pthread_mutex_t busy        # held during a run
     Gate start                  # moves when a job is given out
-    Barrier steps               # where the threads of a run meet between steps
-    Barrier finish              # where all workers meet when the run ends
+    Gate progress               # moves when something that threads of a run wait for has happened
+    Gate left                   # moves when the last worker has left a run that is over
+    int64_t state               # OPEN while workers may join, plus the number of workers inside
     int64_t workers             # created so far
-    int threads                 # of the current run
+    int threads                 # of the current run, at most
     job_fn job
     void* context
 
@@ -135,9 +119,32 @@ cdef Pool pool
 cdef void reset_pool() noexcept nogil:
     pthread_mutex_init(&pool.busy, NULL)
     gate_init(&pool.start)
-    barrier_init(&pool.steps)
-    barrier_init(&pool.finish)
+    gate_init(&pool.progress)
+    gate_init(&pool.left)
+    pool.state = 0
     pool.workers = 0
+
+
+cdef bint join_run() noexcept nogil:
+    """A worker enters the current run, unless that is over already."""
+    cdef int64_t state = ml_load(&pool.state)
+    while state & OPEN:
+        if ml_exchange_if(&pool.state, &state, state + 1):
+            return True
+    return False
+
+
+cdef void leave_run() noexcept nogil:
+    if ml_add(&pool.state, -1) == 0:
+        gate_advance(&pool.left)
+
+
+cdef void close_run() noexcept nogil:
+    """Lets no more workers in, and waits for those inside."""
+    cdef int64_t seen = ml_load(&pool.left.value)
+    if ml_add(&pool.state, -OPEN) == 0:
+        return
+    gate_wait(&pool.left, seen)
 
 
 cdef struct Birth:
@@ -154,16 +161,23 @@ cdef void* worker_main(void* argument) noexcept nogil:
     ml_store(&birth.read, 1)
     while True:
         gate_wait(&pool.start, seen)
-        seen += 1
-        if thread < pool.threads:
-            pool.job(pool.context, thread, pool.threads)
-        # Workers without a part arrive too: nobody may miss the next job.
-        barrier_wait(&pool.finish, <int>pool.workers + 1)
+        seen = ml_load(&pool.start.value)
+        if join_run():
+            if thread < pool.threads:
+                pool.job(pool.context, thread, pool.threads)
+            leave_run()
 
 
-cdef void join_threads(int threads) noexcept nogil:
-    """Returns when all ``threads`` threads of the current run have called it."""
-    barrier_wait(&pool.steps, threads)
+cdef int64_t progress_seen() noexcept nogil:
+    return ml_load(&pool.progress.value)
+
+
+cdef void progress_made() noexcept nogil:
+    gate_advance(&pool.progress)
+
+
+cdef void progress_wait(int64_t seen) noexcept nogil:
+    gate_wait(&pool.progress, seen)
 
 
 cdef void add_workers(int64_t wanted) noexcept nogil:
@@ -181,26 +195,28 @@ cdef void add_workers(int64_t wanted) noexcept nogil:
         pool.workers += 1
 
 
-cdef int run_on_threads(job_fn job, void* context, int threads) noexcept nogil:
-    """Runs a job on ``threads`` threads, the caller being number 0; returns how many really ran.
+cdef void run_on_threads(job_fn job, void* context, int threads) noexcept nogil:
+    """Runs a job on the caller, as thread 0, and on up to ``threads - 1`` workers; returns when all have left it.
 
-    Fewer than asked for run when the pool is busy (then one) or the system gives no more threads.
+    The job must be complete when thread 0 returns from it. It is told that it is alone (``threads`` = 1) when the pool
+    is busy or the system gives no threads.
     """
-    cdef int ran
     if threads <= 1 or pthread_mutex_trylock(&pool.busy) != 0:
         job(context, 0, 1)
-        return 1
+        return
     threads = min(threads, MAX_POOL)
     add_workers(threads - 1)
-    ran = <int>min(<int64_t>threads, pool.workers + 1)
-    pool.threads = ran
-    pool.job = job
-    pool.context = context
-    gate_advance(&pool.start)
-    job(context, 0, ran)
-    barrier_wait(&pool.finish, <int>pool.workers + 1)
+    if pool.workers == 0:
+        job(context, 0, 1)
+    else:
+        pool.threads = threads
+        pool.job = job
+        pool.context = context
+        ml_store(&pool.state, OPEN)
+        gate_advance(&pool.start)
+        job(context, 0, threads)
+        close_run()
     pthread_mutex_unlock(&pool.busy)
-    return ran
 
 
 def _after_fork():
