@@ -37,17 +37,21 @@ def lower_convolution(ctx: Lowering, node: Node) -> bool:
 
 @lowers("FusedConv")
 def lower_fused_conv(ctx: Lowering, node: Node) -> bool:
-    p: FusedConv = node.params
-    x = node.inputs[0]
     problem = conv_problem(ctx, node)
-    rest = node.inputs[2:]
-    bias = rest.pop(0) if p.has_bias else None
 
     def emit(target: Lowering, algorithm: Algorithm[ConvProblem]) -> None:
-        _EMIT[algorithm.name](target, node, problem, x, bias, rest[0] if p.has_z else None)
+        emit_conv(target, node, problem, algorithm)
 
     emit(ctx, select(ctx, "conv_f32", CONV_F32, problem, node, emit))
     return True
+
+
+def emit_conv(ctx: Lowering, node: Node, problem: ConvProblem, algorithm: Algorithm[ConvProblem]) -> None:
+    """Emits a ``FusedConv`` node by the given algorithm, which must apply."""
+    p: FusedConv = node.params
+    bias = node.inputs[2] if p.has_bias else None
+    z = node.inputs[-1] if p.has_z else None
+    _EMIT[algorithm.name](ctx, node, problem, node.inputs[0], bias, z)
 
 
 def conv_problem(ctx: Lowering, node: Node) -> ConvProblem:
