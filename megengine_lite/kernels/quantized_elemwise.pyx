@@ -10,7 +10,7 @@ from libc.string cimport memcpy
 
 from megengine_lite.kernels.kernel cimport KernelArgs
 from megengine_lite.kernels.real cimport (
-    KIND_F32, Format, item_size, load_real, load_some, store_stored, to_stored, to_stored_by_product,
+    KIND_F32, Format, item_size, load_real, load_some, store_stored, to_stored,
 )
 from megengine_lite.kernels.simd cimport (
     VW, bytes_lookup, inlined, outlined, vf, vf_max, vf_min, vf_product, vf_set1, vf_store, vf_store_n, vi, vi_set1,
@@ -104,12 +104,11 @@ cdef inline void store_result(char* y, vf x, const Result* to) noexcept nogil:
     if to.kind == KIND_F32:
         vf_store(<float*>y, x)
         return
-    cdef vf reciprocal = vf_set1(<float>1.0 / to.scale), low = vf_set1(to.low), high = vf_set1(to.high)
-    cdef vi zero = vi_set1(to.zero)
     if to.divide:
-        store_stored(y, to.kind, to_stored(x, vf_set1(to.scale), reciprocal, low, high, zero))
+        x = x / vf_set1(to.scale)
     else:
-        store_stored(y, to.kind, to_stored_by_product(x, reciprocal, low, high, zero))
+        x = vf_product(x, vf_set1(<float>1.0 / to.scale))
+    store_stored(y, to.kind, to_stored(x, vf_set1(to.low), vf_set1(to.high), vi_set1(to.zero)))
 
 
 cdef inline vf apply(int function, vf a, vf b) noexcept nogil:
@@ -251,8 +250,7 @@ cdef inline outlined image_row(
 ) noexcept nogil:
     """Pixels of up to 4 channels side by side, VW at a time; bytes without a channel are those of the zero point."""
     cdef int64_t size = item_size(f.kind), k = 0, n
-    cdef vf scale = vf_set1(to.scale), reciprocal = vf_set1(<float>1.0 / to.scale)
-    cdef vf low = vf_set1(to.low), high = vf_set1(to.high), value
+    cdef vf scale = vf_set1(to.scale), low = vf_set1(to.low), high = vf_set1(to.high), value
     cdef vi pixels, channel
     cdef int c
     while k < w:
@@ -265,7 +263,7 @@ cdef inline outlined image_row(
                     value = load_real(x + c * plane + k * size, f)
                 else:
                     value = load_some(x + c * plane + k * size, f, n, 1)
-                channel = to_stored(value, scale, reciprocal, low, high, channel)
+                channel = to_stored(value / scale, low, high, channel)
             pixels = pixels | ((channel & vi_set1(255)) << (8 * c))
         pixels = pixels ^ vi_set1(flip)
         if n == VW:

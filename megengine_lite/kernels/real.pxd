@@ -3,7 +3,7 @@ from libc.stdint cimport int8_t, int32_t, int64_t
 from libc.string cimport memcpy
 
 from megengine_lite.kernels.simd cimport (
-    VW, vf, vf_fma, vf_load, vf_max, vf_min, vf_product, vf_set1, vf_store, vf_to_vi, vi, vi_load, vi_load_s8, vi_set1,
+    VW, vf, vf_load, vf_max, vf_min, vf_product, vf_set1, vf_store, vf_to_vi, vi, vi_load, vi_load_s8, vi_set1,
     vi_store, vi_store_8, vi_to_vf,
 )
 from megengine_lite.kernels.vmath cimport v_copysign
@@ -40,20 +40,10 @@ cdef inline vf load_real(const char* p, const Format* f) noexcept nogil:
     return vf_product(vi_to_vf(x - vi_set1(f.zero)), vf_set1(f.scale))
 
 
-cdef inline vi to_stored(vf x, vf scale, vf reciprocal, vf low, vf high, vi zero) noexcept nogil:
-    """round(x / scale) between low and high, plus zero; halves away from zero, NaN becomes `low`.
-
-    The quotient is the product with the reciprocal and one step of correction, which rounds like a division; the first
-    clamp keeps infinities from becoming NaN there."""
-    cdef vf q = vf_min(vf_max(x * reciprocal, low - vf_set1(1.0)), high + vf_set1(1.0))
-    q = vf_min(vf_max(vf_fma(vf_fma(-q, scale, x), reciprocal, q), low), high)
-    return vf_to_vi(q + v_copysign(vf_set1(0.49999997), q)) + zero
-
-
-cdef inline vi to_stored_by_product(vf x, vf reciprocal, vf low, vf high, vi zero) noexcept nogil:
-    """The same with a product in place of the quotient."""
-    cdef vf q = vf_min(vf_max(vf_product(x, reciprocal), low), high)
-    return vf_to_vi(q + v_copysign(vf_set1(0.49999997), q)) + zero
+cdef inline vi to_stored(vf x, vf low, vf high, vi zero) noexcept nogil:
+    """x rounded and put between low and high, plus zero; halves go away from zero, NaN becomes `low`."""
+    x = vf_min(vf_max(x, low), high)
+    return vf_to_vi(x + v_copysign(vf_set1(0.49999997), x)) + zero
 
 
 cdef inline void store_stored(char* p, int kind, vi x) noexcept nogil:
