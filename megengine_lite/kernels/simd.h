@@ -395,4 +395,40 @@ ML_INLINE vf vf_gather(const float *p, vi index) {
 #endif
 }
 
+/* VW half-precision numbers as float32 and back (to nearest, ties to even). */
+#if defined(__AVX512F__)
+ML_INLINE vf vf_load_f16(const uint16_t *p) { return (vf)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p)); }
+ML_INLINE void vf_store_f16(uint16_t *p, vf x) {
+    _mm256_storeu_si256((__m256i *)p, _mm512_cvtps_ph((__m512)x, _MM_FROUND_TO_NEAREST_INT));
+}
+#elif defined(__F16C__)
+ML_INLINE vf vf_load_f16(const uint16_t *p) { return (vf)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p)); }
+ML_INLINE void vf_store_f16(uint16_t *p, vf x) {
+    _mm_storeu_si128((__m128i *)p, _mm256_cvtps_ph((__m256)x, _MM_FROUND_TO_NEAREST_INT));
+}
+#else
+typedef uint16_t vus __attribute__((vector_size(VW * 2)));
+typedef uint16_t vus_u __attribute__((vector_size(VW * 2), aligned(2), may_alias));
+/* Exponents differ by 112. Numbers below the smallest normal half come out right by a subtraction of floats, whose
+ * operands are normal (denormals may be switched off). */
+ML_INLINE vf vf_load_f16(const uint16_t *p) {
+    vi h = __builtin_convertvector(*(const vus_u *)p, vi);
+    vi bits = (h & 0x7FFF) << 13;
+    vi exponent = bits & (0x7C00 << 13);
+    vf normal = (vf)(bits + (112 << 23)), special = (vf)(bits + (224 << 23));
+    vf small = (vf)(bits + (113 << 23)) - vf_set1(6.103515625e-05f);
+    vf x = vf_select(exponent == (0x7C00 << 13), special, vf_select(exponent == 0, small, normal));
+    return (vf)((vi)x | ((h & 0x8000) << 16));
+}
+ML_INLINE void vf_store_f16(uint16_t *p, vf x) {
+    vi sign = (vi)x & (int32_t)0x80000000, bits = (vi)x ^ sign;
+    vi odd = (bits >> 13) & 1;
+    vi normal = (bits - (112 << 23) + 0xFFF + odd) >> 13;
+    vi small = (vi)((vf)bits + vf_set1(0.5f)) - 0x3F000000;
+    vi large = 0x7C00 | ((bits > 0x7F800000) & 0x200);
+    vi h = (vi)vf_select(bits < (113 << 23), (vf)small, vf_select(bits >= 0x47800000, (vf)large, (vf)normal));
+    *(vus_u *)p = __builtin_convertvector((vu)(h | ((vi)((vu)sign >> 16))), vus);
+}
+#endif
+
 #endif

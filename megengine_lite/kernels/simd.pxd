@@ -1,5 +1,5 @@
 # Cython's view of simd.h: vector types behave like C numbers, arithmetic passes through to the compiler.
-from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint64_t
+from libc.stdint cimport uint16_t, int8_t, int32_t, int64_t, uint8_t, uint64_t
 
 
 cdef extern from "simd.h" nogil:
@@ -73,3 +73,5 @@ cdef extern from "simd.h" nogil:
     vi vi_lanes()
     vi vi_first(int64_t n)
     vf vf_gather(const float* p, vi index)
+    vf vf_load_f16(const uint16_t* p)
+    void vf_store_f16(uint16_t* p, vf x)

@@ -1,0 +1,223 @@
+"""Conversion between float, integer and boolean element types.
+
+Block by block: elements become float32 or int32 in the first-level cache, and from there the target type.
+"""
+
+import numpy as np
+
+from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uintptr_t
+from libc.string cimport memcpy
+
+from megengine_lite.kernels.kernel cimport KernelArgs
+from megengine_lite.kernels.simd cimport (
+    VW, vf, vf_load, vf_load_f16, vf_load_n, vf_store, vf_store_f16, vf_store_n, vf_to_vi, vi_load, vi_store, vi_to_vf,
+)
+
+cdef enum Kind:
+    FLOAT32 = 0
+    FLOAT16 = 1
+    BFLOAT16 = 2
+    INT32 = 3
+    INT16 = 4
+    UINT16 = 5
+    INT8 = 6
+    UINT8 = 7
+    BOOL = 8
+
+cdef enum:
+    BLOCK = 512  # elements; a multiple of every vector
+
+ctypedef fused small_int:
+    int16_t
+    uint16_t
+    int8_t
+    uint8_t
+
+
+# ---- to float32 or int32 ------------------------------------------------------------------------------------------------
+
+cdef inline void widen(const small_int* x, int32_t* y, int64_t n) noexcept nogil:
+    cdef int64_t i
+    for i in range(n):
+        y[i] = x[i]
+
+
+cdef inline void float_from_half(const uint16_t* x, float* y, int64_t n) noexcept nogil:
+    cdef uint16_t rest[VW]
+    cdef int64_t i = 0
+    while i + VW <= n:
+        vf_store(y + i, vf_load_f16(x + i))
+        i += VW
+    if i < n:
+        memcpy(rest, x + i, 2 * (n - i))
+        vf_store_n(y + i, vf_load_f16(rest), n - i)
+
+
+cdef inline void float_from_bfloat(const uint16_t* x, float* y, int64_t n) noexcept nogil:
+    cdef uint32_t* bits = <uint32_t*>y
+    cdef int64_t i
+    for i in range(n):
+        bits[i] = <uint32_t>x[i] << 16
+
+
+cdef inline void float_from_int(const int32_t* x, float* y, int64_t n) noexcept nogil:
+    cdef int64_t i = 0
+    while i + VW <= n:
+        vf_store(y + i, vi_to_vf(vi_load(x + i)))
+        i += VW
+    while i < n:
+        y[i] = <float>x[i]
+        i += 1
+
+
+cdef inline void int_from_float(const float* x, int32_t* y, int64_t n) noexcept nogil:
+    """Towards zero; what no int32 holds becomes -2^31. Reads and writes whole vectors in y."""
+    cdef int64_t i = 0
+    while i + VW <= n:
+        vi_store(y + i, vf_to_vi(vf_load(x + i)))
+        i += VW
+    if i < n:
+        vi_store(y + i, vf_to_vi(vf_load_n(x + i, n - i)))
+
+
+cdef inline const float* as_floats(int64_t kind, const char* x, float* buffer, int64_t n) noexcept nogil:
+    """n elements of a float type as float32: in place or in the buffer."""
+    if kind == FLOAT32:
+        return <const float*>x
+    if kind == FLOAT16:
+        float_from_half(<const uint16_t*>x, buffer, n)
+    else:
+        float_from_bfloat(<const uint16_t*>x, buffer, n)
+    return buffer
+
+
+cdef inline const int32_t* as_ints(int64_t kind, const char* x, int32_t* buffer, int64_t n) noexcept nogil:
+    """n elements of an integer type as int32: in place or in the buffer."""
+    if kind == INT32:
+        return <const int32_t*>x
+    if kind == INT16:
+        widen(<const int16_t*>x, buffer, n)
+    elif kind == UINT16:
+        widen(<const uint16_t*>x, buffer, n)
+    elif kind == INT8:
+        widen(<const int8_t*>x, buffer, n)
+    else:
+        widen(<const uint8_t*>x, buffer, n)
+    return buffer
+
+
+# ---- from float32 or int32 ----------------------------------------------------------------------------------------------
+
+cdef inline void put_floats(int64_t kind, const float* x, char* y, int64_t n) noexcept nogil:
+    cdef uint16_t rest[VW]
+    cdef uint32_t bits
+    cdef int64_t i = 0
+    if kind == FLOAT32:
+        if <const char*>x != y:
+            memcpy(y, x, 4 * n)
+    elif kind == FLOAT16:
+        while i + VW <= n:
+            vf_store_f16(<uint16_t*>y + i, vf_load(x + i))
+            i += VW
+        if i < n:
+            vf_store_f16(rest, vf_load_n(x + i, n - i))
+            memcpy(<uint16_t*>y + i, rest, 2 * (n - i))
+    else:
+        for i in range(n):
+            bits = (<const uint32_t*>x)[i]
+            bits = 0x7FC00000 if x[i] != x[i] else bits + 0x7FFF + (bits >> 16 & 1)
+            (<uint16_t*>y)[i] = <uint16_t>(bits >> 16)
+
+
+cdef inline void put_ints(int64_t kind, const int32_t* x, char* y, int64_t n) noexcept nogil:
+    cdef int64_t i
+    if kind == INT32:
+        memcpy(y, x, 4 * n)
+    elif kind == INT16 or kind == UINT16:
+        for i in range(n):
+            (<uint16_t*>y)[i] = <uint16_t>x[i]
+    elif kind == BOOL:
+        for i in range(n):
+            (<uint8_t*>y)[i] = x[i] != 0
+    else:
+        for i in range(n):
+            (<uint8_t*>y)[i] = <uint8_t>x[i]
+
+
+cdef inline void truths(const float* x, uint8_t* y, int64_t n) noexcept nogil:
+    cdef int64_t i
+    for i in range(n):
+        y[i] = x[i] != 0.0
+
+
+cdef void convert_elements(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+    """y = x in another type; `kind`s are those above, `size`s bytes per element. One work item = BLOCK elements."""
+    cdef int64_t n = a.i[0], source = a.i[1], target = a.i[2], source_size = a.i[3], target_size = a.i[4]
+    cdef float floats[BLOCK]
+    cdef int32_t ints[BLOCK]
+    cdef int64_t item, count
+    cdef const char* x
+    cdef char* y
+    cdef float* buffer
+    cdef const float* real
+    for item in range(begin, end):
+        count = min(<int64_t>BLOCK, n - item * BLOCK)
+        x = <const char*>a.p[0] + item * BLOCK * source_size
+        y = <char*>a.p[1] + item * BLOCK * target_size
+        buffer = <float*>y if target == FLOAT32 else floats
+        if source <= BFLOAT16:
+            real = as_floats(source, x, buffer, count)
+            if target <= BFLOAT16:
+                put_floats(target, real, y, count)
+            elif target == BOOL:
+                truths(real, <uint8_t*>y, count)
+            else:
+                int_from_float(real, ints, count)
+                put_ints(target, ints, y, count)
+        elif target <= BFLOAT16:
+            float_from_int(as_ints(source, x, ints, count), buffer, count)
+            put_floats(target, buffer, y, count)
+        else:
+            put_ints(target, as_ints(source, x, ints, count), y, count)
+
+
+# name -> (address, pointers, integers, reals)
+KERNELS = {
+    "convert_elements": (
+        <uintptr_t>&convert_elements, "x y", "n source target source_size target_size", "",
+    ),
+}
+
+
+# ---- edge for tests and for curious people --------------------------------------------------------------------------
+
+_KINDS = {
+    np.dtype(np.float32): FLOAT32, np.dtype(np.float16): FLOAT16, np.dtype(np.int32): INT32, np.dtype(np.int16): INT16,
+    np.dtype(np.uint16): UINT16, np.dtype(np.int8): INT8, np.dtype(np.uint8): UINT8, np.dtype(np.bool_): BOOL,
+}
+
+
+def convert(x, y):
+    """Writes the elements of an array into an array of another type.
+
+    Parameters
+    ----------
+    x, y : C-contiguous arrays of the same size
+        float32, float16, int32, int16, uint16, int8, uint8 or bool. Floats are cut off towards zero, integers wrap.
+
+    Raises
+    ------
+    ValueError
+        Other types, different sizes, or memory that is not contiguous or cannot be written.
+    """
+    cdef KernelArgs a
+    if x.dtype not in _KINDS or y.dtype not in _KINDS or x.size != y.size:
+        raise ValueError(f"cannot convert {x.size} elements of {x.dtype} to {y.size} of {y.dtype}")
+    if not (x.flags.c_contiguous and y.flags.c_contiguous and y.flags.writeable):
+        raise ValueError("both arrays must be contiguous, and the second one writable")
+    a.p[0] = <void*><uintptr_t>x.ctypes.data
+    a.p[1] = <void*><uintptr_t>y.ctypes.data
+    a.i[:5] = [x.size, _KINDS[x.dtype], _KINDS[y.dtype], x.itemsize, y.itemsize]
+    cdef int64_t work = (x.size + BLOCK - 1) // BLOCK
+    with nogil:
+        convert_elements(&a, 0, work, NULL)
