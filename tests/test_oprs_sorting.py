@@ -86,10 +86,11 @@ def test_cond_take_by_bool_and_integers():
     mask = np.array([True, False, True])
     assert run_opr("CondTake", CondTake(val=1), x, mask, n_outputs=2)[0].tolist() == [1, 3]
     assert run_opr("CondTake", CondTake(val=0), x, mask, n_outputs=2)[0].tolist() == [2]
-    assert run_opr("CondTake", CondTake(mode=CondTakeMode.GT, val=-1), x, np.int8([0, -1, 1]), n_outputs=2)[
-        0
-    ].tolist() == [1, 3]
-    assert run_opr("CondTake", CondTake(val=7), x, mask, n_outputs=2)[0].shape == (0,)
+    numbers = np.int8([0, -1, 1])
+    above = CondTake(mode=CondTakeMode.GT, val=-1)
+    assert run_opr("CondTake", above, x, numbers, n_outputs=2)[0].tolist() == [1, 3]
+    assert run_opr("CondTake", CondTake(val=7), x, numbers, n_outputs=2)[0].shape == (0,)
+    assert run_opr("CondTake", CondTake(val=np.nan), x, numbers, n_outputs=2)[1].tolist() == [0]
     assert run_opr("CondTake", CondTake(), x[:0], mask[:0], n_outputs=2)[1].shape == (0,)
 
 

@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from megengine_lite._core import params
-from megengine_lite._core.dtype import FLOAT32, INT32, DType, DTypeCode
+from megengine_lite._core.dtype import FLOAT32, INT32, DType
 from megengine_lite._core.graph import Node, TensorSpec
 from megengine_lite._core.oprs.base import Operator, fail, register
 from megengine_lite._core.oprs.values import check_count, check_ndim, to_integer
 from megengine_lite._core.params import ArgsortOrder, CondTakeMode, TopKMode
-from megengine_lite._core.quantize import to_float32
+from megengine_lite._core.quantize import stored_constant, to_float32
 
 
 def _order(x: np.ndarray, spec: TensorSpec, descending: bool) -> np.ndarray:
@@ -79,7 +79,7 @@ class TopK(Operator):
         return [values, order]
 
 
-_COMPARISONS: dict[int, Callable[[np.ndarray, np.generic, np.float32], np.ndarray]] = {
+_COMPARISONS: dict[int, Callable[[np.ndarray, np.ndarray, np.float32], np.ndarray]] = {
     CondTakeMode.EQ: lambda mask, value, eps: _equal(mask, value, eps),
     CondTakeMode.NEQ: lambda mask, value, eps: ~_equal(mask, value, eps),
     CondTakeMode.LT: lambda mask, value, eps: mask < value,
@@ -89,7 +89,7 @@ _COMPARISONS: dict[int, Callable[[np.ndarray, np.generic, np.float32], np.ndarra
 }
 
 
-def _equal(mask: np.ndarray, value: np.generic, eps: np.float32) -> np.ndarray:
+def _equal(mask: np.ndarray, value: np.ndarray, eps: np.float32) -> np.ndarray:
     return np.abs(mask - value) < eps if mask.dtype.kind == "f" else mask == value
 
 
@@ -124,11 +124,7 @@ class CondTake(Operator):
         p, dtype = node.params, in_specs[1].dtype
         if dtype.is_float:
             mask = to_float32(mask, dtype)
-            value: np.generic = np.float32(p.val)
-        elif dtype.code == DTypeCode.BOOL:
-            mask, value = mask.astype(np.int32), np.int32(p.val)
-        else:
-            value = mask.dtype.type(int(p.val))
+        value = stored_constant(p.val, FLOAT32 if dtype.is_float else dtype)
         taken = np.flatnonzero(_COMPARISONS[p.mode](mask, value, np.float32(p.eps)))
         return [data[taken], taken.astype(np.int32)]
 
