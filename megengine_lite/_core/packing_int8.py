@@ -9,20 +9,21 @@ from __future__ import annotations
 import numpy as np
 
 from megengine_lite._core.layouts import round_up
+from megengine_lite._core.packing import aligned_empty
 
-QUAD = 4
+QUAD = 4  # bytes that a dot product takes at once
 TILE = 2  # channel blocks that a convolution computes together
 
 
-def split_bytes(w: np.ndarray) -> np.ndarray:
-    """Integers as sums of signed bytes, ``(parts, *w.shape)``; one part if they fit a byte.
+def split_bytes(w: np.ndarray, least: int = 1) -> np.ndarray:
+    """Integers as sums of signed bytes, ``(parts, *w.shape)``; one part, or the given number, if they fit a byte.
 
     >>> split_bytes(np.array([5, 255, -200]))[:, 1].tolist()
     [127, 127, 1]
     """
     rest = w.astype(np.int32)
     parts = []
-    while not parts or rest.any():
+    while len(parts) < least or rest.any():
         parts.append(np.clip(rest, -128, 127).astype(np.int8))
         rest = rest - parts[-1]
     return np.stack(parts)
@@ -42,7 +43,13 @@ def pad_channels(values: np.ndarray, groups: int, width: int) -> np.ndarray:
     return out.reshape(-1)
 
 
-def pack_direct(w: np.ndarray, width: int, pixel: int) -> np.ndarray:
+def _aligned(pieces: list[np.ndarray]) -> np.ndarray:
+    """Pieces of bytes one after the other, on a cache line boundary; there are whole quads of them."""
+    out = aligned_empty(sum(p.size for p in pieces) // QUAD).view(np.int8)
+    return np.concatenate(pieces, out=out) if pieces else out
+
+
+def pack_direct(w: np.ndarray, width: int, pixel: int, least_parts: int = 1) -> np.ndarray:
     """A filter for ``conv_direct_int8``.
 
     Parameters
@@ -52,6 +59,8 @@ def pack_direct(w: np.ndarray, width: int, pixel: int) -> np.ndarray:
         Channels of an output block.
     pixel
         Channels of an input block: ``width``, or 4 for images.
+    least_parts
+        Number of parts, if the filter alone does not need more.
 
     Returns
     -------
@@ -59,7 +68,7 @@ def pack_direct(w: np.ndarray, width: int, pixel: int) -> np.ndarray:
         ``[g][tile][part][ic block][kh][kw][quad][channels of the tile][4]``; the last tile may have one block, the
         last ic block only the quads that hold channels.
     """
-    parts = split_bytes(w)
+    parts = split_bytes(w, least_parts)
     n, g, ocpg, icpg, kh, kw = parts.shape
     oc, ic = round_up(ocpg, width), round_up(icpg, QUAD)
     padded = np.zeros((n, g, oc, ic, kh, kw), np.int8)
@@ -72,7 +81,7 @@ def pack_direct(w: np.ndarray, width: int, pixel: int) -> np.ndarray:
                     piece = padded[part, group, first : first + TILE * width, block : block + pixel]
                     quads = piece.reshape(len(piece), -1, QUAD, kh, kw).transpose(3, 4, 1, 0, 2)
                     out.append(quads.reshape(-1))
-    return np.concatenate(out)
+    return _aligned(out)
 
 
 def pack_depthwise(w: np.ndarray, width: int, taps: int) -> np.ndarray:
@@ -95,7 +104,7 @@ def pack_depthwise(w: np.ndarray, width: int, taps: int) -> np.ndarray:
     for tap in range(kw):
         padded[:, :c, :, tap // taps, tap % taps] = parts[..., tap]
     shaped = padded.reshape(n, blocks, width, kh, quads, QUAD)
-    return np.ascontiguousarray(shaped.transpose(1, 0, 3, 4, 2, 5)).reshape(-1)
+    return _aligned([shaped.transpose(1, 0, 3, 4, 2, 5).reshape(-1)])
 
 
 def pack_columns(b: np.ndarray, width: int) -> np.ndarray:

@@ -53,14 +53,15 @@ def phases(size: int, kernel: int, stride: int, dilate: int, pad: int) -> list[P
     return found
 
 
-def _phases_of(node: Node) -> tuple[list[Phase], list[Phase]]:
+def phases_of(node: Node) -> tuple[list[Phase], list[Phase]]:
+    """The phases of a ``ConvolutionBackwardData`` node in both directions."""
     p = node.params
     kh, kw = node.inputs[0].shape[-2:]
     oh, ow = node.outputs[0].shape[2:]
     return phases(oh, kh, p.stride_h, p.dilate_h, p.pad_h), phases(ow, kw, p.stride_w, p.dilate_w, p.pad_w)
 
 
-def _halo_of(found: list[Phase], size: int) -> int:
+def halo_of(found: list[Phase], size: int) -> int:
     """How far phases read beyond an input of the given size."""
     return max(0, *(max(f.pad, f.last_read - (size - 1)) for f in found if f.taps), 0)
 
@@ -69,9 +70,9 @@ def _halo_of(found: list[Phase], size: int) -> int:
 def _halo(node: Node, index: int) -> tuple[int, int]:
     if index != 1 or not _applies(node):
         return 0, 0
-    rows, columns = _phases_of(node)
+    rows, columns = phases_of(node)
     h, w = node.inputs[1].shape[2:]
-    return _halo_of(rows, h), _halo_of(columns, w)
+    return halo_of(rows, h), halo_of(columns, w)
 
 
 def _applies(node: Node) -> bool:
@@ -86,7 +87,7 @@ def lower_deconv(ctx: Lowering, node: Node) -> bool:
     w, x = node.inputs[:2]
     xt = ctx.blocked(x, *_halo(node, 1))
     yt = ctx.new_blocked(node.outputs[0])
-    rows, columns = _phases_of(node)
+    rows, columns = phases_of(node)
     assert w.const is not None
     for row in rows:
         for column in columns:

@@ -13,7 +13,7 @@ from megengine_lite._core.dtype import DType
 from megengine_lite._core.fused_quantized import QuantizedConv
 from megengine_lite._core.graph import Constant, Node
 from megengine_lite._core.lower.context import Lowering, Ref, Tensor, lowers, wants_halo
-from megengine_lite._core.lower.conv import rows_in_band
+from megengine_lite._core.lower.conv import blocked_strides, rows_in_band
 from megengine_lite._core.lower.requantize import (
     UNSIGNED_BYTES,
     output_arguments,
@@ -180,14 +180,6 @@ class _Conv:
         self.ctx.emit(kernel, self.node, **arguments, **self.output, flops=2 * products)  # type: ignore[arg-type]
 
 
-def _strides(prefix: str, t: Tensor | None, joined: int = 1) -> dict[str, int]:
-    return {
-        f"{prefix}_row": t.row * joined if t else 0,
-        f"{prefix}_plane": t.plane if t else 0,
-        f"{prefix}_image": t.image if t else 0,
-    }
-
-
 def _emit_depthwise(conv: _Conv) -> None:
     ctx, p = conv.ctx, conv.p
     n, _, oh, ow = conv.y.shape
@@ -200,9 +192,9 @@ def _emit_depthwise(conv: _Conv) -> None:
         ("depthwise", neighbours), lambda w: packing.pack_depthwise(w[:, 0, 0], ctx.width, neighbours)
     )
     conv.emit(
-        "conv_depthwise_int8", x=x.ref, w=w, **conv.biases(1), z=z.ref if z else None, y=y.ref, **_strides("x", x),
-        **_strides("y", y), **_strides("z", z), blocks=x.blocks, oh=oh, ow=ow, kh=kh, quads=-(-kw // neighbours),
-        quad=packing.QUAD if p.dilate_w == 1 else p.dilate_w,
+        "conv_depthwise_int8", x=x.ref, w=w, **conv.biases(1), z=z.ref if z else None, y=y.ref,
+        **blocked_strides("x", x), **blocked_strides("y", y), **blocked_strides("z", z), blocks=x.blocks, oh=oh, ow=ow,
+        kh=kh, quads=-(-kw // neighbours), quad=packing.QUAD if p.dilate_w == 1 else p.dilate_w,
         **conv.geometry("stride_h", "stride_w", "dilate_h", "pad_h", "pad_w"), parts=parts, flip=conv.form.flip,
         work=n * x.blocks * oh,
     )  # fmt: skip
@@ -229,26 +221,24 @@ def _emit_direct(conv: _Conv) -> None:
     w, parts = conv.packed(
         ("direct", merged), lambda w: packing.pack_direct(merge_groups(w, merged), width, width)
     )
-    strides = _strides("x", x, joined)
-    first = _flipped(conv, x, strides)
+    strides = blocked_strides("x", x, joined)
+    first, strides["x_image"] = flipped(ctx, conv.node, x, conv.form)
     _emit(conv, first, width, strides, w, parts, groups // merged, icpg * merged, ocpg * merged, y, z, joined)
 
 
-def _flipped(conv: _Conv, x: Tensor, strides: dict[str, int]) -> Ref:
-    """Address of the input in the form that dot products take; a copy that is flipped, if it must be."""
-    if not conv.form.flip:
-        return x.ref
-    ctx = conv.ctx
+def flipped(ctx: Lowering, node: Node, x: Tensor, form: InputForm) -> tuple[Ref, int]:
+    """Address and image stride of an input in the form that dot products take: of a copy, if it must be flipped."""
+    if not form.flip:
+        return x.ref, x.image
     before = x.halo_h * x.row + x.halo_w * x.width  # bytes of the halo before the first pixel
     image = x.blocks * x.plane
     vectors = -(-image // (4 * ctx.width))
     copy = ctx.temp(x.n * image + 4 * ctx.width)
     ctx.emit(
-        "flip_bytes", conv.node, x=x.ref + -before, y=copy, vectors=vectors, chunk=FLIP_CHUNK, x_image=x.image,
+        "flip_bytes", node, x=x.ref + -before, y=copy, vectors=vectors, chunk=FLIP_CHUNK, x_image=x.image,
         y_image=image, work=x.n * -(-vectors // FLIP_CHUNK),
     )  # fmt: skip
-    strides["x_image"] = image
-    return copy + before
+    return copy + before, image
 
 
 def _emit(
@@ -269,7 +259,7 @@ def _emit(
     band = rows_in_band(item_rows, tiles, x_strides["x_image"], groups * blocks * width * ic * kh * kw * parts)
     conv.emit(
         "conv_direct_int8", x=x, w=w, **conv.biases(groups), z=z.ref if z else None, y=y.ref, x_pixel=x_pixel,
-        **x_strides, y_pixel=width, **_strides("y", y, joined), z_pixel=width, **_strides("z", z, joined),
+        **x_strides, y_pixel=width, **blocked_strides("y", y, joined), z_pixel=width, **blocked_strides("z", z, joined),
         groups=groups, ic=ic, oc=oc, oh=oh, ow=ow, kh=kh, kw=kw,
         **conv.geometry("stride_h", "stride_w", "dilate_h", "dilate_w", "pad_h", "pad_w"), lines=lines, band=band,
         chunks=chunks, parts=parts, plain=conv.form.plain, work=n * tiles * item_rows * chunks,
@@ -282,8 +272,9 @@ def _problem(conv: _Conv) -> ConvProblem:
     oh, ow = conv.y.shape[2:]
     groups, oc, ic, kh, kw = conv.w.shape
     return ConvProblem(
-        n, groups, ic, oc, ih, iw, oh, ow, kh, kw, p.stride_h, p.stride_w, p.dilate_h, p.dilate_w, p.pad_h, p.pad_w,
-        conv.ctx.width, False,
+        n=n, groups=groups, ic=ic, oc=oc, ih=ih, iw=iw, oh=oh, ow=ow, kh=kh, kw=kw, stride_h=p.stride_h,
+        stride_w=p.stride_w, dilate_h=p.dilate_h, dilate_w=p.dilate_w, pad_h=p.pad_h, pad_w=p.pad_w,
+        width=conv.ctx.width, plain_input=False,
     )  # fmt: skip
 
 

@@ -1,0 +1,83 @@
+"""Transposed convolution of bytes, by phases like the float one (:mod:`megengine_lite._core.lower.deconv`)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from megengine_lite._core import packing_int8 as packing
+from megengine_lite._core.algo import ConvProblem, merged_groups
+from megengine_lite._core.graph import Node
+from megengine_lite._core.lower.context import Lowering, Ref, Tensor, lowers
+from megengine_lite._core.lower.conv import blocked_strides, plain_filter
+from megengine_lite._core.lower.deconv import Phase, halo_of, phases_of
+from megengine_lite._core.lower.quantized_conv import InputForm, flipped, has_unsigned_dot, input_form
+from megengine_lite._core.lower.requantize import is_byte, output_arguments
+from megengine_lite._core.oprs.conv_types import product_scale
+from megengine_lite._core.packing import merge_groups
+from megengine_lite._core.params import ConvolutionFormat, ConvolutionMode
+from megengine_lite._core.passes.fuse_quantized import is_non_negative
+
+
+@lowers("ConvolutionBackwardData")
+def lower_quantized_deconv(ctx: Lowering, node: Node) -> bool | None:
+    w, x = node.inputs[:2]
+    y = node.outputs[0]
+    if not is_byte(x.dtype) or not is_byte(w.dtype) or w.const is None or node.params.format != ConvolutionFormat.NCHW:
+        return False
+    scale = product_scale(x.dtype, w.dtype) if x.dtype.is_quantized else 1.0
+    output = output_arguments(scale, y.dtype, y.dtype)
+    if output is None:
+        return False
+    rows, columns = phases_of(node)
+    source = ctx.blocked(x, halo_of(rows, x.shape[2]), halo_of(columns, x.shape[3]))
+    target = ctx.new_blocked(y)
+    form = input_form(x.dtype, has_unsigned_dot(ctx), is_non_negative(x))
+    first, image = flipped(ctx, node, source, form)
+    for row in rows:
+        for column in columns:
+            strides = {**blocked_strides("x", source), "x_image": image}
+            _emit_phase(ctx, node, first, strides, source, target, row, column, form, output)
+    return None
+
+
+def _emit_phase(
+    ctx: Lowering, node: Node, x: Ref, x_strides: dict[str, int], source: Tensor, target: Tensor, row: Phase,
+    column: Phase, form: InputForm, output: dict[str, float],
+) -> None:  # fmt: skip
+    p = node.params
+    weight = node.inputs[0]
+    assert weight.const is not None
+    groups, ic, oc = (weight.shape if p.sparse else (1, *weight.shape))[:3]
+    problem = ConvProblem(
+        n=source.n, groups=groups, ic=ic, oc=oc, ih=source.h, iw=source.w, oh=row.count, ow=column.count,
+        kh=len(row.taps), kw=len(column.taps), stride_h=1, stride_w=1, dilate_h=row.dilate, dilate_w=column.dilate,
+        pad_h=row.pad, pad_w=column.pad, width=ctx.width, plain_input=False,
+    )  # fmt: skip
+    merged = merged_groups(problem)
+    groups, ic, oc = groups // merged, ic * merged, oc * merged
+    zero, mirrored, width = weight.dtype.zero_point, p.mode == ConvolutionMode.CONVOLUTION, ctx.width
+
+    def taps(array: np.ndarray) -> np.ndarray:
+        """The phase's part of the filter; what the forward convolution writes with is what this one reads with."""
+        part = plain_filter(array, mirrored)[..., list(row.taps), :][..., list(column.taps)]
+        return merge_groups(part.swapaxes(1, 2).astype(np.int16) - np.int16(zero), merged)
+
+    def biases(array: np.ndarray) -> np.ndarray:
+        sums = packing.compensation(taps(array).reshape(groups * oc, -1), form.offset)
+        return packing.pad_channels(sums, groups, width)
+
+    key = ("int8 deconv", width, mirrored, zero, row, column, merged)
+    parts = packing.count_parts(weight.const.array, zero)
+    w = ctx.pool.derive(key, [weight.const], lambda array: packing.pack_direct(taps(array), width, width, parts))
+    bias = ctx.pool.derive((*key, "bias", form.offset), [weight.const], biases)
+    tiles = groups * -(-problem.blocks(oc) // packing.TILE)
+    item = target.spec.dtype.itemsize
+    names = ("oh", "ow", "kh", "kw", "stride_h", "stride_w", "dilate_h", "dilate_w", "pad_h", "pad_w")
+    ctx.emit(
+        "conv_direct_int8", node, x=x, w=ctx.constant(w), bias=ctx.constant(bias), real_bias=None, z=None,
+        y=target.ref + item * (row.first * target.row + column.first * width), x_pixel=width, **x_strides,
+        y_pixel=p.stride_w * width, **blocked_strides("y", target, p.stride_h), z_pixel=0, **blocked_strides("z", None),
+        groups=groups, ic=ic, oc=oc, **{name: getattr(problem, name) for name in names}, lines=1, band=row.count,
+        chunks=1,
+        parts=parts, plain=form.plain, **output, work=source.n * tiles * row.count, flops=2 * problem.products,
+    )  # fmt: skip
