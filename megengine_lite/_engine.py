@@ -172,16 +172,15 @@ class Engine:
         self._in_ports = list(self.inputs.values())
         self._out_ports = list(self.outputs.values())
         self._bound_outputs = self._out_ports if user_memory else []
-        self._outputs_expected = False
+        self._outputs_expected = False  # whether their tensors show a layout
 
     def expect_outputs(self) -> None:
         """Shows the layouts of outputs as far as they are known without a run."""
         if not self._outputs_expected:
             self._outputs_expected = True
-            if not self.has_run:
-                for port in self._out_ports:
-                    if not port.has_user_memory:
-                        port.expect(self.session.output_spec(port.name))
+            for port in self._out_ports:
+                if not port.has_user_memory:
+                    port.expect(self.session.output_spec(port.name))
 
     def use_algo_policy(self, algo: AlgoPolicy) -> None:
         """Plans anew, with other rules for choosing algorithms. Packed weights stay."""
@@ -206,10 +205,7 @@ class Engine:
         while True:
             job = self._job
             if job is not None and not job.finished and not job.is_mine():
-                try:
-                    job.wait()
-                except Exception:
-                    logger.debug("a forward that nobody has waited for failed", exc_info=True)
+                job.join()
             lock = self.lock
             lock.acquire()
             job = self._job
@@ -236,6 +232,7 @@ class Engine:
             self._check_fixed_shapes()
         for out in self._bound_outputs:
             out.bind(session)
+        self._outputs_expected = True
         if self._fake_next:
             self._fake_next = False
             for out in self._out_ports:
@@ -290,14 +287,21 @@ class Engine:
 
     def _run_deferred(self) -> None:
         begin = perf_counter()
-        self._compute()
+        self._compute_posted()
         self._seconds = perf_counter() - begin
+
+    def _compute_posted(self) -> None:
+        try:
+            self._compute()
+        finally:
+            for port in self._in_ports:
+                port.busy(None)
+        # After a failure whoever looks at an output is told.
         self._clear_pending()
 
     def _run_async(self) -> None:
         callback, finish = self.async_callback, self.finish_callback
-        self._compute()
-        self._clear_pending()
+        self._compute_posted()
         try:
             if callback is not None:
                 callback()
@@ -310,8 +314,6 @@ class Engine:
     def _clear_pending(self) -> None:
         for out in self._out_ports:
             out.set_pending(None)
-        for port in self._in_ports:
-            port.busy(None)
 
     def wait(self) -> None:
         """Returns when the last forward is done; raises what went wrong in it."""
@@ -323,6 +325,7 @@ class Engine:
         except BaseException:
             if job.finished:
                 self._job = None
+                self._clear_pending()
             raise
 
     def after_wait(self) -> None:

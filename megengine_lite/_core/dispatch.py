@@ -62,17 +62,18 @@ class Job:
         return self._runner == threading.get_ident()
 
     def wait(self) -> None:
-        """Returns when the work is done; raises what ended it early.
+        """:meth:`join`, then raises what ended the work early."""
+        self.join()
+        if self.error is not None:
+            raise self.error
 
-        Called from inside of the work itself it returns at once.
-        """
+    def join(self) -> None:
+        """Returns when the work is done. Called from inside of the work itself it returns at once."""
         if not self.finished and not self.is_mine():
             if self._worker is None or self._worker.is_current():
                 self.run()
             with self._done:
                 pass
-        if self.error is not None:
-            raise self.error
 
 
 class Worker:

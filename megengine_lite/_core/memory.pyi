@@ -5,6 +5,7 @@ import numpy as np
 
 class _Work(Protocol):
     def wait(self) -> None: ...
+    def join(self) -> None: ...
 
 NUMPY_TYPES: tuple[np.dtype[Any], ...]
 

@@ -5,8 +5,8 @@ A :class:`Storage` is a piece of memory with one owner that never moves and is f
 was made from the old one (slices, numpy views, DLPack capsules) keeps the old one alive. So nothing dangles.
 
 ``pending`` of both is None or an object with a method ``wait``: work in progress that writes this memory. It is
-waited for before the memory is looked at. ``busy`` of a tensor is the same for work that reads its memory: it is waited
-for before the tensor writes.
+waited for before the memory is looked at. ``busy`` of a tensor is work that reads its memory: the tensor calls its method
+``join``, which does not care how the work ends, before it writes.
 """
 
 from cpython.buffer cimport (
@@ -215,7 +215,7 @@ cdef class StridedTensor:
 
     cdef char* writable_pointer(self) except? NULL:
         if self.busy is not None:
-            self.busy.wait()
+            self.busy.join()
         if self.storage is not None and self.storage.readonly:
             raise LiteArgumentError(
                 "the tensor shares memory that is read-only: share a writable array, or make a new tensor"

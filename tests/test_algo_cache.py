@@ -1,0 +1,113 @@
+"""The persistent cache: its container, and what happens to files."""
+
+import struct
+
+import pytest
+
+from megengine_lite._core.algo_cache import AlgoCache, Timing, category_name, parse_cache, serialize_cache
+from megengine_lite.errors import LiteError, ModelFormatError
+
+SAMPLE = {b"one": {b"k1": b"v1", b"k2": b""}, b"": {}, b"two": {b"": b"\0" * 300}}
+
+
+def test_container_there_and_back():
+    assert parse_cache(serialize_cache(SAMPLE)) == SAMPLE
+    assert serialize_cache({}) == bytes(4)
+    assert serialize_cache({b"ab": {b"k": b"xyz"}}) == (
+        struct.pack("<II", 1, 2) + b"ab" + struct.pack("<II", 1, 1) + b"k" + struct.pack("<I", 3) + b"xyz"
+    )
+
+
+def test_container_cut_off_anywhere():
+    content = serialize_cache(SAMPLE)
+    for size in range(len(content)):
+        with pytest.raises(ModelFormatError):
+            parse_cache(content[:size])
+
+
+@pytest.mark.parametrize("content", [b"\xff" * 4, b"\xff" * 100, struct.pack("<III", 1, 2**32 - 1, 0)])
+def test_container_with_absurd_sizes(content):
+    with pytest.raises(ModelFormatError):
+        parse_cache(content)
+
+
+def timings(*names):
+    return [Timing(name, seconds, 64) for seconds, name in enumerate(names, 1)]
+
+
+def test_store_and_lookup():
+    cache = AlgoCache()
+    category = category_name("conv", "cpu", "avx2", 2)
+    assert cache.lookup(category, "key") is None
+    cache.store(category, "key", list(reversed(timings("fast", "slow"))))
+    assert cache.lookup(category, "key") == timings("fast", "slow")
+    assert cache.lookup(category_name("conv", "cpu", "avx2", 1), "key") is None
+
+
+def test_entry_that_cannot_be_read_is_none():
+    cache = AlgoCache()
+    for value in (b"", b"text", b"[[1]]", b"3", b"\xff"):
+        cache.merge(serialize_cache({b"c": {b"k": value}}))
+        assert cache.lookup("c", "k") is None
+
+
+def test_new_file_goes_before_memory_and_foreign_entries_stay(tmp_path):
+    path, again = tmp_path / "cache", tmp_path / "again"
+    path.write_bytes(serialize_cache({b"profile:plat=cpu": {b"\x01": b"\x02"}, b"c": {b"k": b'[["new", 1.0, 0]]'}}))
+    cache = AlgoCache()
+    cache.store("c", "k", timings("old"))
+    cache.store("c", "k2", timings("kept"))
+    cache.open(str(path))
+    assert cache.lookup("c", "k")[0].algorithm == "new"
+    assert cache.lookup("c", "k2")[0].algorithm == "kept"
+    cache.dump(str(again))
+    assert parse_cache(again.read_bytes())[b"profile:plat=cpu"] == {b"\x01": b"\x02"}
+
+
+def test_missing_and_empty_files_are_empty_caches(tmp_path):
+    cache = AlgoCache()
+    cache.open(str(tmp_path / "none"))
+    (tmp_path / "empty").touch()
+    cache.open(str(tmp_path / "empty"), always_sync=True)
+    cache.store("c", "k", timings("a"))
+    cache.flush()
+    assert b"c" in parse_cache((tmp_path / "empty").read_bytes())
+
+
+def test_old_content_stays_until_there_is_new(tmp_path):
+    path = tmp_path / "cache"
+    content = serialize_cache({b"c": {b"k": b'[["a", 1.0, 0]]'}})
+    path.write_bytes(content)
+    cache = AlgoCache()
+    cache.open(str(path), always_sync=True)
+    cache.flush()
+    assert path.read_bytes() == content
+    cache.store("c", "k2", timings("b"))
+    cache.flush()
+    assert set(parse_cache(path.read_bytes())[b"c"]) == {b"k", b"k2"}
+
+
+def test_crash_while_writing_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "cache"
+    cache = AlgoCache()
+    cache.store("c", "k", timings("a"))
+    cache.dump(str(path))
+    content = path.read_bytes()
+    cache.store("c", "k2", timings("b"))
+
+    def crash(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.replace", crash)
+    with pytest.raises(LiteError, match="No space"):
+        cache.dump(str(path))
+    assert path.read_bytes() == content
+    assert [p.name for p in tmp_path.iterdir()] == ["cache"]
+
+
+def test_file_that_cannot_be_written_is_no_reason_to_stop(tmp_path):
+    cache = AlgoCache()
+    cache.open(str(tmp_path / "none" / "cache"), always_sync=True)
+    cache.store("c", "k", timings("a"))
+    cache.flush()
+    assert cache.lookup("c", "k") == timings("a")
