@@ -64,8 +64,10 @@ def test_eye_refused():
         run_opr("Eye", Eye(), int32(2, 2, 2))
     with pytest.raises(ShapeError, match="type 77 is not known"):
         run_opr("Eye", Eye(dtype=77), int32(2))
-    with pytest.raises(ShapeError, match="cannot make tensors of type quantized_s8"):
+    with pytest.raises(ShapeError, match="type quantized_s8 needs a scale"):
         run_opr("Eye", Eye(dtype=DTypeCode.QUANTIZED_S8), int32(2))
+    with pytest.raises(ShapeError, match="type intb1 is not supported"):
+        run_opr("Eye", Eye(dtype=DTypeCode.INTB1), int32(2))
 
 
 def test_alloc():

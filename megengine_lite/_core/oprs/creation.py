@@ -10,7 +10,7 @@ from megengine_lite._core import params
 from megengine_lite._core.dtype import FLOAT32, DType, DTypeCode
 from megengine_lite._core.graph import Node, TensorSpec
 from megengine_lite._core.oprs.base import Operator, fail, register
-from megengine_lite._core.oprs.values import check_count, check_shape, to_integer, to_shape
+from megengine_lite._core.oprs.values import check_computable, check_count, check_shape, to_integer, to_shape
 from megengine_lite._core.quantize import from_float32, to_float32
 
 
@@ -20,8 +20,9 @@ def plain_dtype(node: Node, code: int) -> DType:
         dtype = DType(DTypeCode(code))
     except ValueError:
         raise fail(node, f"type {code} is not known") from None
-    if dtype.is_quantized or dtype.code == DTypeCode.COMPLEX64:
-        raise fail(node, f"cannot make tensors of type {dtype.name}")
+    if dtype.is_quantized:
+        raise fail(node, f"type {dtype.name} needs a scale, the parameter has none")
+    check_computable(node, dtype)
     return dtype
 
 

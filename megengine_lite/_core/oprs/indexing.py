@@ -51,6 +51,7 @@ class _IndexOperator(Operator):
             raise fail(node, f"needs {self.n_data} inputs before those of its items, has {len(ins)}")
         if len(node.params.items) > len(ins[0].shape):
             raise fail(node, f"indexes more axes than shape {ins[0].shape} has")
+        slice_inputs(node, self.n_data)  # raises if inputs are missing
 
 
 class _Take(_IndexOperator):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -32,6 +33,13 @@ def _double(x: Array, dtype: DType) -> Array:
 
 def _store(x: Array, dtype: DType) -> Array:
     return from_float32(x.astype(np.float32), dtype)
+
+
+def _moments(x: Array, axes: tuple[int, ...]) -> tuple[Array, Array]:
+    """Mean and biased variance over axes, which stay; NaN for no elements (numpy's functions would warn)."""
+    count = np.float64(math.prod(x.shape[a] for a in axes))
+    mean = x.sum(axes, keepdims=True) / count
+    return mean, np.square(x - mean).sum(axes, keepdims=True) / count
 
 
 @register
@@ -91,7 +99,7 @@ class BatchNorm(Operator):
             lead = [mean, variance]
         else:
             axes = _BN_AXES[p.param_dim]
-            mean, variance = x.mean(axes, keepdims=True), x.var(axes, keepdims=True)
+            mean, variance = _moments(x, axes)
             lead = [mean, 1 / np.sqrt(variance + p.epsilon)]
             if running:
                 count = x.size / max(mean.size, 1)
@@ -153,8 +161,8 @@ class _AxesNorm(Operator):
         x, *weights = (_double(a, s.dtype) for a, s in zip(ins, in_specs, strict=True))
         begin, end = self.axes(node, x.shape)
         axes = tuple(range(begin, end))
-        mean = x.mean(axes, keepdims=True)
-        inverse = 1 / np.sqrt(x.var(axes, keepdims=True) + node.params.eps)
+        mean, variance = _moments(x, axes)
+        inverse = 1 / np.sqrt(variance + node.params.eps)
         y = (x - mean) * inverse
         if weights:
             weight, bias = (w.reshape(w.shape + (1,) * (x.ndim - end)) for w in weights)
@@ -229,9 +237,9 @@ class _ChannelNorm(Operator):
     ) -> list[np.ndarray]:
         x, *weights = (_double(a, s.dtype) for a, s in zip(ins, in_specs, strict=True))
         n, groups = out_specs[1].shape
-        per_group = int(np.prod(x.shape[2:])) * (x.shape[1] // groups if groups else 0)
+        per_group = math.prod(x.shape[2:]) * (x.shape[1] // groups if groups else 0)
         rows = x.reshape(n, groups, per_group)
-        mean, variance = rows.mean(2, keepdims=True), rows.var(2, keepdims=True)
+        mean, variance = _moments(rows, (2,))
         y = ((rows - mean) / np.sqrt(variance + node.params.eps)).reshape(x.shape)
         if weights:
             weight, bias = (w.reshape(-1, *[1] * (x.ndim - 2)) for w in weights)

@@ -9,8 +9,8 @@ import numpy as np
 from megengine_lite._core import params
 from megengine_lite._core.dtype import DTypeCode
 from megengine_lite._core.graph import Node, TensorSpec
-from megengine_lite._core.oprs.base import Operator, fail, register
-from megengine_lite._core.oprs.values import check_count
+from megengine_lite._core.oprs.base import Operator, register
+from megengine_lite._core.oprs.values import check_computable, check_count
 from megengine_lite._core.quantize import float_to_int, from_float32, to_float32, wrap_int
 
 
@@ -29,10 +29,7 @@ class TypeCvt(Operator):
         check_count(node, ins, 1)
         dtype = node.params.dtype
         for end in (ins[0].dtype, dtype):
-            if end.code == DTypeCode.COMPLEX64:
-                raise fail(node, "complex numbers are not supported")
-            if end.is_quantized and not end.scale > 0:
-                raise fail(node, f"{end} must have a positive scale")
+            check_computable(node, end)
         return [TensorSpec(ins[0].shape, dtype)]
 
     def compute(

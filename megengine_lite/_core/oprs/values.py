@@ -79,6 +79,17 @@ def check_float(node: Node, ins: Sequence[TensorSpec]) -> DType:
     return dtype
 
 
+_NOT_COMPUTED = frozenset((DTypeCode.INTB1, DTypeCode.INTB2, DTypeCode.COMPLEX64))
+
+
+def check_computable(node: Node, dtype: DType) -> None:
+    """Raises for types that no tensor of a running model has."""
+    if dtype.code in _NOT_COMPUTED:
+        raise fail(node, f"type {dtype.name} is not supported")
+    if dtype.is_quantized and not dtype.scale > 0:
+        raise fail(node, f"{dtype} must have a positive scale")
+
+
 _INDEX_CODES = frozenset((DTypeCode.INT32, DTypeCode.INT16, DTypeCode.INT8, DTypeCode.UINT8, DTypeCode.UINT16))
 
 
