@@ -36,6 +36,8 @@ from megengine_lite._core.params import BorderMode, InterpolationMode
 
 _C = DTypeCode
 _PIXELS = (_C.FLOAT32, _C.FLOAT16, _C.UINT8, _C.INT8, _C.QUANTIZED_S8, _C.QUANTIZED8_ASYMM)
+# Mixed formats that only convolutions have.
+_FOR_CONVOLUTION = (Format.NCHW4_NCHW32, Format.NCHW32_NCHW4, Format.NCHW4_NCHW, Format.NCHW4_NHWC)
 _STEPS = 32  # per pixel, of fine transforms
 _LAST_POSITION = 2.0**31 - 1
 
@@ -215,6 +217,8 @@ class WarpPerspective(Operator):
     @staticmethod
     def _result_type(node: Node, x: DType) -> DType:
         fmt, wanted = node.params.format, node.output_dtype
+        if fmt in _FOR_CONVOLUTION:
+            raise fail(node, f"is not defined for format {fmt.name}")
         before, after = image_formats(node)
         if before == after:
             return x
