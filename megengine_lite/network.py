@@ -85,8 +85,11 @@ class LiteNetwork(Diagnostics):
 
     Examples
     --------
-    >>> network = LiteNetwork()
-    >>> network.load(example_model)
+    >>> from pathlib import Path
+    >>> import numpy as np
+    >>> import megengine_lite
+    >>> network = megengine_lite.LiteNetwork()
+    >>> network.load(Path(megengine_lite.__file__).parent / "bundled" / "digits.mge")
     >>> network.get_io_tensor("data").set_data_by_copy(np.zeros([1, 1, 8, 8], "float32"))
     >>> network.forward()
     >>> network.wait()
@@ -547,8 +550,12 @@ def get_model_io_info(model_path: Any, config: LiteConfig | None = None) -> Lite
 
     Examples
     --------
-    >>> get_model_io_info(example_model).inputs[0].name
-    'data'
+    >>> from pathlib import Path
+    >>> import megengine_lite
+    >>> model = Path(megengine_lite.__file__).parent / "bundled" / "digits.mge"
+    >>> info = megengine_lite.get_model_io_info(model)
+    >>> info.inputs[0].name, info.inputs[0].config_layout.shapes[1:]
+    ('data', [1, 8, 8])
     """
     from megengine_lite._core.session import Session
 
