@@ -11,7 +11,7 @@ from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uintptr_t
 from megengine_lite.kernels.dot cimport MAX_SUMS, Sum, block_pixels, dot_block, dot_block_few, dot_block_of
 from megengine_lite.kernels.kernel cimport KernelArgs
 from megengine_lite.kernels.requantize cimport OUT_8, Output, read_output, store_sums
-from megengine_lite.kernels.simd cimport DOT_UNSIGNED, VREGS, VW, inlined, outlined, vi, vi_load, vi_set1, vi_store
+from megengine_lite.kernels.simd cimport DOT_UNSIGNED, VREGS, VW, inlined, outlined
 
 
 cdef inline inlined dot_row(
@@ -97,23 +97,6 @@ cdef inline outlined dot_image(
     const Place* at, const Sum* s, const uint8_t* x, const int8_t* w, const int32_t* bias, const Output* o
 ) noexcept nogil:
     dot_place(4, 8, DOT_UNSIGNED, at, s, x, w, bias, o)
-
-
-cdef void flip_bytes(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
-    """Copies images, every byte xored with 0x80: signed bytes become unsigned ones and the reverse (see dot.pxd).
-
-    One work item = `chunk` vectors of one image. Up to a vector behind the last byte of an image is read and written.
-    """
-    cdef int64_t vectors = a.i[0], chunk = a.i[1], x_image = a.i[2], y_image = a.i[3]
-    cdef int64_t chunks = (vectors + chunk - 1) // chunk, item, k
-    cdef vi flip = vi_set1(-0x7F7F7F80)
-    cdef const int32_t* x
-    cdef int32_t* y
-    for item in range(begin, end):
-        x = <const int32_t*>(<const char*>a.p[0] + item // chunks * x_image)
-        y = <int32_t*>(<char*>a.p[1] + item // chunks * y_image)
-        for k in range(item % chunks * chunk, min(item % chunks * chunk + chunk, vectors)):
-            vi_store(y + k * VW, vi_load(x + k * VW) ^ flip)
 
 
 cdef void conv_direct_int8(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
@@ -206,7 +189,6 @@ cdef void conv_direct_int8(const KernelArgs* a, int64_t begin, int64_t end, void
 
 # name -> (address, pointers, integers, reals)
 KERNELS = {
-    "flip_bytes": (<uintptr_t>&flip_bytes, "x y", "vectors chunk x_image y_image", ""),
     "conv_direct_int8": (
         <uintptr_t>&conv_direct_int8,
         "x w bias real_bias z y",

@@ -13,8 +13,7 @@ from megengine_lite.kernels.real cimport (
     KIND_F32, Format, item_size, load_real, load_some, store_stored, to_stored,
 )
 from megengine_lite.kernels.simd cimport (
-    VW, bytes_lookup, inlined, outlined, vf, vf_max, vf_min, vf_product, vf_set1, vf_store, vf_store_n, vi, vi_set1,
-    vi_store,
+    VW, bytes_lookup, inlined, outlined, vf, vf_max, vf_min, vf_product, vf_set1, vf_store, vi, vi_set1,
 )
 
 cdef enum Function:
@@ -243,64 +242,6 @@ cdef void binary_s32(const KernelArgs* a, int64_t begin, int64_t end, void* scra
             y += s.strides[11]
 
 
-# ---- images ----------------------------------------------------------------------------------------------------------
-
-cdef inline outlined image_row(
-    const char* x, int64_t plane, int channels, int64_t w, const Format* f, const Result* to, int32_t flip, int32_t* y
-) noexcept nogil:
-    """Pixels of up to 4 channels side by side, VW at a time; bytes without a channel are those of the zero point."""
-    cdef int64_t size = item_size(f.kind), k = 0, n
-    cdef vf scale = vf_set1(to.scale), low = vf_set1(to.low), high = vf_set1(to.high), value
-    cdef vi pixels, channel
-    cdef int c
-    while k < w:
-        n = min(VW, w - k)
-        pixels = vi_set1(0)
-        for c in range(4):
-            channel = vi_set1(to.zero)
-            if c < channels:
-                if n == VW:
-                    value = load_real(x + c * plane + k * size, f)
-                else:
-                    value = load_some(x + c * plane + k * size, f, n, 1)
-                channel = to_stored(value / scale, low, high, channel)
-            pixels = pixels | ((channel & vi_set1(255)) << (8 * c))
-        pixels = pixels ^ vi_set1(flip)
-        if n == VW:
-            vi_store(y + k, pixels)
-        else:
-            vf_store_n(<float*>(y + k), <vf>pixels, n)
-        k += n
-
-
-cdef void pack_image_8(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
-    """An NCHW image of up to 4 channels as pixels of 4 bytes, quantized on the way, with its padding. All bytes are
-    xored with those of `flip` in the end.
-
-    One work item = one row of y, which is [n][h + 2 halo_h][w + 2 halo_w][4].
-    """
-    cdef int64_t channels = a.i[0], h = a.i[1], w = a.i[2], halo_h = a.i[3], halo_w = a.i[4]
-    cdef Format f = Format(<int>a.i[5], <int32_t>a.i[6], <float>a.f[0])
-    cdef Result to = Result(<int>a.i[7], <float>a.f[1], <float>a.f[2], <float>a.f[3], <int32_t>a.i[8], True)
-    cdef int64_t size = item_size(f.kind), rows = h + 2 * halo_h, item, r, k
-    cdef int32_t flip = <int32_t>a.i[9], nothing = <int32_t>((to.zero & 255) * 0x01010101) ^ flip
-    cdef int32_t* y
-    for item in range(begin, end):
-        r = item % rows - halo_h
-        y = <int32_t*>a.p[1] + item * (w + 2 * halo_w)
-        if r < 0 or r >= h:
-            for k in range(w + 2 * halo_w):
-                y[k] = nothing
-            continue
-        for k in range(halo_w):
-            y[k] = nothing
-            y[halo_w + w + k] = nothing
-        image_row(
-            <const char*>a.p[0] + (item // rows * channels * h + r) * w * size, h * w * size, <int>channels, w, &f, &to,
-            flip, y + halo_w,
-        )
-
-
 _SPACE = "s1 s2 rows run last_run"
 _X = "x_s0 x_s1 x_s2 x_row"
 _PAIR = "x1_s0 x1_s1 x1_s2 x1_row x2_s0 x2_s1 x2_s2 x2_row"
@@ -316,10 +257,4 @@ KERNELS = {
         "scale1 scale2 y_scale low high",
     ),
     "binary_s32": (<uintptr_t>&binary_s32, "x1 x2 y", f"{_SPACE} {_PAIR} {_Y} step1 step2 function", ""),
-    "pack_image_8": (
-        <uintptr_t>&pack_image_8,
-        "x y",
-        "channels h w halo_h halo_w kind zero y_kind y_zero flip",
-        "scale y_scale low high",
-    ),
 }

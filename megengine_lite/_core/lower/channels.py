@@ -10,6 +10,7 @@ from megengine_lite._core.lower.copying import emit_concat, emit_gather, view_of
 
 MAX_TENSORS = 4  # inputs of the kernel
 MAX_SOURCES = 4  # blocks that one output block may be picked from
+_KERNELS = {4: "gather_channels_blocked_f32", 1: "gather_channels_blocked_8"}  # by size of an element
 
 
 @lowers("ChannelGather")
@@ -20,7 +21,7 @@ def lower_channel_gather(ctx: Lowering, node: Node) -> None:
         _lower_concatenation(ctx, node)
         return
     blocks = None
-    if y.dtype.itemsize == 4 and len(node.inputs) <= MAX_TENSORS and any(ctx.is_blocked(v) for v in node.inputs):
+    if y.dtype.itemsize in _KERNELS and len(node.inputs) <= MAX_TENSORS and any(ctx.is_blocked(v) for v in node.inputs):
         blocks = _source_blocks(node, ctx.width)
     if blocks is None:
         emit_gather(
@@ -41,7 +42,7 @@ def _emit_gather(ctx: Lowering, node: Node, blocks: list[dict[tuple[int, int], d
     table, lanes = _tables(blocks, xs, ctx.width)
     refs = {f"x{k}": xs[k].ref if k < len(xs) else None for k in range(MAX_TENSORS)}
     ctx.emit(
-        "gather_channels_blocked_f32",
+        _KERNELS[y.dtype.itemsize],
         node,
         **refs,
         table=ctx.constant(Constant(table, ("gather table", id(node)))),
@@ -71,7 +72,7 @@ def _lower_concatenation(ctx: Lowering, node: Node) -> None:
         return
     if any(v.shape[1] % ctx.width for v in node.inputs[:-1]):
         blocks = _source_blocks(node, ctx.width)
-        if blocks is None or y.dtype.itemsize != 4 or len(node.inputs) > MAX_TENSORS:
+        if blocks is None or y.dtype.itemsize not in _KERNELS or len(node.inputs) > MAX_TENSORS:
             emit_concat(ctx, node, 1)
         else:
             _emit_gather(ctx, node, blocks)

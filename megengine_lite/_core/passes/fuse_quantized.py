@@ -134,7 +134,7 @@ def is_non_negative(var: Var) -> bool:
         return node.params.mode in _NON_NEGATIVE_MODES
     if node.op in ("Pooling", "AdaptivePooling", "Reshape", "Dimshuffle", "TypeCvt"):
         return not node.inputs[0].dtype.zero_point and is_non_negative(node.inputs[0])
-    if node.op == "Concat":
+    if node.op in ("Concat", "ChannelGather"):
         return all(is_non_negative(v) for v in node.inputs)
     return False
 

@@ -1,0 +1,143 @@
+"""Rearrangements of bytes: images for a first convolution, flipped copies, channels picked from blocked tensors."""
+
+from libc.stdint cimport int8_t, int32_t, int64_t, uintptr_t
+
+from megengine_lite.kernels.kernel cimport KernelArgs
+from megengine_lite.kernels.real cimport Format, item_size, load_real, load_some, to_stored
+from megengine_lite.kernels.simd cimport (
+    VW, outlined, vf, vf_permute, vf_set1, vf_store_n, vi, vi_load, vi_load_s8, vi_set1, vi_store, vi_store_8,
+)
+
+
+# What the bytes of a quantized image are made of, and what they are xored with in the end.
+cdef struct Result:
+    float scale, low, high
+    int32_t zero, flip
+
+
+cdef inline outlined image_row(
+    const char* x, int64_t plane, int channels, int64_t w, const Format* f, const Result* to, int32_t* y
+) noexcept nogil:
+    """Pixels of up to 4 channels side by side, VW at a time; bytes without a channel are those of the zero point."""
+    cdef int64_t size = item_size(f.kind), k = 0, n
+    cdef vf scale = vf_set1(to.scale), low = vf_set1(to.low), high = vf_set1(to.high), value
+    cdef vi pixels, channel
+    cdef int c
+    while k < w:
+        n = min(VW, w - k)
+        pixels = vi_set1(0)
+        for c in range(4):
+            channel = vi_set1(to.zero)
+            if c < channels:
+                if n == VW:
+                    value = load_real(x + c * plane + k * size, f)
+                else:
+                    value = load_some(x + c * plane + k * size, f, n, 1)
+                channel = to_stored(value / scale, low, high, channel)
+            pixels = pixels | ((channel & vi_set1(255)) << (8 * c))
+        pixels = pixels ^ vi_set1(to.flip)
+        if n == VW:
+            vi_store(y + k, pixels)
+        else:
+            vf_store_n(<float*>(y + k), <vf>pixels, n)
+        k += n
+
+
+cdef void pack_image_8(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+    """An NCHW image of up to 4 channels as pixels of 4 bytes, quantized on the way, with its padding. All bytes are
+    xored with those of `flip` in the end.
+
+    One work item = one row of y, which is [n][h + 2 halo_h][w + 2 halo_w][4].
+    """
+    cdef int64_t channels = a.i[0], h = a.i[1], w = a.i[2], halo_h = a.i[3], halo_w = a.i[4]
+    cdef Format f = Format(<int>a.i[5], <int32_t>a.i[6], <float>a.f[0])
+    cdef Result to = Result(<float>a.f[1], <float>a.f[2], <float>a.f[3], <int32_t>a.i[8], <int32_t>a.i[9])
+    cdef int64_t size = item_size(f.kind), rows = h + 2 * halo_h, item, r, k
+    cdef int32_t nothing = <int32_t>((to.zero & 255) * 0x01010101) ^ to.flip
+    cdef int32_t* y
+    for item in range(begin, end):
+        r = item % rows - halo_h
+        y = <int32_t*>a.p[1] + item * (w + 2 * halo_w)
+        if r < 0 or r >= h:
+            for k in range(w + 2 * halo_w):
+                y[k] = nothing
+            continue
+        for k in range(halo_w):
+            y[k] = nothing
+            y[halo_w + w + k] = nothing
+        image_row(
+            <const char*>a.p[0] + (item // rows * channels * h + r) * w * size, h * w * size, <int>channels, w, &f, &to,
+            y + halo_w,
+        )
+
+
+cdef void flip_bytes(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+    """Copies images, every byte xored with 0x80: signed bytes become unsigned ones and the reverse (see dot.pxd).
+
+    One work item = `chunk` vectors of one image. Up to a vector behind the last byte of an image is read and written.
+    """
+    cdef int64_t vectors = a.i[0], chunk = a.i[1], x_image = a.i[2], y_image = a.i[3]
+    cdef int64_t chunks = (vectors + chunk - 1) // chunk, item, k
+    cdef vi flip = vi_set1(-0x7F7F7F80)
+    cdef const int32_t* x
+    cdef int32_t* y
+    for item in range(begin, end):
+        x = <const int32_t*>(<const char*>a.p[0] + item // chunks * x_image)
+        y = <int32_t*>(<char*>a.p[1] + item // chunks * y_image)
+        for k in range(item % chunks * chunk, min(item % chunks * chunk + chunk, vectors)):
+            vi_store(y + k * VW, vi_load(x + k * VW) ^ flip)
+
+
+cdef enum:
+    MAX_SOURCES = 4
+    SOURCE = 5  # numbers per source in the table
+
+
+cdef void gather_channels_blocked_8(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+    """Output channels picked from channels of up to four tensors, like gather_channels_blocked_f32 and with its tables:
+    for every output block MAX_SOURCES entries (tensor, block, row, plane, image), and VW lane numbers for each."""
+    cdef const int64_t* table = <const int64_t*>a.p[4]
+    cdef const int32_t* lanes = <const int32_t*>a.p[5]
+    cdef int64_t blocks = a.i[0], h = a.i[1], w = a.i[2], row = a.i[3], plane = a.i[4], image = a.i[5]
+    cdef int64_t item, n, cb, r, i, s, count
+    cdef const int64_t* entry
+    cdef const int8_t* x[MAX_SOURCES]
+    cdef vi order[MAX_SOURCES]
+    cdef vi mask[MAX_SOURCES]
+    cdef vi v
+    cdef int8_t* y
+    for item in range(begin, end):
+        r = item % h
+        cb = item // h % blocks
+        n = item // (h * blocks)
+        count = 0
+        for s in range(MAX_SOURCES):
+            entry = table + (cb * MAX_SOURCES + s) * SOURCE
+            if entry[0] < 0:
+                break
+            x[s] = <const int8_t*>a.p[entry[0]] + n * entry[4] + entry[1] * entry[3] + r * entry[2]
+            order[s] = vi_load(lanes + (cb * MAX_SOURCES + s) * VW)
+            mask[s] = ~(order[s] >> 31)
+            order[s] = order[s] & mask[s]
+            count += 1
+        y = <int8_t*>a.p[6] + n * image + cb * plane + r * row
+        for i in range(w):
+            v = vi_set1(0)
+            for s in range(count):
+                v = v | (<vi>vf_permute(<vf>vi_load_s8(x[s] + i * VW), order[s]) & mask[s])
+            vi_store_8(y + i * VW, v)
+
+
+# name -> (address, pointers, integers, reals)
+KERNELS = {
+    "pack_image_8": (
+        <uintptr_t>&pack_image_8,
+        "x y",
+        "channels h w halo_h halo_w kind zero y_kind y_zero flip",
+        "scale y_scale low high",
+    ),
+    "flip_bytes": (<uintptr_t>&flip_bytes, "x y", "vectors chunk x_image y_image", ""),
+    "gather_channels_blocked_8": (
+        <uintptr_t>&gather_channels_blocked_8, "x0 x1 x2 x3 table lanes y", "blocks h w row plane image", ""
+    ),
+}
