@@ -147,14 +147,14 @@ class Session:
         ``owner`` is kept as long as the memory is in use. ``dtype`` None means the model's.
         """
         var = self._input_var(name)
+        assert var.spec is not None
+        if dtype is not None and dtype is not var.spec.dtype and dtype.storage != var.spec.dtype.storage:
+            raise ShapeError(f"input {name!r} is {var.spec.dtype}, got {dtype}")
         current = self._inputs.get(var)
         if current is not None and current.spec.shape == shape:
             current.address = address
             current.owner = owner
             return
-        assert var.spec is not None
-        if dtype is not None and dtype.storage != var.spec.dtype.storage:
-            raise ShapeError(f"input {name!r} is {var.spec.dtype}, got {dtype}")
         self._inputs[var] = _Value(TensorSpec(tuple(shape), var.spec.dtype), address, owner)
         self._fast = None
 
