@@ -130,8 +130,8 @@ cdef inline inlined transpose_tile(
 cdef inline void transpose_strip_f32(
     const float* x, int64_t x_row, float* y, int64_t y_row, int64_t rows, int64_t columns
 ) noexcept nogil:
-    """All rows of a few columns of x."""
-    cdef int64_t i, j, k
+    """All rows of a few columns of x, a cache line of each at a time."""
+    cdef int64_t i, j, k, first, last
     if y_row == rows and (rows == 4 or rows == 8):
         if rows == 4:
             interleave(4, x, x_row, 4, y, columns)
@@ -147,18 +147,22 @@ cdef inline void transpose_strip_f32(
     if rows < SMALL or columns < SMALL:
         transpose_strip(<int32_t*>x, x_row, <int32_t*>y, y_row, rows, columns)
         return
-    j = 0
-    while j < columns:
+    first = 0
+    while first < columns:
+        last = min(first + LINE, columns)
         i = 0
         while i < rows:
             for k in range(i + AHEAD, min(i + AHEAD + VW, rows)):
-                prefetch(x + k * x_row + j)
-            transpose_tile(
-                False, x + i * x_row + j, x_row, y + j * y_row + i, y_row, min(<int64_t>VW, rows - i),
-                min(<int64_t>VW, columns - j),
-            )
+                prefetch(x + k * x_row + first)
+            j = first
+            while j < last:
+                transpose_tile(
+                    False, x + i * x_row + j, x_row, y + j * y_row + i, y_row, min(<int64_t>VW, rows - i),
+                    min(<int64_t>VW, last - j),
+                )
+                j += VW
             i += VW
-        j += VW
+        first = last
 
 
 cdef inline void transpose_strip_streaming(
