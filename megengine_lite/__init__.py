@@ -90,6 +90,7 @@ from megengine_lite.utils import TensorBatchCollector
 
 if _TYPE_CHECKING:
     from megengine_lite._core.kernel_set import cpu_info
+    from megengine_lite.custom_operator import register_operator, unregister_operator
 
 __all__ = [
     "CFUNCTYPE",
@@ -162,9 +163,11 @@ __all__ = [
     "network",
     "np",
     "pointer",
+    "register_operator",
     "set_log_level",
     "sizeof",
     "tensor",
+    "unregister_operator",
     "utils",
     "version",
 ]
@@ -175,6 +178,10 @@ def __getattr__(name: str) -> _Any:
         from megengine_lite._core.kernel_set import cpu_info
 
         return cpu_info
+    if name in ("register_operator", "unregister_operator"):
+        from megengine_lite import custom_operator
+
+        return getattr(custom_operator, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -50,11 +50,12 @@ _AXES_AS_NCHW = {
 }
 _BLOCKED_AXES = (0, 1, 4, 2, 3)
 
-_PLAIN_FILTERS = {False: ("OIhw",), True: ("GOIhw",)}
-_INPUT_BLOCKED_FILTERS = {False: ("OIhwi",), True: ("GOIhwi",)}
-_IN_OUT_BLOCKED_FILTERS = {False: ("OIhwio", "OhwIo"), True: ("GOIhwio", "GOIhwg")}
-_OUT_IN_BLOCKED_FILTERS = {False: ("OIhwoi", "OhwIo"), True: ("GOIhwoi", "GOIhwg")}
-_FILTERS: dict[Format, dict[bool, tuple[str, ...]]] = {
+_Forms = dict[bool, tuple[str, ...]]  # by whether the filter is grouped
+_PLAIN_FILTERS: _Forms = {False: ("OIhw",), True: ("GOIhw",)}
+_INPUT_BLOCKED_FILTERS: _Forms = {False: ("OIhwi",), True: ("GOIhwi",)}
+_IN_OUT_BLOCKED_FILTERS: _Forms = {False: ("OIhwio", "OhwIo"), True: ("GOIhwio", "GOIhwg")}
+_OUT_IN_BLOCKED_FILTERS: _Forms = {False: ("OIhwoi", "OhwIo"), True: ("GOIhwoi", "GOIhwg")}
+_FILTERS: dict[Format, _Forms] = {
     _F.NCHW: _PLAIN_FILTERS,
     _F.NHWC: {False: ("OhwI",), True: ("GOhwI",)},
     _F.NHWCD4: {False: ("OhwIo", "OhwIoi"), True: ("GOhwg", "GOhwIo", "GOhwIoi")},

@@ -26,12 +26,10 @@ def _gray(order: tuple[int, int, int]) -> Convert:
 
     def convert(x: np.ndarray) -> np.ndarray:
         if x.dtype == np.uint8:
-            red, green, blue = (x[..., i].astype(np.int32) for i in order)
-            gray = (red * 4899 + green * 9617 + blue * 1868 + (1 << 13)) >> 14
-        else:
-            red, green, blue = (x[..., i] for i in order)
-            gray = red * np.float32(0.299) + green * np.float32(0.587) + blue * np.float32(0.114)
-        return gray.astype(x.dtype)[..., None]
+            r, g, b = (x[..., i].astype(np.int32) for i in order)
+            return ((r * 4899 + g * 9617 + b * 1868 + (1 << 13)) >> 14).astype(np.uint8)[..., None]
+        red, green, blue = (x[..., i] for i in order)
+        return (red * np.float32(0.299) + green * np.float32(0.587) + blue * np.float32(0.114))[..., None]
 
     return convert
 

@@ -90,7 +90,7 @@ def operands(x: np.ndarray, w: np.ndarray, specs: Sequence[TensorSpec], terms: i
 
 
 def _centred(array: np.ndarray, dtype: DType, target: type) -> np.ndarray:
-    centred = array.astype(target)
+    centred: np.ndarray = array.astype(target)
     return centred - dtype.zero_point if dtype.zero_point else centred
 
 

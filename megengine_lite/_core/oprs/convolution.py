@@ -79,9 +79,9 @@ def finish_conv_bias(
     out_specs: Sequence[TensorSpec],
 ) -> list[np.ndarray]:
     """Adds bias and z, applies the activation and stores the result."""
-    extra = [None if array is None else to_nchw(shape.output_format, array) for array in (*ins[2:], None, None)[:2]]
+    bias, z = (*(to_nchw(shape.output_format, array) for array in ins[2:]), None, None)[:2]
     sums = sums.reshape(shape.output_nchw)
-    result = finish(sums, in_specs, out_specs[0].dtype, *extra, mode=node.params.nonlineMode)
+    result = finish(sums, in_specs, out_specs[0].dtype, bias, z, node.params.nonlineMode)
     return [shape.store_output(result)]
 
 
@@ -190,9 +190,9 @@ class RegionRestrictedConvolution(Operator):
         x, rin = pad_space(x, pad), pad_space(ins[2].astype(np.int64), pad)
         rout = ins[3].astype(np.int64)
         sums = np.zeros(shape.output_nchw, x.dtype)
-        for index, where in taps(shape.window, shape.out):
-            same = rin[(slice(None), *where)] == rout
-            sums += x[(..., *where)] * w[(slice(None), 0, 0, *index)][:, None, None] * same[:, None]
+        for (i, j), where in taps(shape.window, shape.out):
+            same = rin[where] == rout
+            sums += x[where] * w[:, 0, 0, i, j][:, None, None] * same[:, None]
         return [finish(sums, in_specs, out_specs[0].dtype)]
 
 

@@ -167,11 +167,12 @@ def _tensor_spec(node: Node, info: TensorInfo) -> TensorSpec:
     storage = np.dtype(info.dtype)
     try:
         if info.scale is None:
-            return TensorSpec(shape, from_numpy(storage))
+            return TensorSpec(shape, from_numpy(storage))  # type: ignore[arg-type]
         code = _QUANTIZED[storage, info.zero_point is not None]
     except KeyError:
         raise LiteTypeError(f"{node.op}: there are no tensors like {info}") from None
-    return TensorSpec(shape, DType(code, float(np.float32(info.scale)), info.zero_point or 0))
+    dtype = DType(code, float(np.float32(info.scale)), info.zero_point or 0)
+    return TensorSpec(shape, dtype)  # type: ignore[arg-type]
 
 
 class BoundPayload(tuple):
@@ -249,7 +250,7 @@ class CustomOpNode(Operator):
         operator = find_user_operator(payload[0]) if payload else None
         return 1 if operator is None else operator.count_outputs(params, n_inputs, payload)
 
-    def load_payload(self, payload: tuple[bytes, ...], n_inputs: int, n_outputs: int) -> tuple[bytes, ...]:
+    def load_payload(self, payload: tuple[bytes, ...], n_inputs: int, n_outputs: int) -> BoundPayload:
         if len(payload) != _PAYLOAD_OF_CUSTOM_NODE:
             raise ModelFormatError(f"CustomOpNode has {len(payload)} pieces of data, expected name, number, parameters")
         operator = find_user_operator(payload[0])
@@ -269,6 +270,7 @@ class CustomOpNode(Operator):
         return self._operator(node).compute(node, ins, in_specs, out_specs)
 
     def _operator(self, node: Node) -> UserOperator:
-        if not isinstance(node.payload, BoundPayload):  # of a model that was loaded only to be looked at
-            node.payload = self.load_payload(node.payload, len(node.inputs), len(node.outputs))
-        return node.payload.operator
+        payload = node.payload
+        if not isinstance(payload, BoundPayload):  # of a model that was loaded only to be looked at
+            payload = node.payload = self.load_payload(payload, len(node.inputs), len(node.outputs))
+        return payload.operator

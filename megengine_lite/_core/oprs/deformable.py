@@ -143,5 +143,4 @@ class DeformablePSROIPoolingForward(Operator):
             x = np.clip(x[(x >= -0.5) & (x <= width - 0.5)], 0, width - 1)
             count[:, i, j] = len(y) * len(x)
             if len(y) and len(x):
-                grid = np.broadcast_arrays(y[:, None], x[None, :])
-                result[:, i, j] = bilinear(image, *grid, BorderMode.REPLICATE).mean(axis=(1, 2))
+                result[:, i, j] = bilinear(image, y[:, None], x, BorderMode.REPLICATE).mean(axis=(1, 2))

@@ -88,7 +88,7 @@ class ROIAlign(Operator):
 
         y = positions(y0, y1, p.pooled_height, p.sample_height)[:, None, :, None]
         x = positions(x0, x1, p.pooled_width, p.sample_width)[None, :, None, :]
-        samples = bilinear(image, *np.broadcast_arrays(y, x), BorderMode.CONSTANT)
+        samples = bilinear(image, y, x, BorderMode.CONSTANT)
         return samples.reshape(*samples.shape[:3], p.sample_height * p.sample_width)
 
 

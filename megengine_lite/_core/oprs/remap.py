@@ -78,7 +78,7 @@ class Flip(Operator):
     def compute(
         self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
-        axes = [axis for axis, mirrored in ((1, node.params.vertical), (2, node.params.horizontal)) if mirrored]
+        axes = tuple(axis for axis, mirrored in ((1, node.params.vertical), (2, node.params.horizontal)) if mirrored)
         return [np.ascontiguousarray(np.flip(ins[0], axes))]
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import Any
 
 import numpy as np
 
@@ -79,14 +80,17 @@ def pad_space(array: np.ndarray, pad: Sequence[int], value: float = 0) -> np.nda
     return np.pad(array, widths, constant_values=value)
 
 
-def taps(window: Window, out: Sequence[int]) -> list[tuple[tuple[int, ...], tuple[slice, ...]]]:
+def taps(window: Window, out: Sequence[int]) -> list[tuple[tuple[int, ...], tuple[Any, ...]]]:
     """For each element of the window: its index, and where the padded input holds its values for all outputs."""
     return [
         (
             index,
-            tuple(
-                slice(i * d, i * d + (o - 1) * s + 1, s)
-                for i, d, s, o in zip(index, window.dilate, window.stride, out, strict=True)
+            (
+                ...,
+                *(
+                    slice(i * d, i * d + (o - 1) * s + 1, s)
+                    for i, d, s, o in zip(index, window.dilate, window.stride, out, strict=True)
+                ),
             ),
         )
         for index in product(*(range(k) for k in window.size))
@@ -111,9 +115,10 @@ def correlate(x: np.ndarray, w: np.ndarray, window: Window, out: Sequence[int]) 
     x = pad_space(x, window.pad)
     y = np.zeros((n, groups, ocpg, *out), x.dtype)
     if icpg == 1:
+        by_tap = w[:, :, 0].transpose(*range(2, w.ndim - 1), 0, 1)
         spread = (groups, ocpg) + (1,) * len(out)
         for index, where in taps(window, out):
-            y += x[(..., *where)] * w[(slice(None), slice(None), 0, *index)].reshape(spread)
+            y += x[where] * by_tap[index].reshape(spread)
         return y
     flat_w = np.ascontiguousarray(w.reshape(groups, ocpg, -1))
     view = patches(x, window, out)
@@ -157,10 +162,11 @@ def fold(
     ]
     total = np.zeros((*lead, *covered), dtype)
     for index, where in taps(window, out):
-        total[(..., *where)] += tap_values(index)
-    return total[(..., *(slice(p, p + s) for p, s in zip(window.pad, space, strict=True)))]
+        total[where] += tap_values(index)
+    kept: tuple[Any, ...] = (..., *(slice(p, p + s) for p, s in zip(window.pad, space, strict=True)))
+    return total[kept]
 
 
 def mirrored(w: np.ndarray, dimensions: int) -> np.ndarray:
     """A filter turned around in its window dimensions (mode CONVOLUTION)."""
-    return w[(..., *([slice(None, None, -1)] * dimensions))]
+    return np.flip(w, tuple(range(-dimensions, 0)))

@@ -63,7 +63,7 @@ class SlidingWindowTranspose(Operator):
         values = to_float32(ins[0], dtype) if dtype.is_float else ins[0]
 
         def tap(index: tuple[int, ...]) -> np.ndarray:
-            return values[(..., *index)]
+            return values[:, :, :, :, index[0], index[1]]
 
         lead, out = values.shape[:2], values.shape[2:4]
         image = fold(tap, lead, values.dtype, _window(p), out, (p.out_h, p.out_w))
