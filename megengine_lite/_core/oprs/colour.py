@@ -49,10 +49,10 @@ def _to_yuv(x: np.ndarray) -> np.ndarray:
         a, b, c = (x[..., i].astype(np.int32) for i in range(3))
         y = _shift(1868 * a + 9617 * b + 4899 * c)
         return _clamped(y, _shift((a - y) * 8061 + (128 << 14)), _shift((c - y) * 14369 + (128 << 14)))
-    a, b, c = (x[..., i] for i in range(3))
-    y = a * np.float32(0.114) + b * np.float32(0.587) + c * np.float32(0.299)
-    half = np.float32(0.5)
-    return np.stack([y, (a - y) * np.float32(0.492) + half, (c - y) * np.float32(0.877) + half], axis=-1)
+    first, second, third = (x[..., i] for i in range(3))
+    light = first * np.float32(0.114) + second * np.float32(0.587) + third * np.float32(0.299)
+    u, v = (first - light) * np.float32(0.492), (third - light) * np.float32(0.877)
+    return np.stack([light, u + np.float32(0.5), v + np.float32(0.5)], axis=-1)
 
 
 def _from_yuv(x: np.ndarray) -> np.ndarray:
