@@ -60,10 +60,10 @@ def _from_yuv(x: np.ndarray) -> np.ndarray:
         y, u, v = (x[..., i].astype(np.int32) for i in range(3))
         u, v = u - 128, v - 128
         return _clamped(y + _shift(u * 33292), y + _shift(v * -9519 + u * -6472), y + _shift(v * 18678))
-    y, u, v = x[..., 0], x[..., 1] - np.float32(0.5), x[..., 2] - np.float32(0.5)
-    first = y + np.float32(2.032) * u
-    second = y - np.float32(0.581) * v - np.float32(0.395) * u
-    return np.stack([first, second, y + np.float32(1.140) * v], axis=-1)
+    light, *rest = (x[..., i] for i in range(3))
+    blue, red = (c - np.float32(0.5) for c in rest)
+    second = light - np.float32(0.581) * red - np.float32(0.395) * blue
+    return np.stack([light + np.float32(2.032) * blue, second, light + np.float32(1.140) * red], axis=-1)
 
 
 _ANY = (DTypeCode.UINT8, DTypeCode.FLOAT32)
