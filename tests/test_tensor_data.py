@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from megengine_lite import LiteLayout, LiteTensor
+from megengine_lite._core.sources import from_dlpack
 from megengine_lite.errors import (
     LiteArgumentError,
     LiteError,
@@ -544,7 +545,7 @@ def test_dlpack_there_and_back(name):
     assert tensor.__dlpack_device__() == (1, 0)
     array = np.from_dlpack(tensor)
     assert array.dtype == name and array.tolist() == [[0, 1, 2], [3, 4, 5]]
-    back = LiteTensor.from_dlpack(array)
+    back = LiteTensor.from_dlpack(tensor)
     tensor.fill_zero()
     assert back.layout == LiteLayout([2, 3], name) and back.to_numpy().max() == 0
     assert np.from_dlpack(tensor.slice([0, 1], [2, 3])).shape == (2, 2)
@@ -560,7 +561,7 @@ def test_dlpack_versions_flags_and_devices():
     assert '"dltensor"' in repr(tensor.__dlpack__(max_version=(0, 8)))
     with pytest.raises(BufferError):
         tensor.__dlpack__(dl_device=(2, 0))
-    copied = np.from_dlpack(_Capsule(tensor.__dlpack__(copy=True)))
+    copied = LiteTensor.from_dlpack(_Capsule(tensor.__dlpack__(copy=True))).to_numpy()
     tensor.set_data_by_copy([1, 2, 3])
     assert copied.tolist() == [0, 0, 0]
     tensor.set_data_by_share(bytes(12))
@@ -600,8 +601,40 @@ def test_share_of_dlpack_objects():
     tensor.set_data_by_share(_Only(source))
     source[0] = 9
     assert tensor.to_numpy().tolist() == [9, 1, 2, 3]
-    with pytest.raises(LiteTypeError):
-        LiteTensor.from_dlpack([1])
+    for window in (source[1::2], source[::-1], source.reshape(2, 2).T):
+        copied = LiteTensor()
+        copied.set_data_by_copy(np.ascontiguousarray(from_dlpack(_Only(window))))
+        assert copied.to_numpy().tolist() == window.tolist()
+        with pytest.raises(LiteArgumentError):
+            tensor.set_data_by_share(_Only(window))
+    assert LiteTensor.from_dlpack(_Only(np.zeros((0, 2), "int8"))).layout == LiteLayout([0, 2], "int8")
+    assert LiteTensor.from_dlpack(tensor).get_data_by_share().flags.writeable
+    for wrong in ([1], _Only(np.zeros(2, "int64")), _Capsule(None), _Elsewhere()):
+        with pytest.raises(LiteTypeError):
+            LiteTensor.from_dlpack(wrong)
+
+
+def test_capsules_are_taken_once_and_given_back():
+    source = np.zeros(4, "int32")
+    alive = weakref.ref(source)
+    capsule = source.__dlpack__()
+    tensor = LiteTensor.from_dlpack(_Capsule(capsule))
+    with pytest.raises(LiteTypeError, match="taken before"):
+        LiteTensor.from_dlpack(_Capsule(capsule))
+    del source, capsule
+    gc.collect()
+    assert alive() is not None
+    del tensor
+    gc.collect()
+    assert alive() is None
+
+
+class _Elsewhere:
+    def __dlpack__(self, **_):
+        raise AssertionError
+
+    def __dlpack_device__(self):
+        return (2, 0)
 
 
 class _Only:

@@ -1,6 +1,6 @@
-"""DLPack capsules (https://dmlc.github.io/dlpack/latest/): memory of ours for other libraries."""
+"""DLPack capsules (https://dmlc.github.io/dlpack/latest/): memory of ours for other libraries, and theirs for us."""
 
-from cpython.pycapsule cimport PyCapsule_GetPointer, PyCapsule_IsValid, PyCapsule_New
+from cpython.pycapsule cimport PyCapsule_GetPointer, PyCapsule_IsValid, PyCapsule_New, PyCapsule_SetName
 from cpython.ref cimport Py_DECREF, Py_INCREF, PyObject
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free
@@ -8,6 +8,9 @@ from libc.stdlib cimport calloc, free
 CPU_DEVICE = (1, 0)
 """Device type and id of host memory."""
 
+
+HOST_DEVICES = (1, 3)
+"""Types of devices whose memory the processor reads: itself, and memory pinned for CUDA."""
 
 cdef enum:
     MAX_NDIM = 7
@@ -113,3 +116,61 @@ def make_capsule(
     package.plain.manager_ctx = <void*><PyObject*>owner
     package.plain.deleter = release_plain
     return PyCapsule_New(&package.plain, b"dltensor", drop_capsule)
+
+
+cdef class Borrowed:
+    """Memory of a capsule that was taken; given back with the last reference."""
+
+    cdef void* head
+    cdef bint versioned
+
+    def __dealloc__(self):
+        if self.head == NULL:
+            return
+        if self.versioned:
+            if (<DLManagedTensorVersioned*>self.head).deleter != NULL:
+                (<DLManagedTensorVersioned*>self.head).deleter(self.head)
+        elif (<DLManagedTensor*>self.head).deleter != NULL:
+            (<DLManagedTensor*>self.head).deleter(self.head)
+
+
+def take_capsule(capsule):
+    """Takes a capsule over from its maker.
+
+    Returns
+    -------
+    tuple
+        What keeps the memory; address; shape; strides in elements, or None for a dense tensor; type code and bits;
+        whether it is read-only.
+
+    Raises
+    ------
+    TypeError
+        Not a capsule, or of a version that is not known.
+    """
+    cdef Borrowed owner = Borrowed.__new__(Borrowed)
+    cdef DLTensor* tensor
+    cdef bint readonly = False
+    cdef void* head
+    cdef int k
+    if PyCapsule_IsValid(capsule, b"dltensor_versioned"):
+        owner.versioned = True
+        head = PyCapsule_GetPointer(capsule, b"dltensor_versioned")
+        if (<DLManagedTensorVersioned*>head).version.major != 1:
+            raise TypeError(f"DLPack {(<DLManagedTensorVersioned*>head).version.major} is not known")
+        tensor = &(<DLManagedTensorVersioned*>head).dl_tensor
+        readonly = (<DLManagedTensorVersioned*>head).flags & READ_ONLY
+        PyCapsule_SetName(capsule, b"used_dltensor_versioned")
+    elif PyCapsule_IsValid(capsule, b"dltensor"):
+        head = PyCapsule_GetPointer(capsule, b"dltensor")
+        tensor = &(<DLManagedTensor*>head).dl_tensor
+        PyCapsule_SetName(capsule, b"used_dltensor")
+    else:
+        raise TypeError("it gives no DLPack capsule, or one that was taken before")
+    owner.head = head
+    if tensor.dtype.lanes != 1:
+        raise TypeError("elements of several lanes are not supported")
+    shape = tuple([tensor.shape[k] for k in range(tensor.ndim)])
+    strides = tuple([tensor.strides[k] for k in range(tensor.ndim)]) if tensor.strides != NULL else None
+    address = <uintptr_t>tensor.data + tensor.byte_offset
+    return owner, address, shape, strides, tensor.dtype.code, tensor.dtype.bits, bool(readonly)

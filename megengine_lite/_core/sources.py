@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ctypes
+import math
 from typing import Any
 
 import numpy as np
 
+from megengine_lite._core.dlpack import HOST_DEVICES, take_capsule
 from megengine_lite._core.layout import ACCEPTED
-from megengine_lite._core.memory import buffer_address, code_of
+from megengine_lite._core.memory import Storage, buffer_address, code_of
 from megengine_lite.errors import LiteArgumentError, LiteTypeError, LiteValueError
 
 
@@ -51,11 +53,53 @@ def raw_address(data: Any) -> tuple[int, int | None, object]:
     return address, size, data if isinstance(data, _POINTER) else None
 
 
+# numpy types of DLPack's (type code, bits); more than tensors can hold, so that messages can name them.
+_DLPACK_TYPES = {
+    **{(0, bits): np.dtype(f"int{bits}") for bits in (8, 16, 32, 64)},
+    **{(1, bits): np.dtype(f"uint{bits}") for bits in (8, 16, 32, 64)},
+    **{(2, bits): np.dtype(f"float{bits}") for bits in (16, 32, 64)},
+    (6, 8): np.dtype("bool"),
+}
+
+
 def from_dlpack(source: Any) -> np.ndarray:
+    """An array over the memory of an object with ``__dlpack__``, writable unless the object says otherwise.
+
+    ``numpy.from_dlpack`` gives read-only arrays in older versions.
+    """
+    if isinstance(source, np.ndarray):
+        return source
+    kind = type(source).__name__
     try:
-        return np.from_dlpack(source)
-    except (TypeError, BufferError, RuntimeError, AttributeError) as error:
-        raise LiteTypeError(f"{type(source).__name__} cannot be read through DLPack: {error}") from None
+        device, _ = source.__dlpack_device__()
+        on_host = device in HOST_DEVICES
+        if on_host:
+            try:
+                capsule = source.__dlpack__(max_version=(1, 0))
+            except TypeError:
+                capsule = source.__dlpack__()
+            owner, address, shape, strides, code, bits, readonly = take_capsule(capsule)
+    except (TypeError, BufferError, AttributeError) as error:
+        raise LiteTypeError(f"{kind} cannot be read through DLPack: {error}") from None
+    if not on_host:
+        raise LiteTypeError(f"the memory of {kind} is on another device; copy it to the host first")
+    dtype = _DLPACK_TYPES.get((code, bits))
+    if dtype is None:
+        raise LiteTypeError(f"{kind} has elements of DLPack type {code} with {bits} bits; tensors hold {ACCEPTED}")
+    if 0 in shape:
+        return np.empty(shape, dtype)
+    in_bytes = None if strides is None else tuple(s * dtype.itemsize for s in strides)
+    low, high = _span(shape, in_bytes, dtype.itemsize)
+    storage = Storage.at(address + low, high - low, owner, readonly)
+    return np.ndarray(shape, dtype, storage, -low, in_bytes)
+
+
+def _span(shape: tuple[int, ...], strides: tuple[int, ...] | None, itemsize: int) -> tuple[int, int]:
+    """First and last byte of a tensor, seen from its element zero."""
+    if strides is None:
+        return 0, math.prod(shape) * itemsize
+    ends = [(d - 1) * s for d, s in zip(shape, strides, strict=True)]
+    return sum(e for e in ends if e < 0), sum(e for e in ends if e > 0) + itemsize
 
 
 def as_array(data: Any) -> np.ndarray | None:
