@@ -52,9 +52,7 @@ ORIGINAL_NAMES = [
 
 
 def run(code: str) -> str:
-    return subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
-    ).stdout.strip()
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
 
 
 def test_versions():
@@ -99,5 +97,6 @@ def test_import_is_silent_light_and_starts_no_threads():
 
 
 def test_import_takes_less_than_50_ms_beyond_numpy():
-    code = "import numpy, time\nbegin = time.perf_counter()\nimport megengine_lite\nprint(time.perf_counter() - begin)"
+    # Processor time: the machine may be busy with something else.
+    code = "import numpy, time\nbegin = time.process_time()\nimport megengine_lite\nprint(time.process_time() - begin)"
     assert min(float(run(code)) for _ in range(5)) < 0.05
