@@ -6,8 +6,8 @@
 from libc.math cimport INFINITY
 from libc.stdint cimport int64_t
 
-from megengine_lite.kernels.simd cimport VREGS, VW, inlined, outlined, prefetch, vf, vf_fma, vf_load, vf_max, vf_min, vf_set1, \
-    vf_store, vf_zero
+from megengine_lite.kernels.simd cimport VREGS, VW, inlined, outlined, prefetch_far, vf, vf_fma, vf_load, vf_max, \
+    vf_min, vf_set1, vf_store, vf_zero
 from megengine_lite.kernels.vmath cimport ACT_CLIP, ACT_GELU, ACT_H_SWISH, ACT_RELU, ACT_SIGMOID, ACT_SILU, \
     costly_activation
 
@@ -15,6 +15,14 @@ cdef enum:
     MAX_ACC = 28  # vectors of the largest block
     LINE = 16  # floats of a cache line
     AHEAD = 4096  # floats: weights stream from far memory, and the processor's own prefetching stops at each page
+
+
+# Where a block finds its input: in a near cache; perhaps far away, so that the pixels of the next block are fetched
+# meanwhile; or by a table of taps.
+cdef enum:
+    NEAR
+    FAR
+    TABLE
 
 
 # What is summed for one output pixel: x[a s0 + b s1 + c s2 + l] for a < n0, b < n1, c < n2 and l < lanes
@@ -89,7 +97,7 @@ cdef inline inlined store_block(int PIXELS, int VECTORS, vf* acc, const Output* 
 
 
 cdef inline inlined conv_block(
-    bint TABLE, int PIXELS, int VECTORS, int64_t STEP, const Sum* s, const float* x, const float* w, const Output* o
+    int INPUT, int PIXELS, int VECTORS, int64_t STEP, const Sum* s, const float* x, const float* w, const Output* o
 ) noexcept nogil:
     """One block. Pixel p reads from x + p STEP; weights are [a][b][c][l][VECTORS VW]."""
     cdef vf acc[MAX_ACC]
@@ -101,18 +109,20 @@ cdef inline inlined conv_block(
     for p in range(PIXELS):
         for v in range(VECTORS):
             acc[p * VECTORS + v] = vf_zero()
-    for a in range(1 if TABLE else s.n0):
-        lanes = s.lanes if TABLE or a + 1 < s.n0 else s.lanes_last
-        for b in range(1 if TABLE else s.n1):
-            for c in range(1 if TABLE else s.n2):
-                at = x if TABLE else x + a * s.s0 + b * s.s1 + c * s.s2
+    for a in range(1 if INPUT == TABLE else s.n0):
+        lanes = s.lanes if INPUT == TABLE or a + 1 < s.n0 else s.lanes_last
+        for b in range(1 if INPUT == TABLE else s.n1):
+            for c in range(1 if INPUT == TABLE else s.n2):
+                at = x if INPUT == TABLE else x + a * s.s0 + b * s.s1 + c * s.s2
                 for l in range(lanes):
                     for v in range(VECTORS):
                         row[v] = vf_load(w + v * VW)
                     for v in range(VECTORS * VW // LINE):
-                        prefetch(w + v * LINE + AHEAD)
+                        prefetch_far(w + v * LINE + AHEAD)
+                    if INPUT == FAR:
+                        prefetch_far(at + (PIXELS + l) * STEP)
                     for p in range(PIXELS):
-                        value = vf_set1(at[p * STEP + (s.taps[l] if TABLE else l)])
+                        value = vf_set1(at[p * STEP + (s.taps[l] if INPUT == TABLE else l)])
                         for v in range(VECTORS):
                             acc[p * VECTORS + v] = vf_fma(value, row[v], acc[p * VECTORS + v])
                     w += VECTORS * VW
@@ -120,37 +130,37 @@ cdef inline inlined conv_block(
 
 
 cdef inline inlined conv_block_of(
-    bint TABLE, int pixels, int VECTORS, int64_t STEP, const Sum* s, const float* x, const float* w, const Output* o
+    int INPUT, int pixels, int VECTORS, int64_t STEP, const Sum* s, const float* x, const float* w, const Output* o
 ) noexcept nogil:
     """conv_block for a number of pixels that is only known now: at most block_pixels(VECTORS)."""
     if VREGS == 32 and pixels == 14:
-        conv_block(TABLE, 14, VECTORS, STEP, s, x, w, o)
+        conv_block(INPUT, 14, VECTORS, STEP, s, x, w, o)
     elif VREGS == 32 and pixels == 13:
-        conv_block(TABLE, 13, VECTORS, STEP, s, x, w, o)
+        conv_block(INPUT, 13, VECTORS, STEP, s, x, w, o)
     elif (VREGS == 32 or VECTORS == 1) and pixels == 12:
-        conv_block(TABLE, 12, VECTORS, STEP, s, x, w, o)
+        conv_block(INPUT, 12, VECTORS, STEP, s, x, w, o)
     elif (VREGS == 32 or VECTORS == 1) and pixels == 11:
-        conv_block(TABLE, 11, VECTORS, STEP, s, x, w, o)
+        conv_block(INPUT, 11, VECTORS, STEP, s, x, w, o)
     elif (VREGS == 32 or VECTORS == 1) and pixels == 10:
-        conv_block(TABLE, 10, VECTORS, STEP, s, x, w, o)
+        conv_block(INPUT, 10, VECTORS, STEP, s, x, w, o)
     elif (VREGS == 32 or VECTORS == 1) and pixels == 9:
-        conv_block(TABLE, 9, VECTORS, STEP, s, x, w, o)
+        conv_block(INPUT, 9, VECTORS, STEP, s, x, w, o)
     elif (VREGS == 32 or VECTORS == 1) and pixels == 8:
-        conv_block(TABLE, 8, VECTORS, STEP, s, x, w, o)
+        conv_block(INPUT, 8, VECTORS, STEP, s, x, w, o)
     elif (VREGS == 32 or VECTORS == 1) and pixels == 7:
-        conv_block(TABLE, 7, VECTORS, STEP, s, x, w, o)
+        conv_block(INPUT, 7, VECTORS, STEP, s, x, w, o)
     elif pixels == 6:
-        conv_block(TABLE, 6, VECTORS, STEP, s, x, w, o)
+        conv_block(INPUT, 6, VECTORS, STEP, s, x, w, o)
     elif pixels == 5:
-        conv_block(TABLE, 5, VECTORS, STEP, s, x, w, o)
+        conv_block(INPUT, 5, VECTORS, STEP, s, x, w, o)
     elif pixels == 4:
-        conv_block(TABLE, 4, VECTORS, STEP, s, x, w, o)
+        conv_block(INPUT, 4, VECTORS, STEP, s, x, w, o)
     elif pixels == 3:
-        conv_block(TABLE, 3, VECTORS, STEP, s, x, w, o)
+        conv_block(INPUT, 3, VECTORS, STEP, s, x, w, o)
     elif pixels == 2:
-        conv_block(TABLE, 2, VECTORS, STEP, s, x, w, o)
+        conv_block(INPUT, 2, VECTORS, STEP, s, x, w, o)
     else:
-        conv_block(TABLE, 1, VECTORS, STEP, s, x, w, o)
+        conv_block(INPUT, 1, VECTORS, STEP, s, x, w, o)
 
 
 cdef inline int block_pixels(int vectors) noexcept nogil:
@@ -161,27 +171,27 @@ cdef inline int block_pixels(int vectors) noexcept nogil:
 
 
 cdef inline inlined conv_block_any_step(
-    bint TABLE, int pixels, int VECTORS, int64_t step, const Sum* s, const float* x, const float* w, const Output* o
+    int INPUT, int pixels, int VECTORS, int64_t step, const Sum* s, const float* x, const float* w, const Output* o
 ) noexcept nogil:
     """Steps that networks seldom use: few pixels, so that their addresses fit the integer registers."""
     if VREGS == 32 and pixels == 7:
-        conv_block(TABLE, 7, VECTORS, step, s, x, w, o)
+        conv_block(INPUT, 7, VECTORS, step, s, x, w, o)
     elif VREGS == 32 and pixels == 6:
-        conv_block(TABLE, 6, VECTORS, step, s, x, w, o)
+        conv_block(INPUT, 6, VECTORS, step, s, x, w, o)
     elif pixels == 5:
-        conv_block(TABLE, 5, VECTORS, step, s, x, w, o)
+        conv_block(INPUT, 5, VECTORS, step, s, x, w, o)
     elif pixels == 4:
-        conv_block(TABLE, 4, VECTORS, step, s, x, w, o)
+        conv_block(INPUT, 4, VECTORS, step, s, x, w, o)
     elif pixels == 3:
-        conv_block(TABLE, 3, VECTORS, step, s, x, w, o)
+        conv_block(INPUT, 3, VECTORS, step, s, x, w, o)
     elif pixels == 2:
-        conv_block(TABLE, 2, VECTORS, step, s, x, w, o)
+        conv_block(INPUT, 2, VECTORS, step, s, x, w, o)
     else:
-        conv_block(TABLE, 1, VECTORS, step, s, x, w, o)
+        conv_block(INPUT, 1, VECTORS, step, s, x, w, o)
 
 
 cdef inline inlined conv_blocks(
-    bint TABLE, int VECTORS, int64_t STEP1, int64_t STEP2, int64_t step, int64_t pixels, const Sum* s, const float* x,
+    int INPUT, int VECTORS, int64_t STEP1, int64_t STEP2, int64_t step, int64_t pixels, const Sum* s, const float* x,
     const float* w, Output* o
 ) noexcept nogil:
     """A row of pixels in blocks of nearly equal size: a small remainder would wait for its own sums."""
@@ -193,11 +203,11 @@ cdef inline inlined conv_blocks(
         end = pixels * (k + 1) // blocks
         count = <int>(end - first)
         if step == STEP1:
-            conv_block_of(TABLE, count, VECTORS, STEP1, s, x, w, o)
+            conv_block_of(INPUT, count, VECTORS, STEP1, s, x, w, o)
         elif step == STEP2:
-            conv_block_of(TABLE, count, VECTORS, STEP2, s, x, w, o)
+            conv_block_of(INPUT, count, VECTORS, STEP2, s, x, w, o)
         else:
-            conv_block_any_step(TABLE, count, VECTORS, step, s, x, w, o)
+            conv_block_any_step(INPUT, count, VECTORS, step, s, x, w, o)
         x += count * step
         o.y += count * o.y_pixel
         if o.z:
@@ -206,14 +216,14 @@ cdef inline inlined conv_blocks(
 
 
 cdef inline inlined conv_row(
-    bint TABLE, int64_t STEP1, int64_t STEP2, int vectors, int64_t step, int64_t pixels, const Sum* s, const float* x,
+    int INPUT, int64_t STEP1, int64_t STEP2, int vectors, int64_t step, int64_t pixels, const Sum* s, const float* x,
     const float* w, Output o
 ) noexcept nogil:
     """`pixels` outputs side by side, of `vectors` (1 or 2) channel blocks; fast when `step` is STEP1 or STEP2."""
     if vectors == 2:
-        conv_blocks(TABLE, 2, STEP1, STEP2, step, pixels, s, x, w, &o)
+        conv_blocks(INPUT, 2, STEP1, STEP2, step, pixels, s, x, w, &o)
     else:
-        conv_blocks(TABLE, 1, STEP1, STEP2, step, pixels, s, x, w, &o)
+        conv_blocks(INPUT, 1, STEP1, STEP2, step, pixels, s, x, w, &o)
 
 
 cdef inline inlined set_activation(Output* o, int64_t code, double a, double b) noexcept nogil:

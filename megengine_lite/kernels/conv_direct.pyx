@@ -7,7 +7,7 @@ the last ic block of a group has only the lanes that exist (:func:`megengine_lit
 
 from libc.stdint cimport int64_t, uintptr_t
 
-from megengine_lite.kernels.block cimport Output, Sum, conv_row, set_activation
+from megengine_lite.kernels.block cimport FAR, Output, Sum, conv_row, set_activation
 from megengine_lite.kernels.kernel cimport KernelArgs
 from megengine_lite.kernels.simd cimport VW, outlined
 
@@ -15,7 +15,7 @@ from megengine_lite.kernels.simd cimport VW, outlined
 cdef inline outlined direct_row(
     int vectors, int64_t step, int64_t pixels, const Sum* s, const float* x, const float* w, const Output* o
 ) noexcept nogil:
-    conv_row(False, VW, 2 * VW, vectors, step, pixels, s, x, w, o[0])
+    conv_row(FAR, VW, 2 * VW, vectors, step, pixels, s, x, w, o[0])
 
 
 cdef void conv_direct_f32(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:

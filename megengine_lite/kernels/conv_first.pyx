@@ -7,7 +7,7 @@ Weights: ``[tile of 2 channel blocks][ic][kh][kw][channels of the tile]``
 from libc.stdint cimport int64_t, uintptr_t
 from libc.string cimport memcpy, memset
 
-from megengine_lite.kernels.block cimport Output, Sum, conv_row, set_activation
+from megengine_lite.kernels.block cimport Output, Sum, TABLE, conv_row, set_activation
 from megengine_lite.kernels.kernel cimport KernelArgs
 from megengine_lite.kernels.simd cimport VW, outlined
 
@@ -15,7 +15,7 @@ from megengine_lite.kernels.simd cimport VW, outlined
 cdef inline outlined first_row(
     int vectors, int64_t step, int64_t pixels, const Sum* s, const float* x, const float* w, const Output* o
 ) noexcept nogil:
-    conv_row(True, 1, 2, vectors, step, pixels, s, x, w, o[0])
+    conv_row(TABLE, 1, 2, vectors, step, pixels, s, x, w, o[0])
 
 
 cdef void padded_row(const float* x, int64_t w, int64_t pad, float* out) noexcept nogil:

@@ -12,7 +12,7 @@ Weights: ``[tile of 2 channel blocks][s s][ic][channels of the tile]``
 from libc.stdint cimport int64_t, uintptr_t
 from libc.string cimport memcpy, memset
 
-from megengine_lite.kernels.block cimport Output, Sum, conv_row, set_activation, store_block
+from megengine_lite.kernels.block cimport NEAR, Output, Sum, conv_row, set_activation, store_block
 from megengine_lite.kernels.kernel cimport KernelArgs
 from megengine_lite.kernels.simd cimport VW, inlined, outlined, vf, vf_fma, vf_load, vf_set1, vf_store
 from megengine_lite.kernels.vmath cimport ACT_NONE
@@ -169,7 +169,7 @@ cdef inline inlined transform_output(
 cdef inline outlined product(
     int vectors, int64_t count, const Sum* s, const float* v, const float* w, const Output* o
 ) noexcept nogil:
-    conv_row(False, VW, 2 * VW, vectors, VW, count, s, v, w, o[0])
+    conv_row(NEAR, VW, 2 * VW, vectors, VW, count, s, v, w, o[0])
 
 
 cdef inline inlined winograd(int M, const KernelArgs* a, int64_t begin, int64_t end, float* scratch) noexcept nogil:

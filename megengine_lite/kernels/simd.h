@@ -352,7 +352,9 @@ ML_INLINE vi vi_load_quad(const void *p) {
 #endif
 }
 
+/* Any address may be given; into the first cache, or only into the second. */
 ML_INLINE void prefetch(const void *p) { __builtin_prefetch(p); }
+ML_INLINE void prefetch_far(const void *p) { __builtin_prefetch(p, 0, 2); }
 
 /* Stores past the caches, for results larger than them; p is aligned to a vector. stream_end() goes after the last. */
 #if defined(__AVX512F__)

@@ -68,6 +68,7 @@ cdef extern from "simd.h" nogil:
     void bytes_lookup(const uint8_t* table, const uint8_t* x, uint8_t* y, int64_t n)
     vi vi_load_quad(const void* p)
     void prefetch(const void* p)
+    void prefetch_far(const void* p)
     void vf_stream(float* p, vf x)
     void stream_end()
     vi vi_lanes()
