@@ -88,8 +88,6 @@ class RunSettings:
         return SessionConfig(
             threads=self.threads,
             fuse=options.graph_opt_level != 0,
-            jit=options.graph_opt_level != 0,
-            blocked=True if options.enable_nchw44 or options.enable_nchw44_dot or options.enable_nchw88 else None,
             sanity_check=bool(options.var_sanity_check_first_run),
             profile_on_shape_change=not options.no_profiling_on_shape_change,
             algo=algo,
@@ -238,6 +236,7 @@ class Engine:
             for out in self._out_ports:
                 out.publish_zeros(session.output_spec(out.name))
         elif self.async_callback is not None:
+            session.prepare()  # shapes that do not fit are the caller's to know
             self._post(self._run_async, True)
         elif self._may_defer and not reshaped and self._seconds > _WORTH_DEFERRING and self._are_outputs_plain():
             self._post(self._run_deferred, False)
@@ -256,6 +255,8 @@ class Engine:
                 self._profile.times = session.run_profiled()
             if self._dump is not None:
                 self._dump.write(self)
+            if self.settings.options.force_dynamic_alloc:
+                session.arena.release()
         CACHE.flush()
         for port in self._out_ports:
             port.publish(session)
@@ -335,6 +336,15 @@ class Engine:
         if self.finish_callback is not None and self.async_callback is None:
             self.finish_callback(self.callback_io(self.outputs))
 
+    def release_memory(self) -> None:
+        """Gives memory for intermediate results back until the next run, unless one is under way."""
+        memory = self.settings.memory
+        if memory.lock.acquire(blocking=False):
+            try:
+                self.session.arena.release()
+            finally:
+                memory.lock.release()
+
     def observe(self, profile: Profile | None, dump: Dump | None) -> None:
         """Says what each run is to be measured and dumped by."""
         lock = self.acquire_idle()
@@ -361,6 +371,12 @@ class Engine:
 
 
 _LIVE: weakref.WeakSet[Engine] = weakref.WeakSet()
+
+
+def release_idle_memory() -> None:
+    """:meth:`Engine.release_memory` of all networks."""
+    for engine in list(_LIVE):
+        engine.release_memory()
 
 
 def _after_fork() -> None:

@@ -91,7 +91,7 @@ class LiteOptions(_Settings):
     const_shape
         The input shapes of the first forward are the only ones.
     force_dynamic_alloc
-        Give every tensor memory of its own instead of reusing one arena.
+        Take memory for intermediate results for each run and give it back after it, instead of keeping it.
     force_output_dynamic_alloc
         Fresh output memory for each run: an array taken from an output keeps the values of its run.
     force_output_use_user_specified_memory
@@ -101,8 +101,8 @@ class LiteOptions(_Settings):
     jit_level
         0 to 2: fusion of elementwise chains. This runtime fuses at all levels that ``graph_opt_level`` allows.
     comp_node_seq_record_level
-        0: shapes may change. 1: the same, recorded. 2: the shapes of the first forward are the only ones, and
-        what only planning needs is freed after it. (``record_level`` is another name.)
+        0: shapes may change. 1: the same; runs are always replayed from a record here. 2: the shapes of the first
+        forward are the only ones. (``record_level`` is another name.)
     graph_opt_level
         0: the graph as it is in the file; 1 and more: optimized.
     async_exec_level

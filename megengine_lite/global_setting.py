@@ -240,7 +240,13 @@ class LiteGlobal:
 
     @staticmethod
     def try_coalesce_all_free_memory() -> None:
-        """Gives memory that is free, but still held by the process, back to the system."""
+        """Gives memory that nobody uses now back to the system.
+
+        Networks take memory for intermediate results again at their next forward.
+        """
+        from megengine_lite._engine import release_idle_memory
+
+        release_idle_memory()
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc only
         if trim is not None:
             trim(ctypes.c_size_t(0))

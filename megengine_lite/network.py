@@ -566,5 +566,7 @@ def get_model_io_info(model_path: Any, config: LiteConfig | None = None) -> Lite
         io.add_input(name, layout=LiteLayout._make(shape, port_code(dtype)))
     for name in session.output_names:
         spec = session.output_spec(name)
-        io.add_output(name, layout=LiteLayout() if spec is None else LiteLayout._make(spec[0], port_code(spec[1])))
+        known = session.output_dtype(name) if spec is None else spec[1]
+        shape = () if spec is None else spec[0]
+        io.add_output(name, layout=LiteLayout() if known is None else LiteLayout._make(shape, port_code(known)))
     return io

@@ -244,7 +244,12 @@ def test_device_counts():
 
 
 def test_coalesce():
+    network = loaded()
+    assert np.abs(run(network) - PROB).max() < 1e-5
+    assert network.memory_usage["arena"] > 0
     assert LiteGlobal.try_coalesce_all_free_memory() is None
+    assert network.memory_usage["arena"] == 0
+    assert np.abs(run(network) - PROB).max() < 1e-5
 
 
 def test_tensorrt_warns(tmp_path):

@@ -534,7 +534,8 @@ def test_model_io_info():
             ("features", LiteLayout([2, 12, 12, 12], "float32")),
             ("winner", LiteLayout([2], "int32")),
         ]
-    assert [o.config_layout.ndim for o in get_model_io_info(API_MODELS / "cond_take.mge").outputs] == [0, 0]
+    outputs = [o.config_layout for o in get_model_io_info(API_MODELS / "cond_take.mge").outputs]
+    assert [(o.ndim, o.dtype) for o in outputs] == [(0, np.float32), (0, np.int32)]
 
 
 def test_model_io_info_of_what_is_none(tmp_path):

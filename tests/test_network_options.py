@@ -84,6 +84,12 @@ def test_options_that_exclude_each_other(options):
         loaded(config=config(**options))
 
 
+def test_dynamic_alloc_keeps_no_memory_between_runs():
+    network = loaded(config=config(force_dynamic_alloc=1))
+    assert close(run(network), PROB)
+    assert network.memory_usage["arena"] == 0
+
+
 def test_fake_next_exec():
     network = loaded(config=config(fake_next_exec=1))
     fake = run(network, IMAGES[:2])

@@ -6,8 +6,10 @@ A session is used by one thread at a time (the API holds a lock); several sessio
 
 from __future__ import annotations
 
+import zlib
 from collections import OrderedDict
 from collections.abc import Hashable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -44,6 +46,11 @@ class Arena:
             self._memory = aligned_bytes(nbytes)
             self.address = self._memory.ctypes.data
         return self.address
+
+    def release(self) -> None:
+        """Gives the memory back; the next run takes as much as it needs."""
+        self._memory = aligned_bytes(0)
+        self.address = 0
 
 
 class _Stop:
@@ -133,6 +140,13 @@ class Session:
             spec = found
         return (spec.shape, spec.dtype) if spec.shape is not None else None
 
+    def output_dtype(self, name: str) -> DType | None:
+        """Type of an output, also of one whose shape depends on data; None if nothing tells it before a run."""
+        var = self._output_var(name)
+        value = self._results.get(var)
+        spec = value.spec if value is not None else self._inferred_outputs().get(var)
+        return None if spec is None else spec.dtype
+
     def _inferred_outputs(self) -> dict[Var, TensorSpec]:
         known = {v: (self._inputs[v].spec if v in self._inputs else v.spec) for v in self._graph.inputs}
         try:
@@ -196,7 +210,7 @@ class Session:
             inputs = self._inputs
             for var, base in bindings:
                 plan.bind(base, inputs[var].address)
-            plan.bind(ARENA_BASE, self.arena.address)
+            plan.bind(ARENA_BASE, self.arena.reserve(plan.arena_bytes))
             plan.run()
             return
         values = dict(self._inputs)
@@ -219,6 +233,17 @@ class Session:
         # Plans that depend on values of inputs must be chosen anew each time.
         if stop is self._root and len(plan.segments) == 1 and not stop.value_vars:
             self._fast = plan, [(s.var, s.base) for s in plan.inputs]
+
+    def prepare(self) -> None:
+        """Plans for the inputs that are set, as far as that is possible without running.
+
+        Raises
+        ------
+        ShapeError
+            They do not fit the model, or each other.
+        """
+        if self._fast is None and len(self._inputs) == len(self._graph.inputs):
+            self._plan(self._root, dict(self._inputs))
 
     def run_profiled(self) -> list[StepTime]:
         """Like :meth:`run`; gives what every step took, in order."""
@@ -267,7 +292,10 @@ class Session:
             except NeedsValue as need:
                 stop.value_vars.append(need.var)
                 continue
-            plan = build_plan(stage, self.kernels, self.pool, self.config)
+            config = self.config
+            if stop.plans and not config.profile_on_shape_change:
+                config = replace(config, measure=False)
+            plan = build_plan(stage, self.kernels, self.pool, config)
             plan.buffers = [aligned_bytes(slot.spec.nbytes) for slot in plan.outputs]
             entry = stop.plans[key] = plan, _Stop(plan.next_node)
             while len(stop.plans) > self.config.plan_cache_size:
@@ -292,10 +320,19 @@ class Session:
                 address, owner = buffer.ctypes.data, buffer
             plan.bind(slot.base, address)
             made[slot.var] = _Value(slot.spec, address, owner)
+        check = self.config.sanity_check and not plan.has_run
+        before = [zlib.crc32(values[s.var].array()) for s in plan.inputs] if check else []
         if self._times is None:
             plan.run()
         else:
             self._times += plan.run_timed()
+        plan.has_run = True
+        for slot, crc in zip(plan.inputs, before, strict=False):
+            if zlib.crc32(values[slot.var].array()) != crc:
+                raise LiteError(
+                    f"{slot.var.name!r} changed during the run that reads it: its memory is written to by somebody "
+                    "else, or an operator wrote outside of its outputs"
+                )
         values.update(made)
         for var, (array, dtype) in plan.dynamic.items():
             values[var] = _Value(TensorSpec(array.shape, dtype), array.ctypes.data, array)
