@@ -25,16 +25,33 @@ class AlgoPolicy:
 
 @dataclass(slots=True)
 class SessionConfig:
-    """Options of one session; defaults are those of ``LiteOptions``."""
+    """Options of one session.
+
+    Attributes
+    ----------
+    threads
+        How many threads may work on a run.
+    isa
+        Instruction set of the kernels; None takes the best.
+    fuse
+        Run the passes: fusion, channel moves, layouts of other devices as NCHW.
+    plan_cache_size
+        Plans kept for different input shapes; the least recently used go.
+    sanity_check
+        At the first run of a plan, make sure that it leaves its inputs as they are.
+    profile_on_shape_change
+        Whether fast-run may measure for shapes other than the first.
+    measure
+        Whether fast-run may measure at all; else the cache and the heuristic decide.
+    algo
+        How algorithms are chosen.
+    """
 
     threads: int = 1
     isa: str | None = None
-    fuse: bool = True  # graph_opt_level >= 1
-    jit: bool = True
-    blocked: bool | None = None  # None: where it pays; True: wherever possible; False: never
-    weight_preprocess: bool = True
+    fuse: bool = True
     plan_cache_size: int = 16
     sanity_check: bool = False
     profile_on_shape_change: bool = True
-    measure: bool = True  # whether fast-run may measure now
+    measure: bool = True
     algo: AlgoPolicy = field(default_factory=AlgoPolicy)

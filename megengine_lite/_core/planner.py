@@ -14,6 +14,7 @@ from megengine_lite._core.dtype import DType
 from megengine_lite._core.graph import ConstantPool, TensorSpec, Var
 from megengine_lite._core.infer import Stage
 from megengine_lite._core.kernel_set import KernelSet
+from megengine_lite._core.limits import describe_bytes, memory_limit
 from megengine_lite._core.lower import register_all
 from megengine_lite._core.lower.context import (
     LOWERINGS,
@@ -27,10 +28,14 @@ from megengine_lite._core.lower.context import (
     origin_of,
 )
 from megengine_lite._core.oprs import REGISTRY
+from megengine_lite._core.oprs.base import check_results, naming
 from megengine_lite._core.program import Program, array_at
-from megengine_lite.errors import LiteIndexError
+from megengine_lite.errors import LiteError, LiteIndexError
 
 register_all()
+
+# Arrays of the size of its inputs and outputs that a Python step makes besides them, as a rule.
+HOST_COPIES = 3
 
 
 @dataclass(slots=True)
@@ -89,6 +94,7 @@ class Plan:
         self.steps = ctx.steps
         self.dynamic: dict[Var, tuple[np.ndarray, DType]] = {}
         self.buffers: list[np.ndarray] = []
+        self.has_run = False
         self._original = stage.original
         self.arena_bytes = assign_offsets(ctx.storages)
         self.storages = [s for s in ctx.storages if s.first is not None]
@@ -105,6 +111,7 @@ class Plan:
                 native.append(step.record())
         self.segments.append(Segment(begin, len(native), None))
         scratch = max((s.scratch for s in ctx.steps if isinstance(s, Step)), default=0)
+        _check_memory(self.arena_bytes + sum(s.spec.nbytes for s in outputs) + scratch * threads, ctx.steps)
         n_bases = 1 + len(inputs) + len(outputs)
         self.program = Program(native, n_bases, scratch, threads)
         self.addresses = [0] * n_bases
@@ -136,10 +143,12 @@ class Plan:
             self._check_faults()
 
     def _check_faults(self) -> None:
-        for flag, message in self._faults:
-            if flag[0]:
+        """Raises for the first step that found wrong data; forgets all of them."""
+        found = [message for flag, message in self._faults if flag[0]]
+        if found:
+            for flag, _ in self._faults:
                 flag[0] = 0
-                raise LiteIndexError(message)
+            raise LiteIndexError(found[0])
 
     def run_timed(self) -> list[StepTime]:
         """Like :meth:`run`, and measures every step."""
@@ -154,6 +163,7 @@ class Plan:
                 self._run_host(segment.host)
                 seconds = (perf_counter_ns() - start) * 1e-9
                 times.append(StepTime(origin_of(segment.host.node), "numpy", seconds, 0))
+        self._check_faults()
         return times
 
     def constants(self) -> list[Storage]:
@@ -163,13 +173,14 @@ class Plan:
     def _run_host(self, step: HostStep) -> None:
         node = step.node
         ins = [self.array(t) for t in step.inputs]
-        specs = [v.spec for v in node.inputs]
-        results = REGISTRY[node.op].compute(node, ins, specs, [v.spec for v in node.outputs])
+        specs, out_specs = [v.spec for v in node.inputs], [v.spec for v in node.outputs]
+        results = naming(node, REGISTRY[node.op].compute, node, ins, specs, out_specs)
+        check_results(node, results, out_specs)
         for var, tensor, value in zip(node.outputs, step.outputs, results, strict=True):
             if tensor is None:
                 self.dynamic[self._original[var]] = np.ascontiguousarray(value), var.spec.dtype
             elif tensor.spec.size:
-                np.copyto(self.array(tensor), value, casting="same_kind")
+                np.copyto(self.array(tensor), value)
 
     def array(self, tensor: Tensor) -> np.ndarray:
         """A view of a plain tensor of this plan; valid while its bases are bound as they are."""
@@ -179,6 +190,22 @@ class Plan:
         base, offset = tensor.ref.address()
         address = offset if base < 0 else self.addresses[base] + offset
         return np.frombuffer(array_at(address, spec.nbytes), spec.dtype.storage).reshape(tensor.shape)
+
+
+def _check_memory(nbytes: int, steps: Sequence[Step | HostStep]) -> None:
+    """Raises if a plan that needs so many bytes cannot run here."""
+    sizes = {}
+    for step in steps:
+        origin = step.origin if isinstance(step, Step) else origin_of(step.node)
+        sizes[origin] = sum(s.nbytes for s in (*origin.inputs, *origin.outputs) if s.shape is not None)
+    hosts = [origin_of(s.node) for s in steps if isinstance(s, HostStep)]
+    needed = nbytes + HOST_COPIES * max((sizes[o] for o in hosts), default=0)
+    if needed > memory_limit():
+        largest = max(sizes, key=lambda o: sizes[o])
+        raise LiteError(
+            f"for inputs of these shapes the model needs {describe_bytes(needed)} of memory, this machine has "
+            f"{describe_bytes(memory_limit())}; most is for {largest.op} {largest.name!r}"
+        )
 
 
 def build_plan(stage: Stage, kernels: KernelSet, pool: ConstantPool, config: SessionConfig) -> Plan:
@@ -202,7 +229,7 @@ def build_plan(stage: Stage, kernels: KernelSet, pool: ConstantPool, config: Ses
             continue
         lower = LOWERINGS.get(node.op)
         empty = any(v.spec.size == 0 for v in node.inputs)
-        if lower is None or empty or lower(ctx, node) is False:
+        if lower is None or empty or naming(node, lower, ctx, node) is False:
             ctx.host(node)
     outputs = []
     for original, var in zip(wanted, graph.outputs, strict=True):

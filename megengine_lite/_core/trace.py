@@ -74,7 +74,7 @@ class Tracer:
         traced = _AllOutputs(
             Graph(graph.nodes, graph.inputs, list(wanted.values()), names), list(model.input_names), names
         )
-        plain = replace(config, fuse=False, jit=False, blocked=False, plan_cache_size=1)
+        plain = replace(config, fuse=False, plan_cache_size=1)
         self._session = Session(traced, plain, pool=ConstantPool())  # type: ignore[arg-type]  # all it needs
         self._graph = graph
 

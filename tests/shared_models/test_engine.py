@@ -67,13 +67,13 @@ def test_session_gives_recorded_outputs(group, name):
             np.testing.assert_array_equal(a, b, err_msg=f"{isa}: two threads give another result than one")
 
 
-@pytest.mark.parametrize("blocked", [None, True, False], ids=["default", "blocked", "plain"])
+@pytest.mark.parametrize("fuse", [True, False], ids=["fused", "plain"])
 @pytest.mark.parametrize("name", FLOAT_NETS)
-def test_float_network_is_close_to_the_original(name, blocked):
+def test_float_network_is_close_to_the_original(name, fuse):
     path, inputs, expected = load_case("nets", name)
     model = load_model(path)
     for isa in ISAS:
-        outputs = run_session(model, inputs, SessionConfig(isa=isa, blocked=blocked))
+        outputs = run_session(model, inputs, SessionConfig(isa=isa, fuse=fuse))
         for got, want in zip(outputs, expected, strict=True):
             limit = NETWORK_TOLERANCE * max(float(np.abs(want).max(initial=0)), 1e-30)
             np.testing.assert_allclose(got, want, rtol=0, atol=limit, err_msg=isa)
