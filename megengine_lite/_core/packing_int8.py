@@ -22,7 +22,7 @@ def split_bytes(w: np.ndarray, least: int = 1) -> np.ndarray:
     [127, 127, 1]
     """
     rest = w.astype(np.int32)
-    parts = []
+    parts: list[np.ndarray] = []
     while len(parts) < least or rest.any():
         parts.append(np.clip(rest, -128, 127).astype(np.int8))
         rest = rest - parts[-1]
@@ -79,7 +79,7 @@ def pack_direct(w: np.ndarray, width: int, pixel: int, least_parts: int = 1) -> 
             for part in range(n):
                 for block in range(0, ic, pixel):
                     piece = padded[part, group, first : first + TILE * width, block : block + pixel]
-                    quads = piece.reshape(len(piece), -1, QUAD, kh, kw).transpose(3, 4, 1, 0, 2)
+                    quads = piece.reshape(len(piece), piece.shape[1] // QUAD, QUAD, kh, kw).transpose(3, 4, 1, 0, 2)
                     out.append(quads.reshape(-1))
     return _aligned(out)
 

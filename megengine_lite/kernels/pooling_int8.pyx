@@ -56,7 +56,7 @@ cdef void pool_int8(const KernelArgs* a, int64_t begin, int64_t end, void* scrat
     """One work item = one output row of one channel block of one image. x and y point at element (0, 0, 0, 0).
 
     `mode` is that of the operator: 0 maximum, 1 average, 2 average of what lies inside. `mask` is -1 for signed bytes and
-    255 for unsigned ones; averages are rounded, or truncated for plain integers.
+    255 for unsigned ones; averages are rounded, or truncated if `truncate`.
     """
     cdef int64_t x_row = a.i[0], x_plane = a.i[1], x_image = a.i[2]
     cdef int64_t y_row = a.i[3], y_plane = a.i[4], y_image = a.i[5]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 OUTER = 4  # dimensions around the run that kernels have
 # A dense tensor is cut into runs of so many elements, for threads to share.
@@ -30,7 +31,7 @@ class Space:
     def work(self) -> int:
         return self.outer[0] * self.outer[1] * self.outer[2]
 
-    def arguments(self, names: Sequence[str]) -> dict[str, int]:
+    def arguments(self, names: Sequence[str]) -> dict[str, Any]:
         """Kernel arguments; ``names`` are the prefixes of the operands."""
         _, s1, s2, rows = self.outer
         found = {"s1": s1, "s2": s2, "rows": rows, "run": self.run, "last_run": self.last_run, "last": self.work - 1}
@@ -39,9 +40,7 @@ class Space:
         return found
 
 
-def iteration_space(
-    shape: Sequence[int], strides: Sequence[Sequence[int]], items: Sequence[int]
-) -> Space | None:
+def iteration_space(shape: Sequence[int], strides: Sequence[Sequence[int]], items: Sequence[int]) -> Space | None:
     """The space of operands with these strides in bytes (0 where one is repeated), the output last.
 
     Returns None when the operands lie in memory in a way that kernels do not have.

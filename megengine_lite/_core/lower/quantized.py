@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -160,7 +161,7 @@ _NOWHERE: Ref = None  # type: ignore[assignment]
 # ---- steps -----------------------------------------------------------------------------------------------------------
 
 
-def _real_values(ctx: Lowering, node: Node, inputs: Sequence[Var], arguments: dict[str, float]) -> bool | None:
+def _real_values(ctx: Lowering, node: Node, inputs: Sequence[Var], arguments: dict[str, Any]) -> bool | None:
     placed = _place(ctx, node, inputs)
     if placed is None:
         return False
@@ -236,28 +237,27 @@ def _table_of(node: Node) -> Callable[[], np.ndarray]:
 # ---- pooling ---------------------------------------------------------------------------------------------------------
 
 
+_WINDOW = (("size", "kh", "kw"), ("stride", "stride_h", "stride_w"), ("pad", "pad_h", "pad_w"))
+
+
 @lowers("Pooling", "AdaptivePooling")
 def lower_pooling(ctx: Lowering, node: Node) -> bool | None:
     """Maximum and average of bytes, blocked."""
     x, y = node.inputs[0], node.outputs[0]
     if not (is_byte(x.dtype) or x.dtype.code is _C.UINT8) or node.params.format != ConvolutionFormat.NCHW:
         return False
-    _, _, h, w = x.shape
+    h, w = x.shape[2:]
     oh, ow = y.shape[2:]
-    p = node.params
-    if node.op == "Pooling":
-        window = {name: getattr(p, name) for name in ("stride_h", "stride_w", "pad_h", "pad_w")}
-        window |= {"kh": p.window_h, "kw": p.window_w}
-    else:
-        stride_h, stride_w = h // oh, w // ow
-        window = {"stride_h": stride_h, "stride_w": stride_w, "pad_h": 0, "pad_w": 0}
-        window |= {"kh": h - (oh - 1) * stride_h, "kw": w - (ow - 1) * stride_w}
+    mode = node.params.mode
+    sizes = node.inputs[1].spec.value if len(node.inputs) > 1 else None
+    window = REGISTRY[node.op].window(node, (h, w), sizes)  # type: ignore[attr-defined]
+    geometry = {name: getattr(window, field)[axis] for field, *names in _WINDOW for axis, name in enumerate(names)}
     source = ctx.blocked(x)
     out = ctx.new_blocked(y)
     ctx.emit(
         "pool_int8", node, x=source.ref, y=out.ref, x_row=source.row, x_plane=source.plane, x_image=source.image,
-        y_row=out.row, y_plane=out.plane, y_image=out.image, blocks=out.blocks, oh=oh, ow=ow, h=h, w=w, **window,
-        mode=int(p.mode), mask=255 if x.dtype.code in _UNSIGNED_STORAGE else -1, zero=x.dtype.zero_point,
-        truncate=not x.dtype.is_quantized and p.mode != PoolingMode.MAX, work=out.n * out.blocks * oh,
+        y_row=out.row, y_plane=out.plane, y_image=out.image, blocks=out.blocks, oh=oh, ow=ow, h=h, w=w, **geometry,
+        mode=int(mode), mask=255 if x.dtype.code in _UNSIGNED_STORAGE else -1, zero=x.dtype.zero_point,
+        truncate=not x.dtype.is_quantized and mode == PoolingMode.AVERAGE, work=out.n * out.blocks * oh,
     )  # fmt: skip
     return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -150,28 +151,28 @@ class _Conv:
     def biases(self, groups: int) -> dict[str, Ref | None]:
         """Integer bias with the compensation of the input's offset, and real bias; padded by group to whole blocks."""
         ctx, offset, width, integers = self.ctx, self.form.offset, self.ctx.width, self.integers
-        parents = [self.filter]
-        if self.bias is not None and not self.is_real_bias:
-            parents.append(self.bias.const)  # type: ignore[arg-type]
+        bias = None if self.bias is None else self.bias.const
+        parents = [self.filter] if bias is None or self.is_real_bias else [self.filter, bias]
 
-        def total(w: np.ndarray, *bias: np.ndarray) -> np.ndarray:
+        def total(w: np.ndarray, *biases: np.ndarray) -> np.ndarray:
             sums = packing.compensation(integers(w).reshape(-1, *w.shape[-3:]), offset)
-            for b in bias:
+            for b in biases:
                 sums = sums + b.reshape(-1)
             return packing.pad_channels(sums, groups, width)
 
+        def padded(b: np.ndarray) -> np.ndarray:
+            return packing.pad_channels(b.reshape(-1), groups, width)
+
         key = ("int8 bias", offset, groups, width, self.filter_dtype.zero_point)
         refs: dict[str, Ref | None] = {"bias": ctx.constant(ctx.pool.derive(key, parents, total)), "real_bias": None}
-        if self.is_real_bias:
-            key = ("int8 real bias", groups, width)
-            real = ctx.pool.derive(key, [self.bias.const], lambda b: packing.pad_channels(b.reshape(-1), groups, width))  # type: ignore[union-attr]
-            refs["real_bias"] = ctx.constant(real)
+        if self.is_real_bias and bias is not None:
+            refs["real_bias"] = ctx.constant(ctx.pool.derive(("int8 real bias", groups, width), [bias], padded))
         return refs
 
     def z(self) -> Tensor | None:
         return None if self.z_var is None else self.ctx.blocked(self.z_var)
 
-    def geometry(self, *names: str) -> dict[str, int]:
+    def geometry(self, *names: str) -> dict[str, Any]:
         return {name: getattr(self.p, name) for name in names}
 
     def emit(self, kernel: str, **arguments: object) -> None:
@@ -218,9 +219,7 @@ def _emit_direct(conv: _Conv) -> None:
     if pointwise and all(t is None or t.halo_w == t.halo_h == 0 for t in (x, y, z)):
         # Rows follow each other without a gap, so that several can be computed as one.
         joined = min(r for r in range(1, oh + 1) if oh % r == 0 and (r * ow >= MIN_ROW or r == oh))
-    w, parts = conv.packed(
-        ("direct", merged), lambda w: packing.pack_direct(merge_groups(w, merged), width, width)
-    )
+    w, parts = conv.packed(("direct", merged), lambda w: packing.pack_direct(merge_groups(w, merged), width, width))
     strides = blocked_strides("x", x, joined)
     first, strides["x_image"] = flipped(ctx, conv.node, x, conv.form)
     _emit(conv, first, width, strides, w, parts, groups // merged, icpg * merged, ocpg * merged, y, z, joined)
@@ -242,7 +241,7 @@ def flipped(ctx: Lowering, node: Node, x: Tensor, form: InputForm) -> tuple[Ref,
 
 
 def _emit(
-    conv: _Conv, x: Ref, x_pixel: int, x_strides: dict[str, int], w: Ref, parts: int, groups: int, ic: int, oc: int,
+    conv: _Conv, x: Ref, x_pixel: int, x_strides: dict[str, Any], w: Ref, parts: int, groups: int, ic: int, oc: int,
     y: Tensor, z: Tensor | None, joined: int,
 ) -> None:  # fmt: skip
     width = conv.ctx.width

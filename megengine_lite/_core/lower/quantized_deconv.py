@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from megengine_lite._core import packing_int8 as packing
@@ -41,8 +43,8 @@ def lower_quantized_deconv(ctx: Lowering, node: Node) -> bool | None:
 
 
 def _emit_phase(
-    ctx: Lowering, node: Node, x: Ref, x_strides: dict[str, int], source: Tensor, target: Tensor, row: Phase,
-    column: Phase, form: InputForm, output: dict[str, float],
+    ctx: Lowering, node: Node, x: Ref, x_strides: dict[str, Any], source: Tensor, target: Tensor, row: Phase,
+    column: Phase, form: InputForm, output: dict[str, Any],
 ) -> None:  # fmt: skip
     p = node.params
     weight = node.inputs[0]

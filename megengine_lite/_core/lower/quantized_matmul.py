@@ -100,9 +100,7 @@ def _pack_rows(
     return out
 
 
-def _constant_columns(
-    ctx: Lowering, b: Var, transposed: bool, offset: int, bias: Var | None
-) -> tuple[Ref, int, Ref]:
+def _constant_columns(ctx: Lowering, b: Var, transposed: bool, offset: int, bias: Var | None) -> tuple[Ref, int, Ref]:
     """A constant right operand, packed, with the number of its parts and the integer bias of its columns."""
     zero, width = b.dtype.zero_point, ctx.width
 

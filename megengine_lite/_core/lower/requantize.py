@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import Any
 
 import numpy as np
 
@@ -57,7 +58,7 @@ def is_storable(dtype: DType) -> bool:
     return dtype.code in _KINDS and not (dtype.is_quantized and dtype.scale < _SMALLEST_SCALE)
 
 
-def source_arguments(dtype: DType, suffix: str = "") -> dict[str, float]:
+def source_arguments(dtype: DType, suffix: str = "") -> dict[str, Any]:
     """Arguments ``kind``, ``zero`` and ``scale`` of a kernel for one of its inputs."""
     return {
         f"kind{suffix}": _KINDS[dtype.code], f"zero{suffix}": dtype.zero_point,
@@ -65,7 +66,7 @@ def source_arguments(dtype: DType, suffix: str = "") -> dict[str, float]:
     }  # fmt: skip
 
 
-def target_arguments(dtype: DType) -> dict[str, float]:
+def target_arguments(dtype: DType) -> dict[str, Any]:
     """Arguments ``y_kind``, ``y_zero``, ``y_scale``, ``low`` and ``high`` of a kernel for its output."""
     low, high = (0, 0) if dtype.is_float else relative_range(dtype) if dtype.is_quantized else (-128, 127)
     scale = dtype.scale if dtype.is_quantized else 1.0
@@ -98,7 +99,7 @@ def output_arguments(
     add: ElemwiseMultiTypeMode | None = None,
     real_bias: bool = False,
     one_factor: bool = False,
-) -> dict[str, float] | None:
+) -> dict[str, Any] | None:
     """Kernel arguments that turn sums of products into stored results.
 
     Parameters
@@ -130,8 +131,8 @@ def output_arguments(
     activation = _ACTIVATIONS[ConvBiasNonlineMode(mode)]
     arguments = {
         "kind": int(OutputKind.SUM), "activation": int(activation), "staged": int(staged), "z_mask": -1, "z_zero": 0,
-        "y_zero": 0, "scale": scale, "mid_divisor": 1, "mid_low": 0, "mid_high": 0, "mid_scale": 1, "z_scale": 0, "act_a": 0, "act_b": 0,
-        "y_scale": 1, "low": 0, "high": 0,
+        "y_zero": 0, "scale": scale, "mid_divisor": 1, "mid_low": 0, "mid_high": 0, "mid_scale": 1, "z_scale": 0,
+        "act_a": 0, "act_b": 0, "y_scale": 1, "low": 0, "high": 0,
     }  # fmt: skip
     if z is not None:
         if not is_byte(z):

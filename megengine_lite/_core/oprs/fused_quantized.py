@@ -49,6 +49,7 @@ class QuantizedConvOperator(Operator):
         added = [(operands.pop(), specs.pop())] if p.add is not None else []
         y, spec = chain.run("ConvBiasForward", p.conv, operands, specs, p.conv_dtype)
         for z, z_spec in added:
+            assert p.add is not None
             mode = ElemwiseMultiType(mode=p.add)
             y, spec = chain.run("ElemwiseMultiType", mode, [y, z], [spec, z_spec], out_specs[0].dtype)
         return [chain.convert(y, spec, out_specs[0].dtype)[0]]

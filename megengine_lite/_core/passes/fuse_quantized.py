@@ -179,11 +179,16 @@ def _can_be_staged(conv: Node) -> bool:
     return not p.has_z and simple and p.conv_dtype == conv.outputs[0].dtype and p.conv_dtype.is_quantized
 
 
+def _other(node: Node, y: Var) -> Var:
+    """The operand of two that is not y."""
+    return node.inputs[1] if node.inputs[0] is y else node.inputs[0]
+
+
 def _with_addition(conv: Node, addition: Node, y: Var) -> Node | None:
     if conv.op != "QuantizedConv" or not _can_be_staged(conv):
         return None
-    (other,) = [v for v in addition.inputs if v is not y] or [None]
-    if other is None or other.shape != y.shape or addition.outputs[0].shape != y.shape or other.const is not None:
+    other = _other(addition, y)
+    if other.shape != y.shape or addition.outputs[0].shape != y.shape or other.const is not None:
         return None
     if other.dtype.code not in _BYTES or addition.outputs[0].dtype.code not in _BYTES:
         return None
@@ -194,8 +199,8 @@ def _with_addition(conv: Node, addition: Node, y: Var) -> Node | None:
 def _with_bias(product: Node, addition: Node, y: Var) -> Node | None:
     if product.op != "QuantizedMatMul" or product.params.has_bias or addition.outputs[0].shape != y.shape:
         return None
-    (other,) = [v for v in addition.inputs if v is not y] or [None]
-    if other is None or other.const is None or other.shape[-1:] != y.shape[-1:] or other.spec.size != y.shape[-1]:
+    other = _other(addition, y)
+    if other.const is None or other.shape[-1:] != y.shape[-1:] or other.spec.size != y.shape[-1]:
         return None
     if product.outputs[0].dtype.code not in (_C.QUANTIZED_S32, _C.INT32):
         return None
