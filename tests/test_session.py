@@ -133,7 +133,7 @@ def test_bind_output_refuses_memory_that_is_too_small():
     session = session_of(relu_graph())
     memory = np.zeros(5, np.float32)
     session.bind_output(session.output_names[0], memory.ctypes.data, memory.nbytes, memory)
-    with pytest.raises(ShapeError, match="24 bytes.*20"):
+    with pytest.raises(ShapeError, match=r"24 bytes.*20"):
         run(session, x=np.zeros((2, 3), np.float32))
 
 
@@ -151,7 +151,7 @@ def test_run_without_input_names_what_is_missing():
 
 def test_input_of_another_type_and_unknown_names_are_refused():
     session = session_of(relu_graph())
-    with pytest.raises(ShapeError, match="'x'.*float32.*int32"):
+    with pytest.raises(ShapeError, match=r"'x'.*float32.*int32"):
         session.set_input("x", 0, (2, 3), INT32, None)
     with pytest.raises(LiteIndexError, match="'z'"):
         session.set_input("z", 0, (2, 3), FLOAT32, None)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from time import perf_counter_ns
 from typing import Any
 
-from megengine_lite._core import cpu
+import megengine_lite._core.cpu as cpu
 from megengine_lite._core.algo import Algorithm, candidates, choose
 from megengine_lite._core.algo_cache import CACHE, Timing, category_name
 from megengine_lite._core.arena import aligned_bytes, assign_offsets

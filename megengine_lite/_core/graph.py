@@ -111,6 +111,12 @@ class Var:
         self.producer: Node | None = None
 
     @property
+    def constant(self) -> Constant:
+        """``const`` of a variable that is known to have one."""
+        assert self.const is not None
+        return self.const
+
+    @property
     def shape(self) -> tuple[int, ...]:
         assert self.spec is not None and self.spec.shape is not None
         return self.spec.shape

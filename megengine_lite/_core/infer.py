@@ -11,13 +11,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from megengine_lite._core.graph import Constant, ConstantPool, Graph, Node, TensorSpec, Var
+from megengine_lite._core.limits import describe_bytes, memory_limit
 from megengine_lite._core.oprs import REGISTRY
+from megengine_lite._core.oprs.base import check_results, fail, naming
 from megengine_lite._core.shape_constant import value_constant
 from megengine_lite.errors import LiteError, ShapeError
 
 # Tensors up to this size are computed while planning when all inputs are known.
 FOLD_SIZE = 4096
-MAX_TENSOR_BYTES = 1 << 40
+# Weights are folded into one that takes at most so many times their memory: what only repeats them is left to run.
+FOLD_GROWTH = 2
 # Operators that must run each time, though their inputs may be constant.
 _NEVER_FOLDED = {"ExternCOprRunner", "CustomOpNode"}
 
@@ -104,7 +107,7 @@ def infer_stage(source: Graph, begin: int, known: dict[Var, TensorSpec], pool: C
 
 
 def _missing_value(node: Node, ins: list[Var], known: dict[Var, TensorSpec]) -> Var | None:
-    for i in REGISTRY[node.op].needed_values(node):
+    for i in naming(node, REGISTRY[node.op].needed_values, node):
         var = ins[i]
         if var.spec.value is None:
             if var.const is None:
@@ -114,22 +117,16 @@ def _missing_value(node: Node, ins: list[Var], known: dict[Var, TensorSpec]) -> 
 
 
 def _infer_node(node: Node, ins: list[Var], pool: ConstantPool) -> list[Var]:
-    opr = REGISTRY[node.op]
-    specs = [v.spec for v in ins]
-    try:
-        out_specs = opr.infer(node, specs)
-    except LiteError:
-        raise
-    except (ValueError, IndexError, TypeError, OverflowError) as error:
-        raise ShapeError(f"{node.op} {node.name!r}: {error}") from error
+    out_specs = naming(node, REGISTRY[node.op].infer, node, [v.spec for v in ins])
     if len(out_specs) != len(node.outputs):
         raise ShapeError(
             f"{node.op} {node.name!r} has {len(node.outputs)} outputs in the file, {len(out_specs)} by definition"
         )
     outs = [Var(v.id, v.name, s) for v, s in zip(node.outputs, out_specs, strict=True)]
     for v in outs:
-        if v.spec.shape is not None and v.spec.nbytes > MAX_TENSOR_BYTES:
-            raise ShapeError(f"{node.op} {node.name!r}: an output of shape {v.spec.shape} is too large")
+        if v.spec.shape is not None and v.spec.nbytes > memory_limit():
+            size = describe_bytes(v.spec.nbytes)
+            raise fail(node, f"an output of shape {v.spec.shape} takes {size}, more memory than there is")
     for v in outs:
         if v.spec.value is not None:
             v.const = value_constant(v.spec.value)
@@ -140,25 +137,33 @@ def _infer_node(node: Node, ins: list[Var], pool: ConstantPool) -> list[Var]:
 
 def _fold(node: Node, ins: list[Var], outs: list[Var], pool: ConstantPool) -> None:
     """Computes a node whose inputs are all known, if that is cheap or the model's weights are all it reads."""
-    weights_only = all(not _is_value(v.const) for v in ins)
     small = all(v.spec.shape is not None and v.spec.size <= FOLD_SIZE for v in outs)
-    if not weights_only and not small:
+    weights_only = all(not _is_value(v.const) for v in ins)
+    if not small and not (weights_only and _is_compact(ins, outs)):
         return
     specs, out_specs = [v.spec for v in ins], [v.spec for v in outs]
 
     def compute(which: int) -> np.ndarray:
-        results = REGISTRY[node.op].compute(node, [v.const.array for v in ins], specs, out_specs)
+        arrays = [v.constant.array for v in ins]
+        results = naming(node, REGISTRY[node.op].compute, node, arrays, specs, out_specs)
+        check_results(node, results, out_specs)
         return np.ascontiguousarray(results[which])
 
     dynamic = any(s.shape is None for s in out_specs)
     for i, v in enumerate(outs):
         if weights_only:
-            v.const = pool.derive(("fold", v.id), [x.const for x in ins], lambda *_, i=i: compute(i))
+            v.const = pool.derive(("fold", v.id), [x.constant for x in ins], lambda *_, i=i: compute(i))
         else:
             v.const = value_constant(compute(i))
         if dynamic or small:
-            array = v.const.array
+            array = v.constant.array
             v.spec = TensorSpec(array.shape, v.spec.dtype, array)
+
+
+def _is_compact(ins: list[Var], outs: list[Var]) -> bool:
+    """Whether the outputs do not take much more memory than the inputs. Those that depend on data do not."""
+    made = sum(v.spec.nbytes for v in outs if v.spec.shape is not None)
+    return made <= FOLD_GROWTH * sum(v.spec.nbytes for v in ins)
 
 
 def _is_value(constant: Constant | None) -> bool:
@@ -182,7 +187,7 @@ def _cut(source: Graph, end: int, nodes: list[Node], copies: dict[Var, Var], kno
                 if var not in copies:
                     spec = known.get(var)
                     if spec is None:
-                        spec = TensorSpec(var.const.array.shape, var.dtype)
+                        spec = TensorSpec(var.constant.array.shape, var.dtype)
                     copies[var] = Var(var.id, var.name, spec, var.const)
                 wanted[var] = None
     inputs = [copies[v] for v in known if v in copies]

@@ -8,7 +8,7 @@ import pkgutil
 from dataclasses import dataclass
 from functools import cache
 
-from megengine_lite._core import cpu
+import megengine_lite._core.cpu as cpu
 from megengine_lite.errors import DeviceError
 
 ISA_VARIABLE = "MEGENGINE_LITE_ISA"

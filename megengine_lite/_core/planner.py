@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from time import perf_counter_ns
 
@@ -113,7 +114,10 @@ class Plan:
         scratch = max((s.scratch for s in ctx.steps if isinstance(s, Step)), default=0)
         _check_memory(self.arena_bytes + sum(s.spec.nbytes for s in outputs) + scratch * threads, ctx.steps)
         n_bases = 1 + len(inputs) + len(outputs)
-        self.program = Program(native, n_bases, scratch, threads)
+        try:
+            self.program = Program(native, n_bases, scratch, threads)
+        except (MemoryError, OverflowError) as error:
+            raise LiteError(f"the model cannot be planned for inputs of these shapes: {error}") from error
         self.addresses = [0] * n_bases
         self._single = len(self.segments) == 1
         self._count = len(native)
@@ -194,18 +198,18 @@ class Plan:
 
 def _check_memory(nbytes: int, steps: Sequence[Step | HostStep]) -> None:
     """Raises if a plan that needs so many bytes cannot run here."""
-    sizes = {}
-    for step in steps:
-        origin = step.origin if isinstance(step, Step) else origin_of(step.node)
-        sizes[origin] = sum(s.nbytes for s in (*origin.inputs, *origin.outputs) if s.shape is not None)
     hosts = [origin_of(s.node) for s in steps if isinstance(s, HostStep)]
-    needed = nbytes + HOST_COPIES * max((sizes[o] for o in hosts), default=0)
+    needed = nbytes + HOST_COPIES * max(map(_bytes_of, hosts), default=0)
     if needed > memory_limit():
-        largest = max(sizes, key=lambda o: sizes[o])
+        largest = max((*hosts, *(s.origin for s in steps if isinstance(s, Step))), key=_bytes_of)
         raise LiteError(
             f"for inputs of these shapes the model needs {describe_bytes(needed)} of memory, this machine has "
             f"{describe_bytes(memory_limit())}; most is for {largest.op} {largest.name!r}"
         )
+
+
+def _bytes_of(origin: Origin) -> int:
+    return sum(s.nbytes for s in (*origin.inputs, *origin.outputs) if s.shape is not None)
 
 
 def build_plan(stage: Stage, kernels: KernelSet, pool: ConstantPool, config: SessionConfig) -> Plan:
@@ -231,7 +235,7 @@ def build_plan(stage: Stage, kernels: KernelSet, pool: ConstantPool, config: Ses
         empty = any(v.spec.size == 0 for v in node.inputs)
         if lower is None or empty or naming(node, lower, ctx, node) is False:
             ctx.host(node)
-    outputs = []
+    outputs: list[Slot] = []
     for original, var in zip(wanted, graph.outputs, strict=True):
         if var.spec.shape is None:
             continue

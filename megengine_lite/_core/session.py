@@ -20,6 +20,7 @@ from megengine_lite._core.dtype import DType
 from megengine_lite._core.graph import ConstantPool, TensorSpec, Var
 from megengine_lite._core.infer import NeedsValue, infer_stage
 from megengine_lite._core.kernel_set import KernelSet, kernel_set
+from megengine_lite._core.limits import memory_limit
 from megengine_lite._core.lower.context import ARENA_BASE
 from megengine_lite._core.planner import Plan, StepTime, build_plan
 from megengine_lite._core.program import array_at
@@ -27,6 +28,10 @@ from megengine_lite.errors import LiteError, LiteIndexError, ShapeError
 
 if TYPE_CHECKING:
     from megengine_lite._core.loader import Model
+
+
+# The part of the memory that outputs of kept plans may take.
+KEPT_PART = 4
 
 
 class Arena:
@@ -62,6 +67,12 @@ class _Stop:
         self.plans: OrderedDict[Hashable, tuple[Plan, _Stop]] = OrderedDict()
 
 
+def _take_too_much(stop: _Stop) -> bool:
+    """Whether the outputs of several plans take much of the memory."""
+    buffers = [plan.buffers for plan, _ in stop.plans.values()]
+    return len(buffers) > 1 and sum(b.nbytes for some in buffers for b in some) > memory_limit() // KEPT_PART
+
+
 class _Value:
     """Memory of a variable that exists between stages."""
 
@@ -77,6 +88,10 @@ class _Value:
             return np.empty(self.spec.shape, self.spec.dtype.storage)
         flat = np.frombuffer(array_at(self.address, self.spec.nbytes), self.spec.dtype.storage)
         return flat.reshape(self.spec.shape)
+
+
+def _checksum(value: _Value) -> int:
+    return zlib.crc32(value.array().data)
 
 
 class Session:
@@ -211,7 +226,12 @@ class Session:
             for var, base in bindings:
                 plan.bind(base, inputs[var].address)
             plan.bind(ARENA_BASE, self.arena.reserve(plan.arena_bytes))
-            plan.run()
+            try:
+                plan.run()
+            except LiteError:
+                self._fast = None
+                self._results = {}
+                raise
             return
         values = dict(self._inputs)
         for var in self._graph.inputs:
@@ -298,7 +318,7 @@ class Session:
             plan = build_plan(stage, self.kernels, self.pool, config)
             plan.buffers = [aligned_bytes(slot.spec.nbytes) for slot in plan.outputs]
             entry = stop.plans[key] = plan, _Stop(plan.next_node)
-            while len(stop.plans) > self.config.plan_cache_size:
+            while len(stop.plans) > self.config.plan_cache_size or _take_too_much(stop):
                 stop.plans.popitem(last=False)
             return entry
 
@@ -321,14 +341,14 @@ class Session:
             plan.bind(slot.base, address)
             made[slot.var] = _Value(slot.spec, address, owner)
         check = self.config.sanity_check and not plan.has_run
-        before = [zlib.crc32(values[s.var].array()) for s in plan.inputs] if check else []
+        before = [_checksum(values[s.var]) for s in plan.inputs] if check else []
         if self._times is None:
             plan.run()
         else:
             self._times += plan.run_timed()
         plan.has_run = True
         for slot, crc in zip(plan.inputs, before, strict=False):
-            if zlib.crc32(values[slot.var].array()) != crc:
+            if _checksum(values[slot.var]) != crc:
                 raise LiteError(
                     f"{slot.var.name!r} changed during the run that reads it: its memory is written to by somebody "
                     "else, or an operator wrote outside of its outputs"

@@ -8,7 +8,7 @@ from tolerance import DEVIATIONS, MODELS, check_outputs, find_cases, load_case
 
 from megengine_lite._core.config import SessionConfig
 from megengine_lite._core.dtype import from_numpy
-from megengine_lite._core.kernel_set import cpu_info, kernel_set
+from megengine_lite._core.kernel_set import cpu_info
 from megengine_lite._core.loader import load_model
 from megengine_lite._core.program import array_at
 from megengine_lite._core.reference import run_reference

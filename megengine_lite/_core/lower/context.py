@@ -396,13 +396,29 @@ class Lowering:
         kernel: str,
         node: Node,
         *,
-        work: int,
-        scratch: int = 0,
-        flops: int = 0,
-        serial: bool | None = None,
+        work: Any,
+        scratch: Any = 0,
+        flops: Any = 0,
+        serial: Any = None,
         **arguments: Any,
     ) -> None:
-        """Appends one call of a kernel; arguments go by the names in its module's table."""
+        """Appends one call of a kernel; arguments go by the names in its module's table.
+
+        Parameters
+        ----------
+        kernel
+            Its name.
+        node
+            What the step belongs to, for profiles.
+        work : int
+            Number of independent work items.
+        scratch : int
+            Bytes that each thread needs.
+        flops : int
+            Floating-point operations, for profiles and for the choice whether threads pay.
+        serial : bool or None
+            One thread only; None decides by the amount of work. (Typed Any: callers spread dictionaries here.)
+        """
         k = self.kernels[kernel]
         names = {*k.pointers, *k.integers, *k.reals}
         if names != arguments.keys():
@@ -445,7 +461,7 @@ class Lowering:
     def host(self, node: Node) -> None:
         """Runs the operator's ``compute`` as a Python step."""
         inputs = [self.plain(v) for v in node.inputs]
-        outputs = [None if v.spec.shape is None else self.new_plain(v) for v in node.outputs]
+        outputs: list[Tensor | None] = [None if v.spec.shape is None else self.new_plain(v) for v in node.outputs]
         index = len(self.steps)
         for t in (*inputs, *outputs):
             if t is not None:

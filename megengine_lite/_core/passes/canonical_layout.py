@@ -143,7 +143,7 @@ class _Canonical:
             filters = filter_to_plain(shape.filter_axes, array)
             return np.ascontiguousarray(filters[0] if dense else filters)
 
-        constant = self.pool.derive(("plain_filter", shape.filter_axes, dense), [w.const], plain)
+        constant = self.pool.derive(("plain_filter", shape.filter_axes, dense), [w.constant], plain)
         filter_shape = (shape.ocpg, shape.icpg, *shape.window.size)
         if not dense:
             filter_shape = (shape.groups, *filter_shape)
@@ -254,4 +254,4 @@ class _Canonical:
 
 
 def _shuffle(pattern: tuple[int, ...]) -> Dimshuffle:
-    return Dimshuffle(pattern=list(pattern), ndim=len(pattern))
+    return Dimshuffle(pattern=pattern, ndim=len(pattern))

@@ -126,8 +126,8 @@ def _absorb(conv: Node, reader: Node, pool: ConstantPool) -> Node | None:
         return None
     if mode in ACTIVATIONS:
         return _with(conv, reader, activation=Activation(ACTIVATIONS[mode]))
-    if mode == M.PRELU and reader.inputs[0] is y and _scalar(others[0]) is not None:
-        return _with(conv, reader, activation=Activation(ActivationCode.LEAKY_RELU, _scalar(others[0])))
+    if mode == M.PRELU and reader.inputs[0] is y and (slope := _scalar(others[0])) is not None:
+        return _with(conv, reader, activation=Activation(ActivationCode.LEAKY_RELU, slope))
     if mode in ADD_THEN:
         activation = Activation(ADD_THEN[mode])
         other = others[0]
@@ -201,7 +201,7 @@ def _per_channel(var: Var, y: Var) -> bool:
 
 
 def _derived(pool: ConstantPool, recipe: object, parents: list[Var], shape: tuple[int, ...], make) -> Var:
-    constant = pool.derive(recipe, [v.const for v in parents], make)
+    constant = pool.derive(recipe, [v.constant for v in parents], make)
     return Var(parents[0].id, "", TensorSpec(shape, parents[0].dtype), constant)
 
 

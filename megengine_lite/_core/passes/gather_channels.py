@@ -27,7 +27,8 @@ def run(graph: Graph) -> None:
             nodes.append(_concat_as_gather(node) or node)
             continue
         gathers = [_as_gather(v) for v in node.outputs] if node.op in _MOVES else [None]
-        nodes.extend([node] if None in gathers else gathers)  # type: ignore[list-item]
+        found = [g for g in gathers if g is not None]
+        nodes.extend(found if len(found) == len(gathers) else [node])
     graph.nodes = nodes
     _drop_duplicates(graph)
     graph.remove_dead()
@@ -72,9 +73,9 @@ def _picked_channels(chain: list[tuple[Node, int]], source: Var, var: Var) -> li
     n, c, h, w = source.shape
     index = np.arange(n * c * h * w, dtype=_INDEX).reshape(source.shape)
     for node, which in reversed(chain):
-        ins = [index, *(v.const.array if v.const is not None else None for v in node.inputs[1:])]
-        if any(a is None for a in ins):
+        if any(v.const is None for v in node.inputs[1:]):
             return None
+        ins = [index, *(v.constant.array for v in node.inputs[1:])]
         specs = [TensorSpec(index.shape, node.inputs[0].dtype), *(v.spec for v in node.inputs[1:])]
         index = REGISTRY[node.op].compute(node, ins, specs, [v.spec for v in node.outputs])[which]
     channels = index[0, :, 0, 0] // (h * w)

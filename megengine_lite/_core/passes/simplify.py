@@ -51,9 +51,9 @@ def _passes_through(node: Node) -> bool:
 
 def _batch_norm_as_scale(node: Node, pool: ConstantPool) -> Node | None:
     """``y = x * s + t`` for a batch norm whose four parameters are constants and whose other outputs nobody reads."""
-    x, scale, bias, mean, variance = node.inputs if len(node.inputs) == 5 else (None,) * 5
-    if x is None or node.params.fwd_mode != 1 or any(v.const is None for v in (scale, bias, mean, variance)):
+    if len(node.inputs) != 5 or node.params.fwd_mode != 1 or any(v.const is None for v in node.inputs[1:]):
         return None
+    x, scale, bias, mean, variance = node.inputs
     eps = float(node.params.epsilon)
 
     def factor(g: np.ndarray, v: np.ndarray) -> np.ndarray:
@@ -63,8 +63,8 @@ def _batch_norm_as_scale(node: Node, pool: ConstantPool) -> Node | None:
         s = g.astype(np.float64) / np.sqrt(v.astype(np.float64) + eps)
         return (b.astype(np.float64) - m.astype(np.float64) * s).astype(b.dtype)
 
-    s = pool.derive(("bn_scale", eps), [scale.const, variance.const], factor)
-    t = pool.derive(("bn_shift", eps), [c.const for c in (scale, bias, mean, variance)], shift)
+    s = pool.derive(("bn_scale", eps), [scale.constant, variance.constant], factor)
+    t = pool.derive(("bn_shift", eps), [v.constant for v in (scale, bias, mean, variance)], shift)
     s_var = Var(scale.id, "", TensorSpec(scale.shape, scale.dtype), s)
     t_var = Var(bias.id, "", TensorSpec(bias.shape, bias.dtype), t)
     return Node("Elemwise", Elemwise(mode=ElemwiseMode.FUSE_MUL_ADD3), [x, s_var, t_var], [node.outputs[-1]], node.name)
