@@ -59,8 +59,15 @@ _STORAGE = {
     _C.QUANTIZED_S1: np.int8,
     _C.COMPLEX64: np.complex64,
 }
-_PACKED_BITS = {_C.INTB1: 1, _C.INTB2: 2, _C.INTB4: 4, _C.UINTB4: 4, _C.QUANTIZED4_ASYMM: 4, _C.QUANTIZED_S4: 4,
-                _C.QUANTIZED_S1: 1}
+_PACKED_BITS = {
+    _C.INTB1: 1,
+    _C.INTB2: 2,
+    _C.INTB4: 4,
+    _C.UINTB4: 4,
+    _C.QUANTIZED4_ASYMM: 4,
+    _C.QUANTIZED_S4: 4,
+    _C.QUANTIZED_S1: 1,
+}
 _QUANTIZED_RANGE = {
     _C.QUANTIZED8_ASYMM: (0, 255),
     _C.QUANTIZED_S32: (-(2**31), 2**31 - 128),

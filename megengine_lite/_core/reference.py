@@ -8,6 +8,7 @@ import numpy as np
 
 from megengine_lite._core.graph import Graph, Node, TensorSpec, Var
 from megengine_lite._core.oprs import REGISTRY
+from megengine_lite._core.oprs.base import check_results
 from megengine_lite.errors import LiteError, ShapeError
 
 
@@ -64,14 +65,10 @@ def run_node(node: Node, ins: list[TensorSpec]) -> list[TensorSpec]:
     operator = REGISTRY[node.op]
     out_specs = operator.infer(node, ins)
     arrays = operator.compute(node, [s.value for s in ins], ins, out_specs)  # type: ignore[misc]
-    if not len(arrays) == len(out_specs) == len(node.outputs):
-        raise ShapeError(f"{node}: {len(out_specs)} outputs inferred, {len(arrays)} computed")
-    results = []
-    for array, spec in zip(arrays, out_specs, strict=True):
-        expected = array.shape if spec.shape is None else spec.shape
-        if array.shape != expected or array.dtype != spec.dtype.storage:
-            raise ShapeError(f"{node}: computed {array.dtype} {array.shape}, inferred {spec.dtype} {expected}")
-        results.append(TensorSpec(array.shape, spec.dtype, array))
+    if len(arrays) != len(node.outputs):
+        raise ShapeError(f"{node}: {len(arrays)} outputs computed")
+    check_results(node, arrays, out_specs)
+    results = [TensorSpec(a.shape, s.dtype, a) for a, s in zip(arrays, out_specs, strict=True)]
     return results
 
 
