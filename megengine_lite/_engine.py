@@ -147,11 +147,14 @@ class Engine:
         wanted = _by_name(settings.inputs, session.input_names, "input")
         self.inputs: dict[str, InputPort] = {}
         for name in session.input_names:
-            port = InputPort(name, *session.input_spec(name), settings.device_id, wanted.get(name))
             default = self.model.default_inputs.get(name)
-            if default is not None:
-                port.tensor.set_data_by_copy(default.array)
-            self.inputs[name] = port
+            self.inputs[name] = InputPort(
+                name,
+                *session.input_spec(name),
+                settings.device_id,
+                wanted.get(name),
+                None if default is None else default.array,
+            )
         wanted = _by_name(settings.outputs, session.output_names, "output")
         user_memory = bool(options.force_output_use_user_specified_memory)
         self.outputs: dict[str, OutputPort] = {

@@ -46,7 +46,15 @@ class InputPort:
 
     __slots__ = ("_batch", "_code", "_dense", "_pieces", "_storage", "_version", "name", "shape", "tensor")
 
-    def __init__(self, name: str, shape: tuple[int, ...], dtype: DType, device_id: int, io: LiteIO | None):
+    def __init__(
+        self,
+        name: str,
+        shape: tuple[int, ...],
+        dtype: DType,
+        device_id: int,
+        io: LiteIO | None = None,
+        default: np.ndarray | None = None,
+    ):
         self.name = name
         self._code = code = port_code(dtype)
         wanted = io.config_layout if io is not None else LiteLayout()
@@ -58,6 +66,8 @@ class InputPort:
                 )
         self.tensor = _tensor(shape, code, device_id)
         self.tensor._port = (name, code)
+        if default is not None and default.shape == shape:
+            self.tensor.set_data_by_copy(default.view(NUMPY_TYPES[code]))
         self.shape: tuple[int, ...] | None = None
         """As the session has it; None before the first run."""
         self._version = -1

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 from api_samples import ADD, DIGITS, PROB, add, loaded, run
-from loader_samples import add_record, input_operator, operator, to_bytes
+from loader_samples import add_record, input_operator, operator, tensor, to_bytes
 
 from megengine_lite import (
     LiteExtraConfig,
@@ -17,11 +17,11 @@ from megengine_lite import (
     get_model_io_info,
 )
 from megengine_lite._core.algo_cache import CACHE, serialize_cache
-from megengine_lite._core.dtype import FLOAT16, INT8, UINT16
+from megengine_lite._core.dtype import FLOAT16, FLOAT32, INT8, UINT16
 from megengine_lite._core.loader import cryption
 from megengine_lite._core.loader.packed import Package, write_package
 from megengine_lite._core.loader.records import ModelRecord
-from megengine_lite._core.params import Elemwise, ElemwiseMode
+from megengine_lite._core.params import Elemwise, ElemwiseMode, Host2DeviceCopy
 from megengine_lite.errors import DeviceError, LiteError, ModelFormatError
 
 pytestmark = pytest.mark.filterwarnings("ignore:the model is encrypted with the default key")
@@ -140,7 +140,7 @@ def test_cache_in_a_package():
 
 
 def two_inputs(shape, dtype) -> bytes:
-    operators = [input_operator(i, name, shape, dtype) for i, name in enumerate("ab")]
+    operators = [input_operator(i, side, shape, dtype) for i, side in enumerate("ab")]
     operators.append(operator("Elemwise", (0, 1), (2,), Elemwise(mode=ElemwiseMode.ADD)))
     return to_bytes(ModelRecord("v2", 101300, operators, [(2, "")], {2: "sum"}))
 
@@ -149,8 +149,8 @@ def two_inputs(shape, dtype) -> bytes:
 def test_inputs_and_outputs_of_other_types(dtype, name):
     network = loaded(two_inputs((2, 3), dtype))
     source = np.arange(6).reshape(2, 3).astype(name)
-    for tensor in ("a", "b"):
-        network.get_io_tensor(tensor).set_data_by_share(source)
+    for side in ("a", "b"):
+        network.get_io_tensor(side).set_data_by_share(source)
     network.forward()
     result = network.get_io_tensor("sum").to_numpy()
     assert result.dtype == name and result.tolist() == (source * 2).tolist()
@@ -182,3 +182,23 @@ def test_input_and_output_of_the_same_name():
     network.forward()
     assert network.get_io_tensor("x") is network.get_io_tensor("x", 1)
     assert network.get_io_tensor("x", 2).to_numpy().tolist() == [1, 2]
+
+
+def test_default_values_of_inputs():
+    content = np.arange(6, dtype="float32").reshape(2, 3)
+    with_default = operator(
+        "Host2DeviceCopy",
+        (),
+        (0,),
+        Host2DeviceCopy(dump_default_value=True),
+        [tensor((2, 3), FLOAT32, content, name="a")],
+    )
+    record = add_record()
+    record.operators[0] = with_default
+    network = loaded(to_bytes(record))
+    network.forward()
+    assert network.get_io_tensor("sum").to_numpy().tolist() == content.tolist()
+    assert add(network, 1, 2).max() == 3
+    smaller = loaded(to_bytes(record), io=LiteNetworkIO([LiteIO("a", layout=[1, 3])]))
+    smaller.forward()
+    assert smaller.get_io_tensor("sum").to_numpy().max() == 0
