@@ -45,7 +45,12 @@ def var_entry(
         "inferred_result": shape if spec.shape is not None else None,
         "deps": [],
     }
-    unknown = {"node_type": "static_infer_tag", "infer_type": "NO_DESC", "inferred_result": None, "deps": []}
+    unknown: dict[str, Any] = {
+        "node_type": "static_infer_tag",
+        "infer_type": "NO_DESC",
+        "inferred_result": None,
+        "deps": [],
+    }
     return {
         "node_type": "var",
         "id": str(number),

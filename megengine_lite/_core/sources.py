@@ -91,7 +91,7 @@ def from_dlpack(source: Any) -> np.ndarray:
     in_bytes = None if strides is None else tuple(s * dtype.itemsize for s in strides)
     low, high = _span(shape, in_bytes, dtype.itemsize)
     storage = Storage.at(address + low, high - low, owner, readonly)
-    return np.ndarray(shape, dtype, storage, -low, in_bytes)
+    return np.ndarray(shape, dtype, memoryview(storage), -low, in_bytes)
 
 
 def _span(shape: tuple[int, ...], strides: tuple[int, ...] | None, itemsize: int) -> tuple[int, int]:

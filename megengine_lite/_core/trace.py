@@ -115,6 +115,8 @@ class Tracer:
         address, shape, dtype, owner = self._session.output(str(var.id))
         array = np.empty(shape, dtype.storage)
         if array.nbytes:
-            array = np.ndarray(shape, dtype.storage, Storage.at(address, array.nbytes, owner, readonly=True))
+            array = np.ndarray(
+                shape, dtype.storage, memoryview(Storage.at(address, array.nbytes, owner, readonly=True))
+            )
         name = node.name or f"{node.op}[{number}]"
         return Value(var, dtype, array, "computed", static, slot, name, node.op, number)
