@@ -283,7 +283,9 @@ def pool_blocked(const float[:, :, :, :, ::1] x not None, int mode, window, stri
 
 
 def _output(h, w, window, stride, pad):
-    size = [(n + 2 * p - k) // s + 1 for n, k, s, p in zip((h, w), window, stride, pad, strict=True)]
-    if min(size) < 1 or min(window) < 1 or min(stride) < 1 or min(pad) < 0:
+    size = (0, 0)
+    if min(*window, *stride) >= 1 and min(pad) >= 0:
+        size = [(n + 2 * p - k) // s + 1 for n, k, s, p in zip((h, w), window, stride, pad, strict=True)]
+    if min(size) < 1:
         raise ValueError(f"windows {window} with stride {stride} and padding {pad} do not fit an image {h} x {w}")
     return size

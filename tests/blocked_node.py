@@ -1,0 +1,62 @@
+"""Runs one node on blocked tensors: its image inputs come out of convolutions that change nothing."""
+
+import numpy as np
+from one_node import variable
+
+from megengine_lite._core.arena import aligned_bytes
+from megengine_lite._core.config import SessionConfig
+from megengine_lite._core.fused import FusedConv
+from megengine_lite._core.graph import ConstantPool, Graph, Node, Var
+from megengine_lite._core.infer import infer_stage
+from megengine_lite._core.kernel_set import kernel_set
+from megengine_lite._core.oprs import REGISTRY
+from megengine_lite._core.planner import build_plan
+
+
+def run_blocked(op, params, inputs, isa, constants=(), threads=1, plain=()):
+    """The first output of a node whose float32 image inputs are blocked, and the names of all kernels that ran.
+
+    ``constants`` are the positions of inputs that the planner may look at, ``plain`` those of inputs that are left as
+    they are; all others must be images [N, C, H, W].
+    Memory is filled with NaN before.
+    """
+    variables = [variable(k, a, k in constants) for k, a in enumerate(inputs)]
+    nodes, operands, number = [], [], len(inputs)
+    for k, (v, array) in enumerate(zip(variables, inputs, strict=True)):
+        if k in constants or k in plain:
+            operands.append(v)
+            continue
+        channels = array.shape[1]
+        weight = variable(number, np.eye(channels, dtype=np.float32).reshape(channels, channels, 1, 1), True)
+        same = Var(number + 1, "", v.spec)
+        nodes.append(Node("FusedConv", FusedConv(0, 0, 1, 1, 1, 1, 1), [v, weight], [same]))
+        operands.append(same)
+        number += 2
+    node = Node(op, params, operands, [], "node")
+    specs = REGISTRY[op].infer(node, [v.spec for v in operands])
+    node.outputs = [Var(number + k, f"y{k}", spec) for k, spec in enumerate(specs)]
+    for v in node.outputs:
+        v.producer = node
+    result = node.outputs[0]
+    free = [v for k, v in enumerate(variables) if k not in constants]
+    graph = Graph([*nodes, node], free, [result], ["y"])
+    stage = infer_stage(graph, 0, {v: v.spec for v in free}, ConstantPool())
+    plan = build_plan(stage, kernel_set(isa), ConstantPool(), SessionConfig(threads=threads, isa=isa, fuse=False))
+    arena, out = aligned_bytes(plan.arena_bytes), np.empty(result.spec.shape, result.spec.dtype.storage)
+    arena[...] = 255
+    out.reshape(-1).view(np.uint8)[...] = 255
+    plan.bind(0, arena.ctypes.data)
+    for slot in plan.inputs:
+        plan.bind(slot.base, inputs[slot.var.id].ctypes.data)
+    for slot in plan.outputs:
+        plan.bind(slot.base, out.ctypes.data)
+    plan.run()
+    return out, [getattr(s, "kernel", None) and s.kernel.name for s in plan.steps]
+
+
+def definition(op, params, inputs, constants=()):
+    """The first output of a node by its definition in numpy."""
+    variables = [variable(k, a, k in constants) for k, a in enumerate(inputs)]
+    node = Node(op, params, variables, (), "node")
+    specs = [v.spec for v in variables]
+    return REGISTRY[op].compute(node, inputs, specs, REGISTRY[op].infer(node, specs))[0]

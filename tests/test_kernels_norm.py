@@ -1,0 +1,83 @@
+"""Normalizations on every instruction set, plain and blocked, against their definitions in double precision."""
+
+import numpy as np
+import pytest
+from blocked_node import definition, run_blocked
+from one_node import INSTRUCTION_SETS, run_node
+
+from megengine_lite._core.kernel_set import kernel_set
+from megengine_lite._core.params import LRN, GeneralNorm, GroupNorm
+
+
+def random(*shape, seed=0):
+    return np.random.default_rng([seed, *shape]).standard_normal(shape).astype(np.float32)
+
+
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+@pytest.mark.parametrize("offset", [0, 100])
+@pytest.mark.parametrize("affine", [True, False])
+@pytest.mark.parametrize("shape", [(5, 768), (3, 96), (4, 3), (2, 1), (1, 10_001)], ids=str)
+def test_rows(shape, affine, offset, isa):
+    x = random(*shape) * 3 + np.float32(offset)
+    weight, bias = (random(shape[1], seed=k) for k in (1, 2)) if affine else (None, None)
+    y, mean, inverse = kernel_set(isa).module("norm").layer_norm(x, weight, bias, 1e-5)
+    exact = x.astype(np.float64)
+    center, scale = exact.mean(1, keepdims=True), 1 / np.sqrt(exact.var(1, keepdims=True) + 1e-5)
+    expected = (exact - center) * scale
+    if affine:
+        expected = expected * weight + bias
+    np.testing.assert_allclose(y, expected, rtol=1e-5, atol=5e-6)
+    np.testing.assert_allclose(mean, center[:, 0], rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(inverse, scale[:, 0], rtol=1e-5)
+
+
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("axes", [(1, 2), (1, 3), (2, 4), (3, 4), (0, 1)], ids=str)
+def test_neighbouring_axes(axes, threads, isa):
+    shape = (3, 20, 5, 7)
+    part = shape[axes[0] : axes[1]]
+    inputs = [random(*shape), random(*part, seed=1), random(*part, seed=2)]
+    params = GeneralNorm(affine=True, eps=1e-5, axis_start=axes[0], axis_end=axes[1])
+    actual, kernels = run_first("GeneralNorm", params, inputs, isa, threads)
+    assert kernels == ["norm_rows_f32" if axes[1] == 4 else "norm_columns_f32"]
+    np.testing.assert_allclose(actual, definition("GeneralNorm", params, inputs), rtol=1e-5, atol=3e-6)
+
+
+def run_first(op, params, inputs, isa, threads):
+    return run_blocked(op, params, inputs, isa, (), threads, set(range(len(inputs))))
+
+
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+@pytest.mark.parametrize("affine", [True, False])
+@pytest.mark.parametrize(
+    ("op", "channels", "groups"),
+    [("GroupNorm", 32, 2), ("GroupNorm", 64, 16), ("GroupNorm", 36, 3), ("GroupNorm", 40, 1), ("InstanceNorm", 35, 1)],
+)
+def test_groups_of_channels(op, channels, groups, affine, isa):
+    inputs = [random(2, channels, 7, 9) + 3]
+    if affine:
+        inputs += [random(channels, seed=1), random(channels, seed=2)]
+    params = GroupNorm(affine=affine, eps=1e-5, group=groups)
+    expected = definition(op, params, inputs)
+    blocked, kernels = run_blocked(op, params, inputs, isa, {1, 2}, 2)
+    assert "norm_channels_blocked_f32" in kernels
+    np.testing.assert_allclose(blocked, expected, rtol=1e-5, atol=3e-6)
+    plain, kernels = run_first(op, params, inputs, isa, 2)
+    assert kernels == ["norm_rows_f32"]
+    np.testing.assert_allclose(plain, expected, rtol=1e-5, atol=3e-6)
+
+
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+@pytest.mark.parametrize("beta", [0.75, 0.6])
+@pytest.mark.parametrize("n", [1, 5, 7])
+@pytest.mark.parametrize("channels", [3, 35, 32])
+def test_local_response(channels, n, beta, isa):
+    x, params = random(2, channels, 5, 7), LRN(n=n, k=2.0, alpha=0.3, beta=beta)
+    expected = definition("LRN", params, [x])
+    plain, kernels = run_node("LRN", params, [x], set(), isa, 2)
+    assert kernels == ["lrn_plain_f32"]
+    np.testing.assert_allclose(plain, expected, rtol=2e-6)
+    blocked, kernels = run_blocked("LRN", params, [x], isa, threads=2)
+    assert channels == 3 or "lrn_blocked_f32" in kernels
+    np.testing.assert_allclose(blocked, expected, rtol=2e-6)

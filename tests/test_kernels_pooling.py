@@ -1,0 +1,67 @@
+"""Pooling on every instruction set, plain and blocked, against its definition."""
+
+import numpy as np
+import pytest
+from blocked_node import definition, run_blocked
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from one_node import INSTRUCTION_SETS, run_node
+
+from megengine_lite._core.kernel_set import kernel_set
+from megengine_lite._core.params import Pooling, PoolingMode
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=st.data())
+def test_any_window(data):
+    isa = data.draw(st.sampled_from(INSTRUCTION_SETS))
+    mode = data.draw(st.sampled_from(PoolingMode))
+    n, c = data.draw(st.integers(1, 2)), data.draw(st.integers(1, 40))
+    axes = []
+    for longest in (30, 70):
+        size, window, stride = (data.draw(st.integers(1, m)) for m in (longest, 5, 4))
+        pad = data.draw(st.integers(0, window - 1))
+        axes.append((max(size, window - 2 * pad), window, stride, pad))
+    (h, kh, sh, ph), (w, kw, sw, pw) = axes
+    x = np.random.default_rng(0).standard_normal((n, c, h, w)).astype(np.float32)
+    params = Pooling(mode=mode, window_h=kh, window_w=kw, stride_h=sh, stride_w=sw, pad_h=ph, pad_w=pw)
+    expected = definition("Pooling", params, [x])
+    kernels = kernel_set(isa)
+    pooling, relayout = kernels.module("pooling"), kernels.module("relayout")
+    arguments = int(mode), (kh, kw), (sh, sw), (ph, pw)
+    np.testing.assert_allclose(pooling.pool(x, *arguments), expected, rtol=2e-6, atol=1e-6)
+    blocked, back = pooling.pool_blocked(relayout.nchw_to_blocked(x), *arguments), np.empty_like(expected)
+    relayout.blocked_to_nchw(blocked, back)
+    np.testing.assert_allclose(back, expected, rtol=2e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("mode", list(PoolingMode), ids=lambda m: m.name)
+def test_node_on_plain_and_blocked_images(mode, threads, isa):
+    x = np.random.default_rng(0).standard_normal((2, 35, 15, 14)).astype(np.float32)
+    params = Pooling(mode=mode, window_h=3, window_w=3, stride_h=2, stride_w=2, pad_h=1, pad_w=1)
+    expected = definition("Pooling", params, [x])
+    plain, kernels = run_node("Pooling", params, [x], set(), isa, threads)
+    assert kernels == ["pool_plain_f32"]
+    np.testing.assert_allclose(plain, expected, rtol=2e-6, atol=1e-6)
+    blocked, kernels = run_blocked("Pooling", params, [x], isa, threads=threads)
+    assert "pool_blocked_f32" in kernels
+    np.testing.assert_allclose(blocked, expected, rtol=2e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+@pytest.mark.parametrize("mode", list(PoolingMode), ids=lambda m: m.name)
+def test_window_as_large_as_the_image_is_a_reduction(mode, isa):
+    x = np.random.default_rng(0).standard_normal((2, 35, 7, 6)).astype(np.float32)
+    params = Pooling(mode=mode, window_h=7, window_w=6, stride_h=7, stride_w=6)
+    actual, kernels = run_node("Pooling", params, [x], set(), isa)
+    assert kernels == ["reduce_inner_f32"]
+    np.testing.assert_allclose(actual, definition("Pooling", params, [x]), rtol=2e-6, atol=1e-6)
+
+
+def test_windows_that_do_not_fit_are_refused():
+    pool = kernel_set("base").module("pooling").pool
+    for window, stride in [((5, 5), (1, 1)), ((0, 1), (1, 1)), ((2, 2), (0, 1))]:
+        with pytest.raises(ValueError, match="do not fit"):
+            pool(np.zeros((1, 1, 4, 4), np.float32), 0, window, stride, (0, 0))

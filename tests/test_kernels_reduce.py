@@ -1,0 +1,114 @@
+"""Reductions, positions of extremes and running sums on every instruction set."""
+
+import numpy as np
+import pytest
+from blocked_node import definition, run_blocked
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from one_node import INSTRUCTION_SETS, run_node
+
+from megengine_lite._core.fused import ReduceAxes
+from megengine_lite._core.kernel_set import kernel_set
+from megengine_lite._core.params import Axis, Cumsum, ReduceMode
+
+EXACT = {
+    ReduceMode.SUM: np.sum,
+    ReduceMode.SUM_SQR: lambda x, **k: np.sum(x * x, **k),
+    ReduceMode.PRODUCT: np.prod,
+    ReduceMode.MIN: np.min,
+    ReduceMode.MAX: np.max,
+    ReduceMode.MEAN: np.mean,
+}
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=st.data())
+def test_any_axes(data):
+    isa = data.draw(st.sampled_from(INSTRUCTION_SETS))
+    mode = data.draw(st.sampled_from(ReduceMode))
+    ndim = data.draw(st.integers(1, 5))
+    longest = [0, 5000, 170, 30, 12, 7][ndim]
+    shape = data.draw(st.lists(st.integers(1, longest), min_size=ndim, max_size=ndim))
+    axes = tuple(data.draw(st.sets(st.integers(0, ndim - 1), min_size=1)))
+    rng = np.random.default_rng(len(shape))
+    x = (1 + rng.standard_normal(shape) * (0.01 if mode == ReduceMode.PRODUCT else 1)).astype(np.float32)
+    if mode in (ReduceMode.MIN, ReduceMode.MAX) and data.draw(st.booleans()):
+        x.reshape(-1)[rng.integers(x.size)] = np.nan
+    expected = EXACT[mode](x.astype(np.float64), axis=axes, keepdims=True)
+    actual = kernel_set(isa).module("reduce").reduce(x, int(mode), axes)
+    terms = x.size / expected.size
+    np.testing.assert_allclose(actual, expected, rtol=2e-6, atol=1e-6 * np.sqrt(terms))
+
+
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+@pytest.mark.parametrize("axes", [(0,), (1,)])
+def test_long_sums_stay_accurate(axes, isa):
+    shape = (1_000_003, 1) if axes == (0,) else (1, 1_000_003)
+    x = np.random.default_rng(0).uniform(0, 1, shape).astype(np.float32)
+    actual = kernel_set(isa).module("reduce").reduce(x, 0, axes)
+    assert abs(actual.item() / x.astype(np.float64).sum() - 1) < 3e-7
+
+
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_result_does_not_depend_on_threads(threads, isa):
+    x = np.random.default_rng(0).standard_normal((7, 300, 1100)).astype(np.float32)
+    for axes in [(1,), (2,), (0, 2)]:
+        params = ReduceAxes(int(ReduceMode.SUM), axes)
+        one, _ = run_node("ReduceAxes", params, [x], set(), isa, 1)
+        many, _ = run_node("ReduceAxes", params, [x], set(), isa, threads)
+        np.testing.assert_array_equal(one, many)
+
+
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+@pytest.mark.parametrize("mode", [ReduceMode.MEAN, ReduceMode.MAX], ids=lambda m: m.name)
+@pytest.mark.parametrize("image", [(1, 32, 7, 7), (2, 35, 14, 3), (1, 16, 40, 40)], ids=str)
+def test_pixels_of_blocked_image(image, mode, isa):
+    x, params = np.random.default_rng(0).standard_normal(image).astype(np.float32), ReduceAxes(int(mode), (2, 3))
+    actual, kernels = run_blocked("ReduceAxes", params, [x], isa)
+    assert "reduce_outer_f32" in kernels
+    np.testing.assert_allclose(actual, definition("ReduceAxes", params, [x]), rtol=1e-6, atol=2e-7)
+
+
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+@pytest.mark.parametrize("largest", [True, False])
+@pytest.mark.parametrize("shape", [(3, 500, 1), (1, 7, 1), (2, 30, 40), (4, 9, 3), (1, 1, 33)], ids=str)
+def test_position_of_extreme(shape, largest, isa):
+    arg_reduce = kernel_set(isa).module("reduce").arg_reduce
+    function = np.argmax if largest else np.argmin
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 5, shape).astype(np.float32)  # many ties: the first one counts
+    np.testing.assert_array_equal(arg_reduce(x, largest), function(x, axis=1))
+    x.reshape(-1)[rng.integers(x.size, size=5)] = np.nan
+    np.testing.assert_array_equal(arg_reduce(x, largest), function(x, axis=1))
+    np.testing.assert_array_equal(arg_reduce(np.full(shape, -np.inf, np.float32), largest), 0)
+
+
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+@pytest.mark.parametrize("axis", [0, 1, -1])
+@pytest.mark.parametrize("op", ["Argmax", "Argmin"])
+def test_position_along_channels_of_blocked_image(op, axis, isa):
+    x = np.random.default_rng(0).standard_normal((5, 18, 7, 21)).astype(np.float32)
+    actual, kernels = run_blocked(op, Axis(axis=axis), [x], isa)
+    assert kernels[-1] == "arg_reduce_f32"
+    np.testing.assert_array_equal(actual, definition(op, Axis(axis=axis), [x]))
+
+
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+@pytest.mark.parametrize("exclusive", [True, False])
+@pytest.mark.parametrize("reverse", [True, False])
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_running_sum(axis, reverse, exclusive, isa):
+    x = np.random.default_rng(0).standard_normal((4, 30, 5)).astype(np.float32)
+    params = Cumsum(axis=axis, exclusive=exclusive, reverse=reverse)
+    actual, kernels = run_node("Cumsum", params, [x], set(), isa, 2)
+    assert kernels == ["cumsum_f32"]
+    np.testing.assert_allclose(actual, definition("Cumsum", params, [x]), rtol=1e-6, atol=1e-6)
+
+
+def test_axes_that_cannot_be_reduced_are_refused():
+    reduce = kernel_set("base").module("reduce").reduce
+    with pytest.raises(ValueError, match="cannot reduce"):
+        reduce(np.zeros((2, 3), np.float32), 0, (2,))
+    with pytest.raises(ValueError, match="cannot reduce"):
+        reduce(np.zeros((2, 0), np.float32), 3, (1,))

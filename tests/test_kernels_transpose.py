@@ -1,0 +1,106 @@
+"""Strided copies and transpositions, and the operators that are made of them."""
+
+import numpy as np
+import pytest
+from blocked_node import definition, run_blocked
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from one_node import INSTRUCTION_SETS, run_node
+
+from megengine_lite._core.kernel_set import kernel_set
+from megengine_lite._core.params import Axis, Dimshuffle, Padding, PaddingMode
+from megengine_lite.kernels.tiling import STREAM_BYTES, plan_copy
+
+TYPES = [np.int8, np.int16, np.float32, np.int64]
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=st.data())
+def test_copy_between_any_strides(data):
+    isa = data.draw(st.sampled_from(INSTRUCTION_SETS))
+    ndim = data.draw(st.integers(1, 6))
+    longest = [0, 3000, 90, 30, 12, 7, 5][ndim]
+    shape = data.draw(st.lists(st.integers(1, longest), min_size=ndim, max_size=ndim))
+    dtype = data.draw(st.sampled_from(TYPES))
+    x = np.arange(np.prod(shape)).reshape(shape).astype(dtype)
+    x = x.transpose(data.draw(st.permutations(range(ndim))))
+    steps = data.draw(st.lists(st.sampled_from([1, 1, 2, -1]), min_size=ndim, max_size=ndim))
+    x = x[tuple(slice(None, None, s) for s in steps)]
+    if data.draw(st.booleans()):
+        x = np.broadcast_to(x[:1], x.shape)
+    around = np.zeros([n + 2 for n in x.shape], dtype)
+    inside = around[(slice(1, -1),) * ndim]
+    kernel_set(isa).module("transpose").copy(x, inside)
+    np.testing.assert_array_equal(inside, x)
+    assert np.count_nonzero(around) == np.count_nonzero(x)
+
+
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+@pytest.mark.parametrize("columns", [1040, 1000, 4])
+def test_large_transposition_goes_past_the_caches(columns, isa):
+    rows = STREAM_BYTES // 4 // columns // 16 * 16 + 16
+    x = np.arange(rows * columns, dtype=np.float32).reshape(rows, columns)
+    raw = np.zeros(x.size + 16, np.float32)
+    start = -raw.ctypes.data % 64 // 4
+    y = raw[start : start + x.size].reshape(columns, rows)
+    plan = plan_copy(y.shape, x.T.strides, y.strides, 4)
+    assert plan.kernel == "transpose_strided"
+    assert plan.arguments()["stream"] == 1
+    kernel_set(isa).module("transpose").copy(x.T, y)
+    np.testing.assert_array_equal(y, x.T)
+
+
+def test_copy_of_different_shapes_is_refused():
+    copy = kernel_set("base").module("transpose").copy
+    with pytest.raises(ValueError, match="cannot copy"):
+        copy(np.zeros((2, 3), np.float32), np.zeros((3, 2), np.float32))
+    with pytest.raises(ValueError, match="cannot copy"):
+        copy(np.zeros(3, np.float32), np.zeros(3, np.float64))
+
+
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+@pytest.mark.parametrize("channels", [32, 35])
+@pytest.mark.parametrize("pattern", [(0, 2, 3, 1), (0, 1, 2, 3), (3, 1, 0, 2), (0, 2, -1, 1, 3)], ids=str)
+def test_blocked_image_is_transposed(pattern, channels, isa):
+    x, params = (
+        np.random.default_rng(0).standard_normal((2, channels, 5, 7)).astype(np.float32),
+        Dimshuffle(pattern=pattern, ndim=4),
+    )
+    actual, kernels = run_blocked("Dimshuffle", params, [x], isa)
+    np.testing.assert_array_equal(actual, definition("Dimshuffle", params, [x]))
+    if channels == 32 and len(pattern) == 4 and pattern != (0, 1, 2, 3):
+        assert "relayout_to_plain_32" not in kernels
+
+
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+@pytest.mark.parametrize("axis", [0, 1, 2, -1])
+def test_tensors_are_joined(axis, isa):
+    shapes = [[2, 3, 4, 5] for _ in range(3)]
+    for k, shape in enumerate(shapes):
+        shape[axis] = k + 2
+    inputs = [np.full(s, k, np.float32) for k, s in enumerate(shapes)]
+    actual, _ = run_node("Concat", Axis(axis=axis), inputs, set(), isa)
+    np.testing.assert_array_equal(actual, np.concatenate(inputs, axis))
+
+
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+@pytest.mark.parametrize("channels", [[16, 32], [5, 20], [16, 7], [16] * 5, [3] * 5], ids=str)
+def test_blocked_channels_are_joined(channels, isa):
+    inputs = [np.random.default_rng(k).standard_normal((2, c, 4, 6)).astype(np.float32) for k, c in enumerate(channels)]
+    actual, _ = run_blocked("Concat", Axis(axis=1), inputs, isa)
+    np.testing.assert_array_equal(actual, np.concatenate(inputs, 1))
+
+
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+@pytest.mark.parametrize("mode", list(PaddingMode), ids=lambda m: m.name)
+@pytest.mark.parametrize("front", [(0, 0, 2, 1), (1, 0, 0, 3), (1, 2, 1, 0)], ids=str)
+def test_padding(front, mode, isa):
+    x = np.random.default_rng(0).standard_normal((4, 16, 5, 6)).astype(np.float32)
+    offsets = {f"front_offset_dim{k}": n for k, n in enumerate(front)}
+    offsets |= {f"back_offset_dim{k}": n for k, n in enumerate(front[::-1])}
+    params = Padding(**offsets, padding_val=1.5, padding_mode=mode)
+    expected = definition("Padding", params, [x])
+    for run in (run_blocked, lambda op, p, ins, isa: run_node(op, p, ins, set(), isa)):
+        actual, kernels = run("Padding", params, [x], isa)
+        assert None not in kernels
+        np.testing.assert_array_equal(actual, expected)

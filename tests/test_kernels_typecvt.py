@@ -1,0 +1,61 @@
+"""Conversion between element types on every instruction set, against numpy."""
+
+import numpy as np
+import pytest
+from one_node import INSTRUCTION_SETS
+
+from megengine_lite._core.kernel_set import kernel_set
+
+TYPES = [np.float32, np.float16, np.int32, np.int16, np.uint16, np.int8, np.uint8, np.bool_]
+
+
+def convert(x, dtype, isa):
+    y = np.zeros(x.shape, dtype)
+    kernel_set(isa).module("typecvt").convert(x, y)
+    return y
+
+
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+def test_every_half_becomes_its_float(isa):
+    halves = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
+    np.testing.assert_array_equal(convert(halves, np.float32, isa), halves.astype(np.float32))
+
+
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+def test_floats_are_rounded_to_the_nearest_half(isa):
+    rng = np.random.default_rng(0)
+    edges = [65504, 65519.996, 65520, 65536, 1e-8, 2**-24, 2**-25, 3 * 2**-25, 6.1e-5, 0, -0.0, np.inf, -np.inf, np.nan]
+    any_bits = rng.integers(0, 2**32, 300_001, dtype=np.uint32).view(np.float32)
+    usual = rng.standard_normal(50_000) * np.exp(rng.uniform(-20, 12, 50_000))
+    x = np.concatenate([np.float32(edges), any_bits, usual.astype(np.float32)])
+    with np.errstate(over="ignore"):
+        expected = x.astype(np.float16)
+    np.testing.assert_array_equal(convert(x, np.float16, isa), expected)
+
+
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+@pytest.mark.parametrize("target", TYPES, ids=lambda d: d.__name__)
+@pytest.mark.parametrize("source", TYPES, ids=lambda d: d.__name__)
+def test_any_type_to_any(source, target, isa):
+    rng = np.random.default_rng(0)
+    real = np.issubdtype(source, np.floating)
+    x = (rng.standard_normal(1333) * 50).astype(source) if real else rng.integers(0, 120, 1333).astype(source)
+    whole = real and not np.issubdtype(target, np.floating) and target is not np.bool_
+    expected = x.astype(np.int32).astype(target) if whole else x.astype(target)
+    np.testing.assert_array_equal(convert(x, target, isa), expected)
+
+
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+def test_floats_that_no_integer_holds(isa):
+    x = np.float32([3e9, -3e9, np.nan, np.inf, -2.9, 2.9, 300, -300])
+    np.testing.assert_array_equal(convert(x, np.int32, isa), np.int32([-(2**31)] * 4 + [-2, 2, 300, -300]))
+    np.testing.assert_array_equal(convert(x, np.int8, isa), np.int8([0, 0, 0, 0, -2, 2, 44, -44]))
+
+
+def test_arrays_that_cannot_be_converted_are_refused():
+    run = kernel_set("base").module("typecvt").convert
+    for x, y in [(np.zeros(3), np.zeros(3, np.float32)), (np.zeros(3, np.int8), np.zeros(4, np.int8))]:
+        with pytest.raises(ValueError, match="cannot convert"):
+            run(x, y)
+    with pytest.raises(ValueError, match="contiguous"):
+        run(np.zeros(6, np.int8)[::2], np.zeros(3, np.float32))
