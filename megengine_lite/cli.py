@@ -19,7 +19,9 @@ from typing import Any
 from megengine_lite._cli.flags import normalize
 from megengine_lite.errors import LiteError
 
-COMMANDS = ("run", "info", "bench", "verify", "encrypt", "decrypt", "pack", "unpack", "demo")
+COMMANDS = (
+    "run", "info", "bench", "profile", "verify", "encrypt", "decrypt", "pack", "unpack", "convert", "cache", "demo"
+)  # fmt: skip
 
 USAGE_ERROR = 2
 INTERRUPTED = 130

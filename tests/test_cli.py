@@ -13,6 +13,7 @@ import megengine_lite
 from megengine_lite._cli import report
 from megengine_lite._cli.flags import OPTION_FLAGS, REFUSED_FLAGS, normalize
 from megengine_lite._cli.verify import compare
+from megengine_lite._core.algo_cache import KERNEL_REVISION, parse_cache, serialize_cache
 from megengine_lite.cli import COMMANDS, build_parser, main
 
 BUNDLED = Path(megengine_lite.__file__).parent / "bundled"
@@ -201,6 +202,37 @@ def test_text_is_for_people(capsys, command):
     assert "prob" in out or "latency" in out or "accuracy 98.9 %" in out
 
 
+# ---- profile, cache -----------------------------------------------------------------------------------------------
+
+
+def test_profile_times_every_step(run_json, tmp_path):
+    out = tmp_path / "profile.json"
+    result = run_json("profile", DIGITS, "--batch-size", 1, "--iter", 3, "--output", out)
+    assert {"FusedConv", "Softmax"} <= {s["operator"] for s in result["steps"]}
+    assert all(s["ms"] >= 0 and s["algorithm"] for s in result["steps"])
+    assert sum(result["operators_ms"].values()) == pytest.approx(result["total_ms"])
+    assert any(e["ph"] == "X" for e in json.loads(out.read_text())["traceEvents"])
+    run_json("profile", DIGITS, "--batch-size", 1, "--iter", 1, "--output", out, "--form", "megengine")
+    assert "opr_footprint" in json.loads(out.read_text())["profiler"]
+
+
+def test_cache_is_filled_shown_and_pruned(run_json, tmp_path):
+    file = tmp_path / "cache"
+    run_json("bench", DIGITS, "--batch-size", 1, "--iter", 1, "--fast-run", "--fast-run-algo-policy", file)
+    content = parse_cache(file.read_bytes())
+    ours = next(name for name in content if name.startswith(b"megengine_lite:"))
+    content[ours.replace(b":r", b":r1234", 1)] = content[b"profile:plat=cpu:x"] = {b"key": b"value"}
+    content[b"megengine_lite:r%d:other: machine:avx2:t1:conv_f32" % KERNEL_REVISION] = {b"key": b"value"}
+    file.write_bytes(serialize_cache(content))
+    shown = run_json("cache", file)
+    assert len(shown["categories"]) == len(content) and shown["removed"] == 0
+    assert {c["made_by"] for c in shown["categories"]} == {"megengine_lite", "other"}
+    assert "other: machine" in [c.get("processor") for c in shown["categories"]]
+    assert run_json("cache", file, "--prune", "old")["removed"] == 1
+    assert run_json("cache", file, "--prune", "foreign")["removed"] == 2
+    assert ours in parse_cache(file.read_bytes())
+
+
 # ---- verify -------------------------------------------------------------------------------------------------------
 
 
@@ -274,10 +306,20 @@ def test_packages_hold_model_settings_and_cache(run_json, tmp_path):
     assert json.loads((tmp_path / "parts" / "digits.json").read_text()) == settings
 
 
+def test_convert_takes_containers_off(run_json, tmp_path):
+    package, plain = tmp_path / "digits.lite", tmp_path / "digits.mge"
+    run_json("pack", DIGITS, package)
+    run_json("convert", package, plain)
+    result = run_json("verify", plain, "--against", DIGITS)
+    assert result["outputs"]["prob"]["difference"] == 0
+    assert "package" not in run_json("info", plain)["container"]
+
+
 def test_a_file_is_never_written_over_itself(error_of, tmp_path):
     copy = tmp_path / "model.mge"
     copy.write_bytes(Path(DIGITS).read_bytes())
     assert "is the file that is read" in error_of("encrypt", copy, copy, "--method", "RC4_default")
+    assert "is the file that is read" in error_of("convert", copy, copy)
     assert copy.read_bytes() == Path(DIGITS).read_bytes()
     assert [p.name for p in tmp_path.iterdir()] == ["model.mge"]
 

@@ -38,13 +38,13 @@ def execute(args: Namespace) -> dict[str, Any]:
     load_model(args.model, check=False)
     content, _ = open_source(args.model)
     name = args.name or Path(args.model).stem
-    package = Package(name, content, model_cryption=args.model_method, information_cryption=args.info_method)
+    package = Package(name, memoryview(content), model_cryption=args.model_method, information_cryption=args.info_method)
     if args.info:
         text = Path(args.info).read_bytes()
         package.name = args.name or _name_in(text, args.info)
         parse_information(text, package.name, args.info)
-        package.information = cryption.encrypt(args.info_method, text, _key(args.info_key))
-    package.model = cryption.encrypt(args.model_method, content, _key(args.model_key))
+        package.information = memoryview(cryption.encrypt(args.info_method, text, _key(args.info_key)))
+    package.model = memoryview(cryption.encrypt(args.model_method, content, _key(args.model_key)))
     if args.cache:
         package.algorithm_cache = memoryview(Path(args.cache).read_bytes())
         package.is_fast_run_cache = True

@@ -17,13 +17,12 @@ import contextlib
 import json
 import os
 import struct
-import tempfile
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
+from megengine_lite._core.files import replace_file
 from megengine_lite.errors import LiteError, ModelFormatError
 from megengine_lite.log import logger
 
@@ -113,31 +112,6 @@ def _file_lock(path: str) -> Iterator[None]:
         yield
 
 
-def _replace_file(path: str, content: bytes) -> None:
-    """Writes a file so that readers, and a crash, find either the old or the new content."""
-    directory = os.path.dirname(os.path.abspath(path))
-    handle, name = tempfile.mkstemp(prefix=os.path.basename(path) + ".", suffix=".tmp", dir=directory)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        with contextlib.suppress(OSError):  # mkstemp makes files that only their owner can read
-            os.chmod(name, 0o666 & ~_umask())
-        os.replace(name, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(name)
-        raise
-
-
-@cache
-def _umask() -> int:
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask
-
-
 def category_name(operator: str, processor: str, isa: str, threads: int) -> str:
     """Name of the category for an operator kind on this kind of machine."""
     return f"megengine_lite:r{KERNEL_REVISION}:{processor}:{isa}:t{threads}:{operator}"
@@ -222,7 +196,7 @@ class AlgoCache:
                     with contextlib.suppress(FileNotFoundError, ModelFormatError), open(path, "rb") as file:
                         on_disk = parse_cache(file.read() or bytes(4))
                     _merge(on_disk, self._categories)
-                    _replace_file(path, serialize_cache(on_disk))
+                    replace_file(path, [serialize_cache(on_disk)])
             except OSError as error:
                 logger.warning("the algorithm cache %s cannot be written: %s", path, error)
 
@@ -231,7 +205,7 @@ class AlgoCache:
         with self._lock:
             content = serialize_cache(self._categories)
         try:
-            _replace_file(path, content)
+            replace_file(path, [content])
         except OSError as error:
             raise LiteError(f"the algorithm cache cannot be written to {path}: {error.strerror}") from error
 

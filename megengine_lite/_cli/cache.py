@@ -1,0 +1,79 @@
+"""Show what is in a cache of measured algorithms (of --fast-run), or remove what is of no use."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+from typing import Any
+
+from megengine_lite._cli import report
+from megengine_lite._core.files import replace_file
+
+USAGE = "FILE [--prune old|foreign]"
+
+_OURS = "megengine_lite"
+
+
+def add(parser: ArgumentParser) -> None:
+    """Declares the arguments."""
+    parser.add_argument("file", metavar="FILE", help="a cache of this package, of the original, or both")
+    parser.add_argument(
+        "--prune",
+        choices=["old", "foreign"],
+        help="remove measurements of other versions of the kernels (old), or all that were not made by these kernels "
+        "on this processor (foreign)",
+    )
+
+
+def execute(args: Namespace) -> dict[str, Any]:
+    """Reads the cache, and rewrites it if something is to go; gives its categories."""
+    from megengine_lite._core.algo_cache import parse_cache, serialize_cache
+
+    categories = parse_cache(Path(args.file).read_bytes())
+    kept = {name: entries for name, entries in categories.items() if not _is_useless(name, args.prune)}
+    if len(kept) < len(categories):
+        replace_file(args.file, [serialize_cache(kept)])
+    rows = [{**_describe(name), "entries": len(entries)} for name, entries in kept.items()]
+    return {"file": args.file, "categories": rows, "removed": len(categories) - len(kept)}
+
+
+def _describe(name: bytes) -> dict[str, Any]:
+    """The parts of a category's name; those of the original are one part."""
+    text = name.decode(errors="replace")
+    owner, *rest = text.split(":")
+    if owner != _OURS or len(rest) < 5:
+        return {"made_by": "other", "operator": text}
+    revision, *processor, isa, threads, operator = rest
+    return {
+        "made_by": _OURS,
+        "operator": operator,
+        "revision": revision.lstrip("r"),
+        "processor": ":".join(processor),
+        "instruction_set": isa,
+        "threads": threads.lstrip("t"),
+    }
+
+
+def _is_useless(name: bytes, prune: str | None) -> bool:
+    from megengine_lite import cpu_info
+    from megengine_lite._core.algo_cache import KERNEL_REVISION
+
+    category = _describe(name)
+    if prune is None:
+        return False
+    if category["made_by"] != _OURS:
+        return prune == "foreign"
+    if category["revision"] != str(KERNEL_REVISION):
+        return True
+    return prune == "foreign" and category["processor"] != cpu_info()["brand"]
+
+
+def show(result: dict[str, Any]) -> None:
+    """Prints one row for each category."""
+    columns = ("made_by", "operator", "revision", "processor", "instruction_set", "threads", "entries")
+    rows = [[category.get(c, "") for c in columns] for category in result["categories"]]
+    print(
+        report.table(rows, ("made by", "operator", "revision", "processor", "kernels", "threads", "entries"), "llllllr")
+    )
+    if result["removed"]:
+        print(f"\nremoved {result['removed']} categories")

@@ -1,0 +1,97 @@
+"""Show how long each step of a run takes, by which algorithm and at what speed."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import tempfile
+from argparse import ArgumentParser, Namespace
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+from megengine_lite._cli import flags, inputs, report
+
+USAGE = "MODEL [--output FILE] [flags]"
+
+
+def add(parser: ArgumentParser) -> None:
+    """Declares the arguments."""
+    flags.add_network_flags(parser)
+    inputs.add_input_flags(parser)
+    group = parser.add_argument_group("profile")
+    group.add_argument("--iter", type=flags.positive, default=10, metavar="N", help="runs; times are medians (10)")
+    group.add_argument("--warmup-iter", type=int, default=2, metavar="N", help="runs before those, not counted (2)")
+    group.add_argument("--output", metavar="FILE", help="write the profile of one run")
+    group.add_argument(
+        "--form",
+        choices=["chrome", "megengine"],
+        default="chrome",
+        help="of that file: chrome, for Perfetto, or megengine, for the original's tools (chrome)",
+    )
+
+
+def execute(args: Namespace) -> dict[str, Any]:
+    """Runs with times taken; gives those of each step and of each type of operator."""
+    network = flags.load_network(args).network
+    inputs.set_inputs(args, network, fill=True)
+    for _ in range(args.warmup_iter):
+        network.forward()
+        network.wait()
+    runs = []
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "profile.json"
+        network.enable_profile_performance(file, form="chrome")
+        for _ in report.progress(range(args.iter), args.iter, "measuring"):
+            network.forward()
+            network.wait()
+            runs.append([e for e in json.loads(file.read_text())["traceEvents"] if e["ph"] == "X"])
+        if args.output:
+            network.enable_profile_performance(args.output, form=args.form)
+            network.forward()
+            network.wait()
+    flags.finish(args, network)
+    steps = [_step(events) for events in zip(*runs, strict=True)]
+    total = sum(s["ms"] for s in steps)
+    by_type: defaultdict[str, float] = defaultdict(float)
+    for s in steps:
+        by_type[s["operator"]] += s["ms"]
+    ordered = dict(sorted(by_type.items(), key=lambda item: -item[1]))
+    return {"model": args.model, "total_ms": total, "steps": steps, "operators_ms": ordered}
+
+
+def _step(events: tuple[dict[str, Any], ...]) -> dict[str, Any]:
+    """One step from what the runs say of it."""
+    first = events[0]
+    milliseconds = statistics.median(e["dur"] for e in events) / 1e3
+    work = first["args"].get("GFLOP/s", 0) * first["dur"]  # thousands of operations
+    return {
+        "name": first["name"],
+        "operator": first["cat"],
+        "algorithm": first["args"]["algorithm"],
+        "outputs": first["args"]["outputs"],
+        "ms": milliseconds,
+        "gflops": work / milliseconds / 1e3 if work and milliseconds else None,
+    }
+
+
+def show(result: dict[str, Any]) -> None:
+    """Prints all steps in order, then the sums by type of operator."""
+    total = max(result["total_ms"], 1e-9)
+    rows = [
+        (
+            f"{s['ms']:.4f}",
+            f"{100 * s['ms'] / total:.1f}",
+            "" if s["gflops"] is None else f"{s['gflops']:.1f}",
+            s["operator"],
+            s["algorithm"],
+            " ".join(map(report.shape_text, s["outputs"])),
+            s["name"],
+        )
+        for s in result["steps"]
+    ]
+    header = ("ms", "%", "GFLOP/s", "operator", "algorithm", "outputs", "name")
+    print(report.table(rows, header, "rrr"))
+    sums = [(f"{ms:.4f}", f"{100 * ms / total:.1f}", op) for op, ms in result["operators_ms"].items()]
+    sums.append((f"{result['total_ms']:.4f}", "100.0", "all"))
+    print("\n" + report.table(sums, ("ms", "%", "operator"), "rr"))
