@@ -1,0 +1,111 @@
+"""Speed of convolutions and matrix products of bytes, and how much faster than float32 they are.
+
+    python benchmarks/kernels_int8.py [--isa avx512] [--threads 1] [--only 3x3]
+
+Each line is one layer of ``benchmarks/kernels.py``: the best of several runs in milliseconds, 10^9 multiply-adds per
+second by definition of the operator, and the time of the float32 layer (by the algorithm that the heuristic chooses)
+divided by that of the quantized one. "signed" inputs may be negative, "rectified" ones follow a ReLU.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+import numpy as np
+from kernels import CONVOLUTIONS, PRODUCTS, REPEATS, variable
+
+from megengine_lite._core.config import SessionConfig
+from megengine_lite._core.dtype import FLOAT32, DType, DTypeCode
+from megengine_lite._core.fast_run import measure
+from megengine_lite._core.fused import FusedConv, FusedMatMul
+from megengine_lite._core.fused_quantized import QuantizedConv, QuantizedMatMul
+from megengine_lite._core.graph import Constant, ConstantPool, Graph, Node, TensorSpec, Var
+from megengine_lite._core.kernel_set import KernelSet, kernel_set
+from megengine_lite._core.lower.context import LOWERINGS, Lowering
+from megengine_lite._core.params import ConvBias, ConvBiasNonlineMode, ConvolutionSparse, MatrixMul
+from megengine_lite._core.planner import build_plan  # noqa: F401  (registers operators and lowerings)
+
+Q8 = DType(DTypeCode.QUANTIZED_S8, 0.02)
+Q32 = DType(DTypeCode.QUANTIZED_S32, float(np.float32(0.02) * np.float32(0.02)))
+
+
+def quantized(number: int, shape: tuple[int, ...], weight: bool = False) -> Var:
+    value = np.ones(shape, np.int8) if weight else None
+    const = Constant(value, ("int8", number, shape)) if value is not None else None
+    return Var(number, "", TensorSpec(shape, Q8, value), const)
+
+
+def seconds_of(node: Node, kernels: KernelSet, config: SessionConfig, blocked: bool) -> float:
+    x = node.inputs[0]
+    ctx = Lowering(Graph([node], [x], list(node.outputs), ["y"]), kernels, ConstantPool(), config)
+    if blocked:
+        ctx.new_blocked(x)
+    else:
+        ctx.new_plain(x)
+
+    def emit(target: Lowering, algorithm: None) -> None:
+        LOWERINGS[node.op](target, node)
+
+    return min(measure(ctx, node, None, emit) for _ in range(REPEATS))  # type: ignore[arg-type]
+
+
+def report(name: str, kind: str, products: int, seconds: float, float_seconds: float) -> None:
+    rate = products / seconds * 1e-9
+    print(f"{name:24s} {kind:10s} {seconds * 1e3:9.3f} ms {rate:8.1f} GMAC/s {float_seconds / seconds:6.2f} x float32")
+
+
+def bench_convolution(name: str, kernels: KernelSet, config: SessionConfig) -> None:
+    ic, oc, size, k, stride, groups = CONVOLUTIONS[name]
+    pad = 0 if stride == k else k // 2
+    out = (size + 2 * pad - k) // stride + 1
+    w_shape = (oc, ic, k, k) if groups == 1 else (groups, oc // groups, ic // groups, k, k)
+    x_shape, y_shape = (1, ic, size, size), (1, oc, out, out)
+    products = oc * ic // groups * k * k * out * out
+    image = ic <= 4
+    params = FusedConv(pad, pad, stride, stride, 1, 1, groups)
+    node = Node("FusedConv", params, [variable(0, x_shape), variable(1, w_shape, True)], [variable(2, y_shape)])
+    float_seconds = seconds_of(node, kernels, config, not image)
+    sparse = ConvolutionSparse.DENSE if groups == 1 else ConvolutionSparse.GROUP
+    conv = ConvBias(
+        nonlineMode=ConvBiasNonlineMode.RELU, sparse=sparse, pad_h=pad, pad_w=pad, stride_h=stride, stride_w=stride
+    )
+    for kind in ("signed",) if image else ("signed", "rectified"):
+        x = quantized(0, x_shape)
+        if kind == "rectified":
+            Node("ConvBiasForward", conv, [], [x])  # is the producer of x from now on
+        params = QuantizedConv(conv=conv, input_dtype=Q8, conv_dtype=Q8)
+        node = Node("QuantizedConv", params, [x, quantized(1, w_shape, True)], [quantized(2, y_shape)])
+        report(name, kind, products, seconds_of(node, kernels, config, not image), float_seconds)
+
+
+def bench_product(name: str, kernels: KernelSet, config: SessionConfig) -> None:
+    m, n, k = PRODUCTS[name]
+    node = Node(
+        "FusedMatMul", FusedMatMul(False, True), [variable(0, (m, k)), variable(1, (n, k), True)], [variable(2, (m, n))]
+    )
+    float_seconds = seconds_of(node, kernels, config, False)
+    y = Var(2, "", TensorSpec((m, n), FLOAT32))
+    params = QuantizedMatMul(matmul=MatrixMul(transposeB=True), product_dtype=Q32)
+    node = Node("QuantizedMatMul", params, [quantized(0, (m, k)), quantized(1, (n, k), True)], [y])
+    report(name, "signed", m * n * k, seconds_of(node, kernels, config, False), float_seconds)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--isa", help="instruction set, by default the best of this machine")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--only", default="", help="layers whose name contains this")
+    options = parser.parse_args()
+    kernels = kernel_set(options.isa)
+    config = SessionConfig(threads=options.threads, isa=kernels.name)
+    print(f"{kernels.name}, {options.threads} thread(s)")
+    for name in CONVOLUTIONS:
+        if options.only in name:
+            bench_convolution(name, kernels, config)
+    for name in PRODUCTS:
+        if options.only in name:
+            bench_product(name, kernels, config)
+
+
+if __name__ == "__main__":
+    main()
