@@ -174,12 +174,11 @@ class Diagnostics:
         self._loaded("dump_layout_transform_model")
         if not self._transform:
             raise LiteError("call enable_global_layout_transform before load, then the model can be dumped")
+        from megengine_lite._core.files import replace_file
+
         path = _to_path(model_file)
-        chunks = self._model_chunks()
         try:
-            with open(path, "wb") as file:
-                for chunk in chunks:
-                    file.write(chunk)
+            replace_file(path, self._model_chunks())
         except OSError as error:
             raise LiteError(f"the model cannot be written to {path}: {error.strerror}") from error
 
