@@ -10,7 +10,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from megengine_lite._core.limits import describe_bytes
 from megengine_lite._core.lower.context import Storage
+from megengine_lite.errors import LiteError
 
 ALIGNMENT = 64
 # Kernels may load a vector that begins inside of a tensor and ends behind it.
@@ -38,7 +40,16 @@ def assign_offsets(storages: Sequence[Storage]) -> int:
 
 
 def aligned_bytes(nbytes: int) -> np.ndarray:
-    """Zeroed memory, aligned to a cache line, as a uint8 array that owns it."""
-    raw = np.zeros(nbytes + ALIGNMENT, np.uint8)
+    """Zeroed memory, aligned to a cache line, as a uint8 array that owns it.
+
+    Raises
+    ------
+    LiteError
+        There is not so much memory.
+    """
+    try:
+        raw = np.zeros(nbytes + ALIGNMENT, np.uint8)
+    except MemoryError as error:
+        raise LiteError(f"there is not enough memory for {describe_bytes(nbytes)}") from error
     start = -raw.ctypes.data % ALIGNMENT
     return raw[start : start + nbytes]

@@ -7,13 +7,13 @@ planning, runs operators that have no native kernel, and is what every kernel is
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, ClassVar
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
 from megengine_lite._core.graph import Node, TensorSpec
-from megengine_lite.errors import ShapeError
+from megengine_lite.errors import LiteError, ShapeError
 
 
 class Operator:
@@ -85,8 +85,38 @@ def register(cls: type[Operator]) -> type[Operator]:
 
 def fail(node: Node, message: str) -> ShapeError:
     """A :class:`ShapeError` about a node, to be raised by the caller."""
-    label = f"{node.op} {node.name!r}" if node.name else node.op
-    return ShapeError(f"{label}: {message}")
+    return ShapeError(f"{_label(node)}: {message}")
+
+
+T = TypeVar("T")
+
+
+def naming(node: Node, function: Callable[..., T], *arguments: Any) -> T:
+    """``function(*arguments)``; whatever goes wrong there is an error of this package that names the node."""
+    try:
+        return function(*arguments)
+    except LiteError:
+        raise
+    except MemoryError as error:
+        raise LiteError(f"{_label(node)}: there is not enough memory") from error
+    except ValueError as error:
+        raise fail(node, str(error)) from error
+    except Exception as error:
+        raise fail(node, f"{type(error).__name__}: {error}") from error
+
+
+def _label(node: Node) -> str:
+    return f"{node.op} {node.name!r}" if node.name else node.op
+
+
+def check_results(node: Node, arrays: Sequence[np.ndarray], specs: Sequence[TensorSpec]) -> None:
+    """Raises if what ``compute`` gave is not what ``infer`` said."""
+    if len(arrays) != len(specs):
+        raise fail(node, f"{len(specs)} outputs inferred, {len(arrays)} computed")
+    for array, spec in zip(arrays, specs, strict=True):
+        expected = array.shape if spec.shape is None else spec.shape
+        if array.shape != expected or array.dtype != spec.dtype.storage:
+            raise fail(node, f"computed {array.dtype} {array.shape}, inferred {spec.dtype} {expected}")
 
 
 def broadcast_shapes(node: Node, shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:

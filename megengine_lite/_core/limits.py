@@ -1,0 +1,34 @@
+"""How much memory a model may ask for."""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from pathlib import Path
+
+_CONTROL_GROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+_UNKNOWN = 1 << 40
+
+
+@cache
+def memory_limit() -> int:
+    """Bytes that a process can have at most: the machine's memory, or less where a control group says so."""
+    try:
+        limit = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):  # not POSIX, or a system without this number
+        limit = _UNKNOWN
+    for path in _CONTROL_GROUP_LIMITS:
+        try:
+            limit = min(limit, int(path.read_text()))
+        except (OSError, ValueError):  # no such group, or "max"
+            continue
+    return limit
+
+
+def describe_bytes(nbytes: int) -> str:
+    """A number of bytes for messages.
+
+    >>> describe_bytes(3 << 30)
+    '3.0 GiB'
+    """
+    return f"{nbytes / (1 << 30):.1f} GiB"
