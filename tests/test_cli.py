@@ -8,12 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from loader_samples import constant_operator, to_bytes
 
 import megengine_lite
 from megengine_lite._cli import report
 from megengine_lite._cli.flags import OPTION_FLAGS, REFUSED_FLAGS, normalize
 from megengine_lite._cli.verify import compare
 from megengine_lite._core.algo_cache import KERNEL_REVISION, parse_cache, serialize_cache
+from megengine_lite._core.loader.records import ModelRecord
 from megengine_lite.cli import COMMANDS, build_parser, main
 
 BUNDLED = Path(megengine_lite.__file__).parent / "bundled"
@@ -84,6 +86,19 @@ def test_run_computes_outputs_of_npy_npz_json_and_text(run_json, data, tmp_path)
             assert result["cases"][0]["outputs"]["prob"]["shape"] == [1, 10]
             with np.load(out) as file:
                 np.testing.assert_allclose(file["prob"], data["prob"][:1], atol=1e-6)
+
+
+def test_run_computes_the_test_cases_behind_a_model(run_json, data, tmp_path):
+    cases = [
+        to_bytes(ModelRecord("v2", 101300, [constant_operator(0, (1, 1, 8, 8), data=image)], [(0, "")]))
+        for image in data["images"][:2].astype(np.float32)
+    ]
+    content = b"mgbtest0" + len(cases).to_bytes(4, "little") + Path(DIGITS).read_bytes() + b"".join(cases)
+    (tmp_path / "with_cases.mge").write_bytes(content)
+    results = run_json("run", tmp_path / "with_cases.mge", "--top", 1)["cases"]
+    assert [r["outputs"]["prob"]["top"][0]["index"] for r in results] == data["labels"][:2].tolist()
+    given = run_json("run", tmp_path / "with_cases.mge", "--input", "{3,1,8,8}")["cases"]
+    assert [r["outputs"]["prob"]["shape"] for r in given] == [[3, 10]]
 
 
 def test_run_shows_the_largest_values(run_json, data, tmp_path):
