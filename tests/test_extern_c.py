@@ -182,6 +182,29 @@ def test_versions_share_their_names(library):
     assert library.remove_loader(b"another", 0) == 0
 
 
+def test_loader_may_register_another_one(library):
+    assert Descriptor(b"nested", AFFINE, 1).infer([(2,)], [0]) == [((2,), 0)]
+    assert Descriptor(b"made_by_nested", AFFINE, 1).infer([(3,)], [0]) == [((3,), 0)]
+
+
+def test_loaders_may_be_registered_from_any_thread(library):
+    """ctypes calls release Python's lock, so these really meet."""
+    names = [[f"thread{t}:{k}".encode() for k in range(200)] for t in range(4)]
+    added: list[int] = []
+
+    def work(mine):
+        added.append(sum(library.add_affine_as(name, k % 2) for k, name in enumerate(mine)))
+
+    threads = [threading.Thread(target=work, args=(mine,)) for mine in names]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert added == [200] * 4
+    assert {n.decode() for mine in names for n in mine} <= set(extern_c.loader_names())
+    assert sum(library.remove_loader(name, 0) for mine in names for name in mine) == 800
+
+
 @pytest.mark.parametrize(
     ("letter", "message"),
     [
