@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 # A forward that takes less is not worth handing to another thread.
 _WORTH_DEFERRING = 100e-6
+# After so many forwards that were waited for at once, so many of the next ones are not handed over.
+_PATIENCE = 8
+_PAUSE = 256
 
 Callback = Callable[[CallbackIO], Any]
 
@@ -136,6 +139,7 @@ class Engine:
             and get_device(settings.device_type).count() > 1
         )
         self._seconds = 0.0  # that the last forward took
+        self._in_vain = 0  # forwards that were handed over, and waited for before the worker came to them
         self._worker: Worker | None = None
         self._job: Job | None = None
         self._make_ports()
@@ -241,7 +245,7 @@ class Engine:
         elif self.async_callback is not None:
             session.prepare()  # shapes that do not fit are the caller's to know
             self._post(self._run_async, True)
-        elif self._may_defer and not reshaped and self._seconds > _WORTH_DEFERRING and self._are_outputs_plain():
+        elif not reshaped and self._is_worth_deferring():
             self._post(self._run_deferred, False)
         else:
             self._job = None
@@ -265,8 +269,19 @@ class Engine:
             port.publish(session)
         self.has_run = True
 
-    def _are_outputs_plain(self) -> bool:
-        return all(port.is_plain for port in self._out_ports)
+    def _is_worth_deferring(self) -> bool:
+        """Whether the caller may gain from going on while the worker computes.
+
+        Waking a worker costs some time on a busy machine, so it is not done for callers that always wait at once.
+        """
+        if not self._may_defer or self._seconds < _WORTH_DEFERRING:
+            return False
+        last = self._job
+        if last is not None:
+            self._in_vain = self._in_vain + 1 if last.was_waited_for else 0
+        elif self._in_vain:
+            self._in_vain = (self._in_vain + 1) % (_PATIENCE + _PAUSE)
+        return self._in_vain < _PATIENCE and all(port.is_plain for port in self._out_ports)
 
     def _check_fixed_shapes(self) -> None:
         shapes = {port.name: port.tensor._shape for port in self._in_ports}

@@ -25,7 +25,7 @@ class Job:
         The only one that may do it; by default, any thread that waits may.
     """
 
-    __slots__ = ("__weakref__", "_claim", "_done", "_runner", "_work", "_worker", "error", "finished")
+    __slots__ = ("__weakref__", "_claim", "_done", "_runner", "_work", "_worker", "error", "finished", "was_waited_for")
 
     def __init__(self, work: Callable[[], None], worker: Worker | None = None):
         self._work: Callable[[], None] | None = work
@@ -33,6 +33,8 @@ class Job:
         self.error: BaseException | None = None
         """What ended the work early."""
         self.finished = False
+        self.was_waited_for = False
+        """Whether the one who waited had to do the work."""
         self._new_locks()
         _LIVE.add(self)
 
@@ -71,6 +73,7 @@ class Job:
         """Returns when the work is done. Called from inside of the work itself it returns at once."""
         if not self.finished and not self.is_mine():
             if self._worker is None or self._worker.is_current():
+                self.was_waited_for = not self._claim.locked()
                 self.run()
             with self._done:
                 pass
