@@ -7,10 +7,13 @@ from libc.stdint cimport int64_t, uintptr_t
 
 from megengine_lite.kernels.kernel cimport KernelArgs
 from megengine_lite.kernels.lanes cimport max_lanes, sum_lanes
+from megengine_lite.kernels.rows cimport copy_row
 from megengine_lite.kernels.simd cimport (
     VW, inlined, vf, vf_load, vf_load_n, vf_max, vf_select, vf_set1, vf_store, vf_store_n, vf_zero, vi, vi_first,
 )
 from megengine_lite.kernels.vmath cimport v_exp
+
+from megengine_lite.kernels.tiling import softmax_chunk
 
 
 cdef inline inlined softmax_row(const float* x, float* y, int64_t n) noexcept nogil:
@@ -56,33 +59,47 @@ cdef inline inlined softmax_row(const float* x, float* y, int64_t n) noexcept no
 
 
 cdef inline void softmax_columns(
-    const float* x, float* y, int64_t length, int64_t stride, int64_t n, float* tile
+    const float* x, float* y, int64_t length, int64_t stride, int64_t n, int64_t width, float* tile
 ) noexcept nogil:
-    """n columns side by side, VW at a time in `tile`, which takes length x VW floats: rows far apart in memory compete
-    for the same places of a cache, so each is read and written once."""
-    cdef int64_t i = 0, r, part
-    cdef vf top, total, v
+    """n <= width columns side by side, computed in `tile`, which takes (length + 1) x width floats.
+
+    Rows that are far apart in memory compete for the same places of a cache and lie on different pages: a piece of each
+    is read once and written once. `width` is a multiple of VW.
+    """
+    cdef float* top = tile + length * width
+    cdef int64_t i, r
+    cdef vf v, total
+    i = 0
     while i < n:
-        part = min(n - i, <int64_t>VW)
-        top = vf_set1(-INFINITY)
-        for r in range(length):
-            v = vf_load_n(x + r * stride + i, part)
-            vf_store(tile + r * VW, v)
-            top = vf_max(v, top)
+        vf_store(top + i, vf_set1(-INFINITY))
+        i += VW
+    for r in range(length):
+        copy_row(tile + r * width, x + r * stride, n)
+        i = 0
+        while i < n:
+            vf_store(top + i, vf_max(vf_load(tile + r * width + i), vf_load(top + i)))
+            i += VW
+    i = 0
+    while i < n:
+        v = vf_load(top + i)
         total = vf_zero()
         for r in range(length):
-            v = v_exp(vf_load(tile + r * VW) - top)
-            vf_store(tile + r * VW, v)
-            total = total + v
-        total = vf_set1(1.0) / total
-        for r in range(length):
-            vf_store_n(y + r * stride + i, vf_load(tile + r * VW) * total, part)
+            vf_store(tile + r * width + i, v_exp(vf_load(tile + r * width + i) - v))
+            total = total + vf_load(tile + r * width + i)
+        vf_store(top + i, vf_set1(1.0) / total)
         i += VW
+    for r in range(length):
+        i = 0
+        while i + VW <= n:
+            vf_store(y + r * stride + i, vf_load(tile + r * width + i) * vf_load(top + i))
+            i += VW
+        if i < n:
+            vf_store_n(y + r * stride + i, vf_load(tile + r * width + i) * vf_load(top + i), n - i)
 
 
 cdef void softmax_f32(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
-    """y[o][r][i] = softmax along r. One work item = `chunk` neighbours i of one o (all of r); with inner > 1 scratch
-    holds length x VW floats."""
+    """y[o][r][i] = softmax along r. One work item = `chunk` neighbours i of one o (all of r). With inner > 1, chunk is a
+    multiple of VW and scratch holds (length + 1) x chunk floats."""
     cdef int64_t length = a.i[0], inner = a.i[1], chunk = a.i[2]
     cdef int64_t chunks = (inner + chunk - 1) // chunk
     cdef int64_t item, start, offset
@@ -95,7 +112,9 @@ cdef void softmax_f32(const KernelArgs* a, int64_t begin, int64_t end, void* scr
     for item in range(begin, end):
         start = item % chunks * chunk
         offset = item // chunks * length * inner + start
-        softmax_columns(x + offset, y + offset, length, inner, min(chunk, inner - start), <float*>scratch)
+        softmax_columns(
+            x + offset, y + offset, length, inner, min(chunk, inner - start), chunk, <float*>scratch
+        )
 
 
 # name -> (address, pointers, integers, reals)
@@ -123,10 +142,11 @@ def softmax(const float[:, :, ::1] x not None):
     cdef float[:, :, ::1] out = y
     if y.size == 0:
         return y
-    cdef float[::1] tile = np.empty(x.shape[1] * VW, np.float32)
-    a.i[:3] = [x.shape[1], inner, min(inner, <Py_ssize_t>VW)]
+    cdef Py_ssize_t chunk = softmax_chunk(x.shape[1], inner)
+    cdef float[::1] tile = np.empty((x.shape[1] + 1) * chunk, np.float32)
+    a.i[:3] = [x.shape[1], inner, chunk]
     a.p[0] = <void*>&x[0, 0, 0]
     a.p[1] = &out[0, 0, 0]
     with nogil:
-        softmax_f32(&a, 0, outer * ((inner + VW - 1) // VW), &tile[0])
+        softmax_f32(&a, 0, outer * ((inner + chunk - 1) // chunk), &tile[0])
     return y

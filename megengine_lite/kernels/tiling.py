@@ -268,3 +268,15 @@ def plan_reduce(
     return ReducePlan(
         "reduce_outer_f32", {"inner": inner[0], "chunk": chunk, **space}, outer * -(-inner[0] // chunk), scratch
     )
+
+
+SOFTMAX_TILE = 8192  # floats
+_VECTOR = 16  # floats of the widest vectors
+
+
+def softmax_chunk(length: int, inner: int) -> int:
+    """Columns of a work item of ``softmax_f32``: as many as fit the first-level cache, whole vectors."""
+    if inner == 1:
+        return 1
+    chunk = min(SOFTMAX_TILE // (length + 1), 256, inner)
+    return -(-max(chunk, 1) // _VECTOR) * _VECTOR

@@ -71,7 +71,7 @@ cdef void copy_strided(const KernelArgs* a, int64_t begin, int64_t end, void* sc
     cdef const int64_t* ys = xs + MAX_DIMS
     cdef int64_t chunks = (extent[0] + chunk - 1) // chunk
     cdef int64_t index[MAX_DIMS]
-    cdef int64_t d, k, rest, start
+    cdef int64_t d, k, rest, start, rows
     cdef const char* x = <const char*>a.p[0]
     cdef char* y = <char*>a.p[1]
     rest = begin // chunks
@@ -81,24 +81,52 @@ cdef void copy_strided(const KernelArgs* a, int64_t begin, int64_t end, void* sc
         rest //= extent[d]
         x += index[d] * xs[d]
         y += index[d] * ys[d]
-    for k in range(begin, end):
-        start = index[0] * chunk
-        copy_run(y + start * ys[0], x + start * xs[0], min(chunk, extent[0] - start), item, xs[0], ys[0])
-        index[0] += 1
-        if index[0] < chunks:
-            continue
-        index[0] = 0
+    k = begin
+    while k < end:
+        if chunks == 1 and ndim > 1:
+            rows = min(end - k, extent[1] - index[1])
+            copy_rows(y, x, rows, extent[0], item, xs, ys)
+            k += rows
+            x += rows * xs[1]
+            y += rows * ys[1]
+            index[1] += rows
+            if index[1] < extent[1]:
+                continue
+        else:
+            start = index[0] * chunk
+            copy_run(y + start * ys[0], x + start * xs[0], min(chunk, extent[0] - start), item, xs[0], ys[0])
+            k += 1
+            index[0] += 1
+            if index[0] < chunks or ndim == 1:
+                continue
+            index[0] = 0
+            index[1] += 1
+            x += xs[1]
+            y += ys[1]
         d = 1
-        while d < ndim:
-            index[d] += 1
-            x += xs[d]
-            y += ys[d]
-            if index[d] < extent[d]:
-                break
+        while index[d] == extent[d]:
             x -= extent[d] * xs[d]
             y -= extent[d] * ys[d]
             index[d] = 0
             d += 1
+            if d >= ndim:
+                break
+            index[d] += 1
+            x += xs[d]
+            y += ys[d]
+
+
+cdef inline void copy_rows(
+    char* y, const char* x, int64_t rows, int64_t n, int64_t item, const int64_t* xs, const int64_t* ys
+) noexcept nogil:
+    """Runs along dimension 0, one for each of some neighbours in dimension 1."""
+    cdef int64_t r
+    if item == 4 and xs[0] == 4 and ys[0] == 4 and n == VW:
+        for r in range(rows):
+            vf_store(<float*>(y + r * ys[1]), vf_load(<const float*>(x + r * xs[1])))
+        return
+    for r in range(rows):
+        copy_run(y + r * ys[1], x + r * xs[1], n, item, xs[0], ys[0])
 
 
 # ---- transpositions ------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import math
 from megengine_lite._core.dtype import FLOAT32
 from megengine_lite._core.graph import Node
 from megengine_lite._core.lower.context import Lowering, lowers
+from megengine_lite.kernels.tiling import softmax_chunk
 
 
 @lowers("Softmax")
@@ -16,7 +17,7 @@ def lower_softmax(ctx: Lowering, node: Node) -> bool | None:
         return False
     axis = node.params.axis % len(x.shape)
     length, inner = x.shape[axis], math.prod(x.shape[axis + 1 :])
-    chunk = min(inner, ctx.width)
+    chunk = softmax_chunk(length, inner)
     ctx.emit(
         "softmax_f32",
         node,
@@ -26,7 +27,7 @@ def lower_softmax(ctx: Lowering, node: Node) -> bool | None:
         inner=inner,
         chunk=chunk,
         work=math.prod(x.shape[:axis]) * -(-inner // chunk),
-        scratch=4 * length * ctx.width if inner > 1 else 0,
+        scratch=4 * (length + 1) * chunk if inner > 1 else 0,
         flops=20 * x.spec.size,
     )
     return None
