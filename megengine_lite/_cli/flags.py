@@ -235,8 +235,10 @@ def load_network(args: argparse.Namespace, share_with: LiteNetwork | None = None
     if args.fast_run or args.full_run:
         policy = strategy.LITE_ALGO_PROFILE | (strategy.LITE_ALGO_OPTIMIZED if args.fast_run else 0)
     if args.reproducible or args.binary_equal_between_batch:
-        policy = (policy or strategy.LITE_ALGO_HEURISTIC) | strategy.LITE_ALGO_REPRODUCIBLE
-    if policy:
+        policy |= strategy.LITE_ALGO_REPRODUCIBLE
+    if policy or args.fast_run_shared_batch_size:
+        if not policy & strategy.LITE_ALGO_PROFILE:
+            policy |= strategy.LITE_ALGO_HEURISTIC
         network.set_network_algo_policy(policy, args.fast_run_shared_batch_size, args.binary_equal_between_batch)
     if args.multi_thread_core_ids:
         _pin(args.multi_thread_core_ids)

@@ -38,7 +38,8 @@ def execute(args: Namespace) -> dict[str, Any]:
     load_model(args.model, check=False)
     content, _ = open_source(args.model)
     name = args.name or Path(args.model).stem
-    package = Package(name, memoryview(content), model_cryption=args.model_method, information_cryption=args.info_method)
+    package = Package(name, memoryview(content))
+    package.model_cryption, package.information_cryption = args.model_method, args.info_method
     if args.info:
         text = Path(args.info).read_bytes()
         package.name = args.name or _name_in(text, args.info)
