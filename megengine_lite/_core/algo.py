@@ -199,6 +199,8 @@ class WinogradPlan:
     # The transformed input of a run should stay in a core's second-level cache.
     CACHE_BYTES: ClassVar[int] = 640 * 1024
     MAX_TILES: ClassVar[int] = 28
+    # Transforms of larger tensors wait for memory.
+    FAST_BYTES: ClassVar[int] = 2 * 1024 * 1024
 
     @property
     def area(self) -> int:
@@ -225,7 +227,8 @@ class WinogradPlan:
     def cost(self, p: ConvProblem) -> float:
         lanes, depth = p.blocks(p.oc) * p.width, p.blocks(p.ic) * p.width
         tiles = p.n * -(-p.oh // self.m) * -(-p.ow // self.m)
-        transforms = 13 * tiles * self.area * (lanes + depth)
+        in_cache = 4 * p.n * (depth * p.ih * p.iw + lanes * p.oh * p.ow) <= self.FAST_BYTES
+        transforms = (13 if in_cache else 20) * tiles * self.area * (lanes + depth)
         return lanes * p.ic * self.area * (tiles + 4 * _WEIGHT_BYTE) + transforms
 
 

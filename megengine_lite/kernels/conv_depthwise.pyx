@@ -1,95 +1,133 @@
 """Float32 depthwise convolution (one filter for each channel) in blocked layout: any filter, stride and dilation.
 
-Each channel vector needs one load and one multiply-add per tap, and a core does two of each in a cycle, so that a
-block of pixels over a list of taps is as fast as code for one filter size. Weights: ``[channel block][kh][kw][VW]``.
+Filters of 3 or 5 columns with stride 1 or 2 load each input vector once for all the outputs that it belongs to: a core
+loads slower than it multiplies. Other filters go by a list of taps. Weights: ``[channel block][kh][kw][VW]``.
 """
 
 from libc.stdint cimport int64_t, uintptr_t
 
-from megengine_lite.kernels.block cimport Output, block_pixels, set_activation, store_block
+from megengine_lite.kernels.block cimport Output, set_activation, store_block
 from megengine_lite.kernels.kernel cimport KernelArgs
-from megengine_lite.kernels.simd cimport VREGS, VW, inlined, outlined, vf, vf_fma, vf_load, vf_zero
+from megengine_lite.kernels.simd cimport VW, inlined, outlined, vf, vf_fma, vf_held, vf_load, vf_zero
+
+cdef enum:
+    MAX_PIXELS = 7
+    MAX_COLUMNS = 5
 
 
-cdef inline inlined depthwise_block(
-    int PIXELS, int64_t STEP, int64_t taps, const int64_t* offsets, const float* x, const float* w, const Output* o
+# The filter and how it moves over one plane.
+cdef struct Filter:
+    int64_t kh, kw
+    int64_t row         # elements between filter rows in the input
+    int64_t taps
+    const int64_t* offsets
+    int64_t step        # elements between the inputs of neighbouring outputs
+
+
+cdef inline inlined sliding_block(
+    int PIXELS, int COLUMNS, int STRIDE, const Filter* f, const float* x, const float* w, const Output* o
 ) noexcept nogil:
-    cdef vf acc[14]
+    """PIXELS outputs of a filter of COLUMNS columns: column q of the input is tap q - STRIDE p of output p."""
+    cdef vf acc[MAX_PIXELS]
+    cdef vf weights[MAX_COLUMNS]
+    cdef vf value
+    cdef int64_t j
+    cdef int p, q
+    for p in range(PIXELS):
+        acc[p] = vf_zero()
+    for j in range(f.kh):
+        for q in range(COLUMNS):
+            weights[q] = vf_load(w + q * VW)
+        for q in range((PIXELS - 1) * STRIDE + COLUMNS):
+            value = vf_held(vf_load(x + q * VW))
+            for p in range(PIXELS):
+                if 0 <= q - STRIDE * p < COLUMNS:
+                    acc[p] = vf_fma(value, weights[q - STRIDE * p], acc[p])
+        x += f.row
+        w += COLUMNS * VW
+    store_block(PIXELS, 1, acc, o)
+
+
+cdef inline inlined listed_block(
+    int PIXELS, const Filter* f, const float* x, const float* w, const Output* o
+) noexcept nogil:
+    """PIXELS outputs of any filter."""
+    cdef vf acc[MAX_PIXELS]
     cdef vf weight
     cdef const float* at
     cdef int64_t t
     cdef int p
     for p in range(PIXELS):
         acc[p] = vf_zero()
-    for t in range(taps):
+    for t in range(f.taps):
         weight = vf_load(w + t * VW)
-        at = x + offsets[t]
+        at = x + f.offsets[t]
         for p in range(PIXELS):
-            acc[p] = vf_fma(vf_load(at + p * STEP), weight, acc[p])
+            acc[p] = vf_fma(vf_load(at + p * f.step), weight, acc[p])
     store_block(PIXELS, 1, acc, o)
 
 
-cdef inline inlined depthwise_block_of(
-    int pixels, int64_t STEP, int64_t taps, const int64_t* offsets, const float* x, const float* w, const Output* o
+cdef inline inlined block(
+    int PIXELS, int COLUMNS, int STRIDE, const Filter* f, const float* x, const float* w, const Output* o
 ) noexcept nogil:
-    if VREGS == 32 and pixels == 14:
-        depthwise_block(14, STEP, taps, offsets, x, w, o)
-    elif VREGS == 32 and pixels == 13:
-        depthwise_block(13, STEP, taps, offsets, x, w, o)
-    elif pixels == 12:
-        depthwise_block(12, STEP, taps, offsets, x, w, o)
-    elif pixels == 11:
-        depthwise_block(11, STEP, taps, offsets, x, w, o)
-    elif pixels == 10:
-        depthwise_block(10, STEP, taps, offsets, x, w, o)
-    elif pixels == 9:
-        depthwise_block(9, STEP, taps, offsets, x, w, o)
-    elif pixels == 8:
-        depthwise_block(8, STEP, taps, offsets, x, w, o)
-    elif pixels == 7:
-        depthwise_block(7, STEP, taps, offsets, x, w, o)
-    elif pixels == 6:
-        depthwise_block(6, STEP, taps, offsets, x, w, o)
-    elif pixels == 5:
-        depthwise_block(5, STEP, taps, offsets, x, w, o)
-    elif pixels == 4:
-        depthwise_block(4, STEP, taps, offsets, x, w, o)
-    elif pixels == 3:
-        depthwise_block(3, STEP, taps, offsets, x, w, o)
-    elif pixels == 2:
-        depthwise_block(2, STEP, taps, offsets, x, w, o)
+    if COLUMNS:
+        sliding_block(PIXELS, COLUMNS, STRIDE, f, x, w, o)
     else:
-        depthwise_block(1, STEP, taps, offsets, x, w, o)
+        listed_block(PIXELS, f, x, w, o)
 
 
-cdef inline outlined depthwise_row(
-    int64_t pixels, int64_t step, int64_t taps, const int64_t* offsets, const float* x, const float* w, Output o
+cdef inline inlined rows_of(
+    int COLUMNS, int STRIDE, int64_t rows, int64_t pixels, int64_t x_row, int64_t y_row, int64_t z_row,
+    const Filter* f, const float* x, const float* w, Output o
 ) noexcept nogil:
-    """One output row in blocks of nearly equal size."""
-    cdef int64_t largest = block_pixels(1) if step <= 2 * VW else 4
-    cdef int64_t blocks = (pixels + largest - 1) // largest
-    cdef int64_t k, first = 0, end
+    """Neighbouring output rows of one plane; COLUMNS 0 means any filter. Blocks are independent and short, so that small
+    ones at the end of a row run beside others."""
+    cdef Output at
+    cdef const float* from_
+    cdef int64_t r, left
     cdef int count
-    for k in range(blocks):
-        end = pixels * (k + 1) // blocks
-        count = <int>(end - first)
-        if step == VW:
-            depthwise_block_of(count, VW, taps, offsets, x, w, &o)
-        elif step == 2 * VW:
-            depthwise_block_of(count, 2 * VW, taps, offsets, x, w, &o)
-        elif count == 4:
-            depthwise_block(4, step, taps, offsets, x, w, &o)
-        elif count == 3:
-            depthwise_block(3, step, taps, offsets, x, w, &o)
-        elif count == 2:
-            depthwise_block(2, step, taps, offsets, x, w, &o)
-        else:
-            depthwise_block(1, step, taps, offsets, x, w, &o)
-        x += count * step
-        o.y += count * o.y_pixel
+    for r in range(rows):
+        at = o
+        from_ = x
+        left = pixels
+        while left:
+            if left >= 7:
+                count = 7
+                block(7, COLUMNS, STRIDE, f, from_, w, &at)
+            elif left >= 4:
+                count = 4
+                block(4, COLUMNS, STRIDE, f, from_, w, &at)
+            elif left >= 2:
+                count = 2
+                block(2, COLUMNS, STRIDE, f, from_, w, &at)
+            else:
+                count = 1
+                block(1, COLUMNS, STRIDE, f, from_, w, &at)
+            left -= count
+            from_ += count * f.step
+            at.y += count * at.y_pixel
+            if at.z:
+                at.z += count * VW
+        x += x_row
+        o.y += y_row
         if o.z:
-            o.z += count * VW
-        first = end
+            o.z += z_row
+
+
+cdef inline outlined depthwise_rows(
+    int64_t sliding, int64_t rows, int64_t pixels, int64_t x_row, int64_t y_row, int64_t z_row, const Filter* f,
+    const float* x, const float* w, const Output* o
+) noexcept nogil:
+    if sliding and f.kw == 3 and f.step == VW:
+        rows_of(3, 1, rows, pixels, x_row, y_row, z_row, f, x, w, o[0])
+    elif sliding and f.kw == 3 and f.step == 2 * VW:
+        rows_of(3, 2, rows, pixels, x_row, y_row, z_row, f, x, w, o[0])
+    elif sliding and f.kw == 5 and f.step == VW:
+        rows_of(5, 1, rows, pixels, x_row, y_row, z_row, f, x, w, o[0])
+    elif sliding and f.kw == 5 and f.step == 2 * VW:
+        rows_of(5, 2, rows, pixels, x_row, y_row, z_row, f, x, w, o[0])
+    else:
+        rows_of(0, 0, rows, pixels, x_row, y_row, z_row, f, x, w, o[0])
 
 
 cdef void conv_depthwise_f32(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
@@ -111,33 +149,31 @@ cdef void conv_depthwise_f32(const KernelArgs* a, int64_t begin, int64_t end, vo
     cdef int64_t stride_h = a.i[15], stride_w = a.i[16], dilate_h = a.i[17], dilate_w = a.i[18]
     cdef int64_t pad_h = a.i[19], pad_w = a.i[20]
     cdef int64_t* offsets = <int64_t*>scratch
-    cdef int64_t item, n, c, r, j, k
+    cdef int64_t item, n, c, r, j, k, rows
+    cdef Filter f
     cdef Output o
     for j in range(kh):
         for k in range(kw):
-            offsets[j * kw + k] = (j * dilate_h - pad_h) * x_row + (k * dilate_w - pad_w) * VW
+            offsets[j * kw + k] = j * dilate_h * x_row + k * dilate_w * VW
+    f = Filter(kh, kw, dilate_h * x_row, kh * kw, offsets, stride_w * VW)
     o.z_pixel = VW
     o.y_pixel = y_pixel
     o.z_plane = o.y_plane = 0
     set_activation(&o, a.i[21], a.f[0], a.f[1])
-    n = begin // (blocks * oh)
-    c = begin // oh % blocks
-    r = begin % oh
-    for item in range(begin, end):
+    item = begin
+    while item < end:
+        n = item // (blocks * oh)
+        c = item // oh % blocks
+        r = item % oh
+        rows = min(end - item, oh - r)
         o.bias = bias + c * VW if bias else NULL
         o.y = y + n * y_image + c * y_plane + r * y_row
         o.z = z + n * z_image + c * z_plane + r * z_row if z else NULL
-        depthwise_row(
-            ow, stride_w * VW, kh * kw, offsets, x + n * x_image + c * x_plane + r * stride_h * x_row,
-            w + c * kh * kw * VW, o,
+        depthwise_rows(
+            dilate_w == 1, rows, ow, stride_h * x_row, y_row, z_row, &f,
+            x + n * x_image + c * x_plane + (r * stride_h - pad_h) * x_row - pad_w * VW, w + c * kh * kw * VW, &o,
         )
-        r += 1
-        if r == oh:
-            r = 0
-            c += 1
-            if c == blocks:
-                c = 0
-                n += 1
+        item += rows
 
 
 # name -> (address, pointers, integers, reals)

@@ -12,14 +12,15 @@ Weights: ``[tile of 2 channel blocks][s s][ic][channels of the tile]``
 from libc.stdint cimport int64_t, uintptr_t
 from libc.string cimport memcpy, memset
 
-from megengine_lite.kernels.block cimport NEAR, Output, Sum, conv_row, set_activation, store_block
+from megengine_lite.kernels.block cimport NEAR, Output, Sum, activate_stored, conv_row, set_activation, store_block
 from megengine_lite.kernels.kernel cimport KernelArgs
-from megengine_lite.kernels.simd cimport VW, inlined, outlined, vf, vf_fma, vf_load, vf_set1, vf_store
-from megengine_lite.kernels.vmath cimport ACT_NONE
+from megengine_lite.kernels.simd cimport VW, inlined, outlined, prefetch_far, prefetch_write, vf, vf_fma, vf_load, vf_set1, vf_store
+from megengine_lite.kernels.vmath cimport ACT_CLIP, ACT_NONE
 
 cdef enum:
     MAX_SIDE = 6
     MAX_AREA = 36
+    TILES_AHEAD = 6  # memory is fetched before its tile is transformed
 
 
 # ---- transforms of one line ----------------------------------------------------------------------------------------
@@ -74,6 +75,8 @@ cdef inline inlined input_tile(int M, const float* x, int64_t row, float* v, int
     for j in range(M + 2):
         for i in range(M + 2):
             d[i] = vf_load(x + i * row + j * VW)
+            if j < M:
+                prefetch_far(x + i * row + (j + TILES_AHEAD * M) * VW)
         input_line(M, d, r)
         for i in range(M + 2):
             half[i * (M + 2) + j] = r[i]
@@ -84,13 +87,16 @@ cdef inline inlined input_tile(int M, const float* x, int64_t row, float* v, int
 
 
 cdef inline inlined output_tile(
-    int M, const float* m, int64_t step, int64_t rows, int64_t columns, int64_t y_row, int64_t z_row, Output o
+    int M, const float* m, int64_t step, int64_t rows, int64_t columns, int64_t y_row, int64_t z_row, const Output* o
 ) noexcept nogil:
     """A^T m A of one channel block, of which rows x columns pixels exist, with bias, z and activation."""
     cdef vf half[MAX_AREA]
     cdef vf d[MAX_SIDE]
     cdef vf r[MAX_SIDE]
+    cdef Output row = o[0]
     cdef int i, j
+    if o.code > ACT_CLIP:
+        row.code = ACT_NONE
     for j in range(M + 2):
         for i in range(M + 2):
             d[i] = vf_load(m + (i * (M + 2) + j) * step)
@@ -98,19 +104,25 @@ cdef inline inlined output_tile(
         for i in range(M):
             half[i * (M + 2) + j] = r[i]
     for i in range(M):
+        for j in range(M):
+            prefetch_write(row.y + (j + TILES_AHEAD * M) * VW)
         if i < rows:
             output_line(M, half + i * (M + 2), r)
             if columns == M:
-                store_block(M, 1, r, &o)
+                store_block(M, 1, r, &row)
             elif columns == 3:
-                store_block(3, 1, r, &o)
+                store_block(3, 1, r, &row)
             elif columns == 2:
-                store_block(2, 1, r, &o)
+                store_block(2, 1, r, &row)
             else:
-                store_block(1, 1, r, &o)
-            o.y += y_row
-            if o.z:
-                o.z += z_row
+                store_block(1, 1, r, &row)
+            row.y += y_row
+            if row.z:
+                row.z += z_row
+    if o.code > ACT_CLIP:
+        row = o[0]
+        row.y_plane = y_row
+        activate_stored(&row, <int>columns, <int>min(rows, <int64_t>M))
 
 
 # ---- stages --------------------------------------------------------------------------------------------------------
@@ -162,7 +174,7 @@ cdef inline inlined transform_output(
         if at.z:
             at.z += top * z_row + left * VW
         output_tile(
-            M, m + t * VW, m_step, min(g.oh - top, <int64_t>M), min(g.ow - left, <int64_t>M), y_row, z_row, at
+            M, m + t * VW, m_step, min(g.oh - top, <int64_t>M), min(g.ow - left, <int64_t>M), y_row, z_row, &at
         )
 
 

@@ -40,11 +40,20 @@ typedef int8_t vb_u __attribute__((vector_size(VW), aligned(1), may_alias));
 /* Marks a Cython `cdef inline` helper that must be inlined, so that its constant arguments become immediates. */
 #define ML_INLINE_VOID __attribute__((always_inline)) void
 /* Marks one that must stay one function, to keep rare code out of unrolled loops. */
-#define ML_NOINLINE_VOID __attribute__((noinline, noclone)) void
+#define ML_NOINLINE_VOID __attribute__((noinline, noipa)) void
 #pragma GCC diagnostic ignored "-Wattributes" /* Cython also says "inline" where we say noinline */
 
 ML_INLINE vf vf_load(const float *p) { return *(const vf_u *)p; }
 ML_INLINE void vf_store(float *p, vf x) { *(vf_u *)p = x; }
+/* The value, held in a register: a compiler may otherwise load it from memory again for each use. */
+ML_INLINE vf vf_held(vf x) {
+#if defined(__x86_64__)
+    __asm__("" : "+v"(x));
+#elif defined(__aarch64__)
+    __asm__("" : "+w"(x));
+#endif
+    return x;
+}
 ML_INLINE vi vi_load(const int32_t *p) { return *(const vi_u *)p; }
 ML_INLINE void vi_store(int32_t *p, vi x) { *(vi_u *)p = x; }
 ML_INLINE vf vf_set1(float x) { return x - (vf){}; }
@@ -269,6 +278,19 @@ ML_INLINE vb vb_max(vb a, vb b) {
     return (a & greater) | (b & ~greater);
 }
 
+ML_INLINE vi vi_max(vi a, vi b) {
+#if defined(__AVX512F__)
+    return (vi)_mm512_max_epi32((__m512i)a, (__m512i)b);
+#elif defined(__AVX2__)
+    return (vi)_mm256_max_epi32((__m256i)a, (__m256i)b);
+#elif defined(__SSE4_1__)
+    return (vi)_mm_max_epi32((__m128i)a, (__m128i)b);
+#else
+    vi greater = a > b;
+    return (a & greater) | (b & ~greater);
+#endif
+}
+
 /* VW signed bytes as a vector of int32, and the low bytes of one. */
 ML_INLINE vi vi_load_s8(const int8_t *p) {
 #if defined(__AVX512F__)
@@ -313,6 +335,27 @@ ML_INLINE void vi_store_s8(int8_t *p, vi x) {
 #endif
 }
 
+/* Four of them, one after the other in memory. */
+ML_INLINE void vi_store4_s8(int8_t *p, vi a, vi b, vi c, vi d) {
+#if defined(__AVX512F__)
+    const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    __m512i ab = _mm512_packs_epi32((__m512i)a, (__m512i)b), cd = _mm512_packs_epi32((__m512i)c, (__m512i)d);
+    _mm512_storeu_si512(p, _mm512_permutexvar_epi32(order, _mm512_packs_epi16(ab, cd)));
+#elif defined(__AVX2__)
+    const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+    __m256i ab = _mm256_packs_epi32((__m256i)a, (__m256i)b), cd = _mm256_packs_epi32((__m256i)c, (__m256i)d);
+    _mm256_storeu_si256((__m256i *)p, _mm256_permutevar8x32_epi32(_mm256_packs_epi16(ab, cd), order));
+#elif defined(__SSE4_1__)
+    __m128i ab = _mm_packs_epi32((__m128i)a, (__m128i)b), cd = _mm_packs_epi32((__m128i)c, (__m128i)d);
+    _mm_storeu_si128((__m128i *)p, _mm_packs_epi16(ab, cd));
+#else
+    vi_store_s8(p, a);
+    vi_store_s8(p + VW, b);
+    vi_store_s8(p + 2 * VW, c);
+    vi_store_s8(p + 3 * VW, d);
+#endif
+}
+
 /* y[k] = table[x[k]] for bytes; the table has 256 entries. */
 ML_INLINE void bytes_lookup(const uint8_t *table, const uint8_t *x, uint8_t *y, int64_t n) {
     int64_t k = 0;
@@ -352,9 +395,10 @@ ML_INLINE vi vi_load_quad(const void *p) {
 #endif
 }
 
-/* Any address may be given; into the first cache, or only into the second. */
+/* Any address may be given; into the first cache, only into the second, or there to be written. */
 ML_INLINE void prefetch(const void *p) { __builtin_prefetch(p); }
 ML_INLINE void prefetch_far(const void *p) { __builtin_prefetch(p, 0, 2); }
+ML_INLINE void prefetch_write(const void *p) { __builtin_prefetch(p, 1, 2); }
 
 /* Stores past the caches, for results larger than them; p is aligned to a vector. stream_end() goes after the last. */
 #if defined(__AVX512F__)
