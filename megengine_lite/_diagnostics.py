@@ -59,7 +59,7 @@ class Dump:
         from megengine_lite._core.trace import Tracer
 
         if self._tracer is None:
-            self._tracer = Tracer(engine.model, engine.session.config)
+            self._tracer = Tracer(engine.model_with_graph(), engine.session.config)
         inputs = {name: port.tensor.to_numpy() for name, port in engine.inputs.items()}
         self._form.write(self._tracer.run(inputs))
 

@@ -17,7 +17,7 @@ from megengine_lite._core.device import get_device
 from megengine_lite._core.dispatch import Job, Worker
 from megengine_lite._ports import CallbackIO, InputPort, OutputPort
 from megengine_lite.config import LiteIO, LiteOptions
-from megengine_lite.errors import LiteValueError, LiteWarning, ShapeError
+from megengine_lite.errors import LiteError, LiteValueError, LiteWarning, ShapeError
 from megengine_lite.log import logger
 
 if TYPE_CHECKING:
@@ -194,7 +194,10 @@ class Engine:
         lock = self.acquire_idle()
         try:
             self.session = Session(
-                self.model, self.settings.session_config(algo), pool=self.pool, arena=self.settings.memory.arena()
+                self.model_with_graph(),
+                self.settings.session_config(algo),
+                pool=self.pool,
+                arena=self.settings.memory.arena(),
             )
             for port in self._in_ports:
                 port.forget_session()
@@ -267,7 +270,24 @@ class Engine:
         CACHE.flush()
         for port in self._out_ports:
             port.publish(session)
+        if not self.has_run and self.settings.options.comp_node_seq_record_level == 2:
+            session.release_graph()
+            self.model = session.model
         self.has_run = True
+
+    def model_with_graph(self) -> Model:
+        """The model, for what needs its graph.
+
+        Raises
+        ------
+        LiteError
+            The graph has been freed, as ``comp_node_seq_record_level`` 2 asks for.
+        """
+        if self.has_run and self.settings.options.comp_node_seq_record_level == 2:
+            raise LiteError(
+                "the graph has been freed after the first forward, as comp_node_seq_record_level 2 asks for"
+            )
+        return self.model
 
     def _is_worth_deferring(self) -> bool:
         """Whether the caller may gain from going on while the worker computes.
@@ -375,7 +395,7 @@ class Engine:
 
         lock = self.acquire_idle()
         try:
-            session = Session(self.model, self.session.config, pool=self.pool)
+            session = Session(self.model_with_graph(), self.session.config, pool=self.pool)
             for name, port in self.inputs.items():
                 tensor = port.tensor.to_numpy()
                 session.set_input(name, tensor.ctypes.data, tensor.shape, None, tensor)

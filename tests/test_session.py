@@ -194,3 +194,37 @@ def test_run_profiled_gives_every_step():
     assert sum(t.flops for t in times) == 2 * 24 * 3 * 9 * 64
     assert all(t.seconds >= 0 for t in times)
     assert session.memory_usage()["weights"] >= 24 * 3 * 9 * 4
+
+
+def test_release_graph_keeps_the_plan_for_its_shape():
+    graph = conv_graph()
+    session = session_of(graph)
+    x = RNG.standard_normal((1, 3, 8, 8), dtype=np.float32)
+    (expected,) = run(session, x=x)
+    session.release_graph()
+    np.testing.assert_array_equal(run(session, x=x)[0], expected)
+    with pytest.raises(LiteError, match="freed"):
+        run(session, x=np.zeros((2, 3, 8, 8), np.float32))
+    np.testing.assert_array_equal(run(session, x=x)[0], expected)
+
+
+def test_release_graph_is_refused_where_shapes_depend_on_data():
+    b = GraphBuilder()
+    x = b.input("x", (8,))
+    taken, _ = b.node("CondTake", CondTake(mode=CondTakeMode.GT, val=0.0), [x, x], outputs=2)
+    session = session_of(b.finish(b.node("Elemwise", Elemwise(mode=ElemwiseMode.ADD), [taken, taken])))
+    run(session, x=np.ones(8, np.float32))
+    with pytest.raises(LiteError, match="cannot be freed"):
+        session.release_graph()
+
+
+def test_bind_output_of_other_memory_needs_no_new_plan():
+    session = session_of(relu_graph())
+    x = np.float32([[1, -1, 2], [3, -3, 4]])
+    run(session, x=x)
+    for _ in range(2):
+        memory = np.zeros((2, 3), np.float32)
+        session.bind_output(session.output_names[0], memory.ctypes.data, memory.nbytes, memory)
+        (y,) = run(session, x=x)
+        np.testing.assert_array_equal(memory, np.maximum(x, 0))
+        np.testing.assert_array_equal(y, memory)

@@ -170,6 +170,12 @@ class Plan:
         self._check_faults()
         return times
 
+    def forget_graph(self, outputs: dict[Var, Var]) -> None:
+        """Lets go of the model's graph; outputs go by other variables from now on."""
+        for slot in self.outputs:
+            slot.var = outputs[slot.var]
+        self._original = {}
+
     def constants(self) -> list[Storage]:
         """The weights that the plan keeps in memory."""
         return self._constants

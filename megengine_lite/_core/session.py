@@ -6,10 +6,11 @@ A session is used by one thread at a time (the API holds a lock); several sessio
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import zlib
 from collections import OrderedDict
 from collections.abc import Hashable, Iterator
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,7 +18,7 @@ import numpy as np
 from megengine_lite._core.arena import aligned_bytes
 from megengine_lite._core.config import SessionConfig
 from megengine_lite._core.dtype import DType
-from megengine_lite._core.graph import ConstantPool, TensorSpec, Var
+from megengine_lite._core.graph import ConstantPool, Graph, TensorSpec, Var
 from megengine_lite._core.infer import NeedsValue, infer_stage
 from megengine_lite._core.kernel_set import KernelSet, kernel_set
 from megengine_lite._core.limits import memory_limit
@@ -132,6 +133,7 @@ class Session:
         self._user_outputs: dict[Var, tuple[int, int, object]] = {}
         self._results: dict[Var, _Value] = {}
         self._root = _Stop(0)
+        self._only_plan: Plan | None = None  # once the graph has been released
         self._times: list[StepTime] | None = None  # filled by a profiled run
         self._fast: tuple[Plan, list[tuple[Var, int]]] | None = None  # the only plan of the last run, its inputs
 
@@ -192,9 +194,18 @@ class Session:
         var = self._output_var(name)
         if address is None:
             self._user_outputs.pop(var, None)
-        else:
-            self._user_outputs[var] = (address, nbytes, owner)
-        self._fast = None
+            self._fast = None
+            return
+        self._user_outputs[var] = (address, nbytes, owner)
+        if self._fast is None:
+            return
+        plan, _ = self._fast
+        slot = next((s for s in plan.outputs if s.var is var), None)
+        if slot is None or nbytes < slot.spec.nbytes:
+            self._fast = None  # the next run tells what is wrong
+            return
+        plan.bind(slot.base, address)
+        self._results[var] = _Value(slot.spec, address, owner)
 
     def output(self, name: str) -> tuple[int, tuple[int, ...], DType, object]:
         """Address, shape, type and owner of an output, after a run. The next run overwrites the memory."""
@@ -265,6 +276,33 @@ class Session:
         if self._fast is None and len(self._inputs) == len(self._graph.inputs):
             self._plan(self._root, dict(self._inputs))
 
+    def release_graph(self) -> None:
+        """Frees the graph; the plan of the last run stays, and with it the only shapes that can be run.
+
+        Raises
+        ------
+        LiteError
+            The model needs more than one plan, because shapes in it depend on data or values.
+        """
+        plans = list(self.plans())
+        if len(plans) != 1 or self._root.value_vars or plans[0].next_node < len(self._graph.nodes):
+            raise LiteError(
+                "the graph cannot be freed: the shapes in this model depend on data, or several have been run"
+            )
+        (plan,) = plans
+        graph = self._graph
+        # Variables lead to the nodes that made them: those of outputs are replaced by others that do not.
+        outputs = {v: Var(v.id, v.name, v.spec, v.const) for v in graph.outputs}
+        self._graph = Graph([], graph.inputs, [outputs[v] for v in graph.outputs], graph.output_names)
+        self._output_vars = {name: outputs[v] for name, v in self._output_vars.items()}
+        self._results = {outputs[v]: value for v, value in self._results.items()}
+        self._user_outputs = {outputs[v]: memory for v, memory in self._user_outputs.items()}
+        plan.forget_graph(outputs)
+        self._root.plans.clear()
+        self._only_plan = plan
+        self.model = copy.copy(self.model)
+        self.model.graph = self._graph
+
     def run_profiled(self) -> list[StepTime]:
         """Like :meth:`run`; gives what every step took, in order."""
         self._fast = None
@@ -277,6 +315,8 @@ class Session:
 
     def plans(self) -> Iterator[Plan]:
         """All plans that are kept."""
+        if self._only_plan is not None:
+            yield self._only_plan
         stops = [self._root]
         while stops:
             for plan, following in stops.pop().plans.values():
@@ -295,6 +335,14 @@ class Session:
         }
 
     def _plan(self, stop: _Stop, values: dict[Var, _Value]) -> tuple[Plan, _Stop]:
+        if self._only_plan is not None:
+            for slot in self._only_plan.inputs:
+                if values[slot.var].spec.shape != slot.spec.shape:
+                    raise LiteError(
+                        f"input {slot.var.name!r} has shape {values[slot.var].spec.shape}; the graph has been freed, "
+                        f"so only {slot.spec.shape} can be run"
+                    )
+            return self._only_plan, stop
         while True:
             key = (
                 tuple(v.spec.shape for v in values.values()),
@@ -314,7 +362,7 @@ class Session:
                 continue
             config = self.config
             if stop.plans and not config.profile_on_shape_change:
-                config = replace(config, measure=False)
+                config = dataclasses.replace(config, measure=False)
             plan = build_plan(stage, self.kernels, self.pool, config)
             plan.buffers = [aligned_bytes(slot.spec.nbytes) for slot in plan.outputs]
             entry = stop.plans[key] = plan, _Stop(plan.next_node)
