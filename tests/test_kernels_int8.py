@@ -210,7 +210,8 @@ def test_depthwise_sums_do_not_saturate(isa, values, kw, pixels):
         bias=packing.pad_channels(packing.compensation(w, offset), 1, width), real_bias=None, z=None, y=y, x_row=row,
         x_plane=kh * row, x_image=0, y_row=pixels * width, y_plane=pixels * width, y_image=0, z_row=0, z_plane=0,
         z_image=0, blocks=blocks, oh=1, ow=pixels, kh=kh, quads=-(-kw // 4), quad=4, stride_h=1, stride_w=1, dilate_h=1,
-        pad_h=0, pad_w=0, parts=1, flip=-0x7F7F7F80 if offset else 0, **NO_OUTPUT,
+        pad_h=0, pad_w=0, band=1, parts=1, flip=-0x7F7F7F80 if offset else 0, plain=0,
+        **NO_OUTPUT,
     ).run()  # fmt: skip
     expected = np.full((1, channels, 1, pixels), values[0] * values[1] * kh * kw)
     np.testing.assert_array_equal(unblock(y, channels), expected)

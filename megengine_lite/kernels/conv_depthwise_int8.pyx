@@ -18,24 +18,20 @@ cdef enum:
 
 
 # What one output pixel reads: rows x quads of taps, with their distances in bytes. All of it is done `parts` times, when
-# weights are sums of several bytes. `flip` turns input bytes into what dot products take (see dot.pxd).
+# weights are sums of several bytes. `flip` turns input bytes into what dot products take, unless they are PLAIN (see
+# dot.pxd).
 cdef struct Taps:
-    int64_t parts, rows, row, quads, quad
+    int64_t parts, rows, row, quads, quad, stride
     int32_t flip
 
 
-cdef inline vi add_quad(vi sum, vi x, vi w) noexcept nogil:
-    if DOT_UNSIGNED:
-        return vi_dot(sum, x, w)
-    return vi_dot_pairs(vi_dot_pairs(sum, vi_even(x), vi_even(w)), vi_odd(x), vi_odd(w))
-
-
 cdef inline inlined depthwise_block(
-    int PIXELS, int64_t STEP, const Taps* t, const uint8_t* x, const int8_t* w, const int32_t* bias, int32_t* sums
+    int PIXELS, int64_t STEP, bint PLAIN, const Taps* t, const uint8_t* x, const int8_t* w, const int32_t* bias,
+    int32_t* sums
 ) noexcept nogil:
     """PIXELS outputs side by side; their windows begin STEP bytes apart."""
     cdef vi acc[MAX_PIXELS]
-    cdef vi taps, flip = vi_set1(t.flip)
+    cdef vi taps, value, flip = vi_set1(t.flip)
     cdef const uint8_t* at
     cdef int64_t part, r, q
     cdef int p
@@ -48,33 +44,41 @@ cdef inline inlined depthwise_block(
                 taps = vi_load(<const int32_t*>w)
                 w += 4 * VW
                 for p in range(PIXELS):
-                    acc[p] = add_quad(acc[p], vi_load_quad(at + p * STEP) ^ flip, taps)
+                    value = vi_load_quad(at + p * STEP)
+                    if not PLAIN:
+                        value = value ^ flip
+                    if PLAIN or DOT_UNSIGNED:
+                        acc[p] = vi_dot(acc[p], value, taps)
+                    else:
+                        acc[p] = vi_dot_pairs(acc[p], vi_even(value), vi_even(taps))
+                        acc[p] = vi_dot_pairs(acc[p], vi_odd(value), vi_odd(taps))
     for p in range(PIXELS):
         vi_store(sums + p * VW, acc[p])
 
 
 cdef inline inlined depthwise_pixels(
-    int64_t STEP, int64_t pixels, const Taps* t, const uint8_t* x, const int8_t* w, const int32_t* bias, Output* o
+    int64_t STEP, bint PLAIN, int64_t pixels, const Taps* t, const uint8_t* x, const int8_t* w, const int32_t* bias,
+    Output o
 ) noexcept nogil:
     cdef int32_t sums[MAX_PIXELS * VW]
     cdef int count
     while pixels > 0:
         if VREGS == 32 and pixels >= 14:
             count = 14
-            depthwise_block(14, STEP, t, x, w, bias, sums)
+            depthwise_block(14, STEP, PLAIN, t, x, w, bias, sums)
         elif pixels >= 7:
             count = 7
-            depthwise_block(7, STEP, t, x, w, bias, sums)
+            depthwise_block(7, STEP, PLAIN, t, x, w, bias, sums)
         elif pixels >= 4:
             count = 4
-            depthwise_block(4, STEP, t, x, w, bias, sums)
+            depthwise_block(4, STEP, PLAIN, t, x, w, bias, sums)
         elif pixels >= 2:
             count = 2
-            depthwise_block(2, STEP, t, x, w, bias, sums)
+            depthwise_block(2, STEP, PLAIN, t, x, w, bias, sums)
         else:
             count = 1
-            depthwise_block(1, STEP, t, x, w, bias, sums)
-        store_sums(sums, count, 1, o)
+            depthwise_block(1, STEP, PLAIN, t, x, w, bias, sums)
+        store_sums(sums, count, 1, &o)
         x += count * STEP
         o.y += count * o.y_pixel
         if o.z:
@@ -82,19 +86,31 @@ cdef inline inlined depthwise_pixels(
         pixels -= count
 
 
-cdef inline outlined depthwise_row(
-    int64_t step, int64_t pixels, const Taps* t, const uint8_t* x, const int8_t* w, const int32_t* bias, Output* o
+cdef inline inlined depthwise_row(
+    bint PLAIN, int64_t pixels, const Taps* t, const uint8_t* x, const int8_t* w, const int32_t* bias, const Output* o
 ) noexcept nogil:
-    if step == VW:
-        depthwise_pixels(VW, pixels, t, x, w, bias, o)
-    elif step == 2 * VW:
-        depthwise_pixels(2 * VW, pixels, t, x, w, bias, o)
+    if t.stride == VW:
+        depthwise_pixels(VW, PLAIN, pixels, t, x, w, bias, o[0])
+    elif t.stride == 2 * VW:
+        depthwise_pixels(2 * VW, PLAIN, pixels, t, x, w, bias, o[0])
     else:
-        depthwise_pixels(step, pixels, t, x, w, bias, o)
+        depthwise_pixels(t.stride, PLAIN, pixels, t, x, w, bias, o[0])
+
+
+cdef inline outlined depthwise_plain(
+    int64_t pixels, const Taps* t, const uint8_t* x, const int8_t* w, const int32_t* bias, const Output* o
+) noexcept nogil:
+    depthwise_row(True, pixels, t, x, w, bias, o)
+
+
+cdef inline outlined depthwise_flipped(
+    int64_t pixels, const Taps* t, const uint8_t* x, const int8_t* w, const int32_t* bias, const Output* o
+) noexcept nogil:
+    depthwise_row(False, pixels, t, x, w, bias, o)
 
 
 cdef void conv_depthwise_int8(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
-    """One work item = one output row of one channel block of one image.
+    """One work item = one band of output rows of one channel block of one image.
 
     x, y and z point at element (0, 0, 0, 0), strides are in elements; x needs a halo of at least the padding. `quads`
     dot products make a row of taps, `quad` pixels apart: 4 for neighbouring taps. Up to 3 pixels behind a window are
@@ -111,37 +127,36 @@ cdef void conv_depthwise_int8(const KernelArgs* a, int64_t begin, int64_t end, v
     cdef int64_t z_row = a.i[6], z_plane = a.i[7], z_image = a.i[8]
     cdef int64_t blocks = a.i[9], oh = a.i[10], ow = a.i[11], kh = a.i[12], quads = a.i[13], quad = a.i[14]
     cdef int64_t stride_h = a.i[15], stride_w = a.i[16], dilate_h = a.i[17], pad_h = a.i[18], pad_w = a.i[19]
-    cdef int64_t parts = a.i[20], flip = a.i[21]
-    cdef int64_t item, n, block, r, size
+    cdef int64_t band = a.i[20], parts = a.i[21], flip = a.i[22], plain = a.i[23]
+    cdef int64_t bands = (oh + band - 1) // band, item, n, block, r, size
+    cdef const uint8_t* from_x
+    cdef const int8_t* from_w
     cdef Taps t
     cdef Output o
     o.real_bias = real_bias
     o.z = z
-    read_output(&o, a, 22)
+    read_output(&o, a, 24)
     size = 1 if o.kind == OUT_8 else 4
     o.y_pixel = VW * size
     o.y_plane = y_plane * size
     o.z_pixel = VW
     o.z_plane = z_plane
-    t = Taps(parts, kh, dilate_h * x_row, quads, quad * VW, <int32_t>flip)
+    t = Taps(parts, kh, dilate_h * x_row, quads, quad * VW, stride_w * VW, <int32_t>flip)
     for item in range(begin, end):
-        n = item // (blocks * oh)
-        block = item // oh % blocks
-        r = item % oh
+        n = item // (blocks * bands)
+        block = item // bands % blocks
         if real_bias:
             o.real_bias = real_bias + block * VW
-        o.y = y + (n * y_image + block * y_plane + r * y_row) * size
-        if z:
-            o.z = z + n * z_image + block * z_plane + r * z_row
-        depthwise_row(
-            stride_w * VW,
-            ow,
-            &t,
-            x + n * x_image + block * x_plane + (r * stride_h - pad_h) * x_row - pad_w * VW,
-            w + block * parts * kh * quads * 4 * VW,
-            bias + block * VW,
-            &o,
-        )
+        from_w = w + block * parts * kh * quads * 4 * VW
+        for r in range(item % bands * band, min(item % bands * band + band, oh)):
+            o.y = y + (n * y_image + block * y_plane + r * y_row) * size
+            if z:
+                o.z = z + n * z_image + block * z_plane + r * z_row
+            from_x = x + n * x_image + block * x_plane + (r * stride_h - pad_h) * x_row - pad_w * VW
+            if plain:
+                depthwise_plain(ow, &t, from_x, from_w, bias + block * VW, &o)
+            else:
+                depthwise_flipped(ow, &t, from_x, from_w, bias + block * VW, &o)
 
 
 # name -> (address, pointers, integers, reals)
@@ -150,7 +165,7 @@ KERNELS = {
         <uintptr_t>&conv_depthwise_int8,
         "x w bias real_bias z y",
         "x_row x_plane x_image y_row y_plane y_image z_row z_plane z_image blocks oh ow kh quads quad"
-        " stride_h stride_w dilate_h pad_h pad_w parts flip kind activation staged z_mask z_zero y_zero",
+        " stride_h stride_w dilate_h pad_h pad_w band parts flip plain kind activation staged z_mask z_zero y_zero",
         "scale mid_divisor mid_low mid_high mid_scale z_scale act_a act_b y_scale low high",
     ),
 }

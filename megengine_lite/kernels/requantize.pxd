@@ -12,7 +12,7 @@ from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t
 from megengine_lite.kernels.kernel cimport KernelArgs
 from megengine_lite.kernels.simd cimport (
     VW, inlined, outlined, vf, vf_load, vf_max, vf_min, vf_product, vf_set1, vf_store, vf_to_vi, vf_trunc, vi,
-    vi_load, vi_load_s8, vi_set1, vi_store, vi_store_8, vi_store_s8, vi_to_vf,
+    vi_load, vi_load_s8, vi_max, vi_set1, vi_store, vi_store4_s8, vi_store_8, vi_store_s8, vi_to_vf,
 )
 from megengine_lite.kernels.vmath cimport ACT_NONE, activate, v_copysign
 
@@ -56,30 +56,51 @@ cdef inline vf staged_value(vf x, vf reciprocal, vf low, vf high, vf scale) noex
     return vf_product(vf_trunc(with_half(clamped(vf_product(x, reciprocal), low, high))), scale)
 
 
-cdef inline outlined store_positive(const int32_t* sums, int pixels, int vectors, const Output* o) noexcept nogil:
-    cdef vf scale = vf_set1(o.scale), reciprocal = vf_set1(o.reciprocal), half = vf_set1(0.49999997)
-    cdef vi x
-    cdef int8_t* y = <int8_t*>o.y
+cdef inline vi scaled_byte(bint POSITIVE, const int32_t* sums, vf scale, vf reciprocal) noexcept nogil:
+    """A result without z, rounded; its upper bound (and the lower one, if signed) is left to a saturating store."""
+    cdef vf x = vf_product(vi_to_vf(vi_load(sums)) * scale, reciprocal)
+    if POSITIVE:
+        return vi_max(vf_to_vi(x + vf_set1(0.49999997)), vi_set1(0))
+    return vf_to_vi(with_half(x))
+
+
+cdef inline inlined store_scaled(
+    bint POSITIVE, const int32_t* sums, int pixels, int vectors, const Output* o
+) noexcept nogil:
+    cdef vf scale = vf_set1(o.scale), reciprocal = vf_set1(o.reciprocal)
+    cdef int64_t step = vectors * VW
+    cdef const int32_t* at
+    cdef int8_t* y
     cdef int p, v
-    for p in range(pixels):
-        for v in range(vectors):
-            x = vf_to_vi(vf_product(vi_to_vf(vi_load(sums)) * scale, reciprocal) + half)
-            vi_store_s8(y + v * o.y_plane, x & ~(x >> 31))
-            sums += VW
-        y += o.y_pixel
+    for v in range(vectors):
+        at = sums + v * VW
+        y = <int8_t*>o.y + v * o.y_plane
+        p = 0
+        if o.y_pixel == VW:
+            while p + 4 <= pixels:
+                vi_store4_s8(
+                    y,
+                    scaled_byte(POSITIVE, at, scale, reciprocal),
+                    scaled_byte(POSITIVE, at + step, scale, reciprocal),
+                    scaled_byte(POSITIVE, at + 2 * step, scale, reciprocal),
+                    scaled_byte(POSITIVE, at + 3 * step, scale, reciprocal),
+                )
+                at += 4 * step
+                y += 4 * VW
+                p += 4
+        while p < pixels:
+            vi_store_s8(y, scaled_byte(POSITIVE, at, scale, reciprocal))
+            at += step
+            y += o.y_pixel
+            p += 1
+
+
+cdef inline outlined store_positive(const int32_t* sums, int pixels, int vectors, const Output* o) noexcept nogil:
+    store_scaled(True, sums, pixels, vectors, o)
 
 
 cdef inline outlined store_signed(const int32_t* sums, int pixels, int vectors, const Output* o) noexcept nogil:
-    cdef vf scale = vf_set1(o.scale), reciprocal = vf_set1(o.reciprocal)
-    cdef vf x
-    cdef int8_t* y = <int8_t*>o.y
-    cdef int p, v
-    for p in range(pixels):
-        for v in range(vectors):
-            x = vf_product(vi_to_vf(vi_load(sums)) * scale, reciprocal)
-            vi_store_s8(y + v * o.y_plane, vf_to_vi(with_half(x)))
-            sums += VW
-        y += o.y_pixel
+    store_scaled(False, sums, pixels, vectors, o)
 
 
 cdef inline outlined store_residual(const int32_t* sums, int pixels, int vectors, const Output* o) noexcept nogil:
@@ -120,7 +141,7 @@ cdef inline outlined store_any(const int32_t* sums, int pixels, int vectors, con
             y = o.y + v * o.y_plane + p * o.y_pixel
             if o.kind == OUT_SUM:
                 if o.code != ACT_NONE:  # RELU is the only one there
-                    total = total & ~(total >> 31)
+                    total = vi_max(total, vi_set1(0))
                 vi_store(<int32_t*>y, total)
                 continue
             x = vf_product(vi_to_vf(total), scale)

@@ -34,6 +34,7 @@ MAX_ROW = 512
 # Rows of so many pixels are computed in pairs where a block of the kernel has room for two.
 ROW_OF_TWO = 7
 FLIP_CHUNK = 256  # vectors
+DEPTHWISE_PIXELS = 256  # output pixels of a work item, roughly
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,12 +193,14 @@ def _emit_depthwise(conv: _Conv) -> None:
     w, parts = conv.packed(
         ("depthwise", neighbours), lambda w: packing.pack_depthwise(w[:, 0, 0], ctx.width, neighbours)
     )
+    band = -(-oh // max(1, round(oh * ow / DEPTHWISE_PIXELS)))
+    plain = not conv.form.flip and (conv.form.plain or has_unsigned_dot(ctx))
     conv.emit(
         "conv_depthwise_int8", x=x.ref, w=w, **conv.biases(1), z=z.ref if z else None, y=y.ref,
         **blocked_strides("x", x), **blocked_strides("y", y), **blocked_strides("z", z), blocks=x.blocks, oh=oh, ow=ow,
         kh=kh, quads=-(-kw // neighbours), quad=packing.QUAD if p.dilate_w == 1 else p.dilate_w,
-        **conv.geometry("stride_h", "stride_w", "dilate_h", "pad_h", "pad_w"), parts=parts, flip=conv.form.flip,
-        work=n * x.blocks * oh,
+        **conv.geometry("stride_h", "stride_w", "dilate_h", "pad_h", "pad_w"), band=band, parts=parts,
+        flip=conv.form.flip, plain=plain, work=n * x.blocks * -(-oh // band),
     )  # fmt: skip
 
 
