@@ -148,6 +148,10 @@ cdef void gemm_int8(const KernelArgs* a, int64_t begin, int64_t end, void* scrat
             store_some_columns(sums, rows, vectors, n - column, &o)
 
 
+# What lowering must know of this build: whether dot products take unsigned bytes, and the rows of a packed block.
+UNSIGNED_DOT = bool(DOT_UNSIGNED)
+BLOCK_ROWS = block_pixels()
+
 # name -> (address, pointers, integers, reals)
 KERNELS = {
     "pack_rows_8": (<uintptr_t>&pack_rows_8, "x y", "m k row column matrix block flip", ""),

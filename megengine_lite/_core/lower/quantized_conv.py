@@ -68,13 +68,13 @@ def input_form(dtype: DType, unsigned_dot: bool, non_negative: bool = False) -> 
 
 
 def has_wide_blocks(ctx: Lowering) -> bool:
-    """Whether a block of the kernels has 14 pixels (VREGS in simd.h)."""
-    return ctx.kernels.name == "avx512"
+    """Whether a block of the kernels has room for two short rows."""
+    return ctx.kernels.module("gemm_int8").BLOCK_ROWS >= 2 * ROW_OF_TWO
 
 
 def has_unsigned_dot(ctx: Lowering) -> bool:
     """Whether this build multiplies unsigned bytes (DOT_UNSIGNED in simd.h)."""
-    return ctx.kernels.name == "avx512"
+    return ctx.kernels.module("gemm_int8").UNSIGNED_DOT
 
 
 @wants_halo("QuantizedConv")

@@ -10,7 +10,7 @@ from megengine_lite._core.fused_quantized import QuantizedMatMul
 from megengine_lite._core.graph import Node, Var
 from megengine_lite._core.layouts import round_up
 from megengine_lite._core.lower.context import Lowering, Ref, lowers
-from megengine_lite._core.lower.quantized_conv import has_unsigned_dot, has_wide_blocks, input_form
+from megengine_lite._core.lower.quantized_conv import has_unsigned_dot, input_form
 from megengine_lite._core.lower.requantize import UNSIGNED_BYTES, is_byte, output_arguments
 from megengine_lite._core.oprs.conv_types import product_scale
 from megengine_lite._core.params import MatrixMulFormat
@@ -58,7 +58,7 @@ def _lower(
     form = input_form(a.dtype, has_unsigned_dot(ctx))
     left = ctx.plain(a).ref
     row, column = (1, m) if transpose_a else (k, 1)
-    rows = block_rows(ctx)
+    rows = ctx.kernels.module("gemm_int8").BLOCK_ROWS
     packed = m > FEW_ROWS
     if packed:
         left = _pack_rows(ctx, node, left, batch, m, k, row, column, rows, form.flip)
@@ -81,11 +81,6 @@ def _lower(
         work=batch * tiles * -(-m // rows), flops=2 * batch * m * n * k,
     )  # fmt: skip
     return None
-
-
-def block_rows(ctx: Lowering) -> int:
-    """Rows of a packed block (block_pixels in kernels/dot.pxd)."""
-    return 14 if has_wide_blocks(ctx) else 4
 
 
 def _pack_rows(
