@@ -21,12 +21,19 @@ def split_bytes(w: np.ndarray, least: int = 1) -> np.ndarray:
     >>> split_bytes(np.array([5, 255, -200]))[:, 1].tolist()
     [127, 127, 1]
     """
+    if w.dtype == np.int8 and least == 1:
+        return w[None]
     rest = w.astype(np.int32)
     parts: list[np.ndarray] = []
     while len(parts) < least or rest.any():
         parts.append(np.clip(rest, -128, 127).astype(np.int8))
         rest = rest - parts[-1]
     return np.stack(parts)
+
+
+def centred(w: np.ndarray, zero_point: int) -> np.ndarray:
+    """Stored weights less their zero point, in the smallest type that holds them."""
+    return w.astype(np.int16) - np.int16(zero_point) if zero_point or w.dtype != np.int8 else w
 
 
 def count_parts(w: np.ndarray, zero_point: int) -> int:
@@ -119,4 +126,4 @@ def compensation(w: np.ndarray, offset: int) -> np.ndarray:
     ----------
     w : int array (oc, ...)
     """
-    return (-offset * w.reshape(len(w), -1).astype(np.int64).sum(axis=1)).astype(np.int32)
+    return (-offset * w.reshape(len(w), -1).sum(axis=1, dtype=np.int64)).astype(np.int32)

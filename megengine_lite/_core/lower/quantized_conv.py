@@ -141,7 +141,7 @@ class _Conv:
         w = w if self.p.sparse == ConvolutionSparse.GROUP else w[None]
         if self.p.mode == ConvolutionMode.CONVOLUTION:
             w = w[..., ::-1, ::-1]
-        return w.astype(np.int16) - np.int16(self.filter_dtype.zero_point)
+        return packing.centred(w, self.filter_dtype.zero_point)
 
     def packed(self, recipe: tuple, pack: Callable[[np.ndarray], np.ndarray]) -> tuple[Ref, int]:
         """The filter as ``pack`` makes it, and the number of its parts."""

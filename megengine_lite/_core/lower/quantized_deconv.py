@@ -62,7 +62,7 @@ def _emit_phase(
     def taps(array: np.ndarray) -> np.ndarray:
         """The phase's part of the filter; what the forward convolution writes with is what this one reads with."""
         part = plain_filter(array, mirrored)[..., list(row.taps), :][..., list(column.taps)]
-        return merge_groups(part.swapaxes(1, 2).astype(np.int16) - np.int16(zero), merged)
+        return merge_groups(packing.centred(part.swapaxes(1, 2), zero), merged)
 
     def biases(array: np.ndarray) -> np.ndarray:
         sums = packing.compensation(taps(array).reshape(groups * oc, -1), form.offset)

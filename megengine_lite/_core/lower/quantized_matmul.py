@@ -100,7 +100,7 @@ def _constant_columns(ctx: Lowering, b: Var, transposed: bool, offset: int, bias
     zero, width = b.dtype.zero_point, ctx.width
 
     def integers(w: np.ndarray) -> np.ndarray:
-        return (w.T if transposed else w).astype(np.int16) - np.int16(zero)
+        return packing.centred(w.T if transposed else w, zero)
 
     def total(w: np.ndarray, *biases: np.ndarray) -> np.ndarray:
         sums = packing.compensation(integers(w).T, offset)
