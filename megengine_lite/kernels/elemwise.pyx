@@ -14,8 +14,8 @@ from libc.string cimport memset
 from megengine_lite.kernels cimport elemwise_modes as M
 from megengine_lite.kernels.elemwise_modes cimport arity_of, mode1, mode2, mode3
 from megengine_lite.kernels.kernel cimport KernelArgs
-from megengine_lite.kernels.rows cimport copy_row, fill_row
-from megengine_lite.kernels.simd cimport VW, inlined, vf, vf_fma, vf_load, vf_load_n, vf_store, vf_store_n
+from megengine_lite.kernels.rows cimport copy_row, fill_row, stream_row
+from megengine_lite.kernels.simd cimport VW, inlined, stream_end, vf, vf_fma, vf_load, vf_load_n, vf_store, vf_store_n
 
 from megengine_lite.kernels.tiling import plan_chain
 
@@ -24,6 +24,11 @@ cdef enum:
     MAX_DIMS = 8
     MAX_REGISTERS = 64
     STEP = 6  # numbers per step in the table: mode, slot of the result, registers of the operands
+
+cdef enum Direction:
+    SPREAD = 0  # strided to dense
+    STORE = 1  # dense to strided
+    STREAM = 2  # dense to strided, past the caches
 
 
 # ---- one function over dense memory --------------------------------------------------------------------------------
@@ -254,18 +259,19 @@ cdef void apply3(int64_t mode, float* y, const float* a, const float* b, const f
 # ---- broadcast inputs ----------------------------------------------------------------------------------------------
 
 cdef void move_tile(
-    bint spread, float* dense, float* strided, int64_t ndim, const int64_t* dims, const int64_t* strides
+    int direction, float* dense, float* strided, int64_t ndim, const int64_t* dims, const int64_t* strides
 ) noexcept nogil:
-    """Between a dense tile and strided memory: dense = strided if `spread`, else strided = dense. Innermost
-    dimension first; its stride is 0 or 1."""
+    """Between a dense tile and strided memory, by direction. Innermost dimension first; its stride is 0 or 1."""
     cdef int64_t index[MAX_DIMS]
     cdef int64_t d
     cdef int64_t length = dims[0]
     cdef int64_t inner = strides[0]
     memset(index, 0, sizeof(index))
     while True:
-        if not spread:
+        if direction == STORE:
             copy_row(strided, dense, length)
+        elif direction == STREAM:
+            stream_row(strided, dense, length)
         elif inner:
             copy_row(dense, strided, length)
         else:
@@ -292,11 +298,12 @@ cdef void elemwise_chain_f32(const KernelArgs* a, int64_t begin, int64_t end, vo
     A tile has all of the dimensions below `split`, which are `inner` elements, times up to `count` steps of dimension
     `split`. Strides are in elements. `table`: `ndim` extents; `ndim` strides of y; y's slot; for each input `ndim`
     strides and a slot; then the steps. Dimensions are innermost first. A slot is a number of a piece of scratch of
-    `slot_floats` floats, or -1: dense within every tile, used in place. The last step's result is y.
+    `slot_floats` floats, or -1: dense within every tile, used in place. The last step's result is y. With `stream`, y
+    has a slot and is larger than the caches.
     """
     cdef const int64_t* table = <const int64_t*>a.p[0]
     cdef int64_t ndim = a.i[0], split = a.i[1], count = a.i[2], inner = a.i[3]
-    cdef int64_t inputs = a.i[4], steps = a.i[5], slot_floats = a.i[6]
+    cdef int64_t inputs = a.i[4], steps = a.i[5], slot_floats = a.i[6], stream = a.i[7]
     cdef const int64_t* extents = table
     cdef const int64_t* y_strides = table + ndim
     cdef int64_t y_slot = table[2 * ndim]
@@ -339,7 +346,7 @@ cdef void elemwise_chain_f32(const KernelArgs* a, int64_t begin, int64_t end, vo
                 continue
             register[k] = pool + slot * slot_floats
             if spread_from[k] != x or spread_size[k] < n:
-                move_tile(True, register[k], <float*>x, split + 1, dims, strides)
+                move_tile(SPREAD, register[k], <float*>x, split + 1, dims, strides)
                 spread_from[k] = x
                 spread_size[k] = n
         offset = 0
@@ -352,7 +359,9 @@ cdef void elemwise_chain_f32(const KernelArgs* a, int64_t begin, int64_t end, vo
             register[inputs + k] = target if k + 1 == steps else pool + step[1] * slot_floats
             apply(step, register, register[inputs + k], n)
         if y_slot >= 0:
-            move_tile(False, target, y, split + 1, dims, y_strides)
+            move_tile(STREAM if stream else STORE, target, y, split + 1, dims, y_strides)
+    if stream:
+        stream_end()
 
 
 cdef inline void apply(const int64_t* step, float** register, float* y, int64_t n) noexcept nogil:
@@ -372,7 +381,7 @@ cdef inline void apply(const int64_t* step, float** register, float* y, int64_t 
 KERNELS = {
     "elemwise_chain_f32": (
         <uintptr_t>&elemwise_chain_f32, "table y x0 x1 x2 x3 x4 x5 x6 x7 x8 x9 x10 x11",
-        "ndim split count inner inputs steps slot_floats", "",
+        "ndim split count inner inputs steps slot_floats stream", "",
     ),
 }
 
@@ -420,7 +429,9 @@ def elemwise_chain(steps, inputs):
     for k, x in enumerate(inputs):
         flat = x.reshape(-1)
         a.p[2 + k] = <void*>&flat[0]
-    a.i[:7] = [plan.ndim, plan.split, plan.count, plan.inner, len(inputs), len(steps), plan.slot_floats]
+    a.i[:8] = [
+        plan.ndim, plan.split, plan.count, plan.inner, len(inputs), len(steps), plan.slot_floats, plan.stream
+    ]
     cdef int64_t work = plan.work
     with nogil:
         elemwise_chain_f32(&a, 0, work, &scratch_view[0])

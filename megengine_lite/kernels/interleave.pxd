@@ -5,7 +5,7 @@
 from libc.stdint cimport int64_t
 
 from megengine_lite.kernels.simd cimport (
-    VW, inlined, vf, vf_load, vf_load_n, vf_store, vf_store_n, vf_unzip_even, vf_unzip_odd, vf_zero, vf_zip_high,
+    VW, inlined, vf, vf_load, vf_load_n, vf_store, vf_store_n, vf_stream, vf_unzip_even, vf_unzip_odd, vf_zero, vf_zip_high,
     vf_zip_low,
 )
 
@@ -56,9 +56,10 @@ cdef inline inlined unzip_rows(int count, vf* r) noexcept nogil:
 
 
 cdef inline inlined interleave(
-    int count, const float* x, int64_t stride, int64_t rows, float* y, int64_t n
+    int count, bint STREAM, const float* x, int64_t stride, int64_t rows, float* y, int64_t n
 ) noexcept nogil:
-    """y[i count + k] = x[k stride + i] for i < n; rows k >= `rows` are taken as zeros."""
+    """y[i count + k] = x[k stride + i] for i < n; rows k >= `rows` are taken as zeros. With STREAM y is aligned to a
+    vector and written past the caches."""
     cdef vf r[MAX_ROWS]
     cdef int64_t i = 0
     cdef int k
@@ -67,7 +68,10 @@ cdef inline inlined interleave(
             r[k] = vf_load(x + k * stride + i) if k < rows else vf_zero()
         zip_rows(count, r)
         for k in range(count):
-            vf_store(y + i * count + k * VW, r[k])
+            if STREAM:
+                vf_stream(y + i * count + k * VW, r[k])
+            else:
+                vf_store(y + i * count + k * VW, r[k])
         i += VW
     if i == n:
         return
@@ -79,9 +83,10 @@ cdef inline inlined interleave(
 
 
 cdef inline inlined deinterleave(
-    int count, const float* x, float* y, int64_t stride, int64_t rows, int64_t n
+    int count, bint STREAM, const float* x, float* y, int64_t stride, int64_t rows, int64_t n
 ) noexcept nogil:
-    """y[k stride + i] = x[i count + k] for i < n and k < rows."""
+    """y[k stride + i] = x[i count + k] for i < n and k < rows. With STREAM all rows of y are aligned to a vector and
+    written past the caches."""
     cdef vf r[MAX_ROWS]
     cdef int64_t i = 0
     cdef int k
@@ -91,7 +96,10 @@ cdef inline inlined deinterleave(
         unzip_rows(count, r)
         for k in range(count):
             if k < rows:
-                vf_store(y + k * stride + i, r[k])
+                if STREAM:
+                    vf_stream(y + k * stride + i, r[k])
+                else:
+                    vf_store(y + k * stride + i, r[k])
         i += VW
     if i == n:
         return

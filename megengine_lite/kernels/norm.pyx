@@ -11,8 +11,9 @@ from libc.stdint cimport int64_t, uintptr_t
 
 from megengine_lite.kernels.kernel cimport KernelArgs
 from megengine_lite.kernels.lanes cimport sum_lanes
+from megengine_lite.kernels.rows cimport stream_row
 from megengine_lite.kernels.simd cimport (
-    VW, inlined, vf, vf_fma, vf_load, vf_load_n, vf_select, vf_set1, vf_sqrt, vf_store, vf_store_n, vf_zero, vi_first,
+    VW, stream_end, vf, vf_fma, vf_load, vf_load_n, vf_select, vf_set1, vf_sqrt, vf_store, vf_store_n, vf_zero, vi_first,
 )
 from megengine_lite.kernels.vmath cimport v_pow
 
@@ -77,19 +78,22 @@ cdef void norm_rows_f32(const KernelArgs* a, int64_t begin, int64_t end, void* s
 
     inner = 1: one weight per element (layer norm); else one per segment of `inner` elements, and there are
     `weight_rows` rows of weights in turn (group norm). weight, bias, mean and deviation may be NULL; `deviation` gets
-    the variance if `give_variance`, else 1 / sqrt(variance + eps). One work item = one row.
+    the variance if `give_variance`, else 1 / sqrt(variance + eps). With `stream`, y is larger than the caches, inner is 1
+    and scratch holds a row. One work item = one row.
     """
     cdef const float* weight = <const float*>a.p[1]
     cdef const float* bias = <const float*>a.p[2]
     cdef float* means = <float*>a.p[4]
     cdef float* deviations = <float*>a.p[5]
     cdef int64_t segments = a.i[0], inner = a.i[1], weight_rows = a.i[2], give_variance = a.i[3]
+    cdef int64_t stream = a.i[4]
     cdef int64_t n = segments * inner
     cdef int64_t row, s, offset
     cdef double variance, inverse, rest, factor
     cdef float center
     cdef const float* x
     cdef float* y
+    cdef float* target
     for row in range(begin, end):
         x = <const float*>a.p[0] + row * n
         y = <float*>a.p[3] + row * n
@@ -104,7 +108,10 @@ cdef void norm_rows_f32(const KernelArgs* a, int64_t begin, int64_t end, void* s
         if deviations:
             deviations[row] = <float>(variance if give_variance else inverse)
         if inner == 1:
-            scale_row(x, y, n, center, <float>inverse, <float>(-rest * inverse), weight, bias)
+            target = <float*>scratch if stream else y
+            scale_row(x, target, n, center, <float>inverse, <float>(-rest * inverse), weight, bias)
+            if stream:
+                stream_row(y, target, n)
             continue
         offset = row % weight_rows * segments
         for s in range(segments):
@@ -113,6 +120,8 @@ cdef void norm_rows_f32(const KernelArgs* a, int64_t begin, int64_t end, void* s
                 x + s * inner, y + s * inner, inner, center, <float>factor,
                 <float>((bias[offset + s] if bias else 0.0) - rest * factor),
             )
+    if stream:
+        stream_end()
 
 
 cdef inline void scale_row(
@@ -353,7 +362,8 @@ cdef void lrn_blocked_f32(const KernelArgs* a, int64_t begin, int64_t end, void*
 # name -> (address, pointers, integers, reals)
 KERNELS = {
     "norm_rows_f32": (
-        <uintptr_t>&norm_rows_f32, "x weight bias y mean deviation", "segments inner weight_rows give_variance", "eps",
+        <uintptr_t>&norm_rows_f32, "x weight bias y mean deviation", "segments inner weight_rows give_variance stream",
+        "eps",
     ),
     "norm_columns_f32": (
         <uintptr_t>&norm_columns_f32, "x weight bias y mean deviation", "length inner chunk", "eps",
@@ -404,7 +414,7 @@ def layer_norm(const float[:, ::1] x not None, const float[::1] weight, const fl
     a.p[3] = &out[0, 0]
     a.p[4] = &out_mean[0]
     a.p[5] = &out_inverse[0]
-    a.i[:4] = [n, 1, 1, 0]
+    a.i[:5] = [n, 1, 1, 0, 0]
     a.f[0] = eps
     with nogil:
         norm_rows_f32(&a, 0, rows, NULL)

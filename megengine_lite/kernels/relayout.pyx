@@ -7,8 +7,9 @@ from libc.string cimport memcpy
 
 from megengine_lite.kernels.interleave cimport deinterleave, interleave
 from megengine_lite.kernels.kernel cimport KernelArgs
+from megengine_lite.kernels.rows cimport STREAM_BYTES, is_aligned
 from megengine_lite.kernels.simd cimport (
-    VW, vf, vf_load, vf_permute, vf_select, vf_store, vf_zero, vi, vi_load,
+    VW, stream_end, vf, vf_load, vf_permute, vf_select, vf_store, vf_zero, vi, vi_load,
 )
 
 ctypedef fused small:
@@ -31,16 +32,23 @@ cdef void relayout_to_blocked_32(const KernelArgs* a, int64_t begin, int64_t end
     cdef int64_t c = a.i[1], h = a.i[2], w = a.i[3], row = a.i[4], plane = a.i[5], image = a.i[6]
     cdef int64_t blocks = (c + VW - 1) // VW
     cdef int64_t item = begin, rows, n, cb, yy
+    cdef bint stream = 4 * a.i[0] * c * h * w >= STREAM_BYTES and is_aligned(y)
+    cdef const float* source
+    cdef float* target
     while item < end:
         rows = rows_at_once(item, end, h, w, row)
         yy = item % h
         cb = item // h % blocks
         n = item // (h * blocks)
-        interleave(
-            VW, x + ((n * c + cb * VW) * h + yy) * w, h * w, c - cb * VW,
-            y + n * image + cb * plane + yy * row, rows * w,
-        )
+        source = x + ((n * c + cb * VW) * h + yy) * w
+        target = y + n * image + cb * plane + yy * row
+        if stream:
+            interleave(VW, True, source, h * w, c - cb * VW, target, rows * w)
+        else:
+            interleave(VW, False, source, h * w, c - cb * VW, target, rows * w)
         item += rows
+    if stream:
+        stream_end()
 
 
 cdef void relayout_to_plain_32(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
@@ -49,16 +57,23 @@ cdef void relayout_to_plain_32(const KernelArgs* a, int64_t begin, int64_t end, 
     cdef int64_t c = a.i[1], h = a.i[2], w = a.i[3], row = a.i[4], plane = a.i[5], image = a.i[6]
     cdef int64_t blocks = (c + VW - 1) // VW
     cdef int64_t item = begin, rows, n, cb, yy
+    cdef bint stream = 4 * a.i[0] * c * h * w >= STREAM_BYTES and h * w % VW == 0
+    cdef const float* source
+    cdef float* target
     while item < end:
         rows = rows_at_once(item, end, h, w, row)
         yy = item % h
         cb = item // h % blocks
         n = item // (h * blocks)
-        deinterleave(
-            VW, x + n * image + cb * plane + yy * row, y + ((n * c + cb * VW) * h + yy) * w, h * w, c - cb * VW,
-            rows * w,
-        )
+        source = x + n * image + cb * plane + yy * row
+        target = y + ((n * c + cb * VW) * h + yy) * w
+        if stream and is_aligned(target):
+            deinterleave(VW, True, source, target, h * w, c - cb * VW, rows * w)
+        else:
+            deinterleave(VW, False, source, target, h * w, c - cb * VW, rows * w)
         item += rows
+    if stream:
+        stream_end()
 
 
 cdef void relayout_to_blocked_small(
@@ -125,11 +140,11 @@ cdef void pack_channels_f32(const KernelArgs* a, int64_t begin, int64_t end, voi
         x = <const float*>a.p[0] + (item // blocks * c + cb * pack) * size
         y = <float*>a.p[1] + item * size * pack
         if pack == 4:
-            interleave(4, x, size, c - cb * 4, y, size)
+            interleave(4, False, x, size, c - cb * 4, y, size)
         elif pack == 8:
-            interleave(8, x, size, c - cb * 8, y, size)
+            interleave(8, False, x, size, c - cb * 8, y, size)
         else:
-            interleave(16, x, size, c - cb * 16, y, size)
+            interleave(16, False, x, size, c - cb * 16, y, size)
 
 
 cdef void unpack_channels_f32(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
@@ -144,11 +159,11 @@ cdef void unpack_channels_f32(const KernelArgs* a, int64_t begin, int64_t end, v
         x = <const float*>a.p[0] + item * size * pack
         y = <float*>a.p[1] + (item // blocks * c + cb * pack) * size
         if pack == 4:
-            deinterleave(4, x, y, size, c - cb * 4, size)
+            deinterleave(4, False, x, y, size, c - cb * 4, size)
         elif pack == 8:
-            deinterleave(8, x, y, size, c - cb * 8, size)
+            deinterleave(8, False, x, y, size, c - cb * 8, size)
         else:
-            deinterleave(16, x, y, size, c - cb * 16, size)
+            deinterleave(16, False, x, y, size, c - cb * 16, size)
 
 
 # ---- blocked -> blocked --------------------------------------------------------------------------------------------

@@ -1,7 +1,19 @@
 # Copying and filling short rows of floats, inline.
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uintptr_t
 
-from megengine_lite.kernels.simd cimport VW, vf, vf_load, vf_load_n, vf_set1, vf_store, vf_store_n
+from megengine_lite.kernels.simd cimport (
+    VW, vf, vf_load, vf_load_n, vf_set1, vf_store, vf_store_n, vf_stream,
+)
+
+cdef enum:
+    # Results from this size on are stored past the caches: they would not stay there until somebody reads them, and a
+    # line that is written as a whole need not be fetched from memory first.
+    STREAM_BYTES = 16777216
+
+
+cdef inline bint is_aligned(const float* p) noexcept nogil:
+    """Whether p is at the beginning of a vector."""
+    return <uintptr_t>p % (4 * VW) == 0
 
 
 cdef inline void copy_row(float* y, const float* x, int64_t n) noexcept nogil:
@@ -21,3 +33,18 @@ cdef inline void fill_row(float* y, float value, int64_t n) noexcept nogil:
         i += VW
     if i < n:
         vf_store_n(y + i, v, n - i)
+
+
+cdef inline void stream_row(float* y, const float* x, int64_t n) noexcept nogil:
+    """copy_row past the caches; stream_end() must follow before the kernel ends."""
+    cdef int64_t i = (-<int64_t><uintptr_t>y) % (4 * VW) // 4
+    if i < 0:
+        i += VW
+    i = min(i, n)
+    if i:
+        vf_store_n(y, vf_load_n(x, i), i)
+    while i + VW <= n:
+        vf_stream(y + i, vf_load(x + i))
+        i += VW
+    if i < n:
+        vf_store_n(y + i, vf_load_n(x + i, n - i), n - i)

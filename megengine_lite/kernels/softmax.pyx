@@ -7,16 +7,16 @@ from libc.stdint cimport int64_t, uintptr_t
 
 from megengine_lite.kernels.kernel cimport KernelArgs
 from megengine_lite.kernels.lanes cimport max_lanes, sum_lanes
-from megengine_lite.kernels.rows cimport copy_row
+from megengine_lite.kernels.rows cimport copy_row, stream_row
 from megengine_lite.kernels.simd cimport (
-    VW, inlined, vf, vf_load, vf_load_n, vf_max, vf_select, vf_set1, vf_store, vf_store_n, vf_zero, vi, vi_first,
+    VW, prefetch, stream_end, vf, vf_load, vf_load_n, vf_max, vf_select, vf_set1, vf_store, vf_store_n, vf_zero, vi, vi_first,
 )
 from megengine_lite.kernels.vmath cimport v_exp
 
 from megengine_lite.kernels.tiling import softmax_chunk
 
 
-cdef inline inlined softmax_row(const float* x, float* y, int64_t n) noexcept nogil:
+cdef inline void softmax_row(const float* x, float* y, int64_t n) noexcept nogil:
     """Largest, exponentials and their sum, division: three passes over a row that the cache holds."""
     cdef vf low = vf_set1(-INFINITY)
     cdef vf top = low
@@ -59,7 +59,7 @@ cdef inline inlined softmax_row(const float* x, float* y, int64_t n) noexcept no
 
 
 cdef inline void softmax_columns(
-    const float* x, float* y, int64_t length, int64_t stride, int64_t n, int64_t width, float* tile
+    const float* x, float* y, int64_t length, int64_t stride, int64_t n, int64_t width, bint stream, float* tile
 ) noexcept nogil:
     """n <= width columns side by side, computed in `tile`, which takes (length + 1) x width floats.
 
@@ -76,6 +76,10 @@ cdef inline void softmax_columns(
     for r in range(length):
         copy_row(tile + r * width, x + r * stride, n)
         i = 0
+        while i < n:  # the next piece of this row
+            prefetch(x + r * stride + n + i)
+            i += 16
+        i = 0
         while i < n:
             vf_store(top + i, vf_max(vf_load(tile + r * width + i), vf_load(top + i)))
             i += VW
@@ -90,36 +94,46 @@ cdef inline void softmax_columns(
         i += VW
     for r in range(length):
         i = 0
-        while i + VW <= n:
-            vf_store(y + r * stride + i, vf_load(tile + r * width + i) * vf_load(top + i))
+        while i < n:
+            vf_store(tile + r * width + i, vf_load(tile + r * width + i) * vf_load(top + i))
             i += VW
-        if i < n:
-            vf_store_n(y + r * stride + i, vf_load(tile + r * width + i) * vf_load(top + i), n - i)
+        if stream:
+            stream_row(y + r * stride, tile + r * width, n)
+        else:
+            copy_row(y + r * stride, tile + r * width, n)
 
 
 cdef void softmax_f32(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
-    """y[o][r][i] = softmax along r. One work item = `chunk` neighbours i of one o (all of r). With inner > 1, chunk is a
-    multiple of VW and scratch holds (length + 1) x chunk floats."""
-    cdef int64_t length = a.i[0], inner = a.i[1], chunk = a.i[2]
+    """y[o][r][i] = softmax along r. One work item = `chunk` neighbours i of one o (all of r).
+
+    With inner > 1, chunk is a multiple of VW and scratch holds (length + 1) x chunk floats; with `stream`, y is larger
+    than the caches, and for inner = 1 scratch holds a row.
+    """
+    cdef int64_t length = a.i[0], inner = a.i[1], chunk = a.i[2], stream = a.i[3]
     cdef int64_t chunks = (inner + chunk - 1) // chunk
     cdef int64_t item, start, offset
     cdef const float* x = <const float*>a.p[0]
     cdef float* y = <float*>a.p[1]
-    if inner == 1:
-        for item in range(begin, end):
-            softmax_row(x + item * length, y + item * length, length)
-        return
+    cdef float* tile = <float*>scratch
     for item in range(begin, end):
-        start = item % chunks * chunk
-        offset = item // chunks * length * inner + start
-        softmax_columns(
-            x + offset, y + offset, length, inner, min(chunk, inner - start), chunk, <float*>scratch
-        )
+        if inner > 1:
+            start = item % chunks * chunk
+            offset = item // chunks * length * inner + start
+            softmax_columns(
+                x + offset, y + offset, length, inner, min(chunk, inner - start), chunk, stream != 0, tile
+            )
+        elif stream:
+            softmax_row(x + item * length, tile, length)
+            stream_row(y + item * length, tile, length)
+        else:
+            softmax_row(x + item * length, y + item * length, length)
+    if stream:
+        stream_end()
 
 
 # name -> (address, pointers, integers, reals)
 KERNELS = {
-    "softmax_f32": (<uintptr_t>&softmax_f32, "x y", "length inner chunk", ""),
+    "softmax_f32": (<uintptr_t>&softmax_f32, "x y", "length inner chunk stream", ""),
 }
 
 
@@ -144,7 +158,7 @@ def softmax(const float[:, :, ::1] x not None):
         return y
     cdef Py_ssize_t chunk = softmax_chunk(x.shape[1], inner)
     cdef float[::1] tile = np.empty((x.shape[1] + 1) * chunk, np.float32)
-    a.i[:3] = [x.shape[1], inner, chunk]
+    a.i[:4] = [x.shape[1], inner, chunk, 0]
     a.p[0] = <void*>&x[0, 0, 0]
     a.p[1] = &out[0, 0, 0]
     with nogil:

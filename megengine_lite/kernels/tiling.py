@@ -13,6 +13,8 @@ ITEM = 4  # bytes of a float32
 # make the calls per tile cheap. Chains without intermediate results take larger tiles.
 TILE = 1024
 TILE_DENSE = 8192
+# Results from this size on are stored past the caches (also in rows.pxd).
+STREAM_BYTES = 16 << 20
 
 
 def collapse(shape: Sequence[int], strides: Sequence[Sequence[int]]) -> tuple[list[int], list[list[int]]]:
@@ -56,6 +58,7 @@ class ChainPlan:
     count: int
     inner: int
     slot_floats: int
+    stream: bool
     work: int
     scratch: int
 
@@ -80,7 +83,8 @@ def plan_chain(
     extents, (y_strides, *x_strides) = collapse(shape, [output_strides, *input_strides])
     y_strides = [s // ITEM for s in y_strides]
     x_strides = [[s // ITEM for s in x] for x in x_strides]
-    dense = len(steps) == 1 and len(extents) == 1 and all(s[0] for s in x_strides)
+    stream = math.prod(shape) * ITEM >= STREAM_BYTES
+    dense = len(steps) == 1 and len(extents) == 1 and all(s[0] for s in x_strides) and not stream
     split, inner = _split(extents, TILE)
     tile = TILE_DENSE if dense else TILE
     parts = -(-extents[split] // max(tile // inner, 1))
@@ -92,7 +96,7 @@ def plan_chain(
     def place(strides: list[int]) -> int:
         return -1 if _is_dense(extents, strides, split) else slots.take()
 
-    y_slot = place(y_strides)
+    y_slot = slots.take() if stream else place(y_strides)
     input_slots = [place(s) for s in x_strides]
     table = [*extents, *y_strides, y_slot]
     for s, slot in zip(x_strides, input_slots, strict=True):
@@ -102,9 +106,8 @@ def plan_chain(
     work = -(-extents[split] // count)
     for e in extents[split + 1 :]:
         work *= e
-    return ChainPlan(
-        np.array(table, np.int64), len(extents), split, count, inner, slot_floats, work, slots.used * slot_floats * ITEM
-    )
+    scratch = slots.used * slot_floats * ITEM
+    return ChainPlan(np.array(table, np.int64), len(extents), split, count, inner, slot_floats, stream, work, scratch)
 
 
 def _split(extents: list[int], tile: int) -> tuple[int, int]:
@@ -162,7 +165,6 @@ def _assign_registers(steps: Sequence[tuple[int, Sequence[int]]], inputs: int, s
 MAX_DIMS = 8  # of a strided copy
 COPY_CHUNK = 16384  # elements of a work item of a copy
 STRIP = 64  # columns that one work item of a transposition reads from each row
-STREAM_BYTES = 8 << 20  # results from this size on are stored past the caches
 
 
 @dataclass(frozen=True, slots=True)

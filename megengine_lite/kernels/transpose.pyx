@@ -5,7 +5,7 @@ from libc.string cimport memcpy
 
 from megengine_lite.kernels.interleave cimport deinterleave, interleave, zip_rows
 from megengine_lite.kernels.kernel cimport KernelArgs
-from megengine_lite.kernels.rows cimport copy_row
+from megengine_lite.kernels.rows cimport copy_row, stream_row
 from megengine_lite.kernels.simd cimport (
     VW, inlined, prefetch, stream_end, vf, vf_load, vf_load_n, vf_store, vf_store_n, vf_stream, vf_zero,
 )
@@ -30,11 +30,13 @@ ctypedef fused element:
 # ---- copies whose innermost dimension is the same on both sides ----------------------------------------------------
 
 cdef inline inlined copy_run(
-    char* y, const char* x, int64_t n, int64_t item, int64_t x_step, int64_t y_step
+    char* y, const char* x, int64_t n, int64_t item, int64_t x_step, int64_t y_step, bint stream
 ) noexcept nogil:
     """One run along the innermost dimension; steps in bytes."""
     if x_step == item and y_step == item:
-        if item == 4 and n <= 4 * VW:  # for so little a call of memcpy costs more than the copy
+        if stream and item == 4:
+            stream_row(<float*>y, <const float*>x, n)
+        elif item == 4 and n <= 4 * VW:  # for so little a call of memcpy costs more than the copy
             copy_row(<float*>y, <const float*>x, n)
         else:
             memcpy(y, x, n * item)
@@ -61,11 +63,12 @@ cdef inline void copy_steps(element* y, const element* x, int64_t n, int64_t x_s
 
 
 cdef void copy_strided(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
-    """y[...] = x[...] over `ndim` dimensions, innermost first; strides in bytes, any sign. `stream` is not used.
+    """y[...] = x[...] over `ndim` dimensions, innermost first; strides in bytes, any sign.
 
-    One work item = one run along dimension 0, or `chunk` elements of it.
+    One work item = one run along dimension 0, or `chunk` elements of it. `stream`: y is larger than the caches.
     """
     cdef int64_t ndim = a.i[0], item = a.i[1], chunk = a.i[2]
+    cdef bint stream = a.i[3] != 0 and extent_bytes(a) >= LINE * 4
     cdef const int64_t* extent = &a.i[FIRST]
     cdef const int64_t* xs = extent + MAX_DIMS
     cdef const int64_t* ys = xs + MAX_DIMS
@@ -85,7 +88,7 @@ cdef void copy_strided(const KernelArgs* a, int64_t begin, int64_t end, void* sc
     while k < end:
         if chunks == 1 and ndim > 1:
             rows = min(end - k, extent[1] - index[1])
-            copy_rows(y, x, rows, extent[0], item, xs, ys)
+            copy_rows(y, x, rows, extent[0], item, xs, ys, stream)
             k += rows
             x += rows * xs[1]
             y += rows * ys[1]
@@ -94,7 +97,7 @@ cdef void copy_strided(const KernelArgs* a, int64_t begin, int64_t end, void* sc
                 continue
         else:
             start = index[0] * chunk
-            copy_run(y + start * ys[0], x + start * xs[0], min(chunk, extent[0] - start), item, xs[0], ys[0])
+            copy_run(y + start * ys[0], x + start * xs[0], min(chunk, extent[0] - start), item, xs[0], ys[0], stream)
             k += 1
             index[0] += 1
             if index[0] < chunks or ndim == 1:
@@ -114,19 +117,26 @@ cdef void copy_strided(const KernelArgs* a, int64_t begin, int64_t end, void* sc
             index[d] += 1
             x += xs[d]
             y += ys[d]
+    if stream:
+        stream_end()
+
+
+cdef inline int64_t extent_bytes(const KernelArgs* a) noexcept nogil:
+    """Bytes of dimension 0."""
+    return a.i[FIRST] * a.i[1]
 
 
 cdef inline void copy_rows(
-    char* y, const char* x, int64_t rows, int64_t n, int64_t item, const int64_t* xs, const int64_t* ys
+    char* y, const char* x, int64_t rows, int64_t n, int64_t item, const int64_t* xs, const int64_t* ys, bint stream
 ) noexcept nogil:
     """Runs along dimension 0, one for each of some neighbours in dimension 1."""
     cdef int64_t r
-    if item == 4 and xs[0] == 4 and ys[0] == 4 and n == VW:
+    if item == 4 and xs[0] == 4 and ys[0] == 4 and n == VW and not stream:
         for r in range(rows):
             vf_store(<float*>(y + r * ys[1]), vf_load(<const float*>(x + r * xs[1])))
         return
     for r in range(rows):
-        copy_run(y + r * ys[1], x + r * xs[1], n, item, xs[0], ys[0])
+        copy_run(y + r * ys[1], x + r * xs[1], n, item, xs[0], ys[0], stream)
 
 
 # ---- transpositions ------------------------------------------------------------------------------------------------
@@ -162,15 +172,15 @@ cdef inline void transpose_strip_f32(
     cdef int64_t i, j, k, first, last
     if y_row == rows and (rows == 4 or rows == 8):
         if rows == 4:
-            interleave(4, x, x_row, 4, y, columns)
+            interleave(4, False, x, x_row, 4, y, columns)
         else:
-            interleave(8, x, x_row, 8, y, columns)
+            interleave(8, False, x, x_row, 8, y, columns)
         return
     if x_row == columns and (columns == 4 or columns == 8):
         if columns == 4:
-            deinterleave(4, x, y, y_row, 4, rows)
+            deinterleave(4, False, x, y, y_row, 4, rows)
         else:
-            deinterleave(8, x, y, y_row, 8, rows)
+            deinterleave(8, False, x, y, y_row, 8, rows)
         return
     if rows < SMALL or columns < SMALL:
         transpose_strip(<int32_t*>x, x_row, <int32_t*>y, y_row, rows, columns)

@@ -113,6 +113,7 @@ def _emit(
         inputs=len(refs),
         steps=len(steps),
         slot_floats=plan.slot_floats,
+        stream=plan.stream,
         work=plan.work,
         scratch=plan.scratch,
     )

@@ -10,6 +10,9 @@ from megengine_lite._core.dtype import FLOAT32
 from megengine_lite._core.graph import Node, Var
 from megengine_lite._core.lower.context import Lowering, Ref, Tensor, lowers
 from megengine_lite._core.oprs import REGISTRY
+from megengine_lite.kernels.tiling import STREAM_BYTES
+
+MAX_STREAM_ROW = 8192  # floats; longer rows are not gathered in scratch
 
 
 def _is_float32(node: Node) -> bool:
@@ -49,8 +52,18 @@ def lower_axes_norm(ctx: Lowering, node: Node) -> bool | None:
         "eps": node.params.eps,
     }
     if inner == 1:
+        stream = x.spec.nbytes >= STREAM_BYTES and length <= MAX_STREAM_ROW
         ctx.emit(
-            "norm_rows_f32", node, **common, segments=length, inner=1, weight_rows=1, give_variance=False, work=outer
+            "norm_rows_f32",
+            node,
+            **common,
+            segments=length,
+            inner=1,
+            weight_rows=1,
+            give_variance=False,
+            stream=stream,
+            work=outer,
+            scratch=4 * length if stream else 0,
         )
         return None
     chunk = min(inner, ctx.width)
@@ -84,6 +97,7 @@ def lower_channel_norm(ctx: Lowering, node: Node) -> bool | None:
         inner=math.prod(x.shape[2:]),
         weight_rows=groups,
         give_variance=True,
+        stream=False,
         eps=node.params.eps,
         work=n * groups,
     )

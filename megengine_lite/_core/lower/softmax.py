@@ -7,7 +7,9 @@ import math
 from megengine_lite._core.dtype import FLOAT32
 from megengine_lite._core.graph import Node
 from megengine_lite._core.lower.context import Lowering, lowers
-from megengine_lite.kernels.tiling import softmax_chunk
+from megengine_lite.kernels.tiling import STREAM_BYTES, softmax_chunk
+
+MAX_STREAM_ROW = 8192  # floats; longer rows are not gathered in scratch
 
 
 @lowers("Softmax")
@@ -18,6 +20,7 @@ def lower_softmax(ctx: Lowering, node: Node) -> bool | None:
     axis = node.params.axis % len(x.shape)
     length, inner = x.shape[axis], math.prod(x.shape[axis + 1 :])
     chunk = softmax_chunk(length, inner)
+    stream = x.spec.nbytes >= STREAM_BYTES and (inner > 1 or length <= MAX_STREAM_ROW)
     ctx.emit(
         "softmax_f32",
         node,
@@ -27,7 +30,8 @@ def lower_softmax(ctx: Lowering, node: Node) -> bool | None:
         inner=inner,
         chunk=chunk,
         work=math.prod(x.shape[:axis]) * -(-inner // chunk),
-        scratch=4 * (length + 1) * chunk if inner > 1 else 0,
+        stream=stream,
+        scratch=4 * (length + 1) * chunk if inner > 1 or stream else 0,
         flops=20 * x.spec.size,
     )
     return None
