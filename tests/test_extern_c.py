@@ -12,10 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from megengine_lite import LiteGlobal, LiteNetwork
 from megengine_lite._core import extern_c
 from megengine_lite._core.extern_c import Descriptor, load_library
 from megengine_lite._core.loader import load_model
 from megengine_lite._core.session import Session
+from megengine_lite.cli import main
 from megengine_lite.errors import (
     LiteError,
     LiteFileNotFoundError,
@@ -101,6 +103,21 @@ def test_model_equals_stored_outputs(library, model):
             error = np.abs(result - wanted).max() / np.abs(wanted).max()
             assert error <= TOLERANCE.get(model.split(".")[0], 1e-6)
     assert counter(library, "misaligned") == 0
+
+
+def test_network_and_command_line_open_libraries(library, capsys):
+    LiteGlobal.set_loader_lib_path(library.path)
+    network = LiteNetwork()
+    network.load(MODELS / "mix3.mge")
+    inputs, expected = stored("mix3")
+    for name, array in inputs.items():
+        network.get_io_tensor(name).set_data_by_copy(array)
+    network.forward()
+    network.wait()
+    np.testing.assert_array_equal(network.get_io_tensor(network.get_output_name(0)).to_numpy(), expected[0])
+    case = MODELS / "mix3.npz"
+    assert main(["verify", str(MODELS / "mix3.mge"), "--against", str(case), "--c_opr_lib", library.path]) == 0
+    assert "same" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("model", [m for m in ALL_MODELS if m.split(".")[0] in REFUSED])
