@@ -18,7 +18,10 @@ from megengine_lite._core.lower.deconv import phases
 from megengine_lite._core.packing import (
     block_channels,
     merge_groups,
+    pack_depthwise,
     pack_direct,
+    pack_plain_input,
+    pack_winograd,
     unblock_channels,
     winograd_filter_matrix,
 )
@@ -339,3 +342,56 @@ def test_kernel_call_checks_argument_names():
     with pytest.raises(TypeError, match="stride_w"):
         KernelCall(kernel_set(), "conv_plain_f32", work=1, x=None)
     assert replace(problem(), n=3).products == 3 * problem().products
+
+
+# ---- the kernels by themselves -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+def test_kernels_run_on_arrays(isa):
+    kernels = kernel_set(isa)
+    width = kernels.width
+    rng = np.random.default_rng(5)
+    x = rng.standard_normal((2, 20, 9, 12)).astype(np.float32)
+    w = rng.standard_normal((1, 24, 20, 3, 3)).astype(np.float32)
+    expected = convolve(x, w, (1, 1), (1, 1), (1, 1))
+    blocked = block_channels(x, width, 1, 1)
+    direct = kernels.module("conv_direct").conv_direct(blocked, pack_direct(w, width), w.shape, (1, 1), (1, 1))
+    assert relative_error(unblock_channels(direct, 24), expected) < 1e-5
+    for m in (2, 4):
+        packed = pack_winograd(w, width, m)
+        winograd = kernels.module("conv_winograd").conv_winograd(blocked, packed, m, 24, 20)
+        assert relative_error(unblock_channels(winograd, 24), expected) < 2e-5
+    plain = kernels.module("conv_plain").conv_plain(x, w, (1, 1), (1, 1))
+    assert relative_error(plain, expected) < 1e-5
+    first = kernels.module("conv_first").conv_first(x, pack_plain_input(w, width), 24, (3, 3), (1, 1), (1, 1))
+    assert relative_error(unblock_channels(first, 24), expected) < 1e-5
+    own = w[0, :20, :1, None].reshape(20, 1, 1, 3, 3)
+    packed = pack_depthwise(own, width).reshape(-1, 3, 3, width)
+    depthwise = kernels.module("conv_depthwise").conv_depthwise(blocked, packed, (2, 1), (1, 2))
+    assert relative_error(unblock_channels(depthwise, 20), convolve(x, own, (2, 1), (1, 1), (1, 2))) < 1e-6
+
+
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+def test_kernels_refuse_arrays_that_do_not_fit(isa):
+    kernels = kernel_set(isa)
+    width = kernels.width
+    x = np.zeros((1, 1, 6, 6, width), np.float32)
+    packed = np.zeros(width * width * 9, np.float32)
+    direct = kernels.module("conv_direct").conv_direct
+    with pytest.raises(ValueError, match="blocks"):
+        direct(x, packed, (1, width, 2 * width, 3, 3), (1, 1), (1, 1))
+    with pytest.raises(ValueError, match="size"):
+        direct(x, packed[1:], (1, width, width, 3, 3), (1, 1), (1, 1))
+    with pytest.raises(ValueError, match="fit"):
+        direct(x, packed, (1, width, width, 3, 3), (1, 1), (4, 4))
+    with pytest.raises(ValueError, match="multiples"):
+        direct(np.zeros((1, 2, 6, 6, width), np.float32), packed, (2, width, width - 1, 3, 3), (1, 1), (1, 1))
+    with pytest.raises(ValueError, match="3 x 3"):
+        kernels.module("conv_winograd").conv_winograd(x, packed, 3, width, width)
+    with pytest.raises(ValueError, match="blocks"):
+        kernels.module("conv_depthwise").conv_depthwise(x, np.zeros((2, 3, 3, width), np.float32), (1, 1), (1, 1))
+    with pytest.raises(ValueError, match="size"):
+        kernels.module("conv_first").conv_first(x[0], packed[1:], width, (3, 3), (1, 1), (1, 1))
+    with pytest.raises(ValueError, match="fit"):
+        kernels.module("conv_plain").conv_plain(x[0], np.zeros((1, 1, 2, 3, 3), np.float32), (1, 1), (1, 1))

@@ -100,3 +100,13 @@ def test_pack_panels_pads_the_last_panel_with_zeros():
     np.testing.assert_array_equal(packed[0], b[:, :8])
     np.testing.assert_array_equal(packed[1, :, :3], b[:, 8:])
     assert not packed[1, :, 3:].any()
+
+
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+def test_kernel_runs_on_arrays(isa):
+    matmul = kernel_set(isa).module("gemm").matmul
+    for m, n, k in [(7, 70, 33), (1, 5, 3), (0, 4, 4), (3, 4, 0)]:
+        a, b = random(m, k), random(k, n, seed=1)
+        np.testing.assert_allclose(matmul(a, b), a.astype(np.float64) @ b, rtol=0, atol=1e-5)
+    with pytest.raises(ValueError, match="multiply"):
+        matmul(random(2, 3), random(4, 2))

@@ -4,6 +4,9 @@ Filters of 3 or 5 columns with stride 1 or 2 load each input vector once for all
 loads slower than it multiplies. Other filters go by a list of taps. Weights: ``[channel block][kh][kw][VW]``.
 """
 
+import numpy as np
+
+
 from libc.stdint cimport int64_t, uintptr_t
 
 from megengine_lite.kernels.block cimport Output, set_activation, store_block
@@ -80,31 +83,33 @@ cdef inline inlined rows_of(
     int COLUMNS, int STRIDE, int64_t rows, int64_t pixels, int64_t x_row, int64_t y_row, int64_t z_row,
     const Filter* f, const float* x, const float* w, Output o
 ) noexcept nogil:
-    """Neighbouring output rows of one plane; COLUMNS 0 means any filter. Blocks are independent and short, so that small
-    ones at the end of a row run beside others."""
+    """Neighbouring output rows of one plane; COLUMNS 0 means any filter.
+
+    Blocks are independent and short, so that the small ones at the end of a row run beside others.
+    """
     cdef Output at
-    cdef const float* from_
+    cdef const float* source
     cdef int64_t r, left
     cdef int count
     for r in range(rows):
         at = o
-        from_ = x
+        source = x
         left = pixels
         while left:
             if left >= 7:
                 count = 7
-                block(7, COLUMNS, STRIDE, f, from_, w, &at)
+                block(7, COLUMNS, STRIDE, f, source, w, &at)
             elif left >= 4:
                 count = 4
-                block(4, COLUMNS, STRIDE, f, from_, w, &at)
+                block(4, COLUMNS, STRIDE, f, source, w, &at)
             elif left >= 2:
                 count = 2
-                block(2, COLUMNS, STRIDE, f, from_, w, &at)
+                block(2, COLUMNS, STRIDE, f, source, w, &at)
             else:
                 count = 1
-                block(1, COLUMNS, STRIDE, f, from_, w, &at)
+                block(1, COLUMNS, STRIDE, f, source, w, &at)
             left -= count
-            from_ += count * f.step
+            source += count * f.step
             at.y += count * at.y_pixel
             if at.z:
                 at.z += count * VW
@@ -186,3 +191,51 @@ KERNELS = {
         "act_a act_b",
     ),
 }
+
+
+# ---- edge for tests and for curious people -------------------------------------------------------------------------
+
+def conv_depthwise(const float[:, :, :, :, ::1] x not None, const float[:, :, :, ::1] packed not None, stride, dilate):
+    """Convolves every channel of a blocked image, which has its padding around it, with a filter of its own.
+
+    Parameters
+    ----------
+    x : float32 array [N, C / VW, H, W, VW]
+    packed : float32 array [C / VW, kh, kw, VW]
+    stride, dilate : (int, int)
+        Vertical and horizontal.
+
+    Returns
+    -------
+    float32 array [N, C / VW, OH, OW, VW]
+    """
+    cdef KernelArgs a
+    cdef Py_ssize_t n = x.shape[0], blocks = x.shape[1], h = x.shape[2], w = x.shape[3]
+    cdef Py_ssize_t kh = packed.shape[1], kw = packed.shape[2]
+    if x.shape[4] != VW or packed.shape[3] != VW or packed.shape[0] != blocks:
+        raise ValueError(f"image and filter must have the same number of blocks of {VW} channels")
+    oh, ow = [
+        (size - (k - 1) * d - 1) // s + 1 for size, k, s, d in zip((h, w), (kh, kw), stride, dilate, strict=True)
+    ]
+    if min(n, blocks, kh, kw, oh, ow, *stride, *dilate) < 1:
+        raise ValueError(f"a filter {kh} x {kw} with stride {stride} and dilation {dilate} does not fit {h} x {w}")
+    y = np.empty((n, blocks, oh, ow, VW), np.float32)
+    cdef float[:, :, :, :, ::1] out = y
+    cdef int64_t[::1] offsets = np.empty(kh * kw, np.int64)
+    cdef int64_t work = n * blocks * oh
+    a.p[0] = <void*>&x[0, 0, 0, 0, 0]
+    a.p[1] = <void*>&packed[0, 0, 0, 0]
+    a.p[2] = a.p[3] = NULL
+    a.p[4] = &out[0, 0, 0, 0, 0]
+    for k, value in enumerate((
+        w * VW, h * w * VW, blocks * h * w * VW,
+        VW, ow * VW, oh * ow * VW, blocks * oh * ow * VW,
+        0, 0, 0,
+        blocks, oh, ow, kh, kw,
+        *stride, *dilate, 0, 0, 0,
+    )):
+        a.i[k] = value
+    a.f[0] = a.f[1] = 0
+    with nogil:
+        conv_depthwise_f32(&a, 0, work, &offsets[0])
+    return y

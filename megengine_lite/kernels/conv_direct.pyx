@@ -5,6 +5,9 @@ Weights are packed as ``[group][tile of 2 channel blocks][ic block][kh][kw][ic l
 the last ic block of a group has only the lanes that exist (:func:`megengine_lite._core.packing.pack_direct`).
 """
 
+import numpy as np
+
+
 from libc.stdint cimport int64_t, uintptr_t
 
 from megengine_lite.kernels.block cimport FAR, Output, Sum, conv_row, set_activation
@@ -90,3 +93,60 @@ KERNELS = {
         "act_a act_b",
     ),
 }
+
+
+# ---- edge for tests and for curious people -------------------------------------------------------------------------
+
+def conv_direct(const float[:, :, :, :, ::1] x not None, const float[::1] packed not None, shape, stride, dilate):
+    """Convolves a blocked image that has its padding around it.
+
+    Parameters
+    ----------
+    x : float32 array [N, C / VW, H, W, VW]
+    packed : float32 array
+        The filter as :func:`megengine_lite._core.packing.pack_direct` orders it.
+    shape : (int, int, int, int, int)
+        Groups, output and input channels of a group, height and width of the filter. With more than one group the
+        channels of a group fill whole blocks.
+    stride, dilate : (int, int)
+        Vertical and horizontal.
+
+    Returns
+    -------
+    float32 array [N, OC / VW, OH, OW, VW]
+    """
+    cdef KernelArgs a
+    groups, oc, ic, kh, kw = shape
+    cdef Py_ssize_t n = x.shape[0], h = x.shape[2], w = x.shape[3]
+    oc_blocks, ic_blocks = -(-oc // VW), -(-ic // VW)
+    if x.shape[4] != VW or x.shape[1] != groups * ic_blocks:
+        raise ValueError(f"the image must have {groups * ic_blocks} blocks of {VW} channels")
+    if groups > 1 and (oc % VW or ic % VW):
+        raise ValueError(f"channels of a group must be multiples of {VW}")
+    if packed.shape[0] != groups * oc_blocks * VW * ic * kh * kw:
+        raise ValueError("the packed filter has another size than its shape tells")
+    oh, ow = [
+        (size - (k - 1) * d - 1) // s + 1 for size, k, s, d in zip((h, w), (kh, kw), stride, dilate, strict=True)
+    ]
+    if min(n, groups, oc, ic, kh, kw, oh, ow, *stride, *dilate) < 1:
+        raise ValueError(f"a filter {shape} with stride {stride} and dilation {dilate} does not fit {h} x {w}")
+    y = np.empty((n, groups * oc_blocks, oh, ow, VW), np.float32)
+    cdef float[:, :, :, :, ::1] out = y
+    cdef int64_t work = n * groups * ((oc_blocks + 1) // 2) * oh
+    a.p[0] = <void*>&x[0, 0, 0, 0, 0]
+    a.p[1] = <void*>&packed[0]
+    a.p[2] = a.p[3] = NULL
+    a.p[4] = &out[0, 0, 0, 0, 0]
+    for k, value in enumerate((
+        w * VW, h * w * VW, x.shape[1] * h * w * VW,
+        VW, ow * VW, oh * ow * VW, y.shape[1] * oh * ow * VW,
+        0, 0, 0,
+        groups, ic, oc, oh, ow, kh, kw,
+        *stride, *dilate, 0, 0,
+        oh, 1, 0,
+    )):
+        a.i[k] = value
+    a.f[0] = a.f[1] = 0
+    with nogil:
+        conv_direct_f32(&a, 0, work, NULL)
+    return y

@@ -4,6 +4,9 @@ Weights: ``[tile of 2 channel blocks][ic][kh][kw][channels of the tile]``
 (:func:`megengine_lite._core.packing.pack_plain_input`).
 """
 
+import numpy as np
+
+
 from libc.stdint cimport int64_t, uintptr_t
 from libc.string cimport memcpy, memset
 
@@ -86,3 +89,52 @@ KERNELS = {
         "act_a act_b",
     ),
 }
+
+
+# ---- edge for tests and for curious people -------------------------------------------------------------------------
+
+def conv_first(const float[:, :, :, ::1] x not None, const float[::1] packed not None, int oc, kernel, stride, pad):
+    """Convolves an NCHW image into a blocked one.
+
+    Parameters
+    ----------
+    x : float32 array [N, C, H, W]
+    packed : float32 array
+        The filter as :func:`megengine_lite._core.packing.pack_plain_input` orders it.
+    oc : int
+        Number of output channels.
+    kernel, stride, pad : (int, int)
+        Vertical and horizontal.
+
+    Returns
+    -------
+    float32 array [N, OC / VW, OH, OW, VW]
+    """
+    cdef KernelArgs a
+    cdef Py_ssize_t n = x.shape[0], ic = x.shape[1], h = x.shape[2], w = x.shape[3]
+    cdef Py_ssize_t oc_blocks = (oc + VW - 1) // VW
+    kh, kw = kernel
+    oh, ow = [(size + 2 * p - k) // s + 1 for size, k, s, p in zip((h, w), kernel, stride, pad, strict=True)]
+    if min(n, ic, oc, kh, kw, oh, ow, *stride) < 1 or min(pad) < 0:
+        raise ValueError(f"a filter {kernel} with stride {stride} and padding {pad} does not fit {h} x {w}")
+    if packed.shape[0] != oc_blocks * VW * ic * kh * kw:
+        raise ValueError("the packed filter has another size than its shape tells")
+    y = np.empty((n, oc_blocks, oh, ow, VW), np.float32)
+    cdef float[:, :, :, :, ::1] out = y
+    cdef int64_t[::1] scratch = np.empty(ic * kh * (kw + w + 2 * pad[1]), np.int64)
+    cdef int64_t work = n * oh
+    a.p[0] = <void*>&x[0, 0, 0, 0]
+    a.p[1] = <void*>&packed[0]
+    a.p[2] = a.p[3] = NULL
+    a.p[4] = &out[0, 0, 0, 0, 0]
+    for k, value in enumerate((
+        ic, h, w, ow * VW, oh * ow * VW, oc_blocks * oh * ow * VW,
+        0, 0, 0,
+        oc, oh, ow, kh, kw,
+        *stride, 1, 1, *pad, 0,
+    )):
+        a.i[k] = value
+    a.f[0] = a.f[1] = 0
+    with nogil:
+        conv_first_f32(&a, 0, work, &scratch[0])
+    return y

@@ -4,6 +4,9 @@ Vectors run along the output row. The input rows of one output row are copied to
 split into `stride_w` interleaved parts, so that all loads are contiguous.
 """
 
+import numpy as np
+
+
 from libc.stdint cimport int64_t, uintptr_t
 from libc.string cimport memcpy, memset
 
@@ -168,3 +171,46 @@ KERNELS = {
         "act_a act_b",
     ),
 }
+
+
+# ---- edge for tests and for curious people -------------------------------------------------------------------------
+
+def conv_plain(const float[:, :, :, ::1] x not None, const float[:, :, :, :, ::1] w not None, stride, pad):
+    """Convolves an NCHW image.
+
+    Parameters
+    ----------
+    x : float32 array [N, C, H, W]
+    w : float32 array [groups, OC / groups, C / groups, kh, kw]
+    stride, pad : (int, int)
+        Vertical and horizontal.
+
+    Returns
+    -------
+    float32 array [N, OC, OH, OW]
+    """
+    cdef KernelArgs a
+    cdef Py_ssize_t n = x.shape[0], groups = w.shape[0], oc = w.shape[1], ic = w.shape[2], kh = w.shape[3]
+    cdef Py_ssize_t kw = w.shape[4], h = x.shape[2], width = x.shape[3]
+    oh, ow = [(size + 2 * p - k) // s + 1 for size, k, s, p in zip((h, width), (kh, kw), stride, pad, strict=True)]
+    if x.shape[1] != groups * ic or min(n, groups, oc, ic, kh, kw, oh, ow, *stride) < 1 or min(pad) < 0:
+        raise ValueError(f"a filter of {groups} groups of {oc} x {ic} x {kh} x {kw} does not fit {x.shape[1]} channels")
+    part = max(-(-(width + 2 * pad[1]) // stride[1]), kw // stride[1] + ow + SPAN * VW)
+    y = np.empty((n, groups * oc, oh, ow), np.float32)
+    cdef float[:, :, :, ::1] out = y
+    cdef int64_t[::1] scratch = np.empty(ic * kh * (kw + stride[1] * part), np.int64)
+    cdef int64_t work = n * groups * oh
+    a.p[0] = <void*>&x[0, 0, 0, 0]
+    a.p[1] = <void*>&w[0, 0, 0, 0, 0]
+    a.p[2] = a.p[3] = NULL
+    a.p[4] = &out[0, 0, 0, 0]
+    for k, value in enumerate((
+        groups, ic, oc, 1, h, width, 1, oh, ow,
+        1, kh, kw, 1, *stride,
+        1, 1, 1, 0, *pad, part, 0,
+    )):
+        a.i[k] = value
+    a.f[0] = a.f[1] = 0
+    with nogil:
+        conv_plain_f32(&a, 0, work, &scratch[0])
+    return y

@@ -9,12 +9,16 @@ Weights: ``[tile of 2 channel blocks][s s][ic][channels of the tile]``
 (:func:`megengine_lite._core.packing.pack_winograd`, which holds the filter transform).
 """
 
+import numpy as np
+
+
 from libc.stdint cimport int64_t, uintptr_t
 from libc.string cimport memcpy, memset
 
 from megengine_lite.kernels.block cimport NEAR, Output, Sum, activate_stored, conv_row, set_activation, store_block
 from megengine_lite.kernels.kernel cimport KernelArgs
-from megengine_lite.kernels.simd cimport VW, inlined, outlined, prefetch_far, prefetch_write, vf, vf_fma, vf_load, vf_set1, vf_store
+from megengine_lite.kernels.simd cimport VW, inlined, outlined, prefetch_far, prefetch_write, vf, vf_fma, vf_load, \
+    vf_set1, vf_store
 from megengine_lite.kernels.vmath cimport ACT_CLIP, ACT_NONE
 
 cdef enum:
@@ -75,8 +79,6 @@ cdef inline inlined input_tile(int M, const float* x, int64_t row, float* v, int
     for j in range(M + 2):
         for i in range(M + 2):
             d[i] = vf_load(x + i * row + j * VW)
-            if j < M:
-                prefetch_far(x + i * row + (j + TILES_AHEAD * M) * VW)
         input_line(M, d, r)
         for i in range(M + 2):
             half[i * (M + 2) + j] = r[i]
@@ -143,6 +145,7 @@ cdef inline inlined transform_input(
     cdef float patch[MAX_AREA * VW]
     cdef int64_t t, c, top, left, rows, columns, i
     cdef const float* at
+    cdef int j
     for t in range(count):
         top = (first + t) // g.columns * M - g.pad_h
         left = (first + t) % g.columns * M - g.pad_w
@@ -151,6 +154,9 @@ cdef inline inlined transform_input(
         for c in range(blocks):
             at = x + c * g.x_plane + top * g.x_row + left * VW
             if rows == M + 2 and columns == M + 2:
+                for i in range(M + 2):
+                    for j in range(M):
+                        prefetch_far(at + i * g.x_row + (j + TILES_AHEAD * M) * VW)
                 input_tile(M, at, g.x_row, v + (c * count + t) * VW, v_step)
             else:
                 memset(patch, 0, sizeof(patch))
@@ -264,3 +270,56 @@ KERNELS = {
     "conv_winograd4_f32": (<uintptr_t>&conv_winograd4_f32, "x w bias z y", _INTEGERS, "act_a act_b"),
     "conv_winograd2_f32": (<uintptr_t>&conv_winograd2_f32, "x w bias z y", _INTEGERS, "act_a act_b"),
 }
+
+
+# ---- edge for tests and for curious people -------------------------------------------------------------------------
+
+def conv_winograd(const float[:, :, :, :, ::1] x not None, const float[::1] packed not None, int m, int oc, int ic):
+    """Convolves a blocked image that has its padding around it with 3 x 3 filters.
+
+    Parameters
+    ----------
+    x : float32 array [N, IC / VW, H, W, VW]
+    packed : float32 array
+        The filter as :func:`megengine_lite._core.packing.pack_winograd` orders it.
+    m : int
+        Side of an output tile, 2 or 4.
+    oc, ic : int
+        Number of channels.
+
+    Returns
+    -------
+    float32 array [N, OC / VW, H - 2, W - 2, VW]
+    """
+    cdef KernelArgs a
+    cdef Py_ssize_t n = x.shape[0], h = x.shape[2], w = x.shape[3], oh = h - 2, ow = w - 2
+    cdef Py_ssize_t oc_blocks = (oc + VW - 1) // VW, ic_blocks = (ic + VW - 1) // VW
+    cdef Py_ssize_t area = (m + 2) * (m + 2), tiles = 16, runs
+    if m not in (2, 4):
+        raise ValueError(f"tiles are 2 x 2 or 4 x 4, not {m} x {m}")
+    if x.shape[4] != VW or x.shape[1] != ic_blocks or min(n, oc, ic, oh, ow) < 1:
+        raise ValueError(f"the image must have {ic_blocks} blocks of {VW} channels and at least 3 x 3 pixels")
+    if packed.shape[0] != oc_blocks * VW * ic * area:
+        raise ValueError("the packed filter has another size than its channels tell")
+    runs = (-(-oh // m) * -(-ow // m) + tiles - 1) // tiles
+    y = np.empty((n, oc_blocks, oh, ow, VW), np.float32)
+    cdef float[:, :, :, :, ::1] out = y
+    cdef float[::1] scratch = np.empty(VW * area * ((ic_blocks + 2) * tiles + 2), np.float32)
+    a.p[0] = <void*>&x[0, 0, 0, 0, 0]
+    a.p[1] = <void*>&packed[0]
+    a.p[2] = a.p[3] = NULL
+    a.p[4] = &out[0, 0, 0, 0, 0]
+    for k, value in enumerate((
+        w * VW, h * w * VW, ic_blocks * h * w * VW, h, w,
+        ow * VW, oh * ow * VW, oc_blocks * oh * ow * VW,
+        0, 0, 0,
+        ic, oc, oh, ow, 0, 0, runs, 1, 0,
+    )):
+        a.i[k] = value
+    a.f[0] = a.f[1] = 0
+    with nogil:
+        if m == 4:
+            conv_winograd4_f32(&a, 0, n * runs, &scratch[0])
+        else:
+            conv_winograd2_f32(&a, 0, n * runs, &scratch[0])
+    return y

@@ -5,6 +5,9 @@ B is read in panels of 2 vectors of columns, ``[panel][k][2 VW]``. Constant weig
 stays in the cache. With few rows the product is bound by reading B; then ``gemm_dot_f32`` reads it as it is.
 """
 
+import numpy as np
+
+
 from libc.math cimport INFINITY
 from libc.stdint cimport int64_t, uintptr_t
 from libc.string cimport memcpy, memset
@@ -363,3 +366,42 @@ KERNELS = {
         "act_a act_b",
     ),
 }
+
+
+# ---- edge for tests and for curious people -------------------------------------------------------------------------
+
+def matmul(const float[:, ::1] a not None, const float[:, ::1] b not None):
+    """The product of two matrices.
+
+    Parameters
+    ----------
+    a : float32 array [m, k]
+    b : float32 array [k, n]
+
+    Returns
+    -------
+    float32 array [m, n]
+    """
+    cdef KernelArgs args
+    cdef Py_ssize_t m = a.shape[0], depth = a.shape[1], n = b.shape[1], panels = (n + PANEL - 1) // PANEL
+    if b.shape[0] != depth:
+        raise ValueError(f"cannot multiply {m} x {depth} by {b.shape[0]} x {n}")
+    c = np.zeros((m, n), np.float32)
+    if 0 in (m, n, depth):
+        return c
+    cdef float[:, ::1] out = c
+    cdef float[::1] scratch = np.empty(depth * PANEL, np.float32)
+    args.p[0] = <void*>&a[0, 0]
+    args.p[1] = <void*>&b[0, 0]
+    args.p[2] = args.p[3] = NULL
+    args.p[4] = &out[0, 0]
+    for k, value in enumerate((
+        m, n, depth, m, 0,
+        depth, 1, n, 1, n, 0,
+        1, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+    )):
+        args.i[k] = value
+    args.f[0] = args.f[1] = 0
+    with nogil:
+        gemm_f32(&args, 0, panels, &scratch[0])
+    return c
