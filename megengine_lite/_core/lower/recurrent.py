@@ -1,0 +1,202 @@
+"""Recurrent cells and layers in float32: matrix products and the pointwise part of the cell, step by step.
+
+The products with the inputs of all time steps are one matrix product ahead of the steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from megengine_lite._core.fused import Activation, ActivationCode
+from megengine_lite._core.graph import Constant, Node, Var
+from megengine_lite._core.lower.context import Lowering, Ref, lowers
+from megengine_lite._core.lower.copying import View, emit_copy
+from megengine_lite._core.lower.matmul import NO_ACTIVATION, Operand, emit_matmul, is_float32
+from megengine_lite._core.oprs.recurrent import LayerWeights, split_weights
+from megengine_lite._core.params import RNNCellNonlineMode
+
+# More steps than this are a loop in Python: their records would take more memory than the sequence.
+MAX_STEPS = 4096
+
+ITEM = 4
+_ACTIVATIONS = {
+    RNNCellNonlineMode.IDENTITY: NO_ACTIVATION,
+    RNNCellNonlineMode.RELU: Activation(ActivationCode.RELU),
+    RNNCellNonlineMode.TANH: Activation(ActivationCode.TANH),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """A matrix in memory, rows ``step`` floats apart."""
+
+    ref: Ref
+    step: int
+
+    def operand(self) -> Operand:
+        return Operand(self.ref, self.step)
+
+
+@dataclass(frozen=True, slots=True)
+class _Weights:
+    """Constants of one direction of one layer; ``bias`` is the sum of both biases, or None."""
+
+    w_ih: Constant
+    w_hh: Constant
+    bias: Constant | None
+
+
+def _product(
+    ctx: Lowering,
+    node: Node,
+    rows: int,
+    x: _Rows,
+    w: Constant,
+    y: _Rows,
+    bias: Constant | None = None,
+    z: _Rows | None = None,
+    activation: Activation = NO_ACTIVATION,
+) -> None:
+    """``y = activation(x w^T + bias + z)`` for a weight [n, k]."""
+    n, k = w.array.shape
+    emit_matmul(
+        ctx,
+        node,
+        rows,
+        n,
+        k,
+        x.operand(),
+        Operand(ctx.constant(w), 1, k),
+        y.operand(),
+        weight=w,
+        bias=bias,
+        z=z.operand() if z else None,
+        activation=activation,
+    )
+
+
+def _emit_cell(ctx: Lowering, node: Node, batch: int, hidden: int, gates: Ref, c: Ref, c_out: Ref, h: _Rows) -> None:
+    ctx.emit(
+        "lstm_cell_f32", node, gates=gates, c=c, c_out=c_out, h=h.ref, hidden=hidden, h_row=h.step, work=batch,
+        flops=100 * batch * hidden,
+    )  # fmt: skip
+
+
+# ---- single cells ----------------------------------------------------------------------------------------------------
+
+
+@lowers("RNNCellForward", "LSTMCellForward")
+def lower_cell(ctx: Lowering, node: Node) -> bool | None:
+    x, w_ih, b_ih, h, w_hh, b_hh = node.inputs[:6]
+    if not is_float32(node) or any(v.const is None for v in (w_ih, b_ih, w_hh, b_hh)):
+        return False
+    batch, hidden = h.shape
+    bias = ctx.pool.derive("sum of biases", [b_ih.const, b_hh.const], lambda p, q: (p + q).reshape(-1))
+    rows = w_ih.shape[0]
+    lstm = node.op == "LSTMCellForward"
+    sums = _Rows(ctx.temp(batch * rows * ITEM), rows)
+    _product(ctx, node, batch, _Rows(ctx.plain(x).ref, x.shape[1]), w_ih.const, sums, bias)
+    y = _Rows(ctx.new_plain(node.outputs[2 if lstm else 0]).ref, rows)
+    activation = NO_ACTIVATION if lstm else _ACTIVATIONS[node.params.nonlineMode]
+    _product(ctx, node, batch, _Rows(ctx.plain(h).ref, hidden), w_hh.const, y, z=sums, activation=activation)
+    if lstm:
+        c = ctx.plain(node.inputs[6]).ref
+        h_out = _Rows(ctx.new_plain(node.outputs[0]).ref, hidden)
+        _emit_cell(ctx, node, batch, hidden, y.ref, c, ctx.new_plain(node.outputs[1]).ref, h_out)
+    return None
+
+
+# ---- layers ----------------------------------------------------------------------------------------------------------
+
+
+@lowers("RNNForward", "LSTMForward")
+def lower_layers(ctx: Lowering, node: Node) -> bool | None:
+    """All layers and directions; the last step of each writes the final state."""
+    x, flat = node.inputs[0], node.inputs[-1]
+    if any(v.dtype != x.dtype for v in node.inputs) or not is_float32_state(node) or flat.const is None:
+        return False
+    length, batch, size = x.shape
+    hidden = node.params.hidden_size
+    weights = _weights(ctx, node, flat.const, 4 if node.op == "LSTMForward" else 1, size)
+    if length * len(weights) > MAX_STEPS:
+        return False
+    directions = 2 if node.params.bidirectional else 1
+    initial = [ctx.plain(v).ref for v in node.inputs[1:-1]]
+    final = [ctx.new_plain(v).ref for v in node.outputs[1:-1]]
+    ctx.new_plain(node.outputs[-1])
+    source = _Rows(ctx.plain(x).ref, size)
+    width = hidden * directions
+    for first in range(0, len(weights), directions):
+        last_layer = first + directions == len(weights)
+        out = ctx.new_plain(node.outputs[0]).ref if last_layer else ctx.temp(length * batch * width * ITEM)
+        for direction in range(directions):
+            number = first + direction
+            state = number * batch * hidden * ITEM
+            y = _Rows(out + direction * hidden * ITEM, width)
+            order = range(length - 1, -1, -1) if direction else range(length)
+            states = [r + state for r in initial], [r + state for r in final]
+            _emit_direction(ctx, node, source, y, weights[number], states, batch, order)
+        source = _Rows(out, width)
+    return None
+
+
+def is_float32_state(node: Node) -> bool:
+    """Whether all that a layer computes is float32; its last output is a piece of training."""
+    outputs: list[Var] = node.outputs[:-1]
+    return is_float32(Node(node.op, None, node.inputs, ())) and all(v.dtype == node.inputs[0].dtype for v in outputs)
+
+
+def _weights(ctx: Lowering, node: Node, flat: Constant, gates: int, size: int) -> list[_Weights]:
+    p = node.params
+    views = split_weights(node, flat.array.reshape(-1), gates, size)
+    key = (gates, size, p.hidden_size, p.num_layers, bool(p.bidirectional), bool(p.bias))
+    found = []
+    for number, view in enumerate(views):
+
+        def part(which: str, view: LayerWeights = view) -> np.ndarray:
+            if which == "bias":
+                return view.b_ih + view.b_hh  # type: ignore[operator]
+            return np.ascontiguousarray(getattr(view, which))
+
+        def constant(which: str, number: int = number, part=part) -> Constant:
+            return ctx.pool.derive(("recurrent", which, number, *key), [flat], lambda _: part(which))
+
+        found.append(_Weights(constant("w_ih"), constant("w_hh"), constant("bias") if p.bias else None))
+    return found
+
+
+def _emit_direction(
+    ctx: Lowering,
+    node: Node,
+    x: _Rows,
+    y: _Rows,
+    weights: _Weights,
+    states: tuple[list[Ref], list[Ref]],
+    batch: int,
+    order: Sequence[int],
+) -> None:
+    """One direction of one layer; ``states`` are the initial and the final h (and c)."""
+    initial, final = states
+    rows, hidden = weights.w_hh.array.shape
+    lstm = len(initial) == 2
+    sums = _Rows(ctx.temp(len(order) * batch * rows * ITEM), rows)
+    _product(ctx, node, len(order) * batch, x, weights.w_ih, sums, weights.bias)
+    gates = ctx.temp(batch * rows * ITEM) if lstm else None
+    activation = NO_ACTIVATION if lstm else _ACTIVATIONS[node.params.nonlineMode]
+    h = _Rows(initial[0], hidden)
+    c = initial[-1]
+    for t in order:
+        here = _Rows(sums.ref + t * batch * rows * ITEM, rows)
+        target = _Rows(y.ref + t * batch * y.step * ITEM, y.step)
+        if gates is None:
+            _product(ctx, node, batch, h, weights.w_hh, target, z=here, activation=activation)
+        else:
+            _product(ctx, node, batch, h, weights.w_hh, _Rows(gates, rows), z=here)
+            _emit_cell(ctx, node, batch, hidden, gates, c, final[1], target)
+            c = final[1]
+        h = target
+    last = View(h.ref, (batch, hidden), (h.step * ITEM, ITEM), ITEM)
+    emit_copy(ctx, node, last, View(final[0], (batch, hidden), (hidden * ITEM, ITEM), ITEM))

@@ -1,0 +1,68 @@
+"""Recurrent cells and layers on every instruction set, against double precision."""
+
+import numpy as np
+import pytest
+from blocked_node import definition, run_blocked
+from one_node import INSTRUCTION_SETS
+
+from megengine_lite._core.graph import Node
+from megengine_lite._core.kernel_set import kernel_set
+from megengine_lite._core.oprs.recurrent import count_weights
+from megengine_lite._core.params import LSTM, RNN, Empty, RNNCell, RNNCellNonlineMode
+
+
+def random(*shape, seed=0):
+    return (np.random.default_rng([seed, *shape]).standard_normal(shape) * 0.5).astype(np.float32)
+
+
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+@pytest.mark.parametrize("hidden", [1, 7, 16, 50])
+def test_lstm_cell(hidden, isa):
+    gates, c = random(3, 4 * hidden) * 4, random(3, hidden)
+    h, c_out = kernel_set(isa).module("recurrent").lstm_cell(gates, c)
+    i, f, g, o = np.split(gates.astype(np.float64), 4, axis=1)
+    exact = c / (1 + np.exp(-f)) + np.tanh(g) / (1 + np.exp(-i))
+    np.testing.assert_allclose(c_out, exact, rtol=2e-6, atol=1e-7)
+    np.testing.assert_allclose(h, np.tanh(exact) / (1 + np.exp(-o)), rtol=2e-6, atol=1e-7)
+
+
+def test_gates_of_another_size_are_refused():
+    cell = kernel_set("base").module("recurrent").lstm_cell
+    with pytest.raises(ValueError, match=r"shape \(2, 20\)"):
+        cell(np.zeros((2, 16), np.float32), np.zeros((2, 5), np.float32))
+
+
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+@pytest.mark.parametrize("op", ["RNNCellForward", "LSTMCellForward"])
+def test_single_step(op, isa):
+    gates, params = (4, Empty()) if op == "LSTMCellForward" else (1, RNNCell(nonlineMode=RNNCellNonlineMode.TANH))
+    rows = gates * 20
+    inputs = [random(3, 9), random(rows, 9), random(1, rows), random(3, 20), random(rows, 20), random(rows)]
+    inputs += [random(3, 20, seed=1)] if gates == 4 else []
+    constants = {1, 2, 4, 5}
+    actual, kernels = run_blocked(op, params, inputs, isa, constants, plain={0, 3, 6})
+    assert None not in kernels
+    np.testing.assert_allclose(actual, definition(op, params, inputs), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("bidirectional", [True, False])
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("op", ["RNNForward", "LSTMForward"])
+def test_layers(op, layers, bidirectional, bias, threads, isa):
+    length, batch, size, hidden = 5, 2, 6, 18
+    common = {"num_layers": layers, "bidirectional": bidirectional, "bias": bias, "hidden_size": hidden}
+    lstm = op == "LSTMForward"
+    params = LSTM(**common) if lstm else RNN(**common, nonlineMode=RNNCellNonlineMode.RELU)
+    state = (layers * (1 + bidirectional), batch, hidden)
+    weights = count_weights(Node(op, params, (), ()), 4 if lstm else 1, size)
+    inputs = [random(length, batch, size), random(*state, seed=1)]
+    inputs += [random(*state, seed=2)] if lstm else []
+    inputs.append(random(weights) * 0.5)
+    last = len(inputs) - 1
+    actual, kernels = run_blocked(op, params, inputs, isa, {last}, threads, plain=range(last))
+    assert None not in kernels
+    assert kernels.count("lstm_cell_f32") == (length * layers * (1 + bidirectional) if lstm else 0)
+    np.testing.assert_allclose(actual, definition(op, params, inputs), rtol=1e-5, atol=1e-6)
