@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import prod
 
 from megengine_lite._core.algo import PlainRow
@@ -33,7 +34,7 @@ def emit_plain(
     """Emits a convolution of NCHW or NCDHW; ``ic`` and ``oc`` are channels per group, ``w`` the plain filter."""
     act = activation or Activation()
     y = node.outputs[0]
-    ins, outs = (1, 1, *x.shape[2:])[-3:], (1, 1, *y.shape[2:])[-3:]
+    ins, outs = _three(x.shape[2:]), _three(y.shape[2:])
     xt, bt, zt = ctx.plain(x), ctx.plain(bias) if bias else None, ctx.plain(z) if z else None
     yt = ctx.new_plain(y)
     row = PlainRow(ctx.width, ins[2], outs[2], kernel[2], stride[2], dilate[2], pad[2])
@@ -44,6 +45,12 @@ def emit_plain(
         activation=act.code, act_a=act.a, act_b=act.b, work=x.shape[0] * groups * outs[0] * outs[1],
         scratch=row.scratch(ic * kernel[0] * kernel[1]), flops=2 * y.spec.size * ic * prod(kernel),
     )  # fmt: skip
+
+
+def _three(sizes: Sequence[int]) -> Triple:
+    """Sizes of an image as those of a volume."""
+    d, h, w = (1, *sizes)[-3:]
+    return d, h, w
 
 
 def _spatial(prefix: str, sizes: Triple) -> dict[str, int]:
@@ -70,9 +77,9 @@ def lower_conv3d(ctx: Lowering, node: Node) -> bool:
     x, w = node.inputs
     if not _is_float32(node) or p.mode != ConvolutionMode.CROSS_CORRELATION:
         return False
-    groups, oc, ic, *kernel = w.shape if p.sparse else (1, *w.shape)
+    groups, oc, ic, kd, kh, kw = w.shape if p.sparse else (1, *w.shape)
     emit_plain(
-        ctx, node, groups, ic, oc, x, ctx.plain(w).ref, tuple(kernel), (p.stride_d, p.stride_h, p.stride_w),
+        ctx, node, groups, ic, oc, x, ctx.plain(w).ref, (kd, kh, kw), (p.stride_d, p.stride_h, p.stride_w),
         (p.dilate_d, p.dilate_h, p.dilate_w), (p.pad_d, p.pad_h, p.pad_w),
     )  # fmt: skip
     return True
