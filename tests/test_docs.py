@@ -183,6 +183,13 @@ def test_operator_table_finds_the_kernels(op, kernels):
     assert tool["kernels_of"](op) == kernels
 
 
+def test_operators_are_tried_with_inputs_that_they_take():
+    samples = runpy.run_path(str(ROOT / "tools" / "operator_samples.py"))
+    assert [op for op in samples["SAMPLES"] if not samples["types_of"](op)] == []
+    assert samples["types_of"]("Softmax") == "floats"
+    assert samples["types_of"]("CvtColor") == "float32, uint8"
+
+
 # ---- command line ---------------------------------------------------------------------------------------------------
 
 

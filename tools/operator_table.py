@@ -3,7 +3,7 @@
     python tools/operator_table.py            # rewrites the page
     python tools/operator_table.py --check    # tells by the exit status whether it is current
 
-Which kernels can run an operator is found in the source of its lowering functions: all names of kernels that they, and
+The package must be installed, or built in place and on the path. Which kernels can run an operator is found in the source of its lowering functions: all names of kernels that they, and
 the functions that they use, mention.
 """
 
@@ -24,7 +24,9 @@ from types import ModuleType
 from typing import Any
 
 ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).parent))
+
+from operator_samples import types_of  # noqa: E402
 
 from megengine_lite._core import algo, lower, planner  # noqa: E402, F401 - the planner registers all lowerings
 from megengine_lite._core.kernel_set import kernel_set  # noqa: E402
@@ -134,7 +136,7 @@ def file_names(op: str) -> str:
 
 def meaning(operator: Operator) -> str:
     text = type(operator).__dict__.get("__doc__") or "The input itself."
-    return inspect.cleandoc(text).split("\n\n")[0].replace("\n", " ").replace("``", "`").rstrip(".")
+    return inspect.cleandoc(text).split("\n\n")[0].replace("\n", " ").replace("``", "`").replace("|", r"\|").rstrip(".")
 
 
 def has_format(operator: Operator) -> bool:
@@ -169,9 +171,15 @@ def run_as(op: str, kernels: list[str]) -> str:
 
 def row(op: str) -> str:
     kernels = kernels_of(op)
-    types = native_types(op, kernels)
-    layouts = "by `format`" if has_format(REGISTRY[op]) else ""
-    return f"| {file_names(op)} | {meaning(REGISTRY[op])} | {layouts} | {run_as(op, kernels)} | {', '.join(types)} |"
+    cells = (
+        file_names(op),
+        meaning(REGISTRY[op]),
+        types_of(op),
+        "by `format`" if has_format(REGISTRY[op]) else "",
+        run_as(op, kernels),
+        ", ".join(native_types(op, kernels)),
+    )
+    return f"| {' | '.join(cells)} |"
 
 
 def tables() -> dict[str, str]:
@@ -179,7 +187,7 @@ def tables() -> dict[str, str]:
     stored = {canonical_name(name) for name in REGISTERED}
     ours = sorted(op for op in REGISTRY if op in stored)
     refused = sorted(stored - set(ours) - SOURCES)
-    head = "| names in files | meaning | layouts | kernels | native types |\n|---|---|---|---|---|\n"
+    head = "| names in files | meaning | types | layouts | kernels | native types |\n|---|---|---|---|---|---|\n"
     return {
         "operators": head + "".join(row(op) + "\n" for op in ours),
         "counts": f"{len(ours)} operators, {sum(op in LOWERINGS or op in REPLACED for op in ours)} of them native.\n",
