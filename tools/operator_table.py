@@ -3,8 +3,8 @@
     python tools/operator_table.py            # rewrites the page
     python tools/operator_table.py --check    # tells by the exit status whether it is current
 
-The package must be installed, or built in place and on the path. Which kernels can run an operator is found in the source of its lowering functions: all names of kernels that they, and
-the functions that they use, mention.
+The package must be installed, or built in place and on the path. Which kernels can run an operator is found in the
+source of its lowering functions: all names of kernels that they, and the functions that they use, mention.
 """
 
 from __future__ import annotations
@@ -82,8 +82,8 @@ def mentioned(node: ast.AST) -> Iterator[str]:
     """Patterns of the strings in a definition that may be names of kernels: what is filled in matches anything."""
     for part in ast.walk(node):
         if isinstance(part, ast.JoinedStr):
-            if isinstance(part.values[0], ast.Constant) and "_" in part.values[0].value:
-                yield "".join(re.escape(v.value) if isinstance(v, ast.Constant) else r"\w+" for v in part.values)
+            if isinstance(part.values[0], ast.Constant) and "_" in str(part.values[0].value):
+                yield "".join(re.escape(str(v.value)) if isinstance(v, ast.Constant) else r"\w+" for v in part.values)
         elif isinstance(part, ast.Constant) and isinstance(part.value, str):
             yield re.escape(part.value)
 
