@@ -83,11 +83,11 @@ class LiteOptions(_Settings):
     weight_preprocess
         Transform weights for the kernels before the first run. This runtime always does.
     fuse_preprocess
-        Fuse operators that prepare the input (padding, type conversion, channel order) with what follows.
+        Fuse operators that prepare the input with what follows. This runtime always does, where it can.
     fake_next_exec
-        The next forward plans and allocates but computes nothing: its outputs are zeros. Resets itself.
+        The next forward computes nothing: its outputs are zeros. Resets itself.
     var_sanity_check_first_run
-        Check the values of the first run. On by default.
+        Make sure that nobody writes to the inputs during the first run. On by default.
     const_shape
         The input shapes of the first forward are the only ones.
     force_dynamic_alloc
@@ -108,7 +108,7 @@ class LiteOptions(_Settings):
     async_exec_level
         0: forward computes before it returns.
     enable_nchw44, enable_nchw44_dot, enable_nchw88
-        Use channel-blocked layouts wherever possible, in the width of this machine.
+        No effect: channel-blocked layouts are used where they pay, in the width of this machine.
     enable_nhwcd4, enable_nchw4, enable_nchw32, enable_nchw64
         Layouts of other devices: a warning at load, no effect.
 
