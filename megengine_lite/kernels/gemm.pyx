@@ -8,7 +8,6 @@ stays in the cache. With few rows the product is bound by reading B; then ``gemm
 import numpy as np
 
 
-from libc.math cimport INFINITY
 from libc.stdint cimport int64_t, uintptr_t
 from libc.string cimport memcpy, memset
 
@@ -16,7 +15,7 @@ from megengine_lite.kernels.block cimport MAX_ACC, Output, set_activation, store
 from megengine_lite.kernels.interleave cimport zip_rows
 from megengine_lite.kernels.kernel cimport KernelArgs
 from megengine_lite.kernels.simd cimport VREGS, VW, inlined, outlined, vf, vf_fma, vf_load, vf_load_n, vf_set1, \
-    vf_store, vf_zero
+    vf_store, vf_store_n, vf_unzip_even, vf_unzip_odd, vf_zero
 from megengine_lite.kernels.vmath cimport activate
 
 cdef enum:
@@ -240,60 +239,43 @@ cdef void gemm_f32(const KernelArgs* a, int64_t begin, int64_t end, void* scratc
             rows = stop
 
 
-cdef inline float sum_lanes(vf x) noexcept nogil:
-    cdef float lanes[VW]
-    cdef int width = VW // 2, k
-    vf_store(lanes, x)
-    while width:
-        for k in range(width):
-            lanes[k] = lanes[k] + lanes[k + width]
-        width = width // 2
-    return lanes[0]
+cdef inline vf folded(vf x, vf y) noexcept nogil:
+    """Sums of neighbouring lanes: those of x, then those of y."""
+    return vf_unzip_even(x, y) + vf_unzip_odd(x, y)
 
 
 cdef inline inlined dot_block(
-    int ROWS, int COLUMNS, int64_t depth, const float* a, int64_t a_row, const float* b, int64_t b_row, float* out
+    int ROWS, int64_t depth, const float* a, int64_t a_row, const float** columns, vf* out
 ) noexcept nogil:
-    """out[i COLUMNS + j] = a_i . b_j"""
-    cdef vf acc[16]
-    cdef vf left[4]
+    """Lane j of out[i] = a_i . column j, for j < 4."""
+    cdef vf acc[8]
+    cdef vf left[2]
     cdef vf right
     cdef int64_t k = 0
-    cdef int i, j
-    for i in range(ROWS * COLUMNS):
+    cdef int i, j, width
+    for i in range(ROWS * 4):
         acc[i] = vf_zero()
     while k + VW <= depth:
         for i in range(ROWS):
             left[i] = vf_load(a + i * a_row + k)
-        for j in range(COLUMNS):
-            right = vf_load(b + j * b_row + k)
+        for j in range(4):
+            right = vf_load(columns[j] + k)
             for i in range(ROWS):
-                acc[i * COLUMNS + j] = vf_fma(left[i], right, acc[i * COLUMNS + j])
+                acc[i * 4 + j] = vf_fma(left[i], right, acc[i * 4 + j])
         k += VW
     if k < depth:
         for i in range(ROWS):
             left[i] = vf_load_n(a + i * a_row + k, depth - k)
-        for j in range(COLUMNS):
-            right = vf_load_n(b + j * b_row + k, depth - k)
+        for j in range(4):
+            right = vf_load_n(columns[j] + k, depth - k)
             for i in range(ROWS):
-                acc[i * COLUMNS + j] = vf_fma(left[i], right, acc[i * COLUMNS + j])
-    for i in range(ROWS * COLUMNS):
-        out[i] = sum_lanes(acc[i])
-
-
-cdef inline outlined dot_any(
-    int rows, int columns, int64_t depth, const float* a, int64_t a_row, const float* b, int64_t b_row, float* out
-) noexcept nogil:
-    """rows is 1 or 2, columns 1 or 4."""
-    if columns == 4:
-        if rows == 2:
-            dot_block(2, 4, depth, a, a_row, b, b_row, out)
-        else:
-            dot_block(1, 4, depth, a, a_row, b, b_row, out)
-    elif rows == 2:
-        dot_block(2, 1, depth, a, a_row, b, b_row, out)
-    else:
-        dot_block(1, 1, depth, a, a_row, b, b_row, out)
+                acc[i * 4 + j] = vf_fma(left[i], right, acc[i * 4 + j])
+    for i in range(ROWS):
+        out[i] = folded(folded(acc[i * 4], acc[i * 4 + 1]), folded(acc[i * 4 + 2], acc[i * 4 + 3]))
+        if VW > 4:
+            out[i] = folded(out[i], out[i])
+        if VW > 8:
+            out[i] = folded(out[i], out[i])
 
 
 cdef void gemm_dot_f32(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
@@ -311,43 +293,44 @@ cdef void gemm_dot_f32(const KernelArgs* a, int64_t begin, int64_t end, void* sc
     cdef int64_t inner = a.i[7], a_outer = a.i[8], a_inner = a.i[9], b_outer = a.i[10], b_inner = a.i[11]
     cdef int64_t c_outer = a.i[12], c_inner = a.i[13], z_outer = a.i[14], z_inner = a.i[15]
     cdef int64_t quads = (n + 3) // 4
-    cdef int64_t item, outer, q, first, count, r, j
-    cdef int rows, i
+    cdef int64_t item = begin, product, stop, first, count, r
+    cdef int rows, i, j
     cdef const float* left
     cdef const float* right
-    cdef float sums[16]
-    cdef vf x
+    cdef const float* columns[4]
+    cdef const float* z
+    cdef float* c
+    cdef vf sums[2]
+    cdef vf low, high
     cdef Output o
-    o.y_plane = o.z_plane = VW
-    o.bias = NULL
-    o.z = NULL
     set_activation(&o, a.i[16], a.f[0], a.f[1])
-    for item in range(begin, end):
-        outer = item // quads // inner
-        q = item // quads % inner
-        first = item % quads * 4
-        count = min(n - first, 4)
-        right = pb + outer * b_outer + q * b_inner + first * b_n
-        left = pa + outer * a_outer + q * a_inner
-        for r in range(0, m, 2):
-            rows = 2 if r + 1 < m else 1
-            if count == 4:
-                dot_any(rows, 4, depth, left + r * a_row, a_row, right, b_n, sums)
-            else:
-                for j in range(count):
-                    dot_any(rows, 1, depth, left + r * a_row, a_row, right + j * b_n, b_n, sums + 8)
-                    for i in range(rows):
-                        sums[i * 4 + j] = sums[8 + i]
-            for i in range(rows):
-                for j in range(count):
+    low = vf_set1(o.a)
+    high = vf_set1(o.b)
+    while item < end:
+        product = item // quads
+        left = pa + product // inner * a_outer + product % inner * a_inner
+        right = pb + product // inner * b_outer + product % inner * b_inner
+        c = pc + product // inner * c_outer + product % inner * c_inner
+        z = pz + product // inner * z_outer + product % inner * z_inner if pz else NULL
+        stop = min(end, (product + 1) * quads)
+        for item in range(item, stop):
+            first = (item - product * quads) * 4
+            count = min(n - first, 4)
+            for j in range(4):
+                columns[j] = right + min(first + j, n - 1) * b_n
+            for r in range(0, m, 2):
+                rows = 2 if r + 1 < m else 1
+                if rows == 2:
+                    dot_block(2, depth, left + r * a_row, a_row, columns, sums)
+                else:
+                    dot_block(1, depth, left + r * a_row, a_row, columns, sums)
+                for i in range(rows):
                     if bias:
-                        sums[i * 4 + j] += bias[first + j]
-                    if pz:
-                        sums[i * 4 + j] += pz[outer * z_outer + q * z_inner + (r + i) * z_row + first + j]
-                x = vf_load_n(sums + i * 4, count)
-                x = activate(x, o.code, vf_set1(o.a), vf_set1(o.b))
-                for j in range(count):
-                    pc[outer * c_outer + q * c_inner + (r + i) * c_row + first + j] = (<float*>&x)[j]
+                        sums[i] = sums[i] + vf_load_n(bias + first, count)
+                    if z:
+                        sums[i] = sums[i] + vf_load_n(z + (r + i) * z_row + first, count)
+                    vf_store_n(c + (r + i) * c_row + first, activate(sums[i], o.code, low, high), count)
+        item = stop
 
 
 # name -> (address, pointers, integers, reals)

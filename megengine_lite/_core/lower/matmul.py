@@ -16,8 +16,10 @@ from megengine_lite._core.lower.context import Lowering, Ref, lowers
 
 # Rows of A that stay in a core's second-level cache while all panels of B pass by.
 CACHE_BYTES = 256 * 1024
-# Up to this many rows a product is bound by reading B, and B is read as it is where that is possible.
+# Up to this many rows a product is bound by reading B. Then a B that changes, or that is too large to be kept twice, is
+# read as it is where that is possible.
 FEW_ROWS = 2
+LARGE_WEIGHT = 8 * 1024 * 1024
 # A product of few panels is cut into about as many parts as this, so that threads can share it.
 LEAST_PARTS = 8
 
@@ -97,7 +99,8 @@ def emit_matmul(
         "act_b": activation.b,
         "flops": 2 * batch.count * m * n * k,
     }
-    if m <= FEW_ROWS and b.row == 1 and a.column == 1:
+    packable = weight is not None and weight.array.nbytes <= LARGE_WEIGHT
+    if m <= FEW_ROWS and b.row == 1 and a.column == 1 and not packable:
         ctx.emit(
             "gemm_dot_f32", node, b=b.ref, b_n=b.column, b_outer=b.outer_step, b_inner=b.inner_step,
             work=batch.count * -(-n // 4), **common,
