@@ -162,6 +162,28 @@ def _assign_registers(steps: Sequence[tuple[int, Sequence[int]]], inputs: int, s
     return table
 
 
+RUN_LENGTH = 4096  # elements of a work item of an integer function
+
+
+@dataclass(frozen=True, slots=True)
+class RunPlan:
+    """Table and work items of ``elemwise_int``."""
+
+    table: np.ndarray
+    ndim: int
+    work: int
+
+
+def plan_runs(shape: Sequence[int], output_strides: Sequence[int], input_strides: Sequence[Sequence[int]]) -> RunPlan:
+    """Runs along the innermost dimension; extents are not 0, strides in bytes, 0 where an input is repeated."""
+    extents, strides = collapse(shape, [output_strides, *input_strides])
+    if len(extents) == 1 and extents[0] > RUN_LENGTH and extents[0] % RUN_LENGTH == 0:
+        parts = extents[0] // RUN_LENGTH
+        extents, strides = [RUN_LENGTH, parts], [[s[0], s[0] * RUN_LENGTH] for s in strides]
+    table = np.array([*extents, *(v for s in strides for v in s)], np.int64)
+    return RunPlan(table, len(extents), math.prod(extents[1:]))
+
+
 MAX_DIMS = 8  # of a strided copy
 COPY_CHUNK = 16384  # elements of a work item of a copy
 STRIP = 64  # columns that one work item of a transposition reads from each row

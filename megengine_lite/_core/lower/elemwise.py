@@ -72,10 +72,10 @@ def _wants_blocked(ctx: Lowering, node: Node, steps: Steps) -> bool:
 def _emit_plain(ctx: Lowering, node: Node, steps: Steps) -> None:
     y = node.outputs[0]
     inputs = [ctx.plain(v) for v in node.inputs]
-    strides = [_plain_strides(v.shape, len(y.shape)) for v in node.inputs]
+    strides = [plain_strides(v.shape, len(y.shape)) for v in node.inputs]
     refs = [t.ref for t in inputs]
     out = ctx.new_plain(y)
-    _emit(ctx, node, steps, y.shape, strides, refs, _plain_strides(y.shape, len(y.shape)), out.ref)
+    emit_chain(ctx, node, steps, y.shape, strides, refs, plain_strides(y.shape, len(y.shape)), out.ref)
 
 
 def _emit_blocked(ctx: Lowering, node: Node, steps: Steps) -> None:
@@ -85,10 +85,10 @@ def _emit_blocked(ctx: Lowering, node: Node, steps: Steps) -> None:
     out = ctx.new_blocked(y)
     shape = (out.n, out.blocks, out.h, out.w, ctx.width)
     strides = [s for _, s in operands]
-    _emit(ctx, node, steps, shape, strides, [r for r, _ in operands], _blocked_strides(out), out.ref)
+    emit_chain(ctx, node, steps, shape, strides, [r for r, _ in operands], _blocked_strides(out), out.ref)
 
 
-def _emit(
+def emit_chain(
     ctx: Lowering,
     node: Node,
     steps: Steps,
@@ -98,6 +98,7 @@ def _emit(
     y_strides: Sequence[int],
     y: Ref,
 ) -> None:
+    """One step that evaluates a chain; strides in bytes over ``shape``."""
     plan = plan_chain(shape, strides, y_strides, steps)
     table = Constant(plan.table, ("elemwise table", id(node)))
     ctx.emit(
@@ -119,10 +120,10 @@ def _emit(
     )
 
 
-def _plain_strides(shape: Sequence[int], ndim: int) -> list[int]:
+def plain_strides(shape: Sequence[int], ndim: int, item: int = 4) -> list[int]:
     """Strides in bytes of a dense tensor, right-aligned to ``ndim`` dimensions; 0 where it is repeated."""
     strides = []
-    step = 4
+    step = item
     for extent in reversed(shape):
         strides.append(0 if extent == 1 else step)
         step *= extent
@@ -144,9 +145,9 @@ def _blocked_operand(ctx: Lowering, v: Var) -> tuple[Ref, list[int]]:
             return t.ref, _blocked_strides(t)
         width = ctx.width
         constant = ctx.pool.derive(("blocked operand", width), [v.const], lambda a: _block_constant(a, shape, width))
-        strides = _plain_strides(constant.array.shape, 5)
+        strides = plain_strides(constant.array.shape, 5)
         return ctx.constant(constant), strides
-    n, _, h, w = _plain_strides(shape, 4)
+    n, _, h, w = plain_strides(shape, 4)
     return ctx.plain(v).ref, [n, 0, h, w, 0]
 
 

@@ -1,0 +1,336 @@
+"""Elementwise functions of integers and truth values: index arithmetic, masks.
+
+Arithmetic is done in 64 bits and the low bits are kept, so that results wrap. What C leaves undefined is defined here:
+a division by zero gives 0, a shift by too much shifts everything out.
+"""
+
+import numpy as np
+
+from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uintptr_t
+from libc.string cimport memset
+
+from megengine_lite.kernels cimport elemwise_modes as M
+from megengine_lite.kernels.elemwise_modes cimport arity_of
+from megengine_lite.kernels.kernel cimport KernelArgs
+from megengine_lite.kernels.simd cimport inlined
+
+from megengine_lite.kernels.tiling import plan_runs
+
+cdef enum:
+    MAX_INPUTS = 4
+    MAX_DIMS = 8
+
+ctypedef fused integer:
+    int32_t
+    int16_t
+    uint16_t
+    int8_t
+    uint8_t
+
+# Operands of one run, with steps of 0 (repeated) or 1.
+cdef struct Run:
+    const void* x[MAX_INPUTS]
+    int64_t step[MAX_INPUTS]
+    void* y
+    int64_t n
+    int64_t bits
+    bint is_signed
+
+
+cdef inline int64_t floor_div(int64_t x, int64_t y) noexcept nogil:
+    cdef int64_t q
+    if y == 0:
+        return 0
+    q = x // y
+    return q - 1 if q * y != x and (x < 0) != (y < 0) else q
+
+
+cdef inline int64_t modulo(int64_t x, int64_t y) noexcept nogil:
+    return x - floor_div(x, y) * y if y else 0
+
+
+cdef inline int64_t shift_left(int64_t x, int64_t y, int64_t bits) noexcept nogil:
+    return x << y if 0 <= y < bits else 0
+
+
+cdef inline int64_t shift_right(int64_t x, int64_t y, int64_t bits) noexcept nogil:
+    if 0 <= y < bits:
+        return x >> y
+    return -1 if x < 0 else 0
+
+
+cdef inline int64_t upper_half(int64_t x, int64_t y, const Run* r) noexcept nogil:
+    """Product of fixed-point numbers, rounded; only the smallest number squared needs saturation."""
+    cdef int64_t digits = r.bits - r.is_signed
+    cdef int64_t largest = (<int64_t>1 << digits) - 1
+    return min((x * y + (<int64_t>1 << (digits - 1))) >> digits, largest)
+
+
+cdef inline int64_t value(
+    int mode, integer kind, int64_t a, int64_t b, int64_t c, int64_t d, const Run* r
+) noexcept nogil:
+    """One function; `kind` only tells the type that sums and products wrap in."""
+    if mode == M.RELU:
+        return max(a, <int64_t>0)
+    if mode == M.ABS:
+        return -a if a < 0 else a
+    if mode == M.NEGATE:
+        return -a
+    if mode == M.ABS_GRAD:
+        return b if a > 0 else -b
+    if mode == M.ADD:
+        return a + b
+    if mode == M.FLOOR_DIV:
+        return floor_div(a, b)
+    if mode == M.MAX:
+        return max(a, b)
+    if mode == M.MIN:
+        return min(a, b)
+    if mode == M.MOD:
+        return modulo(a, b)
+    if mode == M.MUL:
+        return a * b
+    if mode == M.SUB:
+        return a - b
+    if mode == M.SWITCH_GT0:
+        return b if a > 0 else 0
+    if mode == M.LT:
+        return a < b
+    if mode == M.LEQ:
+        return a <= b
+    if mode == M.EQ:
+        return a == b
+    if mode == M.NEQ:
+        return a != b
+    if mode == M.SHL:
+        return shift_left(a, b, r.bits)
+    if mode == M.SHR:
+        return shift_right(a, b, r.bits)
+    if mode == M.COND_LEQ_MOV:
+        return c if a <= b else 0
+    if mode == M.COND_LT_MOV:
+        return c if a < b else 0
+    if mode == M.FUSE_MUL_ADD3:
+        return a * b + c
+    if mode == M.FUSE_MUL_ADD4:
+        return <integer>(a * b) + <integer>(c * d)
+    if mode == M.FUSE_ADD_RELU:
+        return max(<int64_t><integer>(a + b), <int64_t>0)
+    if mode == M.RMULH:
+        return upper_half(a, b, r)
+    if mode == M.NOT:
+        return a == 0
+    if mode == M.AND:
+        return a != 0 and b != 0
+    if mode == M.OR:
+        return a != 0 or b != 0
+    if mode == M.XOR:
+        return (a != 0) != (b != 0)
+    if mode == M.PRELU:
+        return a if a > 0 else a * b
+    if mode == M.CLIP:
+        return b if a <= b else (a if a <= c else c)
+    if mode == M.RELU6:
+        return min(max(a, <int64_t>0), <int64_t>6)
+    if mode == M.SQUARE:
+        return a * a
+    return (a > 0) - (a < 0)  # SIGN
+
+
+cdef inline inlined loop(int mode, bint TRUTH, integer* y, const Run* run) noexcept nogil:
+    """A run; with TRUTH the result is a truth value of one byte."""
+    cdef Run r = run[0]  # a copy, which stores to y cannot change
+    cdef const integer* a = <const integer*>r.x[0]
+    cdef const integer* b = <const integer*>r.x[1]
+    cdef const integer* c = <const integer*>r.x[2]
+    cdef const integer* d = <const integer*>r.x[3]
+    cdef uint8_t* truth = <uint8_t*>y
+    cdef int64_t i, p, q, s, t, result
+    for i in range(r.n):
+        p = a[i * r.step[0]]
+        q = b[i * r.step[1]] if arity_of(mode) > 1 else 0
+        s = c[i * r.step[2]] if arity_of(mode) > 2 else 0
+        t = d[i * r.step[3]] if arity_of(mode) > 3 else 0
+        result = value(mode, <integer>0, p, q, s, t, &r)
+        if TRUTH:
+            truth[i] = <uint8_t>result
+        else:
+            y[i] = <integer>result
+
+
+cdef void compare(int64_t mode, integer* y, const Run* r) noexcept nogil:
+    """Results are truth values."""
+    if mode == M.LT:
+        loop(M.LT, True, y, r)
+    elif mode == M.LEQ:
+        loop(M.LEQ, True, y, r)
+    elif mode == M.EQ:
+        loop(M.EQ, True, y, r)
+    else:
+        loop(M.NEQ, True, y, r)
+
+
+cdef void calculate(int64_t mode, integer* y, const Run* r) noexcept nogil:
+    """Results are of the type of the operands."""
+    if mode == M.RELU:
+        loop(M.RELU, False, y, r)
+    elif mode == M.ABS:
+        loop(M.ABS, False, y, r)
+    elif mode == M.NEGATE:
+        loop(M.NEGATE, False, y, r)
+    elif mode == M.ABS_GRAD:
+        loop(M.ABS_GRAD, False, y, r)
+    elif mode == M.ADD:
+        loop(M.ADD, False, y, r)
+    elif mode == M.FLOOR_DIV:
+        loop(M.FLOOR_DIV, False, y, r)
+    elif mode == M.MAX:
+        loop(M.MAX, False, y, r)
+    elif mode == M.MIN:
+        loop(M.MIN, False, y, r)
+    elif mode == M.MOD:
+        loop(M.MOD, False, y, r)
+    elif mode == M.MUL:
+        loop(M.MUL, False, y, r)
+    elif mode == M.SUB:
+        loop(M.SUB, False, y, r)
+    elif mode == M.SWITCH_GT0:
+        loop(M.SWITCH_GT0, False, y, r)
+    elif mode == M.LT:
+        loop(M.LT, False, y, r)
+    elif mode == M.LEQ:
+        loop(M.LEQ, False, y, r)
+    elif mode == M.EQ:
+        loop(M.EQ, False, y, r)
+    elif mode == M.NEQ:
+        loop(M.NEQ, False, y, r)
+    elif mode == M.SHL:
+        loop(M.SHL, False, y, r)
+    elif mode == M.SHR:
+        loop(M.SHR, False, y, r)
+    elif mode == M.COND_LEQ_MOV:
+        loop(M.COND_LEQ_MOV, False, y, r)
+    elif mode == M.COND_LT_MOV:
+        loop(M.COND_LT_MOV, False, y, r)
+    elif mode == M.FUSE_MUL_ADD3:
+        loop(M.FUSE_MUL_ADD3, False, y, r)
+    elif mode == M.FUSE_MUL_ADD4:
+        loop(M.FUSE_MUL_ADD4, False, y, r)
+    elif mode == M.FUSE_ADD_RELU:
+        loop(M.FUSE_ADD_RELU, False, y, r)
+    elif mode == M.RMULH:
+        loop(M.RMULH, False, y, r)
+    elif mode == M.NOT:
+        loop(M.NOT, False, y, r)
+    elif mode == M.AND:
+        loop(M.AND, False, y, r)
+    elif mode == M.OR:
+        loop(M.OR, False, y, r)
+    elif mode == M.XOR:
+        loop(M.XOR, False, y, r)
+    elif mode == M.PRELU:
+        loop(M.PRELU, False, y, r)
+    elif mode == M.CLIP:
+        loop(M.CLIP, False, y, r)
+    elif mode == M.RELU6:
+        loop(M.RELU6, False, y, r)
+    elif mode == M.SQUARE:
+        loop(M.SQUARE, False, y, r)
+    else:
+        loop(M.SIGN, False, y, r)
+
+
+cdef inline void apply(int64_t mode, bint truth, integer* y, const Run* r) noexcept nogil:
+    if truth:
+        compare(mode, y, r)
+    else:
+        calculate(mode, y, r)
+
+
+cdef void elemwise_int(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+    """y = f(x0, ...) for integers of `size` bytes; with `truth`, comparisons that give bytes.
+
+    `table`: `ndim` extents, innermost first; then for y and each input `ndim` strides in bytes, innermost ones 0 or one
+    element. One work item = one run along dimension 0.
+    """
+    cdef const int64_t* table = <const int64_t*>a.p[0]
+    cdef int64_t mode = a.i[0], size = a.i[1], ndim = a.i[3], inputs = a.i[4]
+    cdef bint is_signed = a.i[2] != 0, truth = a.i[5] != 0
+    cdef int64_t item, rest, d, k, index
+    cdef int64_t offset[MAX_INPUTS + 1]
+    cdef Run r
+    r.n = table[0]
+    r.bits = 8 * size
+    r.is_signed = is_signed
+    for item in range(begin, end):
+        memset(offset, 0, sizeof(offset))
+        rest = item
+        for d in range(1, ndim):
+            index = rest % table[d]
+            rest //= table[d]
+            for k in range(inputs + 1):
+                offset[k] += index * table[(k + 1) * ndim + d]
+        for k in range(inputs):
+            r.x[k] = <const char*>a.p[2 + k] + offset[k + 1]
+            r.step[k] = 1 if table[(k + 2) * ndim] else 0
+        r.y = <char*>a.p[1] + offset[0]
+        if size == 4:
+            apply(mode, truth, <int32_t*>r.y, &r)
+        elif size == 2 and is_signed:
+            apply(mode, truth, <int16_t*>r.y, &r)
+        elif size == 2:
+            apply(mode, truth, <uint16_t*>r.y, &r)
+        elif is_signed:
+            apply(mode, truth, <int8_t*>r.y, &r)
+        else:
+            apply(mode, truth, <uint8_t*>r.y, &r)
+
+
+# name -> (address, pointers, integers, reals)
+KERNELS = {
+    "elemwise_int": (<uintptr_t>&elemwise_int, "table y x0 x1 x2 x3", "mode size signed ndim inputs truth", ""),
+}
+
+
+# ---- edge for tests and for curious people --------------------------------------------------------------------------
+
+_TRUTHS = (M.LT, M.LEQ, M.EQ, M.NEQ)
+
+
+def elemwise(int mode, inputs, bint truth=False):
+    """One elementwise function of integers.
+
+    Parameters
+    ----------
+    mode : int
+        Number of a mode of Elemwise that integers or truth values have.
+    inputs : list of arrays of one type
+        int32, int16, uint16, int8, uint8 or bool, C-contiguous. They broadcast together.
+    truth : bool
+        Give the result of a comparison as bool instead of the type of the operands.
+
+    Returns
+    -------
+    array
+    """
+    cdef KernelArgs a
+    dtype = inputs[0].dtype
+    if len(inputs) != arity_of(mode) or any(x.dtype != dtype for x in inputs) or dtype.kind not in "iub":
+        raise ValueError(f"mode {mode} takes {arity_of(mode)} integer operands of one type")
+    if dtype.itemsize > 4 or (truth and mode not in _TRUTHS):
+        raise ValueError(f"mode {mode} does not exist for {dtype}")
+    shape = np.broadcast_shapes(*(x.shape for x in inputs))
+    y = np.empty(shape, np.bool_ if truth else dtype)
+    if y.size == 0:
+        return y
+    plan = plan_runs(shape, y.strides, [np.broadcast_to(x, shape).strides for x in inputs])
+    cdef const int64_t[::1] table = plan.table
+    a.p[0] = <void*>&table[0]
+    a.p[1] = <void*><uintptr_t>y.ctypes.data
+    for k, x in enumerate(inputs):
+        a.p[2 + k] = <void*><uintptr_t>x.ctypes.data
+    a.i[:6] = [mode, dtype.itemsize, dtype.kind == "i", plan.ndim, len(inputs), truth]
+    cdef int64_t work = plan.work
+    with nogil:
+        elemwise_int(&a, 0, work, NULL)
+    return y
