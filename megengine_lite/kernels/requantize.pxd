@@ -1,11 +1,12 @@
 # From int32 sums of products to stored results: the epilogue of 8-bit convolutions and matrix products.
 #
-#   real = sum scale
+#   real = sum scale + real_bias
 #   real = round(clamp(real (1 / mid_divisor))) mid_scale    if `staged`: the result has a type of its own before z
-#   real = activation(real + real_bias + (z - z_zero) z_scale)
+#   real = activation(real + (z - z_zero) z_scale)
 #   y    = round(real (1 / y_scale)) clamped, plus y_zero
 #
-# Each product is rounded to float32 by itself, as in the original: so ties fall to the same side.
+# Each product is rounded to float32 by itself, and rounding is to add a half and truncate, as in the original: so ties
+# fall to the same side.
 # Blocks of sums go through memory, so that this code stands once in a kernel and not in every unrolled block.
 from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t
 
@@ -43,8 +44,8 @@ cdef struct Output:
 
 
 cdef inline vf with_half(vf x) noexcept nogil:
-    """What gives x rounded, halves away from zero, when it is truncated (see v_round)."""
-    return x + v_copysign(vf_set1(0.49999997), x)
+    """What gives x rounded, halves away from zero, when it is truncated."""
+    return x + v_copysign(vf_set1(0.5), x)
 
 
 cdef inline vf clamped(vf x, vf low, vf high) noexcept nogil:
@@ -56,23 +57,30 @@ cdef inline vf staged_value(vf x, vf reciprocal, vf low, vf high, vf scale) noex
     return vf_product(vf_trunc(with_half(clamped(vf_product(x, reciprocal), low, high))), scale)
 
 
-cdef inline vi scaled_byte(bint POSITIVE, const int32_t* sums, vf scale, vf reciprocal) noexcept nogil:
+cdef inline vf bias_of(const Output* o, int v) noexcept nogil:
+    if o.real_bias:
+        return vf_load(o.real_bias + v * VW)
+    return vf_set1(0.0)
+
+
+cdef inline vi scaled_byte(bint POSITIVE, const int32_t* sums, vf scale, vf bias, vf reciprocal) noexcept nogil:
     """A result without z, rounded; its upper bound (and the lower one, if signed) is left to a saturating store."""
-    cdef vf x = vf_product(vi_to_vf(vi_load(sums)) * scale, reciprocal)
+    cdef vf x = vf_product(vf_product(vi_to_vf(vi_load(sums)), scale) + bias, reciprocal)
     if POSITIVE:
-        return vi_max(vf_to_vi(x + vf_set1(0.49999997)), vi_set1(0))
+        return vi_max(vf_to_vi(x + vf_set1(0.5)), vi_set1(0))
     return vf_to_vi(with_half(x))
 
 
 cdef inline inlined store_scaled(
     bint POSITIVE, const int32_t* sums, int pixels, int vectors, const Output* o
 ) noexcept nogil:
-    cdef vf scale = vf_set1(o.scale), reciprocal = vf_set1(o.reciprocal)
+    cdef vf scale = vf_set1(o.scale), reciprocal = vf_set1(o.reciprocal), bias
     cdef int64_t step = vectors * VW
     cdef const int32_t* at
     cdef int8_t* y
     cdef int p, v
     for v in range(vectors):
+        bias = bias_of(o, v)
         at = sums + v * VW
         y = <int8_t*>o.y + v * o.y_plane
         p = 0
@@ -80,16 +88,16 @@ cdef inline inlined store_scaled(
             while p + 4 <= pixels:
                 vi_store4_s8(
                     y,
-                    scaled_byte(POSITIVE, at, scale, reciprocal),
-                    scaled_byte(POSITIVE, at + step, scale, reciprocal),
-                    scaled_byte(POSITIVE, at + 2 * step, scale, reciprocal),
-                    scaled_byte(POSITIVE, at + 3 * step, scale, reciprocal),
+                    scaled_byte(POSITIVE, at, scale, bias, reciprocal),
+                    scaled_byte(POSITIVE, at + step, scale, bias, reciprocal),
+                    scaled_byte(POSITIVE, at + 2 * step, scale, bias, reciprocal),
+                    scaled_byte(POSITIVE, at + 3 * step, scale, bias, reciprocal),
                 )
                 at += 4 * step
                 y += 4 * VW
                 p += 4
         while p < pixels:
-            vi_store_s8(y, scaled_byte(POSITIVE, at, scale, reciprocal))
+            vi_store_s8(y, scaled_byte(POSITIVE, at, scale, bias, reciprocal))
             at += step
             y += o.y_pixel
             p += 1
@@ -106,23 +114,22 @@ cdef inline outlined store_signed(const int32_t* sums, int pixels, int vectors, 
 cdef inline outlined store_residual(const int32_t* sums, int pixels, int vectors, const Output* o) noexcept nogil:
     cdef vf scale = vf_set1(o.scale), z_scale = vf_set1(o.z_scale), low = vf_set1(o.low)
     cdef vf mid_low = vf_set1(o.mid_low), mid_high = vf_set1(o.mid_high), mid_scale = vf_set1(o.mid_scale)
-    cdef vf mid_reciprocal = vf_set1(o.mid_reciprocal)
-    cdef vf reciprocal = vf_set1(o.reciprocal)
-    cdef vf x
-    cdef int8_t* y = <int8_t*>o.y
-    cdef const int8_t* z = <const int8_t*>o.z
+    cdef vf mid_reciprocal = vf_set1(o.mid_reciprocal), reciprocal = vf_set1(o.reciprocal), bias, x
+    cdef int8_t* y
+    cdef const int8_t* z
     cdef int p, v
-    for p in range(pixels):
-        for v in range(vectors):
-            x = vf_product(vi_to_vf(vi_load(sums)), scale)
+    for v in range(vectors):
+        bias = bias_of(o, v)
+        y = <int8_t*>o.y + v * o.y_plane
+        z = <const int8_t*>o.z + v * o.z_plane
+        for p in range(pixels):
+            x = vf_product(vi_to_vf(vi_load(sums + (p * vectors + v) * VW)), scale) + bias
             if o.staged:
                 x = staged_value(x, mid_reciprocal, mid_low, mid_high, mid_scale)
-            x = x + vf_product(vi_to_vf(vi_load_s8(z + v * o.z_plane)), z_scale)
-            x = vf_max(vf_product(x, reciprocal), low)
-            vi_store_s8(y + v * o.y_plane, vf_to_vi(with_half(x)))
-            sums += VW
-        y += o.y_pixel
-        z += o.z_pixel
+            x = x + vf_product(vi_to_vf(vi_load_s8(z)), z_scale)
+            vi_store_s8(y, vf_to_vi(with_half(vf_max(vf_product(x, reciprocal), low))))
+            y += o.y_pixel
+            z += o.z_pixel
 
 
 cdef inline outlined store_any(const int32_t* sums, int pixels, int vectors, const Output* o) noexcept nogil:
@@ -144,11 +151,9 @@ cdef inline outlined store_any(const int32_t* sums, int pixels, int vectors, con
                     total = vi_max(total, vi_set1(0))
                 vi_store(<int32_t*>y, total)
                 continue
-            x = vf_product(vi_to_vf(total), scale)
+            x = vf_product(vi_to_vf(total), scale) + bias_of(o, v)
             if o.staged:
                 x = staged_value(x, mid_reciprocal, mid_low, mid_high, mid_scale)
-            if o.real_bias:
-                x = x + vf_load(o.real_bias + v * VW)
             if o.z:
                 total = vi_load_s8(<const int8_t*>o.z + v * o.z_plane + p * o.z_pixel) & vi_set1(o.z_mask)
                 x = x + vf_product(vi_to_vf(total - vi_set1(o.z_zero)), vf_set1(o.z_scale))
@@ -177,14 +182,15 @@ cdef inline inlined store_sums(const int32_t* sums, int pixels, int vectors, con
 
 
 cdef inline int output_path(const Output* o) noexcept nogil:
-    """The fast paths leave the upper bound to a saturating store and need sums that cannot overflow when scaled."""
+    """The fast paths leave the upper bound to a saturating store and need results that fit int32; real_bias, which is
+    not looked at here, must not be larger than int32 sums can be."""
     cdef bint signed_bytes = o.kind == OUT_8 and o.y_zero == 0 and o.high == 127 and (o.low == -128 or o.low >= 0)
     cdef double largest = 2147483648.0 * o.scale
     if o.staged:
         largest = 128 * o.mid_scale
     if o.z:
         largest += 255 * o.z_scale
-    if not signed_bytes or o.code != ACT_NONE or o.real_bias or largest * o.reciprocal > 1073741824.0:
+    if not signed_bytes or o.code != ACT_NONE or largest * o.reciprocal > 536870912.0:
         return PATH_ANY
     if o.z:
         return PATH_RESIDUAL if o.z_mask == -1 and o.z_zero == 0 else PATH_ANY

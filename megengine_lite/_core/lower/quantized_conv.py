@@ -17,6 +17,7 @@ from megengine_lite._core.lower.context import Lowering, Ref, Tensor, lowers, wa
 from megengine_lite._core.lower.conv import blocked_strides, rows_in_band
 from megengine_lite._core.lower.requantize import (
     UNSIGNED_BYTES,
+    keeps_sums,
     output_arguments,
     source_arguments,
     target_arguments,
@@ -119,18 +120,25 @@ class _Conv:
         w = self.filter.array
         self.w = w if p.conv.sparse == ConvolutionSparse.GROUP else w[None]
         self.groups, self.ocpg = self.w.shape[:2]
-        self.is_real_bias = self.bias is not None and self.bias.dtype.is_float
-        scale = product_scale(p.input_dtype, filter_.dtype) if p.input_dtype.is_quantized else 1.0
+        self.scale = product_scale(p.input_dtype, filter_.dtype) if p.input_dtype.is_quantized else 1.0
+        # As in the original, where ties tell: channel-wise without activation, and asymmetric types.
+        identity = p.conv.nonlineMode == ConvBiasNonlineMode.IDENTITY
+        one_factor = (self.is_depthwise and identity) or p.input_dtype.code in UNSIGNED_BYTES
+        # It also adds a bias to the real values of the sums, unless the convolution is channel-wise.
+        exact_bias = one_factor or self.is_depthwise or keeps_sums(p.conv_dtype, self.scale)
+        self.has_real_bias = self.bias is not None and (self.bias.dtype.is_float or not exact_bias)
         self.output = output_arguments(
-            scale, p.conv_dtype, self.y.dtype, mode=p.conv.nonlineMode, z=self.z_var.dtype if self.z_var else None,
-            add=p.add, real_bias=self.is_real_bias, one_factor=self._has_one_factor(),
+            self.scale, p.conv_dtype, self.y.dtype, mode=p.conv.nonlineMode, z=self.z_var.dtype if self.z_var else None,
+            add=p.add, real_bias=self.has_real_bias, one_factor=one_factor,
         )  # fmt: skip
+        if self.bias is not None and self.bias.dtype.is_float and not self._is_small(self.bias.const):
+            self.output = None
         self.form = input_form(p.input_dtype, has_unsigned_dot(ctx), is_non_negative(self.x))
 
-    def _has_one_factor(self) -> bool:
-        """Where the original has it: channel-wise without activation, and with asymmetric types."""
-        identity = self.p.nonlineMode == ConvBiasNonlineMode.IDENTITY
-        return (self.is_depthwise and identity) or self.input_dtype.code in UNSIGNED_BYTES
+    def _is_small(self, bias: Constant | None) -> bool:
+        """Whether a real bias is no larger than sums of products, as kernels want it."""
+        assert bias is not None
+        return bool(np.abs(bias.array).max() < 2.0**31 * self.scale)
 
     @property
     def is_depthwise(self) -> bool:
@@ -153,7 +161,7 @@ class _Conv:
         """Integer bias with the compensation of the input's offset, and real bias; padded by group to whole blocks."""
         ctx, offset, width, integers = self.ctx, self.form.offset, self.ctx.width, self.integers
         bias = None if self.bias is None else self.bias.const
-        parents = [self.filter] if bias is None or self.is_real_bias else [self.filter, bias]
+        parents = [self.filter] if bias is None or self.has_real_bias else [self.filter, bias]
 
         def total(w: np.ndarray, *biases: np.ndarray) -> np.ndarray:
             sums = packing.compensation(integers(w).reshape(-1, *w.shape[-3:]), offset)
@@ -161,13 +169,17 @@ class _Conv:
                 sums = sums + b.reshape(-1)
             return packing.pad_channels(sums, groups, width)
 
-        def padded(b: np.ndarray) -> np.ndarray:
-            return packing.pad_channels(b.reshape(-1), groups, width)
-
         key = ("int8 bias", offset, groups, width, self.filter_dtype.zero_point)
         refs: dict[str, Ref | None] = {"bias": ctx.constant(ctx.pool.derive(key, parents, total)), "real_bias": None}
-        if self.is_real_bias and bias is not None:
-            refs["real_bias"] = ctx.constant(ctx.pool.derive(("int8 real bias", groups, width), [bias], padded))
+        if self.has_real_bias:
+            assert self.bias is not None and bias is not None
+            factor = np.float32(1 if self.bias.dtype.is_float else self.scale)
+            real = ctx.pool.derive(
+                ("int8 real bias", groups, width, float(factor)),
+                [bias],
+                lambda b: packing.pad_channels(b.reshape(-1).astype(np.float32) * factor, groups, width),
+            )
+            refs["real_bias"] = ctx.constant(real)
         return refs
 
     def z(self) -> Tensor | None:

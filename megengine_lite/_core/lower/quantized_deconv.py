@@ -27,7 +27,7 @@ def lower_quantized_deconv(ctx: Lowering, node: Node) -> bool | None:
     if not is_byte(x.dtype) or not is_byte(w.dtype) or w.const is None or node.params.format != ConvolutionFormat.NCHW:
         return False
     scale = product_scale(x.dtype, w.dtype) if x.dtype.is_quantized else 1.0
-    output = output_arguments(scale, y.dtype, y.dtype)
+    output = output_arguments(scale, y.dtype, y.dtype, one_factor=True)  # as in the original
     if output is None:
         return False
     rows, columns = phases_of(node)

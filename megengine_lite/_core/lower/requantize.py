@@ -117,7 +117,7 @@ def output_arguments(
     add
         Mode of the addition of z to the first result.
     real_bias
-        There is a bias of real numbers.
+        A bias of real numbers is added to the products.
     one_factor
         Sums become bytes by one multiplication with the ratio of the scales. Otherwise they become real values, and
         these are multiplied with the reciprocal of the output's scale. Only ties can tell.
