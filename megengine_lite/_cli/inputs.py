@@ -178,7 +178,7 @@ def _read_image(path: str, tensor: LiteTensor, args: Namespace) -> np.ndarray:
         raise LiteValueError(f"an image has 1 or 3 channels, the input is {shape_text(shape)}")
     with Image.open(path) as image:
         picture = image.convert("L" if channels == 1 else "RGB").resize((width, height), Image.Resampling.BILINEAR)
-    pixels = np.asarray(picture).reshape(height, width, channels)
+    pixels: np.ndarray = np.asarray(picture).reshape(height, width, channels)
     if args.image_order == "bgr":
         pixels = pixels[..., ::-1]
     if args.image_mean or args.image_std:
