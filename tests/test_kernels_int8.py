@@ -189,9 +189,7 @@ def test_other_outputs(isa):
     np.testing.assert_array_equal(run_direct(isa, x, w, kind=SUM, activation=1), np.maximum(sums, 0))
     np.testing.assert_array_equal(run_direct(isa, x, w, kind=REAL, scale=0.0137), product(sums, 0.0137))
     wide = run_direct(isa, x, w, kind=S32, scale=0.0137, y_scale=0.001, low=-(2**31), high=2**31 - 128)
-    np.testing.assert_array_equal(
-        wide, rounded(product(product(sums, 0.0137), np.float32(1) / np.float32(0.001)))
-    )
+    np.testing.assert_array_equal(wide, rounded(product(product(sums, 0.0137), np.float32(1) / np.float32(0.001))))
 
 
 # ---- channel-wise ----------------------------------------------------------------------------------------------------
