@@ -243,6 +243,7 @@ class Engine:
         self._outputs_expected = True
         if self._fake_next:
             self._fake_next = False
+            session.prepare()
             for out in self._out_ports:
                 out.publish_zeros(session.output_spec(out.name))
         elif self.async_callback is not None:

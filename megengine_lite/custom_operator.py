@@ -34,6 +34,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from megengine_lite._core.loader.build import CONSTANTS, INPUT
 from megengine_lite._core.oprs.custom import (
     ComputeFunction,
     InferFunction,
@@ -87,6 +88,8 @@ def register_operator(
     """
     if not isinstance(type_name, str):
         raise LiteTypeError(f"type_name must be a str, is {type(type_name).__name__}")
+    if type_name == INPUT or type_name in CONSTANTS:
+        raise LiteValueError(f"{type_name} holds the model's inputs or weights; the loader reads it itself")
     if not callable(infer):
         raise LiteTypeError(f"infer must be a function, is {type(infer).__name__}")
     if not callable(outputs) and not isinstance(outputs, int):

@@ -190,13 +190,13 @@ class LiteNetwork(Diagnostics):
         Raises
         ------
         LiteArgumentError, LiteError
-            Not a network, or one that is not loaded.
+            Not a network, one that is not loaded, or one that has freed its graph (``comp_node_seq_record_level`` 2).
         """
         if not isinstance(src_network, LiteNetwork):
             raise LiteArgumentError(f"weights are shared with a LiteNetwork, not {type(src_network).__name__}")
         source = src_network._loaded("share_weights_with")
         with self._lock:
-            self._start(Engine(source.model, self._complete_settings(), self._algo, source.pool))
+            self._start(Engine(source.model_with_graph(), self._complete_settings(), self._algo, source.pool))
             self._source = src_network._source
 
     def share_runtime_memroy(self, src_network: LiteNetwork) -> None:

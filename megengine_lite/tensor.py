@@ -198,6 +198,9 @@ class LiteTensor(TensorData):
             self._copy_array(data, layout)
         elif isinstance(data, list | tuple | range):
             if layout is not None:
+                # Numbers that do not fit must leave this tensor as it is.
+                whole = layout if isinstance(layout, LiteLayout) else LiteLayout(layout, self.layout.dtype)
+                LiteTensor(whole)._copy_elements(data)
                 self.layout = layout
             self._copy_elements(data)
         elif is_raw_memory(data):

@@ -234,3 +234,9 @@ def test_arguments_are_checked(options, error):
 
 def test_examples():
     assert doctest.testmod(custom_operator).failed == 0
+
+
+@pytest.mark.parametrize("name", ["ImmutableTensor", "Host2DeviceCopy"])
+def test_operators_that_hold_weights_and_inputs_cannot_be_registered(name):
+    with pytest.raises(LiteValueError, match=name):
+        register_operator(name, infer=lambda op, inputs: inputs[0])

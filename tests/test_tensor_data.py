@@ -667,3 +667,12 @@ def test_strided_slice_refuses_raw_memory():
         window.set_data_by_copy(bytes(32))
     with pytest.raises(ShapeError):
         window.set_data_by_copy(np.zeros((4, 2), "int16"))
+
+
+def test_copy_of_numbers_that_do_not_fit_leaves_the_layout():
+    tensor = LiteTensor(LiteLayout([2, 2], "int8"))
+    tensor.set_data_by_copy([1, 2, 3, 4])
+    with pytest.raises(LiteError):
+        tensor.set_data_by_copy([1, 2, 1000], layout=LiteLayout([3], "int8"))
+    assert tensor.layout.shapes == [2, 2]
+    np.testing.assert_array_equal(tensor.to_numpy(), [[1, 2], [3, 4]])

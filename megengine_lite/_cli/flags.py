@@ -29,9 +29,9 @@ OPTION_FLAGS: dict[str, tuple[str, str, int]] = {
     "enable-nchw32": ("layout of other devices", "enable_nchw32", 1),
     "enable-nchw64": ("layout of other devices", "enable_nchw64", 1),
     "enable-nhwcd4": ("layout of other devices", "enable_nhwcd4", 1),
-    "enable-nchw44": ("channel-blocked layouts wherever possible", "enable_nchw44", 1),
-    "enable-nchw44-dot": ("channel-blocked layouts wherever possible", "enable_nchw44_dot", 1),
-    "enable-nchw88": ("channel-blocked layouts wherever possible", "enable_nchw88", 1),
+    "enable-nchw44": ("blocked layouts, which are used anyway", "enable_nchw44", 1),
+    "enable-nchw44-dot": ("blocked layouts, which are used anyway", "enable_nchw44_dot", 1),
+    "enable-nchw88": ("blocked layouts, which are used anyway", "enable_nchw88", 1),
 }
 
 _CPU_ONLY = "this build runs on CPUs"
