@@ -127,18 +127,18 @@ def first_scratch(p: ConvProblem) -> int:
     return p.ic * p.kh * (8 * p.kw + 4 * (p.iw + 2 * p.pad_w))
 
 
-# Multiply-adds that a core does while it reads one byte of weights from memory, and while it moves one number into
-# another layout.
-_WEIGHT_BYTE = 2.6
-_RELAYOUT = 30
+# Multiply-adds that a core does for each lane of its vectors while it reads one number of weights from memory, and
+# while it moves one number into another layout.
+_WEIGHT = 0.65
+_RELAYOUT = 2
 
 
 def _direct_cost(p: ConvProblem) -> float:
     m = merged_groups(p)
     lanes = p.blocks(p.oc * m) * p.width * (p.groups // m)
     taps = p.ic * m * p.kh * p.kw
-    relayout = _RELAYOUT * p.n * p.groups * p.ic * p.ih * p.iw if p.plain_input else 0
-    return lanes * taps * (p.n * p.oh * p.ow + 4 * _WEIGHT_BYTE) + relayout
+    relayout = _RELAYOUT * p.width * p.n * p.groups * p.ic * p.ih * p.iw if p.plain_input else 0
+    return lanes * taps * (p.n * p.oh * p.ow + _WEIGHT * p.width) + relayout
 
 
 def _first_cost(p: ConvProblem) -> float:
@@ -179,8 +179,8 @@ def _plain_cost(p: ConvProblem) -> float:
     block = PlainRow.VECTORS * p.width
     products = p.products // p.ow * -(-p.ow // block) * block
     copied = p.n * p.groups * p.ic * p.oh * p.kh * p.iw * (12 if p.stride_w == 1 else 40)
-    relayout = 0 if p.plain_input else _RELAYOUT * p.n * p.groups * p.ic * p.ih * p.iw
-    return 2.5 * products + copied + relayout + _RELAYOUT * p.n * p.groups * p.oc * p.oh * p.ow
+    relayout = 0 if p.plain_input else _RELAYOUT * p.width * p.n * p.groups * p.ic * p.ih * p.iw
+    return 2.5 * products + copied + relayout + _RELAYOUT * p.width * p.n * p.groups * p.oc * p.oh * p.ow
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +229,7 @@ class WinogradPlan:
         tiles = p.n * -(-p.oh // self.m) * -(-p.ow // self.m)
         in_cache = 4 * p.n * (depth * p.ih * p.iw + lanes * p.oh * p.ow) <= self.FAST_BYTES
         transforms = (13 if in_cache else 20) * tiles * self.area * (lanes + depth)
-        return lanes * p.ic * self.area * (tiles + 4 * _WEIGHT_BYTE) + transforms
+        return lanes * p.ic * self.area * (tiles + _WEIGHT * p.width) + transforms
 
 
 def _winograd_applies(p: ConvProblem) -> bool:
