@@ -37,7 +37,7 @@ Arrays = dict[str, np.ndarray]
 
 # What a wrong result is, in parts of the largest value of an output.
 TOLERANCE = 2e-3
-INT8_TOLERANCE = 0.15
+INT8_TOLERANCE = 0.2  # runtimes round differently, and networks add that up
 
 
 def start_lite(module: str, tuned: bool) -> Callable[[Path, Arrays, int], tuple[Run, Fetch]]:
