@@ -292,7 +292,7 @@ KERNELS = {
 }
 
 
-# ---- edge for tests and for curious people --------------------------------------------------------------------------
+# ---- edge for tests and for curious people -------------------------------------------------------------------------
 
 _TRUTHS = (M.LT, M.LEQ, M.EQ, M.NEQ)
 

@@ -86,7 +86,7 @@ KERNELS = {
 }
 
 
-# ---- edge for tests and for curious people --------------------------------------------------------------------------
+# ---- edge for tests and for curious people -------------------------------------------------------------------------
 
 def take_rows(const float[:, ::1] x not None, const int32_t[::1] index not None):
     """Rows of a matrix: the embedding lookup.

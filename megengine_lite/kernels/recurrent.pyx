@@ -43,7 +43,7 @@ KERNELS = {
 }
 
 
-# ---- edge for tests and for curious people --------------------------------------------------------------------------
+# ---- edge for tests and for curious people -------------------------------------------------------------------------
 
 def lstm_cell(const float[:, ::1] gates not None, const float[:, ::1] c not None):
     """One step of an LSTM from the sums of its gates.

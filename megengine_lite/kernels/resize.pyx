@@ -28,7 +28,7 @@ cdef inline void store_lanes(float* p, vf x, int64_t n) noexcept nogil:
         vf_store_n(p, x, n)
 
 
-# ---- images whose pixels are several floats: blocked, NHWC ---------------------------------------------------------------
+# ---- images whose pixels are several floats: blocked, NHWC ---------------------------------------------------------
 
 cdef inline inlined resize_row(
     int TAPS, const float** rows, const float* row_weights, int64_t taps_y, const int32_t* columns,
@@ -93,7 +93,7 @@ cdef void resize_pixels_f32(const KernelArgs* a, int64_t begin, int64_t end, voi
             first += VW
 
 
-# ---- plain images ------------------------------------------------------------------------------------------------------
+# ---- plain images --------------------------------------------------------------------------------------------------
 
 cdef void resize_plain_f32(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
     """One work item = one output row of one channel of one image.
@@ -151,7 +151,7 @@ KERNELS = {
 }
 
 
-# ---- edge for tests and for curious people ---------------------------------------------------------------------------
+# ---- edge for tests and for curious people -------------------------------------------------------------------------
 
 def resize(
     const float[:, :, ::1] x not None, const int32_t[:, ::1] rows not None, const float[:, ::1] row_weights not None,

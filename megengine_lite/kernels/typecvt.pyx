@@ -34,7 +34,7 @@ ctypedef fused small_int:
     uint8_t
 
 
-# ---- to float32 or int32 ------------------------------------------------------------------------------------------------
+# ---- to float32 or int32 -------------------------------------------------------------------------------------------
 
 cdef inline void widen(const small_int* x, int32_t* y, int64_t n) noexcept nogil:
     cdef int64_t i
@@ -106,7 +106,7 @@ cdef inline const int32_t* as_ints(int64_t kind, const char* x, int32_t* buffer,
     return buffer
 
 
-# ---- from float32 or int32 ----------------------------------------------------------------------------------------------
+# ---- from float32 or int32 -----------------------------------------------------------------------------------------
 
 cdef inline void put_floats(int64_t kind, const float* x, char* y, int64_t n) noexcept nogil:
     cdef uint16_t rest[VW]
@@ -189,7 +189,7 @@ KERNELS = {
 }
 
 
-# ---- edge for tests and for curious people --------------------------------------------------------------------------
+# ---- edge for tests and for curious people -------------------------------------------------------------------------
 
 _KINDS = {
     np.dtype(np.float32): FLOAT32, np.dtype(np.float16): FLOAT16, np.dtype(np.int32): INT32, np.dtype(np.int16): INT16,

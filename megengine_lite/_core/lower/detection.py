@@ -1,0 +1,108 @@
+"""Sorting, suppression of boxes and pooling of regions: what detectors end with."""
+
+from __future__ import annotations
+
+from megengine_lite._core.dtype import FLOAT32, INT32
+from megengine_lite._core.graph import Node, Var
+from megengine_lite._core.layouts import Format
+from megengine_lite._core.lower.context import Lowering, Ref, lowers
+from megengine_lite._core.oprs.base import fail
+from megengine_lite._core.params import ArgsortOrder, TopKMode
+
+_HISTOGRAM_BYTES = 4 * 3 * 2048  # of the radix sort
+_TAP_BYTES = 24
+
+
+def _is_read(ctx: Lowering, v: Var) -> bool:
+    return bool(ctx.consumers(v)) or v in ctx.graph.outputs
+
+
+def _output(ctx: Lowering, v: Var) -> Ref | None:
+    return ctx.new_plain(v).ref if _is_read(ctx, v) else None
+
+
+@lowers("Argsort", "TopK")
+def lower_sort(ctx: Lowering, node: Node) -> bool | None:
+    x = node.inputs[0]
+    if x.dtype not in (FLOAT32, INT32):
+        return False
+    rows, n = x.shape
+    if node.op == "Argsort":
+        count, first, descending = n, 0, node.params.order == ArgsortOrder.DESCENDING
+    else:
+        k = int(node.inputs[1].spec.value.reshape(-1)[0])
+        count, first, descending = min(abs(k), n), 0, k < 0
+        if node.params.mode == TopKMode.KTH_ONLY:
+            count, first = 1, count - 1
+    refs = [_output(ctx, v) for v in node.outputs]
+    ctx.emit(
+        "sort_rows_32",
+        node,
+        x=ctx.plain(x).ref,
+        values=refs[0],
+        places=refs[1] if len(refs) > 1 else None,
+        n=n,
+        first=first,
+        count=count,
+        descending=descending,
+        is_float=x.dtype == FLOAT32,
+        work=rows,
+        scratch=16 * n + _HISTOGRAM_BYTES,
+    )
+    return None
+
+
+@lowers("NMSKeepMGB")
+def lower_nms(ctx: Lowering, node: Node) -> None:
+    boxes = node.inputs[0]
+    batch, n, _ = boxes.shape
+    ctx.emit(
+        "nms_keep_f32",
+        node,
+        boxes=ctx.plain(boxes).ref,
+        kept=ctx.new_plain(node.outputs[0]).ref,
+        counts=ctx.new_plain(node.outputs[1]).ref,
+        n=n,
+        limit=node.params.max_output,
+        threshold=node.params.iou_thresh,
+        work=batch,
+        scratch=n,
+    )
+
+
+@lowers("ROIAlign")
+def lower_roi_align(ctx: Lowering, node: Node) -> bool | None:
+    """On blocked images; the index of the maximum is of use in training only."""
+    x, rois = node.inputs
+    p = node.params
+    if x.dtype != FLOAT32 or rois.dtype != FLOAT32 or p.format != Format.NCHW or _is_read(ctx, node.outputs[1]):
+        return False
+    source, out = ctx.blocked(x), ctx.new_blocked(node.outputs[0])
+    ctx.emit(
+        "roi_align_blocked_f32",
+        node,
+        x=source.ref,
+        rois=ctx.plain(rois).ref,
+        y=out.ref,
+        fault=ctx.fault(str(fail(node, f"a region belongs to an image that does not exist, there are {source.n}"))),
+        mode=p.mode,
+        images=source.n,
+        blocks=source.blocks,
+        h=source.h,
+        w=source.w,
+        x_row=source.row,
+        x_plane=source.plane,
+        x_image=source.image,
+        oh=out.h,
+        ow=out.w,
+        sample_h=p.sample_height,
+        sample_w=p.sample_width,
+        y_row=out.row,
+        y_plane=out.plane,
+        y_image=out.image,
+        scale=p.spatial_scale,
+        offset=p.offset,
+        work=out.n * out.blocks,
+        scratch=_TAP_BYTES * (out.h * p.sample_height + out.w * p.sample_width),
+    )
+    return None

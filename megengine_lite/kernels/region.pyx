@@ -1,0 +1,107 @@
+"""Pooling of regions of interest from blocked images."""
+
+from libc.math cimport floorf
+from libc.stdint cimport int32_t, int64_t, uintptr_t
+
+from megengine_lite.kernels.kernel cimport KernelArgs
+from megengine_lite.kernels.simd cimport VW, vf, vf_fma, vf_load, vf_max, vf_set1, vf_store, vf_zero
+
+
+# Two neighbouring pixels and their weights; what lies outside of the image has the weight 0.
+cdef struct Tap:
+    int64_t first, second
+    float first_weight, second_weight
+
+
+cdef inline void place_taps(
+    Tap* taps, float start, float end, int64_t bins, int64_t samples, int64_t extent, int64_t stride
+) noexcept nogil:
+    """Taps of all samples along one axis; positions are the same sums of floats as in the operator's definition."""
+    cdef float length = end - start
+    cdef float size, position, left, fraction
+    cdef int64_t b, s, k
+    cdef Tap* t
+    size = (length if length > 0.0 else <float>0.0) / <float>bins
+    for b in range(bins):
+        for s in range(samples):
+            position = (start + <float>b * size) + (<float>s + <float>0.5) * (size / <float>samples)
+            left = floorf(position)
+            fraction = position - left
+            t = taps + b * samples + s
+            t.first = 0
+            t.second = 0
+            t.first_weight = 0.0
+            t.second_weight = 0.0
+            if -1.0 <= left < <float>extent:
+                k = <int64_t>left
+                if k >= 0:
+                    t.first = k * stride
+                    t.first_weight = 1 - fraction
+                if k + 1 < extent:
+                    t.second = (k + 1) * stride
+                    t.second_weight = fraction
+
+
+cdef inline vf sample(const float* x, const Tap* y_tap, const Tap* x_tap) noexcept nogil:
+    """Linear interpolation between four pixels."""
+    cdef vf above = vf_load(x + y_tap.first + x_tap.first) * vf_set1(x_tap.first_weight)
+    cdef vf below = vf_load(x + y_tap.second + x_tap.first) * vf_set1(x_tap.first_weight)
+    above = vf_fma(vf_load(x + y_tap.first + x_tap.second), vf_set1(x_tap.second_weight), above)
+    below = vf_fma(vf_load(x + y_tap.second + x_tap.second), vf_set1(x_tap.second_weight), below)
+    return vf_fma(below, vf_set1(y_tap.second_weight), above * vf_set1(y_tap.first_weight))
+
+
+cdef void roi_align_blocked_f32(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+    """Maximum or mean of the samples in each bin of each region [image, x0, y0, x1, y1].
+
+    One work item = one channel block of one region. A region of an image that does not exist gives zeros and sets
+    `fault`. scratch: the taps of all samples along both axes, 24 bytes each.
+    """
+    cdef bint largest = a.i[0] == 0
+    cdef int64_t images = a.i[1], blocks = a.i[2], h = a.i[3], w = a.i[4]
+    cdef int64_t x_row = a.i[5], x_plane = a.i[6], x_image = a.i[7]
+    cdef int64_t oh = a.i[8], ow = a.i[9], sample_h = a.i[10], sample_w = a.i[11]
+    cdef int64_t y_row = a.i[12], y_plane = a.i[13], y_image = a.i[14]
+    cdef float scale = <float>a.f[0], offset = <float>a.f[1]
+    cdef Tap* rows = <Tap*>scratch
+    cdef Tap* columns = rows + oh * sample_h
+    cdef int64_t item, region, planned = -1, i, j, p, q
+    cdef const float* roi
+    cdef const float* x
+    cdef float* y
+    cdef vf total, v
+    cdef vf weight = vf_set1(<float>1.0 / <float>(sample_h * sample_w))
+    for item in range(begin, end):
+        region = item // blocks
+        roi = <const float*>a.p[1] + 5 * region
+        y = <float*>a.p[2] + region * y_image + item % blocks * y_plane
+        if not 0.0 <= roi[0] < <float>images:
+            (<int32_t*>a.p[3])[0] = 1
+            for i in range(oh):
+                for j in range(ow):
+                    vf_store(y + i * y_row + j * VW, vf_zero())
+            continue
+        if region != planned:
+            place_taps(rows, roi[2] * scale - offset, roi[4] * scale - offset, oh, sample_h, h, x_row)
+            place_taps(columns, roi[1] * scale - offset, roi[3] * scale - offset, ow, sample_w, w, VW)
+            planned = region
+        x = <const float*>a.p[0] + <int64_t>roi[0] * x_image + item % blocks * x_plane
+        for i in range(oh):
+            for j in range(ow):
+                total = sample(x, rows + i * sample_h, columns + j * sample_w)
+                for p in range(sample_h):
+                    for q in range(sample_w):
+                        if p + q == 0:
+                            continue
+                        v = sample(x, rows + i * sample_h + p, columns + j * sample_w + q)
+                        total = vf_max(v, total) if largest else total + v
+                vf_store(y + i * y_row + j * VW, total if largest else total * weight)
+
+
+# name -> (address, pointers, integers, reals)
+KERNELS = {
+    "roi_align_blocked_f32": (
+        <uintptr_t>&roi_align_blocked_f32, "x rois y fault",
+        "mode images blocks h w x_row x_plane x_image oh ow sample_h sample_w y_row y_plane y_image", "scale offset",
+    ),
+}

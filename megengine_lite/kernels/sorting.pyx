@@ -1,0 +1,197 @@
+"""Sorting of rows, and suppression of overlapping boxes."""
+
+import numpy as np
+
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uintptr_t
+from libc.string cimport memset
+
+from megengine_lite.kernels.kernel cimport KernelArgs
+
+cdef enum:
+    DIGIT = 11  # bits that one pass of the radix sort looks at
+    BUCKETS = 2048
+    PASSES = 3
+    SHORT = 48  # up to so many elements are sorted by insertion
+
+
+# ---- rows ----------------------------------------------------------------------------------------------------------
+
+cdef inline uint32_t key_of(uint32_t bits, bint is_float) noexcept nogil:
+    """A number that orders like the element: both zeros alike, all NaN behind everything."""
+    if not is_float:
+        return bits ^ 0x80000000u
+    if bits << 1 == 0:
+        return 0x80000000u
+    if bits << 1 > 0xFF000000u:
+        return 0xFFFFFFFFu
+    return ~bits if bits >> 31 else bits | 0x80000000u
+
+
+cdef inline void sort_short(uint32_t* keys, int32_t* places, int64_t n) noexcept nogil:
+    cdef int64_t i, k
+    cdef uint32_t key
+    cdef int32_t place
+    for i in range(1, n):
+        key = keys[i]
+        place = places[i]
+        k = i
+        while k > 0 and keys[k - 1] > key:
+            keys[k] = keys[k - 1]
+            places[k] = places[k - 1]
+            k -= 1
+        keys[k] = key
+        places[k] = place
+
+
+cdef int32_t* sort_long(
+    uint32_t* keys, int32_t* places, uint32_t* keys2, int32_t* places2, uint32_t* starts, int64_t n
+) noexcept nogil:
+    """Radix sort, which keeps the order of equal keys; gives the array that the places ended in."""
+    cdef int64_t i, p, b
+    cdef uint32_t total, count, digit
+    cdef uint32_t* keys_swap
+    cdef int32_t* places_swap
+    cdef uint32_t* start
+    memset(starts, 0, PASSES * BUCKETS * sizeof(uint32_t))
+    for i in range(n):
+        for p in range(PASSES):
+            starts[p * BUCKETS + (keys[i] >> (p * DIGIT) & (BUCKETS - 1))] += 1
+    for p in range(PASSES):
+        start = starts + p * BUCKETS
+        total = 0
+        for b in range(BUCKETS):
+            count = start[b]
+            start[b] = total
+            total += count
+        for i in range(n):
+            digit = keys[i] >> (p * DIGIT) & (BUCKETS - 1)
+            keys2[start[digit]] = keys[i]
+            places2[start[digit]] = places[i]
+            start[digit] += 1
+        keys_swap = keys
+        keys = keys2
+        keys2 = keys_swap
+        places_swap = places
+        places = places2
+        places2 = places_swap
+    return places
+
+
+cdef void sort_rows_32(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+    """Elements `first` to `first + count` of each sorted row of n float32 or int32, and the places they had.
+
+    Equal elements keep their order; `descending` reverses everything. values or places may be NULL. One work item =
+    one row; scratch: 16 n + 24576 bytes.
+    """
+    cdef int64_t n = a.i[0], first = a.i[1], count = a.i[2]
+    cdef bint descending = a.i[3] != 0, is_float = a.i[4] != 0
+    cdef uint32_t* keys = <uint32_t*>scratch
+    cdef uint32_t* keys2 = keys + n
+    cdef int32_t* order = <int32_t*>(keys2 + n)
+    cdef int32_t* order2 = order + n
+    cdef uint32_t* starts = <uint32_t*>(order2 + n)
+    cdef int64_t row, i, at
+    cdef const uint32_t* x
+    cdef const int32_t* sorted_order
+    for row in range(begin, end):
+        x = <const uint32_t*>a.p[0] + row * n
+        for i in range(n):
+            keys[i] = key_of(x[i], is_float)
+            order[i] = <int32_t>i
+        if n <= SHORT:
+            sort_short(keys, order, n)
+            sorted_order = order
+        else:
+            sorted_order = sort_long(keys, order, keys2, order2, starts, n)
+        for i in range(count):
+            at = n - 1 - first - i if descending else first + i
+            if a.p[1]:
+                (<uint32_t*>a.p[1])[row * count + i] = x[sorted_order[at]]
+            if a.p[2]:
+                (<int32_t*>a.p[2])[row * count + i] = sorted_order[at]
+
+
+# ---- boxes ---------------------------------------------------------------------------------------------------------
+
+cdef void nms_keep_f32(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+    """Indexes of boxes (x0, y0, x1, y1) that overlap with no box kept before them by more than `threshold`.
+
+    kept [batch][limit], filled up with the last index; counts [batch]. One work item = one sample; scratch: n bytes.
+    """
+    cdef int64_t n = a.i[0], limit = a.i[1]
+    cdef float threshold = <float>a.f[0]
+    cdef uint8_t* gone = <uint8_t*>scratch
+    cdef int64_t sample, i, k, found
+    cdef float x0, y0, x1, y1, area, width, height, overlap, other
+    cdef const float* box
+    cdef const float* boxes
+    cdef int32_t* kept
+    for sample in range(begin, end):
+        boxes = <const float*>a.p[0] + sample * n * 4
+        kept = <int32_t*>a.p[1] + sample * limit
+        memset(gone, 0, n)
+        found = 0
+        for i in range(n):
+            if gone[i]:
+                continue
+            kept[found] = <int32_t>i
+            found += 1
+            if found == limit:
+                break
+            x0 = boxes[4 * i]
+            y0 = boxes[4 * i + 1]
+            x1 = boxes[4 * i + 2]
+            y1 = boxes[4 * i + 3]
+            area = (x1 - x0) * (y1 - y0)
+            for k in range(i + 1, n):
+                box = boxes + 4 * k
+                width = min(x1, box[2]) - max(x0, box[0])
+                height = min(y1, box[3]) - max(y0, box[1])
+                overlap = (width if width > 0.0 else <float>0.0) * (height if height > 0.0 else <float>0.0)
+                other = (box[2] - box[0]) * (box[3] - box[1])
+                gone[k] |= overlap > (area + other - overlap) * threshold
+        (<int32_t*>a.p[2])[sample] = <int32_t>found
+        for k in range(found, limit):
+            kept[k] = kept[found - 1] if found else 0
+
+
+# name -> (address, pointers, integers, reals)
+KERNELS = {
+    "sort_rows_32": (<uintptr_t>&sort_rows_32, "x values places", "n first count descending is_float", ""),
+    "nms_keep_f32": (<uintptr_t>&nms_keep_f32, "boxes kept counts", "n limit", "threshold"),
+}
+
+
+# ---- edge for tests and for curious people -------------------------------------------------------------------------
+
+def sort_rows(x, bint descending=False):
+    """Sorts the rows of a matrix.
+
+    Parameters
+    ----------
+    x : float32 or int32 array [rows, n], C-contiguous
+        Equal elements keep their order, NaN come last.
+    descending : bool
+        Reverses the whole order.
+
+    Returns
+    -------
+    values, places : array of the same type, int32 array
+        The sorted rows and the places that their elements had.
+    """
+    cdef KernelArgs a
+    if x.ndim != 2 or x.dtype not in (np.float32, np.int32) or not x.flags.c_contiguous:
+        raise ValueError("needs a contiguous matrix of float32 or int32")
+    values, places = np.empty_like(x), np.empty(x.shape, np.int32)
+    if x.size == 0:
+        return values, places
+    scratch = np.empty(16 * x.shape[1] + 4 * PASSES * BUCKETS, np.uint8)
+    cdef uint8_t[::1] memory = scratch
+    a.p[0] = <void*><uintptr_t>x.ctypes.data
+    a.p[1] = <void*><uintptr_t>values.ctypes.data
+    a.p[2] = <void*><uintptr_t>places.ctypes.data
+    a.i[:5] = [x.shape[1], 0, x.shape[1], descending, x.dtype == np.float32]
+    cdef int64_t work = x.shape[0]
+    with nogil:
+        sort_rows_32(&a, 0, work, &memory[0])
+    return values, places

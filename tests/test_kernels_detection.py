@@ -1,0 +1,75 @@
+"""Sorting of rows, suppression of boxes and pooling of regions on every instruction set."""
+
+import numpy as np
+import pytest
+from blocked_node import definition, run_blocked
+from one_node import INSTRUCTION_SETS
+
+from megengine_lite._core.kernel_set import kernel_set
+from megengine_lite._core.params import NMSKeep, ROIAlign, ROIAlignMode
+from megengine_lite.errors import LiteIndexError
+
+
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+@pytest.mark.parametrize("dtype", [np.float32, np.int32], ids=lambda d: d.__name__)
+@pytest.mark.parametrize("n", [1, 5, 48, 49, 3000])
+def test_rows_are_sorted_stably(n, dtype, isa):
+    rng = np.random.default_rng(0)
+    x = rng.integers(-n, n, (4, n)).astype(dtype)
+    x[1] = rng.integers(np.iinfo(np.int32).min, np.iinfo(np.int32).max, n).astype(np.int32).view(dtype)
+    sort = kernel_set(isa).module("sorting").sort_rows
+    order = np.argsort(x, axis=1, kind="stable")
+    for descending in (False, True):
+        expected = order[:, ::-1] if descending else order
+        values, places = sort(x, descending)
+        np.testing.assert_array_equal(places, expected)
+        np.testing.assert_array_equal(values, np.take_along_axis(x, expected, 1))
+
+
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+def test_special_numbers_are_sorted_like_numpy_does(isa):
+    x = np.float32([[np.nan, 0, -0.0, np.inf, -np.inf, 1e-40, -1e-40, -np.nan, 0, -0.0] * 8])
+    _, places = kernel_set(isa).module("sorting").sort_rows(x)
+    np.testing.assert_array_equal(places, np.argsort(x, axis=1, kind="stable"))
+
+
+def test_other_arrays_are_not_sorted():
+    sort = kernel_set("base").module("sorting").sort_rows
+    for x in (np.zeros(3, np.float32), np.zeros((2, 3)), np.zeros((4, 3), np.float32)[::2]):
+        with pytest.raises(ValueError, match="contiguous matrix"):
+            sort(x)
+
+
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+@pytest.mark.parametrize("threshold", [0.0, 0.3, 0.9])
+@pytest.mark.parametrize("limit", [3, 50, 300])
+def test_boxes_that_overlap_are_dropped(limit, threshold, isa):
+    corners = np.random.default_rng(0).uniform(0, 50, (2, 200, 2, 2))
+    boxes = np.concatenate([corners.min(2), corners.max(2)], axis=2).astype(np.float32)
+    params = NMSKeep(iou_thresh=threshold, max_output=limit)
+    actual, kernels = run_blocked("NMSKeepMGB", params, [boxes], isa, threads=2, plain={0})
+    assert kernels == ["nms_keep_f32"]
+    np.testing.assert_array_equal(actual, definition("NMSKeepMGB", params, [boxes]))
+
+
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+@pytest.mark.parametrize("mode", list(ROIAlignMode), ids=lambda m: m.name)
+@pytest.mark.parametrize("channels", [3, 35])
+def test_regions_are_pooled(channels, mode, isa):
+    rng = np.random.default_rng(0)
+    corners = rng.uniform(-20, 80, (9, 2, 2))
+    boxes = np.concatenate([rng.integers(0, 2, (9, 1)), corners.min(1), corners.max(1)], axis=1).astype(np.float32)
+    inputs = [rng.standard_normal((2, channels, 12, 15)).astype(np.float32), boxes]
+    params = ROIAlign(
+        mode=mode, spatial_scale=0.25, offset=0.5, pooled_height=3, pooled_width=4, sample_height=2, sample_width=3
+    )
+    actual, kernels = run_blocked("ROIAlign", params, inputs, isa, threads=2, plain={1})
+    assert "roi_align_blocked_f32" in kernels
+    np.testing.assert_allclose(actual, definition("ROIAlign", params, inputs), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("image", [2, -1, np.nan])
+def test_region_of_no_image_is_an_error(image):
+    inputs = [np.zeros((2, 3, 4, 4), np.float32), np.float32([[image, 0, 0, 3, 3]])]
+    with pytest.raises(LiteIndexError, match="does not exist, there are 2"):
+        run_blocked("ROIAlign", ROIAlign(pooled_height=1, pooled_width=1), inputs, "base", plain={1})
