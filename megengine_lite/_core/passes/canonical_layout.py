@@ -76,6 +76,7 @@ class _Canonical:
             "Convolution": self._convolution,
             "ConvBiasForward": self._convolution,
             "Pooling": self._pooling,
+            "AdaptivePooling": self._pooling,
             "Elemwise": self._elemwise,
             "ElemwiseMultiType": self._elemwise,
             "TypeCvt": self._elemwise,
@@ -167,7 +168,8 @@ class _Canonical:
         y = node.outputs[0]
         x = self._nchw(node.inputs[0], layout)
         twin = Var(y.id, y.name, TensorSpec(nchw_shape(fmt, y.shape), y.dtype))
-        self.nodes.append(Node(node.op, replace(node.params, format=Format.NCHW), [x], [twin], node.name))
+        inputs = [x, *node.inputs[1:]]
+        self.nodes.append(Node(node.op, replace(node.params, format=Format.NCHW), inputs, [twin], node.name))
         self._give(y, layout, twin)
         return True
 
