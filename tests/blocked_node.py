@@ -1,16 +1,24 @@
 """Runs one node on blocked tensors: its image inputs come out of convolutions that change nothing."""
 
 import numpy as np
-from one_node import variable
 
 from megengine_lite._core.arena import aligned_bytes
 from megengine_lite._core.config import SessionConfig
+from megengine_lite._core.dtype import from_numpy
 from megengine_lite._core.fused import FusedConv
-from megengine_lite._core.graph import ConstantPool, Graph, Node, Var
+from megengine_lite._core.graph import Constant, ConstantPool, Graph, Node, TensorSpec, Var
 from megengine_lite._core.infer import infer_stage
 from megengine_lite._core.kernel_set import kernel_set
 from megengine_lite._core.oprs import REGISTRY
 from megengine_lite._core.planner import build_plan
+
+
+def variable(number, array, constant=False):
+    """A graph variable of an array's type."""
+    const = Constant(array, ("weight", number)) if constant else None
+    return Var(
+        number, f"v{number}", TensorSpec(array.shape, from_numpy(array.dtype), array if constant else None), const
+    )
 
 
 def run_blocked(op, params, inputs, isa, constants=(), threads=1, plain=()):

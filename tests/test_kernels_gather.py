@@ -2,9 +2,12 @@
 
 import numpy as np
 import pytest
+from blocked_node import definition, run_blocked
 from one_node import INSTRUCTION_SETS
 
 from megengine_lite._core.kernel_set import kernel_set
+from megengine_lite._core.params import IndexDescMaskDump, IndexDescMaskItem
+from megengine_lite.errors import LiteIndexError
 
 
 @pytest.mark.parametrize("isa", INSTRUCTION_SETS)
@@ -21,3 +24,52 @@ def test_index_out_of_range_is_reported(wrong, isa):
     x = np.zeros((11, 3), np.float32)
     with pytest.raises(IndexError, match="out of range for 11 rows"):
         kernel_set(isa).module("gather").take_rows(x, np.int32([0, wrong]))
+
+
+def items(*axes):
+    """The parameter for pairs of an axis and letters that stand for begin, end, step and index."""
+    return IndexDescMaskDump(items=tuple(IndexDescMaskItem(a, *(f in given for f in "besi")) for a, given in axes))
+
+
+# indexed axes, and the shapes of their indexes
+TAKES = {
+    "rows": ([(0, "i")], [(4,)]),
+    "columns": ([(2, "i")], [(2, 3)]),
+    "pairs": ([(1, "i"), (2, "i")], [(3, 1), (1, 4)]),
+    "apart": ([(2, "i"), (0, "i")], [(5,), (5,)]),
+    "sliced": ([(2, "bes"), (0, "i")], [(3,)]),
+}
+
+
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+@pytest.mark.parametrize("name", TAKES)
+def test_node_takes_by_index(name, isa):
+    axes, shapes = TAKES[name]
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((6, 7, 9, 2)).astype(np.float32)
+    numbers = [np.int32([n]) for n in (1, 8, 3)] if "sliced" in name else []
+    indexes = [rng.integers(-6, 6, s).astype(np.int32) for s in shapes]
+    inputs = [x, *numbers, *indexes]
+    constants = set(range(1, 1 + len(numbers)))
+    plain = {0, *range(1 + len(numbers), len(inputs))}
+    actual, kernels = run_blocked("IndexingMultiAxisVec", items(*axes), inputs, isa, constants, 2, plain)
+    assert kernels[-1] == "gather_runs"
+    np.testing.assert_array_equal(actual, definition("IndexingMultiAxisVec", items(*axes), inputs, constants))
+
+
+def test_node_reports_an_index_out_of_range():
+    inputs = [np.zeros((6, 7), np.float32), np.int32([0, 6])]
+    with pytest.raises(LiteIndexError, match=r"out of range for data of shape \(6, 7\)"):
+        run_blocked("IndexingMultiAxisVec", items((0, "i")), inputs, "base", plain={0, 1})
+
+
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+@pytest.mark.parametrize("value", [(1,), (3, 1, 2), (2, 3, 4, 2)], ids=str)
+def test_node_sets_a_slice(value, isa):
+    rng = np.random.default_rng(0)
+    x, value = (rng.standard_normal(s).astype(np.float32) for s in ((2, 6, 9, 2), value))
+    inputs = [x, value, *(np.int32([n]) for n in (5, -10, -2, 1, 9, 2))]
+    params = items((1, "bes"), (2, "bes"))
+    actual, kernels = run_blocked("SetSubtensor", params, inputs, isa, set(range(2, 8)), 2, {0, 1})
+    assert None not in kernels
+    np.testing.assert_array_equal(actual, definition("SetSubtensor", params, inputs, set(range(2, 8))))

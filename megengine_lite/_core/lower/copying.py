@@ -101,8 +101,19 @@ def numpy_views(ctx: Lowering, node: Node) -> list[View] | None:
     if any(p.size and not np.may_share_memory(p, probe) for p in parts):
         return None
     ref = ctx.plain(var).ref
-    start = probe.ctypes.data
-    return [View(ref + (p.ctypes.data - start), p.shape, p.strides, p.itemsize) for p in parts]
+    return [view_like(ref, probe, p) for p in parts]
+
+
+def view_like(ref: Ref, whole: np.ndarray, part: np.ndarray) -> View:
+    """What ``part`` is of ``whole``, for memory at ``ref`` that is laid out like ``whole``."""
+    return View(ref + (part.ctypes.data - whole.ctypes.data), part.shape, part.strides, part.itemsize)
+
+
+def broadcast_view(view: View, shape: tuple[int, ...]) -> View:
+    """The view repeated to a shape, by numpy's rule."""
+    missing = len(shape) - len(view.shape)
+    strides = [0] * missing + [0 if n == 1 else s for n, s in zip(view.shape, view.strides, strict=True)]
+    return View(view.ref, shape, tuple(strides), view.item)
 
 
 def emit_views(ctx: Lowering, node: Node, views: Sequence[View]) -> None:

@@ -1,4 +1,4 @@
-"""Indexing with tensors."""
+"""Indexing with tensors, and assignment to slices."""
 
 from __future__ import annotations
 
@@ -7,66 +7,99 @@ import math
 import numpy as np
 
 from megengine_lite._core.dtype import INT32
-from megengine_lite._core.graph import Node
+from megengine_lite._core.graph import Node, Var
 from megengine_lite._core.lower.context import Lowering, Ref, lowers
-from megengine_lite._core.lower.copying import View, dense_strides, emit_copy, view_of
+from megengine_lite._core.lower.copying import View, broadcast_view, dense_strides, emit_copy, view_like, view_of
 from megengine_lite._core.oprs.base import fail
-from megengine_lite._core.oprs.index_selection import select
+from megengine_lite._core.oprs.index_selection import Scalars, select
 
 MAX_INDEXES = 4  # of the kernel
 
 
 @lowers("IndexingMultiAxisVec")
 def lower_take(ctx: Lowering, node: Node) -> bool | None:
-    """Neighbouring axes indexed by tensors, everything behind them taken whole: copies of dense runs."""
-    x, y = node.inputs[0], node.outputs[0]
+    """Axes indexed by tensors: copies of dense runs.
+
+    Slices are taken first, and indexed axes that are not neighbours moved to the front, by a copy where that is needed.
+    """
+    x = node.inputs[0]
     values = [v.const.array if v.const is not None else None for v in node.inputs]
     selection = select(node, x.shape, values, 1)
-    axes = list(selection.indexes)
-    if not axes or len(axes) > MAX_INDEXES or axes[-1] - axes[0] + 1 != len(axes) or selection.sliced != x.shape:
-        return False
-    if any(s.step is not None and s.step < 0 for s in selection.slices):
-        return False
     indexes = [node.inputs[place] for place in selection.indexes.values()]
-    if any(v.dtype != INT32 for v in indexes):
+    if not 1 <= len(indexes) <= MAX_INDEXES or any(v.dtype != INT32 for v in indexes):
         return False
+    probe = np.empty(x.shape, x.dtype.storage)
+    data = view_like(ctx.plain(x).ref, probe, probe[selection.slices])
+    axes = list(selection.indexes)
+    if axes[-1] - axes[0] + 1 != len(axes):
+        data = data.transpose([*axes, *(a for a in range(len(data.shape)) if a not in axes)])
+        axes = list(range(len(axes)))
+    if not data.is_dense:
+        data = View(_dense(ctx, node, data), data.shape, (), data.item)
+    _emit_take(ctx, node, data, axes, indexes)
+    return None
+
+
+def _emit_take(ctx: Lowering, node: Node, data: View, axes: list[int], indexes: list[Var]) -> None:
+    """Of dense data, neighbouring axes."""
+    shape, item = data.shape, data.item
     picked = np.broadcast_shapes(*(v.shape for v in indexes))
     points = math.prod(picked)
-    item = x.dtype.itemsize
-    run = math.prod(x.shape[axes[-1] + 1 :]) * item
-    outer = math.prod(x.shape[: axes[0]])
-    strides = [math.prod(x.shape[a + 1 :]) * item for a in axes]
     refs = [_broadcast(ctx, node, view_of(ctx.plain(v)), picked) for v in indexes]
     fill = [0] * (MAX_INDEXES - len(axes))
-    source = ctx.plain(x).ref
+    strides = [math.prod(shape[a + 1 :]) * item for a in axes]
     ctx.emit(
         "gather_runs",
         node,
-        x=source,
-        y=ctx.new_plain(y).ref,
-        fault=ctx.fault(str(fail(node, f"an index is out of range for data of shape {x.shape}"))),
+        x=data.ref,
+        y=ctx.new_plain(node.outputs[0]).ref,
+        fault=ctx.fault(str(fail(node, f"an index is out of range for data of shape {shape}"))),
         **{f"index{k}": refs[k] if k < len(refs) else None for k in range(MAX_INDEXES)},
         points=points,
-        run=run,
-        outer_stride=math.prod(x.shape[axes[0] :]) * item,
+        run=math.prod(shape[axes[-1] + 1 :]) * item,
+        outer_stride=math.prod(shape[axes[0] :]) * item,
         indexes=len(axes),
-        **{f"extent{k}": e for k, e in enumerate([*(x.shape[a] for a in axes), *fill])},
+        **{f"extent{k}": e for k, e in enumerate([*(shape[a] for a in axes), *fill])},
         **{f"stride{k}": s for k, s in enumerate([*strides, *fill])},
-        work=outer * points,
+        work=math.prod(shape[: axes[0]]) * points,
     )
-    return None
 
 
 def _broadcast(ctx: Lowering, node: Node, view: View, shape: tuple[int, ...]) -> Ref:
     """The view itself, or a dense copy of it repeated to a shape."""
-    if view.shape == shape:
-        return view.ref
-    missing = len(shape) - len(view.shape)
-    strides = [0] * missing + [0 if n == 1 else s for n, s in zip(view.shape, view.strides, strict=True)]
-    target = View(ctx.temp(math.prod(shape) * view.item), shape, (0,) * len(shape), view.item)
-    dense = View(target.ref, shape, tuple(dense_strides(target)), view.item)
-    emit_copy(ctx, node, View(view.ref, shape, tuple(strides), view.item), dense)
-    return dense.ref
+    return view.ref if view.shape == shape else _dense(ctx, node, broadcast_view(view, shape))
+
+
+def _dense(ctx: Lowering, node: Node, view: View) -> Ref:
+    """A dense copy of a view that lives as long as the node."""
+    target = View(ctx.temp(view.size * view.item), view.shape, (0,) * len(view.shape), view.item)
+    emit_copy(ctx, node, view, View(target.ref, view.shape, tuple(dense_strides(target)), view.item))
+    return target.ref
+
+
+@lowers("SetSubtensor")
+def lower_set(ctx: Lowering, node: Node) -> bool | None:
+    """A copy of the data, and the value copied into the part of it that is meant."""
+    x, value = node.inputs[:2]
+    y = node.outputs[0]
+    values = [None, None, *(v.const.array if v.const is not None else None for v in node.inputs[2:])]
+    if any(v is None for v in values[2:]) or value.dtype != x.dtype:
+        return False
+    probe = np.empty(x.shape, x.dtype.storage)
+    selection = select(node, x.shape, values, 2)
+    part = probe[selection.slices][Scalars().locate(node, selection, values)]
+    source, given = ctx.plain(x), view_of(ctx.plain(value))
+    out = ctx.new_plain(y)
+    ctx.copy_bytes(source.ref, out.ref, y.spec.nbytes)
+    if part.size:
+        one = View(given.ref, (), (), given.item)
+        emit_copy(
+            ctx,
+            node,
+            broadcast_view(one if value.spec.size == 1 else given, part.shape),
+            view_like(out.ref, probe, part),
+        )
+    return None
 
 
 @lowers("IndexingOneHot")
