@@ -36,6 +36,8 @@ class GetVarShape(Operator):
     param = params.OptionalAxisV1
 
     def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+        if not ins:
+            raise fail(node, "needs at least one input")
         shape = broadcast_shapes(node, [s.shape for s in ins])
         axis = node.params.axis
         if axis != NO_AXIS:

@@ -50,7 +50,7 @@ def _as_gather(var: Var) -> Node | None:
     if not chain or len(source.shape) != 4 or source.const is not None:
         return None
     same_images = source.shape[0] == var.shape[0] and source.shape[2:] == var.shape[2:]
-    if not same_images or source.spec.size > MAX_ELEMENTS:
+    if not same_images or not 0 < source.spec.size <= MAX_ELEMENTS or var.spec.size == 0:
         return None
     picked = _picked_channels(chain, source, var)
     if picked is None or picked == list(range(source.shape[1])):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from megengine_lite._core.dtype import FLOAT16, FLOAT32
 from megengine_lite._core.graph import ConstantPool, Graph, Node, TensorSpec, Var
 from megengine_lite._core.params import Elemwise, ElemwiseMode
 
@@ -19,11 +20,12 @@ _PASS_THROUGH = {
 
 def run(graph: Graph, pool: ConstantPool) -> None:
     kept = []
+    read = {v for node in graph.nodes for v in node.inputs} | set(graph.outputs)
     for node in graph.nodes:
         if _passes_through(node):
             graph.replace_uses(node.outputs[0], node.inputs[0])
             continue
-        if node.op == "BatchNorm":
+        if node.op == "BatchNorm" and not read.intersection(node.outputs[:-1]):
             node = _batch_norm_as_scale(node, pool) or node
         elif node.op == "Elemwise":
             node = _simpler_elemwise(node)
@@ -54,6 +56,8 @@ def _batch_norm_as_scale(node: Node, pool: ConstantPool) -> Node | None:
     if len(node.inputs) != 5 or node.params.fwd_mode != 1 or any(v.const is None for v in node.inputs[1:]):
         return None
     x, scale, bias, mean, variance = node.inputs
+    if x.dtype not in (FLOAT32, FLOAT16) or any(v.dtype != x.dtype for v in node.inputs):
+        return None
     eps = float(node.params.epsilon)
 
     def factor(g: np.ndarray, v: np.ndarray) -> np.ndarray:
