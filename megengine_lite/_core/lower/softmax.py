@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from megengine_lite._core.dtype import FLOAT32
 from megengine_lite._core.graph import Node
-from megengine_lite._core.lower.context import Lowering, lowers
+from megengine_lite._core.lower.context import Lowering, Ref, lowers
 from megengine_lite.kernels.tiling import STREAM_BYTES, softmax_chunk
 
 MAX_STREAM_ROW = 8192  # floats; longer rows are not gathered in scratch
@@ -18,20 +19,25 @@ def lower_softmax(ctx: Lowering, node: Node) -> bool | None:
     if x.dtype != FLOAT32:
         return False
     axis = node.params.axis % len(x.shape)
-    length, inner = x.shape[axis], math.prod(x.shape[axis + 1 :])
+    emit_softmax(ctx, node, ctx.plain(x).ref, ctx.new_plain(y).ref, x.shape, axis)
+    return None
+
+
+def emit_softmax(ctx: Lowering, node: Node, x: Ref, y: Ref, shape: Sequence[int], axis: int) -> None:
+    """Along an axis of dense memory."""
+    length, inner, size = shape[axis], math.prod(shape[axis + 1 :]), math.prod(shape)
     chunk = softmax_chunk(length, inner)
-    stream = x.spec.nbytes >= STREAM_BYTES and (inner > 1 or length <= MAX_STREAM_ROW)
+    stream = 4 * size >= STREAM_BYTES and (inner > 1 or length <= MAX_STREAM_ROW)
     ctx.emit(
         "softmax_f32",
         node,
-        x=ctx.plain(x).ref,
-        y=ctx.new_plain(y).ref,
+        x=x,
+        y=y,
         length=length,
         inner=inner,
         chunk=chunk,
-        work=math.prod(x.shape[:axis]) * -(-inner // chunk),
         stream=stream,
+        work=math.prod(shape[:axis]) * -(-inner // chunk),
         scratch=4 * (length + 1) * chunk if inner > 1 or stream else 0,
-        flops=20 * x.spec.size,
+        flops=20 * size,
     )
-    return None
