@@ -30,6 +30,16 @@ def test_images(mode, size, isa):
 
 
 @pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+@pytest.mark.parametrize(("width", "out"), [(200, 33), (67, 35), (40, 90)])
+@pytest.mark.parametrize("mode", [Mode.NEAREST, Mode.LINEAR, Mode.CUBIC], ids=lambda m: m.name)
+def test_wide_plain_images(mode, width, out, isa):
+    inputs = [random(1, 2, 5, width), np.int32([4, out])]
+    params = Resize(imode=mode, format=Format.NCHW)
+    actual, _ = run_blocked("Resize", params, inputs, isa, {1}, 1, {0})
+    np.testing.assert_allclose(actual, definition("Resize", params, inputs, {1}), rtol=2e-6, atol=2e-6)
+
+
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
 @pytest.mark.parametrize("channels", [1, 3, 20])
 @pytest.mark.parametrize("mode", list(Mode), ids=lambda m: m.name)
 def test_channels_last(mode, channels, isa):

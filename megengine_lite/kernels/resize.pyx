@@ -10,7 +10,8 @@ from libc.stdint cimport int32_t, int64_t, uintptr_t
 
 from megengine_lite.kernels.kernel cimport KernelArgs
 from megengine_lite.kernels.simd cimport (
-    VW, inlined, vf, vf_fma, vf_gather, vf_load, vf_load_n, vf_set1, vf_store, vf_store_n, vf_zero, vi_load,
+    VW, inlined, vf, vf_fma, vf_gather, vf_load, vf_load_n, vf_permute2, vf_set1, vf_store, vf_store_n, vf_zero,
+    vi, vi_load,
 )
 
 cdef enum:
@@ -99,14 +100,19 @@ cdef void resize_plain_f32(const KernelArgs* a, int64_t begin, int64_t end, void
     """One work item = one output row of one channel of one image.
 
     Tables as of resize_pixels_f32, those of columns with the taps outermost: [taps_x][ow]. First the rows are added up
-    into scratch, w floats, then columns are gathered from there.
+    into scratch, w + 2 VW floats, then columns are gathered from there. Where the columns of VW outputs lie within 2 VW
+    neighbours, `starts` [taps_x][ow / VW] has the first of them, and columns are counted from there; else it is NULL.
     """
     cdef int64_t h = a.i[0], w = a.i[1], oh = a.i[2], ow = a.i[3], taps_y = a.i[4], taps_x = a.i[5]
     cdef const int32_t* row_table = <const int32_t*>a.p[1]
     cdef const float* row_weights = <const float*>a.p[2]
     cdef const int32_t* columns = <const int32_t*>a.p[3]
     cdef const float* column_weights = <const float*>a.p[4]
+    cdef const int32_t* starts = <const int32_t*>a.p[6]
     cdef float* line = <float*>scratch
+    cdef const float* near
+    cdef vi order
+    cdef vf picked
     cdef int64_t item, r, k, i
     cdef float total
     cdef vf v
@@ -129,7 +135,13 @@ cdef void resize_plain_f32(const KernelArgs* a, int64_t begin, int64_t end, void
         while i + VW <= ow:
             v = vf_zero()
             for k in range(taps_x):
-                v = vf_fma(vf_gather(line, vi_load(columns + k * ow + i)), vf_load(column_weights + k * ow + i), v)
+                order = vi_load(columns + k * ow + i)
+                if starts:
+                    near = line + starts[k * (ow // VW) + i // VW]
+                    picked = vf_permute2(vf_load(near), vf_load(near + VW), order)
+                else:
+                    picked = vf_gather(line, order)
+                v = vf_fma(picked, vf_load(column_weights + k * ow + i), v)
             vf_store(y + i, v)
             i += VW
         while i < ow:
@@ -147,7 +159,7 @@ KERNELS = {
         <uintptr_t>&resize_pixels_f32, _TABLES,
         "planes oh ow taps_y taps_x lanes pixel y_pixel x_row x_plane x_image y_row y_plane y_image", "",
     ),
-    "resize_plain_f32": (<uintptr_t>&resize_plain_f32, _TABLES, "h w oh ow taps_y taps_x", ""),
+    "resize_plain_f32": (<uintptr_t>&resize_plain_f32, _TABLES + " starts", "h w oh ow taps_y taps_x", ""),
 }
 
 
@@ -185,13 +197,14 @@ def resize(
     cdef float[:, :, ::1] out = y
     cdef const int32_t[:, ::1] columns_t = np.ascontiguousarray(np.asarray(columns).T)
     cdef const float[:, ::1] column_weights_t = np.ascontiguousarray(np.asarray(column_weights).T)
-    cdef float[::1] line = np.empty(w, np.float32)
+    cdef float[::1] line = np.empty(w + 2 * VW, np.float32)
     a.p[0] = <void*>&x[0, 0, 0]
     a.p[1] = <void*>&rows[0, 0]
     a.p[2] = <void*>&row_weights[0, 0]
     a.p[3] = <void*>&columns_t[0, 0]
     a.p[4] = <void*>&column_weights_t[0, 0]
     a.p[5] = &out[0, 0, 0]
+    a.p[6] = NULL
     a.i[:6] = [h, w, oh, ow, rows.shape[1], columns.shape[1]]
     with nogil:
         resize_plain_f32(&a, 0, n * oh, &line[0])

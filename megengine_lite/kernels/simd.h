@@ -477,4 +477,18 @@ ML_INLINE void vf_store_f16(uint16_t *p, vf x) {
 }
 #endif
 
+/* Lane k of the result is element order[k] of the 2 VW elements of a and b. */
+ML_INLINE vf vf_permute2(vf a, vf b, vi order) {
+#if defined(__AVX512F__)
+    return (vf)_mm512_permutex2var_ps((__m512)a, (__m512i)order, (__m512)b);
+#elif defined(__AVX2__)
+    return vf_select(order < VW, vf_permute(a, order), vf_permute(b, order));
+#else
+    float both[2 * VW];
+    vf_store(both, a);
+    vf_store(both + VW, b);
+    return vf_gather(both, order);
+#endif
+}
+
 #endif

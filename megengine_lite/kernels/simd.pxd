@@ -80,3 +80,4 @@ cdef extern from "simd.h" nogil:
     vf vf_gather(const float* p, vi index)
     vf vf_load_f16(const uint16_t* p)
     void vf_store_f16(uint16_t* p, vf x)
+    vf vf_permute2(vf a, vf b, vi order)

@@ -39,19 +39,21 @@ def _emit(ctx: Lowering, node: Node, taps: list[Taps], nhwc: bool) -> bool | Non
     tables = {"rows": _table(ctx, rows[0], np.int32), "row_weights": _table(ctx, rows[1], np.float32)}
     if not nhwc and not ctx.is_blocked(x):
         n, c, h, w = x.shape
+        index, starts = _near(columns[0].T, ctx.width)
         ctx.emit(
             "resize_plain_f32",
             node,
             x=ctx.plain(x).ref,
             y=ctx.new_plain(y).ref,
             **tables,
-            columns=_table(ctx, columns[0].T, np.int32),
+            columns=_table(ctx, index, np.int32),
             column_weights=_table(ctx, columns[1].T, np.float32),
+            starts=None if starts is None else _table(ctx, starts, np.int32),
             h=h,
             w=w,
             **common,
             work=n * c * oh,
-            scratch=4 * w,
+            scratch=4 * (w + 2 * ctx.width),
         )
         return None
     if nhwc:
@@ -81,6 +83,23 @@ def _emit(ctx: Lowering, node: Node, taps: list[Taps], nhwc: bool) -> bool | Non
         work=n * planes * oh,
     )
     return None
+
+
+def _near(index: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray | None]:
+    """Columns [taps, ow] counted from the first one of each vector of outputs, and these first ones.
+
+    As they are, and None, where two vectors of inputs do not hold them. What is behind the last whole vector stays.
+    """
+    taps, ow = index.shape
+    whole = ow // width * width
+    vectors = index[:, :whole].reshape(taps, -1, width)
+    if not whole:
+        return index, None
+    starts = vectors.min(axis=2)
+    near = vectors - starts[..., None]
+    if near.max() >= 2 * width:
+        return index, None
+    return np.concatenate([near.reshape(taps, whole), index[:, whole:]], axis=1), starts
 
 
 def _table(ctx: Lowering, array: np.ndarray, dtype: type) -> Ref:
