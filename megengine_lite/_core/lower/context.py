@@ -278,6 +278,10 @@ class Lowering:
     def consumers(self, var: Var) -> list[Node]:
         return self._consumers.get(var, [])
 
+    def is_read(self, var: Var) -> bool:
+        """Whether anybody wants the variable; kernels may leave out an output that nobody reads."""
+        return bool(self.consumers(var)) or var in self.graph.outputs
+
     def halo(self, var: Var) -> tuple[int, int]:
         """The halo that readers of the variable want, and of the concatenation it is written into."""
         h = w = 0

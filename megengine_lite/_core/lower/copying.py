@@ -93,10 +93,11 @@ def numpy_views(ctx: Lowering, node: Node) -> list[View] | None:
     The operator runs on an array that is never read. None if an input that it needs is not known, or it copies.
     """
     var = node.inputs[0]
-    if any(v.const is None for v in node.inputs[1:]):
+    values = [v.const.array for v in node.inputs[1:] if v.const is not None]
+    if len(values) + 1 != len(node.inputs):
         return None
     probe = np.empty(var.shape, var.dtype.storage)
-    ins = [probe, *(v.const.array for v in node.inputs[1:])]
+    ins = [probe, *values]
     parts = REGISTRY[node.op].compute(node, ins, [v.spec for v in node.inputs], [v.spec for v in node.outputs])
     if any(p.size and not np.may_share_memory(p, probe) for p in parts):
         return None

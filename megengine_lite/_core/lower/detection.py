@@ -13,12 +13,8 @@ _HISTOGRAM_BYTES = 4 * 3 * 2048  # of the radix sort
 _TAP_BYTES = 24
 
 
-def _is_read(ctx: Lowering, v: Var) -> bool:
-    return bool(ctx.consumers(v)) or v in ctx.graph.outputs
-
-
 def _output(ctx: Lowering, v: Var) -> Ref | None:
-    return ctx.new_plain(v).ref if _is_read(ctx, v) else None
+    return ctx.new_plain(v).ref if ctx.is_read(v) else None
 
 
 @lowers("Argsort", "TopK")
@@ -30,7 +26,9 @@ def lower_sort(ctx: Lowering, node: Node) -> bool | None:
     if node.op == "Argsort":
         count, first, descending = n, 0, node.params.order == ArgsortOrder.DESCENDING
     else:
-        k = int(node.inputs[1].spec.value.reshape(-1)[0])
+        value = node.inputs[1].spec.value
+        assert value is not None  # the shape depends on it
+        k = int(value.reshape(-1)[0])
         count, first, descending = min(abs(k), n), 0, k < 0
         if node.params.mode == TopKMode.KTH_ONLY:
             count, first = 1, count - 1
@@ -75,7 +73,7 @@ def lower_roi_align(ctx: Lowering, node: Node) -> bool | None:
     """On blocked images; the index of the maximum is of use in training only."""
     x, rois = node.inputs
     p = node.params
-    if x.dtype != FLOAT32 or rois.dtype != FLOAT32 or p.format != Format.NCHW or _is_read(ctx, node.outputs[1]):
+    if x.dtype != FLOAT32 or rois.dtype != FLOAT32 or p.format != Format.NCHW or ctx.is_read(node.outputs[1]):
         return False
     source, out = ctx.blocked(x), ctx.new_blocked(node.outputs[0])
     ctx.emit(

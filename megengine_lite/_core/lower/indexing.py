@@ -82,10 +82,11 @@ def lower_set(ctx: Lowering, node: Node) -> bool | None:
     """A copy of the data, and the value copied into the part of it that is meant."""
     x, value = node.inputs[:2]
     y = node.outputs[0]
-    values = [None, None, *(v.const.array if v.const is not None else None for v in node.inputs[2:])]
-    if any(v is None for v in values[2:]) or value.dtype != x.dtype:
-        return False
     probe = np.empty(x.shape, x.dtype.storage)
+    numbers = [v.const.array for v in node.inputs[2:] if v.const is not None]
+    if len(numbers) + 2 != len(node.inputs) or value.dtype != x.dtype:
+        return False
+    values = [probe, probe, *numbers]  # the first two are not looked at
     selection = select(node, x.shape, values, 2)
     part = probe[selection.slices][Scalars().locate(node, selection, values)]
     source, given = ctx.plain(x), view_of(ctx.plain(value))

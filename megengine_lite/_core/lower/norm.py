@@ -7,9 +7,10 @@ import math
 import numpy as np
 
 from megengine_lite._core.dtype import FLOAT32
-from megengine_lite._core.graph import Node, Var
+from megengine_lite._core.graph import Node
 from megengine_lite._core.lower.context import Lowering, Ref, Tensor, lowers
 from megengine_lite._core.oprs import REGISTRY
+from megengine_lite._core.oprs.norm import GeneralNorm, GroupNorm, InstanceNorm, LayerNorm
 from megengine_lite.kernels.tiling import STREAM_BYTES
 
 MAX_STREAM_ROW = 8192  # floats; longer rows are not gathered in scratch
@@ -23,8 +24,7 @@ def _statistics(ctx: Lowering, node: Node) -> list[Ref | None]:
     """Places for the second and third output; None for one that nobody reads."""
     refs: list[Ref | None] = []
     for v in node.outputs[1:]:
-        read = bool(ctx.consumers(v)) or v in ctx.graph.outputs
-        refs.append(ctx.new_plain(v).ref if read else None)
+        refs.append(ctx.new_plain(v).ref if ctx.is_read(v) else None)
     return refs
 
 
@@ -37,7 +37,9 @@ def lower_axes_norm(ctx: Lowering, node: Node) -> bool | None:
     x, y = node.inputs[0], node.outputs[0]
     if not _is_float32(node):
         return False
-    begin, end = REGISTRY[node.op].axes(node, x.shape)
+    operator = REGISTRY[node.op]
+    assert isinstance(operator, LayerNorm | GeneralNorm)
+    begin, end = operator.axes(node, x.shape)
     length, inner = math.prod(x.shape[begin:end]), math.prod(x.shape[end:])
     outer = math.prod(x.shape[:begin])
     weight, bias = _plain_weights(ctx, node)
@@ -78,7 +80,9 @@ def lower_channel_norm(ctx: Lowering, node: Node) -> bool | None:
     if not _is_float32(node):
         return False
     n, channels = x.shape[:2]
-    groups = REGISTRY[node.op].groups(node, channels)
+    operator = REGISTRY[node.op]
+    assert isinstance(operator, GroupNorm | InstanceNorm)
+    groups = operator.groups(node, channels)
     if len(x.shape) == 4 and ctx.is_blocked(x) and all(v.const is not None for v in node.inputs[1:]):
         _emit_blocked_groups(ctx, node, channels // groups)
         return None
@@ -111,7 +115,7 @@ def _emit_blocked_groups(ctx: Lowering, node: Node, group: int) -> None:
         span = group // width
     else:
         span = 1 if width % group == 0 else x.blocks
-    weight, bias = [_padded(ctx, v, x.blocks * width) for v in node.inputs[1:]] or [None, None]
+    weight, bias = _padded_weights(ctx, node, x.blocks * width)
     mean, variance = _statistics(ctx, node)
     ctx.emit(
         "norm_channels_blocked_f32",
@@ -135,9 +139,14 @@ def _emit_blocked_groups(ctx: Lowering, node: Node, group: int) -> None:
     )
 
 
-def _padded(ctx: Lowering, v: Var, length: int) -> Ref:
-    """A constant per channel, zeros in padded channels."""
-    return ctx.constant(ctx.pool.derive(("padded", length), [v.const], lambda a: np.pad(a, (0, length - a.size))))
+def _padded_weights(ctx: Lowering, node: Node, length: int) -> list[Ref | None]:
+    """Constants per channel with zeros in padded channels, or None twice."""
+    refs: list[Ref | None] = []
+    for v in node.inputs[1:]:
+        assert v.const is not None
+        padded = ctx.pool.derive(("padded", length), [v.const], lambda a: np.pad(a, (0, length - a.size)))
+        refs.append(ctx.constant(padded))
+    return refs or [None, None]
 
 
 def _strides(x: Tensor, y: Tensor) -> dict[str, int]:

@@ -8,6 +8,7 @@ from megengine_lite._core.layouts import Format
 from megengine_lite._core.lower.context import Lowering, lowers
 from megengine_lite._core.lower.reduce import emit_reduce
 from megengine_lite._core.oprs import REGISTRY
+from megengine_lite._core.oprs.pooling import AdaptivePooling, Pooling
 from megengine_lite._core.params import PoolingMode, ReduceMode
 
 
@@ -16,7 +17,10 @@ def lower_pooling(ctx: Lowering, node: Node) -> bool | None:
     x, y = node.inputs[0], node.outputs[0]
     if x.dtype.code != DTypeCode.FLOAT32 or node.params.format != Format.NCHW:
         return False
-    window = REGISTRY[node.op].window(node, x.shape[2:], node.inputs[1].spec.value if len(node.inputs) > 1 else None)
+    operator = REGISTRY[node.op]
+    assert isinstance(operator, Pooling | AdaptivePooling)
+    sizes = node.inputs[1].spec.value if len(node.inputs) > 1 else None
+    window = operator.window(node, (x.shape[2], x.shape[3]), sizes)
     mode = node.params.mode
     if window.size == x.shape[2:] and window.pad == (0, 0):
         emit_reduce(ctx, node, x, y, ReduceMode.MAX if mode == PoolingMode.MAX else ReduceMode.MEAN, (2, 3))

@@ -90,18 +90,21 @@ def _emit_cell(ctx: Lowering, node: Node, batch: int, hidden: int, gates: Ref, c
 
 @lowers("RNNCellForward", "LSTMCellForward")
 def lower_cell(ctx: Lowering, node: Node) -> bool | None:
-    x, w_ih, b_ih, h, w_hh, b_hh = node.inputs[:6]
-    if not is_float32(node) or any(v.const is None for v in (w_ih, b_ih, w_hh, b_hh)):
+    x, _, _, h, _, _ = node.inputs[:6]
+    constants = [node.inputs[k].const for k in (1, 2, 4, 5)]
+    found = [c for c in constants if c is not None]
+    if not is_float32(node) or len(found) != len(constants):
         return False
+    w_ih, b_ih, w_hh, b_hh = found
     batch, hidden = h.shape
-    bias = ctx.pool.derive("sum of biases", [b_ih.const, b_hh.const], lambda p, q: (p + q).reshape(-1))
-    rows = w_ih.shape[0]
+    bias = ctx.pool.derive("sum of biases", [b_ih, b_hh], lambda p, q: (p + q).reshape(-1))
+    rows = w_ih.array.shape[0]
     lstm = node.op == "LSTMCellForward"
     sums = _Rows(ctx.temp(batch * rows * ITEM), rows)
-    _product(ctx, node, batch, _Rows(ctx.plain(x).ref, x.shape[1]), w_ih.const, sums, bias)
+    _product(ctx, node, batch, _Rows(ctx.plain(x).ref, x.shape[1]), w_ih, sums, bias)
     y = _Rows(ctx.new_plain(node.outputs[2 if lstm else 0]).ref, rows)
     activation = NO_ACTIVATION if lstm else _ACTIVATIONS[node.params.nonlineMode]
-    _product(ctx, node, batch, _Rows(ctx.plain(h).ref, hidden), w_hh.const, y, z=sums, activation=activation)
+    _product(ctx, node, batch, _Rows(ctx.plain(h).ref, hidden), w_hh, y, z=sums, activation=activation)
     if lstm:
         c = ctx.plain(node.inputs[6]).ref
         h_out = _Rows(ctx.new_plain(node.outputs[0]).ref, hidden)

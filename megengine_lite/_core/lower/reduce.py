@@ -9,7 +9,7 @@ from megengine_lite._core.dtype import FLOAT32, INT32
 from megengine_lite._core.graph import Node, Var
 from megengine_lite._core.lower.context import Lowering, lowers
 from megengine_lite._core.lower.copying import View, view_of
-from megengine_lite._core.oprs import REGISTRY
+from megengine_lite._core.oprs.reduce import Reduce
 from megengine_lite._core.params import INT_MAX, ReduceMode
 from megengine_lite.kernels.tiling import plan_reduce
 
@@ -24,7 +24,7 @@ def lower_reduce(ctx: Lowering, node: Node) -> bool | None:
     x, y = node.inputs[0], node.outputs[0]
     if x.dtype != FLOAT32 or y.dtype != FLOAT32:
         return False
-    axes = REGISTRY["Reduce"].axes(node, [v.spec for v in node.inputs])
+    axes = Reduce().axes(node, [v.spec for v in node.inputs])
     return emit_reduce(ctx, node, x, y, node.params.mode, axes)
 
 
