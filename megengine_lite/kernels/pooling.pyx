@@ -7,7 +7,7 @@ from libc.stdint cimport int64_t, uintptr_t
 
 from megengine_lite.kernels.kernel cimport KernelArgs
 from megengine_lite.kernels.simd cimport (
-    VW, inlined, prefetch, vf, vf_load, vf_max, vf_set1, vf_store, vf_unzip_even, vf_zero,
+    VW, inlined, vf, vf_load, vf_max, vf_set1, vf_store, vf_unzip_even, vf_zero,
 )
 
 cdef enum Mode:
@@ -138,14 +138,6 @@ cdef void pool_blocked_f32(const KernelArgs* a, int64_t begin, int64_t end, void
 
 # ---- plain ---------------------------------------------------------------------------------------------------------
 
-cdef inline void fetch(const float* x, int64_t n) noexcept nogil:
-    """Rows are short: memory would notice too late that they are read one after another."""
-    cdef int64_t i = 0
-    while i < n:
-        prefetch(x + i)
-        i += 16
-
-
 cdef inline inlined pool_plain_row(
     bint LARGEST, const Pool* p, const float* x, float* y, int64_t r, float* line
 ) noexcept nogil:
@@ -158,8 +150,6 @@ cdef inline inlined pool_plain_row(
     cdef int64_t i, k, c, left, columns
     cdef float total
     cdef vf v
-    # What the output row after the next one reads in addition.
-    fetch(x + (top + p.kh + p.stride_h) * p.w, p.stride_h * p.w)
     x += first_row * p.w
     for i in range(p.pad_w):
         line[i] = edge

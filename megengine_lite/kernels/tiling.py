@@ -220,6 +220,10 @@ def plan_copy(shape: Sequence[int], x_strides: Sequence[int], y_strides: Sequenc
     for e in outer:
         work *= e
     stream = math.prod(extents) * item >= STREAM_BYTES
+    if stream and kernel == "copy_strided":
+        # Memory likes to be read in order; writes go past the caches and need no order.
+        order = [0, *sorted(range(1, len(extents)), key=lambda k: abs(xs[k]))]
+        extents, xs, ys = ([a[k] for k in order] for a in (extents, xs, ys))
     fill = [0] * (MAX_DIMS - len(extents))
     return CopyPlan(kernel, [len(extents), item, chunk, stream, *extents, *fill, *xs, *fill, *ys, *fill], work)
 
