@@ -60,7 +60,7 @@ cdef void gather_runs(const KernelArgs* a, int64_t begin, int64_t end, void* scr
 
 
 cdef void gather_one_hot(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
-    """y[o][i] = x[o][index[o][i]][i], elements of `item` bytes; one work item = one o."""
+    """y[o][i] = x[o][index[o][i]][i], elements of `item` bytes. One work item = one o. Negative indexes are wrong."""
     cdef const char* x = <const char*>a.p[0]
     cdef const int32_t* index = <const int32_t*>a.p[1]
     cdef char* y = <char*>a.p[2]
@@ -69,8 +69,9 @@ cdef void gather_one_hot(const KernelArgs* a, int64_t begin, int64_t end, void* 
     cdef int64_t o, i, place
     for o in range(begin, end):
         for i in range(inner):
-            place = resolved(index[o * inner + i], extent, fault)
-            if place < 0:
+            place = index[o * inner + i]
+            if not 0 <= place < extent:
+                fault[0] = 1
                 memset(y + (o * inner + i) * item, 0, item)
             else:
                 memcpy(y + (o * inner + i) * item, x + ((o * extent + place) * inner + i) * item, item)

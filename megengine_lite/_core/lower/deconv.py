@@ -21,6 +21,8 @@ from megengine_lite._core.lower.context import Lowering, Ref, Tensor, lowers, wa
 from megengine_lite._core.lower.conv import blocked_strides, plain_filter, rows_in_band
 from megengine_lite._core.params import ConvolutionMode
 
+MAX_PHASES = 64  # each is a step with weights of its own
+
 
 @dataclass(frozen=True, slots=True)
 class Phase:
@@ -77,6 +79,8 @@ def _halo(node: Node, index: int) -> tuple[int, int]:
 
 def _applies(node: Node) -> bool:
     float32 = all(v.dtype.code == DTypeCode.FLOAT32 for v in (*node.inputs[:2], *node.outputs))
+    if node.params.stride_h * node.params.stride_w > MAX_PHASES:
+        return False
     return float32 and node.params.format == 0 and node.inputs[0].const is not None
 
 
