@@ -13,12 +13,14 @@ def exact(x, axis):
     return weights / weights.sum(axis, keepdims=True)
 
 
-def softmax(x, isa):
-    return kernel_set(isa).module("softmax").softmax(x)
+def softmax(x, isa, stream=False):
+    return kernel_set(isa).module("softmax").softmax(x, stream)
 
 
 @pytest.mark.parametrize("isa", INSTRUCTION_SETS)
-@pytest.mark.parametrize("shape", [(7, 197, 1), (3, 5, 1), (2, 1, 1), (1, 3000, 1), (3, 21, 50), (2, 300, 3)], ids=str)
+@pytest.mark.parametrize(
+    "shape", [(7, 197, 1), (3, 5, 1), (2, 1, 1), (1, 3000, 1), (3, 21, 50), (2, 300, 3), (1, 4000, 20)], ids=str
+)
 def test_softmax(shape, isa):
     x = (np.random.default_rng(0).standard_normal(shape) * 5).astype(np.float32)
     np.testing.assert_allclose(softmax(x, isa), exact(x, 1), rtol=2e-6, atol=1e-9)
@@ -46,3 +48,24 @@ def test_axis_of_a_node(axis, threads, isa):
     actual, kernels = run_node("Softmax", Softmax(axis=axis), [x], set(), isa, threads)
     assert kernels == ["softmax_f32"]
     np.testing.assert_allclose(actual, exact(x, axis), rtol=2e-6)
+
+
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+@pytest.mark.parametrize(
+    "shape", [(2, 21, 1003), (3, 5, 16), (5, 7, 3), (1, 600, 259), (2, 2, 272), (3, 50, 1)], ids=str
+)
+def test_stores_past_the_caches(shape, isa):
+    """Rows begin anywhere in a cache line; what is stored by another way is the same number."""
+    x = (np.random.default_rng(0).standard_normal(shape) * 5).astype(np.float32)
+    y = softmax(x, isa, stream=True)
+    np.testing.assert_allclose(y, exact(x, 1), rtol=2e-6, atol=1e-9)
+    np.testing.assert_array_equal(y, softmax(x, isa))
+
+
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+def test_threads_share_columns_of_a_large_tensor(isa):
+    x = np.random.default_rng(0).standard_normal((2, 21, 100_003), np.float32)
+    expected = softmax(x, isa)
+    for threads in (1, 3):
+        actual, _ = run_node("Softmax", Softmax(axis=1), [x], set(), isa, threads)
+        np.testing.assert_array_equal(actual, expected)

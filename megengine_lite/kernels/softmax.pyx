@@ -7,13 +7,22 @@ from libc.stdint cimport int64_t, uintptr_t
 
 from megengine_lite.kernels.kernel cimport KernelArgs
 from megengine_lite.kernels.lanes cimport max_lanes, sum_lanes
-from megengine_lite.kernels.rows cimport copy_row, stream_row
+from megengine_lite.kernels.rows cimport fill_row, stream_row
 from megengine_lite.kernels.simd cimport (
-    VW, prefetch, stream_end, vf, vf_load, vf_load_n, vf_max, vf_select, vf_set1, vf_store, vf_store_n, vf_zero, vi, vi_first,
+    VW, prefetch, stream_end, vf, vf_load, vf_load_n, vf_max, vf_select, vf_set1, vf_store, vf_store_n, vf_stream, vf_zero,
+    vi, vi_first,
 )
 from megengine_lite.kernels.vmath cimport v_exp
 
-from megengine_lite.kernels.tiling import softmax_chunk
+from megengine_lite.kernels.tiling import softmax_chunk, softmax_scratch
+
+cdef enum:
+    LINE = 16  # floats of a cache line
+    SUMMED = 32  # rows added up before they are added to a sum, so that rounding errors stay small
+    # Flags of columns.
+    STREAM = 1  # the result goes past the caches
+    FIRST = 2  # the columns on the left were not computed just before
+    LAST = 4  # those on the right will not be computed next
 
 
 cdef inline void softmax_row(const float* x, float* y, int64_t n) noexcept nogil:
@@ -59,55 +68,95 @@ cdef inline void softmax_row(const float* x, float* y, int64_t n) noexcept nogil
 
 
 cdef inline void softmax_columns(
-    const float* x, float* y, int64_t length, int64_t stride, int64_t n, int64_t width, bint stream, float* tile
+    const float* x, float* y, int64_t length, int64_t stride, int64_t n, int64_t width, int flags, float* tile
 ) noexcept nogil:
-    """n <= width columns side by side, computed in `tile`, which takes (length + 1) x width floats.
+    """n <= width columns side by side, computed in `tile`, which takes (length + 1) (LINE + width) floats.
 
     Rows that are far apart in memory compete for the same places of a cache and lie on different pages: a piece of each
-    is read once and written once. `width` is a multiple of VW.
+    is read once and written once. `width` is a multiple of LINE; for `flags` see multiply_row.
     """
-    cdef float* top = tile + length * width
+    cdef int64_t pitch = LINE + width  # in front of each row of the tile is room for what multiply_row leaves over
+    cdef float* scale = tile + length * pitch + LINE  # first the largest of each column, then the inverse of its sum
+    cdef float* line
     cdef int64_t i, r
-    cdef vf v, total
-    i = 0
-    while i < n:
-        vf_store(top + i, vf_set1(-INFINITY))
-        i += VW
+    cdef vf v
+    fill_row(scale - LINE, 1.0, LINE)
+    fill_row(scale, -INFINITY, width)
     for r in range(length):
-        copy_row(tile + r * width, x + r * stride, n)
-        i = 0
-        while i < n:  # the next piece of this row
-            prefetch(x + r * stride + n + i)
-            i += 16
+        line = tile + r * pitch + LINE
         i = 0
         while i < n:
-            vf_store(top + i, vf_max(vf_load(tile + r * width + i), vf_load(top + i)))
+            v = vf_load(x + r * stride + i) if i + VW <= n else vf_load_n(x + r * stride + i, n - i)
+            vf_store(line + i, v)
+            vf_store(scale + i, vf_max(v, vf_load(scale + i)))
+            i += VW
+    for r in range(length):
+        line = tile + r * pitch + LINE
+        i = 0
+        while i < n:
+            if i % LINE == 0:
+                prefetch(x + r * stride + n + i + LINE - 1)  # of the next columns, while there is something to compute
+            vf_store(line + i, v_exp(vf_load(line + i) - vf_load(scale + i)))
             i += VW
     i = 0
     while i < n:
-        v = vf_load(top + i)
-        total = vf_zero()
-        for r in range(length):
-            vf_store(tile + r * width + i, v_exp(vf_load(tile + r * width + i) - v))
-            total = total + vf_load(tile + r * width + i)
-        vf_store(top + i, vf_set1(1.0) / total)
+        vf_store(scale + i, vf_set1(1.0) / column_sum(tile + LINE + i, pitch, length))
         i += VW
     for r in range(length):
-        i = 0
-        while i < n:
-            vf_store(tile + r * width + i, vf_load(tile + r * width + i) * vf_load(top + i))
-            i += VW
-        if stream:
-            stream_row(y + r * stride, tile + r * width, n)
-        else:
-            copy_row(y + r * stride, tile + r * width, n)
+        multiply_row(tile + r * pitch + LINE, scale, y + r * stride, n, flags)
+
+
+cdef inline vf column_sum(const float* x, int64_t stride, int64_t length) noexcept nogil:
+    cdef vf total = vf_zero(), part
+    cdef int64_t r = 0, end
+    while r < length:
+        part = vf_zero()
+        end = min(r + SUMMED, length)
+        while r < end:
+            part = part + vf_load(x + r * stride)
+            r += 1
+        total = total + part
+    return total
+
+
+cdef inline void multiply_row(float* x, const float* scale, float* y, int64_t n, int flags) noexcept nogil:
+    """y = x scale for a piece of a row.
+
+    Stores past the caches are slow but for whole cache lines, and a piece may begin anywhere in one. So what a piece has
+    of its last line is left in front of x, multiplied, and goes with the first line of the next piece; `scale` has ones
+    in front.
+    """
+    cdef int64_t begun = <uintptr_t>y % (4 * LINE) // 4  # floats of the first line before y
+    cdef int64_t i = 0, k
+    if flags & STREAM:
+        i = -begun
+        if flags & FIRST and begun:
+            i = min(LINE - begun, n)
+            multiply(x, scale, y, i)
+        while i + LINE <= n:
+            for k in range(LINE // VW):
+                vf_stream(y + i + k * VW, vf_load(x + i + k * VW) * vf_load(scale + i + k * VW))
+            i += LINE
+        if not flags & LAST:
+            multiply(x + i, scale + i, x - begun, begun)
+            return
+    multiply(x + i, scale + i, y + i, n - i)
+
+
+cdef inline void multiply(const float* x, const float* scale, float* y, int64_t n) noexcept nogil:
+    cdef int64_t i = 0
+    while i + VW <= n:
+        vf_store(y + i, vf_load(x + i) * vf_load(scale + i))
+        i += VW
+    if i < n:
+        vf_store_n(y + i, vf_load_n(x + i, n - i) * vf_load_n(scale + i, n - i), n - i)
 
 
 cdef void softmax_f32(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
     """y[o][r][i] = softmax along r. One work item = `chunk` neighbours i of one o (all of r).
 
-    With inner > 1, chunk is a multiple of VW and scratch holds (length + 1) x chunk floats; with `stream`, y is larger
-    than the caches, and for inner = 1 scratch holds a row.
+    With inner > 1, chunk is a multiple of LINE and scratch holds (length + 1) (LINE + chunk) floats; with `stream`, y is
+    larger than the caches, and for inner = 1 scratch holds a row.
     """
     cdef int64_t length = a.i[0], inner = a.i[1], chunk = a.i[2], stream = a.i[3]
     cdef int64_t chunks = (inner + chunk - 1) // chunk
@@ -115,13 +164,19 @@ cdef void softmax_f32(const KernelArgs* a, int64_t begin, int64_t end, void* scr
     cdef const float* x = <const float*>a.p[0]
     cdef float* y = <float*>a.p[1]
     cdef float* tile = <float*>scratch
+    cdef int flags
     for item in range(begin, end):
         if inner > 1:
             start = item % chunks * chunk
             offset = item // chunks * length * inner + start
-            softmax_columns(
-                x + offset, y + offset, length, inner, min(chunk, inner - start), chunk, stream != 0, tile
-            )
+            flags = 0
+            if stream:
+                flags = STREAM
+                if item == begin or start == 0:
+                    flags |= FIRST
+                if item == end - 1 or start + chunk >= inner:
+                    flags |= LAST
+            softmax_columns(x + offset, y + offset, length, inner, min(chunk, inner - start), chunk, flags, tile)
         elif stream:
             softmax_row(x + item * length, tile, length)
             stream_row(y + item * length, tile, length)
@@ -139,26 +194,28 @@ KERNELS = {
 
 # ---- edge for tests and for curious people -------------------------------------------------------------------------
 
-def softmax(const float[:, :, ::1] x not None):
+def softmax(const float[:, :, ::1] x not None, bint stream=False):
     """Softmax along the middle axis.
 
     Parameters
     ----------
     x : float32 array [outer, length, inner]
+    stream
+        Store past the caches, as for results that no cache holds.
 
     Returns
     -------
     float32 array of the same shape
     """
     cdef KernelArgs a
-    cdef Py_ssize_t outer = x.shape[0], inner = x.shape[2]
-    y = np.empty((outer, x.shape[1], inner), np.float32)
+    cdef Py_ssize_t outer = x.shape[0], length = x.shape[1], inner = x.shape[2]
+    y = np.empty((outer, length, inner), np.float32)
     cdef float[:, :, ::1] out = y
     if y.size == 0:
         return y
-    cdef Py_ssize_t chunk = softmax_chunk(x.shape[1], inner)
-    cdef float[::1] tile = np.empty((x.shape[1] + 1) * chunk, np.float32)
-    a.i[:4] = [x.shape[1], inner, chunk, 0]
+    cdef Py_ssize_t chunk = softmax_chunk(length, inner, stream)
+    cdef float[::1] tile = np.empty(softmax_scratch(length, chunk), np.float32)
+    a.i[:4] = [length, inner, chunk, stream]
     a.p[0] = <void*>&x[0, 0, 0]
     a.p[1] = &out[0, 0, 0]
     with nogil:

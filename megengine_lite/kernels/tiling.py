@@ -298,13 +298,26 @@ def plan_reduce(
     )
 
 
-SOFTMAX_TILE = 8192  # floats
-_VECTOR = 16  # floats of the widest vectors
+SOFTMAX_TILE = 8192  # floats, in the first-level cache
+SOFTMAX_STREAM_TILE = 1 << 16  # floats, in the second-level cache
+SOFTMAX_STREAM_RUN = 128  # floats: memory is slow with shorter runs
+_LINE = 16  # floats of a cache line and of the widest vectors
 
 
-def softmax_chunk(length: int, inner: int) -> int:
-    """Columns of a work item of ``softmax_f32``: as many as fit the first-level cache, whole vectors."""
+def softmax_chunk(length: int, inner: int, stream: bool) -> int:
+    """Columns of a work item of ``softmax_f32``: whole lines, as many as fit the first-level cache.
+
+    A tile that comes from memory and goes there (``stream``) may have to leave the first-level cache for the sake of
+    runs that are long enough.
+    """
     if inner == 1:
         return 1
-    chunk = min(SOFTMAX_TILE // (length + 1), 256, inner)
-    return -(-max(chunk, 1) // _VECTOR) * _VECTOR
+    chunk = SOFTMAX_TILE // (length + 1)
+    if stream:
+        chunk = max(chunk, min(SOFTMAX_STREAM_TILE // (length + 1), SOFTMAX_STREAM_RUN))
+    return -(-max(min(chunk, 256, inner), 1) // _LINE) * _LINE
+
+
+def softmax_scratch(length: int, chunk: int) -> int:
+    """Floats that ``softmax_f32`` needs for its tile: a row for sums, and in every row a line left by the last tile."""
+    return (length + 1) * (_LINE + chunk)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from megengine_lite._core.dtype import FLOAT32
 from megengine_lite._core.graph import Node
 from megengine_lite._core.lower.context import Lowering, Ref, lowers
-from megengine_lite.kernels.tiling import STREAM_BYTES, softmax_chunk
+from megengine_lite.kernels.tiling import STREAM_BYTES, softmax_chunk, softmax_scratch
 
 MAX_STREAM_ROW = 8192  # floats; longer rows are not gathered in scratch
 
@@ -26,8 +26,12 @@ def lower_softmax(ctx: Lowering, node: Node) -> bool | None:
 def emit_softmax(ctx: Lowering, node: Node, x: Ref, y: Ref, shape: Sequence[int], axis: int) -> None:
     """Along an axis of dense memory."""
     length, inner, size = shape[axis], math.prod(shape[axis + 1 :]), math.prod(shape)
-    chunk = softmax_chunk(length, inner)
     stream = 4 * size >= STREAM_BYTES and (inner > 1 or length <= MAX_STREAM_ROW)
+    chunk = softmax_chunk(length, inner, stream)
+    if inner > 1:
+        scratch = softmax_scratch(length, chunk)
+    else:
+        scratch = length if stream else 0
     ctx.emit(
         "softmax_f32",
         node,
@@ -38,6 +42,6 @@ def emit_softmax(ctx: Lowering, node: Node, x: Ref, y: Ref, shape: Sequence[int]
         chunk=chunk,
         stream=stream,
         work=math.prod(shape[:axis]) * -(-inner // chunk),
-        scratch=4 * (length + 1) * chunk if inner > 1 or stream else 0,
+        scratch=4 * scratch,
         flops=20 * size,
     )
