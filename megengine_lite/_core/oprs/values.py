@@ -64,6 +64,8 @@ def same_dtype(a: DType, b: DType) -> bool:
 
 def common_dtype(node: Node, ins: Sequence[TensorSpec]) -> DType:
     """The one type that all inputs have."""
+    if not ins:
+        raise fail(node, "needs at least one input")
     dtype = ins[0].dtype
     for spec in ins[1:]:
         if not same_dtype(dtype, spec.dtype):
