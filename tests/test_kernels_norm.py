@@ -69,6 +69,31 @@ def test_groups_of_channels(op, channels, groups, affine, isa):
 
 
 @pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+@pytest.mark.parametrize("groups", [1, 16, 32])
+@pytest.mark.parametrize(("h", "w"), [(61, 37), (3, 700), (371, 370)])
+def test_images_of_which_the_cache_holds_a_part(h, w, groups, isa):
+    """Moments of parts with different means are merged; the largest image is stored past the caches."""
+    x = random(1, 32, h, w) + np.linspace(20, 40, h, dtype=np.float32)[:, None]
+    params = GroupNorm(affine=False, eps=1e-5, group=groups)
+    actual, kernels = run_blocked("GroupNorm", params, [x], isa, (), 2)
+    assert "norm_channels_blocked_f32" in kernels
+    members = x.astype(np.float64).reshape(groups, -1)
+    expected = (members - members.mean(1, keepdims=True)) / np.sqrt(members.var(1, keepdims=True) + 1e-5)
+    np.testing.assert_allclose(actual, expected.reshape(x.shape), rtol=1e-5, atol=3e-6)
+
+
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+def test_moments_of_large_numbers(isa):
+    x = np.full((1, 32, 61, 37), 2.0**100, np.float32)
+    x[:, :, 1::2] = -(2.0**100)
+    x[:, 16:] = 2.0**80
+    params = GroupNorm(affine=False, eps=1e-5, group=2)
+    actual, _ = run_blocked("GroupNorm", params, [x], isa, (), 1)
+    assert not np.isnan(actual).any()
+    np.testing.assert_array_equal(actual[:, 16:], 0)
+
+
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
 @pytest.mark.parametrize("beta", [0.75, 0.6])
 @pytest.mark.parametrize("n", [1, 5, 7])
 @pytest.mark.parametrize("channels", [3, 35, 32])

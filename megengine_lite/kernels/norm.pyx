@@ -11,14 +11,16 @@ from libc.stdint cimport int64_t, uintptr_t
 
 from megengine_lite.kernels.kernel cimport KernelArgs
 from megengine_lite.kernels.lanes cimport sum_lanes
-from megengine_lite.kernels.rows cimport stream_row
+from megengine_lite.kernels.rows cimport is_aligned, stream_row
 from megengine_lite.kernels.simd cimport (
-    VW, stream_end, vf, vf_fma, vf_load, vf_load_n, vf_select, vf_set1, vf_sqrt, vf_store, vf_store_n, vf_zero, vi_first,
+    VW, stream_end, vf, vf_fma, vf_load, vf_load_n, vf_select, vf_set1, vf_sqrt, vf_store, vf_store_n, vf_stream,
+    vf_zero, vi_first,
 )
 from megengine_lite.kernels.vmath cimport v_pow
 
 cdef enum:
     BLOCK = 4096  # floats added up in single precision
+    PIECE = 256  # pixels of a blocked plane that stay in the first-level cache
 
 
 # ---- rows ----------------------------------------------------------------------------------------------------------
@@ -78,8 +80,8 @@ cdef void norm_rows_f32(const KernelArgs* a, int64_t begin, int64_t end, void* s
 
     inner = 1: one weight per element (layer norm); else one per segment of `inner` elements, and there are
     `weight_rows` rows of weights in turn (group norm). weight, bias, mean and deviation may be NULL; `deviation` gets
-    the variance if `give_variance`, else 1 / sqrt(variance + eps). With `stream`, y is larger than the caches, inner is 1
-    and scratch holds a row. One work item = one row.
+    the variance if `give_variance`, else 1 / sqrt(variance + eps). With `stream`, y is larger than the caches, inner is
+    1 and scratch holds a row. One work item = one row.
     """
     cdef const float* weight = <const float*>a.p[1]
     cdef const float* bias = <const float*>a.p[2]
@@ -197,34 +199,98 @@ cdef void norm_columns_f32(const KernelArgs* a, int64_t begin, int64_t end, void
 
 # ---- channels of blocked images ------------------------------------------------------------------------------------
 
-cdef inline void channel_moments(
-    const float* x, int64_t x_row, int64_t h, int64_t w, vf* mean, vf* square
-) noexcept nogil:
-    """Mean of each channel of a plane, and mean squared distance from it."""
-    cdef vf total = vf_zero(), part, v
-    cdef vf count = vf_set1(<float>(h * w))
+cdef inline vf channel_sums(const float* x, int64_t x_row, int64_t h, int64_t w) noexcept nogil:
+    cdef vf a = vf_zero(), b = a, c = a, d = a
     cdef int64_t r, i
     for r in range(h):
-        part = vf_zero()
-        for i in range(w):
-            part = part + vf_load(x + r * x_row + i * VW)
-        total = total + part
-    mean[0] = total / count
-    total = vf_zero()
+        i = 0
+        while i + 4 <= w:
+            a = a + vf_load(x + i * VW)
+            b = b + vf_load(x + i * VW + VW)
+            c = c + vf_load(x + i * VW + 2 * VW)
+            d = d + vf_load(x + i * VW + 3 * VW)
+            i += 4
+        while i < w:
+            a = a + vf_load(x + i * VW)
+            i += 1
+        x += x_row
+    return (a + b) + (c + d)
+
+
+cdef inline vf channel_squares(const float* x, int64_t x_row, int64_t h, int64_t w, vf center) noexcept nogil:
+    """Sums of the squares of distances from `center`."""
+    cdef vf a = vf_zero(), b = a, c = a, d = a, u, v
+    cdef int64_t r, i
     for r in range(h):
-        part = vf_zero()
+        i = 0
+        while i + 4 <= w:
+            u = vf_load(x + i * VW) - center
+            v = vf_load(x + i * VW + VW) - center
+            a = vf_fma(u, u, a)
+            b = vf_fma(v, v, b)
+            u = vf_load(x + i * VW + 2 * VW) - center
+            v = vf_load(x + i * VW + 3 * VW) - center
+            c = vf_fma(u, u, c)
+            d = vf_fma(v, v, d)
+            i += 4
+        while i < w:
+            u = vf_load(x + i * VW) - center
+            a = vf_fma(u, u, a)
+            i += 1
+        x += x_row
+    return (a + b) + (c + d)
+
+
+cdef inline void channel_moments(
+    const float* x, int64_t x_row, int64_t h, int64_t w, int64_t rows, vf* mean, vf* square
+) noexcept nogil:
+    """Mean of each channel of a plane, and mean squared distance from it.
+
+    Both passes are made over `rows` rows at a time, which the cache holds, and their moments are merged; what rounding
+    takes from the mean is added later.
+    """
+    cdef vf average = vf_zero(), squares = vf_zero(), lost = vf_zero(), center, distance, change, moved
+    cdef int64_t r = 0, n
+    cdef double seen = 0.0, more
+    while r < h:
+        n = min(rows, h - r)
+        more = <double>(n * w)
+        center = channel_sums(x + r * x_row, x_row, n, w) / vf_set1(<float>more)
+        squares = squares + channel_squares(x + r * x_row, x_row, n, w, center)
+        distance = center - average
+        change = vf_fma(distance, vf_set1(<float>(more / (seen + more))), lost)
+        moved = average + change
+        lost = change - (moved - average)
+        average = moved
+        squares = vf_fma(distance * vf_set1(<float>(seen * more / (seen + more))), distance, squares)
+        seen += more
+        r += n
+    mean[0] = average
+    square[0] = squares / vf_set1(<float>seen)
+
+
+cdef inline void scale_channels(
+    bint STREAM, const float* x, int64_t x_row, float* y, int64_t y_row, int64_t h, int64_t w,
+    vf mean, vf factor, vf bias
+) noexcept nogil:
+    """y = (x - mean) factor + bias."""
+    cdef int64_t r, i
+    cdef vf v
+    for r in range(h):
         for i in range(w):
-            v = vf_load(x + r * x_row + i * VW) - mean[0]
-            part = vf_fma(v, v, part)
-        total = total + part
-    square[0] = total / count
+            v = vf_fma(vf_load(x + r * x_row + i * VW) - mean, factor, bias)
+            if STREAM:
+                vf_stream(y + r * y_row + i * VW, v)
+            else:
+                vf_store(y + r * y_row + i * VW, v)
 
 
 cdef void norm_channels_blocked_f32(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
     """Group norm of a blocked image: statistics of `group` neighbouring channels; instance norm for group = 1.
 
     weight and bias ([blocks VW], or NULL) are per channel. `span` blocks hold whole groups: one work item = `span`
-    blocks of one image. mean and variance, [n][c / group], may be NULL. scratch: 2 span VW floats.
+    blocks of one image. mean and variance, [n][c / group], may be NULL. scratch: 2 span VW floats. With `stream`, y is
+    larger than the caches.
     """
     cdef const float* weight = <const float*>a.p[1]
     cdef const float* bias = <const float*>a.p[2]
@@ -233,10 +299,12 @@ cdef void norm_channels_blocked_f32(const KernelArgs* a, int64_t begin, int64_t 
     cdef int64_t blocks = a.i[0], span = a.i[1], c = a.i[2], group = a.i[3], h = a.i[4], w = a.i[5]
     cdef int64_t x_row = a.i[6], x_plane = a.i[7], x_image = a.i[8]
     cdef int64_t y_row = a.i[9], y_plane = a.i[10], y_image = a.i[11]
+    cdef bint stream = a.i[12] != 0 and is_aligned(<const float*>a.p[3])
     cdef int64_t spans = (blocks + span - 1) // span
+    cdef int64_t rows = PIECE // min(max(w, <int64_t>1), <int64_t>PIECE)
     cdef float* mean = <float*>scratch
     cdef float* factor = mean + span * VW
-    cdef int64_t item, n, first, count, k, r, i, channel
+    cdef int64_t item, n, first, count, k, r, piece, channel
     cdef vf m, f, b
     cdef const float* x
     cdef float* y
@@ -246,7 +314,7 @@ cdef void norm_channels_blocked_f32(const KernelArgs* a, int64_t begin, int64_t 
         count = min(span, blocks - first)
         for k in range(count):
             x = <const float*>a.p[0] + n * x_image + (first + k) * x_plane
-            channel_moments(x, x_row, h, w, &m, &f)
+            channel_moments(x, x_row, h, w, rows, &m, &f)
             vf_store(mean + k * VW, m)
             vf_store(factor + k * VW, f)
         k = 0
@@ -259,7 +327,7 @@ cdef void norm_channels_blocked_f32(const KernelArgs* a, int64_t begin, int64_t 
                 factor[k] = 0.0
                 mean[k] = 0.0
                 k += 1
-        for k in range(count):
+        for k in range(count - 1, -1, -1):  # from the end, which the cache holds
             x = <const float*>a.p[0] + n * x_image + (first + k) * x_plane
             y = <float*>a.p[3] + n * y_image + (first + k) * y_plane
             m = vf_load(mean + k * VW)
@@ -268,9 +336,16 @@ cdef void norm_channels_blocked_f32(const KernelArgs* a, int64_t begin, int64_t 
             if weight:
                 f = f * vf_load(weight + (first + k) * VW)
                 b = vf_load(bias + (first + k) * VW)
-            for r in range(h):
-                for i in range(w):
-                    vf_store(y + r * y_row + i * VW, vf_fma(vf_load(x + r * x_row + i * VW) - m, f, b))
+            r = (h - 1) // rows * rows
+            while r >= 0:
+                piece = min(rows, h - r)
+                if stream:
+                    scale_channels(True, x + r * x_row, x_row, y + r * y_row, y_row, piece, w, m, f, b)
+                else:
+                    scale_channels(False, x + r * x_row, x_row, y + r * y_row, y_row, piece, w, m, f, b)
+                r -= rows
+    if stream:
+        stream_end()
 
 
 cdef inline void merge_group(
@@ -370,7 +445,7 @@ KERNELS = {
     ),
     "norm_channels_blocked_f32": (
         <uintptr_t>&norm_channels_blocked_f32, "x weight bias y mean variance",
-        "blocks span c group h w x_row x_plane x_image y_row y_plane y_image", "eps",
+        "blocks span c group h w x_row x_plane x_image y_row y_plane y_image stream", "eps",
     ),
     "lrn_plain_f32": (<uintptr_t>&lrn_plain_f32, "x y", "c size n", "k alpha beta"),
     "lrn_blocked_f32": (

@@ -9,8 +9,8 @@ from megengine_lite.kernels.kernel cimport KernelArgs
 from megengine_lite.kernels.lanes cimport max_lanes, sum_lanes
 from megengine_lite.kernels.rows cimport fill_row, stream_row
 from megengine_lite.kernels.simd cimport (
-    VW, prefetch, stream_end, vf, vf_load, vf_load_n, vf_max, vf_select, vf_set1, vf_store, vf_store_n, vf_stream, vf_zero,
-    vi, vi_first,
+    VW, prefetch, stream_end, vf, vf_load, vf_load_n, vf_max, vf_select, vf_set1, vf_store, vf_store_n, vf_stream,
+    vf_zero, vi, vi_first,
 )
 from megengine_lite.kernels.vmath cimport v_exp
 
@@ -122,9 +122,9 @@ cdef inline vf column_sum(const float* x, int64_t stride, int64_t length) noexce
 cdef inline void multiply_row(float* x, const float* scale, float* y, int64_t n, int flags) noexcept nogil:
     """y = x scale for a piece of a row.
 
-    Stores past the caches are slow but for whole cache lines, and a piece may begin anywhere in one. So what a piece has
-    of its last line is left in front of x, multiplied, and goes with the first line of the next piece; `scale` has ones
-    in front.
+    Stores past the caches are slow but for whole cache lines, and a piece may begin anywhere in one. So what a piece
+    has of its last line is left in front of x, multiplied, and goes with the first line of the next piece; `scale` has
+    ones in front.
     """
     cdef int64_t begun = <uintptr_t>y % (4 * LINE) // 4  # floats of the first line before y
     cdef int64_t i = 0, k
@@ -155,8 +155,8 @@ cdef inline void multiply(const float* x, const float* scale, float* y, int64_t 
 cdef void softmax_f32(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
     """y[o][r][i] = softmax along r. One work item = `chunk` neighbours i of one o (all of r).
 
-    With inner > 1, chunk is a multiple of LINE and scratch holds (length + 1) (LINE + chunk) floats; with `stream`, y is
-    larger than the caches, and for inner = 1 scratch holds a row.
+    With inner > 1, chunk is a multiple of LINE and scratch holds (length + 1) (LINE + chunk) floats; with `stream`, y
+    is larger than the caches, and for inner = 1 scratch holds a row.
     """
     cdef int64_t length = a.i[0], inner = a.i[1], chunk = a.i[2], stream = a.i[3]
     cdef int64_t chunks = (inner + chunk - 1) // chunk

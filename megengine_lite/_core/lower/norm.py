@@ -133,6 +133,7 @@ def _emit_blocked_groups(ctx: Lowering, node: Node, group: int) -> None:
         h=x.h,
         w=x.w,
         **_strides(x, out),
+        stream=4 * x.n * x.blocks * width * x.h * x.w >= STREAM_BYTES,
         eps=node.params.eps,
         work=x.n * -(-x.blocks // span),
         scratch=8 * span * width,
