@@ -9,6 +9,7 @@ from megengine_lite._core.loader import load_model, opr_names
 from megengine_lite._core.loader.hashes import std_hash, xxh64
 from megengine_lite._core.loader.input_order import listed_order
 from megengine_lite._core.loader.records import ModelRecord
+from megengine_lite._core.oprs import REGISTRY
 from megengine_lite._core.params import BN, SVD, BNFwdMode, CondExecMerge, TopK, TopKMode
 
 SPECIFICATION = SHARED.parent / "spec" / "operators.md"
@@ -46,6 +47,13 @@ def test_type_is_found_by_full_and_short_id_and_by_name():
     assert opr_names.TypeTable().find(0xBC193EEF48C27B7E) == "Convolution"  # full id of the canonical name
     assert opr_names.TypeTable().find(1, "ConvolutionV2") == "Convolution"
     assert opr_names.TypeTable().find(1, "NoSuchOperator") == ""
+
+
+@pytest.mark.parametrize("name", ["FusedConv", "FusedElemwise", "QuantizedConv", "ReduceAxes", "ChannelGather"])
+def test_file_cannot_name_an_operator_that_passes_make(name):
+    assert name in REGISTRY
+    assert opr_names.TypeTable().find(0, name) == ""
+    assert all(opr_names.TypeTable().find(number) == "" for number in opr_names.type_ids(name))
 
 
 @pytest.mark.shared

@@ -118,7 +118,8 @@ class TypeTable:
         known = _known_names()
         table: dict[int | str, str] = {}
         for name, operator in REGISTRY.items():
-            for spelling in (name, *operator.types):
+            # Operators without types are those that passes make: their parameters never come from a file.
+            for spelling in (name, *operator.types) if operator.types else ():
                 if spelling not in known:
                     table[spelling] = name
                     table.update(dict.fromkeys(type_ids(spelling), name))
