@@ -321,7 +321,7 @@ def test_function_of_one_operand_is_exact(isa, mode, dtype):
 TYPES = [FLOAT32, q8(0.013), q8(0.11), u8(0.021, 130), q32(0.0004)]
 
 
-@pytest.mark.parametrize(("source", "target"), permutations(TYPES, 2), ids=str)
+@pytest.mark.parametrize(("source", "target"), list(permutations(TYPES, 2)), ids=str)
 def test_conversion_is_exact(isa, source, target):
     b = QuantizedBuilder()
     limits = case(low=-100000, high=100000) if source.code is DTypeCode.QUANTIZED_S32 else {}
