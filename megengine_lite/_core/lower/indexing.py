@@ -12,6 +12,7 @@ from megengine_lite._core.lower.context import Lowering, Ref, lowers
 from megengine_lite._core.lower.copying import View, broadcast_view, dense_strides, emit_copy, view_like, view_of
 from megengine_lite._core.oprs.base import fail
 from megengine_lite._core.oprs.index_selection import Scalars, select
+from megengine_lite._core.oprs.values import broadcasts_to, index_error
 
 MAX_INDEXES = 4  # of the kernel
 
@@ -88,7 +89,12 @@ def lower_set(ctx: Lowering, node: Node) -> bool | None:
         return False
     values = [probe, probe, *numbers]  # the first two are not looked at
     selection = select(node, x.shape, values, 2)
-    part = probe[selection.slices][Scalars().locate(node, selection, values)]
+    try:
+        part = probe[selection.slices][Scalars().locate(node, selection, values)]
+    except IndexError as error:
+        raise index_error(node, str(error)) from None
+    if value.spec.size != 1 and not broadcasts_to(value.shape, part.shape):
+        return False
     source, given = ctx.plain(x), view_of(ctx.plain(value))
     out = ctx.new_plain(y)
     ctx.copy_bytes(source.ref, out.ref, y.spec.nbytes)

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 
 from megengine_lite._core.graph import Node, TensorSpec
-from megengine_lite.errors import LiteError, ShapeError
+from megengine_lite.errors import LiteError, LiteIndexError, ShapeError
 
 
 class Operator:
@@ -101,6 +101,8 @@ def naming(node: Node, function: Callable[..., T], *arguments: Any) -> T:
         raise LiteError(f"{_label(node)}: there is not enough memory") from error
     except ValueError as error:
         raise fail(node, str(error)) from error
+    except IndexError as error:
+        raise LiteIndexError(f"{_label(node)}: {error}") from error
     except Exception as error:
         raise fail(node, f"{type(error).__name__}: {error}") from error
 
