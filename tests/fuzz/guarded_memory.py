@@ -17,7 +17,7 @@ import pytest
 
 from megengine_lite._core import planner
 from megengine_lite._core import session as session_module
-from megengine_lite._core.arena import ALIGNMENT, SLACK
+from megengine_lite._core.arena import ALIGNMENT, SLACK, assign_offsets
 from megengine_lite._core.graph import Constant
 from megengine_lite._core.lower.context import Lowering, Ref, Storage
 from megengine_lite._core.session import Arena
@@ -26,6 +26,7 @@ from megengine_lite.errors import LiteError
 _PAGE = mmap.PAGESIZE
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _BORDER = 0xA5
+_LARGEST_ARENA = 256 << 20
 _UNWRITTEN = 0xFF  # NaN as a float
 
 
@@ -81,7 +82,12 @@ class _Layout(int):
 
 
 def _spread(storages: Sequence[Storage]) -> _Layout:
-    """Gives each storage a place that no other has, with a forbidden page behind the slack that kernels may read."""
+    """Gives each storage a place that no other has, with a forbidden page behind the slack that kernels may read.
+
+    Large arenas are laid out as usual: filling them would take too long.
+    """
+    if assign_offsets(storages) > _LARGEST_ARENA:
+        return _Layout(assign_offsets(storages))
     places = []
     total = 0
     for storage in storages:
