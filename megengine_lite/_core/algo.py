@@ -214,7 +214,7 @@ class WinogradPlan:
         parts = 1
         if p.n * blocks % threads:
             even = -(-blocks // threads) * threads
-            if count >= 8 * even:
+            if blocks > 1 and count >= 8 * even:
                 blocks = even
             else:
                 parts = min(threads, -(-p.blocks(p.oc) // 2))
