@@ -22,6 +22,7 @@ CACHE_BYTES = 512 * 1024
 # Output pixels of a work item, roughly: shorter rows are joined where they can be, longer ones cut.
 MIN_ROW = 48
 MAX_ROW = 256
+MOST_JOINED = 4096  # rows; among more no divisor is looked for
 
 
 @wants_halo("FusedConv", "Convolution", "ConvBiasForward")
@@ -136,7 +137,8 @@ def _emit_direct(ctx: Lowering, node: Node, p: ConvProblem, x: Var, bias: Var | 
     joined = 1
     if pointwise and all(t is None or t.halo_w == t.halo_h == 0 for t in (xt, yt, zt)):
         # Rows follow each other without a gap, so that several can be computed as one.
-        joined = min(r for r in range(1, p.oh + 1) if p.oh % r == 0 and (r * p.ow >= MIN_ROW or r == p.oh))
+        wanted = range(1, min(p.oh, MOST_JOINED) + 1)
+        joined = next((r for r in wanted if p.oh % r == 0 and (r * p.ow >= MIN_ROW or r == p.oh)), 1)
     oh, ow = p.oh // joined, p.ow * joined
     chunks = -(-ow // MAX_ROW)
     tiles = groups * -(-p.blocks(oc) // packing.TILE_BLOCKS)

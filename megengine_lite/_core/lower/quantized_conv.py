@@ -131,7 +131,8 @@ class _Conv:
             self.scale, p.conv_dtype, self.y.dtype, mode=p.conv.nonlineMode, z=self.z_var.dtype if self.z_var else None,
             add=p.add, real_bias=self.has_real_bias, one_factor=one_factor,
         )  # fmt: skip
-        if self.bias is not None and self.bias.dtype.is_float and not self._is_small(self.bias.const):
+        # Kernels with one factor add integers only.
+        if self.bias is not None and self.bias.dtype.is_float and (one_factor or not self._is_small(self.bias.const)):
             self.output = None
         self.form = input_form(p.input_dtype, has_unsigned_dot(ctx), is_non_negative(self.x))
 
