@@ -35,8 +35,8 @@ from megengine_lite.errors import LiteError, LiteIndexError
 
 register_all()
 
-# Arrays of the size of its inputs and outputs that a Python step makes besides them, as a rule.
-HOST_COPIES = 3
+# What a Python step takes, as a rule, for each element of its inputs and outputs: a few arrays of doubles.
+HOST_BYTES = 32
 
 
 @dataclass(slots=True)
@@ -205,17 +205,17 @@ class Plan:
 def _check_memory(nbytes: int, steps: Sequence[Step | HostStep]) -> None:
     """Raises if a plan that needs so many bytes cannot run here."""
     hosts = [origin_of(s.node) for s in steps if isinstance(s, HostStep)]
-    needed = nbytes + HOST_COPIES * max(map(_bytes_of, hosts), default=0)
+    needed = nbytes + HOST_BYTES * max(map(_size_of, hosts), default=0)
     if needed > memory_limit():
-        largest = max((*hosts, *(s.origin for s in steps if isinstance(s, Step))), key=_bytes_of)
+        largest = max((*hosts, *(s.origin for s in steps if isinstance(s, Step))), key=_size_of)
         raise LiteError(
             f"for inputs of these shapes the model needs {describe_bytes(needed)} of memory, this machine has "
             f"{describe_bytes(memory_limit())}; most is for {largest.op} {largest.name!r}"
         )
 
 
-def _bytes_of(origin: Origin) -> int:
-    return sum(s.nbytes for s in (*origin.inputs, *origin.outputs) if s.shape is not None)
+def _size_of(origin: Origin) -> int:
+    return sum(s.size for s in (*origin.inputs, *origin.outputs) if s.shape is not None)
 
 
 def build_plan(stage: Stage, kernels: KernelSet, pool: ConstantPool, config: SessionConfig) -> Plan:

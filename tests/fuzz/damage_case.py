@@ -178,7 +178,7 @@ def _damaged_graph(
     rng: Random, path: Path, config: SessionConfig, log: list[str], announce: Announce, donors: tuple[Node, ...]
 ) -> Outcome:
     mutator = Mutator(copy_graph(_load(path).graph), rng, donors)
-    for _ in range(rng.choice((1, 1, 1, 2, 3))):
+    for _ in range(rng.choice((1, 1, 1, 2, 2, 3, 5))):
         mutator.mutate()
     log += mutator.log
     inputs = _inputs_for(mutator.graph, path, rng)

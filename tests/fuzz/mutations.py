@@ -219,6 +219,16 @@ class Mutator:
         node.params = dataclasses.replace(node.params, **{field.name: new})
         return f"{node.op}.{field.name}: {old!r} -> {new!r}"
 
+    def change_parameters(self) -> str | None:
+        """Several of one operator: sizes are checked against each other."""
+        _, node = self._node()
+        if not isinstance(node.params, Param) or len(node.params.layout) < 2:
+            return None
+        fields = self.rng.sample(node.params.layout, min(len(node.params.layout), self.rng.choice((2, 3, 4))))
+        new = {f.name: _changed_field(self.rng, f, getattr(node.params, f.name)) for f in fields}
+        node.params = dataclasses.replace(node.params, **new)
+        return f"{node.op}: {new}"
+
     def change_wiring(self) -> str | None:
         k, node = self._node()
         var = self.rng.choice(self._variables(k))
@@ -358,6 +368,7 @@ class Mutator:
 
     _KINDS: tuple[tuple[Callable[[Mutator], str | None], float], ...] = (
         (change_parameter, 4),
+        (change_parameters, 2),
         (change_constant, 3),
         (change_wiring, 2),
         (change_input, 3),
