@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from megengine_lite._core.limits import describe_bytes
+from megengine_lite._core.limits import describe_bytes, memory_limit
 from megengine_lite._core.lower.context import Storage
 from megengine_lite.errors import LiteError
 
@@ -48,6 +48,8 @@ def aligned_bytes(nbytes: int) -> np.ndarray:
         There is not so much memory.
     """
     try:
+        if nbytes > memory_limit():  # a system may promise what it does not have
+            raise MemoryError
         raw = np.zeros(nbytes + ALIGNMENT, np.uint8)
     except MemoryError as error:
         raise LiteError(f"there is not enough memory for {describe_bytes(nbytes)}") from error
