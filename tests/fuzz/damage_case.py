@@ -24,7 +24,7 @@ import numpy as np
 from fuzz.guarded_memory import GuardedArena, WildWrite, guarded_copy, guarded_plans
 from fuzz.mutations import MOST_ELEMENTS, Mutator, copy_graph, random_array, random_dtype, random_shape
 
-from megengine_lite._core.config import SessionConfig
+from megengine_lite._core.config import AlgoPolicy, SessionConfig
 from megengine_lite._core.dtype import DTypeCode
 from megengine_lite._core.graph import Graph, Node, Var
 from megengine_lite._core.kernel_set import cpu_info
@@ -149,12 +149,14 @@ def run_case(seed: int, paths: tuple[Path, ...], announce: Announce) -> Outcome:
     rng = Random(f"engine {seed}")
     path = rng.choice(paths)
     log = [str(path.name)]
+    measured = rng.random() < 0.1
     config = SessionConfig(
         isa=rng.choice(instruction_sets()),
-        threads=rng.choice((1, 1, 2)),
+        threads=rng.choice((1, 1, 2, 3)),
         fuse=rng.random() < 0.9,
+        algo=AlgoPolicy(heuristic=not measured, profile=measured),
     )
-    log.append(f"{config.isa}, {config.threads} threads, fuse={config.fuse}")
+    log.append(f"{config.isa}, {config.threads} threads, fuse={config.fuse}, measured={measured}")
     kind = rng.choices(("graph", "inputs", "bytes"), (70, 15, 15))[0]
     case: Callable[..., Outcome] = {
         "graph": partial(_damaged_graph, donors=_donors(paths)),

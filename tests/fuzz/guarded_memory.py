@@ -24,7 +24,7 @@ from megengine_lite._core.session import Arena
 from megengine_lite.errors import LiteError
 
 _PAGE = mmap.PAGESIZE
-_LIBC = ctypes.CDLL(None, use_errno=True)
+_LIBC = ctypes.CDLL(None)
 _BORDER = 0xA5
 _LARGEST_ARENA = 256 << 20
 _UNWRITTEN = 0xFF  # NaN as a float
@@ -48,7 +48,7 @@ def _map(nbytes: int) -> np.ndarray:
 
 def _forbid_page(address: int) -> None:
     if _LIBC.mprotect(ctypes.c_void_p(address), ctypes.c_size_t(_PAGE), 0):
-        raise OSError(ctypes.get_errno(), "mprotect")
+        raise LiteError("there is not enough memory for another forbidden page")
 
 
 def guarded_bytes(nbytes: int) -> np.ndarray:
