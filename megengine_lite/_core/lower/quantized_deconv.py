@@ -11,7 +11,7 @@ from megengine_lite._core.algo import ConvProblem, merged_groups
 from megengine_lite._core.graph import Node
 from megengine_lite._core.lower.context import Lowering, Ref, Tensor, lowers
 from megengine_lite._core.lower.conv import blocked_strides, plain_filter
-from megengine_lite._core.lower.deconv import Phase, halo_of, phases_of
+from megengine_lite._core.lower.deconv import MAX_PHASES, Phase, halo_of, phases_of
 from megengine_lite._core.lower.quantized_conv import InputForm, flipped, has_unsigned_dot, input_form
 from megengine_lite._core.lower.requantize import is_byte, output_arguments
 from megengine_lite._core.oprs.conv_types import product_scale
@@ -25,6 +25,8 @@ def lower_quantized_deconv(ctx: Lowering, node: Node) -> bool | None:
     w, x = node.inputs[:2]
     y = node.outputs[0]
     if not is_byte(x.dtype) or not is_byte(w.dtype) or w.const is None or node.params.format != ConvolutionFormat.NCHW:
+        return False
+    if node.params.stride_h * node.params.stride_w > MAX_PHASES:
         return False
     scale = product_scale(x.dtype, w.dtype) if x.dtype.is_quantized else 1.0
     output = output_arguments(scale, y.dtype, y.dtype, one_factor=True)  # as in the original
