@@ -15,7 +15,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from megengine_lite._core.algo import CONV_F32, Algorithm
+from megengine_lite._core.algo import Algorithm
+from megengine_lite._core.algo_conv import CONV_F32
 from megengine_lite._core.config import SessionConfig
 from megengine_lite._core.dtype import FLOAT32
 from megengine_lite._core.fast_run import measure

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from one_node import INSTRUCTION_SETS, relative_error, run_node
 
-from megengine_lite._core.algo import CONV_F32, ConvProblem, WinogradPlan, candidates, choose, merged_groups
+from megengine_lite._core.algo import candidates, choose
+from megengine_lite._core.algo_conv import CONV_F32, ConvProblem, WinogradPlan, merged_groups
 from megengine_lite._core.config import AlgoPolicy
 from megengine_lite._core.fused import Activation, ActivationCode, FusedConv
 from megengine_lite._core.kernel_call import KernelCall

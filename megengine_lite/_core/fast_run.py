@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from time import perf_counter_ns
 from typing import Any
 
@@ -39,9 +38,7 @@ def select(ctx: Lowering, kind: str, table: Sequence[Algorithm], problem: Any, n
         Lowers the node by an algorithm in the context given to it.
     """
     policy, threads = ctx.config.algo, ctx.config.threads
-    if policy.binary_equal_between_batch:
-        # The choice must not depend on the batch; each image is computed by itself, so equal choice is equal result.
-        problem = replace(problem, n=policy.shared_batch_size or 1)
+    problem = policy.seen_by_choice(problem)
     best = choose(table, problem, policy, threads)
     if not policy.profile:
         return best

@@ -114,22 +114,27 @@ cdef inline inlined gemm_block_of(
     elif rows == 2:
         gemm_block(2, VECTORS, depth, a, a_row, a_k, b, b_k, o)
     else:
-        gemm_row(VECTORS, depth, a, a_k, b, b_k, o)
+        gemm_block(1, VECTORS, depth, a, a_row, a_k, b, b_k, o)
 
 
 cdef inline outlined gemm_any(
-    int rows, int vectors, int64_t depth, const float* a, int64_t a_row, int64_t a_k, const float* b, int64_t b_k,
-    const Output* o
+    int rows, int vectors, bint parts, int64_t depth, const float* a, int64_t a_row, int64_t a_k, const float* b,
+    int64_t b_k, const Output* o
 ) noexcept nogil:
-    if vectors == 2:
+    """``parts``: one row, summed in parts."""
+    if parts and vectors == 2:
+        gemm_row(2, depth, a, a_k, b, b_k, o)
+    elif parts:
+        gemm_row(1, depth, a, a_k, b, b_k, o)
+    elif vectors == 2:
         gemm_block_of(rows, 2, depth, a, a_row, a_k, b, b_k, o)
     else:
         gemm_block_of(rows, 1, depth, a, a_row, a_k, b, b_k, o)
 
 
 cdef inline outlined gemm_partial(
-    int rows, int64_t columns, int64_t depth, const float* a, int64_t a_row, int64_t a_k, const float* b, int64_t b_k,
-    const Output* o
+    int rows, int64_t columns, bint parts, int64_t depth, const float* a, int64_t a_row, int64_t a_k, const float* b,
+    int64_t b_k, const Output* o
 ) noexcept nogil:
     """A block of which only `columns` exist: through a full one on the stack."""
     cdef float c[MAX_ROWS * PANEL]
@@ -144,7 +149,7 @@ cdef inline outlined gemm_partial(
             memcpy(z + p * PANEL, o.z + p * o.z_pixel, columns * sizeof(float))
         full.z = z
         full.z_pixel = PANEL
-    gemm_any(rows, 2 if columns > VW else 1, depth, a, a_row, a_k, b, b_k, &full)
+    gemm_any(rows, 2 if columns > VW else 1, parts, depth, a, a_row, a_k, b, b_k, &full)
     for p in range(rows):
         memcpy(o.y + p * o.y_pixel, c + p * PANEL, columns * sizeof(float))
 
@@ -180,7 +185,9 @@ cdef inline outlined pack_panel(
 
 # ---- kernels -------------------------------------------------------------------------------------------------------
 
-cdef void gemm_f32(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+cdef inline inlined gemm_items(
+    bint parts, const KernelArgs* a, int64_t begin, int64_t end, void* scratch
+) noexcept nogil:
     """One work item = one panel of columns for one chunk of `chunk` rows of one product of the batch.
 
     Element (i, k) of A is a[i a_row + k a_k]. B is packed panels if `b_packed`, else element (k, j) is
@@ -233,10 +240,52 @@ cdef void gemm_f32(const KernelArgs* a, int64_t begin, int64_t end, void* scratc
             o.y = pc + outer * c_outer + q * c_inner + rows * c_row + panel * PANEL
             o.z = pz + outer * z_outer + q * z_inner + rows * z_row + panel * PANEL if pz else NULL
             if columns == PANEL:
-                gemm_any(<int>(stop - rows), 2, depth, left + rows * a_row, a_row, a_k, b, step, &o)
+                gemm_any(<int>(stop - rows), 2, parts, depth, left + rows * a_row, a_row, a_k, b, step, &o)
             else:
-                gemm_partial(<int>(stop - rows), columns, depth, left + rows * a_row, a_row, a_k, b, step, &o)
+                gemm_partial(<int>(stop - rows), columns, parts, depth, left + rows * a_row, a_row, a_k, b, step, &o)
             rows = stop
+
+
+cdef void gemm_f32(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+    """Every element is summed in the order of k: a row's result does not depend on how many rows there are."""
+    gemm_items(False, a, begin, end, scratch)
+
+
+cdef void gemm_row_f32(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+    """For one row: sums in four parts, so that they do not wait for each other."""
+    gemm_items(True, a, begin, end, scratch)
+
+
+cdef void gemm_naive_f32(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+    """Any strides, no scratch, no speed. One work item = one row of one product of the batch; B is not packed."""
+    cdef int64_t m = a.i[0], n = a.i[1], depth = a.i[2]
+    cdef int64_t a_row = a.i[3], a_k = a.i[4], b_k = a.i[5], b_n = a.i[6], c_row = a.i[7], z_row = a.i[8]
+    cdef int64_t inner = a.i[9], a_outer = a.i[10], a_inner = a.i[11], b_outer = a.i[12], b_inner = a.i[13]
+    cdef int64_t c_outer = a.i[14], c_inner = a.i[15], z_outer = a.i[16], z_inner = a.i[17]
+    cdef int64_t item, outer, q, row, j, k
+    cdef const float* bias = <const float*>a.p[2]
+    cdef const float* left
+    cdef const float* right
+    cdef float total
+    cdef Output o
+    set_activation(&o, a.i[18], a.f[0], a.f[1])
+    for item in range(begin, end):
+        outer = item // m // inner
+        q = item // m % inner
+        row = item % m
+        left = <const float*>a.p[0] + outer * a_outer + q * a_inner + row * a_row
+        o.y = <float*>a.p[4] + outer * c_outer + q * c_inner + row * c_row
+        o.z = <const float*>a.p[3] + outer * z_outer + q * z_inner + row * z_row if a.p[3] else NULL
+        for j in range(n):
+            right = <const float*>a.p[1] + outer * b_outer + q * b_inner + j * b_n
+            total = 0
+            for k in range(depth):
+                total += left[k * a_k] * right[k * b_k]
+            if bias:
+                total += bias[j]
+            if o.z:
+                total += o.z[j]
+            vf_store_n(o.y + j, activate(vf_set1(total), o.code, vf_set1(o.a), vf_set1(o.b)), 1)
 
 
 cdef inline vf folded(vf x, vf y) noexcept nogil:
@@ -333,13 +382,21 @@ cdef void gemm_dot_f32(const KernelArgs* a, int64_t begin, int64_t end, void* sc
         item = stop
 
 
+_GEMM = (
+    "a b bias z c",
+    "m n k chunk b_packed a_row a_k b_k b_n c_row z_row inner a_outer a_inner b_outer b_inner c_outer c_inner"
+    " z_outer z_inner activation",
+    "act_a act_b",
+)
 # name -> (address, pointers, integers, reals)
 KERNELS = {
-    "gemm_f32": (
-        <uintptr_t>&gemm_f32,
+    "gemm_f32": (<uintptr_t>&gemm_f32, *_GEMM),
+    "gemm_row_f32": (<uintptr_t>&gemm_row_f32, *_GEMM),
+    "gemm_naive_f32": (
+        <uintptr_t>&gemm_naive_f32,
         "a b bias z c",
-        "m n k chunk b_packed a_row a_k b_k b_n c_row z_row inner a_outer a_inner b_outer b_inner c_outer c_inner"
-        " z_outer z_inner activation",
+        "m n k a_row a_k b_k b_n c_row z_row inner a_outer a_inner b_outer b_inner c_outer c_inner z_outer z_inner"
+        " activation",
         "act_a act_b",
     ),
     "gemm_dot_f32": (

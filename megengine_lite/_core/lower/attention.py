@@ -84,7 +84,7 @@ class _Attention:
         to = Operand(out, k.length, 1, heads * matrix, matrix)
         emit_matmul(
             ctx, node, q.length, k.length, q.size, self.operand(q), self.operand(k).transposed, to,
-            batch=Batch(self.batch * heads, heads),
+            batch=Batch(self.batch * heads, heads), rows_are_samples=False,
         )  # fmt: skip
         shape = (self.batch * heads, q.length, k.length)
         scale = np.array([node.params.sm_scaler], np.float32)
@@ -106,6 +106,7 @@ class _Attention:
         emit_matmul(
             self.ctx, self.node, q.length, v.size, v.length, Operand(shares, v.length, 1, heads * matrix, matrix),
             self.operand(v), Operand(out, row, 1, q.length * row, v.size), batch=Batch(self.batch * heads, heads),
+            rows_are_samples=False,
         )  # fmt: skip
 
 

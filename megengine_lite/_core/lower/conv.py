@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from megengine_lite._core import packing
-from megengine_lite._core.algo import CONV_F32, Algorithm, ConvProblem, WinogradPlan, first_scratch, merged_groups
+from megengine_lite._core.algo import Algorithm
+from megengine_lite._core.algo_conv import CONV_F32, ConvProblem, WinogradPlan, first_scratch, merged_groups
 from megengine_lite._core.fast_run import select
 from megengine_lite._core.fused import FusedConv
 from megengine_lite._core.graph import Node, Var

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import prod
 
-from megengine_lite._core.algo import PlainRow
+from megengine_lite._core.algo_conv import PlainRow
 from megengine_lite._core.dtype import DTypeCode
 from megengine_lite._core.fused import Activation
 from megengine_lite._core.graph import Node, Var

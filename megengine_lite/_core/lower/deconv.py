@@ -14,7 +14,7 @@ from math import gcd
 import numpy as np
 
 from megengine_lite._core import packing
-from megengine_lite._core.algo import ConvProblem, merged_groups
+from megengine_lite._core.algo_conv import ConvProblem, merged_groups
 from megengine_lite._core.dtype import DTypeCode
 from megengine_lite._core.graph import Constant, Node
 from megengine_lite._core.lower.context import Lowering, Ref, Tensor, lowers, wants_halo

@@ -9,19 +9,20 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from megengine_lite._core import packing
+from megengine_lite._core.algo import Algorithm, choose
+from megengine_lite._core.algo_matmul import MATMUL_F32, MatMulProblem
 from megengine_lite._core.dtype import DTypeCode
+from megengine_lite._core.fast_run import select
 from megengine_lite._core.fused import Activation, FusedMatMul
 from megengine_lite._core.graph import Constant, Node, Var
 from megengine_lite._core.lower.context import Lowering, Ref, lowers
 
 # Rows of A that stay in a core's second-level cache while all panels of B pass by.
 CACHE_BYTES = 256 * 1024
-# Up to this many rows a product is bound by reading B. Then a B that changes, or that is too large to be kept twice, is
-# read as it is where that is possible.
-FEW_ROWS = 2
-LARGE_WEIGHT = 8 * 1024 * 1024
 # A product of few panels is cut into about as many parts as this, so that threads can share it.
 LEAST_PARTS = 8
+# Kernels that read B in packed panels.
+PANEL_KERNELS = ("gemm_f32", "gemm_row_f32")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +71,19 @@ def emit_matmul(
     bias: Constant | None = None,
     z: Operand | None = None,
     activation: Activation = NO_ACTIVATION,
+    rows_are_samples: bool = True,
+    algorithm: Algorithm[MatMulProblem] | None = None,
 ) -> None:
     """Emits ``c = activation(a @ b + bias + z)`` with a of m x k and b of k x n.
 
     ``weight`` tells that b (without a batch) is this constant, so that it may be packed beforehand; ``bias`` has a
-    number for each column. c must have contiguous rows.
+    number for each column. c must have contiguous rows. ``rows_are_samples`` tells that the batch decides about m. The
+    heuristic chooses where no ``algorithm`` is given.
     """
+    if algorithm is None:
+        problem = _problem(ctx, m, n, k, batch.count, a, b, weight, rows_are_samples)
+        policy = ctx.config.algo
+        algorithm = choose(MATMUL_F32, policy.seen_by_choice(problem), policy, ctx.config.threads)
     common: dict[str, Any] = {
         "a": a.ref,
         "bias": _padded_bias(ctx, bias),
@@ -99,13 +107,15 @@ def emit_matmul(
         "act_b": activation.b,
         "flops": 2 * batch.count * m * n * k,
     }
-    packable = weight is not None and weight.array.nbytes <= LARGE_WEIGHT
-    if m <= FEW_ROWS and b.row == 1 and a.column == 1 and not packable:
-        ctx.emit(
-            "gemm_dot_f32", node, b=b.ref, b_n=b.column, b_outer=b.outer_step, b_inner=b.inner_step,
-            work=batch.count * -(-n // 4), **common,
-        )  # fmt: skip
+    strides = {"b_n": b.column, "b_outer": b.outer_step, "b_inner": b.inner_step}
+    if algorithm.name == "gemm_dot_f32":
+        ctx.emit("gemm_dot_f32", node, b=b.ref, work=batch.count * -(-n // 4), **strides, **common)
         return
+    strides |= {"a_k": a.column, "b_k": b.row}
+    if algorithm.name == "gemm_naive_f32":
+        ctx.emit("gemm_naive_f32", node, b=b.ref, work=batch.count * m, **strides, **common)
+        return
+    assert algorithm.name in PANEL_KERNELS
     panel = packing.TILE_BLOCKS * ctx.width
     panels = -(-n // panel)
     chunk = m
@@ -114,14 +124,21 @@ def emit_matmul(
         packed = _packed_weight(ctx, weight, k, n, b)
         chunk = max(panel, CACHE_BYTES // (4 * k))
         if panels * batch.count < LEAST_PARTS:
-            # Not by the number of threads: how rows are grouped decides the order of sums.
             chunk = min(chunk, max(panel, -(-m // LEAST_PARTS)))
         chunk = -(-m // -(-m // chunk))
+        strides |= {"b_outer": 0, "b_inner": 0}
     ctx.emit(
-        "gemm_f32", node, b=packed or b.ref, chunk=chunk, b_packed=packed is not None, a_k=a.column, b_k=b.row,
-        b_n=b.column, b_outer=0 if packed else b.outer_step, b_inner=0 if packed else b.inner_step,
-        work=batch.count * panels * -(-m // chunk), scratch=0 if packed else 4 * k * panel, **common,
+        algorithm.name, node, b=packed or b.ref, chunk=chunk, b_packed=packed is not None,
+        work=batch.count * panels * -(-m // chunk), scratch=0 if packed else 4 * k * panel, **strides, **common,
     )  # fmt: skip
+
+
+def _problem(
+    ctx: Lowering, m: int, n: int, k: int, count: int, a: Operand, b: Operand, weight: Constant | None, samples: bool
+) -> MatMulProblem:
+    panel = packing.TILE_BLOCKS * ctx.width
+    dot = a.column == 1 and b.row == 1
+    return MatMulProblem(m, n, k, count, panel, weight is not None, dot, samples)
 
 
 def _padded_bias(ctx: Lowering, bias: Constant | None) -> Ref | None:
@@ -158,20 +175,41 @@ def _stored(ctx: Lowering, var: Var, transpose: bool) -> Operand:
 def lower_matmul(ctx: Lowering, node: Node) -> bool:
     if not is_float32(node) or getattr(node.params, "format", 0) != 0:
         return False
-    a, b = node.inputs[:2]
-    out = node.outputs[0]
-    m, n = out.shape[-2:]
-    k = a.shape[-2] if node.params.transposeA else a.shape[-1]
-    count = out.shape[0] if len(out.shape) == 3 else 1
-    left, right = _stored(ctx, a, node.params.transposeA), _stored(ctx, b, node.params.transposeB)
-    fused = node.params if isinstance(node.params, FusedMatMul) else None
-    rest = list(node.inputs[2:])
-    bias = rest.pop(0).const if fused and fused.has_bias else None
-    z = Operand(ctx.plain(rest[0]).ref, n) if fused and fused.has_z else None
-    activation = fused.activation if fused else NO_ACTIVATION
-    c = Operand(ctx.new_plain(out).ref, n, 1, m * n)
-    weight = b.const if count == 1 else None
-    emit_matmul(
-        ctx, node, m, n, k, left, right, c, weight=weight, batch=Batch(count), bias=bias, z=z, activation=activation
-    )
+    product = _Product(ctx, node)
+
+    def emit(target: Lowering, algorithm: Algorithm[MatMulProblem]) -> None:
+        _Product(target, node).emit(algorithm)
+
+    product.emit(select(ctx, "matmul_f32", MATMUL_F32, product.problem, node, emit))
     return True
+
+
+class _Product:
+    """A node with its operands in the memory of a context."""
+
+    def __init__(self, ctx: Lowering, node: Node):
+        p = node.params
+        a, b, *rest = node.inputs
+        out = node.outputs[0]
+        self.ctx, self.node = ctx, node
+        self.m, self.n = out.shape[-2:]
+        self.k = a.shape[-2] if p.transposeA else a.shape[-1]
+        self.count = out.shape[0] if len(out.shape) == 3 else 1
+        self.a, self.b = _stored(ctx, a, p.transposeA), _stored(ctx, b, p.transposeB)
+        self.weight = b.const if self.count == 1 else None
+        self.fused = p if isinstance(p, FusedMatMul) else None
+        self.bias = rest.pop(0).const if self.fused and self.fused.has_bias else None
+        self.z = Operand(ctx.plain(rest[0]).ref, self.n) if self.fused and self.fused.has_z else None
+
+    @property
+    def problem(self) -> MatMulProblem:
+        samples = len(self.node.outputs[0].shape) == 2
+        return _problem(self.ctx, self.m, self.n, self.k, self.count, self.a, self.b, self.weight, samples)
+
+    def emit(self, algorithm: Algorithm[MatMulProblem]) -> None:
+        c = Operand(self.ctx.new_plain(self.node.outputs[0]).ref, self.n, 1, self.m * self.n)
+        emit_matmul(
+            self.ctx, self.node, self.m, self.n, self.k, self.a, self.b, c, weight=self.weight,
+            batch=Batch(self.count), bias=self.bias, z=self.z,
+            activation=self.fused.activation if self.fused else NO_ACTIVATION, algorithm=algorithm,
+        )  # fmt: skip

@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 
 from megengine_lite._core import packing_int8 as packing
-from megengine_lite._core.algo import ConvProblem, merged_groups
+from megengine_lite._core.algo import Algorithm
+from megengine_lite._core.algo_conv import CONV_INT8, ConvProblem, merged_groups
 from megengine_lite._core.dtype import DType
+from megengine_lite._core.fast_run import select
 from megengine_lite._core.fused_quantized import QuantizedConv
 from megengine_lite._core.graph import Constant, Node
 from megengine_lite._core.lower.context import Lowering, Ref, Tensor, lowers, wants_halo
@@ -91,16 +93,15 @@ def lower_convolution(ctx: Lowering, node: Node) -> bool | None:
 
 @lowers("QuantizedConv")
 def lower_quantized_conv(ctx: Lowering, node: Node) -> bool | None:
-    """Channel-wise, image or general, whichever applies first."""
     conv = _Conv(ctx, node)
     if conv.output is None:
         return False
-    if conv.is_depthwise:
-        _emit_depthwise(conv)
-    elif conv.groups == 1 and conv.w.shape[2] <= IMAGE_CHANNELS and not ctx.is_blocked(conv.x):
-        _emit_image(conv)
-    else:
-        _emit_direct(conv)
+
+    def emit(target: Lowering, algorithm: Algorithm[ConvProblem]) -> None:
+        _EMIT[algorithm.name](_Conv(target, node))
+
+    algorithm = select(ctx, "conv_int8", CONV_INT8, _problem(conv), node, emit)
+    _EMIT[algorithm.name](conv)
     return None
 
 
@@ -289,7 +290,7 @@ def _problem(conv: _Conv) -> ConvProblem:
     return ConvProblem(
         n=n, groups=groups, ic=ic, oc=oc, ih=ih, iw=iw, oh=oh, ow=ow, kh=kh, kw=kw, stride_h=p.stride_h,
         stride_w=p.stride_w, dilate_h=p.dilate_h, dilate_w=p.dilate_w, pad_h=p.pad_h, pad_w=p.pad_w,
-        width=conv.ctx.width, plain_input=False,
+        width=conv.ctx.width, plain_input=not conv.ctx.is_blocked(conv.x),
     )  # fmt: skip
 
 
@@ -311,3 +312,10 @@ def _emit_image(conv: _Conv) -> None:
     strides = {"x_row": row, "x_plane": rows * row, "x_image": rows * row}
     first = image + p.pad_h * row + p.pad_w * IMAGE_CHANNELS
     _emit(conv, first, IMAGE_CHANNELS, strides, packed, parts, 1, c, conv.ocpg, y, z, 1)
+
+
+_EMIT: dict[str, Callable[[_Conv], None]] = {
+    "conv_depthwise_int8": _emit_depthwise,
+    "conv_image_int8": _emit_image,
+    "conv_direct_int8": _emit_direct,
+}

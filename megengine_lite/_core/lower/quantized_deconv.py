@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from megengine_lite._core import packing_int8 as packing
-from megengine_lite._core.algo import ConvProblem, merged_groups
+from megengine_lite._core.algo_conv import ConvProblem, merged_groups
 from megengine_lite._core.graph import Node
 from megengine_lite._core.lower.context import Lowering, Ref, Tensor, lowers
 from megengine_lite._core.lower.conv import blocked_strides, plain_filter

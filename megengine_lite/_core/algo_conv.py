@@ -1,0 +1,212 @@
+"""Algorithms of convolutions: what they are asked to do, when each applies, what it costs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from megengine_lite._core.algo import Algorithm
+
+
+@dataclass(frozen=True, slots=True)
+class ConvProblem:
+    """A convolution as its algorithms see it. ``ic`` and ``oc`` are channels per group; ``width`` is the number of
+    channels of a block; ``plain_input`` tells that the input is at hand in plain NCHW and not blocked.
+    """
+
+    n: int
+    groups: int
+    ic: int
+    oc: int
+    ih: int
+    iw: int
+    oh: int
+    ow: int
+    kh: int
+    kw: int
+    stride_h: int
+    stride_w: int
+    dilate_h: int
+    dilate_w: int
+    pad_h: int
+    pad_w: int
+    width: int
+    plain_input: bool
+
+    @property
+    def products(self) -> int:
+        """Multiply-adds by definition."""
+        return self.n * self.groups * self.oc * self.ic * self.kh * self.kw * self.oh * self.ow
+
+    def at_batch(self, samples: int) -> ConvProblem:
+        """The same with another batch."""
+        return replace(self, n=samples)
+
+    def blocks(self, channels: int) -> int:
+        return -(-channels // self.width)
+
+
+def merged_groups(p: ConvProblem) -> int:
+    """How many neighbouring groups ``conv_direct`` takes as one dense group, so that groups end where channel blocks
+    end: 1 if they do anyway."""
+    for m in range(1, p.groups + 1):
+        if p.groups % m == 0 and p.ic * m % p.width == 0 and p.oc * m % p.width == 0:
+            return m
+    return p.groups
+
+
+def _is_depthwise(p: ConvProblem) -> bool:
+    return p.ic == p.oc == 1 and p.groups > 1
+
+
+def _first_applies(p: ConvProblem) -> bool:
+    return p.plain_input and p.groups == 1 and p.ic <= 4
+
+
+def first_scratch(p: ConvProblem) -> int:
+    """The padded input rows of one output row, and the table of taps."""
+    return p.ic * p.kh * (8 * p.kw + 4 * (p.iw + 2 * p.pad_w))
+
+
+# Multiply-adds that a core does for each lane of its vectors while it reads one number of weights from memory, and
+# while it moves one number into another layout.
+_WEIGHT = 0.65
+_RELAYOUT = 2
+
+
+def _direct_cost(p: ConvProblem) -> float:
+    m = merged_groups(p)
+    lanes = p.blocks(p.oc * m) * p.width * (p.groups // m)
+    taps = p.ic * m * p.kh * p.kw
+    relayout = _RELAYOUT * p.width * p.n * p.groups * p.ic * p.ih * p.iw if p.plain_input else 0
+    return lanes * taps * (p.n * p.oh * p.ow + _WEIGHT * p.width) + relayout
+
+
+def _first_cost(p: ConvProblem) -> float:
+    return p.n * p.blocks(p.oc) * p.width * p.ic * p.kh * p.kw * p.oh * p.ow
+
+
+@dataclass(frozen=True, slots=True)
+class PlainRow:
+    """The scratch of ``conv_plain``: padded input rows, each in ``stride`` interleaved parts."""
+
+    width: int
+    iw: int
+    ow: int
+    kw: int
+    stride: int
+    dilate: int
+    pad: int
+
+    VECTORS: ClassVar[int] = 3  # that the kernel computes along a row at a time
+
+    @property
+    def part(self) -> int:
+        """Numbers in a part: the padded row, and what the last block may read behind it."""
+        block = self.VECTORS * self.width
+        last_read = (self.kw - 1) * self.dilate // self.stride + -(-self.ow // block) * block
+        return max(-(-(self.iw + 2 * self.pad) // self.stride), last_read)
+
+    def scratch(self, rows: int) -> int:
+        """Bytes for the given number of input rows and the table of taps."""
+        return rows * (8 * self.kw + 4 * self.stride * self.part)
+
+
+def _plain_scratch(p: ConvProblem) -> int:
+    return PlainRow(p.width, p.iw, p.ow, p.kw, p.stride_w, p.dilate_w, p.pad_w).scratch(p.ic * p.kh)
+
+
+def _plain_cost(p: ConvProblem) -> float:
+    block = PlainRow.VECTORS * p.width
+    products = p.products // p.ow * -(-p.ow // block) * block
+    copied = p.n * p.groups * p.ic * p.oh * p.kh * p.iw * (12 if p.stride_w == 1 else 40)
+    relayout = 0 if p.plain_input else _RELAYOUT * p.width * p.n * p.groups * p.ic * p.ih * p.iw
+    return 2.5 * products + copied + relayout + _RELAYOUT * p.width * p.n * p.groups * p.oc * p.oh * p.ow
+
+
+@dataclass(frozen=True, slots=True)
+class WinogradPlan:
+    """How F(m x m, 3 x 3) walks over a problem.
+
+    ``tile_blocks`` runs of at most ``tiles`` output tiles for each image; each run by ``parts`` work items, which
+    share its output channels.
+    """
+
+    m: int
+    tile_blocks: int
+    tiles: int
+    parts: int
+
+    # The transformed input of a run should stay in a core's second-level cache.
+    CACHE_BYTES: ClassVar[int] = 640 * 1024
+    MAX_TILES: ClassVar[int] = 28
+    # Transforms of larger tensors wait for memory.
+    FAST_BYTES: ClassVar[int] = 2 * 1024 * 1024
+
+    @property
+    def area(self) -> int:
+        return (self.m + 2) ** 2
+
+    @classmethod
+    def make(cls, p: ConvProblem, m: int, threads: int = 1) -> WinogradPlan:
+        count = -(-p.oh // m) * -(-p.ow // m)
+        longest = cls.CACHE_BYTES // (4 * (m + 2) ** 2 * p.blocks(p.ic) * p.width)
+        blocks = -(-count // min(max(longest, 8), cls.MAX_TILES))
+        parts = 1
+        if p.n * blocks % threads:
+            even = -(-blocks // threads) * threads
+            if blocks > 1 and count >= 8 * even:
+                blocks = even
+            else:
+                parts = min(threads, -(-p.blocks(p.oc) // 2))
+        return cls(m, blocks, -(-count // blocks), parts)
+
+    def scratch(self, p: ConvProblem) -> int:
+        """Bytes that each thread needs."""
+        return 4 * p.width * self.area * ((p.blocks(p.ic) + 2) * self.tiles + 2)
+
+    def cost(self, p: ConvProblem) -> float:
+        lanes, depth = p.blocks(p.oc) * p.width, p.blocks(p.ic) * p.width
+        tiles = p.n * -(-p.oh // self.m) * -(-p.ow // self.m)
+        in_cache = 4 * p.n * (depth * p.ih * p.iw + lanes * p.oh * p.ow) <= self.FAST_BYTES
+        transforms = (13 if in_cache else 20) * tiles * self.area * (lanes + depth)
+        return lanes * p.ic * self.area * (tiles + _WEIGHT * p.width) + transforms
+
+
+def _winograd_applies(p: ConvProblem) -> bool:
+    ones = p.stride_h == p.stride_w == p.dilate_h == p.dilate_w == 1
+    return ones and p.kh == p.kw == 3 and p.groups == 1
+
+
+def _winograd(m: int, error: float) -> Algorithm[ConvProblem]:
+    return Algorithm(
+        f"conv_winograd{m}_f32",
+        applies=_winograd_applies,
+        scratch=lambda p: WinogradPlan.make(p, m).scratch(p),
+        cost=lambda p: WinogradPlan.make(p, m).cost(p),
+        error=error,
+    )
+
+
+CONV_F32: list[Algorithm[ConvProblem]] = [
+    Algorithm(
+        "conv_depthwise_f32",
+        applies=_is_depthwise,
+        scratch=lambda p: 8 * p.kh * p.kw,
+        cost=lambda p: 4.0 * p.products,
+        error=1e-6,
+    ),
+    Algorithm("conv_first_f32", _first_applies, first_scratch, _first_cost, error=1e-5),
+    Algorithm("conv_direct_f32", lambda p: True, lambda p: 0, _direct_cost, error=1e-5),
+    Algorithm("conv_plain_f32", lambda p: True, _plain_scratch, _plain_cost, error=1e-5),
+    _winograd(4, error=2e-5),
+    _winograd(2, error=1e-5),
+]
+
+
+# Multiply-adds of bytes are counted like others: only costs of one table are compared.
+CONV_INT8: list[Algorithm[ConvProblem]] = [
+    Algorithm("conv_depthwise_int8", _is_depthwise, lambda p: 0, lambda p: 4.0 * p.products, error=0),
+    Algorithm("conv_image_int8", _first_applies, lambda p: 0, _first_cost, error=0),
+    Algorithm("conv_direct_int8", lambda p: True, lambda p: 0, _direct_cost, error=0),
+]

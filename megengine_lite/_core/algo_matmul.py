@@ -1,0 +1,102 @@
+"""Algorithms of matrix products: what they are asked to do, when each applies, what it costs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from megengine_lite._core.algo import Algorithm
+
+
+@dataclass(frozen=True, slots=True)
+class MatMulProblem:
+    """Products of m x k and k x n matrices as their algorithms see them.
+
+    Attributes
+    ----------
+    count
+        Number of products.
+    panel
+        Columns that the kernel computes at a time.
+    constant
+        The right factor is a constant, so that it may be packed beforehand.
+    dot
+        Rows of the left factor and columns of the right one are contiguous.
+    rows_are_samples
+        The batch decides how many rows there are; else, how many products.
+    """
+
+    m: int
+    n: int
+    k: int
+    count: int
+    panel: int
+    constant: bool
+    dot: bool
+    rows_are_samples: bool = True
+
+    def at_batch(self, samples: int) -> MatMulProblem:
+        """The same for another number of samples; each may have several rows, so that a few are assumed."""
+        return replace(self, m=max(samples, _FEW_ROWS) if self.rows_are_samples else self.m, count=1)
+
+
+# Constants of more bytes are not kept a second time, packed, where they can be read as they are.
+LARGE_WEIGHT = 8 * 1024 * 1024
+
+_FEW_ROWS = 8
+
+# Costs are in multiply-adds for each element of the right factor: reading it packed, packing it, and reading it for a
+# pair of rows; and how much slower sums are that wait for each other.
+_READ = 0.65
+_PACK = 4.5
+_DOT = 4.0
+_CHAIN = 3.0
+_NAIVE = 60.0
+
+
+def _elements(p: MatMulProblem) -> float:
+    return float(p.count * p.n * p.k)
+
+
+def _read_cost(p: MatMulProblem) -> float:
+    if not p.constant:
+        return _PACK
+    return _READ + (_DOT if 4 * p.n * p.k > LARGE_WEIGHT else 0)
+
+
+def _scratch(p: MatMulProblem) -> int:
+    """One packed panel, unless panels are packed beforehand."""
+    return 0 if p.constant else 4 * p.k * p.panel
+
+
+MATMUL_F32: list[Algorithm[MatMulProblem]] = [
+    Algorithm(
+        "gemm_f32",
+        applies=lambda p: True,
+        scratch=_scratch,
+        cost=lambda p: _elements(p) * (p.m + _read_cost(p) + (_CHAIN if p.m == 1 else 0)),
+        error=1e-5,
+    ),
+    Algorithm(
+        "gemm_row_f32",
+        applies=lambda p: p.m == 1,
+        scratch=_scratch,
+        cost=lambda p: _elements(p) * (1 + _read_cost(p)),
+        error=1e-5,
+        depends_on_batch=True,  # sums of more rows are in another order
+    ),
+    Algorithm(
+        "gemm_dot_f32",
+        applies=lambda p: p.dot,
+        scratch=lambda p: 0,
+        cost=lambda p: _elements(p) * _DOT * -(-p.m // 2),
+        error=1e-5,
+    ),
+    Algorithm(
+        "gemm_naive_f32",
+        applies=lambda p: True,
+        scratch=lambda p: 0,
+        cost=lambda p: _elements(p) * _NAIVE * p.m,
+        error=1e-4,
+        naive=True,
+    ),
+]
