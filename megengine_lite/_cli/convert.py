@@ -2,30 +2,39 @@
 
 from __future__ import annotations
 
-import os
 from argparse import ArgumentParser, Namespace
 from typing import Any
 
-from megengine_lite._cli import flags
-from megengine_lite._cli.files import show_written
-from megengine_lite.errors import LiteValueError
+from megengine_lite._cli import keys, progress
+from megengine_lite._cli.files import show_written, write_file
 
-USAGE = "MODEL OUT [flags]"
+USAGE = "MODEL OUT [--layout LAYOUT] [--decrypt METHOD] [--key KEY]"
+_LAYOUTS = ("nchw", "nchw44", "nchw44_dot", "nchw88")
 
 show = show_written
 
 
 def add(parser: ArgumentParser) -> None:
     """Declares the arguments."""
-    flags.add_network_flags(parser)
+    parser.add_argument("model", metavar="MODEL", help="model file: plain, packed (.lite) or encrypted")
     parser.add_argument("out", metavar="OUT", help="file to write")
+    parser.add_argument(
+        "--layout",
+        choices=_LAYOUTS,
+        help="fuse convolutions with what follows them, and let them work in this layout of images "
+        "(without it, operators are written as they are)",
+    )
+    keys.add_decryption_flags(parser)
 
 
 def execute(args: Namespace) -> dict[str, Any]:
     """Writes the model; gives its size."""
-    if os.path.exists(args.out) and os.path.samefile(args.out, args.model):
-        raise LiteValueError(f"{args.out} is the file that is read; write to another one")
-    args.layout_transform_dump = args.out
-    network = flags.load_network(args).network
-    flags.finish(args, network)
-    return {"written": {args.out: os.path.getsize(args.out)}}
+    from megengine_lite import LiteConfig
+    from megengine_lite._loading import rewritten, to_source
+
+    keys.use_key(args)
+    config = LiteConfig()
+    config.bare_model_cryption_name = args.decrypt or ""
+    with progress.waiting("rewriting"):
+        chunks = rewritten(to_source(args.model), config, args.layout)
+    return {"written": {args.out: write_file(args.out, chunks, args.model)}}

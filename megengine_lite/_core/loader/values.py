@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import mmap
 from collections.abc import Hashable
+from dataclasses import replace
 
 import numpy as np
 
@@ -42,6 +43,11 @@ class FileConstant(Constant):
             self._array = found
         return found
 
+    def stored(self) -> TensorRecord:
+        """The tensor with its value as files have it that are not compressed."""
+        data = bytes_of(self.array) if self._compressed else self._data
+        return replace(self._tensor, data=data)
+
     def release(self) -> None:
         """Drops what was decoded; pages of a mapped file go back to the system until they are read again."""
         self._array = None
@@ -52,6 +58,11 @@ class FileConstant(Constant):
             length = (begin + len(self._data)) // mmap.PAGESIZE * mmap.PAGESIZE - first
             if length > 0:
                 owner.madvise(mmap.MADV_DONTNEED, first, length)
+
+
+def bytes_of(array: np.ndarray) -> memoryview:
+    """The dense bytes of an array, for a :class:`TensorRecord`."""
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
 
 
 def file_constant(tensor: TensorRecord, compressed: bool, key: Hashable, what: str) -> FileConstant:

@@ -27,6 +27,8 @@ __all__ = ["place_concatenations", "run"]
 def run(graph: Graph, pool: ConstantPool, config: SessionConfig) -> None:
     """All passes that the options ask for."""
     if not config.fuse:
+        if config.fuse_elemwise:
+            fuse_elemwise.run(graph)
         return
     widen_float16.run(graph, pool)
     canonical_layout.run(graph, pool)

@@ -6,6 +6,7 @@ again. Multiplications by constants go into the weights.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -13,7 +14,7 @@ import numpy as np
 from megengine_lite._core.dtype import DTypeCode
 from megengine_lite._core.fused import Activation, ActivationCode, FusedConv
 from megengine_lite._core.graph import ConstantPool, Graph, Node, TensorSpec, Var
-from megengine_lite._core.params import ConvolutionMode, ConvolutionSparse, ElemwiseMode
+from megengine_lite._core.params import ConvBiasNonlineMode, ConvolutionMode, ConvolutionSparse, ElemwiseMode
 
 M = ElemwiseMode
 # Elementwise functions that can be applied to a result on the way to memory.
@@ -26,6 +27,13 @@ ACTIVATIONS = {
     M.TANH: ActivationCode.TANH,
     M.GELU: ActivationCode.GELU,
 }
+# Nonlinearities of a ConvBiasForward.
+NONLINEARITIES: dict[int, ActivationCode] = {
+    ConvBiasNonlineMode.IDENTITY: ActivationCode.NONE,
+    ConvBiasNonlineMode.RELU: ActivationCode.RELU,
+    ConvBiasNonlineMode.SIGMOID: ActivationCode.SIGMOID,
+    ConvBiasNonlineMode.H_SWISH: ActivationCode.H_SWISH,
+}
 # Additions, with the activation that follows in them.
 ADD_THEN = {
     M.ADD: ActivationCode.NONE,
@@ -36,7 +44,12 @@ ADD_THEN = {
 }
 
 
-def run(graph: Graph, pool: ConstantPool) -> None:
+def _any(fused: Node) -> bool:
+    return True
+
+
+def run(graph: Graph, pool: ConstantPool, accept: Callable[[Node], bool] = _any) -> None:
+    """Fuses what can be fused, as long as ``accept`` agrees with the node that comes out."""
     graph.nodes = [as_fused_conv(node) or node for node in graph.nodes]
     consumers = graph.consumers()
     outputs = set(graph.outputs)
@@ -51,7 +64,7 @@ def run(graph: Graph, pool: ConstantPool) -> None:
             if y in outputs or len(readers) != 1:
                 break
             absorbed = _absorb(fused, readers[0], pool)
-            if absorbed is None:
+            if absorbed is None or not accept(absorbed):
                 break
             replaced[id(readers[0])] = None
             last = readers[0]
@@ -88,10 +101,9 @@ def as_fused_conv(node: Node) -> Node | None:
             else:
                 return None
             inputs.append(v)
-        code = {0: 0, 1: 1, 2: 3, 3: 4}.get(int(p.nonlineMode))
-        if code is None:
+        if p.nonlineMode not in NONLINEARITIES:
             return None
-        activation = Activation(ActivationCode(code))
+        activation = Activation(NONLINEARITIES[p.nonlineMode])
     params = FusedConv(
         pad_h=p.pad_h,
         pad_w=p.pad_w,

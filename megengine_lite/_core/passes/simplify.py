@@ -26,7 +26,7 @@ def run(graph: Graph, pool: ConstantPool) -> None:
             graph.replace_uses(node.outputs[0], node.inputs[0])
             continue
         if node.op == "BatchNorm" and not read.intersection(node.outputs[:-1]):
-            node = _batch_norm_as_scale(node, pool) or node
+            node = batch_norm_as_scale(node, pool) or node
         elif node.op == "Elemwise":
             node = _simpler_elemwise(node)
         kept.append(node)
@@ -51,7 +51,7 @@ def _passes_through(node: Node) -> bool:
     return False
 
 
-def _batch_norm_as_scale(node: Node, pool: ConstantPool) -> Node | None:
+def batch_norm_as_scale(node: Node, pool: ConstantPool) -> Node | None:
     """``y = x * s + t`` for a batch norm whose four parameters are constants and whose other outputs nobody reads."""
     if len(node.inputs) != 5 or node.params.fwd_mode != 1 or any(v.const is None for v in node.inputs[1:]):
         return None

@@ -1,0 +1,99 @@
+"""A graph as the record of a model, numbered anew."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from megengine_lite._core.dtype import DTypeCode
+from megengine_lite._core.graph import Constant, Graph, Node, Var
+from megengine_lite._core.loader.build import CONSTANTS, INPUT
+from megengine_lite._core.loader.records import NOT_NUMBERED, ModelRecord, OperatorRecord, TensorRecord
+from megengine_lite._core.loader.values import FileConstant, bytes_of
+
+# What holds new constants. Only the first kind can say where a tensor is cut or how it is shaped.
+_IMMUTABLE, _WEIGHTS = "ImmutableTensor", "MultipleDeviceTensorHolder"
+
+
+def to_record(graph: Graph, source: ModelRecord) -> ModelRecord:
+    """The record of a graph.
+
+    Parameters
+    ----------
+    graph
+        Made from the graph of a model; constants that it took over refer to the file.
+    source
+        The model's own record: inputs, metadata, and how its constants were kept.
+    """
+    return _Recorder(graph, source).record()
+
+
+class _Recorder:
+    def __init__(self, graph: Graph, source: ModelRecord):
+        self.graph = graph
+        self.source = source
+        self.operators: list[OperatorRecord] = []
+        self.names: dict[int, str] = {}
+        self.numbers: dict[Var, int] = {}
+        self.constants: dict[int, int] = {}  # number of each constant that is written, by identity
+        self.holders = {v: op for op in source.operators if op.type in CONSTANTS for v in op.outputs}
+        self.next = 0
+
+    def record(self) -> ModelRecord:
+        inputs = {v.id: v for v in self.graph.inputs}
+        for operator in self.source.operators:
+            if operator.type == INPUT:
+                number = self._number(inputs[operator.outputs[0]])
+                self.operators.append(replace(operator, outputs=(number,)))
+        for node in self.graph.nodes:
+            self._add(node)
+        outputs = [(self._read(v), name) for v, name in zip(self.graph.outputs, self.graph.output_names, strict=True)]
+        return replace(
+            self.source, container="v2", operators=self.operators, outputs=outputs, variable_names=self.names
+        )
+
+    def _add(self, node: Node) -> None:
+        inputs = tuple(self._read(v) for v in node.inputs)
+        outputs = tuple(NOT_NUMBERED if v.id == NOT_NUMBERED else self._number(v) for v in node.outputs)
+        self.operators.append(
+            OperatorRecord(
+                type=node.op,
+                label=node.op,
+                name=node.name,
+                params=node.params,
+                param_code=0 if node.params is None else node.params.code,
+                inputs=inputs,
+                outputs=outputs,
+                output_names=[v.name for v in node.outputs],
+                output_dtype=node.output_dtype,
+                tensors=[],
+                payload=node.payload,
+            )
+        )
+
+    def _number(self, var: Var) -> int:
+        number = self.numbers[var] = self.next
+        self.next += 1
+        if var.name:
+            self.names[number] = var.name
+        return number
+
+    def _read(self, var: Var) -> int:
+        """The number of a variable that is read; constants are written before their first reader."""
+        if var.const is None:
+            return self.numbers[var]
+        found = self.constants.get(id(var.const))
+        if found is None:
+            found = self.constants[id(var.const)] = self._number(var)
+            self._add_constant(var, var.const, found)
+        return found
+
+    def _add_constant(self, var: Var, constant: Constant, number: int) -> None:
+        holder = self.holders.get(var.id) if isinstance(constant, FileConstant) else None
+        if holder is not None:
+            tensor = constant.stored()  # type: ignore[attr-defined]  # a FileConstant
+            made = replace(holder, outputs=(number,), output_names=[var.name], tensors=[tensor])
+        else:
+            kind = _IMMUTABLE if var.dtype.code == DTypeCode.INT32 else _WEIGHTS
+            tensor = TensorRecord(var.name, constant.array.shape, var.dtype, bytes_of(constant.array))
+            made = OperatorRecord(kind, kind, "", None, 0, (), (number,), [var.name], None, [tensor], ())
+        self.operators.append(made)
