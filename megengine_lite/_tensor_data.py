@@ -7,11 +7,19 @@ from typing import Any
 
 import numpy as np
 
-from megengine_lite._core.layout import elements_to_array, to_shape
-from megengine_lite._core.memory import NUMPY_TYPES, Storage, StridedTensor, buffer_address, count_bytes
-from megengine_lite._core.sources import code_of_array, raw_address, require_contiguous
+from megengine_lite._core.layout import elements_to_array, to_integer, to_shape
+from megengine_lite._core.memory import NUMPY_TYPES, Storage, StridedTensor, count_bytes
+from megengine_lite._core.sources import code_of_array, raw_memory, require_contiguous
 from megengine_lite.errors import LiteArgumentError, LiteError, LiteTypeError, LiteValueError, ShapeError
 from megengine_lite.layout import LiteLayout
+
+
+def one_length(length: int, same: int) -> int:
+    """The number of bytes that a call states by either of its two keywords; 0 if by none."""
+    length, same = to_integer(length, "the length of data"), to_integer(same, "the length of data")
+    if length and same and length != same:
+        raise LiteArgumentError(f"length and data_length mean the same, and are {length} and {same}")
+    return length or same
 
 
 class TensorData(StridedTensor):
@@ -23,7 +31,7 @@ class TensorData(StridedTensor):
     """(name, type code) of the network input that this tensor is, if it is one."""
 
     def _present_layout(self) -> LiteLayout:
-        return LiteLayout._make(self._shape, self._code)
+        return self._layout(LiteLayout)
 
     def _copy_array(self, array: np.ndarray, layout: LiteLayout | Iterable[int] | None) -> None:
         code = code_of_array(array)
@@ -37,30 +45,30 @@ class TensorData(StridedTensor):
                 )
             self._writable_array()[...] = array
             return
-        self._require_writable()
         if layout is not None:
             wanted = self._layout_from(layout)
             if count_bytes(wanted._shape, wanted._code) != array.nbytes:
                 raise LiteArgumentError(f"layout {wanted} does not have the {array.nbytes} bytes of the array")
             shape, code = wanted._shape, wanted._code
-        address, nbytes = buffer_address(array)
-        self._set_layout(shape, code)
-        self._copy_bytes(address, nbytes)
+        self._write_dense(Storage.of_buffer(array), array.nbytes, shape, code)
 
-    def _copy_elements(self, data: Sequence[Any]) -> None:
-        array = elements_to_array(data, NUMPY_TYPES[self._code])
-        if array.size == 0:
+    def _copy_elements(self, data: Sequence[Any], layout: LiteLayout | Iterable[int] | None) -> None:
+        wanted = self._present_layout() if layout is None else self._layout_from(layout)
+        shape, dtype = wanted._shape, NUMPY_TYPES[wanted._code]
+        count = count_bytes(shape, wanted._code) // dtype.itemsize if shape else 0
+        if isinstance(data, range) and data[count:]:  # may be longer than any memory
+            raise LiteArgumentError(f"{data} has more numbers than the {count} elements of the tensor")
+        array = elements_to_array(data, dtype)
+        if array.size == 0 and layout is None:
             return
-        shape = self._shape
         if not shape:
             raise LiteError("the tensor has no layout yet; give it one before it takes a list")
-        count = self._nbytes // array.itemsize
         if array.ndim > 1 and array.shape != shape:
             raise LiteArgumentError(f"a nested list of shape {list(array.shape)} for a tensor of shape {list(shape)}")
         if array.size > count:
             raise LiteArgumentError(f"{array.size} numbers for a tensor of {count} elements")
-        if self._contiguous:
-            self._copy_bytes(*buffer_address(array))
+        if self._contiguous or layout is not None:
+            self._write_dense(Storage.of_buffer(array), array.nbytes, shape, wanted._code)
         else:
             target = self._writable_array()
             if array.size == count:
@@ -69,24 +77,24 @@ class TensorData(StridedTensor):
                 target.flat[: array.size] = array
 
     def _copy_raw(self, data: Any, length: int, layout: LiteLayout | Iterable[int] | None) -> None:
-        address, size, owner = raw_address(data)
-        wanted = self._present_layout() if layout is None else self._layout_from(layout)
-        nbytes = count_bytes(wanted._shape, wanted._code) if wanted._shape else 0
+        memory, size = raw_memory(data)
+        wanted = self._raw_layout(layout)
+        nbytes = count_bytes(wanted._shape, wanted._code)
         if layout is None and (length or size or 0) != nbytes:
             raise LiteArgumentError(
                 f"{length or size or 0} bytes for a tensor of {nbytes} bytes; pass data_length={nbytes}, or the layout "
                 "of the data"
             )
-        if length and length != nbytes:
-            raise LiteArgumentError(f"data_length is {length}, the layout has {nbytes} bytes")
-        if size is not None and size < nbytes:
-            raise LiteArgumentError(f"{type(data).__name__} of {size} bytes for {nbytes} bytes of the tensor")
+        _require_bytes(data, size, length, nbytes)
         if not self._contiguous:
             raise LiteArgumentError("raw memory cannot be written through a strided slice")
-        self._require_writable()
-        self._set_layout(wanted._shape, wanted._code)
-        self._copy_bytes(address, nbytes)
-        del owner  # kept until here
+        self._write_dense(memory, nbytes, wanted._shape, wanted._code)
+
+    def _write_dense(self, memory: Storage, nbytes: int, shape: tuple[int, ...], code: int) -> None:
+        """Takes a layout and the first bytes of a memory."""
+        self._require_writable(count_bytes(shape, code))
+        self._set_layout(shape, code)
+        self._copy_bytes(memory.address, nbytes)
 
     def _share_array(self, array: np.ndarray, length: int, layout: LiteLayout | Iterable[int] | None) -> None:
         code = code_of_array(array)
@@ -114,24 +122,28 @@ class TensorData(StridedTensor):
         self._adopt(Storage.of_buffer(array), shape, code)
 
     def _share_raw(self, data: Any, length: int, layout: LiteLayout | Iterable[int] | None) -> None:
-        address, size, owner = raw_address(data)
-        wanted = self._present_layout() if layout is None else self._layout_from(layout)
-        nbytes = count_bytes(wanted._shape, wanted._code) if wanted._shape else 0
-        if length and length != nbytes:
-            raise LiteArgumentError(f"length is {length}, the layout has {nbytes} bytes")
-        if size is not None and size < nbytes:
-            raise LiteArgumentError(f"{type(data).__name__} of {size} bytes for {nbytes} bytes of the tensor")
+        memory, size = raw_memory(data)
+        wanted = self._raw_layout(layout)
+        nbytes = count_bytes(wanted._shape, wanted._code)
+        _require_bytes(data, size, length, nbytes)
         self._require_port_dtype(wanted._code)
-        if size is not None:
-            storage = Storage.of_buffer(data)
-        else:
-            storage = Storage.at(address, nbytes, owner)
-        self._adopt(storage, wanted._shape, wanted._code)
+        if size is None:
+            memory = Storage.at(memory.address, nbytes, memory.owner)
+        self._adopt(memory, wanted._shape, wanted._code)
 
     def _layout_from(self, layout: LiteLayout | Iterable[int]) -> LiteLayout:
-        if isinstance(layout, LiteLayout):
-            return layout
-        return LiteLayout._make(to_shape(layout), self._code)
+        """The layout that comes with data."""
+        wanted = layout if isinstance(layout, LiteLayout) else LiteLayout._make(to_shape(layout), self._code)
+        if not wanted._shape:
+            raise LiteValueError("a layout without dimensions has no room for data")
+        return wanted
+
+    def _raw_layout(self, layout: LiteLayout | Iterable[int] | None) -> LiteLayout:
+        if layout is not None:
+            return self._layout_from(layout)
+        if not self._shape:
+            raise LiteArgumentError("the tensor has no layout yet; pass the layout of the data")
+        return self._present_layout()
 
     def _label(self) -> str:
         return f"input {self._port[0]!r}" if self._port else "the tensor"
@@ -141,8 +153,10 @@ class TensorData(StridedTensor):
             name, wanted = self._port
             raise LiteTypeError(f"input {name!r} of the network is {NUMPY_TYPES[wanted]}, not {NUMPY_TYPES[code]}")
 
-    def _require_writable(self) -> None:
-        if self._readonly:
-            raise LiteArgumentError(
-                "the tensor shares memory that is read-only: share a writable array, or make a new tensor"
-            )
+
+def _require_bytes(data: Any, size: int | None, length: int, nbytes: int) -> None:
+    """Checks what is known about raw memory: its size, and the length that the caller states."""
+    if length and length != nbytes:
+        raise LiteArgumentError(f"the length of the data is {length}, the layout has {nbytes} bytes")
+    if size is not None and size < nbytes:
+        raise LiteArgumentError(f"{type(data).__name__} of {size} bytes for {nbytes} bytes of the tensor")

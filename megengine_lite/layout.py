@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Iterable
-from operator import index
 
 import numpy as np
 
-from megengine_lite._core.layout import MAX_DIM, to_dtype_code, to_shape
-from megengine_lite._core.memory import NUMPY_TYPES
-from megengine_lite.errors import LiteArgumentError, LiteValueError
+from megengine_lite._core.layout import MAX_DIM, to_dtype_code, to_integer, to_shape
+from megengine_lite._core.memory import NUMPY_TYPES, Layout
+from megengine_lite.errors import LiteArgumentError, LiteTypeError, LiteValueError
 from megengine_lite.struct import LiteDataType
 
 __all__ = ["MAX_DIM", "LiteLayout", "ctype_to_lite_dtypes", "lite_dtype_2_numpy"]
@@ -27,6 +26,7 @@ ctype_to_lite_dtypes = {
 """Element type of each ctypes number."""
 
 _DATA_TYPES = tuple(LiteDataType)
+_SCALAR_TYPES = tuple(t.type for t in NUMPY_TYPES)
 
 
 def lite_dtype_2_numpy(dtype: LiteDataType) -> type[np.generic]:
@@ -39,10 +39,10 @@ def lite_dtype_2_numpy(dtype: LiteDataType) -> type[np.generic]:
     """
     if not isinstance(dtype, LiteDataType):
         raise LiteArgumentError(f"a LiteDataType is needed, not {dtype!r}")
-    return NUMPY_TYPES[dtype].type
+    return _SCALAR_TYPES[dtype]
 
 
-class LiteLayout:
+class LiteLayout(Layout):
     """Shape and element type of a tensor.
 
     Parameters
@@ -72,11 +72,7 @@ class LiteLayout:
     True
     """
 
-    __slots__ = ("_code", "_explicit_dtype", "_shape")
-
-    _shape: tuple[int, ...]
-    _code: int
-    _explicit_dtype: bool  # False if float32 was only the default
+    __slots__ = ()
 
     def __init__(self, shape: Iterable[int] | None = None, dtype: object = None):
         self._shape = () if shape is None else to_shape(shape)
@@ -94,7 +90,7 @@ class LiteLayout:
     @property
     def shapes(self) -> list[int]:
         """The dimensions, as a new list; assign any iterable of integers to change them."""
-        return list(self._shape)
+        return [*self._shape]
 
     @shapes.setter
     def shapes(self, shape: Iterable[int]) -> None:
@@ -107,7 +103,8 @@ class LiteLayout:
 
     @ndim.setter
     def ndim(self, ndim: int) -> None:
-        if not 0 <= index(ndim) <= MAX_DIM:
+        ndim = to_integer(ndim, "a number of dimensions")
+        if not 0 <= ndim <= MAX_DIM:
             raise LiteValueError(f"a tensor has 0 to {MAX_DIM} dimensions, not {ndim}")
         self._shape = (self._shape + (0,) * MAX_DIM)[:ndim]
 
@@ -118,13 +115,18 @@ class LiteLayout:
 
     @data_type.setter
     def data_type(self, dtype: object) -> None:
+        if dtype is None:
+            raise LiteTypeError("None is no element type")
         self._code = to_dtype_code(dtype)
         self._explicit_dtype = True
 
     @property
     def dtype(self) -> type[np.generic]:
         """The numpy scalar class of the elements."""
-        return NUMPY_TYPES[self._code].type
+        return _SCALAR_TYPES[self._code]
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _restore, (self._shape, self._code, self._explicit_dtype)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, LiteLayout):
@@ -135,3 +137,10 @@ class LiteLayout:
 
     def __repr__(self) -> str:
         return str({"shapes": self.shapes, "ndim": self.ndim, "data_type": self.dtype})
+
+
+def _restore(shape: tuple[int, ...], code: int, explicit_dtype: bool) -> LiteLayout:
+    """A copied or pickled layout."""
+    layout = LiteLayout(shape, code)
+    layout._explicit_dtype = explicit_dtype
+    return layout

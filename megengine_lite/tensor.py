@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from megengine_lite._core.device import DEFAULT, get_device
-from megengine_lite._core.layout import MAX_DIM, to_dtype_code, to_shape
+from megengine_lite._core.dlpack import CPU_DEVICE
+from megengine_lite._core.layout import MAX_DIM, to_dtype_code, to_integer, to_shape
 from megengine_lite._core.memory import NUMPY_TYPES
-from megengine_lite._core.sources import as_array, from_dlpack, is_raw_memory
-from megengine_lite._tensor_data import TensorData
+from megengine_lite._core.sources import as_array, as_shared_array, from_dlpack, is_raw_memory
+from megengine_lite._tensor_data import TensorData, one_length
 from megengine_lite.errors import (
     LiteArgumentError,
     LiteError,
@@ -69,7 +70,7 @@ class LiteTensor(TensorData):
            [5, 6]], dtype=int32)
     """
 
-    __slots__ = ("_device", "_device_id", "_pinned")
+    __slots__ = ("__weakref__", "_device", "_device_id", "_pinned")
 
     def __init__(
         self,
@@ -82,6 +83,8 @@ class LiteTensor(TensorData):
     ):
         self._device = get_device(device_type)
         self._device_id = self._device.check_id(device_id)
+        if not isinstance(is_pinned_host, bool | int | np.bool_):
+            raise LiteTypeError(f"is_pinned_host is a bool, not {type(is_pinned_host).__name__}")
         self._pinned = bool(is_pinned_host)
         self._port = None
         if isinstance(layout, LiteLayout):
@@ -108,7 +111,7 @@ class LiteTensor(TensorData):
         Assign a :class:`LiteLayout`, or a shape to keep the element type. Memory and bytes stay if the new layout
         does not need more; else the tensor gets new memory.
         """
-        return LiteLayout._make(self._shape, self._code)
+        return self._layout(LiteLayout)
 
     @layout.setter
     def layout(self, layout: LiteLayout | Iterable[int]) -> None:
@@ -168,11 +171,11 @@ class LiteTensor(TensorData):
             What decides the rule:
 
             - *numpy array*, C-contiguous: the tensor takes the array's shape and type, or ``layout`` if that has as
-              many bytes. Objects with DLPack or ``__array__`` count as arrays.
+              many bytes. Objects with DLPack, ``__array__`` or a typed buffer (``array.array``) count as arrays.
             - *list*, tuple, range: numbers, converted to the tensor's type. The layout stays; fewer numbers than
               elements set the first ones. A nested list must have the tensor's shape.
-            - *raw memory*: ``ctypes.c_void_p``, an address, a ctypes pointer or array, bytes or another buffer. The
-              number of bytes must be said by ``data_length`` or ``layout``; buffers know their own.
+            - *raw memory*: ``ctypes.c_void_p``, an address, a ctypes pointer, array or structure, bytes, bytearray,
+              memoryview, mmap. The number of bytes must be said by ``data_length`` or ``layout``; buffers know it.
         data_length
             Bytes of raw memory; must be the size of the tensor.
         layout
@@ -197,14 +200,9 @@ class LiteTensor(TensorData):
         if isinstance(data, np.ndarray):
             self._copy_array(data, layout)
         elif isinstance(data, list | tuple | range):
-            if layout is not None:
-                # Numbers that do not fit must leave this tensor as it is.
-                whole = layout if isinstance(layout, LiteLayout) else LiteLayout(layout, self.layout.dtype)
-                LiteTensor(whole)._copy_elements(data)
-                self.layout = layout
-            self._copy_elements(data)
+            self._copy_elements(data, layout)
         elif is_raw_memory(data):
-            self._copy_raw(data, data_length or length, layout)
+            self._copy_raw(data, one_length(data_length, length), layout)
         elif (array := as_array(data)) is not None:
             self._copy_array(array, layout)
         else:
@@ -226,11 +224,12 @@ class LiteTensor(TensorData):
         Parameters
         ----------
         data
-            - *numpy array*, C-contiguous, or an object with DLPack: kept alive as long as the memory is in use. With
-              as many bytes as the tensor and the same type, the tensor keeps its shape; with another size it takes
-              the array's shape and type. A read-only array makes the tensor read-only.
+            - *numpy array*, C-contiguous, or an object with DLPack, an array interface or a typed buffer
+              (``array.array``): kept alive as long as the memory is in use. With as many bytes as the tensor and the
+              same type, the tensor keeps its shape; with another size it takes the array's shape and type. A read-only
+              array makes the tensor read-only.
             - ``ctypes.c_void_p``, an address or a ctypes pointer: the caller keeps the memory alive.
-            - bytes and other buffers, ctypes arrays: kept alive.
+            - bytes, bytearray, memoryview, mmap, ctypes arrays and structures: raw bytes, kept alive.
         length
             Bytes; must be the size of the array, or of the tensor for raw memory. 0 means: not checked.
         layout
@@ -255,17 +254,17 @@ class LiteTensor(TensorData):
         >>> tensor.to_numpy().tolist()
         [[0.0, 0.0], [0.0, 7.0]]
         """
-        length = length or data_length
+        length = one_length(length, data_length)
         if not self._contiguous:
             raise LiteArgumentError("a strided slice cannot take other memory; make a new tensor")
         if isinstance(data, np.ndarray):
             self._share_array(data, length, layout)
         elif is_raw_memory(data):
             self._share_raw(data, length, layout)
-        elif data is not None and hasattr(data, "__dlpack__"):
-            self._share_array(from_dlpack(data), length, layout)
         elif data is None:
             raise LiteValueError("there is no memory at None")
+        elif (array := as_shared_array(data)) is not None:
+            self._share_array(array, length, layout)
         else:
             raise LiteTypeError(
                 f"{type(data).__name__} has no memory to share; make a numpy array of it, or use set_data_by_copy"
@@ -287,7 +286,7 @@ class LiteTensor(TensorData):
                 raise ShapeError(f"a tensor with {src_tensor.layout} cannot be written through a slice {self.layout}")
             np.copyto(self._writable_array(), src_tensor._array())
             return
-        self._require_writable()
+        self._require_writable(src_tensor._nbytes)
         source = src_tensor._array()  # holds the memory, should it be this tensor's old one
         self._set_layout(shape, code)
         if src_tensor._contiguous:
@@ -425,20 +424,25 @@ class LiteTensor(TensorData):
         dl_device: tuple[int, int] | None = None,
         copy: bool | None = None,
     ) -> Any:
-        if dl_device not in (None, (1, 0)):
+        if stream is not None:
+            raise LiteValueError(f"host memory has no streams: stream is None, not {stream!r}")
+        if dl_device is not None and tuple(dl_device) != CPU_DEVICE:
             raise BufferError(f"the tensor is in host memory and cannot be exported to DLPack device {dl_device}")
         source = self
         if copy:
             source = self._sibling()
-            source.copy_from(self)
-        return source._capsule(max_version is not None and max_version[0] >= 1)
+            if self._shape:
+                source.copy_from(self)
+            else:
+                source.layout = self.layout
+        return source._capsule(max_version is not None and max_version[0] >= 1, bool(copy))
 
     def __dlpack_device__(self) -> tuple[int, int]:
-        return (1, 0)
+        return CPU_DEVICE
 
     @classmethod
     def from_dlpack(cls, source: Any) -> LiteTensor:
-        """A tensor over the memory of an object with ``__dlpack__`` (an array of torch, cupy, jax, …) on a CPU.
+        """A tensor over the memory of an object with ``__dlpack__`` (an array of torch, jax, …) on a CPU, or a capsule.
 
         Examples
         --------
@@ -504,7 +508,9 @@ def LiteTensorConcat(
     >>> LiteTensorConcat([a, a, a], 0).layout.shapes
     [3, 2]
     """
-    tensors = list(tensors)
+    if not isinstance(tensors, Iterable):
+        raise LiteTypeError(f"tensors is a list of tensors, not {type(tensors).__name__}")
+    tensors, dim = list(tensors), to_integer(dim, "dim")
     for t in tensors:
         _require_tensor(t)
     first = tensors[0] if tensors else None
@@ -517,7 +523,7 @@ def LiteTensorConcat(
     if first is None:
         return result
     shape = first._shape
-    if not -len(shape) <= index(dim) < len(shape):
+    if not -len(shape) <= dim < len(shape):
         raise LiteIndexError(f"dim {dim} is out of range for tensors of shape {list(shape)}")
     dim %= len(shape)
     for t in tensors:

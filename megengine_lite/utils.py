@@ -5,12 +5,11 @@ from __future__ import annotations
 import threading
 import warnings
 from collections.abc import Iterable
-from operator import index
 from typing import Any
 
 import numpy as np
 
-from megengine_lite._core.layout import to_shape
+from megengine_lite._core.layout import to_integer, to_shape
 from megengine_lite.errors import LiteArgumentError, LiteIndexError, LiteTypeError, LiteWarning, ShapeError
 from megengine_lite.struct import LiteDataType, LiteDeviceType
 from megengine_lite.tensor import LiteLayout, LiteTensor
@@ -94,10 +93,10 @@ class TensorBatchCollector:
         int
             The id of the place; -1, with a warning, if the batch is full.
         """
-        source = self._checked(array)
+        source, places = self._checked(array), self._places()
         batch_id = self._take()
         if batch_id >= 0:
-            self._write(batch_id, source)
+            places[batch_id] = source
         return batch_id
 
     def collect_id(self, array: np.ndarray | LiteTensor, batch_id: int) -> int:
@@ -109,14 +108,14 @@ class TensorBatchCollector:
             There is no such place.
         """
         batch_id = self._checked_id(batch_id)
-        source = self._checked(array)
+        source, places = self._checked(array), self._places()
         with self._lock:
             taken = batch_id not in self._free
             if not taken:
                 self._free.remove(batch_id)
         if taken:
             warnings.warn(f"batch id {batch_id} is collected already; it is overwritten", LiteWarning, stacklevel=2)
-        self._write(batch_id, source)
+        places[batch_id] = source
         return batch_id
 
     def collect_by_ctypes(self, data: Any, length: int) -> int:
@@ -127,11 +126,14 @@ class TensorBatchCollector:
         int
             The id; -1, with a warning, if the batch is full.
         """
-        sample = LiteTensor(LiteLayout(self._item or (1,), LiteDataType(self.dtype)))
-        sample.set_data_by_share(data, length=length or -1)
+        sample = LiteTensor(LiteLayout(self._item or (1,), self._tensor.layout.dtype))
+        if to_integer(length, "length") != sample.nbytes:
+            raise LiteArgumentError(f"length is {length}, a sample of this batch has {sample.nbytes} bytes")
+        sample.set_data_by_share(data, length)
+        source, places = sample.get_data_by_share().reshape(self._item), self._places()
         batch_id = self._take()
         if batch_id >= 0:
-            self._write(batch_id, sample.get_data_by_share())
+            places[batch_id] = source
         return batch_id
 
     def free(self, indexes: Iterable[int]) -> None:
@@ -139,7 +141,10 @@ class TensorBatchCollector:
 
         Warns about places that are free already.
         """
-        ids = [self._checked_id(i) for i in indexes]
+        try:
+            ids = [self._checked_id(i) for i in iter(indexes)]
+        except TypeError as error:
+            raise LiteTypeError(f"indexes is a list of batch ids ({error})") from None
         with self._lock:
             for batch_id in ids:
                 if batch_id in self._free:
@@ -169,14 +174,17 @@ class TensorBatchCollector:
         warnings.warn("the batch is full: free places before you collect more", LiteWarning, stacklevel=3)
         return -1
 
-    def _write(self, batch_id: int, source: np.ndarray) -> None:
-        self._tensor.get_data_by_share()[batch_id] = source if self._item else source.reshape(())
+    def _places(self) -> np.ndarray:
+        """The batch's memory, to write samples to. Asked for before a place is taken, because it may raise."""
+        places = self._tensor._writable_array()
+        if places.shape != (self._count, *self._item):
+            raise ShapeError(
+                f"the batch's tensor was given shape {list(places.shape)}; it needs {[self._count, *self._item]}"
+            )
+        return places
 
     def _checked_id(self, batch_id: int) -> int:
-        try:
-            number = index(batch_id)
-        except TypeError:
-            raise LiteTypeError(f"a batch id is an int, not {type(batch_id).__name__}") from None
+        number = to_integer(batch_id, "a batch id")
         if not 0 <= number < self._count:
             raise LiteIndexError(f"batch id {number} is out of range for a batch of {self._count}")
         return number
@@ -195,4 +203,4 @@ class TensorBatchCollector:
             source = source.view(np.int32)
         if source.dtype != wanted:
             raise LiteArgumentError(f"a sample of this batch is {np.dtype(wanted)}, not {source.dtype}")
-        return source
+        return source.reshape(self._item)

@@ -79,11 +79,39 @@ def test_names_stand_in_the_modules_of_the_original():
             assert hasattr(getattr(lite, module), name), (module, name)
 
 
+CTYPES_NAMES = (
+    "CFUNCTYPE POINTER byref c_byte c_char_p c_double c_float c_int c_int8 c_int16 c_int32 c_int64 c_long c_short "
+    "c_size_t c_ubyte c_uint c_uint8 c_uint16 c_uint32 c_uint64 c_ushort c_void_p cast memmove memset pointer sizeof"
+).split()
+
+
 def test_star_import_brings_what_programs_need_and_hides_no_module():
-    names: dict = {}
-    exec("from megengine_lite import *", names)
-    assert {"c_void_p", "POINTER", "byref", "np", "LiteNetwork"} <= set(names)
-    assert not {"struct", "io", "os", "sys"} & set(names)
+    out = run(
+        "import ctypes, io, os, struct, sys, threading, warnings\n"
+        "before = dict(globals())\n"
+        "from megengine_lite import *\n"
+        "print([n for n in before if globals()[n] is not before[n]])\n"
+        "print(sorted(n for n in globals() if getattr(ctypes, n, None) is globals()[n] and not n.startswith('_')))\n"
+        "import numpy\n"
+        "print(np is numpy, struct.calcsize('i'), LiteNetwork.__name__)"
+    )
+    assert out.splitlines() == ["[]", str(sorted(CTYPES_NAMES)), "True 4 LiteNetwork"]
+
+
+def test_star_import_has_the_public_names_of_the_original_but_the_module_that_hides_one():
+    missing = set(ORIGINAL_NAMES) - set(lite.__all__)
+    assert missing == {"struct"}
+    assert len(lite.__all__) == len(set(lite.__all__)) and all(hasattr(lite, n) for n in lite.__all__)
+
+
+def test_import_leaves_the_environment_alone():
+    out = run(
+        "import os, numpy\n"
+        "before = dict(os.environ)\n"
+        "import megengine_lite\n"
+        "print(dict(os.environ) == before, 'CUDA_MODULE_LOADING' in os.environ)"
+    )
+    assert out == "True False"
 
 
 def test_import_is_silent_light_and_starts_no_threads():
@@ -96,7 +124,10 @@ def test_import_is_silent_light_and_starts_no_threads():
     assert out == "1 []"
 
 
-def test_import_takes_less_than_50_ms_beyond_numpy():
-    # Processor time: the machine may be busy with something else.
-    code = "import numpy, time\nbegin = time.process_time()\nimport megengine_lite\nprint(time.process_time() - begin)"
-    assert min(float(run(code)) for _ in range(5)) < 0.05
+def test_import_takes_less_time_than_that_of_numpy():
+    # Processor time, and compared with something known: machines differ, and may be busy with something else.
+    code = (
+        "import time\nbegin = time.process_time()\nimport numpy\nmiddle = time.process_time()\nimport megengine_lite\n"
+        "print((time.process_time() - middle) / (middle - begin))"
+    )
+    assert min(float(run(code)) for _ in range(5)) < 1

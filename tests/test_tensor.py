@@ -1,4 +1,4 @@
-"""LiteLayout and LiteTensor: layouts, construction, properties, slices, shapes, copies between tensors."""
+"""LiteTensor: construction, properties, slices, shapes, copies between tensors."""
 
 import copy
 import gc
@@ -7,17 +7,9 @@ import pickle
 import numpy as np
 import pytest
 
-from megengine_lite import (
-    LiteDataType,
-    LiteDeviceType,
-    LiteLayout,
-    LiteTensor,
-    LiteTensorConcat,
-    lite_dtype_2_numpy,
-)
+from megengine_lite import LiteDeviceType, LiteLayout, LiteTensor, LiteTensorConcat
 from megengine_lite.errors import (
     DeviceError,
-    LiteArgumentError,
     LiteError,
     LiteIndexError,
     LiteTypeError,
@@ -32,133 +24,6 @@ def counting(shape, dtype="int32") -> LiteTensor:
     tensor = LiteTensor(LiteLayout(shape, dtype))
     tensor.set_data_by_copy(np.arange(int(np.prod(shape))).reshape(shape).astype(dtype))
     return tensor
-
-
-# ---- layouts ----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("shape", [None, [], ()])
-def test_layout_without_dimensions(shape):
-    layout = LiteLayout(shape)
-    assert (layout.shapes, layout.ndim, layout.dtype) == ([], 0, np.float32)
-
-
-@pytest.mark.parametrize(
-    "shape", [[2, 3], (2, 3), range(2, 4), iter([2, 3]), {2: 0, 3: 0}.keys(), np.array([2, 3]), np.int64([2, 3])]
-)
-def test_layout_shape_from_any_iterable_of_integers(shape):
-    assert LiteLayout(shape).shapes == [2, 3]
-
-
-@pytest.mark.parametrize("shape", [[1.5], ["1"], [[1]], [None], 3, "ab"])
-def test_layout_shape_of_other_things(shape):
-    with pytest.raises(LiteTypeError):
-        LiteLayout(shape)
-
-
-@pytest.mark.parametrize("shape", [[-1], [2**64], [2, -3]])
-def test_layout_dimension_out_of_range(shape):
-    with pytest.raises(LiteValueError):
-        LiteLayout(shape)
-
-
-def test_layout_has_at_most_seven_dimensions():
-    assert LiteLayout([1] * 7).ndim == 7
-    with pytest.raises(AssertionError):
-        LiteLayout([1] * 8)
-    layout = LiteLayout([2])
-    with pytest.raises(LiteArgumentError):
-        layout.shapes = [1] * 8
-    assert layout.shapes == [2]
-
-
-@pytest.mark.parametrize(("code", "name"), list(enumerate(NAMES)))
-def test_layout_dtype_in_every_spelling(code, name):
-    scalar = getattr(np, name)
-    for spelling in (name, LiteDataType(code), code, np.int32(code), np.dtype(name), scalar, np.dtype(name).str):
-        layout = LiteLayout([1], spelling)
-        assert layout.data_type == code
-        assert layout.dtype is scalar
-
-
-@pytest.mark.parametrize("dtype", [None, "", 0])
-def test_layout_dtype_default(dtype):
-    assert LiteLayout([1], dtype).data_type == LiteDataType.LITE_FLOAT
-
-
-def test_layout_uint32_instance_is_int32():
-    assert LiteLayout([1], np.dtype("uint32")).data_type == LiteDataType.LITE_INT
-
-
-@pytest.mark.parametrize(
-    "dtype",
-    [
-        "uint32",
-        "int64",
-        "float64",
-        "bool",
-        ">f4",
-        "nonsense",
-        np.uint32,
-        np.float64,
-        np.dtype("int64"),
-        float,
-        bool,
-        7,
-        -1,
-        b"float32",
-        1.0,
-        True,
-        [1],
-    ],
-)
-def test_layout_dtype_not_supported(dtype):
-    with pytest.raises(LiteTypeError, match="float32, float16, int32, int16, int8, uint8, uint16") as caught:
-        LiteLayout([1], dtype)
-    assert isinstance(caught.value, TypeError | KeyError)
-
-
-def test_layout_attributes():
-    layout = LiteLayout([2, 3, 4], "int8")
-    layout.shapes.append(9)
-    assert layout.shapes == [2, 3, 4]
-    layout.shapes = (5, 6)
-    assert (layout.shapes, layout.ndim, layout.dtype) == ([5, 6], 2, np.int8)
-    layout.ndim = 1
-    assert layout.shapes == [5]
-    layout.ndim = 2
-    assert layout.shapes == [5, 0]
-    layout.data_type = LiteDataType.LITE_HALF
-    assert layout.dtype is np.float16
-    for ndim in (-1, 8):
-        with pytest.raises(LiteValueError):
-            layout.ndim = ndim
-    with pytest.raises(LiteTypeError):
-        layout.data_type = 20
-    with pytest.raises(AttributeError):
-        layout.shape = [1]
-
-
-def test_layout_is_a_value():
-    layout = LiteLayout([2, 3], "int8")
-    assert layout == LiteLayout((2, 3), np.int8)
-    assert layout != LiteLayout([2, 3], "uint8") and layout != LiteLayout([3, 2], "int8") and layout != [2, 3]
-    with pytest.raises(TypeError):
-        hash(layout)
-    for twin in (copy.copy(layout), copy.deepcopy(layout), pickle.loads(pickle.dumps(layout))):
-        assert twin == layout
-        twin.shapes = [1]
-    assert layout.shapes == [2, 3]
-
-
-def test_layout_repr():
-    assert repr(LiteLayout([2, 3], "int8")) == "{'shapes': [2, 3], 'ndim': 2, 'data_type': <class 'numpy.int8'>}"
-
-
-def test_lite_dtype_2_numpy():
-    assert [lite_dtype_2_numpy(d) for d in LiteDataType] == [getattr(np, n) for n in NAMES]
-    with pytest.raises(AssertionError):
-        lite_dtype_2_numpy("float32")
 
 
 # ---- construction and properties ----------------------------------------------------------------------------------
@@ -412,6 +277,46 @@ def test_strided_slice_takes_arrays_and_lists_of_its_shape():
         window.set_data_by_share(tensor.get_ctypes_memory())
 
 
+@pytest.mark.parametrize("step", [2**70, -(2**70), 2**62])
+def test_slice_with_steps_beyond_all_strides(step):
+    tensor = counting([4, 4])
+    first, last = (3, 0) if step > 0 else (3, -9)
+    assert tensor.slice([0, 1], [4, 4], [1, step]).to_numpy().tolist() == (
+        [[1], [5], [9], [13]] if step > 0 else [[], [], [], []]
+    )
+    assert tensor.slice([first], [4 if step > 0 else last], [step]).to_numpy().tolist() == [[12, 13, 14, 15]]
+    assert tensor.slice([-(2**70)], [2**70]).layout.shapes == [4, 4]
+
+
+def test_empty_slice_takes_nothing():
+    tensor = counting([4])
+    window = tensor.slice([2], [2])
+    window.set_data_by_copy([])
+    for data in ([1], np.ones(1, "int32"), bytes(4)):
+        with pytest.raises(LiteError):
+            window.set_data_by_copy(data)
+    assert tensor.to_numpy().tolist() == [0, 1, 2, 3]
+
+
+def test_contiguous_slice_shares_other_memory():
+    tensor = counting([4, 2])
+    rows, foreign = tensor.slice([1], [2]), np.full(8, 9, "int32")
+    rows.set_data_by_share(foreign)
+    assert rows.layout.shapes == [8]
+    rows.fill_zero()
+    assert foreign.max() == 0 and tensor.to_numpy().ravel().tolist() == list(range(8))
+
+
+def test_layout_of_a_contiguous_slice_shrinks_and_grows_within_the_slice():
+    tensor = counting([4, 2])
+    row = tensor.slice([1], [2])
+    for shape, expected in (([2, 1], [[2], [3]]), ([1], [2]), ([2], [2, 3])):
+        row.layout = shape
+        assert row.to_numpy().tolist() == expected
+    row.layout = LiteLayout([8], "int8")
+    assert row.to_numpy().tolist() == [2, 0, 0, 0, 3, 0, 0, 0]
+
+
 # ---- other methods ------------------------------------------------------------------------------------------------
 
 
@@ -577,3 +482,27 @@ def test_concat_of_other_types():
         LiteTensorConcat([counting([2]), counting([2], "int8")], 0)
     with pytest.raises(AssertionError):
         LiteTensorConcat([counting([2]), np.zeros(2)], 0)
+
+
+@pytest.mark.parametrize(("tensors", "dim"), [(None, 0), (3, 0), ([], "0"), ([LiteTensor([1])], 0.0)])
+def test_concat_with_arguments_of_other_types(tensors, dim):
+    with pytest.raises(LiteTypeError):
+        LiteTensorConcat(tensors, dim)
+
+
+def test_concat_on_devices_that_are_not_there():
+    for tensors in ([], [LiteTensor([1])]):
+        with pytest.raises(DeviceError):
+            LiteTensorConcat(tensors, 0, LiteDeviceType.LITE_CUDA)
+    with pytest.raises(DeviceError):
+        LiteTensorConcat([LiteTensor([1])], 0, device_id=-2)
+    assert LiteTensorConcat([LiteTensor([1])], 0, device_type=LiteDeviceType.LITE_CPU).layout.shapes == [1]
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("ndim", range(1, 8))
+def test_concat_of_all_types_and_dimensions(name, ndim):
+    a, b = counting([2] * ndim, name), counting([2] * (ndim - 1) + [1], name)
+    result = LiteTensorConcat([a, b], -1)
+    assert result.layout == LiteLayout([2] * (ndim - 1) + [3], name)
+    assert (result.to_numpy() == np.concatenate([a.to_numpy(), b.to_numpy()], -1)).all()

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import os
 
+from megengine_lite._core.layout import to_integer
 from megengine_lite._core.memory import Storage
-from megengine_lite.errors import DeviceError, LiteTypeError
+from megengine_lite.errors import DeviceError
 
 CPU = 0
 DEFAULT = 7
@@ -31,9 +32,7 @@ class CpuDevice:
         return os.cpu_count() or 1
 
     def check_id(self, device_id: int) -> int:
-        if isinstance(device_id, bool) or not hasattr(device_id, "__index__"):
-            raise LiteTypeError(f"a device id is an int, not {type(device_id).__name__}")
-        device_id = device_id.__index__()
+        device_id = to_integer(device_id, "a device id")
         if not -1 <= device_id < 2**31:
             raise DeviceError(f"there is no CPU device {device_id}; ids are -1 (any), 0, 1, ...")
         return device_id
@@ -50,12 +49,11 @@ def get_device(device_type: int) -> CpuDevice:
     DeviceError
         This machine or this build does not have it.
     """
-    if device_type is CPU or device_type in (CPU, DEFAULT):
+    device_type = to_integer(device_type, "a device type")
+    if device_type in (CPU, DEFAULT):
         return _CPU_DEVICE
-    if isinstance(device_type, bool) or not isinstance(device_type, int):
-        raise LiteTypeError(f"a device type is a LiteDeviceType, not {type(device_type).__name__}")
     if device_type not in _NAMES:
-        raise DeviceError(f"there is no device type {int(device_type)}; use LiteDeviceType.LITE_CPU")
+        raise DeviceError(f"there is no device type {device_type}; use LiteDeviceType.LITE_CPU")
     message = (
         f"{_NAMES[device_type]} is not available: this build runs on CPUs. Use device_type=LiteDeviceType.LITE_CPU"
     )
@@ -66,10 +64,9 @@ def get_device(device_type: int) -> CpuDevice:
 
 def device_count(device_type: int) -> int:
     """How many devices of a type there are; 0 for those that this build cannot drive."""
-    if isinstance(device_type, bool) or not isinstance(device_type, int):
-        raise LiteTypeError(f"a device type is a LiteDeviceType, not {type(device_type).__name__}")
+    device_type = to_integer(device_type, "a device type")
     if device_type in (CPU, DEFAULT):
         return _CPU_DEVICE.count()
     if device_type in _NAMES:
         return 0
-    raise DeviceError(f"there is no device type {int(device_type)}")
+    raise DeviceError(f"there is no device type {device_type}")

@@ -1,6 +1,12 @@
 """DLPack capsules (https://dmlc.github.io/dlpack/latest/): memory of ours for other libraries, and theirs for us."""
 
-from cpython.pycapsule cimport PyCapsule_GetPointer, PyCapsule_IsValid, PyCapsule_New, PyCapsule_SetName
+from cpython.pycapsule cimport (
+    PyCapsule_CheckExact,
+    PyCapsule_GetPointer,
+    PyCapsule_IsValid,
+    PyCapsule_New,
+    PyCapsule_SetName,
+)
 from cpython.ref cimport Py_DECREF, Py_INCREF, PyObject
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free
@@ -8,13 +14,15 @@ from libc.stdlib cimport calloc, free
 CPU_DEVICE = (1, 0)
 """Device type and id of host memory."""
 
-
 HOST_DEVICES = (1, 3)
 """Types of devices whose memory the processor reads: itself, and memory pinned for CUDA."""
 
 cdef enum:
     MAX_NDIM = 7
+    # Arrays of other libraries may have more dimensions than ours; more than this is damage.
+    MOST_NDIM = 64
     READ_ONLY = 1
+    IS_COPIED = 2
 
 
 cdef struct DLDevice:
@@ -88,9 +96,12 @@ cdef void drop_capsule(object capsule) noexcept:
 
 
 def make_capsule(
-    owner, uintptr_t address, tuple shape, tuple strides, int code, int bits, bint readonly, bint versioned
+    owner, uintptr_t address, tuple shape, tuple strides, int code, int bits, bint readonly, bint versioned, bint copied
 ):
-    """A capsule over memory that ``owner`` keeps alive; ``strides`` in elements, ``code`` and ``bits`` as in DLPack."""
+    """A capsule over memory that ``owner`` keeps alive; ``strides`` in elements, ``code`` and ``bits`` as in DLPack.
+
+    ``copied`` says that the memory was made for this capsule; only a versioned one can tell.
+    """
     cdef Package* package = <Package*>calloc(1, sizeof(Package))
     cdef DLTensor* tensor
     cdef int k
@@ -111,7 +122,7 @@ def make_capsule(
         package.versioned.version = DLVersion(1, 0)
         package.versioned.manager_ctx = <void*><PyObject*>owner
         package.versioned.deleter = release_versioned
-        package.versioned.flags = READ_ONLY if readonly else 0
+        package.versioned.flags = (READ_ONLY if readonly else 0) | (IS_COPIED if copied else 0)
         return PyCapsule_New(&package.versioned, b"dltensor_versioned", drop_capsule)
     package.plain.manager_ctx = <void*><PyObject*>owner
     package.plain.deleter = release_plain
@@ -134,6 +145,11 @@ cdef class Borrowed:
             (<DLManagedTensor*>self.head).deleter(self.head)
 
 
+def is_capsule(source):
+    """Whether it is a capsule itself, and not an object that makes one."""
+    return PyCapsule_CheckExact(source)
+
+
 def take_capsule(capsule):
     """Takes a capsule over from its maker.
 
@@ -146,7 +162,7 @@ def take_capsule(capsule):
     Raises
     ------
     TypeError
-        Not a capsule, or of a version that is not known.
+        Not a capsule, one of a version that is not known, or memory of another device. It is not taken then.
     """
     cdef Borrowed owner = Borrowed.__new__(Borrowed)
     cdef DLTensor* tensor
@@ -160,16 +176,19 @@ def take_capsule(capsule):
             raise TypeError(f"DLPack {(<DLManagedTensorVersioned*>head).version.major} is not known")
         tensor = &(<DLManagedTensorVersioned*>head).dl_tensor
         readonly = (<DLManagedTensorVersioned*>head).flags & READ_ONLY
-        PyCapsule_SetName(capsule, b"used_dltensor_versioned")
     elif PyCapsule_IsValid(capsule, b"dltensor"):
         head = PyCapsule_GetPointer(capsule, b"dltensor")
         tensor = &(<DLManagedTensor*>head).dl_tensor
-        PyCapsule_SetName(capsule, b"used_dltensor")
     else:
         raise TypeError("it gives no DLPack capsule, or one that was taken before")
-    owner.head = head
+    if tensor.device.device_type not in HOST_DEVICES:
+        raise TypeError(f"its memory is on a device of type {tensor.device.device_type}; copy it to the host first")
     if tensor.dtype.lanes != 1:
         raise TypeError("elements of several lanes are not supported")
+    if not 0 <= tensor.ndim <= MOST_NDIM:
+        raise TypeError(f"it claims to have {tensor.ndim} dimensions")
+    PyCapsule_SetName(capsule, b"used_dltensor_versioned" if owner.versioned else b"used_dltensor")
+    owner.head = head
     shape = tuple([tensor.shape[k] for k in range(tensor.ndim)])
     strides = tuple([tensor.strides[k] for k in range(tensor.ndim)]) if tensor.strides != NULL else None
     address = <uintptr_t>tensor.data + tensor.byte_offset

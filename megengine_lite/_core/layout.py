@@ -12,8 +12,20 @@ from megengine_lite.errors import LiteArgumentError, LiteTypeError, LiteValueErr
 
 MAX_DIM = 7
 
+_SCALAR_CODES = {t.type: code for code, t in enumerate(NUMPY_TYPES)}
+
 ACCEPTED = ", ".join(t.name for t in NUMPY_TYPES)
 """Names of the element types that tensors can have."""
+
+
+def to_integer(value: object, name: str) -> int:
+    """A Python int from any kind of integer; ``name`` says what it is, for the message."""
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        return index(value)  # type: ignore[arg-type]  # that is what is asked here
+    except TypeError:
+        raise LiteTypeError(f"{name} is an int, not {type(value).__name__}") from None
 
 
 def to_shape(shape: Iterable[int]) -> tuple[int, ...]:
@@ -52,8 +64,8 @@ def to_dtype_code(dtype: object) -> int:
             code = code_of(np.dtype(dtype)) if np.dtype(dtype) != np.uint32 else None
         except TypeError:
             raise _unsupported(dtype) from None
-    elif isinstance(dtype, type) and issubclass(dtype, np.generic):
-        code = code_of(np.dtype(dtype)) if dtype not in (np.uint32, np.generic) else None
+    elif isinstance(dtype, type):
+        code = _SCALAR_CODES.get(dtype)
     elif isinstance(dtype, int | np.integer) and not isinstance(dtype, bool):
         code = int(dtype) if 0 <= dtype < len(NUMPY_TYPES) else None
     else:
@@ -74,7 +86,10 @@ def elements_to_array(data: object, dtype: np.dtype) -> np.ndarray:
     if raw.dtype.kind == "O" and all(isinstance(x, int | float) for x in raw.flat):
         if dtype.kind != "f":
             raise LiteValueError(f"some numbers are far out of the range of {dtype}")
-        raw = raw.astype(np.float64)
+        try:
+            raw = raw.astype(np.float64)
+        except OverflowError:
+            raise LiteValueError(f"some numbers are far out of the range of {dtype}") from None
     if raw.dtype.kind not in "biuf":
         raise LiteTypeError(f"the data holds elements that are not numbers ({raw.dtype})")
     if dtype.kind != "f":
@@ -84,4 +99,8 @@ def elements_to_array(data: object, dtype: np.dtype) -> np.ndarray:
         low, high = raw.min(), raw.max()
         if int(low) < info.min or int(high) > info.max:
             raise LiteValueError(f"numbers from {low} to {high} do not fit into {dtype} ({info.min} to {info.max})")
-    return np.ascontiguousarray(raw, dtype)
+    with np.errstate(over="ignore"):
+        array = np.ascontiguousarray(raw, dtype)
+    if dtype.kind == "f" and (too_large := np.isinf(array) & np.isfinite(raw)).any():
+        raise LiteValueError(f"{raw[too_large][0]} does not fit into {dtype} (at most {np.finfo(dtype).max})")
+    return array

@@ -18,7 +18,15 @@ cdef class Storage:
     cdef object __weakref__
 
     cdef char* pointer(self) except? NULL
+    cdef int view_readonly(self, source) except -1
     cpdef settle(self)
+
+
+cdef class Layout:
+    cdef public tuple _shape
+    cdef public int _code               # LiteDataType
+    cdef public bint _explicit_dtype    # False if float32 was only the default
+    cdef object __weakref__
 
 
 cdef class StridedTensor:
@@ -33,6 +41,7 @@ cdef class StridedTensor:
     cdef Py_ssize_t nbytes_
     cdef bint contiguous
     cdef bint is_slice
+    cdef Layout handed_out      # the last one that was made, or None
     cdef readonly int64_t version
     cdef public object pending
     cdef public object busy

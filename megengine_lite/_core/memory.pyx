@@ -15,13 +15,12 @@ from cpython.buffer cimport (
     PyBUF_F_CONTIGUOUS,
     PyBUF_FORMAT,
     PyBUF_ND,
-    PyBUF_SIMPLE,
     PyBUF_STRIDES,
     PyBUF_WRITABLE,
     PyBuffer_Release,
     PyObject_GetBuffer,
 )
-from cpython.ref cimport Py_DECREF, Py_INCREF, PyObject
+from cpython.ref cimport Py_DECREF, Py_INCREF, Py_REFCNT, PyObject
 from libc.stdint cimport uintptr_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memmove, memset
@@ -51,6 +50,7 @@ cdef dict CODES = {dtype: code for code, dtype in enumerate(NUMPY_TYPES)}
 # Same bits, and the original takes it, too.
 CODES[np.dtype("uint32")] = 2
 cdef object ndarray = np.ndarray
+cdef str READONLY = "the tensor shares memory that is read-only: share a writable array, or make a new tensor"
 
 
 def code_of(dtype):
@@ -93,20 +93,37 @@ cdef class Storage:
 
     @staticmethod
     def of_buffer(source):
-        """The memory of an object with a contiguous buffer, read-only if the object says so."""
+        """The memory of an object with a contiguous buffer, read-only if the object says so.
+
+        Raises
+        ------
+        LiteArgumentError
+            The buffer is not contiguous.
+        LiteTypeError
+            The object has no buffer, or gives it away no longer.
+        """
         cdef Storage self = Storage.__new__(Storage, 0)
         try:
             PyObject_GetBuffer(source, &self.view, PyBUF_ND | PyBUF_WRITABLE)
-        except BufferError:
-            PyObject_GetBuffer(source, &self.view, PyBUF_ND)
-        except ValueError:  # numpy's word for "read-only" and for "not contiguous"
-            PyObject_GetBuffer(source, &self.view, PyBUF_ND)
+        except (BufferError, ValueError):  # read-only or not contiguous; the latter in numpy's word
+            self.view_readonly(source)
+        except TypeError as error:
+            raise LiteTypeError(f"{type(source).__name__} has no memory to read: {error}") from None
         self.has_view = True
         self.data = <char*>self.view.buf
         self.nbytes = self.view.len
         self.readonly = self.view.readonly
         self.owner = source
         return self
+
+    cdef int view_readonly(self, source) except -1:
+        try:
+            PyObject_GetBuffer(source, &self.view, PyBUF_ND)
+        except BufferError as error:
+            raise LiteArgumentError(f"the memory of {type(source).__name__} is not contiguous: {error}") from None
+        except ValueError as error:  # a memoryview that was released
+            raise LiteTypeError(f"{type(source).__name__} has no memory to read: {error}") from None
+        return 0
 
     def __dealloc__(self):
         if self.has_view:
@@ -161,13 +178,21 @@ cdef struct Export:
 
 
 def count_bytes(shape, int code):
-    """Bytes of a dense tensor; raises when the size does not fit into the address space."""
-    nbytes = ITEMSIZE[code]
+    """Bytes of a dense tensor; raises when the size does not fit into the address space.
+
+    Neither must the strides of a tensor without elements: those that a zero dimension hides count, too.
+    """
+    nbytes = extent = ITEMSIZE[code]
     for d in shape:
         nbytes *= d
-    if nbytes >= 1 << 62:
+        extent *= d or 1
+    if extent >= 1 << 62:
         raise LiteValueError(f"a tensor of shape {list(shape)} is larger than the address space")
     return nbytes
+
+
+cdef class Layout:
+    """Shape and element type. The base of ``LiteLayout``, which checks and converts arguments."""
 
 
 cdef class StridedTensor:
@@ -217,9 +242,7 @@ cdef class StridedTensor:
         if self.busy is not None:
             self.busy.join()
         if self.storage is not None and self.storage.readonly:
-            raise LiteArgumentError(
-                "the tensor shares memory that is read-only: share a writable array, or make a new tensor"
-            )
+            raise LiteArgumentError(READONLY)
         return self.pointer()
 
     # ---- layout ----
@@ -228,6 +251,18 @@ cdef class StridedTensor:
     def _shape(self):
         self.settle()
         return self.shape_
+
+    def _layout(self, cls):
+        """Shape and element type as a new object of a class derived from :class:`Layout`."""
+        cdef Layout layout = self.handed_out
+        self.settle()
+        # One that nobody holds but this tensor is as good as a new one: ``tensor.layout.shapes`` leaves such.
+        if layout is None or Py_REFCNT(layout) > 2 or type(layout) is not cls:
+            layout = self.handed_out = Layout.__new__(cls)
+        layout._shape = self.shape_
+        layout._code = self.code
+        layout._explicit_dtype = True
+        return layout
 
     @property
     def _strides(self):
@@ -328,7 +363,8 @@ cdef class StridedTensor:
             length = len(range(first, last, by))
             if length:
                 self.offset += first * self.strides[k]
-            self.strides[k] *= by
+            if length > 1:  # else the step has no meaning, and may be larger than any stride
+                self.strides[k] *= by
             self.shape[k] = shape[k] = length
         self.shape_ = tuple(shape)
         self.nbytes_ = count_bytes(shape, self.code) if shape else 0
@@ -364,10 +400,20 @@ cdef class StridedTensor:
             return np.empty(self.shape_, NUMPY_TYPES[self.code])
         return ndarray(self.shape_, NUMPY_TYPES[self.code], self.storage, self.offset, self._strides)
 
+    def _require_writable(self, Py_ssize_t nbytes):
+        """Raises if this many bytes would go into memory that is read-only, and not into new memory."""
+        self.settle()
+        if nbytes and self.storage is not None and self.storage.readonly:
+            if self.is_slice or nbytes <= self.capacity:
+                raise LiteArgumentError(READONLY)
+
     def _copy_bytes(self, uintptr_t source, Py_ssize_t nbytes):
         """Copies into the first bytes of a dense tensor; the memory may overlap."""
         self.settle()
+        if nbytes == 0:
+            return
         cdef char* target = self.writable_pointer()
+        cdef Storage keep = self.storage  # another thread may give the tensor a new one meanwhile
         if not self.contiguous or nbytes > self.nbytes_:
             raise LiteIndexError(f"{nbytes} bytes do not fit into {self.nbytes_} bytes of dense memory")
         if nbytes < NOGIL_BYTES:
@@ -378,7 +424,10 @@ cdef class StridedTensor:
 
     def _fill_zero(self):
         self.settle()
+        if self.nbytes_ == 0:
+            return
         cdef char* target = self.writable_pointer()
+        cdef Storage keep = self.storage
         if not self.contiguous:
             self._array()[...] = 0
         elif self.nbytes_ < NOGIL_BYTES:
@@ -433,8 +482,8 @@ cdef class StridedTensor:
             Py_DECREF(<object>export.storage)
             free(export)
 
-    def _capsule(self, bint versioned):
-        """A DLPack capsule over the tensor's memory."""
+    def _capsule(self, bint versioned, bint copied=False):
+        """A DLPack capsule over the tensor's memory; ``copied`` if that was made for the capsule."""
         self.settle()
         if self.storage is None:
             self.storage = Storage.__new__(Storage, 0)
@@ -444,23 +493,5 @@ cdef class StridedTensor:
         return make_capsule(
             self.storage, <uintptr_t>self.pointer(), self.shape_ if self.ndim else (0,),
             tuple([self.strides[k] // ITEMSIZE[self.code] for k in range(self.ndim)]) if self.ndim else (1,),
-            kind, bits, self.storage.readonly, versioned,
+            kind, bits, self.storage.readonly, versioned, copied,
         )
-
-
-def buffer_address(source):
-    """(address, bytes) of an object's contiguous buffer, valid as long as the object is alive and unchanged.
-
-    Raises
-    ------
-    LiteTypeError
-        It has no buffer, or its buffer is not contiguous.
-    """
-    cdef Py_buffer view
-    try:
-        PyObject_GetBuffer(source, &view, PyBUF_SIMPLE)
-    except (BufferError, TypeError, ValueError) as error:
-        raise LiteTypeError(f"{type(source).__name__} has no contiguous memory to read: {error}") from None
-    address, nbytes = <uintptr_t>view.buf, view.len
-    PyBuffer_Release(&view)
-    return address, nbytes

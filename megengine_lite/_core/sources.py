@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import ctypes
 import math
+import mmap
 from typing import Any
 
 import numpy as np
 
-from megengine_lite._core.dlpack import HOST_DEVICES, take_capsule
-from megengine_lite._core.layout import ACCEPTED
-from megengine_lite._core.memory import Storage, buffer_address, code_of
+from megengine_lite._core.dlpack import HOST_DEVICES, is_capsule, take_capsule
+from megengine_lite._core.layout import ACCEPTED, MAX_DIM
+from megengine_lite._core.memory import Storage, code_of
 from megengine_lite.errors import LiteArgumentError, LiteTypeError, LiteValueError
 
 
@@ -20,37 +21,51 @@ def require_contiguous(array: np.ndarray) -> None:
 
 
 def code_of_array(array: np.ndarray) -> int:
+    """``LiteDataType`` number of an array that can become a tensor."""
+    if array.ndim > MAX_DIM:
+        raise LiteArgumentError(f"a tensor has at most {MAX_DIM} dimensions, the array {array.ndim}")
     code: int | None = code_of(array.dtype)
     if code is None:
         raise LiteTypeError(f"an array of {array.dtype} cannot become a tensor; convert it to one of {ACCEPTED}")
     return code
 
 
-# Classes of ctypes objects whose value is an address: pointers of any type.
-_POINTER = ctypes._Pointer  # type: ignore[attr-defined]
+# Python's and numpy's integers that are wide enough for an address.
+_ADDRESSES = (int, np.intp, np.uintp)
+_LAST_ADDRESS = int(np.iinfo(np.uintp).max)
+# Classes of ctypes objects whose value is an address: pointers of any type, and what ctypes.byref makes.
+_POINTERS = (
+    ctypes.c_void_p,
+    ctypes.c_char_p,
+    ctypes._Pointer,  # type: ignore[attr-defined]
+    type(ctypes.byref(ctypes.c_int())),
+)
+# Buffers whose elements have no meaning of their own.
+_BYTES = (bytes, bytearray, memoryview, mmap.mmap, ctypes.Array, ctypes.Structure, ctypes.Union)
+_RAW = (*_BYTES, *_POINTERS)
 
 
 def is_raw_memory(data: object) -> bool:
     """Whether data is an address or a buffer of plain bytes."""
-    if isinstance(data, bytes | bytearray | memoryview | ctypes.c_void_p | ctypes.Array | _POINTER):
+    if isinstance(data, _RAW):
         return True
-    return isinstance(data, int | np.integer) and not isinstance(data, bool)
+    return isinstance(data, _ADDRESSES) and not isinstance(data, bool)
 
 
-def raw_address(data: Any) -> tuple[int, int | None, object]:
-    """Address, bytes if known, and what keeps them alive."""
-    if isinstance(data, int | np.integer):
-        address, size = int(data), None
-    elif isinstance(data, ctypes.c_void_p):
-        address, size = data.value or 0, None
-    elif isinstance(data, _POINTER):
-        address, size = ctypes.cast(data, ctypes.c_void_p).value or 0, None
+def raw_memory(data: Any) -> tuple[Storage, int | None]:
+    """Memory that :func:`is_raw_memory`, held as long as the storage lives, and its bytes; None if nobody knows."""
+    if isinstance(data, _BYTES):
+        storage = Storage.of_buffer(data)
+        return storage, storage.nbytes
+    if isinstance(data, _POINTERS):
+        address, owner = ctypes.cast(data, ctypes.c_void_p).value or 0, data
     else:
-        address, size = buffer_address(data)
-        return address, size, data
-    if address <= 0:
+        address, owner = int(data), None
+    if address == 0:
         raise LiteValueError("the pointer is null")
-    return address, size, data if isinstance(data, _POINTER) else None
+    if not 0 < address <= _LAST_ADDRESS:
+        raise LiteValueError(f"{address} is not an address")
+    return Storage.at(address, 0, owner), None
 
 
 # numpy types of DLPack's (type code, bits); more than tensors can hold, so that messages can name them.
@@ -63,7 +78,7 @@ _DLPACK_TYPES = {
 
 
 def from_dlpack(source: Any) -> np.ndarray:
-    """An array over the memory of an object with ``__dlpack__``, writable unless the object says otherwise.
+    """An array over the memory of a capsule or an object with ``__dlpack__``, writable unless that says otherwise.
 
     ``numpy.from_dlpack`` gives read-only arrays in older versions.
     """
@@ -71,18 +86,10 @@ def from_dlpack(source: Any) -> np.ndarray:
         return source
     kind = type(source).__name__
     try:
-        device, _ = source.__dlpack_device__()
-        on_host = device in HOST_DEVICES
-        if on_host:
-            try:
-                capsule = source.__dlpack__(max_version=(1, 0))
-            except TypeError:
-                capsule = source.__dlpack__()
-            owner, address, shape, strides, code, bits, readonly = take_capsule(capsule)
+        capsule = source if is_capsule(source) else _ask_for_capsule(source)
+        owner, address, shape, strides, code, bits, readonly = take_capsule(capsule)
     except (TypeError, BufferError, AttributeError) as error:
         raise LiteTypeError(f"{kind} cannot be read through DLPack: {error}") from None
-    if not on_host:
-        raise LiteTypeError(f"the memory of {kind} is on another device; copy it to the host first")
     dtype = _DLPACK_TYPES.get((code, bits))
     if dtype is None:
         raise LiteTypeError(f"{kind} has elements of DLPack type {code} with {bits} bits; tensors hold {ACCEPTED}")
@@ -94,6 +101,16 @@ def from_dlpack(source: Any) -> np.ndarray:
     return np.ndarray(shape, dtype, memoryview(storage), -low, in_bytes)
 
 
+def _ask_for_capsule(source: Any) -> Any:
+    device, _ = source.__dlpack_device__()
+    if device not in HOST_DEVICES:
+        raise TypeError("its memory is on another device; copy it to the host first")
+    try:
+        return source.__dlpack__(max_version=(1, 0))
+    except TypeError:
+        return source.__dlpack__()
+
+
 def _span(shape: tuple[int, ...], strides: tuple[int, ...] | None, itemsize: int) -> tuple[int, int]:
     """First and last byte of a tensor, seen from its element zero."""
     if strides is None:
@@ -103,12 +120,31 @@ def _span(shape: tuple[int, ...], strides: tuple[int, ...] | None, itemsize: int
 
 
 def as_array(data: Any) -> np.ndarray | None:
-    """An array from an object that knows how to be one."""
-    if hasattr(data, "__dlpack__"):
+    """An array from an object that knows how to be one; a copy, if need be."""
+    if not _has_dlpack(data) and hasattr(data, "__array__"):
+        return _to_array(data, data)
+    return as_shared_array(data)
+
+
+def as_shared_array(data: Any) -> np.ndarray | None:
+    """An array over the memory of an object that shows it: by DLPack, array interface or buffer; None for others."""
+    if _has_dlpack(data):
         return from_dlpack(data)
-    if hasattr(data, "__array__") or hasattr(data, "__array_interface__"):
-        return np.asarray(data)
+    if hasattr(data, "__array_interface__"):
+        return _to_array(data, data)
     try:
-        return np.asarray(memoryview(data))
+        view = memoryview(data)
     except TypeError:
         return None
+    return _to_array(view, data)
+
+
+def _has_dlpack(data: Any) -> bool:
+    return is_capsule(data) or hasattr(data, "__dlpack__")
+
+
+def _to_array(source: Any, data: Any) -> np.ndarray:
+    try:
+        return np.asarray(source)
+    except (TypeError, ValueError) as error:
+        raise LiteTypeError(f"{type(data).__name__} cannot be read as an array: {error}") from None
