@@ -1,6 +1,10 @@
 """The persistent cache: its container, and what happens to files."""
 
+import random
 import struct
+import subprocess
+import sys
+import time
 
 import pytest
 
@@ -29,6 +33,35 @@ def test_container_cut_off_anywhere():
 def test_container_with_absurd_sizes(content):
     with pytest.raises(ModelFormatError):
         parse_cache(content)
+
+
+# Entries as the original writes them: layouts and raw parameters; results of two algorithms.
+FOREIGN = {
+    b"profile:plat=cpu:ConvolutionForwardv5F0": {
+        b"2,3,16,16;Float32|8,3,3,3;Float32|2,8,16,16;Float32|\x00\x00\x01\x00": (
+            struct.pack("<IIIII", 2, 2, 0, 7, 0) + b":1;2e-05;64:\0" + bytes(range(256))
+        ),
+        b"": b"",
+    },
+    b"profile:plat=cpu:MatrixMulv5DEFAULT": {b"\xff" * 300: b"\x00"},
+    b"empty": {},
+}
+
+
+def test_entries_of_the_original_survive_a_rewrite_byte_for_byte(tmp_path):
+    path, again = tmp_path / "cache", tmp_path / "again"
+    content = serialize_cache(FOREIGN)
+    path.write_bytes(content)
+    cache = AlgoCache()
+    cache.open(str(path), always_sync=True)
+    cache.dump(str(again))
+    assert again.read_bytes() == content
+    cache.store("ours", "k", timings("a"))
+    cache.flush()
+    rewritten = path.read_bytes()
+    # only the number of categories has changed, and ours comes last
+    assert rewritten[4 : len(content)] == content[4:]
+    assert parse_cache(rewritten) == FOREIGN | {b"ours": {b"k": b'[["a", 1.0, 64]]'}}
 
 
 def timings(*names):
@@ -111,3 +144,91 @@ def test_file_that_cannot_be_written_is_no_reason_to_stop(tmp_path):
     cache.store("c", "k", timings("a"))
     cache.flush()
     assert cache.lookup("c", "k") == timings("a")
+
+
+def test_file_that_is_damaged_meanwhile_is_left_alone(tmp_path, caplog):
+    path = tmp_path / "cache"
+    cache = AlgoCache()
+    cache.open(str(path), always_sync=True)
+    cache.store("c", "k", timings("a"))
+    cache.flush()
+    path.write_bytes(b"something else")
+    for key in ("k2", "k3"):
+        cache.store("c", key, timings("b"))
+        with caplog.at_level("WARNING", "megengine_lite"):
+            cache.flush()
+    assert path.read_bytes() == b"something else"
+    assert sum("left as it is" in r.getMessage() for r in caplog.records) == 1
+    assert cache.lookup("c", "k3") == timings("b")
+
+
+@pytest.mark.parametrize("content", [b"\1", b"model" * 100, b"\1\0\0\0" + b"\xff" * 8, bytes(3)])
+def test_file_that_is_no_cache_is_left_alone(tmp_path, content):
+    path = tmp_path / "cache"
+    path.write_bytes(content)
+    cache = AlgoCache()
+    cache.open(str(path), always_sync=True)
+    cache.store("c", "k", timings("a"))
+    cache.flush()
+    assert path.read_bytes() == content
+    assert [p.name for p in tmp_path.iterdir()] == ["cache"]
+
+
+def test_file_that_others_delete_is_made_again(tmp_path):
+    path = tmp_path / "cache"
+    cache = AlgoCache()
+    cache.open(str(path), always_sync=True)
+    for key in ("a", "b"):
+        cache.store("c", key, timings("x"))
+        cache.flush()
+        assert parse_cache(path.read_bytes())[b"c"].keys() >= {key.encode()}
+        path.unlink()
+
+
+WRITER = """
+import sys
+from megengine_lite._core.algo_cache import CACHE, Timing
+CACHE.open(sys.argv[1], always_sync=True)
+print("ready", flush=True)
+for k in range(10**6):
+    CACHE.store("category", str(k), [Timing("algorithm" * 20, 1.0, 0)])
+    CACHE.flush()
+"""
+
+
+def test_killed_writers_leave_the_old_or_the_new_file(tmp_path):
+    path = tmp_path / "cache"
+    path.write_bytes(serialize_cache(FOREIGN))
+    chance = random.Random(3)
+    most = 0
+    for _ in range(5):
+        with subprocess.Popen([sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE) as process:
+            assert process.stdout.readline() == b"ready\n"
+            time.sleep(chance.uniform(0.02, 0.25))
+            process.kill()
+        found = parse_cache(path.read_bytes())
+        assert {name: found[name] for name in FOREIGN} == FOREIGN
+        # the numbers from 0 on, without a gap, and never fewer than before
+        keys = sorted(int(k) for k in found.get(b"category", {}))
+        assert keys == list(range(len(keys))) and len(keys) >= most
+        most = len(keys)
+    assert most > 5
+
+
+def test_directory_that_cannot_be_written_to_is_no_reason_to_stop(tmp_path, monkeypatch, caplog):
+    path = tmp_path / "cache"
+    path.write_bytes(serialize_cache(SAMPLE))
+    cache = AlgoCache()
+    cache.open(str(path), always_sync=True)
+
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("megengine_lite._core.algo_cache.replace_file", refuse)
+    cache.store("c", "k", timings("a"))
+    with caplog.at_level("WARNING", "megengine_lite"):
+        cache.flush()
+    assert [r.getMessage() for r in caplog.records] == [
+        f"the algorithm cache {path} cannot be written: [Errno 13] Permission denied"
+    ]
+    assert parse_cache(path.read_bytes()) == SAMPLE and cache.lookup("c", "k") == timings("a")

@@ -38,6 +38,32 @@ def test_decryption_gives_back_what_was_encrypted(name, content):
         assert not any(plain[len(content) : -8])
 
 
+@pytest.mark.parametrize("name", ORIGINAL)
+@pytest.mark.parametrize("size", [0, 1, 7, 8, 15, 16, 17, 65535, 65536, 65537, 100_000])
+def test_sizes_at_the_edges_of_blocks(name, size):
+    content = random.Random(size).randbytes(size)
+    encrypted = cryption.encrypt(name, content)
+    words = (size + 7) // 8
+    expected = {"AES_default": 16 + (size // 16 + 1) * 16 + 8}.get(name, words * 8 + 8)
+    assert len(encrypted) == expected
+    plain = bytes(cryption.decrypt(name, encrypted))
+    assert plain[:size] == content
+    assert len(plain) == (size if name == "AES_default" else words * 8 + 8)
+    assert size < 16 or content[:16] not in bytes(encrypted)
+
+
+def test_aes_pads_in_the_usual_way(monkeypatch):
+    from Crypto.Cipher import AES
+
+    monkeypatch.setattr("secrets.token_bytes", bytes)  # an initial vector of zeros
+    for size in (0, 9, 16):
+        encrypted = cryption.encrypt("AES_default", b"x" * size)
+        cipher = AES.new(bytes(range(32)), AES.MODE_CBC, bytes(16))
+        n_padding = 16 - size % 16
+        assert cipher.decrypt(encrypted[16:-8]) == b"x" * size + bytes([n_padding]) * n_padding
+        assert encrypted[:16] == bytes(16) and encrypted[-8:] == size.to_bytes(8, "big")
+
+
 def test_ciphers_give_known_bytes():
     assert bytes(cryption.encrypt("RC4_default", b"megengine")).hex() == KNOWN_RC4
     assert bytes(cryption.encrypt("SIMPLE_FAST_RC4_default", b"megengine")).hex() == KNOWN_SIMPLE
@@ -182,18 +208,116 @@ def test_gcm_container_notices_every_flipped_bit(monkeypatch):
                 aes_gcm.decrypt(damaged, key)
 
 
-def test_gcm_container_notices_missing_and_exchanged_chunks(monkeypatch):
+class Chunked:
+    """An encrypted file of three full chunks and a short one, taken apart."""
+
+    def __init__(self, seed: int = 1, key: bytes = bytes(range(32)), size: int = 3 * 4096 + 100):
+        self.key = key
+        self.plain = random.Random(seed).randbytes(size)
+        content = bytes(aes_gcm.encrypt(self.plain, key))
+        self.head, body, step = content[:64], content[64:], 4096 + 16
+        self.chunks = [body[k : k + step] for k in range(0, len(body), step)]
+
+    def with_size(self, size: int) -> bytes:
+        """The header with another size of the plain content."""
+        return self.head[:12] + size.to_bytes(8, "little") + self.head[20:]
+
+
+@pytest.fixture
+def chunked(monkeypatch):
     monkeypatch.setattr(aes_gcm, "_CHUNK_LOG2", 12)
-    key = bytes(range(32))
-    encrypted = bytes(aes_gcm.encrypt(bytes(3 * 4096), key))
-    head, step = encrypted[:64], 4096 + 16
-    chunks = [encrypted[64 + i * step : 64 + (i + 1) * step] for i in range(3)]
-    assert head + b"".join(chunks) == encrypted
-    shorter = head[:12] + (2 * 4096).to_bytes(8, "little") + head[20:]
-    exchanged = head + chunks[1] + chunks[0] + chunks[2]
-    for damaged in (exchanged, head + chunks[0] + chunks[1], shorter + chunks[0] + chunks[1]):
+    monkeypatch.setattr(aes_gcm, "_COST_LOG2", 10)
+    made = Chunked()
+    assert len(made.chunks) == 4
+    assert aes_gcm.decrypt(made.head + b"".join(made.chunks), made.key) == made.plain
+    return made
+
+
+def refused(content: bytes, key: bytes) -> bool:
+    with pytest.raises(DecryptionError, match="the key is wrong or the file was changed"):
+        aes_gcm.decrypt(content, key)
+    return True
+
+
+@pytest.mark.parametrize("order", [(1, 0, 2, 3), (0, 2, 1, 3), (2, 1, 0, 3), (0, 0, 2, 3), (0, 1, 1, 3)])
+def test_gcm_container_notices_exchanged_and_repeated_chunks(chunked, order):
+    assert refused(chunked.head + b"".join(chunked.chunks[k] for k in order), chunked.key)
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 3])
+def test_gcm_container_notices_missing_chunks_even_with_a_fitting_header(chunked, n):
+    with pytest.raises(DecryptionError):
+        aes_gcm.decrypt(chunked.head + b"".join(chunked.chunks[:n]), chunked.key)
+    assert refused(chunked.with_size(n * 4096) + b"".join(chunked.chunks[:n]) + bytes(16 * (n == 0)), chunked.key)
+
+
+def test_gcm_container_notices_a_cut_at_every_place_of_the_last_chunk(chunked):
+    content = chunked.head + b"".join(chunked.chunks)
+    for n in range(1, len(chunked.chunks[-1]) + 1):
+        assert refused(content[:-n], chunked.key)
+        # and with a header that says so
+        assert refused(chunked.with_size(len(chunked.plain) - n) + content[64:-n], chunked.key)
+
+
+@pytest.mark.parametrize("n", [1, 15, 16, 4096, 4096 + 16])
+def test_gcm_container_notices_appended_bytes(chunked, n):
+    content = chunked.head + b"".join(chunked.chunks)
+    assert refused(content + bytes(n), chunked.key)
+    if n > 16:  # a whole chunk more
+        assert refused(chunked.with_size(len(chunked.plain) + n - 16) + content[64:] + bytes(n), chunked.key)
+
+
+def test_gcm_container_notices_a_chunk_and_a_header_of_another_file(chunked):
+    other = Chunked(seed=2)
+    own, foreign = b"".join(chunked.chunks), b"".join(other.chunks)
+    assert refused(other.head + own, chunked.key) and refused(chunked.head + foreign, chunked.key)
+    for k in range(4):
+        mixed = [*chunked.chunks[:k], other.chunks[k], *chunked.chunks[k + 1 :]]
+        assert refused(chunked.head + b"".join(mixed), chunked.key)
+    # the same salt or the same nonce under another header
+    for part in (slice(20, 52), slice(52, 64)):
+        head = chunked.head[: part.start] + other.head[part] + chunked.head[part.stop :]
+        assert refused(head + own, chunked.key)
+
+
+@pytest.mark.parametrize(("place", "values"), [(8, (1, 2, 255)), (9, (11, 13, 26, 0, 255)), (10, (1, 10)), (11, (1,))])
+def test_gcm_container_notices_a_changed_header(chunked, place, values):
+    for value in values:
+        head = bytearray(chunked.head)
+        head[place] = value
         with pytest.raises(DecryptionError):
-            aes_gcm.decrypt(damaged, key)
+            aes_gcm.decrypt(bytes(head) + b"".join(chunked.chunks), chunked.key)
+
+
+def test_gcm_container_refuses_every_other_key(chunked):
+    content = chunked.head + b"".join(chunked.chunks)
+    for k in range(32):
+        key = bytearray(chunked.key)
+        key[k] ^= 1
+        assert refused(content, bytes(key))
+    for key in (b"", b"short", chunked.key + b"1", chunked.key[:-1]):
+        with pytest.raises(DecryptionError):
+            aes_gcm.decrypt(content, key)
+    passphrase = bytes(aes_gcm.encrypt(b"content", b"a passphrase"))
+    for key in (b"a passphrasf", b"A passphrase", b"k" * 32):
+        assert refused(passphrase, key)
+
+
+def test_gcm_container_never_uses_a_nonce_twice(chunked, monkeypatch):
+    used: list[tuple[bytes, bytes]] = []
+    cipher_of = aes_gcm._chunk_cipher
+
+    def remember(file_key, header, nonce, index, last):
+        cipher = cipher_of(file_key, header, nonce, index, last)
+        used.append((file_key, cipher.nonce))
+        return cipher
+
+    monkeypatch.setattr(aes_gcm, "_chunk_cipher", remember)
+    for _ in range(50):
+        aes_gcm.encrypt(chunked.plain, chunked.key)
+    assert len(used) == 200 == len(set(used))
+    assert len({key for key, _ in used}) == 50  # each file has its own key
+    assert len({nonce for _, nonce in used}) == 200
 
 
 def test_gcm_container_says_the_same_for_wrong_key_and_damage():
@@ -227,13 +351,13 @@ def test_gcm_container_is_recognized_and_asks_for_its_key(methods):
         ("shufflenet_crypt_sfrc4.mge", "SIMPLE_FAST_RC4_default", "nets/shufflenet_v2_slim.mge"),
     ],
 )
-def test_files_encrypted_for_the_original_decrypt_to_the_plain_file(file, method, plain):
+def test_files_encrypted_for_the_original_are_ours_byte_for_byte(file, method, plain, monkeypatch):
     content = (SHARED / plain).read_bytes()
     encrypted = (SHARED / file).read_bytes()
     decrypted = cryption.decrypt(method, encrypted)
     assert bytes(decrypted[: len(content)]) == content
-    if method != "AES_default":  # those have no random part
-        assert bytes(cryption.encrypt(method, content)) == encrypted
+    monkeypatch.setattr("secrets.token_bytes", lambda n: encrypted[:n])  # the initial vector of AES
+    assert bytes(cryption.encrypt(method, content)) == encrypted
     graph = load_model(SHARED / file, decrypt=method, check=False).graph
     expected = load_model(SHARED / plain, check=False).graph
     assert [(n.op, n.params) for n in graph.nodes] == [(n.op, n.params) for n in expected.nodes]

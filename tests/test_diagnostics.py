@@ -1,13 +1,17 @@
-"""Profiles, dumps, memory information, rewritten models."""
+"""Profiles, memory information, rewritten models."""
 
 import json
-import struct
+import os
 
 import numpy as np
 import pytest
-from api_samples import ADD, API_MODELS, DIGITS, IMAGES, PROB, add, config, loaded, run
+from api_samples import API_MODELS, DIGITS, IMAGES, PROB, config, loaded, run
+from loader_samples import constant_operator, input_operator, operator, to_bytes
 
 from megengine_lite import LiteNetwork, get_model_io_info
+from megengine_lite._core.dtype import INT32
+from megengine_lite._core.loader.records import ModelRecord
+from megengine_lite._core.params import LSTM, Axis, Elemwise, ElemwiseMode, MatrixMul
 from megengine_lite.errors import LiteError, LiteTypeError, LiteValueError
 
 DEVICE = 'CompNode("cpu0:0" from "cpu0:0")'
@@ -39,35 +43,190 @@ def test_profile_in_the_form_of_the_original(tmp_path, when):
     graph, profiler = content["graph_exec"], content["profiler"]
     assert set(graph) == {"operator", "var", "mem_chunk", "comp_seq"}
     assert set(profiler) == {"device", "host", "opr_footprint", "opr_internal_pf"}
-    assert set(graph["comp_seq"]) == set(graph["operator"]) == set(profiler["device"]) == set(profiler["opr_footprint"])
+    ran = graph["comp_seq"]
+    assert set(ran) == set(profiler["device"]) == set(profiler["host"]) == set(profiler["opr_footprint"])
+    assert set(ran) < set(graph["operator"]) and len(ran) == len(set(ran)) > 5
     end = 0.0
-    for number in graph["comp_seq"]:
-        operator = graph["operator"][number]
-        assert operator["node_type"] == "operator" and operator["id"] == number
-        assert {"name", "type", "input", "output", "waiting_spec"} <= set(operator)
-        assert operator["extra"]["algorithm"]
-        for var in operator["input"] + operator["output"]:
-            assert graph["var"][var]["id"] == var
+    for number in ran:
         times = profiler["device"][number][DEVICE]
         assert end <= times["start"] == times["kern"] <= times["end"]
         end = times["end"]
     assert 0 < end < 10
-    convolutions = [n for n, o in graph["operator"].items() if "onv" in o["type"]]
-    assert convolutions
-    assert any(profiler["opr_footprint"][n]["computation"] for n in convolutions)
-    last = graph["operator"][graph["comp_seq"][-1]]["output"][0]
-    assert graph["var"][last]["mem_plan"]["layout"]["shape"] == [360, 10]
+    last = graph["operator"][ran[-1]]
+    assert (last["name"], last["type"]) == ("softmax(fc.ADD)[135]", "SoftmaxForward")
+    assert graph["var"][last["output"][0]]["name"] == "prob"
+    assert graph["var"][last["output"][0]]["mem_plan"]["layout"] == {
+        "shape": [360, 10],
+        "stride": [10, 1],
+        "dtype": "Float32",
+    }
 
 
-def test_profile_in_the_form_of_chrome(tmp_path):
+KEYS = {
+    "operator": {"node_type", "id", "name", "type", "input", "output", "extra", "waiting_spec"},
+    "var": {
+        "node_type", "id", "name", "comp_node", "dev_ptr", "prev_dev_ptr", "flag", "mem_plan", "mem_readonly_fwd_src",
+        "force_update_src", "static_infer_tags",
+    },
+    "mem_chunk": {"node_type", "id", "size", "owner_var", "dev_ptr"},
+}  # fmt: skip
+
+
+def profile_of(tmp_path, network) -> dict:
+    network.enable_profile_performance(tmp_path / "profile.json")
+    network.forward()
+    network.wait()
+    return json.loads((tmp_path / "profile.json").read_text())
+
+
+@pytest.mark.parametrize("model", ["digits", "batch_by_shape", "multi_io", "cond_take", "test_discrete_input"])
+def test_profile_is_connected_and_has_all_keys(tmp_path, model):
+    content = profile_of(tmp_path, loaded(DIGITS if model == "digits" else API_MODELS / f"{model}.mge"))
+    graph = content["graph_exec"]
+    for kind, keys in KEYS.items():
+        for number, entry in graph[kind].items():
+            assert set(entry) == keys and (entry["node_type"], entry["id"]) == (kind, number)
+    # operators and variables share one count
+    assert not set(graph["operator"]) & set(graph["var"])
+    owners: dict[str, list[str]] = {}
+    for number, entry in graph["operator"].items():
+        for var in entry["output"]:
+            owners.setdefault(var, []).append(number)
+    assert set(owners) == set(graph["var"])
+    assert all(var in owners for o in graph["operator"].values() for var in o["input"])
+    assert len({o["name"] for o in graph["operator"].values()}) == len(graph["operator"])
+    for var in graph["var"].values():
+        if var["mem_plan"] is not None:
+            assert graph["mem_chunk"][var["mem_plan"]["mem_chunk_id"]]["owner_var"] == var["id"]
+        for tag in var["static_infer_tags"].values():
+            assert set(tag) == {"node_type", "infer_type", "inferred_result", "deps"}
+            assert {d["var"] for d in tag["deps"]} <= set(graph["var"])
+    for footprint in content["profiler"]["opr_footprint"].values():
+        assert set(footprint) == {"computation", "memory", "in_shapes", "out_shapes", "param"}
+
+
+def test_profile_has_the_names_numbers_and_work_of_operators(tmp_path):
+    content = profile_of(tmp_path, loaded(DIGITS))
+    graph, footprint = content["graph_exec"], content["profiler"]["opr_footprint"]
+    data = next(o for o in graph["operator"].values() if o["type"] == "Host2DeviceCopy")
+    assert graph["var"][data["output"][0]]["name"] == "data"
+    product = next(n for n in graph["comp_seq"] if graph["operator"][n]["type"] == "MatrixMul")
+    (x, y), (out,) = footprint[product]["in_shapes"][:2], footprint[product]["out_shapes"]
+    assert footprint[product]["computation"] == 2 * out[0] * out[1] * x[1]
+    assert footprint[product]["memory"] == 4 * (x[0] * x[1] + y[0] * y[1] + out[0] * out[1] + out[1])
+    assert graph["operator"][product]["extra"]["algorithm"]
+    convolution = next(n for n in graph["comp_seq"] if graph["operator"][n]["type"] == "ConvBiasForward")
+    assert footprint[convolution]["param"]["stride_h"] == 1
+    bias = graph["operator"][convolution]["input"][2]
+    assert graph["var"][bias]["static_infer_tags"]["SHAPE"]["infer_type"] == "CONST"
+
+
+def test_profile_counts_the_steps_of_an_operator_as_one(tmp_path):
+    record = ModelRecord("v2", 101300, [input_operator(0, "x", (5, 2, 3))], [(1, "")], {1: "y"})
+    params = LSTM(hidden_size=4, num_layers=1, bidirectional=False, bias=True)
+    record.operators += [
+        constant_operator(4, (1, 2, 4), data=bytes(32)),
+        constant_operator(5, (4 * (3 + 4 + 2), 4), data=bytes(4 * 36 * 4)),
+        operator("LSTMForward", (0, 4, 4, 5), (1, 2, 3, 6), params),
+    ]
+    content = profile_of(tmp_path, loaded(to_bytes(record)))
+    graph = content["graph_exec"]
+    (recurrent,) = [o for o in graph["operator"].values() if o["type"] == "LSTM"]
+    assert recurrent["extra"]["steps"] > 1 and graph["comp_seq"].count(recurrent["id"]) == 1
+
+
+def test_profile_has_no_numbers_that_json_does_not_know(tmp_path):
+    record = ModelRecord("v2", 101300, [input_operator(0, "x", (3,))], [(2, "")], {2: "y"})
+    record.operators.append(constant_operator(1, (3,), data=np.array([1, -np.inf, np.nan], "float32")))
+    record.operators.append(operator("Elemwise", (0, 1), (2,), Elemwise(mode=ElemwiseMode.MAX)))
+    content = profile_of(tmp_path, loaded(to_bytes(record)))
+    values = [v["static_infer_tags"]["VALUE"]["inferred_result"] for v in content["graph_exec"]["var"].values()]
+    assert [1.0, "-inf", "nan"] in values
+
+
+def test_profile_where_the_graph_is_freed(tmp_path):
+    options = {"comp_node_seq_record_level": 2, "var_sanity_check_first_run": 0, "fake_next_exec": 0}
+    path = tmp_path / "profile.json"
+    names = []
+    for enable_first in (True, False):
+        network = LiteNetwork(config(**options))
+        network.load(DIGITS)
+        if enable_first:
+            network.enable_profile_performance(path)
+        run(network)
+        if not enable_first:
+            network.enable_profile_performance(path)
+        run(network)
+        graph = json.loads(path.read_text())["graph_exec"]
+        names.append([graph["operator"][n]["name"] for n in graph["comp_seq"]])
+    # as the graph is known, or not any more
+    assert "softmax(fc.ADD)[135]" in names[0] and names[1][-1].startswith("softmax(prob)[")
+
+
+# ---- Chrome traces --------------------------------------------------------------------------------------------------
+
+
+def trace_of(tmp_path, network) -> list[dict]:
     path = tmp_path / "trace.json"
-    network = loaded()
     network.enable_profile_performance(path, form="chrome")
-    run(network)
-    events = [e for e in json.loads(path.read_text())["traceEvents"] if e["ph"] == "X"]
-    assert events and all({"name", "ts", "dur", "pid", "tid", "args"} <= set(e) for e in events)
-    assert any("GFLOP/s" in e["args"] for e in events)
-    assert [e["ts"] for e in events] == sorted(e["ts"] for e in events)
+    network.forward()
+    network.wait()
+    content = json.loads(path.read_text())
+    assert set(content) == {"traceEvents", "displayTimeUnit"} and content["displayTimeUnit"] == "ns"
+    return content["traceEvents"]
+
+
+def test_trace_names_its_process_and_thread(tmp_path):
+    named = [e for e in trace_of(tmp_path, loaded()) if e["ph"] == "M"]
+    assert [(e["name"], e["args"]) for e in named] == [
+        ("process_name", {"name": "megengine_lite"}),
+        ("thread_name", {"name": "forward"}),
+    ]
+    assert {(e["pid"], e["tid"]) for e in named} == {(os.getpid(), 0)}
+
+
+@pytest.mark.parametrize("model", ["digits", "cond_take", "batch_by_shape"])
+def test_trace_has_complete_events_one_after_the_other(tmp_path, model):
+    events = trace_of(tmp_path, loaded(DIGITS if model == "digits" else API_MODELS / f"{model}.mge"))
+    slices = [e for e in events if e["ph"] == "X"]
+    assert len(slices) == len(events) - 2 > 2
+    end = 0.0
+    for e in slices:
+        assert set(e) == {"name", "cat", "ph", "pid", "tid", "ts", "dur", "args"}
+        assert isinstance(e["name"], str) and e["name"] and (e["pid"], e["tid"]) == (os.getpid(), 0)
+        assert e["dur"] >= 0 and e["ts"] == pytest.approx(end, abs=1e-6)
+        end = e["ts"] + e["dur"]
+        assert {"algorithm", "operator", "inputs", "outputs"} <= set(e["args"])
+    assert 0 < end < 10e6
+
+
+def test_trace_is_in_microseconds(tmp_path):
+    network = loaded()
+    events = trace_of(tmp_path, network)
+    seconds = sum(t.seconds for t in network._profile.times)
+    assert sum(e["dur"] for e in events if e["ph"] == "X") == pytest.approx(seconds * 1e6)
+
+
+def test_trace_tells_algorithm_speed_and_shapes(tmp_path):
+    network = loaded()
+    events = trace_of(tmp_path, network)
+    steps = [t for t in network._profile.times if t.origin.op == "FusedMatMul"]
+    products = [e for e in events if e.get("cat") == "FusedMatMul"]
+    assert len(products) == len(steps) > 0
+    for e, t in zip(products, steps, strict=True):
+        assert e["args"]["algorithm"] == t.kernel
+        assert e["args"]["GFLOP/s"] == pytest.approx(t.flops / t.seconds * 1e-9, abs=0.01)
+        assert e["args"]["inputs"] == [list(s.shape) for s in t.origin.inputs]
+        assert e["args"]["outputs"] == [list(s.shape) for s in t.origin.outputs]
+    assert all("GFLOP/s" not in e["args"] for e in events if e.get("cat") == "Halo")
+
+
+def test_trace_marks_steps_in_numpy(tmp_path):
+    events = trace_of(tmp_path, loaded(API_MODELS / "cond_take.mge"))
+    assert [e["name"] for e in events if e["args"].get("algorithm") == "numpy"] == ["CondTake:o0"]
+
+
+# ---- what cannot be, and how it is measured -------------------------------------------------------------------------
 
 
 def test_profile_that_cannot_be(tmp_path):
@@ -94,135 +253,131 @@ def test_profile_of_asynchronous_runs(tmp_path):
     assert json.loads(path.read_text())["graph_exec"]["comp_seq"]
 
 
-# ---- dumps --------------------------------------------------------------------------------------------------------
-
-
-def test_text_dump(tmp_path):
-    path = tmp_path / "io.txt"
-    network = loaded(ADD)
-    network.io_txt_dump(str(path))
-    assert path.read_text() == ""
-    network.get_io_tensor("a").set_data_by_copy([1, 2, 3, 4, 5, 6])
-    network.get_io_tensor("b").set_data_by_copy([1, 1, 1, 1, 1, 1])
-    network.forward()
-    network.wait()
-    expected = (
-        "var0 produced: name=a layout={2(3),3(1) Float32} owner_opr=h2d[0]{Host2DeviceCopy} opr0\n"
-        " deps:\n"
-        " val: [1, 2, 3, 4, 5, ...]min=1 max=6 mean=3.5 l2=3.89 sd=1.87 s\n"
-        "var1 produced: name=b layout={2(3),3(1) Float32} owner_opr=h2d[1]{Host2DeviceCopy} opr1\n"
-        " deps:\n"
-        " val: [1, 1, 1, 1, 1, ...]min=1 max=1 mean=1 l2=1 sd=0 s\n"
-        "var2 produced: name=sum layout={2(3),3(1) Float32} owner_opr=sum{Elemwise} opr2\n"
-        " deps:\n"
-        "  [i0]var0: [1, 2, 3, 4, 5, ...] s\n"
-        "  [i1]var1: [1, 1, 1, 1, 1, ...] s\n"
-        " val: [2, 3, 4, 5, 6, ...]min=2 max=7 mean=4.5 l2=4.81 sd=1.87 s\n"
-    )
-    assert path.read_text() == expected
-    network.forward()
-    network.wait()
-    assert path.read_text() == expected * 2
-
-
-def test_text_dump_has_every_operator(tmp_path):
-    path = tmp_path / "io.txt"
-    network = loaded(API_MODELS / "multi_io.mge")
-    network.io_txt_dump(path)
-    network.forward()
-    network.wait()
-    text = path.read_text()
-    assert text.count(" produced: ") == text.count("\n deps:\n") == text.count("\n val: ")
-    assert "{Host2DeviceCopy}" in text and "{ImmutableTensor}" in text and "name=features" in text
-
-
-def test_text_dump_marks_what_depends_on_data(tmp_path):
-    path = tmp_path / "io.txt"
-    network = loaded(API_MODELS / "cond_take.mge")
-    network.io_txt_dump(path)
-    network.forward()
-    network.wait()
-    values = [line for line in path.read_text().splitlines() if line.startswith(" val: ")]
-    assert {v[-1] for v in values} == {"s", "d"}
-
-
-def read_binary(path):
-    content = path.read_bytes()
-    length, code, most = struct.unpack_from("<III", content)
-    shape = struct.unpack_from(f"<{most}I", content, 12)
-    begin = 12 + 4 * most
-    return content[begin : begin + length].decode(), code, most, shape, content[begin + length :]
-
-
-def test_binary_dump(tmp_path):
-    directory = tmp_path / "new" / "out"
-    network = loaded(ADD)
-    network.io_bin_dump(str(directory))
-    add(network, 1, 2)
-    add(network, 3, 4)
-    assert sorted(p.name for p in directory.iterdir()) == ["000000", "000001", "000002"]
-    name, code, most, shape, data = read_binary(directory / "000002")
-    assert (code, most, shape) == (0, 7, (2, 3, 0, 0, 0, 0, 0))
-    assert name.startswith("var={id:2, layout:{2(3),3(1) Float32}, Float32, owner:sum{Elemwise}, name:sum, slot:0, ")
-    assert " owner_opr_inputs=0={id:0, " in name and " 1={id:1, " in name
-    assert np.frombuffer(data, "float32").tolist() == [7] * 6
-
-
-def test_last_dump_wins(tmp_path):
-    network = loaded(ADD)
-    network.io_txt_dump(tmp_path / "first.txt")
-    network.io_bin_dump(tmp_path)
-    add(network, 1, 2)
-    assert (tmp_path / "first.txt").read_text() == ""
-    assert (tmp_path / "000002").exists()
-
-
-def test_dump_that_cannot_be_written(tmp_path):
-    network = loaded(ADD)
-    with pytest.raises(LiteError):
-        network.io_txt_dump(tmp_path / "none" / "io.txt")
-    (tmp_path / "file").touch()
-    with pytest.raises(LiteError):
-        network.io_bin_dump(tmp_path / "file")
-    assert add(network, 1, 2).max() == 3
-
-
 # ---- memory -------------------------------------------------------------------------------------------------------
 
 
-def test_static_memory_info(tmp_path):
-    network = loaded()
-    network.get_io_tensor("data").set_data_by_copy(IMAGES[:4])
+def static_information(tmp_path, network) -> tuple[dict, dict]:
     network.get_static_memory_alloc_info(tmp_path / "logs" / "a-b")
-    graph = json.loads((tmp_path / "logs" / "a-b" / "graph.json").read_text())["graph_exec"]
-    info = json.loads((tmp_path / "logs" / "a-b" / "StaticMemoryInfo.json").read_text())
+    directory = tmp_path / "logs" / "a-b"
+    assert sorted(p.name for p in directory.iterdir()) == ["StaticMemoryInfo.json", "graph.json"]
+    return (json.loads((directory / name).read_text()) for name in ("graph.json", "StaticMemoryInfo.json"))
+
+
+@pytest.mark.parametrize("model", ["digits", "digits_int8", "batch_by_shape", "multi_io", "cond_take"])
+def test_static_memory_info_is_consistent(tmp_path, model):
+    places = {"digits": DIGITS, "digits_int8": API_MODELS.parent / "digits" / "digits_int8.mge"}
+    network = loaded(places.get(model, API_MODELS / f"{model}.mge"))
+    graph, info = static_information(tmp_path, network)
     assert set(graph) == {"operator", "var", "mem_chunk", "comp_seq"}
+    assert set(info) == {"opr", "chunk"}
     steps = len(info["opr"])
-    assert steps == len(graph["comp_seq"]) > 0
+    assert steps > 0 and list(info["opr"]) == [str(k) for k in range(steps)]
+    names = {graph["operator"][n]["name"] for n in graph["comp_seq"]}
+    assert {o["name"] for o in info["opr"].values()} == names
+    assert all(set(o) == {"id", "name"} and o["id"] == n for n, o in info["opr"].items())
     static, weights = [], []
+    assert list(info["chunk"]) == [str(k) for k in range(len(info["chunk"]))]
     for number, chunk in info["chunk"].items():
+        assert set(chunk) == {
+            "id", "type", "time_begin", "time_end", "logic_addr_begin", "logic_addr_end", "overwrite_dest_id",
+        }  # fmt: skip
         assert chunk["id"] == number and all(isinstance(v, str) for v in chunk.values())
         begin, end, low, high = (
             int(chunk[k]) for k in ("time_begin", "time_end", "logic_addr_begin", "logic_addr_end")
         )
         assert 0 <= begin < end <= steps and low <= high and chunk["overwrite_dest_id"] == "-1"
-        (static if chunk["type"] == "static_mem" else weights).append((begin, end, low, high))
-    assert static and weights
-    assert all(w[:2] == (0, steps) and (w[3] - w[2]) % 64 == 0 for w in weights)
-    assert min(w[2] for w in weights) >= max(s[3] for s in static)
-    for i, a in enumerate(static):
-        for b in static[:i]:
+        {"static_mem": static, "weight_mem": weights}[chunk["type"]].append((begin, end, low, high))
+    chunks = static + weights
+    assert chunks and all(w[:2] == (0, steps) and (w[3] - w[2]) % 64 == 0 for w in weights)
+    assert min((w[2] for w in weights), default=0) >= max((s[3] for s in static), default=0)
+    for i, a in enumerate(chunks):
+        for b in chunks[:i]:
             meet = a[0] < b[1] and b[0] < a[1]
             assert not meet or a[3] <= b[2] or b[3] <= a[2]
 
 
-def test_memory_usage():
+def test_static_memory_info_agrees_with_memory_usage(tmp_path):
     network = loaded()
+    network.get_io_tensor("data").set_data_by_copy(IMAGES[:4])
+    _, info = static_information(tmp_path, network)
+    run(network, IMAGES[:4])
+    ends = [int(c["logic_addr_end"]) for c in info["chunk"].values() if c["type"] == "static_mem"]
+    sizes = [int(c["logic_addr_end"]) - int(c["logic_addr_begin"]) for c in info["chunk"].values()]
+    weights = sum(s for s, c in zip(sizes, info["chunk"].values(), strict=True) if c["type"] == "weight_mem")
+    usage = network.memory_usage
+    assert 0 <= usage["arena"] - max(ends) < 1024 + 64
+    assert 0 <= weights - usage["weights"] < 64 * len(info["chunk"])
+
+
+def test_static_memory_info_in_a_place_that_cannot_be(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(LiteError, match="cannot be made"):
+        loaded().get_static_memory_alloc_info(tmp_path / "file")
+
+
+def weighted(n: int, columns: int) -> bytes:
+    """``y = x w`` with a weight of ``n`` rows."""
+    record = ModelRecord("v2", 101300, [input_operator(0, "x", (3, n))], [(2, "")], {2: "y"})
+    weight = np.ones((n, columns), "float32")
+    record.operators.append(constant_operator(1, (n, columns), data=weight))
+    record.operators.append(operator("MatrixMul", (0, 1), (2,), MatrixMul()))
+    return to_bytes(record)
+
+
+def test_memory_usage_before_and_after_the_first_forward():
+    network = loaded()
+    assert network.memory_usage == {"weights": 0, "arena": 0, "scratch": 0, "outputs": 0, "cache": 0}
     run(network)
     usage = network.memory_usage
-    assert set(usage) == {"weights", "arena", "scratch", "outputs"}
     assert usage["outputs"] == PROB.nbytes
     assert DIGITS.stat().st_size / 4 < usage["weights"] < 1e6
+    assert usage["arena"] > 360 * 8 * 8 * 4
+
+
+def test_memory_usage_is_exact():
+    record = ModelRecord("v2", 101300, [input_operator(0, "x", (5,), INT32)], [(2, "")], {2: "y"})
+    record.operators.append(constant_operator(1, (10, 7), data=np.ones((10, 7), "float32")))
+    record.operators.append(operator("IndexingOneHot", (1, 0), (2,), Axis(axis=1)))
+    record.operators[0] = input_operator(0, "x", (10,), INT32)
+    network = loaded(to_bytes(record))
+    network.forward()
+    network.wait()
+    usage = network.memory_usage
+    # a weight that is read as it is stored, beside the flag for an index that is out of range
+    assert usage == {"weights": 10 * 7 * 4 + 4, "arena": 0, "scratch": 0, "outputs": 10 * 4, "cache": 0}
+
+
+def test_memory_usage_of_packed_weights():
+    network = loaded(weighted(40, 50))
+    network.forward()
+    network.wait()
+    session = network._loaded("memory_usage").session
+    (packed,) = [s for p in session.plans() for s in p.constants()]
+    width = session.kernels.width
+    columns = -(-50 // width) * width  # padded to whole vectors, and perhaps to whole blocks of them
+    assert packed.nbytes % (40 * width * 4) == 0 and packed.nbytes >= 40 * columns * 4
+    usage = network.memory_usage
+    assert usage["weights"] == usage["cache"] == packed.nbytes
+    assert usage["outputs"] == 3 * 50 * 4
+
+
+def test_memory_usage_of_shared_weights():
+    first, second = loaded(weighted(40, 50)), LiteNetwork()
+    second.share_weights_with(first)
+    for network in (first, second):
+        network.forward()
+        network.wait()
+    packed = first.memory_usage["cache"]
+    assert packed > 0 and second.memory_usage["cache"] == second.memory_usage["weights"] == packed
+    addresses = [{s.address for p in n._loaded("x").session.plans() for s in p.constants()} for n in (first, second)]
+    assert addresses[0] == addresses[1]
+
+
+def test_memory_usage_of_several_shapes():
+    network = loaded()
+    for n, kept in ((3, 3), (5, 3 + 5), (3, 3 + 5)):
+        run(network, IMAGES[:n])
+        assert network.memory_usage["outputs"] == kept * 10 * 4
 
 
 # ---- rewritten models ---------------------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ from megengine_lite._core.files import replace_file
 from megengine_lite.errors import LiteError, ModelFormatError
 from megengine_lite.log import logger
 
-KERNEL_REVISION = 1
+KERNEL_REVISION = 2
 """To be raised when the speed or the names of kernels change, so that old measurements are not used."""
 
 Categories = dict[bytes, dict[bytes, bytes]]
@@ -193,19 +193,25 @@ class AlgoCache:
             try:
                 with _file_lock(path):
                     on_disk: Categories = {}
-                    with contextlib.suppress(FileNotFoundError, ModelFormatError), open(path, "rb") as file:
+                    with contextlib.suppress(FileNotFoundError), open(path, "rb") as file:
                         on_disk = parse_cache(file.read() or bytes(4))
                     _merge(on_disk, self._categories)
                     replace_file(path, [serialize_cache(on_disk)])
             except OSError as error:
                 logger.warning("the algorithm cache %s cannot be written: %s", path, error)
+            except ModelFormatError as error:
+                logger.warning("%s: %s; the file is left as it is and not written to any more", path, error)
+                self._path = None
+
+    def content(self) -> bytes:
+        """All entries as a container."""
+        with self._lock:
+            return serialize_cache(self._categories)
 
     def dump(self, path: str) -> None:
         """Writes all entries to a file."""
-        with self._lock:
-            content = serialize_cache(self._categories)
         try:
-            replace_file(path, [content])
+            replace_file(path, [self.content()])
         except OSError as error:
             raise LiteError(f"the algorithm cache cannot be written to {path}: {error.strerror}") from error
 

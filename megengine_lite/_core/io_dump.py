@@ -7,34 +7,16 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterable
+import warnings
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from megengine_lite._core.dtype import DType, DTypeCode
-from megengine_lite._core.trace import Record, Value
-from megengine_lite.errors import LiteError
+from megengine_lite._core.original_names import DEVICE, dense_strides, dtype_name
+from megengine_lite._core.trace import Dependency, Known, Record, Use, Value
+from megengine_lite.errors import LiteError, LiteWarning
 
-_NAMES = {
-    DTypeCode.FLOAT32: "Float32",
-    DTypeCode.UINT8: "Uint8",
-    DTypeCode.INT8: "Int8",
-    DTypeCode.INT16: "Int16",
-    DTypeCode.INT32: "Int32",
-    DTypeCode.BYTE: "Byte",
-    DTypeCode.FLOAT16: "Float16",
-    DTypeCode.BFLOAT16: "BFloat16",
-    DTypeCode.BOOL: "Bool",
-    DTypeCode.UINT16: "Uint16",
-    DTypeCode.QUANTIZED8_ASYMM: "Quantized8Asymm",
-    DTypeCode.QUANTIZED_S32: "QuantizedS32",
-    DTypeCode.QUANTIZED_S8: "QuantizedS8",
-    DTypeCode.QUANTIZED_S16: "QuantizedS16",
-    DTypeCode.QUANTIZED4_ASYMM: "Quantized4Asymm",
-    DTypeCode.QUANTIZED_S4: "QuantizedS4",
-    DTypeCode.QUANTIZED_S1: "QuantizedS1",
-    DTypeCode.COMPLEX64: "Complex64",
-}
 # Numbers of the types in binary dumps, which are not those of model files.
 _BINARY_CODES = {
     DTypeCode.FLOAT32: 0,
@@ -53,21 +35,12 @@ _BINARY_CODES = {
 }
 _MAX_NDIM = 7
 _SHOWN = 5
-_DEVICE = 'CompNode("cpu0:0" from "cpu0:0")'
+_LAZY = "<see lazy value below>"
 
 
-def dtype_name(dtype: DType) -> str:
-    """The original's name of an element type."""
-    name = _NAMES.get(dtype.code, dtype.name)
-    if not dtype.is_quantized:
-        return name
-    zero = f", {dtype.zero_point}" if "Asymm" in name else ""
-    return f"{name}({dtype.scale:g}{zero})"
-
-
-def layout_text(array: np.ndarray, dtype: DType) -> str:
-    """Shape, strides in elements, and type: ``{2(3),3(1) Float32}``."""
-    dims = ",".join(f"{d}({s // array.itemsize})" for d, s in zip(array.shape, array.strides, strict=True))
+def layout_text(shape: Sequence[int], dtype: DType) -> str:
+    """Shape, strides in elements, and type of a dense tensor: ``{2(3),3(1) Float32}``."""
+    dims = ",".join(f"{d}({s})" for d, s in zip(shape, dense_strides(shape), strict=True))
     return f"{{{dims} {dtype_name(dtype)}}}"
 
 
@@ -93,36 +66,88 @@ def _storage_letter(value: Value) -> str:
     return "s" if value.static else "d"
 
 
+def _owner_text(record: Record) -> str:
+    owner = record.outputs[0].owner
+    return f"{owner.name}{{{owner.type}}}"
+
+
+def _dependency_text(dep: Dependency, lazy: bool) -> str:
+    """Which part of a variable an operator reads, and what it finds there."""
+    value = dep.value
+    if dep.use == Use.SHAPE:
+        letter = "s" if value.static else "d"
+        content = f" <shape dep[{letter}]> {{{','.join(map(str, value.array.shape))}}}"
+    elif dep.use == Use.NUMBERS:
+        letter = "s" if value.value_known in (Known.CONSTANT, Known.FROM_INPUTS) else "d"
+        content = f" <host value[{letter}]> {_values_text(value.array)}"
+    else:
+        content = _LAZY if lazy else _values_text(value.array)
+    return f"  [i{dep.position}]var{value.number}: {content} {_storage_letter(value)}\n"
+
+
 class TextDump:
-    """Appends to a text file, which is created empty at once."""
+    """Appends to a text file, which is created empty at once.
+
+    A *lazy* dump is what the original writes where it records a run once and then replays it
+    (``comp_node_seq_record_level``): the operators once, for each new set of shapes, and the values of the last run
+    when the dump ends.
+    """
 
     def __init__(self, path: str):
         self._path = path
+        self._recording = ""  # operators of the recording under way
+        self._recorded = ""  # their last values
         try:
             with open(path, "w", encoding="utf-8"):
                 pass
         except OSError as error:
             raise LiteError(f"the dump cannot be written to {path}: {error.strerror}") from error
 
-    def write(self, records: Iterable[Record]) -> None:
-        with open(self._path, "a", encoding="utf-8") as file:
-            for record in records:
-                for value in record.outputs:
-                    file.write(self._text(record, value))
+    def write(self, records: Iterable[Record], lazy: bool = False) -> None:
+        """Adds a run."""
+        if not lazy:
+            self.finish()
+            self._append(self._text(r, v, lazy) for r in records for v in r.outputs)
+            return
+        ran = list(records)
+        recording = "".join(self._text(r, v, lazy) for r in ran for v in r.outputs)
+        if recording != self._recording:
+            self.finish()
+            self._append(("==== begin lazy value recording\n", recording))
+            self._recording, self._process = recording, os.getpid()
+        self._recorded = "".join(self._values(k, r) for k, r in enumerate(r for r in ran if r.outputs))
+
+    def finish(self) -> None:
+        """Ends the recording under way: writes the values of its last run."""
+        if self._recording and os.getpid() == self._process:  # a child leaves that to its parent
+            self._append(("==== recorded values\n", self._recorded))
+        self._recording = self._recorded = ""
+
+    def _append(self, texts: Iterable[str]) -> None:
+        try:
+            with open(self._path, "a", encoding="utf-8") as file:
+                file.writelines(texts)
+        except OSError as error:
+            raise LiteError(f"the dump cannot be written to {self._path}: {error.strerror}") from error
 
     @staticmethod
-    def _text(record: Record, value: Value) -> str:
-        var = value.var
-        name = var.name or f"{value.owner}:{value.slot}"
-        deps = "".join(
-            f"  [i{k}]var{dep.var.id}: {_values_text(dep.array)} {_storage_letter(dep)}\n"
-            for k, dep in enumerate(record.inputs)
-        )
+    def _text(record: Record, value: Value, lazy: bool) -> str:
+        deps = "".join(_dependency_text(dep, lazy) for dep in record.dependencies)
+        content = _LAZY if lazy else _values_text(value.array) + _statistics_text(value.array)
         return (
-            f"var{var.id} produced: name={name} layout={layout_text(value.array, value.dtype)} "
-            f"owner_opr={value.owner}{{{value.owner_type}}} opr{value.owner_id}\n deps:\n{deps}"
-            f" val: {_values_text(value.array)}{_statistics_text(value.array)} {_storage_letter(value)}\n"
+            f"var{value.number} produced: name={value.name} layout={layout_text(value.array.shape, value.dtype)} "
+            f"owner_opr={_owner_text(record)} opr{value.owner.number}\n deps:\n{deps}"
+            f" val: {content} {_storage_letter(value)}\n"
         )
+
+    @staticmethod
+    def _values(place: int, record: Record) -> str:
+        lines = [f"#{place}: opr{record.outputs[0].owner.number} {_owner_text(record)}\n"]
+        lines += [
+            f"  var{v.number}: name={v.name} {_values_text(v.array)}{_statistics_text(v.array)}\n"
+            for v in record.outputs
+        ]
+        return "".join(lines)
 
 
 class BinaryDump:
@@ -130,23 +155,36 @@ class BinaryDump:
 
     def __init__(self, directory: str):
         self._directory = directory
+        self._left_out: set[str] = set()
         try:
             os.makedirs(directory, exist_ok=True)
         except OSError as error:
             raise LiteError(f"the dump directory {directory} cannot be made: {error.strerror}") from error
 
-    def write(self, records: Iterable[Record]) -> None:
+    def write(self, records: Iterable[Record], lazy: bool = False) -> None:
+        """Writes a run; ``lazy`` makes no difference."""
         for record in records:
             for value in record.outputs:
-                self._write(os.path.join(self._directory, f"{value.var.id:06x}"), record, value)
+                self._write(os.path.join(self._directory, f"{value.number:06x}"), record, value)
 
-    @staticmethod
-    def _write(path: str, record: Record, value: Value) -> None:
-        inputs = " ".join(f"{k}={_description(dep)}" for k, dep in enumerate(record.inputs))
-        name = f"var={_description(value)} owner_opr_inputs={inputs}".encode()
+    def finish(self) -> None:
+        """Does nothing: all is written."""
+
+    def _write(self, path: str, record: Record, value: Value) -> None:
         code = _BINARY_CODES.get(value.dtype.code)
-        if code is None or value.array.ndim > _MAX_NDIM:
-            return  # the form has no number for these types
+        if code is None:  # the form has no number for these types
+            dtype = dtype_name(value.dtype)
+            if dtype not in self._left_out:
+                self._left_out.add(dtype)
+                warnings.warn(
+                    f"binary dumps have no place for variables of type {dtype}; they are left out",
+                    LiteWarning,
+                    stacklevel=2,
+                )
+            return
+        numbered = len(record.inputs) > 1
+        inputs = " ".join((f"{k}=" if numbered else "") + _description(v) for k, v in enumerate(record.inputs))
+        name = f"var={_description(value)} owner_opr_inputs={inputs}".encode()
         shape = value.array.shape + (0,) * (_MAX_NDIM - value.array.ndim)
         try:
             with open(path, "wb") as file:
@@ -157,15 +195,11 @@ class BinaryDump:
             raise LiteError(f"the dump cannot be written to {path}: {error.strerror}") from error
 
 
-# How the original knows a variable's shape and value beforehand: constant, from the inputs, or not at all.
-_INFERENCE = {"constant": "2, 2", "input": "4, 4", "computed": "4, 1"}
-
-
 def _description(value: Value) -> str:
-    var = value.var
+    owner, shape = value.owner, value.array.shape
+    place = f"layout:{layout_text(shape, value.dtype)}" if value.ran else f"shape:{{{','.join(map(str, shape))}}}"
     return (
-        f"{{id:{var.id}, layout:{layout_text(value.array, value.dtype)}, {dtype_name(value.dtype)}, "
-        f"owner:{value.owner}{{{value.owner_type}}}, name:{var.name or f'{value.owner}:{value.slot}'}, "
-        f"slot:{value.slot}, {_DEVICE}, {_storage_letter(value)}, "
-        f"{_INFERENCE[value.kind] if value.static else '1, 1'}}}"
+        f"{{id:{value.number}, {place}, {dtype_name(value.dtype)}, "
+        f"owner:{owner.name}{{{owner.type}}}, name:{value.name}, slot:{value.slot}, {DEVICE}, "
+        f"{_storage_letter(value)}, {value.shape_known:d}, {value.value_known:d}}}"
     )

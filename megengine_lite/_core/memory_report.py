@@ -9,22 +9,26 @@ from collections.abc import Sequence
 from typing import Any
 
 from megengine_lite._core.arena import ALIGNMENT
-from megengine_lite._core.lower.context import HostStep, Origin, Storage, origin_of
+from megengine_lite._core.lower.context import HostStep, Storage, origin_of
+from megengine_lite._core.original_names import Listed
 from megengine_lite._core.planner import Plan, StepTime
-from megengine_lite._core.profile_report import graph_exec
+from megengine_lite._core.profile_report import Report
 
 
-def _origins(plan: Plan) -> list[Origin]:
-    return [origin_of(s.node) if isinstance(s, HostStep) else s.origin for s in plan.steps]
+def _steps(plans: Sequence[Plan]) -> list[StepTime]:
+    """What the plans do; none of it has been timed."""
+    steps = [s for plan in plans for s in plan.steps]
+    return [
+        StepTime(origin_of(s.node), "numpy", 0.0, 0)
+        if isinstance(s, HostStep)
+        else StepTime(s.origin, s.kernel.name, 0.0, s.flops)
+        for s in steps
+    ]
 
 
-def _name(origin: Origin, step: int) -> str:
-    return origin.name or f"{origin.op}[{step}]"
-
-
-def graph_object(plans: Sequence[Plan]) -> dict[str, Any]:
+def graph_object(plans: Sequence[Plan], listed: Sequence[Listed]) -> dict[str, Any]:
     """The content of ``graph.json``."""
-    return {"graph_exec": graph_exec([StepTime(o, "", 0.0, 0) for plan in plans for o in _origins(plan)])}
+    return Report(_steps(plans), listed).graph()
 
 
 def _chunk(number: int, kind: str, begin: int, end: int, offset: int, nbytes: int) -> dict[str, str]:
@@ -40,18 +44,19 @@ def _chunk(number: int, kind: str, begin: int, end: int, offset: int, nbytes: in
     return {name: str(value) for name, value in fields.items()}
 
 
-def static_memory_object(plans: Sequence[Plan]) -> dict[str, Any]:
+def static_memory_object(plans: Sequence[Plan], listed: Sequence[Listed]) -> dict[str, Any]:
     """The content of ``StaticMemoryInfo.json``: addresses are offsets in one piece of memory, times are steps.
 
     Weights follow the intermediate tensors; they live from the first step to the last.
     """
     steps: dict[str, Any] = {}
+    for work in Report(_steps(plans), listed).works:
+        for _ in work.kernels:
+            number = str(len(steps))
+            steps[number] = {"id": number, "name": work.name}
     chunks: dict[str, Any] = {}
     begin = 0
     for plan in plans:
-        for origin in _origins(plan):
-            number = str(len(steps))
-            steps[number] = {"id": number, "name": _name(origin, len(steps))}
         for storage in plan.storages:
             if storage.kind == Storage.ARENA and storage.first is not None:
                 chunks[str(len(chunks))] = _chunk(

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
 from typing import Any
 
 from megengine_lite._core.graph import TensorSpec
-from megengine_lite._core.io_dump import dtype_name
+from megengine_lite._core.loader.records import NOT_NUMBERED
+from megengine_lite._core.lower.context import Origin
+from megengine_lite._core.original_names import CONSTANT, DEVICE, Listed, dense_strides, dtype_name, type_name
 from megengine_lite._core.planner import StepTime
 
-_DEVICE = 'CompNode("cpu0:0" from "cpu0:0")'
+# Values of constants up to this size are written out; of others there is a note that they are large.
+_SHOWN_SIZE = 10
+_LARGE = "Large Array"
 
 
 def _shape(spec: TensorSpec) -> list[int]:
@@ -21,141 +29,260 @@ def _nbytes(spec: TensorSpec) -> int:
     return spec.nbytes if spec.shape is not None else 0
 
 
-def _dense_strides(shape: Sequence[int]) -> list[int]:
-    strides, step = [], 1
-    for d in reversed(shape):
-        strides.append(step)
-        step *= d
-    return strides[::-1]
+@dataclass(slots=True)
+class Work:
+    """What one operator did: steps ``first`` .. ``first + len(kernels) - 1`` of a run."""
+
+    number: int
+    name: str
+    origin: Origin
+    first: int
+    kernels: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+    flops: int = 0
 
 
-def var_entry(
-    number: int, spec: TensorSpec, name: str = "", offset: int | None = None, chunk: str = ""
-) -> dict[str, Any]:
-    """A variable in the form of ``graph_exec.var``. Addresses are 0: memory is assigned per plan."""
-    shape = _shape(spec)
-    plan = {
-        "mem_chunk_id": f"chk{number}",
-        "offset_byte": 0,
-        "layout": {"shape": shape, "stride": _dense_strides(shape), "dtype": dtype_name(spec.dtype)},
-    }
-    tag = {
-        "node_type": "static_infer_tag",
-        "infer_type": "RT_STATIC" if spec.shape is not None else "NO_DESC",
-        "inferred_result": shape if spec.shape is not None else None,
-        "deps": [],
-    }
-    unknown: dict[str, Any] = {
-        "node_type": "static_infer_tag",
-        "infer_type": "NO_DESC",
-        "inferred_result": None,
-        "deps": [],
-    }
-    return {
-        "node_type": "var",
-        "id": str(number),
-        "name": f"var{number}",
-        "comp_node": _DEVICE,
-        "dev_ptr": 0,
-        "prev_dev_ptr": 0,
-        "flag": [],
-        "mem_plan": plan if spec.shape is not None else None,
-        "mem_readonly_fwd_src": None,
-        "force_update_src": None,
-        "static_infer_tags": {"SHAPE": tag, "VALUE": unknown},
-    }
+class Report:
+    """The steps of a run under the original's names and numbers.
 
+    Steps that belong together count as one operator, under the number of the operator of the file whose result they
+    make. Steps that no operator of the file has asked for, such as conversions between layouts, get numbers behind
+    those of the file.
 
-def operator_entry(number: int, op: str, name: str, inputs: Sequence[int], outputs: Sequence[int]) -> dict[str, Any]:
-    """An operator in the form of ``graph_exec.operator``."""
-    return {
-        "node_type": "operator",
-        "id": str(number),
-        "name": name or f"{op}[{number}]",
-        "type": op,
-        "input": [str(v) for v in inputs],
-        "output": [str(v) for v in outputs],
-        "extra": {},
-        "waiting_spec": {},
-    }
+    Parameters
+    ----------
+    steps
+        In order.
+    listed
+        The operators of the file.
+    """
 
+    def __init__(self, steps: Sequence[StepTime], listed: Sequence[Listed]):
+        self._owners = {v.id: o for o in listed for v in o.outputs if v.id != NOT_NUMBERED}
+        self._vars = {v.id: v for o in listed for v in o.outputs}
+        self._numbers = {v.id: n for o in listed for v, n in zip(o.outputs, o.numbers, strict=True)}
+        self._names = {v.id: name for o in listed for v, name in zip(o.outputs, o.names, strict=True)}
+        self._next = max((max(o.number, *o.numbers) for o in listed), default=-1) + 1
+        self._taken: set[int] = set()
+        self.works: list[Work] = []
+        for place, step in enumerate(steps):
+            origin = step.origin
+            if not self.works or not _are_one(origin, self.works[-1].origin):
+                self.works.append(Work(*self._called(origin), origin, place))
+            work = self.works[-1]
+            work.kernels.append(step.kernel)
+            work.seconds += step.seconds
+            work.flops += step.flops
 
-def chunk_entry(number: int, nbytes: int) -> dict[str, Any]:
-    """Memory of a variable in the form of ``graph_exec.mem_chunk``."""
-    return {"node_type": "mem_chunk", "id": f"chk{number}", "size": nbytes, "owner_var": str(number), "dev_ptr": 0}
+    def _called(self, origin: Origin) -> tuple[int, str]:
+        owner = next((self._owners[v] for v in origin.output_ids if v in self._owners), None)
+        if owner is not None and owner.number not in self._taken:
+            self._taken.add(owner.number)
+            return owner.number, owner.name
+        number = self._fresh()
+        return number, f"{origin.op.lower()}({origin.name})[{number}]"
 
+    def _fresh(self) -> int:
+        self._next += 1
+        return self._next - 1
 
-def graph_exec(steps: Sequence[StepTime]) -> dict[str, Any]:
-    """Operators, variables and memory of a profiled run. Operators are numbered by their place in it."""
-    operators: dict[str, Any] = {}
-    variables: dict[str, Any] = {}
-    chunks: dict[str, Any] = {}
-    for number, step in enumerate(steps):
-        origin = step.origin
-        entry = operator_entry(number, origin.op, origin.name, origin.input_ids, origin.output_ids)
-        entry["extra"] = {"algorithm": step.kernel}
-        operators[str(number)] = entry
-        for ids, specs in ((origin.input_ids, origin.inputs), (origin.output_ids, origin.outputs)):
-            for var, spec in zip(ids, specs, strict=True):
-                if str(var) not in variables:
-                    variables[str(var)] = var_entry(var, spec)
-                    chunks[f"chk{var}"] = chunk_entry(var, _nbytes(spec))
-    return {"operator": operators, "var": variables, "mem_chunk": chunks, "comp_seq": list(operators)}
+    def _variable(self, var: int) -> str:
+        """The number of a variable of the file, or of one that a pass has made."""
+        if var not in self._numbers:
+            self._numbers[var] = self._fresh()
+        return str(self._numbers[var])
 
+    # ---- the part that tells what ran -------------------------------------------------------------------------------
 
-def original_form(steps: Sequence[StepTime]) -> dict[str, Any]:
-    """The JSON object of the original's profiler. Times are in seconds from the start of the run."""
-    device: dict[str, Any] = {}
-    footprint: dict[str, Any] = {}
-    clock = 0.0
-    for number, step in enumerate(steps):
-        end = clock + step.seconds
-        device[str(number)] = {_DEVICE: {"start": clock, "kern": clock, "end": end}}
-        clock = end
-        origin = step.origin
-        footprint[str(number)] = {
-            "computation": step.flops or None,
-            "memory": sum(map(_nbytes, (*origin.inputs, *origin.outputs))),
-            "in_shapes": [_shape(s) for s in origin.inputs],
-            "out_shapes": [_shape(s) for s in origin.outputs],
-            "param": {},
+    def graph(self) -> dict[str, Any]:
+        """Operators, variables, memory, and order: ``graph_exec``.
+
+        Each variable that is read has an operator: inputs, constants, and what has been computed while planning are
+        among the operators, though not in the order of execution.
+        """
+        specs: dict[int, TensorSpec] = {}
+        operators: dict[str, Any] = {}
+        reads: dict[int, Sequence[int]] = {}
+        for work in self.works:
+            origin = work.origin
+            specs.update(zip(origin.input_ids, origin.inputs, strict=True))
+            specs.update(zip(origin.output_ids, origin.outputs, strict=True))
+            reads.update(dict.fromkeys(origin.output_ids, origin.input_ids))
+            extra = {"algorithm": ", ".join(dict.fromkeys(work.kernels)), "steps": len(work.kernels)}
+            operators[str(work.number)] = self._operator(
+                work.number, work.name, type_name(origin.op), origin.input_ids, origin.output_ids, extra
+            )
+        unread = [v for work in reversed(self.works) for v in reversed(work.origin.input_ids)]
+        while unread:
+            var = unread.pop()
+            if var not in reads:
+                unread += self._add_planned(var, operators, reads)
+        entries = {self._variable(v): self._entry(v, specs.get(v), inputs) for v, inputs in reads.items()}
+        return {
+            "operator": operators,
+            "var": {number: entry for number, (entry, _) in entries.items()},
+            "mem_chunk": {f"chk{number}": _chunk(number, size) for number, (_, size) in entries.items()},
+            "comp_seq": [str(work.number) for work in self.works],
         }
-    thread = f"thread({os.getpid()})"
-    host = {number: {thread: times[_DEVICE]} for number, times in device.items()}
-    return {
-        "graph_exec": graph_exec(steps),
-        "profiler": {"device": device, "host": host, "opr_footprint": footprint, "opr_internal_pf": {}},
-    }
+
+    def _add_planned(self, var: int, operators: dict[str, Any], reads: dict[int, Sequence[int]]) -> Sequence[int]:
+        """Adds the operator of a variable that no step makes; returns what it reads."""
+        owner = self._owners.get(var)
+        if owner is None:  # a pass has made it of constants
+            number = self._fresh()
+            reads[var] = ()
+            operators[str(number)] = self._operator(number, f"const[{number}]", CONSTANT, (), (var,), {})
+            return ()
+        inputs = [v.id for v in owner.node.inputs] if owner.node is not None else []
+        outputs = [v.id for v in owner.outputs if v.id != NOT_NUMBERED and v.id not in reads]
+        number = self._fresh() if owner.number in self._taken else owner.number
+        self._taken.add(number)
+        reads.update(dict.fromkeys(outputs, inputs))
+        operators[str(number)] = self._operator(number, owner.name, owner.type, inputs, outputs, {})
+        return inputs
+
+    def _operator(
+        self, number: int, name: str, kind: str, inputs: Iterable[int], outputs: Iterable[int], extra: dict[str, Any]
+    ) -> dict[str, Any]:
+        return {
+            "node_type": "operator",
+            "id": str(number),
+            "name": name,
+            "type": kind,
+            "input": [self._variable(v) for v in inputs],
+            "output": [self._variable(v) for v in outputs],
+            "extra": extra,
+            "waiting_spec": {},
+        }
+
+    def _entry(self, var: int, spec: TensorSpec | None, reads: Sequence[int]) -> tuple[dict[str, Any], int]:
+        """A variable, and its bytes. Addresses are 0: memory is assigned per plan."""
+        number = self._variable(var)
+        stored = self._vars.get(var)
+        if spec is None and stored is not None:
+            spec = stored.spec  # of inputs and constants
+        shape = None if spec is None or spec.shape is None else list(spec.shape)
+        plan = None
+        if spec is not None and shape is not None:
+            layout = {"shape": shape, "stride": dense_strides(shape), "dtype": dtype_name(spec.dtype)}
+            plan = {"mem_chunk_id": f"chk{number}", "offset_byte": 0, "layout": layout}
+        known, value = "NO_DESC", _tag("NO_DESC", None, [])
+        if shape is not None:
+            known = "RT_STATIC"
+        if stored is not None and stored.const is not None:
+            known = "CONST"
+            value = _tag(known, _LARGE, [])
+            if stored.spec.size <= _SHOWN_SIZE:
+                value = _tag(known, [_number(x) for x in stored.const.array.ravel().tolist()], [])
+        deps = [{"var": self._variable(v), "dep_type": "SHAPE"} for v in dict.fromkeys(reads)]
+        entry = {
+            "node_type": "var",
+            "id": number,
+            "name": self._names.get(var, f"var{number}"),
+            "comp_node": DEVICE,
+            "dev_ptr": 0,
+            "prev_dev_ptr": 0,
+            "flag": [],
+            "mem_plan": plan,
+            "mem_readonly_fwd_src": None,
+            "force_update_src": None,
+            "static_infer_tags": {"SHAPE": _tag(known, shape, deps), "VALUE": value},
+        }
+        return entry, _nbytes(spec) if spec is not None else 0
+
+    # ---- the part that tells how long it took -----------------------------------------------------------------------
+
+    def times(self) -> dict[str, Any]:
+        """Seconds from the start of the run, and how much there was to do: ``profiler``."""
+        device: dict[str, Any] = {}
+        footprint: dict[str, Any] = {}
+        clock = 0.0
+        for work in self.works:
+            number = str(work.number)
+            end = clock + work.seconds
+            device[number] = {DEVICE: {"start": clock, "kern": clock, "end": end}}
+            clock = end
+            origin = work.origin
+            footprint[number] = {
+                "computation": work.flops or None,
+                "memory": sum(map(_nbytes, (*origin.inputs, *origin.outputs))),
+                "in_shapes": [_shape(s) for s in origin.inputs],
+                "out_shapes": [_shape(s) for s in origin.outputs],
+                "param": _parameters(origin.params),
+            }
+        thread = f"thread({os.getpid()})"
+        host = {number: {thread: times[DEVICE]} for number, times in device.items()}
+        return {"device": device, "host": host, "opr_footprint": footprint, "opr_internal_pf": {}}
 
 
-def chrome_trace(steps: Sequence[StepTime]) -> dict[str, Any]:
+def _are_one(a: Origin, b: Origin) -> bool:
+    """Whether two steps after each other belong to one operator."""
+    return bool(a.output_ids) and (a.op, a.input_ids, a.output_ids) == (b.op, b.input_ids, b.output_ids)
+
+
+def _tag(known: str, result: Any, deps: list[dict[str, str]]) -> dict[str, Any]:
+    return {"node_type": "static_infer_tag", "infer_type": known, "inferred_result": result, "deps": deps}
+
+
+def _chunk(number: str, nbytes: int) -> dict[str, Any]:
+    return {"node_type": "mem_chunk", "id": f"chk{number}", "size": nbytes, "owner_var": number, "dev_ptr": 0}
+
+
+def _parameters(params: Any) -> dict[str, Any]:
+    """The parameters of an operator that are numbers or choices, by name."""
+    found: dict[str, Any] = {}
+    if dataclasses.is_dataclass(params):
+        for f in dataclasses.fields(params):
+            value = getattr(params, f.name)
+            if isinstance(value, IntEnum):
+                found[f.name] = value.name
+            elif isinstance(value, bool | int | float | str):
+                found[f.name] = _number(value)
+    return found
+
+
+def _number(value: Any) -> Any:
+    """The value, as text if JSON has no such number."""
+    return value if not isinstance(value, float) or math.isfinite(value) else str(value)
+
+
+def original_form(steps: Sequence[StepTime], listed: Sequence[Listed]) -> dict[str, Any]:
+    """The JSON object of the original's profiler."""
+    report = Report(steps, listed)
+    return {"graph_exec": report.graph(), "profiler": report.times()}
+
+
+def chrome_trace(steps: Sequence[StepTime], listed: Sequence[Listed]) -> dict[str, Any]:
     """A trace that Perfetto and ``chrome://tracing`` open: one slice per step, with its algorithm and speed."""
+    here = {"pid": os.getpid(), "tid": 0}
     events: list[dict[str, Any]] = [
-        {"name": "process_name", "ph": "M", "pid": os.getpid(), "tid": 0, "args": {"name": "megengine_lite"}}
+        {"name": "process_name", "ph": "M", **here, "args": {"name": "megengine_lite"}},
+        {"name": "thread_name", "ph": "M", **here, "args": {"name": "forward"}},
     ]
     clock = 0.0
-    for step in steps:
-        origin = step.origin
-        arguments: dict[str, Any] = {
-            "algorithm": step.kernel,
-            "inputs": [_shape(s) for s in origin.inputs],
-            "outputs": [_shape(s) for s in origin.outputs],
-        }
-        if step.flops and step.seconds:
-            arguments["GFLOP/s"] = round(step.flops / step.seconds * 1e-9, 2)
-        events.append(
-            {
-                "name": origin.name or origin.op,
-                "cat": origin.op,
-                "ph": "X",
-                "pid": os.getpid(),
-                "tid": 0,
-                "ts": clock * 1e6,
-                "dur": step.seconds * 1e6,
-                "args": arguments,
+    for work in Report(steps, listed).works:
+        for step in steps[work.first : work.first + len(work.kernels)]:
+            origin = step.origin
+            arguments: dict[str, Any] = {
+                "algorithm": step.kernel,
+                "operator": work.name,
+                "inputs": [_shape(s) for s in origin.inputs],
+                "outputs": [_shape(s) for s in origin.outputs],
             }
-        )
-        clock += step.seconds
+            if step.flops and step.seconds:
+                arguments["GFLOP/s"] = round(step.flops / step.seconds * 1e-9, 2)
+            events.append(
+                {
+                    "name": origin.name or origin.op,
+                    "cat": origin.op,
+                    "ph": "X",
+                    **here,
+                    "ts": clock * 1e6,
+                    "dur": step.seconds * 1e6,
+                    "args": arguments,
+                }
+            )
+            clock += step.seconds
     return {"traceEvents": events, "displayTimeUnit": "ns"}
 
 

@@ -1,12 +1,15 @@
 """Values of all variables of a model, for dumps: a second session that computes every variable as an output.
 
-Nothing is fused or laid out anew there, so that each operator of the file has its result.
+Nothing is fused or laid out anew there, so that each operator of the file has its result. Told are the operators that
+the original runs: those that do nothing but tell a shape, or numbers that a shape follows from, are left out.
 """
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from enum import IntEnum
 from typing import Any
 
 import numpy as np
@@ -17,7 +20,25 @@ from megengine_lite._core.graph import ConstantPool, Graph, Node, Var
 from megengine_lite._core.loader.records import NOT_NUMBERED
 from megengine_lite._core.memory import Storage
 from megengine_lite._core.oprs import REGISTRY
+from megengine_lite._core.original_names import Listed, list_operators
 from megengine_lite._core.session import Session
+
+
+class Known(IntEnum):
+    """What the original knows of a shape or a value before it runs, by its numbers."""
+
+    NOTHING = 1
+    CONSTANT = 2
+    FROM_INPUTS = 4
+    INPUT_UNKNOWN = 8
+
+
+class Use(IntEnum):
+    """What an operator needs of an input."""
+
+    CONTENT = 0
+    SHAPE = 1
+    NUMBERS = 2  # read beforehand: a target shape and the like
 
 
 @dataclass(slots=True)
@@ -31,29 +52,160 @@ class _AllOutputs:
 
 @dataclass(slots=True)
 class Value:
-    """A variable and what it holds.
+    """A variable and what it holds. ``number``, ``name``, ``slot`` and ``owner`` are the original's.
 
-    ``kind`` is ``"constant"``, ``"input"`` or ``"computed"``; ``static`` tells that the shape follows from those of
-    the inputs. ``owner`` and ``owner_type`` name the operator, ``owner_id`` is its position in order of execution.
+    ``ran`` tells that its operator is among those that the original runs.
     """
 
-    var: Var
+    number: int
+    name: str
+    slot: int
+    owner: Listed
     dtype: DType
     array: np.ndarray
-    kind: str
-    static: bool
-    slot: int
-    owner: str
-    owner_type: str
-    owner_id: int
+    shape_known: Known
+    value_known: Known
+    ran: bool
+
+    @property
+    def static(self) -> bool:
+        """Whether the shape follows from those of the inputs."""
+        return self.shape_known in (Known.CONSTANT, Known.FROM_INPUTS)
+
+
+@dataclass(frozen=True, slots=True)
+class Dependency:
+    """A value that an operator reads: the last of the inputs at which it stands, and what is read of it."""
+
+    position: int
+    use: Use
+    value: Value
 
 
 @dataclass(slots=True)
 class Record:
-    """An operator that ran: its inputs and its outputs."""
+    """An operator that ran: what it read and what it made."""
 
     inputs: list[Value]
+    dependencies: list[Dependency]
     outputs: list[Value]
+
+
+# Operators whose results the original can compute beforehand, as far as it knows their inputs.
+_PREDICTABLE = frozenset(
+    {
+        "AxisAddRemove", "Broadcast", "Concat", "Dimshuffle", "Elemwise", "ElemwiseMultiType", "GetVarShape",
+        "IncrSubtensor", "PowC", "Reduce", "Reshape", "SetSubtensor", "Split", "Subtensor", "TypeCvt",
+    }
+)  # fmt: skip
+# Inputs from the given one on are read beforehand.
+_NUMBERS_FROM = {
+    "AdaptivePooling": 1,
+    "Alloc": 0,
+    "Broadcast": 1,
+    "Eye": 0,
+    "Linspace": 0,
+    "ROIPooling": 2,
+    "Reduce": 1,
+    "Reshape": 1,
+    "Split": 1,
+    "Subtensor": 1,
+    "IncrSubtensor": 2,
+    "SetSubtensor": 2,
+}
+# Those of operators that need to know values to tell their shape, though the original reads them as they run.
+_READ_WHEN_RUN = frozenset({"Resize", "Resize3D", "TopK", "WarpAffine"})
+
+
+def _uses(node: Node) -> list[Use]:
+    n = len(node.inputs)
+    if node.op == "GetVarShape":
+        return [Use.SHAPE] * n
+    if node.op == "ConvolutionBackwardData":
+        return [Use.CONTENT, Use.CONTENT, Use.SHAPE][:n]
+    if node.op in _NUMBERS_FROM:
+        first = _NUMBERS_FROM[node.op]
+        return [Use.CONTENT if k < first else Use.NUMBERS for k in range(n)]
+    numbers = () if node.op in _READ_WHEN_RUN else REGISTRY[node.op].needed_values(node)
+    return [Use.NUMBERS if k in numbers else Use.CONTENT for k in range(n)]
+
+
+class _Knowledge:
+    """What is known beforehand of the variables of a graph."""
+
+    def __init__(self, listed: list[Listed]):
+        self.shape: dict[Var, Known] = {}
+        self.value: dict[Var, Known] = {}
+        for operator in listed:
+            self._add(operator)
+
+    def _add(self, operator: Listed) -> None:
+        node = operator.node
+        for var in operator.outputs:
+            if node is None:
+                known = Known.FROM_INPUTS if var.const is None else Known.CONSTANT
+                self.shape[var] = self.value[var] = known
+                continue
+            uses = _uses(node)
+            numbers = [self.value[v] for v, use in zip(node.inputs, uses, strict=True) if use == Use.NUMBERS]
+            shapes = [self.shape[v] for v, use in zip(node.inputs, uses, strict=True) if use != Use.NUMBERS]
+            self.shape[var] = Known.NOTHING if REGISTRY[node.op].dynamic else _together(shapes + numbers)
+            read = shapes if node.op == "GetVarShape" else [self.value[v] for v in node.inputs]
+            self.value[var] = _together(read) if node.op in _PREDICTABLE else Known.NOTHING
+
+
+def _together(parts: list[Known]) -> Known:
+    """What follows from things that are known so well."""
+    if any(p in (Known.NOTHING, Known.INPUT_UNKNOWN) for p in parts):
+        return Known.INPUT_UNKNOWN
+    return Known.FROM_INPUTS if Known.FROM_INPUTS in parts else Known.CONSTANT
+
+
+def _needed(var: Var, use: Use, known: _Knowledge) -> bool:
+    """Whether the variable must be computed for an operator that uses it so."""
+    if use == Use.CONTENT:
+        return True
+    table = known.shape if use == Use.SHAPE else known.value
+    return table[var] not in (Known.CONSTANT, Known.FROM_INPUTS)
+
+
+class _Order:
+    """The operators that the original runs, in its order: of those that can run, the one with the highest number."""
+
+    def __init__(self, graph: Graph, listed: list[Listed], known: _Knowledge):
+        self._owner = {v: k for k, operator in enumerate(listed) for v in operator.outputs}
+        self._needs = [self._needs_of(operator, known) for operator in listed]
+        waiting = dict.fromkeys(self._reached({self._owner[v] for v in graph.outputs}), 0)
+        readers: dict[int, list[int]] = {k: [] for k in waiting}
+        for k in waiting:
+            waiting[k] = len(self._needs[k])
+            for needed in self._needs[k]:
+                readers[needed].append(k)
+        ready = [-k for k, n in waiting.items() if not n]
+        heapq.heapify(ready)
+        self.places: list[int] = []
+        while ready:
+            k = -heapq.heappop(ready)
+            self.places.append(k)
+            for reader in readers[k]:
+                waiting[reader] -= 1
+                if not waiting[reader]:
+                    heapq.heappush(ready, -reader)
+
+    def _needs_of(self, operator: Listed, known: _Knowledge) -> set[int]:
+        node = operator.node
+        if node is None:
+            return set()
+        pairs = zip(node.inputs, _uses(node), strict=True)
+        return {self._owner[v] for v, use in pairs if _needed(v, use, known)}
+
+    def _reached(self, begin: set[int]) -> set[int]:
+        seen, stack = set(begin), list(begin)
+        while stack:
+            for needed in self._needs[stack.pop()] - seen:
+                seen.add(needed)
+                stack.append(needed)
+        return seen
 
 
 class Tracer:
@@ -69,6 +221,9 @@ class Tracer:
 
     def __init__(self, model: Any, config: SessionConfig):
         graph = model.graph
+        self._listed = list_operators(graph, model.has_operator_names)
+        self._known = _Knowledge(self._listed)
+        self._order = _Order(graph, self._listed, self._known).places
         wanted = {v.id: v for node in graph.nodes for v in node.outputs if v.id != NOT_NUMBERED}
         names = [str(number) for number in wanted]
         traced = _AllOutputs(
@@ -76,7 +231,6 @@ class Tracer:
         )
         plain = replace(config, fuse=False, plan_cache_size=1)
         self._session = Session(traced, plain, pool=ConstantPool())  # type: ignore[arg-type]  # all it needs
-        self._graph = graph
 
     def run(self, inputs: dict[str, np.ndarray]) -> Iterator[Record]:
         """Computes everything, then gives the operators in order of execution. Arrays are valid until the next run."""
@@ -85,38 +239,48 @@ class Tracer:
             session.set_input(name, array.ctypes.data, array.shape, None, array)
         session.run()
         values: dict[Var, Value] = {}
-        numbers = iter(range(1 << 62))
-        by_var = {var: inputs[var.name] for var in self._graph.inputs}
-        for node in self._graph.nodes:
-            for var in node.inputs:
-                if var not in values and var.producer is None:
-                    values[var] = source = self._source(var, by_var, next(numbers))
-                    yield Record([], [source])
-            number = next(numbers)
-            inputs_read = [values[v] for v in node.inputs]
-            static = not REGISTRY[node.op].dynamic and all(v.static for v in inputs_read)
-            outputs = []
-            for slot, var in enumerate(node.outputs):
-                if var.id != NOT_NUMBERED:  # those are workspaces
-                    values[var] = self._computed(node, var, slot, number, static)
-                    outputs.append(values[var])
-            yield Record(inputs_read, outputs)
+        running = set(self._order)
+        for place, operator in enumerate(self._listed):
+            for k, var in enumerate(operator.outputs):
+                if var.id != NOT_NUMBERED:
+                    values[var] = self._value(operator, k, var, inputs, place in running)
+        for place in self._order:
+            operator = self._listed[place]
+            read = operator.node.inputs if operator.node is not None else []
+            yield Record(
+                [values[v] for v in read],
+                self._dependencies(operator.node, values),
+                [values[v] for v in operator.outputs if v in values],
+            )
 
-    def _source(self, var: Var, inputs: dict[Var, np.ndarray], number: int) -> Value:
-        if var.const is None:
-            return Value(var, var.dtype, inputs[var], "input", True, 0, f"h2d[{number}]", "Host2DeviceCopy", number)
-        array = var.const.array
-        shape = ",".join(map(str, array.shape))
+    @staticmethod
+    def _dependencies(node: Node | None, values: dict[Var, Value]) -> list[Dependency]:
+        if node is None:
+            return []
+        last = {v: (k, use) for k, (v, use) in enumerate(zip(node.inputs, _uses(node), strict=True))}
+        return [Dependency(k, use, values[v]) for v, (k, use) in sorted(last.items(), key=lambda item: item[1])]
+
+    def _value(self, operator: Listed, k: int, var: Var, inputs: dict[str, np.ndarray], ran: bool) -> Value:
+        if operator.node is not None:
+            dtype, array = self._computed(var)
+        else:
+            dtype, array = var.dtype, inputs[var.name] if var.const is None else var.const.array
         return Value(
-            var, var.dtype, array, "constant", True, 0, f"const{{{shape}}}[{number}]", "ImmutableTensor", number
+            operator.numbers[k],
+            operator.names[k],
+            operator.first_slot + k,
+            operator,
+            dtype,
+            array,
+            self._known.shape[var],
+            self._known.value[var],
+            ran,
         )
 
-    def _computed(self, node: Node, var: Var, slot: int, number: int, static: bool) -> Value:
+    def _computed(self, var: Var) -> tuple[DType, np.ndarray]:
         address, shape, dtype, owner = self._session.output(str(var.id))
         array = np.empty(shape, dtype.storage)
         if array.nbytes:
-            array = np.ndarray(
-                shape, dtype.storage, memoryview(Storage.at(address, array.nbytes, owner, readonly=True))
-            )
-        name = node.name or f"{node.op}[{number}]"
-        return Value(var, dtype, array, "computed", static, slot, name, node.op, number)
+            memory = memoryview(Storage.at(address, array.nbytes, owner, readonly=True))
+            array = np.ndarray(shape, dtype.storage, memory)
+        return dtype, array

@@ -57,6 +57,8 @@ class Model:
         What the dumping program stored; None if nothing.
     package, information
         The package that the model came in, and its settings; None if there is no package, or no valid settings.
+    has_operator_names
+        The file has names of operators, not only of variables.
     """
 
     graph: Graph
@@ -68,6 +70,7 @@ class Model:
     metadata: Metadata | None
     package: Package | None = None
     information: Information | None = None
+    has_operator_names: bool = False
 
 
 @dataclass(slots=True)
@@ -117,7 +120,9 @@ class _Builder:
         self._define(number, var, operator)
         params = operator.params
         if isinstance(params, Host2DeviceCopy) and params.dump_default_value and tensor.data is not None:
-            self.defaults[name] = file_constant(tensor, self.compressed, (self.token, position, 0), self.what)
+            self.defaults[name] = file_constant(
+                tensor, self.compressed, (self.token, position, operator.type, 0), self.what
+            )
 
     def _add_constants(self, position: int, operator: OperatorRecord) -> None:
         if len(operator.tensors) != len(operator.outputs):
@@ -128,7 +133,7 @@ class _Builder:
         for i, (tensor, number) in enumerate(zip(operator.tensors, operator.outputs, strict=True)):
             if not tensor.shape:
                 raise ModelFormatError(f"{self.what}: the tensor of {operator.describe()} has no shape")
-            constant = file_constant(tensor, self.compressed, (self.token, position, i), self.what)
+            constant = file_constant(tensor, self.compressed, (self.token, position, operator.type, i), self.what)
             name = tensor.name or self.names.get(number, "")
             self._define(number, Var(number, name, TensorSpec(tensor.shape, tensor.dtype), constant), operator)
 
@@ -200,6 +205,7 @@ def build_model(record: ModelRecord, *, what: str = "model", compressed: bool = 
         container=record.container,
         version=record.version,
         metadata=record.metadata,
+        has_operator_names=any(operator.name for operator in record.operators),
     )
 
 

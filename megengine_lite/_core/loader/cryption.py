@@ -41,12 +41,13 @@ def decrypt_aes(data: Any, key: bytes) -> memoryview:
 
 
 def encrypt_aes(data: Any, key: bytes) -> bytes:
-    """The inverse of :func:`decrypt_aes`, with a random initial vector."""
+    """The inverse of :func:`decrypt_aes`, with a random initial vector; padded as usual, by PKCS #7."""
     from Crypto.Cipher import AES
 
     plain = bytes(memoryview(data).cast("B"))
     vector = secrets.token_bytes(_AES_BLOCK)
-    padded = plain + bytes(-len(plain) % _AES_BLOCK)
+    n_padding = _AES_BLOCK - len(plain) % _AES_BLOCK
+    padded = plain + bytes([n_padding]) * n_padding
     cipher = AES.new(key, AES.MODE_CBC, vector)
     return vector + cipher.encrypt(padded) + len(plain).to_bytes(_AES_LENGTH_BYTES, "big")
 

@@ -14,7 +14,7 @@ _DEVICES = ("CPU", "CUDA", "ATLAS", "CAMBRICON", "NPU")
 _DTYPES = ("float32", "float16", "int32", "int16", "int8", "uint8")
 _IO_TYPES = ("value", "shape")
 _SHAPE_KEYS = ("dim0", "dim1", "dim2", "dim3")
-_BOOLEAN_OPTIONS = (
+BOOLEAN_OPTIONS = (
     "weight_preprocess",
     "fuse_preprocess",
     "fake_next_exec",
@@ -24,7 +24,7 @@ _BOOLEAN_OPTIONS = (
     "force_output_dynamic_alloc",
     "no_profiling_on_shape_change",
 )
-_INTEGER_OPTIONS = ("jit_level", "comp_node_seq_record_level", "graph_opt_level", "async_exec_level")
+INTEGER_OPTIONS = ("jit_level", "comp_node_seq_record_level", "graph_opt_level", "async_exec_level")
 
 
 @dataclass(slots=True)
@@ -157,8 +157,8 @@ def parse_information(content: bytes, model_name: str, what: str = "model") -> I
 
 
 def _options(stored: _Object) -> dict[str, int | bool]:
-    found = {name: stored.get(name, bool) for name in _BOOLEAN_OPTIONS}
-    found |= {name: stored.get(name, int) for name in _INTEGER_OPTIONS}
+    found = {name: stored.get(name, bool) for name in BOOLEAN_OPTIONS}
+    found |= {name: stored.get(name, int) for name in INTEGER_OPTIONS}
     return {name: value for name, value in found.items() if value is not None}
 
 

@@ -1,0 +1,202 @@
+"""Packages that are run: their caches, their settings, decryption of all kinds."""
+
+import json
+
+import numpy as np
+import pytest
+from api_samples import ADD, DIGITS, PROB, add, loaded, run
+
+from megengine_lite import LiteAlgoSelectStrategy, LiteConfig, LiteGlobal, decryption_func, get_model_io_info
+from megengine_lite._core import fast_run
+from megengine_lite._core.algo_cache import CACHE, parse_cache
+from megengine_lite._core.loader import cryption
+from megengine_lite._core.loader.packed import Package, write_package
+from megengine_lite.errors import DecryptionError, ModelFormatError
+
+ORIGINAL = ["AES_default", "RC4_default", "SIMPLE_FAST_RC4_default"]
+OWN_KEYS = {"AES_default": bytes(range(100, 132)), "RC4_default": b"r" * 16, "SIMPLE_FAST_RC4_default": b"s" * 16}
+INFORMATION = {
+    "valid": True,
+    "name": "net",
+    "version": "1.13.0",
+    "device": {"type": "CPU", "number_threads": 2},
+    "options": {"graph_opt_level": 0, "var_sanity_check_first_run": False},
+    "IO": {"outputs": [{"name": "prob", "io_type": "value"}]},
+}
+pytestmark = pytest.mark.filterwarnings("ignore:the model is encrypted with the default key")
+
+
+@pytest.fixture
+def methods(monkeypatch):
+    """The table of methods, restored afterwards."""
+    import dataclasses
+
+    monkeypatch.setattr(cryption, "METHODS", {k: dataclasses.replace(m) for k, m in cryption.METHODS.items()})
+    return cryption.METHODS
+
+
+@pytest.fixture
+def cache():
+    CACHE.clear()
+    yield CACHE
+    CACHE.clear()
+
+
+def encrypted(method: str, content: bytes, key: bytes = b"") -> bytes:
+    return bytes(cryption.encrypt(method, content, key))
+
+
+def package(model: bytes, information: bytes | None = None, **fields) -> bytes:
+    content = json.dumps(INFORMATION).encode() if information is None else information
+    return b"".join(map(bytes, write_package(Package("net", model, information=content, **fields))))
+
+
+# ---- encryption -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("information_method", ["NONE", *ORIGINAL])
+@pytest.mark.parametrize("model_method", ["NONE", *ORIGINAL])
+def test_packages_under_own_keys_run(methods, model_method, information_method):
+    content = package(
+        encrypted(model_method, DIGITS.read_bytes(), OWN_KEYS.get(model_method, b"")),
+        encrypted(information_method, json.dumps(INFORMATION).encode(), OWN_KEYS.get(information_method, b"")),
+        model_cryption=model_method,
+        information_cryption=information_method,
+        algorithm_cache=bytes(4),
+        is_fast_run_cache=True,
+    )
+    if {model_method, information_method} != {"NONE"}:
+        with pytest.raises((DecryptionError, ModelFormatError)):
+            loaded(content)
+    for name, key in OWN_KEYS.items():
+        LiteGlobal.update_decryption_key(name, key)
+    network = loaded(content)
+    assert network.threads_number == 2  # the information was read
+    assert np.abs(run(network) - PROB).max() < 1e-5
+
+
+def mirrored(content: bytes, key: int = 15) -> bytes:
+    return (np.frombuffer(content, np.uint8) ^ key).tobytes()
+
+
+def in_two_calls(in_arr, key_arr, out_arr):
+    if out_arr is None:
+        return in_arr.size
+    out_arr[:] = in_arr ^ key_arr[0]
+    return out_arr.size
+
+
+def giving_bytes(in_arr, key_arr, out_arr):
+    return (in_arr ^ key_arr[0]).tobytes()
+
+
+@pytest.mark.parametrize(
+    "function",
+    [in_two_calls, decryption_func(in_two_calls), giving_bytes, decryption_func(giving_bytes)],
+    ids=["plain", "decorated", "plain, gives bytes", "decorated, gives bytes"],
+)
+def test_packages_under_registered_methods_run(methods, function):
+    LiteGlobal.register_decryption_and_key("mirror", function, [15])
+    for model_method, information_method in (("mirror", "mirror"), ("mirror", "NONE"), ("NONE", "mirror")):
+        model, information = DIGITS.read_bytes(), json.dumps(INFORMATION).encode()
+        content = package(
+            mirrored(model) if model_method == "mirror" else model,
+            mirrored(information) if information_method == "mirror" else information,
+            model_cryption=model_method,
+            information_cryption=information_method,
+        )
+        network = loaded(content)
+        assert network.threads_number == 2
+        assert np.abs(run(network) - PROB).max() < 1e-5
+        assert [o.name for o in get_model_io_info(content).outputs] == ["prob"]
+
+
+def test_key_of_a_registered_method_changes_between_packages(methods):
+    LiteGlobal.register_decryption_and_key("mirror", in_two_calls, [15])
+    information = json.dumps(INFORMATION).encode()
+    for key in (15, 77):
+        LiteGlobal.update_decryption_key("mirror", [key])
+        content = package(mirrored(ADD, key), information, model_cryption="mirror")
+        assert add(loaded(content), 1, 2).max() == 3
+    with pytest.raises(DecryptionError, match="'mirror'"):
+        loaded(package(mirrored(ADD, 15), information, model_cryption="mirror"))
+
+
+@pytest.mark.parametrize("part", ["model_cryption", "information_cryption"])
+def test_error_of_a_registered_method_comes_out_of_load(methods, part):
+    def no_licence(in_arr, key_arr, out_arr):
+        raise PermissionError("no licence")
+
+    LiteGlobal.register_decryption_and_key("licensed", no_licence, b"k")
+    with pytest.raises(PermissionError, match="no licence"):
+        loaded(package(ADD, **{part: "licensed"}))
+
+
+def test_gcm_protects_models_and_information_of_packages(methods):
+    key = b"k" * 32
+    content = package(
+        encrypted("AES_256_GCM", DIGITS.read_bytes(), key),
+        encrypted("AES_256_GCM", json.dumps(INFORMATION).encode(), key),
+        model_cryption="AES_256_GCM",
+        information_cryption="AES_256_GCM",
+    )
+    with pytest.raises(DecryptionError, match="key of 32 bytes"):
+        loaded(content)
+    LiteGlobal.update_decryption_key("AES_256_GCM", key)
+    assert np.abs(run(loaded(content)) - PROB).max() < 1e-5
+    LiteGlobal.update_decryption_key("AES_256_GCM", b"x" * 32)
+    with pytest.raises(DecryptionError, match="the key is wrong or the file was changed"):
+        loaded(content)
+
+
+# ---- caches ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def measurements(monkeypatch):
+    """The algorithms that are measured."""
+    done: list[str] = []
+    measure = fast_run.measure
+
+    def count(ctx, node, algorithm, emit):
+        done.append(algorithm.name)
+        return measure(ctx, node, algorithm, emit)
+
+    monkeypatch.setattr(fast_run, "measure", count)
+    return done
+
+
+def run_measured(source) -> np.ndarray:
+    network = loaded(source, LiteConfig())
+    network.set_network_algo_policy(LiteAlgoSelectStrategy.LITE_ALGO_PROFILE)
+    return run(network)
+
+
+def test_cache_in_a_package_saves_measurements(cache, measurements, tmp_path):
+    assert np.abs(run_measured(DIGITS) - PROB).max() < 1e-5
+    needed = len(measurements)
+    assert needed > 2
+    LiteGlobal.dump_persistent_cache(tmp_path / "cache")
+    content = (tmp_path / "cache").read_bytes()
+    assert parse_cache(content)
+    plain = json.dumps({**INFORMATION, "options": {}, "device": {}}).encode()
+    for packed, expected in (
+        (package(DIGITS.read_bytes(), plain, algorithm_cache=content, is_fast_run_cache=True), 0),
+        (package(DIGITS.read_bytes(), plain, algorithm_cache=content, is_fast_run_cache=False), needed),
+        (package(DIGITS.read_bytes(), plain), needed),
+    ):
+        CACHE.clear()
+        measurements.clear()
+        assert np.abs(run_measured(packed) - PROB).max() < 1e-5
+        assert len(measurements) == expected
+
+
+def test_cache_file_saves_measurements(cache, measurements, tmp_path):
+    LiteGlobal.set_persistent_cache(tmp_path / "cache", always_sync=True)
+    run_measured(DIGITS)
+    assert len(measurements) > 2
+    CACHE.clear()
+    measurements.clear()
+    LiteGlobal.set_persistent_cache(tmp_path / "cache")
+    run_measured(DIGITS)
+    assert measurements == []
