@@ -16,36 +16,100 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
-from megengine_lite._cli.flags import normalize
+from megengine_lite._cli import progress
+from megengine_lite._cli.gflags import HelpMatch, UsageError, add_switch, expand, matching_help, normalize, switches
 from megengine_lite.errors import LiteError
 
-COMMANDS = (
-    "run", "info", "bench", "profile", "verify", "encrypt", "decrypt", "pack", "unpack", "convert", "cache", "demo"
-)  # fmt: skip
+# Summaries stand here so that they can be shown without importing the commands.
+COMMANDS = {
+    "run": "Run a model on given inputs, show its outputs and how long each run took.",
+    "info": "Show what is in a model: inputs, outputs, operators, parameters, multiply-adds, and what cannot run.",
+    "bench": "Measure a model: load time, first run, latency, GFLOP/s and peak memory.",
+    "fit": "Find the flags by which a model runs fastest on this machine.",
+    "profile": "Show how long each step of a run takes, by which algorithm and at what speed.",
+    "verify": "Compare the outputs of a model with stored ones, or with those of another run.",
+    "encrypt": "Encrypt a model.",
+    "decrypt": "Decrypt a model. For packages there is the command unpack.",
+    "pack": "Put a model, settings and a cache into one package (.lite).",
+    "unpack": "Take a package (.lite) apart: the model, decrypted, its settings and its caches.",
+    "convert": "Write a model of any container as a plain file of the second generation.",
+    "cache": "Show what is in a cache of measured algorithms (of --fast-run), or remove what is of no use.",
+    "demo": "Classify handwritten digits with the small model that comes with the package.",
+}
 
 USAGE_ERROR = 2
 INTERRUPTED = 130
 
+# Commands that --fitting turns into the command fit.
+_CAN_FIT = ("run", "bench")
 
-def build_parser() -> argparse.ArgumentParser:
-    """The parser of all commands."""
+
+class _HelpMatchAll(argparse.Action):
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        found = [text for text in (matching_help(command_parser(name), values) for name in COMMANDS) if text]
+        print("\n\n".join(found) or f"no command has a flag with {values!r} in its name or description")
+        parser.exit()
+
+
+def _add_version(parser: argparse.ArgumentParser) -> None:
     from megengine_lite import __version__
 
-    parser = argparse.ArgumentParser(prog="megengine-lite", description="Runs MegEngine models on the CPU.")
     parser.add_argument("--version", action="version", version=f"megengine_lite {__version__}")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of what stands in front of a command; it knows the commands by name only."""
+    parser = argparse.ArgumentParser(prog="megengine-lite", description="Runs MegEngine models on the CPU.")
+    _add_version(parser)
+    parser.add_argument("--helpmatch", action=_HelpMatchAll, metavar="WORD", help="show the flags with a word in them")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for name in COMMANDS:
-        module = importlib.import_module(f"megengine_lite._cli.{name}")
-        text = module.__doc__ or ""
-        usage = f"megengine-lite {name} {module.USAGE}"
-        command = commands.add_parser(
-            name, usage=usage, help=text.splitlines()[0], description=text, allow_abbrev=False
-        )
-        module.add(command)
-        command.add_argument("--json", action="store_true", help="print the result as JSON")
-        command.add_argument("--verbose", action="store_true", help="log to stderr; show where an error comes from")
-        command.set_defaults(module=module)
+    for name, text in COMMANDS.items():
+        commands.add_parser(name, help=text, add_help=False)
     return parser
+
+
+def command_parser(name: str) -> argparse.ArgumentParser:
+    """The parser of one command."""
+    module = importlib.import_module(f"megengine_lite._cli.{name}")
+    prog = f"megengine-lite {name}"
+    parser = argparse.ArgumentParser(
+        prog=prog, usage=f"{prog} {module.USAGE}", description=module.__doc__, allow_abbrev=False
+    )
+    _add_version(parser)
+    parser.add_argument("--helpmatch", action=HelpMatch, metavar="WORD", help="show the flags with a word in them")
+    module.add(parser)
+    add_switch(parser, "json", "print the result as JSON")
+    add_switch(parser, "verbose", "log to stderr; show where an error comes from")
+    parser.set_defaults(module=module)
+    return parser
+
+
+def parse(words: Sequence[str]) -> argparse.Namespace:
+    """What a command line says, with the command's ``module`` in it.
+
+    Raises
+    ------
+    SystemExit
+        The command line is wrong, or asks for help.
+    UsageError
+        A file or a variable that it refers to is not there.
+    """
+    words = expand(words)
+    place = next((k for k, word in enumerate(words) if not word.startswith("-")), None)
+    if place is None or words[place] not in COMMANDS:
+        if not words:
+            build_parser().print_help(sys.stderr)
+            sys.exit(USAGE_ERROR)
+        build_parser().parse_args(words)
+    assert place is not None
+    name, words = words[place], [*words[:place], *words[place + 1 :]]
+    parser = command_parser(name)
+    words = normalize(words, switches(parser))
+    if name in _CAN_FIT and "--fitting" in words:
+        words = [word for word in words if word != "--fitting"]
+        parser = command_parser("fit")
+        words = normalize(words, switches(parser))
+    return parser.parse_args(words)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -61,11 +125,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     int
         Exit status: 0 done, 1 an error (told on stderr) or a comparison that failed, 2 wrong usage, 130 interrupted.
     """
-    args = build_parser().parse_args(normalize(sys.argv[1:] if argv is None else argv))
+    try:
+        args = parse(sys.argv[1:] if argv is None else argv)
+    except UsageError as error:
+        return _complain(error, USAGE_ERROR)
     if args.verbose:
         from megengine_lite import LiteLogLevel, set_log_level
 
         set_log_level(LiteLogLevel.DEBUG)
+    progress.enable(not args.json)
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning
         return _run(args)
@@ -79,17 +147,28 @@ def _run(args: argparse.Namespace) -> int:
         else:
             args.module.show(result)
         sys.stdout.flush()
-    except (LiteError, OSError) as error:
+    except UsageError as error:
+        return _complain(error, USAGE_ERROR)
+    except (LiteError, OSError, MemoryError) as error:
         if isinstance(error, BrokenPipeError):  # the reader of our output has seen enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0
         if args.verbose:
             raise
-        print(f"megengine-lite: error: {error}", file=sys.stderr)
-        return 1
+        return _complain(error, 1)
     except KeyboardInterrupt:
         return INTERRUPTED
     return int(result.get("failed", False))
+
+
+def _complain(error: BaseException, status: int) -> int:
+    text = str(error)
+    if isinstance(error, OSError) and error.strerror:  # without its number
+        name = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes | os.PathLike) else ""
+        text = error.strerror if name in error.strerror else f"{name}: {error.strerror}"
+    text = " ".join(text.split()) or type(error).__name__
+    print(f"megengine-lite: error: {text}", file=sys.stderr)
+    return status
 
 
 def _to_json(value: Any) -> Any:

@@ -1,5 +1,6 @@
-"""Makes new processes of tests find the package that is tested."""
+"""Makes new processes of tests find the package that is tested; runs commands of the command line."""
 
+import json
 import os
 from pathlib import Path
 
@@ -13,3 +14,43 @@ def _import_path():
     """Python puts the working directory first: beside the sources it would find these, which may not be built."""
     os.environ["PYTHONPATH"] = str(Path(megengine_lite.__file__).parent.parent)
     os.chdir(Path(__file__).parent)
+
+
+@pytest.fixture
+def _keys():
+    """Puts back the keys of the encryption methods, which the command line changes for the whole process."""
+    from megengine_lite._core.loader.cryption import METHODS
+
+    before = {name: method.key for name, method in METHODS.items()}
+    yield
+    for name, key in before.items():
+        METHODS[name].key = key
+
+
+@pytest.fixture
+def run_json(capsys, _keys):
+    """Runs a command with --json; gives its result after checking the exit status."""
+    from megengine_lite.cli import main
+
+    def run(*argv: object, status: int = 0) -> dict:
+        assert main([*map(str, argv), "--json"]) == status
+        return json.loads(capsys.readouterr().out)
+
+    return run
+
+
+@pytest.fixture
+def error_of(capsys, _keys):
+    """Runs a command that must fail; gives its message on stderr."""
+    from megengine_lite.cli import main
+
+    def run(*argv: object, status: int = 1) -> str:
+        try:
+            assert main([*map(str, argv)]) == status
+        except SystemExit as end:
+            assert end.code == status
+        out, err = capsys.readouterr()
+        assert out == ""
+        return err
+
+    return run

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import resource
 import sys
-import threading
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from megengine_lite._cli import flags, inputs, report
+from megengine_lite._cli import flags, inputs, parallel, progress, report
+from megengine_lite._cli.gflags import add_switch
 
 if TYPE_CHECKING:
     from megengine_lite import LiteNetwork
@@ -26,13 +26,18 @@ def add(parser: ArgumentParser) -> None:
     flags.add_network_flags(parser)
     inputs.add_input_flags(parser)
     group = parser.add_argument_group("measurement")
-    group.add_argument("--seconds", type=float, default=3.0, metavar="S", help="how long to measure (3)")
+    group.add_argument("--seconds", type=flags.seconds, default=3.0, metavar="S", help="how long to measure (3)")
     group.add_argument("--iter", type=flags.positive, metavar="N", help="how many runs to measure, instead")
-    group.add_argument("--warmup-iter", type=int, default=2, metavar="N", help="runs after the first, not counted (2)")
     group.add_argument(
-        "--thread", type=flags.positive, default=1, metavar="N", help="networks that run at the same time"
+        "--warmup-iter",
+        "--warm-up",
+        type=flags.natural,
+        default=2,
+        metavar="N",
+        help="runs after the first, not counted (2)",
     )
-    group.add_argument("--share-param-mem", action="store_true", help="these networks share one copy of the weights")
+    parallel.add_parallel_flags(group)
+    add_switch(group, "fitting", "find the fastest flags instead: the command fit")
 
 
 def peak_memory() -> int:
@@ -43,30 +48,34 @@ def peak_memory() -> int:
 
 def execute(args: Namespace) -> dict[str, Any]:
     """Measures; gives times in milliseconds and sizes in bytes."""
-    from megengine_lite import LiteNetwork, cpu_info  # noqa: F401  (loaded before memory is looked at)
+    from megengine_lite import LiteNetwork  # noqa: F401  (loaded before memory is looked at)
     from megengine_lite._cli.info import count_work
 
     before = peak_memory()
-    loaded = flags.load_network(args)
-    networks = [loaded.network]
-    for _ in range(args.thread - 1):
-        share = loaded.network if args.share_param_mem else None
-        networks.append(flags.load_network(args, share).network)
+    loaded = parallel.load_networks(args)
+    networks = loaded.networks
     given = [inputs.set_inputs(args, network, fill=True) for network in networks]
-    first = [_time_one(network) for network in networks]
+    first = [flags.first_run(args, network) for network in networks]
     times: list[list[float]] = [[] for _ in networks]
-    begin = perf_counter()
-    _measure_all(args, networks, times)
-    elapsed = perf_counter() - begin
+
+    def warm_up(k: int, network: LiteNetwork) -> None:
+        for _ in range(args.warmup_iter):
+            time_one(network)
+
+    def measure(k: int, network: LiteNetwork) -> None:
+        times[k].extend(_measure(args, network, visible=k == 0))
+
+    parallel.on_each(networks, warm_up)
+    elapsed = parallel.on_each(networks, measure)
     flags.finish(args, networks[0])
     shapes = {name: array.shape for name, array in given[0].items()}
-    work = count_work(args, shapes)
+    work = count_work(args, {name: tuple(shape) for name, shape in shapes.items()})
     statistics = report.statistics([t for part in times for t in part])
     runs = statistics["runs"]
     return {
         "model": args.model,
-        "instruction_set": cpu_info()["chosen"],
-        "threads": networks[0].threads_number,
+        "instruction_set": flags.instruction_set(args),
+        "settings": flags.describe_settings(networks[0]),
         "networks": args.thread,
         "inputs": {name: list(shape) for name, shape in shapes.items()},
         "load_ms": loaded.seconds * 1e3,
@@ -74,50 +83,39 @@ def execute(args: Namespace) -> dict[str, Any]:
         "time_ms": statistics,
         "runs_per_second": runs / elapsed,
         "multiply_adds": work,
-        "gflops": None if work is None else 2 * work / (statistics["median"] * 1e6),
+        "gflops": None if work is None else 2 * work / (statistics["p50"] * 1e6),
         "memory_before_bytes": before,
         "peak_memory_bytes": peak_memory(),
     }
 
 
-def _time_one(network: LiteNetwork) -> float:
+def time_one(network: LiteNetwork) -> float:
+    """Milliseconds of one run."""
     begin = perf_counter()
     network.forward()
     network.wait()
     return (perf_counter() - begin) * 1e3
 
 
-def _measure_all(args: Namespace, networks: list[LiteNetwork], times: list[list[float]]) -> None:
-    errors: list[BaseException] = []
-
-    def work(k: int) -> None:
-        try:
-            for _ in range(args.warmup_iter):
-                _time_one(networks[k])
-            times[k].extend(_measure(args, networks[k], visible=k == 0))
-        except BaseException as error:  # raised again by the caller
-            errors.append(error)
-
-    helpers = [threading.Thread(target=work, args=(k,)) for k in range(1, len(networks))]
-    for thread in helpers:
-        thread.start()
-    work(0)
-    for thread in helpers:
-        thread.join()
-    if errors:
-        raise errors[0]
-
-
 def _measure(args: Namespace, network: LiteNetwork, visible: bool) -> Iterator[float]:
     if args.iter:
         runs = range(args.iter)
-        for _ in report.progress(runs, args.iter, "measuring") if visible else runs:
-            yield _time_one(network)
+        for _ in progress.bar(runs, args.iter, "measuring") if visible else runs:
+            yield time_one(network)
         return
-    end = perf_counter() + args.seconds
+    begin = perf_counter()
+    rounds = _seconds(begin, args.seconds)
+    if visible:
+        rounds = progress.bar(rounds, args.seconds, "measuring", lambda: perf_counter() - begin)
+    for _ in rounds:
+        yield time_one(network)
+
+
+def _seconds(begin: float, most: float) -> Iterator[None]:
+    """Goes on for some seconds, and for three runs at least."""
     done = 0
-    while perf_counter() < end or done < 3:
-        yield _time_one(network)
+    while perf_counter() < begin + most or done < 3:
+        yield None
         done += 1
 
 
@@ -126,12 +124,12 @@ def show(result: dict[str, Any]) -> None:
     t = result["time_ms"]
     rows = [
         ("model", result["model"]),
-        ("kernels", f"{result['instruction_set']}, {result['threads']} thread(s), {result['networks']} network(s)"),
+        ("kernels", report.kernels_text(result)),
         ("inputs", ", ".join(f"{n} {report.shape_text(s)}" for n, s in result["inputs"].items()) or "defaults"),
         ("load", f"{result['load_ms']:.2f} ms"),
         ("first run", f"{result['first_run_ms']:.2f} ms"),
         ("runs", f"{t['runs']}, {result['runs_per_second']:.1f} per second"),
-        ("latency", f"median {t['median']:.3f} ms, p10 {t['p10']:.3f}, p99 {t['p99']:.3f}, mean {t['mean']:.3f}"),
+        ("latency", report.statistics_text(t)),
     ]
     if result["gflops"] is not None:
         work = report.count_text(result["multiply_adds"])

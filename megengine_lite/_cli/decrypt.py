@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from typing import Any
 
-from megengine_lite._cli import flags
+from megengine_lite._cli import keys, progress
 from megengine_lite._cli.files import show_written, write_file
 
 USAGE = "MODEL OUT --method METHOD [--key KEY]"
@@ -18,7 +18,7 @@ def add(parser: ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help="an encrypted model")
     parser.add_argument("out", metavar="OUT", help="file to write")
     parser.add_argument("--method", "--decrypt", dest="decrypt", required=True, help="how it is encrypted")
-    parser.add_argument("--key", metavar="KEY", help=flags.KEY_HELP)
+    parser.add_argument("--key", metavar="KEY", help=keys.KEY_HELP)
 
 
 def execute(args: Namespace) -> dict[str, Any]:
@@ -26,8 +26,9 @@ def execute(args: Namespace) -> dict[str, Any]:
     from megengine_lite._core.loader import cryption, load_model
     from megengine_lite._core.loader.container import open_source
 
-    flags.use_key(args)
+    keys.use_key(args)
     content, _ = open_source(args.model)
-    plain = cryption.decrypt(args.decrypt, content)
+    with progress.waiting("decrypting"):
+        plain = cryption.decrypt(args.decrypt, content)
     load_model(plain, check=False)
     return {"written": {args.out: write_file(args.out, [plain], args.model)}}

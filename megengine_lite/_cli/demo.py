@@ -77,4 +77,4 @@ def show(result: dict[str, Any]) -> None:
         f"{100 * result['accuracy_of_batch']:.1f} %"
     )
     print(f"largest difference from the outputs of MegEngine {result['largest_difference']:.1e}")
-    print(f"median time of an image {t['median'] * 1e3:.0f} microseconds ({result['instruction_set']} kernels)")
+    print(f"median time of an image {t['p50'] * 1e3:.0f} microseconds ({result['instruction_set']} kernels)")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from typing import Any
 
-from megengine_lite._cli import flags
+from megengine_lite._cli import keys, progress
 from megengine_lite._cli.files import show_written, write_file
 
 USAGE = "MODEL OUT --method METHOD [--key KEY]"
@@ -24,7 +24,7 @@ def add(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--method", required=True, help="AES_256_GCM, AES_default, RC4_default or SIMPLE_FAST_RC4_default"
     )
-    parser.add_argument("--key", metavar="KEY", help=f"{flags.KEY_HELP}; without it the method's own, which is public")
+    parser.add_argument("--key", metavar="KEY", help=f"{keys.KEY_HELP}; without it the method's own, which is public")
 
 
 def execute(args: Namespace) -> dict[str, Any]:
@@ -34,5 +34,7 @@ def execute(args: Namespace) -> dict[str, Any]:
 
     load_model(args.model, check=False)  # what is no model would be found out only when it is decrypted
     content, _ = open_source(args.model)
-    key = flags.read_key(args.key) if args.key else b""
-    return {"written": {args.out: write_file(args.out, [cryption.encrypt(args.method, content, key)], args.model)}}
+    key = keys.read_key(args.key)
+    with progress.waiting("encrypting"):
+        secret = cryption.encrypt(args.method, content, key)
+    return {"written": {args.out: write_file(args.out, [secret], args.model)}}

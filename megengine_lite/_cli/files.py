@@ -1,14 +1,64 @@
-"""Writing model files for the commands that change containers."""
+"""Model files for the commands that change containers: what is in them, and writing them."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from megengine_lite._cli import report
+from megengine_lite._cli import progress, report
 from megengine_lite._core.files import replace_file
-from megengine_lite.errors import LiteValueError
+from megengine_lite.errors import LiteError, LiteValueError
+
+_PIECE = 4 << 20
+
+
+@dataclass(slots=True)
+class Parts:
+    """What is in a model file, decrypted. ``package`` tells whether it was a package; others have a model only."""
+
+    name: str
+    model: Any
+    information: bytes | None = None
+    algorithm_cache: bytes | None = None
+    binary_cache: bytes | None = None
+    is_fast_run_cache: bool = True
+    package: bool = False
+
+
+def read_parts(path: str, decrypt: str | None = None) -> Parts:
+    """Takes a file apart, after checking that there is a model in it.
+
+    Parameters
+    ----------
+    path
+        A model of any container.
+    decrypt
+        How it is encrypted, if it is no package.
+    """
+    from megengine_lite._core.loader import cryption, load_model
+    from megengine_lite._core.loader.container import open_source
+    from megengine_lite._core.loader.cursor import Cursor
+    from megengine_lite._core.loader.packed import is_package, read_package
+
+    content, what = open_source(path)
+    if is_package(Cursor(content, what=what)):
+        package = read_package(content, what)
+        parts = Parts(package.name, cryption.decrypt(package.model_cryption, package.model), package=True)
+        if package.information is not None and len(package.information):
+            text = bytes(cryption.decrypt(package.information_cryption, package.information))
+            parts.information = text.split(b"\0")[0]
+        if package.algorithm_cache is not None:
+            parts.algorithm_cache = bytes(package.algorithm_cache)
+            parts.is_fast_run_cache = package.is_fast_run_cache
+        if package.binary_cache is not None:
+            parts.binary_cache = bytes(package.binary_cache)
+    else:
+        parts = Parts(Path(path).stem, cryption.decrypt(decrypt or cryption.NONE, content))
+    load_model(parts.model if parts.package or decrypt else path, check=False)
+    return parts
 
 
 def write_file(path: str, chunks: Iterable[Any], source: str) -> int:
@@ -23,11 +73,20 @@ def write_file(path: str, chunks: Iterable[Any], source: str) -> int:
     source
         The file that the chunks come from; they may be views on it.
     """
+    check_other_file(path, source)
+    buffers = [memoryview(c).cast("B") for c in chunks if len(c)]
+    pieces = [b[k : k + _PIECE] for b in buffers for k in range(0, b.nbytes, _PIECE)]
+    try:
+        replace_file(path, progress.bar(pieces, len(pieces), "writing"))
+    except OSError as error:  # it names a file that is there for a moment only
+        raise LiteError(f"{path} cannot be written: {error.strerror}") from error
+    return sum(b.nbytes for b in buffers)
+
+
+def check_other_file(path: str, source: str) -> None:
+    """Raises if what is to be written is the file that is read."""
     if os.path.exists(path) and os.path.samefile(path, source):
         raise LiteValueError(f"{path} is the file that is read; write to another one")
-    chunks = list(chunks)
-    replace_file(path, report.progress(chunks, len(chunks), "writing"))
-    return sum(memoryview(c).nbytes for c in chunks)
 
 
 def show_written(result: dict[str, Any]) -> None:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
-import re
-from collections.abc import Sequence
-from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from megengine_lite.errors import LiteError, LiteValueError
+from megengine_lite._cli import progress
+from megengine_lite._cli.gflags import UsageError, add_switch
+from megengine_lite._cli.keys import add_decryption_flags, use_key
+from megengine_lite.errors import LiteError, ModelFormatError
 
 if TYPE_CHECKING:
-    from megengine_lite import LiteConfig, LiteNetwork
+    from megengine_lite import LiteConfig, LiteNetwork, LiteOptions
 
 # flag -> (what it says, field of LiteOptions, value)
 OPTION_FLAGS: dict[str, tuple[str, str, int]] = {
@@ -34,38 +35,34 @@ OPTION_FLAGS: dict[str, tuple[str, str, int]] = {
     "enable-nchw88": ("blocked layouts, which are used anyway", "enable_nchw88", 1),
 }
 
-_CPU_ONLY = "this build runs on CPUs"
-_ALWAYS = "the graph is always optimized; --option graph_opt_level=0 switches that off"
-# Flags of load_and_run that cannot have their effect here -> why, and what to do instead.
-REFUSED_FLAGS: dict[str, str] = {
+# Flags that ask for what optimization does anyway; only a graph that is not optimized contradicts them.
+MET_FLAGS = (
+    "optimize-for-inference",
+    "enable-fuse-conv-bias-nonlinearity",
+    "enable-fuse-conv-bias-with-z",
+    "fuse-grain",
+)
+
+_CPU_ONLY = "this build runs on CPUs; leave it out to run on the CPU"
+# Flags of load_and_run that are on or off and cannot be on here -> why, and what to do instead.
+REFUSED_SWITCHES: dict[str, str] = {
     "cuda": _CPU_ONLY,
     "tensorrt": _CPU_ONLY,
-    "tensorrt-cache": _CPU_ONLY,
     "enable-chwn4": "that layout exists on CUDA devices only",
     "enable-ioc16": "float16 is computed where the model says float16",
-    "enable-fuse-conv-bias-nonlinearity": _ALWAYS,
-    "enable-fuse-conv-bias-with-z": _ALWAYS,
-    "optimize-for-inference": _ALWAYS,
-    "fuse-grain": "this runtime fuses by its own rules",
-    "disable-mem-opt": "use --option force_dynamic_alloc=1",
-    "c-opr-init-interface": "libraries are initialized by mgb_c_opr_init",
+    "disable-mem-opt": "tensors share memory by their lifetimes in every plan; --option force_dynamic_alloc=1 gives "
+    "it back after each run",
     "c-opr-lib-with-param": "dynamic parameters of C operators need the original's C++ interface",
-    "io-dump-stdout": "use --io-dump /dev/stdout",
-    "io-dump-stderr": "use --io-dump /dev/stderr",
-    "bin-out-dump": "use --output FILE.npz or --bin-io-dump DIR",
-    "copy-to-host": "results are in the memory of the host already",
-    "range": "use the command verify",
-    "check-var-value": "use --io-dump",
     "check-dispatch": "it looks for faults of the original",
     "disable-assert-throw": "checks in the model (AssertEqual) always count",
-    "wait-gdb": "start a debugger with the process instead",
-    "model-info": "use the command info",
-    "model-dump": "use the command convert",
-    "packed-model-dump": "use the command pack",
-    "profile-host": "use the command profile",
-    "lite": "there is one way to run a model",
-    "mdl": "there is one way to run a model",
 }
+# The same for those with a value.
+REFUSED_VALUES: dict[str, str] = {
+    "tensorrt-cache": _CPU_ONLY,
+    "check-var-value": "compare the files of two runs with --bin-io-dump, or use the command verify",
+    "dump-cpp-model": "use --model-dump",
+}
+REFUSED_FLAGS = {**REFUSED_SWITCHES, **REFUSED_VALUES}
 
 
 class _Refuse(argparse.Action):
@@ -74,71 +71,56 @@ class _Refuse(argparse.Action):
         parser.error(f"{option_string} is not supported: {reason}")
 
 
-def normalize(argv: Sequence[str]) -> list[str]:
-    """Flags as argparse knows them, from the forms that ``load_and_run`` takes.
-
-    One or two dashes, ``-`` or ``_`` within the name, ``--flag=true``, ``--flag=false``, ``--noflag``.
-    """
-    out: list[str] = []
-    for k, word in enumerate(argv):
-        if word == "--":
-            return [*out, *argv[k:]]
-        match = re.fullmatch(r"--?([A-Za-z][\w-]+)(=.*)?", word, re.S)
-        if match is None:
-            out.append(word)
-            continue
-        name, value = match[1].replace("_", "-"), match[2] or ""
-        if name.startswith("no") and name[2:] in OPTION_FLAGS:
-            name = f"no-{name[2:]}"
-        if name in OPTION_FLAGS and value in ("=true", "=false"):
-            name, value = name if value == "=true" else f"no-{name}", ""
-        out.append(f"--{name}{value}")
-    return out
-
-
 def add_network_flags(parser: argparse.ArgumentParser) -> None:
     """Declares the model and everything that :func:`load_network` reads."""
     parser.add_argument("model", metavar="MODEL", help="model file: plain, packed (.lite) or encrypted")
     group = parser.add_argument_group("how to open it")
     add_decryption_flags(group)
-    group.add_argument("--ignore-info", action="store_true", help="do not let a package's information decide settings")
-    group.add_argument("--c-opr-lib", metavar="LIB", help="open a library of C operators first")
-    group = parser.add_argument_group("threads")
+    add_switch(group, "ignore-info", "do not let a package's information decide settings")
+    add_library_flags(group)
+    group = parser.add_argument_group("threads and kernels")
     group.add_argument("--threads", "--multithread", type=positive, metavar="N", help="threads for one run (1)")
     group.add_argument(
         "--multithread-default", type=positive, metavar="N", help="the same; the calling thread is one of them"
     )
-    group.add_argument("--cpu", action="store_true", help="run on the CPU: the only device")
-    group.add_argument("--cpu-default", action="store_true", help="run in the calling thread")
-    group.add_argument("--multi-thread-core-ids", metavar="IDS", help="cores to run on, as in 0,1")
+    add_switch(group, "cpu", "run on the CPU: the only device")
+    add_switch(group, "cpu-default", "run in the calling thread")
+    group.add_argument("--multi-thread-core-ids", metavar="IDS", help="cores to run on, one for each thread: 0,1")
+    group.add_argument("--isa", metavar="NAME", help="kernels for this instruction set: base, avx2 or avx512")
+    add_switch(group, "lite", "there is one engine: --lite and --mdl are the same")
+    add_switch(group, "mdl", "see --lite")
     group = parser.add_argument_group("optimization")
     for flag, (text, field, _) in OPTION_FLAGS.items():
-        name = flag.replace("-", "_")
-        group.add_argument(f"--{flag}", dest=name, action="store_true", default=None, help=f"{text} ({field})")
-        group.add_argument(f"--no-{flag}", dest=name, action="store_false", default=None, help=argparse.SUPPRESS)
+        add_switch(group, flag, f"{text} ({field})", default=None)
+    for flag in MET_FLAGS:
+        add_switch(group, flag, "done anyway; contradicts graph_opt_level=0")
     group.add_argument(
         "--option", action="append", default=[], metavar="NAME=N", help="any field of LiteOptions; may be repeated"
     )
-    group.add_argument("--layout-transform", choices=["cpu"], help="search the best layout for each operator")
+    group.add_argument(
+        "--layout-transform", type=_device, metavar="cpu", help="search the best layout for each operator"
+    )
     group.add_argument("--layout-transform-dump", metavar="FILE", help="write the model with these layouts")
     group = parser.add_argument_group("choice of algorithms")
-    group.add_argument("--fast-run", action="store_true", help="measure, among the optimized algorithms")
-    group.add_argument("--full-run", action="store_true", help="measure all algorithms")
-    group.add_argument("--reproducible", action="store_true", help="only algorithms that give the same bits each time")
+    add_switch(group, "fast-run", "measure, among the optimized algorithms")
+    add_switch(group, "full-run", "measure all algorithms")
+    add_switch(group, "reproducible", "only algorithms that give the same bits each time")
     group.add_argument("--fast-run-algo-policy", metavar="FILE", help="cache of measurements: read, then written")
     group.add_argument("--fast-run-shared-batch-size", type=positive, default=0, metavar="N", help="measure at batch N")
-    group.add_argument(
-        "--binary-equal-between-batch", action="store_true", help="the same algorithms, and bits, at every batch size"
-    )
+    add_switch(group, "binary-equal-between-batch", "the same algorithms, and bits, at every batch size")
     group.add_argument("--workspace-limit", type=int, metavar="BYTES", help="scratch memory of one operator")
     for flag in REFUSED_FLAGS:
         parser.add_argument(f"--{flag}", action=_Refuse, nargs="?", help=argparse.SUPPRESS)
+    for flag in REFUSED_SWITCHES:  # what is off is off
+        parser.add_argument(f"--no-{flag}", action="store_true", help=argparse.SUPPRESS)
 
 
-def add_decryption_flags(group: Any) -> None:
-    """``--decrypt`` and ``--key``."""
-    group.add_argument("--decrypt", metavar="METHOD", help="how the file is encrypted, for example AES_default")
-    group.add_argument("--key", metavar="HEX", help=KEY_HELP)
+def add_library_flags(group: Any) -> None:
+    """``--c-opr-lib`` and ``--c-opr-init-interface``, for :func:`open_library`."""
+    group.add_argument("--c-opr-lib", metavar="LIB", help="open a library of C operators first")
+    group.add_argument(
+        "--c-opr-init-interface", metavar="NAME", help="its function that registers the operators (mgb_c_opr_init)"
+    )
 
 
 def positive(text: str) -> int:
@@ -149,43 +131,30 @@ def positive(text: str) -> int:
     return value
 
 
-KEY_HELP = "key of the method: hexadecimal digits, @FILE, or env:NAME for the text of an environment variable"
+def natural(text: str) -> int:
+    """Type of arguments that count something that may be left out."""
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{value} is negative")
+    return value
 
 
-def read_key(text: str) -> bytes:
-    """A key from what the command line says of it.
-
-    Raises
-    ------
-    LiteValueError
-        Not a key; the message does not repeat it.
-    """
-    if text.startswith("@"):
-        with open(text[1:], "rb") as file:
-            return file.read()
-    if text.startswith("env:"):
-        value = os.environ.get(text[4:])
-        if value is None:
-            raise LiteValueError(f"the environment variable {text[4:]!r} for the key is not set")
-        return value.encode()
-    try:
-        return bytes.fromhex(text)
-    except ValueError:
-        raise LiteValueError("a key is an even number of hexadecimal digits, @FILE, or env:NAME") from None
+def seconds(text: str) -> float:
+    """Type of arguments that are a length of time."""
+    value = float(text)
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is no length of time")
+    return value
 
 
-def use_key(args: argparse.Namespace) -> None:
-    """Gives the method of ``--decrypt`` the key of ``--key``."""
-    from megengine_lite import LiteGlobal
-
-    if args.key:
-        if not args.decrypt:
-            raise LiteValueError("--key needs --decrypt METHOD")
-        LiteGlobal.update_decryption_key(args.decrypt, read_key(args.key))
+def _device(text: str) -> str:
+    if text != "cpu":
+        raise argparse.ArgumentTypeError(f"there is no device {text!r}: this build runs on CPUs")
+    return text
 
 
-def _config(args: argparse.Namespace) -> LiteConfig:
-    from megengine_lite import LiteConfig, LiteOptions
+def _options(args: argparse.Namespace) -> LiteOptions:
+    from megengine_lite import LiteOptions
 
     options = LiteOptions()
     for flag, (_, field, value) in OPTION_FLAGS.items():
@@ -195,17 +164,53 @@ def _config(args: argparse.Namespace) -> LiteConfig:
     if options.comp_node_seq_record_level == 2:
         options.var_sanity_check_first_run = 0
     for text in args.option:
-        name, separator, value = text.partition("=")
-        if not separator or not value.lstrip("-").isdigit():
-            raise LiteValueError(f"--option takes NAME=N, not {text!r}")
-        setattr(options, name, int(value))
-    config = LiteConfig(option=options)
+        name, separator, number = text.partition("=")
+        if not separator or not number.lstrip("-").isdigit():
+            raise UsageError(f"--option takes NAME=N, not {text!r}")
+        setattr(options, name, int(number))
+    if options.graph_opt_level == 0:
+        for flag in MET_FLAGS:
+            if getattr(args, flag.replace("-", "_")):
+                raise UsageError(f"--{flag} contradicts --option graph_opt_level=0: one of them has to go")
+    return options
+
+
+def packed_options(args: argparse.Namespace) -> dict[str, int | bool]:
+    """Options of a package that are as the flags say: those that differ from the default."""
+    from megengine_lite import LiteOptions
+    from megengine_lite._core.loader.information import BOOLEAN_OPTIONS, INTEGER_OPTIONS
+
+    options, default = _options(args), LiteOptions()
+    changed = {n: getattr(options, n) for n in LiteOptions.__slots__ if getattr(options, n) != getattr(default, n)}
+    found: dict[str, int | bool] = {n: bool(changed[n]) for n in BOOLEAN_OPTIONS if n in changed}
+    return {**found, **{n: changed[n] for n in INTEGER_OPTIONS if n in changed}}
+
+
+def config(args: argparse.Namespace) -> LiteConfig:
+    """The configuration that the flags describe."""
+    from megengine_lite import LiteConfig
+
+    made = LiteConfig(option=_options(args))
     if args.decrypt:
-        config.bare_model_cryption_name = args.decrypt
-    return config
+        made.bare_model_cryption_name = args.decrypt
+    return made
 
 
-@dataclass(slots=True)
+def _check(args: argparse.Namespace) -> None:
+    """Raises for flags that contradict each other."""
+    if args.lite and args.mdl:
+        raise UsageError("--lite and --mdl exclude each other")
+    if args.fast_run and args.full_run:
+        raise UsageError("--fast-run and --full-run exclude each other")
+    if args.threads and args.multithread_default and args.threads != args.multithread_default:
+        raise UsageError("--threads and --multithread-default give different numbers")
+    if args.multi_thread_core_ids:
+        n = len(args.multi_thread_core_ids.split(","))
+        if n != (args.multithread_default or args.threads or 1):
+            raise UsageError(f"--multi-thread-core-ids has {n} cores; it takes one for each thread (--threads)")
+
+
+@dataclasses.dataclass(slots=True)
 class LoadedNetwork:
     """A network and the seconds that loading took."""
 
@@ -215,14 +220,16 @@ class LoadedNetwork:
 
 def load_network(args: argparse.Namespace, share_with: LiteNetwork | None = None) -> LoadedNetwork:
     """Makes the network that the flags describe and loads its model, or takes the weights of another one."""
-    from megengine_lite import LiteAlgoSelectStrategy, LiteExtraConfig, LiteGlobal, LiteNetwork
+    from megengine_lite import LiteExtraConfig, LiteGlobal, LiteNetwork
 
-    if args.c_opr_lib:
-        LiteGlobal.set_loader_lib_path(args.c_opr_lib)
+    _check(args)
+    open_library(args)
     use_key(args)
     if args.fast_run_algo_policy:
+        _check_cache(args.fast_run_algo_policy)
         LiteGlobal.set_persistent_cache(args.fast_run_algo_policy)
-    network = LiteNetwork(_config(args))
+    network = LiteNetwork(config(args))
+    network._settings.isa = args.isa
     if args.ignore_info:
         network.extra_configure(LiteExtraConfig(True))
     if args.cpu_default or args.multithread_default:
@@ -230,36 +237,86 @@ def load_network(args: argparse.Namespace, share_with: LiteNetwork | None = None
     network.threads_number = args.multithread_default or args.threads or 1
     if args.layout_transform or args.layout_transform_dump:
         network.enable_global_layout_transform()
-    strategy = LiteAlgoSelectStrategy
-    policy = 0
-    if args.fast_run or args.full_run:
-        policy = strategy.LITE_ALGO_PROFILE | (strategy.LITE_ALGO_OPTIMIZED if args.fast_run else 0)
-    if args.reproducible or args.binary_equal_between_batch:
-        policy |= strategy.LITE_ALGO_REPRODUCIBLE
-    if policy or args.fast_run_shared_batch_size:
-        if not policy & strategy.LITE_ALGO_PROFILE:
-            policy |= strategy.LITE_ALGO_HEURISTIC
-        network.set_network_algo_policy(policy, args.fast_run_shared_batch_size, args.binary_equal_between_batch)
+    _choose_algorithms(args, network)
     if args.multi_thread_core_ids:
         _pin(args.multi_thread_core_ids)
-    _import_engine()
+    _import_engine(args.isa)
     begin = perf_counter()
-    if share_with is None:
-        network.load(args.model)
-    else:
-        network.share_weights_with(share_with)
+    with progress.waiting("loading"):
+        if share_with is None:
+            network.load(args.model)
+        else:
+            network.share_weights_with(share_with)
     seconds = perf_counter() - begin
     if args.workspace_limit is not None:
         network.set_network_algo_workspace_limit(args.workspace_limit)
     return LoadedNetwork(network, seconds)
 
 
-def _import_engine() -> None:
+def _check_cache(path: str) -> None:
+    """Raises for a file that is something else: it would be written over at the end."""
+    from megengine_lite._core.algo_cache import parse_cache
+
+    if os.path.exists(path) and os.path.getsize(path):
+        with open(path, "rb") as file:
+            try:
+                parse_cache(file.read())
+            except ModelFormatError as error:
+                raise LiteError(f"--fast-run-algo-policy {path} is no cache of algorithms: {error}") from None
+
+
+def open_library(args: argparse.Namespace) -> None:
+    """Opens the library of ``--c-opr-lib``."""
+    if args.c_opr_lib:
+        from megengine_lite._core.extern_c import load_library
+
+        load_library(args.c_opr_lib, args.c_opr_init_interface or "mgb_c_opr_init")
+    elif args.c_opr_init_interface:
+        raise UsageError("--c-opr-init-interface needs --c-opr-lib LIB")
+
+
+def _choose_algorithms(args: argparse.Namespace, network: LiteNetwork) -> None:
+    from megengine_lite import LiteAlgoSelectStrategy as Strategy
+
+    policy = 0
+    if args.fast_run or args.full_run:
+        policy = Strategy.LITE_ALGO_PROFILE | (Strategy.LITE_ALGO_OPTIMIZED if args.fast_run else 0)
+    if args.reproducible or args.binary_equal_between_batch:
+        policy |= Strategy.LITE_ALGO_REPRODUCIBLE
+    if policy or args.fast_run_shared_batch_size:
+        if not policy & Strategy.LITE_ALGO_PROFILE:
+            policy |= Strategy.LITE_ALGO_HEURISTIC
+        network.set_network_algo_policy(policy, args.fast_run_shared_batch_size, args.binary_equal_between_batch)
+
+
+def _import_engine(isa: str | None) -> None:
     """Loads code that a network imports when it is needed, so that times of models have none of it."""
     from megengine_lite._core import session  # noqa: F401
     from megengine_lite._core.kernel_set import kernel_set
 
-    kernel_set()
+    kernel_set(isa)
+
+
+def describe_settings(network: LiteNetwork) -> dict[str, Any]:
+    """How a loaded network runs: options that are not the default ones, choice of algorithms, threads, cores."""
+    from megengine_lite import LiteOptions
+
+    options, default = network._settings.options, LiteOptions()
+    values = {name: getattr(options, name) for name in LiteOptions.__slots__}
+    return {
+        "options": {name: value for name, value in values.items() if value != getattr(default, name)},
+        "algorithms": dataclasses.asdict(network._algo),
+        "threads": network.threads_number,
+        "inplace": network.is_cpu_inplace_mode(),
+        "cores": sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
+    }
+
+
+def instruction_set(args: argparse.Namespace) -> str:
+    """Name of the kernels that a network with these flags runs on."""
+    from megengine_lite._core.kernel_set import kernel_set
+
+    return kernel_set(args.isa).name
 
 
 def _pin(ids: str) -> None:
@@ -270,6 +327,15 @@ def _pin(ids: str) -> None:
         raise LiteError(f"cannot run on the cores {ids!r}: {error}") from None
 
 
+def first_run(args: argparse.Namespace, network: LiteNetwork) -> float:
+    """Runs a network for the first time, which plans and may measure algorithms; gives the milliseconds."""
+    begin = perf_counter()
+    with progress.waiting("measuring algorithms" if args.fast_run or args.full_run else "planning"):
+        network.forward()
+        network.wait()
+    return (perf_counter() - begin) * 1e3
+
+
 def finish(args: argparse.Namespace, network: LiteNetwork) -> None:
     """Writes what the flags ask for at the end of a run."""
     from megengine_lite import LiteGlobal
@@ -277,4 +343,5 @@ def finish(args: argparse.Namespace, network: LiteNetwork) -> None:
     if args.fast_run_algo_policy:
         LiteGlobal.dump_persistent_cache(args.fast_run_algo_policy)
     if args.layout_transform_dump:
-        network.dump_layout_transform_model(args.layout_transform_dump)
+        with progress.waiting("writing the model"):
+            network.dump_layout_transform_model(args.layout_transform_dump)

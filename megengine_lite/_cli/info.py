@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from megengine_lite._cli import flags, report
+from megengine_lite._cli import flags, keys, report
+from megengine_lite._cli.gflags import add_switch
 from megengine_lite.errors import LiteError, LiteValueError, UnsupportedOperatorError
 
 if TYPE_CHECKING:
@@ -29,21 +30,19 @@ USAGE = "MODEL [flags]"
 def add(parser: ArgumentParser) -> None:
     """Declares the arguments."""
     parser.add_argument("model", metavar="MODEL", help="model file: plain, packed (.lite) or encrypted")
-    flags.add_decryption_flags(parser)
-    parser.add_argument("--c-opr-lib", metavar="LIB", help="open a library of C operators first")
+    keys.add_decryption_flags(parser)
+    flags.add_library_flags(parser)
     parser.add_argument(
         "--shape", action="append", default=[], metavar="NAME=NxCxHxW", help="look at it with this shape of an input"
     )
-    parser.add_argument("--layers", action="store_true", help="list every operator with its shapes")
+    add_switch(parser, "layers", "list every operator with its shapes")
 
 
 def _open(args: Namespace) -> Model:
-    from megengine_lite import LiteGlobal
     from megengine_lite._core.loader import load_model
 
-    if args.c_opr_lib:
-        LiteGlobal.set_loader_lib_path(args.c_opr_lib)
-    flags.use_key(args)
+    flags.open_library(args)
+    keys.use_key(args)
     return load_model(args.model, decrypt=args.decrypt or None, check=False)
 
 

@@ -6,12 +6,16 @@ import ast
 import json
 import os
 import re
-from argparse import ArgumentParser, Namespace
+import zipfile
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from megengine_lite._cli import flags
+from megengine_lite._cli.gflags import UsageError
+from megengine_lite._cli.random_inputs import add_random_flags, described_inputs, random_values
 from megengine_lite._cli.report import shape_text
 from megengine_lite.errors import LiteError, LiteValueError
 
@@ -26,6 +30,8 @@ def add_input_flags(parser: ArgumentParser) -> None:
     group = parser.add_argument_group("inputs")
     group.add_argument(
         "--input",
+        "--load-input-data",
+        dest="input",
         action="append",
         default=[],
         metavar="NAME=VALUE",
@@ -33,15 +39,24 @@ def add_input_flags(parser: ArgumentParser) -> None:
         "{1,3,224,224}. NAME: as in load_and_run works, too; a model with one input needs no name; a .npz without a "
         "name sets all inputs that it has. May be repeated",
     )
-    group.add_argument("--batch-size", type=int, metavar="N", help="repeat or cut all inputs to this batch size")
     group.add_argument(
-        "--image-mean", metavar="M", help="subtracted from images: one number, or one per channel: M,M,M"
+        "--batch-size",
+        "--batchsize",
+        type=flags.positive,
+        metavar="N",
+        help="repeat or cut all inputs to this batch size",
     )
-    group.add_argument("--image-std", metavar="S", help="images are divided by it after that")
+    group.add_argument(
+        "--image-mean",
+        type=_per_channel,
+        metavar="M",
+        help="subtracted from images: one number, or one per channel: M,M,M",
+    )
+    group.add_argument("--image-std", type=_per_channel, metavar="S", help="images are divided by it after that")
     group.add_argument(
         "--image-order", choices=["bgr", "rgb"], default="bgr", help="order of colours in the input (bgr)"
     )
-    group.add_argument("--seed", type=int, default=0, metavar="N", help="seed of random inputs")
+    add_random_flags(group)
 
 
 def set_inputs(args: Namespace, network: LiteNetwork, *, fill: bool) -> dict[str, np.ndarray]:
@@ -54,22 +69,29 @@ def set_inputs(args: Namespace, network: LiteNetwork, *, fill: bool) -> dict[str
         default values for them.
     """
     names = network.get_all_input_name()
-    given: dict[str, np.ndarray] = {}
-    for name, value in _split(args.input, names):
+    layouts = {name: network.get_io_tensor(name).layout for name in names}
+    specs = {name: (layout.shapes, np.dtype(layout.dtype)) for name, layout in layouts.items()}
+    given: dict[str, np.ndarray] = described_inputs(args, specs)
+    values = list(_split(args.input, names))
+    if (args.image_mean is not None or args.image_std is not None) and not any(map(_is_image, values)):
+        raise UsageError("--image-mean and --image-std are for inputs that are images")
+    for name, value in values:
+        if name in given:
+            raise LiteValueError(f"input {name!r} is given twice")
         tensor = network.get_io_tensor(name)
         given[name] = _fit(read_value(value, name, tensor, args), tensor)
     missing = [n for n in names if n not in given]
     defaults = _default_inputs(args) if missing else set()
     for name in missing:
-        layout = network.get_io_tensor(name).layout
+        shape, dtype = specs[name]
         if name in defaults:
             continue
         if not fill:
             raise LiteError(
-                f"input {name!r} ({np.dtype(layout.dtype)} {shape_text(layout.shapes)}) has no value: "
-                f"give --input {name}=FILE"
+                f"input {name!r} ({dtype} {shape_text(shape)}) has no value: give --input {name}=FILE, or "
+                f'--input-desc "{name}:{",".join(map(str, shape))}" for random values'
             )
-        given[name] = random_values(layout.shapes, np.dtype(layout.dtype), args.seed)
+        given[name] = random_values(shape, dtype, args.seed)
     if args.batch_size:
         given = {name: np.resize(a, (args.batch_size, *a.shape[1:])) for name, a in given.items()}
     for name, array in given.items():
@@ -77,19 +99,14 @@ def set_inputs(args: Namespace, network: LiteNetwork, *, fill: bool) -> dict[str
     return given
 
 
+def _is_image(item: tuple[str, str]) -> bool:
+    return os.path.splitext(item[1])[1].lower() in IMAGE_SUFFIXES
+
+
 def _default_inputs(args: Namespace) -> set[str]:
     from megengine_lite._core.loader import load_model
 
     return set(load_model(args.model, decrypt=args.decrypt, check=False).default_inputs)
-
-
-def random_values(shape: Sequence[int], dtype: np.dtype, seed: int) -> np.ndarray:
-    """Values that suit any network: normal numbers, bytes, or zeros and ones where they may be indices."""
-    generator = np.random.default_rng(seed)
-    if dtype.kind == "f":
-        return generator.standard_normal(shape, np.float32).astype(dtype)
-    high = 256 if dtype == np.uint8 else 128 if dtype == np.int8 else 2
-    return generator.integers(0, high, shape, dtype)
 
 
 def _split(words: Sequence[str], names: Sequence[str]) -> Iterator[tuple[str, str]]:
@@ -121,12 +138,17 @@ def read_value(text: str, name: str, tensor: LiteTensor, args: Namespace) -> np.
         return _read_numbers(text)
     suffix = os.path.splitext(text)[1].lower()
     if suffix == ".npy":
-        return _checked_load(text)
+        return checked_load(text)
     if suffix == ".npz":
-        with _checked_load(text) as file:
-            return file[name if name in file.files else f"in_{name}"]
+        with checked_load(text) as file:
+            key = name if name in file.files else f"in_{name}"
+            if key not in file.files:
+                raise LiteValueError(f"{text} has no array {name!r}; there are {', '.join(file.files) or 'none'}")
+            return file[key]
     if suffix == ".json":
         return _read_json(text, name)
+    if suffix in (".pkl", ".pickle"):
+        raise LiteValueError(f"{text} is not read, because pickle files can run code: save the arrays as .npz")
     if suffix in IMAGE_SUFFIXES:
         return _read_image(text, tensor, args)
     raise LiteValueError(
@@ -134,23 +156,24 @@ def read_value(text: str, name: str, tensor: LiteTensor, args: Namespace) -> np.
     )
 
 
-def _checked_load(path: str) -> Any:
+def checked_load(path: str) -> Any:
+    """``numpy.load``, with errors that name the file. Pickled objects are not loaded: they can run code."""
     try:
         return np.load(path)
-    except ValueError as error:
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:
         raise LiteValueError(f"cannot read {path}: {error}") from None
 
 
 def _npz_names(path: str) -> set[str]:
-    with _checked_load(path) as file:
+    with checked_load(path) as file:
         return set(file.files)
 
 
 def _read_numbers(text: str) -> np.ndarray:
     try:
         return np.array(ast.literal_eval(text), np.float32 if "." in text else np.int32)
-    except (ValueError, SyntaxError, TypeError) as error:
-        raise LiteValueError(f"{text!r} is not a list of numbers: {error}") from None
+    except (ValueError, SyntaxError, TypeError, OverflowError, RecursionError, MemoryError) as error:
+        raise LiteValueError(f"{text[:80]!r} is not a list of numbers: {error}") from None
 
 
 def _read_json(path: str, name: str) -> np.ndarray:
@@ -159,7 +182,7 @@ def _read_json(path: str, name: str) -> np.ndarray:
         try:
             entry = json.load(file)[name]
             return np.array(entry["raw"], entry["type"]).reshape(entry["shape"])
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             raise LiteValueError(f"{path} does not describe input {name!r}: {error!r}") from None
 
 
@@ -181,21 +204,28 @@ def _read_image(path: str, tensor: LiteTensor, args: Namespace) -> np.ndarray:
     pixels: np.ndarray = np.asarray(picture).reshape(height, width, channels)
     if args.image_order == "bgr":
         pixels = pixels[..., ::-1]
-    if args.image_mean or args.image_std:
-        pixels = (pixels - _per_channel(args.image_mean, 0.0)) / _per_channel(args.image_std, 1.0)
+    for numbers in (args.image_mean, args.image_std):
+        if numbers is not None and len(numbers) not in (1, channels):
+            raise LiteValueError(f"{path}: {len(numbers)} numbers for --image-mean or --image-std, {channels} channels")
+    if args.image_mean is not None:
+        pixels = pixels - args.image_mean
+    if args.image_std is not None:
+        pixels = pixels / args.image_std
     return pixels[None] if channels_last else pixels.transpose(2, 0, 1)[None]
 
 
-def _per_channel(text: str | None, default: float) -> np.ndarray:
-    try:
-        return np.array([float(v) for v in text.split(",")] if text else [default], np.float32)
-    except ValueError:
-        raise LiteValueError(f"{text!r} is not a number for each channel") from None
+def _per_channel(text: str) -> np.ndarray:
+    values = np.array([float(v) for v in text.split(",")], np.float32)
+    if len(values) not in (1, 3):
+        raise ArgumentTypeError(f"{text} is neither one number nor three")
+    return values
 
 
 def _fit(array: np.ndarray, tensor: LiteTensor) -> np.ndarray:
     """The array in the type of the input, where no value changes by that but for rounding."""
     dtype = np.dtype(tensor.layout.dtype)
+    if array.dtype.kind not in "biuf":
+        raise LiteValueError(f"values of type {array.dtype} are no numbers")
     if array.dtype == dtype or dtype.kind == "f":
         return array.astype(dtype)
     converted = array.astype(dtype)

@@ -1,14 +1,19 @@
-"""Put a model, settings and a cache into one package (.lite)."""
+"""Put a model, settings and a cache into one package (.lite).
+
+Of a package that is packed again, what is not given anew stays.
+"""
 
 from __future__ import annotations
 
 import json
 from argparse import ArgumentParser, Namespace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from megengine_lite._cli import flags
-from megengine_lite._cli.files import show_written, write_file
+from megengine_lite._cli import keys, progress
+from megengine_lite._cli.files import Parts, read_parts, show_written, write_file
+from megengine_lite._cli.gflags import UsageError
 from megengine_lite.errors import LiteValueError
 
 USAGE = "MODEL OUT [--info JSON] [--cache FILE] [flags]"
@@ -16,44 +21,96 @@ USAGE = "MODEL OUT [--info JSON] [--cache FILE] [flags]"
 show = show_written
 
 
+@dataclass(slots=True)
+class Encryption:
+    """How the two parts of a package that can be encrypted are encrypted."""
+
+    model: str = "NONE"
+    information: str = "NONE"
+    model_key: bytes = b""
+    information_key: bytes = b""
+
+
 def add(parser: ArgumentParser) -> None:
     """Declares the arguments."""
-    parser.add_argument("model", metavar="MODEL", help="a model that is not encrypted")
+    parser.add_argument("model", metavar="MODEL", help="a model of any container")
     parser.add_argument("out", metavar="OUT", help="file to write")
+    keys.add_decryption_flags(parser)
     parser.add_argument("--name", help="name of the model (that in the information, or the file's name)")
-    parser.add_argument("--info", "--pack-info-json", metavar="JSON", help="file with settings: device, options, IO")
-    parser.add_argument("--cache", "--pack-cache", metavar="FILE", help="cache of measured algorithms")
+    _add_part_flags(parser)
+
+
+def _add_part_flags(group: Any) -> None:
+    group.add_argument("--pack-info-json", "--info", metavar="JSON", help="file with settings: device, options, IO")
+    group.add_argument("--pack-cache", "--cache", metavar="FILE", help="cache of measured algorithms")
     for what, other in (("model", "--pack-model-cryption"), ("info", "--pack-info-cryption")):
-        parser.add_argument(f"--{what}-method", other, metavar="METHOD", default="NONE", help=f"encrypt the {what}")
-        parser.add_argument(f"--{what}-key", metavar="KEY", help=flags.KEY_HELP)
+        group.add_argument(other, f"--{what}-method", metavar="METHOD", help=f"encrypt the {what}")
+        group.add_argument(f"--{what}-key", metavar="KEY", help=keys.KEY_HELP)
+
+
+def add_dump_flags(parser: ArgumentParser) -> None:
+    """``--packed-model-dump`` and its companions, for commands that do something else first."""
+    group = parser.add_argument_group("package")
+    group.add_argument("--packed-model-dump", metavar="FILE", help="write the model as a package")
+    _add_part_flags(group)
+
+
+def dump(args: Namespace) -> dict[str, int]:
+    """Writes the package that :func:`add_dump_flags` asks for; gives its size by its name."""
+    if args.packed_model_dump is None:
+        for flag in ("pack_info_json", "pack_cache", "pack_model_cryption", "pack_info_cryption"):
+            if getattr(args, flag) is not None:
+                raise UsageError(f"--{flag.replace('_', '-')} needs --packed-model-dump FILE")
+        return {}
+    return _pack(args, args.packed_model_dump, None)
 
 
 def execute(args: Namespace) -> dict[str, Any]:
     """Writes the package, after checking that it can be opened; gives its size."""
-    from megengine_lite._core.loader import cryption, load_model
-    from megengine_lite._core.loader.container import open_source
+    keys.use_key(args)
+    return {"written": _pack(args, args.out, args.name)}
+
+
+def _pack(args: Namespace, out: str, name: str | None) -> dict[str, int]:
+    from megengine_lite._core.algo_cache import parse_cache
+
+    parts = read_parts(args.model, args.decrypt)
+    parts.name = name or parts.name
+    if args.pack_info_json:
+        parts.information = Path(args.pack_info_json).read_bytes()
+        parts.name = name or _name_in(parts.information, args.pack_info_json)
+    if args.pack_cache:
+        parts.algorithm_cache, parts.is_fast_run_cache = Path(args.pack_cache).read_bytes(), True
+        parse_cache(parts.algorithm_cache)
+    encryption = Encryption(
+        args.pack_model_cryption or "NONE",
+        args.pack_info_cryption or "NONE",
+        keys.read_key(args.model_key),
+        keys.read_key(args.info_key),
+    )
+    return {out: write(parts, out, args.model, encryption)}
+
+
+def write(parts: Parts, out: str, source: str, encryption: Encryption) -> int:
+    """Writes a package of these parts, after checking them; gives its size."""
+    from megengine_lite._core.loader import cryption
     from megengine_lite._core.loader.information import parse_information
     from megengine_lite._core.loader.packed import Package, write_package
 
-    load_model(args.model, check=False)
-    content, _ = open_source(args.model)
-    name = args.name or Path(args.model).stem
-    package = Package(name, memoryview(content))
-    package.model_cryption, package.information_cryption = args.model_method, args.info_method
-    if args.info:
-        text = Path(args.info).read_bytes()
-        package.name = args.name or _name_in(text, args.info)
-        parse_information(text, package.name, args.info)
-        package.information = memoryview(cryption.encrypt(args.info_method, text, _key(args.info_key)))
-    package.model = memoryview(cryption.encrypt(args.model_method, content, _key(args.model_key)))
-    if args.cache:
-        package.algorithm_cache = memoryview(Path(args.cache).read_bytes())
-        package.is_fast_run_cache = True
-    return {"written": {args.out: write_file(args.out, write_package(package), args.model)}}
-
-
-def _key(text: str | None) -> bytes:
-    return flags.read_key(text) if text else b""
+    package = Package(parts.name, b"")
+    package.model_cryption, package.information_cryption = encryption.model, encryption.information
+    with progress.waiting("packing"):
+        if parts.information is not None:
+            parse_information(parts.information, parts.name, out)
+            text = cryption.encrypt(encryption.information, parts.information, encryption.information_key)
+            package.information = memoryview(text)
+        package.model = memoryview(cryption.encrypt(encryption.model, parts.model, encryption.model_key))
+    if parts.algorithm_cache is not None:
+        package.algorithm_cache = memoryview(parts.algorithm_cache)
+        package.is_fast_run_cache = parts.is_fast_run_cache
+    if parts.binary_cache is not None:
+        package.binary_cache = memoryview(parts.binary_cache)
+    return write_file(out, write_package(package), source)
 
 
 def _name_in(text: bytes, path: str) -> str:

@@ -10,7 +10,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from megengine_lite._cli import flags, inputs, report
+from megengine_lite._cli import flags, inputs, progress, report
 
 USAGE = "MODEL [--output FILE] [flags]"
 
@@ -21,7 +21,14 @@ def add(parser: ArgumentParser) -> None:
     inputs.add_input_flags(parser)
     group = parser.add_argument_group("profile")
     group.add_argument("--iter", type=flags.positive, default=10, metavar="N", help="runs; times are medians (10)")
-    group.add_argument("--warmup-iter", type=int, default=2, metavar="N", help="runs before those, not counted (2)")
+    group.add_argument(
+        "--warmup-iter",
+        "--warm-up",
+        type=flags.natural,
+        default=2,
+        metavar="N",
+        help="runs before those, not counted (2)",
+    )
     group.add_argument("--output", metavar="FILE", help="write the profile of one run")
     group.add_argument(
         "--form",
@@ -42,7 +49,7 @@ def execute(args: Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "profile.json"
         network.enable_profile_performance(file, form="chrome")
-        for _ in report.progress(range(args.iter), args.iter, "measuring"):
+        for _ in progress.bar(range(args.iter), args.iter, "measuring"):
             network.forward()
             network.wait()
             runs.append([e for e in json.loads(file.read_text())["traceEvents"] if e["ph"] == "X"])

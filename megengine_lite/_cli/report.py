@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterable, Iterator, Sequence
-from time import perf_counter
-from typing import Any, TypeVar
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
-T = TypeVar("T")
 _PREVIEW = 8
 
 
@@ -47,12 +44,14 @@ def bytes_text(value: float) -> str:
     return f"{value:.0f} B"
 
 
-def describe_array(array: np.ndarray) -> dict[str, Any]:
-    """Shape, type, range and first values of an array, as plain types."""
+def describe_array(array: np.ndarray, rms: bool = False) -> dict[str, Any]:
+    """Shape, type, range, first values and, if wanted, root mean square of an array, as plain types."""
     result: dict[str, Any] = {"shape": list(array.shape), "dtype": array.dtype.name}
     if array.size:
         wide = array.astype(np.float64)
         result.update(min=float(wide.min()), max=float(wide.max()), mean=float(wide.mean()))
+        if rms:
+            result["rms"] = float(np.sqrt(np.mean(wide * wide)))
     result["values"] = array.reshape(-1)[:_PREVIEW].tolist()
     return result
 
@@ -68,31 +67,30 @@ ARRAY_HEADER = ("name", "type", "shape", "min", "max", "mean", "first values")
 ARRAY_SIDES = "lllrrr"
 
 
+def kernels_text(result: dict[str, Any]) -> str:
+    """What a model ran on, of a result that says it."""
+    threads, networks = result["settings"]["threads"], result["networks"]
+    return f"{result['instruction_set']}, {threads} thread(s), {networks} network(s)"
+
+
 def statistics(milliseconds: Sequence[float]) -> dict[str, float]:
-    """Count, mean, deviation and percentiles of times."""
+    """Count, sum, mean, standard deviation and percentiles of times."""
     t = np.asarray(milliseconds)
     return {
         "runs": len(t),
+        "total": float(t.sum()),
         "mean": float(t.mean()),
         "std": float(t.std()),
         "min": float(t.min()),
-        "p10": float(np.percentile(t, 10)),
-        "median": float(np.median(t)),
+        "p50": float(np.percentile(t, 50)),
+        "p90": float(np.percentile(t, 90)),
         "p99": float(np.percentile(t, 99)),
         "max": float(t.max()),
     }
 
 
-def progress(items: Iterable[T], total: float, label: str) -> Iterator[T]:
-    """Passes items through and draws a bar on a terminal when that takes long."""
-    begin = shown = perf_counter()
-    drawn = False
-    for done, item in enumerate(items):
-        now = perf_counter()
-        if sys.stderr.isatty() and now - begin > 1 and now - shown > 0.1:
-            filled = min(int(30 * done / max(total, 1)), 30)
-            sys.stderr.write(f"\r{label} [{'#' * filled}{'.' * (30 - filled)}] {done}/{total:g}")
-            shown, drawn = now, True
-        yield item
-    if drawn:
-        sys.stderr.write("\r\033[K")
+def statistics_text(t: dict[str, float]) -> str:
+    """What :func:`statistics` gives, in one line."""
+    return f"total {t['total']:.3f} ms, " + ", ".join(
+        f"{name} {t[name]:.3f}" for name in ("mean", "std", "min", "p50", "p90", "p99", "max")
+    )

@@ -1,17 +1,17 @@
-"""Run a model on given inputs and show its outputs.
-
-With --iter it also tells how long each run took, as load_and_run does.
-"""
+"""Run a model on given inputs, show its outputs and how long each run took."""
 
 from __future__ import annotations
 
+import zipfile
 from argparse import ArgumentParser, Namespace
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from megengine_lite._cli import flags, inputs, report
+from megengine_lite._cli import flags, inputs, pack, parallel, progress, report, watch
+from megengine_lite._cli.files import show_written, write_file
+from megengine_lite._cli.gflags import add_switch
 
 if TYPE_CHECKING:
     from megengine_lite import LiteNetwork
@@ -25,36 +25,54 @@ def add(parser: ArgumentParser) -> None:
     inputs.add_input_flags(parser)
     group = parser.add_argument_group("runs")
     group.add_argument("--iter", type=flags.positive, default=1, metavar="N", help="runs (1)")
-    group.add_argument("--warmup-iter", type=int, default=0, metavar="N", help="runs before those, not counted (0)")
+    group.add_argument(
+        "--warmup-iter", "--warm-up", type=flags.natural, default=0, metavar="N", help="runs before those (0)"
+    )
+    parallel.add_parallel_flags(group)
+    add_switch(group, "fitting", "find the fastest flags instead: the command fit")
     group = parser.add_argument_group("results")
     group.add_argument("--output", metavar="FILE", help="write the outputs to a .npz, by name")
     group.add_argument("--top", type=flags.positive, metavar="K", help="show the K largest values of each output")
-    group.add_argument("--io-dump", metavar="FILE", help="write all tensors of each run as text")
-    group.add_argument("--bin-io-dump", metavar="DIR", help="write all tensors of the last run as binary files")
-    group.add_argument("--get-static-mem-info", metavar="DIR", help="write how the memory of the run is laid out")
+    add_switch(group, "calc-output-rms", "show the root mean square of each output")
+    group.add_argument("--model-dump", metavar="FILE", help="write the model as a plain file, as the command convert")
+    watch.add_watch_flags(parser)
+    pack.add_dump_flags(parser)
 
 
 def execute(args: Namespace) -> dict[str, Any]:
     """Runs the model; gives inputs, outputs and times."""
-    loaded = flags.load_network(args)
-    network = loaded.network
-    cases = _test_cases(args, network)
-    if args.io_dump:
-        network.io_txt_dump(args.io_dump)
-    if args.bin_io_dump:
-        network.io_bin_dump(args.bin_io_dump)
-    results = [_run_case(args, network, case) for case in cases]
-    if args.get_static_mem_info:
-        network.get_static_memory_alloc_info(args.get_static_mem_info)
+    from megengine_lite import __version__
+
+    watch.wait_for_debugger(args)
+    loaded = parallel.load_networks(args)
+    network = loaded.networks[0]
+    observer = watch.Watch(args, network)
+    result = {
+        "version": __version__,
+        "model": args.model,
+        "instruction_set": flags.instruction_set(args),
+        "settings": flags.describe_settings(network),
+        "networks": len(loaded.networks),
+        "load_ms": loaded.seconds * 1e3,
+        **observer.model_info(),
+    }
+    if "model_info" in result and not args.json:  # at once: it helps where the run fails
+        print(*watch.info_lines(result["model_info"]), "", sep="\n")
+    outputs: list[dict[str, np.ndarray]] = []
+    result["cases"] = [_run_case(args, loaded.networks, case, observer, outputs) for case in _test_cases(args)]
+    observer.finish()
+    if args.output:
+        _write_outputs(args.output, outputs)
     flags.finish(args, network)
-    return {"model": args.model, "load_ms": loaded.seconds * 1e3, "cases": results}
+    result["written"] = {**_dump_model(args), **pack.dump(args)}
+    return result
 
 
-def _test_cases(args: Namespace, network: LiteNetwork) -> list[dict[str, np.ndarray] | None]:
+def _test_cases(args: Namespace) -> list[dict[str, np.ndarray] | None]:
     """Inputs that are stored behind the model, if none are given; None stands for those of the command line."""
     from megengine_lite._core.loader import load_test_cases
 
-    if args.input or args.decrypt or not _is_wrapped(args.model):
+    if args.input or args.input_desc or args.rng or args.decrypt or not _is_wrapped(args.model):
         return [None]
     return [*load_test_cases(args.model)] or [None]
 
@@ -66,40 +84,80 @@ def _is_wrapped(path: str) -> bool:
         return file.read(len(TEST_CASE_MAGIC)) == TEST_CASE_MAGIC
 
 
-def _run_case(args: Namespace, network: LiteNetwork, case: dict[str, np.ndarray] | None) -> dict[str, Any]:
-    if case is None:
-        case = inputs.set_inputs(args, network, fill=False)
-    else:
-        for name, array in case.items():
-            network.get_io_tensor(name).set_data_by_copy(np.ascontiguousarray(array))
-    for _ in range(args.warmup_iter):
-        network.forward()
-        network.wait()
-    times = []
-    for _ in range(args.iter):
-        begin = perf_counter()
-        network.forward()
-        network.wait()
-        times.append((perf_counter() - begin) * 1e3)
-    outputs = {name: network.get_io_tensor(name).to_numpy() for name in network.get_all_output_name()}
-    if args.output:
-        np.savez(args.output, **outputs)  # type: ignore[arg-type]
-    described = {name: report.describe_array(array) for name, array in outputs.items()}
+def _run_case(
+    args: Namespace,
+    networks: list[LiteNetwork],
+    case: dict[str, np.ndarray] | None,
+    observer: watch.Watch,
+    outputs: list[dict[str, np.ndarray]],
+) -> dict[str, Any]:
+    """Runs all networks on the inputs of a case; appends the outputs of the first."""
+    given = {}
+    for network in networks:
+        if case is None:
+            given = inputs.set_inputs(args, network, fill=False)
+        else:
+            given = case
+            for name, array in case.items():
+                network.get_io_tensor(name).set_data_by_copy(np.ascontiguousarray(array))
+    times: list[list[float]] = [[] for _ in networks]
+    returns: list[list[float]] = [[] for _ in networks]
+
+    def work(k: int, network: LiteNetwork) -> None:
+        for _ in range(args.warmup_iter + args.iter):
+            begin = perf_counter()
+            network.forward()
+            returned = perf_counter()
+            network.wait()
+            times[k].append((perf_counter() - begin) * 1e3)
+            returns[k].append((returned - begin) * 1e3)
+            if k == 0:
+                observer.after_run()
+
+    with progress.waiting("running"):
+        seconds = parallel.on_each(networks, work)
+    names = networks[0].get_all_output_name()
+    outputs.append({name: networks[0].get_io_tensor(name).to_numpy().copy() for name in names})
+    described = {name: report.describe_array(array, args.calc_output_rms) for name, array in outputs[-1].items()}
     if args.top:
-        for name, array in outputs.items():
+        for name, array in outputs[-1].items():
             values = array.reshape(-1).astype(np.float64)
             order = np.argsort(-values, kind="stable")[: args.top]
             described[name]["top"] = [{"index": int(i), "value": float(values[i])} for i in order]
+    counted = [t for part in times for t in part[args.warmup_iter :]]
     return {
-        "inputs": {name: report.describe_array(array) for name, array in case.items()},
+        "inputs": {name: report.describe_array(array) for name, array in given.items()},
         "outputs": described,
-        "run_ms": times,
-        "time_ms": report.statistics(times),
+        "warmup_ms": [t for part in times for t in part[: args.warmup_iter]],
+        "run_ms": counted,
+        "forward_ms": [t for part in returns for t in part[args.warmup_iter :]],
+        "time_ms": report.statistics(counted),
+        "elapsed_ms": seconds * 1e3,
     }
 
 
+def _write_outputs(path: str, outputs: list[dict[str, np.ndarray]]) -> None:
+    """A .npz of exactly this name; with several test cases, ``case0_NAME`` and so on."""
+    with zipfile.ZipFile(path, "w") as file:
+        for k, case in enumerate(outputs):
+            for name, array in case.items():
+                key = name if len(outputs) == 1 else f"case{k}_{name}"
+                with file.open(f"{key}.npy", "w", force_zip64=True) as entry:
+                    np.lib.format.write_array(entry, np.asanyarray(array))
+
+
+def _dump_model(args: Namespace) -> dict[str, int]:
+    from megengine_lite._loading import rewritten, to_source
+
+    if not args.model_dump:
+        return {}
+    chunks = rewritten(to_source(args.model), flags.config(args))
+    return {args.model_dump: write_file(args.model_dump, chunks, args.model)}
+
+
 def show(result: dict[str, Any]) -> None:
-    """Prints the outputs, and times if there was more than one run."""
+    """Prints inputs, outputs and times."""
+    print(f"megengine_lite {result['version']}, kernels: {report.kernels_text(result)}")
     print(f"load: {result['load_ms']:.2f} ms")
     for k, case in enumerate(result["cases"]):
         if len(result["cases"]) > 1:
@@ -108,18 +166,21 @@ def show(result: dict[str, Any]) -> None:
             rows = [report.array_row(name, array) for name, array in case[kind].items()]
             print(f"\n{kind}\n{report.table(rows, report.ARRAY_HEADER, report.ARRAY_SIDES)}")
         for name, array in case["outputs"].items():
+            if "rms" in array:
+                print(f"\nroot mean square of {name}: {array['rms']:.9g}")
             if "top" in array:
                 top = [(t["index"], f"{t['value']:.6g}") for t in array["top"]]
                 print(f"\nlargest values of {name}\n{report.table(top, ('index', 'value'), 'rr')}")
         print()
-        if len(case["run_ms"]) > 1:
-            for i, t in enumerate(case["run_ms"]):
-                print(f"run {i}: {t:.3f} ms")
-            t = case["time_ms"]
-            total = sum(case["run_ms"])
-            print(
-                f"total {total:.3f} ms, mean {t['mean']:.3f}, std {t['std']:.3f}, min {t['min']:.3f}, "
-                f"median {t['median']:.3f}, p99 {t['p99']:.3f}, max {t['max']:.3f}"
-            )
-        else:
-            print(f"run: {case['run_ms'][0]:.3f} ms")
+        _show_times(case)
+    if len(result["cases"]) > 1:
+        print(f"\nall test cases: {sum(case['elapsed_ms'] for case in result['cases']):.3f} ms")
+    show_written(result)
+
+
+def _show_times(case: dict[str, Any]) -> None:
+    for i, t in enumerate(case["warmup_ms"]):
+        print(f"warm-up {i}: {t:.3f} ms")
+    for i, (t, returned) in enumerate(zip(case["run_ms"], case["forward_ms"], strict=True)):
+        print(f"run {i}: {t:.3f} ms, forward returned after {returned:.3f} ms")
+    print(report.statistics_text(case["time_ms"]))

@@ -1,19 +1,36 @@
-"""Compare the outputs of a model with stored ones, with another model's, or with an unoptimized run.
+"""Compare the outputs of a model with stored ones, or with those of another run.
+
+The other run is that of another model (--against), of the same model with other flags (--other), or of both. Without
+either it is a run of the same model as it stands in the file: not optimized, on one thread.
 
 The exit status is 1 where an output differs by more than the tolerance.
 """
 
 from __future__ import annotations
 
+import shlex
 from argparse import ArgumentParser, Namespace
 from typing import Any
 
 import numpy as np
 
-from megengine_lite._cli import flags, inputs, report
+from megengine_lite._cli import flags, inputs, progress, report
+from megengine_lite._cli.gflags import UsageError, normalize, switches
 from megengine_lite.errors import LiteError, LiteValueError
 
-USAGE = "MODEL [--against FILE] [flags]"
+USAGE = "MODEL [--against FILE] [--other=FLAGS] [flags]"
+
+
+# Settings of a run without optimization, beside graph_opt_level.
+UNOPTIMIZED = {
+    "ignore_info": True,
+    "threads": 1,
+    "multithread_default": None,
+    "multi_thread_core_ids": None,
+    "fast_run": False,
+    "full_run": False,
+    **{flag.replace("-", "_"): False for flag in flags.MET_FLAGS},
+}
 
 
 def add(parser: ArgumentParser) -> None:
@@ -24,8 +41,12 @@ def add(parser: ArgumentParser) -> None:
     group.add_argument(
         "--against",
         metavar="FILE",
-        help="outputs in a .npz (by name, or as out_0, out_1, ...; inputs as in_NAME), or another model; without it "
-        "the same model is run as it stands in the file, without optimization, on one thread",
+        help="outputs in a .npz (by name, or as out_0, out_1, ...; inputs as in_NAME), or another model",
+    )
+    group.add_argument(
+        "--other",
+        metavar="FLAGS",
+        help='flags of the other run, beside those of the first: --other="--isa avx2 --threads 4"',
     )
     group.add_argument(
         "--tolerance",
@@ -39,13 +60,15 @@ def add(parser: ArgumentParser) -> None:
 def execute(args: Namespace) -> dict[str, Any]:
     """Runs and compares; gives the difference of each output."""
     stored = args.against is not None and args.against.endswith(".npz")
+    if stored and args.other is not None:
+        raise UsageError("--other is for a second run, and --against names stored outputs")
     if stored and not args.input:
         args.input = [args.against] if _has_inputs(args.against) else []
     network = flags.load_network(args).network
     given = inputs.set_inputs(args, network, fill=not stored)
     names = network.get_all_output_name()
     ours = _run(network)
-    theirs = _stored_outputs(args.against, names) if stored else _other_outputs(args, given)
+    theirs = _stored_outputs(args.against, names) if stored else _other_outputs(args, given, names)
     flags.finish(args, network)
     missing = [n for n in names if n not in theirs]
     if missing:
@@ -53,7 +76,7 @@ def execute(args: Namespace) -> dict[str, Any]:
     outputs = {name: compare(ours[name], theirs[name], args.tolerance) for name in names}
     return {
         "model": args.model,
-        "against": args.against or "unoptimized run",
+        "against": " ".join(t for t in (args.against, args.other) if t) or "unoptimized run",
         "tolerance": args.tolerance,
         "outputs": outputs,
         "failed": not all(o["equal"] for o in outputs.values()),
@@ -82,18 +105,19 @@ def compare(a: np.ndarray, b: np.ndarray, tolerance: float) -> dict[str, Any]:
 
 
 def _has_inputs(path: str) -> bool:
-    with np.load(path) as file:
+    with inputs.checked_load(path) as file:
         return any(n.startswith("in_") for n in file.files)
 
 
 def _run(network: Any) -> dict[str, np.ndarray]:
-    network.forward()
-    network.wait()
+    with progress.waiting("running"):
+        network.forward()
+        network.wait()
     return {name: network.get_io_tensor(name).to_numpy().copy() for name in network.get_all_output_name()}
 
 
 def _stored_outputs(path: str, names: list[str]) -> dict[str, np.ndarray]:
-    with np.load(path) as file:
+    with inputs.checked_load(path) as file:
         numbered = {n: f"out_{i}" for i, n in enumerate(names)}
         keys = {n: n if n in file.files else numbered[n] for n in names}
         found = {n: file[k] for n, k in keys.items() if k in file.files}
@@ -102,21 +126,33 @@ def _stored_outputs(path: str, names: list[str]) -> dict[str, np.ndarray]:
     return found
 
 
-def _other_outputs(args: Namespace, given: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Outputs for the same inputs, of another model or of this one without optimization."""
-    from megengine_lite import LiteConfig, LiteNetwork
-
-    if args.against is not None:
-        other = flags.load_network(Namespace(**{**vars(args), "model": args.against})).network
-    else:
-        config = LiteConfig()
-        config.bare_model_cryption_name = args.decrypt or ""
-        config.options.graph_opt_level = 0
-        other = LiteNetwork(config)
-        other.load(args.model)
+def _other_outputs(args: Namespace, given: dict[str, np.ndarray], names: list[str]) -> dict[str, np.ndarray]:
+    """Outputs of the other run for the same inputs; those of another model by position where names differ."""
+    other = flags.load_network(_other_flags(args)).network
     for name, array in given.items():
         other.get_io_tensor(name).set_data_by_copy(np.ascontiguousarray(array))
-    return _run(other)
+    outputs = _run(other)
+    if len(outputs) == len(names) and not set(names) <= set(outputs):
+        return dict(zip(names, outputs.values(), strict=True))
+    return outputs
+
+
+def _other_flags(args: Namespace) -> Namespace:
+    other = Namespace(**{k: list(v) if isinstance(v, list) else v for k, v in vars(args).items()})
+    other.model = args.against or args.model
+    other.layout_transform_dump = None
+    if args.other is not None:
+        parser = ArgumentParser(prog="megengine-lite verify --other", usage='--other="FLAGS"', allow_abbrev=False)
+        flags.add_network_flags(parser)
+        try:
+            words = shlex.split(args.other)
+        except ValueError as error:
+            raise UsageError(f"--other {args.other!r}: {error}") from None
+        parser.parse_args([other.model, *normalize(words, switches(parser))], other)
+    elif args.against is None:
+        # A package's own options could switch optimization on again.
+        other = Namespace(**{**vars(other), **UNOPTIMIZED, "option": [*args.option, "graph_opt_level=0"]})
+    return other
 
 
 def show(result: dict[str, Any]) -> None:

@@ -144,7 +144,7 @@ def loader_names():
 _load_lock = threading.RLock()  # one library at a time, so that what it registers is known to be its own
 
 
-def load_library(path):
+def load_library(path, init="mgb_c_opr_init"):
     """Opens a library of operators and lets it register its loaders.
 
     The library stays open until the process ends. Opening it again is no error.
@@ -153,6 +153,8 @@ def load_library(path):
     ----------
     path : str, bytes or os.PathLike
         As for ``dlopen``: a name without a slash is searched for on the library path, not in the working directory.
+    init : str
+        The library's function that registers the loaders.
 
     Raises
     ------
@@ -163,7 +165,8 @@ def load_library(path):
     """
     cdef bytes encoded
     cdef const char* c_path
-    cdef const char* symbol = "mgb_c_opr_init"
+    cdef bytes symbol_name = os.fsencode(init)
+    cdef const char* symbol = symbol_name
     cdef const char* trouble = NULL
     cdef address_t handle
     cdef address_t entry = NULL
@@ -191,7 +194,7 @@ def load_library(path):
             with nogil:
                 (<init_fn>entry)(get_api)
         except Exception as error:
-            raise LiteError(f"mgb_c_opr_init of library {_text(encoded)!r} failed: {error}") from error
+            raise LiteError(f"{init} of library {_text(encoded)!r} failed: {error}") from error
         finally:
             _warn_of_refused()
         if attempts == attempts_before:

@@ -1,0 +1,129 @@
+"""Readers of every operator's results, for the flags of ``run`` that need them."""
+
+from __future__ import annotations
+
+import os
+from argparse import Namespace
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TextIO
+
+import numpy as np
+
+from megengine_lite._cli.gflags import UsageError
+from megengine_lite._core.io_dump import BinaryDump, TextDump
+from megengine_lite._diagnostics import Dump
+from megengine_lite.errors import LiteError
+
+if TYPE_CHECKING:
+    from megengine_lite import LiteNetwork
+    from megengine_lite._core.trace import Record, Value
+
+
+class StreamDump(TextDump):
+    """Writes to a stream that is open already."""
+
+    def __init__(self, stream: TextIO):
+        self._stream = stream
+        self._recording = self._recorded = ""
+
+    def _append(self, texts: Iterable[str]) -> None:
+        self._stream.writelines(texts)
+        self._stream.flush()
+
+
+class OutputDump(BinaryDump):
+    """Writes the outputs of each run into a directory: ``run<k>-var<number>``.
+
+    They are those of the run itself; only what the files say of them comes from the records.
+    """
+
+    def __init__(self, directory: str, args: Namespace):
+        super().__init__(directory)
+        self._names = _output_names(args)
+        self._outputs: list[tuple[Record, Value]] = []
+        self._runs = 0
+
+    def write(self, records: Iterable[Record], lazy: bool = False) -> None:
+        """Remembers the outputs."""
+        self._outputs = [(r, v) for r in records for v in r.outputs if v.number in self._names]
+
+    def write_outputs(self, network: LiteNetwork) -> None:
+        """Writes what the last run has put out."""
+        for record, value in self._outputs:
+            array = network.get_io_tensor(self._names[value.number]).to_numpy()
+            path = os.path.join(self._directory, f"run{self._runs}-var{value.number}")
+            self._write(path, record, replace(value, array=array))
+        self._runs += 1
+
+
+def _output_names(args: Namespace) -> dict[int, str]:
+    """Names of the outputs by the numbers that dumps have for them."""
+    from megengine_lite._core.loader import load_model
+    from megengine_lite._core.original_names import list_operators
+
+    model = load_model(args.model, decrypt=args.decrypt, check=False)
+    numbers = {
+        var: number
+        for operator in list_operators(model.graph, model.has_operator_names)
+        for var, number in zip(operator.outputs, operator.numbers, strict=True)
+    }
+    return {numbers[v]: name for name, v in zip(model.graph.output_names, model.graph.outputs, strict=True)}
+
+
+class RangeCheck:
+    """Raises when a value of an operator is beyond a limit, or not a number.
+
+    Quantized numbers count as the real numbers that they stand for. Integers are shapes and indices, and are not looked
+    at.
+    """
+
+    def __init__(self, limit: float):
+        if not limit >= 0:
+            raise UsageError(f"--range takes a limit for absolute values, not {limit}")
+        self._limit = limit
+
+    def write(self, records: Iterable[Record], lazy: bool = False) -> None:
+        """Checks a run."""
+        for record in records:
+            for value in record.outputs:
+                self._check(value)
+
+    def finish(self) -> None:
+        """Does nothing: all is checked."""
+
+    def _check(self, value: Value) -> None:
+        array: np.ndarray = value.array
+        if value.dtype.is_quantized:
+            array = (array.astype(np.float64) - (value.dtype.zero_point or 0)) * value.dtype.scale
+        elif array.dtype.kind != "f":
+            return
+        wrong = ~(np.abs(array) <= self._limit)
+        if wrong.any():
+            place = np.unravel_index(int(np.argmax(wrong)), array.shape)
+            raise LiteError(
+                f"variable {value.name!r} has the value {float(array[place]):g} at {[int(i) for i in place]}: that is "
+                f"beyond {self._limit:g}, the limit of --range ({int(wrong.sum())} of its {array.size} values are)"
+            )
+
+
+class _Together:
+    """Hands the records of a run to several readers."""
+
+    def __init__(self, readers: list[Any]):
+        self._readers = readers
+
+    def write(self, records: Iterable[Record], lazy: bool = False) -> None:
+        ran = list(records)
+        for reader in self._readers:
+            reader.write(ran, lazy)
+
+    def finish(self) -> None:
+        for reader in self._readers:
+            reader.finish()
+
+
+def observe(network: LiteNetwork, readers: list[Any]) -> None:
+    """Lets the readers have every operator's results of each run of a network."""
+    network._dump = Dump(_Together(readers))  # type: ignore[arg-type]  # it is read like any form
+    network._tell_engine()

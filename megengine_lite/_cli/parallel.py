@@ -1,0 +1,65 @@
+"""Several networks of one model that run at the same time, each in a thread of its own."""
+
+from __future__ import annotations
+
+import threading
+from argparse import Namespace
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from megengine_lite._cli import flags
+from megengine_lite._cli.gflags import add_switch
+
+if TYPE_CHECKING:
+    from megengine_lite import LiteNetwork
+
+
+def add_parallel_flags(group: Any) -> None:
+    """Declares what :func:`load_networks` reads."""
+    group.add_argument(
+        "--thread", type=flags.positive, default=1, metavar="N", help="networks that run at the same time (1)"
+    )
+    add_switch(group, "share-param-mem", "these networks share one copy of the weights")
+
+
+@dataclass(slots=True)
+class LoadedNetworks:
+    """Networks, and the seconds that loading the first one took."""
+
+    networks: list[LiteNetwork]
+    seconds: float
+
+
+def load_networks(args: Namespace) -> LoadedNetworks:
+    """The networks of ``--thread``."""
+    loaded = flags.load_network(args)
+    share = loaded.network if args.share_param_mem else None
+    others = [flags.load_network(args, share).network for _ in range(args.thread - 1)]
+    return LoadedNetworks([loaded.network, *others], loaded.seconds)
+
+
+def on_each(networks: list[LiteNetwork], work: Callable[[int, LiteNetwork], None]) -> float:
+    """Calls ``work(number, network)`` for all networks at the same time; gives the seconds until all are done.
+
+    The first one is worked on by the calling thread. What one of the calls raises is raised when all have ended.
+    """
+    errors: list[BaseException] = []
+
+    def call(k: int) -> None:
+        try:
+            work(k, networks[k])
+        except BaseException as error:  # raised again below
+            errors.append(error)
+
+    helpers = [threading.Thread(target=call, args=(k,)) for k in range(1, len(networks))]
+    begin = perf_counter()
+    for thread in helpers:
+        thread.start()
+    call(0)
+    for thread in helpers:
+        thread.join()
+    if errors:
+        raise errors[0]
+    return perf_counter() - begin

@@ -1,0 +1,112 @@
+"""Random values of inputs: by default, by ``--input-desc`` and by ``--rng``."""
+
+from __future__ import annotations
+
+import ast
+from argparse import Namespace
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from megengine_lite._cli.flags import natural
+from megengine_lite.errors import LiteValueError
+
+# Distributions of numpy's RandomState that take a size.
+_FUNCTIONS = (
+    "beta", "binomial", "chisquare", "exponential", "gamma", "laplace", "logistic", "lognormal", "normal", "poisson",
+    "randint", "random", "random_sample", "standard_normal", "triangular", "uniform",
+)  # fmt: skip
+# These take the sizes one by one.
+_OF_SIZES = ("rand", "randn")
+
+
+def add_random_flags(group: Any) -> None:
+    """Declares what :func:`described_inputs` reads."""
+    group.add_argument("--seed", type=natural, default=0, metavar="N", help="seed of random inputs (0)")
+    group.add_argument(
+        "--input-desc",
+        metavar="NAME:SHAPE",
+        help="random values of this shape; several are joined by semicolons: data:1,3,224,224;label:1",
+    )
+    group.add_argument(
+        "--rng",
+        metavar="NAME:CALL",
+        help='random values by a function of numpy.random, with {} for the shape: "label:randint(0,10,size={})"; '
+        "several are joined by semicolons",
+    )
+
+
+def described_inputs(args: Namespace, specs: Mapping[str, tuple[Sequence[int], np.dtype]]) -> dict[str, np.ndarray]:
+    """Random values of the inputs that ``--input-desc`` and ``--rng`` name.
+
+    Parameters
+    ----------
+    args
+        The flags.
+    specs
+        Shape and type of every input of the model.
+    """
+    shapes = {name: _shape(text) for name, text in _pairs(args.input_desc, "--input-desc", specs)}
+    calls = dict(_pairs(args.rng, "--rng", specs))
+    found = {}
+    for name in [n for n in specs if n in shapes or n in calls]:
+        shape, dtype = specs[name]
+        shape = shapes.get(name, shape)
+        if name in calls:
+            found[name] = _call(calls[name], tuple(shape), args.seed).astype(dtype)
+        else:
+            found[name] = random_values(shape, dtype, args.seed)
+    return found
+
+
+def random_values(shape: Sequence[int], dtype: np.dtype, seed: int) -> np.ndarray:
+    """Values that suit any network: numbers from 0 to 1, bytes, or zeros and ones where they may be indices.
+
+    They are small and not negative, so that networks do not saturate, and roots and logarithms exist.
+    """
+    generator = np.random.default_rng(seed)
+    if dtype.kind == "f":
+        return generator.random(shape, np.float32).astype(dtype)
+    high = 256 if dtype == np.uint8 else 128 if dtype == np.int8 else 2
+    return generator.integers(0, high, shape, dtype)
+
+
+def _pairs(text: str | None, flag: str, known: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Names and what stands behind them, from ``NAME:WHAT;NAME:WHAT``."""
+    pairs = []
+    for item in (text or "").split(";"):
+        if item:
+            name, separator, what = item.partition(":")
+            if not separator or name not in known:
+                raise LiteValueError(f"{flag} takes NAME:... with one of the inputs {', '.join(known)}, not {item!r}")
+            pairs.append((name, what))
+    return pairs
+
+
+def _shape(text: str) -> tuple[int, ...]:
+    parts = [p.strip() for p in text.strip("{}() ").split(",")]
+    if not all(p.isdigit() for p in parts):
+        raise LiteValueError(f"--input-desc: {text!r} is no shape; write 1,3,224,224")
+    return tuple(int(p) for p in parts)
+
+
+def _call(text: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
+    """What a call like ``uniform(low=-1, high=1, size={})`` gives; only functions of numpy and numbers can be in it."""
+    try:
+        call = ast.parse(text.replace("{}", repr(shape)), mode="eval").body
+        if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name):
+            raise ValueError("it is no call of a function")
+        if call.func.id not in _FUNCTIONS + _OF_SIZES:
+            raise ValueError(f"there are {', '.join(_FUNCTIONS + _OF_SIZES)}")
+        positional = [ast.literal_eval(a) for a in call.args]
+        named = {str(k.arg): ast.literal_eval(k.value) for k in call.keywords}
+        function = getattr(np.random.RandomState(seed), call.func.id)
+        if call.func.id in _OF_SIZES and positional == [shape]:
+            positional = list(shape)
+        values = np.asarray(function(*positional, **named))
+    except (ValueError, TypeError, SyntaxError, OverflowError) as error:
+        raise LiteValueError(f"--rng cannot make values by {text!r}: {error}") from None
+    if values.shape != shape:
+        raise LiteValueError(f"--rng: {text!r} gives the shape {values.shape}, {shape} is needed; write size={{}}")
+    return values

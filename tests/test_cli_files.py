@@ -1,0 +1,148 @@
+"""Commands that write files: encrypted models, packages, plain models, caches of algorithms."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+import megengine_lite
+from megengine_lite._core.algo_cache import KERNEL_REVISION, parse_cache, serialize_cache
+
+BUNDLED = Path(megengine_lite.__file__).parent / "bundled"
+DIGITS = str(BUNDLED / "digits.mge")
+
+
+@pytest.mark.parametrize("method", ["AES_256_GCM", "AES_default", "RC4_default", "SIMPLE_FAST_RC4_default"])
+def test_encrypted_models_run_and_decrypt(run_json, error_of, tmp_path, method):
+    key = bytes(range(7, 39)).hex()
+    secret, plain = tmp_path / "secret.mge", tmp_path / "plain.mge"
+    (tmp_path / "key").write_bytes(bytes.fromhex(key))
+    result = run_json("encrypt", DIGITS, secret, "--method", method, "--key", f"@{tmp_path / 'key'}")
+    assert result["written"] == {str(secret): secret.stat().st_size}
+    run_json("decrypt", secret, plain, "--method", method, "--key", key)
+    assert plain.read_bytes().rstrip(b"\0")[: 1 << 20].startswith(Path(DIGITS).read_bytes().rstrip(b"\0")[:1000])
+    result = run_json("run", secret, "--decrypt", method, "--key", key, "--input", "{1,1,8,8}")
+    assert result["cases"][0]["outputs"]["prob"]["shape"] == [1, 10]
+    message = error_of("run", secret, "--decrypt", method, "--key", "11" * 32, "--input", "{1,1,8,8}")
+    assert "key" in message and "11" * 32 not in message
+
+
+def test_packages_hold_model_settings_and_cache(run_json, tmp_path):
+    settings = {"name": "digits", "valid": True, "version": "1.13.0", "device": {"type": "CPU", "number_threads": 2}}
+    (tmp_path / "info.json").write_text(json.dumps(settings))
+    (tmp_path / "cache").write_bytes(bytes(4))
+    package = tmp_path / "digits.lite"
+    secret = ["--model-method", "AES_256_GCM", "--model-key", "env:MODEL_KEY", "--info-method", "RC4_default"]
+    os.environ["MODEL_KEY"] = "open sesame"
+    try:
+        run_json("pack", DIGITS, package, "--info", tmp_path / "info.json", "--cache", tmp_path / "cache", *secret)
+        result = run_json("info", package, "--decrypt", "AES_256_GCM", "--key", "env:MODEL_KEY")
+        assert result["container"]["package"] == {
+            "name": "digits", "model_encryption": "AES_256_GCM", "information_encryption": "RC4_default",
+            "has_cache": True,
+        }  # fmt: skip
+        key = ["--decrypt", "AES_256_GCM", "--key", "env:MODEL_KEY"]
+        assert run_json("bench", package, "--iter", 1, *key)["settings"]["threads"] == 2
+        written = run_json("unpack", package, tmp_path / "parts", *key)["written"]
+    finally:
+        del os.environ["MODEL_KEY"]
+    assert sorted(Path(p).name for p in written) == ["digits.cache", "digits.json", "digits.mge"]
+    assert (tmp_path / "parts" / "digits.mge").read_bytes() == Path(DIGITS).read_bytes()
+    assert json.loads((tmp_path / "parts" / "digits.json").read_text()) == settings
+
+
+def test_package_is_packed_again_with_what_it_had(run_json, tmp_path):
+    settings = {"name": "other_name", "valid": True, "version": "1.13.0", "device": {"type": "CPU"}}
+    (tmp_path / "info.json").write_text(json.dumps(settings))
+    (tmp_path / "cache").write_bytes(serialize_cache({b"profile:plat=cpu:x": {b"key": b"value"}}))
+    first, second = tmp_path / "first.lite", tmp_path / "second.lite"
+    run_json(
+        "pack", DIGITS, first, "--info", tmp_path / "info.json", "--model-method", "AES_256_GCM", "--model-key", "11"
+    )
+    key = ["--decrypt", "AES_256_GCM", "--key", "11"]
+    run_json("pack", first, second, "--cache", tmp_path / "cache", *key)
+    run_json("unpack", second, tmp_path / "parts")
+    assert (tmp_path / "parts" / "other_name.mge").read_bytes() == Path(DIGITS).read_bytes()
+    assert json.loads((tmp_path / "parts" / "other_name.json").read_text()) == settings
+    assert (tmp_path / "parts" / "other_name.cache").read_bytes() == (tmp_path / "cache").read_bytes()
+
+
+def test_encrypted_model_can_be_packed(run_json, error_of, tmp_path):
+    secret, package = tmp_path / "secret.mge", tmp_path / "model.lite"
+    run_json("encrypt", DIGITS, secret, "--method", "RC4_default", "--key", "22" * 16)
+    message = error_of("pack", secret, package)
+    assert f"{secret}: not a MegEngine model" in message
+    run_json("pack", secret, package, "--decrypt", "RC4_default", "--key", "22" * 16)
+    assert run_json("verify", package, "--against", DIGITS)["outputs"]["prob"]["difference"] == 0
+
+
+def test_what_cannot_be_written_is_named(error_of, tmp_path):
+    path = tmp_path / "no_such_directory" / "out"
+    for command in (
+        ["encrypt", DIGITS, path, "--method", "RC4_default"],
+        ["pack", DIGITS, path],
+        ["convert", DIGITS, path],
+    ):
+        message = f"megengine-lite: error: {path} cannot be written: No such file or directory\n"
+        assert error_of(*command) == message
+
+
+def test_file_that_is_no_cache_is_not_written_over(error_of, tmp_path):
+    (tmp_path / "notes").write_text("do not lose me")
+    message = error_of("bench", DIGITS, "--fast-run", "--fast-run-algo-policy", tmp_path / "notes")
+    assert "notes is no cache of algorithms" in message
+    assert (tmp_path / "notes").read_text() == "do not lose me"
+
+
+def test_convert_takes_containers_off(run_json, tmp_path):
+    package, plain = tmp_path / "digits.lite", tmp_path / "digits.mge"
+    run_json("pack", DIGITS, package)
+    run_json("convert", package, plain)
+    result = run_json("verify", plain, "--against", DIGITS)
+    assert result["outputs"]["prob"]["difference"] == 0
+    assert "package" not in run_json("info", plain)["container"]
+
+
+@pytest.mark.parametrize("layout", ["nchw", "nchw44", "nchw44_dot", "nchw88"])
+def test_convert_brings_convolutions_into_a_layout(run_json, tmp_path, layout):
+    written = tmp_path / "digits.mge"
+    run_json("convert", DIGITS, written, "--layout", layout)
+    assert run_json("verify", written, "--against", DIGITS)["outputs"]["prob"]["difference"] < 1e-5
+    operators = run_json("info", written)["operators"]
+    assert ("RelayoutFormat" in operators) == (layout != "nchw")
+
+
+def test_a_file_is_never_written_over_itself(error_of, tmp_path):
+    copy = tmp_path / "model.mge"
+    copy.write_bytes(Path(DIGITS).read_bytes())
+    assert "is the file that is read" in error_of("encrypt", copy, copy, "--method", "RC4_default")
+    assert "is the file that is read" in error_of("convert", copy, copy)
+    assert copy.read_bytes() == Path(DIGITS).read_bytes()
+    assert [p.name for p in tmp_path.iterdir()] == ["model.mge"]
+
+
+def test_what_is_no_model_is_not_encrypted(error_of, tmp_path):
+    (tmp_path / "text").write_text("hello")
+    assert "not a MegEngine model" in error_of(
+        "encrypt", tmp_path / "text", tmp_path / "out", "--method", "RC4_default"
+    )
+    assert "is no package" in error_of("unpack", DIGITS, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_cache_is_filled_shown_and_pruned(run_json, tmp_path):
+    file = tmp_path / "cache"
+    run_json("bench", DIGITS, "--batch-size", 1, "--iter", 1, "--fast-run", "--fast-run-algo-policy", file)
+    content = parse_cache(file.read_bytes())
+    ours = next(name for name in content if name.startswith(b"megengine_lite:"))
+    content[ours.replace(b":r", b":r1234", 1)] = content[b"profile:plat=cpu:x"] = {b"key": b"value"}
+    content[b"megengine_lite:r%d:other: machine:avx2:t1:conv_f32" % KERNEL_REVISION] = {b"key": b"value"}
+    file.write_bytes(serialize_cache(content))
+    shown = run_json("cache", file)
+    assert len(shown["categories"]) == len(content) and shown["removed"] == 0
+    assert {c["made_by"] for c in shown["categories"]} == {"megengine_lite", "other"}
+    assert "other: machine" in [c.get("processor") for c in shown["categories"]]
+    assert run_json("cache", file, "--prune", "old")["removed"] == 1
+    assert run_json("cache", file, "--prune", "foreign")["removed"] == 2
+    assert ours in parse_cache(file.read_bytes())
