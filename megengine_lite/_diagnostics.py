@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import weakref
 from typing import TYPE_CHECKING, Any
 
 from megengine_lite.errors import LiteError, LiteTypeError, LiteValueError
 
 if TYPE_CHECKING:
     from megengine_lite._core.io_dump import BinaryDump, TextDump
+    from megengine_lite._core.original_names import Listed
     from megengine_lite._core.planner import Plan, StepTime
     from megengine_lite._core.trace import Tracer
     from megengine_lite._engine import Engine
+    from megengine_lite.config import LiteOptions
 
 _PROFILE_FORMS = ("megengine", "chrome")
 
@@ -26,9 +29,23 @@ def _to_path(path: Any) -> str:
 def _write_json(path: str, content: Any) -> None:
     try:
         with open(path, "w", encoding="utf-8") as file:
-            json.dump(content, file)
+            json.dump(content, file, allow_nan=False)
     except OSError as error:
         raise LiteError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def _file_layout(options: LiteOptions) -> str:
+    """The layout that the options ask for in a written model.
+
+    Raises
+    ------
+    LiteValueError
+        They ask for several.
+    """
+    asked = [name for name in ("nchw44", "nchw44_dot", "nchw88") if getattr(options, f"enable_{name}")]
+    if len(asked) > 1:
+        raise LiteValueError(f"a model is written in one layout; the options ask for {' and '.join(asked)}")
+    return asked[0] if asked else "nchw"
 
 
 class Profile:
@@ -40,12 +57,25 @@ class Profile:
             raise LiteError(f"the profile cannot be written to {path}: there is no such directory, or it is one")
         self._path = path
         self._form = form
+        self._listed: list[Listed] | None = None
         self.times: list[StepTime] = []
+
+    def run(self, engine: Engine) -> None:
+        """Runs the session and measures every step."""
+        if self._listed is None:  # before the graph is freed, if it is to be
+            self._listed = _list_operators(engine)
+        self.times = engine.session.run_profiled()
 
     def write(self) -> None:
         from megengine_lite._core.profile_report import FORMS
 
-        _write_json(self._path, FORMS[self._form](self.times))
+        _write_json(self._path, FORMS[self._form](self.times, self._listed or []))
+
+
+def _list_operators(engine: Engine) -> list[Listed]:
+    from megengine_lite._core.original_names import list_operators
+
+    return list_operators(engine.model.graph, engine.model.has_operator_names)
 
 
 class Dump:
@@ -54,6 +84,7 @@ class Dump:
     def __init__(self, form: TextDump | BinaryDump):
         self._form = form
         self._tracer: Tracer | None = None
+        weakref.finalize(self, form.finish)  # when it is replaced, its network goes, or the program ends
 
     def write(self, engine: Engine) -> None:
         from megengine_lite._core.trace import Tracer
@@ -61,7 +92,8 @@ class Dump:
         if self._tracer is None:
             self._tracer = Tracer(engine.model_with_graph(), engine.session.config)
         inputs = {name: port.tensor.to_numpy() for name, port in engine.inputs.items()}
-        self._form.write(self._tracer.run(inputs))
+        lazy = engine.settings.options.comp_node_seq_record_level > 0
+        self._form.write(self._tracer.run(inputs), lazy)
 
 
 class Diagnostics:
@@ -79,7 +111,7 @@ class Diagnostics:
     def _require_not_loaded(self, call: str) -> None:
         raise NotImplementedError
 
-    def _model_chunks(self) -> list[Any]:
+    def _model_chunks(self, layout: str) -> list[Any]:
         raise NotImplementedError
 
     def _tell_engine(self) -> None:
@@ -149,40 +181,51 @@ class Diagnostics:
         from megengine_lite._core.memory_report import graph_object, static_memory_object
 
         plans: list[Plan] = engine.plans_for_inputs()
-        _write_json(os.path.join(directory, "graph.json"), graph_object(plans))
-        _write_json(os.path.join(directory, "StaticMemoryInfo.json"), static_memory_object(plans))
+        listed = _list_operators(engine)
+        _write_json(os.path.join(directory, "graph.json"), graph_object(plans, listed))
+        _write_json(os.path.join(directory, "StaticMemoryInfo.json"), static_memory_object(plans, listed))
 
     def enable_global_layout_transform(self) -> None:
         """Allows :meth:`dump_layout_transform_model`. To be called before ``load``.
 
-        This runtime chooses layouts for the whole graph whenever it plans; there is nothing to switch on.
+        This runtime chooses layouts for the whole graph whenever it plans; there is nothing to switch on for running.
         """
         self._require_not_loaded("enable_global_layout_transform")
         self._transform = True
 
     def dump_layout_transform_model(self, model_file: str | os.PathLike[str]) -> None:
-        """Writes the model as a plain file of the second generation (``.mge``), which the original loads, too.
+        """Writes the model, optimized, as a plain file of the second generation (``.mge``), which the original loads.
 
-        Packages and encryption are taken off; names stay. Layouts are not written into the file: they belong to the
-        machine that runs it.
+        Batch norms, scales, biases and activations are part of the convolutions before them, and what depends only on
+        weights is computed. With ``enable_nchw44``, ``enable_nchw44_dot`` or ``enable_nchw88`` in the options,
+        convolutions and what lies between them work in that layout, with conversions where they meet others. Packages
+        and encryption are taken off; names of inputs and outputs stay, and so does the freedom to run other batch sizes
+        and image sizes.
 
         Raises
         ------
         LiteError
             :meth:`enable_global_layout_transform` was not called before ``load``, or the file cannot be written.
+        LiteValueError
+            The options ask for two layouts.
         """
-        self._loaded("dump_layout_transform_model")
+        engine = self._loaded("dump_layout_transform_model")
         if not self._transform:
             raise LiteError("call enable_global_layout_transform before load, then the model can be dumped")
         from megengine_lite._core.files import replace_file
 
         path = _to_path(model_file)
         try:
-            replace_file(path, self._model_chunks())
+            replace_file(path, self._model_chunks(_file_layout(engine.settings.options)))
         except OSError as error:
             raise LiteError(f"the model cannot be written to {path}: {error.strerror}") from error
 
     @property
     def memory_usage(self) -> dict[str, int]:
-        """Bytes that the network holds: ``weights`` (as the kernels read them), ``arena``, ``scratch``, ``outputs``."""
-        return self._loaded("memory_usage").session.memory_usage()
+        """Bytes that the network holds, by purpose.
+
+        ``weights`` as the kernels read them; ``arena`` for intermediate results; ``scratch`` for the threads;
+        ``outputs`` of all shapes that are kept planned; ``cache``: the part of the weights that was made of those in
+        the file (folded, packed), which networks that share weights have in common.
+        """
+        return self._loaded("memory_usage").memory_usage()

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
-import warnings
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from functools import partial
+from threading import get_ident
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from megengine_lite._core.algo_cache import CACHE
-from megengine_lite._core.config import AlgoPolicy, SessionConfig
-from megengine_lite._core.device import get_device
+from megengine_lite._core.config import AlgoPolicy
 from megengine_lite._core.dispatch import Job, Worker
 from megengine_lite._ports import CallbackIO, InputPort, OutputPort
-from megengine_lite.config import LiteIO, LiteOptions
-from megengine_lite.errors import LiteError, LiteValueError, LiteWarning, ShapeError
+from megengine_lite._settings import RunSettings
+from megengine_lite.config import LiteIO
+from megengine_lite.errors import LiteError, ShapeError
 from megengine_lite.log import logger
 
 if TYPE_CHECKING:
@@ -34,67 +35,6 @@ _PATIENCE = 8
 _PAUSE = 256
 
 Callback = Callable[[CallbackIO], Any]
-
-
-class RuntimeMemory:
-    """Memory for intermediate results, shared by networks that run one after the other."""
-
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self._arena: Arena | None = None
-
-    def arena(self) -> Arena:
-        if self._arena is None:
-            from megengine_lite._core.session import Arena
-
-            self._arena = Arena()
-        return self._arena
-
-
-@dataclass(slots=True)
-class RunSettings:
-    """Everything about a network that is settled before it is loaded."""
-
-    options: LiteOptions = field(default_factory=LiteOptions)
-    device_type: int = 0
-    device_id: int = 0
-    threads: int = 1
-    inplace: bool = False
-    discrete_input: str = ""
-    inputs: list[LiteIO] = field(default_factory=list)
-    outputs: list[LiteIO] = field(default_factory=list)
-    memory: RuntimeMemory = field(default_factory=RuntimeMemory)
-
-    def check(self) -> None:
-        """Raises for combinations that cannot be, warns about what has no effect here."""
-        get_device(self.device_type).check_id(self.device_id)
-        options = self.options
-        if options.force_output_dynamic_alloc and options.force_output_use_user_specified_memory:
-            raise LiteValueError(
-                "force_output_dynamic_alloc and force_output_use_user_specified_memory exclude each other"
-            )
-        level = options.comp_node_seq_record_level
-        if not 0 <= level <= 2:
-            raise LiteValueError(f"comp_node_seq_record_level is 0, 1 or 2, not {level}")
-        if level == 2 and (options.var_sanity_check_first_run or options.fake_next_exec):
-            raise LiteValueError(
-                "comp_node_seq_record_level 2 needs var_sanity_check_first_run and fake_next_exec switched off"
-            )
-        for name in ("enable_nhwcd4", "enable_nchw4", "enable_nchw32", "enable_nchw64"):
-            if getattr(options, name):
-                warnings.warn(
-                    f"{name} is a layout of other devices; it has no effect on a CPU", LiteWarning, stacklevel=5
-                )
-
-    def session_config(self, algo: AlgoPolicy) -> SessionConfig:
-        options = self.options
-        return SessionConfig(
-            threads=self.threads,
-            fuse=options.graph_opt_level != 0,
-            sanity_check=bool(options.var_sanity_check_first_run),
-            profile_on_shape_change=not options.no_profiling_on_shape_change,
-            algo=algo,
-        )
 
 
 def _by_name(ios: list[LiteIO], known: list[str], kind: str) -> dict[str, LiteIO]:
@@ -115,94 +55,176 @@ class Engine:
     ``lock`` is held while the state changes, never while a job is waited for: a job's callback may want it.
     """
 
-    def __init__(self, model: Model, settings: RunSettings, algo: AlgoPolicy, pool: ConstantPool | None = None):
-        from megengine_lite._core.session import Session
+    # Objects with more than 30 attributes of the usual kind are slower to read.
+    __slots__ = (
+        "__weakref__",
+        "_always_defers",
+        "_bound_outputs",
+        "_dump",
+        "_failure",
+        "_fake_next",
+        "_finishing",
+        "_fixed",
+        "_fixed_shapes",
+        "_fresh_outputs",
+        "_in_ports",
+        "_in_vain",
+        "_job",
+        "_keeps_no_memory",
+        "_may_defer",
+        "_out_ports",
+        "_outputs_expected",
+        "_profile",
+        "_seconds",
+        "_starting",
+        "_worker",
+        "async_callback",
+        "finish_callback",
+        "has_run",
+        "inputs",
+        "lock",
+        "model",
+        "outputs",
+        "pool",
+        "session",
+        "settings",
+        "start_callback",
+    )
 
+    def __init__(self, model: Model, settings: RunSettings, algo: AlgoPolicy, pool: ConstantPool | None = None):
         settings.check()
         self.model = model
         self.settings = settings
         self.lock = threading.RLock()
-        self.session: Session = Session(model, settings.session_config(algo), pool=pool, arena=settings.memory.arena())
-        self.pool: ConstantPool = self.session.pool
         self.has_run = False
+        self._make_ports()
+        self.session: Session = self._new_session(algo, pool, settings.memory.arena())
+        self.pool: ConstantPool = self.session.pool
         self.start_callback: Callback | None = None
         self.finish_callback: Callback | None = None
         self.async_callback: Callable[[], Any] | None = None
         self._profile: Profile | None = None
         self._dump: Dump | None = None
         self._fake_next = bool(settings.options.fake_next_exec)
-        self._fixed = bool(settings.options.const_shape) or settings.options.comp_node_seq_record_level == 2
+        self._fixed = settings.fixes_shapes
         self._fixed_shapes: dict[str, tuple[int, ...]] = {}
-        self._may_defer = (
-            not settings.inplace
-            and settings.options.async_exec_level != 0
-            and get_device(settings.device_type).count() > 1
-        )
+        self._may_defer = settings.may_defer
+        self._always_defers = settings.always_defers
+        self._fresh_outputs = bool(settings.options.force_output_dynamic_alloc)
+        self._keeps_no_memory = bool(settings.options.force_dynamic_alloc)
         self._seconds = 0.0  # that the last forward took
         self._in_vain = 0  # forwards that were handed over, and waited for before the worker came to them
         self._worker: Worker | None = None
         self._job: Job | None = None
-        self._make_ports()
+        self._failure: BaseException | None = None  # of an earlier forward that nobody has been told of
+        self._starting = 0  # thread inside of the start callback, under the lock
+        self._finishing: set[int] = set()  # threads inside of the finish callback
+        self._check_outputs()
+        for note in settings.notes(self.session.kernels.width):
+            logger.info("%s", note)
+        if settings.prepares:
+            self._prepare_for_inputs()
         _LIVE.add(self)
 
     def _make_ports(self) -> None:
-        session, settings = self.session, self.settings
+        model, settings = self.model, self.settings
         options = settings.options
-        wanted = _by_name(settings.inputs, session.input_names, "input")
+        wanted = _by_name(settings.inputs, model.input_names, "input")
+        specs = {v.name: v.spec for v in model.graph.inputs}
         self.inputs: dict[str, InputPort] = {}
-        for name in session.input_names:
-            default = self.model.default_inputs.get(name)
+        for name in model.input_names:
+            default = model.default_inputs.get(name)
             self.inputs[name] = InputPort(
                 name,
-                *session.input_spec(name),
+                specs[name].shape,
+                specs[name].dtype,
                 settings.device_id,
                 wanted.get(name),
                 None if default is None else default.array,
             )
-        wanted = _by_name(settings.outputs, session.output_names, "output")
+        if settings.discrete_input and settings.discrete_input not in self.inputs:
+            logger.warning(
+                "the model has no input %r; discrete_input_name is ignored (there are %s)",
+                settings.discrete_input,
+                model.input_names,
+            )
+        wanted = _by_name(settings.outputs, model.output_names, "output")
         user_memory = bool(options.force_output_use_user_specified_memory)
         self.outputs: dict[str, OutputPort] = {
             name: OutputPort(
                 name, settings.device_id, wanted.get(name), user_memory, bool(options.force_output_dynamic_alloc)
             )
-            for name in session.output_names
+            for name in model.output_names
         }
-        if user_memory:
-            for name in self.outputs:
-                if session.output_spec(name) is None:
-                    raise ShapeError(
-                        f"the shape of output {name!r} depends on data, so no memory can be given for it: "
-                        "force_output_use_user_specified_memory cannot be used with this model"
-                    )
         self._in_ports = list(self.inputs.values())
         self._out_ports = list(self.outputs.values())
-        self._bound_outputs = self._out_ports if user_memory else []
+        self._bound_outputs = [p for p in self._out_ports if p.needs_memory]
         self._outputs_expected = False  # whether their tensors show a layout
+
+    def _new_session(self, algo: AlgoPolicy, pool: ConstantPool | None, arena: Arena | None = None) -> Session:
+        from megengine_lite._core.session import Session
+
+        return Session(
+            self.model_with_graph(),
+            self.settings.session_config(algo),
+            pool=pool,
+            arena=arena,
+            shape_only={p.name for p in self._out_ports if p.shape_only},
+        )
+
+    def _check_outputs(self) -> None:
+        """Raises if the caller has to give memory for outputs of which nobody can know the size."""
+        for port in self._bound_outputs:
+            if self.session.output_spec(port.name) is None:
+                raise ShapeError(
+                    f"the shape of output {port.name!r} depends on data, so no memory can be given for it: "
+                    "force_output_use_user_specified_memory cannot be used with this model"
+                )
+
+    def _prepare_for_inputs(self) -> None:
+        """Plans for the inputs as they are now, which includes packing the weights."""
+        session = self.session
+        try:
+            for port in self._in_ports:
+                port.bind(session)
+            session.prepare()
+            CACHE.flush()
+        except LiteError as error:
+            logger.info("weight_preprocess: left to the first forward, because it needs the data: %s", error)
+        else:
+            if logger.isEnabledFor(logging.INFO):
+                nbytes = session.memory_usage()["weights"]
+                logger.info("weight_preprocess: planned, with %d bytes of weights as the kernels read them", nbytes)
+        finally:
+            # For forward this is the first time that it sees the inputs.
+            for port in self._in_ports:
+                port.forget_session()
 
     def expect_outputs(self) -> None:
         """Shows the layouts of outputs as far as they are known without a run."""
-        if not self._outputs_expected:
-            self._outputs_expected = True
-            for port in self._out_ports:
-                if not port.has_user_memory:
-                    port.expect(self.session.output_spec(port.name))
+        if self._outputs_expected:
+            return
+        lock = self.acquire_idle()
+        try:
+            if not self._outputs_expected:
+                self._outputs_expected = True
+                for port in self._out_ports:
+                    if not port.has_user_memory:
+                        port.expect(self.session.output_spec(port.name))
+        finally:
+            lock.release()
 
     def use_algo_policy(self, algo: AlgoPolicy) -> None:
         """Plans anew, with other rules for choosing algorithms. Packed weights stay."""
-        from megengine_lite._core.session import Session
-
         lock = self.acquire_idle()
         try:
-            self.session = Session(
-                self.model_with_graph(),
-                self.settings.session_config(algo),
-                pool=self.pool,
-                arena=self.settings.memory.arena(),
-            )
+            self.session = self._new_session(algo, self.pool, self.settings.memory.arena())
             for port in self._in_ports:
                 port.forget_session()
             for out in self._out_ports:
                 out.forget_session()
+            if self.settings.prepares:
+                self._prepare_for_inputs()
         finally:
             lock.release()
 
@@ -223,14 +245,20 @@ class Engine:
 
     def forward(self) -> None:
         lock = self.acquire_idle()
+        job = None
         try:
-            self._forward()
+            if self.start_callback is not None and not self._starting:
+                self._call_start(self.start_callback)
+            job = self._forward()
         finally:
             lock.release()
+            if job is not None:
+                # At the very end: programs take the callback for a sign that forward has returned.
+                assert self._worker is not None
+                self._worker.post(job)
 
-    def _forward(self) -> None:
-        if self.start_callback is not None:
-            self.start_callback(self.callback_io(self.inputs))
+    def _forward(self) -> Job | None:
+        """Computes, or gives the job that will."""
         session = self.session
         reshaped = False
         for port in self._in_ports:
@@ -248,29 +276,56 @@ class Engine:
                 out.publish_zeros(session.output_spec(out.name))
         elif self.async_callback is not None:
             session.prepare()  # shapes that do not fit are the caller's to know
-            self._post(self._run_async, True)
-        elif not reshaped and self._is_worth_deferring():
-            self._post(self._run_deferred, False)
+            return self._new_job(partial(self._run_async, self.async_callback), True)
+        elif self._always_defers:
+            session.prepare()
+            return self._new_job(self._run_deferred, False)
+        elif self._seconds >= _WORTH_DEFERRING and not reshaped and self._is_worth_deferring():
+            return self._new_job(self._run_deferred, False)
         else:
-            self._job = None
+            if self._job is not None:
+                self._set_job(None)
             begin = perf_counter()
             self._compute()
             self._seconds = perf_counter() - begin
+        return None
+
+    def _call_start(self, callback: Callback) -> None:
+        self._starting = get_ident()  # a forward inside of it does not call it again
+        try:
+            callback(self.callback_io(self.inputs))
+        finally:
+            self._starting = 0
+
+    def _set_job(self, job: Job | None) -> None:
+        """Replaces the last job, which is finished. If it failed and nobody knows, the next wait tells."""
+        last = self._job
+        if last is not None and last.error is not None and not last.was_told:
+            self._failure = last.error
+        self._job = job
 
     def _compute(self) -> None:
-        session = self.session
-        with self.settings.memory.lock:
-            if self._profile is None:
-                session.run()
-            else:
-                self._profile.times = session.run_profiled()
-            if self._dump is not None:
-                self._dump.write(self)
-            if self.settings.options.force_dynamic_alloc:
+        session, memory = self.session, self.settings.memory
+        with memory.lock:
+            if memory.running:
+                raise LiteError("an operator cannot run a network that needs the memory which the operator runs in")
+            memory.running = True
+            try:
+                if self._profile is None:
+                    session.run()
+                else:
+                    self._profile.run(self)
+                if self._dump is not None:
+                    self._dump.write(self)
+            finally:
+                memory.running = False
+            if self._keeps_no_memory:
                 session.arena.release()
         CACHE.flush()
         for port in self._out_ports:
             port.publish(session)
+        if self._fresh_outputs:
+            session.renew_outputs()
         if not self.has_run and self.settings.options.comp_node_seq_record_level == 2:
             session.release_graph()
             self.model = session.model
@@ -295,7 +350,7 @@ class Engine:
 
         Waking a worker costs some time on a busy machine, so it is not done for callers that always wait at once.
         """
-        if not self._may_defer or self._seconds < _WORTH_DEFERRING:
+        if not self._may_defer:
             return False
         last = self._job
         if last is not None:
@@ -314,16 +369,21 @@ class Engine:
                 )
         self._fixed_shapes = shapes
 
-    def _post(self, work: Callable[[], None], only_worker: bool) -> None:
+    def _new_job(self, work: Callable[[], None], only_worker: bool) -> Job | None:
+        """A job for the worker; None if it is done already."""
         if self._worker is None:
             self._worker = Worker()
 
-        self._job = job = Job(work, self._worker if only_worker else None)
+        job = Job(work, self._worker if only_worker else None)
+        self._set_job(job)
         for out in self._out_ports:
             out.set_pending(job)
         for port in self._in_ports:
             port.busy(job)
-        self._worker.post(job)
+        if self._starting:
+            job.run()  # here and now: the lock is held until the start callback ends, and that may wait for it
+            return None
+        return job
 
     def _run_deferred(self) -> None:
         begin = perf_counter()
@@ -339,16 +399,18 @@ class Engine:
         # After a failure whoever looks at an output is told.
         self._clear_pending()
 
-    def _run_async(self) -> None:
-        callback, finish = self.async_callback, self.finish_callback
+    def _run_async(self, callback: Callable[[], Any]) -> None:
         self._compute_posted()
         try:
-            if callback is not None:
-                callback()
+            callback()
+            finish = self.finish_callback
             if finish is not None:
                 finish(self.callback_io(self.outputs))
-        except Exception:
+        except Exception as error:
             logger.exception("a callback of an asynchronous forward failed")
+            job = self._job
+            if job is None or job.finished or not job.is_mine():
+                self._failure = error  # the callback has begun another forward
             raise
 
     def _clear_pending(self) -> None:
@@ -358,29 +420,50 @@ class Engine:
     def wait(self) -> None:
         """Returns when the last forward is done; raises what went wrong in it."""
         job = self._job
-        if job is None:
-            return
-        try:
-            job.wait()
-        except BaseException:
-            if job.finished:
+        if job is not None:
+            try:
+                job.wait()
+            except BaseException:
+                if job.finished:
+                    self._forget(job)
+                    if self._failure is job.error:
+                        self._failure = None
+                raise
+        if self._failure is not None:
+            failure, self._failure = self._failure, None
+            raise failure
+
+    def _forget(self, job: Job) -> None:
+        """Lets the outputs show what they hold, unless another forward has begun since this one failed."""
+        with self.lock:
+            if self._job is job:
                 self._job = None
                 self._clear_pending()
-            raise
 
     def after_wait(self) -> None:
         """What follows each ``wait`` of the caller."""
         if self._profile is not None and self._profile.times:
             self._profile.write()
         if self.finish_callback is not None and self.async_callback is None:
-            self.finish_callback(self.callback_io(self.outputs))
+            self._call_finish(self.finish_callback)
+
+    def _call_finish(self, callback: Callback) -> None:
+        me = get_ident()
+        if me in self._finishing:
+            return  # a wait inside of the callback does not call it again
+        self._finishing.add(me)
+        try:
+            callback(self.callback_io(self.outputs))
+        finally:
+            self._finishing.discard(me)
 
     def release_memory(self) -> None:
         """Gives memory for intermediate results back until the next run, unless one is under way."""
         memory = self.settings.memory
         if memory.lock.acquire(blocking=False):
             try:
-                self.session.arena.release()
+                if not memory.running:
+                    self.session.arena.release()
             finally:
                 memory.lock.release()
 
@@ -392,16 +475,22 @@ class Engine:
 
     def plans_for_inputs(self) -> list[Plan]:
         """The plans that a forward with the present inputs takes, in order; made anew."""
-        from megengine_lite._core.session import Session
-
         lock = self.acquire_idle()
         try:
-            session = Session(self.model_with_graph(), self.session.config, pool=self.pool)
+            session = self._new_session(self.session.config.algo, self.pool)
             for name, port in self.inputs.items():
                 tensor = port.tensor.to_numpy()
                 session.set_input(name, tensor.ctypes.data, tensor.shape, None, tensor)
             session.run()
             return list(session.plans())
+        finally:
+            lock.release()
+
+    def memory_usage(self) -> dict[str, int]:
+        """Bytes that the session holds, by purpose."""
+        lock = self.acquire_idle()
+        try:
+            return self.session.memory_usage()
         finally:
             lock.release()
 
@@ -422,7 +511,10 @@ def _after_fork() -> None:
     # Locks may be held by threads that the child does not have.
     for engine in list(_LIVE):
         engine.lock = threading.RLock()
-        engine.settings.memory.lock = threading.Lock()
+        engine._finishing &= {get_ident()}
+        if engine._starting != get_ident():
+            engine._starting = 0
+        engine.settings.memory.after_fork()
 
 
 if hasattr(os, "register_at_fork"):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import os
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
-from megengine_lite._engine import RunSettings
+from megengine_lite._settings import RunSettings
+from megengine_lite.base import version
 from megengine_lite.config import LiteConfig, LiteIO
 from megengine_lite.errors import DeviceError, LiteFileNotFoundError, LiteTypeError, LiteValueError
 from megengine_lite.layout import LiteLayout
@@ -16,6 +18,8 @@ from megengine_lite.struct import LiteDeviceType, LiteIOType
 if TYPE_CHECKING:
     from megengine_lite._core.loader import Model
     from megengine_lite._core.loader.information import Information, IOInformation
+
+_API_VERSION = tuple(map(int, version.split(".")))
 
 
 def to_source(file: Any) -> str | bytes | memoryview:
@@ -27,16 +31,18 @@ def to_source(file: Any) -> str | bytes | memoryview:
         Neither path, nor ``file://`` URL, nor binary file, nor bytes.
     """
     if isinstance(file, os.PathLike):
-        return os.fsdecode(file)
+        return _checked(os.fsdecode(file))
     if isinstance(file, str):
         scheme, separator, _ = file.partition("://")
         if not separator or not scheme.isalnum():
-            return file
+            return _checked(file)
         if scheme != "file":
             raise LiteValueError(f"{scheme}:// is not read here; download the model, then load the file or its bytes")
-        return unquote(urlsplit(file).path)
+        return _checked(unquote(urlsplit(file).path))
     if isinstance(file, bytes):
         return file
+    if isinstance(file, io.TextIOBase):
+        raise LiteTypeError("a model is read from binary files, this one is a text file; open it with mode 'rb'")
     if hasattr(file, "read"):
         content = file.read()
         if not isinstance(content, bytes | bytearray | memoryview):
@@ -48,6 +54,12 @@ def to_source(file: Any) -> str | bytes | memoryview:
         raise LiteTypeError(
             f"a model is loaded from a path, a binary file or bytes, not from {type(file).__name__}"
         ) from None
+
+
+def _checked(path: str) -> str:
+    if "\0" in path:
+        raise LiteValueError(f"{path!r} is no path: it has a null character")
+    return path
 
 
 def read_model(source: str | bytes | memoryview, config: LiteConfig) -> Model:
@@ -62,19 +74,40 @@ def read_model(source: str | bytes | memoryview, config: LiteConfig) -> Model:
         raise LiteFileNotFoundError(error.errno, f"no model file {str(source)!r}", source) from None
 
 
-def rewritten(source: str | bytes | memoryview, config: LiteConfig) -> list[Any]:
-    """The model of a source as a plain file of the second generation, in chunks."""
-    from megengine_lite._core.loader import load_record
-    from megengine_lite._core.loader.writer_v2 import write_v2
+def rewritten(source: str | bytes | memoryview, config: LiteConfig, layout: str | None = None) -> list[Any]:
+    """The model of a source as a plain file of the second generation, in chunks.
 
-    record, _, information, _ = load_record(source, decrypt=config.bare_model_cryption_name or None)
-    if config.has_compression or (information is not None and information.has_compression):
-        raise LiteValueError("a model with compressed weights cannot be written again")
+    Parameters
+    ----------
+    source, config
+        The model, and how it is encrypted.
+    layout
+        None writes the operators as they are. A name of ``transform.LAYOUTS`` fuses convolutions and lets them work in
+        that layout.
+    """
+    from megengine_lite._core.loader import load_record
+    from megengine_lite._core.loader.build import build_model
+    from megengine_lite._core.loader.writer_v2 import write_v2
+    from megengine_lite._core.transform import to_record, transform
+
+    record, _, information, what = load_record(source, decrypt=config.bare_model_cryption_name or None)
+    compressed = bool(config.has_compression or (information is not None and information.has_compression))
+    if layout is not None or compressed:
+        model = build_model(record, what=what, compressed=compressed)
+        record = to_record(model.graph, record) if layout is None else transform(model, record, layout)
     return write_v2(record)
 
 
 def apply_information(settings: RunSettings, information: Information) -> None:
     """Lets a package's own settings replace those of the caller."""
+    if information.version > _API_VERSION:
+        logger.warning(
+            "the package was made for release %s of the API, this is %s: what is new in it is not known here",
+            ".".join(map(str, information.version)),
+            ".".join(map(str, _API_VERSION)),
+        )
+    if information.backend != "MGE":
+        logger.warning("the package asks for the backend %r; there is one here, which runs it", information.backend)
     if information.device_type is not None:
         kind = LiteDeviceType[f"LITE_{information.device_type}"]
         if kind != LiteDeviceType.LITE_CPU:

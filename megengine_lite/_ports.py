@@ -60,10 +60,10 @@ class InputPort:
         wanted = io.config_layout if io is not None else LiteLayout()
         if wanted.ndim:
             shape = wanted._shape
-            if wanted._explicit_dtype and wanted._code != code:
-                raise LiteTypeError(
-                    f"input {name!r} is {NUMPY_TYPES[code]}; the LiteIO for it asks for {NUMPY_TYPES[wanted._code]}"
-                )
+        if wanted._explicit_dtype and wanted._code != code:
+            raise LiteTypeError(
+                f"input {name!r} is {NUMPY_TYPES[code]}; the LiteIO for it asks for {NUMPY_TYPES[wanted._code]}"
+            )
         self.tensor = _tensor(shape, code, device_id)
         self.tensor._port = (name, code)
         if default is not None and default.shape == shape:
@@ -171,16 +171,18 @@ class OutputPort:
         "_layout",
         "_pending",
         "_shape",
-        "_shape_only",
         "_user_memory",
         "_version",
         "name",
+        "shape_only",
         "storage",
         "tensor",
     )
 
     name: str
     tensor: LiteTensor
+    shape_only: bool
+    """Whether the tensor gets a layout and zeros, and no result."""
     storage: Storage
     """The memory that the tensor got from here; another storage in the tensor is the user's."""
 
@@ -188,10 +190,11 @@ class OutputPort:
         self, name: str, device_id: int, io: LiteIO | None = None, user_memory: bool = False, fresh: bool = False
     ):
         self.name = name
-        self._shape_only = io is not None and io.io_type == LiteIOType.LITE_IO_SHAPE
-        self._layout = io.config_layout if io is not None and io.config_layout.ndim else None
-        self._user_memory = user_memory
-        self._fresh = fresh
+        self.shape_only = io is not None and io.io_type == LiteIOType.LITE_IO_SHAPE
+        layout = io.config_layout if io is not None else LiteLayout()
+        self._layout = layout if layout.ndim or layout._explicit_dtype else None
+        self._user_memory = user_memory and not self.shape_only
+        self._fresh = fresh and not self.shape_only
         self.tensor = LiteTensor(device_id=device_id)
         self.storage = self.tensor._storage
         self._version = -1
@@ -204,20 +207,24 @@ class OutputPort:
         """Shows the layout that is known before the first run."""
         if spec is not None:
             self._show(Storage(count_bytes(spec[0], port_code(spec[1]))), spec[0], port_code(spec[1]))
+            self._version = -1  # a result of this layout is still to be checked
 
     @property
     def has_user_memory(self) -> bool:
         return self.tensor._storage is not self.storage
 
     @property
+    def needs_memory(self) -> bool:
+        """Whether the caller has to give memory for the result."""
+        return self._user_memory
+
+    @property
     def is_plain(self) -> bool:
         """Whether the tensor just shows the session's memory, so that a result can appear at any time."""
-        return not (self._user_memory or self._fresh or self._shape_only or self.has_user_memory)
+        return not (self._user_memory or self._fresh or self.shape_only or self.has_user_memory)
 
     def bind(self, session: Session) -> None:
         """Before a run: tells the session about memory that the caller wants the result in."""
-        if not self._user_memory:
-            return
         tensor = self.tensor
         if not self.has_user_memory:
             raise LiteError(
@@ -242,12 +249,11 @@ class OutputPort:
         nbytes = count_bytes(shape, code)
         if self._user_memory:
             self._publish_to_user(shape, code, nbytes)
-        elif self._shape_only:
+        elif self.shape_only:
             self._show(Storage(nbytes), shape, code)
         elif self._fresh:
-            self._show(Storage(nbytes), shape, code)
-            tensor._copy_bytes(address, nbytes)
-            self._version = tensor.version
+            # The session computes the next result into other memory.
+            self._show(Storage.at(address, nbytes, owner) if nbytes else Storage(0), shape, code)
         elif self.has_user_memory:
             # The tensor was given other memory: it gets a copy while that is large enough.
             tensor._set_layout(shape, code)
@@ -269,7 +275,7 @@ class OutputPort:
 
     def _show(self, storage: Storage, shape: tuple[int, ...], code: int) -> None:
         self.storage = storage
-        self._address = 0
+        self._address, self._shape = 0, shape
         self.tensor._adopt(storage, shape, code)
         self._version = self.tensor.version
 
@@ -288,10 +294,10 @@ class OutputPort:
     def _check_layout(self, shape: tuple[int, ...], code: int) -> None:
         wanted = self._layout
         assert wanted is not None
-        if shape != wanted._shape or (wanted._explicit_dtype and code != wanted._code):
+        if (wanted.ndim and shape != wanted._shape) or (wanted._explicit_dtype and code != wanted._code):
             raise ShapeError(
                 f"output {self.name!r} has shape {list(shape)} of {NUMPY_TYPES[code]}; its LiteIO asks for "
-                f"{wanted.shapes} of {np.dtype(wanted.dtype)}"
+                f"{wanted.shapes or 'any shape'} of {np.dtype(wanted.dtype)}"
             )
 
     def set_pending(self, job: Job | None) -> None:

@@ -22,7 +22,8 @@ def _to_int(name: str, value: object) -> int:
         raise LiteTypeError(f"{name} is an int or a bool, not {type(value).__name__}") from None
 
 
-def _to_text(name: str, value: object) -> str:
+def to_text(name: str, value: object) -> str:
+    """A name that programs give as str or as bytes."""
     if isinstance(value, str):
         return value
     if isinstance(value, bytes):
@@ -81,9 +82,9 @@ class LiteOptions(_Settings):
     Attributes
     ----------
     weight_preprocess
-        Transform weights for the kernels before the first run. This runtime always does.
+        Plan, and pack the weights for the kernels, at load; otherwise the first forward does it.
     fuse_preprocess
-        Fuse operators that prepare the input with what follows. This runtime always does, where it can.
+        Fuse operators that prepare the input. Included in ``graph_opt_level`` 1 and more; at 0, elementwise chains.
     fake_next_exec
         The next forward computes nothing: its outputs are zeros. Resets itself.
     var_sanity_check_first_run
@@ -93,22 +94,23 @@ class LiteOptions(_Settings):
     force_dynamic_alloc
         Take memory for intermediate results for each run and give it back after it, instead of keeping it.
     force_output_dynamic_alloc
-        Fresh output memory for each run: an array taken from an output keeps the values of its run.
+        Fresh output memory for each run, without a copy: an array taken from an output keeps the values of its run.
     force_output_use_user_specified_memory
         Compute outputs into the memory that ``set_data_by_share`` gave to the output tensors.
     no_profiling_on_shape_change
         Fast-run measures only for the first input shapes.
     jit_level
-        0 to 2: fusion of elementwise chains. This runtime fuses at all levels that ``graph_opt_level`` allows.
+        Not 0: fuse elementwise chains. Included in ``graph_opt_level`` 1 and more.
     comp_node_seq_record_level
         0: shapes may change. 1: the same; runs are always replayed from a record here. 2: the shapes of the first
         forward are the only ones. (``record_level`` is another name.)
     graph_opt_level
-        0: the graph as it is in the file; 1 and more: optimized.
+        0: the graph as it is in the file; other levels: optimized.
     async_exec_level
-        0: forward computes before it returns.
+        0: forward computes before it returns. Bit 4: it never does. Else it hands its work over where that pays.
     enable_nchw44, enable_nchw44_dot, enable_nchw88
-        No effect: channel-blocked layouts are used where they pay, in the width of this machine.
+        Channel-blocked layouts are used where they pay in any case, in the width of this machine. Written models get
+        the layout itself.
     enable_nhwcd4, enable_nchw4, enable_nchw32, enable_nchw64
         Layouts of other devices: a warning at load, no effect.
 
@@ -191,9 +193,9 @@ class LiteConfig(_Settings):
     backend : int
         ``LiteBackend.LITE_DEFAULT``.
     auto_optimize_inference : int
-        Choose optimizations by processor. This runtime always does.
+        Choose optimizations by processor: switches ``weight_preprocess`` on. Layouts are chosen so in any case.
     use_loader_dynamic_param : int
-        Kept for programs that set it; without effect, as in the original.
+        Kept for programs that set it; a warning at load, without effect, as in the original.
 
     Examples
     --------
@@ -252,7 +254,7 @@ class LiteConfig(_Settings):
 
     @bare_model_cryption_name.setter
     def bare_model_cryption_name(self, name: str | bytes) -> None:
-        self._bare_model_cryption_name = _to_text("bare_model_cryption_name", name)
+        self._bare_model_cryption_name = to_text("bare_model_cryption_name", name)
 
     @property
     def discrete_input_name(self) -> bytes:
@@ -262,7 +264,7 @@ class LiteConfig(_Settings):
 
     @discrete_input_name.setter
     def discrete_input_name(self, name: str | bytes) -> None:
-        self._discrete_input_name = _to_text("discrete_input_name", name)
+        self._discrete_input_name = to_text("discrete_input_name", name)
 
     def __repr__(self) -> str:
         return str(
@@ -309,7 +311,7 @@ class LiteIO(_Settings):
     is_host
         Whether the tensor is in host memory. On a CPU everything is.
     io_type
-        ``LITE_IO_SHAPE`` for an output of which only the layout is wanted.
+        ``LITE_IO_SHAPE`` for an output of which only the layout is wanted: it is not computed.
     layout
         Input: its shape, and its element type if the layout names one. Output: what the result must have.
 
@@ -345,7 +347,7 @@ class LiteIO(_Settings):
 
     @name.setter
     def name(self, name: str | bytes) -> None:
-        self._name = _to_text("name", name)
+        self._name = to_text("name", name)
 
     @property
     def io_type(self) -> LiteIOType:
@@ -418,8 +420,8 @@ class LiteNetworkIO:
     """
 
     def __init__(self, inputs: Iterable[Any] | None = None, outputs: Iterable[Any] | None = None):
-        self.inputs: list[LiteIO] = [_to_io(x) for x in inputs or ()]
-        self.outputs: list[LiteIO] = [_to_io(x) for x in outputs or ()]
+        self.inputs: list[LiteIO] = _to_ios("inputs", inputs)
+        self.outputs: list[LiteIO] = _to_ios("outputs", outputs)
 
     def add_input(
         self,
@@ -448,7 +450,8 @@ class LiteNetworkIO:
         return str({"inputs": self.inputs, "outputs": self.outputs})
 
 
-def _to_io(item: Any) -> LiteIO:
+def to_io(item: Any) -> LiteIO:
+    """An input or output in one of the forms that :class:`LiteNetworkIO` takes."""
     if isinstance(item, LiteIO):
         return item
     if isinstance(item, str | bytes):
@@ -456,3 +459,11 @@ def _to_io(item: Any) -> LiteIO:
     if isinstance(item, list | tuple) and item:
         return LiteIO(*item)
     raise LiteTypeError(f"an input or output is a LiteIO, a name, or a list of LiteIO arguments, not {item!r}")
+
+
+def _to_ios(name: str, items: Iterable[Any] | None) -> list[LiteIO]:
+    if items is None:
+        return []
+    if isinstance(items, str | bytes | LiteIO) or not isinstance(items, Iterable):
+        raise LiteTypeError(f"{name} are a list of LiteIO or names, not {type(items).__name__}")
+    return [to_io(item) for item in items]

@@ -6,8 +6,8 @@ import ctypes
 import functools
 import os
 import threading
-import warnings
 from collections.abc import Callable, Iterable
+from operator import index
 from typing import Any
 
 import numpy as np
@@ -19,8 +19,8 @@ from megengine_lite.errors import (
     LiteError,
     LiteTypeError,
     LiteValueError,
-    LiteWarning,
 )
+from megengine_lite.log import logger, warn
 from megengine_lite.struct import LiteBackend, LiteDeviceType
 
 __all__ = ["LiteDecryptionFunc", "LiteGlobal", "decryption_func"]
@@ -105,7 +105,7 @@ def _to_key(key: bytes | Iterable[int]) -> bytes:
     if isinstance(key, str):
         raise LiteTypeError("a key is bytes or a sequence of integers, not a str; encode it first")
     try:
-        return key if isinstance(key, bytes) else bytes(int(k) & 0xFF for k in key)
+        return key if isinstance(key, bytes) else bytes(index(k) & 0xFF for k in key)
     except (TypeError, ValueError) as error:
         raise LiteTypeError(f"a key is bytes or a sequence of integers ({error})") from None
 
@@ -156,6 +156,7 @@ class LiteGlobal:
         if not isinstance(function, _DecryptionFunction):
             function = _DecryptionFunction(function)
         cryption.register(decryption_name, function.decrypt, _to_key(key))
+        logger.info("decryption method %r is registered", decryption_name)
 
     @staticmethod
     def update_decryption_key(decryption_name: str, key: bytes | Iterable[int]) -> None:
@@ -172,6 +173,7 @@ class LiteGlobal:
         from megengine_lite._core.loader import cryption
 
         cryption.update_key(decryption_name, _to_key(key))
+        logger.info("decryption method %r has another key", decryption_name)
 
     @staticmethod
     def set_loader_lib_path(path: str | os.PathLike[str]) -> None:
@@ -220,12 +222,12 @@ class LiteGlobal:
     def set_tensorrt_cache(path: str | os.PathLike[str]) -> None:
         """Warns: there is no TensorRT on a CPU, so there is nothing to cache."""
         _to_path(path)
-        warnings.warn("TensorRT does not exist on a CPU; its cache is not used", LiteWarning, stacklevel=2)
+        warn("TensorRT does not exist on a CPU; its cache is not used")
 
     @staticmethod
     def dump_tensorrt_cache() -> None:
         """Warns: there is no TensorRT on a CPU, so there is nothing to write."""
-        warnings.warn("TensorRT does not exist on a CPU; there is no cache to write", LiteWarning, stacklevel=2)
+        warn("TensorRT does not exist on a CPU; there is no cache to write")
 
     @staticmethod
     def get_device_count(device_type: LiteDeviceType | int) -> int:

@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import logging
 import sys
+import warnings
 
-__all__ = ["logger"]
+from megengine_lite.errors import LiteWarning
+
+__all__ = ["logger", "warn"]
 
 logger = logging.getLogger("megengine_lite")
 logger.addHandler(logging.NullHandler())
@@ -54,3 +57,13 @@ def show_on_stderr() -> None:
         handler = _StderrHandler()
         handler.setFormatter(_Formatter())
         logger.addHandler(handler)
+
+
+def warn(message: str) -> None:
+    """Gives a :class:`LiteWarning` that points at the line of the program which called the package."""
+    level = 2
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "megengine_lite":
+        frame = frame.f_back
+        level += 1
+    warnings.warn(message, LiteWarning, stacklevel=level)

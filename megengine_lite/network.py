@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import threading
-import warnings
 from collections.abc import Callable
 from copy import copy
 from dataclasses import replace
@@ -14,10 +13,11 @@ from typing import Any
 from megengine_lite._core.config import AlgoPolicy
 from megengine_lite._core.device import get_device
 from megengine_lite._diagnostics import Diagnostics
-from megengine_lite._engine import Callback, Engine, RunSettings
+from megengine_lite._engine import Callback, Engine
 from megengine_lite._loading import apply_information, read_model, rewritten, to_source
 from megengine_lite._ports import port_code
-from megengine_lite.config import LiteConfig, LiteExtraConfig, LiteIO, LiteNetworkIO, LiteOptions
+from megengine_lite._settings import RunSettings
+from megengine_lite.config import LiteConfig, LiteExtraConfig, LiteIO, LiteNetworkIO, LiteOptions, to_io, to_text
 from megengine_lite.errors import (
     DeviceError,
     LiteArgumentError,
@@ -25,10 +25,9 @@ from megengine_lite.errors import (
     LiteIndexError,
     LiteTypeError,
     LiteValueError,
-    LiteWarning,
 )
 from megengine_lite.layout import LiteLayout
-from megengine_lite.log import logger
+from megengine_lite.log import logger, warn
 from megengine_lite.struct import LiteAlgoSelectStrategy, LiteDeviceType, LiteTensorPhase
 from megengine_lite.tensor import LiteTensor
 
@@ -51,7 +50,7 @@ LiteStartCallback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.POINT
 LiteFinishCallback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.POINTER(ctypes.c_void_p), ctypes.c_size_t)
 
 # What a pickled network consists of, beside the settings that load completes.
-_PICKLED = ("config", "network_io", "_stream_id", "_algo", "_extra", "_transform", "_source")
+_PICKLED = ("config", "network_io", "_stream_id", "_algo", "_extra", "_transform", "_source", "_source_config")
 
 _ALL_STRATEGIES = sum(LiteAlgoSelectStrategy)
 
@@ -119,6 +118,7 @@ class LiteNetwork(Diagnostics):
         self._algo = AlgoPolicy()
         self._extra = LiteExtraConfig()
         self._source: str | bytes | memoryview | None = None
+        self._source_config = config  # says how the source is encrypted
         self._engine: Engine | None = None
         self._callbacks: tuple[Callback | None, Callback | None, Callable[[], Any] | None] = (None, None, None)
         self._lock = threading.Lock()
@@ -149,30 +149,33 @@ class LiteNetwork(Diagnostics):
         LiteError
             A model is loaded already.
         """
-        self._load_source(to_source(file))
+        self._load_source(to_source(file), copy(self.config))
 
-    def _load_source(self, source: str | bytes | memoryview) -> None:
+    def _load_source(self, source: str | bytes | memoryview, source_config: LiteConfig) -> None:
         with self._lock:
             self._require_not_loaded("load")
-            model = read_model(source, self.config)
+            model = read_model(source, source_config)
             settings = self._complete_settings()
             if model.information is not None and not self._extra.disable_configure_by_model_info:
                 apply_information(settings, model.information)
             if model.package is not None:
                 _merge_packed_cache(model.package.read_cache())
             self._start(Engine(model, settings, self._algo))
-            self._source = source
+            self._source, self._source_config = source, source_config
 
     def _complete_settings(self) -> RunSettings:
         """The settings as they stand now, free of the objects that the caller may still change."""
         config = self.config
+        if config.use_loader_dynamic_param:
+            warn("use_loader_dynamic_param has no effect: operators of C libraries always get their parameters so")
         return replace(
             self._settings,
             options=copy(config.options),
+            auto_optimize=bool(config.auto_optimize_inference),
             device_type=config.device_type,
             discrete_input=config.discrete_input_name.decode("utf-8", "surrogateescape"),
-            inputs=[copy(io) for io in self.network_io.inputs],
-            outputs=[copy(io) for io in self.network_io.outputs],
+            inputs=[copy(to_io(io)) for io in self.network_io.inputs],
+            outputs=[copy(to_io(io)) for io in self.network_io.outputs],
         )
 
     def _start(self, engine: Engine) -> None:
@@ -197,7 +200,8 @@ class LiteNetwork(Diagnostics):
         source = src_network._loaded("share_weights_with")
         with self._lock:
             self._start(Engine(source.model_with_graph(), self._complete_settings(), self._algo, source.pool))
-            self._source = src_network._source
+            self._source, self._source_config = src_network._source, src_network._source_config
+            self._extra = LiteExtraConfig(True)  # the package's settings are the source's
 
     def share_runtime_memroy(self, src_network: LiteNetwork) -> None:
         """Shares the memory for intermediate results with another network. To be called before ``load``.
@@ -306,7 +310,10 @@ class LiteNetwork(Diagnostics):
 
     @property
     def threads_number(self) -> int:
-        """How many threads a forward may use, 1 by default; may be set before ``load``. Results do not depend on it."""
+        """How many threads a forward may use, 1 by default; may be set before ``load``. Results do not depend on it.
+
+        More than 64 are not used.
+        """
         return self._settings.threads
 
     @threads_number.setter
@@ -327,13 +334,13 @@ class LiteNetwork(Diagnostics):
         if self.config.device_type not in (LiteDeviceType.LITE_CPU, LiteDeviceType.LITE_DEVICE_DEFAULT):
             raise DeviceError("inplace mode is for networks on a CPU")
         if self._callbacks[2] is not None:
-            warnings.warn("the network runs asynchronously: inplace mode has no effect", LiteWarning, stacklevel=2)
+            warn("the network runs asynchronously: inplace mode has no effect")
         self._settings.inplace = True
 
     def use_tensorrt(self) -> None:
         """Warns: there is no TensorRT on a CPU, the network runs on this runtime's kernels."""
         self._require_not_loaded("use_tensorrt")
-        warnings.warn("TensorRT does not exist on a CPU; the network runs without it", LiteWarning, stacklevel=2)
+        warn("TensorRT does not exist on a CPU; the network runs without it")
 
     def extra_configure(self, extra_config: LiteExtraConfig) -> None:
         """Says how much of a packed model's own configuration counts. To be called before ``load``."""
@@ -374,6 +381,8 @@ class LiteNetwork(Diagnostics):
             raise LiteValueError(f"a batch cannot have {batch} samples")
         if self._engine is not None and self._engine.has_run:
             raise LiteError("the algorithms are chosen by the first forward: set_network_algo_policy comes before it")
+        if self._engine is not None:
+            logger.warning("the algorithm policy is changed after load: the network is planned anew")
         strategy = LiteAlgoSelectStrategy
         self._use_algo(
             replace(
@@ -427,7 +436,7 @@ class LiteNetwork(Diagnostics):
         elif not isinstance(name, str):
             raise LiteTypeError(f"the name of an input or output is a str, not {type(name).__name__}")
         if phase != 2:
-            if phase not in (0, 1):
+            if _to_int("phase", phase) not in (0, 1):
                 raise LiteValueError(f"phase is a LiteTensorPhase (0, 1, 2), not {phase!r}")
             port = engine.inputs.get(name)
             if port is not None:
@@ -450,7 +459,7 @@ class LiteNetwork(Diagnostics):
         on the pieces, put together, are the input. A piece that keeps its memory is copied nowhere.
         """
         engine = self._loaded("get_discrete_tensor")
-        text = name.decode("utf-8", "surrogateescape") if isinstance(name, bytes) else name
+        text = to_text("the name of an input", name)
         if phase != LiteTensorPhase.LITE_INPUT:
             raise LiteValueError("only inputs can be discrete")
         if not self._settings.discrete_input or text != self._settings.discrete_input or text not in engine.inputs:
@@ -486,9 +495,9 @@ class LiteNetwork(Diagnostics):
             reason = "make a new network for another model" if call == "load" else "it has to come before load"
             raise LiteError(f"{call}: the network has a model already; {reason}")
 
-    def _model_chunks(self) -> list[Any]:
+    def _model_chunks(self, layout: str) -> list[Any]:
         assert self._source is not None
-        return rewritten(self._source, self.config)
+        return rewritten(self._source, self._source_config, layout)
 
     def __getstate__(self) -> dict[str, Any]:
         # A network is its model's file or bytes, and its settings; callbacks and observers stay behind.
@@ -499,10 +508,10 @@ class LiteNetwork(Diagnostics):
     def __setstate__(self, state: dict[str, Any]) -> None:
         LiteNetwork.__init__(self, state["config"], state["network_io"])
         self._settings = RunSettings(**state.pop("settings"))
-        source = state.pop("_source")
+        source, source_config = state.pop("_source"), state.pop("_source_config")
         self.__dict__.update(state)
         if source is not None:
-            self._load_source(source)
+            self._load_source(source, source_config)
 
     def __repr__(self) -> str:
         return str({"config": self.config, "IOs": self.network_io})
@@ -559,7 +568,11 @@ def get_model_io_info(model_path: Any, config: LiteConfig | None = None) -> Lite
     """
     from megengine_lite._core.session import Session
 
-    session = Session(read_model(to_source(model_path), config or LiteConfig()))
+    if config is None:
+        config = LiteConfig()
+    if not isinstance(config, LiteConfig):
+        raise LiteTypeError(f"config is a LiteConfig, not {type(config).__name__}")
+    session = Session(read_model(to_source(model_path), config))
     io = LiteNetworkIO()
     for name in session.input_names:
         shape, dtype = session.input_spec(name)

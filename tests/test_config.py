@@ -183,6 +183,14 @@ def test_network_io():
     assert repr(io) == str({"inputs": io.inputs, "outputs": io.outputs})
 
 
+@pytest.mark.parametrize("items", ["data", b"data", LiteIO("data"), 3])
+def test_network_io_that_is_no_list(items):
+    with pytest.raises(LiteTypeError, match="list"):
+        LiteNetworkIO(items)
+    with pytest.raises(LiteTypeError, match="list"):
+        LiteNetworkIO(outputs=items)
+
+
 @pytest.mark.parametrize("item", [3, [], None, {"name": "a"}])
 def test_network_io_of_other_things(item):
     with pytest.raises(LiteTypeError):

@@ -1,5 +1,7 @@
 """LiteGlobal and decryption functions."""
 
+import json
+import logging
 import os
 import subprocess
 import sys
@@ -10,7 +12,7 @@ import pytest
 from api_samples import DIGITS, IMAGES, PROB, loaded, run
 
 from megengine_lite import LiteConfig, LiteDeviceType, LiteGlobal, LiteNetwork, decryption_func, get_model_io_info
-from megengine_lite._core.algo_cache import CACHE
+from megengine_lite._core.algo_cache import CACHE, serialize_cache
 from megengine_lite._core.loader import cryption
 from megengine_lite.errors import (
     DecryptionError,
@@ -23,6 +25,7 @@ from megengine_lite.errors import (
     LiteWarning,
     ModelFormatError,
 )
+from megengine_lite.log import logger
 
 pytestmark = pytest.mark.filterwarnings("ignore:the model is encrypted with the default key")
 PLAIN = DIGITS.read_bytes()
@@ -81,8 +84,9 @@ def test_keys_that_cannot_be():
             LiteGlobal.update_decryption_key(name, key)
     with pytest.raises(LiteTypeError):
         LiteGlobal.update_decryption_key("AES_default", "0" * 32)
-    with pytest.raises(LiteTypeError):
-        LiteGlobal.update_decryption_key("AES_default", [None] * 32)
+    for number in (None, 1.0, "1"):
+        with pytest.raises(LiteTypeError):
+            LiteGlobal.update_decryption_key("AES_default", [number] * 32)
     with pytest.raises(LiteError):
         LiteGlobal.update_decryption_key("none", [1] * 32)
 
@@ -161,6 +165,17 @@ def test_registered_function_that_raises(method):
         loaded(SECRET, encrypted(method))
 
 
+def test_methods_and_keys_are_logged_without_the_key(method, caplog):
+    logger.setLevel(logging.INFO)
+    try:
+        LiteGlobal.register_decryption_and_key(method, lambda i, k, o: 0, b"secret-key")
+        LiteGlobal.update_decryption_key(method, b"other-key")
+    finally:
+        logger.setLevel(logging.ERROR)
+    lines = [r.getMessage() for r in caplog.records]
+    assert len(lines) == 2 and all(repr(method) in line and "-key" not in line for line in lines)
+
+
 def test_registration_that_cannot_be(method):
     function = decryption_func(lambda i, k, o: 0)
     for name in ("AES_default", "NONE"):
@@ -210,6 +225,20 @@ def test_cache_that_is_kept_up_to_date(cache, tmp_path):
     assert not path.exists()
     run(profiled())
     assert b"megengine_lite" in path.read_bytes()
+
+
+def test_cache_that_replaces_another_is_merged_and_logged(cache, tmp_path, caplog):
+    for name, entries in (("first", {b"a": 1.0, b"b": 1.0}), ("second", {b"b": 2.0, b"c": 2.0})):
+        stored = {key: json.dumps([[name, seconds, 0]]).encode() for key, seconds in entries.items()}
+        (tmp_path / name).write_bytes(serialize_cache({b"category": stored}))
+    logger.setLevel(logging.WARNING)
+    try:
+        LiteGlobal.set_persistent_cache(tmp_path / "first", always_sync=True)
+        LiteGlobal.set_persistent_cache(tmp_path / "second")
+    finally:
+        logger.setLevel(logging.ERROR)
+    assert ["first" in r.getMessage() and "second" in r.getMessage() for r in caplog.records] == [True]
+    assert [cache.lookup("category", key)[0].algorithm for key in "abc"] == ["first", "second", "second"]
 
 
 def test_cache_that_is_none_is_left_alone(cache, tmp_path):

@@ -66,6 +66,12 @@ def test_lines_go_to_the_handlers_of_the_program_alone(capsys, caplog):
     assert [r.getMessage() for r in caplog.records] == ["once"]
 
 
+def test_warning_points_at_the_line_of_the_program():
+    with pytest.warns(lite.LiteWarning, match="TensorRT") as caught:
+        lite.LiteGlobal.dump_tensorrt_cache()
+    assert caught[0].filename == __file__
+
+
 def test_nothing_is_printed_before_a_level_is_set(capsys):
     logger.handlers[:] = [h for h in logger.handlers if isinstance(h, logging.NullHandler)]
     logger.error("nobody listens")

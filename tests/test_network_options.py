@@ -46,6 +46,10 @@ HARMLESS = [
     {"graph_opt_level": 1},
     {"graph_opt_level": 3},
     {"graph_opt_level": -1},
+    {"jit_level": -1},
+    {"jit_level": 100},
+    {"async_exec_level": -1},
+    {"async_exec_level": 100},
     {"comp_node_seq_record_level": 1},
     {"comp_node_seq_record_level": 2, "var_sanity_check_first_run": 0},
     {"enable_nchw44": 1},
@@ -234,6 +238,28 @@ def test_share_weights_with_other_things():
         LiteNetwork().share_weights_with(LiteNetwork())
 
 
+def test_share_runtime_memory_with_a_network_that_goes():
+    source, twin = LiteNetwork(), LiteNetwork()
+    twin.share_runtime_memroy(source)
+    source.load(DIGITS)
+    twin.load(DIGITS)
+    assert close(run(source), PROB)
+    del source
+    gc.collect()
+    assert close(run(twin, IMAGES[:5]), PROB[:5])
+
+
+def test_share_weights_replaces_a_model():
+    network, source = loaded(ADD), loaded()
+    held = network.get_io_tensor("sum")
+    add(network, 1, 2)
+    network.share_weights_with(source)
+    assert network.get_all_input_name() == ["data"]
+    assert close(run(network), PROB) and held.to_numpy().max() == 3
+    network.share_weights_with(network)
+    assert close(run(network), PROB)
+
+
 @pytest.mark.parametrize("name", ["share_runtime_memroy", "share_runtime_memory"])
 def test_share_runtime_memory(name):
     source, twin = LiteNetwork(), LiteNetwork()
@@ -297,6 +323,11 @@ def test_discrete_input_that_is_none():
         network.get_discrete_tensor("data", 0, LiteTensorPhase.LITE_OUTPUT)
     with pytest.raises(LiteIndexError):
         loaded().get_discrete_tensor("data", 0)
+    with pytest.raises(LiteArgumentError):
+        network.get_discrete_tensor(3, 0)
+    with pytest.raises(LiteTypeError):
+        network.get_discrete_tensor("data", "0")
+    assert network.get_io_tensor("data").layout.shapes == [3, 3, 224, 224]
     network.get_discrete_tensor("data", 0).set_data_by_share(np.zeros((1, 3, 5, 5), "float32"))
     with pytest.raises(ShapeError, match="piece 0"):
         network.forward()

@@ -1,13 +1,12 @@
 """Packages and unusual element types through LiteNetwork."""
 
-import json
-
 import numpy as np
 import pytest
-from api_samples import ADD, DIGITS, PROB, add, loaded, run
+from api_samples import DIGITS, PROB, add, loaded, packed, run, two_inputs
 from loader_samples import add_record, input_operator, operator, tensor, to_bytes
 
 from megengine_lite import (
+    LiteConfig,
     LiteExtraConfig,
     LiteIO,
     LiteIOType,
@@ -18,27 +17,11 @@ from megengine_lite import (
 )
 from megengine_lite._core.algo_cache import CACHE, serialize_cache
 from megengine_lite._core.dtype import FLOAT16, FLOAT32, INT8, UINT16
-from megengine_lite._core.loader import cryption
-from megengine_lite._core.loader.packed import Package, write_package
 from megengine_lite._core.loader.records import ModelRecord
-from megengine_lite._core.params import Elemwise, ElemwiseMode, Host2DeviceCopy
+from megengine_lite._core.params import Host2DeviceCopy
 from megengine_lite.errors import DeviceError, LiteError, ModelFormatError
 
 pytestmark = pytest.mark.filterwarnings("ignore:the model is encrypted with the default key")
-
-
-def packed(model=ADD, information=None, method="NONE", **fields) -> bytes:
-    """A package around a model; ``information`` is added to what makes it valid."""
-    content = {"valid": True, "name": "net", "version": "1.13.0", **(information or {})}
-    made = Package(
-        name="net",
-        model=cryption.encrypt(method, model),
-        model_cryption=method,
-        information=cryption.encrypt(method, json.dumps(content).encode()),
-        information_cryption=method,
-        **fields,
-    )
-    return b"".join(map(bytes, write_package(made)))
 
 
 SETTINGS = {
@@ -55,6 +38,12 @@ SETTINGS = {
 def test_packed_models_run(method):
     assert add(loaded(packed(method=method)), 1, 2).tolist() == [[3, 3, 3]] * 2
     assert [o.name for o in get_model_io_info(packed(method=method)).outputs] == ["sum"]
+
+
+def test_method_of_the_configuration_is_ignored_for_packages():
+    made = LiteConfig()
+    made.bare_model_cryption_name = "AES_default"
+    assert add(loaded(packed(method="RC4_default"), made), 1, 2).max() == 3
 
 
 def test_settings_of_the_package_go_before_those_of_the_caller():
@@ -137,12 +126,6 @@ def test_cache_in_a_package():
 
 
 # ---- element types and dimensions -----------------------------------------------------------------------------------
-
-
-def two_inputs(shape, dtype) -> bytes:
-    operators = [input_operator(i, side, shape, dtype) for i, side in enumerate("ab")]
-    operators.append(operator("Elemwise", (0, 1), (2,), Elemwise(mode=ElemwiseMode.ADD)))
-    return to_bytes(ModelRecord("v2", 101300, operators, [(2, "")], {2: "sum"}))
 
 
 @pytest.mark.parametrize(("dtype", "name"), [(FLOAT16, "float16"), (INT8, "int8")])

@@ -5,7 +5,6 @@ import multiprocessing
 import os
 import pickle
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -14,6 +13,7 @@ import timeit
 import numpy as np
 import pytest
 from api_samples import ADD, DIGITS, IMAGES, PROB, add, config, loaded, run
+from processes import in_process
 
 from megengine_lite import LiteIO, LiteNetwork
 from megengine_lite.errors import LiteError, LiteTypeError, LiteWarning, ShapeError
@@ -110,6 +110,16 @@ def test_keys_and_values_outlive_callback_and_network():
     gc.collect()
     ((key, value),) = kept
     assert key.name == "prob" and close(value.to_numpy(), PROB)
+
+
+@pytest.mark.parametrize("result", [None, 0, 1, "text", 1.5])
+def test_results_of_callbacks_are_ignored(result):
+    network = loaded(ADD)
+    network.set_start_callback(lambda ios: result)
+    network.set_finish_callback(lambda ios: result)
+    assert add(network, 1, 2).max() == 3
+    network.async_with_callback(lambda: result)
+    assert add(network, 2, 2).max() == 4
 
 
 def test_many_callbacks_on_many_networks():
@@ -387,6 +397,42 @@ def test_one_network_on_several_threads_is_serialized():
     assert close(network.get_io_tensor("prob").to_numpy(), PROB)
 
 
+def test_other_threads_run_during_forward_in_the_calling_thread():
+    network = LiteNetwork()
+    network.enable_cpu_inplace_mode()
+    network.load(DIGITS)
+    many = np.tile(IMAGES, (40, 1, 1, 1))
+    run(network, many)
+    ran = []
+
+    def later():
+        time.sleep(0.002)
+        ran.append(threading.get_ident())
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1000)  # only a thread that gives Python's lock away lets others run
+    try:
+        thread = threading.Thread(target=later)
+        thread.start()
+        network.forward()
+        before_any_other_call = list(ran)
+    finally:
+        sys.setswitchinterval(interval)
+    thread.join()
+    assert before_any_other_call == [thread.ident]
+
+
+@pytest.mark.parametrize("device_id", [0, 1, 7])
+def test_networks_on_several_device_ids_run_at_the_same_time(device_id):
+    networks = [loaded(device_id=device_id * k) for k in range(4)]
+
+    def work(k):
+        for n in range(1, 6):
+            assert close(run(networks[k], IMAGES[k : k + n]), PROB[k : k + n])
+
+    hammer(work)
+
+
 def test_errors_carry_their_own_text():
     def work(k):
         for _ in range(50):
@@ -398,14 +444,6 @@ def test_errors_carry_their_own_text():
 
 
 # ---- processes ----------------------------------------------------------------------------------------------------
-
-
-def in_process(code: str, timeout: float = 60, check: bool = True) -> str:
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([os.path.dirname(__file__), *sys.path])}
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=timeout, env=environment, check=check
-    )
-    return done.stdout.strip()
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
@@ -525,6 +563,9 @@ def test_failure_on_the_worker(monkeypatch):
         network.forward()
         network.get_io_tensor("data").set_data_by_copy(IMAGES)  # does not care how the run ends
     network.forward()
+    assert close(prob.to_numpy(), PROB)
+    with pytest.raises(LiteError, match="on purpose"):
+        network.wait()  # tells of the forward before
     network.wait()
     assert close(prob.to_numpy(), PROB)
 

@@ -3,6 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
+
+
+class _Batched(Protocol):
+    def at_batch(self: Problem, samples: int) -> Problem: ...
+
+
+Problem = TypeVar("Problem", bound=_Batched)
 
 
 @dataclass(slots=True)
@@ -22,6 +30,14 @@ class AlgoPolicy:
     shared_batch_size: int = 0
     binary_equal_between_batch: bool = False
 
+    def seen_by_choice(self, problem: Problem) -> Problem:
+        """The problem that decides about the algorithm.
+
+        When samples must not depend on the batch that they are in, the choice must not either: it is made for the
+        shared batch. Each sample is computed by itself, so equal choice is equal result.
+        """
+        return problem.at_batch(self.shared_batch_size or 1) if self.binary_equal_between_batch else problem
+
 
 @dataclass(slots=True)
 class SessionConfig:
@@ -35,6 +51,8 @@ class SessionConfig:
         Instruction set of the kernels; None takes the best.
     fuse
         Run the passes: fusion, channel moves, layouts of other devices as NCHW.
+    fuse_elemwise
+        Fuse chains of elementwise functions, also where ``fuse`` is off.
     plan_cache_size
         Plans kept for different input shapes; the least recently used go.
     sanity_check
@@ -50,6 +68,7 @@ class SessionConfig:
     threads: int = 1
     isa: str | None = None
     fuse: bool = True
+    fuse_elemwise: bool = False
     plan_cache_size: int = 16
     sanity_check: bool = False
     profile_on_shape_change: bool = True

@@ -25,7 +25,18 @@ class Job:
         The only one that may do it; by default, any thread that waits may.
     """
 
-    __slots__ = ("__weakref__", "_claim", "_done", "_runner", "_work", "_worker", "error", "finished", "was_waited_for")
+    __slots__ = (
+        "__weakref__",
+        "_claim",
+        "_done",
+        "_runner",
+        "_work",
+        "_worker",
+        "error",
+        "finished",
+        "was_told",
+        "was_waited_for",
+    )
 
     def __init__(self, work: Callable[[], None], worker: Worker | None = None):
         self._work: Callable[[], None] | None = work
@@ -35,6 +46,8 @@ class Job:
         self.finished = False
         self.was_waited_for = False
         """Whether the one who waited had to do the work."""
+        self.was_told = False
+        """Whether somebody has seen the error."""
         self._new_locks()
         _LIVE.add(self)
 
@@ -67,6 +80,7 @@ class Job:
         """:meth:`join`, then raises what ended the work early."""
         self.join()
         if self.error is not None:
+            self.was_told = True
             raise self.error
 
     def join(self) -> None:
@@ -121,7 +135,7 @@ def _after_fork() -> None:
     for item in list(_LIVE):
         if isinstance(item, Worker):
             item._queue = item._thread = None
-        elif not item.finished:
+        elif not item.finished and not item.is_mine():  # a fork inside of the work goes on with it
             item._worker = None
             item._new_locks()
 

@@ -45,11 +45,18 @@ class DerivedConstant(Constant):
 
     @property
     def array(self) -> np.ndarray:  # type: ignore[override]
-        if self._array is None:
-            self._array = self._make(*(p.array for p in self._parents))
+        array = self._array
+        if array is None:
+            array = self._array = self._make(*(p.array for p in self._parents))
             for parent in self._parents:
                 parent.release()
-        return self._array
+        return array  # another thread may release it meanwhile
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of the array, 0 if there is none now."""
+        array = self._array
+        return 0 if array is None else array.nbytes
 
     def release(self) -> None:
         self._array = None
@@ -71,6 +78,11 @@ class ConstantPool:
         if found is None:
             found = self._derived[key] = DerivedConstant(key, parents, make)
         return found
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the constants that have been made and are still there."""
+        return sum(c.held_bytes for c in list(self._derived.values()))
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,8 @@ that depends on data, or the value of a tensor that is not known. Everything bef
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Set
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -36,20 +37,31 @@ class NeedsValue(Exception):
 class Stage:
     """A run of nodes whose shapes are known: a graph of its own, plus where the rest begins.
 
-    ``original`` maps the stage's variables to those of the model's graph.
+    ``original`` maps the stage's variables to those of the model's graph. ``shapes`` has the specs of outputs of the
+    model's graph that are not computed, because nobody wants more of them.
     """
 
     graph: Graph
     original: dict[Var, Var]
     next_node: int
+    shapes: dict[Var, TensorSpec] = field(default_factory=dict)
 
 
 def _is_folded(node: Node) -> bool:
     return node.op not in _NEVER_FOLDED and not node.op.endswith("RNG")
 
 
-def infer_stage(source: Graph, begin: int, known: dict[Var, TensorSpec], pool: ConstantPool) -> Stage:
+def infer_stage(
+    source: Graph,
+    begin: int,
+    known: dict[Var, TensorSpec],
+    pool: ConstantPool,
+    shape_only: Set[Var] = frozenset(),
+) -> Stage:
     """Infers from node ``begin`` on, given the specs of the variables that exist before it.
+
+    Outputs of the graph in ``shape_only`` are computed only where their shape cannot be told otherwise, or where a
+    later stage reads them.
 
     Returns
     -------
@@ -87,12 +99,12 @@ def infer_stage(source: Graph, begin: int, known: dict[Var, TensorSpec], pool: C
         ins = [copy_of(v) for v in node.inputs]
         if any(v.spec.shape is None for v in ins):
             break
-        missing = _missing_value(node, ins, known)
+        missing = missing_value(node, ins)
         if missing is not None:
             if missing in known:
                 raise NeedsValue(missing)
             break
-        outs = _infer_node(node, ins, pool)
+        outs = infer_node(node, ins, pool)
         for var, made in zip(node.outputs, outs, strict=True):
             copies[var] = made
         if any(v.const is None for v in outs):
@@ -101,12 +113,13 @@ def infer_stage(source: Graph, begin: int, known: dict[Var, TensorSpec], pool: C
     else:
         k = len(source.nodes)
 
-    stage = _cut(source, k, nodes, copies, known)
+    stage = _cut(source, k, nodes, copies, known, shape_only)
     stage.graph.remove_dead()
     return stage
 
 
-def _missing_value(node: Node, ins: list[Var], known: dict[Var, TensorSpec]) -> Var | None:
+def missing_value(node: Node, ins: list[Var]) -> Var | None:
+    """The variable of the model's graph whose value inference of a node needs and does not have; None if it has all."""
     for i in naming(node, REGISTRY[node.op].needed_values, node):
         var = ins[i]
         if var.spec.value is None:
@@ -116,7 +129,18 @@ def _missing_value(node: Node, ins: list[Var], known: dict[Var, TensorSpec]) -> 
     return None
 
 
-def _infer_node(node: Node, ins: list[Var], pool: ConstantPool) -> list[Var]:
+def infer_node(node: Node, ins: list[Var], pool: ConstantPool) -> list[Var]:
+    """New variables for the outputs of a node, with specs, and constants where all inputs are known.
+
+    Parameters
+    ----------
+    node
+        A node of the model's graph.
+    ins
+        Stand for its inputs; their shapes are known, and the values that :func:`missing_value` asks for.
+    pool
+        Where constants come from that follow from weights.
+    """
     out_specs = naming(node, REGISTRY[node.op].infer, node, [v.spec for v in ins])
     if len(out_specs) != len(node.outputs):
         raise ShapeError(
@@ -170,12 +194,28 @@ def _is_value(constant: Constant | None) -> bool:
     return constant is not None and isinstance(constant.key, tuple) and constant.key[0] == "value"
 
 
-def _cut(source: Graph, end: int, nodes: list[Node], copies: dict[Var, Var], known: dict[Var, TensorSpec]) -> Stage:
+def _cut(
+    source: Graph,
+    end: int,
+    nodes: list[Node],
+    copies: dict[Var, Var],
+    known: dict[Var, TensorSpec],
+    shape_only: Set[Var],
+) -> Stage:
     """The stage's graph: its outputs are what the caller or later nodes read."""
     wanted: dict[Var, None] = {}
+    shapes: dict[Var, TensorSpec] = {}
+
+    def hand_out(var: Var) -> None:
+        spec = copies[var].spec
+        if var in shape_only and spec.shape is not None:
+            shapes[var] = spec
+        else:
+            wanted[var] = None
+
     for var in source.outputs:
         if var in copies and var not in known:
-            wanted[var] = None
+            hand_out(var)
     for node in source.nodes[end:]:
         for var in node.inputs:
             if var.const is None and var in copies and var not in known:
@@ -183,14 +223,16 @@ def _cut(source: Graph, end: int, nodes: list[Node], copies: dict[Var, Var], kno
     if end == len(source.nodes):
         graph_inputs = set(source.inputs)
         for var in source.outputs:  # outputs that are inputs or constants are handed out by the last stage
-            if var not in wanted and (var in graph_inputs or var.const is not None):
+            if var not in wanted and var not in shapes and (var in graph_inputs or var.const is not None):
                 if var not in copies:
                     spec = known.get(var)
                     if spec is None:
                         spec = TensorSpec(var.constant.array.shape, var.dtype)
                     copies[var] = Var(var.id, var.name, spec, var.const)
-                wanted[var] = None
+                hand_out(var)
+    for var in wanted:
+        shapes.pop(var, None)  # read by a later stage
     inputs = [copies[v] for v in known if v in copies]
     outputs = [copies[v] for v in wanted]
     names = [v.name for v in wanted]
-    return Stage(Graph(nodes, inputs, outputs, names), {c: v for v, c in copies.items()}, end)
+    return Stage(Graph(nodes, inputs, outputs, names), {c: v for v, c in copies.items()}, end, shapes)

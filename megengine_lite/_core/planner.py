@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from time import perf_counter_ns
@@ -32,6 +33,7 @@ from megengine_lite._core.oprs import REGISTRY
 from megengine_lite._core.oprs.base import check_results, naming
 from megengine_lite._core.program import Program, array_at
 from megengine_lite.errors import LiteError, LiteIndexError
+from megengine_lite.log import logger
 
 register_all()
 
@@ -74,6 +76,8 @@ class Plan:
     ----------
     inputs, outputs : list of Slot
         What to bind before a run.
+    shapes : dict
+        Specs of outputs of the model's graph that are not computed, by variable of that graph.
     dynamic : dict
         After a run: array and type of the outputs whose shape depends on data, by variable of the model's graph.
     buffers : list of array
@@ -93,13 +97,15 @@ class Plan:
         self.outputs = outputs
         self.next_node = stage.next_node
         self.steps = ctx.steps
+        self.shapes = stage.shapes
         self.dynamic: dict[Var, tuple[np.ndarray, DType]] = {}
         self.buffers: list[np.ndarray] = []
         self.has_run = False
         self._original = stage.original
         self.arena_bytes = assign_offsets(ctx.storages)
         self.storages = [s for s in ctx.storages if s.first is not None]
-        self._constants = ctx.constants()
+        # What only led to packed weights is not touched by any step, and need not be kept.
+        self._constants = [s for s in ctx.constants() if s.first is not None]
         self._faults = ctx.faults
         native: list[tuple] = []
         self.segments: list[Segment] = []
@@ -174,6 +180,7 @@ class Plan:
         """Lets go of the model's graph; outputs go by other variables from now on."""
         for slot in self.outputs:
             slot.var = outputs[slot.var]
+        self.shapes = {outputs[v]: spec for v, spec in self.shapes.items()}
         self._original = {}
 
     def constants(self) -> list[Storage]:
@@ -248,7 +255,20 @@ def build_plan(stage: Stage, kernels: KernelSet, pool: ConstantPool, config: Ses
         base = 1 + len(inputs) + len(outputs)
         _give_out(ctx, var, base)
         outputs.append(Slot(original, var.spec, base))
+    if logger.isEnabledFor(logging.DEBUG):
+        _log_steps(ctx.steps)
     return Plan(stage, ctx, inputs, outputs, config.threads)
+
+
+def _log_steps(steps: Sequence[Step | HostStep]) -> None:
+    """A line for each step: the operator, its results, and the kernel that makes them."""
+    for step in steps:
+        if isinstance(step, HostStep):
+            origin, kernel = origin_of(step.node), "numpy"
+        else:
+            origin, kernel = step.origin, step.kernel.name
+        shapes = ", ".join("?" if s.shape is None else str(list(s.shape)) for s in origin.outputs)
+        logger.debug("%s %r -> %s by %s", origin.op, origin.name, shapes, kernel)
 
 
 def _give_out(ctx: Lowering, var: Var, base: int) -> None:

@@ -10,7 +10,7 @@ import copy
 import dataclasses
 import zlib
 from collections import OrderedDict
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Set
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -108,6 +108,9 @@ class Session:
         Weights derived from the model, of another session of the same model; a new one by default.
     arena
         Memory for intermediate tensors, of another session that never runs at the same time; a new one by default.
+    shape_only
+        Names of outputs of which only the layout is wanted. What only they need is not computed, unless their shape
+        depends on it; their address is then 0.
     """
 
     def __init__(
@@ -117,6 +120,7 @@ class Session:
         *,
         pool: ConstantPool | None = None,
         arena: Arena | None = None,
+        shape_only: Set[str] = frozenset(),
     ):
         self.model = model
         self.config = config or SessionConfig()
@@ -129,6 +133,8 @@ class Session:
         self.input_names: list[str] = list(model.input_names)
         self.output_names: list[str] = list(model.output_names)
         self._output_vars = dict(zip(graph.output_names, graph.outputs, strict=True))
+        whole = {v for name, v in zip(graph.output_names, graph.outputs, strict=True) if name not in shape_only}
+        self._shape_only = frozenset(graph.outputs) - whole
         self._inputs: dict[Var, _Value] = {}
         self._user_outputs: dict[Var, tuple[int, int, object]] = {}
         self._results: dict[Var, _Value] = {}
@@ -276,6 +282,13 @@ class Session:
         if self._fast is None and len(self._inputs) == len(self._graph.inputs):
             self._plan(self._root, dict(self._inputs))
 
+    def renew_outputs(self) -> None:
+        """Gives the memory of the last run's outputs to whoever holds it; the next run computes into other memory."""
+        held = {id(value.owner) for value in self._results.values()}
+        for plan in self.plans():
+            plan.buffers = [aligned_bytes(b.nbytes) if id(b) in held else b for b in plan.buffers]
+        self._fast = None  # which does not bind outputs
+
     def release_graph(self) -> None:
         """Frees the graph; the plan of the last run stays, and with it the only shapes that can be run.
 
@@ -299,6 +312,7 @@ class Session:
         self._user_outputs = {outputs[v]: memory for v, memory in self._user_outputs.items()}
         plan.forget_graph(outputs)
         self._root.plans.clear()
+        self._shape_only = frozenset()
         self._only_plan = plan
         self.model = copy.copy(self.model)
         self.model.graph = self._graph
@@ -324,7 +338,11 @@ class Session:
                 stops.append(following)
 
     def memory_usage(self) -> dict[str, int]:
-        """Bytes of ``weights`` (as plans use them), ``arena``, ``scratch`` (of all plans) and ``outputs``."""
+        """Bytes of ``weights`` (as plans use them), ``arena``, ``scratch``, ``outputs`` (of all plans) and ``cache``.
+
+        The cache has the weights that were made of those in the file. It is a part of ``weights``, but for what other
+        sessions of its pool use.
+        """
         plans = list(self.plans())
         weights = {s.address: s.nbytes for p in plans for s in p.constants()}
         return {
@@ -332,6 +350,7 @@ class Session:
             "arena": self.arena.nbytes,
             "scratch": sum(p.program.scratch_bytes for p in plans),
             "outputs": sum(b.nbytes for p in plans for b in p.buffers),
+            "cache": self.pool.nbytes,
         }
 
     def _plan(self, stop: _Stop, values: dict[Var, _Value]) -> tuple[Plan, _Stop]:
@@ -356,7 +375,7 @@ class Session:
             for v in stop.value_vars:
                 known[v] = TensorSpec(known[v].shape, known[v].dtype, values[v].array().copy())
             try:
-                stage = infer_stage(self._graph, stop.node, known, self.pool)
+                stage = infer_stage(self._graph, stop.node, known, self.pool, self._shape_only)
             except NeedsValue as need:
                 stop.value_vars.append(need.var)
                 continue
@@ -402,6 +421,8 @@ class Session:
                     "else, or an operator wrote outside of its outputs"
                 )
         values.update(made)
+        for var, spec in plan.shapes.items():
+            values[var] = _Value(spec, 0, None)
         for var, (array, dtype) in plan.dynamic.items():
             values[var] = _Value(TensorSpec(array.shape, dtype), array.ctypes.data, array)
         plan.dynamic.clear()

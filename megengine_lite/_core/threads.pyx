@@ -223,6 +223,9 @@ def _after_fork():
     reset_pool()
 
 
+# Threads that work on one run at most, the caller's among them.
+MOST_THREADS = MAX_POOL
+
 reset_pool()
 # A child process has none of its parent's threads.
 os.register_at_fork(after_in_child=_after_fork)

@@ -129,6 +129,7 @@ class Origin:
     outputs: tuple[TensorSpec, ...]
     input_ids: tuple[int, ...] = ()  # numbers of the variables
     output_ids: tuple[int, ...] = ()
+    params: Any = None
 
 
 def origin_of(node: Node) -> Origin:
@@ -141,6 +142,7 @@ def origin_of(node: Node) -> Origin:
         tuple(v.spec for v in node.outputs),
         tuple(v.id for v in node.inputs),
         tuple(v.id for v in node.outputs),
+        node.params,
     )
 
 

@@ -1,0 +1,169 @@
+"""Everything about a network that is settled before it is loaded, and what the options ask for and get."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from megengine_lite._core.config import AlgoPolicy, SessionConfig
+from megengine_lite._core.device import get_device
+from megengine_lite.config import LiteIO, LiteOptions
+from megengine_lite.errors import LiteValueError
+from megengine_lite.log import warn
+
+if TYPE_CHECKING:
+    from megengine_lite._core.session import Arena
+
+# Layouts of images in blocks of channels, by option.
+_BLOCKS = {"enable_nchw44": 4, "enable_nchw44_dot": 4, "enable_nchw88": 8}
+_OTHER_DEVICES = ("enable_nhwcd4", "enable_nchw4", "enable_nchw32", "enable_nchw64")
+# Bit of ``async_exec_level``.
+_ALWAYS_ASYNC = 4
+
+
+def _most_threads() -> int:
+    """Threads that can work on one run."""
+    from megengine_lite._core.threads import MOST_THREADS  # not before a model is loaded
+
+    return int(MOST_THREADS)
+
+
+class RuntimeMemory:
+    """Memory for intermediate results, shared by networks that run one after the other.
+
+    ``running`` is set, under the lock, while a network uses the memory.
+    """
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.running = False
+        self._arena: Arena | None = None
+
+    def arena(self) -> Arena:
+        if self._arena is None:
+            from megengine_lite._core.session import Arena
+
+            self._arena = Arena()
+        return self._arena
+
+    def after_fork(self) -> None:
+        """What held the lock may be gone."""
+        self.lock = threading.RLock()
+        self.running = False
+
+
+@dataclass(slots=True)
+class RunSettings:
+    """Everything about a network that is settled before it is loaded."""
+
+    options: LiteOptions = field(default_factory=LiteOptions)
+    auto_optimize: bool = False
+    device_type: int = 0
+    device_id: int = 0
+    threads: int = 1
+    isa: str | None = None
+    inplace: bool = False
+    discrete_input: str = ""
+    inputs: list[LiteIO] = field(default_factory=list)
+    outputs: list[LiteIO] = field(default_factory=list)
+    memory: RuntimeMemory = field(default_factory=RuntimeMemory)
+
+    @property
+    def prepares(self) -> bool:
+        """Whether loading a model includes planning and packing its weights."""
+        return bool(self.options.weight_preprocess) or self.auto_optimize
+
+    @property
+    def fixes_shapes(self) -> bool:
+        """Whether the input shapes of the first forward are the only ones."""
+        return bool(self.options.const_shape) or self.options.comp_node_seq_record_level == 2
+
+    @property
+    def may_defer(self) -> bool:
+        """Whether a forward may be computed after it has returned."""
+        return (
+            not self.inplace and self.options.async_exec_level != 0 and get_device(self.device_type).count() > 1
+        ) or self.always_defers
+
+    @property
+    def always_defers(self) -> bool:
+        """Whether each forward is handed to another thread, also where that does not pay."""
+        return not self.inplace and bool(self.options.async_exec_level & _ALWAYS_ASYNC)
+
+    def check(self) -> None:
+        """Raises for combinations that cannot be, warns about what has no effect here."""
+        get_device(self.device_type).check_id(self.device_id)
+        options = self.options
+        if options.force_output_dynamic_alloc and options.force_output_use_user_specified_memory:
+            raise LiteValueError(
+                "force_output_dynamic_alloc and force_output_use_user_specified_memory exclude each other"
+            )
+        level = options.comp_node_seq_record_level
+        if not 0 <= level <= 2:
+            raise LiteValueError(f"comp_node_seq_record_level is 0, 1 or 2, not {level}")
+        if level == 2 and (options.var_sanity_check_first_run or options.fake_next_exec):
+            raise LiteValueError(
+                "comp_node_seq_record_level 2 needs var_sanity_check_first_run and fake_next_exec switched off"
+            )
+        for name in _OTHER_DEVICES:
+            if getattr(options, name):
+                warn(f"{name} is a layout of other devices; it has no effect on a CPU")
+
+    def session_config(self, algo: AlgoPolicy) -> SessionConfig:
+        options = self.options
+        return SessionConfig(
+            threads=min(self.threads, _most_threads()),
+            isa=self.isa,
+            fuse=options.graph_opt_level != 0,
+            fuse_elemwise=options.jit_level != 0 or bool(options.fuse_preprocess),
+            sanity_check=bool(options.var_sanity_check_first_run),
+            profile_on_shape_change=not options.no_profiling_on_shape_change,
+            algo=algo,
+        )
+
+    def notes(self, width: int) -> Iterator[str]:
+        """How each option is met that asks for something that is done in another way here.
+
+        Parameters
+        ----------
+        width
+            Channels in a block of the layouts that the kernels take.
+        """
+        options = self.options
+        if self.threads > _most_threads():
+            yield f"threads_number {self.threads}: {_most_threads()} are used, the most that work on one run"
+        yield from self._notes_on_fusion()
+        if options.comp_node_seq_record_level == 1:
+            yield "comp_node_seq_record_level 1: every run is replayed from a record, whatever the level"
+        if self.inplace and options.async_exec_level & _ALWAYS_ASYNC:
+            yield f"async_exec_level {options.async_exec_level}: inplace mode goes before it, forward computes"
+        for name, channels in _BLOCKS.items():
+            if getattr(options, name):
+                other = {True: ", wider", False: ", narrower"}[width > channels] if width != channels else ""
+                yield f"{name}: this machine's kernels take blocks of {width} channels, which is the same layout{other}"
+        if self.auto_optimize:
+            yield (
+                f"auto_optimize_inference: weight_preprocess is on, and blocks of {width} channels are used where they "
+                "pay, as without it"
+            )
+        for io in (*self.inputs, *self.outputs):
+            if not io.is_host:
+                yield f"{io.name!r}: the memory of the device, which is_host=False asks for, is host memory on a CPU"
+
+    def _notes_on_fusion(self) -> Iterator[str]:
+        options = self.options
+        level, jit = options.graph_opt_level, options.jit_level
+        fused = "chains of elementwise operators are fused"
+        if level == 1 or level not in range(3):
+            yield f"graph_opt_level {level}: all optimizations are done, as at level 2, the highest here"
+        if options.fuse_preprocess:
+            if level == 0:
+                yield f"fuse_preprocess: {fused}, and nothing else, because graph_opt_level is 0"
+            else:
+                yield f"fuse_preprocess: included in graph_opt_level {level}"
+        if jit not in (0, 1):
+            yield f"jit_level {jit}: as level 1, the highest here; reductions are steps of their own"
+        if jit:
+            yield f"jit_level {jit}: nothing is compiled at run time; {fused}, by kernels that are there already"
