@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
-from loader_samples import add_record, to_bytes
+from loader_samples import add_record, input_operator, operator, to_bytes
 
 import megengine_lite
 from megengine_lite import LiteConfig, LiteNetwork
+from megengine_lite._core.dtype import FLOAT32, DType
+from megengine_lite._core.loader import cryption
+from megengine_lite._core.loader.packed import Package, write_package
+from megengine_lite._core.loader.records import ModelRecord
+from megengine_lite._core.params import Elemwise, ElemwiseMode
 
 API_MODELS = Path(__file__).parent / "models" / "api"
 DIGITS = Path(megengine_lite.__file__).parent / "bundled" / "digits.mge"
@@ -55,3 +61,26 @@ def add(network: LiteNetwork, a: float, b: float) -> np.ndarray:
     network.forward()
     network.wait()
     return network.get_io_tensor("sum").to_numpy()
+
+
+def packed(
+    model: bytes = ADD, information: dict | None = None, method: str = "NONE", name: str = "net", **fields
+) -> bytes:
+    """A package around a model; ``information`` is added to what makes it valid."""
+    content = {"valid": True, "name": name, "version": "1.13.0", **(information or {})}
+    made = Package(
+        name=name,
+        model=cryption.encrypt(method, model),
+        model_cryption=method,
+        information=cryption.encrypt(method, json.dumps(content).encode()),
+        information_cryption=method,
+        **fields,
+    )
+    return b"".join(map(bytes, write_package(made)))
+
+
+def two_inputs(shape, dtype: DType = FLOAT32) -> bytes:
+    """The model ``sum = a + b`` of two inputs of this shape and type."""
+    operators = [input_operator(i, side, shape, dtype) for i, side in enumerate("ab")]
+    operators.append(operator("Elemwise", (0, 1), (2,), Elemwise(mode=ElemwiseMode.ADD)))
+    return to_bytes(ModelRecord("v2", 101300, operators, [(2, "")], {2: "sum"}))

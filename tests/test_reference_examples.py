@@ -156,6 +156,7 @@ def test_async_callback():
     network.forward()
     while not finished:
         count += 1
+    assert count > 0
     output_data = output_tensor.to_numpy()
     assert np.abs(output_data - PROB).max() < 1e-5
 
