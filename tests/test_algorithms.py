@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from api_samples import DIGITS, IMAGES, PROB, loaded, run
+from api_samples import API_MODELS, IMAGES, PROB, loaded, run
 from graph_builder import GraphBuilder, session_of
 from graph_builder import run as run_session
 from one_node import INSTRUCTION_SETS, relative_error, run_node
@@ -23,7 +23,7 @@ from megengine_lite._core.lower.context import Step
 from megengine_lite._core.params import Convolution, Elemwise, ElemwiseMode, MatrixMul, OptionalAxisV1
 from megengine_lite.errors import LiteValueError
 
-DIGITS_INT8 = DIGITS.parents[2] / "tests" / "models" / "digits" / "digits_int8.mge"
+DIGITS_INT8 = API_MODELS.parent / "digits" / "digits_int8.mge"
 RNG = np.random.default_rng(5)
 
 
