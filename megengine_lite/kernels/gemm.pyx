@@ -14,13 +14,14 @@ from libc.string cimport memcpy, memset
 from megengine_lite.kernels.block cimport MAX_ACC, Output, set_activation, store_block
 from megengine_lite.kernels.interleave cimport zip_rows
 from megengine_lite.kernels.kernel cimport KernelArgs
-from megengine_lite.kernels.simd cimport VREGS, VW, inlined, outlined, vf, vf_fma, vf_load, vf_load_n, vf_set1, \
-    vf_store, vf_store_n, vf_unzip_even, vf_unzip_odd, vf_zero
+from megengine_lite.kernels.simd cimport VREGS, VW, inlined, outlined, prefetch_far, vf, vf_fma, vf_load, vf_load_n, \
+    vf_set1, vf_store, vf_store_n, vf_unzip_even, vf_unzip_odd, vf_zero
 from megengine_lite.kernels.vmath cimport activate
 
 cdef enum:
     PANEL = 2 * VW
     MAX_ROWS = 12
+    AHEAD = 4096  # floats; see block.pxd
 
 
 cdef inline int block_rows() noexcept nogil:
@@ -71,6 +72,7 @@ cdef inline inlined gemm_row(
         for q in range(4):
             value = vf_set1(a[q * a_k])
             for v in range(VECTORS):
+                prefetch_far(b + q * b_k + v * VW + AHEAD)
                 acc[q * VECTORS + v] = vf_fma(value, vf_load(b + q * b_k + v * VW), acc[q * VECTORS + v])
         a += 4 * a_k
         b += 4 * b_k
