@@ -42,7 +42,9 @@ def _file_layout(options: LiteOptions) -> str:
     LiteValueError
         They ask for several.
     """
-    asked = [name for name in ("nchw44", "nchw44_dot", "nchw88") if getattr(options, f"enable_{name}")]
+    from megengine_lite._core.transform import LAYOUTS
+
+    asked = [name for name in LAYOUTS if getattr(options, f"enable_{name}", False)]
     if len(asked) > 1:
         raise LiteValueError(f"a model is written in one layout; the options ask for {' and '.join(asked)}")
     return asked[0] if asked else "nchw"
@@ -63,7 +65,7 @@ class Profile:
     def run(self, engine: Engine) -> None:
         """Runs the session and measures every step."""
         if self._listed is None:  # before the graph is freed, if it is to be
-            self._listed = _list_operators(engine)
+            self._listed = list_operators(engine)
         self.times = engine.session.run_profiled()
 
     def write(self) -> None:
@@ -72,10 +74,11 @@ class Profile:
         _write_json(self._path, FORMS[self._form](self.times, self._listed or []))
 
 
-def _list_operators(engine: Engine) -> list[Listed]:
-    from megengine_lite._core.original_names import list_operators
+def list_operators(engine: Engine) -> list[Listed]:
+    """The operators of a network's model, under the original's names and numbers."""
+    from megengine_lite._core import original_names
 
-    return list_operators(engine.model.graph, engine.model.has_operator_names)
+    return original_names.list_operators(engine.model.graph, engine.model.has_operator_names)
 
 
 class Dump:
@@ -181,7 +184,7 @@ class Diagnostics:
         from megengine_lite._core.memory_report import graph_object, static_memory_object
 
         plans: list[Plan] = engine.plans_for_inputs()
-        listed = _list_operators(engine)
+        listed = list_operators(engine)
         _write_json(os.path.join(directory, "graph.json"), graph_object(plans, listed))
         _write_json(os.path.join(directory, "StaticMemoryInfo.json"), static_memory_object(plans, listed))
 

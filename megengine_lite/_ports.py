@@ -171,9 +171,9 @@ class OutputPort:
         "_layout",
         "_pending",
         "_shape",
-        "_user_memory",
         "_version",
         "name",
+        "needs_memory",
         "shape_only",
         "storage",
         "tensor",
@@ -183,6 +183,8 @@ class OutputPort:
     tensor: LiteTensor
     shape_only: bool
     """Whether the tensor gets a layout and zeros, and no result."""
+    needs_memory: bool
+    """Whether the caller has to give memory for the result."""
     storage: Storage
     """The memory that the tensor got from here; another storage in the tensor is the user's."""
 
@@ -193,7 +195,7 @@ class OutputPort:
         self.shape_only = io is not None and io.io_type == LiteIOType.LITE_IO_SHAPE
         layout = io.config_layout if io is not None else LiteLayout()
         self._layout = layout if layout.ndim or layout._explicit_dtype else None
-        self._user_memory = user_memory and not self.shape_only
+        self.needs_memory = user_memory and not self.shape_only
         self._fresh = fresh and not self.shape_only
         self.tensor = LiteTensor(device_id=device_id)
         self.storage = self.tensor._storage
@@ -214,14 +216,9 @@ class OutputPort:
         return self.tensor._storage is not self.storage
 
     @property
-    def needs_memory(self) -> bool:
-        """Whether the caller has to give memory for the result."""
-        return self._user_memory
-
-    @property
     def is_plain(self) -> bool:
         """Whether the tensor just shows the session's memory, so that a result can appear at any time."""
-        return not (self._user_memory or self._fresh or self.shape_only or self.has_user_memory)
+        return not (self.needs_memory or self._fresh or self.shape_only or self.has_user_memory)
 
     def bind(self, session: Session) -> None:
         """Before a run: tells the session about memory that the caller wants the result in."""
@@ -247,7 +244,7 @@ class OutputPort:
         if self._layout is not None:
             self._check_layout(shape, code)
         nbytes = count_bytes(shape, code)
-        if self._user_memory:
+        if self.needs_memory:
             self._publish_to_user(shape, code, nbytes)
         elif self.shape_only:
             self._show(Storage(nbytes), shape, code)
@@ -268,7 +265,7 @@ class OutputPort:
 
     def publish_zeros(self, spec: tuple[tuple[int, ...], DType] | None) -> None:
         """After a run that computed nothing."""
-        if self._user_memory:
+        if self.needs_memory:
             self.tensor.fill_zero()
         else:
             self.expect(spec)

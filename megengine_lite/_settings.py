@@ -141,7 +141,7 @@ class RunSettings:
             yield f"async_exec_level {options.async_exec_level}: inplace mode goes before it, forward computes"
         for name, channels in _BLOCKS.items():
             if getattr(options, name):
-                other = {True: ", wider", False: ", narrower"}[width > channels] if width != channels else ""
+                other = "" if width == channels else ", wider" if width > channels else ", narrower"
                 yield f"{name}: this machine's kernels take blocks of {width} channels, which is the same layout{other}"
         if self.auto_optimize:
             yield (

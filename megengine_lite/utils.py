@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import threading
-import warnings
 from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
 from megengine_lite._core.layout import to_integer, to_shape
-from megengine_lite.errors import LiteArgumentError, LiteIndexError, LiteTypeError, LiteWarning, ShapeError
+from megengine_lite.errors import LiteArgumentError, LiteIndexError, LiteTypeError, ShapeError
+from megengine_lite.log import warn
 from megengine_lite.struct import LiteDataType, LiteDeviceType
 from megengine_lite.tensor import LiteLayout, LiteTensor
 
@@ -114,7 +114,7 @@ class TensorBatchCollector:
             if not taken:
                 self._free.remove(batch_id)
         if taken:
-            warnings.warn(f"batch id {batch_id} is collected already; it is overwritten", LiteWarning, stacklevel=2)
+            warn(f"batch id {batch_id} is collected already; it is overwritten")
         places[batch_id] = source
         return batch_id
 
@@ -148,7 +148,7 @@ class TensorBatchCollector:
         with self._lock:
             for batch_id in ids:
                 if batch_id in self._free:
-                    warnings.warn(f"batch id {batch_id} is free already", LiteWarning, stacklevel=2)
+                    warn(f"batch id {batch_id} is free already")
                 else:
                     self._free.append(batch_id)
 
@@ -156,7 +156,7 @@ class TensorBatchCollector:
         """One sample as a tensor of shape ``[1, …]`` that shares the batch's memory; warns if it is not collected."""
         idx = self._checked_id(idx)
         if idx in self._free:
-            warnings.warn(f"batch id {idx} is not collected", LiteWarning, stacklevel=2)
+            warn(f"batch id {idx} is not collected")
         return self._tensor.slice([idx], [idx + 1])
 
     def get(self) -> LiteTensor:
@@ -171,7 +171,7 @@ class TensorBatchCollector:
         with self._lock:
             if self._free:
                 return self._free.pop(0)
-        warnings.warn("the batch is full: free places before you collect more", LiteWarning, stacklevel=3)
+        warn("the batch is full: free places before you collect more")
         return -1
 
     def _places(self) -> np.ndarray:

@@ -18,7 +18,7 @@ def speeds(monkeypatch):
 
     def use(milliseconds):
         monkeypatch.setattr(fit, "time_one", milliseconds)
-        monkeypatch.setattr(fit, "_cores", lambda: 2)
+        monkeypatch.setattr(fit, "device_count", lambda kind: 2)
 
     return use
 

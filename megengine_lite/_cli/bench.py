@@ -28,14 +28,7 @@ def add(parser: ArgumentParser) -> None:
     group = parser.add_argument_group("measurement")
     group.add_argument("--seconds", type=flags.seconds, default=3.0, metavar="S", help="how long to measure (3)")
     group.add_argument("--iter", type=flags.positive, metavar="N", help="how many runs to measure, instead")
-    group.add_argument(
-        "--warmup-iter",
-        "--warm-up",
-        type=flags.natural,
-        default=2,
-        metavar="N",
-        help="runs after the first, not counted (2)",
-    )
+    flags.add_warmup_flag(group, 2, "runs after the first, not counted")
     parallel.add_parallel_flags(group)
     add_switch(group, "fitting", "find the fastest flags instead: the command fit")
 

@@ -9,18 +9,19 @@ from megengine_lite._cli import keys, progress
 from megengine_lite._cli.files import show_written, write_file
 
 USAGE = "MODEL OUT [--layout LAYOUT] [--decrypt METHOD] [--key KEY]"
-_LAYOUTS = ("nchw", "nchw44", "nchw44_dot", "nchw88")
 
 show = show_written
 
 
 def add(parser: ArgumentParser) -> None:
     """Declares the arguments."""
+    from megengine_lite._core.transform import LAYOUTS
+
     parser.add_argument("model", metavar="MODEL", help="model file: plain, packed (.lite) or encrypted")
     parser.add_argument("out", metavar="OUT", help="file to write")
     parser.add_argument(
         "--layout",
-        choices=_LAYOUTS,
+        choices=list(LAYOUTS),
         help="fuse convolutions with what follows them, and let them work in this layout of images "
         "(without it, operators are written as they are)",
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from argparse import Namespace
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TextIO
@@ -12,7 +11,7 @@ import numpy as np
 
 from megengine_lite._cli.gflags import UsageError
 from megengine_lite._core.io_dump import BinaryDump, TextDump
-from megengine_lite._diagnostics import Dump
+from megengine_lite._diagnostics import Dump, list_operators
 from megengine_lite.errors import LiteError
 
 if TYPE_CHECKING:
@@ -38,9 +37,9 @@ class OutputDump(BinaryDump):
     They are those of the run itself; only what the files say of them comes from the records.
     """
 
-    def __init__(self, directory: str, args: Namespace):
+    def __init__(self, directory: str, network: LiteNetwork):
         super().__init__(directory)
-        self._names = _output_names(args)
+        self._names = _output_names(network)
         self._outputs: list[tuple[Record, Value]] = []
         self._runs = 0
 
@@ -57,18 +56,16 @@ class OutputDump(BinaryDump):
         self._runs += 1
 
 
-def _output_names(args: Namespace) -> dict[int, str]:
+def _output_names(network: LiteNetwork) -> dict[int, str]:
     """Names of the outputs by the numbers that dumps have for them."""
-    from megengine_lite._core.loader import load_model
-    from megengine_lite._core.original_names import list_operators
-
-    model = load_model(args.model, decrypt=args.decrypt, check=False)
+    engine = network._loaded("bin_out_dump")
     numbers = {
         var: number
-        for operator in list_operators(model.graph, model.has_operator_names)
+        for operator in list_operators(engine)
         for var, number in zip(operator.outputs, operator.numbers, strict=True)
     }
-    return {numbers[v]: name for name, v in zip(model.graph.output_names, model.graph.outputs, strict=True)}
+    graph = engine.model.graph
+    return {numbers[v]: name for name, v in zip(graph.output_names, graph.outputs, strict=True)}
 
 
 class RangeCheck:

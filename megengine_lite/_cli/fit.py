@@ -9,7 +9,6 @@ first one is chosen; an option has to win twice.
 from __future__ import annotations
 
 import json
-import os
 from argparse import ArgumentParser, Namespace
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from megengine_lite._cli import flags, inputs, pack, progress, report
 from megengine_lite._cli.bench import time_one
 from megengine_lite._cli.files import read_parts, show_written
+from megengine_lite._core.device import CPU, device_count
 from megengine_lite.errors import LiteError
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def execute(args: Namespace) -> dict[str, Any]:
     result = {
         "model": args.model,
         "instruction_set": flags.instruction_set(args),
-        "cores": _cores(),
+        "cores": device_count(CPU),
         "trials": [c.describe() for c in (*first, *second[1:])],
         "best": best.describe(),
         "default": first[0].describe(),
@@ -125,13 +125,9 @@ def _choose(candidates: list[_Candidate]) -> _Candidate:
     return next(c for c in candidates if c.median <= fastest * (1 + _MARGIN))
 
 
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _thread_settings(args: Namespace) -> list[dict[str, Any]]:
     """Threads and fast-run, the default first."""
-    cores = _cores()
+    cores = device_count(CPU)
     threads = sorted({1 << k for k in range(cores.bit_length()) if 1 << k <= cores} | {cores})
     if args.threads or args.multithread_default:
         threads = [args.multithread_default or args.threads]

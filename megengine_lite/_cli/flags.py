@@ -123,6 +123,13 @@ def add_library_flags(group: Any) -> None:
     )
 
 
+def add_warmup_flag(group: Any, default: int, text: str) -> None:
+    """``--warmup-iter``: runs that are not counted."""
+    group.add_argument(
+        "--warmup-iter", "--warm-up", type=natural, default=default, metavar="N", help=f"{text} ({default})"
+    )
+
+
 def positive(text: str) -> int:
     """Type of arguments that count something."""
     value = int(text)
@@ -175,13 +182,20 @@ def _options(args: argparse.Namespace) -> LiteOptions:
     return options
 
 
+def _changed_options(options: LiteOptions) -> dict[str, int]:
+    """The fields that do not have their default."""
+    from megengine_lite import LiteOptions
+
+    default = LiteOptions()
+    values = {name: getattr(options, name) for name in LiteOptions.__slots__}
+    return {name: value for name, value in values.items() if value != getattr(default, name)}
+
+
 def packed_options(args: argparse.Namespace) -> dict[str, int | bool]:
     """Options of a package that are as the flags say: those that differ from the default."""
-    from megengine_lite import LiteOptions
     from megengine_lite._core.loader.information import BOOLEAN_OPTIONS, INTEGER_OPTIONS
 
-    options, default = _options(args), LiteOptions()
-    changed = {n: getattr(options, n) for n in LiteOptions.__slots__ if getattr(options, n) != getattr(default, n)}
+    changed = _changed_options(_options(args))
     found: dict[str, int | bool] = {n: bool(changed[n]) for n in BOOLEAN_OPTIONS if n in changed}
     return {**found, **{n: changed[n] for n in INTEGER_OPTIONS if n in changed}}
 
@@ -299,12 +313,8 @@ def _import_engine(isa: str | None) -> None:
 
 def describe_settings(network: LiteNetwork) -> dict[str, Any]:
     """How a loaded network runs: options that are not the default ones, choice of algorithms, threads, cores."""
-    from megengine_lite import LiteOptions
-
-    options, default = network._settings.options, LiteOptions()
-    values = {name: getattr(options, name) for name in LiteOptions.__slots__}
     return {
-        "options": {name: value for name, value in values.items() if value != getattr(default, name)},
+        "options": _changed_options(network._settings.options),
         "algorithms": dataclasses.asdict(network._algo),
         "threads": network.threads_number,
         "inplace": network.is_cpu_inplace_mode(),

@@ -21,14 +21,7 @@ def add(parser: ArgumentParser) -> None:
     inputs.add_input_flags(parser)
     group = parser.add_argument_group("profile")
     group.add_argument("--iter", type=flags.positive, default=10, metavar="N", help="runs; times are medians (10)")
-    group.add_argument(
-        "--warmup-iter",
-        "--warm-up",
-        type=flags.natural,
-        default=2,
-        metavar="N",
-        help="runs before those, not counted (2)",
-    )
+    flags.add_warmup_flag(group, 2, "runs before those, not counted")
     group.add_argument("--output", metavar="FILE", help="write the profile of one run")
     group.add_argument(
         "--form",

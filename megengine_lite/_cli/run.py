@@ -25,9 +25,7 @@ def add(parser: ArgumentParser) -> None:
     inputs.add_input_flags(parser)
     group = parser.add_argument_group("runs")
     group.add_argument("--iter", type=flags.positive, default=1, metavar="N", help="runs (1)")
-    group.add_argument(
-        "--warmup-iter", "--warm-up", type=flags.natural, default=0, metavar="N", help="runs before those (0)"
-    )
+    flags.add_warmup_flag(group, 0, "runs before those")
     parallel.add_parallel_flags(group)
     add_switch(group, "fitting", "find the fastest flags instead: the command fit")
     group = parser.add_argument_group("results")

@@ -6,7 +6,6 @@ import argparse
 import os
 import shutil
 import sys
-import warnings
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -15,8 +14,7 @@ import numpy as np
 
 from megengine_lite._cli import report
 from megengine_lite._cli.gflags import UsageError, add_switch
-from megengine_lite.errors import LiteWarning
-from megengine_lite.log import logger
+from megengine_lite.log import logger, warn
 
 if TYPE_CHECKING:
     from megengine_lite import LiteNetwork
@@ -84,7 +82,7 @@ class Watch:
             readers.append(self._dump(*args.dumps[-1]))
         if len(args.dumps) > 1:
             others = ", ".join(f"--{kind}" for kind, _ in args.dumps[:-1])
-            warnings.warn(f"only the last dump is made: --{args.dumps[-1][0]}, not {others}", LiteWarning, stacklevel=2)
+            warn(f"only the last dump is made: --{args.dumps[-1][0]}, not {others}")
         if readers:
             dumps.observe(network, readers)
         self._profiles = [path for path in (args.profile, args.profile_host) if path]
@@ -107,7 +105,7 @@ class Watch:
             return io_dump.TextDump(value)
         if kind == "bin-io-dump":
             return io_dump.BinaryDump(value)
-        self._outputs = dumps.OutputDump(value, self._args)
+        self._outputs = dumps.OutputDump(value, self._network)
         return self._outputs
 
     def model_info(self) -> dict[str, Any]:

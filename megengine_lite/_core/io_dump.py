@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import os
 import struct
-import warnings
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from megengine_lite._core.dtype import DType, DTypeCode
-from megengine_lite._core.original_names import DEVICE, dense_strides, dtype_name
+from megengine_lite._core.layouts import dense_strides
+from megengine_lite._core.original_names import DEVICE, dtype_name
 from megengine_lite._core.trace import Dependency, Known, Record, Use, Value
-from megengine_lite.errors import LiteError, LiteWarning
+from megengine_lite.errors import LiteError
+from megengine_lite.log import warn
 
 # Numbers of the types in binary dumps, which are not those of model files.
 _BINARY_CODES = {
@@ -176,11 +177,7 @@ class BinaryDump:
             dtype = dtype_name(value.dtype)
             if dtype not in self._left_out:
                 self._left_out.add(dtype)
-                warnings.warn(
-                    f"binary dumps have no place for variables of type {dtype}; they are left out",
-                    LiteWarning,
-                    stacklevel=2,
-                )
+                warn(f"binary dumps have no place for variables of type {dtype}; they are left out")
             return
         numbered = len(record.inputs) > 1
         inputs = " ".join((f"{k}=" if numbered else "") + _description(v) for k, v in enumerate(record.inputs))

@@ -82,6 +82,19 @@ def block_size(fmt: Format) -> int:
     return _BLOCK[fmt]
 
 
+def dense_strides(shape: Sequence[int], step: int = 1) -> list[int]:
+    """Strides of a row-major tensor whose neighbours are ``step`` apart.
+
+    >>> dense_strides((2, 3, 4))
+    [12, 4, 1]
+    """
+    strides = []
+    for extent in reversed(shape):
+        strides.append(step)
+        step *= extent
+    return strides[::-1]
+
+
 def round_up(value: int, multiple: int) -> int:
     """The smallest multiple that is not below ``value``."""
     return -(-value // multiple) * multiple

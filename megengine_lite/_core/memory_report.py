@@ -9,21 +9,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from megengine_lite._core.arena import ALIGNMENT
-from megengine_lite._core.lower.context import HostStep, Storage, origin_of
+from megengine_lite._core.lower.context import Storage
 from megengine_lite._core.original_names import Listed
-from megengine_lite._core.planner import Plan, StepTime
+from megengine_lite._core.planner import Plan, StepTime, step_time
 from megengine_lite._core.profile_report import Report
 
 
 def _steps(plans: Sequence[Plan]) -> list[StepTime]:
     """What the plans do; none of it has been timed."""
-    steps = [s for plan in plans for s in plan.steps]
-    return [
-        StepTime(origin_of(s.node), "numpy", 0.0, 0)
-        if isinstance(s, HostStep)
-        else StepTime(s.origin, s.kernel.name, 0.0, s.flops)
-        for s in steps
-    ]
+    return [step_time(s) for plan in plans for s in plan.steps]
 
 
 def graph_object(plans: Sequence[Plan], listed: Sequence[Listed]) -> dict[str, Any]:

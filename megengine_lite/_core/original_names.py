@@ -8,7 +8,7 @@ rewritten here.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -150,15 +150,6 @@ class Listed:
 def dtype_name(dtype: DType) -> str:
     """The original's name of an element type; scales are not part of it."""
     return _DTYPES.get(dtype.code, dtype.name)
-
-
-def dense_strides(shape: Sequence[int]) -> list[int]:
-    """Strides of a row-major tensor, in elements."""
-    strides, step = [], 1
-    for d in reversed(shape):
-        strides.append(step)
-        step *= d
-    return strides[::-1]
 
 
 def type_name(op: str) -> str:

@@ -69,6 +69,13 @@ class StepTime:
     flops: int
 
 
+def step_time(step: Step | HostStep, seconds: float = 0.0) -> StepTime:
+    """What a step is, with the time that it took."""
+    if isinstance(step, HostStep):
+        return StepTime(origin_of(step.node), "numpy", seconds, 0)
+    return StepTime(step.origin, step.kernel.name, seconds, step.flops)
+
+
 class Plan:
     """An executable stage for fixed input shapes.
 
@@ -166,13 +173,11 @@ class Plan:
         native = iter([s for s in self.steps if isinstance(s, Step)])
         for segment in self.segments:
             for ns in self.program.run_timed(segment.begin, segment.end):
-                step = next(native)
-                times.append(StepTime(step.origin, step.kernel.name, ns * 1e-9, step.flops))
+                times.append(step_time(next(native), ns * 1e-9))
             if segment.host is not None:
                 start = perf_counter_ns()
                 self._run_host(segment.host)
-                seconds = (perf_counter_ns() - start) * 1e-9
-                times.append(StepTime(origin_of(segment.host.node), "numpy", seconds, 0))
+                times.append(step_time(segment.host, (perf_counter_ns() - start) * 1e-9))
         self._check_faults()
         return times
 
@@ -262,13 +267,10 @@ def build_plan(stage: Stage, kernels: KernelSet, pool: ConstantPool, config: Ses
 
 def _log_steps(steps: Sequence[Step | HostStep]) -> None:
     """A line for each step: the operator, its results, and the kernel that makes them."""
-    for step in steps:
-        if isinstance(step, HostStep):
-            origin, kernel = origin_of(step.node), "numpy"
-        else:
-            origin, kernel = step.origin, step.kernel.name
+    for step in map(step_time, steps):
+        origin = step.origin
         shapes = ", ".join("?" if s.shape is None else str(list(s.shape)) for s in origin.outputs)
-        logger.debug("%s %r -> %s by %s", origin.op, origin.name, shapes, kernel)
+        logger.debug("%s %r -> %s by %s", origin.op, origin.name, shapes, step.kernel)
 
 
 def _give_out(ctx: Lowering, var: Var, base: int) -> None:

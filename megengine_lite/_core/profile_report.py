@@ -11,9 +11,10 @@ from enum import IntEnum
 from typing import Any
 
 from megengine_lite._core.graph import TensorSpec
+from megengine_lite._core.layouts import dense_strides
 from megengine_lite._core.loader.records import NOT_NUMBERED
 from megengine_lite._core.lower.context import Origin
-from megengine_lite._core.original_names import CONSTANT, DEVICE, Listed, dense_strides, dtype_name, type_name
+from megengine_lite._core.original_names import CONSTANT, DEVICE, Listed, dtype_name, type_name
 from megengine_lite._core.planner import StepTime
 
 # Values of constants up to this size are written out; of others there is a note that they are large.

@@ -7,14 +7,14 @@ always noticed. To protect a model use :mod:`~megengine_lite._core.loader.aes_gc
 from __future__ import annotations
 
 import secrets
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import megengine_lite._core.loader.rc4 as rc4
 from megengine_lite._core.loader import aes_gcm
-from megengine_lite.errors import DecryptionError, LiteValueError, LiteWarning
+from megengine_lite.errors import DecryptionError, LiteValueError
+from megengine_lite.log import warn
 
 NONE = "NONE"
 _AES_BLOCK = 16
@@ -163,11 +163,9 @@ def decrypt(name: str, data: Any) -> Any:
         return data
     method = _method(name)
     if method.public_key and method.key == method.public_key:
-        warnings.warn(
+        warn(
             f"the model is encrypted with the default key of {name}, which everybody knows: it is neither secret nor "
-            "protected against changes",
-            LiteWarning,
-            stacklevel=2,
+            "protected against changes"
         )
     return method.decrypt(data, method.key)
 

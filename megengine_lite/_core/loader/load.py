@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -16,7 +15,8 @@ from megengine_lite._core.loader.history import NEWEST, release_of
 from megengine_lite._core.loader.information import Information
 from megengine_lite._core.loader.packed import Package, is_package, read_package
 from megengine_lite._core.loader.records import ModelRecord
-from megengine_lite.errors import DecryptionError, LiteTypeError, LiteWarning, ModelFormatError
+from megengine_lite.errors import DecryptionError, LiteTypeError, ModelFormatError
+from megengine_lite.log import warn
 
 Decryption = str | Callable[[Any], Any]
 """Name of a method in :mod:`~megengine_lite._core.loader.cryption`, or a function from buffer to buffer."""
@@ -58,11 +58,7 @@ def load_model(
     record, package, information, what = load_record(source, decrypt=decrypt, copy=copy)
     compressed = compressed or (information is not None and information.has_compression)
     if release_of(record.version, record.metadata is not None) > NEWEST:
-        warnings.warn(
-            f"{what}: written by a release newer than {NEWEST[0]}.{NEWEST[1]} (number {record.version})",
-            LiteWarning,
-            stacklevel=2,
-        )
+        warn(f"{what}: written by a release newer than {NEWEST[0]}.{NEWEST[1]} (number {record.version})")
     if check:
         check_operators(record, what)
     model = build_model(record, what=what, compressed=compressed)

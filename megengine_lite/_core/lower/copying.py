@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from megengine_lite._core.graph import Constant, Node
+from megengine_lite._core.layouts import dense_strides
 from megengine_lite._core.lower.context import Lowering, Ref, Tensor
 from megengine_lite._core.oprs import REGISTRY
 from megengine_lite.kernels.tiling import plan_copy
@@ -31,7 +32,8 @@ class View:
 
     @property
     def is_dense(self) -> bool:
-        return all(s == d or n == 1 for s, d, n in zip(self.strides, dense_strides(self), self.shape, strict=True))
+        dense = dense_strides(self.shape, self.item)
+        return all(s == d or n == 1 for s, d, n in zip(self.strides, dense, self.shape, strict=True))
 
     def slice(self, axis: int, begin: int, length: int, step: int = 1) -> View:
         """Elements begin, begin + step, ... of one axis."""
@@ -44,21 +46,11 @@ class View:
         return View(self.ref, shape, tuple(self.strides[a] for a in order), self.item)
 
 
-def dense_strides(view: View) -> list[int]:
-    strides = []
-    step = view.item
-    for extent in reversed(view.shape):
-        strides.append(step)
-        step *= extent
-    return strides[::-1]
-
-
 def view_of(tensor: Tensor) -> View:
     """All of a tensor. A blocked one has the axes (image, channel block, row, pixel, lane)."""
     item = tensor.spec.dtype.itemsize
     if not tensor.blocked:
-        whole = View(tensor.ref, tensor.shape, (0,) * len(tensor.shape), item)
-        return View(tensor.ref, tensor.shape, tuple(dense_strides(whole)), item)
+        return View(tensor.ref, tensor.shape, tuple(dense_strides(tensor.shape, item)), item)
     shape = (tensor.n, tensor.blocks, tensor.h, tensor.w, tensor.width)
     strides = (tensor.image, tensor.plane, tensor.row, tensor.width, 1)
     return View(tensor.ref, shape, tuple(s * item for s in strides), item)

@@ -9,6 +9,7 @@ import numpy as np
 from megengine_lite._core.dtype import DTypeCode
 from megengine_lite._core.fused import ElemwiseProgram
 from megengine_lite._core.graph import Constant, Node, Var
+from megengine_lite._core.layouts import dense_strides
 from megengine_lite._core.lower.context import Lowering, Ref, Tensor, lowers
 from megengine_lite._core.params import ElemwiseMode
 from megengine_lite.kernels.tiling import plan_chain
@@ -122,12 +123,8 @@ def emit_chain(
 
 def plain_strides(shape: Sequence[int], ndim: int, item: int = 4) -> list[int]:
     """Strides in bytes of a dense tensor, right-aligned to ``ndim`` dimensions; 0 where it is repeated."""
-    strides = []
-    step = item
-    for extent in reversed(shape):
-        strides.append(0 if extent == 1 else step)
-        step *= extent
-    return [0] * (ndim - len(shape)) + strides[::-1]
+    strides = [0 if d == 1 else s for d, s in zip(shape, dense_strides(shape, item), strict=True)]
+    return [0] * (ndim - len(shape)) + strides
 
 
 def _blocked_strides(t: Tensor) -> list[int]:

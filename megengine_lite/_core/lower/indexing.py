@@ -8,8 +8,9 @@ import numpy as np
 
 from megengine_lite._core.dtype import INT32
 from megengine_lite._core.graph import Node, Var
+from megengine_lite._core.layouts import dense_strides
 from megengine_lite._core.lower.context import Lowering, Ref, lowers
-from megengine_lite._core.lower.copying import View, broadcast_view, dense_strides, emit_copy, view_like, view_of
+from megengine_lite._core.lower.copying import View, broadcast_view, emit_copy, view_like, view_of
 from megengine_lite._core.oprs.base import fail
 from megengine_lite._core.oprs.index_selection import Scalars, select
 from megengine_lite._core.oprs.values import broadcasts_to, index_error
@@ -74,7 +75,7 @@ def _broadcast(ctx: Lowering, node: Node, view: View, shape: tuple[int, ...]) ->
 def _dense(ctx: Lowering, node: Node, view: View) -> Ref:
     """A dense copy of a view that lives as long as the node."""
     target = View(ctx.temp(view.size * view.item), view.shape, (0,) * len(view.shape), view.item)
-    emit_copy(ctx, node, view, View(target.ref, view.shape, tuple(dense_strides(target)), view.item))
+    emit_copy(ctx, node, view, View(target.ref, view.shape, tuple(dense_strides(target.shape, target.item)), view.item))
     return target.ref
 
 

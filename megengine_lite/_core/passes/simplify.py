@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
+
 import numpy as np
 
 from megengine_lite._core.dtype import FLOAT16, FLOAT32
@@ -25,8 +27,8 @@ def run(graph: Graph, pool: ConstantPool) -> None:
         if _passes_through(node):
             graph.replace_uses(node.outputs[0], node.inputs[0])
             continue
-        if node.op == "BatchNorm" and not read.intersection(node.outputs[:-1]):
-            node = batch_norm_as_scale(node, pool) or node
+        if node.op == "BatchNorm":
+            node = batch_norm_as_scale(node, read, pool) or node
         elif node.op == "Elemwise":
             node = _simpler_elemwise(node)
         kept.append(node)
@@ -51,8 +53,13 @@ def _passes_through(node: Node) -> bool:
     return False
 
 
-def batch_norm_as_scale(node: Node, pool: ConstantPool) -> Node | None:
-    """``y = x * s + t`` for a batch norm whose four parameters are constants and whose other outputs nobody reads."""
+def batch_norm_as_scale(node: Node, read: Set[Var], pool: ConstantPool) -> Node | None:
+    """``y = x * s + t`` for a batch norm whose four parameters are constants and whose other outputs nobody reads.
+
+    ``read`` has the variables that somebody reads. None if the node is something else.
+    """
+    if node.op != "BatchNorm" or not read.isdisjoint(node.outputs[:-1]):
+        return None
     if len(node.inputs) != 5 or node.params.fwd_mode != 1 or any(v.const is None for v in node.inputs[1:]):
         return None
     x, scale, bias, mean, variance = node.inputs

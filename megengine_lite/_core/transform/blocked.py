@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from math import prod
 
 import numpy as np
 
@@ -67,9 +66,8 @@ class _Blocking:
 
     # ---- twins --------------------------------------------------------------------------------------------------
 
-    def _twin(self, var: Var, constant: Var | None = None) -> Var:
-        source = constant or var
-        spec = TensorSpec(layout_shape(self.layout, *self._as_image(var)), source.dtype)
+    def _twin(self, var: Var) -> Var:
+        spec = TensorSpec(layout_shape(self.layout, *self._as_image(var)), var.dtype)
         return Var(var.id, f"{var.name}:{self.layout.name}" if var.name else "", spec)
 
     def _as_image(self, var: Var) -> tuple[int, int, int, int]:
@@ -175,16 +173,11 @@ class _Blocking:
         if var.const is not None:
             if var.spec.size == 1:
                 return var
-            channels = prod(var.shape)
-            if channels != y.shape[1] or self._as_image_or_none(var) != (1, channels, 1, 1):
-                return None
-            return self._blocked(var)
+            per_channel = len(var.shape) <= 4 and self._as_image(var) == (1, y.shape[1], 1, 1)
+            return self._blocked(var) if per_channel else None
         if var in self.twins and var.shape[1] == y.shape[1]:
             return self.twins[var]
         return None
-
-    def _as_image_or_none(self, var: Var) -> tuple[int, int, int, int] | None:
-        return self._as_image(var) if len(var.shape) <= 4 else None
 
     def _pooling(self, node: Node) -> bool:
         x = node.inputs[0]

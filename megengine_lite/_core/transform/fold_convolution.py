@@ -6,7 +6,7 @@ own: kernels of the original leave out what is to be added (``z``).
 
 from __future__ import annotations
 
-from megengine_lite._core.graph import ConstantPool, Graph, Node, Var
+from megengine_lite._core.graph import ConstantPool, Graph, Node
 from megengine_lite._core.params import ConvBias, ConvolutionMode, ConvolutionSparse
 from megengine_lite._core.passes import fuse_conv
 from megengine_lite._core.passes.simplify import batch_norm_as_scale
@@ -25,17 +25,11 @@ def run(graph: Graph, pool: ConstantPool) -> None:
     read_later = [v for node in rest for v in node.inputs]
     read = {v for node in graph.nodes for v in node.inputs} | set(graph.outputs)
     part = Graph(shaped, graph.inputs, [*graph.outputs, *read_later], [])
-    part.nodes = [_scale_of_batch_norm(node, read, pool) for node in part.nodes]
+    part.nodes = [batch_norm_as_scale(node, read, pool) or node for node in part.nodes]
     plain = {node.outputs[0]: node for node in part.nodes}
     fuse_conv.run(part, pool, _has_operator)
     graph.nodes = [_as_operator(node, plain.get(node.outputs[0])) for node in part.nodes] + rest
     graph.remove_dead()
-
-
-def _scale_of_batch_norm(node: Node, read: set[Var], pool: ConstantPool) -> Node:
-    if node.op != "BatchNorm" or read.intersection(node.outputs[:-1]):
-        return node
-    return batch_norm_as_scale(node, pool) or node
 
 
 def _has_operator(fused: Node) -> bool:
