@@ -7,6 +7,7 @@ that code would expect for it, so both styles of ``except`` work.
 __all__ = [
     "DecryptionError",
     "DeviceError",
+    "InternalError",
     "LiteArgumentError",
     "LiteAttributeError",
     "LiteError",
@@ -43,6 +44,10 @@ class DecryptionError(LiteError):
 
 class ShapeError(LiteError, ValueError):
     """Shapes do not fit an operator or a tensor."""
+
+
+class InternalError(LiteError):
+    """A fault of megengine_lite itself, not of the model or the program; please report it."""
 
 
 class LiteArgumentError(LiteError, AssertionError):

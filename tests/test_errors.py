@@ -19,6 +19,7 @@ ALSO = {
     "ModelFormatError": (ValueError,),
     "UnsupportedOperatorError": (NotImplementedError,),
     "DeviceError": (),
+    "InternalError": (),
     "DecryptionError": (),
     "ShapeError": (ValueError,),
     "LiteArgumentError": (AssertionError,),

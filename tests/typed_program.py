@@ -43,6 +43,7 @@ from megengine_lite import (
 )
 from megengine_lite.custom_operator import OperatorInfo, TensorInfo
 from megengine_lite.errors import (
+    InternalError,
     LiteArgumentError,
     LiteAttributeError,
     LiteFileNotFoundError,
@@ -244,7 +245,7 @@ def errors(folder: Path) -> list[str]:
             raised.append(type(error).__name__)
         except (lite.DeviceError, lite.ShapeError, lite.ModelFormatError, lite.DecryptionError) as error:
             raised.append(type(error).__name__)
-        except (LiteAttributeError, lite.UnsupportedOperatorError, lite.LiteError) as error:
+        except (LiteAttributeError, InternalError, lite.UnsupportedOperatorError, lite.LiteError) as error:
             raised.append(type(error).__name__)
     with warnings.catch_warnings():
         warnings.simplefilter("error", lite.LiteWarning)

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 
 from megengine_lite._core.graph import Node, TensorSpec
-from megengine_lite.errors import LiteError, LiteIndexError, ShapeError
+from megengine_lite.errors import InternalError, LiteError, LiteIndexError, ShapeError
 
 
 class Operator:
@@ -92,19 +92,44 @@ T = TypeVar("T")
 
 
 def naming(node: Node, function: Callable[..., T], *arguments: Any) -> T:
-    """``function(*arguments)``; whatever goes wrong there is an error of this package that names the node."""
+    """``function(*arguments)`` about a node of a model: what does not fit there is the model's fault.
+
+    Raises
+    ------
+    LiteError
+        Whatever goes wrong; the message names the node. An exception that no check of inputs or shapes raises is a
+        fault of this package, an :class:`InternalError`.
+    """
     try:
         return function(*arguments)
     except LiteError:
         raise
     except MemoryError as error:
         raise LiteError(f"{_label(node)}: there is not enough memory") from error
-    except ValueError as error:
+    except (ValueError, ArithmeticError, TypeError) as error:
         raise fail(node, str(error)) from error
     except IndexError as error:
         raise LiteIndexError(f"{_label(node)}: {error}") from error
     except Exception as error:
-        raise fail(node, f"{type(error).__name__}: {error}") from error
+        raise _internal(node, error) from error
+
+
+def checked(node: Node, function: Callable[..., T], *arguments: Any) -> T:
+    """``function(*arguments)`` about a node that has passed all checks: what goes wrong there is our own fault."""
+    try:
+        return function(*arguments)
+    except LiteError:
+        raise
+    except MemoryError as error:
+        raise LiteError(f"{_label(node)}: there is not enough memory") from error
+    except Exception as error:
+        raise _internal(node, error) from error
+
+
+def _internal(node: Node, error: Exception) -> InternalError:
+    return InternalError(
+        f"{_label(node)}: {type(error).__name__}: {error}; this is a fault of megengine_lite, please report it"
+    )
 
 
 def _label(node: Node) -> str:
