@@ -43,8 +43,6 @@ def run_blocked(op, params, inputs, isa, constants=(), threads=1, plain=()):
     node = Node(op, params, operands, [], "node")
     specs = REGISTRY[op].infer(node, [v.spec for v in operands])
     node.outputs = [Var(number + k, f"y{k}", spec) for k, spec in enumerate(specs)]
-    for v in node.outputs:
-        v.producer = node
     result = node.outputs[0]
     free = [v for k, v in enumerate(variables) if k not in constants]
     graph = Graph([*nodes, node], free, [result], ["y"])

@@ -66,7 +66,7 @@ def test_graph_has_nodes_in_file_order_with_names_and_specs():
     assert relu.inputs == [norm.outputs[-1]]
     assert graph.outputs == relu.outputs
     assert conv.inputs[1].const.array.shape == (conv.inputs[1].spec.shape)
-    assert conv.outputs[0].producer is conv
+    assert graph.producers()[conv.outputs[0]] is conv
 
 
 @pytest.mark.parametrize("name", SMALL)

@@ -6,20 +6,22 @@ planning works on copies of it whose variables have a :class:`TensorSpec`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
-from weakref import WeakValueDictionary
+from weakref import WeakValueDictionary, ref
 
 import numpy as np
 
 from megengine_lite._core.dtype import DType
+from megengine_lite.errors import InternalError
 
 
 class Constant:
     """An immutable array with an identity.
 
-    ``key`` says where the value comes from: constants with equal keys of one model hold equal values.
+    ``key`` says where the value comes from: constants with equal keys of one model hold equal values. Keys are flat:
+    hashing one takes the same time however the value was derived.
     """
 
     __slots__ = ("__weakref__", "array", "key")
@@ -33,24 +35,71 @@ class Constant:
 
 
 class DerivedConstant(Constant):
-    """A constant computed from others when its array is first asked for."""
+    """A constant computed from others when its array is first asked for.
 
-    __slots__ = ("_array", "_make", "_parents")
+    Its key is an object of its own: the pool makes one constant for each recipe and parents.
+    """
 
-    def __init__(self, key: Hashable, parents: Sequence[Constant], make: Callable[..., np.ndarray]):
-        self.key = key
+    __slots__ = ("_array", "_last", "_make", "_parents")
+
+    # Arrays of at most so many bytes are kept once they are made: making them again takes longer than they are worth.
+    KEPT_BYTES = 4096
+
+    def __init__(self, parents: Sequence[Constant], make: Callable[..., np.ndarray]):
+        self.key = object()
         self._parents = parents
         self._make = make
         self._array: np.ndarray | None = None
+        self._last: ref[np.ndarray] | None = None  # the array as long as somebody else has it
 
     @property
     def array(self) -> np.ndarray:  # type: ignore[override]
-        array = self._array
-        if array is None:
-            array = self._array = self._make(*(p.array for p in self._parents))
-            for parent in self._parents:
-                parent.release()
-        return array  # another thread may release it meanwhile
+        found = self._existing()
+        return self._compute() if found is None else found
+
+    def _existing(self) -> np.ndarray | None:
+        array = self._array  # another thread may release it meanwhile
+        if array is None and self._last is not None:
+            array = self._last()
+        return array
+
+    def _compute(self) -> np.ndarray:
+        """Makes the array, and before it those that it is derived from: each once, and kept only while it is read."""
+        order, reads = self._missing()
+        arrays: dict[Constant, np.ndarray] = {}
+        for constant in order:
+            existing = constant._existing()
+            if existing is None:
+                existing = constant._make(*(p.array if (a := arrays.get(p)) is None else a for p in constant._parents))
+                constant._array = existing
+                constant._last = ref(existing)
+                for parent in constant._parents:
+                    if parent in reads:
+                        reads[parent] -= 1
+                    if not reads.get(parent):
+                        arrays.pop(parent, None)
+                        parent.release()
+            arrays[constant] = existing
+        return arrays[self]
+
+    def _missing(self) -> tuple[list[DerivedConstant], dict[Constant, int]]:
+        """What must be made for this constant, parents first, and how often each of them is read on the way."""
+        order: list[DerivedConstant] = []
+        reads: dict[Constant, int] = {self: 1}
+        stack: list[tuple[DerivedConstant, Iterator[Constant]]] = [(self, iter(self._parents))]
+        while stack:
+            constant, parents = stack[-1]
+            for parent in parents:
+                if parent in reads:
+                    reads[parent] += 1
+                elif isinstance(parent, DerivedConstant):
+                    reads[parent] = 1
+                    stack.append((parent, iter(parent._parents if parent._existing() is None else ())))
+                    break
+            else:
+                order.append(constant)
+                stack.pop()
+        return order, reads
 
     @property
     def held_bytes(self) -> int:
@@ -59,7 +108,9 @@ class DerivedConstant(Constant):
         return 0 if array is None else array.nbytes
 
     def release(self) -> None:
-        self._array = None
+        array = self._array
+        if array is not None and array.nbytes > self.KEPT_BYTES:
+            self._array = None
 
 
 class ConstantPool:
@@ -76,7 +127,7 @@ class ConstantPool:
         key = (recipe, *(p.key for p in parents))
         found = self._derived.get(key)
         if found is None:
-            found = self._derived[key] = DerivedConstant(key, parents, make)
+            found = self._derived[key] = DerivedConstant(parents, make)
         return found
 
     @property
@@ -113,14 +164,13 @@ class TensorSpec:
 class Var:
     """A variable: one output of one node, a graph input, or a constant."""
 
-    __slots__ = ("const", "id", "name", "producer", "spec")
+    __slots__ = ("const", "id", "name", "spec")
 
     def __init__(self, id: int, name: str = "", spec: TensorSpec | None = None, const: Constant | None = None):
         self.id = id
         self.name = name
         self.spec: TensorSpec = spec  # type: ignore[assignment]  # None only before inference
         self.const = const
-        self.producer: Node | None = None
 
     @property
     def constant(self) -> Constant:
@@ -164,8 +214,6 @@ class Node:
         self.name = name
         self.output_dtype = output_dtype
         self.payload = payload
-        for v in self.outputs:
-            v.producer = self
 
     def __repr__(self) -> str:
         return f"Node({self.op}, {self.name!r}, {[v.id for v in self.inputs]} -> {[v.id for v in self.outputs]})"
@@ -192,20 +240,47 @@ class Graph:
                 table.setdefault(v, []).append(node)
         return table
 
-    def replace_uses(self, old: Var, new: Var) -> None:
-        """All nodes and graph outputs that read ``old`` read ``new`` from now on."""
+    def producers(self) -> dict[Var, Node]:
+        """The node that makes each variable which a node makes."""
+        return {v: node for node in self.nodes for v in node.outputs}
+
+    def replace_uses(self, replaced: Mapping[Var, Var]) -> None:
+        """Nodes and graph outputs that read a key read its value from now on. Values must not be keys."""
+        if not replaced:
+            return
         for node in self.nodes:
-            if old in node.inputs:
-                node.inputs = [new if v is old else v for v in node.inputs]
-        self.outputs = [new if v is old else v for v in self.outputs]
+            if not replaced.keys().isdisjoint(node.inputs):
+                node.inputs = [replaced.get(v, v) for v in node.inputs]
+        self.outputs = [replaced.get(v, v) for v in self.outputs]
 
     def remove_dead(self) -> None:
         """Drops nodes of which no output is read by a living node or the caller."""
-        alive: set[int] = {id(v) for v in self.outputs}
+        alive: set[Var] = set(self.outputs)
         kept = []
         for node in reversed(self.nodes):
-            if any(id(v) in alive for v in node.outputs):
+            if not alive.isdisjoint(node.outputs):
                 kept.append(node)
-                alive.update(id(v) for v in node.inputs)
+                alive.update(node.inputs)
         kept.reverse()
         self.nodes = kept
+
+    def verify(self) -> None:
+        """Makes sure that every variable is defined once, and before it is read.
+
+        Raises
+        ------
+        InternalError
+            It is not; whatever made the graph has a fault.
+        """
+        defined = set(self.inputs)
+        for node in self.nodes:
+            for v in node.inputs:
+                if v not in defined and v.const is None:
+                    raise InternalError(f"{node} reads {v}, which is not computed before it")
+            for v in node.outputs:
+                if v in defined:
+                    raise InternalError(f"{node} computes {v}, which exists already")
+                defined.add(v)
+        for v in self.outputs:
+            if v not in defined and v.const is None:
+                raise InternalError(f"the output {v} is not computed")

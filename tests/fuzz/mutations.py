@@ -331,9 +331,7 @@ class Mutator:
                 self.graph.output_names.append(f"out{len(self.graph.outputs)}")
             return f"variable {var.id} is an output"
         if chance < 0.8:
-            var = Var(self._number())
-            var.producer = node
-            node.outputs.append(var)
+            node.outputs.append(Var(self._number()))
         else:
             read = {v for n in self.graph.nodes for v in n.inputs} | set(self.graph.outputs)
             free = [v for v in node.outputs if v not in read]

@@ -21,21 +21,25 @@ def drop_double_padding(graph: Graph) -> None:
     suspects = [n for n in graph.nodes if n.op == "Concat" and n.params == _CHANNELS and len(n.inputs) == 2]
     if not suspects:
         return
-    consumers = graph.consumers()
+    consumers, producers = graph.consumers(), graph.producers()
+    replaced: dict[Var, Var] = {}
     for node in suspects:
         x, zeros = node.inputs
-        if not node.outputs or zeros.const is None or len(zeros.const.array.shape) != 4 or not _is_unpacked(x):
+        if not node.outputs or zeros.const is None or len(zeros.const.array.shape) != 4:
             continue
-        block = _block_packed_into(node.outputs[0], consumers)
+        if not _is_unpacked(x, producers):
+            continue
+        block = _block_packed_into(node.outputs[0], consumers, producers)
         if block and zeros.const.array.shape[1] % block and not zeros.const.array.any():
-            graph.replace_uses(node.outputs[0], x)
+            replaced[node.outputs[0]] = x
+    graph.replace_uses(replaced)
 
 
-def _is_unpacked(var: Var) -> bool:
-    reshape = var.producer
+def _is_unpacked(var: Var, producers: dict[Var, Node]) -> bool:
+    reshape = producers.get(var)
     if reshape is None or reshape.op != "Reshape" or not reshape.inputs:
         return False
-    shuffle = reshape.inputs[0].producer
+    shuffle = producers.get(reshape.inputs[0])
     return shuffle is not None and _is_shuffle(shuffle, _UNPACK)
 
 
@@ -43,14 +47,14 @@ def _is_shuffle(node: Node, pattern: tuple[int, ...]) -> bool:
     return node.op == "Dimshuffle" and isinstance(node.params, Dimshuffle) and node.params.pattern == pattern
 
 
-def _block_packed_into(var: Var, consumers: dict[Var, list[Node]]) -> int:
+def _block_packed_into(var: Var, consumers: dict[Var, list[Node]], producers: dict[Var, Node]) -> int:
     """The block size if the variable is reshaped to (n, c / block, block, h, w) and packed, else 0."""
     for reshape in consumers.get(var, []):
         # Nodes are not checked yet: they may have any number of inputs and outputs.
         if reshape.op != "Reshape" or len(reshape.inputs) != 2 or reshape.inputs[0] is not var or not reshape.outputs:
             continue
         packs = any(_is_shuffle(n, _PACK) for n in consumers.get(reshape.outputs[0], []))
-        target = reshape.inputs[1].producer
+        target = producers.get(reshape.inputs[1])
         if packs and target is not None and target.op == "Concat" and len(target.inputs) == 5:
             block = target.inputs[2].const
             if block is not None and block.array.size == 1:

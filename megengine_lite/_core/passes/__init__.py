@@ -19,17 +19,26 @@ from megengine_lite._core.passes import (
     simplify,
     widen_float16,
 )
-from megengine_lite._core.passes.place_concatenations import place_concatenations
 
-__all__ = ["place_concatenations", "run"]
+__all__ = ["run"]
 
 
 def run(graph: Graph, pool: ConstantPool, config: SessionConfig) -> None:
-    """All passes that the options ask for."""
-    if not config.fuse:
-        if config.fuse_elemwise:
-            fuse_elemwise.run(graph)
-        return
+    """All passes that the options ask for.
+
+    Raises
+    ------
+    InternalError
+        The passes have left a graph that cannot be computed in its order.
+    """
+    if config.fuse:
+        _run_all(graph, pool)
+    elif config.fuse_elemwise:
+        fuse_elemwise.run(graph)
+    graph.verify()
+
+
+def _run_all(graph: Graph, pool: ConstantPool) -> None:
     widen_float16.run(graph, pool)
     canonical_layout.run(graph, pool)
     simplify.run(graph, pool)
@@ -37,5 +46,5 @@ def run(graph: Graph, pool: ConstantPool, config: SessionConfig) -> None:
     merge_reductions.run(graph)
     fuse_conv.run(graph, pool)
     fuse_quantized.run(graph)
-    fuse_matmul.run(graph, pool)
+    fuse_matmul.run(graph)
     fuse_elemwise.run(graph)

@@ -70,6 +70,8 @@ class _Canonical:
         self.twins: dict[Var, tuple[_Layout, Var]] = {}
         # Variables with the axes (n, block, position, h, w): half way between a packed tensor and its twin.
         self.unpacked: dict[Var, Var] = {}
+        self.makers: dict[Var, Node] = {}
+        self.replaced: dict[Var, Var] = {}  # plain variables that are now read in place of others
 
     def rewrite(self) -> None:
         rules: dict[str, Callable[[Node], bool]] = {
@@ -86,11 +88,17 @@ class _Canonical:
             "Reshape": self._reshape,
         }
         for node in self.graph.nodes:
+            node.inputs = [self.replaced.get(v, v) for v in node.inputs]
             rule = rules.get(node.op)
             if rule is None or not rule(node):
-                self.nodes.append(node)
+                self._append(node)
         self.graph.nodes = self.nodes
+        self.graph.outputs = [self.replaced.get(v, v) for v in self.graph.outputs]
         self.graph.remove_dead()
+
+    def _append(self, node: Node) -> None:
+        self.nodes.append(node)
+        self.makers.update(dict.fromkeys(node.outputs, node))
 
     # ---- twins --------------------------------------------------------------------------------------------------
 
@@ -109,26 +117,24 @@ class _Canonical:
             moved_shape = tuple(var.shape[a] for a in layout.axes)
             twin = Var(var.id, var.name, TensorSpec(shape, var.dtype))
             moved = twin if moved_shape == shape else Var(var.id, var.name, TensorSpec(moved_shape, var.dtype))
-            self.nodes.append(Node("Dimshuffle", _shuffle(layout.axes), [var], [moved]))
+            self._append(Node("Dimshuffle", _shuffle(layout.axes), [var], [moved]))
             if moved is not twin:
-                self.nodes.append(reshape_node(moved, twin))
+                self._append(reshape_node(moved, twin))
         self.twins[var] = layout, twin
         return twin
 
     def _give(self, var: Var, layout: _Layout, twin: Var) -> None:
         """Defines a packed variable by its twin, for those who still read it."""
         if layout.key == _PLAIN.key:
-            self.graph.replace_uses(var, twin)
-            for node in self.nodes:
-                node.inputs = [twin if v is var else v for v in node.inputs]
+            self.replaced[var] = twin
             return
         self.twins[var] = layout, twin
         split = twin
         if block_size(layout.format) > 1:
             split = Var(var.id, var.name, TensorSpec(tuple(var.shape[a] for a in layout.axes), var.dtype))
-            self.nodes.append(reshape_node(twin, split))
+            self._append(reshape_node(twin, split))
         back = tuple(int(a) for a in np.argsort(layout.axes))
-        self.nodes.append(Node("Dimshuffle", _shuffle(back), [split], [var]))
+        self._append(Node("Dimshuffle", _shuffle(back), [split], [var]))
 
     # ---- operators ----------------------------------------------------------------------------------------------
 
@@ -156,7 +162,7 @@ class _Canonical:
         y = node.outputs[0]
         twin = Var(y.id, y.name, TensorSpec(shape.output_nchw, y.dtype))
         params = replace(node.params, format=Format.NCHW)
-        self.nodes.append(Node(node.op, params, inputs, [twin], node.name, node.output_dtype))
+        self._append(Node(node.op, params, inputs, [twin], node.name, node.output_dtype))
         self._give(y, target, twin)
         return True
 
@@ -169,7 +175,7 @@ class _Canonical:
         x = self._nchw(node.inputs[0], layout)
         twin = Var(y.id, y.name, TensorSpec(nchw_shape(fmt, y.shape), y.dtype))
         inputs = [x, *node.inputs[1:]]
-        self.nodes.append(Node(node.op, replace(node.params, format=Format.NCHW), inputs, [twin], node.name))
+        self._append(Node(node.op, replace(node.params, format=Format.NCHW), inputs, [twin], node.name))
         self._give(y, layout, twin)
         return True
 
@@ -184,13 +190,13 @@ class _Canonical:
             return False
         twin = Var(y.id, y.name, TensorSpec(nchw_shape(layout.format, y.shape), y.dtype))
         copy = Node(node.op, node.params, operands, [twin], node.name, node.output_dtype)  # type: ignore[arg-type]
-        self.nodes.append(copy)
+        self._append(copy)
         self._give(y, layout, twin)
         return True
 
     def _operand(self, var: Var, layout: _Layout, y: Var) -> Var | None:
         """An operand of an elementwise operator as it stands between twins; None if it has no such form."""
-        if var.spec.size == 1:
+        if var.spec.size == 1 and len(var.shape) <= len(_PLAIN.axes):
             return var
         if var in self.twins:
             return self.twins[var][1] if self.twins[var][0].key == layout.key else None
@@ -217,7 +223,7 @@ class _Canonical:
         if node.params.axis % len(y.shape) != layout.axes[1]:
             return False
         twin = Var(y.id, y.name, TensorSpec(nchw_shape(layout.format, y.shape), y.dtype))
-        self.nodes.append(Node("Concat", Axis(axis=1), [self.twins[v][1] for v in node.inputs], [twin], node.name))
+        self._append(Node("Concat", Axis(axis=1), [self.twins[v][1] for v in node.inputs], [twin], node.name))
         self._give(y, layout, twin)
         return True
 
@@ -239,8 +245,8 @@ class _Canonical:
         pattern = tuple(node.params.pattern)
         if x in self.twins and pattern == self.twins[x][0].axes:
             self.unpacked[y] = self.twins[x][1]
-        elif pattern == (0, 1, 3, 4, 2) and x.producer is not None and x.producer.op == "Reshape":
-            source = x.producer.inputs[0]
+        elif pattern == (0, 1, 3, 4, 2) and (maker := self.makers.get(x)) is not None and maker.op == "Reshape":
+            source = maker.inputs[0]
             n, blocks, block, h, w = x.shape
             if source.shape == (n, blocks * block, h, w) and block in (4, 8):
                 self.twins[y] = _Layout(Format.NCHW88 if block == 8 else Format.NCHW44), source

@@ -1,7 +1,7 @@
 """Convolution with what follows it: scale, bias, residual addition and activation become one node.
 
-A float32 convolution in NCHW becomes ``FusedConv``; then the node that alone reads its result is absorbed, again and
-again. Multiplications by constants go into the weights.
+A float32 convolution in NCHW becomes ``FusedConv``; then the node that alone reads its result is absorbed. What comes
+out stands in that node's place, where it is met again. Multiplications by constants go into the weights.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from megengine_lite._core.dtype import DTypeCode
 from megengine_lite._core.fused import Activation, ActivationCode, FusedConv
 from megengine_lite._core.graph import ConstantPool, Graph, Node, TensorSpec, Var
 from megengine_lite._core.params import ConvBiasNonlineMode, ConvolutionMode, ConvolutionSparse, ElemwiseMode
+from megengine_lite._core.rewriter import Rewriter
 
 M = ElemwiseMode
 # Elementwise functions that can be applied to a result on the way to memory.
@@ -51,30 +52,15 @@ def _any(fused: Node) -> bool:
 def run(graph: Graph, pool: ConstantPool, accept: Callable[[Node], bool] = _any) -> None:
     """Fuses what can be fused, as long as ``accept`` agrees with the node that comes out."""
     graph.nodes = [as_fused_conv(node) or node for node in graph.nodes]
-    consumers = graph.consumers()
-    outputs = set(graph.outputs)
-    replaced: dict[int, Node | None] = {}  # id of a node -> what stands in its place
-    for node in graph.nodes:
+    rewriter = Rewriter(graph)
+    for node in rewriter:
         if node.op != "FusedConv":
             continue
-        fused = node
-        while True:
-            y = fused.outputs[0]
-            readers = consumers.get(y, [])
-            if y in outputs or len(readers) != 1:
-                break
-            absorbed = _absorb(fused, readers[0], pool)
-            if absorbed is None or not accept(absorbed):
-                break
-            replaced[id(readers[0])] = None
-            last = readers[0]
-            fused = absorbed
-            for v in fused.inputs:
-                consumers[v] = [fused if c in (node, last) else c for c in consumers.get(v, [])]
-        if fused is not node:
-            replaced[id(node)] = None
-            replaced[id(last)] = fused
-    graph.nodes = [n for node in graph.nodes if (n := replaced.get(id(node), node)) is not None]
+        reader = rewriter.only_reader(node.outputs[0])
+        fused = None if reader is None else _absorb(node, reader, pool)
+        if reader is not None and fused is not None and accept(fused):
+            rewriter.replace([node, reader], [fused])
+    rewriter.finish()
 
 
 def as_fused_conv(node: Node) -> Node | None:

@@ -11,7 +11,7 @@ MAX_STEPS = 24
 
 
 def run(graph: Graph) -> None:
-    consumers = graph.consumers()
+    consumers, producers = graph.consumers(), graph.producers()
     outputs = set(graph.outputs)
     groups: dict[int, list[Node]] = {}  # id of the last node of a chain -> its nodes in order
     member: set[int] = set()
@@ -19,7 +19,7 @@ def run(graph: Graph) -> None:
     for node in reversed(graph.nodes):
         if id(node) in member or not _is_chainable(node):
             continue
-        group = _grow(node, consumers, outputs, member)
+        group = _grow(node, consumers, producers, outputs, member)
         group.sort(key=lambda n: order[id(n)])
         groups[id(node)] = group
         member.update(id(n) for n in group)
@@ -36,7 +36,9 @@ def _is_chainable(node: Node) -> bool:
     return node.op == "Elemwise" and all(v.dtype.code == DTypeCode.FLOAT32 for v in (*node.inputs, *node.outputs))
 
 
-def _grow(last: Node, consumers: dict[Var, list[Node]], outputs: set[Var], taken: set[int]) -> list[Node]:
+def _grow(
+    last: Node, consumers: dict[Var, list[Node]], producers: dict[Var, Node], outputs: set[Var], taken: set[int]
+) -> list[Node]:
     """The chain that ends in ``last``: producers of the same shape that only the chain reads."""
     group = [last]
     ids = {id(last)}
@@ -46,7 +48,7 @@ def _grow(last: Node, consumers: dict[Var, list[Node]], outputs: set[Var], taken
         grown = False
         for node in list(group):
             for v in node.inputs:
-                p = v.producer
+                p = producers.get(v)
                 if p is None or id(p) in ids or id(p) in taken or v in outputs or v.const is not None:
                     continue
                 if not _is_chainable(p) or v.shape != shape or any(id(c) not in ids for c in consumers.get(v, [])):

@@ -10,55 +10,52 @@ from dataclasses import replace
 
 from megengine_lite._core.dtype import DTypeCode
 from megengine_lite._core.fused import Activation, ActivationCode, FusedMatMul
-from megengine_lite._core.graph import ConstantPool, Graph, Node, TensorSpec, Var
+from megengine_lite._core.graph import Graph, Node, TensorSpec, Var
 from megengine_lite._core.passes.fuse_conv import ACTIVATIONS, ADD_THEN
+from megengine_lite._core.rewriter import Rewriter
 from megengine_lite._core.shape_constant import reshape_node
 
 
-def run(graph: Graph, pool: ConstantPool) -> None:
+def run(graph: Graph) -> None:
     """Rewrites float32 products of two matrices whose result only one node reads."""
-    consumers = graph.consumers()
-    outputs = set(graph.outputs)
-    replaced: dict[int, list[Node]] = {}  # id of a node -> what stands in its place
-    for node in graph.nodes:
-        if node.op != "MatrixMul" or id(node) in replaced or not _is_plain_float(node):
-            continue
-        fused = Node(
-            "FusedMatMul",
-            FusedMatMul(bool(node.params.transposeA), bool(node.params.transposeB)),
-            node.inputs,
-            node.outputs,
-            node.name,
-        )
-        y, reshape, last = node.outputs[0], None, None
-        before: list[Node] = []
-        while True:
-            readers = consumers.get(y, [])
-            if y in outputs or len(readers) != 1:
-                break
-            reader = readers[0]
-            if reshape is None and last is None and _keeps_rows(reader, y):
-                reshape, y = reader, reader.outputs[0]
-                continue
-            if not _absorb(fused, reader, y, pool, before):
-                break
-            last, y = reader, reader.outputs[0]
-            replaced[id(reader)] = []
-        if last is None:
-            node.outputs[0].producer = node
-            continue
-        matrix = Var(y.id, y.name, TensorSpec(node.outputs[0].shape, node.outputs[0].dtype))
-        fused.outputs, matrix.producer = [matrix], fused
-        after = []
-        if reshape is None:
-            fused.outputs = [y]
-            y.producer = fused
+    rewriter = Rewriter(graph)
+    for node in rewriter:
+        if node.op == "MatrixMul" and _is_plain_float(node):
+            _fuse(node, rewriter)
+    rewriter.finish()
+
+
+def _fuse(node: Node, rewriter: Rewriter) -> None:
+    """Replaces a product and what it can absorb by one node, with the reshape that stood between them behind it."""
+    product = node.outputs[0]
+    fused = Node(
+        "FusedMatMul",
+        FusedMatMul(bool(node.params.transposeA), bool(node.params.transposeB)),
+        node.inputs,
+        [Var(product.id, product.name, TensorSpec(product.shape, product.dtype))],
+        node.name,
+    )
+    y, reshape = product, None
+    before: list[Node] = []
+    absorbed: list[Node] = []
+    while (reader := rewriter.only_reader(y)) is not None:
+        if reshape is None and not absorbed and _keeps_rows(reader, y):
+            reshape = reader
+        elif _absorb(fused, reader, y, before):
+            absorbed.append(reader)
         else:
-            after = [reshape_node(matrix, y)]
-            replaced[id(reshape)] = []
-        replaced[id(node)] = []
-        replaced[id(last)] = [*before, fused, *after]
-    graph.nodes = [n for node in graph.nodes for n in replaced.get(id(node), [node])]
+            break
+        y = reader.outputs[0]
+    if not absorbed:
+        return
+    after = []
+    if reshape is None:
+        fused.outputs = absorbed[-1].outputs
+        replaced = [node, *absorbed]
+    else:
+        after = [reshape_node(fused.outputs[0], absorbed[-1].outputs[0])]
+        replaced = [node, reshape, *absorbed]
+    rewriter.replace(replaced, [*before, fused, *after])
 
 
 def _is_plain_float(node: Node) -> bool:
@@ -72,7 +69,7 @@ def _keeps_rows(node: Node, y: Var) -> bool:
     )
 
 
-def _absorb(fused: Node, reader: Node, y: Var, pool: ConstantPool, before: list[Node]) -> bool:
+def _absorb(fused: Node, reader: Node, y: Var, before: list[Node]) -> bool:
     """Takes a reader of the result ``y`` into the fused node, if it can; ``before`` gets nodes that must precede."""
     p: FusedMatMul = fused.params
     if reader.op != "Elemwise" or reader.outputs[0].shape != y.shape or p.activation.code != ActivationCode.NONE:

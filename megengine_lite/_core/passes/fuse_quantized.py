@@ -5,8 +5,10 @@ Every absorbed node keeps its own rounding, so results stay what they were.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
+from megengine_lite._core.algo_conv import MAX_IMAGE_CHANNELS
 from megengine_lite._core.dtype import DTypeCode
 from megengine_lite._core.fused_quantized import QuantizedConv, QuantizedMatMul
 from megengine_lite._core.graph import Graph, Node, Var
@@ -20,6 +22,7 @@ from megengine_lite._core.params import (
     ElemwiseMultiTypeMode,
     MatrixMulFormat,
 )
+from megengine_lite._core.rewriter import Rewriter
 
 _C = DTypeCode
 _BYTES = (_C.INT8, _C.QUANTIZED_S8, _C.QUANTIZED8_ASYMM, _C.QUANTIZED_S4, _C.QUANTIZED4_ASYMM)
@@ -32,57 +35,45 @@ _NON_NEGATIVE_MODES = (
     ElemwiseMultiTypeMode.QFUSE_ADD_RELU,
     ElemwiseMultiTypeMode.QFUSE_ADD_SIGMOID,
 )
-# Images with no more channels are packed for their convolution, which can convert them at the same time.
-_IMAGE_CHANNELS = 4
 
 
 def run(graph: Graph) -> None:
     graph.nodes = [as_quantized_conv(n) or as_quantized_matmul(n) or n for n in graph.nodes]
-    consumers = graph.consumers()
-    outputs = set(graph.outputs)
-    position = {id(n): k for k, n in enumerate(graph.nodes)}
-    nodes: list[Node | None] = list(graph.nodes)
+    rewriter = Rewriter(graph)
+    for node in rewriter:
+        if (pair := _fused_with_producer(node, rewriter)) is not None:
+            before, fused = pair
+            rewriter.replace([before, node], [fused])
+    rewriter.finish()
 
-    def alone(v: Var) -> bool:
-        """Whether the variable is read once, by one node."""
-        readers = consumers.get(v, [])
-        return v not in outputs and len(readers) == 1 and readers[0].inputs.count(v) == 1
 
-    def put(fused: Node, where: Node, *gone: Node) -> None:
-        at = position[id(where)]
-        for n in (where, *gone):
-            nodes[position[id(n)]] = None
-        nodes[at] = fused
-        position[id(fused)] = at
-        for v in fused.inputs:
-            consumers[v] = [fused if n is where or n in gone else n for n in consumers.get(v, [])]
+def _fused_with_producer(node: Node, rewriter: Rewriter) -> tuple[Node, Node] | None:
+    """The producer of an input that can be fused with a node, and what comes out; None if there is none."""
+    combine = _combination(node)
+    if combine is None:
+        return None
+    inputs = node.inputs[:1] if node.op in ("QuantizedConv", "TypeCvt") else node.inputs
+    found = [(producer, v) for v in inputs if (producer := rewriter.producer(v)) is not None]
+    # The operand that is computed last is still in the cache.
+    for before, v in sorted(found, key=lambda pair: rewriter.position(pair[0]), reverse=True):
+        if rewriter.only_reader(v) is node and node.inputs.count(v) == 1:
+            fused = combine(before, node, v)
+            if fused is not None:
+                return before, fused
+    return None
 
-    for k in range(len(nodes)):
-        node = nodes[k]
-        if node is None:
-            continue
-        if node.op == "QuantizedConv":
-            before = node.inputs[0].producer
-            if before is not None and alone(node.inputs[0]) and (fused := _with_conversion_before(node, before)):
-                put(fused, node, before)
-        elif node.op == "TypeCvt":
-            before = node.inputs[0].producer
-            if before is not None and alone(node.inputs[0]) and (fused := _with_conversion_behind(before, node)):
-                put(fused, node, before)
-        elif node.op == "ElemwiseMultiType" and node.params.mode in _ADDITIONS:
-            # The operand that is computed last is still in the cache.
-            for v in sorted(node.inputs, key=lambda v: position.get(id(v.producer), -1), reverse=True):
-                before = v.producer
-                if before is not None and alone(v) and (fused := _with_addition(before, node, v)):
-                    put(fused, node, before)
-                    break
-        elif node.op == "Elemwise" and node.params.mode == ElemwiseMode.ADD:
-            for v in node.inputs:
-                before = v.producer
-                if before is not None and alone(v) and (fused := _with_bias(before, node, v)):
-                    put(fused, node, before)
-                    break
-    graph.nodes = [n for n in nodes if n is not None]
+
+def _combination(node: Node) -> Callable[[Node, Node, Var], Node | None] | None:
+    """How a node is fused with what makes its input."""
+    if node.op == "QuantizedConv":
+        return _with_conversion_before
+    if node.op == "TypeCvt":
+        return _with_conversion_behind
+    if node.op == "ElemwiseMultiType" and node.params.mode in _ADDITIONS:
+        return _with_addition
+    if node.op == "Elemwise" and node.params.mode == ElemwiseMode.ADD:
+        return _with_bias
+    return None
 
 
 def as_quantized_conv(node: Node) -> Node | None:
@@ -118,11 +109,11 @@ def as_quantized_matmul(node: Node) -> Node | None:
     return Node("QuantizedMatMul", params, node.inputs, node.outputs, node.name)
 
 
-def is_non_negative(var: Var) -> bool:
-    """Whether all numbers of a symmetric quantized variable are known to be 0 or more."""
-    node = var.producer
-    if node is None or var.dtype.zero_point:
-        return False
+def makes_non_negative(node: Node, is_non_negative: Callable[[Var], bool]) -> bool:
+    """Whether the results of a node, if they are symmetric and quantized, are 0 or more for certain.
+
+    ``is_non_negative`` says it of the variables that the node reads.
+    """
     if node.op == "QuantizedConv":
         p: QuantizedConv = node.params
         if p.add is not None:
@@ -135,17 +126,17 @@ def is_non_negative(var: Var) -> bool:
     if node.op in ("Pooling", "AdaptivePooling", "Reshape", "Dimshuffle", "TypeCvt"):
         return not node.inputs[0].dtype.zero_point and is_non_negative(node.inputs[0])
     if node.op in ("Concat", "ChannelGather"):
-        return all(is_non_negative(v) for v in node.inputs)
+        return all(map(is_non_negative, node.inputs))
     return False
 
 
-def _with_conversion_before(conv: Node, cvt: Node) -> Node | None:
-    """An image that is quantized for its convolution alone."""
+def _with_conversion_before(cvt: Node, conv: Node, _: Var) -> Node | None:
+    """An image that is quantized for its convolution alone: it is packed anyway, and can be converted on the way."""
     if cvt.op != "TypeCvt" or conv.params.input_dtype != conv.inputs[0].dtype:
         return None
     x = cvt.inputs[0]
     dense = conv.params.conv.sparse == ConvolutionSparse.DENSE
-    if x.dtype.code is not _C.FLOAT32 or not dense or x.shape[1] > _IMAGE_CHANNELS:
+    if x.dtype.code is not _C.FLOAT32 or not dense or x.shape[1] > MAX_IMAGE_CHANNELS:
         return None
     if not conv.params.input_dtype.is_quantized:
         return None
@@ -159,7 +150,7 @@ def _keeps_sums(node: Node) -> bool:
     return y.code is _C.QUANTIZED_S32 and a.is_quantized and y.scale == product_scale(a, b)
 
 
-def _with_conversion_behind(node: Node, cvt: Node) -> Node | None:
+def _with_conversion_behind(node: Node, cvt: Node, _: Var) -> Node | None:
     to = cvt.outputs[0].dtype
     if to.code is not _C.FLOAT32 and not to.is_quantized:
         return None

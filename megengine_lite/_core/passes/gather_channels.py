@@ -15,61 +15,106 @@ from megengine_lite._core.oprs import REGISTRY
 _MOVES = {"Reshape", "Dimshuffle", "Subtensor", "AxisAddRemove", "Split"}
 MAX_ELEMENTS = 1 << 22
 MAX_LENGTH = 6
+# Elements that are followed through the chains of one graph: more would take longer than what it saves.
+MAX_FOLLOWED = 1 << 26
+# Each channel of a gather costs some planning.
+MAX_CHANNELS = 1 << 14
 
 _INDEX = np.dtype(np.int32)
 
 
 def run(graph: Graph) -> None:
     """Replaces such chains, also through a preceding concatenation, by ``ChannelGather`` nodes."""
+    gathering = _Gathering()
     nodes: list[Node] = []
+    same: dict[Var, Var] = {}
     for node in graph.nodes:
-        if node.op == "Concat":
-            nodes.append(_concat_as_gather(node) or node)
-            continue
-        gathers = [_as_gather(v) for v in node.outputs] if node.op in _MOVES else [None]
-        found = [g for g in gathers if g is not None]
-        nodes.extend(found if len(found) == len(gathers) else [node])
+        node.inputs = [same.get(v, v) for v in node.inputs]
+        for made in gathering.rewrite(node):
+            twin = gathering.add(made)
+            if twin is None:
+                nodes.append(made)
+            else:
+                same[made.outputs[0]] = twin
     graph.nodes = nodes
-    _drop_duplicates(graph)
+    graph.outputs = [same.get(v, v) for v in graph.outputs]
     graph.remove_dead()
 
 
-def _as_gather(var: Var) -> Node | None:
-    if len(var.shape) != 4 or var.shape[2] * var.shape[3] == 1:
+class _Gathering:
+    """The nodes so far, as chains are followed back through them."""
+
+    def __init__(self) -> None:
+        self._makers: dict[Var, Node] = {}
+        self._gathers: dict[tuple, Var] = {}
+        self._followed = 0
+
+    def add(self, node: Node) -> Var | None:
+        """Makes a node known. For a gather that exists already (of a split read twice) gives the result that exists."""
+        if node.op == "ChannelGather":
+            first = self._gathers.setdefault((node.params, *node.inputs), node.outputs[0])
+            if first is not node.outputs[0]:
+                return first
+        self._makers.update(dict.fromkeys(node.outputs, node))
         return None
-    chain: list[tuple[Node, int]] = []  # from var back to the source: node, which output
-    source = var
-    while True:
-        node = source.producer
-        if node is None or node.op not in _MOVES or len(chain) == MAX_LENGTH:
-            break
-        chain.append((node, node.outputs.index(source)))
-        source = node.inputs[0]
-        if len(source.shape) == 4 and source.producer is not None and source.producer.op not in _MOVES:
-            break
-    if not chain or len(source.shape) != 4 or source.const is not None:
-        return None
-    same_images = source.shape[0] == var.shape[0] and source.shape[2:] == var.shape[2:]
-    if not same_images or not 0 < source.spec.size <= MAX_ELEMENTS or var.spec.size == 0:
-        return None
-    picked = _picked_channels(chain, source, var)
-    if picked is None or picked == list(range(source.shape[1])):
-        return None
-    inputs, sources = _through_concat(source, picked)
-    return Node("ChannelGather", ChannelGather(tuple(sources)), inputs, [var], chain[0][0].name)
+
+    def rewrite(self, node: Node) -> list[Node]:
+        """The node itself, or gathers that compute its outputs."""
+        if node.op == "Concat":
+            return [_concat_as_gather(node) or node]
+        if node.op not in _MOVES:
+            return [node]
+        found = [self._as_gather(node, k) for k in range(len(node.outputs))]
+        gathers = [g for g in found if g is not None]
+        return gathers if len(gathers) == len(found) else [node]
+
+    def _as_gather(self, last: Node, which: int) -> Node | None:
+        var = last.outputs[which]
+        if len(var.shape) != 4 or var.shape[2] * var.shape[3] == 1 or var.shape[1] > MAX_CHANNELS:
+            return None
+        chain: list[tuple[Node, int]] = [(last, which)]  # from var back to the source: node, which output
+        source = last.inputs[0]
+        while (maker := self._makers.get(source)) is not None and maker.op in _MOVES and len(chain) < MAX_LENGTH:
+            chain.append((maker, maker.outputs.index(source)))
+            source = maker.inputs[0]
+        if len(source.shape) != 4 or source.const is not None:
+            return None
+        same_images = source.shape[0] == var.shape[0] and source.shape[2:] == var.shape[2:]
+        if not same_images or not 0 < source.spec.size <= MAX_ELEMENTS or var.spec.size == 0:
+            return None
+        self._followed += source.spec.size * len(chain)
+        if self._followed > MAX_FOLLOWED:
+            return None
+        picked = _picked_channels(chain, source)
+        if picked is None or picked == list(range(source.shape[1])):
+            return None
+        inputs, sources = self._through_gather(source, picked)
+        return Node("ChannelGather", ChannelGather(tuple(sources)), inputs, [var], last.name)
+
+    def _through_gather(self, source: Var, picked: list[int]) -> tuple[list[Var], list[tuple[int, int]]]:
+        """The channels of ``source`` as channels of what it was gathered from."""
+        before = self._makers.get(source)
+        if before is None or before.op != "ChannelGather":
+            return [source], [(0, c) for c in picked]
+        sources = [before.params.sources[c] for c in picked]
+        used = sorted({k for k, _ in sources})
+        renumber = {k: i for i, k in enumerate(used)}
+        return [before.inputs[k] for k in used], [(renumber[k], c) for k, c in sources]
 
 
 def _concat_as_gather(node: Node) -> Node | None:
     y = node.outputs[0]
     if len(y.shape) != 4 or node.params.axis not in (1, -3) or y.shape[2] * y.shape[3] == 1 or y.spec.size == 0:
         return None
+    if y.shape[1] > MAX_CHANNELS:
+        return None
     inputs = [v for v in node.inputs if v.shape[1]]
     sources = tuple((k, c) for k, v in enumerate(inputs) for c in range(v.shape[1]))
     return Node("ChannelGather", ChannelGather(sources), inputs, [y], node.name)
 
 
-def _picked_channels(chain: list[tuple[Node, int]], source: Var, var: Var) -> list[int] | None:
-    """Which source channel each channel of ``var`` is, or None if the chain does more than move channels."""
+def _picked_channels(chain: list[tuple[Node, int]], source: Var) -> list[int] | None:
+    """Which source channel each channel of the last variable is, or None if the chain does more than move channels."""
     n, c, h, w = source.shape
     index = np.arange(n * c * h * w, dtype=_INDEX).reshape(source.shape)
     for node, which in reversed(chain):
@@ -84,26 +129,3 @@ def _picked_channels(chain: list[tuple[Node, int]], source: Var, var: Var) -> li
     if not np.array_equal(index, image + channels.reshape(1, -1, 1, 1) * (h * w) + pixel):
         return None
     return channels.tolist()
-
-
-def _through_concat(source: Var, picked: list[int]) -> tuple[list[Var], list[tuple[int, int]]]:
-    """The channels of ``source`` as channels of what it was gathered from."""
-    before = source.producer
-    if before is None or before.op != "ChannelGather":
-        return [source], [(0, c) for c in picked]
-    sources = [before.params.sources[c] for c in picked]
-    used = sorted({k for k, _ in sources})
-    renumber = {k: i for i, k in enumerate(used)}
-    return [before.inputs[k] for k in used], [(renumber[k], c) for k, c in sources]
-
-
-def _drop_duplicates(graph: Graph) -> None:
-    """One node for equal gathers (a split read twice)."""
-    seen: dict[tuple, Var] = {}
-    for node in list(graph.nodes):
-        if node.op != "ChannelGather":
-            continue
-        key = (node.params, tuple(id(v) for v in node.inputs))
-        first = seen.setdefault(key, node.outputs[0])
-        if first is not node.outputs[0]:
-            graph.replace_uses(node.outputs[0], first)

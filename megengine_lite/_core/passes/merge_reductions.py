@@ -6,36 +6,29 @@ from megengine_lite._core.dtype import DTypeCode
 from megengine_lite._core.fused import ReduceAxes
 from megengine_lite._core.graph import Graph, Node
 from megengine_lite._core.params import ReduceDataType, ReduceMode
+from megengine_lite._core.rewriter import Rewriter
 
 _COMPOSABLE = {ReduceMode.SUM, ReduceMode.PRODUCT, ReduceMode.MIN, ReduceMode.MAX, ReduceMode.MEAN}
 
 
 def run(graph: Graph) -> None:
     """Every float32 ``Reduce`` over one axis becomes ``ReduceAxes``, chains of them become one."""
-    consumers = graph.consumers()
-    outputs = set(graph.outputs)
-    nodes: list[Node] = []
-    for node in graph.nodes:
-        merged = _as_reduce_axes(node)
-        if merged is not None:
-            x = merged.inputs[0]
-            before = x.producer
-            if (
-                before is not None
-                and before.op == "ReduceAxes"
-                and before.params.mode == merged.params.mode
-                and merged.params.mode in _COMPOSABLE
-                and len(consumers[x]) == 1
-                and x not in outputs
-            ):
-                axes = tuple(sorted({*before.params.axes, *merged.params.axes}))
-                nodes.remove(before)
-                merged = Node(
-                    "ReduceAxes", ReduceAxes(merged.params.mode, axes), before.inputs, node.outputs, node.name
-                )
-            node = merged
-        nodes.append(node)
-    graph.nodes = nodes
+    graph.nodes = [_as_reduce_axes(node) or node for node in graph.nodes]
+    rewriter = Rewriter(graph)
+    for node in rewriter:
+        if node.op != "ReduceAxes" or node.params.mode not in _COMPOSABLE:
+            continue
+        before = rewriter.producer(node.inputs[0])
+        if (
+            before is not None
+            and before.op == "ReduceAxes"
+            and before.params.mode == node.params.mode
+            and rewriter.only_reader(node.inputs[0]) is node
+        ):
+            axes = tuple(sorted({*before.params.axes, *node.params.axes}))
+            merged = Node("ReduceAxes", ReduceAxes(node.params.mode, axes), before.inputs, node.outputs, node.name)
+            rewriter.replace([before, node], [merged])
+    rewriter.finish()
 
 
 def _as_reduce_axes(node: Node) -> Node | None:

@@ -22,10 +22,12 @@ _PASS_THROUGH = {
 
 def run(graph: Graph, pool: ConstantPool) -> None:
     kept = []
+    same: dict[Var, Var] = {}  # results of nodes that pass a value through, and that value
     read = {v for node in graph.nodes for v in node.inputs} | set(graph.outputs)
     for node in graph.nodes:
+        node.inputs = [same.get(v, v) for v in node.inputs]
         if _passes_through(node):
-            graph.replace_uses(node.outputs[0], node.inputs[0])
+            same[node.outputs[0]] = node.inputs[0]
             continue
         if node.op == "BatchNorm":
             node = batch_norm_as_scale(node, read, pool) or node
@@ -33,6 +35,7 @@ def run(graph: Graph, pool: ConstantPool) -> None:
             node = _simpler_elemwise(node)
         kept.append(node)
     graph.nodes = kept
+    graph.outputs = [same.get(v, v) for v in graph.outputs]
     graph.remove_dead()
 
 

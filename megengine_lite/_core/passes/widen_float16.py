@@ -29,11 +29,12 @@ def run(graph: Graph, pool: ConstantPool) -> None:
     if not any(_is_half(v) for node in graph.nodes for v in node.outputs):
         return
     twins: dict[Var, Var] = {}
+    same: dict[Var, Var] = {}  # float32 results of conversions, and the twins that they are
     nodes: list[Node] = []
     for node in graph.nodes:
+        node.inputs = [same.get(v, v) for v in node.inputs]
         if node.op == "TypeCvt" and node.inputs[0] in twins and node.outputs[0].dtype == FLOAT32:
-            twin, y = twins[node.inputs[0]], node.outputs[0]
-            graph.replace_uses(y, twin)
+            same[node.outputs[0]] = twins[node.inputs[0]]
             continue
         if node.op not in _WIDENED or not any(map(_is_half, (*node.inputs, *node.outputs))):
             nodes.append(node)
@@ -46,6 +47,7 @@ def run(graph: Graph, pool: ConstantPool) -> None:
                 twins[narrow] = wide
                 nodes.append(_conversion(wide, narrow))
     graph.nodes = nodes
+    graph.outputs = [same.get(v, v) for v in graph.outputs]
     graph.remove_dead()
 
 

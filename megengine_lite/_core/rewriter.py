@@ -1,0 +1,75 @@
+"""The graph as a pass rewrites it: who makes and who reads each variable is up to date after every change."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from megengine_lite._core.graph import Graph, Node, Var
+
+
+class Rewriter:
+    """Replaces nodes of a graph by others.
+
+    What replaces several nodes stands where the last of them stood. Everything that any of them read is computed
+    before that place, so the order stays right as long as nothing in between reads a result of the earlier ones.
+
+    Iterating gives the nodes in order, also those that were put behind the current one meanwhile.
+    """
+
+    def __init__(self, graph: Graph):
+        self._graph = graph
+        self._slots: list[list[Node]] = [[node] for node in graph.nodes]
+        self._slot_of: dict[Node, int] = {}
+        self._producers: dict[Var, Node] = {}
+        self._readers: dict[Var, dict[Node, None]] = {}
+        self._outputs = set(graph.outputs)
+        for k, node in enumerate(graph.nodes):
+            self._attach(node, k)
+
+    def _attach(self, node: Node, slot: int) -> None:
+        self._slot_of[node] = slot
+        for v in node.outputs:
+            self._producers[v] = node
+        for v in node.inputs:
+            self._readers.setdefault(v, {})[node] = None
+
+    def __iter__(self) -> Iterator[Node]:
+        for slot in self._slots:
+            for node in list(slot):
+                if node in self._slot_of:
+                    yield node
+
+    def producer(self, var: Var) -> Node | None:
+        """The node that makes a variable; None for inputs of the graph and constants."""
+        return self._producers.get(var)
+
+    def readers(self, var: Var) -> list[Node]:
+        """The nodes that read a variable, each once, in no particular order."""
+        return list(self._readers.get(var, ()))
+
+    def only_reader(self, var: Var) -> Node | None:
+        """The node that alone reads a variable, once or several times; None if the caller of the graph reads it too."""
+        readers = self._readers.get(var, ())
+        return next(iter(readers)) if len(readers) == 1 and var not in self._outputs else None
+
+    def position(self, node: Node) -> int:
+        """Grows along the order of nodes."""
+        return self._slot_of[node]
+
+    def replace(self, old: Sequence[Node], new: Sequence[Node]) -> None:
+        """Puts nodes in place of others. Together the new ones compute whatever is still read of the old ones."""
+        place = max(self._slot_of[node] for node in old)
+        for node in old:
+            slot = self._slots[self._slot_of.pop(node)]
+            slot[:] = [n for n in slot if n is not node]
+            for v in node.outputs:
+                self._producers.pop(v, None)
+            for v in node.inputs:
+                self._readers[v].pop(node, None)
+        self._slots[place].extend(new)
+        for node in new:
+            self._attach(node, place)
+
+    def finish(self) -> None:
+        """Gives the graph its new nodes."""
+        self._graph.nodes = [node for slot in self._slots for node in slot]
