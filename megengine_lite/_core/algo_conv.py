@@ -7,11 +7,16 @@ from typing import ClassVar
 
 from megengine_lite._core.algo import Algorithm
 
+# Images of no more channels have kernels of their own, which pack them.
+MAX_IMAGE_CHANNELS = 4
+
 
 @dataclass(frozen=True, slots=True)
 class ConvProblem:
-    """A convolution as its algorithms see it. ``ic`` and ``oc`` are channels per group; ``width`` is the number of
-    channels of a block; ``plain_input`` tells that the input is at hand in plain NCHW and not blocked.
+    """A convolution as its algorithms see it, with what has been fused into it.
+
+    ``ic`` and ``oc`` are channels per group; ``width`` is the number of channels of a block. ``plain_input``: the input
+    is at hand in plain NCHW and not blocked. ``converts_input``: it is of another type than what is multiplied.
     """
 
     n: int
@@ -32,6 +37,7 @@ class ConvProblem:
     pad_w: int
     width: int
     plain_input: bool
+    converts_input: bool = False
 
     @property
     def products(self) -> int:
@@ -60,7 +66,16 @@ def _is_depthwise(p: ConvProblem) -> bool:
 
 
 def _first_applies(p: ConvProblem) -> bool:
-    return p.plain_input and p.groups == 1 and p.ic <= 4
+    return p.plain_input and p.groups == 1 and p.ic <= MAX_IMAGE_CHANNELS
+
+
+def _image_applies(p: ConvProblem) -> bool:
+    """The image is packed anyway; where it is converted on the way, it may have to be brought into plain NCHW."""
+    return (p.plain_input or p.converts_input) and p.groups == 1 and p.ic <= MAX_IMAGE_CHANNELS
+
+
+def _takes_bytes(p: ConvProblem) -> bool:
+    return not p.converts_input
 
 
 def first_scratch(p: ConvProblem) -> int:
@@ -206,7 +221,13 @@ CONV_F32: list[Algorithm[ConvProblem]] = [
 
 # Multiply-adds of bytes are counted like others: only costs of one table are compared.
 CONV_INT8: list[Algorithm[ConvProblem]] = [
-    Algorithm("conv_depthwise_int8", _is_depthwise, lambda p: 0, lambda p: 4.0 * p.products, error=0),
-    Algorithm("conv_image_int8", _first_applies, lambda p: 0, _first_cost, error=0),
-    Algorithm("conv_direct_int8", lambda p: True, lambda p: 0, _direct_cost, error=0),
+    Algorithm(
+        "conv_depthwise_int8",
+        applies=lambda p: _is_depthwise(p) and _takes_bytes(p),
+        scratch=lambda p: 0,
+        cost=lambda p: 4.0 * p.products,
+        error=0,
+    ),
+    Algorithm("conv_image_int8", _image_applies, lambda p: 0, _first_cost, error=0),
+    Algorithm("conv_direct_int8", _takes_bytes, lambda p: 0, _direct_cost, error=0),
 ]

@@ -27,9 +27,8 @@ from megengine_lite._core.lower.requantize import (
 from megengine_lite._core.oprs.conv_types import product_scale
 from megengine_lite._core.packing import merge_groups
 from megengine_lite._core.params import ConvBiasNonlineMode, ConvolutionMode, ConvolutionSparse
-from megengine_lite._core.passes.fuse_quantized import as_quantized_conv, is_non_negative
+from megengine_lite._core.passes.fuse_quantized import as_quantized_conv
 
-IMAGE_CHANNELS = 4
 FLIP = -0x7F7F7F80  # 0x80 in every byte: signed <-> unsigned
 # Output pixels of a work item, roughly: shorter rows are joined where they can be, longer ones cut.
 MIN_ROW = 48
@@ -135,7 +134,7 @@ class _Conv:
         # Kernels with one factor add integers only.
         if self.bias is not None and self.bias.dtype.is_float and (one_factor or not self._is_small(self.bias.const)):
             self.output = None
-        self.form = input_form(p.input_dtype, has_unsigned_dot(ctx), is_non_negative(self.x))
+        self.form = input_form(p.input_dtype, has_unsigned_dot(ctx), ctx.is_non_negative(self.x))
 
     def _is_small(self, bias: Constant | None) -> bool:
         """Whether a real bias is no larger than sums of products, as kernels want it."""
@@ -291,6 +290,7 @@ def _problem(conv: _Conv) -> ConvProblem:
         n=n, groups=groups, ic=ic, oc=oc, ih=ih, iw=iw, oh=oh, ow=ow, kh=kh, kw=kw, stride_h=p.stride_h,
         stride_w=p.stride_w, dilate_h=p.dilate_h, dilate_w=p.dilate_w, pad_h=p.pad_h, pad_w=p.pad_w,
         width=conv.ctx.width, plain_input=not conv.ctx.is_blocked(conv.x),
+        converts_input=conv.x.dtype != conv.input_dtype,
     )  # fmt: skip
 
 
@@ -302,16 +302,16 @@ def _emit_image(conv: _Conv) -> None:
     source = ctx.plain(conv.x)
     z = conv.z()
     y = ctx.new_blocked(conv.y)
-    rows, row = h + 2 * p.pad_h, (w + 2 * p.pad_w) * IMAGE_CHANNELS
+    rows, row = h + 2 * p.pad_h, (w + 2 * p.pad_w) * packing.QUAD
     image = ctx.temp(n * rows * row)
     ctx.emit(
         "pack_image_8", conv.node, x=source.ref, y=image, channels=c, h=h, w=w, halo_h=p.pad_h, halo_w=p.pad_w,
         **source_arguments(conv.x.dtype), **target_arguments(to), flip=conv.form.flip, work=n * rows,
     )  # fmt: skip
-    packed, parts = conv.packed(("image",), lambda w: packing.pack_direct(w, ctx.width, IMAGE_CHANNELS))
+    packed, parts = conv.packed(("image",), lambda w: packing.pack_direct(w, ctx.width, packing.QUAD))
     strides = {"x_row": row, "x_plane": rows * row, "x_image": rows * row}
-    first = image + p.pad_h * row + p.pad_w * IMAGE_CHANNELS
-    _emit(conv, first, IMAGE_CHANNELS, strides, packed, parts, 1, c, conv.ocpg, y, z, 1)
+    first = image + p.pad_h * row + p.pad_w * packing.QUAD
+    _emit(conv, first, packing.QUAD, strides, packed, parts, 1, c, conv.ocpg, y, z, 1)
 
 
 _EMIT: dict[str, Callable[[_Conv], None]] = {
