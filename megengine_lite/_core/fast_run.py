@@ -69,6 +69,7 @@ def measure(ctx: Lowering, node: Node, algorithm: Algorithm, emit: Emit) -> floa
             trial.new_blocked(v)
         else:
             trial.new_plain(v)
+    trial.mark_non_negative(v for v in variables if ctx.is_non_negative(v))
     before = len(trial.steps)
     emit(trial, algorithm)
     steps = [s for s in trial.steps if isinstance(s, Step)]

@@ -30,7 +30,8 @@ from megengine_lite._core.lower.context import (
     origin_of,
 )
 from megengine_lite._core.oprs import REGISTRY
-from megengine_lite._core.oprs.base import check_results, naming
+from megengine_lite._core.oprs.base import check_results, checked, naming
+from megengine_lite._core.passes.fuse_quantized import makes_non_negative
 from megengine_lite._core.program import Program, array_at
 from megengine_lite.errors import LiteError, LiteIndexError
 from megengine_lite.log import logger
@@ -243,15 +244,16 @@ def build_plan(stage: Stage, kernels: KernelSet, pool: ConstantPool, config: Ses
         storage.base = 1 + k
         ctx.add_input(var, Tensor(var.spec, Ref(storage)))
         inputs.append(Slot(stage.original[var], var.spec, storage.base))
-    passes.place_concatenations(graph, ctx)
     for node in graph.nodes:
+        if makes_non_negative(node, ctx.is_non_negative):
+            ctx.mark_non_negative(node.outputs)
         if all(v.spec.shape is not None and v.spec.size == 0 for v in node.outputs):
             for v in node.outputs:
                 ctx.new_plain(v)
             continue
         lower = LOWERINGS.get(node.op)
         empty = any(v.spec.size == 0 for v in node.inputs)
-        if lower is None or empty or naming(node, lower, ctx, node) is False:
+        if lower is None or empty or checked(node, lower, ctx, node) is False:
             ctx.host(node)
     outputs: list[Slot] = []
     for original, var in zip(wanted, graph.outputs, strict=True):

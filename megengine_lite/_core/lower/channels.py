@@ -7,6 +7,7 @@ import numpy as np
 from megengine_lite._core.graph import Constant, Node
 from megengine_lite._core.lower.context import Lowering, Tensor, lowers
 from megengine_lite._core.lower.copying import emit_concat, emit_gather, view_of
+from megengine_lite._core.placement import is_concatenation
 
 MAX_TENSORS = 4  # inputs of the kernel
 MAX_SOURCES = 4  # blocks that one output block may be picked from
@@ -58,12 +59,6 @@ def _emit_gather(ctx: Lowering, node: Node, blocks: list[dict[tuple[int, int], d
     )
 
 
-def is_concatenation(node: Node) -> bool:
-    """Whether the gather is all channels of all inputs in order."""
-    whole = tuple((k, c) for k, v in enumerate(node.inputs) for c in range(v.shape[1]))
-    return len(node.inputs) > 1 and node.params.sources == whole
-
-
 def _lower_concatenation(ctx: Lowering, node: Node) -> None:
     """Blocked where an operand is: operands on block borders are in their place already or are copied there."""
     y = node.outputs[0]
@@ -77,12 +72,15 @@ def _lower_concatenation(ctx: Lowering, node: Node) -> None:
         else:
             _emit_gather(ctx, node, blocks)
         return
+    whole = ctx.place_of(y)
     first = 0
     for v in node.inputs:
         x = ctx.blocked(v)
-        if not ctx.is_placed(v, y):
-            ctx.copy_blocked(x, ctx.placed_parent(y).slice_blocks(v.spec, first), v)
+        place = whole.slice_blocks(v.spec, first)
+        if not ctx.is_written_to(v, place):
+            ctx.copy_blocked(x, place, v)
         first += v.shape[1] // ctx.width
+    ctx.alias_blocked(y, whole)
 
 
 def _is_slice(node: Node, width: int) -> bool:

@@ -6,7 +6,7 @@ A lowering function takes ``(ctx, node)`` and emits steps. It may return False t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +15,8 @@ import numpy as np
 from megengine_lite._core.config import SessionConfig
 from megengine_lite._core.graph import Constant, ConstantPool, Graph, Node, TensorSpec, Var
 from megengine_lite._core.kernel_set import Kernel, KernelSet
+from megengine_lite._core.placement import Placement
+from megengine_lite.errors import InternalError
 
 # A step with less work than this runs on one thread: waking and joining the others would cost more.
 SERIAL_BYTES = 48 * 1024
@@ -230,7 +232,11 @@ class Lowering:
         self._blocked: dict[Var, list[Tensor]] = {}
         self._constants: dict[int, Storage] = {}
         self._consumers = self.graph.consumers()
-        self._placement: dict[Var, tuple[Var, int]] = {}
+        self._outputs = frozenset(self.graph.outputs)
+        self._placement = Placement(self.graph, self.width, self.halo)
+        self._wholes: dict[Var, Tensor] = {}  # memory of concatenations of which a part has been computed
+        self._origins: dict[Node, Origin] = {}
+        self._non_negative: set[Var] = set()
 
     def add_input(self, var: Var, tensor: Tensor) -> None:
         """A variable that exists before the stage runs."""
@@ -277,15 +283,23 @@ class Lowering:
         """Whether the variable exists dense and row-major already (constants do)."""
         return var in self._plain or var.const is not None
 
+    def is_non_negative(self, var: Var) -> bool:
+        """Whether all numbers of a symmetric quantized variable are known to be 0 or more."""
+        return var in self._non_negative
+
+    def mark_non_negative(self, variables: Iterable[Var]) -> None:
+        """Says it of those that are symmetric."""
+        self._non_negative.update(v for v in variables if not v.dtype.zero_point)
+
     def consumers(self, var: Var) -> list[Node]:
         return self._consumers.get(var, [])
 
     def is_read(self, var: Var) -> bool:
         """Whether anybody wants the variable; kernels may leave out an output that nobody reads."""
-        return bool(self.consumers(var)) or var in self.graph.outputs
+        return var in self._consumers or var in self._outputs
 
     def halo(self, var: Var) -> tuple[int, int]:
-        """The halo that readers of the variable want, and of the concatenation it is written into."""
+        """The halo that readers of the variable want."""
         h = w = 0
         for node in self.consumers(var):
             if wish := _HALO.get(node.op):
@@ -305,7 +319,7 @@ class Lowering:
 
     def new_blocked(self, var: Var) -> Tensor:
         """Memory for an output in blocked layout; its halo is set to zero (the zero point) here."""
-        t = self._place_of(var)
+        t = self.place_of(var)
         self._blocked[var] = [t]
         return t
 
@@ -317,37 +331,21 @@ class Lowering:
         """The output is this blocked tensor (same memory, the variable's shape)."""
         self._blocked.setdefault(var, []).append(tensor)
 
-    # ---- placement of concatenated tensors ----------------------------------------------------------------------
+    # ---- concatenations -----------------------------------------------------------------------------------------
 
-    def place(self, var: Var, parent: Var, first_block: int) -> None:
-        """``new_blocked(var)`` will be channels of ``parent`` (decided before any node is lowered)."""
-        self._placement[var] = (parent, first_block)
+    def place_of(self, var: Var) -> Tensor:
+        """The memory of a blocked tensor, to be written: its place in the concatenation that it goes to, or its own."""
+        place = self._placement.outermost(var)
+        whole = self._wholes.get(place.whole)
+        if whole is None:
+            whole = self._allocate_blocked(place.whole.spec, *self._placement.halo(place.whole))
+            if self._placement.has_parts(place.whole):
+                self._wholes[place.whole] = whole
+        return whole.slice_blocks(var.spec, place.first_block)
 
-    def is_placed(self, var: Var, parent: Var) -> bool:
-        """Whether the variable was written into the memory of ``parent``."""
-        return self._placement.get(var, (None, 0))[0] is parent and var in self._blocked
-
-    def placed_parent(self, parent: Var) -> Tensor:
-        """The memory of a concatenation, blocked."""
-        if parent not in self._blocked:
-            self._blocked[parent] = [self._place_of(parent)]
-        return self._blocked[parent][0]
-
-    def _place_of(self, var: Var) -> Tensor:
-        """New memory for a blocked tensor, or its place in the concatenation that it goes to."""
-        if var in self._placement:
-            parent, first_block = self._placement[var]
-            return self.placed_parent(parent).slice_blocks(var.spec, first_block)
-        return self._allocate_blocked(var.spec, *self._widest_halo(var))
-
-    def _widest_halo(self, var: Var) -> tuple[int, int]:
-        """The halo that the readers of the variable and of everything placed in it want."""
-        h, w = self.halo(var)
-        for member, (parent, _) in self._placement.items():
-            if parent is var:
-                mh, mw = self._widest_halo(member)
-                h, w = max(h, mh), max(w, mw)
-        return h, w
+    def is_written_to(self, var: Var, tensor: Tensor) -> bool:
+        """Whether the variable has been computed into just this memory."""
+        return any(t.ref == tensor.ref for t in self._blocked.get(var, ()))
 
     # ---- memory -------------------------------------------------------------------------------------------------
 
@@ -447,7 +445,7 @@ class Lowering:
         self.steps.append(
             Step(
                 k,
-                origin_of(node),
+                self._origin(node),
                 pointers,
                 [int(arguments[a]) for a in k.integers],
                 [float(arguments[a]) for a in k.reals],
@@ -457,6 +455,13 @@ class Lowering:
                 flops,
             )
         )
+
+    def _origin(self, node: Node) -> Origin:
+        """One for all steps of a node."""
+        found = self._origins.get(node)
+        if found is None:
+            found = self._origins[node] = origin_of(node)
+        return found
 
     def copy_bytes(self, x: Ref, y: Ref, nbytes: int) -> None:
         """Copies dense memory."""
@@ -479,7 +484,10 @@ class Lowering:
     # ---- conversion between layouts -----------------------------------------------------------------------------
 
     def _to_plain(self, var: Var) -> Tensor:
-        src = self._blocked[var][0]
+        existing = self._blocked.get(var)
+        if not existing:
+            raise InternalError(f"{var} is read before it is computed")
+        src = existing[0]
         dense_hw = src.halo_h == src.halo_w == 0
         if dense_hw and src.h * src.w == 1 and src.c % src.width == 0 and (src.n == 1 or src.image == src.c):
             return Tensor(src.spec, src.ref)  # one pixel: the blocks are the channels in order

@@ -17,7 +17,6 @@ from megengine_lite._core.lower.requantize import is_byte, output_arguments
 from megengine_lite._core.oprs.conv_types import product_scale
 from megengine_lite._core.packing import merge_groups
 from megengine_lite._core.params import ConvolutionFormat, ConvolutionMode
-from megengine_lite._core.passes.fuse_quantized import is_non_negative
 
 
 @lowers("ConvolutionBackwardData")
@@ -35,7 +34,7 @@ def lower_quantized_deconv(ctx: Lowering, node: Node) -> bool | None:
     rows, columns = phases_of(node)
     source = ctx.blocked(x, halo_of(rows, x.shape[2]), halo_of(columns, x.shape[3]))
     target = ctx.new_blocked(y)
-    form = input_form(x.dtype, has_unsigned_dot(ctx), is_non_negative(x))
+    form = input_form(x.dtype, has_unsigned_dot(ctx), ctx.is_non_negative(x))
     first, image = flipped(ctx, node, source, form)
     for row in rows:
         for column in columns:

@@ -1,0 +1,83 @@
+"""Concatenations along channels without a copy: which operands are computed into their place in the result.
+
+Decided here, before anything is lowered. Whether an operand really came to lie in its place is seen when the
+concatenation is lowered (``lower/channels.py``); what did not is copied there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from megengine_lite._core.graph import Graph, Node, Var
+
+
+def is_concatenation(node: Node) -> bool:
+    """Whether a ``ChannelGather`` is all channels of all inputs in order."""
+    whole = tuple((k, c) for k, v in enumerate(node.inputs) for c in range(v.shape[1]))
+    return len(node.inputs) > 1 and node.params.sources == whole
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Channel blocks of another variable, from ``first_block`` on."""
+
+    whole: Var
+    first_block: int
+
+
+class Placement:
+    """The places of the variables of a graph.
+
+    Parameters
+    ----------
+    graph
+        What is going to be lowered.
+    width
+        Channels of a block.
+    halo
+        The halo (rows, pixels) that the readers of a variable want around it.
+    """
+
+    def __init__(self, graph: Graph, width: int, halo: Callable[[Var], tuple[int, int]]):
+        self._width = width
+        self._halo = halo
+        self._places: dict[Var, Place] = {}
+        self._halos: dict[Var, tuple[int, int]] = {}
+        concatenations = [n for n in graph.nodes if n.op == "ChannelGather" and is_concatenation(n)]
+        if concatenations:
+            made = graph.producers()
+            for node in concatenations:
+                if self._fits(node, made):
+                    self._place_operands(node)
+
+    def _fits(self, node: Node, made: dict[Var, Node]) -> bool:
+        operands = node.inputs
+        if len(set(operands)) != len(operands) or any(v.shape[1] % self._width for v in operands[:-1]):
+            return False
+        return all(v in made and v not in self._places for v in operands)
+
+    def _place_operands(self, node: Node) -> None:
+        y = node.outputs[0]
+        first = 0
+        for v in node.inputs:
+            self._places[v] = Place(y, first)
+            first += v.shape[1] // self._width
+        halos = [self.halo(v) for v in (*node.inputs, y)]
+        self._halos[y] = max(h for h, _ in halos), max(w for _, w in halos)
+
+    def halo(self, var: Var) -> tuple[int, int]:
+        """The halo that the readers of a variable, and of everything that is placed in it, want."""
+        found = self._halos.get(var)
+        return self._halo(var) if found is None else found
+
+    def has_parts(self, var: Var) -> bool:
+        """Whether a variable is a concatenation that operands are computed into."""
+        return var in self._halos
+
+    def outermost(self, var: Var) -> Place:
+        """The memory that a variable belongs to: that of a concatenation, of one around it, or its own."""
+        first = 0
+        while (place := self._places.get(var)) is not None:
+            var, first = place.whole, first + place.first_block
+        return Place(var, first)
