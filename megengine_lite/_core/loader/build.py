@@ -155,7 +155,7 @@ class _Builder:
         self.nodes.append(Node(op, operator.params, inputs, outputs, name, operator.output_dtype, operator.payload))
 
     def outputs(self, listed: list[tuple[int, str]]) -> dict[str, Var]:
-        """The graph's outputs by name; a variable that is listed twice counts once."""
+        """The graph's outputs by name; a variable that is listed twice under one name counts once."""
         found: dict[str, Var] = {}
         seen: set[tuple[int, str]] = set()
         for number, alias in listed:
@@ -165,16 +165,17 @@ class _Builder:
             if (number, alias) in seen:
                 continue
             seen.add((number, alias))
-            name = alias or var.name or _invented_name(var)
+            # An input that is an output has two names: that of its data and that of its variable.
+            name = alias or self.names.get(number) or var.name or self._invented_name(var)
             found[name if name not in found else f"{name}[{number}]"] = var
         if not found:
             raise ModelFormatError(f"{self.what}: the model has no outputs")
         return found
 
-
-def _invented_name(var: Var) -> str:
-    """For outputs of models that were dumped without names."""
-    return f"{'CONSTANT' if var.producer is None else var.producer.op}[{var.id}]"
+    def _invented_name(self, var: Var) -> str:
+        """For outputs of models that were dumped without names."""
+        maker = next((node.op for node in self.nodes if var in node.outputs), "CONSTANT")
+        return f"{maker}[{var.id}]"
 
 
 def build_model(record: ModelRecord, *, what: str = "model", compressed: bool = False) -> Model:
