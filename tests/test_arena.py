@@ -4,6 +4,7 @@ import random
 
 import pytest
 
+from megengine_lite._core import arena
 from megengine_lite._core.arena import ALIGNMENT, assign_offsets
 from megengine_lite._core.lower.context import Storage
 
@@ -14,7 +15,15 @@ def storage(nbytes, first, last):
     return s
 
 
+@pytest.fixture(params=["by size", "by time"])
+def strategy(request, monkeypatch):
+    """How storages are placed: as in plans of the usual size, or as where too many are alive at the same time."""
+    if request.param == "by time":
+        monkeypatch.setattr(arena, "MAX_PAIRS", 0)
+
+
 @pytest.mark.parametrize("seed", range(20))
+@pytest.mark.usefixtures("strategy")
 def test_assign_offsets_never_overlaps_living_storages(seed):
     rng = random.Random(seed)
     storages = []
@@ -22,6 +31,7 @@ def test_assign_offsets_never_overlaps_living_storages(seed):
         first = rng.randrange(40)
         storages.append(storage(rng.randrange(1, 5000), first, first + rng.randrange(12)))
     total = assign_offsets(storages)
+    assert total <= sum(-(-s.nbytes // ALIGNMENT) * ALIGNMENT for s in storages) + arena.SLACK
     for i, a in enumerate(storages):
         assert a.offset % ALIGNMENT == 0
         assert a.offset + a.nbytes <= total
@@ -30,6 +40,7 @@ def test_assign_offsets_never_overlaps_living_storages(seed):
                 assert a.offset + a.nbytes <= b.offset or b.offset + b.nbytes <= a.offset
 
 
+@pytest.mark.usefixtures("strategy")
 def test_assign_offsets_reuses_memory_of_dead_storages():
     chain = [storage(1 << 20, k, k + 1) for k in range(10)]
     assert assign_offsets(chain) < (2 << 20) + 4096

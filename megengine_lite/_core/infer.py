@@ -6,7 +6,7 @@ that depends on data, or the value of a tensor that is not known. Everything bef
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -47,6 +47,22 @@ class Stage:
     shapes: dict[Var, TensorSpec] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Lifetimes:
+    """How long the variables of a graph are needed: the position of the last node that reads each, and the outputs."""
+
+    last_reads: Mapping[Var, int]
+    outputs: Mapping[Var, None]
+
+    @classmethod
+    def of(cls, graph: Graph) -> Lifetimes:
+        return cls({v: k for k, node in enumerate(graph.nodes) for v in node.inputs}, dict.fromkeys(graph.outputs))
+
+    def is_needed(self, var: Var, position: int) -> bool:
+        """Whether the variable is an output, or a node from this position on reads it."""
+        return var in self.outputs or self.last_reads.get(var, -1) >= position
+
+
 def _is_folded(node: Node) -> bool:
     return node.op not in _NEVER_FOLDED and not node.op.endswith("RNG")
 
@@ -57,11 +73,12 @@ def infer_stage(
     known: dict[Var, TensorSpec],
     pool: ConstantPool,
     shape_only: Set[Var] = frozenset(),
+    lifetimes: Lifetimes | None = None,
 ) -> Stage:
     """Infers from node ``begin`` on, given the specs of the variables that exist before it.
 
     Outputs of the graph in ``shape_only`` are computed only where their shape cannot be told otherwise, or where a
-    later stage reads them.
+    later stage reads them. Callers that infer stage after stage give the graph's ``lifetimes``.
 
     Returns
     -------
@@ -113,7 +130,7 @@ def infer_stage(
     else:
         k = len(source.nodes)
 
-    stage = _cut(source, k, nodes, copies, known, shape_only)
+    stage = _cut(source, k, nodes, copies, known, shape_only, lifetimes or Lifetimes.of(source))
     stage.graph.remove_dead()
     return stage
 
@@ -167,8 +184,7 @@ def _fold(node: Node, ins: list[Var], outs: list[Var], pool: ConstantPool) -> No
         return
     specs, out_specs = [v.spec for v in ins], [v.spec for v in outs]
 
-    def compute(which: int) -> np.ndarray:
-        arrays = [v.constant.array for v in ins]
+    def compute(arrays: Sequence[np.ndarray], which: int) -> np.ndarray:
         results = naming(node, REGISTRY[node.op].compute, node, arrays, specs, out_specs)
         check_results(node, results, out_specs)
         return np.ascontiguousarray(results[which])
@@ -176,9 +192,10 @@ def _fold(node: Node, ins: list[Var], outs: list[Var], pool: ConstantPool) -> No
     dynamic = any(s.shape is None for s in out_specs)
     for i, v in enumerate(outs):
         if weights_only:
-            v.const = pool.derive(("fold", v.id), [x.constant for x in ins], lambda *_, i=i: compute(i))
+            recipe = ("fold", i, *(x.id for x in outs))
+            v.const = pool.derive(recipe, [x.constant for x in ins], lambda *arrays, i=i: compute(arrays, i))
         else:
-            v.const = value_constant(compute(i))
+            v.const = value_constant(compute([x.constant.array for x in ins], i))
         if dynamic or small:
             array = v.constant.array
             v.spec = TensorSpec(array.shape, v.spec.dtype, array)
@@ -201,37 +218,30 @@ def _cut(
     copies: dict[Var, Var],
     known: dict[Var, TensorSpec],
     shape_only: Set[Var],
+    lifetimes: Lifetimes,
 ) -> Stage:
     """The stage's graph: its outputs are what the caller or later nodes read."""
-    wanted: dict[Var, None] = {}
+    wanted: list[Var] = []
     shapes: dict[Var, TensorSpec] = {}
-
-    def hand_out(var: Var) -> None:
-        spec = copies[var].spec
-        if var in shape_only and spec.shape is not None:
-            shapes[var] = spec
-        else:
-            wanted[var] = None
-
-    for var in source.outputs:
-        if var in copies and var not in known:
-            hand_out(var)
-    for node in source.nodes[end:]:
-        for var in node.inputs:
-            if var.const is None and var in copies and var not in known:
-                wanted[var] = None
+    made = [var for var in copies if var.const is None and var not in known]
     if end == len(source.nodes):
+        # Outputs that are inputs or constants are handed out by the last stage.
         graph_inputs = set(source.inputs)
-        for var in source.outputs:  # outputs that are inputs or constants are handed out by the last stage
-            if var not in wanted and var not in shapes and (var in graph_inputs or var.const is not None):
+        for var in lifetimes.outputs:
+            if var in graph_inputs or var.const is not None:
+                made.append(var)
                 if var not in copies:
-                    spec = known.get(var)
-                    if spec is None:
-                        spec = TensorSpec(var.constant.array.shape, var.dtype)
+                    spec = known.get(var) or TensorSpec(var.constant.array.shape, var.dtype)
                     copies[var] = Var(var.id, var.name, spec, var.const)
-                hand_out(var)
-    for var in wanted:
-        shapes.pop(var, None)  # read by a later stage
+    for var in made:
+        spec = copies[var].spec
+        if lifetimes.last_reads.get(var, -1) >= end:
+            wanted.append(var)
+        elif var in lifetimes.outputs:
+            if var in shape_only and spec.shape is not None:
+                shapes[var] = spec
+            else:
+                wanted.append(var)
     inputs = [copies[v] for v in known if v in copies]
     outputs = [copies[v] for v in wanted]
     names = [v.name for v in wanted]

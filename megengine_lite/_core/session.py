@@ -19,7 +19,7 @@ from megengine_lite._core.arena import aligned_bytes
 from megengine_lite._core.config import SessionConfig
 from megengine_lite._core.dtype import DType
 from megengine_lite._core.graph import ConstantPool, Graph, TensorSpec, Var
-from megengine_lite._core.infer import NeedsValue, infer_stage
+from megengine_lite._core.infer import Lifetimes, NeedsValue, infer_stage
 from megengine_lite._core.kernel_set import KernelSet, kernel_set
 from megengine_lite._core.limits import memory_limit
 from megengine_lite._core.lower.context import ARENA_BASE
@@ -64,8 +64,17 @@ class _Stop:
 
     def __init__(self, node: int):
         self.node = node
-        self.value_vars: list[Var] = []  # variables whose values decide the plan
+        self.shape_vars: dict[Var, None] = {}  # variables whose shapes decide the plan
+        self.value_vars: list[Var] = []  # variables whose values do
         self.plans: OrderedDict[Hashable, tuple[Plan, _Stop]] = OrderedDict()
+
+
+def _key_of(stop: _Stop, values: dict[Var, _Value]) -> Hashable:
+    """What decides which plan fits: none was made for other shapes of the variables that it reads."""
+    return (
+        tuple(values[v].spec.shape for v in stop.shape_vars),
+        tuple(values[v].array().tobytes() for v in stop.value_vars),
+    )
 
 
 def _take_too_much(stop: _Stop) -> bool:
@@ -138,6 +147,7 @@ class Session:
         self._inputs: dict[Var, _Value] = {}
         self._user_outputs: dict[Var, tuple[int, int, object]] = {}
         self._results: dict[Var, _Value] = {}
+        self._lifetimes = Lifetimes.of(graph)
         self._root = _Stop(0)
         self._only_plan: Plan | None = None  # once the graph has been released
         self._times: list[StepTime] | None = None  # filled by a profiled run
@@ -265,6 +275,8 @@ class Session:
             if plan.next_node >= len(self._graph.nodes):
                 break
             stop = following
+            for var in [v for v in values if not self._lifetimes.is_needed(v, stop.node)]:
+                del values[var]
         for var in self._graph.outputs:
             self._results[var] = values[var]
         # Plans that depend on values of inputs must be chosen anew each time.
@@ -311,6 +323,7 @@ class Session:
         self._results = {outputs[v]: value for v, value in self._results.items()}
         self._user_outputs = {outputs[v]: memory for v, memory in self._user_outputs.items()}
         plan.forget_graph(outputs)
+        self._lifetimes = Lifetimes.of(self._graph)
         self._root.plans.clear()
         self._shape_only = frozenset()
         self._only_plan = plan
@@ -363,19 +376,15 @@ class Session:
                     )
             return self._only_plan, stop
         while True:
-            key = (
-                tuple(v.spec.shape for v in values.values()),
-                tuple(values[v].array().tobytes() for v in stop.value_vars),
-            )
-            found = stop.plans.get(key)
+            found = stop.plans.get(_key_of(stop, values))
             if found is not None:
-                stop.plans.move_to_end(key)
+                stop.plans.move_to_end(_key_of(stop, values))
                 return found
             known = {v: value.spec for v, value in values.items()}
             for v in stop.value_vars:
                 known[v] = TensorSpec(known[v].shape, known[v].dtype, values[v].array().copy())
             try:
-                stage = infer_stage(self._graph, stop.node, known, self.pool, self._shape_only)
+                stage = infer_stage(self._graph, stop.node, known, self.pool, self._shape_only, self._lifetimes)
             except NeedsValue as need:
                 stop.value_vars.append(need.var)
                 continue
@@ -384,7 +393,8 @@ class Session:
                 config = dataclasses.replace(config, measure=False)
             plan = build_plan(stage, self.kernels, self.pool, config)
             plan.buffers = [aligned_bytes(slot.spec.nbytes) for slot in plan.outputs]
-            entry = stop.plans[key] = plan, _Stop(plan.next_node)
+            stop.shape_vars.update((v, None) for v in stage.original.values() if v in known)
+            entry = stop.plans[_key_of(stop, values)] = plan, _Stop(plan.next_node)
             while len(stop.plans) > self.config.plan_cache_size or _take_too_much(stop):
                 stop.plans.popitem(last=False)
             return entry
