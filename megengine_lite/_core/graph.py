@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from threading import Lock
 from typing import Any
 from weakref import WeakValueDictionary, ref
 
@@ -33,17 +34,26 @@ class Constant:
     def release(self) -> None:
         """Gives memory back that can be had again when ``array`` is next asked for."""
 
+    def keep_for(self, reader: object) -> None:
+        """Says that somebody is going to read the array; once made it is kept as long as ``reader`` lives."""
+
+
+class Reader:
+    """Stands for somebody who is going to read constants."""
+
+    __slots__ = ("__weakref__",)
+
 
 class DerivedConstant(Constant):
     """A constant computed from others when its array is first asked for.
 
-    Its key is an object of its own: the pool makes one constant for each recipe and parents.
+    Its key is an object of its own: the pool makes one constant for each recipe and parents. The array is kept until
+    all have read it who said that they would: constants that are derived from it, and plans.
     """
 
-    __slots__ = ("_array", "_last", "_make", "_parents")
+    __slots__ = ("_array", "_last", "_make", "_parents", "_readers")
 
-    # Arrays of at most so many bytes are kept once they are made: making them again takes longer than they are worth.
-    KEPT_BYTES = 4096
+    _lock = Lock()  # for the lists of readers
 
     def __init__(self, parents: Sequence[Constant], make: Callable[..., np.ndarray]):
         self.key = object()
@@ -51,6 +61,9 @@ class DerivedConstant(Constant):
         self._make = make
         self._array: np.ndarray | None = None
         self._last: ref[np.ndarray] | None = None  # the array as long as somebody else has it
+        self._readers: list[ref[object]] = []
+        for parent in parents:
+            parent.keep_for(self)
 
     @property
     def array(self) -> np.ndarray:  # type: ignore[override]
@@ -107,10 +120,18 @@ class DerivedConstant(Constant):
         array = self._array
         return 0 if array is None else array.nbytes
 
+    def keep_for(self, reader: object) -> None:
+        with self._lock:
+            self._readers.append(ref(reader))
+
     def release(self) -> None:
-        array = self._array
-        if array is not None and array.nbytes > self.KEPT_BYTES:
-            self._array = None
+        with self._lock:
+            while self._readers:
+                reader = self._readers[-1]()
+                if reader is not None and not (isinstance(reader, DerivedConstant) and reader._last is not None):
+                    return
+                self._readers.pop()
+        self._array = None
 
 
 class ConstantPool:

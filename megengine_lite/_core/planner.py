@@ -13,7 +13,7 @@ from megengine_lite._core import passes
 from megengine_lite._core.arena import assign_offsets
 from megengine_lite._core.config import SessionConfig
 from megengine_lite._core.dtype import DType
-from megengine_lite._core.graph import ConstantPool, TensorSpec, Var
+from megengine_lite._core.graph import ConstantPool, Graph, Node, Reader, TensorSpec, Var
 from megengine_lite._core.infer import Stage
 from megengine_lite._core.kernel_set import KernelSet
 from megengine_lite._core.limits import describe_bytes, memory_limit
@@ -244,6 +244,7 @@ def build_plan(stage: Stage, kernels: KernelSet, pool: ConstantPool, config: Ses
         storage.base = 1 + k
         ctx.add_input(var, Tensor(var.spec, Ref(storage)))
         inputs.append(Slot(stage.original[var], var.spec, storage.base))
+    readers = _announce_readers(graph)
     for node in graph.nodes:
         if makes_non_negative(node, ctx.is_non_negative):
             ctx.mark_non_negative(node.outputs)
@@ -255,6 +256,7 @@ def build_plan(stage: Stage, kernels: KernelSet, pool: ConstantPool, config: Ses
         empty = any(v.spec.size == 0 for v in node.inputs)
         if lower is None or empty or checked(node, lower, ctx, node) is False:
             ctx.host(node)
+        readers.pop(node, None)
     outputs: list[Slot] = []
     for original, var in zip(wanted, graph.outputs, strict=True):
         if var.spec.shape is None:
@@ -265,6 +267,16 @@ def build_plan(stage: Stage, kernels: KernelSet, pool: ConstantPool, config: Ses
     if logger.isEnabledFor(logging.DEBUG):
         _log_steps(ctx.steps)
     return Plan(stage, ctx, inputs, outputs, config.threads)
+
+
+def _announce_readers(graph: Graph) -> dict[Node | None, Reader]:
+    """Nodes, and the caller (None), as readers of constants: none is then made twice because it was released early."""
+    readers: dict[Node | None, Reader] = {}
+    for reader, variables in (*((n, n.inputs) for n in graph.nodes), (None, graph.outputs)):
+        for v in variables:
+            if v.const is not None:
+                v.const.keep_for(readers.setdefault(reader, Reader()))
+    return readers
 
 
 def _log_steps(steps: Sequence[Step | HostStep]) -> None:
