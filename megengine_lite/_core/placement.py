@@ -14,8 +14,10 @@ from megengine_lite._core.graph import Graph, Node, Var
 
 def is_concatenation(node: Node) -> bool:
     """Whether a ``ChannelGather`` is all channels of all inputs in order."""
-    whole = tuple((k, c) for k, v in enumerate(node.inputs) for c in range(v.shape[1]))
-    return len(node.inputs) > 1 and node.params.sources == whole
+    sources, channels = node.params.sources, [v.shape[1] for v in node.inputs]
+    if len(channels) == 1 or len(sources) != sum(channels) or sources[0] != (0, 0):
+        return False
+    return sources == tuple((k, c) for k, n in enumerate(channels) for c in range(n))
 
 
 @dataclass(frozen=True, slots=True)
