@@ -21,8 +21,8 @@ def variable(number, array, constant=False):
     )
 
 
-def run_blocked(op, params, inputs, isa, constants=(), threads=1, plain=()):
-    """The first output of a node whose float32 image inputs are blocked, and the names of all kernels that ran.
+def run_blocked(op, params, inputs, isa, constants=(), threads=1, plain=(), output=0):
+    """One output of a node whose float32 image inputs are blocked, and the names of all kernels that ran.
 
     ``constants`` are the positions of inputs that the planner may look at, ``plain`` those of inputs that are left as
     they are; all others must be images [N, C, H, W].
@@ -43,7 +43,7 @@ def run_blocked(op, params, inputs, isa, constants=(), threads=1, plain=()):
     node = Node(op, params, operands, [], "node")
     specs = REGISTRY[op].infer(node, [v.spec for v in operands])
     node.outputs = [Var(number + k, f"y{k}", spec) for k, spec in enumerate(specs)]
-    result = node.outputs[0]
+    result = node.outputs[output]
     free = [v for k, v in enumerate(variables) if k not in constants]
     graph = Graph([*nodes, node], free, [result], ["y"])
     stage = infer_stage(graph, 0, {v: v.spec for v in free}, ConstantPool())

@@ -53,6 +53,14 @@ def test_boxes_that_overlap_are_dropped(limit, threshold, isa):
 
 
 @pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+def test_nothing_is_kept_where_nothing_may_be(isa):
+    params = NMSKeep(iou_thresh=0.5, max_output=0)
+    count, kernels = run_blocked("NMSKeepMGB", params, [np.ones((2, 4, 4), np.float32)], isa, plain={0}, output=1)
+    assert kernels == ["nms_keep_f32"]
+    assert count.tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
 @pytest.mark.parametrize("mode", list(ROIAlignMode), ids=lambda m: m.name)
 @pytest.mark.parametrize("channels", [3, 35])
 def test_regions_are_pooled(channels, mode, isa):

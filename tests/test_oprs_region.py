@@ -75,6 +75,13 @@ def test_deformable_pooling_moves_its_bins():
     trans[0, 0, 0, 1], trans[0, 1, 1, 0] = 1, -1
     moved, _ = run_opr("DeformablePSROIPoolingForward", p, RAMP, box, trans, n_outputs=2)
     assert moved[0, 0].tolist() == [[22, 25], [32, 44]]  # by 0.25 of the box of 4
+    # The original reads what it needs and leaves the rest.
+    more = np.concatenate([trans, np.full((5, 2, 2, 2), np.nan, np.float32)])
+    moved, _ = run_opr("DeformablePSROIPoolingForward", p, RAMP, box, more, n_outputs=2)
+    assert moved[0, 0].tolist() == [[22, 25], [32, 44]]
+    boxes = np.repeat(box, 2, axis=0)
+    with pytest.raises(ShapeError, match="for each of 2 regions"):
+        run_opr("DeformablePSROIPoolingForward", p, RAMP, boxes, trans, n_outputs=2)
 
 
 def test_deformable_convolution_without_offset_is_a_convolution():

@@ -144,5 +144,10 @@ def test_nms_stops_at_its_limit_and_works_on_batches():
     assert count.tolist() == [3, 1]
     with pytest.raises(ShapeError, match="must be float32"):
         run_opr("NMSKeepMGB", NMSKeep(max_output=1), boxes[..., :3], n_outputs=2)
-    with pytest.raises(ShapeError, match="max_output"):
-        run_opr("NMSKeepMGB", NMSKeep(), boxes, n_outputs=2)
+
+
+@pytest.mark.parametrize("boxes", [0, 4])
+def test_nms_that_keeps_nothing_counts_nothing(boxes):
+    kept, count = run_opr("NMSKeepMGB", NMSKeep(max_output=0), np.ones((2, boxes, 4), np.float32), n_outputs=2)
+    assert kept.shape == (2, 0)
+    assert count.tolist() == [0, 0]

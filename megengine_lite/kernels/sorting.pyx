@@ -131,7 +131,7 @@ cdef void nms_keep_f32(const KernelArgs* a, int64_t begin, int64_t end, void* sc
         kept = <int32_t*>a.p[1] + sample * limit
         memset(gone, 0, n)
         found = 0
-        for i in range(n):
+        for i in range(n if limit else 0):
             if gone[i]:
                 continue
             kept[found] = <int32_t>i

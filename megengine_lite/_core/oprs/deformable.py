@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -77,8 +78,9 @@ class DeformableConvForward(Operator):
 class DeformablePSROIPoolingForward(Operator):
     """Pooling of regions whose bins are moved by ``trans``.
 
-    Inputs data, regions ``(m, 5)`` as (image, x0, y0, x1, y1), trans ``(m, 2, pooled_h, pooled_w)``, whose memory is
-    read as ``(m, 2, part_size, part_size)``; outputs the result and the number of samples of each bin.
+    Inputs data, regions ``(m, 5)`` as (image, x0, y0, x1, y1), trans ``(k, 2, pooled_h, pooled_w)``, whose memory
+    begins with the ``(m, 2, part_size, part_size)`` that are read; outputs the result and the number of samples of
+    each bin.
     """
 
     name = "DeformablePSROIPoolingForward"
@@ -95,9 +97,13 @@ class DeformablePSROIPoolingForward(Operator):
         if p.sample_per_part > MAX_SAMPLES:
             raise fail(node, f"sample_per_part is {p.sample_per_part}, at most {MAX_SAMPLES} is supported")
         if not p.no_trans:
-            needed = (rois[0], 2, p.pooled_h, p.pooled_w)
-            if trans != needed or p.part_size**2 > p.pooled_h * p.pooled_w:
-                raise fail(node, f"trans must have shape {needed} and hold {p.part_size}^2 parts, is {trans}")
+            needed = (2, p.pooled_h, p.pooled_w)
+            if len(trans) != 4 or trans[1:] != needed or math.prod(trans) < rois[0] * 2 * p.part_size**2:
+                raise fail(
+                    node,
+                    f"trans must have shape (k, {', '.join(map(str, needed))}) and at least 2 * {p.part_size}^2 "
+                    f"numbers for each of {rois[0]} regions, is {trans}",
+                )
         out = TensorSpec((rois[0], data[1], p.pooled_h, p.pooled_w), FLOAT32)
         return [out, out]
 

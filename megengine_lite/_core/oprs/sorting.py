@@ -154,7 +154,8 @@ class NMSKeepMGB(Operator):
     """Non-maximum suppression of boxes that are sorted by falling score.
 
     Input float32 [batch, n, 4] with x0, y0, x1, y1. Outputs int32 [batch, max_output] with the kept indexes, where
-    unused places repeat the last one, and int32 [batch] with their number.
+    unused places repeat the last one, and int32 [batch] with their number. MegEngine writes max_output 0 for models
+    that were traced without boxes.
     """
 
     name = "NMSKeepMGB"
@@ -165,8 +166,6 @@ class NMSKeepMGB(Operator):
         batch, _, four = check_ndim(node, ins[0], 3, "the boxes")
         if four != 4 or ins[0].dtype != FLOAT32:
             raise fail(node, f"the boxes must be float32 [batch, n, 4], are {ins[0].dtype} {ins[0].shape}")
-        if node.params.max_output < 1:
-            raise fail(node, "max_output must be positive")
         return [TensorSpec((batch, node.params.max_output), INT32), TensorSpec((batch,), INT32)]
 
     def compute(
@@ -190,11 +189,11 @@ def _suppress(boxes: np.ndarray, threshold: np.float32, limit: int) -> list[int]
     alive = np.ones(len(boxes), np.bool_)
     kept: list[int] = []
     for i in range(len(boxes)):
+        if len(kept) == limit:
+            break
         if not alive[i]:
             continue
         kept.append(i)
-        if len(kept) == limit:
-            break
         rest = slice(i + 1, None)
         width = np.maximum(np.minimum(x1[i], x1[rest]) - np.maximum(x0[i], x0[rest]), 0)
         height = np.maximum(np.minimum(y1[i], y1[rest]) - np.maximum(y0[i], y0[rest]), 0)
