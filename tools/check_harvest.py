@@ -36,7 +36,7 @@ _HALF = 2e-2
 def difference_of(note: dict[str, Any], got: list[Any], want: list[Any]) -> str:
     """In which way the outputs of a model differ; empty if they do not."""
     function = note["function"]
-    if function == "topk" and "'no_sort': True" in note["arguments"]:
+    if "'no_sort': True" in note["arguments"] or "NOSORT" in note["arguments"]:
         got, want = ([np.sort(array, -1) for array in arrays] for arrays in (got, want))
     relative, steps = next((r, s) for pattern, r, s in _TOLERANCES if re.fullmatch(pattern, function))
     if len(got) != len(want):
