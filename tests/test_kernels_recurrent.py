@@ -46,6 +46,17 @@ def test_single_step(op, isa):
 
 
 @pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+@pytest.mark.parametrize("batch", [1, 3])
+def test_gates_of_a_cell_that_are_read(batch, isa):
+    inputs = [random(batch, 9), random(80, 9), random(80), random(batch, 20), random(80, 20), random(80)]
+    inputs.append(random(batch, 20, seed=1))
+    actual, _ = run_blocked("LSTMCellForward", Empty(), inputs, isa, {1, 2, 4, 5}, plain={0, 3, 6}, output=2)
+    gates = inputs[0] @ inputs[1].T + inputs[2] + inputs[3] @ inputs[4].T + inputs[5]
+    expected = gates.reshape(batch, 4, 20).swapaxes(0, 1).reshape(batch, 80)
+    np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("bidirectional", [True, False])

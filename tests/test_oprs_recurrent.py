@@ -70,8 +70,9 @@ def test_lstm_cell():
     for b in range(2):
         new_h, new_c = lstm_step(x[b], h[b], c[b], w_ih, w_hh, b_ih, b_hh)
         gates = gates_of(x[b], w_ih, b_ih, h[b], w_hh, b_hh)
-        for got, expected in zip(outputs, (new_h, new_c, gates), strict=True):
-            np.testing.assert_allclose(got[b], expected, rtol=1e-5, atol=1e-6)
+        found = outputs[0][b], outputs[1][b], outputs[2].reshape(4, 2, 4)[:, b].ravel()
+        for got, expected in zip(found, (new_h, new_c, gates), strict=True):
+            np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_cells_refused():

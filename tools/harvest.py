@@ -54,7 +54,7 @@ def compute(path: str) -> dict[str, Any]:
     try:
         network = LiteNetwork()
         network.load(path)
-        for name in network.get_all_input_name():
+        for name in network.get_all_input_name() or []:
             array = stored[f"in_{name}"]
             # The API has no type for truth values.
             array = array.astype(np.uint8) if array.dtype == bool else array

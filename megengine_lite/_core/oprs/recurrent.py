@@ -91,7 +91,10 @@ class RNNCellForward(_Cell):
 
 @register
 class LSTMCellForward(_Cell):
-    """One step of an LSTM; outputs h, c and the gates before their activation [B, 4 H]."""
+    """One step of an LSTM; outputs h, c and the gates before their activation.
+
+    The gates have the shape [B, 4 H] and, as in the original, the order [4, B, H].
+    """
 
     name = "LSTMCellForward"
     param = params.Empty
@@ -110,7 +113,9 @@ class LSTMCellForward(_Cell):
         dtype = out_specs[0].dtype
         *operands, c = _load(ins, dtype)
         gates = self._sums(*operands)
-        return [_store(v, dtype) for v in (*_lstm_step(gates, c), gates)]
+        batch, hidden = c.shape
+        ordered = gates.reshape(batch, 4, hidden).swapaxes(0, 1).reshape(gates.shape)
+        return [_store(v, dtype) for v in (*_lstm_step(gates, c), ordered)]
 
 
 class LayerWeights(NamedTuple):
