@@ -10,6 +10,7 @@ from megengine_lite._core.memory import NUMPY_TYPES, Storage, code_of, count_byt
 from megengine_lite.config import LiteIO
 from megengine_lite.errors import LiteArgumentError, LiteError, LiteIndexError, LiteTypeError, ShapeError
 from megengine_lite.layout import LiteLayout
+from megengine_lite.log import warn
 from megengine_lite.struct import LiteIOType
 from megengine_lite.tensor import LiteTensor
 
@@ -242,7 +243,7 @@ class OutputPort:
             return
         code = port_code(dtype)
         if self._layout is not None:
-            self._check_layout(shape, code)
+            self._check_layout(self._layout, shape, code)
         nbytes = count_bytes(shape, code)
         if self.needs_memory:
             self._publish_to_user(shape, code, nbytes)
@@ -288,13 +289,13 @@ class OutputPort:
             self._given = tensor.version
         self._version = tensor.version
 
-    def _check_layout(self, shape: tuple[int, ...], code: int) -> None:
-        wanted = self._layout
-        assert wanted is not None
+    def _check_layout(self, wanted: LiteLayout, shape: tuple[int, ...], code: int) -> None:
+        """Warns, once, of a layout that the result does not have; the original does not look at it."""
         if (wanted.ndim and shape != wanted._shape) or (wanted._explicit_dtype and code != wanted._code):
-            raise ShapeError(
-                f"output {self.name!r} has shape {list(shape)} of {NUMPY_TYPES[code]}; its LiteIO asks for "
-                f"{wanted.shapes or 'any shape'} of {np.dtype(wanted.dtype)}"
+            self._layout = None
+            warn(
+                f"output {self.name!r} has shape {list(shape)} of {NUMPY_TYPES[code]}; its LiteIO, or the package, "
+                f"says {wanted.shapes or 'any shape'} of {np.dtype(wanted.dtype)}. The model decides: correct the other"
             )
 
     def set_pending(self, job: Job | None) -> None:

@@ -3,6 +3,7 @@
 import gc
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -415,12 +416,22 @@ def test_input_layout_with_another_type():
     assert network.get_io_tensor("image").layout.dtype is np.uint8
 
 
-def test_output_layout_is_checked():
-    good = loaded(io=LiteNetworkIO(outputs=[LiteIO("prob", layout=LiteLayout([2, 10]))]))
-    assert close(run(good, IMAGES[:2]), PROB[:2])
-    good.get_io_tensor("data").set_data_by_copy(IMAGES[:3])
-    with pytest.raises(ShapeError, match=r"\[3, 10\].*\[2, 10\]"):
-        good.forward()
+@pytest.mark.parametrize("layout", [LiteLayout([2, 5]), LiteLayout([2, 10], "int8"), LiteLayout([2, 10, 1, 1])])
+def test_output_layout_that_the_model_does_not_have_warns_once(layout):
+    images = IMAGES[:2]
+    network = loaded(io=LiteNetworkIO(outputs=[LiteIO("prob", layout=layout)]))
+    with pytest.warns(LiteWarning, match=r"output 'prob' has shape \[2, 10\] of float32; its LiteIO"):
+        assert close(run(network, images), PROB[:2])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert close(run(network, images), PROB[:2])
+
+
+def test_output_layout_that_the_model_has_does_not_warn():
+    network = loaded(io=LiteNetworkIO(outputs=[LiteIO("prob", layout=LiteLayout([2, 10], "float32"))]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert close(run(network, IMAGES[:2]), PROB[:2])
 
 
 def test_shape_only_output():

@@ -1,5 +1,7 @@
 """Packages and unusual element types through LiteNetwork."""
 
+import warnings
+
 import numpy as np
 import pytest
 from api_samples import DIGITS, PROB, add, loaded, packed, run, two_inputs
@@ -13,6 +15,7 @@ from megengine_lite import (
     LiteLayout,
     LiteNetwork,
     LiteNetworkIO,
+    LiteWarning,
     get_model_io_info,
 )
 from megengine_lite._core.algo_cache import CACHE, serialize_cache
@@ -76,6 +79,33 @@ def test_io_of_package_and_caller_are_merged_by_name():
     network = loaded(packed(information=SETTINGS), io=mine)
     assert network.get_io_tensor("a").layout.shapes == [1, 3]
     assert network.get_io_tensor("b").layout.shapes == [1, 3]
+
+
+def _shape(*dims):
+    return {f"dim{k}": d for k, d in enumerate(dims)}
+
+
+@pytest.mark.parametrize(
+    ("dims", "shape"), [((1, 3, 0, 0), [1, 3]), ((2, 3, 0), [2, 3]), ((0, 0, 0, 0), [2, 3]), ((1, 3), [1, 3])]
+)
+def test_zeros_at_the_end_of_a_shape_are_dimensions_that_are_not_there(dims, shape):
+    """The sample in the original's own manual has ``"dim2": 0, "dim3": 0``."""
+    io = {"inputs": [{"name": "a", "shape": _shape(*dims)}], "outputs": [{"name": "sum", "shape": _shape(2, 3, 0, 0)}]}
+    network = loaded(packed(information={"IO": io}))
+    assert network.get_io_tensor("a").layout.shapes == shape
+    network.get_io_tensor("a").set_data_by_copy(np.full(shape, 1, "float32"))
+    network.get_io_tensor("b").set_data_by_copy([2] * 6)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        network.forward()
+        assert network.get_io_tensor("sum").to_numpy().tolist() == [[3, 3, 3]] * 2
+
+
+def test_output_layout_of_a_package_that_the_model_does_not_have_is_a_warning():
+    io = {"outputs": [{"name": "sum", "dtype": "int8", "shape": _shape(1, 1000, 0, 0)}]}
+    network = loaded(packed(information={"IO": io}))
+    with pytest.warns(LiteWarning, match=r"output 'sum' has shape \[2, 3\].*the package, says \[1, 1000\] of int8"):
+        assert add(network, 1, 2).tolist() == [[3, 3, 3]] * 2
 
 
 def test_device_of_the_package_that_is_not_there():

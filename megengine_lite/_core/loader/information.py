@@ -170,16 +170,18 @@ def _ios(io: _Object, key: str) -> list[IOInformation]:
         if name is None:
             raise entry.error("needs a name")
         dims = entry.child("shape")
-        shape = tuple(dims.get(k, int) for k in _SHAPE_KEYS if k in dims)
+        shape = [dims.get(k, int) for k in _SHAPE_KEYS if k in dims]
         if any(d is None or d < 0 for d in shape):
             raise dims.error("has a dimension below zero")
+        while shape and shape[-1] == 0:  # the manual of the original writes dimensions that are not there so
+            shape.pop()
         found.append(
             IOInformation(
                 name,
                 entry.get("is_host", bool),
                 entry.get("io_type", str, _IO_TYPES),
                 entry.get("dtype", str, _DTYPES),
-                shape or None,
+                tuple(shape) or None,
             )
         )
     return found
