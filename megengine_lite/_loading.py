@@ -10,14 +10,16 @@ from urllib.parse import unquote, urlsplit
 from megengine_lite._settings import RunSettings
 from megengine_lite.base import version
 from megengine_lite.config import LiteConfig, LiteIO
-from megengine_lite.errors import DeviceError, LiteFileNotFoundError, LiteTypeError, LiteValueError
+from megengine_lite.errors import DeviceError, LiteError, LiteFileNotFoundError, LiteTypeError, LiteValueError
 from megengine_lite.layout import LiteLayout
 from megengine_lite.log import logger
 from megengine_lite.struct import LiteDeviceType, LiteIOType
 
 if TYPE_CHECKING:
+    from megengine_lite._core.algo_cache import AlgoCache
     from megengine_lite._core.loader import Model
     from megengine_lite._core.loader.information import Information, IOInformation
+    from megengine_lite._core.loader.packed import Package
 
 _API_VERSION = tuple(map(int, version.split(".")))
 
@@ -128,6 +130,25 @@ def apply_information(settings: RunSettings, information: Information) -> None:
         setattr(settings.options, name, value)
     settings.inputs = [_merged(io, settings.inputs) for io in information.inputs] + settings.inputs
     settings.outputs = [_merged(io, settings.outputs) for io in information.outputs] + settings.outputs
+
+
+def packed_measurements(package: Package | None) -> AlgoCache | None:
+    """The measurements that a package brings along for its own model; None if there are none.
+
+    A damaged cache is no reason not to run the model.
+    """
+    content = b"" if package is None else package.read_cache()
+    if not content:
+        return None
+    from megengine_lite._core.algo_cache import AlgoCache
+
+    cache = AlgoCache()
+    try:
+        cache.merge(content)
+    except LiteError as error:
+        logger.warning("the algorithm cache of the package is not used: %s", error)
+        return None
+    return cache
 
 
 def _merged(stored: IOInformation, given: list[LiteIO]) -> LiteIO:

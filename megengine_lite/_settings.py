@@ -14,6 +14,7 @@ from megengine_lite.errors import LiteValueError
 from megengine_lite.log import warn
 
 if TYPE_CHECKING:
+    from megengine_lite._core.algo_cache import AlgoCache
     from megengine_lite._core.session import Arena
 
 # Layouts of images in blocks of channels, by option.
@@ -69,6 +70,7 @@ class RunSettings:
     inputs: list[LiteIO] = field(default_factory=list)
     outputs: list[LiteIO] = field(default_factory=list)
     memory: RuntimeMemory = field(default_factory=RuntimeMemory)
+    measured: AlgoCache | None = None
 
     @property
     def prepares(self) -> bool:
@@ -121,6 +123,7 @@ class RunSettings:
             sanity_check=bool(options.var_sanity_check_first_run),
             profile_on_shape_change=not options.no_profiling_on_shape_change,
             algo=algo,
+            measured=self.measured,
         )
 
     def notes(self, width: int) -> Iterator[str]:

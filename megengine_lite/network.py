@@ -14,7 +14,7 @@ from megengine_lite._core.config import AlgoPolicy
 from megengine_lite._core.device import get_device
 from megengine_lite._diagnostics import Diagnostics
 from megengine_lite._engine import Callback, Engine
-from megengine_lite._loading import apply_information, read_model, rewritten, to_source
+from megengine_lite._loading import apply_information, packed_measurements, read_model, rewritten, to_source
 from megengine_lite._ports import port_code
 from megengine_lite._settings import RunSettings
 from megengine_lite.config import LiteConfig, LiteExtraConfig, LiteIO, LiteNetworkIO, LiteOptions, to_io, to_text
@@ -158,8 +158,7 @@ class LiteNetwork(Diagnostics):
             settings = self._complete_settings()
             if model.information is not None and not self._extra.disable_configure_by_model_info:
                 apply_information(settings, model.information)
-            if model.package is not None:
-                _merge_packed_cache(model.package.read_cache())
+            settings.measured = packed_measurements(model.package)
             self._start(Engine(model, settings, self._algo))
             self._source, self._source_config = source, source_config
 
@@ -199,7 +198,9 @@ class LiteNetwork(Diagnostics):
             raise LiteArgumentError(f"weights are shared with a LiteNetwork, not {type(src_network).__name__}")
         source = src_network._loaded("share_weights_with")
         with self._lock:
-            self._start(Engine(source.model_with_graph(), self._complete_settings(), self._algo, source.pool))
+            settings = self._complete_settings()
+            settings.measured = source.settings.measured
+            self._start(Engine(source.model_with_graph(), settings, self._algo, source.pool))
             self._source, self._source_config = src_network._source, src_network._source_config
             self._extra = LiteExtraConfig(True)  # the package's settings are the source's
 
@@ -515,17 +516,6 @@ class LiteNetwork(Diagnostics):
 
     def __repr__(self) -> str:
         return str({"config": self.config, "IOs": self.network_io})
-
-
-def _merge_packed_cache(content: bytes) -> None:
-    """Takes over the measurements in a package; a bad cache is no reason not to run the model."""
-    if content:
-        from megengine_lite._core.algo_cache import CACHE
-
-        try:
-            CACHE.merge(content)
-        except LiteError as error:
-            logger.warning("the algorithm cache of the package is not used: %s", error)
 
 
 def _to_int(name: str, value: Any) -> int:

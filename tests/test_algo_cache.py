@@ -79,7 +79,8 @@ def test_store_and_lookup():
 
 def test_entry_that_cannot_be_read_is_none():
     cache = AlgoCache()
-    for value in (b"", b"text", b"[[1]]", b"3", b"\xff"):
+    numbers = (b'[["a", NaN, 0]]', b'[["a", 1e999, 0]]', b'[["a", 1, 1e999]]')
+    for value in (b"", b"text", b"[[1]]", b"3", b"\xff", b"[" * 200_000, *numbers):
         cache.merge(serialize_cache({b"c": {b"k": value}}))
         assert cache.lookup("c", "k") is None
 

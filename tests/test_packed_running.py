@@ -6,11 +6,19 @@ import numpy as np
 import pytest
 from api_samples import ADD, DIGITS, PROB, add, loaded, run
 
-from megengine_lite import LiteAlgoSelectStrategy, LiteConfig, LiteGlobal, decryption_func, get_model_io_info
+from megengine_lite import (
+    LiteAlgoSelectStrategy,
+    LiteConfig,
+    LiteGlobal,
+    LiteNetwork,
+    decryption_func,
+    get_model_io_info,
+)
 from megengine_lite._core import fast_run
-from megengine_lite._core.algo_cache import CACHE, parse_cache
+from megengine_lite._core.algo_cache import CACHE, parse_cache, serialize_cache
 from megengine_lite._core.loader import cryption
 from megengine_lite._core.loader.packed import Package, write_package
+from megengine_lite._core.lower.context import Step
 from megengine_lite.errors import DecryptionError, ModelFormatError
 
 ORIGINAL = ["AES_default", "RC4_default", "SIMPLE_FAST_RC4_default"]
@@ -189,6 +197,96 @@ def test_cache_in_a_package_saves_measurements(cache, measurements, tmp_path):
         measurements.clear()
         assert np.abs(run_measured(packed) - PROB).max() < 1e-5
         assert len(measurements) == expected
+
+
+def _rewritten(content: bytes, change) -> bytes:
+    """A cache whose timings, a list for each problem, are what ``change`` makes of them."""
+    categories = {
+        name: {key: json.dumps(change(json.loads(value))).encode() for key, value in entries.items()}
+        for name, entries in parse_cache(content).items()
+    }
+    return serialize_cache(categories)
+
+
+def _kernels(network: LiteNetwork) -> list[str]:
+    return [s.kernel.name for plan in network._engine.session.plans() for s in plan.steps if isinstance(s, Step)]
+
+
+def _measured_network(source, share_with: LiteNetwork | None = None) -> LiteNetwork:
+    network = LiteNetwork()
+    network.set_network_algo_policy(LiteAlgoSelectStrategy.LITE_ALGO_PROFILE)
+    if share_with is None:
+        network.load(source)
+    else:
+        network.share_weights_with(share_with)
+    assert np.abs(run(network) - PROB).max() < 1e-5
+    return network
+
+
+@pytest.fixture
+def slow_package(cache, measurements):
+    """The digits model with a cache that chooses the plainest algorithms."""
+    run_measured(DIGITS)
+    content = _rewritten(CACHE.content(), lambda found: [[n, t + (n != "gemm_naive_f32"), 0] for n, t, _ in found])
+    CACHE.clear()
+    measurements.clear()
+    information = json.dumps({**INFORMATION, "options": {}, "device": {}}).encode()
+    return package(DIGITS.read_bytes(), information, algorithm_cache=content, is_fast_run_cache=True)
+
+
+def test_cache_of_a_package_stays_with_its_network(slow_package, measurements):
+    network = _measured_network(slow_package)
+    slow = _kernels(network)
+    assert "gemm_naive_f32" in slow and not measurements
+    assert CACHE.content() == bytes(4)
+    shared = _measured_network(None, network)
+    assert _kernels(shared) == slow and not measurements
+    other = _measured_network(DIGITS)
+    assert len(measurements) > 2
+    assert _kernels(other) != slow
+    shared.share_weights_with(other)
+    run(shared)
+    assert _kernels(shared) == _kernels(other)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda found: [["no_such_algorithm", 0.0, 0]],
+        lambda found: [],
+        lambda found: [[name, float("nan"), 0] for name, *_ in found],
+        lambda found: [[name, 0.0, float("inf")] for name, *_ in found],
+        lambda found: [["conv_direct_int8", 0.0, 0], ["gemm_int8", 0.0, 0]],
+        lambda found: [[f"{name}\x1b[2J", 0.0, 0] for name, *_ in found],
+    ],
+)
+@pytest.mark.parametrize("where", ["package", "process"])
+def test_cache_that_names_nothing_that_applies_is_measured_anew(cache, measurements, change, where):
+    run_measured(DIGITS)
+    needed, content = len(measurements), _rewritten(CACHE.content(), change)
+    CACHE.clear()
+    measurements.clear()
+    source = DIGITS
+    if where == "package":
+        information = json.dumps({**INFORMATION, "options": {}, "device": {}}).encode()
+        source = package(DIGITS.read_bytes(), information, algorithm_cache=content, is_fast_run_cache=True)
+    else:
+        CACHE.merge(content)
+    _measured_network(source)
+    assert len(measurements) == needed
+
+
+def test_cache_entry_with_an_algorithm_that_does_not_apply_chooses_the_best_of_the_others(cache, measurements):
+    run_measured(DIGITS)
+    content = _rewritten(
+        CACHE.content(),
+        lambda found: [["conv_direct_int8", 0.0, 0], *([n, 1 + t + (n != "gemm_naive_f32"), 0] for n, t, _ in found)],
+    )
+    CACHE.clear()
+    measurements.clear()
+    CACHE.merge(content)
+    kernels = _kernels(_measured_network(DIGITS))
+    assert "gemm_naive_f32" in kernels and "conv_direct_int8" not in kernels and not measurements
 
 
 def test_cache_file_saves_measurements(cache, measurements, tmp_path):

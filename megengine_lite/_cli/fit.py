@@ -8,6 +8,7 @@ first one is chosen; an option has to win twice.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from argparse import ArgumentParser, Namespace
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from megengine_lite._cli import flags, inputs, pack, progress, report
 from megengine_lite._cli.bench import time_one
 from megengine_lite._cli.files import read_parts, show_written
 from megengine_lite._core.device import CPU, device_count
-from megengine_lite.errors import LiteError
+from megengine_lite.errors import LiteError, ModelFormatError
 
 if TYPE_CHECKING:
     from megengine_lite import LiteNetwork
@@ -171,7 +172,7 @@ def _measure(args: Namespace, candidates: list[_Candidate]) -> None:
 def _dump(args: Namespace, best: _Candidate) -> dict[str, int]:
     """Writes a package whose information has the settings, and whose cache has the measurements of fast-run."""
     from megengine_lite import version
-    from megengine_lite._core.algo_cache import CACHE
+    from megengine_lite._core.algo_cache import CACHE, AlgoCache
 
     parts = read_parts(args.model, args.decrypt)
     known = json.loads(parts.information) if parts.information else {}
@@ -188,7 +189,12 @@ def _dump(args: Namespace, best: _Candidate) -> dict[str, int]:
     information["options"] = {**information.get("options", {}), **flags.packed_options(settings)}
     parts.information = json.dumps(information, indent=1).encode()
     if settings.fast_run or settings.full_run:
-        parts.algorithm_cache, parts.is_fast_run_cache = CACHE.content(), True
+        measured = AlgoCache()
+        if parts.algorithm_cache and parts.is_fast_run_cache:
+            with contextlib.suppress(ModelFormatError):  # the package's own is damaged
+                measured.merge(parts.algorithm_cache)
+        measured.merge(CACHE.content())
+        parts.algorithm_cache, parts.is_fast_run_cache = measured.content(), True
     out = args.dump_fitting_model
     return {out: pack.write(parts, out, args.model, pack.Encryption())}
 

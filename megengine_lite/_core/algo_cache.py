@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import struct
 import threading
@@ -133,8 +134,13 @@ class AlgoCache:
         if value is None:
             return None
         try:
-            return [Timing(str(name), float(seconds), int(workspace)) for name, seconds, workspace in json.loads(value)]
-        except (ValueError, TypeError):
+            timings = [
+                Timing(str(name), float(seconds), int(workspace)) for name, seconds, workspace in json.loads(value)
+            ]
+            if not all(math.isfinite(t.seconds) for t in timings):
+                raise ValueError("a time is not a finite number")
+            return timings
+        except (ValueError, TypeError, OverflowError, RecursionError):
             logger.warning("an entry of the algorithm cache for %s cannot be read; it is measured again", key)
             return None
 

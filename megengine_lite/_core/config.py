@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from megengine_lite._core.algo_cache import AlgoCache
 
 
 class _Batched(Protocol):
@@ -63,6 +66,8 @@ class SessionConfig:
         Whether fast-run may measure at all; else the cache and the heuristic decide.
     algo
         How algorithms are chosen.
+    measured
+        Measurements that the model brings along; they go before those of the process, and stay with the model.
     """
 
     threads: int = 1
@@ -74,3 +79,4 @@ class SessionConfig:
     profile_on_shape_change: bool = True
     measure: bool = True
     algo: AlgoPolicy = field(default_factory=AlgoPolicy)
+    measured: AlgoCache | None = None

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from time import perf_counter_ns
 from typing import Any
 
 import megengine_lite._core.cpu as cpu
 from megengine_lite._core.algo import Algorithm, candidates, choose
-from megengine_lite._core.algo_cache import CACHE, Timing, category_name
+from megengine_lite._core.algo_cache import CACHE, AlgoCache, Timing, category_name
 from megengine_lite._core.arena import aligned_bytes, assign_offsets
 from megengine_lite._core.graph import Graph, Node
 from megengine_lite._core.lower.context import Lowering, Step
 from megengine_lite._core.program import Program
+from megengine_lite.log import logger
 
 # A candidate is timed until it has run this often and this long; the best run counts.
 MIN_RUNS = 3
@@ -45,8 +46,8 @@ def select(ctx: Lowering, kind: str, table: Sequence[Algorithm], problem: Any, n
     allowed = {a.name: a for a in candidates(table, problem, policy, threads)}
     category = category_name(kind, cpu.brand(), ctx.kernels.name, threads)
     key = repr(problem)
-    timings = CACHE.lookup(category, key)
-    if timings is None:
+    timings = _known(ctx.config.measured, category, key, allowed)
+    if not timings:
         if policy.heuristic or not ctx.config.measure:
             return best
         timings = [
@@ -54,10 +55,23 @@ def select(ctx: Lowering, kind: str, table: Sequence[Algorithm], problem: Any, n
             for a in allowed.values()
         ]
         CACHE.store(category, key, timings)
-    for timing in sorted(timings, key=lambda t: t.seconds):
-        if timing.algorithm in allowed:
-            return allowed[timing.algorithm]
-    return best
+    return allowed[min(timings, key=lambda t: t.seconds).algorithm]
+
+
+def _known(own: AlgoCache | None, category: str, key: str, allowed: Container[str]) -> list[Timing]:
+    """What is known of the algorithms that may be chosen; empty if there is no measurement of any of them.
+
+    A cache may come from anywhere: an entry chooses among the algorithms that apply, and says nothing of others.
+    """
+    for cache in (own, CACHE):
+        timings = None if cache is None else cache.lookup(category, key)
+        known = [t for t in timings or () if t.algorithm in allowed]
+        if known:
+            return known
+        if timings is not None:
+            names = ", ".join(t.algorithm for t in timings)
+            logger.warning("the cache names no algorithm that can be used for %s (it has %r)", key, names)
+    return []
 
 
 def measure(ctx: Lowering, node: Node, algorithm: Algorithm, emit: Emit) -> float:
