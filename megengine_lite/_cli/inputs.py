@@ -65,8 +65,8 @@ def set_inputs(args: Namespace, network: LiteNetwork, *, fill: bool) -> dict[str
     Parameters
     ----------
     fill
-        Use random values for inputs that are not given. Otherwise such inputs are an error, unless the model has
-        default values for them.
+        Use random values for inputs that nothing gives. Otherwise such inputs are an error. Inputs that the command
+        line does not give have the values of the first test case behind the model, or the model's default values.
     """
     names = network.get_all_input_name()
     layouts = {name: network.get_io_tensor(name).layout for name in names}
@@ -82,8 +82,12 @@ def set_inputs(args: Namespace, network: LiteNetwork, *, fill: bool) -> dict[str
         given[name] = _fit(read_value(value, name, tensor, args), tensor)
     missing = [n for n in names if n not in given]
     defaults = _default_inputs(args) if missing else set()
+    case = next(iter(stored_cases(args)), {}) if missing else {}
     for name in missing:
         shape, dtype = specs[name]
+        if name in case:
+            given[name] = case[name]
+            continue
         if name in defaults:
             continue
         if not fill:
@@ -107,6 +111,18 @@ def _default_inputs(args: Namespace) -> set[str]:
     from megengine_lite._core.loader import load_model
 
     return set(load_model(args.model, decrypt=args.decrypt, check=False).default_inputs)
+
+
+def stored_cases(args: Namespace) -> list[dict[str, np.ndarray]]:
+    """The inputs of the test cases behind the model; a model that was dumped with them checks its outputs by them."""
+    from megengine_lite._core.loader import load_test_cases
+    from megengine_lite._core.loader.container import TEST_CASE_MAGIC
+
+    if args.decrypt:
+        return []
+    with open(args.model, "rb") as file:
+        wrapped = file.read(len(TEST_CASE_MAGIC)) == TEST_CASE_MAGIC
+    return load_test_cases(args.model) if wrapped else []
 
 
 def _split(words: Sequence[str], names: Sequence[str]) -> Iterator[tuple[str, str]]:

@@ -57,29 +57,16 @@ def execute(args: Namespace) -> dict[str, Any]:
     if "model_info" in result and not args.json:  # at once: it helps where the run fails
         print(*watch.info_lines(result["model_info"]), "", sep="\n")
     outputs: list[dict[str, np.ndarray]] = []
-    result["cases"] = [_run_case(args, loaded.networks, case, observer, outputs) for case in _test_cases(args)]
+    given = args.input or args.input_desc or args.rng
+    cases: list[Any] = [] if given else inputs.stored_cases(args)
+    cases = cases or [None]  # None stands for the inputs that the command line gives
+    result["cases"] = [_run_case(args, loaded.networks, case, observer, outputs) for case in cases]
     observer.finish()
     if args.output:
         _write_outputs(args.output, outputs)
     flags.finish(args, network)
     result["written"] = {**_dump_model(args), **pack.dump(args)}
     return result
-
-
-def _test_cases(args: Namespace) -> list[dict[str, np.ndarray] | None]:
-    """Inputs that are stored behind the model, if none are given; None stands for those of the command line."""
-    from megengine_lite._core.loader import load_test_cases
-
-    if args.input or args.input_desc or args.rng or args.decrypt or not _is_wrapped(args.model):
-        return [None]
-    return [*load_test_cases(args.model)] or [None]
-
-
-def _is_wrapped(path: str) -> bool:
-    from megengine_lite._core.loader.container import TEST_CASE_MAGIC
-
-    with open(path, "rb") as file:
-        return file.read(len(TEST_CASE_MAGIC)) == TEST_CASE_MAGIC
 
 
 def _run_case(
