@@ -243,8 +243,10 @@ def _fit(array: np.ndarray, tensor: LiteTensor) -> np.ndarray:
     if array.dtype.kind not in "biuf":
         raise LiteValueError(f"values of type {array.dtype} are no numbers")
     if array.dtype == dtype or dtype.kind == "f":
-        return array.astype(dtype)
-    converted = array.astype(dtype)
+        with np.errstate(over="ignore"):  # rounding ends in infinity
+            return array.astype(dtype)
+    with np.errstate(invalid="ignore"):  # what does not fit is told below
+        converted = array.astype(dtype)
     if not np.array_equal(converted, array):
         raise LiteValueError(f"values of type {array.dtype} do not fit the input's type {dtype}")
     return converted

@@ -49,9 +49,10 @@ def describe_array(array: np.ndarray, rms: bool = False) -> dict[str, Any]:
     result: dict[str, Any] = {"shape": list(array.shape), "dtype": array.dtype.name}
     if array.size:
         wide = array.astype(np.float64)
-        result.update(min=float(wide.min()), max=float(wide.max()), mean=float(wide.mean()))
-        if rms:
-            result["rms"] = float(np.sqrt(np.mean(wide * wide)))
+        with np.errstate(all="ignore"):  # the values may be infinite
+            result.update(min=float(wide.min()), max=float(wide.max()), mean=float(wide.mean()))
+            if rms:
+                result["rms"] = float(np.sqrt(np.mean(wide * wide)))
     result["values"] = array.reshape(-1)[:_PREVIEW].tolist()
     return result
 

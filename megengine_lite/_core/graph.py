@@ -83,7 +83,9 @@ class DerivedConstant(Constant):
         for constant in order:
             existing = constant._existing()
             if existing is None:
-                existing = constant._make(*(p.array if (a := arrays.get(p)) is None else a for p in constant._parents))
+                values = [p.array if (a := arrays.get(p)) is None else a for p in constant._parents]
+                with np.errstate(all="ignore"):  # weights may be infinite or NaN
+                    existing = constant._make(*values)
                 constant._array = existing
                 constant._last = ref(existing)
                 for parent in constant._parents:

@@ -14,7 +14,7 @@ import numpy as np
 from megengine_lite._core.graph import Constant, ConstantPool, Graph, Node, TensorSpec, Var
 from megengine_lite._core.limits import describe_bytes, memory_limit
 from megengine_lite._core.oprs import REGISTRY
-from megengine_lite._core.oprs.base import check_results, fail, naming
+from megengine_lite._core.oprs.base import check_results, fail, naming, quiet
 from megengine_lite._core.shape_constant import value_constant
 from megengine_lite.errors import LiteError, ShapeError
 
@@ -67,6 +67,7 @@ def _is_folded(node: Node) -> bool:
     return node.op not in _NEVER_FOLDED and not node.op.endswith("RNG")
 
 
+@quiet
 def infer_stage(
     source: Graph,
     begin: int,

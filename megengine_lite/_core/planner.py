@@ -30,7 +30,7 @@ from megengine_lite._core.lower.context import (
     origin_of,
 )
 from megengine_lite._core.oprs import REGISTRY
-from megengine_lite._core.oprs.base import check_results, checked, naming
+from megengine_lite._core.oprs.base import check_results, checked, naming, quiet
 from megengine_lite._core.passes.fuse_quantized import makes_non_negative
 from megengine_lite._core.program import Program, array_at
 from megengine_lite.errors import LiteError, LiteIndexError
@@ -193,6 +193,7 @@ class Plan:
         """The weights that the plan keeps in memory."""
         return self._constants
 
+    @quiet
     def _run_host(self, step: HostStep) -> None:
         node = step.node
         ins = [self.array(t) for t in step.inputs]
@@ -231,6 +232,7 @@ def _size_of(origin: Origin) -> int:
     return sum(s.size for s in (*origin.inputs, *origin.outputs) if s.shape is not None)
 
 
+@quiet
 def build_plan(stage: Stage, kernels: KernelSet, pool: ConstantPool, config: SessionConfig) -> Plan:
     """Optimizes, lowers and places a stage. The stage's graph is changed."""
     graph = stage.graph

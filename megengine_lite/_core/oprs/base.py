@@ -7,8 +7,9 @@ planning, runs operators that have no native kernel, and is what every kernel is
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar, cast
 
 import numpy as np
 
@@ -74,11 +75,27 @@ REGISTRY: dict[str, Operator] = {}
 """Canonical name -> operator."""
 
 
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def quiet(function: F) -> F:
+    """Function decorator: infinity and NaN are results like others inside of it, not worth a warning of numpy's.
+
+    Whatever computes with the numbers of a model or of its inputs is decorated, so that no program hears of them.
+    """
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        with np.errstate(all="ignore"):  # as a decorator it is not safe between threads in all releases of numpy
+            return function(*args, **kwargs)
+
+    return cast(F, call)
+
+
 def register(cls: type[Operator]) -> type[Operator]:
     """Class decorator: makes an operator known under its name."""
     assert cls.name not in REGISTRY, f"operator {cls.name} is registered twice"
-    # Infinity and NaN are results like others, not worth a warning.
-    cls.compute = np.errstate(all="ignore")(cls.compute)  # type: ignore[method-assign]
+    cls.compute = quiet(cls.compute)  # type: ignore[method-assign]
     REGISTRY[cls.name] = cls()
     return cls
 

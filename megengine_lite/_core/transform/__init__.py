@@ -18,6 +18,7 @@ from megengine_lite._core.graph import ConstantPool
 from megengine_lite._core.layouts import Format
 from megengine_lite._core.loader.build import Model
 from megengine_lite._core.loader.records import ModelRecord
+from megengine_lite._core.oprs.base import quiet
 from megengine_lite._core.transform import blocked, fold_convolution
 from megengine_lite._core.transform.records import to_record
 from megengine_lite._core.transform.shaped import shaped_graph
@@ -33,6 +34,7 @@ LAYOUTS = {
 """Names of the layouts that a model can be written in."""
 
 
+@quiet
 def transform(model: Model, record: ModelRecord, layout: str) -> ModelRecord:
     """The model with fused convolutions that work in a layout, in a form that can be written.
 
