@@ -7,7 +7,8 @@ import os
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from megengine_lite.errors import LiteError, LiteTypeError, LiteValueError
+from megengine_lite._core.files import replace_file, to_path
+from megengine_lite.errors import LiteError, LiteValueError
 
 if TYPE_CHECKING:
     from megengine_lite._core.io_dump import BinaryDump, TextDump
@@ -20,16 +21,9 @@ if TYPE_CHECKING:
 _PROFILE_FORMS = ("megengine", "chrome")
 
 
-def _to_path(path: Any) -> str:
-    if not isinstance(path, str | os.PathLike):
-        raise LiteTypeError(f"a path is needed, not {type(path).__name__}")
-    return os.fsdecode(path)
-
-
 def _write_json(path: str, content: Any) -> None:
     try:
-        with open(path, "w", encoding="utf-8") as file:
-            json.dump(content, file, allow_nan=False)
+        replace_file(path, [json.dumps(content, allow_nan=False).encode()])
     except OSError as error:
         raise LiteError(f"{path} cannot be written: {error.strerror}") from error
 
@@ -138,7 +132,7 @@ class Diagnostics:
         """
         if form not in _PROFILE_FORMS:
             raise LiteValueError(f"a profile has one of the forms {', '.join(_PROFILE_FORMS)}, not {form!r}")
-        self._profile = Profile(_to_path(profile_file), form)
+        self._profile = Profile(to_path(profile_file), form)
         self._tell_engine()
 
     def io_txt_dump(self, txt_file: str | os.PathLike[str]) -> None:
@@ -154,7 +148,7 @@ class Diagnostics:
         """
         from megengine_lite._core.io_dump import TextDump
 
-        self._dump = Dump(TextDump(_to_path(txt_file)))
+        self._dump = Dump(TextDump(to_path(txt_file)))
         self._tell_engine()
 
     def io_bin_dump(self, bin_dir: str | os.PathLike[str]) -> None:
@@ -164,7 +158,7 @@ class Diagnostics:
         """
         from megengine_lite._core.io_dump import BinaryDump
 
-        self._dump = Dump(BinaryDump(_to_path(bin_dir)))
+        self._dump = Dump(BinaryDump(to_path(bin_dir)))
         self._tell_engine()
 
     def get_static_memory_alloc_info(self, log_dir: str | os.PathLike[str] = "logs/test") -> None:
@@ -176,7 +170,7 @@ class Diagnostics:
             Gets ``graph.json`` and ``StaticMemoryInfo.json``; made if it is not there.
         """
         engine = self._loaded("get_static_memory_alloc_info")
-        directory = _to_path(log_dir)
+        directory = to_path(log_dir)
         try:
             os.makedirs(directory, exist_ok=True)
         except OSError as error:
@@ -215,9 +209,7 @@ class Diagnostics:
         engine = self._loaded("dump_layout_transform_model")
         if not self._transform:
             raise LiteError("call enable_global_layout_transform before load, then the model can be dumped")
-        from megengine_lite._core.files import replace_file
-
-        path = _to_path(model_file)
+        path = to_path(model_file)
         try:
             replace_file(path, self._model_chunks(_file_layout(engine.settings.options)))
         except OSError as error:

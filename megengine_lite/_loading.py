@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
+from megengine_lite._core.files import to_path
 from megengine_lite._settings import RunSettings
 from megengine_lite.base import version
 from megengine_lite.config import LiteConfig, LiteIO
-from megengine_lite.errors import DeviceError, LiteError, LiteFileNotFoundError, LiteTypeError, LiteValueError
+from megengine_lite.errors import DeviceError, LiteError, LiteMemoryError, LiteTypeError, LiteValueError, os_error
 from megengine_lite.layout import LiteLayout
 from megengine_lite.log import logger
 from megengine_lite.struct import LiteDeviceType, LiteIOType
@@ -33,47 +36,65 @@ def to_source(file: Any) -> str | bytes | memoryview:
         Neither path, nor ``file://`` URL, nor binary file, nor bytes.
     """
     if isinstance(file, os.PathLike):
-        return _checked(os.fsdecode(file))
+        return to_path(file)
     if isinstance(file, str):
         scheme, separator, _ = file.partition("://")
         if not separator or not scheme.isalnum():
-            return _checked(file)
+            return to_path(file)
         if scheme != "file":
             raise LiteValueError(f"{scheme}:// is not read here; download the model, then load the file or its bytes")
-        return _checked(unquote(urlsplit(file).path))
+        return to_path(unquote(urlsplit(file).path))
     if isinstance(file, bytes):
         return file
     if isinstance(file, io.TextIOBase):
         raise LiteTypeError("a model is read from binary files, this one is a text file; open it with mode 'rb'")
     if hasattr(file, "read"):
-        content = file.read()
+        try:
+            content = file.read()
+        except OSError as error:
+            raise os_error(error, f"the model cannot be read: {error.strerror or error}", "") from error
+        except ValueError as error:  # a file that is closed
+            raise LiteValueError(f"the model cannot be read: {error}") from error
         if not isinstance(content, bytes | bytearray | memoryview):
             raise LiteTypeError(f"a model is read from binary files, this one gives {type(content).__name__}")
         return bytes(content)
     try:
         return bytes(memoryview(file))  # a copy: the caller may change the buffer later
+    except ValueError as error:
+        raise LiteValueError(f"the bytes of a model are gone: {error}") from None
     except TypeError:
         raise LiteTypeError(
             f"a model is loaded from a path, a binary file or bytes, not from {type(file).__name__}"
         ) from None
 
 
-def _checked(path: str) -> str:
-    if "\0" in path:
-        raise LiteValueError(f"{path!r} is no path: it has a null character")
-    return path
+@contextlib.contextmanager
+def typed_errors(task: str) -> Iterator[None]:
+    """Turns what the system refuses into errors of this package.
+
+    Parts of the package are imported when the first model is loaded. Where memory is scarce that fails with errors that
+    speak of shared objects or of modules.
+    """
+    try:
+        yield
+    except LiteError:
+        raise
+    except MemoryError as error:
+        raise LiteMemoryError(f"{task}: there is not enough memory") from error
+    except ImportError as error:
+        raise LiteError(
+            f"{task}: a part of the package cannot be imported ({error}). Either the installation is damaged, or the "
+            "process may not have more memory (ulimit -v)"
+        ) from error
+    except OSError as error:
+        raise os_error(error, f"{task}: {error}", error.filename or "") from error
 
 
 def read_model(source: str | bytes | memoryview, config: LiteConfig) -> Model:
     """Loads a model, decrypting as the configuration says."""
     from megengine_lite._core.loader import load_model
 
-    try:
-        return load_model(
-            source, decrypt=config.bare_model_cryption_name or None, compressed=bool(config.has_compression)
-        )
-    except FileNotFoundError as error:
-        raise LiteFileNotFoundError(error.errno, f"no model file {str(source)!r}", source) from None
+    return load_model(source, decrypt=config.bare_model_cryption_name or None, compressed=bool(config.has_compression))
 
 
 def rewritten(source: str | bytes | memoryview, config: LiteConfig, layout: str | None = None) -> list[Any]:

@@ -13,6 +13,10 @@ __all__ = [
     "LiteError",
     "LiteFileNotFoundError",
     "LiteIndexError",
+    "LiteIsADirectoryError",
+    "LiteMemoryError",
+    "LiteOSError",
+    "LitePermissionError",
     "LiteTypeError",
     "LiteValueError",
     "LiteWarning",
@@ -22,8 +26,24 @@ __all__ = [
 ]
 
 
+def printable(text: str) -> str:
+    """A text in which characters that a terminal would obey are escaped; newlines and tabs stay.
+
+    Names in messages come from files, which anybody may have made.
+
+    >>> printable("a\x1b[2Jb")
+    'a\\x1b[2Jb'
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
+
+
 class LiteError(RuntimeError):
     """Base of all errors of megengine_lite."""
+
+    def __str__(self) -> str:
+        return printable(RuntimeError.__str__(self))  # the next class may have its own, as KeyError has
 
 
 class ModelFormatError(LiteError, ValueError):
@@ -65,21 +85,45 @@ class LiteAttributeError(LiteError, AttributeError):
 class LiteTypeError(LiteError, TypeError, KeyError):
     """An argument or an element type is not supported."""
 
-    def __str__(self) -> str:  # KeyError would show the repr
-        return RuntimeError.__str__(self)
-
 
 class LiteIndexError(LiteError, IndexError):
     """An index is out of range."""
 
 
-class LiteFileNotFoundError(LiteError, FileNotFoundError):
-    """A file does not exist. ``errno`` and ``filename`` are set as in every ``OSError`` of two or three arguments."""
+class LiteMemoryError(LiteError, MemoryError):
+    """There is not enough memory."""
 
-    def __new__(cls, *args: object) -> "LiteFileNotFoundError":  # RuntimeError's would leave the fields empty
-        return FileNotFoundError.__new__(cls, *args)
 
-    __str__ = FileNotFoundError.__str__
+class LiteOSError(LiteError, OSError):
+    """The system refuses a file. ``errno``, ``strerror`` and ``filename`` are set as in every ``OSError``.
+
+    ``strerror`` is the whole message. Subclasses are the builtin exceptions of frequent cases, too.
+    """
+
+    def __new__(cls, *args: object) -> "LiteOSError":  # RuntimeError's would leave the fields empty
+        return OSError.__new__(cls, *args)
+
+    def __str__(self) -> str:
+        return printable(self.strerror) if self.strerror else LiteError.__str__(self)
+
+
+class LiteFileNotFoundError(LiteOSError, FileNotFoundError):
+    """A file does not exist."""
+
+
+class LiteIsADirectoryError(LiteOSError, IsADirectoryError):
+    """There is a directory where a file is needed."""
+
+
+class LitePermissionError(LiteOSError, PermissionError):
+    """This process has no right to a file."""
+
+
+def os_error(error: OSError, message: str, path: str) -> LiteOSError:
+    """The error of this package for one of the system's, to be raised by the caller."""
+    kinds = (LiteFileNotFoundError, LiteIsADirectoryError, LitePermissionError)
+    kind: type[LiteOSError] = next((k for k in kinds if isinstance(error, k.__bases__[1])), LiteOSError)
+    return kind(error.errno, message, path)
 
 
 class LiteWarning(UserWarning):

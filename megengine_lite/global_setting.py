@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from megengine_lite._core.device import device_count
+from megengine_lite._core.files import to_path
 from megengine_lite.errors import (
     DecryptionError,
     LiteArgumentError,
@@ -110,12 +111,6 @@ def _to_key(key: bytes | Iterable[int]) -> bytes:
         raise LiteTypeError(f"a key is bytes or a sequence of integers ({error})") from None
 
 
-def _to_path(path: Any) -> str:
-    if not isinstance(path, str | os.PathLike):
-        raise LiteTypeError(f"a path is needed, not {type(path).__name__}")
-    return os.fsdecode(path)
-
-
 # (device, backend) -> virtual address -> (physical address, bytes)
 _memory_pairs: dict[tuple[int, int], dict[int, tuple[int, int]]] = {}
 _memory_pairs_lock = threading.Lock()
@@ -188,7 +183,7 @@ class LiteGlobal:
         """
         from megengine_lite._core.extern_c import load_library
 
-        load_library(_to_path(path))
+        load_library(to_path(path))
 
     @staticmethod
     def set_persistent_cache(path: str | os.PathLike[str], always_sync: bool = False) -> None:
@@ -209,19 +204,19 @@ class LiteGlobal:
         """
         from megengine_lite._core.algo_cache import CACHE
 
-        CACHE.open(_to_path(path), bool(always_sync))
+        CACHE.open(to_path(path), bool(always_sync))
 
     @staticmethod
     def dump_persistent_cache(path: str | os.PathLike[str]) -> None:
         """Writes all measurements of fast-run in memory to a file."""
         from megengine_lite._core.algo_cache import CACHE
 
-        CACHE.dump(_to_path(path))
+        CACHE.dump(to_path(path))
 
     @staticmethod
     def set_tensorrt_cache(path: str | os.PathLike[str]) -> None:
         """Warns: there is no TensorRT on a CPU, so there is nothing to cache."""
-        _to_path(path)
+        to_path(path)
         warn("TensorRT does not exist on a CPU; its cache is not used")
 
     @staticmethod

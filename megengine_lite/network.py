@@ -8,13 +8,20 @@ from collections.abc import Callable
 from copy import copy
 from dataclasses import replace
 from operator import index
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from megengine_lite._core.config import AlgoPolicy
 from megengine_lite._core.device import get_device
 from megengine_lite._diagnostics import Diagnostics
 from megengine_lite._engine import Callback, Engine
-from megengine_lite._loading import apply_information, packed_measurements, read_model, rewritten, to_source
+from megengine_lite._loading import (
+    apply_information,
+    packed_measurements,
+    read_model,
+    rewritten,
+    to_source,
+    typed_errors,
+)
 from megengine_lite._ports import port_code
 from megengine_lite._settings import RunSettings
 from megengine_lite.config import LiteConfig, LiteExtraConfig, LiteIO, LiteNetworkIO, LiteOptions, to_io, to_text
@@ -23,6 +30,7 @@ from megengine_lite.errors import (
     LiteArgumentError,
     LiteError,
     LiteIndexError,
+    LiteMemoryError,
     LiteTypeError,
     LiteValueError,
 )
@@ -30,6 +38,9 @@ from megengine_lite.layout import LiteLayout
 from megengine_lite.log import logger, warn
 from megengine_lite.struct import LiteAlgoSelectStrategy, LiteDeviceType, LiteTensorPhase
 from megengine_lite.tensor import LiteTensor
+
+if TYPE_CHECKING:
+    from megengine_lite._core.loader import Model
 
 __all__ = [
     "LiteAsyncCallback",
@@ -149,7 +160,8 @@ class LiteNetwork(Diagnostics):
         LiteError
             A model is loaded already.
         """
-        self._load_source(to_source(file), copy(self.config))
+        with typed_errors("load"):
+            self._load_source(to_source(file), copy(self.config))
 
     def _load_source(self, source: str | bytes | memoryview, source_config: LiteConfig) -> None:
         with self._lock:
@@ -197,7 +209,7 @@ class LiteNetwork(Diagnostics):
         if not isinstance(src_network, LiteNetwork):
             raise LiteArgumentError(f"weights are shared with a LiteNetwork, not {type(src_network).__name__}")
         source = src_network._loaded("share_weights_with")
-        with self._lock:
+        with typed_errors("share_weights_with"), self._lock:
             settings = self._complete_settings()
             settings.measured = source.settings.measured
             self._start(Engine(source.model_with_graph(), settings, self._algo, source.pool))
@@ -232,7 +244,10 @@ class LiteNetwork(Diagnostics):
         engine = self._engine
         if engine is None:
             raise LiteError("the network has no model: call load before forward")
-        engine.forward()
+        try:
+            engine.forward()
+        except MemoryError as error:
+            raise _no_memory("forward", error) from error
 
     def wait(self) -> None:
         """Returns when the result of the last forward is there, then calls the finish callback.
@@ -243,7 +258,10 @@ class LiteNetwork(Diagnostics):
             What went wrong in the forward since the last call; and whatever a callback raised.
         """
         engine = self._loaded("wait")
-        engine.wait()
+        try:
+            engine.wait()
+        except MemoryError as error:
+            raise _no_memory("wait", error) from error
         engine.after_wait()
 
     def async_with_callback(self, async_callback: Callable[[], Any] | None) -> None:
@@ -518,6 +536,10 @@ class LiteNetwork(Diagnostics):
         return str({"config": self.config, "IOs": self.network_io})
 
 
+def _no_memory(call: str, error: MemoryError) -> LiteError:
+    return error if isinstance(error, LiteError) else LiteMemoryError(f"{call}: there is not enough memory")
+
+
 def _to_int(name: str, value: Any) -> int:
     try:
         return index(value)
@@ -556,13 +578,18 @@ def get_model_io_info(model_path: Any, config: LiteConfig | None = None) -> Lite
     >>> info.inputs[0].name, info.inputs[0].config_layout.shapes[1:]
     ('data', [1, 8, 8])
     """
-    from megengine_lite._core.session import Session
-
     if config is None:
         config = LiteConfig()
     if not isinstance(config, LiteConfig):
         raise LiteTypeError(f"config is a LiteConfig, not {type(config).__name__}")
-    session = Session(read_model(to_source(model_path), config))
+    with typed_errors("get_model_io_info"):
+        return _io_info(read_model(to_source(model_path), config))
+
+
+def _io_info(model: Model) -> LiteNetworkIO:
+    from megengine_lite._core.session import Session
+
+    session = Session(model)
     io = LiteNetworkIO()
     for name in session.input_names:
         shape, dtype = session.input_spec(name)

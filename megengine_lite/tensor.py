@@ -19,6 +19,7 @@ from megengine_lite.errors import (
     LiteArgumentError,
     LiteError,
     LiteIndexError,
+    LiteMemoryError,
     LiteTypeError,
     LiteValueError,
     ShapeError,
@@ -376,7 +377,15 @@ class LiteTensor(TensorData):
 
     def to_numpy(self) -> np.ndarray:
         """The elements as a new numpy array."""
-        return np.array(self._array(), order="C")
+        return self._copied()
+
+    def _copied(self, dtype: Any = None) -> np.ndarray:
+        """The elements as a new array."""
+        array = self._array()
+        try:
+            return np.array(array, dtype, order="C")
+        except MemoryError as error:
+            raise LiteMemoryError(f"there is not enough memory for a copy of {array.nbytes} bytes") from error
 
     def get_data_by_share(self) -> np.ndarray:
         """A numpy array over the tensor's memory, with its strides.
@@ -397,8 +406,8 @@ class LiteTensor(TensorData):
         if dtype is not None and np.dtype(dtype) != array.dtype:
             if copy is False:
                 raise LiteValueError(f"{array.dtype} cannot become {np.dtype(dtype)} without a copy")
-            return array.astype(dtype)
-        return np.array(array, order="C") if copy else array
+            return self._copied(dtype)
+        return self._copied() if copy else array
 
     @property
     def __array_interface__(self) -> dict[str, Any]:

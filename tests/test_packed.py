@@ -120,6 +120,28 @@ def test_information_that_does_not_fit_is_refused(information, message):
         load_model(package(information), check=False)
 
 
+@pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"a":', "}")])
+def test_information_of_any_depth_is_read_or_refused(opening, closing):
+    """Writing JSON again takes more of the stack than reading it: there are depths at which only that fails."""
+    base = json.dumps({**INFORMATION, "extra_info": "HERE"})
+    for depth in (1, 50, 97, 98, 99, 100, 101, 150, *range(800, 1100, 7), 5000, 30_000):
+        text = base.replace('"HERE"', opening * depth + "1" + closing * depth)
+        if depth < 99:
+            found = parse_information(text.encode(), "net")
+            assert found is not None and found.extra_info is not None and found.extra_info.count("1") == 1
+            continue
+        with pytest.raises(ModelFormatError, match=r"nested deeper than 100 levels|is no JSON"):
+            parse_information(text.encode(), "net")
+
+
+@pytest.mark.parametrize("key", ["name", "device", "version", "valid"])
+def test_members_of_any_depth_where_they_do_not_belong(key):
+    for depth in (80, 500, 900, 990, 995, 1000):
+        text = json.dumps({**INFORMATION, key: "HERE"}).replace('"HERE"', "[" * depth + "]" * depth)
+        with pytest.raises(ModelFormatError):
+            parse_information(text.encode(), "net")
+
+
 def test_padding_behind_the_json_is_ignored():
     content = json.dumps(INFORMATION).encode() + b"\0\0\0garbage"
     assert parse_information(content, "net").name == "net"

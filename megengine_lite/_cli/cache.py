@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
-from pathlib import Path
 from typing import Any
 
 from megengine_lite._cli import report
-from megengine_lite._core.files import replace_file
+from megengine_lite._core.files import read_file, replace_file
 
 USAGE = "FILE [--prune old|foreign]"
 
@@ -29,7 +28,7 @@ def execute(args: Namespace) -> dict[str, Any]:
     """Reads the cache, and rewrites it if something is to go; gives its categories."""
     from megengine_lite._core.algo_cache import parse_cache, serialize_cache
 
-    categories = parse_cache(Path(args.file).read_bytes())
+    categories = parse_cache(read_file(args.file))
     kept = {name: entries for name, entries in categories.items() if not _is_useless(name, args.prune)}
     if len(kept) < len(categories):
         replace_file(args.file, [serialize_cache(kept)])

@@ -67,7 +67,8 @@ def write_file(path: str, chunks: Iterable[Any], source: str) -> int:
     Parameters
     ----------
     path
-        Where to; an existing file is replaced, unless it is the source.
+        Where to; an existing file is replaced, unless it is the source. A new one can be read by nobody who cannot read
+        the source.
     chunks
         Buffers, written one after the other.
     source
@@ -77,7 +78,7 @@ def write_file(path: str, chunks: Iterable[Any], source: str) -> int:
     buffers = [memoryview(c).cast("B") for c in chunks if len(c)]
     pieces = [b[k : k + _PIECE] for b in buffers for k in range(0, b.nbytes, _PIECE)]
     try:
-        replace_file(path, progress.bar(pieces, len(pieces), "writing"))
+        replace_file(path, progress.bar(pieces, len(pieces), "writing"), like=source)
     except OSError as error:  # it names a file that is there for a moment only
         raise LiteError(f"{path} cannot be written: {error.strerror}") from error
     return sum(b.nbytes for b in buffers)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from megengine_lite._cli import progress
 from megengine_lite._cli.gflags import UsageError, add_switch
 from megengine_lite._cli.keys import add_decryption_flags, use_key
+from megengine_lite._core.files import read_file
 from megengine_lite.errors import LiteError, ModelFormatError
 
 if TYPE_CHECKING:
@@ -272,11 +273,11 @@ def _check_cache(path: str) -> None:
     from megengine_lite._core.algo_cache import parse_cache
 
     if os.path.exists(path) and os.path.getsize(path):
-        with open(path, "rb") as file:
-            try:
-                parse_cache(file.read())
-            except ModelFormatError as error:
-                raise LiteError(f"--fast-run-algo-policy {path} is no cache of algorithms: {error}") from None
+        content = read_file(path)
+        try:
+            parse_cache(content)
+        except ModelFormatError as error:
+            raise LiteError(f"--fast-run-algo-policy {path} is no cache of algorithms: {error}") from None
 
 
 def open_library(args: argparse.Namespace) -> None:

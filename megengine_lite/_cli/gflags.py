@@ -8,6 +8,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from megengine_lite._core.files import read_file
+from megengine_lite.errors import LiteError
+
 _TRUE = ("=true", "=t", "=1", "=yes", "=y")
 _FALSE = ("=false", "=f", "=0", "=no", "=n")
 _MOST_FILES = 20
@@ -62,9 +65,8 @@ def _read_flags(path: str, files: tuple[str, ...]) -> list[str]:
     if len(files) == _MOST_FILES:
         raise UsageError(f"--flagfile {path}: more than {_MOST_FILES} files name one another")
     try:
-        with open(path, encoding="utf-8") as file:
-            lines = [line.strip() for line in file]
-    except (OSError, UnicodeDecodeError) as error:
+        lines = [line.strip() for line in read_file(path).decode().split("\n")]
+    except (LiteError, UnicodeDecodeError) as error:
         raise UsageError(f"--flagfile {path} cannot be read: {error}") from None
     words: list[str] = []
     for line in lines:

@@ -17,6 +17,7 @@ from megengine_lite._cli import flags
 from megengine_lite._cli.gflags import UsageError
 from megengine_lite._cli.random_inputs import add_random_flags, described_inputs, random_values
 from megengine_lite._cli.report import shape_text
+from megengine_lite._core.files import open_file, read_file
 from megengine_lite.errors import LiteError, LiteValueError
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ def stored_cases(args: Namespace) -> list[dict[str, np.ndarray]]:
 
     if args.decrypt:
         return []
-    with open(args.model, "rb") as file:
+    with open_file(args.model) as file:
         wrapped = file.read(len(TEST_CASE_MAGIC)) == TEST_CASE_MAGIC
     return load_test_cases(args.model) if wrapped else []
 
@@ -174,9 +175,10 @@ def read_value(text: str, name: str, tensor: LiteTensor, args: Namespace) -> np.
 
 def checked_load(path: str) -> Any:
     """``numpy.load``, with errors that name the file. Pickled objects are not loaded: they can run code."""
+    open_file(path, pipes=False).close()  # what is no file is told in other words
     try:
         return np.load(path)
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise LiteValueError(f"cannot read {path}: {error}") from None
 
 
@@ -194,12 +196,12 @@ def _read_numbers(text: str) -> np.ndarray:
 
 def _read_json(path: str, name: str) -> np.ndarray:
     """``{"NAME": {"shape": [...], "type": "float32", "raw": [...]}}``."""
-    with open(path, encoding="utf-8") as file:
-        try:
-            entry = json.load(file)[name]
-            return np.array(entry["raw"], entry["type"]).reshape(entry["shape"])
-        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
-            raise LiteValueError(f"{path} does not describe input {name!r}: {error!r}") from None
+    content = read_file(path)
+    try:
+        entry = json.loads(content)[name]
+        return np.array(entry["raw"], entry["type"]).reshape(entry["shape"])
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+        raise LiteValueError(f"{path} does not describe input {name!r}: {error!r}") from None
 
 
 def _read_image(path: str, tensor: LiteTensor, args: Namespace) -> np.ndarray:
@@ -215,8 +217,13 @@ def _read_image(path: str, tensor: LiteTensor, args: Namespace) -> np.ndarray:
     height, width, channels = shape[1:] if channels_last else (*shape[2:], shape[1])
     if channels not in (1, 3):
         raise LiteValueError(f"an image has 1 or 3 channels, the input is {shape_text(shape)}")
-    with Image.open(path) as image:
-        picture = image.convert("L" if channels == 1 else "RGB").resize((width, height), Image.Resampling.BILINEAR)
+    try:
+        with open_file(path) as file, Image.open(file) as image:
+            picture = image.convert("L" if channels == 1 else "RGB").resize((width, height), Image.Resampling.BILINEAR)
+    except LiteError:
+        raise
+    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+        raise LiteValueError(f"{path} cannot be read as an image: {error}") from error
     pixels: np.ndarray = np.asarray(picture).reshape(height, width, channels)
     if args.image_order == "bgr":
         pixels = pixels[..., ::-1]

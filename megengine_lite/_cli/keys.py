@@ -7,6 +7,7 @@ import os
 from typing import Any
 
 from megengine_lite._cli.gflags import UsageError
+from megengine_lite._core.files import read_file
 from megengine_lite.errors import LiteValueError
 
 KEY_HELP = "key of the method: hexadecimal digits, @FILE, or env:NAME for the text of an environment variable"
@@ -29,8 +30,7 @@ def read_key(text: str | None) -> bytes:
     if not text:
         return b""
     if text.startswith("@"):
-        with open(text[1:], "rb") as file:
-            return file.read()
+        return read_file(text[1:])
     if text.startswith("env:"):
         value = os.environ.get(text[4:])
         if value is None:

@@ -8,12 +8,12 @@ from __future__ import annotations
 import json
 from argparse import ArgumentParser, Namespace
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from megengine_lite._cli import keys, progress
 from megengine_lite._cli.files import Parts, read_parts, show_written, write_file
 from megengine_lite._cli.gflags import UsageError
+from megengine_lite._core.files import read_file
 from megengine_lite.errors import LiteValueError
 
 USAGE = "MODEL OUT [--info JSON] [--cache FILE] [flags]"
@@ -77,10 +77,10 @@ def _pack(args: Namespace, out: str, name: str | None) -> dict[str, int]:
     parts = read_parts(args.model, args.decrypt)
     parts.name = name or parts.name
     if args.pack_info_json:
-        parts.information = Path(args.pack_info_json).read_bytes()
+        parts.information = read_file(args.pack_info_json)
         parts.name = name or _name_in(parts.information, args.pack_info_json)
     if args.pack_cache:
-        parts.algorithm_cache, parts.is_fast_run_cache = Path(args.pack_cache).read_bytes(), True
+        parts.algorithm_cache, parts.is_fast_run_cache = read_file(args.pack_cache), True
         parse_cache(parts.algorithm_cache)
     encryption = Encryption(
         args.pack_model_cryption or "NONE",
@@ -116,7 +116,7 @@ def write(parts: Parts, out: str, source: str, encryption: Encryption) -> int:
 def _name_in(text: bytes, path: str) -> str:
     try:
         name = json.loads(text)["name"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         name = None
     if not isinstance(name, str):
         raise LiteValueError(f"{path} is no JSON object with the name of the model")

@@ -12,6 +12,8 @@ import numpy as np
 from megengine_lite._cli import flags, inputs, pack, parallel, progress, report, watch
 from megengine_lite._cli.files import show_written, write_file
 from megengine_lite._cli.gflags import add_switch
+from megengine_lite._core.files import replacing
+from megengine_lite.errors import printable
 
 if TYPE_CHECKING:
     from megengine_lite import LiteNetwork
@@ -123,10 +125,10 @@ def _run_case(
 
 def _write_outputs(path: str, outputs: list[dict[str, np.ndarray]]) -> None:
     """A .npz of exactly this name; with several test cases, ``case0_NAME`` and so on."""
-    with zipfile.ZipFile(path, "w") as file:
+    with replacing(path) as target, zipfile.ZipFile(target, "w") as file:
         for k, case in enumerate(outputs):
             for name, array in case.items():
-                key = name if len(outputs) == 1 else f"case{k}_{name}"
+                key = printable(name if len(outputs) == 1 else f"case{k}_{name}")
                 with file.open(f"{key}.npy", "w", force_zip64=True) as entry:
                     np.lib.format.write_array(entry, np.asanyarray(array))
 

@@ -8,9 +8,12 @@ from typing import Any
 
 from megengine_lite._cli import keys
 from megengine_lite._cli.files import read_parts, show_written, write_file
+from megengine_lite._core.files import to_path
 from megengine_lite.errors import LiteValueError
 
 USAGE = "PACKAGE DIR [flags]"
+
+_LONGEST_NAME = 200  # bytes; a file name has 255, as a rule
 
 show = show_written
 
@@ -28,15 +31,14 @@ def execute(args: Namespace) -> dict[str, Any]:
     parts = read_parts(args.model, args.decrypt)
     if not parts.package:
         raise LiteValueError(f"{args.model} is no package")
-    # The name comes from the file: nothing but a file of the directory may be written.
-    stem = Path(parts.name).name or "model"
+    stem = _file_name(parts.name)
     contents = {
         f"{stem}.mge": parts.model,
         f"{stem}.json": parts.information,
         f"{stem}.cache": parts.algorithm_cache,
         f"{stem}.binary_cache": parts.binary_cache,
     }
-    folder = Path(args.out)
+    folder = Path(to_path(args.out))
     folder.mkdir(parents=True, exist_ok=True)
     return {
         "written": {
@@ -45,3 +47,9 @@ def execute(args: Namespace) -> dict[str, Any]:
             if content is not None
         }
     }
+
+
+def _file_name(name: str) -> str:
+    """The name of a model as part of a file name. It comes from the file: it may not lead out of the directory."""
+    plain = "".join(c if c.isprintable() else "_" for c in Path(name.replace("\0", "_")).name)
+    return plain.encode()[:_LONGEST_NAME].decode(errors="ignore") or "model"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ import numpy as np
 
 from megengine_lite._cli import report
 from megengine_lite._cli.gflags import UsageError, add_switch
+from megengine_lite._core.files import read_file, replace_file
 from megengine_lite.log import logger, warn
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ class Watch:
     def finish(self) -> None:
         """To be called after all runs."""
         for path in self._profiles[1:]:
-            shutil.copyfile(self._profiles[0], path)
+            replace_file(path, [read_file(self._profiles[0])])
         if self._args.get_static_mem_info:
             self._network.get_static_memory_alloc_info(self._args.get_static_mem_info)
 

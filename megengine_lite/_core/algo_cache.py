@@ -19,12 +19,11 @@ import math
 import os
 import struct
 import threading
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from megengine_lite._core.files import replace_file
-from megengine_lite.errors import LiteError, ModelFormatError
+from megengine_lite._core.files import file_lock, read_file, replace_file
+from megengine_lite.errors import LiteError, LiteOSError, ModelFormatError
 from megengine_lite.log import logger
 
 KERNEL_REVISION = 2
@@ -100,19 +99,6 @@ def _merge(into: Categories, new: Categories) -> None:
         into.setdefault(name, {}).update(entries)
 
 
-@contextlib.contextmanager
-def _file_lock(path: str) -> Iterator[None]:
-    """Holds a lock between processes on a file beside the cache."""
-    try:
-        import fcntl
-    except ImportError:  # no such locks here; replacing a file is still atomic
-        yield
-        return
-    with open(path + ".lock", "ab") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
 def category_name(operator: str, processor: str, isa: str, threads: int) -> str:
     """Name of the category for an operator kind on this kind of machine."""
     return f"megengine_lite:r{KERNEL_REVISION}:{processor}:{isa}:t{threads}:{operator}"
@@ -174,12 +160,11 @@ class AlgoCache:
                 logger.warning("the algorithm cache %s is replaced by %s", self._path, path)
             self._path = None
         try:
-            with open(path, "rb") as file:
-                content = file.read()
+            content = read_file(path)
         except FileNotFoundError:
             content = b""
-        except OSError as error:
-            raise LiteError(f"the algorithm cache {path} cannot be read: {error.strerror}") from error
+        except LiteOSError as error:
+            raise type(error)(error.errno, f"the algorithm cache {error}", path) from error
         if content:
             try:
                 self.merge(content)
@@ -197,10 +182,10 @@ class AlgoCache:
         with self._lock:
             path, self._dirty = self._path, False
             try:
-                with _file_lock(path):
+                with file_lock(path):
                     on_disk: Categories = {}
-                    with contextlib.suppress(FileNotFoundError), open(path, "rb") as file:
-                        on_disk = parse_cache(file.read() or bytes(4))
+                    with contextlib.suppress(FileNotFoundError):
+                        on_disk = parse_cache(read_file(path) or bytes(4))
                     _merge(on_disk, self._categories)
                     replace_file(path, [serialize_cache(on_disk)])
             except OSError as error:

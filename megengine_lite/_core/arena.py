@@ -15,7 +15,7 @@ import numpy as np
 
 from megengine_lite._core.limits import describe_bytes, memory_limit
 from megengine_lite._core.lower.context import Storage
-from megengine_lite.errors import LiteError
+from megengine_lite.errors import LiteMemoryError
 
 ALIGNMENT = 64
 # Kernels may load a vector that begins inside of a tensor and ends behind it.
@@ -172,7 +172,7 @@ def aligned_bytes(nbytes: int) -> np.ndarray:
 
     Raises
     ------
-    LiteError
+    LiteMemoryError
         There is not so much memory.
     """
     try:
@@ -180,6 +180,6 @@ def aligned_bytes(nbytes: int) -> np.ndarray:
             raise MemoryError
         raw = np.zeros(nbytes + ALIGNMENT, np.uint8)
     except MemoryError as error:
-        raise LiteError(f"there is not enough memory for {describe_bytes(nbytes)}") from error
+        raise LiteMemoryError(f"there is not enough memory for {describe_bytes(nbytes)}") from error
     start = -raw.ctypes.data % ALIGNMENT
     return raw[start : start + nbytes]

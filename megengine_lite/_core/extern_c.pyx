@@ -20,6 +20,7 @@ from libcpp.pair cimport pair
 from libcpp.string cimport string
 from libcpp.vector cimport vector
 
+from megengine_lite._core.files import open_file
 from megengine_lite.errors import LiteError, LiteFileNotFoundError, LiteTypeError, LiteValueError, ShapeError
 from megengine_lite.log import logger
 
@@ -173,10 +174,14 @@ def load_library(path, init="mgb_c_opr_init"):
     cdef size_t attempts_before
     try:
         encoded = os.fsencode(path)
+    except UnicodeEncodeError as error:
+        raise LiteValueError(f"{path!r} is not the path of a library: {error}") from None
     except TypeError:
         raise LiteTypeError(f"the path of a library is a str, bytes or path, not {type(path).__name__}") from None
     if not encoded or b"\0" in encoded:
         raise LiteValueError(f"{path!r} is not the path of a library")
+    if os.fsencode(os.sep) in encoded:  # not a name to be searched for
+        open_file(os.fsdecode(encoded), pipes=False).close()  # dlopen may wait forever for what is no file
     c_path = encoded
     with _load_lock:
         with nogil:

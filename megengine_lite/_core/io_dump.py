@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from megengine_lite._core.dtype import DType, DTypeCode
+from megengine_lite._core.files import open_for_writing
 from megengine_lite._core.layouts import dense_strides
 from megengine_lite._core.original_names import DEVICE, dtype_name
 from megengine_lite._core.trace import Dependency, Known, Record, Use, Value
@@ -99,8 +100,7 @@ class TextDump:
         self._recording = ""  # operators of the recording under way
         self._recorded = ""  # their last values
         try:
-            with open(path, "w", encoding="utf-8"):
-                pass
+            open_for_writing(path).close()
         except OSError as error:
             raise LiteError(f"the dump cannot be written to {path}: {error.strerror}") from error
 
@@ -126,8 +126,8 @@ class TextDump:
 
     def _append(self, texts: Iterable[str]) -> None:
         try:
-            with open(self._path, "a", encoding="utf-8") as file:
-                file.writelines(texts)
+            with open_for_writing(self._path, append=True) as file:
+                file.writelines(text.encode() for text in texts)
         except OSError as error:
             raise LiteError(f"the dump cannot be written to {self._path}: {error.strerror}") from error
 
@@ -184,7 +184,7 @@ class BinaryDump:
         name = f"var={_description(value)} owner_opr_inputs={inputs}".encode()
         shape = value.array.shape + (0,) * (_MAX_NDIM - value.array.ndim)
         try:
-            with open(path, "wb") as file:
+            with open_for_writing(path) as file:
                 file.write(struct.pack(f"<III{_MAX_NDIM}I", len(name), code, _MAX_NDIM, *shape))
                 file.write(name)
                 file.write(np.ascontiguousarray(value.array).data)

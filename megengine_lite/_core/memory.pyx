@@ -28,7 +28,15 @@ from libc.string cimport memmove, memset
 import numpy as np
 
 from megengine_lite._core.dlpack import make_capsule
-from megengine_lite.errors import LiteArgumentError, LiteError, LiteIndexError, LiteTypeError, LiteValueError, ShapeError
+from megengine_lite.errors import (
+    LiteArgumentError,
+    LiteError,
+    LiteIndexError,
+    LiteMemoryError,
+    LiteTypeError,
+    LiteValueError,
+    ShapeError,
+)
 
 cdef enum:
     ALIGNMENT = 64
@@ -136,7 +144,7 @@ cdef class Storage:
                 # calloc leaves large memory untouched, so that it costs nothing before it is used.
                 self.block = calloc(self.nbytes + ALIGNMENT + SLACK, 1)
             if self.block == NULL:
-                raise LiteError(f"cannot allocate {self.nbytes} bytes for a tensor")
+                raise LiteMemoryError(f"cannot allocate {self.nbytes} bytes for a tensor")
             self.data = <char*>((<uintptr_t>self.block + ALIGNMENT - 1) & ~<uintptr_t>(ALIGNMENT - 1))
         return self.data
 

@@ -7,10 +7,11 @@ import os
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
+from megengine_lite._core.files import open_file, read_all, to_path
 from megengine_lite._core.loader import schema_v1, schema_v2
 from megengine_lite._core.loader.cursor import Cursor
 from megengine_lite._core.loader.records import ModelRecord
-from megengine_lite.errors import LiteTypeError, ModelFormatError
+from megengine_lite.errors import LiteTypeError, ModelFormatError, os_error
 
 Source = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
 
@@ -30,11 +31,14 @@ def open_source(source: Source, *, copy: bool = False) -> tuple[Any, str]:
         lives: the operating system ends a process that touches bytes which are gone.
     """
     if isinstance(source, (str, os.PathLike)):
-        name = os.fsdecode(source)
-        with open(source, "rb") as file:
+        name = to_path(source)
+        with open_file(name) as file:
             if copy or os.fstat(file.fileno()).st_size == 0:
-                return file.read(), name
-            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), name
+                return read_all(file, name), name
+            try:
+                return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), name
+            except OSError as error:
+                raise os_error(error, f"{name!r} cannot be mapped into memory: {error.strerror}", name) from None
     if hasattr(source, "read"):
         content = source.read()
         if not isinstance(content, bytes):
@@ -42,7 +46,7 @@ def open_source(source: Source, *, copy: bool = False) -> tuple[Any, str]:
         return content, "model"
     try:
         return memoryview(source).cast("B"), "model"
-    except TypeError as error:
+    except (TypeError, ValueError) as error:  # ValueError: a memoryview that was released
         raise LiteTypeError(
             f"a model comes from a path, a contiguous buffer of bytes or a binary file, not {type(source).__name__}"
         ) from error

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from megengine_lite.errors import ModelFormatError
 
 _MAX_BYTES = 1 << 20
+_MAX_DEPTH = 100
 _DEVICES = ("CPU", "CUDA", "ATLAS", "CAMBRICON", "NPU")
 _DTYPES = ("float32", "float16", "int32", "int16", "int8", "uint8")
 _IO_TYPES = ("value", "shape")
@@ -129,6 +131,7 @@ def parse_information(content: bytes, model_name: str, what: str = "model") -> I
         parsed, _ = decoder.raw_decode(content.decode("utf-8", "replace").lstrip())
     except (ValueError, RecursionError) as error:
         raise ModelFormatError(f"{what}: the information of the package is no JSON: {error}") from None
+    _check_depth(parsed, what)
     root = _Object(parsed, "the JSON", what)
     if not root.get("valid", bool):
         return None
@@ -154,6 +157,21 @@ def parse_information(content: bytes, model_name: str, what: str = "model") -> I
         outputs=_ios(io, "outputs"),
         extra_info=json.dumps(parsed["extra_info"]) if "extra_info" in root else None,
     )
+
+
+def _check_depth(parsed: Any, what: str) -> None:
+    """Raises where lists and objects lie so deep in each other that writing them again may overflow the stack."""
+    level = [parsed]
+    for _ in range(_MAX_DEPTH):
+        inner = [m for value in level if isinstance(value, list | dict) for m in _members(value)]
+        if not inner:
+            return
+        level = inner
+    raise ModelFormatError(f"{what}: the information of the package is nested deeper than {_MAX_DEPTH} levels")
+
+
+def _members(value: list[Any] | dict[str, Any]) -> Iterable[Any]:
+    return value.values() if isinstance(value, dict) else value
 
 
 def _options(stored: _Object) -> dict[str, int | bool]:

@@ -99,6 +99,9 @@ def _decrypted(buffer: Any, decrypt: Decryption | None, what: str) -> Any:
         cursor = Cursor(plain, what=what)
     except TypeError as error:
         raise LiteTypeError(f"the decryption function must give bytes, not {type(plain).__name__}") from error
+    except (ValueError, BufferError) as error:  # a view that was released, or has gaps
+        kind = type(plain).__name__
+        raise DecryptionError(f"the decryption function gave a {kind} that cannot be read: {error}") from error
     if not is_model(cursor) and not is_wrapped(cursor):
         method = f"method {decrypt!r}" if isinstance(decrypt, str) else "the function that was given"
         raise DecryptionError(

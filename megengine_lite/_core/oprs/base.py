@@ -14,7 +14,7 @@ from typing import Any, ClassVar, TypeVar, cast
 import numpy as np
 
 from megengine_lite._core.graph import Node, TensorSpec
-from megengine_lite.errors import InternalError, LiteError, LiteIndexError, ShapeError
+from megengine_lite.errors import InternalError, LiteError, LiteIndexError, LiteMemoryError, ShapeError
 
 
 class Operator:
@@ -122,7 +122,7 @@ def naming(node: Node, function: Callable[..., T], *arguments: Any) -> T:
     except LiteError:
         raise
     except MemoryError as error:
-        raise LiteError(f"{_label(node)}: there is not enough memory") from error
+        raise LiteMemoryError(f"{_label(node)}: there is not enough memory") from error
     except (ValueError, ArithmeticError, TypeError) as error:
         raise fail(node, str(error)) from error
     except IndexError as error:
@@ -138,7 +138,7 @@ def checked(node: Node, function: Callable[..., T], *arguments: Any) -> T:
     except LiteError:
         raise
     except MemoryError as error:
-        raise LiteError(f"{_label(node)}: there is not enough memory") from error
+        raise LiteMemoryError(f"{_label(node)}: there is not enough memory") from error
     except Exception as error:
         raise _internal(node, error) from error
 
