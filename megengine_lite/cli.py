@@ -7,18 +7,20 @@ arguments, ``execute`` does the work and gives a result of plain types, ``show``
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
+import io
 import json
 import math
 import os
 import sys
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TextIO
 
 from megengine_lite._cli import progress
 from megengine_lite._cli.gflags import HelpMatch, UsageError, add_switch, expand, matching_help, normalize, switches
-from megengine_lite.errors import LiteError
+from megengine_lite.errors import LiteError, printable
 
 # Summaries stand here so that they can be shown without importing the commands.
 COMMANDS = {
@@ -134,9 +136,30 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         set_log_level(LiteLogLevel.DEBUG)
     progress.enable(not args.json)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), contextlib.redirect_stdout(_Printable(sys.stdout)):
         warnings.showwarning = _show_warning
         return _run(args)
+
+
+class _Printable(io.TextIOBase):
+    """A stream that escapes what a terminal would obey, or cannot show: names come from files."""
+
+    def __init__(self, stream: TextIO):
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        encoding = self._stream.encoding or "utf-8"
+        self._stream.write(printable(text).encode(encoding, "backslashreplace").decode(encoding))
+        return len(text)
+
+    def flush(self) -> None:
+        self._stream.flush()
+
+    def fileno(self) -> int:
+        return self._stream.fileno()
+
+    def isatty(self) -> bool:
+        return self._stream.isatty()
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -167,7 +190,7 @@ def _complain(error: BaseException, status: int) -> int:
         name = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes | os.PathLike) else ""
         text = error.strerror if name in error.strerror else f"{name}: {error.strerror}"
     text = " ".join(text.split()) or type(error).__name__
-    print(f"megengine-lite: error: {text}", file=sys.stderr)
+    print(f"megengine-lite: error: {text}", file=_Printable(sys.stderr))
     return status
 
 
@@ -183,4 +206,4 @@ def _to_json(value: Any) -> Any:
 
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
-    print(f"megengine-lite: warning: {message}", file=sys.stderr)
+    print(f"megengine-lite: warning: {message}", file=_Printable(sys.stderr))

@@ -11,7 +11,7 @@ import logging
 import sys
 import warnings
 
-from megengine_lite.errors import LiteWarning
+from megengine_lite.errors import LiteWarning, printable
 
 __all__ = ["logger", "warn"]
 
@@ -31,7 +31,7 @@ class _Formatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         clock = self.formatTime(record, "%H:%M:%S")
         micro = int(record.created % 1 * 1e6)
-        text = f"LITE[{_SHORT.get(record.levelno, 'ERR')}] {clock}.{micro:06d} {record.getMessage()}"
+        text = f"LITE[{_SHORT.get(record.levelno, 'ERR')}] {clock}.{micro:06d} {printable(record.getMessage())}"
         if record.exc_info:
             text += "\n" + self.formatException(record.exc_info)
         return text
@@ -66,4 +66,4 @@ def warn(message: str) -> None:
     while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "megengine_lite":
         frame = frame.f_back
         level += 1
-    warnings.warn(message, LiteWarning, stacklevel=level)
+    warnings.warn(printable(message), LiteWarning, stacklevel=level)

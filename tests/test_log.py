@@ -7,7 +7,7 @@ import pytest
 
 import megengine_lite as lite
 from megengine_lite.errors import LiteTypeError, LiteValueError
-from megengine_lite.log import logger
+from megengine_lite.log import logger, warn
 
 
 @pytest.fixture(autouse=True)
@@ -56,6 +56,15 @@ def test_lines_go_to_stderr_in_the_form_of_the_original(capsys, monkeypatch):
     logger.debug("not shown")
     line = capsys.readouterr().err
     assert re.fullmatch(r"LITE\[INF\] \d\d:\d\d:\d\d\.\d{6} hello 3\n", line)
+
+
+def test_lines_and_warnings_do_not_tell_a_terminal_what_to_do(capsys, monkeypatch):
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    lite.set_log_level(lite.LiteLogLevel.INFO)
+    logger.info("input %s", "a\x1b[2J\r\x9b")
+    assert capsys.readouterr().err.endswith(" input a\\x1b[2J\\r\\x9b\n")
+    with pytest.warns(lite.LiteWarning, match=re.escape("input a\\x1b[2J")):
+        warn("input a\x1b[2J")
 
 
 def test_lines_go_to_the_handlers_of_the_program_alone(capsys, caplog):
