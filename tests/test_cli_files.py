@@ -8,6 +8,7 @@ import pytest
 
 import megengine_lite
 from megengine_lite._core.algo_cache import KERNEL_REVISION, parse_cache, serialize_cache
+from megengine_lite.cli import main
 
 BUNDLED = Path(megengine_lite.__file__).parent / "bundled"
 DIGITS = str(BUNDLED / "digits.mge")
@@ -80,12 +81,17 @@ def test_encrypted_model_can_be_packed(run_json, error_of, tmp_path):
 def test_what_cannot_be_written_is_named(error_of, tmp_path):
     path = tmp_path / "no_such_directory" / "out"
     for command in (
-        ["encrypt", DIGITS, path, "--method", "RC4_default"],
+        ["encrypt", DIGITS, path, "--method", "RC4_default", "--key", "22" * 16],
         ["pack", DIGITS, path],
         ["convert", DIGITS, path],
     ):
         message = f"megengine-lite: error: {path} cannot be written: No such file or directory\n"
         assert error_of(*command) == message
+
+
+def test_encrypting_without_a_key_warns_that_everybody_has_it(capsys, tmp_path):
+    assert main(["encrypt", DIGITS, str(tmp_path / "out"), "--method", "AES_default"]) == 0
+    assert "megengine-lite: warning: the model is encrypted with the default key" in capsys.readouterr().err
 
 
 def test_file_that_is_no_cache_is_not_written_over(error_of, tmp_path):

@@ -1,6 +1,7 @@
 """Encryption: the original's methods byte for byte, our own container, and wrong keys."""
 
 import random
+import warnings
 
 import numpy as np
 import pytest
@@ -185,7 +186,7 @@ def test_function_decrypts_and_its_errors_come_through():
 
 
 @pytest.mark.parametrize("size", [0, 1, 4095, 4096, 4097, 3 * 4096])
-@pytest.mark.parametrize("key", [b"k" * 32, b"a passphrase"])
+@pytest.mark.parametrize("key", [bytes(range(200, 232)), b"k" * 32, b"a passphrase"])
 def test_gcm_container_gives_back_every_size(size, key, monkeypatch):
     monkeypatch.setattr(aes_gcm, "_CHUNK_LOG2", 12)
     monkeypatch.setattr(aes_gcm, "_COST_LOG2", 10)
@@ -333,11 +334,47 @@ def test_gcm_container_says_the_same_for_wrong_key_and_damage():
         aes_gcm.encrypt(b"", b"")
 
 
-def test_gcm_container_is_recognized_and_asks_for_its_key(methods):
-    encrypted = aes_gcm.encrypt(to_bytes(add_record()), b"k" * 32)
-    with pytest.raises(DecryptionError, match="key of 32 bytes"):
+TEXTS = [
+    b"correct horse battery staple 32!",
+    "Ä".encode() * 16,
+    b"0123456789abcdef" * 2,
+    b"of 31 bytes and a line's end...\n",
+]
+
+
+@pytest.mark.parametrize("key", [*TEXTS, b"short"])
+def test_text_is_a_passphrase_of_any_length(key, monkeypatch):
+    monkeypatch.setattr(aes_gcm, "_COST_LOG2", 10)
+    encrypted = aes_gcm.encrypt(b"content", key)
+    assert encrypted[8] == 1  # key source: a passphrase
+    assert aes_gcm.decrypt(encrypted, key) == b"content"
+
+
+def test_random_bytes_are_a_key_and_old_files_with_text_for_a_key_open(monkeypatch):
+    for seed in range(100):
+        assert aes_gcm.encrypt(b"", random.Random(seed).randbytes(32))[8] == 0
+    monkeypatch.setattr(aes_gcm, "_is_passphrase", lambda key: False)
+    for key in TEXTS:
+        assert aes_gcm.decrypt(aes_gcm.encrypt(b"content", key), key) == b"content"
+
+
+@pytest.mark.parametrize("name", ORIGINAL)
+def test_encrypting_with_the_public_key_warns(name, methods):
+    content = to_bytes(add_record())
+    for key in (b"", methods[name].public_key):
+        with pytest.warns(LiteWarning, match=f"default key of {name}, which everybody knows"):
+            cryption.encrypt(name, content, key)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        cryption.encrypt(name, content, KEYS[name])
+
+
+@pytest.mark.parametrize(("key", "kind"), [(bytes(range(32)), "key of 32 bytes"), (b"words", "passphrase")])
+def test_gcm_container_is_recognized_and_asks_for_its_key(methods, key, kind):
+    encrypted = aes_gcm.encrypt(to_bytes(add_record()), key)
+    with pytest.raises(DecryptionError, match=f"with a {kind}; give it: .*--decrypt AES_256_GCM --key"):
         load_model(encrypted)
-    cryption.update_key("AES_256_GCM", b"k" * 32)
+    cryption.update_key("AES_256_GCM", key)
     assert load_model(encrypted, check=False).output_names == ["sum"]
 
 

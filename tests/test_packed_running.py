@@ -141,7 +141,7 @@ def test_error_of_a_registered_method_comes_out_of_load(methods, part):
 
 
 def test_gcm_protects_models_and_information_of_packages(methods):
-    key = b"k" * 32
+    key = bytes(range(32))
     content = package(
         encrypted("AES_256_GCM", DIGITS.read_bytes(), key),
         encrypted("AES_256_GCM", json.dumps(INFORMATION).encode(), key),

@@ -1,7 +1,7 @@
 """Encrypt a model.
 
-AES_256_GCM keeps it secret and notices changes; it needs a key of 32 bytes or a passphrase of any other length. The
-other methods are the original's.
+AES_256_GCM keeps it secret and notices changes; it needs a key of 32 random bytes, or a passphrase. The other methods
+are the original's.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def add(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--method", required=True, help="AES_256_GCM, AES_default, RC4_default or SIMPLE_FAST_RC4_default"
     )
-    parser.add_argument("--key", metavar="KEY", help=f"{keys.KEY_HELP}; without it the method's own, which is public")
+    parser.add_argument("--key", metavar="KEY", help=f"{keys.KEY_HELP}; without it a public one")
 
 
 def execute(args: Namespace) -> dict[str, Any]:

@@ -37,6 +37,7 @@ _CHUNK_LOG2_RANGE = range(12, 27)
 _COST_LOG2 = 15
 _COST_LOG2_RANGE = range(10, 18)  # at most 128 MiB and about half a second
 _SCRYPT_R = 8
+_HOW = "LiteGlobal.update_decryption_key('AES_256_GCM', key), or --decrypt AES_256_GCM --key KEY on the command line"
 _FAILURE = "the model cannot be decrypted: the key is wrong or the file was changed"
 
 
@@ -49,6 +50,16 @@ def _file_key(key: bytes, source: int, cost_log2: int, salt: bytes) -> bytes:
         memory = 256 * cost * _SCRYPT_R
         key = hashlib.scrypt(key, salt=salt, n=cost, r=_SCRYPT_R, p=1, dklen=KEY_BYTES, maxmem=memory)
     return HKDF(key, KEY_BYTES, salt, SHA256, context=MAGIC)
+
+
+def _is_passphrase(key: bytes) -> bool:
+    """Whether a key is text, or has not the length of a key. 32 random bytes are text once in about 10^13 times."""
+    if len(key) != KEY_BYTES:
+        return True
+    try:
+        return all(c.isprintable() or c.isspace() for c in key.decode())
+    except UnicodeDecodeError:
+        return False
 
 
 def _chunk_cipher(file_key: bytes, header: bytes, nonce: bytes, index: int, last: bool) -> Any:
@@ -68,12 +79,12 @@ def encrypt(data: Any, key: bytes) -> bytearray:
     data
         A contiguous buffer.
     key
-        32 random bytes; anything else is taken as a passphrase.
+        32 random bytes; anything else, and 32 bytes that are text, is taken as a passphrase.
     """
     if not key:
-        raise LiteValueError("encryption needs a key: 32 random bytes, or a passphrase")
+        raise LiteValueError("AES_256_GCM needs a key: 32 random bytes, or a passphrase")
     plain = memoryview(data).cast("B")
-    source, cost_log2 = (_RAW_KEY, 0) if len(key) == KEY_BYTES else (_PASSPHRASE, _COST_LOG2)
+    source, cost_log2 = (_PASSPHRASE, _COST_LOG2) if _is_passphrase(key) else (_RAW_KEY, 0)
     salt, nonce = secrets.token_bytes(32), secrets.token_bytes(12)
     header = _HEADER.pack(MAGIC, source, _CHUNK_LOG2, cost_log2, 0, len(plain), salt, nonce)
     file_key = _file_key(key, source, cost_log2, salt)
@@ -110,9 +121,8 @@ def decrypt(data: Any, key: bytes) -> bytearray:
     if not known_source or chunk_log2 not in _CHUNK_LOG2_RANGE or zero:
         raise DecryptionError(_FAILURE)
     if not key or (source == _RAW_KEY and len(key) != KEY_BYTES):
-        raise DecryptionError(
-            f"the model is encrypted with a key of {KEY_BYTES} bytes; give it" if source == _RAW_KEY else _FAILURE
-        )
+        kind = f"key of {KEY_BYTES} bytes" if source == _RAW_KEY else "passphrase"
+        raise DecryptionError(f"the model is encrypted with a {kind}; give it: {_HOW}")
     chunk = 1 << chunk_log2
     n_chunks = max(-(-size // chunk), 1)
     if len(cipher_text) != len(header) + size + n_chunks * _TAG_BYTES:

@@ -162,11 +162,7 @@ def decrypt(name: str, data: Any) -> Any:
     if name == NONE:
         return data
     method = _method(name)
-    if method.public_key and method.key == method.public_key:
-        warn(
-            f"the model is encrypted with the default key of {name}, which everybody knows: it is neither secret nor "
-            "protected against changes"
-        )
+    _warn_if_public(method, method.key)
     return method.decrypt(data, method.key)
 
 
@@ -177,4 +173,14 @@ def encrypt(name: str, data: Any, key: bytes = b"") -> Any:
     method = _method(name)
     if method.encrypt is None:
         raise LiteValueError(f"method {name!r} can only decrypt")
-    return method.encrypt(data, _checked_key(method, bytes(key)) if key else method.key)
+    key = _checked_key(method, bytes(key)) if key else method.key
+    _warn_if_public(method, key)
+    return method.encrypt(data, key)
+
+
+def _warn_if_public(method: Method, key: bytes) -> None:
+    if method.public_key and key == method.public_key:
+        warn(
+            f"the model is encrypted with the default key of {method.name}, which everybody knows: it is neither "
+            "secret nor protected against changes. Give a key of your own where that matters"
+        )
