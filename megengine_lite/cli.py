@@ -13,13 +13,15 @@ import io
 import json
 import math
 import os
+import re
 import sys
 import warnings
 from collections.abc import Sequence
-from typing import Any, TextIO
+from typing import Any, NoReturn, TextIO
 
 from megengine_lite._cli import progress
 from megengine_lite._cli.gflags import HelpMatch, UsageError, add_switch, expand, matching_help, normalize, switches
+from megengine_lite._core.suggest import suggestion
 from megengine_lite.errors import LiteError, printable
 
 # Summaries stand here so that they can be shown without importing the commands.
@@ -46,6 +48,27 @@ INTERRUPTED = 130
 _CAN_FIT = ("run", "bench")
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser whose complaints suggest what may have been meant."""
+
+    def error(self, message: str) -> NoReturn:
+        hints = []
+        if message.startswith("unrecognized arguments:"):
+            shown = [action for action in self._actions if action.help != argparse.SUPPRESS]
+            flags = [flag for action in shown for flag in action.option_strings]
+            words = [word.partition("=")[0] for word in message.split() if word.startswith("--")]
+            hints = [suggestion(word, flags) for word in words]
+        choice = re.search(r"argument COMMAND: invalid choice: '(.*?)' \(", message)
+        if choice is not None:
+            message = message.partition(" (choose")[0]
+            hints = [suggestion(choice[1], COMMANDS)]
+            if not hints[0] and os.path.isfile(choice[1]):
+                hints = [f"to run a model: {self.prog} run {choice[1]}"]
+            elif not hints[0]:
+                hints = [f"there are {', '.join(COMMANDS)}"]
+        super().error("; ".join([message, *filter(None, hints)]))
+
+
 class _HelpMatchAll(argparse.Action):
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
         found = [text for text in (matching_help(command_parser(name), values) for name in COMMANDS) if text]
@@ -61,7 +84,7 @@ def _add_version(parser: argparse.ArgumentParser) -> None:
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of what stands in front of a command; it knows the commands by name only."""
-    parser = argparse.ArgumentParser(prog="megengine-lite", description="Runs MegEngine models on the CPU.")
+    parser = _Parser(prog="megengine-lite", description="Runs MegEngine models on the CPU.")
     _add_version(parser)
     parser.add_argument("--helpmatch", action=_HelpMatchAll, metavar="WORD", help="show the flags with a word in them")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
@@ -74,9 +97,7 @@ def command_parser(name: str) -> argparse.ArgumentParser:
     """The parser of one command."""
     module = importlib.import_module(f"megengine_lite._cli.{name}")
     prog = f"megengine-lite {name}"
-    parser = argparse.ArgumentParser(
-        prog=prog, usage=f"{prog} {module.USAGE}", description=module.__doc__, allow_abbrev=False
-    )
+    parser = _Parser(prog=prog, usage=f"{prog} {module.USAGE}", description=module.__doc__, allow_abbrev=False)
     _add_version(parser)
     parser.add_argument("--helpmatch", action=HelpMatch, metavar="WORD", help="show the flags with a word in them")
     module.add(parser)
@@ -102,6 +123,9 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
         if not words:
             build_parser().print_help(sys.stderr)
             sys.exit(USAGE_ERROR)
+        later = next((word for word in words if word in COMMANDS), None)
+        if place and later is not None:
+            raise UsageError(f"flags with a value come after the command: megengine-lite {later} ...")
         build_parser().parse_args(words)
     assert place is not None
     name, words = words[place], [*words[:place], *words[place + 1 :]]
@@ -172,7 +196,7 @@ def _run(args: argparse.Namespace) -> int:
         sys.stdout.flush()
     except UsageError as error:
         return _complain(error, USAGE_ERROR)
-    except (LiteError, OSError, MemoryError) as error:
+    except (LiteError, OSError, MemoryError, ImportError) as error:
         if isinstance(error, BrokenPipeError):  # the reader of our output has seen enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0

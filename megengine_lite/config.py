@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from copy import copy
 from operator import index
 from typing import Any, ClassVar
 
+from megengine_lite._core.suggest import suggestion
 from megengine_lite.errors import LiteArgumentError, LiteAttributeError, LiteTypeError, LiteValueError
 from megengine_lite.layout import LiteLayout
 from megengine_lite.struct import LiteBackend, LiteDeviceType, LiteIOType
@@ -45,8 +45,8 @@ class _Settings:
             kind = type(self).__name__
             hint = self._hints.get(name)
             if hint is None:
-                near = difflib.get_close_matches(name, [n for n in dir(type(self)) if not n.startswith("_")], 1)
-                hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(self._integers)}"
+                hint = suggestion(name, [n for n in dir(type(self)) if not n.startswith("_")])
+                hint = hint or f"it has {', '.join(self._integers)}"
             raise LiteAttributeError(f"{kind} has no field {name!r}; {hint}")
         object.__setattr__(self, name, value)
 

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import zipfile
+import zlib
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
     from megengine_lite import LiteNetwork, LiteTensor
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+
+
+# What numpy raises for files that are damaged, or something else.
+_NOT_READ = (OSError, ValueError, EOFError, SyntaxError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 
 def add_input_flags(parser: ArgumentParser) -> None:
@@ -161,7 +166,7 @@ def read_value(text: str, name: str, tensor: LiteTensor, args: Namespace) -> np.
             key = name if name in file.files else f"in_{name}"
             if key not in file.files:
                 raise LiteValueError(f"{text} has no array {name!r}; there are {', '.join(file.files) or 'none'}")
-            return file[key]
+            return member(file, key, text)
     if suffix == ".json":
         return _read_json(text, name)
     if suffix in (".pkl", ".pickle"):
@@ -175,11 +180,24 @@ def read_value(text: str, name: str, tensor: LiteTensor, args: Namespace) -> np.
 
 def checked_load(path: str) -> Any:
     """``numpy.load``, with errors that name the file. Pickled objects are not loaded: they can run code."""
-    open_file(path, pipes=False).close()  # what is no file is told in other words
+    from megengine_lite._core.loader.foreign import ARRAY, ARRAYS, HEAD, recognise
+
+    with open_file(path, pipes=False) as file:
+        kind = recognise(file.read(HEAD))
+    if kind is not None and kind is not (ARRAY if path.lower().endswith(".npy") else ARRAYS):
+        raise LiteValueError(f"cannot read {path}: it is {kind}")
     try:
         return np.load(path)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except _NOT_READ as error:
         raise LiteValueError(f"cannot read {path}: {error}") from None
+
+
+def member(file: Any, key: str, path: str) -> np.ndarray:
+    """An array of a ``.npz``, which is read and checked only now."""
+    try:
+        return np.asarray(file[key])
+    except _NOT_READ as error:
+        raise LiteValueError(f"cannot read {key!r} in {path}: {error}") from None
 
 
 def _npz_names(path: str) -> set[str]:

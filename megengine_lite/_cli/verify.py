@@ -41,7 +41,8 @@ def add(parser: ArgumentParser) -> None:
     group.add_argument(
         "--against",
         metavar="FILE",
-        help="outputs in a .npz (by name, or as out_0, out_1, ...; inputs as in_NAME), or another model",
+        help="outputs in a .npz (by name, or as out_0, out_1, ...; inputs as in_NAME), the only output in a .npy, or "
+        "another model",
     )
     group.add_argument(
         "--other",
@@ -59,11 +60,11 @@ def add(parser: ArgumentParser) -> None:
 
 def execute(args: Namespace) -> dict[str, Any]:
     """Runs and compares; gives the difference of each output."""
-    stored = args.against is not None and args.against.endswith(".npz")
+    stored = args.against is not None and args.against.endswith((".npz", ".npy"))
     if stored and args.other is not None:
         raise UsageError("--other is for a second run, and --against names stored outputs")
     if stored and not args.input:
-        args.input = [args.against] if _has_inputs(args.against) else []
+        args.input = [args.against] if args.against.endswith(".npz") and _has_inputs(args.against) else []
     network = flags.load_network(args).network
     given = inputs.set_inputs(args, network, fill=not stored)
     names = network.get_all_output_name()
@@ -117,10 +118,14 @@ def _run(network: Any) -> dict[str, np.ndarray]:
 
 
 def _stored_outputs(path: str, names: list[str]) -> dict[str, np.ndarray]:
+    if path.endswith(".npy"):
+        if len(names) > 1:
+            raise LiteValueError(f"{path} is one array, the model has the outputs {', '.join(names)}: use a .npz")
+        return {names[0]: inputs.checked_load(path)}
     with inputs.checked_load(path) as file:
         numbered = {n: f"out_{i}" for i, n in enumerate(names)}
         keys = {n: n if n in file.files else numbered[n] for n in names}
-        found = {n: file[k] for n, k in keys.items() if k in file.files}
+        found = {n: inputs.member(file, k, path) for n, k in keys.items() if k in file.files}
     if not found:
         raise LiteValueError(f"{path} has no outputs: neither {names[0]} nor out_0")
     return found

@@ -49,6 +49,18 @@ def parse_cache(data: bytes) -> Categories:
     ModelFormatError
         It is damaged or something else. Nothing behind the last category is looked at.
     """
+    try:
+        return _parse(data)
+    except ModelFormatError:
+        from megengine_lite._core.loader.foreign import recognise
+
+        kind = recognise(data)
+        if kind is None or kind.noun == "a cache of algorithms":
+            raise
+        raise ModelFormatError(f"not a cache of algorithms but {kind}") from None
+
+
+def _parse(data: bytes) -> Categories:
     view = memoryview(data)
     at = 0
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import importlib
 import os
 import pkgutil
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 
 import megengine_lite._core.cpu as cpu
+from megengine_lite._core.suggest import suggestion
 from megengine_lite.errors import DeviceError
 
 ISA_VARIABLE = "MEGENGINE_LITE_ISA"
@@ -71,11 +73,17 @@ def _built(name: str) -> bool:
 
 
 @cache
+def _forced() -> str:
+    """What the environment says; empty if it says nothing."""
+    return os.environ.get(ISA_VARIABLE, "").strip().lower()
+
+
+@cache
 def _inspect() -> dict[str, object]:
     found = cpu.features()
     refused: dict[str, str] = {}
     chosen = ""
-    forced = os.environ.get(ISA_VARIABLE, "").strip().lower()
+    forced = _forced()
     for name, _, needs in _SETS:
         # A baseline build for another architecture needs nothing of x86.
         if (missing := sorted(needs - found)) and (found or name != "base"):
@@ -91,6 +99,10 @@ def _inspect() -> dict[str, object]:
             refused[name] = f"{chosen} is better"
     why = f"{ISA_VARIABLE}={forced}" if forced else "best of those that run here"
     return {"brand": cpu.brand(), "features": sorted(found), "chosen": chosen, "why": why, "refused": refused}
+
+
+def _choice(name: str, known: Iterable[str]) -> str:
+    return f"there are {', '.join(known)}. {suggestion(name, known)}".rstrip()
 
 
 def cpu_info() -> dict[str, object]:
@@ -127,14 +139,18 @@ def kernel_set(name: str | None = None) -> KernelSet:
     """
     info = _inspect()
     refused: dict[str, str] = info["refused"]  # type: ignore[assignment]
+    widths = {n: w for n, w, _ in _SETS}
     if name is None:
-        name = str(info["chosen"])
+        name, forced = str(info["chosen"]), _forced()
+        if forced and forced not in widths:
+            raise DeviceError(f"{ISA_VARIABLE}={forced} names no instruction set; {_choice(forced, widths)}")
+        if not name and forced:
+            raise DeviceError(f"{ISA_VARIABLE}={forced}: {refused[forced]}; unset it to use what can run here")
         if not name:
             reasons = "; ".join(f"{k}: {v}" for k, v in refused.items())
-            raise DeviceError(f"no kernels can run here ({reasons}); unset {ISA_VARIABLE} or rebuild the package")
-    widths = {n: w for n, w, _ in _SETS}
+            raise DeviceError(f"no kernels can run here ({reasons}); rebuild the package")
     if name not in widths:
-        raise DeviceError(f"unknown instruction set {name!r}; there are {', '.join(widths)}")
+        raise DeviceError(f"unknown instruction set {name!r}; {_choice(name, widths)}")
     if refused.get(name, "").startswith(("this processor", "not in")):
         raise DeviceError(f"kernels for {name} cannot run here: {refused[name]}")
     return KernelSet(name, widths[name])

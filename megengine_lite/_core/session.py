@@ -388,6 +388,8 @@ class Session:
             except NeedsValue as need:
                 stop.value_vars.append(need.var)
                 continue
+            except ShapeError as error:
+                raise ShapeError(f"{error}{self._other_shapes()}") from error
             config = self.config
             if stop.plans and not config.profile_on_shape_change:
                 config = dataclasses.replace(config, measure=False)
@@ -398,6 +400,15 @@ class Session:
             while len(stop.plans) > self.config.plan_cache_size or _take_too_much(stop):
                 stop.plans.popitem(last=False)
             return entry
+
+    def _other_shapes(self) -> str:
+        """What inputs have other shapes than the model declares, for an error about shapes."""
+        other = [
+            f"; input {v.name!r} was given shape {list(value.spec.shape)}, the model declares {list(v.spec.shape)}"
+            for v, value in self._inputs.items()
+            if value.spec.shape != v.spec.shape
+        ]
+        return "".join(other)
 
     def _run_plan(self, plan: Plan, values: dict[Var, _Value]) -> None:
         plan.bind(ARENA_BASE, self.arena.reserve(plan.arena_bytes))

@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 from megengine_lite._core.files import open_file, read_all, to_path
 from megengine_lite._core.loader import schema_v1, schema_v2
 from megengine_lite._core.loader.cursor import Cursor
+from megengine_lite._core.loader.foreign import HEAD, recognise
 from megengine_lite._core.loader.records import ModelRecord
 from megengine_lite.errors import LiteTypeError, ModelFormatError, os_error
 
@@ -75,9 +76,12 @@ def read_model(cursor: Cursor) -> ModelRecord:
         return schema_v2.read_v2(cursor)
     if is_model(cursor):
         return schema_v1.read_v1(cursor)
+    kind = recognise(cursor.view[:HEAD])
+    if kind is not None:
+        raise ModelFormatError(f"{cursor.what}: not a MegEngine model but {kind}")
     raise ModelFormatError(
-        f"{cursor.what}: not a MegEngine model. If it is encrypted, give the name of the method or a function that "
-        "decrypts it"
+        f"{cursor.what}: not a MegEngine model. If it is encrypted, say how: by LiteConfig.bare_model_cryption_name, "
+        "on the command line by --decrypt METHOD --key KEY"
     )
 
 

@@ -1,0 +1,114 @@
+"""What a file is that is no model: the usual mix-ups, and what to do about each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+HEAD = 4096
+"""Bytes from the begin of a file that are looked at."""
+
+_TAR_AT = 257
+_COMPRESSED_MAGICS = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd", b"7z\xbc\xaf")
+_TEXT = frozenset({*range(0x20, 0x7F), *b"\t\n\r\f"})
+
+
+@dataclass(frozen=True, slots=True)
+class Foreign:
+    """What a file is, as a noun with its article, and what to do; ``advice`` may be empty."""
+
+    noun: str
+    advice: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.noun}. {self.advice}" if self.advice else self.noun
+
+
+_DUMP = (
+    "A model is made in MegEngine: build the network, load the checkpoint into it, decorate a function that runs it "
+    "with megengine.jit.trace(symbolic=True, capture_as_const=True), call it once, then call dump(file) of the function"
+)
+_UNPACK = "Unpack it, and give the model that is in it"
+
+_MODEL = Foreign("a MegEngine model", "The command info shows what is in it")
+_EMPTY = Foreign("an empty file", "It was not written or not copied completely: make or copy it again")
+_LFS = Foreign("a pointer of Git LFS, not the file that it stands for", "Fetch that by: git lfs pull")
+_PAGE = Foreign(
+    "a web page", "The download gave a page, of an error or to log in, instead of the file: use a direct link to it"
+)
+_CHECKPOINT = Foreign("a pickle, as megengine.save writes checkpoints: it has weights and no network", _DUMP)
+_TORCH = Foreign("a checkpoint of PyTorch", "Models of MegEngine are read here; export the network to one")
+_ONNX = Foreign("an ONNX model", "Models of MegEngine are read here; convert it to one, for example by MgeConvert")
+ARRAYS = Foreign("a .npz file of numpy's", "Arrays are inputs or stored outputs of a model")
+ARRAY = Foreign("an array of numpy's (.npy)", "Arrays are inputs or stored outputs of a model")
+_ZIP = Foreign("a zip archive", _UNPACK)
+_TAR = Foreign("a tar archive", _UNPACK)
+_COMPRESSED = Foreign("a compressed file", _UNPACK)
+_LIBRARY = Foreign(
+    "a program or a library", "Libraries of operators are opened by LiteGlobal.set_loader_lib_path, or --c-opr-lib"
+)
+_IMAGE = Foreign("an image", "Images are inputs of a model")
+_CACHE = Foreign("a cache of algorithms", "It is read by LiteGlobal.set_persistent_cache, or --fast-run-algo-policy")
+_JSON = Foreign("a JSON file", "Settings are put into a package beside a model: the command pack")
+_TEXT_FILE = Foreign("a text file")
+
+
+def _is_model(head: bytes) -> bool:
+    from megengine_lite._core.loader.container import is_model, is_wrapped
+    from megengine_lite._core.loader.cursor import Cursor
+    from megengine_lite._core.loader.packed import is_package
+
+    cursor = Cursor(head)
+    return is_model(cursor) or is_wrapped(cursor) or is_package(cursor)
+
+
+def _is_page(head: bytes) -> bool:
+    text = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    return text.startswith((b"<!doctype", b"<html", b"<?xml", b"<head", b"<!--"))
+
+
+def _is_pickle(head: bytes) -> bool:
+    # Protocol 2 and up say so at the begin; then comes the opcode of a frame, a container, a name or a text.
+    return len(head) > 3 and head[0] == 0x80 and head[1] in range(2, 6) and head[2] in b"\x95}])(cX\x8c\x8aJKMN"
+
+
+def _is_onnx(head: bytes) -> bool:
+    # A message of Protocol Buffers: the version of the format, then a producer, a domain, a graph or operator sets.
+    return len(head) > 3 and head[0] == 0x08 and head[1] in range(1, 30) and head[2] in b"\x12\x1a\x22\x3a\x42"
+
+
+def _is_cache(head: bytes) -> bool:
+    return head[3:4] == b"\0" and (head[8:24].startswith((b"megengine_lite:r", b"profile:")) or head[8:13] == b"plat=")
+
+
+def _is_text(head: bytes) -> bool:
+    return _TEXT.issuperset(head)
+
+
+_KINDS: tuple[tuple[Callable[[bytes], bool], Foreign], ...] = (
+    (lambda head: not head, _EMPTY),
+    (_is_model, _MODEL),
+    (lambda head: head.startswith(b"version https://git-lfs."), _LFS),
+    (_is_page, _PAGE),
+    (lambda head: _is_pickle(head) and b"torch" in head, _TORCH),
+    (_is_pickle, _CHECKPOINT),
+    (lambda head: head.startswith(b"PK\3\4") and b"data.pkl" in head, _TORCH),
+    (lambda head: head.startswith(b"PK\3\4") and b".npy" in head, ARRAYS),
+    (lambda head: head.startswith((b"PK\3\4", b"PK\5\6")), _ZIP),
+    (lambda head: head[_TAR_AT:].startswith(b"ustar"), _TAR),
+    (lambda head: head.startswith(_COMPRESSED_MAGICS), _COMPRESSED),
+    (lambda head: head.startswith(b"\x93NUMPY"), ARRAY),
+    (lambda head: head.startswith((b"\x7fELF", b"MZ\x90", b"\xcf\xfa\xed\xfe")), _LIBRARY),
+    (lambda head: head.startswith((b"\x89PNG", b"\xff\xd8\xff", b"GIF8")), _IMAGE),
+    (lambda head: head.startswith(b"RIFF") and head[8:12] == b"WEBP", _IMAGE),
+    (_is_cache, _CACHE),
+    (_is_onnx, _ONNX),
+    (lambda head: _is_text(head) and head.lstrip().startswith((b"{", b"[")), _JSON),
+    (_is_text, _TEXT_FILE),
+)
+
+
+def recognise(content: bytes | memoryview) -> Foreign | None:
+    """What a file is, from its content or the begin of it; None if that cannot be told."""
+    head = bytes(content[:HEAD])
+    return next((kind for matches, kind in _KINDS if matches(head)), None)
