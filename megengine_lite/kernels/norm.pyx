@@ -78,10 +78,10 @@ cdef inline void row_moments(const float* x, int64_t n, float center, double* fi
 cdef void norm_rows_f32(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
     """y = (x - mean) / sqrt(variance + eps) * weight + bias for rows of `segments` x `inner` elements.
 
-    inner = 1: one weight per element (layer norm); else one per segment of `inner` elements, and there are
-    `weight_rows` rows of weights in turn (group norm). weight, bias, mean and deviation may be NULL; `deviation` gets
-    the variance if `give_variance`, else 1 / sqrt(variance + eps). With `stream`, y is larger than the caches, inner is
-    1 and scratch holds a row. One work item = one row.
+    One weight per segment of `inner` elements; there are `weight_rows` rows of weights in turn (one in layer norm, one
+    for each group in group norm). weight, bias, mean and deviation may be NULL; `deviation` gets the variance if
+    `give_variance`, else 1 / sqrt(variance + eps). With `stream`, y is larger than the caches, inner is 1 and scratch
+    holds a row. One work item = one row.
     """
     cdef const float* weight = <const float*>a.p[1]
     cdef const float* bias = <const float*>a.p[2]
@@ -109,13 +109,16 @@ cdef void norm_rows_f32(const KernelArgs* a, int64_t begin, int64_t end, void* s
             means[row] = <float>(center + rest)
         if deviations:
             deviations[row] = <float>(variance if give_variance else inverse)
+        offset = row % weight_rows * segments
         if inner == 1:
             target = <float*>scratch if stream else y
-            scale_row(x, target, n, center, <float>inverse, <float>(-rest * inverse), weight, bias)
+            scale_row(
+                x, target, n, center, <float>inverse, <float>(-rest * inverse),
+                weight + offset if weight else NULL, bias + offset if bias else NULL,
+            )
             if stream:
                 stream_row(y, target, n)
             continue
-        offset = row % weight_rows * segments
         for s in range(segments):
             factor = inverse * weight[offset + s] if weight else inverse
             shift_row(
