@@ -1,9 +1,11 @@
-"""What the processor and the operating system offer: CPUID, and the register state that the system saves."""
+"""What the processor and the operating system offer: CPUID, the register state that the system saves, denormals."""
 
 
 cdef extern from "platform.h" nogil:
     int ml_cpuid(unsigned leaf, unsigned sub, unsigned* abcd)
     unsigned long long ml_xgetbv()
+    unsigned long long ml_flush_denormals()
+    void ml_restore_denormals(unsigned long long old)
 
 
 # feature -> (CPUID leaf, sub-leaf, register 0..3 = a..d, bit)
@@ -63,3 +65,13 @@ def brand():
         ml_cpuid(leaf, 0, regs)
         text += (<char*>regs)[:16]
     return text.split(b"\0")[0].decode("ascii", "replace").strip()
+
+
+def flush_denormals():
+    """Makes this thread take denormal numbers as zeros, as kernels do; gives the mode before."""
+    return ml_flush_denormals()
+
+
+def restore_denormals(unsigned long long mode):
+    """Puts back the mode that :func:`flush_denormals` gave."""
+    ml_restore_denormals(mode)

@@ -12,6 +12,7 @@ from megengine_lite._core.graph import Constant, Node, Var
 from megengine_lite._core.layouts import dense_strides
 from megengine_lite._core.lower.context import Lowering, Ref, Tensor, lowers
 from megengine_lite._core.params import ElemwiseMode
+from megengine_lite._core.power import constant_exponent
 from megengine_lite.kernels.tiling import plan_chain
 
 MAX_INPUTS = 12  # of the kernel
@@ -36,9 +37,9 @@ def lower_chain(ctx: Lowering, node: Node) -> bool | None:
 
 @lowers("Elemwise")
 def lower_elemwise(ctx: Lowering, node: Node) -> bool | None:
-    """A single function."""
+    """A single function; powers with a constant exponent are those of another module."""
     mode = node.params.mode
-    if mode in _INTEGER_ONLY:
+    if mode in _INTEGER_ONLY or constant_exponent(node) is not None:
         return False
     return _lower(ctx, node, [(int(mode), range(len(node.inputs)))])
 

@@ -12,6 +12,7 @@ from megengine_lite._core.lower.context import Lowering, Ref, lowers
 from megengine_lite._core.lower.elemwise import Steps, emit_chain, plain_strides
 from megengine_lite._core.lower.typecvt import emit_convert
 from megengine_lite._core.params import ElemwiseMode, ElemwiseMultiTypeMode
+from megengine_lite._core.power import constant_exponent, power_steps
 from megengine_lite.kernels.tiling import plan_runs
 
 _C, _M, _Multi = DTypeCode, ElemwiseMode, ElemwiseMultiTypeMode
@@ -78,34 +79,17 @@ def _emit_integers(ctx: Lowering, node: Node, mode: int, truth: bool) -> None:
     )
 
 
-@lowers("PowC")
+@lowers("Elemwise", "PowC")
 def lower_power(ctx: Lowering, node: Node) -> bool | None:
-    """Small whole and half exponents by products and roots."""
+    """Powers with a constant exponent."""
+    exponent = constant_exponent(node)
     x, y = node.inputs[0], node.outputs[0]
-    if x.dtype != FLOAT32:
+    if exponent is None or x.dtype != FLOAT32:
         return False
-    exponent = float(np.float32(node.params.exp))
-    constant, steps = _power(exponent)
-    inputs = [x.shape, (1,)]
-    refs = [ctx.plain(x).ref, _number(ctx, constant)]
-    _chain(ctx, node, steps, inputs, refs, ctx.new_plain(y).ref)
+    constants, steps = power_steps(exponent)
+    refs = [ctx.plain(x).ref, *(_number(ctx, c) for c in constants)]
+    _chain(ctx, node, steps, [x.shape, *[(1,)] * len(constants)], refs, ctx.new_plain(y).ref)
     return None
-
-
-def _power(exponent: float) -> tuple[float, Steps]:
-    """A constant and a chain of x and that constant."""
-    simple: dict[float, Steps] = {
-        2.0: [(_M.SQUARE, (0,))],
-        3.0: [(_M.SQUARE, (0,)), (_M.MUL, (2, 0))],
-        0.5: [(_M.SQRT, (0,))],
-        1.0: [(_M.MUL, (0, 1))],
-        -1.0: [(_M.TRUE_DIV, (1, 0))],
-        -0.5: [(_M.SQRT, (0,)), (_M.TRUE_DIV, (1, 2))],
-        -2.0: [(_M.SQUARE, (0,)), (_M.TRUE_DIV, (1, 2))],
-    }
-    if exponent in simple:
-        return 1.0, simple[exponent]
-    return exponent, [(_M.POW, (0, 1))]
 
 
 @lowers("Where", "MaskedFill")

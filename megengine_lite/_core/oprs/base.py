@@ -13,6 +13,7 @@ from typing import Any, ClassVar, TypeVar, cast
 
 import numpy as np
 
+from megengine_lite._core.cpu import flush_denormals, restore_denormals
 from megengine_lite._core.graph import Node, TensorSpec
 from megengine_lite.errors import InternalError, LiteError, LiteIndexError, LiteMemoryError, ShapeError
 
@@ -33,6 +34,8 @@ class Operator:
         the target shape of Reshape. Inference gets ``spec.value`` for these, never None.
     dynamic
         True if an output's shape depends on the data of other inputs; ``infer`` then gives ``shape=None``.
+    foreign
+        True if ``compute`` runs code of the user's, which finds the processor as it always is.
     """
 
     name: ClassVar[str]
@@ -40,6 +43,7 @@ class Operator:
     param: ClassVar[type | None] = None
     value_inputs: ClassVar[tuple[int, ...]] = ()
     dynamic: ClassVar[bool] = False
+    foreign: ClassVar[bool] = False
 
     def count_outputs(self, params: Any, n_inputs: int, payload: tuple[bytes, ...] = ()) -> int:
         """Number of outputs that are numbered in a file. The loader asks only operators that users define."""
@@ -67,7 +71,10 @@ class Operator:
     def compute(
         self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
-        """The operator in numpy. Arrays have the storage type of their spec; inputs must not be changed."""
+        """The operator in numpy. Arrays have the storage type of their spec; inputs must not be changed.
+
+        Denormal numbers are zeros here, as in kernels.
+        """
         raise NotImplementedError
 
 
@@ -95,9 +102,24 @@ def quiet(function: F) -> F:
 def register(cls: type[Operator]) -> type[Operator]:
     """Class decorator: makes an operator known under its name."""
     assert cls.name not in REGISTRY, f"operator {cls.name} is registered twice"
-    cls.compute = quiet(cls.compute)  # type: ignore[method-assign]
+    compute = quiet(cls.compute)
+    cls.compute = compute if cls.foreign else _flushing(compute)  # type: ignore[method-assign]
     REGISTRY[cls.name] = cls()
     return cls
+
+
+def _flushing(compute: Callable[..., list[np.ndarray]]) -> Callable[..., list[np.ndarray]]:
+    """The function with denormal numbers taken as zeros."""
+
+    @functools.wraps(compute)
+    def flushing(*arguments: Any) -> list[np.ndarray]:
+        mode = flush_denormals()
+        try:
+            return compute(*arguments)
+        finally:
+            restore_denormals(mode)
+
+    return flushing
 
 
 def fail(node: Node, message: str) -> ShapeError:

@@ -245,6 +245,7 @@ class CustomOpNode(Operator):
     """
 
     name = "CustomOpNode"
+    foreign = True
 
     def count_outputs(self, params: Any, n_inputs: int, payload: tuple[bytes, ...] = ()) -> int:
         operator = find_user_operator(payload[0]) if payload else None

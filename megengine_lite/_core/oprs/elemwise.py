@@ -13,6 +13,7 @@ from megengine_lite._core.oprs.base import Operator, broadcast_shapes, fail, reg
 from megengine_lite._core.oprs.elemwise_functions import FUNCTIONS
 from megengine_lite._core.oprs.values import check_count, common_dtype
 from megengine_lite._core.params import ElemwiseMode
+from megengine_lite._core.power import constant_exponent, constant_power
 from megengine_lite._core.quantize import from_float32, stored_constant, to_float32
 
 # On quantized numbers of one type these are plain integer arithmetic.
@@ -64,12 +65,14 @@ class Elemwise(Operator):
         dtype = in_specs[0].dtype
         if not dtype.is_float:
             return [call(*ins)]
-        return [from_float32(call(*(to_float32(x, dtype) for x in ins)), dtype)]
+        real = [to_float32(x, dtype) for x in ins]
+        exponent = constant_exponent(node)
+        return [from_float32(call(*real) if exponent is None else constant_power(real[0], exponent), dtype)]
 
 
 @register
 class PowC(Operator):
-    """Power with a constant exponent."""
+    """Power with a constant exponent; of negative numbers, too."""
 
     name = "PowC"
     param = params.PowC
@@ -86,7 +89,7 @@ class PowC(Operator):
     ) -> list[np.ndarray]:
         dtype, exponent = in_specs[0].dtype, np.float32(node.params.exp)
         if dtype.is_float:
-            return [from_float32(np.power(to_float32(ins[0], dtype), exponent), dtype)]
+            return [from_float32(constant_power(to_float32(ins[0], dtype), float(exponent)), dtype)]
         return [np.power(ins[0].astype(np.float64), exponent).astype(dtype.storage)]
 
 

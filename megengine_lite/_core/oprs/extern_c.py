@@ -41,6 +41,7 @@ class ExternCOprRunner(Operator):
     """An operator known to a library only. It is opaque: always run, never folded, merged or given other layouts."""
 
     name = "ExternCOprRunner"
+    foreign = True
 
     def count_outputs(self, params, n_inputs, payload=()):
         user = _user_operator(payload)

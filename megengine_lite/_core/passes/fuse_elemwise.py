@@ -5,6 +5,7 @@ from __future__ import annotations
 from megengine_lite._core.dtype import DTypeCode
 from megengine_lite._core.fused import ElemwiseProgram, ElemwiseStep
 from megengine_lite._core.graph import Graph, Node, Var
+from megengine_lite._core.power import constant_exponent
 
 MAX_INPUTS = 10
 MAX_STEPS = 24
@@ -33,7 +34,9 @@ def run(graph: Graph) -> None:
 
 
 def _is_chainable(node: Node) -> bool:
-    return node.op == "Elemwise" and all(v.dtype.code == DTypeCode.FLOAT32 for v in (*node.inputs, *node.outputs))
+    if node.op != "Elemwise" or constant_exponent(node) is not None:
+        return False
+    return all(v.dtype.code == DTypeCode.FLOAT32 for v in (*node.inputs, *node.outputs))
 
 
 def _grow(

@@ -1,4 +1,4 @@
-"""Drops nodes that pass a value through, and writes batch normalization as one multiplication and one addition."""
+"""Drops nodes that pass a value through; writes batch normalization and constant powers as elementwise functions."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from collections.abc import Set
 import numpy as np
 
 from megengine_lite._core.dtype import FLOAT16, FLOAT32
-from megengine_lite._core.graph import ConstantPool, Graph, Node, TensorSpec, Var
+from megengine_lite._core.graph import Constant, ConstantPool, Graph, Node, TensorSpec, Var
 from megengine_lite._core.params import Elemwise, ElemwiseMode
+from megengine_lite._core.power import constant_exponent, power_steps
 
 _PASS_THROUGH = {
     "Identity",
@@ -31,9 +32,7 @@ def run(graph: Graph, pool: ConstantPool) -> None:
             continue
         if node.op == "BatchNorm":
             node = batch_norm_as_scale(node, read, pool) or node
-        elif node.op == "Elemwise":
-            node = _simpler_elemwise(node)
-        kept.append(node)
+        kept.extend(power_as_functions(node) if node.op in ("Elemwise", "PowC") else [node])
     graph.nodes = kept
     graph.outputs = [same.get(v, v) for v in graph.outputs]
     graph.remove_dead()
@@ -84,11 +83,26 @@ def batch_norm_as_scale(node: Node, read: Set[Var], pool: ConstantPool) -> Node 
     return Node("Elemwise", Elemwise(mode=ElemwiseMode.FUSE_MUL_ADD3), [x, s_var, t_var], [node.outputs[-1]], node.name)
 
 
-def _simpler_elemwise(node: Node) -> Node:
-    """``x ** 0.5`` and ``x ** 2`` as square root and square (dumps for older runtimes write them as powers)."""
-    if node.params.mode != ElemwiseMode.POW or node.inputs[1].const is None or node.inputs[1].spec.size != 1:
-        return node
-    exponent = float(node.inputs[1].const.array.reshape(-1)[0])
-    if exponent == 2.0 and node.inputs[0].shape == node.outputs[0].shape:
-        return Node("Elemwise", Elemwise(mode=ElemwiseMode.SQUARE), node.inputs[:1], node.outputs, node.name)
-    return node
+def power_as_functions(node: Node) -> list[Node]:
+    """A float32 power with a constant exponent as elementwise functions, which can be fused; other nodes as they are.
+
+    (Dumps for older runtimes write square roots and squares as powers.)
+    """
+    exponent = constant_exponent(node)
+    x, y = node.inputs[0], node.outputs[0]
+    if exponent is None or x.dtype != FLOAT32:
+        return [node]
+    constants, steps = power_steps(exponent)
+    registers = [x, *(_number(y, c) for c in constants)]
+    nodes: list[Node] = []
+    for mode, args in steps:
+        out = y if len(nodes) == len(steps) - 1 else Var(y.id, "", TensorSpec(y.shape, FLOAT32))
+        nodes.append(Node("Elemwise", Elemwise(mode=mode), [registers[k] for k in args], [out], node.name))
+        registers.append(out)
+    return nodes
+
+
+def _number(var: Var, value: float) -> Var:
+    """A constant without dimensions: as an exponent it is not one of a file, and means the plain power."""
+    array = np.array(value, np.float32)
+    return Var(var.id, "", TensorSpec(array.shape, FLOAT32, array), Constant(array, ("number", array.tobytes())))
