@@ -71,7 +71,7 @@ def candidates(
 def choose(
     table: Sequence[Algorithm[Problem]], problem: Problem, policy: AlgoPolicy, threads: int
 ) -> Algorithm[Problem]:
-    """The best algorithm by the heuristic.
+    """The algorithm that the policy prefers, or else the best by the heuristic.
 
     Raises
     ------
@@ -85,4 +85,5 @@ def choose(
             f"no algorithm for {problem} {asked}, as set_network_algo_workspace_limit asks for; raise the limit"
             + (", or allow algorithms that are not LITE_ALGO_OPTIMIZED" if policy.optimized else "")
         )
-    return found[0]
+    preferred = {a.name: a for a in found}
+    return next((preferred[name] for name in policy.preferred if name in preferred), found[0])

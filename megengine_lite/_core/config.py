@@ -21,7 +21,8 @@ class AlgoPolicy:
     """How the algorithm of each step is chosen.
 
     ``profile`` measures the candidates (fast-run), else the heuristic decides; ``reproducible`` and ``optimized``
-    restrict the candidates. ``workspace_limit`` is in bytes per step; ``shared_batch_size`` replaces the batch in
+    restrict the candidates, and of what is left the first algorithm in ``preferred`` is taken, where one of those names
+    applies. ``workspace_limit`` is in bytes per step; ``shared_batch_size`` replaces the batch in
     cache keys when ``binary_equal_between_batch`` asks for one algorithm at all batch sizes.
     """
 
@@ -29,6 +30,7 @@ class AlgoPolicy:
     profile: bool = False
     reproducible: bool = False
     optimized: bool = False
+    preferred: tuple[str, ...] = ()
     workspace_limit: int | None = None
     shared_batch_size: int = 0
     binary_equal_between_batch: bool = False

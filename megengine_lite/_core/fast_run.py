@@ -41,7 +41,7 @@ def select(ctx: Lowering, kind: str, table: Sequence[Algorithm], problem: Any, n
     policy, threads = ctx.config.algo, ctx.config.threads
     problem = policy.seen_by_choice(problem)
     best = choose(table, problem, policy, threads)
-    if not policy.profile:
+    if not policy.profile or best.name in policy.preferred:
         return best
     allowed = {a.name: a for a in candidates(table, problem, policy, threads)}
     category = category_name(kind, cpu.brand(), ctx.kernels.name, threads)
