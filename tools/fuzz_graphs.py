@@ -18,8 +18,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from generated.check import Checker, Failure  # noqa: E402
-from generated.files import write_case  # noqa: E402
+from generated.check import Checker, Failure, write_case  # noqa: E402
 from generated.grammar import FAMILIES, make_case  # noqa: E402
 from generated.maker import Case  # noqa: E402
 from generated.settings import (  # noqa: E402

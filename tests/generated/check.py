@@ -6,6 +6,7 @@ import random
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,18 +14,25 @@ import pytest
 from fuzz.guarded_memory import GuardedArena, WildWrite, guarded_bytes, guarded_copy, guarded_plans
 
 from generated.expected import Expected, expected_outputs
+from generated.files import model_bytes
 from generated.grammar import used_graph
 from generated.maker import Case, Values
 from generated.settings import Setting
+from megengine_lite import LiteConfig, LiteNetwork
 from megengine_lite._core import fast_run
 from megengine_lite._core.algo_cache import CACHE
 from megengine_lite._core.dtype import from_numpy
 from megengine_lite._core.graph import ConstantPool, Graph
+from megengine_lite._core.loader import load_model
 from megengine_lite._core.program import array_at
 from megengine_lite._core.session import Arena, Session
 
 # Bytes that are NaN as floats of all sizes, and -1 as integers.
 _UNWRITTEN = 0xFF
+
+
+class WrongNamesError(Exception):
+    """Outputs of a loaded model have other names than those of the graph."""
 
 
 class PoisonedArena(Arena):
@@ -59,11 +67,36 @@ def _own_measurements() -> Iterator[None]:
 
 
 def _session(graph: Graph, setting: Setting, pool: ConstantPool) -> Session:
-    model = SimpleNamespace(
-        graph=graph, input_names=[v.name for v in graph.inputs], output_names=graph.output_names, default_inputs={}
-    )
+    if setting.through == "file":
+        model = load_model(model_bytes(graph, named_variables=True))
+        if model.output_names != graph.output_names:
+            raise WrongNamesError(f"outputs are called {model.output_names} instead of {graph.output_names}")
+    else:
+        names = [v.name for v in graph.inputs]
+        model = SimpleNamespace(graph=graph, input_names=names, output_names=graph.output_names, default_inputs={})
     arena = GuardedArena() if setting.guarded else PoisonedArena()
     return Session(model, setting.config(), pool=pool, arena=arena)  # type: ignore[arg-type]
+
+
+def _network(graph: Graph, setting: Setting) -> LiteNetwork:
+    config = LiteConfig()
+    if not setting.fuse:
+        config.options.graph_opt_level = 0
+    network = LiteNetwork(config)
+    network.threads_number = setting.threads
+    network._settings.isa = setting.isa
+    network.load(model_bytes(graph))
+    if network.get_all_output_name() != graph.output_names:
+        raise WrongNamesError(f"outputs are {network.get_all_output_name()} instead of {graph.output_names}")
+    return network
+
+
+def _run_network(network: LiteNetwork, inputs: Values) -> list[np.ndarray]:
+    for name, value in inputs.items():
+        network.get_io_tensor(name).set_data_by_copy(value)
+    network.forward()
+    network.wait()
+    return [network.get_io_tensor(name).to_numpy().copy() for name in network.get_all_output_name()]
 
 
 def _run(session: Session, inputs: Values, setting: Setting, expected: Sequence[Expected]) -> list[np.ndarray]:
@@ -140,11 +173,17 @@ class Checker:
 
     def _runs(self, setting: Setting, graph: Graph, pool: ConstantPool, keep: list[Session]) -> Failure | None:
         try:
-            session = _session(graph, setting, pool)
-            keep.append(session)
+            if setting.through == "network":
+                network = _network(graph, setting)
+            else:
+                session = _session(graph, setting, pool)
+                keep.append(session)
             first: dict[int, list[np.ndarray]] = {}
             for k in [*range(len(self.case.runs))] * 2:
-                got = _run(session, self.case.runs[k], setting, self.expected[k])
+                if setting.through == "network":
+                    got = _run_network(network, self.case.runs[k])
+                else:
+                    got = _run(session, self.case.runs[k], setting, self.expected[k])
                 wrong = _compare(got, self.expected[k], graph.output_names)
                 if wrong:
                     return Failure(setting, "wrong", f"run {k}, {wrong}")
@@ -162,3 +201,12 @@ def check_case(case: Case, settings: Sequence[Setting]) -> list[Failure]:
     """What is wrong with a graph at each of the settings."""
     checker = Checker(case)
     return [failure for setting in settings if (failure := checker.check(setting)) is not None]
+
+
+def write_case(case: Case, stem: Path) -> None:
+    """Writes ``stem.mge`` and ``stem.npz`` with ``in_NAME`` and ``out_K`` of the first run."""
+    stem.with_suffix(".mge").write_bytes(model_bytes(case.graph))
+    arrays = {f"in_{name}": value for name, value in case.runs[0].items()}
+    for k, one in enumerate(Checker(case).expected[0]):
+        arrays[f"out_{k}"] = one.value
+    np.savez(stem.with_suffix(".npz"), **arrays)

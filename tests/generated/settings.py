@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from one_node import INSTRUCTION_SETS
 
@@ -31,6 +31,9 @@ class Setting:
         Outputs are computed into memory of the caller.
     shared
         The weights are shared with a session that ran before at this other setting.
+    through
+        "session" runs the graph as it is; "file" writes it to a model file and runs what is loaded from that;
+        "network" does so by the public interface.
     order
         Seed of another order of the nodes; None leaves them as they are.
     """
@@ -44,7 +47,8 @@ class Setting:
     policy: tuple[tuple[str, object], ...] = ()
     guarded: bool = False
     own_outputs: bool = False
-    shared: Setting | None = field(default=None)
+    shared: Setting | None = None
+    through: str = "session"
     order: int | None = None
 
     def config(self) -> SessionConfig:
@@ -99,6 +103,8 @@ def every_setting(isas: Sequence[str] = tuple(INSTRUCTION_SETS)) -> list[Setting
             replace(plain, own_outputs=True, threads=2),
             replace(plain, shared=replace(plain, fuse=False)),
             replace(plain, order=1),
+            replace(plain, through="file"),
+            replace(plain, through="network", threads=2),
             replace(plain, order=2, threads=2),
         ]
         found += [replace(plain, policy=forced(name)) for name in ALGORITHMS]
@@ -145,6 +151,8 @@ def _by_chance(rng: random.Random, isas: Sequence[str]) -> Setting:
         own_outputs=rng.random() < 0.15,
         order=rng.choice((None, rng.randrange(1000))),
     )
+    if rng.random() < 0.15:
+        return replace(setting, through=rng.choice(("file", "network")))
     if rng.random() < 0.15:
         other = replace(setting, guarded=False, isa=rng.choice(isas), fuse=rng.random() < 0.5)
         setting = replace(setting, shared=other)
