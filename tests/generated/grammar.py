@@ -254,7 +254,8 @@ def make_case(family: str, seed: int) -> Case:
 def _finish(m: Maker) -> Graph:
     """Chooses outputs, mostly the last results; sometimes one that is read, an input, or one of them twice."""
     read = {v for node in m.nodes for v in node.inputs}
-    computed = [v for v in m.pool if v.producer is not None]
+    made = {v for node in m.nodes for v in node.outputs}
+    computed = [v for v in m.pool if v in made]
     ends = [v for v in computed if v not in read] or computed or list(m.inputs)
     outputs = ends[-m.rng.choice((1, 2, 3, 4)) :]
     inner = [v for v in computed if v in read]
