@@ -48,6 +48,10 @@ from megengine_lite.errors import (
     LiteAttributeError,
     LiteFileNotFoundError,
     LiteIndexError,
+    LiteIsADirectoryError,
+    LiteMemoryError,
+    LiteOSError,
+    LitePermissionError,
     LiteTypeError,
     LiteValueError,
 )
@@ -241,7 +245,9 @@ def errors(folder: Path) -> list[str]:
     ):
         try:
             call()
-        except (LiteFileNotFoundError, LiteIndexError, LiteValueError, LiteArgumentError, LiteTypeError) as error:
+        except (LiteFileNotFoundError, LiteIsADirectoryError, LitePermissionError, LiteOSError) as error:
+            raised.append(type(error).__name__)
+        except (LiteMemoryError, LiteIndexError, LiteValueError, LiteArgumentError, LiteTypeError) as error:
             raised.append(type(error).__name__)
         except (lite.DeviceError, lite.ShapeError, lite.ModelFormatError, lite.DecryptionError) as error:
             raised.append(type(error).__name__)
