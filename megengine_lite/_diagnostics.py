@@ -8,7 +8,7 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 from megengine_lite._core.files import replace_file, to_path
-from megengine_lite.errors import LiteError, LiteValueError
+from megengine_lite.errors import LiteError, LiteValueError, brief
 
 if TYPE_CHECKING:
     from megengine_lite._core.io_dump import BinaryDump, TextDump
@@ -130,8 +130,8 @@ class Diagnostics:
         LiteError
             The file cannot be there.
         """
-        if form not in _PROFILE_FORMS:
-            raise LiteValueError(f"a profile has one of the forms {', '.join(_PROFILE_FORMS)}, not {form!r}")
+        if not isinstance(form, str) or form not in _PROFILE_FORMS:
+            raise LiteValueError(f"a profile has one of the forms {', '.join(_PROFILE_FORMS)}, not {brief(form)}")
         self._profile = Profile(to_path(profile_file), form)
         self._tell_engine()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from megengine_lite.errors import LiteTypeError, LiteValueError
+from megengine_lite.errors import LiteTypeError, LiteValueError, brief
 from megengine_lite.log import LEVELS, logger, show_on_stderr
 from megengine_lite.struct import LiteLogLevel
 
@@ -43,7 +43,7 @@ def set_log_level(level: LiteLogLevel | int) -> None:
     if isinstance(level, bool) or not isinstance(level, int):
         raise LiteTypeError(f"a log level is a LiteLogLevel or an int, not {type(level).__name__}")
     if not 0 <= level < len(LEVELS):
-        raise LiteValueError(f"there is no log level {level}; levels are 0 (DEBUG) to 3 (ERROR)")
+        raise LiteValueError(f"there is no log level {brief(level)}; levels are 0 (DEBUG) to 3 (ERROR)")
     logger.setLevel(LEVELS[level])
     show_on_stderr()
 

@@ -4,22 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from copy import copy
-from operator import index
 from typing import Any, ClassVar
 
+from megengine_lite._core.layout import to_integer, to_list
 from megengine_lite._core.suggest import suggestion
-from megengine_lite.errors import LiteArgumentError, LiteAttributeError, LiteTypeError, LiteValueError
+from megengine_lite.errors import LiteArgumentError, LiteAttributeError, LiteTypeError, LiteValueError, brief
 from megengine_lite.layout import LiteLayout
 from megengine_lite.struct import LiteBackend, LiteDeviceType, LiteIOType
 
 __all__ = ["LiteConfig", "LiteExtraConfig", "LiteIO", "LiteNetworkIO", "LiteOptions"]
-
-
-def _to_int(name: str, value: object) -> int:
-    try:
-        return index(value)  # type: ignore[arg-type]
-    except TypeError:
-        raise LiteTypeError(f"{name} is an int or a bool, not {type(value).__name__}") from None
 
 
 def to_text(name: str, value: object) -> str:
@@ -40,7 +33,7 @@ class _Settings:
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in self._integers:
-            value = _to_int(name, value)
+            value = to_integer(value, name, bools=True)
         elif not hasattr(type(self), name):
             kind = type(self).__name__
             hint = self._hints.get(name)
@@ -357,7 +350,7 @@ class LiteIO(_Settings):
 
     @io_type.setter
     def io_type(self, io_type: LiteIOType | int) -> None:
-        number = _to_int("io_type", io_type)
+        number = to_integer(io_type, "io_type", bools=True)
         if number not in (0, 1):
             raise LiteValueError(f"io_type is LITE_IO_VALUE (0) or LITE_IO_SHAPE (1), not {number}")
         self._io_type = LiteIOType(number)
@@ -458,7 +451,7 @@ def to_io(item: Any) -> LiteIO:
         return LiteIO(item)
     if isinstance(item, list | tuple) and item:
         return LiteIO(*item)
-    raise LiteTypeError(f"an input or output is a LiteIO, a name, or a list of LiteIO arguments, not {item!r}")
+    raise LiteTypeError(f"an input or output is a LiteIO, a name, or a list of LiteIO arguments, not {brief(item)}")
 
 
 def _to_ios(name: str, items: Iterable[Any] | None) -> list[LiteIO]:
@@ -466,4 +459,4 @@ def _to_ios(name: str, items: Iterable[Any] | None) -> list[LiteIO]:
         return []
     if isinstance(items, str | bytes | LiteIO) or not isinstance(items, Iterable):
         raise LiteTypeError(f"{name} are a list of LiteIO or names, not {type(items).__name__}")
-    return [to_io(item) for item in items]
+    return to_list(items, f"the list of {name}", None, to_io)

@@ -111,7 +111,9 @@ def unregister_operator(type_name: str) -> None:
 
     Raises
     ------
-    LiteValueError
-        No operator of this name is registered.
+    LiteValueError, LiteTypeError
+        No operator of this name is registered; it is no name.
     """
+    if not isinstance(type_name, str):
+        raise LiteTypeError(f"type_name must be a str, is {type(type_name).__name__}")
     remove_user_operator(type_name)

@@ -39,6 +39,19 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
 
 
+def brief(value: object, most: int = 80) -> str:
+    """What ``repr`` gives, not longer than a line; the type, where there is no such text or it fails.
+
+    >>> brief([1, 2])
+    '[1, 2]'
+    """
+    try:
+        text = repr(value)
+    except Exception:  # deep or giant objects, and faults of the caller's classes
+        return f"an object of type {type(value).__name__}"
+    return text if len(text) <= most else f"{text[: most - 4]} ..."
+
+
 class LiteError(RuntimeError):
     """Base of all errors of megengine_lite."""
 

@@ -7,19 +7,20 @@ import functools
 import os
 import threading
 from collections.abc import Callable, Iterable
-from operator import index
 from typing import Any
 
 import numpy as np
 
 from megengine_lite._core.device import device_count
 from megengine_lite._core.files import to_path
+from megengine_lite._core.layout import to_integers
 from megengine_lite.errors import (
     DecryptionError,
     LiteArgumentError,
     LiteError,
     LiteTypeError,
     LiteValueError,
+    brief,
 )
 from megengine_lite.log import logger, warn
 from megengine_lite.struct import LiteBackend, LiteDeviceType
@@ -37,6 +38,7 @@ LiteDecryptionFunc = ctypes.CFUNCTYPE(
 )
 
 _MOST_BYTES = 1 << 40
+_LONGEST_KEY = 1 << 20
 
 
 class _OutputArray(np.ndarray):
@@ -105,10 +107,12 @@ def decryption_func(func: Callable[..., Any]) -> Callable[..., Any]:
 def _to_key(key: bytes | Iterable[int]) -> bytes:
     if isinstance(key, str):
         raise LiteTypeError("a key is bytes or a sequence of integers, not a str; encode it first")
-    try:
-        return key if isinstance(key, bytes) else bytes(index(k) & 0xFF for k in key)
-    except (TypeError, ValueError) as error:
-        raise LiteTypeError(f"a key is bytes or a sequence of integers ({error})") from None
+    if isinstance(key, bytes):
+        return key
+    numbers = to_integers(key, "a key", _LONGEST_KEY)
+    if len(numbers) > _LONGEST_KEY:
+        raise LiteValueError(f"a key has at most {_LONGEST_KEY} bytes")
+    return bytes(k & 0xFF for k in numbers)
 
 
 # (device, backend) -> virtual address -> (physical address, bytes)
@@ -268,7 +272,7 @@ class LiteGlobal:
         """
         virtual, physical = _address(vir_ptr), _address(phy_ptr)
         if isinstance(length, bool) or not isinstance(length, int) or length <= 0:
-            raise LiteValueError(f"the length of a piece of memory is a positive int, not {length!r}")
+            raise LiteValueError(f"the length of a piece of memory is a positive int, not {brief(length)}")
         with _memory_pairs_lock:
             pairs = _memory_pairs.setdefault(_place(device, backend), {})
             for start, (_, size) in pairs.items():

@@ -9,7 +9,7 @@ import numpy as np
 
 from megengine_lite._core.layout import MAX_DIM, to_dtype_code, to_integer, to_shape
 from megengine_lite._core.memory import NUMPY_TYPES, Layout
-from megengine_lite.errors import LiteArgumentError, LiteTypeError, LiteValueError
+from megengine_lite.errors import LiteArgumentError, LiteTypeError, LiteValueError, brief
 from megengine_lite.struct import LiteDataType
 
 __all__ = ["MAX_DIM", "LiteLayout", "ctype_to_lite_dtypes", "lite_dtype_2_numpy"]
@@ -38,7 +38,7 @@ def lite_dtype_2_numpy(dtype: LiteDataType) -> type[np.generic]:
     <class 'numpy.float16'>
     """
     if not isinstance(dtype, LiteDataType):
-        raise LiteArgumentError(f"a LiteDataType is needed, not {dtype!r}")
+        raise LiteArgumentError(f"a LiteDataType is needed, not {brief(dtype)}")
     return _SCALAR_TYPES[dtype]
 
 

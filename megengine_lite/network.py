@@ -7,11 +7,11 @@ import threading
 from collections.abc import Callable
 from copy import copy
 from dataclasses import replace
-from operator import index
 from typing import TYPE_CHECKING, Any
 
 from megengine_lite._core.config import AlgoPolicy
 from megengine_lite._core.device import get_device
+from megengine_lite._core.layout import to_integer
 from megengine_lite._diagnostics import Diagnostics
 from megengine_lite._engine import Callback, Engine
 from megengine_lite._loading import (
@@ -33,6 +33,7 @@ from megengine_lite.errors import (
     LiteMemoryError,
     LiteTypeError,
     LiteValueError,
+    brief,
 )
 from megengine_lite.layout import LiteLayout
 from megengine_lite.log import logger, warn
@@ -325,7 +326,7 @@ class LiteNetwork(Diagnostics):
     @stream_id.setter
     def stream_id(self, stream_id: int) -> None:
         self._require_not_loaded("stream_id")
-        self._stream_id = _to_int("stream_id", stream_id)
+        self._stream_id = to_integer(stream_id, "stream_id", bools=True)
 
     @property
     def threads_number(self) -> int:
@@ -338,7 +339,7 @@ class LiteNetwork(Diagnostics):
     @threads_number.setter
     def threads_number(self, nr_threads: int) -> None:
         self._require_not_loaded("threads_number")
-        threads = _to_int("threads_number", nr_threads)
+        threads = to_integer(nr_threads, "threads_number", bools=True)
         if threads < 1:
             raise LiteValueError(f"a network runs on at least one thread, not {threads}")
         self._settings.threads = threads
@@ -392,10 +393,10 @@ class LiteNetwork(Diagnostics):
         LiteError
             The network has run.
         """
-        bits = _to_int("policy", policy)
+        bits = to_integer(policy, "policy", bools=True)
         if bits < 0 or bits & ~_ALL_STRATEGIES:
             raise LiteValueError(f"policy {bits} has bits that are no LiteAlgoSelectStrategy")
-        batch = _to_int("shared_batch_size", shared_batch_size)
+        batch = to_integer(shared_batch_size, "shared_batch_size", bools=True)
         if batch < 0:
             raise LiteValueError(f"a batch cannot have {batch} samples")
         if self._engine is not None and self._engine.has_run:
@@ -421,7 +422,7 @@ class LiteNetwork(Diagnostics):
         To be called after ``load``; after a forward the network plans anew.
         """
         self._loaded("set_network_algo_workspace_limit")
-        limit = _to_int("size_limit", size_limit)
+        limit = to_integer(size_limit, "size_limit", bools=True)
         if limit < 0:
             raise LiteValueError(f"a workspace cannot have {limit} bytes")
         self._use_algo(replace(self._algo, workspace_limit=limit))
@@ -454,9 +455,10 @@ class LiteNetwork(Diagnostics):
             name = name.decode("utf-8", "surrogateescape")
         elif not isinstance(name, str):
             raise LiteTypeError(f"the name of an input or output is a str, not {type(name).__name__}")
+        phase = to_integer(phase, "phase", bools=True)
+        if not 0 <= phase <= 2:
+            raise LiteValueError(f"phase is a LiteTensorPhase (0, 1, 2), not {brief(phase)}")
         if phase != 2:
-            if _to_int("phase", phase) not in (0, 1):
-                raise LiteValueError(f"phase is a LiteTensorPhase (0, 1, 2), not {phase!r}")
             port = engine.inputs.get(name)
             if port is not None:
                 return port.tensor
@@ -483,7 +485,7 @@ class LiteNetwork(Diagnostics):
             raise LiteValueError("only inputs can be discrete")
         if not self._settings.discrete_input or text != self._settings.discrete_input or text not in engine.inputs:
             raise LiteIndexError(f"{text!r} is not a discrete input; name it in LiteConfig.discrete_input_name")
-        return engine.inputs[text].piece(_to_int("n_idx", n_idx))
+        return engine.inputs[text].piece(to_integer(n_idx, "n_idx", bools=True))
 
     def get_input_name(self, index: int) -> str:
         """Name of an input by position, in the order of the original."""
@@ -540,15 +542,8 @@ def _no_memory(call: str, error: MemoryError) -> LiteError:
     return error if isinstance(error, LiteError) else LiteMemoryError(f"{call}: there is not enough memory")
 
 
-def _to_int(name: str, value: Any) -> int:
-    try:
-        return index(value)
-    except TypeError:
-        raise LiteTypeError(f"{name} is an int, not {type(value).__name__}") from None
-
-
 def _at(names: list[str], position: int, kind: str) -> str:
-    number = _to_int("index", position)
+    number = to_integer(position, "index", bools=True)
     if not 0 <= number < len(names):
         raise LiteIndexError(f"the model has {len(names)} {kind}s, there is no number {number}")
     return names[number]

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Iterable, Sequence
-from operator import index
 from typing import Any
 
 import numpy as np
 
 from megengine_lite._core.device import DEFAULT, get_device
 from megengine_lite._core.dlpack import CPU_DEVICE
-from megengine_lite._core.layout import MAX_DIM, to_dtype_code, to_integer, to_shape
+from megengine_lite._core.layout import MAX_DIM, to_dtype_code, to_integer, to_integers, to_list, to_shape
 from megengine_lite._core.memory import NUMPY_TYPES
 from megengine_lite._core.sources import as_array, as_shared_array, from_dlpack, is_raw_memory
 from megengine_lite._tensor_data import TensorData, one_length
@@ -23,6 +22,7 @@ from megengine_lite.errors import (
     LiteTypeError,
     LiteValueError,
     ShapeError,
+    brief,
 )
 from megengine_lite.layout import LiteLayout, ctype_to_lite_dtypes, lite_dtype_2_numpy
 from megengine_lite.struct import LiteDeviceType
@@ -320,13 +320,10 @@ class LiteTensor(TensorData):
         LiteError
             The tensor is a strided slice.
         """
-        try:
-            dims = list(map(index, shape))
-        except TypeError as error:
-            raise LiteTypeError(f"a shape is an iterable of integers, not {shape!r} ({error})") from None
+        dims = to_integers(shape, "a shape", MAX_DIM)
         count = self._nbytes // NUMPY_TYPES[self._code].itemsize
         if not dims or dims.count(-1) > 1 or min(dims) < -1:
-            raise ShapeError(f"{dims} is not a shape to reshape to")
+            raise ShapeError(f"{brief(dims)} is not a shape to reshape to")
         if -1 in dims:
             known = 1
             for d in dims:
@@ -355,11 +352,9 @@ class LiteTensor(TensorData):
         LiteTensor
             ``is_continue`` tells whether its elements lie side by side.
         """
-        try:
-            first, last = list(map(index, start)), list(map(index, end))
-            by = list(map(index, step)) if step is not None and len(step) else [1] * len(first)
-        except TypeError as error:
-            raise LiteTypeError(f"start, end and step are sequences of integers ({error})") from None
+        first, last = to_integers(start, "start", MAX_DIM), to_integers(end, "end", MAX_DIM)
+        by = [] if step is None else to_integers(step, "step", MAX_DIM)
+        by = by or [1] * len(first)
         if not len(first) == len(last) == len(by):
             raise LiteArgumentError(f"start, end and step have {len(first)}, {len(last)} and {len(by)} entries")
         if len(first) > len(self._shape):
@@ -434,7 +429,7 @@ class LiteTensor(TensorData):
         copy: bool | None = None,
     ) -> Any:
         if stream is not None:
-            raise LiteValueError(f"host memory has no streams: stream is None, not {stream!r}")
+            raise LiteValueError(f"host memory has no streams: stream is None, not {brief(stream)}")
         if dl_device is not None and tuple(dl_device) != CPU_DEVICE:
             raise BufferError(f"the tensor is in host memory and cannot be exported to DLPack device {dl_device}")
         source = self
@@ -484,9 +479,10 @@ def _rebuild(array: np.ndarray, layout: LiteLayout, device_id: int, pinned: bool
     return tensor
 
 
-def _require_tensor(tensor: object) -> None:
+def _require_tensor(tensor: object) -> LiteTensor:
     if not isinstance(tensor, LiteTensor):
         raise LiteArgumentError(f"a LiteTensor is needed, not {type(tensor).__name__}")
+    return tensor
 
 
 def LiteTensorConcat(
@@ -519,9 +515,8 @@ def LiteTensorConcat(
     """
     if not isinstance(tensors, Iterable):
         raise LiteTypeError(f"tensors is a list of tensors, not {type(tensors).__name__}")
-    tensors, dim = list(tensors), to_integer(dim, "dim")
-    for t in tensors:
-        _require_tensor(t)
+    dim = to_integer(dim, "dim")
+    tensors = to_list(tensors, "a list of tensors", None, _require_tensor)
     first = tensors[0] if tensors else None
     device = get_device(device_type if device_type != DEFAULT or first is None else first.device_type)
     if device_id == -1 and first is not None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from megengine_lite._core.layout import to_integer, to_shape
+from megengine_lite._core.layout import to_integer, to_list, to_shape
 from megengine_lite.errors import LiteArgumentError, LiteIndexError, LiteTypeError, ShapeError
 from megengine_lite.log import warn
 from megengine_lite.struct import LiteDataType, LiteDeviceType
@@ -141,10 +141,7 @@ class TensorBatchCollector:
 
         Warns about places that are free already.
         """
-        try:
-            ids = [self._checked_id(i) for i in iter(indexes)]
-        except TypeError as error:
-            raise LiteTypeError(f"indexes is a list of batch ids ({error})") from None
+        ids = to_list(indexes, "a list of batch ids", self._count, self._checked_id)
         with self._lock:
             for batch_id in ids:
                 if batch_id in self._free:

@@ -379,8 +379,9 @@ def test_objects_that_fail_to_be_arrays():
 
     with pytest.raises(LiteTypeError, match="NoArray cannot be read"):
         LiteTensor().set_data_by_copy(NoArray())
-    with pytest.raises(ZeroDivisionError):  # the caller's own exception
+    with pytest.raises(LiteTypeError, match="Failing cannot be read") as caught:
         LiteTensor().set_data_by_copy(Failing())
+    assert isinstance(caught.value.__cause__, ZeroDivisionError)
     for wrong in (LiteTensor, np.ndarray, ctypes.CFUNCTYPE(None)(lambda: None)):
         with pytest.raises(LiteTypeError):
             LiteTensor().set_data_by_copy(wrong)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from itertools import islice
 from operator import index
+from typing import Any, TypeVar
 
 import numpy as np
 
 from megengine_lite._core.memory import NUMPY_TYPES, code_of
-from megengine_lite.errors import LiteArgumentError, LiteTypeError, LiteValueError
+from megengine_lite.errors import LiteArgumentError, LiteError, LiteMemoryError, LiteTypeError, LiteValueError, brief
+
+T = TypeVar("T")
 
 MAX_DIM = 7
+_MOST_BITS = 1024
 
 _SCALAR_CODES = {t.type: code for code, t in enumerate(NUMPY_TYPES)}
 
@@ -18,32 +23,68 @@ ACCEPTED = ", ".join(t.name for t in NUMPY_TYPES)
 """Names of the element types that tensors can have."""
 
 
-def to_integer(value: object, name: str) -> int:
-    """A Python int from any kind of integer; ``name`` says what it is, for the message."""
+def to_integer(value: object, name: str, *, bools: bool = False) -> int:
+    """A Python int from any kind of integer; ``name`` says what it is, for the message. ``bools`` may be integers."""
     try:
-        if isinstance(value, bool):
+        if isinstance(value, bool) and not bools:
             raise TypeError
-        return index(value)  # type: ignore[arg-type]  # that is what is asked here
+        number = index(value)  # type: ignore[arg-type]  # that is what is asked here
     except TypeError:
-        raise LiteTypeError(f"{name} is an int, not {type(value).__name__}") from None
+        raise LiteTypeError(f"{name} is an int{' or a bool' if bools else ''}, not {type(value).__name__}") from None
+    except Exception as error:  # of the caller's class
+        raise LiteTypeError(f"{name} is an int; {type(value).__name__} fails to be one: {error}") from error
+    if number.bit_length() > _MOST_BITS:  # Python may refuse to print it
+        raise LiteValueError(f"{name} cannot be a number of {number.bit_length()} bits")
+    return number
+
+
+def to_list(
+    values: Iterable[Any], name: str, most: int | None = None, convert: Callable[[Any], T] = lambda item: item
+) -> list[T]:
+    """The items of any iterable; ``name`` says what they are, for the message.
+
+    Parameters
+    ----------
+    values
+        May raise whatever it likes, and may be endless if ``most`` is given or ``convert`` refuses its items.
+    name
+        With its article: "a shape".
+    most
+        Items after so many, and one, are not asked for.
+    convert
+        Makes something of an item, or raises an error of this package.
+    """
+    try:
+        return [convert(item) for item in (values if most is None else islice(values, most + 1))]
+    except LiteError:
+        raise
+    except TypeError as error:
+        kind = "iterable of integers" if convert is index else "iterable"
+        raise LiteTypeError(f"{name} is an {kind}, not {brief(values)} ({error})") from None
+    except MemoryError as error:
+        raise LiteMemoryError(f"{name} has more items than there is memory for") from error
+    except Exception as error:  # of the caller's class, or of a buffer that is gone
+        raise LiteTypeError(f"{name} cannot be read from {type(values).__name__}: {error}") from error
+
+
+def to_integers(values: Iterable[int], name: str, most: int | None = None) -> list[int]:
+    """The integers of any iterable, as :func:`to_list`."""
+    return to_list(values, name, most, index)
 
 
 def to_shape(shape: Iterable[int]) -> tuple[int, ...]:
     """A shape from any iterable of integers."""
-    try:
-        dims = tuple(map(index, shape))
-    except TypeError as error:
-        raise LiteTypeError(f"a shape is an iterable of integers, not {shape!r} ({error})") from None
+    dims = tuple(to_integers(shape, "a shape", MAX_DIM))
     if len(dims) > MAX_DIM:
-        raise LiteArgumentError(f"a tensor has at most {MAX_DIM} dimensions, {list(dims)} are {len(dims)}")
+        raise LiteArgumentError(f"a tensor has at most {MAX_DIM} dimensions, {brief(list(dims))} are more")
     for d in dims:
         if not 0 <= d < 1 << 62:
-            raise LiteValueError(f"{d} cannot be a dimension of shape {list(dims)}")
+            raise LiteValueError(f"{brief(d)} cannot be a dimension of shape {brief(list(dims))}")
     return dims
 
 
 def _unsupported(dtype: object) -> LiteTypeError:
-    return LiteTypeError(f"element type {dtype!r} is not supported; tensors hold {ACCEPTED}")
+    return LiteTypeError(f"element type {brief(dtype)} is not supported; tensors hold {ACCEPTED}")
 
 
 def to_dtype_code(dtype: object) -> int:
@@ -62,7 +103,7 @@ def to_dtype_code(dtype: object) -> int:
             return 0
         try:
             code = code_of(np.dtype(dtype)) if np.dtype(dtype) != np.uint32 else None
-        except TypeError:
+        except Exception:  # numpy evaluates the name
             raise _unsupported(dtype) from None
     elif isinstance(dtype, type):
         code = _SCALAR_CODES.get(dtype)
@@ -79,7 +120,9 @@ def elements_to_array(data: object, dtype: np.dtype) -> np.ndarray:
     """Numbers of a list or another sequence as a dense array of a tensor's type; nothing wraps or is cut off."""
     try:
         raw = np.asarray(data)
-    except ValueError as error:
+    except MemoryError as error:
+        raise LiteMemoryError("there is not enough memory for the data") from error
+    except Exception as error:
         raise LiteTypeError(f"the data is not a list of numbers or a regular nested one: {error}") from None
     if raw.size == 0:
         return raw.astype(dtype)

@@ -12,7 +12,7 @@ import numpy as np
 from megengine_lite._core.dlpack import HOST_DEVICES, is_capsule, take_capsule
 from megengine_lite._core.layout import ACCEPTED, MAX_DIM
 from megengine_lite._core.memory import Storage, code_of
-from megengine_lite.errors import LiteArgumentError, LiteTypeError, LiteValueError
+from megengine_lite.errors import LiteArgumentError, LiteMemoryError, LiteTypeError, LiteValueError, brief
 
 
 def require_contiguous(array: np.ndarray) -> None:
@@ -64,7 +64,7 @@ def raw_memory(data: Any) -> tuple[Storage, int | None]:
     if address == 0:
         raise LiteValueError("the pointer is null")
     if not 0 < address <= _LAST_ADDRESS:
-        raise LiteValueError(f"{address} is not an address")
+        raise LiteValueError(f"{brief(address)} is not an address")
     return Storage.at(address, 0, owner), None
 
 
@@ -88,8 +88,10 @@ def from_dlpack(source: Any) -> np.ndarray:
     try:
         capsule = source if is_capsule(source) else _ask_for_capsule(source)
         owner, address, shape, strides, code, bits, readonly = take_capsule(capsule)
-    except (TypeError, BufferError, AttributeError) as error:
-        raise LiteTypeError(f"{kind} cannot be read through DLPack: {error}") from None
+    except MemoryError as error:
+        raise LiteMemoryError(f"there is not enough memory for what {kind} gives through DLPack") from error
+    except Exception as error:  # of the caller's class
+        raise LiteTypeError(f"{kind} cannot be read through DLPack: {error}") from error
     dtype = _DLPACK_TYPES.get((code, bits))
     if dtype is None:
         raise LiteTypeError(f"{kind} has elements of DLPack type {code} with {bits} bits; tensors hold {ACCEPTED}")
@@ -146,5 +148,7 @@ def _has_dlpack(data: Any) -> bool:
 def _to_array(source: Any, data: Any) -> np.ndarray:
     try:
         return np.asarray(source)
-    except (TypeError, ValueError) as error:
-        raise LiteTypeError(f"{type(data).__name__} cannot be read as an array: {error}") from None
+    except MemoryError as error:
+        raise LiteMemoryError(f"there is not enough memory for the array that {type(data).__name__} gives") from error
+    except Exception as error:  # of the caller's class
+        raise LiteTypeError(f"{type(data).__name__} cannot be read as an array: {error}") from error

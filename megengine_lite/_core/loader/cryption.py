@@ -13,7 +13,7 @@ from typing import Any
 
 import megengine_lite._core.loader.rc4 as rc4
 from megengine_lite._core.loader import aes_gcm
-from megengine_lite.errors import DecryptionError, LiteValueError
+from megengine_lite.errors import DecryptionError, LiteTypeError, LiteValueError
 from megengine_lite.log import warn
 
 NONE = "NONE"
@@ -129,6 +129,8 @@ def register(name: str, decrypt: Transform, key: bytes = b"", encrypt: Transform
 
 
 def _method(name: str) -> Method:
+    if not isinstance(name, str):
+        raise LiteTypeError(f"the name of a decryption method is a str, not {type(name).__name__}")
     found = METHODS.get(name)
     if found is None:
         raise DecryptionError(
