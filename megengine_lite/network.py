@@ -33,7 +33,6 @@ from megengine_lite.errors import (
     LiteMemoryError,
     LiteTypeError,
     LiteValueError,
-    brief,
 )
 from megengine_lite.layout import LiteLayout
 from megengine_lite.log import logger, warn
@@ -455,9 +454,10 @@ class LiteNetwork(Diagnostics):
             name = name.decode("utf-8", "surrogateescape")
         elif not isinstance(name, str):
             raise LiteTypeError(f"the name of an input or output is a str, not {type(name).__name__}")
-        phase = to_integer(phase, "phase", bools=True)
-        if not 0 <= phase <= 2:
-            raise LiteValueError(f"phase is a LiteTensorPhase (0, 1, 2), not {brief(phase)}")
+        if type(phase) is not LiteTensorPhase:
+            phase = to_integer(phase, "phase", bools=True)
+            if not 0 <= phase <= 2:
+                raise LiteValueError(f"phase is a LiteTensorPhase (0, 1, 2), not {phase}")
         if phase != 2:
             port = engine.inputs.get(name)
             if port is not None:
