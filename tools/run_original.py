@@ -1,8 +1,8 @@
 """Runs model files by the original MegEngine Lite; a part of ``compare_with_original``, in a Python that has that.
 
 Each line of the standard input is ``SETTING STEM``: ``STEM.mge`` is run with the inputs in ``STEM.in.npz``, which are
-called ``RUN:NAME``. The results go to ``STEM.out.npz``: ``RUN:K`` for each output and ``names``, or ``error``. Then a line
-is written to the standard output.
+called ``RUN:NAME``. The results go to ``STEM.out.npz``: ``RUN:K`` for each output and ``names``, or ``error``. Then a
+line is written to the standard output.
 """
 
 import sys

@@ -7,6 +7,8 @@
 ``images``        |
 ``quantized``     |  *steps*: functions that add a few nodes to what a maker has made so far
 ``moves``         |
+``necks``         |
+``selections``    |
 ``tokens``        |
 ``recurrent``    /
 ``grammar``      families: which steps a graph is made of, its inputs, its outputs, the order of its nodes

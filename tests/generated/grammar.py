@@ -6,12 +6,12 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
-from generated import elemwise, images, moves, necks, quantized, recurrent, tokens
-from generated.maker import Case, Maker
+from generated import elemwise, images, moves, necks, quantized, recurrent, selections, tokens
+from generated.maker import Case, Maker, Values
 from megengine_lite._core.dtype import FLOAT16, FLOAT32
 from megengine_lite._core.graph import Graph, Node
+from megengine_lite._core.reference import run_reference
+from megengine_lite.errors import LiteError
 
 Step = Callable[[Maker], None]
 
@@ -51,6 +51,17 @@ _MOVES = {
     moves.set_step: 0.7,
     moves.shape_step: 0.5,
     moves.identity_step: 0.3,
+}
+_SELECTIONS = {
+    selections.argmax_step: 0.7,
+    selections.top_step: 0.5,
+    selections.sort_step: 0.3,
+    selections.cond_take_step: 0.4,
+    selections.resize_by_value_step: 0.7,
+    selections.fake_quant_step: 0.7,
+    selections.volume_step: 0.5,
+    selections.regions_step: 0.4,
+    selections.windows_step: 0.4,
 }
 _IMAGES = {
     images.conv_step: 6,
@@ -189,6 +200,7 @@ FAMILIES: dict[str, Family] = {
             ),
             **_only(_ELEMWISE, 0.5),
             **_only(_BYTES, 0.2, "quantize", "dequantize", "matmul"),
+            **_only(_SELECTIONS, 0.4, "argmax", "top", "fake", "windows"),
         },
         TOKEN_CHANNELS,
         (4, 11),
@@ -211,6 +223,7 @@ FAMILIES: dict[str, Family] = {
             **_MOVES,
             **_IMAGES,
             **_only(_NECKS, 0.7),
+            **_only(_SELECTIONS, 1.5),
             **_only(_BYTES, 0.4),
             **_TOKENS,
             **_only(_SEQUENCE, 0.5),
@@ -294,15 +307,35 @@ def reorder(nodes: Sequence[Node], rng: random.Random) -> list[Node]:
     return ordered
 
 
-def _runs(m: Maker, graph: Graph) -> list[dict[str, np.ndarray]]:
-    """Inputs of the first run; where shapes change, of two more with other batches."""
-    first = {v.name: m.values[v] for v in graph.inputs}
+def _runs(m: Maker, graph: Graph) -> list[Values]:
+    """Inputs of the first run; where shapes change, of two more: with other batches, perhaps with larger images.
+
+    Where the graph does not allow that, images keep their size, or there are fewer runs.
+    """
+    runs = [{v.name: m.values[v] for v in graph.inputs}]
     if not m.dynamic:
-        return [first]
-    runs = [first]
-    for batch in m.rng.sample((1, 2, 3, 4, 5), 2):
-        runs.append({v.name: m.random((batch, *v.shape[1:]), v.dtype) for v in graph.inputs})
+        return runs
+    for k, batch in enumerate(m.rng.sample((1, 2, 3, 4, 5), 2)):
+        for longer in (m.rng.choice((0, 1, 2, 3)), 0):
+            made = _other_shapes(m, graph, k + 1, batch, longer)
+            try:
+                run_reference(graph, made)
+            except LiteError:
+                continue
+            runs.append(made)
+            break
     return runs
+
+
+def _other_shapes(m: Maker, graph: Graph, k: int, batch: int, longer: int) -> Values:
+    made = {}
+    for v in graph.inputs:
+        if v.name in m.choices:
+            made[v.name] = m.choices[v.name][k % len(m.choices[v.name])]
+            continue
+        rest = [d + longer if len(v.shape) == 4 and axis > 1 else d for axis, d in enumerate(v.shape)]
+        made[v.name] = m.random((batch, *rest[1:]), v.dtype)
+    return made
 
 
 def used_graph(graph: Graph, order: random.Random | None = None) -> Graph:

@@ -69,6 +69,8 @@ class Maker(GraphBuilder):
         Numbers of channels that steps choose from.
     dynamic
         Shapes change between runs: axis 0 of inputs must not stand in constants.
+    choices
+        Inputs that hold one of these values in each run.
     """
 
     def __init__(self, seed: str, channels: Sequence[int] = (1, 3, 4, 7, 8, 16, 17, 32), dynamic: bool = False):
@@ -79,6 +81,7 @@ class Maker(GraphBuilder):
         self.values: dict[Var, np.ndarray] = {}
         self.channels = channels
         self.dynamic = dynamic
+        self.choices: dict[str, list[np.ndarray]] = {}
 
     # ---- variables --------------------------------------------------------------------------------------------------
 
@@ -98,6 +101,13 @@ class Maker(GraphBuilder):
         var = self.input(f"x{len(self.inputs)}", shape, dtype)
         self.values[var] = self.random(shape, dtype)
         self.pool.append(var)
+        return var
+
+    def given(self, values: list[np.ndarray]) -> Var:
+        """An input that holds one of some values in each run."""
+        var = self.input(f"x{len(self.inputs)}", values[0].shape, INT32)
+        self.values[var] = values[0]
+        self.choices[var.name] = values
         return var
 
     def typed(self, value: np.ndarray, dtype: DType) -> Var:

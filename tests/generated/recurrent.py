@@ -109,7 +109,9 @@ def own_sequence_step(m: Maker) -> None:
         else:
             h = gru_cell(m, now, h) if kind == 1 else plain_cell(m, now, h)
         states.append(h)
-    if m.chance(0.5):
+    if len(states) == 1:
+        pass
+    elif m.chance(0.5):
         m.keep(concat(m, [m.add_axis(s, 1) for s in states], 1))
     elif m.chance(0.5):
         m.keep(concat(m, states, 1))

@@ -11,6 +11,7 @@ from one_node import INSTRUCTION_SETS
 from megengine_lite._core.algo_conv import CONV_F32, CONV_INT8
 from megengine_lite._core.algo_matmul import MATMUL_F32
 from megengine_lite._core.config import AlgoPolicy, SessionConfig
+from megengine_lite._core.transform import LAYOUTS
 
 ALGORITHMS: tuple[str, ...] = tuple(a.name for a in (*CONV_F32, *CONV_INT8, *MATMUL_F32))
 
@@ -34,6 +35,8 @@ class Setting:
     through
         "session" runs the graph as it is; "file" writes it to a model file and runs what is loaded from that;
         "network" does so by the public interface.
+    layout
+        With a file: it is rewritten for images in this layout.
     order
         Seed of another order of the nodes; None leaves them as they are.
     """
@@ -49,6 +52,7 @@ class Setting:
     own_outputs: bool = False
     shared: Setting | None = None
     through: str = "session"
+    layout: str | None = None
     order: int | None = None
 
     def config(self) -> SessionConfig:
@@ -152,7 +156,9 @@ def _by_chance(rng: random.Random, isas: Sequence[str]) -> Setting:
         order=rng.choice((None, rng.randrange(1000))),
     )
     if rng.random() < 0.15:
-        return replace(setting, through=rng.choice(("file", "network")))
+        through = rng.choice(("file", "network"))
+        layout = rng.choice((None, *LAYOUTS)) if through == "file" else None
+        return replace(setting, through=through, layout=layout)
     if rng.random() < 0.15:
         other = replace(setting, guarded=False, isa=rng.choice(isas), fuse=rng.random() < 0.5)
         setting = replace(setting, shared=other)

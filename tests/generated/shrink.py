@@ -134,7 +134,7 @@ class _Shrinker:
         for node in list(self.case.graph.nodes):
             for var in node.outputs:
                 graph = self.case.graph
-                if var in {w for n in graph.nodes for w in n.outputs} and graph.outputs != [var]:
+                if var in {w for n in graph.nodes for w in n.inputs}:
                     changed = rebuild(graph, [var], ["out"])
                     if self.accept(self._with_inputs(changed, self.case.runs)):
                         return
