@@ -76,6 +76,17 @@ def _half_pooling(case: Case) -> bool:
     )
 
 
+def _oblong_depthwise(case: Case) -> bool:
+    """A convolution of bytes channel by channel whose filter is not square."""
+    return any(
+        n.op in ("Convolution", "ConvBiasForward")
+        and n.inputs[0].dtype.is_quantized
+        and len(n.inputs[1].shape) == 5
+        and n.inputs[1].shape[3] != n.inputs[1].shape[4]
+        for n in case.graph.nodes
+    )
+
+
 def _padded_channels(case: Case) -> bool:
     """A convolution whose channels do not fill blocks of eight."""
     variables = [v for n in case.graph.nodes if n.op.startswith("Conv") for v in (*n.inputs, *n.outputs)]
@@ -86,6 +97,7 @@ FAULTS: list[tuple[str, tuple[str, ...], Callable[[Case], bool]]] = [
     ("a slice with a step combined with a row vector", SETTINGS, _strided_slice_and_row),
     ("softmax rows below -88", SETTINGS, _low_softmax),
     ("average pooling of float16 with odd padding", SETTINGS, _half_pooling),
+    ("convolution of bytes channel by channel with a filter that is not square", SETTINGS, _oblong_depthwise),
     ("NCHW44 and NCHW88 with channels that do not fill blocks", ("nchw44", "nchw88"), _padded_channels),
 ]
 """What the original computes wrongly: what, at which settings, in which graphs."""
@@ -239,11 +251,9 @@ class _Comparison:
             return
         for k, run in enumerate(checker.expected):
             for name, one in zip(names, run, strict=True):
-                # Of nodes that compute the same the original keeps one.
-                wrong = (
-                    "" if one.uncertain or name not in listed else one.difference(found[f"{k}:{listed.index(name)}"])
-                )
-                if wrong:
+                if one.uncertain or name not in listed:  # of nodes that compute the same the original keeps one
+                    continue
+                if wrong := one.difference(found[f"{k}:{listed.index(name)}"]):
                     yield f"run {k}, output {name!r}: {wrong}"
 
     def _show(self, case: Case, message: str) -> None:
