@@ -36,6 +36,7 @@ from generated.shrink import describe  # noqa: E402
 from megengine_lite._core.dtype import FLOAT16, FLOAT32, INT32  # noqa: E402
 from megengine_lite._core.graph import Graph, Node, TensorSpec, Var  # noqa: E402
 from megengine_lite._core.params import DTypeTable, PoolingMode  # noqa: E402
+from megengine_lite._core.quantize import to_float32  # noqa: E402
 
 SETTINGS = ("default", "unoptimized", "threads", "preprocessed", "nchw88", "nchw44", "fastrun")
 _FIRST_NUMBER = 1_000_000  # of variables that are added to a graph
@@ -76,12 +77,21 @@ def _half_pooling(case: Case) -> bool:
     )
 
 
+def _half_bias(case: Case) -> bool:
+    """The bias of a ConvBias of float16 is lost, unless its filter is 1 x 1."""
+    return any(
+        n.op == "ConvBiasForward" and n.inputs[0].dtype == FLOAT16 and n.inputs[1].shape[-2:] != (1, 1)
+        for n in case.graph.nodes
+    )
+
+
 def _oblong_depthwise(case: Case) -> bool:
-    """A convolution of bytes channel by channel whose filter is not square."""
+    """A convolution of bytes channel by channel takes a filter of height 2, 3, 5 or 7 for a square."""
     return any(
         n.op in ("Convolution", "ConvBiasForward")
         and n.inputs[0].dtype.is_quantized
         and len(n.inputs[1].shape) == 5
+        and n.inputs[1].shape[3] in (2, 3, 5, 7)
         and n.inputs[1].shape[3] != n.inputs[1].shape[4]
         for n in case.graph.nodes
     )
@@ -97,6 +107,7 @@ FAULTS: list[tuple[str, tuple[str, ...], Callable[[Case], bool]]] = [
     ("a slice with a step combined with a row vector", SETTINGS, _strided_slice_and_row),
     ("softmax rows below -88", SETTINGS, _low_softmax),
     ("average pooling of float16 with odd padding", SETTINGS, _half_pooling),
+    ("ConvBias of float16 without its bias", SETTINGS, _half_bias),
     ("convolution of bytes channel by channel with a filter that is not square", SETTINGS, _oblong_depthwise),
     ("NCHW44 and NCHW88 with channels that do not fill blocks", ("nchw44", "nchw88"), _padded_channels),
 ]
@@ -123,14 +134,14 @@ def for_original(case: Case) -> Case:
     inputs: list[Var] = []
     instead: dict[Var, Var] = {}
     for v in graph.inputs:
-        if v.dtype == FLOAT16:
+        if v.dtype not in (FLOAT32, INT32):
             wide = Var(number, v.name, TensorSpec(v.shape, FLOAT32))
-            instead[v] = Var(number + 1, f"half_{v.name}", v.spec)
+            instead[v] = Var(number + 1, f"narrow_{v.name}", v.spec)
             number += 2
-            nodes.append(Node("TypeCvt", DTypeTable(dtype=FLOAT16), [wide], [instead[v]]))
+            nodes.append(Node("TypeCvt", DTypeTable(dtype=v.dtype), [wide], [instead[v]]))
             inputs.append(wide)
             for run in runs:
-                run[v.name] = run[v.name].astype(np.float32)
+                run[v.name] = to_float32(run[v.name], v.dtype)
         else:
             inputs.append(v)
     for n in graph.nodes:

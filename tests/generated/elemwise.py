@@ -149,7 +149,7 @@ def select_step(m: Maker) -> None:
     x = m.pick(lambda v: v.dtype == FLOAT32)
     y = m.pick_like(x)
     mode = ElemwiseMultiTypeMode[m.rng.choice(_COMPARISONS)]
-    mask = m.op("ElemwiseMultiType", ElemwiseMultiType(mode=mode), x, other_operand(m, x))
+    mask = m.op("ElemwiseMultiType", ElemwiseMultiType(mode=mode), x, other_operand(m, x), dtype=BOOL)
     if mask.shape != x.shape:
         raise Rejected("the mask is smaller")
     if m.chance(0.3):
