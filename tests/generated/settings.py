@@ -37,6 +37,12 @@ class Setting:
         "network" does so by the public interface.
     layout
         With a file: it is rewritten for images in this layout.
+    shape_only
+        Of every second output only the shape is asked for.
+    renewed
+        Outputs are handed over after each run, and must stay as they are.
+    timed
+        Steps are run one by one, as for profiles.
     order
         Seed of another order of the nodes; None leaves them as they are.
     """
@@ -53,6 +59,9 @@ class Setting:
     shared: Setting | None = None
     through: str = "session"
     layout: str | None = None
+    shape_only: bool = False
+    renewed: bool = False
+    timed: bool = False
     order: int | None = None
 
     def config(self) -> SessionConfig:
@@ -107,6 +116,9 @@ def every_setting(isas: Sequence[str] = tuple(INSTRUCTION_SETS)) -> list[Setting
             replace(plain, own_outputs=True, threads=2),
             replace(plain, shared=replace(plain, fuse=False)),
             replace(plain, order=1),
+            replace(plain, shape_only=True),
+            replace(plain, renewed=True),
+            replace(plain, timed=True),
             replace(plain, through="file"),
             replace(plain, through="network", threads=2),
             replace(plain, order=2, threads=2),
@@ -154,6 +166,9 @@ def _by_chance(rng: random.Random, isas: Sequence[str]) -> Setting:
         guarded=rng.random() < 0.2,
         own_outputs=rng.random() < 0.15,
         order=rng.choice((None, rng.randrange(1000))),
+        shape_only=rng.random() < 0.1,
+        renewed=rng.random() < 0.1,
+        timed=rng.random() < 0.1,
     )
     if rng.random() < 0.15:
         through = rng.choice(("file", "network"))
