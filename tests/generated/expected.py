@@ -53,7 +53,8 @@ class Expected:
             return f"{got.dtype} {got.shape} instead of {want.dtype} {want.shape}"
         if got.tobytes() == want.tobytes():
             return ""
-        off = np.abs(got.astype(np.float64) - want.astype(np.float64))
+        with np.errstate(invalid="ignore"):
+            off = np.abs(got.astype(np.float64) - want.astype(np.float64))
         if not np.isfinite(off).all():
             return f"{np.count_nonzero(~np.isfinite(off))} of {off.size} elements are not finite"
         if off.max() > self.largest:
