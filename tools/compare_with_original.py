@@ -48,11 +48,14 @@ _EXP_LIMIT = 88.0
 
 def _view_and_other(case: Case) -> bool:
     """An elementwise function of a part of a tensor, which is not dense, and of something that is repeated."""
-    views = {v for n in case.graph.nodes if n.op in ("Subtensor", "Split", "Dimshuffle") for v in n.outputs}
-    return any(
-        n.op.startswith("Elemwise") and len({v.shape for v in n.inputs}) > 1 and not views.isdisjoint(n.inputs)
-        for n in case.graph.nodes
-    )
+    views: set[Var] = set()
+    for n in case.graph.nodes:
+        if n.op in ("Subtensor", "Split", "Dimshuffle") or (n.op == "AxisAddRemove" and n.inputs[0] in views):
+            views.update(n.outputs)
+        shapes = {v.shape for v in n.inputs}
+        if n.op.startswith("Elemwise") and len(shapes) > 1 and not views.isdisjoint(n.inputs):
+            return True
+    return False
 
 
 def _low_softmax(case: Case) -> bool:
