@@ -1,6 +1,6 @@
 """Rearrangements of bytes: images for a first convolution, flipped copies, channels picked from blocked tensors."""
 
-from libc.stdint cimport int8_t, int32_t, int64_t, uintptr_t
+from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uintptr_t
 
 from megengine_lite.kernels.kernel cimport KernelArgs
 from megengine_lite.kernels.real cimport Format, item_size, load_real, load_some, to_stored
@@ -74,18 +74,24 @@ cdef void pack_image_8(const KernelArgs* a, int64_t begin, int64_t end, void* sc
 cdef void flip_bytes(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
     """Copies images, every byte xored with 0x80: signed bytes become unsigned ones and the reverse (see dot.pxd).
 
-    One work item = `chunk` vectors of one image. Up to a vector behind the last byte of an image is read and written.
+    One work item = `chunk` bytes of one image, a multiple of the bytes of a vector.
     """
-    cdef int64_t vectors = a.i[0], chunk = a.i[1], x_image = a.i[2], y_image = a.i[3]
-    cdef int64_t chunks = (vectors + chunk - 1) // chunk, item, k
+    cdef int64_t size = a.i[0], chunk = a.i[1], x_image = a.i[2], y_image = a.i[3]
+    cdef int64_t chunks = (size + chunk - 1) // chunk, item, k, last
     cdef vi flip = vi_set1(-0x7F7F7F80)
-    cdef const int32_t* x
-    cdef int32_t* y
+    cdef const uint8_t* x
+    cdef uint8_t* y
     for item in range(begin, end):
-        x = <const int32_t*>(<const char*>a.p[0] + item // chunks * x_image)
-        y = <int32_t*>(<char*>a.p[1] + item // chunks * y_image)
-        for k in range(item % chunks * chunk, min(item % chunks * chunk + chunk, vectors)):
-            vi_store(y + k * VW, vi_load(x + k * VW) ^ flip)
+        x = <const uint8_t*>a.p[0] + item // chunks * x_image
+        y = <uint8_t*>a.p[1] + item // chunks * y_image
+        k = item % chunks * chunk
+        last = min(k + chunk, size)
+        while k + 4 * VW <= last:
+            vi_store(<int32_t*>(y + k), vi_load(<const int32_t*>(x + k)) ^ flip)
+            k += 4 * VW
+        while k < last:
+            y[k] = x[k] ^ 0x80
+            k += 1
 
 
 cdef enum:
@@ -136,7 +142,7 @@ KERNELS = {
         "channels h w halo_h halo_w kind zero y_kind y_zero flip",
         "scale y_scale low high",
     ),
-    "flip_bytes": (<uintptr_t>&flip_bytes, "x y", "vectors chunk x_image y_image", ""),
+    "flip_bytes": (<uintptr_t>&flip_bytes, "x y", "size chunk x_image y_image", ""),
     "gather_channels_blocked_8": (
         <uintptr_t>&gather_channels_blocked_8, "x0 x1 x2 x3 table lanes y", "blocks h w row plane image", ""
     ),

@@ -35,7 +35,7 @@ MIN_ROW = 48
 MAX_ROW = 512
 # Rows of so many pixels are computed in pairs where a block of the kernel has room for two.
 ROW_OF_TWO = 7
-FLIP_CHUNK = 256  # vectors
+FLIP_CHUNK = 8192  # bytes
 DEPTHWISE_PIXELS = 256  # output pixels of a work item, roughly
 
 
@@ -247,11 +247,10 @@ def flipped(ctx: Lowering, node: Node, x: Tensor, form: InputForm) -> tuple[Ref,
         return x.ref, x.image
     before = x.halo_h * x.row + x.halo_w * x.width  # bytes of the halo before the first pixel
     image = x.blocks * x.plane
-    vectors = -(-image // (4 * ctx.width))
-    copy = ctx.temp(x.n * image + 4 * ctx.width)
+    copy = ctx.temp(x.n * image)
     ctx.emit(
-        "flip_bytes", node, x=x.ref + -before, y=copy, vectors=vectors, chunk=FLIP_CHUNK, x_image=x.image,
-        y_image=image, work=x.n * -(-vectors // FLIP_CHUNK),
+        "flip_bytes", node, x=x.ref + -before, y=copy, size=image, chunk=FLIP_CHUNK, x_image=x.image,
+        y_image=image, work=x.n * -(-image // FLIP_CHUNK),
     )  # fmt: skip
     return copy + before, image
 
