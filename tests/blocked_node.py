@@ -1,8 +1,8 @@
 """Runs one node on blocked tensors: its image inputs come out of convolutions that change nothing."""
 
 import numpy as np
+from fuzz.guarded_memory import run_guarded
 
-from megengine_lite._core.arena import aligned_bytes
 from megengine_lite._core.config import SessionConfig
 from megengine_lite._core.dtype import from_numpy
 from megengine_lite._core.fused import FusedConv
@@ -26,7 +26,7 @@ def run_blocked(op, params, inputs, isa, constants=(), threads=1, plain=(), outp
 
     ``constants`` are the positions of inputs that the planner may look at, ``plain`` those of inputs that are left as
     they are; all others must be images [N, C, H, W].
-    Memory is filled with NaN before.
+    All memory is guarded, and filled with NaN before.
     """
     variables = [variable(k, a, k in constants) for k, a in enumerate(inputs)]
     nodes, operands, number = [], [], len(inputs)
@@ -46,17 +46,13 @@ def run_blocked(op, params, inputs, isa, constants=(), threads=1, plain=(), outp
     result = node.outputs[output]
     free = [v for k, v in enumerate(variables) if k not in constants]
     graph = Graph([*nodes, node], free, [result], ["y"])
-    stage = infer_stage(graph, 0, {v: v.spec for v in free}, ConstantPool())
-    plan = build_plan(stage, kernel_set(isa), ConstantPool(), SessionConfig(threads=threads, isa=isa, fuse=False))
-    arena, out = aligned_bytes(plan.arena_bytes), np.empty(result.spec.shape, result.spec.dtype.storage)
-    arena[...] = 255
-    out.reshape(-1).view(np.uint8)[...] = 255
-    plan.bind(0, arena.ctypes.data)
-    for slot in plan.inputs:
-        plan.bind(slot.base, inputs[slot.var.id].ctypes.data)
-    for slot in plan.outputs:
-        plan.bind(slot.base, out.ctypes.data)
-    plan.run()
+    config = SessionConfig(threads=threads, isa=isa, fuse=False)
+
+    def make_plan():
+        stage = infer_stage(graph, 0, {v: v.spec for v in free}, ConstantPool())
+        return build_plan(stage, kernel_set(isa), ConstantPool(), config)
+
+    (out,), plan = run_guarded(make_plan, lambda var: inputs[var.id])
     return out, [getattr(s, "kernel", None) and s.kernel.name for s in plan.steps]
 
 

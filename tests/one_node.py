@@ -1,21 +1,17 @@
 """Runs one node through the planner and the kernels of one instruction set, for tests of kernels."""
 
 import numpy as np
+from fuzz.guarded_memory import INSTRUCTION_SETS, run_guarded
 
-from megengine_lite._core.arena import aligned_bytes
 from megengine_lite._core.config import SessionConfig
 from megengine_lite._core.dtype import FLOAT32
 from megengine_lite._core.graph import Constant, ConstantPool, Graph, Node, TensorSpec, Var
 from megengine_lite._core.infer import infer_stage
-from megengine_lite._core.kernel_set import cpu_info, kernel_set
+from megengine_lite._core.kernel_set import kernel_set
 from megengine_lite._core.oprs import REGISTRY
 from megengine_lite._core.planner import build_plan
 
-INSTRUCTION_SETS = [
-    name
-    for name in ("base", "avx2", "avx512")
-    if not str(cpu_info()["refused"].get(name, "")).startswith(("this processor", "not in"))
-]
+__all__ = ["INSTRUCTION_SETS", "relative_error", "run_node"]
 
 
 def variable(number, array, constant=False):
@@ -28,23 +24,21 @@ def run_node(op, params, inputs, constants, isa, threads=1, fuse=False):
     """The only output of a node, and the kernels that made it.
 
     ``inputs`` are float32 arrays, ``constants`` the positions of those that the planner may look at. All memory
-    is filled with NaN before, so that reading what was never written shows.
+    is guarded, and filled with NaN before, so that reading what was never written shows.
     """
     variables = [variable(k, a, k in constants) for k, a in enumerate(inputs)]
     result = Var(len(inputs), "y")
     node = Node(op, params, variables, [result], "node")
     result.spec = REGISTRY[op].infer(node, [v.spec for v in variables])[0]
     free = [v for v in variables if v.const is None]
-    stage = infer_stage(Graph([node], free, [result], ["y"]), 0, {v: v.spec for v in free}, ConstantPool())
-    plan = build_plan(stage, kernel_set(isa), ConstantPool(), SessionConfig(threads=threads, isa=isa, fuse=fuse))
-    arena, out = aligned_bytes(plan.arena_bytes), np.full(result.spec.shape, np.nan, np.float32)
-    arena[...] = 255
-    plan.bind(0, arena.ctypes.data)
-    for slot in plan.inputs:
-        plan.bind(slot.base, inputs[slot.var.id].ctypes.data)
-    for slot in plan.outputs:
-        plan.bind(slot.base, out.ctypes.data)
-    plan.run()
+    graph = Graph([node], free, [result], ["y"])
+    config = SessionConfig(threads=threads, isa=isa, fuse=fuse)
+
+    def make_plan():
+        stage = infer_stage(graph, 0, {v: v.spec for v in free}, ConstantPool())
+        return build_plan(stage, kernel_set(isa), ConstantPool(), config)
+
+    (out,), plan = run_guarded(make_plan, lambda var: inputs[var.id])
     return out, [getattr(s, "kernel", None) and s.kernel.name for s in plan.steps]
 
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+from fuzz.guarded_memory import INSTRUCTION_SETS, run_guarded
 from graph_builder import GraphBuilder
-from one_node import INSTRUCTION_SETS
 
-from megengine_lite._core.arena import aligned_bytes
 from megengine_lite._core.config import SessionConfig
 from megengine_lite._core.dtype import FLOAT32, DType, DTypeCode
 from megengine_lite._core.graph import Constant, ConstantPool, Graph, Node, TensorSpec
@@ -72,21 +71,15 @@ class QuantizedBuilder(GraphBuilder):
 
 
 def run_kernels(graph: Graph, values, isa, *, threads=1, fuse=True):
-    """The outputs, and the names of the steps; memory is filled with garbage before."""
-    known = {v: v.spec for v in graph.inputs}
-    stage = infer_stage(graph, 0, known, ConstantPool())
-    plan = build_plan(stage, kernel_set(isa), ConstantPool(), SessionConfig(threads=threads, isa=isa, fuse=fuse))
-    arena = aligned_bytes(plan.arena_bytes)
-    arena[...] = 0xA5
-    plan.bind(0, arena.ctypes.data)
-    arrays = {k: np.ascontiguousarray(v) for k, v in values.items()}
-    for slot in plan.inputs:
-        plan.bind(slot.base, arrays[slot.var.name].ctypes.data)
-    outputs = {}
-    for slot in plan.outputs:
-        outputs[slot.var] = np.zeros(slot.spec.shape, slot.spec.dtype.storage)
-        plan.bind(slot.base, outputs[slot.var].ctypes.data)
-    plan.run()
+    """The outputs, and the names of the steps; memory is guarded, and filled with garbage before."""
+    config = SessionConfig(threads=threads, isa=isa, fuse=fuse)
+
+    def make_plan():
+        stage = infer_stage(graph, 0, {v: v.spec for v in graph.inputs}, ConstantPool())
+        return build_plan(stage, kernel_set(isa), ConstantPool(), config)
+
+    arrays, plan = run_guarded(make_plan, lambda var: np.ascontiguousarray(values[var.name]))
+    outputs = {slot.var: array for slot, array in zip(plan.outputs, arrays, strict=True)}
     steps = ["numpy" if isinstance(s, HostStep) else s.kernel.name for s in plan.steps]
     return [outputs[v] for v in graph.outputs], steps
 

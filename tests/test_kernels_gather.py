@@ -6,7 +6,7 @@ from blocked_node import definition, run_blocked
 from one_node import INSTRUCTION_SETS
 
 from megengine_lite._core.kernel_set import kernel_set
-from megengine_lite._core.params import IndexDescMaskDump, IndexDescMaskItem
+from megengine_lite._core.params import Axis, IndexDescMaskDump, IndexDescMaskItem
 from megengine_lite.errors import LiteIndexError
 
 
@@ -55,6 +55,18 @@ def test_node_takes_by_index(name, isa):
     actual, kernels = run_blocked("IndexingMultiAxisVec", items(*axes), inputs, isa, constants, 2, plain)
     assert kernels[-1] == "gather_runs"
     np.testing.assert_array_equal(actual, definition("IndexingMultiAxisVec", items(*axes), inputs, constants))
+
+
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+@pytest.mark.parametrize("dtype", [np.float32, np.int16, np.int8])
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_node_takes_one_of_each(axis, dtype, isa):
+    rng = np.random.default_rng(axis)
+    x = rng.integers(-100, 100, (5, 7, 9)).astype(dtype)
+    inputs = [x, rng.integers(0, x.shape[axis], np.delete(x.shape, axis)).astype(np.int32)]
+    actual, kernels = run_blocked("IndexingOneHot", Axis(axis=axis), inputs, isa, plain={0, 1}, threads=2)
+    assert kernels == ["gather_one_hot"]
+    np.testing.assert_array_equal(actual, definition("IndexingOneHot", Axis(axis=axis), inputs))
 
 
 def test_node_reports_an_index_out_of_range():

@@ -4,10 +4,10 @@ import math
 
 import numpy as np
 import pytest
+from fuzz.guarded_memory import GuardedCall
 from one_node import INSTRUCTION_SETS, relative_error, run_node
 
 from megengine_lite._core.fused import Activation, ActivationCode, FusedMatMul
-from megengine_lite._core.kernel_call import KernelCall
 from megengine_lite._core.kernel_set import kernel_set
 from megengine_lite._core.packing import pack_panels
 from megengine_lite._core.params import MatrixMul
@@ -72,7 +72,7 @@ def test_strided_batch_reads_heads_in_place(isa):
     q, k = random(samples, positions, heads, channels), random(samples, positions, heads, channels, seed=1)
     scores = np.full((samples, heads, positions, positions), np.nan, np.float32)
     row = heads * channels
-    KernelCall(
+    GuardedCall(
         kernel_set(isa), "gemm_f32", work=samples * heads * -(-positions // (2 * kernel_set(isa).width)), threads=2,
         scratch=4 * channels * 2 * kernel_set(isa).width, a=q, b=k, bias=None, z=None, c=scores, m=positions,
         n=positions, k=channels, chunk=positions, b_packed=False, a_row=row, a_k=1, b_k=1, b_n=row, c_row=positions,

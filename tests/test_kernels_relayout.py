@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 from blocked_node import definition, run_blocked
+from fuzz.guarded_memory import GuardedCall
 from one_node import INSTRUCTION_SETS
 
 from megengine_lite._core.fused import ChannelGather
-from megengine_lite._core.kernel_call import KernelCall
 from megengine_lite._core.kernel_set import kernel_set
 
 IMAGES = [(1, 16, 4, 4), (2, 35, 7, 7), (1, 3, 5, 33), (2, 48, 20, 16), (1, 1, 1, 1)]
@@ -45,11 +45,17 @@ def test_blocked_and_back(image, halo, isa):
 @pytest.mark.parametrize("image", IMAGES, ids=str)
 def test_nchw44_and_nchw88_and_back_whatever_the_width(image, pack, isa):
     relayout, x = kernel_set(isa).module("relayout"), random(*image)
-    y = np.full((image[0], -(-image[1] // pack), *image[2:], pack), np.nan, np.float32)
+    y, again = (np.full((image[0], -(-image[1] // pack), *image[2:], pack), np.nan, np.float32) for _ in range(2))
     relayout.nchw_to_packed(x, y)
     np.testing.assert_array_equal(y, packed(x, pack))
     back = np.full_like(x, np.nan)
     relayout.packed_to_nchw(y, back)
+    np.testing.assert_array_equal(back, x)
+    sizes = {"c": image[1], "size": image[2] * image[3], "pack": pack, "work": y.shape[0] * y.shape[1]}
+    GuardedCall(kernel_set(isa), "pack_channels_f32", x=x, y=again, **sizes).run()
+    np.testing.assert_array_equal(again, y)
+    back[...] = np.nan
+    GuardedCall(kernel_set(isa), "unpack_channels_f32", x=y, y=back, **sizes).run()
     np.testing.assert_array_equal(back, x)
 
 
@@ -62,12 +68,12 @@ def test_blocked_and_back_of_small_elements(dtype, isa):
     y, back = np.zeros_like(expected), np.zeros_like(x)
     strides = {"row": w * kernels.width, "plane": h * w * kernels.width, "image": y.size // n}
     bits, work = 8 * x.itemsize, n * y.shape[1] * h
-    forward = KernelCall(
+    forward = GuardedCall(
         kernels, f"relayout_to_blocked_{bits}", x=x, y=y, n=n, c=c, h=h, w=w, work=work, threads=2, **strides
     )
     forward.run()
     np.testing.assert_array_equal(y, expected)
-    KernelCall(kernels, f"relayout_to_plain_{bits}", x=y, y=back, n=n, c=c, h=h, w=w, work=work, **strides).run()
+    GuardedCall(kernels, f"relayout_to_plain_{bits}", x=y, y=back, n=n, c=c, h=h, w=w, work=work, **strides).run()
     np.testing.assert_array_equal(back, x)
 
 

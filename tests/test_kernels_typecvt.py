@@ -2,9 +2,12 @@
 
 import numpy as np
 import pytest
+from blocked_node import definition, run_blocked
 from one_node import INSTRUCTION_SETS
 
+from megengine_lite._core.dtype import from_numpy
 from megengine_lite._core.kernel_set import kernel_set
+from megengine_lite._core.params import DTypeTable
 
 TYPES = [np.float32, np.float16, np.int32, np.int16, np.uint16, np.int8, np.uint8, np.bool_]
 
@@ -50,6 +53,17 @@ def test_floats_that_no_integer_holds(isa):
     x = np.float32([3e9, -3e9, np.nan, np.inf, -2.9, 2.9, 300, -300])
     np.testing.assert_array_equal(convert(x, np.int32, isa), np.int32([-(2**31)] * 4 + [-2, 2, 300, -300]))
     np.testing.assert_array_equal(convert(x, np.int8, isa), np.int8([0, 0, 0, 0, -2, 2, 44, -44]))
+
+
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+@pytest.mark.parametrize("target", TYPES, ids=lambda d: d.__name__)
+@pytest.mark.parametrize("source", TYPES, ids=lambda d: d.__name__)
+def test_node_converts(source, target, isa):
+    x = np.random.default_rng(1).integers(0, 120, (3, 67)).astype(source)
+    params = DTypeTable(dtype=from_numpy(np.dtype(target)))
+    actual, kernels = run_blocked("TypeCvt", params, [x], isa, plain={0})
+    assert kernels[-1] in ("convert_elements", "copy_bytes")
+    np.testing.assert_array_equal(actual, definition("TypeCvt", params, [x]))
 
 
 def test_arrays_that_cannot_be_converted_are_refused():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import pkgutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 
@@ -58,6 +58,9 @@ class KernelSet:
 
     def __getitem__(self, name: str) -> Kernel:
         return self._kernels[name]
+
+    def __iter__(self) -> Iterator[Kernel]:
+        return iter(self._kernels.values())
 
     def __contains__(self, name: object) -> bool:
         return name in self._kernels

@@ -40,8 +40,6 @@ from megengine_lite.errors import (
 
 cdef enum:
     ALIGNMENT = 64
-    # Kernels may load a vector that begins inside of a tensor and ends behind it.
-    SLACK = 1024
     # Copies below this size are not worth giving the GIL away.
     NOGIL_BYTES = 1 << 16
 
@@ -142,7 +140,7 @@ cdef class Storage:
         if self.data == NULL and self.nbytes > 0:
             if self.nbytes < (<Py_ssize_t>1 << 60):
                 # calloc leaves large memory untouched, so that it costs nothing before it is used.
-                self.block = calloc(self.nbytes + ALIGNMENT + SLACK, 1)
+                self.block = calloc(self.nbytes + ALIGNMENT, 1)
             if self.block == NULL:
                 raise LiteMemoryError(f"cannot allocate {self.nbytes} bytes for a tensor")
             self.data = <char*>((<uintptr_t>self.block + ALIGNMENT - 1) & ~<uintptr_t>(ALIGNMENT - 1))
