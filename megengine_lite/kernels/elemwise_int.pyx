@@ -6,7 +6,7 @@ a division by zero gives 0, a shift by too much shifts everything out.
 
 import numpy as np
 
-from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uintptr_t
+from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint64_t, uintptr_t
 from libc.string cimport memset
 
 from megengine_lite.kernels cimport elemwise_modes as M
@@ -50,7 +50,7 @@ cdef inline int64_t modulo(int64_t x, int64_t y) noexcept nogil:
 
 
 cdef inline int64_t shift_left(int64_t x, int64_t y, int64_t bits) noexcept nogil:
-    return x << y if 0 <= y < bits else 0
+    return <int64_t>(<uint64_t>x << y) if 0 <= y < bits else 0
 
 
 cdef inline int64_t shift_right(int64_t x, int64_t y, int64_t bits) noexcept nogil:
@@ -113,7 +113,7 @@ cdef inline int64_t value(
     if mode == M.FUSE_MUL_ADD3:
         return a * b + c
     if mode == M.FUSE_MUL_ADD4:
-        return <integer>(a * b) + <integer>(c * d)
+        return <int64_t><integer>(a * b) + <integer>(c * d)
     if mode == M.FUSE_ADD_RELU:
         return max(<int64_t><integer>(a + b), <int64_t>0)
     if mode == M.RMULH:

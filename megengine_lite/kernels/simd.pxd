@@ -7,6 +7,7 @@ cdef extern from "simd.h" nogil:
     enum: VREGS
     ctypedef float vf
     ctypedef int vi
+    ctypedef unsigned int vu  # for sums that wrap
     ctypedef void inlined "ML_INLINE_VOID"   # return type of helpers that must be inlined
     ctypedef void outlined "ML_NOINLINE_VOID"  # and of those that must not be
     vf vf_load(const float* p)

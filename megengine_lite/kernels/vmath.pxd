@@ -10,7 +10,7 @@ from libc.stdint cimport int32_t, uint64_t
 from megengine_lite.kernels.simd cimport (
     VW, inlined, outlined, vd, vd_high, vd_low, vd_max, vd_min, vd_set1, vdu, vdu_set1, vf, vf_eq, vf_floor, vf_fma,
     vf_from_vd, vf_ldexp, vf_le, vf_load, vf_lt, vf_max, vf_min, vf_rint, vf_select, vf_set1, vf_sqrt, vf_store,
-    vf_to_vi, vf_trunc, vf_zero, vi, vi_any, vi_set1, vi_to_vf,
+    vf_to_vi, vf_trunc, vf_zero, vi, vi_any, vi_set1, vi_to_vf, vu,
 )
 
 cdef enum Activation:
@@ -98,8 +98,8 @@ cdef inline vf v_log(vf x) noexcept nogil:
     cdef vi tiny = vf_lt(x, vf_set1(1.1754943508222875e-38))
     cdef vf scaled = vf_select(tiny, x * vf_set1(33554432.0), x)
     # exponent e and f = m - 1 with m in [sqrt(1/2), sqrt(2))
-    cdef vi e = (<vi>scaled - vi_set1(0x3F3504F3)) >> 23
-    cdef vf f = <vf>(<vi>scaled - (e << 23)) - vf_set1(1.0)
+    cdef vi e = <vi>(<vu>scaled - <vu>vi_set1(0x3F3504F3)) >> 23
+    cdef vf f = <vf>(<vu>scaled - (<vu>e << 23)) - vf_set1(1.0)
     cdef vf n = vi_to_vf(e) - vf_select(tiny, vf_set1(25.0), vf_zero())
     cdef vf f2 = f * f
     cdef vf p = vf_fma(vf_set1(-0.07634492963552475), f, vf_set1(0.12761574983596802))
@@ -199,7 +199,7 @@ cdef inline vf v_sincos(vf x, int quadrant) noexcept nogil:
     c = vf_fma(c * t, t, vf_fma(t, vf_set1(-0.5), vf_set1(1.0)))
     cdef vi k = vf_to_vi(n) + vi_set1(quadrant)
     cdef vi odd = -(k & vi_set1(1))
-    return v_xor(vf_select(odd, c, s), <vf>((k & vi_set1(2)) << 30))
+    return v_xor(vf_select(odd, c, s), <vf>(<vu>(k & vi_set1(2)) << 30))
 
 
 cdef inline vf v_sin(vf x) noexcept nogil:
