@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
 import weakref
 from collections.abc import Callable
 from functools import partial
-from threading import get_ident
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from megengine_lite._core.algo_cache import CACHE
 from megengine_lite._core.config import AlgoPolicy
-from megengine_lite._core.dispatch import Job, Worker
+from megengine_lite._core.dispatch import Job, Turns
 from megengine_lite._ports import CallbackIO, InputPort, OutputPort
 from megengine_lite._settings import RunSettings
 from megengine_lite.config import LiteIO
@@ -49,10 +47,11 @@ def _by_name(ios: list[LiteIO], known: list[str], kind: str) -> dict[str, LiteIO
     return found
 
 
-class Engine:
+class Engine(Turns):
     """A model at work.
 
-    ``lock`` is held while the state changes, never while a job is waited for: a job's callback may want it.
+    :class:`Turns` calls what computes (:meth:`_forward`), and sees to it that an exception at any place in that leaves
+    a network that computes right numbers in its next forward.
     """
 
     # Objects with more than 30 attributes of the usual kind are slower to read.
@@ -61,46 +60,39 @@ class Engine:
         "_always_defers",
         "_bound_outputs",
         "_dump",
-        "_failure",
         "_fake_next",
-        "_finishing",
         "_fixed",
         "_fixed_shapes",
         "_fresh_outputs",
         "_in_ports",
         "_in_vain",
-        "_job",
         "_keeps_no_memory",
         "_may_defer",
+        "_memory",
         "_out_ports",
         "_outputs_expected",
         "_profile",
         "_seconds",
-        "_starting",
-        "_worker",
         "async_callback",
         "finish_callback",
         "has_run",
         "inputs",
-        "lock",
         "model",
         "outputs",
         "pool",
         "session",
         "settings",
-        "start_callback",
     )
 
     def __init__(self, model: Model, settings: RunSettings, algo: AlgoPolicy, pool: ConstantPool | None = None):
         settings.check()
         self.model = model
         self.settings = settings
-        self.lock = threading.RLock()
+        self._memory = settings.memory
         self.has_run = False
         self._make_ports()
-        self.session: Session = self._new_session(algo, pool, settings.memory.arena())
+        self.session: Session = self._new_session(algo, pool, self._memory.arena())
         self.pool: ConstantPool = self.session.pool
-        self.start_callback: Callback | None = None
         self.finish_callback: Callback | None = None
         self.async_callback: Callable[[], Any] | None = None
         self._profile: Profile | None = None
@@ -114,11 +106,6 @@ class Engine:
         self._keeps_no_memory = bool(settings.options.force_dynamic_alloc)
         self._seconds = 0.0  # that the last forward took
         self._in_vain = 0  # forwards that were handed over, and waited for before the worker came to them
-        self._worker: Worker | None = None
-        self._job: Job | None = None
-        self._failure: BaseException | None = None  # of an earlier forward that nobody has been told of
-        self._starting = 0  # thread inside of the start callback, under the lock
-        self._finishing: set[int] = set()  # threads inside of the finish callback
         self._check_outputs()
         for note in settings.notes(self.session.kernels.width):
             logger.info("%s", note)
@@ -202,60 +189,40 @@ class Engine:
 
     def expect_outputs(self) -> None:
         """Shows the layouts of outputs as far as they are known without a run."""
+        if not self._outputs_expected:
+            self.exclusively(self._expect_outputs)
+
+    def _expect_outputs(self) -> None:
         if self._outputs_expected:
             return
-        lock = self.acquire_idle()
-        try:
-            if not self._outputs_expected:
-                self._outputs_expected = True
-                for port in self._out_ports:
-                    if not port.has_user_memory:
-                        port.expect(self.session.output_spec(port.name))
-        finally:
-            lock.release()
+        for port in self._out_ports:
+            if not port.has_user_memory:
+                port.expect(self.session.output_spec(port.name))
+        self._outputs_expected = True
 
     def use_algo_policy(self, algo: AlgoPolicy) -> None:
         """Plans anew, with other rules for choosing algorithms. Packed weights stay."""
-        lock = self.acquire_idle()
-        try:
-            self.session = self._new_session(algo, self.pool, self.settings.memory.arena())
-            for port in self._in_ports:
-                port.forget_session()
-            for out in self._out_ports:
-                out.forget_session()
-            if self.settings.prepares:
-                self._prepare_for_inputs()
-        finally:
-            lock.release()
+        self.exclusively(self._use_algo_policy, algo)
+
+    def _use_algo_policy(self, algo: AlgoPolicy) -> None:
+        session = self._new_session(algo, self.pool, self._memory.arena())
+        self._forget_session()
+        self.session = session
+        if self.settings.prepares:
+            self._prepare_for_inputs()
+
+    def _forget_session(self) -> None:
+        for port in self._in_ports:
+            port.forget_session()
+        for out in self._out_ports:
+            out.forget_session()
 
     # ---- running ------------------------------------------------------------------------------------------------
 
-    def acquire_idle(self) -> threading.RLock:
-        """Takes the lock at a moment when no forward is under way; the caller releases it."""
-        while True:
-            job = self._job
-            if job is not None and not job.finished and not job.is_mine():
-                job.join()
-            lock = self.lock
-            lock.acquire()
-            job = self._job
-            if job is None or job.finished or job.is_mine():
-                return lock
-            lock.release()
-
-    def forward(self) -> None:
-        lock = self.acquire_idle()
-        job = None
-        try:
-            if self.start_callback is not None and not self._starting:
-                self._call_start(self.start_callback)
-            job = self._forward()
-        finally:
-            lock.release()
-            if job is not None:
-                # At the very end: programs take the callback for a sign that forward has returned.
-                assert self._worker is not None
-                self._worker.post(job)
+    def _recover(self) -> None:
+        """After a forward that ended at some place: the next one takes over nothing but what is known to be whole."""
+        self._forget_session()
+        self.session.forget_runs()
 
     def _forward(self) -> Job | None:
         """Computes, or gives the job that will."""
@@ -264,7 +231,7 @@ class Engine:
         for port in self._in_ports:
             if port.bind(session):
                 reshaped = True
-        if reshaped and self._fixed:
+        if self._fixed:
             self._check_fixed_shapes()
         for out in self._bound_outputs:
             out.bind(session)
@@ -276,60 +243,46 @@ class Engine:
                 out.publish_zeros(session.output_spec(out.name))
         elif self.async_callback is not None:
             session.prepare()  # shapes that do not fit are the caller's to know
-            return self._new_job(partial(self._run_async, self.async_callback), True)
+            return self._posted(partial(self._run_async, self.async_callback), True)
         elif self._always_defers:
             session.prepare()
-            return self._new_job(self._run_deferred, False)
+            return self._posted(self._run_deferred, False)
         elif self._seconds >= _WORTH_DEFERRING and not reshaped and self._is_worth_deferring():
-            return self._new_job(self._run_deferred, False)
+            return self._posted(self._run_deferred, False)
         else:
-            if self._job is not None:
-                self._set_job(None)
             begin = perf_counter()
             self._compute()
             self._seconds = perf_counter() - begin
         return None
 
     def _call_start(self, callback: Callback) -> None:
-        self._starting = get_ident()  # a forward inside of it does not call it again
-        try:
-            callback(self.callback_io(self.inputs))
-        finally:
-            self._starting = 0
+        callback(self.callback_io(self.inputs))
 
-    def _set_job(self, job: Job | None) -> None:
-        """Replaces the last job, which is finished. If it failed and nobody knows, the next wait tells."""
-        last = self._job
-        if last is not None and last.error is not None and not last.was_told:
-            self._failure = last.error
-        self._job = job
+    def _call_finish(self, callback: Callback) -> None:
+        callback(self.callback_io(self.outputs))
 
     def _compute(self) -> None:
-        session, memory = self.session, self.settings.memory
-        with memory.lock:
-            if memory.running:
-                raise LiteError("an operator cannot run a network that needs the memory which the operator runs in")
-            memory.running = True
-            try:
-                if self._profile is None:
-                    session.run()
-                else:
-                    self._profile.run(self)
-                if self._dump is not None:
-                    self._dump.write(self)
-            finally:
-                memory.running = False
-            if self._keeps_no_memory:
-                session.arena.release()
+        session = self.session
+        self._memory.use(self._run_session)
         CACHE.flush()
-        for port in self._out_ports:
-            port.publish(session)
         if self._fresh_outputs:
             session.renew_outputs()
+        for port in self._out_ports:
+            port.publish(session)
         if not self.has_run and self.settings.options.comp_node_seq_record_level == 2:
             session.release_graph()
             self.model = session.model
         self.has_run = True
+
+    def _run_session(self) -> None:
+        if self._profile is None:
+            self.session.run()
+        else:
+            self._profile.run(self)
+        if self._dump is not None:
+            self._dump.write(self)
+        if self._keeps_no_memory:
+            self.session.arena.release()
 
     def model_with_graph(self) -> Model:
         """The model, for what needs its graph.
@@ -369,20 +322,13 @@ class Engine:
                 )
         self._fixed_shapes = shapes
 
-    def _new_job(self, work: Callable[[], None], only_worker: bool) -> Job | None:
-        """A job for the worker; None if it is done already."""
-        if self._worker is None:
-            self._worker = Worker()
-
-        job = Job(work, self._worker if only_worker else None)
-        self._set_job(job)
+    def _posted(self, work: Callable[[], None], only_worker: bool) -> Job:
+        """A job for the worker; whoever looks at an output or writes to an input waits for it."""
+        job = self.new_job(work, only_worker)
         for out in self._out_ports:
             out.set_pending(job)
         for port in self._in_ports:
             port.busy(job)
-        if self._starting:
-            job.run()  # here and now: the lock is held until the start callback ends, and that may wait for it
-            return None
         return job
 
     def _run_deferred(self) -> None:
@@ -397,7 +343,8 @@ class Engine:
             for port in self._in_ports:
                 port.busy(None)
         # After a failure whoever looks at an output is told.
-        self._clear_pending()
+        for out in self._out_ports:
+            out.set_pending(None)
 
     def _run_async(self, callback: Callable[[], Any]) -> None:
         self._compute_posted()
@@ -406,93 +353,43 @@ class Engine:
             finish = self.finish_callback
             if finish is not None:
                 finish(self.callback_io(self.outputs))
-        except Exception as error:
+        except Exception:
             logger.exception("a callback of an asynchronous forward failed")
-            job = self._job
-            if job is None or job.finished or not job.is_mine():
-                self._failure = error  # the callback has begun another forward
             raise
-
-    def _clear_pending(self) -> None:
-        for out in self._out_ports:
-            out.set_pending(None)
-
-    def wait(self) -> None:
-        """Returns when the last forward is done; raises what went wrong in it."""
-        job = self._job
-        if job is not None:
-            try:
-                job.wait()
-            except BaseException:
-                if job.finished:
-                    self._forget(job)
-                    if self._failure is job.error:
-                        self._failure = None
-                raise
-        if self._failure is not None:
-            failure, self._failure = self._failure, None
-            raise failure
-
-    def _forget(self, job: Job) -> None:
-        """Lets the outputs show what they hold, unless another forward has begun since this one failed."""
-        with self.lock:
-            if self._job is job:
-                self._job = None
-                self._clear_pending()
 
     def after_wait(self) -> None:
         """What follows each ``wait`` of the caller."""
         if self._profile is not None and self._profile.times:
             self._profile.write()
         if self.finish_callback is not None and self.async_callback is None:
-            self._call_finish(self.finish_callback)
-
-    def _call_finish(self, callback: Callback) -> None:
-        me = get_ident()
-        if me in self._finishing:
-            return  # a wait inside of the callback does not call it again
-        self._finishing.add(me)
-        try:
-            callback(self.callback_io(self.outputs))
-        finally:
-            self._finishing.discard(me)
+            self.finish(self.finish_callback)
 
     def release_memory(self) -> None:
         """Gives memory for intermediate results back until the next run, unless one is under way."""
-        memory = self.settings.memory
-        if memory.lock.acquire(blocking=False):
-            try:
-                if not memory.running:
-                    self.session.arena.release()
-            finally:
-                memory.lock.release()
+        self._memory.use_if_idle(self.session.arena.release)
 
     def observe(self, profile: Profile | None, dump: Dump | None) -> None:
         """Says what each run is to be measured and dumped by."""
-        lock = self.acquire_idle()
+        self.exclusively(self._observe, profile, dump)
+
+    def _observe(self, profile: Profile | None, dump: Dump | None) -> None:
         self._profile, self._dump = profile, dump
-        lock.release()
 
     def plans_for_inputs(self) -> list[Plan]:
         """The plans that a forward with the present inputs takes, in order; made anew."""
-        lock = self.acquire_idle()
-        try:
-            session = self._new_session(self.session.config.algo, self.pool)
-            for name, port in self.inputs.items():
-                tensor = port.tensor.to_numpy()
-                session.set_input(name, tensor.ctypes.data, tensor.shape, None, tensor)
-            session.run()
-            return list(session.plans())
-        finally:
-            lock.release()
+        return self.exclusively(self._plans_for_inputs)
+
+    def _plans_for_inputs(self) -> list[Plan]:
+        session = self._new_session(self.session.config.algo, self.pool)
+        for name, port in self.inputs.items():
+            tensor = port.tensor.to_numpy()
+            session.set_input(name, tensor.ctypes.data, tensor.shape, None, tensor)
+        session.run()
+        return list(session.plans())
 
     def memory_usage(self) -> dict[str, int]:
         """Bytes that the session holds, by purpose."""
-        lock = self.acquire_idle()
-        try:
-            return self.session.memory_usage()
-        finally:
-            lock.release()
+        return self.exclusively(lambda: self.session.memory_usage())
 
     def callback_io(self, ports: dict[str, InputPort] | dict[str, OutputPort]) -> CallbackIO:
         return CallbackIO({LiteIO(name): port.tensor for name, port in ports.items()})
@@ -508,12 +405,8 @@ def release_idle_memory() -> None:
 
 
 def _after_fork() -> None:
-    # Locks may be held by threads that the child does not have.
     for engine in list(_LIVE):
-        engine.lock = threading.RLock()
-        engine._finishing &= {get_ident()}
-        if engine._starting != get_ident():
-            engine._starting = 0
+        engine.after_fork()
         engine.settings.memory.after_fork()
 
 

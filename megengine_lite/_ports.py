@@ -128,10 +128,12 @@ class InputPort:
         """One sample of the batch as a tensor of its own."""
         if self._batch is None:
             shape = self.tensor._shape
-            self._batch = _tensor(shape, self._code, self.tensor.device_id)
-            self._pieces = [self._batch.slice([k], [k + 1]) for k in range(shape[0])]
-            for p in self._pieces:
+            batch = _tensor(shape, self._code, self.tensor.device_id)
+            pieces = [batch.slice([k], [k + 1]) for k in range(shape[0])]
+            for p in pieces:
                 p._port = (self.name, self._code)
+            self._pieces = pieces
+            self._batch = batch  # at the end: an interrupt must not leave one without pieces
         if not 0 <= index < len(self._pieces):
             raise LiteIndexError(f"input {self.name!r} has {len(self._pieces)} pieces, there is no number {index}")
         return self._pieces[index]
@@ -176,7 +178,6 @@ class OutputPort:
         "name",
         "needs_memory",
         "shape_only",
-        "storage",
         "tensor",
     )
 
@@ -186,8 +187,6 @@ class OutputPort:
     """Whether the tensor gets a layout and zeros, and no result."""
     needs_memory: bool
     """Whether the caller has to give memory for the result."""
-    storage: Storage
-    """The memory that the tensor got from here; another storage in the tensor is the user's."""
 
     def __init__(
         self, name: str, device_id: int, io: LiteIO | None = None, user_memory: bool = False, fresh: bool = False
@@ -199,7 +198,7 @@ class OutputPort:
         self.needs_memory = user_memory and not self.shape_only
         self._fresh = fresh and not self.shape_only
         self.tensor = LiteTensor(device_id=device_id)
-        self.storage = self.tensor._storage
+        self.tensor._show(Storage(0), (), 0)
         self._version = -1
         self._pending: Storage | None = None  # storage that was told of a job
         self._given = -1  # version of the tensor whose memory the session was told
@@ -214,7 +213,7 @@ class OutputPort:
 
     @property
     def has_user_memory(self) -> bool:
-        return self.tensor._storage is not self.storage
+        return self.tensor._storage is not self.tensor._shown
 
     @property
     def is_plain(self) -> bool:
@@ -258,10 +257,11 @@ class OutputPort:
             tensor._copy_bytes(address, nbytes)
             self._version = -1  # again after the next run
         else:
-            if address != self._address or nbytes > self.storage.nbytes:
-                self.storage = Storage.at(address, nbytes, owner) if nbytes else Storage(0)
+            storage = tensor._shown
+            if storage is None or address != self._address or nbytes > storage.nbytes:
+                storage = Storage.at(address, nbytes, owner) if nbytes else Storage(0)
+            tensor._show(storage, shape, code)
             self._address, self._shape = address, shape
-            tensor._adopt(self.storage, shape, code)
             self._version = tensor.version
 
     def publish_zeros(self, spec: tuple[tuple[int, ...], DType] | None) -> None:
@@ -272,9 +272,8 @@ class OutputPort:
             self.expect(spec)
 
     def _show(self, storage: Storage, shape: tuple[int, ...], code: int) -> None:
-        self.storage = storage
+        self.tensor._show(storage, shape, code)
         self._address, self._shape = 0, shape
-        self.tensor._adopt(storage, shape, code)
         self._version = self.tensor.version
 
     def _publish_to_user(self, shape: tuple[int, ...], code: int, nbytes: int) -> None:
@@ -302,13 +301,14 @@ class OutputPort:
         """Says what computes the result now: whoever looks at it waits."""
         self.tensor.pending = job
         if job is not None:
-            self._pending = self.storage
+            self._pending = self.tensor._shown
         if self._pending is not None:
             self._pending.pending = job
 
     def forget_session(self) -> None:
-        """The next session knows nothing yet."""
+        """The next session knows nothing yet, and what it knows of this one may be half of the truth."""
         self._version = self._given = -1
+        self._address = 0
 
 
 class CallbackIO(dict[LiteIO, LiteTensor]):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from megengine_lite._core.config import AlgoPolicy, SessionConfig
 from megengine_lite._core.device import get_device
+from megengine_lite._core.dispatch import Exclusive
 from megengine_lite.config import LiteIO, LiteOptions
 from megengine_lite.errors import LiteValueError
 from megengine_lite.log import warn
@@ -31,15 +31,10 @@ def _most_threads() -> int:
     return int(MOST_THREADS)
 
 
-class RuntimeMemory:
-    """Memory for intermediate results, shared by networks that run one after the other.
-
-    ``running`` is set, under the lock, while a network uses the memory.
-    """
+class RuntimeMemory(Exclusive):
+    """Memory for intermediate results, shared by networks that run one after the other."""
 
     def __init__(self) -> None:
-        self.lock = threading.RLock()
-        self.running = False
         self._arena: Arena | None = None
 
     def arena(self) -> Arena:
@@ -48,11 +43,6 @@ class RuntimeMemory:
 
             self._arena = Arena()
         return self._arena
-
-    def after_fork(self) -> None:
-        """What held the lock may be gone."""
-        self.lock = threading.RLock()
-        self.running = False
 
 
 @dataclass(slots=True)

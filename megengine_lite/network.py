@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from megengine_lite._core.config import AlgoPolicy
 from megengine_lite._core.device import get_device
+from megengine_lite._core.dispatch import locked
 from megengine_lite._core.layout import to_integer
 from megengine_lite._diagnostics import Diagnostics
 from megengine_lite._engine import Callback, Engine
@@ -164,15 +165,16 @@ class LiteNetwork(Diagnostics):
             self._load_source(to_source(file), copy(self.config))
 
     def _load_source(self, source: str | bytes | memoryview, source_config: LiteConfig) -> None:
-        with self._lock:
-            self._require_not_loaded("load")
-            model = read_model(source, source_config)
-            settings = self._complete_settings()
-            if model.information is not None and not self._extra.disable_configure_by_model_info:
-                apply_information(settings, model.information)
-            settings.measured = packed_measurements(model.package)
-            self._start(Engine(model, settings, self._algo))
-            self._source, self._source_config = source, source_config
+        locked(self._lock, self._load_alone, source, source_config)
+
+    def _load_alone(self, source: str | bytes | memoryview, source_config: LiteConfig) -> None:
+        self._require_not_loaded("load")
+        model = read_model(source, source_config)
+        settings = self._complete_settings()
+        if model.information is not None and not self._extra.disable_configure_by_model_info:
+            apply_information(settings, model.information)
+        settings.measured = packed_measurements(model.package)
+        self._start(Engine(model, settings, self._algo), _source=source, _source_config=source_config)
 
     def _complete_settings(self) -> RunSettings:
         """The settings as they stand now, free of the objects that the caller may still change."""
@@ -189,11 +191,11 @@ class LiteNetwork(Diagnostics):
             outputs=[copy(to_io(io)) for io in self.network_io.outputs],
         )
 
-    def _start(self, engine: Engine) -> None:
+    def _start(self, engine: Engine, **state: Any) -> None:
         engine.start_callback, engine.finish_callback, engine.async_callback = self._callbacks
-        self._settings = engine.settings
-        self._engine = engine
-        self._tell_engine()
+        engine.observe(self._profile, self._dump)
+        # In one step: an exception, whenever it comes, leaves a network that is loaded or one that is not.
+        vars(self).update(state, _settings=engine.settings, _engine=engine)
 
     def share_weights_with(self, src_network: LiteNetwork) -> None:
         """Loads the model of another network without another copy of its weights.
@@ -209,12 +211,18 @@ class LiteNetwork(Diagnostics):
         if not isinstance(src_network, LiteNetwork):
             raise LiteArgumentError(f"weights are shared with a LiteNetwork, not {type(src_network).__name__}")
         source = src_network._loaded("share_weights_with")
-        with typed_errors("share_weights_with"), self._lock:
-            settings = self._complete_settings()
-            settings.measured = source.settings.measured
-            self._start(Engine(source.model_with_graph(), settings, self._algo, source.pool))
-            self._source, self._source_config = src_network._source, src_network._source_config
-            self._extra = LiteExtraConfig(True)  # the package's settings are the source's
+        with typed_errors("share_weights_with"):
+            locked(self._lock, self._share_alone, src_network, source)
+
+    def _share_alone(self, src_network: LiteNetwork, source: Engine) -> None:
+        settings = self._complete_settings()
+        settings.measured = source.settings.measured
+        self._start(
+            Engine(source.model_with_graph(), settings, self._algo, source.pool),
+            _source=src_network._source,
+            _source_config=src_network._source_config,
+            _extra=LiteExtraConfig(True),  # the package's settings are the source's
+        )
 
     def share_runtime_memroy(self, src_network: LiteNetwork) -> None:
         """Shares the memory for intermediate results with another network. To be called before ``load``.

@@ -113,8 +113,9 @@ def test_fixed_shape(options):
     network.forward()
     assert close(network.get_io_tensor("prob").to_numpy(), PROB[2:4])
     network.get_io_tensor("data").set_data_by_copy(IMAGES[:3])
-    with pytest.raises(ShapeError, match="'data'"):
-        network.forward()
+    for _ in range(2):
+        with pytest.raises(ShapeError, match="'data'"):
+            network.forward()
     assert close(run(network, IMAGES[:2]), PROB[:2])
 
 

@@ -31,6 +31,7 @@ cdef class Layout:
 
 cdef class StridedTensor:
     cdef Storage storage
+    cdef Storage shown          # the storage of the last _show
     cdef Py_ssize_t offset      # of element (0, ..., 0), in bytes
     cdef Py_ssize_t capacity    # bytes from offset that a dense layout may use
     cdef tuple shape_

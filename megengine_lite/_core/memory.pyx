@@ -299,6 +299,11 @@ cdef class StridedTensor:
         return self.is_slice
 
     @property
+    def _shown(self):
+        """The storage of the last :meth:`_show`; another one in the tensor is the user's."""
+        return self.shown
+
+    @property
     def _storage(self):
         return self.storage
 
@@ -336,6 +341,11 @@ cdef class StridedTensor:
         self.settle()
         self.set_dense(storage, 0, storage.nbytes, shape, code)
         self.is_slice = False
+
+    def _show(self, Storage storage, shape, int code):
+        """:meth:`_adopt` of memory that is not the user's: that of an output."""
+        self._adopt(storage, shape, code)
+        self.shown = storage
 
     def _share_with(self, StridedTensor other):
         """Becomes the same window into the same storage."""

@@ -6,6 +6,7 @@ A session is used by one thread at a time (the API holds a lock); several sessio
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 import zlib
@@ -49,14 +50,15 @@ class Arena:
     def reserve(self, nbytes: int) -> int:
         """Its address, with room for at least ``nbytes``."""
         if nbytes > self._memory.nbytes or not self.address:
+            self.address = 0  # until the new memory is there: an interrupt must not leave the old address
             self._memory = aligned_bytes(nbytes)
             self.address = self._memory.ctypes.data
         return self.address
 
     def release(self) -> None:
         """Gives the memory back; the next run takes as much as it needs."""
-        self._memory = aligned_bytes(0)
         self.address = 0
+        self._memory = aligned_bytes(0)
 
 
 class _Stop:
@@ -202,8 +204,8 @@ class Session:
             current.address = address
             current.owner = owner
             return
-        self._inputs[var] = _Value(TensorSpec(tuple(shape), var.spec.dtype), address, owner)
         self._fast = None
+        self._inputs[var] = _Value(TensorSpec(tuple(shape), var.spec.dtype), address, owner)
 
     def bind_output(self, name: str, address: int | None, nbytes: int = 0, owner: object = None) -> None:
         """Sets memory of the caller that an output is computed into; None goes back to memory of the session."""
@@ -296,10 +298,22 @@ class Session:
 
     def renew_outputs(self) -> None:
         """Gives the memory of the last run's outputs to whoever holds it; the next run computes into other memory."""
+        self._fast = None  # which does not bind outputs
         held = {id(value.owner) for value in self._results.values()}
         for plan in self.plans():
             plan.buffers = [aligned_bytes(b.nbytes) if id(b) in held else b for b in plan.buffers]
-        self._fast = None  # which does not bind outputs
+
+    def forget_runs(self) -> None:
+        """Forgets inputs, memory for outputs and results, perhaps of a run that was ended early; plans stay."""
+        self._fast = None
+        self._times = None
+        self._inputs = {}
+        self._user_outputs = {}
+        self._results = {}
+        for plan in self.plans():
+            plan.dynamic.clear()
+            with contextlib.suppress(LiteIndexError):
+                plan._check_faults()  # of the data at that time
 
     def release_graph(self) -> None:
         """Frees the graph; the plan of the last run stays, and with it the only shapes that can be run.
@@ -309,6 +323,8 @@ class Session:
         LiteError
             The model needs more than one plan, because shapes in it depend on data or values.
         """
+        if self._only_plan is not None:
+            return  # an interrupt has come between this and what follows it
         plans = list(self.plans())
         if len(plans) != 1 or self._root.value_vars or plans[0].next_node < len(self._graph.nodes):
             raise LiteError(
@@ -318,17 +334,25 @@ class Session:
         graph = self._graph
         # Variables lead to the nodes that made them: those of outputs are replaced by others that do not.
         outputs = {v: Var(v.id, v.name, v.spec, v.const) for v in graph.outputs}
-        self._graph = Graph([], graph.inputs, [outputs[v] for v in graph.outputs], graph.output_names)
-        self._output_vars = {name: outputs[v] for name, v in self._output_vars.items()}
-        self._results = {outputs[v]: value for v, value in self._results.items()}
-        self._user_outputs = {outputs[v]: memory for v, memory in self._user_outputs.items()}
+        small = Graph([], graph.inputs, [outputs[v] for v in graph.outputs], graph.output_names)
+        model = copy.copy(self.model)
+        model.graph = small
+        plan = copy.copy(plan)
+        plan.outputs = [copy.copy(slot) for slot in plan.outputs]
         plan.forget_graph(outputs)
-        self._lifetimes = Lifetimes.of(self._graph)
-        self._root.plans.clear()
-        self._shape_only = frozenset()
-        self._only_plan = plan
-        self.model = copy.copy(self.model)
-        self.model.graph = self._graph
+        # In one step, because an exception may come between any two.
+        vars(self).update(
+            model=model,
+            _graph=small,
+            _lifetimes=Lifetimes.of(small),
+            _output_vars={name: outputs[v] for name, v in self._output_vars.items()},
+            _results={outputs[v]: value for v, value in self._results.items()},
+            _user_outputs={outputs[v]: memory for v, memory in self._user_outputs.items()},
+            _shape_only=frozenset(),
+            _only_plan=plan,
+            _root=_Stop(0),
+            _fast=None if self._fast is None else (plan, self._fast[1]),
+        )
 
     def run_profiled(self) -> list[StepTime]:
         """Like :meth:`run`; gives what every step took, in order."""

@@ -1,0 +1,457 @@
+"""Whose turn it is: forward passes that may run later, on another thread, and what only one at a time may do.
+
+A :class:`Job` is run once, by whoever comes first: the network's :class:`Worker` thread, or the thread that waits for
+it. So ``forward(); wait()`` costs no change of threads, and a program that does something else in between gets its
+result computed meanwhile. :class:`Turns` is the part of a network that decides who computes when.
+
+Ctrl-C, or any signal handler that raises, can end a Python function between any two of its steps, also in the first
+step of a ``finally``. It cannot end a compiled function: those run no signal handlers, an exception comes only out of
+what they call. Therefore everything that must not stay half done (locks, the states of jobs, the post to a worker) is
+done here, around calls of Python code that may end at any place.
+"""
+
+from cpython.exc cimport PyErr_CheckSignals
+
+import threading
+from queue import SimpleQueue
+
+from megengine_lite.errors import LiteError
+from megengine_lite.log import logger
+
+
+cdef extern from "pythread.h" nogil:
+    ctypedef void* PyThread_type_lock
+    ctypedef int PyLockStatus
+    PyLockStatus PY_LOCK_ACQUIRED
+    PyLockStatus PY_LOCK_INTR
+    unsigned long PyThread_get_thread_ident()
+    PyThread_type_lock PyThread_allocate_lock()
+    void PyThread_free_lock(PyThread_type_lock)
+    PyLockStatus PyThread_acquire_lock_timed(PyThread_type_lock, long long microseconds, int interruptible)
+    void PyThread_release_lock(PyThread_type_lock)
+
+
+cdef class Mutex:
+    # threading.RLock without its calls through Python objects: forward takes two of them.
+    cdef PyThread_type_lock lock
+    cdef unsigned long owner    # thread that holds it; 0 for none
+    cdef int depth              # how often that has taken it
+
+    def __cinit__(self):
+        self.lock = PyThread_allocate_lock()
+        if self.lock == NULL:
+            raise MemoryError("no memory for a lock")
+
+    def __dealloc__(self):
+        if self.lock != NULL:
+            PyThread_free_lock(self.lock)
+
+    cdef bint take_if_free(self):
+        """Takes it, unless another thread has it."""
+        cdef unsigned long me = PyThread_get_thread_ident()
+        if self.owner != me:
+            if PyThread_acquire_lock_timed(self.lock, 0, 0) != PY_LOCK_ACQUIRED:
+                return False
+            self.owner = me
+        self.depth += 1
+        return True
+
+    cdef int take(self) except -1:
+        """Waits for it. A signal handler that raises ends the waiting, and then it is not taken."""
+        cdef PyLockStatus status
+        if self.take_if_free():
+            return 0
+        while True:
+            with nogil:
+                status = PyThread_acquire_lock_timed(self.lock, -1, 1)
+            if status == PY_LOCK_ACQUIRED:
+                break
+            PyErr_CheckSignals()
+        self.owner = PyThread_get_thread_ident()
+        self.depth = 1
+        return 0
+
+    cdef void give(self) noexcept:
+        self.depth -= 1
+        if self.depth == 0:
+            self.owner = 0
+            PyThread_release_lock(self.lock)
+
+
+cdef enum:
+    MADE        # nobody waits for it: it may never be posted
+    POSTED
+    RUNNING
+    FINISHED
+
+
+cdef class Job:
+    """A piece of work, made by :meth:`Turns.new_job`. It counts from the moment when ``forward`` posts it.
+
+    Attributes
+    ----------
+    error : BaseException or None
+        What ended the work early, until ``network.wait`` has told of it.
+    was_waited_for : bool
+        Whether the one who waited had to do the work.
+    """
+
+    cdef object _work
+    cdef Turns _turns           # None when it is finished: a tensor that knows its job does not hold the network
+    cdef Worker _worker         # the only one that may do it; if None, any thread that waits may
+    cdef object _done           # a lock, held until the job is finished
+    cdef int _state
+    cdef unsigned long _runner  # thread in the middle of it
+    cdef bint _seen             # somebody has seen the error
+    cdef readonly object error
+    cdef readonly bint was_waited_for
+
+    @property
+    def finished(self):
+        """Whether the work has ended."""
+        return self._state == FINISHED
+
+    cdef bint is_mine(self):
+        """Whether the calling thread is in the middle of it."""
+        return self._state == RUNNING and self._runner == PyThread_get_thread_ident()
+
+    cdef renew_lock(self):
+        self._done = threading.Lock()
+        self._done.acquire()
+
+    cdef run(self):
+        """Does the work, unless somebody has begun it."""
+        cdef Turns turns = self._turns
+        if self._state != POSTED:
+            return
+        work = self._work
+        self._runner = PyThread_get_thread_ident()
+        self._state = RUNNING
+        try:
+            work()
+        except BaseException as error:
+            self.error = error
+            turns.doubt(error)
+            if turns._job is not self:
+                turns._failure = error  # a callback has begun another forward before it failed
+        self._state = FINISHED
+        self._done.release()
+        self._work = self._turns = self._worker = None
+
+    cdef raise_interrupt(self):
+        """Raises what ended the work on this thread, if that was a Ctrl-C or the like: nobody else will."""
+        error = self.error
+        if error is not None and not isinstance(error, Exception):
+            self.error = None
+            raise error
+
+    cpdef join(self):
+        """Returns when the work is done. Called from inside of the work itself it returns at once."""
+        if self._state == FINISHED or self._state == MADE or self.is_mine():
+            return
+        if self._state == POSTED and (self._worker is None or self._worker.is_current()):
+            self.was_waited_for = True
+            self.run()
+            self.raise_interrupt()
+            return
+        done = self._done
+        done.acquire()
+        done.release()
+
+    cpdef wait(self):
+        """:meth:`join`, then raises what ended the work early."""
+        self.join()
+        if self.error is not None:
+            self._seen = True
+            raise self.error
+
+    cdef after_fork(self):
+        """The child has none of its parent's threads: unfinished work is done by whoever waits for it."""
+        if self._state in (POSTED, RUNNING) and not self.is_mine():  # a fork inside of the work goes on with it
+            self._state = POSTED
+            self._worker = None
+            self.renew_lock()
+
+
+cdef class Line:
+    # What a worker and its thread have in common.
+    cdef object queue
+    cdef unsigned long thread
+
+
+class _Thread(threading.Thread):
+    def __init__(self, line):
+        super().__init__(name="megengine_lite-forward", daemon=True)
+        self._line = line
+
+    def run(self):
+        serve(self._line)
+
+
+cdef serve(Line line):
+    cdef Job job
+    line.thread = PyThread_get_thread_ident()
+    while True:
+        job = line.queue.get()
+        if job is None:
+            return
+        job.run()
+        job = None  # it holds its network
+
+
+cdef bint told_of_threads = False
+
+
+cdef tell_of_threads(error):
+    global told_of_threads
+    if not told_of_threads:
+        told_of_threads = True
+        logger.warning(
+            "no thread can be started (%s): forward computes on the thread that calls it, as in inplace mode. Raise the "
+            "limit on processes and threads (ulimit -u, the pids limit of the container) to compute in the background",
+            error,
+        )
+
+
+cdef class Worker:
+    """A thread that runs jobs in order, started with the first job. It never keeps a program from ending."""
+
+    cdef Line _line
+
+    cdef bint is_current(self):
+        """Whether the calling thread is this worker's."""
+        return self._line is not None and self._line.thread == PyThread_get_thread_ident()
+
+    cdef queue(self):
+        """Where its thread takes jobs from; None if the system gives no thread."""
+        cdef Line line
+        if self._line is None:
+            line = Line.__new__(Line)
+            line.queue = SimpleQueue()
+            try:
+                _Thread(line).start()
+            except (RuntimeError, MemoryError) as error:
+                tell_of_threads(error)
+                return None
+            except BaseException:
+                line.queue.put(None)  # it may have been started all the same
+                raise
+            self._line = line
+        return self._line.queue
+
+    def __del__(self):
+        if self._line is not None:
+            self._line.queue.put(None)
+
+
+cdef class Turns:
+    """Who computes when: the base of a network's engine, which knows how to compute.
+
+    Calls that change the network come one after the other. They wait for a job that is under way, except inside of that
+    job: its callbacks may use the network.
+
+    Subclasses have ``_forward()``, which computes and returns None, or returns a job that is to be posted; ``_recover()``,
+    which makes the next forward independent of everything that earlier ones have left; ``_call_start(callback)`` and
+    ``_call_finish(callback)``.
+    """
+
+    cdef Mutex _lock
+    cdef readonly Job _job          # the last one
+    cdef list _outer                # jobs that were not finished when others began inside of their callbacks
+    cdef Worker _worker
+    cdef object _failure            # of an earlier forward that nobody has been told of
+    cdef bint _doubtful             # a forward has ended somewhere in the middle
+    cdef unsigned long _starting    # thread inside of the start callback, under the lock
+    cdef set _finishing             # threads inside of the finish callback
+    cdef public object start_callback
+
+    def __cinit__(self, *arguments, **named):
+        self._lock = Mutex()
+        self._outer = []
+        self._finishing = set()
+
+    cdef doubt(self, error):
+        """Errors of this package come from known places; others may have ended Python code anywhere."""
+        if not isinstance(error, LiteError):
+            self._doubtful = True
+
+    cdef Mutex enter(self):
+        """Takes the lock, which it returns, at a moment when no forward is under way."""
+        cdef Job job
+        cdef Mutex lock
+        while True:
+            job = self._job
+            if job is not None:
+                job.join()
+            lock = self._lock
+            lock.take()
+            job = self._job
+            if job is None or job._state == FINISHED or job.is_mine():
+                return lock
+            lock.give()
+
+    def exclusively(self, function, *arguments):
+        """``function(*arguments)``, at a moment when no forward is under way, and none can begin."""
+        cdef Mutex lock = self.enter()
+        try:
+            return function(*arguments)
+        except BaseException as error:
+            self.doubt(error)
+            raise
+        finally:
+            lock.give()
+
+    def forward(self):
+        """Computes, or posts a job that will.
+
+        An exception leaves no job behind. After one that may have come at any place the next call recovers first.
+        """
+        cdef Job job = None
+        cdef bint here = False
+        queue = None
+        cdef Mutex lock = self.enter()
+        try:
+            if self._doubtful:
+                self._recover()
+                self._doubtful = False
+            if self.start_callback is not None and not self._starting:
+                self.call_start()
+            job = self._forward()
+            # Inside of the start callback: the lock is held until that ends, and it may wait for the job.
+            here = job is not None and self._starting != 0
+            if job is not None and not here:
+                queue = self._worker.queue()
+            self.set_job(job)
+            if here:
+                job.run()
+                job.raise_interrupt()
+        except BaseException as error:
+            self.doubt(error)
+            raise
+        finally:
+            lock.give()
+        if job is None or here:
+            return
+        if queue is not None:
+            # At the very end: programs take the callback for a sign that forward has returned.
+            queue.put(job)
+        else:
+            job.run()
+            job.raise_interrupt()
+
+    cdef call_start(self):
+        self._starting = PyThread_get_thread_ident()  # a forward inside of it does not call it again
+        try:
+            self._call_start(self.start_callback)
+        finally:
+            self._starting = 0
+
+    cdef set_job(self, Job job):
+        """Replaces the last job. If that failed and nobody knows, the next wait tells."""
+        cdef Job last = self._job
+        if last is not None:
+            if last.error is not None and not last._seen:
+                self._failure = last.error
+            if last._state != FINISHED:
+                self._outer = [other for other in self._outer if not other.finished] + [last]
+        if job is not None:
+            job._state = POSTED
+        self._job = job
+
+    def new_job(self, work, bint only_worker):
+        """A job that does ``work()``, on the worker's thread or, without ``only_worker``, on any that waits for it."""
+        cdef Job job = Job.__new__(Job)
+        if self._worker is None:
+            self._worker = Worker()
+        job._work = work
+        job._turns = self
+        job._worker = self._worker if only_worker else None
+        job.renew_lock()
+        return job
+
+    def wait(self):
+        """Returns when the last forward is done; raises what went wrong in it."""
+        cdef Job job = self._job
+        failure = None
+        if job is not None:
+            job.join()
+            failure, job.error = job.error, None
+        if failure is None or failure is self._failure:
+            failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
+
+    def finish(self, callback):
+        """Calls the finish callback, unless this is a wait inside of it."""
+        me = PyThread_get_thread_ident()
+        if me in self._finishing:
+            return
+        self._finishing.add(me)
+        try:
+            self._call_finish(callback)
+        finally:
+            self._finishing.discard(me)
+
+    def after_fork(self):
+        """Locks may be held by threads that the child does not have."""
+        cdef Job job
+        me = PyThread_get_thread_ident()
+        self._lock = Mutex()
+        self._finishing &= {me}
+        if self._starting != me:
+            self._starting = 0
+        if self._worker is not None:
+            self._worker._line = None
+        for job in [*self._outer, self._job]:
+            if job is not None:
+                job.after_fork()
+
+
+cdef class Exclusive:
+    """What one thread at a time may use, and none while it uses it already."""
+
+    cdef Mutex _lock
+
+    def __cinit__(self, *arguments, **named):
+        self._lock = Mutex()
+
+    def use(self, function):
+        """``function()``, when nobody else uses it.
+
+        Raises
+        ------
+        LiteError
+            The calling thread is inside of another call.
+        """
+        cdef Mutex lock = self._lock
+        lock.take()
+        try:
+            if lock.depth > 1:
+                raise LiteError("an operator cannot run a network that needs the memory which the operator runs in")
+            return function()
+        finally:
+            lock.give()
+
+    def use_if_idle(self, function):
+        """``function()``, unless somebody uses it now."""
+        cdef Mutex lock = self._lock
+        if lock.take_if_free():
+            try:
+                if lock.depth == 1:
+                    function()
+            finally:
+                lock.give()
+
+    def after_fork(self):
+        """Who used it may be gone."""
+        if self._lock.owner != PyThread_get_thread_ident():
+            self._lock = Mutex()
+
+
+def locked(lock, function, *arguments):
+    """``function(*arguments)`` with the lock held. Nothing can come between the call and its beginning and end."""
+    lock.acquire()
+    try:
+        return function(*arguments)
+    finally:
+        lock.release()
