@@ -6,7 +6,7 @@ from libc.stdint cimport int64_t, uintptr_t
 from libc.stdlib cimport calloc, free
 from posix.stdlib cimport posix_memalign
 
-from megengine_lite._core.threads cimport progress_made, progress_seen, progress_wait, run_on_threads
+from megengine_lite._core.threads cimport progress_made, progress_seen, progress_wait, run_on_threads, tell_of_refusal
 from megengine_lite.kernels.kernel cimport KernelArgs, kernel_fn
 
 
@@ -224,6 +224,8 @@ cdef class Program:
             raise IndexError("no such records")
         with nogil:
             self.replay(begin, end, NULL)
+        if self.threads > 1:
+            tell_of_refusal(self.threads)
 
     def run_timed(self, int64_t begin, int64_t end):
         """Like :meth:`run`; gives the nanoseconds that each record took, as a list."""

@@ -4,6 +4,7 @@ from libc.stdint cimport int64_t
 ctypedef void (*job_fn)(void* context, int thread, int threads) noexcept nogil
 
 cdef void run_on_threads(job_fn job, void* context, int threads) noexcept nogil
+cdef tell_of_refusal(int threads)
 
 # How the threads of a run wait for each other: read `seen`, look whether what is waited for has happened, wait.
 cdef int64_t progress_seen() noexcept nogil

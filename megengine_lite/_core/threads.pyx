@@ -3,12 +3,15 @@
 A run is a job that the caller and any worker that comes in time work on together, taking pieces from shared counters:
 a worker that the system holds back delays nobody. Waiting threads spin for at most ``SPIN_NS``, then sleep on a
 condition variable, so an idle process takes no processor time. If another network holds the pool, a run takes one
-thread only; results do not depend on who computes what.
+thread only; results do not depend on who computes what. If the system gives fewer threads than are asked for, those that
+are there do the work.
 """
 
 import os
 
-from libc.stdint cimport int64_t
+from libc.stdint cimport INT64_MAX, int64_t
+
+from megengine_lite.log import logger
 
 cdef enum:
     MAX_POOL = 64
@@ -52,6 +55,8 @@ cdef extern from * nogil:
 
 
 cdef int64_t SPIN_NS = 50_000
+# A system that has refused a thread is not asked again for so long: asking takes longer than a small run.
+cdef int64_t PATIENCE_NS = 1_000_000_000
 
 
 # A counter that threads wait on until it has moved on.
@@ -108,6 +113,7 @@ cdef struct Pool:
     Gate left                   # moves when the last worker has left a run that is over
     int64_t state               # OPEN while workers may join, plus the number of workers inside
     int64_t workers             # created so far
+    int64_t ask_at              # when to ask the system for threads again, after it has refused one
     int threads                 # of the current run, at most
     job_fn job
     void* context
@@ -123,6 +129,7 @@ cdef void reset_pool() noexcept nogil:
     gate_init(&pool.left)
     pool.state = 0
     pool.workers = 0
+    pool.ask_at = 0
 
 
 cdef bint join_run() noexcept nogil:
@@ -183,11 +190,14 @@ cdef void progress_wait(int64_t seen) noexcept nogil:
 cdef void add_workers(int64_t wanted) noexcept nogil:
     cdef pthread_t handle
     cdef Birth birth
+    if pool.workers >= wanted or (pool.ask_at and ml_now_ns() < pool.ask_at):
+        return
     while pool.workers < wanted:
         birth.thread = <int>pool.workers + 1
         birth.jobs_seen = pool.start.value
         birth.read = 0
-        if pthread_create(&handle, NULL, worker_main, &birth) != 0:
+        if pool.workers >= most_workers or pthread_create(&handle, NULL, worker_main, &birth) != 0:
+            pool.ask_at = ml_now_ns() + PATIENCE_NS
             return
         pthread_detach(handle)
         while not ml_load(&birth.read):
@@ -217,6 +227,33 @@ cdef void run_on_threads(job_fn job, void* context, int threads) noexcept nogil:
         job(context, 0, threads)
         close_run()
     pthread_mutex_unlock(&pool.busy)
+
+
+cdef bint told = False  # of threads that were refused
+
+
+cdef tell_of_refusal(int threads):
+    """Says once in the log that runs have fewer threads than they may have."""
+    global told
+    if told or pool.ask_at == 0:
+        return
+    told = True
+    logger.warning(
+        "the system gives no more threads: %d work on a run that may have %d. Raise the limit on processes and threads "
+        "(ulimit -u, the pids limit of the container), or lower threads_number",
+        pool.workers + 1,
+        threads,
+    )
+
+
+# As if the system gave no more threads than this.
+cdef int64_t most_workers = INT64_MAX
+
+
+def limit_workers(int64_t most):
+    """For tests: from now on the system refuses threads when there are ``most`` workers."""
+    global most_workers
+    most_workers = most
 
 
 def _after_fork():
