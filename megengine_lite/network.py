@@ -144,7 +144,8 @@ class LiteNetwork(Diagnostics):
         ----------
         file
             A path, a ``file://`` URL, a binary file (read from its position), or the model's bytes. A file that is
-            given by path is mapped into memory: it must not be truncated while the network lives.
+            given by path is read into memory. Weights may be read from it again when inputs have another shape; if it
+            has been overwritten in place then, :meth:`forward` raises :class:`ModelFormatError`.
 
         Raises
         ------

@@ -13,6 +13,7 @@ import re
 import secrets
 import stat
 from collections.abc import Iterable, Iterator
+from io import BufferedReader
 from types import ModuleType
 from typing import Any, BinaryIO
 
@@ -62,7 +63,7 @@ def to_path(path: Any) -> str:
 # ---- reading --------------------------------------------------------------------------------------------------------
 
 
-def open_file(path: str, *, pipes: bool = True) -> BinaryIO:
+def open_file(path: str, *, pipes: bool = True) -> BufferedReader:
     """Opens a file for reading, or a pipe if ``pipes`` says so. Does not wait for who writes to the pipe.
 
     Raises

@@ -98,8 +98,7 @@ def infer_stage(
         found = copies.get(var)
         if found is None:
             if var.const is not None:
-                spec = TensorSpec(var.const.array.shape, var.dtype, var.const.array)
-                found = Var(var.id, var.name, spec, var.const)
+                found = Var(var.id, var.name, _constant_spec(var), var.const)
             else:
                 found = Var(var.id, var.name, known[var])
                 value = known[var].value
@@ -134,6 +133,14 @@ def infer_stage(
     stage = _cut(source, k, nodes, copies, known, shape_only, lifetimes or Lifetimes.of(source))
     stage.graph.remove_dead()
     return stage
+
+
+def _constant_spec(var: Var) -> TensorSpec:
+    """The spec of a constant, with its value if inference may want it. Weights, which it never wants, stay unread."""
+    spec = var.spec
+    if spec.size > FOLD_SIZE and spec.dtype.storage != np.int32:
+        return TensorSpec(spec.shape, spec.dtype)
+    return TensorSpec(spec.shape, spec.dtype, var.constant.array)
 
 
 def missing_value(node: Node, ins: list[Var]) -> Var | None:

@@ -418,6 +418,7 @@ class Session:
             if stop.plans and not config.profile_on_shape_change:
                 config = dataclasses.replace(config, measure=False)
             plan = build_plan(stage, self.kernels, self.pool, config)
+            self._release_weights(stop.node, plan.next_node)
             plan.buffers = [aligned_bytes(slot.spec.nbytes) for slot in plan.outputs]
             stop.shape_vars.update((v, None) for v in stage.original.values() if v in known)
             entry = stop.plans[_key_of(stop, values)] = plan, _Stop(plan.next_node)
@@ -433,6 +434,13 @@ class Session:
             if value.spec.shape != v.spec.shape
         ]
         return "".join(other)
+
+    def _release_weights(self, begin: int, end: int) -> None:
+        """Gives memory back of weights of some nodes that no plan reads as they stand in the file."""
+        for node in self._graph.nodes[begin:end]:
+            for var in node.inputs:
+                if var.const is not None:
+                    var.const.release()
 
     def _run_plan(self, plan: Plan, values: dict[Var, _Value]) -> None:
         plan.bind(ARENA_BASE, self.arena.reserve(plan.arena_bytes))

@@ -56,7 +56,8 @@ class Model:
     metadata
         What the dumping program stored; None if nothing.
     package, information
-        The package that the model came in, and its settings; None if there is no package, or no valid settings.
+        The package that the model came in, without the model, and its settings; None if there is no package, or no
+        valid settings.
     has_operator_names
         The file has names of operators, not only of variables.
     """

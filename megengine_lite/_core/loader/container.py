@@ -1,18 +1,19 @@
-"""What a file is, and its bytes: paths are mapped into memory, buffers are used in place."""
+"""What a file is, and its bytes: files are read into memory of our own, buffers are used in place."""
 
 from __future__ import annotations
 
-import mmap
 import os
+import stat
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 from megengine_lite._core.files import open_file, read_all, to_path
 from megengine_lite._core.loader import schema_v1, schema_v2
 from megengine_lite._core.loader.cursor import Cursor
+from megengine_lite._core.loader.file_bytes import FileBytes
 from megengine_lite._core.loader.foreign import HEAD, recognise
 from megengine_lite._core.loader.records import ModelRecord
-from megengine_lite.errors import LiteTypeError, ModelFormatError, os_error
+from megengine_lite.errors import LiteTypeError, ModelFormatError
 
 Source = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
 
@@ -28,18 +29,16 @@ def open_source(source: Source, *, copy: bool = False) -> tuple[Any, str]:
     source
         Path of a file, an object with the buffer protocol, or a binary file (read from its current position).
     copy
-        Read a file into memory instead of mapping it. A mapped file must not be truncated by others while the model
-        lives: the operating system ends a process that touches bytes which are gone.
+        Keep all bytes of a file. Without it memory of weights goes back to the system when kernels have them in another
+        form, and they are read from the file again when they are needed in yet another one.
     """
     if isinstance(source, (str, os.PathLike)):
         name = to_path(source)
         with open_file(name) as file:
-            if copy or os.fstat(file.fileno()).st_size == 0:
+            status = os.fstat(file.fileno())
+            if copy or status.st_size == 0 or not stat.S_ISREG(status.st_mode):
                 return read_all(file, name), name
-            try:
-                return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), name
-            except OSError as error:
-                raise os_error(error, f"{name!r} cannot be mapped into memory: {error.strerror}", name) from None
+            return memoryview(FileBytes(file, name)), name
     if hasattr(source, "read"):
         content = source.read()
         if not isinstance(content, bytes):

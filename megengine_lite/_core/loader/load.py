@@ -35,7 +35,7 @@ def load_model(
     Parameters
     ----------
     source
-        Path (the file is mapped into memory), bytes (used in place) or binary file (read from its current position).
+        Path (the file is read into memory), bytes (used in place) or binary file (read from its current position).
         Constants of the model refer to the bytes, which live as long as they do; a buffer must not be changed.
     decrypt
         How to decrypt the file. Packages say themselves how they are encrypted; for them it is not looked at.
@@ -44,7 +44,7 @@ def load_model(
     check
         Refuse models with operators that cannot be run. Without it the graph can be looked at.
     copy
-        Read a file into memory instead of mapping it: others may change or truncate it then.
+        Keep all bytes of a file in memory, also those that are not needed for now.
 
     Raises
     ------
@@ -62,7 +62,7 @@ def load_model(
     if check:
         check_operators(record, what)
     model = build_model(record, what=what, compressed=compressed)
-    model.package, model.information = package, information
+    model.package, model.information = package and package.without_model(), information
     return model
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from megengine_lite._core.loader import cryption
@@ -44,6 +44,20 @@ class Package:
     is_fast_run_cache: bool = False
     cache_parser: str = CACHE_PARSER
     binary_cache: memoryview | bytes | None = None
+
+    def without_model(self) -> Package:
+        """What a loaded model keeps of its package: nothing that refers to the file's bytes."""
+
+        def copied(content: memoryview | bytes | bytearray | None) -> bytes | None:
+            return None if content is None else bytes(content)
+
+        return replace(
+            self,
+            model=b"",
+            information=copied(self.information),
+            algorithm_cache=copied(self.algorithm_cache),
+            binary_cache=copied(self.binary_cache),
+        )
 
     def read_information(self, what: str = "model") -> Information | None:
         """Decrypts and reads the information; None if there is none, or if it says that it is not valid."""

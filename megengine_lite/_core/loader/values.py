@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-import mmap
+import weakref
 from collections.abc import Hashable
 from dataclasses import replace
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from megengine_lite._core.dtype import DTypeCode
 from megengine_lite._core.graph import Constant
+from megengine_lite._core.loader.file_bytes import FileBytes, Piece
 from megengine_lite._core.loader.records import TensorRecord
 from megengine_lite._core.loader.tables import stored_bytes
 from megengine_lite.errors import ModelFormatError
@@ -25,39 +26,41 @@ _SIGNED = (DTypeCode.QUANTIZED_S4, DTypeCode.INTB4)
 class FileConstant(Constant):
     """A constant whose bytes in the file are not touched before ``array`` is asked for."""
 
-    __slots__ = ("_array", "_compressed", "_data", "_tensor")
+    __slots__ = ("_array", "_compressed", "_data", "_held", "_tensor")
 
     def __init__(self, tensor: TensorRecord, data: memoryview, compressed: bool, key: Hashable):
-        self._tensor = tensor
-        self._data = data
+        self._tensor = replace(tensor, data=None)
+        owner = data.obj
+        self._data: memoryview | Piece = owner.piece(data) if isinstance(owner, FileBytes) else data
         self._compressed = compressed
         self._array: np.ndarray | None = None
+        self._held: weakref.ref[np.ndarray] | None = None  # what a plan may still hold after release
         self.key = key
 
     @property
     def array(self) -> np.ndarray:  # type: ignore[override]
         found = self._array
+        if found is None and self._held is not None:
+            found = self._held()
         if found is None:
-            found = _decode(self._tensor, self._data, self._compressed)
+            found = _decode(self._tensor, memoryview(self._data), self._compressed)
             found.flags.writeable = False
-            self._array = found
+        self._array = found
         return found
 
     def stored(self) -> TensorRecord:
         """The tensor with its value as files have it that are not compressed."""
-        data = bytes_of(self.array) if self._compressed else self._data
+        data = bytes_of(self.array) if self._compressed else memoryview(self._data)
         return replace(self._tensor, data=data)
 
     def release(self) -> None:
-        """Drops what was decoded; pages of a mapped file go back to the system until they are read again."""
-        self._array = None
-        owner = self._data.obj
-        if isinstance(owner, mmap.mmap):
-            begin = np.frombuffer(self._data, np.uint8).ctypes.data - np.frombuffer(owner, np.uint8).ctypes.data
-            first = -(-begin // mmap.PAGESIZE) * mmap.PAGESIZE
-            length = (begin + len(self._data)) // mmap.PAGESIZE * mmap.PAGESIZE - first
-            if length > 0:
-                owner.madvise(mmap.MADV_DONTNEED, first, length)
+        """Drops what was decoded; the memory of a file's bytes goes back to the system until they are needed again."""
+        array = self._array
+        if array is not None:
+            self._held = weakref.ref(array)
+            self._array = array = None
+        if isinstance(self._data, Piece):
+            self._data.release()
 
 
 def bytes_of(array: np.ndarray) -> memoryview:

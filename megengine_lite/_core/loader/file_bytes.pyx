@@ -1,0 +1,246 @@
+"""The bytes of a model file in memory of our own: nobody who writes to the file later can change a network.
+
+A file is read once, whole. Weights that kernels have in a form of their own are not needed until a plan for another shape
+asks for them in another form, so their pages are given back to the system; a checksum stays. They come back from the
+file, which stays mapped for that (its old content survives when the file is deleted or replaced by another), and only
+what has the checksum is taken: a file that was overwritten in place is an error then, and never other numbers.
+
+The mapped bytes are never touched by our own instructions, which would end the process if the file has become shorter:
+the kernel copies them through a pipe and tells where there are none. The mapping needs no open file.
+"""
+
+import os
+
+from cpython.buffer cimport PyBUF_READ, PyBUF_SIMPLE, PyBUF_WRITE, PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer
+from cpython.memoryview cimport PyMemoryView_FromMemory
+from libc.stdint cimport uint8_t, uint64_t
+from libc.stdlib cimport calloc, free
+from posix.mman cimport (
+    MADV_DONTNEED,
+    MAP_ANONYMOUS,
+    MAP_FAILED,
+    MAP_PRIVATE,
+    PROT_READ,
+    PROT_WRITE,
+    madvise,
+    mmap,
+    munmap,
+)
+from posix.unistd cimport read, write
+
+from megengine_lite._core.limits import describe_bytes, memory_limit
+from megengine_lite._core.loader.hashes import xxh64
+from megengine_lite.errors import LiteError, ModelFormatError
+
+cdef enum:
+    READ_BYTES = 1 << 24    # between two looks for signals
+    PIPE_BYTES = 1 << 16    # what a pipe holds on most systems
+    LEAST_PAGES = 4         # smaller pieces are kept: giving them back takes longer than it is worth
+
+cdef size_t PAGE = os.sysconf("SC_PAGE_SIZE")
+# Nobody can make other bytes of the same checksum who does not know it.
+cdef uint64_t SEED = int.from_bytes(os.urandom(8), "little")
+
+
+cdef class FileBytes:
+    """All bytes of a file, read-only, as a buffer.
+
+    Parameters
+    ----------
+    file
+        Open for reading, unbuffered, at its begin. It is not needed any more afterwards.
+    what
+        Name of the file for messages.
+
+    Raises
+    ------
+    ModelFormatError
+        The file changes while it is read.
+    LiteError
+        There is not enough memory.
+    """
+
+    cdef char* data
+    cdef char* mapped       # the file, or NULL if it cannot be mapped
+    cdef uint8_t* users     # for each page, whether no piece, one, or several have all of it
+    cdef size_t room        # bytes that data has, whole pages; mapped has less, if any
+    cdef readonly Py_ssize_t views   # buffers that show all bytes, not a piece
+    cdef bint parted        # whether a piece has been given back
+    cdef readonly size_t size
+    cdef readonly str what
+
+    def __cinit__(self, file, str what):
+        cdef void* place
+        cdef int number = file.fileno()
+        before = os.fstat(number)
+        size = before.st_size
+        self.what = what
+        self.size = size
+        self.room = (self.size // PAGE + 2) * PAGE  # and a page behind: kernels load whole vectors
+        place = MAP_FAILED
+        if size <= memory_limit():
+            place = mmap(NULL, self.room, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
+        if place == MAP_FAILED:
+            raise LiteError(f"{what}: there is not enough memory for the file's {describe_bytes(size)}")
+        self.data = <char*>place
+        self.users = <uint8_t*>calloc(self.room // PAGE, 1)
+        if self.users == NULL:
+            raise MemoryError("no memory to keep count of the parts of a file")
+        self.fill(file)
+        after = os.fstat(number)
+        if (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
+            raise ModelFormatError(f"{what}: the file was changed while it was read; load it again")
+        place = mmap(NULL, self.size, PROT_READ, MAP_PRIVATE, number, 0)
+        if place != MAP_FAILED:
+            self.mapped = <char*>place
+
+    cdef fill(self, file):
+        cdef size_t done = 0
+        while done < self.size:
+            count = file.readinto(
+                PyMemoryView_FromMemory(self.data + done, min(self.size - done, <size_t>READ_BYTES), PyBUF_WRITE)
+            )
+            if not count:
+                raise ModelFormatError(
+                    f"{self.what}: the file was cut off while it was read, at byte {done} of {self.size}; load it again"
+                )
+            done += <size_t>count
+
+    def __dealloc__(self):
+        free(self.users)
+        if self.data != NULL:
+            munmap(self.data, self.room)
+        if self.mapped != NULL:
+            munmap(self.mapped, self.size)
+
+    def __len__(self):
+        return self.size
+
+    def __getbuffer__(self, Py_buffer* buffer, int flags):
+        if self.parted:
+            raise BufferError(f"{self.what}: parts of the bytes have been given back; look at pieces")
+        PyBuffer_FillInfo(buffer, self, self.data, self.size, 1, flags)
+        self.views += 1
+
+    def __releasebuffer__(self, Py_buffer* buffer):
+        self.views -= 1
+
+    def piece(self, view):
+        """The part of these bytes that a memoryview shows, as a :class:`Piece`."""
+        cdef Py_buffer buffer
+        cdef Piece piece = Piece.__new__(Piece)
+        cdef size_t first, count, k
+        PyObject_GetBuffer(view, &buffer, PyBUF_SIMPLE)
+        piece.owner = self
+        piece.begin = <char*>buffer.buf - self.data
+        piece.size = buffer.len
+        PyBuffer_Release(&buffer)
+        if piece.size and (<size_t>piece.begin > self.size or piece.begin + piece.size > <Py_ssize_t>self.size):
+            raise ValueError("the view shows other memory")
+        first, count = piece.pages()
+        for k in range(first // PAGE, (first + count) // PAGE):
+            self.users[k] = min(self.users[k] + 1, 2)
+        return piece
+
+
+cdef class Piece:
+    """Some bytes of a file, as a read-only buffer. While nobody looks at them they need no memory of their own."""
+
+    cdef readonly FileBytes owner
+    cdef Py_ssize_t begin
+    cdef Py_ssize_t size
+    cdef readonly Py_ssize_t views   # buffers that are held
+    cdef bint idle          # nobody is expected to look at them soon
+    cdef bint absent        # the whole pages inside are with the system
+    cdef bint known         # whether there is a checksum
+    cdef object checksum
+
+    def __len__(self):
+        return self.size
+
+    def __getbuffer__(self, Py_buffer* buffer, int flags):
+        if self.absent:
+            self.fetch()
+        PyBuffer_FillInfo(buffer, self, self.owner.data + self.begin, self.size, 1, flags)
+        self.idle = False
+        self.views += 1
+
+    def __releasebuffer__(self, Py_buffer* buffer):
+        self.views -= 1
+        self.drop()
+
+    def release(self):
+        """Gives the memory back, as soon as nobody looks at the bytes; they come back when somebody does."""
+        self.idle = True
+        self.drop()
+
+    @property
+    def is_absent(self):
+        return self.absent
+
+    cdef (size_t, size_t) pages(self):
+        """Begin of the first whole page, and bytes of all."""
+        cdef size_t first = (self.begin + PAGE - 1) // PAGE * PAGE
+        cdef size_t end = (self.begin + self.size) // PAGE * PAGE
+        return first, end - first if end > first else 0
+
+    cdef hash_pages(self, size_t first, size_t count):
+        return xxh64(PyMemoryView_FromMemory(self.owner.data + first, count, PyBUF_READ), SEED)
+
+    cdef drop(self):
+        cdef size_t first, count, k
+        if not self.idle or self.absent or self.views or self.owner.views or self.owner.mapped == NULL:
+            return
+        first, count = self.pages()
+        if count < LEAST_PAGES * PAGE:
+            return
+        for k in range(first // PAGE, (first + count) // PAGE):
+            if self.owner.users[k] > 1:
+                return  # files can name the same bytes twice
+        if not self.known:
+            self.checksum = self.hash_pages(first, count)
+            self.known = True
+        self.owner.parted = True
+        self.absent = madvise(self.owner.data + first, count, MADV_DONTNEED) == 0
+
+    cdef fetch(self):
+        """Brings the pages back."""
+        cdef size_t first, count
+        first, count = self.pages()
+        if copy_mapped(self.owner.data + first, self.owner.mapped + first, count):
+            if self.hash_pages(first, count) == self.checksum:
+                self.absent = False
+                return
+        madvise(self.owner.data + first, count, MADV_DONTNEED)
+        raise ModelFormatError(
+            f"{self.owner.what}: the file was overwritten after it was loaded, and weights are needed from it for inputs of "
+            "another shape. Load it again. To exchange the file of a running program write another and rename it, or load "
+            "the bytes: load(Path(file).read_bytes())"
+        )
+
+
+cdef bint copy_mapped(char* target, const char* source, size_t count) except *:
+    """Copies bytes of a mapped file; False if the file is not so long any more."""
+    cdef size_t done = 0
+    cdef ssize_t moved, taken
+    cdef int reader, writer
+    try:
+        reader, writer = os.pipe()
+    except OSError as error:
+        raise LiteError(f"weights cannot be read again from the model's file: {error.strerror}") from error
+    try:
+        os.set_blocking(writer, False)  # a pipe may hold less
+        while done < count:
+            moved = write(writer, source + done, min(count - done, <size_t>PIPE_BYTES))
+            if moved <= 0:
+                return False
+            while moved > 0:
+                taken = read(reader, target + done, moved)
+                if taken <= 0:
+                    return False
+                done += taken
+                moved -= taken
+        return True
+    finally:
+        os.close(reader)
+        os.close(writer)
