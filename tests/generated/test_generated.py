@@ -22,7 +22,7 @@ from megengine_lite._core.params import Axis, Elemwise, ElemwiseMode
 from megengine_lite._core.reference import run_reference
 
 GROUP = 10
-GROUPS = 8
+GROUPS = 12
 CHANCE = 3  # settings by chance for each graph
 FULL = 2  # graphs of each family that are run at all settings
 
