@@ -266,6 +266,20 @@ def add_again(network: LiteNetwork, a: float, b: float) -> list:
     return network.get_io_tensor("sum").to_numpy().tolist()
 
 
+def compute_as_it_is(network: LiteNetwork) -> None:
+    """Computes from the inputs that the interrupt has left, if they fit together."""
+    a, b = (network.get_io_tensor(name).to_numpy() for name in "ab")
+    if a.shape != b.shape:
+        return
+    network.forward()
+    network.wait()
+    if network.config.options.fake_next_exec:
+        network.forward()  # that one was left out, perhaps
+        network.wait()
+    a, b = (network.get_io_tensor(name).to_numpy() for name in "ab")
+    np.testing.assert_array_equal(network.get_io_tensor("sum").to_numpy(), a + b)
+
+
 def interrupted(make: Callable[[], LiteNetwork], work: Callable[[LiteNetwork], None], at: int) -> int:
     """Interrupts the work and checks the network; how many instructions there were."""
     network = make()
@@ -282,7 +296,7 @@ def interrupted(make: Callable[[], LiteNetwork], work: Callable[[LiteNetwork], N
     except KeyboardInterrupt:
         raised += 1
     assert raised <= 1, f"raised again, {at}"
-    add_again(network, 0, 0)  # the one that fake_next_exec leaves out, perhaps
+    compute_as_it_is(network)
     for round in range(2):
         assert add_again(network, at, round) == [[at + round] * 3] * 2, f"wrong, {at}"
         if hasattr(network, "other"):
