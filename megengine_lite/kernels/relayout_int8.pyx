@@ -1,6 +1,6 @@
 """Rearrangements of bytes: images for a first convolution, flipped copies, channels picked from blocked tensors."""
 
-from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uintptr_t
+from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint32_t, uintptr_t
 
 from megengine_lite.kernels.kernel cimport KernelArgs
 from megengine_lite.kernels.real cimport Format, item_size, load_real, load_some, to_stored
@@ -53,7 +53,7 @@ cdef void pack_image_8(const KernelArgs* a, int64_t begin, int64_t end, void* sc
     cdef Format f = Format(<int>a.i[5], <int32_t>a.i[6], <float>a.f[0])
     cdef Result to = Result(<float>a.f[1], <float>a.f[2], <float>a.f[3], <int32_t>a.i[8], <int32_t>a.i[9])
     cdef int64_t size = item_size(f.kind), rows = h + 2 * halo_h, item, r, k
-    cdef int32_t nothing = <int32_t>((to.zero & 255) * 0x01010101) ^ to.flip
+    cdef int32_t nothing = <int32_t>(<uint32_t>(to.zero & 255) * 0x01010101) ^ to.flip
     cdef int32_t* y
     for item in range(begin, end):
         r = item % rows - halo_h
