@@ -1,10 +1,12 @@
 """Extension modules of megengine_lite: every kernel source is compiled once per instruction set.
 
-``python setup.py build_ext --inplace`` builds beside the sources, with all cores. Two environment
-variables shorten the edit-compile loop:
+``python setup.py build_ext --inplace`` builds beside the sources, with all cores. Three environment
+variables change what is built:
 
-``MEGENGINE_LITE_BUILD_ONLY``  comma-separated module names (``conv_direct,program``); others are skipped
-``MEGENGINE_LITE_BUILD_ISA``   comma-separated instruction sets (``avx512``); others are skipped
+``MEGENGINE_LITE_BUILD_ONLY``      comma-separated module names (``conv_direct,program``); others are skipped
+``MEGENGINE_LITE_BUILD_ISA``       comma-separated instruction sets (``avx512``); others are skipped
+``MEGENGINE_LITE_BUILD_SANITIZE``  what ``-fsanitize`` of gcc takes (``thread``, say); tools/sanitize.py builds
+                                   so, in a copy of the sources, and runs the tests
 """
 
 import os
@@ -42,6 +44,13 @@ X86_SETS = {
 }
 PORTABLE_SETS = {"base": []}
 
+LINK_FLAGS = ["-Wl,-s", "-pthread"]
+SANITIZER_FLAGS: list[str] = []
+if sanitizers := os.environ.get("MEGENGINE_LITE_BUILD_SANITIZE"):
+    LINK_FLAGS = ["-pthread", f"-fsanitize={sanitizers}"]
+    # Python itself is compiled with -fwrapv, and hands that on; with it sanitizers do not see overflow.
+    SANITIZER_FLAGS = ["-O1", "-g1", "-fno-wrapv", "-fno-omit-frame-pointer", f"-fsanitize={sanitizers}"]
+
 # A few sources need flags of their own.
 EXTRA_FLAGS: dict[str, list[str]] = {}
 CXX_SOURCES = {"extern_c"}  # calls into libraries that may throw C++ exceptions
@@ -65,8 +74,8 @@ def extension(name: str, source: Path, flags: list[str]) -> Extension:
         name,
         [str(source)],
         include_dirs=[str(PACKAGE / "kernels"), str(PACKAGE / "_core")],
-        extra_compile_args=[standard, *COMMON_FLAGS, *flags, *EXTRA_FLAGS.get(source.stem, [])],
-        extra_link_args=["-Wl,-s", "-pthread"],
+        extra_compile_args=[standard, *COMMON_FLAGS, *flags, *EXTRA_FLAGS.get(source.stem, []), *SANITIZER_FLAGS],
+        extra_link_args=LINK_FLAGS,
     )
 
 

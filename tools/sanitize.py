@@ -1,0 +1,128 @@
+"""Runs tests on builds that gcc's sanitizers watch; run once for each release.
+
+    python tools/sanitize.py address     # AddressSanitizer and UndefinedBehaviorSanitizer, all instruction sets
+    python tools/sanitize.py thread      # ThreadSanitizer, on what threads do with networks
+    python tools/sanitize.py address --isa avx2 --folder /tmp/watched tests/test_kernels_conv.py
+
+The sources that git knows are copied to a folder and built there, so the usual build stays as it is; a folder that is
+given is kept, and only what has changed is built again. The exit status is 1 if a test failed or a sanitizer found
+something; what it found is printed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).parent.parent
+
+
+class Kind(NamedTuple):
+    """A kind of build: sanitizers, the library that must be loaded first, its options, the tests that fit."""
+
+    sanitizers: str
+    library: str
+    options: dict[str, str]
+    tests: tuple[str, ...]
+
+
+KINDS = {
+    "address": Kind(
+        "address,undefined,float-cast-overflow",
+        "libasan.so",
+        {
+            # Python does not free everything at its end. Too large allocations are errors that tests expect.
+            "ASAN_OPTIONS": "detect_leaks=0:allocator_may_return_null=1",
+            "UBSAN_OPTIONS": "print_stacktrace=1",
+        },
+        (
+            *("tests/test_kernels_*.py", "tests/test_algorithms.py", "tests/test_lower_quantized.py"),
+            *("tests/test_program.py", "tests/test_passes.py", "tests/test_session.py", "tests/test_guarded_memory.py"),
+            *("tests/test_network*.py", "tests/test_tensor*.py", "tests/test_loader*.py", "tests/test_engine_*.py"),
+            *("tests/test_oprs_*.py", "tests/test_cryption.py"),
+        ),
+    ),
+    "thread": Kind(
+        "thread",
+        "libtsan.so",
+        {"TSAN_OPTIONS": f"exitcode=0:die_after_fork=0:suppressions={ROOT}/tools/thread_suppressions.txt"},
+        ("tests/test_program.py", "tests/test_network_stress.py", "tests/test_session.py"),
+    ),
+}
+# These measure the memory of the process, or start children: sanitizers take memory, and do not live through fork.
+SKIPPED = "not does_not_grow and not fork"
+FINDING = re.compile(r"runtime error|ERROR: AddressSanitizer|WARNING: ThreadSanitizer|: Sanitizer CHECK failed")
+
+
+def copy_sources(folder: Path) -> None:
+    """Brings a folder up to date; files that are the same keep their times, so that they are not built again."""
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True)
+    for name in filter(None, listed.stdout.split("\0")):
+        source, target = ROOT / name, folder / name
+        if source.exists() and not (target.exists() and target.read_bytes() == source.read_bytes()):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, target)
+
+
+def build(folder: Path, kind: Kind, isa: str | None) -> None:
+    environment = {**os.environ, "MEGENGINE_LITE_BUILD_SANITIZE": kind.sanitizers}
+    if isa:
+        environment["MEGENGINE_LITE_BUILD_ISA"] = isa
+    subprocess.run(
+        [sys.executable, "setup.py", "-q", "build_ext", "--inplace"], cwd=folder, env=environment, check=True
+    )
+
+
+def library(name: str) -> str:
+    """Where gcc has a library."""
+    found = subprocess.run(["gcc", f"-print-file-name={name}"], capture_output=True, text=True, check=True)
+    return found.stdout.strip()
+
+
+def run_tests(folder: Path, kind: Kind, isa: str | None, tests: list[str]) -> tuple[int, str]:
+    """Exit status of pytest, and what came to stderr, which sanitizers write to."""
+    environment = {**os.environ, **kind.options, "LD_PRELOAD": library(kind.library), "PYTHONMALLOC": "malloc"}
+    if isa:
+        environment["MEGENGINE_LITE_ISA"] = isa
+    files = [str(p.relative_to(folder)) for t in tests or kind.tests for p in sorted(folder.glob(t))]
+    # Addresses must not be random for ThreadSanitizer; only Python's own output may be captured.
+    command = ["setarch", platform.machine(), "-R", sys.executable, "-m", "pytest", "--capture=sys", "--tb=short"]
+    command += ["-p", "no:faulthandler", "-p", "no:cacheprovider", "-k", SKIPPED, *files]
+    with tempfile.TemporaryFile("w+", errors="replace") as errors:
+        status = subprocess.run(command, cwd=folder, env=environment, stderr=errors).returncode
+        errors.seek(0)
+        return status, errors.read()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("kind", choices=KINDS)
+    parser.add_argument("--isa", help="build and run this instruction set only")
+    parser.add_argument("--folder", type=Path, help="where to build; a folder that is removed afterwards by default")
+    parser.add_argument("tests", nargs="*", help="patterns of files, instead of those that fit")
+    arguments = parser.parse_intermixed_args()
+    kind = KINDS[arguments.kind]
+    folder = (arguments.folder or Path(tempfile.mkdtemp(prefix="sanitize-"))).resolve()
+    try:
+        copy_sources(folder)
+        build(folder, kind, arguments.isa)
+        status, errors = run_tests(folder, kind, arguments.isa, arguments.tests)
+    finally:
+        if arguments.folder is None:
+            shutil.rmtree(folder)
+    print(errors)
+    found = len(FINDING.findall(errors))
+    print(f"{found} findings, pytest ended with {status}")
+    return 1 if found or status else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
