@@ -1,4 +1,4 @@
-"""Convolutions, pooling, image and window operators against what the original computed (see models/oprs/README.md)."""
+"""Operators of many families against what the original computed (see models/oprs/README.md)."""
 
 from __future__ import annotations
 
@@ -54,6 +54,7 @@ def test_cases_are_there():
         "conv",
         "conv_other",
         "pooling",
+        "recurrent",
         "regions",
         "relayout",
         "resize",

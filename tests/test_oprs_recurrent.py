@@ -149,7 +149,7 @@ def test_layers_refused():
     _, flat = layer_weights(1, 1, 4, 3, 5, True)
     for params, arrays, message in (
         (LSTM(hidden_size=5), (x, h0, h0, flat[1:]), "needs 200 weights, has 199"),
-        (LSTM(hidden_size=5, proj_size=2), (x, h0, h0, flat), "projection is not supported"),
+        (LSTM(hidden_size=5, proj_size=2), (x, h0[:, :, :2], h0, flat), "an initial state must have shape"),
         (LSTM(hidden_size=5, num_layers=2), (x, h0, h0, flat), "an initial state must have shape"),
         (LSTM(hidden_size=0), (x, h0, h0, flat), "layers of size 0"),
     ):
@@ -227,8 +227,9 @@ def test_attention_without_projections_shows_every_head_the_whole():
         ({"qproj_size": 2, "kproj_size": 4}, "heads of queries have size 1, of keys 2"),
         ({"embeding_size": 3}, "queries and keys have the sizes 4, 4, not 3, 4"),
         ({"add_zero_attn": True}, "add_zero_attn"),
+        ({"tensor_combination_type": TensorCombinationType.ONLY_BIASKV}, "the original's CPU cannot run"),
         ({"reslink": True}, "training mode"),
-        ({"tensor_combination_type": TensorCombinationType.ALL}, "extra biases"),
+        ({"tensor_combination_type": TensorCombinationType.ALL}, "an extra bias"),
         ({"attn_mask_type": AttnMaskType.CUDNN_STYLE_MASK}, "mask type 2"),
         ({"oproj_size": 3}, "needs 24 weights, has 0"),
     ],

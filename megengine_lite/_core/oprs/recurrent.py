@@ -246,17 +246,15 @@ class RNNForward(_Layers):
 
 @register
 class LSTMForward(_Layers):
-    """LSTM layers; inputs x, h0, c0, weights; gates in the order input, forget, cell, output."""
+    """LSTM layers; inputs x, h0, c0, weights; gates in the order input, forget, cell, output.
+
+    ``proj_size`` changes nothing, as in the original: states and weights have the size ``hidden_size``.
+    """
 
     name = "LSTMForward"
     param = params.LSTM
     gates = 4
     n_states = 2
-
-    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
-        if node.params.proj_size:
-            raise fail(node, "projection is not supported")
-        return super().infer(node, ins)
 
     def step(self, node: Node, gates: Array, state: tuple[Array, ...]) -> tuple[Array, ...]:
         return _lstm_step(gates, state[1])
