@@ -153,8 +153,8 @@ def test_positions(axis):
 
 def test_positions_of_nan():
     x = float32([1, np.nan, 3, np.nan])
-    assert run_opr("Argmax", Axis(axis=1), x)[0].tolist() == [[1]]
-    assert run_opr("Argmin", Axis(axis=1), x)[0].tolist() == [[1]]
+    assert run_opr("Argmax", Axis(axis=1), x)[0].tolist() == [[3]]
+    assert run_opr("Argmin", Axis(axis=1), x)[0].tolist() == [[3]]
     with pytest.raises(ShapeError, match="is empty"):
         run_opr("Argmax", Axis(axis=1), np.zeros((2, 0), np.float32))
 

@@ -11,14 +11,15 @@ class ActivationCode(IntEnum):
 
     NONE = 0
     RELU = 1
-    CLIP = 2  # between a and b
-    SIGMOID = 3
-    H_SWISH = 4
-    SILU = 5
-    H_SIGMOID = 6
-    TANH = 7
-    GELU = 8
-    LEAKY_RELU = 9  # slope a below zero
+    CLIP = 2  # between a and b; NaN gives a
+    CLIP_HIGH = 3  # the same, but NaN gives b
+    SIGMOID = 4
+    H_SWISH = 5
+    SILU = 6
+    H_SIGMOID = 7
+    TANH = 8
+    GELU = 9
+    LEAKY_RELU = 10  # slope a below zero
 
 
 @dataclass(frozen=True, slots=True)

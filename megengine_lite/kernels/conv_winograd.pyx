@@ -19,7 +19,7 @@ from megengine_lite.kernels.block cimport NEAR, Output, Sum, activate_stored, co
 from megengine_lite.kernels.kernel cimport KernelArgs
 from megengine_lite.kernels.simd cimport VW, inlined, outlined, prefetch_far, prefetch_write, vf, vf_fma, vf_load, \
     vf_set1, vf_store
-from megengine_lite.kernels.vmath cimport ACT_CLIP, ACT_NONE
+from megengine_lite.kernels.vmath cimport ACT_CLIP_HIGH, ACT_NONE
 
 cdef enum:
     MAX_SIDE = 6
@@ -97,7 +97,7 @@ cdef inline inlined output_tile(
     cdef vf r[MAX_SIDE]
     cdef Output row = o[0]
     cdef int i, j
-    if o.code > ACT_CLIP:
+    if o.code > ACT_CLIP_HIGH:
         row.code = ACT_NONE
     for j in range(M + 2):
         for i in range(M + 2):
@@ -121,7 +121,7 @@ cdef inline inlined output_tile(
             row.y += y_row
             if row.z:
                 row.z += z_row
-    if o.code > ACT_CLIP:
+    if o.code > ACT_CLIP_HIGH:
         row = o[0]
         row.y_plane = y_row
         activate_stored(&row, <int>columns, <int>min(rows, <int64_t>M))

@@ -15,7 +15,7 @@ from megengine_lite.kernels cimport elemwise_modes as M
 from megengine_lite.kernels.elemwise_modes cimport arity_of, mode1, mode2, mode3
 from megengine_lite.kernels.kernel cimport KernelArgs
 from megengine_lite.kernels.rows cimport copy_row, fill_row, stream_row
-from megengine_lite.kernels.simd cimport VW, inlined, stream_end, vf, vf_fma, vf_load, vf_load_n, vf_store, vf_store_n
+from megengine_lite.kernels.simd cimport VW, inlined, stream_end, vf, vf_load, vf_load_n, vf_product, vf_store, vf_store_n
 
 from megengine_lite.kernels.tiling import plan_chain
 
@@ -81,12 +81,15 @@ cdef void multiply_add4(
     float* y, const float* a, const float* b, const float* c, const float* d, int64_t n
 ) noexcept nogil:
     cdef int64_t i = 0
+    cdef vf v
     while i + VW <= n:
-        vf_store(y + i, vf_fma(vf_load(a + i), vf_load(b + i), vf_load(c + i) * vf_load(d + i)))
+        v = vf_product(vf_load(a + i), vf_load(b + i))
+        vf_store(y + i, v + vf_product(vf_load(c + i), vf_load(d + i)))
         i += VW
-    while i < n:
-        y[i] = a[i] * b[i] + c[i] * d[i]
-        i += 1
+    if i < n:
+        v = vf_product(vf_load_n(a + i, n - i), vf_load_n(b + i, n - i))
+        v = v + vf_product(vf_load_n(c + i, n - i), vf_load_n(d + i, n - i))
+        vf_store_n(y + i, v, n - i)
 
 
 cdef void apply1(int64_t mode, float* y, const float* a, int64_t n) noexcept nogil:

@@ -10,12 +10,12 @@ from libc.math cimport (
 from libc.stdint cimport int64_t
 
 from megengine_lite.kernels.simd cimport (
-    VW, inlined, outlined, vf, vf_eq, vf_floor, vf_fma, vf_le, vf_load, vf_lt, vf_max, vf_min, vf_select, vf_set1,
-    vf_sqrt, vf_store, vf_zero, vi,
+    VW, inlined, outlined, vf, vf_eq, vf_floor, vf_fma, vf_le, vf_load, vf_lt, vf_max, vf_min, vf_product,
+    vf_select, vf_set1, vf_sqrt, vf_store, vf_zero, vi,
 )
 from megengine_lite.kernels.vmath cimport (
-    v_abs, v_ceil, v_copysign, v_cos, v_erf, v_exp, v_expm1, v_gelu, v_h_sigmoid, v_is_nan, v_log, v_log1p, v_pow,
-    v_round, v_sigmoid, v_sin, v_softplus, v_tanh,
+    v_abs, v_ceil, v_copysign, v_cos, v_erf, v_exp, v_expm1, v_gelu, v_h_sigmoid, v_h_swish, v_is_nan, v_log, v_log1p,
+    v_pow, v_round, v_sigmoid, v_sign_bit, v_sin, v_softplus, v_tanh,
 )
 
 cdef enum Mode:
@@ -162,10 +162,15 @@ cdef inline double erfcinv_full(double q) noexcept nogil:
     return erfinv(1.0 - q)
 
 
+cdef inline vf flushed(vf x) noexcept nogil:
+    """Denormal numbers as zeros: the C library may look at their bits."""
+    return vf_select(vf_eq(x, vf_zero()), v_sign_bit(x), x)
+
+
 cdef inline outlined by_lane1(int mode, vf* x) noexcept nogil:
     cdef float v[VW]
     cdef int k
-    vf_store(v, x[0])
+    vf_store(v, flushed(x[0]))
     for k in range(VW):
         if mode == ACOS:
             v[k] = acosf(v[k])
@@ -196,8 +201,8 @@ cdef inline outlined by_lane2(int mode, vf* x, vf y) noexcept nogil:
     cdef float v[VW]
     cdef float w[VW]
     cdef int k
-    vf_store(v, x[0])
-    vf_store(w, y)
+    vf_store(v, flushed(x[0]))
+    vf_store(w, flushed(y))
     for k in range(VW):
         v[k] = atan2f(v[k], w[k]) if mode == ATAN2 else fmodf(v[k], w[k])
     x[0] = vf_load(v)
@@ -252,7 +257,7 @@ cdef inline inlined mode1(int mode, vf* x) noexcept nogil:
     elif mode == ERF:
         x[0] = v_erf(v)
     elif mode == H_SWISH:
-        x[0] = v * v_h_sigmoid(v)
+        x[0] = v_h_swish(v)
     elif mode == NOT:
         x[0] = one - v
     elif mode == SILU:
@@ -311,10 +316,9 @@ cdef inline inlined mode2(int mode, vf* x, vf b) noexcept nogil:
     elif mode == TRUE_DIV:
         x[0] = a / b
     elif mode == LOG_SUM_EXP:
-        s = vf_max(a, b)
-        t = vf_min(a, b)
-        # equal infinities have no difference
-        x[0] = s + vf_select(vf_eq(a, b), vf_set1(0.6931471805599453), v_log1p(v_exp(t - s)))
+        s = vf_select(vf_lt(a, b), b, a)
+        t = vf_select(vf_lt(a, b), a, b)
+        x[0] = s + v_log1p(v_exp(t - s))
     elif mode == LT:
         x[0] = v_bool(vf_lt(a, b))
     elif mode == LEQ:
@@ -330,8 +334,7 @@ cdef inline inlined mode2(int mode, vf* x, vf b) noexcept nogil:
     elif mode == FUSE_ADD_TANH:
         x[0] = v_tanh(a + b)
     elif mode == FUSE_ADD_H_SWISH:
-        s = a + b
-        x[0] = s * v_h_sigmoid(s)
+        x[0] = v_h_swish(a + b)
     elif mode == FAST_TANH_GRAD:
         s = a * a
         t = s + vf_set1(3.0)
@@ -356,11 +359,13 @@ cdef inline inlined mode2(int mode, vf* x, vf b) noexcept nogil:
     elif mode == PRELU:
         x[0] = vf_select(vf_lt(vf_zero(), a), a, a * b)
     elif mode == SOFTPLUS_GRAD:
-        x[0] = b * v_sigmoid(a)
-    elif mode == RELU6_GRAD:
-        x[0] = v_where(vf_lt(vf_zero(), a) & vf_lt(a, vf_set1(6.0)), b)
+        t = v_exp(-v_abs(a))
+        s = b * t / (one + t)
+        x[0] = vf_select(vf_lt(vf_zero(), a), b - s, s)
+    elif mode == RELU6_GRAD:  # NaN lets b pass, here and below
+        x[0] = v_where(~(vf_le(a, vf_zero()) | vf_le(vf_set1(6.0), a)), b)
     elif mode == HSIGMOID_GRAD:
-        x[0] = v_where(vf_lt(v_abs(a), vf_set1(3.0)), b * vf_set1(0.16666666666666666))
+        x[0] = v_where(~vf_le(vf_set1(3.0), v_abs(a)), b * vf_set1(0.16666666666666666))
     else:
         by_lane2(mode, x, b)
 
@@ -369,7 +374,7 @@ cdef inline inlined mode3(int mode, vf* x, vf b, vf c) noexcept nogil:
     """x = f(x, b, c)."""
     cdef vf a = x[0]
     if mode == FUSE_MUL_ADD3:
-        x[0] = vf_fma(a, b, c)
+        x[0] = vf_product(a, b) + c  # two roundings: an overflow in between is the same on every instruction set
     elif mode == COND_LEQ_MOV:
         x[0] = v_where(vf_le(a, b), c)
     elif mode == COND_LT_MOV:

@@ -1,7 +1,8 @@
 """Normalization of float32: over rows (layer and group norm), over a middle axis, over channels of blocked images.
 
 Mean and variance are computed in two passes over memory that the cache holds; the variance is the mean of squared
-distances from the mean, so large offsets do not cancel. Partial sums are added up in double precision.
+distances from the mean, so large offsets do not cancel. Partial sums are added up in double precision. Of numbers that
+are not all finite, both are NaN.
 """
 
 import numpy as np
@@ -195,7 +196,7 @@ cdef void norm_columns_f32(const KernelArgs* a, int64_t begin, int64_t end, void
                 v = vf_fma(v, vf_set1(weight[r]), vf_set1(bias[r]))
             vf_store_n(y + r * inner, v, n)
         if means:
-            vf_store_n(means + outer * inner + start, mean, n)
+            vf_store_n(means + outer * inner + start, mean + (mean - mean), n)
         if deviations:
             vf_store_n(deviations + outer * inner + start, inverse, n)
 
@@ -369,7 +370,7 @@ cdef inline void merge_group(
         mean[k] = <float>center
         square[k] = factor
     if means:
-        means[place] = <float>center
+        means[place] = <float>(center + (center - center))
     if variances:
         variances[place] = <float>variance
 

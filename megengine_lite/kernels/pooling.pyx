@@ -1,8 +1,11 @@
-"""Pooling of float32 images, blocked and plain. Windows are clipped at the border: inputs need no halo."""
+"""Pooling of float32 images, blocked and plain. Windows are clipped at the border: inputs need no halo.
+
+A maximum passes over NaN, and begins at the lowest finite number: a window with no larger one gives that.
+"""
 
 import numpy as np
 
-from libc.math cimport INFINITY
+from libc.float cimport FLT_MAX
 from libc.stdint cimport int64_t, uintptr_t
 
 from megengine_lite.kernels.kernel cimport KernelArgs
@@ -17,7 +20,6 @@ cdef enum Mode:
 
 cdef enum:
     PIXELS = 4  # outputs computed side by side
-
 
 cdef struct Pool:
     int64_t mode, h, w, oh, ow, kh, kw, stride_h, stride_w, pad_h, pad_w
@@ -38,11 +40,11 @@ cdef inline void read_pool(Pool* p, const int64_t* i) noexcept nogil:
 
 
 cdef inline vf start(bint LARGEST) noexcept nogil:
-    return vf_set1(-INFINITY) if LARGEST else vf_zero()
+    return vf_set1(-FLT_MAX) if LARGEST else vf_zero()
 
 
 cdef inline vf step(bint LARGEST, vf total, vf x) noexcept nogil:
-    return vf_max(total, x) if LARGEST else total + x
+    return vf_max(x, total) if LARGEST else total + x  # NaN in x leaves the total
 
 
 cdef inline float weight(const Pool* p, int64_t rows, int64_t columns) noexcept nogil:
@@ -145,7 +147,7 @@ cdef inline inlined pool_plain_row(
     cdef int64_t top = r * p.stride_h - p.pad_h
     cdef int64_t first_row = max(top, <int64_t>0)
     cdef int64_t rows = max(min(top + p.kh, p.h) - first_row, <int64_t>0)
-    cdef float edge = -INFINITY if LARGEST else 0.0
+    cdef float edge = -FLT_MAX if LARGEST else 0.0
     cdef float* inner = line + p.pad_w
     cdef int64_t i, k, c, left, columns
     cdef float total
@@ -166,7 +168,7 @@ cdef inline inlined pool_plain_row(
         total = edge
         for k in range(rows):
             if LARGEST:
-                total = max(total, x[k * p.w + i])
+                total = x[k * p.w + i] if x[k * p.w + i] > total else total
             else:
                 total += x[k * p.w + i]
         inner[i] = total
@@ -187,7 +189,7 @@ cdef inline inlined pool_plain_row(
         total = edge
         for k in range(p.kw):
             if LARGEST:
-                total = max(total, line[c * p.stride_w + k])
+                total = line[c * p.stride_w + k] if line[c * p.stride_w + k] > total else total
             else:
                 total += line[c * p.stride_w + k]
         y[c] = total

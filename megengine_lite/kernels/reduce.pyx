@@ -6,7 +6,7 @@ work item is never split, so results do not depend on the number of threads.
 
 import numpy as np
 
-from libc.math cimport INFINITY
+from libc.float cimport FLT_MAX
 from libc.stdint cimport int32_t, int64_t, uintptr_t
 
 from megengine_lite.kernels.kernel cimport KernelArgs
@@ -26,6 +26,7 @@ cdef enum Mode:
     MIN = 3
     MAX = 4
     MEAN = 5
+    MAX_OF_NUMBERS = 6  # passes over NaN, as pooling does
 
 cdef enum:
     BLOCK = 256  # terms added one after another
@@ -61,28 +62,33 @@ cdef inline int64_t offset_of(const int64_t* extent, const int64_t* stride, int6
 
 
 cdef inline vf neutral(int mode) noexcept nogil:
+    """Where a reduction begins. Extremes begin at finite numbers, as in the original, and so end at some."""
     if mode == PRODUCT:
         return vf_set1(1.0)
     if mode == MIN:
-        return vf_set1(INFINITY)
-    if mode == MAX:
-        return vf_set1(-INFINITY)
+        return vf_set1(FLT_MAX)
+    if mode == MAX or mode == MAX_OF_NUMBERS:
+        return vf_set1(-FLT_MAX)
     return vf_zero()
 
 
 cdef inline vf taken(int mode, vf x) noexcept nogil:
     """What an element contributes."""
+    if mode == MAX_OF_NUMBERS:
+        return vf_max(x, vf_set1(-FLT_MAX))  # never NaN
     return x * x if mode == SUM_SQR else x
 
 
 cdef inline vf combined(int mode, vf total, vf x) noexcept nogil:
-    """NaN stays: vf_min and vf_max give their second operand when one is NaN."""
+    """NaN stays, if an element contributes one: vf_min and vf_max give their second operand when one is NaN."""
     if mode == PRODUCT:
         return total * x
     if mode == MIN:
         return vf_select(v_is_nan(x), x, vf_min(x, total))
     if mode == MAX:
         return vf_select(v_is_nan(x), x, vf_max(x, total))
+    if mode == MAX_OF_NUMBERS:
+        return vf_max(x, total)
     return total + x
 
 
@@ -159,8 +165,10 @@ cdef void reduce_inner_f32(const KernelArgs* a, int64_t begin, int64_t end, void
         reduce_inner(PRODUCT, &s, x, y, run, divisor, begin, end)
     elif mode == MIN:
         reduce_inner(MIN, &s, x, y, run, divisor, begin, end)
-    else:
+    elif mode == MAX:
         reduce_inner(MAX, &s, x, y, run, divisor, begin, end)
+    else:
+        reduce_inner(MAX_OF_NUMBERS, &s, x, y, run, divisor, begin, end)
 
 
 # ---- rows side by side ---------------------------------------------------------------------------------------------
@@ -296,14 +304,16 @@ cdef void reduce_outer_f32(const KernelArgs* a, int64_t begin, int64_t end, void
         reduce_outer(PRODUCT, &s, x, y, inner, chunk, divisor, buffer, begin, end)
     elif mode == MIN:
         reduce_outer(MIN, &s, x, y, inner, chunk, divisor, buffer, begin, end)
-    else:
+    elif mode == MAX:
         reduce_outer(MAX, &s, x, y, inner, chunk, divisor, buffer, begin, end)
+    else:
+        reduce_outer(MAX_OF_NUMBERS, &s, x, y, inner, chunk, divisor, buffer, begin, end)
 
 
 # ---- positions -----------------------------------------------------------------------------------------------------
 
 cdef inline int32_t position_in_run(bint largest, const float* x, int64_t n) noexcept nogil:
-    """First position of the best of n contiguous numbers: find its value, then where it is."""
+    """First position of the best of n contiguous numbers, or the last of NaN: find its value, then where it is."""
     cdef vf best = neutral(MAX if largest else MIN)
     cdef float value
     cdef int64_t i = 0
@@ -321,15 +331,15 @@ cdef inline int32_t position_in_run(bint largest, const float* x, int64_t n) noe
         while i < n and x[i] != value:
             i += 1
     else:
-        while i + VW <= n and not vi_any(v_is_nan(vf_load(x + i))):
-            i += VW
-        while i < n and x[i] == x[i]:
-            i += 1
-    return <int32_t>i
+        i = n - 1
+        while x[i] == x[i]:
+            i -= 1
+    return <int32_t>i if i < n else 0  # all are infinite, which `best` is not
 
 
 cdef void arg_reduce_f32(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
-    """y[o][i] = position along r of the largest (or smallest) x[o][r][i]; the first one wins, NaN beats all.
+    """y[o][i] = position along r of the largest (or smallest) x[o][r][i]; the first one wins, but of NaN, which beats
+    all, the last.
 
     One work item = `chunk` <= VW neighbours i of one o.
     """
@@ -354,7 +364,7 @@ cdef void arg_reduce_f32(const KernelArgs* a, int64_t begin, int64_t end, void* 
         where = vi_set1(0)
         for r in range(1, length):
             v = vf_load(x + r * inner) if n == VW else vf_load_n(x + r * inner, n)
-            better = (vf_lt(best, v) if largest else vf_lt(v, best)) | (v_is_nan(v) & ~v_is_nan(best))
+            better = (vf_lt(best, v) if largest else vf_lt(v, best)) | v_is_nan(v)
             best = vf_select(better, v, best)
             where = (where & ~better) | (vi_set1(<int32_t>r) & better)
         vi_store(lanes, where)
@@ -405,7 +415,8 @@ def reduce(x, int mode, axes):
     ----------
     x : C-contiguous float32 array
     mode : int
-        0 sum, 1 sum of squares, 2 product, 3 minimum, 4 maximum, 5 mean. NaN stays NaN.
+        0 sum, 1 sum of squares, 2 product, 3 minimum, 4 maximum, 5 mean, 6 maximum of numbers. NaN stays NaN but in
+        the last. Maxima are at least the lowest finite number, minima at most the largest.
     axes : sequence of int
         Not negative.
 
@@ -420,7 +431,7 @@ def reduce(x, int mode, axes):
     """
     cdef KernelArgs a
     cdef const float[::1] flat = x.reshape(-1)
-    if mode not in range(6) or not x.size or any(not 0 <= k < x.ndim for k in axes):
+    if mode not in range(7) or not x.size or any(not 0 <= k < x.ndim for k in axes):
         raise ValueError(f"cannot reduce axes {axes} of shape {x.shape} by mode {mode}")
     y = np.empty([1 if k in axes else n for k, n in enumerate(x.shape)], np.float32)
     cdef float[::1] out = y.reshape(-1)
@@ -445,7 +456,7 @@ def reduce(x, int mode, axes):
 
 
 def arg_reduce(const float[:, :, ::1] x not None, bint largest):
-    """Positions of the first largest (or smallest) elements along the middle axis; NaN beats all.
+    """Positions of the first largest (or smallest) elements along the middle axis, or of the last NaN.
 
     Parameters
     ----------

@@ -131,6 +131,16 @@ ML_INLINE vf vf_trunc(vf a) { for (int k = 0; k < VW; ++k) a[k] = truncf(a[k]); 
 ML_INLINE vi vf_to_vi(vf a) { return __builtin_convertvector(a, vi); }
 #endif
 
+/* Like vf_to_vi, for any number: what no int32 holds, NaN too, becomes -2^31. */
+ML_INLINE vi vf_to_vi_any(vf a) {
+#if defined(__SSE4_1__)
+    return vf_to_vi(a);
+#else
+    vi fits = vf_lt(a, vf_set1(2147483648.0f)) & vf_le(vf_set1(-2147483648.0f), a);
+    return (vf_to_vi(vf_select(fits, a, vf_zero())) & fits) | (vi_set1(INT32_MIN) & ~fits);
+#endif
+}
+
 /* x 2^n for integer-valued n in [-252, 252]; in two steps, so that results near the ends of the range are right. */
 ML_INLINE vf vf_ldexp(vf x, vf n) {
 #if defined(__AVX512F__)

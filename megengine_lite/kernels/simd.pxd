@@ -27,6 +27,7 @@ cdef extern from "simd.h" nogil:
     bint vi_any(vi mask)
     vf vi_to_vf(vi x)
     vi vf_to_vi(vf x)
+    vi vf_to_vi_any(vf x)
     vf vf_load_n(const float* p, int64_t n)
     void vf_store_n(float* p, vf x, int64_t n)
     vf vf_max(vf a, vf b)

@@ -10,7 +10,7 @@ from libc.string cimport memcpy
 
 from megengine_lite.kernels.kernel cimport KernelArgs
 from megengine_lite.kernels.simd cimport (
-    VW, vf, vf_load, vf_load_f16, vf_load_n, vf_store, vf_store_f16, vf_store_n, vf_to_vi, vi_load, vi_store, vi_to_vf,
+    VW, vf, vf_load, vf_load_f16, vf_load_n, vf_store, vf_store_f16, vf_store_n, vf_to_vi_any, vi_load, vi_store, vi_to_vf,
 )
 
 cdef enum Kind:
@@ -74,10 +74,10 @@ cdef inline void int_from_float(const float* x, int32_t* y, int64_t n) noexcept 
     """Towards zero; what no int32 holds becomes -2^31. Reads and writes whole vectors in y."""
     cdef int64_t i = 0
     while i + VW <= n:
-        vi_store(y + i, vf_to_vi(vf_load(x + i)))
+        vi_store(y + i, vf_to_vi_any(vf_load(x + i)))
         i += VW
     if i < n:
-        vi_store(y + i, vf_to_vi(vf_load_n(x + i, n - i)))
+        vi_store(y + i, vf_to_vi_any(vf_load_n(x + i, n - i)))
 
 
 cdef inline const float* as_floats(int64_t kind, const char* x, float* buffer, int64_t n) noexcept nogil:

@@ -16,14 +16,15 @@ from megengine_lite.kernels.simd cimport (
 cdef enum Activation:
     ACT_NONE = 0
     ACT_RELU = 1
-    ACT_CLIP = 2  # a = low, b = high
-    ACT_SIGMOID = 3
-    ACT_H_SWISH = 4
-    ACT_SILU = 5
-    ACT_H_SIGMOID = 6
-    ACT_TANH = 7
-    ACT_GELU = 8  # by erf
-    ACT_LEAKY_RELU = 9  # a = slope
+    ACT_CLIP = 2  # a = low, b = high; NaN gives a
+    ACT_CLIP_HIGH = 3  # the same, but NaN gives b
+    ACT_SIGMOID = 4
+    ACT_H_SWISH = 5
+    ACT_SILU = 6
+    ACT_H_SIGMOID = 7
+    ACT_TANH = 8
+    ACT_GELU = 9  # by erf
+    ACT_LEAKY_RELU = 10  # a = slope
 
 
 # ---- bits ----------------------------------------------------------------------------------------------------------
@@ -180,11 +181,8 @@ cdef inline outlined v_sincos_far(vf* x, int quadrant) noexcept nogil:
 
 cdef inline vf v_sincos(vf x, int quadrant) noexcept nogil:
     """sin(x + quadrant pi/2)."""
-    cdef vf far = x
-    if vi_any(vf_lt(vf_set1(12000.0), v_abs(x))):
-        v_sincos_far(&far, quadrant)
-        return far
-    cdef vf n = vf_rint(x * vf_set1(0.6366197723675814))
+    # + 0, here and below, makes -0 positive: the sum of it and the multiple of a zero x keeps the sign of x
+    cdef vf n = vf_rint(x * vf_set1(0.6366197723675814)) + vf_zero()
     # n has at most 13 bits and the first three parts of pi/2 have 11: the products are exact
     cdef vf r = vf_fma(n, vf_set1(-1.5703125), x)
     r = vf_fma(n, vf_set1(-0.0004837512969970703), r)
@@ -193,13 +191,19 @@ cdef inline vf v_sincos(vf x, int quadrant) noexcept nogil:
     cdef vf t = r * r
     cdef vf s = vf_fma(vf_set1(-0.00019516480097081512), t, vf_set1(0.00833217240869999))
     s = vf_fma(s, t, vf_set1(-0.16666655242443085))
-    s = vf_fma(s * t, r, r)
+    s = vf_fma(vf_fma(s, t, vf_zero()), r, r)
     cdef vf c = vf_fma(vf_set1(2.4437533284071833e-05), t, vf_set1(-0.0013887359527871013))
     c = vf_fma(c, t, vf_set1(0.04166664555668831))
     c = vf_fma(c * t, t, vf_fma(t, vf_set1(-0.5), vf_set1(1.0)))
     cdef vi k = vf_to_vi(n) + vi_set1(quadrant)
     cdef vi odd = -(k & vi_set1(1))
-    return v_xor(vf_select(odd, c, s), <vf>(<vu>(k & vi_set1(2)) << 30))
+    cdef vf y = v_xor(vf_select(odd, c, s), <vf>(<vu>(k & vi_set1(2)) << 30))
+    cdef vi is_far = vf_lt(vf_set1(12000.0), v_abs(x))
+    cdef vf far = x
+    if vi_any(is_far):
+        v_sincos_far(&far, quadrant)
+        return vf_select(is_far, far, y)
+    return y
 
 
 cdef inline vf v_sin(vf x) noexcept nogil:
@@ -263,12 +267,17 @@ cdef inline vf v_h_sigmoid(vf x) noexcept nogil:
     return vf_max(vf_zero(), vf_min(vf_set1(6.0), x + vf_set1(3.0))) * vf_set1(0.16666666666666666)
 
 
+cdef inline vf v_h_swish(vf x) noexcept nogil:
+    """x times a number up to 6, then divided: may overflow, as in the original."""
+    return x * vf_max(vf_zero(), vf_min(vf_set1(6.0), x + vf_set1(3.0))) * vf_set1(0.16666666666666666)
+
+
 cdef inline inlined costly_activation(int code, vf* x, vf a) noexcept nogil:
-    """The codes from 3 on; for loops that are compiled for one code."""
+    """The codes from 4 on; for loops that are compiled for one code."""
     if code == ACT_SIGMOID:
         x[0] = v_sigmoid(x[0])
     elif code == ACT_H_SWISH:
-        x[0] = x[0] * v_h_sigmoid(x[0])
+        x[0] = v_h_swish(x[0])
     elif code == ACT_SILU:
         x[0] = x[0] * v_sigmoid(x[0])
     elif code == ACT_H_SIGMOID:
@@ -287,13 +296,15 @@ cdef inline outlined activate_rare(vf* x, int code, vf a) noexcept nogil:
 
 
 cdef inline vf activate(vf x, int code, vf a, vf b) noexcept nogil:
-    """The activation `code` of x; RELU gives 0 for NaN, as the original does. Codes 0 to 2 are cheap inline code,
+    """The activation `code` of x; RELU gives 0 for NaN, as the original does. Codes 0 to 3 are cheap inline code,
     the others one call per vector."""
     cdef vf y = x
     if code == ACT_RELU:
         return vf_max(x, vf_zero())
     if code == ACT_CLIP:
         return vf_min(vf_max(x, a), b)
+    if code == ACT_CLIP_HIGH:
+        return vf_max(vf_min(x, b), a)
     if code != ACT_NONE:
         activate_rare(&y, code, a)
     return y

@@ -11,6 +11,7 @@ from megengine_lite._core.fused import ElemwiseProgram
 from megengine_lite._core.graph import Constant, Node, Var
 from megengine_lite._core.layouts import dense_strides
 from megengine_lite._core.lower.context import Lowering, Ref, Tensor, lowers
+from megengine_lite._core.oprs.elemwise_functions import ORDERED
 from megengine_lite._core.params import ElemwiseMode
 from megengine_lite._core.power import constant_exponent
 from megengine_lite.kernels.tiling import plan_chain
@@ -46,6 +47,9 @@ def lower_elemwise(ctx: Lowering, node: Node) -> bool | None:
 
 def _lower(ctx: Lowering, node: Node, steps: Steps) -> bool | None:
     variables = (*node.inputs, *node.outputs)
+    sizes = {k: v.spec.size for k, v in enumerate(node.inputs)}  # results of steps have the full size
+    whole = node.outputs[0].spec.size
+    steps = [(mode, _in_order(mode, args, [sizes.get(a, whole) for a in args])) for mode, args in steps]
     if any(v.dtype.code != DTypeCode.FLOAT32 for v in variables) or len(node.inputs) > MAX_INPUTS:
         return False
     if _wants_blocked(ctx, node, steps):
@@ -53,6 +57,11 @@ def _lower(ctx: Lowering, node: Node, steps: Steps) -> bool | None:
     else:
         _emit_plain(ctx, node, steps)
     return None
+
+
+def _in_order(mode: int, args: Sequence[int], sizes: Sequence[int]) -> Sequence[int]:
+    """Operands with the smaller one behind, where it makes a difference (see the definition)."""
+    return tuple(reversed(args)) if mode in ORDERED and sizes[0] < sizes[1] else args
 
 
 def _wants_blocked(ctx: Lowering, node: Node, steps: Steps) -> bool:

@@ -6,7 +6,7 @@ from megengine_lite._core.dtype import DTypeCode
 from megengine_lite._core.graph import Node
 from megengine_lite._core.layouts import Format
 from megengine_lite._core.lower.context import Lowering, lowers
-from megengine_lite._core.lower.reduce import emit_reduce
+from megengine_lite._core.lower.reduce import MAX_OF_NUMBERS, emit_reduce
 from megengine_lite._core.oprs import REGISTRY
 from megengine_lite._core.oprs.pooling import AdaptivePooling, Pooling
 from megengine_lite._core.params import PoolingMode, ReduceMode
@@ -23,7 +23,7 @@ def lower_pooling(ctx: Lowering, node: Node) -> bool | None:
     window = operator.window(node, (x.shape[2], x.shape[3]), sizes)
     mode = node.params.mode
     if window.size == x.shape[2:] and window.pad == (0, 0):
-        emit_reduce(ctx, node, x, y, ReduceMode.MAX if mode == PoolingMode.MAX else ReduceMode.MEAN, (2, 3))
+        emit_reduce(ctx, node, x, y, MAX_OF_NUMBERS if mode == PoolingMode.MAX else ReduceMode.MEAN, (2, 3))
         return None
     arguments = {
         "mode": mode,

@@ -13,6 +13,9 @@ from megengine_lite._core.oprs.reduce import Reduce
 from megengine_lite._core.params import INT_MAX, ReduceMode
 from megengine_lite.kernels.tiling import plan_reduce
 
+MAX_OF_NUMBERS = len(ReduceMode)
+"""A mode of the kernels: the maximum, passing over NaN, as pooling does."""
+
 
 @lowers("ReduceAxes")
 def lower_reduce_axes(ctx: Lowering, node: Node) -> bool | None:

@@ -77,11 +77,18 @@ def _relu(x: Array) -> Array:
     return np.where(x > 0, x, x.dtype.type(0))  # gives 0 for NaN
 
 
+# MAX and MIN give their second operand where one is NaN. The smaller of two operands that differ in size counts as the
+# second one.
+ORDERED = frozenset((_M.MAX, _M.MIN))
+
+
 def _max(x: Array, y: Array) -> Array:
+    x, y = (y, x) if x.size < y.size else (x, y)
     return np.where(x > y, x, y)
 
 
 def _min(x: Array, y: Array) -> Array:
+    x, y = (y, x) if x.size < y.size else (x, y)
     return np.where(x < y, x, y)
 
 
@@ -94,7 +101,8 @@ def _mod(x: Array, y: Array) -> Array:
 
 
 def _log_sum_exp(x: Array, y: Array) -> Array:
-    return np.maximum(x, y) + np.log1p(np.exp(np.minimum(x, y) - np.maximum(x, y)))
+    less, more = np.where(x < y, x, y), np.where(x < y, y, x)
+    return more + np.log1p(np.exp(less - more))
 
 
 def rmulh(x: Array, y: Array) -> Array:
@@ -138,6 +146,22 @@ def _gelu_grad(x: Array, y: Array) -> Array:
 
 def _sign(x: Array) -> Array:
     return np.greater(x, 0).astype(x.dtype) - np.less(x, 0).astype(x.dtype)
+
+
+def _softplus_grad(x: Array, y: Array) -> Array:
+    size = np.exp(-np.abs(x))
+    tail = y * size / (1 + size)
+    return np.where(x > 0, y - tail, tail)
+
+
+def _flushed(x: Array) -> Array:
+    """Denormal numbers as zeros, where numpy looks at their bits; only arithmetic takes them so by itself."""
+    return x * x.dtype.type(1)
+
+
+def _relu6(x: Array) -> Array:
+    six = x.dtype.type(6)
+    return np.where(x <= 0, x.dtype.type(0), np.where(x <= 6, x, six))  # gives 6 for NaN
 
 
 def _choose(condition: Array, value: Array) -> Array:
@@ -189,7 +213,7 @@ FUNCTIONS: dict[int, Function] = {
     _M.FAST_TANH_GRAD: Function(2, "f", _fast_tanh_grad),
     _M.ROUND: Function(1, "f", round_half_away),
     _M.RMULH: Function(2, "i", rmulh),
-    _M.ATAN2: Function(2, "f", np.arctan2),
+    _M.ATAN2: Function(2, "f", lambda x, y: np.arctan2(_flushed(x), _flushed(y))),
     _M.ERF: Function(1, "f", erf),
     _M.ERFINV: Function(1, "f", erfinv),
     _M.ERFC: Function(1, "f", erfc),
@@ -222,11 +246,11 @@ FUNCTIONS: dict[int, Function] = {
     _M.CLIP: Function(3, "if", lambda x, y, z: np.where(x <= y, y, np.where(x <= z, x, z))),
     _M.PRELU_GRAD: Function(3, "f", lambda x, y, z: np.where(x >= 0, y, y * z)),
     _M.SOFTPLUS: Function(1, "f", lambda x: np.log1p(np.exp(-np.abs(x))) + _relu(x)),
-    _M.SOFTPLUS_GRAD: Function(2, "f", lambda x, y: y * _sigmoid(x)),
-    _M.RELU6: Function(1, "if", lambda x: np.minimum(_relu(x), x.dtype.type(6))),
-    _M.RELU6_GRAD: Function(2, "f", lambda x, y: _choose((x > 0) & (x < 6), y)),
+    _M.SOFTPLUS_GRAD: Function(2, "f", _softplus_grad),
+    _M.RELU6: Function(1, "if", _relu6),
+    _M.RELU6_GRAD: Function(2, "f", lambda x, y: _choose(~((x <= 0) | (x >= 6)), y)),
     _M.HSIGMOID: Function(1, "f", lambda x: np.clip((x + 3) / 6, 0, 1)),
-    _M.HSIGMOID_GRAD: Function(2, "f", lambda x, y: _choose((x > -3) & (x < 3), y / 6)),
+    _M.HSIGMOID_GRAD: Function(2, "f", lambda x, y: _choose(~(np.abs(x) >= 3), y / 6)),
     _M.LOGSIGMOID: Function(1, "f", lambda x: np.minimum(x, 0) - np.log1p(np.exp(-np.abs(x)))),
     _M.SQRT: Function(1, "f", np.sqrt),
     _M.SQUARE: Function(1, "if", np.square),

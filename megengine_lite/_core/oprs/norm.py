@@ -36,9 +36,10 @@ def _store(x: Array, dtype: DType) -> Array:
 
 
 def _moments(x: Array, axes: tuple[int, ...]) -> tuple[Array, Array]:
-    """Mean and biased variance over axes, which stay; NaN for no elements (numpy's functions would warn)."""
+    """Mean and biased variance over axes, which stay; NaN for no elements, and where not all are finite."""
     count = np.float64(math.prod(x.shape[a] for a in axes))
     mean = x.sum(axes, keepdims=True) / count
+    mean += mean - mean
     return mean, np.square(x - mean).sum(axes, keepdims=True) / count
 
 

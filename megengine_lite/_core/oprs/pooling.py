@@ -17,6 +17,8 @@ from megengine_lite._core.oprs.window import Window
 from megengine_lite._core.params import PoolingMode
 from megengine_lite._core.quantize import from_float32, round_half_away, to_float32
 
+LOWEST = float(np.finfo(np.float32).min)  # where float maxima begin
+
 
 def _image_shape(node: Node, spec: TensorSpec) -> tuple[int, int, int, int]:
     if spec.dtype.code in (DTypeCode.BOOL, DTypeCode.BYTE, DTypeCode.COMPLEX64):
@@ -34,8 +36,9 @@ def pool(x: np.ndarray, spec: TensorSpec, window: Window, out: Sequence[int], mo
     dtype = spec.dtype
     values = to_float32(x, dtype) if dtype.is_float else x
     if mode == PoolingMode.MAX:
-        lowest = -np.inf if dtype.is_float else np.iinfo(x.dtype).min
-        highest = _along_axes(values, window, out, np.maximum, lowest)
+        # Passes over NaN; a window with nothing above the lowest finite number gives that.
+        lowest = LOWEST if dtype.is_float else np.iinfo(x.dtype).min
+        highest = _along_axes(values, window, out, np.fmax, lowest)
         return from_float32(highest, dtype) if dtype.is_float else highest
     total = _along_axes(values if dtype.is_float else values.astype(np.int64), window, out, np.add, 0)
     inside = _inside(x.shape[2], window, out, 0)[:, None] * _inside(x.shape[3], window, out, 1)

@@ -15,6 +15,7 @@ from megengine_lite._core.params import INT_MAX, ReduceDataType, ReduceMode
 from megengine_lite._core.quantize import from_float32, to_float32
 
 Axes = tuple[int, ...]
+LOWEST = np.finfo(np.float32).min
 
 
 def _mean(x: np.ndarray, axes: Axes) -> np.ndarray:
@@ -23,18 +24,29 @@ def _mean(x: np.ndarray, axes: Axes) -> np.ndarray:
         count *= x.shape[axis]
     total = x.sum(axis=axes, dtype=x.dtype, keepdims=True)
     if x.dtype.kind == "f":
-        return total / x.dtype.type(count)
+        return total.astype(np.float32) / np.float32(count)  # the sum may overflow, as in kernels
     # C's division, towards zero; the sum wraps like every integer sum.
     quotient = np.abs(total.astype(np.int64)) // max(count, 1)
     return np.where(total < 0, -quotient, quotient).astype(x.dtype)
+
+
+# NaN stays. Maxima begin at the lowest finite number, minima at the largest, so they do not reach infinity there.
+def _min(x: np.ndarray, axes: Axes) -> np.ndarray:
+    least = x.min(axis=axes, keepdims=True)
+    return np.minimum(least, -LOWEST) if x.dtype.kind == "f" else least
+
+
+def _max(x: np.ndarray, axes: Axes) -> np.ndarray:
+    largest = x.max(axis=axes, keepdims=True)
+    return np.maximum(largest, LOWEST) if x.dtype.kind == "f" else largest
 
 
 _REDUCTIONS: dict[int, Callable[[np.ndarray, Axes], np.ndarray]] = {
     ReduceMode.SUM: lambda x, axes: x.sum(axis=axes, dtype=x.dtype, keepdims=True),
     ReduceMode.SUM_SQR: lambda x, axes: np.square(x).sum(axis=axes, dtype=x.dtype, keepdims=True),
     ReduceMode.PRODUCT: lambda x, axes: x.prod(axis=axes, dtype=x.dtype, keepdims=True),
-    ReduceMode.MIN: lambda x, axes: x.min(axis=axes, keepdims=True),
-    ReduceMode.MAX: lambda x, axes: x.max(axis=axes, keepdims=True),
+    ReduceMode.MIN: _min,
+    ReduceMode.MAX: _max,
     ReduceMode.MEAN: _mean,
 }
 
@@ -131,7 +143,7 @@ class Reduce(Operator):
 
 
 class _ArgReduce(Operator):
-    """Position of the smallest or largest element along an axis, which stays with length 1."""
+    """Position of the smallest or largest element along an axis, which stays with length 1; NaN beats all."""
 
     param = params.Axis
 
@@ -146,8 +158,14 @@ class _ArgReduce(Operator):
     def compute(
         self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
+        axis = node.params.axis
         x = to_float32(ins[0], in_specs[0].dtype) if in_specs[0].dtype.is_float else ins[0]
-        return [np.expand_dims(self.position(x, node.params.axis), node.params.axis).astype(np.int32)]
+        position = np.expand_dims(self.position(x, axis), axis)
+        unknown = np.isnan(x)
+        if unknown.any():
+            last = x.shape[axis] - 1 - np.expand_dims(np.argmax(np.flip(unknown, axis), axis), axis)
+            position = np.where(unknown.any(axis, keepdims=True), last, position)
+        return [position.astype(np.int32)]
 
     def position(self, x: np.ndarray, axis: int) -> np.ndarray:
         """Index of the first such element."""
@@ -156,7 +174,7 @@ class _ArgReduce(Operator):
 
 @register
 class Argmax(_ArgReduce):
-    """Position of the first largest element; NaN counts as larger than anything."""
+    """Position of the first largest element, or of the last NaN if there is one."""
 
     name = "Argmax"
 
@@ -166,7 +184,7 @@ class Argmax(_ArgReduce):
 
 @register
 class Argmin(_ArgReduce):
-    """Position of the first smallest element; NaN counts as smaller than anything."""
+    """Position of the first smallest element, or of the last NaN if there is one."""
 
     name = "Argmin"
 

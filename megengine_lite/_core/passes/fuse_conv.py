@@ -116,7 +116,7 @@ def _absorb(conv: Node, reader: Node, pool: ConstantPool) -> Node | None:
     others = [v for v in reader.inputs if v is not y]
     if len(others) != len(reader.inputs) - 1:
         return None
-    if act in (ActivationCode.NONE, ActivationCode.RELU, ActivationCode.CLIP):
+    if act <= ActivationCode.CLIP_HIGH:
         clipped = _clip(conv.params.activation, mode, reader, y)
         if clipped is not None:
             return _with(conv, reader, activation=clipped)
@@ -152,36 +152,45 @@ def _with(conv: Node, reader: Node, **changes: object) -> Node:
 
 
 def _clip(current: Activation, mode: int, reader: Node, y: Var) -> Activation | None:
-    """What a MAX, MIN, CLIP or RELU6 after the activation so far makes of it."""
-    lo, hi = {
-        ActivationCode.NONE: (-np.inf, np.inf),
-        ActivationCode.RELU: (0.0, np.inf),
-        ActivationCode.CLIP: (current.a, current.b),
-    }[current.code]
-    if mode == M.RELU6:
-        bounds = (0.0, 6.0)
-    elif mode == M.RELU:
-        bounds = (0.0, np.inf)
-    elif mode in (M.MAX, M.MIN):
-        other = reader.inputs[1] if reader.inputs[0] is y else reader.inputs[0]
-        value = _scalar(other)
-        if value is None or np.isnan(value):
-            return None
-        bounds = (value, np.inf) if mode == M.MAX else (-np.inf, value)
-    elif mode == M.CLIP and reader.inputs[0] is y:
-        low, high = _scalar(reader.inputs[1]), _scalar(reader.inputs[2])
-        if low is None or high is None or not low <= high:
-            return None
-        bounds = (low, high)
-    else:
+    """What a MAX, MIN, CLIP or RELU6 after the activation so far makes of it.
+
+    The first of them decides what NaN gives: one of the bounds, by the order in which the function compares.
+    """
+    bounds = _bounds(mode, reader, y)
+    if bounds is None:
         return None
-    new_lo, new_hi = max(lo, bounds[0]), min(hi, bounds[1])
-    if new_lo > new_hi:
+    low, high, of_nan = bounds
+    if current.code == ActivationCode.RELU:
+        current = Activation(ActivationCode.CLIP, 0.0, np.inf)
+    if current.code != ActivationCode.NONE:
+        of_nan = current.a if current.code == ActivationCode.CLIP else current.b
+        of_nan = min(max(of_nan, low), high)
+        low, high = max(low, current.a), min(high, current.b)
+    if low > high or of_nan not in (low, high):
         return None
-    if (new_lo, new_hi) == (0.0, np.inf):
+    if (low, high, of_nan) == (0.0, np.inf, 0.0):
         return Activation(ActivationCode.RELU)
-    finite = float(np.finfo(np.float32).max)
-    return Activation(ActivationCode.CLIP, max(new_lo, -finite), min(new_hi, finite))
+    return Activation(ActivationCode.CLIP if of_nan == low else ActivationCode.CLIP_HIGH, low, high)
+
+
+def _bounds(mode: int, reader: Node, y: Var) -> tuple[float, float, float] | None:
+    """Between what a function puts ``y``, and what it makes of NaN; None if it is none of those."""
+    if mode == M.RELU6:
+        return 0.0, 6.0, 6.0
+    if mode == M.RELU:
+        return 0.0, np.inf, 0.0
+    if mode in (M.MAX, M.MIN):
+        first = reader.inputs[0] is y
+        value = _scalar(reader.inputs[1 if first else 0])
+        # NaN in the first operand gives the second, which is the smaller one if they differ in size.
+        if value is None or np.isnan(value) or not (first or y.spec.size > 1):
+            return None
+        return (value, np.inf, value) if mode == M.MAX else (-np.inf, value, value)
+    if mode == M.CLIP and reader.inputs[0] is y:
+        low, high = _scalar(reader.inputs[1]), _scalar(reader.inputs[2])
+        if low is not None and high is not None and low <= high:
+            return low, high, high
+    return None
 
 
 def _scalar(var: Var) -> float | None:
