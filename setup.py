@@ -53,7 +53,7 @@ if sanitizers := os.environ.get("MEGENGINE_LITE_BUILD_SANITIZE"):
 
 # A few sources need flags of their own.
 EXTRA_FLAGS: dict[str, list[str]] = {}
-CXX_SOURCES = {"extern_c"}  # calls into libraries that may throw C++ exceptions
+CXX_SOURCES = {"c_library"}  # calls into libraries that may throw C++ exceptions
 
 
 def instruction_sets() -> dict[str, list[str]]:
@@ -73,7 +73,7 @@ def extension(name: str, source: Path, flags: list[str]) -> Extension:
     return Extension(
         name,
         [str(source)],
-        include_dirs=[str(PACKAGE / "kernels"), str(PACKAGE / "_core")],
+        include_dirs=[str(PACKAGE / "kernels" / "common"), str(PACKAGE / "_core" / "system")],
         extra_compile_args=[standard, *COMMON_FLAGS, *flags, *EXTRA_FLAGS.get(source.stem, []), *SANITIZER_FLAGS],
         extra_link_args=LINK_FLAGS,
     )
@@ -112,7 +112,7 @@ def extension_modules() -> list[Extension]:
     ]
     if core:
         modules += translate(core, "build/cython")
-    kernels = selected(list((PACKAGE / "kernels").glob("*.pyx")))
+    kernels = selected(list((PACKAGE / "kernels").rglob("*.pyx")))
     for isa, flags in instruction_sets().items():
         exts = [extension(f"megengine_lite.kernels._{isa}.{s.stem}", s, KERNEL_FLAGS + flags) for s in kernels]
         if exts:

@@ -15,18 +15,18 @@ from collections.abc import Callable
 
 import numpy as np
 
-from megengine_lite._core.algo import Algorithm
-from megengine_lite._core.algo_conv import CONV_F32
 from megengine_lite._core.config import SessionConfig
-from megengine_lite._core.dtype import FLOAT32
-from megengine_lite._core.fast_run import measure
-from megengine_lite._core.fused import FusedConv, FusedMatMul
-from megengine_lite._core.graph import Constant, ConstantPool, Graph, Node, TensorSpec, Var
-from megengine_lite._core.kernel_set import KernelSet, kernel_set
-from megengine_lite._core.lower.context import Lowering
-from megengine_lite._core.lower.conv import conv_problem, emit_conv
-from megengine_lite._core.lower.matmul import lower_matmul
-from megengine_lite._core.planner import build_plan  # noqa: F401  (registers operators and lowerings)
+from megengine_lite._core.cpu.algorithms.algorithm import Algorithm
+from megengine_lite._core.cpu.algorithms.convolution import CONV_F32
+from megengine_lite._core.cpu.algorithms.fast_run import measure
+from megengine_lite._core.cpu.kernel_set import KernelSet, kernel_set
+from megengine_lite._core.cpu.lower.conv import conv_problem, emit_conv
+from megengine_lite._core.cpu.lower.matmul import lower_matmul
+from megengine_lite._core.cpu.lowering import Lowering
+from megengine_lite._core.cpu.planner import build_plan  # noqa: F401  (registers operators and lowerings)
+from megengine_lite._core.ir.dtype import FLOAT32
+from megengine_lite._core.ir.fused import FusedConv, FusedMatMul
+from megengine_lite._core.ir.graph import Constant, ConstantPool, Graph, Node, TensorSpec, Var
 
 # name: input channels, output channels, input size, kernel, stride, groups
 CONVOLUTIONS = {

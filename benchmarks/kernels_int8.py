@@ -15,15 +15,15 @@ import numpy as np
 from kernels import CONVOLUTIONS, PRODUCTS, REPEATS, variable
 
 from megengine_lite._core.config import SessionConfig
-from megengine_lite._core.dtype import FLOAT32, DType, DTypeCode
-from megengine_lite._core.fast_run import measure
-from megengine_lite._core.fused import FusedConv, FusedMatMul
-from megengine_lite._core.fused_quantized import QuantizedConv, QuantizedMatMul
-from megengine_lite._core.graph import Constant, ConstantPool, Graph, Node, TensorSpec, Var
-from megengine_lite._core.kernel_set import KernelSet, kernel_set
-from megengine_lite._core.lower.context import LOWERINGS, Lowering
-from megengine_lite._core.params import ConvBias, ConvBiasNonlineMode, ConvolutionSparse, MatrixMul
-from megengine_lite._core.planner import build_plan  # noqa: F401  (registers operators and lowerings)
+from megengine_lite._core.cpu.algorithms.fast_run import measure
+from megengine_lite._core.cpu.kernel_set import KernelSet, kernel_set
+from megengine_lite._core.cpu.lowering import LOWERINGS, Lowering
+from megengine_lite._core.cpu.planner import build_plan  # noqa: F401  (registers operators and lowerings)
+from megengine_lite._core.ir.dtype import FLOAT32, DType, DTypeCode
+from megengine_lite._core.ir.fused import FusedConv, FusedMatMul
+from megengine_lite._core.ir.fused_quantized import QuantizedConv, QuantizedMatMul
+from megengine_lite._core.ir.graph import Constant, ConstantPool, Graph, Node, TensorSpec, Var
+from megengine_lite._core.ir.params import ConvBias, ConvBiasNonlineMode, ConvolutionSparse, MatrixMul
 
 Q8 = DType(DTypeCode.QUANTIZED_S8, 0.02)
 Q32 = DType(DTypeCode.QUANTIZED_S32, float(np.float32(0.02) * np.float32(0.02)))

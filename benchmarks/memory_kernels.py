@@ -18,15 +18,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from megengine_lite._core.arena import aligned_bytes, assign_offsets
 from megengine_lite._core.config import SessionConfig
-from megengine_lite._core.dtype import from_numpy
-from megengine_lite._core.fused import ElemwiseProgram, ElemwiseStep, ReduceAxes
-from megengine_lite._core.graph import Constant, ConstantPool, Graph, Node, TensorSpec, Var
-from megengine_lite._core.kernel_set import KernelSet, kernel_set
-from megengine_lite._core.lower.context import LOWERINGS, Lowering
-from megengine_lite._core.oprs import REGISTRY
-from megengine_lite._core.params import (
+from megengine_lite._core.cpu.arena import aligned_bytes, assign_offsets
+from megengine_lite._core.cpu.kernel_set import KernelSet, kernel_set
+from megengine_lite._core.cpu.lowering import LOWERINGS, Lowering
+from megengine_lite._core.cpu.planner import build_plan  # noqa: F401  (registers operators and lowerings)
+from megengine_lite._core.cpu.program import Program
+from megengine_lite._core.ir.dtype import from_numpy
+from megengine_lite._core.ir.fused import ElemwiseProgram, ElemwiseStep, ReduceAxes
+from megengine_lite._core.ir.graph import Constant, ConstantPool, Graph, Node, TensorSpec, Var
+from megengine_lite._core.ir.params import (
     Axis,
     Dimshuffle,
     Elemwise,
@@ -38,8 +39,7 @@ from megengine_lite._core.params import (
     Resize,
     Softmax,
 )
-from megengine_lite._core.planner import build_plan  # noqa: F401  (registers operators and lowerings)
-from megengine_lite._core.program import Program
+from megengine_lite._core.operators import REGISTRY
 
 SIZES = {"512 KiB": 512 << 10, "4 MiB": 4 << 20, "64 MiB": 64 << 20}
 REPEATS = 9

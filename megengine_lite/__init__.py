@@ -89,7 +89,7 @@ from megengine_lite.tensor import (
 from megengine_lite.utils import TensorBatchCollector
 
 if _TYPE_CHECKING:
-    from megengine_lite._core.kernel_set import cpu_info
+    from megengine_lite._core.cpu.kernel_set import cpu_info
     from megengine_lite.custom_operator import register_operator, unregister_operator
 
 __all__ = [
@@ -175,7 +175,7 @@ __all__ = [
 
 def __getattr__(name: str) -> _Any:
     if name == "cpu_info":
-        from megengine_lite._core.kernel_set import cpu_info
+        from megengine_lite._core.cpu.kernel_set import cpu_info
 
         return cpu_info
     if name in ("register_operator", "unregister_operator"):

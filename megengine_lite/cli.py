@@ -21,7 +21,7 @@ from typing import Any, NoReturn, TextIO
 
 from megengine_lite._cli import progress
 from megengine_lite._cli.gflags import HelpMatch, UsageError, add_switch, expand, matching_help, normalize, switches
-from megengine_lite._core.suggest import suggestion
+from megengine_lite._core.system.suggest import suggestion
 from megengine_lite.errors import LiteError, printable
 
 # Summaries stand here so that they can be shown without importing the commands.

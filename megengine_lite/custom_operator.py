@@ -34,8 +34,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from megengine_lite._core.loader.build import CONSTANTS, INPUT
-from megengine_lite._core.oprs.custom import (
+from megengine_lite._core.formats.mge.build import CONSTANTS, INPUT
+from megengine_lite._core.operators.custom import (
     ComputeFunction,
     InferFunction,
     OperatorInfo,

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from megengine_lite._core.device import device_count
-from megengine_lite._core.files import to_path
-from megengine_lite._core.layout import to_integers
+from megengine_lite._api.arguments import to_integers
+from megengine_lite._core.cpu.device import device_count
+from megengine_lite._core.system.files import to_path
 from megengine_lite.errors import (
     DecryptionError,
     LiteArgumentError,
@@ -145,7 +145,7 @@ class LiteGlobal:
         LiteTypeError
             Not a name, a function or a key.
         """
-        from megengine_lite._core.loader import cryption
+        from megengine_lite._core.formats.mge import cryption
 
         if not isinstance(decryption_name, str):
             raise LiteTypeError(f"the name of a decryption method is a str, not {type(decryption_name).__name__}")
@@ -169,7 +169,7 @@ class LiteGlobal:
         LiteValueError, DecryptionError
             The key is too short; there is no such method.
         """
-        from megengine_lite._core.loader import cryption
+        from megengine_lite._core.formats.mge import cryption
 
         cryption.update_key(decryption_name, _to_key(key))
         logger.info("decryption method %r has another key", decryption_name)
@@ -185,7 +185,7 @@ class LiteGlobal:
         LiteFileNotFoundError, LiteError
             There is no such file, or it is no such library.
         """
-        from megengine_lite._core.extern_c import load_library
+        from megengine_lite._core.operators.c_library import load_library
 
         load_library(to_path(path))
 
@@ -206,14 +206,14 @@ class LiteGlobal:
         Measurements carry the processor, the instruction set, the number of threads and the revision of the kernels:
         others are ignored.
         """
-        from megengine_lite._core.algo_cache import CACHE
+        from megengine_lite._core.cpu.algorithms.cache import CACHE
 
         CACHE.open(to_path(path), bool(always_sync))
 
     @staticmethod
     def dump_persistent_cache(path: str | os.PathLike[str]) -> None:
         """Writes all measurements of fast-run in memory to a file."""
-        from megengine_lite._core.algo_cache import CACHE
+        from megengine_lite._core.cpu.algorithms.cache import CACHE
 
         CACHE.dump(to_path(path))
 
@@ -245,7 +245,7 @@ class LiteGlobal:
 
         Networks take memory for intermediate results again at their next forward.
         """
-        from megengine_lite._engine import release_idle_memory
+        from megengine_lite._api.engine import release_idle_memory
 
         release_idle_memory()
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc only

@@ -9,13 +9,10 @@ from copy import copy
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from megengine_lite._core.config import AlgoPolicy
-from megengine_lite._core.device import get_device
-from megengine_lite._core.dispatch import locked
-from megengine_lite._core.layout import to_integer
-from megengine_lite._diagnostics import Diagnostics
-from megengine_lite._engine import Callback, Engine
-from megengine_lite._loading import (
+from megengine_lite._api.diagnostics import Diagnostics
+from megengine_lite._api.engine import Callback, Engine
+from megengine_lite._api.layout import LiteLayout
+from megengine_lite._api.loading import (
     apply_information,
     packed_measurements,
     read_model,
@@ -23,9 +20,13 @@ from megengine_lite._loading import (
     to_source,
     typed_errors,
 )
-from megengine_lite._ports import port_code
-from megengine_lite._settings import RunSettings
-from megengine_lite.config import LiteConfig, LiteExtraConfig, LiteIO, LiteNetworkIO, LiteOptions, to_io, to_text
+from megengine_lite._api.options import LiteConfig, LiteExtraConfig, LiteIO, LiteNetworkIO, LiteOptions, to_io, to_text
+from megengine_lite._api.ports import port_code
+from megengine_lite._api.settings import RunSettings
+from megengine_lite._core.config import AlgoPolicy
+from megengine_lite._core.cpu.device import get_device
+from megengine_lite._core.runtime.jobs import locked
+from megengine_lite._core.system.integers import to_integer
 from megengine_lite.errors import (
     DeviceError,
     LiteArgumentError,
@@ -35,13 +36,12 @@ from megengine_lite.errors import (
     LiteTypeError,
     LiteValueError,
 )
-from megengine_lite.layout import LiteLayout
 from megengine_lite.log import logger, warn
 from megengine_lite.struct import LiteAlgoSelectStrategy, LiteDeviceType, LiteTensorPhase
 from megengine_lite.tensor import LiteTensor
 
 if TYPE_CHECKING:
-    from megengine_lite._core.loader import Model
+    from megengine_lite._core.formats.mge import Model
 
 __all__ = [
     "LiteAsyncCallback",
@@ -591,7 +591,7 @@ def get_model_io_info(model_path: Any, config: LiteConfig | None = None) -> Lite
 
 
 def _io_info(model: Model) -> LiteNetworkIO:
-    from megengine_lite._core.session import Session
+    from megengine_lite._core.runtime.session import Session
 
     session = Session(model)
     io = LiteNetworkIO()

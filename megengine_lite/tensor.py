@@ -8,12 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from megengine_lite._core.device import DEFAULT, get_device
-from megengine_lite._core.dlpack import CPU_DEVICE
-from megengine_lite._core.layout import MAX_DIM, to_dtype_code, to_integer, to_integers, to_list, to_shape
-from megengine_lite._core.memory import NUMPY_TYPES
-from megengine_lite._core.sources import as_array, as_shared_array, from_dlpack, is_raw_memory
-from megengine_lite._tensor_data import TensorData, one_length
+from megengine_lite._api.arguments import MAX_DIM, to_dtype_code, to_integers, to_list, to_shape
+from megengine_lite._api.layout import LiteLayout, ctype_to_lite_dtypes, lite_dtype_2_numpy
+from megengine_lite._api.sources import as_array, as_shared_array, from_dlpack, is_raw_memory
+from megengine_lite._api.tensor_data import TensorData, one_length
+from megengine_lite._core.cpu.device import DEFAULT, get_device
+from megengine_lite._core.system.dlpack import CPU_DEVICE
+from megengine_lite._core.system.integers import to_integer
+from megengine_lite._core.system.memory import NUMPY_TYPES
 from megengine_lite.errors import (
     LiteArgumentError,
     LiteError,
@@ -24,7 +26,6 @@ from megengine_lite.errors import (
     ShapeError,
     brief,
 )
-from megengine_lite.layout import LiteLayout, ctype_to_lite_dtypes, lite_dtype_2_numpy
 from megengine_lite.struct import LiteDeviceType
 
 __all__ = ["MAX_DIM", "LiteLayout", "LiteTensor", "LiteTensorConcat", "ctype_to_lite_dtypes", "lite_dtype_2_numpy"]

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from megengine_lite._core.layout import to_integer, to_list, to_shape
+from megengine_lite._api.arguments import to_list, to_shape
+from megengine_lite._core.system.integers import to_integer
 from megengine_lite.errors import LiteArgumentError, LiteIndexError, LiteTypeError, ShapeError
 from megengine_lite.log import warn
 from megengine_lite.struct import LiteDataType, LiteDeviceType

@@ -10,11 +10,11 @@ from loader_samples import add_record, input_operator, operator, to_bytes
 
 import megengine_lite
 from megengine_lite import LiteConfig, LiteNetwork
-from megengine_lite._core.dtype import FLOAT32, DType
-from megengine_lite._core.loader import cryption
-from megengine_lite._core.loader.packed import Package, write_package
-from megengine_lite._core.loader.records import ModelRecord
-from megengine_lite._core.params import Elemwise, ElemwiseMode
+from megengine_lite._core.formats.mge import cryption
+from megengine_lite._core.formats.mge.packed import Package, write_package
+from megengine_lite._core.formats.mge.records import ModelRecord
+from megengine_lite._core.ir.dtype import FLOAT32, DType
+from megengine_lite._core.ir.params import Elemwise, ElemwiseMode
 
 API_MODELS = Path(__file__).parent / "models" / "api"
 DIGITS = Path(megengine_lite.__file__).parent / "bundled" / "digits.mge"

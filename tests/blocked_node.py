@@ -3,14 +3,14 @@
 import numpy as np
 from fuzz.guarded_memory import run_guarded
 
+from megengine_lite._core.compile.infer import infer_stage
 from megengine_lite._core.config import SessionConfig
-from megengine_lite._core.dtype import from_numpy
-from megengine_lite._core.fused import FusedConv
-from megengine_lite._core.graph import Constant, ConstantPool, Graph, Node, TensorSpec, Var
-from megengine_lite._core.infer import infer_stage
-from megengine_lite._core.kernel_set import kernel_set
-from megengine_lite._core.oprs import REGISTRY
-from megengine_lite._core.planner import build_plan
+from megengine_lite._core.cpu.kernel_set import kernel_set
+from megengine_lite._core.cpu.planner import build_plan
+from megengine_lite._core.ir.dtype import from_numpy
+from megengine_lite._core.ir.fused import FusedConv
+from megengine_lite._core.ir.graph import Constant, ConstantPool, Graph, Node, TensorSpec, Var
+from megengine_lite._core.operators import REGISTRY
 
 
 def variable(number, array, constant=False):

@@ -19,7 +19,7 @@ def _import_path():
 @pytest.fixture
 def _keys():
     """Puts back the keys of the encryption methods, which the command line changes for the whole process."""
-    from megengine_lite._core.loader.cryption import METHODS
+    from megengine_lite._core.formats.mge.cryption import METHODS
 
     before = {name: method.key for name, method in METHODS.items()}
     yield

@@ -9,8 +9,8 @@ import numpy as np
 from api_samples import API_MODELS, DIGITS, IMAGES, PROB, loaded, packed, run
 
 from megengine_lite import LiteAlgoSelectStrategy
-from megengine_lite._core.algo_cache import CACHE
-from megengine_lite._core.loader import cryption
+from megengine_lite._core.cpu.algorithms.cache import CACHE
+from megengine_lite._core.formats.mge import cryption
 
 INFORMATION = {
     "device": {"type": "CPU"},

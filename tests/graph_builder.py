@@ -7,10 +7,10 @@ from types import SimpleNamespace
 import numpy as np
 
 from megengine_lite._core.config import SessionConfig
-from megengine_lite._core.dtype import FLOAT32, DType, from_numpy
-from megengine_lite._core.graph import Constant, Graph, Node, TensorSpec, Var
-from megengine_lite._core.program import array_at
-from megengine_lite._core.session import Session
+from megengine_lite._core.cpu.program import array_at
+from megengine_lite._core.ir.dtype import FLOAT32, DType, from_numpy
+from megengine_lite._core.ir.graph import Constant, Graph, Node, TensorSpec, Var
+from megengine_lite._core.runtime.session import Session
 
 
 class GraphBuilder:

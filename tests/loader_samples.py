@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from megengine_lite._core.dtype import FLOAT32, DType
-from megengine_lite._core.loader import container
-from megengine_lite._core.loader.cursor import Cursor
-from megengine_lite._core.loader.records import ModelRecord, OperatorRecord, TensorRecord
-from megengine_lite._core.loader.writer_v2 import write_v2
-from megengine_lite._core.params import Elemwise, ElemwiseMode, Host2DeviceCopy, Param
+from megengine_lite._core.formats.mge import container
+from megengine_lite._core.formats.mge.cursor import Cursor
+from megengine_lite._core.formats.mge.records import ModelRecord, OperatorRecord, TensorRecord
+from megengine_lite._core.formats.mge.writer_v2 import write_v2
+from megengine_lite._core.ir.dtype import FLOAT32, DType
+from megengine_lite._core.ir.params import Elemwise, ElemwiseMode, Host2DeviceCopy, Param
 
 MODELS = Path(__file__).parent / "models" / "loader"
 SHARED = Path(__file__).parents[2] / "shared" / "models"

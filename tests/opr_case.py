@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from megengine_lite._core.dtype import DType, from_numpy
-from megengine_lite._core.graph import Node, TensorSpec, Var
-from megengine_lite._core.oprs import REGISTRY
-from megengine_lite._core.reference import run_node
+from megengine_lite._core.ir.dtype import DType, from_numpy
+from megengine_lite._core.ir.graph import Node, TensorSpec, Var
+from megengine_lite._core.operators import REGISTRY
+from megengine_lite._core.operators.reference import run_node
 
 
 def make_specs(arrays: Sequence[np.ndarray], dtypes: Sequence[DType | None] = ()) -> list[TensorSpec]:

@@ -78,7 +78,9 @@ def isolated(test: Callable[..., None]) -> Callable[..., None]:
 def _fork_server() -> Any:
     """Makes processes that begin with everything imported and no threads."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["pytest", "numpy", "megengine_lite._engine", "megengine_lite._core.session"])
+    context.set_forkserver_preload(
+        ["pytest", "numpy", "megengine_lite._api.engine", "megengine_lite._core.runtime.session"]
+    )
     return context
 
 

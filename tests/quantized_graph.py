@@ -6,14 +6,14 @@ import numpy as np
 from fuzz.guarded_memory import INSTRUCTION_SETS, run_guarded
 from graph_builder import GraphBuilder
 
+from megengine_lite._core.compile.infer import infer_stage
 from megengine_lite._core.config import SessionConfig
-from megengine_lite._core.dtype import FLOAT32, DType, DTypeCode
-from megengine_lite._core.graph import Constant, ConstantPool, Graph, Node, TensorSpec
-from megengine_lite._core.infer import infer_stage
-from megengine_lite._core.kernel_set import kernel_set
-from megengine_lite._core.lower.context import HostStep
-from megengine_lite._core.planner import build_plan
-from megengine_lite._core.reference import run_reference
+from megengine_lite._core.cpu.kernel_set import kernel_set
+from megengine_lite._core.cpu.lowering import HostStep
+from megengine_lite._core.cpu.planner import build_plan
+from megengine_lite._core.ir.dtype import FLOAT32, DType, DTypeCode
+from megengine_lite._core.ir.graph import Constant, ConstantPool, Graph, Node, TensorSpec
+from megengine_lite._core.operators.reference import run_reference
 
 __all__ = ["INSTRUCTION_SETS", "QuantizedBuilder", "agree", "q8", "q32", "run_kernels", "u8"]
 

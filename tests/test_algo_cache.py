@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from megengine_lite._core.algo_cache import AlgoCache, Timing, category_name, parse_cache, serialize_cache
+from megengine_lite._core.cpu.algorithms.cache import AlgoCache, Timing, category_name, parse_cache, serialize_cache
 from megengine_lite.errors import LiteError, ModelFormatError
 
 SAMPLE = {b"one": {b"k1": b"v1", b"k2": b""}, b"": {}, b"two": {b"": b"\0" * 300}}
@@ -188,7 +188,7 @@ def test_file_that_others_delete_is_made_again(tmp_path):
 
 WRITER = """
 import sys
-from megengine_lite._core.algo_cache import CACHE, Timing
+from megengine_lite._core.cpu.algorithms.cache import CACHE, Timing
 CACHE.open(sys.argv[1], always_sync=True)
 print("ready", flush=True)
 for k in range(10**6):
@@ -225,7 +225,7 @@ def test_directory_that_cannot_be_written_to_is_no_reason_to_stop(tmp_path, monk
     def refuse(*_):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("megengine_lite._core.algo_cache.replace_file", refuse)
+    monkeypatch.setattr("megengine_lite._core.cpu.algorithms.cache.replace_file", refuse)
     cache.store("c", "k", timings("a"))
     with caplog.at_level("WARNING", "megengine_lite"):
         cache.flush()

@@ -13,14 +13,14 @@ from test_lower_quantized import CONVOLUTIONS, X, conv
 
 from megengine_lite import LiteAlgoSelectStrategy as Strategy
 from megengine_lite import LiteNetwork
-from megengine_lite._core.algo import candidates, choose
-from megengine_lite._core.algo_cache import CACHE
-from megengine_lite._core.algo_conv import CONV_F32, CONV_INT8
-from megengine_lite._core.algo_matmul import MATMUL_F32, MatMulProblem
 from megengine_lite._core.config import AlgoPolicy
-from megengine_lite._core.lower import matmul, quantized_conv
-from megengine_lite._core.lower.context import Step
-from megengine_lite._core.params import Convolution, Elemwise, ElemwiseMode, MatrixMul, OptionalAxisV1
+from megengine_lite._core.cpu.algorithms.algorithm import candidates, choose
+from megengine_lite._core.cpu.algorithms.cache import CACHE
+from megengine_lite._core.cpu.algorithms.convolution import CONV_F32, CONV_INT8
+from megengine_lite._core.cpu.algorithms.matmul import MATMUL_F32, MatMulProblem
+from megengine_lite._core.cpu.lower import matmul, quantized_conv
+from megengine_lite._core.cpu.lowering import Step
+from megengine_lite._core.ir.params import Convolution, Elemwise, ElemwiseMode, MatrixMul, OptionalAxisV1
 from megengine_lite.errors import LiteValueError
 
 DIGITS_INT8 = API_MODELS.parent / "digits" / "digits_int8.mge"
@@ -198,7 +198,9 @@ def test_measurements_are_used_again(empty_cache, monkeypatch):
     algo = AlgoPolicy(heuristic=False, profile=True)
     first = session_of(small_network(), algo=algo)
     run_session(first, x=normal(1, 8, 6, 6))
-    monkeypatch.setattr("megengine_lite._core.fast_run.measure", lambda *_: pytest.fail("measured again"))
+    monkeypatch.setattr(
+        "megengine_lite._core.cpu.algorithms.fast_run.measure", lambda *_: pytest.fail("measured again")
+    )
     second = session_of(first.model.graph, algo=algo)
     run_session(second, x=normal(1, 8, 6, 6))
     assert [s.kernel.name for s in steps_of(second)] == [s.kernel.name for s in steps_of(first)]

@@ -4,9 +4,9 @@ import random
 
 import pytest
 
-from megengine_lite._core import arena
-from megengine_lite._core.arena import ALIGNMENT, assign_offsets
-from megengine_lite._core.lower.context import Storage
+from megengine_lite._core.cpu import arena
+from megengine_lite._core.cpu.arena import ALIGNMENT, assign_offsets
+from megengine_lite._core.cpu.lowering import Storage
 
 
 def storage(nbytes, first, last):

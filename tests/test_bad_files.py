@@ -20,8 +20,8 @@ from processes import isolated
 
 import megengine_lite
 from megengine_lite import LiteConfig, LiteGlobal, LiteNetwork, get_model_io_info
-from megengine_lite._core.algo_cache import CACHE
-from megengine_lite._core.loader import cryption
+from megengine_lite._core.cpu.algorithms.cache import CACHE
+from megengine_lite._core.formats.mge import cryption
 from megengine_lite.errors import (
     LiteError,
     LiteFileNotFoundError,
@@ -334,7 +334,7 @@ def test_no_memory_in_a_forward(monkeypatch):
         raise MemoryError
 
     with monkeypatch.context() as patch:
-        patch.setattr("megengine_lite._core.session.Session._plan", refuse)
+        patch.setattr("megengine_lite._core.runtime.session.Session._plan", refuse)
         with pytest.raises(LiteMemoryError, match="forward"):
             network.forward()
     assert np.abs(run(network, IMAGES[:2]) - PROB[:2]).max() < 1e-5

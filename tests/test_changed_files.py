@@ -14,11 +14,11 @@ from loader_samples import constant_operator, input_operator, operator, to_bytes
 from processes import in_process, isolated
 
 from megengine_lite import LiteNetwork
-from megengine_lite._core.loader import file_bytes
-from megengine_lite._core.loader.file_bytes import FileBytes
-from megengine_lite._core.loader.records import ModelRecord
-from megengine_lite._core.oprs import REGISTRY  # noqa: F401  # so that children have it
-from megengine_lite._core.params import Convolution
+from megengine_lite._core.formats.mge.records import ModelRecord
+from megengine_lite._core.ir.params import Convolution
+from megengine_lite._core.operators import REGISTRY  # noqa: F401  # so that children have it
+from megengine_lite._core.system import file_bytes
+from megengine_lite._core.system.file_bytes import FileBytes
 from megengine_lite.errors import LiteError, ModelFormatError
 
 CHANNELS = 32

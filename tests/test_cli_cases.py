@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from loader_samples import add_record, constant_operator, input_operator, operator, to_bytes
 
-from megengine_lite._core.loader.records import ModelRecord
-from megengine_lite._core.params import AssertEqual
+from megengine_lite._core.formats.mge.records import ModelRecord
+from megengine_lite._core.ir.params import AssertEqual
 
 A, B = np.arange(6, dtype=np.float32).reshape(2, 3), np.full((2, 3), 0.5, np.float32)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import megengine_lite
-from megengine_lite._core.algo_cache import KERNEL_REVISION, parse_cache, serialize_cache
+from megengine_lite._core.cpu.algorithms.cache import KERNEL_REVISION, parse_cache, serialize_cache
 from megengine_lite.cli import main
 
 BUNDLED = Path(megengine_lite.__file__).parent / "bundled"

@@ -15,7 +15,7 @@ from test_extern_c import compile_library
 
 import megengine_lite
 from megengine_lite._cli.flags import MET_FLAGS, OPTION_FLAGS, REFUSED_FLAGS, REFUSED_SWITCHES
-from megengine_lite._core.algo_cache import CACHE, parse_cache
+from megengine_lite._core.cpu.algorithms.cache import CACHE, parse_cache
 from megengine_lite.cli import main
 
 PAGE = Path(__file__).parent.parent / "docs" / "command-line.md"
@@ -180,7 +180,7 @@ class Effects:
         names = parse_cache((path / "cache").read_bytes())
         assert names and all(n.startswith(b"megengine_lite:") for n in names)
         CACHE.clear()
-        patch.setattr("megengine_lite._core.fast_run.measure", None)  # nothing is measured a second time
+        patch.setattr("megengine_lite._core.cpu.algorithms.fast_run.measure", None)  # nothing is measured a second time
         run("--fast_run", f"--fast_run_algo_policy={path / 'cache'}")
         CACHE.clear()
 
@@ -290,7 +290,7 @@ class Effects:
         with pytest.warns(UserWarning, match="default key"):
             result = run("--packed_model_dump", path / "m.lite", *flags)
             assert result["written"] == {str(path / "m.lite"): (path / "m.lite").stat().st_size}
-            package = megengine_lite._core.loader.load_model(path / "m.lite").package
+            package = megengine_lite._core.formats.mge.load_model(path / "m.lite").package
         assert (package.name, package.model_cryption, package.information_cryption) == (
             "any", "SIMPLE_FAST_RC4_default", "RC4_default",
         )  # fmt: skip
@@ -331,7 +331,7 @@ class Effects:
     def dump_fitting_model(run: Run, path: Path, patch: pytest.MonkeyPatch) -> None:
         patch.setattr("megengine_lite._cli.fit.time_one", lambda network: 1.0)
         run("--fitting", "--threads", 2, "--dump_fitting_model", path / "m.lite")
-        assert megengine_lite._core.loader.load_model(path / "m.lite").information.number_threads == 2
+        assert megengine_lite._core.formats.mge.load_model(path / "m.lite").information.number_threads == 2
 
 
 OWN = {name.replace("_", "-") for name in vars(Effects) if not name.startswith("__")}

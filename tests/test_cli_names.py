@@ -9,9 +9,9 @@ import pytest
 from api_samples import packed
 from loader_samples import input_operator, operator, to_bytes
 
-from megengine_lite._core.algo_cache import serialize_cache
-from megengine_lite._core.loader.records import ModelRecord
-from megengine_lite._core.params import Elemwise, ElemwiseMode
+from megengine_lite._core.cpu.algorithms.cache import serialize_cache
+from megengine_lite._core.formats.mge.records import ModelRecord
+from megengine_lite._core.ir.params import Elemwise, ElemwiseMode
 from megengine_lite.cli import main
 
 EVIL = "n\x1b]0,x\x07\x1b[2J\r\x9b31m\u202eü"

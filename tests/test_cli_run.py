@@ -11,7 +11,7 @@ import pytest
 from loader_samples import constant_operator, to_bytes
 
 import megengine_lite
-from megengine_lite._core.loader.records import ModelRecord
+from megengine_lite._core.formats.mge.records import ModelRecord
 from megengine_lite.cli import main
 
 BUNDLED = Path(megengine_lite.__file__).parent / "bundled"

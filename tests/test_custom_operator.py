@@ -9,14 +9,14 @@ import pytest
 from opr_case import make_node, make_specs
 
 from megengine_lite import custom_operator
-from megengine_lite._core.dtype import FLOAT32, DType, DTypeCode
-from megengine_lite._core.loader import load_model
-from megengine_lite._core.loader.opr_names import TypeTable, count_outputs, type_ids
-from megengine_lite._core.loader.records import ModelRecord, OperatorRecord, TensorRecord
-from megengine_lite._core.loader.writer_v2 import write_v2
-from megengine_lite._core.params import Axis, Host2DeviceCopy
-from megengine_lite._core.reference import run_reference
-from megengine_lite._core.session import Session
+from megengine_lite._core.formats.mge import load_model
+from megengine_lite._core.formats.mge.records import ModelRecord, OperatorRecord, TensorRecord
+from megengine_lite._core.formats.mge.writer_v2 import write_v2
+from megengine_lite._core.ir.dtype import FLOAT32, DType, DTypeCode
+from megengine_lite._core.ir.params import Axis, Host2DeviceCopy
+from megengine_lite._core.operators.names import TypeTable, count_outputs, type_ids
+from megengine_lite._core.operators.reference import run_reference
+from megengine_lite._core.runtime.session import Session
 from megengine_lite.custom_operator import TensorInfo, register_operator, unregister_operator
 from megengine_lite.errors import (
     LiteError,

@@ -21,7 +21,7 @@ from megengine_lite import (
     LiteTensorConcat,
     get_model_io_info,
 )
-from megengine_lite._core.algo_cache import CACHE, serialize_cache
+from megengine_lite._core.cpu.algorithms.cache import CACHE, serialize_cache
 from megengine_lite.errors import (
     DecryptionError,
     LiteError,

@@ -15,9 +15,9 @@ from loader_samples import MODELS, input_operator, operator, to_bytes
 from processes import in_process, isolated
 
 from megengine_lite import LiteConfig, LiteGlobal, LiteNetwork, register_operator, unregister_operator
-from megengine_lite._core.dtype import INT32
-from megengine_lite._core.loader.records import ModelRecord
-from megengine_lite._core.params import Axis
+from megengine_lite._core.formats.mge.records import ModelRecord
+from megengine_lite._core.ir.dtype import INT32
+from megengine_lite._core.ir.params import Axis
 from megengine_lite.errors import LiteError, LiteIndexError
 
 CONV = MODELS / "conv_bn_relu_raw.mge"

@@ -12,7 +12,7 @@ from api_samples import ADD, API_MODELS, DIGITS, IMAGES, PROB, add, loaded, run
 from processes import in_process, isolated
 
 from megengine_lite import LiteGlobal, LiteLayout, LiteNetwork, LiteTensor
-from megengine_lite._core.algo_cache import CACHE, parse_cache, serialize_cache
+from megengine_lite._core.cpu.algorithms.cache import CACHE, parse_cache, serialize_cache
 from megengine_lite.errors import LiteArgumentError, LiteError, LiteTypeError, LiteValueError, ShapeError
 
 

@@ -7,10 +7,10 @@ import pytest
 from graph_builder import GraphBuilder, run, session_of
 from one_node import INSTRUCTION_SETS
 
-from megengine_lite._core import params
-from megengine_lite._core.fused import FusedConv
-from megengine_lite._core.params import PoolingMode, ReduceMode
-from megengine_lite._core.reference import run_reference
+from megengine_lite._core.ir import params
+from megengine_lite._core.ir.fused import FusedConv
+from megengine_lite._core.ir.params import PoolingMode, ReduceMode
+from megengine_lite._core.operators.reference import run_reference
 
 FULL = (3, 24, 5, 7)
 SHAPES = list(itertools.product(*((1, n) for n in FULL)))

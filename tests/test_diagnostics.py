@@ -9,9 +9,9 @@ from api_samples import API_MODELS, DIGITS, IMAGES, PROB, config, loaded, run
 from loader_samples import constant_operator, input_operator, operator, to_bytes
 
 from megengine_lite import LiteNetwork, get_model_io_info
-from megengine_lite._core.dtype import INT32
-from megengine_lite._core.loader.records import ModelRecord
-from megengine_lite._core.params import LSTM, Axis, Elemwise, ElemwiseMode, MatrixMul
+from megengine_lite._core.formats.mge.records import ModelRecord
+from megengine_lite._core.ir.dtype import INT32
+from megengine_lite._core.ir.params import LSTM, Axis, Elemwise, ElemwiseMode, MatrixMul
 from megengine_lite.errors import LiteError, LiteTypeError, LiteValueError
 
 DEVICE = 'CompNode("cpu0:0" from "cpu0:0")'

@@ -16,8 +16,8 @@ import pytest
 
 import megengine_lite
 from megengine_lite import LiteOptions, LiteWarning
-from megengine_lite._core.algo_cache import CACHE
-from megengine_lite._core.loader import cryption
+from megengine_lite._core.cpu.algorithms.cache import CACHE
+from megengine_lite._core.formats.mge import cryption
 from megengine_lite.cli import COMMANDS
 
 TESTS = Path(__file__).parent

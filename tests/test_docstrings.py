@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-MODULES = ["", "base", "config", "global_setting", "layout", "network", "tensor", "utils"]
-WITH_EXAMPLES = {"", "base", "config", "global_setting", "layout", "network", "tensor", "utils"}
+MODULES = ["", "_api.layout", "_api.options", "base", "global_setting", "network", "tensor", "utils"]
+WITH_EXAMPLES = set(MODULES)
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -16,8 +16,8 @@ megengine_lite.install_as_megenginelite()
 from megenginelite import *
 from megenginelite import LiteNetwork, LiteTensor
 
-from megengine_lite._core.algo_cache import CACHE
-from megengine_lite._core.loader import cryption
+from megengine_lite._core.cpu.algorithms.cache import CACHE
+from megengine_lite._core.formats.mge import cryption
 
 pytestmark = pytest.mark.filterwarnings("ignore:the model is encrypted with the default key")
 

@@ -4,12 +4,10 @@ import numpy as np
 import pytest
 from graph_builder import GraphBuilder, run, session_of
 
-from megengine_lite._core import arena, infer, planner
-from megengine_lite._core import session as session_module
-from megengine_lite._core.dtype import INT32
-from megengine_lite._core.limits import memory_limit
-from megengine_lite._core.oprs import REGISTRY
-from megengine_lite._core.params import (
+from megengine_lite._core.compile import infer
+from megengine_lite._core.cpu import arena, planner
+from megengine_lite._core.ir.dtype import INT32
+from megengine_lite._core.ir.params import (
     BN,
     Axis,
     BNFwdMode,
@@ -24,6 +22,9 @@ from megengine_lite._core.params import (
     OptionalAxisV1,
     Reduce,
 )
+from megengine_lite._core.operators import REGISTRY
+from megengine_lite._core.runtime import session as session_module
+from megengine_lite._core.system.limits import memory_limit
 from megengine_lite.errors import LiteError, LiteIndexError, ShapeError
 
 RNG = np.random.default_rng(7)

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from megengine_lite import LiteGlobal, LiteNetwork
-from megengine_lite._core import extern_c
-from megengine_lite._core.extern_c import Descriptor, load_library
-from megengine_lite._core.loader import load_model
-from megengine_lite._core.session import Session
+from megengine_lite._core.formats.mge import load_model
+from megengine_lite._core.operators import c_library as extern_c
+from megengine_lite._core.operators.c_library import Descriptor, load_library
+from megengine_lite._core.runtime.session import Session
 from megengine_lite.cli import main
 from megengine_lite.errors import (
     LiteError,
@@ -156,7 +156,7 @@ def test_removed_loader_leaves_loaded_models_alone(library):
 
 def test_wrong_number_of_outputs_is_refused(library):
     """Version 2 files say how many outputs there are; the library must agree."""
-    from megengine_lite._core.oprs import REGISTRY
+    from megengine_lite._core.operators import REGISTRY
 
     with pytest.raises(ModelFormatError, match="2 outputs"):
         REGISTRY["ExternCOprRunner"].load_payload((b"affine", AFFINE), 1, 2)

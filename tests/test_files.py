@@ -16,9 +16,9 @@ import pytest
 from api_samples import DIGITS, packed
 from processes import in_process
 
-from megengine_lite._core import files
-from megengine_lite._core.algo_cache import AlgoCache, Timing, parse_cache
-from megengine_lite._core.files import file_lock, replace_file, replacing
+from megengine_lite._core.cpu.algorithms.cache import AlgoCache, Timing, parse_cache
+from megengine_lite._core.system import files
+from megengine_lite._core.system.files import file_lock, replace_file, replacing
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="files of POSIX")
 
@@ -148,7 +148,7 @@ def test_names_of_any_length(tmp_path, name):
 
 WRITER = """
 import sys
-from megengine_lite._core.files import replacing
+from megengine_lite._core.system.files import replacing
 with replacing(sys.argv[1]) as file:
     file.write(b"half")
     file.flush()
@@ -310,8 +310,8 @@ def test_the_name_of_a_package_is_part_of_a_file_name(run_json, tmp_path, name, 
 def test_the_old_files_of_a_killed_process_go_with_the_next_cache(tmp_path):
     code = (
         "import os, sys\n"
-        "from megengine_lite._core import files\n"
-        "from megengine_lite._core.algo_cache import AlgoCache, Timing\n"
+        "from megengine_lite._core.system import files\n"
+        "from megengine_lite._core.cpu.algorithms.cache import AlgoCache, Timing\n"
         f"cache = AlgoCache(); cache.open({str(tmp_path / 'cache')!r}, always_sync=True)\n"
         "cache.store('c', 'k', [Timing('a', 1.0, 0)])\n"
         "os.replace = lambda *_: os._exit(0)\n"

@@ -2,10 +2,10 @@
 
 import pytest
 
-from megengine_lite._core import params
-from megengine_lite._core.dtype import FLOAT32
-from megengine_lite._core.flops import _COUNTERS, multiply_adds
-from megengine_lite._core.graph import Node, TensorSpec, Var
+from megengine_lite._core.ir import params
+from megengine_lite._core.ir.dtype import FLOAT32
+from megengine_lite._core.ir.graph import Node, TensorSpec, Var
+from megengine_lite._core.operators.flops import _COUNTERS, multiply_adds
 
 GROUP = params.ConvolutionSparse.GROUP
 CASES = [

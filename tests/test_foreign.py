@@ -22,9 +22,9 @@ from loader_samples import MODELS, SMALL
 from processes import in_process
 
 from megengine_lite import LiteGlobal, LiteNetwork, get_model_io_info
-from megengine_lite._core.algo_cache import parse_cache, serialize_cache
-from megengine_lite._core.loader import cryption
-from megengine_lite._core.loader.foreign import recognise
+from megengine_lite._core.cpu.algorithms.cache import parse_cache, serialize_cache
+from megengine_lite._core.formats.mge import cryption
+from megengine_lite._core.formats.mge.foreign import recognise
 from megengine_lite.cli import main
 from megengine_lite.errors import DeviceError, LiteError, ModelFormatError, ShapeError
 
@@ -249,7 +249,7 @@ def test_an_instruction_set_that_is_not_known(name, message):
 def test_an_instruction_set_on_the_command_line(error_of):
     assert "did you mean 'avx512'?" in error_of("bench", DIGITS, "--isa", "avx-512")
     with pytest.raises(DeviceError, match="there are avx512, avx2, base"):
-        from megengine_lite._core.kernel_set import kernel_set
+        from megengine_lite._core.cpu.kernel_set import kernel_set
 
         kernel_set("neon")
 

@@ -12,8 +12,8 @@ import pytest
 from api_samples import DIGITS, IMAGES, PROB, loaded, run
 
 from megengine_lite import LiteConfig, LiteDeviceType, LiteGlobal, LiteNetwork, decryption_func, get_model_io_info
-from megengine_lite._core.algo_cache import CACHE, serialize_cache
-from megengine_lite._core.loader import cryption
+from megengine_lite._core.cpu.algorithms.cache import CACHE, serialize_cache
+from megengine_lite._core.formats.mge import cryption
 from megengine_lite.errors import (
     DecryptionError,
     DeviceError,
@@ -336,7 +336,7 @@ def test_several_processes_keep_one_cache_up_to_date(tmp_path):
     path = tmp_path / "cache"
     code = (
         "import sys\n"
-        "from megengine_lite._core.algo_cache import CACHE, Timing\n"
+        "from megengine_lite._core.cpu.algorithms.cache import CACHE, Timing\n"
         "CACHE.open(sys.argv[1], always_sync=True)\n"
         "for k in range(20):\n"
         "    CACHE.store('category', f'{sys.argv[2]}-{k}', [Timing('a', 1.0, 0)])\n"

@@ -9,7 +9,7 @@ import pytest
 from graph_builder import GraphBuilder, run, session_of
 
 import megengine_lite
-from megengine_lite._core.params import (
+from megengine_lite._core.ir.params import (
     Axis,
     CondTake,
     CondTakeMode,
@@ -21,9 +21,9 @@ from megengine_lite._core.params import (
     Reduce,
     ReduceMode,
 )
-from megengine_lite._core.params import IndexDescMaskDump as Index
-from megengine_lite._core.params import IndexDescMaskItem as Item
-from megengine_lite._core.reference import run_reference
+from megengine_lite._core.ir.params import IndexDescMaskDump as Index
+from megengine_lite._core.ir.params import IndexDescMaskItem as Item
+from megengine_lite._core.operators.reference import run_reference
 
 SIZE = 150
 # n log n, and what does not double.

@@ -13,9 +13,9 @@ from api_samples import ADD, API_MODELS, DIGITS, IMAGES, add, config, loaded
 from loader_samples import MODELS, input_operator, operator, tensor, to_bytes
 
 from megengine_lite import LiteNetwork
-from megengine_lite._core.dtype import FLOAT32, INT32, DType, DTypeCode
-from megengine_lite._core.loader.records import ModelRecord
-from megengine_lite._core.params import DTypeTable, Elemwise, ElemwiseMode
+from megengine_lite._core.formats.mge.records import ModelRecord
+from megengine_lite._core.ir.dtype import FLOAT32, INT32, DType, DTypeCode
+from megengine_lite._core.ir.params import DTypeTable, Elemwise, ElemwiseMode
 from megengine_lite.errors import LiteError, LiteWarning
 
 TESTS = Path(__file__).parent
@@ -166,7 +166,7 @@ def test_text_dump_of_a_long_list_of_inputs(tmp_path):
     path = tmp_path / "io.txt"
     names = [f"input_with_a_long_name_{k}" for k in range(5)]
     record = ModelRecord("v2", 101300, [input_operator(k, n) for k, n in enumerate(names)], [(5, "all")])
-    from megengine_lite._core.params import Axis
+    from megengine_lite._core.ir.params import Axis
 
     record.operators.append(operator("Concat", range(5), (5,), Axis(axis=0)))
     network = loaded(to_bytes(record))

@@ -5,9 +5,9 @@ import pytest
 from blocked_node import definition, run_blocked
 from one_node import INSTRUCTION_SETS, relative_error
 
-from megengine_lite._core.graph import Node
-from megengine_lite._core.oprs.attention import weight_shapes
-from megengine_lite._core.params import AttnMaskType, MultiHeadAttn, TensorCombinationType
+from megengine_lite._core.ir.graph import Node
+from megengine_lite._core.ir.params import AttnMaskType, MultiHeadAttn, TensorCombinationType
+from megengine_lite._core.operators.attention import weight_shapes
 
 PROJECTIONS = {
     "all, with biases": {

@@ -8,15 +8,14 @@ import numpy as np
 import pytest
 from one_node import INSTRUCTION_SETS, relative_error, run_node
 
-from megengine_lite._core.algo import candidates, choose
-from megengine_lite._core.algo_conv import CONV_F32, ConvProblem, WinogradPlan, merged_groups
 from megengine_lite._core.config import AlgoPolicy
-from megengine_lite._core.fused import Activation, ActivationCode, FusedConv
-from megengine_lite._core.kernel_call import KernelCall
-from megengine_lite._core.kernel_set import kernel_set
-from megengine_lite._core.lower import conv
-from megengine_lite._core.lower.deconv import phases
-from megengine_lite._core.packing import (
+from megengine_lite._core.cpu.algorithms.algorithm import candidates, choose
+from megengine_lite._core.cpu.algorithms.convolution import CONV_F32, ConvProblem, WinogradPlan, merged_groups
+from megengine_lite._core.cpu.kernel_call import KernelCall
+from megengine_lite._core.cpu.kernel_set import kernel_set
+from megengine_lite._core.cpu.lower import conv
+from megengine_lite._core.cpu.lower.deconv import phases
+from megengine_lite._core.cpu.packing.float32 import (
     block_channels,
     merge_groups,
     pack_depthwise,
@@ -26,7 +25,8 @@ from megengine_lite._core.packing import (
     unblock_channels,
     winograd_filter_matrix,
 )
-from megengine_lite._core.params import Convolution, Convolution3D, ConvolutionMode, ConvolutionSparse
+from megengine_lite._core.ir.fused import Activation, ActivationCode, FusedConv
+from megengine_lite._core.ir.params import Convolution, Convolution3D, ConvolutionMode, ConvolutionSparse
 from megengine_lite.errors import LiteValueError
 
 A = ActivationCode

@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from one_node import INSTRUCTION_SETS, run_node
 
-from megengine_lite._core.fused import ElemwiseProgram, ElemwiseStep
-from megengine_lite._core.kernel_set import kernel_set
-from megengine_lite._core.oprs.elemwise_functions import FUNCTIONS
-from megengine_lite._core.params import Elemwise, ElemwiseMode
-from megengine_lite.kernels.tiling import TILE, plan_chain
+from megengine_lite._core.cpu.kernel_set import kernel_set
+from megengine_lite._core.ir.fused import ElemwiseProgram, ElemwiseStep
+from megengine_lite._core.ir.params import Elemwise, ElemwiseMode
+from megengine_lite._core.operators.elemwise_functions import FUNCTIONS
+from megengine_lite.kernels.common.tiling import TILE, plan_chain
 
 M = ElemwiseMode
 FLOAT_MODES = [m for m in M if "f" in FUNCTIONS[m].kinds]

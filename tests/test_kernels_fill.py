@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from fuzz.guarded_memory import INSTRUCTION_SETS, GuardedCall
 
-from megengine_lite._core.kernel_set import kernel_set
+from megengine_lite._core.cpu.kernel_set import kernel_set
 
 
 @pytest.mark.parametrize("isa", INSTRUCTION_SETS)

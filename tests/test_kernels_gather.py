@@ -5,8 +5,8 @@ import pytest
 from blocked_node import definition, run_blocked
 from one_node import INSTRUCTION_SETS
 
-from megengine_lite._core.kernel_set import kernel_set
-from megengine_lite._core.params import Axis, IndexDescMaskDump, IndexDescMaskItem
+from megengine_lite._core.cpu.kernel_set import kernel_set
+from megengine_lite._core.ir.params import Axis, IndexDescMaskDump, IndexDescMaskItem
 from megengine_lite.errors import LiteIndexError
 
 

@@ -7,10 +7,10 @@ import pytest
 from fuzz.guarded_memory import GuardedCall
 from one_node import INSTRUCTION_SETS, relative_error, run_node
 
-from megengine_lite._core.fused import Activation, ActivationCode, FusedMatMul
-from megengine_lite._core.kernel_set import kernel_set
-from megengine_lite._core.packing import pack_panels
-from megengine_lite._core.params import MatrixMul
+from megengine_lite._core.cpu.kernel_set import kernel_set
+from megengine_lite._core.cpu.packing.float32 import pack_panels
+from megengine_lite._core.ir.fused import Activation, ActivationCode, FusedMatMul
+from megengine_lite._core.ir.params import MatrixMul
 
 # m, n, k: one row, few rows, whole blocks, remainders of rows, columns and depth
 SIZES = [(1, 70, 33), (1, 3, 5), (2, 100, 64), (3, 64, 16), (12, 32, 40), (13, 33, 1), (37, 5, 100), (100, 96, 31)]

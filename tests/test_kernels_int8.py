@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from one_node import INSTRUCTION_SETS
 
-from megengine_lite._core import packing_int8 as packing
-from megengine_lite._core.kernel_set import kernel_set
-from megengine_lite._core.quantize import round_half_away
+from megengine_lite._core.cpu.kernel_set import kernel_set
+from megengine_lite._core.cpu.packing import int8 as packing
+from megengine_lite._core.ir.quantize import round_half_away
 
 FLIP = 0x80
 BYTES, SUM, S32, REAL = range(4)

@@ -5,9 +5,9 @@ import pytest
 from blocked_node import definition, run_blocked
 from one_node import INSTRUCTION_SETS
 
-from megengine_lite._core.kernel_set import kernel_set
-from megengine_lite._core.oprs.elemwise_functions import FUNCTIONS
-from megengine_lite._core.params import ElemwiseMode, PowC
+from megengine_lite._core.cpu.kernel_set import kernel_set
+from megengine_lite._core.ir.params import ElemwiseMode, PowC
+from megengine_lite._core.operators.elemwise_functions import FUNCTIONS
 
 M = ElemwiseMode
 TYPES = {"i": [np.int32, np.int16, np.uint16, np.int8, np.uint8], "b": [np.bool_], "f": []}

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from one_node import INSTRUCTION_SETS, run_node
 
-from megengine_lite._core.kernel_set import kernel_set
-from megengine_lite._core.params import Pooling, PoolingMode
+from megengine_lite._core.cpu.kernel_set import kernel_set
+from megengine_lite._core.ir.params import Pooling, PoolingMode
 
 
 @settings(max_examples=150, deadline=None)

@@ -5,10 +5,10 @@ import pytest
 from blocked_node import definition, run_blocked
 from one_node import INSTRUCTION_SETS
 
-from megengine_lite._core.graph import Node
-from megengine_lite._core.kernel_set import kernel_set
-from megengine_lite._core.oprs.recurrent import count_weights
-from megengine_lite._core.params import LSTM, RNN, Empty, RNNCell, RNNCellNonlineMode
+from megengine_lite._core.cpu.kernel_set import kernel_set
+from megengine_lite._core.ir.graph import Node
+from megengine_lite._core.ir.params import LSTM, RNN, Empty, RNNCell, RNNCellNonlineMode
+from megengine_lite._core.operators.recurrent import count_weights
 
 
 def random(*shape, seed=0):

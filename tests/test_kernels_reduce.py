@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from one_node import INSTRUCTION_SETS, run_node
 
-from megengine_lite._core.fused import ReduceAxes
-from megengine_lite._core.kernel_set import kernel_set
-from megengine_lite._core.params import Axis, Cumsum, ReduceMode
+from megengine_lite._core.cpu.kernel_set import kernel_set
+from megengine_lite._core.ir.fused import ReduceAxes
+from megengine_lite._core.ir.params import Axis, Cumsum, ReduceMode
 
 EXACT = {
     ReduceMode.SUM: np.sum,

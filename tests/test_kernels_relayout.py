@@ -6,8 +6,8 @@ from blocked_node import definition, run_blocked
 from fuzz.guarded_memory import GuardedCall
 from one_node import INSTRUCTION_SETS
 
-from megengine_lite._core.fused import ChannelGather
-from megengine_lite._core.kernel_set import kernel_set
+from megengine_lite._core.cpu.kernel_set import kernel_set
+from megengine_lite._core.ir.fused import ChannelGather
 
 IMAGES = [(1, 16, 4, 4), (2, 35, 7, 7), (1, 3, 5, 33), (2, 48, 20, 16), (1, 1, 1, 1)]
 

@@ -5,9 +5,9 @@ import pytest
 from blocked_node import definition, run_blocked
 from one_node import INSTRUCTION_SETS
 
-from megengine_lite._core.kernel_set import kernel_set
-from megengine_lite._core.layouts import Format
-from megengine_lite._core.params import BorderMode, InterpolationMode, Resize, WarpPerspective
+from megengine_lite._core.cpu.kernel_set import kernel_set
+from megengine_lite._core.ir.image_layouts import Format
+from megengine_lite._core.ir.params import BorderMode, InterpolationMode, Resize, WarpPerspective
 
 Mode = InterpolationMode
 

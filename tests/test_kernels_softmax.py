@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from one_node import INSTRUCTION_SETS, run_node
 
-from megengine_lite._core.kernel_set import kernel_set
-from megengine_lite._core.params import Softmax
+from megengine_lite._core.cpu.kernel_set import kernel_set
+from megengine_lite._core.ir.params import Softmax
 
 
 def exact(x, axis):

@@ -5,7 +5,7 @@ import pytest
 from blocked_node import definition, run_blocked
 from one_node import INSTRUCTION_SETS
 
-from megengine_lite._core.params import Argsort, ArgsortOrder, TopK, TopKMode
+from megengine_lite._core.ir.params import Argsort, ArgsortOrder, TopK, TopKMode
 
 
 def rows(shape, dtype):

@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from one_node import INSTRUCTION_SETS, run_node
 
-from megengine_lite._core.kernel_set import kernel_set
-from megengine_lite._core.params import Axis, Dimshuffle, Padding, PaddingMode
-from megengine_lite.kernels.tiling import STREAM_BYTES, plan_copy
+from megengine_lite._core.cpu.kernel_set import kernel_set
+from megengine_lite._core.ir.params import Axis, Dimshuffle, Padding, PaddingMode
+from megengine_lite.kernels.common.tiling import STREAM_BYTES, plan_copy
 
 TYPES = [np.int8, np.int16, np.float32, np.int64]
 

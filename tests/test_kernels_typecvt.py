@@ -5,9 +5,9 @@ import pytest
 from blocked_node import definition, run_blocked
 from one_node import INSTRUCTION_SETS
 
-from megengine_lite._core.dtype import from_numpy
-from megengine_lite._core.kernel_set import kernel_set
-from megengine_lite._core.params import DTypeTable
+from megengine_lite._core.cpu.kernel_set import kernel_set
+from megengine_lite._core.ir.dtype import from_numpy
+from megengine_lite._core.ir.params import DTypeTable
 
 TYPES = [np.float32, np.float16, np.int32, np.int16, np.uint16, np.int8, np.uint8, np.bool_]
 

@@ -1,4 +1,4 @@
-"""The dependency rule: api modules -> _core -> kernels; no kernel family uses another one."""
+"""The dependency rule: packages in one order, never upward; no kernel family uses another one."""
 
 import re
 from pathlib import Path
@@ -44,17 +44,43 @@ def imports_of(source: str) -> set[str]:
     return {m for m in found if m.split(".")[0] == "megengine_lite"} - COMMON
 
 
+# Lowest first. A module imports only what stands at its own place or before it.
+ORDER = (
+    "kernels", "system", "config", "ir", "operators", "formats", "compile", "cpu", "runtime", "reports", "definitions",
+    "_api", "public", "_cli",
+)  # fmt: skip
+# Modules with the original's names that only define: enumerations, versions, layouts and tensors.
+DEFINITIONS = {"megengine_lite.base", "megengine_lite.struct"}
+API_OBJECTS = {"megengine_lite.tensor"}
+PROGRAM = {"megengine_lite.cli", "megengine_lite.__main__"}
+# Neighbours that do not know each other.
+STRANGERS = {("formats", "compile"), ("compile", "formats")}
+
+
 def layer(module: str) -> str:
-    if module.startswith("megengine_lite.kernels"):
-        return "kernels"
-    return "_core" if module.startswith("megengine_lite._core") else "api"
+    if module in DEFINITIONS:
+        return "definitions"
+    if module in API_OBJECTS:
+        return "_api"
+    _, *rest = module.split(".")
+    if module in PROGRAM:
+        return "_cli"
+    if not rest or rest[0] not in ("kernels", "_core", "_api", "_cli"):
+        return "public"
+    return rest[0] if rest[0] != "_core" else rest[1] if len(rest) > 1 else "system"
+
+
+def may_import(mine: str, other: str) -> bool:
+    if other == "kernels" and mine != "kernels":
+        return mine == "cpu"
+    return ORDER.index(other) <= ORDER.index(mine) and (mine, other) not in STRANGERS
 
 
 def test_reader_of_imports_sees_all_forms():
-    assert "megengine_lite.kernels.simd" in imports_of("kernels/conv_direct.pyx")
-    assert "megengine_lite.kernels.elemwise_modes" in imports_of("kernels/elemwise.pyx")
-    assert "megengine_lite._core.graph" in imports_of("_core/planner.py")
-    assert "megengine_lite.layout" in imports_of("tensor.py")
+    assert "megengine_lite.kernels.common.simd" in imports_of("kernels/conv/conv_direct.pyx")
+    assert "megengine_lite.kernels.elemwise.elemwise_modes" in imports_of("kernels/elemwise/elemwise.pyx")
+    assert "megengine_lite._core.ir.graph" in imports_of("_core/cpu/planner.py")
+    assert "megengine_lite._api.layout" in imports_of("tensor.py")
 
 
 @pytest.mark.parametrize("source", SOURCES)
@@ -63,17 +89,20 @@ def test_module_imports_only_what_its_layer_may(source):
     imported = imports_of(source)
     if mine in COMMON:
         assert not imported
-    elif layer(mine) == "kernels":
-        assert {m for m in imported if layer(m) != "kernels"} == set()
-    elif layer(mine) == "_core":
-        assert {m for m in imported if layer(m) == "api"} == set()
     else:
-        assert {m for m in imported if layer(m) == "kernels"} == set()
+        assert {m for m in imported if not may_import(layer(mine), layer(m))} == set()
+
+
+def test_every_package_of_the_core_has_a_place():
+    packages = {p.name for p in (PACKAGE / "_core").iterdir() if p.is_dir() and not p.name.startswith("__")}
+    assert packages <= set(ORDER)
 
 
 @pytest.mark.parametrize("source", [s for s in SOURCES if s.startswith("kernels/") and not s.endswith(".py")])
 def test_kernel_uses_no_other_family(source):
     """Shared code lives in ``.pxd`` files that have no module of their own."""
     mine = module_name(source)
-    families = {module_name(s) for s in SOURCES if s.startswith("kernels/") and s.endswith(".pyx")}
-    assert (imports_of(source) & families) - {mine} == set()
+    siblings = {m for m in imports_of(source) if (PACKAGE.parent / m.replace(".", "/")).with_suffix(".pyx").exists()}
+    families = {m.split(".")[2] for m in imports_of(source) if m.startswith("megengine_lite.kernels.")}
+    assert siblings - {mine} == set()
+    assert families <= {mine.split(".")[2], "common"}

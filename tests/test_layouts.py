@@ -5,8 +5,8 @@ import doctest
 import numpy as np
 import pytest
 
-from megengine_lite._core import layouts
-from megengine_lite._core.layouts import (
+from megengine_lite._core.ir import image_layouts as layouts
+from megengine_lite._core.ir.image_layouts import (
     Format,
     block_size,
     filter_axes,

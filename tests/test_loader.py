@@ -18,11 +18,11 @@ from loader_samples import (
     to_bytes,
 )
 
-from megengine_lite._core.dtype import FLOAT32
-from megengine_lite._core.loader import load_model, load_test_cases
-from megengine_lite._core.loader.records import Metadata, ModelRecord
-from megengine_lite._core.oprs import REGISTRY, Operator
-from megengine_lite._core.params import Axis, Elemwise, ElemwiseMode
+from megengine_lite._core.formats.mge import load_model, load_test_cases
+from megengine_lite._core.formats.mge.records import Metadata, ModelRecord
+from megengine_lite._core.ir.dtype import FLOAT32
+from megengine_lite._core.ir.params import Axis, Elemwise, ElemwiseMode
+from megengine_lite._core.operators import REGISTRY, Operator
 from megengine_lite.errors import LiteTypeError, ModelFormatError, UnsupportedOperatorError
 
 
@@ -30,7 +30,7 @@ from megengine_lite.errors import LiteTypeError, ModelFormatError, UnsupportedOp
 def registry(monkeypatch):
     """A registry that can be changed."""
     copy = dict(REGISTRY)
-    monkeypatch.setattr("megengine_lite._core.oprs.REGISTRY", copy)
+    monkeypatch.setattr("megengine_lite._core.operators.REGISTRY", copy)
     return copy
 
 

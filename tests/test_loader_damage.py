@@ -8,10 +8,10 @@ import tracemalloc
 import pytest
 from loader_samples import MODELS, SMALL, add_record, constant_operator, input_operator, operator, to_bytes
 
-from megengine_lite._core.loader import build, load_model, records
-from megengine_lite._core.loader import flatbuffer_builder as fb
-from megengine_lite._core.loader.cursor import Cursor
-from megengine_lite._core.params import Elemwise, ElemwiseMode
+from megengine_lite._core.formats.mge import build, load_model, records
+from megengine_lite._core.formats.mge import flatbuffer_builder as fb
+from megengine_lite._core.formats.mge.cursor import Cursor
+from megengine_lite._core.ir.params import Elemwise, ElemwiseMode
 from megengine_lite.errors import LiteError, ModelFormatError
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*written by a release newer")

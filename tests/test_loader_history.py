@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 from loader_samples import MODELS, operator, read_record, tensor
 
-from megengine_lite._core.loader import flatbuffer_builder as fb
-from megengine_lite._core.loader import load_model
-from megengine_lite._core.loader.history import current_format, layout_of, release_of
-from megengine_lite._core.loader.opr_names import full_id, registered_name, short_id
-from megengine_lite._core.loader.writer_v2 import dtype_table, param_table
-from megengine_lite._core.params import (
+from megengine_lite._core.formats.mge import flatbuffer_builder as fb
+from megengine_lite._core.formats.mge import load_model
+from megengine_lite._core.formats.mge.history import current_format, layout_of, release_of
+from megengine_lite._core.formats.mge.writer_v2 import dtype_table, param_table
+from megengine_lite._core.ir.params import (
     BN,
     BNFwdMode,
     ConvBias,
@@ -20,6 +19,7 @@ from megengine_lite._core.params import (
     Images2Neibs,
     Pooling,
 )
+from megengine_lite._core.operators.names import full_id, registered_name, short_id
 from megengine_lite.errors import LiteWarning, ModelFormatError, UnsupportedOperatorError
 
 

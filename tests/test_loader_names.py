@@ -5,12 +5,13 @@ import re
 import pytest
 from loader_samples import MODELS, SHARED, input_operator, operator, read_record, to_bytes
 
-from megengine_lite._core.loader import load_model, opr_names
-from megengine_lite._core.loader.hashes import std_hash, xxh64
-from megengine_lite._core.loader.input_order import listed_order
-from megengine_lite._core.loader.records import ModelRecord
-from megengine_lite._core.oprs import REGISTRY
-from megengine_lite._core.params import BN, SVD, BNFwdMode, CondExecMerge, TopK, TopKMode
+from megengine_lite._core.formats.mge import load_model
+from megengine_lite._core.formats.mge.input_order import listed_order
+from megengine_lite._core.formats.mge.records import ModelRecord
+from megengine_lite._core.ir.params import BN, SVD, BNFwdMode, CondExecMerge, TopK, TopKMode
+from megengine_lite._core.operators import REGISTRY
+from megengine_lite._core.operators import names as opr_names
+from megengine_lite._core.system.hashes import std_hash, xxh64
 
 SPECIFICATION = SHARED.parent / "spec" / "operators.md"
 

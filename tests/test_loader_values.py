@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from loader_samples import constant_model, constant_operator, tensor, to_bytes
 
-from megengine_lite._core.dtype import BOOL, FLOAT32, INT8, INT16, INT32, DType, DTypeCode
-from megengine_lite._core.loader import load_model, packed
-from megengine_lite._core.loader.records import ModelRecord
-from megengine_lite._core.loader.tables import stored_bytes
-from megengine_lite._core.loader.values import file_constant
+from megengine_lite._core.formats.mge import load_model, packed
+from megengine_lite._core.formats.mge.records import ModelRecord
+from megengine_lite._core.formats.mge.tables import stored_bytes
+from megengine_lite._core.formats.mge.values import file_constant
+from megengine_lite._core.ir.dtype import BOOL, FLOAT32, INT8, INT16, INT32, DType, DTypeCode
 from megengine_lite.errors import ModelFormatError, UnsupportedOperatorError
 
 QUANTIZED_S4 = DType(DTypeCode.QUANTIZED_S4, 0.5)

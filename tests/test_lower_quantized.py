@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from quantized_graph import INSTRUCTION_SETS, QuantizedBuilder, agree, q8, q32, run_kernels, u8
 
-from megengine_lite._core.dtype import FLOAT32, INT8, INT32, UINT8, DType, DTypeCode
-from megengine_lite._core.params import (
+from megengine_lite._core.ir.dtype import FLOAT32, INT8, INT32, UINT8, DType, DTypeCode
+from megengine_lite._core.ir.params import (
     AdaptivePooling,
     ConvBias,
     ConvBiasNonlineMode,
@@ -23,7 +23,7 @@ from megengine_lite._core.params import (
     Pooling,
     PoolingMode,
 )
-from megengine_lite._core.reference import run_reference
+from megengine_lite._core.operators.reference import run_reference
 
 N = ConvBiasNonlineMode
 Q = ElemwiseMultiTypeMode

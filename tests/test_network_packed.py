@@ -18,10 +18,10 @@ from megengine_lite import (
     LiteWarning,
     get_model_io_info,
 )
-from megengine_lite._core.algo_cache import CACHE, serialize_cache
-from megengine_lite._core.dtype import FLOAT16, FLOAT32, INT8, UINT16
-from megengine_lite._core.loader.records import ModelRecord
-from megengine_lite._core.params import Host2DeviceCopy
+from megengine_lite._core.cpu.algorithms.cache import CACHE, serialize_cache
+from megengine_lite._core.formats.mge.records import ModelRecord
+from megengine_lite._core.ir.dtype import FLOAT16, FLOAT32, INT8, UINT16
+from megengine_lite._core.ir.params import Host2DeviceCopy
 from megengine_lite.errors import DeviceError, LiteError, ModelFormatError
 
 pytestmark = pytest.mark.filterwarnings("ignore:the model is encrypted with the default key")

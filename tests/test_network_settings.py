@@ -10,10 +10,10 @@ from graph_builder import GraphBuilder, session_of
 from graph_builder import run as run_session
 
 from megengine_lite import LiteConfig, LiteIO, LiteLayout, LiteNetwork, LiteNetworkIO
-from megengine_lite._core import planner
-from megengine_lite._core.algo_cache import CACHE
-from megengine_lite._core.kernel_set import kernel_set
-from megengine_lite._core.params import Elemwise, ElemwiseMode
+from megengine_lite._core.cpu import planner
+from megengine_lite._core.cpu.algorithms.cache import CACHE
+from megengine_lite._core.cpu.kernel_set import kernel_set
+from megengine_lite._core.ir.params import Elemwise, ElemwiseMode
 from megengine_lite.errors import LiteTypeError, LiteWarning, ShapeError
 from megengine_lite.log import logger
 
@@ -40,7 +40,7 @@ def plans(monkeypatch):
         made.append([v.shape for v in stage.graph.inputs])
         return build(stage, *rest)
 
-    monkeypatch.setattr("megengine_lite._core.session.build_plan", counted)
+    monkeypatch.setattr("megengine_lite._core.runtime.session.build_plan", counted)
     return made
 
 

@@ -12,7 +12,7 @@ from loader_samples import input_operator, operator, to_bytes
 from processes import in_process, isolated
 
 from megengine_lite import LiteGlobal, LiteNetwork, register_operator, unregister_operator
-from megengine_lite._core.loader.records import ModelRecord
+from megengine_lite._core.formats.mge.records import ModelRecord
 from megengine_lite.errors import LiteError
 
 MODES = ["plain", "deferred", "always deferred", "async", "inplace"]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from opr_case import float32, infer_opr, int32, run_opr
 
-from megengine_lite._core.dtype import (
+from megengine_lite._core.ir.dtype import (
     BOOL,
     FLOAT16,
     FLOAT32,
@@ -18,9 +18,9 @@ from megengine_lite._core.dtype import (
     DTypeCode,
     from_numpy,
 )
-from megengine_lite._core.graph import TensorSpec
-from megengine_lite._core.params import LSQ, TQT, DTypeTable, ElemwiseMultiType, FakeQuant
-from megengine_lite._core.params import ElemwiseMultiTypeMode as M
+from megengine_lite._core.ir.graph import TensorSpec
+from megengine_lite._core.ir.params import LSQ, TQT, DTypeTable, ElemwiseMultiType, FakeQuant
+from megengine_lite._core.ir.params import ElemwiseMultiTypeMode as M
 from megengine_lite.errors import ShapeError
 
 S8 = DType(DTypeCode.QUANTIZED_S8, 0.1)

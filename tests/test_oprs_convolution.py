@@ -6,9 +6,16 @@ import numpy as np
 import pytest
 from opr_case import int32, run_opr
 
-from megengine_lite._core.dtype import FLOAT16, INT16, DType, DTypeCode
-from megengine_lite._core.layouts import Format, block_size, filter_axes, filter_from_plain, from_nchw, split_format
-from megengine_lite._core.params import (
+from megengine_lite._core.ir.dtype import FLOAT16, INT16, DType, DTypeCode
+from megengine_lite._core.ir.image_layouts import (
+    Format,
+    block_size,
+    filter_axes,
+    filter_from_plain,
+    from_nchw,
+    split_format,
+)
+from megengine_lite._core.ir.params import (
     BatchConvBias,
     ConvBias,
     ConvBiasNonlineMode,

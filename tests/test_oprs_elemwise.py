@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from opr_case import float32, infer_opr, int32, run_opr
 
-from megengine_lite._core.dtype import BOOL, FLOAT32, INT32, DType, DTypeCode
-from megengine_lite._core.graph import TensorSpec
-from megengine_lite._core.oprs.elemwise_functions import FUNCTIONS, erf, erfc, erfcinv, erfinv
-from megengine_lite._core.params import Elemwise, ElemwiseMode, Empty, Fill, PowC
+from megengine_lite._core.ir.dtype import BOOL, FLOAT32, INT32, DType, DTypeCode
+from megengine_lite._core.ir.graph import TensorSpec
+from megengine_lite._core.ir.params import Elemwise, ElemwiseMode, Empty, Fill, PowC
+from megengine_lite._core.operators.elemwise_functions import FUNCTIONS, erf, erfc, erfcinv, erfinv
 from megengine_lite.errors import ShapeError
 
 M = ElemwiseMode

@@ -6,13 +6,10 @@ import numpy as np
 import pytest
 from opr_case import float32, infer_opr, int32, run_opr
 
-from megengine_lite._core.dtype import FLOAT32, INT32, UINT8, DType, DTypeCode
-from megengine_lite._core.graph import TensorSpec
-from megengine_lite._core.layouts import Format, from_nchw
-from megengine_lite._core.oprs import filters, sampling
-from megengine_lite._core.oprs.filters import dct_matrix
-from megengine_lite._core.oprs.sampling import border_index, cubic_weights, lanczos4_weights
-from megengine_lite._core.params import (
+from megengine_lite._core.ir.dtype import FLOAT32, INT32, UINT8, DType, DTypeCode
+from megengine_lite._core.ir.graph import TensorSpec
+from megengine_lite._core.ir.image_layouts import Format, from_nchw
+from megengine_lite._core.ir.params import (
     BorderMode,
     Convolution3DFormat,
     CvtColor,
@@ -28,6 +25,9 @@ from megengine_lite._core.params import (
     WarpAffine,
     WarpPerspective,
 )
+from megengine_lite._core.operators import filters, sampling
+from megengine_lite._core.operators.filters import dct_matrix
+from megengine_lite._core.operators.sampling import border_index, cubic_weights, lanczos4_weights
 from megengine_lite.errors import ShapeError
 
 B, M, F = BorderMode, InterpolationMode, Format

@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from opr_case import float32, infer_opr, int32, make_node, run_opr
 
-from megengine_lite._core.dtype import FLOAT32, INT32
-from megengine_lite._core.graph import TensorSpec
-from megengine_lite._core.oprs import REGISTRY
-from megengine_lite._core.params import Axis, IndexDescMaskDump, IndexDescMaskItem, IndexingRemap
+from megengine_lite._core.ir.dtype import FLOAT32, INT32
+from megengine_lite._core.ir.graph import TensorSpec
+from megengine_lite._core.ir.params import Axis, IndexDescMaskDump, IndexDescMaskItem, IndexingRemap
+from megengine_lite._core.operators import REGISTRY
 from megengine_lite.errors import LiteIndexError, ShapeError
 
 X = np.arange(60, dtype=np.float32).reshape(3, 4, 5)

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from opr_case import float32, infer_opr, int32, run_opr
 
-from megengine_lite._core.dtype import FLOAT32, INT8, INT16, INT32, DType, DTypeCode
-from megengine_lite._core.graph import TensorSpec
-from megengine_lite._core.params import SVD, Cross, Empty, MatrixMul, MatrixMulFormat
+from megengine_lite._core.ir.dtype import FLOAT32, INT8, INT16, INT32, DType, DTypeCode
+from megengine_lite._core.ir.graph import TensorSpec
+from megengine_lite._core.ir.params import SVD, Cross, Empty, MatrixMul, MatrixMulFormat
 from megengine_lite.errors import LiteValueError, ShapeError
 
 RNG = np.random.default_rng(0)

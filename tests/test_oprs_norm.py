@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from opr_case import float32, infer_opr, int32, run_opr
 
-from megengine_lite._core.dtype import BYTE, FLOAT32
-from megengine_lite._core.graph import TensorSpec
-from megengine_lite._core.params import (
+from megengine_lite._core.ir.dtype import BYTE, FLOAT32
+from megengine_lite._core.ir.graph import TensorSpec
+from megengine_lite._core.ir.params import (
     BN,
     LRN,
     BNFwdMode,

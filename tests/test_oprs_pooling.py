@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from opr_case import infer_opr, int32, run_opr
 
-from megengine_lite._core.dtype import FLOAT16, FLOAT32, INT32, DType, DTypeCode
-from megengine_lite._core.graph import TensorSpec
-from megengine_lite._core.layouts import Format, block_size, from_nchw
-from megengine_lite._core.params import AdaptivePooling, Pooling, PoolingMode
+from megengine_lite._core.ir.dtype import FLOAT16, FLOAT32, INT32, DType, DTypeCode
+from megengine_lite._core.ir.graph import TensorSpec
+from megengine_lite._core.ir.image_layouts import Format, block_size, from_nchw
+from megengine_lite._core.ir.params import AdaptivePooling, Pooling, PoolingMode
 from megengine_lite.errors import ShapeError
 
 M = PoolingMode

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from megengine_lite._core.loader import load_model
-from megengine_lite._core.reference import run_reference
+from megengine_lite._core.formats.mge import load_model
+from megengine_lite._core.operators.reference import run_reference
 
 FOLDER = Path(__file__).parent / "models" / "oprs"
 # Images in uint8: the original computes in fixed point. Largest difference, and largest share of other pixels.

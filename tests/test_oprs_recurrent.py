@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from opr_case import make_node, run_opr
 
-from megengine_lite._core.oprs.attention import weight_shapes
-from megengine_lite._core.params import (
+from megengine_lite._core.ir.params import (
     LSTM,
     RNN,
     AttnMaskType,
@@ -17,6 +16,7 @@ from megengine_lite._core.params import (
     RNNCellNonlineMode,
     TensorCombinationType,
 )
+from megengine_lite._core.operators.attention import weight_shapes
 from megengine_lite.errors import ShapeError
 
 RNG = np.random.default_rng(0)

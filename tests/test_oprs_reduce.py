@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from opr_case import float32, infer_opr, int32, run_opr
 
-from megengine_lite._core.dtype import BOOL, FLOAT16, FLOAT32, INT32, DType, DTypeCode
-from megengine_lite._core.graph import TensorSpec
-from megengine_lite._core.params import INT_MAX, Axis, Cumsum, Reduce, ReduceDataType, ReduceMode
+from megengine_lite._core.ir.dtype import BOOL, FLOAT16, FLOAT32, INT32, DType, DTypeCode
+from megengine_lite._core.ir.graph import TensorSpec
+from megengine_lite._core.ir.params import INT_MAX, Axis, Cumsum, Reduce, ReduceDataType, ReduceMode
 from megengine_lite.errors import ShapeError
 
 M, D = ReduceMode, ReduceDataType

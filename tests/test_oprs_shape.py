@@ -4,11 +4,9 @@ import numpy as np
 import pytest
 from opr_case import float32, infer_opr, int32, make_node, make_specs, run_opr
 
-from megengine_lite._core.dtype import FLOAT32, INT8, INT32, DType, DTypeCode
-from megengine_lite._core.graph import TensorSpec
-from megengine_lite._core.oprs import REGISTRY
-from megengine_lite._core.oprs.shape import PASS_THROUGH
-from megengine_lite._core.params import (
+from megengine_lite._core.ir.dtype import FLOAT32, INT8, INT32, DType, DTypeCode
+from megengine_lite._core.ir.graph import TensorSpec
+from megengine_lite._core.ir.params import (
     Axis,
     AxisAddRemove,
     AxisDesc,
@@ -19,6 +17,8 @@ from megengine_lite._core.params import (
     Padding,
     PaddingMode,
 )
+from megengine_lite._core.operators import REGISTRY
+from megengine_lite._core.operators.shape import PASS_THROUGH
 from megengine_lite.errors import ShapeError
 
 X = np.arange(24, dtype=np.float32).reshape(2, 3, 4)

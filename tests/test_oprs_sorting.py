@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from opr_case import float32, infer_opr, int32, run_opr
 
-from megengine_lite._core.dtype import BOOL, FLOAT32, INT32
-from megengine_lite._core.graph import TensorSpec
-from megengine_lite._core.oprs import REGISTRY
-from megengine_lite._core.params import Argsort, ArgsortOrder, CondTake, CondTakeMode, Empty, NMSKeep, TopK, TopKMode
+from megengine_lite._core.ir.dtype import BOOL, FLOAT32, INT32
+from megengine_lite._core.ir.graph import TensorSpec
+from megengine_lite._core.ir.params import Argsort, ArgsortOrder, CondTake, CondTakeMode, Empty, NMSKeep, TopK, TopKMode
+from megengine_lite._core.operators import REGISTRY
 from megengine_lite.errors import ShapeError
 
 TIES = float32([3, 1, 3, 1, 2, 3, 1])

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from loader_samples import SHARED
 
-from megengine_lite._core import params
-from megengine_lite._core.dtype import DTypeCode
+from megengine_lite._core.ir import params
+from megengine_lite._core.ir.dtype import DTypeCode
 
 SPECIFICATION = SHARED.parent / "spec" / "opr_params.json"
 

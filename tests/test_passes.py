@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from graph_builder import GraphBuilder, run, session_of
 
-from megengine_lite._core.lower.context import HostStep
-from megengine_lite._core.params import (
+from megengine_lite._core.cpu.lowering import HostStep
+from megengine_lite._core.ir.params import (
     BN,
     Axis,
     ConvBias,
@@ -20,7 +20,7 @@ from megengine_lite._core.params import (
     Reduce,
     ReduceMode,
 )
-from megengine_lite._core.reference import run_reference
+from megengine_lite._core.operators.reference import run_reference
 
 M = ElemwiseMode
 RNG = np.random.default_rng(7)

@@ -7,11 +7,11 @@ import pytest
 from graph_builder import GraphBuilder, run, session_of
 from one_node import INSTRUCTION_SETS
 
-from megengine_lite._core.kernel_set import kernel_set
-from megengine_lite._core.params import Axis, Convolution, Elemwise, ElemwiseMode, Pooling
-from megengine_lite._core.params import IndexDescMaskDump as Index
-from megengine_lite._core.params import IndexDescMaskItem as Item
-from megengine_lite._core.reference import run_reference
+from megengine_lite._core.cpu.kernel_set import kernel_set
+from megengine_lite._core.ir.params import Axis, Convolution, Elemwise, ElemwiseMode, Pooling
+from megengine_lite._core.ir.params import IndexDescMaskDump as Index
+from megengine_lite._core.ir.params import IndexDescMaskItem as Item
+from megengine_lite._core.operators.reference import run_reference
 
 RNG = np.random.default_rng(11)
 SIZE = 5

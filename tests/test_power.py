@@ -7,8 +7,8 @@ import pytest
 from graph_builder import GraphBuilder, run, session_of
 from one_node import INSTRUCTION_SETS
 
-from megengine_lite._core.params import Elemwise, ElemwiseMode, PowC
-from megengine_lite._core.reference import run_reference
+from megengine_lite._core.ir.params import Elemwise, ElemwiseMode, PowC
+from megengine_lite._core.operators.reference import run_reference
 
 M = ElemwiseMode
 NUMBERS = np.float32(

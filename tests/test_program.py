@@ -6,8 +6,8 @@ import threading
 import numpy as np
 import pytest
 
-from megengine_lite._core.kernel_set import kernel_set
-from megengine_lite._core.program import Program
+from megengine_lite._core.cpu.kernel_set import kernel_set
+from megengine_lite._core.cpu.program import Program
 
 FILL = kernel_set()["fill_bytes"]
 COPY = kernel_set()["copy_bytes"]

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from megengine_lite._core.dtype import BOOL, FLOAT16, INT8, INT32, UINT8, DType, DTypeCode
-from megengine_lite._core.quantize import (
+from megengine_lite._core.ir.dtype import BOOL, FLOAT16, INT8, INT32, UINT8, DType, DTypeCode
+from megengine_lite._core.ir.quantize import (
     dequantize,
     float_to_int,
     from_float32,

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from graph_builder import GraphBuilder, run, session_of
 
-from megengine_lite._core.dtype import FLOAT32, INT32
-from megengine_lite._core.graph import ConstantPool
-from megengine_lite._core.params import (
+from megengine_lite._core.ir.dtype import FLOAT32, INT32
+from megengine_lite._core.ir.graph import ConstantPool
+from megengine_lite._core.ir.params import (
     CondTake,
     CondTakeMode,
     Convolution,

@@ -9,10 +9,10 @@ from graph_builder import GraphBuilder, session_of
 from graph_builder import run as run_session
 
 from megengine_lite import LiteIO, LiteIOType, LiteLayout, LiteNetwork, LiteNetworkIO
-from megengine_lite._core.dtype import INT32
-from megengine_lite._core.params import CondTake, CondTakeMode, Elemwise, ElemwiseMode, OptionalAxisV1
-from megengine_lite._core.program import array_at
-from megengine_lite._core.session import Session
+from megengine_lite._core.cpu.program import array_at
+from megengine_lite._core.ir.dtype import INT32
+from megengine_lite._core.ir.params import CondTake, CondTakeMode, Elemwise, ElemwiseMode, OptionalAxisV1
+from megengine_lite._core.runtime.session import Session
 from megengine_lite.errors import LiteWarning
 
 MULTI_IO = API_MODELS / "multi_io.mge"

@@ -7,11 +7,11 @@ from one_node import INSTRUCTION_SETS
 from special_numbers import LARGEST, SPECIAL, assert_identical, assert_same
 from test_special_values_elemwise import WITHOUT_MINUS_ZERO, identity
 
-from megengine_lite._core import params
-from megengine_lite._core.dtype import BOOL, DType, DTypeCode, from_numpy
-from megengine_lite._core.fused import FusedMatMul
-from megengine_lite._core.params import PoolingMode, ReduceMode
-from megengine_lite._core.reference import run_reference
+from megengine_lite._core.ir import params
+from megengine_lite._core.ir.dtype import BOOL, DType, DTypeCode, from_numpy
+from megengine_lite._core.ir.fused import FusedMatMul
+from megengine_lite._core.ir.params import PoolingMode, ReduceMode
+from megengine_lite._core.operators.reference import run_reference
 
 LENGTHS = [*range(1, 12), 15, 16, 17, 31, 33, 40, 67]
 EXTREMES = [np.inf, -np.inf, np.nan, LARGEST, -LARGEST, -0.0]

@@ -6,11 +6,11 @@ from graph_builder import GraphBuilder, run, session_of
 from one_node import INSTRUCTION_SETS
 from special_numbers import SPECIAL, assert_identical, assert_same
 
-from megengine_lite._core.fused import FusedConv, FusedMatMul
-from megengine_lite._core.kernel_set import kernel_set
-from megengine_lite._core.oprs.elemwise_functions import FUNCTIONS
-from megengine_lite._core.params import Elemwise, ElemwiseMode, ElemwiseMultiType, ElemwiseMultiTypeMode
-from megengine_lite._core.reference import run_reference
+from megengine_lite._core.cpu.kernel_set import kernel_set
+from megengine_lite._core.ir.fused import FusedConv, FusedMatMul
+from megengine_lite._core.ir.params import Elemwise, ElemwiseMode, ElemwiseMultiType, ElemwiseMultiTypeMode
+from megengine_lite._core.operators.elemwise_functions import FUNCTIONS
+from megengine_lite._core.operators.reference import run_reference
 
 M = ElemwiseMode
 WITHOUT_MINUS_ZERO = SPECIAL[[0, 2, *range(4, len(SPECIAL))]]  # sums begin at 0, and 0 + -0 is 0

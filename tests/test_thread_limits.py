@@ -121,7 +121,7 @@ def with_threads(threads: int) -> LiteNetwork:
 @pytest.mark.parametrize("workers", [0, 1, 2])
 @isolated
 def test_pool_that_gets_fewer_threads(workers):
-    from megengine_lite._core.threads import limit_workers
+    from megengine_lite._core.cpu.threads import limit_workers
 
     expected = run(loaded(), IMAGES).copy()
     lines = Lines()

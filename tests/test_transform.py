@@ -9,12 +9,15 @@ from graph_builder import GraphBuilder
 from test_loader_values import compressed_model
 
 from megengine_lite import LiteNetwork, get_model_io_info
-from megengine_lite._core.dtype import FLOAT32
-from megengine_lite._core.graph import ConstantPool
-from megengine_lite._core.layouts import Format
-from megengine_lite._core.loader import load_model, load_record
-from megengine_lite._core.loader.build import build_model
-from megengine_lite._core.params import (
+from megengine_lite._api.loading import transformed
+from megengine_lite._core.compile.transform import LAYOUTS, blocked, fold_convolution
+from megengine_lite._core.compile.transform.shaped import shaped_graph
+from megengine_lite._core.formats.mge import load_model, load_record
+from megengine_lite._core.formats.mge.build import build_model
+from megengine_lite._core.ir.dtype import FLOAT32
+from megengine_lite._core.ir.graph import ConstantPool
+from megengine_lite._core.ir.image_layouts import Format
+from megengine_lite._core.ir.params import (
     BN,
     Axis,
     ConvBiasNonlineMode,
@@ -27,9 +30,7 @@ from megengine_lite._core.params import (
     Reduce,
     ReduceMode,
 )
-from megengine_lite._core.reference import run_reference
-from megengine_lite._core.transform import LAYOUTS, blocked, fold_convolution, transform
-from megengine_lite._core.transform.shaped import shaped_graph
+from megengine_lite._core.operators.reference import run_reference
 from megengine_lite.errors import LiteValueError
 
 M = ElemwiseMode
@@ -262,7 +263,7 @@ def test_shapes_that_the_graph_computes_stay_free(tmp_path):
 
 def test_constants_keep_their_kind_and_are_written_once():
     record, *_ = load_record(DIGITS)
-    made = transform(build_model(record), record, "nchw")
+    made = transformed(build_model(record), record, "nchw")
     kinds = {op.type for op in record.operators if op.tensors}
     constants = [op for op in made.operators if op.tensors and op.type != "Host2DeviceCopy"]
     assert {op.type for op in constants} <= kinds | {"MultipleDeviceTensorHolder"}

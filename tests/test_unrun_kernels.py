@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fuzz.guarded_memory import INSTRUCTION_SETS, RAN
 
-from megengine_lite._core.kernel_set import kernel_set
+from megengine_lite._core.cpu.kernel_set import kernel_set
 
 FOLDER = Path(__file__).parent
 FILES = [*FOLDER.glob("test_kernels_*.py"), FOLDER / "test_algorithms.py", FOLDER / "test_lower_quantized.py"]

@@ -11,8 +11,8 @@ from graph_builder import GraphBuilder, run, session_of
 from one_node import run_node
 from opr_case import special
 
-from megengine_lite._core.loader import load_model
-from megengine_lite._core.params import (
+from megengine_lite._core.formats.mge import load_model
+from megengine_lite._core.ir.params import (
     BN,
     BNFwdMode,
     BNParamDim,
@@ -22,7 +22,7 @@ from megengine_lite._core.params import (
     PowC,
     WarpPerspective,
 )
-from megengine_lite._core.session import Session
+from megengine_lite._core.runtime.session import Session
 
 FOLDER = Path(__file__).parent / "models" / "oprs"
 

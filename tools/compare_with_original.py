@@ -33,10 +33,10 @@ from generated.maker import Case  # noqa: E402
 from generated.settings import INSTRUCTION_SETS, Setting  # noqa: E402
 from generated.shrink import describe  # noqa: E402
 
-from megengine_lite._core.dtype import FLOAT16, FLOAT32, INT32  # noqa: E402
-from megengine_lite._core.graph import Graph, Node, TensorSpec, Var  # noqa: E402
-from megengine_lite._core.params import DTypeTable, PoolingMode, TopKMode  # noqa: E402
-from megengine_lite._core.quantize import to_float32  # noqa: E402
+from megengine_lite._core.ir.dtype import FLOAT16, FLOAT32, INT32  # noqa: E402
+from megengine_lite._core.ir.graph import Graph, Node, TensorSpec, Var  # noqa: E402
+from megengine_lite._core.ir.params import DTypeTable, PoolingMode, TopKMode  # noqa: E402
+from megengine_lite._core.ir.quantize import to_float32  # noqa: E402
 
 SETTINGS = ("default", "unoptimized", "threads", "preprocessed", "nchw88", "nchw44", "fastrun")
 _FIRST_NUMBER = 1_000_000  # of variables that are added to a graph

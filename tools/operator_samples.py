@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from megengine_lite._core.dtype import BOOL, INT32, DType, DTypeCode
-from megengine_lite._core.graph import Node, TensorSpec, Var
-from megengine_lite._core.oprs import REGISTRY
-from megengine_lite._core.reference import run_node
+from megengine_lite._core.ir.dtype import BOOL, INT32, DType, DTypeCode
+from megengine_lite._core.ir.graph import Node, TensorSpec, Var
+from megengine_lite._core.operators import REGISTRY
+from megengine_lite._core.operators.reference import run_node
 from megengine_lite.errors import LiteError
 
 Sample = tuple[Any, ...]

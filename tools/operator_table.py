@@ -28,15 +28,16 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from operator_samples import types_of  # noqa: E402
 
-from megengine_lite._core import algo, lower, planner  # noqa: E402, F401 - the planner registers all lowerings
-from megengine_lite._core.kernel_set import kernel_set  # noqa: E402
-from megengine_lite._core.loader.build import CONSTANTS, INPUT  # noqa: E402
-from megengine_lite._core.loader.opr_names import REGISTERED, canonical_name  # noqa: E402
-from megengine_lite._core.lower.context import LOWERINGS  # noqa: E402
-from megengine_lite._core.oprs import REGISTRY  # noqa: E402
-from megengine_lite._core.oprs.base import Operator  # noqa: E402
-from megengine_lite._core.passes import widen_float16  # noqa: E402
-from megengine_lite.kernels import tiling  # noqa: E402
+from megengine_lite._core.compile.passes import widen_float16  # noqa: E402
+from megengine_lite._core.cpu import lower, planner  # noqa: E402, F401 - the planner registers all lowerings
+from megengine_lite._core.cpu.algorithms import algorithm as algo  # noqa: E402
+from megengine_lite._core.cpu.kernel_set import kernel_set  # noqa: E402
+from megengine_lite._core.cpu.lowering import LOWERINGS  # noqa: E402
+from megengine_lite._core.formats.mge.build import CONSTANTS, INPUT  # noqa: E402
+from megengine_lite._core.operators import REGISTRY  # noqa: E402
+from megengine_lite._core.operators.base import Operator  # noqa: E402
+from megengine_lite._core.operators.names import REGISTERED, canonical_name  # noqa: E402
+from megengine_lite.kernels.common import tiling  # noqa: E402
 
 PAGE = ROOT / "docs" / "operators.md"
 SOURCES = {INPUT, *CONSTANTS}  # the loader makes inputs and constants of them

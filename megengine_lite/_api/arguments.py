@@ -9,33 +9,17 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from megengine_lite._core.memory import NUMPY_TYPES, code_of
+from megengine_lite._core.system.memory import NUMPY_TYPES, code_of
 from megengine_lite.errors import LiteArgumentError, LiteError, LiteMemoryError, LiteTypeError, LiteValueError, brief
 
 T = TypeVar("T")
 
 MAX_DIM = 7
-_MOST_BITS = 1024
 
 _SCALAR_CODES = {t.type: code for code, t in enumerate(NUMPY_TYPES)}
 
 ACCEPTED = ", ".join(t.name for t in NUMPY_TYPES)
 """Names of the element types that tensors can have."""
-
-
-def to_integer(value: object, name: str, *, bools: bool = False) -> int:
-    """A Python int from any kind of integer; ``name`` says what it is, for the message. ``bools`` may be integers."""
-    try:
-        if isinstance(value, bool) and not bools:
-            raise TypeError
-        number = index(value)  # type: ignore[arg-type]  # that is what is asked here
-    except TypeError:
-        raise LiteTypeError(f"{name} is an int{' or a bool' if bools else ''}, not {type(value).__name__}") from None
-    except Exception as error:  # of the caller's class
-        raise LiteTypeError(f"{name} is an int; {type(value).__name__} fails to be one: {error}") from error
-    if number.bit_length() > _MOST_BITS:  # Python may refuse to print it
-        raise LiteValueError(f"{name} cannot be a number of {number.bit_length()} bits")
-    return number
 
 
 def to_list(

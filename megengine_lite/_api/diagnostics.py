@@ -7,16 +7,16 @@ import os
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from megengine_lite._core.files import replace_file, to_path
+from megengine_lite._core.system.files import replace_file, to_path
 from megengine_lite.errors import LiteError, LiteValueError, brief
 
 if TYPE_CHECKING:
-    from megengine_lite._core.io_dump import BinaryDump, TextDump
-    from megengine_lite._core.original_names import Listed
-    from megengine_lite._core.planner import Plan, StepTime
-    from megengine_lite._core.trace import Tracer
-    from megengine_lite._engine import Engine
-    from megengine_lite.config import LiteOptions
+    from megengine_lite._api.engine import Engine
+    from megengine_lite._api.options import LiteOptions
+    from megengine_lite._core.cpu.planner import Plan, StepTime
+    from megengine_lite._core.reports.io_dump import BinaryDump, TextDump
+    from megengine_lite._core.reports.original import Listed
+    from megengine_lite._core.reports.trace import Tracer
 
 _PROFILE_FORMS = ("megengine", "chrome")
 
@@ -36,7 +36,7 @@ def _file_layout(options: LiteOptions) -> str:
     LiteValueError
         They ask for several.
     """
-    from megengine_lite._core.transform import LAYOUTS
+    from megengine_lite._core.compile.transform import LAYOUTS
 
     asked = [name for name in LAYOUTS if getattr(options, f"enable_{name}", False)]
     if len(asked) > 1:
@@ -63,14 +63,14 @@ class Profile:
         self.times = engine.session.run_profiled()
 
     def write(self) -> None:
-        from megengine_lite._core.profile_report import FORMS
+        from megengine_lite._core.reports.profile import FORMS
 
         _write_json(self._path, FORMS[self._form](self.times, self._listed or []))
 
 
 def list_operators(engine: Engine) -> list[Listed]:
     """The operators of a network's model, under the original's names and numbers."""
-    from megengine_lite._core import original_names
+    from megengine_lite._core.reports import original as original_names
 
     return original_names.list_operators(engine.model.graph, engine.model.has_operator_names)
 
@@ -84,7 +84,7 @@ class Dump:
         weakref.finalize(self, form.finish)  # when it is replaced, its network goes, or the program ends
 
     def write(self, engine: Engine) -> None:
-        from megengine_lite._core.trace import Tracer
+        from megengine_lite._core.reports.trace import Tracer
 
         if self._tracer is None:
             self._tracer = Tracer(engine.model_with_graph(), engine.session.config)
@@ -146,7 +146,7 @@ class Diagnostics:
         LiteError
             The file cannot be written.
         """
-        from megengine_lite._core.io_dump import TextDump
+        from megengine_lite._core.reports.io_dump import TextDump
 
         self._dump = Dump(TextDump(to_path(txt_file)))
         self._tell_engine()
@@ -156,7 +156,7 @@ class Diagnostics:
 
         As :meth:`io_txt_dump` otherwise. The directory is made if it is not there.
         """
-        from megengine_lite._core.io_dump import BinaryDump
+        from megengine_lite._core.reports.io_dump import BinaryDump
 
         self._dump = Dump(BinaryDump(to_path(bin_dir)))
         self._tell_engine()
@@ -175,7 +175,7 @@ class Diagnostics:
             os.makedirs(directory, exist_ok=True)
         except OSError as error:
             raise LiteError(f"the directory {directory} cannot be made: {error.strerror}") from error
-        from megengine_lite._core.memory_report import graph_object, static_memory_object
+        from megengine_lite._core.reports.memory import graph_object, static_memory_object
 
         plans: list[Plan] = engine.plans_for_inputs()
         listed = list_operators(engine)

@@ -10,21 +10,21 @@ from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from megengine_lite._core.algo_cache import CACHE
+from megengine_lite._api.options import LiteIO
+from megengine_lite._api.ports import CallbackIO, InputPort, OutputPort
+from megengine_lite._api.settings import RunSettings
 from megengine_lite._core.config import AlgoPolicy
-from megengine_lite._core.dispatch import Job, Turns
-from megengine_lite._ports import CallbackIO, InputPort, OutputPort
-from megengine_lite._settings import RunSettings
-from megengine_lite.config import LiteIO
+from megengine_lite._core.cpu.algorithms.cache import CACHE
+from megengine_lite._core.runtime.jobs import Job, Turns
 from megengine_lite.errors import LiteError, ShapeError
 from megengine_lite.log import logger
 
 if TYPE_CHECKING:
-    from megengine_lite._core.graph import ConstantPool
-    from megengine_lite._core.loader import Model
-    from megengine_lite._core.planner import Plan
-    from megengine_lite._core.session import Arena, Session
-    from megengine_lite._diagnostics import Dump, Profile
+    from megengine_lite._api.diagnostics import Dump, Profile
+    from megengine_lite._core.cpu.planner import Plan
+    from megengine_lite._core.formats.mge import Model
+    from megengine_lite._core.ir.graph import ConstantPool
+    from megengine_lite._core.runtime.session import Arena, Session
 
 # A forward that takes less is not worth handing to another thread.
 _WORTH_DEFERRING = 100e-6
@@ -149,7 +149,7 @@ class Engine(Turns):
         self._outputs_expected = False  # whether their tensors show a layout
 
     def _new_session(self, algo: AlgoPolicy, pool: ConstantPool | None, arena: Arena | None = None) -> Session:
-        from megengine_lite._core.session import Session
+        from megengine_lite._core.runtime.session import Session
 
         return Session(
             self.model_with_graph(),

@@ -9,20 +9,21 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
-from megengine_lite._core.files import to_path
-from megengine_lite._settings import RunSettings
+from megengine_lite._api.layout import LiteLayout
+from megengine_lite._api.options import LiteConfig, LiteIO
+from megengine_lite._api.settings import RunSettings
+from megengine_lite._core.system.files import to_path
 from megengine_lite.base import version
-from megengine_lite.config import LiteConfig, LiteIO
 from megengine_lite.errors import DeviceError, LiteError, LiteMemoryError, LiteTypeError, LiteValueError, os_error
-from megengine_lite.layout import LiteLayout
 from megengine_lite.log import logger
 from megengine_lite.struct import LiteDeviceType, LiteIOType
 
 if TYPE_CHECKING:
-    from megengine_lite._core.algo_cache import AlgoCache
-    from megengine_lite._core.loader import Model
-    from megengine_lite._core.loader.information import Information, IOInformation
-    from megengine_lite._core.loader.packed import Package
+    from megengine_lite._core.cpu.algorithms.cache import AlgoCache
+    from megengine_lite._core.formats.mge import Model
+    from megengine_lite._core.formats.mge.information import Information, IOInformation
+    from megengine_lite._core.formats.mge.packed import Package
+    from megengine_lite._core.formats.mge.records import ModelRecord
 
 _API_VERSION = tuple(map(int, version.split(".")))
 
@@ -92,7 +93,7 @@ def typed_errors(task: str) -> Iterator[None]:
 
 def read_model(source: str | bytes | memoryview, config: LiteConfig) -> Model:
     """Loads a model, decrypting as the configuration says."""
-    from megengine_lite._core.loader import load_model
+    from megengine_lite._core.formats.mge import load_model
 
     return load_model(source, decrypt=config.bare_model_cryption_name or None, compressed=bool(config.has_compression))
 
@@ -108,17 +109,33 @@ def rewritten(source: str | bytes | memoryview, config: LiteConfig, layout: str 
         None writes the operators as they are. A name of ``transform.LAYOUTS`` fuses convolutions and lets them work in
         that layout.
     """
-    from megengine_lite._core.loader import load_record
-    from megengine_lite._core.loader.build import build_model
-    from megengine_lite._core.loader.writer_v2 import write_v2
-    from megengine_lite._core.transform import to_record, transform
+    from megengine_lite._core.formats.mge import load_record
+    from megengine_lite._core.formats.mge.build import build_model
+    from megengine_lite._core.formats.mge.to_record import to_record
+    from megengine_lite._core.formats.mge.writer_v2 import write_v2
 
     record, _, information, what = load_record(source, decrypt=config.bare_model_cryption_name or None)
     compressed = bool(config.has_compression or (information is not None and information.has_compression))
     if layout is not None or compressed:
         model = build_model(record, what=what, compressed=compressed)
-        record = to_record(model.graph, record) if layout is None else transform(model, record, layout)
+        record = to_record(model.graph, record) if layout is None else transformed(model, record, layout)
     return write_v2(record)
+
+
+def transformed(model: Model, record: ModelRecord, layout: str) -> ModelRecord:
+    """A model that works in a layout, as a record that can be written. Neither argument is changed.
+
+    Parameters
+    ----------
+    model, record
+        A model and the record that it was built from.
+    layout
+        A name of ``transform.LAYOUTS``.
+    """
+    from megengine_lite._core.compile.transform import transform
+    from megengine_lite._core.formats.mge.to_record import to_record
+
+    return to_record(transform(model.graph, layout), record)
 
 
 def apply_information(settings: RunSettings, information: Information) -> None:
@@ -161,7 +178,7 @@ def packed_measurements(package: Package | None) -> AlgoCache | None:
     content = b"" if package is None else package.read_cache()
     if not content:
         return None
-    from megengine_lite._core.algo_cache import AlgoCache
+    from megengine_lite._core.cpu.algorithms.cache import AlgoCache
 
     cache = AlgoCache()
     try:

@@ -6,10 +6,11 @@ from collections.abc import Iterable
 from copy import copy
 from typing import Any, ClassVar
 
-from megengine_lite._core.layout import to_integer, to_list
-from megengine_lite._core.suggest import suggestion
+from megengine_lite._api.arguments import to_list
+from megengine_lite._api.layout import LiteLayout
+from megengine_lite._core.system.integers import to_integer
+from megengine_lite._core.system.suggest import suggestion
 from megengine_lite.errors import LiteArgumentError, LiteAttributeError, LiteTypeError, LiteValueError, brief
-from megengine_lite.layout import LiteLayout
 from megengine_lite.struct import LiteBackend, LiteDeviceType, LiteIOType
 
 __all__ = ["LiteConfig", "LiteExtraConfig", "LiteIO", "LiteNetworkIO", "LiteOptions"]

@@ -6,18 +6,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from megengine_lite._core.memory import NUMPY_TYPES, Storage, code_of, count_bytes
-from megengine_lite.config import LiteIO
+from megengine_lite._api.layout import LiteLayout
+from megengine_lite._api.options import LiteIO
+from megengine_lite._core.system.memory import NUMPY_TYPES, Storage, code_of, count_bytes
 from megengine_lite.errors import LiteArgumentError, LiteError, LiteIndexError, LiteTypeError, ShapeError
-from megengine_lite.layout import LiteLayout
 from megengine_lite.log import warn
 from megengine_lite.struct import LiteIOType
 from megengine_lite.tensor import LiteTensor
 
 if TYPE_CHECKING:
-    from megengine_lite._core.dispatch import Job
-    from megengine_lite._core.dtype import DType
-    from megengine_lite._core.session import Session
+    from megengine_lite._core.ir.dtype import DType
+    from megengine_lite._core.runtime.jobs import Job
+    from megengine_lite._core.runtime.session import Session
 
 _UINT8 = 5
 

@@ -6,16 +6,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from megengine_lite._api.options import LiteIO, LiteOptions
 from megengine_lite._core.config import AlgoPolicy, SessionConfig
-from megengine_lite._core.device import get_device
-from megengine_lite._core.dispatch import Exclusive
-from megengine_lite.config import LiteIO, LiteOptions
+from megengine_lite._core.cpu.device import get_device
+from megengine_lite._core.runtime.jobs import Exclusive
 from megengine_lite.errors import LiteValueError
 from megengine_lite.log import warn
 
 if TYPE_CHECKING:
-    from megengine_lite._core.algo_cache import AlgoCache
-    from megengine_lite._core.session import Arena
+    from megengine_lite._core.cpu.algorithms.cache import AlgoCache
+    from megengine_lite._core.runtime.session import Arena
 
 # Layouts of images in blocks of channels, by option.
 _BLOCKS = {"enable_nchw44": 4, "enable_nchw44_dot": 4, "enable_nchw88": 8}
@@ -26,7 +26,7 @@ _ALWAYS_ASYNC = 4
 
 def _most_threads() -> int:
     """Threads that can work on one run."""
-    from megengine_lite._core.threads import MOST_THREADS  # not before a model is loaded
+    from megengine_lite._core.cpu.threads import MOST_THREADS  # not before a model is loaded
 
     return int(MOST_THREADS)
 
@@ -39,7 +39,7 @@ class RuntimeMemory(Exclusive):
 
     def arena(self) -> Arena:
         if self._arena is None:
-            from megengine_lite._core.session import Arena
+            from megengine_lite._core.runtime.session import Arena
 
             self._arena = Arena()
         return self._arena

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from megengine_lite._core.dlpack import HOST_DEVICES, is_capsule, take_capsule
-from megengine_lite._core.layout import ACCEPTED, MAX_DIM
-from megengine_lite._core.memory import Storage, code_of
+from megengine_lite._api.arguments import ACCEPTED, MAX_DIM
+from megengine_lite._core.system.dlpack import HOST_DEVICES, is_capsule, take_capsule
+from megengine_lite._core.system.memory import Storage, code_of
 from megengine_lite.errors import LiteArgumentError, LiteMemoryError, LiteTypeError, LiteValueError, brief
 
 

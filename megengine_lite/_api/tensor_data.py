@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from megengine_lite._core.layout import elements_to_array, to_integer, to_shape
-from megengine_lite._core.memory import NUMPY_TYPES, Storage, StridedTensor, count_bytes
-from megengine_lite._core.sources import code_of_array, raw_memory, require_contiguous
+from megengine_lite._api.arguments import elements_to_array, to_shape
+from megengine_lite._api.layout import LiteLayout
+from megengine_lite._api.sources import code_of_array, raw_memory, require_contiguous
+from megengine_lite._core.system.integers import to_integer
+from megengine_lite._core.system.memory import NUMPY_TYPES, Storage, StridedTensor, count_bytes
 from megengine_lite.errors import LiteArgumentError, LiteError, LiteTypeError, LiteValueError, ShapeError
-from megengine_lite.layout import LiteLayout
 
 
 def one_length(length: int, same: int) -> int:

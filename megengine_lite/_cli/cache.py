@@ -6,7 +6,7 @@ from argparse import ArgumentParser, Namespace
 from typing import Any
 
 from megengine_lite._cli import report
-from megengine_lite._core.files import read_file, replace_file
+from megengine_lite._core.system.files import read_file, replace_file
 
 USAGE = "FILE [--prune old|foreign]"
 
@@ -26,7 +26,7 @@ def add(parser: ArgumentParser) -> None:
 
 def execute(args: Namespace) -> dict[str, Any]:
     """Reads the cache, and rewrites it if something is to go; gives its categories."""
-    from megengine_lite._core.algo_cache import parse_cache, serialize_cache
+    from megengine_lite._core.cpu.algorithms.cache import parse_cache, serialize_cache
 
     categories = parse_cache(read_file(args.file))
     kept = {name: entries for name, entries in categories.items() if not _is_useless(name, args.prune)}
@@ -55,7 +55,7 @@ def _describe(name: bytes) -> dict[str, Any]:
 
 def _is_useless(name: bytes, prune: str | None) -> bool:
     from megengine_lite import cpu_info
-    from megengine_lite._core.algo_cache import KERNEL_REVISION
+    from megengine_lite._core.cpu.algorithms.cache import KERNEL_REVISION
 
     category = _describe(name)
     if prune is None:

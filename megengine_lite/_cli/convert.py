@@ -15,7 +15,7 @@ show = show_written
 
 def add(parser: ArgumentParser) -> None:
     """Declares the arguments."""
-    from megengine_lite._core.transform import LAYOUTS
+    from megengine_lite._core.compile.transform import LAYOUTS
 
     parser.add_argument("model", metavar="MODEL", help="model file: plain, packed (.lite) or encrypted")
     parser.add_argument("out", metavar="OUT", help="file to write")
@@ -31,7 +31,7 @@ def add(parser: ArgumentParser) -> None:
 def execute(args: Namespace) -> dict[str, Any]:
     """Writes the model; gives its size."""
     from megengine_lite import LiteConfig
-    from megengine_lite._loading import rewritten, to_source
+    from megengine_lite._api.loading import rewritten, to_source
 
     keys.use_key(args)
     config = LiteConfig()

@@ -23,8 +23,8 @@ def add(parser: ArgumentParser) -> None:
 
 def execute(args: Namespace) -> dict[str, Any]:
     """Writes the plain model, after checking that it is one; gives its size."""
-    from megengine_lite._core.loader import cryption, load_model
-    from megengine_lite._core.loader.container import open_source
+    from megengine_lite._core.formats.mge import cryption, load_model
+    from megengine_lite._core.formats.mge.container import open_source
 
     keys.use_key(args)
     content, _ = open_source(args.model)

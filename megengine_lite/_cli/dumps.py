@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
 
+from megengine_lite._api.diagnostics import Dump, list_operators
 from megengine_lite._cli.gflags import UsageError
-from megengine_lite._core.io_dump import BinaryDump, TextDump
-from megengine_lite._diagnostics import Dump, list_operators
+from megengine_lite._core.reports.io_dump import BinaryDump, TextDump
 from megengine_lite.errors import LiteError
 
 if TYPE_CHECKING:
     from megengine_lite import LiteNetwork
-    from megengine_lite._core.trace import Record, Value
+    from megengine_lite._core.reports.trace import Record, Value
 
 
 class StreamDump(TextDump):

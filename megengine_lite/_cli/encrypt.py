@@ -29,8 +29,8 @@ def add(parser: ArgumentParser) -> None:
 
 def execute(args: Namespace) -> dict[str, Any]:
     """Writes the encrypted model; gives its size."""
-    from megengine_lite._core.loader import cryption, load_model
-    from megengine_lite._core.loader.container import open_source
+    from megengine_lite._core.formats.mge import cryption, load_model
+    from megengine_lite._core.formats.mge.container import open_source
 
     load_model(args.model, check=False)  # what is no model would be found out only when it is decrypted
     content, _ = open_source(args.model)

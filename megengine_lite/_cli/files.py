@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from megengine_lite._cli import progress, report
-from megengine_lite._core.files import replace_file
+from megengine_lite._core.system.files import replace_file
 from megengine_lite.errors import LiteError, LiteValueError
 
 _PIECE = 4 << 20
@@ -38,10 +38,10 @@ def read_parts(path: str, decrypt: str | None = None) -> Parts:
     decrypt
         How it is encrypted, if it is no package.
     """
-    from megengine_lite._core.loader import cryption, load_model
-    from megengine_lite._core.loader.container import open_source
-    from megengine_lite._core.loader.cursor import Cursor
-    from megengine_lite._core.loader.packed import is_package, read_package
+    from megengine_lite._core.formats.mge import cryption, load_model
+    from megengine_lite._core.formats.mge.container import open_source
+    from megengine_lite._core.formats.mge.cursor import Cursor
+    from megengine_lite._core.formats.mge.packed import is_package, read_package
 
     content, what = open_source(path)
     if is_package(Cursor(content, what=what)):

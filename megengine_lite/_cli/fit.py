@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from megengine_lite._cli import flags, inputs, pack, progress, report
 from megengine_lite._cli.bench import time_one
 from megengine_lite._cli.files import read_parts, show_written
-from megengine_lite._core.device import CPU, device_count
+from megengine_lite._core.cpu.device import CPU, device_count
 from megengine_lite.errors import LiteError, ModelFormatError
 
 if TYPE_CHECKING:
@@ -172,7 +172,7 @@ def _measure(args: Namespace, candidates: list[_Candidate]) -> None:
 def _dump(args: Namespace, best: _Candidate) -> dict[str, int]:
     """Writes a package whose information has the settings, and whose cache has the measurements of fast-run."""
     from megengine_lite import version
-    from megengine_lite._core.algo_cache import CACHE, AlgoCache
+    from megengine_lite._core.cpu.algorithms.cache import CACHE, AlgoCache
 
     parts = read_parts(args.model, args.decrypt)
     known = json.loads(parts.information) if parts.information else {}

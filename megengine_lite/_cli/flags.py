@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from megengine_lite._cli import progress
 from megengine_lite._cli.gflags import UsageError, add_switch
 from megengine_lite._cli.keys import add_decryption_flags, use_key
-from megengine_lite._core.files import read_file
+from megengine_lite._core.system.files import read_file
 from megengine_lite.errors import LiteError, ModelFormatError
 
 if TYPE_CHECKING:
@@ -194,7 +194,7 @@ def _changed_options(options: LiteOptions) -> dict[str, int]:
 
 def packed_options(args: argparse.Namespace) -> dict[str, int | bool]:
     """Options of a package that are as the flags say: those that differ from the default."""
-    from megengine_lite._core.loader.information import BOOLEAN_OPTIONS, INTEGER_OPTIONS
+    from megengine_lite._core.formats.mge.information import BOOLEAN_OPTIONS, INTEGER_OPTIONS
 
     changed = _changed_options(_options(args))
     found: dict[str, int | bool] = {n: bool(changed[n]) for n in BOOLEAN_OPTIONS if n in changed}
@@ -270,7 +270,7 @@ def load_network(args: argparse.Namespace, share_with: LiteNetwork | None = None
 
 def _check_cache(path: str) -> None:
     """Raises for a file that is something else: it would be written over at the end."""
-    from megengine_lite._core.algo_cache import parse_cache
+    from megengine_lite._core.cpu.algorithms.cache import parse_cache
 
     if os.path.exists(path) and os.path.getsize(path):
         content = read_file(path)
@@ -283,7 +283,7 @@ def _check_cache(path: str) -> None:
 def open_library(args: argparse.Namespace) -> None:
     """Opens the library of ``--c-opr-lib``."""
     if args.c_opr_lib:
-        from megengine_lite._core.extern_c import load_library
+        from megengine_lite._core.operators.c_library import load_library
 
         load_library(args.c_opr_lib, args.c_opr_init_interface or "mgb_c_opr_init")
     elif args.c_opr_init_interface:
@@ -306,8 +306,8 @@ def _choose_algorithms(args: argparse.Namespace, network: LiteNetwork) -> None:
 
 def _import_engine(isa: str | None) -> None:
     """Loads code that a network imports when it is needed, so that times of models have none of it."""
-    from megengine_lite._core import session  # noqa: F401
-    from megengine_lite._core.kernel_set import kernel_set
+    from megengine_lite._core.cpu.kernel_set import kernel_set
+    from megengine_lite._core.runtime import session  # noqa: F401
 
     kernel_set(isa)
 
@@ -325,7 +325,7 @@ def describe_settings(network: LiteNetwork) -> dict[str, Any]:
 
 def instruction_set(args: argparse.Namespace) -> str:
     """Name of the kernels that a network with these flags runs on."""
-    from megengine_lite._core.kernel_set import kernel_set
+    from megengine_lite._core.cpu.kernel_set import kernel_set
 
     return kernel_set(args.isa).name
 

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from megengine_lite._core.files import read_file
+from megengine_lite._core.system.files import read_file
 from megengine_lite.errors import LiteError
 
 _TRUE = ("=true", "=t", "=1", "=yes", "=y")

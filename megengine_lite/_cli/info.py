@@ -18,9 +18,9 @@ from megengine_lite._cli.gflags import add_switch
 from megengine_lite.errors import LiteError, LiteValueError, UnsupportedOperatorError
 
 if TYPE_CHECKING:
-    from megengine_lite._core.graph import Graph, TensorSpec, Var
-    from megengine_lite._core.infer import Stage
-    from megengine_lite._core.loader import Model
+    from megengine_lite._core.compile.infer import Stage
+    from megengine_lite._core.formats.mge import Model
+    from megengine_lite._core.ir.graph import Graph, TensorSpec, Var
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -39,7 +39,7 @@ def add(parser: ArgumentParser) -> None:
 
 
 def _open(args: Namespace) -> Model:
-    from megengine_lite._core.loader import load_model
+    from megengine_lite._core.formats.mge import load_model
 
     flags.open_library(args)
     keys.use_key(args)
@@ -48,8 +48,8 @@ def _open(args: Namespace) -> Model:
 
 def _first_stage(model: Model, shapes: Shapes) -> Stage:
     """Everything that can be told of the graph with inputs of these shapes, without running it."""
-    from megengine_lite._core.graph import ConstantPool, TensorSpec
-    from megengine_lite._core.infer import NeedsValue, infer_stage
+    from megengine_lite._core.compile.infer import NeedsValue, infer_stage
+    from megengine_lite._core.ir.graph import ConstantPool, TensorSpec
 
     known: dict[Var, TensorSpec] = {}
     for var in model.graph.inputs:
@@ -68,7 +68,7 @@ def _first_stage(model: Model, shapes: Shapes) -> Stage:
 
 def count_work(args: Namespace, shapes: Shapes) -> int | None:
     """Multiply-adds of a model for inputs of these shapes; None if they depend on data."""
-    from megengine_lite._core.flops import multiply_adds
+    from megengine_lite._core.operators.flops import multiply_adds
 
     model = _open(args)
     try:
@@ -147,7 +147,7 @@ def _inputs(model: Model) -> list[tuple[str, Var]]:
 
 
 def _unsupported(graph: Graph) -> list[dict[str, str]]:
-    from megengine_lite._core.oprs import REGISTRY
+    from megengine_lite._core.operators import REGISTRY
 
     return [{"operator": n.op, "name": n.name} for n in graph.nodes if n.op not in REGISTRY]
 
@@ -165,7 +165,7 @@ def _tensor(name: str, var: Var, spec: TensorSpec | None) -> dict[str, Any]:
 
 def _layers(graph: Graph, stage: Stage | None) -> tuple[Counter[str], list[dict[str, Any]]]:
     """Multiply-adds by type of operator, and all operators in order."""
-    from megengine_lite._core.flops import multiply_adds
+    from megengine_lite._core.operators.flops import multiply_adds
 
     inferred = {stage.original[n.outputs[0]]: n for n in stage.graph.nodes} if stage is not None else {}
     work: Counter[str] = Counter()

@@ -7,7 +7,7 @@ import os
 from typing import Any
 
 from megengine_lite._cli.gflags import UsageError
-from megengine_lite._core.files import read_file
+from megengine_lite._core.system.files import read_file
 from megengine_lite.errors import LiteValueError
 
 KEY_HELP = "key of the method: hexadecimal digits, @FILE, or env:NAME for the text of an environment variable"

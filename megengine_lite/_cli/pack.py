@@ -13,7 +13,7 @@ from typing import Any
 from megengine_lite._cli import keys, progress
 from megengine_lite._cli.files import Parts, read_parts, show_written, write_file
 from megengine_lite._cli.gflags import UsageError
-from megengine_lite._core.files import read_file
+from megengine_lite._core.system.files import read_file
 from megengine_lite.errors import LiteValueError
 
 USAGE = "MODEL OUT [--info JSON] [--cache FILE] [flags]"
@@ -72,7 +72,7 @@ def execute(args: Namespace) -> dict[str, Any]:
 
 
 def _pack(args: Namespace, out: str, name: str | None) -> dict[str, int]:
-    from megengine_lite._core.algo_cache import parse_cache
+    from megengine_lite._core.cpu.algorithms.cache import parse_cache
 
     parts = read_parts(args.model, args.decrypt)
     parts.name = name or parts.name
@@ -93,9 +93,9 @@ def _pack(args: Namespace, out: str, name: str | None) -> dict[str, int]:
 
 def write(parts: Parts, out: str, source: str, encryption: Encryption) -> int:
     """Writes a package of these parts, after checking them; gives its size."""
-    from megengine_lite._core.loader import cryption
-    from megengine_lite._core.loader.information import parse_information
-    from megengine_lite._core.loader.packed import Package, write_package
+    from megengine_lite._core.formats.mge import cryption
+    from megengine_lite._core.formats.mge.information import parse_information
+    from megengine_lite._core.formats.mge.packed import Package, write_package
 
     package = Package(parts.name, b"")
     package.model_cryption, package.information_cryption = encryption.model, encryption.information

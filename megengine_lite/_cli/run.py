@@ -12,7 +12,7 @@ import numpy as np
 from megengine_lite._cli import flags, inputs, pack, parallel, progress, report, watch
 from megengine_lite._cli.files import show_written, write_file
 from megengine_lite._cli.gflags import add_switch
-from megengine_lite._core.files import replacing
+from megengine_lite._core.system.files import replacing
 from megengine_lite.errors import printable
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def _write_outputs(path: str, outputs: list[dict[str, np.ndarray]]) -> None:
 
 
 def _dump_model(args: Namespace) -> dict[str, int]:
-    from megengine_lite._loading import rewritten, to_source
+    from megengine_lite._api.loading import rewritten, to_source
 
     if not args.model_dump:
         return {}

@@ -13,7 +13,7 @@ import numpy as np
 
 from megengine_lite._cli import report
 from megengine_lite._cli.gflags import UsageError, add_switch
-from megengine_lite._core.files import read_file, replace_file
+from megengine_lite._core.system.files import read_file, replace_file
 from megengine_lite.log import logger, warn
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ class Watch:
 
     def _dump(self, kind: str, value: Any) -> Any:
         from megengine_lite._cli import dumps
-        from megengine_lite._core import io_dump
+        from megengine_lite._core.reports import io_dump
 
         if kind == "io-dump-stdout":
             if self._args.json:

@@ -1,1 +1,22 @@
-"""_"""
+"""From a model file to numbers: everything below the public API.
+
+Packages stand in the order in which data passes through them::
+
+    file ─► container ─► decrypt ─► records ─► Graph ─► passes ─► Plan (per input shape) ─► Program ─► forward()
+            formats/mge                        ir       compile   cpu                       cpu
+
+================  =====================================================================================================
+``system``        what all others stand on: memory, files, limits, the processor
+``ir``            graphs: variables, nodes, parameters, element types, constants
+``operators``     one class per operator: parameters, shapes, the definition in numpy, names in the original
+``formats``       bytes of files become graphs, and graphs bytes
+``compile``       shapes of a stage of a graph, and rewrites of it
+``cpu``           a stage becomes calls of kernels, memory for them, and a program that runs
+``runtime``       sessions: plans by shape, inputs and outputs; jobs
+``reports``       what a run tells people and tools: profiles, dumps, memory
+================  =====================================================================================================
+
+A package imports only those above it in this table; ``formats`` and ``compile`` do not know each other.
+``tests/test_layers.py`` holds the rule. Start with :mod:`~megengine_lite._core.ir.graph`, then
+:mod:`~megengine_lite._core.runtime.session`, which drives the rest.
+"""

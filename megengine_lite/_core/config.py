@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol, TypeVar
-
-if TYPE_CHECKING:
-    from megengine_lite._core.algo_cache import AlgoCache
+from typing import Any, Protocol, TypeVar
 
 
 class _Batched(Protocol):
@@ -14,6 +11,13 @@ class _Batched(Protocol):
 
 
 Problem = TypeVar("Problem", bound=_Batched)
+
+
+class Measurements(Protocol):
+    """A cache of measured algorithms."""
+
+    def lookup(self, category: str, key: str) -> Any:
+        """What was measured for a problem; None if nothing was."""
 
 
 @dataclass(slots=True)
@@ -81,4 +85,4 @@ class SessionConfig:
     profile_on_shape_change: bool = True
     measure: bool = True
     algo: AlgoPolicy = field(default_factory=AlgoPolicy)
-    measured: AlgoCache | None = None
+    measured: Measurements | None = None

@@ -25,15 +25,15 @@ from fuzz.guarded_memory import GuardedArena, WildWrite, guarded_copy, guarded_p
 from fuzz.mutations import MOST_ELEMENTS, Mutator, copy_graph, random_array, random_dtype, random_shape
 
 from megengine_lite._core.config import AlgoPolicy, SessionConfig
-from megengine_lite._core.dtype import DTypeCode
-from megengine_lite._core.graph import Graph, Node, Var
-from megengine_lite._core.kernel_set import cpu_info
-from megengine_lite._core.loader import Model, load_model
-from megengine_lite._core.loader.opr_names import TypeTable
-from megengine_lite._core.oprs import REGISTRY
-from megengine_lite._core.program import array_at
-from megengine_lite._core.reference import run_nodes
-from megengine_lite._core.session import Session
+from megengine_lite._core.cpu.kernel_set import cpu_info
+from megengine_lite._core.cpu.program import array_at
+from megengine_lite._core.formats.mge import Model, load_model
+from megengine_lite._core.ir.dtype import DTypeCode
+from megengine_lite._core.ir.graph import Graph, Node, Var
+from megengine_lite._core.operators import REGISTRY
+from megengine_lite._core.operators.names import TypeTable
+from megengine_lite._core.operators.reference import run_nodes
+from megengine_lite._core.runtime.session import Session
 from megengine_lite.errors import LiteError
 
 TESTS = Path(__file__).parents[1]

@@ -23,15 +23,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from megengine_lite._core import planner
-from megengine_lite._core import session as session_module
-from megengine_lite._core.arena import ALIGNMENT, SLACK, assign_offsets
-from megengine_lite._core.graph import Constant, Var
-from megengine_lite._core.kernel_call import KernelCall
-from megengine_lite._core.kernel_set import Kernel, KernelSet, cpu_info, kernel_set
-from megengine_lite._core.lower.context import ARENA_BASE, Lowering, Ref, Step, Storage
-from megengine_lite._core.planner import Plan
-from megengine_lite._core.session import Arena
+from megengine_lite._core.cpu import planner
+from megengine_lite._core.cpu.arena import ALIGNMENT, SLACK, assign_offsets
+from megengine_lite._core.cpu.kernel_call import KernelCall
+from megengine_lite._core.cpu.kernel_set import Kernel, KernelSet, cpu_info, kernel_set
+from megengine_lite._core.cpu.lowering import ARENA_BASE, Lowering, Ref, Step, Storage
+from megengine_lite._core.cpu.planner import Plan
+from megengine_lite._core.ir.graph import Constant, Var
+from megengine_lite._core.runtime import session as session_module
+from megengine_lite._core.runtime.session import Arena
 from megengine_lite.errors import LiteError
 
 INSTRUCTION_SETS = [

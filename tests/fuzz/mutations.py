@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from megengine_lite._core import dtype as dtypes
-from megengine_lite._core.dtype import DType, DTypeCode
-from megengine_lite._core.graph import Constant, Graph, Node, TensorSpec, Var
-from megengine_lite._core.oprs import REGISTRY
-from megengine_lite._core.params import AxisDesc, IndexDescMaskItem
-from megengine_lite._core.params.base import Field, Param
+from megengine_lite._core.ir import dtype as dtypes
+from megengine_lite._core.ir.dtype import DType, DTypeCode
+from megengine_lite._core.ir.graph import Constant, Graph, Node, TensorSpec, Var
+from megengine_lite._core.ir.params import AxisDesc, IndexDescMaskItem
+from megengine_lite._core.ir.params.base import Field, Param
+from megengine_lite._core.operators import REGISTRY
 
 SMALL = (0, 1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33)
 LARGE = (63, 64, 100, 127, 128, 255, 256, 1000, 4096, 65535, 65536, 1 << 20, (1 << 24) + 1, 1 << 30)

@@ -18,9 +18,9 @@ from generated.grammar import used_graph
 from generated.maker import Case
 from generated.runners import Runner, make_runner
 from generated.settings import Setting
-from megengine_lite._core import fast_run
-from megengine_lite._core.algo_cache import CACHE
-from megengine_lite._core.graph import ConstantPool
+from megengine_lite._core.cpu.algorithms import fast_run
+from megengine_lite._core.cpu.algorithms.cache import CACHE
+from megengine_lite._core.ir.graph import ConstantPool
 
 
 @dataclass(frozen=True)

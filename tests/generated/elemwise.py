@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from generated.maker import Maker, Rejected
-from megengine_lite._core.dtype import BOOL, FLOAT32, INT32
-from megengine_lite._core.graph import Var
-from megengine_lite._core.oprs.elemwise_functions import FUNCTIONS
-from megengine_lite._core.params import (
+from megengine_lite._core.ir.dtype import BOOL, FLOAT32, INT32
+from megengine_lite._core.ir.graph import Var
+from megengine_lite._core.ir.params import (
     Elemwise,
     ElemwiseMode,
     ElemwiseMultiType,
@@ -15,6 +14,7 @@ from megengine_lite._core.params import (
     Fill,
     PowC,
 )
+from megengine_lite._core.operators.elemwise_functions import FUNCTIONS
 
 M = ElemwiseMode
 

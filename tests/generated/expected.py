@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from megengine_lite._core.dtype import FLOAT16, FLOAT32, DTypeCode
-from megengine_lite._core.graph import Graph, Node, TensorSpec, Var
-from megengine_lite._core.oprs import REGISTRY
+from megengine_lite._core.ir.dtype import FLOAT16, FLOAT32, DTypeCode
+from megengine_lite._core.ir.graph import Graph, Node, TensorSpec, Var
+from megengine_lite._core.operators import REGISTRY
 
 # Errors of results, relative to the largest number of a tensor: sums of products (Winograd's are the largest), others.
 _PRODUCT_ERROR = 2e-5

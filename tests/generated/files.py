@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from loader_samples import input_operator
 
-from megengine_lite._core.graph import Graph
-from megengine_lite._core.loader.records import ModelRecord
-from megengine_lite._core.loader.writer_v2 import write_v2
-from megengine_lite._core.transform import to_record
+from megengine_lite._core.formats.mge.records import ModelRecord
+from megengine_lite._core.formats.mge.to_record import to_record
+from megengine_lite._core.formats.mge.writer_v2 import write_v2
+from megengine_lite._core.ir.graph import Graph
 
 
 def model_bytes(graph: Graph, *, named_variables: bool = False) -> bytes:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from generated import elemwise, images, moves, necks, quantized, recurrent, selections, tokens
 from generated.maker import Case, Maker, Values
-from megengine_lite._core.dtype import FLOAT16, FLOAT32
-from megengine_lite._core.graph import Graph, Node
-from megengine_lite._core.reference import run_reference
+from megengine_lite._core.ir.dtype import FLOAT16, FLOAT32
+from megengine_lite._core.ir.graph import Graph, Node
+from megengine_lite._core.operators.reference import run_reference
 from megengine_lite.errors import LiteError
 
 Step = Callable[[Maker], None]

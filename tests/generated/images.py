@@ -6,9 +6,9 @@ import numpy as np
 
 from generated.elemwise import FUSED_ADDITIONS, GATES, M, activate, binary, unary
 from generated.maker import Maker, Rejected
-from megengine_lite._core.dtype import FLOAT16, FLOAT32
-from megengine_lite._core.graph import Var
-from megengine_lite._core.params import (
+from megengine_lite._core.ir.dtype import FLOAT16, FLOAT32
+from megengine_lite._core.ir.graph import Var
+from megengine_lite._core.ir.params import (
     BN,
     LRN,
     AdaptivePooling,
@@ -31,7 +31,7 @@ from megengine_lite._core.params import (
     Softmax,
     WarpPerspective,
 )
-from megengine_lite._core.params.vision import BorderMode
+from megengine_lite._core.ir.params.vision import BorderMode
 
 
 def window(m: Maker, x: Var, *, point: float = 0.35) -> dict[str, int]:

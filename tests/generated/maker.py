@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from graph_builder import GraphBuilder
 
-from megengine_lite._core.dtype import FLOAT16, FLOAT32, INT32, DType, DTypeCode
-from megengine_lite._core.graph import Constant, Graph, Node, TensorSpec, Var
-from megengine_lite._core.oprs.shape import NO_AXIS
-from megengine_lite._core.params import AxisAddRemove, DTypeTable, OptionalAxisV1, Param
-from megengine_lite._core.params.tensor import AxisDesc
-from megengine_lite._core.reference import run_node
+from megengine_lite._core.ir.dtype import FLOAT16, FLOAT32, INT32, DType, DTypeCode
+from megengine_lite._core.ir.graph import Constant, Graph, Node, TensorSpec, Var
+from megengine_lite._core.ir.params import AxisAddRemove, DTypeTable, OptionalAxisV1, Param
+from megengine_lite._core.ir.params.tensor import AxisDesc
+from megengine_lite._core.operators.reference import run_node
+from megengine_lite._core.operators.shape import NO_AXIS
 from megengine_lite.errors import LiteError
 
 Values = dict[str, np.ndarray]

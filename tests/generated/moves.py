@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from generated.elemwise import activate
 from generated.maker import Maker, Rejected
-from megengine_lite._core.dtype import FLOAT32, INT32
-from megengine_lite._core.graph import Var
-from megengine_lite._core.oprs.shape import NO_AXIS
-from megengine_lite._core.params import (
+from megengine_lite._core.ir.dtype import FLOAT32, INT32
+from megengine_lite._core.ir.graph import Var
+from megengine_lite._core.ir.params import (
     Axis,
     Cumsum,
     Dimshuffle,
@@ -19,7 +18,8 @@ from megengine_lite._core.params import (
     Reduce,
     ReduceMode,
 )
-from megengine_lite._core.params.tensor import IndexDescMaskItem
+from megengine_lite._core.ir.params.tensor import IndexDescMaskItem
+from megengine_lite._core.operators.shape import NO_AXIS
 
 
 def concat(m: Maker, parts: list[Var], axis: int) -> Var:

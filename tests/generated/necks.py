@@ -6,8 +6,8 @@ from generated.elemwise import M, activate, binary
 from generated.images import conv, resize
 from generated.maker import Maker, Rejected
 from generated.moves import concat, halves, shuffle
-from megengine_lite._core.graph import Var
-from megengine_lite._core.params import Pooling, PoolingMode
+from megengine_lite._core.ir.graph import Var
+from megengine_lite._core.ir.params import Pooling, PoolingMode
 
 
 def csp_step(m: Maker) -> None:

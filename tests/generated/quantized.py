@@ -7,9 +7,9 @@ import numpy as np
 from generated.images import filter_shape, groups_of, window
 from generated.maker import Maker, Rejected, signed, sums, unsigned
 from generated.moves import concat, halves
-from megengine_lite._core.dtype import FLOAT32, DType, DTypeCode
-from megengine_lite._core.graph import Var
-from megengine_lite._core.params import (
+from megengine_lite._core.ir.dtype import FLOAT32, DType, DTypeCode
+from megengine_lite._core.ir.graph import Var
+from megengine_lite._core.ir.params import (
     AdaptivePooling,
     ConvBias,
     ConvBiasNonlineMode,
@@ -23,7 +23,7 @@ from megengine_lite._core.params import (
     PoolingMode,
     Resize,
 )
-from megengine_lite._core.params import ElemwiseMultiTypeMode as Q
+from megengine_lite._core.ir.params import ElemwiseMultiTypeMode as Q
 
 _BINARY = (Q.QADD, Q.QADD, Q.QFUSE_ADD_RELU, Q.QMUL, Q.QSUB, Q.QMAX, Q.QMIN, Q.QFUSE_ADD_SIGMOID, Q.QFUSE_ADD_TANH,
            Q.QFUSE_ADD_H_SWISH)  # fmt: skip

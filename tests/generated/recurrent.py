@@ -6,9 +6,9 @@ from generated.elemwise import M, binary, unary
 from generated.maker import Maker, Rejected
 from generated.moves import concat, cut, split, take
 from generated.tokens import linear, pick_tokens, product
-from megengine_lite._core.dtype import FLOAT32
-from megengine_lite._core.graph import Var
-from megengine_lite._core.params import LSTM, RNN, BNFwdMode, Elemwise, Empty, RNNCell, RNNCellNonlineMode
+from megengine_lite._core.ir.dtype import FLOAT32
+from megengine_lite._core.ir.graph import Var
+from megengine_lite._core.ir.params import LSTM, RNN, BNFwdMode, Elemwise, Empty, RNNCell, RNNCellNonlineMode
 
 _HIDDEN = (3, 4, 8, 16, 17, 32)
 

@@ -14,14 +14,14 @@ from generated.files import model_bytes
 from generated.maker import Values
 from generated.settings import Setting
 from megengine_lite import LiteConfig, LiteNetwork
-from megengine_lite._core.dtype import from_numpy
-from megengine_lite._core.graph import ConstantPool, Graph
-from megengine_lite._core.loader import load_model, load_record
-from megengine_lite._core.loader.build import build_model
-from megengine_lite._core.loader.writer_v2 import write_v2
-from megengine_lite._core.program import array_at
-from megengine_lite._core.session import Arena, Session
-from megengine_lite._core.transform import transform
+from megengine_lite._api.loading import transformed
+from megengine_lite._core.cpu.program import array_at
+from megengine_lite._core.formats.mge import load_model, load_record
+from megengine_lite._core.formats.mge.build import build_model
+from megengine_lite._core.formats.mge.writer_v2 import write_v2
+from megengine_lite._core.ir.dtype import from_numpy
+from megengine_lite._core.ir.graph import ConstantPool, Graph
+from megengine_lite._core.runtime.session import Arena, Session
 
 # Bytes that are NaN as floats of all sizes, and -1 as integers.
 _UNWRITTEN = 0xFF
@@ -56,7 +56,7 @@ def _file(graph: Graph, setting: Setting) -> bytes:
     if setting.layout is None:
         return data
     record, *_ = load_record(data)
-    return b"".join(write_v2(transform(build_model(record), record, setting.layout)))
+    return b"".join(write_v2(transformed(build_model(record), record, setting.layout)))
 
 
 class SessionRunner:

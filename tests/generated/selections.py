@@ -7,8 +7,8 @@ import numpy as np
 from generated.elemwise import M, activate, binary
 from generated.maker import Maker, Rejected
 from generated.moves import shuffle
-from megengine_lite._core.dtype import FLOAT32, INT32
-from megengine_lite._core.params import (
+from megengine_lite._core.ir.dtype import FLOAT32, INT32
+from megengine_lite._core.ir.params import (
     Argsort,
     ArgsortOrder,
     Axis,

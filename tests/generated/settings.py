@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 
 from one_node import INSTRUCTION_SETS
 
-from megengine_lite._core.algo_conv import CONV_F32, CONV_INT8
-from megengine_lite._core.algo_matmul import MATMUL_F32
+from megengine_lite._core.compile.transform import LAYOUTS
 from megengine_lite._core.config import AlgoPolicy, SessionConfig
-from megengine_lite._core.transform import LAYOUTS
+from megengine_lite._core.cpu.algorithms.convolution import CONV_F32, CONV_INT8
+from megengine_lite._core.cpu.algorithms.matmul import MATMUL_F32
 
 ALGORITHMS: tuple[str, ...] = tuple(a.name for a in (*CONV_F32, *CONV_INT8, *MATMUL_F32))
 

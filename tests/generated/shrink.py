@@ -12,7 +12,7 @@ from generated.check import Checker, Failure
 from generated.expected import evaluate
 from generated.maker import Case, Values
 from generated.settings import Setting
-from megengine_lite._core.graph import Graph, Node, TensorSpec, Var
+from megengine_lite._core.ir.graph import Graph, Node, TensorSpec, Var
 from megengine_lite.errors import LiteError
 
 _ROUNDS = 4

@@ -16,10 +16,10 @@ from generated.grammar import FAMILIES, make_case, reorder
 from generated.maker import Case, Maker, Rejected
 from generated.settings import default_settings, every_setting, some_settings
 from generated.shrink import describe, shrink
-from megengine_lite._core.graph import Graph
-from megengine_lite._core.loader import load_model
-from megengine_lite._core.params import Axis, Elemwise, ElemwiseMode
-from megengine_lite._core.reference import run_reference
+from megengine_lite._core.formats.mge import load_model
+from megengine_lite._core.ir.graph import Graph
+from megengine_lite._core.ir.params import Axis, Elemwise, ElemwiseMode
+from megengine_lite._core.operators.reference import run_reference
 
 GROUP = 10
 GROUPS = 12
@@ -124,7 +124,7 @@ def test_files_hold_the_graph(family, tmp_path):
 @needs_guards
 def test_faults_are_found_and_made_small(monkeypatch):
     """A concatenation that forgets its last operand is seen, and little remains of the graph."""
-    from megengine_lite._core.lower import context
+    from megengine_lite._core.cpu import lowering as context
 
     lower = context.LOWERINGS["Concat"]
 

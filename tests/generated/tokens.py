@@ -8,9 +8,9 @@ from generated.elemwise import FUSED_ADDITIONS, GATES, M, activate, binary, unar
 from generated.images import global_pool
 from generated.maker import Maker, Rejected
 from generated.moves import concat, cut, halves, shuffle
-from megengine_lite._core.dtype import FLOAT32
-from megengine_lite._core.graph import Var
-from megengine_lite._core.params import (
+from megengine_lite._core.ir.dtype import FLOAT32
+from megengine_lite._core.ir.graph import Var
+from megengine_lite._core.ir.params import (
     GeneralNorm,
     LayerNorm,
     MatrixMul,

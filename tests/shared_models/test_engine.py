@@ -7,12 +7,12 @@ import pytest
 from tolerance import DEVIATIONS, MODELS, check_outputs, find_cases, load_case
 
 from megengine_lite._core.config import SessionConfig
-from megengine_lite._core.dtype import from_numpy
-from megengine_lite._core.kernel_set import cpu_info
-from megengine_lite._core.loader import load_model
-from megengine_lite._core.program import array_at
-from megengine_lite._core.reference import run_reference
-from megengine_lite._core.session import Session
+from megengine_lite._core.cpu.kernel_set import cpu_info
+from megengine_lite._core.cpu.program import array_at
+from megengine_lite._core.formats.mge import load_model
+from megengine_lite._core.ir.dtype import from_numpy
+from megengine_lite._core.operators.reference import run_reference
+from megengine_lite._core.runtime.session import Session
 
 pytestmark = [
     pytest.mark.shared,

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from megengine_lite._core.graph import Constant, ConstantPool, Graph, Node, TensorSpec, Var
-from megengine_lite._core.limits import describe_bytes, memory_limit
-from megengine_lite._core.oprs import REGISTRY
-from megengine_lite._core.oprs.base import check_results, fail, naming, quiet
-from megengine_lite._core.shape_constant import value_constant
+from megengine_lite._core.ir.graph import Constant, ConstantPool, Graph, Node, TensorSpec, Var
+from megengine_lite._core.ir.shape_constant import value_constant
+from megengine_lite._core.operators import REGISTRY
+from megengine_lite._core.operators.base import check_results, fail, naming, quiet
+from megengine_lite._core.system.limits import describe_bytes, memory_limit
 from megengine_lite.errors import LiteError, ShapeError
 
 # Tensors up to this size are computed while planning when all inputs are known.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from megengine_lite._core.graph import Graph, Node, Var
+from megengine_lite._core.ir.graph import Graph, Node, Var
 
 
 class Rewriter:

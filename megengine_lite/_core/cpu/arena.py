@@ -13,8 +13,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from megengine_lite._core.limits import describe_bytes, memory_limit
-from megengine_lite._core.lower.context import Storage
+from megengine_lite._core.cpu.lowering import Storage
+from megengine_lite._core.system.limits import describe_bytes, memory_limit
 from megengine_lite.errors import LiteMemoryError
 
 ALIGNMENT = 64

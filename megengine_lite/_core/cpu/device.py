@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import os
 
-from megengine_lite._core.layout import to_integer
-from megengine_lite._core.memory import Storage
+from megengine_lite._core.system.integers import to_integer
+from megengine_lite._core.system.memory import Storage
 from megengine_lite.errors import DeviceError
 
 CPU = 0

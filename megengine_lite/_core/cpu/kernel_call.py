@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from megengine_lite._core.kernel_set import KernelSet
-from megengine_lite._core.program import Program
+from megengine_lite._core.cpu.kernel_set import KernelSet
+from megengine_lite._core.cpu.program import Program
 
 
 class KernelCall:

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 
-import megengine_lite._core.cpu as cpu
-from megengine_lite._core.suggest import suggestion
+import megengine_lite._core.system.processor as cpu
+from megengine_lite._core.system.suggest import suggestion
 from megengine_lite.errors import DeviceError
 
 ISA_VARIABLE = "MEGENGINE_LITE_ISA"

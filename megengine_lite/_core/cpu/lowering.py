@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from megengine_lite._core.config import SessionConfig
-from megengine_lite._core.graph import Constant, ConstantPool, Graph, Node, TensorSpec, Var
-from megengine_lite._core.kernel_set import Kernel, KernelSet
-from megengine_lite._core.placement import Placement
+from megengine_lite._core.cpu.kernel_set import Kernel, KernelSet
+from megengine_lite._core.cpu.placement import Placement
+from megengine_lite._core.ir.graph import Constant, ConstantPool, Graph, Node, TensorSpec, Var
 from megengine_lite.errors import InternalError
 
 # A step with less work than this runs on one thread: waking and joining the others would cost more.

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from megengine_lite._core.graph import Graph, Node, Var
+from megengine_lite._core.ir.graph import Graph, Node, Var
 
 
 def is_concatenation(node: Node) -> bool:

@@ -9,16 +9,14 @@ from time import perf_counter_ns
 
 import numpy as np
 
-from megengine_lite._core import passes
-from megengine_lite._core.arena import assign_offsets
+from megengine_lite._core.compile import passes
+from megengine_lite._core.compile.infer import Stage
+from megengine_lite._core.compile.passes.fuse_quantized import makes_non_negative
 from megengine_lite._core.config import SessionConfig
-from megengine_lite._core.dtype import DType
-from megengine_lite._core.graph import ConstantPool, Graph, Node, Reader, TensorSpec, Var
-from megengine_lite._core.infer import Stage
-from megengine_lite._core.kernel_set import KernelSet
-from megengine_lite._core.limits import describe_bytes, memory_limit
-from megengine_lite._core.lower import register_all
-from megengine_lite._core.lower.context import (
+from megengine_lite._core.cpu.arena import assign_offsets
+from megengine_lite._core.cpu.kernel_set import KernelSet
+from megengine_lite._core.cpu.lower import register_all
+from megengine_lite._core.cpu.lowering import (
     LOWERINGS,
     HostStep,
     Lowering,
@@ -29,10 +27,12 @@ from megengine_lite._core.lower.context import (
     Tensor,
     origin_of,
 )
-from megengine_lite._core.oprs import REGISTRY
-from megengine_lite._core.oprs.base import check_results, checked, naming, quiet
-from megengine_lite._core.passes.fuse_quantized import makes_non_negative
-from megengine_lite._core.program import Program, array_at
+from megengine_lite._core.cpu.program import Program, array_at
+from megengine_lite._core.ir.dtype import DType
+from megengine_lite._core.ir.graph import ConstantPool, Graph, Node, Reader, TensorSpec, Var
+from megengine_lite._core.operators import REGISTRY
+from megengine_lite._core.operators.base import check_results, checked, naming, quiet
+from megengine_lite._core.system.limits import describe_bytes, memory_limit
 from megengine_lite.errors import LiteError, LiteIndexError
 from megengine_lite.log import logger
 

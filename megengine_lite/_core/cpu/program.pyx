@@ -6,8 +6,8 @@ from libc.stdint cimport int64_t, uintptr_t
 from libc.stdlib cimport calloc, free
 from posix.stdlib cimport posix_memalign
 
-from megengine_lite._core.threads cimport progress_made, progress_seen, progress_wait, run_on_threads, tell_of_refusal
-from megengine_lite.kernels.kernel cimport KernelArgs, kernel_fn
+from megengine_lite._core.cpu.threads cimport progress_made, progress_seen, progress_wait, run_on_threads, tell_of_refusal
+from megengine_lite.kernels.common.kernel cimport KernelArgs, kernel_fn
 
 
 cdef extern from "platform.h" nogil:

@@ -7,7 +7,7 @@ from enum import IntEnum
 
 
 class ActivationCode(IntEnum):
-    """Functions that a kernel can apply to its result before it is stored (``activate`` in kernels/vmath.pxd)."""
+    """Functions that a kernel can apply to its result before it is stored (``activate`` in common/vmath.pxd)."""
 
     NONE = 0
     RELU = 1

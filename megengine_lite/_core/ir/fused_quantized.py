@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from megengine_lite._core.dtype import DType
-from megengine_lite._core.params import ConvBias, ElemwiseMultiTypeMode, MatrixMul
+from megengine_lite._core.ir.dtype import DType
+from megengine_lite._core.ir.params import ConvBias, ElemwiseMultiTypeMode, MatrixMul
+
+# Images of no more channels have kernels of their own, which pack them and can convert them on the way.
+MAX_IMAGE_CHANNELS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +23,7 @@ class QuantizedConv:
     conv
         The convolution, in NCHW; its z is the node's z unless ``add`` is set.
     input_dtype
-        Type that x is converted to first; x may be float32.
+        Type that x is converted to first; x may be float32 if it has at most ``MAX_IMAGE_CHANNELS`` channels.
     conv_dtype
         Type of the convolution's result.
     add

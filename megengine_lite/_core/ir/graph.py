@@ -14,7 +14,7 @@ from weakref import WeakValueDictionary, ref
 
 import numpy as np
 
-from megengine_lite._core.dtype import DType
+from megengine_lite._core.ir.dtype import DType
 from megengine_lite.errors import InternalError
 
 

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from megengine_lite._core.params import ConvolutionFormat as Format
+from megengine_lite._core.ir.params import ConvolutionFormat as Format
 
 _F = Format
 

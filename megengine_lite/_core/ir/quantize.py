@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from megengine_lite._core.dtype import DType, DTypeCode
+from megengine_lite._core.ir.dtype import DType, DTypeCode
 
 # Ranges of integer types that are narrower than the storage of one element.
 _NARROW_BITS = {DTypeCode.INTB1: 1, DTypeCode.INTB2: 2, DTypeCode.INTB4: 4, DTypeCode.UINTB4: 4}

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from megengine_lite._core.dtype import INT32
-from megengine_lite._core.graph import Constant, Node, TensorSpec, Var
-from megengine_lite._core.params import OptionalAxisV1
+from megengine_lite._core.ir.dtype import INT32
+from megengine_lite._core.ir.graph import Constant, Node, TensorSpec, Var
+from megengine_lite._core.ir.params import OptionalAxisV1
 
 
 def value_constant(value: np.ndarray) -> Constant:

@@ -1,11 +1,25 @@
-"""Operators: one module per family. Importing this package registers them all."""
+"""What is true of an operator on every device: one class each, in the module of its family.
+
+A class says an operator's names in files, its parameters, the shapes and types of its results (``infer``) and what it
+computes, in numpy (``compute``). The definition in numpy folds constants, computes shapes while planning, runs
+operators without a kernel, and is what every kernel is compared with::
+
+    node, specs of inputs ─► infer ─► specs of outputs
+    node, arrays          ─► compute ─► arrays
+
+Start with :mod:`~megengine_lite._core.operators.base`. A class is known once its module is imported, which this
+package does for all of its modules. ``names`` maps the names in files, ``reference`` runs whole graphs by definition,
+``c_library`` calls operators in C libraries.
+"""
 
 import importlib
 import pkgutil
 
-from megengine_lite._core.oprs.base import REGISTRY, Operator, register
+from megengine_lite._core.operators.base import REGISTRY, Operator, register
 
 __all__ = ["REGISTRY", "Operator", "register"]
 
+_NO_FAMILIES = {"c_library", "flops", "names", "reference"}
 for _module in pkgutil.iter_modules(__path__):
-    importlib.import_module(f"{__name__}.{_module.name}")
+    if _module.name not in _NO_FAMILIES:
+        importlib.import_module(f"{__name__}.{_module.name}")

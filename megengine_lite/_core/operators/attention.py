@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from megengine_lite._core import params
-from megengine_lite._core.graph import Node, TensorSpec
-from megengine_lite._core.oprs.base import Operator, fail, register
-from megengine_lite._core.oprs.norm import softmax
-from megengine_lite._core.oprs.values import check_count, check_float, check_ndim, check_same_shape
-from megengine_lite._core.params import AttnMaskType, TensorCombinationType
-from megengine_lite._core.quantize import from_float32, to_float32
+from megengine_lite._core.ir import params
+from megengine_lite._core.ir.graph import Node, TensorSpec
+from megengine_lite._core.ir.params import AttnMaskType, TensorCombinationType
+from megengine_lite._core.ir.quantize import from_float32, to_float32
+from megengine_lite._core.operators.base import Operator, fail, register
+from megengine_lite._core.operators.norm import softmax
+from megengine_lite._core.operators.values import check_count, check_float, check_ndim, check_same_shape
 
 Array = np.ndarray
 _N_DATA = 4

@@ -13,8 +13,8 @@ from typing import Any, ClassVar, TypeVar, cast
 
 import numpy as np
 
-from megengine_lite._core.cpu import flush_denormals, restore_denormals
-from megengine_lite._core.graph import Node, TensorSpec
+from megengine_lite._core.ir.graph import Node, TensorSpec
+from megengine_lite._core.system.processor import flush_denormals, restore_denormals
 from megengine_lite.errors import InternalError, LiteError, LiteIndexError, LiteMemoryError, ShapeError
 
 
@@ -28,7 +28,7 @@ class Operator:
     types
         Further serialized names, for operators that the loader's own table does not have.
     param
-        Dataclass of the main parameter in :mod:`megengine_lite._core.params`, or None.
+        Dataclass of the main parameter in :mod:`megengine_lite._core.ir.params`, or None.
     value_inputs
         Positions of inputs whose *values* decide the output shape (negative counts from the end), for example
         the target shape of Reshape. Inference gets ``spec.value`` for these, never None.

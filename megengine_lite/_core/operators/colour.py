@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from megengine_lite._core import params
-from megengine_lite._core.dtype import DTypeCode
-from megengine_lite._core.graph import Node, TensorSpec
-from megengine_lite._core.oprs.base import Operator, fail, register
-from megengine_lite._core.oprs.values import check_count, check_ndim
-from megengine_lite._core.params import CvtColorMode
+from megengine_lite._core.ir import params
+from megengine_lite._core.ir.dtype import DTypeCode
+from megengine_lite._core.ir.graph import Node, TensorSpec
+from megengine_lite._core.ir.params import CvtColorMode
+from megengine_lite._core.operators.base import Operator, fail, register
+from megengine_lite._core.operators.values import check_count, check_ndim
 
 _M = CvtColorMode
 Convert = Callable[[np.ndarray], np.ndarray]

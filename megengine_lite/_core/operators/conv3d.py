@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from megengine_lite._core import params
-from megengine_lite._core.graph import Node, TensorSpec
-from megengine_lite._core.oprs.base import Operator, fail, register
-from megengine_lite._core.oprs.conv_types import finish, operands, output_dtype
-from megengine_lite._core.oprs.values import check_count
-from megengine_lite._core.oprs.window import Window, correlate, mirrored, scatter
+from megengine_lite._core.ir import params
+from megengine_lite._core.ir.graph import Node, TensorSpec
+from megengine_lite._core.operators.base import Operator, fail, register
+from megengine_lite._core.operators.conv_types import finish, operands, output_dtype
+from megengine_lite._core.operators.values import check_count
+from megengine_lite._core.operators.window import Window, correlate, mirrored, scatter
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from megengine_lite._core.graph import Node
-from megengine_lite._core.layouts import (
+from megengine_lite._core.ir.graph import Node
+from megengine_lite._core.ir.image_layouts import (
     Format,
     block_size,
     filter_axes,
@@ -21,9 +21,9 @@ from megengine_lite._core.layouts import (
     split_format,
     to_nchw,
 )
-from megengine_lite._core.oprs.base import fail
-from megengine_lite._core.oprs.window import Window, mirrored, window_2d
-from megengine_lite._core.params import ConvolutionMode, ConvolutionSparse
+from megengine_lite._core.ir.params import ConvolutionMode, ConvolutionSparse
+from megengine_lite._core.operators.base import fail
+from megengine_lite._core.operators.window import Window, mirrored, window_2d
 from megengine_lite.errors import ShapeError
 
 # Mixed formats that only image warps have.

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from megengine_lite._core.dtype import INT32, DType, DTypeCode
-from megengine_lite._core.graph import Node, TensorSpec
-from megengine_lite._core.oprs.base import fail
-from megengine_lite._core.params import ConvBiasNonlineMode
-from megengine_lite._core.quantize import from_float32, to_float32
+from megengine_lite._core.ir.dtype import INT32, DType, DTypeCode
+from megengine_lite._core.ir.graph import Node, TensorSpec
+from megengine_lite._core.ir.params import ConvBiasNonlineMode
+from megengine_lite._core.ir.quantize import from_float32, to_float32
+from megengine_lite._core.operators.base import fail
 
 _C = DTypeCode
 _FLOATS = (_C.FLOAT32, _C.FLOAT16, _C.BFLOAT16)

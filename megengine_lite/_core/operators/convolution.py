@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from megengine_lite._core import params
-from megengine_lite._core.graph import Node, TensorSpec
-from megengine_lite._core.layouts import nchw_shape, to_nchw
-from megengine_lite._core.oprs.base import Operator, fail, register
-from megengine_lite._core.oprs.conv_shape import ConvShape, conv_shape, transposed_conv_shape
-from megengine_lite._core.oprs.conv_types import (
+from megengine_lite._core.ir import params
+from megengine_lite._core.ir.graph import Node, TensorSpec
+from megengine_lite._core.ir.image_layouts import nchw_shape, to_nchw
+from megengine_lite._core.operators.base import Operator, fail, register
+from megengine_lite._core.operators.conv_shape import ConvShape, conv_shape, transposed_conv_shape
+from megengine_lite._core.operators.conv_types import (
     check_addend,
     check_bias,
     check_nonlinearity,
@@ -19,8 +19,8 @@ from megengine_lite._core.oprs.conv_types import (
     operands,
     output_dtype,
 )
-from megengine_lite._core.oprs.values import check_count
-from megengine_lite._core.oprs.window import correlate, pad_space, scatter, taps, window_2d
+from megengine_lite._core.operators.values import check_count
+from megengine_lite._core.operators.window import correlate, pad_space, scatter, taps, window_2d
 
 
 def _sums(node: Node, shape: ConvShape, x: np.ndarray, w: np.ndarray, specs: Sequence[TensorSpec]) -> np.ndarray:

@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from megengine_lite._core.dtype import DType, DTypeCode, from_numpy
-from megengine_lite._core.graph import Node, TensorSpec
-from megengine_lite._core.loader.opr_names import canonical_name
-from megengine_lite._core.oprs.base import REGISTRY, Operator, fail, register
-from megengine_lite._core.params import Param
+from megengine_lite._core.ir.dtype import DType, DTypeCode, from_numpy
+from megengine_lite._core.ir.graph import Node, TensorSpec
+from megengine_lite._core.ir.params import Param
+from megengine_lite._core.operators.base import REGISTRY, Operator, fail, register
+from megengine_lite._core.operators.names import canonical_name
 from megengine_lite.errors import LiteError, LiteTypeError, LiteValueError, ModelFormatError, UnsupportedOperatorError
 
 _C = DTypeCode

@@ -7,16 +7,16 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from megengine_lite._core import params
-from megengine_lite._core.dtype import FLOAT32
-from megengine_lite._core.graph import Node, TensorSpec
-from megengine_lite._core.oprs.base import Operator, fail, register
-from megengine_lite._core.oprs.conv_shape import ConvShape, conv_shape
-from megengine_lite._core.oprs.region import MAX_SAMPLES, image_of_region
-from megengine_lite._core.oprs.sampling import bilinear
-from megengine_lite._core.oprs.values import check_count
-from megengine_lite._core.params import BorderMode, ConvolutionFormat
-from megengine_lite._core.quantize import round_half_away
+from megengine_lite._core.ir import params
+from megengine_lite._core.ir.dtype import FLOAT32
+from megengine_lite._core.ir.graph import Node, TensorSpec
+from megengine_lite._core.ir.params import BorderMode, ConvolutionFormat
+from megengine_lite._core.ir.quantize import round_half_away
+from megengine_lite._core.operators.base import Operator, fail, register
+from megengine_lite._core.operators.conv_shape import ConvShape, conv_shape
+from megengine_lite._core.operators.region import MAX_SAMPLES, image_of_region
+from megengine_lite._core.operators.sampling import bilinear
+from megengine_lite._core.operators.values import check_count
 
 
 @register

@@ -6,15 +6,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from megengine_lite._core import params
-from megengine_lite._core.dtype import BOOL, DType, DTypeCode
-from megengine_lite._core.graph import Node, TensorSpec
-from megengine_lite._core.oprs.base import Operator, broadcast_shapes, fail, register
-from megengine_lite._core.oprs.elemwise_functions import FUNCTIONS
-from megengine_lite._core.oprs.values import check_count, common_dtype
-from megengine_lite._core.params import ElemwiseMode
-from megengine_lite._core.power import constant_exponent, constant_power
-from megengine_lite._core.quantize import from_float32, stored_constant, to_float32
+from megengine_lite._core.ir import params
+from megengine_lite._core.ir.dtype import BOOL, DType, DTypeCode
+from megengine_lite._core.ir.graph import Node, TensorSpec
+from megengine_lite._core.ir.params import ElemwiseMode
+from megengine_lite._core.ir.quantize import from_float32, stored_constant, to_float32
+from megengine_lite._core.operators.base import Operator, broadcast_shapes, fail, register
+from megengine_lite._core.operators.elemwise_functions import FUNCTIONS
+from megengine_lite._core.operators.power import constant_exponent, constant_power
+from megengine_lite._core.operators.values import check_count, common_dtype
 
 # On quantized numbers of one type these are plain integer arithmetic.
 _QUANTIZED_MODES = frozenset(

@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from megengine_lite._core.params import ElemwiseMode
-from megengine_lite._core.quantize import round_half_away
+from megengine_lite._core.ir.params import ElemwiseMode
+from megengine_lite._core.ir.quantize import round_half_away
 
 Array = np.ndarray
 

@@ -7,15 +7,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from megengine_lite._core import params
-from megengine_lite._core.dtype import BOOL, FLOAT32, INT8, INT16, INT32, UINT8, DType
-from megengine_lite._core.graph import Node, TensorSpec
-from megengine_lite._core.oprs.base import Operator, broadcast_shapes, fail, register
-from megengine_lite._core.oprs.elemwise_functions import FUNCTIONS, Function, rmulh
-from megengine_lite._core.oprs.values import common_dtype
-from megengine_lite._core.params import ElemwiseMode
-from megengine_lite._core.params import ElemwiseMultiTypeMode as Mode
-from megengine_lite._core.quantize import dequantize, quantize, to_float32
+from megengine_lite._core.ir import params
+from megengine_lite._core.ir.dtype import BOOL, FLOAT32, INT8, INT16, INT32, UINT8, DType
+from megengine_lite._core.ir.graph import Node, TensorSpec
+from megengine_lite._core.ir.params import ElemwiseMode
+from megengine_lite._core.ir.params import ElemwiseMultiTypeMode as Mode
+from megengine_lite._core.ir.quantize import dequantize, quantize, to_float32
+from megengine_lite._core.operators.base import Operator, broadcast_shapes, fail, register
+from megengine_lite._core.operators.elemwise_functions import FUNCTIONS, Function, rmulh
+from megengine_lite._core.operators.values import common_dtype
 
 Array = np.ndarray
 

@@ -1,4 +1,4 @@
-"""Operators that a library of the user's runs, through the C interface (see :mod:`megengine_lite._core.extern_c`)."""
+"""Operators that a library of the user runs, through the C interface (see ``c_library``)."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from megengine_lite._core.dtype import FLOAT16, FLOAT32, INT16, INT32, UINT8, DType
-from megengine_lite._core.extern_c import TYPE_NAMES, Descriptor
-from megengine_lite._core.graph import Node, TensorSpec
-from megengine_lite._core.memory import Storage
-from megengine_lite._core.oprs.base import Operator, register
-from megengine_lite._core.oprs.custom import BoundPayload, UserOperator, find_user_operator
+from megengine_lite._core.ir.dtype import FLOAT16, FLOAT32, INT16, INT32, UINT8, DType
+from megengine_lite._core.ir.graph import Node, TensorSpec
+from megengine_lite._core.operators.base import Operator, register
+from megengine_lite._core.operators.c_library import TYPE_NAMES, Descriptor
+from megengine_lite._core.operators.custom import BoundPayload, UserOperator, find_user_operator
+from megengine_lite._core.system.memory import Storage
 from megengine_lite.errors import LiteError, LiteTypeError, ModelFormatError
 
 _TYPES = (FLOAT32, INT32, UINT8, FLOAT16, INT16)

@@ -6,15 +6,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from megengine_lite._core import params
-from megengine_lite._core.dtype import FLOAT32, DTypeCode
-from megengine_lite._core.graph import Node, TensorSpec
-from megengine_lite._core.layouts import Format, from_nchw, layout_shape
-from megengine_lite._core.oprs.base import Operator, fail, register
-from megengine_lite._core.oprs.sampling import border_index
-from megengine_lite._core.oprs.values import check_count, check_ndim
-from megengine_lite._core.params import BorderMode
-from megengine_lite._core.quantize import from_float32
+from megengine_lite._core.ir import params
+from megengine_lite._core.ir.dtype import FLOAT32, DTypeCode
+from megengine_lite._core.ir.graph import Node, TensorSpec
+from megengine_lite._core.ir.image_layouts import Format, from_nchw, layout_shape
+from megengine_lite._core.ir.params import BorderMode
+from megengine_lite._core.ir.quantize import from_float32
+from megengine_lite._core.operators.base import Operator, fail, register
+from megengine_lite._core.operators.sampling import border_index
+from megengine_lite._core.operators.values import check_count, check_ndim
 
 _C = DTypeCode
 _BORDERS = (BorderMode.REPLICATE, BorderMode.REFLECT, BorderMode.REFLECT_101, BorderMode.WRAP, BorderMode.CONSTANT)

@@ -8,9 +8,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from megengine_lite._core.graph import Node
-from megengine_lite._core.oprs.conv_shape import conv_shape, transposed_conv_shape
-from megengine_lite._core.params import MatrixMulFormat
+from megengine_lite._core.ir.graph import Node
+from megengine_lite._core.ir.params import MatrixMulFormat
+from megengine_lite._core.operators.conv_shape import conv_shape, transposed_conv_shape
 
 
 def _convolution(node: Node) -> int:

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from megengine_lite._core.fused import Activation, ActivationCode
-from megengine_lite._core.graph import Node, TensorSpec
-from megengine_lite._core.oprs.base import REGISTRY, Operator, register
-from megengine_lite._core.params import (
+from megengine_lite._core.ir.fused import Activation, ActivationCode
+from megengine_lite._core.ir.graph import Node, TensorSpec
+from megengine_lite._core.ir.params import (
     Convolution,
     ConvolutionMode,
     ConvolutionSparse,
@@ -18,6 +17,7 @@ from megengine_lite._core.params import (
     MatrixMul,
     Reduce,
 )
+from megengine_lite._core.operators.base import REGISTRY, Operator, register
 
 _ELEMWISE_OF = {
     ActivationCode.RELU: ElemwiseMode.RELU,

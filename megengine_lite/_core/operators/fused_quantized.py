@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from megengine_lite._core.dtype import DType
-from megengine_lite._core.fused_quantized import QuantizedConv, QuantizedMatMul
-from megengine_lite._core.graph import Node, TensorSpec
-from megengine_lite._core.oprs.base import REGISTRY, Operator, register
-from megengine_lite._core.params import DTypeTable, Elemwise, ElemwiseMode, ElemwiseMultiType
+from megengine_lite._core.ir.dtype import DType
+from megengine_lite._core.ir.fused_quantized import QuantizedConv, QuantizedMatMul
+from megengine_lite._core.ir.graph import Node, TensorSpec
+from megengine_lite._core.ir.params import DTypeTable, Elemwise, ElemwiseMode, ElemwiseMultiType
+from megengine_lite._core.operators.base import REGISTRY, Operator, register
 
 
 class _Chain:

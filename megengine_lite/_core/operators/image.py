@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from megengine_lite._core.dtype import DType
-from megengine_lite._core.graph import Node, TensorSpec
-from megengine_lite._core.layouts import Format, nchw_shape, split_format
-from megengine_lite._core.oprs.base import fail
-from megengine_lite._core.oprs.values import to_integers
-from megengine_lite._core.quantize import from_float32, round_half_away, to_float32
+from megengine_lite._core.ir.dtype import DType
+from megengine_lite._core.ir.graph import Node, TensorSpec
+from megengine_lite._core.ir.image_layouts import Format, nchw_shape, split_format
+from megengine_lite._core.ir.quantize import from_float32, round_half_away, to_float32
+from megengine_lite._core.operators.base import fail
+from megengine_lite._core.operators.values import to_integers
 
 
 def image_formats(node: Node) -> tuple[Format, Format]:

@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from megengine_lite._core.graph import Node
-from megengine_lite._core.oprs.base import broadcast_shapes, fail, normalize_axis
-from megengine_lite._core.oprs.values import to_integer
+from megengine_lite._core.ir.graph import Node
+from megengine_lite._core.operators.base import broadcast_shapes, fail, normalize_axis
+from megengine_lite._core.operators.values import to_integer
 
 Array = np.ndarray
 Shape = tuple[int, ...]

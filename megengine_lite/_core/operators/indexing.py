@@ -7,11 +7,11 @@ from typing import ClassVar
 
 import numpy as np
 
-from megengine_lite._core import params
-from megengine_lite._core.dtype import INT32, DTypeCode
-from megengine_lite._core.graph import Node, TensorSpec
-from megengine_lite._core.oprs.base import Operator, fail, normalize_axis, register
-from megengine_lite._core.oprs.index_selection import (
+from megengine_lite._core.ir import params
+from megengine_lite._core.ir.dtype import INT32, DTypeCode
+from megengine_lite._core.ir.graph import Node, TensorSpec
+from megengine_lite._core.operators.base import Operator, fail, normalize_axis, register
+from megengine_lite._core.operators.index_selection import (
     BatchedMesh,
     Family,
     Mesh,
@@ -21,7 +21,7 @@ from megengine_lite._core.oprs.index_selection import (
     select,
     slice_inputs,
 )
-from megengine_lite._core.oprs.values import (
+from megengine_lite._core.operators.values import (
     broadcasts_to,
     check_count,
     check_index_dtype,

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from megengine_lite._core import params
-from megengine_lite._core.graph import Node, TensorSpec
-from megengine_lite._core.oprs.base import Operator, fail, register
-from megengine_lite._core.oprs.conv_types import finish, operands, output_dtype
-from megengine_lite._core.oprs.window import Window, mirrored, pad_space, patches, window_2d
+from megengine_lite._core.ir import params
+from megengine_lite._core.ir.graph import Node, TensorSpec
+from megengine_lite._core.operators.base import Operator, fail, register
+from megengine_lite._core.operators.conv_types import finish, operands, output_dtype
+from megengine_lite._core.operators.window import Window, mirrored, pad_space, patches, window_2d
 
 
 def _check(node: Node, ins: Sequence[TensorSpec], filter_ndim: int) -> None:

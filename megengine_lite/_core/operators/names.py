@@ -10,8 +10,8 @@ from __future__ import annotations
 import functools
 import re
 
-from megengine_lite._core.loader.hashes import xxh64
-from megengine_lite._core.params import BN, SVD, BNFwdMode, CondExecMerge, Param, TopK, TopKMode
+from megengine_lite._core.ir.params import BN, SVD, BNFwdMode, CondExecMerge, Param, TopK, TopKMode
+from megengine_lite._core.system.hashes import xxh64
 
 TYPE_SEED = 20160701
 
@@ -113,7 +113,7 @@ class TypeTable:
 
     @staticmethod
     def _registered_by_users() -> dict[int | str, str]:
-        from megengine_lite._core.oprs import REGISTRY
+        from megengine_lite._core.operators import REGISTRY
 
         known = _known_names()
         table: dict[int | str, str] = {}
@@ -186,7 +186,7 @@ def count_outputs(
     if name == "CondExecMerge" and isinstance(params, CondExecMerge):
         return min(params.nr_output, n_inputs)
     if name in _COUNTED_BY_OPERATOR or name not in _known_names():
-        from megengine_lite._core.oprs import REGISTRY
+        from megengine_lite._core.operators import REGISTRY
 
         if name in REGISTRY:
             return REGISTRY[name].count_outputs(params, n_inputs, payload)

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from megengine_lite._core import params
-from megengine_lite._core.dtype import BYTE, FLOAT32, DType
-from megengine_lite._core.graph import Node, TensorSpec
-from megengine_lite._core.oprs.base import Operator, fail, normalize_axis, register
-from megengine_lite._core.oprs.values import broadcasts_to, check_count, check_float, check_ndim, check_same_shape
-from megengine_lite._core.params import BNFwdMode, BNParamDim, ConvolutionFormat
-from megengine_lite._core.quantize import from_float32, to_float32
+from megengine_lite._core.ir import params
+from megengine_lite._core.ir.dtype import BYTE, FLOAT32, DType
+from megengine_lite._core.ir.graph import Node, TensorSpec
+from megengine_lite._core.ir.params import BNFwdMode, BNParamDim, ConvolutionFormat
+from megengine_lite._core.ir.quantize import from_float32, to_float32
+from megengine_lite._core.operators.base import Operator, fail, normalize_axis, register
+from megengine_lite._core.operators.values import broadcasts_to, check_count, check_float, check_ndim, check_same_shape
 
 Array = np.ndarray
 Shape = tuple[int, ...]

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from megengine_lite._core.graph import Node
-from megengine_lite._core.params import ElemwiseMode as M
+from megengine_lite._core.ir.graph import Node
+from megengine_lite._core.ir.params import ElemwiseMode as M
 
 _NEAR = float(np.finfo(np.float32).eps)
 _THIRD = float(np.float32(1 / 3))

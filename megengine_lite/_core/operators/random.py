@@ -11,12 +11,13 @@ from typing import ClassVar
 
 import numpy as np
 
-from megengine_lite._core import params
-from megengine_lite._core.dtype import BYTE, INT32, DType
-from megengine_lite._core.graph import Node, TensorSpec
-from megengine_lite._core.oprs.base import Operator, fail, register
-from megengine_lite._core.oprs.creation import plain_dtype
-from megengine_lite._core.oprs.values import (
+from megengine_lite._core.ir import params
+from megengine_lite._core.ir.dtype import BYTE, INT32, DType
+from megengine_lite._core.ir.graph import Node, TensorSpec
+from megengine_lite._core.ir.quantize import from_float32, to_float32
+from megengine_lite._core.operators.base import Operator, fail, register
+from megengine_lite._core.operators.creation import plain_dtype
+from megengine_lite._core.operators.values import (
     check_count,
     check_float,
     check_ndim,
@@ -24,7 +25,6 @@ from megengine_lite._core.oprs.values import (
     to_integer,
     to_shape,
 )
-from megengine_lite._core.quantize import from_float32, to_float32
 from megengine_lite.errors import LiteValueError
 
 

@@ -6,13 +6,13 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from megengine_lite._core import params
-from megengine_lite._core.dtype import FLOAT16, FLOAT32, INT32, DType, DTypeCode
-from megengine_lite._core.graph import Node, TensorSpec
-from megengine_lite._core.oprs.base import Operator, fail, normalize_axis, register
-from megengine_lite._core.oprs.values import check_count, to_shape
-from megengine_lite._core.params import INT_MAX, ReduceDataType, ReduceMode
-from megengine_lite._core.quantize import from_float32, to_float32
+from megengine_lite._core.ir import params
+from megengine_lite._core.ir.dtype import FLOAT16, FLOAT32, INT32, DType, DTypeCode
+from megengine_lite._core.ir.graph import Node, TensorSpec
+from megengine_lite._core.ir.params import INT_MAX, ReduceDataType, ReduceMode
+from megengine_lite._core.ir.quantize import from_float32, to_float32
+from megengine_lite._core.operators.base import Operator, fail, normalize_axis, register
+from megengine_lite._core.operators.values import check_count, to_shape
 
 Axes = tuple[int, ...]
 LOWEST = np.finfo(np.float32).min

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from megengine_lite._core.graph import Graph, Node, TensorSpec, Var
-from megengine_lite._core.oprs import REGISTRY
-from megengine_lite._core.oprs.base import check_results
+from megengine_lite._core.ir.graph import Graph, Node, TensorSpec, Var
+from megengine_lite._core.operators import REGISTRY
+from megengine_lite._core.operators.base import check_results
 from megengine_lite.errors import LiteError, ShapeError
 
 

@@ -7,16 +7,16 @@ from itertools import product
 
 import numpy as np
 
-from megengine_lite._core import params
-from megengine_lite._core.dtype import INT32
-from megengine_lite._core.graph import Node, TensorSpec
-from megengine_lite._core.layouts import from_nchw, layout_shape, to_nchw
-from megengine_lite._core.oprs.base import Operator, fail, register
-from megengine_lite._core.oprs.image import image_format, image_shape, output_size
-from megengine_lite._core.oprs.sampling import bilinear
-from megengine_lite._core.oprs.values import check_count
-from megengine_lite._core.params import BorderMode, ROIAlignMode, ROIPoolingMode
-from megengine_lite._core.quantize import from_float32, round_half_away, to_float32
+from megengine_lite._core.ir import params
+from megengine_lite._core.ir.dtype import INT32
+from megengine_lite._core.ir.graph import Node, TensorSpec
+from megengine_lite._core.ir.image_layouts import from_nchw, layout_shape, to_nchw
+from megengine_lite._core.ir.params import BorderMode, ROIAlignMode, ROIPoolingMode
+from megengine_lite._core.ir.quantize import from_float32, round_half_away, to_float32
+from megengine_lite._core.operators.base import Operator, fail, register
+from megengine_lite._core.operators.image import image_format, image_shape, output_size
+from megengine_lite._core.operators.sampling import bilinear
+from megengine_lite._core.operators.values import check_count
 
 MAX_SAMPLES = 1 << 10
 """Samples of a bin in one direction; far beyond any use, but a file could ask for billions."""

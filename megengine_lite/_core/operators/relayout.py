@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from megengine_lite._core import params
-from megengine_lite._core.dtype import DType, DTypeCode
-from megengine_lite._core.graph import Node, TensorSpec
-from megengine_lite._core.layouts import (
+from megengine_lite._core.ir import params
+from megengine_lite._core.ir.dtype import DType, DTypeCode
+from megengine_lite._core.ir.graph import Node, TensorSpec
+from megengine_lite._core.ir.image_layouts import (
     Format,
     filter_from_plain,
     filter_to_plain,
@@ -21,10 +21,10 @@ from megengine_lite._core.layouts import (
     round_up,
     to_nchw,
 )
-from megengine_lite._core.oprs.base import Operator, fail, register
-from megengine_lite._core.oprs.values import check_count
-from megengine_lite._core.params import RelayoutFormatMode
-from megengine_lite._core.quantize import quantize, to_float32
+from megengine_lite._core.ir.params import RelayoutFormatMode
+from megengine_lite._core.ir.quantize import quantize, to_float32
+from megengine_lite._core.operators.base import Operator, fail, register
+from megengine_lite._core.operators.values import check_count
 
 _M = RelayoutFormatMode
 _C = DTypeCode
@@ -58,8 +58,8 @@ _GROUPED = (_M.NCHW_NCHW4, _M.NCHW4_NCHW)
 
 @dataclass(frozen=True, slots=True)
 class FilterLayout:
-    """Where a filter goes: axes (see :mod:`megengine_lite._core.layouts`), size of a block, and the multiples that
-    groups, output and input channels are completed to (0: they must be whole blocks already)."""
+    """Where a filter goes: axes (see ``ir/image_layouts``), size of a block, and the multiples that groups, output and
+    input channels are completed to (0: they must be whole blocks already)."""
 
     axes: str
     block: int

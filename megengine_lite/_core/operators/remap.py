@@ -6,15 +6,21 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from megengine_lite._core import params
-from megengine_lite._core.dtype import DTypeCode
-from megengine_lite._core.graph import Node, TensorSpec
-from megengine_lite._core.layouts import from_nchw, layout_shape, to_nchw
-from megengine_lite._core.oprs.base import Operator, fail, register
-from megengine_lite._core.oprs.image import float_to_stored, image_format, image_shape, outside_value, stored_to_float
-from megengine_lite._core.oprs.sampling import bilinear, gather
-from megengine_lite._core.oprs.values import check_count
-from megengine_lite._core.params import BorderMode, InterpolationMode
+from megengine_lite._core.ir import params
+from megengine_lite._core.ir.dtype import DTypeCode
+from megengine_lite._core.ir.graph import Node, TensorSpec
+from megengine_lite._core.ir.image_layouts import from_nchw, layout_shape, to_nchw
+from megengine_lite._core.ir.params import BorderMode, InterpolationMode
+from megengine_lite._core.operators.base import Operator, fail, register
+from megengine_lite._core.operators.image import (
+    float_to_stored,
+    image_format,
+    image_shape,
+    outside_value,
+    stored_to_float,
+)
+from megengine_lite._core.operators.sampling import bilinear, gather
+from megengine_lite._core.operators.values import check_count
 
 _BORDERS = (BorderMode.REPLICATE, BorderMode.REFLECT, BorderMode.REFLECT_101, BorderMode.WRAP, BorderMode.CONSTANT)
 

@@ -6,15 +6,21 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from megengine_lite._core import params
-from megengine_lite._core.dtype import DType, DTypeCode
-from megengine_lite._core.graph import Node, TensorSpec
-from megengine_lite._core.layouts import Format, from_nchw, layout_shape, to_nchw
-from megengine_lite._core.oprs.base import Operator, fail, register
-from megengine_lite._core.oprs.image import float_to_stored, image_format, image_shape, output_size, stored_to_float
-from megengine_lite._core.oprs.sampling import cubic_weights, floor_and_fraction, lanczos4_weights
-from megengine_lite._core.oprs.values import check_count
-from megengine_lite._core.params import InterpolationMode
+from megengine_lite._core.ir import params
+from megengine_lite._core.ir.dtype import DType, DTypeCode
+from megengine_lite._core.ir.graph import Node, TensorSpec
+from megengine_lite._core.ir.image_layouts import Format, from_nchw, layout_shape, to_nchw
+from megengine_lite._core.ir.params import InterpolationMode
+from megengine_lite._core.operators.base import Operator, fail, register
+from megengine_lite._core.operators.image import (
+    float_to_stored,
+    image_format,
+    image_shape,
+    output_size,
+    stored_to_float,
+)
+from megengine_lite._core.operators.sampling import cubic_weights, floor_and_fraction, lanczos4_weights
+from megengine_lite._core.operators.values import check_count
 
 Taps = tuple[np.ndarray, np.ndarray]
 """For each output position along one axis: the input positions ``(out, taps)`` and their weights."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from megengine_lite._core.params import BorderMode
+from megengine_lite._core.ir.params import BorderMode
 
 
 def border_index(index: np.ndarray, length: int, mode: int) -> np.ndarray:

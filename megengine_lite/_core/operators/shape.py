@@ -7,11 +7,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from megengine_lite._core import params
-from megengine_lite._core.dtype import INT32
-from megengine_lite._core.graph import Node, TensorSpec
-from megengine_lite._core.oprs.base import Operator, broadcast_shapes, fail, normalize_axis, register
-from megengine_lite._core.oprs.values import (
+from megengine_lite._core.ir import params
+from megengine_lite._core.ir.dtype import INT32
+from megengine_lite._core.ir.graph import Node, TensorSpec
+from megengine_lite._core.ir.params import AxisMethod, PaddingMode
+from megengine_lite._core.ir.quantize import stored_constant
+from megengine_lite._core.operators.base import Operator, broadcast_shapes, fail, normalize_axis, register
+from megengine_lite._core.operators.values import (
     MAX_NDIM,
     broadcasts_to,
     check_count,
@@ -21,8 +23,6 @@ from megengine_lite._core.oprs.values import (
     to_integers,
     to_shape,
 )
-from megengine_lite._core.params import AxisMethod, PaddingMode
-from megengine_lite._core.quantize import stored_constant
 
 # Stored in `axis` of OptionalAxisV1 where there is no axis.
 NO_AXIS = MAX_NDIM

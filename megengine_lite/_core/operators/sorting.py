@@ -6,13 +6,13 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from megengine_lite._core import params
-from megengine_lite._core.dtype import FLOAT32, INT32, DType
-from megengine_lite._core.graph import Node, TensorSpec
-from megengine_lite._core.oprs.base import Operator, fail, register
-from megengine_lite._core.oprs.values import check_count, check_ndim, to_integer
-from megengine_lite._core.params import ArgsortOrder, CondTakeMode, TopKMode
-from megengine_lite._core.quantize import stored_constant, to_float32
+from megengine_lite._core.ir import params
+from megengine_lite._core.ir.dtype import FLOAT32, INT32, DType
+from megengine_lite._core.ir.graph import Node, TensorSpec
+from megengine_lite._core.ir.params import ArgsortOrder, CondTakeMode, TopKMode
+from megengine_lite._core.ir.quantize import stored_constant, to_float32
+from megengine_lite._core.operators.base import Operator, fail, register
+from megengine_lite._core.operators.values import check_count, check_ndim, to_integer
 
 
 def _order(x: np.ndarray, spec: TensorSpec, descending: bool) -> np.ndarray:

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from megengine_lite._core import params
-from megengine_lite._core.dtype import DTypeCode
-from megengine_lite._core.graph import Node, TensorSpec
-from megengine_lite._core.oprs.base import Operator, register
-from megengine_lite._core.oprs.values import check_computable, check_count
-from megengine_lite._core.quantize import float_to_int, from_float32, to_float32, wrap_int
+from megengine_lite._core.ir import params
+from megengine_lite._core.ir.dtype import DTypeCode
+from megengine_lite._core.ir.graph import Node, TensorSpec
+from megengine_lite._core.ir.quantize import float_to_int, from_float32, to_float32, wrap_int
+from megengine_lite._core.operators.base import Operator, register
+from megengine_lite._core.operators.values import check_computable, check_count
 
 
 @register

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from megengine_lite._core.dtype import DType, DTypeCode
-from megengine_lite._core.graph import Node, TensorSpec
-from megengine_lite._core.oprs.base import fail
+from megengine_lite._core.ir.dtype import DType, DTypeCode
+from megengine_lite._core.ir.graph import Node, TensorSpec
+from megengine_lite._core.operators.base import fail
 from megengine_lite.errors import LiteIndexError
 
 MAX_NDIM = 7

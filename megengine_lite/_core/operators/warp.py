@@ -11,12 +11,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from megengine_lite._core import params
-from megengine_lite._core.dtype import DType, DTypeCode
-from megengine_lite._core.graph import Node, TensorSpec
-from megengine_lite._core.layouts import Format, from_nchw, layout_shape, to_nchw
-from megengine_lite._core.oprs.base import Operator, fail, register
-from megengine_lite._core.oprs.image import (
+from megengine_lite._core.ir import params
+from megengine_lite._core.ir.dtype import DType, DTypeCode
+from megengine_lite._core.ir.graph import Node, TensorSpec
+from megengine_lite._core.ir.image_layouts import Format, from_nchw, layout_shape, to_nchw
+from megengine_lite._core.ir.params import BorderMode, InterpolationMode
+from megengine_lite._core.operators.base import Operator, fail, register
+from megengine_lite._core.operators.image import (
     float_to_stored,
     image_format,
     image_formats,
@@ -24,15 +25,14 @@ from megengine_lite._core.oprs.image import (
     output_size,
     stored_to_float,
 )
-from megengine_lite._core.oprs.sampling import (
+from megengine_lite._core.operators.sampling import (
     bilinear,
     cubic_weights,
     gather,
     interpolate_taps,
     lanczos4_weights,
 )
-from megengine_lite._core.oprs.values import check_count
-from megengine_lite._core.params import BorderMode, InterpolationMode
+from megengine_lite._core.operators.values import check_count
 
 _C = DTypeCode
 _PIXELS = (_C.FLOAT32, _C.FLOAT16, _C.UINT8, _C.INT8, _C.QUANTIZED_S8, _C.QUANTIZED8_ASYMM)

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from megengine_lite._core.graph import Node
-from megengine_lite._core.oprs.base import fail
+from megengine_lite._core.ir.graph import Node
+from megengine_lite._core.operators.base import fail
 
 # Patches are gathered for as many output rows at a time as fit in this many elements.
 _PATCH_ELEMENTS = 1 << 21

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from megengine_lite._core import params
-from megengine_lite._core.graph import Node, TensorSpec
-from megengine_lite._core.oprs.base import Operator, fail, register
-from megengine_lite._core.oprs.values import check_count, check_ndim
-from megengine_lite._core.oprs.window import Window, fold, pad_space, patches, window_2d
-from megengine_lite._core.quantize import from_float32, to_float32
+from megengine_lite._core.ir import params
+from megengine_lite._core.ir.graph import Node, TensorSpec
+from megengine_lite._core.ir.quantize import from_float32, to_float32
+from megengine_lite._core.operators.base import Operator, fail, register
+from megengine_lite._core.operators.values import check_count, check_ndim
+from megengine_lite._core.operators.window import Window, fold, pad_space, patches, window_2d
 
 
 def _window(p: params.Images2Neibs | params.SlidingWindowTranspose) -> Window:

@@ -11,11 +11,11 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from megengine_lite._core.dtype import DType, DTypeCode
-from megengine_lite._core.files import open_for_writing
-from megengine_lite._core.layouts import dense_strides
-from megengine_lite._core.original_names import DEVICE, dtype_name
-from megengine_lite._core.trace import Dependency, Known, Record, Use, Value
+from megengine_lite._core.ir.dtype import DType, DTypeCode
+from megengine_lite._core.ir.image_layouts import dense_strides
+from megengine_lite._core.reports.original import DEVICE, dtype_name
+from megengine_lite._core.reports.trace import Dependency, Known, Record, Use, Value
+from megengine_lite._core.system.files import open_for_writing
 from megengine_lite.errors import LiteError
 from megengine_lite.log import warn
 

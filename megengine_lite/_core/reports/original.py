@@ -12,10 +12,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from megengine_lite._core.dtype import DType, DTypeCode
-from megengine_lite._core.graph import Graph, Node, Var
-from megengine_lite._core.loader.records import NOT_NUMBERED
-from megengine_lite._core.params import ElemwiseMode, ElemwiseMultiTypeMode
+from megengine_lite._core.formats.mge.records import NOT_NUMBERED
+from megengine_lite._core.ir.dtype import DType, DTypeCode
+from megengine_lite._core.ir.graph import Graph, Node, Var
+from megengine_lite._core.ir.params import ElemwiseMode, ElemwiseMultiTypeMode
 
 DEVICE = 'CompNode("cpu0:0" from "cpu0:0")'
 INPUT, CONSTANT, HOLDER = "Host2DeviceCopy", "ImmutableTensor", "MultipleDeviceTensorHolder"

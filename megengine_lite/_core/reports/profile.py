@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any
 
-from megengine_lite._core.graph import TensorSpec
-from megengine_lite._core.layouts import dense_strides
-from megengine_lite._core.loader.records import NOT_NUMBERED
-from megengine_lite._core.lower.context import Origin
-from megengine_lite._core.original_names import CONSTANT, DEVICE, Listed, dtype_name, type_name
-from megengine_lite._core.planner import StepTime
+from megengine_lite._core.cpu.lowering import Origin
+from megengine_lite._core.cpu.planner import StepTime
+from megengine_lite._core.formats.mge.records import NOT_NUMBERED
+from megengine_lite._core.ir.graph import TensorSpec
+from megengine_lite._core.ir.image_layouts import dense_strides
+from megengine_lite._core.reports.original import CONSTANT, DEVICE, Listed, dtype_name, type_name
 
 # Values of constants up to this size are written out; of others there is a note that they are large.
 _SHOWN_SIZE = 10

@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 
 from megengine_lite._core.config import SessionConfig
-from megengine_lite._core.dtype import DType
-from megengine_lite._core.graph import ConstantPool, Graph, Node, Var
-from megengine_lite._core.loader.records import NOT_NUMBERED
-from megengine_lite._core.memory import Storage
-from megengine_lite._core.oprs import REGISTRY
-from megengine_lite._core.original_names import Listed, list_operators
-from megengine_lite._core.session import Session
+from megengine_lite._core.formats.mge.records import NOT_NUMBERED
+from megengine_lite._core.ir.dtype import DType
+from megengine_lite._core.ir.graph import ConstantPool, Graph, Node, Var
+from megengine_lite._core.operators import REGISTRY
+from megengine_lite._core.reports.original import Listed, list_operators
+from megengine_lite._core.runtime.session import Session
+from megengine_lite._core.system.memory import Storage
 
 
 class Known(IntEnum):

@@ -16,20 +16,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from megengine_lite._core.arena import aligned_bytes
+from megengine_lite._core.compile.infer import Lifetimes, NeedsValue, infer_stage
 from megengine_lite._core.config import SessionConfig
-from megengine_lite._core.dtype import DType
-from megengine_lite._core.graph import ConstantPool, Graph, TensorSpec, Var
-from megengine_lite._core.infer import Lifetimes, NeedsValue, infer_stage
-from megengine_lite._core.kernel_set import KernelSet, kernel_set
-from megengine_lite._core.limits import memory_limit
-from megengine_lite._core.lower.context import ARENA_BASE
-from megengine_lite._core.planner import Plan, StepTime, build_plan
-from megengine_lite._core.program import array_at
+from megengine_lite._core.cpu.arena import aligned_bytes
+from megengine_lite._core.cpu.kernel_set import KernelSet, kernel_set
+from megengine_lite._core.cpu.lowering import ARENA_BASE
+from megengine_lite._core.cpu.planner import Plan, StepTime, build_plan
+from megengine_lite._core.cpu.program import array_at
+from megengine_lite._core.ir.dtype import DType
+from megengine_lite._core.ir.graph import ConstantPool, Graph, TensorSpec, Var
+from megengine_lite._core.system.limits import memory_limit
 from megengine_lite.errors import LiteError, LiteIndexError, ShapeError
 
 if TYPE_CHECKING:
-    from megengine_lite._core.loader import Model
+    from megengine_lite._core.formats.mge import Model
 
 
 # The part of the memory that outputs of kept plans may take.

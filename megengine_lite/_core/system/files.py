@@ -17,7 +17,7 @@ from io import BufferedReader
 from types import ModuleType
 from typing import Any, BinaryIO
 
-from megengine_lite._core.limits import describe_bytes, memory_limit
+from megengine_lite._core.system.limits import describe_bytes, memory_limit
 from megengine_lite.errors import LiteError, LiteOSError, LiteTypeError, LiteValueError, os_error
 
 fcntl: ModuleType | None

@@ -27,7 +27,7 @@ from libc.string cimport memmove, memset
 
 import numpy as np
 
-from megengine_lite._core.dlpack import make_capsule
+from megengine_lite._core.system.dlpack import make_capsule
 from megengine_lite.errors import (
     LiteArgumentError,
     LiteError,

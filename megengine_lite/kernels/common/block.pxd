@@ -6,9 +6,9 @@
 from libc.math cimport INFINITY
 from libc.stdint cimport int64_t
 
-from megengine_lite.kernels.simd cimport VREGS, VW, inlined, outlined, prefetch_far, vf, vf_fma, vf_load, vf_max, \
+from megengine_lite.kernels.common.simd cimport VREGS, VW, inlined, outlined, prefetch_far, vf, vf_fma, vf_load, vf_max, \
     vf_min, vf_set1, vf_store, vf_zero
-from megengine_lite.kernels.vmath cimport ACT_CLIP, ACT_CLIP_HIGH, ACT_GELU, ACT_H_SWISH, ACT_RELU, ACT_SIGMOID, \
+from megengine_lite.kernels.common.vmath cimport ACT_CLIP, ACT_CLIP_HIGH, ACT_GELU, ACT_H_SWISH, ACT_RELU, ACT_SIGMOID, \
     ACT_SILU, costly_activation
 
 cdef enum:

@@ -6,7 +6,7 @@
 # before. What that adds to a byte, and the zero point, are made good by a constant for each channel, in the bias.
 from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t
 
-from megengine_lite.kernels.simd cimport (
+from megengine_lite.kernels.common.simd cimport (
     DOT_UNSIGNED, VREGS, VW, inlined, vi, vi_dot, vi_dot_pairs, vi_even, vi_load, vi_odd, vi_set1_bytes,
     vi_store,
 )

@@ -4,7 +4,7 @@
 # constant `count` (a power of two up to VW) everything stays in registers: log2(count) rounds of two-vector shuffles.
 from libc.stdint cimport int64_t
 
-from megengine_lite.kernels.simd cimport (
+from megengine_lite.kernels.common.simd cimport (
     VW, inlined, vf, vf_load, vf_load_n, vf_store, vf_store_n, vf_stream, vf_unzip_even, vf_unzip_odd, vf_zero, vf_zip_high,
     vf_zip_low,
 )

@@ -1,5 +1,5 @@
 # Across the lanes of a vector.
-from megengine_lite.kernels.simd cimport VW, vf, vf_max, vf_permute, vf_store, vi_lanes, vi_set1
+from megengine_lite.kernels.common.simd cimport VW, vf, vf_max, vf_permute, vf_store, vi_lanes, vi_set1
 
 
 cdef inline float sum_lanes(vf x) noexcept nogil:

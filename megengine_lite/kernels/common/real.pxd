@@ -2,11 +2,11 @@
 from libc.stdint cimport int8_t, int32_t, int64_t
 from libc.string cimport memcpy
 
-from megengine_lite.kernels.simd cimport (
+from megengine_lite.kernels.common.simd cimport (
     VW, vf, vf_load, vf_max, vf_min, vf_product, vf_set1, vf_store, vf_to_vi, vi, vi_load, vi_load_s8, vi_set1,
     vi_store, vi_store_8, vi_to_vf,
 )
-from megengine_lite.kernels.vmath cimport v_copysign
+from megengine_lite.kernels.common.vmath cimport v_copysign
 
 cdef enum Kind:
     KIND_S8 = 0

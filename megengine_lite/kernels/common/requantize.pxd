@@ -10,12 +10,12 @@
 # Blocks of sums go through memory, so that this code stands once in a kernel and not in every unrolled block.
 from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t
 
-from megengine_lite.kernels.kernel cimport KernelArgs
-from megengine_lite.kernels.simd cimport (
+from megengine_lite.kernels.common.kernel cimport KernelArgs
+from megengine_lite.kernels.common.simd cimport (
     VW, inlined, outlined, vf, vf_load, vf_max, vf_min, vf_product, vf_set1, vf_store, vf_to_vi, vf_trunc, vi,
     vi_load, vi_load_s8, vi_max, vi_set1, vi_store, vi_store4_s8, vi_store_8, vi_store_s8, vi_to_vf,
 )
-from megengine_lite.kernels.vmath cimport ACT_NONE, activate, v_copysign
+from megengine_lite.kernels.common.vmath cimport ACT_NONE, activate, v_copysign
 
 cdef enum OutputKind:
     OUT_8 = 0     # bytes

@@ -1,7 +1,7 @@
 # Copying and filling short rows of floats, inline.
 from libc.stdint cimport int64_t, uintptr_t
 
-from megengine_lite.kernels.simd cimport (
+from megengine_lite.kernels.common.simd cimport (
     VW, vf, vf_load, vf_load_n, vf_set1, vf_store, vf_store_n, vf_stream,
 )
 

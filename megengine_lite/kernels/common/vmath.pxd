@@ -7,7 +7,7 @@
 from libc.math cimport INFINITY, NAN, cosf, sinf
 from libc.stdint cimport int32_t, uint64_t
 
-from megengine_lite.kernels.simd cimport (
+from megengine_lite.kernels.common.simd cimport (
     VW, inlined, outlined, vd, vd_high, vd_low, vd_max, vd_min, vd_set1, vdu, vdu_set1, vf, vf_eq, vf_floor, vf_fma,
     vf_from_vd, vf_ldexp, vf_le, vf_load, vf_lt, vf_max, vf_min, vf_rint, vf_select, vf_set1, vf_sqrt, vf_store,
     vf_to_vi, vf_trunc, vf_zero, vi, vi_any, vi_set1, vi_to_vf, vu,

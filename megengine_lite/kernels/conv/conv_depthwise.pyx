@@ -9,9 +9,9 @@ import numpy as np
 
 from libc.stdint cimport int64_t, uintptr_t
 
-from megengine_lite.kernels.block cimport Output, set_activation, store_block
-from megengine_lite.kernels.kernel cimport KernelArgs
-from megengine_lite.kernels.simd cimport VW, inlined, outlined, vf, vf_fma, vf_held, vf_load, vf_zero
+from megengine_lite.kernels.common.block cimport Output, set_activation, store_block
+from megengine_lite.kernels.common.kernel cimport KernelArgs
+from megengine_lite.kernels.common.simd cimport VW, inlined, outlined, vf, vf_fma, vf_held, vf_load, vf_zero
 
 cdef enum:
     MAX_PIXELS = 7

@@ -1,14 +1,14 @@
 """Channel-wise convolution of bytes in blocked layout: one filter per channel.
 
 Four neighbouring taps of a filter row make one dot product. Weights are packed as ``[channel block][part][kh][quad of
-kw][channel][4]`` with zeros behind the last tap (:func:`megengine_lite._core.packing_int8.pack_depthwise`).
+kw][channel][4]`` with zeros behind the last tap (:func:`megengine_lite._core.cpu.packing.int8.pack_depthwise`).
 """
 
 from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uintptr_t
 
-from megengine_lite.kernels.kernel cimport KernelArgs
-from megengine_lite.kernels.requantize cimport OUT_8, Output, read_output, store_sums
-from megengine_lite.kernels.simd cimport (
+from megengine_lite.kernels.common.kernel cimport KernelArgs
+from megengine_lite.kernels.common.requantize cimport OUT_8, Output, read_output, store_sums
+from megengine_lite.kernels.common.simd cimport (
     DOT_UNSIGNED, VREGS, VW, inlined, outlined, vi, vi_dot, vi_dot_pairs, vi_even, vi_load, vi_load_quad, vi_odd, vi_set1,
     vi_store,
 )

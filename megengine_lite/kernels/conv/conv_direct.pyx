@@ -2,7 +2,7 @@
 
 Bias, a residual tensor and the activation are applied to each block of output pixels while it is in registers.
 Weights are packed as ``[group][tile of 2 channel blocks][ic block][kh][kw][ic lane][channels of the tile]``, where
-the last ic block of a group has only the lanes that exist (:func:`megengine_lite._core.packing.pack_direct`).
+the last ic block of a group has only the lanes that exist (:func:`megengine_lite._core.cpu.packing.float32.pack_direct`).
 """
 
 import numpy as np
@@ -10,9 +10,9 @@ import numpy as np
 
 from libc.stdint cimport int64_t, uintptr_t
 
-from megengine_lite.kernels.block cimport FAR, Output, Sum, conv_row, set_activation
-from megengine_lite.kernels.kernel cimport KernelArgs
-from megengine_lite.kernels.simd cimport VW, outlined
+from megengine_lite.kernels.common.block cimport FAR, Output, Sum, conv_row, set_activation
+from megengine_lite.kernels.common.kernel cimport KernelArgs
+from megengine_lite.kernels.common.simd cimport VW, outlined
 
 
 cdef inline outlined direct_row(
@@ -104,7 +104,7 @@ def conv_direct(const float[:, :, :, :, ::1] x not None, const float[::1] packed
     ----------
     x : float32 array [N, C / VW, H, W, VW]
     packed : float32 array
-        The filter as :func:`megengine_lite._core.packing.pack_direct` orders it.
+        The filter as :func:`megengine_lite._core.cpu.packing.float32.pack_direct` orders it.
     shape : (int, int, int, int, int)
         Groups, output and input channels of a group, height and width of the filter. With more than one group the
         channels of a group fill whole blocks.

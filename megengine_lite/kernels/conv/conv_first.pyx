@@ -1,7 +1,7 @@
 """Float32 convolution of a plain NCHW input with few channels (images) into a blocked output.
 
 Weights: ``[tile of 2 channel blocks][ic][kh][kw][channels of the tile]``
-(:func:`megengine_lite._core.packing.pack_plain_input`).
+(:func:`megengine_lite._core.cpu.packing.float32.pack_plain_input`).
 """
 
 import numpy as np
@@ -10,9 +10,9 @@ import numpy as np
 from libc.stdint cimport int64_t, uintptr_t
 from libc.string cimport memcpy, memset
 
-from megengine_lite.kernels.block cimport Output, Sum, TABLE, conv_row, set_activation
-from megengine_lite.kernels.kernel cimport KernelArgs
-from megengine_lite.kernels.simd cimport VW, outlined
+from megengine_lite.kernels.common.block cimport Output, Sum, TABLE, conv_row, set_activation
+from megengine_lite.kernels.common.kernel cimport KernelArgs
+from megengine_lite.kernels.common.simd cimport VW, outlined
 
 
 cdef inline outlined first_row(
@@ -100,7 +100,7 @@ def conv_first(const float[:, :, :, ::1] x not None, const float[::1] packed not
     ----------
     x : float32 array [N, C, H, W]
     packed : float32 array
-        The filter as :func:`megengine_lite._core.packing.pack_plain_input` orders it.
+        The filter as :func:`megengine_lite._core.cpu.packing.float32.pack_plain_input` orders it.
     oc : int
         Number of output channels.
     kernel, stride, pad : (int, int)

@@ -3,15 +3,15 @@
 The input is blocked like a float tensor, with bytes as elements; images of at most 4 channels may be given as
 pixels of 4 bytes instead. Weights are packed as ``[group][tile of 2 channel blocks][part][ic block][kh][kw][quad of
 ic][channels of the tile][4]``, where the last ic block of a group has only the quads that exist
-(:func:`megengine_lite._core.packing_int8.pack_direct`).
+(:func:`megengine_lite._core.cpu.packing.int8.pack_direct`).
 """
 
 from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uintptr_t
 
-from megengine_lite.kernels.dot cimport MAX_SUMS, Sum, block_pixels, dot_block, dot_block_few, dot_block_of
-from megengine_lite.kernels.kernel cimport KernelArgs
-from megengine_lite.kernels.requantize cimport OUT_8, Output, read_output, store_sums
-from megengine_lite.kernels.simd cimport DOT_UNSIGNED, VREGS, VW, inlined, outlined
+from megengine_lite.kernels.common.dot cimport MAX_SUMS, Sum, block_pixels, dot_block, dot_block_few, dot_block_of
+from megengine_lite.kernels.common.kernel cimport KernelArgs
+from megengine_lite.kernels.common.requantize cimport OUT_8, Output, read_output, store_sums
+from megengine_lite.kernels.common.simd cimport DOT_UNSIGNED, VREGS, VW, inlined, outlined
 
 
 cdef inline inlined dot_row(

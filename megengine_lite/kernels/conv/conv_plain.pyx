@@ -10,10 +10,10 @@ import numpy as np
 from libc.stdint cimport int64_t, uintptr_t
 from libc.string cimport memcpy, memset
 
-from megengine_lite.kernels.kernel cimport KernelArgs
-from megengine_lite.kernels.simd cimport VW, inlined, outlined, vf, vf_fma, vf_load, vf_load_n, vf_set1, vf_store, \
+from megengine_lite.kernels.common.kernel cimport KernelArgs
+from megengine_lite.kernels.common.simd cimport VW, inlined, outlined, vf, vf_fma, vf_load, vf_load_n, vf_set1, vf_store, \
     vf_store_n, vf_zero
-from megengine_lite.kernels.vmath cimport activate
+from megengine_lite.kernels.common.vmath cimport activate
 
 cdef enum:
     SPAN = 3  # vectors of a block along the row

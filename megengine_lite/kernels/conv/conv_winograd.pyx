@@ -6,7 +6,7 @@ input channels. F(4 x 4) interpolates at 0, +-sqrt(1/2), +-sqrt(2) and infinity,
 integers do and makes most constants cheap.
 
 Weights: ``[tile of 2 channel blocks][s s][ic][channels of the tile]``
-(:func:`megengine_lite._core.packing.pack_winograd`, which holds the filter transform).
+(:func:`megengine_lite._core.cpu.packing.float32.pack_winograd`, which holds the filter transform).
 """
 
 import numpy as np
@@ -15,11 +15,11 @@ import numpy as np
 from libc.stdint cimport int64_t, uintptr_t
 from libc.string cimport memcpy, memset
 
-from megengine_lite.kernels.block cimport NEAR, Output, Sum, activate_stored, conv_row, set_activation, store_block
-from megengine_lite.kernels.kernel cimport KernelArgs
-from megengine_lite.kernels.simd cimport VW, inlined, outlined, prefetch_far, prefetch_write, vf, vf_fma, vf_load, \
+from megengine_lite.kernels.common.block cimport NEAR, Output, Sum, activate_stored, conv_row, set_activation, store_block
+from megengine_lite.kernels.common.kernel cimport KernelArgs
+from megengine_lite.kernels.common.simd cimport VW, inlined, outlined, prefetch_far, prefetch_write, vf, vf_fma, vf_load, \
     vf_set1, vf_store
-from megengine_lite.kernels.vmath cimport ACT_CLIP_HIGH, ACT_NONE
+from megengine_lite.kernels.common.vmath cimport ACT_CLIP_HIGH, ACT_NONE
 
 cdef enum:
     MAX_SIDE = 6
@@ -281,7 +281,7 @@ def conv_winograd(const float[:, :, :, :, ::1] x not None, const float[::1] pack
     ----------
     x : float32 array [N, IC / VW, H, W, VW]
     packed : float32 array
-        The filter as :func:`megengine_lite._core.packing.pack_winograd` orders it.
+        The filter as :func:`megengine_lite._core.cpu.packing.float32.pack_winograd` orders it.
     m : int
         Side of an output tile, 2 or 4.
     oc, ic : int

@@ -11,13 +11,13 @@ import numpy as np
 from libc.stdint cimport int64_t, uintptr_t
 from libc.string cimport memset
 
-from megengine_lite.kernels cimport elemwise_modes as M
-from megengine_lite.kernels.elemwise_modes cimport arity_of, mode1, mode2, mode3
-from megengine_lite.kernels.kernel cimport KernelArgs
-from megengine_lite.kernels.rows cimport copy_row, fill_row, stream_row
-from megengine_lite.kernels.simd cimport VW, inlined, stream_end, vf, vf_load, vf_load_n, vf_product, vf_store, vf_store_n
+from megengine_lite.kernels.elemwise cimport elemwise_modes as M
+from megengine_lite.kernels.elemwise.elemwise_modes cimport arity_of, mode1, mode2, mode3
+from megengine_lite.kernels.common.kernel cimport KernelArgs
+from megengine_lite.kernels.common.rows cimport copy_row, fill_row, stream_row
+from megengine_lite.kernels.common.simd cimport VW, inlined, stream_end, vf, vf_load, vf_load_n, vf_product, vf_store, vf_store_n
 
-from megengine_lite.kernels.tiling import plan_chain
+from megengine_lite.kernels.common.tiling import plan_chain
 
 cdef enum:
     MAX_INPUTS = 12

@@ -9,12 +9,12 @@ import numpy as np
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint64_t, uintptr_t
 from libc.string cimport memset
 
-from megengine_lite.kernels cimport elemwise_modes as M
-from megengine_lite.kernels.elemwise_modes cimport arity_of
-from megengine_lite.kernels.kernel cimport KernelArgs
-from megengine_lite.kernels.simd cimport inlined
+from megengine_lite.kernels.elemwise cimport elemwise_modes as M
+from megengine_lite.kernels.elemwise.elemwise_modes cimport arity_of
+from megengine_lite.kernels.common.kernel cimport KernelArgs
+from megengine_lite.kernels.common.simd cimport inlined
 
-from megengine_lite.kernels.tiling import plan_runs
+from megengine_lite.kernels.common.tiling import plan_runs
 
 cdef enum:
     MAX_INPUTS = 4

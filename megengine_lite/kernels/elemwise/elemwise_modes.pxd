@@ -9,11 +9,11 @@ from libc.math cimport (
 
 from libc.stdint cimport int64_t
 
-from megengine_lite.kernels.simd cimport (
+from megengine_lite.kernels.common.simd cimport (
     VW, inlined, outlined, vf, vf_eq, vf_floor, vf_fma, vf_le, vf_load, vf_lt, vf_max, vf_min, vf_product,
     vf_select, vf_set1, vf_sqrt, vf_store, vf_zero, vi,
 )
-from megengine_lite.kernels.vmath cimport (
+from megengine_lite.kernels.common.vmath cimport (
     v_abs, v_ceil, v_copysign, v_cos, v_erf, v_exp, v_expm1, v_gelu, v_h_sigmoid, v_h_swish, v_is_nan, v_log, v_log1p,
     v_pow, v_round, v_sigmoid, v_sign_bit, v_sin, v_softplus, v_tanh,
 )

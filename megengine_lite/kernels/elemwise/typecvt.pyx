@@ -8,8 +8,8 @@ import numpy as np
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uintptr_t
 from libc.string cimport memcpy
 
-from megengine_lite.kernels.kernel cimport KernelArgs
-from megengine_lite.kernels.simd cimport (
+from megengine_lite.kernels.common.kernel cimport KernelArgs
+from megengine_lite.kernels.common.simd cimport (
     VW, vf, vf_load, vf_load_f16, vf_load_n, vf_store, vf_store_f16, vf_store_n, vf_to_vi_any, vi_load, vi_store, vi_to_vf,
 )
 

@@ -8,8 +8,8 @@ import numpy as np
 from libc.float cimport FLT_MAX
 from libc.stdint cimport int64_t, uintptr_t
 
-from megengine_lite.kernels.kernel cimport KernelArgs
-from megengine_lite.kernels.simd cimport (
+from megengine_lite.kernels.common.kernel cimport KernelArgs
+from megengine_lite.kernels.common.simd cimport (
     VW, inlined, vf, vf_load, vf_max, vf_set1, vf_store, vf_unzip_even, vf_zero,
 )
 

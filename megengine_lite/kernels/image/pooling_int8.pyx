@@ -2,12 +2,12 @@
 
 from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uintptr_t
 
-from megengine_lite.kernels.kernel cimport KernelArgs
-from megengine_lite.kernels.simd cimport (
+from megengine_lite.kernels.common.kernel cimport KernelArgs
+from megengine_lite.kernels.common.simd cimport (
     VW, inlined, outlined, vb, vb_load, vb_max, vb_set1, vb_store, vf, vf_set1, vf_to_vi, vi, vi_load_s8, vi_set1,
     vi_store_8, vi_to_vf,
 )
-from megengine_lite.kernels.vmath cimport v_copysign
+from megengine_lite.kernels.common.vmath cimport v_copysign
 
 
 # A window moving over one plane: the part of it that lies inside of the image is rows y0..y1-1 and pixels x0..x1-1.

@@ -3,8 +3,8 @@
 from libc.math cimport floorf
 from libc.stdint cimport int32_t, int64_t, uintptr_t
 
-from megengine_lite.kernels.kernel cimport KernelArgs
-from megengine_lite.kernels.simd cimport VW, vf, vf_fma, vf_load, vf_max, vf_set1, vf_store, vf_zero
+from megengine_lite.kernels.common.kernel cimport KernelArgs
+from megengine_lite.kernels.common.simd cimport VW, vf, vf_fma, vf_load, vf_max, vf_set1, vf_store, vf_zero
 
 
 # Two neighbouring pixels and their weights; what lies outside of the image has the weight 0.

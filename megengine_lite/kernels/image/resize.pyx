@@ -8,8 +8,8 @@ import numpy as np
 
 from libc.stdint cimport int32_t, int64_t, uintptr_t
 
-from megengine_lite.kernels.kernel cimport KernelArgs
-from megengine_lite.kernels.simd cimport (
+from megengine_lite.kernels.common.kernel cimport KernelArgs
+from megengine_lite.kernels.common.simd cimport (
     VW, inlined, vf, vf_fma, vf_gather, vf_load, vf_load_n, vf_permute2, vf_set1, vf_store, vf_store_n, vf_zero,
     vi, vi_load,
 )

@@ -1,7 +1,7 @@
 """Matrix products in float32: C = activation(A B + bias + Z), batched, with any strides of A and B.
 
 B is read in panels of 2 vectors of columns, ``[panel][k][2 VW]``. Constant weights are packed so beforehand
-(:func:`megengine_lite._core.packing.pack_panels`); a B that changes is packed panel by panel into scratch, where it
+(:func:`megengine_lite._core.cpu.packing.float32.pack_panels`); a B that changes is packed panel by panel into scratch, where it
 stays in the cache. With few rows the product is bound by reading B; then ``gemm_dot_f32`` reads it as it is.
 """
 
@@ -11,12 +11,12 @@ import numpy as np
 from libc.stdint cimport int64_t, uintptr_t
 from libc.string cimport memcpy, memset
 
-from megengine_lite.kernels.block cimport MAX_ACC, Output, set_activation, store_block
-from megengine_lite.kernels.interleave cimport zip_rows
-from megengine_lite.kernels.kernel cimport KernelArgs
-from megengine_lite.kernels.simd cimport VREGS, VW, inlined, outlined, prefetch_far, vf, vf_fma, vf_load, vf_load_n, \
+from megengine_lite.kernels.common.block cimport MAX_ACC, Output, set_activation, store_block
+from megengine_lite.kernels.common.interleave cimport zip_rows
+from megengine_lite.kernels.common.kernel cimport KernelArgs
+from megengine_lite.kernels.common.simd cimport VREGS, VW, inlined, outlined, prefetch_far, vf, vf_fma, vf_load, vf_load_n, \
     vf_set1, vf_store, vf_store_n, vf_unzip_even, vf_unzip_odd, vf_zero
-from megengine_lite.kernels.vmath cimport activate
+from megengine_lite.kernels.common.vmath cimport activate
 
 cdef enum:
     PANEL = 2 * VW

@@ -1,17 +1,17 @@
 """Matrix products of bytes: C = A B with int32 sums.
 
 B is packed as ``[tile of 2 VW columns][part][quad of k][column][4]``, by ``pack_columns_8`` or, for weights, by
-:func:`megengine_lite._core.packing_int8.pack_columns`. A is read as it is when it has few rows, else in blocks that
+:func:`megengine_lite._core.cpu.packing.int8.pack_columns`. A is read as it is when it has few rows, else in blocks that
 ``pack_rows_8`` makes.
 """
 
 from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uintptr_t
 from libc.string cimport memcpy
 
-from megengine_lite.kernels.dot cimport MAX_SUMS, Sum, block_pixels, dot_block_few, dot_block_of
-from megengine_lite.kernels.kernel cimport KernelArgs
-from megengine_lite.kernels.requantize cimport OUT_8, Output, read_output, store_sums
-from megengine_lite.kernels.simd cimport DOT_UNSIGNED, VW, inlined, outlined
+from megengine_lite.kernels.common.dot cimport MAX_SUMS, Sum, block_pixels, dot_block_few, dot_block_of
+from megengine_lite.kernels.common.kernel cimport KernelArgs
+from megengine_lite.kernels.common.requantize cimport OUT_8, Output, read_output, store_sums
+from megengine_lite.kernels.common.simd cimport DOT_UNSIGNED, VW, inlined, outlined
 
 
 cdef void pack_rows_8(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:

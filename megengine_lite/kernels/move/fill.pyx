@@ -3,7 +3,7 @@
 from libc.stdint cimport int64_t, uintptr_t
 from libc.string cimport memset, memcpy
 
-from megengine_lite.kernels.kernel cimport KernelArgs
+from megengine_lite.kernels.common.kernel cimport KernelArgs
 
 
 cdef void fill_bytes(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:

@@ -8,7 +8,7 @@ import numpy as np
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uintptr_t
 from libc.string cimport memcpy, memset
 
-from megengine_lite.kernels.kernel cimport KernelArgs
+from megengine_lite.kernels.common.kernel cimport KernelArgs
 
 cdef enum:
     MAX_INDEXES = 4

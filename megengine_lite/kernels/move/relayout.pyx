@@ -5,10 +5,10 @@ import numpy as np
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uintptr_t
 from libc.string cimport memcpy
 
-from megengine_lite.kernels.interleave cimport deinterleave, interleave
-from megengine_lite.kernels.kernel cimport KernelArgs
-from megengine_lite.kernels.rows cimport STREAM_BYTES, is_aligned
-from megengine_lite.kernels.simd cimport (
+from megengine_lite.kernels.common.interleave cimport deinterleave, interleave
+from megengine_lite.kernels.common.kernel cimport KernelArgs
+from megengine_lite.kernels.common.rows cimport STREAM_BYTES, is_aligned
+from megengine_lite.kernels.common.simd cimport (
     VW, stream_end, vf, vf_load, vf_permute, vf_select, vf_store, vf_zero, vi, vi_load,
 )
 

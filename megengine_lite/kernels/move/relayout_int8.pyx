@@ -2,9 +2,9 @@
 
 from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint32_t, uintptr_t
 
-from megengine_lite.kernels.kernel cimport KernelArgs
-from megengine_lite.kernels.real cimport Format, item_size, load_real, load_some, to_stored
-from megengine_lite.kernels.simd cimport (
+from megengine_lite.kernels.common.kernel cimport KernelArgs
+from megengine_lite.kernels.common.real cimport Format, item_size, load_real, load_some, to_stored
+from megengine_lite.kernels.common.simd cimport (
     VW, outlined, vf, vf_permute, vf_set1, vf_store_n, vi, vi_load, vi_load_s8, vi_set1, vi_store, vi_store_8,
 )
 

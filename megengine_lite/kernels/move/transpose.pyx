@@ -3,14 +3,14 @@
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uintptr_t
 from libc.string cimport memcpy
 
-from megengine_lite.kernels.interleave cimport deinterleave, interleave, zip_rows
-from megengine_lite.kernels.kernel cimport KernelArgs
-from megengine_lite.kernels.rows cimport copy_row, stream_row
-from megengine_lite.kernels.simd cimport (
+from megengine_lite.kernels.common.interleave cimport deinterleave, interleave, zip_rows
+from megengine_lite.kernels.common.kernel cimport KernelArgs
+from megengine_lite.kernels.common.rows cimport copy_row, stream_row
+from megengine_lite.kernels.common.simd cimport (
     VW, inlined, prefetch, stream_end, vf, vf_load, vf_load_n, vf_store, vf_store_n, vf_stream, vf_unzip_even, vf_zero,
 )
 
-from megengine_lite.kernels.tiling import plan_copy
+from megengine_lite.kernels.common.tiling import plan_copy
 
 cdef enum:
     MAX_DIMS = 8

@@ -2,7 +2,7 @@
 
 from libc.stdint cimport int64_t
 
-from megengine_lite.kernels.simd cimport VW, inlined, vf, vf_fma, vf_set1, vf_zero
+from megengine_lite.kernels.common.simd cimport VW, inlined, vf, vf_fma, vf_set1, vf_zero
 
 
 cdef inline inlined multiply_add(int64_t rounds, float* out) noexcept nogil:

@@ -4,9 +4,9 @@ import numpy as np
 
 from libc.stdint cimport int64_t, uintptr_t
 
-from megengine_lite.kernels.kernel cimport KernelArgs
-from megengine_lite.kernels.simd cimport VW, vf, vf_fma, vf_load_n, vf_store_n
-from megengine_lite.kernels.vmath cimport v_sigmoid, v_tanh
+from megengine_lite.kernels.common.kernel cimport KernelArgs
+from megengine_lite.kernels.common.simd cimport VW, vf, vf_fma, vf_load_n, vf_store_n
+from megengine_lite.kernels.common.vmath cimport v_sigmoid, v_tanh
 
 
 cdef void lstm_cell_f32(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:

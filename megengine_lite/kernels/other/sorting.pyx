@@ -5,7 +5,7 @@ import numpy as np
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uintptr_t
 from libc.string cimport memset
 
-from megengine_lite.kernels.kernel cimport KernelArgs
+from megengine_lite.kernels.common.kernel cimport KernelArgs
 
 cdef enum:
     DIGIT = 11  # bits that one pass of the radix sort looks at

@@ -10,14 +10,14 @@ import numpy as np
 from libc.math cimport sqrt
 from libc.stdint cimport int64_t, uintptr_t
 
-from megengine_lite.kernels.kernel cimport KernelArgs
-from megengine_lite.kernels.lanes cimport sum_lanes
-from megengine_lite.kernels.rows cimport is_aligned, stream_row
-from megengine_lite.kernels.simd cimport (
+from megengine_lite.kernels.common.kernel cimport KernelArgs
+from megengine_lite.kernels.common.lanes cimport sum_lanes
+from megengine_lite.kernels.common.rows cimport is_aligned, stream_row
+from megengine_lite.kernels.common.simd cimport (
     VW, stream_end, vf, vf_fma, vf_load, vf_load_n, vf_select, vf_set1, vf_sqrt, vf_store, vf_store_n, vf_stream,
     vf_zero, vi_first,
 )
-from megengine_lite.kernels.vmath cimport v_pow
+from megengine_lite.kernels.common.vmath cimport v_pow
 
 cdef enum:
     BLOCK = 4096  # floats added up in single precision

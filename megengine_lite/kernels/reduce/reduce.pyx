@@ -9,15 +9,15 @@ import numpy as np
 from libc.float cimport FLT_MAX
 from libc.stdint cimport int32_t, int64_t, uintptr_t
 
-from megengine_lite.kernels.kernel cimport KernelArgs
-from megengine_lite.kernels.rows cimport copy_row
-from megengine_lite.kernels.simd cimport (
+from megengine_lite.kernels.common.kernel cimport KernelArgs
+from megengine_lite.kernels.common.rows cimport copy_row
+from megengine_lite.kernels.common.simd cimport (
     VW, inlined, vf, vf_eq, vf_load, vf_load_n, vf_lt, vf_max, vf_min, vf_permute, vf_select, vf_set1, vf_store,
     vf_store_n, vf_zero, vi, vi_any, vi_first, vi_lanes, vi_set1, vi_store,
 )
-from megengine_lite.kernels.vmath cimport v_is_nan
+from megengine_lite.kernels.common.vmath cimport v_is_nan
 
-from megengine_lite.kernels.tiling import plan_reduce
+from megengine_lite.kernels.common.tiling import plan_reduce
 
 cdef enum Mode:
     SUM = 0

@@ -5,16 +5,16 @@ import numpy as np
 from libc.math cimport INFINITY
 from libc.stdint cimport int64_t, uintptr_t
 
-from megengine_lite.kernels.kernel cimport KernelArgs
-from megengine_lite.kernels.lanes cimport max_lanes, sum_lanes
-from megengine_lite.kernels.rows cimport fill_row, stream_row
-from megengine_lite.kernels.simd cimport (
+from megengine_lite.kernels.common.kernel cimport KernelArgs
+from megengine_lite.kernels.common.lanes cimport max_lanes, sum_lanes
+from megengine_lite.kernels.common.rows cimport fill_row, stream_row
+from megengine_lite.kernels.common.simd cimport (
     VW, prefetch, stream_end, vf, vf_load, vf_load_n, vf_max, vf_select, vf_set1, vf_store, vf_store_n, vf_stream,
     vf_zero, vi, vi_first,
 )
-from megengine_lite.kernels.vmath cimport v_exp
+from megengine_lite.kernels.common.vmath cimport v_exp
 
-from megengine_lite.kernels.tiling import softmax_chunk, softmax_scratch
+from megengine_lite.kernels.common.tiling import softmax_chunk, softmax_scratch
 
 cdef enum:
     LINE = 16  # floats of a cache line

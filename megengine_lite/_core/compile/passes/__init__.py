@@ -6,9 +6,7 @@ as it is; weights that it changes are derived through the constant pool, so they
 
 from __future__ import annotations
 
-from megengine_lite._core.config import SessionConfig
-from megengine_lite._core.graph import ConstantPool, Graph
-from megengine_lite._core.passes import (
+from megengine_lite._core.compile.passes import (
     canonical_layout,
     fuse_conv,
     fuse_elemwise,
@@ -19,6 +17,8 @@ from megengine_lite._core.passes import (
     simplify,
     widen_float16,
 )
+from megengine_lite._core.config import SessionConfig
+from megengine_lite._core.ir.graph import ConstantPool, Graph
 
 __all__ = ["run"]
 

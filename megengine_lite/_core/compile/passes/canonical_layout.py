@@ -12,8 +12,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from megengine_lite._core.graph import ConstantPool, Graph, Node, TensorSpec, Var
-from megengine_lite._core.layouts import (
+from megengine_lite._core.ir.graph import ConstantPool, Graph, Node, TensorSpec, Var
+from megengine_lite._core.ir.image_layouts import (
     Format,
     block_size,
     filter_to_plain,
@@ -22,10 +22,10 @@ from megengine_lite._core.layouts import (
     stored_axes,
     to_nchw,
 )
-from megengine_lite._core.oprs.conv_shape import conv_shape
-from megengine_lite._core.params import Axis, ConvolutionSparse, Dimshuffle
-from megengine_lite._core.params import RelayoutFormatMode as Relayout
-from megengine_lite._core.shape_constant import reshape_node
+from megengine_lite._core.ir.params import Axis, ConvolutionSparse, Dimshuffle
+from megengine_lite._core.ir.params import RelayoutFormatMode as Relayout
+from megengine_lite._core.ir.shape_constant import reshape_node
+from megengine_lite._core.operators.conv_shape import conv_shape
 
 _TO_FORMAT = {
     Relayout.NCHW_NCHW88: Format.NCHW88,

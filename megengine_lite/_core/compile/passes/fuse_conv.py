@@ -11,11 +11,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from megengine_lite._core.dtype import DTypeCode
-from megengine_lite._core.fused import Activation, ActivationCode, FusedConv
-from megengine_lite._core.graph import ConstantPool, Graph, Node, TensorSpec, Var
-from megengine_lite._core.params import ConvBiasNonlineMode, ConvolutionMode, ConvolutionSparse, ElemwiseMode
-from megengine_lite._core.rewriter import Rewriter
+from megengine_lite._core.compile.rewriter import Rewriter
+from megengine_lite._core.ir.dtype import DTypeCode
+from megengine_lite._core.ir.fused import Activation, ActivationCode, FusedConv
+from megengine_lite._core.ir.graph import ConstantPool, Graph, Node, TensorSpec, Var
+from megengine_lite._core.ir.params import ConvBiasNonlineMode, ConvolutionMode, ConvolutionSparse, ElemwiseMode
 
 M = ElemwiseMode
 # Elementwise functions that can be applied to a result on the way to memory.

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from megengine_lite._core.dtype import DTypeCode
-from megengine_lite._core.fused import ElemwiseProgram, ElemwiseStep
-from megengine_lite._core.graph import Graph, Node, Var
-from megengine_lite._core.power import constant_exponent
+from megengine_lite._core.ir.dtype import DTypeCode
+from megengine_lite._core.ir.fused import ElemwiseProgram, ElemwiseStep
+from megengine_lite._core.ir.graph import Graph, Node, Var
+from megengine_lite._core.operators.power import constant_exponent
 
 MAX_INPUTS = 10
 MAX_STEPS = 24

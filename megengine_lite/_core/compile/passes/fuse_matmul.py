@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from megengine_lite._core.dtype import DTypeCode
-from megengine_lite._core.fused import Activation, ActivationCode, FusedMatMul
-from megengine_lite._core.graph import Graph, Node, TensorSpec, Var
-from megengine_lite._core.passes.fuse_conv import ACTIVATIONS, ADD_THEN
-from megengine_lite._core.rewriter import Rewriter
-from megengine_lite._core.shape_constant import reshape_node
+from megengine_lite._core.compile.passes.fuse_conv import ACTIVATIONS, ADD_THEN
+from megengine_lite._core.compile.rewriter import Rewriter
+from megengine_lite._core.ir.dtype import DTypeCode
+from megengine_lite._core.ir.fused import Activation, ActivationCode, FusedMatMul
+from megengine_lite._core.ir.graph import Graph, Node, TensorSpec, Var
+from megengine_lite._core.ir.shape_constant import reshape_node
 
 
 def run(graph: Graph) -> None:

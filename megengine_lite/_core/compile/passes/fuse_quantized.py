@@ -8,12 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from megengine_lite._core.algo_conv import MAX_IMAGE_CHANNELS
-from megengine_lite._core.dtype import DTypeCode
-from megengine_lite._core.fused_quantized import QuantizedConv, QuantizedMatMul
-from megengine_lite._core.graph import Graph, Node, Var
-from megengine_lite._core.oprs.conv_types import product_scale
-from megengine_lite._core.params import (
+from megengine_lite._core.compile.rewriter import Rewriter
+from megengine_lite._core.ir.dtype import DTypeCode
+from megengine_lite._core.ir.fused_quantized import MAX_IMAGE_CHANNELS, QuantizedConv, QuantizedMatMul
+from megengine_lite._core.ir.graph import Graph, Node, Var
+from megengine_lite._core.ir.params import (
     ConvBias,
     ConvBiasNonlineMode,
     ConvolutionFormat,
@@ -22,7 +21,7 @@ from megengine_lite._core.params import (
     ElemwiseMultiTypeMode,
     MatrixMulFormat,
 )
-from megengine_lite._core.rewriter import Rewriter
+from megengine_lite._core.operators.conv_types import product_scale
 
 _C = DTypeCode
 _BYTES = (_C.INT8, _C.QUANTIZED_S8, _C.QUANTIZED8_ASYMM, _C.QUANTIZED_S4, _C.QUANTIZED4_ASYMM)

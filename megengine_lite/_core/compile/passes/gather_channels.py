@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from megengine_lite._core.fused import ChannelGather
-from megengine_lite._core.graph import Graph, Node, TensorSpec, Var
-from megengine_lite._core.oprs import REGISTRY
+from megengine_lite._core.ir.fused import ChannelGather
+from megengine_lite._core.ir.graph import Graph, Node, TensorSpec, Var
+from megengine_lite._core.operators import REGISTRY
 
 _MOVES = {"Reshape", "Dimshuffle", "Subtensor", "AxisAddRemove", "Split"}
 MAX_ELEMENTS = 1 << 22

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from megengine_lite._core.dtype import DTypeCode
-from megengine_lite._core.fused import ReduceAxes
-from megengine_lite._core.graph import Graph, Node
-from megengine_lite._core.params import ReduceDataType, ReduceMode
-from megengine_lite._core.rewriter import Rewriter
+from megengine_lite._core.compile.rewriter import Rewriter
+from megengine_lite._core.ir.dtype import DTypeCode
+from megengine_lite._core.ir.fused import ReduceAxes
+from megengine_lite._core.ir.graph import Graph, Node
+from megengine_lite._core.ir.params import ReduceDataType, ReduceMode
 
 _COMPOSABLE = {ReduceMode.SUM, ReduceMode.PRODUCT, ReduceMode.MIN, ReduceMode.MAX, ReduceMode.MEAN}
 

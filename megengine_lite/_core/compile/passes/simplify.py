@@ -6,10 +6,10 @@ from collections.abc import Set
 
 import numpy as np
 
-from megengine_lite._core.dtype import FLOAT16, FLOAT32
-from megengine_lite._core.graph import Constant, ConstantPool, Graph, Node, TensorSpec, Var
-from megengine_lite._core.params import Elemwise, ElemwiseMode
-from megengine_lite._core.power import constant_exponent, power_steps
+from megengine_lite._core.ir.dtype import FLOAT16, FLOAT32
+from megengine_lite._core.ir.graph import Constant, ConstantPool, Graph, Node, TensorSpec, Var
+from megengine_lite._core.ir.params import Elemwise, ElemwiseMode
+from megengine_lite._core.operators.power import constant_exponent, power_steps
 
 _PASS_THROUGH = {
     "Identity",

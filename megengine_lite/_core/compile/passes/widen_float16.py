@@ -10,9 +10,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from megengine_lite._core.dtype import FLOAT32, DTypeCode
-from megengine_lite._core.graph import ConstantPool, Graph, Node, TensorSpec, Var
-from megengine_lite._core.params import DTypeTable, ReduceDataType
+from megengine_lite._core.ir.dtype import FLOAT32, DTypeCode
+from megengine_lite._core.ir.graph import ConstantPool, Graph, Node, TensorSpec, Var
+from megengine_lite._core.ir.params import DTypeTable, ReduceDataType
 
 # Operators that mean the same in both types.
 _WIDENED = {

@@ -2,28 +2,24 @@
 
 Unlike the passes of a plan these rewrites may not rely on the sizes of a batch or an image: what is written runs at
 every shape that the model ran at. Only the number of channels, which belongs to the weights, is taken from the shapes
-that the file gives.
+that the file gives. ``formats/mge/to_record`` then makes records of the graph, which the writer takes.
 
 ===================  ================================================================================================
 ``shaped``           the model's graph with the shapes that the file's inputs lead to
 ``fold_convolution`` batch norm, scale, bias and activation go into the convolution before them
 ``blocked``          convolutions and what lies between them work on blocks of 4 or 8 channels
-``records``          the graph as records, which the writer takes
 ===================  ================================================================================================
 """
 
 from __future__ import annotations
 
-from megengine_lite._core.graph import ConstantPool
-from megengine_lite._core.layouts import Format
-from megengine_lite._core.loader.build import Model
-from megengine_lite._core.loader.records import ModelRecord
-from megengine_lite._core.oprs.base import quiet
-from megengine_lite._core.transform import blocked, fold_convolution
-from megengine_lite._core.transform.records import to_record
-from megengine_lite._core.transform.shaped import shaped_graph
+from megengine_lite._core.compile.transform import blocked, fold_convolution
+from megengine_lite._core.compile.transform.shaped import shaped_graph
+from megengine_lite._core.ir.graph import ConstantPool, Graph
+from megengine_lite._core.ir.image_layouts import Format
+from megengine_lite._core.operators.base import quiet
 
-__all__ = ["LAYOUTS", "to_record", "transform"]
+__all__ = ["LAYOUTS", "transform"]
 
 LAYOUTS = {
     "nchw": Format.NCHW,
@@ -35,18 +31,18 @@ LAYOUTS = {
 
 
 @quiet
-def transform(model: Model, record: ModelRecord, layout: str) -> ModelRecord:
-    """The model with fused convolutions that work in a layout, in a form that can be written.
+def transform(source: Graph, layout: str) -> Graph:
+    """A graph with fused convolutions that work in a layout; the given one is not changed.
 
     Parameters
     ----------
-    model, record
-        A model and the record that it was built from. Neither is changed.
+    source
+        The graph of a model.
     layout
         One of :data:`LAYOUTS`. With ``"nchw"`` convolutions are only fused.
     """
     pool = ConstantPool()
-    graph = shaped_graph(model.graph, pool)
+    graph = shaped_graph(source, pool)
     fold_convolution.run(graph, pool)
     blocked.run(graph, pool, LAYOUTS[layout])
-    return to_record(graph, record)
+    return graph

@@ -11,12 +11,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from megengine_lite._core.dtype import DTypeCode
-from megengine_lite._core.graph import ConstantPool, Graph, Node, TensorSpec, Var
-from megengine_lite._core.layouts import Format, block_size, filter_from_plain, from_nchw, layout_shape
-from megengine_lite._core.params import ConvolutionSparse, RelayoutFormat
-from megengine_lite._core.params import RelayoutFormatMode as Relayout
-from megengine_lite._core.transform.shaped import is_shaped
+from megengine_lite._core.compile.transform.shaped import is_shaped
+from megengine_lite._core.ir.dtype import DTypeCode
+from megengine_lite._core.ir.graph import ConstantPool, Graph, Node, TensorSpec, Var
+from megengine_lite._core.ir.image_layouts import Format, block_size, filter_from_plain, from_nchw, layout_shape
+from megengine_lite._core.ir.params import ConvolutionSparse, RelayoutFormat
+from megengine_lite._core.ir.params import RelayoutFormatMode as Relayout
 
 # Input channels up to which a first layer reads a plain image.
 _IMAGE_CHANNELS = 3

@@ -6,11 +6,11 @@ own: kernels of the original leave out what is to be added (``z``).
 
 from __future__ import annotations
 
-from megengine_lite._core.graph import ConstantPool, Graph, Node
-from megengine_lite._core.params import ConvBias, ConvolutionMode, ConvolutionSparse
-from megengine_lite._core.passes import fuse_conv
-from megengine_lite._core.passes.simplify import batch_norm_as_scale
-from megengine_lite._core.transform.shaped import is_shaped
+from megengine_lite._core.compile.passes import fuse_conv
+from megengine_lite._core.compile.passes.simplify import batch_norm_as_scale
+from megengine_lite._core.compile.transform.shaped import is_shaped
+from megengine_lite._core.ir.graph import ConstantPool, Graph, Node
+from megengine_lite._core.ir.params import ConvBias, ConvolutionMode, ConvolutionSparse
 
 _NONLINEARITY = {code: mode for mode, code in fuse_conv.NONLINEARITIES.items()}
 

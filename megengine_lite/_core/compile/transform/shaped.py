@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from megengine_lite._core.graph import ConstantPool, Graph, Node, TensorSpec, Var
-from megengine_lite._core.infer import infer_node, missing_value
+from megengine_lite._core.compile.infer import infer_node, missing_value
+from megengine_lite._core.ir.graph import ConstantPool, Graph, Node, TensorSpec, Var
 
 
 def is_shaped(node: Node) -> bool:

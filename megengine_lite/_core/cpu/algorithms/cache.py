@@ -22,7 +22,7 @@ import threading
 from dataclasses import dataclass
 from typing import Any
 
-from megengine_lite._core.files import file_lock, read_file, replace_file
+from megengine_lite._core.system.files import file_lock, read_file, replace_file
 from megengine_lite.errors import LiteError, LiteOSError, ModelFormatError
 from megengine_lite.log import logger
 
@@ -52,7 +52,7 @@ def parse_cache(data: bytes) -> Categories:
     try:
         return _parse(data)
     except ModelFormatError:
-        from megengine_lite._core.loader.foreign import recognise
+        from megengine_lite._core.formats.mge.foreign import recognise
 
         kind = recognise(data)
         if kind is None or kind.noun == "a cache of algorithms":

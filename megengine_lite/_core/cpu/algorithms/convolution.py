@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from megengine_lite._core.algo import Algorithm
-
-# Images of no more channels have kernels of their own, which pack them.
-MAX_IMAGE_CHANNELS = 4
+from megengine_lite._core.cpu.algorithms.algorithm import Algorithm
+from megengine_lite._core.ir.fused_quantized import MAX_IMAGE_CHANNELS
 
 
 @dataclass(frozen=True, slots=True)

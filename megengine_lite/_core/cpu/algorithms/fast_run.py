@@ -6,13 +6,14 @@ from collections.abc import Callable, Container, Sequence
 from time import perf_counter_ns
 from typing import Any
 
-import megengine_lite._core.cpu as cpu
-from megengine_lite._core.algo import Algorithm, candidates, choose
-from megengine_lite._core.algo_cache import CACHE, AlgoCache, Timing, category_name
-from megengine_lite._core.arena import aligned_bytes, assign_offsets
-from megengine_lite._core.graph import Graph, Node
-from megengine_lite._core.lower.context import Lowering, Step
-from megengine_lite._core.program import Program
+import megengine_lite._core.system.processor as cpu
+from megengine_lite._core.config import Measurements
+from megengine_lite._core.cpu.algorithms.algorithm import Algorithm, candidates, choose
+from megengine_lite._core.cpu.algorithms.cache import CACHE, Timing, category_name
+from megengine_lite._core.cpu.arena import aligned_bytes, assign_offsets
+from megengine_lite._core.cpu.lowering import Lowering, Step
+from megengine_lite._core.cpu.program import Program
+from megengine_lite._core.ir.graph import Graph, Node
 from megengine_lite.log import logger
 
 # A candidate is timed until it has run this often and this long; the best run counts.
@@ -58,7 +59,7 @@ def select(ctx: Lowering, kind: str, table: Sequence[Algorithm], problem: Any, n
     return allowed[min(timings, key=lambda t: t.seconds).algorithm]
 
 
-def _known(own: AlgoCache | None, category: str, key: str, allowed: Container[str]) -> list[Timing]:
+def _known(own: Measurements | None, category: str, key: str, allowed: Container[str]) -> list[Timing]:
     """What is known of the algorithms that may be chosen; empty if there is no measurement of any of them.
 
     A cache may come from anywhere: an entry chooses among the algorithms that apply, and says nothing of others.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from megengine_lite._core.algo import Algorithm
+from megengine_lite._core.cpu.algorithms.algorithm import Algorithm
 
 
 @dataclass(frozen=True, slots=True)

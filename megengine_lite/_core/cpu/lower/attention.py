@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from megengine_lite._core.dtype import FLOAT32
-from megengine_lite._core.graph import Constant, Node, Var
-from megengine_lite._core.lower.context import Lowering, Ref, lowers
-from megengine_lite._core.lower.elemwise import emit_chain, plain_strides
-from megengine_lite._core.lower.matmul import Batch, Operand, emit_matmul
-from megengine_lite._core.lower.softmax import emit_softmax
-from megengine_lite._core.oprs.attention import weight_shapes
-from megengine_lite._core.params import AttnMaskType, ElemwiseMode
+from megengine_lite._core.cpu.lower.elemwise import emit_chain, plain_strides
+from megengine_lite._core.cpu.lower.matmul import Batch, Operand, emit_matmul
+from megengine_lite._core.cpu.lower.softmax import emit_softmax
+from megengine_lite._core.cpu.lowering import Lowering, Ref, lowers
+from megengine_lite._core.ir.dtype import FLOAT32
+from megengine_lite._core.ir.graph import Constant, Node, Var
+from megengine_lite._core.ir.params import AttnMaskType, ElemwiseMode
+from megengine_lite._core.operators.attention import weight_shapes
 
 ITEM = 4
 

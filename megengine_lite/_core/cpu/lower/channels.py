@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from megengine_lite._core.graph import Constant, Node
-from megengine_lite._core.lower.context import Lowering, Tensor, lowers
-from megengine_lite._core.lower.copying import emit_concat, emit_gather, view_of
-from megengine_lite._core.placement import is_concatenation
+from megengine_lite._core.cpu.lower.copying import emit_concat, emit_gather, view_of
+from megengine_lite._core.cpu.lowering import Lowering, Tensor, lowers
+from megengine_lite._core.cpu.placement import is_concatenation
+from megengine_lite._core.ir.graph import Constant, Node
 
 MAX_TENSORS = 4  # inputs of the kernel
 MAX_SOURCES = 4  # blocks that one output block may be picked from

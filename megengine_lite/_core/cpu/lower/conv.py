@@ -8,15 +8,21 @@ from typing import Any
 
 import numpy as np
 
-from megengine_lite._core import packing
-from megengine_lite._core.algo import Algorithm
-from megengine_lite._core.algo_conv import CONV_F32, ConvProblem, WinogradPlan, first_scratch, merged_groups
-from megengine_lite._core.fast_run import select
-from megengine_lite._core.fused import FusedConv
-from megengine_lite._core.graph import Node, Var
-from megengine_lite._core.lower.context import Lowering, Ref, Tensor, lowers, wants_halo
-from megengine_lite._core.lower.conv_plain import emit_plain, lower_plain_conv
-from megengine_lite._core.passes.fuse_conv import as_fused_conv
+from megengine_lite._core.compile.passes.fuse_conv import as_fused_conv
+from megengine_lite._core.cpu.algorithms.algorithm import Algorithm
+from megengine_lite._core.cpu.algorithms.convolution import (
+    CONV_F32,
+    ConvProblem,
+    WinogradPlan,
+    first_scratch,
+    merged_groups,
+)
+from megengine_lite._core.cpu.algorithms.fast_run import select
+from megengine_lite._core.cpu.lower.conv_plain import emit_plain, lower_plain_conv
+from megengine_lite._core.cpu.lowering import Lowering, Ref, Tensor, lowers, wants_halo
+from megengine_lite._core.cpu.packing import float32 as packing
+from megengine_lite._core.ir.fused import FusedConv
+from megengine_lite._core.ir.graph import Node, Var
 
 # Of a core's second-level cache: what one pass over weights or inputs may fill.
 CACHE_BYTES = 512 * 1024

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import prod
 
-from megengine_lite._core.algo_conv import PlainRow
-from megengine_lite._core.dtype import DTypeCode
-from megengine_lite._core.fused import Activation
-from megengine_lite._core.graph import Node, Var
-from megengine_lite._core.lower.context import Lowering, Ref, lowers
-from megengine_lite._core.params import ConvolutionMode
+from megengine_lite._core.cpu.algorithms.convolution import PlainRow
+from megengine_lite._core.cpu.lowering import Lowering, Ref, lowers
+from megengine_lite._core.ir.dtype import DTypeCode
+from megengine_lite._core.ir.fused import Activation
+from megengine_lite._core.ir.graph import Node, Var
+from megengine_lite._core.ir.params import ConvolutionMode
 
 Triple = tuple[int, int, int]
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from megengine_lite._core.graph import Constant, Node
-from megengine_lite._core.layouts import dense_strides
-from megengine_lite._core.lower.context import Lowering, Ref, Tensor
-from megengine_lite._core.oprs import REGISTRY
-from megengine_lite.kernels.tiling import plan_copy
+from megengine_lite._core.cpu.lowering import Lowering, Ref, Tensor
+from megengine_lite._core.ir.graph import Constant, Node
+from megengine_lite._core.ir.image_layouts import dense_strides
+from megengine_lite._core.operators import REGISTRY
+from megengine_lite.kernels.common.tiling import plan_copy
 
 FILL_CHUNK = 64 * 1024
 

@@ -13,13 +13,13 @@ from math import gcd
 
 import numpy as np
 
-from megengine_lite._core import packing
-from megengine_lite._core.algo_conv import ConvProblem, merged_groups
-from megengine_lite._core.dtype import DTypeCode
-from megengine_lite._core.graph import Constant, Node
-from megengine_lite._core.lower.context import Lowering, Ref, Tensor, lowers, wants_halo
-from megengine_lite._core.lower.conv import blocked_strides, plain_filter, rows_in_band
-from megengine_lite._core.params import ConvolutionMode
+from megengine_lite._core.cpu.algorithms.convolution import ConvProblem, merged_groups
+from megengine_lite._core.cpu.lower.conv import blocked_strides, plain_filter, rows_in_band
+from megengine_lite._core.cpu.lowering import Lowering, Ref, Tensor, lowers, wants_halo
+from megengine_lite._core.cpu.packing import float32 as packing
+from megengine_lite._core.ir.dtype import DTypeCode
+from megengine_lite._core.ir.graph import Constant, Node
+from megengine_lite._core.ir.params import ConvolutionMode
 
 MAX_PHASES = 64  # each is a step with weights of its own
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from megengine_lite._core.dtype import FLOAT32, INT32
-from megengine_lite._core.graph import Node, Var
-from megengine_lite._core.layouts import Format
-from megengine_lite._core.lower.context import Lowering, Ref, lowers
-from megengine_lite._core.oprs.base import fail
-from megengine_lite._core.params import ArgsortOrder, TopKMode
+from megengine_lite._core.cpu.lowering import Lowering, Ref, lowers
+from megengine_lite._core.ir.dtype import FLOAT32, INT32
+from megengine_lite._core.ir.graph import Node, Var
+from megengine_lite._core.ir.image_layouts import Format
+from megengine_lite._core.ir.params import ArgsortOrder, TopKMode
+from megengine_lite._core.operators.base import fail
 
 _HISTOGRAM_BYTES = 4 * 3 * 2048  # of the radix sort
 _TAP_BYTES = 24

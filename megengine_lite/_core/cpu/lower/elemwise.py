@@ -6,15 +6,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from megengine_lite._core.dtype import DTypeCode
-from megengine_lite._core.fused import ElemwiseProgram
-from megengine_lite._core.graph import Constant, Node, Var
-from megengine_lite._core.layouts import dense_strides
-from megengine_lite._core.lower.context import Lowering, Ref, Tensor, lowers
-from megengine_lite._core.oprs.elemwise_functions import ORDERED
-from megengine_lite._core.params import ElemwiseMode
-from megengine_lite._core.power import constant_exponent
-from megengine_lite.kernels.tiling import plan_chain
+from megengine_lite._core.cpu.lowering import Lowering, Ref, Tensor, lowers
+from megengine_lite._core.ir.dtype import DTypeCode
+from megengine_lite._core.ir.fused import ElemwiseProgram
+from megengine_lite._core.ir.graph import Constant, Node, Var
+from megengine_lite._core.ir.image_layouts import dense_strides
+from megengine_lite._core.ir.params import ElemwiseMode
+from megengine_lite._core.operators.elemwise_functions import ORDERED
+from megengine_lite._core.operators.power import constant_exponent
+from megengine_lite.kernels.common.tiling import plan_chain
 
 MAX_INPUTS = 12  # of the kernel
 

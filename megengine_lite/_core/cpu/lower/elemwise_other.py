@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from megengine_lite._core.dtype import BOOL, FLOAT32, DTypeCode
-from megengine_lite._core.graph import Constant, Node, Var
-from megengine_lite._core.lower.context import Lowering, Ref, lowers
-from megengine_lite._core.lower.elemwise import Steps, emit_chain, plain_strides
-from megengine_lite._core.lower.typecvt import emit_convert
-from megengine_lite._core.params import ElemwiseMode, ElemwiseMultiTypeMode
-from megengine_lite._core.power import constant_exponent, power_steps
-from megengine_lite.kernels.tiling import plan_runs
+from megengine_lite._core.cpu.lower.elemwise import Steps, emit_chain, plain_strides
+from megengine_lite._core.cpu.lower.typecvt import emit_convert
+from megengine_lite._core.cpu.lowering import Lowering, Ref, lowers
+from megengine_lite._core.ir.dtype import BOOL, FLOAT32, DTypeCode
+from megengine_lite._core.ir.graph import Constant, Node, Var
+from megengine_lite._core.ir.params import ElemwiseMode, ElemwiseMultiTypeMode
+from megengine_lite._core.operators.power import constant_exponent, power_steps
+from megengine_lite.kernels.common.tiling import plan_runs
 
 _C, _M, _Multi = DTypeCode, ElemwiseMode, ElemwiseMultiTypeMode
 _INTEGERS = (_C.INT32, _C.INT16, _C.UINT16, _C.BOOL)

@@ -6,14 +6,14 @@ import math
 
 import numpy as np
 
-from megengine_lite._core.dtype import INT32
-from megengine_lite._core.graph import Node, Var
-from megengine_lite._core.layouts import dense_strides
-from megengine_lite._core.lower.context import Lowering, Ref, lowers
-from megengine_lite._core.lower.copying import View, broadcast_view, emit_copy, view_like, view_of
-from megengine_lite._core.oprs.base import fail
-from megengine_lite._core.oprs.index_selection import Scalars, select
-from megengine_lite._core.oprs.values import broadcasts_to, index_error
+from megengine_lite._core.cpu.lower.copying import View, broadcast_view, emit_copy, view_like, view_of
+from megengine_lite._core.cpu.lowering import Lowering, Ref, lowers
+from megengine_lite._core.ir.dtype import INT32
+from megengine_lite._core.ir.graph import Node, Var
+from megengine_lite._core.ir.image_layouts import dense_strides
+from megengine_lite._core.operators.base import fail
+from megengine_lite._core.operators.index_selection import Scalars, select
+from megengine_lite._core.operators.values import broadcasts_to, index_error
 
 MAX_INDEXES = 4  # of the kernel
 

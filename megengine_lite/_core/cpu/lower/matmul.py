@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from megengine_lite._core import packing
-from megengine_lite._core.algo import Algorithm, choose
-from megengine_lite._core.algo_matmul import MATMUL_F32, MatMulProblem
-from megengine_lite._core.dtype import DTypeCode
-from megengine_lite._core.fast_run import select
-from megengine_lite._core.fused import Activation, FusedMatMul
-from megengine_lite._core.graph import Constant, Node, Var
-from megengine_lite._core.lower.context import Lowering, Ref, lowers
+from megengine_lite._core.cpu.algorithms.algorithm import Algorithm, choose
+from megengine_lite._core.cpu.algorithms.fast_run import select
+from megengine_lite._core.cpu.algorithms.matmul import MATMUL_F32, MatMulProblem
+from megengine_lite._core.cpu.lowering import Lowering, Ref, lowers
+from megengine_lite._core.cpu.packing import float32 as packing
+from megengine_lite._core.ir.dtype import DTypeCode
+from megengine_lite._core.ir.fused import Activation, FusedMatMul
+from megengine_lite._core.ir.graph import Constant, Node, Var
 
 # Rows of A that stay in a core's second-level cache while all panels of B pass by.
 CACHE_BYTES = 256 * 1024

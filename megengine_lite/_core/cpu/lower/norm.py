@@ -6,12 +6,12 @@ import math
 
 import numpy as np
 
-from megengine_lite._core.dtype import FLOAT32
-from megengine_lite._core.graph import Node
-from megengine_lite._core.lower.context import Lowering, Ref, Tensor, lowers
-from megengine_lite._core.oprs import REGISTRY
-from megengine_lite._core.oprs.norm import GeneralNorm, GroupNorm, InstanceNorm, LayerNorm
-from megengine_lite.kernels.tiling import STREAM_BYTES
+from megengine_lite._core.cpu.lowering import Lowering, Ref, Tensor, lowers
+from megengine_lite._core.ir.dtype import FLOAT32
+from megengine_lite._core.ir.graph import Node
+from megengine_lite._core.operators import REGISTRY
+from megengine_lite._core.operators.norm import GeneralNorm, GroupNorm, InstanceNorm, LayerNorm
+from megengine_lite.kernels.common.tiling import STREAM_BYTES
 
 MAX_STREAM_ROW = 8192  # floats; longer rows are not gathered in scratch
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from megengine_lite._core.dtype import DTypeCode
-from megengine_lite._core.graph import Node
-from megengine_lite._core.layouts import Format
-from megengine_lite._core.lower.context import Lowering, lowers
-from megengine_lite._core.lower.reduce import MAX_OF_NUMBERS, emit_reduce
-from megengine_lite._core.oprs import REGISTRY
-from megengine_lite._core.oprs.pooling import AdaptivePooling, Pooling
-from megengine_lite._core.params import PoolingMode, ReduceMode
+from megengine_lite._core.cpu.lower.reduce import MAX_OF_NUMBERS, emit_reduce
+from megengine_lite._core.cpu.lowering import Lowering, lowers
+from megengine_lite._core.ir.dtype import DTypeCode
+from megengine_lite._core.ir.graph import Node
+from megengine_lite._core.ir.image_layouts import Format
+from megengine_lite._core.ir.params import PoolingMode, ReduceMode
+from megengine_lite._core.operators import REGISTRY
+from megengine_lite._core.operators.pooling import AdaptivePooling, Pooling
 
 
 @lowers("Pooling", "AdaptivePooling")

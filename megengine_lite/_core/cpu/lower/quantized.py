@@ -7,21 +7,21 @@ from typing import Any
 
 import numpy as np
 
-from megengine_lite._core.dtype import DTypeCode
-from megengine_lite._core.graph import Constant, Node, TensorSpec, Var
-from megengine_lite._core.lower.context import Lowering, Ref, Tensor, lowers
-from megengine_lite._core.lower.copying import view_of
-from megengine_lite._core.lower.iteration import Space, iteration_space
-from megengine_lite._core.lower.requantize import (
+from megengine_lite._core.cpu.lower.copying import view_of
+from megengine_lite._core.cpu.lower.iteration import Space, iteration_space
+from megengine_lite._core.cpu.lower.requantize import (
     UNSIGNED_BYTES,
     is_byte,
     is_storable,
     source_arguments,
     target_arguments,
 )
-from megengine_lite._core.oprs import REGISTRY
-from megengine_lite._core.params import ConvolutionFormat, ElemwiseMode, PoolingMode
-from megengine_lite._core.params import ElemwiseMultiTypeMode as QMode
+from megengine_lite._core.cpu.lowering import Lowering, Ref, Tensor, lowers
+from megengine_lite._core.ir.dtype import DTypeCode
+from megengine_lite._core.ir.graph import Constant, Node, TensorSpec, Var
+from megengine_lite._core.ir.params import ConvolutionFormat, ElemwiseMode, PoolingMode
+from megengine_lite._core.ir.params import ElemwiseMultiTypeMode as QMode
+from megengine_lite._core.operators import REGISTRY
 
 _C = DTypeCode
 # Functions of the kernel on real values, and whether a ReLU follows.

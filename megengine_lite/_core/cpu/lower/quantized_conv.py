@@ -8,26 +8,26 @@ from typing import Any
 
 import numpy as np
 
-from megengine_lite._core import packing_int8 as packing
-from megengine_lite._core.algo import Algorithm
-from megengine_lite._core.algo_conv import CONV_INT8, ConvProblem, merged_groups
-from megengine_lite._core.dtype import DType
-from megengine_lite._core.fast_run import select
-from megengine_lite._core.fused_quantized import QuantizedConv
-from megengine_lite._core.graph import Constant, Node
-from megengine_lite._core.lower.context import Lowering, Ref, Tensor, lowers, wants_halo
-from megengine_lite._core.lower.conv import blocked_strides, rows_in_band
-from megengine_lite._core.lower.requantize import (
+from megengine_lite._core.compile.passes.fuse_quantized import as_quantized_conv
+from megengine_lite._core.cpu.algorithms.algorithm import Algorithm
+from megengine_lite._core.cpu.algorithms.convolution import CONV_INT8, ConvProblem, merged_groups
+from megengine_lite._core.cpu.algorithms.fast_run import select
+from megengine_lite._core.cpu.lower.conv import blocked_strides, rows_in_band
+from megengine_lite._core.cpu.lower.requantize import (
     UNSIGNED_BYTES,
     keeps_sums,
     output_arguments,
     source_arguments,
     target_arguments,
 )
-from megengine_lite._core.oprs.conv_types import product_scale
-from megengine_lite._core.packing import merge_groups
-from megengine_lite._core.params import ConvBiasNonlineMode, ConvolutionMode, ConvolutionSparse
-from megengine_lite._core.passes.fuse_quantized import as_quantized_conv
+from megengine_lite._core.cpu.lowering import Lowering, Ref, Tensor, lowers, wants_halo
+from megengine_lite._core.cpu.packing import int8 as packing
+from megengine_lite._core.cpu.packing.float32 import merge_groups
+from megengine_lite._core.ir.dtype import DType
+from megengine_lite._core.ir.fused_quantized import QuantizedConv
+from megengine_lite._core.ir.graph import Constant, Node
+from megengine_lite._core.ir.params import ConvBiasNonlineMode, ConvolutionMode, ConvolutionSparse
+from megengine_lite._core.operators.conv_types import product_scale
 
 FLIP = -0x7F7F7F80  # 0x80 in every byte: signed <-> unsigned
 # Output pixels of a work item, roughly: shorter rows are joined where they can be, longer ones cut.
@@ -41,7 +41,7 @@ DEPTHWISE_PIXELS = 256  # output pixels of a work item, roughly
 
 @dataclass(frozen=True, slots=True)
 class InputForm:
-    """How the bytes of an input become those that kernels multiply (kernels/dot.pxd).
+    """How the bytes of an input become those that kernels multiply (kernels/common/dot.pxd).
 
     Attributes
     ----------

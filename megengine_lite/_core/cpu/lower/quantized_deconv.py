@@ -1,4 +1,4 @@
-"""Transposed convolution of bytes, by phases like the float one (:mod:`megengine_lite._core.lower.deconv`)."""
+"""Transposed convolution of bytes, by phases like the float one (:mod:`megengine_lite._core.cpu.lower.deconv`)."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from typing import Any
 
 import numpy as np
 
-from megengine_lite._core import packing_int8 as packing
-from megengine_lite._core.algo_conv import ConvProblem, merged_groups
-from megengine_lite._core.graph import Node
-from megengine_lite._core.lower.context import Lowering, Ref, Tensor, lowers
-from megengine_lite._core.lower.conv import blocked_strides, plain_filter
-from megengine_lite._core.lower.deconv import MAX_PHASES, Phase, halo_of, phases_of
-from megengine_lite._core.lower.quantized_conv import InputForm, flipped, has_unsigned_dot, input_form
-from megengine_lite._core.lower.requantize import is_byte, output_arguments
-from megengine_lite._core.oprs.conv_types import product_scale
-from megengine_lite._core.packing import merge_groups
-from megengine_lite._core.params import ConvolutionFormat, ConvolutionMode
+from megengine_lite._core.cpu.algorithms.convolution import ConvProblem, merged_groups
+from megengine_lite._core.cpu.lower.conv import blocked_strides, plain_filter
+from megengine_lite._core.cpu.lower.deconv import MAX_PHASES, Phase, halo_of, phases_of
+from megengine_lite._core.cpu.lower.quantized_conv import InputForm, flipped, has_unsigned_dot, input_form
+from megengine_lite._core.cpu.lower.requantize import is_byte, output_arguments
+from megengine_lite._core.cpu.lowering import Lowering, Ref, Tensor, lowers
+from megengine_lite._core.cpu.packing import int8 as packing
+from megengine_lite._core.cpu.packing.float32 import merge_groups
+from megengine_lite._core.ir.graph import Node
+from megengine_lite._core.ir.params import ConvolutionFormat, ConvolutionMode
+from megengine_lite._core.operators.conv_types import product_scale
 
 
 @lowers("ConvolutionBackwardData")

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 
-from megengine_lite._core import packing_int8 as packing
-from megengine_lite._core.dtype import DType
-from megengine_lite._core.fused_quantized import QuantizedMatMul
-from megengine_lite._core.graph import Node, Var
-from megengine_lite._core.layouts import round_up
-from megengine_lite._core.lower.context import Lowering, Ref, lowers
-from megengine_lite._core.lower.quantized_conv import has_unsigned_dot, input_form
-from megengine_lite._core.lower.requantize import UNSIGNED_BYTES, is_byte, output_arguments
-from megengine_lite._core.oprs.conv_types import product_scale
-from megengine_lite._core.params import MatrixMulFormat
-from megengine_lite._core.passes.fuse_quantized import as_quantized_matmul
+from megengine_lite._core.compile.passes.fuse_quantized import as_quantized_matmul
+from megengine_lite._core.cpu.lower.quantized_conv import has_unsigned_dot, input_form
+from megengine_lite._core.cpu.lower.requantize import UNSIGNED_BYTES, is_byte, output_arguments
+from megengine_lite._core.cpu.lowering import Lowering, Ref, lowers
+from megengine_lite._core.cpu.packing import int8 as packing
+from megengine_lite._core.ir.dtype import DType
+from megengine_lite._core.ir.fused_quantized import QuantizedMatMul
+from megengine_lite._core.ir.graph import Node, Var
+from megengine_lite._core.ir.image_layouts import round_up
+from megengine_lite._core.ir.params import MatrixMulFormat
+from megengine_lite._core.operators.conv_types import product_scale
 
-# Up to this many rows the left operand is read as it is (dot_block_few in kernels/dot.pxd).
+# Up to this many rows the left operand is read as it is (dot_block_few in kernels/common/dot.pxd).
 FEW_ROWS = 4
 
 

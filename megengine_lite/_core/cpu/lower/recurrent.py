@@ -10,13 +10,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from megengine_lite._core.fused import Activation, ActivationCode
-from megengine_lite._core.graph import Constant, Node, Var
-from megengine_lite._core.lower.context import Lowering, Ref, lowers
-from megengine_lite._core.lower.copying import View, emit_copy
-from megengine_lite._core.lower.matmul import NO_ACTIVATION, Operand, emit_matmul, is_float32
-from megengine_lite._core.oprs.recurrent import LayerWeights, split_weights
-from megengine_lite._core.params import RNNCellNonlineMode
+from megengine_lite._core.cpu.lower.copying import View, emit_copy
+from megengine_lite._core.cpu.lower.matmul import NO_ACTIVATION, Operand, emit_matmul, is_float32
+from megengine_lite._core.cpu.lowering import Lowering, Ref, lowers
+from megengine_lite._core.ir.fused import Activation, ActivationCode
+from megengine_lite._core.ir.graph import Constant, Node, Var
+from megengine_lite._core.ir.params import RNNCellNonlineMode
+from megengine_lite._core.operators.recurrent import LayerWeights, split_weights
 
 # More steps than this are a loop in Python: their records would take more memory than the sequence.
 MAX_STEPS = 4096

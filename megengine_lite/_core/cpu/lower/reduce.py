@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from megengine_lite._core.dtype import FLOAT32, INT32
-from megengine_lite._core.graph import Node, Var
-from megengine_lite._core.lower.context import Lowering, lowers
-from megengine_lite._core.lower.copying import View, view_of
-from megengine_lite._core.oprs.reduce import Reduce
-from megengine_lite._core.params import INT_MAX, ReduceMode
-from megengine_lite.kernels.tiling import plan_reduce
+from megengine_lite._core.cpu.lower.copying import View, view_of
+from megengine_lite._core.cpu.lowering import Lowering, lowers
+from megengine_lite._core.ir.dtype import FLOAT32, INT32
+from megengine_lite._core.ir.graph import Node, Var
+from megengine_lite._core.ir.params import INT_MAX, ReduceMode
+from megengine_lite._core.operators.reduce import Reduce
+from megengine_lite.kernels.common.tiling import plan_reduce
 
 MAX_OF_NUMBERS = len(ReduceMode)
 """A mode of the kernels: the maximum, passing over NaN, as pooling does."""

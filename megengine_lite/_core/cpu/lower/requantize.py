@@ -1,4 +1,4 @@
-"""What kernels do with sums of products of bytes before they store them (kernels/requantize.pxd), as arguments."""
+"""What kernels do with sums of products of bytes before they store them, as arguments (common/requantize.pxd)."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from megengine_lite._core.dtype import DType, DTypeCode
-from megengine_lite._core.fused import ActivationCode
-from megengine_lite._core.params import ConvBiasNonlineMode, ElemwiseMultiTypeMode
+from megengine_lite._core.ir.dtype import DType, DTypeCode
+from megengine_lite._core.ir.fused import ActivationCode
+from megengine_lite._core.ir.params import ConvBiasNonlineMode, ElemwiseMultiTypeMode
 
 _C = DTypeCode
 SIGNED_BYTES = (_C.QUANTIZED_S8, _C.QUANTIZED_S4, _C.INT8)
@@ -36,7 +36,7 @@ class OutputKind(IntEnum):
 
 
 class StorageKind(IntEnum):
-    """How an operand is stored (kernels/real.pxd)."""
+    """How an operand is stored (kernels/common/real.pxd)."""
 
     S8 = 0
     U8 = 1

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from megengine_lite._core.dtype import FLOAT32
-from megengine_lite._core.graph import Constant, Node
-from megengine_lite._core.layouts import Format
-from megengine_lite._core.lower.context import Lowering, Ref, lowers
-from megengine_lite._core.oprs.resize import Taps, has_cv_variant, image_taps
-from megengine_lite._core.oprs.sampling import border_index, floor_and_fraction
-from megengine_lite._core.params import InterpolationMode
+from megengine_lite._core.cpu.lowering import Lowering, Ref, lowers
+from megengine_lite._core.ir.dtype import FLOAT32
+from megengine_lite._core.ir.graph import Constant, Node
+from megengine_lite._core.ir.image_layouts import Format
+from megengine_lite._core.ir.params import InterpolationMode
+from megengine_lite._core.operators.resize import Taps, has_cv_variant, image_taps
+from megengine_lite._core.operators.sampling import border_index, floor_and_fraction
 
 MAX_TAPS = 64  # along the height
 

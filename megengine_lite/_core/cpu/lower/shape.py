@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import math
 
-from megengine_lite._core.fused import ChannelGather
-from megengine_lite._core.graph import Node, Var
-from megengine_lite._core.lower.channels import lower_channel_gather
-from megengine_lite._core.lower.context import Lowering, lowers
-from megengine_lite._core.lower.copying import View, emit_concat, emit_copy, emit_fill, emit_views, numpy_views, view_of
-from megengine_lite._core.oprs.shape import PASS_THROUGH, Padding
-from megengine_lite._core.params import PaddingMode
+from megengine_lite._core.cpu.lower.channels import lower_channel_gather
+from megengine_lite._core.cpu.lower.copying import (
+    View,
+    emit_concat,
+    emit_copy,
+    emit_fill,
+    emit_views,
+    numpy_views,
+    view_of,
+)
+from megengine_lite._core.cpu.lowering import Lowering, lowers
+from megengine_lite._core.ir.fused import ChannelGather
+from megengine_lite._core.ir.graph import Node, Var
+from megengine_lite._core.ir.params import PaddingMode
+from megengine_lite._core.operators.shape import PASS_THROUGH, Padding
 
 
 @lowers(*PASS_THROUGH)

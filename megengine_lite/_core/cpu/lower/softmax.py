@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from megengine_lite._core.dtype import FLOAT32
-from megengine_lite._core.graph import Node
-from megengine_lite._core.lower.context import Lowering, Ref, lowers
-from megengine_lite.kernels.tiling import STREAM_BYTES, softmax_chunk, softmax_scratch
+from megengine_lite._core.cpu.lowering import Lowering, Ref, lowers
+from megengine_lite._core.ir.dtype import FLOAT32
+from megengine_lite._core.ir.graph import Node
+from megengine_lite.kernels.common.tiling import STREAM_BYTES, softmax_chunk, softmax_scratch
 
 MAX_STREAM_ROW = 8192  # floats; longer rows are not gathered in scratch
 

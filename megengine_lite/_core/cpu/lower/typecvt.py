@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from megengine_lite._core.dtype import DTypeCode
-from megengine_lite._core.graph import Node
-from megengine_lite._core.lower.context import Lowering, Ref, lowers
+from megengine_lite._core.cpu.lowering import Lowering, Ref, lowers
+from megengine_lite._core.ir.dtype import DTypeCode
+from megengine_lite._core.ir.graph import Node
 
 BLOCK = 512  # elements of a work item of the kernel
 

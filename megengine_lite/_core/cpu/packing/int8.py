@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from megengine_lite._core.layouts import round_up
-from megengine_lite._core.packing import aligned_empty
+from megengine_lite._core.cpu.packing.float32 import aligned_empty
+from megengine_lite._core.ir.image_layouts import round_up
 
 QUAD = 4  # bytes that a dot product takes at once
 TILE = 2  # channel blocks that a convolution computes together

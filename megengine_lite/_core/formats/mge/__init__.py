@@ -1,11 +1,15 @@
-"""Loader: the bytes of a model file become a :class:`~megengine_lite._core.graph.Graph`.
+"""MegEngine's model files: plain, with test cases, encrypted, in packages; read and written.
 
-``container`` finds out what a file is, ``packed`` and ``cryption`` open what is around a model, ``schema_v1`` and
-``schema_v2`` read both generations of the format into the same ``records``, and ``build`` makes the graph of them. Only
-``cursor`` takes numbers out of file bytes.
+::
+
+    bytes ─► container ─► cryption ─► schema_v1 | schema_v2 ─► records ─► build ─► Model (with its Graph)
+    Graph ─► to_record ─► records ─► writer_v2 ─► bytes
+
+All reads of a file's bytes go through ``cursor``, which checks every bound; no other module indexes into them. Start
+with ``load``. ``history`` knows what older releases wrote differently, ``foreign`` tells what else a file may be.
 """
 
-from megengine_lite._core.loader.build import Model
-from megengine_lite._core.loader.load import load_model, load_record, load_test_cases
+from megengine_lite._core.formats.mge.build import Model
+from megengine_lite._core.formats.mge.load import load_model, load_record, load_test_cases
 
 __all__ = ["Model", "load_model", "load_record", "load_test_cases"]

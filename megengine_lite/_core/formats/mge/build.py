@@ -5,20 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from megengine_lite._core.graph import Constant, Graph, Node, TensorSpec, Var
-from megengine_lite._core.loader.information import Information
-from megengine_lite._core.loader.input_order import listed_order
-from megengine_lite._core.loader.packed import Package
-from megengine_lite._core.loader.records import (
+from megengine_lite._core.formats.mge.information import Information
+from megengine_lite._core.formats.mge.input_order import listed_order
+from megengine_lite._core.formats.mge.packed import Package
+from megengine_lite._core.formats.mge.records import (
     NOT_NUMBERED,
     Metadata,
     ModelRecord,
     OperatorRecord,
     TensorRecord,
 )
-from megengine_lite._core.loader.repair import drop_double_padding
-from megengine_lite._core.loader.values import file_constant
-from megengine_lite._core.params import Empty, Host2DeviceCopy
+from megengine_lite._core.formats.mge.repair import drop_double_padding
+from megengine_lite._core.formats.mge.values import file_constant
+from megengine_lite._core.ir.graph import Constant, Graph, Node, TensorSpec, Var
+from megengine_lite._core.ir.params import Empty, Host2DeviceCopy
 from megengine_lite.errors import ModelFormatError, UnsupportedOperatorError
 
 MAX_VARIABLES = 1 << 18
@@ -221,7 +221,7 @@ def check_operators(record: ModelRecord, what: str = "model") -> None:
     ModelFormatError
         An operator has the parameters of another one.
     """
-    from megengine_lite._core.oprs import REGISTRY
+    from megengine_lite._core.operators import REGISTRY
 
     operators = [op for op in record.operators if op.type != INPUT and op.type not in CONSTANTS]
     _refuse([op for op in operators if op.type not in REGISTRY], what)

@@ -7,12 +7,12 @@ import stat
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
-from megengine_lite._core.files import open_file, read_all, to_path
-from megengine_lite._core.loader import schema_v1, schema_v2
-from megengine_lite._core.loader.cursor import Cursor
-from megengine_lite._core.loader.file_bytes import FileBytes
-from megengine_lite._core.loader.foreign import HEAD, recognise
-from megengine_lite._core.loader.records import ModelRecord
+from megengine_lite._core.formats.mge import schema_v1, schema_v2
+from megengine_lite._core.formats.mge.cursor import Cursor
+from megengine_lite._core.formats.mge.foreign import HEAD, recognise
+from megengine_lite._core.formats.mge.records import ModelRecord
+from megengine_lite._core.system.file_bytes import FileBytes
+from megengine_lite._core.system.files import open_file, read_all, to_path
 from megengine_lite.errors import LiteTypeError, ModelFormatError
 
 Source = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO

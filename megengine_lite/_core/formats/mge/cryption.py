@@ -1,7 +1,7 @@
 """Encrypted models: the methods of the original, byte for byte, and those that users register.
 
 The three methods of the original come with keys that everybody can read in its sources, and a changed file is not
-always noticed. To protect a model use :mod:`~megengine_lite._core.loader.aes_gcm`, here ``AES_256_GCM``.
+always noticed. To protect a model use :mod:`~megengine_lite._core.formats.mge.aes_gcm`, here ``AES_256_GCM``.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import megengine_lite._core.loader.rc4 as rc4
-from megengine_lite._core.loader import aes_gcm
+import megengine_lite._core.formats.mge.rc4 as rc4
+from megengine_lite._core.formats.mge import aes_gcm
 from megengine_lite.errors import DecryptionError, LiteTypeError, LiteValueError
 from megengine_lite.log import warn
 

@@ -54,9 +54,9 @@ _TEXT_FILE = Foreign("a text file")
 
 
 def _is_model(head: bytes) -> bool:
-    from megengine_lite._core.loader.container import is_model, is_wrapped
-    from megengine_lite._core.loader.cursor import Cursor
-    from megengine_lite._core.loader.packed import is_package
+    from megengine_lite._core.formats.mge.container import is_model, is_wrapped
+    from megengine_lite._core.formats.mge.cursor import Cursor
+    from megengine_lite._core.formats.mge.packed import is_package
 
     cursor = Cursor(head)
     return is_model(cursor) or is_wrapped(cursor) or is_package(cursor)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from megengine_lite._core.params import ConvBias, ConvolutionFormat, Field, Images2Neibs, Param
+from megengine_lite._core.ir.params import ConvBias, ConvolutionFormat, Field, Images2Neibs, Param
 
 Release = tuple[int, int]
 

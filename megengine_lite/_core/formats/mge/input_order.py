@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from megengine_lite._core.loader.hashes import std_hash
+from megengine_lite._core.system.hashes import std_hash
 
 # Bucket counts that the library goes through while a map grows.
 _BUCKET_COUNTS = (

@@ -7,19 +7,19 @@ from typing import Any
 
 import numpy as np
 
-from megengine_lite._core.loader import aes_gcm, cryption
-from megengine_lite._core.loader.build import Model, build_model, check_operators
-from megengine_lite._core.loader.container import Source, is_model, is_wrapped, open_source, read_models
-from megengine_lite._core.loader.cursor import Cursor
-from megengine_lite._core.loader.history import NEWEST, release_of
-from megengine_lite._core.loader.information import Information
-from megengine_lite._core.loader.packed import Package, is_package, read_package
-from megengine_lite._core.loader.records import ModelRecord
+from megengine_lite._core.formats.mge import aes_gcm, cryption
+from megengine_lite._core.formats.mge.build import Model, build_model, check_operators
+from megengine_lite._core.formats.mge.container import Source, is_model, is_wrapped, open_source, read_models
+from megengine_lite._core.formats.mge.cursor import Cursor
+from megengine_lite._core.formats.mge.history import NEWEST, release_of
+from megengine_lite._core.formats.mge.information import Information
+from megengine_lite._core.formats.mge.packed import Package, is_package, read_package
+from megengine_lite._core.formats.mge.records import ModelRecord
 from megengine_lite.errors import DecryptionError, LiteTypeError, ModelFormatError
 from megengine_lite.log import warn
 
 Decryption = str | Callable[[Any], Any]
-"""Name of a method in :mod:`~megengine_lite._core.loader.cryption`, or a function from buffer to buffer."""
+"""Name of a method in :mod:`~megengine_lite._core.formats.mge.cryption`, or a function from buffer to buffer."""
 
 
 def load_model(

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from megengine_lite._core.loader import cryption
-from megengine_lite._core.loader.cursor import Cursor
-from megengine_lite._core.loader.flatbuffer_builder import Table, boolean, serialize
-from megengine_lite._core.loader.information import Information, parse_information
+from megengine_lite._core.formats.mge import cryption
+from megengine_lite._core.formats.mge.cursor import Cursor
+from megengine_lite._core.formats.mge.flatbuffer_builder import Table, boolean, serialize
+from megengine_lite._core.formats.mge.information import Information, parse_information
 from megengine_lite.errors import ModelFormatError
 
 MAGIC = b"packed_model"

@@ -2,15 +2,15 @@
 
 Records are as close to the file as possible, with two exceptions: names of operators are canonical (without revision
 suffix), and what older releases wrote otherwise is brought into today's form. Nothing is checked here except that it
-can be read; :mod:`megengine_lite._core.loader.build` makes the graph and checks that the parts fit.
+can be read; :mod:`megengine_lite._core.formats.mge.build` makes the graph and checks that the parts fit.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from megengine_lite._core.dtype import DType
-from megengine_lite._core.params import Param
+from megengine_lite._core.ir.dtype import DType
+from megengine_lite._core.ir.params import Param
 from megengine_lite.errors import ModelFormatError
 
 MAX_OPERATORS = 1 << 17

@@ -8,8 +8,8 @@ blocks than there are elements. The meaning is plain: the concatenation has to g
 
 from __future__ import annotations
 
-from megengine_lite._core.graph import Graph, Node, Var
-from megengine_lite._core.params import Axis, Dimshuffle
+from megengine_lite._core.ir.graph import Graph, Node, Var
+from megengine_lite._core.ir.params import Axis, Dimshuffle
 
 _CHANNELS = Axis(axis=1)
 _UNPACK = (0, 1, 4, 2, 3)

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from megengine_lite._core.dtype import FLOAT32
-from megengine_lite._core.loader.cursor import Cursor, Table
-from megengine_lite._core.loader.history import Release, lacks_reserve_output, release_of
-from megengine_lite._core.loader.opr_names import TypeTable, count_outputs
-from megengine_lite._core.loader.records import (
+from megengine_lite._core.formats.mge.cursor import Cursor, Table
+from megengine_lite._core.formats.mge.history import Release, lacks_reserve_output, release_of
+from megengine_lite._core.formats.mge.records import (
     NOT_NUMBERED,
     Metadata,
     ModelRecord,
     OperatorRecord,
     TensorRecord,
 )
-from megengine_lite._core.loader.tables import LEAST_OPERATOR, read_dtype, read_optional_dtype, read_param, read_shape
+from megengine_lite._core.formats.mge.tables import (
+    LEAST_OPERATOR,
+    read_dtype,
+    read_optional_dtype,
+    read_param,
+    read_shape,
+)
+from megengine_lite._core.ir.dtype import FLOAT32
+from megengine_lite._core.operators.names import TypeTable, count_outputs
 from megengine_lite.errors import ModelFormatError
 
 LONG_MAGIC = b"MGBC\0\0\0\0"

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from megengine_lite._core.dtype import FLOAT32
-from megengine_lite._core.loader.cursor import Cursor, Table
-from megengine_lite._core.loader.history import Release, release_of
-from megengine_lite._core.loader.opr_names import TypeTable
-from megengine_lite._core.loader.records import Metadata, ModelRecord, OperatorRecord, TensorRecord
-from megengine_lite._core.loader.tables import LEAST_OPERATOR, read_dtype, read_optional_dtype, read_param, read_shape
+from megengine_lite._core.formats.mge.cursor import Cursor, Table
+from megengine_lite._core.formats.mge.history import Release, release_of
+from megengine_lite._core.formats.mge.records import Metadata, ModelRecord, OperatorRecord, TensorRecord
+from megengine_lite._core.formats.mge.tables import (
+    LEAST_OPERATOR,
+    read_dtype,
+    read_optional_dtype,
+    read_param,
+    read_shape,
+)
+from megengine_lite._core.ir.dtype import FLOAT32
+from megengine_lite._core.operators.names import TypeTable
 from megengine_lite.errors import ModelFormatError
 
 MAGIC = b"mgv2"

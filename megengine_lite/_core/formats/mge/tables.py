@@ -7,10 +7,10 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
-from megengine_lite._core.dtype import DType, DTypeCode
-from megengine_lite._core.loader.cursor import Table
-from megengine_lite._core.loader.history import Release, layout_of, modernize
-from megengine_lite._core.params import BY_CODE, AxisDesc, AxisMethod, DTypeTable, IndexDescMaskItem, Param
+from megengine_lite._core.formats.mge.cursor import Table
+from megengine_lite._core.formats.mge.history import Release, layout_of, modernize
+from megengine_lite._core.ir.dtype import DType, DTypeCode
+from megengine_lite._core.ir.params import BY_CODE, AxisDesc, AxisMethod, DTypeTable, IndexDescMaskItem, Param
 from megengine_lite.errors import ModelFormatError, UnsupportedOperatorError
 
 MAX_NDIM = 7

@@ -9,11 +9,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from megengine_lite._core.dtype import DTypeCode
-from megengine_lite._core.graph import Constant
-from megengine_lite._core.loader.file_bytes import FileBytes, Piece
-from megengine_lite._core.loader.records import TensorRecord
-from megengine_lite._core.loader.tables import stored_bytes
+from megengine_lite._core.formats.mge.records import TensorRecord
+from megengine_lite._core.formats.mge.tables import stored_bytes
+from megengine_lite._core.ir.dtype import DTypeCode
+from megengine_lite._core.ir.graph import Constant
+from megengine_lite._core.system.file_bytes import FileBytes, Piece
 from megengine_lite.errors import ModelFormatError
 
 _RAW, _BYTES, _WORDS = 0, 1, 2

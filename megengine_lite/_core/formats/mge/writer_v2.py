@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from megengine_lite._core.dtype import DType
-from megengine_lite._core.loader import schema_v2
-from megengine_lite._core.loader.flatbuffer_builder import (
+from megengine_lite._core.formats.mge import schema_v2
+from megengine_lite._core.formats.mge.flatbuffer_builder import (
     Scalar,
     Table,
     Text,
@@ -22,9 +21,10 @@ from megengine_lite._core.loader.flatbuffer_builder import (
     uint32,
     uint64,
 )
-from megengine_lite._core.loader.opr_names import full_id, registered_name, short_id
-from megengine_lite._core.loader.records import NOT_NUMBERED, Metadata, ModelRecord, OperatorRecord, TensorRecord
-from megengine_lite._core.params import DTypeTable, ExecutionPolicy, ExecutionPolicyStrategy, Param
+from megengine_lite._core.formats.mge.records import NOT_NUMBERED, Metadata, ModelRecord, OperatorRecord, TensorRecord
+from megengine_lite._core.ir.dtype import DType
+from megengine_lite._core.ir.params import DTypeTable, ExecutionPolicy, ExecutionPolicyStrategy, Param
+from megengine_lite._core.operators.names import full_id, registered_name, short_id
 from megengine_lite.errors import UnsupportedOperatorError
 
 _RELEASE = 101300  # that whose form of the tables is written

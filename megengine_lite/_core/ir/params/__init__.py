@@ -5,14 +5,14 @@ that many tables share are ``ConvolutionFormat``, ``InterpolationMode`` and ``Bo
 newest release; differences of older files are settled by the loader.
 """
 
-from megengine_lite._core.params.base import (
+from megengine_lite._core.ir.params.base import (
     BY_CODE,
     INT_MAX,
     INT_MIN,
     Field,
     Param,
 )
-from megengine_lite._core.params.control import (
+from megengine_lite._core.ir.params.control import (
     AssertEqual,
     BetaRNG,
     CondExecMark,
@@ -36,7 +36,7 @@ from megengine_lite._core.params.control import (
     ShuffleRNG,
     UniformRNG,
 )
-from megengine_lite._core.params.conv import (
+from megengine_lite._core.ir.params.conv import (
     AdaptivePooling,
     BatchConvBias,
     ConvBias,
@@ -62,7 +62,7 @@ from megengine_lite._core.params.conv import (
     RelayoutFormatMode,
     SlidingWindowTranspose,
 )
-from megengine_lite._core.params.elemwise import (
+from megengine_lite._core.ir.params.elemwise import (
     LSQ,
     TQT,
     DType,
@@ -75,7 +75,7 @@ from megengine_lite._core.params.elemwise import (
     Fill,
     PowC,
 )
-from megengine_lite._core.params.nn import (
+from megengine_lite._core.ir.params.nn import (
     BN,
     LRN,
     LSTM,
@@ -93,7 +93,7 @@ from megengine_lite._core.params.nn import (
     Softmax,
     TensorCombinationType,
 )
-from megengine_lite._core.params.tensor import (
+from megengine_lite._core.ir.params.tensor import (
     SVD,
     Argsort,
     ArgsortOrder,
@@ -127,7 +127,7 @@ from megengine_lite._core.params.tensor import (
     TopK,
     TopKMode,
 )
-from megengine_lite._core.params.vision import (
+from megengine_lite._core.ir.params.vision import (
     BorderMode,
     CvtColor,
     CvtColorMode,

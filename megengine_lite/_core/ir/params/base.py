@@ -15,7 +15,7 @@ from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
 
-from megengine_lite._core.dtype import DTypeCode
+from megengine_lite._core.ir.dtype import DTypeCode
 
 INT_MAX = 2**31 - 1
 INT_MIN = -(2**31)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 
-from megengine_lite._core.dtype import DTypeCode
-from megengine_lite._core.params.base import (
+from megengine_lite._core.ir.dtype import DTypeCode
+from megengine_lite._core.ir.params.base import (
     Param,
     boolean,
     dtype_code,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 
-from megengine_lite._core.params.base import Param, boolean, enum, serialized, uint32, uint64
+from megengine_lite._core.ir.params.base import Param, boolean, enum, serialized, uint32, uint64
 
 
 class ConvolutionMode(IntEnum):

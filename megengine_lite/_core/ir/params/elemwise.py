@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 
-from megengine_lite._core.dtype import DType as ElementType
-from megengine_lite._core.dtype import DTypeCode
-from megengine_lite._core.params.base import INT_MAX, INT_MIN, Param, dtype_code, enum, float32, int32, serialized
+from megengine_lite._core.ir.dtype import DType as ElementType
+from megengine_lite._core.ir.dtype import DTypeCode
+from megengine_lite._core.ir.params.base import INT_MAX, INT_MIN, Param, dtype_code, enum, float32, int32, serialized
 
 
 class ElemwiseMode(IntEnum):

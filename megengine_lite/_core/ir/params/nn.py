@@ -5,8 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 
-from megengine_lite._core.params.base import Param, boolean, enum, float32, float64, int32, serialized, uint32, uint64
-from megengine_lite._core.params.conv import ConvolutionFormat
+from megengine_lite._core.ir.params.base import (
+    Param,
+    boolean,
+    enum,
+    float32,
+    float64,
+    int32,
+    serialized,
+    uint32,
+    uint64,
+)
+from megengine_lite._core.ir.params.conv import ConvolutionFormat
 
 
 class BNParamDim(IntEnum):

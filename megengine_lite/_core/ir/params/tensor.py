@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 
-from megengine_lite._core.dtype import DTypeCode
-from megengine_lite._core.params.base import (
+from megengine_lite._core.ir.dtype import DTypeCode
+from megengine_lite._core.ir.params.base import (
     INT_MAX,
     Param,
     axis_desc_vector,
@@ -20,7 +20,7 @@ from megengine_lite._core.params.base import (
     serialized,
     uint32,
 )
-from megengine_lite._core.params.conv import ConvolutionComputeMode
+from megengine_lite._core.ir.params.conv import ConvolutionComputeMode
 
 
 @serialized(1)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 
-from megengine_lite._core.params.base import Param, boolean, enum, float32, int32, serialized, uint32
-from megengine_lite._core.params.conv import Convolution3DFormat, ConvolutionFormat
+from megengine_lite._core.ir.params.base import Param, boolean, enum, float32, int32, serialized, uint32
+from megengine_lite._core.ir.params.conv import Convolution3DFormat, ConvolutionFormat
 
 
 class InterpolationMode(IntEnum):

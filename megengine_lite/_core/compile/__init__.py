@@ -1,0 +1,11 @@
+"""A model's graph becomes a stage with known shapes, and the stage a smaller graph that means the same.
+
+::
+
+    Graph, shapes of inputs ─► infer ─► Stage ─► passes ─► Stage with fused nodes ─► (a device)
+
+* ``infer`` - shapes of all variables up to where only running can tell
+* ``passes`` - rewrites of a stage, one per file, in the order in which they run
+* ``rewriter`` - replaces nodes and keeps producers and readers up to date
+* ``transform`` - rewrites of a whole model that is to be written to a file
+"""

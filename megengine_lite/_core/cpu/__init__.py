@@ -1,0 +1,16 @@
+"""The CPU: everything that depends on the hardware.
+
+::
+
+    Stage ─► lowering, lower/ ─► steps ─► arena ─► planner ─► Plan ─► program ─► kernels
+                  │  algorithms/  which kernel                            │
+                  └─ packing/     weights as kernels read them            └─ threads
+
+* ``kernel_set`` - the instruction set that is used, and its kernels
+* ``lowering`` - the workplace of lowering: tensors in memory, steps; ``lower/`` has a module per operator family
+* ``placement`` - concatenations whose operands are computed in their place
+* ``algorithms`` - several ways to compute one operator: when each applies, what it costs, how fast it was measured
+* ``arena`` - one piece of memory for all intermediate tensors
+* ``planner`` - puts these together; start here
+* ``program`` - the array of calls that a run replays, without Python
+"""

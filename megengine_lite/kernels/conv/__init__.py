@@ -1,0 +1,1 @@
+"""Convolutions of float32 and of bytes, one module per algorithm."""

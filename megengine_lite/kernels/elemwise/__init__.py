@@ -1,0 +1,1 @@
+"""Elementwise functions of floats, integers and bytes, and conversions between element types."""

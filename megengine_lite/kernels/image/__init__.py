@@ -1,0 +1,1 @@
+"""Pooling, resizing and regions of images."""

@@ -1,0 +1,1 @@
+"""Matrix products of float32 and of bytes."""

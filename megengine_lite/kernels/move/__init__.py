@@ -1,0 +1,1 @@
+"""Copies, fills, transpositions, gathers and conversions between layouts."""

@@ -1,0 +1,1 @@
+"""Recurrent cells, sorting, and a probe of what a build can do."""
