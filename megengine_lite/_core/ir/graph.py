@@ -144,13 +144,25 @@ class ConstantPool:
 
     def __init__(self) -> None:
         self._derived: WeakValueDictionary[Hashable, DerivedConstant] = WeakValueDictionary()
+        self._numbers: dict[Hashable, int] = {}
 
     def derive(self, recipe: Hashable, parents: Sequence[Constant], make: Callable[..., np.ndarray]) -> Constant:
-        """``make(*arrays of parents)``; equal recipes and parents give the same constant."""
+        """``make(*arrays of parents)``; equal recipes and parents give the same constant.
+
+        The constant keeps ``make``, and with it what that refers to: plain numbers, never the state of a plan.
+        """
         key = (recipe, *(p.key for p in parents))
         found = self._derived.get(key)
         if found is None:
             found = self._derived[key] = DerivedConstant(parents, make)
+        return found
+
+    def number(self, recipe: Hashable, parents: Sequence[Constant], make: Callable[..., int]) -> int:
+        """``make(*arrays of parents)``, a number that is kept as long as the pool, so that no array is read again."""
+        key = (recipe, *(p.key for p in parents))
+        found = self._numbers.get(key)
+        if found is None:
+            found = self._numbers[key] = make(*(p.array for p in parents))
         return found
 
     @property

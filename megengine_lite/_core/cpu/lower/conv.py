@@ -98,17 +98,18 @@ def plain_filter(weight: np.ndarray, mirrored: bool) -> np.ndarray:
 
 def _packed_filter(ctx: Lowering, node: Node, recipe: tuple, pack: Callable[[np.ndarray, int], np.ndarray]) -> Ref:
     p: FusedConv = node.params
-    key = (*recipe, ctx.width, p.mirrored)
+    width, mirrored = ctx.width, p.mirrored
     parents = [_constant_of(node.inputs[1])]
-    return ctx.constant(ctx.pool.derive(key, parents, lambda a: pack(plain_filter(a, p.mirrored), ctx.width)))
+    packed = ctx.pool.derive((*recipe, width, mirrored), parents, lambda a: pack(plain_filter(a, mirrored), width))
+    return ctx.constant(packed)
 
 
 def _packed_bias(ctx: Lowering, bias: Var | None, groups: int) -> Ref | None:
     if bias is None:
         return None
-    recipe = ("pad_channels", groups, ctx.width)
-    pad = packing.pad_channels
-    return ctx.constant(ctx.pool.derive(recipe, [_constant_of(bias)], lambda b: pad(b, groups, ctx.width)))
+    width, pad = ctx.width, packing.pad_channels
+    recipe = ("pad_channels", groups, width)
+    return ctx.constant(ctx.pool.derive(recipe, [_constant_of(bias)], lambda b: pad(b, groups, width)))
 
 
 def _constant_of(var: Var) -> Any:

@@ -150,14 +150,14 @@ def _padded_bias(ctx: Lowering, bias: Constant | None) -> Ref | None:
 
 
 def _packed_weight(ctx: Lowering, weight: Constant, k: int, n: int, b: Operand) -> Ref:
-    width = ctx.width
+    width, row, column = ctx.width, b.row, b.column
 
     def pack(array: np.ndarray) -> np.ndarray:
         flat = np.ascontiguousarray(array).reshape(-1)
         item = flat.itemsize
-        return packing.pack_panels(as_strided(flat, (k, n), (b.row * item, b.column * item), writeable=False), width)
+        return packing.pack_panels(as_strided(flat, (k, n), (row * item, column * item), writeable=False), width)
 
-    return ctx.constant(ctx.pool.derive(("pack_panels", width, k, n, b.row, b.column), [weight], pack))
+    return ctx.constant(ctx.pool.derive(("pack_panels", width, k, n, row, column), [weight], pack))
 
 
 def is_float32(node: Node) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,7 @@ from megengine_lite._core.compile.passes.fuse_quantized import as_quantized_conv
 from megengine_lite._core.cpu.algorithms.algorithm import Algorithm
 from megengine_lite._core.cpu.algorithms.convolution import CONV_INT8, ConvProblem, merged_groups
 from megengine_lite._core.cpu.algorithms.fast_run import select
-from megengine_lite._core.cpu.lower.conv import blocked_strides, rows_in_band
+from megengine_lite._core.cpu.lower.conv import blocked_strides, plain_filter, rows_in_band
 from megengine_lite._core.cpu.lower.requantize import (
     UNSIGNED_BYTES,
     keeps_sums,
@@ -25,7 +26,7 @@ from megengine_lite._core.cpu.packing import int8 as packing
 from megengine_lite._core.cpu.packing.float32 import merge_groups
 from megengine_lite._core.ir.dtype import DType
 from megengine_lite._core.ir.fused_quantized import QuantizedConv
-from megengine_lite._core.ir.graph import Constant, Node
+from megengine_lite._core.ir.graph import Constant, ConstantPool, Node
 from megengine_lite._core.ir.params import ConvBiasNonlineMode, ConvolutionMode, ConvolutionSparse
 from megengine_lite._core.operators.conv_types import product_scale
 
@@ -104,6 +105,11 @@ def lower_quantized_conv(ctx: Lowering, node: Node) -> bool | None:
     return None
 
 
+def count_parts(pool: ConstantPool, filters: Constant, zero: int) -> int:
+    """How many signed bytes make up a weight that is less its zero point."""
+    return pool.number(("parts", zero), [filters], lambda w: packing.count_parts(w, zero))
+
+
 class _Conv:
     """A node with everything that its kernels have in common."""
 
@@ -117,9 +123,9 @@ class _Conv:
         self.z_var = rest[0] if p.has_z else None
         self.input_dtype = p.input_dtype
         self.filter_dtype = filter_.dtype
-        w = self.filter.array
-        self.w = w if p.conv.sparse == ConvolutionSparse.GROUP else w[None]
-        self.groups, self.ocpg = self.w.shape[:2]
+        shape = filter_.shape
+        self.w_shape = shape if p.conv.sparse == ConvolutionSparse.GROUP else (1, *shape)
+        self.groups, self.ocpg = self.w_shape[:2]
         self.scale = product_scale(p.input_dtype, filter_.dtype) if p.input_dtype.is_quantized else 1.0
         # As in the original, where ties tell: channel-wise without activation, and asymmetric types.
         identity = p.conv.nonlineMode == ConvBiasNonlineMode.IDENTITY
@@ -143,20 +149,20 @@ class _Conv:
 
     @property
     def is_depthwise(self) -> bool:
-        return self.groups > 1 and self.w.shape[1] == self.w.shape[2] == 1
+        return self.groups > 1 and self.w_shape[1] == self.w_shape[2] == 1
 
-    def integers(self, w: np.ndarray) -> np.ndarray:
-        """The filter as (g, ocpg, icpg, kh, kw) integers, for correlation."""
-        w = w if self.p.sparse == ConvolutionSparse.GROUP else w[None]
-        if self.p.mode == ConvolutionMode.CONVOLUTION:
-            w = w[..., ::-1, ::-1]
-        return packing.centred(w, self.filter_dtype.zero_point)
+    @property
+    def integers(self) -> Callable[[np.ndarray], np.ndarray]:
+        """What makes (g, ocpg, icpg, kh, kw) integers, for correlation, of the filter."""
+        mirrored, zero = self.p.mode == ConvolutionMode.CONVOLUTION, self.filter_dtype.zero_point
+        return lambda w: packing.centred(plain_filter(w, mirrored), zero)
 
     def packed(self, recipe: tuple, pack: Callable[[np.ndarray], np.ndarray]) -> tuple[Ref, int]:
         """The filter as ``pack`` makes it, and the number of its parts."""
         key = ("int8", *recipe, self.ctx.width, self.p.mode, self.p.sparse, self.filter_dtype.zero_point)
-        ref = self.ctx.constant(self.ctx.pool.derive(key, [self.filter], lambda w: pack(self.integers(w))))
-        return ref, packing.count_parts(self.filter.array, self.filter_dtype.zero_point)
+        pool, integers = self.ctx.pool, self.integers
+        ref = self.ctx.constant(pool.derive(key, [self.filter], lambda w: pack(integers(w))))
+        return ref, count_parts(pool, self.filter, self.filter_dtype.zero_point)
 
     def biases(self, groups: int) -> dict[str, Ref | None]:
         """Integer bias with the compensation of the input's offset, and real bias; padded by group to whole blocks."""
@@ -191,21 +197,20 @@ class _Conv:
 
     def emit(self, kernel: str, **arguments: object) -> None:
         n, _, oh, ow = self.y.shape
-        products = n * self.w.size * oh * ow
+        products = n * math.prod(self.w_shape) * oh * ow
         self.ctx.emit(kernel, self.node, **arguments, **self.output, flops=2 * products)  # type: ignore[arg-type]
 
 
 def _emit_depthwise(conv: _Conv) -> None:
     ctx, p = conv.ctx, conv.p
     n, _, oh, ow = conv.y.shape
-    kh, kw = conv.w.shape[3:]
+    kh, kw = conv.w_shape[3:]
     neighbours = packing.QUAD if p.dilate_w == 1 else 1
     x = _input(conv)
     z = conv.z()
     y = ctx.new_blocked(conv.y)
-    w, parts = conv.packed(
-        ("depthwise", neighbours), lambda w: packing.pack_depthwise(w[:, 0, 0], ctx.width, neighbours)
-    )
+    width = ctx.width
+    w, parts = conv.packed(("depthwise", neighbours), lambda w: packing.pack_depthwise(w[:, 0, 0], width, neighbours))
     band = -(-oh // max(1, round(oh * ow / DEPTHWISE_PIXELS)))
     plain = not conv.form.flip and (conv.form.plain or has_unsigned_dot(ctx))
     conv.emit(
@@ -225,7 +230,7 @@ def _emit_direct(conv: _Conv) -> None:
     ctx, p = conv.ctx, conv.p
     width = ctx.width
     oh, ow = conv.y.shape[2:]
-    groups, ocpg, icpg, kh, kw = conv.w.shape
+    groups, ocpg, icpg, kh, kw = conv.w_shape
     merged = merged_groups(_problem(conv))
     x = _input(conv)
     z = conv.z()
@@ -261,7 +266,7 @@ def _emit(
 ) -> None:  # fmt: skip
     width = conv.ctx.width
     n, _, oh, ow = conv.y.shape
-    kh, kw = conv.w.shape[3:]
+    kh, kw = conv.w_shape[3:]
     p = conv.p
     oh, ow = oh // joined, ow * joined
     chunks = -(-ow // MAX_ROW)
@@ -284,7 +289,7 @@ def _problem(conv: _Conv) -> ConvProblem:
     p = conv.p
     n, _, ih, iw = conv.x.shape
     oh, ow = conv.y.shape[2:]
-    groups, oc, ic, kh, kw = conv.w.shape
+    groups, oc, ic, kh, kw = conv.w_shape
     return ConvProblem(
         n=n, groups=groups, ic=ic, oc=oc, ih=ih, iw=iw, oh=oh, ow=ow, kh=kh, kw=kw, stride_h=p.stride_h,
         stride_w=p.stride_w, dilate_h=p.dilate_h, dilate_w=p.dilate_w, pad_h=p.pad_h, pad_w=p.pad_w,
@@ -307,7 +312,8 @@ def _emit_image(conv: _Conv) -> None:
         "pack_image_8", conv.node, x=source.ref, y=image, channels=c, h=h, w=w, halo_h=p.pad_h, halo_w=p.pad_w,
         **source_arguments(conv.x.dtype), **target_arguments(to), flip=conv.form.flip, work=n * rows,
     )  # fmt: skip
-    packed, parts = conv.packed(("image",), lambda w: packing.pack_direct(w, ctx.width, packing.QUAD))
+    width = ctx.width
+    packed, parts = conv.packed(("image",), lambda w: packing.pack_direct(w, width, packing.QUAD))
     strides = {"x_row": row, "x_plane": rows * row, "x_image": rows * row}
     first = image + p.pad_h * row + p.pad_w * packing.QUAD
     _emit(conv, first, packing.QUAD, strides, packed, parts, 1, c, conv.ocpg, y, z, 1)

@@ -9,7 +9,13 @@ import numpy as np
 from megengine_lite._core.cpu.algorithms.convolution import ConvProblem, merged_groups
 from megengine_lite._core.cpu.lower.conv import blocked_strides, plain_filter
 from megengine_lite._core.cpu.lower.deconv import MAX_PHASES, Phase, halo_of, phases_of
-from megengine_lite._core.cpu.lower.quantized_conv import InputForm, flipped, has_unsigned_dot, input_form
+from megengine_lite._core.cpu.lower.quantized_conv import (
+    InputForm,
+    count_parts,
+    flipped,
+    has_unsigned_dot,
+    input_form,
+)
 from megengine_lite._core.cpu.lower.requantize import is_byte, output_arguments
 from megengine_lite._core.cpu.lowering import Lowering, Ref, Tensor, lowers
 from megengine_lite._core.cpu.packing import int8 as packing
@@ -60,17 +66,19 @@ def _emit_phase(
     groups, ic, oc = groups // merged, ic * merged, oc * merged
     zero, mirrored, width = weight.dtype.zero_point, p.mode == ConvolutionMode.CONVOLUTION, ctx.width
 
+    offset, rows, columns = form.offset, list(row.taps), list(column.taps)
+
     def taps(array: np.ndarray) -> np.ndarray:
         """The phase's part of the filter; what the forward convolution writes with is what this one reads with."""
-        part = plain_filter(array, mirrored)[..., list(row.taps), :][..., list(column.taps)]
+        part = plain_filter(array, mirrored)[..., rows, :][..., columns]
         return merge_groups(packing.centred(part.swapaxes(1, 2), zero), merged)
 
     def biases(array: np.ndarray) -> np.ndarray:
-        sums = packing.compensation(taps(array).reshape(groups * oc, -1), form.offset)
+        sums = packing.compensation(taps(array).reshape(groups * oc, -1), offset)
         return packing.pad_channels(sums, groups, width)
 
     key = ("int8 deconv", width, mirrored, zero, row, column, merged)
-    parts = packing.count_parts(weight.const.array, zero)
+    parts = count_parts(ctx.pool, weight.const, zero)
     w = ctx.pool.derive(key, [weight.const], lambda array: packing.pack_direct(taps(array), width, width, parts))
     bias = ctx.pool.derive((*key, "bias", form.offset), [weight.const], biases)
     tiles = groups * -(-problem.blocks(oc) // packing.TILE)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from megengine_lite._core.compile.passes.fuse_quantized import as_quantized_matmul
-from megengine_lite._core.cpu.lower.quantized_conv import has_unsigned_dot, input_form
+from megengine_lite._core.cpu.lower.quantized_conv import count_parts, has_unsigned_dot, input_form
 from megengine_lite._core.cpu.lower.requantize import UNSIGNED_BYTES, is_byte, output_arguments
 from megengine_lite._core.cpu.lowering import Lowering, Ref, lowers
 from megengine_lite._core.cpu.packing import int8 as packing
@@ -113,7 +113,7 @@ def _constant_columns(ctx: Lowering, b: Var, transposed: bool, offset: int, bias
     key = ("int8 columns", width, transposed, zero)
     columns = ctx.pool.derive(key, [b.const], lambda w: packing.pack_columns(integers(w), width))
     sums = ctx.pool.derive((*key, "bias", offset), parents, total)  # type: ignore[arg-type]
-    return ctx.constant(columns), packing.count_parts(b.const.array, zero), ctx.constant(sums)
+    return ctx.constant(columns), count_parts(ctx.pool, b.const, zero), ctx.constant(sums)
 
 
 def _pack_columns(

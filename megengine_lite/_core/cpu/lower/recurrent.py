@@ -156,21 +156,23 @@ def is_float32_state(node: Node) -> bool:
 
 def _weights(ctx: Lowering, node: Node, flat: Constant, gates: int, size: int) -> list[_Weights]:
     p = node.params
-    views = split_weights(node, flat.array.reshape(-1), gates, size)
     key = (gates, size, p.hidden_size, p.num_layers, bool(p.bidirectional), bool(p.bias))
-    found = []
-    for number, view in enumerate(views):
+    bare = Node(node.op, p, (), ())  # constants keep it, and must not keep the graph
 
-        def part(which: str, view: LayerWeights = view) -> np.ndarray:
+    def constant(which: str, number: int) -> Constant:
+        def part(array: np.ndarray) -> np.ndarray:
+            weights: LayerWeights = split_weights(bare, array.reshape(-1), gates, size)[number]
             if which == "bias":
-                return view.b_ih + view.b_hh  # type: ignore[operator]
-            return np.ascontiguousarray(getattr(view, which))
+                return weights.b_ih + weights.b_hh  # type: ignore[operator]
+            return np.ascontiguousarray(getattr(weights, which))
 
-        def constant(which: str, number: int = number, part=part) -> Constant:
-            return ctx.pool.derive(("recurrent", which, number, *key), [flat], lambda _: part(which))
+        return ctx.pool.derive(("recurrent", which, number, *key), [flat], part)
 
-        found.append(_Weights(constant("w_ih"), constant("w_hh"), constant("bias") if p.bias else None))
-    return found
+    layers = p.num_layers * (2 if p.bidirectional else 1)
+    return [
+        _Weights(constant("w_ih", k), constant("w_hh", k), constant("bias", k) if p.bias else None)
+        for k in range(layers)
+    ]
 
 
 def _emit_direction(
