@@ -13,6 +13,7 @@ from megengine_lite._core.ir.params import (
     Axis,
     CondTake,
     CondTakeMode,
+    Convolution,
     Dimshuffle,
     Elemwise,
     ElemwiseMode,
@@ -80,6 +81,23 @@ def joined_and_cut(b, x, n):
     return [y]
 
 
+def joined_on_and_on(b, x, n):
+    """Concatenations that grow, of images so small that their channels are most of the work."""
+    y = image = b.node("Reshape", OptionalAxisV1(), [x, b.constant(np.int32([1, 1, 2, 3]))])
+    for _ in range(n):
+        y = b.node("Concat", Axis(axis=1), [y, image])
+    return [y]
+
+
+def densely_connected(b, x, n):
+    """The same with a convolution of everything so far."""
+    y = b.node("Reshape", OptionalAxisV1(), [x, b.constant(np.int32([1, 1, 2, 3]))])
+    for k in range(n // 5):
+        weight = b.constant(np.full((1, k + 1, 1, 1), 1 / (k + 1), np.float32))
+        y = b.node("Concat", Axis(axis=1), [y, b.node("Convolution", Convolution(), [y, weight])])
+    return [y]
+
+
 def many_outputs(b, x, n):
     return [elemwise(b, M.SIN, x) for _ in range(n)]
 
@@ -93,7 +111,7 @@ def many_constants(b, x, n):
 def stages(b, x, n):
     x = b.node("Reshape", OptionalAxisV1(), [x, b.constant(np.int32([6]))])
     outputs = []
-    for _ in range(n // 5):
+    for _ in range(n // 2):
         x, _ = b.node("CondTake", CondTake(mode=CondTakeMode.GT, val=0.0), [x, x], outputs=2)
         outputs.append(x)
     return outputs
@@ -146,9 +164,8 @@ def constants_read_backwards_by_nodes(b, x, n):
 
 KINDS = [
     chain, identities, doubling, doubling_of_constants, wide_concatenation, wide_concatenation_of_results,
-    joined_and_cut, many_outputs, many_constants, stages, reshapes, lattice, lattice_of_constants,
-    lattice_of_large_constants, constants_read_backwards,
-    constants_read_backwards_by_nodes,
+    joined_and_cut, joined_on_and_on, densely_connected, many_outputs, many_constants, stages, reshapes, lattice,
+    lattice_of_constants, lattice_of_large_constants, constants_read_backwards, constants_read_backwards_by_nodes,
 ]  # fmt: skip
 
 

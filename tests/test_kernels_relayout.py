@@ -104,6 +104,6 @@ GATHERS = {
 def test_channels_are_gathered(name, threads, isa):
     channels, sources = GATHERS[name]
     inputs = [random(2, c, 3, 5) + k for k, c in enumerate(channels)]
-    params = ChannelGather(tuple(sources))
+    params = ChannelGather.of(sources)
     actual, _ = run_blocked("ChannelGather", params, inputs, isa, threads=threads)
     np.testing.assert_array_equal(actual, definition("ChannelGather", params, inputs))

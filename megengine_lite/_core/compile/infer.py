@@ -71,7 +71,7 @@ def _is_folded(node: Node) -> bool:
 def infer_stage(
     source: Graph,
     begin: int,
-    known: dict[Var, TensorSpec],
+    known: Mapping[Var, TensorSpec],
     pool: ConstantPool,
     shape_only: Set[Var] = frozenset(),
     lifetimes: Lifetimes | None = None,
@@ -224,7 +224,7 @@ def _cut(
     end: int,
     nodes: list[Node],
     copies: dict[Var, Var],
-    known: dict[Var, TensorSpec],
+    known: Mapping[Var, TensorSpec],
     shape_only: Set[Var],
     lifetimes: Lifetimes,
 ) -> Stage:
@@ -250,7 +250,7 @@ def _cut(
                 shapes[var] = spec
             else:
                 wanted.append(var)
-    inputs = [copies[v] for v in known if v in copies]
+    inputs = [copy for v, copy in copies.items() if v in known]
     outputs = [copies[v] for v in wanted]
     names = [v.name for v in wanted]
     return Stage(Graph(nodes, inputs, outputs, names), {c: v for v, c in copies.items()}, end, shapes)

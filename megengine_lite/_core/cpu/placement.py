@@ -9,15 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from megengine_lite._core.ir.fused import ChannelGather
 from megengine_lite._core.ir.graph import Graph, Node, Var
 
 
 def is_concatenation(node: Node) -> bool:
     """Whether a ``ChannelGather`` is all channels of all inputs in order."""
-    sources, channels = node.params.sources, [v.shape[1] for v in node.inputs]
-    if len(channels) == 1 or len(sources) != sum(channels) or sources[0] != (0, 0):
-        return False
-    return sources == tuple((k, c) for k, n in enumerate(channels) for c in range(n))
+    return len(node.inputs) > 1 and node.params == ChannelGather.concatenation(v.shape[1] for v in node.inputs)
 
 
 @dataclass(frozen=True, slots=True)

@@ -107,6 +107,13 @@ class Plan:
         self.steps = ctx.steps
         self.shapes = stage.shapes
         self.dynamic: dict[Var, tuple[np.ndarray, DType]] = {}
+        self._dynamic_vars = [
+            stage.original[var]
+            for step in ctx.steps
+            if isinstance(step, HostStep)
+            for var, tensor in zip(step.node.outputs, step.outputs, strict=True)
+            if tensor is None
+        ]
         self.buffers: list[np.ndarray] = []
         self.has_run = False
         self._original = stage.original
@@ -135,6 +142,10 @@ class Plan:
         self.addresses = [0] * n_bases
         self._single = len(self.segments) == 1
         self._count = len(native)
+
+    def touched(self) -> list[Var]:
+        """The variables of the model's graph that the plan reads or makes."""
+        return [*(s.var for s in (*self.inputs, *self.outputs)), *self.shapes, *self._dynamic_vars]
 
     def bind(self, base: int, address: int) -> None:
         """Sets the address of a base: the arena, an input or an output."""
@@ -188,6 +199,7 @@ class Plan:
             slot.var = outputs[slot.var]
         self.shapes = {outputs[v]: spec for v, spec in self.shapes.items()}
         self._original = {}
+        self._dynamic_vars = []
 
     def constants(self) -> list[Storage]:
         """The weights that the plan keeps in memory."""

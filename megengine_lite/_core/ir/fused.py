@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
+from itertools import accumulate
+from typing import NamedTuple
 
 
 class ActivationCode(IntEnum):
@@ -70,14 +74,60 @@ class ElemwiseProgram:
     steps: tuple[ElemwiseStep, ...]
 
 
+class ChannelRun(NamedTuple):
+    """Channels ``first``, ``first + step`` ... of one input, ``length`` of them."""
+
+    tensor: int
+    first: int
+    step: int
+    length: int
+
+
 @dataclass(frozen=True, slots=True)
 class ChannelGather:
-    """Output channel k of an NCHW tensor is channel ``sources[k][1]`` of input ``sources[k][0]``.
+    """The channels of an NCHW tensor are these runs of channels of the inputs, one after another.
 
     Channel shuffles, concatenations, splits and slices of channels, alone or composed, take this form.
     """
 
-    sources: tuple[tuple[int, int], ...]
+    runs: tuple[ChannelRun, ...]
+
+    @classmethod
+    def of(cls, sources: Iterable[tuple[int, int]]) -> ChannelGather:
+        """The gather whose channel k is channel ``sources[k][1]`` of input ``sources[k][0]``."""
+        runs: list[ChannelRun] = []
+        for tensor, channel in sources:
+            last = runs[-1] if runs else None
+            if last is not None and last.tensor == tensor:
+                step = channel - last.first if last.length == 1 else last.step
+                if channel == last.first + step * last.length:
+                    runs[-1] = ChannelRun(tensor, last.first, step, last.length + 1)
+                    continue
+            runs.append(ChannelRun(tensor, channel, 1, 1))
+        return cls(tuple(runs))
+
+    @classmethod
+    def concatenation(cls, channels: Iterable[int]) -> ChannelGather:
+        """All channels of inputs that have so many."""
+        return cls(tuple(ChannelRun(k, 0, 1, length) for k, length in enumerate(channels)))
+
+    @property
+    def channels(self) -> int:
+        return sum(run.length for run in self.runs)
+
+    def sources(self) -> list[tuple[int, int]]:
+        """Input and channel of each channel of the result."""
+        return [(run.tensor, run.first + k * run.step) for run in self.runs for k in range(run.length)]
+
+    def picked(self, channels: Iterable[int]) -> list[tuple[int, int]]:
+        """Input and channel of some channels of the result."""
+        ends = list(accumulate(run.length for run in self.runs))
+        found = []
+        for channel in channels:
+            k = bisect_right(ends, channel)
+            run = self.runs[k]
+            found.append((run.tensor, run.first + (channel - ends[k] + run.length) * run.step))
+        return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -115,13 +115,13 @@ class ChannelGatherOperator(Operator):
 
     def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         n, _, h, w = ins[0].shape  # type: ignore[misc]
-        return [TensorSpec((n, len(node.params.sources), h, w), ins[0].dtype)]
+        return [TensorSpec((n, node.params.channels, h, w), ins[0].dtype)]
 
     def compute(
         self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
         first = np.cumsum([0, *(a.shape[1] for a in ins)])
-        order = [first[i] + c for i, c in node.params.sources]
+        order = [first[i] + c for i, c in node.params.sources()]
         return [np.concatenate(ins, axis=1)[:, order]]
 
 

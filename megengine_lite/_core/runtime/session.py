@@ -11,7 +11,7 @@ import copy
 import dataclasses
 import zlib
 from collections import OrderedDict
-from collections.abc import Hashable, Iterator, Set
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Set
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -100,6 +100,26 @@ class _Value:
             return np.empty(self.spec.shape, self.spec.dtype.storage)
         flat = np.frombuffer(array_at(self.address, self.spec.nbytes), self.spec.dtype.storage)
         return flat.reshape(self.spec.shape)
+
+
+class _Known(Mapping[Var, TensorSpec]):
+    """What is known of variables before a stage: their specs, with the values of those that decide the plan."""
+
+    def __init__(self, values: dict[Var, _Value], value_vars: Iterable[Var]):
+        self._values = values
+        self._with_value = {v: dataclasses.replace(values[v].spec, value=values[v].array().copy()) for v in value_vars}
+
+    def __getitem__(self, var: Var) -> TensorSpec:
+        return self._with_value.get(var) or self._values[var].spec
+
+    def __contains__(self, var: object) -> bool:
+        return var in self._values
+
+    def __iter__(self) -> Iterator[Var]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
 
 
 def _checksum(value: _Value) -> int:
@@ -277,8 +297,9 @@ class Session:
             if plan.next_node >= len(self._graph.nodes):
                 break
             stop = following
-            for var in [v for v in values if not self._lifetimes.is_needed(v, stop.node)]:
-                del values[var]
+            for var in plan.touched():
+                if var in values and not self._lifetimes.is_needed(var, stop.node):
+                    del values[var]
         for var in self._graph.outputs:
             self._results[var] = values[var]
         # Plans that depend on values of inputs must be chosen anew each time.
@@ -404,9 +425,7 @@ class Session:
             if found is not None:
                 stop.plans.move_to_end(_key_of(stop, values))
                 return found
-            known = {v: value.spec for v, value in values.items()}
-            for v in stop.value_vars:
-                known[v] = TensorSpec(known[v].shape, known[v].dtype, values[v].array().copy())
+            known = _Known(values, stop.value_vars)
             try:
                 stage = infer_stage(self._graph, stop.node, known, self.pool, self._shape_only, self._lifetimes)
             except NeedsValue as need:

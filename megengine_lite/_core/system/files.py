@@ -10,7 +10,6 @@ import contextlib
 import errno
 import os
 import re
-import secrets
 import stat
 from collections.abc import Iterable, Iterator
 from io import BufferedReader
@@ -238,7 +237,7 @@ def _stem(target: str) -> str:
 def _create_beside(target: str, mode: int) -> tuple[int, str]:
     """A new, locked file in the directory of another one."""
     while True:
-        name = os.path.join(os.path.dirname(target), f"{_stem(target)}.{secrets.token_hex(8)}{_SUFFIX}")
+        name = os.path.join(os.path.dirname(target), f"{_stem(target)}.{os.urandom(8).hex()}{_SUFFIX}")
         handle = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | _NOFOLLOW | _CLOEXEC, mode)
         try:
             if fcntl is not None:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 from functools import cache
-from pathlib import Path
 
-_CONTROL_GROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+_CONTROL_GROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 _UNKNOWN = 1 << 40
 
 
@@ -19,7 +18,8 @@ def memory_limit() -> int:
         limit = _UNKNOWN
     for path in _CONTROL_GROUP_LIMITS:
         try:
-            limit = min(limit, int(path.read_text()))
+            with open(path) as file:
+                limit = min(limit, int(file.read()))
         except (OSError, ValueError):  # no such group, or "max"
             continue
     return limit

@@ -89,14 +89,14 @@ class _Gathering:
         if picked is None or picked == list(range(source.shape[1])):
             return None
         inputs, sources = self._through_gather(source, picked)
-        return Node("ChannelGather", ChannelGather(tuple(sources)), inputs, [var], last.name)
+        return Node("ChannelGather", ChannelGather.of(sources), inputs, [var], last.name)
 
     def _through_gather(self, source: Var, picked: list[int]) -> tuple[list[Var], list[tuple[int, int]]]:
         """The channels of ``source`` as channels of what it was gathered from."""
         before = self._makers.get(source)
         if before is None or before.op != "ChannelGather":
             return [source], [(0, c) for c in picked]
-        sources = [before.params.sources[c] for c in picked]
+        sources = before.params.picked(picked)
         used = sorted({k for k, _ in sources})
         renumber = {k: i for i, k in enumerate(used)}
         return [before.inputs[k] for k in used], [(renumber[k], c) for k, c in sources]
@@ -106,11 +106,9 @@ def _concat_as_gather(node: Node) -> Node | None:
     y = node.outputs[0]
     if len(y.shape) != 4 or node.params.axis not in (1, -3) or y.shape[2] * y.shape[3] == 1 or y.spec.size == 0:
         return None
-    if y.shape[1] > MAX_CHANNELS:
-        return None
     inputs = [v for v in node.inputs if v.shape[1]]
-    sources = tuple((k, c) for k, v in enumerate(inputs) for c in range(v.shape[1]))
-    return Node("ChannelGather", ChannelGather(sources), inputs, [y], node.name)
+    params = ChannelGather.concatenation(v.shape[1] for v in inputs)
+    return Node("ChannelGather", params, inputs, [y], node.name)
 
 
 def _picked_channels(chain: list[tuple[Node, int]], source: Var) -> list[int] | None:

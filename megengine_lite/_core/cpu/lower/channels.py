@@ -11,6 +11,7 @@ from megengine_lite._core.ir.graph import Constant, Node
 
 MAX_TENSORS = 4  # inputs of the kernel
 MAX_SOURCES = 4  # blocks that one output block may be picked from
+MAX_CHANNELS = 1024  # whose sources stand in tables
 _KERNELS = {4: "gather_channels_blocked_f32", 1: "gather_channels_blocked_8"}  # by size of an element
 
 
@@ -26,7 +27,7 @@ def lower_channel_gather(ctx: Lowering, node: Node) -> None:
         blocks = _source_blocks(node, ctx.width)
     if blocks is None:
         emit_gather(
-            ctx, node, [view_of(ctx.plain(v)) for v in node.inputs], view_of(ctx.new_plain(y)), node.params.sources
+            ctx, node, [view_of(ctx.plain(v)) for v in node.inputs], view_of(ctx.new_plain(y)), node.params.sources()
         )
     else:
         _emit_gather(ctx, node, blocks)
@@ -37,7 +38,7 @@ def _emit_gather(ctx: Lowering, node: Node, blocks: list[dict[tuple[int, int], d
     xs = [ctx.blocked(v) for v in node.inputs]
     halo_h, halo_w = ctx.halo(y)
     if _is_slice(node, ctx.width) and halo_h <= xs[0].halo_h and halo_w <= xs[0].halo_w:
-        ctx.alias_blocked(y, xs[0].slice_blocks(y.spec, node.params.sources[0][1] // ctx.width))
+        ctx.alias_blocked(y, xs[0].slice_blocks(y.spec, node.params.runs[0].first // ctx.width))
         return
     out = ctx.new_blocked(y)
     table, lanes = _tables(blocks, xs, ctx.width)
@@ -84,15 +85,20 @@ def _lower_concatenation(ctx: Lowering, node: Node) -> None:
 
 
 def _is_slice(node: Node, width: int) -> bool:
-    sources = node.params.sources
-    first = sources[0][1]
-    aligned = first % width == 0 and (len(sources) % width == 0 or first + len(sources) == node.inputs[0].shape[1])
-    return len(node.inputs) == 1 and aligned and sources == tuple((0, first + k) for k in range(len(sources)))
+    if len(node.params.runs) != 1:
+        return False
+    _, first, step, count = node.params.runs[0]
+    return step == 1 and first % width == 0 and (count % width == 0 or first + count == node.inputs[0].shape[1])
 
 
 def _source_blocks(node: Node, width: int) -> list[dict[tuple[int, int], dict[int, int]]] | None:
-    """For every output block: (tensor, block) -> {output lane: source lane}; None if a block has too many sources."""
-    sources = node.params.sources
+    """For every output block: (tensor, block) -> {output lane: source lane}; None if the kernel is of no use.
+
+    It is not where a block has too many sources, and where its tables would be as large as what is moved.
+    """
+    if node.params.channels > MAX_CHANNELS:
+        return None
+    sources = node.params.sources()
     blocks = []
     for first in range(0, len(sources), width):
         entries: dict[tuple[int, int], dict[int, int]] = {}

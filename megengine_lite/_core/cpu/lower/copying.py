@@ -135,15 +135,15 @@ def emit_gather(ctx: Lowering, node: Node, xs: Sequence[View], y: View, sources:
     """
     for which, x in enumerate(xs):
         places = [(k, c) for k, (i, c) in enumerate(sources) if i == which]
-        while places:
-            step, x_step = 1, 1
-            length = 1
-            if len(places) > 1:
-                step, x_step = places[1][0] - places[0][0], places[1][1] - places[0][1]
-                while length < len(places) and _difference(places, length) == (step, x_step):
-                    length += 1
-            (first, x_first), places = places[0], places[length:]
-            emit_copy(ctx, node, x.slice(1, x_first, length, x_step), y.slice(1, first, length, step))
+        begin = 0
+        while begin < len(places):
+            end = begin + 1
+            step = _difference(places, end) if end < len(places) else (1, 1)
+            while end < len(places) and _difference(places, end) == step:
+                end += 1
+            first, x_first = places[begin]
+            emit_copy(ctx, node, x.slice(1, x_first, end - begin, step[1]), y.slice(1, first, end - begin, step[0]))
+            begin = end
 
 
 def _difference(places: Sequence[tuple[int, int]], k: int) -> tuple[int, int]:

@@ -86,8 +86,8 @@ def lower_concat(ctx: Lowering, node: Node) -> None:
     axis = node.params.axis % len(y.shape)
     full = [v for v in node.inputs if v.spec.size]
     if len(y.shape) == 4 and axis == 1 and len(full) > 1 and any(ctx.is_blocked(v) for v in full):
-        sources = tuple((k, c) for k, v in enumerate(full) for c in range(v.shape[1]))
-        lower_channel_gather(ctx, Node("ChannelGather", ChannelGather(sources), full, node.outputs, node.name))
+        params = ChannelGather.concatenation(v.shape[1] for v in full)
+        lower_channel_gather(ctx, Node("ChannelGather", params, full, node.outputs, node.name))
     else:
         emit_concat(ctx, node, axis)
 
