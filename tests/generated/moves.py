@@ -158,8 +158,8 @@ def reshape_step(m: Maker) -> None:
     if kind == 0 and len(shape) > 2:
         k = m.rng.randrange(1, len(shape) - 1)
         shape[k : k + 2] = [shape[k] * shape[k + 1]]
-    elif kind == 1 and len(shape) < 5:
-        k = m.rng.randrange(1 if m.dynamic else 0, len(shape))
+    elif kind == 1 and m.dynamic < len(shape) < 5:
+        k = m.rng.randrange(m.dynamic, len(shape))
         factors = [f for f in (2, 3, 4, 5) if shape[k] % f == 0]
         if not factors:
             raise Rejected("does not divide")
