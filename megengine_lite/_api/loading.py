@@ -7,7 +7,6 @@ import io
 import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlsplit
 
 from megengine_lite._api.layout import LiteLayout
 from megengine_lite._api.options import LiteConfig, LiteIO
@@ -44,6 +43,8 @@ def to_source(file: Any) -> str | bytes | memoryview:
             return to_path(file)
         if scheme != "file":
             raise LiteValueError(f"{scheme}:// is not read here; download the model, then load the file or its bytes")
+        from urllib.parse import unquote, urlsplit  # takes longer to import than the rest of this module
+
         return to_path(unquote(urlsplit(file).path))
     if isinstance(file, bytes):
         return file
