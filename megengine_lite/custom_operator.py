@@ -34,7 +34,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from megengine_lite._core.formats.mge.build import CONSTANTS, INPUT
 from megengine_lite._core.operators.custom import (
     ComputeFunction,
     InferFunction,
@@ -44,6 +43,7 @@ from megengine_lite._core.operators.custom import (
     add_user_operator,
     remove_user_operator,
 )
+from megengine_lite._core.operators.sources import CONSTANTS, INPUT
 from megengine_lite.errors import LiteTypeError, LiteValueError
 
 __all__ = ["OperatorInfo", "TensorInfo", "register_operator", "unregister_operator"]

@@ -37,6 +37,7 @@ from megengine_lite._core.ir.dtype import FLOAT16, FLOAT32, INT32  # noqa: E402
 from megengine_lite._core.ir.graph import Graph, Node, TensorSpec, Var  # noqa: E402
 from megengine_lite._core.ir.params import DTypeTable, PoolingMode, TopKMode  # noqa: E402
 from megengine_lite._core.ir.quantize import to_float32  # noqa: E402
+from megengine_lite._core.operators import REGISTRY  # noqa: E402
 
 SETTINGS = ("default", "unoptimized", "threads", "preprocessed", "nchw88", "nchw44", "fastrun")
 _FIRST_NUMBER = 1_000_000  # of variables that are added to a graph
@@ -50,7 +51,8 @@ def _view_and_other(case: Case) -> bool:
     """An elementwise function of a part of a tensor, which is not dense, and of something that is repeated."""
     views: set[Var] = set()
     for n in case.graph.nodes:
-        if n.op in ("Subtensor", "Split", "Dimshuffle") or (n.op == "AxisAddRemove" and n.inputs[0] in views):
+        is_dense = n.op == "Reshape" or (n.op == "AxisAddRemove" and n.inputs[0] not in views)
+        if REGISTRY[n.op].moves_elements and not is_dense:
             views.update(n.outputs)
         shapes = {v.shape for v in n.inputs}
         if n.op.startswith("Elemwise") and len(shapes) > 1 and not views.isdisjoint(n.inputs):

@@ -28,19 +28,17 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from operator_samples import types_of  # noqa: E402
 
-from megengine_lite._core.compile.passes import widen_float16  # noqa: E402
 from megengine_lite._core.cpu import lower, planner  # noqa: E402, F401 - the planner registers all lowerings
 from megengine_lite._core.cpu.algorithms import algorithm as algo  # noqa: E402
 from megengine_lite._core.cpu.kernel_set import kernel_set  # noqa: E402
 from megengine_lite._core.cpu.lowering import LOWERINGS  # noqa: E402
-from megengine_lite._core.formats.mge.build import CONSTANTS, INPUT  # noqa: E402
 from megengine_lite._core.operators import REGISTRY  # noqa: E402
 from megengine_lite._core.operators.base import Operator  # noqa: E402
-from megengine_lite._core.operators.names import REGISTERED, canonical_name  # noqa: E402
+from megengine_lite._core.operators.names import registered_name, registered_names  # noqa: E402
+from megengine_lite._core.operators.sources import SOURCES  # noqa: E402
 from megengine_lite.kernels.common import tiling  # noqa: E402
 
 PAGE = ROOT / "docs" / "operators.md"
-SOURCES = {INPUT, *CONSTANTS}  # the loader makes inputs and constants of them
 BEGIN, END = "<!-- begin {} -->\n", "<!-- end {} -->\n"
 
 # Operators that the planner replaces by others before it looks for kernels.
@@ -131,8 +129,7 @@ def kernels_of(op: str) -> list[str]:
 
 
 def file_names(op: str) -> str:
-    names = [name for name in REGISTERED if canonical_name(name) == op]
-    return ", ".join(f"`{name}`" for name in dict.fromkeys((*names, op)))
+    return ", ".join(f"`{name}`" for name in dict.fromkeys((registered_name(op), op)))
 
 
 def meaning(operator: Operator) -> str:
@@ -157,7 +154,7 @@ def native_types(op: str, kernels: list[str]) -> list[str]:
     if _OF_ANY_TYPE & set(kernels) or (op in LOWERINGS and not kernels):
         return ["all"]
     found = {kind for k in kernels for ending, kind in _TYPE_OF_ENDING.items() if k.endswith(ending)}
-    if "float32" in found and op in widen_float16._WIDENED:
+    if "float32" in found and REGISTRY[op].runs_in_float32:
         found.add("float16")
     return sorted(found)
 
@@ -185,9 +182,9 @@ def row(op: str) -> str:
 
 def tables() -> dict[str, str]:
     """The generated parts of the page by name."""
-    stored = {canonical_name(name) for name in REGISTERED}
+    stored = set(registered_names())
     ours = sorted(op for op in REGISTRY if op in stored)
-    refused = sorted(stored - set(ours) - SOURCES)
+    refused = sorted(stored - set(ours) - set(SOURCES))
     head = "| names in files | meaning | types | layouts | kernels | native types |\n|---|---|---|---|---|---|\n"
     return {
         "operators": head + "".join(row(op) + "\n" for op in ours),

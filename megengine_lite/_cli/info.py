@@ -68,7 +68,7 @@ def _first_stage(model: Model, shapes: Shapes) -> Stage:
 
 def count_work(args: Namespace, shapes: Shapes) -> int | None:
     """Multiply-adds of a model for inputs of these shapes; None if they depend on data."""
-    from megengine_lite._core.operators.flops import multiply_adds
+    from megengine_lite._core.operators import REGISTRY
 
     model = _open(args)
     try:
@@ -77,7 +77,7 @@ def count_work(args: Namespace, shapes: Shapes) -> int | None:
         return None
     if stage.next_node < len(model.graph.nodes):
         return None
-    return sum(multiply_adds(node) for node in stage.graph.nodes)
+    return sum(REGISTRY[node.op].multiply_adds(node) for node in stage.graph.nodes)
 
 
 def execute(args: Namespace) -> dict[str, Any]:
@@ -165,14 +165,14 @@ def _tensor(name: str, var: Var, spec: TensorSpec | None) -> dict[str, Any]:
 
 def _layers(graph: Graph, stage: Stage | None) -> tuple[Counter[str], list[dict[str, Any]]]:
     """Multiply-adds by type of operator, and all operators in order."""
-    from megengine_lite._core.operators.flops import multiply_adds
+    from megengine_lite._core.operators import REGISTRY
 
     inferred = {stage.original[n.outputs[0]]: n for n in stage.graph.nodes} if stage is not None else {}
     work: Counter[str] = Counter()
     layers = []
     for node in graph.nodes:
         known = inferred.get(node.outputs[0]) if node.outputs else None
-        cost = multiply_adds(known) if known is not None else 0
+        cost = REGISTRY[known.op].multiply_adds(known) if known is not None else 0
         if cost:
             work[node.op] += cost
         layers.append(

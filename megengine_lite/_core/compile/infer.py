@@ -22,8 +22,6 @@ from megengine_lite.errors import LiteError, ShapeError
 FOLD_SIZE = 4096
 # Weights are folded into one that takes at most so many times their memory: what only repeats them is left to run.
 FOLD_GROWTH = 2
-# Operators that must run each time, though their inputs may be constant.
-_NEVER_FOLDED = {"ExternCOprRunner", "CustomOpNode"}
 
 
 class NeedsValue(Exception):
@@ -61,10 +59,6 @@ class Lifetimes:
     def is_needed(self, var: Var, position: int) -> bool:
         """Whether the variable is an output, or a node from this position on reads it."""
         return var in self.outputs or self.last_reads.get(var, -1) >= position
-
-
-def _is_folded(node: Node) -> bool:
-    return node.op not in _NEVER_FOLDED and not node.op.endswith("RNG")
 
 
 @quiet
@@ -179,7 +173,8 @@ def infer_node(node: Node, ins: list[Var], pool: ConstantPool) -> list[Var]:
     for v in outs:
         if v.spec.value is not None:
             v.const = value_constant(v.spec.value)
-    if any(v.const is None for v in outs) and ins and all(v.const is not None for v in ins) and _is_folded(node):
+    is_known = bool(ins) and all(v.const is not None for v in ins)
+    if is_known and any(v.const is None for v in outs) and REGISTRY[node.op].folds:
         _fold(node, ins, outs, pool)
     return outs
 

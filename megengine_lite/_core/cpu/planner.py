@@ -11,7 +11,6 @@ import numpy as np
 
 from megengine_lite._core.compile import passes
 from megengine_lite._core.compile.infer import Stage
-from megengine_lite._core.compile.passes.fuse_quantized import makes_non_negative
 from megengine_lite._core.config import SessionConfig
 from megengine_lite._core.cpu.arena import assign_offsets
 from megengine_lite._core.cpu.kernel_set import KernelSet
@@ -260,7 +259,7 @@ def build_plan(stage: Stage, kernels: KernelSet, pool: ConstantPool, config: Ses
         inputs.append(Slot(stage.original[var], var.spec, storage.base))
     readers = _announce_readers(graph)
     for node in graph.nodes:
-        if makes_non_negative(node, ctx.is_non_negative):
+        if REGISTRY[node.op].makes_non_negative(node, ctx.is_non_negative):
             ctx.mark_non_negative(node.outputs)
         if all(v.spec.shape is not None and v.spec.size == 0 for v in node.outputs):
             for v in node.outputs:

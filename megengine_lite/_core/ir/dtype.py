@@ -78,6 +78,27 @@ _QUANTIZED_RANGE = {
     _C.QUANTIZED_S1: (0, 1),
 }
 
+_ORIGINAL_NAMES = {
+    _C.FLOAT32: "Float32",
+    _C.UINT8: "Uint8",
+    _C.INT8: "Int8",
+    _C.INT16: "Int16",
+    _C.INT32: "Int32",
+    _C.BYTE: "Byte",
+    _C.FLOAT16: "Float16",
+    _C.BFLOAT16: "BFloat16",
+    _C.BOOL: "Bool",
+    _C.UINT16: "Uint16",
+    _C.QUANTIZED8_ASYMM: "Quantized8Asymm",
+    _C.QUANTIZED_S32: "QuantizedS32",
+    _C.QUANTIZED_S8: "QuantizedS8",
+    _C.QUANTIZED_S16: "QuantizedS16",
+    _C.QUANTIZED4_ASYMM: "Quantized4Asymm",
+    _C.QUANTIZED_S4: "QuantizedS4",
+    _C.QUANTIZED_S1: "QuantizedS1",
+    _C.COMPLEX64: "Complex64",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class DType:
@@ -120,6 +141,11 @@ class DType:
     @property
     def name(self) -> str:
         return self.code.name.lower()
+
+    @property
+    def original_name(self) -> str:
+        """The original's name of the type; scales are not part of it."""
+        return _ORIGINAL_NAMES.get(self.code, self.name)
 
     def __str__(self) -> str:
         if not self.is_quantized:

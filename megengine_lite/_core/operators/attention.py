@@ -11,6 +11,7 @@ from megengine_lite._core.ir.graph import Node, TensorSpec
 from megengine_lite._core.ir.params import AttnMaskType, TensorCombinationType
 from megengine_lite._core.ir.quantize import from_float32, to_float32
 from megengine_lite._core.operators.base import Operator, fail, register
+from megengine_lite._core.operators.facts import InOriginal
 from megengine_lite._core.operators.norm import softmax
 from megengine_lite._core.operators.values import check_count, check_float, check_ndim, check_same_shape
 
@@ -49,6 +50,19 @@ class MultiHeadAttn(Operator):
 
     name = "MultiHeadAttn"
     param = params.MultiHeadAttn
+    in_original = InOriginal(type="MultiHeadAttnForward")
+    n_outputs = 4
+    element_types = "floats"
+
+    def multiply_adds(self, node: Node) -> int:
+        # Projections of query, key, value and result, as far as there are any, and the two products of each head.
+        p = node.params
+        (batch, n_queries, q_in), (_, n_keys, k_in), (_, _, v_in) = (v.shape for v in node.inputs[:3])
+        q_width = p.qproj_size or q_in * p.num_heads
+        v_width = p.vproj_size or v_in * p.num_heads
+        projections = n_queries * (q_in * p.qproj_size + v_width * p.oproj_size)
+        projections += n_keys * (k_in * p.kproj_size + v_in * p.vproj_size)
+        return batch * (projections + n_queries * n_keys * (q_width + v_width))
 
     def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         p = node.params

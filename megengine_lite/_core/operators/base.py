@@ -1,6 +1,7 @@
-"""What the runtime knows of an operator: its serialized names, its shapes, its meaning.
+"""What is known of an operator: its names, its shapes, its meaning, and what others may do with it.
 
-Each operator is a subclass of :class:`Operator` in the module of its family, registered by :func:`register`.
+Each operator is a subclass of :class:`Operator` in the module of its family, registered by :func:`register`. A fact
+about an operator stands on its class and nowhere else; whoever needs it asks ``REGISTRY[node.op]``.
 ``compute`` is the definition of the operator in numpy: it folds constants, evaluates shape arithmetic while
 planning, runs operators that have no native kernel, and is what every kernel is compared with.
 """
@@ -13,22 +14,29 @@ from typing import Any, ClassVar, TypeVar, cast
 
 import numpy as np
 
-from megengine_lite._core.ir.graph import Node, TensorSpec
+from megengine_lite._core.ir.graph import Node, TensorSpec, Var
+from megengine_lite._core.operators.facts import InFiles, InOriginal, Use, in_small_letters
 from megengine_lite._core.system.processor import flush_denormals, restore_denormals
 from megengine_lite.errors import InternalError, LiteError, LiteIndexError, LiteMemoryError, ShapeError
 
 
 class Operator:
-    """Base of all operators; instances are stateless.
+    """Base of all operators; instances are stateless. Everything but ``name`` and the two functions has a default.
 
     Attributes
     ----------
     name
         Canonical name: the registered name without revision suffix.
     types
-        Further serialized names, for operators that the loader's own table does not have.
+        Further serialized names, of operators that users register.
     param
         Dataclass of the main parameter in :mod:`megengine_lite._core.ir.params`, or None.
+    in_files
+        How files store it; None for operators that only passes make.
+    in_original
+        How the original names and runs it.
+    n_outputs
+        Number of outputs that are numbered in a file; see :meth:`count_outputs`.
     value_inputs
         Positions of inputs whose *values* decide the output shape (negative counts from the end), for example
         the target shape of Reshape. Inference gets ``spec.value`` for these, never None.
@@ -36,22 +44,47 @@ class Operator:
         True if an output's shape depends on the data of other inputs; ``infer`` then gives ``shape=None``.
     foreign
         True if ``compute`` runs code of the user's, which finds the processor as it always is.
+    folds
+        Constant inputs have constant results. False for what must run each time: random numbers, code of the user's.
+    runs_in_float32
+        It means the same in float16 and float32, so float16 may be computed in float32.
+    moves_elements
+        Its outputs are elements of the first input in another order or shape, nothing else.
+    sample_inputs
+        Inputs that it takes with default parameters, to try out element types (see :mod:`.facts`).
+    element_types
+        Element types that it takes, in words, where they cannot be found by trying.
     """
 
     name: ClassVar[str]
     types: ClassVar[tuple[str, ...]] = ()
     param: ClassVar[type | None] = None
+    in_files: ClassVar[InFiles | None] = InFiles()
+    in_original: ClassVar[InOriginal] = InOriginal()
+    n_outputs: ClassVar[int] = 1
     value_inputs: ClassVar[tuple[int, ...]] = ()
     dynamic: ClassVar[bool] = False
     foreign: ClassVar[bool] = False
+    folds: ClassVar[bool] = True
+    runs_in_float32: ClassVar[bool] = False
+    moves_elements: ClassVar[bool] = False
+    sample_inputs: ClassVar[tuple[Any, ...] | None] = None
+    element_types: ClassVar[str] = ""
+
+    # ---- in files ---------------------------------------------------------------------------------------------------
 
     def count_outputs(self, params: Any, n_inputs: int, payload: tuple[bytes, ...] = ()) -> int:
-        """Number of outputs that are numbered in a file. The loader asks only operators that users define."""
-        return 1
+        """Number of outputs that are numbered in a file (workspaces are not).
+
+        Parameters may be missing or of another operator: the loader asks before it checks them.
+        """
+        return self.n_outputs
 
     def load_payload(self, payload: tuple[bytes, ...], n_inputs: int, n_outputs: int) -> tuple[bytes, ...]:
         """What a node carries as payload when its model is loaded to be run; called once for each node of a load."""
         return payload
+
+    # ---- meaning ----------------------------------------------------------------------------------------------------
 
     def needed_values(self, node: Node) -> tuple[int, ...]:
         """Positions of the inputs whose values ``infer`` needs for this node."""
@@ -77,9 +110,66 @@ class Operator:
         """
         raise NotImplementedError
 
+    # ---- what passes and planning ask -------------------------------------------------------------------------------
+
+    def multiply_adds(self, node: Node) -> int:
+        """Multiply-adds of a node whose variables have known shapes.
+
+        Convolutions, matrix products, recurrent layers and attention count. Everything else is bound by memory, not by
+        arithmetic, and counts as zero, as is usual when networks are compared.
+        """
+        return 0
+
+    def is_identity(self, node: Node) -> bool:
+        """Whether the first output is the first input, given that their shapes and element types are the same."""
+        return False
+
+    def makes_non_negative(self, node: Node, is_non_negative: Callable[[Var], bool]) -> bool:
+        """Whether the results, if they are symmetric and quantized, are 0 or more for certain.
+
+        ``is_non_negative`` says it of the variables that the node reads.
+        """
+        return False
+
+    def float32_params(self, params: Any) -> Any:
+        """The parameters for the same operator on float32 in place of float16."""
+        return params
+
+    # ---- in the original --------------------------------------------------------------------------------------------
+
+    def original_label(self, node: Node) -> str:
+        """What the name of a node begins with that has none in the file."""
+        return self.in_original.label or in_small_letters(self.name)
+
+    def hidden_outputs(self, node: Node) -> tuple[int, int]:
+        """How many outputs the original has before and behind those that are numbered in files."""
+        return 0, int(self.in_original.has_workspace)
+
+    def original_uses(self, node: Node) -> list[Use]:
+        """What the original needs of each input."""
+        n, first = len(node.inputs), self.in_original.numbers_from
+        if first is not None:
+            return [Use.CONTENT if k < first else Use.NUMBERS for k in range(n)]
+        numbers = () if self.in_original.reads_when_run else self.needed_values(node)
+        return [Use.NUMBERS if k in numbers else Use.CONTENT for k in range(n)]
+
 
 REGISTRY: dict[str, Operator] = {}
 """Canonical name -> operator."""
+
+
+def operator_of(op: str) -> Operator:
+    """The operator of that name. For a name that nobody registered, one with all defaults."""
+    found = REGISTRY.get(op)
+    if found is None:
+        found = Operator()
+        found.name = op  # type: ignore[misc]  # of the instance
+    return found
+
+
+def first_input_is_non_negative(node: Node, is_non_negative: Callable[[Var], bool]) -> bool:
+    """Whether what a node makes of its first input, without changing signs, is 0 or more for certain."""
+    return not node.inputs[0].dtype.zero_point and is_non_negative(node.inputs[0])
 
 
 F = TypeVar("F", bound=Callable[..., Any])

@@ -11,6 +11,7 @@ from megengine_lite._core.ir.dtype import DTypeCode
 from megengine_lite._core.ir.graph import Node, TensorSpec
 from megengine_lite._core.ir.params import CvtColorMode
 from megengine_lite._core.operators.base import Operator, fail, register
+from megengine_lite._core.operators.facts import FILTER, InOriginal
 from megengine_lite._core.operators.values import check_count, check_ndim
 
 _M = CvtColorMode
@@ -141,6 +142,8 @@ class CvtColor(Operator):
 
     name = "CvtColor"
     param = params.CvtColor
+    in_original = InOriginal(type="CvtColorForward")
+    sample_inputs = (FILTER,)
 
     def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from megengine_lite._core.ir.dtype import INT32
 from megengine_lite._core.ir.graph import Node, TensorSpec
 from megengine_lite._core.ir.quantize import from_float32, to_float32
 from megengine_lite._core.operators.base import Operator, fail, register
+from megengine_lite._core.operators.facts import IMAGE
 from megengine_lite._core.operators.values import check_count, check_float
 from megengine_lite.errors import LiteValueError
 
@@ -24,6 +26,7 @@ class AssertEqual(Operator):
 
     name = "AssertEqual"
     param = params.AssertEqual
+    sample_inputs = (IMAGE, IMAGE)
 
     def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 2, 3)
@@ -57,6 +60,10 @@ class CheckNonFinite(Operator):
 
     name = "CheckNonFinite"
     param = params.CheckNonFinite
+    sample_inputs = (IMAGE,)
+
+    def count_outputs(self, params: Any, n_inputs: int, payload: tuple[bytes, ...] = ()) -> int:
+        return n_inputs + 1
 
     def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         if not ins:
@@ -80,6 +87,7 @@ class CheckHasInf(Operator):
     """int32 [1]: 1 if any input has an infinity or NaN, else 0 (releases 1.5 and 1.6)."""
 
     name = "CheckHasInf"
+    sample_inputs = (IMAGE,)
 
     def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         if not ins:

@@ -10,7 +10,9 @@ import numpy as np
 from megengine_lite._core.ir import params
 from megengine_lite._core.ir.graph import Node, TensorSpec
 from megengine_lite._core.operators.base import Operator, fail, register
+from megengine_lite._core.operators.conv_shape import count_pixels
 from megengine_lite._core.operators.conv_types import finish, operands, output_dtype
+from megengine_lite._core.operators.facts import VOLUME, InFiles, InOriginal
 from megengine_lite._core.operators.values import check_count
 from megengine_lite._core.operators.window import Window, correlate, mirrored, scatter
 
@@ -90,6 +92,13 @@ class Convolution3D(Operator):
 
     name = "Convolution3D"
     param = params.Convolution3D
+    in_files = InFiles(record_version=2, has_policy=True)
+    in_original = InOriginal(type="Convolution3DForward", label="conv3d", chooses_algorithm=True)
+    runs_in_float32 = True
+    sample_inputs = (VOLUME, VOLUME)
+
+    def multiply_adds(self, node: Node) -> int:
+        return count_pixels(node.outputs[0].shape) * node.inputs[1].spec.size
 
     def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 2)
@@ -113,6 +122,13 @@ class Convolution3DBackwardData(Operator):
 
     name = "Convolution3DBackwardData"
     param = params.Convolution3D
+    in_files = InFiles(record_version=2, has_policy=True)
+    in_original = InOriginal(label="conv3d_bwd_data", chooses_algorithm=True)
+    runs_in_float32 = True
+    sample_inputs = ((4, 4, 3, 3, 3), VOLUME)
+
+    def multiply_adds(self, node: Node) -> int:
+        return count_pixels(node.inputs[1].shape) * node.inputs[0].spec.size
 
     def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 2, 3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -175,3 +176,8 @@ def transposed_conv_shape(
 def _check_blocks(node: Node, fmt: Format, channels: int) -> None:
     if channels % block_size(fmt):
         raise fail(node, f"{channels} output channels do not fill the blocks of {fmt.name}")
+
+
+def count_pixels(shape: tuple[int, ...]) -> int:
+    """Pixels of images or volumes ``(n, c, ...)``, of which each has ``c`` numbers."""
+    return shape[0] * math.prod(shape[2:])

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from megengine_lite._core.ir import params
-from megengine_lite._core.ir.graph import Node, TensorSpec
+from megengine_lite._core.ir.graph import Node, TensorSpec, Var
 from megengine_lite._core.ir.image_layouts import nchw_shape, to_nchw
 from megengine_lite._core.operators.base import Operator, fail, register
 from megengine_lite._core.operators.conv_shape import ConvShape, conv_shape, transposed_conv_shape
@@ -19,8 +20,12 @@ from megengine_lite._core.operators.conv_types import (
     operands,
     output_dtype,
 )
+from megengine_lite._core.operators.facts import FILTER, IMAGE, MATRIX, VOLUME, InFiles, InOriginal, Use
 from megengine_lite._core.operators.values import check_count
 from megengine_lite._core.operators.window import correlate, pad_space, scatter, taps, window_2d
+
+NON_NEGATIVE = (params.ConvBiasNonlineMode.RELU, params.ConvBiasNonlineMode.SIGMOID)
+"""Activations whose results are never below 0."""
 
 
 def _sums(node: Node, shape: ConvShape, x: np.ndarray, w: np.ndarray, specs: Sequence[TensorSpec]) -> np.ndarray:
@@ -30,12 +35,24 @@ def _sums(node: Node, shape: ConvShape, x: np.ndarray, w: np.ndarray, specs: Seq
     return correlate(shape.input_groups(x), w, shape.window, shape.out)
 
 
+def _multiply_adds(shape: ConvShape, node: Node) -> int:
+    """Each element of the filter is used once for each pixel of the output."""
+    return shape.n * math.prod(shape.out) * node.inputs[1].spec.size
+
+
 @register
 class Convolution(Operator):
     """Convolution of images; inputs data and filter in one of the layouts of ``format``."""
 
     name = "Convolution"
     param = params.Convolution
+    in_files = InFiles(revision=2, record_version=2, has_policy=True)
+    in_original = InOriginal(type="ConvolutionForward", label="conv", chooses_algorithm=True)
+    runs_in_float32 = True
+    sample_inputs = (IMAGE, IMAGE)
+
+    def multiply_adds(self, node: Node) -> int:
+        return _multiply_adds(conv_shape(node, *(v.shape for v in node.inputs[:2])), node)
 
     def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 2)
@@ -94,6 +111,16 @@ class ConvBiasForward(Operator):
 
     name = "ConvBiasForward"
     param = params.ConvBias
+    in_files = InFiles(revision=4, record_version=2, has_policy=True)
+    in_original = InOriginal(label="conv_bias", chooses_algorithm=True)
+    runs_in_float32 = True
+    sample_inputs = (IMAGE, IMAGE)
+
+    def multiply_adds(self, node: Node) -> int:
+        return _multiply_adds(conv_shape(node, *(v.shape for v in node.inputs[:2])), node)
+
+    def makes_non_negative(self, node: Node, is_non_negative: Callable[[Var], bool]) -> bool:
+        return node.params.nonlineMode in NON_NEGATIVE
 
     def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 2, 3, 4)
@@ -113,6 +140,13 @@ class BatchConvBiasForward(Operator):
 
     name = "BatchConvBiasForward"
     param = params.BatchConvBias
+    in_files = InFiles(revision=1, record_version=2, has_policy=True)
+    in_original = InOriginal(chooses_algorithm=True)
+    sample_inputs = (IMAGE, VOLUME)
+
+    def multiply_adds(self, node: Node) -> int:
+        data, filters = node.inputs[:2]
+        return math.prod(conv_shape(node, data.shape, filters.shape[1:]).out) * filters.spec.size
 
     def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 2, 3, 4)
@@ -139,6 +173,18 @@ class ConvolutionBackwardData(Operator):
 
     name = "ConvolutionBackwardData"
     param = params.Convolution
+    in_files = InFiles(revision=2, record_version=2, has_policy=True)
+    in_original = InOriginal(label="conv_bwd_data", mentioned_inputs=2, chooses_algorithm=True)
+    runs_in_float32 = True
+    sample_inputs = (FILTER, IMAGE)
+
+    def multiply_adds(self, node: Node) -> int:
+        filters, data = node.inputs[:2]
+        shape = transposed_conv_shape(node, filters.shape, data.shape)
+        return shape.n * math.prod(shape.out) * filters.spec.size
+
+    def original_uses(self, node: Node) -> list[Use]:
+        return [Use.CONTENT, Use.CONTENT, Use.SHAPE][: len(node.inputs)]
 
     def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 2, 3)
@@ -165,6 +211,11 @@ class RegionRestrictedConvolution(Operator):
 
     name = "RegionRestrictedConvolution"
     param = params.Convolution
+    in_original = InOriginal(type="RegionRestrictedConvolutionForward", label="region_restricted_conv_fwd")
+    element_types = "floats"
+
+    def multiply_adds(self, node: Node) -> int:
+        return _multiply_adds(conv_shape(node, *(v.shape for v in node.inputs[:2])), node)
 
     def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 4)
@@ -202,6 +253,11 @@ class MaskConvolution(Operator):
 
     name = "MaskConvolution"
     param = params.Convolution
+    in_files = InFiles(revision=2)
+    sample_inputs = (IMAGE, FILTER, MATRIX)
+
+    def multiply_adds(self, node: Node) -> int:
+        return _multiply_adds(conv_shape(node, *(v.shape for v in node.inputs[:2])), node)
 
     def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 3)
@@ -226,6 +282,7 @@ class MaskPropagate(Operator):
 
     name = "MaskPropagate"
     param = params.MaskPropagate
+    sample_inputs = (MATRIX,)
 
     def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         if len(ins) != 1 or len(ins[0].shape) != 2:

@@ -10,6 +10,7 @@ from megengine_lite._core.ir import params
 from megengine_lite._core.ir.graph import Node, TensorSpec
 from megengine_lite._core.ir.quantize import from_float32, to_float32
 from megengine_lite._core.operators.base import Operator, fail, register
+from megengine_lite._core.operators.facts import IMAGE, InOriginal
 from megengine_lite._core.operators.values import check_count, check_float
 from megengine_lite._core.operators.window import pad_space
 
@@ -23,6 +24,8 @@ class CorrelationForward(Operator):
 
     name = "CorrelationForward"
     param = params.Correlation
+    in_original = InOriginal(label="correlation")
+    sample_inputs = (IMAGE, IMAGE)
 
     def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 2)

@@ -11,6 +11,7 @@ from megengine_lite._core.ir.dtype import FLOAT32, DType, DTypeCode
 from megengine_lite._core.ir.graph import Node, TensorSpec
 from megengine_lite._core.ir.quantize import from_float32, to_float32
 from megengine_lite._core.operators.base import Operator, fail, register
+from megengine_lite._core.operators.facts import MATRIX, InOriginal
 from megengine_lite._core.operators.values import check_computable, check_count, check_shape, to_integer, to_shape
 
 
@@ -33,6 +34,8 @@ class Linspace(Operator):
     name = "Linspace"
     param = params.Linspace
     value_inputs = (2,)
+    in_original = InOriginal(label="linspce", mentioned_inputs=2, has_workspace=False, numbers_from=0)
+    element_types = "by a parameter"
 
     def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 3)
@@ -60,6 +63,8 @@ class Eye(Operator):
     name = "Eye"
     param = params.Eye
     value_inputs = (0,)
+    in_original = InOriginal(has_workspace=False)
+    element_types = "by a parameter"
 
     def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 1)
@@ -82,6 +87,8 @@ class Alloc(Operator):
     name = "Alloc"
     param = params.DType
     value_inputs = (0,)
+    in_original = InOriginal(has_workspace=False)
+    element_types = "by a parameter"
 
     def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 1)
@@ -100,6 +107,7 @@ class Diag(Operator):
 
     name = "Diag"
     param = params.Diag
+    sample_inputs = (MATRIX,)
 
     def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 1)

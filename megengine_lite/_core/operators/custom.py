@@ -19,6 +19,7 @@ from megengine_lite._core.ir.dtype import DType, DTypeCode, from_numpy
 from megengine_lite._core.ir.graph import Node, TensorSpec
 from megengine_lite._core.ir.params import Param
 from megengine_lite._core.operators.base import REGISTRY, Operator, fail, register
+from megengine_lite._core.operators.facts import InFiles
 from megengine_lite._core.operators.names import canonical_name
 from megengine_lite.errors import LiteError, LiteTypeError, LiteValueError, ModelFormatError, UnsupportedOperatorError
 
@@ -246,6 +247,9 @@ class CustomOpNode(Operator):
 
     name = "CustomOpNode"
     foreign = True
+    in_files = InFiles(record_version=2)
+    folds = False
+    element_types = "by its function"
 
     def count_outputs(self, params: Any, n_inputs: int, payload: tuple[bytes, ...] = ()) -> int:
         operator = find_user_operator(payload[0]) if payload else None

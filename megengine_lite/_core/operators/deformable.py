@@ -13,7 +13,8 @@ from megengine_lite._core.ir.graph import Node, TensorSpec
 from megengine_lite._core.ir.params import BorderMode, ConvolutionFormat
 from megengine_lite._core.ir.quantize import round_half_away
 from megengine_lite._core.operators.base import Operator, fail, register
-from megengine_lite._core.operators.conv_shape import ConvShape, conv_shape
+from megengine_lite._core.operators.conv_shape import ConvShape, conv_shape, count_pixels
+from megengine_lite._core.operators.facts import IMAGE, InFiles, InOriginal
 from megengine_lite._core.operators.region import MAX_SAMPLES, image_of_region
 from megengine_lite._core.operators.sampling import bilinear
 from megengine_lite._core.operators.values import check_count
@@ -29,6 +30,12 @@ class DeformableConvForward(Operator):
 
     name = "DeformableConvForward"
     param = params.Convolution
+    in_files = InFiles(revision=1, record_version=2, has_policy=True)
+    in_original = InOriginal(label="deformable_conv", chooses_algorithm=True)
+    element_types = "float32"
+
+    def multiply_adds(self, node: Node) -> int:
+        return count_pixels(node.outputs[0].shape) * node.inputs[1].spec.size
 
     def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 4)
@@ -85,6 +92,9 @@ class DeformablePSROIPoolingForward(Operator):
 
     name = "DeformablePSROIPoolingForward"
     param = params.DeformablePSROIPooling
+    in_original = InOriginal(label="deformable_ps_roi_pooling")
+    n_outputs = 2
+    sample_inputs = (IMAGE, (3, 5), IMAGE)
 
     def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         p = node.params

@@ -13,6 +13,7 @@ from megengine_lite._core.ir.params import ElemwiseMode
 from megengine_lite._core.ir.quantize import from_float32, stored_constant, to_float32
 from megengine_lite._core.operators.base import Operator, broadcast_shapes, fail, register
 from megengine_lite._core.operators.elemwise_functions import FUNCTIONS
+from megengine_lite._core.operators.facts import FILTER, IMAGE, MASK, MATRIX, InOriginal
 from megengine_lite._core.operators.power import constant_exponent, constant_power
 from megengine_lite._core.operators.values import check_count, common_dtype
 
@@ -43,6 +44,12 @@ class Elemwise(Operator):
 
     name = "Elemwise"
     param = params.Elemwise
+    in_original = InOriginal(has_workspace=False, predicts_results=True)
+    runs_in_float32 = True
+    sample_inputs = (IMAGE,)
+
+    def original_label(self, node: Node) -> str:
+        return ElemwiseMode(node.params.mode).name
 
     def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         mode = node.params.mode
@@ -76,6 +83,12 @@ class PowC(Operator):
 
     name = "PowC"
     param = params.PowC
+    in_original = InOriginal(predicts_results=True)
+    runs_in_float32 = True
+    sample_inputs = (IMAGE,)
+
+    def original_label(self, node: Node) -> str:
+        return f"powc_{node.params.exp:g}"
 
     def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 1)
@@ -99,6 +112,7 @@ class Where(Operator):
 
     name = "Where"
     param = params.Empty
+    sample_inputs = (MASK, MATRIX, MATRIX)
 
     def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 3)
@@ -119,6 +133,8 @@ class MaskedFill(Operator):
 
     name = "MaskedFill"
     param = params.Fill
+    in_original = InOriginal(mentioned_inputs=1)
+    sample_inputs = (FILTER, MASK)
 
     def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 2)

@@ -9,12 +9,13 @@ import numpy as np
 
 from megengine_lite._core.ir import params
 from megengine_lite._core.ir.dtype import BOOL, FLOAT32, INT8, INT16, INT32, UINT8, DType
-from megengine_lite._core.ir.graph import Node, TensorSpec
+from megengine_lite._core.ir.graph import Node, TensorSpec, Var
 from megengine_lite._core.ir.params import ElemwiseMode
 from megengine_lite._core.ir.params import ElemwiseMultiTypeMode as Mode
 from megengine_lite._core.ir.quantize import dequantize, quantize, to_float32
 from megengine_lite._core.operators.base import Operator, broadcast_shapes, fail, register
 from megengine_lite._core.operators.elemwise_functions import FUNCTIONS, Function, rmulh
+from megengine_lite._core.operators.facts import InOriginal
 from megengine_lite._core.operators.values import common_dtype
 
 Array = np.ndarray
@@ -90,6 +91,9 @@ _FIXED: dict[int, _Signature] = {
     Mode.FUSE_MUL_ADD3_UINT8xF32xF32xF32: _Signature((UINT8, FLOAT32, FLOAT32), FLOAT32, _multiply_add),
 }
 
+# Results of these are never below 0.
+_NON_NEGATIVE = (Mode.QRELU, Mode.QABS, Mode.QSIGMOID, Mode.QEXP, Mode.QFUSE_ADD_RELU, Mode.QFUSE_ADD_SIGMOID)
+
 
 @register
 class ElemwiseMultiType(Operator):
@@ -101,6 +105,14 @@ class ElemwiseMultiType(Operator):
 
     name = "ElemwiseMultiType"
     param = params.ElemwiseMultiType
+    in_original = InOriginal(has_workspace=False, predicts_results=True)
+    element_types = "by its function"
+
+    def makes_non_negative(self, node: Node, is_non_negative: Callable[[Var], bool]) -> bool:
+        return node.params.mode in _NON_NEGATIVE
+
+    def original_label(self, node: Node) -> str:
+        return Mode(node.params.mode).name
 
     def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         mode = node.params.mode

@@ -42,6 +42,8 @@ class ExternCOprRunner(Operator):
 
     name = "ExternCOprRunner"
     foreign = True
+    folds = False
+    element_types = "float32, float16, int32, int16, uint8"
 
     def count_outputs(self, params, n_inputs, payload=()):
         user = _user_operator(payload)

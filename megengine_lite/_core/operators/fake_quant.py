@@ -10,6 +10,7 @@ from megengine_lite._core.ir import params
 from megengine_lite._core.ir.graph import Node, TensorSpec
 from megengine_lite._core.ir.quantize import from_float32, round_half_away, to_float32
 from megengine_lite._core.operators.base import Operator, fail, register
+from megengine_lite._core.operators.facts import IMAGE, InOriginal
 from megengine_lite._core.operators.values import broadcasts_to, check_count, check_float
 
 
@@ -49,6 +50,8 @@ class FakeQuant(_FakeQuantBase):
     name = "FakeQuant"
     param = params.FakeQuant
     n_inputs = 3
+    in_original = InOriginal(type="FakeQuantForward", label="fakequant_fwd", mentioned_inputs=1)
+    sample_inputs = (IMAGE, IMAGE, IMAGE)
 
     def formula(self, low: np.float32, high: np.float32, x: np.ndarray, *parameters: np.ndarray) -> np.ndarray:
         scale, zero_point = parameters
@@ -62,6 +65,8 @@ class TQT(_FakeQuantBase):
     name = "TQT"
     param = params.TQT
     n_inputs = 2
+    in_original = InOriginal(type="TQTForward", label="tqt_fwd", mentioned_inputs=1)
+    sample_inputs = (IMAGE, IMAGE)
 
     def formula(self, low: np.float32, high: np.float32, x: np.ndarray, *parameters: np.ndarray) -> np.ndarray:
         step = np.exp2(parameters[0])
@@ -75,6 +80,8 @@ class LSQ(_FakeQuantBase):
     name = "LSQ"
     param = params.LSQ
     n_inputs = 4
+    in_original = InOriginal(type="LSQForward", label="lsq_fwd", mentioned_inputs=1)
+    sample_inputs = (IMAGE, IMAGE, IMAGE, IMAGE)
 
     def formula(self, low: np.float32, high: np.float32, x: np.ndarray, *parameters: np.ndarray) -> np.ndarray:
         scale, zero_point, _ = parameters

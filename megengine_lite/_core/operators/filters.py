@@ -13,6 +13,7 @@ from megengine_lite._core.ir.image_layouts import Format, from_nchw, layout_shap
 from megengine_lite._core.ir.params import BorderMode
 from megengine_lite._core.ir.quantize import from_float32
 from megengine_lite._core.operators.base import Operator, fail, register
+from megengine_lite._core.operators.facts import InFiles
 from megengine_lite._core.operators.sampling import border_index
 from megengine_lite._core.operators.values import check_count, check_ndim
 
@@ -64,6 +65,7 @@ class GaussianBlur(Operator):
 
     name = "GaussianBlur"
     param = params.GaussianBlur
+    element_types = "float32, uint8"
 
     def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 1)
@@ -124,6 +126,8 @@ class DctChannelSelect(Operator):
 
     name = "DctChannelSelect"
     param = params.DctChannelSelect
+    in_files = InFiles(revision=1)
+    element_types = "uint8"
 
     def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 1, 3)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from megengine_lite._core.ir.fused import Activation, ActivationCode
-from megengine_lite._core.ir.graph import Node, TensorSpec
+from megengine_lite._core.ir.graph import Node, TensorSpec, Var
 from megengine_lite._core.ir.params import (
     Convolution,
     ConvolutionMode,
@@ -18,6 +18,7 @@ from megengine_lite._core.ir.params import (
     Reduce,
 )
 from megengine_lite._core.operators.base import REGISTRY, Operator, register
+from megengine_lite._core.operators.facts import InOriginal
 
 _ELEMWISE_OF = {
     ActivationCode.RELU: ElemwiseMode.RELU,
@@ -53,7 +54,8 @@ class FusedConvOperator(Operator):
     """Convolution, bias, residual and activation; made by ``passes/fuse_conv.py``."""
 
     name = "FusedConv"
-    types = ()
+    in_files = None
+    in_original = InOriginal(type="ConvBiasForward")
 
     def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         conv = self._convolution(node)
@@ -92,7 +94,8 @@ class FusedElemwiseOperator(Operator):
     """A chain of elementwise functions; made by ``passes/fuse_elemwise.py``."""
 
     name = "FusedElemwise"
-    types = ()
+    in_files = None
+    in_original = InOriginal(type="Elemwise")
 
     def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         return [TensorSpec(tuple(np.broadcast_shapes(*(s.shape for s in ins))), ins[0].dtype)]
@@ -111,7 +114,10 @@ class ChannelGatherOperator(Operator):
     """Channels picked from tensors of one batch and image size; made by ``passes/gather_channels.py``."""
 
     name = "ChannelGather"
-    types = ()
+    in_files = None
+
+    def makes_non_negative(self, node: Node, is_non_negative: Callable[[Var], bool]) -> bool:
+        return all(map(is_non_negative, node.inputs))
 
     def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         n, _, h, w = ins[0].shape  # type: ignore[misc]
@@ -130,7 +136,8 @@ class ReduceAxesOperator(Operator):
     """A reduction over several axes; made by ``passes/merge_reductions.py``."""
 
     name = "ReduceAxes"
-    types = ()
+    in_files = None
+    in_original = InOriginal(type="Reduce")
 
     def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         axes = node.params.axes
@@ -154,7 +161,8 @@ class FusedMatMulOperator(Operator):
     """Matrix product, bias, residual and activation; made by ``passes/fuse_matmul.py``."""
 
     name = "FusedMatMul"
-    types = ()
+    in_files = None
+    in_original = InOriginal(type="MatrixMul")
 
     def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         return REGISTRY["MatrixMul"].infer(self._product(node), ins[:2])

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from megengine_lite._core.ir.dtype import DType
 from megengine_lite._core.ir.fused_quantized import QuantizedConv, QuantizedMatMul
-from megengine_lite._core.ir.graph import Node, TensorSpec
-from megengine_lite._core.ir.params import DTypeTable, Elemwise, ElemwiseMode, ElemwiseMultiType
+from megengine_lite._core.ir.graph import Node, TensorSpec, Var
+from megengine_lite._core.ir.params import DTypeTable, Elemwise, ElemwiseMode, ElemwiseMultiType, ElemwiseMultiTypeMode
 from megengine_lite._core.operators.base import REGISTRY, Operator, register
+from megengine_lite._core.operators.convolution import NON_NEGATIVE
+from megengine_lite._core.operators.facts import InOriginal
 
 
 class _Chain:
@@ -37,7 +39,14 @@ class QuantizedConvOperator(Operator):
     """Conversion, convolution, addition and conversion."""
 
     name = "QuantizedConv"
-    types = ()
+    in_files = None
+    in_original = InOriginal(type="ConvBiasForward")
+
+    def makes_non_negative(self, node: Node, is_non_negative: Callable[[Var], bool]) -> bool:
+        p: QuantizedConv = node.params
+        if p.add is not None:
+            return p.add == ElemwiseMultiTypeMode.QFUSE_ADD_RELU
+        return p.conv.nonlineMode in NON_NEGATIVE
 
     def compute(
         self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
@@ -60,7 +69,8 @@ class QuantizedMatMulOperator(Operator):
     """Product, bias and conversion."""
 
     name = "QuantizedMatMul"
-    types = ()
+    in_files = None
+    in_original = InOriginal(type="MatrixMul")
 
     def compute(
         self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]

@@ -11,6 +11,7 @@ from megengine_lite._core.ir import params
 from megengine_lite._core.ir.dtype import INT32, DTypeCode
 from megengine_lite._core.ir.graph import Node, TensorSpec
 from megengine_lite._core.operators.base import Operator, fail, normalize_axis, register
+from megengine_lite._core.operators.facts import IMAGE, MATRIX, ONE, VECTOR, InOriginal
 from megengine_lite._core.operators.index_selection import (
     BatchedMesh,
     Family,
@@ -139,6 +140,13 @@ class Subtensor(_Take):
 
     name = "Subtensor"
     family = Scalars()
+    in_original = InOriginal(mentioned_inputs=1, has_workspace=False, predicts_results=True, numbers_from=1)
+    runs_in_float32 = True
+    moves_elements = True
+    sample_inputs = (IMAGE,)
+
+    def is_identity(self, node: Node) -> bool:
+        return not node.params.items
 
 
 @register
@@ -147,6 +155,8 @@ class SetSubtensor(_Set):
 
     name = "SetSubtensor"
     family = Scalars()
+    in_original = InOriginal(mentioned_inputs=2, has_workspace=False, predicts_results=True, numbers_from=2)
+    sample_inputs = (IMAGE, IMAGE)
 
 
 @register
@@ -155,6 +165,8 @@ class IncrSubtensor(_Increase):
 
     name = "IncrSubtensor"
     family = Scalars()
+    in_original = InOriginal(mentioned_inputs=2, has_workspace=False, predicts_results=True, numbers_from=2)
+    sample_inputs = (IMAGE, IMAGE)
 
 
 @register
@@ -163,6 +175,8 @@ class IndexingMultiAxisVec(_Take):
 
     name = "IndexingMultiAxisVec"
     family = Vectors()
+    in_original = InOriginal(mentioned_inputs=1)
+    sample_inputs = (IMAGE,)
 
 
 @register
@@ -171,6 +185,8 @@ class IndexingSetMultiAxisVec(_Set):
 
     name = "IndexingSetMultiAxisVec"
     family = Vectors()
+    in_original = InOriginal(mentioned_inputs=2)
+    sample_inputs = (IMAGE, IMAGE)
 
 
 @register
@@ -179,6 +195,8 @@ class IndexingIncrMultiAxisVec(_Increase):
 
     name = "IndexingIncrMultiAxisVec"
     family = Vectors()
+    in_original = InOriginal(mentioned_inputs=2)
+    sample_inputs = (IMAGE, IMAGE)
 
 
 @register
@@ -187,6 +205,8 @@ class MeshIndexing(_Take):
 
     name = "MeshIndexing"
     family = Mesh()
+    in_original = InOriginal(mentioned_inputs=1)
+    sample_inputs = (IMAGE,)
 
 
 @register
@@ -195,6 +215,8 @@ class SetMeshIndexing(_Set):
 
     name = "SetMeshIndexing"
     family = Mesh()
+    in_original = InOriginal(mentioned_inputs=2)
+    sample_inputs = (IMAGE, IMAGE)
 
 
 @register
@@ -203,6 +225,8 @@ class IncrMeshIndexing(_Increase):
 
     name = "IncrMeshIndexing"
     family = Mesh()
+    in_original = InOriginal(mentioned_inputs=2)
+    sample_inputs = (IMAGE, IMAGE)
 
 
 @register
@@ -211,6 +235,8 @@ class BatchedMeshIndexing(_Take):
 
     name = "BatchedMeshIndexing"
     family = BatchedMesh()
+    in_original = InOriginal(mentioned_inputs=1)
+    sample_inputs = (IMAGE,)
 
 
 @register
@@ -219,6 +245,8 @@ class BatchedSetMeshIndexing(_Set):
 
     name = "BatchedSetMeshIndexing"
     family = BatchedMesh()
+    in_original = InOriginal(mentioned_inputs=2)
+    sample_inputs = (IMAGE, IMAGE)
 
 
 @register
@@ -227,6 +255,8 @@ class BatchedIncrMeshIndexing(_Increase):
 
     name = "BatchedIncrMeshIndexing"
     family = BatchedMesh()
+    in_original = InOriginal(mentioned_inputs=2)
+    sample_inputs = (IMAGE, IMAGE)
 
 
 def _one_hot_index(node: Node, index: np.ndarray, axis: int, length: int) -> np.ndarray:
@@ -266,6 +296,8 @@ class IndexingOneHot(_OneHot):
 
     name = "IndexingOneHot"
     n_inputs = 2
+    in_original = InOriginal(mentioned_inputs=1)
+    sample_inputs = (VECTOR, [1])
 
     def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         return [TensorSpec(self._infer_part(node, ins), ins[0].dtype)]
@@ -283,6 +315,8 @@ class IndexingSetOneHot(_OneHot):
 
     name = "IndexingSetOneHot"
     n_inputs = 3
+    in_original = InOriginal(mentioned_inputs=1)
+    sample_inputs = (VECTOR, [1], ONE)
 
     def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         part = self._infer_part(node, ins)
@@ -304,6 +338,7 @@ class IndexingRemap(Operator):
 
     name = "IndexingRemap"
     param = params.IndexingRemap
+    sample_inputs = (MATRIX, [3, 3])
 
     def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 2)

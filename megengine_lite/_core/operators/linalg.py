@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -10,6 +11,7 @@ from megengine_lite._core.ir import params
 from megengine_lite._core.ir.graph import Node, TensorSpec
 from megengine_lite._core.ir.quantize import from_float32, to_float32
 from megengine_lite._core.operators.base import Operator, fail, normalize_axis, register
+from megengine_lite._core.operators.facts import FILTER, IMAGE, InOriginal
 from megengine_lite._core.operators.values import check_count, check_float
 from megengine_lite.errors import LiteValueError
 
@@ -20,6 +22,8 @@ class MatrixInverse(Operator):
 
     name = "MatrixInverse"
     param = params.Empty
+    in_original = InOriginal(label="matrix_inv")
+    element_types = "floats"
 
     def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 1)
@@ -45,6 +49,13 @@ class SVD(Operator):
 
     name = "SVD"
     param = params.SVD
+    sample_inputs = (IMAGE,)
+
+    def count_outputs(self, params: Any, n_inputs: int, payload: tuple[bytes, ...] = ()) -> int:
+        return 1 if type(params) is self.param and not params.compute_uv else 3
+
+    def hidden_outputs(self, node: Node) -> tuple[int, int]:
+        return (0, 1) if len(node.outputs) == 3 else (1, 2)
 
     def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 1)
@@ -81,6 +92,7 @@ class Cross(Operator):
 
     name = "Cross"
     param = params.Cross
+    sample_inputs = (FILTER, FILTER)
 
     def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 2)

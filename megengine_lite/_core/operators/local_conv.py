@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,7 +10,9 @@ import numpy as np
 from megengine_lite._core.ir import params
 from megengine_lite._core.ir.graph import Node, TensorSpec
 from megengine_lite._core.operators.base import Operator, fail, register
+from megengine_lite._core.operators.conv_shape import count_pixels
 from megengine_lite._core.operators.conv_types import finish, operands, output_dtype
+from megengine_lite._core.operators.facts import InFiles, InOriginal
 from megengine_lite._core.operators.window import Window, mirrored, pad_space, patches, window_2d
 
 
@@ -40,6 +43,9 @@ class _LocalConvolution(Operator):
 
     param = params.Convolution
     grouped: bool
+
+    def multiply_adds(self, node: Node) -> int:
+        return node.inputs[0].shape[0] * node.inputs[1].spec.size
 
     def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         _check(node, ins, 6 + self.grouped)
@@ -72,6 +78,8 @@ class Local(_LocalConvolution):
 
     name = "Local"
     grouped = False
+    in_files = InFiles(revision=2)
+    element_types = "floats"
 
 
 @register
@@ -80,6 +88,9 @@ class GroupLocal(_LocalConvolution):
 
     name = "GroupLocal"
     grouped = True
+    in_files = InFiles(revision=2)
+    in_original = InOriginal(type="GroupLocalForward", label="glocal", mentioned_inputs=1)
+    element_types = "floats"
 
 
 @register
@@ -92,6 +103,13 @@ class LocalShareForward(Operator):
 
     name = "LocalShareForward"
     param = params.LocalShare
+    in_files = InFiles(revision=1, record_version=2, has_policy=True)
+    element_types = "floats"
+
+    def multiply_adds(self, node: Node) -> int:
+        # The filter of a tile is used for each of its output pixels.
+        filters = node.inputs[1]
+        return count_pixels(node.outputs[0].shape) * filters.spec.size // math.prod(filters.shape[-6:-4])
 
     def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         p = node.params

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,6 +13,7 @@ from megengine_lite._core.ir.graph import Node, TensorSpec
 from megengine_lite._core.ir.params import MatrixMulFormat
 from megengine_lite._core.ir.quantize import from_float32, to_float32
 from megengine_lite._core.operators.base import Operator, fail, register
+from megengine_lite._core.operators.facts import MATRIX, VECTOR, InFiles, InOriginal
 from megengine_lite._core.operators.values import check_count, check_float, check_ndim, common_dtype
 
 Array = np.ndarray
@@ -66,12 +68,28 @@ def multiply(a: Array, b: Array, in_specs: Sequence[TensorSpec], out: DType) -> 
     return product.astype(np.int64).astype(out.storage)
 
 
+def _multiply_adds(node: Node) -> int:
+    a, b = node.inputs[:2]
+    out = node.outputs[0].spec.size
+    if node.params.format != MatrixMulFormat.DEFAULT:
+        return math.isqrt(a.spec.size * b.spec.size * out)  # (m k) (k n) (m n)
+    depth = a.shape[-2] if node.params.transposeA and len(a.shape) > 1 else a.shape[-1]
+    return out * depth
+
+
 @register
 class MatrixMul(Operator):
     """Product of two matrices, each transposed or not, plain or packed in blocks."""
 
     name = "MatrixMul"
     param = params.MatrixMul
+    in_files = InFiles(revision=2)
+    in_original = InOriginal(chooses_algorithm=True)
+    runs_in_float32 = True
+    sample_inputs = (MATRIX, MATRIX)
+
+    def multiply_adds(self, node: Node) -> int:
+        return _multiply_adds(node)
 
     def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 2)
@@ -136,6 +154,13 @@ class BatchedMatrixMul(Operator):
 
     name = "BatchedMatrixMul"
     param = params.MatrixMul
+    in_files = InFiles(revision=2)
+    in_original = InOriginal(chooses_algorithm=True)
+    runs_in_float32 = True
+    sample_inputs = ((2, 4, 4), (2, 4, 4))
+
+    def multiply_adds(self, node: Node) -> int:
+        return _multiply_adds(node)
 
     def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 2)
@@ -165,6 +190,11 @@ class Dot(Operator):
 
     name = "Dot"
     param = params.Empty
+    runs_in_float32 = True
+    sample_inputs = (VECTOR, VECTOR)
+
+    def multiply_adds(self, node: Node) -> int:
+        return max(v.spec.size for v in node.inputs)
 
     def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 2)

@@ -10,43 +10,32 @@ from __future__ import annotations
 import functools
 import re
 
-from megengine_lite._core.ir.params import BN, SVD, BNFwdMode, CondExecMerge, Param, TopK, TopKMode
+from megengine_lite._core.ir.params import CondExecMerge, Param
+from megengine_lite._core.operators.base import Operator, operator_of
+from megengine_lite._core.operators.facts import InFiles
+from megengine_lite._core.operators.sources import SOURCES, Source
 from megengine_lite._core.system.hashes import xxh64
 
 TYPE_SEED = 20160701
 
-# As the newest release registers them; at the end those of older releases that have no newer form.
-REGISTERED = re.findall(
+# Operators that files may have and that cannot be run here, by their registered names: those of training, of control
+# flow, and of other devices.
+NOT_RUN = re.findall(
     r"\w+",
     """
-    AdaptivePoolingBackwardV1 AdaptivePoolingV1 AddUpdate AffineInt Alloc Argmax Argmin Argsort ArgsortBackward
-    AssertEqual AtlasRuntimeOpr AxisAddRemove BatchConvBiasForwardV1 BatchNormBackwardV1 BatchNormV1
-    BatchedIncrMeshIndexing BatchedMatrixMulV2 BatchedMeshIndexing BatchedSetMeshIndexing BetaRNG Broadcast
-    CambriconRuntimeOpr CheckNonFinite Concat CondExecMark CondExecMarkIfNeed CondExecMerge CondExecPred
-    CondExecPredLogical CondTake ConvBiasForwardV4 Convolution3D Convolution3DBackwardData Convolution3DBackwardFilter
-    ConvolutionBackwardDataV2 ConvolutionBackwardFilterV2 ConvolutionV2 Copy CorrelationBackwardData1
-    CorrelationBackwardData2 CorrelationForward Cross CumsumV1 CustomOpNode CvtColor DctChannelSelectV1
-    DeformableConvBackwardDataV1 DeformableConvBackwardFilterV1 DeformableConvForwardV1 DeformablePSROIPoolingBackward
-    DeformablePSROIPoolingForward Diag DiagBackward Dimshuffle Dot Dropout DropoutBackward Elemwise ElemwiseMultiType
-    ExponentialRNG ExternCOprRunner Eye FakeQuant FakeQuantBackward Flip GammaRNG GaussianBlur GaussianRNGV1
-    GeneralNorm GeneralNormBackward GetVarShapeV1 GroupLocalBackwardDataV2 GroupLocalBackwardFilterV2 GroupLocalV2
-    GroupNorm GroupNormBackward Host2DeviceCopy Identity Images2Neibs Images2NeibsBackward ImmutableTensor
-    IncrMeshIndexing IncrSubtensor IndexingIncrMultiAxisVec IndexingMultiAxisVec IndexingOneHot IndexingRemap
-    IndexingRemapBackward IndexingSetMultiAxisVec IndexingSetOneHot InstanceNorm InstanceNormBackward LRN LRNBackward
-    LSQ LSQBackward LSTMBackward LSTMCellForward LSTMForward LayerNorm LayerNormBackward Linspace LocalBackwardDataV2
-    LocalBackwardFilterV2 LocalShareBackwardDataV1 LocalShareBackwardFilterV1 LocalShareForwardV1 LocalV2 Loop
-    LoopGrad MagicMindRuntimeOpr MarkDynamicVar MarkNoBroadcastElemwise MaskConvolutionV2 MaskPropagate MaskedFill
-    MatrixInverse MatrixMulV2 MeshIndexing MultiHeadAttn MultiHeadAttnBackward MultinomialRNG
-    MultipleDeviceTensorHolder MultipleDeviceTensorWithFormatHolder NMSKeepMGB NonZero NvOf Padding PaddingBackward
-    PermutationRNG PersistentOutputStorage PoissonRNG PoolingBackwardV1 PoolingV1 PowC RNNBackward RNNCellForward
-    RNNForward ROIAlignBackwardV1 ROIAlignV1 ROIPooling ROIPoolingBackward ReduceV2 RegionRestrictedConvolution
-    RegionRestrictedConvolutionBackwardData RegionRestrictedConvolutionBackwardFilter RelayoutFormatV1
-    RemapBackwardDataV1 RemapBackwardMatV1 RemapV1 ReshapeV1 Resize3D ResizeBackward ResizeV2 Rotate SVD
-    SetMeshIndexing SetSubtensor SharedDeviceTensor SharedDeviceTensorWithFormat ShuffleRNG ShuffleRNGBackward Sleep
-    SlidingWindowTranspose SlidingWindowTransposeBackward Softmax SoftmaxBackward Split Subtensor TQT TQTBackward
-    TensorRTRuntimeOpr TopK TypeCvtV2 UniformRNGV1 VirtualDep VirtualGrad VolatileSharedDeviceTensor WarpAffineV2
-    WarpPerspectiveBackwardDataV2 WarpPerspectiveBackwardMatV2 WarpPerspectiveV2 Where WhereBackward CheckHasInf
-    ParamPackConcat WinogradFilterPreprocess
+    AdaptivePoolingBackwardV1 AddUpdate AffineInt ArgsortBackward AtlasRuntimeOpr BatchNormBackwardV1
+    CambriconRuntimeOpr CondExecMark CondExecMarkIfNeed CondExecMerge CondExecPred CondExecPredLogical
+    Convolution3DBackwardFilter ConvolutionBackwardFilterV2 CorrelationBackwardData1 CorrelationBackwardData2
+    DeformableConvBackwardDataV1 DeformableConvBackwardFilterV1 DeformablePSROIPoolingBackward DiagBackward
+    DropoutBackward FakeQuantBackward GeneralNormBackward GroupLocalBackwardDataV2 GroupLocalBackwardFilterV2
+    GroupNormBackward Images2NeibsBackward IndexingRemapBackward InstanceNormBackward LRNBackward LSQBackward
+    LSTMBackward LayerNormBackward LocalBackwardDataV2 LocalBackwardFilterV2 LocalShareBackwardDataV1
+    LocalShareBackwardFilterV1 Loop LoopGrad MagicMindRuntimeOpr MultiHeadAttnBackward NvOf PaddingBackward
+    PoolingBackwardV1 RNNBackward ROIAlignBackwardV1 ROIPoolingBackward RegionRestrictedConvolutionBackwardData
+    RegionRestrictedConvolutionBackwardFilter RemapBackwardDataV1 RemapBackwardMatV1 ResizeBackward
+    ShuffleRNGBackward Sleep SlidingWindowTransposeBackward SoftmaxBackward TQTBackward TensorRTRuntimeOpr
+    VirtualGrad WarpPerspectiveBackwardDataV2 WarpPerspectiveBackwardMatV2 WhereBackward ParamPackConcat
+    WinogradFilterPreprocess
     """,
 )
 
@@ -72,25 +61,36 @@ def type_ids(name: str) -> set[int]:
 
 
 @functools.cache
+def registered_names() -> dict[str, str]:
+    """Canonical name -> registered name, of all operators that a file may have without a user's doing."""
+    from megengine_lite._core.operators import BUILT_IN
+
+    stored: dict[str, Operator | Source] = {**BUILT_IN, **SOURCES}
+    names = {name: facts.in_files.registered(name) for name, facts in stored.items() if facts.in_files is not None}
+    return names | {canonical_name(name): name for name in NOT_RUN}
+
+
+@functools.cache
 def _known_types() -> dict[int, str]:
-    return {number: canonical_name(name) for name in REGISTERED for number in type_ids(name)}
+    return {number: name for name, registered in registered_names().items() for number in type_ids(registered)}
 
 
 @functools.cache
 def _known_names() -> dict[str, str]:
     """Every spelling of a name -> canonical name."""
-    names = {name: canonical_name(name) for name in REGISTERED}
-    return names | {name: name for name in names.values()}
-
-
-@functools.cache
-def _revisions() -> dict[str, str]:
-    return {canonical_name(name): name for name in REGISTERED}
+    names = registered_names()
+    return {spelling: name for name, registered in names.items() for spelling in (name, registered)}
 
 
 def registered_name(name: str) -> str:
     """The canonical name with its newest revision."""
-    return _revisions().get(name, name)
+    return registered_names().get(name, name)
+
+
+def in_files(name: str) -> InFiles:
+    """How files store the operator or source of that name."""
+    found = SOURCES.get(name) or operator_of(name)
+    return found.in_files or InFiles()
 
 
 class TypeTable:
@@ -118,35 +118,12 @@ class TypeTable:
         known = _known_names()
         table: dict[int | str, str] = {}
         for name, operator in REGISTRY.items():
-            # Operators without types are those that passes make: their parameters never come from a file.
-            for spelling in (name, *operator.types) if operator.types else ():
+            # What passes make has parameters that never come from a file.
+            for spelling in (name, *operator.types) if operator.in_files is not None else ():
                 if spelling not in known:
                     table[spelling] = name
                     table.update(dict.fromkeys(type_ids(spelling), name))
         return table
-
-
-_FIXED_COUNTS = {
-    "Argsort": 2,
-    "CondTake": 2,
-    "DeformablePSROIPoolingForward": 2,
-    "Dropout": 2,
-    "GeneralNorm": 3,
-    "GroupNorm": 3,
-    "InstanceNorm": 3,
-    "LSTMCellForward": 3,
-    "LSTMForward": 4,
-    "LayerNorm": 3,
-    "MultiHeadAttn": 4,
-    "NMSKeepMGB": 2,
-    "RNNForward": 3,
-    "ROIAlign": 2,
-    "ROIPooling": 2,
-    "ShuffleRNG": 2,
-}
-
-
-_COUNTED_BY_OPERATOR = ("ExternCOprRunner", "CustomOpNode")
 
 
 def count_outputs(
@@ -165,29 +142,17 @@ def count_outputs(
     n_inputs, n_tensors
         Number of inputs and of stored tensors.
     payload
-        Data of operators that users define; they know the count themselves.
+        Data of operators that users define, which know the count.
     """
-    fixed = _FIXED_COUNTS.get(name)
-    if fixed is not None:
-        return fixed
-    if name in ("MultipleDeviceTensorHolder", "MultipleDeviceTensorWithFormatHolder"):
-        return n_tensors
-    if name in ("Split", "CondExecMark"):
+    from megengine_lite._core.operators import BUILT_IN, REGISTRY
+
+    operator = BUILT_IN.get(name) or REGISTRY.get(name)
+    if operator is not None:
+        return operator.count_outputs(params, n_inputs, payload)
+    if name in SOURCES:
+        return n_tensors if SOURCES[name].holds_many else 1
+    if name == "CondExecMark":
         return max(n_inputs - 1, 0)
-    if name == "CheckNonFinite":
-        return n_inputs + 1
-    if name == "TopK":
-        return 1 if isinstance(params, TopK) and params.mode == TopKMode.KTH_ONLY else 2
-    if name == "SVD":
-        return 1 if isinstance(params, SVD) and not params.compute_uv else 3
-    if name == "BatchNorm":
-        training = isinstance(params, BN) and params.fwd_mode == BNFwdMode.TRAINING
-        return 6 if training and n_inputs == 5 else 4
     if name == "CondExecMerge" and isinstance(params, CondExecMerge):
         return min(params.nr_output, n_inputs)
-    if name in _COUNTED_BY_OPERATOR or name not in _known_names():
-        from megengine_lite._core.operators import REGISTRY
-
-        if name in REGISTRY:
-            return REGISTRY[name].count_outputs(params, n_inputs, payload)
     return 1

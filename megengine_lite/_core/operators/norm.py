@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from megengine_lite._core.ir.graph import Node, TensorSpec
 from megengine_lite._core.ir.params import BNFwdMode, BNParamDim, ConvolutionFormat
 from megengine_lite._core.ir.quantize import from_float32, to_float32
 from megengine_lite._core.operators.base import Operator, fail, normalize_axis, register
+from megengine_lite._core.operators.facts import IMAGE, MATRIX, VECTOR, InFiles, InOriginal
 from megengine_lite._core.operators.values import broadcasts_to, check_count, check_float, check_ndim, check_same_shape
 
 Array = np.ndarray
@@ -54,6 +56,17 @@ class BatchNorm(Operator):
 
     name = "BatchNorm"
     param = params.BN
+    in_files = InFiles(revision=1)
+    in_original = InOriginal(type="BatchNormForward", chooses_algorithm=True)
+    runs_in_float32 = True
+    element_types = "floats"
+
+    def count_outputs(self, params: Any, n_inputs: int, payload: tuple[bytes, ...] = ()) -> int:
+        training = type(params) is self.param and params.fwd_mode == BNFwdMode.TRAINING
+        return 6 if training and n_inputs == 5 else 4
+
+    def hidden_outputs(self, node: Node) -> tuple[int, int]:
+        return 6 - len(node.outputs), 1
 
     def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 3, 5)
@@ -118,6 +131,10 @@ class Softmax(Operator):
 
     name = "Softmax"
     param = params.Softmax
+    in_files = InFiles(record_version=2)
+    in_original = InOriginal(type="SoftmaxForward")
+    runs_in_float32 = True
+    sample_inputs = (IMAGE,)
 
     def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 1)
@@ -182,6 +199,10 @@ class LayerNorm(_AxesNorm):
 
     name = "LayerNorm"
     param = params.LayerNorm
+    in_original = InOriginal(type="LayerNormForward")
+    n_outputs = 3
+    runs_in_float32 = True
+    sample_inputs = (MATRIX, VECTOR, VECTOR)
 
     def axes(self, node: Node, shape: Shape) -> tuple[int, int]:
         n = node.params.normalized_dim
@@ -196,6 +217,10 @@ class GeneralNorm(_AxesNorm):
 
     name = "GeneralNorm"
     param = params.GeneralNorm
+    in_original = InOriginal(type="GeneralNormForward")
+    n_outputs = 3
+    runs_in_float32 = True
+    element_types = "floats"
 
     def axes(self, node: Node, shape: Shape) -> tuple[int, int]:
         begin, end = node.params.axis_start, node.params.axis_end
@@ -257,6 +282,11 @@ class GroupNorm(_ChannelNorm):
     """Normalization over groups of channels of a sample."""
 
     name = "GroupNorm"
+    in_files = InFiles(record_version=2)
+    in_original = InOriginal(type="GroupNormForward")
+    n_outputs = 3
+    runs_in_float32 = True
+    sample_inputs = (IMAGE, VECTOR, VECTOR)
 
     def groups(self, node: Node, channels: int) -> int:
         return node.params.group
@@ -267,6 +297,11 @@ class InstanceNorm(_ChannelNorm):
     """Normalization of each channel of a sample."""
 
     name = "InstanceNorm"
+    in_files = InFiles(record_version=2)
+    in_original = InOriginal(type="InstanceNormForward")
+    n_outputs = 3
+    runs_in_float32 = True
+    sample_inputs = (IMAGE, VECTOR, VECTOR)
 
     def groups(self, node: Node, channels: int) -> int:
         return channels
@@ -278,6 +313,9 @@ class LRN(Operator):
 
     name = "LRN"
     param = params.LRN
+    in_original = InOriginal(type="LRNForward")
+    runs_in_float32 = True
+    sample_inputs = (IMAGE,)
 
     def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 1)

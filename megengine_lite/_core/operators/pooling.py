@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from megengine_lite._core.ir import params
 from megengine_lite._core.ir.dtype import DTypeCode
-from megengine_lite._core.ir.graph import Node, TensorSpec
+from megengine_lite._core.ir.graph import Node, TensorSpec, Var
 from megengine_lite._core.ir.image_layouts import from_nchw, layout_shape, to_nchw
 from megengine_lite._core.ir.params import PoolingMode
 from megengine_lite._core.ir.quantize import from_float32, round_half_away, to_float32
-from megengine_lite._core.operators.base import Operator, fail, register
+from megengine_lite._core.operators.base import Operator, fail, first_input_is_non_negative, register
+from megengine_lite._core.operators.facts import IMAGE, InFiles, InOriginal
 from megengine_lite._core.operators.image import image_format, image_shape, output_size
 from megengine_lite._core.operators.values import check_count
 from megengine_lite._core.operators.window import Window
@@ -89,6 +90,9 @@ class _Pooling(Operator):
         """The window over an image of the given height and width; ``sizes`` is the value of input 1, if any."""
         raise NotImplementedError
 
+    def makes_non_negative(self, node: Node, is_non_negative: Callable[[Var], bool]) -> bool:
+        return first_input_is_non_negative(node, is_non_negative)
+
     def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 1 + len(self.value_inputs))
         n, c, h, w = _image_shape(node, ins[0])
@@ -114,6 +118,10 @@ class Pooling(_Pooling):
 
     name = "Pooling"
     param = params.Pooling
+    in_files = InFiles(revision=1)
+    in_original = InOriginal(type="PoolingForward", chooses_algorithm=True)
+    runs_in_float32 = True
+    sample_inputs = (IMAGE,)
 
     def window(self, node: Node, space: tuple[int, int], sizes: np.ndarray | None) -> Window:
         p = node.params
@@ -131,6 +139,10 @@ class AdaptivePooling(_Pooling):
     name = "AdaptivePooling"
     param = params.AdaptivePooling
     value_inputs = (1,)
+    in_files = InFiles(revision=1)
+    in_original = InOriginal(type="AdaptivePoolingForward")
+    runs_in_float32 = True
+    sample_inputs = (IMAGE, [1])
 
     def window(self, node: Node, space: tuple[int, int], sizes: np.ndarray | None) -> Window:
         oh, ow = output_size(node, sizes, 2)

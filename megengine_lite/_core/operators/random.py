@@ -17,6 +17,7 @@ from megengine_lite._core.ir.graph import Node, TensorSpec
 from megengine_lite._core.ir.quantize import from_float32, to_float32
 from megengine_lite._core.operators.base import Operator, fail, register
 from megengine_lite._core.operators.creation import plain_dtype
+from megengine_lite._core.operators.facts import IMAGE, MATRIX, InFiles
 from megengine_lite._core.operators.values import (
     check_count,
     check_float,
@@ -36,6 +37,7 @@ class _ByShape(Operator):
     """Numbers of a distribution with fixed parameters, in the shape that the input lists."""
 
     value_inputs = (0,)
+    folds = False
 
     def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 1)
@@ -61,6 +63,8 @@ class UniformRNG(_ByShape):
 
     name = "UniformRNG"
     param = params.UniformRNG
+    in_files = InFiles(revision=1)
+    element_types = "by a parameter"
 
     def draw(self, node: Node, generator: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
         return 1 - generator.random(shape, np.float32)
@@ -72,6 +76,8 @@ class GaussianRNG(_ByShape):
 
     name = "GaussianRNG"
     param = params.GaussianRNG
+    in_files = InFiles(revision=1)
+    element_types = "by a parameter"
 
     def draw(self, node: Node, generator: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
         return node.params.mean + node.params.std * generator.standard_normal(shape)
@@ -81,6 +87,7 @@ class _ByTensors(Operator):
     """One number for each element of tensors of distribution parameters, which have one shape."""
 
     n_inputs: ClassVar[int]
+    folds = False
 
     def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, self.n_inputs)
@@ -112,6 +119,7 @@ class GammaRNG(_ByTensors):
     name = "GammaRNG"
     param = params.GammaRNG
     n_inputs = 2
+    sample_inputs = (IMAGE, IMAGE)
 
     def draw(self, generator: np.random.Generator, *parameters: np.ndarray) -> np.ndarray:
         return generator.gamma(*parameters)
@@ -124,6 +132,7 @@ class BetaRNG(_ByTensors):
     name = "BetaRNG"
     param = params.BetaRNG
     n_inputs = 2
+    sample_inputs = (IMAGE, IMAGE)
 
     def draw(self, generator: np.random.Generator, *parameters: np.ndarray) -> np.ndarray:
         return generator.beta(*parameters)
@@ -136,6 +145,7 @@ class PoissonRNG(_ByTensors):
     name = "PoissonRNG"
     param = params.PoissonRNG
     n_inputs = 1
+    sample_inputs = (IMAGE,)
 
     def draw(self, generator: np.random.Generator, *parameters: np.ndarray) -> np.ndarray:
         return generator.poisson(*parameters)
@@ -148,6 +158,7 @@ class ExponentialRNG(_ByTensors):
     name = "ExponentialRNG"
     param = params.ExponentialRNG
     n_inputs = 1
+    sample_inputs = (IMAGE,)
 
     def draw(self, generator: np.random.Generator, *parameters: np.ndarray) -> np.ndarray:
         (rate,) = parameters
@@ -163,6 +174,8 @@ class PermutationRNG(Operator):
     name = "PermutationRNG"
     param = params.PermutationRNG
     value_inputs = (0,)
+    folds = False
+    element_types = "by a parameter"
 
     def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 1)
@@ -188,6 +201,9 @@ class ShuffleRNG(Operator):
 
     name = "ShuffleRNG"
     param = params.ShuffleRNG
+    n_outputs = 2
+    folds = False
+    sample_inputs = (IMAGE,)
 
     def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 1)
@@ -206,6 +222,8 @@ class MultinomialRNG(Operator):
 
     name = "MultinomialRNG"
     param = params.MultinomialRNG
+    folds = False
+    sample_inputs = (MATRIX,)
 
     def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 1)
@@ -239,6 +257,8 @@ class Dropout(Operator):
 
     name = "Dropout"
     param = params.Dropout
+    n_outputs = 2
+    sample_inputs = (IMAGE,)
 
     def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 1)

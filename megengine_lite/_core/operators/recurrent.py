@@ -13,6 +13,7 @@ from megengine_lite._core.ir.graph import Node, TensorSpec
 from megengine_lite._core.ir.params import RNNCellNonlineMode
 from megengine_lite._core.ir.quantize import from_float32, to_float32
 from megengine_lite._core.operators.base import Operator, fail, register
+from megengine_lite._core.operators.facts import InOriginal
 from megengine_lite._core.operators.values import check_count, check_float, check_ndim, check_same_shape
 
 Array = np.ndarray
@@ -48,6 +49,9 @@ class _Cell(Operator):
 
     gates: ClassVar[int]
 
+    def multiply_adds(self, node: Node) -> int:
+        return node.inputs[0].shape[0] * (node.inputs[1].spec.size + node.inputs[4].spec.size)
+
     def _check(self, node: Node, ins: Sequence[TensorSpec]) -> tuple[int, int, DType]:
         dtype = check_float(node, ins)
         batch, size = check_ndim(node, ins[0], 2, "x")
@@ -73,6 +77,8 @@ class RNNCellForward(_Cell):
     name = "RNNCellForward"
     param = params.RNNCell
     gates = 1
+    in_original = InOriginal(label="rnn_cell")
+    element_types = "floats"
 
     def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 6)
@@ -99,6 +105,9 @@ class LSTMCellForward(_Cell):
     name = "LSTMCellForward"
     param = params.Empty
     gates = 4
+    in_original = InOriginal(type="LSTMCell", label="lstm_cell")
+    n_outputs = 3
+    element_types = "floats"
 
     def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 7)
@@ -171,6 +180,12 @@ class _Layers(Operator):
     gates: ClassVar[int]
     n_states: ClassVar[int]
 
+    def multiply_adds(self, node: Node) -> int:
+        p = node.params
+        steps, batch = node.inputs[0].shape[:2]
+        n_biases = 2 * self.gates * p.hidden_size * p.num_layers * (1 + p.bidirectional) if p.bias else 0
+        return steps * batch * (node.inputs[-1].spec.size - n_biases)
+
     def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, self.n_states + 2)
         p, dtype = node.params, check_float(node, ins)
@@ -234,6 +249,9 @@ class RNNForward(_Layers):
     param = params.RNN
     gates = 1
     n_states = 1
+    in_original = InOriginal(type="RNN", label="rnn_fwd", mentioned_inputs=1)
+    n_outputs = 3
+    element_types = "floats"
 
     def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         if node.params.nonlineMode not in _NONLINEARITIES:
@@ -255,6 +273,9 @@ class LSTMForward(_Layers):
     param = params.LSTM
     gates = 4
     n_states = 2
+    in_original = InOriginal(type="LSTM", label="lstm")
+    n_outputs = 4
+    element_types = "floats"
 
     def step(self, node: Node, gates: Array, state: tuple[Array, ...]) -> tuple[Array, ...]:
         return _lstm_step(gates, state[1])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -12,6 +14,7 @@ from megengine_lite._core.ir.graph import Node, TensorSpec
 from megengine_lite._core.ir.params import INT_MAX, ReduceDataType, ReduceMode
 from megengine_lite._core.ir.quantize import from_float32, to_float32
 from megengine_lite._core.operators.base import Operator, fail, normalize_axis, register
+from megengine_lite._core.operators.facts import IMAGE, InFiles, InOriginal
 from megengine_lite._core.operators.values import check_count, to_shape
 
 Axes = tuple[int, ...]
@@ -62,6 +65,16 @@ class Reduce(Operator):
 
     name = "Reduce"
     param = params.Reduce
+    in_files = InFiles(revision=2)
+    in_original = InOriginal(mentioned_inputs=1, predicts_results=True)
+    runs_in_float32 = True
+    sample_inputs = (IMAGE, [1])
+
+    def float32_params(self, params: Any) -> Any:
+        return replace(params, data_type=ReduceDataType.DEFAULT)
+
+    def original_label(self, node: Node) -> str:
+        return f"reduce{int(node.params.mode)}"
 
     def needed_values(self, node: Node) -> tuple[int, ...]:
         return (1,) if len(node.inputs) == 2 else ()
@@ -177,6 +190,7 @@ class Argmax(_ArgReduce):
     """Position of the first largest element, or of the last NaN if there is one."""
 
     name = "Argmax"
+    sample_inputs = (IMAGE,)
 
     def position(self, x: np.ndarray, axis: int) -> np.ndarray:
         return np.argmax(x, axis=axis)
@@ -187,6 +201,7 @@ class Argmin(_ArgReduce):
     """Position of the first smallest element, or of the last NaN if there is one."""
 
     name = "Argmin"
+    sample_inputs = (IMAGE,)
 
     def position(self, x: np.ndarray, axis: int) -> np.ndarray:
         return np.argmin(x, axis=axis)
@@ -198,6 +213,10 @@ class Cumsum(Operator):
 
     name = "Cumsum"
     param = params.Cumsum
+    in_files = InFiles(revision=1)
+    in_original = InOriginal(label="Cumsum")
+    runs_in_float32 = True
+    sample_inputs = (IMAGE,)
 
     def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 1)

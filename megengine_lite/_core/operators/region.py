@@ -14,6 +14,7 @@ from megengine_lite._core.ir.image_layouts import from_nchw, layout_shape, to_nc
 from megengine_lite._core.ir.params import BorderMode, ROIAlignMode, ROIPoolingMode
 from megengine_lite._core.ir.quantize import from_float32, round_half_away, to_float32
 from megengine_lite._core.operators.base import Operator, fail, register
+from megengine_lite._core.operators.facts import IMAGE, InFiles, InOriginal
 from megengine_lite._core.operators.image import image_format, image_shape, output_size
 from megengine_lite._core.operators.sampling import bilinear
 from megengine_lite._core.operators.values import check_count
@@ -45,6 +46,10 @@ class ROIAlign(Operator):
 
     name = "ROIAlign"
     param = params.ROIAlign
+    in_files = InFiles(revision=1)
+    in_original = InOriginal(type="ROIAlignForward")
+    n_outputs = 2
+    sample_inputs = (IMAGE, (3, 5))
 
     def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 2)
@@ -102,6 +107,9 @@ class ROIPooling(Operator):
     name = "ROIPooling"
     param = params.ROIPooling
     value_inputs = (2,)
+    in_original = InOriginal(type="ROIPoolingForward")
+    n_outputs = 2
+    sample_inputs = (IMAGE, (3, 5), [1])
 
     def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 3)

@@ -24,6 +24,7 @@ from megengine_lite._core.ir.image_layouts import (
 from megengine_lite._core.ir.params import RelayoutFormatMode
 from megengine_lite._core.ir.quantize import quantize, to_float32
 from megengine_lite._core.operators.base import Operator, fail, register
+from megengine_lite._core.operators.facts import InFiles
 from megengine_lite._core.operators.values import check_count
 
 _M = RelayoutFormatMode
@@ -165,6 +166,8 @@ class RelayoutFormat(Operator):
 
     name = "RelayoutFormat"
     param = params.RelayoutFormat
+    in_files = InFiles(revision=1)
+    element_types = "floats, integers, bool, quantized"
 
     def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 1)

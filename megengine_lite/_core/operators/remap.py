@@ -12,6 +12,7 @@ from megengine_lite._core.ir.graph import Node, TensorSpec
 from megengine_lite._core.ir.image_layouts import from_nchw, layout_shape, to_nchw
 from megengine_lite._core.ir.params import BorderMode, InterpolationMode
 from megengine_lite._core.operators.base import Operator, fail, register
+from megengine_lite._core.operators.facts import IMAGE, InFiles, InOriginal
 from megengine_lite._core.operators.image import (
     float_to_stored,
     image_format,
@@ -31,6 +32,9 @@ class Remap(Operator):
 
     name = "Remap"
     param = params.Remap
+    in_files = InFiles(revision=1)
+    in_original = InOriginal(type="RemapForward", mentioned_inputs=1)
+    element_types = "floats, integers, quantized"
 
     def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 2)
@@ -76,6 +80,7 @@ class Flip(Operator):
 
     name = "Flip"
     param = params.Flip
+    sample_inputs = (IMAGE,)
 
     def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         _nhwc(node, ins)
@@ -94,6 +99,7 @@ class Rotate(Operator):
 
     name = "Rotate"
     param = params.Rotate
+    sample_inputs = (IMAGE,)
 
     def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         n, h, w, c = _nhwc(node, ins)

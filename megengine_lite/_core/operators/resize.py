@@ -12,6 +12,7 @@ from megengine_lite._core.ir.graph import Node, TensorSpec
 from megengine_lite._core.ir.image_layouts import Format, from_nchw, layout_shape, to_nchw
 from megengine_lite._core.ir.params import InterpolationMode
 from megengine_lite._core.operators.base import Operator, fail, register
+from megengine_lite._core.operators.facts import IMAGE, InFiles, InOriginal
 from megengine_lite._core.operators.image import (
     float_to_stored,
     image_format,
@@ -138,6 +139,10 @@ class Resize(Operator):
     name = "Resize"
     param = params.Resize
     value_inputs = (1,)
+    in_files = InFiles(revision=2)
+    in_original = InOriginal(type="ResizeForward", mentioned_inputs=1, reads_when_run=True)
+    runs_in_float32 = True
+    sample_inputs = (IMAGE, [1])
 
     def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 2)
@@ -179,6 +184,8 @@ class Resize3D(Operator):
     name = "Resize3D"
     param = params.Resize3D
     value_inputs = (1,)
+    in_original = InOriginal(type="Resize3DForward", mentioned_inputs=1, reads_when_run=True)
+    element_types = "floats"
 
     def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 2)

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
 from megengine_lite._core.ir import params
 from megengine_lite._core.ir.dtype import INT32
-from megengine_lite._core.ir.graph import Node, TensorSpec
+from megengine_lite._core.ir.graph import Node, TensorSpec, Var
 from megengine_lite._core.ir.params import AxisMethod, PaddingMode
 from megengine_lite._core.ir.quantize import stored_constant
-from megengine_lite._core.operators.base import Operator, broadcast_shapes, fail, normalize_axis, register
+from megengine_lite._core.operators.base import (
+    Operator,
+    broadcast_shapes,
+    fail,
+    first_input_is_non_negative,
+    normalize_axis,
+    register,
+)
+from megengine_lite._core.operators.facts import IMAGE, ONE, InFiles, InOriginal, Use
 from megengine_lite._core.operators.values import (
     MAX_NDIM,
     broadcasts_to,
@@ -34,6 +43,12 @@ class GetVarShape(Operator):
 
     name = "GetVarShape"
     param = params.OptionalAxisV1
+    in_files = InFiles(revision=1)
+    in_original = InOriginal(label="shape_of", has_workspace=False, predicts_results=True)
+    sample_inputs = (IMAGE,)
+
+    def original_uses(self, node: Node) -> list[Use]:
+        return [Use.SHAPE] * len(node.inputs)
 
     def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         if not ins:
@@ -58,6 +73,17 @@ class Reshape(Operator):
     name = "Reshape"
     param = params.OptionalAxisV1
     value_inputs = (1,)
+    in_files = InFiles(revision=1)
+    in_original = InOriginal(mentioned_inputs=1, has_workspace=False, predicts_results=True)
+    runs_in_float32 = True
+    moves_elements = True
+    sample_inputs = (IMAGE, [2, 4, 6, 6])
+
+    def is_identity(self, node: Node) -> bool:
+        return True
+
+    def makes_non_negative(self, node: Node, is_non_negative: Callable[[Var], bool]) -> bool:
+        return first_input_is_non_negative(node, is_non_negative)
 
     def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 2)
@@ -93,6 +119,12 @@ class Broadcast(Operator):
     name = "Broadcast"
     param = params.Empty
     value_inputs = (1,)
+    in_original = InOriginal(mentioned_inputs=1, has_workspace=False, predicts_results=True)
+    runs_in_float32 = True
+    sample_inputs = (IMAGE, [2, 4, 6, 6])
+
+    def is_identity(self, node: Node) -> bool:
+        return True
 
     def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 2)
@@ -113,6 +145,16 @@ class Dimshuffle(Operator):
 
     name = "Dimshuffle"
     param = params.Dimshuffle
+    in_original = InOriginal(has_workspace=False, predicts_results=True)
+    runs_in_float32 = True
+    moves_elements = True
+    element_types = "floats, integers, bool, quantized"
+
+    def is_identity(self, node: Node) -> bool:
+        return list(node.params.pattern) == list(range(len(node.inputs[0].shape)))
+
+    def makes_non_negative(self, node: Node, is_non_negative: Callable[[Var], bool]) -> bool:
+        return first_input_is_non_negative(node, is_non_negative)
 
     def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 1)
@@ -141,6 +183,13 @@ class AxisAddRemove(Operator):
 
     name = "AxisAddRemove"
     param = params.AxisAddRemove
+    in_original = InOriginal(label="axis_add_rm", has_workspace=False, predicts_results=True)
+    runs_in_float32 = True
+    moves_elements = True
+    sample_inputs = (IMAGE,)
+
+    def is_identity(self, node: Node) -> bool:
+        return True
 
     def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 1)
@@ -170,6 +219,15 @@ class Concat(Operator):
 
     name = "Concat"
     param = params.Axis
+    in_original = InOriginal(has_workspace=False, predicts_results=True)
+    runs_in_float32 = True
+    sample_inputs = (IMAGE,)
+
+    def is_identity(self, node: Node) -> bool:
+        return len(node.inputs) == 1
+
+    def makes_non_negative(self, node: Node, is_non_negative: Callable[[Var], bool]) -> bool:
+        return all(map(is_non_negative, node.inputs))
 
     def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         dtype = common_dtype(node, ins)
@@ -198,6 +256,13 @@ class Split(Operator):
 
     name = "Split"
     param = params.Axis
+    in_original = InOriginal(mentioned_inputs=1, has_workspace=False, predicts_results=True)
+    runs_in_float32 = True
+    moves_elements = True
+    sample_inputs = (ONE, [1])
+
+    def count_outputs(self, params: Any, n_inputs: int, payload: tuple[bytes, ...] = ()) -> int:
+        return max(n_inputs - 1, 0)
 
     def needed_values(self, node: Node) -> tuple[int, ...]:
         return tuple(range(1, len(node.inputs)))
@@ -226,6 +291,9 @@ class Padding(Operator):
 
     name = "Padding"
     param = params.Padding
+    in_original = InOriginal(type="PaddingForward")
+    runs_in_float32 = True
+    sample_inputs = (IMAGE,)
 
     def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 1)
@@ -270,8 +338,14 @@ class Padding(Operator):
         return stored_constant(node.params.padding_val, spec.dtype)
 
 
-class _PassThrough(Operator):
-    """The first input as it is."""
+class PassThrough(Operator):
+    """The first input as it is; what else such operators did concerned memory or devices of the original."""
+
+    in_original = InOriginal(has_workspace=False)
+    sample_inputs = (IMAGE,)
+
+    def is_identity(self, node: Node) -> bool:
+        return True
 
     def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         if not ins:
@@ -284,15 +358,32 @@ class _PassThrough(Operator):
         return [ins[0]]
 
 
-PASS_THROUGH = (
-    "Identity",
-    "Copy",
-    "MarkDynamicVar",
-    "MarkNoBroadcastElemwise",
-    "PersistentOutputStorage",
-    "VirtualDep",
-)
-"""Operators that hand on their first input; what else they did concerned memory or devices of the original."""
+@register
+class Identity(PassThrough):
+    name = "Identity"
+    runs_in_float32 = True
 
-for _name in PASS_THROUGH:
-    register(type(_name, (_PassThrough,), {"name": _name}))
+
+@register
+class Copy(PassThrough):
+    name = "Copy"
+
+
+@register
+class MarkDynamicVar(PassThrough):
+    name = "MarkDynamicVar"
+
+
+@register
+class MarkNoBroadcastElemwise(PassThrough):
+    name = "MarkNoBroadcastElemwise"
+
+
+@register
+class PersistentOutputStorage(PassThrough):
+    name = "PersistentOutputStorage"
+
+
+@register
+class VirtualDep(PassThrough):
+    name = "VirtualDep"

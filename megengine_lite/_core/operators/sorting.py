@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from megengine_lite._core.ir.graph import Node, TensorSpec
 from megengine_lite._core.ir.params import ArgsortOrder, CondTakeMode, TopKMode
 from megengine_lite._core.ir.quantize import stored_constant, to_float32
 from megengine_lite._core.operators.base import Operator, fail, register
+from megengine_lite._core.operators.facts import IMAGE, MATRIX, InOriginal
 from megengine_lite._core.operators.values import check_count, check_ndim, to_integer
 
 
@@ -28,6 +30,9 @@ class Argsort(Operator):
 
     name = "Argsort"
     param = params.Argsort
+    in_original = InOriginal(type="ArgsortForward")
+    n_outputs = 2
+    sample_inputs = (MATRIX,)
 
     def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 1)
@@ -53,6 +58,14 @@ class TopK(Operator):
     name = "TopK"
     param = params.TopK
     value_inputs = (1,)
+    in_original = InOriginal(reads_when_run=True)
+    sample_inputs = (MATRIX, [1])
+
+    def count_outputs(self, params: Any, n_inputs: int, payload: tuple[bytes, ...] = ()) -> int:
+        return 1 if type(params) is self.param and params.mode == TopKMode.KTH_ONLY else 2
+
+    def hidden_outputs(self, node: Node) -> tuple[int, int]:
+        return 0, 3 - len(node.outputs)
 
     def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 2)
@@ -105,6 +118,8 @@ class CondTake(Operator):
     name = "CondTake"
     param = params.CondTake
     dynamic = True
+    n_outputs = 2
+    sample_inputs = (IMAGE, IMAGE)
 
     def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 2)
@@ -136,6 +151,7 @@ class NonZero(Operator):
     name = "NonZero"
     param = params.Empty
     dynamic = True
+    sample_inputs = (IMAGE,)
 
     def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 1)
@@ -160,6 +176,9 @@ class NMSKeepMGB(Operator):
 
     name = "NMSKeepMGB"
     param = params.NMSKeep
+    in_original = InOriginal(type="NMSKeep", label="nms_keep")
+    n_outputs = 2
+    element_types = "float32"
 
     def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 1)

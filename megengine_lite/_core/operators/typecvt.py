@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from megengine_lite._core.ir import params
 from megengine_lite._core.ir.dtype import DTypeCode
-from megengine_lite._core.ir.graph import Node, TensorSpec
+from megengine_lite._core.ir.graph import Node, TensorSpec, Var
 from megengine_lite._core.ir.quantize import float_to_int, from_float32, to_float32, wrap_int
-from megengine_lite._core.operators.base import Operator, register
+from megengine_lite._core.operators.base import Operator, first_input_is_non_negative, register
+from megengine_lite._core.operators.facts import InFiles, InOriginal
 from megengine_lite._core.operators.values import check_computable, check_count
 
 
@@ -24,6 +25,18 @@ class TypeCvt(Operator):
 
     name = "TypeCvt"
     param = params.DTypeTable
+    in_files = InFiles(revision=2)
+    in_original = InOriginal(has_workspace=False, predicts_results=True)
+    element_types = "floats, integers, bool, quantized"
+
+    def is_identity(self, node: Node) -> bool:
+        return True
+
+    def makes_non_negative(self, node: Node, is_non_negative: Callable[[Var], bool]) -> bool:
+        return first_input_is_non_negative(node, is_non_negative)
+
+    def original_label(self, node: Node) -> str:
+        return f"as{node.params.dtype.original_name}"
 
     def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 1)

@@ -17,6 +17,7 @@ from megengine_lite._core.ir.graph import Node, TensorSpec
 from megengine_lite._core.ir.image_layouts import Format, from_nchw, layout_shape, to_nchw
 from megengine_lite._core.ir.params import BorderMode, InterpolationMode
 from megengine_lite._core.operators.base import Operator, fail, register
+from megengine_lite._core.operators.facts import IMAGE, InFiles, InOriginal
 from megengine_lite._core.operators.image import (
     float_to_stored,
     image_format,
@@ -159,6 +160,10 @@ class WarpPerspective(Operator):
     name = "WarpPerspective"
     param = params.WarpPerspective
     value_inputs = (-1,)
+    in_files = InFiles(revision=2)
+    in_original = InOriginal(type="WarpPerspectiveForward", mentioned_inputs=2)
+    runs_in_float32 = True
+    sample_inputs = (IMAGE, (2, 3, 3), [1])
 
     def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         if len(ins) < 3:
@@ -248,6 +253,9 @@ class WarpAffine(Operator):
     name = "WarpAffine"
     param = params.WarpAffine
     value_inputs = (-1,)
+    in_files = InFiles(revision=2)
+    in_original = InOriginal(type="WarpAffineForward", mentioned_inputs=1, reads_when_run=True)
+    sample_inputs = (IMAGE, (2, 2, 3), [1])
 
     def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 3)

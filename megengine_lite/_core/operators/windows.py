@@ -10,6 +10,7 @@ from megengine_lite._core.ir import params
 from megengine_lite._core.ir.graph import Node, TensorSpec
 from megengine_lite._core.ir.quantize import from_float32, to_float32
 from megengine_lite._core.operators.base import Operator, fail, register
+from megengine_lite._core.operators.facts import IMAGE, InOriginal
 from megengine_lite._core.operators.values import check_count, check_ndim
 from megengine_lite._core.operators.window import Window, fold, pad_space, patches, window_2d
 
@@ -24,6 +25,8 @@ class Images2Neibs(Operator):
 
     name = "Images2Neibs"
     param = params.Images2Neibs
+    in_original = InOriginal(type="Images2NeibsForward", label="images2neibs")
+    sample_inputs = (IMAGE,)
 
     def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 1)
@@ -45,6 +48,8 @@ class SlidingWindowTranspose(Operator):
 
     name = "SlidingWindowTranspose"
     param = params.SlidingWindowTranspose
+    in_original = InOriginal(type="SlidingWindowTransposeForward")
+    element_types = "floats, integers, bool"
 
     def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 1)

@@ -13,8 +13,9 @@ import numpy as np
 
 from megengine_lite._core.ir.dtype import DType, DTypeCode
 from megengine_lite._core.ir.image_layouts import dense_strides
-from megengine_lite._core.reports.original import DEVICE, dtype_name
-from megengine_lite._core.reports.trace import Dependency, Known, Record, Use, Value
+from megengine_lite._core.operators.facts import Use
+from megengine_lite._core.reports.original import DEVICE
+from megengine_lite._core.reports.trace import Dependency, Known, Record, Value
 from megengine_lite._core.system.files import open_for_writing
 from megengine_lite.errors import LiteError
 from megengine_lite.log import warn
@@ -43,7 +44,7 @@ _LAZY = "<see lazy value below>"
 def layout_text(shape: Sequence[int], dtype: DType) -> str:
     """Shape, strides in elements, and type of a dense tensor: ``{2(3),3(1) Float32}``."""
     dims = ",".join(f"{d}({s})" for d, s in zip(shape, dense_strides(shape), strict=True))
-    return f"{{{dims} {dtype_name(dtype)}}}"
+    return f"{{{dims} {dtype.original_name}}}"
 
 
 def _values_text(array: np.ndarray) -> str:
@@ -174,7 +175,7 @@ class BinaryDump:
     def _write(self, path: str, record: Record, value: Value) -> None:
         code = _BINARY_CODES.get(value.dtype.code)
         if code is None:  # the form has no number for these types
-            dtype = dtype_name(value.dtype)
+            dtype = value.dtype.original_name
             if dtype not in self._left_out:
                 self._left_out.add(dtype)
                 warn(f"binary dumps have no place for variables of type {dtype}; they are left out")
@@ -196,7 +197,7 @@ def _description(value: Value) -> str:
     owner, shape = value.owner, value.array.shape
     place = f"layout:{layout_text(shape, value.dtype)}" if value.ran else f"shape:{{{','.join(map(str, shape))}}}"
     return (
-        f"{{id:{value.number}, {place}, {dtype_name(value.dtype)}, "
+        f"{{id:{value.number}, {place}, {value.dtype.original_name}, "
         f"owner:{owner.name}{{{owner.type}}}, name:{value.name}, slot:{value.slot}, {DEVICE}, "
         f"{_storage_letter(value)}, {value.shape_known:d}, {value.value_known:d}}}"
     )

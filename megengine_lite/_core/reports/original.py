@@ -13,120 +13,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from megengine_lite._core.formats.mge.records import NOT_NUMBERED
-from megengine_lite._core.ir.dtype import DType, DTypeCode
 from megengine_lite._core.ir.graph import Graph, Node, Var
-from megengine_lite._core.ir.params import ElemwiseMode, ElemwiseMultiTypeMode
+from megengine_lite._core.operators.base import operator_of
+from megengine_lite._core.operators.sources import INPUT
 
 DEVICE = 'CompNode("cpu0:0" from "cpu0:0")'
-INPUT, CONSTANT, HOLDER = "Host2DeviceCopy", "ImmutableTensor", "MultipleDeviceTensorHolder"
+CONSTANT, HOLDER = "ImmutableTensor", "MultipleDeviceTensorHolder"
 
-_DTYPES = {
-    DTypeCode.FLOAT32: "Float32",
-    DTypeCode.UINT8: "Uint8",
-    DTypeCode.INT8: "Int8",
-    DTypeCode.INT16: "Int16",
-    DTypeCode.INT32: "Int32",
-    DTypeCode.BYTE: "Byte",
-    DTypeCode.FLOAT16: "Float16",
-    DTypeCode.BFLOAT16: "BFloat16",
-    DTypeCode.BOOL: "Bool",
-    DTypeCode.UINT16: "Uint16",
-    DTypeCode.QUANTIZED8_ASYMM: "Quantized8Asymm",
-    DTypeCode.QUANTIZED_S32: "QuantizedS32",
-    DTypeCode.QUANTIZED_S8: "QuantizedS8",
-    DTypeCode.QUANTIZED_S16: "QuantizedS16",
-    DTypeCode.QUANTIZED4_ASYMM: "Quantized4Asymm",
-    DTypeCode.QUANTIZED_S4: "QuantizedS4",
-    DTypeCode.QUANTIZED_S1: "QuantizedS1",
-    DTypeCode.COMPLEX64: "Complex64",
-}
 
-# Names of types that are not those of files.
-_TYPES = {
-    "LSTMCellForward": "LSTMCell",
-    "LSTMForward": "LSTM",
-    "NMSKeepMGB": "NMSKeep",
-    "RNNForward": "RNN",
-    **{
-        name: f"{name}Forward"
-        for name in (
-            "AdaptivePooling", "Argsort", "BatchNorm", "Convolution", "Convolution3D", "CvtColor", "FakeQuant",
-            "GeneralNorm", "GroupLocal", "GroupNorm", "Images2Neibs", "InstanceNorm", "LRN", "LSQ", "LayerNorm",
-            "MultiHeadAttn", "Padding", "Pooling", "ROIAlign", "ROIPooling", "RegionRestrictedConvolution", "Remap",
-            "Resize", "Resize3D", "SlidingWindowTranspose", "Softmax", "TQT", "WarpAffine", "WarpPerspective",
-        )
-    },
-    # What passes make of several operators goes by the one that it is most like.
-    "FusedConv": "ConvBiasForward",
-    "FusedElemwise": "Elemwise",
-    "FusedMatMul": "MatrixMul",
-    "QuantizedConv": "ConvBiasForward",
-    "QuantizedMatMul": "MatrixMul",
-    "ReduceAxes": "Reduce",
-}  # fmt: skip
-
-# What names of operators begin with, where it is not the type in small letters.
-_SHORT = {
-    "AxisAddRemove": "axis_add_rm",
-    "ConvBiasForward": "conv_bias",
-    "Convolution": "conv",
-    "Convolution3D": "conv3d",
-    "Convolution3DBackwardData": "conv3d_bwd_data",
-    "ConvolutionBackwardData": "conv_bwd_data",
-    "CorrelationForward": "correlation",
-    "Cumsum": "Cumsum",
-    "DeformableConvForward": "deformable_conv",
-    "DeformablePSROIPoolingForward": "deformable_ps_roi_pooling",
-    "FakeQuant": "fakequant_fwd",
-    "GetVarShape": "shape_of",
-    "GroupLocal": "glocal",
-    "Images2Neibs": "images2neibs",
-    "LSQ": "lsq_fwd",
-    "LSTMCellForward": "lstm_cell",
-    "LSTMForward": "lstm",
-    "Linspace": "linspce",
-    "MatrixInverse": "matrix_inv",
-    "NMSKeepMGB": "nms_keep",
-    "RNNCellForward": "rnn_cell",
-    "RNNForward": "rnn_fwd",
-    "RegionRestrictedConvolution": "region_restricted_conv_fwd",
-    "TQT": "tqt_fwd",
-}
-
-# How many inputs a name mentions; others mention all.
-_MENTIONED = {
-    **dict.fromkeys(
-        (
-            "BatchedMeshIndexing", "Broadcast", "FakeQuant", "GroupLocal", "IndexingMultiAxisVec", "IndexingOneHot",
-            "IndexingSetOneHot", "LSQ", "MaskedFill", "MeshIndexing", "RNNForward", "Reduce", "Remap", "Reshape",
-            "Resize", "Resize3D", "Split", "Subtensor", "TQT", "WarpAffine",
-        ),
-        1,
-    ),
-    **dict.fromkeys(
-        (
-            "BatchedIncrMeshIndexing", "BatchedSetMeshIndexing", "ConvolutionBackwardData", "IncrMeshIndexing",
-            "IncrSubtensor", "IndexingIncrMultiAxisVec", "IndexingSetMultiAxisVec", "Linspace", "SetMeshIndexing",
-            "SetSubtensor", "WarpPerspective",
-        ),
-        2,
-    ),
-}  # fmt: skip
 _LONGEST_NAME = 62
-
-_WITHOUT_WORKSPACE = frozenset(
-    {
-        "Alloc", "AxisAddRemove", "Broadcast", "Concat", "Copy", "Dimshuffle", "Elemwise", "ElemwiseMultiType", "Eye",
-        "GetVarShape", "Identity", "IncrSubtensor", "Linspace", "MarkDynamicVar", "MarkNoBroadcastElemwise",
-        "PersistentOutputStorage", "Reshape", "SetSubtensor", "Split", "Subtensor", "TypeCvt", "VirtualDep",
-    }
-)  # fmt: skip
-_CHOOSING = frozenset(
-    {
-        "BatchConvBiasForward", "BatchNorm", "BatchedMatrixMul", "ConvBiasForward", "Convolution", "Convolution3D",
-        "Convolution3DBackwardData", "ConvolutionBackwardData", "DeformableConvForward", "MatrixMul", "Pooling",
-    }
-)  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -147,14 +42,9 @@ class Listed:
     first_slot: int
 
 
-def dtype_name(dtype: DType) -> str:
-    """The original's name of an element type; scales are not part of it."""
-    return _DTYPES.get(dtype.code, dtype.name)
-
-
 def type_name(op: str) -> str:
     """The original's name of an operator's type."""
-    return _TYPES.get(op, op)
+    return operator_of(op).in_original.type or op
 
 
 def list_operators(graph: Graph, named: bool = False) -> list[Listed]:
@@ -177,7 +67,7 @@ def list_operators(graph: Graph, named: bool = False) -> list[Listed]:
             op, before, after = _source_type(outputs[0]), 0, 0
         else:
             op = node.op
-            before, after = _hidden_outputs(node)
+            before, after = operator_of(op).hidden_outputs(node)
         called = _invented_name(op, node, outputs[0], names)
         name = f"{called}[{number}]" if called else f"opr{number}"
         if named:
@@ -188,7 +78,7 @@ def list_operators(graph: Graph, named: bool = False) -> list[Listed]:
         names.update(zip(outputs, own, strict=True))
         listed.append(Listed(node, outputs, number, type_name(op), name, numbers, own, before))
         count += 1 + before + len(outputs) + after
-        if op in _CHOOSING and not has_chosen:
+        if operator_of(op).in_original.chooses_algorithm and not has_chosen:
             has_chosen = True
             count += 2
     return listed
@@ -226,56 +116,21 @@ def _source_type(var: Var) -> str:
     return INPUT if var.const is None else var.const.key[2]  # type: ignore[index]
 
 
-def _hidden_outputs(node: Node) -> tuple[int, int]:
-    """How many outputs the original has before and behind those that are numbered in files."""
-    n = len(node.outputs)
-    if node.op == "BatchNorm":
-        return 6 - n, 1
-    if node.op == "TopK":
-        return 0, 3 - n
-    if node.op == "SVD":
-        return (0, 1) if n == 3 else (1, 2)
-    return 0, int(node.op not in _WITHOUT_WORKSPACE)
-
-
 def _invented_name(op: str, node: Node | None, output: Var, names: dict[Var, str]) -> str:
     if node is None:
         if op in (INPUT, HOLDER):
             return "h2d" if op == INPUT else "multi_dv"
         return f"const{{{','.join(map(str, output.spec.shape))}}}"
-    inputs = node.inputs[: _MENTIONED.get(op)]
-    short = _short_name(node)
+    operator = operator_of(op)
+    inputs = node.inputs[: operator.in_original.mentioned_inputs]
+    label = operator.original_label(node)
     text = ""
     for k, var in enumerate(inputs):
-        if k and len(short) + len(text) > _LONGEST_NAME:
+        if k and len(label) + len(text) > _LONGEST_NAME:
             text += ",..."
             break
         text += ("," if k else "") + _abbreviated(names.get(var, var.name))
-    return f"{short}({text})"
-
-
-def _short_name(node: Node) -> str:
-    p = node.params
-    if node.op == "Elemwise":
-        return ElemwiseMode(p.mode).name
-    if node.op == "ElemwiseMultiType":
-        return ElemwiseMultiTypeMode(p.mode).name
-    if node.op == "Reduce":
-        return f"reduce{int(p.mode)}"
-    if node.op == "PowC":
-        return f"powc_{p.exp:g}"
-    if node.op == "TypeCvt":
-        return f"as{dtype_name(p.dtype)}"
-    return _SHORT.get(node.op) or _in_small_letters(node.op)
-
-
-def _in_small_letters(name: str) -> str:
-    """``MatrixMul`` -> ``matrix_mul``, ``ROIAlign`` -> ``roi_align``."""
-    out = ""
-    for k, letter in enumerate(name):
-        begins = letter.isupper() and k and (name[k - 1].islower() or name[k + 1 : k + 2].islower())
-        out += ("_" if begins else "") + letter.lower()
-    return out
+    return f"{label}({text})"
 
 
 def _abbreviated(name: str) -> str:

@@ -15,7 +15,7 @@ from megengine_lite._core.cpu.planner import StepTime
 from megengine_lite._core.formats.mge.records import NOT_NUMBERED
 from megengine_lite._core.ir.graph import TensorSpec
 from megengine_lite._core.ir.image_layouts import dense_strides
-from megengine_lite._core.reports.original import CONSTANT, DEVICE, Listed, dtype_name, type_name
+from megengine_lite._core.reports.original import CONSTANT, DEVICE, Listed, type_name
 
 # Values of constants up to this size are written out; of others there is a note that they are large.
 _SHOWN_SIZE = 10
@@ -165,7 +165,7 @@ class Report:
         shape = None if spec is None or spec.shape is None else list(spec.shape)
         plan = None
         if spec is not None and shape is not None:
-            layout = {"shape": shape, "stride": dense_strides(shape), "dtype": dtype_name(spec.dtype)}
+            layout = {"shape": shape, "stride": dense_strides(shape), "dtype": spec.dtype.original_name}
             plan = {"mem_chunk_id": f"chk{number}", "offset_byte": 0, "layout": layout}
         known, value = "NO_DESC", _tag("NO_DESC", None, [])
         if shape is not None:

@@ -19,6 +19,7 @@ from megengine_lite._core.formats.mge.records import NOT_NUMBERED
 from megengine_lite._core.ir.dtype import DType
 from megengine_lite._core.ir.graph import ConstantPool, Graph, Node, Var
 from megengine_lite._core.operators import REGISTRY
+from megengine_lite._core.operators.facts import Use
 from megengine_lite._core.reports.original import Listed, list_operators
 from megengine_lite._core.runtime.session import Session
 from megengine_lite._core.system.memory import Storage
@@ -31,14 +32,6 @@ class Known(IntEnum):
     CONSTANT = 2
     FROM_INPUTS = 4
     INPUT_UNKNOWN = 8
-
-
-class Use(IntEnum):
-    """What an operator needs of an input."""
-
-    CONTENT = 0
-    SHAPE = 1
-    NUMBERS = 2  # read beforehand: a target shape and the like
 
 
 @dataclass(slots=True)
@@ -91,43 +84,9 @@ class Record:
     outputs: list[Value]
 
 
-# Operators whose results the original can compute beforehand, as far as it knows their inputs.
-_PREDICTABLE = frozenset(
-    {
-        "AxisAddRemove", "Broadcast", "Concat", "Dimshuffle", "Elemwise", "ElemwiseMultiType", "GetVarShape",
-        "IncrSubtensor", "PowC", "Reduce", "Reshape", "SetSubtensor", "Split", "Subtensor", "TypeCvt",
-    }
-)  # fmt: skip
-# Inputs from the given one on are read beforehand.
-_NUMBERS_FROM = {
-    "AdaptivePooling": 1,
-    "Alloc": 0,
-    "Broadcast": 1,
-    "Eye": 0,
-    "Linspace": 0,
-    "ROIPooling": 2,
-    "Reduce": 1,
-    "Reshape": 1,
-    "Split": 1,
-    "Subtensor": 1,
-    "IncrSubtensor": 2,
-    "SetSubtensor": 2,
-}
-# Those of operators that need to know values to tell their shape, though the original reads them as they run.
-_READ_WHEN_RUN = frozenset({"Resize", "Resize3D", "TopK", "WarpAffine"})
-
-
-def _uses(node: Node) -> list[Use]:
-    n = len(node.inputs)
-    if node.op == "GetVarShape":
-        return [Use.SHAPE] * n
-    if node.op == "ConvolutionBackwardData":
-        return [Use.CONTENT, Use.CONTENT, Use.SHAPE][:n]
-    if node.op in _NUMBERS_FROM:
-        first = _NUMBERS_FROM[node.op]
-        return [Use.CONTENT if k < first else Use.NUMBERS for k in range(n)]
-    numbers = () if node.op in _READ_WHEN_RUN else REGISTRY[node.op].needed_values(node)
-    return [Use.NUMBERS if k in numbers else Use.CONTENT for k in range(n)]
+def _uses(node: Node) -> list[tuple[Var, Use]]:
+    """The inputs of a node, and what the original needs of each."""
+    return list(zip(node.inputs, REGISTRY[node.op].original_uses(node), strict=True))
 
 
 class _Knowledge:
@@ -147,11 +106,12 @@ class _Knowledge:
                 self.shape[var] = self.value[var] = known
                 continue
             uses = _uses(node)
-            numbers = [self.value[v] for v, use in zip(node.inputs, uses, strict=True) if use == Use.NUMBERS]
-            shapes = [self.shape[v] for v, use in zip(node.inputs, uses, strict=True) if use != Use.NUMBERS]
+            numbers = [self.value[v] for v, use in uses if use == Use.NUMBERS]
+            shapes = [self.shape[v] for v, use in uses if use != Use.NUMBERS]
             self.shape[var] = Known.NOTHING if REGISTRY[node.op].dynamic else _together(shapes + numbers)
-            read = shapes if node.op == "GetVarShape" else [self.value[v] for v in node.inputs]
-            self.value[var] = _together(read) if node.op in _PREDICTABLE else Known.NOTHING
+            read = [self.shape[v] if use == Use.SHAPE else self.value[v] for v, use in uses]
+            predicted = REGISTRY[node.op].in_original.predicts_results
+            self.value[var] = _together(read) if predicted else Known.NOTHING
 
 
 def _together(parts: list[Known]) -> Known:
@@ -196,8 +156,7 @@ class _Order:
         node = operator.node
         if node is None:
             return set()
-        pairs = zip(node.inputs, _uses(node), strict=True)
-        return {self._owner[v] for v, use in pairs if _needed(v, use, known)}
+        return {self._owner[v] for v, use in _uses(node) if _needed(v, use, known)}
 
     def _reached(self, begin: set[int]) -> set[int]:
         seen, stack = set(begin), list(begin)
@@ -257,7 +216,7 @@ class Tracer:
     def _dependencies(node: Node | None, values: dict[Var, Value]) -> list[Dependency]:
         if node is None:
             return []
-        last = {v: (k, use) for k, (v, use) in enumerate(zip(node.inputs, _uses(node), strict=True))}
+        last = {v: (k, use) for k, (v, use) in enumerate(_uses(node))}
         return [Dependency(k, use, values[v]) for v, (k, use) in sorted(last.items(), key=lambda item: item[1])]
 
     def _value(self, operator: Listed, k: int, var: Var, inputs: dict[str, np.ndarray], ran: bool) -> Value:

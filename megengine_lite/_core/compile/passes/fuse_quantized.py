@@ -26,14 +26,6 @@ from megengine_lite._core.operators.conv_types import product_scale
 _C = DTypeCode
 _BYTES = (_C.INT8, _C.QUANTIZED_S8, _C.QUANTIZED8_ASYMM, _C.QUANTIZED_S4, _C.QUANTIZED4_ASYMM)
 _ADDITIONS = (ElemwiseMultiTypeMode.QADD, ElemwiseMultiTypeMode.QFUSE_ADD_RELU)
-_NON_NEGATIVE_MODES = (
-    ElemwiseMultiTypeMode.QRELU,
-    ElemwiseMultiTypeMode.QABS,
-    ElemwiseMultiTypeMode.QSIGMOID,
-    ElemwiseMultiTypeMode.QEXP,
-    ElemwiseMultiTypeMode.QFUSE_ADD_RELU,
-    ElemwiseMultiTypeMode.QFUSE_ADD_SIGMOID,
-)
 
 
 def run(graph: Graph) -> None:
@@ -106,27 +98,6 @@ def as_quantized_matmul(node: Node) -> Node | None:
         return None
     params = QuantizedMatMul(matmul=node.params, product_dtype=node.outputs[0].dtype)
     return Node("QuantizedMatMul", params, node.inputs, node.outputs, node.name)
-
-
-def makes_non_negative(node: Node, is_non_negative: Callable[[Var], bool]) -> bool:
-    """Whether the results of a node, if they are symmetric and quantized, are 0 or more for certain.
-
-    ``is_non_negative`` says it of the variables that the node reads.
-    """
-    if node.op == "QuantizedConv":
-        p: QuantizedConv = node.params
-        if p.add is not None:
-            return p.add == ElemwiseMultiTypeMode.QFUSE_ADD_RELU
-        return p.conv.nonlineMode in (ConvBiasNonlineMode.RELU, ConvBiasNonlineMode.SIGMOID)
-    if node.op == "ConvBiasForward":
-        return node.params.nonlineMode in (ConvBiasNonlineMode.RELU, ConvBiasNonlineMode.SIGMOID)
-    if node.op == "ElemwiseMultiType":
-        return node.params.mode in _NON_NEGATIVE_MODES
-    if node.op in ("Pooling", "AdaptivePooling", "Reshape", "Dimshuffle", "TypeCvt"):
-        return not node.inputs[0].dtype.zero_point and is_non_negative(node.inputs[0])
-    if node.op in ("Concat", "ChannelGather"):
-        return all(map(is_non_negative, node.inputs))
-    return False
 
 
 def _with_conversion_before(cvt: Node, conv: Node, _: Var) -> Node | None:

@@ -12,7 +12,6 @@ from megengine_lite._core.ir.fused import ChannelGather
 from megengine_lite._core.ir.graph import Graph, Node, TensorSpec, Var
 from megengine_lite._core.operators import REGISTRY
 
-_MOVES = {"Reshape", "Dimshuffle", "Subtensor", "AxisAddRemove", "Split"}
 MAX_ELEMENTS = 1 << 22
 MAX_LENGTH = 6
 # Elements that are followed through the chains of one graph: more would take longer than what it saves.
@@ -62,7 +61,7 @@ class _Gathering:
         """The node itself, or gathers that compute its outputs."""
         if node.op == "Concat":
             return [_concat_as_gather(node) or node]
-        if node.op not in _MOVES:
+        if not _moves(node):
             return [node]
         found = [self._as_gather(node, k) for k in range(len(node.outputs))]
         gathers = [g for g in found if g is not None]
@@ -74,7 +73,7 @@ class _Gathering:
             return None
         chain: list[tuple[Node, int]] = [(last, which)]  # from var back to the source: node, which output
         source = last.inputs[0]
-        while (maker := self._makers.get(source)) is not None and maker.op in _MOVES and len(chain) < MAX_LENGTH:
+        while (maker := self._makers.get(source)) is not None and _moves(maker) and len(chain) < MAX_LENGTH:
             chain.append((maker, maker.outputs.index(source)))
             source = maker.inputs[0]
         if len(source.shape) != 4 or source.const is not None:
@@ -100,6 +99,10 @@ class _Gathering:
         used = sorted({k for k, _ in sources})
         renumber = {k: i for i, k in enumerate(used)}
         return [before.inputs[k] for k in used], [(renumber[k], c) for k, c in sources]
+
+
+def _moves(node: Node) -> bool:
+    return REGISTRY[node.op].moves_elements
 
 
 def _concat_as_gather(node: Node) -> Node | None:

@@ -9,16 +9,8 @@ import numpy as np
 from megengine_lite._core.ir.dtype import FLOAT16, FLOAT32
 from megengine_lite._core.ir.graph import Constant, ConstantPool, Graph, Node, TensorSpec, Var
 from megengine_lite._core.ir.params import Elemwise, ElemwiseMode
+from megengine_lite._core.operators import REGISTRY
 from megengine_lite._core.operators.power import constant_exponent, power_steps
-
-_PASS_THROUGH = {
-    "Identity",
-    "Copy",
-    "MarkDynamicVar",
-    "MarkNoBroadcastElemwise",
-    "PersistentOutputStorage",
-    "VirtualDep",
-}
 
 
 def run(graph: Graph, pool: ConstantPool) -> None:
@@ -44,15 +36,7 @@ def _passes_through(node: Node) -> bool:
     x, y = node.inputs[0], node.outputs[0]
     if x.spec.shape is None or x.spec.shape != y.spec.shape or x.spec.dtype != y.spec.dtype:
         return False
-    if node.op in _PASS_THROUGH or node.op in ("Reshape", "Broadcast", "TypeCvt", "AxisAddRemove"):
-        return True
-    if node.op == "Dimshuffle":
-        return list(node.params.pattern) == list(range(len(x.shape)))
-    if node.op == "Subtensor":
-        return not node.params.items
-    if node.op == "Concat":
-        return len(node.inputs) == 1
-    return False
+    return REGISTRY[node.op].is_identity(node)
 
 
 def batch_norm_as_scale(node: Node, read: Set[Var], pool: ConstantPool) -> Node | None:

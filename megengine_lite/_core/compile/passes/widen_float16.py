@@ -6,22 +6,12 @@ graph. That is more exact than rounding after every operator, and kernels exist 
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
 from megengine_lite._core.ir.dtype import FLOAT32, DTypeCode
 from megengine_lite._core.ir.graph import ConstantPool, Graph, Node, TensorSpec, Var
-from megengine_lite._core.ir.params import DTypeTable, ReduceDataType
-
-# Operators that mean the same in both types.
-_WIDENED = {
-    "AdaptivePooling", "AxisAddRemove", "BatchNorm", "BatchedMatrixMul", "Broadcast", "Concat", "ConvBiasForward",
-    "Convolution", "Convolution3D", "Convolution3DBackwardData", "ConvolutionBackwardData", "Cumsum", "Dimshuffle",
-    "Dot",
-    "Elemwise", "GeneralNorm", "GroupNorm", "Identity", "InstanceNorm", "LRN", "LayerNorm", "MatrixMul", "Padding",
-    "Pooling", "PowC", "Reduce", "Reshape", "Resize", "Softmax", "Split", "Subtensor", "WarpPerspective",
-}  # fmt: skip
+from megengine_lite._core.ir.params import DTypeTable
+from megengine_lite._core.operators import REGISTRY
 
 
 def run(graph: Graph, pool: ConstantPool) -> None:
@@ -36,12 +26,14 @@ def run(graph: Graph, pool: ConstantPool) -> None:
         if node.op == "TypeCvt" and node.inputs[0] in twins and node.outputs[0].dtype == FLOAT32:
             same[node.outputs[0]] = twins[node.inputs[0]]
             continue
-        if node.op not in _WIDENED or not any(map(_is_half, (*node.inputs, *node.outputs))):
+        operator = REGISTRY[node.op]
+        if not operator.runs_in_float32 or not any(map(_is_half, (*node.inputs, *node.outputs))):
             nodes.append(node)
             continue
         inputs = [_widened(v, twins, nodes, pool) if _is_half(v) else v for v in node.inputs]
         outputs = [Var(v.id, v.name, TensorSpec(v.spec.shape, FLOAT32)) if _is_half(v) else v for v in node.outputs]
-        nodes.append(Node(node.op, _params(node), inputs, outputs, node.name, None, node.payload))
+        params = operator.float32_params(node.params)
+        nodes.append(Node(node.op, params, inputs, outputs, node.name, None, node.payload))
         for narrow, wide in zip(node.outputs, outputs, strict=True):
             if wide is not narrow:
                 twins[narrow] = wide
@@ -53,12 +45,6 @@ def run(graph: Graph, pool: ConstantPool) -> None:
 
 def _is_half(var: Var) -> bool:
     return var.spec.dtype.code == DTypeCode.FLOAT16
-
-
-def _params(node: Node) -> object:
-    if node.op == "Reduce":
-        return replace(node.params, data_type=ReduceDataType.DEFAULT)
-    return node.params
 
 
 def _widened(var: Var, twins: dict[Var, Var], nodes: list[Node], pool: ConstantPool) -> Var:

@@ -18,10 +18,11 @@ from megengine_lite._core.cpu.lowering import Lowering, lowers
 from megengine_lite._core.ir.fused import ChannelGather
 from megengine_lite._core.ir.graph import Node, Var
 from megengine_lite._core.ir.params import PaddingMode
-from megengine_lite._core.operators.shape import PASS_THROUGH, Padding
+from megengine_lite._core.operators import REGISTRY
+from megengine_lite._core.operators.shape import Padding, PassThrough
 
 
-@lowers(*PASS_THROUGH)
+@lowers(*(name for name, operator in REGISTRY.items() if isinstance(operator, PassThrough)))
 def lower_pass_through(ctx: Lowering, node: Node) -> None:
     x, y = node.inputs[0], node.outputs[0]
     if len(y.shape) == 4 and ctx.is_blocked(x):

@@ -19,20 +19,10 @@ from megengine_lite._core.formats.mge.repair import drop_double_padding
 from megengine_lite._core.formats.mge.values import file_constant
 from megengine_lite._core.ir.graph import Constant, Graph, Node, TensorSpec, Var
 from megengine_lite._core.ir.params import Empty, Host2DeviceCopy
+from megengine_lite._core.operators.sources import CONSTANTS, INPUT
 from megengine_lite.errors import ModelFormatError, UnsupportedOperatorError
 
 MAX_VARIABLES = 1 << 18
-INPUT = "Host2DeviceCopy"
-CONSTANTS = frozenset(
-    {
-        "ImmutableTensor",
-        "MultipleDeviceTensorHolder",
-        "MultipleDeviceTensorWithFormatHolder",
-        "SharedDeviceTensor",
-        "SharedDeviceTensorWithFormat",
-        "VolatileSharedDeviceTensor",
-    }
-)
 
 
 @dataclass(slots=True)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from megengine_lite._core.formats.mge.build import CONSTANTS, INPUT
 from megengine_lite._core.formats.mge.records import NOT_NUMBERED, ModelRecord, OperatorRecord, TensorRecord
 from megengine_lite._core.formats.mge.values import FileConstant, bytes_of
 from megengine_lite._core.ir.dtype import DTypeCode
 from megengine_lite._core.ir.graph import Constant, Graph, Node, Var
+from megengine_lite._core.operators.sources import CONSTANTS, INPUT
 
 # What holds new constants. Only the first kind can say where a tensor is cut or how it is shaped.
 _IMMUTABLE, _WEIGHTS = "ImmutableTensor", "MultipleDeviceTensorHolder"

@@ -24,7 +24,7 @@ from megengine_lite._core.formats.mge.flatbuffer_builder import (
 from megengine_lite._core.formats.mge.records import NOT_NUMBERED, Metadata, ModelRecord, OperatorRecord, TensorRecord
 from megengine_lite._core.ir.dtype import DType
 from megengine_lite._core.ir.params import DTypeTable, ExecutionPolicy, ExecutionPolicyStrategy, Param
-from megengine_lite._core.operators.names import full_id, registered_name, short_id
+from megengine_lite._core.operators.names import full_id, in_files, registered_name, short_id
 from megengine_lite.errors import UnsupportedOperatorError
 
 _RELEASE = 101300  # that whose form of the tables is written
@@ -33,42 +33,6 @@ _DEFAULT_FORMAT = 1
 _LINEAR_QUANTIZATION = 1
 # Any device: the loading program maps it to its own.
 _ANY_DEVICE = Table({0: "xpux:0"})
-
-# Operators that files name by their canonical name; all others by the name of their revision.
-_SECOND_VERSION = frozenset(
-    {
-        "BatchConvBiasForward",
-        "ConvBiasForward",
-        "Convolution",
-        "Convolution3D",
-        "Convolution3DBackwardData",
-        "ConvolutionBackwardData",
-        "CustomOpNode",
-        "DeformableConvForward",
-        "GroupNorm",
-        "Host2DeviceCopy",
-        "ImmutableTensor",
-        "InstanceNorm",
-        "LocalShareForward",
-        "MultipleDeviceTensorHolder",
-        "MultipleDeviceTensorWithFormatHolder",
-        "SharedDeviceTensorWithFormat",
-        "Softmax",
-    }
-)
-# Operators that read a second table, which tells how to choose an algorithm.
-_WITH_POLICY = frozenset(
-    {
-        "BatchConvBiasForward",
-        "ConvBiasForward",
-        "Convolution",
-        "Convolution3D",
-        "Convolution3DBackwardData",
-        "ConvolutionBackwardData",
-        "DeformableConvForward",
-        "LocalShareForward",
-    }
-)
 
 
 def dtype_table(dtype: DType) -> Table:
@@ -118,7 +82,8 @@ def _tensor(tensor: TensorRecord) -> Table:
 def _operator(operator: OperatorRecord) -> Table:
     if not operator.type or (operator.params is None and operator.param_code):
         raise UnsupportedOperatorError(f"{operator.describe()} cannot be written: its type or parameters are not known")
-    second = operator.type in _SECOND_VERSION
+    stored = in_files(operator.type)
+    second = stored.record_version == 2
     fields: dict[int, Any] = {
         0: operator.type if second else registered_name(operator.type),
         1: uint64(full_id(operator.type) if second else short_id(operator.type)),
@@ -128,12 +93,12 @@ def _operator(operator: OperatorRecord) -> Table:
         9: None if operator.tensors else [_ANY_DEVICE],
         10: None if operator.output_dtype is None else dtype_table(operator.output_dtype),
         11: [_tensor(t) for t in operator.tensors] or None,
-        12: uint32(2 if second else 1),
+        12: uint32(stored.record_version),
         14: [Table({0: blob}) for blob in operator.payload] or None,
     }
     if operator.params is not None:
         fields[3], fields[4] = uint8(operator.params.code), param_table(operator.params)
-    if operator.type in _WITH_POLICY:
+    if stored.has_policy:
         policy = ExecutionPolicy(strategy=ExecutionPolicyStrategy.HEURISTIC)
         fields[5], fields[6] = Vector("B", [policy.code]), [param_table(policy)]
     return Table(fields)
