@@ -18,7 +18,7 @@ import megengine_lite
 from megengine_lite import LiteOptions, LiteWarning
 from megengine_lite._core.cpu.algorithms.cache import CACHE
 from megengine_lite._core.formats.mge import cryption
-from megengine_lite._core.operators import REGISTRY
+from megengine_lite._core.operators import REGISTRY, Operator
 from megengine_lite.cli import COMMANDS
 
 TESTS = Path(__file__).parent
@@ -53,6 +53,7 @@ def workplace(tmp_path, monkeypatch):
     monkeypatch.setattr(cryption, "METHODS", dict(cryption.METHODS))
     for method in cryption.METHODS.values():
         monkeypatch.setattr(method, "key", method.key)
+    operators = dict(REGISTRY)
     logger = logging.getLogger("megengine_lite")
     level = logger.level
     with warnings.catch_warnings():
@@ -60,6 +61,8 @@ def workplace(tmp_path, monkeypatch):
         yield
     logger.setLevel(level)
     CACHE.clear()
+    REGISTRY.clear()
+    REGISTRY.update(operators)
     for name in [n for n in sys.modules if n.partition(".")[0] == "megenginelite"]:
         del sys.modules[name]
 
@@ -162,6 +165,11 @@ def test_every_error_is_in_the_table():
 
 
 # ---- operators ------------------------------------------------------------------------------------------------------
+
+
+def test_every_fact_of_operators_is_described():
+    facts = {name for name in vars(Operator) if name[0] != "_"}
+    assert facts - words_of(DOCS / "adding-an-operator.md") == set()
 
 
 def test_operator_tables_are_current():
