@@ -10,9 +10,12 @@ variables change what is built:
 """
 
 import os
-import platform
+import runpy
+import shlex
 import subprocess
 import sys
+import sysconfig
+from collections.abc import Sequence
 from pathlib import Path
 
 from Cython.Build import cythonize
@@ -32,17 +35,16 @@ COMMON_FLAGS = [
     "-Wno-unused-function",
 ]
 # Register blocks are arrays of vectors with constant bounds: the compiler must peel their loops completely.
-KERNEL_FLAGS = [
-    "--param=max-completely-peel-times=64",
-    "--param=max-completely-peeled-insns=4000",
-    "-fno-tree-slp-vectorize",
-]
-X86_SETS = {
-    "base": ["-march=x86-64", "-mtune=generic", "-msse4.1"],
-    "avx2": ["-march=haswell", "-mtune=generic"],
-    "avx512": ["-march=icelake-server", "-mtune=generic", "-mprefer-vector-width=512"],
+KERNEL_FLAGS = {
+    "gcc": [
+        "--param=max-completely-peel-times=64",
+        "--param=max-completely-peeled-insns=4000",
+        "-fno-tree-slp-vectorize",
+    ],
+    "clang": ["-fno-slp-vectorize"],
 }
-PORTABLE_SETS = {"base": []}
+# The table of instruction sets; the package itself cannot be imported before it is built.
+ISA_TABLE = runpy.run_path(str(PACKAGE / "_core" / "cpu" / "isa.py"))
 
 LINK_FLAGS = ["-Wl,-s", "-pthread"]
 SANITIZER_FLAGS: list[str] = []
@@ -56,11 +58,27 @@ EXTRA_FLAGS: dict[str, list[str]] = {}
 CXX_SOURCES = {"c_library"}  # calls into libraries that may throw C++ exceptions
 
 
+def compiler() -> str:
+    """``"clang"`` or ``"gcc"``: whose flags the C compiler takes."""
+    command = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
+    try:
+        said = subprocess.run([*command, "--version"], capture_output=True, text=True).stdout
+    except OSError:
+        return "gcc"  # the build itself says that there is no compiler
+    return "clang" if "clang" in said else "gcc"
+
+
+COMPILER = compiler()
+
+
 def instruction_sets() -> dict[str, list[str]]:
     """Name -> compiler flags of each kernel build on this machine's architecture."""
-    sets = X86_SETS if platform.machine().lower() in ("x86_64", "amd64") else PORTABLE_SETS
     wanted = os.environ.get("MEGENGINE_LITE_BUILD_ISA")
-    return {k: v for k, v in sets.items() if wanted is None or k in wanted.split(",")}
+    return {
+        name: [*KERNEL_FLAGS[COMPILER], *row.flags(COMPILER)]
+        for name, row in ISA_TABLE["instruction_sets"]().items()
+        if wanted is None or name in wanted.split(",")
+    }
 
 
 def selected(sources: list[Path]) -> list[Path]:
@@ -68,7 +86,7 @@ def selected(sources: list[Path]) -> list[Path]:
     return [s for s in sorted(sources) if wanted is None or s.stem in wanted.split(",")]
 
 
-def extension(name: str, source: Path, flags: list[str]) -> Extension:
+def extension(name: str, source: Path, flags: list[str], depends: Sequence[Path] = ()) -> Extension:
     standard = "-std=gnu++17" if source.stem in CXX_SOURCES else "-std=gnu11"
     return Extension(
         name,
@@ -76,11 +94,13 @@ def extension(name: str, source: Path, flags: list[str]) -> Extension:
         include_dirs=[str(PACKAGE / "kernels" / "common"), str(PACKAGE / "_core" / "system")],
         extra_compile_args=[standard, *COMMON_FLAGS, *flags, *EXTRA_FLAGS.get(source.stem, []), *SANITIZER_FLAGS],
         extra_link_args=LINK_FLAGS,
+        depends=[str(p) for p in depends],
     )
 
 
 def translate(extensions: list[Extension], build_dir: str) -> list[Extension]:
-    return cythonize(
+    flags = {e.name: [*e.extra_compile_args] for e in extensions}
+    translated = cythonize(
         extensions,
         build_dir=build_dir,
         quiet=True,
@@ -94,6 +114,9 @@ def translate(extensions: list[Extension], build_dir: str) -> list[Extension]:
             "binding": False,
         },
     )
+    for e in translated:  # cythonize adds flags of earlier builds of the same source
+        e.extra_compile_args = flags[e.name]
+    return translated
 
 
 def shared_utility() -> Extension:
@@ -106,15 +129,18 @@ def shared_utility() -> Extension:
 
 def extension_modules() -> list[Extension]:
     modules = [shared_utility()]
+    core_flags = [*ISA_TABLE["CORE_FLAGS"].get(ISA_TABLE["architecture"](), ())]
     core = [
-        extension(".".join(s.with_suffix("").parts), s, ["-march=x86-64"] if "base" in X86_SETS else [])
+        extension(".".join(s.with_suffix("").parts), s, core_flags)
         for s in selected(list((PACKAGE / "_core").rglob("*.pyx")))
     ]
     if core:
         modules += translate(core, "build/cython")
+    headers = sorted((PACKAGE / "kernels" / "common").rglob("*.h"))
     kernels = selected(list((PACKAGE / "kernels").rglob("*.pyx")))
     for isa, flags in instruction_sets().items():
-        exts = [extension(f"megengine_lite.kernels._{isa}.{s.stem}", s, KERNEL_FLAGS + flags) for s in kernels]
+        (PACKAGE / "kernels" / f"_{isa}").mkdir(exist_ok=True)  # for builds in place
+        exts = [extension(f"megengine_lite.kernels._{isa}.{s.stem}", s, flags, headers) for s in kernels]
         if exts:
             modules += translate(exts, f"build/cython-{isa}")
     return modules

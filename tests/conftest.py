@@ -1,4 +1,4 @@
-"""Makes new processes of tests find the package that is tested; runs commands of the command line."""
+"""The option ``--isa``; makes new processes of tests find the package that is tested; runs commands."""
 
 import json
 import os
@@ -7,6 +7,22 @@ from pathlib import Path
 import pytest
 
 import megengine_lite
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--isa", action="append", metavar="NAME", help="run tests of kernels on these instruction sets only: avx2, say"
+    )
+
+
+def pytest_configure(config):
+    """Test modules read the choice when they are imported, and so do the processes that tests start."""
+    if names := config.getoption("--isa"):
+        os.environ["MEGENGINE_LITE_TEST_ISA"] = ",".join(names)
+    try:
+        import support.instruction_sets  # noqa: F401
+    except ValueError as error:
+        raise pytest.UsageError(str(error)) from None
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -21,6 +21,8 @@ from typing import Any
 import numpy as np
 from isolated_workers import Worker, serve
 
+from megengine_lite._core.cpu.kernel_set import runnable_sets
+
 _SETTINGS = [(threads, level) for level in (0, 2) for threads in (1, 2)]
 
 # (function, largest relative difference, steps of an integer result); the first that matches the whole name counts.
@@ -153,7 +155,7 @@ def _print_groups(title: str, groups: dict[str, dict[str, list[str]]]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("folder", type=Path, nargs="?")
-    parser.add_argument("--isa", nargs="+", default=["base", "avx2", "avx512"], help="default: %(default)s")
+    parser.add_argument("--isa", nargs="+", default=[*runnable_sets()][::-1], help="default: %(default)s")
     parser.add_argument("--match", default="", help="regular expression of the models' names")
     parser.add_argument("--timeout", type=float, default=60, help="seconds for a model (%(default)s)")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from megengine_lite._cli import progress
 from megengine_lite._cli.gflags import UsageError, add_switch
 from megengine_lite._cli.keys import add_decryption_flags, use_key
+from megengine_lite._core.cpu.isa import instruction_sets
 from megengine_lite._core.system.files import read_file
 from megengine_lite.errors import LiteError, ModelFormatError
 
@@ -87,7 +88,7 @@ def add_network_flags(parser: argparse.ArgumentParser) -> None:
     add_switch(group, "cpu", "run on the CPU: the only device")
     add_switch(group, "cpu-default", "run in the calling thread")
     group.add_argument("--multi-thread-core-ids", metavar="IDS", help="cores to run on, one for each thread: 0,1")
-    group.add_argument("--isa", metavar="NAME", help="kernels for this instruction set: base, avx2 or avx512")
+    group.add_argument("--isa", metavar="NAME", help=f"kernels: {', '.join(instruction_sets())}")
     add_switch(group, "lite", "there is one engine: --lite and --mdl are the same")
     add_switch(group, "mdl", "see --lite")
     group = parser.add_argument_group("optimization")

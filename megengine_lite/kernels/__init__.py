@@ -1,4 +1,6 @@
-"""Kernels: one source each, compiled once per instruction set into ``_base``, ``_avx2``, ``_avx512``.
+"""Kernels: one source each, compiled once per instruction set into a folder of its own (``_avx2``, say).
+
+The instruction sets are the rows of :mod:`megengine_lite._core.cpu.isa`.
 
 ==============  =======================================================================================================
 ``common``      what kernels share: vectors (``simd``), vector mathematics (``vmath``), register blocks (``block``) ...

@@ -10,16 +10,11 @@ from dataclasses import dataclass
 from functools import cache
 
 import megengine_lite._core.system.processor as cpu
+from megengine_lite._core.cpu.isa import InstructionSet, instruction_sets
 from megengine_lite._core.system.suggest import suggestion
 from megengine_lite.errors import DeviceError
 
 ISA_VARIABLE = "MEGENGINE_LITE_ISA"
-
-_BASE = {"sse4.1"}
-_AVX2 = {"avx2", "fma", "f16c", "bmi2"}
-_AVX512 = {*_AVX2, "avx512f", "avx512dq", "avx512bw", "avx512vl", "avx512vbmi", "avx512vnni"}
-# best first: name, float32 lanes, processor features it needs
-_SETS = (("avx512", 16, _AVX512), ("avx2", 8, _AVX2), ("base", 4, _BASE))
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,17 +33,20 @@ class KernelSet:
 
     Attributes
     ----------
-    name
-        ``"base"``, ``"avx2"`` or ``"avx512"``.
-    width
+    isa : InstructionSet
+        Its row of the table.
+    name : str
+        Its name.
+    width : int
         float32 lanes of a vector = channel-block width of blocked layouts.
     """
 
-    def __init__(self, name: str, width: int):
-        self.name = name
-        self.width = width
+    def __init__(self, isa: InstructionSet):
+        self.isa = isa
+        self.name = isa.name
+        self.width = isa.width
         self._kernels: dict[str, Kernel] = {}
-        package = importlib.import_module(f"megengine_lite.kernels._{name}")
+        package = importlib.import_module(f"megengine_lite.kernels._{isa.name}")
         for module in pkgutil.iter_modules(package.__path__):
             table = getattr(importlib.import_module(f"{package.__name__}.{module.name}"), "KERNELS", {})
             for kernel, (address, pointers, integers, reals) in table.items():
@@ -71,7 +69,10 @@ class KernelSet:
 
 
 def _built(name: str) -> bool:
-    package = importlib.import_module(f"megengine_lite.kernels._{name}")
+    try:
+        package = importlib.import_module(f"megengine_lite.kernels._{name}")
+    except ModuleNotFoundError:
+        return False
     return any(True for _ in pkgutil.iter_modules(package.__path__))
 
 
@@ -82,18 +83,31 @@ def _forced() -> str:
 
 
 @cache
-def _inspect() -> dict[str, object]:
+def _obstacles() -> dict[str, str]:
+    """For each instruction set of this architecture why it cannot run here; empty if it can. The best come first."""
     found = cpu.features()
+    reasons = {}
+    for name, isa in instruction_sets().items():
+        if missing := sorted({*isa.features} - found):
+            reasons[name] = "this processor or system lacks " + ", ".join(missing)
+        else:
+            reasons[name] = "" if _built(name) else "not in this build"
+    return reasons
+
+
+def runnable_sets() -> tuple[str, ...]:
+    """Names of the instruction sets that are built and run here, the best first."""
+    return tuple(name for name, obstacle in _obstacles().items() if not obstacle)
+
+
+@cache
+def _inspect() -> dict[str, object]:
     refused: dict[str, str] = {}
     chosen = ""
     forced = _forced()
-    for name, _, needs in _SETS:
-        # A baseline build for another architecture needs nothing of x86.
-        if (missing := sorted(needs - found)) and (found or name != "base"):
-            refused[name] = "this processor or system lacks " + ", ".join(missing)
-            continue
-        if not _built(name):
-            refused[name] = "not in this build"
+    for name, obstacle in _obstacles().items():
+        if obstacle:
+            refused[name] = obstacle
         elif forced and name != forced:
             refused[name] = f"{ISA_VARIABLE}={forced}"
         elif not chosen:
@@ -101,7 +115,8 @@ def _inspect() -> dict[str, object]:
         else:
             refused[name] = f"{chosen} is better"
     why = f"{ISA_VARIABLE}={forced}" if forced else "best of those that run here"
-    return {"brand": cpu.brand(), "features": sorted(found), "chosen": chosen, "why": why, "refused": refused}
+    features = sorted(cpu.features())
+    return {"brand": cpu.brand(), "features": features, "chosen": chosen, "why": why, "refused": refused}
 
 
 def _choice(name: str, known: Iterable[str]) -> str:
@@ -114,8 +129,8 @@ def cpu_info() -> dict[str, object]:
     Returns
     -------
     dict
-        ``brand`` (str), ``features`` (list of str), ``chosen`` (``"avx512"``, ``"avx2"``, ``"base"``, or ``""`` when
-        none can run), ``why`` (str), ``refused`` (dict: instruction set -> reason).
+        ``brand`` (str), ``features`` (list of str), ``chosen`` (str: name of an instruction set, or ``""`` when none
+        can run), ``why`` (str), ``refused`` (dict: instruction set -> reason).
 
     Notes
     -----
@@ -124,8 +139,9 @@ def cpu_info() -> dict[str, object]:
     Examples
     --------
     >>> import megengine_lite
-    >>> megengine_lite.cpu_info()["chosen"] in ("avx512", "avx2", "base")
-    True
+    >>> info = megengine_lite.cpu_info()
+    >>> info["chosen"] in info["refused"]
+    False
     """
     info = _inspect()
     return {**info, "refused": dict(info["refused"])}  # type: ignore[call-overload]
@@ -142,18 +158,18 @@ def kernel_set(name: str | None = None) -> KernelSet:
     """
     info = _inspect()
     refused: dict[str, str] = info["refused"]  # type: ignore[assignment]
-    widths = {n: w for n, w, _ in _SETS}
+    known = instruction_sets()
     if name is None:
         name, forced = str(info["chosen"]), _forced()
-        if forced and forced not in widths:
-            raise DeviceError(f"{ISA_VARIABLE}={forced} names no instruction set; {_choice(forced, widths)}")
+        if forced and forced not in known:
+            raise DeviceError(f"{ISA_VARIABLE}={forced} names no instruction set; {_choice(forced, known)}")
         if not name and forced:
             raise DeviceError(f"{ISA_VARIABLE}={forced}: {refused[forced]}; unset it to use what can run here")
         if not name:
             reasons = "; ".join(f"{k}: {v}" for k, v in refused.items())
             raise DeviceError(f"no kernels can run here ({reasons}); rebuild the package")
-    if name not in widths:
-        raise DeviceError(f"unknown instruction set {name!r}; {_choice(name, widths)}")
-    if refused.get(name, "").startswith(("this processor", "not in")):
-        raise DeviceError(f"kernels for {name} cannot run here: {refused[name]}")
-    return KernelSet(name, widths[name])
+    if name not in known:
+        raise DeviceError(f"unknown instruction set {name!r}; {_choice(name, known)}")
+    if obstacle := _obstacles()[name]:
+        raise DeviceError(f"kernels for {name} cannot run here: {obstacle}")
+    return KernelSet(known[name])

@@ -14,6 +14,7 @@ from megengine_lite._core.cpu.algorithms.algorithm import Algorithm
 from megengine_lite._core.cpu.algorithms.convolution import CONV_INT8, ConvProblem, merged_groups
 from megengine_lite._core.cpu.algorithms.fast_run import select
 from megengine_lite._core.cpu.lower.conv import blocked_strides, plain_filter, rows_in_band
+from megengine_lite._core.cpu.isa import Dot
 from megengine_lite._core.cpu.lower.requantize import (
     UNSIGNED_BYTES,
     keeps_sums,
@@ -76,8 +77,8 @@ def has_wide_blocks(ctx: Lowering) -> bool:
 
 
 def has_unsigned_dot(ctx: Lowering) -> bool:
-    """Whether this build multiplies unsigned bytes (DOT_UNSIGNED in simd.h)."""
-    return ctx.kernels.module("gemm_int8").UNSIGNED_DOT
+    """Whether the dot product of the instruction set multiplies unsigned bytes."""
+    return ctx.kernels.isa.dot is Dot.U8S8_QUADS
 
 
 @wants_halo("QuantizedConv")

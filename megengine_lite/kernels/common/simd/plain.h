@@ -1,0 +1,155 @@
+/* The operations that instruction sets have instructions for, in plain C: what each of them means.
+ *
+ * The header of an instruction set defines all of these names without `plain_`: by its own instructions, or by
+ * `#define vf_max plain_vf_max` where it has none. portable.h takes all from here.
+ */
+#ifndef MEGENGINE_LITE_SIMD_PLAIN_H
+#define MEGENGINE_LITE_SIMD_PLAIN_H
+
+/* The value, held in a register: a compiler may otherwise load it from memory again for each use. */
+ML_INLINE vf plain_vf_held(vf x) { return x; }
+
+/* A product that is rounded before it is added to something: keeps the compiler from making one instruction of both. */
+ML_INLINE vf plain_vf_product(vf a, vf b) {
+    vf x = a * b;
+    __asm__("" : "+m"(x));
+    return x;
+}
+
+/* Lanes [0, n) of memory, zeros above; and the matching store. n in 0..VW. */
+ML_INLINE vf plain_vf_load_n(const float *p, int64_t n) {
+    vf x = {};
+    memcpy(&x, p, (size_t)n * 4);
+    return x;
+}
+ML_INLINE void plain_vf_store_n(float *p, vf x, int64_t n) {
+    memcpy(p, &x, (size_t)n * 4);
+}
+
+/* NaN in a gives b. */
+ML_INLINE vf plain_vf_max(vf a, vf b) { return vf_select(a > b, a, b); }
+ML_INLINE vf plain_vf_min(vf a, vf b) { return vf_select(a < b, a, b); }
+ML_INLINE vf plain_vf_sqrt(vf a) { for (int k = 0; k < VW; ++k) a[k] = sqrtf(a[k]); return a; }
+ML_INLINE vf plain_vf_rint(vf a) { for (int k = 0; k < VW; ++k) a[k] = rintf(a[k]); return a; }
+ML_INLINE vf plain_vf_floor(vf a) { for (int k = 0; k < VW; ++k) a[k] = floorf(a[k]); return a; }
+ML_INLINE vf plain_vf_trunc(vf a) { for (int k = 0; k < VW; ++k) a[k] = truncf(a[k]); return a; }
+ML_INLINE vi plain_vf_to_vi(vf a) { return __builtin_convertvector(a, vi); }
+
+/* Like vf_to_vi, for any number: what no int32 holds, NaN too, becomes -2^31. */
+ML_INLINE vi plain_vf_to_vi_any(vf a) {
+    vi fits = vf_lt(a, vf_set1(2147483648.0f)) & vf_le(vf_set1(-2147483648.0f), a);
+    return (plain_vf_to_vi(vf_select(fits, a, vf_zero())) & fits) | (vi_set1(INT32_MIN) & ~fits);
+}
+
+/* x 2^n for integer-valued n in [-252, 252]; in two steps, so that results near the ends of the range are right. */
+ML_INLINE vf plain_vf_ldexp(vf x, vf n) {
+    vi k = plain_vf_to_vi(n), half = k >> 1;
+    return x * (vf)((half + 127) << 23) * (vf)((k - half + 127) << 23);
+}
+
+ML_INLINE vd plain_vd_max(vd a, vd b) { for (int k = 0; k < VW / 2; ++k) a[k] = a[k] > b[k] ? a[k] : b[k]; return a; }
+ML_INLINE vd plain_vd_min(vd a, vd b) { for (int k = 0; k < VW / 2; ++k) a[k] = a[k] < b[k] ? a[k] : b[k]; return a; }
+
+/* Whether any lane of a comparison's result is true. */
+ML_INLINE int plain_vi_any(vi m) {
+    int r = 0;
+    for (int k = 0; k < VW; ++k) r |= m[k];
+    return r != 0;
+}
+
+/* Lane k of the result is lane order[k] of x. */
+ML_INLINE vf plain_vf_permute(vf x, vi order) {
+    vf y;
+    for (int k = 0; k < VW; ++k) y[k] = x[order[k]];
+    return y;
+}
+
+/* See "8-bit integers" in simd.h. */
+ML_INLINE vi plain_vi_dot_pairs(vi sum, vi a, vi b) { return sum + (a << 16 >> 16) * (b << 16 >> 16) + (a >> 16) * (b >> 16); }
+ML_INLINE vi plain_vi_dot(vi sum, vi x, vi w) {
+    return plain_vi_dot_pairs(plain_vi_dot_pairs(sum, vi_even(x), vi_even(w)), vi_odd(x), vi_odd(w));
+}
+
+ML_INLINE vi plain_vi_max(vi a, vi b) {
+    vi greater = a > b;
+    return (a & greater) | (b & ~greater);
+}
+
+/* VW signed bytes as a vector of int32, and the low bytes of one. */
+ML_INLINE vi plain_vi_load_s8(const int8_t *p) {
+    return __builtin_convertvector(*(const vb_u *)p, vi);
+}
+ML_INLINE void plain_vi_store_8(int8_t *p, vi x) {
+    *(vb_u *)p = __builtin_convertvector(x, vb);
+}
+
+/* VW signed bytes, saturated. */
+ML_INLINE void plain_vi_store_s8(int8_t *p, vi x) {
+    for (int k = 0; k < VW; ++k) p[k] = (int8_t)(x[k] < -128 ? -128 : x[k] > 127 ? 127 : x[k]);
+}
+
+/* Four of them, one after the other in memory. */
+ML_INLINE void plain_vi_store4_s8(int8_t *p, vi a, vi b, vi c, vi d) {
+    plain_vi_store_s8(p, a);
+    plain_vi_store_s8(p + VW, b);
+    plain_vi_store_s8(p + 2 * VW, c);
+    plain_vi_store_s8(p + 3 * VW, d);
+}
+
+/* y[k] = table[x[k]] for bytes; the table has 256 entries. */
+ML_INLINE void plain_bytes_lookup(const uint8_t *table, const uint8_t *x, uint8_t *y, int64_t n) {
+    for (int64_t k = 0; k < n; ++k) y[k] = table[x[k]];
+}
+
+/* Four neighbouring pixels of VW bytes, turned around: lane k has byte k of each. */
+ML_INLINE vi plain_vi_load_quad(const void *p) {
+    vi x;
+    for (int k = 0; k < VW; ++k)
+        for (int j = 0; j < 4; ++j) ((char *)&x)[4 * k + j] = ((const char *)p)[j * VW + k];
+    return x;
+}
+
+/* Stores past the caches, for results larger than them; p is aligned to a vector. stream_end() goes after the last. */
+ML_INLINE void plain_vf_stream(float *p, vf x) { vf_store(p, x); }
+ML_INLINE void plain_stream_end(void) {}
+
+/* Lane k is p[index[k]]. */
+ML_INLINE vf plain_vf_gather(const float *p, vi index) {
+    vf x;
+    for (int k = 0; k < VW; ++k) x[k] = p[index[k]];
+    return x;
+}
+
+typedef uint16_t vus __attribute__((vector_size(VW * 2)));
+typedef uint16_t vus_u __attribute__((vector_size(VW * 2), aligned(2), may_alias));
+/* VW half-precision numbers as float32 and back (to nearest, ties to even). Exponents differ by 112. Numbers below the
+ * smallest normal half come out right by a subtraction of floats, whose operands are normal (denormals may be switched
+ * off). */
+ML_INLINE vf plain_vf_load_f16(const uint16_t *p) {
+    vi h = __builtin_convertvector(*(const vus_u *)p, vi);
+    vi bits = (h & 0x7FFF) << 13;
+    vi exponent = bits & (0x7C00 << 13);
+    vf normal = (vf)(bits + (112 << 23)), special = (vf)(bits + (224 << 23));
+    vf small = (vf)(bits + (113 << 23)) - vf_set1(6.103515625e-05f);
+    vf x = vf_select(exponent == (0x7C00 << 13), special, vf_select(exponent == 0, small, normal));
+    return (vf)((vi)x | ((h & 0x8000) << 16));
+}
+ML_INLINE void plain_vf_store_f16(uint16_t *p, vf x) {
+    vi sign = (vi)x & (int32_t)0x80000000, bits = (vi)x ^ sign;
+    vi odd = (bits >> 13) & 1;
+    vi normal = (bits - (112 << 23) + 0xFFF + odd) >> 13;
+    vi small = (vi)((vf)bits + vf_set1(0.5f)) - 0x3F000000;
+    vi large = 0x7C00 | ((bits > 0x7F800000) & 0x200);
+    vi h = (vi)vf_select(bits < (113 << 23), (vf)small, vf_select(bits >= 0x47800000, (vf)large, (vf)normal));
+    *(vus_u *)p = __builtin_convertvector((vu)(h | ((vi)((vu)sign >> 16))), vus);
+}
+
+/* Lane k of the result is element order[k] of the 2 VW elements of a and b. */
+ML_INLINE vf plain_vf_permute2(vf a, vf b, vi order) {
+    float both[2 * VW];
+    vf_store(both, a);
+    vf_store(both + VW, b);
+    return plain_vf_gather(both, order);
+}
+
+#endif

@@ -1,0 +1,50 @@
+/* Vectors of any width in plain C, which compilers turn into what the processor has. */
+#ifndef MEGENGINE_LITE_SIMD_PORTABLE_H
+#define MEGENGINE_LITE_SIMD_PORTABLE_H
+
+#if defined(__aarch64__) && VW == 4
+ML_INLINE vf vf_held(vf x) {
+    __asm__("" : "+w"(x));
+    return x;
+}
+ML_INLINE vf vf_product(vf a, vf b) {
+    vf x = a * b;
+    __asm__("" : "+w"(x));
+    return x;
+}
+#else
+#define vf_held plain_vf_held
+#define vf_product plain_vf_product
+#endif
+#define vf_load_n plain_vf_load_n
+#define vf_store_n plain_vf_store_n
+#define vf_max plain_vf_max
+#define vf_min plain_vf_min
+#define vf_sqrt plain_vf_sqrt
+#define vf_rint plain_vf_rint
+#define vf_floor plain_vf_floor
+#define vf_trunc plain_vf_trunc
+#define vf_to_vi plain_vf_to_vi
+#define vf_to_vi_any plain_vf_to_vi_any
+#define vf_ldexp plain_vf_ldexp
+#define vd_max plain_vd_max
+#define vd_min plain_vd_min
+#define vi_any plain_vi_any
+#define vf_permute plain_vf_permute
+#define vi_dot_pairs plain_vi_dot_pairs
+#define vi_dot plain_vi_dot
+#define vi_max plain_vi_max
+#define vi_load_s8 plain_vi_load_s8
+#define vi_store_8 plain_vi_store_8
+#define vi_store_s8 plain_vi_store_s8
+#define vi_store4_s8 plain_vi_store4_s8
+#define bytes_lookup plain_bytes_lookup
+#define vi_load_quad plain_vi_load_quad
+#define vf_stream plain_vf_stream
+#define stream_end plain_stream_end
+#define vf_gather plain_vf_gather
+#define vf_load_f16 plain_vf_load_f16
+#define vf_store_f16 plain_vf_store_f16
+#define vf_permute2 plain_vf_permute2
+
+#endif

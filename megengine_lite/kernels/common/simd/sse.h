@@ -1,0 +1,70 @@
+/* SSE up to 4.1: vectors of 4 floats, 16 registers. */
+#ifndef MEGENGINE_LITE_SIMD_SSE_H
+#define MEGENGINE_LITE_SIMD_SSE_H
+#include <immintrin.h>
+
+ML_INLINE vf vf_held(vf x) {
+    __asm__("" : "+v"(x));
+    return x;
+}
+ML_INLINE vf vf_product(vf a, vf b) {
+    vf x = a * b;
+    __asm__("" : "+x"(x));
+    return x;
+}
+ML_INLINE vf vf_max(vf a, vf b) { return (vf)_mm_max_ps((__m128)a, (__m128)b); }
+ML_INLINE vf vf_min(vf a, vf b) { return (vf)_mm_min_ps((__m128)a, (__m128)b); }
+ML_INLINE vf vf_sqrt(vf a) { return (vf)_mm_sqrt_ps((__m128)a); }
+ML_INLINE vf vf_rint(vf a) { return (vf)_mm_round_ps((__m128)a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+ML_INLINE vf vf_floor(vf a) { return (vf)_mm_floor_ps((__m128)a); }
+ML_INLINE vf vf_trunc(vf a) { return (vf)_mm_round_ps((__m128)a, _MM_FROUND_TO_ZERO | _MM_FROUND_NO_EXC); }
+ML_INLINE vi vf_to_vi(vf a) { return (vi)_mm_cvttps_epi32((__m128)a); }
+ML_INLINE vi vf_to_vi_any(vf a) {
+    return vf_to_vi(a);
+}
+ML_INLINE vd vd_max(vd a, vd b) { return (vd)_mm_max_pd((__m128d)a, (__m128d)b); }
+ML_INLINE vd vd_min(vd a, vd b) { return (vd)_mm_min_pd((__m128d)a, (__m128d)b); }
+ML_INLINE int vi_any(vi m) {
+    return _mm_movemask_ps((__m128)m) != 0;
+}
+ML_INLINE vi vi_dot_pairs(vi sum, vi a, vi b) { return sum + (vi)_mm_madd_epi16((__m128i)a, (__m128i)b); }
+ML_INLINE vi vi_dot(vi sum, vi x, vi w) {
+    __m128i pairs = _mm_maddubs_epi16((__m128i)x, (__m128i)w);
+    return sum + (vi)_mm_madd_epi16(pairs, _mm_set1_epi16(1));
+}
+ML_INLINE vi vi_max(vi a, vi b) {
+    return (vi)_mm_max_epi32((__m128i)a, (__m128i)b);
+}
+ML_INLINE vi vi_load_s8(const int8_t *p) {
+    return (vi)_mm_cvtepi8_epi32(_mm_cvtsi32_si128(*(const dword_u *)p));
+}
+ML_INLINE void vi_store_8(int8_t *p, vi x) {
+    __m128i low = _mm_setr_epi8(0, 4, 8, 12, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1);
+    *(dword_u *)p = _mm_cvtsi128_si32(_mm_shuffle_epi8((__m128i)x, low));
+}
+ML_INLINE void vi_store_s8(int8_t *p, vi x) {
+    __m128i words = _mm_packs_epi32((__m128i)x, (__m128i)x);
+    *(dword_u *)p = _mm_cvtsi128_si32(_mm_packs_epi16(words, words));
+}
+ML_INLINE void vi_store4_s8(int8_t *p, vi a, vi b, vi c, vi d) {
+    __m128i ab = _mm_packs_epi32((__m128i)a, (__m128i)b), cd = _mm_packs_epi32((__m128i)c, (__m128i)d);
+    _mm_storeu_si128((__m128i *)p, _mm_packs_epi16(ab, cd));
+}
+ML_INLINE vi vi_load_quad(const void *p) {
+    const __m128i turn = _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    return (vi)_mm_shuffle_epi8(_mm_loadu_si128((const __m128i *)p), turn);
+}
+ML_INLINE void vf_stream(float *p, vf x) { _mm_stream_ps(p, (__m128)x); }
+ML_INLINE void stream_end(void) { _mm_sfence(); }
+
+#define vf_load_n plain_vf_load_n
+#define vf_store_n plain_vf_store_n
+#define vf_ldexp plain_vf_ldexp
+#define vf_permute plain_vf_permute
+#define bytes_lookup plain_bytes_lookup
+#define vf_gather plain_vf_gather
+#define vf_load_f16 plain_vf_load_f16
+#define vf_store_f16 plain_vf_store_f16
+#define vf_permute2 plain_vf_permute2
+
+#endif

@@ -1,0 +1,165 @@
+"""The table of instruction sets: what it says is what kernels were compiled for, and what others read from it."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support.instruction_sets import INSTRUCTION_SETS, chosen_sets
+
+from megengine_lite import cpu_info
+from megengine_lite._core.cpu import isa as table
+from megengine_lite._core.cpu.isa import ARM64, OTHER, X86_64, Dot, instruction_sets
+from megengine_lite._core.cpu.kernel_set import kernel_set, runnable_sets
+from megengine_lite._core.system import processor
+
+ROOT = Path(__file__).parent.parent
+ROWS_OF_BLOCK = {16: 4, 32: 14}  # rows of sums that fit so many registers beside their operands
+
+
+def test_a_name_stands_once_for_each_architecture():
+    keys = [(row.architecture, row.name) for row in table.INSTRUCTION_SETS]
+    assert len(set(keys)) == len(keys)
+    assert {a for a, _ in keys} == {X86_64, ARM64, OTHER}
+
+
+@pytest.mark.parametrize("architecture", [X86_64, ARM64, OTHER])
+def test_the_last_row_of_an_architecture_runs_everywhere(architecture):
+    *_, last = instruction_sets(architecture)
+    assert last == "base"
+
+
+def test_the_table_of_x86_64():
+    facts = {r.name: (r.width, r.registers, r.dot) for r in instruction_sets(X86_64).values()}
+    assert facts == {
+        "avx512": (16, 32, Dot.U8S8_QUADS),
+        "avx2": (8, 16, Dot.PAIRS_16),
+        "base": (4, 16, Dot.PAIRS_16),
+    }
+    assert [*facts] == ["avx512", "avx2", "base"]
+
+
+def test_flags_of_a_compiler():
+    row = table.InstructionSet("new", OTHER, "portable.h", 8, 16, Dot.NONE, gcc=("-a",), clang=("-b",))
+    defined = ("-DML_SIMD_HEADER=simd/portable.h", "-DVW=8", "-DVREGS=16", "-DDOT_UNSIGNED=0")
+    assert (row.flags("gcc"), row.flags("clang")) == ((*defined, "-a"), (*defined, "-b"))
+    row = table.InstructionSet("new", OTHER, "new.h", 8, 16, Dot.U8S8_QUADS, gcc=("-a",))
+    assert row.flags("clang")[-2:] == ("-DDOT_UNSIGNED=1", "-a")
+
+
+def test_detector_knows_the_features():
+    needed = {feature for row in instruction_sets(X86_64).values() for feature in row.features}
+    assert needed <= processor._X86_BITS.keys()
+
+
+SIMD = ROOT / "megengine_lite" / "kernels" / "common" / "simd"
+OPERATION = re.compile(r"^(?:ML_INLINE \w+ |#define )(\w+)[( ]", re.M)
+
+
+def operations(header: str) -> set[str]:
+    """What a header defines, as functions or as other names of functions."""
+    return {name for name in OPERATION.findall((SIMD / header).read_text()) if not name.endswith("_H")}
+
+
+@pytest.mark.parametrize("header", sorted({row.header for row in table.INSTRUCTION_SETS}))
+def test_header_has_every_operation(header):
+    plain = {name.removeprefix("plain_") for name in operations("plain.h")}
+    assert len(plain) >= 30
+    assert operations(header) == plain
+
+
+def test_no_header_without_a_row():
+    assert {p.name for p in SIMD.glob("*.h")} == {row.header for row in table.INSTRUCTION_SETS} | {"plain.h"}
+
+
+CONDITION = re.compile(r"#\s*(?:if|elif).*__(?:AVX|SSE|F16C|ARM|aarch64|x86_64)")
+C_SOURCES = [p for p in (ROOT / "megengine_lite" / "kernels").rglob("*") if p.suffix in (".h", ".pxd", ".pyx")]
+
+
+@pytest.mark.parametrize("source", [str(s.relative_to(ROOT)) for s in C_SOURCES if s.parent != SIMD])
+def test_kernels_do_not_ask_for_the_instruction_set(source):
+    assert CONDITION.findall((ROOT / source).read_text()) == []
+
+
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+def test_kernels_agree_with_the_table(isa):
+    row, kernels = instruction_sets()[isa], kernel_set(isa)
+    assert kernels.isa == row
+    assert (kernels.name, kernels.width) == (row.name, row.width)
+    assert kernels.module("probe").run_multiply_adds(1) == 12 * 2 * row.width
+    gemm = kernels.module("gemm_int8")
+    assert (row.dot is Dot.U8S8_QUADS) == gemm.UNSIGNED_DOT
+    assert ROWS_OF_BLOCK[row.registers] == gemm.BLOCK_ROWS
+
+
+def test_cpu_info_and_the_table_have_the_same_names():
+    info = cpu_info()
+    assert {*info["refused"], info["chosen"]} - {""} == {*instruction_sets()}
+    assert info["chosen"] in runnable_sets()
+
+
+def test_the_build_reads_the_table():
+    """By its path, before the package exists."""
+    code = f"import runpy; print(*runpy.run_path({table.__file__!r})['instruction_sets']())"
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [*instruction_sets()]
+    assert "isa.py" in (ROOT / "setup.py").read_text()
+
+
+def test_the_page_about_performance_shows_the_table():
+    """Names and widths; the features in the words of people."""
+    text = (ROOT / "docs" / "performance.md").read_text()
+    rows = re.findall(r"^\| `(\w+)` \| ([^|]*) \| (\d+) \|", text, re.M)
+    described = {name: (set(re.findall(r"\w+", needs.upper())), int(width)) for name, needs, width in rows}
+    sets = instruction_sets(X86_64)
+    assert described.keys() == sets.keys()
+    for name, row in sets.items():
+        words, width = described[name]
+        assert width == row.width
+        assert {f.upper().removeprefix("AVX512").replace(".", "") for f in row.features} <= words | {"SSE41"}
+
+
+NAMES = {row.name for row in table.INSTRUCTION_SETS} - {"base"}  # "base" is a usual word
+SOURCES = [
+    *(p for p in (ROOT / "megengine_lite").rglob("*.py") if p.name != "isa.py"),
+    *(ROOT / "tools").glob("*.py"),
+    ROOT / "setup.py",
+]
+
+
+@pytest.mark.parametrize("source", [str(s.relative_to(ROOT)) for s in SOURCES])
+def test_no_other_source_knows_the_names(source):
+    """In its code, that is; examples in docstrings and help may use one."""
+    strings = re.findall(r"""(["'])(\w+)\1""", (ROOT / source).read_text())
+    assert NAMES.isdisjoint(word for _, word in strings)
+
+
+# ---- the choice of tests ---------------------------------------------------------------------------------------------
+
+
+def test_choice_of_the_sets_that_tests_run_on():
+    here = [*runnable_sets()]
+    assert chosen_sets("") == here[::-1]
+    assert chosen_sets(f" {here[0]} ") == [here[0]]
+    assert chosen_sets(",".join(here)) == here[::-1]
+    with pytest.raises(ValueError, match=r"avx3: no instruction set that runs here; there are base"):
+        chosen_sets("avx3")
+
+
+@pytest.mark.parametrize("by_option", [True, False])
+def test_option_limits_parametrized_tests(by_option, monkeypatch):
+    best = runnable_sets()[0]
+    options = ["--isa", best] if by_option else []
+    monkeypatch.setenv("MEGENGINE_LITE_TEST_ISA", "" if by_option else best)
+    command = [sys.executable, "-m", "pytest", "--collect-only", "-p", "no:cacheprovider", *options]
+    done = subprocess.run([*command, "tests/test_kernels_fill.py"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert {*re.findall(r"[A-Za-z0-9]+", done.stdout)} & {*instruction_sets()} == {best}
+
+
+def test_option_refuses_what_cannot_run():
+    command = [sys.executable, "-m", "pytest", "--isa", "avx3", "tests/test_kernels_fill.py"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 4
+    assert "avx3: no instruction set that runs here" in done.stderr
