@@ -5,10 +5,10 @@ import json
 import numpy as np
 import pytest
 from api_samples import API_MODELS, IMAGES, PROB, loaded, run
-from graph_builder import GraphBuilder, session_of
-from graph_builder import run as run_session
-from one_node import INSTRUCTION_SETS, relative_error, run_node
-from quantized_graph import QuantizedBuilder, agree, q8
+from support.graphs import GraphBuilder, session_of
+from support.graphs import run as run_session
+from support.one_node import INSTRUCTION_SETS, relative_error, run_node
+from support.quantized import QuantizedBuilder, agree, q8
 from test_lower_quantized import CONVOLUTIONS, X, conv
 
 from megengine_lite import LiteAlgoSelectStrategy as Strategy

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from opr_case import make_node, make_specs
+from support.definitions import make_node, make_specs
 
 from megengine_lite import custom_operator
 from megengine_lite._core.formats.mge import load_model

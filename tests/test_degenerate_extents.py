@@ -4,8 +4,8 @@ import itertools
 
 import numpy as np
 import pytest
-from graph_builder import GraphBuilder, run, session_of
-from one_node import INSTRUCTION_SETS
+from support.graphs import GraphBuilder, run, session_of
+from support.instruction_sets import INSTRUCTION_SETS
 
 from megengine_lite._core.ir import params
 from megengine_lite._core.ir.fused import FusedConv

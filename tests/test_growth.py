@@ -6,7 +6,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from graph_builder import GraphBuilder, run, session_of
+from support.graphs import GraphBuilder, run, session_of
 
 import megengine_lite
 from megengine_lite._core.ir.params import (

@@ -2,8 +2,7 @@
 
 import numpy as np
 import pytest
-from blocked_node import definition, run_blocked
-from one_node import INSTRUCTION_SETS, relative_error
+from support.one_node import INSTRUCTION_SETS, definition, relative_error, run_blocked
 
 from megengine_lite._core.ir.graph import Node
 from megengine_lite._core.ir.params import AttnMaskType, MultiHeadAttn, TensorCombinationType

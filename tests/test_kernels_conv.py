@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from one_node import INSTRUCTION_SETS, relative_error, run_node
+from support.one_node import INSTRUCTION_SETS, relative_error, run_node
 
 from megengine_lite._core.config import AlgoPolicy
 from megengine_lite._core.cpu.algorithms.algorithm import candidates, choose

@@ -4,10 +4,9 @@ import math
 
 import numpy as np
 import pytest
-from blocked_node import definition, run_blocked
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from one_node import INSTRUCTION_SETS, run_node
+from support.one_node import INSTRUCTION_SETS, definition, run_blocked, run_node
 
 from megengine_lite._core.cpu.kernel_set import kernel_set
 from megengine_lite._core.ir.fused import ElemwiseProgram, ElemwiseStep

@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from fuzz.guarded_memory import INSTRUCTION_SETS, GuardedCall
+from support.guarded_memory import GuardedCall
+from support.instruction_sets import INSTRUCTION_SETS
 
 from megengine_lite._core.cpu.kernel_set import kernel_set
 

@@ -4,8 +4,8 @@ import math
 
 import numpy as np
 import pytest
-from fuzz.guarded_memory import GuardedCall
-from one_node import INSTRUCTION_SETS, relative_error, run_node
+from support.guarded_memory import GuardedCall
+from support.one_node import INSTRUCTION_SETS, relative_error, run_node
 
 from megengine_lite._core.cpu.kernel_set import kernel_set
 from megengine_lite._core.cpu.packing.float32 import pack_panels

@@ -2,12 +2,13 @@
 
 import numpy as np
 import pytest
-from fuzz.guarded_memory import GuardedCall
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from one_node import INSTRUCTION_SETS
+from support.guarded_memory import GuardedCall
+from support.instruction_sets import INSTRUCTION_SETS, takes_unsigned_bytes
 
+from megengine_lite._core.cpu.isa import instruction_sets
 from megengine_lite._core.cpu.kernel_set import kernel_set
 from megengine_lite._core.cpu.packing import int8 as packing
 from megengine_lite._core.ir.quantize import round_half_away
@@ -23,6 +24,7 @@ NO_OUTPUT = {
 EXTREMES = [(127, 127), (127, -128), (-128, 127), (-128, -128), (0, -128)]
 
 each_isa = pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+WITH_ROOM_FOR_TWO_ROWS = [isa for isa in INSTRUCTION_SETS if instruction_sets()[isa].registers >= 32]
 
 
 def block(x, width):
@@ -41,7 +43,7 @@ def unblock(y, channels):
 
 def as_multiplied(x, isa):
     """Signed bytes in the form of dot products, and by how much they are larger then."""
-    return (x.view(np.uint8) ^ FLIP, 128) if isa == "avx512" else (x.view(np.uint8), 0)
+    return (x.view(np.uint8) ^ FLIP, 128) if takes_unsigned_bytes(isa) else (x.view(np.uint8), 0)
 
 
 def correlate(x, w, stride):
@@ -108,14 +110,14 @@ def test_direct_blocks_of_every_size(isa, pixels, oc, stride, plain):
     np.testing.assert_array_equal(y, correlate(x, w, stride) + bias.reshape(1, -1, 1, 1))
 
 
-@pytest.mark.skipif("avx512" not in INSTRUCTION_SETS, reason="blocks of two rows are for 32 vector registers")
+@pytest.mark.parametrize("isa", WITH_ROOM_FOR_TWO_ROWS)
 @pytest.mark.parametrize("height", [2, 5, 8])
 @pytest.mark.parametrize("stride", [1, 2])
-def test_direct_pairs_of_rows(height, stride):
+def test_direct_pairs_of_rows(isa, height, stride):
     rng = np.random.default_rng(height)
     x = rng.integers(-128, 128, (2, 20, (height - 1) * stride + 3, 6 * stride + 3)).astype(np.int8)
     w = rng.integers(-128, 128, (50, 20, 3, 3)).astype(np.int16)
-    y = run_direct("avx512", x, w, stride=stride, lines=2)
+    y = run_direct(isa, x, w, stride=stride, lines=2)
     np.testing.assert_array_equal(y, correlate(x, w, stride))
 
 
@@ -202,7 +204,7 @@ def test_depthwise_sums_do_not_saturate(isa, values, kw, pixels):
     width, channels, kh = kernels.width, 11, 3
     x = np.full((1, channels, kh, pixels + kw - 1), values[0], np.int8)
     w = np.full((channels, kh, kw), values[1], np.int16)
-    offset = 128 if isa == "avx512" else 0
+    offset = 128 if takes_unsigned_bytes(isa) else 0
     source = np.append(block(x, width).reshape(-1), np.full(4 * width, 99, np.int8))  # read, and multiplied with zero
     blocks = -(-channels // width)
     y = np.zeros((1, blocks, 1, pixels, width), np.int32)
@@ -227,9 +229,9 @@ def test_depthwise_sums_do_not_saturate(isa, values, kw, pixels):
 @pytest.mark.parametrize(("m", "n", "k"), [(1, 5, 3), (4, 70, 128), (31, 17, 65)])
 def test_gemm_sums_do_not_saturate(isa, values, m, n, k):
     kernels = kernel_set(isa)
-    offset = 128 if isa == "avx512" else 0
+    offset = 128 if takes_unsigned_bytes(isa) else 0
     a, b = np.full((m, k), values[0], np.int8), np.full((k, n), values[1], np.int8)
-    rows = 14 if isa == "avx512" else 4
+    rows = kernels.module("gemm_int8").BLOCK_ROWS
     packed = m > 4
     rows = rows if packed else 1
     quads = -(-k // 4)

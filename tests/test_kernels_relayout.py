@@ -2,9 +2,8 @@
 
 import numpy as np
 import pytest
-from blocked_node import definition, run_blocked
-from fuzz.guarded_memory import GuardedCall
-from one_node import INSTRUCTION_SETS
+from support.guarded_memory import GuardedCall
+from support.one_node import INSTRUCTION_SETS, definition, run_blocked
 
 from megengine_lite._core.cpu.kernel_set import kernel_set
 from megengine_lite._core.ir.fused import ChannelGather

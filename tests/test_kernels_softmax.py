@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from one_node import INSTRUCTION_SETS, run_node
+from support.one_node import INSTRUCTION_SETS, run_node
 
 from megengine_lite._core.cpu.kernel_set import kernel_set
 from megengine_lite._core.ir.params import Softmax

@@ -2,8 +2,7 @@
 
 import numpy as np
 import pytest
-from blocked_node import definition, run_blocked
-from one_node import INSTRUCTION_SETS
+from support.one_node import INSTRUCTION_SETS, definition, run_blocked
 
 from megengine_lite._core.cpu.kernel_set import kernel_set
 from megengine_lite._core.ir.dtype import from_numpy

@@ -4,7 +4,7 @@ from itertools import permutations
 
 import numpy as np
 import pytest
-from quantized_graph import INSTRUCTION_SETS, QuantizedBuilder, agree, q8, q32, run_kernels, u8
+from support.quantized import INSTRUCTION_SETS, QuantizedBuilder, agree, q8, q32, run_kernels, u8
 
 from megengine_lite._core.ir.dtype import FLOAT32, INT8, INT32, UINT8, DType, DTypeCode
 from megengine_lite._core.ir.params import (

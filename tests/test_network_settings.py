@@ -6,8 +6,8 @@ import warnings
 import numpy as np
 import pytest
 from api_samples import ADD, API_MODELS, DIGITS, IMAGES, PROB, add, config, loaded, run
-from graph_builder import GraphBuilder, session_of
-from graph_builder import run as run_session
+from support.graphs import GraphBuilder, session_of
+from support.graphs import run as run_session
 
 from megengine_lite import LiteConfig, LiteIO, LiteLayout, LiteNetwork, LiteNetworkIO
 from megengine_lite._core.cpu import planner

@@ -4,7 +4,7 @@ from itertools import product
 
 import numpy as np
 import pytest
-from opr_case import int32, run_opr
+from support.definitions import int32, run_opr
 
 from megengine_lite._core.ir.dtype import FLOAT16, INT16, DType, DTypeCode
 from megengine_lite._core.ir.image_layouts import (

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from opr_case import float32, infer_opr, int32, run_opr
+from support.definitions import float32, infer_opr, int32, run_opr
 
 from megengine_lite._core.ir.dtype import FLOAT32, INT32, DTypeCode
 from megengine_lite._core.ir.graph import TensorSpec

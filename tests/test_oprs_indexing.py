@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from opr_case import float32, infer_opr, int32, make_node, run_opr
+from support.definitions import float32, infer_opr, int32, make_node, run_opr
 
 from megengine_lite._core.ir.dtype import FLOAT32, INT32
 from megengine_lite._core.ir.graph import TensorSpec

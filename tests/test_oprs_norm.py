@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from opr_case import float32, infer_opr, int32, run_opr
+from support.definitions import float32, infer_opr, int32, run_opr
 
 from megengine_lite._core.ir.dtype import BYTE, FLOAT32
 from megengine_lite._core.ir.graph import TensorSpec

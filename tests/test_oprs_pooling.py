@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from opr_case import infer_opr, int32, run_opr
+from support.definitions import infer_opr, int32, run_opr
 
 from megengine_lite._core.ir.dtype import FLOAT16, FLOAT32, INT32, DType, DTypeCode
 from megengine_lite._core.ir.graph import TensorSpec

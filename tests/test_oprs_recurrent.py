@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from opr_case import make_node, run_opr
+from support.definitions import make_node, run_opr
 
 from megengine_lite._core.ir.params import (
     LSTM,

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from graph_builder import GraphBuilder, run, session_of
+from support.graphs import GraphBuilder, run, session_of
 
 from megengine_lite._core.cpu.lowering import HostStep
 from megengine_lite._core.ir.params import (

@@ -4,7 +4,8 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from graph_builder import GraphBuilder, run, session_of
+from support.graphs import GraphBuilder, run, session_of
+from support.instruction_sets import INSTRUCTION_SETS
 
 from megengine_lite._core.ir.dtype import FLOAT32, INT32
 from megengine_lite._core.ir.graph import ConstantPool
@@ -177,7 +178,7 @@ def test_sessions_with_one_pool_pack_weights_once():
     assert isinstance(first.pool, ConstantPool)
 
 
-@pytest.mark.parametrize("isa", ["base", "avx2", None])
+@pytest.mark.parametrize("isa", [*INSTRUCTION_SETS, None])
 def test_result_does_not_depend_on_the_number_of_threads(isa):
     graph = conv_graph()
     x = RNG.standard_normal((3, 3, 31, 29), dtype=np.float32)

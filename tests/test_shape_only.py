@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 from api_samples import API_MODELS, DIGITS, IMAGES, PROB, config, loaded, run
-from graph_builder import GraphBuilder, session_of
-from graph_builder import run as run_session
+from support.graphs import GraphBuilder, session_of
+from support.graphs import run as run_session
 
 from megengine_lite import LiteIO, LiteIOType, LiteLayout, LiteNetwork, LiteNetworkIO
 from megengine_lite._core.cpu.program import array_at

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from graph_builder import GraphBuilder, run, session_of
-from one_node import INSTRUCTION_SETS
 from special_numbers import LARGEST, SPECIAL, assert_identical, assert_same
+from support.graphs import GraphBuilder, run, session_of
+from support.instruction_sets import INSTRUCTION_SETS
 from test_special_values_elemwise import WITHOUT_MINUS_ZERO, identity
 
 from megengine_lite._core.ir import params

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from graph_builder import GraphBuilder, run, session_of
-from one_node import INSTRUCTION_SETS
 from special_numbers import SPECIAL, assert_identical, assert_same
+from support.graphs import GraphBuilder, run, session_of
+from support.instruction_sets import INSTRUCTION_SETS
 
 from megengine_lite._core.cpu.kernel_set import kernel_set
 from megengine_lite._core.ir.fused import FusedConv, FusedMatMul

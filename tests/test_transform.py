@@ -5,7 +5,7 @@ import struct
 import numpy as np
 import pytest
 from api_samples import API_MODELS, DIGITS, IMAGES, config, loaded
-from graph_builder import GraphBuilder
+from support.graphs import GraphBuilder
 from test_loader_values import compressed_model
 
 from megengine_lite import LiteNetwork, get_model_io_info

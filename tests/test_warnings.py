@@ -1,4 +1,7 @@
-"""No warning of numpy's comes out of a model, whatever numbers are in it. ``opr_case`` checks that of each operator."""
+"""No warning of numpy's comes out of a model, whatever numbers are in it.
+
+``support.definitions`` checks that of each operator.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from graph_builder import GraphBuilder, run, session_of
-from one_node import run_node
-from opr_case import special
+from support.definitions import special
+from support.graphs import GraphBuilder, run, session_of
+from support.one_node import run_node
 
 from megengine_lite._core.formats.mge import load_model
 from megengine_lite._core.ir.params import (

@@ -21,11 +21,11 @@ from types import FrameType, SimpleNamespace
 from typing import NamedTuple
 
 import numpy as np
-from fuzz.guarded_memory import GuardedArena, WildWrite, guarded_copy, guarded_plans
 from fuzz.mutations import MOST_ELEMENTS, Mutator, copy_graph, random_array, random_dtype, random_shape
+from support.guarded_memory import GuardedArena, WildWrite, guarded_copy, guarded_plans
 
 from megengine_lite._core.config import AlgoPolicy, SessionConfig
-from megengine_lite._core.cpu.kernel_set import cpu_info
+from megengine_lite._core.cpu.kernel_set import runnable_sets
 from megengine_lite._core.cpu.program import array_at
 from megengine_lite._core.formats.mge import Model, load_model
 from megengine_lite._core.ir.dtype import DTypeCode
@@ -120,16 +120,6 @@ def _donors(paths: tuple[Path, ...]) -> tuple[Node, ...]:
     return (*made, *(g.nodes[-1] for g in graphs if len(g.nodes) < _SMALL_MODEL))
 
 
-@cache
-def instruction_sets() -> tuple[str, ...]:
-    refused = cpu_info()["refused"]
-    return tuple(
-        name
-        for name in ("avx512", "avx2", "base")
-        if not str(refused.get(name, "")).startswith(("this processor", "not in"))
-    )
-
-
 @contextmanager
 def _limited(seconds: int) -> Iterator[None]:
     def stop(number: int, frame: FrameType | None) -> None:
@@ -151,7 +141,7 @@ def run_case(seed: int, paths: tuple[Path, ...], announce: Announce) -> Outcome:
     log = [str(path.name)]
     measured = rng.random() < 0.1
     config = SessionConfig(
-        isa=rng.choice(instruction_sets()),
+        isa=rng.choice(runnable_sets()),
         threads=rng.choice((1, 1, 2, 3)),
         fuse=rng.random() < 0.9,
         algo=AlgoPolicy(heuristic=not measured, profile=measured),

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fuzz.guarded_memory import WildWrite, guarded_plans
+from support.guarded_memory import WildWrite, guarded_plans
 
 from generated.expected import Expected, expected_outputs
 from generated.files import model_bytes

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from graph_builder import GraphBuilder
+from support.graphs import GraphBuilder
 
 from megengine_lite._core.ir.dtype import FLOAT16, FLOAT32, INT32, DType, DTypeCode
 from megengine_lite._core.ir.graph import Constant, Graph, Node, TensorSpec, Var

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Protocol
 
 import numpy as np
-from fuzz.guarded_memory import GuardedArena, guarded_bytes, guarded_copy
+from support.guarded_memory import GuardedArena, guarded_bytes, guarded_copy
 
 from generated.expected import Expected
 from generated.files import model_bytes

@@ -6,7 +6,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from one_node import INSTRUCTION_SETS
+from support.instruction_sets import INSTRUCTION_SETS
 
 from megengine_lite._core.compile.transform import LAYOUTS
 from megengine_lite._core.config import AlgoPolicy, SessionConfig

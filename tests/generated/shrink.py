@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import fields, replace
 
 import numpy as np
+from support.instruction_sets import INSTRUCTION_SETS
 
 from generated.check import Checker, Failure
 from generated.expected import evaluate
@@ -159,8 +160,8 @@ class _Shrinker:
             simpler = replace(self.failure.setting, **{field.name: getattr(plain, field.name)})
             if simpler != self.failure.setting:
                 self.accept(self.case, simpler)
-        for isa in ("base", "avx2", "avx512"):
-            if self.failure.setting.isa == "base":
+        for isa in INSTRUCTION_SETS:
+            if self.failure.setting.isa == INSTRUCTION_SETS[0]:
                 break
             self.accept(self.case, replace(self.failure.setting, isa=isa))
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from support.instruction_sets import INSTRUCTION_SETS
 from tolerance import DEVIATIONS, MODELS, check_outputs, find_cases, load_case
 
 from megengine_lite._core.config import SessionConfig
-from megengine_lite._core.cpu.kernel_set import cpu_info
 from megengine_lite._core.cpu.program import array_at
 from megengine_lite._core.formats.mge import load_model
 from megengine_lite._core.ir.dtype import from_numpy
@@ -22,17 +22,6 @@ pytestmark = [
 NETWORK_TOLERANCE = 2e-4  # of the largest number of an output, for whole float32 networks
 
 
-def runnable_isas():
-    """Instruction sets that are built and run on this machine."""
-    found = []
-    for isa in ("base", "avx2", "avx512"):
-        reason = cpu_info()["refused"].get(isa, "")
-        if not reason.startswith(("this processor", "not in")):
-            found.append(isa)
-    return found
-
-
-ISAS = runnable_isas()
 CASES = [(group, name) for group in ("ops", "nets") for name in find_cases(group)]
 FLOAT_NETS = [n for n in find_cases("nets") if not any(mark in n for mark in ("int8", "ioc16", "io16xc32"))]
 
@@ -59,7 +48,7 @@ def test_session_gives_recorded_outputs(group, name):
     model = load_model(path)
     if name.removesuffix(".v1") in DEVIATIONS:
         expected = run_reference(model.graph, inputs)
-    for isa in ISAS:
+    for isa in INSTRUCTION_SETS:
         one = run_session(model, inputs, SessionConfig(isa=isa))
         check_outputs(group, name, one, expected)
         two = run_session(model, inputs, SessionConfig(isa=isa, threads=2))
@@ -72,7 +61,7 @@ def test_session_gives_recorded_outputs(group, name):
 def test_float_network_is_close_to_the_original(name, fuse):
     path, inputs, expected = load_case("nets", name)
     model = load_model(path)
-    for isa in ISAS:
+    for isa in INSTRUCTION_SETS:
         outputs = run_session(model, inputs, SessionConfig(isa=isa, fuse=fuse))
         for got, want in zip(outputs, expected, strict=True):
             limit = NETWORK_TOLERANCE * max(float(np.abs(want).max(initial=0)), 1e-30)

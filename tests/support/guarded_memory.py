@@ -26,7 +26,7 @@ import pytest
 from megengine_lite._core.cpu import planner
 from megengine_lite._core.cpu.arena import ALIGNMENT, SLACK, assign_offsets
 from megengine_lite._core.cpu.kernel_call import KernelCall
-from megengine_lite._core.cpu.kernel_set import Kernel, KernelSet, cpu_info, kernel_set
+from megengine_lite._core.cpu.kernel_set import Kernel, KernelSet, kernel_set, runnable_sets
 from megengine_lite._core.cpu.lowering import ARENA_BASE, Lowering, Ref, Step, Storage
 from megengine_lite._core.cpu.planner import Plan
 from megengine_lite._core.ir.graph import Constant, Var
@@ -34,11 +34,6 @@ from megengine_lite._core.runtime import session as session_module
 from megengine_lite._core.runtime.session import Arena
 from megengine_lite.errors import LiteError
 
-INSTRUCTION_SETS = [
-    name
-    for name in ("base", "avx2", "avx512")
-    if not str(cpu_info()["refused"].get(name, "")).startswith(("this processor", "not in"))
-]
 _PAGE = mmap.PAGESIZE
 _LIBC = ctypes.CDLL(None)
 _BORDER = 0xA5
@@ -237,7 +232,7 @@ def _guarded_kernel(isa: str, name: str, address: int, nbytes: int, at_end: bool
 @cache
 def _names() -> dict[int, tuple[str, str]]:
     """Instruction set and name of each kernel that can run here, by address."""
-    return {kernel.address: (name, kernel.name) for name in INSTRUCTION_SETS for kernel in kernel_set(name)}
+    return {kernel.address: (name, kernel.name) for name in runnable_sets() for kernel in kernel_set(name)}
 
 
 def _guarded_address(address: int, scratch: int, at_end: bool) -> int:

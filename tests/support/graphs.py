@@ -1,4 +1,4 @@
-"""Small graphs made by hand, for tests of passes and sessions."""
+"""Small graphs made by hand, and sessions that run them."""
 
 from __future__ import annotations
 
@@ -44,6 +44,46 @@ class GraphBuilder:
 
     def finish(self, *outputs):
         return Graph(self.nodes, self.inputs, list(outputs), [v.name for v in outputs])
+
+
+class QuantizedBuilder(GraphBuilder):
+    """A builder of graphs whose constants and results have types with scales."""
+
+    def __init__(self, seed=0):
+        super().__init__()
+        self.rng = np.random.default_rng(seed)
+        self.values = {}
+
+    def random(self, shape, dtype, low=None, high=None):
+        """Numbers of the whole range of the type, or between low and high, the extremes among them."""
+        if dtype.is_float:
+            return self.rng.standard_normal(shape).astype(np.float32)
+        whole = dtype.quantized_range if dtype.is_quantized else (-128, 127)
+        low, high = whole[0] if low is None else low, whole[1] if high is None else high
+        value = self.rng.integers(low, high + 1, shape)
+        value.reshape(-1)[:2] = [low, high][: value.size]
+        return value.astype(dtype.storage)
+
+    def data(self, shape, dtype=FLOAT32, **limits):
+        """An input with random values."""
+        var = self.input(f"x{self.count}", shape, dtype)
+        self.values[var.name] = self.random(shape, dtype, **limits)
+        return var
+
+    def weight(self, shape, dtype, **limits):
+        """A constant with random values."""
+        return self.typed(self.random(shape, dtype, **limits), dtype)
+
+    def typed(self, value, dtype):
+        var = self._var("", TensorSpec(value.shape, dtype))
+        var.const = Constant(value, ("test", var.id))
+        return var
+
+    def typed_node(self, op, params, inputs, dtype=None):
+        """A node whose file names the type of its output."""
+        out = self._var(f"{op}{self.count}")
+        self.nodes.append(Node(op, params, inputs, [out], "", dtype))
+        return out
 
 
 def session_of(graph, **config):
