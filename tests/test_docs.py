@@ -9,6 +9,8 @@ import shutil
 import subprocess
 import sys
 import warnings
+from fnmatch import fnmatch
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 
@@ -24,9 +26,13 @@ from megengine_lite.cli import COMMANDS
 TESTS = Path(__file__).parent
 ROOT = TESTS.parent
 DOCS = ROOT / "docs"
-PAGES = sorted([*DOCS.glob("**/*.md"), ROOT / "README.md", ROOT / "CHANGELOG.md"])
+PAGES = sorted([*DOCS.glob("**/*.md"), *(ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md"))])
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.M | re.S)
 LINK = re.compile(r"\]\(([^)#]*)(#[^)]*)?\)")
+# Files and folders of this repository that a page names: `cpu/arena.py`, `_core/ir/`, `tests/test_oprs_*.py`.
+NAMED_FILE = re.compile(r"`((?:[\w.*-]+/)*[\w.*-]+\.(?:pyx|pxd|pyi|py|h|toml))`|`((?:[\w.-]+/)+)`")
+# Scripts of the original.
+NOT_OURS = {"compare_binary_iodump.py", "graph_info_analyze.py", "profile_analyze.py"}
 
 # Where a class is described, if not on the page of its name.
 PAGE_OF_CLASS = {"LiteNetworkIO": "lite-io", "LiteExtraConfig": "lite-config"}
@@ -98,9 +104,52 @@ def test_links_lead_somewhere(page):
 
 
 def test_index_leads_to_every_page():
-    index = DOCS / "index.md"
-    linked = {(DOCS / target).resolve() for target, _ in LINK.findall(index.read_text())}
-    assert [p.name for p in DOCS.glob("**/*.md") if p != index and p.resolve() not in linked] == []
+    """By one link, or by two where a folder has an index of its own."""
+    indexes = sorted(DOCS.glob("**/index.md"))
+    linked = {(page.parent / target).resolve() for page in indexes for target, _ in LINK.findall(page.read_text())}
+    assert [p.name for p in DOCS.glob("**/*.md") if p != DOCS / "index.md" and p.resolve() not in linked] == []
+
+
+@cache
+def our_paths() -> frozenset[str]:
+    """Files and folders of the repository, with a slash in front and, for folders, behind."""
+    folders = [ROOT / name for name in ("megengine_lite", "tests", "tools", "benchmarks", "docs", ".ci", ".github")]
+    inside = [p for folder in folders for p in folder.rglob("*") if "__pycache__" not in p.parts]
+    paths = [*(p for p in ROOT.iterdir() if p.is_file()), *folders, *inside]
+    return frozenset(f"/{p.relative_to(ROOT).as_posix()}{'/' if p.is_dir() else ''}" for p in paths)
+
+
+def unknown_files(text: str) -> list[str]:
+    """What a page names as a file or folder of ours and is none; the beginning of the path may be left out."""
+    named = {file or folder for file, folder in NAMED_FILE.findall(text)} - NOT_OURS
+    return sorted(n for n in named if not any(fnmatch(path, f"*/{n}") for path in our_paths()))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_named_files_exist(page):
+    if page.name != "CHANGELOG.md":  # tells of what was
+        assert unknown_files(page.read_text()) == []
+
+
+def sources_named_in(text: str) -> str:
+    """The text of all source files that are named in a text, or lie in folders that are."""
+    named = [file or f"{folder}*" for file, folder in NAMED_FILE.findall(text)]
+    paths = {path for n in named for path in our_paths() if path[-1] != "/" and fnmatch(path, f"*/{n}")}
+    return "".join((ROOT / path[1:]).read_text() for path in paths if Path(path).suffix in (".py", ".pyx", ".pxd"))
+
+
+def test_names_in_the_map_are_in_the_files_beside_them():
+    rows = re.findall(r"^\| (?!---|question|to add)(.*) \|$", (ROOT / "CONTRIBUTING.md").read_text(), re.M)
+    assert len(rows) > 10
+    for row in rows:
+        names = re.findall(r"`(?:\w+\.)?([A-Za-z_]+)`", NAMED_FILE.sub("", row))
+        sources = sources_named_in(row)
+        assert [n for n in names if not re.search(rf"\b{n}\b", sources)] == [], row
+
+
+def test_files_that_do_not_exist_are_found():
+    text = "`cpu/arena.py`, `cpu/no_arena.py`, `_core/ir/`, `_core/no/`, `tests/test_oprs_*.py`, `tests/test_no_*.py`"
+    assert unknown_files(text) == ["_core/no/", "cpu/no_arena.py", "tests/test_no_*.py"]
 
 
 # ---- names ----------------------------------------------------------------------------------------------------------
