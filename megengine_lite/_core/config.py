@@ -1,4 +1,4 @@
-"""Settings of a session, free of the API's ctypes forms."""
+"""Settings of a session, independent of the ctypes structures of the API."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ class Measurements(Protocol):
     """A cache of measured algorithms."""
 
     def lookup(self, category: str, key: str) -> Any:
-        """What was measured for a problem; None if nothing was."""
+        """The measurement for a problem; None if there is none."""
 
 
 @dataclass(slots=True)
 class AlgoPolicy:
     """How the algorithm of each step is chosen.
 
-    ``profile`` measures the candidates (fast-run), else the heuristic decides; ``reproducible`` and ``optimized``
-    restrict the candidates, and of what is left the first algorithm in ``preferred`` is taken, where one of those names
-    applies. ``workspace_limit`` is in bytes per step; ``shared_batch_size`` replaces the batch in
-    cache keys when ``binary_equal_between_batch`` asks for one algorithm at all batch sizes.
+    With ``profile`` the candidates are measured (fast-run); without it the heuristic decides. ``reproducible`` and
+    ``optimized`` exclude candidates. If one of the rest is in ``preferred``, the first name there is taken.
+    ``workspace_limit`` is in bytes per step. ``shared_batch_size`` replaces the batch in cache keys when
+    ``binary_equal_between_batch`` asks for one algorithm at all batch sizes.
     """
 
     heuristic: bool = True
@@ -40,10 +40,10 @@ class AlgoPolicy:
     binary_equal_between_batch: bool = False
 
     def seen_by_choice(self, problem: Problem) -> Problem:
-        """The problem that decides about the algorithm.
+        """The problem for which the algorithm is chosen.
 
-        When samples must not depend on the batch that they are in, the choice must not either: it is made for the
-        shared batch. Each sample is computed by itself, so equal choice is equal result.
+        If a sample's result must not depend on its batch, the choice of the algorithm must not depend on it either, so
+        it is made for the shared batch. Algorithms compute each sample by itself: the same one gives the same result.
         """
         return problem.at_batch(self.shared_batch_size or 1) if self.binary_equal_between_batch else problem
 
@@ -65,7 +65,7 @@ class SessionConfig:
     plan_cache_size
         Plans kept for different input shapes; the least recently used go.
     sanity_check
-        At the first run of a plan, make sure that it leaves its inputs as they are.
+        At the first run of a plan, check that it does not change its inputs.
     profile_on_shape_change
         Whether fast-run may measure for shapes other than the first.
     measure
@@ -73,7 +73,8 @@ class SessionConfig:
     algo
         How algorithms are chosen.
     measured
-        Measurements that the model brings along; they go before those of the process, and stay with the model.
+        Measurements that came with the model. They take precedence over those of the process and are used for this
+        model only.
     """
 
     threads: int = 1

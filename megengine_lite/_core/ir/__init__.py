@@ -6,5 +6,5 @@
 * ``fused``, ``fused_quantized`` - parameters of the nodes that passes make
 * ``image_layouts`` - NCHW, NHWC, NCHW44, NCHW88 ...: shapes and conversions of stored images
 
-Making a node changes nothing else; a graph is told of its nodes by a list of them in executable order.
+Making a node changes nothing else. A graph has a list of its nodes in an order in which they can be computed.
 """

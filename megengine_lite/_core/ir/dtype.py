@@ -9,7 +9,7 @@ import numpy as np
 
 
 class DTypeCode(IntEnum):
-    """The number of each type in files (docs: format facts, table "DType")."""
+    """The number of each type in files; both generations of the format use the same."""
 
     FLOAT32 = 0
     UINT8 = 1
@@ -36,7 +36,7 @@ class DTypeCode(IntEnum):
 
 
 _C = DTypeCode
-# In memory one element takes at least a byte; 4-bit types are unpacked when a file is read.
+# In memory an element takes at least one byte: 4-bit types are unpacked when a file is read.
 _STORAGE = {
     _C.FLOAT32: np.float32,
     _C.UINT8: np.uint8,

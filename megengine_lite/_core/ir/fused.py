@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 
 class ActivationCode(IntEnum):
-    """Functions that a kernel can apply to its result before it is stored (``activate`` in common/vmath.pxd)."""
+    """Functions that a kernel can apply to its result before it stores it (``activate`` in common/vmath.pxd)."""
 
     NONE = 0
     RELU = 1
@@ -132,7 +132,7 @@ class ChannelGather:
 
 @dataclass(frozen=True, slots=True)
 class ReduceAxes:
-    """Reduction of a float32 tensor over several axes at once; they stay with length 1. ``mode`` as in ``Reduce``."""
+    """Reduction of a float32 tensor over several axes, which keep the length 1. ``mode`` is that of ``Reduce``."""
 
     mode: int
     axes: tuple[int, ...]

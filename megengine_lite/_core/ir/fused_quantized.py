@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from megengine_lite._core.ir.dtype import DType
 from megengine_lite._core.ir.params import ConvBias, ElemwiseMultiTypeMode, MatrixMul
 
-# Images of no more channels have kernels of their own, which pack them and can convert them on the way.
+# Images of at most so many channels have kernels of their own, which pack them and can convert them on the way.
 MAX_IMAGE_CHANNELS = 4
 
 

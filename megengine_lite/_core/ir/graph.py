@@ -32,14 +32,14 @@ class Constant:
         self.key = key
 
     def release(self) -> None:
-        """Gives memory back that can be had again when ``array`` is next asked for."""
+        """Frees memory whose content can be made or read again when ``array`` is next asked for."""
 
     def keep_for(self, reader: object) -> None:
-        """Says that somebody is going to read the array; once made it is kept as long as ``reader`` lives."""
+        """Announces a reader of the array. Once the array is made, it is kept as long as ``reader`` lives."""
 
 
 class Reader:
-    """Stands for somebody who is going to read constants."""
+    """Somebody who is going to read constants; keeps them alive meanwhile."""
 
     __slots__ = ("__weakref__",)
 
@@ -47,8 +47,8 @@ class Reader:
 class DerivedConstant(Constant):
     """A constant computed from others when its array is first asked for.
 
-    Its key is an object of its own: the pool makes one constant for each recipe and parents. The array is kept until
-    all have read it who said that they would: constants that are derived from it, and plans.
+    Its key is an object of its own, since the pool makes one constant for each recipe and parents. The array is kept
+    until every announced reader has read it: constants that are derived from it, and plans.
     """
 
     __slots__ = ("_array", "_last", "_make", "_parents", "_readers")
@@ -77,7 +77,7 @@ class DerivedConstant(Constant):
         return array
 
     def _compute(self) -> np.ndarray:
-        """Makes the array, and before it those that it is derived from: each once, and kept only while it is read."""
+        """Makes the array, and first the arrays that it is derived from: each once, and kept only while it is read."""
         order, reads = self._missing()
         arrays: dict[Constant, np.ndarray] = {}
         for constant in order:
@@ -98,7 +98,7 @@ class DerivedConstant(Constant):
         return arrays[self]
 
     def _missing(self) -> tuple[list[DerivedConstant], dict[Constant, int]]:
-        """What must be made for this constant, parents first, and how often each of them is read on the way."""
+        """The constants that must be made for this one, parents first, and how often each of them is read meanwhile."""
         order: list[DerivedConstant] = []
         reads: dict[Constant, int] = {self: 1}
         stack: list[tuple[DerivedConstant, Iterator[Constant]]] = [(self, iter(self._parents))]
@@ -137,9 +137,9 @@ class DerivedConstant(Constant):
 
 
 class ConstantPool:
-    """Constants derived from a model's weights (folded, packed), by recipe; shared by networks that share weights.
+    """Constants derived from a model's weights (folded, packed), found by recipe.
 
-    They live as long as something uses them, and are made when something first does.
+    Networks that share weights share the pool. A constant is made at its first use and lives as long as it is used.
     """
 
     def __init__(self) -> None:
@@ -167,13 +167,13 @@ class ConstantPool:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the constants that have been made and are still there."""
+        """Bytes of the constants that exist at present."""
         return sum(c.held_bytes for c in list(self._derived.values()))
 
 
 @dataclass(frozen=True, slots=True)
 class TensorSpec:
-    """What is known of a tensor while planning.
+    """What is known of a tensor while a plan is made.
 
     ``shape`` is None when it depends on data. ``value`` is set for constants and for small tensors computed from
     shapes (targets of reshapes and the like).
@@ -268,7 +268,7 @@ class Graph:
         self.output_names = output_names
 
     def consumers(self) -> dict[Var, list[Node]]:
-        """For each variable the nodes that read it, once per node."""
+        """For each variable the nodes that read it, each node once."""
         table: dict[Var, list[Node]] = {}
         for node in self.nodes:
             for v in dict.fromkeys(node.inputs):
@@ -276,11 +276,11 @@ class Graph:
         return table
 
     def producers(self) -> dict[Var, Node]:
-        """The node that makes each variable which a node makes."""
+        """The node that computes each variable, for all that are computed by a node."""
         return {v: node for node in self.nodes for v in node.outputs}
 
     def replace_uses(self, replaced: Mapping[Var, Var]) -> None:
-        """Nodes and graph outputs that read a key read its value from now on. Values must not be keys."""
+        """Replaces variables: nodes and graph outputs that read a key now read its value. No value may be a key."""
         if not replaced:
             return
         for node in self.nodes:
@@ -289,7 +289,7 @@ class Graph:
         self.outputs = [replaced.get(v, v) for v in self.outputs]
 
     def remove_dead(self) -> None:
-        """Drops nodes of which no output is read by a living node or the caller."""
+        """Drops nodes none of whose outputs is read by a remaining node or by the caller."""
         alive: set[Var] = set(self.outputs)
         kept = []
         for node in reversed(self.nodes):
@@ -300,12 +300,12 @@ class Graph:
         self.nodes = kept
 
     def verify(self) -> None:
-        """Makes sure that every variable is defined once, and before it is read.
+        """Checks that every variable is computed once, and before it is read.
 
         Raises
         ------
         InternalError
-            It is not; whatever made the graph has a fault.
+            That is not so. The pass or builder that made the graph has a fault.
         """
         defined = set(self.inputs)
         for node in self.nodes:

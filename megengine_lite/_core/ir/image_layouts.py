@@ -72,7 +72,7 @@ _HYBRID_FORMATS = (_F.NCHW44, _F.NCHW88, _F.NCHW44_DOT)
 
 
 def split_format(fmt: int) -> tuple[Format, Format]:
-    """Layout of the input and of the output that a ``format`` parameter means; ``ValueError`` if unknown."""
+    """The layouts of input and output that a ``format`` parameter stands for; ``ValueError`` if it is unknown."""
     fmt = Format(fmt)
     return _MIXED.get(fmt, (fmt, fmt))
 
@@ -83,7 +83,7 @@ def block_size(fmt: Format) -> int:
 
 
 def dense_strides(shape: Sequence[int], step: int = 1) -> list[int]:
-    """Strides of a row-major tensor whose neighbours are ``step`` apart.
+    """Strides of a row-major tensor whose elements are ``step`` apart.
 
     >>> dense_strides((2, 3, 4))
     [12, 4, 1]
@@ -161,7 +161,7 @@ def input_format(fmt: Format, ndim: int) -> Format:
 
 
 def filter_axes(fmt: Format, group: bool, ndim: int, plain_input: bool = False) -> str:
-    """The axes of a filter, told apart by its number of dimensions; ``ValueError`` if there is no such filter.
+    """The axes of a filter, which follow from its number of dimensions; ``ValueError`` if there is no such filter.
 
     Parameters
     ----------

@@ -76,7 +76,7 @@ def from_float32(x: np.ndarray, dtype: DType) -> np.ndarray:
 def _round_to_bfloat16(x: np.ndarray) -> np.ndarray:
     bits = np.ascontiguousarray(x).view(np.uint32)
     rounded = (bits + (0x7FFF + ((bits >> 16) & 1))) >> 16
-    # A NaN must not be rounded up to infinity or wrap around; any quiet one will do.
+    # Rounding a NaN's bits up could make them infinity or wrap around: any quiet NaN replaces it.
     return np.where(np.isnan(x), 0x7FC0, rounded).astype(np.uint16)
 
 
@@ -89,9 +89,9 @@ def stored_constant(value: float, dtype: DType) -> np.ndarray:
 
 
 def float_to_int(x: np.ndarray, dtype: DType) -> np.ndarray:
-    """Integers for floats: truncated towards zero, then the low bits of the int32.
+    """Integers for floats: truncated towards zero to an int32, of which the low bits are taken.
 
-    What no int32 holds (NaN too) counts as -2**31, as x86 converts it.
+    Numbers outside of int32, and NaN, count as -2**31, as x86 converts them.
     """
     if x.dtype != np.float32:
         x = x.astype(np.float32)

@@ -1,1 +1,10 @@
-"""What everything else stands on: memory of tensors, files, limits of the machine, the processor."""
+"""The base of all other packages: memory of tensors, files, limits of the machine, the processor.
+
+* ``memory`` - storages and strided tensors over them; ``dlpack`` exchanges them with other libraries
+* ``files`` - reading what may be anything, and replacing files as a whole
+* ``file_bytes`` - the bytes of a model file in our own memory
+* ``limits``, ``processor`` - how much memory there is, and what the processor can do
+* ``hashes``, ``integers``, ``suggest`` - small helpers
+
+Nothing here knows what a model is.
+"""

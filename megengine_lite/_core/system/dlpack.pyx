@@ -1,4 +1,4 @@
-"""DLPack capsules (https://dmlc.github.io/dlpack/latest/): memory of ours for other libraries, and theirs for us."""
+"""DLPack capsules (https://dmlc.github.io/dlpack/latest/): our memory for other libraries, and theirs for us."""
 
 from cpython.pycapsule cimport (
     PyCapsule_CheckExact,
@@ -19,7 +19,7 @@ HOST_DEVICES = (1, 3)
 
 cdef enum:
     MAX_NDIM = 7
-    # Arrays of other libraries may have more dimensions than ours; more than this is damage.
+    # Arrays of other libraries may have more dimensions than ours; a capsule with more than this is damaged.
     MOST_NDIM = 64
     READ_ONLY = 1
     IS_COPIED = 2
@@ -85,7 +85,7 @@ cdef void release_versioned(void* head) noexcept with gil:
 
 
 cdef void drop_capsule(object capsule) noexcept:
-    # A consumer renames the capsule and calls the deleter itself; one that nobody took is ours to release.
+    # A consumer renames the capsule and calls the deleter itself. We release a capsule that nobody has taken.
     cdef void* head
     if PyCapsule_IsValid(capsule, b"dltensor"):
         head = PyCapsule_GetPointer(capsule, b"dltensor")
@@ -100,7 +100,7 @@ def make_capsule(
 ):
     """A capsule over memory that ``owner`` keeps alive; ``strides`` in elements, ``code`` and ``bits`` as in DLPack.
 
-    ``copied`` says that the memory was made for this capsule; only a versioned one can tell.
+    ``copied`` says that the memory was made for this capsule; only versioned capsules have a place for it.
     """
     cdef Package* package = <Package*>calloc(1, sizeof(Package))
     cdef DLTensor* tensor
@@ -130,7 +130,7 @@ def make_capsule(
 
 
 cdef class Borrowed:
-    """Memory of a capsule that was taken; given back with the last reference."""
+    """Memory of a capsule that was taken; released with the last reference to it."""
 
     cdef void* head
     cdef bint versioned
@@ -146,23 +146,23 @@ cdef class Borrowed:
 
 
 def is_capsule(source):
-    """Whether it is a capsule itself, and not an object that makes one."""
+    """Whether an object is a capsule itself, and not one that makes capsules."""
     return PyCapsule_CheckExact(source)
 
 
 def take_capsule(capsule):
-    """Takes a capsule over from its maker.
+    """Takes over a capsule from its producer.
 
     Returns
     -------
     tuple
-        What keeps the memory; address; shape; strides in elements, or None for a dense tensor; type code and bits;
-        whether it is read-only.
+        An object that keeps the memory alive; address; shape; strides in elements, or None for a dense tensor; type
+        code and bits; whether it is read-only.
 
     Raises
     ------
     TypeError
-        Not a capsule, one of a version that is not known, or memory of another device. It is not taken then.
+        Not a capsule, one of an unknown version, or memory of another device. The capsule then stays with its owner.
     """
     cdef Borrowed owner = Borrowed.__new__(Borrowed)
     cdef DLTensor* tensor

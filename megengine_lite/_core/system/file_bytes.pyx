@@ -1,12 +1,13 @@
-"""The bytes of a model file in memory of our own: nobody who writes to the file later can change a network.
+"""The bytes of a model file in our own memory, so that a later write to the file cannot change a network.
 
-A file is read once, whole. Weights that kernels have in a form of their own are not needed until a plan for another shape
-asks for them in another form, so their pages are given back to the system; a checksum stays. They come back from the
-file, which stays mapped for that (its old content survives when the file is deleted or replaced by another), and only
-what has the checksum is taken: a file that was overwritten in place is an error then, and never other numbers.
+A file is read once, whole. Once kernels have packed weights, the original bytes are not needed until a plan for another
+shape needs another packed form. So their pages are given back to the system, and a checksum is kept. When they are
+needed again they are read from the file, which stays mapped for that purpose; a mapping keeps the old content of a file
+that is deleted or replaced by another. Bytes with another checksum are an error: the file was overwritten in place.
 
-The mapped bytes are never touched by our own instructions, which would end the process if the file has become shorter:
-the kernel copies them through a pipe and tells where there are none. The mapping needs no open file.
+Our own code never reads the mapping: if the file has become shorter, that would end the process with a signal. Instead
+the operating system copies the bytes through a pipe, and reports an error for those that do not exist. The mapping
+needs no open file. docs/design/file-bytes.md says why files are read and not mapped.
 """
 
 import os
@@ -38,7 +39,7 @@ cdef enum:
     LEAST_PAGES = 4         # smaller pieces are kept: giving them back takes longer than it is worth
 
 cdef size_t PAGE = os.sysconf("SC_PAGE_SIZE")
-# Nobody can make other bytes of the same checksum who does not know it.
+# The seed is secret: without it nobody can make other bytes with the same checksum.
 cdef uint64_t SEED = int.from_bytes(os.urandom(8), "little")
 
 
@@ -48,7 +49,7 @@ cdef class FileBytes:
     Parameters
     ----------
     file
-        Open for reading, unbuffered, at its begin. It is not needed any more afterwards.
+        Open for reading, unbuffered, at its beginning. It may be closed afterwards.
     what
         Name of the file for messages.
 
@@ -144,7 +145,7 @@ cdef class FileBytes:
 
 
 cdef class Piece:
-    """Some bytes of a file, as a read-only buffer. While nobody looks at them they need no memory of their own."""
+    """Some bytes of a file, as a read-only buffer. While no view of them exists they need no memory."""
 
     cdef readonly FileBytes owner
     cdef Py_ssize_t begin
@@ -170,7 +171,7 @@ cdef class Piece:
         self.drop()
 
     def release(self):
-        """Gives the memory back, as soon as nobody looks at the bytes; they come back when somebody does."""
+        """Frees the memory as soon as no view of the bytes exists; the next view reads them again."""
         self.idle = True
         self.drop()
 
@@ -179,7 +180,7 @@ cdef class Piece:
         return self.absent
 
     cdef (size_t, size_t) pages(self):
-        """Begin of the first whole page, and bytes of all."""
+        """The begin of the first whole page, and the number of bytes of all whole pages."""
         cdef size_t first = (self.begin + PAGE - 1) // PAGE * PAGE
         cdef size_t end = (self.begin + self.size) // PAGE * PAGE
         return first, end - first if end > first else 0
@@ -204,7 +205,7 @@ cdef class Piece:
         self.absent = madvise(self.owner.data + first, count, MADV_DONTNEED) == 0
 
     cdef fetch(self):
-        """Brings the pages back."""
+        """Reads the pages again."""
         cdef size_t first, count
         first, count = self.pages()
         if copy_mapped(self.owner.data + first, self.owner.mapped + first, count):
@@ -220,7 +221,7 @@ cdef class Piece:
 
 
 cdef bint copy_mapped(char* target, const char* source, size_t count) except *:
-    """Copies bytes of a mapped file; False if the file is not so long any more."""
+    """Copies bytes of a mapped file; False if the file has become too short."""
     cdef size_t done = 0
     cdef ssize_t moved, taken
     cdef int reader, writer

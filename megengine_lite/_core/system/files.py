@@ -1,7 +1,7 @@
-"""Files: reading what may be anything, and writing so that nobody ever sees half of a file.
+"""Files: reading paths that may lead to anything, and writing so that nobody ever sees half of a file.
 
-A file is written beside its place, under a name of its own, and moved there as a whole. Whoever writes holds a lock on
-that temporary file, so the next one to write there can tell what a killed process has left, and removes it.
+A file is written under a temporary name in the same folder and then renamed. The writer holds a lock on the temporary
+file, so the next writer can tell which temporary files were left by a killed process, and removes them.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _MOST_READ = 4  # a file may take this part of the memory
 _RIGHTS = 0o777  # of owner, group and others
 _SUFFIX = ".tmp"
 _LONGEST_STEM = 200  # of the 255 bytes that a name has, as a rule
-# Systems without these flags have nothing that they protect from.
+# Systems without these flags do not have the dangers that the flags protect from.
 _NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
 _NONBLOCK = getattr(os, "O_NONBLOCK", 0)
 _CLOEXEC = getattr(os, "O_CLOEXEC", 0)
@@ -42,7 +42,7 @@ def to_path(path: Any) -> str:
     Raises
     ------
     LiteTypeError, LiteValueError
-        It is neither str nor ``os.PathLike``; no file can have such a name.
+        It is neither str nor ``os.PathLike``, or no file can have such a name.
     """
     if not isinstance(path, str | os.PathLike):
         raise LiteTypeError(f"a path is needed, not {type(path).__name__}")
@@ -63,12 +63,12 @@ def to_path(path: Any) -> str:
 
 
 def open_file(path: str, *, pipes: bool = True) -> BufferedReader:
-    """Opens a file for reading, or a pipe if ``pipes`` says so. Does not wait for who writes to the pipe.
+    """Opens a file for reading, or a pipe if ``pipes`` allows it. Does not wait for a writer of the pipe.
 
     Raises
     ------
     LiteOSError
-        It is not there, is something else, or must not be read; the error is the builtin one of that case, too.
+        It does not exist, is something else, or must not be read. The error is also the builtin one of that case.
     """
     path = to_path(path)
     try:
@@ -98,7 +98,7 @@ def read_all(file: BinaryIO, path: str) -> bytes:
     Raises
     ------
     LiteOSError, LiteError
-        It cannot be read; it is larger than a quarter of the memory.
+        It cannot be read, or it is larger than a quarter of the memory.
     """
     most = memory_limit() // _MOST_READ
     pieces = []
@@ -124,7 +124,7 @@ def read_file(path: str) -> bytes:
 
 
 def open_for_writing(path: str, *, append: bool = False) -> BinaryIO:
-    """Opens a file to write into it as it is, for what is not replaced as a whole. Does not wait for who reads a pipe.
+    """Opens a file that is written in place, not replaced as a whole. Does not wait for a reader of a pipe.
 
     Raises
     ------
@@ -162,18 +162,18 @@ def replace_file(path: str, chunks: Iterable[Any], like: str | None = None) -> N
 
 @contextlib.contextmanager
 def replacing(path: str, like: str | None = None) -> Iterator[BinaryIO]:
-    """A file to write to; afterwards it is at ``path`` as a whole, or after an exception not at all.
+    """Context manager: a file to write to. It replaces ``path`` at the end, or not at all after an exception.
 
-    Readers, and a crash, find either the old or the new content. Rights and ownership of an existing file stay, as far
-    as this process may give them. A symbolic link stays, and the file that it leads to is replaced. Devices and pipes
-    are written to directly.
+    Readers find either the old or the new content, also after a crash. Rights and ownership of an existing file stay,
+    as far as this process may set them. A symbolic link stays, and the file that it leads to is replaced. Devices and
+    pipes are written to directly.
 
     Parameters
     ----------
     path
         Where to.
     like
-        A file: a new one gives nobody but its owner a right that this one does not give.
+        A file whose rights are the most that a new file gives to anybody but its owner.
 
     Raises
     ------
@@ -206,7 +206,7 @@ def replacing(path: str, like: str | None = None) -> Iterator[BinaryIO]:
 
 
 def _first_mode(present: os.stat_result | None, like: str | None) -> int:
-    """Rights that a file is created with; the system takes those away that the process gives to nobody (umask)."""
+    """Rights that a file is created with; the system removes those in the umask of the process."""
     if present is not None:
         return 0o600  # nobody may open it before it has the rights of the old one
     return 0o666 if like is None else 0o600 | (os.stat(like).st_mode & 0o666)
@@ -229,7 +229,7 @@ def _take_over(handle: int, present: os.stat_result) -> None:
 
 
 def _stem(target: str) -> str:
-    """What the temporary files for a target begin with."""
+    """The beginning of the names of a target's temporary files."""
     name = os.fsencode(os.path.basename(target))
     return name[:_LONGEST_STEM].decode("utf-8", "ignore") if len(name) > _LONGEST_STEM else os.fsdecode(name)
 
@@ -293,7 +293,7 @@ def file_lock(path: str) -> Iterator[None]:
     Raises
     ------
     OSError
-        There is something else at its place, or no right to use it.
+        Something else has its name, or this process has no right to use it.
     """
     if fcntl is None:
         yield

@@ -1,4 +1,4 @@
-"""The two hash functions that decide what a model file means.
+"""The two hash functions that are needed to interpret a model file.
 
 ``xxh64`` makes the type ids of operators (XXH64, Yann Collet's specification). ``std_hash`` is what ``std::hash`` of a
 string gives in libstdc++ (MurmurHash64A, Austin Appleby); the original lists inputs in an order that depends on it.

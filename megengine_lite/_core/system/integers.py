@@ -1,4 +1,4 @@
-"""Integers as callers write them."""
+"""Arguments that are integers of any kind: Python's, numpy's, enumerations."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _MOST_BITS = 1024
 
 
 def to_integer(value: object, name: str, *, bools: bool = False) -> int:
-    """A Python int from any kind of integer; ``name`` says what it is, for the message. ``bools`` may be integers."""
+    """A Python int from any kind of integer; ``name`` is for messages. With ``bools``, booleans count as integers."""
     try:
         if isinstance(value, bool) and not bools:
             raise TypeError

@@ -11,7 +11,7 @@ _UNKNOWN = 1 << 40
 
 @cache
 def memory_limit() -> int:
-    """Bytes that a process can have at most: the machine's memory, or less where a control group says so."""
+    """The most bytes that a process can have: the machine's memory, or the limit of its control group."""
     try:
         limit = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):  # not POSIX, or a system without this number

@@ -1,12 +1,13 @@
-"""Memory of tensors: aligned storages, memory of others kept alive, strided tensors over them.
+"""Memory of tensors: storages, and strided tensors over them.
 
-A :class:`Storage` is a piece of memory with one owner that never moves and is freed with its last user; a
-:class:`StridedTensor` is a typed, strided window into one. Growing a tensor gives it a new storage; everything that
-was made from the old one (slices, numpy views, DLPack capsules) keeps the old one alive. So nothing dangles.
+A :class:`Storage` is a piece of memory, allocated here or borrowed from another object that it keeps alive. It never
+moves and is freed with its last user. A :class:`StridedTensor` is a typed, strided window into a storage. A tensor that
+grows gets a new storage; everything that was made from the old one (slices, numpy views, DLPack capsules) keeps the old
+one alive. So nothing dangles.
 
 ``pending`` of both is None or an object with a method ``wait``: work in progress that writes this memory. It is
-waited for before the memory is looked at. ``busy`` of a tensor is work that reads its memory: the tensor calls its method
-``join``, which does not care how the work ends, before it writes.
+waited for before the memory is read or written. ``busy`` of a tensor is work that reads its memory: before the tensor
+writes, it calls the method ``join`` of that work, which waits for its end and raises nothing if the work has failed.
 """
 
 from cpython.buffer cimport (
@@ -40,7 +41,7 @@ from megengine_lite.errors import (
 
 cdef enum:
     ALIGNMENT = 64
-    # Copies below this size are not worth giving the GIL away.
+    # Smaller copies keep the GIL: releasing it would take longer.
     NOGIL_BYTES = 1 << 16
 
 # By LiteDataType: float32, float16, int32, int16, int8, uint8, uint16.
@@ -153,7 +154,7 @@ cdef class Storage:
 
     @property
     def address(self):
-        """Address of the first byte (0 if there is none); allocates."""
+        """Address of the first byte (0 if there is none). Allocates the memory if that has not been done yet."""
         return <uintptr_t>self.pointer()
 
     @property
@@ -184,9 +185,9 @@ cdef struct Export:
 
 
 def count_bytes(shape, int code):
-    """Bytes of a dense tensor; raises when the size does not fit into the address space.
+    """Bytes of a dense tensor; raises if the size does not fit into the address space.
 
-    Neither must the strides of a tensor without elements: those that a zero dimension hides count, too.
+    A tensor without elements has strides as well, so the other dimensions must fit even if one is zero.
     """
     nbytes = extent = ITEMSIZE[code]
     for d in shape:
@@ -262,7 +263,7 @@ cdef class StridedTensor:
         """Shape and element type as a new object of a class derived from :class:`Layout`."""
         cdef Layout layout = self.handed_out
         self.settle()
-        # One that nobody holds but this tensor is as good as a new one: ``tensor.layout.shapes`` leaves such.
+        # A layout that only this tensor refers to can be used again; ``tensor.layout.shapes`` leaves such a one.
         if layout is None or Py_REFCNT(layout) > 2 or type(layout) is not cls:
             layout = self.handed_out = Layout.__new__(cls)
         layout._shape = self.shape_
@@ -300,7 +301,7 @@ cdef class StridedTensor:
 
     @property
     def _shown(self):
-        """The storage of the last :meth:`_show`; another one in the tensor is the user's."""
+        """The storage of the last :meth:`_show`. If the tensor has another one, the user has set it."""
         return self.shown
 
     @property
@@ -312,7 +313,7 @@ cdef class StridedTensor:
         return self.storage is not None and self.storage.readonly
 
     def _set_layout(self, shape, int code):
-        """Makes the tensor dense with this layout; memory and bytes stay where they fit, else the memory is new."""
+        """Makes the tensor dense with this layout. Memory and content stay if the size fits, else memory is new."""
         cdef Py_ssize_t nbytes = count_bytes(shape, code)
         self.settle()
         if not self.contiguous:
@@ -330,20 +331,20 @@ cdef class StridedTensor:
             self.set_dense(self.storage, self.offset, self.capacity, shape, code)
 
     def _reshape(self, shape):
-        """Other shape, same number of elements; ``shape`` is complete."""
+        """Gives the tensor another shape of the same number of elements; ``shape`` has no -1 any more."""
         self.settle()
         if not self.contiguous:
             raise LiteError("a strided slice cannot be reshaped; copy it into another tensor first (copy_from)")
         self.set_dense(self.storage, self.offset, self.capacity, shape, self.code)
 
     def _adopt(self, Storage storage, shape, int code):
-        """Takes a storage as memory from now on."""
+        """Uses another storage as memory from now on."""
         self.settle()
         self.set_dense(storage, 0, storage.nbytes, shape, code)
         self.is_slice = False
 
     def _show(self, Storage storage, shape, int code):
-        """:meth:`_adopt` of memory that is not the user's: that of an output."""
+        """Like :meth:`_adopt`, for the memory of an output, which does not belong to the user."""
         self._adopt(storage, shape, code)
         self.shown = storage
 
@@ -417,7 +418,7 @@ cdef class StridedTensor:
         return ndarray(self.shape_, NUMPY_TYPES[self.code], self.storage, self.offset, self._strides)
 
     def _require_writable(self, Py_ssize_t nbytes):
-        """Raises if this many bytes would go into memory that is read-only, and not into new memory."""
+        """Raises if this many bytes would be written to read-only memory, and not to new memory."""
         self.settle()
         if nbytes and self.storage is not None and self.storage.readonly:
             if self.is_slice or nbytes <= self.capacity:

@@ -1,4 +1,4 @@
-/* The few things of the processor that Cython cannot say: CPUID, denormal mode, a pause in spin loops. */
+/* What Cython cannot express: CPUID, the mode for denormal numbers, a pause in spin loops. */
 #ifndef MEGENGINE_LITE_PLATFORM_H
 #define MEGENGINE_LITE_PLATFORM_H
 #include <stdint.h>
@@ -17,7 +17,7 @@ static inline unsigned long long ml_xgetbv(void) {
     __asm__ volatile("xgetbv" : "=a"(a), "=d"(d) : "c"(0));
     return ((unsigned long long)d << 32) | a;
 }
-/* Denormal numbers are flushed to zero inside of our loops (they cost hundreds of cycles each). */
+/* Denormal numbers count as zero inside of our loops: each would take hundreds of cycles. */
 static inline uint64_t ml_flush_denormals(void) {
     unsigned old = _mm_getcsr();
     _mm_setcsr(old | 0x8040);

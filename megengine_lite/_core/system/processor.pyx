@@ -68,10 +68,10 @@ def brand():
 
 
 def flush_denormals():
-    """Makes this thread take denormal numbers as zeros, as kernels do; gives the mode before."""
+    """Makes this thread take denormal numbers as zeros, as kernels do; returns the previous mode."""
     return ml_flush_denormals()
 
 
 def restore_denormals(unsigned long long mode):
-    """Puts back the mode that :func:`flush_denormals` gave."""
+    """Restores the mode that :func:`flush_denormals` returned."""
     ml_restore_denormals(mode)

@@ -1,4 +1,4 @@
-"""Suggestions for names that are not known."""
+"""Suggestions for misspelt names."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
-    """``"did you mean 'threads'?"``; empty where nothing is like the name.
+    """``"did you mean 'threads'?"``; empty if no name is similar.
 
     >>> suggestion("thread", ["threads", "isa"])
     "did you mean 'threads'?"

@@ -2,7 +2,7 @@
 
 Names of tables and fields are those of the format. Enumerations are named table + enum (``ElemwiseMode``); the ones
 that many tables share are ``ConvolutionFormat``, ``InterpolationMode`` and ``BorderMode``. Tables are those of the
-newest release; differences of older files are settled by the loader.
+newest release; the loader converts what older files have.
 """
 
 from megengine_lite._core.ir.params.base import (

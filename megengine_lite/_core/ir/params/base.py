@@ -1,9 +1,9 @@
-"""How a parameter table is declared and what a reader needs to know of it.
+"""How a parameter table is declared, with what a reader of files needs to know about it.
 
 A table is a frozen dataclass; change one with :func:`dataclasses.replace`. Comparison and ``repr`` come from
-:class:`Param`: methods made for each of 75 classes would double the time of the import. The helpers of this module give
-each field its number in the file, its stored type and its default. Enumerations keep numbers that they do not know as
-plain ``int``: whether such a number can be used is for the operator to say.
+:class:`Param`, because methods made for each of 75 classes would double the time of the import. The helpers of this
+module give each field its number in the file, its stored type and its default. A number that an enumeration does not
+have stays a plain ``int``; the operator decides whether it can use it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ INT_MIN = -(2**31)
 
 
 class Field(NamedTuple):
-    """One field of a table as it stands in a file.
+    """One field of a table as it is stored in a file.
 
     ``kind`` is a scalar type (``"int8"`` ... ``"float64"``, ``"bool"``) or the name of a vector of numbers or
     structures; ``enum`` is the enumeration that a number is turned into.

@@ -23,7 +23,7 @@ class ConvolutionSparse(IntEnum):
 
 
 class ConvolutionFormat(IntEnum):
-    """Layout of activations; where two names stand, of input and output."""
+    """Layout of activations; a name of two parts has the layouts of input and output."""
 
     NCHW = 0
     NHWC = 1

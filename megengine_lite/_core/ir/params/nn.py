@@ -92,7 +92,7 @@ class GeneralNorm(Param):
 @serialized(92)
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class GroupNorm(Param):
-    """Normalization over groups of channels; also of InstanceNorm, which ignores ``group``."""
+    """Normalization over groups of channels. InstanceNorm uses the same table and ignores ``group``."""
 
     affine: bool = boolean(0, True)
     eps: float = float32(1, 1e-05)

@@ -20,7 +20,7 @@ class InterpolationMode(IntEnum):
 
 
 class BorderMode(IntEnum):
-    """What stands outside of an image."""
+    """What pixels outside of an image count as."""
 
     REPLICATE = 0
     REFLECT = 1
