@@ -20,7 +20,7 @@ from megengine_lite.errors import LiteError, ShapeError
 
 # Tensors up to this size are computed while planning when all inputs are known.
 FOLD_SIZE = 4096
-# Weights are folded into one that takes at most so many times their memory: what only repeats them is left to run.
+# Weights are folded only if the result takes at most so many times their memory: a node that merely repeats them runs.
 FOLD_GROWTH = 2
 
 
@@ -36,7 +36,7 @@ class Stage:
     """A run of nodes whose shapes are known: a graph of its own, plus where the rest begins.
 
     ``original`` maps the stage's variables to those of the model's graph. ``shapes`` has the specs of outputs of the
-    model's graph that are not computed, because nobody wants more of them.
+    model's graph of which only the shape is wanted, and which are not computed.
     """
 
     graph: Graph
@@ -72,8 +72,8 @@ def infer_stage(
 ) -> Stage:
     """Infers from node ``begin`` on, given the specs of the variables that exist before it.
 
-    Outputs of the graph in ``shape_only`` are computed only where their shape cannot be told otherwise, or where a
-    later stage reads them. Callers that infer stage after stage give the graph's ``lifetimes``.
+    Outputs of the graph in ``shape_only`` are computed only if their shape cannot be inferred, or if a later stage
+    reads them. Callers that infer stage after stage give the graph's ``lifetimes``.
 
     Returns
     -------
@@ -130,7 +130,7 @@ def infer_stage(
 
 
 def _constant_spec(var: Var) -> TensorSpec:
-    """The spec of a constant, with its value if inference may want it. Weights, which it never wants, stay unread."""
+    """The spec of a constant, with its value if inference may need that. Weights, which it never needs, stay unread."""
     spec = var.spec
     if spec.size > FOLD_SIZE and spec.dtype.storage != np.int32:
         return TensorSpec(spec.shape, spec.dtype)
@@ -138,7 +138,7 @@ def _constant_spec(var: Var) -> TensorSpec:
 
 
 def missing_value(node: Node, ins: list[Var]) -> Var | None:
-    """The variable of the model's graph whose value inference of a node needs and does not have; None if it has all."""
+    """A variable whose value is needed to infer a node and is not known; None if all are known."""
     for i in naming(node, REGISTRY[node.op].needed_values, node):
         var = ins[i]
         if var.spec.value is None:
@@ -156,9 +156,10 @@ def infer_node(node: Node, ins: list[Var], pool: ConstantPool) -> list[Var]:
     node
         A node of the model's graph.
     ins
-        Stand for its inputs; their shapes are known, and the values that :func:`missing_value` asks for.
+        The stage's variables for its inputs. Their shapes are known, and so are the values that
+        :func:`missing_value` asks for.
     pool
-        Where constants come from that follow from weights.
+        Makes the constants that follow from weights.
     """
     out_specs = naming(node, REGISTRY[node.op].infer, node, [v.spec for v in ins])
     if len(out_specs) != len(node.outputs):
@@ -180,7 +181,7 @@ def infer_node(node: Node, ins: list[Var], pool: ConstantPool) -> list[Var]:
 
 
 def _fold(node: Node, ins: list[Var], outs: list[Var], pool: ConstantPool) -> None:
-    """Computes a node whose inputs are all known, if that is cheap or the model's weights are all it reads."""
+    """Computes a node whose inputs are all known, if that is cheap or if it reads nothing but weights of the model."""
     small = all(v.spec.shape is not None and v.spec.size <= FOLD_SIZE for v in outs)
     weights_only = all(not _is_value(v.const) for v in ins)
     if not small and not (weights_only and _is_compact(ins, outs)):
@@ -205,7 +206,7 @@ def _fold(node: Node, ins: list[Var], outs: list[Var], pool: ConstantPool) -> No
 
 
 def _is_compact(ins: list[Var], outs: list[Var]) -> bool:
-    """Whether the outputs do not take much more memory than the inputs. Those that depend on data do not."""
+    """Whether the outputs take about as much memory as the inputs, or less. Outputs that depend on data do."""
     made = sum(v.spec.nbytes for v in outs if v.spec.shape is not None)
     return made <= FOLD_GROWTH * sum(v.spec.nbytes for v in ins)
 
@@ -228,7 +229,7 @@ def _cut(
     shapes: dict[Var, TensorSpec] = {}
     made = [var for var in copies if var.const is None and var not in known]
     if end == len(source.nodes):
-        # Outputs that are inputs or constants are handed out by the last stage.
+        # The last stage hands out outputs that are inputs or constants.
         graph_inputs = set(source.inputs)
         for var in lifetimes.outputs:
             if var in graph_inputs or var.const is not None:

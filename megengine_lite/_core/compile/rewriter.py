@@ -10,10 +10,11 @@ from megengine_lite._core.ir.graph import Graph, Node, Var
 class Rewriter:
     """Replaces nodes of a graph by others.
 
-    What replaces several nodes stands where the last of them stood. Everything that any of them read is computed
-    before that place, so the order stays right as long as nothing in between reads a result of the earlier ones.
+    The nodes that replace several others stand where the last of these stood. Everything that any of them read is
+    computed before that place, so the order stays right as long as no node in between reads a result of the earlier
+    ones. docs/design/pass-order.md says why.
 
-    Iterating gives the nodes in order, also those that were put behind the current one meanwhile.
+    Iterating gives the nodes in order, including those that replace nodes behind the current one meanwhile.
     """
 
     def __init__(self, graph: Graph):
@@ -48,7 +49,7 @@ class Rewriter:
         return list(self._readers.get(var, ()))
 
     def only_reader(self, var: Var) -> Node | None:
-        """The node that alone reads a variable, once or several times; None if the caller of the graph reads it too."""
+        """The only node that reads a variable; None if there are several, or if the variable is an output."""
         readers = self._readers.get(var, ())
         return next(iter(readers)) if len(readers) == 1 and var not in self._outputs else None
 
@@ -57,7 +58,7 @@ class Rewriter:
         return self._slot_of[node]
 
     def replace(self, old: Sequence[Node], new: Sequence[Node]) -> None:
-        """Puts nodes in place of others. Together the new ones compute whatever is still read of the old ones."""
+        """Puts nodes in place of others. The new ones must compute all results of the old ones that are still read."""
         place = max(self._slot_of[node] for node in old)
         for node in old:
             slot = self._slots[self._slot_of.pop(node)]

@@ -1,7 +1,7 @@
 """Rewrites of a stage's graph, one per file, in the order in which they run.
 
-Every variable has a spec with a known shape. A pass changes the graph in place and leaves the meaning of its outputs
-as it is; weights that it changes are derived through the constant pool, so they are made once per model.
+Every variable has a spec with a known shape. A pass changes the graph in place and does not change what its outputs
+mean. Weights that it changes are derived through the constant pool, so they are made once per model.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ __all__ = ["run"]
 
 
 def run(graph: Graph, pool: ConstantPool, config: SessionConfig) -> None:
-    """All passes that the options ask for.
+    """Runs all passes that the options ask for.
 
     Raises
     ------
     InternalError
-        The passes have left a graph that cannot be computed in its order.
+        The graph that comes out cannot be computed in its order.
     """
     if config.fuse:
         _run_all(graph, pool)

@@ -49,7 +49,7 @@ def run(graph: Graph, pool: ConstantPool) -> None:
 
 
 class _Layout:
-    """An activation layout: NCHW4, NCHW44 and NCHW44_DOT are one and the same here."""
+    """An activation layout; NCHW4, NCHW44 and NCHW44_DOT count as the same."""
 
     __slots__ = ("axes", "format", "key")
 
@@ -124,7 +124,7 @@ class _Canonical:
         return twin
 
     def _give(self, var: Var, layout: _Layout, twin: Var) -> None:
-        """Defines a packed variable by its twin, for those who still read it."""
+        """Defines a packed variable by its twin, for nodes that still read it."""
         if layout.key == _PLAIN.key:
             self.replaced[var] = twin
             return
@@ -195,7 +195,7 @@ class _Canonical:
         return True
 
     def _operand(self, var: Var, layout: _Layout, y: Var) -> Var | None:
-        """An operand of an elementwise operator as it stands between twins; None if it has no such form."""
+        """An operand of an elementwise operator in the form that fits twins; None if it has no such form."""
         if var.spec.size == 1 and len(var.shape) <= len(_PLAIN.axes):
             return var
         if var in self.twins:
@@ -240,7 +240,7 @@ class _Canonical:
         return False
 
     def _dimshuffle(self, node: Node) -> bool:
-        """The explicit conversions: out of a packed tensor, or into one."""
+        """Explicit conversions from a packed tensor, or to one."""
         x, y = node.inputs[0], node.outputs[0]
         pattern = tuple(node.params.pattern)
         if x in self.twins and pattern == self.twins[x][0].axes:

@@ -1,7 +1,8 @@
-"""Convolution with what follows it: scale, bias, residual addition and activation become one node.
+"""Merges a convolution with the scale, bias, residual addition and activation that follow it.
 
-A float32 convolution in NCHW becomes ``FusedConv``; then the node that alone reads its result is absorbed. What comes
-out stands in that node's place, where it is met again. Multiplications by constants go into the weights.
+A float32 convolution in NCHW becomes a ``FusedConv``. If a single node reads its result, that node is absorbed. The new
+node takes its place, so the walk meets it again and can absorb the next one. Multiplications by constants go into the
+weights.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from megengine_lite._core.ir.graph import ConstantPool, Graph, Node, TensorSpec,
 from megengine_lite._core.ir.params import ConvBiasNonlineMode, ConvolutionMode, ConvolutionSparse, ElemwiseMode
 
 M = ElemwiseMode
-# Elementwise functions that can be applied to a result on the way to memory.
+# Elementwise functions that kernels can apply to a result before they store it.
 ACTIVATIONS = {
     M.RELU: ActivationCode.RELU,
     M.SIGMOID: ActivationCode.SIGMOID,
@@ -35,7 +36,7 @@ NONLINEARITIES: dict[int, ActivationCode] = {
     ConvBiasNonlineMode.SIGMOID: ActivationCode.SIGMOID,
     ConvBiasNonlineMode.H_SWISH: ActivationCode.H_SWISH,
 }
-# Additions, with the activation that follows in them.
+# Additions, with the activation that they apply to the sum.
 ADD_THEN = {
     M.ADD: ActivationCode.NONE,
     M.FUSE_ADD_RELU: ActivationCode.RELU,
@@ -50,7 +51,7 @@ def _any(fused: Node) -> bool:
 
 
 def run(graph: Graph, pool: ConstantPool, accept: Callable[[Node], bool] = _any) -> None:
-    """Fuses what can be fused, as long as ``accept`` agrees with the node that comes out."""
+    """Fuses all convolutions of a graph; ``accept`` can refuse a fused node, which is then not made."""
     graph.nodes = [as_fused_conv(node) or node for node in graph.nodes]
     rewriter = Rewriter(graph)
     for node in rewriter:
@@ -107,7 +108,7 @@ def as_fused_conv(node: Node) -> Node | None:
 
 
 def _absorb(conv: Node, reader: Node, pool: ConstantPool) -> Node | None:
-    """The convolution with its only reader taken in, or None."""
+    """The convolution merged with its only reader; None if that is not possible."""
     if reader.op != "Elemwise" or reader.outputs[0].shape != conv.outputs[0].shape:
         return None
     mode = reader.params.mode
@@ -152,9 +153,9 @@ def _with(conv: Node, reader: Node, **changes: object) -> Node:
 
 
 def _clip(current: Activation, mode: int, reader: Node, y: Var) -> Activation | None:
-    """What a MAX, MIN, CLIP or RELU6 after the activation so far makes of it.
+    """The activation ``current`` followed by a MAX, MIN, CLIP or RELU6, as one activation.
 
-    The first of them decides what NaN gives: one of the bounds, by the order in which the function compares.
+    The first of these functions decides what NaN gives: one of the bounds, by the order in which it compares.
     """
     bounds = _bounds(mode, reader, y)
     if bounds is None:
@@ -174,7 +175,7 @@ def _clip(current: Activation, mode: int, reader: Node, y: Var) -> Activation | 
 
 
 def _bounds(mode: int, reader: Node, y: Var) -> tuple[float, float, float] | None:
-    """Between what a function puts ``y``, and what it makes of NaN; None if it is none of those."""
+    """The bounds of a clipping function, and what it gives for NaN; None if it is another function."""
     if mode == M.RELU6:
         return 0.0, 6.0, 6.0
     if mode == M.RELU:
@@ -182,7 +183,7 @@ def _bounds(mode: int, reader: Node, y: Var) -> tuple[float, float, float] | Non
     if mode in (M.MAX, M.MIN):
         first = reader.inputs[0] is y
         value = _scalar(reader.inputs[1 if first else 0])
-        # NaN in the first operand gives the second, which is the smaller one if they differ in size.
+        # NaN in the first operand gives the second operand. If they differ in size, the smaller one is the second.
         if value is None or np.isnan(value) or not (first or y.spec.size > 1):
             return None
         return (value, np.inf, value) if mode == M.MAX else (-np.inf, value, value)
@@ -237,7 +238,7 @@ def _scaled_bias(bias: np.ndarray, factor: np.ndarray) -> np.ndarray:
 
 
 def _scale(conv: Node, factor: Var, pool: ConstantPool) -> Node:
-    """The factor goes into weights and bias."""
+    """Multiplies weights and bias by a factor."""
     x, w = conv.inputs[:2]
     groups = conv.params.groups
 

@@ -1,4 +1,4 @@
-"""Chains of elementwise functions become one node that reads its inputs and writes its result once."""
+"""Merges chains of elementwise functions into one node that reads its inputs and writes its result once."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Matrix product with what follows it: bias, residual addition and activation become one node.
+"""Merges a matrix product with the bias, residual addition and activation that follow it.
 
-Linear layers on tensors of more than two dimensions are written as Reshape, MatrixMul, Reshape; the additions behind
-them are taken in through the second reshape, which then follows the fused product.
+Linear layers on tensors of more than two dimensions are written as Reshape, MatrixMul, Reshape. Additions after the
+second reshape are moved in front of it and merged with the product.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from megengine_lite._core.ir.shape_constant import reshape_node
 
 
 def run(graph: Graph) -> None:
-    """Rewrites float32 products of two matrices whose result only one node reads."""
+    """Rewrites float32 products of two matrices whose result is read by a single node."""
     rewriter = Rewriter(graph)
     for node in rewriter:
         if node.op == "MatrixMul" and _is_plain_float(node):
@@ -26,7 +26,7 @@ def run(graph: Graph) -> None:
 
 
 def _fuse(node: Node, rewriter: Rewriter) -> None:
-    """Replaces a product and what it can absorb by one node, with the reshape that stood between them behind it."""
+    """Replaces a product and all that it can absorb by one node; a reshape between them is moved behind it."""
     product = node.outputs[0]
     fused = Node(
         "FusedMatMul",
@@ -70,7 +70,7 @@ def _keeps_rows(node: Node, y: Var) -> bool:
 
 
 def _absorb(fused: Node, reader: Node, y: Var, before: list[Node]) -> bool:
-    """Takes a reader of the result ``y`` into the fused node, if it can; ``before`` gets nodes that must precede."""
+    """Absorbs a reader of the result ``y`` if possible; nodes that must precede the fused one go into ``before``."""
     p: FusedMatMul = fused.params
     if reader.op != "Elemwise" or reader.outputs[0].shape != y.shape or p.activation.code != ActivationCode.NONE:
         return False

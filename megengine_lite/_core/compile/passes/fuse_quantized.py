@@ -1,6 +1,6 @@
-"""Convolutions and matrix products of integers, with the conversions and additions around them, become one node each.
+"""Merges quantized convolutions and matrix products with the conversions and additions around them.
 
-Every absorbed node keeps its own rounding, so results stay what they were.
+Every absorbed node keeps its own rounding, so results do not change.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def run(graph: Graph) -> None:
 
 
 def _fused_with_producer(node: Node, rewriter: Rewriter) -> tuple[Node, Node] | None:
-    """The producer of an input that can be fused with a node, and what comes out; None if there is none."""
+    """A producer of an input that can be fused with a node, and the fused node; None if there is none."""
     combine = _combination(node)
     if combine is None:
         return None
@@ -68,7 +68,7 @@ def _combination(node: Node) -> Callable[[Node, Node, Var], Node | None] | None:
 
 
 def as_quantized_conv(node: Node) -> Node | None:
-    """A convolution of bytes with a constant filter as a ``QuantizedConv``, or None if the node is something else."""
+    """An int8 convolution with a constant filter as a ``QuantizedConv``, or None if the node is something else."""
     if node.op not in ("Convolution", "ConvBiasForward") or node.params.format != ConvolutionFormat.NCHW:
         return None
     x, w, *rest = node.inputs
@@ -91,7 +91,7 @@ def as_quantized_conv(node: Node) -> Node | None:
 
 
 def as_quantized_matmul(node: Node) -> Node | None:
-    """A product of two matrices of bytes as a ``QuantizedMatMul``, or None if the node is something else."""
+    """A product of two int8 matrices as a ``QuantizedMatMul``, or None if the node is something else."""
     if node.op != "MatrixMul" or node.params.format != MatrixMulFormat.DEFAULT:
         return None
     if any(v.dtype.code not in _BYTES for v in node.inputs):
@@ -101,7 +101,7 @@ def as_quantized_matmul(node: Node) -> Node | None:
 
 
 def _with_conversion_before(cvt: Node, conv: Node, _: Var) -> Node | None:
-    """An image that is quantized for its convolution alone: it is packed anyway, and can be converted on the way."""
+    """Absorbs the quantization of an image that only its convolution reads: it is packed anyway, and converted then."""
     if cvt.op != "TypeCvt" or conv.params.input_dtype != conv.inputs[0].dtype:
         return None
     x = cvt.inputs[0]
@@ -114,7 +114,7 @@ def _with_conversion_before(cvt: Node, conv: Node, _: Var) -> Node | None:
 
 
 def _keeps_sums(node: Node) -> bool:
-    """Whether the node's result is the sums of products themselves."""
+    """Whether the node's result is the plain sum of products, without rescaling."""
     y = node.outputs[0].dtype
     a, b = node.params.input_dtype if node.op == "QuantizedConv" else node.inputs[0].dtype, node.inputs[1].dtype
     return y.code is _C.QUANTIZED_S32 and a.is_quantized and y.scale == product_scale(a, b)
@@ -134,14 +134,14 @@ def _with_conversion_behind(node: Node, cvt: Node, _: Var) -> Node | None:
 
 
 def _can_be_staged(conv: Node) -> bool:
-    """Whether a kernel can do something with the result of the convolution before it stores it."""
+    """Whether a kernel can still change the result of the convolution before it stores it."""
     p: QuantizedConv = conv.params
     simple = p.conv.nonlineMode in (ConvBiasNonlineMode.IDENTITY, ConvBiasNonlineMode.RELU)
     return not p.has_z and simple and p.conv_dtype == conv.outputs[0].dtype and p.conv_dtype.is_quantized
 
 
 def _other(node: Node, y: Var) -> Var:
-    """The operand of two that is not y."""
+    """The other one of a node's two operands."""
     return node.inputs[1] if node.inputs[0] is y else node.inputs[0]
 
 

@@ -1,7 +1,8 @@
 """Recognizes chains of reshapes, transpositions, slices and concatenations that only move whole channels.
 
-A channel shuffle is written in files as Reshape, Dimshuffle, Reshape and Subtensor. Followed element by element, such a
-chain turns out to be a permutation or selection of channels, which blocked kernels do in one pass over memory.
+Files contain a channel shuffle as Reshape, Dimshuffle, Reshape and Subtensor. This pass runs such a chain on the
+positions of the elements. If whole channels stay together, the chain is a permutation or selection of channels, which
+blocked kernels do in one pass over memory.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from megengine_lite._core.operators import REGISTRY
 
 MAX_ELEMENTS = 1 << 22
 MAX_LENGTH = 6
-# Elements that are followed through the chains of one graph: more would take longer than what it saves.
+# Elements that are followed through the chains of one graph: following more would take longer than it saves.
 MAX_FOLLOWED = 1 << 26
 # Each channel of a gather costs some planning.
 MAX_CHANNELS = 1 << 14
@@ -49,7 +50,7 @@ class _Gathering:
         self._followed = 0
 
     def add(self, node: Node) -> Var | None:
-        """Makes a node known. For a gather that exists already (of a split read twice) gives the result that exists."""
+        """Adds a node. If the same gather exists already (a split that is read twice), its result is used instead."""
         if node.op == "ChannelGather":
             first = self._gathers.setdefault((node.params, *node.inputs), node.outputs[0])
             if first is not node.outputs[0]:

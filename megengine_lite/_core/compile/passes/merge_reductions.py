@@ -1,4 +1,4 @@
-"""Reductions over one axis after another (global pooling is written so) become one reduction over several axes."""
+"""Merges reductions over one axis after another, as in global pooling, into one reduction over several axes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _COMPOSABLE = {ReduceMode.SUM, ReduceMode.PRODUCT, ReduceMode.MIN, ReduceMode.MA
 
 
 def run(graph: Graph) -> None:
-    """Every float32 ``Reduce`` over one axis becomes ``ReduceAxes``, chains of them become one."""
+    """Replaces every float32 ``Reduce`` over one axis by a ``ReduceAxes``, and a chain of them by one."""
     graph.nodes = [_as_reduce_axes(node) or node for node in graph.nodes]
     rewriter = Rewriter(graph)
     for node in rewriter:

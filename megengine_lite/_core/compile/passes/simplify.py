@@ -42,7 +42,7 @@ def _passes_through(node: Node) -> bool:
 def batch_norm_as_scale(node: Node, read: Set[Var], pool: ConstantPool) -> Node | None:
     """``y = x * s + t`` for a batch norm whose four parameters are constants and whose other outputs nobody reads.
 
-    ``read`` has the variables that somebody reads. None if the node is something else.
+    ``read`` has the variables that are read anywhere. None if the node is something else.
     """
     if node.op != "BatchNorm" or not read.isdisjoint(node.outputs[:-1]):
         return None
@@ -68,9 +68,9 @@ def batch_norm_as_scale(node: Node, read: Set[Var], pool: ConstantPool) -> Node 
 
 
 def power_as_functions(node: Node) -> list[Node]:
-    """A float32 power with a constant exponent as elementwise functions, which can be fused; other nodes as they are.
+    """A float32 power with a constant exponent as elementwise functions, which can be fused; other nodes unchanged.
 
-    (Dumps for older runtimes write square roots and squares as powers.)
+    Dumps for older runtimes contain square roots and squares as powers.
     """
     exponent = constant_exponent(node)
     x, y = node.inputs[0], node.outputs[0]
@@ -87,6 +87,6 @@ def power_as_functions(node: Node) -> list[Node]:
 
 
 def _number(var: Var, value: float) -> Var:
-    """A constant without dimensions: as an exponent it is not one of a file, and means the plain power."""
+    """A constant without dimensions. No file has such an exponent, so here it marks a plain power."""
     array = np.array(value, np.float32)
     return Var(var.id, "", TensorSpec(array.shape, FLOAT32, array), Constant(array, ("number", array.tobytes())))

@@ -1,7 +1,7 @@
 """Computes in float32 what a model stores as float16.
 
-Each float16 variable between operators gets a float32 twin; conversions stand only where float16 enters or leaves the
-graph. That is more exact than rounding after every operator, and kernels exist once.
+Each float16 variable between operators gets a float32 twin. Conversions remain only where float16 enters or leaves the
+graph. This is more exact than rounding after every operator, and no operator needs a second kernel.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Rewrites a whole model so that it can be written to a file again, faster to run for whoever loads it.
+"""Rewrites a whole model that is to be written to a file, so that it runs faster wherever it is loaded.
 
-Unlike the passes of a plan these rewrites may not rely on the sizes of a batch or an image: what is written runs at
-every shape that the model ran at. Only the number of channels, which belongs to the weights, is taken from the shapes
-that the file gives. ``formats/mge/to_record`` then makes records of the graph, which the writer takes.
+Unlike the passes of a plan these rewrites must not rely on the size of a batch or an image: the written model must run
+at every shape that the original one ran at. Of the shapes in the file only the number of channels is used, since it
+belongs to the weights. ``formats/mge/to_record`` then turns the graph into records for the writer.
 
 ===================  ================================================================================================
 ``shaped``           the model's graph with the shapes that the file's inputs lead to
@@ -32,7 +32,7 @@ LAYOUTS = {
 
 @quiet
 def transform(source: Graph, layout: str) -> Graph:
-    """A graph with fused convolutions that work in a layout; the given one is not changed.
+    """A graph with fused convolutions that work in a layout. The given graph is not changed.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
-"""Convolutions, and what lies between them, work on blocks of channels: NCHW44, NCHW44_DOT (bytes only), NCHW88.
+"""Rewrites convolutions and the operators between them for blocks of channels: NCHW44, NCHW44_DOT (int8 only), NCHW88.
 
-A variable that is computed or needed in blocks has a *twin* of five dimensions beside its plain form. Conversions stand
-where the two meet. Only whole blocks are made: a convolution with other numbers of channels stays plain.
+A variable that is computed or needed in blocks has a *twin* of five dimensions beside its plain form, with conversions
+where the two meet. All blocks are whole: a convolution whose channels do not fill them stays plain.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class _Blocking:
         return found
 
     def _write(self, var: Var) -> None:
-        """Makes sure that the plain form of a variable is computed."""
+        """Adds a conversion if the plain form of a variable is not computed yet."""
         if var in self.unwritten:
             self.unwritten.remove(var)
             self._convert(self.twins[var], var, 1)
@@ -161,7 +161,7 @@ class _Blocking:
                 return None
             if ic % block == 0:
                 return f"OIhw{both}"
-            # Nor has it one that makes blocks of 8 bytes from an image.
+            # It has no kernel either that makes blocks of 8 int8 channels from an image.
             return "OhwIo" if ic <= _IMAGE_CHANNELS and not (quantized and block == 8) else None
         groups, ocpg, icpg = w.shape[:3]
         if ocpg == icpg == 1:
@@ -169,7 +169,7 @@ class _Blocking:
         return f"GOIhw{both}" if ocpg % block == 0 and icpg % block == 0 else None
 
     def _operand(self, var: Var, y: Var) -> Var | None:
-        """What an operator between twins reads in place of a variable; None if it has no such form."""
+        """What an operator on twins reads in place of a variable; None if the variable has no such form."""
         if var.const is not None:
             if var.spec.size == 1:
                 return var

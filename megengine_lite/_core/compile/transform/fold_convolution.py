@@ -1,7 +1,7 @@
-"""Convolutions take in what follows them: batch norm, scale, bias and activation; as the operator of the format for it.
+"""Merges convolutions with the batch norm, scale, bias and activation that follow them, as far as files can say it.
 
-A convolution that takes something in becomes a ``ConvBiasForward``. Additions of other tensors stay operators of their
-own: kernels of the original leave out what is to be added (``z``).
+A convolution that absorbs something becomes a ``ConvBiasForward``. Additions of other tensors stay operators of their
+own, because kernels of the original ignore the tensor that is to be added (``z``).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def run(graph: Graph, pool: ConstantPool) -> None:
     shaped: list[Node] = []
     rest: list[Node] = []
     for node in graph.nodes:
-        # What reads a variable of unknown shape has none either: the rest never comes before the shaped nodes.
+        # Readers of a variable of unknown shape have unknown shapes, too: they never come before nodes with shapes.
         (shaped if is_shaped(node) else rest).append(node)
     read_later = [v for node in rest for v in node.inputs]
     read = {v for node in graph.nodes for v in node.inputs} | set(graph.outputs)
@@ -37,7 +37,7 @@ def _has_operator(fused: Node) -> bool:
 
 
 def _as_operator(node: Node, before: Node | None) -> Node:
-    """A fused convolution as an operator of the format; ``before`` computed the same result before fusion."""
+    """A fused convolution as an operator of the format; ``before`` is the node that had its result before fusion."""
     if node.op != "FusedConv":
         return node
     if before is not None and before.op in ("Convolution", "ConvBiasForward"):

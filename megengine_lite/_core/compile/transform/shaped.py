@@ -1,4 +1,4 @@
-"""A copy of a model's graph whose variables know their shapes, as far as these can be told without running it."""
+"""A copy of a model's graph whose variables have shapes, as far as these can be inferred without running it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def shaped_graph(source: Graph, pool: ConstantPool) -> Graph:
     Nodes that compute only from weights are gone, their outputs are constants. Nodes that compute shapes stay, as
     another input would give them other values.
     """
-    # Inference goes by variables of its own, whose values may follow from shapes; those of the copy are never so.
+    # Inference has variables of its own, whose values may follow from shapes. Variables of the copy never have those.
     inferred: dict[Var, Var] = {}
     copies: dict[Var, Var] = {}
 
@@ -57,7 +57,7 @@ def shaped_graph(source: Graph, pool: ConstantPool) -> Graph:
 
 
 def _infer(node: Node, ins: list[Var], pool: ConstantPool) -> list[Var] | None:
-    """The outputs of a node, or None if something only running can tell is needed for them."""
+    """The outputs of a node, or None if they cannot be inferred without running the model."""
     if any(v.spec is None or v.spec.shape is None for v in ins) or missing_value(node, ins) is not None:
         return None
     return infer_node(node, ins, pool)
