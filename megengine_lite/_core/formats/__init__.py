@@ -1,4 +1,5 @@
-"""File formats: bytes become neutral records, and records become graphs; the other way for writing.
+"""File formats: bytes become records, and records become graphs; writing goes the other way.
 
-One package per format. ``mge`` is MegEngine's: both generations, packed, encrypted.
+Records say what a file says, in the same form for all versions of a format. There is one package per format. ``mge`` is
+MegEngine's: both generations, packed, encrypted.
 """

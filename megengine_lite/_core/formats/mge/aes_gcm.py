@@ -1,4 +1,4 @@
-"""An encrypted container that notices tampering: AES-256-GCM in chunks.
+"""An encrypted container that detects tampering: AES-256-GCM in chunks.
 
 Layout, numbers little-endian::
 
@@ -53,7 +53,7 @@ def _file_key(key: bytes, source: int, cost_log2: int, salt: bytes) -> bytes:
 
 
 def _is_passphrase(key: bytes) -> bool:
-    """Whether a key is text, or has not the length of a key. 32 random bytes are text once in about 10^13 times."""
+    """Whether a key is text, or has another length than 32. Of 10^13 random keys about one is text by chance."""
     if len(key) != KEY_BYTES:
         return True
     try:

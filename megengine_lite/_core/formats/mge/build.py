@@ -32,22 +32,22 @@ class Model:
     Attributes
     ----------
     graph
-        Nodes, inputs in file order, outputs. Constants are views on the file's bytes, which they keep alive.
+        Nodes, inputs in file order, outputs. Constants are views of the file's bytes and keep them alive.
     input_names
         Names of the inputs in the order in which the original lists them, which is not the file's.
     output_names
         Names of the outputs in model order.
     default_inputs
-        Content of inputs for which the file has a default.
+        Default values of inputs, where the file has them.
     container
         ``"v1"`` or ``"v2"``.
     version
-        Number of the release that wrote the file, as the file has it.
+        Number of the release that wrote the file, as stored in the file.
     metadata
-        What the dumping program stored; None if nothing.
+        What the program that dumped the model stored in it; None if nothing.
     package, information
-        The package that the model came in, without the model, and its settings; None if there is no package, or no
-        valid settings.
+        The package that contained the model, without the model, and the settings of the package. None if there is no
+        package, or no valid settings.
     has_operator_names
         The file has names of operators, not only of variables.
     """
@@ -164,7 +164,7 @@ class _Builder:
         return found
 
     def _invented_name(self, var: Var) -> str:
-        """For outputs of models that were dumped without names."""
+        """Names for the outputs of models that were dumped without names."""
         maker = next((node.op for node in self.nodes if var in node.outputs), "CONSTANT")
         return f"{maker}[{var.id}]"
 
@@ -175,10 +175,10 @@ def build_model(record: ModelRecord, *, what: str = "model", compressed: bool = 
     Raises
     ------
     ModelFormatError
-        Something refers to what is not there, or values are missing.
+        Something refers to a variable that does not exist, or values are missing.
     UnsupportedOperatorError
-        A file of the first generation has operators that nobody knows. Their outputs cannot be counted, so the graph
-        cannot be told.
+        A file of the first generation has unknown operators. The number of their outputs is not known, so the graph
+        cannot be made.
     """
     if record.container == "v1":
         _refuse([op for op in record.operators if not op.type], what)
@@ -202,12 +202,12 @@ def build_model(record: ModelRecord, *, what: str = "model", compressed: bool = 
 
 
 def check_operators(record: ModelRecord, what: str = "model") -> None:
-    """Makes sure that all operators of a model can be run, with the parameters that they expect.
+    """Checks that all operators of a model can be run, with the parameters that they expect.
 
     Raises
     ------
     UnsupportedOperatorError
-        The message lists all operators that are not known.
+        Some operators are not known; the message lists all of them.
     ModelFormatError
         An operator has the parameters of another one.
     """

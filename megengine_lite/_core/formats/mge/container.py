@@ -1,4 +1,4 @@
-"""What a file is, and its bytes: files are read into memory of our own, buffers are used in place."""
+"""Gives the bytes of a model and tells its kind. Files are read into memory, buffers are used in place."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def open_source(source: Source, *, copy: bool = False) -> tuple[Any, str]:
     source
         Path of a file, an object with the buffer protocol, or a binary file (read from its current position).
     copy
-        Keep all bytes of a file. Without it memory of weights goes back to the system when kernels have them in another
-        form, and they are read from the file again when they are needed in yet another one.
+        Keep all bytes of a file. Otherwise the memory of weights is given back to the system once kernels have packed
+        them, and weights are read from the file again if another packed form is needed.
     """
     if isinstance(source, (str, os.PathLike)):
         name = to_path(source)
@@ -70,7 +70,7 @@ def is_wrapped(cursor: Cursor) -> bool:
 
 
 def read_model(cursor: Cursor) -> ModelRecord:
-    """Reads the model at the window's begin; what follows it is not looked at."""
+    """Reads the model at the window's begin; what follows it is ignored."""
     if cursor.startswith(schema_v2.MAGIC, schema_v2.MAGIC_AT):
         return schema_v2.read_v2(cursor)
     if is_model(cursor):

@@ -1,7 +1,7 @@
 """Encrypted models: the methods of the original, byte for byte, and those that users register.
 
-The three methods of the original come with keys that everybody can read in its sources, and a changed file is not
-always noticed. To protect a model use :mod:`~megengine_lite._core.formats.mge.aes_gcm`, here ``AES_256_GCM``.
+The three methods of the original have default keys that everybody can read in its sources, and they do not always
+detect a changed file. To protect a model use ``AES_256_GCM``, of :mod:`~megengine_lite._core.formats.mge.aes_gcm`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Transform = Callable[[Any, bytes], Any]
 
 
 def decrypt_aes(data: Any, key: bytes) -> memoryview:
-    """AES-256-CBC: 16 bytes of initial vector, the blocks, the plain length as eight bytes (big-endian)."""
+    """Decrypts AES-256-CBC: 16 bytes of initial vector, the blocks, the plain length as eight bytes (big-endian)."""
     from Crypto.Cipher import AES
 
     view = memoryview(data).cast("B")
@@ -83,8 +83,8 @@ def _rc4_encryption(function: Callable[..., None]) -> Transform:
 class Method:
     """A way to decrypt. Keys never appear in messages.
 
-    ``decrypt(data, key)`` and ``encrypt(data, key)`` take buffers and give buffers. ``key_bytes`` is what the key needs
-    at least (0: any); ``public_key`` the one that everybody knows.
+    ``decrypt(data, key)`` and ``encrypt(data, key)`` take and return buffers. ``key_bytes`` is the least length of a
+    key (0: any), ``public_key`` the default key that everybody knows.
     """
 
     name: str
@@ -122,7 +122,7 @@ METHODS: dict[str, Method] = {
 
 
 def register(name: str, decrypt: Transform, key: bytes = b"", encrypt: Transform | None = None) -> None:
-    """Makes a method known; each name can be given once."""
+    """Adds a method; its name must be new."""
     if name == NONE or name in METHODS:
         raise LiteValueError(f"a decryption method {name!r} exists already; choose another name")
     METHODS[name] = Method(name, decrypt, bytes(key), encrypt)
@@ -140,7 +140,7 @@ def _method(name: str) -> Method:
 
 
 def _checked_key(method: Method, key: bytes) -> bytes:
-    """The key, cut to what the method takes."""
+    """The key, cut to the length that the method uses."""
     if len(key) < method.key_bytes:
         raise LiteValueError(f"{method.name} takes a key of {method.key_bytes} bytes, {len(key)} were given")
     return key[: method.key_bytes] if method.key_bytes else key

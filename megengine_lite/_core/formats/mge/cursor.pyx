@@ -5,10 +5,11 @@ it touches memory. A :class:`Table` is a flatbuffer table inside of a window. No
 
 A small file can name the same bytes many times, for example by a vector with a million offsets to one long table.
 Therefore each window has a budget of bytes that tables, vectors and strings may cover together, a small multiple of its
-size: time and memory of reading are bounded by the size of the file, whatever it says. The tables of models do not
-nest in themselves, so no depth needs to be counted.
+size. So the size of the file bounds the time and memory of reading it, whatever it contains. Tables of models cannot
+contain tables of their own kind, so no depth needs to be counted.
 
-Files are little-endian, as all machines that this package is built for.
+Files are little-endian, and so are all machines that this package is built for.
+docs/design/flatbuffer-reader.md says why this is not left to the flatbuffers package.
 """
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
@@ -30,8 +31,8 @@ cdef class Cursor:
     Parameters
     ----------
     buffer
-        Any object with the buffer protocol (contiguous bytes). The cursor holds it; it must not change while models made
-        from it live.
+        Any object with the buffer protocol (contiguous bytes). The cursor keeps it alive. It must not change as long as
+        models made from it exist.
     begin, end
         The window; ``end`` None is the end of the buffer.
     what
@@ -89,7 +90,7 @@ cdef class Cursor:
         return value
 
     cdef uint64_t target(self, uint64_t offset, str thing) except? 0xFFFFFFFFFFFFFFFF:
-        """Where the offset that is stored at ``offset`` leads, with four readable bytes there."""
+        """The place that the offset stored at ``offset`` leads to; four bytes there are readable."""
         self.need(offset, 4, thing)
         cdef uint64_t place = offset + self.load32(offset)
         self.need(place, 4, thing)

@@ -83,7 +83,7 @@ def float64(value: float) -> Scalar:
 
 
 class _Writer:
-    """The bytes written so far, and what is referred to and not yet written."""
+    """The bytes written so far, and the objects that are referred to but not written yet."""
 
     def __init__(self) -> None:
         self.chunks: list[bytes | bytearray | memoryview] = []
@@ -112,7 +112,7 @@ class _Writer:
             _OFFSET.pack_into(chunk, at, self._write(target) - place)
 
     def _write(self, target: Any) -> int:
-        """Writes an object; its place."""
+        """Writes an object and returns its place."""
         if isinstance(target, Table):
             return self._write_table(target)
         if isinstance(target, str):

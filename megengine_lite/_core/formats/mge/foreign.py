@@ -1,4 +1,4 @@
-"""What a file is that is no model: the usual mix-ups, and what to do about each."""
+"""Recognizes files that are not models but are often taken for one, and says what to do with each."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 HEAD = 4096
-"""Bytes from the begin of a file that are looked at."""
+"""So many bytes from the begin of a file are examined."""
 
 _TAR_AT = 257
 _COMPRESSED_MAGICS = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd", b"7z\xbc\xaf")
@@ -15,7 +15,7 @@ _TEXT = frozenset({*range(0x20, 0x7F), *b"\t\n\r\f"})
 
 @dataclass(frozen=True, slots=True)
 class Foreign:
-    """What a file is, as a noun with its article, and what to do; ``advice`` may be empty."""
+    """The kind of a file, as a noun with its article, and what to do with it; ``advice`` may be empty."""
 
     noun: str
     advice: str = ""
@@ -68,7 +68,7 @@ def _is_page(head: bytes) -> bool:
 
 
 def _is_pickle(head: bytes) -> bool:
-    # Protocol 2 and up say so at the begin; then comes the opcode of a frame, a container, a name or a text.
+    # From protocol 2 on the first bytes name the protocol; then comes the opcode of a frame, container, name or text.
     return len(head) > 3 and head[0] == 0x80 and head[1] in range(2, 6) and head[2] in b"\x95}])(cX\x8c\x8aJKMN"
 
 
@@ -109,6 +109,6 @@ _KINDS: tuple[tuple[Callable[[bytes], bool], Foreign], ...] = (
 
 
 def recognise(content: bytes | memoryview) -> Foreign | None:
-    """What a file is, from its content or the begin of it; None if that cannot be told."""
+    """The kind of a file, from its content or the first bytes of it; None if it is not recognized."""
     head = bytes(content[:HEAD])
     return next((kind for matches, kind in _KINDS if matches(head)), None)

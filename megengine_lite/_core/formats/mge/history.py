@@ -1,4 +1,4 @@
-"""What older releases wrote otherwise, so that everything behind the loader sees today's form."""
+"""Differences in the files of older releases. They are converted here, so only the loader needs to know them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def release_of(number: int, has_metadata: bool) -> Release:
         return (1, 5) if has_metadata else (1, 0)
     major, minor = divmod(number // 100, 1000)
     if major == 8:
-        # Core 8.3 to 8.6 belong to 0.3 to 0.6, core 8.7 to 8.11 to 1.0 to 1.4.
+        # Core 8.3 to 8.6 are releases 0.3 to 0.6; core 8.7 to 8.11 are releases 1.0 to 1.4.
         return (0, minor) if minor < 7 else (1, minor - 7)
     return major, minor
 
@@ -45,9 +45,9 @@ _FOREIGN_FORMAT = 1000
 
 
 def current_format(number: int, release: Release) -> ConvolutionFormat | int:
-    """Today's number for a layout that a file of a release names."""
+    """Today's number of a layout in a file of some release."""
     if release >= (1, 3):
-        # The lists of 1.5 and 1.6 differ from 12 on, and their files do not tell which release it was.
+        # The lists of 1.5 and 1.6 differ from 12 on, and their files do not say which release wrote them.
         if release == (1, 5) and number >= 12:
             return _FOREIGN_FORMAT + number
     elif number >= 9:
@@ -57,7 +57,7 @@ def current_format(number: int, release: Release) -> ConvolutionFormat | int:
 
 
 def _renumbered(table: type[Param], numbers: dict[str, int]) -> tuple[Field, ...]:
-    """The fields of a table; those that had another number get it, those that did not exist are left out."""
+    """The fields of a table with the numbers that they had; fields that did not exist are left out."""
     return tuple(
         f._replace(id=numbers.get(f.name, f.id))
         for f in table.layout
@@ -90,5 +90,5 @@ def modernize(params: Param, release: Release) -> Param:
 
 
 def lacks_reserve_output(operator: str, release: Release) -> bool:
-    """Whether the operator is a batch norm from before it had an output for the backward pass (in front of y)."""
+    """Whether the operator is an old batch norm, without the output for the backward pass that now precedes y."""
     return operator == "BatchNorm" and release < (1, 7)

@@ -1,4 +1,4 @@
-"""The settings that a package brings along, as JSON."""
+"""The settings in a package, which are JSON."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ INTEGER_OPTIONS = ("jit_level", "comp_node_seq_record_level", "graph_opt_level",
 
 @dataclass(slots=True)
 class IOInformation:
-    """What the JSON says of one input or output; None where it says nothing."""
+    """What the JSON says about one input or output; None for what is not given."""
 
     name: str
     is_host: bool | None = None
@@ -42,7 +42,7 @@ class IOInformation:
 
 @dataclass(slots=True)
 class Information:
-    """Valid settings of a package. They go before those of the caller.
+    """Valid settings of a package. They take precedence over those of the caller.
 
     Attributes
     ----------
@@ -76,7 +76,7 @@ class Information:
 
 
 class _Object:
-    """A JSON object whose members are fetched with a check of their type."""
+    """A JSON object that checks the type of each member that is read."""
 
     def __init__(self, members: Any, place: str, what: str):
         self.place = place
@@ -96,7 +96,7 @@ class _Object:
         value = self._members.get(key)
         if value is None:
             return None
-        # bool is an int for Python, 1 is not true for JSON.
+        # In Python a bool is an int; in JSON it is not.
         if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
             raise self.error(f"has {key} = {value!r:.80}, {kind.__name__} is expected")
         if among and value not in among:
@@ -160,7 +160,7 @@ def parse_information(content: bytes, model_name: str, what: str = "model") -> I
 
 
 def _check_depth(parsed: Any, what: str) -> None:
-    """Raises where lists and objects lie so deep in each other that writing them again may overflow the stack."""
+    """Raises if lists and objects are nested so deeply that writing them again could overflow the stack."""
     level = [parsed]
     for _ in range(_MAX_DEPTH):
         inner = [m for value in level if isinstance(value, list | dict) for m in _members(value)]

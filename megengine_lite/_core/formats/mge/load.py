@@ -1,4 +1,4 @@
-"""From a source to a model: unpack, decrypt, read, build."""
+"""Loads a model: unpacks, decrypts, reads the records, builds the graph. Start here."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ def load_model(
     ----------
     source
         Path (the file is read into memory), bytes (used in place) or binary file (read from its current position).
-        Constants of the model refer to the bytes, which live as long as they do; a buffer must not be changed.
+        Constants of the model refer to the bytes and keep them alive. A buffer must not be changed.
     decrypt
-        How to decrypt the file. Packages say themselves how they are encrypted; for them it is not looked at.
+        How to decrypt the file. Ignored for packages, which name their own method.
     compressed
-        The values of tensors are compressed. Packages say it themselves, too.
+        The values of tensors are compressed. Ignored for packages, which say it themselves.
     check
         Refuse models with operators that cannot be run. Without it the graph can be looked at.
     copy
-        Keep all bytes of a file in memory, also those that are not needed for now.
+        Keep all bytes of a file in memory, even those that are not needed at present.
 
     Raises
     ------
@@ -69,7 +69,7 @@ def load_model(
 def load_record(
     source: Source, *, decrypt: Decryption | None = None, copy: bool = False
 ) -> tuple[ModelRecord, Package | None, Information | None, str]:
-    """What a file says, before a graph is made of it: for programs that write it again.
+    """The record of a file, without a graph: for programs that write it again.
 
     Returns
     -------

@@ -18,12 +18,12 @@ CACHE_PARSER = "LITE_parse_cache"
 
 @dataclass(slots=True)
 class Package:
-    """The parts of a package, as they stand in the file (perhaps encrypted).
+    """The parts of a package as stored in the file, perhaps encrypted.
 
     Attributes
     ----------
     name
-        Name of the model; that in the information must be the same.
+        Name of the model; the information must have the same.
     information_cryption, model_cryption
         Names of the methods that decrypt the information and the model, or ``"NONE"``.
     information_parser, cache_parser
@@ -46,7 +46,7 @@ class Package:
     binary_cache: memoryview | bytes | None = None
 
     def without_model(self) -> Package:
-        """What a loaded model keeps of its package: nothing that refers to the file's bytes."""
+        """The part of the package that a loaded model keeps. It does not refer to the file's bytes."""
 
         def copied(content: memoryview | bytes | bytearray | None) -> bytes | None:
             return None if content is None else bytes(content)

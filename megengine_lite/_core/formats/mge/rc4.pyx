@@ -1,7 +1,7 @@
 """The two stream ciphers of MegEngine Lite, byte for byte.
 
-Both mix 64-bit words with a generator in the manner of RC4 (it is not the standard one). Neither protects against
-tampering, and their default keys are public: they are here to open and to make files that the original understands.
+Both combine 64-bit words with the numbers of a generator that resembles RC4 but is another one. Neither protects
+against tampering, and the default keys are public. They are here to read and write files of the original.
 """
 
 from libc.stdint cimport uint8_t, uint64_t
@@ -75,7 +75,7 @@ cdef inline void store(uint8_t* p, uint64_t word) noexcept nogil:
 
 
 cdef uint64_t padded(const uint8_t[::1] data, uint8_t[::1] out) except? 0:
-    """Copies data to the front of ``out`` and fills its last word with zeros; number of words."""
+    """Copies data to the front of ``out``, fills the last word with zeros, and returns the number of words."""
     cdef uint64_t n = data.shape[0]
     cdef uint64_t words = (n + 7) // 8
     if <uint64_t> out.shape[0] != 8 * words + 8:
@@ -144,7 +144,7 @@ def encrypt(const uint8_t[::1] data, uint64_t hash_key, uint64_t key, uint8_t[::
 def decrypt(const uint8_t[::1] data, uint64_t hash_key, uint64_t key, uint8_t[::1] out):
     """RC4: decrypts all words, the trailer too, as the original does.
 
-    Whether the result is what was encrypted can be told by its hash: True if it is.
+    True if the hash shows that the result is what was encrypted.
     """
     cdef uint64_t words = whole_words(data, out), k, h, fed = hash_key, found = hash_key
     cdef Generator s, e

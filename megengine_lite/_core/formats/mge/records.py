@@ -1,8 +1,8 @@
-"""What a model file says, in the same form for both schema generations.
+"""The content of a model file, in the same form for both generations of the format.
 
 Records are as close to the file as possible, with two exceptions: names of operators are canonical (without revision
-suffix), and what older releases wrote otherwise is brought into today's form. Nothing is checked here except that it
-can be read; :mod:`megengine_lite._core.formats.mge.build` makes the graph and checks that the parts fit.
+suffix), and what older releases wrote differently has today's form. A record can be read, but its parts may not fit
+together; :mod:`megengine_lite._core.formats.mge.build` checks that when it makes the graph.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ NOT_NUMBERED = -1
 
 @dataclass(slots=True)
 class TensorRecord:
-    """A stored tensor; ``data`` is a view on the bytes of its value in the file, None if there is no value."""
+    """A stored tensor; ``data`` is a view of the bytes of its value in the file, None if it has no value."""
 
     name: str
     shape: tuple[int, ...]
@@ -37,7 +37,7 @@ class OperatorRecord:
     type
         Canonical name; ``""`` if the file's type id is unknown, which ``label`` then describes.
     label
-        How messages call the type: the name that the file gives, or the number of an unknown type.
+        The type for messages: its name in the file, or the number of an unknown type.
     params
         The main parameter; None if there is none, or if the table ``param_code`` is unknown.
     inputs, outputs
@@ -68,8 +68,8 @@ class OperatorRecord:
 class Metadata:
     """What the dumping program said about the model.
 
-    ``user_info`` is handed out as bytes: Python dumps hold a pickle there, which must never be loaded from a file that
-    one does not trust.
+    ``user_info`` stays bytes: dumps from Python have a pickle there, which must never be loaded from a file that is not
+    trusted.
     """
 
     is_valid: bool = False
@@ -92,7 +92,7 @@ class ModelRecord:
     """Where the model ends in its window."""
 
     def add(self, operator: OperatorRecord, what: str) -> None:
-        """One more operator, unless there are absurdly many."""
+        """Adds an operator, unless there are absurdly many."""
         if len(self.operators) == MAX_OPERATORS:
             raise ModelFormatError(f"{what}: more than {MAX_OPERATORS} operators")
         self.operators.append(operator)

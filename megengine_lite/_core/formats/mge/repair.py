@@ -1,9 +1,9 @@
-"""A fault of dumped files that no runtime can execute as it stands, and its repair.
+"""Repairs a fault of dumped files that makes them impossible to run.
 
 Dumping with a packed layout (``enable_nchw88`` and the like) pads the channels of a convolution to whole blocks. Where
 such a result is added to another one, MegEngine 1.13 appends the padding a second time: it unpacks the tensor, which
 has its padding already, concatenates the zeros that the *unpadded* tensor would need, and packs again, into fewer
-blocks than there are elements. The meaning is plain: the concatenation has to go.
+blocks than there are elements. What is meant is clear: the concatenation is removed.
 """
 
 from __future__ import annotations

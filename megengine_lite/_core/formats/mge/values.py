@@ -1,4 +1,4 @@
-"""Values of stored tensors: views on the file's bytes where that is possible, made on first use where it is not."""
+"""Values of stored tensors: views of the file's bytes where that is possible, else decoded at first use."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _SIGNED = (DTypeCode.QUANTIZED_S4, DTypeCode.INTB4)
 
 
 class FileConstant(Constant):
-    """A constant whose bytes in the file are not touched before ``array`` is asked for."""
+    """A constant whose bytes in the file are not read before ``array`` is asked for."""
 
     __slots__ = ("_array", "_compressed", "_data", "_held", "_tensor")
 
@@ -49,12 +49,12 @@ class FileConstant(Constant):
         return found
 
     def stored(self) -> TensorRecord:
-        """The tensor with its value as files have it that are not compressed."""
+        """The tensor with its value as in a file without compression."""
         data = bytes_of(self.array) if self._compressed else memoryview(self._data)
         return replace(self._tensor, data=data)
 
     def release(self) -> None:
-        """Drops what was decoded; the memory of a file's bytes goes back to the system until they are needed again."""
+        """Drops the decoded value, and gives the memory of the file's bytes back to the system until the next use."""
         array = self._array
         if array is not None:
             self._held = weakref.ref(array)
@@ -127,7 +127,7 @@ def _expand(tensor: TensorRecord, data: memoryview) -> np.ndarray:
 
 
 def _unpack(tensor: TensorRecord, data: memoryview) -> np.ndarray:
-    """One element per byte; the first element of a row stands in the lowest bits."""
+    """Unpacks to one element per byte; the first element of a row is in the lowest bits."""
     bits = tensor.dtype.packed_bits
     shape = tensor.shape
     row_bytes = (shape[-1] * bits + 7) // 8

@@ -31,7 +31,7 @@ _RELEASE = 101300  # that whose form of the tables is written
 _SCHEMA_VERSION = 2
 _DEFAULT_FORMAT = 1
 _LINEAR_QUANTIZATION = 1
-# Any device: the loading program maps it to its own.
+# Means any device: the program that loads the file chooses it.
 _ANY_DEVICE = Table({0: "xpux:0"})
 
 
@@ -113,7 +113,7 @@ def _variables(record: ModelRecord) -> list[Table]:
 def write_v2(record: ModelRecord) -> list[Any]:
     """A model file as chunks of bytes, to be written one after the other.
 
-    Values are written from where the record's views lead to, without a copy.
+    Values are written from the memory that the record's views show, without a copy.
 
     Raises
     ------
