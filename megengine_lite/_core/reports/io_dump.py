@@ -75,7 +75,7 @@ def _owner_text(record: Record) -> str:
 
 
 def _dependency_text(dep: Dependency, lazy: bool) -> str:
-    """Which part of a variable an operator reads, and what it finds there."""
+    """Which part of a variable an operator reads, and the values there."""
     value = dep.value
     if dep.use == Use.SHAPE:
         letter = "s" if value.static else "d"
@@ -89,11 +89,11 @@ def _dependency_text(dep: Dependency, lazy: bool) -> str:
 
 
 class TextDump:
-    """Appends to a text file, which is created empty at once.
+    """Appends to a text file. An empty file is created at once.
 
-    A *lazy* dump is what the original writes where it records a run once and then replays it
-    (``comp_node_seq_record_level``): the operators once, for each new set of shapes, and the values of the last run
-    when the dump ends.
+    A *lazy* dump has the form that the original writes when it records a run and then replays it
+    (``comp_node_seq_record_level``): the operators once for each new set of shapes, and the values of the last run at
+    the end of the dump.
     """
 
     def __init__(self, path: str):
@@ -120,7 +120,7 @@ class TextDump:
         self._recorded = "".join(self._values(k, r) for k, r in enumerate(r for r in ran if r.outputs))
 
     def finish(self) -> None:
-        """Ends the recording under way: writes the values of its last run."""
+        """Ends the present recording: writes the values of its last run."""
         if self._recording and os.getpid() == self._process:  # a child leaves that to its parent
             self._append(("==== recorded values\n", self._recorded))
         self._recording = self._recorded = ""
@@ -153,7 +153,7 @@ class TextDump:
 
 
 class BinaryDump:
-    """Writes a file per variable into a directory, over those of the run before."""
+    """Writes one file per variable into a directory, over the files of the previous run."""
 
     def __init__(self, directory: str):
         self._directory = directory
@@ -164,13 +164,13 @@ class BinaryDump:
             raise LiteError(f"the dump directory {directory} cannot be made: {error.strerror}") from error
 
     def write(self, records: Iterable[Record], lazy: bool = False) -> None:
-        """Writes a run; ``lazy`` makes no difference."""
+        """Writes a run; ``lazy`` has no effect."""
         for record in records:
             for value in record.outputs:
                 self._write(os.path.join(self._directory, f"{value.number:06x}"), record, value)
 
     def finish(self) -> None:
-        """Does nothing: all is written."""
+        """Does nothing: everything has been written."""
 
     def _write(self, path: str, record: Record, value: Value) -> None:
         code = _BINARY_CODES.get(value.dtype.code)

@@ -16,7 +16,7 @@ from megengine_lite._core.reports.profile import Report
 
 
 def _steps(plans: Sequence[Plan]) -> list[StepTime]:
-    """What the plans do; none of it has been timed."""
+    """The steps of the plans, without times."""
     return [step_time(s) for plan in plans for s in plan.steps]
 
 

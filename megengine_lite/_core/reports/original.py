@@ -1,9 +1,8 @@
-"""How the original calls and numbers the operators and variables of a model: for dumps that can be laid beside its own.
+"""The original's names and numbers for the operators and variables of a model, so that dumps can be compared with its.
 
-Operators and their variables share one count, in the order of the file. The original counts what it adds by itself,
-too: workspaces, outputs that a mode of an operator leaves unused, and one hidden input, made together with the first
-operator that chooses among algorithms. Operators that it rewrites while it loads have other numbers there; none are
-rewritten here.
+Operators and their variables share one count, in the order of the file. The original also counts what it adds itself:
+workspaces, outputs that a mode of an operator does not use, and one hidden input, added with the first operator that
+chooses among algorithms. Operators that the original rewrites at load have other numbers there; this is not imitated.
 """
 
 from __future__ import annotations
@@ -28,8 +27,8 @@ _LONGEST_NAME = 62
 class Listed:
     """An operator under the original's names: a node, an input, or constants (``node`` None).
 
-    ``numbers`` and ``names`` belong to ``outputs``; ``first_slot`` is the place of the first of them among all outputs
-    that the original knows.
+    ``numbers`` and ``names`` belong to ``outputs``; ``first_slot`` is the position of the first of them among all
+    outputs of the operator in the original.
     """
 
     node: Node | None
@@ -53,7 +52,7 @@ def list_operators(graph: Graph, named: bool = False) -> list[Listed]:
     Parameters
     ----------
     graph
-        Of a loaded model.
+        The graph of a loaded model.
     named
         The file has names of operators.
     """
@@ -85,7 +84,7 @@ def list_operators(graph: Graph, named: bool = False) -> list[Listed]:
 
 
 def _in_file_order(graph: Graph) -> Iterator[tuple[Node | None, list[Var]]]:
-    """Operators and what they define. Variables are numbered in file order."""
+    """Operators and the variables that they define. Variables are numbered in file order."""
     sources = iter(_sources(graph))
     source = next(sources, None)
     for node in graph.nodes:
@@ -100,13 +99,13 @@ def _in_file_order(graph: Graph) -> Iterator[tuple[Node | None, list[Var]]]:
 
 
 def _sources(graph: Graph) -> list[list[Var]]:
-    """Inputs and constants; those of one operator together."""
+    """Inputs and constants; constants of one operator together."""
     found: dict[Any, dict[Var, None]] = {}
     inputs = set(graph.inputs)
     readers: Iterable[Var] = (v for node in graph.nodes for v in node.inputs)
     for var in (*graph.inputs, *readers, *graph.outputs):
         if var.const is not None or var in inputs:
-            # Keys of constants in files: load, place of the operator, its type, place of the tensor.
+            # The key of a constant in a file: load, position of the operator, its type, position of the tensor.
             key: Any = var.id if var.const is None else var.const.key[:-1]  # type: ignore[index]
             found.setdefault(key, {})[var] = None
     return sorted((sorted(group, key=lambda v: v.id) for group in found.values()), key=lambda group: group[0].id)
@@ -134,6 +133,6 @@ def _invented_name(op: str, node: Node | None, output: Var, names: dict[Var, str
 
 
 def _abbreviated(name: str) -> str:
-    """A name without what stands in parentheses: ``LT(a,b)[12]`` -> ``LT[12]``."""
+    """A name without parentheses and their content: ``LT(a,b)[12]`` -> ``LT[12]``."""
     begin, end = name.find("("), name.rfind(")")
     return name[:begin] + name[end + 1 :] if 0 <= begin < end else name

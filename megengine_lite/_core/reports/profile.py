@@ -17,7 +17,7 @@ from megengine_lite._core.ir.graph import TensorSpec
 from megengine_lite._core.ir.image_layouts import dense_strides
 from megengine_lite._core.reports.original import CONSTANT, DEVICE, Listed, type_name
 
-# Values of constants up to this size are written out; of others there is a note that they are large.
+# Values of constants up to this size are written; for larger ones there is a note.
 _SHOWN_SIZE = 10
 _LARGE = "Large Array"
 
@@ -32,7 +32,7 @@ def _nbytes(spec: TensorSpec) -> int:
 
 @dataclass(slots=True)
 class Work:
-    """What one operator did: steps ``first`` .. ``first + len(kernels) - 1`` of a run."""
+    """The steps of one operator: ``first`` .. ``first + len(kernels) - 1`` of a run."""
 
     number: int
     name: str
@@ -46,9 +46,9 @@ class Work:
 class Report:
     """The steps of a run under the original's names and numbers.
 
-    Steps that belong together count as one operator, under the number of the operator of the file whose result they
-    make. Steps that no operator of the file has asked for, such as conversions between layouts, get numbers behind
-    those of the file.
+    Steps that belong together count as one operator, with the number of the file's operator whose result they compute.
+    Steps that belong to no operator of the file, such as conversions between layouts, have numbers after those of the
+    file.
 
     Parameters
     ----------
@@ -88,7 +88,7 @@ class Report:
         return self._next - 1
 
     def _variable(self, var: int) -> str:
-        """The number of a variable of the file, or of one that a pass has made."""
+        """The number of a variable of the file, or of a variable that a pass has made."""
         if var not in self._numbers:
             self._numbers[var] = self._fresh()
         return str(self._numbers[var])
@@ -98,8 +98,8 @@ class Report:
     def graph(self) -> dict[str, Any]:
         """Operators, variables, memory, and order: ``graph_exec``.
 
-        Each variable that is read has an operator: inputs, constants, and what has been computed while planning are
-        among the operators, though not in the order of execution.
+        Each variable that is read has an operator. So inputs, constants, and variables that were computed while the
+        plan was made are among the operators, but not in the order of execution.
         """
         specs: dict[int, TensorSpec] = {}
         operators: dict[str, Any] = {}
@@ -127,7 +127,7 @@ class Report:
         }
 
     def _add_planned(self, var: int, operators: dict[str, Any], reads: dict[int, Sequence[int]]) -> Sequence[int]:
-        """Adds the operator of a variable that no step makes; returns what it reads."""
+        """Adds the operator of a variable that no step computes; returns the variables that it reads."""
         owner = self._owners.get(var)
         if owner is None:  # a pass has made it of constants
             number = self._fresh()
@@ -217,7 +217,7 @@ class Report:
 
 
 def _are_one(a: Origin, b: Origin) -> bool:
-    """Whether two steps after each other belong to one operator."""
+    """Whether two successive steps belong to one operator."""
     return bool(a.output_ids) and (a.op, a.input_ids, a.output_ids) == (b.op, b.input_ids, b.output_ids)
 
 

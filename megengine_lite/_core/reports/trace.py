@@ -1,7 +1,7 @@
 """Values of all variables of a model, for dumps: a second session that computes every variable as an output.
 
-Nothing is fused or laid out anew there, so that each operator of the file has its result. Told are the operators that
-the original runs: those that do nothing but tell a shape, or numbers that a shape follows from, are left out.
+That session does not fuse or change layouts, so each operator of the file has a result. A dump has the operators that
+the original runs. It leaves out those that only give a shape, or numbers from which a shape is computed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from megengine_lite._core.system.memory import Storage
 
 
 class Known(IntEnum):
-    """What the original knows of a shape or a value before it runs, by its numbers."""
+    """What the original knows about a shape or a value before it runs; the numbers are its own."""
 
     NOTHING = 1
     CONSTANT = 2
@@ -36,7 +36,7 @@ class Known(IntEnum):
 
 @dataclass(slots=True)
 class _AllOutputs:
-    """A model of which every variable is an output, named by its number."""
+    """A model with every variable as an output, named by its number."""
 
     graph: Graph
     input_names: list[str]
@@ -45,9 +45,9 @@ class _AllOutputs:
 
 @dataclass(slots=True)
 class Value:
-    """A variable and what it holds. ``number``, ``name``, ``slot`` and ``owner`` are the original's.
+    """A variable and its value. ``number``, ``name``, ``slot`` and ``owner`` are the original's.
 
-    ``ran`` tells that its operator is among those that the original runs.
+    ``ran`` says whether the original runs its operator.
     """
 
     number: int
@@ -68,7 +68,7 @@ class Value:
 
 @dataclass(frozen=True, slots=True)
 class Dependency:
-    """A value that an operator reads: the last of the inputs at which it stands, and what is read of it."""
+    """A value that an operator reads: the last input at which it occurs, and which part of it is read."""
 
     position: int
     use: Use
@@ -77,7 +77,7 @@ class Dependency:
 
 @dataclass(slots=True)
 class Record:
-    """An operator that ran: what it read and what it made."""
+    """An operator that ran, with what it read and computed."""
 
     inputs: list[Value]
     dependencies: list[Dependency]
@@ -90,7 +90,7 @@ def _uses(node: Node) -> list[tuple[Var, Use]]:
 
 
 class _Knowledge:
-    """What is known beforehand of the variables of a graph."""
+    """What is known about the variables of a graph before the run."""
 
     def __init__(self, listed: list[Listed]):
         self.shape: dict[Var, Known] = {}
@@ -115,14 +115,14 @@ class _Knowledge:
 
 
 def _together(parts: list[Known]) -> Known:
-    """What follows from things that are known so well."""
+    """How much is known about a result before the run, given what is known about everything that it depends on."""
     if any(p in (Known.NOTHING, Known.INPUT_UNKNOWN) for p in parts):
         return Known.INPUT_UNKNOWN
     return Known.FROM_INPUTS if Known.FROM_INPUTS in parts else Known.CONSTANT
 
 
 def _needed(var: Var, use: Use, known: _Knowledge) -> bool:
-    """Whether the variable must be computed for an operator that uses it so."""
+    """Whether the variable must be computed before an operator that needs this part of it can run."""
     if use == Use.CONTENT:
         return True
     table = known.shape if use == Use.SHAPE else known.value
@@ -168,14 +168,14 @@ class _Order:
 
 
 class Tracer:
-    """Runs a model and tells what every operator made.
+    """Runs a model and gives the results of every operator.
 
     Parameters
     ----------
     model
         A loaded model.
     config
-        Of the session that the model runs in; threads and the like are taken from it.
+        The configuration of the session that the model runs in; threads and the like are taken from it.
     """
 
     def __init__(self, model: Any, config: SessionConfig):

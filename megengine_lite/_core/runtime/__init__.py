@@ -1,4 +1,9 @@
-"""A loaded model at work: plans for the shapes that it meets, memory of inputs and outputs, jobs on other threads.
+"""Runs a loaded model: plans for the shapes of its inputs, memory of inputs and outputs, jobs on other threads.
 
-``session`` is what the API drives; ``jobs`` hands runs to a worker thread.
+::
+
+    Model ─► session: shapes of inputs ─► infer, passes, device ─► Plan (kept by shape) ─► run
+
+* ``session`` - the API drives it; start here
+* ``jobs`` - hands runs to a worker thread, and keeps the order of forward, wait and callbacks
 """

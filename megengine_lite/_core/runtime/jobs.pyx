@@ -1,13 +1,13 @@
-"""Whose turn it is: forward passes that may run later, on another thread, and what only one at a time may do.
+"""Jobs: forward passes that may run later on another thread, and locks for what only one thread may do at a time.
 
-A :class:`Job` is run once, by whoever comes first: the network's :class:`Worker` thread, or the thread that waits for
-it. So ``forward(); wait()`` costs no change of threads, and a program that does something else in between gets its
-result computed meanwhile. :class:`Turns` is the part of a network that decides who computes when.
+A :class:`Job` is run once, by the first thread that gets to it: the network's :class:`Worker`, or the thread that waits
+for it. So ``forward(); wait()`` needs no change of threads, and if a program does something else in between, its result
+is computed meanwhile. :class:`Turns` is the part of a network that decides who computes when.
 
 Ctrl-C, or any signal handler that raises, can end a Python function between any two of its steps, also in the first
-step of a ``finally``. It cannot end a compiled function: those run no signal handlers, an exception comes only out of
-what they call. Therefore everything that must not stay half done (locks, the states of jobs, the post to a worker) is
-done here, around calls of Python code that may end at any place.
+step of a ``finally``. It cannot end a compiled function, which runs no signal handlers: there an exception comes only
+from what it calls. Therefore everything that must not stay half done (locks, states of jobs, posting to a worker) is
+done in this compiled module, around calls of Python code that may end at any place.
 """
 
 from cpython.exc cimport PyErr_CheckSignals
@@ -32,7 +32,7 @@ cdef extern from "pythread.h" nogil:
 
 
 cdef class Mutex:
-    # threading.RLock without its calls through Python objects: forward takes two of them.
+    # A lock like threading.RLock, but without calls of Python objects, because each forward takes two of them.
     cdef PyThread_type_lock lock
     cdef unsigned long owner    # thread that holds it; 0 for none
     cdef int depth              # how often that has taken it
@@ -47,7 +47,7 @@ cdef class Mutex:
             PyThread_free_lock(self.lock)
 
     cdef bint take_if_free(self):
-        """Takes it, unless another thread has it."""
+        """Takes the lock, unless another thread has it."""
         cdef unsigned long me = PyThread_get_thread_ident()
         if self.owner != me:
             if PyThread_acquire_lock_timed(self.lock, 0, 0) != PY_LOCK_ACQUIRED:
@@ -57,7 +57,7 @@ cdef class Mutex:
         return True
 
     cdef int take(self) except -1:
-        """Waits for it. A signal handler that raises ends the waiting, and then it is not taken."""
+        """Waits for the lock and takes it. If a signal handler raises meanwhile, the lock is not taken."""
         cdef PyLockStatus status
         if self.take_if_free():
             return 0
@@ -86,14 +86,14 @@ cdef enum:
 
 
 cdef class Job:
-    """A piece of work, made by :meth:`Turns.new_job`. It counts from the moment when ``forward`` posts it.
+    """A piece of work, made by :meth:`Turns.new_job` and started when ``forward`` posts it.
 
     Attributes
     ----------
     error : BaseException or None
-        What ended the work early, until ``network.wait`` has told of it.
+        The exception that ended the work, until ``network.wait`` has raised it.
     was_waited_for : bool
-        Whether the one who waited had to do the work.
+        Whether the waiting thread had to do the work.
     """
 
     cdef object _work
@@ -120,7 +120,7 @@ cdef class Job:
         self._done.acquire()
 
     cdef run(self):
-        """Does the work, unless somebody has begun it."""
+        """Does the work, unless another thread has begun it."""
         cdef Turns turns = self._turns
         if self._state != POSTED:
             return
@@ -139,7 +139,7 @@ cdef class Job:
         self._work = self._turns = self._worker = None
 
     cdef raise_interrupt(self):
-        """Raises what ended the work on this thread, if that was a Ctrl-C or the like: nobody else will."""
+        """Raises what ended the work on this thread, if it was Ctrl-C or the like, which only this thread can raise."""
         error = self.error
         if error is not None and not isinstance(error, Exception):
             self.error = None
@@ -159,14 +159,14 @@ cdef class Job:
         done.release()
 
     cpdef wait(self):
-        """:meth:`join`, then raises what ended the work early."""
+        """Like :meth:`join`, then raises the exception that ended the work, if there was one."""
         self.join()
         if self.error is not None:
             self._seen = True
             raise self.error
 
     cdef after_fork(self):
-        """The child has none of its parent's threads: unfinished work is done by whoever waits for it."""
+        """After a fork: the child has none of its parent's threads, so a thread that waits does unfinished work."""
         if self._state in (POSTED, RUNNING) and not self.is_mine():  # a fork inside of the work goes on with it
             self._state = POSTED
             self._worker = None
@@ -174,7 +174,7 @@ cdef class Job:
 
 
 cdef class Line:
-    # What a worker and its thread have in common.
+    # What a worker and its thread share.
     cdef object queue
     cdef unsigned long thread
 
@@ -214,7 +214,7 @@ cdef tell_of_threads(error):
 
 
 cdef class Worker:
-    """A thread that runs jobs in order, started with the first job. It never keeps a program from ending."""
+    """A thread that runs jobs in order. It starts with the first job and never keeps a program from ending."""
 
     cdef Line _line
 
@@ -223,7 +223,7 @@ cdef class Worker:
         return self._line is not None and self._line.thread == PyThread_get_thread_ident()
 
     cdef queue(self):
-        """Where its thread takes jobs from; None if the system gives no thread."""
+        """The queue of its thread, which is started if necessary; None if the system gives no thread."""
         cdef Line line
         if self._line is None:
             line = Line.__new__(Line)
@@ -247,12 +247,12 @@ cdef class Worker:
 cdef class Turns:
     """Who computes when: the base of a network's engine, which knows how to compute.
 
-    Calls that change the network come one after the other. They wait for a job that is under way, except inside of that
-    job: its callbacks may use the network.
+    Calls that change the network run one after the other. They wait for a job that is under way, unless they come from
+    inside of that job: its callbacks may use the network.
 
-    Subclasses have ``_forward()``, which computes and returns None, or returns a job that is to be posted; ``_recover()``,
-    which makes the next forward independent of everything that earlier ones have left; ``_call_start(callback)`` and
-    ``_call_finish(callback)``.
+    Subclasses have ``_forward()``, which computes and returns None, or returns a job that is to be posted;
+    ``_recover()``, which removes everything from earlier forwards that could affect the next one;
+    ``_call_start(callback)`` and ``_call_finish(callback)``.
     """
 
     cdef Mutex _lock
@@ -271,12 +271,12 @@ cdef class Turns:
         self._finishing = set()
 
     cdef doubt(self, error):
-        """Errors of this package come from known places; others may have ended Python code anywhere."""
+        """Notes an error that may have ended Python code anywhere; errors of this package come from known places."""
         if not isinstance(error, LiteError):
             self._doubtful = True
 
     cdef Mutex enter(self):
-        """Takes the lock, which it returns, at a moment when no forward is under way."""
+        """Takes the lock when no forward is under way, and returns it."""
         cdef Job job
         cdef Mutex lock
         while True:
@@ -291,7 +291,7 @@ cdef class Turns:
             lock.give()
 
     def exclusively(self, function, *arguments):
-        """``function(*arguments)``, at a moment when no forward is under way, and none can begin."""
+        """Calls ``function(*arguments)`` while no forward is under way and none can begin."""
         cdef Mutex lock = self.enter()
         try:
             return function(*arguments)
@@ -304,7 +304,7 @@ cdef class Turns:
     def forward(self):
         """Computes, or posts a job that will.
 
-        An exception leaves no job behind. After one that may have come at any place the next call recovers first.
+        No job is left after an exception. If the exception may have come from any place, the next call recovers first.
         """
         cdef Job job = None
         cdef bint here = False
@@ -317,7 +317,7 @@ cdef class Turns:
             if self.start_callback is not None and not self._starting:
                 self.call_start()
             job = self._forward()
-            # Inside of the start callback: the lock is held until that ends, and it may wait for the job.
+            # The start callback holds the lock until it ends, and may wait for the job.
             here = job is not None and self._starting != 0
             if job is not None and not here:
                 queue = self._worker.queue()
@@ -333,7 +333,7 @@ cdef class Turns:
         if job is None or here:
             return
         if queue is not None:
-            # At the very end: programs take the callback for a sign that forward has returned.
+            # This comes last, because programs take the callback as a sign that forward is over.
             queue.put(job)
         else:
             job.run()
@@ -347,7 +347,7 @@ cdef class Turns:
             self._starting = 0
 
     cdef set_job(self, Job job):
-        """Replaces the last job. If that failed and nobody knows, the next wait tells."""
+        """Replaces the last job. If that has failed and nobody was told, the next wait raises its error."""
         cdef Job last = self._job
         if last is not None:
             if last.error is not None and not last._seen:
@@ -359,7 +359,7 @@ cdef class Turns:
         self._job = job
 
     def new_job(self, work, bint only_worker):
-        """A job that does ``work()``, on the worker's thread or, without ``only_worker``, on any that waits for it."""
+        """A job that calls ``work()``, on the worker's thread or, without ``only_worker``, on any that waits for it."""
         cdef Job job = Job.__new__(Job)
         if self._worker is None:
             self._worker = Worker()
@@ -370,7 +370,7 @@ cdef class Turns:
         return job
 
     def wait(self):
-        """Returns when the last forward is done; raises what went wrong in it."""
+        """Returns when the last forward is done; raises its error, if there was one."""
         cdef Job job = self._job
         failure = None
         if job is not None:
@@ -393,7 +393,7 @@ cdef class Turns:
             self._finishing.discard(me)
 
     def after_fork(self):
-        """Locks may be held by threads that the child does not have."""
+        """After a fork: makes new locks, since the old ones may be held by threads that the child does not have."""
         cdef Job job
         me = PyThread_get_thread_ident()
         self._lock = Mutex()
@@ -408,7 +408,7 @@ cdef class Turns:
 
 
 cdef class Exclusive:
-    """What one thread at a time may use, and none while it uses it already."""
+    """Something that one thread at a time may use, and not again while it is using it."""
 
     cdef Mutex _lock
 
@@ -416,7 +416,7 @@ cdef class Exclusive:
         self._lock = Mutex()
 
     def use(self, function):
-        """``function()``, when nobody else uses it.
+        """Calls ``function()`` when no other thread is using it.
 
         Raises
         ------
@@ -433,7 +433,7 @@ cdef class Exclusive:
             lock.give()
 
     def use_if_idle(self, function):
-        """``function()``, unless somebody uses it now."""
+        """Calls ``function()``, unless a thread is using it now."""
         cdef Mutex lock = self._lock
         if lock.take_if_free():
             try:
@@ -443,13 +443,13 @@ cdef class Exclusive:
                 lock.give()
 
     def after_fork(self):
-        """Who used it may be gone."""
+        """After a fork: the thread that was using it may not exist in the child."""
         if self._lock.owner != PyThread_get_thread_ident():
             self._lock = Mutex()
 
 
 def locked(lock, function, *arguments):
-    """``function(*arguments)`` with the lock held. Nothing can come between the call and its beginning and end."""
+    """Calls ``function(*arguments)`` with the lock held. No signal handler runs between the call and the lock."""
     lock.acquire()
     try:
         return function(*arguments)

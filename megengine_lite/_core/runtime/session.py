@@ -1,4 +1,4 @@
-"""A session runs one loaded model: it plans for the shapes it meets, keeps the plans, and binds memory.
+"""A session runs one loaded model: it makes and keeps plans for the shapes of its inputs, and binds memory.
 
 A session is used by one thread at a time (the API holds a lock); several sessions may share a model's weights
 (:class:`ConstantPool`) and run at the same time, or share one arena and run one after the other.
@@ -32,12 +32,12 @@ if TYPE_CHECKING:
     from megengine_lite._core.formats.mge import Model
 
 
-# The part of the memory that outputs of kept plans may take.
+# The share of the memory that outputs of kept plans may take.
 KEPT_PART = 4
 
 
 class Arena:
-    """The memory of intermediate tensors; grows to the largest plan that used it."""
+    """The memory of intermediate tensors. It grows to the size that the largest plan needs."""
 
     def __init__(self) -> None:
         self._memory = aligned_bytes(0)
@@ -48,7 +48,7 @@ class Arena:
         return self._memory.nbytes
 
     def reserve(self, nbytes: int) -> int:
-        """Its address, with room for at least ``nbytes``."""
+        """The address of the memory, which has at least ``nbytes``."""
         if nbytes > self._memory.nbytes or not self.address:
             self.address = 0  # until the new memory is there: an interrupt must not leave the old address
             self._memory = aligned_bytes(nbytes)
@@ -56,7 +56,7 @@ class Arena:
         return self.address
 
     def release(self) -> None:
-        """Gives the memory back; the next run takes as much as it needs."""
+        """Frees the memory; the next run allocates as much as it needs."""
         self.address = 0
         self._memory = aligned_bytes(0)
 
@@ -72,7 +72,7 @@ class _Stop:
 
 
 def _key_of(stop: _Stop, values: dict[Var, _Value]) -> Hashable:
-    """What decides which plan fits: none was made for other shapes of the variables that it reads."""
+    """What decides which plan fits: the shapes, and partly the values, of the variables that exist before it."""
     return (
         tuple(values[v].spec.shape for v in stop.shape_vars),
         tuple(values[v].array().tobytes() for v in stop.value_vars),
@@ -80,7 +80,7 @@ def _key_of(stop: _Stop, values: dict[Var, _Value]) -> Hashable:
 
 
 def _take_too_much(stop: _Stop) -> bool:
-    """Whether the outputs of several plans take much of the memory."""
+    """Whether there are several plans and their outputs take too much memory."""
     buffers = [plan.buffers for plan, _ in stop.plans.values()]
     return len(buffers) > 1 and sum(b.nbytes for some in buffers for b in some) > memory_limit() // KEPT_PART
 
@@ -127,21 +127,21 @@ def _checksum(value: _Value) -> int:
 
 
 class Session:
-    """See the module's text.
+    """Runs one loaded model; see the text of the module.
 
     Parameters
     ----------
     model
         A loaded model.
     config
-        Options; not changed, and not to be changed later.
+        Options; must not be changed later.
     pool
-        Weights derived from the model, of another session of the same model; a new one by default.
+        Weights derived from the model; sessions of the same model may share one. A new one by default.
     arena
-        Memory for intermediate tensors, of another session that never runs at the same time; a new one by default.
+        Memory for intermediate tensors; sessions that never run at the same time may share one. A new one by default.
     shape_only
-        Names of outputs of which only the layout is wanted. What only they need is not computed, unless their shape
-        depends on it; their address is then 0.
+        Names of outputs of which only the layout is wanted. What is needed only for them is not computed, unless their
+        shape depends on it. The address of such an output is 0.
     """
 
     def __init__(
@@ -178,13 +178,13 @@ class Session:
     # ---- inputs and outputs -------------------------------------------------------------------------------------
 
     def input_spec(self, name: str) -> tuple[tuple[int, ...], DType]:
-        """Shape at dump time and type of an input."""
+        """The shape that an input had when the model was dumped, and its type."""
         spec = self._input_var(name).spec
         assert spec is not None and spec.shape is not None
         return spec.shape, spec.dtype
 
     def output_spec(self, name: str) -> tuple[tuple[int, ...], DType] | None:
-        """Shape and type of an output as of the last run; before it, of the dump-time input shapes if they tell."""
+        """Shape and type of an output in the last run. Before a run, those for the dumped input shapes, if known."""
         var = self._output_var(name)
         if var in self._results:
             spec = self._results[var].spec
@@ -196,7 +196,7 @@ class Session:
         return (spec.shape, spec.dtype) if spec.shape is not None else None
 
     def output_dtype(self, name: str) -> DType | None:
-        """Type of an output, also of one whose shape depends on data; None if nothing tells it before a run."""
+        """Type of an output, also of one whose shape depends on data; None if it is not known before a run."""
         var = self._output_var(name)
         value = self._results.get(var)
         spec = value.spec if value is not None else self._inferred_outputs().get(var)
@@ -211,7 +211,7 @@ class Session:
         return {stage.original[v]: v.spec for v in stage.graph.outputs if v.spec is not None}
 
     def set_input(self, name: str, address: int, shape: tuple[int, ...], dtype: DType | None, owner: object) -> None:
-        """Sets the memory of an input, dense and row-major; it is read by the next runs, not copied.
+        """Sets the memory of an input, dense and row-major. The next runs read it; it is not copied.
 
         ``owner`` is kept as long as the memory is in use. ``dtype`` None means the model's.
         """
@@ -228,7 +228,7 @@ class Session:
         self._inputs[var] = _Value(TensorSpec(tuple(shape), var.spec.dtype), address, owner)
 
     def bind_output(self, name: str, address: int | None, nbytes: int = 0, owner: object = None) -> None:
-        """Sets memory of the caller that an output is computed into; None goes back to memory of the session."""
+        """Sets memory of the caller that an output is computed into; with None the session uses its own again."""
         var = self._output_var(name)
         if address is None:
             self._user_outputs.pop(var, None)
@@ -307,7 +307,7 @@ class Session:
             self._fast = plan, [(s.var, s.base) for s in plan.inputs]
 
     def prepare(self) -> None:
-        """Plans for the inputs that are set, as far as that is possible without running.
+        """Makes plans for the inputs that are set, as far as that is possible without running.
 
         Raises
         ------
@@ -318,14 +318,14 @@ class Session:
             self._plan(self._root, dict(self._inputs))
 
     def renew_outputs(self) -> None:
-        """Gives the memory of the last run's outputs to whoever holds it; the next run computes into other memory."""
+        """Leaves the memory of the last run's outputs to those who refer to it; the next run uses other memory."""
         self._fast = None  # which does not bind outputs
         held = {id(value.owner) for value in self._results.values()}
         for plan in self.plans():
             plan.buffers = [aligned_bytes(b.nbytes) if id(b) in held else b for b in plan.buffers]
 
     def forget_runs(self) -> None:
-        """Forgets inputs, memory for outputs and results, perhaps of a run that was ended early; plans stay."""
+        """Forgets inputs, memory for outputs, and results, also those of a run that was interrupted. Plans stay."""
         self._fast = None
         self._times = None
         self._inputs = {}
@@ -337,7 +337,7 @@ class Session:
                 plan._check_faults()  # of the data at that time
 
     def release_graph(self) -> None:
-        """Frees the graph; the plan of the last run stays, and with it the only shapes that can be run.
+        """Frees the graph and keeps only the plan of the last run; from then on only its input shapes can be run.
 
         Raises
         ------
@@ -353,7 +353,7 @@ class Session:
             )
         (plan,) = plans
         graph = self._graph
-        # Variables lead to the nodes that made them: those of outputs are replaced by others that do not.
+        # The variables of outputs would keep the graph alive, so they are replaced by others.
         outputs = {v: Var(v.id, v.name, v.spec, v.const) for v in graph.outputs}
         small = Graph([], graph.inputs, [outputs[v] for v in graph.outputs], graph.output_names)
         model = copy.copy(self.model)
@@ -376,7 +376,7 @@ class Session:
         )
 
     def run_profiled(self) -> list[StepTime]:
-        """Like :meth:`run`; gives what every step took, in order."""
+        """Like :meth:`run`; returns the time of every step, in order."""
         self._fast = None
         self._times = []
         try:
@@ -398,8 +398,8 @@ class Session:
     def memory_usage(self) -> dict[str, int]:
         """Bytes of ``weights`` (as plans use them), ``arena``, ``scratch``, ``outputs`` (of all plans) and ``cache``.
 
-        The cache has the weights that were made of those in the file. It is a part of ``weights``, but for what other
-        sessions of its pool use.
+        The cache has the weights that are derived from those in the file. It is a part of ``weights``, except for those
+        that only other sessions with the same pool use.
         """
         plans = list(self.plans())
         weights = {s.address: s.nbytes for p in plans for s in p.constants()}
@@ -446,7 +446,7 @@ class Session:
             return entry
 
     def _other_shapes(self) -> str:
-        """What inputs have other shapes than the model declares, for an error about shapes."""
+        """Names inputs whose shape is not the one that the model declares, for an error about shapes."""
         other = [
             f"; input {v.name!r} was given shape {list(value.spec.shape)}, the model declares {list(v.spec.shape)}"
             for v, value in self._inputs.items()
@@ -455,7 +455,7 @@ class Session:
         return "".join(other)
 
     def _release_weights(self, begin: int, end: int) -> None:
-        """Gives memory back of weights of some nodes that no plan reads as they stand in the file."""
+        """Frees the memory of weights that no plan reads in the form of the file."""
         for node in self._graph.nodes[begin:end]:
             for var in node.inputs:
                 if var.const is not None:
