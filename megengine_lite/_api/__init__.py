@@ -1,5 +1,16 @@
-"""What stands behind the public modules: arguments, options, ports, and the engine that a network drives.
+"""What the public modules are made of: arguments, options, ports, and the engine that a network drives.
 
-``loading`` makes an ``engine`` of a file and settings; the engine has ``ports`` for inputs and outputs and a session.
-The public modules of the package are named as the original's and hold what programs import.
+::
+
+    LiteNetwork ─► loading ─► engine ─► session (of ``_core/runtime``)
+                                │
+                                └─ ports: tensors of inputs and outputs, and their memory
+
+* ``options``, ``layout`` - settings and layouts, as programs write them; ``settings`` - what is settled before load
+* ``arguments``, ``sources``, ``tensor_data`` - checks of arguments, and how data gets into a tensor
+* ``loading`` - a file or bytes become a model
+* ``engine`` - forward, wait and callbacks; start here
+* ``diagnostics`` - profiles, dumps, memory reports
+
+The modules of the package itself (``network``, ``tensor`` ...) have the original's names and hold what programs import.
 """

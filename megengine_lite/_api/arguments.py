@@ -1,4 +1,4 @@
-"""Shapes and element types as callers write them."""
+"""Checks arguments: lists, shapes, element types."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def to_list(
     Parameters
     ----------
     values
-        May raise whatever it likes, and may be endless if ``most`` is given or ``convert`` refuses its items.
+        May raise any exception. May be endless if ``most`` is given or ``convert`` refuses its items.
     name
         With its article: "a shape".
     most
-        Items after so many, and one, are not asked for.
+        The number of items that are wanted; at most one more is asked for.
     convert
-        Makes something of an item, or raises an error of this package.
+        Converts an item, or raises an error of this package.
     """
     try:
         return [convert(item) for item in (values if most is None else islice(values, most + 1))]
@@ -106,7 +106,7 @@ def to_dtype_code(dtype: object) -> int:
 
 
 def elements_to_array(data: object, dtype: np.dtype) -> np.ndarray:
-    """Numbers of a list or another sequence as a dense array of a tensor's type; nothing wraps or is cut off."""
+    """Numbers of a sequence as a dense array of a tensor's type. A number that the type cannot hold is an error."""
     try:
         raw = np.asarray(data)
     except MemoryError as error:

@@ -1,4 +1,4 @@
-"""What a network tells about its work: profiles, dumps, memory. The part of :class:`LiteNetwork` that does that."""
+"""The part of :class:`LiteNetwork` that reports on its work: profiles, dumps, memory."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _file_layout(options: LiteOptions) -> str:
     Raises
     ------
     LiteValueError
-        They ask for several.
+        They ask for more than one.
     """
     from megengine_lite._core.compile.transform import LAYOUTS
 
@@ -45,7 +45,7 @@ def _file_layout(options: LiteOptions) -> str:
 
 
 class Profile:
-    """Takes the times of each run; the file is written by ``wait``."""
+    """Measures each run; ``wait`` writes the file."""
 
     def __init__(self, path: str, form: str):
         directory = os.path.dirname(os.path.abspath(path))
@@ -128,7 +128,7 @@ class Diagnostics:
         Raises
         ------
         LiteError
-            The file cannot be there.
+            No file can be written there.
         """
         if not isinstance(form, str) or form not in _PROFILE_FORMS:
             raise LiteValueError(f"a profile has one of the forms {', '.join(_PROFILE_FORMS)}, not {brief(form)}")
@@ -136,10 +136,10 @@ class Diagnostics:
         self._tell_engine()
 
     def io_txt_dump(self, txt_file: str | os.PathLike[str]) -> None:
-        """Lets each forward append every operator's results to a text file, which is created empty at once.
+        """Lets each forward append every operator's results to a text file. An empty file is created at once.
 
-        The operators are computed one by one as they stand in the model, beside the optimized run. A network has one
-        dump at a time: the last one set.
+        The operators are computed one by one, as the model has them, in addition to the optimized run. A network has
+        one dump at a time: the last one set.
 
         Raises
         ------
@@ -154,7 +154,7 @@ class Diagnostics:
     def io_bin_dump(self, bin_dir: str | os.PathLike[str]) -> None:
         """Lets each forward write every operator's results into a directory, one file per variable.
 
-        As :meth:`io_txt_dump` otherwise. The directory is made if it is not there.
+        Otherwise like :meth:`io_txt_dump`. The directory is created if it does not exist.
         """
         from megengine_lite._core.reports.io_dump import BinaryDump
 
@@ -167,7 +167,7 @@ class Diagnostics:
         Parameters
         ----------
         log_dir
-            Gets ``graph.json`` and ``StaticMemoryInfo.json``; made if it is not there.
+            Gets ``graph.json`` and ``StaticMemoryInfo.json``; created if it does not exist.
         """
         engine = self._loaded("get_static_memory_alloc_info")
         directory = to_path(log_dir)
@@ -185,7 +185,7 @@ class Diagnostics:
     def enable_global_layout_transform(self) -> None:
         """Allows :meth:`dump_layout_transform_model`. To be called before ``load``.
 
-        This runtime chooses layouts for the whole graph whenever it plans; there is nothing to switch on for running.
+        For running a model it has no effect: layouts are always chosen for the whole graph.
         """
         self._require_not_loaded("enable_global_layout_transform")
         self._transform = True
@@ -193,11 +193,11 @@ class Diagnostics:
     def dump_layout_transform_model(self, model_file: str | os.PathLike[str]) -> None:
         """Writes the model, optimized, as a plain file of the second generation (``.mge``), which the original loads.
 
-        Batch norms, scales, biases and activations are part of the convolutions before them, and what depends only on
-        weights is computed. With ``enable_nchw44``, ``enable_nchw44_dot`` or ``enable_nchw88`` in the options,
-        convolutions and what lies between them work in that layout, with conversions where they meet others. Packages
-        and encryption are taken off; names of inputs and outputs stay, and so does the freedom to run other batch sizes
-        and image sizes.
+        Batch norms, scales, biases and activations are merged into the convolutions before them, and nodes that depend
+        only on weights are replaced by their results. With ``enable_nchw44``, ``enable_nchw44_dot`` or
+        ``enable_nchw88`` in the options, convolutions and the operators between them work in that layout, with
+        conversions where they meet others. The file is neither packed nor encrypted. Names of inputs and outputs are
+        kept, and the model can still run at other batch sizes and image sizes.
 
         Raises
         ------
@@ -219,8 +219,8 @@ class Diagnostics:
     def memory_usage(self) -> dict[str, int]:
         """Bytes that the network holds, by purpose.
 
-        ``weights`` as the kernels read them; ``arena`` for intermediate results; ``scratch`` for the threads;
-        ``outputs`` of all shapes that are kept planned; ``cache``: the part of the weights that was made of those in
-        the file (folded, packed), which networks that share weights have in common.
+        ``weights``: as the kernels read them. ``arena``: intermediate results. ``scratch``: working memory of the
+        threads. ``outputs``: those of all plans that are kept. ``cache``: the part of the weights that is derived from
+        those in the file (folded, packed); networks that share weights share it.
         """
         return self._loaded("memory_usage").memory_usage()

@@ -1,4 +1,4 @@
-"""What a loaded network consists of: a session, its ports, and the order of forward, wait and callbacks."""
+"""A loaded network: a session, its ports, and the order of forward, wait and callbacks."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from megengine_lite._core.ir.graph import ConstantPool
     from megengine_lite._core.runtime.session import Arena, Session
 
-# A forward that takes less is not worth handing to another thread.
+# A forward that takes less time is not handed to another thread.
 _WORTH_DEFERRING = 100e-6
-# After so many forwards that were waited for at once, so many of the next ones are not handed over.
+# If the caller has waited at once for the last _PATIENCE forwards, the next _PAUSE ones are not handed over.
 _PATIENCE = 8
 _PAUSE = 256
 
@@ -50,8 +50,8 @@ def _by_name(ios: list[LiteIO], known: list[str], kind: str) -> dict[str, LiteIO
 class Engine(Turns):
     """A model at work.
 
-    :class:`Turns` calls what computes (:meth:`_forward`), and sees to it that an exception at any place in that leaves
-    a network that computes right numbers in its next forward.
+    :class:`Turns` calls :meth:`_forward`, which computes. If an exception comes at any place in there, it makes sure
+    that the next forward computes right numbers.
     """
 
     # Objects with more than 30 attributes of the usual kind are slower to read.
@@ -160,7 +160,7 @@ class Engine(Turns):
         )
 
     def _check_outputs(self) -> None:
-        """Raises if the caller has to give memory for outputs of which nobody can know the size."""
+        """Raises if the caller has to give memory for outputs whose size is not known before the run."""
         for port in self._bound_outputs:
             if self.session.output_spec(port.name) is None:
                 raise ShapeError(
@@ -169,7 +169,7 @@ class Engine(Turns):
                 )
 
     def _prepare_for_inputs(self) -> None:
-        """Plans for the inputs as they are now, which includes packing the weights."""
+        """Plans for the present inputs and packs the weights."""
         session = self.session
         try:
             for port in self._in_ports:
@@ -183,7 +183,7 @@ class Engine(Turns):
                 nbytes = session.memory_usage()["weights"]
                 logger.info("weight_preprocess: planned, with %d bytes of weights as the kernels read them", nbytes)
         finally:
-            # For forward this is the first time that it sees the inputs.
+            # The next forward must treat the inputs as new.
             for port in self._in_ports:
                 port.forget_session()
 
@@ -201,7 +201,7 @@ class Engine(Turns):
         self._outputs_expected = True
 
     def use_algo_policy(self, algo: AlgoPolicy) -> None:
-        """Plans anew, with other rules for choosing algorithms. Packed weights stay."""
+        """Drops the plans and uses other rules for choosing algorithms. Packed weights stay."""
         self.exclusively(self._use_algo_policy, algo)
 
     def _use_algo_policy(self, algo: AlgoPolicy) -> None:
@@ -220,12 +220,12 @@ class Engine(Turns):
     # ---- running ------------------------------------------------------------------------------------------------
 
     def _recover(self) -> None:
-        """After a forward that ended at some place: the next one takes over nothing but what is known to be whole."""
+        """After a forward that an exception has ended: drops all state that may be incomplete."""
         self._forget_session()
         self.session.forget_runs()
 
     def _forward(self) -> Job | None:
-        """Computes, or gives the job that will."""
+        """Computes, or returns a job that will."""
         session = self.session
         reshaped = False
         for port in self._in_ports:
@@ -290,7 +290,7 @@ class Engine(Turns):
         Raises
         ------
         LiteError
-            The graph has been freed, as ``comp_node_seq_record_level`` 2 asks for.
+            The graph has been freed because of ``comp_node_seq_record_level`` 2.
         """
         if self.has_run and self.settings.options.comp_node_seq_record_level == 2:
             raise LiteError(
@@ -299,9 +299,9 @@ class Engine(Turns):
         return self.model
 
     def _is_worth_deferring(self) -> bool:
-        """Whether the caller may gain from going on while the worker computes.
+        """Whether the caller may gain time if a worker computes.
 
-        Waking a worker costs some time on a busy machine, so it is not done for callers that always wait at once.
+        Waking a worker takes some time on a busy machine, so it is not done for callers that always wait at once.
         """
         if not self._may_defer:
             return False
@@ -323,7 +323,7 @@ class Engine(Turns):
         self._fixed_shapes = shapes
 
     def _posted(self, work: Callable[[], None], only_worker: bool) -> Job:
-        """A job for the worker; whoever looks at an output or writes to an input waits for it."""
+        """A job for the worker. Reading an output or writing to an input waits for it."""
         job = self.new_job(work, only_worker)
         for out in self._out_ports:
             out.set_pending(job)
@@ -342,7 +342,7 @@ class Engine(Turns):
         finally:
             for port in self._in_ports:
                 port.busy(None)
-        # After a failure whoever looks at an output is told.
+        # After a failure, reading an output raises.
         for out in self._out_ports:
             out.set_pending(None)
 
@@ -358,25 +358,25 @@ class Engine(Turns):
             raise
 
     def after_wait(self) -> None:
-        """What follows each ``wait`` of the caller."""
+        """Called after each ``wait`` of the caller."""
         if self._profile is not None and self._profile.times:
             self._profile.write()
         if self.finish_callback is not None and self.async_callback is None:
             self.finish(self.finish_callback)
 
     def release_memory(self) -> None:
-        """Gives memory for intermediate results back until the next run, unless one is under way."""
+        """Frees the memory of intermediate results until the next run, unless a run is under way."""
         self._memory.use_if_idle(self.session.arena.release)
 
     def observe(self, profile: Profile | None, dump: Dump | None) -> None:
-        """Says what each run is to be measured and dumped by."""
+        """Sets the profile and the dump of all later runs."""
         self.exclusively(self._observe, profile, dump)
 
     def _observe(self, profile: Profile | None, dump: Dump | None) -> None:
         self._profile, self._dump = profile, dump
 
     def plans_for_inputs(self) -> list[Plan]:
-        """The plans that a forward with the present inputs takes, in order; made anew."""
+        """The plans that a forward with the present inputs uses, in order. They are made anew."""
         return self.exclusively(self._plans_for_inputs)
 
     def _plans_for_inputs(self) -> list[Plan]:

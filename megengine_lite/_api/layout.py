@@ -62,7 +62,7 @@ class LiteLayout(Layout):
 
     Notes
     -----
-    Layouts are values: equal if shape and type are equal, copied wherever they are handed over.
+    Layouts are values: they are equal if shape and type are equal, and they are copied when they are passed on.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""From what a program hands to ``load`` to a model, and what a package says about how to run it."""
+"""Makes a model from the argument of ``load``, and applies the settings of a package."""
 
 from __future__ import annotations
 
@@ -72,10 +72,10 @@ def to_source(file: Any) -> str | bytes | memoryview:
 
 @contextlib.contextmanager
 def typed_errors(task: str) -> Iterator[None]:
-    """Turns what the system refuses into errors of this package.
+    """Converts errors of the system into errors of this package.
 
-    Parts of the package are imported when the first model is loaded. Where memory is scarce that fails with errors that
-    speak of shared objects or of modules.
+    Parts of the package are imported when the first model is loaded. If memory is scarce, that fails with messages
+    about shared objects or modules, which would mislead.
     """
     try:
         yield
@@ -107,8 +107,8 @@ def rewritten(source: str | bytes | memoryview, config: LiteConfig, layout: str 
     source, config
         The model, and how it is encrypted.
     layout
-        None writes the operators as they are. A name of ``transform.LAYOUTS`` fuses convolutions and lets them work in
-        that layout.
+        With None the operators are written as they are. With a name of ``transform.LAYOUTS`` convolutions are fused and
+        work in that layout.
     """
     from megengine_lite._core.formats.mge import load_record
     from megengine_lite._core.formats.mge.build import build_model
@@ -140,7 +140,7 @@ def transformed(model: Model, record: ModelRecord, layout: str) -> ModelRecord:
 
 
 def apply_information(settings: RunSettings, information: Information) -> None:
-    """Lets a package's own settings replace those of the caller."""
+    """Replaces the caller's settings by those of the package, where it has them."""
     if information.version > _API_VERSION:
         logger.warning(
             "the package was made for release %s of the API, this is %s: what is new in it is not known here",
@@ -172,9 +172,9 @@ def apply_information(settings: RunSettings, information: Information) -> None:
 
 
 def packed_measurements(package: Package | None) -> AlgoCache | None:
-    """The measurements that a package brings along for its own model; None if there are none.
+    """The measurements in a package, for its own model; None if there are none.
 
-    A damaged cache is no reason not to run the model.
+    A damaged cache does not keep the model from running.
     """
     content = b"" if package is None else package.read_cache()
     if not content:
@@ -191,7 +191,7 @@ def packed_measurements(package: Package | None) -> AlgoCache | None:
 
 
 def _merged(stored: IOInformation, given: list[LiteIO]) -> LiteIO:
-    """The package's description of an input or output; what it does not say is as the caller has it."""
+    """The package's description of an input or output; what it leaves out is taken from the caller's."""
     previous = next((io for io in given if io.name == stored.name), LiteIO(stored.name))
     layout = previous.config_layout
     if stored.shape:

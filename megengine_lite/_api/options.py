@@ -17,7 +17,7 @@ __all__ = ["LiteConfig", "LiteExtraConfig", "LiteIO", "LiteNetworkIO", "LiteOpti
 
 
 def to_text(name: str, value: object) -> str:
-    """A name that programs give as str or as bytes."""
+    """A name that was given as str or bytes."""
     if isinstance(value, str):
         return value
     if isinstance(value, bytes):
@@ -71,40 +71,42 @@ _OPTION_LEVELS = ("jit_level", "comp_node_seq_record_level", "graph_opt_level", 
 
 
 class LiteOptions(_Settings):
-    """How a network is optimized and run. All fields are integers; on or off unless a level.
+    """How a network is optimized and run. All fields are integers: 0 or 1, if they are not levels.
 
     Attributes
     ----------
     weight_preprocess
-        Plan, and pack the weights for the kernels, at load; otherwise the first forward does it.
+        Make the plan and pack the weights at load; otherwise the first forward does it.
     fuse_preprocess
-        Fuse operators that prepare the input. Included in ``graph_opt_level`` 1 and more; at 0, elementwise chains.
+        Fuse operators that prepare the input. Levels of ``graph_opt_level`` above 0 include this; with level 0 it fuses
+        chains of elementwise operators.
     fake_next_exec
-        The next forward computes nothing: its outputs are zeros. Resets itself.
+        The next forward computes nothing: its outputs are zeros. The option is then off again.
     var_sanity_check_first_run
-        Make sure that nobody writes to the inputs during the first run. On by default.
+        Check that nobody writes to the inputs during the first run. On by default.
     const_shape
-        The input shapes of the first forward are the only ones.
+        Later forwards must have the input shapes of the first one.
     force_dynamic_alloc
-        Take memory for intermediate results for each run and give it back after it, instead of keeping it.
+        Free the memory of intermediate results after each run instead of keeping it.
     force_output_dynamic_alloc
-        Fresh output memory for each run, without a copy: an array taken from an output keeps the values of its run.
+        Give each run new memory for its outputs, so an array that was taken from an output keeps its values.
     force_output_use_user_specified_memory
         Compute outputs into the memory that ``set_data_by_share`` gave to the output tensors.
     no_profiling_on_shape_change
         Fast-run measures only for the first input shapes.
     jit_level
-        Not 0: fuse elementwise chains. Included in ``graph_opt_level`` 1 and more.
+        Not 0: fuse elementwise chains. Levels of ``graph_opt_level`` above 0 include this.
     comp_node_seq_record_level
-        0: shapes may change. 1: the same; runs are always replayed from a record here. 2: the shapes of the first
-        forward are the only ones. (``record_level`` is another name.)
+        0: shapes may change. 1: the same, since runs are always replayed from a record here. 2: later forwards must
+        have the input shapes of the first one, and the graph is freed. (``record_level`` is another name.)
     graph_opt_level
-        0: the graph as it is in the file; other levels: optimized.
+        0: run the graph as it is in the file. Other levels: optimize it.
     async_exec_level
-        0: forward computes before it returns. Bit 4: it never does. Else it hands its work over where that pays.
+        0: forward computes before it returns. With bit 4 it never does. Otherwise another thread computes if that
+        saves time.
     enable_nchw44, enable_nchw44_dot, enable_nchw88
-        Channel-blocked layouts are used where they pay in any case, in the width of this machine. Written models get
-        the layout itself.
+        Layout of written models. For running, channel-blocked layouts of this machine's width are always used where
+        they are faster.
     enable_nhwcd4, enable_nchw4, enable_nchw32, enable_nchw64
         Layouts of other devices: a warning at load, no effect.
 
@@ -168,7 +170,7 @@ def _as_enum(kind: type[Any], value: int) -> Any:
 
 
 class LiteConfig(_Settings):
-    """What a network runs on and how.
+    """The device of a network, the encryption of its model, and its options.
 
     Parameters
     ----------
@@ -187,9 +189,9 @@ class LiteConfig(_Settings):
     backend : int
         ``LiteBackend.LITE_DEFAULT``.
     auto_optimize_inference : int
-        Choose optimizations by processor: switches ``weight_preprocess`` on. Layouts are chosen so in any case.
+        Choose optimizations for the processor. Switches ``weight_preprocess`` on; layouts are always chosen so.
     use_loader_dynamic_param : int
-        Kept for programs that set it; a warning at load, without effect, as in the original.
+        Exists for programs that set it. It causes a warning at load and has no effect, as in the original.
 
     Examples
     --------
@@ -276,7 +278,7 @@ class LiteConfig(_Settings):
 
 
 class LiteExtraConfig(_Settings):
-    """How much of a packed model's own configuration counts.
+    """Which part of a packed model's own configuration is used.
 
     Parameters
     ----------
@@ -296,12 +298,12 @@ class LiteExtraConfig(_Settings):
 
 
 class LiteIO(_Settings):
-    """An input or output of a network, as the program wants it.
+    """What a program wants of an input or output of a network.
 
     Parameters
     ----------
     name
-        Of the tensor.
+        Name of the tensor.
     is_host
         Whether the tensor is in host memory. On a CPU everything is.
     io_type
@@ -335,7 +337,7 @@ class LiteIO(_Settings):
 
     @property
     def name(self) -> str:
-        """Of the tensor; may be assigned as bytes, too."""
+        """Name of the tensor; may be assigned as bytes, too."""
         name: str = self._name
         return name
 
@@ -398,12 +400,12 @@ class _IOCounts:
 
 
 class LiteNetworkIO:
-    """The inputs and outputs of a network that need more than the model says.
+    """What a program wants of the inputs and outputs of a network; those not listed are as the model has them.
 
     Parameters
     ----------
     inputs, outputs
-        Of :class:`LiteIO`, of names, or of argument lists of ``LiteIO``: ``["data", False]``.
+        Lists of :class:`LiteIO`, of names, or of argument lists of ``LiteIO``: ``["data", False]``.
 
     Examples
     --------

@@ -43,7 +43,7 @@ def _tensor(shape: tuple[int, ...], code: int, device_id: int) -> LiteTensor:
 
 
 class InputPort:
-    """An input: watches its tensor and tells the session when the memory or the shape is another."""
+    """An input: tells the session when the memory or the shape of its tensor has changed."""
 
     __slots__ = ("_batch", "_code", "_dense", "_pieces", "_storage", "_version", "name", "shape", "tensor")
 
@@ -70,7 +70,7 @@ class InputPort:
         if default is not None and default.shape == shape:
             self.tensor.set_data_by_copy(default.view(NUMPY_TYPES[code]))
         self.shape: tuple[int, ...] | None = None
-        """As the session has it; None before the first run."""
+        """The shape in the session; None before the first run."""
         self._version = -1
         self._storage: Storage | None = None
         self._dense: LiteTensor | None = None  # copy of a tensor that is not contiguous
@@ -78,7 +78,7 @@ class InputPort:
         self._pieces: list[LiteTensor] = []
 
     def bind(self, session: Session) -> bool:
-        """Hands the tensor's memory to the session; returns whether the shape is another than before."""
+        """Gives the tensor's memory to the session; returns whether the shape has changed."""
         tensor = self.tensor
         if self._batch is not None:
             self._gather()
@@ -114,12 +114,12 @@ class InputPort:
         return changed
 
     def forget_session(self) -> None:
-        """The next session knows nothing yet."""
+        """Forgets what the session was told: the next one is new."""
         self._version = -1
         self.shape = None
 
     def busy(self, job: Job | None) -> None:
-        """Says what reads the memory now: whoever wants to write it through the tensor waits for it."""
+        """Sets the job that reads the memory; writing through the tensor waits for it."""
         self.tensor.busy = job
 
     # ---- discrete inputs ----------------------------------------------------------------------------------------
@@ -139,7 +139,7 @@ class InputPort:
         return self._pieces[index]
 
     def _gather(self) -> None:
-        """Collects pieces that have memory of their own; the others are windows into the batch already."""
+        """Copies pieces that have got memory of their own into the batch; the others are windows into it."""
         batch = self._batch
         assert batch is not None
         rows = None
@@ -157,7 +157,7 @@ class InputPort:
 
 
 class OutputPort:
-    """An output: gives its tensor the memory of each result, in the way that the options ask for.
+    """An output: shows each result in its tensor, in the way that the options ask for.
 
     Parameters
     ----------
@@ -217,11 +217,11 @@ class OutputPort:
 
     @property
     def is_plain(self) -> bool:
-        """Whether the tensor just shows the session's memory, so that a result can appear at any time."""
+        """Whether the tensor shows memory of the session, so that a result can appear in it at any time."""
         return not (self.needs_memory or self._fresh or self.shape_only or self.has_user_memory)
 
     def bind(self, session: Session) -> None:
-        """Before a run: tells the session about memory that the caller wants the result in."""
+        """Before a run: tells the session which memory the caller wants the result in."""
         tensor = self.tensor
         if not self.has_user_memory:
             raise LiteError(
@@ -289,7 +289,7 @@ class OutputPort:
         self._version = tensor.version
 
     def _check_layout(self, wanted: LiteLayout, shape: tuple[int, ...], code: int) -> None:
-        """Warns, once, of a layout that the result does not have; the original does not look at it."""
+        """Warns once if the result does not have the layout that was asked for; the original ignores that layout."""
         if (wanted.ndim and shape != wanted._shape) or (wanted._explicit_dtype and code != wanted._code):
             self._layout = None
             warn(
@@ -298,7 +298,7 @@ class OutputPort:
             )
 
     def set_pending(self, job: Job | None) -> None:
-        """Says what computes the result now: whoever looks at it waits."""
+        """Sets the job that computes the result; reading the tensor waits for it."""
         self.tensor.pending = job
         if job is not None:
             self._pending = self.tensor._shown
@@ -306,7 +306,7 @@ class OutputPort:
             self._pending.pending = job
 
     def forget_session(self) -> None:
-        """The next session knows nothing yet, and what it knows of this one may be half of the truth."""
+        """Forgets what the session was told, which may be incomplete: the next one is new."""
         self._version = self._given = -1
         self._address = 0
 

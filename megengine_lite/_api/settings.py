@@ -1,4 +1,4 @@
-"""Everything about a network that is settled before it is loaded, and what the options ask for and get."""
+"""Settings of a network that are fixed before it is loaded, and the effect of each option."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from megengine_lite._core.cpu.algorithms.cache import AlgoCache
     from megengine_lite._core.runtime.session import Arena
 
-# Layouts of images in blocks of channels, by option.
+# Options for layouts of images in blocks of channels.
 _BLOCKS = {"enable_nchw44": 4, "enable_nchw44_dot": 4, "enable_nchw88": 8}
 _OTHER_DEVICES = ("enable_nhwcd4", "enable_nchw4", "enable_nchw32", "enable_nchw64")
 # Bit of ``async_exec_level``.
@@ -47,7 +47,7 @@ class RuntimeMemory(Exclusive):
 
 @dataclass(slots=True)
 class RunSettings:
-    """Everything about a network that is settled before it is loaded."""
+    """The settings of a network that are fixed before it is loaded."""
 
     options: LiteOptions = field(default_factory=LiteOptions)
     auto_optimize: bool = False
@@ -81,11 +81,11 @@ class RunSettings:
 
     @property
     def always_defers(self) -> bool:
-        """Whether each forward is handed to another thread, also where that does not pay."""
+        """Whether each forward is handed to another thread, even if that takes longer."""
         return not self.inplace and bool(self.options.async_exec_level & _ALWAYS_ASYNC)
 
     def check(self) -> None:
-        """Raises for combinations that cannot be, warns about what has no effect here."""
+        """Raises for contradicting settings, warns about settings without effect."""
         get_device(self.device_type).check_id(self.device_id)
         options = self.options
         if options.force_output_dynamic_alloc and options.force_output_use_user_specified_memory:
@@ -117,12 +117,12 @@ class RunSettings:
         )
 
     def notes(self, width: int) -> Iterator[str]:
-        """How each option is met that asks for something that is done in another way here.
+        """For the log: the options that work in another way here than in the original, and how.
 
         Parameters
         ----------
         width
-            Channels in a block of the layouts that the kernels take.
+            Channels in a block of the layouts that the kernels use.
         """
         options = self.options
         if self.threads > _most_threads():

@@ -1,4 +1,4 @@
-"""What data for a tensor can come in: arrays, raw memory, objects that can be arrays."""
+"""Where data of a tensor can come from: arrays, raw memory, objects that can become arrays."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _POINTERS = (
     ctypes._Pointer,  # type: ignore[attr-defined]
     type(ctypes.byref(ctypes.c_int())),
 )
-# Buffers whose elements have no meaning of their own.
+# Types of buffers that are plain bytes.
 _BYTES = (bytes, bytearray, memoryview, mmap.mmap, ctypes.Array, ctypes.Structure, ctypes.Union)
 _RAW = (*_BYTES, *_POINTERS)
 
@@ -53,7 +53,7 @@ def is_raw_memory(data: object) -> bool:
 
 
 def raw_memory(data: Any) -> tuple[Storage, int | None]:
-    """Memory that :func:`is_raw_memory`, held as long as the storage lives, and its bytes; None if nobody knows."""
+    """Raw memory as a storage, which keeps its owner alive, and the number of bytes; None if that is not known."""
     if isinstance(data, _BYTES):
         storage = Storage.of_buffer(data)
         return storage, storage.nbytes
@@ -78,9 +78,9 @@ _DLPACK_TYPES = {
 
 
 def from_dlpack(source: Any) -> np.ndarray:
-    """An array over the memory of a capsule or an object with ``__dlpack__``, writable unless that says otherwise.
+    """An array over the memory of a capsule or an object with ``__dlpack__``, writable unless the capsule is read-only.
 
-    ``numpy.from_dlpack`` gives read-only arrays in older versions.
+    ``numpy.from_dlpack`` is not used because it gives read-only arrays in older versions.
     """
     if isinstance(source, np.ndarray):
         return source
@@ -114,7 +114,7 @@ def _ask_for_capsule(source: Any) -> Any:
 
 
 def _span(shape: tuple[int, ...], strides: tuple[int, ...] | None, itemsize: int) -> tuple[int, int]:
-    """First and last byte of a tensor, seen from its element zero."""
+    """Offsets of the first and the last byte of a tensor from its element zero."""
     if strides is None:
         return 0, math.prod(shape) * itemsize
     ends = [(d - 1) * s for d, s in zip(shape, strides, strict=True)]
@@ -122,14 +122,14 @@ def _span(shape: tuple[int, ...], strides: tuple[int, ...] | None, itemsize: int
 
 
 def as_array(data: Any) -> np.ndarray | None:
-    """An array from an object that knows how to be one; a copy, if need be."""
+    """An array from an object that can become one; a copy if that is necessary."""
     if not _has_dlpack(data) and hasattr(data, "__array__"):
         return _to_array(data, data)
     return as_shared_array(data)
 
 
 def as_shared_array(data: Any) -> np.ndarray | None:
-    """An array over the memory of an object that shows it: by DLPack, array interface or buffer; None for others."""
+    """An array over the memory of an object with DLPack, array interface or buffer protocol; None for others."""
     if _has_dlpack(data):
         return from_dlpack(data)
     if hasattr(data, "__array_interface__"):

@@ -16,7 +16,7 @@ from megengine_lite.errors import LiteArgumentError, LiteError, LiteTypeError, L
 
 
 def one_length(length: int, same: int) -> int:
-    """The number of bytes that a call states by either of its two keywords; 0 if by none."""
+    """The number of bytes given by either of the two keywords of a call; 0 if neither is given."""
     length, same = to_integer(length, "the length of data"), to_integer(same, "the length of data")
     if length and same and length != same:
         raise LiteArgumentError(f"length and data_length mean the same, and are {length} and {same}")
@@ -92,7 +92,7 @@ class TensorData(StridedTensor):
         self._write_dense(memory, nbytes, wanted._shape, wanted._code)
 
     def _write_dense(self, memory: Storage, nbytes: int, shape: tuple[int, ...], code: int) -> None:
-        """Takes a layout and the first bytes of a memory."""
+        """Uses a layout and the first bytes of a memory from now on."""
         self._require_writable(count_bytes(shape, code))
         self._set_layout(shape, code)
         self._copy_bytes(memory.address, nbytes)
@@ -156,7 +156,7 @@ class TensorData(StridedTensor):
 
 
 def _require_bytes(data: Any, size: int | None, length: int, nbytes: int) -> None:
-    """Checks what is known about raw memory: its size, and the length that the caller states."""
+    """Checks the size of raw memory, as far as it is known, and the length that the caller states."""
     if length and length != nbytes:
         raise LiteArgumentError(f"the length of the data is {length}, the layout has {nbytes} bytes")
     if size is not None and size < nbytes:
