@@ -1,9 +1,9 @@
 """One memory arena for all intermediate tensors of a plan: offsets from lifetimes.
 
-Greedy by size: the largest storage first, each at the lowest offset where it meets no storage that is alive at the
-same time (Pisarchyk & Lee, "Efficient Memory Management for Deep Neural Net Inference", arXiv 2001.03288). Where very
-many are alive at the same time this takes too long; each then gets the smallest gap that it fits into, in the order of
-their first steps.
+Greedy by size: the largest storage is placed first, each at the lowest offset where it overlaps no storage that is
+alive at the same time (Pisarchyk & Lee, "Efficient Memory Management for Deep Neural Net Inference", arXiv 2001.03288).
+If very many are alive at the same time, this takes too long. Storages are then placed in the order of their first
+steps, each in the smallest gap that it fits into.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ ALIGNMENT = 64
 # Kernels may read up to this many bytes behind a piece of the arena (conv_depthwise_int8 reads up to three pixels more
 # than a window has, and multiplies them with zero). They never write there, and read nothing behind other memory.
 SLACK = 64
-# Pairs of storages that are alive at the same time, up to which they are placed by size.
+# With more pairs of storages that are alive at the same time, they are not placed by size.
 MAX_PAIRS = 1_000_000
 
 
@@ -43,7 +43,7 @@ def _first(s: Storage) -> int:
 
 
 def _count_pairs(storages: Sequence[Storage]) -> int:
-    """Pairs of storages of which one begins while the other is alive."""
+    """Pairs of storages such that one begins while the other is alive."""
     begins = sorted(map(_first, storages))
     return sum(bisect_left(begins, s.last + 1) - bisect_left(begins, _first(s)) for s in storages)
 
@@ -174,7 +174,7 @@ def aligned_bytes(nbytes: int) -> np.ndarray:
     Raises
     ------
     LiteMemoryError
-        There is not so much memory.
+        There is not enough memory.
     """
     try:
         if nbytes > memory_limit():  # a system may promise what it does not have

@@ -1,6 +1,6 @@
-"""Devices, as the API sees them: memory, and the question whether they are there.
+"""Devices, as the API sees them: whether they exist, and their memory.
 
-There is one, the CPU. Whoever asks for another gets a ``DeviceError`` that says what to do.
+There is one, the CPU. Asking for another raises a ``DeviceError`` that says what to do.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ _NAMES = {0: "LITE_CPU", 1: "LITE_CUDA", 3: "LITE_ATLAS", 4: "LITE_NPU", 5: "LIT
 
 
 class CpuDevice:
-    """The processor and its memory. All ids name the same processor; they are labels."""
+    """The processor and its memory. Ids are labels: all of them mean the same processor."""
 
     type = CPU
 
     def allocate(self, nbytes: int) -> Storage:
-        """Memory of this device, really allocated when it is first used."""
+        """Memory of this device. It is allocated when it is first used."""
         return Storage(nbytes)
 
     def count(self) -> int:
-        """Processors that this process may use."""
+        """The number of processors that this process may use."""
         if hasattr(os, "sched_getaffinity"):
             return len(os.sched_getaffinity(0))
         return os.cpu_count() or 1

@@ -1,4 +1,4 @@
-"""One kernel on numpy arrays: the edge for tests and benchmarks, with the same records as a program."""
+"""Runs one kernel on numpy arrays, by the same records as in a program: for tests and benchmarks."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class KernelCall:
     threads
         How many threads share the work.
     **arguments
-        By the names of the kernel's table. Pointers are arrays, ``(array, first element)`` or None; nothing checks
-        that they are large enough.
+        The kernel's arguments by name. Pointers are arrays, ``(array, first element)`` or None; nothing checks that
+        they are large enough.
     """
 
     def __init__(

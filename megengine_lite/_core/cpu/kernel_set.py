@@ -19,7 +19,7 @@ ISA_VARIABLE = "MEGENGINE_LITE_ISA"
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
-    """A compiled kernel: where it is and the names of its arguments, in order."""
+    """A compiled kernel: its address and the names of its arguments, in order."""
 
     name: str
     address: int
@@ -78,7 +78,7 @@ def _built(name: str) -> bool:
 
 @cache
 def _forced() -> str:
-    """What the environment says; empty if it says nothing."""
+    """The instruction set that the environment variable names, or an empty string."""
     return os.environ.get(ISA_VARIABLE, "").strip().lower()
 
 
@@ -124,7 +124,7 @@ def _choice(name: str, known: Iterable[str]) -> str:
 
 
 def cpu_info() -> dict[str, object]:
-    """What was found on this processor, which kernels were chosen, which were refused, and why.
+    """The features of this processor, and which kernels were chosen or refused, and why.
 
     Returns
     -------

@@ -1,7 +1,7 @@
-"""The workplace of lowering: tensors in memory, steps, and the calls that make them.
+"""The context of lowering: tensors in memory, steps, and the calls that make them.
 
-A lowering function takes ``(ctx, node)`` and emits steps. It may return False to say that it cannot do this node
-(before it has emitted anything); the node then runs as a Python step.
+A lowering function takes ``(ctx, node)`` and emits steps. If it cannot do a node, it returns False before it has
+emitted anything; the node then runs as a Python step.
 """
 
 from __future__ import annotations

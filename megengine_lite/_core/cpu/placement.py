@@ -1,7 +1,7 @@
-"""Concatenations along channels without a copy: which operands are computed into their place in the result.
+"""Decides which operands of concatenations along channels are computed directly into their place in the result.
 
-Decided here, before anything is lowered. Whether an operand really came to lie in its place is seen when the
-concatenation is lowered (``lower/channels.py``); what did not is copied there.
+This is decided for the whole graph before any node is lowered. When the concatenation is lowered
+(``lower/channels.py``), operands that were not computed into their place are copied. docs/design/placement.md says why.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Placement:
     Parameters
     ----------
     graph
-        What is going to be lowered.
+        The graph that is going to be lowered.
     width
         Channels of a block.
     halo
@@ -76,7 +76,7 @@ class Placement:
         return var in self._halos
 
     def outermost(self, var: Var) -> Place:
-        """The memory that a variable belongs to: that of a concatenation, of one around it, or its own."""
+        """Where a variable lies: in the outermost concatenation that contains it, or in memory of its own."""
         first = 0
         while (place := self._places.get(var)) is not None:
             var, first = place.whole, first + place.first_block

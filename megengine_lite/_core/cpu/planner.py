@@ -1,4 +1,4 @@
-"""From a stage of the graph to something that runs: passes, lowering, memory, program."""
+"""Makes a plan from a stage of the graph: passes, lowering, memory, program."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from megengine_lite.log import logger
 
 register_all()
 
-# What a Python step takes, as a rule, for each element of its inputs and outputs: a few arrays of doubles.
+# Estimated bytes that a Python step needs for each element of its inputs and outputs: a few arrays of doubles.
 HOST_BYTES = 32
 
 
@@ -70,7 +70,7 @@ class StepTime:
 
 
 def step_time(step: Step | HostStep, seconds: float = 0.0) -> StepTime:
-    """What a step is, with the time that it took."""
+    """A step with the time that it took."""
     if isinstance(step, HostStep):
         return StepTime(origin_of(step.node), "numpy", seconds, 0)
     return StepTime(step.origin, step.kernel.name, seconds, step.flops)
@@ -82,7 +82,7 @@ class Plan:
     Attributes
     ----------
     inputs, outputs : list of Slot
-        What to bind before a run.
+        The variables that must be bound before a run.
     shapes : dict
         Specs of outputs of the model's graph that are not computed, by variable of that graph.
     dynamic : dict
@@ -118,7 +118,7 @@ class Plan:
         self._original = stage.original
         self.arena_bytes = assign_offsets(ctx.storages)
         self.storages = [s for s in ctx.storages if s.first is not None]
-        # What only led to packed weights is not touched by any step, and need not be kept.
+        # Constants from which only packed weights were made are not read by any step and need not be kept.
         self._constants = [s for s in ctx.constants() if s.first is not None]
         self._faults = ctx.faults
         native: list[tuple] = []
@@ -171,7 +171,7 @@ class Plan:
             self._check_faults()
 
     def _check_faults(self) -> None:
-        """Raises for the first step that found wrong data; forgets all of them."""
+        """Raises for the first step that found wrong data, and resets the flags of all steps."""
         found = [message for flag, message in self._faults if flag[0]]
         if found:
             for flag, _ in self._faults:
@@ -193,7 +193,7 @@ class Plan:
         return times
 
     def forget_graph(self, outputs: dict[Var, Var]) -> None:
-        """Lets go of the model's graph; outputs go by other variables from now on."""
+        """Drops references to the model's graph; outputs are named by other variables from now on."""
         for slot in self.outputs:
             slot.var = outputs[slot.var]
         self.shapes = {outputs[v]: spec for v, spec in self.shapes.items()}
@@ -245,9 +245,9 @@ def _size_of(origin: Origin) -> int:
 
 @quiet
 def build_plan(stage: Stage, kernels: KernelSet, pool: ConstantPool, config: SessionConfig) -> Plan:
-    """Optimizes, lowers and places a stage. The stage's graph is changed."""
+    """Makes a plan: optimizes and lowers a stage, and assigns its memory. The stage's graph is changed."""
     graph = stage.graph
-    # Passes may replace output variables; the order stays.
+    # Passes may replace output variables, but not change their order.
     wanted = [stage.original[v] for v in graph.outputs]
     passes.run(graph, pool, config)
     ctx = Lowering(graph, kernels, pool, config)
@@ -283,7 +283,7 @@ def build_plan(stage: Stage, kernels: KernelSet, pool: ConstantPool, config: Ses
 
 
 def _announce_readers(graph: Graph) -> dict[Node | None, Reader]:
-    """Nodes, and the caller (None), as readers of constants: none is then made twice because it was released early."""
+    """Announces nodes and the caller (None) as readers of constants, so that none is released early and made twice."""
     readers: dict[Node | None, Reader] = {}
     for reader, variables in (*((n, n.inputs) for n in graph.nodes), (None, graph.outputs)):
         for v in variables:
@@ -293,7 +293,7 @@ def _announce_readers(graph: Graph) -> dict[Node | None, Reader]:
 
 
 def _log_steps(steps: Sequence[Step | HostStep]) -> None:
-    """A line for each step: the operator, its results, and the kernel that makes them."""
+    """A line for each step: the operator, its results, and its kernel."""
     for step in map(step_time, steps):
         origin = step.origin
         shapes = ", ".join("?" if s.shape is None else str(list(s.shape)) for s in origin.outputs)
@@ -301,7 +301,7 @@ def _log_steps(steps: Sequence[Step | HostStep]) -> None:
 
 
 def _give_out(ctx: Lowering, var: Var, base: int) -> None:
-    """Makes an output the memory of an external base: in place where it owns its storage, else by a copy."""
+    """Binds an output to an external base: its own storage becomes that memory, or else it is copied there."""
     tensor = ctx.plain(var)
     storage = tensor.ref.storage
     if storage.kind == Storage.ARENA and tensor.ref.offset == 0 and storage.nbytes == var.spec.nbytes:

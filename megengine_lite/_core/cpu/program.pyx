@@ -38,7 +38,7 @@ cdef struct Record:
     int64_t done
 
 
-# One pointer of one record that moves with an external base.
+# A pointer of a record that depends on an external base.
 cdef struct Patch:
     int64_t record
     int64_t slot
@@ -191,7 +191,7 @@ cdef class Program:
         return self.scratch_stride * self.threads
 
     cpdef set_base(self, int64_t base, uintptr_t address):
-        """Moves everything that refers to an external base; cheap when the address is the same as before."""
+        """Sets the address of an external base in all records that use it; takes no time if it has not changed."""
         cdef int64_t k
         cdef Patch* p
         if base < 0 or base >= self.bases:
@@ -228,7 +228,7 @@ cdef class Program:
             tell_of_refusal(self.threads)
 
     def run_timed(self, int64_t begin, int64_t end):
-        """Like :meth:`run`; gives the nanoseconds that each record took, as a list."""
+        """Like :meth:`run`; returns a list of the nanoseconds that each record took."""
         cdef int64_t start, k
         if begin < 0 or end > self.count:
             raise IndexError("no such records")

@@ -6,7 +6,7 @@ ctypedef void (*job_fn)(void* context, int thread, int threads) noexcept nogil
 cdef void run_on_threads(job_fn job, void* context, int threads) noexcept nogil
 cdef tell_of_refusal(int threads)
 
-# How the threads of a run wait for each other: read `seen`, look whether what is waited for has happened, wait.
+# How the threads of a run wait for each other: read `seen`, check whether the awaited event has happened, wait.
 cdef int64_t progress_seen() noexcept nogil
 cdef void progress_made() noexcept nogil
 cdef void progress_wait(int64_t seen) noexcept nogil

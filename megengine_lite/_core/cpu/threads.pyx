@@ -1,10 +1,10 @@
-"""The worker pool: one for the process, created at first use, re-created after ``fork``.
+"""The thread pool: one for the process, created at first use and again after ``fork``.
 
-A run is a job that the caller and any worker that comes in time work on together, taking pieces from shared counters:
-a worker that the system holds back delays nobody. Waiting threads spin for at most ``SPIN_NS``, then sleep on a
-condition variable, so an idle process takes no processor time. If another network holds the pool, a run takes one
-thread only; results do not depend on who computes what. If the system gives fewer threads than are asked for, those that
-are there do the work.
+The caller and all workers that come in time work on a run together and take pieces from shared counters, so a worker
+that the system holds back delays nobody (docs/design/work-counters.md). Waiting threads spin for at most ``SPIN_NS``
+and then sleep on a condition variable, so an idle process takes no processor time. If another network is using the
+pool, a run has one thread only; results do not depend on that. If the system gives fewer threads than are asked for,
+those that exist do the work.
 """
 
 import os
@@ -55,11 +55,11 @@ cdef extern from * nogil:
 
 
 cdef int64_t SPIN_NS = 50_000
-# A system that has refused a thread is not asked again for so long: asking takes longer than a small run.
+# After the system has refused a thread, it is not asked again for this time: asking takes longer than a small run.
 cdef int64_t PATIENCE_NS = 1_000_000_000
 
 
-# A counter that threads wait on until it has moved on.
+# A counter on which threads wait until it changes.
 cdef struct Gate:
     int64_t value
     int64_t sleepers
@@ -264,5 +264,5 @@ def _after_fork():
 MOST_THREADS = MAX_POOL
 
 reset_pool()
-# A child process has none of its parent's threads.
+# A child process does not have its parent's threads.
 os.register_at_fork(after_in_child=_after_fork)

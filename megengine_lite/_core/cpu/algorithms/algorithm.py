@@ -1,6 +1,6 @@
-"""Algorithms of each operator kind: which there are, when they apply, what they need, how exact they are.
+"""What the tables of algorithms say: when an algorithm applies, what it needs, how exact it is.
 
-The tables are what the heuristic and fast-run choose from. Names are those of the kernels.
+The heuristic and fast-run choose from these tables. Names are those of the kernels.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ class Algorithm(Generic[Problem]):
     Attributes
     ----------
     name
-        Its name in the cache of fast-run: that of its kernel, which profiles show, and what tells it from others with
-        the same kernel.
+        Its name in the cache of fast-run: the name of its kernel, which profiles show, and a suffix if several
+        algorithms use the same kernel.
     applies
         Whether it can compute a problem.
     scratch
         Bytes that each thread needs for a problem.
     cost
-        What the heuristic thinks it takes, in multiply-adds of a direct convolution; only compared with each other.
+        Estimated time, in multiply-adds of a direct convolution; only compared within one table.
     error
         Bound of ``max |y - exact| / max |y|`` for sums of about a thousand products of normal random numbers.
     reproducible
         Same result for any number of threads.
     depends_on_batch
-        The last digits of a sample's result may be others if it is computed alone.
+        The last digits of a sample's result may depend on the other samples of the batch.
     naive
-        Not made for speed.
+        Plain code, not made for speed.
     """
 
     name: str

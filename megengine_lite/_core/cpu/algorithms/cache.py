@@ -1,14 +1,14 @@
 """The persistent cache of fast-run: which algorithm was fastest for a problem.
 
-The file is the original's container (docs: format facts, "Fast-run cache file")::
+The file has the form of the original's cache, with little-endian numbers::
 
     u32 number of categories
       per category: u32 length, name; u32 number of entries
         per entry: u32 length, key; u32 length, value
 
-Categories of ours carry the processor, the instruction set, the number of threads and the revision of the kernels in
-their names, so that a measurement is never used where it does not hold. Categories of others (the original's) are kept
-and written back. A file that is not such a container is left as it is.
+The names of our categories contain the processor, the instruction set, the number of threads and the revision of the
+kernels, so that a measurement is used only where it is valid. Other categories (the original's) are kept and written
+back. A file of another form is left as it is.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from megengine_lite.errors import LiteError, LiteOSError, ModelFormatError
 from megengine_lite.log import logger
 
 KERNEL_REVISION = 2
-"""To be raised when the speed or the names of kernels change, so that old measurements are not used."""
+"""Increase it when the speed or the names of kernels change, so that old measurements are not used."""
 
 Categories = dict[bytes, dict[bytes, bytes]]
 
@@ -47,7 +47,7 @@ def parse_cache(data: bytes) -> Categories:
     Raises
     ------
     ModelFormatError
-        It is damaged or something else. Nothing behind the last category is looked at.
+        It is damaged or something else. What follows the last category is ignored.
     """
     try:
         return _parse(data)
@@ -126,7 +126,7 @@ class AlgoCache:
         self._dirty = False
 
     def lookup(self, category: str, key: str) -> list[Timing] | None:
-        """What was measured for a problem, fastest first; None if nothing usable was."""
+        """The measurements for a problem, fastest first; None if there is none that can be used."""
         with self._lock:
             value = self._categories.get(category.encode(), {}).get(key.encode())
         if value is None:
@@ -143,7 +143,7 @@ class AlgoCache:
             return None
 
     def store(self, category: str, key: str, timings: list[Timing]) -> None:
-        """Remembers a measurement; :meth:`flush` brings it to the file."""
+        """Adds a measurement; :meth:`flush` writes it to the file."""
         ordered = sorted(timings, key=lambda t: t.seconds)
         value = json.dumps([(t.algorithm, float(f"{t.seconds:.4g}"), t.workspace) for t in ordered])
         with self._lock:
@@ -151,7 +151,7 @@ class AlgoCache:
             self._dirty = True
 
     def merge(self, content: bytes) -> None:
-        """Adds the entries of a container; they go before those in memory.
+        """Adds the entries of a container; they replace those with the same key in memory.
 
         Raises
         ------
@@ -188,7 +188,7 @@ class AlgoCache:
                 self._path = path
 
     def flush(self) -> None:
-        """Brings new entries to the file that is to be kept up to date; other processes' entries stay in it."""
+        """Writes new entries to the file that is kept up to date; entries of other processes stay in it."""
         if not self._dirty or self._path is None:
             return
         with self._lock:

@@ -1,4 +1,4 @@
-"""Algorithms of convolutions: what they are asked to do, when each applies, what it costs."""
+"""Algorithms of convolutions: the problem that they solve, when each applies, what it costs."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from megengine_lite._core.ir.fused_quantized import MAX_IMAGE_CHANNELS
 
 @dataclass(frozen=True, slots=True)
 class ConvProblem:
-    """A convolution as its algorithms see it, with what has been fused into it.
+    """What algorithms need to know about a convolution and what has been fused into it.
 
     ``ic`` and ``oc`` are channels per group; ``width`` is the number of channels of a block. ``plain_input``: the input
-    is at hand in plain NCHW and not blocked. ``converts_input``: it is of another type than what is multiplied.
+    exists in plain NCHW and not blocked. ``converts_input``: its type is not the one that is multiplied.
     """
 
     n: int
@@ -68,7 +68,7 @@ def _first_applies(p: ConvProblem) -> bool:
 
 
 def _image_applies(p: ConvProblem) -> bool:
-    """The image is packed anyway; where it is converted on the way, it may have to be brought into plain NCHW."""
+    """For small images, which are packed anyway. An input that is converted meanwhile may first be made plain NCHW."""
     return (p.plain_input or p.converts_input) and p.groups == 1 and p.ic <= MAX_IMAGE_CHANNELS
 
 
@@ -115,7 +115,7 @@ class PlainRow:
 
     @property
     def part(self) -> int:
-        """Numbers in a part: the padded row, and what the last block may read behind it."""
+        """Numbers in a part: the padded row, and those that the last block may read behind it."""
         block = self.VECTORS * self.width
         last_read = (self.kw - 1) * self.dilate // self.stride + -(-self.ow // block) * block
         return max(-(-(self.iw + 2 * self.pad) // self.stride), last_read)
@@ -141,8 +141,8 @@ def _plain_cost(p: ConvProblem) -> float:
 class WinogradPlan:
     """How F(m x m, 3 x 3) walks over a problem.
 
-    ``tile_blocks`` runs of at most ``tiles`` output tiles for each image; each run by ``parts`` work items, which
-    share its output channels.
+    Each image has ``tile_blocks`` runs of at most ``tiles`` output tiles. ``parts`` work items share the output
+    channels of a run.
     """
 
     m: int
@@ -217,7 +217,7 @@ CONV_F32: list[Algorithm[ConvProblem]] = [
 ]
 
 
-# Multiply-adds of bytes are counted like others: only costs of one table are compared.
+# int8 multiply-adds are counted like others: only costs of one table are compared.
 CONV_INT8: list[Algorithm[ConvProblem]] = [
     Algorithm(
         "conv_depthwise_int8",

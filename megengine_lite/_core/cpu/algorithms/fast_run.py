@@ -29,13 +29,13 @@ def select(ctx: Lowering, kind: str, table: Sequence[Algorithm], problem: Any, n
     Parameters
     ----------
     ctx
-        Where the node is being lowered.
+        The context in which the node is being lowered.
     kind
         Name of the table, for the cache.
     table, problem
-        The algorithms there are, and what they are asked to do.
+        The algorithms, and the problem that they solve.
     node
-        Its inputs tell which tensors a measurement needs.
+        Its inputs say which tensors a measurement needs.
     emit
         Lowers the node by an algorithm in the context given to it.
     """
@@ -60,9 +60,9 @@ def select(ctx: Lowering, kind: str, table: Sequence[Algorithm], problem: Any, n
 
 
 def _known(own: Measurements | None, category: str, key: str, allowed: Container[str]) -> list[Timing]:
-    """What is known of the algorithms that may be chosen; empty if there is no measurement of any of them.
+    """The measurements of the algorithms that may be chosen; empty if there are none.
 
-    A cache may come from anywhere: an entry chooses among the algorithms that apply, and says nothing of others.
+    A cache may come from anywhere, so entries about algorithms that do not apply are ignored.
     """
     for cache in (own, CACHE):
         timings = None if cache is None else cache.lookup(category, key)

@@ -1,4 +1,4 @@
-"""Algorithms of matrix products: what they are asked to do, when each applies, what it costs."""
+"""Algorithms of matrix products: the problem that they solve, when each applies, what it costs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from megengine_lite._core.cpu.algorithms.algorithm import Algorithm
 
 @dataclass(frozen=True, slots=True)
 class MatMulProblem:
-    """Products of m x k and k x n matrices as their algorithms see them.
+    """What algorithms need to know about products of m x k and k x n matrices.
 
     Attributes
     ----------
@@ -22,7 +22,7 @@ class MatMulProblem:
     dot
         Rows of the left factor and columns of the right one are contiguous.
     rows_are_samples
-        The batch decides how many rows there are; else, how many products.
+        The batch determines the number of rows; otherwise it determines the number of products.
     """
 
     m: int
@@ -35,17 +35,17 @@ class MatMulProblem:
     rows_are_samples: bool = True
 
     def at_batch(self, samples: int) -> MatMulProblem:
-        """The same for another number of samples; each may have several rows, so that a few are assumed."""
+        """The same for another number of samples. Each may have several rows; a few are assumed."""
         return replace(self, m=max(samples, _FEW_ROWS) if self.rows_are_samples else self.m, count=1)
 
 
-# Constants of more bytes are not kept a second time, packed, where they can be read as they are.
+# Larger constants (in bytes) are not packed, which would keep them a second time, if they can be read as they are.
 LARGE_WEIGHT = 8 * 1024 * 1024
 
 _FEW_ROWS = 8
 
-# Costs are in multiply-adds for each element of the right factor: reading it packed, packing it, and reading it for a
-# pair of rows; and how much slower sums are that wait for each other.
+# Costs in multiply-adds for each element of the right factor: reading it packed, packing it, and reading it for a
+# pair of rows. The last number says how much slower sums are that wait for each other.
 _READ = 0.65
 _PACK = 4.5
 _DOT = 4.0

@@ -38,7 +38,7 @@ def lower_chain(ctx: Lowering, node: Node) -> bool | None:
 
 @lowers("Elemwise")
 def lower_elemwise(ctx: Lowering, node: Node) -> bool | None:
-    """A single function; powers with a constant exponent are those of another module."""
+    """A single function. Powers with a constant exponent are in ``elemwise_other``."""
     mode = node.params.mode
     if mode in _INTEGER_ONLY or constant_exponent(node) is not None:
         return False

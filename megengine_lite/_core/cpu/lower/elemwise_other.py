@@ -30,7 +30,7 @@ MAX_INPUTS = 4  # of elemwise_int
 
 @lowers("Elemwise")
 def lower_integers(ctx: Lowering, node: Node) -> bool | None:
-    """Bytes are those of another module, which has tables for them."""
+    """Functions of integers. Those of 8-bit integers are in ``quantized``, which has tables for them."""
     if any(v.dtype.code not in _INTEGERS for v in (*node.inputs, *node.outputs)):
         return False
     _emit_integers(ctx, node, int(node.params.mode), False)

@@ -1,4 +1,4 @@
-"""Conversion between plain element types; quantized ones are those of another module."""
+"""Conversion between plain element types; ``quantized`` has those from and to quantized types."""
 
 from __future__ import annotations
 

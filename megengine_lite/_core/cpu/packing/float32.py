@@ -1,7 +1,7 @@
-"""Weights in the order in which kernels read them. Pure numpy; runs once per model.
+"""Puts weights in the order in which the float32 kernels read them.
 
-Filters come as ``(groups, oc per group, ic per group, kh, kw)``, float32, not mirrored. ``width`` is the number of
-channels of a block of the blocked layout.
+Filters are given as ``(groups, oc per group, ic per group, kh, kw)``, float32, not mirrored. ``width`` is the number of
+channels in a block of the blocked layout.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import math
 import numpy as np
 
 ALIGNMENT = 64
-# Channel blocks that one pass over the input computes, see kernels/block.pxd.
+# Channel blocks that one pass over the input computes; see kernels/common/block.pxd.
 TILE_BLOCKS = 2
 
 
@@ -125,7 +125,7 @@ def pack_panels(b: np.ndarray, width: int) -> np.ndarray:
 
 
 def winograd_filter_matrix(m: int) -> np.ndarray:
-    """G of F(m, 3), float64, (m + 2, 3): the filter transform is ``G g G^T``. See kernels/conv_winograd.pyx."""
+    """G of F(m, 3), float64, (m + 2, 3): the filter transform is ``G g G^T``. See kernels/conv/conv_winograd.pyx."""
     if m == 2:
         return np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]])
     squares = (0.5, 2.0)

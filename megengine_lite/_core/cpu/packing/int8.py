@@ -1,7 +1,7 @@
-"""Weights in the order in which the 8-bit kernels read them.
+"""Puts weights in the order in which the int8 kernels read them.
 
 Dot products take four input channels (or, channel-wise, four neighbouring taps of a row) at a time, so these four
-weights stand together. Weights are signed bytes; wider integers become sums of several bytes, the *parts*.
+weights are stored together. Weights are int8 numbers. Wider integers become sums of several of them, the *parts*.
 """
 
 from __future__ import annotations
