@@ -1,4 +1,4 @@
-"""What is true of an operator on every device: one class each, in the module of its family.
+"""The operators: one class for each, in the module of its family, with all that is true of it on every device.
 
 A class says an operator's names in files, its parameters, the shapes and types of its results (``infer``), what it
 computes, in numpy (``compute``), its cost, and what passes may do with it. The definition in numpy folds constants,

@@ -17,7 +17,7 @@ from megengine_lite._core.operators.values import check_count, check_float, chec
 
 Array = np.ndarray
 _N_DATA = 4
-# Its inference leaves the added keys out, and its check at run time then finds scores of the wrong shape.
+# The original's inference leaves out the added keys, and its check at run time then finds scores of the wrong shape.
 _NOT_THERE = "is not supported; the original's CPU cannot run it either"
 
 

@@ -81,7 +81,7 @@ class Operator:
         return self.n_outputs
 
     def load_payload(self, payload: tuple[bytes, ...], n_inputs: int, n_outputs: int) -> tuple[bytes, ...]:
-        """What a node carries as payload when its model is loaded to be run; called once for each node of a load."""
+        """The payload that a node has when its model is loaded to be run; called once for each node of a load."""
         return payload
 
     # ---- meaning ----------------------------------------------------------------------------------------------------
@@ -92,12 +92,12 @@ class Operator:
         return tuple(i % n for i in self.value_inputs) if n else ()
 
     def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
-        """Checks parameters and input shapes; gives shape and dtype of every output.
+        """Checks parameters and input shapes; returns shape and dtype of every output.
 
         Raises
         ------
         ShapeError
-            Inputs that do not fit; the message names the node.
+            The inputs do not fit; the message names the node.
         """
         raise NotImplementedError
 
@@ -176,9 +176,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def quiet(function: F) -> F:
-    """Function decorator: infinity and NaN are results like others inside of it, not worth a warning of numpy's.
+    """Function decorator: numpy gives no warnings about infinity and NaN inside of the function.
 
-    Whatever computes with the numbers of a model or of its inputs is decorated, so that no program hears of them.
+    Everything that computes with numbers of a model or its inputs is decorated: there they are results like any other.
     """
 
     @functools.wraps(function)
@@ -190,7 +190,7 @@ def quiet(function: F) -> F:
 
 
 def register(cls: type[Operator]) -> type[Operator]:
-    """Class decorator: makes an operator known under its name."""
+    """Class decorator: registers an operator under its name."""
     assert cls.name not in REGISTRY, f"operator {cls.name} is registered twice"
     compute = quiet(cls.compute)
     cls.compute = compute if cls.foreign else _flushing(compute)  # type: ignore[method-assign]
@@ -221,13 +221,13 @@ T = TypeVar("T")
 
 
 def naming(node: Node, function: Callable[..., T], *arguments: Any) -> T:
-    """``function(*arguments)`` about a node of a model: what does not fit there is the model's fault.
+    """Calls ``function(*arguments)`` about a node of a model that may not fit together.
 
     Raises
     ------
     LiteError
-        Whatever goes wrong; the message names the node. An exception that no check of inputs or shapes raises is a
-        fault of this package, an :class:`InternalError`.
+        Any error; the message names the node. An exception that no check of inputs or shapes raises is a fault of this
+        package, an :class:`InternalError`.
     """
     try:
         return function(*arguments)
@@ -244,7 +244,7 @@ def naming(node: Node, function: Callable[..., T], *arguments: Any) -> T:
 
 
 def checked(node: Node, function: Callable[..., T], *arguments: Any) -> T:
-    """``function(*arguments)`` about a node that has passed all checks: what goes wrong there is our own fault."""
+    """Calls ``function(*arguments)`` about a node that has passed all checks: an error in it is our own fault."""
     try:
         return function(*arguments)
     except LiteError:
@@ -266,7 +266,7 @@ def _label(node: Node) -> str:
 
 
 def check_results(node: Node, arrays: Sequence[np.ndarray], specs: Sequence[TensorSpec]) -> None:
-    """Raises if what ``compute`` gave is not what ``infer`` said."""
+    """Raises if the results of ``compute`` do not have the shapes and types that ``infer`` gave."""
     if len(arrays) != len(specs):
         raise fail(node, f"{len(specs)} outputs inferred, {len(arrays)} computed")
     for array, spec in zip(arrays, specs, strict=True):

@@ -4,8 +4,8 @@
 A library is native code with all rights of the process. It is opened only because the user says so: a model file can
 name a loader and hand bytes to it, never a path.
 
-The table of loaders is C++ behind a mutex, because libraries may use it from threads of their own. Nobody waits for the
-mutex while holding Python's lock, so a library may call in with or without it.
+The table of loaders is C++ behind a mutex, because libraries may use it from threads of their own. No thread waits for
+the mutex while it holds Python's lock, so a library may call with or without that lock.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""Checks that stand in a graph for debugging."""
+"""Checks in a graph that serve debugging."""
 
 from __future__ import annotations
 

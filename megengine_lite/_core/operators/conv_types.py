@@ -1,4 +1,4 @@
-"""Element types of convolutions: which go together, how products are summed up, what happens to the sum."""
+"""Element types of convolutions: valid combinations, how products are summed, and how the sum is stored."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """Operators that users define in Python (public in :mod:`megengine_lite.custom_operator`).
 
-A user's operator stands in a table under its name. Three kinds of serialized operators look there: types that this
-package does not know (they get a place in the registry of operators), ``CustomOpNode`` (by the name that it stores) and
-``ExternCOprRunner`` (by the name of its loader). A loaded node of the latter two holds its operator, so removing a name
-from the table does not touch models that are loaded.
+A table has the users' operators by name. Three kinds of operators in files are looked up there: types that this package
+does not know (they are also added to the registry of operators), ``CustomOpNode`` (by the name that it stores) and
+``ExternCOprRunner`` (by the name of its loader). A loaded node of the latter two refers to its operator, so removing a
+name from the table does not affect models that are loaded.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class TensorInfo:
     Attributes
     ----------
     shape
-        Sizes; None for an output whose shape only computing can tell.
+        Sizes; None for an output whose shape is known only after it is computed.
     dtype
         Type of one element in memory.
     scale
@@ -58,7 +58,7 @@ class TensorInfo:
 
 @dataclass(frozen=True, slots=True)
 class OperatorInfo:
-    """What a model file says about one operator.
+    """The description of one operator in a model file.
 
     Attributes
     ----------
@@ -67,7 +67,7 @@ class OperatorInfo:
     name
         The operator's own name in the graph, may be empty.
     data
-        The bytes that were stored with the operator (its parameters, in the form of who wrote them).
+        The bytes that were stored with the operator: its parameters, in the form that their writer chose.
     params
         Fields of the stored parameter table, if the operator has one that is known.
     n_inputs
@@ -240,7 +240,7 @@ def remove_user_operator(name: str) -> None:
 
 @register
 class CustomOpNode(Operator):
-    """An operator of a user's, written by MegEngine's own interface for custom operators.
+    """An operator of a user, written by MegEngine's own interface for custom operators.
 
     It stores the name of the operator, a number and the bytes of its parameters.
     """

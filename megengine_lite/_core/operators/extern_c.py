@@ -19,7 +19,7 @@ _NUMBERS = {dtype: number for number, dtype in enumerate(_TYPES)}
 
 
 class ExternPayload(tuple):
-    """The stored name and data of an operator, and what its loader made of them.
+    """The stored name and data of an operator, and the descriptor that its loader made of them.
 
     Copies of a node hand it on, so the descriptor lives as long as any graph or plan that may still run it.
     """

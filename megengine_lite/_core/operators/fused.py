@@ -1,4 +1,4 @@
-"""Definitions of the operators that passes make; they never stand in a file."""
+"""Definitions of the operators that passes make; no file has them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Definitions of the operators that ``passes/fuse_quantized.py`` makes, by way of those that they stand for."""
+"""Definitions of the operators that ``passes/fuse_quantized.py`` makes, by the operators that they replace."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What operators on images share: reading layouts and output sizes, and results in 8-bit types."""
+"""Helpers of operators on images: layouts, output sizes, and results in 8-bit types."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def float_to_stored(values: np.ndarray, dtype: DType) -> np.ndarray:
 
 
 def outside_value(value: float, dtype: DType) -> float:
-    """What stands outside of an image: for integers a number that a pixel can have."""
+    """The value outside of an image; for integers it is limited to what a pixel can hold."""
     if dtype.is_float:
         return value
     return float(float_to_stored(np.array([value], np.float32), dtype)[0]) if np.isfinite(value) else 0.0

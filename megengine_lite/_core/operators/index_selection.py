@@ -1,8 +1,8 @@
-"""Which elements the indexing operators select.
+"""The elements that indexing operators select.
 
-All of them share one parameter: a list of axes, each with begin, end and step of a slice or with an index. The numbers
-come as further inputs, item by item. The slices are applied first; what the indexes then mean differs between four
-families of operators.
+All of them have the same parameter: a list of axes, each with begin, end and step of a slice or with an index. The
+numbers are further inputs, item by item. The slices are applied first. The meaning of the indexes then differs between
+four families of operators.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
-"""Names of serialized operators: which number in a file means which operator, and how many outputs it counts.
+"""Names of operators in files: which number means which operator, and how many of its outputs a file counts.
 
-A file names an operator by a hash of its registered name. Names carry a revision (``ConvolutionV2``) that says nothing
-to us: differences between revisions were brought into today's form, so everything behind the loader sees the
-canonical name ``Convolution``.
+A file names an operator by a hash of its registered name. Names contain a revision (``ConvolutionV2``). The loader
+converts older revisions, so all other code knows only the canonical name ``Convolution``.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Random numbers.
 
-The generators of the original are not copied: numbers have the same distribution but other values. A generator
-begins anew with its seed each time, so that a model gives the same output for the same input.
+The generators are not those of the original: numbers have the same distribution but other values. Each run begins anew
+with the seed, so that a model gives the same output for the same input.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Runs a graph node by node with the numpy definitions of its operators: slow, and what everything is compared with."""
+"""Runs a graph node by node by the numpy definitions of its operators: slow, and the reference for all tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Values of images between and outside of their pixels."""
+"""Values of images between their pixels and outside of them."""
 
 from __future__ import annotations
 

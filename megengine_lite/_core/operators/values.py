@@ -1,4 +1,4 @@
-"""What many operators check: shapes, types, numbers of inputs, and integers that come in tensors."""
+"""Checks that many operators need: shapes, types, numbers of inputs, and integers in tensors."""
 
 from __future__ import annotations
 

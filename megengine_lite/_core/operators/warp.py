@@ -1,7 +1,7 @@
 """Perspective and affine transforms of images.
 
-Images of one to three channels in NHWC are transformed with coordinates in steps of 1/32 pixel and know all
-interpolations ("fine" here); all others are interpolated linearly at the exact position.
+Images of one to three channels in NHWC are transformed with coordinates in steps of 1/32 pixel and with every kind of
+interpolation (called *fine* here). All others are interpolated linearly at the exact position.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Warp:
 
 
 def _border_value(value: float, fine: bool, dtype: DType) -> float:
-    """What stands outside of an image; fine transforms of uint8 take the low bits of the whole part, as C does."""
+    """The value outside of an image. Fine transforms of uint8 use the low bits of its whole part, as C does."""
     if fine and dtype.code is _C.UINT8:
         return float(int(value) & 0xFF) if np.isfinite(value) else 0.0
     return value

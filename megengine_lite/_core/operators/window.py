@@ -1,4 +1,4 @@
-"""Sliding windows: sizes, views, and the sums over windows that convolutions are made of.
+"""Sliding windows: sizes, views, and sums over windows, from which convolutions are made.
 
 Works for any number of spatial dimensions. Arrays are ``(n, groups, channels, *space)``, filters
 ``(groups, ocpg, icpg, *window)``; sizes, strides and the like are tuples with one number per spatial dimension.
