@@ -193,7 +193,7 @@ KERNELS = {
 }
 
 
-# ---- edge for tests and for curious people -------------------------------------------------------------------------
+# ---- Python functions that run a kernel on arrays: for tests, and to try one out ------------------------------------
 
 def conv_depthwise(const float[:, :, :, :, ::1] x not None, const float[:, :, :, ::1] packed not None, stride, dilate):
     """Convolves every channel of a blocked image, which has its padding around it, with a filter of its own.

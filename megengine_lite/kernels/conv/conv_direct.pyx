@@ -95,7 +95,7 @@ KERNELS = {
 }
 
 
-# ---- edge for tests and for curious people -------------------------------------------------------------------------
+# ---- Python functions that run a kernel on arrays: for tests, and to try one out ------------------------------------
 
 def conv_direct(const float[:, :, :, :, ::1] x not None, const float[::1] packed not None, shape, stride, dilate):
     """Convolves a blocked image that has its padding around it.

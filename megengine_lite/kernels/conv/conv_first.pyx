@@ -91,7 +91,7 @@ KERNELS = {
 }
 
 
-# ---- edge for tests and for curious people -------------------------------------------------------------------------
+# ---- Python functions that run a kernel on arrays: for tests, and to try one out ------------------------------------
 
 def conv_first(const float[:, :, :, ::1] x not None, const float[::1] packed not None, int oc, kernel, stride, pad):
     """Convolves an NCHW image into a blocked one.

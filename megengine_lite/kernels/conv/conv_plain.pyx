@@ -173,7 +173,7 @@ KERNELS = {
 }
 
 
-# ---- edge for tests and for curious people -------------------------------------------------------------------------
+# ---- Python functions that run a kernel on arrays: for tests, and to try one out ------------------------------------
 
 def conv_plain(const float[:, :, :, ::1] x not None, const float[:, :, :, :, ::1] w not None, stride, pad):
     """Convolves an NCHW image.

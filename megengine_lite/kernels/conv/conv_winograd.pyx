@@ -272,7 +272,7 @@ KERNELS = {
 }
 
 
-# ---- edge for tests and for curious people -------------------------------------------------------------------------
+# ---- Python functions that run a kernel on arrays: for tests, and to try one out ------------------------------------
 
 def conv_winograd(const float[:, :, :, :, ::1] x not None, const float[::1] packed not None, int m, int oc, int ic):
     """Convolves a blocked image that has its padding around it with 3 x 3 filters.

@@ -389,7 +389,7 @@ KERNELS = {
 }
 
 
-# ---- edge for tests and for curious people -------------------------------------------------------------------------
+# ---- Python functions that run a kernel on arrays: for tests, and to try one out ------------------------------------
 
 def elemwise_chain(steps, inputs):
     """Evaluates a chain of elementwise functions.

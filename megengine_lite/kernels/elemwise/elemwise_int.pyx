@@ -292,7 +292,7 @@ KERNELS = {
 }
 
 
-# ---- edge for tests and for curious people -------------------------------------------------------------------------
+# ---- Python functions that run a kernel on arrays: for tests, and to try one out ------------------------------------
 
 _TRUTHS = (M.LT, M.LEQ, M.EQ, M.NEQ)
 

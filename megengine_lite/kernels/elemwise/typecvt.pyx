@@ -189,7 +189,7 @@ KERNELS = {
 }
 
 
-# ---- edge for tests and for curious people -------------------------------------------------------------------------
+# ---- Python functions that run a kernel on arrays: for tests, and to try one out ------------------------------------
 
 _KINDS = {
     np.dtype(np.float32): FLOAT32, np.dtype(np.float16): FLOAT16, np.dtype(np.int32): INT32, np.dtype(np.int16): INT16,

@@ -228,7 +228,7 @@ KERNELS = {
 }
 
 
-# ---- edge for tests and for curious people -------------------------------------------------------------------------
+# ---- Python functions that run a kernel on arrays: for tests, and to try one out ------------------------------------
 
 def pool(const float[:, :, :, ::1] x not None, int mode, window, stride, pad):
     """Pools an NCHW image with the plain kernel.

@@ -163,7 +163,7 @@ KERNELS = {
 }
 
 
-# ---- edge for tests and for curious people -------------------------------------------------------------------------
+# ---- Python functions that run a kernel on arrays: for tests, and to try one out ------------------------------------
 
 def resize(
     const float[:, :, ::1] x not None, const int32_t[:, ::1] rows not None, const float[:, ::1] row_weights not None,

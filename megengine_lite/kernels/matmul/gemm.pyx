@@ -410,7 +410,7 @@ KERNELS = {
 }
 
 
-# ---- edge for tests and for curious people -------------------------------------------------------------------------
+# ---- Python functions that run a kernel on arrays: for tests, and to try one out ------------------------------------
 
 def matmul(const float[:, ::1] a not None, const float[:, ::1] b not None):
     """The product of two matrices.

@@ -87,7 +87,7 @@ KERNELS = {
 }
 
 
-# ---- edge for tests and for curious people -------------------------------------------------------------------------
+# ---- Python functions that run a kernel on arrays: for tests, and to try one out ------------------------------------
 
 def take_rows(const float[:, ::1] x not None, const int32_t[::1] index not None):
     """Rows of a matrix: the embedding lookup.

@@ -261,7 +261,7 @@ KERNELS = {
 }
 
 
-# ---- edge for tests and for curious people -------------------------------------------------------------------------
+# ---- Python functions that run a kernel on arrays: for tests, and to try one out ------------------------------------
 
 def _check_packed(x, y, Py_ssize_t c, Py_ssize_t pack):
     if y[0] != x[0] or y[1] * pack < c or (y[1] - 1) * pack >= c or y[2:4] != x[2:4]:

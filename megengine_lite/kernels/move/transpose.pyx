@@ -320,7 +320,7 @@ KERNELS = {
 }
 
 
-# ---- edge for tests and for curious people -------------------------------------------------------------------------
+# ---- Python functions that run a kernel on arrays: for tests, and to try one out ------------------------------------
 
 def copy(x, y):
     """Copies an array into another of the same shape and element size, whatever their strides.

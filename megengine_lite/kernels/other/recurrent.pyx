@@ -43,7 +43,7 @@ KERNELS = {
 }
 
 
-# ---- edge for tests and for curious people -------------------------------------------------------------------------
+# ---- Python functions that run a kernel on arrays: for tests, and to try one out ------------------------------------
 
 def lstm_cell(const float[:, ::1] gates not None, const float[:, ::1] c not None):
     """One step of an LSTM from the sums of its gates.

@@ -162,7 +162,7 @@ KERNELS = {
 }
 
 
-# ---- edge for tests and for curious people -------------------------------------------------------------------------
+# ---- Python functions that run a kernel on arrays: for tests, and to try one out ------------------------------------
 
 def sort_rows(x, bint descending=False):
     """Sorts the rows of a matrix.

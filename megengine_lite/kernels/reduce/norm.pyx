@@ -458,7 +458,7 @@ KERNELS = {
 }
 
 
-# ---- edge for tests and for curious people -------------------------------------------------------------------------
+# ---- Python functions that run a kernel on arrays: for tests, and to try one out ------------------------------------
 
 def layer_norm(const float[:, ::1] x not None, const float[::1] weight, const float[::1] bias, double eps):
     """Normalizes the rows of a matrix.

@@ -406,7 +406,7 @@ KERNELS = {
 }
 
 
-# ---- edge for tests and for curious people -------------------------------------------------------------------------
+# ---- Python functions that run a kernel on arrays: for tests, and to try one out ------------------------------------
 
 def reduce(x, int mode, axes):
     """Reduces axes of a float32 array; they stay with length 1.

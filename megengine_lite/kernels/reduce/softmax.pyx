@@ -192,7 +192,7 @@ KERNELS = {
 }
 
 
-# ---- edge for tests and for curious people -------------------------------------------------------------------------
+# ---- Python functions that run a kernel on arrays: for tests, and to try one out ------------------------------------
 
 def softmax(const float[:, :, ::1] x not None, bint stream=False):
     """Softmax along the middle axis.
