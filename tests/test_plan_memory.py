@@ -4,7 +4,7 @@ import gc
 
 import pytest
 from generated.grammar import FAMILIES, make_case
-from graph_builder import session_of
+from support.graphs import session_of
 
 from megengine_lite._core.cpu.lowering import Lowering
 from megengine_lite._core.ir.dtype import from_numpy

@@ -13,8 +13,8 @@ from megengine_lite._core.compile.passes.fuse_quantized import as_quantized_conv
 from megengine_lite._core.cpu.algorithms.algorithm import Algorithm
 from megengine_lite._core.cpu.algorithms.convolution import CONV_INT8, ConvProblem, merged_groups
 from megengine_lite._core.cpu.algorithms.fast_run import select
-from megengine_lite._core.cpu.lower.conv import blocked_strides, plain_filter, rows_in_band
 from megengine_lite._core.cpu.isa import Dot
+from megengine_lite._core.cpu.lower.conv import blocked_strides, plain_filter, rows_in_band
 from megengine_lite._core.cpu.lower.requantize import (
     UNSIGNED_BYTES,
     keeps_sums,
