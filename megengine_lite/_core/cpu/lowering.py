@@ -6,7 +6,7 @@ emitted anything; the node then runs as a Python step.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -245,6 +245,11 @@ class Lowering:
     def constants(self) -> list[Storage]:
         """Storages of all constants in use."""
         return list(self._constants.values())
+
+    def tensors(self) -> Iterator[tuple[Var, Tensor]]:
+        """All variables in memory, each in every layout that it has."""
+        yield from self._plain.items()
+        yield from ((var, t) for var, tensors in self._blocked.items() for t in tensors)
 
     # ---- inputs -------------------------------------------------------------------------------------------------
 

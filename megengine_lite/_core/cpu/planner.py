@@ -27,10 +27,20 @@ from megengine_lite._core.cpu.lowering import (
     origin_of,
 )
 from megengine_lite._core.cpu.program import Program, array_at
+from megengine_lite._core.cpu.step_report import (
+    blocked_array,
+    blocked_span,
+    describe_layout,
+    describe_plan,
+    describe_steps,
+    describe_values,
+    results_of_steps,
+)
 from megengine_lite._core.ir.dtype import DType
 from megengine_lite._core.ir.graph import ConstantPool, Graph, Node, Reader, TensorSpec, Var
 from megengine_lite._core.operators import REGISTRY
 from megengine_lite._core.operators.base import check_results, checked, naming, quiet
+from megengine_lite._core.system import debug
 from megengine_lite._core.system.limits import describe_bytes, memory_limit
 from megengine_lite.errors import LiteError, LiteIndexError
 from megengine_lite.log import logger
@@ -139,7 +149,8 @@ class Plan:
         except (MemoryError, OverflowError) as error:
             raise LiteError(f"the model cannot be planned for inputs of these shapes: {error}") from error
         self.addresses = [0] * n_bases
-        self._single = len(self.segments) == 1
+        self._results = results_of_steps(ctx) if debug.level() >= debug.VALUES else None
+        self._single = len(self.segments) == 1 and self._results is None
         self._count = len(native)
 
     def touched(self) -> list[Var]:
@@ -161,6 +172,8 @@ class Plan:
         """
         if self._single:
             self.program.run(0, self._count)
+        elif self._results is not None:
+            self._run_watched(self._results)
         else:
             for segment in self.segments:
                 if segment.begin < segment.end:
@@ -169,6 +182,30 @@ class Plan:
                     self._run_host(segment.host)
         if self._faults:
             self._check_faults()
+
+    def _run_watched(self, results: list[list[Tensor]]) -> None:
+        """Runs step by step, and prints statistics of what each computes."""
+        native = 0
+        for k, step in enumerate(self.steps):
+            if isinstance(step, HostStep):
+                self._run_host(step)
+            else:
+                self.program.run(native, native + 1)
+                native += 1
+            about = step_time(step)
+            for tensor in results[k]:
+                debug.say(
+                    f"step {k}: {about.origin.op} {about.origin.name!r} by {about.kernel} made "
+                    f"{describe_layout(tensor)}: {describe_values(self._numbers(tensor))}"
+                )
+
+    def _numbers(self, tensor: Tensor) -> np.ndarray:
+        """The numbers of a tensor of any layout, row-major."""
+        if not tensor.blocked:
+            return self.array(tensor)
+        base, offset = tensor.ref.address()
+        address = offset if base < 0 else self.addresses[base] + offset
+        return blocked_array(tensor, np.frombuffer(array_at(address, blocked_span(tensor)), np.uint8))
 
     def _check_faults(self) -> None:
         """Raises for the first step that found wrong data, and resets the flags of all steps."""
@@ -279,7 +316,14 @@ def build_plan(stage: Stage, kernels: KernelSet, pool: ConstantPool, config: Ses
         outputs.append(Slot(original, var.spec, base))
     if logger.isEnabledFor(logging.DEBUG):
         _log_steps(ctx.steps)
-    return Plan(stage, ctx, inputs, outputs, config.threads)
+    plan = Plan(stage, ctx, inputs, outputs, config.threads)
+    if debug.level() >= debug.PLANS:
+        named = [(slot.var.name, slot.spec.shape) for slot in inputs]
+        debug.say(describe_plan(ctx, n_nodes, named, plan.arena_bytes, (perf_counter_ns() - start) * 1e-9))
+    if debug.level() >= debug.STEPS:
+        for line in describe_steps(ctx):
+            debug.say(line)
+    return plan
 
 
 def _announce_readers(graph: Graph) -> dict[Node | None, Reader]:

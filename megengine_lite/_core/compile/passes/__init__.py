@@ -6,6 +6,8 @@ mean. Weights that it changes are derived through the constant pool, so they are
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from megengine_lite._core.compile.passes import (
     canonical_layout,
     fuse_conv,
@@ -18,9 +20,32 @@ from megengine_lite._core.compile.passes import (
     widen_float16,
 )
 from megengine_lite._core.config import SessionConfig
+from megengine_lite._core.ir.describe import describe_graph
 from megengine_lite._core.ir.graph import ConstantPool, Graph
+from megengine_lite._core.system import debug
 
 __all__ = ["run"]
+
+
+Pass = Callable[[Graph, ConstantPool], None]
+
+
+def _without_pool(run: Callable[[Graph], None]) -> Pass:
+    return lambda graph, pool: run(graph)
+
+
+_ALL: dict[str, Pass] = {
+    "widen_float16": widen_float16.run,
+    "canonical_layout": canonical_layout.run,
+    "simplify": simplify.run,
+    "gather_channels": _without_pool(gather_channels.run),
+    "merge_reductions": _without_pool(merge_reductions.run),
+    "fuse_conv": fuse_conv.run,
+    "fuse_quantized": _without_pool(fuse_quantized.run),
+    "fuse_matmul": _without_pool(fuse_matmul.run),
+    "fuse_elemwise": _without_pool(fuse_elemwise.run),
+}
+_ELEMWISE = {"fuse_elemwise": _ALL["fuse_elemwise"]}
 
 
 def run(graph: Graph, pool: ConstantPool, config: SessionConfig) -> None:
@@ -31,20 +56,30 @@ def run(graph: Graph, pool: ConstantPool, config: SessionConfig) -> None:
     InternalError
         The graph that comes out cannot be computed in its order.
     """
-    if config.fuse:
-        _run_all(graph, pool)
-    elif config.fuse_elemwise:
-        fuse_elemwise.run(graph)
+    chosen = _ALL if config.fuse else _ELEMWISE if config.fuse_elemwise else {}
+    if debug.level() >= debug.PASSES:
+        _run_shown(graph, pool, chosen)
+    else:
+        for run_pass in chosen.values():
+            run_pass(graph, pool)
     graph.verify()
 
 
-def _run_all(graph: Graph, pool: ConstantPool) -> None:
-    widen_float16.run(graph, pool)
-    canonical_layout.run(graph, pool)
-    simplify.run(graph, pool)
-    gather_channels.run(graph)
-    merge_reductions.run(graph)
-    fuse_conv.run(graph, pool)
-    fuse_quantized.run(graph)
-    fuse_matmul.run(graph)
-    fuse_elemwise.run(graph)
+def _run_shown(graph: Graph, pool: ConstantPool, chosen: dict[str, Pass]) -> None:
+    """Prints the graph before the passes and after each that changes it, and verifies it each time."""
+    before = _show("before the passes", graph, [])
+    for name, run_pass in chosen.items():
+        run_pass(graph, pool)
+        before = _show(f"after {name}", graph, before)
+        graph.verify()
+
+
+def _show(when: str, graph: Graph, before: list[str]) -> list[str]:
+    lines = describe_graph(graph)
+    if lines == before:
+        debug.say(f"graph {when}: unchanged")
+    else:
+        debug.say(f"graph {when}: {len(graph.nodes)} nodes")
+        for line in lines:
+            debug.say(f"  {line}")
+    return lines
