@@ -9,12 +9,13 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from megengine_lite._core.system.memory import NUMPY_TYPES, code_of
+from megengine_lite._core.system.memory import MAX_NDIM, NUMPY_TYPES, code_of
 from megengine_lite.errors import LiteArgumentError, LiteError, LiteMemoryError, LiteTypeError, LiteValueError, brief
 
 T = TypeVar("T")
 
-MAX_DIM = 7
+MAX_DIM = MAX_NDIM
+"""The most dimensions that a tensor can have."""
 
 _SCALAR_CODES = {t.type: code for code, t in enumerate(NUMPY_TYPES)}
 

@@ -24,7 +24,7 @@ import numpy as np
 import pytest
 
 from megengine_lite._core.cpu import planner
-from megengine_lite._core.cpu.arena import ALIGNMENT, SLACK, assign_offsets
+from megengine_lite._core.cpu.arena import SLACK, assign_offsets
 from megengine_lite._core.cpu.kernel_call import KernelCall
 from megengine_lite._core.cpu.kernel_set import Kernel, KernelSet, kernel_set, runnable_sets
 from megengine_lite._core.cpu.lowering import ARENA_BASE, Lowering, Ref, Step, Storage
@@ -32,6 +32,7 @@ from megengine_lite._core.cpu.planner import Plan
 from megengine_lite._core.ir.graph import Constant, Var
 from megengine_lite._core.runtime import session as session_module
 from megengine_lite._core.runtime.session import Arena
+from megengine_lite._core.system.memory import ALIGNMENT
 from megengine_lite.errors import LiteError
 
 _PAGE = mmap.PAGESIZE

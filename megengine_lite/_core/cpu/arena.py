@@ -15,9 +15,9 @@ import numpy as np
 
 from megengine_lite._core.cpu.lowering import Storage
 from megengine_lite._core.system.limits import describe_bytes, memory_limit
+from megengine_lite._core.system.memory import ALIGNMENT
 from megengine_lite.errors import LiteMemoryError
 
-ALIGNMENT = 64
 # Kernels may read up to this many bytes behind a piece of the arena (conv_depthwise_int8 reads up to three pixels more
 # than a window has, and multiplies them with zero). They never write there, and read nothing behind other memory.
 SLACK = 64

@@ -20,6 +20,8 @@ from libcpp.pair cimport pair
 from libcpp.string cimport string
 from libcpp.vector cimport vector
 
+from megengine_lite._core.system.limits cimport MAX_NDIM
+
 from megengine_lite._core.system.files import open_file
 from megengine_lite.errors import LiteError, LiteFileNotFoundError, LiteTypeError, LiteValueError, ShapeError
 from megengine_lite.log import logger
@@ -47,7 +49,6 @@ cdef struct Loader:
 cdef enum:
     VERSION = 0x24
     OLD_VERSION = 0x23
-    MAX_NDIM = 7
 
 TYPE_NAMES = ("float32", "int32", "uint8", "float16", "int16")
 """Element types of the interface, by number."""

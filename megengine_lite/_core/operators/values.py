@@ -10,9 +10,9 @@ import numpy as np
 from megengine_lite._core.ir.dtype import DType, DTypeCode
 from megengine_lite._core.ir.graph import Node, TensorSpec
 from megengine_lite._core.operators.base import fail
+from megengine_lite._core.system.memory import MAX_NDIM
 from megengine_lite.errors import LiteIndexError
 
-MAX_NDIM = 7
 MAX_ELEMENTS = 2**63 - 1
 
 

@@ -17,6 +17,7 @@ from megengine_lite._core.operators.facts import Use
 from megengine_lite._core.reports.original import DEVICE
 from megengine_lite._core.reports.trace import Dependency, Known, Record, Value
 from megengine_lite._core.system.files import open_for_writing
+from megengine_lite._core.system.memory import MAX_NDIM
 from megengine_lite.errors import LiteError
 from megengine_lite.log import warn
 
@@ -36,7 +37,6 @@ _BINARY_CODES = {
     DTypeCode.QUANTIZED_S32: 100001,
     DTypeCode.QUANTIZED_S8: 100002,
 }
-_MAX_NDIM = 7
 _SHOWN = 5
 _LAZY = "<see lazy value below>"
 
@@ -183,10 +183,10 @@ class BinaryDump:
         numbered = len(record.inputs) > 1
         inputs = " ".join((f"{k}=" if numbered else "") + _description(v) for k, v in enumerate(record.inputs))
         name = f"var={_description(value)} owner_opr_inputs={inputs}".encode()
-        shape = value.array.shape + (0,) * (_MAX_NDIM - value.array.ndim)
+        shape = value.array.shape + (0,) * (MAX_NDIM - value.array.ndim)
         try:
             with open_for_writing(path) as file:
-                file.write(struct.pack(f"<III{_MAX_NDIM}I", len(name), code, _MAX_NDIM, *shape))
+                file.write(struct.pack(f"<III{MAX_NDIM}I", len(name), code, MAX_NDIM, *shape))
                 file.write(name)
                 file.write(np.ascontiguousarray(value.array).data)
         except OSError as error:

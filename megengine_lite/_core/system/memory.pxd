@@ -1,9 +1,7 @@
 # Storages and strided tensors, for other compiled modules.
 from libc.stdint cimport int64_t
 
-
-cdef enum:
-    MAX_NDIM = 7
+from megengine_lite._core.system.limits cimport MAX_NDIM
 
 
 cdef class Storage:

@@ -28,6 +28,8 @@ from libc.string cimport memmove, memset
 
 import numpy as np
 
+from megengine_lite._core.system.limits cimport ALIGNMENT, MAX_NDIM
+
 from megengine_lite._core.system.dlpack import make_capsule
 from megengine_lite.errors import (
     LiteArgumentError,
@@ -38,6 +40,8 @@ from megengine_lite.errors import (
     LiteValueError,
     ShapeError,
 )
+
+globals().update(ALIGNMENT=ALIGNMENT, MAX_NDIM=MAX_NDIM)  # for Python code
 
 cdef enum:
     ALIGNMENT = 64

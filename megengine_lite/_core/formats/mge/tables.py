@@ -11,9 +11,9 @@ from megengine_lite._core.formats.mge.cursor import Table
 from megengine_lite._core.formats.mge.history import Release, layout_of, modernize
 from megengine_lite._core.ir.dtype import DType, DTypeCode
 from megengine_lite._core.ir.params import BY_CODE, AxisDesc, AxisMethod, DTypeTable, IndexDescMaskItem, Param
+from megengine_lite._core.system.memory import MAX_NDIM
 from megengine_lite.errors import ModelFormatError, UnsupportedOperatorError
 
-MAX_NDIM = 7
 _MAX_ELEMENTS = 1 << 48
 LEAST_OPERATOR = 40
 """Bytes that even the smallest operator takes in a file: its type, inputs and outputs."""
