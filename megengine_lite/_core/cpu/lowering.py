@@ -293,7 +293,7 @@ class Lowering:
         return var in self._non_negative
 
     def mark_non_negative(self, variables: Iterable[Var]) -> None:
-        """Says it of those that are symmetric."""
+        """Notes that all numbers of these variables are 0 or more, for those that are symmetric."""
         self._non_negative.update(v for v in variables if not v.dtype.zero_point)
 
     def consumers(self, var: Var) -> list[Node]:

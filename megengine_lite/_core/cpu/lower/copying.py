@@ -1,4 +1,4 @@
-"""Steps that move elements: strided copies, fills, and views whose strides numpy works out."""
+"""Steps that move elements: strided copies and fills, and views whose strides are taken from numpy."""
 
 from __future__ import annotations
 

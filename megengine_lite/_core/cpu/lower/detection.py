@@ -1,4 +1,4 @@
-"""Sorting, suppression of boxes and pooling of regions: what detectors end with."""
+"""Sorting, suppression of boxes and pooling of regions: the last operators of detectors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Iteration spaces of the kernels on quantized elements: a few outer dimensions around runs of dense elements."""
+"""Iteration spaces of the quantized elementwise kernels: a few outer dimensions around runs of dense elements."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Convolution of bytes: packed weights, compensation of offsets, kernel calls."""
+"""Quantized convolution: packed int8 weights, compensation of offsets, kernel calls."""
 
 from __future__ import annotations
 

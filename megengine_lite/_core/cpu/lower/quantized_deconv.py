@@ -1,4 +1,4 @@
-"""Transposed convolution of bytes, by phases like the float one (:mod:`megengine_lite._core.cpu.lower.deconv`)."""
+"""Quantized transposed convolution, by phases like the float one (:mod:`megengine_lite._core.cpu.lower.deconv`)."""
 
 from __future__ import annotations
 

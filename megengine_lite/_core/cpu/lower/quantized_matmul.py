@@ -1,4 +1,4 @@
-"""Matrix products of bytes."""
+"""Quantized matrix products."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What kernels do with sums of products of bytes before they store them, as arguments (common/requantize.pxd)."""
+"""Kernel arguments that say how sums of int8 products become stored results (kernels/common/requantize.pxd)."""
 
 from __future__ import annotations
 
