@@ -1,7 +1,7 @@
 """Loads MegEngine model files and runs them on CPUs.
 
-The names, modules and behaviour are those of MegEngine Lite's Python package; :func:`install_as_megenginelite` puts
-this package in its place for programs that import that name. Importing does no work: the engine is imported when the
+The names, modules and behaviour are those of MegEngine Lite's Python package. Programs that import that package can run
+with this one by :func:`install_as_megenginelite`. Importing this package does little: the engine is imported when the
 first model is loaded, and threads are started when the first forward needs them.
 """
 
@@ -188,7 +188,7 @@ def __getattr__(name: str) -> _Any:
 def install_as_megenginelite() -> None:
     """Makes ``import megenginelite`` give this package, so that programs for the original run unchanged.
 
-    To be called before anything imports the original. ``megenginelite.tensor`` and the other modules are replaced, too.
+    Call it before anything imports the original. ``megenginelite.tensor`` and the other modules are replaced, too.
 
     Raises
     ------

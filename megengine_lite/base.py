@@ -11,7 +11,7 @@ __all__ = ["get_log_level", "set_log_level", "version"]
 __version__ = "0.1.0"
 
 version = "1.13.0"
-"""The version of the MegEngine Lite API that this package speaks; its own version is ``__version__``."""
+"""The version of the MegEngine Lite API that this package implements; its own version is ``__version__``."""
 
 
 def set_log_level(level: LiteLogLevel | int) -> None:
@@ -49,7 +49,7 @@ def set_log_level(level: LiteLogLevel | int) -> None:
 
 
 def get_log_level() -> LiteLogLevel:
-    """The level that :func:`set_log_level` set, or the nearest to what was set on the logger directly."""
+    """The level that :func:`set_log_level` has set, or the one closest to the level of the logger."""
     level = logger.getEffectiveLevel()
     for number, bound in enumerate(LEVELS):
         if level <= bound:

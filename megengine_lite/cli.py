@@ -24,7 +24,7 @@ from megengine_lite._cli.gflags import HelpMatch, UsageError, add_switch, expand
 from megengine_lite._core.system.suggest import suggestion
 from megengine_lite.errors import LiteError, printable
 
-# Summaries stand here so that they can be shown without importing the commands.
+# Summaries are here so that they can be shown without importing the commands.
 COMMANDS = {
     "run": "Run a model on given inputs, show its outputs and how long each run took.",
     "info": "Show what is in a model: inputs, outputs, operators, parameters, multiply-adds, and what cannot run.",
@@ -49,7 +49,7 @@ _CAN_FIT = ("run", "bench")
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose complaints suggest what may have been meant."""
+    """A parser whose error messages suggest what may have been meant."""
 
     def error(self, message: str) -> NoReturn:
         hints = []
@@ -83,7 +83,7 @@ def _add_version(parser: argparse.ArgumentParser) -> None:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The parser of what stands in front of a command; it knows the commands by name only."""
+    """The parser of everything before the command; it knows only the names of commands."""
     parser = _Parser(prog="megengine-lite", description="Runs MegEngine models on the CPU.")
     _add_version(parser)
     parser.add_argument("--helpmatch", action=_HelpMatchAll, metavar="WORD", help="show the flags with a word in them")
@@ -108,14 +108,14 @@ def command_parser(name: str) -> argparse.ArgumentParser:
 
 
 def parse(words: Sequence[str]) -> argparse.Namespace:
-    """What a command line says, with the command's ``module`` in it.
+    """The arguments of a command line, and the command's ``module``.
 
     Raises
     ------
     SystemExit
         The command line is wrong, or asks for help.
     UsageError
-        A file or a variable that it refers to is not there.
+        A file or a variable that it refers to does not exist.
     """
     words = expand(words)
     place = next((k for k, word in enumerate(words) if not word.startswith("-")), None)
@@ -166,7 +166,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 class _Printable(io.TextIOBase):
-    """A stream that escapes what a terminal would obey, or cannot show: names come from files."""
+    """A stream that escapes characters that a terminal would obey or cannot show: names come from files."""
 
     def __init__(self, stream: TextIO):
         self._stream = stream

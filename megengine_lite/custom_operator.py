@@ -1,9 +1,9 @@
 """Operators of your own: run models that contain operators which this package does not know.
 
-A model can name an operator that is not part of this package in three ways: a type that nobody knows, MegEngine's
-custom operators (``CustomOpNode``), and operators of C libraries (``ExternCOprRunner``, see
-:meth:`~megengine_lite.global_setting.LiteGlobal.set_loader_lib_path`). In each case the name is looked up among those
-that :func:`register_operator` has registered. Register before loading the model.
+A model can contain three kinds of operators that are not part of this package: unknown types, MegEngine's custom
+operators (``CustomOpNode``), and operators of C libraries (``ExternCOprRunner``, see
+:meth:`~megengine_lite.global_setting.LiteGlobal.set_loader_lib_path`). The name of each is looked up among those that
+:func:`register_operator` has registered. Register before loading the model.
 
 Examples
 --------
@@ -57,8 +57,8 @@ def register_operator(
     Parameters
     ----------
     type_name : str
-        The name as it stands in the model: of the operator's type, of the custom operator, or of the loader of a C
-        library (the part before the first colon). A name that is registered here comes before a C library's.
+        The name in the model: of the operator's type, of the custom operator, or of the loader of a C library (the part
+        before the first colon). A name that is registered here takes precedence over a C library's.
     infer : callable
         ``infer(op, inputs)`` gives a :class:`TensorInfo`, or a sequence of them, for the outputs. ``op`` is an
         :class:`OperatorInfo`, ``inputs`` a list of :class:`TensorInfo`. It is called when a network meets new input
@@ -79,7 +79,7 @@ def register_operator(
     LiteValueError
         The name belongs to an operator of this package or is registered already.
     LiteTypeError
-        ``infer`` is not a function, or the like.
+        An argument has a wrong type; ``infer`` is not a function, for example.
 
     Notes
     -----
@@ -107,12 +107,12 @@ def register_operator(
 
 
 def unregister_operator(type_name: str) -> None:
-    """Forgets an operator. Networks that use it must not be run any more at new input shapes.
+    """Removes an operator. Networks that use it must not be run at new input shapes any more.
 
     Raises
     ------
     LiteValueError, LiteTypeError
-        No operator of this name is registered; it is no name.
+        No operator of this name is registered, or the argument is not a name.
     """
     if not isinstance(type_name, str):
         raise LiteTypeError(f"type_name must be a str, is {type(type_name).__name__}")

@@ -27,9 +27,9 @@ __all__ = [
 
 
 def printable(text: str) -> str:
-    """A text in which characters that a terminal would obey are escaped; newlines and tabs stay.
+    """The text with characters escaped that a terminal would obey, except newlines and tabs.
 
-    Names in messages come from files, which anybody may have made.
+    Names in messages come from files, and anybody may have made those.
 
     >>> printable("a\x1b[2Jb")
     'a\\x1b[2Jb'
@@ -40,7 +40,7 @@ def printable(text: str) -> str:
 
 
 def brief(value: object, most: int = 80) -> str:
-    """What ``repr`` gives, not longer than a line; the type, where there is no such text or it fails.
+    """The ``repr`` of a value, cut to a line; its type if ``repr`` fails.
 
     >>> brief([1, 2])
     '[1, 2]'
@@ -68,7 +68,7 @@ class UnsupportedOperatorError(LiteError, NotImplementedError):
 
 
 class DeviceError(LiteError):
-    """A device was asked for that this machine or this build does not have."""
+    """This machine or this build does not have the device that was asked for."""
 
 
 class DecryptionError(LiteError):
@@ -88,7 +88,7 @@ class LiteArgumentError(LiteError, AssertionError):
 
 
 class LiteValueError(LiteError, ValueError):
-    """An argument has the right type and a value that cannot be."""
+    """An argument has the right type, but a value that is not allowed."""
 
 
 class LiteAttributeError(LiteError, AttributeError):
@@ -133,11 +133,11 @@ class LitePermissionError(LiteOSError, PermissionError):
 
 
 def os_error(error: OSError, message: str, path: str) -> LiteOSError:
-    """The error of this package for one of the system's, to be raised by the caller."""
+    """The error of this package for an error of the system, to be raised by the caller."""
     kinds = (LiteFileNotFoundError, LiteIsADirectoryError, LitePermissionError)
     kind: type[LiteOSError] = next((k for k in kinds if isinstance(error, k.__bases__[1])), LiteOSError)
     return kind(error.errno, message, path)
 
 
 class LiteWarning(UserWarning):
-    """Something was not as it should be and work went on."""
+    """Something was not as it should be, but work goes on."""

@@ -42,7 +42,7 @@ _LONGEST_KEY = 1 << 20
 
 
 class _OutputArray(np.ndarray):
-    """An output to be filled; true in a condition, so that ``if not out_arr`` tells it from None."""
+    """An array that is to be filled. It is true in a condition, so ``if not out_arr`` can tell it from None."""
 
     def __bool__(self) -> bool:
         return True
@@ -59,7 +59,7 @@ class _DecryptionFunction:
         return self._func(*args, **kwargs)
 
     def decrypt(self, data: Any, key: bytes) -> Any:
-        """The plain bytes: asks the function for their number, then lets it write them."""
+        """The plain bytes. The function is asked for their number first, and then writes them."""
         in_arr = np.frombuffer(data, np.uint8)
         if in_arr.flags.writeable:
             in_arr.flags.writeable = False
@@ -88,7 +88,7 @@ def decryption_func(func: Callable[..., Any]) -> Callable[..., Any]:
     func
         ``func(in_arr, key_arr, out_arr)`` with arrays of uint8. It is called twice: with ``out_arr`` None to return
         the number of plain bytes, then with an array of that size to fill, to return the number of bytes written.
-        It may as well return the plain bytes at the first call.
+        It may also return the plain bytes themselves at the first call.
 
     Examples
     --------
@@ -127,12 +127,12 @@ class LiteGlobal:
     def register_decryption_and_key(
         decryption_name: str, decryption_func: Callable[..., Any], key: bytes | Iterable[int]
     ) -> None:
-        """Makes a decryption method known under a name, to be used as ``LiteConfig.bare_model_cryption_name``.
+        """Registers a decryption method under a name, for use as ``LiteConfig.bare_model_cryption_name``.
 
         Parameters
         ----------
         decryption_name
-            A name that no method has.
+            A name that no other method has.
         decryption_func
             See :func:`megengine_lite.decryption_func`; with or without the decorator.
         key
@@ -183,7 +183,7 @@ class LiteGlobal:
         Raises
         ------
         LiteFileNotFoundError, LiteError
-            There is no such file, or it is no such library.
+            There is no such file, or it is not a library of this kind.
         """
         from megengine_lite._core.operators.c_library import load_library
 
@@ -196,15 +196,15 @@ class LiteGlobal:
         Parameters
         ----------
         path
-            May not exist yet. A file that is no such cache is reported in the log and left as it is.
+            The file need not exist yet. A file that is not such a cache is reported in the log and left as it is.
         always_sync
-            Bring new measurements to the file as they are made. Several processes may use one file; the old content
+            Write new measurements to the file as they are made. Several processes may use one file; the old content
             is never lost.
 
         Notes
         -----
-        Measurements carry the processor, the instruction set, the number of threads and the revision of the kernels:
-        others are ignored.
+        A measurement is used only for the processor, the instruction set, the number of threads and the revision of
+        the kernels that it was made with.
         """
         from megengine_lite._core.cpu.algorithms.cache import CACHE
 
@@ -230,7 +230,7 @@ class LiteGlobal:
 
     @staticmethod
     def get_device_count(device_type: LiteDeviceType | int) -> int:
-        """How many devices of a kind there are: for the CPU the processors that this process may use, else 0.
+        """The number of devices of a kind: for the CPU the processors that this process may use, else 0.
 
         Raises
         ------
@@ -241,9 +241,9 @@ class LiteGlobal:
 
     @staticmethod
     def try_coalesce_all_free_memory() -> None:
-        """Gives memory that nobody uses now back to the system.
+        """Gives unused memory back to the system.
 
-        Networks take memory for intermediate results again at their next forward.
+        Networks allocate memory for intermediate results again in their next forward.
         """
         from megengine_lite._api.engine import release_idle_memory
 
@@ -260,7 +260,7 @@ class LiteGlobal:
         device: LiteDeviceType | int,
         backend: LiteBackend | int = LiteBackend.LITE_DEFAULT,
     ) -> None:
-        """Remembers that ``length`` bytes at a virtual address have a physical one.
+        """Registers the physical address of ``length`` bytes at a virtual address.
 
         Examples
         --------
@@ -287,7 +287,7 @@ class LiteGlobal:
         device: LiteDeviceType | int,
         backend: LiteBackend | int = LiteBackend.LITE_DEFAULT,
     ) -> None:
-        """Forgets what :meth:`register_memory_pair` was told."""
+        """Removes what :meth:`register_memory_pair` has registered."""
         virtual, physical = _address(vir_ptr), _address(phy_ptr)
         with _memory_pairs_lock:
             pairs = _memory_pairs.get(_place(device, backend), {})

@@ -1,8 +1,8 @@
 """The logger ``megengine_lite``.
 
 The package logs through the standard :mod:`logging` module. It starts at level ERROR with a handler that drops
-everything. After :func:`megengine_lite.set_log_level` its lines go to stderr, unless the program has set up handlers
-of its own: then they go there and nowhere else.
+everything. After :func:`megengine_lite.set_log_level` its lines go to stderr. If the program has set up handlers of its
+own, they go only there.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def show_on_stderr() -> None:
 
 
 def warn(message: str) -> None:
-    """Gives a :class:`LiteWarning` that points at the line of the program which called the package."""
+    """Issues a :class:`LiteWarning` that points to the line of the program that called the package."""
     level = 2
     frame = sys._getframe(1)
     while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "megengine_lite":

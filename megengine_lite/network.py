@@ -61,7 +61,7 @@ LiteAsyncCallback = ctypes.CFUNCTYPE(ctypes.c_int)
 LiteStartCallback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.POINTER(ctypes.c_void_p), ctypes.c_size_t)
 LiteFinishCallback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.POINTER(ctypes.c_void_p), ctypes.c_size_t)
 
-# What a pickled network consists of, beside the settings that load completes.
+# The state of a pickled network, except the settings that load completes.
 _PICKLED = ("config", "network_io", "_stream_id", "_algo", "_extra", "_transform", "_source", "_source_config")
 
 _ALL_STRATEGIES = sum(LiteAlgoSelectStrategy)
@@ -75,7 +75,7 @@ class LiteNetwork(Diagnostics):
     config
         Device, options, decryption. The default configuration otherwise.
     io
-        Inputs and outputs that need more than the model says.
+        Inputs and outputs whose description in the model is to be changed or completed.
 
     Raises
     ------
@@ -88,8 +88,8 @@ class LiteNetwork(Diagnostics):
     :meth:`load`, then for each input :meth:`get_io_tensor` and data, :meth:`forward`, :meth:`wait`, and reading the
     outputs. Settings after ``load`` and running before it raise :class:`LiteError`.
 
-    ``forward`` may return before the result is there. :meth:`wait`, or looking at an output tensor, waits for it.
-    Tensors and arrays that came from a network stay valid after it is gone.
+    ``forward`` may return before the result is ready. :meth:`wait`, or reading an output tensor, waits for it.
+    Tensors and arrays of a network stay valid after it has been deleted.
 
     One network may be used from several threads: its calls are serialized. Different networks run at the same time,
     also if they share weights.
@@ -124,7 +124,7 @@ class LiteNetwork(Diagnostics):
         self.config = config
         self.network_io = io
         self.model_bytes = None
-        """Always None: the model's bytes are held where they are used. (The original kept them here.)"""
+        """Always None. The original kept the bytes of a model here."""
         self._settings = RunSettings(device_id=config.device_id)
         self._stream_id = 0
         self._algo = AlgoPolicy()
@@ -144,8 +144,8 @@ class LiteNetwork(Diagnostics):
         ----------
         file
             A path, a ``file://`` URL, a binary file (read from its position), or the model's bytes. A file that is
-            given by path is read into memory. Weights may be read from it again when inputs have another shape; if it
-            has been overwritten in place then, :meth:`forward` raises :class:`ModelFormatError`.
+            given by path is read into memory. Weights may be read from it again when inputs have another shape. If the
+            file has been overwritten in place by then, :meth:`forward` raises :class:`ModelFormatError`.
 
         Raises
         ------
@@ -156,7 +156,7 @@ class LiteNetwork(Diagnostics):
         UnsupportedOperatorError
             The model has operators that this runtime does not know; all are listed.
         DeviceError
-            The configuration, or the package's own, asks for a device that is not there.
+            The configuration, or that of the package, asks for a device that does not exist.
         LiteFileNotFoundError
             No such file.
         LiteError
@@ -178,7 +178,7 @@ class LiteNetwork(Diagnostics):
         self._start(Engine(model, settings, self._algo), _source=source, _source_config=source_config)
 
     def _complete_settings(self) -> RunSettings:
-        """The settings as they stand now, free of the objects that the caller may still change."""
+        """A copy of the present settings, which the caller can no longer change."""
         config = self.config
         if config.use_loader_dynamic_param:
             warn("use_loader_dynamic_param has no effect: operators of C libraries always get their parameters so")
@@ -195,14 +195,14 @@ class LiteNetwork(Diagnostics):
     def _start(self, engine: Engine, **state: Any) -> None:
         engine.start_callback, engine.finish_callback, engine.async_callback = self._callbacks
         engine.observe(self._profile, self._dump)
-        # In one step: an exception, whenever it comes, leaves a network that is loaded or one that is not.
+        # In one step: whenever an exception comes, the network is either loaded or not.
         vars(self).update(state, _settings=engine.settings, _engine=engine)
 
     def share_weights_with(self, src_network: LiteNetwork) -> None:
         """Loads the model of another network without another copy of its weights.
 
-        This network keeps its own settings, inputs and outputs; both may run at the same time, and either may go first.
-        A model that was loaded before is replaced.
+        This network keeps its own settings, inputs and outputs. Both may run at the same time, and either may be
+        deleted first. A model that was loaded before is replaced.
 
         Raises
         ------
@@ -226,9 +226,9 @@ class LiteNetwork(Diagnostics):
         )
 
     def share_runtime_memroy(self, src_network: LiteNetwork) -> None:
-        """Shares the memory for intermediate results with another network. To be called before ``load``.
+        """Shares the memory for intermediate results with another network. Call it before ``load``.
 
-        The two then never run at the same time: a forward waits for the other's.
+        The two then never run at the same time: a forward waits for that of the other network.
         """
         if not isinstance(src_network, LiteNetwork):
             raise LiteArgumentError(f"memory is shared with a LiteNetwork, not {type(src_network).__name__}")
@@ -240,9 +240,9 @@ class LiteNetwork(Diagnostics):
     # ---- running ------------------------------------------------------------------------------------------------
 
     def forward(self) -> None:
-        """Starts a computation of all outputs from the inputs as they are now.
+        """Starts to compute all outputs from the present inputs.
 
-        It may return before the result is there: see :meth:`wait`. Inputs that were never set are zeros, or the
+        It may return before the result is ready: see :meth:`wait`. Inputs that were never set are zeros, or the
         model's defaults.
 
         Raises
@@ -259,12 +259,12 @@ class LiteNetwork(Diagnostics):
             raise _no_memory("forward", error) from error
 
     def wait(self) -> None:
-        """Returns when the result of the last forward is there, then calls the finish callback.
+        """Waits until the result of the last forward is ready, then calls the finish callback.
 
         Raises
         ------
         LiteError
-            What went wrong in the forward since the last call; and whatever a callback raised.
+            A forward since the last call has failed. Exceptions of callbacks are raised unchanged.
         """
         engine = self._loaded("wait")
         try:
@@ -277,7 +277,7 @@ class LiteNetwork(Diagnostics):
         """Lets :meth:`forward` return at once; ``async_callback()`` is called when the outputs are ready.
 
         It is called on a thread of the network, once per forward that succeeds. An exception inside of it is logged and
-        raised by the next :meth:`wait`. None switches back.
+        raised by the next :meth:`wait`. With None the network is synchronous again.
 
         Raises
         ------
@@ -291,8 +291,8 @@ class LiteNetwork(Diagnostics):
     def set_start_callback(self, start_callback: Callback | None) -> None:
         """Calls ``start_callback(inputs)`` inside of each :meth:`forward`, before the work; None for none.
 
-        ``inputs`` is a dict from :class:`LiteIO` (or name) to tensor. The callback may change the tensors. What it
-        returns is ignored; what it raises comes out of ``forward``, and nothing is computed.
+        ``inputs`` is a dict from :class:`LiteIO` (or name) to tensor. The callback may change the tensors. Its result
+        is ignored. If it raises an exception, ``forward`` raises it and computes nothing.
         """
         self._set_callback(0, start_callback)
 
@@ -340,7 +340,7 @@ class LiteNetwork(Diagnostics):
     def threads_number(self) -> int:
         """How many threads a forward may use, 1 by default; may be set before ``load``. Results do not depend on it.
 
-        More than 64 are not used.
+        At most 64 are used.
         """
         return self._settings.threads
 
@@ -357,7 +357,7 @@ class LiteNetwork(Diagnostics):
         return self._settings.inplace
 
     def enable_cpu_inplace_mode(self) -> None:
-        """Does all work on the calling thread, inside of :meth:`forward`. To be called before ``load``."""
+        """Does all work on the calling thread, inside of :meth:`forward`. Call it before ``load``."""
         self._require_not_loaded("enable_cpu_inplace_mode")
         if self.config.device_type not in (LiteDeviceType.LITE_CPU, LiteDeviceType.LITE_DEVICE_DEFAULT):
             raise DeviceError("inplace mode is for networks on a CPU")
@@ -371,7 +371,7 @@ class LiteNetwork(Diagnostics):
         warn("TensorRT does not exist on a CPU; the network runs without it")
 
     def extra_configure(self, extra_config: LiteExtraConfig) -> None:
-        """Says how much of a packed model's own configuration counts. To be called before ``load``."""
+        """Sets which part of a packed model's own configuration is used. Call it before ``load``."""
         if not isinstance(extra_config, LiteExtraConfig):
             raise LiteTypeError(f"a LiteExtraConfig is needed, not {type(extra_config).__name__}")
         self._require_not_loaded("extra_configure")
@@ -383,7 +383,7 @@ class LiteNetwork(Diagnostics):
         shared_batch_size: int = 0,
         binary_equal_between_batch: bool = False,
     ) -> None:
-        """Says how the algorithm of each operator is chosen. To be called before the first forward.
+        """Sets how the algorithm of each operator is chosen. Call it before the first forward.
 
         Parameters
         ----------
@@ -425,9 +425,9 @@ class LiteNetwork(Diagnostics):
         )
 
     def set_network_algo_workspace_limit(self, size_limit: int) -> None:
-        """Lets only algorithms be chosen that need at most ``size_limit`` bytes beside inputs and outputs.
+        """Allows only algorithms that need at most ``size_limit`` bytes besides inputs and outputs.
 
-        To be called after ``load``; after a forward the network plans anew.
+        Call it after ``load``. If the network has run already, new plans are made.
         """
         self._loaded("set_network_algo_workspace_limit")
         limit = to_integer(size_limit, "size_limit", bools=True)
@@ -448,7 +448,7 @@ class LiteNetwork(Diagnostics):
         Parameters
         ----------
         name
-            Of the input or output.
+            Name of the input or output.
         phase
             Where to look. ``LITE_IO`` finds an input before an output of the same name.
 
@@ -486,7 +486,7 @@ class LiteNetwork(Diagnostics):
         """One piece, of shape ``[1, …]``, of the input that ``config.discrete_input_name`` names.
 
         The number of pieces is the first dimension of that input, or of its :class:`LiteIO` layout. From the first call
-        on the pieces, put together, are the input. A piece that keeps its memory is copied nowhere.
+        on, all pieces together are the input. A piece that keeps its memory is not copied.
         """
         engine = self._loaded("get_discrete_tensor")
         text = to_text("the name of an input", name)
@@ -530,7 +530,7 @@ class LiteNetwork(Diagnostics):
         return rewritten(self._source, self._source_config, layout)
 
     def __getstate__(self) -> dict[str, Any]:
-        # A network is its model's file or bytes, and its settings; callbacks and observers stay behind.
+        # The pickle has the model's file or bytes and the settings, but no callbacks and observers.
         state = {name: getattr(self, name) for name in _PICKLED}
         state["settings"] = {name: getattr(self._settings, name) for name in ("device_id", "threads", "inplace")}
         return state

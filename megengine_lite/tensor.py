@@ -39,27 +39,27 @@ class LiteTensor(TensorData):
     Parameters
     ----------
     layout
-        Shape and element type. A bare shape is taken, too, with ``dtype``.
+        Shape and element type. It may also be a shape, if ``dtype`` is given.
     device_type
         ``LITE_CPU``; ``LITE_DEVICE_DEFAULT`` means the same.
     device_id
-        -1 or more; a label.
+        A label, -1 or more.
     is_pinned_host
-        Reported back; without effect on a CPU.
+        Can be read back; has no effect on a CPU.
     shapes, dtype
         The layout, if ``layout`` is not given.
 
     Raises
     ------
     DeviceError
-        The device is not there.
+        There is no such device.
 
     Notes
     -----
     Memory is allocated when it is first needed, zeroed and 64-byte aligned. Tensors can share memory: with arrays
     (:meth:`set_data_by_share`), with each other (:meth:`share_memory_with`, :meth:`slice`), and as arrays
-    (:meth:`get_data_by_share`, ``numpy.asarray``, DLPack). Whoever looks at a piece of memory keeps it alive. If a
-    tensor needs more memory than it has, it gets new memory, and the others keep the old.
+    (:meth:`get_data_by_share`, ``numpy.asarray``, DLPack). Each of them keeps the memory alive. If a tensor needs more
+    memory than it has, it gets new memory, and the others keep the old one.
 
     Reading a tensor from several threads is safe; writing needs a lock of the caller's.
 
@@ -126,7 +126,7 @@ class LiteTensor(TensorData):
 
     @property
     def is_pinned_host(self) -> bool:
-        """What the constructor was told."""
+        """The argument of the constructor."""
         return self._pinned
 
     @property
@@ -136,7 +136,7 @@ class LiteTensor(TensorData):
 
     @property
     def device_id(self) -> int:
-        """The id that the constructor was told; for tensors of a network the network's."""
+        """The id that the constructor was given; tensors of a network have that of the network."""
         return self._device_id
 
     @property
@@ -170,14 +170,14 @@ class LiteTensor(TensorData):
         Parameters
         ----------
         data
-            What decides the rule:
+            Its type decides what happens:
 
             - *numpy array*, C-contiguous: the tensor takes the array's shape and type, or ``layout`` if that has as
               many bytes. Objects with DLPack, ``__array__`` or a typed buffer (``array.array``) count as arrays.
             - *list*, tuple, range: numbers, converted to the tensor's type. The layout stays; fewer numbers than
               elements set the first ones. A nested list must have the tensor's shape.
             - *raw memory*: ``ctypes.c_void_p``, an address, a ctypes pointer, array or structure, bytes, bytearray,
-              memoryview, mmap. The number of bytes must be said by ``data_length`` or ``layout``; buffers know it.
+              memoryview, mmap. ``data_length`` or ``layout`` must give the number of bytes, except for buffers.
         data_length
             Bytes of raw memory; must be the size of the tensor.
         layout
@@ -367,7 +367,7 @@ class LiteTensor(TensorData):
         return window
 
     def update(self) -> None:
-        """Does nothing: what the properties say is always up to date."""
+        """Does nothing: the properties are always up to date."""
 
     # ---- reading ------------------------------------------------------------------------------------------------
 
@@ -386,8 +386,8 @@ class LiteTensor(TensorData):
     def get_data_by_share(self) -> np.ndarray:
         """A numpy array over the tensor's memory, with its strides.
 
-        It keeps the memory alive and sees later writes; of an output tensor, the next forward. If the tensor gets
-        other memory, the array keeps the old.
+        It keeps the memory alive and shows later changes; those of the next forward, for an output. If the tensor gets
+        other memory, the array keeps the old one.
         """
         return self._array()
 
@@ -407,7 +407,7 @@ class LiteTensor(TensorData):
 
     @property
     def __array_interface__(self) -> dict[str, Any]:
-        # The memory is given as an object, not as an address, so that the taker holds it.
+        # The memory is given as an object, not as an address, so that the receiver keeps it alive.
         array = self._array()
         base = self._storage
         if array.nbytes == 0:
@@ -497,11 +497,11 @@ def LiteTensorConcat(
     Parameters
     ----------
     tensors
-        Same element type, same shape but for ``dim``. Tensors with nothing in them are skipped.
+        All must have the same element type, and the same shape except for ``dim``. Empty tensors are skipped.
     dim
         The dimension; negative ones count from the end.
     device_type, device_id
-        Of the result; by default those of the first tensor.
+        Device of the result; by default that of the first tensor.
 
     Raises
     ------

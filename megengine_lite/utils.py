@@ -24,23 +24,23 @@ class TensorBatchCollector:
     Parameters
     ----------
     shape
-        Of the whole batch; the first dimension counts the samples.
+        Shape of the whole batch; the first dimension is the number of samples.
     dtype
-        Element type, in any spelling.
+        Element type, in any form.
     device_type, device_id, is_pinned_host
-        Of the tensor. The default device is CUDA, as in the original: on a machine without it, pass
+        As for :class:`LiteTensor`. The default device is CUDA, as in the original: on a machine without it, pass
         ``device_type=LiteDeviceType.LITE_CPU``.
     tensor
-        A tensor to collect in, instead of a new one; ``shape`` must be its shape, type and device are taken from it.
+        A tensor to collect in, instead of a new one. ``shape`` must be its shape; its type and device are used.
 
     Raises
     ------
     DeviceError
-        The device is not there.
+        There is no such device.
 
     Notes
     -----
-    Ids are given out under a lock: several threads may collect at the same time.
+    Several threads may collect at the same time.
 
     Examples
     --------
@@ -173,7 +173,7 @@ class TensorBatchCollector:
         return -1
 
     def _places(self) -> np.ndarray:
-        """The batch's memory, to write samples to. Asked for before a place is taken, because it may raise."""
+        """The batch's memory, to write samples to. Call it before a place is taken, because it may raise."""
         places = self._tensor._writable_array()
         if places.shape != (self._count, *self._item):
             raise ShapeError(

@@ -25,7 +25,7 @@ def add(parser: ArgumentParser) -> None:
 
 
 def execute(args: Namespace) -> dict[str, Any]:
-    """Reads the cache, and rewrites it if something is to go; gives its categories."""
+    """Reads the cache, rewrites it if entries are to be removed, and returns its categories."""
     from megengine_lite._core.cpu.algorithms.cache import parse_cache, serialize_cache
 
     categories = parse_cache(read_file(args.file))

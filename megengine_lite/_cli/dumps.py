@@ -34,7 +34,7 @@ class StreamDump(TextDump):
 class OutputDump(BinaryDump):
     """Writes the outputs of each run into a directory: ``run<k>-var<number>``.
 
-    They are those of the run itself; only what the files say of them comes from the records.
+    The values are those of the run itself; the records only give the description in the files.
     """
 
     def __init__(self, directory: str, network: LiteNetwork):
@@ -48,7 +48,7 @@ class OutputDump(BinaryDump):
         self._outputs = [(r, v) for r in records for v in r.outputs if v.number in self._names]
 
     def write_outputs(self, network: LiteNetwork) -> None:
-        """Writes what the last run has put out."""
+        """Writes the outputs of the last run."""
         for record, value in self._outputs:
             array = network.get_io_tensor(self._names[value.number]).to_numpy()
             path = os.path.join(self._directory, f"run{self._runs}-var{value.number}")
@@ -69,10 +69,10 @@ def _output_names(network: LiteNetwork) -> dict[int, str]:
 
 
 class RangeCheck:
-    """Raises when a value of an operator is beyond a limit, or not a number.
+    """Raises if a value of an operator is beyond a limit, or not a number.
 
-    Quantized numbers count as the real numbers that they stand for. Integers are shapes and indices, and are not looked
-    at.
+    Quantized numbers count as the real numbers that they stand for. Integers are shapes and indices, and are not
+    checked.
     """
 
     def __init__(self, limit: float):
@@ -87,7 +87,7 @@ class RangeCheck:
                 self._check(value)
 
     def finish(self) -> None:
-        """Does nothing: all is checked."""
+        """Does nothing: everything has been checked."""
 
     def _check(self, value: Value) -> None:
         array: np.ndarray = value.array
@@ -121,6 +121,6 @@ class _Together:
 
 
 def observe(network: LiteNetwork, readers: list[Any]) -> None:
-    """Lets the readers have every operator's results of each run of a network."""
+    """Gives the readers every operator's results of each run of a network."""
     network._dump = Dump(_Together(readers))  # type: ignore[arg-type]  # it is read like any form
     network._tell_engine()

@@ -17,7 +17,7 @@ _PIECE = 4 << 20
 
 @dataclass(slots=True)
 class Parts:
-    """What is in a model file, decrypted. ``package`` tells whether it was a package; others have a model only."""
+    """The decrypted parts of a model file. ``package`` says whether it was a package; other files have only a model."""
 
     name: str
     model: Any
@@ -29,7 +29,7 @@ class Parts:
 
 
 def read_parts(path: str, decrypt: str | None = None) -> Parts:
-    """Takes a file apart, after checking that there is a model in it.
+    """Reads the parts of a file, after checking that it contains a model.
 
     Parameters
     ----------

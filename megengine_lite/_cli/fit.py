@@ -27,10 +27,10 @@ USAGE = "MODEL [--dump-fitting-model FILE] [flags]"
 
 _WARMUPS = 3
 _RUNS = 10
-# Less is not told from noise.
+# A smaller difference cannot be told from noise.
 _MARGIN = 0.02
 
-# Settings by the names of their flags; those that go together stand together.
+# Settings by the names of their flags; each group is set together.
 _OPTIONS: tuple[dict[str, Any], ...] = (
     {"cpu_default": True},
     {"weight_preprocess": True},
@@ -45,7 +45,7 @@ _OPTIONS: tuple[dict[str, Any], ...] = (
 
 @dataclass(slots=True)
 class _Candidate:
-    """Settings that are tried, and what came of it: times in milliseconds, or why they cannot be."""
+    """Settings that are tried, and the result: times in milliseconds, or why they are not possible."""
 
     settings: dict[str, Any]
     network: LiteNetwork | None = None
@@ -74,7 +74,7 @@ def add(parser: ArgumentParser) -> None:
 
 
 def execute(args: Namespace) -> dict[str, Any]:
-    """Tries the settings; gives the times of all and the best."""
+    """Tries the settings; returns the times of all, and the best."""
     args.ignore_info = True  # else a package would put its own settings in the place of those that are tried
     first = [_Candidate(s) for s in _thread_settings(args)]
     _measure(args, first)
@@ -121,7 +121,7 @@ def flag_text(settings: dict[str, Any]) -> str:
 
 
 def _choose(candidates: list[_Candidate]) -> _Candidate:
-    """The first of those that are about as fast as the fastest: what is simple stands in front."""
+    """The first of those that are about as fast as the fastest; simple settings come first."""
     fastest = min(c.median for c in candidates)
     return next(c for c in candidates if c.median <= fastest * (1 + _MARGIN))
 
@@ -139,13 +139,13 @@ def _thread_settings(args: Namespace) -> list[dict[str, Any]]:
 
 
 def _is_free(args: Namespace, settings: dict[str, Any]) -> bool:
-    """Whether the command line says nothing of these settings."""
+    """Whether the command line does not set any of these."""
     return not any(getattr(args, name) for name in settings)
 
 
 def _measure(args: Namespace, candidates: list[_Candidate]) -> None:
-    """Times all candidates by turns; their networks are gone afterwards."""
-    # It never runs, so its weights can be shared whatever the candidates do with their graphs.
+    """Times all candidates in turns; their networks are deleted afterwards."""
+    # This network never runs, so its weights can be shared even if candidates free their graphs.
     source = flags.load_network(Namespace(**{**vars(args), "record_comp_seq2": None})).network
     for candidate in progress.bar(candidates, len(candidates), "planning"):
         settings = Namespace(**{**vars(args), **candidate.settings})

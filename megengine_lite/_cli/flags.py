@@ -1,4 +1,4 @@
-"""Flags that say how a network is loaded and run; the names of the original's ``load_and_run`` where it has one."""
+"""Flags that say how a network is loaded and run. Those that the original's ``load_and_run`` has keep their names."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from megengine_lite.errors import LiteError, ModelFormatError
 if TYPE_CHECKING:
     from megengine_lite import LiteConfig, LiteNetwork, LiteOptions
 
-# flag -> (what it says, field of LiteOptions, value)
+# flag -> (description, field of LiteOptions, value)
 OPTION_FLAGS: dict[str, tuple[str, str, int]] = {
     "weight-preprocess": ("transform weights before the first run", "weight_preprocess", 1),
     "enable-fuse-preprocess": ("fuse the preparation of inputs", "fuse_preprocess", 1),
@@ -37,7 +37,7 @@ OPTION_FLAGS: dict[str, tuple[str, str, int]] = {
     "enable-nchw88": ("blocked layouts, which are used anyway", "enable_nchw88", 1),
 }
 
-# Flags that ask for what optimization does anyway; only a graph that is not optimized contradicts them.
+# Flags that ask for what optimization always does; they contradict only a graph that is not optimized.
 MET_FLAGS = (
     "optimize-for-inference",
     "enable-fuse-conv-bias-nonlinearity",
@@ -46,7 +46,7 @@ MET_FLAGS = (
 )
 
 _CPU_ONLY = "this build runs on CPUs; leave it out to run on the CPU"
-# Flags of load_and_run that are on or off and cannot be on here -> why, and what to do instead.
+# Switches of load_and_run that cannot be on here -> why, and what to do instead.
 REFUSED_SWITCHES: dict[str, str] = {
     "cuda": _CPU_ONLY,
     "tensorrt": _CPU_ONLY,
@@ -126,14 +126,14 @@ def add_library_flags(group: Any) -> None:
 
 
 def add_warmup_flag(group: Any, default: int, text: str) -> None:
-    """``--warmup-iter``: runs that are not counted."""
+    """``--warmup-iter``: the number of runs that are not measured."""
     group.add_argument(
         "--warmup-iter", "--warm-up", type=natural, default=default, metavar="N", help=f"{text} ({default})"
     )
 
 
 def positive(text: str) -> int:
-    """Type of arguments that count something."""
+    """Type of arguments that are a positive number."""
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"{value} is not positive")
@@ -141,7 +141,7 @@ def positive(text: str) -> int:
 
 
 def natural(text: str) -> int:
-    """Type of arguments that count something that may be left out."""
+    """Type of arguments that are a number, which may be zero."""
     value = int(text)
     if value < 0:
         raise argparse.ArgumentTypeError(f"{value} is negative")
@@ -194,7 +194,7 @@ def _changed_options(options: LiteOptions) -> dict[str, int]:
 
 
 def packed_options(args: argparse.Namespace) -> dict[str, int | bool]:
-    """Options of a package that are as the flags say: those that differ from the default."""
+    """The options for a package that the flags set: those that differ from the default."""
     from megengine_lite._core.formats.mge.information import BOOLEAN_OPTIONS, INTEGER_OPTIONS
 
     changed = _changed_options(_options(args))
@@ -270,7 +270,7 @@ def load_network(args: argparse.Namespace, share_with: LiteNetwork | None = None
 
 
 def _check_cache(path: str) -> None:
-    """Raises for a file that is something else: it would be written over at the end."""
+    """Raises if the file is not a cache: it would be overwritten at the end."""
     from megengine_lite._core.cpu.algorithms.cache import parse_cache
 
     if os.path.exists(path) and os.path.getsize(path):
@@ -306,7 +306,7 @@ def _choose_algorithms(args: argparse.Namespace, network: LiteNetwork) -> None:
 
 
 def _import_engine(isa: str | None) -> None:
-    """Loads code that a network imports when it is needed, so that times of models have none of it."""
+    """Imports code that a network imports when it is needed, so that measured times do not include it."""
     from megengine_lite._core.cpu.kernel_set import kernel_set
     from megengine_lite._core.runtime import session  # noqa: F401
 
@@ -314,7 +314,7 @@ def _import_engine(isa: str | None) -> None:
 
 
 def describe_settings(network: LiteNetwork) -> dict[str, Any]:
-    """How a loaded network runs: options that are not the default ones, choice of algorithms, threads, cores."""
+    """Sets how a loaded network runs: options other than the default, choice of algorithms, threads, cores."""
     return {
         "options": _changed_options(network._settings.options),
         "algorithms": dataclasses.asdict(network._algo),

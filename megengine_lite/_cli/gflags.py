@@ -1,4 +1,4 @@
-"""The forms in which ``load_and_run`` takes its flags (those of gflags), and their translation for argparse."""
+"""Translates the forms of flags that ``load_and_run`` takes (those of gflags) for argparse."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class UsageError(Exception):
 
 
 def expand(words: Sequence[str], environment: Mapping[str, str] = os.environ) -> list[str]:
-    """The command line with what ``--flagfile`` and ``--fromenv`` stand for in their places.
+    """The command line with ``--flagfile`` and ``--fromenv`` replaced by the flags that they stand for.
 
     Parameters
     ----------

@@ -47,7 +47,7 @@ def _open(args: Namespace) -> Model:
 
 
 def _first_stage(model: Model, shapes: Shapes) -> Stage:
-    """Everything that can be told of the graph with inputs of these shapes, without running it."""
+    """Everything that is known about the graph with inputs of these shapes, without running it."""
     from megengine_lite._core.compile.infer import NeedsValue, infer_stage
     from megengine_lite._core.ir.graph import ConstantPool, TensorSpec
 
@@ -62,7 +62,7 @@ def _first_stage(model: Model, shapes: Shapes) -> Stage:
         except NeedsValue as need:
             spec = known[need.var]
             assert spec.shape is not None
-            # What the input says of shapes is not known here; zeros are as good as anything.
+            # The value of the input is not known here; zeros are as good as any others.
             known[need.var] = TensorSpec(spec.shape, spec.dtype, np.zeros(spec.shape, spec.dtype.storage))
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 
 
-# What numpy raises for files that are damaged, or something else.
+# The exceptions of numpy for files that are damaged or something else.
 _NOT_READ = (OSError, ValueError, EOFError, SyntaxError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 
@@ -71,8 +71,8 @@ def set_inputs(args: Namespace, network: LiteNetwork, *, fill: bool) -> dict[str
     Parameters
     ----------
     fill
-        Use random values for inputs that nothing gives. Otherwise such inputs are an error. Inputs that the command
-        line does not give have the values of the first test case behind the model, or the model's default values.
+        Use random values for inputs without a value; otherwise such inputs are an error. Inputs that the command line
+        does not give have the values of the first test case behind the model, or the model's default values.
     """
     names = network.get_all_input_name()
     layouts = {name: network.get_io_tensor(name).layout for name in names}
@@ -193,7 +193,7 @@ def checked_load(path: str) -> Any:
 
 
 def member(file: Any, key: str, path: str) -> np.ndarray:
-    """An array of a ``.npz``, which is read and checked only now."""
+    """An array of a ``.npz`` file, which numpy reads and checks only at this point."""
     try:
         return np.asarray(file[key])
     except _NOT_READ as error:
@@ -263,7 +263,7 @@ def _per_channel(text: str) -> np.ndarray:
 
 
 def _fit(array: np.ndarray, tensor: LiteTensor) -> np.ndarray:
-    """The array in the type of the input, where no value changes by that but for rounding."""
+    """The array in the type of the input. Values may be rounded; any other change is an error."""
     dtype = np.dtype(tensor.layout.dtype)
     if array.dtype.kind not in "biuf":
         raise LiteValueError(f"values of type {array.dtype} are no numbers")

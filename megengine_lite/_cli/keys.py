@@ -20,7 +20,7 @@ def add_decryption_flags(group: Any) -> None:
 
 
 def read_key(text: str | None) -> bytes:
-    """A key from what the command line says of it; empty if it says nothing.
+    """A key from its form on the command line; empty if there is none.
 
     Raises
     ------

@@ -43,7 +43,7 @@ def load_networks(args: Namespace) -> LoadedNetworks:
 def on_each(networks: list[LiteNetwork], work: Callable[[int, LiteNetwork], None]) -> float:
     """Calls ``work(number, network)`` for all networks at the same time; gives the seconds until all are done.
 
-    The first one is worked on by the calling thread. What one of the calls raises is raised when all have ended.
+    The calling thread works on the first one. An exception in one of the calls is raised when all calls have ended.
     """
     errors: list[BaseException] = []
 

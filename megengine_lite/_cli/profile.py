@@ -32,7 +32,7 @@ def add(parser: ArgumentParser) -> None:
 
 
 def execute(args: Namespace) -> dict[str, Any]:
-    """Runs with times taken; gives those of each step and of each type of operator."""
+    """Measures the runs; returns the times of each step and of each type of operator."""
     network = flags.load_network(args).network
     inputs.set_inputs(args, network, fill=True)
     for _ in range(args.warmup_iter):
@@ -61,7 +61,7 @@ def execute(args: Namespace) -> dict[str, Any]:
 
 
 def _step(events: tuple[dict[str, Any], ...]) -> dict[str, Any]:
-    """One step from what the runs say of it."""
+    """One step, from its times in all runs."""
     first = events[0]
     milliseconds = statistics.median(e["dur"] for e in events) / 1e3
     work = first["args"].get("GFLOP/s", 0) * first["dur"]  # thousands of operations

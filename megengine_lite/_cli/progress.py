@@ -1,4 +1,4 @@
-"""What stderr shows while something takes longer than a second, if it is a terminal."""
+"""Progress on stderr, if it is a terminal, for work that takes longer than a second."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _enabled = False
 
 
 def enable(on: bool) -> None:
-    """Allows it. It is off at first, and for output that machines read."""
+    """Allows progress to be shown. It is off at first, and for output that machines read."""
     global _enabled
     _enabled = on
 
@@ -40,7 +40,7 @@ def bar(items: Iterable[T], total: float, label: str, done: Callable[[], float] 
     Parameters
     ----------
     items
-        Whatever is worked on.
+        The items that are worked on.
     total
         How much there is to do.
     label
@@ -69,7 +69,7 @@ def bar(items: Iterable[T], total: float, label: str, done: Callable[[], float] 
 
 @contextmanager
 def waiting(label: str) -> Iterator[None]:
-    """Shows what is being done, and for how long, where nobody can tell how much of it is left."""
+    """Shows what is being done and since when, for work whose end cannot be predicted."""
     if not _is_visible():
         yield
         return

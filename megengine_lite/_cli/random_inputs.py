@@ -74,7 +74,7 @@ def random_values(shape: Sequence[int], dtype: np.dtype, seed: int) -> np.ndarra
 
 
 def _pairs(text: str | None, flag: str, known: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Names and what stands behind them, from ``NAME:WHAT;NAME:WHAT``."""
+    """Pairs of a name and a text, from ``NAME:WHAT;NAME:WHAT``."""
     pairs = []
     for item in (text or "").split(";"):
         if item:
@@ -93,7 +93,7 @@ def _shape(text: str) -> tuple[int, ...]:
 
 
 def _call(text: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
-    """What a call like ``uniform(low=-1, high=1, size={})`` gives; only functions of numpy and numbers can be in it."""
+    """The result of a call like ``uniform(low=-1, high=1, size={})``, of functions of numpy with numbers only."""
     try:
         call = ast.parse(text.replace("{}", repr(shape)), mode="eval").body
         if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name):

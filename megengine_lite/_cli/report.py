@@ -69,7 +69,7 @@ ARRAY_SIDES = "lllrrr"
 
 
 def kernels_text(result: dict[str, Any]) -> str:
-    """What a model ran on, of a result that says it."""
+    """The line about what a model ran on, if the result has it."""
     threads, networks = result["settings"]["threads"], result["networks"]
     return f"{result['instruction_set']}, {threads} thread(s), {networks} network(s)"
 
@@ -91,7 +91,7 @@ def statistics(milliseconds: Sequence[float]) -> dict[str, float]:
 
 
 def statistics_text(t: dict[str, float]) -> str:
-    """What :func:`statistics` gives, in one line."""
+    """The result of :func:`statistics` in one line."""
     return f"total {t['total']:.3f} ms, " + ", ".join(
         f"{name} {t[name]:.3f}" for name in ("mean", "std", "min", "p50", "p90", "p99", "max")
     )

@@ -132,7 +132,7 @@ def _stored_outputs(path: str, names: list[str]) -> dict[str, np.ndarray]:
 
 
 def _other_outputs(args: Namespace, given: dict[str, np.ndarray], names: list[str]) -> dict[str, np.ndarray]:
-    """Outputs of the other run for the same inputs; those of another model by position where names differ."""
+    """Outputs of the other run for the same inputs. Those of another model are matched by position if names differ."""
     other = flags.load_network(_other_flags(args)).network
     for name, array in given.items():
         other.get_io_tensor(name).set_data_by_copy(np.ascontiguousarray(array))

@@ -1,4 +1,4 @@
-"""What can be looked at while a model runs: dumps, profiles, ranges, and tables of its inputs and outputs."""
+"""Flags that report on a model while it runs: dumps, profiles, ranges, and tables of its inputs and outputs."""
 
 from __future__ import annotations
 
@@ -60,14 +60,14 @@ def add_watch_flags(parser: ArgumentParser) -> None:
 
 
 def wait_for_debugger(args: Namespace) -> None:
-    """Waits for a line on stdin, if that is asked for."""
+    """Waits for a line on stdin, if the flags ask for it."""
     if args.wait_gdb:
         print(f"process {os.getpid()} waits for a debugger; Enter goes on", file=sys.stderr, flush=True)
         sys.stdin.readline()
 
 
 class Watch:
-    """Does what the flags of :func:`add_watch_flags` ask for, before, between and after the runs of a network."""
+    """Carries out the flags of :func:`add_watch_flags` before, between and after the runs of a network."""
 
     def __init__(self, args: Namespace, network: LiteNetwork):
         from megengine_lite._cli import dumps
@@ -121,12 +121,12 @@ class Watch:
         }
 
     def after_run(self) -> None:
-        """To be called after each run."""
+        """Call it after each run."""
         if self._outputs is not None:
             self._outputs.write_outputs(self._network)
 
     def finish(self) -> None:
-        """To be called after all runs."""
+        """Call it after all runs."""
         for path in self._profiles[1:]:
             replace_file(path, [read_file(self._profiles[0])])
         if self._args.get_static_mem_info:
