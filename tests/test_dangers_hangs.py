@@ -1,6 +1,6 @@
-"""Programs that make MegEngine Lite 1.13 hang, one test or more for each; the numbers are those of its danger list.
+"""Programs that make MegEngine Lite 1.13 hang, with one test or more for each.
 
-Each runs in a process of its own, with a time limit.
+Each fault has a number, used in names of tests. Each program runs in a process of its own, with a time limit.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Functions that MegEngine Lite 1.13 has and that do not work there; the numbers are those of its danger list."""
+"""Functions that MegEngine Lite 1.13 has but that do not work there. Names of tests have the number of a fault."""
 
 import json
 import logging

@@ -1,6 +1,6 @@
-"""Programs that give wrong numbers in MegEngine Lite 1.13 and no error; the numbers are those of its danger list.
+"""Programs that give wrong numbers in MegEngine Lite 1.13 and no error.
 
-What reads memory that is not its own there runs in a process of its own here.
+Each fault has a number, used in names of tests. Programs that read foreign memory there run in a process of their own.
 """
 
 import ctypes
