@@ -283,7 +283,9 @@ def _size_of(origin: Origin) -> int:
 @quiet
 def build_plan(stage: Stage, kernels: KernelSet, pool: ConstantPool, config: SessionConfig) -> Plan:
     """Makes a plan: optimizes and lowers a stage, and assigns its memory. The stage's graph is changed."""
+    start = perf_counter_ns()
     graph = stage.graph
+    n_nodes = len(graph.nodes)
     # Passes may replace output variables, but not change their order.
     wanted = [stage.original[v] for v in graph.outputs]
     passes.run(graph, pool, config)

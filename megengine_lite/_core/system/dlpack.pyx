@@ -20,7 +20,6 @@ HOST_DEVICES = (1, 3)
 """Types of devices whose memory the processor reads: itself, and memory pinned for CUDA."""
 
 cdef enum:
-    MAX_NDIM = 7
     # Arrays of other libraries may have more dimensions than ours; a capsule with more than this is damaged.
     MOST_NDIM = 64
     READ_ONLY = 1

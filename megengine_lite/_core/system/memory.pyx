@@ -44,7 +44,6 @@ from megengine_lite.errors import (
 globals().update(ALIGNMENT=ALIGNMENT, MAX_NDIM=MAX_NDIM)  # for Python code
 
 cdef enum:
-    ALIGNMENT = 64
     # Smaller copies keep the GIL: releasing it would take longer.
     NOGIL_BYTES = 1 << 16
 

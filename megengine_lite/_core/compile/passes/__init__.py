@@ -54,7 +54,8 @@ def run(graph: Graph, pool: ConstantPool, config: SessionConfig) -> None:
     Raises
     ------
     InternalError
-        The graph that comes out cannot be computed in its order.
+        The graph that comes out cannot be computed in its order. With ``MEGENGINE_LITE_DEBUG=3`` that is found after
+        the pass that did it, and the pass is the last one printed.
     """
     chosen = _ALL if config.fuse else _ELEMWISE if config.fuse_elemwise else {}
     if debug.level() >= debug.PASSES:

@@ -10,7 +10,8 @@ import math
 
 import numpy as np
 
-ALIGNMENT = 64
+from megengine_lite._core.system.memory import ALIGNMENT
+
 # Channel blocks that one pass over the input computes; see kernels/common/block.pxd.
 TILE_BLOCKS = 2
 
