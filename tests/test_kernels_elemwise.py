@@ -240,3 +240,27 @@ def test_tiles_cover_the_output_once(shape, repeated, scale):
     tiles = -(-extents[plan.split] // plan.count)
     assert plan.work == tiles * math.prod(extents[plan.split + 1 :].tolist())
     assert plan.inner == math.prod(extents[: plan.split].tolist())
+
+
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+def test_kernel_has_just_the_modes_of_the_definition(isa):
+    modes = kernel_set(isa).module("elemwise").MODES
+    assert modes == {mode: FUNCTIONS[mode].arity for mode in FLOAT_MODES}
+
+
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+@pytest.mark.parametrize("mode", sorted(kernel_set("base").module("elemwise").MODES), ids=lambda m: M(m).name)
+@pytest.mark.parametrize("size", [1, 15, 16, 1000])
+def test_every_mode_writes_every_element(mode, size, isa):
+    arity = kernel_set(isa).module("elemwise").MODES[mode]
+    inputs = [np.random.default_rng(k).uniform(0.1, 0.9, size).astype(np.float32) for k in range(arity)]
+    with np.errstate(all="ignore"):
+        expected = FUNCTIONS[mode].call(*inputs)
+    actual = chain(isa, [(mode, range(arity))], *inputs)
+    np.testing.assert_allclose(actual, expected, rtol=2e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize("mode", sorted({*range(-1, 100)} - kernel_set("base").module("elemwise").MODES.keys()))
+def test_other_modes_are_refused(mode):
+    with pytest.raises(ValueError, match="does not exist"):
+        chain("base", [(mode, (0,))], np.ones(3, np.float32))

@@ -61,3 +61,18 @@ def test_power_with_a_constant(exponent, isa):
     actual, kernels = run_blocked("PowC", PowC(exp=exponent), [x], isa, plain={0})
     assert kernels == ["elemwise_chain_f32"]
     np.testing.assert_allclose(actual, definition("PowC", PowC(exp=exponent), [x]), rtol=4e-7)
+
+
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+def test_kernel_has_just_the_modes_of_the_definition(isa):
+    """Every mode computes: tests above compare each with its definition."""
+    kernel = kernel_set(isa).module("elemwise_int")
+    defined = {m: f.arity for m, f in FUNCTIONS.items() if set(f.kinds) & set("ib")}
+    assert defined == kernel.MODES
+    assert dict.fromkeys((M.LT, M.LEQ, M.EQ, M.NEQ), 2) == kernel.TRUTH_MODES
+
+
+@pytest.mark.parametrize("mode", sorted({*range(-1, 100)} - kernel_set("base").module("elemwise_int").MODES.keys()))
+def test_other_modes_are_refused(mode):
+    with pytest.raises(ValueError, match="does not exist"):
+        kernel_set("base").module("elemwise_int").elemwise(mode, [np.zeros(3, np.int32)])

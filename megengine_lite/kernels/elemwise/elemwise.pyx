@@ -92,7 +92,9 @@ cdef void multiply_add4(
         vf_store_n(y + i, v, n - i)
 
 
-cdef void apply1(int64_t mode, float* y, const float* a, int64_t n) noexcept nogil:
+# The functions below return False, and write nothing, for a mode that they do not have: MODES is made of that.
+
+cdef bint apply1(int64_t mode, float* y, const float* a, int64_t n) noexcept nogil:
     if mode == M.RELU:
         loop1(M.RELU, y, a, n)
     elif mode == M.ABS:
@@ -137,8 +139,6 @@ cdef void apply1(int64_t mode, float* y, const float* a, int64_t n) noexcept nog
         loop1(M.ERFCINV, y, a, n)
     elif mode == M.H_SWISH:
         loop1(M.H_SWISH, y, a, n)
-    elif mode == M.NOT:
-        loop1(M.NOT, y, a, n)
     elif mode == M.SILU:
         loop1(M.SILU, y, a, n)
     elif mode == M.GELU:
@@ -173,9 +173,12 @@ cdef void apply1(int64_t mode, float* y, const float* a, int64_t n) noexcept nog
         loop1(M.SQUARE, y, a, n)
     elif mode == M.SIGN:
         loop1(M.SIGN, y, a, n)
+    else:
+        return False
+    return True
 
 
-cdef void apply2(int64_t mode, float* y, const float* a, const float* b, int64_t n) noexcept nogil:
+cdef bint apply2(int64_t mode, float* y, const float* a, const float* b, int64_t n) noexcept nogil:
     if mode == M.ABS_GRAD:
         loop2(M.ABS_GRAD, y, a, b, n)
     elif mode == M.ADD:
@@ -244,9 +247,12 @@ cdef void apply2(int64_t mode, float* y, const float* a, const float* b, int64_t
         loop2(M.RELU6_GRAD, y, a, b, n)
     elif mode == M.HSIGMOID_GRAD:
         loop2(M.HSIGMOID_GRAD, y, a, b, n)
+    else:
+        return False
+    return True
 
 
-cdef void apply3(int64_t mode, float* y, const float* a, const float* b, const float* c, int64_t n) noexcept nogil:
+cdef bint apply3(int64_t mode, float* y, const float* a, const float* b, const float* c, int64_t n) noexcept nogil:
     if mode == M.FUSE_MUL_ADD3:
         loop3(M.FUSE_MUL_ADD3, y, a, b, c, n)
     elif mode == M.COND_LEQ_MOV:
@@ -257,6 +263,9 @@ cdef void apply3(int64_t mode, float* y, const float* a, const float* b, const f
         loop3(M.CLIP, y, a, b, c, n)
     elif mode == M.PRELU_GRAD:
         loop3(M.PRELU_GRAD, y, a, b, c, n)
+    else:
+        return False
+    return True
 
 
 # ---- broadcast inputs ----------------------------------------------------------------------------------------------
@@ -367,19 +376,30 @@ cdef void elemwise_chain_f32(const KernelArgs* a, int64_t begin, int64_t end, vo
         stream_end()
 
 
-cdef inline void apply(const int64_t* step, float** register, float* y, int64_t n) noexcept nogil:
+cdef inline bint apply(const int64_t* step, float** register, float* y, int64_t n) noexcept nogil:
+    """One function of a chain; False for a mode that does not exist here."""
     cdef const float* a = register[step[2]]
     cdef int arity = arity_of(step[0])
     if arity == 1:
-        apply1(step[0], y, a, n)
-    elif arity == 2:
-        apply2(step[0], y, a, register[step[3]], n)
-    elif arity == 3:
-        apply3(step[0], y, a, register[step[3]], register[step[4]], n)
-    else:
-        multiply_add4(y, a, register[step[3]], register[step[4]], register[step[5]], n)
+        return apply1(step[0], y, a, n)
+    if arity == 2:
+        return apply2(step[0], y, a, register[step[3]], n)
+    if arity == 3:
+        return apply3(step[0], y, a, register[step[3]], register[step[4]], n)
+    multiply_add4(y, a, register[step[3]], register[step[4]], register[step[5]], n)
+    return True
 
 
+cdef bint has_mode(int64_t mode) noexcept nogil:
+    """Whether chains have the mode; tried out on no elements."""
+    cdef int64_t[STEP] step = [mode, 0, 0, 0, 0, 0]
+    cdef float nothing = 0
+    cdef float* register = &nothing
+    return apply(step, &register, &nothing, 0)
+
+
+# Mode -> number of operands, for every mode that a chain may hold; planners refuse all others.
+MODES = {mode: arity_of(mode) for mode in range(M.MODE_COUNT) if has_mode(mode)}
 # name -> (address, pointers, integers, reals)
 KERNELS = {
     "elemwise_chain_f32": (
@@ -413,8 +433,10 @@ def elemwise_chain(steps, inputs):
     if not 1 <= len(inputs) <= MAX_INPUTS or not steps or len(inputs) + len(steps) > MAX_REGISTERS:
         raise ValueError(f"a chain has 1 to {MAX_INPUTS} inputs and {MAX_REGISTERS} registers in all")
     for at, (mode, args) in enumerate(steps, start=len(inputs)):
-        if len(args) != arity_of(mode) or any(not 0 <= r < at for r in args):
-            raise ValueError(f"mode {mode} takes {arity_of(mode)} registers below {at}, not {args}")
+        if mode not in MODES:
+            raise ValueError(f"mode {mode} does not exist for float32")
+        if len(args) != MODES[mode] or any(not 0 <= r < at for r in args):
+            raise ValueError(f"mode {mode} takes {MODES[mode]} registers below {at}, not {args}")
     cdef KernelArgs a
     cdef const float[::1] flat
     cdef Py_ssize_t k

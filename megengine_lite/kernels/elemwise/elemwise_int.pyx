@@ -66,112 +66,130 @@ cdef inline int64_t upper_half(int64_t x, int64_t y, const Run* r) noexcept nogi
     return min((x * y + (<int64_t>1 << (digits - 1))) >> digits, largest)
 
 
-cdef inline int64_t value(
-    int mode, integer kind, int64_t a, int64_t b, int64_t c, int64_t d, const Run* r
+cdef inline inlined value(
+    int mode, integer kind, int64_t a, int64_t b, int64_t c, int64_t d, const Run* r, int64_t* y
 ) noexcept nogil:
-    """One function; `kind` only tells the type that sums and products wrap in."""
+    """One function; `kind` only tells the type that sums and products wrap in. A loop that calls it has no vectors."""
     if mode == M.RELU:
-        return max(a, <int64_t>0)
-    if mode == M.ABS:
-        return -a if a < 0 else a
-    if mode == M.NEGATE:
-        return -a
-    if mode == M.ABS_GRAD:
-        return b if a > 0 else -b
-    if mode == M.ADD:
-        return a + b
-    if mode == M.FLOOR_DIV:
-        return floor_div(a, b)
-    if mode == M.MAX:
-        return max(a, b)
-    if mode == M.MIN:
-        return min(a, b)
-    if mode == M.MOD:
-        return modulo(a, b)
-    if mode == M.MUL:
-        return a * b
-    if mode == M.SUB:
-        return a - b
-    if mode == M.SWITCH_GT0:
-        return b if a > 0 else 0
-    if mode == M.LT:
-        return a < b
-    if mode == M.LEQ:
-        return a <= b
-    if mode == M.EQ:
-        return a == b
-    if mode == M.NEQ:
-        return a != b
-    if mode == M.SHL:
-        return shift_left(a, b, r.bits)
-    if mode == M.SHR:
-        return shift_right(a, b, r.bits)
-    if mode == M.COND_LEQ_MOV:
-        return c if a <= b else 0
-    if mode == M.COND_LT_MOV:
-        return c if a < b else 0
-    if mode == M.FUSE_MUL_ADD3:
-        return a * b + c
-    if mode == M.FUSE_MUL_ADD4:
-        return <int64_t><integer>(a * b) + <integer>(c * d)
-    if mode == M.FUSE_ADD_RELU:
-        return max(<int64_t><integer>(a + b), <int64_t>0)
-    if mode == M.RMULH:
-        return upper_half(a, b, r)
-    if mode == M.NOT:
-        return a == 0
-    if mode == M.AND:
-        return a != 0 and b != 0
-    if mode == M.OR:
-        return a != 0 or b != 0
-    if mode == M.XOR:
-        return (a != 0) != (b != 0)
-    if mode == M.PRELU:
-        return a if a > 0 else a * b
-    if mode == M.CLIP:
-        return b if a <= b else (a if a <= c else c)
-    if mode == M.RELU6:
-        return min(max(a, <int64_t>0), <int64_t>6)
-    if mode == M.SQUARE:
-        return a * a
-    return (a > 0) - (a < 0)  # SIGN
+        y[0] = max(a, <int64_t>0)
+    elif mode == M.ABS:
+        y[0] = -a if a < 0 else a
+    elif mode == M.NEGATE:
+        y[0] = -a
+    elif mode == M.ABS_GRAD:
+        y[0] = b if a > 0 else -b
+    elif mode == M.ADD:
+        y[0] = a + b
+    elif mode == M.FLOOR_DIV:
+        y[0] = floor_div(a, b)
+    elif mode == M.MAX:
+        y[0] = max(a, b)
+    elif mode == M.MIN:
+        y[0] = min(a, b)
+    elif mode == M.MOD:
+        y[0] = modulo(a, b)
+    elif mode == M.MUL:
+        y[0] = a * b
+    elif mode == M.SUB:
+        y[0] = a - b
+    elif mode == M.SWITCH_GT0:
+        y[0] = b if a > 0 else 0
+    elif mode == M.LT:
+        y[0] = a < b
+    elif mode == M.LEQ:
+        y[0] = a <= b
+    elif mode == M.EQ:
+        y[0] = a == b
+    elif mode == M.NEQ:
+        y[0] = a != b
+    elif mode == M.SHL:
+        y[0] = shift_left(a, b, r.bits)
+    elif mode == M.SHR:
+        y[0] = shift_right(a, b, r.bits)
+    elif mode == M.COND_LEQ_MOV:
+        y[0] = c if a <= b else 0
+    elif mode == M.COND_LT_MOV:
+        y[0] = c if a < b else 0
+    elif mode == M.FUSE_MUL_ADD3:
+        y[0] = a * b + c
+    elif mode == M.FUSE_MUL_ADD4:
+        y[0] = <int64_t><integer>(a * b) + <integer>(c * d)
+    elif mode == M.FUSE_ADD_RELU:
+        y[0] = max(<int64_t><integer>(a + b), <int64_t>0)
+    elif mode == M.RMULH:
+        y[0] = upper_half(a, b, r)
+    elif mode == M.NOT:
+        y[0] = a == 0
+    elif mode == M.AND:
+        y[0] = a != 0 and b != 0
+    elif mode == M.OR:
+        y[0] = a != 0 or b != 0
+    elif mode == M.XOR:
+        y[0] = (a != 0) != (b != 0)
+    elif mode == M.PRELU:
+        y[0] = a if a > 0 else a * b
+    elif mode == M.CLIP:
+        y[0] = b if a <= b else (a if a <= c else c)
+    elif mode == M.RELU6:
+        y[0] = min(max(a, <int64_t>0), <int64_t>6)
+    elif mode == M.SQUARE:
+        y[0] = a * a
+    else:  # SIGN
+        y[0] = (a > 0) - (a < 0)
 
 
-cdef inline inlined loop(int mode, bint TRUTH, integer* y, const Run* run) noexcept nogil:
-    """A run; with TRUTH the result is a truth value of one byte."""
+cdef inline inlined strided(
+    int mode, bint TRUTH, integer* y, const Run* run, int64_t step0, int64_t step1, int64_t step2, int64_t step3
+) noexcept nogil:
     cdef Run r = run[0]  # a copy, which stores to y cannot change
     cdef const integer* a = <const integer*>r.x[0]
     cdef const integer* b = <const integer*>r.x[1]
     cdef const integer* c = <const integer*>r.x[2]
     cdef const integer* d = <const integer*>r.x[3]
     cdef uint8_t* truth = <uint8_t*>y
-    cdef int64_t i, p, q, s, t, result
+    cdef int64_t i, p, q, s, t
+    cdef int64_t result = 0
     for i in range(r.n):
-        p = a[i * r.step[0]]
-        q = b[i * r.step[1]] if arity_of(mode) > 1 else 0
-        s = c[i * r.step[2]] if arity_of(mode) > 2 else 0
-        t = d[i * r.step[3]] if arity_of(mode) > 3 else 0
-        result = value(mode, <integer>0, p, q, s, t, &r)
+        p = a[i * step0]
+        q = b[i * step1] if arity_of(mode) > 1 else 0
+        s = c[i * step2] if arity_of(mode) > 2 else 0
+        t = d[i * step3] if arity_of(mode) > 3 else 0
+        value(mode, <integer>0, p, q, s, t, &r, &result)
         if TRUTH:
             truth[i] = <uint8_t>result
         else:
             y[i] = <integer>result
 
 
-cdef void compare(int64_t mode, integer* y, const Run* r) noexcept nogil:
-    """Results are truth values."""
+cdef inline inlined loop(int mode, bint TRUTH, integer* y, const Run* r) noexcept nogil:
+    """A run; with TRUTH the result is a truth value of one byte. Compilers make vectors of dense operands only."""
+    cdef int k
+    cdef bint dense = True
+    for k in range(arity_of(mode)):
+        dense = dense and r.step[k] == 1
+    if dense:
+        strided(mode, TRUTH, y, r, 1, 1, 1, 1)
+    else:
+        strided(mode, TRUTH, y, r, r.step[0], r.step[1], r.step[2], r.step[3])
+
+
+cdef bint compare(int64_t mode, integer* y, const Run* r) noexcept nogil:
+    """Results are truth values. False, and nothing written, for a mode that does not exist here."""
     if mode == M.LT:
         loop(M.LT, True, y, r)
     elif mode == M.LEQ:
         loop(M.LEQ, True, y, r)
     elif mode == M.EQ:
         loop(M.EQ, True, y, r)
-    else:
+    elif mode == M.NEQ:
         loop(M.NEQ, True, y, r)
+    else:
+        return False
+    return True
 
 
-cdef void calculate(int64_t mode, integer* y, const Run* r) noexcept nogil:
-    """Results are of the type of the operands."""
+cdef bint calculate(int64_t mode, integer* y, const Run* r) noexcept nogil:
+    """Results are of the type of the operands. False, and nothing written, for a mode that does not exist here."""
     if mode == M.RELU:
         loop(M.RELU, False, y, r)
     elif mode == M.ABS:
@@ -236,15 +254,29 @@ cdef void calculate(int64_t mode, integer* y, const Run* r) noexcept nogil:
         loop(M.RELU6, False, y, r)
     elif mode == M.SQUARE:
         loop(M.SQUARE, False, y, r)
-    else:
+    elif mode == M.SIGN:
         loop(M.SIGN, False, y, r)
-
-
-cdef inline void apply(int64_t mode, bint truth, integer* y, const Run* r) noexcept nogil:
-    if truth:
-        compare(mode, y, r)
     else:
-        calculate(mode, y, r)
+        return False
+    return True
+
+
+cdef inline bint apply(int64_t mode, bint truth, integer* y, const Run* r) noexcept nogil:
+    return compare(mode, y, r) if truth else calculate(mode, y, r)
+
+
+cdef bint has_mode(int64_t mode, bint truth) noexcept nogil:
+    """Whether the kernel has the mode; tried out on no elements."""
+    cdef Run r
+    cdef int32_t nothing = 0
+    memset(&r, 0, sizeof(r))
+    return apply(mode, truth, &nothing, &r)
+
+
+# Mode -> number of operands, for every mode of the kernel: all of them, and those that can give truth values. Planners
+# refuse all others.
+MODES = {mode: arity_of(mode) for mode in range(M.MODE_COUNT) if has_mode(mode, False)}
+TRUTH_MODES = {mode: arity_of(mode) for mode in range(M.MODE_COUNT) if has_mode(mode, True)}
 
 
 cdef void elemwise_int(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
@@ -294,9 +326,6 @@ KERNELS = {
 
 # ---- Python functions that run a kernel on arrays: for tests, and to try one out ------------------------------------
 
-_TRUTHS = (M.LT, M.LEQ, M.EQ, M.NEQ)
-
-
 def elemwise(int mode, inputs, bint truth=False):
     """One elementwise function of integers.
 
@@ -315,9 +344,11 @@ def elemwise(int mode, inputs, bint truth=False):
     """
     cdef KernelArgs a
     dtype = inputs[0].dtype
+    if mode not in (TRUTH_MODES if truth else MODES):
+        raise ValueError(f"mode {mode} does not exist for integers")
     if len(inputs) != arity_of(mode) or any(x.dtype != dtype for x in inputs) or dtype.kind not in "iub":
         raise ValueError(f"mode {mode} takes {arity_of(mode)} integer operands of one type")
-    if dtype.itemsize > 4 or (truth and mode not in _TRUTHS):
+    if dtype.itemsize > 4:
         raise ValueError(f"mode {mode} does not exist for {dtype}")
     shape = np.broadcast_shapes(*(x.shape for x in inputs))
     y = np.empty(shape, np.bool_ if truth else dtype)

@@ -105,6 +105,7 @@ cdef enum Mode:
     SQRT = 83
     SQUARE = 84
     SIGN = 85
+    MODE_COUNT = 86
 
 
 cdef inline int arity_of(int64_t mode) noexcept nogil:
@@ -258,8 +259,6 @@ cdef inline inlined mode1(int mode, vf* x) noexcept nogil:
         x[0] = v_erf(v)
     elif mode == H_SWISH:
         x[0] = v_h_swish(v)
-    elif mode == NOT:
-        x[0] = one - v
     elif mode == SILU:
         x[0] = v * v_sigmoid(v)
     elif mode == GELU:

@@ -121,7 +121,7 @@ cdef inline vf apply(int function, vf a, vf b) noexcept nogil:
         return vf_max(a, b)
     if function == MIN:
         return vf_min(a, b)
-    return a
+    return a  # FIRST
 
 
 cdef inline inlined run_of(
@@ -165,7 +165,7 @@ cdef inline outlined run_of_any(
         run_of(MAX, x1, f1, step1, x2, f2, step2, y, to, n)
     elif function == MIN:
         run_of(MIN, x1, f1, step1, x2, f2, step2, y, to, n)
-    else:
+    elif function == FIRST:
         run_of(FIRST, x1, f1, step1, x2, f2, step2, y, to, n)
 
 
@@ -195,29 +195,36 @@ cdef void quantized_binary(const KernelArgs* a, int64_t begin, int64_t end, void
 
 
 cdef inline int32_t integer(int function, int32_t a, int32_t b) noexcept nogil:
-    if function == 0:
+    if function == ADD:
         return <int32_t>(<uint32_t>a + <uint32_t>b)
-    if function == 1:
+    if function == SUB:
         return <int32_t>(<uint32_t>a - <uint32_t>b)
-    if function == 2:
+    if function == MAX:
         return max(a, b)
-    return min(a, b)
+    return min(a, b)  # MIN
 
 
 cdef inline inlined run_of_integers(
     int FUNCTION, const int32_t* x1, int64_t step1, const int32_t* x2, int64_t step2, int32_t* y, int64_t n
 ) noexcept nogil:
     cdef int64_t k
+    cdef int32_t a = x1[0], b = x2[0]
     if step1 and step2:
         for k in range(n):
             y[k] = integer(FUNCTION, x1[k], x2[k])
+    elif step1:
+        for k in range(n):
+            y[k] = integer(FUNCTION, x1[k], b)
+    elif step2:
+        for k in range(n):
+            y[k] = integer(FUNCTION, a, x2[k])
     else:
         for k in range(n):
-            y[k] = integer(FUNCTION, x1[k * step1], x2[k * step2])
+            y[k] = integer(FUNCTION, a, b)
 
 
 cdef void binary_s32(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
-    """int32 arithmetic that wraps around: 0 x1 + x2, 1 x1 - x2, 2 max, 3 min."""
+    """int32 arithmetic that wraps around: ADD, SUB, MAX or MIN."""
     cdef Space s = space_of(a)
     cdef int64_t last = a.i[17], step1 = a.i[18], step2 = a.i[19], function = a.i[20], item, r, n
     cdef const char* x1
@@ -229,14 +236,14 @@ cdef void binary_s32(const KernelArgs* a, int64_t begin, int64_t end, void* scra
         y = <char*>a.p[2] + offset_of(&s, 2, item)
         n = s.last_run if item == last else s.run
         for r in range(s.rows):
-            if function == 0:
-                run_of_integers(0, <const int32_t*>x1, step1, <const int32_t*>x2, step2, <int32_t*>y, n)
-            elif function == 1:
-                run_of_integers(1, <const int32_t*>x1, step1, <const int32_t*>x2, step2, <int32_t*>y, n)
-            elif function == 2:
-                run_of_integers(2, <const int32_t*>x1, step1, <const int32_t*>x2, step2, <int32_t*>y, n)
-            else:
-                run_of_integers(3, <const int32_t*>x1, step1, <const int32_t*>x2, step2, <int32_t*>y, n)
+            if function == ADD:
+                run_of_integers(ADD, <const int32_t*>x1, step1, <const int32_t*>x2, step2, <int32_t*>y, n)
+            elif function == SUB:
+                run_of_integers(SUB, <const int32_t*>x1, step1, <const int32_t*>x2, step2, <int32_t*>y, n)
+            elif function == MAX:
+                run_of_integers(MAX, <const int32_t*>x1, step1, <const int32_t*>x2, step2, <int32_t*>y, n)
+            elif function == MIN:
+                run_of_integers(MIN, <const int32_t*>x1, step1, <const int32_t*>x2, step2, <int32_t*>y, n)
             x1 += s.strides[3]
             x2 += s.strides[7]
             y += s.strides[11]
@@ -246,6 +253,9 @@ _SPACE = "s1 s2 rows run last_run"
 _X = "x_s0 x_s1 x_s2 x_row"
 _PAIR = "x1_s0 x1_s1 x1_s2 x1_row x2_s0 x2_s1 x2_s2 x2_row"
 _Y = "y_s0 y_s1 y_s2 y_row last"
+# Name -> number of every function of the kernel; planners know no other.
+FUNCTIONS = {"ADD": ADD, "SUB": SUB, "MUL": MUL, "MAX": MAX, "MIN": MIN, "FIRST": FIRST}
+INTEGER_FUNCTIONS = {"ADD": ADD, "SUB": SUB, "MAX": MAX, "MIN": MIN}
 # name -> (address, pointers, integers, reals)
 KERNELS = {
     "table_8": (<uintptr_t>&table_8, "table x y", f"{_SPACE} {_X} {_Y}", ""),

@@ -167,7 +167,7 @@ cdef void reduce_inner_f32(const KernelArgs* a, int64_t begin, int64_t end, void
         reduce_inner(MIN, &s, x, y, run, divisor, begin, end)
     elif mode == MAX:
         reduce_inner(MAX, &s, x, y, run, divisor, begin, end)
-    else:
+    elif mode == MAX_OF_NUMBERS:
         reduce_inner(MAX_OF_NUMBERS, &s, x, y, run, divisor, begin, end)
 
 
@@ -306,7 +306,7 @@ cdef void reduce_outer_f32(const KernelArgs* a, int64_t begin, int64_t end, void
         reduce_outer(MIN, &s, x, y, inner, chunk, divisor, buffer, begin, end)
     elif mode == MAX:
         reduce_outer(MAX, &s, x, y, inner, chunk, divisor, buffer, begin, end)
-    else:
+    elif mode == MAX_OF_NUMBERS:
         reduce_outer(MAX_OF_NUMBERS, &s, x, y, inner, chunk, divisor, buffer, begin, end)
 
 
@@ -397,6 +397,10 @@ cdef void cumsum_f32(const KernelArgs* a, int64_t begin, int64_t end, void* scra
 
 
 _SPACE = "k0 k1 k2 xk0 xk1 xk2 yk0 yk1 yk2 r0 r1 r2 xr0 xr1 xr2"
+# The modes of reduce_inner_f32 and reduce_outer_f32: those of the operator, and the maximum as pooling takes it.
+MODES = (SUM, SUM_SQR, PRODUCT, MIN, MAX, MEAN, MAX_OF_NUMBERS)
+POOLING_MAX = MAX_OF_NUMBERS
+
 # name -> (address, pointers, integers, reals); results are divided by `divisor`
 KERNELS = {
     "reduce_inner_f32": (<uintptr_t>&reduce_inner_f32, "x y", "mode run " + _SPACE, "divisor"),
@@ -431,7 +435,7 @@ def reduce(x, int mode, axes):
     """
     cdef KernelArgs a
     cdef const float[::1] flat = x.reshape(-1)
-    if mode not in range(7) or not x.size or any(not 0 <= k < x.ndim for k in axes):
+    if mode not in MODES or not x.size or any(not 0 <= k < x.ndim for k in axes):
         raise ValueError(f"cannot reduce axes {axes} of shape {x.shape} by mode {mode}")
     y = np.empty([1 if k in axes else n for k, n in enumerate(x.shape)], np.float32)
     cdef float[::1] out = y.reshape(-1)
