@@ -22,6 +22,7 @@ from megengine_lite._core.cpu.algorithms.fast_run import measure
 from megengine_lite._core.cpu.kernel_set import KernelSet, kernel_set
 from megengine_lite._core.cpu.lower.conv import conv_problem, emit_conv
 from megengine_lite._core.cpu.lower.matmul import lower_matmul
+from megengine_lite._core.cpu.lower.table import TABLE
 from megengine_lite._core.cpu.lowering import Lowering
 from megengine_lite._core.cpu.planner import build_plan  # noqa: F401  (registers operators and lowerings)
 from megengine_lite._core.ir.dtype import FLOAT32
@@ -96,7 +97,7 @@ def bench_convolution(name: str, kernels: KernelSet, config: SessionConfig) -> N
     shape = (oc, ic, k, k) if groups == 1 else (groups, oc // groups, ic // groups, k, k)
     x, w, y = variable(0, (1, ic, size, size)), variable(1, shape, weight=True), variable(2, (1, oc, out, out))
     node = Node("FusedConv", FusedConv(pad, pad, stride, stride, 1, 1, groups), [x, w], [y])
-    ctx = Lowering(Graph([node], [x], [y], ["y"]), kernels, ConstantPool(), config)
+    ctx = Lowering(Graph([node], [x], [y], ["y"]), kernels, ConstantPool(), config, TABLE)
     if ic > 4:
         ctx.new_blocked(x)
     else:
@@ -118,7 +119,7 @@ def bench_product(name: str, kernels: KernelSet, config: SessionConfig) -> None:
     m, n, k = PRODUCTS[name]
     a, b, c = variable(0, (m, k)), variable(1, (n, k), weight=True), variable(2, (m, n))
     node = Node("FusedMatMul", FusedMatMul(False, True), [a, b], [c])
-    ctx = Lowering(Graph([node], [a], [c], ["c"]), kernels, ConstantPool(), config)
+    ctx = Lowering(Graph([node], [a], [c], ["c"]), kernels, ConstantPool(), config, TABLE)
     ctx.new_plain(a)
     names: list[str] = []
 

@@ -17,7 +17,8 @@ from kernels import CONVOLUTIONS, PRODUCTS, REPEATS, variable
 from megengine_lite._core.config import SessionConfig
 from megengine_lite._core.cpu.algorithms.fast_run import measure
 from megengine_lite._core.cpu.kernel_set import KernelSet, kernel_set
-from megengine_lite._core.cpu.lowering import LOWERINGS, Lowering
+from megengine_lite._core.cpu.lower.table import TABLE
+from megengine_lite._core.cpu.lowering import Lowering
 from megengine_lite._core.cpu.planner import build_plan  # noqa: F401  (registers operators and lowerings)
 from megengine_lite._core.ir.dtype import FLOAT32, DType, DTypeCode
 from megengine_lite._core.ir.fused import FusedConv, FusedMatMul
@@ -37,7 +38,7 @@ def quantized(number: int, shape: tuple[int, ...], weight: bool = False) -> Var:
 
 def seconds_of(node: Node, kernels: KernelSet, config: SessionConfig, blocked: bool, rectified: bool = False) -> float:
     x = node.inputs[0]
-    ctx = Lowering(Graph([node], [x], list(node.outputs), ["y"]), kernels, ConstantPool(), config)
+    ctx = Lowering(Graph([node], [x], list(node.outputs), ["y"]), kernels, ConstantPool(), config, TABLE)
     if blocked:
         ctx.new_blocked(x)
     else:
@@ -46,7 +47,7 @@ def seconds_of(node: Node, kernels: KernelSet, config: SessionConfig, blocked: b
         ctx.mark_non_negative([x])
 
     def emit(target: Lowering, algorithm: None) -> None:
-        LOWERINGS[node.op](target, node)
+        target.lower(node)
 
     return min(measure(ctx, node, None, emit) for _ in range(REPEATS))  # type: ignore[arg-type]
 

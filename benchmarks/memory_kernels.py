@@ -21,7 +21,8 @@ import numpy as np
 from megengine_lite._core.config import SessionConfig
 from megengine_lite._core.cpu.arena import aligned_bytes, assign_offsets
 from megengine_lite._core.cpu.kernel_set import KernelSet, kernel_set
-from megengine_lite._core.cpu.lowering import LOWERINGS, Lowering
+from megengine_lite._core.cpu.lower.table import TABLE
+from megengine_lite._core.cpu.lowering import Lowering
 from megengine_lite._core.cpu.planner import build_plan  # noqa: F401  (registers operators and lowerings)
 from megengine_lite._core.cpu.program import Program
 from megengine_lite._core.ir.dtype import from_numpy
@@ -123,7 +124,7 @@ def best_seconds(ctx: Lowering, begin: int) -> float:
 
 def copy_rate(nbytes: int, kernels: KernelSet, config: SessionConfig) -> float:
     """Bytes read and written in a second by copying a buffer."""
-    ctx = Lowering(Graph([], [], [], []), kernels, ConstantPool(), config)
+    ctx = Lowering(Graph([], [], [], []), kernels, ConstantPool(), config, TABLE)
     x, y = ctx.temp(nbytes), ctx.temp(nbytes)
     ctx.copy_bytes(x, y, nbytes)
     return 2 * nbytes / best_seconds(ctx, 0)
@@ -133,7 +134,7 @@ def relayout_seconds(nbytes: int, to_blocked: bool, kernels: KernelSet, config: 
     """Of a change between plain and blocked layout."""
     pixels = math.isqrt(nbytes // 4 // 64)
     x = variable(0, (1, 64, pixels, pixels))
-    ctx = Lowering(Graph([], [x], [], []), kernels, ConstantPool(), config)
+    ctx = Lowering(Graph([], [x], [], []), kernels, ConstantPool(), config, TABLE)
     if to_blocked:
         ctx.new_plain(x)
         ctx.blocked(x)
@@ -150,10 +151,10 @@ def operator_seconds(case: Case, kernels: KernelSet, config: SessionConfig) -> t
     specs = REGISTRY[case.op].infer(node, [v.spec for v in inputs])
     node.outputs = [Var(len(inputs) + k, "", s) for k, s in enumerate(specs)]
     free = [v for v in inputs if v.const is None]
-    ctx = Lowering(Graph([node], free, node.outputs[:1], ["y"]), kernels, ConstantPool(), config)
+    ctx = Lowering(Graph([node], free, node.outputs[:1], ["y"]), kernels, ConstantPool(), config, TABLE)
     for v in free:
         (ctx.new_blocked if case.blocked else ctx.new_plain)(v)
-    if LOWERINGS[case.op](ctx, node) is False:
+    if not ctx.lower(node):
         raise NotImplementedError(f"{case.op} is not native")
     nbytes = sum(v.spec.nbytes for v in free) + specs[0].nbytes
     return best_seconds(ctx, 0), nbytes

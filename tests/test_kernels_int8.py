@@ -11,6 +11,7 @@ from support.instruction_sets import INSTRUCTION_SETS, takes_unsigned_bytes
 from megengine_lite._core.cpu.isa import instruction_sets
 from megengine_lite._core.cpu.kernel_set import kernel_set
 from megengine_lite._core.cpu.packing import int8 as packing
+from megengine_lite._core.cpu.packing.float32 import pad_channels
 from megengine_lite._core.ir.quantize import round_half_away
 
 FLIP = 0x80
@@ -74,7 +75,7 @@ def run_direct(isa, x, w, *, stride=1, plain=False, lines=1, bias=None, z=None, 
     _, cb, h, iw, _ = source.shape
     GuardedCall(
         kernels, "conv_direct_int8", work=len(x) * -(-blocks // packing.TILE) * -(-oh // lines), x=source,
-        w=packing.pack_direct(w[None], width, width), bias=packing.pad_channels(total.astype(np.int32), 1, width),
+        w=packing.pack_direct(w[None], width, width), bias=pad_channels(total.astype(np.int32), 1, width),
         real_bias=None, z=z, y=y, x_pixel=width, x_row=iw * width, x_plane=h * iw * width, x_image=cb * h * iw * width,
         y_pixel=width, y_row=ow * width, y_plane=oh * ow * width, y_image=blocks * oh * ow * width, z_pixel=width,
         z_row=ow * width, z_plane=oh * ow * width, z_image=blocks * oh * ow * width, groups=1, ic=ic, oc=oc, oh=oh,
@@ -211,7 +212,7 @@ def test_depthwise_sums_do_not_saturate(isa, values, kw, pixels):
     row = x.shape[3] * width
     GuardedCall(
         kernels, "conv_depthwise_int8", work=blocks, x=source, w=packing.pack_depthwise(w, width, packing.QUAD),
-        bias=packing.pad_channels(packing.compensation(w, offset), 1, width), real_bias=None, z=None, y=y, x_row=row,
+        bias=pad_channels(packing.compensation(w, offset), 1, width), real_bias=None, z=None, y=y, x_row=row,
         x_plane=kh * row, x_image=0, y_row=pixels * width, y_plane=pixels * width, y_image=0, z_row=0, z_plane=0,
         z_image=0, blocks=blocks, oh=1, ow=pixels, kh=kh, quads=-(-kw // 4), quad=4, stride_h=1, stride_w=1, dilate_h=1,
         pad_h=0, pad_w=0, band=1, parts=1, flip=-0x7F7F7F80 if offset else 0, plain=0,

@@ -5,7 +5,7 @@ import pytest
 from support.one_node import INSTRUCTION_SETS, definition, run_blocked
 
 from megengine_lite._core.cpu.kernel_set import kernel_set
-from megengine_lite._core.ir.params import ElemwiseMode, PowC
+from megengine_lite._core.ir.params import Elemwise, ElemwiseMode, ElemwiseMultiType, ElemwiseMultiTypeMode, PowC
 from megengine_lite._core.operators.elemwise_functions import FUNCTIONS
 
 M = ElemwiseMode
@@ -76,3 +76,39 @@ def test_kernel_has_just_the_modes_of_the_definition(isa):
 def test_other_modes_are_refused(mode):
     with pytest.raises(ValueError, match="does not exist"):
         kernel_set("base").module("elemwise_int").elemwise(mode, [np.zeros(3, np.int32)])
+
+
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+@pytest.mark.parametrize("dtype", [np.int32, np.int16, np.uint16], ids=lambda d: d.__name__)
+@pytest.mark.parametrize(
+    "shapes", [[(3, 67), (3, 67)], [(3, 67), (1,)], [(1, 67), (3, 1)], [(5, 3, 7), (5, 1, 7)]], ids=str
+)
+@pytest.mark.parametrize("mode", [M.ADD, M.SUB, M.MAX, M.MIN, M.MUL, M.RMULH], ids=lambda m: m.name)
+def test_nodes_agree_with_the_definition(mode, shapes, dtype, isa):
+    """In guarded memory, by either of the kernels that the dispatch has for integers."""
+    operands = [numbers(dtype, s, k) for k, s in enumerate(shapes)]
+    params = Elemwise(mode=mode)
+    actual, kernels = run_blocked("Elemwise", params, operands, isa, plain={0, 1})
+    on_s32 = dtype is np.int32 and mode in (M.ADD, M.SUB, M.MAX, M.MIN)
+    assert kernels == ["binary_s32" if on_s32 else "elemwise_int"]
+    np.testing.assert_array_equal(actual, definition("Elemwise", params, operands))
+
+
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+def test_operands_that_one_kernel_cannot_walk_go_to_the_other(isa):
+    """More repeated dimensions than the space of binary_s32 has."""
+    operands = [numbers(np.int32, (2, 3, 2, 3, 2, 3, 2), 0), numbers(np.int32, (1, 3, 1, 3, 1, 3, 1), 1)]
+    params = Elemwise(mode=M.ADD)
+    actual, kernels = run_blocked("Elemwise", params, operands, isa, plain={0, 1})
+    assert kernels == ["elemwise_int"]
+    np.testing.assert_array_equal(actual, operands[0] + operands[1])
+
+
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+@pytest.mark.parametrize("dtype", [np.int32, np.int16, np.int8, np.uint8, np.bool_], ids=lambda d: d.__name__)
+def test_comparisons_agree_with_the_definition(dtype, isa):
+    operands = [numbers(dtype, (3, 67), 0), numbers(dtype, (67,), 1)]
+    params = ElemwiseMultiType(mode=ElemwiseMultiTypeMode.LT)
+    actual, kernels = run_blocked("ElemwiseMultiType", params, operands, isa, plain={0, 1})
+    assert kernels == ["elemwise_int"]
+    np.testing.assert_array_equal(actual, operands[0] < operands[1])

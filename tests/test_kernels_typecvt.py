@@ -61,7 +61,8 @@ def test_node_converts(source, target, isa):
     x = np.random.default_rng(1).integers(0, 120, (3, 67)).astype(source)
     params = DTypeTable(dtype=from_numpy(np.dtype(target)))
     actual, kernels = run_blocked("TypeCvt", params, [x], isa, plain={0})
-    assert kernels[-1] in ("convert_elements", "copy_bytes")
+    same = target == source or (np.dtype(source).itemsize == np.dtype(target).itemsize == 1 and target is not np.bool_)
+    assert kernels == (["copy_bytes"] if same else ["convert_elements"])
     np.testing.assert_array_equal(actual, definition("TypeCvt", params, [x]))
 
 

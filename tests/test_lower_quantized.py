@@ -381,3 +381,38 @@ def test_adaptive_pooling_is_exact(isa, mode):
     x = b.data((1, 20, 13, 9), q8(X))
     y = b.typed_node("AdaptivePooling", AdaptivePooling(mode=mode), [x, b.constant(np.array([3, 2], np.int32))])
     assert "pool_int8" in agree(b, y, isa=isa, exact=1)
+
+
+# ---- plain integers between convolutions -----------------------------------------------------------------------------
+
+
+def test_int32_stays_in_blocks(isa):
+    """Arithmetic and the conversion to float32 of what a convolution of int8 leaves."""
+    b = QuantizedBuilder()
+    x, w, bias = b.data((2, 18, 7, 8), INT8), b.weight((9, 18, 3, 3), INT8), b.weight((1, 9, 1, 1), INT32)
+    y = b.typed_node("Convolution", Convolution(), [x, w])
+    y = b.typed_node("Elemwise", Elemwise(mode=ElemwiseMode.ADD), [y, bias])
+    y = b.typed_node("Elemwise", Elemwise(mode=ElemwiseMode.NEGATE), [y])
+    y = b.typed_node("Elemwise", Elemwise(mode=ElemwiseMode.RELU), [y])
+    y = b.typed_node("TypeCvt", DTypeTable(dtype=FLOAT32), [y])
+    steps = agree(b, y, isa=isa, fuse=False)
+    assert steps[-5:] == ["binary_s32"] * 3 + ["quantized_binary", "relayout_to_plain_32"]
+
+
+@pytest.mark.parametrize(("source", "target"), [(INT8, UINT8), (UINT8, INT8), (INT8, INT8)], ids=str)
+def test_bytes_that_change_their_name_stay_where_they_are(isa, source, target):
+    b = QuantizedBuilder()
+    x = b.data((1, 5, 8, 6), source, low=0, high=127)
+    b.values[x.name][0, 0, 0, :4] = np.array([128, 255, 0, 127], np.uint8).view(source.storage)
+    y = b.typed_node("Pooling", Pooling(), [x])
+    y = b.typed_node("TypeCvt", DTypeTable(dtype=target), [y])
+    steps = agree(b, y, isa=isa, exact=1)
+    assert [s for s in steps if not s.startswith("relayout")] == ["pool_int8"]
+
+
+@pytest.mark.parametrize("source", [INT8, UINT8], ids=str)
+def test_blocked_bytes_become_floats(isa, source):
+    b = QuantizedBuilder()
+    y = b.typed_node("Pooling", Pooling(), [b.data((1, 5, 8, 6), source, low=0, high=127)])
+    y = b.typed_node("TypeCvt", DTypeTable(dtype=FLOAT32), [y])
+    assert "quantized_binary" in agree(b, y, isa=isa)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -62,12 +63,19 @@ def types_of(op: str) -> str:
         return operator.element_types
     n = len(operator.sample_inputs or ())
     float32 = DType(_C.FLOAT32)
-    found: list[str] = []
-    for group, codes in _GROUPS.items():
-        taken = []
-        for code in codes:
+    taken = set()
+    for code in DTypeCode:
+        if any(code in codes for codes in _GROUPS.values()):
             dtype = _dtype(code)
             if _takes(op, [dtype] * n) or _takes(op, [dtype, *[float32] * (n - 1)]):
-                taken.append(code.name.lower())
-        found += [group] if len(taken) == len(codes) else taken
-    return ", ".join(found)
+                taken.add(code)
+    return ", ".join(names_of(taken))
+
+
+def names_of(codes: Collection[DTypeCode]) -> list[str]:
+    """Names of element types, whole groups by their names; types that no group has are left out."""
+    found: list[str] = []
+    for group, members in _GROUPS.items():
+        present = [code.name.lower() for code in members if code in codes]
+        found += [group] if len(present) == len(members) else present
+    return found

@@ -25,6 +25,7 @@ import pytest
 
 from megengine_lite._core.cpu import planner
 from megengine_lite._core.cpu.arena import SLACK, assign_offsets
+from megengine_lite._core.cpu.dispatch import SHARED
 from megengine_lite._core.cpu.kernel_call import KernelCall
 from megengine_lite._core.cpu.kernel_set import Kernel, KernelSet, kernel_set, runnable_sets
 from megengine_lite._core.cpu.lowering import ARENA_BASE, Lowering, Ref, Step, Storage
@@ -248,6 +249,12 @@ def _check_scratch() -> None:
         raise first
 
 
+def _kernels_for(step: Step) -> frozenset[str]:
+    """The kernels that the dispatch names for the node of a step."""
+    rows = [row for row in planner.TABLE.of(step.origin.op) if row.takes(step.origin)]
+    return SHARED.union(*(row.kernels for row in rows))
+
+
 # ---- plans and calls -------------------------------------------------------------------------------------------------
 
 
@@ -259,7 +266,8 @@ class _Guarded(tuple):
 def guarded_plans(at_end: bool = True) -> Iterator[None]:
     """Plans made inside of this context use guarded constants, arenas, outputs and scratch.
 
-    Give sessions a GuardedArena. What kernels wrote around scratch is raised at the end.
+    Give sessions a GuardedArena. What kernels wrote around scratch is raised at the end. Every step must be by a kernel
+    that the dispatch names for its node.
     """
     plain_constant = Lowering.constant
     plain_record = Step.record
@@ -275,6 +283,7 @@ def guarded_plans(at_end: bool = True) -> Iterator[None]:
         return ref
 
     def record(self: Step) -> tuple:
+        assert self.kernel.name in _kernels_for(self), f"the dispatch of {self.origin.op} names no {self.kernel.name}"
         address, *rest = plain_record(self)
         return _guarded_address(address, self.scratch, at_end), *rest
 

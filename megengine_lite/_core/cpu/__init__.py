@@ -8,6 +8,8 @@
 
 * ``kernel_set`` - the instruction set that is used, and its kernels
 * ``lowering`` - the workplace of lowering: tensors in memory, steps; ``lower/`` has a module per operator family
+* ``lower/table`` - which function and kernels take an operator, by element types, mode and layout
+* ``dispatch`` - what the rows of that table mean
 * ``placement`` - concatenations whose operands are computed in their place
 * ``algorithms`` - several ways to compute one operator: when each applies, what it costs, how fast it was measured
 * ``arena`` - one piece of memory for all intermediate tensors

@@ -1,18 +1,20 @@
 """The context of lowering: tensors in memory, steps, and the calls that make them.
 
-A lowering function takes ``(ctx, node)`` and emits steps. If it cannot do a node, it returns False before it has
-emitted anything; the node then runs as a Python step.
+A lowering function takes ``(ctx, node)`` and emits steps. The table of :mod:`~megengine_lite._core.cpu.lower.table`
+says which function takes which nodes. If a function cannot do a node, it returns False before it has emitted anything;
+the node then runs as a Python step.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from megengine_lite._core.config import SessionConfig
+from megengine_lite._core.cpu.dispatch import Layout, Table
 from megengine_lite._core.cpu.kernel_set import Kernel, KernelSet
 from megengine_lite._core.cpu.placement import Placement
 from megengine_lite._core.ir.graph import Constant, ConstantPool, Graph, Node, TensorSpec, Var
@@ -177,43 +179,6 @@ class HostStep:
     outputs: list[Tensor | None]
 
 
-LowerFunction = Callable[["Lowering", Node], Any]
-LOWERINGS: dict[str, LowerFunction] = {}
-_HALO: dict[str, Callable[[Node, int], tuple[int, int]]] = {}
-
-
-def lowers(*ops: str) -> Callable[[LowerFunction], LowerFunction]:
-    """Decorator: registers a lowering function for operators. Where an operator has several (for different element
-    types, say), they are asked in the order of their modules until one does not return False.
-    """
-
-    def add(function: LowerFunction) -> LowerFunction:
-        for op in ops:
-            LOWERINGS[op] = _either(LOWERINGS[op], function) if op in LOWERINGS else function
-        return function
-
-    return add
-
-
-def _either(first: LowerFunction, second: LowerFunction) -> LowerFunction:
-    def lower(ctx: Lowering, node: Node) -> Any:
-        result = first(ctx, node)
-        return second(ctx, node) if result is False else result
-
-    return lower
-
-
-def wants_halo(*ops: str) -> Callable:
-    """Decorator for ``f(node, input_index) -> (halo_h, halo_w)``: what a node wants around a blocked input."""
-
-    def add(function: Callable[[Node, int], tuple[int, int]]) -> Callable:
-        for op in ops:
-            _HALO[op] = function
-        return function
-
-    return add
-
-
 @dataclass
 class Lowering:
     """State of lowering one stage of a graph; see docs/architecture.md, "Lowering context"."""
@@ -222,6 +187,7 @@ class Lowering:
     kernels: KernelSet
     pool: ConstantPool
     config: SessionConfig
+    table: Table
     steps: list[Step | HostStep] = field(default_factory=list)
     storages: list[Storage] = field(default_factory=list)
     faults: list[tuple[np.ndarray, str]] = field(default_factory=list)
@@ -250,6 +216,12 @@ class Lowering:
         """All variables in memory, each in every layout that it has."""
         yield from self._plain.items()
         yield from ((var, t) for var, tensors in self._blocked.items() for t in tensors)
+
+    def lower(self, node: Node) -> bool:
+        """Emits the steps of a node by its row of the table; False if there is no kernel for it."""
+        first_blocked = bool(node.inputs) and self.is_blocked(node.inputs[0]) and not self.is_plain(node.inputs[0])
+        row = self.table.find(node, Layout.BLOCKED if first_blocked else Layout.PLAIN)
+        return row is not None and row.lower(self, node) is not False
 
     # ---- inputs -------------------------------------------------------------------------------------------------
 
@@ -307,11 +279,10 @@ class Lowering:
         """The halo that readers of the variable want."""
         h = w = 0
         for node in self.consumers(var):
-            if wish := _HALO.get(node.op):
-                for k, v in enumerate(node.inputs):
-                    if v is var:
-                        wh, ww = wish(node, k)
-                        h, w = max(h, wh), max(w, ww)
+            for k, v in enumerate(node.inputs):
+                if v is var:
+                    wh, ww = self.table.halo(node, k)
+                    h, w = max(h, wh), max(w, ww)
         return h, w
 
     # ---- outputs ------------------------------------------------------------------------------------------------

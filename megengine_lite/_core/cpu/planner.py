@@ -14,9 +14,8 @@ from megengine_lite._core.compile.infer import Stage
 from megengine_lite._core.config import SessionConfig
 from megengine_lite._core.cpu.arena import assign_offsets
 from megengine_lite._core.cpu.kernel_set import KernelSet
-from megengine_lite._core.cpu.lower import register_all
+from megengine_lite._core.cpu.lower.table import TABLE
 from megengine_lite._core.cpu.lowering import (
-    LOWERINGS,
     HostStep,
     Lowering,
     Origin,
@@ -44,8 +43,6 @@ from megengine_lite._core.system import debug
 from megengine_lite._core.system.limits import describe_bytes, memory_limit
 from megengine_lite.errors import LiteError, LiteIndexError
 from megengine_lite.log import logger
-
-register_all()
 
 # Estimated bytes that a Python step needs for each element of its inputs and outputs: a few arrays of doubles.
 HOST_BYTES = 32
@@ -289,7 +286,7 @@ def build_plan(stage: Stage, kernels: KernelSet, pool: ConstantPool, config: Ses
     # Passes may replace output variables, but not change their order.
     wanted = [stage.original[v] for v in graph.outputs]
     passes.run(graph, pool, config)
-    ctx = Lowering(graph, kernels, pool, config)
+    ctx = Lowering(graph, kernels, pool, config, TABLE)
     inputs = []
     for k, var in enumerate(graph.inputs):
         storage = Storage(var.spec.nbytes, Storage.EXTERNAL)
@@ -304,9 +301,8 @@ def build_plan(stage: Stage, kernels: KernelSet, pool: ConstantPool, config: Ses
             for v in node.outputs:
                 ctx.new_plain(v)
             continue
-        lower = LOWERINGS.get(node.op)
         empty = any(v.spec.size == 0 for v in node.inputs)
-        if lower is None or empty or checked(node, lower, ctx, node) is False:
+        if empty or not checked(node, ctx.lower, node):
             ctx.host(node)
         readers.pop(node, None)
     outputs: list[Slot] = []

@@ -98,6 +98,12 @@ _ORIGINAL_NAMES = {
     _C.QUANTIZED_S1: "QuantizedS1",
     _C.COMPLEX64: "Complex64",
 }
+STORED_BYTES = frozenset(code for code, storage in _STORAGE.items() if np.dtype(storage).itemsize == 1)
+"""Types whose elements take one byte in memory."""
+SIGNED_BYTES = (_C.QUANTIZED_S8, _C.QUANTIZED_S4, _C.INT8)
+UNSIGNED_BYTES = (_C.QUANTIZED8_ASYMM, _C.QUANTIZED4_ASYMM)
+BYTES = SIGNED_BYTES + UNSIGNED_BYTES
+"""Types of the operands of quantized convolutions and matrix products."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -109,3 +109,8 @@ def wrap_int(x: np.ndarray, dtype: DType) -> np.ndarray:
         half = 1 << (bits - 1)
         low = (low ^ half) - half
     return low.astype(dtype.storage)
+
+
+def keeps_sums(dtype: DType, scale: float) -> bool:
+    """Whether a result of this type is the sums of products themselves; ``scale`` is that of the products."""
+    return dtype.code == DTypeCode.INT32 or (dtype.code == DTypeCode.QUANTIZED_S32 and dtype.scale == scale)

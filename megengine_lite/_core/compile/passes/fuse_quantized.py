@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from megengine_lite._core.compile.rewriter import Rewriter
-from megengine_lite._core.ir.dtype import DTypeCode
+from megengine_lite._core.ir.dtype import BYTES, DTypeCode
 from megengine_lite._core.ir.fused_quantized import MAX_IMAGE_CHANNELS, QuantizedConv, QuantizedMatMul
 from megengine_lite._core.ir.graph import Graph, Node, Var
 from megengine_lite._core.ir.params import (
@@ -21,10 +21,10 @@ from megengine_lite._core.ir.params import (
     ElemwiseMultiTypeMode,
     MatrixMulFormat,
 )
+from megengine_lite._core.ir.quantize import keeps_sums
 from megengine_lite._core.operators.conv_types import product_scale
 
 _C = DTypeCode
-_BYTES = (_C.INT8, _C.QUANTIZED_S8, _C.QUANTIZED8_ASYMM, _C.QUANTIZED_S4, _C.QUANTIZED4_ASYMM)
 _ADDITIONS = (ElemwiseMultiTypeMode.QADD, ElemwiseMultiTypeMode.QFUSE_ADD_RELU)
 
 
@@ -73,7 +73,7 @@ def as_quantized_conv(node: Node) -> Node | None:
         return None
     x, w, *rest = node.inputs
     y = node.outputs[0]
-    if x.dtype.code not in _BYTES or w.dtype.code not in _BYTES or w.const is None or len(x.shape) != 4:
+    if x.dtype.code not in BYTES or w.dtype.code not in BYTES or w.const is None or len(x.shape) != 4:
         return None
     p = node.params
     if len(w.shape) != (5 if p.sparse == ConvolutionSparse.GROUP else 4):
@@ -94,7 +94,7 @@ def as_quantized_matmul(node: Node) -> Node | None:
     """A product of two int8 matrices as a ``QuantizedMatMul``, or None if the node is something else."""
     if node.op != "MatrixMul" or node.params.format != MatrixMulFormat.DEFAULT:
         return None
-    if any(v.dtype.code not in _BYTES for v in node.inputs):
+    if any(v.dtype.code not in BYTES for v in node.inputs):
         return None
     params = QuantizedMatMul(matmul=node.params, product_dtype=node.outputs[0].dtype)
     return Node("QuantizedMatMul", params, node.inputs, node.outputs, node.name)
@@ -117,7 +117,7 @@ def _keeps_sums(node: Node) -> bool:
     """Whether the node's result is the plain sum of products, without rescaling."""
     y = node.outputs[0].dtype
     a, b = node.params.input_dtype if node.op == "QuantizedConv" else node.inputs[0].dtype, node.inputs[1].dtype
-    return y.code is _C.QUANTIZED_S32 and a.is_quantized and y.scale == product_scale(a, b)
+    return a.is_quantized and y.is_quantized and keeps_sums(y, product_scale(a, b))
 
 
 def _with_conversion_behind(node: Node, cvt: Node, _: Var) -> Node | None:
@@ -151,7 +151,7 @@ def _with_addition(conv: Node, addition: Node, y: Var) -> Node | None:
     other = _other(addition, y)
     if other.shape != y.shape or addition.outputs[0].shape != y.shape or other.const is not None:
         return None
-    if other.dtype.code not in _BYTES or addition.outputs[0].dtype.code not in _BYTES:
+    if other.dtype.code not in BYTES or addition.outputs[0].dtype.code not in BYTES:
         return None
     params = replace(conv.params, has_z=True, add=ElemwiseMultiTypeMode(addition.params.mode))
     return Node("QuantizedConv", params, [*conv.inputs, other], addition.outputs, conv.name)

@@ -78,7 +78,8 @@ def _known(own: Measurements | None, category: str, key: str, allowed: Container
 def measure(ctx: Lowering, node: Node, algorithm: Algorithm, emit: Emit) -> float:
     """Seconds that a node takes by an algorithm, on zeros, with the threads of the session."""
     variables = [v for v in node.inputs if v.const is None]
-    trial = Lowering(Graph([node], variables, list(node.outputs), []), ctx.kernels, ctx.pool, ctx.config)
+    graph = Graph([node], variables, list(node.outputs), [])
+    trial = Lowering(graph, ctx.kernels, ctx.pool, ctx.config, ctx.table)
     for v in variables:
         if ctx.is_blocked(v):
             trial.new_blocked(v)

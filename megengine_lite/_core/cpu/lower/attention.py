@@ -10,8 +10,7 @@ import numpy as np
 from megengine_lite._core.cpu.lower.elemwise import emit_chain, plain_strides
 from megengine_lite._core.cpu.lower.matmul import Batch, Operand, emit_matmul
 from megengine_lite._core.cpu.lower.softmax import emit_softmax
-from megengine_lite._core.cpu.lowering import Lowering, Ref, lowers
-from megengine_lite._core.ir.dtype import FLOAT32
+from megengine_lite._core.cpu.lowering import Lowering, Ref
 from megengine_lite._core.ir.graph import Constant, Node, Var
 from megengine_lite._core.ir.params import AttnMaskType, ElemwiseMode
 from megengine_lite._core.operators.attention import weight_shapes
@@ -110,9 +109,8 @@ class _Attention:
         )  # fmt: skip
 
 
-@lowers("MultiHeadAttn")
 def lower_attention(ctx: Lowering, node: Node) -> bool | None:
-    if any(v.dtype != FLOAT32 for v in node.inputs) or node.inputs[3].const is None:
+    if node.inputs[3].const is None:
         return False
     attention = _Attention(ctx, node)
     q, k, v = (attention.heads_of(x, name) for x, name in zip(node.inputs[:3], "qkv", strict=True))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from megengine_lite._core.cpu.lower.copying import emit_concat, emit_gather, view_of
-from megengine_lite._core.cpu.lowering import Lowering, Tensor, lowers
+from megengine_lite._core.cpu.lowering import Lowering, Tensor
 from megengine_lite._core.cpu.placement import is_concatenation
 from megengine_lite._core.ir.graph import Constant, Node
 
@@ -15,7 +15,6 @@ MAX_CHANNELS = 1024  # whose sources stand in tables
 _KERNELS = {4: "gather_channels_blocked_f32", 1: "gather_channels_blocked_8"}  # by size of an element
 
 
-@lowers("ChannelGather")
 def lower_channel_gather(ctx: Lowering, node: Node) -> None:
     """Blocked if an input is blocked already; one source in order and on block borders is a view."""
     y = node.outputs[0]

@@ -19,7 +19,7 @@ from megengine_lite._core.cpu.algorithms.convolution import (
 )
 from megengine_lite._core.cpu.algorithms.fast_run import select
 from megengine_lite._core.cpu.lower.conv_plain import emit_plain, lower_plain_conv
-from megengine_lite._core.cpu.lowering import Lowering, Ref, Tensor, lowers, wants_halo
+from megengine_lite._core.cpu.lowering import Lowering, Ref, Tensor
 from megengine_lite._core.cpu.packing import float32 as packing
 from megengine_lite._core.ir.fused import FusedConv
 from megengine_lite._core.ir.graph import Node, Var
@@ -32,18 +32,15 @@ MAX_ROW = 256
 MOST_JOINED = 4096  # rows; among more no divisor is looked for
 
 
-@wants_halo("FusedConv", "Convolution", "ConvBiasForward")
-def _halo(node: Node, index: int) -> tuple[int, int]:
+def halo_wish(node: Node, index: int) -> tuple[int, int]:
     return (node.params.pad_h, node.params.pad_w) if index == 0 else (0, 0)
 
 
-@lowers("Convolution", "ConvBiasForward")
 def lower_convolution(ctx: Lowering, node: Node) -> bool:
     fused = as_fused_conv(node)
     return lower_fused_conv(ctx, fused) if fused is not None else lower_plain_conv(ctx, node)
 
 
-@lowers("FusedConv")
 def lower_fused_conv(ctx: Lowering, node: Node) -> bool:
     problem = conv_problem(ctx, node)
 

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from math import prod
 
 from megengine_lite._core.cpu.algorithms.convolution import PlainRow
-from megengine_lite._core.cpu.lowering import Lowering, Ref, lowers
-from megengine_lite._core.ir.dtype import DTypeCode
+from megengine_lite._core.cpu.lowering import Lowering, Ref
 from megengine_lite._core.ir.fused import Activation
 from megengine_lite._core.ir.graph import Node, Var
 from megengine_lite._core.ir.params import ConvolutionMode
@@ -61,7 +60,7 @@ def lower_plain_conv(ctx: Lowering, node: Node) -> bool:
     """A two-dimensional convolution that no other lowering takes; the filter need not be constant."""
     p = node.params
     x, w = node.inputs[:2]
-    if len(node.inputs) != 2 or p.format != 0 or not _is_float32(node) or p.mode != ConvolutionMode.CROSS_CORRELATION:
+    if len(node.inputs) != 2 or p.mode != ConvolutionMode.CROSS_CORRELATION:
         return False
     groups, oc, ic, kh, kw = w.shape if p.sparse else (1, *w.shape)
     emit_plain(
@@ -71,11 +70,10 @@ def lower_plain_conv(ctx: Lowering, node: Node) -> bool:
     return True
 
 
-@lowers("Convolution3D")
 def lower_conv3d(ctx: Lowering, node: Node) -> bool:
     p = node.params
     x, w = node.inputs
-    if not _is_float32(node) or p.mode != ConvolutionMode.CROSS_CORRELATION:
+    if p.mode != ConvolutionMode.CROSS_CORRELATION:
         return False
     groups, oc, ic, kd, kh, kw = w.shape if p.sparse else (1, *w.shape)
     emit_plain(
@@ -83,7 +81,3 @@ def lower_conv3d(ctx: Lowering, node: Node) -> bool:
         (p.dilate_d, p.dilate_h, p.dilate_w), (p.pad_d, p.pad_h, p.pad_w),
     )  # fmt: skip
     return True
-
-
-def _is_float32(node: Node) -> bool:
-    return all(v.dtype.code == DTypeCode.FLOAT32 for v in (*node.inputs, *node.outputs))

@@ -15,9 +15,8 @@ import numpy as np
 
 from megengine_lite._core.cpu.algorithms.convolution import ConvProblem, merged_groups
 from megengine_lite._core.cpu.lower.conv import blocked_strides, plain_filter, rows_in_band
-from megengine_lite._core.cpu.lowering import Lowering, Ref, Tensor, lowers, wants_halo
+from megengine_lite._core.cpu.lowering import Lowering, Ref, Tensor
 from megengine_lite._core.cpu.packing import float32 as packing
-from megengine_lite._core.ir.dtype import DTypeCode
 from megengine_lite._core.ir.graph import Constant, Node
 from megengine_lite._core.ir.params import ConvolutionMode
 
@@ -68,8 +67,7 @@ def halo_of(found: list[Phase], size: int) -> int:
     return max(0, *(max(f.pad, f.last_read - (size - 1)) for f in found if f.taps), 0)
 
 
-@wants_halo("ConvolutionBackwardData")
-def _halo(node: Node, index: int) -> tuple[int, int]:
+def halo_wish(node: Node, index: int) -> tuple[int, int]:
     if index != 1 or not _applies(node):
         return 0, 0
     rows, columns = phases_of(node)
@@ -78,18 +76,14 @@ def _halo(node: Node, index: int) -> tuple[int, int]:
 
 
 def _applies(node: Node) -> bool:
-    float32 = all(v.dtype.code == DTypeCode.FLOAT32 for v in (*node.inputs[:2], *node.outputs))
-    if node.params.stride_h * node.params.stride_w > MAX_PHASES:
-        return False
-    return float32 and node.params.format == 0 and node.inputs[0].const is not None
+    return node.params.stride_h * node.params.stride_w <= MAX_PHASES and node.inputs[0].const is not None
 
 
-@lowers("ConvolutionBackwardData")
 def lower_deconv(ctx: Lowering, node: Node) -> bool:
     if not _applies(node):
         return False
     w, x = node.inputs[:2]
-    xt = ctx.blocked(x, *_halo(node, 1))
+    xt = ctx.blocked(x, *halo_wish(node, 1))
     yt = ctx.new_blocked(node.outputs[0])
     rows, columns = phases_of(node)
     assert w.const is not None

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from megengine_lite._core.cpu.lowering import Lowering, Ref, lowers
-from megengine_lite._core.ir.dtype import FLOAT32, INT32
+from megengine_lite._core.cpu.lowering import Lowering, Ref
+from megengine_lite._core.ir.dtype import FLOAT32
 from megengine_lite._core.ir.graph import Node, Var
-from megengine_lite._core.ir.image_layouts import Format
 from megengine_lite._core.ir.params import ArgsortOrder, TopKMode
 from megengine_lite._core.operators.base import fail
 
@@ -17,11 +16,8 @@ def _output(ctx: Lowering, v: Var) -> Ref | None:
     return ctx.new_plain(v).ref if ctx.is_read(v) else None
 
 
-@lowers("Argsort", "TopK")
 def lower_sort(ctx: Lowering, node: Node) -> bool | None:
     x = node.inputs[0]
-    if x.dtype not in (FLOAT32, INT32):
-        return False
     rows, n = x.shape
     if node.op == "Argsort":
         count, first, descending = n, 0, node.params.order == ArgsortOrder.DESCENDING
@@ -50,7 +46,6 @@ def lower_sort(ctx: Lowering, node: Node) -> bool | None:
     return None
 
 
-@lowers("NMSKeepMGB")
 def lower_nms(ctx: Lowering, node: Node) -> None:
     boxes = node.inputs[0]
     batch, n, _ = boxes.shape
@@ -68,12 +63,11 @@ def lower_nms(ctx: Lowering, node: Node) -> None:
     )
 
 
-@lowers("ROIAlign")
 def lower_roi_align(ctx: Lowering, node: Node) -> bool | None:
     """On blocked images; the index of the maximum is of use in training only."""
     x, rois = node.inputs
     p = node.params
-    if x.dtype != FLOAT32 or rois.dtype != FLOAT32 or p.format != Format.NCHW or ctx.is_read(node.outputs[1]):
+    if ctx.is_read(node.outputs[1]):
         return False
     source, out = ctx.blocked(x), ctx.new_blocked(node.outputs[0])
     ctx.emit(

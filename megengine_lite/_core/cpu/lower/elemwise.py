@@ -6,20 +6,17 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from megengine_lite._core.cpu.lowering import Lowering, Ref, Tensor, lowers
-from megengine_lite._core.ir.dtype import DTypeCode
+from megengine_lite._core.cpu.lowering import Lowering, Ref, Tensor
 from megengine_lite._core.ir.fused import ElemwiseProgram
 from megengine_lite._core.ir.graph import Constant, Node, Var
 from megengine_lite._core.ir.image_layouts import dense_strides
 from megengine_lite._core.ir.params import ElemwiseMode
 from megengine_lite._core.operators.elemwise_functions import ORDERED
-from megengine_lite._core.operators.power import constant_exponent
 from megengine_lite.kernels.common.tiling import plan_chain
 
 MAX_INPUTS = 12  # of the kernel
 
 _M = ElemwiseMode
-_INTEGER_ONLY = {_M.SHL, _M.SHR, _M.RMULH, _M.NOT, _M.AND, _M.OR, _M.XOR}
 # Functions that make infinities or NaN of the zeros in padded channels; a blocked tensor must not hold those.
 _UNSAFE_AT_ZERO = {
     _M.LOG, _M.FLOOR_DIV, _M.TRUE_DIV, _M.MOD, _M.POW, _M.ERFCINV, _M.ACOSH, _M.ACOSH_GRAD, _M.ATANH_GRAD,
@@ -29,34 +26,34 @@ _UNSAFE_AT_ZERO = {
 Steps = Sequence[tuple[int, Sequence[int]]]
 
 
-@lowers("FusedElemwise")
 def lower_chain(ctx: Lowering, node: Node) -> bool | None:
     """A chain made by the planner."""
     program: ElemwiseProgram = node.params
     return _lower(ctx, node, [(s.mode, s.args) for s in program.steps])
 
 
-@lowers("Elemwise")
 def lower_elemwise(ctx: Lowering, node: Node) -> bool | None:
-    """A single function. Powers with a constant exponent are in ``elemwise_other``."""
-    mode = node.params.mode
-    if mode in _INTEGER_ONLY or constant_exponent(node) is not None:
-        return False
-    return _lower(ctx, node, [(int(mode), range(len(node.inputs)))])
+    """A single function."""
+    return _lower(ctx, node, [(int(node.params.mode), range(len(node.inputs)))])
 
 
 def _lower(ctx: Lowering, node: Node, steps: Steps) -> bool | None:
-    variables = (*node.inputs, *node.outputs)
+    if len(node.inputs) > MAX_INPUTS or not has_modes(ctx, steps):
+        return False
     sizes = {k: v.spec.size for k, v in enumerate(node.inputs)}  # results of steps have the full size
     whole = node.outputs[0].spec.size
     steps = [(mode, _in_order(mode, args, [sizes.get(a, whole) for a in args])) for mode, args in steps]
-    if any(v.dtype.code != DTypeCode.FLOAT32 for v in variables) or len(node.inputs) > MAX_INPUTS:
-        return False
     if _wants_blocked(ctx, node, steps):
         _emit_blocked(ctx, node, steps)
     else:
         _emit_plain(ctx, node, steps)
     return None
+
+
+def has_modes(ctx: Lowering, steps: Steps) -> bool:
+    """Whether the kernel has all functions of a chain."""
+    modes = ctx.kernels.module("elemwise").MODES
+    return all(modes.get(mode) == len(args) for mode, args in steps)
 
 
 def _in_order(mode: int, args: Sequence[int], sizes: Sequence[int]) -> Sequence[int]:

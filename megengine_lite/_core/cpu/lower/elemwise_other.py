@@ -6,18 +6,18 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from megengine_lite._core.cpu.lower.elemwise import Steps, emit_chain, plain_strides
+from megengine_lite._core.cpu.lower.elemwise import Steps, emit_chain, has_modes, lower_elemwise, plain_strides
+from megengine_lite._core.cpu.lower.quantized import lower_s32
 from megengine_lite._core.cpu.lower.typecvt import emit_convert
-from megengine_lite._core.cpu.lowering import Lowering, Ref, lowers
-from megengine_lite._core.ir.dtype import BOOL, FLOAT32, DTypeCode
+from megengine_lite._core.cpu.lowering import Lowering, Ref
+from megengine_lite._core.ir.dtype import DTypeCode
 from megengine_lite._core.ir.graph import Constant, Node, Var
 from megengine_lite._core.ir.params import ElemwiseMode, ElemwiseMultiTypeMode
 from megengine_lite._core.operators.power import constant_exponent, power_steps
 from megengine_lite.kernels.common.tiling import plan_runs
 
 _C, _M, _Multi = DTypeCode, ElemwiseMode, ElemwiseMultiTypeMode
-_INTEGERS = (_C.INT32, _C.INT16, _C.UINT16, _C.BOOL)
-_COMPARISONS = {
+COMPARISONS = {
     _Multi.EQ: _M.EQ,
     _Multi.NEQ: _M.NEQ,
     _Multi.LT: _M.LT,
@@ -28,35 +28,38 @@ _COMPARISONS = {
 MAX_INPUTS = 4  # of elemwise_int
 
 
-@lowers("Elemwise")
 def lower_integers(ctx: Lowering, node: Node) -> bool | None:
-    """Functions of integers. Those of 8-bit integers are in ``quantized``, which has tables for them."""
-    if any(v.dtype.code not in _INTEGERS for v in (*node.inputs, *node.outputs)):
-        return False
-    _emit_integers(ctx, node, int(node.params.mode), False)
-    return None
+    """Integers of 16 and 32 bits, and truth values."""
+    return _emit_integers(ctx, node, int(node.params.mode), False)
 
 
-@lowers("ElemwiseMultiType")
+def lower_int32(ctx: Lowering, node: Node) -> bool | None:
+    """The arithmetic that 32-bit numbers of all types have, where its kernel can walk the operands."""
+    return lower_integers(ctx, node) if lower_s32(ctx, node) is False else None
+
+
+def lower_integer_comparison(ctx: Lowering, node: Node) -> bool | None:
+    """Comparisons of integers whose result is a truth value."""
+    return _emit_integers(ctx, node, int(COMPARISONS[node.params.mode]), True)
+
+
 def lower_comparison(ctx: Lowering, node: Node) -> bool | None:
-    """Comparisons whose result is a truth value."""
-    x, y = node.inputs[0], node.outputs[0]
-    if node.params.mode not in _COMPARISONS or any(v.dtype != x.dtype for v in node.inputs):
-        return False
-    mode = _COMPARISONS[node.params.mode]
-    if x.dtype.code in (*_INTEGERS, _C.INT8, _C.UINT8):
-        _emit_integers(ctx, node, int(mode), True)
-        return None
-    if x.dtype != FLOAT32:
+    """Comparisons of float32 whose result is a truth value."""
+    y = node.outputs[0]
+    steps: Steps = [(int(COMPARISONS[node.params.mode]), range(len(node.inputs)))]
+    if not has_modes(ctx, steps):
         return False
     refs = [ctx.plain(v).ref for v in node.inputs]
     numbers = ctx.temp(4 * y.spec.size)
-    _chain(ctx, node, [(int(mode), range(len(refs)))], [v.shape for v in node.inputs], refs, numbers)
+    _chain(ctx, node, steps, [v.shape for v in node.inputs], refs, numbers)
     emit_convert(ctx, node, numbers, _C.FLOAT32, ctx.new_plain(y).ref, _C.BOOL, y.spec.size)
     return None
 
 
-def _emit_integers(ctx: Lowering, node: Node, mode: int, truth: bool) -> None:
+def _emit_integers(ctx: Lowering, node: Node, mode: int, truth: bool) -> bool | None:
+    kernel = ctx.kernels.module("elemwise_int")
+    if (kernel.TRUTH_MODES if truth else kernel.MODES).get(mode) != len(node.inputs):
+        return False
     y = node.outputs[0]
     item = node.inputs[0].dtype.itemsize
     shape = y.shape
@@ -77,29 +80,26 @@ def _emit_integers(ctx: Lowering, node: Node, mode: int, truth: bool) -> None:
         truth=truth,
         work=plan.work,
     )
+    return None
 
 
-@lowers("Elemwise", "PowC")
 def lower_power(ctx: Lowering, node: Node) -> bool | None:
-    """Powers with a constant exponent."""
+    """Powers: as a product or a root where the exponent is a constant that allows it."""
     exponent = constant_exponent(node)
+    if exponent is None:
+        return lower_elemwise(ctx, node)
     x, y = node.inputs[0], node.outputs[0]
-    if exponent is None or x.dtype != FLOAT32:
-        return False
     constants, steps = power_steps(exponent)
     refs = [ctx.plain(x).ref, *(_number(ctx, c) for c in constants)]
     _chain(ctx, node, steps, [x.shape, *[(1,)] * len(constants)], refs, ctx.new_plain(y).ref)
     return None
 
 
-@lowers("Where", "MaskedFill")
-def lower_selection(ctx: Lowering, node: Node) -> bool | None:
+def lower_selection(ctx: Lowering, node: Node) -> None:
     """The mask as numbers; then what is selected plus zeros elsewhere, and the other way round."""
     y = node.outputs[0]
     fill = node.op == "MaskedFill"
     mask = node.inputs[1 if fill else 0]
-    if y.dtype != FLOAT32 or mask.dtype != BOOL:
-        return False
     numbers = ctx.temp(4 * mask.spec.size)
     emit_convert(ctx, node, ctx.plain(mask).ref, _C.BOOL, numbers, _C.FLOAT32, mask.spec.size)
     if fill:
@@ -112,7 +112,6 @@ def lower_selection(ctx: Lowering, node: Node) -> bool | None:
     refs.append(_number(ctx, 0.0))
     steps = [(_M.SWITCH_GT0, (0, 1)), (_M.COND_LEQ_MOV, (0, 3, 2)), (_M.ADD, (4, 5))]
     _chain(ctx, node, steps, [*shapes, (1,)], refs, ctx.new_plain(y).ref)
-    return None
 
 
 def _number(ctx: Lowering, value: float) -> Ref:

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from megengine_lite._core.cpu.lower.copying import View, broadcast_view, emit_copy, view_like, view_of
-from megengine_lite._core.cpu.lowering import Lowering, Ref, lowers
+from megengine_lite._core.cpu.lowering import Lowering, Ref
 from megengine_lite._core.ir.dtype import INT32
 from megengine_lite._core.ir.graph import Node, Var
 from megengine_lite._core.ir.image_layouts import dense_strides
@@ -18,7 +18,6 @@ from megengine_lite._core.operators.values import broadcasts_to, index_error
 MAX_INDEXES = 4  # of the kernel
 
 
-@lowers("IndexingMultiAxisVec")
 def lower_take(ctx: Lowering, node: Node) -> bool | None:
     """Axes indexed by tensors: copies of dense runs.
 
@@ -79,7 +78,6 @@ def _dense(ctx: Lowering, node: Node, view: View) -> Ref:
     return target.ref
 
 
-@lowers("SetSubtensor")
 def lower_set(ctx: Lowering, node: Node) -> bool | None:
     """A copy of the data, and the value copied into the part of it that is meant."""
     x, value = node.inputs[:2]
@@ -110,11 +108,8 @@ def lower_set(ctx: Lowering, node: Node) -> bool | None:
     return None
 
 
-@lowers("IndexingOneHot")
 def lower_one_hot(ctx: Lowering, node: Node) -> bool | None:
     x, index = node.inputs[:2]
-    if index.dtype != INT32:
-        return False
     axis = node.params.axis % len(x.shape)
     inner = math.prod(x.shape[axis + 1 :])
     ctx.emit(

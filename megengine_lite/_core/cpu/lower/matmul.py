@@ -11,9 +11,8 @@ from numpy.lib.stride_tricks import as_strided
 from megengine_lite._core.cpu.algorithms.algorithm import Algorithm, choose
 from megengine_lite._core.cpu.algorithms.fast_run import select
 from megengine_lite._core.cpu.algorithms.matmul import MATMUL_F32, MatMulProblem
-from megengine_lite._core.cpu.lowering import Lowering, Ref, lowers
+from megengine_lite._core.cpu.lowering import Lowering, Ref
 from megengine_lite._core.cpu.packing import float32 as packing
-from megengine_lite._core.ir.dtype import DTypeCode
 from megengine_lite._core.ir.fused import Activation, FusedMatMul
 from megengine_lite._core.ir.graph import Constant, Node, Var
 
@@ -160,10 +159,6 @@ def _packed_weight(ctx: Lowering, weight: Constant, k: int, n: int, b: Operand) 
     return ctx.constant(ctx.pool.derive(("pack_panels", width, k, n, row, column), [weight], pack))
 
 
-def is_float32(node: Node) -> bool:
-    return all(v.dtype.code == DTypeCode.FLOAT32 for v in (*node.inputs, *node.outputs))
-
-
 def _stored(ctx: Lowering, var: Var, transpose: bool) -> Operand:
     """A matrix or a batch of them, as a factor."""
     rows, columns = var.shape[-2:]
@@ -171,10 +166,7 @@ def _stored(ctx: Lowering, var: Var, transpose: bool) -> Operand:
     return operand.transposed if transpose else operand
 
 
-@lowers("MatrixMul", "BatchedMatrixMul", "FusedMatMul")
 def lower_matmul(ctx: Lowering, node: Node) -> bool:
-    if not is_float32(node) or getattr(node.params, "format", 0) != 0:
-        return False
     product = _Product(ctx, node)
 
     def emit(target: Lowering, algorithm: Algorithm[MatMulProblem]) -> None:

@@ -6,18 +6,13 @@ import math
 
 import numpy as np
 
-from megengine_lite._core.cpu.lowering import Lowering, Ref, Tensor, lowers
-from megengine_lite._core.ir.dtype import FLOAT32
+from megengine_lite._core.cpu.lowering import Lowering, Ref, Tensor
 from megengine_lite._core.ir.graph import Node
 from megengine_lite._core.operators import REGISTRY
 from megengine_lite._core.operators.norm import GeneralNorm, GroupNorm, InstanceNorm, LayerNorm
 from megengine_lite.kernels.common.tiling import STREAM_BYTES
 
 MAX_STREAM_ROW = 8192  # floats; longer rows are not gathered in scratch
-
-
-def _is_float32(node: Node) -> bool:
-    return all(v.dtype == FLOAT32 for v in node.inputs)
 
 
 def _statistics(ctx: Lowering, node: Node) -> list[Ref | None]:
@@ -32,11 +27,8 @@ def _plain_weights(ctx: Lowering, node: Node) -> list[Ref | None]:
     return [ctx.plain(v).ref for v in node.inputs[1:]] or [None, None]
 
 
-@lowers("LayerNorm", "GeneralNorm")
 def lower_axes_norm(ctx: Lowering, node: Node) -> bool | None:
     x, y = node.inputs[0], node.outputs[0]
-    if not _is_float32(node):
-        return False
     operator = REGISTRY[node.op]
     assert isinstance(operator, LayerNorm | GeneralNorm)
     begin, end = operator.axes(node, x.shape)
@@ -74,11 +66,8 @@ def lower_axes_norm(ctx: Lowering, node: Node) -> bool | None:
     return None
 
 
-@lowers("GroupNorm", "InstanceNorm")
 def lower_channel_norm(ctx: Lowering, node: Node) -> bool | None:
     x, y = node.inputs[0], node.outputs[0]
-    if not _is_float32(node):
-        return False
     n, channels = x.shape[:2]
     operator = REGISTRY[node.op]
     assert isinstance(operator, GroupNorm | InstanceNorm)
@@ -161,12 +150,9 @@ def _strides(x: Tensor, y: Tensor) -> dict[str, int]:
     }
 
 
-@lowers("LRN")
 def lower_lrn(ctx: Lowering, node: Node) -> bool | None:
     x, y = node.inputs[0], node.outputs[0]
     p = node.params
-    if not _is_float32(node):
-        return False
     size = x.shape[2] * x.shape[3]
     common = {"n": min(p.n, 2 * x.shape[1] + 1), "c": x.shape[1], "k": p.k, "alpha": p.alpha, "beta": p.beta}
     if not ctx.is_blocked(x):

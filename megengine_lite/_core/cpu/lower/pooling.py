@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-from megengine_lite._core.cpu.lower.reduce import MAX_OF_NUMBERS, emit_reduce
-from megengine_lite._core.cpu.lowering import Lowering, lowers
-from megengine_lite._core.ir.dtype import DTypeCode
+from megengine_lite._core.cpu.lower.reduce import emit_reduce
+from megengine_lite._core.cpu.lowering import Lowering
 from megengine_lite._core.ir.graph import Node
-from megengine_lite._core.ir.image_layouts import Format
 from megengine_lite._core.ir.params import PoolingMode, ReduceMode
 from megengine_lite._core.operators import REGISTRY
 from megengine_lite._core.operators.pooling import AdaptivePooling, Pooling
 
 
-@lowers("Pooling", "AdaptivePooling")
 def lower_pooling(ctx: Lowering, node: Node) -> bool | None:
     x, y = node.inputs[0], node.outputs[0]
-    if x.dtype.code != DTypeCode.FLOAT32 or node.params.format != Format.NCHW:
-        return False
     operator = REGISTRY[node.op]
     assert isinstance(operator, Pooling | AdaptivePooling)
     sizes = node.inputs[1].spec.value if len(node.inputs) > 1 else None
     window = operator.window(node, (x.shape[2], x.shape[3]), sizes)
     mode = node.params.mode
     if window.size == x.shape[2:] and window.pad == (0, 0):
-        emit_reduce(ctx, node, x, y, MAX_OF_NUMBERS if mode == PoolingMode.MAX else ReduceMode.MEAN, (2, 3))
-        return None
+        largest = ctx.kernels.module("reduce").POOLING_MAX
+        return emit_reduce(ctx, node, x, y, largest if mode == PoolingMode.MAX else ReduceMode.MEAN, (2, 3))
     arguments = {
         "mode": mode,
         "h": x.shape[2],

@@ -10,87 +10,68 @@ import numpy as np
 from megengine_lite._core.cpu.lower.copying import view_of
 from megengine_lite._core.cpu.lower.iteration import Space, iteration_space
 from megengine_lite._core.cpu.lower.requantize import (
-    UNSIGNED_BYTES,
     is_byte,
     is_storable,
     source_arguments,
     target_arguments,
 )
-from megengine_lite._core.cpu.lowering import Lowering, Ref, Tensor, lowers
-from megengine_lite._core.ir.dtype import DTypeCode
+from megengine_lite._core.cpu.lowering import Lowering, Ref, Tensor
+from megengine_lite._core.ir.dtype import UNSIGNED_BYTES, DTypeCode
 from megengine_lite._core.ir.graph import Constant, Node, TensorSpec, Var
-from megengine_lite._core.ir.params import ConvolutionFormat, ElemwiseMode, PoolingMode
+from megengine_lite._core.ir.params import ElemwiseMode, PoolingMode
 from megengine_lite._core.ir.params import ElemwiseMultiTypeMode as QMode
 from megengine_lite._core.operators import REGISTRY
 
 _C = DTypeCode
-# Functions of the kernel on real values, and whether a ReLU follows.
-_BINARY = {
-    QMode.QADD: (0, False),
-    QMode.QFUSE_ADD_RELU: (0, True),
-    QMode.QSUB: (1, False),
-    QMode.QMUL: (2, False),
-    QMode.QMAX: (3, False),
-    QMode.QMIN: (4, False),
+# Functions of quantized_binary, and whether a ReLU follows.
+BINARY = {
+    QMode.QADD: ("ADD", False),
+    QMode.QFUSE_ADD_RELU: ("ADD", True),
+    QMode.QSUB: ("SUB", False),
+    QMode.QMUL: ("MUL", False),
+    QMode.QMAX: ("MAX", False),
+    QMode.QMIN: ("MIN", False),
 }
-_CONVERT = 5
-# Arithmetic on the stored numbers of 32 bits; the functions of one operand have a zero on the named side.
-_S32 = {
-    ElemwiseMode.ADD: (0, None),
-    ElemwiseMode.SUB: (1, None),
-    ElemwiseMode.MAX: (2, None),
-    ElemwiseMode.MIN: (3, None),
-    ElemwiseMode.RELU: (2, "right"),
-    ElemwiseMode.NEGATE: (1, "left"),
+# Functions of binary_s32, on stored numbers; those of one operand have a zero on the named side.
+S32 = {
+    ElemwiseMode.ADD: ("ADD", None),
+    ElemwiseMode.SUB: ("SUB", None),
+    ElemwiseMode.MAX: ("MAX", None),
+    ElemwiseMode.MIN: ("MIN", None),
+    ElemwiseMode.RELU: ("MAX", "right"),
+    ElemwiseMode.NEGATE: ("SUB", "left"),
 }
 _UNSIGNED_STORAGE = (*UNSIGNED_BYTES, _C.UINT8)
 
 
-@lowers("TypeCvt")
 def lower_conversion(ctx: Lowering, node: Node) -> bool | None:
-    """Between bytes by a table, else by way of real values."""
+    """Conversion by way of real values."""
     x, y = node.inputs[0], node.outputs[0]
-    if x.dtype.itemsize == y.dtype.itemsize == 1:
-        return _by_table(ctx, node)
-    to_real = y.dtype.is_quantized or y.dtype.code is _C.FLOAT32
-    if not to_real or not is_storable(x.dtype) or not is_storable(y.dtype):
+    if not is_storable(x.dtype) or not is_storable(y.dtype):
         return False
+    function = ctx.kernels.module("quantized_elemwise").FUNCTIONS["FIRST"]
     arguments = {
-        "function": _CONVERT, "divide": 1, **source_arguments(x.dtype, "1"), **source_arguments(x.dtype, "2"),
+        "function": function, "divide": 1, **source_arguments(x.dtype, "1"), **source_arguments(x.dtype, "2"),
         **target_arguments(y.dtype),
     }  # fmt: skip
     return _real_values(ctx, node, [x, x], arguments)
 
 
-@lowers("ElemwiseMultiType")
-def lower_multi_type(ctx: Lowering, node: Node) -> bool | None:
-    """Functions of real values: by table, or by arithmetic where that is faster."""
+def lower_binary(ctx: Lowering, node: Node) -> bool | None:
+    """A function of two quantized operands by arithmetic, which is faster than a table of pairs."""
     y = node.outputs[0]
-    mode = node.params.mode
-    if not QMode(mode).name.startswith("Q"):
-        return False
-    if mode in _BINARY and all(v.dtype.is_quantized and is_storable(v.dtype) for v in (*node.inputs, y)):
-        function, relu = _BINARY[mode]
-        arguments = {
-            "function": function, "divide": int(not _is_simple_broadcast(node)),
-            **source_arguments(node.inputs[0].dtype, "1"), **source_arguments(node.inputs[1].dtype, "2"),
-            **target_arguments(y.dtype),
-        }  # fmt: skip
-        if relu:
-            arguments["low"] = max(arguments["low"], 0)
-        return _real_values(ctx, node, node.inputs, arguments)
-    return _by_table(ctx, node)
-
-
-@lowers("Elemwise")
-def lower_integers(ctx: Lowering, node: Node) -> bool | None:
-    """Arithmetic on stored numbers: bytes by table, 32 bits directly."""
-    codes = {v.dtype.code for v in (*node.inputs, *node.outputs)}
-    if codes <= {_C.QUANTIZED_S32, _C.INT32} and node.params.mode in _S32:
-        return _on_s32(ctx, node)
-    if all(v.dtype.itemsize == 1 for v in (*node.inputs, *node.outputs)):
-        return _by_table(ctx, node)
-    return False
+    if not all(is_storable(v.dtype) for v in (*node.inputs, y)):
+        return lower_by_table(ctx, node)
+    name, relu = BINARY[node.params.mode]
+    arguments = {
+        "function": ctx.kernels.module("quantized_elemwise").FUNCTIONS[name],
+        "divide": int(not _is_simple_broadcast(node)),
+        **source_arguments(node.inputs[0].dtype, "1"), **source_arguments(node.inputs[1].dtype, "2"),
+        **target_arguments(y.dtype),
+    }  # fmt: skip
+    if relu:
+        arguments["low"] = max(arguments["low"], 0)
+    return _real_values(ctx, node, node.inputs, arguments)
 
 
 def _is_simple_broadcast(node: Node) -> bool:
@@ -173,8 +154,10 @@ def _real_values(ctx: Lowering, node: Node, inputs: Sequence[Var], arguments: di
     return None
 
 
-def _on_s32(ctx: Lowering, node: Node) -> bool | None:
-    function, side = _S32[node.params.mode]
+def lower_s32(ctx: Lowering, node: Node) -> bool | None:
+    """Arithmetic on stored numbers of 32 bits."""
+    name, side = S32[node.params.mode]
+    function = ctx.kernels.module("quantized_elemwise").INTEGER_FUNCTIONS[name]
     inputs = list(node.inputs)
     if side is not None:
         zero = Constant(np.zeros(1, np.int32), ("value", (1,), "<i4", b"\0\0\0\0"))
@@ -191,11 +174,11 @@ def _on_s32(ctx: Lowering, node: Node) -> bool | None:
     return None
 
 
-def _by_table(ctx: Lowering, node: Node) -> bool | None:
+def lower_by_table(ctx: Lowering, node: Node) -> bool | None:
     """A function of one or two bytes, from a table of all its results."""
     variables = (*node.inputs, *node.outputs)
     if len(node.inputs) > 2 or any(v.dtype.itemsize != 1 for v in variables):
-        return False
+        return False  # a mix of bytes and larger operands
     placed = _place(ctx, node, node.inputs)
     if placed is None:
         return False
@@ -240,12 +223,11 @@ def _table_of(node: Node) -> Callable[[], np.ndarray]:
 _WINDOW = (("size", "kh", "kw"), ("stride", "stride_h", "stride_w"), ("pad", "pad_h", "pad_w"))
 
 
-@lowers("Pooling", "AdaptivePooling")
 def lower_pooling(ctx: Lowering, node: Node) -> bool | None:
     """Maximum and average of bytes, blocked."""
     x, y = node.inputs[0], node.outputs[0]
-    if not (is_byte(x.dtype) or x.dtype.code is _C.UINT8) or node.params.format != ConvolutionFormat.NCHW:
-        return False
+    if not (is_byte(x.dtype) or x.dtype.code is _C.UINT8):
+        return False  # a scale that is too small
     h, w = x.shape[2:]
     oh, ow = y.shape[2:]
     mode = node.params.mode

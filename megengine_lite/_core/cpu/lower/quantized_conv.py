@@ -16,19 +16,18 @@ from megengine_lite._core.cpu.algorithms.fast_run import select
 from megengine_lite._core.cpu.isa import Dot
 from megengine_lite._core.cpu.lower.conv import blocked_strides, plain_filter, rows_in_band
 from megengine_lite._core.cpu.lower.requantize import (
-    UNSIGNED_BYTES,
-    keeps_sums,
     output_arguments,
     source_arguments,
     target_arguments,
 )
-from megengine_lite._core.cpu.lowering import Lowering, Ref, Tensor, lowers, wants_halo
+from megengine_lite._core.cpu.lowering import Lowering, Ref, Tensor
 from megengine_lite._core.cpu.packing import int8 as packing
-from megengine_lite._core.cpu.packing.float32 import merge_groups
-from megengine_lite._core.ir.dtype import DType
+from megengine_lite._core.cpu.packing.float32 import merge_groups, pad_channels
+from megengine_lite._core.ir.dtype import UNSIGNED_BYTES, DType
 from megengine_lite._core.ir.fused_quantized import QuantizedConv
 from megengine_lite._core.ir.graph import Constant, ConstantPool, Node
 from megengine_lite._core.ir.params import ConvBiasNonlineMode, ConvolutionMode, ConvolutionSparse
+from megengine_lite._core.ir.quantize import keeps_sums
 from megengine_lite._core.operators.conv_types import product_scale
 
 FLIP = -0x7F7F7F80  # 0x80 in every byte: signed <-> unsigned
@@ -81,18 +80,15 @@ def has_unsigned_dot(ctx: Lowering) -> bool:
     return ctx.kernels.isa.dot is Dot.U8S8_QUADS
 
 
-@wants_halo("QuantizedConv")
-def _halo(node: Node, index: int) -> tuple[int, int]:
+def halo_wish(node: Node, index: int) -> tuple[int, int]:
     return (node.params.conv.pad_h, node.params.conv.pad_w) if index == 0 else (0, 0)
 
 
-@lowers("Convolution", "ConvBiasForward")
 def lower_convolution(ctx: Lowering, node: Node) -> bool | None:
     fused = as_quantized_conv(node)
     return False if fused is None else lower_quantized_conv(ctx, fused)
 
 
-@lowers("QuantizedConv")
 def lower_quantized_conv(ctx: Lowering, node: Node) -> bool | None:
     conv = _Conv(ctx, node)
     if conv.output is None:
@@ -175,7 +171,7 @@ class _Conv:
             sums = packing.compensation(integers(w).reshape(-1, *w.shape[-3:]), offset)
             for b in biases:
                 sums = sums + b.reshape(-1)
-            return packing.pad_channels(sums, groups, width)
+            return pad_channels(sums, groups, width)
 
         key = ("int8 bias", offset, groups, width, self.filter_dtype.zero_point)
         refs: dict[str, Ref | None] = {"bias": ctx.constant(ctx.pool.derive(key, parents, total)), "real_bias": None}
@@ -185,7 +181,7 @@ class _Conv:
             real = ctx.pool.derive(
                 ("int8 real bias", groups, width, float(factor)),
                 [bias],
-                lambda b: packing.pad_channels(b.reshape(-1).astype(np.float32) * factor, groups, width),
+                lambda b: pad_channels(b.reshape(-1).astype(np.float32) * factor, groups, width),
             )
             refs["real_bias"] = ctx.constant(real)
         return refs

@@ -17,19 +17,18 @@ from megengine_lite._core.cpu.lower.quantized_conv import (
     input_form,
 )
 from megengine_lite._core.cpu.lower.requantize import is_byte, output_arguments
-from megengine_lite._core.cpu.lowering import Lowering, Ref, Tensor, lowers
+from megengine_lite._core.cpu.lowering import Lowering, Ref, Tensor
 from megengine_lite._core.cpu.packing import int8 as packing
-from megengine_lite._core.cpu.packing.float32 import merge_groups
+from megengine_lite._core.cpu.packing.float32 import merge_groups, pad_channels
 from megengine_lite._core.ir.graph import Node
-from megengine_lite._core.ir.params import ConvolutionFormat, ConvolutionMode
+from megengine_lite._core.ir.params import ConvolutionMode
 from megengine_lite._core.operators.conv_types import product_scale
 
 
-@lowers("ConvolutionBackwardData")
 def lower_quantized_deconv(ctx: Lowering, node: Node) -> bool | None:
     w, x = node.inputs[:2]
     y = node.outputs[0]
-    if not is_byte(x.dtype) or not is_byte(w.dtype) or w.const is None or node.params.format != ConvolutionFormat.NCHW:
+    if not is_byte(x.dtype) or not is_byte(w.dtype) or w.const is None:
         return False
     if node.params.stride_h * node.params.stride_w > MAX_PHASES:
         return False
@@ -75,7 +74,7 @@ def _emit_phase(
 
     def biases(array: np.ndarray) -> np.ndarray:
         sums = packing.compensation(taps(array).reshape(groups * oc, -1), offset)
-        return packing.pad_channels(sums, groups, width)
+        return pad_channels(sums, groups, width)
 
     key = ("int8 deconv", width, mirrored, zero, row, column, merged)
     parts = count_parts(ctx.pool, weight.const, zero)

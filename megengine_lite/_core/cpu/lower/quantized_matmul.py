@@ -6,38 +6,33 @@ import numpy as np
 
 from megengine_lite._core.compile.passes.fuse_quantized import as_quantized_matmul
 from megengine_lite._core.cpu.lower.quantized_conv import count_parts, has_unsigned_dot, input_form
-from megengine_lite._core.cpu.lower.requantize import UNSIGNED_BYTES, is_byte, output_arguments
-from megengine_lite._core.cpu.lowering import Lowering, Ref, lowers
+from megengine_lite._core.cpu.lower.requantize import is_byte, output_arguments
+from megengine_lite._core.cpu.lowering import Lowering, Ref
 from megengine_lite._core.cpu.packing import int8 as packing
-from megengine_lite._core.ir.dtype import DType
+from megengine_lite._core.cpu.packing.float32 import pad_channels
+from megengine_lite._core.ir.dtype import UNSIGNED_BYTES, DType
 from megengine_lite._core.ir.fused_quantized import QuantizedMatMul
 from megengine_lite._core.ir.graph import Node, Var
 from megengine_lite._core.ir.image_layouts import round_up
-from megengine_lite._core.ir.params import MatrixMulFormat
 from megengine_lite._core.operators.conv_types import product_scale
 
 # Up to this many rows the left operand is read as it is (dot_block_few in kernels/common/dot.pxd).
 FEW_ROWS = 4
 
 
-@lowers("MatrixMul")
 def lower_matmul(ctx: Lowering, node: Node) -> bool | None:
     fused = as_quantized_matmul(node)
     return False if fused is None else lower_quantized_matmul(ctx, fused)
 
 
-@lowers("QuantizedMatMul")
 def lower_quantized_matmul(ctx: Lowering, node: Node) -> bool | None:
     p: QuantizedMatMul = node.params
     bias = node.inputs[2] if p.has_bias else None
     return _lower(ctx, node, p.matmul.transposeA, p.matmul.transposeB, p.product_dtype, bias)
 
 
-@lowers("BatchedMatrixMul")
 def lower_batched(ctx: Lowering, node: Node) -> bool | None:
     p = node.params
-    if p.format != MatrixMulFormat.DEFAULT:
-        return False
     return _lower(ctx, node, p.transposeA, p.transposeB, node.outputs[0].dtype, None)
 
 
@@ -106,7 +101,7 @@ def _constant_columns(ctx: Lowering, b: Var, transposed: bool, offset: int, bias
         sums = packing.compensation(integers(w).T, offset)
         for x in biases:
             sums = sums + x.reshape(-1)
-        return packing.pad_channels(sums, 1, width)
+        return pad_channels(sums, 1, width)
 
     assert b.const is not None
     parents = [b.const] if bias is None else [b.const, bias.const]

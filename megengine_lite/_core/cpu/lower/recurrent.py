@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from megengine_lite._core.cpu.lower.copying import View, emit_copy
-from megengine_lite._core.cpu.lower.matmul import NO_ACTIVATION, Operand, emit_matmul, is_float32
-from megengine_lite._core.cpu.lowering import Lowering, Ref, lowers
+from megengine_lite._core.cpu.lower.matmul import NO_ACTIVATION, Operand, emit_matmul
+from megengine_lite._core.cpu.lowering import Lowering, Ref
 from megengine_lite._core.ir.fused import Activation, ActivationCode
-from megengine_lite._core.ir.graph import Constant, Node, Var
+from megengine_lite._core.ir.graph import Constant, Node
 from megengine_lite._core.ir.params import RNNCellNonlineMode
 from megengine_lite._core.operators.recurrent import LayerWeights, split_weights
 
@@ -88,12 +88,11 @@ def _emit_cell(ctx: Lowering, node: Node, batch: int, hidden: int, gates: Ref, c
 # ---- single cells ----------------------------------------------------------------------------------------------------
 
 
-@lowers("RNNCellForward", "LSTMCellForward")
 def lower_cell(ctx: Lowering, node: Node) -> bool | None:
     x, _, _, h, _, _ = node.inputs[:6]
     constants = [node.inputs[k].const for k in (1, 2, 4, 5)]
     found = [c for c in constants if c is not None]
-    if not is_float32(node) or len(found) != len(constants):
+    if len(found) != len(constants):
         return False
     w_ih, b_ih, w_hh, b_hh = found
     batch, hidden = h.shape
@@ -117,11 +116,10 @@ def lower_cell(ctx: Lowering, node: Node) -> bool | None:
 # ---- layers ----------------------------------------------------------------------------------------------------------
 
 
-@lowers("RNNForward", "LSTMForward")
 def lower_layers(ctx: Lowering, node: Node) -> bool | None:
     """All layers and directions; the last step of each writes the final state."""
     x, flat = node.inputs[0], node.inputs[-1]
-    if any(v.dtype != x.dtype for v in node.inputs) or not is_float32_state(node) or flat.const is None:
+    if flat.const is None:
         return False
     length, batch, size = x.shape
     hidden = node.params.hidden_size
@@ -146,12 +144,6 @@ def lower_layers(ctx: Lowering, node: Node) -> bool | None:
             _emit_direction(ctx, node, source, y, weights[number], states, batch, order)
         source = _Rows(out, width)
     return None
-
-
-def is_float32_state(node: Node) -> bool:
-    """Whether all that a layer computes is float32; its last output is a piece of training."""
-    outputs: list[Var] = node.outputs[:-1]
-    return is_float32(Node(node.op, None, node.inputs, ())) and all(v.dtype == node.inputs[0].dtype for v in outputs)
 
 
 def _weights(ctx: Lowering, node: Node, flat: Constant, gates: int, size: int) -> list[_Weights]:

@@ -6,37 +6,29 @@ import math
 from collections.abc import Sequence
 
 from megengine_lite._core.cpu.lower.copying import View, view_of
-from megengine_lite._core.cpu.lowering import Lowering, lowers
-from megengine_lite._core.ir.dtype import FLOAT32, INT32
+from megengine_lite._core.cpu.lowering import Lowering
 from megengine_lite._core.ir.graph import Node, Var
 from megengine_lite._core.ir.params import INT_MAX, ReduceMode
 from megengine_lite._core.operators.reduce import Reduce
 from megengine_lite.kernels.common.tiling import plan_reduce
 
-MAX_OF_NUMBERS = len(ReduceMode)
-"""A mode of the kernels: the maximum, passing over NaN, as pooling does."""
 
-
-@lowers("ReduceAxes")
 def lower_reduce_axes(ctx: Lowering, node: Node) -> bool | None:
     return emit_reduce(ctx, node, node.inputs[0], node.outputs[0], node.params.mode, node.params.axes)
 
 
-@lowers("Reduce")
 def lower_reduce(ctx: Lowering, node: Node) -> bool | None:
     x, y = node.inputs[0], node.outputs[0]
-    if x.dtype != FLOAT32 or y.dtype != FLOAT32:
-        return False
     axes = Reduce().axes(node, [v.spec for v in node.inputs])
     return emit_reduce(ctx, node, x, y, node.params.mode, axes)
 
 
 def emit_reduce(ctx: Lowering, node: Node, x: Var, y: Var, mode: int, axes: Sequence[int]) -> bool | None:
-    """``y`` = ``x`` reduced; False if the axes are too scattered for the kernel.
+    """``y`` = ``x`` reduced; False if the kernel has not the mode, or the axes are too scattered for it.
 
     Over the pixels of a blocked image the result is blocked too, and each channel stays in its lane.
     """
-    if x.dtype != FLOAT32:
+    if mode not in ctx.kernels.module("reduce").MODES:
         return False
     divisor = math.prod(x.shape[k] for k in axes) if mode == ReduceMode.MEAN else 1
     if tuple(axes) == (2, 3) and len(y.shape) == 4 and ctx.is_blocked(x):
@@ -64,11 +56,8 @@ def emit_reduce(ctx: Lowering, node: Node, x: Var, y: Var, mode: int, axes: Sequ
     return None
 
 
-@lowers("Argmax", "Argmin")
-def lower_arg_reduce(ctx: Lowering, node: Node) -> bool | None:
+def lower_arg_reduce(ctx: Lowering, node: Node) -> None:
     x, y = node.inputs[0], node.outputs[0]
-    if x.dtype != FLOAT32 or y.dtype != INT32:
-        return False
     axis = node.params.axis % len(x.shape)
     inner = math.prod(x.shape[axis + 1 :])
     chunk = min(inner, ctx.width)
@@ -83,14 +72,10 @@ def lower_arg_reduce(ctx: Lowering, node: Node) -> bool | None:
         chunk=chunk,
         work=math.prod(x.shape[:axis]) * -(-inner // chunk),
     )
-    return None
 
 
-@lowers("Cumsum")
-def lower_cumsum(ctx: Lowering, node: Node) -> bool | None:
+def lower_cumsum(ctx: Lowering, node: Node) -> None:
     x, y = node.inputs[0], node.outputs[0]
-    if x.dtype != FLOAT32:
-        return False
     shape = x.shape if node.params.axis != INT_MAX else (x.spec.size,)
     axis = node.params.axis % len(shape) if node.params.axis != INT_MAX else 0
     inner = math.prod(shape[axis + 1 :])
@@ -105,4 +90,3 @@ def lower_cumsum(ctx: Lowering, node: Node) -> bool | None:
         reverse=node.params.reverse,
         work=math.prod(shape[:axis]) * inner,
     )
-    return None

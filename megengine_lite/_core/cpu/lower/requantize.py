@@ -7,14 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from megengine_lite._core.ir.dtype import DType, DTypeCode
+from megengine_lite._core.ir.dtype import BYTES, SIGNED_BYTES, UNSIGNED_BYTES, DType, DTypeCode
 from megengine_lite._core.ir.fused import ActivationCode
 from megengine_lite._core.ir.params import ConvBiasNonlineMode, ElemwiseMultiTypeMode
+from megengine_lite._core.ir.quantize import keeps_sums
 
 _C = DTypeCode
-SIGNED_BYTES = (_C.QUANTIZED_S8, _C.QUANTIZED_S4, _C.INT8)
-UNSIGNED_BYTES = (_C.QUANTIZED8_ASYMM, _C.QUANTIZED4_ASYMM)
-BYTES = SIGNED_BYTES + UNSIGNED_BYTES
 # Reciprocals of scales below this overflow.
 _SMALLEST_SCALE = 1e-30
 
@@ -82,11 +80,6 @@ def relative_range(dtype: DType) -> tuple[int, int]:
     """Smallest and largest stored number of a quantized type, less its zero point."""
     low, high = dtype.quantized_range
     return low - dtype.zero_point, high - dtype.zero_point
-
-
-def keeps_sums(dtype: DType, scale: float) -> bool:
-    """Whether a result of this type is the sums of products themselves; ``scale`` is that of the products."""
-    return dtype.code == _C.INT32 or (dtype.code == _C.QUANTIZED_S32 and dtype.scale == scale)
 
 
 def output_arguments(

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from megengine_lite._core.cpu.lowering import Lowering, Ref, lowers
-from megengine_lite._core.ir.dtype import FLOAT32
+from megengine_lite._core.cpu.lowering import Lowering, Ref
 from megengine_lite._core.ir.graph import Constant, Node
 from megengine_lite._core.ir.image_layouts import Format
 from megengine_lite._core.ir.params import InterpolationMode
@@ -15,12 +14,9 @@ from megengine_lite._core.operators.sampling import border_index, floor_and_frac
 MAX_TAPS = 64  # along the height
 
 
-@lowers("Resize")
 def lower_resize(ctx: Lowering, node: Node) -> bool | None:
     x, y = node.inputs[0], node.outputs[0]
     fmt, mode = node.params.format, node.params.imode
-    if x.dtype != FLOAT32 or fmt not in (Format.NCHW, Format.NHWC):
-        return False
     nhwc = fmt == Format.NHWC
     if nhwc and not has_cv_variant(Format.NHWC, x.shape[3]) and mode != InterpolationMode.NEAREST:
         mode = InterpolationMode.LINEAR
@@ -107,15 +103,14 @@ def _table(ctx: Lowering, array: np.ndarray, dtype: type) -> Ref:
     return ctx.constant(Constant(array, ("resize table", array.shape, array.dtype.str, array.tobytes())))
 
 
-@lowers("WarpPerspective")
 def lower_warp_perspective(ctx: Lowering, node: Node) -> bool | None:
     """Only where a constant matrix moves rows and columns independently of each other (interpolation by aligned
     corners is written so), and all images alike."""
     x, y, matrix = node.inputs[0], node.outputs[0], node.inputs[1]
     p = node.params
-    if x.dtype != FLOAT32 or y.dtype != FLOAT32 or p.format != Format.NCHW or len(node.inputs) != 3:
+    if len(node.inputs) != 3 or matrix.const is None or p.imode != InterpolationMode.LINEAR:
         return False
-    if matrix.const is None or p.imode != InterpolationMode.LINEAR or x.shape[0] != matrix.shape[0]:
+    if x.shape[0] != matrix.shape[0]:
         return False
     m = matrix.const.array.astype(np.float32)
     first = m[0]

@@ -14,15 +14,13 @@ from megengine_lite._core.cpu.lower.copying import (
     numpy_views,
     view_of,
 )
-from megengine_lite._core.cpu.lowering import Lowering, lowers
+from megengine_lite._core.cpu.lowering import Lowering
 from megengine_lite._core.ir.fused import ChannelGather
 from megengine_lite._core.ir.graph import Node, Var
 from megengine_lite._core.ir.params import PaddingMode
-from megengine_lite._core.operators import REGISTRY
-from megengine_lite._core.operators.shape import Padding, PassThrough
+from megengine_lite._core.operators.shape import Padding
 
 
-@lowers(*(name for name, operator in REGISTRY.items() if isinstance(operator, PassThrough)))
 def lower_pass_through(ctx: Lowering, node: Node) -> None:
     x, y = node.inputs[0], node.outputs[0]
     if len(y.shape) == 4 and ctx.is_blocked(x):
@@ -31,12 +29,10 @@ def lower_pass_through(ctx: Lowering, node: Node) -> None:
         ctx.alias(y, ctx.plain(x))
 
 
-@lowers("Reshape", "AxisAddRemove")
 def lower_reshape(ctx: Lowering, node: Node) -> None:
     ctx.alias(node.outputs[0], ctx.plain(node.inputs[0]))
 
 
-@lowers("Broadcast", "Subtensor", "Split")
 def lower_view(ctx: Lowering, node: Node) -> bool | None:
     views = numpy_views(ctx, node)
     if views is None:
@@ -48,7 +44,6 @@ def lower_view(ctx: Lowering, node: Node) -> bool | None:
 # ---- transposition ---------------------------------------------------------------------------------------------------
 
 
-@lowers("Dimshuffle")
 def lower_dimshuffle(ctx: Lowering, node: Node) -> bool | None:
     """Straight from a blocked tensor where its channels fill their blocks: a block is then one more dimension."""
     x, y = node.inputs[0], node.outputs[0]
@@ -80,7 +75,6 @@ def _dense(shape: tuple[int, ...], item: int) -> tuple[int, ...]:
 # ---- concatenation ---------------------------------------------------------------------------------------------------
 
 
-@lowers("Concat")
 def lower_concat(ctx: Lowering, node: Node) -> None:
     """Blocked along channels where an operand is blocked."""
     y = node.outputs[0]
@@ -96,7 +90,6 @@ def lower_concat(ctx: Lowering, node: Node) -> None:
 # ---- padding ---------------------------------------------------------------------------------------------------------
 
 
-@lowers("Padding")
 def lower_padding(ctx: Lowering, node: Node) -> bool | None:
     """The inside is copied; borders are then filled axis by axis from what is there already."""
     x, y = node.inputs[0], node.outputs[0]

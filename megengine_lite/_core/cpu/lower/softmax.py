@@ -5,22 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from megengine_lite._core.cpu.lowering import Lowering, Ref, lowers
-from megengine_lite._core.ir.dtype import FLOAT32
+from megengine_lite._core.cpu.lowering import Lowering, Ref
 from megengine_lite._core.ir.graph import Node
 from megengine_lite.kernels.common.tiling import STREAM_BYTES, softmax_chunk, softmax_scratch
 
 MAX_STREAM_ROW = 8192  # floats; longer rows are not gathered in scratch
 
 
-@lowers("Softmax")
-def lower_softmax(ctx: Lowering, node: Node) -> bool | None:
+def lower_softmax(ctx: Lowering, node: Node) -> None:
     x, y = node.inputs[0], node.outputs[0]
-    if x.dtype != FLOAT32:
-        return False
     axis = node.params.axis % len(x.shape)
     emit_softmax(ctx, node, ctx.plain(x).ref, ctx.new_plain(y).ref, x.shape, axis)
-    return None
 
 
 def emit_softmax(ctx: Lowering, node: Node, x: Ref, y: Ref, shape: Sequence[int], axis: int) -> None:

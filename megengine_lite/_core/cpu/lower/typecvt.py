@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from megengine_lite._core.cpu.lowering import Lowering, Ref, lowers
+from megengine_lite._core.cpu.lowering import Lowering, Ref
 from megengine_lite._core.ir.dtype import DTypeCode
 from megengine_lite._core.ir.graph import Node
 
 BLOCK = 512  # elements of a work item of the kernel
 
 _C = DTypeCode
-_KINDS = {
+KINDS = {
     _C.FLOAT32: 0,
     _C.FLOAT16: 1,
     _C.BFLOAT16: 2,
@@ -23,13 +23,9 @@ _KINDS = {
 }
 
 
-@lowers("TypeCvt")
-def lower_typecvt(ctx: Lowering, node: Node) -> bool | None:
+def lower_typecvt(ctx: Lowering, node: Node) -> None:
     x, y = node.inputs[0], node.outputs[0]
-    if x.dtype.code not in _KINDS or y.dtype.code not in _KINDS:
-        return False
     emit_convert(ctx, node, ctx.plain(x).ref, x.dtype.code, ctx.new_plain(y).ref, y.dtype.code, x.spec.size)
-    return None
 
 
 def emit_convert(ctx: Lowering, node: Node, x: Ref, source: DTypeCode, y: Ref, target: DTypeCode, n: int) -> None:
@@ -41,9 +37,9 @@ def emit_convert(ctx: Lowering, node: Node, x: Ref, source: DTypeCode, y: Ref, t
         x=x,
         y=y,
         n=n,
-        source=_KINDS[source],
-        target=_KINDS[target],
-        source_size=sizes.get(_KINDS[source], 2),
-        target_size=sizes.get(_KINDS[target], 2),
+        source=KINDS[source],
+        target=KINDS[target],
+        source_size=sizes.get(KINDS[source], 2),
+        target_size=sizes.get(KINDS[target], 2),
         work=-(-n // BLOCK),
     )

@@ -24,10 +24,10 @@ def aligned_empty(size: int) -> np.ndarray:
 
 
 def pad_channels(values: np.ndarray, groups: int, width: int) -> np.ndarray:
-    """One number per channel, each group padded with zeros to whole blocks."""
+    """One number of four bytes per channel, each group padded with zeros to whole blocks."""
     per_group = values.reshape(groups, -1)
     count = per_group.shape[1]
-    out = aligned_empty(groups * -(-count // width) * width)
+    out = aligned_empty(groups * -(-count // width) * width).view(values.dtype)
     rows = out.reshape(groups, -1)
     rows[:, :count] = per_group
     rows[:, count:] = 0

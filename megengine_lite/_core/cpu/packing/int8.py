@@ -42,14 +42,6 @@ def count_parts(w: np.ndarray, zero_point: int) -> int:
     return max(1, -(-high // 127), -(low // 128))
 
 
-def pad_channels(values: np.ndarray, groups: int, width: int) -> np.ndarray:
-    """One number per channel, each group padded with zeros to whole blocks."""
-    per_group = values.reshape(groups, -1)
-    out = np.zeros((groups, round_up(per_group.shape[1], width)), values.dtype)
-    out[:, : per_group.shape[1]] = per_group
-    return out.reshape(-1)
-
-
 def _aligned(pieces: list[np.ndarray]) -> np.ndarray:
     """Pieces of bytes one after the other, on a cache line boundary; there are whole quads of them."""
     out = aligned_empty(sum(p.size for p in pieces) // QUAD).view(np.int8)

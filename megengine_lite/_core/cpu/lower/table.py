@@ -1,0 +1,247 @@
+"""Which lowering function and which kernels compute which nodes: the dispatch of the CPU.
+
+A node that no row takes runs in numpy, by the operator's definition. ``tests/test_dispatch.py`` holds the kernels that
+come out; ``docs/operators.md`` lists them by operator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from megengine_lite._core.cpu.algorithms.convolution import CONV_F32
+from megengine_lite._core.cpu.algorithms.matmul import MATMUL_F32
+from megengine_lite._core.cpu.dispatch import ANY, Codes, Layout, LowerFunction, Row, Table
+from megengine_lite._core.cpu.lower import (
+    attention,
+    channels,
+    conv,
+    conv_plain,
+    deconv,
+    detection,
+    elemwise,
+    elemwise_other,
+    indexing,
+    matmul,
+    norm,
+    pooling,
+    quantized,
+    quantized_conv,
+    quantized_deconv,
+    quantized_matmul,
+    recurrent,
+    reduce,
+    resize,
+    shape,
+    softmax,
+    typecvt,
+)
+from megengine_lite._core.ir.dtype import BYTES, STORED_BYTES, DType, DTypeCode
+from megengine_lite._core.ir.image_layouts import Format
+from megengine_lite._core.ir.params import ElemwiseMode, ElemwiseMultiTypeMode, PoolingMode
+from megengine_lite._core.operators import REGISTRY
+from megengine_lite._core.operators.shape import PassThrough
+
+_C = DTypeCode
+
+
+def _codes(*codes: DTypeCode) -> Codes:
+    return frozenset(codes)
+
+
+# ---- sets of element types -------------------------------------------------------------------------------------------
+
+_F32, _I32, _BOOL = _codes(_C.FLOAT32), _codes(_C.INT32), _codes(_C.BOOL)
+_S32 = _codes(_C.QUANTIZED_S32)
+_PLAIN = frozenset(typecvt.KINDS)
+_PLAIN_BYTES = _PLAIN & STORED_BYTES
+_PRODUCTS = frozenset(BYTES)  # what products of bytes take
+_QUANTIZED = frozenset(c for c in DTypeCode if DType(c).is_quantized)
+_QUANTIZED_BYTES = _QUANTIZED & STORED_BYTES
+_BLOCKED_SOURCES = _codes(_C.INT32, _C.INT8, _C.UINT8)  # plain types that convolutions and pooling leave in blocks
+_REAL_TARGETS = (_PRODUCTS - _PLAIN) | _S32  # what quantized_binary stores, besides float32
+
+# ---- modes and formats -----------------------------------------------------------------------------------------------
+
+_NCHW = frozenset((int(Format.NCHW),))
+_DEFAULT = frozenset((0,))  # of matrix products
+_POOLING = frozenset(PoolingMode)
+_ELEMWISE = frozenset(ElemwiseMode)
+_POW = frozenset((ElemwiseMode.POW,))
+_ON_S32 = frozenset(quantized.S32)
+_Q_BINARY = frozenset(quantized.BINARY)
+_Q_OTHER = frozenset(m for m in ElemwiseMultiTypeMode if m.name.startswith("Q")) - _Q_BINARY
+_COMPARISONS = frozenset(elemwise_other.COMPARISONS)
+
+# ---- kernels of functions that several lowerings use -----------------------------------------------------------------
+
+_COPY = ("copy_strided", "transpose_strided")
+_CHAIN = ("elemwise_chain_f32",)
+_TABLES = ("table_8", "table_pair_8")
+_REDUCE = ("reduce_inner_f32", "reduce_outer_f32")
+_GATHER = ("gather_channels_blocked_8", "gather_channels_blocked_f32", *_COPY)
+_CONV_F32 = tuple(a.name for a in CONV_F32)
+_CONV_INT8 = ("conv_depthwise_int8", "conv_direct_int8", "flip_bytes", "pack_image_8")
+_GEMM_F32 = tuple(a.name for a in MATMUL_F32)
+_GEMM_INT8 = ("gemm_int8", "pack_columns_8", "pack_rows_8")
+
+
+def _rows(ops: str, lower: LowerFunction, kernels: tuple[str, ...], **conditions: Any) -> Iterator[Row]:
+    for op in ops.split():
+        yield Row(op=op, lower=lower, kernels=kernels, **conditions)
+
+
+def _float32() -> Iterator[Row]:
+    """Operators whose only kernels are for float32."""
+    only: dict[str, Any] = {"inputs": (_F32,), "outputs": (_F32,)}
+    first = (_F32, ANY)
+    yield from _rows("FusedConv", conv.lower_fused_conv, _CONV_F32, halo=conv.halo_wish, **only)
+    yield from _rows(
+        "Convolution ConvBiasForward", conv.lower_convolution, _CONV_F32, formats=_NCHW, halo=conv.halo_wish, **only
+    )
+    yield from _rows("Convolution3D", conv_plain.lower_conv3d, ("conv_plain_f32",), **only)
+    yield from _rows(
+        "ConvolutionBackwardData", deconv.lower_deconv, ("conv_depthwise_f32", "conv_direct_f32"),
+        inputs=(_F32, _F32, ANY), outputs=(_F32,), formats=_NCHW, halo=deconv.halo_wish,
+    )  # fmt: skip
+    yield from _rows("FusedMatMul", matmul.lower_matmul, _GEMM_F32, **only)
+    yield from _rows("MatrixMul BatchedMatrixMul", matmul.lower_matmul, _GEMM_F32, formats=_DEFAULT, **only)
+    yield from _rows(
+        "Pooling AdaptivePooling", pooling.lower_pooling, ("pool_blocked_f32", "pool_plain_f32", *_REDUCE),
+        inputs=first, modes=_POOLING, formats=_NCHW,
+    )  # fmt: skip
+    yield from _rows("Reduce", reduce.lower_reduce, _REDUCE, inputs=first, outputs=(_F32,))
+    yield from _rows("ReduceAxes", reduce.lower_reduce_axes, _REDUCE, inputs=(_F32,))
+    yield from _rows("Argmax Argmin", reduce.lower_arg_reduce, ("arg_reduce_f32",), inputs=(_F32,), outputs=(_I32,))
+    yield from _rows("Cumsum", reduce.lower_cumsum, ("cumsum_f32",), inputs=(_F32,))
+    yield from _rows("Softmax", softmax.lower_softmax, ("softmax_f32",), inputs=(_F32,))
+    yield from _rows(
+        "LayerNorm GeneralNorm", norm.lower_axes_norm, ("norm_columns_f32", "norm_rows_f32"), inputs=(_F32,)
+    )
+    yield from _rows(
+        "GroupNorm InstanceNorm", norm.lower_channel_norm, ("norm_channels_blocked_f32", "norm_rows_f32"),
+        inputs=(_F32,),
+    )  # fmt: skip
+    yield from _rows("LRN", norm.lower_lrn, ("lrn_blocked_f32", "lrn_plain_f32"), inputs=(_F32,))
+    yield from _rows(
+        "Resize", resize.lower_resize, ("resize_pixels_f32", "resize_plain_f32"), inputs=first,
+        formats=_NCHW | {Format.NHWC},
+    )  # fmt: skip
+    yield from _rows(
+        "WarpPerspective", resize.lower_warp_perspective, ("resize_pixels_f32", "resize_plain_f32"), inputs=first,
+        outputs=(_F32,), formats=_NCHW,
+    )  # fmt: skip
+    yield from _rows("ROIAlign", detection.lower_roi_align, ("roi_align_blocked_f32",), inputs=(_F32,), formats=_NCHW)
+    yield from _rows("NMSKeepMGB", detection.lower_nms, ("nms_keep_f32",), inputs=(_F32,))
+    cell = ("lstm_cell_f32",)
+    yield from _rows("RNNCellForward", recurrent.lower_cell, _GEMM_F32, **only)
+    yield from _rows("LSTMCellForward", recurrent.lower_cell, cell + _GEMM_F32, **only)
+    # The last output is of use in training only.
+    layers = recurrent.lower_layers
+    yield from _rows("RNNForward", layers, _COPY + _GEMM_F32, inputs=(_F32,), outputs=(_F32, _F32, ANY))
+    yield from _rows("LSTMForward", layers, cell + _COPY + _GEMM_F32, inputs=(_F32,), outputs=(_F32, _F32, _F32, ANY))
+    yield from _rows("MultiHeadAttn", attention.lower_attention, ("softmax_f32", *_CHAIN, *_GEMM_F32), inputs=(_F32,))
+
+
+def _elementwise() -> Iterator[Row]:
+    only: dict[str, Any] = {"inputs": (_F32,), "outputs": (_F32,)}
+    yield from _rows("FusedElemwise", elemwise.lower_chain, _CHAIN, **only)
+    yield from _rows("Elemwise", elemwise.lower_elemwise, _CHAIN, modes=_ELEMWISE - _POW, **only)
+    yield from _rows("Elemwise", elemwise_other.lower_power, _CHAIN, modes=_POW, **only)
+    yield from _rows("PowC", elemwise_other.lower_power, _CHAIN, inputs=(_F32,))
+    yield from _rows("Where MaskedFill", elemwise_other.lower_selection, ("convert_elements", *_CHAIN), outputs=(_F32,))
+    # The arithmetic that both kernels have is up to five times as fast in binary_s32.
+    yield from _rows(
+        "Elemwise", elemwise_other.lower_int32, ("binary_s32", "elemwise_int"), inputs=(_I32,), modes=_ON_S32
+    )
+    yield from _rows(
+        "Elemwise", elemwise_other.lower_integers, ("elemwise_int",), inputs=(_I32,), modes=_ELEMWISE - _ON_S32
+    )
+    for code in (_C.INT16, _C.UINT16, _C.BOOL):
+        yield from _rows("Elemwise", elemwise_other.lower_integers, ("elemwise_int",), inputs=(_codes(code),))
+    yield from _rows("Elemwise", quantized.lower_s32, ("binary_s32",), inputs=(_S32,), modes=_ON_S32)
+    yield from _rows("Elemwise", quantized.lower_by_table, _TABLES, inputs=(STORED_BYTES - _BOOL,))
+    yield from _rows(
+        "ElemwiseMultiType", elemwise_other.lower_comparison, ("convert_elements", *_CHAIN), inputs=(_F32,),
+        modes=_COMPARISONS,
+    )  # fmt: skip
+    yield from _rows(
+        "ElemwiseMultiType", elemwise_other.lower_integer_comparison, ("elemwise_int",), modes=_COMPARISONS,
+        inputs=(_codes(_C.INT32, _C.INT16, _C.UINT16, _C.BOOL, _C.INT8, _C.UINT8),),
+    )  # fmt: skip
+    yield from _rows(
+        "ElemwiseMultiType", quantized.lower_binary, ("quantized_binary", *_TABLES), inputs=(_QUANTIZED,),
+        modes=_Q_BINARY,
+    )  # fmt: skip
+    yield from _rows("ElemwiseMultiType", quantized.lower_by_table, _TABLES, inputs=(_QUANTIZED_BYTES,), modes=_Q_OTHER)
+
+
+def _conversions() -> Iterator[Row]:
+    def conversion(lower: LowerFunction, kernels: tuple[str, ...], sources: Codes, targets: Codes, **also: Any) -> Row:
+        return Row(op="TypeCvt", lower=lower, kernels=kernels, inputs=(sources,), outputs=(targets,), **also)
+
+    for source in _PLAIN:
+        # Integers wrap, so that bytes stay as they are; truth values are 0 and 1.
+        same = _codes(source) | (_PLAIN_BYTES - _BOOL if source in _PLAIN_BYTES else frozenset())
+        yield conversion(shape.lower_pass_through, (), _codes(source), same)
+        # From a blocked tensor, quantized_binary makes another; from a plain one, convert_elements is faster.
+        both = _F32 if source in _BLOCKED_SOURCES else frozenset()
+        convert = (typecvt.lower_typecvt, ("convert_elements",), _codes(source))
+        yield conversion(*convert, _PLAIN - same - both)
+        if both:
+            yield conversion(*convert, both, layout=Layout.PLAIN)
+            yield conversion(
+                quantized.lower_conversion, ("quantized_binary",), _codes(source), both, layout=Layout.BLOCKED
+            )
+    by_table = (quantized.lower_by_table, ("table_8",))
+    yield conversion(*by_table, STORED_BYTES - _PLAIN_BYTES, STORED_BYTES)
+    yield conversion(*by_table, _PLAIN_BYTES, STORED_BYTES - _PLAIN_BYTES)
+    by_value = (quantized.lower_conversion, ("quantized_binary",))
+    yield conversion(*by_value, _F32 | _I32 | _S32, _REAL_TARGETS)
+    yield conversion(*by_value, _PRODUCTS | {_C.UINT8}, _S32)
+    yield conversion(*by_value, _REAL_TARGETS, _F32)
+
+
+def _int8() -> Iterator[Row]:
+    """Convolutions, matrix products and pooling of bytes."""
+    operands = (_PRODUCTS, _PRODUCTS, ANY)
+    wish = quantized_conv.halo_wish
+    yield from _rows(
+        "QuantizedConv", quantized_conv.lower_quantized_conv, _CONV_INT8, inputs=(_PRODUCTS | _F32, _PRODUCTS, ANY),
+        halo=wish,
+    )  # fmt: skip
+    yield from _rows(
+        "Convolution ConvBiasForward", quantized_conv.lower_convolution, _CONV_INT8, inputs=operands, formats=_NCHW,
+        halo=conv.halo_wish,
+    )  # fmt: skip
+    yield from _rows(
+        "ConvolutionBackwardData", quantized_deconv.lower_quantized_deconv, ("conv_direct_int8", "flip_bytes"),
+        inputs=operands, formats=_NCHW,
+    )  # fmt: skip
+    yield from _rows("QuantizedMatMul", quantized_matmul.lower_quantized_matmul, _GEMM_INT8, inputs=operands)
+    yield from _rows("MatrixMul", quantized_matmul.lower_matmul, _GEMM_INT8, inputs=operands, formats=_DEFAULT)
+    yield from _rows("BatchedMatrixMul", quantized_matmul.lower_batched, _GEMM_INT8, inputs=operands, formats=_DEFAULT)
+    yield from _rows(
+        "Pooling AdaptivePooling", quantized.lower_pooling, ("pool_int8",), inputs=(_PRODUCTS | {_C.UINT8}, ANY),
+        modes=_POOLING, formats=_NCHW,
+    )  # fmt: skip
+
+
+def _of_any_type() -> Iterator[Row]:
+    """Operators that move elements, whatever they are."""
+    same = [name for name, operator in REGISTRY.items() if isinstance(operator, PassThrough)]
+    yield from _rows(" ".join(same), shape.lower_pass_through, ())
+    yield from _rows("Reshape AxisAddRemove", shape.lower_reshape, ())
+    yield from _rows("Broadcast Subtensor Split", shape.lower_view, _COPY)
+    yield from _rows("Dimshuffle", shape.lower_dimshuffle, _COPY)
+    yield from _rows("Concat", shape.lower_concat, _GATHER)
+    yield from _rows("ChannelGather", channels.lower_channel_gather, _GATHER)
+    yield from _rows("Padding", shape.lower_padding, ("fill_elements", *_COPY))
+    yield from _rows("IndexingMultiAxisVec", indexing.lower_take, ("gather_runs", *_COPY))
+    yield from _rows("IndexingOneHot", indexing.lower_one_hot, ("gather_one_hot",), inputs=(ANY, _I32, ANY))
+    yield from _rows("SetSubtensor", indexing.lower_set, _COPY)
+    yield from _rows("Argsort TopK", detection.lower_sort, ("sort_rows_32",), inputs=(_F32 | _I32, ANY))
+
+
+TABLE = Table((*_float32(), *_elementwise(), *_conversions(), *_int8(), *_of_any_type()))
+"""The dispatch of the CPU."""
