@@ -22,7 +22,11 @@ from Cython.Build import cythonize
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
+sys.path.insert(0, str(Path(__file__).parent / "tools"))
+from kernel_tables import write_tables
+
 PACKAGE = Path("megengine_lite")
+KERNEL_TABLES = Path("build/kernel-tables")  # what tools/kernel_tables.py makes
 SHARED_UTILITY = "megengine_lite.kernels._cyutility"  # Cython's memoryview code, compiled once for all modules
 
 COMMON_FLAGS = [
@@ -103,6 +107,7 @@ def translate(extensions: list[Extension], build_dir: str) -> list[Extension]:
     translated = cythonize(
         extensions,
         build_dir=build_dir,
+        include_path=[".", str(KERNEL_TABLES)],
         quiet=True,
         shared_utility_qualified_name=SHARED_UTILITY,
         compiler_directives={
@@ -138,6 +143,7 @@ def extension_modules() -> list[Extension]:
         modules += translate(core, "build/cython")
     headers = sorted((PACKAGE / "kernels" / "common").rglob("*.h"))
     kernels = selected(list((PACKAGE / "kernels").rglob("*.pyx")))
+    write_tables(kernels, KERNEL_TABLES)
     for isa, flags in instruction_sets().items():
         (PACKAGE / "kernels" / f"_{isa}").mkdir(exist_ok=True)  # for builds in place
         exts = [extension(f"megengine_lite.kernels._{isa}.{s.stem}", s, flags, headers) for s in kernels]

@@ -44,7 +44,7 @@ def test_large_transposition_goes_past_the_caches(columns, isa):
     y = raw[start : start + x.size].reshape(columns, rows)
     plan = plan_copy(y.shape, x.T.strides, y.strides, 4)
     assert plan.kernel == "transpose_strided"
-    assert plan.arguments()["stream"] == 1
+    assert plan.arguments["stream"] == 1
     kernel_set(isa).module("transpose").copy(x.T, y)
     np.testing.assert_array_equal(y, x.T)
 

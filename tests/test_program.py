@@ -14,7 +14,8 @@ COPY = kernel_set()["copy_bytes"]
 
 
 def fill_step(value, nbytes, base=0, offset=0, chunk=64):
-    return (FILL.address, [(base, offset)], [nbytes, chunk, value], [], -(-nbytes // chunk), 0)
+    arguments = FILL.values({"y": (base, offset), "nbytes": nbytes, "chunk": chunk, "value": value})
+    return FILL.address, arguments, -(-nbytes // chunk), 0
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3, 8])
@@ -43,8 +44,10 @@ def test_serial_and_parallel_steps_keep_their_order():
     a, b = np.zeros(n, np.uint8), np.zeros(n, np.uint8)
     steps = []
     for k in range(1, 50):
-        steps.append((FILL.address, [(0, 0)], [n, 64, k], [], 1000, k % 3 == 0))
-        steps.append((COPY.address, [(0, 0), (1, 0)], [n, 64], [], 1000, 0))
+        fill = FILL.values({"y": (0, 0), "nbytes": n, "chunk": 64, "value": k})
+        copy = COPY.values({"x": (0, 0), "y": (1, 0), "nbytes": n, "chunk": 64})
+        steps.append((FILL.address, fill, 1000, k % 3 == 0))
+        steps.append((COPY.address, copy, 1000, 0))
     program = Program(steps, 2, 0, 2)
     program.set_base(0, a.ctypes.data)
     program.set_base(1, b.ctypes.data)

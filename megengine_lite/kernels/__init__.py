@@ -14,7 +14,10 @@ The instruction sets are the rows of :mod:`megengine_lite._core.cpu.isa`.
 ==============  =======================================================================================================
 
 A kernel takes ``(args, begin, end, scratch)`` and does the work items ``begin`` .. ``end - 1``. It knows no graph, no
-Python object, allocates nothing, and cannot fail. Its module's table ``KERNELS`` gives its address and the names of its
-pointers, integers and reals; callers give arguments by these names. A name says operator, algorithm and element type:
-``conv_direct_f32``. No family uses another one's code; what two of them need lives in ``common``.
+Python object, allocates nothing, and cannot fail. Its arguments are declared once, as a struct beside it; groups that
+several kernels have are in ``common/arguments.pxd``. From the structs ``tools/kernel_tables.py`` makes the table
+``KERNELS`` of each module: addresses, and the names by which callers give arguments.
+
+The name of a kernel says operator, algorithm and element type: ``conv_direct_f32``. No family uses another one's code;
+what two of them need lives in ``common``.
 """

@@ -26,20 +26,23 @@ class KernelCall:
     **arguments
         The kernel's arguments by name. Pointers are arrays, ``(array, first element)`` or None; nothing checks that
         they are large enough.
+
+    Raises
+    ------
+    TypeError
+        An argument is missing, or the kernel has none of that name.
     """
 
     def __init__(
         self, kernels: KernelSet, name: str, *, work: int, scratch: int = 0, threads: int = 1, **arguments: object
     ):
-        k = kernels[name]
-        names = {*k.pointers, *k.integers, *k.reals}
-        if names != arguments.keys():
-            raise TypeError(f"kernel {name}: {sorted(names ^ arguments.keys())} missing or unknown")
+        kernel = kernels[name]
         self._keep = arguments
-        pointers = [_address(arguments[p]) for p in k.pointers]
-        integers = [int(arguments[i]) for i in k.integers]  # type: ignore[call-overload]
-        reals = [float(arguments[r]) for r in k.reals]  # type: ignore[arg-type]
-        self._program = Program([(k.address, pointers, integers, reals, work, False)], 0, scratch, threads)
+        values = [
+            _address(value) if kind == "p" else value
+            for kind, value in zip(kernel.arguments.values(), kernel.values(arguments), strict=True)
+        ]
+        self._program = Program([(kernel.address, values, work, False)], 0, scratch, threads)
 
     def run(self) -> None:
         """Runs the kernel once."""

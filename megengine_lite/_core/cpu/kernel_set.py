@@ -5,9 +5,10 @@ from __future__ import annotations
 import importlib
 import os
 import pkgutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import megengine_lite._core.system.processor as cpu
 from megengine_lite._core.cpu.isa import InstructionSet, instruction_sets
@@ -15,17 +16,43 @@ from megengine_lite._core.system.suggest import suggestion
 from megengine_lite.errors import DeviceError
 
 ISA_VARIABLE = "MEGENGINE_LITE_ISA"
+ARGUMENT_BYTES = 8  # of every argument of a kernel, whatever its kind
 
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
-    """A compiled kernel: its address and the names of its arguments, in order."""
+    """A compiled kernel: its address and its arguments.
+
+    Attributes
+    ----------
+    name, address
+        Its name in the table of its module, and where its code is.
+    arguments
+        The kind of each argument by name, in the order of the kernel's struct: ``p`` (pointer), ``i`` (integer) or
+        ``f`` (real).
+    """
 
     name: str
     address: int
-    pointers: tuple[str, ...]
-    integers: tuple[str, ...]
-    reals: tuple[str, ...]
+    arguments: dict[str, str]
+
+    def values(self, arguments: Mapping[str, Any]) -> list[Any]:
+        """The values of all arguments in the order of the struct: pointers as they come, int, float.
+
+        Raises
+        ------
+        TypeError
+            An argument is missing, or the kernel has none of that name.
+        """
+        if self.arguments.keys() != arguments.keys():
+            raise TypeError(
+                f"kernel {self.name}: missing arguments {sorted(self.arguments.keys() - arguments.keys())}, "
+                f"unknown {sorted(arguments.keys() - self.arguments.keys())}"
+            )
+        return [_CONVERSIONS[kind](arguments[name]) for name, kind in self.arguments.items()]
+
+
+_CONVERSIONS: dict[str, Callable[[Any], Any]] = {"p": lambda pointer: pointer, "i": int, "f": float}
 
 
 class KernelSet:
@@ -49,10 +76,14 @@ class KernelSet:
         package = importlib.import_module(f"megengine_lite.kernels._{isa.name}")
         for module in pkgutil.iter_modules(package.__path__):
             table = getattr(importlib.import_module(f"{package.__name__}.{module.name}"), "KERNELS", {})
-            for kernel, (address, pointers, integers, reals) in table.items():
-                self._kernels[kernel] = Kernel(
-                    kernel, address, tuple(pointers.split()), tuple(integers.split()), tuple(reals.split())
-                )
+            for kernel, (address, nbytes, names, kinds) in table.items():
+                arguments = dict(zip(names.split(), kinds, strict=True))
+                if nbytes != ARGUMENT_BYTES * len(arguments):
+                    raise ImportError(
+                        f"kernel {kernel} of {package.__name__}.{module.name}: its struct has {nbytes} bytes, its "
+                        f"table names {len(arguments)} arguments of {ARGUMENT_BYTES} bytes; build the package again"
+                    )
+                self._kernels[kernel] = Kernel(kernel, address, arguments)
 
     def __getitem__(self, name: str) -> Kernel:
         return self._kernels[name]

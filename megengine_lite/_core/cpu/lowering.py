@@ -156,9 +156,7 @@ class Step:
 
     kernel: Kernel
     origin: Origin
-    pointers: list[Ref | None]
-    integers: list[int]
-    reals: list[float]
+    arguments: list[Ref | int | float | None]  # in the order of the kernel's struct
     work: int
     scratch: int
     serial: bool
@@ -166,8 +164,8 @@ class Step:
 
     def record(self) -> tuple:
         """The step as a program takes it; memory must have been assigned."""
-        pointers = [None if r is None else r.address() for r in self.pointers]
-        return self.kernel.address, pointers, self.integers, self.reals, self.work, self.serial
+        values = [a.address() if isinstance(a, Ref) else a for a in self.arguments]
+        return self.kernel.address, values, self.work, self.serial
 
 
 @dataclass(slots=True)
@@ -398,19 +396,18 @@ class Lowering:
             Floating-point operations, for profiles and for the choice whether threads pay.
         serial : bool or None
             One thread only; None decides by the amount of work. (Typed Any: callers spread dictionaries here.)
+
+        Raises
+        ------
+        TypeError
+            An argument is missing, or the kernel has none of that name.
         """
         k = self.kernels[kernel]
-        names = {*k.pointers, *k.integers, *k.reals}
-        if names != arguments.keys():
-            raise TypeError(
-                f"kernel {kernel}: missing arguments {sorted(names - arguments.keys())}, "
-                f"unknown {sorted(arguments.keys() - names)}"
-            )
-        pointers = [arguments[p] for p in k.pointers]
+        values = k.values(arguments)
         index = len(self.steps)
         touched = 0
-        for ref in pointers:
-            if ref is not None:
+        for ref in values:
+            if isinstance(ref, Ref):
                 s = ref.storage
                 touched += s.nbytes
                 if s.first is None:
@@ -422,9 +419,7 @@ class Lowering:
             Step(
                 k,
                 self._origin(node),
-                pointers,
-                [int(arguments[a]) for a in k.integers],
-                [float(arguments[a]) for a in k.reals],
+                values,
                 work,
                 scratch,
                 serial,

@@ -7,7 +7,7 @@ from libc.stdlib cimport calloc, free
 from posix.stdlib cimport posix_memalign
 
 from megengine_lite._core.cpu.threads cimport progress_made, progress_seen, progress_wait, run_on_threads, tell_of_refusal
-from megengine_lite.kernels.common.kernel cimport KernelArgs, kernel_fn
+from megengine_lite.kernels.common.kernel cimport kernel_fn
 
 
 cdef extern from "platform.h" nogil:
@@ -31,7 +31,7 @@ cdef enum:
 
 cdef struct Record:
     kernel_fn kernel
-    KernelArgs args
+    int64_t* args       # each of 8 bytes, in the order of the kernel's struct
     int64_t work
     int64_t pieces      # into which the work is cut for threads
     int64_t taken       # pieces that threads have taken, and that are done, in the current run
@@ -59,7 +59,7 @@ cdef void replay_alone(Run* run, char* scratch) noexcept nogil:
     cdef Record* r
     for k in range(run.begin, run.end):
         r = &run.records[k]
-        r.kernel(&r.args, 0, r.work, scratch)
+        r.kernel(r.args, 0, r.work, scratch)
         if run.clock:
             run.clock[k] = ml_now_ns()
 
@@ -74,7 +74,7 @@ cdef void replay_together(Run* run, char* scratch, int thread) noexcept nogil:
             piece = ml_add(&r.taken, 1) - 1
             if piece >= r.pieces:
                 break
-            r.kernel(&r.args, r.work * piece // r.pieces, r.work * (piece + 1) // r.pieces, scratch)
+            r.kernel(r.args, r.work * piece // r.pieces, r.work * (piece + 1) // r.pieces, scratch)
             if ml_add(&r.done, 1) == r.pieces:
                 progress_made()
         while ml_load(&r.done) < r.pieces:
@@ -106,9 +106,10 @@ cdef class Program:
 
     Parameters
     ----------
-    steps : list of (address, pointers, integers, reals, work, serial)
-        ``pointers`` are ``(base, offset)`` pairs: ``base`` -1 means that ``offset`` is an absolute address, None
-        is a null pointer, others index the external bases.
+    steps : list of (address, arguments, work, serial)
+        ``arguments`` are those of the kernel in the order of its struct: int, float, or a pointer. That is a pair
+        ``(base, offset)`` where ``base`` -1 means that ``offset`` is an absolute address and others index the external
+        bases, or None for a null pointer.
     bases : int
         Number of external bases; :meth:`set_base` gives each its address before the first run.
     scratch : int
@@ -118,6 +119,7 @@ cdef class Program:
     """
 
     cdef Record* records
+    cdef int64_t* arguments     # of all records
     cdef Patch* patches
     cdef int64_t* patch_begin   # patches of base b: patch_begin[b] .. patch_begin[b + 1]
     cdef uintptr_t* addresses
@@ -128,40 +130,44 @@ cdef class Program:
 
     def __cinit__(self, steps, int bases, int64_t scratch, int threads):
         cdef int64_t k, slot, base, n
+        cdef int64_t* free_arguments
         cdef Record* r
         self.count = len(steps)
         self.bases = bases
         self.threads = max(threads, 1)
         self.scratch_stride = (scratch + 4095) // 4096 * 4096
         self.records = <Record*>calloc(self.count + 1, sizeof(Record))
+        self.arguments = <int64_t*>calloc(sum([len(step[1]) for step in steps]) + 1, sizeof(int64_t))
         self.addresses = <uintptr_t*>calloc(bases + 1, sizeof(uintptr_t))
         self.patch_begin = <int64_t*>calloc(bases + 2, sizeof(int64_t))
-        if not self.records or not self.addresses or not self.patch_begin:
+        if not self.records or not self.arguments or not self.addresses or not self.patch_begin:
             raise MemoryError("no memory for the records of a program")
         if self.scratch_stride and posix_memalign(
             <void**>&self.scratch, 4096, self.scratch_stride * self.threads
         ):
             raise MemoryError(f"no memory for {self.scratch_stride * self.threads} bytes of scratch")
         patches = [[] for _ in range(bases)]
-        for k, (address, pointers, integers, reals, work, serial) in enumerate(steps):
+        free_arguments = self.arguments
+        for k, (address, arguments, work, serial) in enumerate(steps):
             r = &self.records[k]
             r.kernel = <kernel_fn><void*><uintptr_t>address
             r.work = work
             r.pieces = 1 if serial or work < 2 else min(<int64_t>work, self.threads * PIECES)
-            if len(pointers) > 16 or len(integers) > 64 or len(reals) > 16:
-                raise ValueError("a step has more arguments than a kernel can take")
-            for slot, pointer in enumerate(pointers):
-                if pointer is None:
+            r.args = free_arguments
+            free_arguments += len(arguments)
+            for slot, value in enumerate(arguments):
+                if value is None:
                     continue
-                base, offset = pointer
-                if base < 0:
-                    r.args.p[slot] = <void*><uintptr_t>offset
+                if isinstance(value, tuple):
+                    base, offset = value
+                    if base < 0:
+                        (<void**>r.args)[slot] = <void*><uintptr_t>offset
+                    else:
+                        patches[base].append((k, slot, offset))
+                elif isinstance(value, float):
+                    (<double*>r.args)[slot] = value
                 else:
-                    patches[base].append((k, slot, offset))
-            for slot, value in enumerate(integers):
-                r.args.i[slot] = value
-            for slot, value in enumerate(reals):
-                r.args.f[slot] = value
+                    r.args[slot] = value
         n = sum(map(len, patches))
         self.patches = <Patch*>calloc(n + 1, sizeof(Patch))
         if not self.patches:
@@ -176,6 +182,7 @@ cdef class Program:
 
     def __dealloc__(self):
         free(self.records)
+        free(self.arguments)
         free(self.patches)
         free(self.patch_begin)
         free(self.addresses)
@@ -201,7 +208,7 @@ cdef class Program:
         self.addresses[base] = address
         for k in range(self.patch_begin[base], self.patch_begin[base + 1]):
             p = &self.patches[k]
-            self.records[p.record].args.p[p.slot] = <void*>(address + p.offset)
+            (<void**>self.records[p.record].args)[p.slot] = <void*>(address + p.offset)
 
     cdef void replay(self, int64_t begin, int64_t end, int64_t* clock) noexcept nogil:
         cdef Run context

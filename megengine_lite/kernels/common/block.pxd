@@ -6,6 +6,7 @@
 from libc.math cimport INFINITY
 from libc.stdint cimport int64_t
 
+from megengine_lite.kernels.common.arguments cimport Epilogue
 from megengine_lite.kernels.common.simd cimport VREGS, VW, inlined, outlined, prefetch_far, vf, vf_fma, vf_load, vf_max, \
     vf_min, vf_set1, vf_store, vf_zero
 from megengine_lite.kernels.common.vmath cimport ACT_CLIP, ACT_CLIP_HIGH, ACT_GELU, ACT_H_SWISH, ACT_RELU, ACT_SIGMOID, \
@@ -232,8 +233,8 @@ cdef inline inlined conv_row(
         conv_blocks(INPUT, 1, STEP1, STEP2, step, pixels, s, x, w, &o)
 
 
-cdef inline inlined set_activation(Output* o, int64_t code, double a, double b) noexcept nogil:
+cdef inline inlined set_activation(Output* o, const Epilogue* e) noexcept nogil:
     """RELU becomes a clip without upper end."""
-    o.code = <int>code
-    o.a = 0.0 if code == ACT_RELU else <float>a
-    o.b = INFINITY if code == ACT_RELU else <float>b
+    o.code = <int>e.activation
+    o.a = 0.0 if e.activation == ACT_RELU else <float>e.act_a
+    o.b = INFINITY if e.activation == ACT_RELU else <float>e.act_b

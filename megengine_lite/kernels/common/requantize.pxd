@@ -10,7 +10,7 @@
 # Blocks of sums go through memory, so that this code stands once in a kernel and not in every unrolled block.
 from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t
 
-from megengine_lite.kernels.common.kernel cimport KernelArgs
+from megengine_lite.kernels.common.arguments cimport Requantize
 from megengine_lite.kernels.common.simd cimport (
     VW, inlined, outlined, vf, vf_load, vf_max, vf_min, vf_product, vf_set1, vf_store, vf_to_vi, vf_trunc, vi,
     vi_load, vi_load_s8, vi_max, vi_set1, vi_store, vi_store4_s8, vi_store_8, vi_store_s8, vi_to_vf,
@@ -199,25 +199,23 @@ cdef inline int output_path(const Output* o) noexcept nogil:
     return PATH_POSITIVE if o.low == 0 else PATH_SIGNED
 
 
-cdef inline void read_output(Output* o, const KernelArgs* a, int integer) noexcept nogil:
-    """What all kernels have in common: `kind activation staged z_mask z_zero y_zero` from that integer on, and all real
-    numbers: `scale mid_divisor mid_low mid_high mid_scale z_scale act_a act_b y_scale low high`. z and real_bias are
-    set before."""
-    o.kind = <int>a.i[integer]
-    o.code = <int>a.i[integer + 1]
-    o.staged = <bint>a.i[integer + 2]
-    o.z_mask = <int32_t>a.i[integer + 3]
-    o.z_zero = <int32_t>a.i[integer + 4]
-    o.y_zero = <int32_t>a.i[integer + 5]
-    o.scale = <float>a.f[0]
-    o.mid_reciprocal = <float>1.0 / <float>a.f[1]
-    o.mid_low = <float>a.f[2]
-    o.mid_high = <float>a.f[3]
-    o.mid_scale = <float>a.f[4]
-    o.z_scale = <float>a.f[5]
-    o.a = <float>a.f[6]
-    o.b = <float>a.f[7]
-    o.reciprocal = <float>1.0 / <float>a.f[8]
-    o.low = <float>a.f[9]
-    o.high = <float>a.f[10]
+cdef inline void read_output(Output* o, const Requantize* r) noexcept nogil:
+    """z and real_bias are set before."""
+    o.kind = <int>r.kind
+    o.code = <int>r.epilogue.activation
+    o.staged = <bint>r.staged
+    o.z_mask = <int32_t>r.z_mask
+    o.z_zero = <int32_t>r.z_zero
+    o.y_zero = <int32_t>r.y_zero
+    o.scale = <float>r.scale
+    o.mid_reciprocal = <float>1.0 / <float>r.mid_divisor
+    o.mid_low = <float>r.mid_low
+    o.mid_high = <float>r.mid_high
+    o.mid_scale = <float>r.mid_scale
+    o.z_scale = <float>r.z_scale
+    o.a = <float>r.epilogue.act_a
+    o.b = <float>r.epilogue.act_b
+    o.reciprocal = <float>1.0 / <float>r.y_scale
+    o.low = <float>r.low
+    o.high = <float>r.high
     o.path = output_path(o)

@@ -191,16 +191,11 @@ STRIP = 64  # columns that one work item of a transposition reads from each row
 
 @dataclass(frozen=True, slots=True)
 class CopyPlan:
-    """A strided copy: the kernel (``copy_strided`` or ``transpose_strided``) and its integers, in its order."""
+    """A strided copy: the kernel (``copy_strided`` or ``transpose_strided``), its integers by name, work items."""
 
     kernel: str
-    integers: list[int]
+    arguments: dict[str, int]
     work: int
-
-    def arguments(self) -> dict[str, int]:
-        """The integers by name."""
-        names = ["ndim", "item", "chunk", "stream", *(f"{group}{d}" for group in "exy" for d in range(MAX_DIMS))]
-        return dict(zip(names, self.integers, strict=True))
 
 
 def plan_copy(shape: Sequence[int], x_strides: Sequence[int], y_strides: Sequence[int], item: int) -> CopyPlan:
@@ -225,7 +220,10 @@ def plan_copy(shape: Sequence[int], x_strides: Sequence[int], y_strides: Sequenc
         order = [0, *sorted(range(1, len(extents)), key=lambda k: abs(xs[k]))]
         extents, xs, ys = ([a[k] for k in order] for a in (extents, xs, ys))
     fill = [0] * (MAX_DIMS - len(extents))
-    return CopyPlan(kernel, [len(extents), item, chunk, stream, *extents, *fill, *xs, *fill, *ys, *fill], work)
+    arguments = {"ndim": len(extents), "item": item, "chunk": chunk, "stream": int(stream)}
+    for name, values in (("extent", extents), ("x_stride", xs), ("y_stride", ys)):
+        arguments |= {f"{name}{d}": v for d, v in enumerate(values + fill)}
+    return CopyPlan(kernel, arguments, work)
 
 
 REDUCE_CHUNK = 512  # results of a work item of a reduction that keeps its innermost dimension
@@ -282,11 +280,11 @@ def plan_reduce(
     fill = [[1, 0, 0, 1]] * (_REDUCED - inner[3] - len(gone))
     gone = fill + gone + [[1, 0, 0, 1]] * inner[3]
     space = {
-        **{f"k{i}": d[0] for i, d in enumerate(kept)},
-        **{f"xk{i}": d[1] for i, d in enumerate(kept)},
-        **{f"yk{i}": d[2] for i, d in enumerate(kept)},
-        **{f"r{i}": d[0] for i, d in enumerate(gone)},
-        **{f"xr{i}": d[1] for i, d in enumerate(gone)},
+        **{f"kept{i}": d[0] for i, d in enumerate(kept)},
+        **{f"x_kept{i}": d[1] for i, d in enumerate(kept)},
+        **{f"y_kept{i}": d[2] for i, d in enumerate(kept)},
+        **{f"reduced{i}": d[0] for i, d in enumerate(gone)},
+        **{f"x_reduced{i}": d[1] for i, d in enumerate(gone)},
     }
     outer = math.prod(d[0] for d in kept)
     if inner[3]:

@@ -7,10 +7,10 @@ loads slower than it multiplies. Other filters go by a list of taps. Weights: ``
 import numpy as np
 
 
-from libc.stdint cimport int64_t, uintptr_t
+from libc.stdint cimport int64_t
 
 from megengine_lite.kernels.common.block cimport Output, set_activation, store_block
-from megengine_lite.kernels.common.kernel cimport KernelArgs
+from megengine_lite.kernels.common.arguments cimport Epilogue, Strides, Window
 from megengine_lite.kernels.common.simd cimport VW, inlined, outlined, vf, vf_fma, vf_held, vf_load, vf_zero
 
 cdef enum:
@@ -135,24 +135,37 @@ cdef inline outlined depthwise_rows(
         rows_of(0, 0, rows, pixels, x_row, y_row, z_row, f, x, w, o[0])
 
 
-cdef void conv_depthwise_f32(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+cdef struct ConvDepthwiseArgs:
+    const float* x
+    const float* w
+    const float* bias
+    const float* z
+    float* y
+    Strides x_, y_, z_
+    int64_t y_pixel, blocks, oh, ow
+    Window window
+    Epilogue epilogue
+
+
+cdef void conv_depthwise_f32(const ConvDepthwiseArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
     """One work item = one output row of one channel block of one image.
 
     x, y and z point at element (0, 0, 0, 0); x needs a halo of at least the padding, and pixels of y
     lie `y_pixel` elements apart. `scratch` holds the tap offsets:
     8 kh kw bytes. y may be z.
     """
-    cdef const float* x = <const float*>a.p[0]
-    cdef const float* w = <const float*>a.p[1]
-    cdef const float* bias = <const float*>a.p[2]
-    cdef const float* z = <const float*>a.p[3]
-    cdef float* y = <float*>a.p[4]
-    cdef int64_t x_row = a.i[0], x_plane = a.i[1], x_image = a.i[2]
-    cdef int64_t y_pixel = a.i[3], y_row = a.i[4], y_plane = a.i[5], y_image = a.i[6]
-    cdef int64_t z_row = a.i[7], z_plane = a.i[8], z_image = a.i[9]
-    cdef int64_t blocks = a.i[10], oh = a.i[11], ow = a.i[12], kh = a.i[13], kw = a.i[14]
-    cdef int64_t stride_h = a.i[15], stride_w = a.i[16], dilate_h = a.i[17], dilate_w = a.i[18]
-    cdef int64_t pad_h = a.i[19], pad_w = a.i[20]
+    cdef const float* x = a.x
+    cdef const float* w = a.w
+    cdef const float* bias = a.bias
+    cdef const float* z = a.z
+    cdef float* y = a.y
+    cdef int64_t x_row = a.x_.row, x_plane = a.x_.plane, x_image = a.x_.image
+    cdef int64_t y_pixel = a.y_pixel, y_row = a.y_.row, y_plane = a.y_.plane, y_image = a.y_.image
+    cdef int64_t z_row = a.z_.row, z_plane = a.z_.plane, z_image = a.z_.image
+    cdef int64_t blocks = a.blocks, oh = a.oh, ow = a.ow, kh = a.window.kh, kw = a.window.kw
+    cdef int64_t stride_h = a.window.stride_h, stride_w = a.window.stride_w
+    cdef int64_t dilate_h = a.window.dilate_h, dilate_w = a.window.dilate_w
+    cdef int64_t pad_h = a.window.pad_h, pad_w = a.window.pad_w
     cdef int64_t* offsets = <int64_t*>scratch
     cdef int64_t item, n, c, r, j, k, rows
     cdef Filter f
@@ -164,7 +177,7 @@ cdef void conv_depthwise_f32(const KernelArgs* a, int64_t begin, int64_t end, vo
     o.z_pixel = VW
     o.y_pixel = y_pixel
     o.z_plane = o.y_plane = 0
-    set_activation(&o, a.i[21], a.f[0], a.f[1])
+    set_activation(&o, &a.epilogue)
     item = begin
     while item < end:
         n = item // (blocks * oh)
@@ -181,16 +194,7 @@ cdef void conv_depthwise_f32(const KernelArgs* a, int64_t begin, int64_t end, vo
         item += rows
 
 
-# name -> (address, pointers, integers, reals)
-KERNELS = {
-    "conv_depthwise_f32": (
-        <uintptr_t>&conv_depthwise_f32,
-        "x w bias z y",
-        "x_row x_plane x_image y_pixel y_row y_plane y_image z_row z_plane z_image blocks oh ow kh kw"
-        " stride_h stride_w dilate_h dilate_w pad_h pad_w activation",
-        "act_a act_b",
-    ),
-}
+include "conv_depthwise_table.pxi"
 
 
 # ---- Python functions that run a kernel on arrays: for tests, and to try one out ------------------------------------
@@ -209,7 +213,7 @@ def conv_depthwise(const float[:, :, :, :, ::1] x not None, const float[:, :, :,
     -------
     float32 array [N, C / VW, OH, OW, VW]
     """
-    cdef KernelArgs a
+    cdef ConvDepthwiseArgs a
     cdef Py_ssize_t n = x.shape[0], blocks = x.shape[1], h = x.shape[2], w = x.shape[3]
     cdef Py_ssize_t kh = packed.shape[1], kw = packed.shape[2]
     if x.shape[4] != VW or packed.shape[3] != VW or packed.shape[0] != blocks:
@@ -223,19 +227,18 @@ def conv_depthwise(const float[:, :, :, :, ::1] x not None, const float[:, :, :,
     cdef float[:, :, :, :, ::1] out = y
     cdef int64_t[::1] offsets = np.empty(kh * kw, np.int64)
     cdef int64_t work = n * blocks * oh
-    a.p[0] = <void*>&x[0, 0, 0, 0, 0]
-    a.p[1] = <void*>&packed[0, 0, 0, 0]
-    a.p[2] = a.p[3] = NULL
-    a.p[4] = &out[0, 0, 0, 0, 0]
-    for k, value in enumerate((
-        w * VW, h * w * VW, blocks * h * w * VW,
-        VW, ow * VW, oh * ow * VW, blocks * oh * ow * VW,
-        0, 0, 0,
-        blocks, oh, ow, kh, kw,
-        *stride, *dilate, 0, 0, 0,
-    )):
-        a.i[k] = value
-    a.f[0] = a.f[1] = 0
+    a = ConvDepthwiseArgs(
+        x=&x[0, 0, 0, 0, 0], w=&packed[0, 0, 0, 0], bias=NULL, z=NULL, y=&out[0, 0, 0, 0, 0],
+        x_=Strides(row=w * VW, plane=h * w * VW, image=blocks * h * w * VW),
+        y_=Strides(row=ow * VW, plane=oh * ow * VW, image=blocks * oh * ow * VW),
+        z_=Strides(row=0, plane=0, image=0),
+        y_pixel=VW, blocks=blocks, oh=oh, ow=ow,
+        window=Window(
+            kh=kh, kw=kw, stride_h=stride[0], stride_w=stride[1], dilate_h=dilate[0], dilate_w=dilate[1],
+            pad_h=0, pad_w=0,
+        ),
+        epilogue=Epilogue(activation=0, act_a=0, act_b=0),
+    )
     with nogil:
         conv_depthwise_f32(&a, 0, work, &offsets[0])
     return y

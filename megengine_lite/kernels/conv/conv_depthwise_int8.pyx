@@ -4,9 +4,9 @@ Four neighbouring taps of a filter row make one dot product. Weights are packed 
 kw][channel][4]`` with zeros behind the last tap (:func:`megengine_lite._core.cpu.packing.int8.pack_depthwise`).
 """
 
-from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uintptr_t
+from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t
 
-from megengine_lite.kernels.common.kernel cimport KernelArgs
+from megengine_lite.kernels.common.arguments cimport Requantize, Strides
 from megengine_lite.kernels.common.requantize cimport OUT_8, Output, read_output, store_sums
 from megengine_lite.kernels.common.simd cimport (
     DOT_UNSIGNED, VREGS, VW, inlined, outlined, vi, vi_dot, vi_dot_pairs, vi_even, vi_load, vi_load_quad, vi_odd, vi_set1,
@@ -109,25 +109,37 @@ cdef inline outlined depthwise_flipped(
     depthwise_row(False, pixels, t, x, w, bias, o)
 
 
-cdef void conv_depthwise_int8(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+cdef struct ConvDepthwiseInt8Args:
+    const uint8_t* x
+    const int8_t* w
+    const int32_t* bias
+    const float* real_bias
+    const uint8_t* z
+    uint8_t* y
+    Strides x_, y_, z_
+    int64_t blocks, oh, ow, kh, quads, quad, stride_h, stride_w, dilate_h, pad_h, pad_w, band, parts, flip, plain
+    Requantize requantize
+
+
+cdef void conv_depthwise_int8(const ConvDepthwiseInt8Args* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
     """One work item = one band of output rows of one channel block of one image.
 
     x, y and z point at element (0, 0, 0, 0), strides are in elements; x needs a halo of at least the padding. `quads`
     dot products make a row of taps, `quad` pixels apart: 4 for neighbouring taps. Up to 3 pixels behind a window are
     read and multiplied with zero.
     """
-    cdef const uint8_t* x = <const uint8_t*>a.p[0]
-    cdef const int8_t* w = <const int8_t*>a.p[1]
-    cdef const int32_t* bias = <const int32_t*>a.p[2]
-    cdef const float* real_bias = <const float*>a.p[3]
-    cdef const uint8_t* z = <const uint8_t*>a.p[4]
-    cdef uint8_t* y = <uint8_t*>a.p[5]
-    cdef int64_t x_row = a.i[0], x_plane = a.i[1], x_image = a.i[2]
-    cdef int64_t y_row = a.i[3], y_plane = a.i[4], y_image = a.i[5]
-    cdef int64_t z_row = a.i[6], z_plane = a.i[7], z_image = a.i[8]
-    cdef int64_t blocks = a.i[9], oh = a.i[10], ow = a.i[11], kh = a.i[12], quads = a.i[13], quad = a.i[14]
-    cdef int64_t stride_h = a.i[15], stride_w = a.i[16], dilate_h = a.i[17], pad_h = a.i[18], pad_w = a.i[19]
-    cdef int64_t band = a.i[20], parts = a.i[21], flip = a.i[22], plain = a.i[23]
+    cdef const uint8_t* x = a.x
+    cdef const int8_t* w = a.w
+    cdef const int32_t* bias = a.bias
+    cdef const float* real_bias = a.real_bias
+    cdef const uint8_t* z = a.z
+    cdef uint8_t* y = a.y
+    cdef int64_t x_row = a.x_.row, x_plane = a.x_.plane, x_image = a.x_.image
+    cdef int64_t y_row = a.y_.row, y_plane = a.y_.plane, y_image = a.y_.image
+    cdef int64_t z_row = a.z_.row, z_plane = a.z_.plane, z_image = a.z_.image
+    cdef int64_t blocks = a.blocks, oh = a.oh, ow = a.ow, kh = a.kh, quads = a.quads, quad = a.quad
+    cdef int64_t stride_h = a.stride_h, stride_w = a.stride_w, dilate_h = a.dilate_h, pad_h = a.pad_h, pad_w = a.pad_w
+    cdef int64_t band = a.band, parts = a.parts, flip = a.flip, plain = a.plain
     cdef int64_t bands = (oh + band - 1) // band, item, n, block, r, size
     cdef const uint8_t* from_x
     cdef const int8_t* from_w
@@ -135,7 +147,7 @@ cdef void conv_depthwise_int8(const KernelArgs* a, int64_t begin, int64_t end, v
     cdef Output o
     o.real_bias = real_bias
     o.z = z
-    read_output(&o, a, 24)
+    read_output(&o, &a.requantize)
     size = 1 if o.kind == OUT_8 else 4
     o.y_pixel = VW * size
     o.y_plane = y_plane * size
@@ -159,13 +171,4 @@ cdef void conv_depthwise_int8(const KernelArgs* a, int64_t begin, int64_t end, v
                 depthwise_flipped(ow, &t, from_x, from_w, bias + block * VW, &o)
 
 
-# name -> (address, pointers, integers, reals)
-KERNELS = {
-    "conv_depthwise_int8": (
-        <uintptr_t>&conv_depthwise_int8,
-        "x w bias real_bias z y",
-        "x_row x_plane x_image y_row y_plane y_image z_row z_plane z_image blocks oh ow kh quads quad"
-        " stride_h stride_w dilate_h pad_h pad_w band parts flip plain kind activation staged z_mask z_zero y_zero",
-        "scale mid_divisor mid_low mid_high mid_scale z_scale act_a act_b y_scale low high",
-    ),
-}
+include "conv_depthwise_int8_table.pxi"

@@ -8,10 +8,10 @@ the last ic block of a group has only the lanes that exist (:func:`megengine_lit
 import numpy as np
 
 
-from libc.stdint cimport int64_t, uintptr_t
+from libc.stdint cimport int64_t
 
 from megengine_lite.kernels.common.block cimport FAR, Output, Sum, conv_row, set_activation
-from megengine_lite.kernels.common.kernel cimport KernelArgs
+from megengine_lite.kernels.common.arguments cimport Epilogue, Strides, Window
 from megengine_lite.kernels.common.simd cimport VW, outlined
 
 
@@ -21,7 +21,19 @@ cdef inline outlined direct_row(
     conv_row(FAR, VW, 2 * VW, vectors, step, pixels, s, x, w, o[0])
 
 
-cdef void conv_direct_f32(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+cdef struct ConvDirectArgs:
+    const float* x
+    const float* w
+    const float* bias
+    const float* z
+    float* y
+    Strides x_, y_, z_
+    int64_t y_pixel, groups, ic, oc, oh, ow, band, chunks
+    Window window
+    Epilogue epilogue
+
+
+cdef void conv_direct_f32(const ConvDirectArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
     """One work item = one chunk of one output row, for one image and one tile of output channels.
 
     x, y and z point at element (0, 0, 0, 0); x needs a halo of at least the padding. Pixels of y lie `y_pixel`
@@ -29,18 +41,19 @@ cdef void conv_direct_f32(const KernelArgs* a, int64_t begin, int64_t end, void*
     of `band` rows, tile, row, chunk: the weights of a tile stay in the cache for a band, the rows of a band for all
     tiles. y may be z.
     """
-    cdef const float* x = <const float*>a.p[0]
-    cdef const float* w = <const float*>a.p[1]
-    cdef const float* bias = <const float*>a.p[2]
-    cdef const float* z = <const float*>a.p[3]
-    cdef float* y = <float*>a.p[4]
-    cdef int64_t x_row = a.i[0], x_plane = a.i[1], x_image = a.i[2]
-    cdef int64_t y_pixel = a.i[3], y_row = a.i[4], y_plane = a.i[5], y_image = a.i[6]
-    cdef int64_t z_row = a.i[7], z_plane = a.i[8], z_image = a.i[9]
-    cdef int64_t groups = a.i[10], ic = a.i[11], oc = a.i[12], oh = a.i[13], ow = a.i[14]
-    cdef int64_t kh = a.i[15], kw = a.i[16], stride_h = a.i[17], stride_w = a.i[18]
-    cdef int64_t dilate_h = a.i[19], dilate_w = a.i[20], pad_h = a.i[21], pad_w = a.i[22]
-    cdef int64_t band = a.i[23], chunks = a.i[24]
+    cdef const float* x = a.x
+    cdef const float* w = a.w
+    cdef const float* bias = a.bias
+    cdef const float* z = a.z
+    cdef float* y = a.y
+    cdef int64_t x_row = a.x_.row, x_plane = a.x_.plane, x_image = a.x_.image
+    cdef int64_t y_pixel = a.y_pixel, y_row = a.y_.row, y_plane = a.y_.plane, y_image = a.y_.image
+    cdef int64_t z_row = a.z_.row, z_plane = a.z_.plane, z_image = a.z_.image
+    cdef int64_t groups = a.groups, ic = a.ic, oc = a.oc, oh = a.oh, ow = a.ow
+    cdef int64_t kh = a.window.kh, kw = a.window.kw, stride_h = a.window.stride_h, stride_w = a.window.stride_w
+    cdef int64_t dilate_h = a.window.dilate_h, dilate_w = a.window.dilate_w
+    cdef int64_t pad_h = a.window.pad_h, pad_w = a.window.pad_w
+    cdef int64_t band = a.band, chunks = a.chunks
     cdef int64_t ic_blocks = (ic + VW - 1) // VW, oc_blocks = (oc + VW - 1) // VW
     cdef int64_t tiles = (oc_blocks + 1) // 2
     cdef int64_t depth = ic * kh * kw
@@ -53,7 +66,7 @@ cdef void conv_direct_f32(const KernelArgs* a, int64_t begin, int64_t end, void*
     o.z_plane = z_plane
     o.y_pixel = y_pixel
     o.y_plane = y_plane
-    set_activation(&o, a.i[25], a.f[0], a.f[1])
+    set_activation(&o, &a.epilogue)
     for item in range(begin, end):
         n = item // per_image
         rest = item % per_image
@@ -83,16 +96,7 @@ cdef void conv_direct_f32(const KernelArgs* a, int64_t begin, int64_t end, void*
         )
 
 
-# name -> (address, pointers, integers, reals)
-KERNELS = {
-    "conv_direct_f32": (
-        <uintptr_t>&conv_direct_f32,
-        "x w bias z y",
-        "x_row x_plane x_image y_pixel y_row y_plane y_image z_row z_plane z_image groups ic oc oh ow kh kw"
-        " stride_h stride_w dilate_h dilate_w pad_h pad_w band chunks activation",
-        "act_a act_b",
-    ),
-}
+include "conv_direct_table.pxi"
 
 
 # ---- Python functions that run a kernel on arrays: for tests, and to try one out ------------------------------------
@@ -115,7 +119,7 @@ def conv_direct(const float[:, :, :, :, ::1] x not None, const float[::1] packed
     -------
     float32 array [N, OC / VW, OH, OW, VW]
     """
-    cdef KernelArgs a
+    cdef ConvDirectArgs a
     groups, oc, ic, kh, kw = shape
     cdef Py_ssize_t n = x.shape[0], h = x.shape[2], w = x.shape[3]
     oc_blocks, ic_blocks = -(-oc // VW), -(-ic // VW)
@@ -133,20 +137,18 @@ def conv_direct(const float[:, :, :, :, ::1] x not None, const float[::1] packed
     y = np.empty((n, groups * oc_blocks, oh, ow, VW), np.float32)
     cdef float[:, :, :, :, ::1] out = y
     cdef int64_t work = n * groups * ((oc_blocks + 1) // 2) * oh
-    a.p[0] = <void*>&x[0, 0, 0, 0, 0]
-    a.p[1] = <void*>&packed[0]
-    a.p[2] = a.p[3] = NULL
-    a.p[4] = &out[0, 0, 0, 0, 0]
-    for k, value in enumerate((
-        w * VW, h * w * VW, x.shape[1] * h * w * VW,
-        VW, ow * VW, oh * ow * VW, y.shape[1] * oh * ow * VW,
-        0, 0, 0,
-        groups, ic, oc, oh, ow, kh, kw,
-        *stride, *dilate, 0, 0,
-        oh, 1, 0,
-    )):
-        a.i[k] = value
-    a.f[0] = a.f[1] = 0
+    a = ConvDirectArgs(
+        x=&x[0, 0, 0, 0, 0], w=&packed[0], bias=NULL, z=NULL, y=&out[0, 0, 0, 0, 0],
+        x_=Strides(row=w * VW, plane=h * w * VW, image=x.shape[1] * h * w * VW),
+        y_=Strides(row=ow * VW, plane=oh * ow * VW, image=y.shape[1] * oh * ow * VW),
+        z_=Strides(row=0, plane=0, image=0),
+        y_pixel=VW, groups=groups, ic=ic, oc=oc, oh=oh, ow=ow, band=oh, chunks=1,
+        window=Window(
+            kh=kh, kw=kw, stride_h=stride[0], stride_w=stride[1], dilate_h=dilate[0], dilate_w=dilate[1],
+            pad_h=0, pad_w=0,
+        ),
+        epilogue=Epilogue(activation=0, act_a=0, act_b=0),
+    )
     with nogil:
         conv_direct_f32(&a, 0, work, NULL)
     return y

@@ -7,11 +7,11 @@ Weights: ``[tile of 2 channel blocks][ic][kh][kw][channels of the tile]``
 import numpy as np
 
 
-from libc.stdint cimport int64_t, uintptr_t
+from libc.stdint cimport int64_t
 from libc.string cimport memcpy, memset
 
 from megengine_lite.kernels.common.block cimport Output, Sum, TABLE, conv_row, set_activation
-from megengine_lite.kernels.common.kernel cimport KernelArgs
+from megengine_lite.kernels.common.arguments cimport Epilogue, Strides, Window
 from megengine_lite.kernels.common.simd cimport VW, outlined
 
 
@@ -27,23 +27,36 @@ cdef void padded_row(const float* x, int64_t w, int64_t pad, float* out) noexcep
     memset(out + pad + w, 0, pad * sizeof(float))
 
 
-cdef void conv_first_f32(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+cdef struct ConvFirstArgs:
+    const float* x
+    const float* w
+    const float* bias
+    const float* z
+    float* y
+    Strides y_, z_
+    int64_t ic, ih, iw, oc, oh, ow
+    Window window
+    Epilogue epilogue
+
+
+cdef void conv_first_f32(const ConvFirstArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
     """One work item = one output row of one image, all channels.
 
     The input rows that it reads are copied to `scratch` with their padding, so that the sum needs no border code and
     the input no padded copy: 8 ic kh kw + 4 ic kh (iw + 2 pad_w) bytes.
     """
-    cdef const float* x = <const float*>a.p[0]
-    cdef const float* w = <const float*>a.p[1]
-    cdef const float* bias = <const float*>a.p[2]
-    cdef const float* z = <const float*>a.p[3]
-    cdef float* y = <float*>a.p[4]
-    cdef int64_t ic = a.i[0], ih = a.i[1], iw = a.i[2]
-    cdef int64_t y_row = a.i[3], y_plane = a.i[4], y_image = a.i[5]
-    cdef int64_t z_row = a.i[6], z_plane = a.i[7], z_image = a.i[8]
-    cdef int64_t oc = a.i[9], oh = a.i[10], ow = a.i[11], kh = a.i[12], kw = a.i[13]
-    cdef int64_t stride_h = a.i[14], stride_w = a.i[15], dilate_h = a.i[16], dilate_w = a.i[17]
-    cdef int64_t pad_h = a.i[18], pad_w = a.i[19]
+    cdef const float* x = a.x
+    cdef const float* w = a.w
+    cdef const float* bias = a.bias
+    cdef const float* z = a.z
+    cdef float* y = a.y
+    cdef int64_t ic = a.ic, ih = a.ih, iw = a.iw
+    cdef int64_t y_row = a.y_.row, y_plane = a.y_.plane, y_image = a.y_.image
+    cdef int64_t z_row = a.z_.row, z_plane = a.z_.plane, z_image = a.z_.image
+    cdef int64_t oc = a.oc, oh = a.oh, ow = a.ow, kh = a.window.kh, kw = a.window.kw
+    cdef int64_t stride_h = a.window.stride_h, stride_w = a.window.stride_w
+    cdef int64_t dilate_h = a.window.dilate_h, dilate_w = a.window.dilate_w
+    cdef int64_t pad_h = a.window.pad_h, pad_w = a.window.pad_w
     cdef int64_t padded = iw + 2 * pad_w, oc_blocks = (oc + VW - 1) // VW
     cdef int64_t* taps = <int64_t*>scratch
     cdef float* rows = <float*>(taps + ic * kh * kw)
@@ -58,7 +71,7 @@ cdef void conv_first_f32(const KernelArgs* a, int64_t begin, int64_t end, void* 
     o.z_pixel = o.y_pixel = VW
     o.z_plane = z_plane
     o.y_plane = y_plane
-    set_activation(&o, a.i[20], a.f[0], a.f[1])
+    set_activation(&o, &a.epilogue)
     for item in range(begin, end):
         n = item // oh
         r = item % oh
@@ -79,16 +92,7 @@ cdef void conv_first_f32(const KernelArgs* a, int64_t begin, int64_t end, void* 
             )
 
 
-# name -> (address, pointers, integers, reals)
-KERNELS = {
-    "conv_first_f32": (
-        <uintptr_t>&conv_first_f32,
-        "x w bias z y",
-        "ic ih iw y_row y_plane y_image z_row z_plane z_image oc oh ow kh kw stride_h stride_w dilate_h dilate_w"
-        " pad_h pad_w activation",
-        "act_a act_b",
-    ),
-}
+include "conv_first_table.pxi"
 
 
 # ---- Python functions that run a kernel on arrays: for tests, and to try one out ------------------------------------
@@ -110,7 +114,7 @@ def conv_first(const float[:, :, :, ::1] x not None, const float[::1] packed not
     -------
     float32 array [N, OC / VW, OH, OW, VW]
     """
-    cdef KernelArgs a
+    cdef ConvFirstArgs a
     cdef Py_ssize_t n = x.shape[0], ic = x.shape[1], h = x.shape[2], w = x.shape[3]
     cdef Py_ssize_t oc_blocks = (oc + VW - 1) // VW
     kh, kw = kernel
@@ -123,18 +127,16 @@ def conv_first(const float[:, :, :, ::1] x not None, const float[::1] packed not
     cdef float[:, :, :, :, ::1] out = y
     cdef int64_t[::1] scratch = np.empty(ic * kh * (kw + w + 2 * pad[1]), np.int64)
     cdef int64_t work = n * oh
-    a.p[0] = <void*>&x[0, 0, 0, 0]
-    a.p[1] = <void*>&packed[0]
-    a.p[2] = a.p[3] = NULL
-    a.p[4] = &out[0, 0, 0, 0, 0]
-    for k, value in enumerate((
-        ic, h, w, ow * VW, oh * ow * VW, oc_blocks * oh * ow * VW,
-        0, 0, 0,
-        oc, oh, ow, kh, kw,
-        *stride, 1, 1, *pad, 0,
-    )):
-        a.i[k] = value
-    a.f[0] = a.f[1] = 0
+    a = ConvFirstArgs(
+        x=&x[0, 0, 0, 0], w=&packed[0], bias=NULL, z=NULL, y=&out[0, 0, 0, 0, 0],
+        y_=Strides(row=ow * VW, plane=oh * ow * VW, image=oc_blocks * oh * ow * VW),
+        z_=Strides(row=0, plane=0, image=0),
+        ic=ic, ih=h, iw=w, oc=oc, oh=oh, ow=ow,
+        window=Window(
+            kh=kh, kw=kw, stride_h=stride[0], stride_w=stride[1], dilate_h=1, dilate_w=1, pad_h=pad[0], pad_w=pad[1]
+        ),
+        epilogue=Epilogue(activation=0, act_a=0, act_b=0),
+    )
     with nogil:
         conv_first_f32(&a, 0, work, &scratch[0])
     return y

@@ -6,10 +6,10 @@ ic][channels of the tile][4]``, where the last ic block of a group has only the 
 (:func:`megengine_lite._core.cpu.packing.int8.pack_direct`).
 """
 
-from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uintptr_t
+from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t
 
 from megengine_lite.kernels.common.dot cimport MAX_SUMS, Sum, block_pixels, dot_block, dot_block_few, dot_block_of
-from megengine_lite.kernels.common.kernel cimport KernelArgs
+from megengine_lite.kernels.common.arguments cimport Requantize, Strides, Window
 from megengine_lite.kernels.common.requantize cimport OUT_8, Output, read_output, store_sums
 from megengine_lite.kernels.common.simd cimport DOT_UNSIGNED, VREGS, VW, inlined, outlined
 
@@ -99,7 +99,20 @@ cdef inline outlined dot_image(
     dot_place(4, 8, DOT_UNSIGNED, at, s, x, w, bias, o)
 
 
-cdef void conv_direct_int8(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+cdef struct ConvDirectInt8Args:
+    const uint8_t* x
+    const int8_t* w
+    const int32_t* bias
+    const float* real_bias
+    const uint8_t* z
+    uint8_t* y
+    Strides x_, y_, z_
+    int64_t x_pixel, y_pixel, z_pixel, groups, ic, oc, oh, ow, lines, band, chunks, parts, plain
+    Window window
+    Requantize requantize
+
+
+cdef void conv_direct_int8(const ConvDirectInt8Args* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
     """One work item = one chunk of an output row, for one image and one tile of output channels.
 
     x, y and z point at element (0, 0, 0, 0), strides are in elements; x needs a halo of at least the padding. Pixels
@@ -108,19 +121,20 @@ cdef void conv_direct_int8(const KernelArgs* a, int64_t begin, int64_t end, void
     image, band of `band` rows, tile, row, chunk. With `lines` 2, rows have 7 pixels and items and bands are pairs of
     rows. y may be z.
     """
-    cdef const uint8_t* x = <const uint8_t*>a.p[0]
-    cdef const int8_t* w = <const int8_t*>a.p[1]
-    cdef const int32_t* bias = <const int32_t*>a.p[2]
-    cdef const float* real_bias = <const float*>a.p[3]
-    cdef const uint8_t* z = <const uint8_t*>a.p[4]
-    cdef uint8_t* y = <uint8_t*>a.p[5]
-    cdef int64_t x_pixel = a.i[0], x_row = a.i[1], x_plane = a.i[2], x_image = a.i[3]
-    cdef int64_t y_pixel = a.i[4], y_row = a.i[5], y_plane = a.i[6], y_image = a.i[7]
-    cdef int64_t z_pixel = a.i[8], z_row = a.i[9], z_plane = a.i[10], z_image = a.i[11]
-    cdef int64_t groups = a.i[12], ic = a.i[13], oc = a.i[14], oh = a.i[15], ow = a.i[16]
-    cdef int64_t kh = a.i[17], kw = a.i[18], stride_h = a.i[19], stride_w = a.i[20]
-    cdef int64_t dilate_h = a.i[21], dilate_w = a.i[22], pad_h = a.i[23], pad_w = a.i[24]
-    cdef int64_t lines = a.i[25], band = a.i[26], chunks = a.i[27], parts = a.i[28], plain = a.i[29]
+    cdef const uint8_t* x = a.x
+    cdef const int8_t* w = a.w
+    cdef const int32_t* bias = a.bias
+    cdef const float* real_bias = a.real_bias
+    cdef const uint8_t* z = a.z
+    cdef uint8_t* y = a.y
+    cdef int64_t x_pixel = a.x_pixel, x_row = a.x_.row, x_plane = a.x_.plane, x_image = a.x_.image
+    cdef int64_t y_pixel = a.y_pixel, y_row = a.y_.row, y_plane = a.y_.plane, y_image = a.y_.image
+    cdef int64_t z_pixel = a.z_pixel, z_row = a.z_.row, z_plane = a.z_.plane, z_image = a.z_.image
+    cdef int64_t groups = a.groups, ic = a.ic, oc = a.oc, oh = a.oh, ow = a.ow
+    cdef int64_t kh = a.window.kh, kw = a.window.kw, stride_h = a.window.stride_h, stride_w = a.window.stride_w
+    cdef int64_t dilate_h = a.window.dilate_h, dilate_w = a.window.dilate_w
+    cdef int64_t pad_h = a.window.pad_h, pad_w = a.window.pad_w
+    cdef int64_t lines = a.lines, band = a.band, chunks = a.chunks, parts = a.parts, plain = a.plain
     cdef int64_t ic_blocks = (ic + x_pixel - 1) // x_pixel, oc_blocks = (oc + VW - 1) // VW
     cdef int64_t quads = (ic - (ic_blocks - 1) * x_pixel + 3) // 4  # of the last ic block
     cdef int64_t tiles = (oc_blocks + 1) // 2
@@ -137,7 +151,7 @@ cdef void conv_direct_int8(const KernelArgs* a, int64_t begin, int64_t end, void
     cdef Place at
     o.real_bias = real_bias
     o.z = z
-    read_output(&o, a, 30)
+    read_output(&o, &a.requantize)
     size = 1 if o.kind == OUT_8 else 4
     o.y_pixel = y_pixel * size
     o.y_plane = y_plane * size
@@ -187,14 +201,4 @@ cdef void conv_direct_int8(const KernelArgs* a, int64_t begin, int64_t end, void
             dot_signed_blocks(&at, &s, from_x, from_w, from_bias, &o)
 
 
-# name -> (address, pointers, integers, reals)
-KERNELS = {
-    "conv_direct_int8": (
-        <uintptr_t>&conv_direct_int8,
-        "x w bias real_bias z y",
-        "x_pixel x_row x_plane x_image y_pixel y_row y_plane y_image z_pixel z_row z_plane z_image"
-        " groups ic oc oh ow kh kw stride_h stride_w dilate_h dilate_w pad_h pad_w lines band chunks parts plain"
-        " kind activation staged z_mask z_zero y_zero",
-        "scale mid_divisor mid_low mid_high mid_scale z_scale act_a act_b y_scale low high",
-    ),
-}
+include "conv_int8_table.pxi"

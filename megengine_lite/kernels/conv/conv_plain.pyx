@@ -7,10 +7,10 @@ split into `stride_w` interleaved parts, so that all loads are contiguous.
 import numpy as np
 
 
-from libc.stdint cimport int64_t, uintptr_t
+from libc.stdint cimport int64_t
 from libc.string cimport memcpy, memset
 
-from megengine_lite.kernels.common.kernel cimport KernelArgs
+from megengine_lite.kernels.common.arguments cimport Epilogue, Window
 from megengine_lite.kernels.common.simd cimport VW, inlined, outlined, vf, vf_fma, vf_load, vf_load_n, vf_set1, vf_store, \
     vf_store_n, vf_zero
 from megengine_lite.kernels.common.vmath cimport activate
@@ -107,24 +107,36 @@ cdef inline outlined split_row(
             at += 1 - stride * part
 
 
-cdef void conv_plain_f32(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+cdef struct ConvPlainArgs:
+    const float* x
+    const float* w
+    const float* bias
+    const float* z
+    float* y
+    int64_t groups, ic, oc, id, ih, iw, od, oh, ow, part
+    int64_t kd, stride_d, dilate_d, pad_d
+    Window window
+    Epilogue epilogue
+
+
+cdef void conv_plain_f32(const ConvPlainArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
     """One work item = one output row (of one depth) of one group of one image; two dimensions have depth 1.
 
     Tensors are dense; w is [groups][oc][ic][kd][kh][kw] with channels per group. `part` is the length of one part of
     a row of scratch: at least (iw + 2 pad_w) / stride_w and enough for SPAN vectors behind the last column. scratch
     holds 8 ic kd kh kw + 4 ic kd kh stride_w part bytes.
     """
-    cdef const float* x = <const float*>a.p[0]
-    cdef const float* w = <const float*>a.p[1]
-    cdef const float* bias = <const float*>a.p[2]
-    cdef const float* z = <const float*>a.p[3]
-    cdef float* y = <float*>a.p[4]
-    cdef int64_t groups = a.i[0], ic = a.i[1], oc = a.i[2]
-    cdef int64_t depth_in = a.i[3], ih = a.i[4], iw = a.i[5], depth_out = a.i[6], oh = a.i[7], ow = a.i[8]
-    cdef int64_t kd = a.i[9], kh = a.i[10], kw = a.i[11]
-    cdef int64_t stride_d = a.i[12], stride_h = a.i[13], stride_w = a.i[14]
-    cdef int64_t dilate_d = a.i[15], dilate_h = a.i[16], dilate_w = a.i[17]
-    cdef int64_t pad_d = a.i[18], pad_h = a.i[19], pad_w = a.i[20], part = a.i[21]
+    cdef const float* x = a.x
+    cdef const float* w = a.w
+    cdef const float* bias = a.bias
+    cdef const float* z = a.z
+    cdef float* y = a.y
+    cdef int64_t groups = a.groups, ic = a.ic, oc = a.oc
+    cdef int64_t depth_in = a.id, ih = a.ih, iw = a.iw, depth_out = a.od, oh = a.oh, ow = a.ow
+    cdef int64_t kd = a.kd, kh = a.window.kh, kw = a.window.kw
+    cdef int64_t stride_d = a.stride_d, stride_h = a.window.stride_h, stride_w = a.window.stride_w
+    cdef int64_t dilate_d = a.dilate_d, dilate_h = a.window.dilate_h, dilate_w = a.window.dilate_w
+    cdef int64_t pad_d = a.pad_d, pad_h = a.window.pad_h, pad_w = a.window.pad_w, part = a.part
     cdef int64_t taps = ic * kd * kh * kw, rows = ic * kd * kh
     cdef int64_t* offsets = <int64_t*>scratch
     cdef float* copy = <float*>(offsets + taps)
@@ -135,9 +147,9 @@ cdef void conv_plain_f32(const KernelArgs* a, int64_t begin, int64_t end, void* 
             at = k * dilate_w
             offsets[row * kw + k] = (row * stride_w + at % stride_w) * part + at // stride_w
     f.channel = depth_out * oh * ow
-    f.code = <int>a.i[22]
-    f.a = vf_set1(<float>a.f[0])
-    f.b = vf_set1(<float>a.f[1])
+    f.code = <int>a.epilogue.activation
+    f.a = vf_set1(<float>a.epilogue.act_a)
+    f.b = vf_set1(<float>a.epilogue.act_b)
     memset(copy, 0, rows * stride_w * part * sizeof(float))
     for item in range(begin, end):
         r = item % oh
@@ -161,16 +173,7 @@ cdef void conv_plain_f32(const KernelArgs* a, int64_t begin, int64_t end, void* 
         plain_row(oc, ow, taps, offsets, copy, w + g * oc * taps, f)
 
 
-# name -> (address, pointers, integers, reals)
-KERNELS = {
-    "conv_plain_f32": (
-        <uintptr_t>&conv_plain_f32,
-        "x w bias z y",
-        "groups ic oc id ih iw od oh ow kd kh kw stride_d stride_h stride_w dilate_d dilate_h dilate_w pad_d pad_h"
-        " pad_w part activation",
-        "act_a act_b",
-    ),
-}
+include "conv_plain_table.pxi"
 
 
 # ---- Python functions that run a kernel on arrays: for tests, and to try one out ------------------------------------
@@ -189,7 +192,7 @@ def conv_plain(const float[:, :, :, ::1] x not None, const float[:, :, :, :, ::1
     -------
     float32 array [N, OC, OH, OW]
     """
-    cdef KernelArgs a
+    cdef ConvPlainArgs a
     cdef Py_ssize_t n = x.shape[0], groups = w.shape[0], oc = w.shape[1], ic = w.shape[2], kh = w.shape[3]
     cdef Py_ssize_t kw = w.shape[4], h = x.shape[2], width = x.shape[3]
     oh, ow = [(size + 2 * p - k) // s + 1 for size, k, s, p in zip((h, width), (kh, kw), stride, pad, strict=True)]
@@ -200,17 +203,15 @@ def conv_plain(const float[:, :, :, ::1] x not None, const float[:, :, :, :, ::1
     cdef float[:, :, :, ::1] out = y
     cdef int64_t[::1] scratch = np.empty(ic * kh * (kw + stride[1] * part), np.int64)
     cdef int64_t work = n * groups * oh
-    a.p[0] = <void*>&x[0, 0, 0, 0]
-    a.p[1] = <void*>&w[0, 0, 0, 0, 0]
-    a.p[2] = a.p[3] = NULL
-    a.p[4] = &out[0, 0, 0, 0]
-    for k, value in enumerate((
-        groups, ic, oc, 1, h, width, 1, oh, ow,
-        1, kh, kw, 1, *stride,
-        1, 1, 1, 0, *pad, part, 0,
-    )):
-        a.i[k] = value
-    a.f[0] = a.f[1] = 0
+    a = ConvPlainArgs(
+        x=&x[0, 0, 0, 0], w=&w[0, 0, 0, 0, 0], bias=NULL, z=NULL, y=&out[0, 0, 0, 0],
+        groups=groups, ic=ic, oc=oc, id=1, ih=h, iw=width, od=1, oh=oh, ow=ow, part=part,
+        kd=1, stride_d=1, dilate_d=1, pad_d=0,
+        window=Window(
+            kh=kh, kw=kw, stride_h=stride[0], stride_w=stride[1], dilate_h=1, dilate_w=1, pad_h=pad[0], pad_w=pad[1]
+        ),
+        epilogue=Epilogue(activation=0, act_a=0, act_b=0),
+    )
     with nogil:
         conv_plain_f32(&a, 0, work, &scratch[0])
     return y

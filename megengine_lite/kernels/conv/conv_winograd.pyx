@@ -12,11 +12,11 @@ Weights: ``[tile of 2 channel blocks][s s][ic][channels of the tile]``
 import numpy as np
 
 
-from libc.stdint cimport int64_t, uintptr_t
+from libc.stdint cimport int64_t
 from libc.string cimport memcpy, memset
 
 from megengine_lite.kernels.common.block cimport NEAR, Output, Sum, activate_stored, conv_row, set_activation, store_block
-from megengine_lite.kernels.common.kernel cimport KernelArgs
+from megengine_lite.kernels.common.arguments cimport Epilogue, Strides
 from megengine_lite.kernels.common.simd cimport VW, inlined, outlined, prefetch_far, prefetch_write, vf, vf_fma, vf_load, \
     vf_set1, vf_store
 from megengine_lite.kernels.common.vmath cimport ACT_CLIP_HIGH, ACT_NONE
@@ -190,15 +190,28 @@ cdef inline outlined product(
     conv_row(NEAR, VW, 2 * VW, vectors, VW, count, s, v, w, o[0])
 
 
-cdef inline inlined winograd(int M, const KernelArgs* a, int64_t begin, int64_t end, float* scratch) noexcept nogil:
-    cdef const float* x = <const float*>a.p[0]
-    cdef const float* w = <const float*>a.p[1]
-    cdef const float* bias = <const float*>a.p[2]
-    cdef const float* z = <const float*>a.p[3]
-    cdef float* y = <float*>a.p[4]
-    cdef int64_t x_image = a.i[2], y_row = a.i[5], y_plane = a.i[6], y_image = a.i[7]
-    cdef int64_t z_row = a.i[8], z_plane = a.i[9], z_image = a.i[10]
-    cdef int64_t ic = a.i[11], oc = a.i[12], tile_blocks = a.i[17], parts = a.i[18]
+cdef struct ConvWinogradArgs:
+    const float* x
+    const float* w
+    const float* bias
+    const float* z
+    float* y
+    Strides x_, y_, z_
+    int64_t x_bottom, x_right, ic, oc, oh, ow, pad_h, pad_w, tile_blocks, parts
+    Epilogue epilogue
+
+
+cdef inline inlined winograd(
+    int M, const ConvWinogradArgs* a, int64_t begin, int64_t end, float* scratch
+) noexcept nogil:
+    cdef const float* x = a.x
+    cdef const float* w = a.w
+    cdef const float* bias = a.bias
+    cdef const float* z = a.z
+    cdef float* y = a.y
+    cdef int64_t x_image = a.x_.image, y_row = a.y_.row, y_plane = a.y_.plane, y_image = a.y_.image
+    cdef int64_t z_row = a.z_.row, z_plane = a.z_.plane, z_image = a.z_.image
+    cdef int64_t ic = a.ic, oc = a.oc, tile_blocks = a.tile_blocks, parts = a.parts
     cdef int64_t area = (M + 2) * (M + 2)
     cdef int64_t ic_blocks = (ic + VW - 1) // VW, oc_blocks = (oc + VW - 1) // VW, oc_tiles = (oc_blocks + 1) // 2
     cdef int64_t tiles, item, n, rest, part, first, count, v_step, m_step, tile, k, block
@@ -208,14 +221,15 @@ cdef inline inlined winograd(int M, const KernelArgs* a, int64_t begin, int64_t 
     cdef Grid g
     cdef Sum s
     cdef Output p, o
-    g = Grid((a.i[14] + M - 1) // M, a.i[15], a.i[16], a.i[0], a.i[1], a.i[3], a.i[4], a.i[13], a.i[14])
+    cdef Epilogue none = Epilogue(activation=ACT_NONE, act_a=0, act_b=0)
+    g = Grid((a.ow + M - 1) // M, a.pad_h, a.pad_w, a.x_.row, a.x_.plane, a.x_bottom, a.x_right, a.oh, a.ow)
     tiles = (g.oh + M - 1) // M * g.columns
     p.bias = p.z = NULL
     p.z_pixel = p.z_plane = 0
-    set_activation(&p, ACT_NONE, 0, 0)
+    set_activation(&p, &none)
     o.y_pixel = o.z_pixel = VW
     o.y_plane = o.z_plane = 0
-    set_activation(&o, a.i[19], a.f[0], a.f[1])
+    set_activation(&o, &a.epilogue)
     for item in range(begin, end):
         n = item // (tile_blocks * parts)
         rest = item // parts % tile_blocks
@@ -245,7 +259,7 @@ cdef inline inlined winograd(int M, const KernelArgs* a, int64_t begin, int64_t 
                 transform_output(M, &g, m + b * count * VW, m_step, first, count, y_row, z_row, &o)
 
 
-cdef void conv_winograd4_f32(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+cdef void conv_winograd4_f32(const ConvWinogradArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
     """F(4 x 4, 3 x 3). One work item = one of `tile_blocks` runs of tiles of one image, for one of `parts` parts of the
     output channels.
 
@@ -256,20 +270,12 @@ cdef void conv_winograd4_f32(const KernelArgs* a, int64_t begin, int64_t end, vo
     winograd(4, a, begin, end, <float*>scratch)
 
 
-cdef void conv_winograd2_f32(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+cdef void conv_winograd2_f32(const ConvWinogradArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
     """F(2 x 2, 3 x 3); otherwise like conv_winograd4_f32, with 16 in place of 36."""
     winograd(2, a, begin, end, <float*>scratch)
 
 
-# name -> (address, pointers, integers, reals)
-_INTEGERS = (
-    "x_row x_plane x_image x_bottom x_right y_row y_plane y_image z_row z_plane z_image ic oc oh ow pad_h pad_w"
-    " tile_blocks parts activation"
-)
-KERNELS = {
-    "conv_winograd4_f32": (<uintptr_t>&conv_winograd4_f32, "x w bias z y", _INTEGERS, "act_a act_b"),
-    "conv_winograd2_f32": (<uintptr_t>&conv_winograd2_f32, "x w bias z y", _INTEGERS, "act_a act_b"),
-}
+include "conv_winograd_table.pxi"
 
 
 # ---- Python functions that run a kernel on arrays: for tests, and to try one out ------------------------------------
@@ -291,7 +297,7 @@ def conv_winograd(const float[:, :, :, :, ::1] x not None, const float[::1] pack
     -------
     float32 array [N, OC / VW, H - 2, W - 2, VW]
     """
-    cdef KernelArgs a
+    cdef ConvWinogradArgs a
     cdef Py_ssize_t n = x.shape[0], h = x.shape[2], w = x.shape[3], oh = h - 2, ow = w - 2
     cdef Py_ssize_t oc_blocks = (oc + VW - 1) // VW, ic_blocks = (ic + VW - 1) // VW
     cdef Py_ssize_t area = (m + 2) * (m + 2), tiles = 16, runs
@@ -305,18 +311,14 @@ def conv_winograd(const float[:, :, :, :, ::1] x not None, const float[::1] pack
     y = np.empty((n, oc_blocks, oh, ow, VW), np.float32)
     cdef float[:, :, :, :, ::1] out = y
     cdef float[::1] scratch = np.empty(VW * area * ((ic_blocks + 2) * tiles + 2), np.float32)
-    a.p[0] = <void*>&x[0, 0, 0, 0, 0]
-    a.p[1] = <void*>&packed[0]
-    a.p[2] = a.p[3] = NULL
-    a.p[4] = &out[0, 0, 0, 0, 0]
-    for k, value in enumerate((
-        w * VW, h * w * VW, ic_blocks * h * w * VW, h, w,
-        ow * VW, oh * ow * VW, oc_blocks * oh * ow * VW,
-        0, 0, 0,
-        ic, oc, oh, ow, 0, 0, runs, 1, 0,
-    )):
-        a.i[k] = value
-    a.f[0] = a.f[1] = 0
+    a = ConvWinogradArgs(
+        x=&x[0, 0, 0, 0, 0], w=&packed[0], bias=NULL, z=NULL, y=&out[0, 0, 0, 0, 0],
+        x_=Strides(row=w * VW, plane=h * w * VW, image=ic_blocks * h * w * VW),
+        y_=Strides(row=ow * VW, plane=oh * ow * VW, image=oc_blocks * oh * ow * VW),
+        z_=Strides(row=0, plane=0, image=0),
+        x_bottom=h, x_right=w, ic=ic, oc=oc, oh=oh, ow=ow, pad_h=0, pad_w=0, tile_blocks=runs, parts=1,
+        epilogue=Epilogue(activation=0, act_a=0, act_b=0),
+    )
     with nogil:
         if m == 4:
             conv_winograd4_f32(&a, 0, n * runs, &scratch[0])

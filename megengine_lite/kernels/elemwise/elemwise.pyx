@@ -8,12 +8,11 @@ tile (broadcast ones) are spread out in scratch first, and stay there as long as
 
 import numpy as np
 
-from libc.stdint cimport int64_t, uintptr_t
+from libc.stdint cimport int64_t
 from libc.string cimport memset
 
 from megengine_lite.kernels.elemwise cimport elemwise_modes as M
 from megengine_lite.kernels.elemwise.elemwise_modes cimport arity_of, mode1, mode2, mode3
-from megengine_lite.kernels.common.kernel cimport KernelArgs
 from megengine_lite.kernels.common.rows cimport copy_row, fill_row, stream_row
 from megengine_lite.kernels.common.simd cimport VW, inlined, stream_end, vf, vf_load, vf_load_n, vf_product, vf_store, vf_store_n
 
@@ -304,7 +303,14 @@ cdef void move_tile(
 
 # ---- the kernel ----------------------------------------------------------------------------------------------------
 
-cdef void elemwise_chain_f32(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+cdef struct ElemwiseChainArgs:
+    const int64_t* table
+    float* y
+    const float* x[MAX_INPUTS]
+    int64_t ndim, split, count, inner, inputs, steps, slot_floats, stream
+
+
+cdef void elemwise_chain_f32(const ElemwiseChainArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
     """One work item = one tile.
 
     A tile has all of the dimensions below `split`, which are `inner` elements, times up to `count` steps of dimension
@@ -313,9 +319,9 @@ cdef void elemwise_chain_f32(const KernelArgs* a, int64_t begin, int64_t end, vo
     `slot_floats` floats, or -1: dense within every tile, used in place. The last step's result is y. With `stream`, y
     has a slot and is larger than the caches.
     """
-    cdef const int64_t* table = <const int64_t*>a.p[0]
-    cdef int64_t ndim = a.i[0], split = a.i[1], count = a.i[2], inner = a.i[3]
-    cdef int64_t inputs = a.i[4], steps = a.i[5], slot_floats = a.i[6], stream = a.i[7]
+    cdef const int64_t* table = a.table
+    cdef int64_t ndim = a.ndim, split = a.split, count = a.count, inner = a.inner
+    cdef int64_t inputs = a.inputs, steps = a.steps, slot_floats = a.slot_floats, stream = a.stream
     cdef const int64_t* extents = table
     cdef const int64_t* y_strides = table + ndim
     cdef int64_t y_slot = table[2 * ndim]
@@ -352,7 +358,7 @@ cdef void elemwise_chain_f32(const KernelArgs* a, int64_t begin, int64_t end, vo
             offset = 0
             for d in range(split, ndim):
                 offset += index[d] * strides[d]
-            x = <const float*>a.p[2 + k] + offset
+            x = a.x[k] + offset
             if slot < 0:
                 register[k] = <float*>x
                 continue
@@ -364,7 +370,7 @@ cdef void elemwise_chain_f32(const KernelArgs* a, int64_t begin, int64_t end, vo
         offset = 0
         for d in range(split, ndim):
             offset += index[d] * y_strides[d]
-        y = <float*>a.p[1] + offset
+        y = a.y + offset
         target = y if y_slot < 0 else pool + y_slot * slot_floats
         for k in range(steps):
             step = program + k * STEP
@@ -400,13 +406,8 @@ cdef bint has_mode(int64_t mode) noexcept nogil:
 
 # Mode -> number of operands, for every mode that a chain may hold; planners refuse all others.
 MODES = {mode: arity_of(mode) for mode in range(M.MODE_COUNT) if has_mode(mode)}
-# name -> (address, pointers, integers, reals)
-KERNELS = {
-    "elemwise_chain_f32": (
-        <uintptr_t>&elemwise_chain_f32, "table y x0 x1 x2 x3 x4 x5 x6 x7 x8 x9 x10 x11",
-        "ndim split count inner inputs steps slot_floats stream", "",
-    ),
-}
+
+include "elemwise_table.pxi"
 
 
 # ---- Python functions that run a kernel on arrays: for tests, and to try one out ------------------------------------
@@ -437,7 +438,7 @@ def elemwise_chain(steps, inputs):
             raise ValueError(f"mode {mode} does not exist for float32")
         if len(args) != MODES[mode] or any(not 0 <= r < at for r in args):
             raise ValueError(f"mode {mode} takes {MODES[mode]} registers below {at}, not {args}")
-    cdef KernelArgs a
+    cdef ElemwiseChainArgs a
     cdef const float[::1] flat
     cdef Py_ssize_t k
     shape = np.broadcast_shapes(*(x.shape for x in inputs))
@@ -449,14 +450,19 @@ def elemwise_chain(steps, inputs):
     scratch = np.empty(max(plan.scratch // 4, 1), np.float32)
     cdef float[::1] scratch_view = scratch
     cdef float[::1] out = y.reshape(-1)
-    a.p[0] = &table[0]
-    a.p[1] = &out[0]
+    a.table = &table[0]
+    a.y = &out[0]
+    a.ndim = plan.ndim
+    a.split = plan.split
+    a.count = plan.count
+    a.inner = plan.inner
+    a.inputs = len(inputs)
+    a.steps = len(steps)
+    a.slot_floats = plan.slot_floats
+    a.stream = plan.stream
     for k, x in enumerate(inputs):
         flat = x.reshape(-1)
-        a.p[2 + k] = <void*>&flat[0]
-    a.i[:8] = [
-        plan.ndim, plan.split, plan.count, plan.inner, len(inputs), len(steps), plan.slot_floats, plan.stream
-    ]
+        a.x[k] = &flat[0]
     cdef int64_t work = plan.work
     with nogil:
         elemwise_chain_f32(&a, 0, work, &scratch_view[0])

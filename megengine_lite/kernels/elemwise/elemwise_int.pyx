@@ -11,7 +11,6 @@ from libc.string cimport memset
 
 from megengine_lite.kernels.elemwise cimport elemwise_modes as M
 from megengine_lite.kernels.elemwise.elemwise_modes cimport arity_of
-from megengine_lite.kernels.common.kernel cimport KernelArgs
 from megengine_lite.kernels.common.simd cimport inlined
 
 from megengine_lite.kernels.common.tiling import plan_runs
@@ -279,15 +278,22 @@ MODES = {mode: arity_of(mode) for mode in range(M.MODE_COUNT) if has_mode(mode, 
 TRUTH_MODES = {mode: arity_of(mode) for mode in range(M.MODE_COUNT) if has_mode(mode, True)}
 
 
-cdef void elemwise_int(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+cdef struct ElemwiseIntArgs:
+    const int64_t* table
+    char* y
+    const char* x[MAX_INPUTS]
+    int64_t mode, size, is_signed, ndim, inputs, truth
+
+
+cdef void elemwise_int(const ElemwiseIntArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
     """y = f(x0, ...) for integers of `size` bytes; with `truth`, comparisons that give bytes.
 
     `table`: `ndim` extents, innermost first; then for y and each input `ndim` strides in bytes, innermost ones 0 or one
     element. One work item = one run along dimension 0.
     """
-    cdef const int64_t* table = <const int64_t*>a.p[0]
-    cdef int64_t mode = a.i[0], size = a.i[1], ndim = a.i[3], inputs = a.i[4]
-    cdef bint is_signed = a.i[2] != 0, truth = a.i[5] != 0
+    cdef const int64_t* table = a.table
+    cdef int64_t mode = a.mode, size = a.size, ndim = a.ndim, inputs = a.inputs
+    cdef bint is_signed = a.is_signed != 0, truth = a.truth != 0
     cdef int64_t item, rest, d, k, index
     cdef int64_t offset[MAX_INPUTS + 1]
     cdef Run r
@@ -303,9 +309,9 @@ cdef void elemwise_int(const KernelArgs* a, int64_t begin, int64_t end, void* sc
             for k in range(inputs + 1):
                 offset[k] += index * table[(k + 1) * ndim + d]
         for k in range(inputs):
-            r.x[k] = <const char*>a.p[2 + k] + offset[k + 1]
+            r.x[k] = a.x[k] + offset[k + 1]
             r.step[k] = 1 if table[(k + 2) * ndim] else 0
-        r.y = <char*>a.p[1] + offset[0]
+        r.y = a.y + offset[0]
         if size == 4:
             apply(mode, truth, <int32_t*>r.y, &r)
         elif size == 2 and is_signed:
@@ -318,10 +324,7 @@ cdef void elemwise_int(const KernelArgs* a, int64_t begin, int64_t end, void* sc
             apply(mode, truth, <uint8_t*>r.y, &r)
 
 
-# name -> (address, pointers, integers, reals)
-KERNELS = {
-    "elemwise_int": (<uintptr_t>&elemwise_int, "table y x0 x1 x2 x3", "mode size signed ndim inputs truth", ""),
-}
+include "elemwise_int_table.pxi"
 
 
 # ---- Python functions that run a kernel on arrays: for tests, and to try one out ------------------------------------
@@ -342,7 +345,7 @@ def elemwise(int mode, inputs, bint truth=False):
     -------
     array
     """
-    cdef KernelArgs a
+    cdef ElemwiseIntArgs a
     dtype = inputs[0].dtype
     if mode not in (TRUTH_MODES if truth else MODES):
         raise ValueError(f"mode {mode} does not exist for integers")
@@ -356,11 +359,16 @@ def elemwise(int mode, inputs, bint truth=False):
         return y
     plan = plan_runs(shape, y.strides, [np.broadcast_to(x, shape).strides for x in inputs])
     cdef const int64_t[::1] table = plan.table
-    a.p[0] = <void*>&table[0]
-    a.p[1] = <void*><uintptr_t>y.ctypes.data
+    a.table = &table[0]
+    a.y = <char*><uintptr_t>y.ctypes.data
+    a.mode = mode
+    a.size = dtype.itemsize
+    a.is_signed = dtype.kind == "i"
+    a.ndim = plan.ndim
+    a.inputs = len(inputs)
+    a.truth = truth
     for k, x in enumerate(inputs):
-        a.p[2 + k] = <void*><uintptr_t>x.ctypes.data
-    a.i[:6] = [mode, dtype.itemsize, dtype.kind == "i", plan.ndim, len(inputs), truth]
+        a.x[k] = <const char*><uintptr_t>x.ctypes.data
     cdef int64_t work = plan.work
     with nogil:
         elemwise_int(&a, 0, work, NULL)

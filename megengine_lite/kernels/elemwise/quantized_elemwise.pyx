@@ -5,10 +5,9 @@ elements (`last_run` in the last item). Strides are in bytes; within a run an op
 step is 0.
 """
 
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uintptr_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t
 from libc.string cimport memcpy
 
-from megengine_lite.kernels.common.kernel cimport KernelArgs
 from megengine_lite.kernels.common.real cimport (
     KIND_F32, Format, item_size, load_real, load_some, store_stored, to_stored,
 )
@@ -27,67 +26,76 @@ cdef enum Function:
 
 # ---- iteration -------------------------------------------------------------------------------------------------------
 
-# The iteration space and the byte strides of up to three operands, read from integers 0 on:
-# s1 s2 rows run last_run, then for each operand its strides of s0, s1, s2 and rows.
+# The iteration space; `last` is the number of the last item.
 cdef struct Space:
-    int64_t s1, s2, rows, run, last_run
-    const int64_t* strides
+    int64_t s1, s2, rows, run, last_run, last
 
 
-cdef inline Space space_of(const KernelArgs* a) noexcept nogil:
-    cdef Space s
-    s.s1 = a.i[0]
-    s.s2 = a.i[1]
-    s.rows = a.i[2]
-    s.run = a.i[3]
-    s.last_run = a.i[4]
-    s.strides = &a.i[5]
-    return s
+# Byte strides of an operand: along s0, s1 and s2, and from run to run.
+cdef struct Steps:
+    int64_t s0, s1, s2, row
 
 
-cdef inline int64_t offset_of(const Space* s, int operand, int64_t item) noexcept nogil:
-    cdef const int64_t* t = s.strides + 4 * operand
-    return item // (s.s1 * s.s2) * t[0] + item // s.s2 % s.s1 * t[1] + item % s.s2 * t[2]
+cdef inline int64_t offset_of(const Space* s, const Steps* t, int64_t item) noexcept nogil:
+    return item // (s.s1 * s.s2) * t.s0 + item // s.s2 % s.s1 * t.s1 + item % s.s2 * t.s2
 
 
 # ---- tables ----------------------------------------------------------------------------------------------------------
 
-cdef void table_8(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+cdef struct TableArgs:
+    const uint8_t* table
+    const uint8_t* x
+    uint8_t* y
+    Space space
+    Steps x_, y_
+
+
+cdef void table_8(const TableArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
     """y = table[x] for bytes; the table has 256 entries in the order of x as an unsigned number."""
-    cdef const uint8_t* table = <const uint8_t*>a.p[0]
-    cdef Space s = space_of(a)
-    cdef int64_t last = a.i[13], item, r, n
+    cdef const uint8_t* table = a.table
+    cdef Space s = a.space
+    cdef int64_t last = a.space.last, item, r, n
     cdef const uint8_t* x
     cdef uint8_t* y
     for item in range(begin, end):
-        x = <const uint8_t*>a.p[1] + offset_of(&s, 0, item)
-        y = <uint8_t*>a.p[2] + offset_of(&s, 1, item)
+        x = a.x + offset_of(&s, &a.x_, item)
+        y = a.y + offset_of(&s, &a.y_, item)
         n = s.last_run if item == last else s.run
         for r in range(s.rows):
             bytes_lookup(table, x, y, n)
-            x += s.strides[3]
-            y += s.strides[7]
+            x += a.x_.row
+            y += a.y_.row
 
 
-cdef void table_pair_8(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+cdef struct TablePairArgs:
+    const uint8_t* table
+    const uint8_t* x1
+    const uint8_t* x2
+    uint8_t* y
+    Space space
+    Steps x1_, x2_, y_
+    int64_t step1, step2
+
+
+cdef void table_pair_8(const TablePairArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
     """y = table[x1][x2] for bytes; any function of two operands, at one load each."""
-    cdef const uint8_t* table = <const uint8_t*>a.p[0]
-    cdef Space s = space_of(a)
-    cdef int64_t last = a.i[17], step1 = a.i[18], step2 = a.i[19], item, r, k, n
+    cdef const uint8_t* table = a.table
+    cdef Space s = a.space
+    cdef int64_t last = a.space.last, step1 = a.step1, step2 = a.step2, item, r, k, n
     cdef const uint8_t* x1
     cdef const uint8_t* x2
     cdef uint8_t* y
     for item in range(begin, end):
-        x1 = <const uint8_t*>a.p[1] + offset_of(&s, 0, item)
-        x2 = <const uint8_t*>a.p[2] + offset_of(&s, 1, item)
-        y = <uint8_t*>a.p[3] + offset_of(&s, 2, item)
+        x1 = a.x1 + offset_of(&s, &a.x1_, item)
+        x2 = a.x2 + offset_of(&s, &a.x2_, item)
+        y = a.y + offset_of(&s, &a.y_, item)
         n = s.last_run if item == last else s.run
         for r in range(s.rows):
             for k in range(n):
                 y[k] = table[<int64_t>x1[k * step1] * 256 + x2[k * step2]]
-            x1 += s.strides[3]
-            x2 += s.strides[7]
-            y += s.strides[11]
+            x1 += a.x1_.row
+            x2 += a.x2_.row
+            y += a.y_.row
 
 
 # ---- real values -----------------------------------------------------------------------------------------------------
@@ -169,29 +177,39 @@ cdef inline outlined run_of_any(
         run_of(FIRST, x1, f1, step1, x2, f2, step2, y, to, n)
 
 
-cdef void quantized_binary(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+cdef struct QuantizedBinaryArgs:
+    const char* x1
+    const char* x2
+    char* y
+    Space space
+    Steps x1_, x2_, y_
+    int64_t step1, step2, function, kind1, zero1, kind2, zero2, y_kind, y_zero, divide
+    double scale1, scale2, y_scale, low, high
+
+
+cdef void quantized_binary(const QuantizedBinaryArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
     """y = function(x1, x2) on real values; FIRST converts x1 and ignores x2. `low` and `high` bound the stored result
     without its zero point, so they can hold a ReLU. The result is divided by its scale, or multiplied with the
     reciprocal if `divide` is 0: the original does both, and ties tell them apart."""
-    cdef Space s = space_of(a)
-    cdef int64_t last = a.i[17], step1 = a.i[18], step2 = a.i[19], item, r, n
-    cdef int function = <int>a.i[20]
-    cdef Format f1 = Format(<int>a.i[21], <int32_t>a.i[22], <float>a.f[0])
-    cdef Format f2 = Format(<int>a.i[23], <int32_t>a.i[24], <float>a.f[1])
-    cdef Result to = Result(<int>a.i[25], <float>a.f[2], <float>a.f[3], <float>a.f[4], <int32_t>a.i[26], a.i[27])
+    cdef Space s = a.space
+    cdef int64_t last = a.space.last, step1 = a.step1, step2 = a.step2, item, r, n
+    cdef int function = <int>a.function
+    cdef Format f1 = Format(<int>a.kind1, <int32_t>a.zero1, <float>a.scale1)
+    cdef Format f2 = Format(<int>a.kind2, <int32_t>a.zero2, <float>a.scale2)
+    cdef Result to = Result(<int>a.y_kind, <float>a.y_scale, <float>a.low, <float>a.high, <int32_t>a.y_zero, a.divide)
     cdef const char* x1
     cdef const char* x2
     cdef char* y
     for item in range(begin, end):
-        x1 = <const char*>a.p[0] + offset_of(&s, 0, item)
-        x2 = <const char*>a.p[1] + offset_of(&s, 1, item)
-        y = <char*>a.p[2] + offset_of(&s, 2, item)
+        x1 = a.x1 + offset_of(&s, &a.x1_, item)
+        x2 = a.x2 + offset_of(&s, &a.x2_, item)
+        y = a.y + offset_of(&s, &a.y_, item)
         n = s.last_run if item == last else s.run
         for r in range(s.rows):
             run_of_any(function, x1, &f1, step1, x2, &f2, step2, y, &to, n)
-            x1 += s.strides[3]
-            x2 += s.strides[7]
-            y += s.strides[11]
+            x1 += a.x1_.row
+            x2 += a.x2_.row
+            y += a.y_.row
 
 
 cdef inline int32_t integer(int function, int32_t a, int32_t b) noexcept nogil:
@@ -223,17 +241,26 @@ cdef inline inlined run_of_integers(
             y[k] = integer(FUNCTION, a, b)
 
 
-cdef void binary_s32(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+cdef struct BinaryS32Args:
+    const char* x1
+    const char* x2
+    char* y
+    Space space
+    Steps x1_, x2_, y_
+    int64_t step1, step2, function
+
+
+cdef void binary_s32(const BinaryS32Args* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
     """int32 arithmetic that wraps around: ADD, SUB, MAX or MIN."""
-    cdef Space s = space_of(a)
-    cdef int64_t last = a.i[17], step1 = a.i[18], step2 = a.i[19], function = a.i[20], item, r, n
+    cdef Space s = a.space
+    cdef int64_t last = a.space.last, step1 = a.step1, step2 = a.step2, function = a.function, item, r, n
     cdef const char* x1
     cdef const char* x2
     cdef char* y
     for item in range(begin, end):
-        x1 = <const char*>a.p[0] + offset_of(&s, 0, item)
-        x2 = <const char*>a.p[1] + offset_of(&s, 1, item)
-        y = <char*>a.p[2] + offset_of(&s, 2, item)
+        x1 = a.x1 + offset_of(&s, &a.x1_, item)
+        x2 = a.x2 + offset_of(&s, &a.x2_, item)
+        y = a.y + offset_of(&s, &a.y_, item)
         n = s.last_run if item == last else s.run
         for r in range(s.rows):
             if function == ADD:
@@ -244,27 +271,13 @@ cdef void binary_s32(const KernelArgs* a, int64_t begin, int64_t end, void* scra
                 run_of_integers(MAX, <const int32_t*>x1, step1, <const int32_t*>x2, step2, <int32_t*>y, n)
             elif function == MIN:
                 run_of_integers(MIN, <const int32_t*>x1, step1, <const int32_t*>x2, step2, <int32_t*>y, n)
-            x1 += s.strides[3]
-            x2 += s.strides[7]
-            y += s.strides[11]
+            x1 += a.x1_.row
+            x2 += a.x2_.row
+            y += a.y_.row
 
 
-_SPACE = "s1 s2 rows run last_run"
-_X = "x_s0 x_s1 x_s2 x_row"
-_PAIR = "x1_s0 x1_s1 x1_s2 x1_row x2_s0 x2_s1 x2_s2 x2_row"
-_Y = "y_s0 y_s1 y_s2 y_row last"
 # Name -> number of every function of the kernel; planners know no other.
 FUNCTIONS = {"ADD": ADD, "SUB": SUB, "MUL": MUL, "MAX": MAX, "MIN": MIN, "FIRST": FIRST}
 INTEGER_FUNCTIONS = {"ADD": ADD, "SUB": SUB, "MAX": MAX, "MIN": MIN}
-# name -> (address, pointers, integers, reals)
-KERNELS = {
-    "table_8": (<uintptr_t>&table_8, "table x y", f"{_SPACE} {_X} {_Y}", ""),
-    "table_pair_8": (<uintptr_t>&table_pair_8, "table x1 x2 y", f"{_SPACE} {_PAIR} {_Y} step1 step2", ""),
-    "quantized_binary": (
-        <uintptr_t>&quantized_binary,
-        "x1 x2 y",
-        f"{_SPACE} {_PAIR} {_Y} step1 step2 function kind1 zero1 kind2 zero2 y_kind y_zero divide",
-        "scale1 scale2 y_scale low high",
-    ),
-    "binary_s32": (<uintptr_t>&binary_s32, "x1 x2 y", f"{_SPACE} {_PAIR} {_Y} step1 step2 function", ""),
-}
+
+include "quantized_elemwise_table.pxi"

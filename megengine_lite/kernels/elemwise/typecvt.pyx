@@ -8,7 +8,6 @@ import numpy as np
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uintptr_t
 from libc.string cimport memcpy
 
-from megengine_lite.kernels.common.kernel cimport KernelArgs
 from megengine_lite.kernels.common.simd cimport (
     VW, vf, vf_load, vf_load_f16, vf_load_n, vf_store, vf_store_f16, vf_store_n, vf_to_vi_any, vi_load, vi_store, vi_to_vf,
 )
@@ -150,9 +149,15 @@ cdef inline void truths(const float* x, uint8_t* y, int64_t n) noexcept nogil:
         y[i] = x[i] != 0.0
 
 
-cdef void convert_elements(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+cdef struct ConvertArgs:
+    const char* x
+    char* y
+    int64_t n, source, target, source_size, target_size
+
+
+cdef void convert_elements(const ConvertArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
     """y = x in another type; `kind`s are those above, `size`s bytes per element. One work item = BLOCK elements."""
-    cdef int64_t n = a.i[0], source = a.i[1], target = a.i[2], source_size = a.i[3], target_size = a.i[4]
+    cdef int64_t n = a.n, source = a.source, target = a.target, source_size = a.source_size, target_size = a.target_size
     cdef float floats[BLOCK]
     cdef int32_t ints[BLOCK]
     cdef int64_t item, count
@@ -162,8 +167,8 @@ cdef void convert_elements(const KernelArgs* a, int64_t begin, int64_t end, void
     cdef const float* real
     for item in range(begin, end):
         count = min(<int64_t>BLOCK, n - item * BLOCK)
-        x = <const char*>a.p[0] + item * BLOCK * source_size
-        y = <char*>a.p[1] + item * BLOCK * target_size
+        x = a.x + item * BLOCK * source_size
+        y = a.y + item * BLOCK * target_size
         buffer = <float*>y if target == FLOAT32 else floats
         if source <= BFLOAT16:
             real = as_floats(source, x, buffer, count)
@@ -181,12 +186,7 @@ cdef void convert_elements(const KernelArgs* a, int64_t begin, int64_t end, void
             put_ints(target, as_ints(source, x, ints, count), y, count)
 
 
-# name -> (address, pointers, integers, reals)
-KERNELS = {
-    "convert_elements": (
-        <uintptr_t>&convert_elements, "x y", "n source target source_size target_size", "",
-    ),
-}
+include "typecvt_table.pxi"
 
 
 # ---- Python functions that run a kernel on arrays: for tests, and to try one out ------------------------------------
@@ -210,14 +210,15 @@ def convert(x, y):
     ValueError
         Other types, different sizes, or memory that is not contiguous or cannot be written.
     """
-    cdef KernelArgs a
+    cdef ConvertArgs a
     if x.dtype not in _KINDS or y.dtype not in _KINDS or x.size != y.size:
         raise ValueError(f"cannot convert {x.size} elements of {x.dtype} to {y.size} of {y.dtype}")
     if not (x.flags.c_contiguous and y.flags.c_contiguous and y.flags.writeable):
         raise ValueError("both arrays must be contiguous, and the second one writable")
-    a.p[0] = <void*><uintptr_t>x.ctypes.data
-    a.p[1] = <void*><uintptr_t>y.ctypes.data
-    a.i[:5] = [x.size, _KINDS[x.dtype], _KINDS[y.dtype], x.itemsize, y.itemsize]
+    a = ConvertArgs(
+        x=<const char*><uintptr_t>x.ctypes.data, y=<char*><uintptr_t>y.ctypes.data,
+        n=x.size, source=_KINDS[x.dtype], target=_KINDS[y.dtype], source_size=x.itemsize, target_size=y.itemsize,
+    )
     cdef int64_t work = (x.size + BLOCK - 1) // BLOCK
     with nogil:
         convert_elements(&a, 0, work, NULL)

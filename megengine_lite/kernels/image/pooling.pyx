@@ -6,9 +6,9 @@ A maximum passes over NaN, and begins at the lowest finite number: a window with
 import numpy as np
 
 from libc.float cimport FLT_MAX
-from libc.stdint cimport int64_t, uintptr_t
+from libc.stdint cimport int64_t
 
-from megengine_lite.kernels.common.kernel cimport KernelArgs
+from megengine_lite.kernels.common.arguments cimport Pool, Strides
 from megengine_lite.kernels.common.simd cimport (
     VW, inlined, vf, vf_load, vf_max, vf_set1, vf_store, vf_unzip_even, vf_zero,
 )
@@ -20,24 +20,6 @@ cdef enum Mode:
 
 cdef enum:
     PIXELS = 4  # outputs computed side by side
-
-cdef struct Pool:
-    int64_t mode, h, w, oh, ow, kh, kw, stride_h, stride_w, pad_h, pad_w
-
-
-cdef inline void read_pool(Pool* p, const int64_t* i) noexcept nogil:
-    p.mode = i[0]
-    p.h = i[1]
-    p.w = i[2]
-    p.oh = i[3]
-    p.ow = i[4]
-    p.kh = i[5]
-    p.kw = i[6]
-    p.stride_h = i[7]
-    p.stride_w = i[8]
-    p.pad_h = i[9]
-    p.pad_w = i[10]
-
 
 cdef inline vf start(bint LARGEST) noexcept nogil:
     return vf_set1(-FLT_MAX) if LARGEST else vf_zero()
@@ -117,21 +99,28 @@ cdef inline inlined pool_row(
         windows(LARGEST, 0, x, x_row, rows, p.kw, p.stride_w * VW, y, outside - inside, weight(p, rows, p.kw))
 
 
-cdef void pool_blocked_f32(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+cdef struct PoolBlockedArgs:
+    const float* x
+    float* y
+    Strides x_, y_
+    int64_t blocks
+    Pool pool
+
+
+cdef void pool_blocked_f32(const PoolBlockedArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
     """One work item = one output row of one channel block of one image."""
-    cdef int64_t blocks = a.i[11], x_row = a.i[12], x_plane = a.i[13], x_image = a.i[14]
-    cdef int64_t y_row = a.i[15], y_plane = a.i[16], y_image = a.i[17]
+    cdef int64_t blocks = a.blocks, x_row = a.x_.row, x_plane = a.x_.plane, x_image = a.x_.image
+    cdef int64_t y_row = a.y_.row, y_plane = a.y_.plane, y_image = a.y_.image
     cdef int64_t item, r, cb, n
     cdef const float* x
     cdef float* y
-    cdef Pool p
-    read_pool(&p, a.i)
+    cdef Pool p = a.pool
     for item in range(begin, end):
         r = item % p.oh
         cb = item // p.oh % blocks
         n = item // (p.oh * blocks)
-        x = <const float*>a.p[0] + n * x_image + cb * x_plane
-        y = <float*>a.p[1] + n * y_image + cb * y_plane + r * y_row
+        x = a.x + n * x_image + cb * x_plane
+        y = a.y + n * y_image + cb * y_plane + r * y_row
         if p.mode == MAX:
             pool_row(True, &p, x, x_row, y, r)
         else:
@@ -201,31 +190,29 @@ cdef inline inlined pool_plain_row(
             y[c] *= weight(p, rows, columns)
 
 
-cdef void pool_plain_f32(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+cdef struct PoolPlainArgs:
+    const float* x
+    float* y
+    Pool pool
+
+
+cdef void pool_plain_f32(const PoolPlainArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
     """One work item = one output row of one channel of one image; scratch holds w + 2 pad_w + 2 VW floats."""
     cdef int64_t item, plane
     cdef const float* x
     cdef float* y
-    cdef Pool p
-    read_pool(&p, a.i)
+    cdef Pool p = a.pool
     for item in range(begin, end):
         plane = item // p.oh
-        x = <const float*>a.p[0] + plane * p.h * p.w
-        y = <float*>a.p[1] + item * p.ow
+        x = a.x + plane * p.h * p.w
+        y = a.y + item * p.ow
         if p.mode == MAX:
             pool_plain_row(True, &p, x, y, item % p.oh, <float*>scratch)
         else:
             pool_plain_row(False, &p, x, y, item % p.oh, <float*>scratch)
 
 
-_POOL = "mode h w oh ow kh kw stride_h stride_w pad_h pad_w"
-# name -> (address, pointers, integers, reals)
-KERNELS = {
-    "pool_blocked_f32": (
-        <uintptr_t>&pool_blocked_f32, "x y", _POOL + " blocks x_row x_plane x_image y_row y_plane y_image", "",
-    ),
-    "pool_plain_f32": (<uintptr_t>&pool_plain_f32, "x y", _POOL, ""),
-}
+include "pooling_table.pxi"
 
 
 # ---- Python functions that run a kernel on arrays: for tests, and to try one out ------------------------------------
@@ -245,17 +232,16 @@ def pool(const float[:, :, :, ::1] x not None, int mode, window, stride, pad):
     -------
     float32 array [N, C, OH, OW]
     """
-    cdef KernelArgs a
+    cdef PoolPlainArgs a
     cdef Py_ssize_t n = x.shape[0], c = x.shape[1], h = x.shape[2], w = x.shape[3]
     y = np.empty((n, c, *_output(h, w, window, stride, pad)), np.float32)
     cdef float[:, :, :, ::1] out = y
     if y.size == 0 or x.size == 0:
         return y
     cdef float[::1] line = np.empty(w + 2 * pad[1] + 2 * VW, np.float32)
-    a.p[0] = <void*>&x[0, 0, 0, 0]
-    a.p[1] = &out[0, 0, 0, 0]
-    for k, value in enumerate((mode, h, w, y.shape[2], y.shape[3], *window, *stride, *pad)):
-        a.i[k] = value
+    a = PoolPlainArgs(
+        x=&x[0, 0, 0, 0], y=&out[0, 0, 0, 0], pool=_pool_of(mode, (h, w), y.shape[2:4], window, stride, pad)
+    )
     cdef int64_t work = n * c * y.shape[2]
     with nogil:
         pool_plain_f32(&a, 0, work, &line[0])
@@ -264,7 +250,7 @@ def pool(const float[:, :, :, ::1] x not None, int mode, window, stride, pad):
 
 def pool_blocked(const float[:, :, :, :, ::1] x not None, int mode, window, stride, pad):
     """Pools a blocked image [N, C / VW, H, W, VW]; parameters as of :func:`pool`."""
-    cdef KernelArgs a
+    cdef PoolBlockedArgs a
     cdef Py_ssize_t n = x.shape[0], blocks = x.shape[1], h = x.shape[2], w = x.shape[3]
     if x.shape[4] != VW:
         raise ValueError(f"blocks of this build have {VW} channels, not {x.shape[4]}")
@@ -273,12 +259,12 @@ def pool_blocked(const float[:, :, :, :, ::1] x not None, int mode, window, stri
     if y.size == 0 or x.size == 0:
         return y
     cdef Py_ssize_t oh = y.shape[2], ow = y.shape[3]
-    a.p[0] = <void*>&x[0, 0, 0, 0, 0]
-    a.p[1] = &out[0, 0, 0, 0, 0]
-    for k, value in enumerate((mode, h, w, oh, ow, *window, *stride, *pad)):
-        a.i[k] = value
-    a.i[11] = blocks
-    a.i[12:18] = [w * VW, h * w * VW, blocks * h * w * VW, ow * VW, oh * ow * VW, blocks * oh * ow * VW]
+    a = PoolBlockedArgs(
+        x=&x[0, 0, 0, 0, 0], y=&out[0, 0, 0, 0, 0],
+        x_=Strides(row=w * VW, plane=h * w * VW, image=blocks * h * w * VW),
+        y_=Strides(row=ow * VW, plane=oh * ow * VW, image=blocks * oh * ow * VW),
+        blocks=blocks, pool=_pool_of(mode, (h, w), (oh, ow), window, stride, pad),
+    )
     with nogil:
         pool_blocked_f32(&a, 0, n * blocks * oh, NULL)
     return y
@@ -291,3 +277,10 @@ def _output(h, w, window, stride, pad):
     if min(size) < 1:
         raise ValueError(f"windows {window} with stride {stride} and padding {pad} do not fit an image {h} x {w}")
     return size
+
+
+cdef Pool _pool_of(int mode, size, output, window, stride, pad):
+    return Pool(
+        mode=mode, h=size[0], w=size[1], oh=output[0], ow=output[1], kh=window[0], kw=window[1],
+        stride_h=stride[0], stride_w=stride[1], pad_h=pad[0], pad_w=pad[1],
+    )

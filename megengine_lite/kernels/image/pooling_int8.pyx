@@ -1,8 +1,8 @@
 """Pooling of bytes in blocked layout."""
 
-from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uintptr_t
+from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t
 
-from megengine_lite.kernels.common.kernel cimport KernelArgs
+from megengine_lite.kernels.common.arguments cimport Pool, Strides
 from megengine_lite.kernels.common.simd cimport (
     VW, inlined, outlined, vb, vb_load, vb_max, vb_set1, vb_store, vf, vf_set1, vf_to_vi, vi, vi_load_s8, vi_set1,
     vi_store_8, vi_to_vf,
@@ -10,13 +10,8 @@ from megengine_lite.kernels.common.simd cimport (
 from megengine_lite.kernels.common.vmath cimport v_copysign
 
 
-# A window moving over one plane: the part of it that lies inside of the image is rows y0..y1-1 and pixels x0..x1-1.
-cdef struct Window:
-    int64_t h, w, kh, kw, stride_h, stride_w, pad_h, pad_w
-
-
 cdef inline outlined max_row(
-    const int8_t* x, int64_t x_row, const Window* p, int64_t y0, int64_t y1, int64_t ow, vb flip, int8_t* y
+    const int8_t* x, int64_t x_row, const Pool* p, int64_t y0, int64_t y1, int64_t ow, vb flip, int8_t* y
 ) noexcept nogil:
     cdef int64_t o, first, last, r, c
     cdef vb best
@@ -31,7 +26,7 @@ cdef inline outlined max_row(
 
 
 cdef inline outlined average_row(
-    const int8_t* x, int64_t x_row, const Window* p, int64_t y0, int64_t y1, int64_t ow, int32_t mask, int64_t area,
+    const int8_t* x, int64_t x_row, const Pool* p, int64_t y0, int64_t y1, int64_t ow, int32_t mask, int64_t area,
     int32_t zero, bint truncate, int8_t* y
 ) noexcept nogil:
     """`area` 0 counts the pixels inside; else the padding counts as zero points."""
@@ -52,16 +47,24 @@ cdef inline outlined average_row(
         vi_store_8(y + o * VW, vf_to_vi(mean))
 
 
-cdef void pool_int8(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+cdef struct PoolInt8Args:
+    const int8_t* x
+    int8_t* y
+    Strides x_, y_
+    int64_t blocks, mask, zero, truncate
+    Pool pool
+
+
+cdef void pool_int8(const PoolInt8Args* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
     """One work item = one output row of one channel block of one image. x and y point at element (0, 0, 0, 0).
 
     `mode` is that of the operator: 0 maximum, 1 average, 2 average of what lies inside. `mask` is -1 for signed bytes and
     255 for unsigned ones; averages are rounded, or truncated if `truncate`.
     """
-    cdef int64_t x_row = a.i[0], x_plane = a.i[1], x_image = a.i[2]
-    cdef int64_t y_row = a.i[3], y_plane = a.i[4], y_image = a.i[5]
-    cdef int64_t blocks = a.i[6], oh = a.i[7], ow = a.i[8], mode = a.i[17], mask = a.i[18]
-    cdef Window p = Window(a.i[9], a.i[10], a.i[11], a.i[12], a.i[13], a.i[14], a.i[15], a.i[16])
+    cdef int64_t x_row = a.x_.row, x_plane = a.x_.plane, x_image = a.x_.image
+    cdef int64_t y_row = a.y_.row, y_plane = a.y_.plane, y_image = a.y_.image
+    cdef int64_t blocks = a.blocks, oh = a.pool.oh, ow = a.pool.ow, mode = a.pool.mode, mask = a.mask
+    cdef Pool p = a.pool
     cdef int64_t item, n, block, o, y0, y1
     cdef const int8_t* x
     cdef int8_t* y
@@ -69,25 +72,16 @@ cdef void pool_int8(const KernelArgs* a, int64_t begin, int64_t end, void* scrat
         n = item // (blocks * oh)
         block = item // oh % blocks
         o = item % oh
-        x = <const int8_t*>a.p[0] + n * x_image + block * x_plane
-        y = <int8_t*>a.p[1] + n * y_image + block * y_plane + o * y_row
+        x = a.x + n * x_image + block * x_plane
+        y = a.y + n * y_image + block * y_plane + o * y_row
         y0 = max(o * p.stride_h - p.pad_h, 0)
         y1 = min(o * p.stride_h - p.pad_h + p.kh, p.h)
         if mode == 0:
             max_row(x, x_row, &p, y0, y1, ow, vb_set1(0 if mask == -1 else -128), y)
         else:
             average_row(
-                x, x_row, &p, y0, y1, ow, <int32_t>mask, p.kh * p.kw if mode == 1 else 0, <int32_t>a.i[19], a.i[20], y
+                x, x_row, &p, y0, y1, ow, <int32_t>mask, p.kh * p.kw if mode == 1 else 0, <int32_t>a.zero, a.truncate, y
             )
 
 
-# name -> (address, pointers, integers, reals)
-KERNELS = {
-    "pool_int8": (
-        <uintptr_t>&pool_int8,
-        "x y",
-        "x_row x_plane x_image y_row y_plane y_image blocks oh ow h w kh kw stride_h stride_w pad_h pad_w mode mask zero"
-        " truncate",
-        "",
-    ),
-}
+include "pooling_int8_table.pxi"

@@ -1,9 +1,9 @@
 """Pooling of regions of interest from blocked images."""
 
 from libc.math cimport floorf
-from libc.stdint cimport int32_t, int64_t, uintptr_t
+from libc.stdint cimport int32_t, int64_t
 
-from megengine_lite.kernels.common.kernel cimport KernelArgs
+from megengine_lite.kernels.common.arguments cimport Strides
 from megengine_lite.kernels.common.simd cimport VW, vf, vf_fma, vf_load, vf_max, vf_set1, vf_store, vf_zero
 
 
@@ -51,18 +51,28 @@ cdef inline vf sample(const float* x, const Tap* y_tap, const Tap* x_tap) noexce
     return vf_fma(below, vf_set1(y_tap.second_weight), above * vf_set1(y_tap.first_weight))
 
 
-cdef void roi_align_blocked_f32(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+cdef struct RoiAlignArgs:
+    const float* x
+    const float* rois
+    float* y
+    int32_t* fault
+    Strides x_, y_
+    int64_t mode, images, blocks, h, w, oh, ow, sample_h, sample_w
+    double scale, offset
+
+
+cdef void roi_align_blocked_f32(const RoiAlignArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
     """Maximum or mean of the samples in each bin of each region [image, x0, y0, x1, y1].
 
     One work item = one channel block of one region. A region of an image that does not exist gives zeros and sets
     `fault`. scratch: the taps of all samples along both axes, 24 bytes each.
     """
-    cdef bint largest = a.i[0] == 0
-    cdef int64_t images = a.i[1], blocks = a.i[2], h = a.i[3], w = a.i[4]
-    cdef int64_t x_row = a.i[5], x_plane = a.i[6], x_image = a.i[7]
-    cdef int64_t oh = a.i[8], ow = a.i[9], sample_h = a.i[10], sample_w = a.i[11]
-    cdef int64_t y_row = a.i[12], y_plane = a.i[13], y_image = a.i[14]
-    cdef float scale = <float>a.f[0], offset = <float>a.f[1]
+    cdef bint largest = a.mode == 0
+    cdef int64_t images = a.images, blocks = a.blocks, h = a.h, w = a.w
+    cdef int64_t x_row = a.x_.row, x_plane = a.x_.plane, x_image = a.x_.image
+    cdef int64_t oh = a.oh, ow = a.ow, sample_h = a.sample_h, sample_w = a.sample_w
+    cdef int64_t y_row = a.y_.row, y_plane = a.y_.plane, y_image = a.y_.image
+    cdef float scale = <float>a.scale, offset = <float>a.offset
     cdef Tap* rows = <Tap*>scratch
     cdef Tap* columns = rows + oh * sample_h
     cdef int64_t item, region, planned = -1, i, j, p, q
@@ -73,10 +83,10 @@ cdef void roi_align_blocked_f32(const KernelArgs* a, int64_t begin, int64_t end,
     cdef vf weight = vf_set1(<float>1.0 / <float>(sample_h * sample_w))
     for item in range(begin, end):
         region = item // blocks
-        roi = <const float*>a.p[1] + 5 * region
-        y = <float*>a.p[2] + region * y_image + item % blocks * y_plane
+        roi = a.rois + 5 * region
+        y = a.y + region * y_image + item % blocks * y_plane
         if not 0.0 <= roi[0] < <float>images:
-            (<int32_t*>a.p[3])[0] = 1
+            a.fault[0] = 1
             for i in range(oh):
                 for j in range(ow):
                     vf_store(y + i * y_row + j * VW, vf_zero())
@@ -85,7 +95,7 @@ cdef void roi_align_blocked_f32(const KernelArgs* a, int64_t begin, int64_t end,
             place_taps(rows, roi[2] * scale - offset, roi[4] * scale - offset, oh, sample_h, h, x_row)
             place_taps(columns, roi[1] * scale - offset, roi[3] * scale - offset, ow, sample_w, w, VW)
             planned = region
-        x = <const float*>a.p[0] + <int64_t>roi[0] * x_image + item % blocks * x_plane
+        x = a.x + <int64_t>roi[0] * x_image + item % blocks * x_plane
         for i in range(oh):
             for j in range(ow):
                 total = sample(x, rows + i * sample_h, columns + j * sample_w)
@@ -98,10 +108,4 @@ cdef void roi_align_blocked_f32(const KernelArgs* a, int64_t begin, int64_t end,
                 vf_store(y + i * y_row + j * VW, total if largest else total * weight)
 
 
-# name -> (address, pointers, integers, reals)
-KERNELS = {
-    "roi_align_blocked_f32": (
-        <uintptr_t>&roi_align_blocked_f32, "x rois y fault",
-        "mode images blocks h w x_row x_plane x_image oh ow sample_h sample_w y_row y_plane y_image", "scale offset",
-    ),
-}
+include "region_table.pxi"

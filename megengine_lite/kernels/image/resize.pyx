@@ -6,9 +6,9 @@ serves all interpolations.
 
 import numpy as np
 
-from libc.stdint cimport int32_t, int64_t, uintptr_t
+from libc.stdint cimport int32_t, int64_t
 
-from megengine_lite.kernels.common.kernel cimport KernelArgs
+from megengine_lite.kernels.common.arguments cimport Strides
 from megengine_lite.kernels.common.simd cimport (
     VW, inlined, vf, vf_fma, vf_gather, vf_load, vf_load_n, vf_permute2, vf_set1, vf_store, vf_store_n, vf_zero,
     vi, vi_load,
@@ -52,27 +52,38 @@ cdef inline inlined resize_row(
         store_lanes(y + i * y_pixel, total, lanes)
 
 
-cdef void resize_pixels_f32(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+cdef struct ResizePixelsArgs:
+    const float* x
+    const int32_t* rows
+    const float* row_weights
+    const int32_t* columns
+    const float* column_weights
+    float* y
+    Strides x_, y_
+    int64_t planes, oh, ow, taps_y, taps_x, lanes, pixel, y_pixel
+
+
+cdef void resize_pixels_f32(const ResizePixelsArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
     """One work item = one output row of one plane of one image.
 
     rows [oh][taps_y], columns [ow][taps_x] and their weights; strides in elements; a pixel has `lanes` floats.
     """
-    cdef int64_t planes = a.i[0], oh = a.i[1], ow = a.i[2], taps_y = a.i[3], taps_x = a.i[4]
-    cdef int64_t lanes = a.i[5], pixel = a.i[6], y_pixel = a.i[7]
-    cdef int64_t x_row = a.i[8], x_plane = a.i[9], x_image = a.i[10]
-    cdef int64_t y_row = a.i[11], y_plane = a.i[12], y_image = a.i[13]
-    cdef const int32_t* row_table = <const int32_t*>a.p[1]
-    cdef const float* row_weights = <const float*>a.p[2]
-    cdef const int32_t* columns = <const int32_t*>a.p[3]
-    cdef const float* column_weights = <const float*>a.p[4]
+    cdef int64_t planes = a.planes, oh = a.oh, ow = a.ow, taps_y = a.taps_y, taps_x = a.taps_x
+    cdef int64_t lanes = a.lanes, pixel = a.pixel, y_pixel = a.y_pixel
+    cdef int64_t x_row = a.x_.row, x_plane = a.x_.plane, x_image = a.x_.image
+    cdef int64_t y_row = a.y_.row, y_plane = a.y_.plane, y_image = a.y_.image
+    cdef const int32_t* row_table = a.rows
+    cdef const float* row_weights = a.row_weights
+    cdef const int32_t* columns = a.columns
+    cdef const float* column_weights = a.column_weights
     cdef int64_t item, r, k, first, n
     cdef const float* x
     cdef const float* rows[MAX_ROWS]
     cdef float* y
     for item in range(begin, end):
         r = item % oh
-        x = <const float*>a.p[0] + item // (oh * planes) * x_image + item // oh % planes * x_plane
-        y = <float*>a.p[5] + item // (oh * planes) * y_image + item // oh % planes * y_plane + r * y_row
+        x = a.x + item // (oh * planes) * x_image + item // oh % planes * x_plane
+        y = a.y + item // (oh * planes) * y_image + item // oh % planes * y_plane + r * y_row
         first = 0
         while first < lanes:
             n = lanes - first
@@ -96,19 +107,30 @@ cdef void resize_pixels_f32(const KernelArgs* a, int64_t begin, int64_t end, voi
 
 # ---- plain images --------------------------------------------------------------------------------------------------
 
-cdef void resize_plain_f32(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+cdef struct ResizePlainArgs:
+    const float* x
+    const int32_t* rows
+    const float* row_weights
+    const int32_t* columns
+    const float* column_weights
+    float* y
+    const int32_t* starts
+    int64_t h, w, oh, ow, taps_y, taps_x
+
+
+cdef void resize_plain_f32(const ResizePlainArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
     """One work item = one output row of one channel of one image.
 
     Tables as of resize_pixels_f32, those of columns with the taps outermost: [taps_x][ow]. First the rows are added up
     into scratch, w + 2 VW floats, then columns are gathered from there. Where the columns of VW outputs lie within 2 VW
     neighbours, `starts` [taps_x][ow / VW] has the first of them, and columns are counted from there; else it is NULL.
     """
-    cdef int64_t h = a.i[0], w = a.i[1], oh = a.i[2], ow = a.i[3], taps_y = a.i[4], taps_x = a.i[5]
-    cdef const int32_t* row_table = <const int32_t*>a.p[1]
-    cdef const float* row_weights = <const float*>a.p[2]
-    cdef const int32_t* columns = <const int32_t*>a.p[3]
-    cdef const float* column_weights = <const float*>a.p[4]
-    cdef const int32_t* starts = <const int32_t*>a.p[6]
+    cdef int64_t h = a.h, w = a.w, oh = a.oh, ow = a.ow, taps_y = a.taps_y, taps_x = a.taps_x
+    cdef const int32_t* row_table = a.rows
+    cdef const float* row_weights = a.row_weights
+    cdef const int32_t* columns = a.columns
+    cdef const float* column_weights = a.column_weights
+    cdef const int32_t* starts = a.starts
     cdef float* line = <float*>scratch
     cdef const float* near
     cdef vi order
@@ -120,8 +142,8 @@ cdef void resize_plain_f32(const KernelArgs* a, int64_t begin, int64_t end, void
     cdef float* y
     for item in range(begin, end):
         r = item % oh
-        x = <const float*>a.p[0] + item // oh * h * w
-        y = <float*>a.p[5] + item * ow
+        x = a.x + item // oh * h * w
+        y = a.y + item * ow
         i = 0
         while i < w:
             v = vf_zero()
@@ -152,15 +174,7 @@ cdef void resize_plain_f32(const KernelArgs* a, int64_t begin, int64_t end, void
             i += 1
 
 
-_TABLES = "x rows row_weights columns column_weights y"
-# name -> (address, pointers, integers, reals)
-KERNELS = {
-    "resize_pixels_f32": (
-        <uintptr_t>&resize_pixels_f32, _TABLES,
-        "planes oh ow taps_y taps_x lanes pixel y_pixel x_row x_plane x_image y_row y_plane y_image", "",
-    ),
-    "resize_plain_f32": (<uintptr_t>&resize_plain_f32, _TABLES + " starts", "h w oh ow taps_y taps_x", ""),
-}
+include "resize_table.pxi"
 
 
 # ---- Python functions that run a kernel on arrays: for tests, and to try one out ------------------------------------
@@ -187,7 +201,7 @@ def resize(
     ValueError
         Tables of different shapes, or that point outside of the images.
     """
-    cdef KernelArgs a
+    cdef ResizePlainArgs a
     cdef Py_ssize_t n = x.shape[0], h = x.shape[1], w = x.shape[2], oh = rows.shape[0], ow = columns.shape[0]
     _check_taps(np.asarray(rows), np.asarray(row_weights), h)
     _check_taps(np.asarray(columns), np.asarray(column_weights), w)
@@ -198,14 +212,11 @@ def resize(
     cdef const int32_t[:, ::1] columns_t = np.ascontiguousarray(np.asarray(columns).T)
     cdef const float[:, ::1] column_weights_t = np.ascontiguousarray(np.asarray(column_weights).T)
     cdef float[::1] line = np.empty(w + 2 * VW, np.float32)
-    a.p[0] = <void*>&x[0, 0, 0]
-    a.p[1] = <void*>&rows[0, 0]
-    a.p[2] = <void*>&row_weights[0, 0]
-    a.p[3] = <void*>&columns_t[0, 0]
-    a.p[4] = <void*>&column_weights_t[0, 0]
-    a.p[5] = &out[0, 0, 0]
-    a.p[6] = NULL
-    a.i[:6] = [h, w, oh, ow, rows.shape[1], columns.shape[1]]
+    a = ResizePlainArgs(
+        x=&x[0, 0, 0], rows=&rows[0, 0], row_weights=&row_weights[0, 0], columns=&columns_t[0, 0],
+        column_weights=&column_weights_t[0, 0], y=&out[0, 0, 0], starts=NULL,
+        h=h, w=w, oh=oh, ow=ow, taps_y=rows.shape[1], taps_x=columns.shape[1],
+    )
     with nogil:
         resize_plain_f32(&a, 0, n * oh, &line[0])
     return y

@@ -8,12 +8,12 @@ stays in the cache. With few rows the product is bound by reading B; then ``gemm
 import numpy as np
 
 
-from libc.stdint cimport int64_t, uintptr_t
+from libc.stdint cimport int64_t
 from libc.string cimport memcpy, memset
 
 from megengine_lite.kernels.common.block cimport MAX_ACC, Output, set_activation, store_block
 from megengine_lite.kernels.common.interleave cimport zip_rows
-from megengine_lite.kernels.common.kernel cimport KernelArgs
+from megengine_lite.kernels.common.arguments cimport Epilogue
 from megengine_lite.kernels.common.simd cimport VREGS, VW, inlined, outlined, prefetch_far, vf, vf_fma, vf_load, vf_load_n, \
     vf_set1, vf_store, vf_store_n, vf_unzip_even, vf_unzip_odd, vf_zero
 from megengine_lite.kernels.common.vmath cimport activate
@@ -187,8 +187,24 @@ cdef inline outlined pack_panel(
 
 # ---- kernels -------------------------------------------------------------------------------------------------------
 
+# Where the matrices of a batch begin: product number q at q // inner outer strides and q % inner inner ones.
+cdef struct Batch:
+    int64_t inner, a_outer, a_inner, b_outer, b_inner, c_outer, c_inner, z_outer, z_inner
+
+
+cdef struct GemmArgs:
+    const float* a
+    const float* b
+    const float* bias
+    const float* z
+    float* c
+    int64_t m, n, k, chunk, b_packed, a_row, a_k, b_k, b_n, c_row, z_row
+    Batch batch
+    Epilogue epilogue
+
+
 cdef inline inlined gemm_items(
-    bint parts, const KernelArgs* a, int64_t begin, int64_t end, void* scratch
+    bint parts, const GemmArgs* a, int64_t begin, int64_t end, void* scratch
 ) noexcept nogil:
     """One work item = one panel of columns for one chunk of `chunk` rows of one product of the batch.
 
@@ -197,15 +213,14 @@ cdef inline inlined gemm_items(
     Product number q of the batch begins at q // inner and q % inner times the outer and inner strides. c may be z.
     Items are ordered by product, chunk, panel: the rows of a chunk stay in the cache.
     """
-    cdef const float* pa = <const float*>a.p[0]
-    cdef const float* pb = <const float*>a.p[1]
-    cdef const float* bias = <const float*>a.p[2]
-    cdef const float* pz = <const float*>a.p[3]
-    cdef float* pc = <float*>a.p[4]
-    cdef int64_t m = a.i[0], n = a.i[1], depth = a.i[2], chunk = a.i[3], b_packed = a.i[4]
-    cdef int64_t a_row = a.i[5], a_k = a.i[6], b_k = a.i[7], b_n = a.i[8], c_row = a.i[9], z_row = a.i[10]
-    cdef int64_t inner = a.i[11], a_outer = a.i[12], a_inner = a.i[13], b_outer = a.i[14], b_inner = a.i[15]
-    cdef int64_t c_outer = a.i[16], c_inner = a.i[17], z_outer = a.i[18], z_inner = a.i[19]
+    cdef const float* pa = a.a
+    cdef const float* pb = a.b
+    cdef const float* bias = a.bias
+    cdef const float* pz = a.z
+    cdef float* pc = a.c
+    cdef int64_t m = a.m, n = a.n, depth = a.k, chunk = a.chunk, b_packed = a.b_packed
+    cdef int64_t a_row = a.a_row, a_k = a.a_k, b_k = a.b_k, b_n = a.b_n, c_row = a.c_row, z_row = a.z_row
+    cdef Batch batch = a.batch
     cdef int64_t panels = (n + PANEL - 1) // PANEL, chunks = (m + chunk - 1) // chunk
     cdef int64_t item, product, first, last, panel, outer, q, columns, step, blocks, block, rows, stop
     cdef const float* b
@@ -214,17 +229,17 @@ cdef inline inlined gemm_items(
     o.y_plane = o.z_plane = VW
     o.y_pixel = c_row
     o.z_pixel = z_row
-    set_activation(&o, a.i[20], a.f[0], a.f[1])
+    set_activation(&o, &a.epilogue)
     for item in range(begin, end):
         product = item // (chunks * panels)
         first = item // panels % chunks * chunk
         last = min(first + chunk, m)
         panel = item % panels
-        outer = product // inner
-        q = product % inner
+        outer = product // batch.inner
+        q = product % batch.inner
         columns = min(n - panel * PANEL, <int64_t>PANEL)
-        left = pa + outer * a_outer + q * a_inner
-        b = pb + outer * b_outer + q * b_inner
+        left = pa + outer * batch.a_outer + q * batch.a_inner
+        b = pb + outer * batch.b_outer + q * batch.b_inner
         step = PANEL
         if b_packed:
             b += panel * depth * PANEL
@@ -239,8 +254,8 @@ cdef inline inlined gemm_items(
         for block in range(blocks):
             stop = first + (last - first) * (block + 1) // blocks
             o.bias = bias + panel * PANEL if bias else NULL
-            o.y = pc + outer * c_outer + q * c_inner + rows * c_row + panel * PANEL
-            o.z = pz + outer * z_outer + q * z_inner + rows * z_row + panel * PANEL if pz else NULL
+            o.y = pc + outer * batch.c_outer + q * batch.c_inner + rows * c_row + panel * PANEL
+            o.z = pz + outer * batch.z_outer + q * batch.z_inner + rows * z_row + panel * PANEL if pz else NULL
             if columns == PANEL:
                 gemm_any(<int>(stop - rows), 2, parts, depth, left + rows * a_row, a_row, a_k, b, step, &o)
             else:
@@ -248,38 +263,48 @@ cdef inline inlined gemm_items(
             rows = stop
 
 
-cdef void gemm_f32(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+cdef void gemm_f32(const GemmArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
     """Every element is summed in the order of k: a row's result does not depend on how many rows there are."""
     gemm_items(False, a, begin, end, scratch)
 
 
-cdef void gemm_row_f32(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+cdef void gemm_row_f32(const GemmArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
     """For one row: sums in four parts, so that they do not wait for each other."""
     gemm_items(True, a, begin, end, scratch)
 
 
-cdef void gemm_naive_f32(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+cdef struct GemmNaiveArgs:
+    const float* a
+    const float* b
+    const float* bias
+    const float* z
+    float* c
+    int64_t m, n, k, a_row, a_k, b_k, b_n, c_row, z_row
+    Batch batch
+    Epilogue epilogue
+
+
+cdef void gemm_naive_f32(const GemmNaiveArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
     """Any strides, no scratch, no speed. One work item = one row of one product of the batch; B is not packed."""
-    cdef int64_t m = a.i[0], n = a.i[1], depth = a.i[2]
-    cdef int64_t a_row = a.i[3], a_k = a.i[4], b_k = a.i[5], b_n = a.i[6], c_row = a.i[7], z_row = a.i[8]
-    cdef int64_t inner = a.i[9], a_outer = a.i[10], a_inner = a.i[11], b_outer = a.i[12], b_inner = a.i[13]
-    cdef int64_t c_outer = a.i[14], c_inner = a.i[15], z_outer = a.i[16], z_inner = a.i[17]
+    cdef int64_t m = a.m, n = a.n, depth = a.k
+    cdef int64_t a_row = a.a_row, a_k = a.a_k, b_k = a.b_k, b_n = a.b_n, c_row = a.c_row, z_row = a.z_row
+    cdef Batch batch = a.batch
     cdef int64_t item, outer, q, row, j, k
-    cdef const float* bias = <const float*>a.p[2]
+    cdef const float* bias = a.bias
     cdef const float* left
     cdef const float* right
     cdef float total
     cdef Output o
-    set_activation(&o, a.i[18], a.f[0], a.f[1])
+    set_activation(&o, &a.epilogue)
     for item in range(begin, end):
-        outer = item // m // inner
-        q = item // m % inner
+        outer = item // m // batch.inner
+        q = item // m % batch.inner
         row = item % m
-        left = <const float*>a.p[0] + outer * a_outer + q * a_inner + row * a_row
-        o.y = <float*>a.p[4] + outer * c_outer + q * c_inner + row * c_row
-        o.z = <const float*>a.p[3] + outer * z_outer + q * z_inner + row * z_row if a.p[3] else NULL
+        left = a.a + outer * batch.a_outer + q * batch.a_inner + row * a_row
+        o.y = a.c + outer * batch.c_outer + q * batch.c_inner + row * c_row
+        o.z = a.z + outer * batch.z_outer + q * batch.z_inner + row * z_row if a.z else NULL
         for j in range(n):
-            right = <const float*>a.p[1] + outer * b_outer + q * b_inner + j * b_n
+            right = a.b + outer * batch.b_outer + q * batch.b_inner + j * b_n
             total = 0
             for k in range(depth):
                 total += left[k * a_k] * right[k * b_k]
@@ -329,20 +354,30 @@ cdef inline inlined dot_block(
             out[i] = folded(out[i], out[i])
 
 
-cdef void gemm_dot_f32(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+cdef struct GemmDotArgs:
+    const float* a
+    const float* b
+    const float* bias
+    const float* z
+    float* c
+    int64_t m, n, k, a_row, b_n, c_row, z_row
+    Batch batch
+    Epilogue epilogue
+
+
+cdef void gemm_dot_f32(const GemmDotArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
     """For few rows and a B whose columns are contiguous ([n][k]): B is streamed once for each pair of rows.
 
     One work item = four columns of one product of the batch. Strides are those of gemm_f32.
     """
-    cdef const float* pa = <const float*>a.p[0]
-    cdef const float* pb = <const float*>a.p[1]
-    cdef const float* bias = <const float*>a.p[2]
-    cdef const float* pz = <const float*>a.p[3]
-    cdef float* pc = <float*>a.p[4]
-    cdef int64_t m = a.i[0], n = a.i[1], depth = a.i[2]
-    cdef int64_t a_row = a.i[3], b_n = a.i[4], c_row = a.i[5], z_row = a.i[6]
-    cdef int64_t inner = a.i[7], a_outer = a.i[8], a_inner = a.i[9], b_outer = a.i[10], b_inner = a.i[11]
-    cdef int64_t c_outer = a.i[12], c_inner = a.i[13], z_outer = a.i[14], z_inner = a.i[15]
+    cdef const float* pa = a.a
+    cdef const float* pb = a.b
+    cdef const float* bias = a.bias
+    cdef const float* pz = a.z
+    cdef float* pc = a.c
+    cdef int64_t m = a.m, n = a.n, depth = a.k
+    cdef int64_t a_row = a.a_row, b_n = a.b_n, c_row = a.c_row, z_row = a.z_row
+    cdef Batch batch = a.batch
     cdef int64_t quads = (n + 3) // 4
     cdef int64_t item = begin, product, stop, first, count, r
     cdef int rows, i, j
@@ -354,15 +389,15 @@ cdef void gemm_dot_f32(const KernelArgs* a, int64_t begin, int64_t end, void* sc
     cdef vf sums[2]
     cdef vf low, high
     cdef Output o
-    set_activation(&o, a.i[16], a.f[0], a.f[1])
+    set_activation(&o, &a.epilogue)
     low = vf_set1(o.a)
     high = vf_set1(o.b)
     while item < end:
         product = item // quads
-        left = pa + product // inner * a_outer + product % inner * a_inner
-        right = pb + product // inner * b_outer + product % inner * b_inner
-        c = pc + product // inner * c_outer + product % inner * c_inner
-        z = pz + product // inner * z_outer + product % inner * z_inner if pz else NULL
+        left = pa + product // batch.inner * batch.a_outer + product % batch.inner * batch.a_inner
+        right = pb + product // batch.inner * batch.b_outer + product % batch.inner * batch.b_inner
+        c = pc + product // batch.inner * batch.c_outer + product % batch.inner * batch.c_inner
+        z = pz + product // batch.inner * batch.z_outer + product % batch.inner * batch.z_inner if pz else NULL
         stop = min(end, (product + 1) * quads)
         for item in range(item, stop):
             first = (item - product * quads) * 4
@@ -384,30 +419,7 @@ cdef void gemm_dot_f32(const KernelArgs* a, int64_t begin, int64_t end, void* sc
         item = stop
 
 
-_GEMM = (
-    "a b bias z c",
-    "m n k chunk b_packed a_row a_k b_k b_n c_row z_row inner a_outer a_inner b_outer b_inner c_outer c_inner"
-    " z_outer z_inner activation",
-    "act_a act_b",
-)
-# name -> (address, pointers, integers, reals)
-KERNELS = {
-    "gemm_f32": (<uintptr_t>&gemm_f32, *_GEMM),
-    "gemm_row_f32": (<uintptr_t>&gemm_row_f32, *_GEMM),
-    "gemm_naive_f32": (
-        <uintptr_t>&gemm_naive_f32,
-        "a b bias z c",
-        "m n k a_row a_k b_k b_n c_row z_row inner a_outer a_inner b_outer b_inner c_outer c_inner z_outer z_inner"
-        " activation",
-        "act_a act_b",
-    ),
-    "gemm_dot_f32": (
-        <uintptr_t>&gemm_dot_f32,
-        "a b bias z c",
-        "m n k a_row b_n c_row z_row inner a_outer a_inner b_outer b_inner c_outer c_inner z_outer z_inner activation",
-        "act_a act_b",
-    ),
-}
+include "gemm_table.pxi"
 
 
 # ---- Python functions that run a kernel on arrays: for tests, and to try one out ------------------------------------
@@ -424,7 +436,7 @@ def matmul(const float[:, ::1] a not None, const float[:, ::1] b not None):
     -------
     float32 array [m, n]
     """
-    cdef KernelArgs args
+    cdef GemmArgs args
     cdef Py_ssize_t m = a.shape[0], depth = a.shape[1], n = b.shape[1], panels = (n + PANEL - 1) // PANEL
     if b.shape[0] != depth:
         raise ValueError(f"cannot multiply {m} x {depth} by {b.shape[0]} x {n}")
@@ -433,17 +445,14 @@ def matmul(const float[:, ::1] a not None, const float[:, ::1] b not None):
         return c
     cdef float[:, ::1] out = c
     cdef float[::1] scratch = np.empty(depth * PANEL, np.float32)
-    args.p[0] = <void*>&a[0, 0]
-    args.p[1] = <void*>&b[0, 0]
-    args.p[2] = args.p[3] = NULL
-    args.p[4] = &out[0, 0]
-    for k, value in enumerate((
-        m, n, depth, m, 0,
-        depth, 1, n, 1, n, 0,
-        1, 0, 0, 0, 0, 0, 0, 0, 0, 0,
-    )):
-        args.i[k] = value
-    args.f[0] = args.f[1] = 0
+    args = GemmArgs(
+        a=&a[0, 0], b=&b[0, 0], bias=NULL, z=NULL, c=&out[0, 0],
+        m=m, n=n, k=depth, chunk=m, b_packed=0, a_row=depth, a_k=1, b_k=n, b_n=1, c_row=n, z_row=0,
+        batch=Batch(
+            inner=1, a_outer=0, a_inner=0, b_outer=0, b_inner=0, c_outer=0, c_inner=0, z_outer=0, z_inner=0
+        ),
+        epilogue=Epilogue(activation=0, act_a=0, act_b=0),
+    )
     with nogil:
         gemm_f32(&args, 0, panels, &scratch[0])
     return c

@@ -5,31 +5,37 @@ B is packed as ``[tile of 2 VW columns][part][quad of k][column][4]``, by ``pack
 ``pack_rows_8`` makes.
 """
 
-from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uintptr_t
+from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t
 from libc.string cimport memcpy
 
 from megengine_lite.kernels.common.dot cimport MAX_SUMS, Sum, block_pixels, dot_block_few, dot_block_of
-from megengine_lite.kernels.common.kernel cimport KernelArgs
+from megengine_lite.kernels.common.arguments cimport Requantize
 from megengine_lite.kernels.common.requantize cimport OUT_8, Output, read_output, store_sums
 from megengine_lite.kernels.common.simd cimport DOT_UNSIGNED, VW, inlined, outlined
 
 
-cdef void pack_rows_8(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+cdef struct PackRowsArgs:
+    const uint8_t* x
+    uint8_t* y
+    int64_t m, k, row, column, matrix, block, flip
+
+
+cdef void pack_rows_8(const PackRowsArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
     """A (m, k) in blocks of `block` rows: [block][quad of k][row][4], bytes xored with `flip`. Strides are in bytes.
 
     Bytes behind the last k are multiplied with zero weights, rows behind the last are not stored: they are zero.
     One work item = one block of one matrix.
     """
-    cdef int64_t m = a.i[0], k = a.i[1], row = a.i[2], column = a.i[3], matrix = a.i[4], block = a.i[5]
-    cdef uint8_t flip = <uint8_t>a.i[6]
+    cdef int64_t m = a.m, k = a.k, row = a.row, column = a.column, matrix = a.matrix, block = a.block
+    cdef uint8_t flip = <uint8_t>a.flip
     cdef int64_t blocks = (m + block - 1) // block, quads = (k + 3) // 4
     cdef int64_t item, first, q, r, c
     cdef const uint8_t* x
     cdef uint8_t* y
     for item in range(begin, end):
         first = item % blocks * block
-        x = <const uint8_t*>a.p[0] + item // blocks * matrix + first * row
-        y = <uint8_t*>a.p[1] + item * quads * block * 4
+        x = a.x + item // blocks * matrix + first * row
+        y = a.y + item * quads * block * 4
         for q in range(quads):
             for r in range(block):
                 for c in range(4):
@@ -37,15 +43,22 @@ cdef void pack_rows_8(const KernelArgs* a, int64_t begin, int64_t end, void* scr
                 y += 4
 
 
-cdef void pack_columns_8(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+cdef struct PackColumnsArgs:
+    const int8_t* x
+    int8_t* y
+    int32_t* bias
+    int64_t k, n, row, column, matrix, mask, zero, parts, offset
+
+
+cdef void pack_columns_8(const PackColumnsArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
     """B (k, n) for gemm_int8, and what its columns add to the sums: bias = -offset * (sum of the column).
 
     `mask` is -1 for signed bytes, 255 for unsigned ones; the zero point is taken off, and what then does not fit a
     signed byte goes into further parts. One work item = one tile of one matrix.
     """
-    cdef int64_t k = a.i[0], n = a.i[1], row = a.i[2], column = a.i[3], matrix = a.i[4]
-    cdef int32_t mask = <int32_t>a.i[5], zero = <int32_t>a.i[6], offset = <int32_t>a.i[8], value, total
-    cdef int64_t parts = a.i[7], quads = (k + 3) // 4, blocks = (n + VW - 1) // VW, tiles = (blocks + 1) // 2
+    cdef int64_t k = a.k, n = a.n, row = a.row, column = a.column, matrix = a.matrix
+    cdef int32_t mask = <int32_t>a.mask, zero = <int32_t>a.zero, offset = <int32_t>a.offset, value, total
+    cdef int64_t parts = a.parts, quads = (k + 3) // 4, blocks = (n + VW - 1) // VW, tiles = (blocks + 1) // 2
     cdef int64_t item, tile, columns, j, i, part
     cdef const int8_t* x
     cdef int8_t* y
@@ -53,9 +66,9 @@ cdef void pack_columns_8(const KernelArgs* a, int64_t begin, int64_t end, void* 
     for item in range(begin, end):
         tile = item % tiles
         columns = min(2, blocks - tile * 2) * VW
-        x = <const int8_t*>a.p[0] + item // tiles * matrix
-        y = <int8_t*>a.p[1] + (item // tiles * blocks + tile * 2) * VW * parts * quads * 4
-        bias = <int32_t*>a.p[2] + (item // tiles * blocks + tile * 2) * VW
+        x = a.x + item // tiles * matrix
+        y = a.y + (item // tiles * blocks + tile * 2) * VW * parts * quads * 4
+        bias = a.bias + (item // tiles * blocks + tile * 2) * VW
         for j in range(columns):
             total = 0
             for i in range(quads * 4):
@@ -98,18 +111,28 @@ cdef inline outlined store_some_columns(
         memcpy(o.y + r * o.y_pixel, whole.y + r * whole.y_pixel, columns * size)
 
 
-cdef void gemm_int8(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+cdef struct GemmInt8Args:
+    const uint8_t* a
+    const int8_t* b
+    const int32_t* bias
+    const float* real_bias
+    uint8_t* c
+    int64_t m, n, k, packed, a_row, a_matrix, parts
+    Requantize requantize
+
+
+cdef void gemm_int8(const GemmInt8Args* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
     """One work item = one block of rows of one tile of columns of one product.
 
     A is in blocks of rows if `packed`, else rows lie `a_row` bytes apart and matrices `a_matrix` bytes. C is dense.
     """
-    cdef const uint8_t* pa = <const uint8_t*>a.p[0]
-    cdef const int8_t* pb = <const int8_t*>a.p[1]
-    cdef const int32_t* bias = <const int32_t*>a.p[2]
-    cdef const float* real_bias = <const float*>a.p[3]
-    cdef uint8_t* pc = <uint8_t*>a.p[4]
-    cdef int64_t m = a.i[0], n = a.i[1], k = a.i[2], packed = a.i[3], a_row = a.i[4], a_matrix = a.i[5]
-    cdef int64_t parts = a.i[6]
+    cdef const uint8_t* pa = a.a
+    cdef const int8_t* pb = a.b
+    cdef const int32_t* bias = a.bias
+    cdef const float* real_bias = a.real_bias
+    cdef uint8_t* pc = a.c
+    cdef int64_t m = a.m, n = a.n, k = a.k, packed = a.packed, a_row = a.a_row, a_matrix = a.a_matrix
+    cdef int64_t parts = a.parts
     cdef int64_t count = block_pixels() if packed else 4
     cdef int64_t quads = (k + 3) // 4, blocks = (n + VW - 1) // VW, tiles = (blocks + 1) // 2
     cdef int64_t row_blocks = (m + count - 1) // count
@@ -121,7 +144,7 @@ cdef void gemm_int8(const KernelArgs* a, int64_t begin, int64_t end, void* scrat
     cdef Output o
     o.z = NULL
     o.real_bias = real_bias
-    read_output(&o, a, 7)
+    read_output(&o, &a.requantize)
     size = 1 if o.kind == OUT_8 else 4
     o.y_pixel = n * size
     o.y_plane = VW * size
@@ -152,16 +175,5 @@ cdef void gemm_int8(const KernelArgs* a, int64_t begin, int64_t end, void* scrat
 UNSIGNED_DOT = bool(DOT_UNSIGNED)
 BLOCK_ROWS = block_pixels()
 
-# name -> (address, pointers, integers, reals)
-KERNELS = {
-    "pack_rows_8": (<uintptr_t>&pack_rows_8, "x y", "m k row column matrix block flip", ""),
-    "pack_columns_8": (
-        <uintptr_t>&pack_columns_8, "x y bias", "k n row column matrix mask zero parts offset", ""
-    ),
-    "gemm_int8": (
-        <uintptr_t>&gemm_int8,
-        "a b bias real_bias c",
-        "m n k packed a_row a_matrix parts kind activation staged z_mask z_zero y_zero",
-        "scale mid_divisor mid_low mid_high mid_scale z_scale act_a act_b y_scale low high",
-    ),
-}
+
+include "gemm_int8_table.pxi"

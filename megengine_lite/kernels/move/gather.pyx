@@ -5,10 +5,9 @@ An index may be negative, counted from the end. One that is out of range sets th
 
 import numpy as np
 
-from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uintptr_t
+from libc.stdint cimport int8_t, int16_t, int32_t, int64_t
 from libc.string cimport memcpy, memset
 
-from megengine_lite.kernels.common.kernel cimport KernelArgs
 
 cdef enum:
     MAX_INDEXES = 4
@@ -24,17 +23,27 @@ cdef inline int64_t resolved(int64_t index, int64_t extent, int32_t* fault) noex
     return -1
 
 
-cdef void gather_runs(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+cdef struct GatherRunsArgs:
+    const char* x
+    char* y
+    int32_t* fault
+    const int32_t* index[MAX_INDEXES]
+    int64_t points, run, outer_stride, indexes
+    int64_t extent[MAX_INDEXES]
+    int64_t stride[MAX_INDEXES]
+
+
+cdef void gather_runs(const GatherRunsArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
     """y[o][p] = x[o][index0[p]][index1[p]]...: runs of `run` bytes.
 
     `extent` and `stride` (in bytes) belong to the indexed axes, `outer_stride` to o. One work item = one run.
     """
-    cdef const char* x = <const char*>a.p[0]
-    cdef char* y = <char*>a.p[1]
-    cdef int32_t* fault = <int32_t*>a.p[2]
-    cdef int64_t points = a.i[0], run = a.i[1], outer_stride = a.i[2], indexes = a.i[3]
-    cdef const int64_t* extent = &a.i[4]
-    cdef const int64_t* stride = extent + MAX_INDEXES
+    cdef const char* x = a.x
+    cdef char* y = a.y
+    cdef int32_t* fault = a.fault
+    cdef int64_t points = a.points, run = a.run, outer_stride = a.outer_stride, indexes = a.indexes
+    cdef const int64_t* extent = &a.extent[0]
+    cdef const int64_t* stride = &a.stride[0]
     cdef int64_t item, outer, point, place, k
     cdef const char* source
     for item in range(begin, end):
@@ -42,7 +51,7 @@ cdef void gather_runs(const KernelArgs* a, int64_t begin, int64_t end, void* scr
         point = item - outer * points
         source = x + outer * outer_stride
         for k in range(indexes):
-            place = resolved((<const int32_t*>a.p[3 + k])[point], extent[k], fault)
+            place = resolved(a.index[k][point], extent[k], fault)
             if place < 0:
                 source = NULL
                 break
@@ -59,13 +68,21 @@ cdef void gather_runs(const KernelArgs* a, int64_t begin, int64_t end, void* scr
             memcpy(y + item * run, source, run)
 
 
-cdef void gather_one_hot(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+cdef struct GatherOneHotArgs:
+    const char* x
+    const int32_t* index
+    char* y
+    int32_t* fault
+    int64_t extent, inner, item
+
+
+cdef void gather_one_hot(const GatherOneHotArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
     """y[o][i] = x[o][index[o][i]][i], elements of `item` bytes. One work item = one o. Negative indexes are wrong."""
-    cdef const char* x = <const char*>a.p[0]
-    cdef const int32_t* index = <const int32_t*>a.p[1]
-    cdef char* y = <char*>a.p[2]
-    cdef int32_t* fault = <int32_t*>a.p[3]
-    cdef int64_t extent = a.i[0], inner = a.i[1], item = a.i[2]
+    cdef const char* x = a.x
+    cdef const int32_t* index = a.index
+    cdef char* y = a.y
+    cdef int32_t* fault = a.fault
+    cdef int64_t extent = a.extent, inner = a.inner, item = a.item
     cdef int64_t o, i, place
     for o in range(begin, end):
         for i in range(inner):
@@ -77,14 +94,7 @@ cdef void gather_one_hot(const KernelArgs* a, int64_t begin, int64_t end, void* 
                 memcpy(y + (o * inner + i) * item, x + ((o * extent + place) * inner + i) * item, item)
 
 
-# name -> (address, pointers, integers, reals)
-KERNELS = {
-    "gather_runs": (
-        <uintptr_t>&gather_runs, "x y fault index0 index1 index2 index3",
-        "points run outer_stride indexes extent0 extent1 extent2 extent3 stride0 stride1 stride2 stride3", "",
-    ),
-    "gather_one_hot": (<uintptr_t>&gather_one_hot, "x index y fault", "extent inner item", ""),
-}
+include "gather_table.pxi"
 
 
 # ---- Python functions that run a kernel on arrays: for tests, and to try one out ------------------------------------
@@ -107,7 +117,7 @@ def take_rows(const float[:, ::1] x not None, const int32_t[::1] index not None)
     IndexError
         An index is out of range.
     """
-    cdef KernelArgs a
+    cdef GatherRunsArgs a
     cdef int32_t fault = 0
     cdef Py_ssize_t points = index.shape[0], n = x.shape[1]
     y = np.empty((points, n), np.float32)
@@ -116,13 +126,16 @@ def take_rows(const float[:, ::1] x not None, const int32_t[::1] index not None)
         return y
     if x.shape[0] == 0:
         raise IndexError("there are no rows to take")
-    a.p[0] = <void*>&x[0, 0]
-    a.p[1] = &out[0, 0]
-    a.p[2] = &fault
-    a.p[3] = <void*>&index[0]
-    a.i[:4] = [points, 4 * n, 0, 1]
-    a.i[4] = x.shape[0]
-    a.i[4 + MAX_INDEXES] = 4 * n
+    a.x = <const char*>&x[0, 0]
+    a.y = <char*>&out[0, 0]
+    a.fault = &fault
+    a.index[0] = &index[0]
+    a.points = points
+    a.run = 4 * n
+    a.outer_stride = 0
+    a.indexes = 1
+    a.extent[0] = x.shape[0]
+    a.stride[0] = 4 * n
     with nogil:
         gather_runs(&a, 0, points, NULL)
     if fault:

@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uintptr_t
+from libc.stdint cimport int8_t, int16_t, int32_t, int64_t
 from libc.string cimport memcpy
 
 from megengine_lite.kernels.common.interleave cimport deinterleave, interleave
-from megengine_lite.kernels.common.kernel cimport KernelArgs
+from megengine_lite.kernels.common.arguments cimport Strides
 from megengine_lite.kernels.common.rows cimport STREAM_BYTES, is_aligned
 from megengine_lite.kernels.common.simd cimport (
     VW, stream_end, vf, vf_load, vf_permute, vf_select, vf_store, vf_zero, vi, vi_load,
@@ -26,13 +26,20 @@ cdef inline int64_t rows_at_once(int64_t item, int64_t end, int64_t h, int64_t w
     return min(end - item, h - item % h) if row == w * VW else 1
 
 
-cdef void relayout_to_blocked_32(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
-    cdef const float* x = <const float*>a.p[0]
-    cdef float* y = <float*>a.p[1]
-    cdef int64_t c = a.i[1], h = a.i[2], w = a.i[3], row = a.i[4], plane = a.i[5], image = a.i[6]
+cdef struct RelayoutArgs:
+    const void* x
+    void* y
+    int64_t n, c, h, w
+    Strides blocked
+
+
+cdef void relayout_to_blocked_32(const RelayoutArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+    cdef const float* x = <const float*>a.x
+    cdef float* y = <float*>a.y
+    cdef int64_t c = a.c, h = a.h, w = a.w, row = a.blocked.row, plane = a.blocked.plane, image = a.blocked.image
     cdef int64_t blocks = (c + VW - 1) // VW
     cdef int64_t item = begin, rows, n, cb, yy
-    cdef bint stream = 4 * a.i[0] * c * h * w >= STREAM_BYTES and is_aligned(y)
+    cdef bint stream = 4 * a.n * c * h * w >= STREAM_BYTES and is_aligned(y)
     cdef const float* source
     cdef float* target
     while item < end:
@@ -51,13 +58,13 @@ cdef void relayout_to_blocked_32(const KernelArgs* a, int64_t begin, int64_t end
         stream_end()
 
 
-cdef void relayout_to_plain_32(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
-    cdef const float* x = <const float*>a.p[0]
-    cdef float* y = <float*>a.p[1]
-    cdef int64_t c = a.i[1], h = a.i[2], w = a.i[3], row = a.i[4], plane = a.i[5], image = a.i[6]
+cdef void relayout_to_plain_32(const RelayoutArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+    cdef const float* x = <const float*>a.x
+    cdef float* y = <float*>a.y
+    cdef int64_t c = a.c, h = a.h, w = a.w, row = a.blocked.row, plane = a.blocked.plane, image = a.blocked.image
     cdef int64_t blocks = (c + VW - 1) // VW
     cdef int64_t item = begin, rows, n, cb, yy
-    cdef bint stream = 4 * a.i[0] * c * h * w >= STREAM_BYTES and h * w % VW == 0
+    cdef bint stream = 4 * a.n * c * h * w >= STREAM_BYTES and h * w % VW == 0
     cdef const float* source
     cdef float* target
     while item < end:
@@ -77,9 +84,9 @@ cdef void relayout_to_plain_32(const KernelArgs* a, int64_t begin, int64_t end, 
 
 
 cdef void relayout_to_blocked_small(
-    const KernelArgs* a, int64_t begin, int64_t end, small* x, small* y
+    const RelayoutArgs* a, int64_t begin, int64_t end, small* x, small* y
 ) noexcept nogil:
-    cdef int64_t c = a.i[1], h = a.i[2], w = a.i[3], row = a.i[4], plane = a.i[5], image = a.i[6]
+    cdef int64_t c = a.c, h = a.h, w = a.w, row = a.blocked.row, plane = a.blocked.plane, image = a.blocked.image
     cdef int64_t blocks = (c + VW - 1) // VW
     cdef int64_t item, channels, k, i
     cdef small* source
@@ -94,9 +101,9 @@ cdef void relayout_to_blocked_small(
 
 
 cdef void relayout_to_plain_small(
-    const KernelArgs* a, int64_t begin, int64_t end, small* x, small* y
+    const RelayoutArgs* a, int64_t begin, int64_t end, small* x, small* y
 ) noexcept nogil:
-    cdef int64_t c = a.i[1], h = a.i[2], w = a.i[3], row = a.i[4], plane = a.i[5], image = a.i[6]
+    cdef int64_t c = a.c, h = a.h, w = a.w, row = a.blocked.row, plane = a.blocked.plane, image = a.blocked.image
     cdef int64_t blocks = (c + VW - 1) // VW
     cdef int64_t item, channels, k, i
     cdef small* source
@@ -110,35 +117,41 @@ cdef void relayout_to_plain_small(
                 target[k * h * w + i] = source[i * VW + k]
 
 
-cdef void relayout_to_blocked_16(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
-    relayout_to_blocked_small(a, begin, end, <int16_t*>a.p[0], <int16_t*>a.p[1])
+cdef void relayout_to_blocked_16(const RelayoutArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+    relayout_to_blocked_small(a, begin, end, <int16_t*>a.x, <int16_t*>a.y)
 
 
-cdef void relayout_to_blocked_8(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
-    relayout_to_blocked_small(a, begin, end, <int8_t*>a.p[0], <int8_t*>a.p[1])
+cdef void relayout_to_blocked_8(const RelayoutArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+    relayout_to_blocked_small(a, begin, end, <int8_t*>a.x, <int8_t*>a.y)
 
 
-cdef void relayout_to_plain_16(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
-    relayout_to_plain_small(a, begin, end, <int16_t*>a.p[0], <int16_t*>a.p[1])
+cdef void relayout_to_plain_16(const RelayoutArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+    relayout_to_plain_small(a, begin, end, <int16_t*>a.x, <int16_t*>a.y)
 
 
-cdef void relayout_to_plain_8(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
-    relayout_to_plain_small(a, begin, end, <int8_t*>a.p[0], <int8_t*>a.p[1])
+cdef void relayout_to_plain_8(const RelayoutArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+    relayout_to_plain_small(a, begin, end, <int8_t*>a.x, <int8_t*>a.y)
 
 
 # ---- plain <-> packed by 4, 8 or 16, whatever the width of this build ----------------------------------------------
 
-cdef void pack_channels_f32(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+cdef struct PackChannelsArgs:
+    const float* x
+    float* y
+    int64_t c, size, pack
+
+
+cdef void pack_channels_f32(const PackChannelsArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
     """y[n][c / pack][i][c % pack] = x[n][c][i]; one work item = one block of channels of one image."""
-    cdef int64_t c = a.i[0], size = a.i[1], pack = a.i[2]
+    cdef int64_t c = a.c, size = a.size, pack = a.pack
     cdef int64_t blocks = (c + pack - 1) // pack
     cdef int64_t item, cb
     cdef const float* x
     cdef float* y
     for item in range(begin, end):
         cb = item % blocks
-        x = <const float*>a.p[0] + (item // blocks * c + cb * pack) * size
-        y = <float*>a.p[1] + item * size * pack
+        x = a.x + (item // blocks * c + cb * pack) * size
+        y = a.y + item * size * pack
         if pack == 4:
             interleave(4, False, x, size, c - cb * 4, y, size)
         elif pack == 8:
@@ -147,17 +160,17 @@ cdef void pack_channels_f32(const KernelArgs* a, int64_t begin, int64_t end, voi
             interleave(16, False, x, size, c - cb * 16, y, size)
 
 
-cdef void unpack_channels_f32(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+cdef void unpack_channels_f32(const PackChannelsArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
     """The inverse of pack_channels_f32; padded channels are left out."""
-    cdef int64_t c = a.i[0], size = a.i[1], pack = a.i[2]
+    cdef int64_t c = a.c, size = a.size, pack = a.pack
     cdef int64_t blocks = (c + pack - 1) // pack
     cdef int64_t item, cb
     cdef const float* x
     cdef float* y
     for item in range(begin, end):
         cb = item % blocks
-        x = <const float*>a.p[0] + item * size * pack
-        y = <float*>a.p[1] + (item // blocks * c + cb * pack) * size
+        x = a.x + item * size * pack
+        y = a.y + (item // blocks * c + cb * pack) * size
         if pack == 4:
             deinterleave(4, False, x, y, size, c - cb * 4, size)
         elif pack == 8:
@@ -168,17 +181,24 @@ cdef void unpack_channels_f32(const KernelArgs* a, int64_t begin, int64_t end, v
 
 # ---- blocked -> blocked --------------------------------------------------------------------------------------------
 
-cdef void copy_blocked(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+cdef struct CopyBlockedArgs:
+    const char* x
+    char* y
+    Strides x_, y_
+    int64_t h, row_bytes, blocks
+
+
+cdef void copy_blocked(const CopyBlockedArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
     """Copy between blocked tensors of different halo; sizes and strides in bytes. One work item = one plane."""
-    cdef int64_t h = a.i[0], row_bytes = a.i[1], blocks = a.i[2]
-    cdef int64_t x_row = a.i[3], x_plane = a.i[4], x_image = a.i[5]
-    cdef int64_t y_row = a.i[6], y_plane = a.i[7], y_image = a.i[8]
+    cdef int64_t h = a.h, row_bytes = a.row_bytes, blocks = a.blocks
+    cdef int64_t x_row = a.x_.row, x_plane = a.x_.plane, x_image = a.x_.image
+    cdef int64_t y_row = a.y_.row, y_plane = a.y_.plane, y_image = a.y_.image
     cdef int64_t item, r
     cdef const char* x
     cdef char* y
     for item in range(begin, end):
-        x = <const char*>a.p[0] + item // blocks * x_image + item % blocks * x_plane
-        y = <char*>a.p[1] + item // blocks * y_image + item % blocks * y_plane
+        x = a.x + item // blocks * x_image + item % blocks * x_plane
+        y = a.y + item // blocks * y_image + item % blocks * y_plane
         if x_row == row_bytes and y_row == row_bytes:
             memcpy(y, x, h * row_bytes)
             continue
@@ -191,17 +211,29 @@ cdef enum:
     SOURCE = 5  # numbers that describe one source of an output block
 
 
-cdef void gather_channels_blocked_f32(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+cdef struct GatherChannelsArgs:
+    const float* x[MAX_SOURCES]
+    const int64_t* table
+    const int32_t* lanes
+    float* y
+    int64_t blocks, h, w
+    Strides strides
+
+
+cdef void gather_channels_blocked_f32(
+    const GatherChannelsArgs* a, int64_t begin, int64_t end, void* scratch
+) noexcept nogil:
     """Output channels picked from channels of up to four tensors: channel shuffle, unaligned concat and split.
 
     `table` has for every output block MAX_SOURCES entries (tensor, block, row, plane, image), tensor < 0 for none, and
     `lanes` for every entry VW lane numbers, -1 where the lane comes from another source. Lanes that no source gives
     are zero. One work item = one row of one output block.
     """
-    cdef const int64_t* table = <const int64_t*>a.p[4]
-    cdef const int32_t* lanes = <const int32_t*>a.p[5]
-    cdef float* y = <float*>a.p[6]
-    cdef int64_t blocks = a.i[0], h = a.i[1], w = a.i[2], row = a.i[3], plane = a.i[4], image = a.i[5]
+    cdef const int64_t* table = a.table
+    cdef const int32_t* lanes = a.lanes
+    cdef float* y = a.y
+    cdef int64_t blocks = a.blocks, h = a.h, w = a.w, row = a.strides.row, plane = a.strides.plane
+    cdef int64_t image = a.strides.image
     cdef int64_t item, n, cb, r, i, s, count
     cdef const int64_t* entry
     cdef const float* x[MAX_SOURCES]
@@ -218,7 +250,7 @@ cdef void gather_channels_blocked_f32(const KernelArgs* a, int64_t begin, int64_
             entry = table + (cb * MAX_SOURCES + s) * SOURCE
             if entry[0] < 0:
                 break
-            x[s] = <const float*>a.p[entry[0]] + n * entry[4] + entry[1] * entry[3] + r * entry[2]
+            x[s] = a.x[entry[0]] + n * entry[4] + entry[1] * entry[3] + r * entry[2]
             order[s] = vi_load(lanes + (cb * MAX_SOURCES + s) * VW)
             mask[s] = ~(order[s] >> 31)
             order[s] = order[s] & mask[s]
@@ -241,24 +273,7 @@ cdef void gather_channels_blocked_f32(const KernelArgs* a, int64_t begin, int64_
                 vf_store(target + i * VW, v)
 
 
-# name -> (address, pointers, integers, reals)
-_BLOCKED = "n c h w row plane image"
-KERNELS = {
-    "relayout_to_blocked_32": (<uintptr_t>&relayout_to_blocked_32, "x y", _BLOCKED, ""),
-    "relayout_to_blocked_16": (<uintptr_t>&relayout_to_blocked_16, "x y", _BLOCKED, ""),
-    "relayout_to_blocked_8": (<uintptr_t>&relayout_to_blocked_8, "x y", _BLOCKED, ""),
-    "relayout_to_plain_32": (<uintptr_t>&relayout_to_plain_32, "x y", _BLOCKED, ""),
-    "relayout_to_plain_16": (<uintptr_t>&relayout_to_plain_16, "x y", _BLOCKED, ""),
-    "relayout_to_plain_8": (<uintptr_t>&relayout_to_plain_8, "x y", _BLOCKED, ""),
-    "pack_channels_f32": (<uintptr_t>&pack_channels_f32, "x y", "c size pack", ""),
-    "unpack_channels_f32": (<uintptr_t>&unpack_channels_f32, "x y", "c size pack", ""),
-    "copy_blocked": (
-        <uintptr_t>&copy_blocked, "x y", "h row_bytes blocks x_row x_plane x_image y_row y_plane y_image", "",
-    ),
-    "gather_channels_blocked_f32": (
-        <uintptr_t>&gather_channels_blocked_f32, "x0 x1 x2 x3 table lanes y", "blocks h w row plane image", "",
-    ),
-}
+include "relayout_table.pxi"
 
 
 # ---- Python functions that run a kernel on arrays: for tests, and to try one out ------------------------------------
@@ -291,18 +306,18 @@ def packed_to_nchw(const float[:, :, :, :, ::1] x not None, float[:, :, :, ::1] 
 
 
 cdef _pack(const float[:, :, :, ::1] plain, const float[:, :, :, :, ::1] packed, bint forward):
-    cdef KernelArgs a
+    cdef PackChannelsArgs a
     cdef Py_ssize_t p = packed.shape[4], c = plain.shape[1]
     if p not in (4, 8, 16):
         raise ValueError(f"channels can be packed by 4, 8 or 16, not by {p}")
     _check_packed(tuple(plain.shape)[:4], tuple(packed.shape)[:5], c, p)
-    a.i[0] = c
-    a.i[1] = plain.shape[2] * plain.shape[3]
-    a.i[2] = p
-    if plain.shape[0] == 0 or c == 0 or a.i[1] == 0:
+    a.c = c
+    a.size = plain.shape[2] * plain.shape[3]
+    a.pack = p
+    if plain.shape[0] == 0 or c == 0 or a.size == 0:
         return
-    a.p[0] = <void*>(&plain[0, 0, 0, 0] if forward else &packed[0, 0, 0, 0, 0])
-    a.p[1] = <void*>(&packed[0, 0, 0, 0, 0] if forward else &plain[0, 0, 0, 0])
+    a.x = &plain[0, 0, 0, 0] if forward else &packed[0, 0, 0, 0, 0]
+    a.y = <float*>(&packed[0, 0, 0, 0, 0] if forward else &plain[0, 0, 0, 0])
     cdef int64_t work = packed.shape[0] * packed.shape[1]
     with nogil:
         if forward:
@@ -322,14 +337,17 @@ def nchw_to_blocked(const float[:, :, :, ::1] x not None, Py_ssize_t halo_h=0, P
     """
     cdef Py_ssize_t n = x.shape[0], c = x.shape[1], h = x.shape[2], w = x.shape[3]
     cdef Py_ssize_t blocks = (c + VW - 1) // VW
-    cdef KernelArgs a
+    cdef RelayoutArgs a
     y = np.zeros((n, blocks, h + 2 * halo_h, w + 2 * halo_w, VW), np.float32)
     cdef float[:, :, :, :, ::1] out = y
     if y.size == 0 or x.size == 0:
         return y
-    a.i[:7] = [n, c, h, w, (w + 2 * halo_w) * VW, (h + 2 * halo_h) * (w + 2 * halo_w) * VW, y.size // n]
-    a.p[0] = <void*>&x[0, 0, 0, 0]
-    a.p[1] = &out[0, 0, halo_h, halo_w, 0]
+    a = RelayoutArgs(
+        x=&x[0, 0, 0, 0], y=&out[0, 0, halo_h, halo_w, 0], n=n, c=c, h=h, w=w,
+        blocked=Strides(
+            row=(w + 2 * halo_w) * VW, plane=(h + 2 * halo_h) * (w + 2 * halo_w) * VW, image=y.size // n
+        ),
+    )
     with nogil:
         relayout_to_blocked_32(&a, 0, n * blocks * h, NULL)
     return y
@@ -340,14 +358,18 @@ def blocked_to_nchw(
 ):
     """Writes a blocked tensor, as of :func:`nchw_to_blocked`, into an NCHW tensor."""
     cdef Py_ssize_t n = y.shape[0], c = y.shape[1], h = y.shape[2], w = y.shape[3]
-    cdef KernelArgs a
+    cdef RelayoutArgs a
     if x.shape[4] != VW or x.shape[2] != h + 2 * halo_h or x.shape[3] != w + 2 * halo_w:
         raise ValueError(f"blocked shape {tuple(x.shape)[:5]} does not fit {tuple(y.shape)[:4]} with this halo")
     _check_packed((n, c, h, w), (x.shape[0], x.shape[1], h, w, VW), c, VW)
     if y.size == 0:
         return
-    a.i[:7] = [n, c, h, w, x.shape[3] * VW, x.shape[2] * x.shape[3] * VW, x.shape[1] * x.shape[2] * x.shape[3] * VW]
-    a.p[0] = <void*>&x[0, 0, halo_h, halo_w, 0]
-    a.p[1] = &y[0, 0, 0, 0]
+    a = RelayoutArgs(
+        x=&x[0, 0, halo_h, halo_w, 0], y=&y[0, 0, 0, 0], n=n, c=c, h=h, w=w,
+        blocked=Strides(
+            row=x.shape[3] * VW, plane=x.shape[2] * x.shape[3] * VW,
+            image=x.shape[1] * x.shape[2] * x.shape[3] * VW,
+        ),
+    )
     with nogil:
         relayout_to_plain_32(&a, 0, n * x.shape[1] * h, NULL)

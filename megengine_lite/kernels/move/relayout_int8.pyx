@@ -1,8 +1,8 @@
 """Rearrangements of bytes: images for a first convolution, flipped copies, channels picked from blocked tensors."""
 
-from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint32_t, uintptr_t
+from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint32_t
 
-from megengine_lite.kernels.common.kernel cimport KernelArgs
+from megengine_lite.kernels.common.arguments cimport Strides
 from megengine_lite.kernels.common.real cimport Format, item_size, load_real, load_some, to_stored
 from megengine_lite.kernels.common.simd cimport (
     VW, outlined, vf, vf_permute, vf_set1, vf_store_n, vi, vi_load, vi_load_s8, vi_set1, vi_store, vi_store_8,
@@ -43,21 +43,28 @@ cdef inline outlined image_row(
         k += n
 
 
-cdef void pack_image_8(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+cdef struct PackImageArgs:
+    const char* x
+    int32_t* y
+    int64_t channels, h, w, halo_h, halo_w, kind, zero, y_kind, y_zero, flip
+    double scale, y_scale, low, high
+
+
+cdef void pack_image_8(const PackImageArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
     """An NCHW image of up to 4 channels as pixels of 4 bytes, quantized on the way, with its padding. All bytes are
     xored with those of `flip` in the end.
 
     One work item = one row of y, which is [n][h + 2 halo_h][w + 2 halo_w][4].
     """
-    cdef int64_t channels = a.i[0], h = a.i[1], w = a.i[2], halo_h = a.i[3], halo_w = a.i[4]
-    cdef Format f = Format(<int>a.i[5], <int32_t>a.i[6], <float>a.f[0])
-    cdef Result to = Result(<float>a.f[1], <float>a.f[2], <float>a.f[3], <int32_t>a.i[8], <int32_t>a.i[9])
+    cdef int64_t channels = a.channels, h = a.h, w = a.w, halo_h = a.halo_h, halo_w = a.halo_w
+    cdef Format f = Format(<int>a.kind, <int32_t>a.zero, <float>a.scale)
+    cdef Result to = Result(<float>a.y_scale, <float>a.low, <float>a.high, <int32_t>a.y_zero, <int32_t>a.flip)
     cdef int64_t size = item_size(f.kind), rows = h + 2 * halo_h, item, r, k
     cdef int32_t nothing = <int32_t>(<uint32_t>(to.zero & 255) * 0x01010101) ^ to.flip
     cdef int32_t* y
     for item in range(begin, end):
         r = item % rows - halo_h
-        y = <int32_t*>a.p[1] + item * (w + 2 * halo_w)
+        y = a.y + item * (w + 2 * halo_w)
         if r < 0 or r >= h:
             for k in range(w + 2 * halo_w):
                 y[k] = nothing
@@ -66,24 +73,30 @@ cdef void pack_image_8(const KernelArgs* a, int64_t begin, int64_t end, void* sc
             y[k] = nothing
             y[halo_w + w + k] = nothing
         image_row(
-            <const char*>a.p[0] + (item // rows * channels * h + r) * w * size, h * w * size, <int>channels, w, &f, &to,
+            a.x + (item // rows * channels * h + r) * w * size, h * w * size, <int>channels, w, &f, &to,
             y + halo_w,
         )
 
 
-cdef void flip_bytes(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+cdef struct FlipBytesArgs:
+    const uint8_t* x
+    uint8_t* y
+    int64_t size, chunk, x_image, y_image
+
+
+cdef void flip_bytes(const FlipBytesArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
     """Copies images, every byte xored with 0x80: signed bytes become unsigned ones and the reverse (see dot.pxd).
 
     One work item = `chunk` bytes of one image, a multiple of the bytes of a vector.
     """
-    cdef int64_t size = a.i[0], chunk = a.i[1], x_image = a.i[2], y_image = a.i[3]
+    cdef int64_t size = a.size, chunk = a.chunk, x_image = a.x_image, y_image = a.y_image
     cdef int64_t chunks = (size + chunk - 1) // chunk, item, k, last
     cdef vi flip = vi_set1(-0x7F7F7F80)
     cdef const uint8_t* x
     cdef uint8_t* y
     for item in range(begin, end):
-        x = <const uint8_t*>a.p[0] + item // chunks * x_image
-        y = <uint8_t*>a.p[1] + item // chunks * y_image
+        x = a.x + item // chunks * x_image
+        y = a.y + item // chunks * y_image
         k = item % chunks * chunk
         last = min(k + chunk, size)
         while k + 4 * VW <= last:
@@ -99,12 +112,24 @@ cdef enum:
     SOURCE = 5  # numbers per source in the table
 
 
-cdef void gather_channels_blocked_8(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+cdef struct GatherChannelsArgs:
+    const int8_t* x[MAX_SOURCES]
+    const int64_t* table
+    const int32_t* lanes
+    int8_t* y
+    int64_t blocks, h, w
+    Strides strides
+
+
+cdef void gather_channels_blocked_8(
+    const GatherChannelsArgs* a, int64_t begin, int64_t end, void* scratch
+) noexcept nogil:
     """Output channels picked from channels of up to four tensors, like gather_channels_blocked_f32 and with its tables:
     for every output block MAX_SOURCES entries (tensor, block, row, plane, image), and VW lane numbers for each."""
-    cdef const int64_t* table = <const int64_t*>a.p[4]
-    cdef const int32_t* lanes = <const int32_t*>a.p[5]
-    cdef int64_t blocks = a.i[0], h = a.i[1], w = a.i[2], row = a.i[3], plane = a.i[4], image = a.i[5]
+    cdef const int64_t* table = a.table
+    cdef const int32_t* lanes = a.lanes
+    cdef int64_t blocks = a.blocks, h = a.h, w = a.w, row = a.strides.row, plane = a.strides.plane
+    cdef int64_t image = a.strides.image
     cdef int64_t item, n, cb, r, i, s, count
     cdef const int64_t* entry
     cdef const int8_t* x[MAX_SOURCES]
@@ -121,12 +146,12 @@ cdef void gather_channels_blocked_8(const KernelArgs* a, int64_t begin, int64_t 
             entry = table + (cb * MAX_SOURCES + s) * SOURCE
             if entry[0] < 0:
                 break
-            x[s] = <const int8_t*>a.p[entry[0]] + n * entry[4] + entry[1] * entry[3] + r * entry[2]
+            x[s] = a.x[entry[0]] + n * entry[4] + entry[1] * entry[3] + r * entry[2]
             order[s] = vi_load(lanes + (cb * MAX_SOURCES + s) * VW)
             mask[s] = ~(order[s] >> 31)
             order[s] = order[s] & mask[s]
             count += 1
-        y = <int8_t*>a.p[6] + n * image + cb * plane + r * row
+        y = a.y + n * image + cb * plane + r * row
         for i in range(w):
             v = vi_set1(0)
             for s in range(count):
@@ -134,16 +159,4 @@ cdef void gather_channels_blocked_8(const KernelArgs* a, int64_t begin, int64_t 
             vi_store_8(y + i * VW, v)
 
 
-# name -> (address, pointers, integers, reals)
-KERNELS = {
-    "pack_image_8": (
-        <uintptr_t>&pack_image_8,
-        "x y",
-        "channels h w halo_h halo_w kind zero y_kind y_zero flip",
-        "scale y_scale low high",
-    ),
-    "flip_bytes": (<uintptr_t>&flip_bytes, "x y", "size chunk x_image y_image", ""),
-    "gather_channels_blocked_8": (
-        <uintptr_t>&gather_channels_blocked_8, "x0 x1 x2 x3 table lanes y", "blocks h w row plane image", ""
-    ),
-}
+include "relayout_int8_table.pxi"

@@ -4,7 +4,6 @@ from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uintptr_t
 from libc.string cimport memcpy
 
 from megengine_lite.kernels.common.interleave cimport deinterleave, interleave, zip_rows
-from megengine_lite.kernels.common.kernel cimport KernelArgs
 from megengine_lite.kernels.common.rows cimport copy_row, stream_row
 from megengine_lite.kernels.common.simd cimport (
     VW, inlined, prefetch, stream_end, vf, vf_load, vf_load_n, vf_store, vf_store_n, vf_stream, vf_unzip_even, vf_zero,
@@ -14,7 +13,6 @@ from megengine_lite.kernels.common.tiling import plan_copy
 
 cdef enum:
     MAX_DIMS = 8
-    FIRST = 4  # where extents begin in the integers of a kernel; strides of x and of y follow, MAX_DIMS each
     LINE = 16  # floats of a cache line
     AHEAD = 64  # rows between reading and prefetching
     SMALL = 6  # rows or columns below which elements are moved one by one
@@ -75,21 +73,30 @@ cdef inline void copy_steps(element* y, const element* x, int64_t n, int64_t x_s
         y[i * y_step] = x[i * x_step]
 
 
-cdef void copy_strided(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+cdef struct StridedArgs:
+    const char* x
+    char* y
+    int64_t ndim, item, chunk, stream
+    int64_t extent[MAX_DIMS]
+    int64_t x_stride[MAX_DIMS]
+    int64_t y_stride[MAX_DIMS]
+
+
+cdef void copy_strided(const StridedArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
     """y[...] = x[...] over `ndim` dimensions, innermost first; strides in bytes, any sign.
 
     One work item = one run along dimension 0, or `chunk` elements of it. `stream`: y is larger than the caches.
     """
-    cdef int64_t ndim = a.i[0], item = a.i[1], chunk = a.i[2]
-    cdef bint stream = a.i[3] != 0 and extent_bytes(a) >= LINE * 4
-    cdef const int64_t* extent = &a.i[FIRST]
-    cdef const int64_t* xs = extent + MAX_DIMS
-    cdef const int64_t* ys = xs + MAX_DIMS
+    cdef int64_t ndim = a.ndim, item = a.item, chunk = a.chunk
+    cdef bint stream = a.stream != 0 and extent_bytes(a) >= LINE * 4
+    cdef const int64_t* extent = &a.extent[0]
+    cdef const int64_t* xs = &a.x_stride[0]
+    cdef const int64_t* ys = &a.y_stride[0]
     cdef int64_t chunks = (extent[0] + chunk - 1) // chunk
     cdef int64_t index[MAX_DIMS]
     cdef int64_t d, k, rest, start, rows
-    cdef const char* x = <const char*>a.p[0]
-    cdef char* y = <char*>a.p[1]
+    cdef const char* x = a.x
+    cdef char* y = a.y
     rest = begin // chunks
     index[0] = begin - rest * chunks
     for d in range(1, ndim):
@@ -134,9 +141,9 @@ cdef void copy_strided(const KernelArgs* a, int64_t begin, int64_t end, void* sc
         stream_end()
 
 
-cdef inline int64_t extent_bytes(const KernelArgs* a) noexcept nogil:
+cdef inline int64_t extent_bytes(const StridedArgs* a) noexcept nogil:
     """Bytes of dimension 0."""
-    return a.i[FIRST] * a.i[1]
+    return a.extent[0] * a.item
 
 
 cdef inline void copy_rows(
@@ -254,16 +261,16 @@ cdef inline void transpose_strip(
         i = top
 
 
-cdef void transpose_strided(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+cdef void transpose_strided(const StridedArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
     """As copy_strided, where y runs along dimension 0 and x along dimension 1 (both of stride `item` there).
 
     One work item = `chunk` elements of dimension 1 by all of dimension 0. `stream`: y is larger than the caches.
     """
-    cdef int64_t ndim = a.i[0], item = a.i[1], chunk = a.i[2]
-    cdef const int64_t* extent = &a.i[FIRST]
-    cdef const int64_t* xs = extent + MAX_DIMS
-    cdef const int64_t* ys = xs + MAX_DIMS
-    cdef int64_t stream = a.i[3]
+    cdef int64_t ndim = a.ndim, item = a.item, chunk = a.chunk
+    cdef const int64_t* extent = &a.extent[0]
+    cdef const int64_t* xs = &a.x_stride[0]
+    cdef const int64_t* ys = &a.y_stride[0]
+    cdef int64_t stream = a.stream
     cdef int64_t strips = (extent[1] + chunk - 1) // chunk
     cdef int64_t k, d, rest, start, columns, x_row, y_row
     cdef char* x
@@ -272,8 +279,8 @@ cdef void transpose_strided(const KernelArgs* a, int64_t begin, int64_t end, voi
         rest = k // strips
         start = (k - rest * strips) * chunk
         columns = min(chunk, extent[1] - start)
-        x = <char*>a.p[0] + start * xs[1]
-        y = <char*>a.p[1] + start * ys[1]
+        x = <char*>a.x + start * xs[1]
+        y = a.y + start * ys[1]
         for d in range(2, ndim):
             x += rest % extent[d] * xs[d]
             y += rest % extent[d] * ys[d]
@@ -296,28 +303,28 @@ cdef void transpose_strided(const KernelArgs* a, int64_t begin, int64_t end, voi
 
 # ---- constant fills ------------------------------------------------------------------------------------------------
 
-cdef void fill_elements(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+cdef struct FillElementsArgs:
+    const char* x
+    char* y
+    int64_t nbytes, item, chunk
+
+
+cdef void fill_elements(const FillElementsArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
     """Fills `nbytes` bytes of y with copies of the element x of `item` bytes; one work item = `chunk` bytes."""
-    cdef int64_t nbytes = a.i[0], item = a.i[1], chunk = a.i[2]
-    cdef char* y = <char*>a.p[1] + begin * chunk
+    cdef int64_t nbytes = a.nbytes, item = a.item, chunk = a.chunk
+    cdef char* y = a.y + begin * chunk
     cdef int64_t n = min(end * chunk, nbytes) - begin * chunk
     cdef int64_t done = item, more
     if n <= 0:
         return
-    memcpy(y, a.p[0], item)
+    memcpy(y, a.x, item)
     while done < n:
         more = min(min(done, n - done), <int64_t>FILL_PIECE)
         memcpy(y + done, y, more)
         done += more
 
 
-_STRIDED = "ndim item chunk stream " + " ".join(f"{name}{d}" for name in ("e", "x", "y") for d in range(MAX_DIMS))
-# name -> (address, pointers, integers, reals)
-KERNELS = {
-    "copy_strided": (<uintptr_t>&copy_strided, "x y", _STRIDED, ""),
-    "transpose_strided": (<uintptr_t>&transpose_strided, "x y", _STRIDED, ""),
-    "fill_elements": (<uintptr_t>&fill_elements, "x y", "nbytes item chunk", ""),
-}
+include "transpose_table.pxi"
 
 
 # ---- Python functions that run a kernel on arrays: for tests, and to try one out ------------------------------------
@@ -335,7 +342,8 @@ def copy(x, y):
     ValueError
         Shapes or element sizes that differ, or cannot be copied.
     """
-    cdef KernelArgs a
+    cdef StridedArgs a
+    cdef int k
     cdef int64_t work
     if x.shape != y.shape or x.itemsize != y.itemsize or x.itemsize not in (1, 2, 4, 8) or not y.flags.writeable:
         raise ValueError(f"cannot copy {x.dtype} {x.shape} to {y.dtype} {y.shape}")
@@ -344,10 +352,17 @@ def copy(x, y):
     if x.size == 0:
         return
     plan = plan_copy(x.shape, x.strides, y.strides, x.itemsize)
-    for k, value in enumerate(plan.integers):
-        a.i[k] = value
-    a.p[0] = <void*><uintptr_t>x.ctypes.data
-    a.p[1] = <void*><uintptr_t>y.ctypes.data
+    arguments = plan.arguments
+    a.x = <const char*><uintptr_t>x.ctypes.data
+    a.y = <char*><uintptr_t>y.ctypes.data
+    a.ndim = arguments["ndim"]
+    a.item = arguments["item"]
+    a.chunk = arguments["chunk"]
+    a.stream = arguments["stream"]
+    for k in range(MAX_DIMS):
+        a.extent[k] = arguments[f"extent{k}"]
+        a.x_stride[k] = arguments[f"x_stride{k}"]
+        a.y_stride[k] = arguments[f"y_stride{k}"]
     work = plan.work
     cdef bint transposed = plan.kernel == "transpose_strided"
     with nogil:

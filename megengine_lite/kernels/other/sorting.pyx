@@ -5,7 +5,6 @@ import numpy as np
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uintptr_t
 from libc.string cimport memset
 
-from megengine_lite.kernels.common.kernel cimport KernelArgs
 
 cdef enum:
     DIGIT = 11  # bits that one pass of the radix sort looks at
@@ -77,14 +76,21 @@ cdef int32_t* sort_long(
     return places
 
 
-cdef void sort_rows_32(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+cdef struct SortRowsArgs:
+    const uint32_t* x
+    uint32_t* values
+    int32_t* places
+    int64_t n, first, count, descending, is_float
+
+
+cdef void sort_rows_32(const SortRowsArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
     """Elements `first` to `first + count` of each sorted row of n float32 or int32, and the places they had.
 
     Equal elements keep their order; `descending` reverses everything. values or places may be NULL. One work item =
     one row; scratch: 16 n + 24576 bytes.
     """
-    cdef int64_t n = a.i[0], first = a.i[1], count = a.i[2]
-    cdef bint descending = a.i[3] != 0, is_float = a.i[4] != 0
+    cdef int64_t n = a.n, first = a.first, count = a.count
+    cdef bint descending = a.descending != 0, is_float = a.is_float != 0
     cdef uint32_t* keys = <uint32_t*>scratch
     cdef uint32_t* keys2 = keys + n
     cdef int32_t* order = <int32_t*>(keys2 + n)
@@ -94,7 +100,7 @@ cdef void sort_rows_32(const KernelArgs* a, int64_t begin, int64_t end, void* sc
     cdef const uint32_t* x
     cdef const int32_t* sorted_order
     for row in range(begin, end):
-        x = <const uint32_t*>a.p[0] + row * n
+        x = a.x + row * n
         for i in range(n):
             keys[i] = key_of(x[i], is_float)
             order[i] = <int32_t>i
@@ -105,21 +111,29 @@ cdef void sort_rows_32(const KernelArgs* a, int64_t begin, int64_t end, void* sc
             sorted_order = sort_long(keys, order, keys2, order2, starts, n)
         for i in range(count):
             at = n - 1 - first - i if descending else first + i
-            if a.p[1]:
-                (<uint32_t*>a.p[1])[row * count + i] = x[sorted_order[at]]
-            if a.p[2]:
-                (<int32_t*>a.p[2])[row * count + i] = sorted_order[at]
+            if a.values:
+                a.values[row * count + i] = x[sorted_order[at]]
+            if a.places:
+                a.places[row * count + i] = sorted_order[at]
 
 
 # ---- boxes ---------------------------------------------------------------------------------------------------------
 
-cdef void nms_keep_f32(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+cdef struct NmsKeepArgs:
+    const float* boxes
+    int32_t* kept
+    int32_t* counts
+    int64_t n, limit
+    double threshold
+
+
+cdef void nms_keep_f32(const NmsKeepArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
     """Indexes of boxes (x0, y0, x1, y1) that overlap with no box kept before them by more than `threshold`.
 
     kept [batch][limit], filled up with the last index; counts [batch]. One work item = one sample; scratch: n bytes.
     """
-    cdef int64_t n = a.i[0], limit = a.i[1]
-    cdef float threshold = <float>a.f[0]
+    cdef int64_t n = a.n, limit = a.limit
+    cdef float threshold = <float>a.threshold
     cdef uint8_t* gone = <uint8_t*>scratch
     cdef int64_t sample, i, k, found
     cdef float x0, y0, x1, y1, area, width, height, overlap, other
@@ -127,8 +141,8 @@ cdef void nms_keep_f32(const KernelArgs* a, int64_t begin, int64_t end, void* sc
     cdef const float* boxes
     cdef int32_t* kept
     for sample in range(begin, end):
-        boxes = <const float*>a.p[0] + sample * n * 4
-        kept = <int32_t*>a.p[1] + sample * limit
+        boxes = a.boxes + sample * n * 4
+        kept = a.kept + sample * limit
         memset(gone, 0, n)
         found = 0
         for i in range(n if limit else 0):
@@ -150,16 +164,12 @@ cdef void nms_keep_f32(const KernelArgs* a, int64_t begin, int64_t end, void* sc
                 overlap = (width if width > 0.0 else <float>0.0) * (height if height > 0.0 else <float>0.0)
                 other = (box[2] - box[0]) * (box[3] - box[1])
                 gone[k] |= overlap > (area + other - overlap) * threshold
-        (<int32_t*>a.p[2])[sample] = <int32_t>found
+        a.counts[sample] = <int32_t>found
         for k in range(found, limit):
             kept[k] = kept[found - 1] if found else 0
 
 
-# name -> (address, pointers, integers, reals)
-KERNELS = {
-    "sort_rows_32": (<uintptr_t>&sort_rows_32, "x values places", "n first count descending is_float", ""),
-    "nms_keep_f32": (<uintptr_t>&nms_keep_f32, "boxes kept counts", "n limit", "threshold"),
-}
+include "sorting_table.pxi"
 
 
 # ---- Python functions that run a kernel on arrays: for tests, and to try one out ------------------------------------
@@ -179,7 +189,7 @@ def sort_rows(x, bint descending=False):
     values, places : array of the same type, int32 array
         The sorted rows and the places that their elements had.
     """
-    cdef KernelArgs a
+    cdef SortRowsArgs a
     if x.ndim != 2 or x.dtype not in (np.float32, np.int32) or not x.flags.c_contiguous:
         raise ValueError("needs a contiguous matrix of float32 or int32")
     values, places = np.empty_like(x), np.empty(x.shape, np.int32)
@@ -187,10 +197,11 @@ def sort_rows(x, bint descending=False):
         return values, places
     scratch = np.empty(16 * x.shape[1] + 4 * PASSES * BUCKETS, np.uint8)
     cdef uint8_t[::1] memory = scratch
-    a.p[0] = <void*><uintptr_t>x.ctypes.data
-    a.p[1] = <void*><uintptr_t>values.ctypes.data
-    a.p[2] = <void*><uintptr_t>places.ctypes.data
-    a.i[:5] = [x.shape[1], 0, x.shape[1], descending, x.dtype == np.float32]
+    a = SortRowsArgs(
+        x=<const uint32_t*><uintptr_t>x.ctypes.data, values=<uint32_t*><uintptr_t>values.ctypes.data,
+        places=<int32_t*><uintptr_t>places.ctypes.data,
+        n=x.shape[1], first=0, count=x.shape[1], descending=descending, is_float=x.dtype == np.float32,
+    )
     cdef int64_t work = x.shape[0]
     with nogil:
         sort_rows_32(&a, 0, work, &memory[0])

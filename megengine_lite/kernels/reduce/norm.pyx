@@ -8,9 +8,9 @@ are not all finite, both are NaN.
 import numpy as np
 
 from libc.math cimport sqrt
-from libc.stdint cimport int64_t, uintptr_t
+from libc.stdint cimport int64_t
 
-from megengine_lite.kernels.common.kernel cimport KernelArgs
+from megengine_lite.kernels.common.arguments cimport Strides
 from megengine_lite.kernels.common.lanes cimport sum_lanes
 from megengine_lite.kernels.common.rows cimport is_aligned, stream_row
 from megengine_lite.kernels.common.simd cimport (
@@ -76,7 +76,18 @@ cdef inline void row_moments(const float* x, int64_t n, float center, double* fi
         second[0] += sum_lanes(squares + squares2)
 
 
-cdef void norm_rows_f32(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+cdef struct NormRowsArgs:
+    const float* x
+    const float* weight
+    const float* bias
+    float* y
+    float* mean
+    float* deviation
+    int64_t segments, inner, weight_rows, give_variance, stream
+    double eps
+
+
+cdef void norm_rows_f32(const NormRowsArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
     """y = (x - mean) / sqrt(variance + eps) * weight + bias for rows of `segments` x `inner` elements.
 
     One weight per segment of `inner` elements; there are `weight_rows` rows of weights in turn (one in layer norm, one
@@ -84,12 +95,12 @@ cdef void norm_rows_f32(const KernelArgs* a, int64_t begin, int64_t end, void* s
     `give_variance`, else 1 / sqrt(variance + eps). With `stream`, y is larger than the caches, inner is 1 and scratch
     holds a row. One work item = one row.
     """
-    cdef const float* weight = <const float*>a.p[1]
-    cdef const float* bias = <const float*>a.p[2]
-    cdef float* means = <float*>a.p[4]
-    cdef float* deviations = <float*>a.p[5]
-    cdef int64_t segments = a.i[0], inner = a.i[1], weight_rows = a.i[2], give_variance = a.i[3]
-    cdef int64_t stream = a.i[4]
+    cdef const float* weight = a.weight
+    cdef const float* bias = a.bias
+    cdef float* means = a.mean
+    cdef float* deviations = a.deviation
+    cdef int64_t segments = a.segments, inner = a.inner, weight_rows = a.weight_rows, give_variance = a.give_variance
+    cdef int64_t stream = a.stream
     cdef int64_t n = segments * inner
     cdef int64_t row, s, offset
     cdef double variance, inverse, rest, factor
@@ -98,14 +109,14 @@ cdef void norm_rows_f32(const KernelArgs* a, int64_t begin, int64_t end, void* s
     cdef float* y
     cdef float* target
     for row in range(begin, end):
-        x = <const float*>a.p[0] + row * n
-        y = <float*>a.p[3] + row * n
+        x = a.x + row * n
+        y = a.y + row * n
         # Single precision loses something of the mean, which matters where the deviation is small: `rest`.
         center = <float>(row_sum(x, n) / <double>n)
         row_moments(x, n, center, &rest, &variance)
         rest /= <double>n
         variance = variance / <double>n - rest * rest
-        inverse = 1.0 / sqrt(variance + a.f[0])
+        inverse = 1.0 / sqrt(variance + a.eps)
         if means:
             means[row] = <float>(center + rest)
         if deviations:
@@ -161,14 +172,25 @@ cdef inline void shift_row(const float* x, float* y, int64_t n, float mean, floa
 
 # ---- a middle axis -------------------------------------------------------------------------------------------------
 
-cdef void norm_columns_f32(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+cdef struct NormColumnsArgs:
+    const float* x
+    const float* weight
+    const float* bias
+    float* y
+    float* mean
+    float* deviation
+    int64_t length, inner, chunk
+    double eps
+
+
+cdef void norm_columns_f32(const NormColumnsArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
     """Normalization along r of x[o][r][i] with weight[r] and bias[r]; NULLs as in norm_rows_f32; `deviation` gets the
     inverse. One work item = `chunk` <= VW neighbours i of one o."""
-    cdef const float* weight = <const float*>a.p[1]
-    cdef const float* bias = <const float*>a.p[2]
-    cdef float* means = <float*>a.p[4]
-    cdef float* deviations = <float*>a.p[5]
-    cdef int64_t length = a.i[0], inner = a.i[1], chunk = a.i[2]
+    cdef const float* weight = a.weight
+    cdef const float* bias = a.bias
+    cdef float* means = a.mean
+    cdef float* deviations = a.deviation
+    cdef int64_t length = a.length, inner = a.inner, chunk = a.chunk
     cdef int64_t chunks = (inner + chunk - 1) // chunk
     cdef int64_t item, start, n, r, outer
     cdef vf mean, inverse, v
@@ -179,8 +201,8 @@ cdef void norm_columns_f32(const KernelArgs* a, int64_t begin, int64_t end, void
         outer = item // chunks
         start = (item - outer * chunks) * chunk
         n = min(chunk, inner - start)
-        x = <const float*>a.p[0] + outer * length * inner + start
-        y = <float*>a.p[3] + outer * length * inner + start
+        x = a.x + outer * length * inner + start
+        y = a.y + outer * length * inner + start
         mean = vf_zero()
         for r in range(length):
             mean = mean + vf_load_n(x + r * inner, n)
@@ -189,7 +211,7 @@ cdef void norm_columns_f32(const KernelArgs* a, int64_t begin, int64_t end, void
         for r in range(length):
             v = vf_load_n(x + r * inner, n) - mean
             inverse = vf_fma(v, v, inverse)
-        inverse = vf_set1(1.0) / vf_sqrt(inverse / count + vf_set1(<float>a.f[0]))
+        inverse = vf_set1(1.0) / vf_sqrt(inverse / count + vf_set1(<float>a.eps))
         for r in range(length):
             v = (vf_load_n(x + r * inner, n) - mean) * inverse
             if weight:
@@ -289,21 +311,35 @@ cdef inline void scale_channels(
                 vf_store(y + r * y_row + i * VW, v)
 
 
-cdef void norm_channels_blocked_f32(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+cdef struct NormChannelsArgs:
+    const float* x
+    const float* weight
+    const float* bias
+    float* y
+    float* mean
+    float* variance
+    Strides x_, y_
+    int64_t blocks, span, c, group, h, w, stream
+    double eps
+
+
+cdef void norm_channels_blocked_f32(
+    const NormChannelsArgs* a, int64_t begin, int64_t end, void* scratch
+) noexcept nogil:
     """Group norm of a blocked image: statistics of `group` neighbouring channels; instance norm for group = 1.
 
     weight and bias ([blocks VW], or NULL) are per channel. `span` blocks hold whole groups: one work item = `span`
     blocks of one image. mean and variance, [n][c / group], may be NULL. scratch: 2 span VW floats. With `stream`, y is
     larger than the caches.
     """
-    cdef const float* weight = <const float*>a.p[1]
-    cdef const float* bias = <const float*>a.p[2]
-    cdef float* means = <float*>a.p[4]
-    cdef float* variances = <float*>a.p[5]
-    cdef int64_t blocks = a.i[0], span = a.i[1], c = a.i[2], group = a.i[3], h = a.i[4], w = a.i[5]
-    cdef int64_t x_row = a.i[6], x_plane = a.i[7], x_image = a.i[8]
-    cdef int64_t y_row = a.i[9], y_plane = a.i[10], y_image = a.i[11]
-    cdef bint stream = a.i[12] != 0 and is_aligned(<const float*>a.p[3])
+    cdef const float* weight = a.weight
+    cdef const float* bias = a.bias
+    cdef float* means = a.mean
+    cdef float* variances = a.variance
+    cdef int64_t blocks = a.blocks, span = a.span, c = a.c, group = a.group, h = a.h, w = a.w
+    cdef int64_t x_row = a.x_.row, x_plane = a.x_.plane, x_image = a.x_.image
+    cdef int64_t y_row = a.y_.row, y_plane = a.y_.plane, y_image = a.y_.image
+    cdef bint stream = a.stream != 0 and is_aligned(<const float*>a.y)
     cdef int64_t spans = (blocks + span - 1) // span
     cdef int64_t rows = PIECE // min(max(w, <int64_t>1), <int64_t>PIECE)
     cdef float* mean = <float*>scratch
@@ -317,7 +353,7 @@ cdef void norm_channels_blocked_f32(const KernelArgs* a, int64_t begin, int64_t 
         first = (item - n * spans) * span
         count = min(span, blocks - first)
         for k in range(count):
-            x = <const float*>a.p[0] + n * x_image + (first + k) * x_plane
+            x = a.x + n * x_image + (first + k) * x_plane
             channel_moments(x, x_row, h, w, rows, &m, &f)
             vf_store(mean + k * VW, m)
             vf_store(factor + k * VW, f)
@@ -325,15 +361,15 @@ cdef void norm_channels_blocked_f32(const KernelArgs* a, int64_t begin, int64_t 
         while k < count * VW:  # padded channels form groups of their own
             channel = first * VW + k
             if channel < c:
-                merge_group(mean + k, factor + k, group, a.f[0], channel // group + n * (c // group), means, variances)
+                merge_group(mean + k, factor + k, group, a.eps, channel // group + n * (c // group), means, variances)
                 k += group
             else:
                 factor[k] = 0.0
                 mean[k] = 0.0
                 k += 1
         for k in range(count - 1, -1, -1):  # from the end, which the cache holds
-            x = <const float*>a.p[0] + n * x_image + (first + k) * x_plane
-            y = <float*>a.p[3] + n * y_image + (first + k) * y_plane
+            x = a.x + n * x_image + (first + k) * x_plane
+            y = a.y + n * y_image + (first + k) * y_plane
             m = vf_load(mean + k * VW)
             f = vf_load(factor + k * VW)
             b = vf_zero()
@@ -386,9 +422,16 @@ cdef inline vf response(vf x, vf squares, double k, double alpha, double beta) n
     return x * v_pow(base, vf_set1(-beta))
 
 
-cdef void lrn_plain_f32(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+cdef struct LrnPlainArgs:
+    const float* x
+    float* y
+    int64_t c, size, n
+    double k, alpha, beta
+
+
+cdef void lrn_plain_f32(const LrnPlainArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
     """Local response over `n` neighbouring channels; one work item = up to VW pixels of one image."""
-    cdef int64_t c = a.i[0], size = a.i[1], reach = a.i[2] // 2
+    cdef int64_t c = a.c, size = a.size, reach = a.n // 2
     cdef int64_t chunks = (size + VW - 1) // VW
     cdef int64_t item, start, count, offset, k, j
     cdef const float* x
@@ -398,23 +441,31 @@ cdef void lrn_plain_f32(const KernelArgs* a, int64_t begin, int64_t end, void* s
         start = item % chunks * VW
         count = min(<int64_t>VW, size - start)
         offset = item // chunks * c * size + start
-        x = <const float*>a.p[0] + offset
-        y = <float*>a.p[1] + offset
+        x = a.x + offset
+        y = a.y + offset
         for k in range(c):
             total = vf_zero()
             for j in range(max(k - reach, <int64_t>0), min(k + reach + 1, c)):
                 v = vf_load_n(x + j * size, count)
                 total = vf_fma(v, v, total)
-            v = response(vf_load_n(x + k * size, count), total, a.f[0], a.f[1], a.f[2])
+            v = response(vf_load_n(x + k * size, count), total, a.k, a.alpha, a.beta)
             vf_store_n(y + k * size, v, count)
 
 
-cdef void lrn_blocked_f32(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+cdef struct LrnBlockedArgs:
+    const float* x
+    float* y
+    Strides x_, y_
+    int64_t c, n, h, w, blocks
+    double k, alpha, beta
+
+
+cdef void lrn_blocked_f32(const LrnBlockedArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
     """The same on a blocked image; one work item = one row. The squares of a pixel's channels are lined up in scratch,
     (blocks + 2) VW + 2 (n / 2) floats, where neighbours are a shifted load."""
-    cdef int64_t c = a.i[0], reach = a.i[1] // 2, h = a.i[2], w = a.i[3], blocks = a.i[4]
-    cdef int64_t x_row = a.i[5], x_plane = a.i[6], x_image = a.i[7]
-    cdef int64_t y_row = a.i[8], y_plane = a.i[9], y_image = a.i[10]
+    cdef int64_t c = a.c, reach = a.n // 2, h = a.h, w = a.w, blocks = a.blocks
+    cdef int64_t x_row = a.x_.row, x_plane = a.x_.plane, x_image = a.x_.image
+    cdef int64_t y_row = a.y_.row, y_plane = a.y_.plane, y_image = a.y_.image
     cdef float* line = <float*>scratch
     cdef int64_t item, i, k, j
     cdef const float* x
@@ -424,8 +475,8 @@ cdef void lrn_blocked_f32(const KernelArgs* a, int64_t begin, int64_t end, void*
         line[k] = 0.0
     for item in range(begin, end):
         for i in range(w):
-            x = <const float*>a.p[0] + item // h * x_image + item % h * x_row + i * VW
-            y = <float*>a.p[1] + item // h * y_image + item % h * y_row + i * VW
+            x = a.x + item // h * x_image + item % h * x_row + i * VW
+            y = a.y + item // h * y_image + item % h * y_row + i * VW
             for k in range(blocks):
                 v = vf_load(x + k * x_plane)
                 vf_store(line + reach + k * VW, v * v)
@@ -435,27 +486,10 @@ cdef void lrn_blocked_f32(const KernelArgs* a, int64_t begin, int64_t end, void*
                 total = vf_zero()
                 for j in range(2 * reach + 1):
                     total = total + vf_load(line + k * VW + j)
-                vf_store(y + k * y_plane, response(vf_load(x + k * x_plane), total, a.f[0], a.f[1], a.f[2]))
+                vf_store(y + k * y_plane, response(vf_load(x + k * x_plane), total, a.k, a.alpha, a.beta))
 
 
-# name -> (address, pointers, integers, reals)
-KERNELS = {
-    "norm_rows_f32": (
-        <uintptr_t>&norm_rows_f32, "x weight bias y mean deviation", "segments inner weight_rows give_variance stream",
-        "eps",
-    ),
-    "norm_columns_f32": (
-        <uintptr_t>&norm_columns_f32, "x weight bias y mean deviation", "length inner chunk", "eps",
-    ),
-    "norm_channels_blocked_f32": (
-        <uintptr_t>&norm_channels_blocked_f32, "x weight bias y mean variance",
-        "blocks span c group h w x_row x_plane x_image y_row y_plane y_image stream", "eps",
-    ),
-    "lrn_plain_f32": (<uintptr_t>&lrn_plain_f32, "x y", "c size n", "k alpha beta"),
-    "lrn_blocked_f32": (
-        <uintptr_t>&lrn_blocked_f32, "x y", "c n h w blocks x_row x_plane x_image y_row y_plane y_image", "k alpha beta",
-    ),
-}
+include "norm_table.pxi"
 
 
 # ---- Python functions that run a kernel on arrays: for tests, and to try one out ------------------------------------
@@ -475,7 +509,7 @@ def layer_norm(const float[:, ::1] x not None, const float[::1] weight, const fl
     -------
     y, mean, inverse : float32 arrays [rows, n], [rows], [rows]
     """
-    cdef KernelArgs a
+    cdef NormRowsArgs a
     cdef Py_ssize_t rows = x.shape[0], n = x.shape[1]
     if (weight is None) != (bias is None) or (weight is not None and (weight.shape[0] != n or bias.shape[0] != n)):
         raise ValueError(f"weight and bias must both have {n} elements, or both be None")
@@ -487,14 +521,13 @@ def layer_norm(const float[:, ::1] x not None, const float[::1] weight, const fl
     cdef float[::1] out_inverse = inverse
     if y.size == 0:
         return y, mean, inverse
-    a.p[0] = <void*>&x[0, 0]
-    a.p[1] = <void*>&weight[0] if weight is not None else NULL
-    a.p[2] = <void*>&bias[0] if bias is not None else NULL
-    a.p[3] = &out[0, 0]
-    a.p[4] = &out_mean[0]
-    a.p[5] = &out_inverse[0]
-    a.i[:5] = [n, 1, 1, 0, 0]
-    a.f[0] = eps
+    a = NormRowsArgs(
+        x=&x[0, 0], weight=NULL, bias=NULL, y=&out[0, 0], mean=&out_mean[0], deviation=&out_inverse[0],
+        segments=n, inner=1, weight_rows=1, give_variance=0, stream=0, eps=eps,
+    )
+    if weight is not None:
+        a.weight = &weight[0]
+        a.bias = &bias[0]
     with nogil:
         norm_rows_f32(&a, 0, rows, NULL)
     return y, mean, inverse

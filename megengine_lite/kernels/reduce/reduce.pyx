@@ -7,9 +7,8 @@ work item is never split, so results do not depend on the number of threads.
 import numpy as np
 
 from libc.float cimport FLT_MAX
-from libc.stdint cimport int32_t, int64_t, uintptr_t
+from libc.stdint cimport int32_t, int64_t
 
-from megengine_lite.kernels.common.kernel cimport KernelArgs
 from megengine_lite.kernels.common.rows cimport copy_row
 from megengine_lite.kernels.common.simd cimport (
     VW, inlined, vf, vf_eq, vf_load, vf_load_n, vf_lt, vf_max, vf_min, vf_permute, vf_select, vf_set1, vf_store,
@@ -34,23 +33,13 @@ cdef enum:
     REDUCED = 3
 
 
+# The dimensions besides the innermost one: extents and strides of those that are kept and of those that are reduced.
 cdef struct Space:
     int64_t kept[KEPT]
     int64_t x_kept[KEPT]
     int64_t y_kept[KEPT]
     int64_t reduced[REDUCED]
     int64_t x_reduced[REDUCED]
-
-
-cdef inline void read_space(Space* s, const int64_t* i) noexcept nogil:
-    cdef int k
-    for k in range(KEPT):
-        s.kept[k] = i[k]
-        s.x_kept[k] = i[KEPT + k]
-        s.y_kept[k] = i[2 * KEPT + k]
-    for k in range(REDUCED):
-        s.reduced[k] = i[3 * KEPT + k]
-        s.x_reduced[k] = i[3 * KEPT + REDUCED + k]
 
 
 cdef inline int64_t offset_of(const int64_t* extent, const int64_t* stride, int64_t index) noexcept nogil:
@@ -149,14 +138,21 @@ cdef inline inlined reduce_inner(
         y[offset_of(s.kept, s.y_kept, item)] = across_lanes(mode, total) / divisor
 
 
-cdef void reduce_inner_f32(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+cdef struct ReduceInnerArgs:
+    const float* x
+    float* y
+    int64_t mode, run
+    Space space
+    double divisor
+
+
+cdef void reduce_inner_f32(const ReduceInnerArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
     """The innermost dimension, contiguous, is reduced. One work item = one result."""
-    cdef const float* x = <const float*>a.p[0]
-    cdef float* y = <float*>a.p[1]
-    cdef int64_t mode = a.i[0], run = a.i[1]
-    cdef float divisor = <float>a.f[0]
-    cdef Space s
-    read_space(&s, &a.i[2])
+    cdef const float* x = a.x
+    cdef float* y = a.y
+    cdef int64_t mode = a.mode, run = a.run
+    cdef float divisor = <float>a.divisor
+    cdef Space s = a.space
     if mode == SUM or mode == MEAN:
         reduce_inner(SUM, &s, x, y, run, divisor, begin, end)
     elif mode == SUM_SQR:
@@ -287,15 +283,22 @@ cdef inline inlined reduce_outer(
         copy_row(y, buffer, n)
 
 
-cdef void reduce_outer_f32(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+cdef struct ReduceOuterArgs:
+    const float* x
+    float* y
+    int64_t mode, inner, chunk
+    Space space
+    double divisor
+
+
+cdef void reduce_outer_f32(const ReduceOuterArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
     """The innermost dimension, contiguous, is kept. One work item = one chunk of `chunk` results along it."""
-    cdef const float* x = <const float*>a.p[0]
-    cdef float* y = <float*>a.p[1]
+    cdef const float* x = a.x
+    cdef float* y = a.y
     cdef float* buffer = <float*>scratch
-    cdef int64_t mode = a.i[0], inner = a.i[1], chunk = a.i[2]
-    cdef float divisor = <float>a.f[0]
-    cdef Space s
-    read_space(&s, &a.i[3])
+    cdef int64_t mode = a.mode, inner = a.inner, chunk = a.chunk
+    cdef float divisor = <float>a.divisor
+    cdef Space s = a.space
     if mode == SUM or mode == MEAN:
         reduce_outer(SUM, &s, x, y, inner, chunk, divisor, buffer, begin, end)
     elif mode == SUM_SQR:
@@ -337,14 +340,20 @@ cdef inline int32_t position_in_run(bint largest, const float* x, int64_t n) noe
     return <int32_t>i if i < n else 0  # all are infinite, which `best` is not
 
 
-cdef void arg_reduce_f32(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+cdef struct ArgReduceArgs:
+    const float* x
+    int32_t* y
+    int64_t largest, length, inner, chunk
+
+
+cdef void arg_reduce_f32(const ArgReduceArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
     """y[o][i] = position along r of the largest (or smallest) x[o][r][i]; the first one wins, but of NaN, which beats
     all, the last.
 
     One work item = `chunk` <= VW neighbours i of one o.
     """
-    cdef bint largest = a.i[0] != 0
-    cdef int64_t length = a.i[1], inner = a.i[2], chunk = a.i[3]
+    cdef bint largest = a.largest != 0
+    cdef int64_t length = a.length, inner = a.inner, chunk = a.chunk
     cdef int64_t chunks = (inner + chunk - 1) // chunk
     cdef int64_t item, start, n, r
     cdef const float* x
@@ -355,8 +364,8 @@ cdef void arg_reduce_f32(const KernelArgs* a, int64_t begin, int64_t end, void* 
     for item in range(begin, end):
         start = item % chunks * chunk
         n = min(chunk, inner - start)
-        x = <const float*>a.p[0] + item // chunks * length * inner + start
-        y = <int32_t*>a.p[1] + item // chunks * inner + start
+        x = a.x + item // chunks * length * inner + start
+        y = a.y + item // chunks * inner + start
         if inner == 1:
             y[0] = position_in_run(largest, x, length)
             continue
@@ -374,17 +383,23 @@ cdef void arg_reduce_f32(const KernelArgs* a, int64_t begin, int64_t end, void* 
 
 # ---- running sums --------------------------------------------------------------------------------------------------
 
-cdef void cumsum_f32(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+cdef struct CumsumArgs:
+    const float* x
+    float* y
+    int64_t length, inner, exclusive, reverse
+
+
+cdef void cumsum_f32(const CumsumArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
     """Running sums along r of x[o][r][i], in double precision. One work item = one (o, i)."""
-    cdef int64_t length = a.i[0], inner = a.i[1], exclusive = a.i[2], reverse = a.i[3]
+    cdef int64_t length = a.length, inner = a.inner, exclusive = a.exclusive, reverse = a.reverse
     cdef int64_t item, r, at
     cdef const float* x
     cdef float* y
     cdef double total
     cdef float value
     for item in range(begin, end):
-        x = <const float*>a.p[0] + item // inner * length * inner + item % inner
-        y = <float*>a.p[1] + item // inner * length * inner + item % inner
+        x = a.x + item // inner * length * inner + item % inner
+        y = a.y + item // inner * length * inner + item % inner
         total = 0.0
         for r in range(length):
             at = (length - 1 - r if reverse else r) * inner
@@ -396,18 +411,11 @@ cdef void cumsum_f32(const KernelArgs* a, int64_t begin, int64_t end, void* scra
                 y[at] = <float>total
 
 
-_SPACE = "k0 k1 k2 xk0 xk1 xk2 yk0 yk1 yk2 r0 r1 r2 xr0 xr1 xr2"
 # The modes of reduce_inner_f32 and reduce_outer_f32: those of the operator, and the maximum as pooling takes it.
 MODES = (SUM, SUM_SQR, PRODUCT, MIN, MAX, MEAN, MAX_OF_NUMBERS)
 POOLING_MAX = MAX_OF_NUMBERS
 
-# name -> (address, pointers, integers, reals); results are divided by `divisor`
-KERNELS = {
-    "reduce_inner_f32": (<uintptr_t>&reduce_inner_f32, "x y", "mode run " + _SPACE, "divisor"),
-    "reduce_outer_f32": (<uintptr_t>&reduce_outer_f32, "x y", "mode inner chunk " + _SPACE, "divisor"),
-    "arg_reduce_f32": (<uintptr_t>&arg_reduce_f32, "x y", "largest length inner chunk", ""),
-    "cumsum_f32": (<uintptr_t>&cumsum_f32, "x y", "length inner exclusive reverse", ""),
-}
+include "reduce_table.pxi"
 
 
 # ---- Python functions that run a kernel on arrays: for tests, and to try one out ------------------------------------
@@ -433,7 +441,10 @@ def reduce(x, int mode, axes):
     ValueError
         An empty array, another mode or axis, or more groups of axes than the kernel has loops for.
     """
-    cdef KernelArgs a
+    cdef Space space
+    cdef ReduceInnerArgs inner
+    cdef ReduceOuterArgs outer
+    cdef int k
     cdef const float[::1] flat = x.reshape(-1)
     if mode not in MODES or not x.size or any(not 0 <= k < x.ndim for k in axes):
         raise ValueError(f"cannot reduce axes {axes} of shape {x.shape} by mode {mode}")
@@ -443,19 +454,27 @@ def reduce(x, int mode, axes):
     if plan is None:
         raise ValueError(f"axes {axes} of shape {x.shape} are too scattered")
     cdef float[::1] scratch = np.empty(plan.scratch // 4 + 1, np.float32)
-    a.p[0] = <void*>&flat[0]
-    a.p[1] = &out[0]
-    a.i[0] = mode
-    for k, value in enumerate(plan.arguments.values(), start=1):
-        a.i[k] = value
-    a.f[0] = x.size // y.size if mode == MEAN else 1
+    arguments = plan.arguments
+    for k in range(KEPT):
+        space.kept[k] = arguments[f"kept{k}"]
+        space.x_kept[k] = arguments[f"x_kept{k}"]
+        space.y_kept[k] = arguments[f"y_kept{k}"]
+    for k in range(REDUCED):
+        space.reduced[k] = arguments[f"reduced{k}"]
+        space.x_reduced[k] = arguments[f"x_reduced{k}"]
+    cdef double divisor = x.size // y.size if mode == MEAN else 1
     cdef int64_t work = plan.work
-    cdef bint inner = plan.kernel == "reduce_inner_f32"
-    with nogil:
-        if inner:
-            reduce_inner_f32(&a, 0, work, &scratch[0])
-        else:
-            reduce_outer_f32(&a, 0, work, &scratch[0])
+    if plan.kernel == "reduce_inner_f32":
+        inner = ReduceInnerArgs(x=&flat[0], y=&out[0], mode=mode, run=arguments["run"], space=space, divisor=divisor)
+        with nogil:
+            reduce_inner_f32(&inner, 0, work, &scratch[0])
+    else:
+        outer = ReduceOuterArgs(
+            x=&flat[0], y=&out[0], mode=mode, inner=arguments["inner"], chunk=arguments["chunk"], space=space,
+            divisor=divisor,
+        )
+        with nogil:
+            reduce_outer_f32(&outer, 0, work, &scratch[0])
     return y
 
 
@@ -470,7 +489,7 @@ def arg_reduce(const float[:, :, ::1] x not None, bint largest):
     -------
     int32 array [outer, inner]
     """
-    cdef KernelArgs a
+    cdef ArgReduceArgs a
     cdef Py_ssize_t outer = x.shape[0], inner = x.shape[2]
     if x.shape[1] == 0:
         raise ValueError("there is no largest or smallest of no elements")
@@ -478,9 +497,9 @@ def arg_reduce(const float[:, :, ::1] x not None, bint largest):
     cdef int32_t[:, ::1] out = y
     if y.size == 0:
         return y
-    a.i[:4] = [largest, x.shape[1], inner, min(inner, <Py_ssize_t>VW)]
-    a.p[0] = <void*>&x[0, 0, 0]
-    a.p[1] = &out[0, 0]
+    a = ArgReduceArgs(
+        x=&x[0, 0, 0], y=&out[0, 0], largest=largest, length=x.shape[1], inner=inner, chunk=min(inner, <Py_ssize_t>VW)
+    )
     with nogil:
         arg_reduce_f32(&a, 0, outer * ((inner + VW - 1) // VW), NULL)
     return y

@@ -5,7 +5,6 @@ import numpy as np
 from libc.math cimport INFINITY
 from libc.stdint cimport int64_t, uintptr_t
 
-from megengine_lite.kernels.common.kernel cimport KernelArgs
 from megengine_lite.kernels.common.lanes cimport max_lanes, sum_lanes
 from megengine_lite.kernels.common.rows cimport fill_row, stream_row
 from megengine_lite.kernels.common.simd cimport (
@@ -152,17 +151,23 @@ cdef inline void multiply(const float* x, const float* scale, float* y, int64_t 
         vf_store_n(y + i, vf_load_n(x + i, n - i) * vf_load_n(scale + i, n - i), n - i)
 
 
-cdef void softmax_f32(const KernelArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+cdef struct SoftmaxArgs:
+    const float* x
+    float* y
+    int64_t length, inner, chunk, stream
+
+
+cdef void softmax_f32(const SoftmaxArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
     """y[o][r][i] = softmax along r. One work item = `chunk` neighbours i of one o (all of r).
 
     With inner > 1, chunk is a multiple of LINE and scratch holds (length + 1) (LINE + chunk) floats; with `stream`, y
     is larger than the caches, and for inner = 1 scratch holds a row.
     """
-    cdef int64_t length = a.i[0], inner = a.i[1], chunk = a.i[2], stream = a.i[3]
+    cdef int64_t length = a.length, inner = a.inner, chunk = a.chunk, stream = a.stream
     cdef int64_t chunks = (inner + chunk - 1) // chunk
     cdef int64_t item, start, offset
-    cdef const float* x = <const float*>a.p[0]
-    cdef float* y = <float*>a.p[1]
+    cdef const float* x = a.x
+    cdef float* y = a.y
     cdef float* tile = <float*>scratch
     cdef int flags
     for item in range(begin, end):
@@ -186,10 +191,7 @@ cdef void softmax_f32(const KernelArgs* a, int64_t begin, int64_t end, void* scr
         stream_end()
 
 
-# name -> (address, pointers, integers, reals)
-KERNELS = {
-    "softmax_f32": (<uintptr_t>&softmax_f32, "x y", "length inner chunk stream", ""),
-}
+include "softmax_table.pxi"
 
 
 # ---- Python functions that run a kernel on arrays: for tests, and to try one out ------------------------------------
@@ -207,7 +209,7 @@ def softmax(const float[:, :, ::1] x not None, bint stream=False):
     -------
     float32 array of the same shape
     """
-    cdef KernelArgs a
+    cdef SoftmaxArgs a
     cdef Py_ssize_t outer = x.shape[0], length = x.shape[1], inner = x.shape[2]
     y = np.empty((outer, length, inner), np.float32)
     cdef float[:, :, ::1] out = y
@@ -215,9 +217,7 @@ def softmax(const float[:, :, ::1] x not None, bint stream=False):
         return y
     cdef Py_ssize_t chunk = softmax_chunk(length, inner, stream)
     cdef float[::1] tile = np.empty(softmax_scratch(length, chunk), np.float32)
-    a.i[:4] = [length, inner, chunk, stream]
-    a.p[0] = <void*>&x[0, 0, 0]
-    a.p[1] = &out[0, 0, 0]
+    a = SoftmaxArgs(x=&x[0, 0, 0], y=&out[0, 0, 0], length=length, inner=inner, chunk=chunk, stream=stream)
     with nogil:
         softmax_f32(&a, 0, outer * ((inner + chunk - 1) // chunk), &tile[0])
     return y

@@ -61,7 +61,7 @@ def emit_copy(ctx: Lowering, node: Node, x: View, y: View) -> None:
     if x.size == 0:
         return
     plan = plan_copy(x.shape, x.strides, y.strides, x.item)
-    ctx.emit(plan.kernel, node, x=x.ref, y=y.ref, work=plan.work, **plan.arguments())
+    ctx.emit(plan.kernel, node, x=x.ref, y=y.ref, work=plan.work, **plan.arguments)
 
 
 def emit_fill(ctx: Lowering, node: Node, y: Tensor, value: np.ndarray) -> None:

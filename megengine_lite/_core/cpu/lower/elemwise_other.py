@@ -74,7 +74,7 @@ def _emit_integers(ctx: Lowering, node: Node, mode: int, truth: bool) -> bool | 
         **{f"x{k}": refs[k] if k < len(refs) else None for k in range(MAX_INPUTS)},
         mode=mode,
         size=item,
-        signed=node.inputs[0].dtype.storage.kind == "i",
+        is_signed=node.inputs[0].dtype.storage.kind == "i",
         ndim=plan.ndim,
         inputs=len(refs),
         truth=truth,

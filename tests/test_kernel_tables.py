@@ -1,0 +1,144 @@
+"""Arguments of kernels: the tables that are made from their structs, and how values are packed by them."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from one_node import INSTRUCTION_SETS
+
+from megengine_lite._core.cpu.kernel_call import KernelCall
+from megengine_lite._core.cpu.kernel_set import KernelSet, kernel_set
+
+ROOT = Path(__file__).parent.parent
+SPEC = importlib.util.spec_from_file_location("kernel_tables", ROOT / "tools" / "kernel_tables.py")
+assert SPEC is not None and SPEC.loader is not None
+kernel_tables = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(kernel_tables)
+
+GROUPS = """
+cdef struct Strides:
+    int64_t row, plane
+
+
+cdef struct Epilogue:  # comment
+    int64_t activation
+    double act_a
+"""
+SOURCE = """
+cdef enum:
+    SIZE = 2
+
+
+# A group of this file.
+cdef struct Outer:
+    Strides s_
+    Epilogue epilogue
+
+
+cdef struct ExampleArgs:
+    const float* x
+
+    void* many[SIZE]
+    int64_t extent[3]
+    int64_t n  # a number
+    Strides x_, y_
+    Outer outer, y_
+    double eps
+
+
+cdef void example_f32(
+    const ExampleArgs* a, int64_t begin, int64_t end, void* scratch
+) noexcept nogil:
+    pass
+"""
+
+
+def names(source, struct="ExampleArgs"):
+    return kernel_tables.Declarations(GROUPS, source).arguments(struct)
+
+
+def test_arguments_are_the_fields_in_the_order_of_memory():
+    source = SOURCE.replace("    Outer outer, y_\n", "    Outer outer, z_\n")
+    found = names(source)
+    assert " ".join(a.name for a in found) == (
+        "x many0 many1 extent0 extent1 extent2 n x_row x_plane y_row y_plane"
+        " s_row s_plane activation act_a z_s_row z_s_plane z_activation z_act_a eps"
+    )
+    assert "".join(a.kind for a in found) == "ppp" + "iiii" + "iiii" + "iiif" + "iiif" + "f"
+
+
+def test_the_table_holds_address_size_names_and_kinds():
+    code = kernel_tables.table(SOURCE.replace("    Outer outer, y_\n", ""), GROUPS)
+    row = '"example_f32": (<uintptr_t>&call_example_f32, sizeof(ExampleArgs), "x many0 many1 '
+    assert row in code
+    assert kernel_tables.table("cdef struct Other:\n    int x\n", GROUPS) == ""
+
+
+@pytest.mark.parametrize(
+    ("field", "message"),
+    [
+        ("int32_t n", "int32_t is no struct"),
+        ("Strides x_[2]", "array of groups"),
+        ("int64_t n, *p", "cannot read"),
+        ("int64_t row\n    Strides strides", "several arguments row"),
+        ("const float* x y", "cannot read"),
+    ],
+)
+def test_what_cannot_be_an_argument_is_refused(field, message):
+    with pytest.raises(ValueError, match=message):
+        names(f"cdef struct ExampleArgs:\n    {field}\n")
+
+
+def test_a_module_must_include_its_table(tmp_path, monkeypatch):
+    monkeypatch.setattr(kernel_tables, "GROUPS", tmp_path / "groups.pxd")
+    (tmp_path / "groups.pxd").write_text(GROUPS)
+    module = tmp_path / "example.pyx"
+    source = SOURCE.replace("    Outer outer, y_\n", "")
+    module.write_text(source)
+    with pytest.raises(ValueError, match=r'include "example_table\.pxi"'):
+        kernel_tables.write_tables([module], tmp_path / "tables")
+    module.write_text(source + '\ninclude "example_table.pxi"\n')
+    kernel_tables.write_tables([module], tmp_path / "tables")
+    assert "example_f32" in (tmp_path / "tables" / "example_table.pxi").read_text()
+
+
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+def test_all_instruction_sets_have_the_same_kernels_and_arguments(isa):
+    expected = {k.name: k.arguments for k in kernel_set("base")}
+    assert {k.name: list(k.arguments.items()) for k in kernel_set(isa)} == {
+        name: list(arguments.items()) for name, arguments in expected.items()
+    }
+    assert len(expected) > 40
+
+
+def test_a_table_that_does_not_fill_its_struct_is_refused(monkeypatch):
+    module = sys.modules[kernel_set("base").module("fill").__name__]
+    address, nbytes, names, kinds = module.KERNELS["fill_bytes"]
+    monkeypatch.setitem(module.KERNELS, "fill_bytes", (address, nbytes + 8, names, kinds))
+    with pytest.raises(ImportError, match=r"fill_bytes.*build the package again"):
+        KernelSet("base", 4)
+
+
+def test_arguments_are_given_by_name_and_all_of_them():
+    kernel = kernel_set()["norm_rows_f32"]
+    arguments = dict.fromkeys(kernel.arguments, 0) | {"eps": 1, "inner": np.int64(3)}
+    values = dict(zip(kernel.arguments, kernel.values(arguments), strict=True))
+    assert type(values["eps"]) is float and type(values["inner"]) is int
+    del arguments["eps"]
+    with pytest.raises(TypeError, match=r"norm_rows_f32: missing arguments \['eps'\], unknown \['epsilon'\]"):
+        kernel.values({**arguments, "epsilon": 0})
+
+
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+def test_integers_reals_and_pointers_reach_the_kernel_in_their_places(isa):
+    x = np.float32([[1, 2, 3, 4]])
+    y, mean, deviation = np.empty_like(x), np.empty(1, np.float32), np.empty(1, np.float32)
+    KernelCall(
+        kernel_set(isa), "norm_rows_f32", work=1, x=x, weight=None, bias=None, y=y, mean=mean, deviation=deviation,
+        segments=4, inner=1, weight_rows=1, give_variance=0, stream=0, eps=0.5,
+    ).run()  # fmt: skip
+    np.testing.assert_allclose(mean, [2.5], rtol=1e-6)
+    np.testing.assert_allclose(deviation, [1 / np.sqrt(1.25 + 0.5)], rtol=1e-6)
+    np.testing.assert_allclose(y, (x - 2.5) / np.sqrt(1.25 + 0.5), rtol=1e-6)

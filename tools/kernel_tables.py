@@ -1,0 +1,137 @@
+"""Makes the tables ``KERNELS`` of the kernel modules from the structs that declare their arguments; setup.py calls it.
+
+A kernel is a function of this form, and its struct is the only declaration of its arguments::
+
+    cdef struct CopyArgs:
+        const char* x
+        char* y
+        int64_t nbytes, chunk
+
+    cdef void copy_bytes(const CopyArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+
+Fields are pointers, ``int64_t``, ``double``, arrays of these, or groups: structs of the same form, from the same file
+or from ``kernels/common/arguments.pxd``. Every field has 8 bytes, so the place of an argument is its place in the list
+of names. The names are
+
+=================================  ==============================================================
+``int64_t h, w``                   ``h``, ``w``
+``int64_t extent[2]``              ``extent0``, ``extent1``; the size is a number or a constant of the file
+``Window window``                  those of the group: ``kh``, ``kw`` ...
+``Strides x_``                     those of the group behind the field's name: ``x_row``, ``x_plane``, ``x_image``
+=================================  ==============================================================
+
+The table of a module is a file of Cython code, ``<module>_table.pxi``, which the module includes behind its kernels.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+GROUPS = Path("megengine_lite/kernels/common/arguments.pxd")
+KINDS = {"int64_t": "i", "double": "f"}  # and "p" for pointers
+
+_STRUCT = re.compile(r"^cdef struct (\w+):.*\n((?:(?: {4}.*)?\n)*)", re.MULTILINE)
+_FIELD = re.compile(r"(?:const )?(\w+)(\*?) (\w+(?:\[\w+\])?(?:, \w+(?:\[\w+\])?)*)")
+_CONSTANT = re.compile(r"^ {4}(\w+) = (\d+)\b", re.MULTILINE)
+_KERNEL = re.compile(
+    r"^cdef void (\w+)\(\s*const (\w+)\* a, int64_t begin, int64_t end, void\* scratch\s*\) noexcept nogil:",
+    re.MULTILINE,
+)
+
+
+class Argument(NamedTuple):
+    """One argument: its name and ``p`` (pointer), ``i`` (integer) or ``f`` (real)."""
+
+    name: str
+    kind: str
+
+
+class Declarations:
+    """The structs and constants of some Cython sources."""
+
+    def __init__(self, *sources: str):
+        self.structs: dict[str, str] = {}
+        self.constants: dict[str, int] = {}
+        for text in sources:
+            self.structs.update(_STRUCT.findall(text))
+            self.constants.update((name, int(value)) for name, value in _CONSTANT.findall(text))
+
+    def arguments(self, struct: str) -> list[Argument]:
+        """The arguments that a struct declares, in the order of memory."""
+        found = list(self._walk(struct, ""))
+        names = [a.name for a in found]
+        if twice := sorted({n for n in names if names.count(n) > 1}):
+            raise ValueError(f"struct {struct} has several arguments {', '.join(twice)}")
+        return found
+
+    def _walk(self, struct: str, prefix: str) -> Iterator[Argument]:
+        if struct not in self.structs:
+            raise ValueError(f"{struct} is no struct of this file or of {GROUPS}, and no type of an argument")
+        for line in self.structs[struct].splitlines():
+            line = line.partition("#")[0].strip()
+            if not line:
+                continue
+            field = _FIELD.fullmatch(line)
+            if field is None:
+                raise ValueError(f"struct {struct}: cannot read {line!r} as arguments")
+            base, pointer, declared = field.groups()
+            for one in declared.split(", "):
+                name, _, size = one.rstrip("]").partition("[")
+                if pointer or base in KINDS:
+                    kind = "p" if pointer else KINDS[base]
+                    for k in [""] if not size else range(self._number(size)):
+                        yield Argument(f"{prefix}{name}{k}", kind)
+                elif size:
+                    raise ValueError(f"struct {struct}: {one} is an array of groups")
+                else:
+                    yield from self._walk(base, prefix + name if name.endswith("_") else prefix)
+
+    def _number(self, size: str) -> int:
+        return int(size) if size.isdigit() else self.constants[size]
+
+
+def table(source: str, groups: str) -> str:
+    """The Cython code of a module's table, from the text of the module and of the groups; empty without kernels."""
+    declarations = Declarations(groups, source)
+    edges, rows = [], []
+    for kernel, struct in _KERNEL.findall(source):
+        arguments = declarations.arguments(struct)
+        edges.append(
+            f"cdef void call_{kernel}(const void* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:\n"
+            f"    {kernel}(<const {struct}*>a, begin, end, scratch)\n\n\n"
+        )
+        names = " ".join(a.name for a in arguments)
+        kinds = "".join(a.kind for a in arguments)
+        rows.append(f'    "{kernel}": (<uintptr_t>&call_{kernel}, sizeof({struct}), "{names}", "{kinds}"),\n')
+    if not rows:
+        return ""
+    return (
+        "# Made by tools/kernel_tables.py.\n"
+        "from libc.stdint cimport int64_t, uintptr_t\n\n\n"
+        f"{''.join(edges)}"
+        "# name -> (address, bytes of the arguments, their names, their kinds)\n"
+        f"KERNELS = {{\n{''.join(rows)}}}\n"
+    )
+
+
+def write_tables(modules: list[Path], folder: Path) -> None:
+    """Writes ``<module>_table.pxi`` for each module with kernels; files that are right already keep their times."""
+    folder.mkdir(parents=True, exist_ok=True)
+    groups = GROUPS.read_text()
+    for module in modules:
+        source = module.read_text()
+        try:
+            code = table(source, groups)
+        except ValueError as e:
+            raise ValueError(f"{module}: {e}") from e
+        name = f"{module.stem}_table.pxi"
+        if bool(code) != (f'\ninclude "{name}"' in source):
+            raise ValueError(
+                f'{module}: a module with kernels must have the line include "{name}", another one must not'
+            )
+        target = folder / name
+        if code and not (target.exists() and target.read_text() == code):
+            target.write_text(code)
