@@ -13,7 +13,7 @@ from typing import Any
 import megengine_lite._core.system.processor as cpu
 from megengine_lite._core.cpu.isa import InstructionSet, instruction_sets
 from megengine_lite._core.system.suggest import suggestion
-from megengine_lite.errors import DeviceError
+from megengine_lite.errors import DeviceError, InternalError
 
 ISA_VARIABLE = "MEGENGINE_LITE_ISA"
 ARGUMENT_BYTES = 8  # of every argument of a kernel, whatever its kind
@@ -66,6 +66,11 @@ class KernelSet:
         Its name.
     width : int
         float32 lanes of a vector = channel-block width of blocked layouts.
+
+    Raises
+    ------
+    InternalError
+        A module's table does not fit the structs that its kernels were compiled with.
     """
 
     def __init__(self, isa: InstructionSet):
@@ -79,7 +84,7 @@ class KernelSet:
             for kernel, (address, nbytes, names, kinds) in table.items():
                 arguments = dict(zip(names.split(), kinds, strict=True))
                 if nbytes != ARGUMENT_BYTES * len(arguments):
-                    raise ImportError(
+                    raise InternalError(
                         f"kernel {kernel} of {package.__name__}.{module.name}: its struct has {nbytes} bytes, its "
                         f"table names {len(arguments)} arguments of {ARGUMENT_BYTES} bytes; build the package again"
                     )
