@@ -25,19 +25,20 @@ def test_a_name_stands_once_for_each_architecture():
 
 
 @pytest.mark.parametrize("architecture", [X86_64, ARM64, OTHER])
-def test_the_last_row_of_an_architecture_runs_everywhere(architecture):
-    *_, last = instruction_sets(architecture)
-    assert last == "base"
+def test_every_architecture_has_a_base(architecture):
+    """The set that users can name everywhere, and that all processors of it run."""
+    assert len(instruction_sets(architecture)["base"].features) <= 1
 
 
 def test_the_table_of_x86_64():
-    facts = {r.name: (r.width, r.registers, r.dot) for r in instruction_sets(X86_64).values()}
+    sets = instruction_sets(X86_64)
+    facts = {name: (sets[name].width, sets[name].registers, sets[name].dot) for name in ("avx512", "avx2", "base")}
     assert facts == {
         "avx512": (16, 32, Dot.U8S8_QUADS),
         "avx2": (8, 16, Dot.PAIRS_16),
         "base": (4, 16, Dot.PAIRS_16),
     }
-    assert [*facts] == ["avx512", "avx2", "base"]
+    assert [name for name in sets if name in facts] == ["avx512", "avx2", "base"]  # the best first
 
 
 def test_flags_of_a_compiler():
@@ -143,7 +144,7 @@ def test_choice_of_the_sets_that_tests_run_on():
     assert chosen_sets("") == here[::-1]
     assert chosen_sets(f" {here[0]} ") == [here[0]]
     assert chosen_sets(",".join(here)) == here[::-1]
-    with pytest.raises(ValueError, match=r"avx3: no instruction set that runs here; there are base"):
+    with pytest.raises(ValueError, match=f"avx3: no instruction set that runs here; there are {', '.join(here[::-1])}"):
         chosen_sets("avx3")
 
 
