@@ -233,3 +233,16 @@ def test_directory_that_cannot_be_written_to_is_no_reason_to_stop(tmp_path, monk
         f"the algorithm cache {path} cannot be written: [Errno 13] Permission denied"
     ]
     assert parse_cache(path.read_bytes()) == SAMPLE and cache.lookup("c", "k") == timings("a")
+
+
+def test_dump_leaves_a_file_alone_that_is_no_cache(tmp_path):
+    cache = AlgoCache()
+    cache.store("c", "k", [Timing("a", 1.0, 0)])
+    model, old = tmp_path / "model.mge", tmp_path / "old.cache"
+    model.write_bytes(b"mgv2" + bytes(100))
+    with pytest.raises(ModelFormatError):
+        cache.dump(str(model))
+    assert model.read_bytes() == b"mgv2" + bytes(100)
+    old.write_bytes(serialize_cache({b"x": {b"y": b"z"}}))
+    cache.dump(str(old))
+    assert parse_cache(old.read_bytes()) == parse_cache(cache.content())

@@ -91,3 +91,11 @@ def test_outputs_are_written_by_such_names(model, run_json, tmp_path):
     run_json("run", model, "--input-desc", f"a{EVIL}:2,3;b{EVIL}:2,3", "--output", tmp_path / "out.npz")
     with np.load(tmp_path / "out.npz") as file:
         assert len(file.files) == 1 and file[file.files[0]].shape == (2, 3)
+
+
+@pytest.mark.parametrize("words", [["run", "a.mge", f"--{EVIL}flag"], ["run", "a.mge", EVIL], [f"r{EVIL}"]])
+def test_words_of_the_command_line_are_escaped_in_messages(words, capsys):
+    with pytest.raises(SystemExit):
+        main(words)
+    said = capsys.readouterr().err
+    assert EVIL not in said and "\\x1b" in said

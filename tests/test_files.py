@@ -322,3 +322,23 @@ def test_the_old_files_of_a_killed_process_go_with_the_next_cache(tmp_path):
     assert len(names_in(tmp_path)) == 2  # the lock, and what the last one left
     flushed(tmp_path / "cache")
     assert names_in(tmp_path) == {"cache", "cache.lock"}
+
+
+@pytest.mark.parametrize("place", ["fstat", "set_blocking"])
+def test_an_interrupt_while_a_file_is_opened_closes_it_once(place, tmp_path, monkeypatch):
+    (tmp_path / "a").write_bytes(b"x")
+    closed = []
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, place, interrupt)
+        patch.setattr(os, "close", closed.append)
+        with pytest.raises(KeyboardInterrupt):
+            files.open_file(str(tmp_path / "a"))
+    assert closed == []  # the file object has closed it
+    before = set(os.listdir("/proc/self/fd"))
+    with files.open_file(str(tmp_path / "a")) as file:
+        assert file.read() == b"x"
+    assert set(os.listdir("/proc/self/fd")) == before

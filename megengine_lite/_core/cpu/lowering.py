@@ -162,6 +162,11 @@ class Step:
     serial: bool
     flops: int = 0
 
+    @property
+    def pointers(self) -> dict[str, Ref]:
+        """The arguments that are addresses, by name; without null pointers."""
+        return {k: a for k, a in zip(self.kernel.arguments, self.arguments, strict=True) if isinstance(a, Ref)}
+
     def record(self) -> tuple:
         """The step as a program takes it; memory must have been assigned."""
         values = [a.address() if isinstance(a, Ref) else a for a in self.arguments]

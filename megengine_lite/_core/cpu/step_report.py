@@ -38,9 +38,7 @@ def _describe_step(step: Step | HostStep, tensors: dict[Storage, list[tuple[Var,
             f"{node.op} {node.name!r} by numpy, {', '.join(map(describe_layout, step.inputs))} -> {', '.join(outputs)}"
         )
     pointers = []
-    for name, ref in zip(step.kernel.pointers, step.pointers, strict=True):
-        if ref is None:
-            continue
+    for name, ref in step.pointers.items():
         mine = {*step.origin.input_ids, *step.origin.output_ids}
         found = sorted(tensors.get(ref.storage, ()), key=lambda pair: (pair[0].id not in mine, pair[1].ref != ref))
         what = describe_layout(found[0][1]) if found else f"{ref.storage.nbytes} bytes"
@@ -69,9 +67,9 @@ def results_of_steps(ctx: Lowering) -> list[list[Tensor]]:
         if isinstance(step, HostStep):
             results[k] = [t for t in step.outputs if t is not None]
             continue
-        refs = [r for r in step.pointers if r is not None]
+        refs = list(step.pointers.values())
         if not step.origin.output_ids:
-            y = dict(zip(step.kernel.pointers, step.pointers, strict=True)).get("y")
+            y = step.pointers.get("y")
             results[k] = [] if y is None else [t for _, t in tensors.get(y.storage, ()) if t.ref == y][:1]
             continue
         for storage in dict.fromkeys(r.storage for r in refs):

@@ -253,6 +253,10 @@ def original_form(steps: Sequence[StepTime], listed: Sequence[Listed]) -> dict[s
     return {"graph_exec": report.graph(), "profiler": report.times()}
 
 
+# Inputs and outputs of which a slice of a trace shows the shapes: a concatenation of thousands has a slice for each.
+MOST_SHAPES = 32
+
+
 def chrome_trace(steps: Sequence[StepTime], listed: Sequence[Listed]) -> dict[str, Any]:
     """A trace that Perfetto and ``chrome://tracing`` open: one slice per step, with its algorithm and speed."""
     here = {"pid": os.getpid(), "tid": 0}
@@ -267,8 +271,8 @@ def chrome_trace(steps: Sequence[StepTime], listed: Sequence[Listed]) -> dict[st
             arguments: dict[str, Any] = {
                 "algorithm": step.kernel,
                 "operator": work.name,
-                "inputs": [_shape(s) for s in origin.inputs],
-                "outputs": [_shape(s) for s in origin.outputs],
+                "inputs": [_shape(s) for s in origin.inputs[:MOST_SHAPES]],
+                "outputs": [_shape(s) for s in origin.outputs[:MOST_SHAPES]],
             }
             if step.flops and step.seconds:
                 arguments["GFLOP/s"] = round(step.flops / step.seconds * 1e-9, 2)

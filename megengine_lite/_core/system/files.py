@@ -72,23 +72,24 @@ def open_file(path: str, *, pipes: bool = True) -> BufferedReader:
     """
     path = to_path(path)
     try:
-        handle = os.open(path, os.O_RDONLY | _CLOEXEC | _NONBLOCK)
+        # The file object closes its descriptor, whatever an interrupt leaves undone here.
+        file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | _CLOEXEC | _NONBLOCK))  # noqa: SIM115
     except FileNotFoundError as error:
         raise os_error(error, f"there is no file {path!r}", path) from None
+    except IsADirectoryError as error:
+        raise os_error(error, f"{path!r} is a directory, a file is needed", path) from None
     except OSError as error:
         raise os_error(error, f"{path!r} cannot be read: {error.strerror}", path) from None
     try:
-        mode = os.fstat(handle).st_mode
-        if stat.S_ISDIR(mode):
-            raise os_error(IsADirectoryError(errno.EISDIR, ""), f"{path!r} is a directory, a file is needed", path)
+        mode = os.fstat(file.fileno()).st_mode
         if not stat.S_ISREG(mode) and not (pipes and stat.S_ISFIFO(mode)):
             kind = "pipe" if stat.S_ISFIFO(mode) else "device"
             raise LiteOSError(errno.EINVAL, f"{path!r} is a {kind}, a file is needed", path)
         if _NONBLOCK:
-            os.set_blocking(handle, True)
-        return os.fdopen(handle, "rb")
+            os.set_blocking(file.fileno(), True)
+        return file
     except BaseException:
-        os.close(handle)
+        file.close()
         raise
 
 

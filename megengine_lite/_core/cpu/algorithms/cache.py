@@ -212,7 +212,18 @@ class AlgoCache:
             return serialize_cache(self._categories)
 
     def dump(self, path: str) -> None:
-        """Writes all entries to a file."""
+        """Writes all entries to a file. One that is there and no cache is left as it is.
+
+        Raises
+        ------
+        ModelFormatError
+            The file is something else, for example a model.
+        LiteError
+            It cannot be written.
+        """
+        with contextlib.suppress(OSError):
+            if os.path.isfile(path) and (content := read_file(path)):
+                parse_cache(content)
         try:
             replace_file(path, [self.content()])
         except OSError as error:
