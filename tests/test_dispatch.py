@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fuzz.guarded_memory import INSTRUCTION_SETS
+from support.instruction_sets import INSTRUCTION_SETS
 
 from megengine_lite._core.config import SessionConfig
 from megengine_lite._core.cpu.dispatch import ANY, SHARED, Layout, Row, Table

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from one_node import INSTRUCTION_SETS
+from support.one_node import INSTRUCTION_SETS
 
 from megengine_lite._core.cpu.kernel_call import KernelCall
 from megengine_lite._core.cpu.kernel_set import KernelSet, kernel_set
@@ -118,7 +118,7 @@ def test_a_table_that_does_not_fill_its_struct_is_refused(monkeypatch):
     address, nbytes, names, kinds = module.KERNELS["fill_bytes"]
     monkeypatch.setitem(module.KERNELS, "fill_bytes", (address, nbytes + 8, names, kinds))
     with pytest.raises(InternalError, match=r"fill_bytes.*build the package again"):
-        KernelSet("base", 4)
+        KernelSet(kernel_set("base").isa)
 
 
 def test_arguments_are_given_by_name_and_all_of_them():

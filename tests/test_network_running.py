@@ -496,6 +496,7 @@ def test_interrupt_while_waiting():
     code = (
         "import os, signal, threading, time\n"
         "from api_samples import *\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # it is ignored in the background of a shell
         "network = loaded()\n"
         "network.async_with_callback(lambda: time.sleep(1))\n"
         "network.forward()\n"
