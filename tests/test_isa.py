@@ -148,19 +148,24 @@ def test_choice_of_the_sets_that_tests_run_on():
         chosen_sets("avx3")
 
 
+def run_pytest(folder, *arguments):
+    """The tests of one kernel, from a folder outside of the checkout: there the package that is tested is found."""
+    where = ["-c", str(ROOT / "pyproject.toml"), str(ROOT / "tests" / "test_kernels_fill.py")]
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments, *where]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True)
+
+
 @pytest.mark.parametrize("by_option", [True, False])
-def test_option_limits_parametrized_tests(by_option, monkeypatch):
+def test_option_limits_parametrized_tests(by_option, monkeypatch, tmp_path):
     best = runnable_sets()[0]
     options = ["--isa", best] if by_option else []
     monkeypatch.setenv("MEGENGINE_LITE_TEST_ISA", "" if by_option else best)
-    command = [sys.executable, "-m", "pytest", "--collect-only", "-p", "no:cacheprovider", *options]
-    done = subprocess.run([*command, "tests/test_kernels_fill.py"], cwd=ROOT, capture_output=True, text=True)
+    done = run_pytest(tmp_path, "--collect-only", *options)
     assert done.returncode == 0, done.stdout + done.stderr
     assert {*re.findall(r"[A-Za-z0-9]+", done.stdout)} & {*instruction_sets()} == {best}
 
 
-def test_option_refuses_what_cannot_run():
-    command = [sys.executable, "-m", "pytest", "--isa", "avx3", "tests/test_kernels_fill.py"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+def test_option_refuses_what_cannot_run(tmp_path):
+    done = run_pytest(tmp_path, "--isa", "avx3")
     assert done.returncode == 4
     assert "avx3: no instruction set that runs here" in done.stderr
