@@ -421,9 +421,10 @@ class Session:
                     )
             return self._only_plan, stop
         while True:
-            found = stop.plans.get(_key_of(stop, values))
+            key = _key_of(stop, values)
+            found = stop.plans.get(key)
             if found is not None:
-                stop.plans.move_to_end(_key_of(stop, values))
+                stop.plans.move_to_end(key)
                 return found
             known = _Known(values, stop.value_vars)
             try:
