@@ -35,7 +35,7 @@ from generated.shrink import describe  # noqa: E402
 
 from megengine_lite._core.ir.dtype import FLOAT16, FLOAT32, INT32  # noqa: E402
 from megengine_lite._core.ir.graph import Graph, Node, TensorSpec, Var  # noqa: E402
-from megengine_lite._core.ir.params import DTypeTable, PoolingMode, TopKMode  # noqa: E402
+from megengine_lite._core.ir.params import DTypeTable, ElemwiseMultiTypeMode, PoolingMode, TopKMode  # noqa: E402
 from megengine_lite._core.ir.quantize import to_float32  # noqa: E402
 from megengine_lite._core.operators import REGISTRY  # noqa: E402
 
@@ -113,6 +113,19 @@ def _open_order(case: Case) -> bool:
     return any(n.op == "TopK" and n.params.mode == TopKMode.VALUE_IDX_NOSORT for n in case.graph.nodes)
 
 
+def _far_tanh(case: Case) -> bool:
+    """The tanh of bytes divides two powers of e, which overflow when the argument lies beyond 88."""
+    modes = (ElemwiseMultiTypeMode.QTANH, ElemwiseMultiTypeMode.QFUSE_ADD_TANH)
+    for node in case.graph.nodes:
+        if node.op == "ElemwiseMultiType" and node.params.mode in modes:
+            for run in case.runs:
+                values = evaluate(case.graph, run)
+                total = sum(to_float32(values[v], v.dtype) for v in node.inputs)
+                if np.abs(total).max(initial=0) > _EXP_LIMIT:
+                    return True
+    return False
+
+
 def _padded_channels(case: Case) -> bool:
     """A convolution whose channels do not fill blocks of eight."""
     variables = [v for n in case.graph.nodes if n.op.startswith("Conv") for v in (*n.inputs, *n.outputs)]
@@ -128,6 +141,7 @@ FAULTS: list[tuple[str, tuple[str, ...], Callable[[Case], bool]]] = [
     ("ConvBias of bytes without its addend", SETTINGS, _quantized_addend),
     ("MaskedFill in every run but the first", SETTINGS, _masked_fill),
     ("TopK in an order that is open", SETTINGS, _open_order),
+    ("tanh of bytes beyond 88", SETTINGS, _far_tanh),
     ("NCHW44 and NCHW88 with channels that do not fill blocks", ("nchw44", "nchw88"), _padded_channels),
 ]
 """What the original computes wrongly: what, at which settings, in which graphs."""
