@@ -5,8 +5,9 @@ variables change what is built:
 
 ``MEGENGINE_LITE_BUILD_ONLY``      comma-separated module names (``conv_direct,program``); others are skipped
 ``MEGENGINE_LITE_BUILD_ISA``       comma-separated instruction sets (``avx512``); others are skipped
-``MEGENGINE_LITE_BUILD_SANITIZE``  what ``-fsanitize`` of gcc takes (``thread``, say); tools/sanitize.py builds
-                                   so, in a copy of the sources, and runs the tests
+``MEGENGINE_LITE_BUILD_SANITIZE``  ``address``: AddressSanitizer, UndefinedBehaviorSanitizer and checked indices of
+                                   memoryviews; ``thread``: ThreadSanitizer. tools/sanitize.py builds so, in a copy of
+                                   the sources, and runs the tests
 """
 
 import os
@@ -50,13 +51,6 @@ KERNEL_FLAGS = {
 # The table of instruction sets; the package itself cannot be imported before it is built.
 ISA_TABLE = runpy.run_path(str(PACKAGE / "_core" / "cpu" / "isa.py"))
 
-LINK_FLAGS = ["-Wl,-s", "-pthread"]
-SANITIZER_FLAGS: list[str] = []
-if sanitizers := os.environ.get("MEGENGINE_LITE_BUILD_SANITIZE"):
-    LINK_FLAGS = ["-pthread", f"-fsanitize={sanitizers}"]
-    # Python itself is compiled with -fwrapv, and hands that on; with it sanitizers do not see overflow.
-    SANITIZER_FLAGS = ["-O1", "-g1", "-fno-wrapv", "-fno-omit-frame-pointer", f"-fsanitize={sanitizers}"]
-
 # A few sources need flags of their own.
 EXTRA_FLAGS: dict[str, list[str]] = {}
 CXX_SOURCES = {"c_library"}  # calls into libraries that may throw C++ exceptions
@@ -73,6 +67,22 @@ def compiler() -> str:
 
 
 COMPILER = compiler()
+
+# Builds for tests, by the value of MEGENGINE_LITE_BUILD_SANITIZE: what -fsanitize of gcc and clang takes.
+SANITIZERS = {"address": "address,undefined,float-cast-overflow", "thread": "thread"}
+
+LINK_FLAGS = ["-Wl,-s", "-pthread"]
+SANITIZER_FLAGS: list[str] = []
+CHECK_INDICES = False
+if sanitizer := os.environ.get("MEGENGINE_LITE_BUILD_SANITIZE"):
+    if sanitizer not in SANITIZERS:
+        sys.exit(f"MEGENGINE_LITE_BUILD_SANITIZE is {sanitizer!r}; it must be one of {', '.join(SANITIZERS)}")
+    CHECK_INDICES = sanitizer == "address"
+    LINK_FLAGS = ["-pthread", f"-fsanitize={SANITIZERS[sanitizer]}"]
+    if COMPILER == "clang":
+        LINK_FLAGS.append("-shared-libsan")  # Python loads the library first; clang would link a second one
+    # Python itself is compiled with -fwrapv, and hands that on; with it sanitizers do not see overflow.
+    SANITIZER_FLAGS = ["-O1", "-g1", "-fno-wrapv", "-fno-omit-frame-pointer", f"-fsanitize={SANITIZERS[sanitizer]}"]
 
 
 def instruction_sets() -> dict[str, list[str]]:
@@ -112,10 +122,10 @@ def translate(extensions: list[Extension], build_dir: str) -> list[Extension]:
         shared_utility_qualified_name=SHARED_UTILITY,
         compiler_directives={
             "language_level": "3",
-            "boundscheck": False,
+            "boundscheck": CHECK_INDICES,
             "wraparound": False,
             "cdivision": True,
-            "initializedcheck": False,
+            "initializedcheck": CHECK_INDICES,
             "binding": False,
         },
     )

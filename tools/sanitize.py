@@ -1,12 +1,13 @@
-"""Runs tests on builds that gcc's sanitizers watch; run once for each release.
+"""Runs tests on builds that the sanitizers of gcc or clang watch; run once for each release.
 
-    python tools/sanitize.py address     # AddressSanitizer and UndefinedBehaviorSanitizer, all instruction sets
+    python tools/sanitize.py address     # addresses, undefined behaviour, indices of memoryviews; all instruction sets
     python tools/sanitize.py thread      # ThreadSanitizer, on what threads do with networks
+    python tools/sanitize.py address --compiler clang
     python tools/sanitize.py address --isa avx2 --folder /tmp/watched tests/test_kernels_conv.py
 
-The sources that git knows are copied to a folder and built there, so the usual build stays as it is; a folder that is
-given is kept, and only what has changed is built again. The exit status is 1 if a test failed or a sanitizer found
-something; what it found is printed.
+The sources that git knows are copied to a folder and built there, so the usual build stays as it is. A folder that is
+given is kept, and only what has changed is built again; each kind and compiler needs a folder of its own. The exit
+status is 1 if a test failed or a sanitizer found something; what it found is printed.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import argparse
 import os
 import platform
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -26,9 +28,8 @@ ROOT = Path(__file__).parent.parent
 
 
 class Kind(NamedTuple):
-    """A kind of build: sanitizers, the library that must be loaded first, its options, the tests that fit."""
+    """What belongs to a kind of build: the library that must be loaded first, its options, the tests that fit."""
 
-    sanitizers: str
     library: str
     options: dict[str, str]
     tests: tuple[str, ...]
@@ -36,8 +37,7 @@ class Kind(NamedTuple):
 
 KINDS = {
     "address": Kind(
-        "address,undefined,float-cast-overflow",
-        "libasan.so",
+        "asan",
         {
             # Python does not free everything at its end. Too large allocations are errors that tests expect.
             "ASAN_OPTIONS": "detect_leaks=0:allocator_may_return_null=1",
@@ -51,8 +51,7 @@ KINDS = {
         ),
     ),
     "thread": Kind(
-        "thread",
-        "libtsan.so",
+        "tsan",
         {"TSAN_OPTIONS": f"exitcode=0:die_after_fork=0:suppressions={ROOT}/tools/thread_suppressions.txt"},
         ("tests/test_program.py", "tests/test_network_stress.py", "tests/test_session.py"),
     ),
@@ -60,6 +59,8 @@ KINDS = {
 # These measure the memory of the process, or start children: sanitizers take memory, and do not live through fork.
 SKIPPED = "not does_not_grow and not fork"
 FINDING = re.compile(r"runtime error|ERROR: AddressSanitizer|WARNING: ThreadSanitizer|: Sanitizer CHECK failed")
+# An index out of bounds, where a kernel cannot raise.
+UNRAISABLE = "error::pytest.PytestUnraisableExceptionWarning"
 
 
 def copy_sources(folder: Path) -> None:
@@ -72,8 +73,8 @@ def copy_sources(folder: Path) -> None:
             shutil.copyfile(source, target)
 
 
-def build(folder: Path, kind: Kind, isa: str | None) -> None:
-    environment = {**os.environ, "MEGENGINE_LITE_BUILD_SANITIZE": kind.sanitizers}
+def build(folder: Path, kind: str, compiler: str, isa: str | None) -> None:
+    environment = {**os.environ, "MEGENGINE_LITE_BUILD_SANITIZE": kind, "CC": compiler, "CXX": cxx_of(compiler)}
     if isa:
         environment["MEGENGINE_LITE_BUILD_ISA"] = isa
     subprocess.run(
@@ -81,21 +82,38 @@ def build(folder: Path, kind: Kind, isa: str | None) -> None:
     )
 
 
-def library(name: str) -> str:
-    """Where gcc has a library."""
-    found = subprocess.run(["gcc", f"-print-file-name={name}"], capture_output=True, text=True, check=True)
-    return found.stdout.strip()
+def cxx_of(compiler: str) -> str:
+    """The C++ compiler that belongs to a C compiler."""
+    return compiler.replace("clang", "clang++").replace("gcc", "g++")
 
 
-def run_tests(folder: Path, kind: Kind, isa: str | None, tests: list[str]) -> tuple[int, str]:
+def library(name: str, compiler: str) -> str:
+    """Where a compiler has the library of a sanitizer."""
+    file = f"libclang_rt.{name}-{platform.machine()}.so" if "clang" in compiler else f"lib{name}.so"
+    asked = [*shlex.split(compiler), f"-print-file-name={file}"]
+    found = subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
+    if not os.path.isabs(found):
+        sys.exit(f"{compiler} has no {file}; install its sanitizers (libclang-rt-dev on Debian)")
+    return found
+
+
+def files_of(folder: Path, pattern: str) -> list[Path]:
+    """The files that fit a pattern; there must be one."""
+    found = sorted(folder.glob(pattern))
+    if not found:
+        sys.exit(f"no file fits {pattern}")
+    return found
+
+
+def run_tests(folder: Path, kind: Kind, preloaded: str, isa: str | None, tests: list[str]) -> tuple[int, str]:
     """Exit status of pytest, and what came to stderr, which sanitizers write to."""
-    environment = {**os.environ, **kind.options, "LD_PRELOAD": library(kind.library), "PYTHONMALLOC": "malloc"}
+    environment = {**os.environ, **kind.options, "LD_PRELOAD": preloaded, "PYTHONMALLOC": "malloc"}
     if isa:
         environment["MEGENGINE_LITE_ISA"] = isa
-    files = [str(p.relative_to(folder)) for t in tests or kind.tests for p in sorted(folder.glob(t))]
+    files = [str(p.relative_to(folder)) for t in tests or kind.tests for p in files_of(folder, t)]
     # Addresses must not be random for ThreadSanitizer; only Python's own output may be captured.
     command = ["setarch", platform.machine(), "-R", sys.executable, "-m", "pytest", "--capture=sys", "--tb=short"]
-    command += ["-p", "no:faulthandler", "-p", "no:cacheprovider", "-k", SKIPPED, *files]
+    command += ["-p", "no:faulthandler", "-p", "no:cacheprovider", "-W", UNRAISABLE, "-k", SKIPPED, *files]
     with tempfile.TemporaryFile("w+", errors="replace") as errors:
         status = subprocess.run(command, cwd=folder, env=environment, stderr=errors).returncode
         errors.seek(0)
@@ -105,6 +123,7 @@ def run_tests(folder: Path, kind: Kind, isa: str | None, tests: list[str]) -> tu
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("kind", choices=KINDS)
+    parser.add_argument("--compiler", default="gcc", help="gcc (the default) or clang, with its path or version")
     parser.add_argument("--isa", help="build and run this instruction set only")
     parser.add_argument("--folder", type=Path, help="where to build; a folder that is removed afterwards by default")
     parser.add_argument("tests", nargs="*", help="patterns of files, instead of those that fit")
@@ -112,9 +131,10 @@ def main() -> int:
     kind = KINDS[arguments.kind]
     folder = (arguments.folder or Path(tempfile.mkdtemp(prefix="sanitize-"))).resolve()
     try:
+        preloaded = library(kind.library, arguments.compiler)
         copy_sources(folder)
-        build(folder, kind, arguments.isa)
-        status, errors = run_tests(folder, kind, arguments.isa, arguments.tests)
+        build(folder, arguments.kind, arguments.compiler, arguments.isa)
+        status, errors = run_tests(folder, kind, preloaded, arguments.isa, arguments.tests)
     finally:
         if arguments.folder is None:
             shutil.rmtree(folder)

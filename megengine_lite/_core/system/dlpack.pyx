@@ -66,23 +66,26 @@ cdef struct DLManagedTensorVersioned:
     DLTensor dl_tensor
 
 
-# Both forms of the head, and what they point to, in one allocation.
-cdef struct Package:
+cdef union Head:
     DLManagedTensor plain
     DLManagedTensorVersioned versioned
+
+
+# What a capsule points to, in one allocation. The head stands first: its address is that of the whole.
+cdef struct Package:
+    Head head
     int64_t shape[MAX_NDIM]
     int64_t strides[MAX_NDIM]
 
 
 cdef void release_plain(void* head) noexcept with gil:
     Py_DECREF(<object><PyObject*>(<DLManagedTensor*>head).manager_ctx)
-    free(head)  # the plain head stands first in its package
+    free(head)
 
 
 cdef void release_versioned(void* head) noexcept with gil:
-    cdef DLManagedTensorVersioned* tensor = <DLManagedTensorVersioned*>head
-    Py_DECREF(<object><PyObject*>tensor.manager_ctx)
-    free(<char*>head - <size_t>&(<Package*>NULL).versioned)
+    Py_DECREF(<object><PyObject*>(<DLManagedTensorVersioned*>head).manager_ctx)
+    free(head)
 
 
 cdef void drop_capsule(object capsule) noexcept:
@@ -108,7 +111,7 @@ def make_capsule(
     cdef int k
     if package == NULL:
         raise MemoryError()
-    tensor = &package.versioned.dl_tensor if versioned else &package.plain.dl_tensor
+    tensor = &package.head.versioned.dl_tensor if versioned else &package.head.plain.dl_tensor
     tensor.data = <void*>address
     tensor.device = DLDevice(CPU_DEVICE[0], CPU_DEVICE[1])
     tensor.ndim = <int>len(shape)
@@ -120,14 +123,14 @@ def make_capsule(
     tensor.strides = package.strides
     Py_INCREF(owner)
     if versioned:
-        package.versioned.version = DLVersion(1, 0)
-        package.versioned.manager_ctx = <void*><PyObject*>owner
-        package.versioned.deleter = release_versioned
-        package.versioned.flags = (READ_ONLY if readonly else 0) | (IS_COPIED if copied else 0)
-        return PyCapsule_New(&package.versioned, b"dltensor_versioned", drop_capsule)
-    package.plain.manager_ctx = <void*><PyObject*>owner
-    package.plain.deleter = release_plain
-    return PyCapsule_New(&package.plain, b"dltensor", drop_capsule)
+        package.head.versioned.version = DLVersion(1, 0)
+        package.head.versioned.manager_ctx = <void*><PyObject*>owner
+        package.head.versioned.deleter = release_versioned
+        package.head.versioned.flags = (READ_ONLY if readonly else 0) | (IS_COPIED if copied else 0)
+        return PyCapsule_New(&package.head.versioned, b"dltensor_versioned", drop_capsule)
+    package.head.plain.manager_ctx = <void*><PyObject*>owner
+    package.head.plain.deleter = release_plain
+    return PyCapsule_New(&package.head.plain, b"dltensor", drop_capsule)
 
 
 cdef class Borrowed:
