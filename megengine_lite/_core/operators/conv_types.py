@@ -23,13 +23,23 @@ _MAGNITUDE = {
     _C.QUANTIZED_S4: 8,
     _C.QUANTIZED4_ASYMM: 15,
 }
-# A bias may be quantized with a slightly different scale than the products: it is added as an integer all the same.
+# A bias may be quantized with a slightly different scale than the products. It is added as an integer all the same.
 _SCALE_TOLERANCE = 0.02
 
 
 def product_scale(x: DType, w: DType) -> float:
     """Scale of the sum of products of two quantized types, in float32 like everything that files hold."""
     return float(np.float32(x.scale) * np.float32(w.scale))
+
+
+def sum_scale(x: DType, w: DType, bias: DType | None, out: DType) -> float:
+    """Scale of the sums of a convolution of quantized types: that of an integer bias, as in the original.
+
+    Sums that are the result itself keep theirs.
+    """
+    scale = product_scale(x, w)
+    keeps_sums = out.code is _C.QUANTIZED_S32 and out.scale == scale
+    return scale if bias is None or bias.code is not _C.QUANTIZED_S32 or keeps_sums else bias.scale
 
 
 def output_dtype(node: Node, x: DType, w: DType) -> DType:
@@ -136,7 +146,7 @@ def finish(
     bias, z
         Stored arrays that broadcast with ``sums``.
     """
-    x, w = specs[0].dtype, specs[1].dtype
+    x, w, has_bias = specs[0].dtype, specs[1].dtype, bias is not None
     if x.is_float:
         real = sums
     else:
@@ -151,10 +161,11 @@ def finish(
             if mode == ConvBiasNonlineMode.RELU:
                 integers = np.maximum(integers, 0)
             return integers.astype(out.storage)
-        keeps_integers = out.code is _C.QUANTIZED_S32 and out.scale == product_scale(x, w)
+        scale = sum_scale(x, w, specs[2].dtype if has_bias else None, out)
+        keeps_integers = out.code is _C.QUANTIZED_S32 and out.scale == scale
         if keeps_integers and bias is None and z is None and mode == ConvBiasNonlineMode.IDENTITY:
             return integers
-        real = integers.astype(np.float32) * np.float32(product_scale(x, w))
+        real = integers.astype(np.float32) * np.float32(scale)
     if bias is not None:
         real = real + to_float32(bias, specs[2].dtype)
     if z is not None:

@@ -28,9 +28,10 @@ from megengine_lite._core.ir.fused_quantized import QuantizedConv
 from megengine_lite._core.ir.graph import Constant, ConstantPool, Node
 from megengine_lite._core.ir.params import ConvBiasNonlineMode, ConvolutionMode, ConvolutionSparse
 from megengine_lite._core.ir.quantize import keeps_sums
-from megengine_lite._core.operators.conv_types import product_scale
+from megengine_lite._core.operators.conv_types import sum_scale
 
 FLIP = -0x7F7F7F80  # 0x80 in every byte: signed <-> unsigned
+_CHANNEL_WISE_SIZES = (2, 3, 5, 7)
 # Output pixels of a work item, roughly: shorter rows are joined where they can be, longer ones cut.
 MIN_ROW = 48
 MAX_ROW = 512
@@ -123,12 +124,16 @@ class _Conv:
         shape = filter_.shape
         self.w_shape = shape if p.conv.sparse == ConvolutionSparse.GROUP else (1, *shape)
         self.groups, self.ocpg = self.w_shape[:2]
-        self.scale = product_scale(p.input_dtype, filter_.dtype) if p.input_dtype.is_quantized else 1.0
-        # As in the original, where ties tell: channel-wise without activation, and asymmetric types.
+        bias_dtype = None if self.bias is None else self.bias.dtype
+        is_quantized = p.input_dtype.is_quantized
+        self.scale = sum_scale(p.input_dtype, filter_.dtype, bias_dtype, p.conv_dtype) if is_quantized else 1.0
+        # Rounding as in the original, where ties tell. It has kernels of their own for these channel-wise filters. They
+        # add an integer bias to the sums, which all others add to their real values; and without an activation they
+        # multiply by one factor, as convolutions of asymmetric types do.
+        channel_wise = self.is_depthwise and self.w_shape[3] in _CHANNEL_WISE_SIZES
         identity = p.conv.nonlineMode == ConvBiasNonlineMode.IDENTITY
-        one_factor = (self.is_depthwise and identity) or p.input_dtype.code in UNSIGNED_BYTES
-        # It also adds a bias to the real values of the sums, unless the convolution is channel-wise.
-        exact_bias = one_factor or self.is_depthwise or keeps_sums(p.conv_dtype, self.scale)
+        one_factor = (channel_wise and identity) or p.input_dtype.code in UNSIGNED_BYTES
+        exact_bias = one_factor or channel_wise or keeps_sums(p.conv_dtype, self.scale)
         self.has_real_bias = self.bias is not None and (self.bias.dtype.is_float or not exact_bias)
         self.output = output_arguments(
             self.scale, p.conv_dtype, self.y.dtype, mode=p.conv.nonlineMode, z=self.z_var.dtype if self.z_var else None,
