@@ -1,10 +1,13 @@
-"""The examples in the docstrings of the public modules run."""
+"""The examples in the docstrings of the public modules and of the kernels run."""
 
 import doctest
 import importlib
+import pkgutil
 import sys
 
 import pytest
+
+from megengine_lite._core.cpu.kernel_set import kernel_set
 
 MODULES = ["", "_api.layout", "_api.options", "base", "global_setting", "network", "tensor", "utils"]
 WITH_EXAMPLES = set(MODULES)
@@ -20,3 +23,33 @@ def test_examples(name):
             del sys.modules[installed]
     assert result.failed == 0
     assert (result.attempted > 0) == (name in WITH_EXAMPLES)
+
+
+# The functions that run a kernel on arrays, one for each family.
+EDGES = {
+    "conv_direct": {"conv_direct"},
+    "elemwise": {"elemwise_chain"},
+    "reduce": {"reduce"},
+    "relayout": {"nchw_to_packed", "packed_to_nchw"},
+    "probe": {"run_multiply_adds"},
+}
+
+
+def test_kernel_modules_have_one_function_per_family():
+    """All other kernels are called by the names of their arguments."""
+    kernels = kernel_set()
+    package = importlib.import_module(f"megengine_lite.kernels._{kernels.name}")
+    found = {}
+    for info in pkgutil.iter_modules(package.__path__):
+        module = kernels.module(info.name)
+        functions = {n for n, f in vars(module).items() if callable(f) and f.__module__ == module.__name__}
+        if functions := {n for n in functions if not n.startswith("_")}:
+            found[info.name] = functions
+    assert found == EDGES
+
+
+@pytest.mark.parametrize("name", ["elemwise", "reduce"])
+def test_examples_of_kernels(name):
+    result = doctest.testmod(kernel_set().module(name))
+    assert result.failed == 0
+    assert result.attempted > 0

@@ -18,10 +18,7 @@ from megengine_lite._core.cpu.lower.deconv import phases
 from megengine_lite._core.cpu.packing.float32 import (
     block_channels,
     merge_groups,
-    pack_depthwise,
     pack_direct,
-    pack_plain_input,
-    pack_winograd,
     unblock_channels,
     winograd_filter_matrix,
 )
@@ -47,6 +44,7 @@ DENSE = {
     "pad 2": case(1, 8, 6, 5, 16, 3, p=2, act=A.SILU),
     "mirrored": case(1, 6, 8, 8, 10, 3, p=1, mirrored=True),
     "one pixel": case(1, 20, 3, 3, 20, 3),
+    "two images": case(2, 20, 9, 12, 24, 3, p=1),
 }
 OTHER = {
     "1x1": case(2, 24, 7, 7, 40, 1, z=True, act=A.CLIP, a=-1.0, b=2.0),
@@ -66,6 +64,7 @@ IMAGE = {
     "patches": case(1, 3, 32, 48, 40, 16, s=16),
     "dilated": case(1, 4, 12, 12, 16, 3, p=2, d=2, z=True),
     "stride 1x3": case(1, 2, 12, 40, 8, 3, s=(1, 3), p=1, act=A.GELU),
+    "two images": case(2, 4, 9, 12, 24, 3, p=1),
 }
 DEPTHWISE = {
     "3x3": case(1, 40, 9, 30, 40, 3, p=1, g=40, act=A.CLIP, a=0.0, b=6.0),
@@ -73,6 +72,7 @@ DEPTHWISE = {
     "5x5": case(1, 10, 12, 7, 10, 5, p=2, g=10, act=A.H_SWISH),
     "dilated stride 3": case(1, 20, 22, 23, 20, 3, s=3, p=2, d=2, g=20, bias=False),
     "7x1": case(1, 33, 9, 5, 33, (7, 1), p=(3, 0), g=33, act=A.SILU),
+    "stride 2x1 dilated 1x2": case(2, 20, 9, 12, 20, 3, s=(2, 1), p=1, d=(1, 2), g=20),
 }
 CASES = [
     *[("conv_direct_f32", k, v) for k, v in {**DENSE, **OTHER, **IMAGE}.items()],
@@ -345,41 +345,44 @@ def test_kernel_call_checks_argument_names():
     assert replace(problem(), n=3).products == 3 * problem().products
 
 
-# ---- the kernels by themselves -------------------------------------------------------------------------------------
+# ---- the convolution of arrays -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("isa", INSTRUCTION_SETS)
-def test_kernels_run_on_arrays(isa):
-    kernels = kernel_set(isa)
-    width = kernels.width
+def test_convolution_of_arrays(isa):
+    width = kernel_set(isa).width
+    conv_direct = kernel_set(isa).module("conv_direct").conv_direct
     rng = np.random.default_rng(5)
     x = rng.standard_normal((2, 20, 9, 12)).astype(np.float32)
     w = rng.standard_normal((1, 24, 20, 3, 3)).astype(np.float32)
-    expected = convolve(x, w, (1, 1), (1, 1), (1, 1))
-    blocked = block_channels(x, width, 1, 1)
-    direct = kernels.module("conv_direct").conv_direct(blocked, pack_direct(w, width), w.shape, (1, 1), (1, 1))
-    assert relative_error(unblock_channels(direct, 24), expected) < 1e-5
-    for m in (2, 4):
-        packed = pack_winograd(w, width, m)
-        winograd = kernels.module("conv_winograd").conv_winograd(blocked, packed, m, 24, 20)
-        assert relative_error(unblock_channels(winograd, 24), expected) < 2e-5
-    plain = kernels.module("conv_plain").conv_plain(x, w, (1, 1), (1, 1))
-    assert relative_error(plain, expected) < 1e-5
-    first = kernels.module("conv_first").conv_first(x, pack_plain_input(w, width), 24, (3, 3), (1, 1), (1, 1))
-    assert relative_error(unblock_channels(first, 24), expected) < 1e-5
-    own = w[0, :20, :1, None].reshape(20, 1, 1, 3, 3)
-    packed = pack_depthwise(own, width).reshape(-1, 3, 3, width)
-    depthwise = kernels.module("conv_depthwise").conv_depthwise(blocked, packed, (2, 1), (1, 2))
-    assert relative_error(unblock_channels(depthwise, 20), convolve(x, own, (2, 1), (1, 1), (1, 2))) < 1e-6
+    blocked, packed = block_channels(x, width, 1, 1), pack_direct(w, width)
+    for stride, dilate in [((1, 1), (1, 1)), ((2, 1), (1, 2))]:
+        y = conv_direct(blocked, packed, w.shape, stride, dilate)
+        assert relative_error(unblock_channels(y, 24), convolve(x, w, stride, (1, 1), dilate)) < 1e-5
 
 
 @pytest.mark.parametrize("isa", INSTRUCTION_SETS)
-def test_kernels_refuse_arrays_that_do_not_fit(isa):
-    kernels = kernel_set(isa)
-    width = kernels.width
+def test_convolution_of_images_in_nchw44_and_nchw88(isa):
+    """The layout that relayout gives is the one that the convolution takes, where blocks are as wide as vectors."""
+    width = kernel_set(isa).width
+    relayout, conv_direct = kernel_set(isa).module("relayout"), kernel_set(isa).module("conv_direct").conv_direct
+    rng = np.random.default_rng(6)
+    x = rng.standard_normal((2, 20, 9, 12)).astype(np.float32)
+    w = rng.standard_normal((1, 24, 20, 3, 3)).astype(np.float32)
+    blocked = np.full((2, -(-20 // width), 9, 12, width), np.nan, np.float32)
+    relayout.nchw_to_packed(x, blocked)
+    result = conv_direct(blocked, pack_direct(w, width), w.shape, (1, 1), (1, 1))
+    y = np.full((2, 24, 7, 10), np.nan, np.float32)
+    relayout.packed_to_nchw(result, y)
+    assert relative_error(y, convolve(x, w, (1, 1), (0, 0), (1, 1))) < 1e-5
+
+
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+def test_arrays_that_do_not_fit_are_refused(isa):
+    width = kernel_set(isa).width
     x = np.zeros((1, 1, 6, 6, width), np.float32)
     packed = np.zeros(width * width * 9, np.float32)
-    direct = kernels.module("conv_direct").conv_direct
+    direct = kernel_set(isa).module("conv_direct").conv_direct
     with pytest.raises(ValueError, match="blocks"):
         direct(x, packed, (1, width, 2 * width, 3, 3), (1, 1), (1, 1))
     with pytest.raises(ValueError, match="size"):
@@ -388,11 +391,7 @@ def test_kernels_refuse_arrays_that_do_not_fit(isa):
         direct(x, packed, (1, width, width, 3, 3), (1, 1), (4, 4))
     with pytest.raises(ValueError, match="multiples"):
         direct(np.zeros((1, 2, 6, 6, width), np.float32), packed, (2, width, width - 1, 3, 3), (1, 1), (1, 1))
-    with pytest.raises(ValueError, match="3 x 3"):
-        kernels.module("conv_winograd").conv_winograd(x, packed, 3, width, width)
-    with pytest.raises(ValueError, match="blocks"):
-        kernels.module("conv_depthwise").conv_depthwise(x, np.zeros((2, 3, 3, width), np.float32), (1, 1), (1, 1))
-    with pytest.raises(ValueError, match="size"):
-        kernels.module("conv_first").conv_first(x[0], packed[1:], width, (3, 3), (1, 1), (1, 1))
-    with pytest.raises(ValueError, match="fit"):
-        kernels.module("conv_plain").conv_plain(x[0], np.zeros((1, 1, 2, 3, 3), np.float32), (1, 1), (1, 1))
+    with pytest.raises(ValueError, match="contiguous"):
+        direct(np.repeat(x, 2, axis=3)[:, :, :, ::2], packed, (1, width, width, 3, 3), (1, 1), (1, 1))
+    with pytest.raises(ValueError, match="dtype"):
+        direct(x.astype(np.float64), packed, (1, width, width, 3, 3), (1, 1), (1, 1))

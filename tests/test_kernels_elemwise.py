@@ -224,6 +224,20 @@ def test_malformed_chain_is_refused(steps, inputs, message):
         chain("base", steps, *[np.zeros(3, np.float32)] * inputs)
 
 
+def test_arrays_that_a_chain_cannot_take_are_refused():
+    x, relu = np.zeros((4, 6), np.float32), [(M.RELU, (0,))]
+    for strided in (x[:, ::2], x.T, np.broadcast_to(x[:1], x.shape)):
+        with pytest.raises(ValueError, match="C-contiguous"):
+            chain("base", relu, strided)
+    with pytest.raises(ValueError, match="dtype"):
+        chain("base", relu, x.astype(np.float64))
+    with pytest.raises(ValueError, match="broadcast"):
+        chain("base", [(M.ADD, (0, 1))], x, np.zeros(5, np.float32))
+    alternating = [np.zeros([2 if (k + first) % 2 else 1 for k in range(9)], np.float32) for first in (0, 1)]
+    with pytest.raises(ValueError, match="repeated along so many dimensions"):
+        chain("base", [(M.ADD, (0, 1))], *alternating)
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     shape=st.lists(st.integers(1, 9), min_size=1, max_size=6),

@@ -102,11 +102,17 @@ def test_pack_panels_pads_the_last_panel_with_zeros():
     assert not packed[1, :, 3:].any()
 
 
+BATCH = dict.fromkeys([f"{x}_{y}" for x in "abcz" for y in ("outer", "inner")], 0)
+NO_EPILOGUE = {"bias": None, "z": None, "z_row": 0, "activation": 0, "act_a": 0, "act_b": 0}
+
+
 @pytest.mark.parametrize("isa", INSTRUCTION_SETS)
-def test_kernel_runs_on_arrays(isa):
-    matmul = kernel_set(isa).module("gemm").matmul
-    for m, n, k in [(7, 70, 33), (1, 5, 3), (0, 4, 4), (3, 4, 0)]:
-        a, b = random(m, k), random(k, n, seed=1)
-        np.testing.assert_allclose(matmul(a, b), a.astype(np.float64) @ b, rtol=0, atol=1e-5)
-    with pytest.raises(ValueError, match="multiply"):
-        matmul(random(2, 3), random(4, 2))
+@pytest.mark.parametrize(("m", "n", "k"), [(7, 70, 33), (1, 5, 3), (3, 4, 0)])
+def test_matrix_that_is_not_packed_is_packed_into_scratch(m, n, k, isa):
+    panel = 2 * kernel_set(isa).width
+    a, b, c = random(m, k), random(k, n, seed=1), np.full((m, n), np.nan, np.float32)
+    GuardedCall(
+        kernel_set(isa), "gemm_f32", a=a, b=b, c=c, m=m, n=n, k=k, chunk=m, b_packed=0, a_row=k, a_k=1, b_k=n, b_n=1,
+        c_row=n, **BATCH | {"inner": 1}, **NO_EPILOGUE, work=-(-n // panel), scratch=4 * k * panel,
+    ).run()  # fmt: skip
+    np.testing.assert_allclose(c, a.astype(np.float64) @ b, rtol=0, atol=1e-5)

@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.guarded_memory import GuardedCall
 from support.one_node import INSTRUCTION_SETS, definition, run_blocked, run_node
 
 from megengine_lite._core.cpu.kernel_set import kernel_set
+from megengine_lite._core.cpu.packing.float32 import block_channels, unblock_channels
 from megengine_lite._core.ir.params import Pooling, PoolingMode
 
 
@@ -25,13 +27,19 @@ def test_any_window(data):
     x = np.random.default_rng(0).standard_normal((n, c, h, w)).astype(np.float32)
     params = Pooling(mode=mode, window_h=kh, window_w=kw, stride_h=sh, stride_w=sw, pad_h=ph, pad_w=pw)
     expected = definition("Pooling", params, [x])
-    kernels = kernel_set(isa)
-    pooling, relayout = kernels.module("pooling"), kernels.module("relayout")
-    arguments = int(mode), (kh, kw), (sh, sw), (ph, pw)
-    np.testing.assert_allclose(pooling.pool(x, *arguments), expected, rtol=2e-6, atol=1e-6)
-    blocked, back = pooling.pool_blocked(relayout.nchw_to_blocked(x), *arguments), np.empty_like(expected)
-    relayout.blocked_to_nchw(blocked, back)
-    np.testing.assert_allclose(back, expected, rtol=2e-6, atol=1e-6)
+    kernels, (oh, ow) = kernel_set(isa), expected.shape[2:]
+    width, blocks = kernels.width, -(-c // kernels.width)
+    pool = {"mode": mode, "h": h, "w": w, "oh": oh, "ow": ow, "kh": kh, "kw": kw}
+    pool |= {"stride_h": sh, "stride_w": sw, "pad_h": ph, "pad_w": pw}
+    actual, line = np.full_like(expected, np.nan), 4 * (w + 2 * pw + 2 * width)
+    GuardedCall(kernels, "pool_plain_f32", x=x, y=actual, work=n * c * oh, scratch=line, **pool).run()
+    np.testing.assert_allclose(actual, expected, rtol=2e-6, atol=1e-6)
+    blocked, actual = block_channels(x, width), np.full((n, blocks, oh, ow, width), np.nan, np.float32)
+    strides = {"x_row": w * width, "x_plane": h * w * width, "x_image": blocks * h * w * width}
+    strides |= {"y_row": ow * width, "y_plane": oh * ow * width, "y_image": blocks * oh * ow * width}
+    work = n * blocks * oh
+    GuardedCall(kernels, "pool_blocked_f32", x=blocked, y=actual, blocks=blocks, work=work, **strides, **pool).run()
+    np.testing.assert_allclose(unblock_channels(actual, c), expected, rtol=2e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("isa", INSTRUCTION_SETS)
@@ -57,10 +65,3 @@ def test_window_as_large_as_the_image_is_a_reduction(mode, isa):
     actual, kernels = run_node("Pooling", params, [x], set(), isa)
     assert kernels == ["reduce_inner_f32"]
     np.testing.assert_allclose(actual, definition("Pooling", params, [x]), rtol=2e-6, atol=1e-6)
-
-
-def test_windows_that_do_not_fit_are_refused():
-    pool = kernel_set("base").module("pooling").pool
-    for window, stride in [((5, 5), (1, 1)), ((0, 1), (1, 1)), ((2, 2), (0, 1))]:
-        with pytest.raises(ValueError, match="do not fit"):
-            pool(np.zeros((1, 1, 4, 4), np.float32), 0, window, stride, (0, 0))

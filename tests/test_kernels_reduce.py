@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.guarded_memory import GuardedCall
 from support.one_node import INSTRUCTION_SETS, definition, run_blocked, run_node
 
 from megengine_lite._core.cpu.kernel_set import kernel_set
@@ -73,17 +74,25 @@ def test_pixels_of_blocked_image(image, mode, isa):
 @pytest.mark.parametrize("largest", [True, False])
 @pytest.mark.parametrize("shape", [(3, 500, 1), (1, 7, 1), (2, 30, 40), (4, 9, 3), (1, 1, 33)], ids=str)
 def test_position_of_extreme(shape, largest, isa):
-    arg_reduce = kernel_set(isa).module("reduce").arg_reduce
+    outer, length, inner = shape
+    width = kernel_set(isa).width
+    sizes = {"largest": largest, "length": length, "inner": inner, "chunk": min(inner, width)}
+
+    def arg_reduce(x):
+        y = np.full((outer, inner), -1, np.int32)
+        GuardedCall(kernel_set(isa), "arg_reduce_f32", x=x, y=y, work=outer * -(-inner // width), **sizes).run()
+        return y
+
     function = np.argmax if largest else np.argmin
     rng = np.random.default_rng(0)
     x = rng.integers(0, 5, shape).astype(np.float32)  # many ties: the first one counts
-    np.testing.assert_array_equal(arg_reduce(x, largest), function(x, axis=1))
+    np.testing.assert_array_equal(arg_reduce(x), function(x, axis=1))
     x.reshape(-1)[rng.integers(x.size, size=5)] = np.nan
     unknown = np.isnan(x)  # the last one counts
     last = x.shape[1] - 1 - np.argmax(unknown[:, ::-1], axis=1)
     expected = np.where(unknown.any(axis=1), last, function(np.where(unknown, 2.5, x), axis=1))
-    np.testing.assert_array_equal(arg_reduce(x, largest), expected)
-    np.testing.assert_array_equal(arg_reduce(np.full(shape, -np.inf, np.float32), largest), 0)
+    np.testing.assert_array_equal(arg_reduce(x), expected)
+    np.testing.assert_array_equal(arg_reduce(np.full(shape, -np.inf, np.float32)), 0)
 
 
 @pytest.mark.parametrize("isa", INSTRUCTION_SETS)
@@ -114,3 +123,17 @@ def test_axes_that_cannot_be_reduced_are_refused():
         reduce(np.zeros((2, 3), np.float32), 0, (2,))
     with pytest.raises(ValueError, match="cannot reduce"):
         reduce(np.zeros((2, 0), np.float32), 3, (1,))
+    with pytest.raises(ValueError, match="cannot reduce"):
+        reduce(np.zeros((2, 3), np.float32), 7, (1,))
+    with pytest.raises(ValueError, match="too scattered"):
+        reduce(np.zeros((2,) * 7, np.float32), 0, (0, 2, 4, 6))
+
+
+def test_arrays_that_cannot_be_reduced_are_refused():
+    reduce = kernel_set("base").module("reduce").reduce
+    x = np.zeros((4, 6), np.float32)
+    for strided in (x[:, ::2], x.T, np.broadcast_to(x[:1], x.shape)):
+        with pytest.raises(ValueError, match="C-contiguous"):
+            reduce(strided, 0, (0,))
+    with pytest.raises(ValueError, match="dtype"):
+        reduce(x.astype(np.float64), 0, (0,))

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from support.guarded_memory import GuardedCall
+from support.guarded_memory import GuardedCall, guarded_bytes, guarded_copy
 from support.one_node import INSTRUCTION_SETS, definition, run_blocked
 
 from megengine_lite._core.cpu.kernel_set import kernel_set
@@ -31,11 +31,17 @@ def packed(x, width, halo=(0, 0)):
 @pytest.mark.parametrize("image", IMAGES, ids=str)
 def test_blocked_and_back(image, halo, isa):
     kernels, x = kernel_set(isa), random(*image)
-    relayout = kernels.module("relayout")
-    blocked = relayout.nchw_to_blocked(x, *halo)
-    np.testing.assert_array_equal(blocked, packed(x, kernels.width, halo))
-    back = np.full_like(x, np.nan)
-    relayout.blocked_to_nchw(blocked, back, *halo)
+    n, c, h, w = x.shape
+    expected = packed(x, kernels.width, halo)
+    inside = expected[:, :, halo[0] : halo[0] + h, halo[1] : halo[1] + w]
+    y, back = np.zeros_like(expected), np.full_like(x, np.nan)
+    first = (inside.ctypes.data - expected.ctypes.data) // 4
+    row, plane = expected.shape[3] * kernels.width, expected.shape[2] * expected.shape[3] * kernels.width
+    sizes = {"n": n, "c": c, "h": h, "w": w, "row": row, "plane": plane, "image": plane * y.shape[1]}
+    sizes |= {"work": n * y.shape[1] * h, "threads": 2}
+    GuardedCall(kernels, "relayout_to_blocked_32", x=x, y=(y, first), **sizes).run()
+    np.testing.assert_array_equal(y, expected)
+    GuardedCall(kernels, "relayout_to_plain_32", x=(y, first), y=back, **sizes).run()
     np.testing.assert_array_equal(back, x)
 
 
@@ -43,19 +49,16 @@ def test_blocked_and_back(image, halo, isa):
 @pytest.mark.parametrize("pack", [4, 8, 16])
 @pytest.mark.parametrize("image", IMAGES, ids=str)
 def test_nchw44_and_nchw88_and_back_whatever_the_width(image, pack, isa):
+    """Between forbidden pages, at the end and at the beginning of them."""
     relayout, x = kernel_set(isa).module("relayout"), random(*image)
-    y, again = (np.full((image[0], -(-image[1] // pack), *image[2:], pack), np.nan, np.float32) for _ in range(2))
-    relayout.nchw_to_packed(x, y)
-    np.testing.assert_array_equal(y, packed(x, pack))
-    back = np.full_like(x, np.nan)
-    relayout.packed_to_nchw(y, back)
-    np.testing.assert_array_equal(back, x)
-    sizes = {"c": image[1], "size": image[2] * image[3], "pack": pack, "work": y.shape[0] * y.shape[1]}
-    GuardedCall(kernel_set(isa), "pack_channels_f32", x=x, y=again, **sizes).run()
-    np.testing.assert_array_equal(again, y)
-    back[...] = np.nan
-    GuardedCall(kernel_set(isa), "unpack_channels_f32", x=y, y=back, **sizes).run()
-    np.testing.assert_array_equal(back, x)
+    expected = packed(x, pack)
+    for at_end in (True, False):
+        y, back = (guarded_bytes(a.nbytes, at_end).view(np.float32).reshape(a.shape) for a in (expected, x))
+        y.fill(np.nan)
+        relayout.nchw_to_packed(guarded_copy(x, at_end), y)
+        np.testing.assert_array_equal(y, expected)
+        relayout.packed_to_nchw(guarded_copy(expected, at_end), back)
+        np.testing.assert_array_equal(back, x)
 
 
 @pytest.mark.parametrize("isa", INSTRUCTION_SETS)
@@ -81,8 +84,34 @@ def test_blocked_and_back_of_small_elements(dtype, isa):
 )
 def test_shapes_that_do_not_belong_together_are_refused(x, y):
     relayout = kernel_set("base").module("relayout")
-    with pytest.raises(ValueError, match=r"belong together|packed by 4, 8 or 16"):
-        relayout.nchw_to_packed(np.zeros(x, np.float32), np.zeros(y, np.float32))
+    plain, packed = np.zeros(x, np.float32), np.zeros(y, np.float32)
+    with pytest.raises(ValueError, match=r"is packed in|packed by 4, 8 or 16"):
+        relayout.nchw_to_packed(plain, packed)
+    with pytest.raises(ValueError, match=r"is packed in|packed by 4, 8 or 16"):
+        relayout.packed_to_nchw(packed, plain)
+
+
+def test_arrays_that_cannot_be_packed_are_refused():
+    relayout = kernel_set("base").module("relayout")
+    x, y = np.zeros((1, 8, 2, 2), np.float32), np.zeros((1, 2, 2, 2, 4), np.float32)
+    with pytest.raises(ValueError, match="contiguous"):
+        relayout.nchw_to_packed(np.zeros((1, 8, 2, 4), np.float32)[..., ::2], y)
+    with pytest.raises(ValueError, match="contiguous"):
+        relayout.packed_to_nchw(y, np.zeros((1, 16, 2, 2), np.float32)[:, ::2])
+    with pytest.raises(ValueError, match="dtype"):
+        relayout.nchw_to_packed(x.astype(np.int32), y)
+    y.flags.writeable = False
+    with pytest.raises(ValueError, match="read-only"):
+        relayout.nchw_to_packed(x, y)
+
+
+def test_empty_images_are_packed_to_nothing():
+    relayout = kernel_set("base").module("relayout")
+    for shape in ((0, 8, 2, 2), (1, 0, 2, 2), (1, 8, 0, 2)):
+        x, y = np.zeros(shape, np.float32), np.zeros((shape[0], shape[1] // 4, *shape[2:], 4), np.float32)
+        relayout.nchw_to_packed(x, y)
+        relayout.packed_to_nchw(y, x)
+        assert x.size == y.size == 0
 
 
 # number of channels of each input, and which channel of which input each channel of the result is

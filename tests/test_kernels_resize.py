@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from support.guarded_memory import GuardedCall
 from support.one_node import INSTRUCTION_SETS, definition, run_blocked
 
 from megengine_lite._core.cpu.kernel_set import kernel_set
@@ -62,11 +63,13 @@ def test_warp_by_a_constant_scale_is_a_resize(border, isa):
     np.testing.assert_allclose(actual, definition("WarpPerspective", params, inputs, {1, 2}), rtol=1e-5, atol=5e-6)
 
 
-def test_tables_that_point_outside_are_refused():
-    resize = kernel_set("base").module("resize").resize
-    x, weights = random(1, 4, 4), np.ones((3, 1), np.float32)
-    inside, outside = np.int32([[0], [1], [3]]), np.int32([[0], [1], [4]])
-    np.testing.assert_array_equal(resize(x, inside, weights, inside, weights), x[:, [0, 1, 3]][:, :, [0, 1, 3]])
-    for rows, columns in ((outside, inside), (inside, outside), (inside - 1, inside)):
-        with pytest.raises(ValueError, match="inside of the image"):
-            resize(x, rows, weights, columns, weights)
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+def test_tables_pick_rows_and_columns(isa):
+    x, weights, y = random(1, 4, 4), np.ones(3, np.float32), np.full((1, 3, 3), np.nan, np.float32)
+    picked = np.int32([0, 1, 3])
+    GuardedCall(
+        kernel_set(isa), "resize_plain_f32", x=x, y=y, rows=picked, row_weights=weights, columns=picked,
+        column_weights=weights, starts=None, h=4, w=4, oh=3, ow=3, taps_y=1, taps_x=1, work=3,
+        scratch=4 * (4 + 2 * kernel_set(isa).width),
+    ).run()  # fmt: skip
+    np.testing.assert_array_equal(y, x[:, [0, 1, 3]][:, :, [0, 1, 3]])

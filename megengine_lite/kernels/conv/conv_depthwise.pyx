@@ -4,9 +4,6 @@ Filters of 3 or 5 columns with stride 1 or 2 load each input vector once for all
 loads slower than it multiplies. Other filters go by a list of taps. Weights: ``[channel block][kh][kw][VW]``.
 """
 
-import numpy as np
-
-
 from libc.stdint cimport int64_t
 
 from megengine_lite.kernels.common.block cimport Output, set_activation, store_block
@@ -195,50 +192,3 @@ cdef void conv_depthwise_f32(const ConvDepthwiseArgs* a, int64_t begin, int64_t 
 
 
 include "conv_depthwise_table.pxi"
-
-
-# ---- Python functions that run a kernel on arrays: for tests, and to try one out ------------------------------------
-
-def conv_depthwise(const float[:, :, :, :, ::1] x not None, const float[:, :, :, ::1] packed not None, stride, dilate):
-    """Convolves every channel of a blocked image, which has its padding around it, with a filter of its own.
-
-    Parameters
-    ----------
-    x : float32 array [N, C / VW, H, W, VW]
-    packed : float32 array [C / VW, kh, kw, VW]
-    stride, dilate : (int, int)
-        Vertical and horizontal.
-
-    Returns
-    -------
-    float32 array [N, C / VW, OH, OW, VW]
-    """
-    cdef ConvDepthwiseArgs a
-    cdef Py_ssize_t n = x.shape[0], blocks = x.shape[1], h = x.shape[2], w = x.shape[3]
-    cdef Py_ssize_t kh = packed.shape[1], kw = packed.shape[2]
-    if x.shape[4] != VW or packed.shape[3] != VW or packed.shape[0] != blocks:
-        raise ValueError(f"image and filter must have the same number of blocks of {VW} channels")
-    oh, ow = [
-        (size - (k - 1) * d - 1) // s + 1 for size, k, s, d in zip((h, w), (kh, kw), stride, dilate, strict=True)
-    ]
-    if min(n, blocks, kh, kw, oh, ow, *stride, *dilate) < 1:
-        raise ValueError(f"a filter {kh} x {kw} with stride {stride} and dilation {dilate} does not fit {h} x {w}")
-    y = np.empty((n, blocks, oh, ow, VW), np.float32)
-    cdef float[:, :, :, :, ::1] out = y
-    cdef int64_t[::1] offsets = np.empty(kh * kw, np.int64)
-    cdef int64_t work = n * blocks * oh
-    a = ConvDepthwiseArgs(
-        x=&x[0, 0, 0, 0, 0], w=&packed[0, 0, 0, 0], bias=NULL, z=NULL, y=&out[0, 0, 0, 0, 0],
-        x_=Strides(row=w * VW, plane=h * w * VW, image=blocks * h * w * VW),
-        y_=Strides(row=ow * VW, plane=oh * ow * VW, image=blocks * oh * ow * VW),
-        z_=Strides(row=0, plane=0, image=0),
-        y_pixel=VW, blocks=blocks, oh=oh, ow=ow,
-        window=Window(
-            kh=kh, kw=kw, stride_h=stride[0], stride_w=stride[1], dilate_h=dilate[0], dilate_w=dilate[1],
-            pad_h=0, pad_w=0,
-        ),
-        epilogue=Epilogue(activation=0, act_a=0, act_b=0),
-    )
-    with nogil:
-        conv_depthwise_f32(&a, 0, work, &offsets[0])
-    return y

@@ -99,15 +99,18 @@ cdef void conv_direct_f32(const ConvDirectArgs* a, int64_t begin, int64_t end, v
 include "conv_direct_table.pxi"
 
 
-# ---- Python functions that run a kernel on arrays: for tests, and to try one out ------------------------------------
+# ---- convolution of arrays -----------------------------------------------------------------------------------------
 
 def conv_direct(const float[:, :, :, :, ::1] x not None, const float[::1] packed not None, shape, stride, dilate):
-    """Convolves a blocked image that has its padding around it.
+    """Convolves an image in blocked layout.
+
+    The blocks have VW channels, the width of this build: 4 (NCHW44), 8 (NCHW88) or 16.
 
     Parameters
     ----------
-    x : float32 array [N, C / VW, H, W, VW]
-    packed : float32 array
+    x : float32 array [N, C / VW, H, W, VW], C-contiguous
+        With its padding: zeros around the image, and in channels that fill up a block.
+    packed : float32 array [number of weights], C-contiguous
         The filter as :func:`megengine_lite._core.cpu.packing.float32.pack_direct` orders it.
     shape : (int, int, int, int, int)
         Groups, output and input channels of a group, height and width of the filter. With more than one group the
@@ -118,6 +121,12 @@ def conv_direct(const float[:, :, :, :, ::1] x not None, const float[::1] packed
     Returns
     -------
     float32 array [N, OC / VW, OH, OW, VW]
+
+    Raises
+    ------
+    ValueError
+        The image has another number of blocks, the weights have another number than ``shape`` says, the filter does
+        not fit the image, or an array has another type or is not C-contiguous.
     """
     cdef ConvDirectArgs a
     groups, oc, ic, kh, kw = shape

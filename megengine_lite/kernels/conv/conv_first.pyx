@@ -4,9 +4,6 @@ Weights: ``[tile of 2 channel blocks][ic][kh][kw][channels of the tile]``
 (:func:`megengine_lite._core.cpu.packing.float32.pack_plain_input`).
 """
 
-import numpy as np
-
-
 from libc.stdint cimport int64_t
 from libc.string cimport memcpy, memset
 
@@ -93,50 +90,3 @@ cdef void conv_first_f32(const ConvFirstArgs* a, int64_t begin, int64_t end, voi
 
 
 include "conv_first_table.pxi"
-
-
-# ---- Python functions that run a kernel on arrays: for tests, and to try one out ------------------------------------
-
-def conv_first(const float[:, :, :, ::1] x not None, const float[::1] packed not None, int oc, kernel, stride, pad):
-    """Convolves an NCHW image into a blocked one.
-
-    Parameters
-    ----------
-    x : float32 array [N, C, H, W]
-    packed : float32 array
-        The filter as :func:`megengine_lite._core.cpu.packing.float32.pack_plain_input` orders it.
-    oc : int
-        Number of output channels.
-    kernel, stride, pad : (int, int)
-        Vertical and horizontal.
-
-    Returns
-    -------
-    float32 array [N, OC / VW, OH, OW, VW]
-    """
-    cdef ConvFirstArgs a
-    cdef Py_ssize_t n = x.shape[0], ic = x.shape[1], h = x.shape[2], w = x.shape[3]
-    cdef Py_ssize_t oc_blocks = (oc + VW - 1) // VW
-    kh, kw = kernel
-    oh, ow = [(size + 2 * p - k) // s + 1 for size, k, s, p in zip((h, w), kernel, stride, pad, strict=True)]
-    if min(n, ic, oc, kh, kw, oh, ow, *stride) < 1 or min(pad) < 0:
-        raise ValueError(f"a filter {kernel} with stride {stride} and padding {pad} does not fit {h} x {w}")
-    if packed.shape[0] != oc_blocks * VW * ic * kh * kw:
-        raise ValueError("the packed filter has another size than its shape tells")
-    y = np.empty((n, oc_blocks, oh, ow, VW), np.float32)
-    cdef float[:, :, :, :, ::1] out = y
-    cdef int64_t[::1] scratch = np.empty(ic * kh * (kw + w + 2 * pad[1]), np.int64)
-    cdef int64_t work = n * oh
-    a = ConvFirstArgs(
-        x=&x[0, 0, 0, 0], w=&packed[0], bias=NULL, z=NULL, y=&out[0, 0, 0, 0, 0],
-        y_=Strides(row=ow * VW, plane=oh * ow * VW, image=oc_blocks * oh * ow * VW),
-        z_=Strides(row=0, plane=0, image=0),
-        ic=ic, ih=h, iw=w, oc=oc, oh=oh, ow=ow,
-        window=Window(
-            kh=kh, kw=kw, stride_h=stride[0], stride_w=stride[1], dilate_h=1, dilate_w=1, pad_h=pad[0], pad_w=pad[1]
-        ),
-        epilogue=Epilogue(activation=0, act_a=0, act_b=0),
-    )
-    with nogil:
-        conv_first_f32(&a, 0, work, &scratch[0])
-    return y

@@ -4,9 +4,6 @@ Vectors run along the output row. The input rows of one output row are copied to
 split into `stride_w` interleaved parts, so that all loads are contiguous.
 """
 
-import numpy as np
-
-
 from libc.stdint cimport int64_t
 from libc.string cimport memcpy, memset
 
@@ -174,44 +171,3 @@ cdef void conv_plain_f32(const ConvPlainArgs* a, int64_t begin, int64_t end, voi
 
 
 include "conv_plain_table.pxi"
-
-
-# ---- Python functions that run a kernel on arrays: for tests, and to try one out ------------------------------------
-
-def conv_plain(const float[:, :, :, ::1] x not None, const float[:, :, :, :, ::1] w not None, stride, pad):
-    """Convolves an NCHW image.
-
-    Parameters
-    ----------
-    x : float32 array [N, C, H, W]
-    w : float32 array [groups, OC / groups, C / groups, kh, kw]
-    stride, pad : (int, int)
-        Vertical and horizontal.
-
-    Returns
-    -------
-    float32 array [N, OC, OH, OW]
-    """
-    cdef ConvPlainArgs a
-    cdef Py_ssize_t n = x.shape[0], groups = w.shape[0], oc = w.shape[1], ic = w.shape[2], kh = w.shape[3]
-    cdef Py_ssize_t kw = w.shape[4], h = x.shape[2], width = x.shape[3]
-    oh, ow = [(size + 2 * p - k) // s + 1 for size, k, s, p in zip((h, width), (kh, kw), stride, pad, strict=True)]
-    if x.shape[1] != groups * ic or min(n, groups, oc, ic, kh, kw, oh, ow, *stride) < 1 or min(pad) < 0:
-        raise ValueError(f"a filter of {groups} groups of {oc} x {ic} x {kh} x {kw} does not fit {x.shape[1]} channels")
-    part = max(-(-(width + 2 * pad[1]) // stride[1]), kw // stride[1] + ow + SPAN * VW)
-    y = np.empty((n, groups * oc, oh, ow), np.float32)
-    cdef float[:, :, :, ::1] out = y
-    cdef int64_t[::1] scratch = np.empty(ic * kh * (kw + stride[1] * part), np.int64)
-    cdef int64_t work = n * groups * oh
-    a = ConvPlainArgs(
-        x=&x[0, 0, 0, 0], w=&w[0, 0, 0, 0, 0], bias=NULL, z=NULL, y=&out[0, 0, 0, 0],
-        groups=groups, ic=ic, oc=oc, id=1, ih=h, iw=width, od=1, oh=oh, ow=ow, part=part,
-        kd=1, stride_d=1, dilate_d=1, pad_d=0,
-        window=Window(
-            kh=kh, kw=kw, stride_h=stride[0], stride_w=stride[1], dilate_h=1, dilate_w=1, pad_h=pad[0], pad_w=pad[1]
-        ),
-        epilogue=Epilogue(activation=0, act_a=0, act_b=0),
-    )
-    with nogil:
-        conv_plain_f32(&a, 0, work, &scratch[0])
-    return y

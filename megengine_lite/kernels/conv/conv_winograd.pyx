@@ -9,9 +9,6 @@ Weights: ``[tile of 2 channel blocks][s s][ic][channels of the tile]``
 (:func:`megengine_lite._core.cpu.packing.float32.pack_winograd`, which holds the filter transform).
 """
 
-import numpy as np
-
-
 from libc.stdint cimport int64_t
 from libc.string cimport memcpy, memset
 
@@ -276,52 +273,3 @@ cdef void conv_winograd2_f32(const ConvWinogradArgs* a, int64_t begin, int64_t e
 
 
 include "conv_winograd_table.pxi"
-
-
-# ---- Python functions that run a kernel on arrays: for tests, and to try one out ------------------------------------
-
-def conv_winograd(const float[:, :, :, :, ::1] x not None, const float[::1] packed not None, int m, int oc, int ic):
-    """Convolves a blocked image that has its padding around it with 3 x 3 filters.
-
-    Parameters
-    ----------
-    x : float32 array [N, IC / VW, H, W, VW]
-    packed : float32 array
-        The filter as :func:`megengine_lite._core.cpu.packing.float32.pack_winograd` orders it.
-    m : int
-        Side of an output tile, 2 or 4.
-    oc, ic : int
-        Number of channels.
-
-    Returns
-    -------
-    float32 array [N, OC / VW, H - 2, W - 2, VW]
-    """
-    cdef ConvWinogradArgs a
-    cdef Py_ssize_t n = x.shape[0], h = x.shape[2], w = x.shape[3], oh = h - 2, ow = w - 2
-    cdef Py_ssize_t oc_blocks = (oc + VW - 1) // VW, ic_blocks = (ic + VW - 1) // VW
-    cdef Py_ssize_t area = (m + 2) * (m + 2), tiles = 16, runs
-    if m not in (2, 4):
-        raise ValueError(f"tiles are 2 x 2 or 4 x 4, not {m} x {m}")
-    if x.shape[4] != VW or x.shape[1] != ic_blocks or min(n, oc, ic, oh, ow) < 1:
-        raise ValueError(f"the image must have {ic_blocks} blocks of {VW} channels and at least 3 x 3 pixels")
-    if packed.shape[0] != oc_blocks * VW * ic * area:
-        raise ValueError("the packed filter has another size than its channels tell")
-    runs = (-(-oh // m) * -(-ow // m) + tiles - 1) // tiles
-    y = np.empty((n, oc_blocks, oh, ow, VW), np.float32)
-    cdef float[:, :, :, :, ::1] out = y
-    cdef float[::1] scratch = np.empty(VW * area * ((ic_blocks + 2) * tiles + 2), np.float32)
-    a = ConvWinogradArgs(
-        x=&x[0, 0, 0, 0, 0], w=&packed[0], bias=NULL, z=NULL, y=&out[0, 0, 0, 0, 0],
-        x_=Strides(row=w * VW, plane=h * w * VW, image=ic_blocks * h * w * VW),
-        y_=Strides(row=ow * VW, plane=oh * ow * VW, image=oc_blocks * oh * ow * VW),
-        z_=Strides(row=0, plane=0, image=0),
-        x_bottom=h, x_right=w, ic=ic, oc=oc, oh=oh, ow=ow, pad_h=0, pad_w=0, tile_blocks=runs, parts=1,
-        epilogue=Epilogue(activation=0, act_a=0, act_b=0),
-    )
-    with nogil:
-        if m == 4:
-            conv_winograd4_f32(&a, 0, n * runs, &scratch[0])
-        else:
-            conv_winograd2_f32(&a, 0, n * runs, &scratch[0])
-    return y

@@ -410,7 +410,7 @@ MODES = {mode: arity_of(mode) for mode in range(M.MODE_COUNT) if has_mode(mode)}
 include "elemwise_table.pxi"
 
 
-# ---- Python functions that run a kernel on arrays: for tests, and to try one out ------------------------------------
+# ---- chains on arrays ----------------------------------------------------------------------------------------------
 
 def elemwise_chain(steps, inputs):
     """Evaluates a chain of elementwise functions.
@@ -419,17 +419,28 @@ def elemwise_chain(steps, inputs):
     ----------
     steps : list of (int, tuple of int)
         Mode number and operand registers of each function. Registers are the inputs, then the results of the steps.
-    inputs : list of C-contiguous float32 arrays
+    inputs : list of float32 arrays, C-contiguous
         At most 12. They broadcast together to the shape of the result.
 
     Returns
     -------
     float32 array
+        The result of the last function, of the shape that the inputs broadcast to.
 
     Raises
     ------
     ValueError
-        Inputs that do not broadcast, are not float32 or not contiguous; a malformed program.
+        An input is of another type, not C-contiguous, or does not broadcast with the others; a mode does not exist for
+        float32; a register does not hold a value yet; there are too many inputs, registers or dimensions.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from megengine_lite._core.cpu.kernel_set import kernel_set
+    >>> from megengine_lite._core.ir.params import ElemwiseMode as M
+    >>> x, y = np.float32([1, -2]), np.float32([[1], [10]])
+    >>> kernel_set().module("elemwise").elemwise_chain([(M.MUL, (0, 1)), (M.RELU, (2,))], [x, y]).tolist()
+    [[1.0, 0.0], [10.0, 0.0]]
     """
     if not 1 <= len(inputs) <= MAX_INPUTS or not steps or len(inputs) + len(steps) > MAX_REGISTERS:
         raise ValueError(f"a chain has 1 to {MAX_INPUTS} inputs and {MAX_REGISTERS} registers in all")
@@ -438,6 +449,8 @@ def elemwise_chain(steps, inputs):
             raise ValueError(f"mode {mode} does not exist for float32")
         if len(args) != MODES[mode] or any(not 0 <= r < at for r in args):
             raise ValueError(f"mode {mode} takes {MODES[mode]} registers below {at}, not {args}")
+    if any(not x.flags.c_contiguous for x in inputs):
+        raise ValueError("the inputs of a chain must be C-contiguous")
     cdef ElemwiseChainArgs a
     cdef const float[::1] flat
     cdef Py_ssize_t k
@@ -446,6 +459,8 @@ def elemwise_chain(steps, inputs):
     if y.size == 0:
         return y
     plan = plan_chain(shape, [np.broadcast_to(x, shape).strides for x in inputs], y.strides, steps)
+    if plan.ndim > MAX_DIMS:
+        raise ValueError(f"inputs that are repeated along so many dimensions of {shape} are more than a chain can walk")
     cdef int64_t[::1] table = plan.table
     scratch = np.empty(max(plan.scratch // 4, 1), np.float32)
     cdef float[::1] scratch_view = scratch

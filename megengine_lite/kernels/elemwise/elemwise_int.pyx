@@ -4,16 +4,13 @@ Arithmetic is done in 64 bits and the low bits are kept, so that results wrap. W
 a division by zero gives 0, a shift by too much shifts everything out.
 """
 
-import numpy as np
-
-from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint64_t, uintptr_t
+from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint64_t
 from libc.string cimport memset
 
 from megengine_lite.kernels.elemwise cimport elemwise_modes as M
 from megengine_lite.kernels.elemwise.elemwise_modes cimport arity_of
 from megengine_lite.kernels.common.simd cimport inlined
 
-from megengine_lite.kernels.common.tiling import plan_runs
 
 cdef enum:
     MAX_INPUTS = 4
@@ -325,51 +322,3 @@ cdef void elemwise_int(const ElemwiseIntArgs* a, int64_t begin, int64_t end, voi
 
 
 include "elemwise_int_table.pxi"
-
-
-# ---- Python functions that run a kernel on arrays: for tests, and to try one out ------------------------------------
-
-def elemwise(int mode, inputs, bint truth=False):
-    """One elementwise function of integers.
-
-    Parameters
-    ----------
-    mode : int
-        Number of a mode of Elemwise that integers or truth values have.
-    inputs : list of arrays of one type
-        int32, int16, uint16, int8, uint8 or bool, C-contiguous. They broadcast together.
-    truth : bool
-        Give the result of a comparison as bool instead of the type of the operands.
-
-    Returns
-    -------
-    array
-    """
-    cdef ElemwiseIntArgs a
-    dtype = inputs[0].dtype
-    if mode not in (TRUTH_MODES if truth else MODES):
-        raise ValueError(f"mode {mode} does not exist for integers")
-    if len(inputs) != arity_of(mode) or any(x.dtype != dtype for x in inputs) or dtype.kind not in "iub":
-        raise ValueError(f"mode {mode} takes {arity_of(mode)} integer operands of one type")
-    if dtype.itemsize > 4:
-        raise ValueError(f"mode {mode} does not exist for {dtype}")
-    shape = np.broadcast_shapes(*(x.shape for x in inputs))
-    y = np.empty(shape, np.bool_ if truth else dtype)
-    if y.size == 0:
-        return y
-    plan = plan_runs(shape, y.strides, [np.broadcast_to(x, shape).strides for x in inputs])
-    cdef const int64_t[::1] table = plan.table
-    a.table = &table[0]
-    a.y = <char*><uintptr_t>y.ctypes.data
-    a.mode = mode
-    a.size = dtype.itemsize
-    a.is_signed = dtype.kind == "i"
-    a.ndim = plan.ndim
-    a.inputs = len(inputs)
-    a.truth = truth
-    for k, x in enumerate(inputs):
-        a.x[k] = <const char*><uintptr_t>x.ctypes.data
-    cdef int64_t work = plan.work
-    with nogil:
-        elemwise_int(&a, 0, work, NULL)
-    return y

@@ -3,9 +3,7 @@
 Block by block: elements become float32 or int32 in the first-level cache, and from there the target type.
 """
 
-import numpy as np
-
-from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uintptr_t
+from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t
 from libc.string cimport memcpy
 
 from megengine_lite.kernels.common.simd cimport (
@@ -187,38 +185,3 @@ cdef void convert_elements(const ConvertArgs* a, int64_t begin, int64_t end, voi
 
 
 include "typecvt_table.pxi"
-
-
-# ---- Python functions that run a kernel on arrays: for tests, and to try one out ------------------------------------
-
-_KINDS = {
-    np.dtype(np.float32): FLOAT32, np.dtype(np.float16): FLOAT16, np.dtype(np.int32): INT32, np.dtype(np.int16): INT16,
-    np.dtype(np.uint16): UINT16, np.dtype(np.int8): INT8, np.dtype(np.uint8): UINT8, np.dtype(np.bool_): BOOL,
-}
-
-
-def convert(x, y):
-    """Writes the elements of an array into an array of another type.
-
-    Parameters
-    ----------
-    x, y : C-contiguous arrays of the same size
-        float32, float16, int32, int16, uint16, int8, uint8 or bool. Floats are cut off towards zero, integers wrap.
-
-    Raises
-    ------
-    ValueError
-        Other types, different sizes, or memory that is not contiguous or cannot be written.
-    """
-    cdef ConvertArgs a
-    if x.dtype not in _KINDS or y.dtype not in _KINDS or x.size != y.size:
-        raise ValueError(f"cannot convert {x.size} elements of {x.dtype} to {y.size} of {y.dtype}")
-    if not (x.flags.c_contiguous and y.flags.c_contiguous and y.flags.writeable):
-        raise ValueError("both arrays must be contiguous, and the second one writable")
-    a = ConvertArgs(
-        x=<const char*><uintptr_t>x.ctypes.data, y=<char*><uintptr_t>y.ctypes.data,
-        n=x.size, source=_KINDS[x.dtype], target=_KINDS[y.dtype], source_size=x.itemsize, target_size=y.itemsize,
-    )
-    cdef int64_t work = (x.size + BLOCK - 1) // BLOCK
-    with nogil:
-        convert_elements(&a, 0, work, NULL)

@@ -3,8 +3,6 @@
 A maximum passes over NaN, and begins at the lowest finite number: a window with no larger one gives that.
 """
 
-import numpy as np
-
 from libc.float cimport FLT_MAX
 from libc.stdint cimport int64_t
 
@@ -213,74 +211,3 @@ cdef void pool_plain_f32(const PoolPlainArgs* a, int64_t begin, int64_t end, voi
 
 
 include "pooling_table.pxi"
-
-
-# ---- Python functions that run a kernel on arrays: for tests, and to try one out ------------------------------------
-
-def pool(const float[:, :, :, ::1] x not None, int mode, window, stride, pad):
-    """Pools an NCHW image with the plain kernel.
-
-    Parameters
-    ----------
-    x : float32 array [N, C, H, W]
-    mode : int
-        0 maximum, 1 average with padding as zeros, 2 average of what lies inside.
-    window, stride, pad : (int, int)
-        Vertical and horizontal.
-
-    Returns
-    -------
-    float32 array [N, C, OH, OW]
-    """
-    cdef PoolPlainArgs a
-    cdef Py_ssize_t n = x.shape[0], c = x.shape[1], h = x.shape[2], w = x.shape[3]
-    y = np.empty((n, c, *_output(h, w, window, stride, pad)), np.float32)
-    cdef float[:, :, :, ::1] out = y
-    if y.size == 0 or x.size == 0:
-        return y
-    cdef float[::1] line = np.empty(w + 2 * pad[1] + 2 * VW, np.float32)
-    a = PoolPlainArgs(
-        x=&x[0, 0, 0, 0], y=&out[0, 0, 0, 0], pool=_pool_of(mode, (h, w), y.shape[2:4], window, stride, pad)
-    )
-    cdef int64_t work = n * c * y.shape[2]
-    with nogil:
-        pool_plain_f32(&a, 0, work, &line[0])
-    return y
-
-
-def pool_blocked(const float[:, :, :, :, ::1] x not None, int mode, window, stride, pad):
-    """Pools a blocked image [N, C / VW, H, W, VW]; parameters as of :func:`pool`."""
-    cdef PoolBlockedArgs a
-    cdef Py_ssize_t n = x.shape[0], blocks = x.shape[1], h = x.shape[2], w = x.shape[3]
-    if x.shape[4] != VW:
-        raise ValueError(f"blocks of this build have {VW} channels, not {x.shape[4]}")
-    y = np.empty((n, blocks, *_output(h, w, window, stride, pad), VW), np.float32)
-    cdef float[:, :, :, :, ::1] out = y
-    if y.size == 0 or x.size == 0:
-        return y
-    cdef Py_ssize_t oh = y.shape[2], ow = y.shape[3]
-    a = PoolBlockedArgs(
-        x=&x[0, 0, 0, 0, 0], y=&out[0, 0, 0, 0, 0],
-        x_=Strides(row=w * VW, plane=h * w * VW, image=blocks * h * w * VW),
-        y_=Strides(row=ow * VW, plane=oh * ow * VW, image=blocks * oh * ow * VW),
-        blocks=blocks, pool=_pool_of(mode, (h, w), (oh, ow), window, stride, pad),
-    )
-    with nogil:
-        pool_blocked_f32(&a, 0, n * blocks * oh, NULL)
-    return y
-
-
-def _output(h, w, window, stride, pad):
-    size = (0, 0)
-    if min(*window, *stride) >= 1 and min(pad) >= 0:
-        size = [(n + 2 * p - k) // s + 1 for n, k, s, p in zip((h, w), window, stride, pad, strict=True)]
-    if min(size) < 1:
-        raise ValueError(f"windows {window} with stride {stride} and padding {pad} do not fit an image {h} x {w}")
-    return size
-
-
-cdef Pool _pool_of(int mode, size, output, window, stride, pad):
-    return Pool(
-        mode=mode, h=size[0], w=size[1], oh=output[0], ow=output[1], kh=window[0], kw=window[1],
-        stride_h=stride[0], stride_w=stride[1], pad_h=pad[0], pad_w=pad[1],
-    )

@@ -4,8 +4,6 @@ Which rows and columns an output pixel takes, and their weights, are tables that
 serves all interpolations.
 """
 
-import numpy as np
-
 from libc.stdint cimport int32_t, int64_t
 
 from megengine_lite.kernels.common.arguments cimport Strides
@@ -175,55 +173,3 @@ cdef void resize_plain_f32(const ResizePlainArgs* a, int64_t begin, int64_t end,
 
 
 include "resize_table.pxi"
-
-
-# ---- Python functions that run a kernel on arrays: for tests, and to try one out ------------------------------------
-
-def resize(
-    const float[:, :, ::1] x not None, const int32_t[:, ::1] rows not None, const float[:, ::1] row_weights not None,
-    const int32_t[:, ::1] columns not None, const float[:, ::1] column_weights not None,
-):
-    """Weighted sums of rows and columns of images.
-
-    Parameters
-    ----------
-    x : float32 array [N, H, W]
-    rows, row_weights : int32 and float32 arrays [OH, taps]
-        Which rows of ``x`` each row of the result is made of.
-    columns, column_weights : int32 and float32 arrays [OW, taps]
-
-    Returns
-    -------
-    float32 array [N, OH, OW]
-
-    Raises
-    ------
-    ValueError
-        Tables of different shapes, or that point outside of the images.
-    """
-    cdef ResizePlainArgs a
-    cdef Py_ssize_t n = x.shape[0], h = x.shape[1], w = x.shape[2], oh = rows.shape[0], ow = columns.shape[0]
-    _check_taps(np.asarray(rows), np.asarray(row_weights), h)
-    _check_taps(np.asarray(columns), np.asarray(column_weights), w)
-    y = np.empty((n, oh, ow), np.float32)
-    if y.size == 0 or rows.shape[1] == 0 or columns.shape[1] == 0:
-        return y
-    cdef float[:, :, ::1] out = y
-    cdef const int32_t[:, ::1] columns_t = np.ascontiguousarray(np.asarray(columns).T)
-    cdef const float[:, ::1] column_weights_t = np.ascontiguousarray(np.asarray(column_weights).T)
-    cdef float[::1] line = np.empty(w + 2 * VW, np.float32)
-    a = ResizePlainArgs(
-        x=&x[0, 0, 0], rows=&rows[0, 0], row_weights=&row_weights[0, 0], columns=&columns_t[0, 0],
-        column_weights=&column_weights_t[0, 0], y=&out[0, 0, 0], starts=NULL,
-        h=h, w=w, oh=oh, ow=ow, taps_y=rows.shape[1], taps_x=columns.shape[1],
-    )
-    with nogil:
-        resize_plain_f32(&a, 0, n * oh, &line[0])
-    return y
-
-
-def _check_taps(index, weights, length):
-    if index.shape != weights.shape or (index.size and not 0 <= index.min() <= index.max() < length):
-        raise ValueError("tables of rows and columns must be inside of the image and have a weight for each entry")
-    if index.shape[1] > MAX_ROWS:
-        raise ValueError(f"at most {MAX_ROWS} taps are supported")

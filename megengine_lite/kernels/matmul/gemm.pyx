@@ -5,9 +5,6 @@ B is read in panels of 2 vectors of columns, ``[panel][k][2 VW]``. Constant weig
 stays in the cache. With few rows the product is bound by reading B; then ``gemm_dot_f32`` reads it as it is.
 """
 
-import numpy as np
-
-
 from libc.stdint cimport int64_t
 from libc.string cimport memcpy, memset
 
@@ -420,39 +417,3 @@ cdef void gemm_dot_f32(const GemmDotArgs* a, int64_t begin, int64_t end, void* s
 
 
 include "gemm_table.pxi"
-
-
-# ---- Python functions that run a kernel on arrays: for tests, and to try one out ------------------------------------
-
-def matmul(const float[:, ::1] a not None, const float[:, ::1] b not None):
-    """The product of two matrices.
-
-    Parameters
-    ----------
-    a : float32 array [m, k]
-    b : float32 array [k, n]
-
-    Returns
-    -------
-    float32 array [m, n]
-    """
-    cdef GemmArgs args
-    cdef Py_ssize_t m = a.shape[0], depth = a.shape[1], n = b.shape[1], panels = (n + PANEL - 1) // PANEL
-    if b.shape[0] != depth:
-        raise ValueError(f"cannot multiply {m} x {depth} by {b.shape[0]} x {n}")
-    c = np.zeros((m, n), np.float32)
-    if 0 in (m, n, depth):
-        return c
-    cdef float[:, ::1] out = c
-    cdef float[::1] scratch = np.empty(depth * PANEL, np.float32)
-    args = GemmArgs(
-        a=&a[0, 0], b=&b[0, 0], bias=NULL, z=NULL, c=&out[0, 0],
-        m=m, n=n, k=depth, chunk=m, b_packed=0, a_row=depth, a_k=1, b_k=n, b_n=1, c_row=n, z_row=0,
-        batch=Batch(
-            inner=1, a_outer=0, a_inner=0, b_outer=0, b_inner=0, c_outer=0, c_inner=0, z_outer=0, z_inner=0
-        ),
-        epilogue=Epilogue(activation=0, act_a=0, act_b=0),
-    )
-    with nogil:
-        gemm_f32(&args, 0, panels, &scratch[0])
-    return c

@@ -3,9 +3,7 @@
 An index may be negative, counted from the end. One that is out of range sets the step's `fault` and gives zeros.
 """
 
-import numpy as np
-
-from libc.stdint cimport int8_t, int16_t, int32_t, int64_t
+from libc.stdint cimport int32_t, int64_t
 from libc.string cimport memcpy, memset
 
 
@@ -95,49 +93,3 @@ cdef void gather_one_hot(const GatherOneHotArgs* a, int64_t begin, int64_t end, 
 
 
 include "gather_table.pxi"
-
-
-# ---- Python functions that run a kernel on arrays: for tests, and to try one out ------------------------------------
-
-def take_rows(const float[:, ::1] x not None, const int32_t[::1] index not None):
-    """Rows of a matrix: the embedding lookup.
-
-    Parameters
-    ----------
-    x : float32 array [rows, n]
-    index : int32 array [points]
-        Negative ones count from the end.
-
-    Returns
-    -------
-    float32 array [points, n]
-
-    Raises
-    ------
-    IndexError
-        An index is out of range.
-    """
-    cdef GatherRunsArgs a
-    cdef int32_t fault = 0
-    cdef Py_ssize_t points = index.shape[0], n = x.shape[1]
-    y = np.empty((points, n), np.float32)
-    cdef float[:, ::1] out = y
-    if y.size == 0:
-        return y
-    if x.shape[0] == 0:
-        raise IndexError("there are no rows to take")
-    a.x = <const char*>&x[0, 0]
-    a.y = <char*>&out[0, 0]
-    a.fault = &fault
-    a.index[0] = &index[0]
-    a.points = points
-    a.run = 4 * n
-    a.outer_stride = 0
-    a.indexes = 1
-    a.extent[0] = x.shape[0]
-    a.stride[0] = 4 * n
-    with nogil:
-        gather_runs(&a, 0, points, NULL)
-    if fault:
-        raise IndexError(f"an index is out of range for {x.shape[0]} rows")
-    return y

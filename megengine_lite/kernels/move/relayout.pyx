@@ -1,7 +1,5 @@
 """Change between the plain and the channel-blocked layout, and movement of blocked channels."""
 
-import numpy as np
-
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t
 from libc.string cimport memcpy
 
@@ -133,52 +131,6 @@ cdef void relayout_to_plain_8(const RelayoutArgs* a, int64_t begin, int64_t end,
     relayout_to_plain_small(a, begin, end, <int8_t*>a.x, <int8_t*>a.y)
 
 
-# ---- plain <-> packed by 4, 8 or 16, whatever the width of this build ----------------------------------------------
-
-cdef struct PackChannelsArgs:
-    const float* x
-    float* y
-    int64_t c, size, pack
-
-
-cdef void pack_channels_f32(const PackChannelsArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
-    """y[n][c / pack][i][c % pack] = x[n][c][i]; one work item = one block of channels of one image."""
-    cdef int64_t c = a.c, size = a.size, pack = a.pack
-    cdef int64_t blocks = (c + pack - 1) // pack
-    cdef int64_t item, cb
-    cdef const float* x
-    cdef float* y
-    for item in range(begin, end):
-        cb = item % blocks
-        x = a.x + (item // blocks * c + cb * pack) * size
-        y = a.y + item * size * pack
-        if pack == 4:
-            interleave(4, False, x, size, c - cb * 4, y, size)
-        elif pack == 8:
-            interleave(8, False, x, size, c - cb * 8, y, size)
-        else:
-            interleave(16, False, x, size, c - cb * 16, y, size)
-
-
-cdef void unpack_channels_f32(const PackChannelsArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
-    """The inverse of pack_channels_f32; padded channels are left out."""
-    cdef int64_t c = a.c, size = a.size, pack = a.pack
-    cdef int64_t blocks = (c + pack - 1) // pack
-    cdef int64_t item, cb
-    cdef const float* x
-    cdef float* y
-    for item in range(begin, end):
-        cb = item % blocks
-        x = a.x + item * size * pack
-        y = a.y + (item // blocks * c + cb * pack) * size
-        if pack == 4:
-            deinterleave(4, False, x, y, size, c - cb * 4, size)
-        elif pack == 8:
-            deinterleave(8, False, x, y, size, c - cb * 8, size)
-        else:
-            deinterleave(16, False, x, y, size, c - cb * 16, size)
-
-
 # ---- blocked -> blocked --------------------------------------------------------------------------------------------
 
 cdef struct CopyBlockedArgs:
@@ -276,100 +228,93 @@ cdef void gather_channels_blocked_f32(
 include "relayout_table.pxi"
 
 
-# ---- Python functions that run a kernel on arrays: for tests, and to try one out ------------------------------------
-
-def _check_packed(x, y, Py_ssize_t c, Py_ssize_t pack):
-    if y[0] != x[0] or y[1] * pack < c or (y[1] - 1) * pack >= c or y[2:4] != x[2:4]:
-        raise ValueError(f"plain shape {x} and packed shape {y} do not belong together")
-
+# ---- NCHW44, NCHW88: plain <-> packed by 4, 8 or 16 channels, whatever the width of this build -----------------------
 
 def nchw_to_packed(const float[:, :, :, ::1] x not None, float[:, :, :, :, ::1] y not None):
-    """Copies an NCHW tensor into NCHWc form, [N, ceil(C / p), H, W, p] with p = 4, 8 or 16; added channels are 0.
+    """Writes an NCHW tensor in the layout NCHWc, which holds p neighbouring channels of a pixel side by side.
 
     Parameters
     ----------
-    x : float32 array [N, C, H, W]
-    y : float32 array [N, ceil(C / p), H, W, p]
-        Written. p = 4 is NCHW44, p = 8 NCHW88.
+    x : float32 array [N, C, H, W], C-contiguous
+    y : float32 array [N, ceil(C / p), H, W, p], C-contiguous
+        Is written, and must not overlap ``x``. p = 4 is NCHW44, p = 8 is NCHW88; 16 is possible too. Channels from C
+        on become zero.
 
     Raises
     ------
     ValueError
-        Shapes that do not belong together, or another p.
+        The shapes do not belong together, p is another number, or an array has another type or is not contiguous.
     """
-    _pack(x, y, True)
+    cdef Py_ssize_t p = _packed_by(x, y), c = x.shape[1], size = x.shape[2] * x.shape[3], block, n, first
+    if x.shape[0] == 0 or c == 0 or size == 0:
+        return
+    with nogil:
+        for n in range(x.shape[0]):
+            for block in range(y.shape[1]):
+                first = block * p
+                interleave_by(p, &x[n, first, 0, 0], size, c - first, &y[n, block, 0, 0, 0])
 
 
 def packed_to_nchw(const float[:, :, :, :, ::1] x not None, float[:, :, :, ::1] y not None):
-    """The inverse of :func:`nchw_to_packed`; channels beyond those of ``y`` are left out."""
-    _pack(y, x, False)
-
-
-cdef _pack(const float[:, :, :, ::1] plain, const float[:, :, :, :, ::1] packed, bint forward):
-    cdef PackChannelsArgs a
-    cdef Py_ssize_t p = packed.shape[4], c = plain.shape[1]
-    if p not in (4, 8, 16):
-        raise ValueError(f"channels can be packed by 4, 8 or 16, not by {p}")
-    _check_packed(tuple(plain.shape)[:4], tuple(packed.shape)[:5], c, p)
-    a.c = c
-    a.size = plain.shape[2] * plain.shape[3]
-    a.pack = p
-    if plain.shape[0] == 0 or c == 0 or a.size == 0:
-        return
-    a.x = &plain[0, 0, 0, 0] if forward else &packed[0, 0, 0, 0, 0]
-    a.y = <float*>(&packed[0, 0, 0, 0, 0] if forward else &plain[0, 0, 0, 0])
-    cdef int64_t work = packed.shape[0] * packed.shape[1]
-    with nogil:
-        if forward:
-            pack_channels_f32(&a, 0, work, NULL)
-        else:
-            unpack_channels_f32(&a, 0, work, NULL)
-
-
-def nchw_to_blocked(const float[:, :, :, ::1] x not None, Py_ssize_t halo_h=0, Py_ssize_t halo_w=0):
-    """An NCHW tensor in the blocked layout of this build, [N, ceil(C / VW), H + 2 halo_h, W + 2 halo_w, VW].
+    """The inverse of :func:`nchw_to_packed`.
 
     Parameters
     ----------
-    x : float32 array [N, C, H, W]
-    halo_h, halo_w : int
-        Rows and columns of zeros around the image.
+    x : float32 array [N, ceil(C / p), H, W, p], C-contiguous
+        p is 4, 8 or 16. Channels from C on are left out.
+    y : float32 array [N, C, H, W], C-contiguous
+        Is written, and must not overlap ``x``.
+
+    Raises
+    ------
+    ValueError
+        The shapes do not belong together, p is another number, or an array has another type or is not contiguous.
     """
-    cdef Py_ssize_t n = x.shape[0], c = x.shape[1], h = x.shape[2], w = x.shape[3]
-    cdef Py_ssize_t blocks = (c + VW - 1) // VW
-    cdef RelayoutArgs a
-    y = np.zeros((n, blocks, h + 2 * halo_h, w + 2 * halo_w, VW), np.float32)
-    cdef float[:, :, :, :, ::1] out = y
-    if y.size == 0 or x.size == 0:
-        return y
-    a = RelayoutArgs(
-        x=&x[0, 0, 0, 0], y=&out[0, 0, halo_h, halo_w, 0], n=n, c=c, h=h, w=w,
-        blocked=Strides(
-            row=(w + 2 * halo_w) * VW, plane=(h + 2 * halo_h) * (w + 2 * halo_w) * VW, image=y.size // n
-        ),
-    )
-    with nogil:
-        relayout_to_blocked_32(&a, 0, n * blocks * h, NULL)
-    return y
-
-
-def blocked_to_nchw(
-    const float[:, :, :, :, ::1] x not None, float[:, :, :, ::1] y not None, Py_ssize_t halo_h=0, Py_ssize_t halo_w=0
-):
-    """Writes a blocked tensor, as of :func:`nchw_to_blocked`, into an NCHW tensor."""
-    cdef Py_ssize_t n = y.shape[0], c = y.shape[1], h = y.shape[2], w = y.shape[3]
-    cdef RelayoutArgs a
-    if x.shape[4] != VW or x.shape[2] != h + 2 * halo_h or x.shape[3] != w + 2 * halo_w:
-        raise ValueError(f"blocked shape {tuple(x.shape)[:5]} does not fit {tuple(y.shape)[:4]} with this halo")
-    _check_packed((n, c, h, w), (x.shape[0], x.shape[1], h, w, VW), c, VW)
-    if y.size == 0:
+    cdef Py_ssize_t p = _packed_by(y, x), c = y.shape[1], size = y.shape[2] * y.shape[3], block, n, first
+    if y.shape[0] == 0 or c == 0 or size == 0:
         return
-    a = RelayoutArgs(
-        x=&x[0, 0, halo_h, halo_w, 0], y=&y[0, 0, 0, 0], n=n, c=c, h=h, w=w,
-        blocked=Strides(
-            row=x.shape[3] * VW, plane=x.shape[2] * x.shape[3] * VW,
-            image=x.shape[1] * x.shape[2] * x.shape[3] * VW,
-        ),
-    )
     with nogil:
-        relayout_to_plain_32(&a, 0, n * x.shape[1] * h, NULL)
+        for n in range(y.shape[0]):
+            for block in range(x.shape[1]):
+                first = block * p
+                deinterleave_by(p, &x[n, block, 0, 0, 0], &y[n, first, 0, 0], size, c - first)
+
+
+cdef Py_ssize_t _packed_by(
+    const float[:, :, :, ::1] plain, const float[:, :, :, :, ::1] packed
+) except -1:
+    """The number of channels that lie side by side; checks that the shapes belong together."""
+    cdef Py_ssize_t p = packed.shape[4], c = plain.shape[1]
+    if p not in (4, 8, 16):
+        raise ValueError(f"channels can be packed by 4, 8 or 16, not by {p}")
+    expected = (plain.shape[0], (c + p - 1) // p, plain.shape[2], plain.shape[3], p)
+    if tuple(packed.shape)[:5] != expected:
+        raise ValueError(
+            f"an NCHW tensor of shape {tuple(plain.shape)[:4]} is packed in {expected}, not in "
+            f"{tuple(packed.shape)[:5]}"
+        )
+    return p
+
+
+cdef void interleave_by(
+    Py_ssize_t p, const float* x, int64_t size, int64_t channels, float* y
+) noexcept nogil:
+    """One block of p channels, of which `channels` exist; planes of `size` pixels."""
+    if p == 4:
+        interleave(4, False, x, size, channels, y, size)
+    elif p == 8:
+        interleave(8, False, x, size, channels, y, size)
+    else:
+        interleave(16, False, x, size, channels, y, size)
+
+
+cdef void deinterleave_by(
+    Py_ssize_t p, const float* x, float* y, int64_t size, int64_t channels
+) noexcept nogil:
+    """The inverse of interleave_by."""
+    if p == 4:
+        deinterleave(4, False, x, y, size, channels, size)
+    elif p == 8:
+        deinterleave(8, False, x, y, size, channels, size)
+    else:
+        deinterleave(16, False, x, y, size, channels, size)

@@ -9,7 +9,6 @@ from megengine_lite.kernels.common.simd cimport (
     VW, inlined, prefetch, stream_end, vf, vf_load, vf_load_n, vf_store, vf_store_n, vf_stream, vf_unzip_even, vf_zero,
 )
 
-from megengine_lite.kernels.common.tiling import plan_copy
 
 cdef enum:
     MAX_DIMS = 8
@@ -325,48 +324,3 @@ cdef void fill_elements(const FillElementsArgs* a, int64_t begin, int64_t end, v
 
 
 include "transpose_table.pxi"
-
-
-# ---- Python functions that run a kernel on arrays: for tests, and to try one out ------------------------------------
-
-def copy(x, y):
-    """Copies an array into another of the same shape and element size, whatever their strides.
-
-    Parameters
-    ----------
-    x, y : array
-        Elements of 1, 2, 4 or 8 bytes, strides that are multiples of that; ``y`` is written and must not overlap ``x``.
-
-    Raises
-    ------
-    ValueError
-        Shapes or element sizes that differ, or cannot be copied.
-    """
-    cdef StridedArgs a
-    cdef int k
-    cdef int64_t work
-    if x.shape != y.shape or x.itemsize != y.itemsize or x.itemsize not in (1, 2, 4, 8) or not y.flags.writeable:
-        raise ValueError(f"cannot copy {x.dtype} {x.shape} to {y.dtype} {y.shape}")
-    if any(s % x.itemsize for s in (*x.strides, *y.strides)):
-        raise ValueError("strides must be multiples of the element size")
-    if x.size == 0:
-        return
-    plan = plan_copy(x.shape, x.strides, y.strides, x.itemsize)
-    arguments = plan.arguments
-    a.x = <const char*><uintptr_t>x.ctypes.data
-    a.y = <char*><uintptr_t>y.ctypes.data
-    a.ndim = arguments["ndim"]
-    a.item = arguments["item"]
-    a.chunk = arguments["chunk"]
-    a.stream = arguments["stream"]
-    for k in range(MAX_DIMS):
-        a.extent[k] = arguments[f"extent{k}"]
-        a.x_stride[k] = arguments[f"x_stride{k}"]
-        a.y_stride[k] = arguments[f"y_stride{k}"]
-    work = plan.work
-    cdef bint transposed = plan.kernel == "transpose_strided"
-    with nogil:
-        if transposed:
-            transpose_strided(&a, 0, work, NULL)
-        else:
-            copy_strided(&a, 0, work, NULL)

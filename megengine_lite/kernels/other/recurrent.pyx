@@ -1,7 +1,5 @@
 """The pointwise part of recurrent cells; their matrix products are those of gemm."""
 
-import numpy as np
-
 from libc.stdint cimport int64_t
 
 from megengine_lite.kernels.common.simd cimport VW, vf, vf_fma, vf_load_n, vf_store_n
@@ -45,36 +43,3 @@ cdef void lstm_cell_f32(const LstmCellArgs* a, int64_t begin, int64_t end, void*
 
 
 include "recurrent_table.pxi"
-
-
-# ---- Python functions that run a kernel on arrays: for tests, and to try one out ------------------------------------
-
-def lstm_cell(const float[:, ::1] gates not None, const float[:, ::1] c not None):
-    """One step of an LSTM from the sums of its gates.
-
-    Parameters
-    ----------
-    gates : float32 array [batch, 4 hidden]
-        Input, forget, cell and output gate before their activation.
-    c : float32 array [batch, hidden]
-
-    Returns
-    -------
-    h, c : float32 arrays [batch, hidden]
-    """
-    cdef LstmCellArgs a
-    cdef Py_ssize_t batch = c.shape[0], hidden = c.shape[1]
-    if gates.shape[0] != batch or gates.shape[1] != 4 * hidden:
-        raise ValueError(f"gates must be of shape ({batch}, {4 * hidden})")
-    h = np.empty((batch, hidden), np.float32)
-    c_out = np.empty((batch, hidden), np.float32)
-    cdef float[:, ::1] h_view = h
-    cdef float[:, ::1] c_view = c_out
-    if h.size == 0:
-        return h, c_out
-    a = LstmCellArgs(
-        gates=&gates[0, 0], c=&c[0, 0], c_out=&c_view[0, 0], h=&h_view[0, 0], hidden=hidden, h_row=hidden
-    )
-    with nogil:
-        lstm_cell_f32(&a, 0, batch, NULL)
-    return h, c_out

@@ -1,8 +1,6 @@
 """Sorting of rows, and suppression of overlapping boxes."""
 
-import numpy as np
-
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uintptr_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t
 from libc.string cimport memset
 
 
@@ -170,39 +168,3 @@ cdef void nms_keep_f32(const NmsKeepArgs* a, int64_t begin, int64_t end, void* s
 
 
 include "sorting_table.pxi"
-
-
-# ---- Python functions that run a kernel on arrays: for tests, and to try one out ------------------------------------
-
-def sort_rows(x, bint descending=False):
-    """Sorts the rows of a matrix.
-
-    Parameters
-    ----------
-    x : float32 or int32 array [rows, n], C-contiguous
-        Equal elements keep their order, NaN come last.
-    descending : bool
-        Reverses the whole order.
-
-    Returns
-    -------
-    values, places : array of the same type, int32 array
-        The sorted rows and the places that their elements had.
-    """
-    cdef SortRowsArgs a
-    if x.ndim != 2 or x.dtype not in (np.float32, np.int32) or not x.flags.c_contiguous:
-        raise ValueError("needs a contiguous matrix of float32 or int32")
-    values, places = np.empty_like(x), np.empty(x.shape, np.int32)
-    if x.size == 0:
-        return values, places
-    scratch = np.empty(16 * x.shape[1] + 4 * PASSES * BUCKETS, np.uint8)
-    cdef uint8_t[::1] memory = scratch
-    a = SortRowsArgs(
-        x=<const uint32_t*><uintptr_t>x.ctypes.data, values=<uint32_t*><uintptr_t>values.ctypes.data,
-        places=<int32_t*><uintptr_t>places.ctypes.data,
-        n=x.shape[1], first=0, count=x.shape[1], descending=descending, is_float=x.dtype == np.float32,
-    )
-    cdef int64_t work = x.shape[0]
-    with nogil:
-        sort_rows_32(&a, 0, work, &memory[0])
-    return values, places

@@ -5,8 +5,6 @@ distances from the mean, so large offsets do not cancel. Partial sums are added 
 are not all finite, both are NaN.
 """
 
-import numpy as np
-
 from libc.math cimport sqrt
 from libc.stdint cimport int64_t
 
@@ -490,44 +488,3 @@ cdef void lrn_blocked_f32(const LrnBlockedArgs* a, int64_t begin, int64_t end, v
 
 
 include "norm_table.pxi"
-
-
-# ---- Python functions that run a kernel on arrays: for tests, and to try one out ------------------------------------
-
-def layer_norm(const float[:, ::1] x not None, const float[::1] weight, const float[::1] bias, double eps):
-    """Normalizes the rows of a matrix.
-
-    Parameters
-    ----------
-    x : float32 array [rows, n]
-    weight, bias : float32 array [n] or None
-        Both or none.
-    eps : float
-        Added to the variance.
-
-    Returns
-    -------
-    y, mean, inverse : float32 arrays [rows, n], [rows], [rows]
-    """
-    cdef NormRowsArgs a
-    cdef Py_ssize_t rows = x.shape[0], n = x.shape[1]
-    if (weight is None) != (bias is None) or (weight is not None and (weight.shape[0] != n or bias.shape[0] != n)):
-        raise ValueError(f"weight and bias must both have {n} elements, or both be None")
-    y = np.empty((rows, n), np.float32)
-    mean = np.empty(rows, np.float32)
-    inverse = np.empty(rows, np.float32)
-    cdef float[:, ::1] out = y
-    cdef float[::1] out_mean = mean
-    cdef float[::1] out_inverse = inverse
-    if y.size == 0:
-        return y, mean, inverse
-    a = NormRowsArgs(
-        x=&x[0, 0], weight=NULL, bias=NULL, y=&out[0, 0], mean=&out_mean[0], deviation=&out_inverse[0],
-        segments=n, inner=1, weight_rows=1, give_variance=0, stream=0, eps=eps,
-    )
-    if weight is not None:
-        a.weight = &weight[0]
-        a.bias = &bias[0]
-    with nogil:
-        norm_rows_f32(&a, 0, rows, NULL)
-    return y, mean, inverse

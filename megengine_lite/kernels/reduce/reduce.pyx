@@ -418,16 +418,17 @@ POOLING_MAX = MAX_OF_NUMBERS
 include "reduce_table.pxi"
 
 
-# ---- Python functions that run a kernel on arrays: for tests, and to try one out ------------------------------------
+# ---- reductions of arrays ------------------------------------------------------------------------------------------
 
 def reduce(x, int mode, axes):
     """Reduces axes of a float32 array; they stay with length 1.
 
     Parameters
     ----------
-    x : C-contiguous float32 array
+    x : float32 array [...], C-contiguous
+        Up to six dimensions in any case. More are possible where neighbours are reduced, or kept, together.
     mode : int
-        0 sum, 1 sum of squares, 2 product, 3 minimum, 4 maximum, 5 mean, 6 maximum of numbers. NaN stays NaN but in
+        0 sum, 1 sum of squares, 2 product, 3 minimum, 4 maximum, 5 mean, 6 maximum of numbers. NaN stays NaN except in
         the last. Maxima are at least the lowest finite number, minima at most the largest.
     axes : sequence of int
         Not negative.
@@ -435,19 +436,30 @@ def reduce(x, int mode, axes):
     Returns
     -------
     float32 array
+        Of the shape of ``x`` with 1 in place of the extents of ``axes``.
 
     Raises
     ------
     ValueError
-        An empty array, another mode or axis, or more groups of axes than the kernel has loops for.
+        ``x`` is empty, of another type or not C-contiguous; there is no such mode or axis; or the axes form more groups
+        of neighbours than the kernel has loops for.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from megengine_lite._core.cpu.kernel_set import kernel_set
+    >>> kernel_set().module("reduce").reduce(np.float32([[1, 2, 3], [4, 5, 6]]), 0, (1,)).tolist()
+    [[6.0], [15.0]]
     """
     cdef Space space
     cdef ReduceInnerArgs inner
     cdef ReduceOuterArgs outer
     cdef int k
-    cdef const float[::1] flat = x.reshape(-1)
-    if mode not in MODES or not x.size or any(not 0 <= k < x.ndim for k in axes):
+    if not x.flags.c_contiguous:
+        raise ValueError(f"only C-contiguous arrays are reduced; strides {x.strides} of shape {x.shape} are not")
+    if mode not in MODES or not x.size or any(not 0 <= axis < x.ndim for axis in axes):
         raise ValueError(f"cannot reduce axes {axes} of shape {x.shape} by mode {mode}")
+    cdef const float[::1] flat = x.reshape(-1)
     y = np.empty([1 if k in axes else n for k, n in enumerate(x.shape)], np.float32)
     cdef float[::1] out = y.reshape(-1)
     plan = plan_reduce(x.shape, x.strides, y.strides, axes)
@@ -475,31 +487,4 @@ def reduce(x, int mode, axes):
         )
         with nogil:
             reduce_outer_f32(&outer, 0, work, &scratch[0])
-    return y
-
-
-def arg_reduce(const float[:, :, ::1] x not None, bint largest):
-    """Positions of the first largest (or smallest) elements along the middle axis, or of the last NaN.
-
-    Parameters
-    ----------
-    x : float32 array [outer, length, inner]
-
-    Returns
-    -------
-    int32 array [outer, inner]
-    """
-    cdef ArgReduceArgs a
-    cdef Py_ssize_t outer = x.shape[0], inner = x.shape[2]
-    if x.shape[1] == 0:
-        raise ValueError("there is no largest or smallest of no elements")
-    y = np.empty((outer, inner), np.int32)
-    cdef int32_t[:, ::1] out = y
-    if y.size == 0:
-        return y
-    a = ArgReduceArgs(
-        x=&x[0, 0, 0], y=&out[0, 0], largest=largest, length=x.shape[1], inner=inner, chunk=min(inner, <Py_ssize_t>VW)
-    )
-    with nogil:
-        arg_reduce_f32(&a, 0, outer * ((inner + VW - 1) // VW), NULL)
     return y

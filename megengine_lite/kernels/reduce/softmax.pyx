@@ -1,7 +1,5 @@
 """Softmax of float32 along any axis."""
 
-import numpy as np
-
 from libc.math cimport INFINITY
 from libc.stdint cimport int64_t, uintptr_t
 
@@ -13,7 +11,6 @@ from megengine_lite.kernels.common.simd cimport (
 )
 from megengine_lite.kernels.common.vmath cimport v_exp
 
-from megengine_lite.kernels.common.tiling import softmax_chunk, softmax_scratch
 
 cdef enum:
     LINE = 16  # floats of a cache line
@@ -192,32 +189,3 @@ cdef void softmax_f32(const SoftmaxArgs* a, int64_t begin, int64_t end, void* sc
 
 
 include "softmax_table.pxi"
-
-
-# ---- Python functions that run a kernel on arrays: for tests, and to try one out ------------------------------------
-
-def softmax(const float[:, :, ::1] x not None, bint stream=False):
-    """Softmax along the middle axis.
-
-    Parameters
-    ----------
-    x : float32 array [outer, length, inner]
-    stream
-        Store past the caches, as for results that no cache holds.
-
-    Returns
-    -------
-    float32 array of the same shape
-    """
-    cdef SoftmaxArgs a
-    cdef Py_ssize_t outer = x.shape[0], length = x.shape[1], inner = x.shape[2]
-    y = np.empty((outer, length, inner), np.float32)
-    cdef float[:, :, ::1] out = y
-    if y.size == 0:
-        return y
-    cdef Py_ssize_t chunk = softmax_chunk(length, inner, stream)
-    cdef float[::1] tile = np.empty(softmax_scratch(length, chunk), np.float32)
-    a = SoftmaxArgs(x=&x[0, 0, 0], y=&out[0, 0, 0], length=length, inner=inner, chunk=chunk, stream=stream)
-    with nogil:
-        softmax_f32(&a, 0, outer * ((inner + chunk - 1) // chunk), &tile[0])
-    return y
