@@ -9,12 +9,20 @@ import pytest
 from megengine_lite._core.cpu.kernel_set import kernel_set
 from megengine_lite._core.cpu.program import Program
 
-FILL = kernel_set()["fill_bytes"]
+FILL = kernel_set()["fill_elements"]
 COPY = kernel_set()["copy_bytes"]
 
 
+VALUES = np.arange(256, dtype=np.uint8)
+
+
+def fill_arguments(value, nbytes, base=0, offset=0, chunk=64):
+    one = -1, VALUES.ctypes.data + value
+    return FILL.values({"x": one, "y": (base, offset), "nbytes": nbytes, "item": 1, "chunk": chunk})
+
+
 def fill_step(value, nbytes, base=0, offset=0, chunk=64):
-    arguments = FILL.values({"y": (base, offset), "nbytes": nbytes, "chunk": chunk, "value": value})
+    arguments = fill_arguments(value, nbytes, base, offset, chunk)
     return FILL.address, arguments, -(-nbytes // chunk), 0
 
 
@@ -44,7 +52,7 @@ def test_serial_and_parallel_steps_keep_their_order():
     a, b = np.zeros(n, np.uint8), np.zeros(n, np.uint8)
     steps = []
     for k in range(1, 50):
-        fill = FILL.values({"y": (0, 0), "nbytes": n, "chunk": 64, "value": k})
+        fill = fill_arguments(k, n)
         copy = COPY.values({"x": (0, 0), "y": (1, 0), "nbytes": n, "chunk": 64})
         steps.append((FILL.address, fill, 1000, k % 3 == 0))
         steps.append((COPY.address, copy, 1000, 0))

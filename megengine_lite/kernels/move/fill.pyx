@@ -1,21 +1,7 @@
-"""Filling memory: zeros in the halo of a blocked tensor, and constant fills."""
+"""Copies of dense memory, and the halo of blocked tensors."""
 
 from libc.stdint cimport int64_t
 from libc.string cimport memset, memcpy
-
-
-cdef struct FillBytesArgs:
-    char* y
-    int64_t nbytes, chunk, value
-
-
-cdef void fill_bytes(const FillBytesArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
-    """One work item = one chunk of `chunk` bytes of y, all set to `value`."""
-    cdef int64_t nbytes = a.nbytes, chunk = a.chunk, value = a.value
-    cdef int64_t lo = begin * chunk
-    cdef int64_t hi = min(end * chunk, nbytes)
-    if hi > lo:
-        memset(a.y + lo, <int>value, hi - lo)
 
 
 cdef struct CopyBytesArgs:
@@ -25,7 +11,7 @@ cdef struct CopyBytesArgs:
 
 
 cdef void copy_bytes(const CopyBytesArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
-    """One work item = one chunk of `chunk` bytes."""
+    """Copies `nbytes` bytes. One work item = `chunk` bytes; the last one may have fewer."""
     cdef int64_t nbytes = a.nbytes, chunk = a.chunk
     cdef int64_t lo = begin * chunk
     cdef int64_t hi = min(end * chunk, nbytes)
