@@ -307,6 +307,14 @@ def test_rows_and_kernels_know_each_other(isa):
     assert named | SHARED == {kernel.name for kernel in kernel_set(isa)}
 
 
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+def test_conversions_take_the_types_of_their_kernel(isa):
+    rows = [row for row in TABLE.rows if "convert_elements" in row.kernels and row.op == "TypeCvt"]
+    kinds = kernel_set(isa).module("typecvt").KINDS
+    for of in (lambda row: row.inputs[0], lambda row: row.outputs[0]):
+        assert {code.name for row in rows for code in of(row)} == kinds.keys()
+
+
 # Passes make these of others; the sample of attention and warps would say no more than their tests do.
 NOT_LISTED = {
     "ChannelGather", "FusedConv", "FusedElemwise", "FusedMatMul", "MultiHeadAttn", "QuantizedConv", "QuantizedMatMul",

@@ -13,9 +13,11 @@ from megengine_lite.errors import LiteIndexError
 def sort(x, isa, descending=False):
     """The rows of a matrix in order, and the places that their elements had."""
     (rows, n), values, places = x.shape, np.zeros_like(x), np.full(x.shape, -1, np.int32)
+    kernels = kernel_set(isa)
     GuardedCall(
-        kernel_set(isa), "sort_rows_32", x=x, values=values, places=places, n=n, first=0, count=n,
-        descending=descending, is_float=x.dtype == np.float32, work=rows, scratch=16 * n + 4 * 3 * 2048,
+        kernels, "sort_rows_32", x=x, values=values, places=places, n=n, first=0, count=n,
+        descending=descending, is_float=x.dtype == np.float32, work=rows,
+        scratch=kernels.module("sorting").scratch_bytes(n),
     ).run()  # fmt: skip
     return values, places
 

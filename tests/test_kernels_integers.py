@@ -6,7 +6,6 @@ from support.guarded_memory import GuardedCall
 from support.one_node import INSTRUCTION_SETS, definition, run_blocked
 
 from megengine_lite._core.cpu.kernel_set import kernel_set
-from megengine_lite._core.cpu.lower.elemwise_other import MAX_INPUTS
 from megengine_lite._core.ir.params import Elemwise, ElemwiseMode, ElemwiseMultiType, ElemwiseMultiTypeMode, PowC
 from megengine_lite._core.operators.elemwise_functions import FUNCTIONS
 from megengine_lite.kernels.common.tiling import plan_runs
@@ -32,7 +31,10 @@ def elemwise(isa, mode, operands, truth=False):
     shape, dtype = np.broadcast_shapes(*(x.shape for x in operands)), operands[0].dtype
     y = np.zeros(shape, np.bool_ if truth else dtype)
     plan = plan_runs(shape, y.strides, [np.broadcast_to(x, shape).strides for x in operands])
-    inputs = {f"x{k}": operands[k] if k < len(operands) else None for k in range(MAX_INPUTS)}
+    inputs = {
+        f"x{k}": operands[k] if k < len(operands) else None
+        for k in range(kernel_set(isa).module("elemwise_int").MAX_INPUTS)
+    }
     GuardedCall(
         kernel_set(isa), "elemwise_int", table=plan.table, y=y, **inputs, mode=mode, size=dtype.itemsize,
         is_signed=dtype.kind == "i", ndim=plan.ndim, inputs=len(operands), truth=truth, work=plan.work, threads=2,

@@ -29,7 +29,9 @@ def packed(x, width, halo=(0, 0)):
 @pytest.mark.parametrize("isa", INSTRUCTION_SETS)
 @pytest.mark.parametrize("halo", [(0, 0), (1, 1), (0, 2)], ids=str)
 @pytest.mark.parametrize("image", IMAGES, ids=str)
-def test_blocked_and_back(image, halo, isa):
+@pytest.mark.parametrize("stream", [0, 1])
+def test_blocked_and_back(stream, image, halo, isa):
+    """``stream`` stores past the caches, where rows are aligned; the numbers are the same."""
     kernels, x = kernel_set(isa), random(*image)
     n, c, h, w = x.shape
     expected = packed(x, kernels.width, halo)
@@ -38,7 +40,7 @@ def test_blocked_and_back(image, halo, isa):
     first = (inside.ctypes.data - expected.ctypes.data) // 4
     row, plane = expected.shape[3] * kernels.width, expected.shape[2] * expected.shape[3] * kernels.width
     sizes = {"n": n, "c": c, "h": h, "w": w, "row": row, "plane": plane, "image": plane * y.shape[1]}
-    sizes |= {"work": n * y.shape[1] * h, "threads": 2}
+    sizes |= {"work": n * y.shape[1] * h, "threads": 2, "stream": stream}
     GuardedCall(kernels, "relayout_to_blocked_32", x=x, y=(y, first), **sizes).run()
     np.testing.assert_array_equal(y, expected)
     GuardedCall(kernels, "relayout_to_plain_32", x=(y, first), y=back, **sizes).run()
@@ -71,11 +73,13 @@ def test_blocked_and_back_of_small_elements(dtype, isa):
     strides = {"row": w * kernels.width, "plane": h * w * kernels.width, "image": y.size // n}
     bits, work = 8 * x.itemsize, n * y.shape[1] * h
     forward = GuardedCall(
-        kernels, f"relayout_to_blocked_{bits}", x=x, y=y, n=n, c=c, h=h, w=w, work=work, threads=2, **strides
+        kernels, f"relayout_to_blocked_{bits}", x=x, y=y, n=n, c=c, h=h, w=w, stream=0, work=work, threads=2, **strides
     )
     forward.run()
     np.testing.assert_array_equal(y, expected)
-    GuardedCall(kernels, f"relayout_to_plain_{bits}", x=y, y=back, n=n, c=c, h=h, w=w, work=work, **strides).run()
+    GuardedCall(
+        kernels, f"relayout_to_plain_{bits}", x=y, y=back, n=n, c=c, h=h, w=w, stream=0, work=work, **strides
+    ).run()
     np.testing.assert_array_equal(back, x)
 
 

@@ -6,7 +6,6 @@ from support.guarded_memory import GuardedCall
 from support.one_node import INSTRUCTION_SETS, definition, run_blocked
 
 from megengine_lite._core.cpu.kernel_set import kernel_set
-from megengine_lite._core.cpu.lower.typecvt import BLOCK, KINDS
 from megengine_lite._core.ir.dtype import from_numpy
 from megengine_lite._core.ir.params import DTypeTable
 
@@ -15,10 +14,11 @@ TYPES = [np.float32, np.float16, np.int32, np.int16, np.uint16, np.int8, np.uint
 
 def convert(x, dtype, isa):
     y = np.zeros(x.shape, dtype)
-    kinds = [KINDS[from_numpy(np.dtype(d)).code] for d in (x.dtype, dtype)]
+    kernel = kernel_set(isa).module("typecvt")
+    kinds = [kernel.KINDS[from_numpy(np.dtype(d)).code.name] for d in (x.dtype, dtype)]
     GuardedCall(
         kernel_set(isa), "convert_elements", x=x, y=y, n=x.size, source=kinds[0], target=kinds[1],
-        source_size=x.itemsize, target_size=y.itemsize, work=-(-x.size // BLOCK),
+        source_size=x.itemsize, target_size=y.itemsize, work=-(-x.size // kernel.BLOCK),
     ).run()  # fmt: skip
     return y
 

@@ -19,6 +19,7 @@ from megengine_lite._core.cpu.kernel_set import Kernel, KernelSet
 from megengine_lite._core.cpu.placement import Placement
 from megengine_lite._core.ir.graph import Constant, ConstantPool, Graph, Node, TensorSpec, Var
 from megengine_lite.errors import InternalError
+from megengine_lite.kernels.common.tiling import STREAM_BYTES
 
 # A step with less work than this runs on one thread: waking and joining the others would cost more.
 SERIAL_BYTES = 48 * 1024
@@ -476,7 +477,8 @@ class Lowering:
         suffix = {1: "8", 2: "16", 4: "32"}[var.dtype.itemsize]
         self.emit(
             f"{kernel}_{suffix}", Node("Relayout", None, (), (), var.name), x=src.ref, y=out.ref, n=b.n, c=b.c, h=b.h,
-            w=b.w, row=b.row, plane=b.plane, image=b.image, work=b.n * b.blocks * b.h,
+            w=b.w, stream=var.spec.nbytes >= STREAM_BYTES, row=b.row, plane=b.plane, image=b.image,
+            work=b.n * b.blocks * b.h,
         )  # fmt: skip
 
     def copy_blocked(self, src: Tensor, out: Tensor, var: Var) -> None:

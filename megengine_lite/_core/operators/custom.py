@@ -21,6 +21,7 @@ from megengine_lite._core.ir.params import Param
 from megengine_lite._core.operators.base import REGISTRY, Operator, fail, register
 from megengine_lite._core.operators.facts import InFiles
 from megengine_lite._core.operators.names import canonical_name
+from megengine_lite._core.system.memory import MAX_NDIM
 from megengine_lite.errors import LiteError, LiteTypeError, LiteValueError, ModelFormatError, UnsupportedOperatorError
 
 _C = DTypeCode
@@ -163,7 +164,7 @@ def _tensor_spec(node: Node, info: TensorInfo) -> TensorSpec:
     if not isinstance(info, TensorInfo):
         raise LiteTypeError(f"infer of {node.op!r} must give TensorInfo objects, gave {type(info).__name__}")
     shape = None if info.shape is None else tuple(int(d) for d in info.shape)
-    if shape is not None and (not 1 <= len(shape) <= 7 or min(shape) < 0):
+    if shape is not None and (not 1 <= len(shape) <= MAX_NDIM or min(shape) < 0):
         raise fail(node, f"infer gave the shape {shape}, which no tensor can have")
     storage = np.dtype(info.dtype)
     try:

@@ -5,11 +5,6 @@ from megengine_lite.kernels.common.simd cimport (
     VW, vf, vf_load, vf_load_n, vf_set1, vf_store, vf_store_n, vf_stream,
 )
 
-cdef enum:
-    # Results from this size on are stored past the caches: they would not stay there until somebody reads them, and a
-    # line that is written as a whole need not be fetched from memory first.
-    STREAM_BYTES = 16777216
-
 
 cdef inline bint is_aligned(const float* p) noexcept nogil:
     """Whether p is at the beginning of a vector."""

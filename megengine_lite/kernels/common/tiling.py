@@ -13,7 +13,8 @@ ITEM = 4  # bytes of a float32
 # make the calls per tile cheap. Chains without intermediate results take larger tiles.
 TILE = 1024
 TILE_DENSE = 8192
-# Results from this size on are stored past the caches (also in rows.pxd).
+# Results from this size on are stored past the caches: they would not stay there until somebody reads them, and a line
+# that is written as a whole need not be fetched from memory first. Kernels get it as the argument `stream`.
 STREAM_BYTES = 16 << 20
 
 
@@ -184,7 +185,6 @@ def plan_runs(shape: Sequence[int], output_strides: Sequence[int], input_strides
     return RunPlan(table, len(extents), math.prod(extents[1:]))
 
 
-MAX_DIMS = 8  # of a strided copy
 COPY_CHUNK = 16384  # elements of a work item of a copy
 STRIP = 64  # columns that one work item of a transposition reads from each row
 
@@ -198,8 +198,13 @@ class CopyPlan:
     work: int
 
 
-def plan_copy(shape: Sequence[int], x_strides: Sequence[int], y_strides: Sequence[int], item: int) -> CopyPlan:
-    """Chooses how to copy between two strided views of the same shape, none of it 0; strides in bytes."""
+def plan_copy(
+    shape: Sequence[int], x_strides: Sequence[int], y_strides: Sequence[int], item: int, dims: int
+) -> CopyPlan:
+    """Chooses how to copy between two strided views of the same shape, none of it 0; strides in bytes.
+
+    ``dims`` is the number of dimensions that the kernels have: ``MAX_DIMS`` of their module.
+    """
     extents, (xs, ys) = collapse(shape, [x_strides, y_strides])
     kernel, chunk = "copy_strided", COPY_CHUNK
     if xs[0] != item and ys[0] == item and item in xs[1:] and extents[xs.index(item)] > 1:
@@ -219,7 +224,7 @@ def plan_copy(shape: Sequence[int], x_strides: Sequence[int], y_strides: Sequenc
         # Memory likes to be read in order; writes go past the caches and need no order.
         order = [0, *sorted(range(1, len(extents)), key=lambda k: abs(xs[k]))]
         extents, xs, ys = ([a[k] for k in order] for a in (extents, xs, ys))
-    fill = [0] * (MAX_DIMS - len(extents))
+    fill = [0] * (dims - len(extents))
     arguments = {"ndim": len(extents), "item": item, "chunk": chunk, "stream": int(stream)}
     for name, values in (("extent", extents), ("x_stride", xs), ("y_stride", ys)):
         arguments |= {f"{name}{d}": v for d, v in enumerate(values + fill)}
@@ -227,7 +232,6 @@ def plan_copy(shape: Sequence[int], x_strides: Sequence[int], y_strides: Sequenc
 
 
 REDUCE_CHUNK = 512  # results of a work item of a reduction that keeps its innermost dimension
-_KEPT = _REDUCED = 3  # dimensions that a reduction has loops for, besides the innermost one
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,7 +245,7 @@ class ReducePlan:
 
 
 def plan_reduce(
-    shape: Sequence[int], x_strides: Sequence[int], y_strides: Sequence[int], axes: Sequence[int]
+    shape: Sequence[int], x_strides: Sequence[int], y_strides: Sequence[int], axes: Sequence[int], loops: int
 ) -> ReducePlan | None:
     """Loops for a float32 reduction; None if its axes are too scattered.
 
@@ -253,6 +257,9 @@ def plan_reduce(
         Of the result, in bytes; those of reduced axes are not looked at.
     axes
         What is reduced.
+    loops
+        How many kept and how many reduced dimensions the kernels have loops for, besides the innermost one: ``LOOPS``
+        of their module.
     """
     dims: list[list[int]] = []  # extent, stride of x, stride of y, whether reduced; innermost first
     for k in reversed(range(len(shape))):
@@ -274,10 +281,10 @@ def plan_reduce(
         inner = dims.pop(0)
     kept = [d for d in reversed(dims) if not d[3]]
     gone = [d for d in reversed(dims) if d[3]]
-    if len(kept) > _KEPT or len(gone) > _REDUCED - inner[3]:
+    if len(kept) > loops or len(gone) > loops - inner[3]:
         return None
-    kept = [[1, 0, 0, 0]] * (_KEPT - len(kept)) + kept
-    fill = [[1, 0, 0, 1]] * (_REDUCED - inner[3] - len(gone))
+    kept = [[1, 0, 0, 0]] * (loops - len(kept)) + kept
+    fill = [[1, 0, 0, 1]] * (loops - inner[3] - len(gone))
     gone = fill + gone + [[1, 0, 0, 1]] * inner[3]
     space = {
         **{f"kept{i}": d[0] for i, d in enumerate(kept)},

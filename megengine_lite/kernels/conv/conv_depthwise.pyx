@@ -144,12 +144,16 @@ cdef struct ConvDepthwiseArgs:
     Epilogue epilogue
 
 
+def scratch_bytes(int64_t kh, int64_t kw):
+    """Bytes of scratch: the offsets of the taps."""
+    return sizeof(int64_t) * kh * kw
+
+
 cdef void conv_depthwise_f32(const ConvDepthwiseArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
     """One work item = one output row of one channel block of one image.
 
-    x, y and z point at element (0, 0, 0, 0); x needs a halo of at least the padding, and pixels of y
-    lie `y_pixel` elements apart. `scratch` holds the tap offsets:
-    8 kh kw bytes. y may be z.
+    x, y and z point at element (0, 0, 0, 0); x needs a halo of at least the padding, and pixels of y lie `y_pixel`
+    elements apart. y may be z. Scratch: scratch_bytes(kh, kw).
     """
     cdef const float* x = a.x
     cdef const float* w = a.w

@@ -36,6 +36,11 @@ cdef struct ConvFirstArgs:
     Epilogue epilogue
 
 
+def scratch_bytes(int64_t ic, int64_t kh, int64_t kw, int64_t iw, int64_t pad_w):
+    """Bytes of scratch: the table of taps, and the padded input rows of one output row."""
+    return ic * kh * (sizeof(int64_t) * kw + sizeof(float) * (iw + 2 * pad_w))
+
+
 cdef void conv_first_f32(const ConvFirstArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
     """One work item = one output row of one image, all channels.
 

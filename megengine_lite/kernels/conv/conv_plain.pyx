@@ -12,7 +12,7 @@ from megengine_lite.kernels.common.simd cimport VW, inlined, outlined, vf, vf_fm
     vf_store_n, vf_zero
 from megengine_lite.kernels.common.vmath cimport activate
 
-cdef enum:
+cpdef enum:  # planners read it
     SPAN = 3  # vectors of a block along the row
 
 
@@ -116,12 +116,28 @@ cdef struct ConvPlainArgs:
     Epilogue epilogue
 
 
+def row_part(
+    int64_t width, int64_t iw, int64_t ow, int64_t kw, int64_t stride_w, int64_t dilate_w, int64_t pad_w
+):
+    """Numbers in one of the `stride_w` parts of a padded row, and those that the last block reads behind it.
+
+    `width` is the number of float32 lanes of a vector.
+    """
+    cdef int64_t block = SPAN * width
+    cdef int64_t padded = (iw + 2 * pad_w + stride_w - 1) // stride_w
+    return max(padded, (kw - 1) * dilate_w // stride_w + (ow + block - 1) // block * block)
+
+
+def scratch_bytes(int64_t rows, int64_t kw, int64_t stride_w, int64_t part):
+    """Bytes of scratch: `rows` = ic kd kh input rows of parts as long as row_part says, and the table of taps."""
+    return rows * (sizeof(int64_t) * kw + sizeof(float) * stride_w * part)
+
+
 cdef void conv_plain_f32(const ConvPlainArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
     """One work item = one output row (of one depth) of one group of one image; two dimensions have depth 1.
 
     Tensors are dense; w is [groups][oc][ic][kd][kh][kw] with channels per group. `part` is the length of one part of
-    a row of scratch: at least (iw + 2 pad_w) / stride_w and enough for SPAN vectors behind the last column. scratch
-    holds 8 ic kd kh kw + 4 ic kd kh stride_w part bytes.
+    a row of scratch, given by row_part. Scratch: scratch_bytes(ic kd kh, kw, stride_w, part).
     """
     cdef const float* x = a.x
     cdef const float* w = a.w

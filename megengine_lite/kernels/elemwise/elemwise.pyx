@@ -18,8 +18,10 @@ from megengine_lite.kernels.common.simd cimport VW, inlined, stream_end, vf, vf_
 
 from megengine_lite.kernels.common.tiling import plan_chain
 
-cdef enum:
+cpdef enum:  # planners read it
     MAX_INPUTS = 12
+
+cdef enum:
     MAX_DIMS = 8
     MAX_REGISTERS = 64
     STEP = 6  # numbers per step in the table: mode, slot of the result, registers of the operands

@@ -12,9 +12,8 @@ from megengine_lite.kernels.elemwise.elemwise_modes cimport arity_of
 from megengine_lite.kernels.common.simd cimport inlined
 
 
-cdef enum:
+cpdef enum:  # planners read it
     MAX_INPUTS = 4
-    MAX_DIMS = 8
 
 ctypedef fused integer:
     int32_t

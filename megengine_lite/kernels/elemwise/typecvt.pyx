@@ -21,7 +21,7 @@ cdef enum Kind:
     UINT8 = 7
     BOOL = 8
 
-cdef enum:
+cpdef enum:  # planners read it
     BLOCK = 512  # elements; a multiple of every vector
 
 ctypedef fused small_int:
@@ -183,5 +183,11 @@ cdef void convert_elements(const ConvertArgs* a, int64_t begin, int64_t end, voi
         else:
             put_ints(target, as_ints(source, x, ints, count), y, count)
 
+
+# Name of an element type -> its number; planners know no other.
+KINDS = {
+    "FLOAT32": FLOAT32, "FLOAT16": FLOAT16, "BFLOAT16": BFLOAT16, "INT32": INT32, "INT16": INT16, "UINT16": UINT16,
+    "INT8": INT8, "UINT8": UINT8, "BYTE": UINT8, "BOOL": BOOL,
+}
 
 include "typecvt_table.pxi"

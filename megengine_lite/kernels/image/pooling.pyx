@@ -194,8 +194,13 @@ cdef struct PoolPlainArgs:
     Pool pool
 
 
+def scratch_bytes(int64_t w, int64_t pad_w):
+    """Bytes of scratch of pool_plain_f32: a row with its padding, and two vectors that are read behind it."""
+    return sizeof(float) * (w + 2 * pad_w + 2 * VW)
+
+
 cdef void pool_plain_f32(const PoolPlainArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
-    """One work item = one output row of one channel of one image; scratch holds w + 2 pad_w + 2 VW floats."""
+    """One work item = one output row of one channel of one image. Scratch: scratch_bytes(w, pad_w)."""
     cdef int64_t item, plane
     cdef const float* x
     cdef float* y

@@ -61,11 +61,16 @@ cdef struct RoiAlignArgs:
     double scale, offset
 
 
+def scratch_bytes(int64_t oh, int64_t ow, int64_t sample_h, int64_t sample_w):
+    """Bytes of scratch: the taps of all samples along both axes."""
+    return sizeof(Tap) * (oh * sample_h + ow * sample_w)
+
+
 cdef void roi_align_blocked_f32(const RoiAlignArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
     """Maximum or mean of the samples in each bin of each region [image, x0, y0, x1, y1].
 
     One work item = one channel block of one region. A region of an image that does not exist gives zeros and sets
-    `fault`. scratch: the taps of all samples along both axes, 24 bytes each.
+    `fault`. Scratch: scratch_bytes(oh, ow, sample_h, sample_w).
     """
     cdef bint largest = a.mode == 0
     cdef int64_t images = a.images, blocks = a.blocks, h = a.h, w = a.w

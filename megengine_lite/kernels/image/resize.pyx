@@ -12,8 +12,8 @@ from megengine_lite.kernels.common.simd cimport (
     vi, vi_load,
 )
 
-cdef enum:
-    MAX_ROWS = 64  # taps along the height
+cpdef enum:  # planners read it
+    MAX_TAPS = 64  # along the height
 
 
 cdef inline vf load_lanes(const float* p, int64_t n) noexcept nogil:
@@ -76,7 +76,7 @@ cdef void resize_pixels_f32(const ResizePixelsArgs* a, int64_t begin, int64_t en
     cdef const float* column_weights = a.column_weights
     cdef int64_t item, r, k, first, n
     cdef const float* x
-    cdef const float* rows[MAX_ROWS]
+    cdef const float* rows[MAX_TAPS]
     cdef float* y
     for item in range(begin, end):
         r = item % oh
@@ -116,11 +116,16 @@ cdef struct ResizePlainArgs:
     int64_t h, w, oh, ow, taps_y, taps_x
 
 
+def scratch_bytes(int64_t w):
+    """Bytes of scratch of resize_plain_f32: a row of the image, and two vectors that are read behind it."""
+    return sizeof(float) * (w + 2 * VW)
+
+
 cdef void resize_plain_f32(const ResizePlainArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
     """One work item = one output row of one channel of one image.
 
     Tables as of resize_pixels_f32, those of columns with the taps outermost: [taps_x][ow]. First the rows are added up
-    into scratch, w + 2 VW floats, then columns are gathered from there. Where the columns of VW outputs lie within 2 VW
+    into scratch (scratch_bytes(w)), then columns are gathered from there. Where the columns of VW outputs lie within 2 VW
     neighbours, `starts` [taps_x][ow / VW] has the first of them, and columns are counted from there; else it is NULL.
     """
     cdef int64_t h = a.h, w = a.w, oh = a.oh, ow = a.ow, taps_y = a.taps_y, taps_x = a.taps_x

@@ -7,7 +7,7 @@ from libc.stdint cimport int32_t, int64_t
 from libc.string cimport memcpy, memset
 
 
-cdef enum:
+cpdef enum:  # planners read it
     MAX_INDEXES = 4
 
 

@@ -1,14 +1,12 @@
-"""Change between the plain and the channel-blocked layout, and movement of blocked channels."""
+"""Change between the plain and the channel-blocked layout, and copies between blocked tensors."""
 
-from libc.stdint cimport int8_t, int16_t, int32_t, int64_t
+from libc.stdint cimport int8_t, int16_t, int64_t
 from libc.string cimport memcpy
 
 from megengine_lite.kernels.common.interleave cimport deinterleave, interleave
 from megengine_lite.kernels.common.arguments cimport Strides
-from megengine_lite.kernels.common.rows cimport STREAM_BYTES, is_aligned
-from megengine_lite.kernels.common.simd cimport (
-    VW, stream_end, vf, vf_load, vf_permute, vf_select, vf_store, vf_zero, vi, vi_load,
-)
+from megengine_lite.kernels.common.rows cimport is_aligned
+from megengine_lite.kernels.common.simd cimport VW, stream_end
 
 ctypedef fused small:
     int8_t
@@ -27,7 +25,7 @@ cdef inline int64_t rows_at_once(int64_t item, int64_t end, int64_t h, int64_t w
 cdef struct RelayoutArgs:
     const void* x
     void* y
-    int64_t n, c, h, w
+    int64_t n, c, h, w, stream
     Strides blocked
 
 
@@ -37,7 +35,7 @@ cdef void relayout_to_blocked_32(const RelayoutArgs* a, int64_t begin, int64_t e
     cdef int64_t c = a.c, h = a.h, w = a.w, row = a.blocked.row, plane = a.blocked.plane, image = a.blocked.image
     cdef int64_t blocks = (c + VW - 1) // VW
     cdef int64_t item = begin, rows, n, cb, yy
-    cdef bint stream = 4 * a.n * c * h * w >= STREAM_BYTES and is_aligned(y)
+    cdef bint stream = a.stream and is_aligned(y)
     cdef const float* source
     cdef float* target
     while item < end:
@@ -62,7 +60,7 @@ cdef void relayout_to_plain_32(const RelayoutArgs* a, int64_t begin, int64_t end
     cdef int64_t c = a.c, h = a.h, w = a.w, row = a.blocked.row, plane = a.blocked.plane, image = a.blocked.image
     cdef int64_t blocks = (c + VW - 1) // VW
     cdef int64_t item = begin, rows, n, cb, yy
-    cdef bint stream = 4 * a.n * c * h * w >= STREAM_BYTES and h * w % VW == 0
+    cdef bint stream = a.stream and h * w % VW == 0
     cdef const float* source
     cdef float* target
     while item < end:
@@ -156,73 +154,6 @@ cdef void copy_blocked(const CopyBlockedArgs* a, int64_t begin, int64_t end, voi
             continue
         for r in range(h):
             memcpy(y + r * y_row, x + r * x_row, row_bytes)
-
-
-cdef enum:
-    MAX_SOURCES = 4
-    SOURCE = 5  # numbers that describe one source of an output block
-
-
-cdef struct GatherChannelsArgs:
-    const float* x[MAX_SOURCES]
-    const int64_t* table
-    const int32_t* lanes
-    float* y
-    int64_t blocks, h, w
-    Strides strides
-
-
-cdef void gather_channels_blocked_f32(
-    const GatherChannelsArgs* a, int64_t begin, int64_t end, void* scratch
-) noexcept nogil:
-    """Output channels picked from channels of up to four tensors: channel shuffle, unaligned concat and split.
-
-    `table` has for every output block MAX_SOURCES entries (tensor, block, row, plane, image), tensor < 0 for none, and
-    `lanes` for every entry VW lane numbers, -1 where the lane comes from another source. Lanes that no source gives
-    are zero. One work item = one row of one output block.
-    """
-    cdef const int64_t* table = a.table
-    cdef const int32_t* lanes = a.lanes
-    cdef float* y = a.y
-    cdef int64_t blocks = a.blocks, h = a.h, w = a.w, row = a.strides.row, plane = a.strides.plane
-    cdef int64_t image = a.strides.image
-    cdef int64_t item, n, cb, r, i, s, count
-    cdef const int64_t* entry
-    cdef const float* x[MAX_SOURCES]
-    cdef vi order[MAX_SOURCES]
-    cdef vi mask[MAX_SOURCES]
-    cdef vf v
-    cdef float* target
-    for item in range(begin, end):
-        r = item % h
-        cb = item // h % blocks
-        n = item // (h * blocks)
-        count = 0
-        for s in range(MAX_SOURCES):
-            entry = table + (cb * MAX_SOURCES + s) * SOURCE
-            if entry[0] < 0:
-                break
-            x[s] = a.x[entry[0]] + n * entry[4] + entry[1] * entry[3] + r * entry[2]
-            order[s] = vi_load(lanes + (cb * MAX_SOURCES + s) * VW)
-            mask[s] = ~(order[s] >> 31)
-            order[s] = order[s] & mask[s]
-            count += 1
-        target = y + n * image + cb * plane + r * row
-        if count == 1:
-            for i in range(w):
-                v = vf_permute(vf_load(x[0] + i * VW), order[0])
-                vf_store(target + i * VW, vf_select(mask[0], v, vf_zero()))
-        elif count == 2:
-            for i in range(w):
-                v = vf_select(mask[0], vf_permute(vf_load(x[0] + i * VW), order[0]), vf_zero())
-                v = vf_select(mask[1], vf_permute(vf_load(x[1] + i * VW), order[1]), v)
-                vf_store(target + i * VW, v)
-        else:
-            for i in range(w):
-                v = vf_zero()
-                for s in range(count):
-                    v = vf_select(mask[s], vf_permute(vf_load(x[s] + i * VW), order[s]), v)
-                vf_store(target + i * VW, v)
 
 
 include "relayout_table.pxi"

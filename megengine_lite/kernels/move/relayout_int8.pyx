@@ -1,11 +1,10 @@
-"""Rearrangements of bytes: images for a first convolution, flipped copies, channels picked from blocked tensors."""
+"""Packing of images for a first int8 convolution, and copies with the sign bits flipped."""
 
-from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint32_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t
 
-from megengine_lite.kernels.common.arguments cimport Strides
 from megengine_lite.kernels.common.real cimport Format, item_size, load_real, load_some, to_stored
 from megengine_lite.kernels.common.simd cimport (
-    VW, outlined, vf, vf_permute, vf_set1, vf_store_n, vi, vi_load, vi_load_s8, vi_set1, vi_store, vi_store_8,
+    VW, outlined, vf, vf_set1, vf_store_n, vi, vi_load, vi_set1, vi_store,
 )
 
 
@@ -105,58 +104,6 @@ cdef void flip_bytes(const FlipBytesArgs* a, int64_t begin, int64_t end, void* s
         while k < last:
             y[k] = x[k] ^ 0x80
             k += 1
-
-
-cdef enum:
-    MAX_SOURCES = 4
-    SOURCE = 5  # numbers per source in the table
-
-
-cdef struct GatherChannelsArgs:
-    const int8_t* x[MAX_SOURCES]
-    const int64_t* table
-    const int32_t* lanes
-    int8_t* y
-    int64_t blocks, h, w
-    Strides strides
-
-
-cdef void gather_channels_blocked_8(
-    const GatherChannelsArgs* a, int64_t begin, int64_t end, void* scratch
-) noexcept nogil:
-    """Output channels picked from channels of up to four tensors, like gather_channels_blocked_f32 and with its tables:
-    for every output block MAX_SOURCES entries (tensor, block, row, plane, image), and VW lane numbers for each."""
-    cdef const int64_t* table = a.table
-    cdef const int32_t* lanes = a.lanes
-    cdef int64_t blocks = a.blocks, h = a.h, w = a.w, row = a.strides.row, plane = a.strides.plane
-    cdef int64_t image = a.strides.image
-    cdef int64_t item, n, cb, r, i, s, count
-    cdef const int64_t* entry
-    cdef const int8_t* x[MAX_SOURCES]
-    cdef vi order[MAX_SOURCES]
-    cdef vi mask[MAX_SOURCES]
-    cdef vi v
-    cdef int8_t* y
-    for item in range(begin, end):
-        r = item % h
-        cb = item // h % blocks
-        n = item // (h * blocks)
-        count = 0
-        for s in range(MAX_SOURCES):
-            entry = table + (cb * MAX_SOURCES + s) * SOURCE
-            if entry[0] < 0:
-                break
-            x[s] = a.x[entry[0]] + n * entry[4] + entry[1] * entry[3] + r * entry[2]
-            order[s] = vi_load(lanes + (cb * MAX_SOURCES + s) * VW)
-            mask[s] = ~(order[s] >> 31)
-            order[s] = order[s] & mask[s]
-            count += 1
-        y = a.y + n * image + cb * plane + r * row
-        for i in range(w):
-            v = vi_set1(0)
-            for s in range(count):
-                v = v | (<vi>vf_permute(<vf>vi_load_s8(x[s] + i * VW), order[s]) & mask[s])
-            vi_store_8(y + i * VW, v)
 
 
 include "relayout_int8_table.pxi"

@@ -10,8 +10,10 @@ from megengine_lite.kernels.common.simd cimport (
 )
 
 
+cpdef enum:  # planners read it
+    MAX_DIMS = 8  # of a strided copy
+
 cdef enum:
-    MAX_DIMS = 8
     LINE = 16  # floats of a cache line
     AHEAD = 64  # rows between reading and prefetching
     SMALL = 6  # rows or columns below which elements are moved one by one

@@ -81,11 +81,16 @@ cdef struct SortRowsArgs:
     int64_t n, first, count, descending, is_float
 
 
+def scratch_bytes(int64_t n):
+    """Bytes of scratch of sort_rows_32: keys and places of a row twice, and the histograms."""
+    return 2 * n * (sizeof(uint32_t) + sizeof(int32_t)) + PASSES * BUCKETS * sizeof(uint32_t)
+
+
 cdef void sort_rows_32(const SortRowsArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
     """Elements `first` to `first + count` of each sorted row of n float32 or int32, and the places they had.
 
     Equal elements keep their order; `descending` reverses everything. values or places may be NULL. One work item =
-    one row; scratch: 16 n + 24576 bytes.
+    one row. Scratch: scratch_bytes(n).
     """
     cdef int64_t n = a.n, first = a.first, count = a.count
     cdef bint descending = a.descending != 0, is_float = a.is_float != 0

@@ -29,17 +29,18 @@ cdef enum Mode:
 
 cdef enum:
     BLOCK = 256  # terms added one after another
-    KEPT = 3  # kept dimensions besides the innermost
-    REDUCED = 3
+
+cpdef enum:  # planners read it
+    LOOPS = 3  # kept dimensions besides the innermost one, and reduced ones
 
 
 # The dimensions besides the innermost one: extents and strides of those that are kept and of those that are reduced.
 cdef struct Space:
-    int64_t kept[KEPT]
-    int64_t x_kept[KEPT]
-    int64_t y_kept[KEPT]
-    int64_t reduced[REDUCED]
-    int64_t x_reduced[REDUCED]
+    int64_t kept[LOOPS]
+    int64_t x_kept[LOOPS]
+    int64_t y_kept[LOOPS]
+    int64_t reduced[LOOPS]
+    int64_t x_reduced[LOOPS]
 
 
 cdef inline int64_t offset_of(const int64_t* extent, const int64_t* stride, int64_t index) noexcept nogil:
@@ -462,16 +463,15 @@ def reduce(x, int mode, axes):
     cdef const float[::1] flat = x.reshape(-1)
     y = np.empty([1 if k in axes else n for k, n in enumerate(x.shape)], np.float32)
     cdef float[::1] out = y.reshape(-1)
-    plan = plan_reduce(x.shape, x.strides, y.strides, axes)
+    plan = plan_reduce(x.shape, x.strides, y.strides, axes, LOOPS)
     if plan is None:
         raise ValueError(f"axes {axes} of shape {x.shape} are too scattered")
     cdef float[::1] scratch = np.empty(plan.scratch // 4 + 1, np.float32)
     arguments = plan.arguments
-    for k in range(KEPT):
+    for k in range(LOOPS):
         space.kept[k] = arguments[f"kept{k}"]
         space.x_kept[k] = arguments[f"x_kept{k}"]
         space.y_kept[k] = arguments[f"y_kept{k}"]
-    for k in range(REDUCED):
         space.reduced[k] = arguments[f"reduced{k}"]
         space.x_reduced[k] = arguments[f"x_reduced{k}"]
     cdef double divisor = x.size // y.size if mode == MEAN else 1

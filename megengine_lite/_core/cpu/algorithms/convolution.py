@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from megengine_lite._core.cpu.algorithms.algorithm import Algorithm
+from megengine_lite._core.cpu.kernel_set import kernel_set
 from megengine_lite._core.ir.fused_quantized import MAX_IMAGE_CHANNELS
 
 
@@ -72,13 +73,24 @@ def _image_applies(p: ConvProblem) -> bool:
     return (p.plain_input or p.converts_input) and p.groups == 1 and p.ic <= MAX_IMAGE_CHANNELS
 
 
-def _takes_bytes(p: ConvProblem) -> bool:
+def _takes_int8(p: ConvProblem) -> bool:
     return not p.converts_input
 
 
+def _module(name: str) -> Any:
+    """A kernel module, for the scratch and the block sizes that it exports. They are the same for all sets of a width,
+    which is an argument where it matters."""
+    return kernel_set().module(name)
+
+
 def first_scratch(p: ConvProblem) -> int:
-    """The padded input rows of one output row, and the table of taps."""
-    return p.ic * p.kh * (8 * p.kw + 4 * (p.iw + 2 * p.pad_w))
+    """Bytes that each thread needs."""
+    return _module("conv_first").scratch_bytes(p.ic, p.kh, p.kw, p.iw, p.pad_w)
+
+
+def depthwise_scratch(p: ConvProblem) -> int:
+    """Bytes that each thread needs."""
+    return _module("conv_depthwise").scratch_bytes(p.kh, p.kw)
 
 
 # Multiply-adds that a core does for each lane of its vectors while it reads one number of weights from memory, and
@@ -99,38 +111,14 @@ def _first_cost(p: ConvProblem) -> float:
     return p.n * p.blocks(p.oc) * p.width * p.ic * p.kh * p.kw * p.oh * p.ow
 
 
-@dataclass(frozen=True, slots=True)
-class PlainRow:
-    """The scratch of ``conv_plain``: padded input rows, each in ``stride`` interleaved parts."""
-
-    width: int
-    iw: int
-    ow: int
-    kw: int
-    stride: int
-    dilate: int
-    pad: int
-
-    VECTORS: ClassVar[int] = 3  # that the kernel computes along a row at a time
-
-    @property
-    def part(self) -> int:
-        """Numbers in a part: the padded row, and those that the last block may read behind it."""
-        block = self.VECTORS * self.width
-        last_read = (self.kw - 1) * self.dilate // self.stride + -(-self.ow // block) * block
-        return max(-(-(self.iw + 2 * self.pad) // self.stride), last_read)
-
-    def scratch(self, rows: int) -> int:
-        """Bytes for the given number of input rows and the table of taps."""
-        return rows * (8 * self.kw + 4 * self.stride * self.part)
-
-
 def _plain_scratch(p: ConvProblem) -> int:
-    return PlainRow(p.width, p.iw, p.ow, p.kw, p.stride_w, p.dilate_w, p.pad_w).scratch(p.ic * p.kh)
+    kernel = _module("conv_plain")
+    part = kernel.row_part(p.width, p.iw, p.ow, p.kw, p.stride_w, p.dilate_w, p.pad_w)
+    return kernel.scratch_bytes(p.ic * p.kh, p.kw, p.stride_w, part)
 
 
 def _plain_cost(p: ConvProblem) -> float:
-    block = PlainRow.VECTORS * p.width
+    block = _module("conv_plain").SPAN * p.width
     products = p.products // p.ow * -(-p.ow // block) * block
     copied = p.n * p.groups * p.ic * p.oh * p.kh * p.iw * (12 if p.stride_w == 1 else 40)
     relayout = 0 if p.plain_input else _RELAYOUT * p.width * p.n * p.groups * p.ic * p.ih * p.iw
@@ -176,7 +164,7 @@ class WinogradPlan:
 
     def scratch(self, p: ConvProblem) -> int:
         """Bytes that each thread needs."""
-        return 4 * p.width * self.area * ((p.blocks(p.ic) + 2) * self.tiles + 2)
+        return _module("conv_winograd").scratch_bytes(self.m, p.width, p.ic, self.tiles)
 
     def cost(self, p: ConvProblem) -> float:
         lanes, depth = p.blocks(p.oc) * p.width, p.blocks(p.ic) * p.width
@@ -205,7 +193,7 @@ CONV_F32: list[Algorithm[ConvProblem]] = [
     Algorithm(
         "conv_depthwise_f32",
         applies=_is_depthwise,
-        scratch=lambda p: 8 * p.kh * p.kw,
+        scratch=depthwise_scratch,
         cost=lambda p: 4.0 * p.products,
         error=1e-6,
     ),
@@ -221,11 +209,11 @@ CONV_F32: list[Algorithm[ConvProblem]] = [
 CONV_INT8: list[Algorithm[ConvProblem]] = [
     Algorithm(
         "conv_depthwise_int8",
-        applies=lambda p: _is_depthwise(p) and _takes_bytes(p),
+        applies=lambda p: _is_depthwise(p) and _takes_int8(p),
         scratch=lambda p: 0,
         cost=lambda p: 4.0 * p.products,
         error=0,
     ),
     Algorithm("conv_image_int8", _image_applies, lambda p: 0, _first_cost, error=0),
-    Algorithm("conv_direct_int8", _takes_bytes, lambda p: 0, _direct_cost, error=0),
+    Algorithm("conv_direct_int8", _takes_int8, lambda p: 0, _direct_cost, error=0),
 ]

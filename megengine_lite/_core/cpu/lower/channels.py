@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from megengine_lite._core.cpu.lower.copying import emit_concat, emit_gather, view_of
@@ -9,8 +11,6 @@ from megengine_lite._core.cpu.lowering import Lowering, Tensor
 from megengine_lite._core.cpu.placement import is_concatenation
 from megengine_lite._core.ir.graph import Constant, Node
 
-MAX_TENSORS = 4  # inputs of the kernel
-MAX_SOURCES = 4  # blocks that one output block may be picked from
 MAX_CHANNELS = 1024  # whose sources stand in tables
 _KERNELS = {4: "gather_channels_blocked_f32", 1: "gather_channels_blocked_8"}  # by size of an element
 
@@ -22,8 +22,8 @@ def lower_channel_gather(ctx: Lowering, node: Node) -> None:
         _lower_concatenation(ctx, node)
         return
     blocks = None
-    if y.dtype.itemsize in _KERNELS and len(node.inputs) <= MAX_TENSORS and any(ctx.is_blocked(v) for v in node.inputs):
-        blocks = _source_blocks(node, ctx.width)
+    if any(ctx.is_blocked(v) for v in node.inputs):
+        blocks = _source_blocks(ctx, node)
     if blocks is None:
         emit_gather(
             ctx, node, [view_of(ctx.plain(v)) for v in node.inputs], view_of(ctx.new_plain(y)), node.params.sources()
@@ -40,8 +40,8 @@ def _emit_gather(ctx: Lowering, node: Node, blocks: list[dict[tuple[int, int], d
         ctx.alias_blocked(y, xs[0].slice_blocks(y.spec, node.params.runs[0].first // ctx.width))
         return
     out = ctx.new_blocked(y)
-    table, lanes = _tables(blocks, xs, ctx.width)
-    refs = {f"x{k}": xs[k].ref if k < len(xs) else None for k in range(MAX_TENSORS)}
+    table, lanes = _tables(ctx, blocks, xs)
+    refs = {f"x{k}": xs[k].ref if k < len(xs) else None for k in range(_limits(ctx).MAX_TENSORS)}
     ctx.emit(
         _KERNELS[y.dtype.itemsize],
         node,
@@ -66,8 +66,8 @@ def _lower_concatenation(ctx: Lowering, node: Node) -> None:
         emit_concat(ctx, node, 1)
         return
     if any(v.shape[1] % ctx.width for v in node.inputs[:-1]):
-        blocks = _source_blocks(node, ctx.width)
-        if blocks is None or y.dtype.itemsize not in _KERNELS or len(node.inputs) > MAX_TENSORS:
+        blocks = _source_blocks(ctx, node)
+        if blocks is None:
             emit_concat(ctx, node, 1)
         else:
             _emit_gather(ctx, node, blocks)
@@ -90,11 +90,20 @@ def _is_slice(node: Node, width: int) -> bool:
     return step == 1 and first % width == 0 and (count % width == 0 or first + count == node.inputs[0].shape[1])
 
 
-def _source_blocks(node: Node, width: int) -> list[dict[tuple[int, int], dict[int, int]]] | None:
+def _limits(ctx: Lowering) -> Any:
+    """The kernel's module, which exports how much it takes."""
+    return ctx.kernels.module("gather_channels")
+
+
+def _source_blocks(ctx: Lowering, node: Node) -> list[dict[tuple[int, int], dict[int, int]]] | None:
     """For every output block: (tensor, block) -> {output lane: source lane}; None if the kernel is of no use.
 
-    It is not where a block has too many sources, and where its tables would be as large as what is moved.
+    There is none for elements of 16 bits; a node may have too many inputs, or a block too many sources; or the tables
+    would be as large as what is moved.
     """
+    limits, width = _limits(ctx), ctx.width
+    if node.outputs[0].dtype.itemsize not in _KERNELS or len(node.inputs) > limits.MAX_TENSORS:
+        return None
     if node.params.channels > MAX_CHANNELS:
         return None
     sources = node.params.sources()
@@ -103,18 +112,19 @@ def _source_blocks(node: Node, width: int) -> list[dict[tuple[int, int], dict[in
         entries: dict[tuple[int, int], dict[int, int]] = {}
         for lane, (tensor, channel) in enumerate(sources[first : first + width]):
             entries.setdefault((tensor, channel // width), {})[lane] = channel % width
-        if len(entries) > MAX_SOURCES:
+        if len(entries) > limits.MAX_SOURCES:
             return None
         blocks.append(entries)
     return blocks
 
 
 def _tables(
-    blocks: list[dict[tuple[int, int], dict[int, int]]], xs: list[Tensor], width: int
+    ctx: Lowering, blocks: list[dict[tuple[int, int], dict[int, int]]], xs: list[Tensor]
 ) -> tuple[np.ndarray, np.ndarray]:
     """The kernel's tables: (tensor, block, row, plane, image) of each source, and its lane numbers."""
-    table = np.full((len(blocks), MAX_SOURCES, 5), -1, np.int64)
-    lanes = np.full((len(blocks), MAX_SOURCES, width), -1, np.int32)
+    limits = _limits(ctx)
+    table = np.full((len(blocks), limits.MAX_SOURCES, limits.SOURCE), -1, np.int64)
+    lanes = np.full((len(blocks), limits.MAX_SOURCES, ctx.width), -1, np.int32)
     for k, entries in enumerate(blocks):
         for s, ((tensor, block), picked) in enumerate(entries.items()):
             x = xs[tensor]

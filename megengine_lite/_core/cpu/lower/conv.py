@@ -14,6 +14,7 @@ from megengine_lite._core.cpu.algorithms.convolution import (
     CONV_F32,
     ConvProblem,
     WinogradPlan,
+    depthwise_scratch,
     first_scratch,
     merged_groups,
 )
@@ -191,7 +192,7 @@ def _emit_depthwise(ctx: Lowering, node: Node, p: ConvProblem, x: Var, bias: Var
         z=zt.ref if zt else None, y=yt.ref, y_pixel=ctx.width, **blocked_strides("x", xt), **blocked_strides("y", yt),
         **blocked_strides("z", zt), blocks=xt.blocks, oh=p.oh, ow=p.ow, **_geometry(p),
         **_activation(node), work=p.n * xt.blocks * p.oh,
-        scratch=8 * p.kh * p.kw, flops=2 * p.products,
+        scratch=depthwise_scratch(p), flops=2 * p.products,
     )  # fmt: skip
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import prod
 
-from megengine_lite._core.cpu.algorithms.convolution import PlainRow
 from megengine_lite._core.cpu.lowering import Lowering, Ref
 from megengine_lite._core.ir.fused import Activation
 from megengine_lite._core.ir.graph import Node, Var
@@ -36,13 +35,15 @@ def emit_plain(
     ins, outs = _three(x.shape[2:]), _three(y.shape[2:])
     xt, bt, zt = ctx.plain(x), ctx.plain(bias) if bias else None, ctx.plain(z) if z else None
     yt = ctx.new_plain(y)
-    row = PlainRow(ctx.width, ins[2], outs[2], kernel[2], stride[2], dilate[2], pad[2])
+    module = ctx.kernels.module("conv_plain")
+    part = module.row_part(ctx.width, ins[2], outs[2], kernel[2], stride[2], dilate[2], pad[2])
     ctx.emit(
         "conv_plain_f32", node, x=xt.ref, w=w, bias=bt.ref if bt else None, z=zt.ref if zt else None, y=yt.ref,
         groups=groups, ic=ic, oc=oc, **_spatial("i", ins), **_spatial("o", outs), **_spatial("k", kernel),
-        **_spatial("stride_", stride), **_spatial("dilate_", dilate), **_spatial("pad_", pad), part=row.part,
+        **_spatial("stride_", stride), **_spatial("dilate_", dilate), **_spatial("pad_", pad), part=part,
         activation=act.code, act_a=act.a, act_b=act.b, work=x.shape[0] * groups * outs[0] * outs[1],
-        scratch=row.scratch(ic * kernel[0] * kernel[1]), flops=2 * y.spec.size * ic * prod(kernel),
+        scratch=module.scratch_bytes(ic * kernel[0] * kernel[1], kernel[2], stride[2], part),
+        flops=2 * y.spec.size * ic * prod(kernel),
     )  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from math import gcd
 
 import numpy as np
 
-from megengine_lite._core.cpu.algorithms.convolution import ConvProblem, merged_groups
+from megengine_lite._core.cpu.algorithms.convolution import ConvProblem, depthwise_scratch, merged_groups
 from megengine_lite._core.cpu.lower.conv import blocked_strides, plain_filter, rows_in_band
 from megengine_lite._core.cpu.lowering import Lowering, Ref, Tensor
 from megengine_lite._core.cpu.packing import float32 as packing
@@ -119,7 +119,7 @@ def _emit_phase(ctx: Lowering, node: Node, weight: Constant, xt: Tensor, yt: Ten
     if depthwise:
         ctx.emit(
             "conv_depthwise_f32", node, w=w, blocks=xt.blocks, work=xt.n * xt.blocks * row.count,
-            scratch=8 * problem.kh * problem.kw, flops=flops, **common,
+            scratch=depthwise_scratch(problem), flops=flops, **common,
         )  # fmt: skip
         return
     groups, ic, oc = groups // m, ic * m, oc * m

@@ -8,9 +8,6 @@ from megengine_lite._core.ir.graph import Node, Var
 from megengine_lite._core.ir.params import ArgsortOrder, TopKMode
 from megengine_lite._core.operators.base import fail
 
-_HISTOGRAM_BYTES = 4 * 3 * 2048  # of the radix sort
-_TAP_BYTES = 24
-
 
 def _output(ctx: Lowering, v: Var) -> Ref | None:
     return ctx.new_plain(v).ref if ctx.is_read(v) else None
@@ -41,7 +38,7 @@ def lower_sort(ctx: Lowering, node: Node) -> bool | None:
         descending=descending,
         is_float=x.dtype == FLOAT32,
         work=rows,
-        scratch=16 * n + _HISTOGRAM_BYTES,
+        scratch=ctx.kernels.module("sorting").scratch_bytes(n),
     )
     return None
 
@@ -95,6 +92,6 @@ def lower_roi_align(ctx: Lowering, node: Node) -> bool | None:
         scale=p.spatial_scale,
         offset=p.offset,
         work=out.n * out.blocks,
-        scratch=_TAP_BYTES * (out.h * p.sample_height + out.w * p.sample_width),
+        scratch=ctx.kernels.module("region").scratch_bytes(out.h, out.w, p.sample_height, p.sample_width),
     )
     return None

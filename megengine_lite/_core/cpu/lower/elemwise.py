@@ -14,8 +14,6 @@ from megengine_lite._core.ir.params import ElemwiseMode
 from megengine_lite._core.operators.elemwise_functions import ORDERED
 from megengine_lite.kernels.common.tiling import plan_chain
 
-MAX_INPUTS = 12  # of the kernel
-
 _M = ElemwiseMode
 # Functions that make infinities or NaN of the zeros in padded channels; a blocked tensor must not hold those.
 _UNSAFE_AT_ZERO = {
@@ -38,7 +36,7 @@ def lower_elemwise(ctx: Lowering, node: Node) -> bool | None:
 
 
 def _lower(ctx: Lowering, node: Node, steps: Steps) -> bool | None:
-    if len(node.inputs) > MAX_INPUTS or not has_modes(ctx, steps):
+    if len(node.inputs) > ctx.kernels.module("elemwise").MAX_INPUTS or not has_modes(ctx, steps):
         return False
     sizes = {k: v.spec.size for k, v in enumerate(node.inputs)}  # results of steps have the full size
     whole = node.outputs[0].spec.size
@@ -114,7 +112,7 @@ def emit_chain(
         node,
         table=ctx.constant(table),
         y=y,
-        **{f"x{k}": refs[k] if k < len(refs) else None for k in range(MAX_INPUTS)},
+        **{f"x{k}": refs[k] if k < len(refs) else None for k in range(ctx.kernels.module("elemwise").MAX_INPUTS)},
         ndim=plan.ndim,
         split=plan.split,
         count=plan.count,

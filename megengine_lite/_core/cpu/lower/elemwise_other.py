@@ -25,7 +25,6 @@ COMPARISONS = {
     _Multi.ISNAN: _M.ISNAN,
     _Multi.ISINF: _M.ISINF,
 }
-MAX_INPUTS = 4  # of elemwise_int
 
 
 def lower_integers(ctx: Lowering, node: Node) -> bool | None:
@@ -71,7 +70,7 @@ def _emit_integers(ctx: Lowering, node: Node, mode: int, truth: bool) -> bool | 
         node,
         table=ctx.constant(Constant(plan.table, ("integer table", plan.table.tobytes()))),
         y=ctx.new_plain(y).ref,
-        **{f"x{k}": refs[k] if k < len(refs) else None for k in range(MAX_INPUTS)},
+        **{f"x{k}": refs[k] if k < len(refs) else None for k in range(kernel.MAX_INPUTS)},
         mode=mode,
         size=item,
         is_signed=node.inputs[0].dtype.storage.kind == "i",

@@ -15,8 +15,6 @@ from megengine_lite._core.operators.base import fail
 from megengine_lite._core.operators.index_selection import Scalars, select
 from megengine_lite._core.operators.values import broadcasts_to, index_error
 
-MAX_INDEXES = 4  # of the kernel
-
 
 def lower_take(ctx: Lowering, node: Node) -> bool | None:
     """Axes indexed by tensors: copies of dense runs.
@@ -27,7 +25,7 @@ def lower_take(ctx: Lowering, node: Node) -> bool | None:
     values = [v.const.array if v.const is not None else None for v in node.inputs]
     selection = select(node, x.shape, values, 1)
     indexes = [node.inputs[place] for place in selection.indexes.values()]
-    if not 1 <= len(indexes) <= MAX_INDEXES or any(v.dtype != INT32 for v in indexes):
+    if not 1 <= len(indexes) <= ctx.kernels.module("gather").MAX_INDEXES or any(v.dtype != INT32 for v in indexes):
         return False
     probe = np.empty(x.shape, x.dtype.storage)
     data = view_like(ctx.plain(x).ref, probe, probe[selection.slices])
@@ -47,7 +45,8 @@ def _emit_take(ctx: Lowering, node: Node, data: View, axes: list[int], indexes: 
     picked = np.broadcast_shapes(*(v.shape for v in indexes))
     points = math.prod(picked)
     refs = [_broadcast(ctx, node, view_of(ctx.plain(v)), picked) for v in indexes]
-    fill = [0] * (MAX_INDEXES - len(axes))
+    most = ctx.kernels.module("gather").MAX_INDEXES
+    fill = [0] * (most - len(axes))
     strides = [math.prod(shape[a + 1 :]) * item for a in axes]
     ctx.emit(
         "gather_runs",
@@ -55,7 +54,7 @@ def _emit_take(ctx: Lowering, node: Node, data: View, axes: list[int], indexes: 
         x=data.ref,
         y=ctx.new_plain(node.outputs[0]).ref,
         fault=ctx.fault(str(fail(node, f"an index is out of range for data of shape {shape}"))),
-        **{f"index{k}": refs[k] if k < len(refs) else None for k in range(MAX_INDEXES)},
+        **{f"index{k}": refs[k] if k < len(refs) else None for k in range(most)},
         points=points,
         run=math.prod(shape[axes[-1] + 1 :]) * item,
         outer_stride=math.prod(shape[axes[0] :]) * item,

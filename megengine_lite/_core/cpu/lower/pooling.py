@@ -35,9 +35,9 @@ def lower_pooling(ctx: Lowering, node: Node) -> bool | None:
     }
     if not ctx.is_blocked(x):
         source, out = ctx.plain(x), ctx.new_plain(y)
-        line = x.shape[3] + 2 * window.pad[1] + 2 * ctx.width
+        scratch = ctx.kernels.module("pooling").scratch_bytes(x.shape[3], window.pad[1])
         work = y.shape[0] * y.shape[1] * y.shape[2]
-        ctx.emit("pool_plain_f32", node, x=source.ref, y=out.ref, work=work, scratch=4 * line, **arguments)
+        ctx.emit("pool_plain_f32", node, x=source.ref, y=out.ref, work=work, scratch=scratch, **arguments)
         return None
     source, out = ctx.blocked(x), ctx.new_blocked(y)
     ctx.emit(

@@ -39,7 +39,7 @@ def emit_reduce(ctx: Lowering, node: Node, x: Var, y: Var, mode: int, axes: Sequ
         out = ctx.new_plain(y)
         strides = tuple(4 * math.prod(kept[k + 1 :]) for k in range(len(kept)))
         target = View(out.ref, kept, strides, 4)
-    plan = plan_reduce(source.shape, source.strides, target.strides, axes)
+    plan = plan_reduce(source.shape, source.strides, target.strides, axes, ctx.kernels.module("reduce").LOOPS)
     if plan is None:
         return False
     ctx.emit(

@@ -11,8 +11,6 @@ from megengine_lite._core.ir.params import InterpolationMode
 from megengine_lite._core.operators.resize import Taps, has_cv_variant, image_taps
 from megengine_lite._core.operators.sampling import border_index, floor_and_fraction
 
-MAX_TAPS = 64  # along the height
-
 
 def lower_resize(ctx: Lowering, node: Node) -> bool | None:
     x, y = node.inputs[0], node.outputs[0]
@@ -27,7 +25,7 @@ def lower_resize(ctx: Lowering, node: Node) -> bool | None:
 def _emit(ctx: Lowering, node: Node, taps: list[Taps], nhwc: bool) -> bool | None:
     x, y = node.inputs[0], node.outputs[0]
     rows, columns = taps
-    if rows[0].shape[1] > MAX_TAPS:
+    if rows[0].shape[1] > ctx.kernels.module("resize").MAX_TAPS:
         return False
     taps_y, taps_x = rows[0].shape[1], columns[0].shape[1]
     oh, ow = len(rows[0]), len(columns[0])
@@ -49,7 +47,7 @@ def _emit(ctx: Lowering, node: Node, taps: list[Taps], nhwc: bool) -> bool | Non
             w=w,
             **common,
             work=n * c * oh,
-            scratch=4 * (w + 2 * ctx.width),
+            scratch=ctx.kernels.module("resize").scratch_bytes(w),
         )
         return None
     if nhwc:

@@ -53,7 +53,9 @@ def _codes(*codes: DTypeCode) -> Codes:
 
 _F32, _I32, _BOOL = _codes(_C.FLOAT32), _codes(_C.INT32), _codes(_C.BOOL)
 _S32 = _codes(_C.QUANTIZED_S32)
-_PLAIN = frozenset(typecvt.KINDS)
+_PLAIN = _codes(
+    _C.FLOAT32, _C.FLOAT16, _C.BFLOAT16, _C.INT32, _C.INT16, _C.UINT16, _C.INT8, _C.UINT8, _C.BYTE, _C.BOOL
+)  # fmt: skip
 _PLAIN_BYTES = _PLAIN & STORED_BYTES
 _PRODUCTS = frozenset(BYTES)  # what products of bytes take
 _QUANTIZED = frozenset(c for c in DTypeCode if DType(c).is_quantized)
