@@ -9,6 +9,7 @@ from support.one_node import INSTRUCTION_SETS
 
 from megengine_lite._core.cpu.kernel_call import KernelCall
 from megengine_lite._core.cpu.kernel_set import KernelSet, kernel_set
+from megengine_lite._core.ir.params import ElemwiseMode
 from megengine_lite.errors import InternalError
 
 ROOT = Path(__file__).parent.parent
@@ -93,6 +94,7 @@ def test_what_cannot_be_an_argument_is_refused(field, message):
 
 def test_a_module_must_include_its_table(tmp_path, monkeypatch):
     monkeypatch.setattr(kernel_tables, "GROUPS", tmp_path / "groups.pxd")
+    monkeypatch.setattr(kernel_tables, "MODES", ROOT / kernel_tables.MODES)
     (tmp_path / "groups.pxd").write_text(GROUPS)
     module = tmp_path / "example.pyx"
     source = SOURCE.replace("    Outer outer, y_\n", "")
@@ -102,6 +104,19 @@ def test_a_module_must_include_its_table(tmp_path, monkeypatch):
     module.write_text(source + '\ninclude "example_table.pxi"\n')
     kernel_tables.write_tables([module], tmp_path / "tables")
     assert "example_f32" in (tmp_path / "tables" / "example_table.pxi").read_text()
+
+
+def test_kernels_have_the_numbers_of_the_elementwise_modes():
+    code = kernel_tables.mode_numbers((ROOT / kernel_tables.MODES).read_text())
+    numbers = dict(line.split(" = ") for line in code.splitlines() if line.startswith("    "))
+    expected = {mode.name: mode.value for mode in ElemwiseMode}
+    assert {name.strip(): int(n) for name, n in numbers.items()} == {**expected, "MODE_COUNT": len(ElemwiseMode)}
+
+
+@pytest.mark.parametrize("numbers", ["", "    RELU = 0\n    ABS = 2\n"], ids=["none", "gap"])
+def test_modes_that_cannot_be_read_are_refused(numbers):
+    with pytest.raises(ValueError, match="cannot read ElemwiseMode"):
+        kernel_tables.mode_numbers(f'class ElemwiseMode(IntEnum):\n    """Modes."""\n{numbers}')
 
 
 @pytest.mark.parametrize("isa", INSTRUCTION_SETS)

@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 GROUPS = Path("megengine_lite/kernels/common/arguments.pxd")
+MODES = Path("megengine_lite/_core/ir/params/elemwise.py")
 KINDS = {"int64_t": "i", "double": "f"}  # and "p" for pointers
 
 _STRUCT = re.compile(r"^cdef struct (\w+):.*\n((?:(?: {4}.*)?\n)*)", re.MULTILINE)
@@ -40,6 +41,10 @@ _KERNEL = re.compile(
     r"^cdef void (\w+)\(\s*const (\w+)\* a, int64_t begin, int64_t end, void\* scratch\s*\) noexcept nogil:",
     re.MULTILINE,
 )
+
+
+_MODES = re.compile(r"^class ElemwiseMode\(IntEnum\):\n((?:(?: {4}.*)?\n)*)", re.MULTILINE)
+_MODE = re.compile(r"^ {4}([A-Z]\w*) = (\d+)$", re.MULTILINE)
 
 
 class Argument(NamedTuple):
@@ -117,9 +122,23 @@ def table(source: str, groups: str) -> str:
     )
 
 
+def mode_numbers(source: str) -> str:
+    """The Cython enumeration of the elementwise modes, from the text of the Python module that has them."""
+    found = _MODES.search(source)
+    modes = [(name, int(number)) for name, number in _MODE.findall(found.group(1))] if found else []
+    if not modes or sorted(number for _, number in modes) != list(range(len(modes))):
+        raise ValueError(f"{MODES}: cannot read ElemwiseMode as numbers from 0 on without gaps")
+    lines = "".join(f"    {name} = {number}\n" for name, number in [*modes, ("MODE_COUNT", len(modes))])
+    return f"# Made by tools/kernel_tables.py.\ncdef enum Mode:\n{lines}"
+
+
 def write_tables(modules: list[Path], folder: Path) -> None:
-    """Writes ``<module>_table.pxi`` for each module with kernels; files that are right already keep their times."""
+    """Writes ``<module>_table.pxi`` for each module with kernels, and the numbers of the elementwise modes.
+
+    Files that are right already keep their times.
+    """
     folder.mkdir(parents=True, exist_ok=True)
+    _write(folder / "elemwise_mode_numbers.pxi", mode_numbers(MODES.read_text()))
     groups = GROUPS.read_text()
     for module in modules:
         source = module.read_text()
@@ -132,6 +151,10 @@ def write_tables(modules: list[Path], folder: Path) -> None:
             raise ValueError(
                 f'{module}: a module with kernels must have the line include "{name}", another one must not'
             )
-        target = folder / name
-        if code and not (target.exists() and target.read_text() == code):
-            target.write_text(code)
+        if code:
+            _write(folder / name, code)
+
+
+def _write(target: Path, code: str) -> None:
+    if not (target.exists() and target.read_text() == code):
+        target.write_text(code)

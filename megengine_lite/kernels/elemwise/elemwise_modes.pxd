@@ -1,7 +1,7 @@
 # The float32 functions of the operator Elemwise, by mode number, on vectors.
 #
-# `mode` is a constant wherever these are called, so that each call shrinks to one function. Seldom functions go lane
-# by lane through the C library.
+# `mode` is a constant wherever these are called, so that each call shrinks to one function. Rare functions call the C
+# library lane by lane.
 from libc.math cimport (
     INFINITY, NAN, acosf, acoshf, asinf, asinhf, atan2f, atanhf, coshf, erf, erfc, erfcf, exp, fmodf, log, sinhf, sqrt,
     tanf,
@@ -18,94 +18,9 @@ from megengine_lite.kernels.common.vmath cimport (
     v_pow, v_round, v_sigmoid, v_sign_bit, v_sin, v_softplus, v_tanh,
 )
 
-cdef enum Mode:
-    RELU = 0
-    ABS = 1
-    ACOS = 2
-    ASIN = 3
-    CEIL = 4
-    COS = 5
-    EXP = 6
-    EXPM1 = 7
-    FLOOR = 8
-    LOG = 9
-    LOG1P = 10
-    NEGATE = 11
-    SIGMOID = 12
-    SIN = 13
-    TANH = 14
-    ABS_GRAD = 15
-    ADD = 16
-    FLOOR_DIV = 17
-    MAX = 18
-    MIN = 19
-    MOD = 20
-    MUL = 21
-    POW = 22
-    SIGMOID_GRAD = 23
-    SUB = 24
-    SWITCH_GT0 = 25
-    TANH_GRAD = 26
-    TRUE_DIV = 27
-    LOG_SUM_EXP = 28
-    LT = 29
-    LEQ = 30
-    EQ = 31
-    SHL = 32
-    SHR = 33
-    COND_LEQ_MOV = 34
-    FUSE_MUL_ADD3 = 35
-    FUSE_MUL_ADD4 = 36
-    FUSE_ADD_RELU = 37
-    FUSE_ADD_SIGMOID = 38
-    FUSE_ADD_TANH = 39
-    FAST_TANH = 40
-    FAST_TANH_GRAD = 41
-    ROUND = 42
-    RMULH = 43
-    ATAN2 = 44
-    ERF = 45
-    ERFINV = 46
-    ERFC = 47
-    ERFCINV = 48
-    H_SWISH = 49
-    H_SWISH_GRAD = 50
-    FUSE_ADD_H_SWISH = 51
-    NOT = 52
-    AND = 53
-    OR = 54
-    XOR = 55
-    SILU = 56
-    SILU_GRAD = 57
-    GELU = 58
-    GELU_GRAD = 59
-    COND_LT_MOV = 60
-    NEQ = 61
-    ISNAN = 62
-    ISINF = 63
-    SINH = 64
-    COSH = 65
-    ASINH = 66
-    ACOSH = 67
-    ATANH = 68
-    TAN = 69
-    ASINH_GRAD = 70
-    ACOSH_GRAD = 71
-    ATANH_GRAD = 72
-    PRELU = 73
-    CLIP = 74
-    PRELU_GRAD = 75
-    SOFTPLUS = 76
-    SOFTPLUS_GRAD = 77
-    RELU6 = 78
-    RELU6_GRAD = 79
-    HSIGMOID = 80
-    HSIGMOID_GRAD = 81
-    LOGSIGMOID = 82
-    SQRT = 83
-    SQUARE = 84
-    SIGN = 85
-    MODE_COUNT = 86
+# The numbers of the modes are those of ElemwiseMode in _core/ir/params/elemwise.py: tools/kernel_tables.py makes the
+# enumeration `Mode` of it, which ends with MODE_COUNT.
+include "elemwise_mode_numbers.pxi"
 
 
 cdef inline int arity_of(int64_t mode) noexcept nogil:
