@@ -238,14 +238,14 @@ def test_gemm_sums_do_not_saturate(isa, values, m, n, k):
     quads = -(-k // 4)
     left = np.zeros(-(-m // rows) * rows * quads * 4, np.int8)
     GuardedCall(
-        kernels, "pack_rows_8", work=-(-m // rows), x=a, y=left, m=m, k=k, row=k, column=1, matrix=m * k, block=rows,
+        kernels, "pack_rows_int8", work=-(-m // rows), x=a, y=left, m=m, k=k, row=k, column=1, matrix=m * k, block=rows,
         flip=FLIP if offset else 0,
     ).run()  # fmt: skip
     blocks = -(-n // kernels.width)
     right = np.zeros(blocks * kernels.width * quads * 4, np.int8)
     bias = np.zeros(blocks * kernels.width, np.int32)
     GuardedCall(
-        kernels, "pack_columns_8", work=-(-blocks // 2), x=b, y=right, bias=bias, k=k, n=n, row=n, column=1,
+        kernels, "pack_columns_int8", work=-(-blocks // 2), x=b, y=right, bias=bias, k=k, n=n, row=n, column=1,
         matrix=k * n, mask=-1, zero=0, parts=1, offset=offset,
     ).run()  # fmt: skip
     np.testing.assert_array_equal(right, packing.pack_columns(b, kernels.width))
@@ -283,8 +283,8 @@ def test_image_is_padded_with_its_zero_point(isa, channels, width):
     x = rng.standard_normal((2, channels, 3, width), dtype=np.float32)
     y = np.full((2, 5, width + 4, 4), 99, np.uint8)
     GuardedCall(
-        kernel_set(isa), "pack_image_8", work=10, x=x, y=y, channels=channels, h=3, w=width, halo_h=1, halo_w=2, kind=3,
-        zero=0, y_kind=1, y_zero=17, flip=-0x7F7F7F80, scale=1, y_scale=0.05, low=-17, high=238,
+        kernel_set(isa), "pack_image_int8", work=10, x=x, y=y, channels=channels, h=3, w=width, halo_h=1, halo_w=2,
+        kind=3, zero=0, y_kind=1, y_zero=17, flip=-0x7F7F7F80, scale=1, y_scale=0.05, low=-17, high=238,
     ).run()  # fmt: skip
     stored = np.clip(round_half_away(x / np.float32(0.05)), -17, 238) + 17
     expected = np.full(y.shape, 17, np.uint8)

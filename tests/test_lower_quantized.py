@@ -173,7 +173,7 @@ def test_addition_is_done_by_the_convolution(isa, mode, nonlinear):
     y = conv(b, x, 40, 3, pad_h=1, pad_w=1, nonlineMode=nonlinear)
     total = b.typed_node("ElemwiseMultiType", ElemwiseMultiType(mode=mode), [z, y], q8(Y))
     steps = agree(b, total, isa=isa)
-    assert "quantized_binary" not in steps
+    assert "binary_int8" not in steps
 
 
 def test_conv_with_two_readers_is_not_absorbed(isa):
@@ -182,7 +182,7 @@ def test_conv_with_two_readers_is_not_absorbed(isa):
     y = conv(b, x, 8, 3, pad_h=1, pad_w=1)
     total = b.typed_node("ElemwiseMultiType", ElemwiseMultiType(mode=Q.QADD), [y, z], q8(Y))
     steps = agree(b, y, total, isa=isa)
-    assert "quantized_binary" in steps
+    assert "binary_int8" in steps
 
 
 @pytest.mark.parametrize("to", [q8(0.5), u8(0.4, 128), FLOAT32], ids=str)
@@ -192,7 +192,7 @@ def test_conversion_of_sums_is_done_by_the_convolution(isa, to):
     y = conv(b, x, 40, 3, dtype=q32(np.float32(X) * np.float32(W)))
     y = b.typed_node("TypeCvt", DTypeTable(dtype=to), [y])
     steps = agree(b, y, isa=isa)
-    assert "quantized_binary" not in steps
+    assert "binary_int8" not in steps
 
 
 def test_image_is_quantized_while_it_is_packed(isa):
@@ -201,8 +201,8 @@ def test_image_is_quantized_while_it_is_packed(isa):
     x = b.typed_node("TypeCvt", DTypeTable(dtype=q8(0.021)), [image])
     y = conv(b, x, 16, 3, pad_h=1, pad_w=1, shape=(2, 3, 20, 21), x_dtype=q8(0.021))
     steps = agree(b, y, isa=isa)
-    assert "quantized_binary" not in steps
-    assert steps.count("pack_image_8") == 1
+    assert "binary_int8" not in steps
+    assert steps.count("pack_image_int8") == 1
 
 
 @pytest.mark.parametrize("fuse", [True, False])
@@ -273,7 +273,7 @@ def test_linear_layer_is_one_product(isa):
     bias = b.weight((21,), sums, low=-3000, high=3000)
     y = b.typed_node("Elemwise", Elemwise(mode=ElemwiseMode.ADD), [bias, y])
     y = b.typed_node("TypeCvt", DTypeTable(dtype=q8(0.3)), [y])
-    assert agree(b, y, isa=isa) == ["pack_rows_8", "gemm_int8"]
+    assert agree(b, y, isa=isa) == ["pack_rows_int8", "gemm_int8"]
 
 
 # ---- elementwise, conversion, pooling --------------------------------------------------------------------------------
@@ -396,7 +396,7 @@ def test_int32_stays_in_blocks(isa):
     y = b.typed_node("Elemwise", Elemwise(mode=ElemwiseMode.RELU), [y])
     y = b.typed_node("TypeCvt", DTypeTable(dtype=FLOAT32), [y])
     steps = agree(b, y, isa=isa, fuse=False)
-    assert steps[-5:] == ["binary_s32"] * 3 + ["quantized_binary", "relayout_to_plain_32"]
+    assert steps[-5:] == ["binary_s32"] * 3 + ["binary_int8", "relayout_to_plain_32"]
 
 
 @pytest.mark.parametrize(("source", "target"), [(INT8, UINT8), (UINT8, INT8), (INT8, INT8)], ids=str)
@@ -415,4 +415,4 @@ def test_blocked_bytes_become_floats(isa, source):
     b = QuantizedBuilder()
     y = b.typed_node("Pooling", Pooling(), [b.data((1, 5, 8, 6), source, low=0, high=127)])
     y = b.typed_node("TypeCvt", DTypeTable(dtype=FLOAT32), [y])
-    assert "quantized_binary" in agree(b, y, isa=isa)
+    assert "binary_int8" in agree(b, y, isa=isa)

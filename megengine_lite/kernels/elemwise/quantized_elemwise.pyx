@@ -1,8 +1,8 @@
-"""Elementwise functions of quantized tensors: tables for bytes, arithmetic on real values, conversions.
+"""Elementwise functions of quantized tensors: by tables of 256 entries, by arithmetic on real values; conversions.
 
-All kernels walk over the same iteration space: work items are the points of (s0, s1, s2); each is `rows` runs of `run`
-elements (`last_run` in the last item). Strides are in bytes; within a run an operand is dense, or one element if its
-step is 0.
+All kernels walk over the same iteration space. The work items are the points of a space s0 x s1 x s2. Each item has
+`rows` runs of `run` elements (`last_run` in the last item). Strides are in bytes. Within a run an operand is dense, or
+a single element if its step is 0.
 """
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t
@@ -51,7 +51,7 @@ cdef struct TableArgs:
 
 
 cdef void table_8(const TableArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
-    """y = table[x] for bytes; the table has 256 entries in the order of x as an unsigned number."""
+    """y = table[x] for elements of 8 bits; x counts as an unsigned number."""
     cdef const uint8_t* table = a.table
     cdef Space s = a.space
     cdef int64_t last = a.space.last, item, r, n
@@ -78,7 +78,7 @@ cdef struct TablePairArgs:
 
 
 cdef void table_pair_8(const TablePairArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
-    """y = table[x1][x2] for bytes; any function of two operands, at one load each."""
+    """y = table[x1][x2] for elements of 8 bits: any function of two operands, at one load each."""
     cdef const uint8_t* table = a.table
     cdef Space s = a.space
     cdef int64_t last = a.space.last, step1 = a.step1, step2 = a.step2, item, r, k, n
@@ -177,7 +177,7 @@ cdef inline outlined run_of_any(
         run_of(FIRST, x1, f1, step1, x2, f2, step2, y, to, n)
 
 
-cdef struct QuantizedBinaryArgs:
+cdef struct BinaryInt8Args:
     const char* x1
     const char* x2
     char* y
@@ -187,10 +187,14 @@ cdef struct QuantizedBinaryArgs:
     double scale1, scale2, y_scale, low, high
 
 
-cdef void quantized_binary(const QuantizedBinaryArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
-    """y = function(x1, x2) on real values; FIRST converts x1 and ignores x2. `low` and `high` bound the stored result
-    without its zero point, so they can hold a ReLU. The result is divided by its scale, or multiplied with the
-    reciprocal if `divide` is 0: the original does both, and ties tell them apart."""
+cdef void binary_int8(const BinaryInt8Args* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+    """y = function(x1, x2) on real values; FIRST converts x1 and ignores x2.
+
+    The operands and y are stored as int8, uint8, int32 or float32. `low` and `high` are the bounds of the stored result
+    without its zero point; a ReLU raises `low` to 0. If `divide`, the result is divided by its
+    scale, otherwise multiplied with the reciprocal: the original does the one in some operators and the other in
+    others, and they differ where a result lies half-way between two numbers.
+    """
     cdef Space s = a.space
     cdef int64_t last = a.space.last, step1 = a.step1, step2 = a.step2, item, r, n
     cdef int function = <int>a.function

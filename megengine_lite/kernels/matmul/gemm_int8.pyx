@@ -1,8 +1,8 @@
-"""Matrix products of bytes: C = A B with int32 sums.
+"""Matrix products of int8 numbers: C = A B with sums in int32.
 
-B is packed as ``[tile of 2 VW columns][part][quad of k][column][4]``, by ``pack_columns_8`` or, for weights, by
-:func:`megengine_lite._core.cpu.packing.int8.pack_columns`. A is read as it is when it has few rows, else in blocks that
-``pack_rows_8`` makes.
+B is packed as ``[tile of 2 VW columns][part][quad of k][column][4]``, by ``pack_columns_int8`` or, for weights, by
+:func:`megengine_lite._core.cpu.packing.int8.pack_columns`. A is read as it is if it has few rows, otherwise in
+blocks that ``pack_rows_int8`` makes.
 """
 
 from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t
@@ -20,11 +20,11 @@ cdef struct PackRowsArgs:
     int64_t m, k, row, column, matrix, block, flip
 
 
-cdef void pack_rows_8(const PackRowsArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
-    """A (m, k) in blocks of `block` rows: [block][quad of k][row][4], bytes xored with `flip`. Strides are in bytes.
+cdef void pack_rows_int8(const PackRowsArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+    """Packs A (m, k) in blocks of `block` rows: [block][quad of k][row][4], every byte xored with `flip`.
 
-    Bytes behind the last k are multiplied with zero weights, rows behind the last are not stored: they are zero.
-    One work item = one block of one matrix.
+    What fills up the last quad and the last block is zero: weights are zero there, and such rows are not stored. `row`,
+    `column` and `matrix` are strides in bytes. One work item = one block of one matrix.
     """
     cdef int64_t m = a.m, k = a.k, row = a.row, column = a.column, matrix = a.matrix, block = a.block
     cdef uint8_t flip = <uint8_t>a.flip
@@ -50,11 +50,11 @@ cdef struct PackColumnsArgs:
     int64_t k, n, row, column, matrix, mask, zero, parts, offset
 
 
-cdef void pack_columns_8(const PackColumnsArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
-    """B (k, n) for gemm_int8, and what its columns add to the sums: bias = -offset * (sum of the column).
+cdef void pack_columns_int8(const PackColumnsArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+    """Packs B (k, n) for gemm_int8, and computes the bias of each column: -offset * (sum of the column).
 
-    `mask` is -1 for signed bytes, 255 for unsigned ones; the zero point is taken off, and what then does not fit a
-    signed byte goes into further parts. One work item = one tile of one matrix.
+    `mask` is -1 for signed numbers, 255 for unsigned ones. The zero point is subtracted; if the difference does not fit
+    a signed byte, it is written as the sum of `parts` signed bytes. One work item = one tile of one matrix.
     """
     cdef int64_t k = a.k, n = a.n, row = a.row, column = a.column, matrix = a.matrix
     cdef int32_t mask = <int32_t>a.mask, zero = <int32_t>a.zero, offset = <int32_t>a.offset, value, total
@@ -99,7 +99,7 @@ cdef inline outlined block_of_rows(
 cdef inline outlined store_some_columns(
     const int32_t* sums, int rows, int vectors, int64_t columns, const Output* o
 ) noexcept nogil:
-    """The last columns of C: through a block of whole vectors."""
+    """Stores the last columns of C, which are no whole vectors, through a block on the stack."""
     cdef float block[MAX_SUMS * VW]
     cdef int64_t size = 1 if o.kind == OUT_8 else 4
     cdef Output whole = o[0]
@@ -124,7 +124,8 @@ cdef struct GemmInt8Args:
 cdef void gemm_int8(const GemmInt8Args* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
     """One work item = one block of rows of one tile of columns of one product.
 
-    A is in blocks of rows if `packed`, else rows lie `a_row` bytes apart and matrices `a_matrix` bytes. C is dense.
+    If `packed`, A is in blocks of rows; otherwise its rows are `a_row` bytes apart and its matrices `a_matrix` bytes. C
+    is dense.
     """
     cdef const uint8_t* pa = a.a
     cdef const int8_t* pb = a.b
@@ -171,7 +172,7 @@ cdef void gemm_int8(const GemmInt8Args* a, int64_t begin, int64_t end, void* scr
             store_some_columns(sums, rows, vectors, n - column, &o)
 
 
-# What lowering must know of this build: whether dot products take unsigned bytes, and the rows of a packed block.
+# Planners read these: whether dot products take unsigned bytes, and the number of rows of a packed block.
 UNSIGNED_DOT = bool(DOT_UNSIGNED)
 BLOCK_ROWS = block_pixels()
 

@@ -8,7 +8,7 @@ from megengine_lite.kernels.common.simd cimport (
 )
 
 
-# What the bytes of a quantized image are made of, and what they are xored with in the end.
+# How real numbers become bytes: divided by `scale`, rounded, clamped, plus `zero`; then four are xored with `flip`.
 cdef struct Result:
     float scale, low, high
     int32_t zero, flip
@@ -17,7 +17,7 @@ cdef struct Result:
 cdef inline outlined image_row(
     const char* x, int64_t plane, int channels, int64_t w, const Format* f, const Result* to, int32_t* y
 ) noexcept nogil:
-    """Pixels of up to 4 channels side by side, VW at a time; bytes without a channel are those of the zero point."""
+    """Writes a row of pixels of 4 bytes. Bytes beyond the last channel are the zero point."""
     cdef int64_t size = item_size(f.kind), k = 0, n
     cdef vf scale = vf_set1(to.scale), low = vf_set1(to.low), high = vf_set1(to.high), value
     cdef vi pixels, channel
@@ -49,11 +49,11 @@ cdef struct PackImageArgs:
     double scale, y_scale, low, high
 
 
-cdef void pack_image_8(const PackImageArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
-    """An NCHW image of up to 4 channels as pixels of 4 bytes, quantized on the way, with its padding. All bytes are
-    xored with those of `flip` in the end.
+cdef void pack_image_int8(const PackImageArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+    """Quantizes an NCHW image of up to 4 channels and packs it, with padding, in pixels of 4 bytes.
 
-    One work item = one row of y, which is [n][h + 2 halo_h][w + 2 halo_w][4].
+    At the end all bytes are xored with those of `flip`. One work item = one row of y, which is
+    [n][h + 2 halo_h][w + 2 halo_w][4].
     """
     cdef int64_t channels = a.channels, h = a.h, w = a.w, halo_h = a.halo_h, halo_w = a.halo_w
     cdef Format f = Format(<int>a.kind, <int32_t>a.zero, <float>a.scale)
@@ -84,7 +84,7 @@ cdef struct FlipBytesArgs:
 
 
 cdef void flip_bytes(const FlipBytesArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
-    """Copies images, every byte xored with 0x80: signed bytes become unsigned ones and the reverse (see dot.pxd).
+    """Copies images with every byte xored with 0x80, which turns signed numbers into unsigned ones and back (dot.pxd).
 
     One work item = `chunk` bytes of one image, a multiple of the bytes of a vector.
     """

@@ -23,7 +23,7 @@ from megengine_lite._core.ir.params import ElemwiseMultiTypeMode as QMode
 from megengine_lite._core.operators import REGISTRY
 
 _C = DTypeCode
-# Functions of quantized_binary, and whether a ReLU follows.
+# Functions of binary_int8, and whether a ReLU follows.
 BINARY = {
     QMode.QADD: ("ADD", False),
     QMode.QFUSE_ADD_RELU: ("ADD", True),
@@ -148,7 +148,7 @@ def _real_values(ctx: Lowering, node: Node, inputs: Sequence[Var], arguments: di
         return False
     space, (x1, x2, y) = placed
     ctx.emit(
-        "quantized_binary", node, x1=x1, x2=x2, y=y, **space.arguments(("x1", "x2", "y")), step1=space.steps[0],
+        "binary_int8", node, x1=x1, x2=x2, y=y, **space.arguments(("x1", "x2", "y")), step1=space.steps[0],
         step2=space.steps[1], **arguments, work=space.work,
     )  # fmt: skip
     return None

@@ -311,7 +311,7 @@ def _emit_image(conv: _Conv) -> None:
     rows, row = h + 2 * p.pad_h, (w + 2 * p.pad_w) * packing.QUAD
     image = ctx.temp(n * rows * row)
     ctx.emit(
-        "pack_image_8", conv.node, x=source.ref, y=image, channels=c, h=h, w=w, halo_h=p.pad_h, halo_w=p.pad_w,
+        "pack_image_int8", conv.node, x=source.ref, y=image, channels=c, h=h, w=w, halo_h=p.pad_h, halo_w=p.pad_w,
         **source_arguments(conv.x.dtype), **target_arguments(to), flip=conv.form.flip, work=n * rows,
     )  # fmt: skip
     width = ctx.width

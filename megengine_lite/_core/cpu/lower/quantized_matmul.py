@@ -84,8 +84,8 @@ def _pack_rows(
     blocks = -(-m // block)
     out = ctx.temp(batch * blocks * block * round_up(k, packing.QUAD))
     ctx.emit(
-        "pack_rows_8", node, x=a, y=out, m=m, k=k, row=row, column=column, matrix=m * k, block=block, flip=flip & 255,
-        work=batch * blocks,
+        "pack_rows_int8", node, x=a, y=out, m=m, k=k, row=row, column=column, matrix=m * k, block=block,
+        flip=flip & 255, work=batch * blocks,
     )  # fmt: skip
     return out
 
@@ -124,7 +124,7 @@ def _pack_columns(
     sums = ctx.temp(batch * blocks * ctx.width * 4)
     row, column = (1, k) if transposed else (n, 1)
     ctx.emit(
-        "pack_columns_8", node, x=ctx.plain(b).ref, y=columns, bias=sums, k=k, n=n, row=row, column=column,
+        "pack_columns_int8", node, x=ctx.plain(b).ref, y=columns, bias=sums, k=k, n=n, row=row, column=column,
         matrix=k * n, mask=255 if unsigned else -1, zero=b.dtype.zero_point, parts=parts, offset=offset,
         work=batch * -(-blocks // packing.TILE),
     )  # fmt: skip

@@ -61,7 +61,7 @@ _PRODUCTS = frozenset(BYTES)  # what products of bytes take
 _QUANTIZED = frozenset(c for c in DTypeCode if DType(c).is_quantized)
 _QUANTIZED_BYTES = _QUANTIZED & STORED_BYTES
 _BLOCKED_SOURCES = _codes(_C.INT32, _C.INT8, _C.UINT8)  # plain types that convolutions and pooling leave in blocks
-_REAL_TARGETS = (_PRODUCTS - _PLAIN) | _S32  # what quantized_binary stores, besides float32
+_REAL_TARGETS = (_PRODUCTS - _PLAIN) | _S32  # what binary_int8 stores, besides float32
 
 # ---- modes and formats -----------------------------------------------------------------------------------------------
 
@@ -83,9 +83,9 @@ _TABLES = ("table_8", "table_pair_8")
 _REDUCE = ("reduce_inner_f32", "reduce_outer_f32")
 _GATHER = ("gather_channels_blocked_8", "gather_channels_blocked_f32", *_COPY)
 _CONV_F32 = tuple(a.name for a in CONV_F32)
-_CONV_INT8 = ("conv_depthwise_int8", "conv_direct_int8", "flip_bytes", "pack_image_8")
+_CONV_INT8 = ("conv_depthwise_int8", "conv_direct_int8", "flip_bytes", "pack_image_int8")
 _GEMM_F32 = tuple(a.name for a in MATMUL_F32)
-_GEMM_INT8 = ("gemm_int8", "pack_columns_8", "pack_rows_8")
+_GEMM_INT8 = ("gemm_int8", "pack_columns_int8", "pack_rows_int8")
 
 
 def _rows(ops: str, lower: LowerFunction, kernels: tuple[str, ...], **conditions: Any) -> Iterator[Row]:
@@ -172,7 +172,7 @@ def _elementwise() -> Iterator[Row]:
         inputs=(_codes(_C.INT32, _C.INT16, _C.UINT16, _C.BOOL, _C.INT8, _C.UINT8),),
     )  # fmt: skip
     yield from _rows(
-        "ElemwiseMultiType", quantized.lower_binary, ("quantized_binary", *_TABLES), inputs=(_QUANTIZED,),
+        "ElemwiseMultiType", quantized.lower_binary, ("binary_int8", *_TABLES), inputs=(_QUANTIZED,),
         modes=_Q_BINARY,
     )  # fmt: skip
     yield from _rows("ElemwiseMultiType", quantized.lower_by_table, _TABLES, inputs=(_QUANTIZED_BYTES,), modes=_Q_OTHER)
@@ -186,19 +186,17 @@ def _conversions() -> Iterator[Row]:
         # Integers wrap, so that bytes stay as they are; truth values are 0 and 1.
         same = _codes(source) | (_PLAIN_BYTES - _BOOL if source in _PLAIN_BYTES else frozenset())
         yield conversion(shape.lower_pass_through, (), _codes(source), same)
-        # From a blocked tensor, quantized_binary makes another; from a plain one, convert_elements is faster.
+        # From a blocked tensor, binary_int8 makes another; from a plain one, convert_elements is faster.
         both = _F32 if source in _BLOCKED_SOURCES else frozenset()
         convert = (typecvt.lower_typecvt, ("convert_elements",), _codes(source))
         yield conversion(*convert, _PLAIN - same - both)
         if both:
             yield conversion(*convert, both, layout=Layout.PLAIN)
-            yield conversion(
-                quantized.lower_conversion, ("quantized_binary",), _codes(source), both, layout=Layout.BLOCKED
-            )
+            yield conversion(quantized.lower_conversion, ("binary_int8",), _codes(source), both, layout=Layout.BLOCKED)
     by_table = (quantized.lower_by_table, ("table_8",))
     yield conversion(*by_table, STORED_BYTES - _PLAIN_BYTES, STORED_BYTES)
     yield conversion(*by_table, _PLAIN_BYTES, STORED_BYTES - _PLAIN_BYTES)
-    by_value = (quantized.lower_conversion, ("quantized_binary",))
+    by_value = (quantized.lower_conversion, ("binary_int8",))
     yield conversion(*by_value, _F32 | _I32 | _S32, _REAL_TARGETS)
     yield conversion(*by_value, _PRODUCTS | {_C.UINT8}, _S32)
     yield conversion(*by_value, _REAL_TARGETS, _F32)

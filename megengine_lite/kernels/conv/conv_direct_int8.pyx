@@ -1,6 +1,6 @@
-"""Direct convolution of bytes: any filter, stride and dilation, dense and grouped.
+"""Direct convolution of int8 numbers: any filter, stride and dilation, dense and grouped.
 
-The input is blocked like a float tensor, with bytes as elements; images of at most 4 channels may be given as
+The input is blocked like a float tensor, with elements of one byte; images of at most 4 channels may be given as
 pixels of 4 bytes instead. Weights are packed as ``[group][tile of 2 channel blocks][part][ic block][kh][kw][quad of
 ic][channels of the tile][4]``, where the last ic block of a group has only the quads that exist
 (:func:`megengine_lite._core.cpu.packing.int8.pack_direct`).
@@ -201,4 +201,4 @@ cdef void conv_direct_int8(const ConvDirectInt8Args* a, int64_t begin, int64_t e
             dot_signed_blocks(&at, &s, from_x, from_w, from_bias, &o)
 
 
-include "conv_int8_table.pxi"
+include "conv_direct_int8_table.pxi"
