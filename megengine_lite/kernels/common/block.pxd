@@ -18,8 +18,8 @@ cdef enum:
     AHEAD = 4096  # floats: weights stream from far memory, and the processor's own prefetching stops at each page
 
 
-# Where a block finds its input: in a near cache; perhaps far away, so that the pixels of the next block are fetched
-# meanwhile; or by a table of taps.
+# Where a block finds its input: in a near cache; perhaps in far memory, so that it fetches the pixels of the next block
+# while it computes; or at the offsets of a table of taps.
 cdef enum:
     NEAR
     FAR
@@ -34,7 +34,7 @@ cdef struct Sum:
     const int64_t* taps
 
 
-# Where results go and what happens to them on the way: y = activation(sum + bias + z). bias and z may be NULL.
+# Where results go, and how sums become results: y = activation(sum + bias + z). bias and z may be NULL.
 cdef struct Output:
     const float* bias
     const float* z
@@ -58,7 +58,7 @@ cdef inline inlined activate_stored_by(int CODE, const Output* o, int pixels, in
 
 
 cdef inline outlined activate_stored(const Output* o, int pixels, int vectors) noexcept nogil:
-    """Costly activations are applied to the block in memory, to keep their code out of every block."""
+    """Applies a costly activation to the stored block, so that its code is not part of every unrolled block."""
     if o.code == ACT_SILU:
         activate_stored_by(ACT_SILU, o, pixels, vectors)
     elif o.code == ACT_H_SWISH:
@@ -139,7 +139,7 @@ cdef inline inlined conv_block(
 cdef inline inlined conv_block_of(
     int INPUT, int pixels, int VECTORS, int64_t STEP, const Sum* s, const float* x, const float* w, const Output* o
 ) noexcept nogil:
-    """conv_block for a number of pixels that is only known now: at most block_pixels(VECTORS)."""
+    """conv_block for a number of pixels that is no constant: at most block_pixels(VECTORS)."""
     if VREGS == 32 and pixels == 14:
         conv_block(INPUT, 14, VECTORS, STEP, s, x, w, o)
     elif VREGS == 32 and pixels == 13:
@@ -180,7 +180,7 @@ cdef inline int block_pixels(int vectors) noexcept nogil:
 cdef inline inlined conv_block_any_step(
     int INPUT, int pixels, int VECTORS, int64_t step, const Sum* s, const float* x, const float* w, const Output* o
 ) noexcept nogil:
-    """Steps that networks seldom use: few pixels, so that their addresses fit the integer registers."""
+    """For steps that are rare in networks: few pixels at a time, so that their addresses fit the integer registers."""
     if VREGS == 32 and pixels == 7:
         conv_block(INPUT, 7, VECTORS, step, s, x, w, o)
     elif VREGS == 32 and pixels == 6:
@@ -201,7 +201,7 @@ cdef inline inlined conv_blocks(
     int INPUT, int VECTORS, int64_t STEP1, int64_t STEP2, int64_t step, int64_t pixels, const Sum* s, const float* x,
     const float* w, Output* o
 ) noexcept nogil:
-    """A row of pixels in blocks of nearly equal size: a small remainder would wait for its own sums."""
+    """A row of pixels in blocks of nearly equal size: a small last block would wait for the latency of its sums."""
     cdef int64_t largest = block_pixels(VECTORS) if step == STEP1 or step == STEP2 else 7 if VREGS == 32 else 5
     cdef int64_t blocks = (pixels + largest - 1) // largest
     cdef int64_t k, first = 0, end

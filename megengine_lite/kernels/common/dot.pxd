@@ -1,9 +1,9 @@
 # The register block of 8-bit convolutions and matrix products: PIXELS outputs x VECTORS channel vectors of int32 sums.
 #
-# Four neighbouring bytes of the input are spread over a vector and multiplied with four weights of each channel (see
-# "8-bit integers" in simd.h). Weights are signed. The input is unsigned bytes with VNNI, whatever PLAIN says; elsewhere
-# it is numbers in 0..127 if PLAIN, else signed bytes. Inputs of the other kind have all their bytes xored with 0x80
-# before. What that adds to a byte, and the zero point, are made good by a constant for each channel, in the bias.
+# Four neighbouring bytes of the input are repeated over a vector and multiplied with four weights of each channel (see
+# "8-bit integers" in simd.h). Weights are signed. If DOT_UNSIGNED, the input is unsigned. Otherwise it is in 0..127 if
+# PLAIN, and signed if not. An input of the other sign has been changed by an xor of every byte with 0x80, which moves
+# its numbers by 128. The bias of each channel contains a constant that takes this and the zero point back.
 from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t
 
 from megengine_lite.kernels.common.simd cimport (
@@ -16,8 +16,8 @@ cdef enum:
 
 
 # What is summed for one output: x[a s0 + b s1 + c s2 + l quad ..+3] for a < n0, b < n1, c < n2, l < steps (steps_last
-# for the last a), each times its own weights. All of it is done `parts` times, when weights are sums of several bytes.
-# `second` is for blocks of two rows: how far the second row is behind the first.
+# for the last a), each times its own weights. If weights are sums of several bytes, all of it is done `parts` times.
+# `second` is for blocks of two rows: the distance of the second one in bytes.
 cdef struct Sum:
     int64_t parts, n0, s0, n1, s1, n2, s2, steps, steps_last, quad, second
 

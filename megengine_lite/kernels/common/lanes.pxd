@@ -13,7 +13,7 @@ cdef inline float sum_lanes(vf x) noexcept nogil:
 
 
 cdef inline float max_lanes(vf x) noexcept nogil:
-    """The largest; what comes of NaN is not said."""
+    """The largest lane; undefined if one is NaN."""
     cdef float lanes[VW]
     cdef int half = VW // 2
     while half:

@@ -1,13 +1,12 @@
 # From int32 sums of products to stored results: the epilogue of 8-bit convolutions and matrix products.
 #
 #   real = sum scale + real_bias
-#   real = round(clamp(real (1 / mid_divisor))) mid_scale    if `staged`: the result has a type of its own before z
+#   real = round(clamp(real (1 / mid_divisor))) mid_scale    if `staged`: the sum has a type of its own before z
 #   real = activation(real + (z - z_zero) z_scale)
 #   y    = round(real (1 / y_scale)) clamped, plus y_zero
 #
-# Each product is rounded to float32 by itself, and rounding is to add a half and truncate, as in the original: so ties
-# fall to the same side.
-# Blocks of sums go through memory, so that this code stands once in a kernel and not in every unrolled block.
+# As in the original, each product is rounded to float32, and rounding to integers adds a half and truncates; so ties go
+# to the same side. Blocks of sums go through memory: so this code is once in a kernel, and not in every unrolled block.
 from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t
 
 from megengine_lite.kernels.common.arguments cimport Requantize
@@ -18,7 +17,7 @@ from megengine_lite.kernels.common.simd cimport (
 from megengine_lite.kernels.common.vmath cimport ACT_NONE, activate, v_copysign
 
 cdef enum OutputKind:
-    OUT_8 = 0     # bytes
+    OUT_8 = 0     # int8 or uint8
     OUT_SUM = 1   # int32: the sum itself
     OUT_S32 = 2   # int32 with a scale of its own
     OUT_REAL = 3  # float32
@@ -30,7 +29,7 @@ cdef enum OutputPath:
     PATH_RESIDUAL = 3  # at most 127, a scaled sum and a z without zero points
 
 
-# Where results go and what happens to them on the way. Pixels and planes are bytes apart. real_bias and z may be NULL.
+# Where results go, and how sums become results. Strides are in bytes. real_bias and z may be NULL.
 cdef struct Output:
     const float* real_bias
     const uint8_t* z
@@ -44,7 +43,7 @@ cdef struct Output:
 
 
 cdef inline vf with_half(vf x) noexcept nogil:
-    """What gives x rounded, halves away from zero, when it is truncated."""
+    """x plus a half of its sign: truncated, it is x rounded, halves away from zero."""
     return x + v_copysign(vf_set1(0.5), x)
 
 
@@ -64,7 +63,7 @@ cdef inline vf bias_of(const Output* o, int v) noexcept nogil:
 
 
 cdef inline vi scaled_byte(bint POSITIVE, const int32_t* sums, vf scale, vf bias, vf reciprocal) noexcept nogil:
-    """A result without z, rounded; its upper bound (and the lower one, if signed) is left to a saturating store."""
+    """A rounded result without z. A saturating store does the upper bound, and the lower one of signed results."""
     cdef vf x = vf_product(vf_product(vi_to_vf(vi_load(sums)), scale) + bias, reciprocal)
     if POSITIVE:
         return vi_max(vf_to_vi(x + vf_set1(0.5)), vi_set1(0))
@@ -182,8 +181,8 @@ cdef inline inlined store_sums(const int32_t* sums, int pixels, int vectors, con
 
 
 cdef inline int output_path(const Output* o) noexcept nogil:
-    """The fast paths leave the upper bound to a saturating store and need results that fit int32; real_bias, which is
-    not looked at here, must not be larger than int32 sums can be."""
+    """The fastest way to store results. The fast ones leave the upper bound to a saturating store and need results that
+    fit int32. real_bias does not count here: it must not be larger than int32 sums can be."""
     cdef bint signed_bytes = o.kind == OUT_8 and o.y_zero == 0 and o.high == 127 and (o.low == -128 or o.low >= 0)
     cdef double largest = 2147483648.0 * o.scale
     if o.staged:

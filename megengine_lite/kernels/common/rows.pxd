@@ -31,7 +31,7 @@ cdef inline void fill_row(float* y, float value, int64_t n) noexcept nogil:
 
 
 cdef inline void stream_row(float* y, const float* x, int64_t n) noexcept nogil:
-    """copy_row past the caches; stream_end() must follow before the kernel ends."""
+    """copy_row past the caches. The kernel must call stream_end() before it ends."""
     cdef int64_t i = (-<int64_t><uintptr_t>y) % (4 * VW) // 4
     if i < 0:
         i += VW

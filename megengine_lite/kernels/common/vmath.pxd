@@ -1,9 +1,8 @@
 # Elementary functions on vectors, and the activation functions of fused epilogues.
 #
-# Errors are below 4 units in the last place over the whole range, if not said otherwise
-# (tests/test_kernels_elemwise.py measures them).
-# NaN goes in and out except where said. vf_min/vf_max give their second operand when one is NaN: the order of
-# operands below relies on it. Coefficients are minimax fits of the error of the final result.
+# Unless a function says otherwise, its error is below 4 units in the last place over the whole range (measured by
+# tests/test_kernels_elemwise.py), and NaN gives NaN. vf_min and vf_max give their second operand if one is NaN; the
+# order of operands below relies on it. Coefficients are minimax fits of the error of the final result.
 from libc.math cimport INFINITY, NAN, cosf, sinf
 from libc.stdint cimport int32_t, uint64_t
 
@@ -118,7 +117,7 @@ cdef inline vf v_log(vf x) noexcept nogil:
 
 
 cdef inline vf v_log1p(vf x) noexcept nogil:
-    """ln(1 + x), accurate near 0: what rounding 1 + x loses is put back to first order."""
+    """ln(1 + x), accurate near 0: what the rounding of 1 + x loses is added again, to first order."""
     cdef vf u = x + vf_set1(1.0)
     cdef vf lost = vf_select(vf_lt(v_abs(x), vf_set1(1e8)), (x - (u - vf_set1(1.0))) / u, vf_zero())
     cdef vf y = v_log(u) + vf_select(vf_eq(u, vf_zero()), vf_zero(), lost)
@@ -268,7 +267,7 @@ cdef inline vf v_h_sigmoid(vf x) noexcept nogil:
 
 
 cdef inline vf v_h_swish(vf x) noexcept nogil:
-    """x times a number up to 6, then divided: may overflow, as in the original."""
+    """x times a number up to 6, then divided by 6: the product may overflow, as in the original."""
     return x * vf_max(vf_zero(), vf_min(vf_set1(6.0), x + vf_set1(3.0))) * vf_set1(0.16666666666666666)
 
 

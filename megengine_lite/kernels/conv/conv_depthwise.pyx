@@ -1,7 +1,8 @@
 """Float32 depthwise convolution (one filter for each channel) in blocked layout: any filter, stride and dilation.
 
-Filters of 3 or 5 columns with stride 1 or 2 load each input vector once for all the outputs that it belongs to: a core
-loads slower than it multiplies. Other filters go by a list of taps. Weights: ``[channel block][kh][kw][VW]``.
+Filters of 3 or 5 columns with stride 1 or 2 load each input vector once for all the outputs that it contributes to,
+because a core loads slower than it multiplies. Other filters use a list of taps. Weights: ``[channel
+block][kh][kw][VW]``.
 """
 
 from libc.stdint cimport int64_t

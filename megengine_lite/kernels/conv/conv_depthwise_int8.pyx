@@ -1,4 +1,4 @@
-"""Channel-wise convolution of bytes in blocked layout: one filter per channel.
+"""Depthwise convolution (one filter for each channel) of int8 numbers in blocked layout.
 
 Four neighbouring taps of a filter row make one dot product. Weights are packed as ``[channel block][part][kh][quad of
 kw][channel][4]`` with zeros behind the last tap (:func:`megengine_lite._core.cpu.packing.int8.pack_depthwise`).
@@ -17,9 +17,9 @@ cdef enum:
     MAX_PIXELS = 14
 
 
-# What one output pixel reads: rows x quads of taps, with their distances in bytes. All of it is done `parts` times, when
-# weights are sums of several bytes. `flip` turns input bytes into what dot products take, unless they are PLAIN (see
-# dot.pxd).
+# What one output pixel reads: rows x quads of taps; their distances are in bytes. If weights are sums of several bytes,
+# all of it is done `parts` times. Unless the input is PLAIN (see dot.pxd), its bytes are xored with those of `flip`,
+# which makes them what dot products take.
 cdef struct Taps:
     int64_t parts, rows, row, quads, quad, stride
     int32_t flip

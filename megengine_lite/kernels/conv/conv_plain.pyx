@@ -8,8 +8,9 @@ from libc.stdint cimport int64_t
 from libc.string cimport memcpy, memset
 
 from megengine_lite.kernels.common.arguments cimport Epilogue, Window
-from megengine_lite.kernels.common.simd cimport VW, inlined, outlined, vf, vf_fma, vf_load, vf_load_n, vf_set1, vf_store, \
-    vf_store_n, vf_zero
+from megengine_lite.kernels.common.simd cimport (
+    VW, inlined, outlined, vf, vf_fma, vf_load, vf_load_n, vf_set1, vf_store, vf_store_n, vf_zero,
+)
 from megengine_lite.kernels.common.vmath cimport activate
 
 cpdef enum:  # planners read it
@@ -90,7 +91,7 @@ cdef inline outlined plain_row(
 cdef inline outlined split_row(
     const float* x, int64_t width, int64_t pad, int64_t stride, int64_t part, float* out
 ) noexcept nogil:
-    """A row with its padding: element i goes to part i % stride, place i // stride. The parts are zeroed before."""
+    """Copies a row into its parts: element i goes to place i // stride of part i % stride. Padding stays zero."""
     cdef int64_t k, at = pad % stride * part + pad // stride, phase = pad % stride
     if stride == 1:
         memcpy(out + pad, x, width * sizeof(float))
@@ -134,7 +135,7 @@ def scratch_bytes(int64_t rows, int64_t kw, int64_t stride_w, int64_t part):
 
 
 cdef void conv_plain_f32(const ConvPlainArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
-    """One work item = one output row (of one depth) of one group of one image; two dimensions have depth 1.
+    """One work item = one output row (of one depth) of one group of one image. Flat images have depth 1.
 
     Tensors are dense; w is [groups][oc][ic][kd][kh][kw] with channels per group. `part` is the length of one part of
     a row of scratch, given by row_part. Scratch: scratch_bytes(ic kd kh, kw, stride_w, part).

@@ -2,8 +2,8 @@
 
 Lavin & Gray, "Fast Algorithms for Convolutional Neural Networks" (arXiv 1509.09308). An output tile of m x m pixels
 needs an input tile of s x s, s = m + 2; in the transformed domain the convolution is s^2 matrix products over the
-input channels. F(4 x 4) interpolates at 0, +-sqrt(1/2), +-sqrt(2) and infinity, which loses less accuracy than
-integers do and makes most constants cheap.
+input channels. F(4 x 4) interpolates at 0, +-sqrt(1/2), +-sqrt(2) and infinity: these points lose less accuracy than
+integers, and most constants are cheap.
 
 Weights: ``[tile of 2 channel blocks][s s][ic][channels of the tile]``
 (:func:`megengine_lite._core.cpu.packing.float32.pack_winograd`, which holds the filter transform).

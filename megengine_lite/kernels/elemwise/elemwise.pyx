@@ -2,8 +2,8 @@
 
 A chain is a small program over its inputs. The output is cut into tiles that are dense blocks of its innermost
 dimensions; every function of the chain runs over one tile before the next tile begins, with intermediate results in
-`scratch`. So memory is read and written once, whatever the length of the chain. Inputs that are not dense within a
-tile (broadcast ones) are spread out in scratch first, and stay there as long as the next tile needs the same numbers.
+`scratch`. So memory is read and written once, however long the chain is. Inputs that are not dense within a tile
+(broadcast ones) are first copied to scratch, and stay there as long as the next tile needs the same numbers.
 """
 
 import numpy as np
@@ -14,7 +14,9 @@ from libc.string cimport memset
 from megengine_lite.kernels.elemwise cimport elemwise_modes as M
 from megengine_lite.kernels.elemwise.elemwise_modes cimport arity_of, mode1, mode2, mode3
 from megengine_lite.kernels.common.rows cimport copy_row, fill_row, stream_row
-from megengine_lite.kernels.common.simd cimport VW, inlined, stream_end, vf, vf_load, vf_load_n, vf_product, vf_store, vf_store_n
+from megengine_lite.kernels.common.simd cimport (
+    VW, inlined, stream_end, vf, vf_load, vf_load_n, vf_product, vf_store, vf_store_n,
+)
 
 from megengine_lite.kernels.common.tiling import plan_chain
 
@@ -274,7 +276,7 @@ cdef bint apply3(int64_t mode, float* y, const float* a, const float* b, const f
 cdef void move_tile(
     int direction, float* dense, float* strided, int64_t ndim, const int64_t* dims, const int64_t* strides
 ) noexcept nogil:
-    """Between a dense tile and strided memory, by direction. Innermost dimension first; its stride is 0 or 1."""
+    """Copies between a dense tile and strided memory. Innermost dimension first; its stride is 0 or 1."""
     cdef int64_t index[MAX_DIMS]
     cdef int64_t d
     cdef int64_t length = dims[0]
@@ -315,11 +317,11 @@ cdef struct ElemwiseChainArgs:
 cdef void elemwise_chain_f32(const ElemwiseChainArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
     """One work item = one tile.
 
-    A tile has all of the dimensions below `split`, which are `inner` elements, times up to `count` steps of dimension
-    `split`. Strides are in elements. `table`: `ndim` extents; `ndim` strides of y; y's slot; for each input `ndim`
-    strides and a slot; then the steps. Dimensions are innermost first. A slot is a number of a piece of scratch of
-    `slot_floats` floats, or -1: dense within every tile, used in place. The last step's result is y. With `stream`, y
-    has a slot and is larger than the caches.
+    Dimensions are numbered from the innermost one. A tile has all elements of the dimensions below `split`, which are
+    `inner`, times up to `count` indexes of dimension `split`. `table` holds, with strides in elements: `ndim` extents;
+    `ndim` strides of y and its slot; for each input `ndim` strides and a slot; then the steps. A slot is the number of
+    a piece of scratch of `slot_floats` floats; -1 stands for an operand that is dense within every tile and is used in
+    place. The result of the last step is y. With `stream`, y has a slot and is larger than the caches.
     """
     cdef const int64_t* table = a.table
     cdef int64_t ndim = a.ndim, split = a.split, count = a.count, inner = a.inner
@@ -399,7 +401,7 @@ cdef inline bint apply(const int64_t* step, float** register, float* y, int64_t 
 
 
 cdef bint has_mode(int64_t mode) noexcept nogil:
-    """Whether chains have the mode; tried out on no elements."""
+    """Whether chains have the mode: runs it on no elements."""
     cdef int64_t[STEP] step = [mode, 0, 0, 0, 0, 0]
     cdef float nothing = 0
     cdef float* register = &nothing

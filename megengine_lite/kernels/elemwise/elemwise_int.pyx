@@ -55,7 +55,7 @@ cdef inline int64_t shift_right(int64_t x, int64_t y, int64_t bits) noexcept nog
 
 
 cdef inline int64_t upper_half(int64_t x, int64_t y, const Run* r) noexcept nogil:
-    """Product of fixed-point numbers, rounded; only the smallest number squared needs saturation."""
+    """Product of fixed-point numbers, rounded. Only the square of the smallest number must be saturated."""
     cdef int64_t digits = r.bits - r.is_signed
     cdef int64_t largest = (<int64_t>1 << digits) - 1
     return min((x * y + (<int64_t>1 << (digits - 1))) >> digits, largest)
@@ -64,7 +64,7 @@ cdef inline int64_t upper_half(int64_t x, int64_t y, const Run* r) noexcept nogi
 cdef inline inlined value(
     int mode, integer kind, int64_t a, int64_t b, int64_t c, int64_t d, const Run* r, int64_t* y
 ) noexcept nogil:
-    """One function; `kind` only tells the type that sums and products wrap in. A loop that calls it has no vectors."""
+    """One function; `kind` is only there for its type, in which sums and products wrap."""
     if mode == M.RELU:
         y[0] = max(a, <int64_t>0)
     elif mode == M.ABS:
@@ -157,7 +157,7 @@ cdef inline inlined strided(
 
 
 cdef inline inlined loop(int mode, bint TRUTH, integer* y, const Run* r) noexcept nogil:
-    """A run; with TRUTH the result is a truth value of one byte. Compilers make vectors of dense operands only."""
+    """A run. With TRUTH, results are truth values of one byte. Compilers use vectors only if all operands are dense."""
     cdef int k
     cdef bint dense = True
     for k in range(arity_of(mode)):
@@ -261,7 +261,7 @@ cdef inline bint apply(int64_t mode, bint truth, integer* y, const Run* r) noexc
 
 
 cdef bint has_mode(int64_t mode, bint truth) noexcept nogil:
-    """Whether the kernel has the mode; tried out on no elements."""
+    """Whether the kernel has the mode: runs it on no elements."""
     cdef Run r
     cdef int32_t nothing = 0
     memset(&r, 0, sizeof(r))

@@ -28,7 +28,7 @@ cdef inline vf step(bint LARGEST, vf total, vf x) noexcept nogil:
 
 
 cdef inline float weight(const Pool* p, int64_t rows, int64_t columns) noexcept nogil:
-    """What a sum over a window with so much of it inside is multiplied by."""
+    """The factor of a sum over a window of which rows x columns pixels lie inside."""
     if p.mode == AVERAGE:
         return 1.0 / <float>(p.kh * p.kw)
     return 1.0 / <float>(rows * columns) if rows * columns else 0.0
@@ -130,7 +130,7 @@ cdef void pool_blocked_f32(const PoolBlockedArgs* a, int64_t begin, int64_t end,
 cdef inline inlined pool_plain_row(
     bint LARGEST, const Pool* p, const float* x, float* y, int64_t r, float* line
 ) noexcept nogil:
-    """First down the columns into `line`, which has neutral padding, then along it."""
+    """Pools the rows of a window into `line`, which has neutral padding, then the columns from there."""
     cdef int64_t top = r * p.stride_h - p.pad_h
     cdef int64_t first_row = max(top, <int64_t>0)
     cdef int64_t rows = max(min(top + p.kh, p.h) - first_row, <int64_t>0)

@@ -1,4 +1,4 @@
-"""Pooling of bytes in blocked layout."""
+"""Pooling of int8 numbers in blocked layout."""
 
 from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t
 
@@ -29,7 +29,7 @@ cdef inline outlined average_row(
     const int8_t* x, int64_t x_row, const Pool* p, int64_t y0, int64_t y1, int64_t ow, int32_t mask, int64_t area,
     int32_t zero, bint truncate, int8_t* y
 ) noexcept nogil:
-    """`area` 0 counts the pixels inside; else the padding counts as zero points."""
+    """Divides by `area`, where padding counts as zero points, or by the number of pixels inside if `area` is 0."""
     cdef int64_t o, first, last, r, c, inside
     cdef vi total
     cdef vf mean
@@ -58,8 +58,8 @@ cdef struct PoolInt8Args:
 cdef void pool_int8(const PoolInt8Args* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
     """One work item = one output row of one channel block of one image. x and y point at element (0, 0, 0, 0).
 
-    `mode` is that of the operator: 0 maximum, 1 average, 2 average of what lies inside. `mask` is -1 for signed bytes and
-    255 for unsigned ones; averages are rounded, or truncated if `truncate`.
+    `mode` is that of the operator: 0 maximum, 1 average, 2 average of the pixels inside. `mask` is -1 for signed
+    numbers and 255 for unsigned ones. Averages are rounded, or truncated if `truncate`.
     """
     cdef int64_t x_row = a.x_.row, x_plane = a.x_.plane, x_image = a.x_.image
     cdef int64_t y_row = a.y_.row, y_plane = a.y_.plane, y_image = a.y_.image

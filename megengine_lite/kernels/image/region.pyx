@@ -7,7 +7,7 @@ from megengine_lite.kernels.common.arguments cimport Strides
 from megengine_lite.kernels.common.simd cimport VW, vf, vf_fma, vf_load, vf_max, vf_set1, vf_store, vf_zero
 
 
-# Two neighbouring pixels and their weights; what lies outside of the image has the weight 0.
+# Two neighbouring pixels and their weights. A pixel outside of the image has the weight 0.
 cdef struct Tap:
     int64_t first, second
     float first_weight, second_weight

@@ -1,6 +1,6 @@
 """Resizing of float32 images: weighted sums of a few rows and columns ("taps").
 
-Which rows and columns an output pixel takes, and their weights, are tables that the caller makes once: one kernel
+The caller makes tables of the rows and columns that each output pixel is made of, and of their weights. So one kernel
 serves all interpolations.
 """
 
@@ -124,9 +124,10 @@ def scratch_bytes(int64_t w):
 cdef void resize_plain_f32(const ResizePlainArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
     """One work item = one output row of one channel of one image.
 
-    Tables as of resize_pixels_f32, those of columns with the taps outermost: [taps_x][ow]. First the rows are added up
-    into scratch (scratch_bytes(w)), then columns are gathered from there. Where the columns of VW outputs lie within 2 VW
-    neighbours, `starts` [taps_x][ow / VW] has the first of them, and columns are counted from there; else it is NULL.
+    The tables are those of resize_pixels_f32; those of columns have the taps outermost: [taps_x][ow]. First the weighted
+    rows are added up in scratch, which has scratch_bytes(w); then columns are gathered from there. If the columns of
+    every VW outputs lie within 2 VW neighbours, `starts` [taps_x][ow / VW] has the first of them, and columns are
+    counted from there; otherwise it is NULL.
     """
     cdef int64_t h = a.h, w = a.w, oh = a.oh, ow = a.ow, taps_y = a.taps_y, taps_x = a.taps_x
     cdef const int32_t* row_table = a.rows

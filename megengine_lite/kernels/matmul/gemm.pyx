@@ -1,8 +1,8 @@
 """Matrix products in float32: C = activation(A B + bias + Z), batched, with any strides of A and B.
 
 B is read in panels of 2 vectors of columns, ``[panel][k][2 VW]``. Constant weights are packed so beforehand
-(:func:`megengine_lite._core.cpu.packing.float32.pack_panels`); a B that changes is packed panel by panel into scratch, where it
-stays in the cache. With few rows the product is bound by reading B; then ``gemm_dot_f32`` reads it as it is.
+(:func:`megengine_lite._core.cpu.packing.float32.pack_panels`). A B that is no constant is packed into scratch panel by
+panel, and stays in the cache. A product of few rows takes as long as B is read: ``gemm_dot_f32`` reads it as it is.
 """
 
 from libc.stdint cimport int64_t
@@ -120,7 +120,7 @@ cdef inline outlined gemm_any(
     int rows, int vectors, bint parts, int64_t depth, const float* a, int64_t a_row, int64_t a_k, const float* b,
     int64_t b_k, const Output* o
 ) noexcept nogil:
-    """``parts``: one row, summed in parts."""
+    """With `parts`, one row whose sums are computed in parts."""
     if parts and vectors == 2:
         gemm_row(2, depth, a, a_k, b, b_k, o)
     elif parts:
@@ -135,7 +135,7 @@ cdef inline outlined gemm_partial(
     int rows, int64_t columns, bint parts, int64_t depth, const float* a, int64_t a_row, int64_t a_k, const float* b,
     int64_t b_k, const Output* o
 ) noexcept nogil:
-    """A block of which only `columns` exist: through a full one on the stack."""
+    """A block of which only `columns` exist: computes a full one on the stack."""
     cdef float c[MAX_ROWS * PANEL]
     cdef float z[MAX_ROWS * PANEL]
     cdef int p
@@ -205,8 +205,8 @@ cdef inline inlined gemm_items(
 ) noexcept nogil:
     """One work item = one panel of columns for one chunk of `chunk` rows of one product of the batch.
 
-    Element (i, k) of A is a[i a_row + k a_k]. B is packed panels if `b_packed`, else element (k, j) is
-    b[k b_k + j b_n] and scratch holds one panel, 4 k PANEL bytes. bias has a number for each column of whole panels.
+    Element (i, k) of A is a[i a_row + k a_k]. If `b_packed`, B consists of packed panels; otherwise its element (k, j)
+    is b[k b_k + j b_n] and scratch holds one panel, 4 k PANEL bytes. bias has a number for each column of whole panels.
     Product number q of the batch begins at q // inner and q % inner times the outer and inner strides. c may be z.
     Items are ordered by product, chunk, panel: the rows of a chunk stay in the cache.
     """
@@ -282,7 +282,7 @@ cdef struct GemmNaiveArgs:
 
 
 cdef void gemm_naive_f32(const GemmNaiveArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
-    """Any strides, no scratch, no speed. One work item = one row of one product of the batch; B is not packed."""
+    """The definition: any strides, no scratch, slow. One work item = one row of one product; B is not packed."""
     cdef int64_t m = a.m, n = a.n, depth = a.k
     cdef int64_t a_row = a.a_row, a_k = a.a_k, b_k = a.b_k, b_n = a.b_n, c_row = a.c_row, z_row = a.z_row
     cdef Batch batch = a.batch

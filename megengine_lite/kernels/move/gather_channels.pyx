@@ -23,7 +23,7 @@ cdef struct GatherChannelsArgs:
     Strides strides
 
 
-# Where one row of an output block comes from: rows of input blocks, the lane of each output lane, and which lanes exist.
+# Where one row of an output block comes from: rows of input blocks, the source of each lane, and which lanes have one.
 cdef struct Sources:
     const char* x[MAX_SOURCES]
     vi order[MAX_SOURCES]

@@ -1,4 +1,4 @@
-"""Copies between strided views of any element size, and transpositions, which are the copies that need tiles."""
+"""Copies between strided views of any element size; transpositions are those that are done in tiles."""
 
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uintptr_t
 from libc.string cimport memcpy
@@ -227,7 +227,7 @@ cdef inline void transpose_strip_f32(
 cdef inline void transpose_strip_streaming(
     const float* x, int64_t x_row, float* y, int64_t y_row, int64_t rows, int64_t columns
 ) noexcept nogil:
-    """The same for results that no cache holds: whole lines of y, one after another, past the caches."""
+    """The same for results that no cache holds: writes whole cache lines of y in order, past the caches."""
     cdef int64_t i, j, k
     i = 0
     while i < rows:

@@ -88,10 +88,10 @@ cdef struct NormRowsArgs:
 cdef void norm_rows_f32(const NormRowsArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
     """y = (x - mean) / sqrt(variance + eps) * weight + bias for rows of `segments` x `inner` elements.
 
-    One weight per segment of `inner` elements; there are `weight_rows` rows of weights in turn (one in layer norm, one
-    for each group in group norm). weight, bias, mean and deviation may be NULL; `deviation` gets the variance if
-    `give_variance`, else 1 / sqrt(variance + eps). With `stream`, y is larger than the caches, inner is 1 and scratch
-    holds a row. One work item = one row.
+    There is one weight for each segment of `inner` elements. The rows use `weight_rows` rows of weights in turn: one in
+    layer norm, one for each group in group norm. weight, bias, mean and deviation may be NULL. `deviation` becomes the
+    variance if `give_variance`, otherwise 1 / sqrt(variance + eps). With `stream`, y is larger than the caches, inner
+    is 1 and scratch holds a row. One work item = one row.
     """
     cdef const float* weight = a.weight
     cdef const float* bias = a.bias
@@ -270,8 +270,8 @@ cdef inline void channel_moments(
 ) noexcept nogil:
     """Mean of each channel of a plane, and mean squared distance from it.
 
-    Both passes are made over `rows` rows at a time, which the cache holds, and their moments are merged; what rounding
-    takes from the mean is added later.
+    Both passes go over `rows` rows at a time, which the cache holds; then the moments of these are merged with those
+    before. What the rounding of the mean loses is added in the next merge.
     """
     cdef vf average = vf_zero(), squares = vf_zero(), lost = vf_zero(), center, distance, change, moved
     cdef int64_t r = 0, n
@@ -428,7 +428,7 @@ cdef struct LrnPlainArgs:
 
 
 cdef void lrn_plain_f32(const LrnPlainArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
-    """Local response over `n` neighbouring channels; one work item = up to VW pixels of one image."""
+    """Local response normalization over `n` neighbouring channels. One work item = up to VW pixels of one image."""
     cdef int64_t c = a.c, size = a.size, reach = a.n // 2
     cdef int64_t chunks = (size + VW - 1) // VW
     cdef int64_t item, start, count, offset, k, j
@@ -459,8 +459,11 @@ cdef struct LrnBlockedArgs:
 
 
 cdef void lrn_blocked_f32(const LrnBlockedArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
-    """The same on a blocked image; one work item = one row. The squares of a pixel's channels are lined up in scratch,
-    (blocks + 2) VW + 2 (n / 2) floats, where neighbours are a shifted load."""
+    """lrn_plain_f32 for a blocked image. One work item = one row.
+
+    Scratch holds the squares of all channels of a pixel side by side, (blocks + 2) VW + 2 (n / 2) floats: those of
+    neighbouring channels are loaded from a shifted address.
+    """
     cdef int64_t c = a.c, reach = a.n // 2, h = a.h, w = a.w, blocks = a.blocks
     cdef int64_t x_row = a.x_.row, x_plane = a.x_.plane, x_image = a.x_.image
     cdef int64_t y_row = a.y_.row, y_plane = a.y_.plane, y_image = a.y_.image

@@ -52,7 +52,7 @@ cdef inline int64_t offset_of(const int64_t* extent, const int64_t* stride, int6
 
 
 cdef inline vf neutral(int mode) noexcept nogil:
-    """Where a reduction begins. Extremes begin at finite numbers, as in the original, and so end at some."""
+    """The number that a reduction begins with. For extremes it is finite, as in the original: so is their result."""
     if mode == PRODUCT:
         return vf_set1(1.0)
     if mode == MIN:
@@ -85,7 +85,7 @@ cdef inline vf combined(int mode, vf total, vf x) noexcept nogil:
 # ---- runs along contiguous memory ----------------------------------------------------------------------------------
 
 cdef inline vf load_head(int mode, const float* x, int64_t n) noexcept nogil:
-    """The first n < VW elements as contributions, neutral ones behind."""
+    """The contributions of the first n < VW elements; the lanes behind them are neutral."""
     return vf_select(vi_first(n), taken(mode, vf_load_n(x, n)), neutral(mode))
 
 
@@ -317,7 +317,7 @@ cdef void reduce_outer_f32(const ReduceOuterArgs* a, int64_t begin, int64_t end,
 # ---- positions -----------------------------------------------------------------------------------------------------
 
 cdef inline int32_t position_in_run(bint largest, const float* x, int64_t n) noexcept nogil:
-    """First position of the best of n contiguous numbers, or the last of NaN: find its value, then where it is."""
+    """First position of the best of n contiguous numbers, or the last position of NaN. Finds the value first."""
     cdef vf best = neutral(MAX if largest else MIN)
     cdef float value
     cdef int64_t i = 0
@@ -348,10 +348,10 @@ cdef struct ArgReduceArgs:
 
 
 cdef void arg_reduce_f32(const ArgReduceArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
-    """y[o][i] = position along r of the largest (or smallest) x[o][r][i]; the first one wins, but of NaN, which beats
-    all, the last.
+    """y[o][i] = position along r of the largest (or smallest) x[o][r][i].
 
-    One work item = `chunk` <= VW neighbours i of one o.
+    Of equal numbers the first counts. NaN comes before all numbers; of several NaN the last counts. One work item =
+    `chunk` <= VW neighbours i of one o.
     """
     cdef bint largest = a.largest != 0
     cdef int64_t length = a.length, inner = a.inner, chunk = a.chunk

@@ -118,9 +118,9 @@ cdef inline vf column_sum(const float* x, int64_t stride, int64_t length) noexce
 cdef inline void multiply_row(float* x, const float* scale, float* y, int64_t n, int flags) noexcept nogil:
     """y = x scale for a piece of a row.
 
-    Stores past the caches are slow but for whole cache lines, and a piece may begin anywhere in one. So what a piece
-    has of its last line is left in front of x, multiplied, and goes with the first line of the next piece; `scale` has
-    ones in front.
+    Stores past the caches are fast only for whole cache lines, and a piece may begin anywhere in one. So the part of a
+    piece in its last line is multiplied and left in front of x, and stored with the first line of the next piece. There
+    `scale` has ones.
     """
     cdef int64_t begun = <uintptr_t>y % (4 * LINE) // 4  # floats of the first line before y
     cdef int64_t i = 0, k
