@@ -4,7 +4,10 @@ import numpy as np
 import pytest
 from support.graphs import GraphBuilder, run, session_of
 
+from megengine_lite._core.compile.substitution import Substitution
 from megengine_lite._core.cpu.lowering import HostStep
+from megengine_lite._core.ir.dtype import FLOAT32
+from megengine_lite._core.ir.graph import Graph, Node, TensorSpec, Var
 from megengine_lite._core.ir.params import (
     BN,
     Axis,
@@ -190,3 +193,33 @@ def test_group_convolution_with_scaled_channels():
     y = b.node("Convolution", Convolution(sparse=ConvolutionSparse.GROUP), [x, weight])
     out = elemwise(b, M.MUL, b.constant(normal(1, 15, 1, 1)), y)
     check(b.finish(out), {"x": normal(1, 12, 6, 6)})
+
+
+# ---- the walk of passes that let nodes read other variables ----------------------------------------------------------
+
+
+def test_substitution_reaches_later_nodes_and_outputs():
+    x, a, b, c, unread = (Var(k, f"v{k}", TensorSpec((2,), FLOAT32)) for k in range(5))
+    relu = Elemwise(mode=M.RELU)
+    nodes = [
+        Node("Elemwise", relu, [x], [a], "first"),
+        Node("Elemwise", relu, [a], [b], "second"),
+        Node("Elemwise", relu, [b], [unread], "dead"),
+        Node("Elemwise", Elemwise(mode=M.ADD), [a, b], [c], "third"),
+    ]
+    graph = Graph(nodes, [x], [b, c], ["b", "c"])
+    walk = Substitution(graph)
+    seen = []
+    for node in walk:
+        seen.append((node.name, list(node.inputs)))
+        if node.name == "first":
+            walk.replace(a, x)
+        elif node.name == "second":
+            walk.replace(b, a)  # which is itself replaced
+        else:
+            walk.add(node)
+    walk.finish()
+    assert seen == [("first", [x]), ("second", [x]), ("dead", [x]), ("third", [x, x])]
+    assert [n.name for n in graph.nodes] == ["third"]
+    assert graph.outputs == [x, c]
+    graph.verify()

@@ -7,5 +7,6 @@
 * ``infer`` - shapes of all variables up to where only running can tell
 * ``passes`` - rewrites of a stage, one per file, in the order in which they run
 * ``rewriter`` - replaces nodes and keeps producers and readers up to date
+* ``substitution`` - the walk of passes that let nodes read other variables than before
 * ``transform`` - rewrites of a whole model that is to be written to a file
 """

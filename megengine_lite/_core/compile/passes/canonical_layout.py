@@ -12,6 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from megengine_lite._core.compile.substitution import Substitution
 from megengine_lite._core.ir.graph import ConstantPool, Graph, Node, TensorSpec, Var
 from megengine_lite._core.ir.image_layouts import (
     Format,
@@ -64,14 +65,12 @@ _PLAIN = _Layout(Format.NCHW)
 
 class _Canonical:
     def __init__(self, graph: Graph, pool: ConstantPool):
-        self.graph = graph
+        self.nodes = Substitution(graph)
         self.pool = pool
-        self.nodes: list[Node] = []
         self.twins: dict[Var, tuple[_Layout, Var]] = {}
         # Variables with the axes (n, block, position, h, w): half way between a packed tensor and its twin.
         self.unpacked: dict[Var, Var] = {}
         self.makers: dict[Var, Node] = {}
-        self.replaced: dict[Var, Var] = {}  # plain variables that are now read in place of others
 
     def rewrite(self) -> None:
         rules: dict[str, Callable[[Node], bool]] = {
@@ -87,17 +86,14 @@ class _Canonical:
             "Dimshuffle": self._dimshuffle,
             "Reshape": self._reshape,
         }
-        for node in self.graph.nodes:
-            node.inputs = [self.replaced.get(v, v) for v in node.inputs]
+        for node in self.nodes:
             rule = rules.get(node.op)
             if rule is None or not rule(node):
                 self._append(node)
-        self.graph.nodes = self.nodes
-        self.graph.outputs = [self.replaced.get(v, v) for v in self.graph.outputs]
-        self.graph.remove_dead()
+        self.nodes.finish()
 
     def _append(self, node: Node) -> None:
-        self.nodes.append(node)
+        self.nodes.add(node)
         self.makers.update(dict.fromkeys(node.outputs, node))
 
     # ---- twins --------------------------------------------------------------------------------------------------
@@ -126,7 +122,7 @@ class _Canonical:
     def _give(self, var: Var, layout: _Layout, twin: Var) -> None:
         """Defines a packed variable by its twin, for nodes that still read it."""
         if layout.key == _PLAIN.key:
-            self.replaced[var] = twin
+            self.nodes.replace(var, twin)
             return
         self.twins[var] = layout, twin
         split = twin
@@ -185,12 +181,12 @@ class _Canonical:
         if not known or len(y.shape) != len(known[0].axes):
             return False
         layout = known[0]
-        operands = [self._operand(v, layout, y) for v in node.inputs]
-        if any(v is None for v in operands):
+        found = [self._operand(v, layout, y) for v in node.inputs]
+        operands = [v for v in found if v is not None]
+        if len(operands) != len(found):
             return False
         twin = Var(y.id, y.name, TensorSpec(nchw_shape(layout.format, y.shape), y.dtype))
-        copy = Node(node.op, node.params, operands, [twin], node.name, node.output_dtype)  # type: ignore[arg-type]
-        self._append(copy)
+        self._append(Node(node.op, node.params, operands, [twin], node.name, node.output_dtype))
         self._give(y, layout, twin)
         return True
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from megengine_lite._core.compile.substitution import Substitution
 from megengine_lite._core.ir.fused import ChannelGather
 from megengine_lite._core.ir.graph import Graph, Node, TensorSpec, Var
 from megengine_lite._core.operators import REGISTRY
@@ -26,19 +27,15 @@ _INDEX = np.dtype(np.int32)
 def run(graph: Graph) -> None:
     """Replaces such chains, also through a preceding concatenation, by ``ChannelGather`` nodes."""
     gathering = _Gathering()
-    nodes: list[Node] = []
-    same: dict[Var, Var] = {}
-    for node in graph.nodes:
-        node.inputs = [same.get(v, v) for v in node.inputs]
+    nodes = Substitution(graph)
+    for node in nodes:
         for made in gathering.rewrite(node):
             twin = gathering.add(made)
             if twin is None:
-                nodes.append(made)
+                nodes.add(made)
             else:
-                same[made.outputs[0]] = twin
-    graph.nodes = nodes
-    graph.outputs = [same.get(v, v) for v in graph.outputs]
-    graph.remove_dead()
+                nodes.replace(made.outputs[0], twin)
+    nodes.finish()
 
 
 class _Gathering:

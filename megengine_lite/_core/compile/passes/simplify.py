@@ -6,6 +6,7 @@ from collections.abc import Set
 
 import numpy as np
 
+from megengine_lite._core.compile.substitution import Substitution
 from megengine_lite._core.ir.dtype import FLOAT16, FLOAT32
 from megengine_lite._core.ir.graph import Constant, ConstantPool, Graph, Node, TensorSpec, Var
 from megengine_lite._core.ir.params import Elemwise, ElemwiseMode
@@ -14,20 +15,16 @@ from megengine_lite._core.operators.power import constant_exponent, power_steps
 
 
 def run(graph: Graph, pool: ConstantPool) -> None:
-    kept = []
-    same: dict[Var, Var] = {}  # results of nodes that pass a value through, and that value
     read = {v for node in graph.nodes for v in node.inputs} | set(graph.outputs)
-    for node in graph.nodes:
-        node.inputs = [same.get(v, v) for v in node.inputs]
+    nodes = Substitution(graph)
+    for node in nodes:
         if _passes_through(node):
-            same[node.outputs[0]] = node.inputs[0]
+            nodes.replace(node.outputs[0], node.inputs[0])
             continue
         if node.op == "BatchNorm":
             node = batch_norm_as_scale(node, read, pool) or node
-        kept.extend(power_as_functions(node) if node.op in ("Elemwise", "PowC") else [node])
-    graph.nodes = kept
-    graph.outputs = [same.get(v, v) for v in graph.outputs]
-    graph.remove_dead()
+        nodes.add(*(power_as_functions(node) if node.op in ("Elemwise", "PowC") else [node]))
+    nodes.finish()
 
 
 def _passes_through(node: Node) -> bool:

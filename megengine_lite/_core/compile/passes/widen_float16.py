@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from megengine_lite._core.compile.substitution import Substitution
 from megengine_lite._core.ir.dtype import FLOAT32, DTypeCode
 from megengine_lite._core.ir.graph import ConstantPool, Graph, Node, TensorSpec, Var
 from megengine_lite._core.ir.params import DTypeTable
@@ -19,42 +20,38 @@ def run(graph: Graph, pool: ConstantPool) -> None:
     if not any(_is_half(v) for node in graph.nodes for v in node.outputs):
         return
     twins: dict[Var, Var] = {}
-    same: dict[Var, Var] = {}  # float32 results of conversions, and the twins that they are
-    nodes: list[Node] = []
-    for node in graph.nodes:
-        node.inputs = [same.get(v, v) for v in node.inputs]
+    nodes = Substitution(graph)
+    for node in nodes:
         if node.op == "TypeCvt" and node.inputs[0] in twins and node.outputs[0].dtype == FLOAT32:
-            same[node.outputs[0]] = twins[node.inputs[0]]
+            nodes.replace(node.outputs[0], twins[node.inputs[0]])
             continue
         operator = REGISTRY[node.op]
         if not operator.runs_in_float32 or not any(map(_is_half, (*node.inputs, *node.outputs))):
-            nodes.append(node)
+            nodes.add(node)
             continue
         inputs = [_widened(v, twins, nodes, pool) if _is_half(v) else v for v in node.inputs]
         outputs = [Var(v.id, v.name, TensorSpec(v.spec.shape, FLOAT32)) if _is_half(v) else v for v in node.outputs]
         params = operator.float32_params(node.params)
-        nodes.append(Node(node.op, params, inputs, outputs, node.name, None, node.payload))
+        nodes.add(Node(node.op, params, inputs, outputs, node.name, None, node.payload))
         for narrow, wide in zip(node.outputs, outputs, strict=True):
             if wide is not narrow:
                 twins[narrow] = wide
-                nodes.append(_conversion(wide, narrow))
-    graph.nodes = nodes
-    graph.outputs = [same.get(v, v) for v in graph.outputs]
-    graph.remove_dead()
+                nodes.add(_conversion(wide, narrow))
+    nodes.finish()
 
 
 def _is_half(var: Var) -> bool:
     return var.spec.dtype.code == DTypeCode.FLOAT16
 
 
-def _widened(var: Var, twins: dict[Var, Var], nodes: list[Node], pool: ConstantPool) -> Var:
+def _widened(var: Var, twins: dict[Var, Var], nodes: Substitution, pool: ConstantPool) -> Var:
     twin = twins.get(var)
     if twin is None:
         twin = Var(var.id, var.name, TensorSpec(var.spec.shape, FLOAT32))
         if var.const is not None:
             twin.const = pool.derive("float32", [var.const], lambda a: a.astype(np.float32))
         else:
-            nodes.append(_conversion(var, twin))
+            nodes.add(_conversion(var, twin))
         twins[var] = twin
     return twin
 
