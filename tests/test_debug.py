@@ -15,7 +15,7 @@ from megengine_lite._core.cpu.kernel_set import kernel_set
 from megengine_lite._core.cpu.step_report import describe_values
 from megengine_lite._core.ir.describe import describe_graph, describe_spec
 from megengine_lite._core.ir.dtype import FLOAT32
-from megengine_lite._core.ir.graph import TensorSpec
+from megengine_lite._core.ir.graph import DynamicSpec
 from megengine_lite._core.ir.params import CondTake, Convolution, Elemwise, ElemwiseMode
 from megengine_lite._core.operators.reference import run_reference
 from megengine_lite._core.system import debug
@@ -184,7 +184,7 @@ def test_lines_go_to_stderr_of_a_program_without_handlers():
 
 def test_text_of_specs_graphs_and_values():
     assert describe_spec(None) == "?"
-    assert describe_spec(TensorSpec(None, FLOAT32)) == "float32[?]"
+    assert describe_spec(DynamicSpec(FLOAT32)) == "float32[?]"
     b = GraphBuilder()
     x = b.input("x", (2, 3))
     y = b.node("Elemwise", Elemwise(mode=ElemwiseMode.ADD), [x, b.constant(np.zeros(3, np.float32))], name="sum")

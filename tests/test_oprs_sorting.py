@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from support.definitions import float32, infer_opr, int32, run_opr
 
 from megengine_lite._core.ir.dtype import BOOL, FLOAT32, INT32
-from megengine_lite._core.ir.graph import TensorSpec
+from megengine_lite._core.ir.graph import DynamicSpec, TensorSpec
 from megengine_lite._core.ir.params import Argsort, ArgsortOrder, CondTake, CondTakeMode, Empty, NMSKeep, TopK, TopKMode
 from megengine_lite._core.operators import REGISTRY
 from megengine_lite.errors import ShapeError
@@ -98,7 +98,7 @@ def test_cond_take_is_dynamic():
     assert REGISTRY["CondTake"].dynamic
     specs = TensorSpec((2, 3), FLOAT32), TensorSpec((2, 3), BOOL)
     out = infer_opr("CondTake", CondTake(), *specs, n_outputs=2)
-    assert out == [TensorSpec(None, FLOAT32), TensorSpec(None, INT32)]
+    assert out == [DynamicSpec(FLOAT32), DynamicSpec(INT32)]
     with pytest.raises(ShapeError, match="must have one shape"):
         infer_opr("CondTake", CondTake(), specs[0], TensorSpec((3,), BOOL), n_outputs=2)
 

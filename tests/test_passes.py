@@ -4,13 +4,15 @@ import numpy as np
 import pytest
 from support.graphs import GraphBuilder, run, session_of
 
+from megengine_lite._core.compile.rewriter import Rewriter
 from megengine_lite._core.compile.substitution import Substitution
 from megengine_lite._core.cpu.lowering import HostStep
-from megengine_lite._core.ir.dtype import FLOAT32
-from megengine_lite._core.ir.graph import Graph, Node, TensorSpec, Var
+from megengine_lite._core.ir.dtype import FLOAT32, INT32
+from megengine_lite._core.ir.graph import DynamicNode, DynamicSpec, DynamicVar, Graph, Node, TensorSpec, Var
 from megengine_lite._core.ir.params import (
     BN,
     Axis,
+    CondTake,
     ConvBias,
     Convolution,
     ConvolutionFormat,
@@ -223,3 +225,19 @@ def test_substitution_reaches_later_nodes_and_outputs():
     assert [n.name for n in graph.nodes] == ["third"]
     assert graph.outputs == [x, c]
     graph.verify()
+
+
+def test_substitution_and_rewriter_leave_nodes_of_unknown_shape_alone():
+    x, a = (Var(k, f"v{k}", TensorSpec((2,), FLOAT32)) for k in range(2))
+    taken, places = DynamicVar(2, "taken", DynamicSpec(FLOAT32)), DynamicVar(3, "places", DynamicSpec(INT32))
+    relu = Node("Elemwise", Elemwise(mode=M.RELU), [x], [a], "relu")
+    take = DynamicNode("CondTake", CondTake(), [a, a], [taken, places], "take")
+    graph = Graph([relu, take], [x], [taken], ["taken"])
+    rewriter = Rewriter(graph)
+    assert list(rewriter) == [relu] and rewriter.readers(a) == [take]
+    assert rewriter.only_reader(a) is None  # it cannot be merged with what comes before it
+    walk = Substitution(graph)
+    for node in walk:
+        walk.replace(node.outputs[0], x)
+    walk.finish()
+    assert graph.nodes == [take] and take.inputs == [x, x] and graph.outputs == [taken]

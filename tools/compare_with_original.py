@@ -34,7 +34,7 @@ from generated.settings import INSTRUCTION_SETS, Setting  # noqa: E402
 from generated.shrink import describe  # noqa: E402
 
 from megengine_lite._core.ir.dtype import FLOAT16, FLOAT32, INT32  # noqa: E402
-from megengine_lite._core.ir.graph import Graph, Node, TensorSpec, Var  # noqa: E402
+from megengine_lite._core.ir.graph import ModelGraph, Node, TensorSpec, Var  # noqa: E402
 from megengine_lite._core.ir.params import DTypeTable, ElemwiseMultiTypeMode, PoolingMode, TopKMode  # noqa: E402
 from megengine_lite._core.ir.quantize import to_float32  # noqa: E402
 from megengine_lite._core.operators import REGISTRY  # noqa: E402
@@ -192,7 +192,7 @@ def for_original(case: Case) -> Case:
             v = plain
         outputs.append(v)
     names = [f"out_{v.name}" if v in inputs else v.name for v in outputs]
-    return Case(case.label, Graph(nodes, inputs, outputs, names), runs)
+    return Case(case.label, ModelGraph(nodes, inputs, outputs, names), runs)
 
 
 class Original:

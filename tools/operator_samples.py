@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from megengine_lite._core.ir.dtype import BOOL, INT32, DType, DTypeCode
-from megengine_lite._core.ir.graph import Node, TensorSpec, Var
+from megengine_lite._core.ir.graph import AnyNode, AnyVar, TensorSpec
 from megengine_lite._core.operators import REGISTRY
 from megengine_lite._core.operators.facts import MASK, VECTOR
 from megengine_lite._core.operators.reference import run_node
@@ -47,8 +47,8 @@ def _takes(op: str, dtypes: list[DType]) -> bool:
     operator = REGISTRY[op]
     specs = [_spec(item, dtype) for item, dtype in zip(operator.sample_inputs or (), dtypes, strict=True)]
     params = operator.param() if operator.param else None
-    ins, outs = [Var(k) for k in range(len(specs))], [Var(k) for k in range(operator.count_outputs(params, len(specs)))]
-    node = Node(op, params, ins, outs, "sample")
+    n_outputs = operator.count_outputs(params, len(specs))
+    node = AnyNode(op, params, map(AnyVar, range(len(specs))), map(AnyVar, range(n_outputs)), "sample")
     try:
         run_node(node, specs)
     except LiteError:

@@ -37,7 +37,7 @@ _LAST_ADDRESS = int(np.iinfo(np.uintp).max)
 _POINTERS = (
     ctypes.c_void_p,
     ctypes.c_char_p,
-    ctypes._Pointer,  # type: ignore[attr-defined]
+    ctypes._Pointer,
     type(ctypes.byref(ctypes.c_int())),
 )
 # Types of buffers that are plain bytes.

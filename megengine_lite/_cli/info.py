@@ -20,7 +20,7 @@ from megengine_lite.errors import LiteError, LiteValueError, UnsupportedOperator
 if TYPE_CHECKING:
     from megengine_lite._core.compile.infer import Stage
     from megengine_lite._core.formats.mge import Model
-    from megengine_lite._core.ir.graph import Graph, TensorSpec, Var
+    from megengine_lite._core.ir.graph import AnyVar, ModelGraph, Spec, Var
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -51,7 +51,7 @@ def _first_stage(model: Model, shapes: Shapes) -> Stage:
     from megengine_lite._core.compile.infer import NeedsValue, infer_stage
     from megengine_lite._core.ir.graph import ConstantPool, TensorSpec
 
-    known: dict[Var, TensorSpec] = {}
+    known: dict[AnyVar, TensorSpec] = {}
     for var in model.graph.inputs:
         default = model.default_inputs.get(var.name)
         value = default.array if default is not None and var.name not in shapes else None
@@ -61,13 +61,13 @@ def _first_stage(model: Model, shapes: Shapes) -> Stage:
             return infer_stage(model.graph, 0, known, ConstantPool())
         except NeedsValue as need:
             spec = known[need.var]
-            assert spec.shape is not None
             # The value of the input is not known here; zeros are as good as any others.
             known[need.var] = TensorSpec(spec.shape, spec.dtype, np.zeros(spec.shape, spec.dtype.storage))
 
 
 def count_work(args: Namespace, shapes: Shapes) -> int | None:
     """Multiply-adds of a model for inputs of these shapes; None if they depend on data."""
+    from megengine_lite._core.ir.graph import Node
     from megengine_lite._core.operators import REGISTRY
 
     model = _open(args)
@@ -77,7 +77,7 @@ def count_work(args: Namespace, shapes: Shapes) -> int | None:
         return None
     if stage.next_node < len(model.graph.nodes):
         return None
-    return sum(REGISTRY[node.op].multiply_adds(node) for node in stage.graph.nodes)
+    return sum(REGISTRY[n.op].multiply_adds(n) for n in stage.graph.nodes if isinstance(n, Node))
 
 
 def execute(args: Namespace) -> dict[str, Any]:
@@ -146,25 +146,28 @@ def _inputs(model: Model) -> list[tuple[str, Var]]:
     return [(name, by_name[name]) for name in model.input_names]
 
 
-def _unsupported(graph: Graph) -> list[dict[str, str]]:
+def _unsupported(graph: ModelGraph) -> list[dict[str, str]]:
     from megengine_lite._core.operators import REGISTRY
 
     return [{"operator": n.op, "name": n.name} for n in graph.nodes if n.op not in REGISTRY]
 
 
-def _known_specs(stage: Stage) -> dict[Var, TensorSpec]:
+def _known_specs(stage: Stage) -> dict[AnyVar, Spec]:
     return {source: copy.spec for copy, source in stage.original.items() if copy.spec is not None}
 
 
-def _tensor(name: str, var: Var, spec: TensorSpec | None) -> dict[str, Any]:
+def _tensor(name: str, var: AnyVar, spec: Spec | None) -> dict[str, Any]:
+    from megengine_lite._core.ir.graph import TensorSpec
+
     if spec is None and var.const is not None:
         spec = var.spec
-    shape = None if spec is None or spec.shape is None else list(spec.shape)
+    shape = list(spec.shape) if isinstance(spec, TensorSpec) else None
     return {"name": name, "dtype": None if spec is None else str(spec.dtype), "shape": shape}
 
 
-def _layers(graph: Graph, stage: Stage | None) -> tuple[Counter[str], list[dict[str, Any]]]:
+def _layers(graph: ModelGraph, stage: Stage | None) -> tuple[Counter[str], list[dict[str, Any]]]:
     """Multiply-adds by type of operator, and all operators in order."""
+    from megengine_lite._core.ir.graph import Node
     from megengine_lite._core.operators import REGISTRY
 
     inferred = {stage.original[n.outputs[0]]: n for n in stage.graph.nodes} if stage is not None else {}
@@ -172,7 +175,7 @@ def _layers(graph: Graph, stage: Stage | None) -> tuple[Counter[str], list[dict[
     layers = []
     for node in graph.nodes:
         known = inferred.get(node.outputs[0]) if node.outputs else None
-        cost = REGISTRY[known.op].multiply_adds(known) if known is not None else 0
+        cost = REGISTRY[known.op].multiply_adds(known) if isinstance(known, Node) else 0
         if cost:
             work[node.op] += cost
         layers.append(
@@ -188,8 +191,10 @@ def _layers(graph: Graph, stage: Stage | None) -> tuple[Counter[str], list[dict[
     return work, layers
 
 
-def _shape(var: Var) -> list[int] | None:
-    return None if var.spec is None or var.spec.shape is None else list(var.spec.shape)
+def _shape(var: AnyVar) -> list[int] | None:
+    from megengine_lite._core.ir.graph import Var
+
+    return list(var.shape) if isinstance(var, Var) else None
 
 
 def show(result: dict[str, Any]) -> None:

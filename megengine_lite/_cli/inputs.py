@@ -160,7 +160,8 @@ def read_value(text: str, name: str, tensor: LiteTensor, args: Namespace) -> np.
         return _read_numbers(text)
     suffix = os.path.splitext(text)[1].lower()
     if suffix == ".npy":
-        return checked_load(text)
+        result: np.ndarray = checked_load(text)
+        return result
     if suffix == ".npz":
         with checked_load(text) as file:
             key = name if name in file.files else f"in_{name}"

@@ -13,7 +13,7 @@ import numpy as np
 
 from megengine_lite._core.ir import dtype as dtypes
 from megengine_lite._core.ir.dtype import DType, DTypeCode
-from megengine_lite._core.ir.graph import Constant, Graph, Node, TensorSpec, Var
+from megengine_lite._core.ir.graph import Constant, ModelGraph, Node, TensorSpec, Var
 from megengine_lite._core.ir.params import AxisDesc, IndexDescMaskItem
 from megengine_lite._core.ir.params.base import Field, Param
 from megengine_lite._core.operators import REGISTRY
@@ -35,7 +35,7 @@ MOST_ELEMENTS = 1 << 16
 """Of made arrays."""
 
 
-def copy_graph(graph: Graph) -> Graph:
+def copy_graph(graph: ModelGraph) -> ModelGraph:
     """A graph that can be changed; constants and parameters are shared."""
     copies: dict[Var, Var] = {}
 
@@ -51,7 +51,7 @@ def copy_graph(graph: Graph) -> Graph:
         )
         for n in graph.nodes
     ]
-    return Graph(nodes, inputs, [copy(v) for v in graph.outputs], list(graph.output_names))
+    return ModelGraph(nodes, inputs, [copy(v) for v in graph.outputs], list(graph.output_names))
 
 
 def random_integer(rng: Random, old: int, low: int, high: int) -> int:
@@ -168,7 +168,7 @@ class Mutator:
         Nodes of other models, which are inserted with their parameters and constants.
     """
 
-    def __init__(self, graph: Graph, rng: Random, donors: Sequence[Node] = ()):
+    def __init__(self, graph: ModelGraph, rng: Random, donors: Sequence[Node] = ()):
         self.graph = graph
         self.rng = rng
         self.donors = donors

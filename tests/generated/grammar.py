@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from generated import elemwise, images, moves, necks, quantized, recurrent, selections, tokens
 from generated.maker import Case, Maker, Values
 from megengine_lite._core.ir.dtype import FLOAT16, FLOAT32
-from megengine_lite._core.ir.graph import Graph, Node
+from megengine_lite._core.ir.graph import ModelGraph, Node
 from megengine_lite._core.operators.reference import run_reference
 from megengine_lite.errors import LiteError
 
@@ -264,7 +264,7 @@ def make_case(family: str, seed: int) -> Case:
     return Case(f"{family} {seed}", graph, _runs(m, graph))
 
 
-def _finish(m: Maker) -> Graph:
+def _finish(m: Maker) -> ModelGraph:
     """Chooses outputs, mostly the last results; sometimes one that is read, an input, or one of them twice."""
     read = {v for node in m.nodes for v in node.inputs}
     made = {v for node in m.nodes for v in node.outputs}
@@ -284,7 +284,7 @@ def _finish(m: Maker) -> Graph:
         plain = v.name and v.name not in names and v not in m.inputs and m.chance(0.7)
         names.append(v.name if plain else f"out{k}")
     nodes = reorder(m.nodes, m.rng) if m.chance(0.7) else list(m.nodes)
-    return Graph(nodes, list(m.inputs), outputs, names)
+    return ModelGraph(nodes, list(m.inputs), outputs, names)
 
 
 def reorder(nodes: Sequence[Node], rng: random.Random) -> list[Node]:
@@ -307,7 +307,7 @@ def reorder(nodes: Sequence[Node], rng: random.Random) -> list[Node]:
     return ordered
 
 
-def _runs(m: Maker, graph: Graph) -> list[Values]:
+def _runs(m: Maker, graph: ModelGraph) -> list[Values]:
     """Inputs of the first run; where shapes change, of two more: with other batches, perhaps with larger images.
 
     Where the graph does not allow that, images keep their size, or there are fewer runs.
@@ -327,7 +327,7 @@ def _runs(m: Maker, graph: Graph) -> list[Values]:
     return runs
 
 
-def _other_shapes(m: Maker, graph: Graph, k: int, batch: int, longer: int) -> Values:
+def _other_shapes(m: Maker, graph: ModelGraph, k: int, batch: int, longer: int) -> Values:
     made = {}
     for v in graph.inputs:
         if v.name in m.choices:
@@ -338,9 +338,9 @@ def _other_shapes(m: Maker, graph: Graph, k: int, batch: int, longer: int) -> Va
     return made
 
 
-def used_graph(graph: Graph, order: random.Random | None = None) -> Graph:
+def used_graph(graph: ModelGraph, order: random.Random | None = None) -> ModelGraph:
     """A copy without the nodes that no output needs, in another order where ``order`` is given."""
     nodes = reorder(graph.nodes, order) if order else list(graph.nodes)
-    copy = Graph(nodes, list(graph.inputs), list(graph.outputs), list(graph.output_names))
+    copy = ModelGraph(nodes, list(graph.inputs), list(graph.outputs), list(graph.output_names))
     copy.remove_dead()
     return copy

@@ -11,7 +11,7 @@ import numpy as np
 from support.graphs import GraphBuilder
 
 from megengine_lite._core.ir.dtype import FLOAT16, FLOAT32, INT32, DType, DTypeCode
-from megengine_lite._core.ir.graph import Constant, Graph, Node, TensorSpec, Var
+from megengine_lite._core.ir.graph import AnyNode, AnyVar, Constant, Graph, Node, TensorSpec, Var
 from megengine_lite._core.ir.params import AxisAddRemove, DTypeTable, OptionalAxisV1, Param
 from megengine_lite._core.ir.params.tensor import AxisDesc
 from megengine_lite._core.operators.reference import run_node
@@ -141,7 +141,7 @@ class Maker(GraphBuilder):
         self, op: str, params: Param | None, inputs: Sequence[Var], dtype: DType | None = None
     ) -> list[TensorSpec]:
         """Specs and values of what a node would give."""
-        node = Node(op, params, inputs, [Var(-1, "")], "", dtype)
+        node = AnyNode(op, params, inputs, [AnyVar(-1)], "", dtype)
         specs = [TensorSpec(v.shape, v.dtype, self.values[v]) for v in inputs]
         return run_node(node, specs)
 
@@ -157,9 +157,10 @@ class Maker(GraphBuilder):
         LiteError
             The node does not fit its inputs.
         """
-        outs = [self._var(f"{op}{self.count}") for _ in range(outputs)]
-        node = Node(op, params, inputs, outs, f"{op}{self.count}", dtype)
+        unknown = [self._var(f"{op}{self.count}") for _ in range(outputs)]
+        node = AnyNode(op, params, inputs, unknown, f"{op}{self.count}", dtype)
         results = run_node(node, [TensorSpec(v.shape, v.dtype, self.values[v]) for v in inputs])
+        outs = [Var(v.id, v.name, TensorSpec(r.shape, r.dtype)) for v, r in zip(unknown, results, strict=True)]
         for var, result in zip(outs, results, strict=True):
             value = result.value
             assert value is not None
@@ -167,9 +168,8 @@ class Maker(GraphBuilder):
                 raise Rejected("too large")
             if result.dtype.is_float and value.size and not np.abs(value.astype(np.float64)).max() < LARGEST_NUMBER:
                 raise Rejected("not finite")
-            var.spec = TensorSpec(result.shape, result.dtype)
             self.values[var] = value
-        self.nodes.append(node)
+        self.nodes.append(Node(op, params, inputs, outs, node.name, dtype))
         return outs
 
     def op(self, op: str, params: Param | None, *inputs: Var, dtype: DType | None = None) -> Var:

@@ -13,18 +13,18 @@ from generated.check import Checker, Failure
 from generated.expected import evaluate
 from generated.maker import Case, Values
 from generated.settings import Setting
-from megengine_lite._core.ir.graph import Graph, Node, TensorSpec, Var
+from megengine_lite._core.ir.graph import ModelGraph, Node, TensorSpec, Var
 from megengine_lite.errors import LiteError
 
 _ROUNDS = 4
 
 
 def rebuild(
-    graph: Graph,
+    graph: ModelGraph,
     outputs: list[Var] | None = None,
     names: list[str] | None = None,
     instead: Mapping[Var, Var] | None = None,
-) -> Graph:
+) -> ModelGraph:
     """A graph with other outputs, or with variables in the place of others; without what nobody needs.
 
     Variables that no node makes any more are inputs.
@@ -36,7 +36,7 @@ def rebuild(
         Node(n.op, n.params, [instead.get(v, v) for v in n.inputs], n.outputs, n.name, n.output_dtype, n.payload)
         for n in graph.nodes
     ]
-    found = Graph(nodes, [], outputs, list(names))
+    found = ModelGraph(nodes, [], outputs, list(names))
     found.remove_dead()
     made = {v for node in found.nodes for v in node.outputs}
     read = [v for node in found.nodes for v in node.inputs] + outputs
@@ -60,7 +60,7 @@ class _Shrinker:
         self.case, self.failure = case, failure
         return True
 
-    def graphs(self, graph: Graph, runs: list[Values] | None = None) -> Case:
+    def graphs(self, graph: ModelGraph, runs: list[Values] | None = None) -> Case:
         return replace(self.case, graph=graph, runs=runs or self.case.runs)
 
     def run(self) -> None:
@@ -112,7 +112,7 @@ class _Shrinker:
             runs = [{**run, new.name: value} for run, value in zip(self.case.runs, values, strict=True)]
             self.accept(self._with_inputs(rebuild(graph, instead={var: new}), runs))
 
-    def _with_inputs(self, graph: Graph, runs: list[Values]) -> Case:
+    def _with_inputs(self, graph: ModelGraph, runs: list[Values]) -> Case:
         names = {v.name for v in graph.inputs}
         return self.graphs(graph, [{k: v for k, v in run.items() if k in names} for run in runs])
 
@@ -170,7 +170,7 @@ def _first(array: np.ndarray, axis: int, length: int) -> np.ndarray:
     return array[(slice(None),) * axis + (slice(length),)] if array.ndim > axis else array
 
 
-def _respecified(graph: Graph, inputs: Values) -> Graph:
+def _respecified(graph: ModelGraph, inputs: Values) -> ModelGraph:
     """The graph with the specs that follow from other shapes of the inputs."""
     values = evaluate(graph, inputs)
     instead: dict[Var, Var] = {}
@@ -180,7 +180,7 @@ def _respecified(graph: Graph, inputs: Values) -> Graph:
         ins = [instead.get(v, v) for v in node.inputs]
         instead.update(zip(node.outputs, outs, strict=True))
         nodes.append(Node(node.op, node.params, ins, outs, node.name, node.output_dtype, node.payload))
-    return Graph(nodes, graph.inputs, [instead.get(v, v) for v in graph.outputs], graph.output_names)
+    return ModelGraph(nodes, graph.inputs, [instead.get(v, v) for v in graph.outputs], graph.output_names)
 
 
 def shrink(case: Case, failure: Failure) -> tuple[Case, Failure]:

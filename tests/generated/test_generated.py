@@ -18,7 +18,7 @@ from generated.maker import Case, Maker, Rejected
 from generated.settings import default_settings, every_setting, some_settings
 from generated.shrink import describe, shrink
 from megengine_lite._core.formats.mge import load_model
-from megengine_lite._core.ir.graph import Graph
+from megengine_lite._core.ir.graph import ModelGraph
 from megengine_lite._core.ir.params import Axis, Elemwise, ElemwiseMode
 from megengine_lite._core.operators.reference import run_reference
 
@@ -104,7 +104,7 @@ def test_another_order_keeps_the_meaning():
     case = make_case("mixed", 3)
     nodes = reorder(case.graph.nodes, random.Random(1))
     assert nodes != case.graph.nodes and set(nodes) == set(case.graph.nodes)
-    other = Graph(nodes, case.graph.inputs, case.graph.outputs, case.graph.output_names)
+    other = ModelGraph(nodes, case.graph.inputs, case.graph.outputs, case.graph.output_names)
     for got, want in zip(run_reference(other, case.runs[0]), run_reference(case.graph, case.runs[0]), strict=True):
         np.testing.assert_array_equal(got, want)
 

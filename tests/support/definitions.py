@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from megengine_lite._core.ir.dtype import DType, from_numpy
-from megengine_lite._core.ir.graph import Node, TensorSpec, Var
+from megengine_lite._core.ir.graph import AnyNode, AnyVar, Node, TensorSpec
 from megengine_lite._core.operators import REGISTRY
 from megengine_lite._core.operators.reference import run_node
 
@@ -21,8 +21,8 @@ def make_specs(arrays: Sequence[np.ndarray], dtypes: Sequence[DType | None] = ()
 
 
 def make_node(op: str, params: Any, n_inputs: int, n_outputs: int = 1, output_dtype: DType | None = None) -> Node:
-    inputs = [Var(i) for i in range(n_inputs)]
-    return Node(op, params, inputs, [Var(100 + i) for i in range(n_outputs)], "node", output_dtype)
+    inputs = [AnyVar(i) for i in range(n_inputs)]
+    return AnyNode(op, params, inputs, [AnyVar(100 + i) for i in range(n_outputs)], "node", output_dtype)
 
 
 def run_opr(

@@ -9,7 +9,7 @@ import numpy as np
 from megengine_lite._core.config import SessionConfig
 from megengine_lite._core.cpu.program import array_at
 from megengine_lite._core.ir.dtype import FLOAT32, DType, from_numpy
-from megengine_lite._core.ir.graph import Constant, Graph, Node, TensorSpec, Var
+from megengine_lite._core.ir.graph import AnyNode, AnyVar, Constant, ModelGraph, TensorSpec, Var
 from megengine_lite._core.runtime.session import Session
 
 
@@ -23,7 +23,7 @@ class GraphBuilder:
 
     def _var(self, name, spec=None, const=None):
         self.count += 1
-        return Var(self.count, name, spec, const)
+        return (AnyVar if spec is None else Var)(self.count, name, spec, const)
 
     def input(self, name, shape, dtype: DType = FLOAT32):
         var = self._var(name, TensorSpec(tuple(shape), dtype))
@@ -39,11 +39,11 @@ class GraphBuilder:
 
     def node(self, op, params, inputs, outputs=1, name=""):
         outs = [self._var(f"{name or op}{self.count}") for _ in range(outputs)]
-        self.nodes.append(Node(op, params, inputs, outs, name))
+        self.nodes.append(AnyNode(op, params, inputs, outs, name))
         return outs[0] if outputs == 1 else outs
 
     def finish(self, *outputs):
-        return Graph(self.nodes, self.inputs, list(outputs), [v.name for v in outputs])
+        return ModelGraph(self.nodes, self.inputs, list(outputs), [v.name for v in outputs])
 
 
 class QuantizedBuilder(GraphBuilder):
@@ -82,7 +82,7 @@ class QuantizedBuilder(GraphBuilder):
     def typed_node(self, op, params, inputs, dtype=None):
         """A node whose file names the type of its output."""
         out = self._var(f"{op}{self.count}")
-        self.nodes.append(Node(op, params, inputs, [out], "", dtype))
+        self.nodes.append(AnyNode(op, params, inputs, [out], "", dtype))
         return out
 
 

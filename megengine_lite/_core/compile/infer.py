@@ -11,12 +11,26 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from megengine_lite._core.ir.graph import Constant, ConstantPool, Graph, Node, TensorSpec, Var
+from megengine_lite._core.ir.graph import (
+    AnyNode,
+    AnyVar,
+    Constant,
+    ConstantPool,
+    DynamicNode,
+    DynamicSpec,
+    DynamicVar,
+    Graph,
+    ModelGraph,
+    Node,
+    Spec,
+    TensorSpec,
+    Var,
+)
 from megengine_lite._core.ir.shape_constant import value_constant
 from megengine_lite._core.operators import REGISTRY
-from megengine_lite._core.operators.base import check_results, fail, naming, quiet
+from megengine_lite._core.operators.base import check_results, compute_node, fail, naming, quiet
 from megengine_lite._core.system.limits import describe_bytes, memory_limit
-from megengine_lite.errors import LiteError, ShapeError
+from megengine_lite.errors import InternalError, LiteError, ShapeError
 
 # Tensors up to this size are computed while planning when all inputs are known.
 FOLD_SIZE = 4096
@@ -27,7 +41,7 @@ FOLD_GROWTH = 2
 class NeedsValue(Exception):
     """Inference needs the value of a variable that exists before the stage begins."""
 
-    def __init__(self, var: Var):
+    def __init__(self, var: AnyVar):
         self.var = var
 
 
@@ -40,34 +54,34 @@ class Stage:
     """
 
     graph: Graph
-    original: dict[Var, Var]
+    original: dict[AnyVar, AnyVar]
     next_node: int
-    shapes: dict[Var, TensorSpec] = field(default_factory=dict)
+    shapes: dict[AnyVar, TensorSpec] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Lifetimes:
     """How long the variables of a graph are needed: the position of the last node that reads each, and the outputs."""
 
-    last_reads: Mapping[Var, int]
-    outputs: Mapping[Var, None]
+    last_reads: Mapping[AnyVar, int]
+    outputs: Mapping[AnyVar, None]
 
     @classmethod
-    def of(cls, graph: Graph) -> Lifetimes:
+    def of(cls, graph: ModelGraph) -> Lifetimes:
         return cls({v: k for k, node in enumerate(graph.nodes) for v in node.inputs}, dict.fromkeys(graph.outputs))
 
-    def is_needed(self, var: Var, position: int) -> bool:
+    def is_needed(self, var: AnyVar, position: int) -> bool:
         """Whether the variable is an output, or a node from this position on reads it."""
         return var in self.outputs or self.last_reads.get(var, -1) >= position
 
 
 @quiet
 def infer_stage(
-    source: Graph,
+    source: ModelGraph,
     begin: int,
-    known: Mapping[Var, TensorSpec],
+    known: Mapping[AnyVar, TensorSpec],
     pool: ConstantPool,
-    shape_only: Set[Var] = frozenset(),
+    shape_only: Set[AnyVar] = frozenset(),
     lifetimes: Lifetimes | None = None,
 ) -> Stage:
     """Infers from node ``begin`` on, given the specs of the variables that exist before it.
@@ -86,29 +100,28 @@ def infer_stage(
     NeedsValue
         The first node needs the value of a variable of ``known``.
     """
-    copies: dict[Var, Var] = {}
+    copies: dict[AnyVar, Var | DynamicVar] = {}
 
-    def copy_of(var: Var) -> Var:
+    def copy_of(var: AnyVar) -> Var | DynamicVar:
         found = copies.get(var)
         if found is None:
-            if var.const is not None:
+            if isinstance(var, Var) and var.const is not None:
                 found = Var(var.id, var.name, _constant_spec(var), var.const)
             else:
-                found = Var(var.id, var.name, known[var])
                 value = known[var].value
-                if value is not None:
-                    found.const = value_constant(value)
+                found = Var(var.id, var.name, known[var], None if value is None else value_constant(value))
             copies[var] = found
         return found
 
-    nodes: list[Node] = []
+    nodes: list[Node | DynamicNode] = []
     k = begin
     for k in range(begin, len(source.nodes)):
         node = source.nodes[k]
         if any(v not in copies and v.const is None and v not in known for v in node.inputs):
             raise LiteError(f"{node.op} {node.name!r} reads a variable that is not defined yet")
-        ins = [copy_of(v) for v in node.inputs]
-        if any(v.spec.shape is None for v in ins):
+        read = [copy_of(v) for v in node.inputs]
+        ins = [v for v in read if isinstance(v, Var)]
+        if len(ins) != len(read):
             break
         missing = missing_value(node, ins)
         if missing is not None:
@@ -119,14 +132,21 @@ def infer_stage(
         for var, made in zip(node.outputs, outs, strict=True):
             copies[var] = made
         if any(v.const is None for v in outs):
-            copy = Node(node.op, node.params, ins, outs, node.name, node.output_dtype, node.payload)
-            nodes.append(copy)
+            nodes.append(shaped_node(node, ins, outs))
     else:
         k = len(source.nodes)
 
     stage = _cut(source, k, nodes, copies, known, shape_only, lifetimes or Lifetimes.of(source))
     stage.graph.remove_dead()
     return stage
+
+
+def shaped_node(node: AnyNode, ins: list[Var], outs: Sequence[Var | DynamicVar]) -> Node | DynamicNode:
+    """A copy of a node that reads and computes other variables."""
+    shaped = [v for v in outs if isinstance(v, Var)]
+    if len(shaped) == len(outs):
+        return Node(node.op, node.params, ins, shaped, node.name, node.output_dtype, node.payload)
+    return DynamicNode(node.op, node.params, ins, outs, node.name, node.output_dtype, node.payload)
 
 
 def _constant_spec(var: Var) -> TensorSpec:
@@ -137,7 +157,7 @@ def _constant_spec(var: Var) -> TensorSpec:
     return TensorSpec(spec.shape, spec.dtype, var.constant.array)
 
 
-def missing_value(node: Node, ins: list[Var]) -> Var | None:
+def missing_value(node: AnyNode, ins: Sequence[Var]) -> AnyVar | None:
     """A variable whose value is needed to infer a node and is not known; None if all are known."""
     for i in naming(node, REGISTRY[node.op].needed_values, node):
         var = ins[i]
@@ -148,7 +168,7 @@ def missing_value(node: Node, ins: list[Var]) -> Var | None:
     return None
 
 
-def infer_node(node: Node, ins: list[Var], pool: ConstantPool) -> list[Var]:
+def infer_node(node: AnyNode, ins: Sequence[Var], pool: ConstantPool) -> list[Var | DynamicVar]:
     """New variables for the outputs of a node, with specs, and constants where all inputs are known.
 
     Parameters
@@ -166,67 +186,76 @@ def infer_node(node: Node, ins: list[Var], pool: ConstantPool) -> list[Var]:
         raise ShapeError(
             f"{node.op} {node.name!r} has {len(node.outputs)} outputs in the file, {len(out_specs)} by definition"
         )
-    outs = [Var(v.id, v.name, s) for v, s in zip(node.outputs, out_specs, strict=True)]
-    for v in outs:
-        if v.spec.shape is not None and v.spec.nbytes > memory_limit():
-            size = describe_bytes(v.spec.nbytes)
-            raise fail(node, f"an output of shape {v.spec.shape} takes {size}, more memory than there is")
-    for v in outs:
-        if v.spec.value is not None:
-            v.const = value_constant(v.spec.value)
-    is_known = bool(ins) and all(v.const is not None for v in ins)
+    outs = [_output(node, v, spec) for v, spec in zip(node.outputs, out_specs, strict=True)]
+    constants = [v.const for v in ins if v.const is not None]
+    is_known = bool(ins) and len(constants) == len(ins)
     if is_known and any(v.const is None for v in outs) and REGISTRY[node.op].folds:
-        _fold(node, ins, outs, pool)
+        return _folded(node, ins, constants, outs, pool)
     return outs
 
 
-def _fold(node: Node, ins: list[Var], outs: list[Var], pool: ConstantPool) -> None:
-    """Computes a node whose inputs are all known, if that is cheap or if it reads nothing but weights of the model."""
-    small = all(v.spec.shape is not None and v.spec.size <= FOLD_SIZE for v in outs)
-    weights_only = all(not _is_value(v.const) for v in ins)
+def _output(node: AnyNode, var: AnyVar, spec: Spec) -> Var | DynamicVar:
+    """The variable for an output; a constant if its value follows from shapes."""
+    if isinstance(spec, DynamicSpec):
+        return DynamicVar(var.id, var.name, spec)
+    if spec.nbytes > memory_limit():
+        size = describe_bytes(spec.nbytes)
+        raise fail(node, f"an output of shape {spec.shape} takes {size}, more memory than there is")
+    return Var(var.id, var.name, spec, None if spec.value is None else value_constant(spec.value))
+
+
+def _folded(
+    node: AnyNode, ins: Sequence[Var], constants: list[Constant], outs: list[Var | DynamicVar], pool: ConstantPool
+) -> list[Var | DynamicVar]:
+    """The outputs of a node whose inputs are all known: constants, if that is cheap or it reads weights only."""
+    small = all(isinstance(v, Var) and v.spec.size <= FOLD_SIZE for v in outs)
+    weights_only = not any(map(_is_value, constants))
     if not small and not (weights_only and _is_compact(ins, outs)):
-        return
+        return outs
     specs, out_specs = [v.spec for v in ins], [v.spec for v in outs]
 
     def compute(arrays: Sequence[np.ndarray], which: int) -> np.ndarray:
-        results = naming(node, REGISTRY[node.op].compute, node, arrays, specs, out_specs)
+        results = naming(node, compute_node, node, arrays, specs, out_specs)
         check_results(node, results, out_specs)
         return np.ascontiguousarray(results[which])
 
-    dynamic = any(s.shape is None for s in out_specs)
+    dynamic = any(isinstance(s, DynamicSpec) for s in out_specs)
+    folded: list[Var | DynamicVar] = []
     for i, v in enumerate(outs):
         if weights_only:
             recipe = ("fold", i, *(x.id for x in outs))
-            v.const = pool.derive(recipe, [x.constant for x in ins], lambda *arrays, i=i: compute(arrays, i))
+            constant = pool.derive(recipe, constants, lambda *arrays, i=i: compute(arrays, i))
         else:
-            v.const = value_constant(compute([x.constant.array for x in ins], i))
-        if dynamic or small:
-            array = v.constant.array
-            v.spec = TensorSpec(array.shape, v.spec.dtype, array)
+            constant = value_constant(compute([c.array for c in constants], i))
+        spec = v.spec
+        if dynamic or small or isinstance(spec, DynamicSpec):
+            spec = TensorSpec(constant.array.shape, spec.dtype, constant.array)
+        folded.append(Var(v.id, v.name, spec, constant))
+    return folded
 
 
-def _is_compact(ins: list[Var], outs: list[Var]) -> bool:
+def _is_compact(ins: Sequence[Var], outs: Sequence[Var | DynamicVar]) -> bool:
     """Whether the outputs take about as much memory as the inputs, or less. Outputs that depend on data do."""
-    made = sum(v.spec.nbytes for v in outs if v.spec.shape is not None)
+    made = sum(v.spec.nbytes for v in outs if isinstance(v, Var))
     return made <= FOLD_GROWTH * sum(v.spec.nbytes for v in ins)
 
 
-def _is_value(constant: Constant | None) -> bool:
-    return constant is not None and isinstance(constant.key, tuple) and constant.key[0] == "value"
+def _is_value(constant: Constant) -> bool:
+    return isinstance(constant.key, tuple) and constant.key[0] == "value"
 
 
 def _cut(
-    source: Graph,
+    source: ModelGraph,
     end: int,
-    nodes: list[Node],
-    copies: dict[Var, Var],
-    known: Mapping[Var, TensorSpec],
-    shape_only: Set[Var],
+    nodes: list[Node | DynamicNode],
+    copies: dict[AnyVar, Var | DynamicVar],
+    known: Mapping[AnyVar, TensorSpec],
+    shape_only: Set[AnyVar],
     lifetimes: Lifetimes,
 ) -> Stage:
     """The stage's graph: its outputs are what the caller or later nodes read."""
-    wanted: list[Var] = []
-    shapes: dict[Var, TensorSpec] = {}
+    wanted: list[AnyVar] = []
+    shapes: dict[AnyVar, TensorSpec] = {}
     made = [var for var in copies if var.const is None and var not in known]
     if end == len(source.nodes):
         # The last stage hands out outputs that are inputs or constants.
@@ -235,18 +264,24 @@ def _cut(
             if var in graph_inputs or var.const is not None:
                 made.append(var)
                 if var not in copies:
-                    spec = known.get(var) or TensorSpec(var.constant.array.shape, var.dtype)
+                    spec = known[var] if var in known else _shape_of_constant(var)
                     copies[var] = Var(var.id, var.name, spec, var.const)
     for var in made:
-        spec = copies[var].spec
+        made_spec = copies[var].spec
         if lifetimes.last_reads.get(var, -1) >= end:
             wanted.append(var)
         elif var in lifetimes.outputs:
-            if var in shape_only and spec.shape is not None:
-                shapes[var] = spec
+            if var in shape_only and isinstance(made_spec, TensorSpec):
+                shapes[var] = made_spec
             else:
                 wanted.append(var)
-    inputs = [copy for v, copy in copies.items() if v in known]
+    inputs = [copy for v, copy in copies.items() if v in known and isinstance(copy, Var)]
     outputs = [copies[v] for v in wanted]
     names = [v.name for v in wanted]
     return Stage(Graph(nodes, inputs, outputs, names), {c: v for v, c in copies.items()}, end, shapes)
+
+
+def _shape_of_constant(var: AnyVar) -> TensorSpec:
+    if not isinstance(var, Var):
+        raise InternalError(f"{var} is read and neither known nor a constant")
+    return TensorSpec(var.constant.array.shape, var.dtype)

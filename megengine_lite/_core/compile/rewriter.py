@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from megengine_lite._core.ir.graph import Graph, Node, Var
+from megengine_lite._core.ir.graph import AnyNode, AnyVar, DynamicNode, Graph, Node, Var
 
 
 class Rewriter:
@@ -14,44 +14,52 @@ class Rewriter:
     computed before that place, so the order stays right as long as no node in between reads a result of the earlier
     ones. docs/design/pass-order.md says why.
 
-    Iterating gives the nodes in order, including those that replace nodes behind the current one meanwhile.
+    Iterating gives the nodes in order, including those that replace nodes behind the current one meanwhile. Nodes with
+    an output of unknown shape stay as they are: they count as readers, and are never given out.
     """
 
     def __init__(self, graph: Graph):
         self._graph = graph
-        self._slots: list[list[Node]] = [[node] for node in graph.nodes]
-        self._slot_of: dict[Node, int] = {}
+        self._slots: list[list[Node | DynamicNode]] = [[node] for node in graph.nodes]
+        self._slot_of: dict[AnyNode, int] = {}
         self._producers: dict[Var, Node] = {}
-        self._readers: dict[Var, dict[Node, None]] = {}
-        self._outputs = set(graph.outputs)
+        self._readers: dict[Var, dict[Node | DynamicNode, None]] = {}
+        self._outputs: set[AnyVar] = set(graph.outputs)
         for k, node in enumerate(graph.nodes):
             self._attach(node, k)
 
-    def _attach(self, node: Node, slot: int) -> None:
+    def _attach(self, node: Node | DynamicNode, slot: int) -> None:
         self._slot_of[node] = slot
-        for v in node.outputs:
-            self._producers[v] = node
+        if isinstance(node, Node):
+            for v in node.outputs:
+                self._producers[v] = node
         for v in node.inputs:
             self._readers.setdefault(v, {})[node] = None
 
     def __iter__(self) -> Iterator[Node]:
         for slot in self._slots:
             for node in list(slot):
-                if node in self._slot_of:
+                if isinstance(node, Node) and node in self._slot_of:
                     yield node
 
     def producer(self, var: Var) -> Node | None:
-        """The node that makes a variable; None for inputs of the graph and constants."""
+        """The node that makes a variable; None for inputs of the graph, constants, and results of dynamic nodes."""
         return self._producers.get(var)
 
-    def readers(self, var: Var) -> list[Node]:
+    def readers(self, var: Var) -> list[Node | DynamicNode]:
         """The nodes that read a variable, each once, in no particular order."""
         return list(self._readers.get(var, ()))
 
     def only_reader(self, var: Var) -> Node | None:
-        """The only node that reads a variable; None if there are several, or if the variable is an output."""
+        """The only node that reads a variable.
+
+        None if there are several, if the variable is an output, or if the shape of the node's result is not known.
+        """
         readers = self._readers.get(var, ())
-        return next(iter(readers)) if len(readers) == 1 and var not in self._outputs else None
+        if len(readers) != 1 or var in self._outputs:
+            return None
+        reader = next(iter(readers))
+        return reader if isinstance(reader, Node) else None
 
     def position(self, node: Node) -> int:
         """Grows along the order of nodes."""

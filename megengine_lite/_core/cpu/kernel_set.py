@@ -8,7 +8,8 @@ import pkgutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from types import ModuleType
+from typing import Any, TypedDict
 
 import megengine_lite._core.system.processor as cpu
 from megengine_lite._core.cpu.isa import InstructionSet, instruction_sets
@@ -99,7 +100,7 @@ class KernelSet:
     def __contains__(self, name: object) -> bool:
         return name in self._kernels
 
-    def module(self, name: str):
+    def module(self, name: str) -> ModuleType:
         """One compiled kernel module of this set, for its ``def`` functions."""
         return importlib.import_module(f"megengine_lite.kernels._{self.name}.{name}")
 
@@ -136,8 +137,18 @@ def runnable_sets() -> tuple[str, ...]:
     return tuple(name for name, obstacle in _obstacles().items() if not obstacle)
 
 
+class _Info(TypedDict):
+    """What :func:`cpu_info` gives."""
+
+    brand: str
+    features: list[str]
+    chosen: str
+    why: str
+    refused: dict[str, str]
+
+
 @cache
-def _inspect() -> dict[str, object]:
+def _inspect() -> _Info:
     refused: dict[str, str] = {}
     chosen = ""
     forced = _forced()
@@ -180,7 +191,7 @@ def cpu_info() -> dict[str, object]:
     False
     """
     info = _inspect()
-    return {**info, "refused": dict(info["refused"])}  # type: ignore[call-overload]
+    return {**info, "refused": dict(info["refused"])}
 
 
 @cache
@@ -193,10 +204,10 @@ def kernel_set(name: str | None = None) -> KernelSet:
         It cannot run here; the message says why.
     """
     info = _inspect()
-    refused: dict[str, str] = info["refused"]  # type: ignore[assignment]
+    refused = info["refused"]
     known = instruction_sets()
     if name is None:
-        name, forced = str(info["chosen"]), _forced()
+        name, forced = info["chosen"], _forced()
         if forced and forced not in known:
             raise DeviceError(f"{ISA_VARIABLE}={forced} names no instruction set; {_choice(forced, known)}")
         if not name and forced:

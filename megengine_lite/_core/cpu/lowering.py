@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,9 +17,22 @@ from megengine_lite._core.config import SessionConfig
 from megengine_lite._core.cpu.dispatch import Layout, Table
 from megengine_lite._core.cpu.kernel_set import Kernel, KernelSet
 from megengine_lite._core.cpu.placement import Placement
-from megengine_lite._core.ir.graph import Constant, ConstantPool, Graph, Node, TensorSpec, Var
+from megengine_lite._core.ir.graph import (
+    AnyNode,
+    Constant,
+    ConstantPool,
+    DynamicNode,
+    Graph,
+    Node,
+    Spec,
+    TensorSpec,
+    Var,
+)
 from megengine_lite.errors import InternalError
 from megengine_lite.kernels.common.tiling import STREAM_BYTES
+
+if TYPE_CHECKING:
+    from megengine_lite._core.cpu.program import Record
 
 # A step with less work than this runs on one thread: waking and joining the others would cost more.
 SERIAL_BYTES = 48 * 1024
@@ -87,7 +100,6 @@ class Tensor:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        assert self.spec.shape is not None
         return self.spec.shape
 
     @property
@@ -131,13 +143,13 @@ class Origin:
     op: str
     name: str
     inputs: tuple[TensorSpec, ...]
-    outputs: tuple[TensorSpec, ...]
+    outputs: tuple[Spec, ...]
     input_ids: tuple[int, ...] = ()  # numbers of the variables
     output_ids: tuple[int, ...] = ()
     params: Any = None
 
 
-def origin_of(node: Node) -> Origin:
+def origin_of(node: Node | DynamicNode) -> Origin:
     """The node without its weights."""
     inputs = tuple(TensorSpec(v.spec.shape, v.spec.dtype) for v in node.inputs)
     return Origin(
@@ -168,7 +180,7 @@ class Step:
         """The arguments that are addresses, by name; without null pointers."""
         return {k: a for k, a in zip(self.kernel.arguments, self.arguments, strict=True) if isinstance(a, Ref)}
 
-    def record(self) -> tuple:
+    def record(self) -> Record:
         """The step as a program takes it; memory must have been assigned."""
         values = [a.address() if isinstance(a, Ref) else a for a in self.arguments]
         return self.kernel.address, values, self.work, self.serial
@@ -178,7 +190,7 @@ class Step:
 class HostStep:
     """A Python step: ``compute`` of the node on views of these tensors; dynamic outputs have no tensor."""
 
-    node: Node
+    node: Node | DynamicNode
     inputs: list[Tensor]
     outputs: list[Tensor | None]
 
@@ -205,7 +217,7 @@ class Lowering:
         self._outputs = frozenset(self.graph.outputs)
         self._placement = Placement(self.graph, self.width, self.halo)
         self._wholes: dict[Var, Tensor] = {}  # memory of concatenations of which a part has been computed
-        self._origins: dict[Node, Origin] = {}
+        self._origins: dict[AnyNode, Origin] = {}
         self._non_negative: set[Var] = set()
 
     def add_input(self, var: Var, tensor: Tensor) -> None:
@@ -272,7 +284,7 @@ class Lowering:
         """Notes that all numbers of these variables are 0 or more, for those that are symmetric."""
         self._non_negative.update(v for v in variables if not v.dtype.zero_point)
 
-    def consumers(self, var: Var) -> list[Node]:
+    def consumers(self, var: Var) -> list[Node | DynamicNode]:
         return self._consumers.get(var, [])
 
     def is_read(self, var: Var) -> bool:
@@ -283,6 +295,8 @@ class Lowering:
         """The halo that readers of the variable want."""
         h = w = 0
         for node in self.consumers(var):
+            if not isinstance(node, Node):
+                continue  # it runs in numpy
             for k, v in enumerate(node.inputs):
                 if v is var:
                     wh, ww = self.table.halo(node, k)
@@ -358,7 +372,7 @@ class Lowering:
         return storage
 
     def _allocate_blocked(self, spec: TensorSpec, halo_h: int, halo_w: int) -> Tensor:
-        n, c, h, w = spec.shape  # type: ignore[misc]
+        n, c, h, w = spec.shape
         width, item = self.width, spec.dtype.itemsize
         blocks = -(-c // width)
         row = (w + 2 * halo_w) * width
@@ -446,10 +460,10 @@ class Lowering:
         node = Node("Copy", None, (), ())
         self.emit("copy_bytes", node, x=x, y=y, nbytes=nbytes, chunk=chunk, work=-(-nbytes // chunk))
 
-    def host(self, node: Node) -> None:
+    def host(self, node: Node | DynamicNode) -> None:
         """Runs the operator's ``compute`` as a Python step."""
         inputs = [self.plain(v) for v in node.inputs]
-        outputs: list[Tensor | None] = [None if v.spec.shape is None else self.new_plain(v) for v in node.outputs]
+        outputs: list[Tensor | None] = [self.new_plain(v) if isinstance(v, Var) else None for v in node.outputs]
         index = len(self.steps)
         for t in (*inputs, *outputs):
             if t is not None:

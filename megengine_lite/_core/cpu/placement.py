@@ -6,11 +6,11 @@ This is decided for the whole graph before any node is lowered. When the concate
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 
 from megengine_lite._core.ir.fused import ChannelGather
-from megengine_lite._core.ir.graph import Graph, Node, Var
+from megengine_lite._core.ir.graph import AnyVar, Graph, Node, Var
 
 
 def is_concatenation(node: Node) -> bool:
@@ -44,14 +44,15 @@ class Placement:
         self._halo = halo
         self._places: dict[Var, Place] = {}
         self._halos: dict[Var, tuple[int, int]] = {}
-        concatenations = [n for n in graph.nodes if n.op == "ChannelGather" and is_concatenation(n)]
+        gathers = [n for n in graph.nodes if n.op == "ChannelGather" and isinstance(n, Node)]
+        concatenations = [n for n in gathers if is_concatenation(n)]
         if concatenations:
             made = graph.producers()
             for node in concatenations:
                 if self._fits(node, made):
                     self._place_operands(node)
 
-    def _fits(self, node: Node, made: dict[Var, Node]) -> bool:
+    def _fits(self, node: Node, made: Container[AnyVar]) -> bool:
         operands = node.inputs
         if len(set(operands)) != len(operands) or any(v.shape[1] % self._width for v in operands[:-1]):
             return False

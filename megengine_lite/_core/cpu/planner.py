@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter_ns
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -36,13 +37,16 @@ from megengine_lite._core.cpu.step_report import (
     results_of_steps,
 )
 from megengine_lite._core.ir.dtype import DType
-from megengine_lite._core.ir.graph import ConstantPool, Graph, Node, Reader, TensorSpec, Var
+from megengine_lite._core.ir.graph import AnyNode, AnyVar, ConstantPool, Graph, Node, Reader, TensorSpec, Var
 from megengine_lite._core.operators import REGISTRY
-from megengine_lite._core.operators.base import check_results, checked, naming, quiet
+from megengine_lite._core.operators.base import check_results, checked, compute_node, naming, quiet
 from megengine_lite._core.system import debug
 from megengine_lite._core.system.limits import describe_bytes, memory_limit
 from megengine_lite.errors import LiteError, LiteIndexError
 from megengine_lite.log import logger
+
+if TYPE_CHECKING:
+    from megengine_lite._core.cpu.program import Record
 
 # Estimated bytes that a Python step needs for each element of its inputs and outputs: a few arrays of doubles.
 HOST_BYTES = 32
@@ -52,7 +56,7 @@ HOST_BYTES = 32
 class Slot:
     """An input or output of a plan: the variable of the model's graph and the base pointer it is bound to."""
 
-    var: Var
+    var: AnyVar
     spec: TensorSpec
     base: int
 
@@ -112,7 +116,7 @@ class Plan:
         self.next_node = stage.next_node
         self.steps = ctx.steps
         self.shapes = stage.shapes
-        self.dynamic: dict[Var, tuple[np.ndarray, DType]] = {}
+        self.dynamic: dict[AnyVar, tuple[np.ndarray, DType]] = {}
         self._dynamic_vars = [
             stage.original[var]
             for step in ctx.steps
@@ -128,7 +132,7 @@ class Plan:
         # Constants from which only packed weights were made are not read by any step and need not be kept.
         self._constants = [s for s in ctx.constants() if s.first is not None]
         self._faults = ctx.faults
-        native: list[tuple] = []
+        native: list[Record] = []
         self.segments: list[Segment] = []
         begin = 0
         for step in ctx.steps:
@@ -150,7 +154,7 @@ class Plan:
         self._single = len(self.segments) == 1 and self._results is None
         self._count = len(native)
 
-    def touched(self) -> list[Var]:
+    def touched(self) -> list[AnyVar]:
         """The variables of the model's graph that the plan reads or makes."""
         return [*(s.var for s in (*self.inputs, *self.outputs)), *self.shapes, *self._dynamic_vars]
 
@@ -226,7 +230,7 @@ class Plan:
         self._check_faults()
         return times
 
-    def forget_graph(self, outputs: dict[Var, Var]) -> None:
+    def forget_graph(self, outputs: Mapping[AnyVar, AnyVar]) -> None:
         """Drops references to the model's graph; outputs are named by other variables from now on."""
         for slot in self.outputs:
             slot.var = outputs[slot.var]
@@ -243,7 +247,7 @@ class Plan:
         node = step.node
         ins = [self.array(t) for t in step.inputs]
         specs, out_specs = [v.spec for v in node.inputs], [v.spec for v in node.outputs]
-        results = naming(node, REGISTRY[node.op].compute, node, ins, specs, out_specs)
+        results = naming(node, compute_node, node, ins, specs, out_specs)
         check_results(node, results, out_specs)
         for var, tensor, value in zip(node.outputs, step.outputs, results, strict=True):
             if tensor is None:
@@ -274,7 +278,7 @@ def _check_memory(nbytes: int, steps: Sequence[Step | HostStep]) -> None:
 
 
 def _size_of(origin: Origin) -> int:
-    return sum(s.size for s in (*origin.inputs, *origin.outputs) if s.shape is not None)
+    return sum(s.size for s in (*origin.inputs, *origin.outputs) if isinstance(s, TensorSpec))
 
 
 @quiet
@@ -295,23 +299,24 @@ def build_plan(stage: Stage, kernels: KernelSet, pool: ConstantPool, config: Ses
         inputs.append(Slot(stage.original[var], var.spec, storage.base))
     readers = _announce_readers(graph)
     for node in graph.nodes:
-        if REGISTRY[node.op].makes_non_negative(node, ctx.is_non_negative):
-            ctx.mark_non_negative(node.outputs)
-        if all(v.spec.shape is not None and v.spec.size == 0 for v in node.outputs):
-            for v in node.outputs:
-                ctx.new_plain(v)
-            continue
+        if isinstance(node, Node):
+            if REGISTRY[node.op].makes_non_negative(node, ctx.is_non_negative):
+                ctx.mark_non_negative(node.outputs)
+            if all(v.spec.size == 0 for v in node.outputs):
+                for v in node.outputs:
+                    ctx.new_plain(v)
+                continue
         empty = any(v.spec.size == 0 for v in node.inputs)
-        if empty or not checked(node, ctx.lower, node):
+        if empty or not isinstance(node, Node) or not checked(node, ctx.lower, node):
             ctx.host(node)
         readers.pop(node, None)
     outputs: list[Slot] = []
-    for original, var in zip(wanted, graph.outputs, strict=True):
-        if var.spec.shape is None:
+    for original, output in zip(wanted, graph.outputs, strict=True):
+        if not isinstance(output, Var):
             continue
         base = 1 + len(inputs) + len(outputs)
-        _give_out(ctx, var, base)
-        outputs.append(Slot(original, var.spec, base))
+        _give_out(ctx, output, base)
+        outputs.append(Slot(original, output.spec, base))
     if logger.isEnabledFor(logging.DEBUG):
         _log_steps(ctx.steps)
     plan = Plan(stage, ctx, inputs, outputs, config.threads)
@@ -324,10 +329,11 @@ def build_plan(stage: Stage, kernels: KernelSet, pool: ConstantPool, config: Ses
     return plan
 
 
-def _announce_readers(graph: Graph) -> dict[Node | None, Reader]:
+def _announce_readers(graph: Graph) -> dict[AnyNode | None, Reader]:
     """Announces nodes and the caller (None) as readers of constants, so that none is released early and made twice."""
-    readers: dict[Node | None, Reader] = {}
-    for reader, variables in (*((n, n.inputs) for n in graph.nodes), (None, graph.outputs)):
+    readers: dict[AnyNode | None, Reader] = {}
+    reads: Iterator[tuple[AnyNode | None, Sequence[AnyVar]]] = ((n, n.inputs) for n in graph.nodes)
+    for reader, variables in (*reads, (None, graph.outputs)):
         for v in variables:
             if v.const is not None:
                 v.const.keep_for(readers.setdefault(reader, Reader()))
@@ -338,7 +344,7 @@ def _log_steps(steps: Sequence[Step | HostStep]) -> None:
     """A line for each step: the operator, its results, and its kernel."""
     for step in map(step_time, steps):
         origin = step.origin
-        shapes = ", ".join("?" if s.shape is None else str(list(s.shape)) for s in origin.outputs)
+        shapes = ", ".join(str(list(s.shape)) if isinstance(s, TensorSpec) else "?" for s in origin.outputs)
         logger.debug("%s %r -> %s by %s", origin.op, origin.name, shapes, step.kernel)
 
 

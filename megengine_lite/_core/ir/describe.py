@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from megengine_lite._core.ir.graph import Graph, Node, TensorSpec, Var
+from megengine_lite._core.ir.graph import AnyNode, AnyVar, Graph, Spec, TensorSpec
 
 
-def describe_spec(spec: TensorSpec | None) -> str:
+def describe_spec(spec: Spec | None) -> str:
     """Type and shape: ``float32[1, 3, 8, 8]``; a question mark for what is not known.
 
     >>> from megengine_lite._core.ir.dtype import FLOAT32
@@ -14,10 +14,10 @@ def describe_spec(spec: TensorSpec | None) -> str:
     """
     if spec is None:
         return "?"
-    return f"{spec.dtype}{'[?]' if spec.shape is None else list(spec.shape)}"
+    return f"{spec.dtype}{list(spec.shape) if isinstance(spec, TensorSpec) else '[?]'}"
 
 
-def describe_node(node: Node) -> str:
+def describe_node(node: AnyNode) -> str:
     """One line: what it computes from what."""
     inputs = ", ".join(map(_operand, node.inputs))
     outputs = ", ".join(f"%{v.id} {describe_spec(v.spec)}" for v in node.outputs)
@@ -31,5 +31,5 @@ def describe_graph(graph: Graph) -> list[str]:
     return [f"inputs {inputs}", *map(describe_node, graph.nodes), f"outputs {outputs}"]
 
 
-def _operand(var: Var) -> str:
+def _operand(var: AnyVar) -> str:
     return f"%{var.id}" if var.const is None else f"constant {describe_spec(var.spec)}"

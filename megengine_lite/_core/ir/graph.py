@@ -1,7 +1,17 @@
 """The graph of a model: variables, operator nodes, constants.
 
-A :class:`Graph` is built once from the records of a file (constants refer to the file's bytes) and never changed;
-planning works on copies of it whose variables have a :class:`TensorSpec`.
+A :class:`ModelGraph` is built once from the records of a file (constants refer to the file's bytes) and never changed.
+Planning works on a :class:`Graph`: copies of the nodes, whose shapes have been inferred. The type of a variable says
+what is known of it, so that code that needs a shape cannot be given a variable without:
+
+================  ================================================================================================
+:class:`AnyVar`  any variable; its spec may be unknown
+:class:`Var`       its shape is known
+:class:`DynamicVar`  its shape depends on data and is known when it has been computed; only its type is known before
+================  ================================================================================================
+
+Nodes have the same three forms: :class:`AnyNode`; :class:`Node`, whose variables all have known shapes; and
+:class:`DynamicNode`, which reads known shapes and has a dynamic output. Nothing in the same graph reads that output.
 """
 
 from __future__ import annotations
@@ -9,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from threading import Lock
-from typing import Any
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 from weakref import WeakValueDictionary, ref
 
 import numpy as np
@@ -25,11 +35,15 @@ class Constant:
     hashing one takes the same time however the value was derived.
     """
 
-    __slots__ = ("__weakref__", "array", "key")
+    __slots__ = ("__weakref__", "_value", "key")
 
     def __init__(self, array: np.ndarray, key: Hashable):
-        self.array = array
+        self._value = array
         self.key = key
+
+    @property
+    def array(self) -> np.ndarray:
+        return self._value
 
     def release(self) -> None:
         """Frees memory whose content can be made or read again when ``array`` is next asked for."""
@@ -66,7 +80,7 @@ class DerivedConstant(Constant):
             parent.keep_for(self)
 
     @property
-    def array(self) -> np.ndarray:  # type: ignore[override]
+    def array(self) -> np.ndarray:
         found = self._existing()
         return self._compute() if found is None else found
 
@@ -173,19 +187,17 @@ class ConstantPool:
 
 @dataclass(frozen=True, slots=True)
 class TensorSpec:
-    """What is known of a tensor while a plan is made.
+    """Shape and type of a tensor, as planning knows them.
 
-    ``shape`` is None when it depends on data. ``value`` is set for constants and for small tensors computed from
-    shapes (targets of reshapes and the like).
+    ``value`` is set for constants and for small tensors computed from shapes (targets of reshapes and the like).
     """
 
-    shape: tuple[int, ...]  # typed as if it were never None: all but inference runs where it is known
+    shape: tuple[int, ...]
     dtype: DType
     value: np.ndarray | None = field(default=None, compare=False)
 
     @property
     def size(self) -> int:
-        assert self.shape is not None
         n = 1
         for d in self.shape:
             n *= d
@@ -196,48 +208,84 @@ class TensorSpec:
         return self.size * self.dtype.itemsize
 
 
-class Var:
-    """A variable: one output of one node, a graph input, or a constant."""
+@dataclass(frozen=True, slots=True)
+class DynamicSpec:
+    """What is known of a tensor whose shape depends on data: its type."""
+
+    dtype: DType
+
+
+Spec: TypeAlias = TensorSpec | DynamicSpec
+
+
+class AnyVar:
+    """A variable: one output of one node, a graph input, or a constant. Before inference it may have no spec."""
 
     __slots__ = ("const", "id", "name", "spec")
 
-    def __init__(self, id: int, name: str = "", spec: TensorSpec | None = None, const: Constant | None = None):
+    def __init__(self, id: int, name: str = "", spec: Spec | None = None, const: Constant | None = None):
         self.id = id
         self.name = name
-        self.spec: TensorSpec = spec  # type: ignore[assignment]  # None only before inference
+        self.spec = spec
         self.const = const
 
     @property
     def constant(self) -> Constant:
         """``const`` of a variable that is known to have one."""
-        assert self.const is not None
+        if self.const is None:
+            raise InternalError(f"{self} is no constant")
         return self.const
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        assert self.spec is not None and self.spec.shape is not None
-        return self.spec.shape
-
-    @property
-    def dtype(self) -> DType:
-        assert self.spec is not None
-        return self.spec.dtype
 
     def __repr__(self) -> str:
         return f"Var({self.id}, {self.name!r}, {self.spec})"
 
 
-class Node:
+class Var(AnyVar):
+    """A variable of known shape."""
+
+    __slots__ = ()
+
+    spec: TensorSpec
+
+    if TYPE_CHECKING:
+
+        def __init__(self, id: int, name: str, spec: TensorSpec, const: Constant | None = None): ...
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.spec.shape
+
+    @property
+    def dtype(self) -> DType:
+        return self.spec.dtype
+
+
+class DynamicVar(AnyVar):
+    """A variable whose shape depends on data."""
+
+    __slots__ = ()
+
+    spec: DynamicSpec
+
+    if TYPE_CHECKING:
+
+        def __init__(self, id: int, name: str, spec: DynamicSpec): ...
+
+
+class AnyNode:
     """One operator of the graph. ``op`` is the operator's name without revision suffix (``"Convolution"``)."""
 
     __slots__ = ("inputs", "name", "op", "output_dtype", "outputs", "params", "payload")
+
+    inputs: Sequence[AnyVar]
+    outputs: Sequence[AnyVar]
 
     def __init__(
         self,
         op: str,
         params: Any,
-        inputs: Iterable[Var],
-        outputs: Iterable[Var],
+        inputs: Iterable[AnyVar],
+        outputs: Iterable[AnyVar],
         name: str = "",
         output_dtype: DType | None = None,
         payload: tuple[bytes, ...] = (),
@@ -254,43 +302,82 @@ class Node:
         return f"Node({self.op}, {self.name!r}, {[v.id for v in self.inputs]} -> {[v.id for v in self.outputs]})"
 
 
-class Graph:
+class Node(AnyNode):
+    """A node whose variables all have known shapes."""
+
+    __slots__ = ()
+
+    inputs: list[Var]
+    outputs: list[Var]
+
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+            op: str,
+            params: Any,
+            inputs: Iterable[Var],
+            outputs: Iterable[Var],
+            name: str = "",
+            output_dtype: DType | None = None,
+            payload: tuple[bytes, ...] = (),
+        ): ...
+
+
+class DynamicNode(AnyNode):
+    """A node that reads variables of known shapes. The shapes of some of its outputs depend on data."""
+
+    __slots__ = ()
+
+    inputs: list[Var]
+    outputs: list[Var | DynamicVar]
+
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+            op: str,
+            params: Any,
+            inputs: Iterable[Var],
+            outputs: Iterable[Var | DynamicVar],
+            name: str = "",
+            output_dtype: DType | None = None,
+            payload: tuple[bytes, ...] = (),
+        ): ...
+
+
+NodeT = TypeVar("NodeT", bound=AnyNode)
+VarT = TypeVar("VarT", bound=AnyVar)
+
+
+class _Graph(Generic[NodeT, VarT]):
     """Nodes in executable order, with the graph's inputs and outputs.
 
     ``inputs`` are variables without producer and constant, in file order; ``outputs`` may repeat a variable or
     name an input.
     """
 
-    def __init__(self, nodes: list[Node], inputs: list[Var], outputs: list[Var], output_names: list[str]):
+    def __init__(self, nodes: list[NodeT], inputs: list[Var], outputs: list[VarT], output_names: list[str]):
         self.nodes = nodes
         self.inputs = inputs
         self.outputs = outputs
         self.output_names = output_names
 
-    def consumers(self) -> dict[Var, list[Node]]:
+    def consumers(self) -> dict[AnyVar, list[NodeT]]:
         """For each variable the nodes that read it, each node once."""
-        table: dict[Var, list[Node]] = {}
+        table: dict[AnyVar, list[NodeT]] = {}
         for node in self.nodes:
             for v in dict.fromkeys(node.inputs):
                 table.setdefault(v, []).append(node)
         return table
 
-    def producers(self) -> dict[Var, Node]:
+    def producers(self) -> dict[AnyVar, NodeT]:
         """The node that computes each variable, for all that are computed by a node."""
         return {v: node for node in self.nodes for v in node.outputs}
 
-    def replace_uses(self, replaced: Mapping[Var, Var]) -> None:
-        """Replaces variables: nodes and graph outputs that read a key now read its value. No value may be a key."""
-        if not replaced:
-            return
-        for node in self.nodes:
-            if not replaced.keys().isdisjoint(node.inputs):
-                node.inputs = [replaced.get(v, v) for v in node.inputs]
-        self.outputs = [replaced.get(v, v) for v in self.outputs]
-
     def remove_dead(self) -> None:
         """Drops nodes none of whose outputs is read by a remaining node or by the caller."""
-        alive: set[Var] = set(self.outputs)
+        alive: set[AnyVar] = set(self.outputs)
         kept = []
         for node in reversed(self.nodes):
             if not alive.isdisjoint(node.outputs):
@@ -307,7 +394,7 @@ class Graph:
         InternalError
             That is not so. The pass or builder that made the graph has a fault.
         """
-        defined = set(self.inputs)
+        defined: set[AnyVar] = set(self.inputs)
         for node in self.nodes:
             for v in node.inputs:
                 if v not in defined and v.const is None:
@@ -316,6 +403,27 @@ class Graph:
                 if v in defined:
                     raise InternalError(f"{node} computes {v}, which exists already")
                 defined.add(v)
-        for v in self.outputs:
-            if v not in defined and v.const is None:
-                raise InternalError(f"the output {v} is not computed")
+        for out in self.outputs:
+            if out not in defined and out.const is None:
+                raise InternalError(f"the output {out} is not computed")
+
+
+class ModelGraph(_Graph[AnyNode, AnyVar]):
+    """The graph of a model: as its file has it, or rewritten for another file."""
+
+    def replace_uses(self, replaced: Mapping[AnyVar, AnyVar]) -> None:
+        """Replaces variables: nodes and graph outputs that read a key now read its value. No value may be a key."""
+        if not replaced:
+            return
+        for node in self.nodes:
+            if not replaced.keys().isdisjoint(node.inputs):
+                node.inputs = [replaced.get(v, v) for v in node.inputs]
+        self.outputs = [replaced.get(v, v) for v in self.outputs]
+
+
+class Graph(_Graph[Node | DynamicNode, Var | DynamicVar]):
+    """A part of a model that is planned: all shapes are known, but for those of outputs that depend on data."""
+
+    def convert(self, function: Callable[[Node], Node | None]) -> None:
+        """Replaces nodes by what a function makes of them; it gives None for a node that stays."""
+        self.nodes = [(function(node) or node) if isinstance(node, Node) else node for node in self.nodes]

@@ -15,7 +15,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from megengine_lite._core.ir.params import ConvolutionFormat as Format
+from megengine_lite._core.ir.params import ConvolutionFormat
+
+Format = ConvolutionFormat  # filters have their own layout in each
 
 _F = Format
 

@@ -20,15 +20,18 @@ def round_half_away(x: np.ndarray) -> np.ndarray:
     # x - whole is exact, where x + 0.5 would round 0.49999997 and odd numbers above 2**23 wrongly.
     with np.errstate(invalid="ignore"):  # infinity - infinity
         up = np.abs(x - whole) >= 0.5
-    return whole + np.copysign(up.astype(whole.dtype), x)
+    result: np.ndarray = whole + np.copysign(up.astype(whole.dtype), x)
+    return result
 
 
 def clamp_to(x: np.ndarray, dtype: DType) -> np.ndarray:
     """Whole numbers (of any type) limited to the range of a quantized type, in its storage type."""
     low, high = dtype.quantized_range
     if np.issubdtype(x.dtype, np.floating):
-        return np.fmin(np.fmax(x, low), high).astype(dtype.storage)
-    return np.clip(x, low, high).astype(dtype.storage)
+        result: np.ndarray = np.fmin(np.fmax(x, low), high).astype(dtype.storage)
+        return result
+    result = np.clip(x, low, high).astype(dtype.storage)
+    return result
 
 
 def quantize(x: np.ndarray, dtype: DType) -> np.ndarray:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from megengine_lite._core.ir import params
-from megengine_lite._core.ir.graph import Node, TensorSpec
+from megengine_lite._core.ir.graph import AnyNode, Node, TensorSpec
 from megengine_lite._core.ir.params import AttnMaskType, TensorCombinationType
 from megengine_lite._core.ir.quantize import from_float32, to_float32
 from megengine_lite._core.operators.base import Operator, fail, register
@@ -21,7 +21,7 @@ _N_DATA = 4
 _NOT_THERE = "is not supported; the original's CPU cannot run it either"
 
 
-def weight_shapes(node: Node) -> dict[str, tuple[int, ...]]:
+def weight_shapes(node: AnyNode) -> dict[str, tuple[int, ...]]:
     """Shapes of the parts of the flat weights that are there, in their order.
 
     Names are q, k, v, o for the projections and bq, bk, bv, bo for their biases.
@@ -62,9 +62,10 @@ class MultiHeadAttn(Operator):
         v_width = p.vproj_size or v_in * p.num_heads
         projections = n_queries * (q_in * p.qproj_size + v_width * p.oproj_size)
         projections += n_keys * (k_in * p.kproj_size + v_in * p.vproj_size)
-        return batch * (projections + n_queries * n_keys * (q_width + v_width))
+        result: int = batch * (projections + n_queries * n_keys * (q_width + v_width))
+        return result
 
-    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         p = node.params
         self._check_supported(node)
         has_mask = p.tensor_combination_type == TensorCombinationType.ONLY_MASK
@@ -94,7 +95,7 @@ class MultiHeadAttn(Operator):
         ]
 
     @staticmethod
-    def _check_supported(node: Node) -> None:
+    def _check_supported(node: AnyNode) -> None:
         p = node.params
         if p.tensor_combination_type not in (TensorCombinationType.NONE, TensorCombinationType.ONLY_MASK):
             raise fail(node, f"an extra bias of keys and values {_NOT_THERE}")
@@ -110,7 +111,7 @@ class MultiHeadAttn(Operator):
             raise fail(node, "training mode with residual link or dropout is not supported")
 
     @staticmethod
-    def _check_heads(node: Node) -> None:
+    def _check_heads(node: AnyNode) -> None:
         p = node.params
         if p.num_heads < 1 or any(n % p.num_heads for n in (p.qproj_size, p.kproj_size, p.vproj_size)):
             raise fail(node, f"projections of {p.qproj_size}, {p.kproj_size}, {p.vproj_size} into {p.num_heads} heads")
@@ -120,7 +121,7 @@ class MultiHeadAttn(Operator):
             raise fail(node, f"heads of queries have size {size_q}, of keys {size_k}")
 
     def compute(
-        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
         p, dtype = node.params, out_specs[0].dtype
         query, key, value, flat, *mask = (to_float32(x, dtype).astype(np.float64) for x in ins)
@@ -150,7 +151,7 @@ class MultiHeadAttn(Operator):
         return [result, shares, reserve, reserve]
 
     @staticmethod
-    def _split(node: Node, flat: Array) -> dict[str, Array]:
+    def _split(node: AnyNode, flat: Array) -> dict[str, Array]:
         parts, position = {}, 0
         for name, shape in weight_shapes(node).items():
             size = int(np.prod(shape))

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, TypeVar, cast
+from typing import Any, ClassVar, ParamSpec, TypeVar
 
 import numpy as np
 
-from megengine_lite._core.ir.graph import Node, TensorSpec, Var
+from megengine_lite._core.ir.graph import AnyNode, Node, Spec, TensorSpec, Var
 from megengine_lite._core.operators.facts import InFiles, InOriginal, Use, in_small_letters
 from megengine_lite._core.system.processor import flush_denormals, restore_denormals
 from megengine_lite.errors import InternalError, LiteError, LiteIndexError, LiteMemoryError, ShapeError
@@ -41,7 +41,7 @@ class Operator:
         Positions of inputs whose *values* decide the output shape (negative counts from the end), for example
         the target shape of Reshape. Inference gets ``spec.value`` for these, never None.
     dynamic
-        True if an output's shape depends on the data of other inputs; ``infer`` then gives ``shape=None``.
+        True if an output's shape depends on the data of other inputs; see :class:`DynamicOperator`.
     foreign
         True if ``compute`` runs code of the user's, which finds the processor as it always is.
     folds
@@ -56,8 +56,8 @@ class Operator:
         Element types that it takes, in words, where they cannot be found by trying.
     """
 
-    name: ClassVar[str]
-    types: ClassVar[tuple[str, ...]] = ()
+    name: str
+    types: tuple[str, ...] = ()
     param: ClassVar[type | None] = None
     in_files: ClassVar[InFiles | None] = InFiles()
     in_original: ClassVar[InOriginal] = InOriginal()
@@ -86,12 +86,12 @@ class Operator:
 
     # ---- meaning ----------------------------------------------------------------------------------------------------
 
-    def needed_values(self, node: Node) -> tuple[int, ...]:
+    def needed_values(self, node: AnyNode) -> tuple[int, ...]:
         """Positions of the inputs whose values ``infer`` needs for this node."""
         n = len(node.inputs)
         return tuple(i % n for i in self.value_inputs) if n else ()
 
-    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> Sequence[Spec]:
         """Checks parameters and input shapes; returns shape and dtype of every output.
 
         Raises
@@ -102,7 +102,7 @@ class Operator:
         raise NotImplementedError
 
     def compute(
-        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
         """The operator in numpy. Arrays have the storage type of their spec; inputs must not be changed.
 
@@ -137,21 +137,30 @@ class Operator:
 
     # ---- in the original --------------------------------------------------------------------------------------------
 
-    def original_label(self, node: Node) -> str:
+    def original_label(self, node: AnyNode) -> str:
         """What the name of a node begins with that has none in the file."""
         return self.in_original.label or in_small_letters(self.name)
 
-    def hidden_outputs(self, node: Node) -> tuple[int, int]:
+    def hidden_outputs(self, node: AnyNode) -> tuple[int, int]:
         """How many outputs the original has before and behind those that are numbered in files."""
         return 0, int(self.in_original.has_workspace)
 
-    def original_uses(self, node: Node) -> list[Use]:
+    def original_uses(self, node: AnyNode) -> list[Use]:
         """What the original needs of each input."""
         n, first = len(node.inputs), self.in_original.numbers_from
         if first is not None:
             return [Use.CONTENT if k < first else Use.NUMBERS for k in range(n)]
         numbers = () if self.in_original.reads_when_run else self.needed_values(node)
         return [Use.NUMBERS if k in numbers else Use.CONTENT for k in range(n)]
+
+
+class DynamicOperator(Operator):
+    """An operator whose output shapes may depend on data: ``infer`` may give a :class:`DynamicSpec`."""
+
+    def compute(
+        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[Spec]
+    ) -> list[np.ndarray]:
+        raise NotImplementedError
 
 
 REGISTRY: dict[str, Operator] = {}
@@ -163,8 +172,23 @@ def operator_of(op: str) -> Operator:
     found = REGISTRY.get(op)
     if found is None:
         found = Operator()
-        found.name = op  # type: ignore[misc]  # of the instance
+        found.name = op
     return found
+
+
+def compute_node(
+    node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[Spec]
+) -> list[np.ndarray]:
+    """The operator of a node in numpy; see :meth:`Operator.compute`."""
+    operator = REGISTRY[node.op]
+    if isinstance(operator, DynamicOperator):
+        return operator.compute(node, ins, in_specs, out_specs)
+    known = [spec for spec in out_specs if isinstance(spec, TensorSpec)]
+    if len(known) != len(out_specs):
+        raise InternalError(
+            f"{_label(node)}: an output has no shape, although the operator is none with dynamic shapes"
+        )
+    return operator.compute(node, ins, in_specs, known)
 
 
 def first_input_is_non_negative(node: Node, is_non_negative: Callable[[Var], bool]) -> bool:
@@ -172,28 +196,29 @@ def first_input_is_non_negative(node: Node, is_non_negative: Callable[[Var], boo
     return not node.inputs[0].dtype.zero_point and is_non_negative(node.inputs[0])
 
 
-F = TypeVar("F", bound=Callable[..., Any])
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
-def quiet(function: F) -> F:
+def quiet(function: Callable[P, T]) -> Callable[P, T]:
     """Function decorator: numpy gives no warnings about infinity and NaN inside of the function.
 
     Everything that computes with numbers of a model or its inputs is decorated: there they are results like any other.
     """
 
     @functools.wraps(function)
-    def call(*args: Any, **kwargs: Any) -> Any:
+    def call(*args: P.args, **kwargs: P.kwargs) -> T:
         with np.errstate(all="ignore"):  # as a decorator it is not safe between threads in all releases of numpy
             return function(*args, **kwargs)
 
-    return cast(F, call)
+    return call
 
 
 def register(cls: type[Operator]) -> type[Operator]:
     """Class decorator: registers an operator under its name."""
     assert cls.name not in REGISTRY, f"operator {cls.name} is registered twice"
     compute = quiet(cls.compute)
-    cls.compute = compute if cls.foreign else _flushing(compute)  # type: ignore[method-assign]
+    cls.compute = compute if cls.foreign else _flushing(compute)  # type: ignore[method-assign]  # what the decorator is for
     REGISTRY[cls.name] = cls()
     return cls
 
@@ -212,15 +237,12 @@ def _flushing(compute: Callable[..., list[np.ndarray]]) -> Callable[..., list[np
     return flushing
 
 
-def fail(node: Node, message: str) -> ShapeError:
+def fail(node: AnyNode, message: str) -> ShapeError:
     """A :class:`ShapeError` about a node, to be raised by the caller."""
     return ShapeError(f"{_label(node)}: {message}")
 
 
-T = TypeVar("T")
-
-
-def naming(node: Node, function: Callable[..., T], *arguments: Any) -> T:
+def naming(node: AnyNode, function: Callable[..., T], *arguments: Any) -> T:
     """Calls ``function(*arguments)`` about a node of a model that may not fit together.
 
     Raises
@@ -243,7 +265,7 @@ def naming(node: Node, function: Callable[..., T], *arguments: Any) -> T:
         raise _internal(node, error) from error
 
 
-def checked(node: Node, function: Callable[..., T], *arguments: Any) -> T:
+def checked(node: AnyNode, function: Callable[..., T], *arguments: Any) -> T:
     """Calls ``function(*arguments)`` about a node that has passed all checks: an error in it is our own fault."""
     try:
         return function(*arguments)
@@ -255,27 +277,27 @@ def checked(node: Node, function: Callable[..., T], *arguments: Any) -> T:
         raise _internal(node, error) from error
 
 
-def _internal(node: Node, error: Exception) -> InternalError:
+def _internal(node: AnyNode, error: Exception) -> InternalError:
     return InternalError(
         f"{_label(node)}: {type(error).__name__}: {error}; this is a fault of megengine_lite, please report it"
     )
 
 
-def _label(node: Node) -> str:
+def _label(node: AnyNode) -> str:
     return f"{node.op} {node.name!r}" if node.name else node.op
 
 
-def check_results(node: Node, arrays: Sequence[np.ndarray], specs: Sequence[TensorSpec]) -> None:
+def check_results(node: AnyNode, arrays: Sequence[np.ndarray], specs: Sequence[Spec]) -> None:
     """Raises if the results of ``compute`` do not have the shapes and types that ``infer`` gave."""
     if len(arrays) != len(specs):
         raise fail(node, f"{len(specs)} outputs inferred, {len(arrays)} computed")
     for array, spec in zip(arrays, specs, strict=True):
-        expected = array.shape if spec.shape is None else spec.shape
+        expected = spec.shape if isinstance(spec, TensorSpec) else array.shape
         if array.shape != expected or array.dtype != spec.dtype.storage:
             raise fail(node, f"computed {array.dtype} {array.shape}, inferred {spec.dtype} {expected}")
 
 
-def broadcast_shapes(node: Node, shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+def broadcast_shapes(node: AnyNode, shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
     """The common shape of operands by numpy's rule."""
     if shapes.count(shapes[0]) == len(shapes):  # by far the most frequent case, and numpy's function is slow
         return shapes[0]
@@ -285,7 +307,7 @@ def broadcast_shapes(node: Node, shapes: Sequence[tuple[int, ...]]) -> tuple[int
         raise fail(node, f"operands of shapes {', '.join(map(str, shapes))} do not broadcast together") from None
 
 
-def normalize_axis(node: Node, axis: int, ndim: int) -> int:
+def normalize_axis(node: AnyNode, axis: int, ndim: int) -> int:
     """A non-negative axis below ``ndim``."""
     if not -ndim <= axis < ndim:
         raise fail(node, f"axis {axis} is out of range for {ndim} dimensions")

@@ -8,7 +8,7 @@ import numpy as np
 
 from megengine_lite._core.ir import params
 from megengine_lite._core.ir.dtype import DTypeCode
-from megengine_lite._core.ir.graph import Node, TensorSpec
+from megengine_lite._core.ir.graph import AnyNode, TensorSpec
 from megengine_lite._core.ir.params import CvtColorMode
 from megengine_lite._core.operators.base import Operator, fail, register
 from megengine_lite._core.operators.facts import FILTER, InOriginal
@@ -19,7 +19,8 @@ Convert = Callable[[np.ndarray], np.ndarray]
 
 
 def _clamped(*channels: np.ndarray) -> np.ndarray:
-    return np.clip(np.stack(channels, axis=-1), 0, 255).astype(np.uint8)
+    result: np.ndarray = np.clip(np.stack(channels, axis=-1), 0, 255).astype(np.uint8)
+    return result
 
 
 def _gray(order: tuple[int, int, int]) -> Convert:
@@ -145,7 +146,7 @@ class CvtColor(Operator):
     in_original = InOriginal(type="CvtColorForward")
     sample_inputs = (FILTER,)
 
-    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 1)
         n, h, w, c = check_ndim(node, ins[0], 4, "the image")
         mode, dtype = node.params.mode, ins[0].dtype
@@ -163,7 +164,7 @@ class CvtColor(Operator):
         return [TensorSpec((n, h, w, made), dtype)]
 
     def compute(
-        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
         mode = node.params.mode
         if mode in _PIXELS:

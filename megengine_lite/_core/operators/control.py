@@ -9,7 +9,7 @@ import numpy as np
 
 from megengine_lite._core.ir import params
 from megengine_lite._core.ir.dtype import INT32
-from megengine_lite._core.ir.graph import Node, TensorSpec
+from megengine_lite._core.ir.graph import AnyNode, TensorSpec
 from megengine_lite._core.ir.quantize import from_float32, to_float32
 from megengine_lite._core.operators.base import Operator, fail, register
 from megengine_lite._core.operators.facts import IMAGE
@@ -28,7 +28,7 @@ class AssertEqual(Operator):
     param = params.AssertEqual
     sample_inputs = (IMAGE, IMAGE)
 
-    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 2, 3)
         if len(ins) == 3:
             if ins[2].size != 1:
@@ -41,7 +41,7 @@ class AssertEqual(Operator):
         return [TensorSpec(ins[0].shape, ins[0].dtype)]
 
     def compute(
-        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
         if len(ins) == 3:
             value = float(to_float32(ins[2], in_specs[2].dtype).item())
@@ -65,7 +65,7 @@ class CheckNonFinite(Operator):
     def count_outputs(self, params: Any, n_inputs: int, payload: tuple[bytes, ...] = ()) -> int:
         return n_inputs + 1
 
-    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         if not ins:
             raise fail(node, "has no inputs")
         for spec in ins:
@@ -73,7 +73,7 @@ class CheckNonFinite(Operator):
         return [*(TensorSpec(s.shape, s.dtype) for s in ins), TensorSpec((1,), INT32)]
 
     def compute(
-        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
         real = [to_float32(x, s.dtype) for x, s in zip(ins, in_specs, strict=True)]
         found = not all(np.isfinite(x).all() for x in real)
@@ -89,7 +89,7 @@ class CheckHasInf(Operator):
     name = "CheckHasInf"
     sample_inputs = (IMAGE,)
 
-    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         if not ins:
             raise fail(node, "has no inputs")
         for spec in ins:
@@ -97,7 +97,7 @@ class CheckHasInf(Operator):
         return [TensorSpec((1,), INT32)]
 
     def compute(
-        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
         found = not all(np.isfinite(to_float32(x, s.dtype)).all() for x, s in zip(ins, in_specs, strict=True))
         return [np.array([found], np.int32)]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from megengine_lite._core.ir import params
-from megengine_lite._core.ir.graph import Node, TensorSpec
+from megengine_lite._core.ir.graph import AnyNode, Node, TensorSpec
 from megengine_lite._core.operators.base import Operator, fail, register
 from megengine_lite._core.operators.conv_shape import count_pixels
 from megengine_lite._core.operators.conv_types import finish, operands, output_dtype
@@ -47,7 +47,7 @@ class Conv3DShape:
 
 
 def conv3d_shape(
-    node: Node, data: tuple[int, ...], filters: tuple[int, ...], transposed: bool = False, like: Sequence[int] = ()
+    node: AnyNode, data: tuple[int, ...], filters: tuple[int, ...], transposed: bool = False, like: Sequence[int] = ()
 ) -> Conv3DShape:
     """Checks and describes a convolution of volumes.
 
@@ -81,7 +81,7 @@ def conv3d_shape(
     return Conv3DShape(groups, ocpg, icpg, n, tuple(like[2:]), tuple(space), window)
 
 
-def _check_float(node: Node, spec: TensorSpec) -> None:
+def _check_float(node: AnyNode, spec: TensorSpec) -> None:
     if not spec.dtype.is_float:
         raise fail(node, f"needs float data, not {spec.dtype}")
 
@@ -100,14 +100,14 @@ class Convolution3D(Operator):
     def multiply_adds(self, node: Node) -> int:
         return count_pixels(node.outputs[0].shape) * node.inputs[1].spec.size
 
-    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 2)
         _check_float(node, ins[0])
         shape = conv3d_shape(node, ins[0].shape, ins[1].shape)
         return [TensorSpec(shape.output_shape, output_dtype(node, ins[0].dtype, ins[1].dtype))]
 
     def compute(
-        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
         shape = conv3d_shape(node, ins[0].shape, ins[1].shape)
         x, w = operands(ins[0], ins[1], in_specs, shape.terms)
@@ -130,14 +130,14 @@ class Convolution3DBackwardData(Operator):
     def multiply_adds(self, node: Node) -> int:
         return count_pixels(node.inputs[1].shape) * node.inputs[0].spec.size
 
-    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 2, 3)
         _check_float(node, ins[1])
         shape = self._shape(node, ins)
         return [TensorSpec(shape.input_shape, output_dtype(node, ins[1].dtype, ins[0].dtype))]
 
     def compute(
-        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
         shape = self._shape(node, in_specs)
         specs = [in_specs[1], in_specs[0]]
@@ -147,6 +147,6 @@ class Convolution3DBackwardData(Operator):
         return [finish(sums.reshape(shape.input_shape), specs, out_specs[0].dtype)]
 
     @staticmethod
-    def _shape(node: Node, ins: Sequence[TensorSpec]) -> Conv3DShape:
+    def _shape(node: AnyNode, ins: Sequence[TensorSpec]) -> Conv3DShape:
         like = ins[2].shape if len(ins) == 3 else ()
         return conv3d_shape(node, ins[1].shape, ins[0].shape, transposed=True, like=like)

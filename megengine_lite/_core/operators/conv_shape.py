@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from megengine_lite._core.ir.graph import Node
+from megengine_lite._core.ir.graph import AnyNode
 from megengine_lite._core.ir.image_layouts import (
     Format,
     block_size,
@@ -98,21 +98,21 @@ class ConvShape:
         return from_nchw(self.input_format, x.reshape(self.n, self.input_channels, *self.space))
 
 
-def _formats(node: Node) -> tuple[Format, Format]:
+def _formats(node: AnyNode) -> tuple[Format, Format]:
     fmt = node.params.format
     if fmt in _NOT_FOR_CONVOLUTION or fmt not in list(Format):
         raise fail(node, f"there is no convolution in format {fmt!s}")
     return split_format(fmt)
 
 
-def _is_grouped(node: Node) -> bool:
+def _is_grouped(node: AnyNode) -> bool:
     sparse = node.params.sparse
     if sparse not in (ConvolutionSparse.DENSE, ConvolutionSparse.GROUP):
         raise fail(node, f"unknown value {sparse} of sparse")
-    return sparse == ConvolutionSparse.GROUP
+    return bool(sparse == ConvolutionSparse.GROUP)
 
 
-def _plain_filter(node: Node, fmt: Format, axes: str, shape: Sequence[int]) -> tuple[int, int, int, int, int]:
+def _plain_filter(node: AnyNode, fmt: Format, axes: str, shape: Sequence[int]) -> tuple[int, int, int, int, int]:
     if min(shape) < 1:
         raise fail(node, f"the filter is empty: {tuple(shape)}")
     if node.params.mode not in (ConvolutionMode.CROSS_CORRELATION, ConvolutionMode.CONVOLUTION):
@@ -120,7 +120,7 @@ def _plain_filter(node: Node, fmt: Format, axes: str, shape: Sequence[int]) -> t
     return plain_filter_shape(fmt, axes, shape)
 
 
-def conv_shape(node: Node, data: tuple[int, ...], filters: tuple[int, ...]) -> ConvShape:
+def conv_shape(node: AnyNode, data: tuple[int, ...], filters: tuple[int, ...]) -> ConvShape:
     """Describes a forward convolution; raises :class:`ShapeError` if data and filter do not fit."""
     declared, output_format = _formats(node)
     try:
@@ -142,7 +142,7 @@ def conv_shape(node: Node, data: tuple[int, ...], filters: tuple[int, ...]) -> C
 
 
 def transposed_conv_shape(
-    node: Node, filters: tuple[int, ...], data: tuple[int, ...], like: tuple[int, ...] | None = None
+    node: AnyNode, filters: tuple[int, ...], data: tuple[int, ...], like: tuple[int, ...] | None = None
 ) -> ConvShape:
     """Describes a transposed convolution as the forward convolution whose input gradient it is.
 
@@ -173,7 +173,7 @@ def transposed_conv_shape(
     return ConvShape(fmt, fmt, axes, groups, ocpg, icpg, n, (h, w), (oh, ow), window)
 
 
-def _check_blocks(node: Node, fmt: Format, channels: int) -> None:
+def _check_blocks(node: AnyNode, fmt: Format, channels: int) -> None:
     if channels % block_size(fmt):
         raise fail(node, f"{channels} output channels do not fill the blocks of {fmt.name}")
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from megengine_lite._core.ir.dtype import INT32, DType, DTypeCode
-from megengine_lite._core.ir.graph import Node, TensorSpec
+from megengine_lite._core.ir.graph import AnyNode, TensorSpec
 from megengine_lite._core.ir.params import ConvBiasNonlineMode
 from megengine_lite._core.ir.quantize import from_float32, to_float32
 from megengine_lite._core.operators.base import fail
@@ -42,7 +42,7 @@ def sum_scale(x: DType, w: DType, bias: DType | None, out: DType) -> float:
     return scale if bias is None or bias.code is not _C.QUANTIZED_S32 or keeps_sums else bias.scale
 
 
-def output_dtype(node: Node, x: DType, w: DType) -> DType:
+def output_dtype(node: AnyNode, x: DType, w: DType) -> DType:
     """Type of a convolution's result; raises if the types do not go together."""
     wanted = node.output_dtype
     if x.code in _FLOATS:
@@ -64,7 +64,7 @@ def output_dtype(node: Node, x: DType, w: DType) -> DType:
     raise fail(node, f"there is no convolution of {x} data with a {w} filter")
 
 
-def check_bias(node: Node, x: DType, w: DType, bias: DType) -> None:
+def check_bias(node: AnyNode, x: DType, w: DType, bias: DType) -> None:
     """Raises if a bias has a type that cannot be added."""
     if x.is_float:
         fits = bias.code in (x.code, _C.FLOAT32)
@@ -79,7 +79,7 @@ def check_bias(node: Node, x: DType, w: DType, bias: DType) -> None:
         raise fail(node, f"a bias of {bias} cannot be added to products of {x} and {w}")
 
 
-def check_addend(node: Node, out: DType, z: DType) -> None:
+def check_addend(node: AnyNode, out: DType, z: DType) -> None:
     """Raises if the tensor ``z`` cannot be added to a result of type ``out``."""
     fits = (z.is_quantized or z.code is _C.FLOAT32) if out.is_quantized else z.code is out.code
     if not fits:
@@ -107,15 +107,18 @@ def _centred(array: np.ndarray, dtype: DType, target: type) -> np.ndarray:
 def nonlinearity(mode: int, real: np.ndarray) -> np.ndarray:
     """The activation of ConvBias on float32 values."""
     if mode == ConvBiasNonlineMode.RELU:
-        return np.maximum(real, 0)
+        result: np.ndarray = np.maximum(real, 0)
+        return result
     if mode == ConvBiasNonlineMode.SIGMOID:
-        return 1 / (1 + np.exp(-real))
+        result = 1 / (1 + np.exp(-real))
+        return result
     if mode == ConvBiasNonlineMode.H_SWISH:
-        return real * np.clip(real + 3, 0, 6) / 6
+        result = real * np.clip(real + 3, 0, 6) / 6
+        return result
     return real
 
 
-def check_nonlinearity(node: Node, out: DType) -> None:
+def check_nonlinearity(node: AnyNode, out: DType) -> None:
     """Raises for activations that are unknown or have no meaning for the result's type."""
     mode = node.params.nonlineMode
     if mode not in list(ConvBiasNonlineMode):

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from megengine_lite._core.ir import params
-from megengine_lite._core.ir.graph import Node, TensorSpec, Var
+from megengine_lite._core.ir.graph import AnyNode, Node, TensorSpec, Var
 from megengine_lite._core.ir.image_layouts import nchw_shape, to_nchw
 from megengine_lite._core.operators.base import Operator, fail, register
 from megengine_lite._core.operators.conv_shape import ConvShape, conv_shape, transposed_conv_shape
@@ -28,7 +28,7 @@ NON_NEGATIVE = (params.ConvBiasNonlineMode.RELU, params.ConvBiasNonlineMode.SIGM
 """Activations whose results are never below 0."""
 
 
-def _sums(node: Node, shape: ConvShape, x: np.ndarray, w: np.ndarray, specs: Sequence[TensorSpec]) -> np.ndarray:
+def _sums(node: AnyNode, shape: ConvShape, x: np.ndarray, w: np.ndarray, specs: Sequence[TensorSpec]) -> np.ndarray:
     """Sums of products in the groups of the output."""
     x, w = operands(x, w, specs, shape.terms)
     w = shape.filter_groups(w, node.params.mode)
@@ -54,20 +54,20 @@ class Convolution(Operator):
     def multiply_adds(self, node: Node) -> int:
         return _multiply_adds(conv_shape(node, *(v.shape for v in node.inputs[:2])), node)
 
-    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 2)
         shape = conv_shape(node, ins[0].shape, ins[1].shape)
         return [TensorSpec(shape.output_shape, output_dtype(node, ins[0].dtype, ins[1].dtype))]
 
     def compute(
-        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
         shape = conv_shape(node, ins[0].shape, ins[1].shape)
         sums = _sums(node, shape, ins[0], ins[1], in_specs)
         return [shape.store_output(finish(sums, in_specs, out_specs[0].dtype))]
 
 
-def check_conv_bias(node: Node, shape: ConvShape, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+def check_conv_bias(node: AnyNode, shape: ConvShape, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
     """Checks bias, z and activation of a convolution; gives the spec of its output."""
     out = TensorSpec(shape.output_shape, output_dtype(node, ins[0].dtype, ins[1].dtype))
     check_nonlinearity(node, out.dtype)
@@ -88,7 +88,7 @@ def check_conv_bias(node: Node, shape: ConvShape, ins: Sequence[TensorSpec]) -> 
 
 
 def finish_conv_bias(
-    node: Node,
+    node: AnyNode,
     shape: ConvShape,
     sums: np.ndarray,
     ins: Sequence[np.ndarray],
@@ -122,12 +122,12 @@ class ConvBiasForward(Operator):
     def makes_non_negative(self, node: Node, is_non_negative: Callable[[Var], bool]) -> bool:
         return node.params.nonlineMode in NON_NEGATIVE
 
-    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 2, 3, 4)
         return check_conv_bias(node, conv_shape(node, ins[0].shape, ins[1].shape), ins)
 
     def compute(
-        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
         shape = conv_shape(node, ins[0].shape, ins[1].shape)
         sums = _sums(node, shape, ins[0], ins[1], in_specs)
@@ -148,7 +148,7 @@ class BatchConvBiasForward(Operator):
         data, filters = node.inputs[:2]
         return math.prod(conv_shape(node, data.shape, filters.shape[1:]).out) * filters.spec.size
 
-    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 2, 3, 4)
         shape = conv_shape(node, ins[0].shape, ins[1].shape[1:])
         if ins[1].shape[0] != shape.n:
@@ -156,7 +156,7 @@ class BatchConvBiasForward(Operator):
         return check_conv_bias(node, shape, ins)
 
     def compute(
-        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
         shape = conv_shape(node, ins[0].shape, ins[1].shape[1:])
         x, w = operands(ins[0], ins[1], in_specs, shape.terms)
@@ -183,16 +183,16 @@ class ConvolutionBackwardData(Operator):
         shape = transposed_conv_shape(node, filters.shape, data.shape)
         return shape.n * math.prod(shape.out) * filters.spec.size
 
-    def original_uses(self, node: Node) -> list[Use]:
+    def original_uses(self, node: AnyNode) -> list[Use]:
         return [Use.CONTENT, Use.CONTENT, Use.SHAPE][: len(node.inputs)]
 
-    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 2, 3)
         shape = transposed_conv_shape(node, *(s.shape for s in ins))
         return [TensorSpec(shape.input_shape, output_dtype(node, ins[1].dtype, ins[0].dtype))]
 
     def compute(
-        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
         shape = transposed_conv_shape(node, *(a.shape for a in ins))
         specs = [in_specs[1], in_specs[0]]
@@ -217,7 +217,7 @@ class RegionRestrictedConvolution(Operator):
     def multiply_adds(self, node: Node) -> int:
         return _multiply_adds(conv_shape(node, *(v.shape for v in node.inputs[:2])), node)
 
-    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 4)
         if node.params.format != params.ConvolutionFormat.NCHW:
             raise fail(node, "is defined for NCHW only")
@@ -232,7 +232,7 @@ class RegionRestrictedConvolution(Operator):
         return [TensorSpec(shape.output_shape, output_dtype(node, ins[0].dtype, ins[1].dtype))]
 
     def compute(
-        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
         shape = conv_shape(node, ins[0].shape, ins[1].shape)
         x, w = operands(ins[0], ins[1], in_specs, shape.terms)
@@ -259,7 +259,7 @@ class MaskConvolution(Operator):
     def multiply_adds(self, node: Node) -> int:
         return _multiply_adds(conv_shape(node, *(v.shape for v in node.inputs[:2])), node)
 
-    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 3)
         if node.params.format != params.ConvolutionFormat.NCHW:
             raise fail(node, "is defined for NCHW only")
@@ -269,7 +269,7 @@ class MaskConvolution(Operator):
         return [TensorSpec(shape.output_shape, output_dtype(node, ins[0].dtype, ins[1].dtype))]
 
     def compute(
-        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
         shape = conv_shape(node, ins[0].shape, ins[1].shape)
         sums = _sums(node, shape, ins[0], ins[1], in_specs).reshape(shape.output_nchw)
@@ -284,14 +284,14 @@ class MaskPropagate(Operator):
     param = params.MaskPropagate
     sample_inputs = (MATRIX,)
 
-    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         if len(ins) != 1 or len(ins[0].shape) != 2:
             raise fail(node, f"needs one mask of two dimensions, has {', '.join(str(s.shape) for s in ins)}")
         window = window_2d(node.params, (node.params.kernel_h, node.params.kernel_w))
         return [TensorSpec(window.output(node, ins[0].shape), ins[0].dtype)]
 
     def compute(
-        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
         window = window_2d(node.params, (node.params.kernel_h, node.params.kernel_w))
         marked = pad_space(ins[0] != 0, window.pad)

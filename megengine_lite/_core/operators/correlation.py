@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from megengine_lite._core.ir import params
-from megengine_lite._core.ir.graph import Node, TensorSpec
+from megengine_lite._core.ir.graph import AnyNode, TensorSpec
 from megengine_lite._core.ir.quantize import from_float32, to_float32
 from megengine_lite._core.operators.base import Operator, fail, register
 from megengine_lite._core.operators.facts import IMAGE, InOriginal
@@ -27,7 +27,7 @@ class CorrelationForward(Operator):
     in_original = InOriginal(label="correlation")
     sample_inputs = (IMAGE, IMAGE)
 
-    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 2)
         p, dtype = node.params, check_float(node, ins)
         if p.format != params.CorrelationFormat.NCHW:
@@ -44,7 +44,7 @@ class CorrelationForward(Operator):
         return [TensorSpec((n, (2 * (p.max_displacement // p.stride2) + 1) ** 2, *out), dtype)]
 
     def compute(
-        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
         p = node.params
         a, b = (pad_space(to_float32(x, s.dtype), (p.pad_size,) * 2) for x, s in zip(ins, in_specs, strict=True))

@@ -8,14 +8,14 @@ import numpy as np
 
 from megengine_lite._core.ir import params
 from megengine_lite._core.ir.dtype import FLOAT32, DType, DTypeCode
-from megengine_lite._core.ir.graph import Node, TensorSpec
+from megengine_lite._core.ir.graph import AnyNode, TensorSpec
 from megengine_lite._core.ir.quantize import from_float32, to_float32
 from megengine_lite._core.operators.base import Operator, fail, register
 from megengine_lite._core.operators.facts import MATRIX, InOriginal
 from megengine_lite._core.operators.values import check_computable, check_count, check_shape, to_integer, to_shape
 
 
-def plain_dtype(node: Node, code: int) -> DType:
+def plain_dtype(node: AnyNode, code: int) -> DType:
     """The type that a parameter names by its number alone."""
     try:
         dtype = DType(DTypeCode(code))
@@ -37,7 +37,7 @@ class Linspace(Operator):
     in_original = InOriginal(label="linspce", mentioned_inputs=2, has_workspace=False, numbers_from=0)
     element_types = "by a parameter"
 
-    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 3)
         for spec, what in zip(ins, ("start", "stop", "num"), strict=True):
             if spec.size != 1:
@@ -48,7 +48,7 @@ class Linspace(Operator):
         return [TensorSpec((num,), FLOAT32)]
 
     def compute(
-        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
         start, stop = (to_float32(x, s.dtype).reshape(()) for x, s in zip(ins[:2], in_specs, strict=False))
         num = out_specs[0].size
@@ -66,7 +66,7 @@ class Eye(Operator):
     in_original = InOriginal(has_workspace=False)
     element_types = "by a parameter"
 
-    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 1)
         shape = to_shape(node, ins[0].value)
         if len(shape) > 2:
@@ -74,7 +74,7 @@ class Eye(Operator):
         return [TensorSpec(check_shape(node, shape * (3 - len(shape))), plain_dtype(node, node.params.dtype))]
 
     def compute(
-        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
         rows, columns = out_specs[0].shape
         return [from_float32(np.eye(rows, columns, node.params.k, np.float32), out_specs[0].dtype)]
@@ -90,12 +90,12 @@ class Alloc(Operator):
     in_original = InOriginal(has_workspace=False)
     element_types = "by a parameter"
 
-    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 1)
         return [TensorSpec(to_shape(node, ins[0].value), plain_dtype(node, node.params.dtype))]
 
     def compute(
-        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
         spec = out_specs[0]
         return [np.zeros(spec.shape, spec.dtype.storage)]
@@ -109,7 +109,7 @@ class Diag(Operator):
     param = params.Diag
     sample_inputs = (MATRIX,)
 
-    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 1)
         shape, k = ins[0].shape, node.params.k
         if len(shape) == 1:
@@ -124,6 +124,6 @@ class Diag(Operator):
         return [TensorSpec((length,), ins[0].dtype)]
 
     def compute(
-        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
         return [np.diag(ins[0], node.params.k)]

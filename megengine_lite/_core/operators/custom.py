@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 
 from megengine_lite._core.ir.dtype import DType, DTypeCode, from_numpy
-from megengine_lite._core.ir.graph import Node, TensorSpec
+from megengine_lite._core.ir.graph import AnyNode, DynamicSpec, Spec, TensorSpec
 from megengine_lite._core.ir.params import Param
-from megengine_lite._core.operators.base import REGISTRY, Operator, fail, register
+from megengine_lite._core.operators.base import REGISTRY, DynamicOperator, fail, register
 from megengine_lite._core.operators.facts import InFiles
 from megengine_lite._core.operators.names import canonical_name
 from megengine_lite._core.system.memory import MAX_NDIM
@@ -101,7 +101,7 @@ class UserOperator:
         info = OperatorInfo(self.type_name, "", _data(payload), _fields(params), n_inputs)
         return int(self._call(self.outputs, "outputs", info))
 
-    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[Spec]:
         made = self._call(self.infer_function, "infer", self._info(node), [_tensor_info(s) for s in ins])
         infos = [made] if isinstance(made, TensorInfo) else list(made)
         if len(infos) != len(node.outputs):
@@ -109,7 +109,7 @@ class UserOperator:
         return [_tensor_spec(node, info) for info in infos]
 
     def compute(
-        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[Spec]
     ) -> list[np.ndarray]:
         inputs = []
         for array in ins:
@@ -121,15 +121,16 @@ class UserOperator:
         if len(arrays) != len(out_specs):
             raise fail(node, f"the kernel of {self.type_name!r} gave {len(arrays)} outputs, expected {len(out_specs)}")
         for array, spec in zip(arrays, out_specs, strict=True):
-            if array.dtype != spec.dtype.storage or spec.shape not in (None, array.shape):
+            shape = spec.shape if isinstance(spec, TensorSpec) else None
+            if array.dtype != spec.dtype.storage or shape not in (None, array.shape):
                 raise fail(
                     node,
                     f"the kernel of {self.type_name!r} gave {array.dtype} {array.shape}, "
-                    f"its infer promised {spec.dtype.storage} {spec.shape}",
+                    f"its infer promised {spec.dtype.storage} {shape}",
                 )
         return arrays
 
-    def _info(self, node: Node) -> OperatorInfo:
+    def _info(self, node: AnyNode) -> OperatorInfo:
         return OperatorInfo(self.type_name, node.name, _data(node.payload), _fields(node.params), len(node.inputs))
 
     def _call(self, function: Callable[..., Any], what: str, *arguments: Any) -> Any:
@@ -150,7 +151,7 @@ def _data(payload: tuple[bytes, ...]) -> bytes:
 def _fields(params: Any) -> dict[str, Any]:
     if not isinstance(params, Param):
         return {}
-    return {f.name: getattr(params, f.name) for f in dataclasses.fields(params)}  # type: ignore[arg-type]
+    return {f.name: getattr(params, f.name) for f in dataclasses.fields(params)}
 
 
 def _tensor_info(spec: TensorSpec) -> TensorInfo:
@@ -160,7 +161,7 @@ def _tensor_info(spec: TensorSpec) -> TensorInfo:
     return TensorInfo(spec.shape, dtype.storage, dtype.scale, dtype.zero_point if "ASYMM" in dtype.code.name else None)
 
 
-def _tensor_spec(node: Node, info: TensorInfo) -> TensorSpec:
+def _tensor_spec(node: AnyNode, info: TensorInfo) -> Spec:
     if not isinstance(info, TensorInfo):
         raise LiteTypeError(f"infer of {node.op!r} must give TensorInfo objects, gave {type(info).__name__}")
     shape = None if info.shape is None else tuple(int(d) for d in info.shape)
@@ -169,15 +170,16 @@ def _tensor_spec(node: Node, info: TensorInfo) -> TensorSpec:
     storage = np.dtype(info.dtype)
     try:
         if info.scale is None:
-            return TensorSpec(shape, from_numpy(storage))  # type: ignore[arg-type]
-        code = _QUANTIZED[storage, info.zero_point is not None]
+            dtype = from_numpy(storage)
+        else:
+            code = _QUANTIZED[storage, info.zero_point is not None]
+            dtype = DType(code, float(np.float32(info.scale)), info.zero_point or 0)
     except KeyError:
         raise LiteTypeError(f"{node.op}: there are no tensors like {info}") from None
-    dtype = DType(code, float(np.float32(info.scale)), info.zero_point or 0)
-    return TensorSpec(shape, dtype)  # type: ignore[arg-type]
+    return DynamicSpec(dtype) if shape is None else TensorSpec(shape, dtype)
 
 
-class BoundPayload(tuple):
+class BoundPayload(tuple[bytes, ...]):
     """The stored data of a node, and the user's operator that runs it."""
 
     operator: UserOperator
@@ -198,22 +200,22 @@ def find_user_operator(name: bytes | str) -> UserOperator | None:
     return _USER_OPERATORS.get(text)
 
 
-class _UnknownType(Operator):
+class _UnknownType(DynamicOperator):
     """A serialized type that only the user knows, in the registry."""
 
     def __init__(self, operator: UserOperator):
         self.operator = operator
-        self.name = canonical_name(operator.type_name)  # type: ignore[misc]
-        self.types = (operator.type_name,)  # type: ignore[misc]
+        self.name = canonical_name(operator.type_name)
+        self.types = (operator.type_name,)
 
     def count_outputs(self, params: Any, n_inputs: int, payload: tuple[bytes, ...] = ()) -> int:
         return self.operator.count_outputs(params, n_inputs, payload)
 
-    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[Spec]:
         return self.operator.infer(node, ins)
 
     def compute(
-        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[Spec]
     ) -> list[np.ndarray]:
         return self.operator.compute(node, ins, in_specs, out_specs)
 
@@ -240,7 +242,7 @@ def remove_user_operator(name: str) -> None:
 
 
 @register
-class CustomOpNode(Operator):
+class CustomOpNode(DynamicOperator):
     """An operator of a user, written by MegEngine's own interface for custom operators.
 
     It stores the name of the operator, a number and the bytes of its parameters.
@@ -267,15 +269,15 @@ class CustomOpNode(Operator):
             )
         return BoundPayload.bind(payload, operator)
 
-    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[Spec]:
         return self._operator(node).infer(node, ins)
 
     def compute(
-        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[Spec]
     ) -> list[np.ndarray]:
         return self._operator(node).compute(node, ins, in_specs, out_specs)
 
-    def _operator(self, node: Node) -> UserOperator:
+    def _operator(self, node: AnyNode) -> UserOperator:
         payload = node.payload
         if not isinstance(payload, BoundPayload):  # of a model that was loaded only to be looked at
             payload = node.payload = self.load_payload(payload, len(node.inputs), len(node.outputs))

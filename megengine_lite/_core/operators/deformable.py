@@ -9,7 +9,7 @@ import numpy as np
 
 from megengine_lite._core.ir import params
 from megengine_lite._core.ir.dtype import FLOAT32
-from megengine_lite._core.ir.graph import Node, TensorSpec
+from megengine_lite._core.ir.graph import AnyNode, Node, TensorSpec
 from megengine_lite._core.ir.params import BorderMode, ConvolutionFormat
 from megengine_lite._core.ir.quantize import round_half_away
 from megengine_lite._core.operators.base import Operator, fail, register
@@ -37,7 +37,7 @@ class DeformableConvForward(Operator):
     def multiply_adds(self, node: Node) -> int:
         return count_pixels(node.outputs[0].shape) * node.inputs[1].spec.size
 
-    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 4)
         if node.params.format != ConvolutionFormat.NCHW or any(s.dtype.code is not FLOAT32.code for s in ins):
             raise fail(node, "is defined for float32 in NCHW only")
@@ -52,7 +52,7 @@ class DeformableConvForward(Operator):
         return [TensorSpec(shape.output_shape, FLOAT32)]
 
     def compute(
-        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
         shape = conv_shape(node, ins[0].shape, ins[1].shape)
         w = shape.filter_groups(ins[1], node.params.mode).reshape(shape.groups, shape.ocpg, -1)
@@ -96,7 +96,7 @@ class DeformablePSROIPoolingForward(Operator):
     n_outputs = 2
     sample_inputs = (IMAGE, (3, 5), IMAGE)
 
-    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         p = node.params
         check_count(node, ins, 3)
         data, rois, trans = (s.shape for s in ins)
@@ -118,7 +118,7 @@ class DeformablePSROIPoolingForward(Operator):
         return [out, out]
 
     def compute(
-        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
         data, rois, trans = ins
         result = np.zeros(out_specs[0].shape, np.float32)

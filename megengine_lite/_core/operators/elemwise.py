@@ -8,7 +8,7 @@ import numpy as np
 
 from megengine_lite._core.ir import params
 from megengine_lite._core.ir.dtype import BOOL, DType, DTypeCode
-from megengine_lite._core.ir.graph import Node, TensorSpec
+from megengine_lite._core.ir.graph import AnyNode, TensorSpec
 from megengine_lite._core.ir.params import ElemwiseMode
 from megengine_lite._core.ir.quantize import from_float32, stored_constant, to_float32
 from megengine_lite._core.operators.base import Operator, broadcast_shapes, fail, register
@@ -48,10 +48,10 @@ class Elemwise(Operator):
     runs_in_float32 = True
     sample_inputs = (IMAGE,)
 
-    def original_label(self, node: Node) -> str:
+    def original_label(self, node: AnyNode) -> str:
         return ElemwiseMode(node.params.mode).name
 
-    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         mode = node.params.mode
         function = FUNCTIONS.get(mode)
         if function is None:
@@ -66,7 +66,7 @@ class Elemwise(Operator):
         return [TensorSpec(broadcast_shapes(node, [s.shape for s in ins]), dtype)]
 
     def compute(
-        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
         call = FUNCTIONS[node.params.mode].call
         dtype = in_specs[0].dtype
@@ -87,10 +87,10 @@ class PowC(Operator):
     runs_in_float32 = True
     sample_inputs = (IMAGE,)
 
-    def original_label(self, node: Node) -> str:
+    def original_label(self, node: AnyNode) -> str:
         return f"powc_{node.params.exp:g}"
 
-    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 1)
         dtype = ins[0].dtype
         if dtype.is_quantized or dtype.code == DTypeCode.BOOL:
@@ -98,7 +98,7 @@ class PowC(Operator):
         return [TensorSpec(ins[0].shape, dtype)]
 
     def compute(
-        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
         dtype, exponent = in_specs[0].dtype, np.float32(node.params.exp)
         if dtype.is_float:
@@ -114,7 +114,7 @@ class Where(Operator):
     param = params.Empty
     sample_inputs = (MASK, MATRIX, MATRIX)
 
-    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 3)
         if ins[0].dtype != BOOL:
             raise fail(node, f"the mask must be bool, is {ins[0].dtype}")
@@ -122,7 +122,7 @@ class Where(Operator):
         return [TensorSpec(broadcast_shapes(node, [s.shape for s in ins]), dtype)]
 
     def compute(
-        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
         return [np.where(*ins)]
 
@@ -136,7 +136,7 @@ class MaskedFill(Operator):
     in_original = InOriginal(mentioned_inputs=1)
     sample_inputs = (FILTER, MASK)
 
-    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 2)
         data, mask = ins
         if mask.dtype != BOOL:
@@ -146,7 +146,7 @@ class MaskedFill(Operator):
         return [TensorSpec(data.shape, data.dtype)]
 
     def compute(
-        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
         data, mask = ins
         mask = mask.reshape(mask.shape + (1,) * (data.ndim - mask.ndim))

@@ -70,7 +70,8 @@ def erfcinv(y: Array) -> Array:
 
 
 def _sigmoid(x: Array) -> Array:
-    return 1 / (1 + np.exp(-x))
+    result: np.ndarray = 1 / (1 + np.exp(-x))
+    return result
 
 
 def _relu(x: Array) -> Array:
@@ -93,16 +94,19 @@ def _min(x: Array, y: Array) -> Array:
 
 
 def _floor_div(x: Array, y: Array) -> Array:
-    return np.floor(x / y) if x.dtype.kind == "f" else x // y
+    result: np.ndarray = np.floor(x / y) if x.dtype.kind == "f" else x // y
+    return result
 
 
 def _mod(x: Array, y: Array) -> Array:
-    return np.fmod(x, y) if x.dtype.kind == "f" else np.mod(x, y)
+    result: np.ndarray = np.fmod(x, y) if x.dtype.kind == "f" else np.mod(x, y)
+    return result
 
 
 def _log_sum_exp(x: Array, y: Array) -> Array:
     less, more = np.where(x < y, x, y), np.where(x < y, y, x)
-    return more + np.log1p(np.exp(less - more))
+    result: np.ndarray = more + np.log1p(np.exp(less - more))
+    return result
 
 
 def rmulh(x: Array, y: Array) -> Array:
@@ -110,20 +114,24 @@ def rmulh(x: Array, y: Array) -> Array:
     info = np.iinfo(x.dtype)
     digits = info.bits - (x.dtype.kind == "i")
     product = x.astype(np.int64) * y.astype(np.int64)
-    return np.clip((product + (1 << (digits - 1))) >> digits, info.min, info.max).astype(x.dtype)
+    result: np.ndarray = np.clip((product + (1 << (digits - 1))) >> digits, info.min, info.max).astype(x.dtype)
+    return result
 
 
 def _fast_tanh(x: Array) -> Array:
-    return x * (27 + x * x) / (27 + 9 * x * x)
+    result: np.ndarray = x * (27 + x * x) / (27 + 9 * x * x)
+    return result
 
 
 def _fast_tanh_grad(x: Array, y: Array) -> Array:
     square = x * x
-    return ((-48 * square) / (3 + square) + 27 + square) / (9 * (3 + square)) * y
+    result: np.ndarray = ((-48 * square) / (3 + square) + 27 + square) / (9 * (3 + square)) * y
+    return result
 
 
 def _h_swish(x: Array) -> Array:
-    return x * np.clip(x + 3, 0, 6) / 6
+    result: np.ndarray = x * np.clip(x + 3, 0, 6) / 6
+    return result
 
 
 def _h_swish_grad(x: Array, y: Array) -> Array:
@@ -132,7 +140,8 @@ def _h_swish_grad(x: Array, y: Array) -> Array:
 
 def _silu_grad(x: Array, y: Array) -> Array:
     s = _sigmoid(x)
-    return y * s * (1 + x * (1 - s))
+    result: np.ndarray = y * s * (1 + x * (1 - s))
+    return result
 
 
 def _normal_cdf(x: Array) -> Array:
@@ -141,22 +150,26 @@ def _normal_cdf(x: Array) -> Array:
 
 def _gelu_grad(x: Array, y: Array) -> Array:
     pdf = np.exp(-0.5 * x * x) / math.sqrt(2 * math.pi)
-    return y * (_normal_cdf(x) + x * pdf)
+    result: np.ndarray = y * (_normal_cdf(x) + x * pdf)
+    return result
 
 
 def _sign(x: Array) -> Array:
-    return np.greater(x, 0).astype(x.dtype) - np.less(x, 0).astype(x.dtype)
+    result: np.ndarray = np.greater(x, 0).astype(x.dtype) - np.less(x, 0).astype(x.dtype)
+    return result
 
 
 def _softplus_grad(x: Array, y: Array) -> Array:
     size = np.exp(-np.abs(x))
     tail = y * size / (1 + size)
-    return np.where(x > 0, y - tail, tail)
+    result: np.ndarray = np.where(x > 0, y - tail, tail)
+    return result
 
 
 def _flushed(x: Array) -> Array:
     """Denormal numbers as zeros, where numpy looks at their bits; only arithmetic takes them so by itself."""
-    return x * x.dtype.type(1)
+    result: np.ndarray = x * x.dtype.type(1)
+    return result
 
 
 def _relu6(x: Array) -> Array:

@@ -9,7 +9,7 @@ import numpy as np
 
 from megengine_lite._core.ir import params
 from megengine_lite._core.ir.dtype import BOOL, FLOAT32, INT8, INT16, INT32, UINT8, DType
-from megengine_lite._core.ir.graph import Node, TensorSpec, Var
+from megengine_lite._core.ir.graph import AnyNode, Node, TensorSpec, Var
 from megengine_lite._core.ir.params import ElemwiseMode
 from megengine_lite._core.ir.params import ElemwiseMultiTypeMode as Mode
 from megengine_lite._core.ir.quantize import dequantize, quantize, to_float32
@@ -37,7 +37,8 @@ _COMPARISONS: dict[int, np.ufunc] = {
 
 def _saturate(x: Array, dtype: DType) -> Array:
     info = np.iinfo(dtype.storage)
-    return np.clip(x, info.min, info.max).astype(dtype.storage)
+    result: np.ndarray = np.clip(x, info.min, info.max).astype(dtype.storage)
+    return result
 
 
 def _round_shift(x: Array, shift: Array) -> Array:
@@ -47,20 +48,24 @@ def _round_shift(x: Array, shift: Array) -> Array:
     right = np.clip(shift, 0, 62).astype(np.int64)
     left = np.clip(-shift.astype(np.int64), 0, 31)
     half = np.where(right > 0, np.int64(1) << np.maximum(right - 1, 0), 0)
-    return np.sign(x) * ((np.abs(x) + half) >> right) << left
+    result: np.ndarray = np.sign(x) * ((np.abs(x) + half) >> right) << left
+    return result
 
 
 def _add_rmulh_shift(x: Array, b: Array, factor: Array, shift: Array, low: Array, high: Array) -> Array:
     product = rmulh(x + b, factor)
-    return np.minimum(np.maximum(_round_shift(product, shift), low), high).astype(np.int8)
+    result: np.ndarray = np.minimum(np.maximum(_round_shift(product, shift), low), high).astype(np.int8)
+    return result
 
 
 def _affine_to_int8(x: Array, k: Array, b: Array) -> Array:
-    return np.fmin(np.fmax(np.rint(x.astype(np.float32) * k + b), -128), 127).astype(np.int8)
+    result: np.ndarray = np.fmin(np.fmax(np.rint(x.astype(np.float32) * k + b), -128), 127).astype(np.int8)
+    return result
 
 
 def _multiply_add(x: Array, k: Array, b: Array) -> Array:
-    return x.astype(k.dtype) * k + b
+    result: np.ndarray = x.astype(k.dtype) * k + b
+    return result
 
 
 class _Signature(NamedTuple):
@@ -111,10 +116,10 @@ class ElemwiseMultiType(Operator):
     def makes_non_negative(self, node: Node, is_non_negative: Callable[[Var], bool]) -> bool:
         return node.params.mode in _NON_NEGATIVE
 
-    def original_label(self, node: Node) -> str:
+    def original_label(self, node: AnyNode) -> str:
         return Mode(node.params.mode).name
 
-    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         mode = node.params.mode
         if mode in Q_FUNCTIONS:
             dtype = self._infer_quantized(node, ins)
@@ -127,11 +132,11 @@ class ElemwiseMultiType(Operator):
         return [TensorSpec(broadcast_shapes(node, [s.shape for s in ins]), dtype)]
 
     @staticmethod
-    def _check_arity(node: Node, ins: Sequence[TensorSpec], arity: int) -> None:
+    def _check_arity(node: AnyNode, ins: Sequence[TensorSpec], arity: int) -> None:
         if len(ins) != arity:
             raise fail(node, f"mode {Mode(node.params.mode).name} needs {arity} inputs, has {len(ins)}")
 
-    def _infer_quantized(self, node: Node, ins: Sequence[TensorSpec]) -> DType:
+    def _infer_quantized(self, node: AnyNode, ins: Sequence[TensorSpec]) -> DType:
         self._check_arity(node, ins, Q_FUNCTIONS[node.params.mode].arity)
         for spec in ins:
             if not spec.dtype.is_quantized:
@@ -141,7 +146,7 @@ class ElemwiseMultiType(Operator):
             raise fail(node, f"the output type must be quantized, is {dtype}")
         return dtype
 
-    def _infer_comparison(self, node: Node, ins: Sequence[TensorSpec]) -> DType:
+    def _infer_comparison(self, node: AnyNode, ins: Sequence[TensorSpec]) -> DType:
         unary = node.params.mode in (Mode.ISNAN, Mode.ISINF)
         self._check_arity(node, ins, 1 if unary else 2)
         dtype = common_dtype(node, ins)
@@ -149,7 +154,7 @@ class ElemwiseMultiType(Operator):
             raise fail(node, f"needs floats, has {dtype}")
         return BOOL
 
-    def _infer_fixed(self, node: Node, ins: Sequence[TensorSpec]) -> DType:
+    def _infer_fixed(self, node: AnyNode, ins: Sequence[TensorSpec]) -> DType:
         signature = _FIXED[node.params.mode]
         self._check_arity(node, ins, len(signature.operands))
         for i, (spec, expected) in enumerate(zip(ins, signature.operands, strict=True)):
@@ -161,7 +166,7 @@ class ElemwiseMultiType(Operator):
         return signature.output
 
     def compute(
-        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
         mode = node.params.mode
         if mode in Q_FUNCTIONS:

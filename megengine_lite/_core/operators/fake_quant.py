@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from megengine_lite._core.ir import params
-from megengine_lite._core.ir.graph import Node, TensorSpec
+from megengine_lite._core.ir.graph import AnyNode, TensorSpec
 from megengine_lite._core.ir.quantize import from_float32, round_half_away, to_float32
 from megengine_lite._core.operators.base import Operator, fail, register
 from megengine_lite._core.operators.facts import IMAGE, InOriginal
@@ -19,7 +19,7 @@ class _FakeQuantBase(Operator):
 
     n_inputs: int
 
-    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, self.n_inputs)
         dtype = check_float(node, ins)
         shape = ins[0].shape
@@ -31,7 +31,7 @@ class _FakeQuantBase(Operator):
         return [TensorSpec(shape, dtype)]
 
     def compute(
-        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
         dtype = out_specs[0].dtype
         low, high = np.float32(node.params.qmin), np.float32(node.params.qmax)
@@ -55,7 +55,8 @@ class FakeQuant(_FakeQuantBase):
 
     def formula(self, low: np.float32, high: np.float32, x: np.ndarray, *parameters: np.ndarray) -> np.ndarray:
         scale, zero_point = parameters
-        return (np.clip(round_half_away(x / scale) + zero_point, low, high) - zero_point) * scale
+        result: np.ndarray = (np.clip(round_half_away(x / scale) + zero_point, low, high) - zero_point) * scale
+        return result
 
 
 @register
@@ -70,7 +71,8 @@ class TQT(_FakeQuantBase):
 
     def formula(self, low: np.float32, high: np.float32, x: np.ndarray, *parameters: np.ndarray) -> np.ndarray:
         step = np.exp2(parameters[0])
-        return np.clip(round_half_away(x / step), low, high) * step
+        result: np.ndarray = np.clip(round_half_away(x / step), low, high) * step
+        return result
 
 
 @register
@@ -85,4 +87,5 @@ class LSQ(_FakeQuantBase):
 
     def formula(self, low: np.float32, high: np.float32, x: np.ndarray, *parameters: np.ndarray) -> np.ndarray:
         scale, zero_point, _ = parameters
-        return (round_half_away(np.clip(x / scale + zero_point, low, high)) - zero_point) * scale
+        result: np.ndarray = (round_half_away(np.clip(x / scale + zero_point, low, high)) - zero_point) * scale
+        return result

@@ -8,7 +8,7 @@ import numpy as np
 
 from megengine_lite._core.ir import params
 from megengine_lite._core.ir.dtype import FLOAT32, DTypeCode
-from megengine_lite._core.ir.graph import Node, TensorSpec
+from megengine_lite._core.ir.graph import AnyNode, TensorSpec
 from megengine_lite._core.ir.image_layouts import Format, from_nchw, layout_shape
 from megengine_lite._core.ir.params import BorderMode
 from megengine_lite._core.ir.quantize import from_float32
@@ -41,7 +41,8 @@ def gaussian_kernel(size: int, sigma: float) -> np.ndarray:
         sigma = 0.3 * ((size - 1) * 0.5 - 1) + 0.8
     distance = np.arange(size) - (size - 1) * 0.5
     weights = np.exp(-(distance**2) / (2 * sigma**2))
-    return weights / weights.sum()
+    result: np.ndarray = weights / weights.sum()
+    return result
 
 
 def _smooth(x: np.ndarray, axis: int, kernel: np.ndarray, border: int) -> np.ndarray:
@@ -67,7 +68,7 @@ class GaussianBlur(Operator):
     param = params.GaussianBlur
     element_types = "float32, uint8"
 
-    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 1)
         shape = check_ndim(node, ins[0], 4, "the image")
         p = node.params
@@ -81,7 +82,7 @@ class GaussianBlur(Operator):
         return [ins[0]]
 
     def compute(
-        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
         rows, columns = (gaussian_kernel(*k) for k in self._kernels(node, in_specs[0]))
         border = node.params.border_mode
@@ -93,7 +94,7 @@ class GaussianBlur(Operator):
         return [_smooth(_smooth(ins[0], 2, kernels[1], border), 1, kernels[0], border)]
 
     @staticmethod
-    def _kernels(node: Node, data: TensorSpec) -> list[tuple[int, float]]:
+    def _kernels(node: AnyNode, data: TensorSpec) -> list[tuple[int, float]]:
         """Size and sigma of the kernel for rows (along the height) and for columns."""
         p = node.params
         reach = 3 if data.dtype.code is _C.UINT8 else 4
@@ -113,7 +114,8 @@ def dct_matrix(size: int) -> np.ndarray:
     k, i = np.arange(size)[:, None], np.arange(size)
     matrix = np.cos(np.pi * (2 * i + 1) * k / (2 * size)) * np.sqrt(2 / size)
     matrix[0] /= np.sqrt(2)
-    return matrix.astype(np.float32)
+    result: np.ndarray = matrix.astype(np.float32)
+    return result
 
 
 @register
@@ -129,7 +131,7 @@ class DctChannelSelect(Operator):
     in_files = InFiles(revision=1)
     element_types = "uint8"
 
-    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 1, 3)
         n, c, h, w = check_ndim(node, ins[0], 4, "the image")
         p = node.params
@@ -152,7 +154,7 @@ class DctChannelSelect(Operator):
         return [TensorSpec(layout_shape(fmt, n, channels, h // size, w // size), dtype)]
 
     def compute(
-        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
         size = node.params.dct_block_size
         n, c, h, w = ins[0].shape
@@ -168,7 +170,7 @@ class DctChannelSelect(Operator):
         return [from_nchw(node.params.format, from_float32(result, out_specs[0].dtype))]
 
     @staticmethod
-    def _chosen(node: Node, offset: np.ndarray, values: np.ndarray, coefficients: int) -> list[np.ndarray]:
+    def _chosen(node: AnyNode, offset: np.ndarray, values: np.ndarray, coefficients: int) -> list[np.ndarray]:
         """The coefficients of each channel."""
         ordered = offset[0] == 0 and offset[-1] == len(values) and np.all(np.diff(offset) >= 0)
         if not ordered or np.any((values < 0) | (values >= coefficients)):

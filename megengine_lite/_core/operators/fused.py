@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from megengine_lite._core.ir.fused import Activation, ActivationCode
-from megengine_lite._core.ir.graph import Node, TensorSpec, Var
+from megengine_lite._core.ir.graph import AnyNode, Node, Spec, TensorSpec, Var
 from megengine_lite._core.ir.params import (
     Convolution,
     ConvolutionMode,
@@ -57,15 +57,15 @@ class FusedConvOperator(Operator):
     in_files = None
     in_original = InOriginal(type="ConvBiasForward")
 
-    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
-        conv = self._convolution(node)
-        return REGISTRY["Convolution"].infer(conv, ins[:2])
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> Sequence[Spec]:
+        return REGISTRY["Convolution"].infer(self._convolution(node, len(ins[1].shape)), ins[:2])
 
     def compute(
-        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
         p = node.params
-        y = REGISTRY["Convolution"].compute(self._convolution(node), ins[:2], in_specs[:2], out_specs)[0]
+        conv = self._convolution(node, ins[1].ndim)
+        y = REGISTRY["Convolution"].compute(conv, ins[:2], in_specs[:2], out_specs)[0]
         rest = list(ins[2:])
         if p.has_bias:
             y = y + rest.pop(0).reshape(1, -1, 1, 1)
@@ -74,7 +74,7 @@ class FusedConvOperator(Operator):
         return [_activate(p.activation, y, out_specs[0])]
 
     @staticmethod
-    def _convolution(node: Node) -> Node:
+    def _convolution(node: AnyNode, filter_ndim: int) -> AnyNode:
         p = node.params
         params = Convolution(
             mode=ConvolutionMode.CONVOLUTION if p.mirrored else ConvolutionMode.CROSS_CORRELATION,
@@ -84,9 +84,9 @@ class FusedConvOperator(Operator):
             stride_w=p.stride_w,
             dilate_h=p.dilate_h,
             dilate_w=p.dilate_w,
-            sparse=ConvolutionSparse.DENSE if len(node.inputs[1].shape) == 4 else ConvolutionSparse.GROUP,
+            sparse=ConvolutionSparse.DENSE if filter_ndim == 4 else ConvolutionSparse.GROUP,
         )
-        return Node("Convolution", params, node.inputs[:2], (), node.name)
+        return AnyNode("Convolution", params, node.inputs[:2], (), node.name)
 
 
 @register
@@ -97,11 +97,11 @@ class FusedElemwiseOperator(Operator):
     in_files = None
     in_original = InOriginal(type="Elemwise")
 
-    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         return [TensorSpec(tuple(np.broadcast_shapes(*(s.shape for s in ins))), ins[0].dtype)]
 
     def compute(
-        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
         registers = list(ins)
         for step in node.params.steps:
@@ -119,12 +119,12 @@ class ChannelGatherOperator(Operator):
     def makes_non_negative(self, node: Node, is_non_negative: Callable[[Var], bool]) -> bool:
         return all(map(is_non_negative, node.inputs))
 
-    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
-        n, _, h, w = ins[0].shape  # type: ignore[misc]
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+        n, _, h, w = ins[0].shape
         return [TensorSpec((n, node.params.channels, h, w), ins[0].dtype)]
 
     def compute(
-        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
         first = np.cumsum([0, *(a.shape[1] for a in ins)])
         order = [first[i] + c for i, c in node.params.sources()]
@@ -139,13 +139,13 @@ class ReduceAxesOperator(Operator):
     in_files = None
     in_original = InOriginal(type="Reduce")
 
-    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         axes = node.params.axes
-        shape = tuple(1 if k in axes else d for k, d in enumerate(ins[0].shape))  # type: ignore[arg-type]
+        shape = tuple(1 if k in axes else d for k, d in enumerate(ins[0].shape))
         return [TensorSpec(shape, ins[0].dtype)]
 
     def compute(
-        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
         y = ins[0]
         for axis in node.params.axes:
@@ -164,11 +164,11 @@ class FusedMatMulOperator(Operator):
     in_files = None
     in_original = InOriginal(type="MatrixMul")
 
-    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> Sequence[Spec]:
         return REGISTRY["MatrixMul"].infer(self._product(node), ins[:2])
 
     def compute(
-        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
         p = node.params
         y = REGISTRY["MatrixMul"].compute(self._product(node), ins[:2], in_specs[:2], out_specs)[0]
@@ -180,6 +180,6 @@ class FusedMatMulOperator(Operator):
         return [_activate(p.activation, y, out_specs[0])]
 
     @staticmethod
-    def _product(node: Node) -> Node:
+    def _product(node: AnyNode) -> AnyNode:
         params = MatrixMul(transposeA=node.params.transposeA, transposeB=node.params.transposeB)
-        return Node("MatrixMul", params, node.inputs[:2], (), node.name)
+        return AnyNode("MatrixMul", params, node.inputs[:2], (), node.name)

@@ -8,7 +8,7 @@ import numpy as np
 
 from megengine_lite._core.ir.dtype import DType
 from megengine_lite._core.ir.fused_quantized import QuantizedConv, QuantizedMatMul
-from megengine_lite._core.ir.graph import Node, TensorSpec, Var
+from megengine_lite._core.ir.graph import AnyNode, Node, TensorSpec, Var
 from megengine_lite._core.ir.params import DTypeTable, Elemwise, ElemwiseMode, ElemwiseMultiType, ElemwiseMultiTypeMode
 from megengine_lite._core.operators.base import REGISTRY, Operator, register
 from megengine_lite._core.operators.convolution import NON_NEGATIVE
@@ -25,7 +25,7 @@ class _Chain:
         self, op: str, params: object, ins: Sequence[np.ndarray], specs: Sequence[TensorSpec], dtype: DType
     ) -> tuple[np.ndarray, TensorSpec]:
         node = Node(op, params, (), (), self.name, dtype)
-        (out,) = REGISTRY[op].infer(node, specs)
+        (out,) = (s for s in REGISTRY[op].infer(node, specs) if isinstance(s, TensorSpec))
         return REGISTRY[op].compute(node, ins, specs, [out])[0], out
 
     def convert(self, x: np.ndarray, spec: TensorSpec, dtype: DType) -> tuple[np.ndarray, TensorSpec]:
@@ -49,7 +49,7 @@ class QuantizedConvOperator(Operator):
         return p.conv.nonlineMode in NON_NEGATIVE
 
     def compute(
-        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
         p: QuantizedConv = node.params
         chain = _Chain(node.name)
@@ -73,7 +73,7 @@ class QuantizedMatMulOperator(Operator):
     in_original = InOriginal(type="MatrixMul")
 
     def compute(
-        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
         p: QuantizedMatMul = node.params
         chain = _Chain(node.name)

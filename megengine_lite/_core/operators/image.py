@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 from megengine_lite._core.ir.dtype import DType
-from megengine_lite._core.ir.graph import Node, TensorSpec
+from megengine_lite._core.ir.graph import AnyNode, TensorSpec
 from megengine_lite._core.ir.image_layouts import Format, nchw_shape, split_format
 from megengine_lite._core.ir.quantize import from_float32, round_half_away, to_float32
 from megengine_lite._core.operators.base import fail
 from megengine_lite._core.operators.values import to_integers
 
 
-def image_formats(node: Node) -> tuple[Format, Format]:
+def image_formats(node: AnyNode) -> tuple[Format, Format]:
     """The layouts of input and output."""
     try:
         return split_format(node.params.format)
@@ -20,7 +20,7 @@ def image_formats(node: Node) -> tuple[Format, Format]:
         raise fail(node, f"unknown format {node.params.format}") from None
 
 
-def image_format(node: Node) -> Format:
+def image_format(node: AnyNode) -> Format:
     """The layout of an operator that does not change it."""
     before, after = image_formats(node)
     if before != after:
@@ -28,7 +28,7 @@ def image_format(node: Node) -> Format:
     return before
 
 
-def image_shape(node: Node, fmt: Format, spec: TensorSpec) -> tuple[int, int, int, int]:
+def image_shape(node: AnyNode, fmt: Format, spec: TensorSpec) -> tuple[int, int, int, int]:
     """``(n, c, h, w)`` of an image tensor."""
     try:
         return nchw_shape(fmt, spec.shape)
@@ -36,7 +36,7 @@ def image_shape(node: Node, fmt: Format, spec: TensorSpec) -> tuple[int, int, in
         raise fail(node, str(error)) from None
 
 
-def output_size(node: Node, value: np.ndarray | None, dimensions: int) -> tuple[int, ...]:
+def output_size(node: AnyNode, value: np.ndarray | None, dimensions: int) -> tuple[int, ...]:
     """The size in an input: a positive number for each dimension, or one for all of them."""
     sizes = to_integers(node, value, "the output size")
     if len(sizes) not in (1, dimensions) or min(sizes) < 1:
@@ -56,7 +56,8 @@ def float_to_stored(values: np.ndarray, dtype: DType) -> np.ndarray:
     low, high = (
         dtype.quantized_range if dtype.is_quantized else (np.iinfo(dtype.storage).min, np.iinfo(dtype.storage).max)
     )
-    return np.clip(round_half_away(values), low, high).astype(dtype.storage)
+    result: np.ndarray = np.clip(round_half_away(values), low, high).astype(dtype.storage)
+    return result
 
 
 def outside_value(value: float, dtype: DType) -> float:

@@ -8,16 +8,17 @@ four families of operators.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from megengine_lite._core.ir.graph import Node
+from megengine_lite._core.ir.graph import AnyNode
 from megengine_lite._core.operators.base import broadcast_shapes, fail, normalize_axis
 from megengine_lite._core.operators.values import to_integer
 
 Array = np.ndarray
 Shape = tuple[int, ...]
+Located = tuple[Any, ...]  # as in ``array[located]``: numbers, slices, arrays, an ellipsis
 
 
 class Selection(NamedTuple):
@@ -28,7 +29,7 @@ class Selection(NamedTuple):
     indexes: dict[int, int]
 
 
-def slice_inputs(node: Node, first: int) -> tuple[int, ...]:
+def slice_inputs(node: AnyNode, first: int) -> tuple[int, ...]:
     """Positions of the inputs that are begin, end or step of a slice; index inputs begin at ``first``."""
     places: list[int] = []
     position = first
@@ -41,7 +42,7 @@ def slice_inputs(node: Node, first: int) -> tuple[int, ...]:
     return tuple(places)
 
 
-def select(node: Node, shape: Shape, values: Sequence[Array | None], first: int) -> Selection:
+def select(node: AnyNode, shape: Shape, values: Sequence[Array | None], first: int) -> Selection:
     """The selection on data of a shape, for the values of all inputs of the node (those of indexes are not read).
 
     Raises
@@ -76,11 +77,11 @@ def select(node: Node, shape: Shape, values: Sequence[Array | None], first: int)
 class Family:
     """What index inputs mean in one family of operators."""
 
-    def shape(self, node: Node, selection: Selection, shapes: Sequence[Shape]) -> Shape:
+    def shape(self, node: AnyNode, selection: Selection, shapes: Sequence[Shape]) -> Shape:
         """The shape of the selected part for the shapes of all inputs; checks those of the indexes."""
         raise NotImplementedError
 
-    def locate(self, node: Node, selection: Selection, values: Sequence[Array]) -> tuple:
+    def locate(self, node: AnyNode, selection: Selection, values: Sequence[Array]) -> Located:
         """What to index the sliced data with, for the values of all inputs."""
         raise NotImplementedError
 
@@ -88,13 +89,13 @@ class Family:
 class Scalars(Family):
     """Each index is one number and removes its axis."""
 
-    def shape(self, node: Node, selection: Selection, shapes: Sequence[Shape]) -> Shape:
+    def shape(self, node: AnyNode, selection: Selection, shapes: Sequence[Shape]) -> Shape:
         for axis, place in selection.indexes.items():
             if shapes[place] != (1,):
                 raise fail(node, f"the index of axis {axis} must be one number, its shape is {shapes[place]}")
         return tuple(d for axis, d in enumerate(selection.sliced) if axis not in selection.indexes)
 
-    def locate(self, node: Node, selection: Selection, values: Sequence[Array]) -> tuple:
+    def locate(self, node: AnyNode, selection: Selection, values: Sequence[Array]) -> Located:
         located: list[int | slice] = [slice(None)] * len(selection.slices)
         for axis, place in selection.indexes.items():
             located[axis] = to_integer(node, values[place], "an index")
@@ -107,7 +108,7 @@ class Vectors(Family):
     If the indexed axes stand side by side, the shape of the indexes takes their place, else it comes first.
     """
 
-    def shape(self, node: Node, selection: Selection, shapes: Sequence[Shape]) -> Shape:
+    def shape(self, node: AnyNode, selection: Selection, shapes: Sequence[Shape]) -> Shape:
         axes = list(selection.indexes)
         if not axes:
             return selection.sliced
@@ -117,7 +118,7 @@ class Vectors(Family):
         place = axes[0] if adjacent else 0
         return (*rest[:place], *picked, *rest[place:])
 
-    def locate(self, node: Node, selection: Selection, values: Sequence[Array]) -> tuple:
+    def locate(self, node: AnyNode, selection: Selection, values: Sequence[Array]) -> Located:
         located: list[Array | slice] = [slice(None)] * len(selection.slices)
         for axis, place in selection.indexes.items():
             located[axis] = values[place]
@@ -127,7 +128,7 @@ class Vectors(Family):
 class Mesh(Family):
     """Index vectors select along each axis separately; the part is made of all combinations."""
 
-    def shape(self, node: Node, selection: Selection, shapes: Sequence[Shape]) -> Shape:
+    def shape(self, node: AnyNode, selection: Selection, shapes: Sequence[Shape]) -> Shape:
         out = list(selection.sliced)
         for axis, place in selection.indexes.items():
             if len(shapes[place]) != 1:
@@ -135,7 +136,7 @@ class Mesh(Family):
             out[axis] = shapes[place][0]
         return tuple(out)
 
-    def locate(self, node: Node, selection: Selection, values: Sequence[Array]) -> tuple:
+    def locate(self, node: AnyNode, selection: Selection, values: Sequence[Array]) -> Located:
         indexes = selection.indexes
         vectors = [
             values[indexes[axis]] if axis in indexes else np.arange(d) for axis, d in enumerate(selection.sliced)
@@ -146,7 +147,7 @@ class Mesh(Family):
 class BatchedMesh(Family):
     """A mesh whose index vectors differ between the samples of axis 0."""
 
-    def shape(self, node: Node, selection: Selection, shapes: Sequence[Shape]) -> Shape:
+    def shape(self, node: AnyNode, selection: Selection, shapes: Sequence[Shape]) -> Shape:
         if 0 in selection.indexes:
             raise fail(node, "axis 0 is the batch and cannot be indexed")
         out = list(selection.sliced)
@@ -156,7 +157,7 @@ class BatchedMesh(Family):
             out[axis] = shapes[place][1]
         return tuple(out)
 
-    def locate(self, node: Node, selection: Selection, values: Sequence[Array]) -> tuple:
+    def locate(self, node: AnyNode, selection: Selection, values: Sequence[Array]) -> Located:
         located = []
         for axis, d in enumerate(selection.sliced):
             place = selection.indexes.get(axis)

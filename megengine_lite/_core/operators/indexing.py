@@ -9,12 +9,13 @@ import numpy as np
 
 from megengine_lite._core.ir import params
 from megengine_lite._core.ir.dtype import INT32, DTypeCode
-from megengine_lite._core.ir.graph import Node, TensorSpec
+from megengine_lite._core.ir.graph import AnyNode, Node, TensorSpec
 from megengine_lite._core.operators.base import Operator, fail, normalize_axis, register
 from megengine_lite._core.operators.facts import IMAGE, MATRIX, ONE, VECTOR, InOriginal
 from megengine_lite._core.operators.index_selection import (
     BatchedMesh,
     Family,
+    Located,
     Mesh,
     Scalars,
     Selection,
@@ -40,14 +41,14 @@ class _IndexOperator(Operator):
     family: ClassVar[Family]
     n_data: ClassVar[int] = 1
 
-    def _select(self, node: Node, ins: Sequence[TensorSpec]) -> Selection:
+    def _select(self, node: AnyNode, ins: Sequence[TensorSpec]) -> Selection:
         """The selection, with the types of its inputs checked."""
         selection = select(node, ins[0].shape, [s.value for s in ins], self.n_data)
         for place in selection.indexes.values():
             check_index_dtype(node, ins[place], "an index")
         return selection
 
-    def _check_inputs(self, node: Node, ins: Sequence[TensorSpec]) -> None:
+    def _check_inputs(self, node: AnyNode, ins: Sequence[TensorSpec]) -> None:
         if len(ins) < self.n_data:
             raise fail(node, f"needs {self.n_data} inputs before those of its items, has {len(ins)}")
         if len(node.params.items) > len(ins[0].shape):
@@ -58,17 +59,17 @@ class _IndexOperator(Operator):
 class _Take(_IndexOperator):
     """The selected part of the data."""
 
-    def needed_values(self, node: Node) -> tuple[int, ...]:
+    def needed_values(self, node: AnyNode) -> tuple[int, ...]:
         return slice_inputs(node, self.n_data)
 
-    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         self._check_inputs(node, ins)
         selection = self._select(node, ins)
         shape = self.family.shape(node, selection, [s.shape for s in ins])
         return [TensorSpec(check_shape(node, shape or (1,)), ins[0].dtype)]
 
     def compute(
-        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
         selection = select(node, ins[0].shape, ins, self.n_data)
         try:
@@ -83,21 +84,21 @@ class _Change(_IndexOperator):
 
     n_data = 2
 
-    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         self._check_inputs(node, ins)
         dtype = common_dtype(node, ins[:2])
         if all(ins[i].value is not None for i in slice_inputs(node, self.n_data)):
             self._check_value(node, ins, self._select(node, ins))
         return [TensorSpec(ins[0].shape, dtype)]
 
-    def _check_value(self, node: Node, specs: Sequence[TensorSpec], selection: Selection) -> None:
+    def _check_value(self, node: AnyNode, specs: Sequence[TensorSpec], selection: Selection) -> None:
         shape = specs[1].shape
         part = self.family.shape(node, selection, [s.shape for s in specs])
         if shape != (1,) and not broadcasts_to(shape, part):
             raise fail(node, f"a value of shape {shape} does not broadcast to the selected part of shape {part}")
 
     def compute(
-        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
         out = ins[0].copy()
         selection = select(node, out.shape, ins, self.n_data)
@@ -109,7 +110,7 @@ class _Change(_IndexOperator):
             raise index_error(node, str(error)) from None
         return [out]
 
-    def change(self, view: np.ndarray, located: tuple, value: np.ndarray) -> None:
+    def change(self, view: np.ndarray, located: Located, value: np.ndarray) -> None:
         """Changes the elements of ``view`` that are meant."""
         raise NotImplementedError
 
@@ -117,20 +118,20 @@ class _Change(_IndexOperator):
 class _Set(_Change):
     """The part is replaced by the value; of several values for one element any may win."""
 
-    def change(self, view: np.ndarray, located: tuple, value: np.ndarray) -> None:
+    def change(self, view: np.ndarray, located: Located, value: np.ndarray) -> None:
         view[located] = value
 
 
 class _Increase(_Change):
     """The value is added to the part; several values for one element are all added."""
 
-    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         out = super().infer(node, ins)
         if out[0].dtype.code in (DTypeCode.BOOL, DTypeCode.BFLOAT16):
             raise fail(node, f"is not defined for {out[0].dtype}")
         return out
 
-    def change(self, view: np.ndarray, located: tuple, value: np.ndarray) -> None:
+    def change(self, view: np.ndarray, located: Located, value: np.ndarray) -> None:
         np.add.at(view, located, value)
 
 
@@ -259,7 +260,7 @@ class BatchedIncrMeshIndexing(_Increase):
     sample_inputs = (IMAGE, IMAGE)
 
 
-def _one_hot_index(node: Node, index: np.ndarray, axis: int, length: int) -> np.ndarray:
+def _one_hot_index(node: AnyNode, index: np.ndarray, axis: int, length: int) -> np.ndarray:
     """The index with the axis that it selects from, of length 1."""
     if index.size and not (index.min() >= 0 and index.max() < length):
         raise index_error(node, f"an index is out of range for axis {axis} of length {length}")
@@ -272,7 +273,7 @@ class _OneHot(Operator):
     param = params.Axis
     n_inputs: ClassVar[int]
 
-    def _infer_part(self, node: Node, ins: Sequence[TensorSpec]) -> tuple[int, ...]:
+    def _infer_part(self, node: AnyNode, ins: Sequence[TensorSpec]) -> tuple[int, ...]:
         """Checks data and index; gives the shape of the selected elements."""
         check_count(node, ins, self.n_inputs)
         shape = ins[0].shape
@@ -283,7 +284,7 @@ class _OneHot(Operator):
         return (*shape[:axis], 1, *shape[axis + 1 :])
 
     @staticmethod
-    def _locate(node: Node, data: np.ndarray, index: np.ndarray) -> tuple[np.ndarray, int]:
+    def _locate(node: AnyNode, data: np.ndarray, index: np.ndarray) -> tuple[np.ndarray, int]:
         axis = node.params.axis % data.ndim
         if data.ndim == 1:  # the index has shape (1,), as there is no tensor without dimensions
             index = index.reshape(())
@@ -299,11 +300,11 @@ class IndexingOneHot(_OneHot):
     in_original = InOriginal(mentioned_inputs=1)
     sample_inputs = (VECTOR, [1])
 
-    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         return [TensorSpec(self._infer_part(node, ins), ins[0].dtype)]
 
     def compute(
-        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
         index, axis = self._locate(node, ins[0], ins[1])
         return [np.take_along_axis(ins[0], index, axis)]
@@ -318,13 +319,13 @@ class IndexingSetOneHot(_OneHot):
     in_original = InOriginal(mentioned_inputs=1)
     sample_inputs = (VECTOR, [1], ONE)
 
-    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         part = self._infer_part(node, ins)
         check_same_shape(node, ins[2], part, "the value")
         return [TensorSpec(ins[0].shape, common_dtype(node, (ins[0], ins[2])))]
 
     def compute(
-        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
         out = ins[0].copy()
         index, axis = self._locate(node, out, ins[1])
@@ -340,7 +341,7 @@ class IndexingRemap(Operator):
     param = params.IndexingRemap
     sample_inputs = (MATRIX, [3, 3])
 
-    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 2)
         data, positions = ins
         if positions.dtype != INT32:
@@ -350,7 +351,7 @@ class IndexingRemap(Operator):
         return [TensorSpec(positions.shape[:-1] or (1,), data.dtype)]
 
     def compute(
-        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
         data, positions = ins
         flat = positions.reshape(-1, data.ndim)

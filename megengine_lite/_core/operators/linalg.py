@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from megengine_lite._core.ir import params
-from megengine_lite._core.ir.graph import Node, TensorSpec
+from megengine_lite._core.ir.graph import AnyNode, TensorSpec
 from megengine_lite._core.ir.quantize import from_float32, to_float32
 from megengine_lite._core.operators.base import Operator, fail, normalize_axis, register
 from megengine_lite._core.operators.facts import FILTER, IMAGE, InOriginal
@@ -25,7 +25,7 @@ class MatrixInverse(Operator):
     in_original = InOriginal(label="matrix_inv")
     element_types = "floats"
 
-    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 1)
         shape = ins[0].shape
         if len(shape) < 2 or shape[-1] != shape[-2]:
@@ -33,7 +33,7 @@ class MatrixInverse(Operator):
         return [TensorSpec(shape, check_float(node, ins))]
 
     def compute(
-        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
         dtype = in_specs[0].dtype
         try:
@@ -54,10 +54,10 @@ class SVD(Operator):
     def count_outputs(self, params: Any, n_inputs: int, payload: tuple[bytes, ...] = ()) -> int:
         return 1 if type(params) is self.param and not params.compute_uv else 3
 
-    def hidden_outputs(self, node: Node) -> tuple[int, int]:
+    def hidden_outputs(self, node: AnyNode) -> tuple[int, int]:
         return (0, 1) if len(node.outputs) == 3 else (1, 2)
 
-    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 1)
         shape, dtype = ins[0].shape, check_float(node, ins)
         if len(shape) < 2:
@@ -75,7 +75,7 @@ class SVD(Operator):
         ]
 
     def compute(
-        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
         p, dtype = node.params, in_specs[0].dtype
         x = to_float32(ins[0], dtype).astype(np.float64)
@@ -94,7 +94,7 @@ class Cross(Operator):
     param = params.Cross
     sample_inputs = (FILTER, FILTER)
 
-    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 2)
         dtype = check_float(node, ins)
         rest = []
@@ -110,7 +110,7 @@ class Cross(Operator):
         return [TensorSpec(tuple(out), dtype)]
 
     def compute(
-        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
         p, dtype = node.params, out_specs[0].dtype
         a, b = (to_float32(x, dtype) for x in ins)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from megengine_lite._core.ir import params
-from megengine_lite._core.ir.graph import Node, TensorSpec
+from megengine_lite._core.ir.graph import AnyNode, Node, TensorSpec
 from megengine_lite._core.operators.base import Operator, fail, register
 from megengine_lite._core.operators.conv_shape import count_pixels
 from megengine_lite._core.operators.conv_types import finish, operands, output_dtype
@@ -16,7 +16,7 @@ from megengine_lite._core.operators.facts import InFiles, InOriginal
 from megengine_lite._core.operators.window import Window, mirrored, pad_space, patches, window_2d
 
 
-def _check(node: Node, ins: Sequence[TensorSpec], filter_ndim: int) -> None:
+def _check(node: AnyNode, ins: Sequence[TensorSpec], filter_ndim: int) -> None:
     p = node.params
     if len(ins) != 2 or len(ins[0].shape) != 4 or len(ins[1].shape) != filter_ndim or min(ins[1].shape) < 1:
         raise fail(node, f"needs data of 4 and a filter of {filter_ndim} dimensions, has {[s.shape for s in ins]}")
@@ -35,7 +35,8 @@ def _local_sums(x: np.ndarray, w: np.ndarray, window: Window, mode: int) -> np.n
     places = (x.shape[1], *out)
     columns = view.transpose(1, 5, 6, 0, 2, 3, 4).reshape(*places, x.shape[0], -1)
     sums = columns @ w.reshape(*places, -1, w.shape[-1])  # g oh ow n o
-    return sums.transpose(3, 0, 4, 1, 2)
+    result: np.ndarray = sums.transpose(3, 0, 4, 1, 2)
+    return result
 
 
 class _LocalConvolution(Operator):
@@ -47,7 +48,7 @@ class _LocalConvolution(Operator):
     def multiply_adds(self, node: Node) -> int:
         return node.inputs[0].shape[0] * node.inputs[1].spec.size
 
-    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         _check(node, ins, 6 + self.grouped)
         groups, oh, ow, icpg, fh, fw, ocpg = ins[1].shape if self.grouped else (1, *ins[1].shape)
         n, c, *space = ins[0].shape
@@ -59,7 +60,7 @@ class _LocalConvolution(Operator):
         return [TensorSpec((n, groups * ocpg, oh, ow), output_dtype(node, ins[0].dtype, ins[1].dtype))]
 
     def compute(
-        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
         x, w = operands(ins[0], ins[1], in_specs, terms=0)
         w = w if self.grouped else w[None]
@@ -68,7 +69,7 @@ class _LocalConvolution(Operator):
         return [finish(sums.reshape(out_specs[0].shape), in_specs, out_specs[0].dtype)]
 
     @staticmethod
-    def _window(node: Node, fh: int, fw: int) -> Window:
+    def _window(node: AnyNode, fh: int, fw: int) -> Window:
         return window_2d(node.params, (fh, fw))
 
 
@@ -111,7 +112,7 @@ class LocalShareForward(Operator):
         filters = node.inputs[1]
         return count_pixels(node.outputs[0].shape) * filters.spec.size // math.prod(filters.shape[-6:-4])
 
-    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         p = node.params
         grouped = p.sparse == params.ConvolutionSparse.GROUP
         _check(node, ins, 6 + grouped)
@@ -125,7 +126,7 @@ class LocalShareForward(Operator):
         return [TensorSpec((n, groups * ocpg, oh, ow), output_dtype(node, ins[0].dtype, ins[1].dtype))]
 
     def compute(
-        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
         x, w = operands(ins[0], ins[1], in_specs, terms=0)
         w = w if w.ndim == 7 else w[None]

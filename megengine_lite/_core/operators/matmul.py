@@ -9,7 +9,7 @@ import numpy as np
 
 from megengine_lite._core.ir import params
 from megengine_lite._core.ir.dtype import INT16, INT32, DType, DTypeCode
-from megengine_lite._core.ir.graph import Node, TensorSpec
+from megengine_lite._core.ir.graph import AnyNode, Node, TensorSpec
 from megengine_lite._core.ir.params import MatrixMulFormat
 from megengine_lite._core.ir.quantize import from_float32, to_float32
 from megengine_lite._core.operators.base import Operator, fail, register
@@ -30,7 +30,7 @@ _PRODUCTS = {
 _BLOCK = {MatrixMulFormat.MK4: 4, MatrixMulFormat.MK8: 8, MatrixMulFormat.MK4_DOT: 4}
 
 
-def product_dtype(node: Node, ins: Sequence[TensorSpec]) -> DType:
+def product_dtype(node: AnyNode, ins: Sequence[TensorSpec]) -> DType:
     """The type of a product of two matrices."""
     a, b = ins[0].dtype, ins[1].dtype
     if a.is_quantized and a.code == b.code and a.code in _PRODUCTS:
@@ -45,7 +45,7 @@ def product_dtype(node: Node, ins: Sequence[TensorSpec]) -> DType:
     raise fail(node, f"cannot multiply {a} by {b}")
 
 
-def _chosen(node: Node, *possible: DType) -> DType:
+def _chosen(node: AnyNode, *possible: DType) -> DType:
     """The output type that the file names, which must be one of these; the first if it names none."""
     named = node.output_dtype
     if named is None:
@@ -65,7 +65,8 @@ def multiply(a: Array, b: Array, in_specs: Sequence[TensorSpec], out: DType) -> 
         product = np.matmul(to_float32(a, left).astype(np.float64), to_float32(b, right).astype(np.float64))
         return from_float32(product.astype(np.float32), out)
     product = np.matmul(a.astype(np.float64) - left.zero_point, b.astype(np.float64) - right.zero_point)
-    return product.astype(np.int64).astype(out.storage)
+    result: np.ndarray = product.astype(np.int64).astype(out.storage)
+    return result
 
 
 def _multiply_adds(node: Node) -> int:
@@ -91,7 +92,7 @@ class MatrixMul(Operator):
     def multiply_adds(self, node: Node) -> int:
         return _multiply_adds(node)
 
-    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 2)
         dtype = product_dtype(node, ins)
         if node.params.format != MatrixMulFormat.DEFAULT:
@@ -103,12 +104,12 @@ class MatrixMul(Operator):
         return [TensorSpec((m, n), dtype)]
 
     @staticmethod
-    def _rows_columns(node: Node, spec: TensorSpec, transposed: bool, what: str) -> tuple[int, int]:
+    def _rows_columns(node: AnyNode, spec: TensorSpec, transposed: bool, what: str) -> tuple[int, int]:
         rows, columns = check_ndim(node, spec, 2, what)
         return (columns, rows) if transposed else (rows, columns)
 
     @staticmethod
-    def _packed_shape(node: Node, ins: Sequence[TensorSpec]) -> tuple[int, ...]:
+    def _packed_shape(node: AnyNode, ins: Sequence[TensorSpec]) -> tuple[int, ...]:
         p = node.params
         if p.transposeA or p.transposeB:
             raise fail(node, "packed operands cannot be transposed")
@@ -130,7 +131,7 @@ class MatrixMul(Operator):
         return (m_blocks, n, size)
 
     def compute(
-        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
         p, (a, b) = node.params, ins
         if p.format == MatrixMulFormat.N32K4_DOT:
@@ -162,7 +163,7 @@ class BatchedMatrixMul(Operator):
     def multiply_adds(self, node: Node) -> int:
         return _multiply_adds(node)
 
-    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 2)
         p = node.params
         if p.format != MatrixMulFormat.DEFAULT:
@@ -176,7 +177,7 @@ class BatchedMatrixMul(Operator):
         return [TensorSpec((batch, m, n), product_dtype(node, ins))]
 
     def compute(
-        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
         a, b = ins
         a = a.swapaxes(1, 2) if node.params.transposeA else a
@@ -196,7 +197,7 @@ class Dot(Operator):
     def multiply_adds(self, node: Node) -> int:
         return max(v.spec.size for v in node.inputs)
 
-    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 2)
         (n,), (m,) = (check_ndim(node, s, 1, "an operand") for s in ins)
         if n != m and 1 not in (n, m):
@@ -207,7 +208,7 @@ class Dot(Operator):
         return [TensorSpec((1,), product_dtype(node, ins) if dtype.is_quantized else dtype)]
 
     def compute(
-        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
         a, b = np.broadcast_arrays(*ins)
         if in_specs[0].dtype == INT32:

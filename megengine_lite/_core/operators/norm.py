@@ -10,7 +10,7 @@ import numpy as np
 
 from megengine_lite._core.ir import params
 from megengine_lite._core.ir.dtype import BYTE, FLOAT32, DType
-from megengine_lite._core.ir.graph import Node, TensorSpec
+from megengine_lite._core.ir.graph import AnyNode, TensorSpec
 from megengine_lite._core.ir.params import BNFwdMode, BNParamDim, ConvolutionFormat
 from megengine_lite._core.ir.quantize import from_float32, to_float32
 from megengine_lite._core.operators.base import Operator, fail, normalize_axis, register
@@ -65,10 +65,10 @@ class BatchNorm(Operator):
         training = type(params) is self.param and params.fwd_mode == BNFwdMode.TRAINING
         return 6 if training and n_inputs == 5 else 4
 
-    def hidden_outputs(self, node: Node) -> tuple[int, int]:
+    def hidden_outputs(self, node: AnyNode) -> tuple[int, int]:
         return 6 - len(node.outputs), 1
 
-    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 3, 5)
         data = ins[0]
         if not data.dtype.is_float:
@@ -87,7 +87,7 @@ class BatchNorm(Operator):
         return [*lead, *reserve, TensorSpec(data.shape, data.dtype)]
 
     @staticmethod
-    def _check_mode(node: Node, ins: Sequence[TensorSpec]) -> None:
+    def _check_mode(node: AnyNode, ins: Sequence[TensorSpec]) -> None:
         p = node.params
         if p.fwd_mode == BNFwdMode.INFERENCE:
             if len(ins) != 5:
@@ -100,11 +100,11 @@ class BatchNorm(Operator):
         check_same_shape(node, ins[1], tuple(1 if i in axes else d for i, d in enumerate(shape)), "the scale")
 
     @staticmethod
-    def _has_running(node: Node, ins: Sequence) -> bool:
+    def _has_running(node: AnyNode, ins: Sequence[object]) -> bool:
         return node.params.fwd_mode == BNFwdMode.TRAINING and len(ins) == 5
 
     def compute(
-        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
         p = node.params
         x, scale, bias, *running = (_double(a, s.dtype) for a, s in zip(ins, in_specs, strict=True))
@@ -136,13 +136,13 @@ class Softmax(Operator):
     runs_in_float32 = True
     sample_inputs = (IMAGE,)
 
-    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 1)
         normalize_axis(node, node.params.axis, len(ins[0].shape))
         return [TensorSpec(ins[0].shape, check_float(node, ins))]
 
     def compute(
-        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
         dtype = in_specs[0].dtype
         return [_store(softmax(_double(ins[0], dtype), node.params.axis), dtype)]
@@ -151,7 +151,8 @@ class Softmax(Operator):
 def softmax(x: Array, axis: int) -> Array:
     """Softmax of floats along an axis."""
     weights = np.exp(x - x.max(axis, keepdims=True, initial=-np.inf))
-    return weights / weights.sum(axis, keepdims=True)
+    result: np.ndarray = weights / weights.sum(axis, keepdims=True)
+    return result
 
 
 class _AxesNorm(Operator):
@@ -160,11 +161,11 @@ class _AxesNorm(Operator):
     Outputs: result, mean and inverse standard deviation, float32 with the other axes.
     """
 
-    def axes(self, node: Node, shape: Shape) -> tuple[int, int]:
+    def axes(self, node: AnyNode, shape: Shape) -> tuple[int, int]:
         """First normalized axis and the one behind the last."""
         raise NotImplementedError
 
-    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 3 if node.params.affine else 1)
         dtype, shape = check_float(node, ins), ins[0].shape
         begin, end = self.axes(node, shape)
@@ -174,7 +175,7 @@ class _AxesNorm(Operator):
         return [TensorSpec(shape, dtype), statistics, statistics]
 
     def compute(
-        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
         x, *weights = (_double(a, s.dtype) for a, s in zip(ins, in_specs, strict=True))
         begin, end = self.axes(node, x.shape)
@@ -204,7 +205,7 @@ class LayerNorm(_AxesNorm):
     runs_in_float32 = True
     sample_inputs = (MATRIX, VECTOR, VECTOR)
 
-    def axes(self, node: Node, shape: Shape) -> tuple[int, int]:
+    def axes(self, node: AnyNode, shape: Shape) -> tuple[int, int]:
         n = node.params.normalized_dim
         if not 1 <= n <= len(shape):
             raise fail(node, f"cannot normalize {n} dimensions of shape {shape}")
@@ -222,7 +223,7 @@ class GeneralNorm(_AxesNorm):
     runs_in_float32 = True
     element_types = "floats"
 
-    def axes(self, node: Node, shape: Shape) -> tuple[int, int]:
+    def axes(self, node: AnyNode, shape: Shape) -> tuple[int, int]:
         begin, end = node.params.axis_start, node.params.axis_end
         if not 0 <= begin < end <= len(shape):
             raise fail(node, f"cannot normalize axes {begin} to {end - 1} of shape {shape}")
@@ -237,11 +238,11 @@ class _ChannelNorm(Operator):
 
     param = params.GroupNorm
 
-    def groups(self, node: Node, channels: int) -> int:
+    def groups(self, node: AnyNode, channels: int) -> int:
         """Number of groups of channels."""
         raise NotImplementedError
 
-    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         p = node.params
         check_count(node, ins, 3 if p.affine else 1)
         dtype, shape = check_float(node, ins), ins[0].shape
@@ -259,7 +260,7 @@ class _ChannelNorm(Operator):
         return [TensorSpec(shape, dtype), statistics, statistics]
 
     def compute(
-        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
         x, *weights = (_double(a, s.dtype) for a, s in zip(ins, in_specs, strict=True))
         n, groups = out_specs[1].shape
@@ -288,8 +289,9 @@ class GroupNorm(_ChannelNorm):
     runs_in_float32 = True
     sample_inputs = (IMAGE, VECTOR, VECTOR)
 
-    def groups(self, node: Node, channels: int) -> int:
-        return node.params.group
+    def groups(self, node: AnyNode, channels: int) -> int:
+        result: int = node.params.group
+        return result
 
 
 @register
@@ -303,7 +305,7 @@ class InstanceNorm(_ChannelNorm):
     runs_in_float32 = True
     sample_inputs = (IMAGE, VECTOR, VECTOR)
 
-    def groups(self, node: Node, channels: int) -> int:
+    def groups(self, node: AnyNode, channels: int) -> int:
         return channels
 
 
@@ -317,7 +319,7 @@ class LRN(Operator):
     runs_in_float32 = True
     sample_inputs = (IMAGE,)
 
-    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 1)
         shape = check_ndim(node, ins[0], 4, "the data")
         if node.params.n % 2 == 0:
@@ -325,7 +327,7 @@ class LRN(Operator):
         return [TensorSpec(shape, check_float(node, ins))]
 
     def compute(
-        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
         p, dtype = node.params, in_specs[0].dtype
         x = _double(ins[0], dtype)

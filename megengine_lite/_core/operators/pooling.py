@@ -8,20 +8,21 @@ import numpy as np
 
 from megengine_lite._core.ir import params
 from megengine_lite._core.ir.dtype import DTypeCode
-from megengine_lite._core.ir.graph import Node, TensorSpec, Var
+from megengine_lite._core.ir.graph import AnyNode, Node, TensorSpec, Var
 from megengine_lite._core.ir.image_layouts import from_nchw, layout_shape, to_nchw
 from megengine_lite._core.ir.params import PoolingMode
 from megengine_lite._core.ir.quantize import from_float32, round_half_away, to_float32
-from megengine_lite._core.operators.base import Operator, fail, first_input_is_non_negative, register
+from megengine_lite._core.operators.base import REGISTRY, Operator, fail, first_input_is_non_negative, register
 from megengine_lite._core.operators.facts import IMAGE, InFiles, InOriginal
 from megengine_lite._core.operators.image import image_format, image_shape, output_size
 from megengine_lite._core.operators.values import check_count
 from megengine_lite._core.operators.window import Window
+from megengine_lite.errors import InternalError
 
 LOWEST = float(np.finfo(np.float32).min)  # where float maxima begin
 
 
-def _image_shape(node: Node, spec: TensorSpec) -> tuple[int, int, int, int]:
+def _image_shape(node: AnyNode, spec: TensorSpec) -> tuple[int, int, int, int]:
     if spec.dtype.code in (DTypeCode.BOOL, DTypeCode.BYTE, DTypeCode.COMPLEX64):
         raise fail(node, f"cannot pool {spec.dtype}")
     if node.params.mode not in list(PoolingMode):
@@ -86,14 +87,14 @@ def _inside(length: int, window: Window, out: Sequence[int], axis: int) -> np.nd
 class _Pooling(Operator):
     """What Pooling and AdaptivePooling share; subclasses say which window."""
 
-    def window(self, node: Node, space: tuple[int, int], sizes: np.ndarray | None) -> Window:
+    def window(self, node: AnyNode, space: tuple[int, int], sizes: np.ndarray | None) -> Window:
         """The window over an image of the given height and width; ``sizes`` is the value of input 1, if any."""
         raise NotImplementedError
 
     def makes_non_negative(self, node: Node, is_non_negative: Callable[[Var], bool]) -> bool:
         return first_input_is_non_negative(node, is_non_negative)
 
-    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 1 + len(self.value_inputs))
         n, c, h, w = _image_shape(node, ins[0])
         window = self.window(node, (h, w), ins[1].value if len(ins) > 1 else None)
@@ -103,13 +104,21 @@ class _Pooling(Operator):
         return [TensorSpec(layout_shape(image_format(node), n, c, *out), ins[0].dtype)]
 
     def compute(
-        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
         fmt = image_format(node)
         x = to_nchw(fmt, ins[0])
         window = self.window(node, x.shape[2:], ins[1] if len(ins) > 1 else None)
         out = window.output(node, x.shape[2:])
         return [from_nchw(fmt, pool(x, in_specs[0], window, out, node.params.mode))]
+
+
+def pool_window(node: AnyNode, space: tuple[int, int], sizes: np.ndarray | None) -> Window:
+    """The window of a pooling node; see ``window`` of its operator."""
+    operator = REGISTRY[node.op]
+    if not isinstance(operator, _Pooling):
+        raise InternalError(f"{node} is no pooling")
+    return operator.window(node, space, sizes)
 
 
 @register
@@ -123,7 +132,7 @@ class Pooling(_Pooling):
     runs_in_float32 = True
     sample_inputs = (IMAGE,)
 
-    def window(self, node: Node, space: tuple[int, int], sizes: np.ndarray | None) -> Window:
+    def window(self, node: AnyNode, space: tuple[int, int], sizes: np.ndarray | None) -> Window:
         p = node.params
         return Window((p.window_h, p.window_w), (p.stride_h, p.stride_w), (p.pad_h, p.pad_w), (1, 1))
 
@@ -144,7 +153,7 @@ class AdaptivePooling(_Pooling):
     runs_in_float32 = True
     sample_inputs = (IMAGE, [1])
 
-    def window(self, node: Node, space: tuple[int, int], sizes: np.ndarray | None) -> Window:
+    def window(self, node: AnyNode, space: tuple[int, int], sizes: np.ndarray | None) -> Window:
         oh, ow = output_size(node, sizes, 2)
         if oh > space[0] or ow > space[1]:
             raise fail(node, f"an output of {oh} x {ow} is larger than the image, {space[0]} x {space[1]}")

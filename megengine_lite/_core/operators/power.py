@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from megengine_lite._core.ir.graph import Node
+from megengine_lite._core.ir.graph import AnyNode
 from megengine_lite._core.ir.params import ElemwiseMode as M
 
 _NEAR = float(np.finfo(np.float32).eps)
@@ -19,7 +19,7 @@ _PRODUCTS = 4  # largest exponent that is computed by products
 Steps = list[tuple[int, tuple[int, ...]]]
 
 
-def constant_exponent(node: Node) -> float | None:
+def constant_exponent(node: AnyNode) -> float | None:
     """The exponent of a PowC, or of an Elemwise POW whose exponent is a constant of shape (1,); None for others."""
     if node.op == "PowC":
         return float(np.float32(node.params.exp))
@@ -37,16 +37,21 @@ def constant_power(x: np.ndarray, exponent: float) -> np.ndarray:
     whole = _whole(exponent)
     if whole is not None:
         if abs(whole) > _PRODUCTS:
-            return np.power(x, x.dtype.type(whole))
+            result: np.ndarray = np.power(x, x.dtype.type(whole))
+            return result
         base = one / x if whole < 0 else x
         square = base * base
-        return [np.ones_like(x), base, square, square * base, square * square][abs(whole)]
+        result = [np.ones_like(x), base, square, square * base, square * square][abs(whole)]
+        return result
     base = one / x if exponent < 0 else x
     if _is_near(abs(exponent), 0.5):
-        return np.sqrt(base)
+        result = np.sqrt(base)
+        return result
     if _is_near(abs(exponent), _THIRD):
-        return np.cbrt(base)
-    return np.power(np.abs(x), x.dtype.type(exponent))
+        result = np.cbrt(base)
+        return result
+    result = np.power(np.abs(x), x.dtype.type(exponent))
+    return result
 
 
 def power_steps(exponent: float) -> tuple[list[float], Steps]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from megengine_lite._core.ir import params
 from megengine_lite._core.ir.dtype import BYTE, INT32, DType
-from megengine_lite._core.ir.graph import Node, TensorSpec
+from megengine_lite._core.ir.graph import AnyNode, TensorSpec
 from megengine_lite._core.ir.quantize import from_float32, to_float32
 from megengine_lite._core.operators.base import Operator, fail, register
 from megengine_lite._core.operators.creation import plain_dtype
@@ -29,7 +29,7 @@ from megengine_lite._core.operators.values import (
 from megengine_lite.errors import LiteValueError
 
 
-def _generator(node: Node) -> np.random.Generator:
+def _generator(node: AnyNode) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64(node.params.seed))
 
 
@@ -39,7 +39,7 @@ class _ByShape(Operator):
     value_inputs = (0,)
     folds = False
 
-    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 1)
         dtype = plain_dtype(node, node.params.dtype)
         if not dtype.is_float:
@@ -47,12 +47,12 @@ class _ByShape(Operator):
         return [TensorSpec(to_shape(node, ins[0].value), dtype)]
 
     def compute(
-        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
         spec = out_specs[0]
         return [from_float32(self.draw(node, _generator(node), spec.shape).astype(np.float32), spec.dtype)]
 
-    def draw(self, node: Node, generator: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    def draw(self, node: AnyNode, generator: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
         """Random numbers in this shape."""
         raise NotImplementedError
 
@@ -66,7 +66,7 @@ class UniformRNG(_ByShape):
     in_files = InFiles(revision=1)
     element_types = "by a parameter"
 
-    def draw(self, node: Node, generator: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    def draw(self, node: AnyNode, generator: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
         return 1 - generator.random(shape, np.float32)
 
 
@@ -79,8 +79,9 @@ class GaussianRNG(_ByShape):
     in_files = InFiles(revision=1)
     element_types = "by a parameter"
 
-    def draw(self, node: Node, generator: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-        return node.params.mean + node.params.std * generator.standard_normal(shape)
+    def draw(self, node: AnyNode, generator: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+        result: np.ndarray = node.params.mean + node.params.std * generator.standard_normal(shape)
+        return result
 
 
 class _ByTensors(Operator):
@@ -89,7 +90,7 @@ class _ByTensors(Operator):
     n_inputs: ClassVar[int]
     folds = False
 
-    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, self.n_inputs)
         dtype = check_float(node, ins)
         for spec in ins[1:]:
@@ -97,7 +98,7 @@ class _ByTensors(Operator):
         return [TensorSpec(ins[0].shape, dtype)]
 
     def compute(
-        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
         dtype = out_specs[0].dtype
         parameters = [to_float32(x, dtype).astype(np.float64) for x in ins]
@@ -164,7 +165,8 @@ class ExponentialRNG(_ByTensors):
         (rate,) = parameters
         if not (rate > 0).all():
             raise ValueError("rates must be positive")
-        return generator.standard_exponential(rate.shape) / rate
+        result: np.ndarray = generator.standard_exponential(rate.shape) / rate
+        return result
 
 
 @register
@@ -177,7 +179,7 @@ class PermutationRNG(Operator):
     folds = False
     element_types = "by a parameter"
 
-    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 1)
         n = to_integer(node, ins[0].value, "n")
         if n < 0:
@@ -185,7 +187,7 @@ class PermutationRNG(Operator):
         return [TensorSpec((n,), plain_dtype(node, node.params.dtype))]
 
     def compute(
-        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
         order = _generator(node).permutation(out_specs[0].size)
         return [_from_integers(order, out_specs[0].dtype)]
@@ -205,12 +207,12 @@ class ShuffleRNG(Operator):
     folds = False
     sample_inputs = (IMAGE,)
 
-    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 1)
         return [TensorSpec(ins[0].shape, ins[0].dtype), TensorSpec((ins[0].shape[0],), INT32)]
 
     def compute(
-        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
         order = _generator(node).permutation(len(ins[0]))
         return [ins[0][order], order.astype(np.int32)]
@@ -225,7 +227,7 @@ class MultinomialRNG(Operator):
     folds = False
     sample_inputs = (MATRIX,)
 
-    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 1)
         rows, columns = check_ndim(node, ins[0], 2, "the weights")
         check_float(node, ins)
@@ -235,7 +237,7 @@ class MultinomialRNG(Operator):
         return [TensorSpec((rows, wanted), INT32)]
 
     def compute(
-        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
         weights = to_float32(ins[0], in_specs[0].dtype).astype(np.float64)
         out = np.empty(out_specs[0].shape, np.int32)
@@ -260,14 +262,14 @@ class Dropout(Operator):
     n_outputs = 2
     sample_inputs = (IMAGE,)
 
-    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 1)
         if not 0 <= node.params.drop_prob < 1:
             raise fail(node, f"the probability {node.params.drop_prob} is not in [0, 1)")
         return [TensorSpec(ins[0].shape, check_float(node, ins)), TensorSpec((ins[0].size,), BYTE)]
 
     def compute(
-        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
         x, dtype, probability = ins[0], in_specs[0].dtype, node.params.drop_prob
         kept = _generator(node).random(x.shape) >= probability

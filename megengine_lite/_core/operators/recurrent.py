@@ -9,7 +9,7 @@ import numpy as np
 
 from megengine_lite._core.ir import params
 from megengine_lite._core.ir.dtype import BYTE, DType
-from megengine_lite._core.ir.graph import Node, TensorSpec
+from megengine_lite._core.ir.graph import AnyNode, Node, TensorSpec
 from megengine_lite._core.ir.params import RNNCellNonlineMode
 from megengine_lite._core.ir.quantize import from_float32, to_float32
 from megengine_lite._core.operators.base import Operator, fail, register
@@ -26,7 +26,8 @@ _NONLINEARITIES: dict[int, Callable[[Array], Array]] = {
 
 
 def _sigmoid(x: Array) -> Array:
-    return 1 / (1 + np.exp(-x))
+    result: np.ndarray = 1 / (1 + np.exp(-x))
+    return result
 
 
 def _lstm_step(gates: Array, c: Array) -> tuple[Array, Array]:
@@ -52,7 +53,7 @@ class _Cell(Operator):
     def multiply_adds(self, node: Node) -> int:
         return node.inputs[0].shape[0] * (node.inputs[1].spec.size + node.inputs[4].spec.size)
 
-    def _check(self, node: Node, ins: Sequence[TensorSpec]) -> tuple[int, int, DType]:
+    def _check(self, node: AnyNode, ins: Sequence[TensorSpec]) -> tuple[int, int, DType]:
         dtype = check_float(node, ins)
         batch, size = check_ndim(node, ins[0], 2, "x")
         _, hidden = check_ndim(node, ins[3], 2, "h")
@@ -67,7 +68,8 @@ class _Cell(Operator):
 
     @staticmethod
     def _sums(x: Array, w_ih: Array, b_ih: Array, h: Array, w_hh: Array, b_hh: Array) -> Array:
-        return x @ w_ih.T + b_ih.reshape(-1) + h @ w_hh.T + b_hh.reshape(-1)
+        result: np.ndarray = x @ w_ih.T + b_ih.reshape(-1) + h @ w_hh.T + b_hh.reshape(-1)
+        return result
 
 
 @register
@@ -80,7 +82,7 @@ class RNNCellForward(_Cell):
     in_original = InOriginal(label="rnn_cell")
     element_types = "floats"
 
-    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 6)
         batch, hidden, dtype = self._check(node, ins)
         if node.params.nonlineMode not in _NONLINEARITIES:
@@ -88,7 +90,7 @@ class RNNCellForward(_Cell):
         return [TensorSpec((batch, hidden), dtype)]
 
     def compute(
-        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
         dtype = out_specs[0].dtype
         sums = self._sums(*_load(ins, dtype))
@@ -109,7 +111,7 @@ class LSTMCellForward(_Cell):
     n_outputs = 3
     element_types = "floats"
 
-    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 7)
         batch, hidden, dtype = self._check(node, ins)
         check_same_shape(node, ins[6], (batch, hidden), "c")
@@ -117,7 +119,7 @@ class LSTMCellForward(_Cell):
         return [state, state, TensorSpec((batch, 4 * hidden), dtype)]
 
     def compute(
-        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
         dtype = out_specs[0].dtype
         *operands, c = _load(ins, dtype)
@@ -136,7 +138,7 @@ class LayerWeights(NamedTuple):
     b_hh: Array | None
 
 
-def split_weights(node: Node, flat: Array, gates: int, input_size: int) -> list[LayerWeights]:
+def split_weights(node: AnyNode, flat: Array, gates: int, input_size: int) -> list[LayerWeights]:
     """The weights of all layers and directions, as views of the flat tensor of a file, in its order."""
     p = node.params
     directions = 2 if p.bidirectional else 1
@@ -159,7 +161,7 @@ def split_weights(node: Node, flat: Array, gates: int, input_size: int) -> list[
     return found
 
 
-def count_weights(node: Node, gates: int, input_size: int) -> int:
+def count_weights(node: AnyNode, gates: int, input_size: int) -> int:
     """Number of elements of the flat weights."""
     p = node.params
     directions = 2 if p.bidirectional else 1
@@ -167,7 +169,8 @@ def count_weights(node: Node, gates: int, input_size: int) -> int:
     biases = 2 if p.bias else 0
     first = rows * (input_size + p.hidden_size + biases)
     later = rows * (p.hidden_size * directions + p.hidden_size + biases)
-    return directions * (first + (p.num_layers - 1) * later)
+    result: int = directions * (first + (p.num_layers - 1) * later)
+    return result
 
 
 class _Layers(Operator):
@@ -186,7 +189,7 @@ class _Layers(Operator):
         n_biases = 2 * self.gates * p.hidden_size * p.num_layers * (1 + p.bidirectional) if p.bias else 0
         return steps * batch * (node.inputs[-1].spec.size - n_biases)
 
-    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, self.n_states + 2)
         p, dtype = node.params, check_float(node, ins)
         if p.num_layers < 1 or p.hidden_size < 1:
@@ -203,7 +206,7 @@ class _Layers(Operator):
         return [TensorSpec((length, batch, p.hidden_size * directions), dtype), *last, TensorSpec((0,), BYTE)]
 
     def compute(
-        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
         dtype = out_specs[0].dtype
         x, *states, flat = _load(ins, dtype)
@@ -224,7 +227,7 @@ class _Layers(Operator):
         return [*(_store(v, dtype) for v in (x, *states)), reserve]
 
     def _run(
-        self, node: Node, x: Array, state: tuple[Array, ...], weights: LayerWeights
+        self, node: AnyNode, x: Array, state: tuple[Array, ...], weights: LayerWeights
     ) -> tuple[Array, tuple[Array, ...]]:
         """One direction of one layer: h of all steps, and the last state."""
         sums = x @ weights.w_ih.T
@@ -236,7 +239,7 @@ class _Layers(Operator):
             y[t] = state[0]
         return y, state
 
-    def step(self, node: Node, gates: Array, state: tuple[Array, ...]) -> tuple[Array, ...]:
+    def step(self, node: AnyNode, gates: Array, state: tuple[Array, ...]) -> tuple[Array, ...]:
         """The state after a step; h comes first."""
         raise NotImplementedError
 
@@ -253,12 +256,12 @@ class RNNForward(_Layers):
     n_outputs = 3
     element_types = "floats"
 
-    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         if node.params.nonlineMode not in _NONLINEARITIES:
             raise fail(node, f"nonlinearity {node.params.nonlineMode} is not known")
         return super().infer(node, ins)
 
-    def step(self, node: Node, gates: Array, state: tuple[Array, ...]) -> tuple[Array, ...]:
+    def step(self, node: AnyNode, gates: Array, state: tuple[Array, ...]) -> tuple[Array, ...]:
         return (_NONLINEARITIES[node.params.nonlineMode](gates),)
 
 
@@ -277,5 +280,5 @@ class LSTMForward(_Layers):
     n_outputs = 4
     element_types = "floats"
 
-    def step(self, node: Node, gates: Array, state: tuple[Array, ...]) -> tuple[Array, ...]:
+    def step(self, node: AnyNode, gates: Array, state: tuple[Array, ...]) -> tuple[Array, ...]:
         return _lstm_step(gates, state[1])

@@ -10,7 +10,7 @@ import numpy as np
 
 from megengine_lite._core.ir import params
 from megengine_lite._core.ir.dtype import FLOAT16, FLOAT32, INT32, DType, DTypeCode
-from megengine_lite._core.ir.graph import Node, TensorSpec
+from megengine_lite._core.ir.graph import AnyNode, TensorSpec
 from megengine_lite._core.ir.params import INT_MAX, ReduceDataType, ReduceMode
 from megengine_lite._core.ir.quantize import from_float32, to_float32
 from megengine_lite._core.operators.base import Operator, fail, normalize_axis, register
@@ -27,21 +27,25 @@ def _mean(x: np.ndarray, axes: Axes) -> np.ndarray:
         count *= x.shape[axis]
     total = x.sum(axis=axes, dtype=x.dtype, keepdims=True)
     if x.dtype.kind == "f":
-        return total.astype(np.float32) / np.float32(count)  # the sum may overflow, as in kernels
+        result: np.ndarray = total.astype(np.float32) / np.float32(count)  # the sum may overflow, as in kernels
+        return result
     # C's division, towards zero; the sum wraps like every integer sum.
     quotient = np.abs(total.astype(np.int64)) // max(count, 1)
-    return np.where(total < 0, -quotient, quotient).astype(x.dtype)
+    result = np.where(total < 0, -quotient, quotient).astype(x.dtype)
+    return result
 
 
 # NaN stays. Maxima begin at the lowest finite number, minima at the largest, so they do not reach infinity there.
 def _min(x: np.ndarray, axes: Axes) -> np.ndarray:
     least = x.min(axis=axes, keepdims=True)
-    return np.minimum(least, -LOWEST) if x.dtype.kind == "f" else least
+    result: np.ndarray = np.minimum(least, -LOWEST) if x.dtype.kind == "f" else least
+    return result
 
 
 def _max(x: np.ndarray, axes: Axes) -> np.ndarray:
     largest = x.max(axis=axes, keepdims=True)
-    return np.maximum(largest, LOWEST) if x.dtype.kind == "f" else largest
+    result: np.ndarray = np.maximum(largest, LOWEST) if x.dtype.kind == "f" else largest
+    return result
 
 
 _REDUCTIONS: dict[int, Callable[[np.ndarray, Axes], np.ndarray]] = {
@@ -73,13 +77,13 @@ class Reduce(Operator):
     def float32_params(self, params: Any) -> Any:
         return replace(params, data_type=ReduceDataType.DEFAULT)
 
-    def original_label(self, node: Node) -> str:
+    def original_label(self, node: AnyNode) -> str:
         return f"reduce{int(node.params.mode)}"
 
-    def needed_values(self, node: Node) -> tuple[int, ...]:
+    def needed_values(self, node: AnyNode) -> tuple[int, ...]:
         return (1,) if len(node.inputs) == 2 else ()
 
-    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 1, 2)
         if node.params.mode not in _REDUCTIONS:
             raise fail(node, f"mode {node.params.mode} is not known")
@@ -92,12 +96,12 @@ class Reduce(Operator):
             kept = self._drop_leading(kept, to_shape(node, ins[1].value))
         return [TensorSpec(kept, self._output_dtype(node, ins[0].dtype))]
 
-    def axes(self, node: Node, ins: Sequence[TensorSpec]) -> Axes:
+    def axes(self, node: AnyNode, ins: Sequence[TensorSpec]) -> Axes:
         """What is reduced, of a node whose inputs have passed ``infer``."""
         return self._axes(node, ins[0].shape, None if len(ins) == 1 else to_shape(node, ins[1].value))
 
     @staticmethod
-    def _axes(node: Node, shape: tuple[int, ...], target: tuple[int, ...] | None) -> Axes:
+    def _axes(node: AnyNode, shape: tuple[int, ...], target: tuple[int, ...] | None) -> Axes:
         if target is None:
             axis = node.params.axis
             if axis == INT_MAX:
@@ -116,7 +120,7 @@ class Reduce(Operator):
         return kept[len(kept) - len(target) :]
 
     @staticmethod
-    def _output_dtype(node: Node, dtype: DType) -> DType:
+    def _output_dtype(node: AnyNode, dtype: DType) -> DType:
         mode, data_type = node.params.mode, node.params.data_type
         if data_type in _INTEGER_SUMS:
             if dtype.code != _INTEGER_SUMS[data_type]:
@@ -136,7 +140,7 @@ class Reduce(Operator):
         raise fail(node, f"data type {data_type} is not known")
 
     def compute(
-        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
         x, source, out = ins[0], in_specs[0].dtype, out_specs[0]
         target = None if len(ins) == 1 else to_shape(node, ins[1])
@@ -160,7 +164,7 @@ class _ArgReduce(Operator):
 
     param = params.Axis
 
-    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 1)
         shape = ins[0].shape
         axis = normalize_axis(node, node.params.axis, len(shape))
@@ -169,7 +173,7 @@ class _ArgReduce(Operator):
         return [TensorSpec((*shape[:axis], 1, *shape[axis + 1 :]), INT32)]
 
     def compute(
-        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
         axis = node.params.axis
         x = to_float32(ins[0], in_specs[0].dtype) if in_specs[0].dtype.is_float else ins[0]
@@ -193,7 +197,8 @@ class Argmax(_ArgReduce):
     sample_inputs = (IMAGE,)
 
     def position(self, x: np.ndarray, axis: int) -> np.ndarray:
-        return np.argmax(x, axis=axis)
+        result: np.ndarray = np.argmax(x, axis=axis)
+        return result
 
 
 @register
@@ -204,7 +209,8 @@ class Argmin(_ArgReduce):
     sample_inputs = (IMAGE,)
 
     def position(self, x: np.ndarray, axis: int) -> np.ndarray:
-        return np.argmin(x, axis=axis)
+        result: np.ndarray = np.argmin(x, axis=axis)
+        return result
 
 
 @register
@@ -218,7 +224,7 @@ class Cumsum(Operator):
     runs_in_float32 = True
     sample_inputs = (IMAGE,)
 
-    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 1)
         shape, dtype = ins[0].shape, ins[0].dtype
         if dtype.is_quantized or dtype.code == DTypeCode.BOOL:
@@ -228,7 +234,7 @@ class Cumsum(Operator):
         return [TensorSpec(shape if node.params.axis != INT_MAX else (ins[0].size,), dtype)]
 
     def compute(
-        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
         p, dtype = node.params, in_specs[0].dtype
         x = ins[0] if p.axis != INT_MAX else ins[0].reshape(-1)

@@ -9,7 +9,7 @@ import numpy as np
 
 from megengine_lite._core.ir import params
 from megengine_lite._core.ir.dtype import INT32
-from megengine_lite._core.ir.graph import Node, TensorSpec
+from megengine_lite._core.ir.graph import AnyNode, TensorSpec
 from megengine_lite._core.ir.image_layouts import from_nchw, layout_shape, to_nchw
 from megengine_lite._core.ir.params import BorderMode, ROIAlignMode, ROIPoolingMode
 from megengine_lite._core.ir.quantize import from_float32, round_half_away, to_float32
@@ -23,14 +23,14 @@ MAX_SAMPLES = 1 << 10
 """Samples of a bin in one direction; far beyond any use, but a file could ask for billions."""
 
 
-def check_regions(node: Node, data: TensorSpec, rois: TensorSpec) -> int:
+def check_regions(node: AnyNode, data: TensorSpec, rois: TensorSpec) -> int:
     """Number of regions ``(m, 5)`` = (image, x0, y0, x1, y1); raises if they are not of this shape."""
     if len(rois.shape) != 2 or rois.shape[1] != 5 or not rois.dtype.is_float or not data.dtype.is_float:
         raise fail(node, f"needs floats and regions of 5 numbers, has {data.dtype} and {rois.dtype} {rois.shape}")
     return rois.shape[0]
 
 
-def image_of_region(node: Node, roi: np.ndarray, images: int) -> int:
+def image_of_region(node: AnyNode, roi: np.ndarray, images: int) -> int:
     """The index of the image that a region belongs to."""
     if not 0 <= roi[0] < images:
         raise fail(node, f"a region belongs to image {roi[0]:g}, there are {images}")
@@ -51,7 +51,7 @@ class ROIAlign(Operator):
     n_outputs = 2
     sample_inputs = (IMAGE, (3, 5))
 
-    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 2)
         p, fmt = node.params, image_format(node)
         _, c, h, w = image_shape(node, fmt, ins[0])
@@ -66,7 +66,7 @@ class ROIAlign(Operator):
         return [TensorSpec(shape, ins[0].dtype), TensorSpec(shape, INT32)]
 
     def compute(
-        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
         p, fmt = node.params, image_format(node)
         data, rois = to_float32(to_nchw(fmt, ins[0]), in_specs[0].dtype), to_float32(ins[1], in_specs[1].dtype)
@@ -111,7 +111,7 @@ class ROIPooling(Operator):
     n_outputs = 2
     sample_inputs = (IMAGE, (3, 5), [1])
 
-    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 3)
         if len(ins[0].shape) != 4 or node.params.mode not in list(ROIPoolingMode):
             raise fail(node, f"needs NCHW data and a known mode, has {ins[0].shape}, mode {node.params.mode}")
@@ -119,7 +119,7 @@ class ROIPooling(Operator):
         return [TensorSpec(shape, ins[0].dtype), TensorSpec(shape, INT32)]
 
     def compute(
-        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
         data, rois = (to_float32(a, s.dtype) for a, s in zip(ins[:2], in_specs, strict=False))
         height, width = data.shape[2:]

@@ -9,7 +9,7 @@ import numpy as np
 
 from megengine_lite._core.ir import params
 from megengine_lite._core.ir.dtype import DType, DTypeCode
-from megengine_lite._core.ir.graph import Node, TensorSpec
+from megengine_lite._core.ir.graph import AnyNode, TensorSpec
 from megengine_lite._core.ir.image_layouts import (
     Format,
     filter_from_plain,
@@ -87,7 +87,7 @@ _FILTERS = {
 _NCHW4_FILTERS = {4: FilterLayout("OIhwi", 4, (1, 4, 4)), 5: FilterLayout("GOIhwi", 4, (1, 4, 4))}
 
 
-def _filter_layout(node: Node, ndim: int) -> FilterLayout:
+def _filter_layout(node: AnyNode, ndim: int) -> FilterLayout:
     mode = node.params.mode
     found = _NCHW4_FILTERS.get(ndim) if mode == _M.NCHW_NCHW4_WEIGHT else _FILTERS.get(mode)
     if found is None or ndim != (5 if "G" in found.axes else 4):
@@ -95,7 +95,7 @@ def _filter_layout(node: Node, ndim: int) -> FilterLayout:
     return found
 
 
-def _completed_filter(node: Node, layout: FilterLayout, shape: Sequence[int]) -> tuple[int, ...]:
+def _completed_filter(node: AnyNode, layout: FilterLayout, shape: Sequence[int]) -> tuple[int, ...]:
     """Groups and channels after completion."""
     sizes = shape[:3] if len(shape) == 5 else (1, *shape[:2])
     if "g" in layout.axes and tuple(sizes[1:]) != (1, 1):
@@ -106,7 +106,7 @@ def _completed_filter(node: Node, layout: FilterLayout, shape: Sequence[int]) ->
     return tuple(round_up(s, m) if m else s for s, m in zip(sizes, layout.completed, strict=True))
 
 
-def _convert_filter(node: Node, array: np.ndarray) -> np.ndarray:
+def _convert_filter(node: AnyNode, array: np.ndarray) -> np.ndarray:
     layout = _filter_layout(node, array.ndim)
     plain = filter_to_plain("GOIhw" if array.ndim == 5 else "OIhw", array)
     target = _completed_filter(node, layout, array.shape)
@@ -114,12 +114,12 @@ def _convert_filter(node: Node, array: np.ndarray) -> np.ndarray:
     return filter_from_plain(layout.axes, np.pad(plain, [*missing, (0, 0), (0, 0)]), layout.block)
 
 
-def _filter_shape(node: Node, shape: Sequence[int]) -> tuple[int, ...]:
+def _filter_shape(node: AnyNode, shape: Sequence[int]) -> tuple[int, ...]:
     layout = _filter_layout(node, len(shape))
     return layout_filter_shape(layout.axes, layout.block, (*_completed_filter(node, layout, shape), *shape[-2:]))
 
 
-def _image_shape(node: Node, source: Format, target: Format, shape: tuple[int, ...]) -> tuple[int, ...]:
+def _image_shape(node: AnyNode, source: Format, target: Format, shape: tuple[int, ...]) -> tuple[int, ...]:
     p = node.params
     try:
         n, c, h, w = nchw_shape(source, shape)
@@ -139,7 +139,7 @@ def _image_shape(node: Node, source: Format, target: Format, shape: tuple[int, .
     return layout_shape(target, n, c, h, w)
 
 
-def _convert_image(node: Node, source: Format, target: Format, array: np.ndarray, fill: int) -> np.ndarray:
+def _convert_image(node: AnyNode, source: Format, target: Format, array: np.ndarray, fill: int) -> np.ndarray:
     p = node.params
     x = to_nchw(source, array)
     n, c, h, w = x.shape
@@ -169,7 +169,7 @@ class RelayoutFormat(Operator):
     in_files = InFiles(revision=1)
     element_types = "floats, integers, bool, quantized"
 
-    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 1)
         mode, source = node.params.mode, ins[0].dtype
         target = node.output_dtype or source
@@ -180,7 +180,7 @@ class RelayoutFormat(Operator):
         return [TensorSpec(_filter_shape(node, ins[0].shape), target)]
 
     def compute(
-        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
         mode, source, target = node.params.mode, in_specs[0].dtype, out_specs[0].dtype
         array = ins[0]

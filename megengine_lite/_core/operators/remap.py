@@ -8,7 +8,7 @@ import numpy as np
 
 from megengine_lite._core.ir import params
 from megengine_lite._core.ir.dtype import DTypeCode
-from megengine_lite._core.ir.graph import Node, TensorSpec
+from megengine_lite._core.ir.graph import AnyNode, TensorSpec
 from megengine_lite._core.ir.image_layouts import from_nchw, layout_shape, to_nchw
 from megengine_lite._core.ir.params import BorderMode, InterpolationMode
 from megengine_lite._core.operators.base import Operator, fail, register
@@ -36,7 +36,7 @@ class Remap(Operator):
     in_original = InOriginal(type="RemapForward", mentioned_inputs=1)
     element_types = "floats, integers, quantized"
 
-    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 2)
         p, fmt = node.params, image_format(node)
         n, c, h, w = image_shape(node, fmt, ins[0])
@@ -50,7 +50,7 @@ class Remap(Operator):
         return [TensorSpec(layout_shape(fmt, n, c, *where[1:3]), ins[0].dtype)]
 
     def compute(
-        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
         p, fmt = node.params, image_format(node)
         images = stored_to_float(to_nchw(fmt, ins[0]), in_specs[0].dtype)
@@ -66,7 +66,7 @@ class Remap(Operator):
         return [from_nchw(fmt, float_to_stored(result, in_specs[0].dtype))]
 
 
-def _nhwc(node: Node, ins: Sequence[TensorSpec]) -> tuple[int, int, int, int]:
+def _nhwc(node: AnyNode, ins: Sequence[TensorSpec]) -> tuple[int, int, int, int]:
     check_count(node, ins, 1)
     if len(ins[0].shape) != 4:
         raise fail(node, f"needs an NHWC image, has shape {ins[0].shape}")
@@ -82,12 +82,12 @@ class Flip(Operator):
     param = params.Flip
     sample_inputs = (IMAGE,)
 
-    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         _nhwc(node, ins)
         return [ins[0]]
 
     def compute(
-        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
         axes = tuple(axis for axis, mirrored in ((1, node.params.vertical), (2, node.params.horizontal)) if mirrored)
         return [np.ascontiguousarray(np.flip(ins[0], axes))]
@@ -101,11 +101,11 @@ class Rotate(Operator):
     param = params.Rotate
     sample_inputs = (IMAGE,)
 
-    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         n, h, w, c = _nhwc(node, ins)
         return [TensorSpec((n, w, h, c), ins[0].dtype)]
 
     def compute(
-        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
         return [np.ascontiguousarray(np.rot90(ins[0], -1 if node.params.clockwise else 1, axes=(1, 2)))]

@@ -8,7 +8,7 @@ import numpy as np
 
 from megengine_lite._core.ir import params
 from megengine_lite._core.ir.dtype import DType, DTypeCode
-from megengine_lite._core.ir.graph import Node, TensorSpec
+from megengine_lite._core.ir.graph import AnyNode, TensorSpec
 from megengine_lite._core.ir.image_layouts import Format, from_nchw, layout_shape, to_nchw
 from megengine_lite._core.ir.params import InterpolationMode
 from megengine_lite._core.operators.base import Operator, fail, register
@@ -49,7 +49,8 @@ def linear_taps(length: int, out: int) -> Taps:
 
 
 def _clamped_pair(left: np.ndarray, length: int) -> np.ndarray:
-    return np.clip(np.stack([left, left + 1], axis=1), 0, length - 1)
+    result: np.ndarray = np.clip(np.stack([left, left + 1], axis=1), 0, length - 1)
+    return result
 
 
 def cubic_taps(length: int, out: int) -> Taps:
@@ -144,7 +145,7 @@ class Resize(Operator):
     runs_in_float32 = True
     sample_inputs = (IMAGE, [1])
 
-    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 2)
         fmt = image_format(node)
         if ins[0].dtype.code in _NO_IMAGE:
@@ -161,7 +162,7 @@ class Resize(Operator):
         return [TensorSpec(layout_shape(fmt, n, c, *output_size(node, ins[1].value, 2)), ins[0].dtype)]
 
     def compute(
-        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
         fmt, mode = image_format(node), node.params.imode
         x = to_nchw(fmt, ins[0])
@@ -187,7 +188,7 @@ class Resize3D(Operator):
     in_original = InOriginal(type="Resize3DForward", mentioned_inputs=1, reads_when_run=True)
     element_types = "floats"
 
-    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 2)
         p = node.params
         if p.format != params.Convolution3DFormat.NCDHW or p.imode != InterpolationMode.LINEAR:
@@ -197,7 +198,7 @@ class Resize3D(Operator):
         return [TensorSpec((*ins[0].shape[:2], *output_size(node, ins[1].value, 3)), ins[0].dtype)]
 
     def compute(
-        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
         values = stored_to_float(ins[0], in_specs[0].dtype)
         for axis, out in zip((4, 3, 2), reversed(output_size(node, ins[1], 3)), strict=True):

@@ -14,17 +14,20 @@ def border_index(index: np.ndarray, length: int, mode: int) -> np.ndarray:
     [2, 1, 0, 0, 1, 2, 2, 1, 0]
     """
     if mode == BorderMode.REPLICATE:
-        return np.clip(index, 0, length - 1)
+        result: np.ndarray = np.clip(index, 0, length - 1)
+        return result
     if mode == BorderMode.WRAP:
         return index % length
     if mode == BorderMode.REFLECT:
         folded = index % (2 * length)
-        return np.minimum(folded, 2 * length - 1 - folded)
+        result = np.minimum(folded, 2 * length - 1 - folded)
+        return result
     if mode == BorderMode.REFLECT_101:
         if length == 1:
             return np.zeros_like(index)
         folded = index % (2 * length - 2)
-        return np.minimum(folded, 2 * length - 2 - folded)
+        result = np.minimum(folded, 2 * length - 2 - folded)
+        return result
     return np.where((index >= 0) & (index < length), index, -1)
 
 
@@ -47,12 +50,13 @@ def bilinear(image: np.ndarray, y: np.ndarray, x: np.ndarray, mode: int, value: 
     y0, fy = floor_and_fraction(y)
     x0, fx = floor_and_fraction(x)
     left, above = 1 - fx, 1 - fy
-    return (
+    result: np.ndarray = (
         gather(image, y0, x0, mode, value) * left * above
         + gather(image, y0, x0 + 1, mode, value) * fx * above
         + gather(image, y0 + 1, x0, mode, value) * left * fy
         + gather(image, y0 + 1, x0 + 1, mode, value) * fx * fy
     )
+    return result
 
 
 def cubic_weights(fraction: np.ndarray) -> np.ndarray:
@@ -72,7 +76,8 @@ def lanczos4_weights(fraction: np.ndarray) -> np.ndarray:
     """
     distance = np.asarray(fraction, np.float64)[..., None] - np.arange(-3, 5)
     weights = np.sinc(distance) * np.sinc(distance / 4)
-    return (weights / weights.sum(axis=-1, keepdims=True)).astype(np.asarray(fraction).dtype)
+    result: np.ndarray = (weights / weights.sum(axis=-1, keepdims=True)).astype(np.asarray(fraction).dtype)
+    return result
 
 
 def interpolate_taps(

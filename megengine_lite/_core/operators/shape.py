@@ -10,7 +10,7 @@ import numpy as np
 
 from megengine_lite._core.ir import params
 from megengine_lite._core.ir.dtype import INT32
-from megengine_lite._core.ir.graph import Node, TensorSpec, Var
+from megengine_lite._core.ir.graph import AnyNode, Node, TensorSpec, Var
 from megengine_lite._core.ir.params import AxisMethod, PaddingMode
 from megengine_lite._core.ir.quantize import stored_constant
 from megengine_lite._core.operators.base import (
@@ -23,7 +23,6 @@ from megengine_lite._core.operators.base import (
 )
 from megengine_lite._core.operators.facts import IMAGE, ONE, InFiles, InOriginal, Use
 from megengine_lite._core.operators.values import (
-    MAX_NDIM,
     broadcasts_to,
     check_count,
     check_shape,
@@ -32,6 +31,7 @@ from megengine_lite._core.operators.values import (
     to_integers,
     to_shape,
 )
+from megengine_lite._core.system.memory import MAX_NDIM
 
 # Stored in `axis` of OptionalAxisV1 where there is no axis.
 NO_AXIS = MAX_NDIM
@@ -47,23 +47,27 @@ class GetVarShape(Operator):
     in_original = InOriginal(label="shape_of", has_workspace=False, predicts_results=True)
     sample_inputs = (IMAGE,)
 
-    def original_uses(self, node: Node) -> list[Use]:
+    def original_uses(self, node: AnyNode) -> list[Use]:
         return [Use.SHAPE] * len(node.inputs)
 
-    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+        value = self._value(node, ins)
+        return [TensorSpec(value.shape, INT32, value)]
+
+    def compute(
+        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+    ) -> list[np.ndarray]:
+        return [self._value(node, in_specs)]
+
+    @staticmethod
+    def _value(node: AnyNode, ins: Sequence[TensorSpec]) -> np.ndarray:
         if not ins:
             raise fail(node, "needs at least one input")
         shape = broadcast_shapes(node, [s.shape for s in ins])
         axis = node.params.axis
         if axis != NO_AXIS:
             shape = (shape[normalize_axis(node, axis, len(shape))],)
-        value = np.array(shape, np.int32)
-        return [TensorSpec(value.shape, INT32, value)]
-
-    def compute(
-        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
-    ) -> list[np.ndarray]:
-        return [self.infer(node, in_specs)[0].value]  # type: ignore[list-item]
+        return np.array(shape, np.int32)
 
 
 @register
@@ -85,7 +89,7 @@ class Reshape(Operator):
     def makes_non_negative(self, node: Node, is_non_negative: Callable[[Var], bool]) -> bool:
         return first_input_is_non_negative(node, is_non_negative)
 
-    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 2)
         target = to_integers(node, ins[1].value, "the target shape")
         axis, size = node.params.axis, ins[0].size
@@ -107,7 +111,7 @@ class Reshape(Operator):
         return [TensorSpec(shape, ins[0].dtype)]
 
     def compute(
-        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
         return [ins[0].reshape(out_specs[0].shape)]
 
@@ -126,7 +130,7 @@ class Broadcast(Operator):
     def is_identity(self, node: Node) -> bool:
         return True
 
-    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 2)
         target = to_shape(node, ins[1].value)
         if not broadcasts_to(ins[0].shape, target):
@@ -134,7 +138,7 @@ class Broadcast(Operator):
         return [TensorSpec(target, ins[0].dtype)]
 
     def compute(
-        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
         return [np.broadcast_to(ins[0], out_specs[0].shape)]
 
@@ -156,7 +160,7 @@ class Dimshuffle(Operator):
     def makes_non_negative(self, node: Node, is_non_negative: Callable[[Var], bool]) -> bool:
         return first_input_is_non_negative(node, is_non_negative)
 
-    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 1)
         shape, pattern, ndim = ins[0].shape, node.params.pattern, node.params.ndim
         if ndim and len(shape) != ndim:
@@ -170,7 +174,7 @@ class Dimshuffle(Operator):
         return [TensorSpec(check_shape(node, [1 if p == -1 else shape[p] for p in pattern]), ins[0].dtype)]
 
     def compute(
-        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
         used = [p for p in node.params.pattern if p != -1]
         dropped = [i for i in range(ins[0].ndim) if i not in used]
@@ -191,7 +195,7 @@ class AxisAddRemove(Operator):
     def is_identity(self, node: Node) -> bool:
         return True
 
-    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 1)
         shape = list(ins[0].shape)
         for step in node.params.desc:
@@ -208,7 +212,7 @@ class AxisAddRemove(Operator):
         return [TensorSpec(check_shape(node, shape), ins[0].dtype)]
 
     def compute(
-        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
         return [ins[0].reshape(out_specs[0].shape)]
 
@@ -229,7 +233,7 @@ class Concat(Operator):
     def makes_non_negative(self, node: Node, is_non_negative: Callable[[Var], bool]) -> bool:
         return all(map(is_non_negative, node.inputs))
 
-    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         dtype = common_dtype(node, ins)
         shape = list(ins[0].shape)
         axis = normalize_axis(node, node.params.axis, len(shape))
@@ -245,7 +249,7 @@ class Concat(Operator):
         return [TensorSpec(check_shape(node, shape), dtype)]
 
     def compute(
-        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
         return [np.concatenate(ins, axis=node.params.axis)]
 
@@ -264,10 +268,10 @@ class Split(Operator):
     def count_outputs(self, params: Any, n_inputs: int, payload: tuple[bytes, ...] = ()) -> int:
         return max(n_inputs - 1, 0)
 
-    def needed_values(self, node: Node) -> tuple[int, ...]:
+    def needed_values(self, node: AnyNode) -> tuple[int, ...]:
         return tuple(range(1, len(node.inputs)))
 
-    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         if len(ins) < 2:
             raise fail(node, "needs the length of at least one part")
         shape = ins[0].shape
@@ -278,7 +282,7 @@ class Split(Operator):
         return [TensorSpec((*shape[:axis], n, *shape[axis + 1 :]), ins[0].dtype) for n in lengths]
 
     def compute(
-        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
         axis = node.params.axis
         ends = np.cumsum([s.shape[axis] for s in out_specs[:-1]], dtype=np.int64)
@@ -295,7 +299,7 @@ class Padding(Operator):
     runs_in_float32 = True
     sample_inputs = (IMAGE,)
 
-    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 1)
         shape, mode = ins[0].shape, node.params.padding_mode
         if mode not in (PaddingMode.CONSTANT, PaddingMode.REPLICATE, PaddingMode.REFLECT):
@@ -313,7 +317,7 @@ class Padding(Operator):
         return [TensorSpec(check_shape(node, out), ins[0].dtype)]
 
     @staticmethod
-    def offsets(node: Node) -> list[tuple[int, int]]:
+    def offsets(node: AnyNode) -> list[tuple[int, int]]:
         """Elements in front and behind, for as many dimensions as the parameter has."""
         p = node.params
         return [
@@ -322,7 +326,7 @@ class Padding(Operator):
         ]
 
     def compute(
-        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
         x, mode = ins[0], node.params.padding_mode
         widths = self.offsets(node)[: x.ndim]
@@ -333,7 +337,7 @@ class Padding(Operator):
         return [np.pad(x, widths, "constant", constant_values=self.constant(node, in_specs[0]))]
 
     @staticmethod
-    def constant(node: Node, spec: TensorSpec) -> np.ndarray:
+    def constant(node: AnyNode, spec: TensorSpec) -> np.ndarray:
         """The padded value as one element of the tensor's storage type."""
         return stored_constant(node.params.padding_val, spec.dtype)
 
@@ -347,13 +351,13 @@ class PassThrough(Operator):
     def is_identity(self, node: Node) -> bool:
         return True
 
-    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         if not ins:
             raise fail(node, "has no inputs")
         return [TensorSpec(ins[0].shape, ins[0].dtype)]
 
     def compute(
-        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
         return [ins[0]]
 

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from megengine_lite._core.ir import params
-from megengine_lite._core.ir.dtype import FLOAT32, INT32, DType
-from megengine_lite._core.ir.graph import Node, TensorSpec
+from megengine_lite._core.ir.dtype import FLOAT32, INT32
+from megengine_lite._core.ir.graph import AnyNode, DynamicSpec, Spec, TensorSpec
 from megengine_lite._core.ir.params import ArgsortOrder, CondTakeMode, TopKMode
 from megengine_lite._core.ir.quantize import stored_constant, to_float32
-from megengine_lite._core.operators.base import Operator, fail, register
+from megengine_lite._core.operators.base import DynamicOperator, Operator, fail, register
 from megengine_lite._core.operators.facts import IMAGE, MATRIX, InOriginal
 from megengine_lite._core.operators.values import check_count, check_ndim, to_integer
 
@@ -34,7 +34,7 @@ class Argsort(Operator):
     n_outputs = 2
     sample_inputs = (MATRIX,)
 
-    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 1)
         shape = check_ndim(node, ins[0], 2, "the input")
         if node.params.order not in (ArgsortOrder.ASCENDING, ArgsortOrder.DESCENDING):
@@ -42,7 +42,7 @@ class Argsort(Operator):
         return [TensorSpec(shape, ins[0].dtype), TensorSpec(shape, INT32)]
 
     def compute(
-        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
         order = _order(ins[0], in_specs[0], node.params.order == ArgsortOrder.DESCENDING)
         return [np.take_along_axis(ins[0], order, 1), order]
@@ -64,10 +64,10 @@ class TopK(Operator):
     def count_outputs(self, params: Any, n_inputs: int, payload: tuple[bytes, ...] = ()) -> int:
         return 1 if type(params) is self.param and params.mode == TopKMode.KTH_ONLY else 2
 
-    def hidden_outputs(self, node: Node) -> tuple[int, int]:
+    def hidden_outputs(self, node: AnyNode) -> tuple[int, int]:
         return 0, 3 - len(node.outputs)
 
-    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 2)
         rows, length = check_ndim(node, ins[0], 2, "the data")
         k = to_integer(node, ins[1].value, "k")
@@ -82,7 +82,7 @@ class TopK(Operator):
         return [TensorSpec(shape, dtype), TensorSpec(shape, INT32)]
 
     def compute(
-        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
         k = to_integer(node, ins[1], "k")
         order = _order(ins[0], in_specs[0], k < 0)[:, : abs(k)]
@@ -103,16 +103,12 @@ _COMPARISONS: dict[int, Callable[[np.ndarray, np.ndarray, np.float32], np.ndarra
 
 
 def _equal(mask: np.ndarray, value: np.ndarray, eps: np.float32) -> np.ndarray:
-    return np.abs(mask - value) < eps if mask.dtype.kind == "f" else mask == value
-
-
-def _unknown_shape(dtype: DType) -> TensorSpec:
-    """Of an output whose shape depends on data."""
-    return TensorSpec(None, dtype)  # type: ignore[arg-type]
+    result: np.ndarray = np.abs(mask - value) < eps if mask.dtype.kind == "f" else mask == value
+    return result
 
 
 @register
-class CondTake(Operator):
+class CondTake(DynamicOperator):
     """The elements whose mask compares true with a constant, and their positions in the flattened data."""
 
     name = "CondTake"
@@ -121,7 +117,7 @@ class CondTake(Operator):
     n_outputs = 2
     sample_inputs = (IMAGE, IMAGE)
 
-    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> Sequence[DynamicSpec]:
         check_count(node, ins, 2)
         data, mask = ins
         if data.shape != mask.shape:
@@ -130,10 +126,10 @@ class CondTake(Operator):
             raise fail(node, f"mode {node.params.mode} is not known")
         if mask.dtype.is_quantized:
             raise fail(node, f"the mask cannot be {mask.dtype}")
-        return [_unknown_shape(data.dtype), _unknown_shape(INT32)]
+        return [DynamicSpec(data.dtype), DynamicSpec(INT32)]
 
     def compute(
-        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[Spec]
     ) -> list[np.ndarray]:
         data, mask = ins[0].reshape(-1), ins[1].reshape(-1)
         p, dtype = node.params, in_specs[1].dtype
@@ -145,7 +141,7 @@ class CondTake(Operator):
 
 
 @register
-class NonZero(Operator):
+class NonZero(DynamicOperator):
     """Positions of the elements that are not zero, as int32 [dimensions, count]."""
 
     name = "NonZero"
@@ -153,12 +149,12 @@ class NonZero(Operator):
     dynamic = True
     sample_inputs = (IMAGE,)
 
-    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> Sequence[DynamicSpec]:
         check_count(node, ins, 1)
-        return [_unknown_shape(INT32)]
+        return [DynamicSpec(INT32)]
 
     def compute(
-        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[Spec]
     ) -> list[np.ndarray]:
         dtype = in_specs[0].dtype
         x = to_float32(ins[0], dtype) if dtype.is_float or dtype.is_quantized else ins[0]
@@ -180,7 +176,7 @@ class NMSKeepMGB(Operator):
     n_outputs = 2
     element_types = "float32"
 
-    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 1)
         batch, _, four = check_ndim(node, ins[0], 3, "the boxes")
         if four != 4 or ins[0].dtype != FLOAT32:
@@ -188,7 +184,7 @@ class NMSKeepMGB(Operator):
         return [TensorSpec((batch, node.params.max_output), INT32), TensorSpec((batch,), INT32)]
 
     def compute(
-        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
         kept = np.zeros(out_specs[0].shape, np.int32)
         count = np.zeros(out_specs[1].shape, np.int32)

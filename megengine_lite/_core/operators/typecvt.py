@@ -8,7 +8,7 @@ import numpy as np
 
 from megengine_lite._core.ir import params
 from megengine_lite._core.ir.dtype import DTypeCode
-from megengine_lite._core.ir.graph import Node, TensorSpec, Var
+from megengine_lite._core.ir.graph import AnyNode, Node, TensorSpec, Var
 from megengine_lite._core.ir.quantize import float_to_int, from_float32, to_float32, wrap_int
 from megengine_lite._core.operators.base import Operator, first_input_is_non_negative, register
 from megengine_lite._core.operators.facts import InFiles, InOriginal
@@ -35,10 +35,10 @@ class TypeCvt(Operator):
     def makes_non_negative(self, node: Node, is_non_negative: Callable[[Var], bool]) -> bool:
         return first_input_is_non_negative(node, is_non_negative)
 
-    def original_label(self, node: Node) -> str:
+    def original_label(self, node: AnyNode) -> str:
         return f"as{node.params.dtype.original_name}"
 
-    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 1)
         dtype = node.params.dtype
         for end in (ins[0].dtype, dtype):
@@ -46,7 +46,7 @@ class TypeCvt(Operator):
         return [TensorSpec(ins[0].shape, dtype)]
 
     def compute(
-        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
         x, source, target = ins[0], in_specs[0].dtype, out_specs[0].dtype
         if source == target:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from megengine_lite._core.ir.dtype import DType, DTypeCode
-from megengine_lite._core.ir.graph import Node, TensorSpec
+from megengine_lite._core.ir.graph import AnyNode, TensorSpec
 from megengine_lite._core.operators.base import fail
 from megengine_lite._core.system.memory import MAX_NDIM
 from megengine_lite.errors import LiteIndexError
@@ -16,7 +16,7 @@ from megengine_lite.errors import LiteIndexError
 MAX_ELEMENTS = 2**63 - 1
 
 
-def check_shape(node: Node, shape: Sequence[int]) -> tuple[int, ...]:
+def check_shape(node: AnyNode, shape: Sequence[int]) -> tuple[int, ...]:
     """A shape that a tensor can have; counting its elements does not overflow."""
     shape = tuple(shape)
     if not 1 <= len(shape) <= MAX_NDIM:
@@ -29,13 +29,13 @@ def check_shape(node: Node, shape: Sequence[int]) -> tuple[int, ...]:
     return shape
 
 
-def check_count(node: Node, ins: Sequence[TensorSpec], *allowed: int) -> None:
+def check_count(node: AnyNode, ins: Sequence[TensorSpec], *allowed: int) -> None:
     """Raises if the number of inputs is none of those allowed."""
     if len(ins) not in allowed:
         raise fail(node, f"needs {' or '.join(map(str, allowed))} inputs, has {len(ins)}")
 
 
-def check_ndim(node: Node, spec: TensorSpec, ndim: int, what: str) -> tuple[int, ...]:
+def check_ndim(node: AnyNode, spec: TensorSpec, ndim: int, what: str) -> tuple[int, ...]:
     """The shape of an input that must have so many dimensions."""
     shape = spec.shape
     if shape is None or len(shape) != ndim:
@@ -43,7 +43,7 @@ def check_ndim(node: Node, spec: TensorSpec, ndim: int, what: str) -> tuple[int,
     return shape
 
 
-def check_same_shape(node: Node, spec: TensorSpec, shape: tuple[int, ...], what: str) -> None:
+def check_same_shape(node: AnyNode, spec: TensorSpec, shape: tuple[int, ...], what: str) -> None:
     """Raises if an input has another shape than it must have."""
     if spec.shape != shape:
         raise fail(node, f"{what} must have shape {shape}, has {spec.shape}")
@@ -62,7 +62,7 @@ def same_dtype(a: DType, b: DType) -> bool:
     return a.code == b.code and a.zero_point == b.zero_point and math.isclose(a.scale, b.scale, rel_tol=1e-4)
 
 
-def common_dtype(node: Node, ins: Sequence[TensorSpec]) -> DType:
+def common_dtype(node: AnyNode, ins: Sequence[TensorSpec]) -> DType:
     """The one type that all inputs have."""
     if not ins:
         raise fail(node, "needs at least one input")
@@ -73,7 +73,7 @@ def common_dtype(node: Node, ins: Sequence[TensorSpec]) -> DType:
     return dtype
 
 
-def check_float(node: Node, ins: Sequence[TensorSpec]) -> DType:
+def check_float(node: AnyNode, ins: Sequence[TensorSpec]) -> DType:
     """The one float type that all inputs have."""
     dtype = common_dtype(node, ins)
     if not dtype.is_float:
@@ -84,7 +84,7 @@ def check_float(node: Node, ins: Sequence[TensorSpec]) -> DType:
 _NOT_COMPUTED = frozenset((DTypeCode.INTB1, DTypeCode.INTB2, DTypeCode.COMPLEX64))
 
 
-def check_computable(node: Node, dtype: DType) -> None:
+def check_computable(node: AnyNode, dtype: DType) -> None:
     """Raises for types that no tensor of a running model has."""
     if dtype.code in _NOT_COMPUTED:
         raise fail(node, f"type {dtype.name} is not supported")
@@ -95,13 +95,13 @@ def check_computable(node: Node, dtype: DType) -> None:
 _INDEX_CODES = frozenset((DTypeCode.INT32, DTypeCode.INT16, DTypeCode.INT8, DTypeCode.UINT8, DTypeCode.UINT16))
 
 
-def check_index_dtype(node: Node, spec: TensorSpec, what: str) -> None:
+def check_index_dtype(node: AnyNode, spec: TensorSpec, what: str) -> None:
     """Raises unless an input holds plain integers."""
     if spec.dtype.code not in _INDEX_CODES:
         raise fail(node, f"{what} must be integers, is {spec.dtype}")
 
 
-def to_integers(node: Node, value: np.ndarray | None, what: str) -> list[int]:
+def to_integers(node: AnyNode, value: np.ndarray | None, what: str) -> list[int]:
     """The numbers of a tensor of sizes or positions; floats are truncated towards zero."""
     if value is None:
         raise fail(node, f"the value of {what} is not known")
@@ -109,18 +109,19 @@ def to_integers(node: Node, value: np.ndarray | None, what: str) -> list[int]:
         raise fail(node, f"{what} must be a vector, its shape is {value.shape}")
     kind = value.dtype.kind
     if kind == "i" or kind == "u":
-        return value.tolist()
+        result: list[int] = value.tolist()
+        return result
     if kind != "f" or not np.isfinite(value).all():
         raise fail(node, f"{what} must be whole numbers, is {value.tolist()}")
     return [int(v) for v in value.tolist()]
 
 
-def to_shape(node: Node, value: np.ndarray | None, what: str = "the target shape") -> tuple[int, ...]:
+def to_shape(node: AnyNode, value: np.ndarray | None, what: str = "the target shape") -> tuple[int, ...]:
     """The shape that a tensor of sizes describes."""
     return check_shape(node, to_integers(node, value, what))
 
 
-def to_integer(node: Node, value: np.ndarray | None, what: str) -> int:
+def to_integer(node: AnyNode, value: np.ndarray | None, what: str) -> int:
     """The number in a tensor of one element."""
     numbers = to_integers(node, value if value is None else value.reshape(-1), what)
     if len(numbers) != 1:
@@ -128,6 +129,6 @@ def to_integer(node: Node, value: np.ndarray | None, what: str) -> int:
     return numbers[0]
 
 
-def index_error(node: Node, message: str) -> LiteIndexError:
+def index_error(node: AnyNode, message: str) -> LiteIndexError:
     """An error about an index value, to be raised by the caller."""
     return LiteIndexError(str(fail(node, message)))

@@ -13,7 +13,7 @@ import numpy as np
 
 from megengine_lite._core.ir import params
 from megengine_lite._core.ir.dtype import DType, DTypeCode
-from megengine_lite._core.ir.graph import Node, TensorSpec
+from megengine_lite._core.ir.graph import AnyNode, TensorSpec
 from megengine_lite._core.ir.image_layouts import Format, from_nchw, layout_shape, to_nchw
 from megengine_lite._core.ir.params import BorderMode, InterpolationMode
 from megengine_lite._core.operators.base import Operator, fail, register
@@ -66,7 +66,7 @@ def _has_fine_steps(fmt: int, channels: int, dtype: DType) -> bool:
     return fmt == Format.NHWC and channels in (1, 2, 3) and dtype.code in (_C.FLOAT32, _C.UINT8)
 
 
-def _check_modes(node: Node, interpolation: int, border: int, fine: bool) -> None:
+def _check_modes(node: AnyNode, interpolation: int, border: int, fine: bool) -> None:
     if border not in list(BorderMode) or border in (BorderMode.TRANSPARENT, BorderMode.ISOLATED):
         raise fail(node, f"border mode {border!s} is not supported")
     allowed = list(InterpolationMode) if fine else [InterpolationMode.LINEAR]
@@ -91,7 +91,8 @@ def _sample_fine(image: np.ndarray, y: np.ndarray, x: np.ndarray, warp: Warp) ->
 
 def _whole(position: np.ndarray) -> np.ndarray:
     """Positions rounded to integers of 32 bits, halves to even."""
-    return np.rint(np.clip(np.nan_to_num(position), -_LAST_POSITION, _LAST_POSITION)).astype(np.int64)
+    result: np.ndarray = np.rint(np.clip(np.nan_to_num(position), -_LAST_POSITION, _LAST_POSITION)).astype(np.int64)
+    return result
 
 
 def perspective_positions(matrix: np.ndarray, oh: int, ow: int) -> tuple[np.ndarray, np.ndarray]:
@@ -135,14 +136,14 @@ def _warp_affine(image: np.ndarray, matrix: np.ndarray, out: Sequence[int], warp
     return _sample_fine(image, places[0], places[1], warp)
 
 
-def _check_matrix(node: Node, spec: TensorSpec, rows: int) -> int:
+def _check_matrix(node: AnyNode, spec: TensorSpec, rows: int) -> int:
     """Number of matrices."""
     if spec.dtype.code is not _C.FLOAT32 or len(spec.shape) != 3 or spec.shape[1:] != (rows, 3):
         raise fail(node, f"matrices must be float32 (n, {rows}, 3), are {spec.dtype} {spec.shape}")
     return spec.shape[0]
 
 
-def _check_pixels(node: Node, dtype: DType, shape: tuple[int, ...]) -> None:
+def _check_pixels(node: AnyNode, dtype: DType, shape: tuple[int, ...]) -> None:
     if dtype.code not in _PIXELS:
         raise fail(node, f"cannot transform an image of {dtype}")
     if min(shape[2:]) < 1:
@@ -165,7 +166,7 @@ class WarpPerspective(Operator):
     runs_in_float32 = True
     sample_inputs = (IMAGE, (2, 3, 3), [1])
 
-    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         if len(ins) < 3:
             raise fail(node, f"needs data, matrices and a size, has {len(ins)} inputs")
         matrix = self._matrix_input(ins)
@@ -180,7 +181,7 @@ class WarpPerspective(Operator):
         return [TensorSpec(layout_shape(warp.output_format, count, images[1], *size), dtype)]
 
     def compute(
-        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
         matrix = self._matrix_input(in_specs)
         warp = self._warp(node, in_specs)
@@ -200,7 +201,7 @@ class WarpPerspective(Operator):
         return len(ins) - (3 if len(ins) > 3 and len(ins[-2].shape) == 1 else 2)
 
     @staticmethod
-    def _images(node: Node, data: Sequence[TensorSpec]) -> tuple[int, ...]:
+    def _images(node: AnyNode, data: Sequence[TensorSpec]) -> tuple[int, ...]:
         """``(n, c, h, w)`` of all images together."""
         if len(data) > 1 and any(s.shape != data[0].shape or s.dtype != data[0].dtype for s in data):
             raise fail(node, f"images must have one shape and type, have {', '.join(str(s.shape) for s in data)}")
@@ -210,7 +211,7 @@ class WarpPerspective(Operator):
         _check_pixels(node, data[0].dtype, (n, c, h, w))
         return n * len(data), c, h, w
 
-    def _warp(self, node: Node, ins: Sequence[TensorSpec]) -> Warp:
+    def _warp(self, node: AnyNode, ins: Sequence[TensorSpec]) -> Warp:
         p = node.params
         formats = image_formats(node)
         channels = image_shape(node, formats[0], ins[0])[1]
@@ -220,7 +221,7 @@ class WarpPerspective(Operator):
         return Warp(*formats, fine, p.imode, p.bmode, _border_value(p.border_val, fine, ins[0].dtype))
 
     @staticmethod
-    def _result_type(node: Node, x: DType) -> DType:
+    def _result_type(node: AnyNode, x: DType) -> DType:
         fmt, wanted = node.params.format, node.output_dtype
         if fmt in _FOR_CONVOLUTION:
             raise fail(node, f"is not defined for format {fmt.name}")
@@ -257,7 +258,7 @@ class WarpAffine(Operator):
     in_original = InOriginal(type="WarpAffineForward", mentioned_inputs=1, reads_when_run=True)
     sample_inputs = (IMAGE, (2, 2, 3), [1])
 
-    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 3)
         fmt = image_format(node)
         n, c, h, w = image_shape(node, fmt, ins[0])
@@ -268,7 +269,7 @@ class WarpAffine(Operator):
         return [TensorSpec(layout_shape(fmt, n, c, *output_size(node, ins[2].value, 2)), ins[0].dtype)]
 
     def compute(
-        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
         warp = self._warp(node, in_specs[0])
         images = to_nchw(warp.input_format, ins[0])
@@ -279,7 +280,7 @@ class WarpAffine(Operator):
         return [from_nchw(warp.output_format, float_to_stored(result, out_specs[0].dtype))]
 
     @staticmethod
-    def _warp(node: Node, data: TensorSpec) -> Warp:
+    def _warp(node: AnyNode, data: TensorSpec) -> Warp:
         p, fmt = node.params, image_format(node)
         fine = _has_fine_steps(fmt, image_shape(node, fmt, data)[1], data.dtype)
         _check_modes(node, p.imode, p.border_mode, fine)

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
-from megengine_lite._core.ir.graph import Node
+from megengine_lite._core.ir.graph import AnyNode
 from megengine_lite._core.operators.base import fail
 
 # Patches are gathered for as many output rows at a time as fit in this many elements.
@@ -34,7 +34,7 @@ class Window:
         """What one window covers, holes included."""
         return tuple((k - 1) * d + 1 for k, d in zip(self.size, self.dilate, strict=True))
 
-    def check(self, node: Node) -> None:
+    def check(self, node: AnyNode) -> None:
         """Raises if a stride, dilation or size is zero."""
         for label, values in (("window", self.size), ("stride", self.stride), ("dilate", self.dilate)):
             if min(values) < 1:
@@ -42,7 +42,7 @@ class Window:
         if min(self.pad) < 0:
             raise fail(node, f"pad is {self.pad}, no number may be negative")
 
-    def output(self, node: Node, space: Sequence[int]) -> tuple[int, ...]:
+    def output(self, node: AnyNode, space: Sequence[int]) -> tuple[int, ...]:
         """Number of window positions in each direction."""
         self.check(node)
         out = tuple(
@@ -53,7 +53,7 @@ class Window:
             raise fail(node, f"a window that covers {self.extent} does not fit into {tuple(space)} with pad {self.pad}")
         return out
 
-    def transposed_output(self, node: Node, space: Sequence[int]) -> tuple[int, ...]:
+    def transposed_output(self, node: AnyNode, space: Sequence[int]) -> tuple[int, ...]:
         """The smallest space in which this window has ``space`` positions."""
         self.check(node)
         out = tuple(
@@ -65,11 +65,24 @@ class Window:
         return out
 
 
-def window_2d(params: object, size: tuple[int, int]) -> Window:
+class Strided(Protocol):
+    """A parameter table of a window; tables without dilation are dense."""
+
+    @property
+    def stride_h(self) -> int: ...
+    @property
+    def stride_w(self) -> int: ...
+    @property
+    def pad_h(self) -> int: ...
+    @property
+    def pad_w(self) -> int: ...
+
+
+def window_2d(params: Strided, size: tuple[int, int]) -> Window:
     """The window of a parameter table with fields ``stride_h`` ... ``dilate_w``."""
     p = params
     dilate = (getattr(p, "dilate_h", 1), getattr(p, "dilate_w", 1))
-    return Window(size, (p.stride_h, p.stride_w), (p.pad_h, p.pad_w), dilate)  # type: ignore[attr-defined]
+    return Window(size, (p.stride_h, p.stride_w), (p.pad_h, p.pad_w), dilate)
 
 
 def pad_space(array: np.ndarray, pad: Sequence[int], value: float = 0) -> np.ndarray:
@@ -142,7 +155,8 @@ def scatter(y: np.ndarray, w: np.ndarray, window: Window, space: Sequence[int]) 
     by_tap = np.ascontiguousarray(w.transpose(*range(3, w.ndim), 0, 2, 1))  # matmul is slow on strided operands
 
     def tap_values(index: tuple[int, ...]) -> np.ndarray:
-        return (by_tap[index] @ flat_y).reshape(n, groups, icpg, *out)
+        result: np.ndarray = (by_tap[index] @ flat_y).reshape(n, groups, icpg, *out)
+        return result
 
     return fold(tap_values, (n, groups, icpg), y.dtype, window, out, space)
 
@@ -164,7 +178,8 @@ def fold(
     for index, where in taps(window, out):
         total[where] += tap_values(index)
     kept: tuple[Any, ...] = (..., *(slice(p, p + s) for p, s in zip(window.pad, space, strict=True)))
-    return total[kept]
+    result: np.ndarray = total[kept]
+    return result
 
 
 def mirrored(w: np.ndarray, dimensions: int) -> np.ndarray:

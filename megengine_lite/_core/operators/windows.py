@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from megengine_lite._core.ir import params
-from megengine_lite._core.ir.graph import Node, TensorSpec
+from megengine_lite._core.ir.graph import AnyNode, TensorSpec
 from megengine_lite._core.ir.quantize import from_float32, to_float32
 from megengine_lite._core.operators.base import Operator, fail, register
 from megengine_lite._core.operators.facts import IMAGE, InOriginal
@@ -28,14 +28,14 @@ class Images2Neibs(Operator):
     in_original = InOriginal(type="Images2NeibsForward", label="images2neibs")
     sample_inputs = (IMAGE,)
 
-    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 1)
         n, c, h, w = check_ndim(node, ins[0], 4, "the image")
         window = _window(node.params)
         return [TensorSpec((n, c, *window.output(node, (h, w)), *window.size), ins[0].dtype)]
 
     def compute(
-        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
         window = _window(node.params)
         padded = pad_space(ins[0], window.pad, in_specs[0].dtype.zero_point)
@@ -51,7 +51,7 @@ class SlidingWindowTranspose(Operator):
     in_original = InOriginal(type="SlidingWindowTransposeForward")
     element_types = "floats, integers, bool"
 
-    def infer(self, node: Node, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 1)
         n, c, oh, ow, *size = check_ndim(node, ins[0], 6, "the windows")
         p, window = node.params, _window(node.params)
@@ -62,7 +62,7 @@ class SlidingWindowTranspose(Operator):
         return [TensorSpec((n, c, p.out_h, p.out_w), ins[0].dtype)]
 
     def compute(
-        self, node: Node, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
         p, dtype = node.params, in_specs[0].dtype
         values = to_float32(ins[0], dtype) if dtype.is_float else ins[0]

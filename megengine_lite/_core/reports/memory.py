@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from megengine_lite._core.cpu.arena import ALIGNMENT
 from megengine_lite._core.cpu.lowering import Storage
 from megengine_lite._core.cpu.planner import Plan, StepTime, step_time
 from megengine_lite._core.reports.original import Listed
 from megengine_lite._core.reports.profile import Report
+from megengine_lite._core.system.memory import ALIGNMENT
 
 
 def _steps(plans: Sequence[Plan]) -> list[StepTime]:

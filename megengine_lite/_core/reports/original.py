@@ -7,14 +7,14 @@ chooses among algorithms. Operators that the original rewrites at load have othe
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from megengine_lite._core.formats.mge.records import NOT_NUMBERED
-from megengine_lite._core.ir.graph import Graph, Node, Var
+from megengine_lite._core.ir.graph import AnyNode, AnyVar, Constant, ModelGraph, Var
 from megengine_lite._core.operators.base import operator_of
 from megengine_lite._core.operators.sources import INPUT
+from megengine_lite.errors import InternalError
 
 DEVICE = 'CompNode("cpu0:0" from "cpu0:0")'
 CONSTANT, HOLDER = "ImmutableTensor", "MultipleDeviceTensorHolder"
@@ -31,8 +31,8 @@ class Listed:
     outputs of the operator in the original.
     """
 
-    node: Node | None
-    outputs: list[Var]
+    node: AnyNode | None
+    outputs: Sequence[AnyVar]
     number: int
     type: str
     name: str
@@ -46,7 +46,7 @@ def type_name(op: str) -> str:
     return operator_of(op).in_original.type or op
 
 
-def list_operators(graph: Graph, named: bool = False) -> list[Listed]:
+def list_operators(graph: ModelGraph, named: bool = False) -> list[Listed]:
     """All operators that the graph uses, in the order of the file.
 
     Parameters
@@ -57,7 +57,7 @@ def list_operators(graph: Graph, named: bool = False) -> list[Listed]:
         The file has names of operators.
     """
     listed: list[Listed] = []
-    names: dict[Var, str] = {}
+    names: dict[AnyVar, str] = {}
     count = 0
     has_chosen = False
     for node, outputs in _in_file_order(graph):
@@ -83,7 +83,7 @@ def list_operators(graph: Graph, named: bool = False) -> list[Listed]:
     return listed
 
 
-def _in_file_order(graph: Graph) -> Iterator[tuple[Node | None, list[Var]]]:
+def _in_file_order(graph: ModelGraph) -> Iterator[tuple[AnyNode | None, Sequence[AnyVar]]]:
     """Operators and the variables that they define. Variables are numbered in file order."""
     sources = iter(_sources(graph))
     source = next(sources, None)
@@ -98,28 +98,33 @@ def _in_file_order(graph: Graph) -> Iterator[tuple[Node | None, list[Var]]]:
         source = next(sources, None)
 
 
-def _sources(graph: Graph) -> list[list[Var]]:
+def _sources(graph: ModelGraph) -> list[list[AnyVar]]:
     """Inputs and constants; constants of one operator together."""
-    found: dict[Any, dict[Var, None]] = {}
+    found: dict[Hashable, dict[AnyVar, None]] = {}
     inputs = set(graph.inputs)
-    readers: Iterable[Var] = (v for node in graph.nodes for v in node.inputs)
+    readers: Iterable[AnyVar] = (v for node in graph.nodes for v in node.inputs)
     for var in (*graph.inputs, *readers, *graph.outputs):
         if var.const is not None or var in inputs:
-            # The key of a constant in a file: load, position of the operator, its type, position of the tensor.
-            key: Any = var.id if var.const is None else var.const.key[:-1]  # type: ignore[index]
-            found.setdefault(key, {})[var] = None
+            found.setdefault(var.id if var.const is None else _key(var.const)[:-1], {})[var] = None
     return sorted((sorted(group, key=lambda v: v.id) for group in found.values()), key=lambda group: group[0].id)
 
 
-def _source_type(var: Var) -> str:
-    return INPUT if var.const is None else var.const.key[2]  # type: ignore[index]
+def _source_type(var: AnyVar) -> str:
+    return INPUT if var.const is None else str(_key(var.const)[2])
 
 
-def _invented_name(op: str, node: Node | None, output: Var, names: dict[Var, str]) -> str:
+def _key(constant: Constant) -> tuple[Hashable, ...]:
+    """The key of a constant in a file: load, position of the operator, its type, position of the tensor."""
+    if not isinstance(constant.key, tuple):
+        raise InternalError(f"{constant.key} is not the key of a constant in a file")
+    return constant.key
+
+
+def _invented_name(op: str, node: AnyNode | None, output: AnyVar, names: dict[AnyVar, str]) -> str:
     if node is None:
         if op in (INPUT, HOLDER):
             return "h2d" if op == INPUT else "multi_dv"
-        return f"const{{{','.join(map(str, output.spec.shape))}}}"
+        return f"const{{{','.join(map(str, output.shape)) if isinstance(output, Var) else ''}}}"
     operator = operator_of(op)
     inputs = node.inputs[: operator.in_original.mentioned_inputs]
     label = operator.original_label(node)

@@ -13,7 +13,7 @@ from typing import Any
 from megengine_lite._core.cpu.lowering import Origin
 from megengine_lite._core.cpu.planner import StepTime
 from megengine_lite._core.formats.mge.records import NOT_NUMBERED
-from megengine_lite._core.ir.graph import TensorSpec
+from megengine_lite._core.ir.graph import Spec, TensorSpec
 from megengine_lite._core.ir.image_layouts import dense_strides
 from megengine_lite._core.reports.original import CONSTANT, DEVICE, Listed, type_name
 
@@ -22,12 +22,12 @@ _SHOWN_SIZE = 10
 _LARGE = "Large Array"
 
 
-def _shape(spec: TensorSpec) -> list[int]:
-    return list(spec.shape or ())
+def _shape(spec: Spec) -> list[int]:
+    return list(spec.shape) if isinstance(spec, TensorSpec) else []
 
 
-def _nbytes(spec: TensorSpec) -> int:
-    return spec.nbytes if spec.shape is not None else 0
+def _nbytes(spec: Spec) -> int:
+    return spec.nbytes if isinstance(spec, TensorSpec) else 0
 
 
 @dataclass(slots=True)
@@ -101,7 +101,7 @@ class Report:
         Each variable that is read has an operator. So inputs, constants, and variables that were computed while the
         plan was made are among the operators, but not in the order of execution.
         """
-        specs: dict[int, TensorSpec] = {}
+        specs: dict[int, Spec] = {}
         operators: dict[str, Any] = {}
         reads: dict[int, Sequence[int]] = {}
         for work in self.works:
@@ -156,13 +156,13 @@ class Report:
             "waiting_spec": {},
         }
 
-    def _entry(self, var: int, spec: TensorSpec | None, reads: Sequence[int]) -> tuple[dict[str, Any], int]:
+    def _entry(self, var: int, spec: Spec | None, reads: Sequence[int]) -> tuple[dict[str, Any], int]:
         """A variable, and its bytes. Addresses are 0: memory is assigned per plan."""
         number = self._variable(var)
         stored = self._vars.get(var)
         if spec is None and stored is not None:
             spec = stored.spec  # of inputs and constants
-        shape = None if spec is None or spec.shape is None else list(spec.shape)
+        shape = list(spec.shape) if isinstance(spec, TensorSpec) else None
         plan = None
         if spec is not None and shape is not None:
             layout = {"shape": shape, "stride": dense_strides(shape), "dtype": spec.dtype.original_name}
@@ -173,7 +173,7 @@ class Report:
         if stored is not None and stored.const is not None:
             known = "CONST"
             value = _tag(known, _LARGE, [])
-            if stored.spec.size <= _SHOWN_SIZE:
+            if stored.const.array.size <= _SHOWN_SIZE:
                 value = _tag(known, [_number(x) for x in stored.const.array.ravel().tolist()], [])
         deps = [{"var": self._variable(v), "dep_type": "SHAPE"} for v in dict.fromkeys(reads)]
         entry = {

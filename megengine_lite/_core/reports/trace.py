@@ -17,7 +17,7 @@ import numpy as np
 from megengine_lite._core.config import SessionConfig
 from megengine_lite._core.formats.mge.records import NOT_NUMBERED
 from megengine_lite._core.ir.dtype import DType
-from megengine_lite._core.ir.graph import ConstantPool, Graph, Node, Var
+from megengine_lite._core.ir.graph import AnyNode, AnyVar, ConstantPool, ModelGraph, Var
 from megengine_lite._core.operators import REGISTRY
 from megengine_lite._core.operators.facts import Use
 from megengine_lite._core.reports.original import Listed, list_operators
@@ -38,7 +38,7 @@ class Known(IntEnum):
 class _AllOutputs:
     """A model with every variable as an output, named by its number."""
 
-    graph: Graph
+    graph: ModelGraph
     input_names: list[str]
     output_names: list[str]
 
@@ -84,7 +84,7 @@ class Record:
     outputs: list[Value]
 
 
-def _uses(node: Node) -> list[tuple[Var, Use]]:
+def _uses(node: AnyNode) -> list[tuple[AnyVar, Use]]:
     """The inputs of a node, and what the original needs of each."""
     return list(zip(node.inputs, REGISTRY[node.op].original_uses(node), strict=True))
 
@@ -93,8 +93,8 @@ class _Knowledge:
     """What is known about the variables of a graph before the run."""
 
     def __init__(self, listed: list[Listed]):
-        self.shape: dict[Var, Known] = {}
-        self.value: dict[Var, Known] = {}
+        self.shape: dict[AnyVar, Known] = {}
+        self.value: dict[AnyVar, Known] = {}
         for operator in listed:
             self._add(operator)
 
@@ -121,7 +121,7 @@ def _together(parts: list[Known]) -> Known:
     return Known.FROM_INPUTS if Known.FROM_INPUTS in parts else Known.CONSTANT
 
 
-def _needed(var: Var, use: Use, known: _Knowledge) -> bool:
+def _needed(var: AnyVar, use: Use, known: _Knowledge) -> bool:
     """Whether the variable must be computed before an operator that needs this part of it can run."""
     if use == Use.CONTENT:
         return True
@@ -132,7 +132,7 @@ def _needed(var: Var, use: Use, known: _Knowledge) -> bool:
 class _Order:
     """The operators that the original runs, in its order: of those that can run, the one with the highest number."""
 
-    def __init__(self, graph: Graph, listed: list[Listed], known: _Knowledge):
+    def __init__(self, graph: ModelGraph, listed: list[Listed], known: _Knowledge):
         self._owner = {v: k for k, operator in enumerate(listed) for v in operator.outputs}
         self._needs = [self._needs_of(operator, known) for operator in listed]
         waiting = dict.fromkeys(self._reached({self._owner[v] for v in graph.outputs}), 0)
@@ -186,7 +186,7 @@ class Tracer:
         wanted = {v.id: v for node in graph.nodes for v in node.outputs if v.id != NOT_NUMBERED}
         names = [str(number) for number in wanted]
         traced = _AllOutputs(
-            Graph(graph.nodes, graph.inputs, list(wanted.values()), names), list(model.input_names), names
+            ModelGraph(graph.nodes, graph.inputs, list(wanted.values()), names), list(model.input_names), names
         )
         plain = replace(config, fuse=False, plan_cache_size=1)
         self._session = Session(traced, plain, pool=ConstantPool())  # type: ignore[arg-type]  # all it needs
@@ -197,7 +197,7 @@ class Tracer:
         for name, array in inputs.items():
             session.set_input(name, array.ctypes.data, array.shape, None, array)
         session.run()
-        values: dict[Var, Value] = {}
+        values: dict[AnyVar, Value] = {}
         running = set(self._order)
         for place, operator in enumerate(self._listed):
             for k, var in enumerate(operator.outputs):
@@ -213,14 +213,14 @@ class Tracer:
             )
 
     @staticmethod
-    def _dependencies(node: Node | None, values: dict[Var, Value]) -> list[Dependency]:
+    def _dependencies(node: AnyNode | None, values: dict[AnyVar, Value]) -> list[Dependency]:
         if node is None:
             return []
         last = {v: (k, use) for k, (v, use) in enumerate(_uses(node))}
         return [Dependency(k, use, values[v]) for v, (k, use) in sorted(last.items(), key=lambda item: item[1])]
 
-    def _value(self, operator: Listed, k: int, var: Var, inputs: dict[str, np.ndarray], ran: bool) -> Value:
-        if operator.node is not None:
+    def _value(self, operator: Listed, k: int, var: AnyVar, inputs: dict[str, np.ndarray], ran: bool) -> Value:
+        if operator.node is not None or not isinstance(var, Var):
             dtype, array = self._computed(var)
         else:
             dtype, array = var.dtype, inputs[var.name] if var.const is None else var.const.array
@@ -236,7 +236,7 @@ class Tracer:
             ran,
         )
 
-    def _computed(self, var: Var) -> tuple[DType, np.ndarray]:
+    def _computed(self, var: AnyVar) -> tuple[DType, np.ndarray]:
         address, shape, dtype, owner = self._session.output(str(var.id))
         array = np.empty(shape, dtype.storage)
         if array.nbytes:

@@ -24,7 +24,7 @@ from megengine_lite._core.cpu.lowering import ARENA_BASE
 from megengine_lite._core.cpu.planner import Plan, StepTime, build_plan
 from megengine_lite._core.cpu.program import array_at
 from megengine_lite._core.ir.dtype import DType
-from megengine_lite._core.ir.graph import ConstantPool, Graph, TensorSpec, Var
+from megengine_lite._core.ir.graph import AnyVar, ConstantPool, ModelGraph, Spec, TensorSpec, Var
 from megengine_lite._core.system.limits import memory_limit
 from megengine_lite.errors import LiteError, LiteIndexError, ShapeError
 
@@ -66,12 +66,12 @@ class _Stop:
 
     def __init__(self, node: int):
         self.node = node
-        self.shape_vars: dict[Var, None] = {}  # variables whose shapes decide the plan
-        self.value_vars: list[Var] = []  # variables whose values do
+        self.shape_vars: dict[AnyVar, None] = {}  # variables whose shapes decide the plan
+        self.value_vars: list[AnyVar] = []  # variables whose values do
         self.plans: OrderedDict[Hashable, tuple[Plan, _Stop]] = OrderedDict()
 
 
-def _key_of(stop: _Stop, values: dict[Var, _Value]) -> Hashable:
+def _key_of(stop: _Stop, values: dict[AnyVar, _Value]) -> Hashable:
     """What decides which plan fits: the shapes, and partly the values, of the variables that exist before it."""
     return (
         tuple(values[v].spec.shape for v in stop.shape_vars),
@@ -102,20 +102,20 @@ class _Value:
         return flat.reshape(self.spec.shape)
 
 
-class _Known(Mapping[Var, TensorSpec]):
+class _Known(Mapping[AnyVar, TensorSpec]):
     """What is known of variables before a stage: their specs, with the values of those that decide the plan."""
 
-    def __init__(self, values: dict[Var, _Value], value_vars: Iterable[Var]):
+    def __init__(self, values: dict[AnyVar, _Value], value_vars: Iterable[AnyVar]):
         self._values = values
         self._with_value = {v: dataclasses.replace(values[v].spec, value=values[v].array().copy()) for v in value_vars}
 
-    def __getitem__(self, var: Var) -> TensorSpec:
+    def __getitem__(self, var: AnyVar) -> TensorSpec:
         return self._with_value.get(var) or self._values[var].spec
 
     def __contains__(self, var: object) -> bool:
         return var in self._values
 
-    def __iter__(self) -> Iterator[Var]:
+    def __iter__(self) -> Iterator[AnyVar]:
         return iter(self._values)
 
     def __len__(self) -> int:
@@ -166,34 +166,33 @@ class Session:
         self._output_vars = dict(zip(graph.output_names, graph.outputs, strict=True))
         whole = {v for name, v in zip(graph.output_names, graph.outputs, strict=True) if name not in shape_only}
         self._shape_only = frozenset(graph.outputs) - whole
-        self._inputs: dict[Var, _Value] = {}
-        self._user_outputs: dict[Var, tuple[int, int, object]] = {}
-        self._results: dict[Var, _Value] = {}
+        self._inputs: dict[AnyVar, _Value] = {}
+        self._user_outputs: dict[AnyVar, tuple[int, int, object]] = {}
+        self._results: dict[AnyVar, _Value] = {}
         self._lifetimes = Lifetimes.of(graph)
         self._root = _Stop(0)
         self._only_plan: Plan | None = None  # once the graph has been released
         self._times: list[StepTime] | None = None  # filled by a profiled run
-        self._fast: tuple[Plan, list[tuple[Var, int]]] | None = None  # the only plan of the last run, its inputs
+        self._fast: tuple[Plan, list[tuple[AnyVar, int]]] | None = None  # the only plan of the last run, its inputs
 
     # ---- inputs and outputs -------------------------------------------------------------------------------------
 
     def input_spec(self, name: str) -> tuple[tuple[int, ...], DType]:
         """The shape that an input had when the model was dumped, and its type."""
         spec = self._input_var(name).spec
-        assert spec is not None and spec.shape is not None
         return spec.shape, spec.dtype
 
     def output_spec(self, name: str) -> tuple[tuple[int, ...], DType] | None:
         """Shape and type of an output in the last run. Before a run, those for the dumped input shapes, if known."""
         var = self._output_var(name)
         if var in self._results:
-            spec = self._results[var].spec
+            spec: Spec = self._results[var].spec
         else:
             found = self._inferred_outputs().get(var)
             if found is None:
                 return None
             spec = found
-        return (spec.shape, spec.dtype) if spec.shape is not None else None
+        return (spec.shape, spec.dtype) if isinstance(spec, TensorSpec) else None
 
     def output_dtype(self, name: str) -> DType | None:
         """Type of an output, also of one whose shape depends on data; None if it is not known before a run."""
@@ -202,13 +201,15 @@ class Session:
         spec = value.spec if value is not None else self._inferred_outputs().get(var)
         return None if spec is None else spec.dtype
 
-    def _inferred_outputs(self) -> dict[Var, TensorSpec]:
-        known = {v: (self._inputs[v].spec if v in self._inputs else v.spec) for v in self._graph.inputs}
+    def _inferred_outputs(self) -> dict[AnyVar, Spec]:
+        known: dict[AnyVar, TensorSpec] = {
+            v: (self._inputs[v].spec if v in self._inputs else v.spec) for v in self._graph.inputs
+        }
         try:
             stage = infer_stage(self._graph, 0, known, self.pool)
         except (NeedsValue, LiteError):
             return {}
-        return {stage.original[v]: v.spec for v in stage.graph.outputs if v.spec is not None}
+        return {stage.original[v]: v.spec for v in stage.graph.outputs}
 
     def set_input(self, name: str, address: int, shape: tuple[int, ...], dtype: DType | None, owner: object) -> None:
         """Sets the memory of an input, dense and row-major. The next runs read it; it is not copied.
@@ -216,7 +217,6 @@ class Session:
         ``owner`` is kept as long as the memory is in use. ``dtype`` None means the model's.
         """
         var = self._input_var(name)
-        assert var.spec is not None
         if dtype is not None and dtype is not var.spec.dtype and dtype.storage != var.spec.dtype.storage:
             raise ShapeError(f"input {name!r} is {var.spec.dtype}, got {dtype}")
         current = self._inputs.get(var)
@@ -250,7 +250,6 @@ class Session:
         value = self._results.get(self._output_var(name))
         if value is None:
             raise LiteError(f"output {name!r} has no value before the first forward")
-        assert value.spec.shape is not None
         return value.address, value.spec.shape, value.spec.dtype, value.owner
 
     def _input_var(self, name: str) -> Var:
@@ -259,7 +258,7 @@ class Session:
         except KeyError:
             raise LiteIndexError(f"no input named {name!r}; there are {self.input_names}") from None
 
-    def _output_var(self, name: str) -> Var:
+    def _output_var(self, name: str) -> AnyVar:
         try:
             return self._output_vars[name]
         except KeyError:
@@ -354,8 +353,8 @@ class Session:
         (plan,) = plans
         graph = self._graph
         # The variables of outputs would keep the graph alive, so they are replaced by others.
-        outputs = {v: Var(v.id, v.name, v.spec, v.const) for v in graph.outputs}
-        small = Graph([], graph.inputs, [outputs[v] for v in graph.outputs], graph.output_names)
+        outputs = {v: copy.copy(v) for v in graph.outputs}
+        small = ModelGraph([], graph.inputs, [outputs[v] for v in graph.outputs], graph.output_names)
         model = copy.copy(self.model)
         model.graph = small
         plan = copy.copy(plan)
@@ -411,7 +410,7 @@ class Session:
             "cache": self.pool.nbytes,
         }
 
-    def _plan(self, stop: _Stop, values: dict[Var, _Value]) -> tuple[Plan, _Stop]:
+    def _plan(self, stop: _Stop, values: dict[AnyVar, _Value]) -> tuple[Plan, _Stop]:
         if self._only_plan is not None:
             for slot in self._only_plan.inputs:
                 if values[slot.var].spec.shape != slot.spec.shape:
@@ -449,9 +448,9 @@ class Session:
     def _other_shapes(self) -> str:
         """Names inputs whose shape is not the one that the model declares, for an error about shapes."""
         other = [
-            f"; input {v.name!r} was given shape {list(value.spec.shape)}, the model declares {list(v.spec.shape)}"
+            f"; input {v.name!r} was given shape {list(value.spec.shape)}, the model declares {list(v.shape)}"
             for v, value in self._inputs.items()
-            if value.spec.shape != v.spec.shape
+            if isinstance(v, Var) and value.spec.shape != v.shape
         ]
         return "".join(other)
 
@@ -462,7 +461,7 @@ class Session:
                 if var.const is not None:
                     var.const.release()
 
-    def _run_plan(self, plan: Plan, values: dict[Var, _Value]) -> None:
+    def _run_plan(self, plan: Plan, values: dict[AnyVar, _Value]) -> None:
         plan.bind(ARENA_BASE, self.arena.reserve(plan.arena_bytes))
         for slot in plan.inputs:
             plan.bind(slot.base, values[slot.var].address)

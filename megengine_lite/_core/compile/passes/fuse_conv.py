@@ -7,7 +7,7 @@ weights.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import replace
 
 import numpy as np
@@ -52,7 +52,7 @@ def _any(fused: Node) -> bool:
 
 def run(graph: Graph, pool: ConstantPool, accept: Callable[[Node], bool] = _any) -> None:
     """Fuses all convolutions of a graph; ``accept`` can refuse a fused node, which is then not made."""
-    graph.nodes = [as_fused_conv(node) or node for node in graph.nodes]
+    graph.convert(as_fused_conv)
     rewriter = Rewriter(graph)
     for node in rewriter:
         if node.op != "FusedConv":
@@ -149,7 +149,7 @@ def _absorb(conv: Node, reader: Node, pool: ConstantPool) -> Node | None:
 
 
 def _with(conv: Node, reader: Node, **changes: object) -> Node:
-    return Node("FusedConv", replace(conv.params, **changes), conv.inputs, reader.outputs, conv.name)  # type: ignore[arg-type]
+    return Node("FusedConv", replace(conv.params, **changes), conv.inputs, reader.outputs, conv.name)
 
 
 def _clip(current: Activation, mode: int, reader: Node, y: Var) -> Activation | None:
@@ -208,7 +208,9 @@ def _per_channel(var: Var, y: Var) -> bool:
     return shape == (1, y.shape[1], 1, 1)
 
 
-def _derived(pool: ConstantPool, recipe: object, parents: list[Var], shape: tuple[int, ...], make) -> Var:
+def _derived(
+    pool: ConstantPool, recipe: Hashable, parents: list[Var], shape: tuple[int, ...], make: Callable[..., np.ndarray]
+) -> Var:
     constant = pool.derive(recipe, [v.constant for v in parents], make)
     return Var(parents[0].id, "", TensorSpec(shape, parents[0].dtype), constant)
 
@@ -234,7 +236,8 @@ def _add_bias(conv: Node, addend: Var, pool: ConstantPool) -> Node:
 
 
 def _scaled_bias(bias: np.ndarray, factor: np.ndarray) -> np.ndarray:
-    return bias.reshape(1, -1, 1, 1) * factor.reshape(1, -1, 1, 1)
+    result: np.ndarray = bias.reshape(1, -1, 1, 1) * factor.reshape(1, -1, 1, 1)
+    return result
 
 
 def _scale(conv: Node, factor: Var, pool: ConstantPool) -> Node:
@@ -246,7 +249,8 @@ def _scale(conv: Node, factor: Var, pool: ConstantPool) -> Node:
         channels = weights.shape[0] if weights.ndim == 4 else groups * weights.shape[1]
         f = np.broadcast_to(f.reshape(-1), (channels,))
         f = f.reshape(-1, 1, 1, 1) if weights.ndim == 4 else f.reshape(groups, -1, 1, 1, 1)
-        return (weights.astype(np.float64) * f).astype(np.float32)
+        result: np.ndarray = (weights.astype(np.float64) * f).astype(np.float32)
+        return result
 
     inputs = [x, _derived(pool, ("scale", groups), [w, factor], w.shape, scaled)]
     if conv.params.has_bias:

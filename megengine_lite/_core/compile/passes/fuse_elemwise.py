@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from megengine_lite._core.ir.dtype import DTypeCode
 from megengine_lite._core.ir.fused import ElemwiseProgram, ElemwiseStep
-from megengine_lite._core.ir.graph import Graph, Node, Var
+from megengine_lite._core.ir.graph import AnyNode, AnyVar, DynamicNode, Graph, Node, Var
 from megengine_lite._core.operators.power import constant_exponent
 
 MAX_INPUTS = 10
@@ -13,18 +15,18 @@ MAX_STEPS = 24
 
 def run(graph: Graph) -> None:
     consumers, producers = graph.consumers(), graph.producers()
-    outputs = set(graph.outputs)
+    outputs: set[AnyVar] = set(graph.outputs)
     groups: dict[int, list[Node]] = {}  # id of the last node of a chain -> its nodes in order
     member: set[int] = set()
     order = {id(n): k for k, n in enumerate(graph.nodes)}
     for node in reversed(graph.nodes):
-        if id(node) in member or not _is_chainable(node):
+        if not isinstance(node, Node) or id(node) in member or not _is_chainable(node):
             continue
         group = _grow(node, consumers, producers, outputs, member)
         group.sort(key=lambda n: order[id(n)])
         groups[id(node)] = group
         member.update(id(n) for n in group)
-    nodes = []
+    nodes: list[Node | DynamicNode] = []
     for node in graph.nodes:
         if id(node) in groups:
             nodes.append(_merge(groups[id(node)]))
@@ -40,7 +42,11 @@ def _is_chainable(node: Node) -> bool:
 
 
 def _grow(
-    last: Node, consumers: dict[Var, list[Node]], producers: dict[Var, Node], outputs: set[Var], taken: set[int]
+    last: Node,
+    consumers: Mapping[AnyVar, Sequence[AnyNode]],
+    producers: Mapping[AnyVar, AnyNode],
+    outputs: set[AnyVar],
+    taken: set[int],
 ) -> list[Node]:
     """The chain that ends in ``last``: producers of the same shape that only the chain reads."""
     group = [last]
@@ -52,7 +58,7 @@ def _grow(
         for node in list(group):
             for v in node.inputs:
                 p = producers.get(v)
-                if p is None or id(p) in ids or id(p) in taken or v in outputs or v.const is not None:
+                if not isinstance(p, Node) or id(p) in ids or id(p) in taken or v in outputs or v.const is not None:
                     continue
                 if not _is_chainable(p) or v.shape != shape or any(id(c) not in ids for c in consumers.get(v, [])):
                     continue

@@ -29,7 +29,7 @@ _ADDITIONS = (ElemwiseMultiTypeMode.QADD, ElemwiseMultiTypeMode.QFUSE_ADD_RELU)
 
 
 def run(graph: Graph) -> None:
-    graph.nodes = [as_quantized_conv(n) or as_quantized_matmul(n) or n for n in graph.nodes]
+    graph.convert(lambda node: as_quantized_conv(node) or as_quantized_matmul(node))
     rewriter = Rewriter(graph)
     for node in rewriter:
         if (pair := _fused_with_producer(node, rewriter)) is not None:

@@ -43,7 +43,7 @@ class _Gathering:
 
     def __init__(self) -> None:
         self._makers: dict[Var, Node] = {}
-        self._gathers: dict[tuple, Var] = {}
+        self._gathers: dict[tuple[ChannelGather | Var, ...], Var] = {}
         self._followed = 0
 
     def add(self, node: Node) -> Var | None:
@@ -127,4 +127,5 @@ def _picked_channels(chain: list[tuple[Node, int]], source: Var) -> list[int] | 
     pixel = np.arange(h * w, dtype=_INDEX).reshape(1, 1, h, w)
     if not np.array_equal(index, image + channels.reshape(1, -1, 1, 1) * (h * w) + pixel):
         return None
-    return channels.tolist()
+    result: list[int] = channels.tolist()
+    return result

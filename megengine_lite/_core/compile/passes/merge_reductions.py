@@ -13,7 +13,7 @@ _COMPOSABLE = {ReduceMode.SUM, ReduceMode.PRODUCT, ReduceMode.MIN, ReduceMode.MA
 
 def run(graph: Graph) -> None:
     """Replaces every float32 ``Reduce`` over one axis by a ``ReduceAxes``, and a chain of them by one."""
-    graph.nodes = [_as_reduce_axes(node) or node for node in graph.nodes]
+    graph.convert(_as_reduce_axes)
     rewriter = Rewriter(graph)
     for node in rewriter:
         if node.op != "ReduceAxes" or node.params.mode not in _COMPOSABLE:

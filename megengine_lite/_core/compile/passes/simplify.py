@@ -8,14 +8,14 @@ import numpy as np
 
 from megengine_lite._core.compile.substitution import Substitution
 from megengine_lite._core.ir.dtype import FLOAT16, FLOAT32
-from megengine_lite._core.ir.graph import Constant, ConstantPool, Graph, Node, TensorSpec, Var
+from megengine_lite._core.ir.graph import AnyVar, Constant, ConstantPool, Graph, Node, TensorSpec, Var
 from megengine_lite._core.ir.params import Elemwise, ElemwiseMode
 from megengine_lite._core.operators import REGISTRY
 from megengine_lite._core.operators.power import constant_exponent, power_steps
 
 
 def run(graph: Graph, pool: ConstantPool) -> None:
-    read = {v for node in graph.nodes for v in node.inputs} | set(graph.outputs)
+    read: set[AnyVar] = {v for node in graph.nodes for v in node.inputs} | set(graph.outputs)
     nodes = Substitution(graph)
     for node in nodes:
         if _passes_through(node):
@@ -31,12 +31,12 @@ def _passes_through(node: Node) -> bool:
     if not node.inputs or not node.outputs:
         return False
     x, y = node.inputs[0], node.outputs[0]
-    if x.spec.shape is None or x.spec.shape != y.spec.shape or x.spec.dtype != y.spec.dtype:
+    if x.shape != y.shape or x.dtype != y.dtype:
         return False
     return REGISTRY[node.op].is_identity(node)
 
 
-def batch_norm_as_scale(node: Node, read: Set[Var], pool: ConstantPool) -> Node | None:
+def batch_norm_as_scale(node: Node, read: Set[AnyVar], pool: ConstantPool) -> Node | None:
     """``y = x * s + t`` for a batch norm whose four parameters are constants and whose other outputs nobody reads.
 
     ``read`` has the variables that are read anywhere. None if the node is something else.

@@ -10,7 +10,7 @@ import numpy as np
 
 from megengine_lite._core.compile.substitution import Substitution
 from megengine_lite._core.ir.dtype import FLOAT32, DTypeCode
-from megengine_lite._core.ir.graph import ConstantPool, Graph, Node, TensorSpec, Var
+from megengine_lite._core.ir.graph import ConstantPool, DynamicVar, Graph, Node, TensorSpec, Var
 from megengine_lite._core.ir.params import DTypeTable
 from megengine_lite._core.operators import REGISTRY
 
@@ -30,7 +30,7 @@ def run(graph: Graph, pool: ConstantPool) -> None:
             nodes.add(node)
             continue
         inputs = [_widened(v, twins, nodes, pool) if _is_half(v) else v for v in node.inputs]
-        outputs = [Var(v.id, v.name, TensorSpec(v.spec.shape, FLOAT32)) if _is_half(v) else v for v in node.outputs]
+        outputs = [Var(v.id, v.name, TensorSpec(v.shape, FLOAT32)) if _is_half(v) else v for v in node.outputs]
         params = operator.float32_params(node.params)
         nodes.add(Node(node.op, params, inputs, outputs, node.name, None, node.payload))
         for narrow, wide in zip(node.outputs, outputs, strict=True):
@@ -40,14 +40,14 @@ def run(graph: Graph, pool: ConstantPool) -> None:
     nodes.finish()
 
 
-def _is_half(var: Var) -> bool:
+def _is_half(var: Var | DynamicVar) -> bool:
     return var.spec.dtype.code == DTypeCode.FLOAT16
 
 
 def _widened(var: Var, twins: dict[Var, Var], nodes: Substitution, pool: ConstantPool) -> Var:
     twin = twins.get(var)
     if twin is None:
-        twin = Var(var.id, var.name, TensorSpec(var.spec.shape, FLOAT32))
+        twin = Var(var.id, var.name, TensorSpec(var.shape, FLOAT32))
         if var.const is not None:
             twin.const = pool.derive("float32", [var.const], lambda a: a.astype(np.float32))
         else:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from megengine_lite._core.compile.transform import blocked, fold_convolution
 from megengine_lite._core.compile.transform.shaped import shaped_graph
-from megengine_lite._core.ir.graph import ConstantPool, Graph
+from megengine_lite._core.ir.graph import ConstantPool, ModelGraph
 from megengine_lite._core.ir.image_layouts import Format
 from megengine_lite._core.operators.base import quiet
 
@@ -31,7 +31,7 @@ LAYOUTS = {
 
 
 @quiet
-def transform(source: Graph, layout: str) -> Graph:
+def transform(source: ModelGraph, layout: str) -> ModelGraph:
     """A graph with fused convolutions that work in a layout. The given graph is not changed.
 
     Parameters

@@ -6,14 +6,13 @@ where the two meet. All blocks are whole: a convolution whose channels do not fi
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from megengine_lite._core.compile.transform.shaped import is_shaped
 from megengine_lite._core.ir.dtype import DTypeCode
-from megengine_lite._core.ir.graph import ConstantPool, Graph, Node, TensorSpec, Var
+from megengine_lite._core.ir.graph import AnyNode, AnyVar, ConstantPool, ModelGraph, Node, TensorSpec, Var
 from megengine_lite._core.ir.image_layouts import Format, block_size, filter_from_plain, from_nchw, layout_shape
 from megengine_lite._core.ir.params import ConvolutionSparse, RelayoutFormat
 from megengine_lite._core.ir.params import RelayoutFormatMode as Relayout
@@ -27,21 +26,21 @@ _CONVERSIONS = {
 }
 
 
-def run(graph: Graph, pool: ConstantPool, layout: Format) -> None:
+def run(graph: ModelGraph, pool: ConstantPool, layout: Format) -> None:
     """Rewrites the graph; with plain NCHW there is nothing to do."""
     if layout != Format.NCHW:
         _Blocking(graph, pool, layout).rewrite()
 
 
 class _Blocking:
-    def __init__(self, graph: Graph, pool: ConstantPool, layout: Format):
+    def __init__(self, graph: ModelGraph, pool: ConstantPool, layout: Format):
         self.graph = graph
         self.pool = pool
         self.layout = layout
         self.block = block_size(layout)
-        self.nodes: list[Node] = []
-        self.twins: dict[Var, Var] = {}
-        self.unwritten: set[Var] = set()  # variables whose twin alone has been computed
+        self.nodes: list[AnyNode] = []
+        self.twins: dict[AnyVar, Var] = {}
+        self.unwritten: set[AnyVar] = set()  # variables whose twin alone has been computed
 
     def rewrite(self) -> None:
         rules: dict[str, Callable[[Node], bool]] = {
@@ -55,7 +54,7 @@ class _Blocking:
         }
         for node in self.graph.nodes:
             rule = rules.get(node.op)
-            if rule is None or not is_shaped(node) or not rule(node):
+            if rule is None or not isinstance(node, Node) or not rule(node):
                 for v in node.inputs:
                     self._write(v)
                 self.nodes.append(node)
@@ -88,9 +87,9 @@ class _Blocking:
                 self._convert(var, found, 0)
         return found
 
-    def _write(self, var: Var) -> None:
+    def _write(self, var: AnyVar) -> None:
         """Adds a conversion if the plain form of a variable is not computed yet."""
-        if var in self.unwritten:
+        if var in self.unwritten and isinstance(var, Var):
             self.unwritten.remove(var)
             self._convert(self.twins[var], var, 1)
 
@@ -120,8 +119,8 @@ class _Blocking:
         axes = self._filter_axes(node)
         if axes is None:
             return False
-        added = [self._operand(v, y) for v in node.inputs[2:]]
-        if any(v is None for v in added):
+        added = self._operands(node.inputs[2:], y)
+        if added is None:
             return False
         dot = self._takes_dot(node) and axes != "GOIhwg"
         block = self.block
@@ -134,7 +133,7 @@ class _Blocking:
         source = x if axes == "OhwIo" else self._blocked(x)
         if source is x:
             self._write(x)
-        return self._compute(node, [source, weight, *added], format=self._format(dot))  # type: ignore[list-item]
+        return self._compute(node, [source, weight, *added], format=self._format(dot))
 
     def _takes_dot(self, node: Node) -> bool:
         return self.layout == Format.NCHW44_DOT and node.outputs[0].dtype.is_quantized
@@ -168,6 +167,12 @@ class _Blocking:
             return "GOIhwg" if groups % block == 0 else None
         return f"GOIhw{both}" if ocpg % block == 0 and icpg % block == 0 else None
 
+    def _operands(self, variables: Sequence[Var], y: Var) -> list[Var] | None:
+        """What an operator on twins reads in place of variables; None if one of them has no such form."""
+        found = [self._operand(v, y) for v in variables]
+        known = [v for v in found if v is not None]
+        return known if len(known) == len(found) else None
+
     def _operand(self, var: Var, y: Var) -> Var | None:
         """What an operator on twins reads in place of a variable; None if the variable has no such form."""
         if var.const is not None:
@@ -189,10 +194,8 @@ class _Blocking:
         y = node.outputs[0]
         if not self._has_blocks(y) or not any(v in self.twins and v.shape == y.shape for v in node.inputs):
             return False
-        operands = [self._operand(v, y) for v in node.inputs]
-        if any(v is None for v in operands):
-            return False
-        return self._compute(node, operands)  # type: ignore[arg-type]
+        operands = self._operands(node.inputs, y)
+        return operands is not None and self._compute(node, operands)
 
     def _concat(self, node: Node) -> bool:
         y = node.outputs[0]

@@ -8,27 +8,30 @@ from __future__ import annotations
 
 from megengine_lite._core.compile.passes import fuse_conv
 from megengine_lite._core.compile.passes.simplify import batch_norm_as_scale
-from megengine_lite._core.compile.transform.shaped import is_shaped
-from megengine_lite._core.ir.graph import ConstantPool, Graph, Node
+from megengine_lite._core.ir.graph import AnyNode, ConstantPool, DynamicVar, Graph, ModelGraph, Node, Var
 from megengine_lite._core.ir.params import ConvBias, ConvolutionMode, ConvolutionSparse
 
 _NONLINEARITY = {code: mode for mode, code in fuse_conv.NONLINEARITIES.items()}
 
 
-def run(graph: Graph, pool: ConstantPool) -> None:
+def run(graph: ModelGraph, pool: ConstantPool) -> None:
     """Rewrites the graph."""
     shaped: list[Node] = []
-    rest: list[Node] = []
+    rest: list[AnyNode] = []
     for node in graph.nodes:
         # Readers of a variable of unknown shape have unknown shapes, too: they never come before nodes with shapes.
-        (shaped if is_shaped(node) else rest).append(node)
+        if isinstance(node, Node):
+            shaped.append(node)
+        else:
+            rest.append(node)
     read_later = [v for node in rest for v in node.inputs]
     read = {v for node in graph.nodes for v in node.inputs} | set(graph.outputs)
-    part = Graph(shaped, graph.inputs, [*graph.outputs, *read_later], [])
-    part.nodes = [batch_norm_as_scale(node, read, pool) or node for node in part.nodes]
-    plain = {node.outputs[0]: node for node in part.nodes}
+    outputs: list[Var | DynamicVar] = [v for v in (*graph.outputs, *read_later) if isinstance(v, Var)]
+    part = Graph([batch_norm_as_scale(node, read, pool) or node for node in shaped], graph.inputs, outputs, [])
+    plain = {node.outputs[0]: node for node in part.nodes if isinstance(node, Node)}
     fuse_conv.run(part, pool, _has_operator)
-    graph.nodes = [_as_operator(node, plain.get(node.outputs[0])) for node in part.nodes] + rest
+    part.convert(lambda node: _as_operator(node, plain.get(node.outputs[0])))
+    graph.nodes = [*part.nodes, *rest]
     graph.remove_dead()
 
 

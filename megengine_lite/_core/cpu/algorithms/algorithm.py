@@ -7,12 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic
 
-from megengine_lite._core.config import AlgoPolicy
+from megengine_lite._core.config import AlgoPolicy, Problem
 from megengine_lite.errors import LiteValueError
-
-Problem = TypeVar("Problem")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +48,7 @@ class Algorithm(Generic[Problem]):
     naive: bool = False
 
 
-def _is_allowed(algorithm: Algorithm, policy: AlgoPolicy) -> bool:
+def _is_allowed(algorithm: Algorithm[Problem], policy: AlgoPolicy) -> bool:
     return (
         (algorithm.reproducible or not policy.reproducible)
         and not (algorithm.depends_on_batch and policy.binary_equal_between_batch)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Sequence
 from time import perf_counter_ns
-from typing import Any
 
 import megengine_lite._core.system.processor as cpu
-from megengine_lite._core.config import Measurements
+from megengine_lite._core.config import Measurements, Problem
 from megengine_lite._core.cpu.algorithms.algorithm import Algorithm, candidates, choose
 from megengine_lite._core.cpu.algorithms.cache import CACHE, Timing, category_name
 from megengine_lite._core.cpu.arena import aligned_bytes, assign_offsets
@@ -20,10 +19,15 @@ from megengine_lite.log import logger
 MIN_RUNS = 3
 MIN_NS = 2_000_000
 
-Emit = Callable[[Lowering, Algorithm], None]
 
-
-def select(ctx: Lowering, kind: str, table: Sequence[Algorithm], problem: Any, node: Node, emit: Emit) -> Algorithm:
+def select(
+    ctx: Lowering,
+    kind: str,
+    table: Sequence[Algorithm[Problem]],
+    problem: Problem,
+    node: Node,
+    emit: Callable[[Lowering, Algorithm[Problem]], None],
+) -> Algorithm[Problem]:
     """The algorithm for a node under the policy of the session.
 
     Parameters
@@ -75,7 +79,9 @@ def _known(own: Measurements | None, category: str, key: str, allowed: Container
     return []
 
 
-def measure(ctx: Lowering, node: Node, algorithm: Algorithm, emit: Emit) -> float:
+def measure(
+    ctx: Lowering, node: Node, algorithm: Algorithm[Problem], emit: Callable[[Lowering, Algorithm[Problem]], None]
+) -> float:
     """Seconds that a node takes by an algorithm, on zeros, with the threads of the session."""
     variables = [v for v in node.inputs if v.const is None]
     graph = Graph([node], variables, list(node.outputs), [])

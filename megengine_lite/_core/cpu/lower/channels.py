@@ -87,7 +87,7 @@ def _is_slice(node: Node, width: int) -> bool:
     if len(node.params.runs) != 1:
         return False
     _, first, step, count = node.params.runs[0]
-    return step == 1 and first % width == 0 and (count % width == 0 or first + count == node.inputs[0].shape[1])
+    return bool(step == 1 and first % width == 0 and (count % width == 0 or first + count == node.inputs[0].shape[1]))
 
 
 def _limits(ctx: Lowering) -> Any:

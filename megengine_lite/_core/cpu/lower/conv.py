@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from functools import partial
 from typing import Any
 
@@ -94,7 +94,9 @@ def plain_filter(weight: np.ndarray, mirrored: bool) -> np.ndarray:
     return weight[..., ::-1, ::-1] if mirrored else weight
 
 
-def _packed_filter(ctx: Lowering, node: Node, recipe: tuple, pack: Callable[[np.ndarray, int], np.ndarray]) -> Ref:
+def _packed_filter(
+    ctx: Lowering, node: Node, recipe: tuple[Hashable, ...], pack: Callable[[np.ndarray, int], np.ndarray]
+) -> Ref:
     p: FusedConv = node.params
     width, mirrored = ctx.width, p.mirrored
     parents = [_constant_of(node.inputs[1])]

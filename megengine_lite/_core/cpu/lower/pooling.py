@@ -6,16 +6,13 @@ from megengine_lite._core.cpu.lower.reduce import emit_reduce
 from megengine_lite._core.cpu.lowering import Lowering
 from megengine_lite._core.ir.graph import Node
 from megengine_lite._core.ir.params import PoolingMode, ReduceMode
-from megengine_lite._core.operators import REGISTRY
-from megengine_lite._core.operators.pooling import AdaptivePooling, Pooling
+from megengine_lite._core.operators.pooling import pool_window
 
 
 def lower_pooling(ctx: Lowering, node: Node) -> bool | None:
     x, y = node.inputs[0], node.outputs[0]
-    operator = REGISTRY[node.op]
-    assert isinstance(operator, Pooling | AdaptivePooling)
     sizes = node.inputs[1].spec.value if len(node.inputs) > 1 else None
-    window = operator.window(node, (x.shape[2], x.shape[3]), sizes)
+    window = pool_window(node, (x.shape[2], x.shape[3]), sizes)
     mode = node.params.mode
     if window.size == x.shape[2:] and window.pad == (0, 0):
         largest = ctx.kernels.module("reduce").POOLING_MAX

@@ -15,12 +15,13 @@ from megengine_lite._core.cpu.lower.requantize import (
     source_arguments,
     target_arguments,
 )
-from megengine_lite._core.cpu.lowering import Lowering, Ref, Tensor
+from megengine_lite._core.cpu.lowering import Lowering, Ref, Storage, Tensor
 from megengine_lite._core.ir.dtype import UNSIGNED_BYTES, DTypeCode
 from megengine_lite._core.ir.graph import Constant, Node, TensorSpec, Var
 from megengine_lite._core.ir.params import ElemwiseMode, PoolingMode
 from megengine_lite._core.ir.params import ElemwiseMultiTypeMode as QMode
 from megengine_lite._core.operators import REGISTRY
+from megengine_lite._core.operators.pooling import pool_window
 
 _C = DTypeCode
 # Functions of binary_int8, and whether a ReLU follows.
@@ -136,7 +137,7 @@ def _place(ctx: Lowering, node: Node, inputs: Sequence[Var]) -> tuple[Space, lis
     return space, [*(ctx.plain(v).ref for v in inputs), ctx.new_plain(y).ref]
 
 
-_NOWHERE: Ref = None  # type: ignore[assignment]
+_NOWHERE = Ref(Storage(0))
 
 
 # ---- steps -----------------------------------------------------------------------------------------------------------
@@ -232,7 +233,7 @@ def lower_pooling(ctx: Lowering, node: Node) -> bool | None:
     oh, ow = y.shape[2:]
     mode = node.params.mode
     sizes = node.inputs[1].spec.value if len(node.inputs) > 1 else None
-    window = REGISTRY[node.op].window(node, (h, w), sizes)  # type: ignore[attr-defined]
+    window = pool_window(node, (h, w), sizes)
     geometry = {name: getattr(window, field)[axis] for field, *names in _WINDOW for axis, name in enumerate(names)}
     source = ctx.blocked(x)
     out = ctx.new_blocked(y)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,7 +73,7 @@ def input_form(dtype: DType, unsigned_dot: bool, non_negative: bool = False) -> 
 
 def has_wide_blocks(ctx: Lowering) -> bool:
     """Whether a block of the kernels has room for two short rows."""
-    return ctx.kernels.module("gemm_int8").BLOCK_ROWS >= 2 * ROW_OF_TWO
+    return bool(ctx.kernels.module("gemm_int8").BLOCK_ROWS >= 2 * ROW_OF_TWO)
 
 
 def has_unsigned_dot(ctx: Lowering) -> bool:
@@ -92,7 +92,7 @@ def lower_convolution(ctx: Lowering, node: Node) -> bool | None:
 
 def lower_quantized_conv(ctx: Lowering, node: Node) -> bool | None:
     conv = _Conv(ctx, node)
-    if conv.output is None:
+    if not conv.output:
         return False
 
     def emit(target: Lowering, algorithm: Algorithm[ConvProblem]) -> None:
@@ -116,7 +116,7 @@ class _Conv:
         self.ctx, self.node, self.p = ctx, node, p.conv
         self.x, filter_, *rest = node.inputs
         self.y = node.outputs[0]
-        self.filter: Constant = filter_.const  # type: ignore[assignment]
+        self.filter = filter_.constant
         self.bias = rest.pop(0) if p.has_bias else None
         self.z_var = rest[0] if p.has_z else None
         self.input_dtype = p.input_dtype
@@ -138,10 +138,10 @@ class _Conv:
         self.output = output_arguments(
             self.scale, p.conv_dtype, self.y.dtype, mode=p.conv.nonlineMode, z=self.z_var.dtype if self.z_var else None,
             add=p.add, real_bias=self.has_real_bias, one_factor=one_factor,
-        )  # fmt: skip
+        ) or {}  # fmt: skip
         # Kernels with one factor add integers only.
         if self.bias is not None and self.bias.dtype.is_float and (one_factor or not self._is_small(self.bias.const)):
-            self.output = None
+            self.output = {}
         self.form = input_form(p.input_dtype, has_unsigned_dot(ctx), ctx.is_non_negative(self.x))
 
     def _is_small(self, bias: Constant | None) -> bool:
@@ -159,7 +159,7 @@ class _Conv:
         mirrored, zero = self.p.mode == ConvolutionMode.CONVOLUTION, self.filter_dtype.zero_point
         return lambda w: packing.centred(plain_filter(w, mirrored), zero)
 
-    def packed(self, recipe: tuple, pack: Callable[[np.ndarray], np.ndarray]) -> tuple[Ref, int]:
+    def packed(self, recipe: tuple[Hashable, ...], pack: Callable[[np.ndarray], np.ndarray]) -> tuple[Ref, int]:
         """The filter as ``pack`` makes it, and the number of its parts."""
         key = ("int8", *recipe, self.ctx.width, self.p.mode, self.p.sparse, self.filter_dtype.zero_point)
         pool, integers = self.ctx.pool, self.integers
@@ -197,10 +197,10 @@ class _Conv:
     def geometry(self, *names: str) -> dict[str, Any]:
         return {name: getattr(self.p, name) for name in names}
 
-    def emit(self, kernel: str, **arguments: object) -> None:
+    def emit(self, kernel: str, **arguments: Any) -> None:
         n, _, oh, ow = self.y.shape
         products = n * math.prod(self.w_shape) * oh * ow
-        self.ctx.emit(kernel, self.node, **arguments, **self.output, flops=2 * products)  # type: ignore[arg-type]
+        self.ctx.emit(kernel, self.node, **arguments, **self.output, flops=2 * products)
 
 
 def _emit_depthwise(conv: _Conv) -> None:

@@ -103,12 +103,11 @@ def _constant_columns(ctx: Lowering, b: Var, transposed: bool, offset: int, bias
             sums = sums + x.reshape(-1)
         return pad_channels(sums, 1, width)
 
-    assert b.const is not None
-    parents = [b.const] if bias is None else [b.const, bias.const]
+    parents = [b.constant] if bias is None else [b.constant, bias.constant]
     key = ("int8 columns", width, transposed, zero)
-    columns = ctx.pool.derive(key, [b.const], lambda w: packing.pack_columns(integers(w), width))
-    sums = ctx.pool.derive((*key, "bias", offset), parents, total)  # type: ignore[arg-type]
-    return ctx.constant(columns), count_parts(ctx.pool, b.const, zero), ctx.constant(sums)
+    columns = ctx.pool.derive(key, [b.constant], lambda w: packing.pack_columns(integers(w), width))
+    sums = ctx.pool.derive((*key, "bias", offset), parents, total)
+    return ctx.constant(columns), count_parts(ctx.pool, b.constant, zero), ctx.constant(sums)
 
 
 def _pack_columns(

@@ -17,6 +17,7 @@ from megengine_lite._core.ir.fused import Activation, ActivationCode
 from megengine_lite._core.ir.graph import Constant, Node
 from megengine_lite._core.ir.params import RNNCellNonlineMode
 from megengine_lite._core.operators.recurrent import LayerWeights, split_weights
+from megengine_lite.errors import InternalError
 
 # More steps than this are a loop in Python: their records would take more memory than the sequence.
 MAX_STEPS = 4096
@@ -154,9 +155,12 @@ def _weights(ctx: Lowering, node: Node, flat: Constant, gates: int, size: int) -
     def constant(which: str, number: int) -> Constant:
         def part(array: np.ndarray) -> np.ndarray:
             weights: LayerWeights = split_weights(bare, array.reshape(-1), gates, size)[number]
-            if which == "bias":
-                return weights.b_ih + weights.b_hh  # type: ignore[operator]
-            return np.ascontiguousarray(getattr(weights, which))
+            if which != "bias":
+                return np.ascontiguousarray(getattr(weights, which))
+            if weights.b_ih is None or weights.b_hh is None:
+                raise InternalError(f"{bare} has no bias")
+            total: np.ndarray = weights.b_ih + weights.b_hh
+            return total
 
         return ctx.pool.derive(("recurrent", which, number, *key), [flat], part)
 

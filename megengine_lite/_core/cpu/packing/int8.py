@@ -118,4 +118,5 @@ def compensation(w: np.ndarray, offset: int) -> np.ndarray:
     ----------
     w : int array (oc, ...)
     """
-    return (-offset * w.reshape(len(w), -1).sum(axis=1, dtype=np.int64)).astype(np.int32)
+    result: np.ndarray = (-offset * w.reshape(len(w), -1).sum(axis=1, dtype=np.int64)).astype(np.int32)
+    return result

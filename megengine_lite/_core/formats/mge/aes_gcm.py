@@ -49,7 +49,7 @@ def _file_key(key: bytes, source: int, cost_log2: int, salt: bytes) -> bytes:
         cost = 1 << cost_log2
         memory = 256 * cost * _SCRYPT_R
         key = hashlib.scrypt(key, salt=salt, n=cost, r=_SCRYPT_R, p=1, dklen=KEY_BYTES, maxmem=memory)
-    return HKDF(key, KEY_BYTES, salt, SHA256, context=MAGIC)
+    return bytes(HKDF(key, KEY_BYTES, salt, SHA256, context=MAGIC))
 
 
 def _is_passphrase(key: bytes) -> bool:

@@ -17,7 +17,7 @@ from megengine_lite._core.formats.mge.records import (
 )
 from megengine_lite._core.formats.mge.repair import drop_double_padding
 from megengine_lite._core.formats.mge.values import file_constant
-from megengine_lite._core.ir.graph import Constant, Graph, Node, TensorSpec, Var
+from megengine_lite._core.ir.graph import AnyNode, AnyVar, Constant, ModelGraph, TensorSpec, Var
 from megengine_lite._core.ir.params import Empty, Host2DeviceCopy
 from megengine_lite._core.operators.sources import CONSTANTS, INPUT
 from megengine_lite.errors import ModelFormatError, UnsupportedOperatorError
@@ -52,7 +52,7 @@ class Model:
         The file has names of operators, not only of variables.
     """
 
-    graph: Graph
+    graph: ModelGraph
     input_names: list[str]
     output_names: list[str]
     default_inputs: dict[str, Constant]
@@ -72,8 +72,8 @@ class _Builder:
     compressed: bool
     names: dict[int, str]
     token: object = field(default_factory=object)  # makes keys of constants unique to this load
-    variables: dict[int, Var] = field(default_factory=dict)
-    nodes: list[Node] = field(default_factory=list)
+    variables: dict[int, AnyVar] = field(default_factory=dict)
+    nodes: list[AnyNode] = field(default_factory=list)
     inputs: dict[str, Var] = field(default_factory=dict)
     defaults: dict[str, Constant] = field(default_factory=dict)
 
@@ -85,7 +85,7 @@ class _Builder:
         else:
             self._add_node(operator)
 
-    def _define(self, number: int, var: Var, operator: OperatorRecord) -> None:
+    def _define(self, number: int, var: AnyVar, operator: OperatorRecord) -> None:
         if number in self.variables:
             raise ModelFormatError(f"{self.what}: {operator.describe()} defines variable {number} a second time")
         if len(self.variables) == MAX_VARIABLES:
@@ -136,18 +136,18 @@ class _Builder:
             )
         outputs = []
         for number in operator.outputs:
-            var = Var(number, self.names.get(number, ""))
+            var = AnyVar(number, self.names.get(number, ""))
             if number != NOT_NUMBERED:
                 self._define(number, var, operator)
             outputs.append(var)
         name = operator.name or next((v.name for v in outputs if v.name), "")
         inputs = [self.variables[number] for number in operator.inputs]
         op = operator.type or operator.label
-        self.nodes.append(Node(op, operator.params, inputs, outputs, name, operator.output_dtype, operator.payload))
+        self.nodes.append(AnyNode(op, operator.params, inputs, outputs, name, operator.output_dtype, operator.payload))
 
-    def outputs(self, listed: list[tuple[int, str]]) -> dict[str, Var]:
+    def outputs(self, listed: list[tuple[int, str]]) -> dict[str, AnyVar]:
         """The graph's outputs by name; a variable that is listed twice under one name counts once."""
-        found: dict[str, Var] = {}
+        found: dict[str, AnyVar] = {}
         seen: set[tuple[int, str]] = set()
         for number, alias in listed:
             var = self.variables.get(number)
@@ -163,7 +163,7 @@ class _Builder:
             raise ModelFormatError(f"{self.what}: the model has no outputs")
         return found
 
-    def _invented_name(self, var: Var) -> str:
+    def _invented_name(self, var: AnyVar) -> str:
         """Names for the outputs of models that were dumped without names."""
         maker = next((node.op for node in self.nodes if var in node.outputs), "CONSTANT")
         return f"{maker}[{var.id}]"
@@ -187,7 +187,7 @@ def build_model(record: ModelRecord, *, what: str = "model", compressed: bool = 
         builder.add(position, operator)
     outputs = builder.outputs(record.outputs)
     inputs = builder.inputs
-    graph = Graph(builder.nodes, list(inputs.values()), list(outputs.values()), list(outputs))
+    graph = ModelGraph(builder.nodes, list(inputs.values()), list(outputs.values()), list(outputs))
     drop_double_padding(graph)
     return Model(
         graph=graph,

@@ -49,7 +49,7 @@ def encrypt_aes(data: Any, key: bytes) -> bytes:
     n_padding = _AES_BLOCK - len(plain) % _AES_BLOCK
     padded = plain + bytes([n_padding]) * n_padding
     cipher = AES.new(key, AES.MODE_CBC, vector)
-    return vector + cipher.encrypt(padded) + len(plain).to_bytes(_AES_LENGTH_BYTES, "big")
+    return bytes(vector + cipher.encrypt(padded) + len(plain).to_bytes(_AES_LENGTH_BYTES, "big"))
 
 
 def _rc4_keys(key: bytes) -> tuple[int, int]:

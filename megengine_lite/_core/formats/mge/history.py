@@ -85,7 +85,7 @@ def modernize(params: Param, release: Release) -> Param:
     for f in params.layout:
         if f.enum is ConvolutionFormat:
             today = current_format(getattr(params, f.name), release)
-            return dataclasses.replace(params, **{f.name: today})  # type: ignore[type-var]
+            return dataclasses.replace(params, **{f.name: today})
     return params
 
 

@@ -8,7 +8,7 @@ blocks than there are elements. What is meant is clear: the concatenation is rem
 
 from __future__ import annotations
 
-from megengine_lite._core.ir.graph import Graph, Node, Var
+from megengine_lite._core.ir.graph import AnyNode, AnyVar, ModelGraph
 from megengine_lite._core.ir.params import Axis, Dimshuffle
 
 _CHANNELS = Axis(axis=1)
@@ -16,13 +16,13 @@ _UNPACK = (0, 1, 4, 2, 3)
 _PACK = (0, 1, 3, 4, 2)
 
 
-def drop_double_padding(graph: Graph) -> None:
+def drop_double_padding(graph: ModelGraph) -> None:
     """Removes concatenations of zeros between unpacking and packing that leave an incomplete block."""
     suspects = [n for n in graph.nodes if n.op == "Concat" and n.params == _CHANNELS and len(n.inputs) == 2]
     if not suspects:
         return
     consumers, producers = graph.consumers(), graph.producers()
-    replaced: dict[Var, Var] = {}
+    replaced: dict[AnyVar, AnyVar] = {}
     for node in suspects:
         x, zeros = node.inputs
         if not node.outputs or zeros.const is None or len(zeros.const.array.shape) != 4:
@@ -35,7 +35,7 @@ def drop_double_padding(graph: Graph) -> None:
     graph.replace_uses(replaced)
 
 
-def _is_unpacked(var: Var, producers: dict[Var, Node]) -> bool:
+def _is_unpacked(var: AnyVar, producers: dict[AnyVar, AnyNode]) -> bool:
     reshape = producers.get(var)
     if reshape is None or reshape.op != "Reshape" or not reshape.inputs:
         return False
@@ -43,11 +43,11 @@ def _is_unpacked(var: Var, producers: dict[Var, Node]) -> bool:
     return shuffle is not None and _is_shuffle(shuffle, _UNPACK)
 
 
-def _is_shuffle(node: Node, pattern: tuple[int, ...]) -> bool:
+def _is_shuffle(node: AnyNode, pattern: tuple[int, ...]) -> bool:
     return node.op == "Dimshuffle" and isinstance(node.params, Dimshuffle) and node.params.pattern == pattern
 
 
-def _block_packed_into(var: Var, consumers: dict[Var, list[Node]], producers: dict[Var, Node]) -> int:
+def _block_packed_into(var: AnyVar, consumers: dict[AnyVar, list[AnyNode]], producers: dict[AnyVar, AnyNode]) -> int:
     """The block size if the variable is reshaped to (n, c / block, block, h, w) and packed, else 0."""
     for reshape in consumers.get(var, []):
         # Nodes are not checked yet: they may have any number of inputs and outputs.

@@ -78,7 +78,7 @@ _INDEX_ITEM = struct.Struct("<b????")
 def _axis_descs(table: Table, number: int) -> tuple[AxisDesc, ...]:
     stored = table.structs(number, _AXIS_DESC.size, "axis steps")
     methods = AxisMethod._value2member_map_
-    return tuple(AxisDesc(methods.get(m, m), axis) for m, axis in _AXIS_DESC.iter_unpack(stored))  # type: ignore[arg-type]
+    return tuple(AxisDesc(methods.get(m, m), axis) for m, axis in _AXIS_DESC.iter_unpack(stored))
 
 
 def _index_items(table: Table, number: int) -> tuple[IndexDescMaskItem, ...]:

@@ -7,14 +7,14 @@ from dataclasses import replace
 from megengine_lite._core.formats.mge.records import NOT_NUMBERED, ModelRecord, OperatorRecord, TensorRecord
 from megengine_lite._core.formats.mge.values import FileConstant, bytes_of
 from megengine_lite._core.ir.dtype import DTypeCode
-from megengine_lite._core.ir.graph import Constant, Graph, Node, Var
+from megengine_lite._core.ir.graph import AnyNode, AnyVar, Constant, ModelGraph, Var
 from megengine_lite._core.operators.sources import CONSTANTS, INPUT
 
 # What holds new constants. Only the first kind can say where a tensor is cut or how it is shaped.
 _IMMUTABLE, _WEIGHTS = "ImmutableTensor", "MultipleDeviceTensorHolder"
 
 
-def to_record(graph: Graph, source: ModelRecord) -> ModelRecord:
+def to_record(graph: ModelGraph, source: ModelRecord) -> ModelRecord:
     """The record of a graph.
 
     Parameters
@@ -28,12 +28,12 @@ def to_record(graph: Graph, source: ModelRecord) -> ModelRecord:
 
 
 class _Recorder:
-    def __init__(self, graph: Graph, source: ModelRecord):
+    def __init__(self, graph: ModelGraph, source: ModelRecord):
         self.graph = graph
         self.source = source
         self.operators: list[OperatorRecord] = []
         self.names: dict[int, str] = {}
-        self.numbers: dict[Var, int] = {}
+        self.numbers: dict[AnyVar, int] = {}
         self.constants: dict[int, int] = {}  # number of each constant that is written, by identity
         self.holders = {v: op for op in source.operators if op.type in CONSTANTS for v in op.outputs}
         self.next = 0
@@ -51,7 +51,7 @@ class _Recorder:
             self.source, container="v2", operators=self.operators, outputs=outputs, variable_names=self.names
         )
 
-    def _add(self, node: Node) -> None:
+    def _add(self, node: AnyNode) -> None:
         inputs = tuple(self._read(v) for v in node.inputs)
         outputs = tuple(NOT_NUMBERED if v.id == NOT_NUMBERED else self._number(v) for v in node.outputs)
         self.operators.append(
@@ -70,16 +70,16 @@ class _Recorder:
             )
         )
 
-    def _number(self, var: Var) -> int:
+    def _number(self, var: AnyVar) -> int:
         number = self.numbers[var] = self.next
         self.next += 1
         if var.name:
             self.names[number] = var.name
         return number
 
-    def _read(self, var: Var) -> int:
+    def _read(self, var: AnyVar) -> int:
         """The number of a variable that is read; constants are written before their first reader."""
-        if var.const is None:
+        if not isinstance(var, Var) or var.const is None:
             return self.numbers[var]
         found = self.constants.get(id(var.const))
         if found is None:
@@ -88,9 +88,9 @@ class _Recorder:
         return found
 
     def _add_constant(self, var: Var, constant: Constant, number: int) -> None:
-        holder = self.holders.get(var.id) if isinstance(constant, FileConstant) else None
-        if holder is not None:
-            tensor = constant.stored()  # type: ignore[attr-defined]  # a FileConstant
+        holder = self.holders.get(var.id)
+        if holder is not None and isinstance(constant, FileConstant):
+            tensor = constant.stored()
             made = replace(holder, outputs=(number,), output_names=[var.name], tensors=[tensor])
         else:
             kind = _IMMUTABLE if var.dtype.code == DTypeCode.INT32 else _WEIGHTS

@@ -38,7 +38,7 @@ class FileConstant(Constant):
         self.key = key
 
     @property
-    def array(self) -> np.ndarray:  # type: ignore[override]
+    def array(self) -> np.ndarray:
         found = self._array
         if found is None and self._held is not None:
             found = self._held()
@@ -114,7 +114,8 @@ def _decode(tensor: TensorRecord, data: memoryview, compressed: bool) -> np.ndar
     if dtype.packed_bits:
         return _unpack(tensor, data)
     if dtype.code == DTypeCode.BOOL:
-        return (np.frombuffer(data, np.uint8) != 0).reshape(tensor.shape)  # numpy relies on 0 and 1
+        result: np.ndarray = (np.frombuffer(data, np.uint8) != 0).reshape(tensor.shape)  # numpy relies on 0 and 1
+        return result
     array = np.frombuffer(data, dtype.storage).reshape(tensor.shape)
     return array if array.flags.aligned else array.copy()
 
@@ -123,7 +124,8 @@ def _expand(tensor: TensorRecord, data: memoryview) -> np.ndarray:
     stride, base = np.frombuffer(data[:_SCALING_BYTES], "<f4")
     n = math.prod(tensor.shape)
     steps = np.frombuffer(data[_SCALING_BYTES:], np.dtype(f"<u{(len(data) - _SCALING_BYTES) // n}"))
-    return (steps * stride + base).astype(np.float32, copy=False).reshape(tensor.shape)
+    result: np.ndarray = (steps * stride + base).astype(np.float32, copy=False).reshape(tensor.shape)
+    return result
 
 
 def _unpack(tensor: TensorRecord, data: memoryview) -> np.ndarray:

@@ -47,11 +47,12 @@ class Param:
     """
 
     __slots__ = ()
+    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]  # all tables are dataclasses
     code: ClassVar[int]
     layout: ClassVar[tuple[Field, ...]]
 
     def _values(self) -> tuple[Any, ...]:
-        return tuple(getattr(self, f.name) for f in dataclasses.fields(self))  # type: ignore[arg-type]
+        return tuple(getattr(self, f.name) for f in dataclasses.fields(self))
 
     def __eq__(self, other: object) -> bool:
         if type(other) is not type(self):
@@ -65,7 +66,7 @@ class Param:
         """Only what differs from the defaults."""
         shown = [
             f"{f.name}={value.name}" if isinstance(value, IntEnum) else f"{f.name}={value!r}"
-            for f, value in zip(dataclasses.fields(self), self._values(), strict=True)  # type: ignore[arg-type]
+            for f, value in zip(dataclasses.fields(self), self._values(), strict=True)
             if value != f.default
         ]
         return f"{type(self).__name__}({', '.join(shown)})"
@@ -84,7 +85,7 @@ def serialized(code: int) -> Callable[[P], P]:
         cls.code = code
         cls.layout = tuple(
             Field(f.name, f.metadata["id"], f.metadata["kind"], f.metadata["enum"], f.default)
-            for f in dataclasses.fields(cls)  # type: ignore[arg-type]
+            for f in dataclasses.fields(cls)
             if f.metadata
         )
         BY_CODE[code] = cls

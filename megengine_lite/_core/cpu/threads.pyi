@@ -1,0 +1,3 @@
+MOST_THREADS: int
+
+def limit_workers(most: int) -> None: ...
