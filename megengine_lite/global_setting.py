@@ -64,15 +64,28 @@ class _DecryptionFunction:
         if in_arr.flags.writeable:
             in_arr.flags.writeable = False
         key_arr = np.frombuffer(key, np.uint8)
-        size = self._func(in_arr, key_arr, None)
+        size = self._call(in_arr, key_arr, None)
         if isinstance(size, bytes | bytearray | memoryview | np.ndarray):
             return np.ascontiguousarray(size).tobytes() if isinstance(size, np.ndarray) else size
         out = np.zeros(self._checked(size, _MOST_BYTES), np.uint8)
-        written = self._func(in_arr, key_arr, out.view(_OutputArray))
+        written = self._call(in_arr, key_arr, out.view(_OutputArray))
         return out[: self._checked(written, out.size)].data
 
+    def _call(self, in_arr: np.ndarray, key_arr: np.ndarray, out_arr: np.ndarray | None) -> Any:
+        try:
+            return self._func(in_arr, key_arr, out_arr)
+        except (LiteError, MemoryError):
+            raise
+        except Exception as error:
+            raise DecryptionError(
+                f"the decryption function {self._name()} raised {type(error).__name__}: {error}"
+            ) from error
+
+    def _name(self) -> str:
+        return str(getattr(self._func, "__name__", type(self._func).__name__))
+
     def _checked(self, size: Any, most: int) -> int:
-        name = getattr(self._func, "__name__", "decryption function")
+        name = self._name()
         if isinstance(size, bool) or not isinstance(size, int | np.integer):
             raise DecryptionError(f"{name} must return a number of bytes, not {type(size).__name__}")
         if not 0 <= size <= most:
@@ -88,7 +101,9 @@ def decryption_func(func: Callable[..., Any]) -> Callable[..., Any]:
     func
         ``func(in_arr, key_arr, out_arr)`` with arrays of uint8. It is called twice: with ``out_arr`` None to return
         the number of plain bytes, then with an array of that size to fill, to return the number of bytes written.
-        It may also return the plain bytes themselves at the first call.
+        It may also return the plain bytes themselves at the first call. If it raises, ``load`` raises a
+        :class:`~megengine_lite.errors.DecryptionError` whose ``__cause__`` is that exception; an error of this package
+        passes as it is.
 
     Examples
     --------

@@ -23,6 +23,7 @@ from megengine_lite import LiteConfig, LiteGlobal, LiteNetwork, get_model_io_inf
 from megengine_lite._core.cpu.algorithms.cache import CACHE
 from megengine_lite._core.formats.mge import cryption
 from megengine_lite.errors import (
+    DecryptionError,
     LiteError,
     LiteFileNotFoundError,
     LiteIsADirectoryError,
@@ -32,6 +33,7 @@ from megengine_lite.errors import (
     LiteTypeError,
     LiteValueError,
     ModelFormatError,
+    ShapeError,
 )
 
 pytestmark = [
@@ -303,6 +305,65 @@ def test_results_of_a_decryption_function(kind, packed_model, monkeypatch):
     for read in (LiteNetwork(config).load, lambda source: get_model_io_info(source, config)):
         with pytest.raises(LiteError):
             read(content)
+
+
+class UserFault(Exception):
+    """An exception of the user's own."""
+
+
+def _raise(error):
+    raise error
+
+
+@pytest.mark.parametrize(
+    "error", [UserFault("no"), KeyError("k"), OSError(5, "lost"), ShapeError("odd"), MemoryError()]
+)
+@pytest.mark.parametrize("call", [0, 1])
+def test_what_a_decryption_function_raises_is_the_cause(error, call, monkeypatch):
+    monkeypatch.setattr(cryption, "METHODS", dict(cryption.METHODS))
+
+    def decrypt(data, key, out):
+        return 10 if call and out is None else _raise(error)
+
+    LiteGlobal.register_decryption_and_key("raises", decrypt, b"k")
+    config = LiteConfig()
+    config.bare_model_cryption_name = "raises"
+    for read in (LiteNetwork(config).load, lambda source: get_model_io_info(source, config)):
+        with pytest.raises(LiteError) as caught:
+            read(b"model")
+        if isinstance(error, LiteError):
+            assert caught.value is error
+        elif isinstance(error, MemoryError):
+            assert type(caught.value) is LiteMemoryError
+        else:
+            assert type(caught.value) is DecryptionError and caught.value.__cause__ is error
+            assert str(caught.value) == f"the decryption function decrypt raised {type(error).__name__}: {error}"
+
+
+@pytest.mark.parametrize("error", [UserFault("no"), KeyError("k"), ValueError("closed"), OSError(5, "lost")])
+def test_what_a_reader_raises_is_the_cause(error):
+    class Reader:
+        def read(self):
+            raise error
+
+    for read in (LiteNetwork().load, get_model_io_info):
+        with pytest.raises(LiteError, match="the model cannot be read: ") as caught:
+            read(Reader())
+        assert caught.value.__cause__ is error
+
+
+def test_an_interrupt_in_a_decryption_function_or_a_reader_passes(monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cryption, "METHODS", dict(cryption.METHODS))
+    LiteGlobal.register_decryption_and_key("stops", interrupted, b"k")
+    config = LiteConfig()
+    config.bare_model_cryption_name = "stops"
+    with pytest.raises(KeyboardInterrupt):
+        LiteNetwork(config).load(b"model")
+    with pytest.raises(KeyboardInterrupt):
+        LiteNetwork().load(type("Reader", (), {"read": interrupted})())
 
 
 # ---- memory ---------------------------------------------------------------------------------------------------------

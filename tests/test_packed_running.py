@@ -131,13 +131,14 @@ def test_key_of_a_registered_method_changes_between_packages(methods):
 
 
 @pytest.mark.parametrize("part", ["model_cryption", "information_cryption"])
-def test_error_of_a_registered_method_comes_out_of_load(methods, part):
+def test_error_of_a_registered_method_is_the_cause_of_the_error_of_load(methods, part):
     def no_licence(in_arr, key_arr, out_arr):
         raise PermissionError("no licence")
 
     LiteGlobal.register_decryption_and_key("licensed", no_licence, b"k")
-    with pytest.raises(PermissionError, match="no licence"):
+    with pytest.raises(DecryptionError, match="no_licence raised PermissionError: no licence") as caught:
         loaded(package(ADD, **{part: "licensed"}))
+    assert type(caught.value.__cause__) is PermissionError
 
 
 def test_gcm_protects_models_and_information_of_packages(methods):

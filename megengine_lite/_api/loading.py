@@ -57,6 +57,10 @@ def to_source(file: Any) -> str | bytes | memoryview:
             raise os_error(error, f"the model cannot be read: {error.strerror or error}", "") from error
         except ValueError as error:  # a file that is closed
             raise LiteValueError(f"the model cannot be read: {error}") from error
+        except (LiteError, MemoryError):
+            raise
+        except Exception as error:  # of a class of the caller's
+            raise LiteError(f"the model cannot be read: read() raised {type(error).__name__}: {error}") from error
         if not isinstance(content, bytes | bytearray | memoryview):
             raise LiteTypeError(f"a model is read from binary files, this one gives {type(content).__name__}")
         return bytes(content)
