@@ -119,9 +119,10 @@ def _run(network: Any) -> dict[str, np.ndarray]:
 
 def _stored_outputs(path: str, names: list[str]) -> dict[str, np.ndarray]:
     if path.endswith(".npy"):
+        array = inputs.checked_load(path)  # first: a file that is missing or no array is told as that
         if len(names) > 1:
             raise LiteValueError(f"{path} is one array, the model has the outputs {', '.join(names)}: use a .npz")
-        return {names[0]: inputs.checked_load(path)}
+        return {names[0]: array}
     with inputs.checked_load(path) as file:
         numbered = {n: f"out_{i}" for i, n in enumerate(names)}
         keys = {n: n if n in file.files else numbered[n] for n in names}
