@@ -57,7 +57,7 @@ class _Parser(argparse.ArgumentParser):
             shown = [action for action in self._actions if action.help != argparse.SUPPRESS]
             flags = [flag for action in shown for flag in action.option_strings]
             words = [word.partition("=")[0] for word in message.split() if word.startswith("--")]
-            hints = [suggestion(word, flags) for word in words]
+            hints = [suggestion(words, flags)]
         choice = re.search(r"argument COMMAND: invalid choice: '(.*?)' \(", message)
         if choice is not None:
             message = message.partition(" (choose")[0]

@@ -167,6 +167,13 @@ def test_verify_against_an_array(tmp_path, run_json, error_of):
     words = [w for n in values if n.startswith("in_") for w in ("--input", f"{n[3:]}={several.with_suffix('.npz')}")]
     message = error_of("verify", several, *words, "--against", tmp_path / "prob.npy")
     assert "is one array, the model has the outputs" in message and "use a .npz" in message
+    for suffix in (".npy", ".npz", ".mge"):
+        missing = tmp_path / f"missing{suffix}"
+        message = error_of("verify", several, *words, "--against", missing)
+        assert f"there is no file {str(missing)!r}" in message
+    (tmp_path / "text.npy").write_text("no array")
+    message = error_of("verify", several, *words, "--against", tmp_path / "text.npy")
+    assert f"cannot read {tmp_path / 'text.npy'}: " in message
 
 
 @pytest.mark.parametrize("kind", ["text", "checkpoint 2", "zip", "png", "page", "empty", "pointer"])
@@ -239,8 +246,8 @@ else:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("avx", "MEGENGINE_LITE_ISA=avx names no instruction set; there are " + SETS + ". did you mean 'avx2'?"),
-        ("xyz", "MEGENGINE_LITE_ISA=xyz names no instruction set; there are " + SETS + "."),
+        ("avx", f"MEGENGINE_LITE_ISA=avx names no instruction set (there are {SETS}); did you mean 'avx2'?"),
+        ("xyz", f"MEGENGINE_LITE_ISA=xyz names no instruction set (there are {SETS})"),
         (" BASE ", "chosen base"),
     ],
 )
@@ -265,7 +272,7 @@ def test_an_instruction_set_on_the_command_line(error_of):
         ([str(DIGITS)], f"to run a model: megengine-lite run {DIGITS}"),
         (["--iter", "5", "bench", "m"], "flags with a value come after the command: megengine-lite bench"),
         (["run", "m", "--fast-rum"], "did you mean '--fast-run'?"),
-        (["run", "m", "--thred=2", "--ieter", "3"], "did you mean '--thread'?; did you mean '--iter'?"),
+        (["run", "m", "--thred=2", "--ieter", "3"], "; did you mean '--thread' and '--iter'?"),
         (["bench", "m", "-treads", "2"], "did you mean '--threads'?"),
         (["verify", "m", "--tolerence", "1"], "did you mean '--tolerance'?"),
         (["encrypt", "m", "o", "--methud", "x"], "--method"),
@@ -274,6 +281,20 @@ def test_an_instruction_set_on_the_command_line(error_of):
 )
 def test_commands_and_flags_that_are_not_known_get_a_suggestion(words, hint, error_of):
     assert hint in error_of(*words, status=2)
+
+
+def test_a_suggestion_ends_its_sentence(error_of):
+    messages = [
+        error_of("bench", DIGITS, "--isa", "avx-512"),
+        error_of("rnu", DIGITS, status=2),
+        error_of("run", DIGITS, "--thred=2", "--ieter", "3", status=2),
+        error_of("run", DIGITS, "--option", "weight_prepocess=1"),
+        in_process(ISA.format(name="avx", model=str(DIGITS))),
+    ]
+    for message in messages:
+        before, hint, after = message.strip().partition("did you mean ")
+        assert hint and before.endswith("; ") and after.endswith("?"), message
+        assert "did you mean" not in after
 
 
 def test_errors_are_all_of_this_package():

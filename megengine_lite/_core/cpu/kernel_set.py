@@ -167,7 +167,8 @@ def _inspect() -> _Info:
 
 
 def _choice(name: str, known: Iterable[str]) -> str:
-    return f"there are {', '.join(known)}. {suggestion(name, known)}".rstrip()
+    hint = suggestion(name, known)
+    return f"(there are {', '.join(known)})" + (f"; {hint}" if hint else "")
 
 
 def cpu_info() -> dict[str, object]:
@@ -209,14 +210,14 @@ def kernel_set(name: str | None = None) -> KernelSet:
     if name is None:
         name, forced = info["chosen"], _forced()
         if forced and forced not in known:
-            raise DeviceError(f"{ISA_VARIABLE}={forced} names no instruction set; {_choice(forced, known)}")
+            raise DeviceError(f"{ISA_VARIABLE}={forced} names no instruction set {_choice(forced, known)}")
         if not name and forced:
             raise DeviceError(f"{ISA_VARIABLE}={forced}: {refused[forced]}; unset it to use what can run here")
         if not name:
             reasons = "; ".join(f"{k}: {v}" for k, v in refused.items())
             raise DeviceError(f"no kernels can run here ({reasons}); rebuild the package")
     if name not in known:
-        raise DeviceError(f"unknown instruction set {name!r}; {_choice(name, known)}")
+        raise DeviceError(f"unknown instruction set {name!r} {_choice(name, known)}")
     if obstacle := _obstacles()[name]:
         raise DeviceError(f"kernels for {name} cannot run here: {obstacle}")
     return KernelSet(known[name])

@@ -6,11 +6,15 @@ import difflib
 from collections.abc import Iterable
 
 
-def suggestion(name: str, known: Iterable[str]) -> str:
-    """``"did you mean 'threads'?"``; empty if no name is similar.
+def suggestion(names: str | Iterable[str], known: Iterable[str]) -> str:
+    """The end of a message about names that are not known, to stand behind a semicolon; empty if none is similar.
 
     >>> suggestion("thread", ["threads", "isa"])
     "did you mean 'threads'?"
+    >>> suggestion(["thread", "iza"], ["threads", "isa"])
+    "did you mean 'threads' and 'isa'?"
     """
-    near = difflib.get_close_matches(name, list(known), 1)
-    return f"did you mean {near[0]!r}?" if near else ""
+    known = list(known)
+    asked = [names] if isinstance(names, str) else names
+    near = [match for name in asked for match in difflib.get_close_matches(name, known, 1)]
+    return f"did you mean {' and '.join(map(repr, near))}?" if near else ""
