@@ -34,7 +34,7 @@ from megengine_lite.errors import InternalError, LiteError, ShapeError
 
 # Tensors up to this size are computed while planning when all inputs are known.
 FOLD_SIZE = 4096
-# Weights are folded only if the result takes at most so many times their memory: a node that merely repeats them runs.
+# Weights are folded only if the result takes at most this many times their memory. A node that only repeats them runs.
 FOLD_GROWTH = 2
 
 
@@ -235,7 +235,7 @@ def _folded(
 
 
 def _is_compact(ins: Sequence[Var], outs: Sequence[Var | DynamicVar]) -> bool:
-    """Whether the outputs take about as much memory as the inputs, or less. Outputs that depend on data do."""
+    """Whether the outputs take about as much memory as the inputs, or less. Unknown shapes count as nothing."""
     made = sum(v.spec.nbytes for v in outs if isinstance(v, Var))
     return made <= FOLD_GROWTH * sum(v.spec.nbytes for v in ins)
 

@@ -62,7 +62,7 @@ class Rewriter:
         return reader if isinstance(reader, Node) else None
 
     def position(self, node: Node) -> int:
-        """Grows along the order of nodes."""
+        """A number that grows along the order of nodes."""
         return self._slot_of[node]
 
     def replace(self, old: Sequence[Node], new: Sequence[Node]) -> None:

@@ -1,7 +1,7 @@
 """What is known of an operator: its names, its shapes, its meaning, and what others may do with it.
 
 Each operator is a subclass of :class:`Operator` in the module of its family, registered by :func:`register`. A fact
-about an operator stands on its class and nowhere else; whoever needs it asks ``REGISTRY[node.op]``.
+about an operator stands on its class and nowhere else; code that needs it asks ``REGISTRY[node.op]``.
 ``compute`` is the definition of the operator in numpy: it folds constants, evaluates shape arithmetic while
 planning, runs operators that have no native kernel, and is what every kernel is compared with.
 """
@@ -186,7 +186,7 @@ def compute_node(
     known = [spec for spec in out_specs if isinstance(spec, TensorSpec)]
     if len(known) != len(out_specs):
         raise InternalError(
-            f"{_label(node)}: an output has no shape, although the operator is none with dynamic shapes"
+            f"{_label(node)}: an output has no shape, but the shapes of this operator do not depend on data"
         )
     return operator.compute(node, ins, in_specs, known)
 

@@ -44,7 +44,7 @@ def _saturate(x: Array, dtype: DType) -> Array:
 def _round_shift(x: Array, shift: Array) -> Array:
     """x / 2**shift in 64 bits, to nearest with halves away from zero; negative shifts multiply."""
     x = x.astype(np.int64)
-    # int32 numbers are nothing but a sign after a shift of 62, and beyond any smaller type after one of -31.
+    # After a shift of 62 only the sign of an int32 number is left; after one of -31 it is beyond any smaller type.
     right = np.clip(shift, 0, 62).astype(np.int64)
     left = np.clip(-shift.astype(np.int64), 0, 31)
     half = np.where(right > 0, np.int64(1) << np.maximum(right - 1, 0), 0)

@@ -53,7 +53,7 @@ class ExternCOprRunner(DynamicOperator):
         try:
             return int(ExternPayload.make(payload, n_inputs).descriptor.n_outputs)
         except LiteError:
-            return 1  # what is wrong is told when the model is loaded to be run; looking at it needs no library
+            return 1  # loading the model to run it raises the error; looking at it needs no library
 
     def load_payload(self, payload: tuple[bytes, ...], n_inputs: int, n_outputs: int) -> tuple[bytes, ...]:
         user = _user_operator(payload)

@@ -48,7 +48,7 @@ def select(node: AnyNode, shape: Shape, values: Sequence[Array | None], first: i
     Raises
     ------
     ShapeError
-        Axes or numbers of slices that cannot be, or numbers that are not known.
+        Axes or slices that do not exist, or numbers that are not known.
     """
     slices = [slice(None)] * len(shape)
     seen: set[int] = set()

@@ -111,12 +111,12 @@ class _Change(_IndexOperator):
         return [out]
 
     def change(self, view: np.ndarray, located: Located, value: np.ndarray) -> None:
-        """Changes the elements of ``view`` that are meant."""
+        """Changes the located elements of ``view``."""
         raise NotImplementedError
 
 
 class _Set(_Change):
-    """The part is replaced by the value; of several values for one element any may win."""
+    """The part is replaced by the value. If an element gets several values, it has one of them afterwards."""
 
     def change(self, view: np.ndarray, located: Located, value: np.ndarray) -> None:
         view[located] = value

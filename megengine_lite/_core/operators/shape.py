@@ -94,7 +94,7 @@ class Reshape(Operator):
         target = to_integers(node, ins[1].value, "the target shape")
         axis, size = node.params.axis, ins[0].size
         if axis != NO_AXIS:
-            # What stands at this place is often garbage.
+            # The stored number at this place is often garbage.
             axis = normalize_axis(node, axis, len(target))
             target[axis] = 1
             rest = math.prod(target)
@@ -343,7 +343,7 @@ class Padding(Operator):
 
 
 class PassThrough(Operator):
-    """The first input as it is; what else such operators did concerned memory or devices of the original."""
+    """The first input unchanged. In the original these operators also manage memory or devices."""
 
     in_original = InOriginal(has_workspace=False)
     sample_inputs = (IMAGE,)

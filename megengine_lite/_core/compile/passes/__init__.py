@@ -1,7 +1,8 @@
 """Rewrites of a stage's graph, one per file, in the order in which they run.
 
-Every variable has a spec with a known shape. A pass changes the graph in place and does not change what its outputs
-mean. Weights that it changes are derived through the constant pool, so they are made once per model.
+A pass sees nodes whose shapes are known. It leaves nodes whose outputs depend on data where they are. It changes the
+graph in place and does not change what its outputs mean. Weights that it changes are derived through the constant pool,
+so they are made once per model.
 """
 
 from __future__ import annotations
@@ -54,8 +55,8 @@ def run(graph: Graph, pool: ConstantPool, config: SessionConfig) -> None:
     Raises
     ------
     InternalError
-        The graph that comes out cannot be computed in its order. With ``MEGENGINE_LITE_DEBUG=3`` that is found after
-        the pass that did it, and the pass is the last one printed.
+        The graph that comes out cannot be computed in its order. With ``MEGENGINE_LITE_DEBUG=3`` the graph is checked
+        after each pass, so the last pass that was printed has the fault.
     """
     chosen = _ALL if config.fuse else _ELEMWISE if config.fuse_elemwise else {}
     if debug.level() >= debug.PASSES:

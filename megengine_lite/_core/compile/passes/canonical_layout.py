@@ -2,7 +2,7 @@
 
 Files dumped with layout options hold packed convolutions with conversions around them. Each packed variable gets a
 *twin* in NCHW; operators between packed variables are repeated on the twins, and what remains of the packed ones is
-dropped. The planner then chooses the blocked layout that this machine likes best.
+dropped. The planner then chooses the blocked layout that is fastest on this machine.
 """
 
 from __future__ import annotations

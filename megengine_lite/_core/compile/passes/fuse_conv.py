@@ -51,7 +51,7 @@ def _any(fused: Node) -> bool:
 
 
 def run(graph: Graph, pool: ConstantPool, accept: Callable[[Node], bool] = _any) -> None:
-    """Fuses all convolutions of a graph; ``accept`` can refuse a fused node, which is then not made."""
+    """Fuses all convolutions of a graph. A fused node that ``accept`` refuses is not made."""
     graph.convert(as_fused_conv)
     rewriter = Rewriter(graph)
     for node in rewriter:

@@ -101,7 +101,7 @@ def as_quantized_matmul(node: Node) -> Node | None:
 
 
 def _with_conversion_before(cvt: Node, conv: Node, _: Var) -> Node | None:
-    """Absorbs the quantization of an image that only its convolution reads: it is packed anyway, and converted then."""
+    """Absorbs the quantization of an image that only its convolution reads; the convolution does it as it packs."""
     if cvt.op != "TypeCvt" or conv.params.input_dtype != conv.inputs[0].dtype:
         return None
     x = cvt.inputs[0]

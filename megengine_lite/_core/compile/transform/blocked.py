@@ -40,7 +40,7 @@ class _Blocking:
         self.block = block_size(layout)
         self.nodes: list[AnyNode] = []
         self.twins: dict[AnyVar, Var] = {}
-        self.unwritten: set[AnyVar] = set()  # variables whose twin alone has been computed
+        self.unwritten: set[AnyVar] = set()  # variables of which only the twin has been computed
 
     def rewrite(self) -> None:
         rules: dict[str, Callable[[Node], bool]] = {
@@ -160,7 +160,7 @@ class _Blocking:
                 return None
             if ic % block == 0:
                 return f"OIhw{both}"
-            # It has no kernel either that makes blocks of 8 int8 channels from an image.
+            # Nor has it a kernel that makes blocks of 8 int8 channels from an image.
             return "OhwIo" if ic <= _IMAGE_CHANNELS and not (quantized and block == 8) else None
         groups, ocpg, icpg = w.shape[:3]
         if ocpg == icpg == 1:

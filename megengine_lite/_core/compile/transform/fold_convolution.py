@@ -1,4 +1,4 @@
-"""Merges convolutions with the batch norm, scale, bias and activation that follow them, as far as files can say it.
+"""Merges convolutions with the batch norm, scale, bias and activation that follow them, as far as files can state it.
 
 A convolution that absorbs something becomes a ``ConvBiasForward``. Additions of other tensors stay operators of their
 own, because kernels of the original ignore the tensor that is to be added (``z``).
@@ -44,7 +44,7 @@ def _as_operator(node: Node, before: Node | None) -> Node:
     if node.op != "FusedConv":
         return node
     if before is not None and before.op in ("Convolution", "ConvBiasForward"):
-        return before  # it has taken nothing in
+        return before  # it has absorbed nothing
     p = node.params
     params = ConvBias(
         nonlineMode=_NONLINEARITY[p.activation.code],

@@ -8,7 +8,7 @@ The file has the form of the original's cache, with little-endian numbers::
 
 The names of our categories contain the processor, the instruction set, the number of threads and the revision of the
 kernels, so that a measurement is used only where it is valid. Other categories (the original's) are kept and written
-back. A file of another form is left as it is.
+back. A file of another form is not changed.
 """
 
 from __future__ import annotations

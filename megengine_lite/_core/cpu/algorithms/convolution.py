@@ -69,7 +69,7 @@ def _first_applies(p: ConvProblem) -> bool:
 
 
 def _image_applies(p: ConvProblem) -> bool:
-    """For small images, which are packed anyway. An input that is converted meanwhile may first be made plain NCHW."""
+    """For images of few channels, which are packed in any case. An input to be converted may be made plain first."""
     return (p.plain_input or p.converts_input) and p.groups == 1 and p.ic <= MAX_IMAGE_CHANNELS
 
 

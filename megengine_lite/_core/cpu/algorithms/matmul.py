@@ -39,13 +39,13 @@ class MatMulProblem:
         return replace(self, m=max(samples, _FEW_ROWS) if self.rows_are_samples else self.m, count=1)
 
 
-# Larger constants (in bytes) are not packed, which would keep them a second time, if they can be read as they are.
+# Larger constants (in bytes) are read as they are where that is possible: packed ones would be kept a second time.
 LARGE_WEIGHT = 8 * 1024 * 1024
 
 _FEW_ROWS = 8
 
 # Costs in multiply-adds for each element of the right factor: reading it packed, packing it, and reading it for a
-# pair of rows. The last number says how much slower sums are that wait for each other.
+# pair of rows. The last number says how much slower sums are if each waits for the one before.
 _READ = 0.65
 _PACK = 4.5
 _DOT = 4.0

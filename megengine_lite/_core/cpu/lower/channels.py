@@ -60,7 +60,7 @@ def _emit_gather(ctx: Lowering, node: Node, blocks: list[dict[tuple[int, int], d
 
 
 def _lower_concatenation(ctx: Lowering, node: Node) -> None:
-    """Blocked where an operand is: operands on block borders are in their place already or are copied there."""
+    """Works on blocks if an operand does. Operands on block borders are in their place already, or are copied there."""
     y = node.outputs[0]
     if not any(ctx.is_blocked(v) for v in node.inputs):
         emit_concat(ctx, node, 1)
@@ -96,7 +96,7 @@ def _limits(ctx: Lowering) -> Any:
 
 
 def _source_blocks(ctx: Lowering, node: Node) -> list[dict[tuple[int, int], dict[int, int]]] | None:
-    """For every output block: (tensor, block) -> {output lane: source lane}; None if the kernel is of no use.
+    """For every output block: (tensor, block) -> {output lane: source lane}; None if the kernel does not help.
 
     There is none for elements of 16 bits; a node may have too many inputs, or a block too many sources; or the tables
     would be as large as what is moved.

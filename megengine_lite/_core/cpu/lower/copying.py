@@ -80,9 +80,10 @@ def emit_fill(ctx: Lowering, node: Node, y: Tensor, value: np.ndarray) -> None:
 
 
 def numpy_views(ctx: Lowering, node: Node) -> list[View] | None:
-    """For an operator whose ``compute`` gives views of its first input: these views, of the plain tensor.
+    """The views of its plain first input that an operator gives, for one whose ``compute`` only makes views.
 
-    The operator runs on an array that is never read. None if an input that it needs is not known, or it copies.
+    To find them, ``compute`` runs on an array whose elements are never read. None if the value of another input is not
+    known, or if ``compute`` copies.
     """
     var = node.inputs[0]
     values = [v.const.array for v in node.inputs[1:] if v.const is not None]
@@ -98,7 +99,7 @@ def numpy_views(ctx: Lowering, node: Node) -> list[View] | None:
 
 
 def view_like(ref: Ref, whole: np.ndarray, part: np.ndarray) -> View:
-    """What ``part`` is of ``whole``, for memory at ``ref`` that is laid out like ``whole``."""
+    """The place of ``part`` in ``whole``, as a view of memory at ``ref`` that is laid out like ``whole``."""
     return View(ref + (part.ctypes.data - whole.ctypes.data), part.shape, part.strides, part.itemsize)
 
 

@@ -2,8 +2,8 @@
 
 Output row ``stride t + phase`` gets its products from the filter rows k with
 ``(phase + pad - k dilate) % stride == 0``, of input rows ``t + (phase + pad - k dilate) / stride``. These k are evenly
-spaced, and so are the input rows: what ``conv_direct`` and ``conv_depthwise`` compute, with a part of the filter,
-writing every ``stride``-th pixel.
+spaced, and so are the input rows. So a phase is a convolution with a part of the filter, and ``conv_direct`` and
+``conv_depthwise`` compute it; they write every ``stride``-th pixel.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Phase:
 
     @property
     def last_read(self) -> int:
-        """Input position that the last output reads last."""
+        """The last input position that the last output reads."""
         return self.count - 1 - self.pad + (len(self.taps) - 1) * self.dilate
 
 
@@ -140,7 +140,7 @@ def _packed(ctx: Lowering, weight: Constant, mirrored: bool, row: Phase, column:
         taps = plain_filter(array, mirrored)[..., list(row.taps), :][..., list(column.taps)]
         if not merged:
             return packing.pack_depthwise(taps, width)
-        # A transposed convolution reads with the axis that the forward one writes with.
+        # Input channels of a transposed convolution are output channels of the forward one.
         return packing.pack_direct(packing.merge_groups(taps.swapaxes(1, 2), merged), width)
 
     return ctx.constant(ctx.pool.derive(("pack_deconv", width, mirrored, row, column, merged), [weight], pack))

@@ -55,12 +55,12 @@ def has_modes(ctx: Lowering, steps: Steps) -> bool:
 
 
 def _in_order(mode: int, args: Sequence[int], sizes: Sequence[int]) -> Sequence[int]:
-    """Operands with the smaller one behind, where it makes a difference (see the definition)."""
+    """The operands, the smaller one second where their order matters (see the definition)."""
     return tuple(reversed(args)) if mode in ORDERED and sizes[0] < sizes[1] else args
 
 
 def _wants_blocked(ctx: Lowering, node: Node, steps: Steps) -> bool:
-    """Blocked if most of the operands of full size are there in blocked form only, and all others can be."""
+    """Whether to work on blocks: most operands of full size exist only in blocks, and all others can be blocked."""
     y = node.outputs[0]
     if len(y.shape) != 4 or any(len(v.shape) != 4 and v.const is None for v in node.inputs):
         return False

@@ -33,7 +33,7 @@ def lower_integers(ctx: Lowering, node: Node) -> bool | None:
 
 
 def lower_int32(ctx: Lowering, node: Node) -> bool | None:
-    """The arithmetic that 32-bit numbers of all types have, where its kernel can walk the operands."""
+    """Arithmetic that is the same for all 32-bit types, if its kernel can walk the operands."""
     return lower_integers(ctx, node) if lower_s32(ctx, node) is False else None
 
 

@@ -40,7 +40,7 @@ def lower_take(ctx: Lowering, node: Node) -> bool | None:
 
 
 def _emit_take(ctx: Lowering, node: Node, data: View, axes: list[int], indexes: list[Var]) -> None:
-    """Of dense data, neighbouring axes."""
+    """Indexes of neighbouring axes of dense data."""
     shape, item = data.shape, data.item
     picked = np.broadcast_shapes(*(v.shape for v in indexes))
     points = math.prod(picked)
@@ -78,14 +78,14 @@ def _dense(ctx: Lowering, node: Node, view: View) -> Ref:
 
 
 def lower_set(ctx: Lowering, node: Node) -> bool | None:
-    """A copy of the data, and the value copied into the part of it that is meant."""
+    """A copy of the data, with the value copied into the selected part."""
     x, value = node.inputs[:2]
     y = node.outputs[0]
     probe = np.empty(x.shape, x.dtype.storage)
     numbers = [v.const.array for v in node.inputs[2:] if v.const is not None]
     if len(numbers) + 2 != len(node.inputs) or value.dtype != x.dtype:
         return False
-    values = [probe, probe, *numbers]  # the first two are not looked at
+    values = [probe, probe, *numbers]  # the first two are not read
     selection = select(node, x.shape, values, 2)
     try:
         part = probe[selection.slices][Scalars().locate(node, selection, values)]

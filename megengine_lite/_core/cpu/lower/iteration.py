@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-OUTER = 4  # dimensions around the run that kernels have
+OUTER = 4  # dimensions of kernels around a run
 # A dense tensor is cut into runs of so many elements, for threads to share.
 CHUNK = 16 * 1024
 # Runs shorter than this are walked through in one work item.
@@ -43,7 +43,7 @@ class Space:
 def iteration_space(shape: Sequence[int], strides: Sequence[Sequence[int]], items: Sequence[int]) -> Space | None:
     """The space of operands with these strides in bytes (0 where one is repeated), the output last.
 
-    Returns None when the operands lie in memory in a way that kernels do not have.
+    None if no kernel can walk operands that lie in memory like this.
 
     Parameters
     ----------

@@ -75,9 +75,9 @@ def emit_matmul(
 ) -> None:
     """Emits ``c = activation(a @ b + bias + z)`` with a of m x k and b of k x n.
 
-    ``weight`` tells that b (without a batch) is this constant, so that it may be packed beforehand; ``bias`` has a
-    number for each column. c must have contiguous rows. ``rows_are_samples`` tells that the batch decides about m. The
-    heuristic chooses where no ``algorithm`` is given.
+    If b is a constant without a batch, it is given as ``weight``, and may be packed beforehand. ``bias`` has a number
+    for each column. c must have contiguous rows. ``rows_are_samples``: m depends on the batch. Without an ``algorithm``
+    the heuristic chooses one.
     """
     if algorithm is None:
         problem = _problem(ctx, m, n, k, batch.count, a, b, weight, rows_are_samples)

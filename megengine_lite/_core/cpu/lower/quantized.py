@@ -78,8 +78,8 @@ def lower_binary(ctx: Lowering, node: Node) -> bool | None:
 def _is_simple_broadcast(node: Node) -> bool:
     """Whether all operands are of full size, of one element or of one for each channel.
 
-    The original has kernels for these, which multiply with the reciprocal of the output's scale; else it divides by the
-    scale.
+    For these the original has kernels that multiply by the reciprocal of the output's scale. For all others it divides
+    by the scale.
     """
     y = node.outputs[0].shape
     channels = (1, *y[1:2], *(1,) * (len(y) - 2))
@@ -90,7 +90,7 @@ def _is_simple_broadcast(node: Node) -> bool:
 
 
 def _wants_blocked(ctx: Lowering, node: Node) -> bool:
-    """Blocked if an operand of full size is there in blocked form only."""
+    """Whether to work on blocks: an operand of full size exists only in blocks."""
     y = node.outputs[0]
     if len(y.shape) != 4 or any(len(v.shape) != 4 and v.spec.size != 1 for v in node.inputs):
         return False

@@ -48,9 +48,9 @@ class InputForm:
     Attributes
     ----------
     flip
-        Is xored to each four bytes.
+        What each four bytes are xored with.
     offset
-        What a byte is then larger by than the integer that it stands for.
+        By how much a byte is then larger than the integer that it stands for.
     plain
         The bytes are in 0..127.
     """
@@ -61,7 +61,7 @@ class InputForm:
 
 
 def input_form(dtype: DType, unsigned_dot: bool, non_negative: bool = False) -> InputForm:
-    """The form of an input; ``unsigned_dot`` tells that dot products take unsigned bytes (VNNI)."""
+    """The form of an input; ``unsigned_dot``: dot products take unsigned bytes (VNNI)."""
     zero = dtype.zero_point
     if dtype.code in UNSIGNED_BYTES:
         small = dtype.quantized_range[1] <= 127
@@ -104,7 +104,7 @@ def lower_quantized_conv(ctx: Lowering, node: Node) -> bool | None:
 
 
 def count_parts(pool: ConstantPool, filters: Constant, zero: int) -> int:
-    """How many signed bytes make up a weight that is less its zero point."""
+    """How many signed bytes a weight needs once its zero point is subtracted."""
     return pool.number(("parts", zero), [filters], lambda w: packing.count_parts(w, zero))
 
 
@@ -155,7 +155,7 @@ class _Conv:
 
     @property
     def integers(self) -> Callable[[np.ndarray], np.ndarray]:
-        """What makes (g, ocpg, icpg, kh, kw) integers, for correlation, of the filter."""
+        """A function that turns the filter into integers (g, ocpg, icpg, kh, kw) for correlation."""
         mirrored, zero = self.p.mode == ConvolutionMode.CONVOLUTION, self.filter_dtype.zero_point
         return lambda w: packing.centred(plain_filter(w, mirrored), zero)
 

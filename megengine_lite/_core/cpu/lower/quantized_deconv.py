@@ -68,7 +68,7 @@ def _emit_phase(
     offset, rows, columns = form.offset, list(row.taps), list(column.taps)
 
     def taps(array: np.ndarray) -> np.ndarray:
-        """The phase's part of the filter; what the forward convolution writes with is what this one reads with."""
+        """The phase's part of the filter; output channels of the forward convolution are input channels here."""
         part = plain_filter(array, mirrored)[..., rows, :][..., columns]
         return merge_groups(packing.centred(part.swapaxes(1, 2), zero), merged)
 

@@ -101,7 +101,7 @@ def lower_cell(ctx: Lowering, node: Node) -> bool | None:
     rows = w_ih.array.shape[0]
     lstm = node.op == "LSTMCellForward"
     if lstm and batch > 1 and ctx.is_read(node.outputs[2]):
-        return False  # only training reads the gates, which are in another order there
+        return False  # only training reads the gates, and their order is another one then
     sums = _Rows(ctx.temp(batch * rows * ITEM), rows)
     _product(ctx, node, batch, _Rows(ctx.plain(x).ref, x.shape[1]), w_ih, sums, bias)
     y = _Rows(ctx.new_plain(node.outputs[2 if lstm else 0]).ref, rows)

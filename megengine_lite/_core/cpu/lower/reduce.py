@@ -24,7 +24,7 @@ def lower_reduce(ctx: Lowering, node: Node) -> bool | None:
 
 
 def emit_reduce(ctx: Lowering, node: Node, x: Var, y: Var, mode: int, axes: Sequence[int]) -> bool | None:
-    """``y`` = ``x`` reduced; False if the kernel has not the mode, or the axes are too scattered for it.
+    """``y`` = ``x`` reduced; False if the kernel does not have the mode, or the axes are too scattered for it.
 
     Over the pixels of a blocked image the result is blocked too, and each channel stays in its lane.
     """

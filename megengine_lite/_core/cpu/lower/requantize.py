@@ -77,7 +77,7 @@ def is_byte(dtype: DType) -> bool:
 
 
 def relative_range(dtype: DType) -> tuple[int, int]:
-    """Smallest and largest stored number of a quantized type, less its zero point."""
+    """Smallest and largest stored number of a quantized type, minus its zero point."""
     low, high = dtype.quantized_range
     return low - dtype.zero_point, high - dtype.zero_point
 
@@ -98,7 +98,7 @@ def output_arguments(
     Parameters
     ----------
     scale
-        Scale of the products; of no meaning for plain integers.
+        Scale of the products; without meaning for plain integers.
     first
         Type of the result before ``add`` and before its conversion to ``out``.
     out
@@ -113,12 +113,12 @@ def output_arguments(
         A bias of real numbers is added to the products.
     one_factor
         Sums become bytes by one multiplication with the ratio of the scales. Otherwise they become real values, and
-        these are multiplied with the reciprocal of the output's scale. Only ties can tell.
+        these are multiplied with the reciprocal of the output's scale. Results differ in ties only.
 
     Returns
     -------
     dict or None
-        None: the kernels have no such way.
+        None if the kernels cannot do it.
     """
     staged = (out != first or add is not None) and not (keeps_sums(first, scale) and add is None)
     activation = _ACTIVATIONS[ConvBiasNonlineMode(mode)]

@@ -80,9 +80,10 @@ def _emit(ctx: Lowering, node: Node, taps: list[Taps], nhwc: bool) -> bool | Non
 
 
 def _near(index: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray | None]:
-    """Columns [taps, ow] counted from the first one of each vector of outputs, and these first ones.
+    """Columns [taps, ow] relative to the first column that each vector of outputs reads, and these first columns.
 
-    As they are, and None, where two vectors of inputs do not hold them. What is behind the last whole vector stays.
+    Outputs behind the last whole vector keep their columns. If a vector of outputs reads columns that are further apart
+    than two vectors, the columns are returned unchanged, with None.
     """
     taps, ow = index.shape
     whole = ow // width * width
@@ -102,8 +103,10 @@ def _table(ctx: Lowering, array: np.ndarray, dtype: type) -> Ref:
 
 
 def lower_warp_perspective(ctx: Lowering, node: Node) -> bool | None:
-    """Only where a constant matrix moves rows and columns independently of each other (interpolation by aligned
-    corners is written so), and all images alike."""
+    """A warp that is a resize: a constant matrix moves rows and columns independently, and all images alike.
+
+    Files contain interpolation with aligned corners in this form.
+    """
     x, y, matrix = node.inputs[0], node.outputs[0], node.inputs[1]
     p = node.params
     if len(node.inputs) != 3 or matrix.const is None or p.imode != InterpolationMode.LINEAR:
@@ -121,7 +124,7 @@ def lower_warp_perspective(ctx: Lowering, node: Node) -> bool | None:
             return False
         left, fraction = floor_and_fraction(position)
         index = np.stack([border_index(left + k, length, p.bmode) for k in (0, 1)], axis=1)
-        if index.min() < 0:  # outside stands a constant
+        if index.min() < 0:  # a constant outside of the image
             return False
         taps.append((index, np.stack([1 - fraction, fraction], axis=1)))
     return _emit(ctx, node, taps, False)
