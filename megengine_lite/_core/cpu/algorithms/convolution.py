@@ -85,12 +85,12 @@ def _module(name: str) -> Any:
 
 def first_scratch(p: ConvProblem) -> int:
     """Bytes that each thread needs."""
-    return _module("conv_first").scratch_bytes(p.ic, p.kh, p.kw, p.iw, p.pad_w)
+    return int(_module("conv_first").scratch_bytes(p.ic, p.kh, p.kw, p.iw, p.pad_w))
 
 
 def depthwise_scratch(p: ConvProblem) -> int:
     """Bytes that each thread needs."""
-    return _module("conv_depthwise").scratch_bytes(p.kh, p.kw)
+    return int(_module("conv_depthwise").scratch_bytes(p.kh, p.kw))
 
 
 # Multiply-adds that a core does for each lane of its vectors while it reads one number of weights from memory, and
@@ -114,11 +114,11 @@ def _first_cost(p: ConvProblem) -> float:
 def _plain_scratch(p: ConvProblem) -> int:
     kernel = _module("conv_plain")
     part = kernel.row_part(p.width, p.iw, p.ow, p.kw, p.stride_w, p.dilate_w, p.pad_w)
-    return kernel.scratch_bytes(p.ic * p.kh, p.kw, p.stride_w, part)
+    return int(kernel.scratch_bytes(p.ic * p.kh, p.kw, p.stride_w, part))
 
 
 def _plain_cost(p: ConvProblem) -> float:
-    block = _module("conv_plain").SPAN * p.width
+    block = int(_module("conv_plain").SPAN) * p.width
     products = p.products // p.ow * -(-p.ow // block) * block
     copied = p.n * p.groups * p.ic * p.oh * p.kh * p.iw * (12 if p.stride_w == 1 else 40)
     relayout = 0 if p.plain_input else _RELAYOUT * p.width * p.n * p.groups * p.ic * p.ih * p.iw
@@ -164,7 +164,7 @@ class WinogradPlan:
 
     def scratch(self, p: ConvProblem) -> int:
         """Bytes that each thread needs."""
-        return _module("conv_winograd").scratch_bytes(self.m, p.width, p.ic, self.tiles)
+        return int(_module("conv_winograd").scratch_bytes(self.m, p.width, p.ic, self.tiles))
 
     def cost(self, p: ConvProblem) -> float:
         lanes, depth = p.blocks(p.oc) * p.width, p.blocks(p.ic) * p.width
