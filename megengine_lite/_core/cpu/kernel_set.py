@@ -6,7 +6,8 @@ import importlib
 import os
 import pkgutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from copy import deepcopy
+from dataclasses import asdict, dataclass
 from functools import cache
 from types import ModuleType
 from typing import Any, TypedDict
@@ -142,6 +143,7 @@ class _Info(TypedDict):
 
     brand: str
     features: list[str]
+    cores: list[dict[str, object]]
     chosen: str
     why: str
     refused: dict[str, str]
@@ -163,7 +165,15 @@ def _inspect() -> _Info:
             refused[name] = f"{chosen} is better"
     why = f"{ISA_VARIABLE}={forced}" if forced else "best of those that run here"
     features = sorted(cpu.features())
-    return {"brand": cpu.brand(), "features": features, "chosen": chosen, "why": why, "refused": refused}
+    cores = [asdict(kind) for kind in cpu.cores()]
+    return {
+        "brand": cpu.brand(),
+        "features": features,
+        "cores": cores,
+        "chosen": chosen,
+        "why": why,
+        "refused": refused,
+    }
 
 
 def _choice(name: str, known: Iterable[str]) -> str:
@@ -177,8 +187,9 @@ def cpu_info() -> dict[str, object]:
     Returns
     -------
     dict
-        ``brand`` (str), ``features`` (list of str), ``chosen`` (str: name of an instruction set, or ``""`` when none
-        can run), ``why`` (str), ``refused`` (dict: instruction set -> reason).
+        ``brand`` (str), ``features`` (list of str), ``cores`` (list of dict: the kinds of cores, the fastest first;
+        each has ``name``, ``count``, ``capacity``, ``max_mhz`` and ``cpus``), ``chosen`` (str: name of an instruction
+        set, or ``""`` when none can run), ``why`` (str), ``refused`` (dict: instruction set -> reason).
 
     Notes
     -----
@@ -191,8 +202,7 @@ def cpu_info() -> dict[str, object]:
     >>> info["chosen"] in info["refused"]
     False
     """
-    info = _inspect()
-    return {**info, "refused": dict(info["refused"])}
+    return {**deepcopy(_inspect())}
 
 
 @cache

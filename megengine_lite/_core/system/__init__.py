@@ -3,7 +3,7 @@
 * ``memory`` - storages and strided tensors over them; ``dlpack`` exchanges them with other libraries
 * ``files`` - reading what may be anything, and replacing files as a whole
 * ``file_bytes`` - the bytes of a model file in our own memory
-* ``limits``, ``processor`` - how much memory there is, and what the processor can do
+* ``limits``, ``processor``, ``cores`` - how much memory there is, what the processor can do, its kinds of cores
 * ``hashes``, ``integers``, ``suggest`` - small helpers
 
 Nothing here knows what a model is.

@@ -27,6 +27,9 @@ static inline void ml_restore_denormals(uint64_t old) { _mm_setcsr((unsigned)old
 static inline void ml_pause(void) { _mm_pause(); }
 
 #elif defined(__aarch64__)
+#if defined(__linux__)
+#include <sys/auxv.h>
+#endif
 static inline int ml_cpuid(unsigned leaf, unsigned sub, unsigned *r) { return 0; }
 static inline unsigned long long ml_xgetbv(void) { return 0; }
 static inline uint64_t ml_flush_denormals(void) {
@@ -38,12 +41,41 @@ static inline uint64_t ml_flush_denormals(void) {
 static inline void ml_restore_denormals(uint64_t old) { __asm__ volatile("msr fpcr, %0" : : "r"(old)); }
 static inline void ml_pause(void) { __asm__ volatile("yield"); }
 
-#else
+#else /* another processor */
 static inline int ml_cpuid(unsigned leaf, unsigned sub, unsigned *r) { return 0; }
 static inline unsigned long long ml_xgetbv(void) { return 0; }
 static inline uint64_t ml_flush_denormals(void) { return 0; }
 static inline void ml_restore_denormals(uint64_t old) { (void)old; }
 static inline void ml_pause(void) {}
+#endif
+
+/* ARM64: what the system says (AT_HWCAP, AT_HWCAP2; macOS has other means), and the register that tells the kind of a
+ * core, which may be read only where the system allows it. */
+#if defined(__aarch64__)
+static inline int ml_is_arm64(void) { return 1; }
+static inline unsigned long ml_midr(void) {
+    uint64_t x;
+    __asm__ volatile("mrs %0, midr_el1" : "=r"(x));
+    return (unsigned long)x;
+}
+#else
+static inline int ml_is_arm64(void) { return 0; }
+static inline unsigned long ml_midr(void) { return 0; }
+#endif
+#if defined(__aarch64__) && defined(__linux__)
+static inline unsigned long ml_hwcap(int which) { return getauxval(which == 0 ? 16 : 26); }
+#elif defined(__aarch64__)
+static inline unsigned long ml_hwcap(int which) { return which == 0 ? 2 : 0; } /* vectors belong to every ARM64 */
+#else
+static inline unsigned long ml_hwcap(int which) { (void)which; return 0; }
+#endif
+#if defined(__APPLE__)
+#include <sys/sysctl.h>
+static inline int ml_sysctl(const char *name, void *value, size_t *size) {
+    return sysctlbyname(name, value, size, NULL, 0) == 0;
+}
+#else
+static inline int ml_sysctl(const char *name, void *value, size_t *size) { (void)name, (void)value, (void)size; return 0; }
 #endif
 
 static inline int64_t ml_now_ns(void) {

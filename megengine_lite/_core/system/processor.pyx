@@ -1,9 +1,19 @@
-"""What the processor and the operating system offer: CPUID, the register state that the system saves, denormals."""
+"""What the processor and the operating system offer: CPUID and the register state that the system saves on x86-64,
+what the system says about ARM64; denormals."""
+
+import sys
+from functools import cache
+
+from megengine_lite._core.system.cores import arm_name, brand_of, core_kinds
 
 
 cdef extern from "platform.h" nogil:
     int ml_cpuid(unsigned leaf, unsigned sub, unsigned* abcd)
     unsigned long long ml_xgetbv()
+    int ml_is_arm64()
+    unsigned long ml_hwcap(int which)
+    unsigned long ml_midr()
+    int ml_sysctl(const char* name, void* value, size_t* size)
     unsigned long long ml_flush_denormals()
     void ml_restore_denormals(unsigned long long old)
 
@@ -27,11 +37,29 @@ _X86_BITS = {
 }
 
 
+# feature, by its name in Linux -> (word of the auxiliary vector, bit), and what macOS calls it
+_ARM64_BITS = {
+    "asimd": (0, 1, b"hw.optional.neon"),
+    "cpuid": (0, 11, b""),  # the system lets programs read MIDR_EL1
+    "asimdhp": (0, 10, b"hw.optional.arm.FEAT_FP16"),
+    "asimddp": (0, 20, b"hw.optional.arm.FEAT_DotProd"),
+    "sve": (0, 22, b""),
+    "sve2": (1, 1, b""),
+    "i8mm": (1, 13, b"hw.optional.arm.FEAT_I8MM"),
+    "bf16": (1, 14, b"hw.optional.arm.FEAT_BF16"),
+}
+
+
 def features():
     """Names of the instruction sets that both the processor and the operating system support, as a frozenset.
 
-    The system must save the wider registers on a context switch: XCR0 bits 1-2 for AVX, 5-7 also for AVX-512.
+    On x86-64 the system must save the wider registers on a context switch: XCR0 bits 1-2 for AVX, 5-7 also for AVX-512.
+    On ARM64 the system says what programs may use.
     """
+    return _arm64_features() if ml_is_arm64() else _x86_features()
+
+
+def _x86_features():
     cdef unsigned regs[4]
     cdef unsigned top
     cdef unsigned long long state
@@ -55,8 +83,49 @@ def features():
     return frozenset(found)
 
 
+def _arm64_features():
+    if sys.platform == "darwin":
+        return frozenset(name for name, (_, _, key) in _ARM64_BITS.items() if key and _sysctl_number(key))
+    return frozenset(name for name, (word, bit, _) in _ARM64_BITS.items() if ml_hwcap(word) >> <unsigned>bit & 1)
+
+
+def _sysctl_number(bytes name):
+    """A number that macOS knows by a name; 0 for one that it does not know."""
+    cdef int value = 0
+    cdef size_t size = sizeof(value)
+    return value if ml_sysctl(name, &value, &size) else 0
+
+
+def _sysctl_text(bytes name):
+    cdef char text[256]
+    cdef size_t size = sizeof(text)
+    return (<char*>text)[:size].split(b"\0")[0].decode("utf-8", "replace") if ml_sysctl(name, text, &size) else ""
+
+
+@cache
+def cores():
+    """The kinds of cores, the fastest first: a tuple of :class:`~megengine_lite._core.system.cores.CoreKind`."""
+    if ml_is_arm64():
+        return core_kinds(_sysctl_text(b"machdep.cpu.brand_string"), _readable_midr())
+    return core_kinds(_x86_brand())
+
+
+@cache
 def brand():
-    """The processor's name, or an empty string."""
+    """The processor's name. Processors of different speed have different ones; empty if an x86-64 does not say it."""
+    if not ml_is_arm64():
+        return _x86_brand()
+    midr = _readable_midr()
+    found = _sysctl_text(b"machdep.cpu.brand_string") or brand_of(cores()) or (arm_name(midr) if midr else "")
+    return found or "ARM64 processor with " + " ".join(sorted(features()))
+
+
+def _readable_midr():
+    """MIDR_EL1 of the core that runs this, 0 where the system does not let us read it."""
+    return ml_midr() if "cpuid" in _arm64_features() else 0
+
+
+def _x86_brand():
     cdef unsigned regs[4]
     if not ml_cpuid(0x80000000, 0, regs) or regs[0] < 0x80000004:
         return ""
