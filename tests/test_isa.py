@@ -10,7 +10,8 @@ from support.instruction_sets import INSTRUCTION_SETS, chosen_sets
 
 from megengine_lite import cpu_info
 from megengine_lite._core.cpu import isa as table
-from megengine_lite._core.cpu.isa import ARM64, OTHER, X86_64, Dot, instruction_sets
+from megengine_lite._core.cpu import kernel_set as kernel_sets
+from megengine_lite._core.cpu.isa import ARM64, OTHER, X86_64, Dot, full_name, instruction_sets
 from megengine_lite._core.cpu.kernel_set import kernel_set, runnable_sets
 from megengine_lite._core.system import processor
 
@@ -25,9 +26,15 @@ def test_a_name_stands_once_for_each_architecture():
 
 
 @pytest.mark.parametrize("architecture", [X86_64, ARM64, OTHER])
-def test_every_architecture_has_a_base(architecture):
-    """The set that users can name everywhere, and that all processors of it run."""
-    assert len(instruction_sets(architecture)["base"].features) <= 1
+def test_every_architecture_ends_with_a_set_for_all(architecture):
+    """A set that all processors of it run; one feature may be asked for, which those without are too old for."""
+    assert len([*instruction_sets(architecture).values()][-1].features) <= 1
+
+
+def test_base_is_a_name_of_the_last_set():
+    last = [*instruction_sets()][-1]
+    assert (full_name("base"), full_name(last), full_name("other")) == (last, last, "other")
+    assert kernel_set("base") is kernel_set(last)
 
 
 def test_the_table_of_x86_64():
@@ -41,17 +48,52 @@ def test_the_table_of_x86_64():
     assert [name for name in sets if name in facts] == ["avx512", "avx2", "base"]  # the best first
 
 
+def test_the_table_of_arm64():
+    sets = instruction_sets(ARM64)
+    assert [(name, row.dot) for name, row in sets.items()] == [
+        ("i8mm", Dot.MIXED_QUADS),
+        ("dotprod", Dot.S8S8_QUADS),
+        ("neon", Dot.S8S8_STEPS),
+    ]
+    assert {(row.width, row.registers, row.by_lane, row.header) for row in sets.values()} == {(4, 32, True, "neon.h")}
+    assert {*sets["neon"].features} < {*sets["dotprod"].features} < {*sets["i8mm"].features}
+
+
 def test_flags_of_a_compiler():
     row = table.InstructionSet("new", OTHER, "portable.h", 8, 16, Dot.NONE, gcc=("-a",), clang=("-b",))
-    defined = ("-DML_SIMD_HEADER=simd/portable.h", "-DVW=8", "-DVREGS=16", "-DDOT_UNSIGNED=0")
-    assert (row.flags("gcc"), row.flags("clang")) == ((*defined, "-a"), (*defined, "-b"))
+    defined = ("-DML_SIMD_HEADER=simd/portable.h", "-DVW=8", "-DVREGS=16")
+    dot = ("-DDOT_UNSIGNED=0", "-DDOT_SIGNED=0", "-DDOT_STEPS=0", "-DBY_LANE=0")
+    assert (row.flags("gcc"), row.flags("clang")) == ((*defined, *dot, "-a"), (*defined, *dot, "-b"))
     row = table.InstructionSet("new", OTHER, "new.h", 8, 16, Dot.U8S8_QUADS, gcc=("-a",))
-    assert row.flags("clang")[-2:] == ("-DDOT_UNSIGNED=1", "-a")
+    assert row.flags("clang")[-5:] == ("-DDOT_UNSIGNED=1", *dot[1:], "-a")
+    row = table.InstructionSet("new", OTHER, "new.h", 8, 16, Dot.MIXED_QUADS, by_lane=True)
+    assert row.flags("clang")[-4:] == ("-DDOT_UNSIGNED=0", "-DDOT_SIGNED=1", "-DDOT_STEPS=0", "-DBY_LANE=1")
+    row = table.InstructionSet("new", OTHER, "new.h", 8, 16, Dot.S8S8_STEPS)
+    assert row.flags("gcc")[-3:] == ("-DDOT_SIGNED=1", "-DDOT_STEPS=1", "-DBY_LANE=0")
 
 
-def test_detector_knows_the_features():
-    needed = {feature for row in instruction_sets(X86_64).values() for feature in row.features}
-    assert needed <= processor._X86_BITS.keys()
+@pytest.mark.parametrize(
+    ("target", "found"),
+    [("linux-aarch64", ARM64), ("macosx-11.0-arm64", ARM64), ("linux-x86_64", X86_64), ("linux-riscv64", OTHER)],
+)
+def test_a_cross_build_names_its_architecture(target, found, monkeypatch):
+    monkeypatch.setenv("_PYTHON_HOST_PLATFORM", target)
+    assert table.architecture() == found
+
+
+@pytest.mark.parametrize(("architecture", "known"), [(X86_64, processor._X86_BITS), (ARM64, processor._ARM64_BITS)])
+def test_detector_knows_the_features(architecture, known):
+    needed = {feature for row in instruction_sets(architecture).values() for feature in row.features}
+    assert needed <= known.keys()
+
+
+def test_a_set_is_refused_for_each_feature_that_is_missing(monkeypatch):
+    """One that the system masks, say: its kernels are never called."""
+    found = processor.features()
+    for name in runnable_sets():
+        for feature in instruction_sets()[name].features:
+            monkeypatch.setattr(processor, "features", lambda lacking=feature: found - {lacking})
+            assert kernel_sets._obstacles.__wrapped__()[name] == f"this processor or system lacks {feature}"
 
 
 SIMD = ROOT / "megengine_lite" / "kernels" / "common" / "simd"
@@ -59,8 +101,9 @@ OPERATION = re.compile(r"^(?:ML_INLINE \w+ |#define )(\w+)[( ]", re.M)
 
 
 def operations(header: str) -> set[str]:
-    """What a header defines, as functions or as other names of functions."""
-    return {name for name in OPERATION.findall((SIMD / header).read_text()) if not name.endswith("_H")}
+    """What a header defines, as functions or as other names of functions; ML_ begins its own helpers."""
+    names = OPERATION.findall((SIMD / header).read_text())
+    return {name for name in names if not name.endswith("_H") and not name.upper().startswith("ML_")}
 
 
 @pytest.mark.parametrize("header", sorted({row.header for row in table.INSTRUCTION_SETS}))
@@ -91,7 +134,7 @@ def test_kernels_agree_with_the_table(isa):
     assert kernels.module("probe").run_multiply_adds(1) == 12 * 2 * row.width
     gemm = kernels.module("gemm_int8")
     assert (row.dot is Dot.U8S8_QUADS) == gemm.UNSIGNED_DOT
-    assert ROWS_OF_BLOCK[row.registers] == gemm.BLOCK_ROWS
+    assert (12 if row.dot is Dot.S8S8_STEPS else ROWS_OF_BLOCK[row.registers]) == gemm.BLOCK_ROWS
 
 
 def test_cpu_info_and_the_table_have_the_same_names():
@@ -113,7 +156,7 @@ def test_the_page_about_performance_shows_the_table():
     text = (ROOT / "docs" / "performance.md").read_text()
     rows = re.findall(r"^\| `(\w+)` \| ([^|]*) \| (\d+) \|", text, re.M)
     described = {name: (set(re.findall(r"\w+", needs.upper())), int(width)) for name, needs, width in rows}
-    sets = instruction_sets(X86_64)
+    sets = {**instruction_sets(ARM64), **instruction_sets(X86_64)}
     assert described.keys() == sets.keys()
     for name, row in sets.items():
         words, width = described[name]

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from dataclasses import dataclass
 from enum import Enum
@@ -22,7 +23,7 @@ CORE_FLAGS: dict[str, tuple[str, ...]] = {X86_64: ("-march=x86-64",)}
 
 
 class Dot(Enum):
-    """What one instruction of a set offers for dot products of 8-bit integers, summed up in int32.
+    """What a set offers for dot products of 8-bit integers, summed up in int32.
 
     It decides in which form inputs reach the kernels and how weights are packed.
     """
@@ -33,8 +34,22 @@ class Dot(Enum):
     """Four products of unsigned by signed bytes for each sum (VNNI)."""
     S8S8_QUADS = "s8s8_quads"
     """Four products of signed bytes for each sum (SDOT)."""
+    S8S8_STEPS = "s8s8_steps"
+    """The same in several instructions, which need registers (SMULL, and additions of neighbours)."""
+    MIXED_QUADS = "mixed_quads"
+    """Four products of bytes of either kind by signed bytes for each sum (SDOT and USDOT)."""
     PAIRS_16 = "pairs_16"
     """Two products of 16-bit numbers for each sum: bytes are widened before."""
+
+    @property
+    def takes_signed(self) -> bool:
+        """Whether all signed bytes can be multiplied as they are, four at a time."""
+        return self in (Dot.S8S8_QUADS, Dot.S8S8_STEPS, Dot.MIXED_QUADS)
+
+    @property
+    def takes_unsigned(self) -> bool:
+        """Whether all unsigned bytes can be."""
+        return self in (Dot.U8S8_QUADS, Dot.MIXED_QUADS)
 
 
 @dataclass(frozen=True)
@@ -55,6 +70,8 @@ class InstructionSet:
         Vector registers; they bound the blocks of products.
     dot : Dot
         The dot product of 8-bit integers.
+    by_lane : bool
+        Whether multiplying instructions take one lane of a vector as a factor of all lanes of another.
     features : tuple of str
         What processor and system must offer, by the names of ``system/processor.pyx``.
     gcc : tuple of str
@@ -69,6 +86,7 @@ class InstructionSet:
     width: int
     registers: int
     dot: Dot
+    by_lane: bool = False
     features: tuple[str, ...] = ()
     gcc: tuple[str, ...] = ()
     clang: tuple[str, ...] | None = None
@@ -76,10 +94,12 @@ class InstructionSet:
     def flags(self, compiler: str) -> tuple[str, ...]:
         """Compiler flags for ``"gcc"`` or ``"clang"``, with the definitions that ``simd.h`` asks for."""
         own = self.clang if compiler == "clang" and self.clang is not None else self.gcc
-        unsigned = int(self.dot is Dot.U8S8_QUADS)
         return (
             *(f"-DML_SIMD_HEADER=simd/{self.header}", f"-DVW={self.width}", f"-DVREGS={self.registers}"),
-            f"-DDOT_UNSIGNED={unsigned}",
+            f"-DDOT_UNSIGNED={int(self.dot is Dot.U8S8_QUADS)}",
+            f"-DDOT_SIGNED={int(self.dot.takes_signed)}",
+            f"-DDOT_STEPS={int(self.dot is Dot.S8S8_STEPS)}",
+            f"-DBY_LANE={int(self.by_lane)}",
             *own,
         )
 
@@ -87,28 +107,53 @@ class InstructionSet:
 _AVX2 = ("avx2", "fma", "f16c", "bmi2")
 _AVX512 = (*_AVX2, "avx512f", "avx512dq", "avx512bw", "avx512vl", "avx512vbmi", "avx512vnni")
 _GENERIC = "-mtune=generic"
+_DOTPROD = ("asimd", "asimdhp", "asimddp")  # names of Linux: vectors, float16 arithmetic, SDOT
+_I8MM = (*_DOTPROD, "i8mm", "bf16")
 
 INSTRUCTION_SETS = (
     InstructionSet(
-        "avx512", X86_64, "avx512.h", 16, 32, Dot.U8S8_QUADS, _AVX512,
+        "avx512", X86_64, "avx512.h", 16, 32, Dot.U8S8_QUADS, features=_AVX512,
         gcc=("-march=icelake-server", _GENERIC, "-mprefer-vector-width=512"),
     ),
-    InstructionSet("avx2", X86_64, "avx2.h", 8, 16, Dot.PAIRS_16, _AVX2, gcc=("-march=haswell", _GENERIC)),
+    InstructionSet("avx2", X86_64, "avx2.h", 8, 16, Dot.PAIRS_16, features=_AVX2, gcc=("-march=haswell", _GENERIC)),
     InstructionSet(
-        "base", X86_64, "sse.h", 4, 16, Dot.PAIRS_16, ("sse4.1",), gcc=("-march=x86-64", _GENERIC, "-msse4.1")
+        "base", X86_64, "sse.h", 4, 16, Dot.PAIRS_16, features=("sse4.1",),
+        gcc=("-march=x86-64", _GENERIC, "-msse4.1"),
     ),
-    InstructionSet("base", ARM64, "portable.h", 4, 32, Dot.NONE),
+    InstructionSet(
+        "i8mm", ARM64, "neon.h", 4, 32, Dot.MIXED_QUADS, by_lane=True, features=_I8MM,
+        gcc=("-march=armv8.2-a+fp16+dotprod+i8mm+bf16",),
+    ),
+    InstructionSet(
+        "dotprod", ARM64, "neon.h", 4, 32, Dot.S8S8_QUADS, by_lane=True, features=_DOTPROD,
+        gcc=("-march=armv8.2-a+fp16+dotprod",),
+    ),
+    InstructionSet(
+        "neon", ARM64, "neon.h", 4, 32, Dot.S8S8_STEPS, by_lane=True, features=("asimd",), gcc=("-march=armv8-a",)
+    ),
     InstructionSet("base", OTHER, "portable.h", 4, 16, Dot.NONE),
 )  # fmt: skip
 """All rows; the better ones of an architecture stand first."""
 
+LOWEST = "base"
+"""What users may call the last set of every architecture."""
+
 
 def architecture() -> str:
-    """That of this machine."""
-    return _MACHINES.get(platform.machine().lower(), OTHER)
+    """That of this machine, or of the one that a cross build is for.
+
+    Cross builds name it by the variable that Python's own build and cibuildwheel use: ``linux-aarch64``, say.
+    """
+    target = os.environ.get("_PYTHON_HOST_PLATFORM", "")
+    return _MACHINES.get((target.rpartition("-")[2] or platform.machine()).lower(), OTHER)
 
 
 def instruction_sets(of: str | None = None) -> dict[str, InstructionSet]:
     """The rows of an architecture, by default this machine's, by name; the best first."""
     of = of or architecture()
     return {row.name: row for row in INSTRUCTION_SETS if row.architecture == of}
+
+
+def full_name(name: str) -> str:
+    """The name of a row of this machine's architecture; ``"base"`` is another name of the last one."""
+    return [*instruction_sets()][-1] if name == LOWEST else name

@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import Any, TypedDict
 
 import megengine_lite._core.system.processor as cpu
-from megengine_lite._core.cpu.isa import InstructionSet, instruction_sets
+from megengine_lite._core.cpu.isa import InstructionSet, full_name, instruction_sets
 from megengine_lite._core.system.suggest import suggestion
 from megengine_lite.errors import DeviceError, InternalError
 
@@ -117,7 +117,7 @@ def _built(name: str) -> bool:
 @cache
 def _forced() -> str:
     """The instruction set that the environment variable names, or an empty string."""
-    return os.environ.get(ISA_VARIABLE, "").strip().lower()
+    return full_name(os.environ.get(ISA_VARIABLE, "").strip().lower())
 
 
 @cache
@@ -193,7 +193,8 @@ def cpu_info() -> dict[str, object]:
 
     Notes
     -----
-    The environment variable ``MEGENGINE_LITE_ISA`` forces one instruction set; it is read once.
+    The environment variable ``MEGENGINE_LITE_ISA`` forces one instruction set; it is read once. ``base`` is another
+    name of the last one of every architecture.
 
     Examples
     --------
@@ -205,15 +206,21 @@ def cpu_info() -> dict[str, object]:
     return {**deepcopy(_inspect())}
 
 
-@cache
 def kernel_set(name: str | None = None) -> KernelSet:
     """The kernels of one instruction set; without a name, of the chosen one.
+
+    ``"base"`` is another name of the set that every processor of an architecture runs.
 
     Raises
     ------
     DeviceError
         It cannot run here; the message says why.
     """
+    return _kernel_set(None if name is None else full_name(name))
+
+
+@cache
+def _kernel_set(name: str | None) -> KernelSet:
     info = _inspect()
     refused = info["refused"]
     known = instruction_sets()

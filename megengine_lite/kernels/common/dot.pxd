@@ -1,14 +1,15 @@
 # The register block of 8-bit convolutions and matrix products: PIXELS outputs x VECTORS channel vectors of int32 sums.
 #
 # Four neighbouring bytes of the input are repeated over a vector and multiplied with four weights of each channel (see
-# "8-bit integers" in simd.h). Weights are signed. If DOT_UNSIGNED, the input is unsigned. Otherwise it is in 0..127 if
-# PLAIN, and signed if not. An input of the other sign has been changed by an xor of every byte with 0x80, which moves
-# its numbers by 128. The bias of each channel contains a constant that takes this and the zero point back.
+# "8-bit integers" in simd.h). Weights are signed. With VNNI the input is unsigned bytes, whatever PLAIN says. Elsewhere it
+# is what vi_dot takes if PLAIN (numbers in 0..127, or unsigned bytes with USDOT), and signed bytes if not. An input of
+# the other kind has been changed by an xor of every byte with 0x80, which moves its numbers by 128. The bias of each
+# channel contains a constant that takes this and the zero point back.
 from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t
 
 from megengine_lite.kernels.common.simd cimport (
-    DOT_UNSIGNED, VREGS, VW, inlined, vi, vi_dot, vi_dot_pairs, vi_even, vi_load, vi_odd, vi_set1_bytes,
-    vi_store,
+    BY_LANE, DOT_SIGNED, DOT_STEPS, DOT_UNSIGNED, VREGS, VW, inlined, is_constant, vi, vi_dot, vi_dot_lane,
+    vi_dot_pairs, vi_dot_signed, vi_dot_signed_lane, vi_even, vi_load, vi_load_quads, vi_odd, vi_set1_bytes, vi_store,
 )
 
 cdef enum:
@@ -20,6 +21,34 @@ cdef enum:
 # `second` is for blocks of two rows: the distance of the second one in bytes.
 cdef struct Sum:
     int64_t parts, n0, s0, n1, s1, n2, s2, steps, steps_last, quad, second
+
+
+cdef inline int block_pixels() noexcept nogil:
+    """Pixels of the largest block: with weights and a value it just fits the registers."""
+    return 4 if VREGS < 32 else 12 if DOT_STEPS else 14
+
+
+cdef inline inlined dot_by_lane(
+    int PIXELS, int VECTORS, int64_t STEP, bint PLAIN, bint TWO_ROWS, const uint8_t* at, const uint8_t* second,
+    const vi* row, vi* acc
+) noexcept nogil:
+    """A quad of each pixel times the weights in `row`. A load has the quads of four pixels that are 4 bytes apart, or
+    of two that are 8 bytes apart with what is between them; nothing behind the last pixel is read."""
+    cdef int row_pixels = PIXELS // 2 if TWO_ROWS else PIXELS
+    cdef vi value
+    cdef int p, v, q, lane
+    for p in range(PIXELS):
+        q = p - row_pixels if p >= row_pixels else p
+        if q % (16 // STEP) == 0:
+            value = vi_load_quads(
+                (second if p >= row_pixels else at) + q * STEP, <int>min(4, (row_pixels - q - 1) * (STEP // 4) + 1)
+            )
+        lane = <int>(q * STEP // 4 % 4)
+        for v in range(VECTORS):
+            if PLAIN:
+                acc[p * VECTORS + v] = vi_dot_lane(acc[p * VECTORS + v], value, lane, row[v])
+            else:
+                acc[p * VECTORS + v] = vi_dot_signed_lane(acc[p * VECTORS + v], value, lane, row[v])
 
 
 cdef inline inlined dot_block(
@@ -49,22 +78,28 @@ cdef inline inlined dot_block(
                     for l in range(steps):
                         for v in range(VECTORS):
                             row[v] = vi_load(<const int32_t*>w + v * VW)
-                            if not PLAIN and not DOT_UNSIGNED:
+                            if not PLAIN and not DOT_UNSIGNED and not DOT_SIGNED:
                                 odd[v] = vi_odd(row[v])
                                 row[v] = vi_even(row[v])
-                        for p in range(PIXELS):
-                            if TWO_ROWS and p >= PIXELS // 2:
-                                value = vi_set1_bytes(second + (p - PIXELS // 2) * STEP)
-                            else:
-                                value = vi_set1_bytes(at + p * STEP)
-                            if PLAIN or DOT_UNSIGNED:
-                                for v in range(VECTORS):
-                                    acc[p * VECTORS + v] = vi_dot(acc[p * VECTORS + v], value, row[v])
-                            else:
-                                for v in range(VECTORS):
-                                    acc[p * VECTORS + v] = vi_dot_pairs(acc[p * VECTORS + v], vi_even(value), row[v])
-                                for v in range(VECTORS):
-                                    acc[p * VECTORS + v] = vi_dot_pairs(acc[p * VECTORS + v], vi_odd(value), odd[v])
+                        if BY_LANE and is_constant(STEP) and (STEP == 4 or STEP == 8):
+                            dot_by_lane(PIXELS, VECTORS, STEP, PLAIN, TWO_ROWS, at, second, row, acc)
+                        else:
+                            for p in range(PIXELS):
+                                if TWO_ROWS and p >= PIXELS // 2:
+                                    value = vi_set1_bytes(second + (p - PIXELS // 2) * STEP)
+                                else:
+                                    value = vi_set1_bytes(at + p * STEP)
+                                if PLAIN or DOT_UNSIGNED:
+                                    for v in range(VECTORS):
+                                        acc[p * VECTORS + v] = vi_dot(acc[p * VECTORS + v], value, row[v])
+                                elif DOT_SIGNED:
+                                    for v in range(VECTORS):
+                                        acc[p * VECTORS + v] = vi_dot_signed(acc[p * VECTORS + v], value, row[v])
+                                else:
+                                    for v in range(VECTORS):
+                                        acc[p * VECTORS + v] = vi_dot_pairs(acc[p * VECTORS + v], vi_even(value), row[v])
+                                    for v in range(VECTORS):
+                                        acc[p * VECTORS + v] = vi_dot_pairs(acc[p * VECTORS + v], vi_odd(value), odd[v])
                         at += s.quad
                         if TWO_ROWS:
                             second += s.quad
@@ -79,9 +114,9 @@ cdef inline inlined dot_block_of(
     int32_t* sums
 ) noexcept nogil:
     """dot_block for a number of pixels that is only known now: at most block_pixels(VECTORS)."""
-    if VREGS == 32 and pixels == 14:
+    if VREGS == 32 and not DOT_STEPS and pixels == 14:
         dot_block(14, VECTORS, STEP, PLAIN, False, s, x, w, bias, sums)
-    elif VREGS == 32 and pixels == 13:
+    elif VREGS == 32 and not DOT_STEPS and pixels == 13:
         dot_block(13, VECTORS, STEP, PLAIN, False, s, x, w, bias, sums)
     elif VREGS == 32 and pixels == 12:
         dot_block(12, VECTORS, STEP, PLAIN, False, s, x, w, bias, sums)
@@ -116,8 +151,3 @@ cdef inline inlined dot_block_few(
         dot_block(2, VECTORS, step, PLAIN, False, s, x, w, bias, sums)
     else:
         dot_block(1, VECTORS, step, PLAIN, False, s, x, w, bias, sums)
-
-
-cdef inline int block_pixels() noexcept nogil:
-    """Pixels of the largest block: with weights and a value it just fits the registers."""
-    return 14 if VREGS == 32 else 4

@@ -3,7 +3,7 @@ from libc.stdint cimport int8_t, int32_t, int64_t
 from libc.string cimport memcpy
 
 from megengine_lite.kernels.common.simd cimport (
-    VW, vf, vf_load, vf_max, vf_min, vf_product, vf_set1, vf_store, vf_to_vi, vi, vi_load, vi_load_s8, vi_set1,
+    VW, vf, vf_load, vf_max, vf_min, vf_product, vf_set1, vf_store, vf_to_vi_any, vi, vi_load, vi_load_s8, vi_set1,
     vi_store, vi_store_8, vi_to_vf,
 )
 from megengine_lite.kernels.common.vmath cimport v_copysign
@@ -43,7 +43,7 @@ cdef inline vf load_real(const char* p, const Format* f) noexcept nogil:
 cdef inline vi to_stored(vf x, vf low, vf high, vi zero) noexcept nogil:
     """x rounded and put between low and high, plus zero; halves go away from zero, NaN becomes `low`."""
     x = vf_min(vf_max(x, low), high)
-    return vf_to_vi(x + v_copysign(vf_set1(0.49999997), x)) + zero
+    return vf_to_vi_any(x + v_copysign(vf_set1(0.49999997), x)) + zero
 
 
 cdef inline void store_stored(char* p, int kind, vi x) noexcept nogil:

@@ -11,7 +11,7 @@ from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t
 
 from megengine_lite.kernels.common.arguments cimport Requantize
 from megengine_lite.kernels.common.simd cimport (
-    VW, inlined, outlined, vf, vf_load, vf_max, vf_min, vf_product, vf_set1, vf_store, vf_to_vi, vf_trunc, vi,
+    VW, inlined, outlined, vf, vf_load, vf_max, vf_min, vf_product, vf_set1, vf_store, vf_to_vi, vf_to_vi_any, vf_trunc, vi,
     vi_load, vi_load_s8, vi_max, vi_set1, vi_store, vi_store4_s8, vi_store_8, vi_store_s8, vi_to_vf,
 )
 from megengine_lite.kernels.common.vmath cimport ACT_NONE, activate, v_copysign
@@ -161,7 +161,7 @@ cdef inline outlined store_any(const int32_t* sums, int pixels, int vectors, con
             if o.kind == OUT_REAL:
                 vf_store(<float*>y, x)
                 continue
-            total = vf_to_vi(with_half(clamped(vf_product(x, reciprocal), low, high))) + vi_set1(o.y_zero)
+            total = vf_to_vi_any(with_half(clamped(vf_product(x, reciprocal), low, high))) + vi_set1(o.y_zero)
             if o.kind == OUT_8:
                 vi_store_8(<int8_t*>y, total)
             else:

@@ -10,6 +10,7 @@ cdef extern from "simd.h" nogil:
     ctypedef unsigned int vu  # for sums that wrap
     ctypedef void inlined "ML_INLINE_VOID"   # return type of helpers that must be inlined
     ctypedef void outlined "ML_NOINLINE_VOID"  # and of those that must not be
+    bint is_constant "__builtin_constant_p"(int64_t x)  # after inlining
     vf vf_load(const float* p)
     void vf_store(float* p, vf x)
     vf vf_held(vf x)
@@ -19,6 +20,7 @@ cdef extern from "simd.h" nogil:
     vi vi_set1(int32_t x)
     vf vf_zero()
     vf vf_fma(vf a, vf b, vf c)
+    vf vf_fma_lane(vf a, int lane, vf b, vf c)
     vf vf_product(vf a, vf b)
     vf vf_select(vi mask, vf yes, vf no)
     vi vf_lt(vf a, vf b)
@@ -55,10 +57,17 @@ cdef extern from "simd.h" nogil:
     vf vf_permute(vf x, vi order)
     # 8-bit integers.
     enum: DOT_UNSIGNED
+    enum: DOT_SIGNED
+    enum: DOT_STEPS
+    enum: BY_LANE
     vi vi_set1_bytes(const void* p)
     vi vi_even(vi x)
     vi vi_odd(vi x)
     vi vi_dot(vi sum, vi x, vi w)
+    vi vi_dot_signed(vi sum, vi x, vi w)
+    vi vi_load_quads(const void* p, int n)
+    vi vi_dot_lane(vi sum, vi x, int lane, vi w)
+    vi vi_dot_signed_lane(vi sum, vi x, int lane, vi w)
     vi vi_dot_pairs(vi sum, vi a, vi b)
     ctypedef int vb
     vb vb_load(const int8_t* p)

@@ -9,8 +9,8 @@ from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t
 from megengine_lite.kernels.common.arguments cimport Requantize, Strides
 from megengine_lite.kernels.common.requantize cimport OUT_8, Output, read_output, store_sums
 from megengine_lite.kernels.common.simd cimport (
-    DOT_UNSIGNED, VREGS, VW, inlined, outlined, vi, vi_dot, vi_dot_pairs, vi_even, vi_load, vi_load_quad, vi_odd, vi_set1,
-    vi_store,
+    DOT_SIGNED, DOT_STEPS, DOT_UNSIGNED, VREGS, VW, inlined, outlined, vi, vi_dot, vi_dot_pairs, vi_dot_signed, vi_even,
+    vi_load, vi_load_quad, vi_odd, vi_set1, vi_store,
 )
 
 cdef enum:
@@ -49,6 +49,8 @@ cdef inline inlined depthwise_block(
                         value = value ^ flip
                     if PLAIN or DOT_UNSIGNED:
                         acc[p] = vi_dot(acc[p], value, taps)
+                    elif DOT_SIGNED:
+                        acc[p] = vi_dot_signed(acc[p], value, taps)
                     else:
                         acc[p] = vi_dot_pairs(acc[p], vi_even(value), vi_even(taps))
                         acc[p] = vi_dot_pairs(acc[p], vi_odd(value), vi_odd(taps))
@@ -63,7 +65,7 @@ cdef inline inlined depthwise_pixels(
     cdef int32_t sums[MAX_PIXELS * VW]
     cdef int count
     while pixels > 0:
-        if VREGS == 32 and pixels >= 14:
+        if VREGS == 32 and not DOT_STEPS and pixels >= 14:
             count = 14
             depthwise_block(14, STEP, PLAIN, t, x, w, bias, sums)
         elif pixels >= 7:

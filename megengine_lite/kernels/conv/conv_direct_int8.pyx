@@ -11,7 +11,7 @@ from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t
 from megengine_lite.kernels.common.dot cimport MAX_SUMS, Sum, block_pixels, dot_block, dot_block_few, dot_block_of
 from megengine_lite.kernels.common.arguments cimport Requantize, Strides, Window
 from megengine_lite.kernels.common.requantize cimport OUT_8, Output, read_output, store_sums
-from megengine_lite.kernels.common.simd cimport DOT_UNSIGNED, VREGS, VW, inlined, outlined
+from megengine_lite.kernels.common.simd cimport DOT_STEPS, DOT_UNSIGNED, VREGS, VW, inlined, outlined
 
 
 cdef inline inlined dot_row(
@@ -66,7 +66,7 @@ cdef inline inlined dot_place(
     int64_t STEP1, int64_t STEP2, bint PLAIN, const Place* at, const Sum* s, const uint8_t* x, const int8_t* w,
     const int32_t* bias, const Output* o
 ) noexcept nogil:
-    if VREGS == 32 and at.two_rows:
+    if VREGS == 32 and not DOT_STEPS and at.two_rows:
         if at.vectors == 2 and at.step == STEP1:
             dot_two_rows(2, STEP1, PLAIN, s, x, w, bias, at.y_row, at.z_row, o[0])
         elif at.vectors == 2:

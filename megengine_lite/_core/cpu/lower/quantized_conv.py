@@ -52,7 +52,7 @@ class InputForm:
     offset
         By how much a byte is then larger than the integer that it stands for.
     plain
-        The bytes are in 0..127.
+        The dot product for plain bytes multiplies them: they are in 0..127, or unsigned and the set takes such.
     """
 
     flip: int
@@ -60,25 +60,20 @@ class InputForm:
     plain: bool = False
 
 
-def input_form(dtype: DType, unsigned_dot: bool, non_negative: bool = False) -> InputForm:
-    """The form of an input; ``unsigned_dot``: dot products take unsigned bytes (VNNI)."""
+def input_form(dtype: DType, dot: Dot, non_negative: bool = False) -> InputForm:
+    """The form of an input for kernels with this dot product."""
     zero = dtype.zero_point
     if dtype.code in UNSIGNED_BYTES:
-        small = dtype.quantized_range[1] <= 127
-        return InputForm(0, zero, small) if unsigned_dot or small else InputForm(FLIP, zero - 128)
+        plain = dot is Dot.MIXED_QUADS or dtype.quantized_range[1] <= 127
+        return InputForm(0, zero, plain) if plain or dot.takes_unsigned else InputForm(FLIP, zero - 128)
     if non_negative:
         return InputForm(0, 0, True)
-    return InputForm(FLIP, 128) if unsigned_dot else InputForm(0, 0)
+    return InputForm(FLIP, 128) if dot is Dot.U8S8_QUADS else InputForm(0, 0)
 
 
 def has_wide_blocks(ctx: Lowering) -> bool:
     """Whether a block of the kernels has room for two short rows."""
     return bool(ctx.kernels.module("gemm_int8").BLOCK_ROWS >= 2 * ROW_OF_TWO)
-
-
-def has_unsigned_dot(ctx: Lowering) -> bool:
-    """Whether the dot product of the instruction set multiplies unsigned bytes."""
-    return ctx.kernels.isa.dot is Dot.U8S8_QUADS
 
 
 def halo_wish(node: Node, index: int) -> tuple[int, int]:
@@ -142,7 +137,7 @@ class _Conv:
         # Kernels with one factor add integers only.
         if self.bias is not None and self.bias.dtype.is_float and (one_factor or not self._is_small(self.bias.const)):
             self.output = {}
-        self.form = input_form(p.input_dtype, has_unsigned_dot(ctx), ctx.is_non_negative(self.x))
+        self.form = input_form(p.input_dtype, ctx.kernels.isa.dot, ctx.is_non_negative(self.x))
 
     def _is_small(self, bias: Constant | None) -> bool:
         """Whether a real bias is no larger than sums of products, as kernels want it."""
@@ -214,7 +209,7 @@ def _emit_depthwise(conv: _Conv) -> None:
     width = ctx.width
     w, parts = conv.packed(("depthwise", neighbours), lambda w: packing.pack_depthwise(w[:, 0, 0], width, neighbours))
     band = -(-oh // max(1, round(oh * ow / DEPTHWISE_PIXELS)))
-    plain = not conv.form.flip and (conv.form.plain or has_unsigned_dot(ctx))
+    plain = not conv.form.flip and (conv.form.plain or conv.ctx.kernels.isa.dot is Dot.U8S8_QUADS)
     conv.emit(
         "conv_depthwise_int8", x=x.ref, w=w, **conv.biases(1), z=z.ref if z else None, y=y.ref,
         **blocked_strides("x", x), **blocked_strides("y", y), **blocked_strides("z", z), blocks=x.blocks, oh=oh, ow=ow,

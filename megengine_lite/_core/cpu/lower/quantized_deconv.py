@@ -13,7 +13,6 @@ from megengine_lite._core.cpu.lower.quantized_conv import (
     InputForm,
     count_parts,
     flipped,
-    has_unsigned_dot,
     input_form,
 )
 from megengine_lite._core.cpu.lower.requantize import is_byte, output_arguments
@@ -39,7 +38,7 @@ def lower_quantized_deconv(ctx: Lowering, node: Node) -> bool | None:
     rows, columns = phases_of(node)
     source = ctx.blocked(x, halo_of(rows, x.shape[2]), halo_of(columns, x.shape[3]))
     target = ctx.new_blocked(y)
-    form = input_form(x.dtype, has_unsigned_dot(ctx), ctx.is_non_negative(x))
+    form = input_form(x.dtype, ctx.kernels.isa.dot, ctx.is_non_negative(x))
     first, image = flipped(ctx, node, source, form)
     for row in rows:
         for column in columns:

@@ -81,5 +81,10 @@ ML_INLINE vf vf_permute2(vf a, vf b, vi order) {
 #define vf_store_n plain_vf_store_n
 #define vf_ldexp plain_vf_ldexp
 #define bytes_lookup plain_bytes_lookup
+#define vf_fma_lane plain_vf_fma_lane
+#define vi_dot_signed plain_vi_dot_signed
+#define vi_load_quads plain_vi_load_quads
+#define vi_dot_lane plain_vi_dot_lane
+#define vi_dot_signed_lane plain_vi_dot_signed_lane
 
 #endif

@@ -87,5 +87,10 @@ ML_INLINE void vf_store_f16(uint16_t *p, vf x) {
 ML_INLINE vf vf_permute2(vf a, vf b, vi order) {
     return (vf)_mm512_permutex2var_ps((__m512)a, (__m512i)order, (__m512)b);
 }
+#define vf_fma_lane plain_vf_fma_lane
+#define vi_dot_signed plain_vi_dot_signed
+#define vi_load_quads plain_vi_load_quads
+#define vi_dot_lane plain_vi_dot_lane
+#define vi_dot_signed_lane plain_vi_dot_signed_lane
 
 #endif

@@ -16,6 +16,9 @@ ML_INLINE vf plain_vf_product(vf a, vf b) {
     return x;
 }
 
+/* a[lane] b + c. */
+ML_INLINE vf plain_vf_fma_lane(vf a, int lane, vf b, vf c) { return vf_fma(vf_set1(a[lane]), b, c); }
+
 /* Lanes [0, n) of memory, zeros above; and the matching store. n in 0..VW. */
 ML_INLINE vf plain_vf_load_n(const float *p, int64_t n) {
     vf x = {};
@@ -68,6 +71,21 @@ ML_INLINE vf plain_vf_permute(vf x, vi order) {
 ML_INLINE vi plain_vi_dot_pairs(vi sum, vi a, vi b) { return sum + (a << 16 >> 16) * (b << 16 >> 16) + (a >> 16) * (b >> 16); }
 ML_INLINE vi plain_vi_dot(vi sum, vi x, vi w) {
     return plain_vi_dot_pairs(plain_vi_dot_pairs(sum, vi_even(x), vi_even(w)), vi_odd(x), vi_odd(w));
+}
+
+ML_INLINE vi plain_vi_dot_signed(vi sum, vi x, vi w) {
+    return plain_vi_dot_pairs(plain_vi_dot_pairs(sum, vi_even(x), vi_even(w)), vi_odd(x), vi_odd(w));
+}
+ML_INLINE vi plain_vi_dot_lane(vi sum, vi x, int lane, vi w) { return plain_vi_dot(sum, vi_set1(x[lane]), w); }
+ML_INLINE vi plain_vi_dot_signed_lane(vi sum, vi x, int lane, vi w) {
+    return plain_vi_dot_signed(sum, vi_set1(x[lane]), w);
+}
+
+/* The first n quads of bytes, n in 1..4, zeros above. */
+ML_INLINE vi plain_vi_load_quads(const void *p, int n) {
+    vi x = {};
+    memcpy(&x, p, (size_t)n * 4);
+    return x;
 }
 
 ML_INLINE vi plain_vi_max(vi a, vi b) {

@@ -2,20 +2,9 @@
 #ifndef MEGENGINE_LITE_SIMD_PORTABLE_H
 #define MEGENGINE_LITE_SIMD_PORTABLE_H
 
-#if defined(__aarch64__) && VW == 4
-ML_INLINE vf vf_held(vf x) {
-    __asm__("" : "+w"(x));
-    return x;
-}
-ML_INLINE vf vf_product(vf a, vf b) {
-    vf x = a * b;
-    __asm__("" : "+w"(x));
-    return x;
-}
-#else
 #define vf_held plain_vf_held
 #define vf_product plain_vf_product
-#endif
+#define vf_fma_lane plain_vf_fma_lane
 #define vf_load_n plain_vf_load_n
 #define vf_store_n plain_vf_store_n
 #define vf_max plain_vf_max
@@ -33,6 +22,10 @@ ML_INLINE vf vf_product(vf a, vf b) {
 #define vf_permute plain_vf_permute
 #define vi_dot_pairs plain_vi_dot_pairs
 #define vi_dot plain_vi_dot
+#define vi_dot_signed plain_vi_dot_signed
+#define vi_load_quads plain_vi_load_quads
+#define vi_dot_lane plain_vi_dot_lane
+#define vi_dot_signed_lane plain_vi_dot_signed_lane
 #define vi_max plain_vi_max
 #define vi_load_s8 plain_vi_load_s8
 #define vi_store_8 plain_vi_store_8

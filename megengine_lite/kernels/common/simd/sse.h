@@ -66,5 +66,10 @@ ML_INLINE void stream_end(void) { _mm_sfence(); }
 #define vf_load_f16 plain_vf_load_f16
 #define vf_store_f16 plain_vf_store_f16
 #define vf_permute2 plain_vf_permute2
+#define vf_fma_lane plain_vf_fma_lane
+#define vi_dot_signed plain_vi_dot_signed
+#define vi_load_quads plain_vi_load_quads
+#define vi_dot_lane plain_vi_dot_lane
+#define vi_dot_signed_lane plain_vi_dot_signed_lane
 
 #endif

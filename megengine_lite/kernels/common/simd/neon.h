@@ -1,0 +1,159 @@
+/* ARM64: vectors of 4 floats, 32 registers. Dot products of bytes as the compiler may use them: SDOT, USDOT, or SMULL. */
+#ifndef MEGENGINE_LITE_SIMD_NEON_H
+#define MEGENGINE_LITE_SIMD_NEON_H
+#include <arm_neon.h>
+
+/* Instructions by lane take the number of the lane as a constant; where it is one, this is the one instruction. */
+#define ML_BY_LANE(lane, instruction, ...)             \
+    switch (lane) {                                    \
+    case 0: return instruction(__VA_ARGS__, 0);        \
+    case 1: return instruction(__VA_ARGS__, 1);        \
+    case 2: return instruction(__VA_ARGS__, 2);        \
+    default: return instruction(__VA_ARGS__, 3);       \
+    }
+
+ML_INLINE vf vf_held(vf x) {
+    __asm__("" : "+w"(x));
+    return x;
+}
+ML_INLINE vf vf_product(vf a, vf b) {
+    vf x = a * b;
+    __asm__("" : "+w"(x));
+    return x;
+}
+#define ML_FMA_LANE(...) (vf)vfmaq_laneq_f32(__VA_ARGS__)
+ML_INLINE vf vf_fma_lane(vf a, int lane, vf b, vf c) {
+    ML_BY_LANE(lane, ML_FMA_LANE, (float32x4_t)c, (float32x4_t)b, (float32x4_t)a)
+}
+
+/* FMAX gives NaN and FMAXNM the other number, wherever NaN stands. */
+ML_INLINE vf vf_max(vf a, vf b) {
+    return (vf)vbslq_f32(vcgtq_f32((float32x4_t)a, (float32x4_t)b), (float32x4_t)a, (float32x4_t)b);
+}
+ML_INLINE vf vf_min(vf a, vf b) {
+    return (vf)vbslq_f32(vcltq_f32((float32x4_t)a, (float32x4_t)b), (float32x4_t)a, (float32x4_t)b);
+}
+ML_INLINE vf vf_sqrt(vf a) { return (vf)vsqrtq_f32((float32x4_t)a); }
+ML_INLINE vf vf_rint(vf a) { return (vf)vrndnq_f32((float32x4_t)a); }
+ML_INLINE vf vf_floor(vf a) { return (vf)vrndmq_f32((float32x4_t)a); }
+ML_INLINE vf vf_trunc(vf a) { return (vf)vrndq_f32((float32x4_t)a); }
+ML_INLINE vi vf_to_vi(vf a) { return (vi)vcvtq_s32_f32((float32x4_t)a); }
+/* FCVTZS gives the nearest int32, and 0 for NaN; -2^31 by itself it gives for the number alone and what is below. */
+ML_INLINE vi vf_to_vi_any(vf a) {
+    uint32x4_t below = vcltq_f32((float32x4_t)a, vdupq_n_f32(2147483648.0f)); /* false for NaN */
+    return (vi)vbslq_s32(below, vcvtq_s32_f32((float32x4_t)a), vdupq_n_s32(INT32_MIN));
+}
+ML_INLINE vd vd_max(vd a, vd b) {
+    return (vd)vbslq_f64(vcgtq_f64((float64x2_t)a, (float64x2_t)b), (float64x2_t)a, (float64x2_t)b);
+}
+ML_INLINE vd vd_min(vd a, vd b) {
+    return (vd)vbslq_f64(vcltq_f64((float64x2_t)a, (float64x2_t)b), (float64x2_t)a, (float64x2_t)b);
+}
+ML_INLINE int vi_any(vi m) { return vmaxvq_u32((uint32x4_t)m) != 0; }
+
+/* Bytes 4 k .. 4 k + 3 for each lane k of the order. */
+ML_INLINE uint8x16_t ml_byte_order(vi order) {
+    return (uint8x16_t)vmlaq_n_u32(vdupq_n_u32(0x03020100), (uint32x4_t)order, 0x04040404);
+}
+ML_INLINE vf vf_permute(vf x, vi order) { return (vf)vqtbl1q_u8((uint8x16_t)x, ml_byte_order(order)); }
+ML_INLINE vf vf_permute2(vf a, vf b, vi order) {
+    uint8x16x2_t both = {{(uint8x16_t)a, (uint8x16_t)b}};
+    return (vf)vqtbl2q_u8(both, ml_byte_order(order));
+}
+
+ML_INLINE vi vi_dot_pairs(vi sum, vi a, vi b) {
+    int32x4_t low = vmull_s16(vget_low_s16((int16x8_t)a), vget_low_s16((int16x8_t)b));
+    int32x4_t high = vmull_high_s16((int16x8_t)a, (int16x8_t)b);
+    return sum + (vi)vpaddq_s32(low, high);
+}
+#if defined(__ARM_FEATURE_DOTPROD)
+#define ML_SDOT_LANE(...) (vi)vdotq_laneq_s32(__VA_ARGS__)
+ML_INLINE vi vi_dot_signed(vi sum, vi x, vi w) {
+    return (vi)vdotq_s32((int32x4_t)sum, (int8x16_t)x, (int8x16_t)w);
+}
+ML_INLINE vi vi_dot_signed_lane(vi sum, vi x, int lane, vi w) {
+    ML_BY_LANE(lane, ML_SDOT_LANE, (int32x4_t)sum, (int8x16_t)w, (int8x16_t)x)
+}
+#else
+/* Sums of two products of bytes fit 16 bits but for (-128)^2 + (-128)^2. */
+ML_INLINE vi vi_dot_signed(vi sum, vi x, vi w) {
+    int16x8_t low = vmull_s8(vget_low_s8((int8x16_t)x), vget_low_s8((int8x16_t)w));
+    int16x8_t high = vmull_high_s8((int8x16_t)x, (int8x16_t)w);
+    return sum + (vi)vpaddq_s32(vpaddlq_s16(low), vpaddlq_s16(high));
+}
+ML_INLINE vi vi_dot_signed_lane(vi sum, vi x, int lane, vi w) { return vi_dot_signed(sum, vi_set1(x[lane]), w); }
+#endif
+#if defined(__ARM_FEATURE_MATMUL_INT8)
+ML_INLINE vi vi_dot(vi sum, vi x, vi w) {
+    return (vi)vusdotq_s32((int32x4_t)sum, (uint8x16_t)x, (int8x16_t)w);
+}
+/* SUDOT: signed bytes by a lane of unsigned ones. */
+#define ML_SUDOT_LANE(...) (vi)vsudotq_laneq_s32(__VA_ARGS__)
+ML_INLINE vi vi_dot_lane(vi sum, vi x, int lane, vi w) {
+    ML_BY_LANE(lane, ML_SUDOT_LANE, (int32x4_t)sum, (int8x16_t)w, (uint8x16_t)x)
+}
+#elif defined(__ARM_FEATURE_DOTPROD)
+#define vi_dot vi_dot_signed
+#define vi_dot_lane vi_dot_signed_lane
+#else
+/* x in 0..127: sums of two products fit 16 bits. */
+ML_INLINE vi vi_dot(vi sum, vi x, vi w) {
+    int16x8_t low = vmull_s8(vget_low_s8((int8x16_t)x), vget_low_s8((int8x16_t)w));
+    int16x8_t high = vmull_high_s8((int8x16_t)x, (int8x16_t)w);
+    return (vi)vpadalq_s16((int32x4_t)sum, vpaddq_s16(low, high));
+}
+ML_INLINE vi vi_dot_lane(vi sum, vi x, int lane, vi w) { return vi_dot(sum, vi_set1(x[lane]), w); }
+#endif
+
+ML_INLINE vi vi_max(vi a, vi b) { return (vi)vmaxq_s32((int32x4_t)a, (int32x4_t)b); }
+ML_INLINE vi vi_load_s8(const int8_t *p) {
+    int32x2_t bytes = vdup_n_s32(*(const dword_u *)p);
+    return (vi)vmovl_s16(vget_low_s16(vmovl_s8((int8x8_t)bytes)));
+}
+ML_INLINE void vi_store_8(int8_t *p, vi x) {
+    int16x4_t words = vmovn_s32((int32x4_t)x);
+    *(dword_u *)p = vget_lane_s32((int32x2_t)vmovn_s16(vcombine_s16(words, words)), 0);
+}
+ML_INLINE void vi_store_s8(int8_t *p, vi x) {
+    int16x4_t words = vqmovn_s32((int32x4_t)x);
+    *(dword_u *)p = vget_lane_s32((int32x2_t)vqmovn_s16(vcombine_s16(words, words)), 0);
+}
+ML_INLINE void vi_store4_s8(int8_t *p, vi a, vi b, vi c, vi d) {
+    int16x8_t ab = vqmovn_high_s32(vqmovn_s32((int32x4_t)a), (int32x4_t)b);
+    int16x8_t cd = vqmovn_high_s32(vqmovn_s32((int32x4_t)c), (int32x4_t)d);
+    vst1q_s8(p, vqmovn_high_s16(vqmovn_s16(ab), cd));
+}
+ML_INLINE void bytes_lookup(const uint8_t *table, const uint8_t *x, uint8_t *y, int64_t n) {
+    const uint8x16x4_t t0 = vld1q_u8_x4(table), t1 = vld1q_u8_x4(table + 64);
+    const uint8x16x4_t t2 = vld1q_u8_x4(table + 128), t3 = vld1q_u8_x4(table + 192);
+    int64_t k = 0;
+    for (; k + 16 <= n; k += 16) { /* an index that is too large leaves the byte as it is, by TBL as 0 */
+        uint8x16_t index = vld1q_u8(x + k), found = vqtbl4q_u8(t0, index);
+        found = vqtbx4q_u8(found, t1, vsubq_u8(index, vdupq_n_u8(64)));
+        found = vqtbx4q_u8(found, t2, vsubq_u8(index, vdupq_n_u8(128)));
+        vst1q_u8(y + k, vqtbx4q_u8(found, t3, vsubq_u8(index, vdupq_n_u8(192))));
+    }
+    for (; k < n; ++k) y[k] = table[x[k]];
+}
+ML_INLINE vi vi_load_quad(const void *p) {
+    static const uint8_t turn[16] = {0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15};
+    return (vi)vqtbl1q_u8(vld1q_u8((const uint8_t *)p), vld1q_u8(turn));
+}
+ML_INLINE vi vi_load_quads(const void *p, int n) {
+    const int8_t *at = (const int8_t *)p;
+    if (n >= 4) return (vi)vld1q_s8(at);
+    if (n == 1) return (vi)vsetq_lane_s32(*(const dword_u *)at, vdupq_n_s32(0), 0);
+    int32x4_t two = (int32x4_t)vcombine_s8(vld1_s8(at), vdup_n_s8(0));
+    return (vi)(n == 3 ? vsetq_lane_s32(*(const dword_u *)(at + 8), two, 2) : two);
+}
+ML_INLINE vf vf_load_f16(const uint16_t *p) { return (vf)vcvt_f32_f16((float16x4_t)vld1_u16(p)); }
+ML_INLINE void vf_store_f16(uint16_t *p, vf x) { vst1_u16(p, (uint16x4_t)vcvt_f16_f32((float32x4_t)x)); }
+
+#define vf_load_n plain_vf_load_n
+#define vf_store_n plain_vf_store_n
+#define vf_ldexp plain_vf_ldexp
+#define vf_stream plain_vf_stream
+#define stream_end plain_stream_end
+#define vf_gather plain_vf_gather
+
+#endif
