@@ -45,6 +45,12 @@ from typing import Any as _Any
 
 import numpy as np
 
+if _sys.byteorder != "little":
+    raise ImportError(
+        f"megengine_lite runs on little-endian processors only: model files and kernels are so, this Python is "
+        f"{_sys.byteorder}-endian; use a little-endian system of the same machine (ppc64le, say)"
+    )
+
 from megengine_lite import base, errors, global_setting, network, struct, tensor, utils
 from megengine_lite.base import __version__, get_log_level, set_log_level, version
 from megengine_lite.errors import (

@@ -164,6 +164,12 @@ def test_the_page_about_performance_shows_the_table():
         assert {f.upper().removeprefix("AVX512").replace(".", "") for f in row.features} <= words | {"SSE41"}
 
 
+def test_machines_of_the_other_byte_order_are_refused():
+    code = "import sys; sys.byteorder = 'big'; import megengine_lite"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "ImportError: megengine_lite runs on little-endian processors only" in done.stderr
+
+
 NAMES = {row.name for row in table.INSTRUCTION_SETS} - {"base"}  # "base" is a usual word
 SOURCES = [
     *(p for p in (ROOT / "megengine_lite").rglob("*.py") if p.name != "isa.py"),
