@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from megengine_lite._api.arguments import to_integers
-from megengine_lite._core.cpu.device import device_count
+from megengine_lite._core.runtime.devices import device_count
 from megengine_lite._core.system.files import to_path
 from megengine_lite.errors import (
     DecryptionError,

@@ -24,7 +24,7 @@ from megengine_lite._api.options import LiteConfig, LiteExtraConfig, LiteIO, Lit
 from megengine_lite._api.ports import port_code
 from megengine_lite._api.settings import RunSettings
 from megengine_lite._core.config import AlgoPolicy
-from megengine_lite._core.cpu.device import get_device
+from megengine_lite._core.runtime.devices import check_device_id, get_device
 from megengine_lite._core.runtime.jobs import locked
 from megengine_lite._core.system.integers import to_integer
 from megengine_lite.errors import (
@@ -174,7 +174,7 @@ class LiteNetwork(Diagnostics):
         settings = self._complete_settings()
         if model.information is not None and not self._extra.disable_configure_by_model_info:
             apply_information(settings, model.information)
-        settings.measured = packed_measurements(model.package)
+        settings.measured = packed_measurements(model.package, settings.device)
         self._start(Engine(model, settings, self._algo), _source=source, _source_config=source_config)
 
     def _complete_settings(self) -> RunSettings:
@@ -324,7 +324,7 @@ class LiteNetwork(Diagnostics):
     @device_id.setter
     def device_id(self, device_id: int) -> None:
         self._require_not_loaded("device_id")
-        self._settings.device_id = get_device(0).check_id(device_id)
+        self._settings.device_id = check_device_id(self.config.device_type, device_id)
 
     @property
     def stream_id(self) -> int:

@@ -12,11 +12,13 @@ from megengine_lite._api.arguments import MAX_DIM, to_dtype_code, to_integers, t
 from megengine_lite._api.layout import LiteLayout, ctype_to_lite_dtypes, lite_dtype_2_numpy
 from megengine_lite._api.sources import as_array, as_shared_array, from_dlpack, is_raw_memory
 from megengine_lite._api.tensor_data import TensorData, one_length
-from megengine_lite._core.cpu.device import DEFAULT, get_device
+from megengine_lite._core.device.interface import Device
+from megengine_lite._core.runtime.devices import get_device
 from megengine_lite._core.system.dlpack import CPU_DEVICE
 from megengine_lite._core.system.integers import to_integer
 from megengine_lite._core.system.memory import NUMPY_TYPES
 from megengine_lite.errors import (
+    DeviceError,
     LiteArgumentError,
     LiteError,
     LiteIndexError,
@@ -30,8 +32,6 @@ from megengine_lite.struct import LiteDeviceType
 
 __all__ = ["MAX_DIM", "LiteLayout", "LiteTensor", "LiteTensorConcat", "ctype_to_lite_dtypes", "lite_dtype_2_numpy"]
 
-_CPU = LiteDeviceType.LITE_CPU
-
 
 class LiteTensor(TensorData):
     """A dense array of numbers, or a strided window into one.
@@ -41,11 +41,11 @@ class LiteTensor(TensorData):
     layout
         Shape and element type. It may also be a shape, if ``dtype`` is given.
     device_type
-        ``LITE_CPU``; ``LITE_DEVICE_DEFAULT`` means the same.
+        Where the memory is: ``LITE_CPU`` (``LITE_DEVICE_DEFAULT`` means the same), or another device that exists.
     device_id
-        A label, -1 or more.
+        On a CPU a label, -1 or more.
     is_pinned_host
-        Can be read back; has no effect on a CPU.
+        Memory of the host that the device copies from and to fast. It has no effect on a CPU.
     shapes, dtype
         The layout, if ``layout`` is not given.
 
@@ -72,7 +72,14 @@ class LiteTensor(TensorData):
            [5, 6]], dtype=int32)
     """
 
-    __slots__ = ("__weakref__", "_device", "_device_id", "_pinned")
+    __slots__ = ("__weakref__", "_device", "_device_id", "_device_type", "_on_host", "_pinned")
+
+    # Where new memory comes from: _device.allocate(nbytes, _device_id, _pinned).
+    _device: Device
+    _device_id: int
+    _pinned: bool
+    _device_type: LiteDeviceType  # the device's; kept here because programs ask often
+    _on_host: bool  # whether the host reaches the memory
 
     def __init__(
         self,
@@ -83,11 +90,11 @@ class LiteTensor(TensorData):
         shapes: Iterable[int] | None = None,
         dtype: object = None,
     ):
-        self._device = get_device(device_type)
-        self._device_id = self._device.check_id(device_id)
+        device = get_device(device_type)
+        device_id = device.check_id(device_id)
         if not isinstance(is_pinned_host, bool | int | np.bool_):
             raise LiteTypeError(f"is_pinned_host is a bool, not {type(is_pinned_host).__name__}")
-        self._pinned = bool(is_pinned_host)
+        self._place(device, device_id, bool(is_pinned_host))
         self._port = None
         if isinstance(layout, LiteLayout):
             self._set_layout(layout._shape, layout._code)
@@ -95,12 +102,18 @@ class LiteTensor(TensorData):
             shape = layout if layout is not None else shapes
             self._set_layout(() if shape is None else to_shape(shape), to_dtype_code(dtype))
 
+    def _place(self, device: Device, device_id: int, pinned: bool) -> None:
+        """Sets where new memory comes from; the present memory stays."""
+        self._device = device
+        self._device_id = device_id
+        self._pinned = pinned
+        self._device_type = device.type
+        self._on_host = pinned or device.host_visible
+
     def _sibling(self) -> LiteTensor:
         """An empty tensor on the same device."""
         other = LiteTensor.__new__(LiteTensor)
-        other._device = self._device
-        other._device_id = self._device_id
-        other._pinned = self._pinned
+        other._place(self._device, self._device_id, self._pinned)
         other._port = None
         return other
 
@@ -132,7 +145,7 @@ class LiteTensor(TensorData):
     @property
     def device_type(self) -> LiteDeviceType:
         """The kind of device that holds the memory."""
-        return _CPU
+        return self._device_type
 
     @property
     def device_id(self) -> int:
@@ -243,6 +256,8 @@ class LiteTensor(TensorData):
         ------
         LiteArgumentError
             Array or tensor not contiguous, wrong length.
+        DeviceError
+            The tensor is in memory of a device.
         LiteTypeError
             Another element type (elements are never reinterpreted unless ``layout`` says so), or something that has no
             memory to share.
@@ -257,6 +272,11 @@ class LiteTensor(TensorData):
         [[0.0, 0.0], [0.0, 7.0]]
         """
         length = one_length(length, data_length)
+        if not self._on_host:
+            raise DeviceError(
+                f"{self._label()} is in memory of {self._device.name} and cannot share memory of the host: use "
+                "set_data_by_copy, or a tensor with is_pinned_host"
+            )
         if not self._contiguous:
             raise LiteArgumentError("a strided slice cannot take other memory; make a new tensor")
         if isinstance(data, np.ndarray):
@@ -286,28 +306,38 @@ class LiteTensor(TensorData):
         if not self._contiguous:
             if shape != self._shape or code != self._code:
                 raise ShapeError(f"a tensor with {src_tensor.layout} cannot be written through a slice {self.layout}")
-            np.copyto(self._writable_array(), src_tensor._array())
+            self._modify(lambda window: np.copyto(window, src_tensor._read()))
             return
         self._require_writable(src_tensor._nbytes)
-        source = src_tensor._array()  # holds the memory, should it be this tensor's old one
-        self._set_layout(shape, code)
         if src_tensor._contiguous:
-            self._copy_bytes(src_tensor._address, src_tensor._nbytes)
+            storage, offset, nbytes = src_tensor._storage, src_tensor._offset, src_tensor._nbytes
+            self._set_layout(shape, code)
+            self._copy_bytes(storage, offset, nbytes)
         else:
-            np.copyto(self._writable_array(), source)
+            source = src_tensor._read()  # holds the memory, should it be this tensor's old one
+            self._set_layout(shape, code)
+            self._modify(lambda window: np.copyto(window, source))
 
     def share_memory_with(self, src_tensor: LiteTensor) -> None:
         """Becomes another name of ``src_tensor``: same memory, layout (strided, too), device.
 
         If ``src_tensor`` later gets other memory, this tensor keeps the present one.
+
+        Raises
+        ------
+        DeviceError
+            One of the two is in memory that the host reads, the other is not.
         """
         _require_tensor(src_tensor)
+        if self._on_host != src_tensor._on_host:
+            raise DeviceError(
+                "a tensor in host memory and one in memory of a device cannot share it: copy the elements (copy_from), "
+                "or make a tensor with the other's device_type and is_pinned_host"
+            )
         if not src_tensor._shape:
             raise LiteError("the source tensor has no layout, so there is no memory to share")
         self._share_with(src_tensor)
-        self._device = src_tensor._device
-        self._device_id = src_tensor._device_id
-        self._pinned = src_tensor._pinned
+        self._place(src_tensor._device, src_tensor._device_id, src_tensor._pinned)
 
     # ---- shape --------------------------------------------------------------------------------------------------
 
@@ -377,7 +407,7 @@ class LiteTensor(TensorData):
 
     def _copied(self, dtype: Any = None) -> np.ndarray:
         """The elements as a new array."""
-        array = self._array()
+        array = self._read()
         try:
             return np.array(array, dtype, order="C")
         except MemoryError as error:
@@ -388,11 +418,22 @@ class LiteTensor(TensorData):
 
         It keeps the memory alive and shows later changes; those of the next forward, for an output. If the tensor gets
         other memory, the array keeps the old one.
+
+        Raises
+        ------
+        DeviceError
+            The host cannot read the memory; use :meth:`to_numpy`.
         """
         return self._array()
 
     def get_ctypes_memory(self) -> ctypes.c_void_p:
-        """The address of the first element, valid until the tensor gets other memory. Allocates if needed."""
+        """The address of the first element, valid until the tensor gets other memory. Allocates if needed.
+
+        Raises
+        ------
+        DeviceError
+            The host cannot read the memory; use :meth:`to_numpy`.
+        """
         if not self._shape:
             raise LiteError("the tensor has no layout yet, so it has no memory")
         return ctypes.c_void_p(self._address)
@@ -429,21 +470,27 @@ class LiteTensor(TensorData):
         dl_device: tuple[int, int] | None = None,
         copy: bool | None = None,
     ) -> Any:
-        if stream is not None:
+        here = self.__dlpack_device__()
+        wanted = here if dl_device is None else (dl_device[0], dl_device[1])
+        if stream is not None and self._on_host:
             raise LiteValueError(f"host memory has no streams: stream is None, not {brief(stream)}")
-        if dl_device is not None and tuple(dl_device) != CPU_DEVICE:
-            raise BufferError(f"the tensor is in host memory and cannot be exported to DLPack device {dl_device}")
+        if wanted not in (here, CPU_DEVICE) or (wanted != here and copy is False):
+            where = "host memory" if self._on_host else f"memory of {self._device.name}"
+            raise BufferError(f"the tensor is in {where} and cannot be exported to DLPack device {dl_device}")
+        if not self._on_host:
+            self._device.synchronize(self._device_id)  # the other library's streams do not know ours
+        copy = copy or wanted != here
         source = self
         if copy:
-            source = self._sibling()
+            source = self._sibling() if wanted == here else LiteTensor()
             if self._shape:
                 source.copy_from(self)
             else:
                 source.layout = self.layout
-        return source._capsule(max_version is not None and max_version[0] >= 1, bool(copy))
+        return source._capsule(wanted, max_version is not None and max_version[0] >= 1, bool(copy))
 
     def __dlpack_device__(self) -> tuple[int, int]:
-        return CPU_DEVICE
+        return self._device.dlpack_device(self._device_id, self._pinned)
 
     @classmethod
     def from_dlpack(cls, source: Any) -> LiteTensor:
@@ -459,7 +506,7 @@ class LiteTensor(TensorData):
         return tensor
 
     def __reduce__(self) -> Any:
-        return _rebuild, (self.to_numpy(), self.layout, self._device_id, self._pinned)
+        return _rebuild, (self.to_numpy(), self.layout, self._device_id, self._pinned, self.device_type)
 
     def __repr__(self) -> str:
         return str(
@@ -472,9 +519,15 @@ class LiteTensor(TensorData):
         )
 
 
-def _rebuild(array: np.ndarray, layout: LiteLayout, device_id: int, pinned: bool) -> LiteTensor:
+def _rebuild(
+    array: np.ndarray,
+    layout: LiteLayout,
+    device_id: int,
+    pinned: bool,
+    device_type: LiteDeviceType = LiteDeviceType.LITE_CPU,
+) -> LiteTensor:
     """A pickled tensor."""
-    tensor = LiteTensor(layout, device_id=device_id, is_pinned_host=pinned)
+    tensor = LiteTensor(layout, device_type, device_id, pinned)
     if array.size:
         tensor.set_data_by_copy(array)
     return tensor
@@ -519,7 +572,8 @@ def LiteTensorConcat(
     dim = to_integer(dim, "dim")
     tensors = to_list(tensors, "a list of tensors", None, _require_tensor)
     first = tensors[0] if tensors else None
-    device = get_device(device_type if device_type != DEFAULT or first is None else first.device_type)
+    is_default = device_type == LiteDeviceType.LITE_DEVICE_DEFAULT
+    device = get_device(first.device_type if is_default and first is not None else device_type)
     if device_id == -1 and first is not None:
         device_id = first.device_id
     result = LiteTensor(
@@ -539,5 +593,5 @@ def LiteTensorConcat(
     total = sum(t._shape[dim] for t in tensors)
     result._set_layout((*shape[:dim], total, *shape[dim + 1 :]), first._code)
     if result._nbytes:
-        np.concatenate([t._array() for t in tensors], axis=dim, out=result._array())
+        result._modify(lambda out: np.concatenate([t._read() for t in tensors], axis=dim, out=out))
     return result

@@ -94,10 +94,11 @@ class TensorBatchCollector:
         int
             The id of the place; -1, with a warning, if the batch is full.
         """
-        source, places = self._checked(array), self._places()
+        source = self._checked(array)
+        self._check_places()
         batch_id = self._take()
         if batch_id >= 0:
-            places[batch_id] = source
+            self._put(batch_id, source)
         return batch_id
 
     def collect_id(self, array: np.ndarray | LiteTensor, batch_id: int) -> int:
@@ -109,14 +110,15 @@ class TensorBatchCollector:
             There is no such place.
         """
         batch_id = self._checked_id(batch_id)
-        source, places = self._checked(array), self._places()
+        source = self._checked(array)
+        self._check_places()
         with self._lock:
             taken = batch_id not in self._free
             if not taken:
                 self._free.remove(batch_id)
         if taken:
             warn(f"batch id {batch_id} is collected already; it is overwritten")
-        places[batch_id] = source
+        self._put(batch_id, source)
         return batch_id
 
     def collect_by_ctypes(self, data: Any, length: int) -> int:
@@ -131,10 +133,11 @@ class TensorBatchCollector:
         if to_integer(length, "length") != sample.nbytes:
             raise LiteArgumentError(f"length is {length}, a sample of this batch has {sample.nbytes} bytes")
         sample.set_data_by_share(data, length)
-        source, places = sample.get_data_by_share().reshape(self._item), self._places()
+        source = sample.get_data_by_share().reshape(self._item)
+        self._check_places()
         batch_id = self._take()
         if batch_id >= 0:
-            places[batch_id] = source
+            self._put(batch_id, source)
         return batch_id
 
     def free(self, indexes: Iterable[int]) -> None:
@@ -172,14 +175,17 @@ class TensorBatchCollector:
         warn("the batch is full: free places before you collect more")
         return -1
 
-    def _places(self) -> np.ndarray:
-        """The batch's memory, to write samples to. Call it before a place is taken, because it may raise."""
-        places = self._tensor._writable_array()
-        if places.shape != (self._count, *self._item):
+    def _check_places(self) -> None:
+        """Raises if no sample can be written. It is called before a place is taken."""
+        tensor = self._tensor
+        tensor._require_writable(tensor._nbytes)
+        if tensor._shape != (self._count, *self._item):
             raise ShapeError(
-                f"the batch's tensor was given shape {list(places.shape)}; it needs {[self._count, *self._item]}"
+                f"the batch's tensor was given shape {list(tensor._shape)}; it needs {[self._count, *self._item]}"
             )
-        return places
+
+    def _put(self, batch_id: int, sample: np.ndarray) -> None:
+        self._tensor.slice([batch_id], [batch_id + 1])._modify(lambda place: np.copyto(place, sample))
 
     def _checked_id(self, batch_id: int) -> int:
         number = to_integer(batch_id, "a batch id")
@@ -189,7 +195,7 @@ class TensorBatchCollector:
 
     def _checked(self, array: np.ndarray | LiteTensor) -> np.ndarray:
         if isinstance(array, LiteTensor):
-            source = array.get_data_by_share()
+            source = array._read()
         elif isinstance(array, np.ndarray | np.generic):
             source = np.asarray(array)
         else:

@@ -395,7 +395,7 @@ def test_no_memory_in_a_forward(monkeypatch):
         raise MemoryError
 
     with monkeypatch.context() as patch:
-        patch.setattr("megengine_lite._core.runtime.session.Session._plan", refuse)
+        patch.setattr("megengine_lite._core.runtime.session.Session._find_plan", refuse)
         with pytest.raises(LiteMemoryError, match="forward"):
             network.forward()
     assert np.abs(run(network, IMAGES[:2]) - PROB[:2]).max() < 1e-5

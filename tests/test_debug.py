@@ -80,9 +80,7 @@ def test_level_1_has_a_line_for_each_plan(at_level, caplog):
     run(session, x=X)
     (plan,) = session.plans()
     (line,) = caplog.messages
-    start = (
-        f"plan for 'x' [1, 3, 8, 9] on {session.kernels.name}: 6 nodes, 3 after passes, {len(plan.steps)} steps (0 by"
-    )
+    start = f"plan for 'x' [1, 3, 8, 9] on {kernel_set().name}: 6 nodes, 3 after passes, {len(plan.steps)} steps (0 by"
     assert line.startswith(start)
     weights = sum(s.nbytes for s in plan.constants()) / 1024
     assert f"arena {plan.arena_bytes / 1024:.1f} KiB, weights {weights:.1f} KiB, " in line

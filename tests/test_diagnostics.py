@@ -9,6 +9,7 @@ from api_samples import API_MODELS, DIGITS, IMAGES, PROB, config, loaded, run
 from loader_samples import constant_operator, input_operator, operator, to_bytes
 
 from megengine_lite import LiteNetwork, get_model_io_info
+from megengine_lite._core.cpu.kernel_set import kernel_set
 from megengine_lite._core.formats.mge.records import ModelRecord
 from megengine_lite._core.ir.dtype import INT32
 from megengine_lite._core.ir.params import LSTM, Axis, Elemwise, ElemwiseMode, MatrixMul
@@ -353,7 +354,7 @@ def test_memory_usage_of_packed_weights():
     network.wait()
     session = network._loaded("memory_usage").session
     (packed,) = [s for p in session.plans() for s in p.constants()]
-    width = session.kernels.width
+    width = kernel_set().width
     columns = -(-50 // width) * width  # padded to whole vectors, and perhaps to whole blocks of them
     assert packed.nbytes % (40 * width * 4) == 0 and packed.nbytes >= 40 * columns * 4
     usage = network.memory_usage

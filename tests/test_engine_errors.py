@@ -24,8 +24,9 @@ from megengine_lite._core.ir.params import (
     Reduce,
 )
 from megengine_lite._core.operators import REGISTRY
-from megengine_lite._core.runtime import session as session_module
+from megengine_lite._core.runtime import plans
 from megengine_lite._core.system.limits import memory_limit
+from megengine_lite._core.system.memory import Storage
 from megengine_lite.errors import LiteError, LiteIndexError, ShapeError
 
 RNG = np.random.default_rng(7)
@@ -87,7 +88,7 @@ def relu_graph():
 
 
 def limit_memory(monkeypatch, nbytes):
-    for module in (infer, planner, session_module):
+    for module in (infer, planner, plans):
         monkeypatch.setattr(module, "memory_limit", lambda: nbytes)
 
 
@@ -153,7 +154,7 @@ def test_type_of_an_input_is_checked_when_its_shape_stays():
     x = np.ones((2, 3), np.float32)
     run(session, x=x)
     with pytest.raises(ShapeError, match="'x' is float32, got int32"):
-        session.set_input("x", x.ctypes.data, (2, 3), INT32, x)
+        session.set_input("x", Storage.of_buffer(x), (2, 3), INT32)
 
 
 def two_lookups():
@@ -175,7 +176,7 @@ def test_native_steps_report_each_wrong_index_once():
         for out in run(session, x=x, i=good, k=good):
             np.testing.assert_array_equal(out, x[good])
     with pytest.raises(LiteIndexError, match="rows of i"):
-        session.set_input("i", bad.ctypes.data, bad.shape, INT32, bad)
+        session.set_input("i", Storage.of_buffer(bad), bad.shape, INT32)
         session.run_profiled()
 
 

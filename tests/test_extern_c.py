@@ -74,13 +74,11 @@ def counter(library, name: str) -> int:
 def run(path: Path, inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
     session = Session(load_model(str(path)))
     for name, array in inputs.items():
-        session.set_input(name, array.ctypes.data, array.shape, None, array)
+        session.set_array(name, array)
     session.run()
     results = []
     for name in session.output_names:
-        address, shape, dtype, owner = session.output(name)
-        flat = np.ctypeslib.as_array(ctypes.cast(address, ctypes.POINTER(ctypes.c_ubyte)), (owner.nbytes,))
-        results.append(flat[: int(np.prod(shape)) * dtype.itemsize].view(dtype.storage).reshape(shape).copy())
+        results.append(session.output(name).array().copy())
     return results
 
 
@@ -147,9 +145,9 @@ def test_removed_loader_leaves_loaded_models_alone(library):
             load_model(str(MODELS / "affine.mge"))
         inputs, expected = stored("affine")
         session = Session(model)
-        session.set_input("data", inputs["data"].ctypes.data, inputs["data"].shape, None, inputs)
+        session.set_array("data", inputs["data"])
         session.run()
-        assert session.output(session.output_names[0])[1] == expected[0].shape
+        assert session.output(session.output_names[0]).shape == expected[0].shape
     finally:
         load_library(library.path)
 
@@ -179,7 +177,7 @@ def test_descriptors_are_released_once_and_with_the_model(library):
     inputs, _ = stored("in_network")
     session = Session(load_model(str(MODELS / "in_network.mge")))
     assert counter(library, "created") - counter(library, "released") == before + 4
-    session.set_input("data", inputs["data"].ctypes.data, inputs["data"].shape, None, inputs)
+    session.set_array("data", inputs["data"])
     executed = counter(library, "executed")
     session.run()
     session.run()

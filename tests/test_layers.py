@@ -46,8 +46,8 @@ def imports_of(source: str) -> set[str]:
 
 # Lowest first. A module imports only what stands at its own place or before it.
 ORDER = (
-    "kernels", "system", "config", "ir", "operators", "formats", "compile", "cpu", "runtime", "reports", "definitions",
-    "_api", "public", "_cli",
+    "kernels", "definitions", "system", "config", "ir", "operators", "formats", "compile", "device", "cpu", "runtime",
+    "reports", "_api", "public", "_cli",
 )  # fmt: skip
 # Modules with the original's names that only define: enumerations, versions, layouts and tensors.
 DEFINITIONS = {"megengine_lite.base", "megengine_lite.struct"}
@@ -68,6 +68,12 @@ def layer(module: str) -> str:
     if not rest or rest[0] not in ("kernels", "_core", "_api", "_cli"):
         return "public"
     return rest[0] if rest[0] != "_core" else rest[1] if len(rest) > 1 else "system"
+
+
+# Packages of devices. What stands above them asks ``Device`` objects, which one module lists.
+DEVICES = {"cpu"}
+ASK_DEVICES = {"device", "runtime", "reports", "_api"}
+LIST_OF_DEVICES = "megengine_lite._core.runtime.devices"
 
 
 def may_import(mine: str, other: str) -> bool:
@@ -91,6 +97,13 @@ def test_module_imports_only_what_its_layer_may(source):
         assert not imported
     else:
         assert {m for m in imported if not may_import(layer(mine), layer(m))} == set()
+
+
+@pytest.mark.parametrize("source", [s for s in SOURCES if layer(module_name(s)) in ASK_DEVICES])
+def test_no_device_is_known_above_the_list_of_devices(source):
+    mine = module_name(source)
+    known = {m for m in imports_of(source) if layer(m) in DEVICES}
+    assert known == ({"megengine_lite._core.cpu.device"} if mine == LIST_OF_DEVICES else set())
 
 
 def test_every_package_of_the_core_has_a_place():

@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from support.graphs import GraphBuilder, run, session_of
+from support.graphs import GraphBuilder, overwrite, run, session_of
 from support.instruction_sets import INSTRUCTION_SETS
 
 from megengine_lite._core.cpu.kernel_set import kernel_set
@@ -76,7 +76,7 @@ def check(builder, *outputs, isa, threads=1, **config):
     session.arena._memory[...] = 255
     for plan in session.plans():
         for buffer in plan.buffers:
-            buffer[...] = 255
+            overwrite(buffer, 255)
     for got, want in zip(run(session, **inputs), expected, strict=True):
         np.testing.assert_allclose(got, want, rtol=0, atol=2e-5 * np.abs(want).max())
 

@@ -7,7 +7,6 @@ from generated.grammar import FAMILIES, make_case
 from support.graphs import session_of
 
 from megengine_lite._core.cpu.lowering import Lowering
-from megengine_lite._core.ir.dtype import from_numpy
 
 SEEDS = range(7000, 7012)
 
@@ -19,7 +18,7 @@ def test_nothing_keeps_the_state_of_lowering(family):
         case = make_case(family, seed)
         session = session_of(case.graph)
         for name, value in case.runs[0].items():
-            session.set_input(name, value.ctypes.data, value.shape, from_numpy(value.dtype), value)
+            session.set_array(name, value)
         session.run()
         assert list(session.plans())
         sessions.append(session)

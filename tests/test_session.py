@@ -18,6 +18,7 @@ from megengine_lite._core.ir.params import (
     Empty,
     OptionalAxisV1,
 )
+from megengine_lite._core.system.memory import Storage
 from megengine_lite.errors import LiteError, LiteIndexError, ShapeError
 
 RNG = np.random.default_rng(3)
@@ -120,7 +121,7 @@ def test_output_may_be_an_input_a_constant_and_listed_twice():
 def test_bind_output_computes_into_memory_of_the_caller():
     session = session_of(relu_graph())
     memory = np.zeros((2, 3), np.float32)
-    session.bind_output(session.output_names[0], memory.ctypes.data, memory.nbytes, memory)
+    session.bind_output(session.output_names[0], Storage.of_buffer(memory), memory.nbytes)
     x = np.float32([[1, -1, 2], [3, -3, 4]])
     run(session, x=x)
     np.testing.assert_array_equal(memory, np.maximum(x, 0))
@@ -133,7 +134,7 @@ def test_bind_output_computes_into_memory_of_the_caller():
 def test_bind_output_refuses_memory_that_is_too_small():
     session = session_of(relu_graph())
     memory = np.zeros(5, np.float32)
-    session.bind_output(session.output_names[0], memory.ctypes.data, memory.nbytes, memory)
+    session.bind_output(session.output_names[0], Storage.of_buffer(memory), memory.nbytes)
     with pytest.raises(ShapeError, match=r"24 bytes.*20"):
         run(session, x=np.zeros((2, 3), np.float32))
 
@@ -153,9 +154,9 @@ def test_run_without_input_names_what_is_missing():
 def test_input_of_another_type_and_unknown_names_are_refused():
     session = session_of(relu_graph())
     with pytest.raises(ShapeError, match=r"'x'.*float32.*int32"):
-        session.set_input("x", 0, (2, 3), INT32, None)
+        session.set_input("x", Storage(24), (2, 3), INT32)
     with pytest.raises(LiteIndexError, match="'z'"):
-        session.set_input("z", 0, (2, 3), FLOAT32, None)
+        session.set_input("z", Storage(24), (2, 3), FLOAT32)
     with pytest.raises(LiteIndexError, match="'z'"):
         session.output("z")
 
@@ -225,7 +226,16 @@ def test_bind_output_of_other_memory_needs_no_new_plan():
     run(session, x=x)
     for _ in range(2):
         memory = np.zeros((2, 3), np.float32)
-        session.bind_output(session.output_names[0], memory.ctypes.data, memory.nbytes, memory)
+        session.bind_output(session.output_names[0], Storage.of_buffer(memory), memory.nbytes)
         (y,) = run(session, x=x)
         np.testing.assert_array_equal(memory, np.maximum(x, 0))
         np.testing.assert_array_equal(y, memory)
+
+
+def test_input_that_is_an_output_may_get_other_memory():
+    b = GraphBuilder()
+    x = b.input("x", (3,))
+    session = session_of(b.finish(x, b.node("Elemwise", Elemwise(mode=ElemwiseMode.RELU), [x])))
+    for value in (1.0, -2.0, 3.0, -4.0):
+        same, positive = run(session, x=np.full(3, value, np.float32))
+        assert same.tolist() == [value] * 3 and positive.tolist() == [max(value, 0)] * 3

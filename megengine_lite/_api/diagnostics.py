@@ -13,7 +13,7 @@ from megengine_lite.errors import LiteError, LiteValueError, brief
 if TYPE_CHECKING:
     from megengine_lite._api.engine import Engine
     from megengine_lite._api.options import LiteOptions
-    from megengine_lite._core.cpu.planner import Plan, StepTime
+    from megengine_lite._core.device.plan import StepTime
     from megengine_lite._core.reports.io_dump import BinaryDump, TextDump
     from megengine_lite._core.reports.original import Listed
     from megengine_lite._core.reports.trace import Tracer
@@ -87,7 +87,8 @@ class Dump:
         from megengine_lite._core.reports.trace import Tracer
 
         if self._tracer is None:
-            self._tracer = Tracer(engine.model_with_graph(), engine.session.config)
+            session = engine.session
+            self._tracer = Tracer(engine.model_with_graph(), session.config, session.device, session.device_id)
         inputs = {name: port.tensor.to_numpy() for name, port in engine.inputs.items()}
         lazy = engine.settings.options.comp_node_seq_record_level > 0
         self._form.write(self._tracer.run(inputs), lazy)
@@ -177,7 +178,7 @@ class Diagnostics:
             raise LiteError(f"the directory {directory} cannot be made: {error.strerror}") from error
         from megengine_lite._core.reports.memory import graph_object, static_memory_object
 
-        plans: list[Plan] = engine.plans_for_inputs()
+        plans = engine.plans_for_inputs()
         listed = list_operators(engine)
         _write_json(os.path.join(directory, "graph.json"), graph_object(plans, listed))
         _write_json(os.path.join(directory, "StaticMemoryInfo.json"), static_memory_object(plans, listed))

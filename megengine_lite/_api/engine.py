@@ -14,17 +14,16 @@ from megengine_lite._api.options import LiteIO
 from megengine_lite._api.ports import CallbackIO, InputPort, OutputPort
 from megengine_lite._api.settings import RunSettings
 from megengine_lite._core.config import AlgoPolicy
-from megengine_lite._core.cpu.algorithms.cache import CACHE
 from megengine_lite._core.runtime.jobs import Job, Turns
 from megengine_lite.errors import LiteError, ShapeError
 from megengine_lite.log import logger
 
 if TYPE_CHECKING:
     from megengine_lite._api.diagnostics import Dump, Profile
-    from megengine_lite._core.cpu.planner import Plan
+    from megengine_lite._core.device.plan import Arena, PlanReport
     from megengine_lite._core.formats.mge import Model
     from megengine_lite._core.ir.graph import ConstantPool
-    from megengine_lite._core.runtime.session import Arena, Session
+    from megengine_lite._core.runtime.session import Session
 
 # A forward that takes less time is not handed to another thread.
 _WORTH_DEFERRING = 100e-6
@@ -59,6 +58,7 @@ class Engine(Turns):
         "__weakref__",
         "_always_defers",
         "_bound_outputs",
+        "_device",
         "_dump",
         "_fake_next",
         "_fixed",
@@ -73,6 +73,7 @@ class Engine(Turns):
         "_outputs_expected",
         "_profile",
         "_seconds",
+        "_synchronizes",
         "async_callback",
         "finish_callback",
         "has_run",
@@ -89,9 +90,11 @@ class Engine(Turns):
         self.model = model
         self.settings = settings
         self._memory = settings.memory
+        self._device = settings.device
+        self._synchronizes = not self._device.host_visible  # else a run is over when its call returns
         self.has_run = False
         self._make_ports()
-        self.session: Session = self._new_session(algo, pool, self._memory.arena())
+        self.session: Session = self._new_session(algo, pool, self._memory.arena(self._device, settings.device_id))
         self.pool: ConstantPool = self.session.pool
         self.finish_callback: Callback | None = None
         self.async_callback: Callable[[], Any] | None = None
@@ -107,7 +110,7 @@ class Engine(Turns):
         self._seconds = 0.0  # that the last forward took
         self._in_vain = 0  # forwards that were handed over, and waited for before the worker came to them
         self._check_outputs()
-        for note in settings.notes(self.session.kernels.width):
+        for note in settings.notes(self._device.channels_of_block(self.session.config)):
             logger.info("%s", note)
         if settings.prepares:
             self._prepare_for_inputs()
@@ -125,6 +128,7 @@ class Engine(Turns):
                 name,
                 specs[name].shape,
                 specs[name].dtype,
+                self._device,
                 settings.device_id,
                 wanted.get(name),
                 None if default is None else default.array,
@@ -139,7 +143,12 @@ class Engine(Turns):
         user_memory = bool(options.force_output_use_user_specified_memory)
         self.outputs: dict[str, OutputPort] = {
             name: OutputPort(
-                name, settings.device_id, wanted.get(name), user_memory, bool(options.force_output_dynamic_alloc)
+                name,
+                self._device,
+                settings.device_id,
+                wanted.get(name),
+                user_memory,
+                bool(options.force_output_dynamic_alloc),
             )
             for name in model.output_names
         }
@@ -157,6 +166,8 @@ class Engine(Turns):
             pool=pool,
             arena=arena,
             shape_only={p.name for p in self._out_ports if p.shape_only},
+            device=self._device,
+            device_id=self.settings.device_id,
         )
 
     def _check_outputs(self) -> None:
@@ -175,7 +186,6 @@ class Engine(Turns):
             for port in self._in_ports:
                 port.bind(session)
             session.prepare()
-            CACHE.flush()
         except LiteError as error:
             logger.info("weight_preprocess: left to the first forward, because it needs the data: %s", error)
         else:
@@ -205,7 +215,7 @@ class Engine(Turns):
         self.exclusively(self._use_algo_policy, algo)
 
     def _use_algo_policy(self, algo: AlgoPolicy) -> None:
-        session = self._new_session(algo, self.pool, self._memory.arena())
+        session = self._new_session(algo, self.pool, self.session.arena)
         self._forget_session()
         self.session = session
         if self.settings.prepares:
@@ -264,7 +274,6 @@ class Engine(Turns):
     def _compute(self) -> None:
         session = self.session
         self._memory.use(self._run_session)
-        CACHE.flush()
         if self._fresh_outputs:
             session.renew_outputs()
         for port in self._out_ports:
@@ -279,6 +288,8 @@ class Engine(Turns):
             self.session.run()
         else:
             self._profile.run(self)
+        if self._synchronizes:
+            self._device.synchronize(self.settings.device_id)
         if self._dump is not None:
             self._dump.write(self)
         if self._keeps_no_memory:
@@ -375,17 +386,16 @@ class Engine(Turns):
     def _observe(self, profile: Profile | None, dump: Dump | None) -> None:
         self._profile, self._dump = profile, dump
 
-    def plans_for_inputs(self) -> list[Plan]:
-        """The plans that a forward with the present inputs uses, in order. They are made anew."""
+    def plans_for_inputs(self) -> list[PlanReport]:
+        """Reports of the plans that a forward with the present inputs uses, in order. They are made anew."""
         return self.exclusively(self._plans_for_inputs)
 
-    def _plans_for_inputs(self) -> list[Plan]:
+    def _plans_for_inputs(self) -> list[PlanReport]:
         session = self._new_session(self.session.config.algo, self.pool)
         for name, port in self.inputs.items():
-            tensor = port.tensor.to_numpy()
-            session.set_input(name, tensor.ctypes.data, tensor.shape, None, tensor)
+            session.set_array(name, port.tensor.to_numpy())
         session.run()
-        return list(session.plans())
+        return [plan.report() for plan in session.plans()]
 
     def memory_usage(self) -> dict[str, int]:
         """Bytes that the session holds, by purpose."""

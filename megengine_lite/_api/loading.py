@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from megengine_lite._api.layout import LiteLayout
 from megengine_lite._api.options import LiteConfig, LiteIO
 from megengine_lite._api.settings import RunSettings
+from megengine_lite._core.runtime.devices import get_device
 from megengine_lite._core.system.files import to_path
 from megengine_lite.base import version
 from megengine_lite.errors import DeviceError, LiteError, LiteMemoryError, LiteTypeError, LiteValueError, os_error
@@ -18,7 +19,8 @@ from megengine_lite.log import logger
 from megengine_lite.struct import LiteDeviceType, LiteIOType
 
 if TYPE_CHECKING:
-    from megengine_lite._core.cpu.algorithms.cache import AlgoCache
+    from megengine_lite._core.config import Measurements
+    from megengine_lite._core.device.interface import Device
     from megengine_lite._core.formats.mge import Model
     from megengine_lite._core.formats.mge.information import Information, IOInformation
     from megengine_lite._core.formats.mge.packed import Package
@@ -155,11 +157,13 @@ def apply_information(settings: RunSettings, information: Information) -> None:
         logger.warning("the package asks for the backend %r; there is one here, which runs it", information.backend)
     if information.device_type is not None:
         kind = LiteDeviceType[f"LITE_{information.device_type}"]
-        if kind != LiteDeviceType.LITE_CPU:
+        try:
+            get_device(kind)
+        except DeviceError as error:
             raise DeviceError(
                 f"the package asks for the device {kind.name}, which is not available. To run it on the CPU call "
                 "extra_configure(LiteExtraConfig(disable_model_config=True)) before load"
-            )
+            ) from error
         settings.device_type = kind
     if information.device_id is not None:
         settings.device_id = information.device_id
@@ -175,7 +179,7 @@ def apply_information(settings: RunSettings, information: Information) -> None:
     settings.outputs = [_merged(io, settings.outputs) for io in information.outputs] + settings.outputs
 
 
-def packed_measurements(package: Package | None) -> AlgoCache | None:
+def packed_measurements(package: Package | None, device: Device) -> Measurements | None:
     """The measurements in a package, for its own model; None if there are none.
 
     A damaged cache does not keep the model from running.
@@ -183,15 +187,11 @@ def packed_measurements(package: Package | None) -> AlgoCache | None:
     content = b"" if package is None else package.read_cache()
     if not content:
         return None
-    from megengine_lite._core.cpu.algorithms.cache import AlgoCache
-
-    cache = AlgoCache()
     try:
-        cache.merge(content)
+        return device.read_measurements(content)
     except LiteError as error:
         logger.warning("the algorithm cache of the package is not used: %s", error)
         return None
-    return cache
 
 
 def _merged(stored: IOInformation, given: list[LiteIO]) -> LiteIO:

@@ -15,6 +15,8 @@ from megengine_lite.struct import LiteIOType
 from megengine_lite.tensor import LiteTensor
 
 if TYPE_CHECKING:
+    from megengine_lite._core.device.interface import Device
+    from megengine_lite._core.device.plan import Value
     from megengine_lite._core.ir.dtype import DType
     from megengine_lite._core.runtime.jobs import Job
     from megengine_lite._core.runtime.session import Session
@@ -38,20 +40,44 @@ def port_code(dtype: DType) -> int:
     return code
 
 
-def _tensor(shape: tuple[int, ...], code: int, device_id: int) -> LiteTensor:
-    return LiteTensor(LiteLayout._make(shape, code), device_id=device_id)
+def _tensor(shape: tuple[int, ...], code: int, device: Device, device_id: int, host: bool) -> LiteTensor:
+    """A tensor in memory of the device, or of the host for the device."""
+    pinned = host and not device.host_visible
+    return LiteTensor(LiteLayout._make(shape, code), device.type, device_id, pinned)
+
+
+def _memory_of(device: Device) -> Device | None:
+    """``device`` of the storages that a session on this device works in."""
+    return None if device.host_visible else device
 
 
 class InputPort:
-    """An input: tells the session when the memory or the shape of its tensor has changed."""
+    """An input: tells the session when the memory or the shape of its tensor has changed.
 
-    __slots__ = ("_batch", "_code", "_dense", "_pieces", "_storage", "_version", "name", "shape", "tensor")
+    The session reads the tensor's memory if that is dense and of the session's device. Else it reads a copy, which each
+    forward renews.
+    """
+
+    __slots__ = (
+        "_batch",
+        "_code",
+        "_copy",
+        "_memory",
+        "_pieces",
+        "_rows",
+        "_storage",
+        "_version",
+        "name",
+        "shape",
+        "tensor",
+    )
 
     def __init__(
         self,
         name: str,
         shape: tuple[int, ...],
         dtype: DType,
+        device: Device,
         device_id: int,
         io: LiteIO | None = None,
         default: np.ndarray | None = None,
@@ -65,7 +91,8 @@ class InputPort:
             raise LiteTypeError(
                 f"input {name!r} is {NUMPY_TYPES[code]}; the LiteIO for it asks for {NUMPY_TYPES[wanted._code]}"
             )
-        self.tensor = _tensor(shape, code, device_id)
+        self._memory = _memory_of(device)
+        self.tensor = _tensor(shape, code, device, device_id, io is None or bool(io.is_host))
         self.tensor._port = (name, code)
         if default is not None and default.shape == shape:
             self.tensor.set_data_by_copy(default.view(NUMPY_TYPES[code]))
@@ -73,9 +100,10 @@ class InputPort:
         """The shape in the session; None before the first run."""
         self._version = -1
         self._storage: Storage | None = None
-        self._dense: LiteTensor | None = None  # copy of a tensor that is not contiguous
+        self._copy: LiteTensor | None = None  # of a tensor that the session cannot read
         self._batch: LiteTensor | None = None  # the pieces of a discrete input, put together
-        self._pieces: list[LiteTensor] = []
+        self._rows: list[LiteTensor] = []  # its samples; a piece is another tensor over the same memory,
+        self._pieces: list[LiteTensor] = []  # or over memory that it was given
 
     def bind(self, session: Session) -> bool:
         """Gives the tensor's memory to the session; returns whether the shape has changed."""
@@ -86,8 +114,8 @@ class InputPort:
             storage = self._storage
             if storage is not None and storage.pending is not None:
                 storage.settle()
-            if self._dense is not None:
-                self._dense.copy_from(tensor)
+            if self._copy is not None:
+                self._copy.copy_from(tensor)
             return False
         return self._bind_anew(session)
 
@@ -101,12 +129,14 @@ class InputPort:
                 f"input {self.name!r} is {NUMPY_TYPES[self._code]}, its tensor holds {NUMPY_TYPES[tensor._code]}"
             )
         source = tensor
-        if tensor._contiguous:
-            self._dense = None
+        storage = tensor._storage
+        if storage.device is self._memory and tensor._contiguous:
+            self._copy = None
         else:
-            source = self._dense = tensor._sibling()
+            source = self._copy = LiteTensor(device_type=session.device.type, device_id=session.device_id)
             source.copy_from(tensor)
-        session.set_input(self.name, source._address, shape, None, source._storage)
+            storage = source._storage
+        session.set_input(self.name, storage, shape, None, source._offset)
         changed = shape != self.shape
         self.shape = shape
         self._storage = tensor._storage
@@ -128,7 +158,9 @@ class InputPort:
         """One sample of the batch as a tensor of its own."""
         if self._batch is None:
             shape = self.tensor._shape
-            batch = _tensor(shape, self._code, self.tensor.device_id)
+            batch = self.tensor._sibling()
+            batch.layout = LiteLayout._make(shape, self._code)
+            self._rows = [batch.slice([k], [k + 1]) for k in range(shape[0])]
             pieces = [batch.slice([k], [k + 1]) for k in range(shape[0])]
             for p in pieces:
                 p._port = (self.name, self._code)
@@ -142,7 +174,6 @@ class InputPort:
         """Copies pieces that have got memory of their own into the batch; the others are windows into it."""
         batch = self._batch
         assert batch is not None
-        rows = None
         for k, piece in enumerate(self._pieces):
             if piece._shape[1:] != batch._shape[1:] or piece._shape[0] != 1 or piece._code != self._code:
                 raise ShapeError(
@@ -150,8 +181,7 @@ class InputPort:
                     f"{NUMPY_TYPES[self._code]}"
                 )
             if piece._storage is not batch._storage:
-                rows = batch._array() if rows is None else rows
-                rows[k] = piece._array()[0]
+                self._rows[k].copy_from(piece)
         if self.tensor._storage is not batch._storage or self.tensor._shape != batch._shape:
             self.tensor.share_memory_with(batch)
 
@@ -168,12 +198,14 @@ class OutputPort:
     """
 
     __slots__ = (
-        "_address",
+        "_device",
         "_fresh",
         "_given",
+        "_is_host",
         "_layout",
+        "_memory",
         "_pending",
-        "_shape",
+        "_value",
         "_version",
         "name",
         "needs_memory",
@@ -189,7 +221,13 @@ class OutputPort:
     """Whether the caller has to give memory for the result."""
 
     def __init__(
-        self, name: str, device_id: int, io: LiteIO | None = None, user_memory: bool = False, fresh: bool = False
+        self,
+        name: str,
+        device: Device,
+        device_id: int,
+        io: LiteIO | None = None,
+        user_memory: bool = False,
+        fresh: bool = False,
     ):
         self.name = name
         self.shape_only = io is not None and io.io_type == LiteIOType.LITE_IO_SHAPE
@@ -197,19 +235,20 @@ class OutputPort:
         self._layout = layout if layout.ndim or layout._explicit_dtype else None
         self.needs_memory = user_memory and not self.shape_only
         self._fresh = fresh and not self.shape_only
-        self.tensor = LiteTensor(device_id=device_id)
+        self._device = device
+        self._memory = _memory_of(device)
+        self._is_host = not device.host_visible and (io is None or bool(io.is_host))
+        self.tensor = LiteTensor(device_type=device.type, device_id=device_id, is_pinned_host=self._is_host)
         self.tensor._show(Storage(0), (), 0)
         self._version = -1
         self._pending: Storage | None = None  # storage that was told of a job
         self._given = -1  # version of the tensor whose memory the session was told
-        self._address = 0
-        self._shape: tuple[int, ...] = ()
+        self._value: Value | None = None  # the result that the tensor shows
 
     def expect(self, spec: tuple[tuple[int, ...], DType] | None) -> None:
         """Shows the layout that is known before the first run."""
         if spec is not None:
-            self._show(Storage(count_bytes(spec[0], port_code(spec[1]))), spec[0], port_code(spec[1]))
-            self._version = -1  # a result of this layout is still to be checked
+            self._show_zeros(spec[0], port_code(spec[1]))
 
     @property
     def has_user_memory(self) -> bool:
@@ -231,38 +270,49 @@ class OutputPort:
         if tensor.version != self._given:
             if tensor._readonly or not tensor._contiguous:
                 raise LiteArgumentError(f"output {self.name!r} needs writable, contiguous memory")
-            session.bind_output(self.name, tensor._address, tensor._nbytes, tensor._storage)
+            storage = tensor._storage
+            if storage.device is self._memory:
+                session.bind_output(self.name, storage, tensor._nbytes, tensor._offset)
+            else:
+                session.bind_output(self.name, None)  # the result is copied there
             self._given = tensor.version
 
     def publish(self, session: Session) -> None:
         """After a run: shows the result in the tensor."""
-        address, shape, dtype, owner = session.output(self.name)
+        value = session.output(self.name)
         tensor = self.tensor
-        if address == self._address and shape == self._shape and tensor.version == self._version and not self._fresh:
+        if value is self._value and tensor.version == self._version and not self._fresh:
             return
-        code = port_code(dtype)
+        shape, code = value.shape, port_code(value.dtype)
         if self._layout is not None:
             self._check_layout(self._layout, shape, code)
-        nbytes = count_bytes(shape, code)
         if self.needs_memory:
-            self._publish_to_user(shape, code, nbytes)
+            self._publish_to_user(value, shape, code)
         elif self.shape_only:
-            self._show(Storage(nbytes), shape, code)
-        elif self._fresh:
-            # The session computes the next result into other memory.
-            self._show(Storage.at(address, nbytes, owner) if nbytes else Storage(0), shape, code)
-        elif self.has_user_memory:
+            self._show_zeros(shape, code)
+            self._shows(value)
+        elif self.has_user_memory and not self._fresh:
             # The tensor was given other memory: it gets a copy while that is large enough.
             tensor._set_layout(shape, code)
-            tensor._copy_bytes(address, nbytes)
-            self._version = -1  # again after the next run
+            self._show_copy(value)
+        elif self._is_host:
+            if self._fresh or value.spec.nbytes > tensor._shown.nbytes:
+                self._show_zeros(shape, code)
+            tensor._set_layout(shape, code)
+            self._show_copy(value)
         else:
-            storage = tensor._shown
-            if storage is None or address != self._address or nbytes > storage.nbytes:
-                storage = Storage.at(address, nbytes, owner) if nbytes else Storage(0)
-            tensor._show(storage, shape, code)
-            self._address, self._shape = address, shape
-            self._version = tensor.version
+            # With fresh outputs the session computes the next result into other memory.
+            tensor._show(value.storage, shape, code)
+            self._shows(value)
+
+    def _shows(self, value: Value) -> None:
+        """Notes that there is nothing to do after runs that have the same result in the same memory."""
+        self._value = value
+        self._version = self.tensor.version
+
+    def _show_copy(self, value: Value) -> None:
+        self.tensor._copy_bytes(value.storage, value.offset, value.spec.nbytes)
+        self._value = None  # again after the next run
 
     def publish_zeros(self, spec: tuple[tuple[int, ...], DType] | None) -> None:
         """After a run that computed nothing."""
@@ -271,13 +321,16 @@ class OutputPort:
         else:
             self.expect(spec)
 
-    def _show(self, storage: Storage, shape: tuple[int, ...], code: int) -> None:
-        self.tensor._show(storage, shape, code)
-        self._address, self._shape = 0, shape
-        self._version = self.tensor.version
-
-    def _publish_to_user(self, shape: tuple[int, ...], code: int, nbytes: int) -> None:
+    def _show_zeros(self, shape: tuple[int, ...], code: int) -> None:
+        """Shows a layout, in new memory."""
         tensor = self.tensor
+        nbytes = count_bytes(shape, code)
+        tensor._show(self._device.allocate(nbytes, tensor.device_id, tensor.is_pinned_host), shape, code)
+        self._value = None
+
+    def _publish_to_user(self, value: Value, shape: tuple[int, ...], code: int) -> None:
+        tensor = self.tensor
+        nbytes = value.spec.nbytes
         if nbytes != tensor._nbytes:
             raise ShapeError(
                 f"output {self.name!r} has shape {list(shape)} ({nbytes} bytes); the memory given for it has "
@@ -286,7 +339,10 @@ class OutputPort:
         if tensor._shape != shape or tensor._code != code:
             tensor._set_layout(shape, code)
             self._given = tensor.version
-        self._version = tensor.version
+        if value.storage is tensor._storage:
+            self._shows(value)
+        else:
+            self._show_copy(value)
 
     def _check_layout(self, wanted: LiteLayout, shape: tuple[int, ...], code: int) -> None:
         """Warns once if the result does not have the layout that was asked for; the original ignores that layout."""
@@ -307,8 +363,8 @@ class OutputPort:
 
     def forget_session(self) -> None:
         """Forgets what the session was told, which may be incomplete: the next one is new."""
-        self._version = self._given = -1
-        self._address = 0
+        self._value = None
+        self._given = -1
 
 
 class CallbackIO(dict[LiteIO, LiteTensor]):

@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING
 
 from megengine_lite._api.options import LiteIO, LiteOptions
 from megengine_lite._core.config import AlgoPolicy, SessionConfig
-from megengine_lite._core.cpu.device import get_device
+from megengine_lite._core.device.interface import Device
+from megengine_lite._core.runtime.devices import device_count, get_device
 from megengine_lite._core.runtime.jobs import Exclusive
 from megengine_lite.errors import LiteValueError
 from megengine_lite.log import warn
+from megengine_lite.struct import LiteDeviceType
 
 if TYPE_CHECKING:
-    from megengine_lite._core.cpu.algorithms.cache import AlgoCache
-    from megengine_lite._core.runtime.session import Arena
+    from megengine_lite._core.config import Measurements
+    from megengine_lite._core.device.plan import Arena
 
 # Options for layouts of images in blocks of channels.
 _BLOCKS = {"enable_nchw44": 4, "enable_nchw44_dot": 4, "enable_nchw88": 8}
@@ -24,25 +26,18 @@ _OTHER_DEVICES = ("enable_nhwcd4", "enable_nchw4", "enable_nchw32", "enable_nchw
 _ALWAYS_ASYNC = 4
 
 
-def _most_threads() -> int:
-    """Threads that can work on one run."""
-    from megengine_lite._core.cpu.threads import MOST_THREADS  # not before a model is loaded
-
-    return int(MOST_THREADS)
-
-
 class RuntimeMemory(Exclusive):
     """Memory for intermediate results, shared by networks that run one after the other."""
 
     def __init__(self) -> None:
-        self._arena: Arena | None = None
+        self._arenas: dict[tuple[int, int], Arena] = {}
 
-    def arena(self) -> Arena:
-        if self._arena is None:
-            from megengine_lite._core.runtime.session import Arena
-
-            self._arena = Arena()
-        return self._arena
+    def arena(self, device: Device, device_id: int) -> Arena:
+        """The memory on one device."""
+        place = device.type, device_id
+        if place not in self._arenas:
+            self._arenas[place] = device.new_arena(device_id)
+        return self._arenas[place]
 
 
 @dataclass(slots=True)
@@ -60,7 +55,18 @@ class RunSettings:
     inputs: list[LiteIO] = field(default_factory=list)
     outputs: list[LiteIO] = field(default_factory=list)
     memory: RuntimeMemory = field(default_factory=RuntimeMemory)
-    measured: AlgoCache | None = None
+    measured: Measurements | None = None
+
+    @property
+    def device(self) -> Device:
+        """The device that the network runs on.
+
+        Raises
+        ------
+        DeviceError
+            It is not available.
+        """
+        return get_device(self.device_type)
 
     @property
     def prepares(self) -> bool:
@@ -76,7 +82,7 @@ class RunSettings:
     def may_defer(self) -> bool:
         """Whether a forward may be computed after it has returned."""
         return (
-            not self.inplace and self.options.async_exec_level != 0 and get_device(self.device_type).count() > 1
+            not self.inplace and self.options.async_exec_level != 0 and device_count(LiteDeviceType.LITE_CPU) > 1
         ) or self.always_defers
 
     @property
@@ -86,7 +92,7 @@ class RunSettings:
 
     def check(self) -> None:
         """Raises for contradicting settings, warns about settings without effect."""
-        get_device(self.device_type).check_id(self.device_id)
+        self.device.check_id(self.device_id)
         options = self.options
         if options.force_output_dynamic_alloc and options.force_output_use_user_specified_memory:
             raise LiteValueError(
@@ -106,7 +112,7 @@ class RunSettings:
     def session_config(self, algo: AlgoPolicy) -> SessionConfig:
         options = self.options
         return SessionConfig(
-            threads=min(self.threads, _most_threads()),
+            threads=min(self.threads, self.device.most_threads),
             isa=self.isa,
             fuse=options.graph_opt_level != 0,
             fuse_elemwise=options.jit_level != 0 or bool(options.fuse_preprocess),
@@ -125,8 +131,9 @@ class RunSettings:
             Channels in a block of the layouts that the kernels use.
         """
         options = self.options
-        if self.threads > _most_threads():
-            yield f"threads_number {self.threads}: {_most_threads()} are used, the most that work on one run"
+        most = self.device.most_threads
+        if self.threads > most:
+            yield f"threads_number {self.threads}: {most} are used, the most that work on one run"
         yield from self._notes_on_fusion()
         if options.comp_node_seq_record_level == 1:
             yield "comp_node_seq_record_level 1: every run is replayed from a record, whatever the level"
@@ -142,7 +149,7 @@ class RunSettings:
                 "pay, as without it"
             )
         for io in (*self.inputs, *self.outputs):
-            if not io.is_host:
+            if not io.is_host and self.device.host_visible:
                 yield f"{io.name!r}: the memory of the device, which is_host=False asks for, is host memory on a CPU"
 
     def _notes_on_fusion(self) -> Iterator[str]:

@@ -44,7 +44,7 @@ class TensorData(StridedTensor):
                     f"an array of shape {list(array.shape)} and type {array.dtype} cannot be written through a slice "
                     f"with {self._present_layout()}"
                 )
-            self._writable_array()[...] = array
+            self._modify(lambda window: np.copyto(window, array))
             return
         if layout is not None:
             wanted = self._layout_from(layout)
@@ -71,11 +71,7 @@ class TensorData(StridedTensor):
         if self._contiguous or layout is not None:
             self._write_dense(Storage.of_buffer(array), array.nbytes, shape, wanted._code)
         else:
-            target = self._writable_array()
-            if array.size == count:
-                target[...] = array.reshape(shape)
-            else:
-                target.flat[: array.size] = array
+            self._modify(lambda window: _put_first(window, array))
 
     def _copy_raw(self, data: Any, length: int, layout: LiteLayout | Iterable[int] | None) -> None:
         memory, size = raw_memory(data)
@@ -95,7 +91,7 @@ class TensorData(StridedTensor):
         """Uses a layout and the first bytes of a memory from now on."""
         self._require_writable(count_bytes(shape, code))
         self._set_layout(shape, code)
-        self._copy_bytes(memory.address, nbytes)
+        self._copy_bytes(memory, 0, nbytes)
 
     def _share_array(self, array: np.ndarray, length: int, layout: LiteLayout | Iterable[int] | None) -> None:
         code = code_of_array(array)
@@ -153,6 +149,14 @@ class TensorData(StridedTensor):
         if self._port is not None and code != self._port[1]:
             name, wanted = self._port
             raise LiteTypeError(f"input {name!r} of the network is {NUMPY_TYPES[wanted]}, not {NUMPY_TYPES[code]}")
+
+
+def _put_first(window: np.ndarray, values: np.ndarray) -> None:
+    """Sets the first elements of an array."""
+    if values.size == window.size:
+        window[...] = values.reshape(window.shape)
+    else:
+        window.flat[: values.size] = values
 
 
 def _require_bytes(data: Any, size: int | None, length: int, nbytes: int) -> None:

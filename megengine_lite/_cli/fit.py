@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 from megengine_lite._cli import flags, inputs, pack, progress, report
 from megengine_lite._cli.bench import time_one
 from megengine_lite._cli.files import read_parts, show_written
-from megengine_lite._core.cpu.device import CPU, device_count
+from megengine_lite._core.runtime.devices import device_count
 from megengine_lite.errors import LiteError, ModelFormatError
+from megengine_lite.struct import LiteDeviceType
 
 if TYPE_CHECKING:
     from megengine_lite import LiteNetwork
@@ -91,7 +92,7 @@ def execute(args: Namespace) -> dict[str, Any]:
     result = {
         "model": args.model,
         "instruction_set": flags.instruction_set(args),
-        "cores": device_count(CPU),
+        "cores": device_count(LiteDeviceType.LITE_CPU),
         "trials": [c.describe() for c in (*first, *second[1:])],
         "best": best.describe(),
         "default": first[0].describe(),
@@ -128,7 +129,7 @@ def _choose(candidates: list[_Candidate]) -> _Candidate:
 
 def _thread_settings(args: Namespace) -> list[dict[str, Any]]:
     """Threads and fast-run, the default first."""
-    cores = device_count(CPU)
+    cores = device_count(LiteDeviceType.LITE_CPU)
     threads = sorted({1 << k for k in range(cores.bit_length()) if 1 << k <= cores} | {cores})
     if args.threads or args.multithread_default:
         threads = [args.multithread_default or args.threads]

@@ -11,12 +11,14 @@ Packages stand in the order in which data passes through them::
 ``operators``     one class per operator: parameters, shapes, the definition in numpy, names in the original
 ``formats``       bytes of files become graphs, and graphs bytes
 ``compile``       shapes of a stage of a graph, and rewrites of it
-``cpu``           a stage becomes calls of kernels, memory for them, and a program that runs
+``device``        what a device must offer: memory, copies, plans of stages
+``cpu``           the CPU as a device: a stage becomes calls of kernels, memory for them, and a program that runs
 ``runtime``       sessions: plans by shape, inputs and outputs; jobs
 ``reports``       what a run tells people and tools: profiles, dumps, memory
 ================  =====================================================================================================
 
-A package imports only those above it in this table; ``formats`` and ``compile`` do not know each other.
+A package imports only those above it in this table; ``formats`` and ``compile`` do not know each other. Only
+``runtime/devices.py`` knows which devices exist: everything else above ``cpu`` asks a ``Device``.
 ``tests/test_layers.py`` holds the rule. Start with :mod:`~megengine_lite._core.ir.graph`, then
 :mod:`~megengine_lite._core.runtime.session`, which drives the rest.
 """

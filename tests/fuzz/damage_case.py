@@ -26,7 +26,6 @@ from support.guarded_memory import GuardedArena, WildWrite, guarded_copy, guarde
 
 from megengine_lite._core.config import AlgoPolicy, SessionConfig
 from megengine_lite._core.cpu.kernel_set import runnable_sets
-from megengine_lite._core.cpu.program import array_at
 from megengine_lite._core.formats.mge import Model, load_model
 from megengine_lite._core.ir.dtype import DTypeCode
 from megengine_lite._core.ir.graph import Graph, Node, Var
@@ -269,7 +268,7 @@ def _run(session: Session, inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]
     with _limited(SESSION_SECONDS):
         guarded = {name: guarded_copy(array) for name, array in inputs.items()}
         for name, array in guarded.items():
-            session.set_input(name, array.ctypes.data, array.shape, _plain_type(session, name, array), array)
+            session.set_array(name, array)
         session.run()
         session.run()  # takes the plan of the first
     for name, array in guarded.items():
@@ -277,16 +276,8 @@ def _run(session: Session, inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]
             raise AssertionError(f"input {name} was changed")
     outputs = []
     for name in session.output_names:
-        address, shape, dtype, _ = session.output(name)
-        nbytes = math.prod(shape) * dtype.itemsize
-        outputs.append(np.frombuffer(array_at(address, nbytes) if nbytes else b"", dtype.storage).reshape(shape).copy())
+        outputs.append(session.output(name).array().copy())
     return outputs
-
-
-def _plain_type(session: Session, name: str, array: np.ndarray):
-    """The model's type where the array has its storage, else something that is refused."""
-    spec = session.input_spec(name)[1]
-    return spec if spec.storage == array.dtype else SimpleNamespace(storage=array.dtype)
 
 
 def _guard(action, graph: Graph | None = None):

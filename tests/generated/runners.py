@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Protocol
 
 import numpy as np
+from support.graphs import overwrite
 from support.guarded_memory import GuardedArena, guarded_bytes, guarded_copy
 
 from generated.expected import Expected
@@ -15,13 +16,13 @@ from generated.maker import Values
 from generated.settings import Setting
 from megengine_lite import LiteConfig, LiteNetwork
 from megengine_lite._api.loading import transformed
-from megengine_lite._core.cpu.program import array_at
+from megengine_lite._core.cpu.arena import HostArena
 from megengine_lite._core.formats.mge import load_model, load_record
 from megengine_lite._core.formats.mge.build import build_model
 from megengine_lite._core.formats.mge.writer_v2 import write_v2
-from megengine_lite._core.ir.dtype import from_numpy
 from megengine_lite._core.ir.graph import ConstantPool, Graph
-from megengine_lite._core.runtime.session import Arena, Session
+from megengine_lite._core.runtime.session import Session
+from megengine_lite._core.system.memory import Storage
 
 # Bytes that are NaN as floats of all sizes, and -1 as integers.
 _UNWRITTEN = 0xFF
@@ -35,7 +36,7 @@ class ChangedError(Exception):
     """An output that had been handed over was changed by a later run."""
 
 
-class PoisonedArena(Arena):
+class PoisonedArena(HostArena):
     """An arena that is filled with NaN each time that a plan takes it."""
 
     def reserve(self, nbytes: int) -> int:
@@ -73,7 +74,7 @@ class SessionRunner:
         arena = GuardedArena() if setting.guarded else PoisonedArena()
         self._hidden = frozenset(graph.output_names[1::2]) if setting.shape_only else frozenset()
         self._setting = setting
-        self._held: list[tuple[np.ndarray, np.ndarray]] = []
+        self._held: list[tuple[Storage, bytes]] = []
         self._session = Session(model, setting.config(), pool=pool, arena=arena, shape_only=self._hidden)  # type: ignore[arg-type]
 
     def run(self, inputs: Values, expected: Sequence[Expected]) -> list[np.ndarray | None]:
@@ -81,20 +82,20 @@ class SessionRunner:
         hold = guarded_copy if self._setting.guarded else np.ascontiguousarray
         for name, value in inputs.items():
             array = hold(value)
-            session.set_input(name, array.ctypes.data, array.shape, from_numpy(array.dtype), array)
+            session.set_array(name, array)
         if self._setting.own_outputs:
             for name, one in zip(session.output_names, expected, strict=True):
                 memory = guarded_bytes(one.value.nbytes)
                 memory[...] = _UNWRITTEN
-                session.bind_output(name, memory.ctypes.data, memory.nbytes, memory)
+                session.bind_output(name, Storage.of_buffer(memory), memory.nbytes)
         if self._setting.renewed:
             session.renew_outputs()
         session.prepare()
-        held = {id(view.base) for view, _ in self._held}
+        held = {id(storage) for storage, _ in self._held}
         for plan in session.plans():
             for buffer in plan.buffers:
                 if id(buffer) not in held:
-                    buffer[...] = _UNWRITTEN
+                    overwrite(buffer, _UNWRITTEN)
         if self._setting.timed:
             session.run_profiled()
         else:
@@ -102,21 +103,19 @@ class SessionRunner:
         outputs = [self._output(name, one) for name, one in zip(session.output_names, expected, strict=True)]
         if isinstance(session.arena, GuardedArena):
             session.arena.check()
-        if any(view.tobytes() != copy.tobytes() for view, copy in self._held):
+        if any(bytes(memoryview(storage)) != copy for storage, copy in self._held):
             raise ChangedError("an output of an earlier run was changed")
         return outputs
 
     def _output(self, name: str, expected: Expected) -> np.ndarray | None:
-        address, shape, dtype, owner = self._session.output(name)
+        value = self._session.output(name)
         if name in self._hidden:
-            if shape != expected.value.shape or dtype.storage != expected.value.dtype:
-                raise WrongNamesError(f"{name!r} should have shape {expected.value.shape}, is {dtype} {shape}")
+            if value.shape != expected.value.shape or value.dtype.storage != expected.value.dtype:
+                raise WrongNamesError(f"{name!r} should be {expected.value.shape}, is {value.dtype} {value.shape}")
             return None
-        size = int(np.prod(shape)) * dtype.itemsize
-        array = np.frombuffer(array_at(address, size) if size else b"", dtype.storage).reshape(shape).copy()
-        if self._setting.renewed and isinstance(owner, np.ndarray) and size:
-            self._held.append((owner[:size], owner[:size].copy()))
-        return array
+        if self._setting.renewed:
+            self._held.append((value.storage, bytes(memoryview(value.storage))))
+        return value.array().copy()
 
 
 class NetworkRunner:

@@ -7,7 +7,6 @@ from types import SimpleNamespace
 import numpy as np
 
 from megengine_lite._core.config import SessionConfig
-from megengine_lite._core.cpu.program import array_at
 from megengine_lite._core.ir.dtype import FLOAT32, DType, from_numpy
 from megengine_lite._core.ir.graph import AnyNode, AnyVar, Constant, ModelGraph, TensorSpec, Var
 from megengine_lite._core.runtime.session import Session
@@ -98,11 +97,14 @@ def run(session, **inputs):
     """Sets all inputs, runs, and gives copies of the outputs in order."""
     for name, value in inputs.items():
         array = np.ascontiguousarray(value)
-        session.set_input(name, array.ctypes.data, array.shape, from_numpy(array.dtype), array)
+        session.set_array(name, array)
     session.run()
     outputs = []
     for name in session.output_names:
-        address, shape, dtype, _ = session.output(name)
-        size = int(np.prod(shape)) * dtype.itemsize
-        outputs.append(np.frombuffer(array_at(address, size) if size else b"", dtype.storage).reshape(shape).copy())
+        outputs.append(session.output(name).array().copy())
     return outputs
+
+
+def overwrite(storage, byte):
+    """Sets all bytes of host memory."""
+    np.asarray(memoryview(storage))[...] = byte

@@ -24,16 +24,16 @@ import numpy as np
 import pytest
 
 from megengine_lite._core.cpu import planner
-from megengine_lite._core.cpu.arena import SLACK, assign_offsets
+from megengine_lite._core.cpu.arena import SLACK, HostArena, assign_offsets
+from megengine_lite._core.cpu.device import CpuDevice
 from megengine_lite._core.cpu.dispatch import SHARED
 from megengine_lite._core.cpu.kernel_call import KernelCall
 from megengine_lite._core.cpu.kernel_set import Kernel, KernelSet, kernel_set, runnable_sets
-from megengine_lite._core.cpu.lowering import ARENA_BASE, Lowering, Ref, Step, Storage
-from megengine_lite._core.cpu.planner import Plan
+from megengine_lite._core.cpu.lowering import Lowering, Ref, Step, Storage
+from megengine_lite._core.cpu.planner import HostPlan
 from megengine_lite._core.ir.graph import Constant, Var
-from megengine_lite._core.runtime import session as session_module
-from megengine_lite._core.runtime.session import Arena
 from megengine_lite._core.system.memory import ALIGNMENT
+from megengine_lite._core.system.memory import Storage as Memory
 from megengine_lite.errors import LiteError
 
 _PAGE = mmap.PAGESIZE
@@ -169,7 +169,7 @@ def _spread(storages: Sequence[Storage], at_end: bool) -> _Layout:
     return layout
 
 
-class GuardedArena(Arena):
+class GuardedArena(HostArena):
     """An arena that is laid out anew for each plan, and holds no number when a run begins."""
 
     def __init__(self) -> None:
@@ -291,12 +291,14 @@ def guarded_plans(at_end: bool = True) -> Iterator[None]:
         patch.setattr(Lowering, "constant", constant)
         patch.setattr(Step, "record", record)
         patch.setattr(planner, "assign_offsets", lambda storages: _spread(storages, at_end))
-        patch.setattr(session_module, "aligned_bytes", lambda nbytes: guarded_bytes(nbytes, at_end))
+        patch.setattr(CpuDevice, "allocate", lambda self, nbytes, *_: Memory.of_buffer(guarded_bytes(nbytes, at_end)))
         yield
     _check_scratch()
 
 
-def run_guarded(make_plan: Callable[[], Plan], value_of: Callable[[Var], np.ndarray]) -> tuple[list[np.ndarray], Plan]:
+def run_guarded(
+    make_plan: Callable[[], HostPlan], value_of: Callable[[Var], np.ndarray]
+) -> tuple[list[np.ndarray], HostPlan]:
     """Copies of the outputs of a plan, and the plan; all memory is between forbidden pages.
 
     The plan is made and run twice, with everything at the end and at the beginning of its pages, and must have the
@@ -307,15 +309,14 @@ def run_guarded(make_plan: Callable[[], Plan], value_of: Callable[[Var], np.ndar
         with guarded_plans(at_end):
             plan = make_plan()
             arena = GuardedArena()
-            plan.bind(ARENA_BASE, arena.reserve(plan.arena_bytes))
             inputs = [guarded_copy(value_of(slot.var), at_end) for slot in plan.inputs]
             outputs = [_Buffer(slot.spec.nbytes, at_end) for slot in plan.outputs]
             for slot, array in zip(plan.inputs, inputs, strict=True):
-                plan.bind(slot.base, array.ctypes.data)
+                plan.program.set_base(slot.base, array.ctypes.data)
             for slot, buffer in zip(plan.outputs, outputs, strict=True):
                 buffer.inside[...] = _UNWRITTEN
-                plan.bind(slot.base, buffer.inside.ctypes.data)
-            plan.run()
+                plan.program.set_base(slot.base, buffer.inside.ctypes.data)
+            plan.run(arena)
             arena.check()
             for buffer in outputs:
                 buffer.check("an output")

@@ -1,4 +1,4 @@
-"""The CPU: everything that depends on the hardware.
+"""The CPU as a device: everything that depends on the hardware.
 
 ::
 
@@ -6,6 +6,7 @@
                   │  algorithms/  which kernel                            │
                   └─ packing/     weights as kernels read them            └─ threads
 
+* ``device`` - what the runtime and tensors see of all this
 * ``kernel_set`` - the instruction set that is used, and its kernels
 * ``lowering`` - the workplace of lowering: tensors in memory, steps; ``lower/`` has a module per operator family
 * ``lower/table`` - which function and kernels take an operator, by element types, mode and layout

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from megengine_lite._core.cpu.lowering import Storage
+from megengine_lite._core.device.plan import Arena
 from megengine_lite._core.system.limits import describe_bytes, memory_limit
 from megengine_lite._core.system.memory import ALIGNMENT
 from megengine_lite.errors import LiteMemoryError
@@ -184,3 +185,27 @@ def aligned_bytes(nbytes: int) -> np.ndarray:
         raise LiteMemoryError(f"there is not enough memory for {describe_bytes(nbytes)}") from error
     start = -raw.ctypes.data % ALIGNMENT
     return raw[start : start + nbytes]
+
+
+class HostArena(Arena):
+    """The memory of intermediate tensors. It grows to the size that the largest plan needs."""
+
+    def __init__(self) -> None:
+        self._memory = aligned_bytes(0)
+        self.address = 0
+
+    @property
+    def nbytes(self) -> int:
+        return self._memory.nbytes
+
+    def reserve(self, nbytes: int) -> int:
+        """The address of the memory, which has at least ``nbytes``."""
+        if nbytes > self._memory.nbytes or not self.address:
+            self.address = 0  # until the new memory is there: an interrupt must not leave the old address
+            self._memory = aligned_bytes(nbytes)
+            self.address = self._memory.ctypes.data
+        return self.address
+
+    def release(self) -> None:
+        self.address = 0
+        self._memory = aligned_bytes(0)

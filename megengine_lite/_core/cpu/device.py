@@ -1,29 +1,37 @@
-"""Devices, as the API sees them: whether they exist, and their memory.
-
-There is one, the CPU. Asking for another raises a ``DeviceError`` that says what to do.
-"""
+"""The CPU as a device: host memory, and plans that run kernels."""
 
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
+from megengine_lite._core.device.interface import Device
+from megengine_lite._core.system.dlpack import CPU_DEVICE
 from megengine_lite._core.system.integers import to_integer
 from megengine_lite._core.system.memory import Storage
 from megengine_lite.errors import DeviceError
+from megengine_lite.struct import LiteDeviceType
 
-CPU = 0
-DEFAULT = 7
-_NAMES = {0: "LITE_CPU", 1: "LITE_CUDA", 3: "LITE_ATLAS", 4: "LITE_NPU", 5: "LITE_CAMBRICON", 7: "LITE_DEVICE_DEFAULT"}
+if TYPE_CHECKING:
+    from megengine_lite._core.compile.infer import Stage
+    from megengine_lite._core.config import Measurements, SessionConfig
+    from megengine_lite._core.device.plan import Arena, Plan
+    from megengine_lite._core.ir.graph import ConstantPool
+
+# What makes plans is imported when the first model is loaded: tensors need none of it.
 
 
-class CpuDevice:
+class CpuDevice(Device):
     """The processor and its memory. Ids are labels: all of them mean the same processor."""
 
-    type = CPU
+    type = LiteDeviceType.LITE_CPU
+    host_visible = True
 
-    def allocate(self, nbytes: int) -> Storage:
-        """Memory of this device. It is allocated when it is first used."""
-        return Storage(nbytes)
+    @property
+    def most_threads(self) -> int:  # type: ignore[override]  # a constant of the thread pool
+        from megengine_lite._core.cpu.threads import MOST_THREADS
+
+        return int(MOST_THREADS)
 
     def count(self) -> int:
         """The number of processors that this process may use."""
@@ -37,36 +45,38 @@ class CpuDevice:
             raise DeviceError(f"there is no CPU device {device_id}; ids are -1 (any), 0, 1, ...")
         return device_id
 
+    def allocate(self, nbytes: int, device_id: int = 0, host: bool = False) -> Storage:
+        return Storage(nbytes)
 
-_CPU_DEVICE = CpuDevice()
+    def synchronize(self, device_id: int) -> None:
+        """A run and a copy are over when their calls return."""
 
+    def dlpack_device(self, device_id: int, host: bool) -> tuple[int, int]:
+        where: tuple[int, int] = CPU_DEVICE
+        return where
 
-def get_device(device_type: int) -> CpuDevice:
-    """The device of a ``LiteDeviceType``.
+    def plan(self, stage: Stage, pool: ConstantPool, config: SessionConfig, device_id: int) -> Plan:
+        from megengine_lite._core.cpu import planner
+        from megengine_lite._core.cpu.algorithms.cache import CACHE
+        from megengine_lite._core.cpu.kernel_set import kernel_set
 
-    Raises
-    ------
-    DeviceError
-        This machine or this build does not have it.
-    """
-    device_type = to_integer(device_type, "a device type")
-    if device_type in (CPU, DEFAULT):
-        return _CPU_DEVICE
-    if device_type not in _NAMES:
-        raise DeviceError(f"there is no device type {device_type}; use LiteDeviceType.LITE_CPU")
-    message = (
-        f"{_NAMES[device_type]} is not available: this build runs on CPUs. Use device_type=LiteDeviceType.LITE_CPU"
-    )
-    if device_type == 5:
-        message += " (the number 5 meant LITE_DEVICE_DEFAULT in older versions of this API; that is 7 now)"
-    raise DeviceError(message)
+        plan = planner.build_plan(stage, kernel_set(config.isa), pool, config)
+        CACHE.flush()  # planning has measured
+        return plan
 
+    def new_arena(self, device_id: int) -> Arena:
+        from megengine_lite._core.cpu.arena import HostArena
 
-def device_count(device_type: int) -> int:
-    """How many devices of a type there are; 0 for those that this build cannot drive."""
-    device_type = to_integer(device_type, "a device type")
-    if device_type in (CPU, DEFAULT):
-        return _CPU_DEVICE.count()
-    if device_type in _NAMES:
-        return 0
-    raise DeviceError(f"there is no device type {device_type}")
+        return HostArena()
+
+    def channels_of_block(self, config: SessionConfig) -> int:
+        from megengine_lite._core.cpu.kernel_set import kernel_set
+
+        return kernel_set(config.isa).width
+
+    def read_measurements(self, content: bytes) -> Measurements | None:
+        from megengine_lite._core.cpu.algorithms.cache import AlgoCache
+
+        cache = AlgoCache()
+        cache.merge(content)
+        return cache

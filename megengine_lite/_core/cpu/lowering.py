@@ -17,6 +17,7 @@ from megengine_lite._core.config import SessionConfig
 from megengine_lite._core.cpu.dispatch import Layout, Table
 from megengine_lite._core.cpu.kernel_set import Kernel, KernelSet
 from megengine_lite._core.cpu.placement import Placement
+from megengine_lite._core.device.plan import Origin
 from megengine_lite._core.ir.graph import (
     AnyNode,
     Constant,
@@ -24,7 +25,6 @@ from megengine_lite._core.ir.graph import (
     DynamicNode,
     Graph,
     Node,
-    Spec,
     TensorSpec,
     Var,
 )
@@ -134,33 +134,6 @@ class Tensor:
         """The channels from ``first_block * width`` on, as a blocked tensor of the given spec in the same memory."""
         step = first_block * self.plane * spec.dtype.itemsize
         return Tensor(spec, self.ref + step, self.width, self.halo_h, self.halo_w, self.image)
-
-
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """What a step was made from, for profiles: a node without its weights."""
-
-    op: str
-    name: str
-    inputs: tuple[TensorSpec, ...]
-    outputs: tuple[Spec, ...]
-    input_ids: tuple[int, ...] = ()  # numbers of the variables
-    output_ids: tuple[int, ...] = ()
-    params: Any = None
-
-
-def origin_of(node: Node | DynamicNode) -> Origin:
-    """The node without its weights."""
-    inputs = tuple(TensorSpec(v.spec.shape, v.spec.dtype) for v in node.inputs)
-    return Origin(
-        node.op,
-        node.name,
-        inputs,
-        tuple(v.spec for v in node.outputs),
-        tuple(v.id for v in node.inputs),
-        tuple(v.id for v in node.outputs),
-        node.params,
-    )
 
 
 @dataclass(slots=True)
@@ -451,7 +424,7 @@ class Lowering:
         """One for all steps of a node."""
         found = self._origins.get(node)
         if found is None:
-            found = self._origins[node] = origin_of(node)
+            found = self._origins[node] = Origin.of(node)
         return found
 
     def copy_bytes(self, x: Ref, y: Ref, nbytes: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,18 +14,17 @@ import numpy as np
 from megengine_lite._core.compile import passes
 from megengine_lite._core.compile.infer import Stage
 from megengine_lite._core.config import SessionConfig
-from megengine_lite._core.cpu.arena import assign_offsets
+from megengine_lite._core.cpu.arena import HostArena, assign_offsets
 from megengine_lite._core.cpu.kernel_set import KernelSet
 from megengine_lite._core.cpu.lower.table import TABLE
 from megengine_lite._core.cpu.lowering import (
+    ARENA_BASE,
     HostStep,
     Lowering,
-    Origin,
     Ref,
     Step,
     Storage,
     Tensor,
-    origin_of,
 )
 from megengine_lite._core.cpu.program import Program, array_at
 from megengine_lite._core.cpu.step_report import (
@@ -36,12 +36,14 @@ from megengine_lite._core.cpu.step_report import (
     describe_values,
     results_of_steps,
 )
+from megengine_lite._core.device.plan import Arena, Origin, Piece, Plan, PlanReport, Slot, StepTime, Value
 from megengine_lite._core.ir.dtype import DType
 from megengine_lite._core.ir.graph import AnyNode, AnyVar, ConstantPool, Graph, Node, Reader, TensorSpec, Var
 from megengine_lite._core.operators import REGISTRY
 from megengine_lite._core.operators.base import check_results, checked, compute_node, naming, quiet
 from megengine_lite._core.system import debug
 from megengine_lite._core.system.limits import describe_bytes, memory_limit
+from megengine_lite._core.system.memory import Storage as Memory
 from megengine_lite.errors import LiteError, LiteIndexError
 from megengine_lite.log import logger
 
@@ -53,15 +55,6 @@ HOST_BYTES = 32
 
 
 @dataclass(slots=True)
-class Slot:
-    """An input or output of a plan: the variable of the model's graph and the base pointer it is bound to."""
-
-    var: AnyVar
-    spec: TensorSpec
-    base: int
-
-
-@dataclass(slots=True)
 class Segment:
     """Records begin..end-1 of the program, then a Python step (None at the end)."""
 
@@ -70,63 +63,37 @@ class Segment:
     host: HostStep | None
 
 
-@dataclass(frozen=True, slots=True)
-class StepTime:
-    """One step of a profiled run. ``kernel`` is the algorithm's name, ``"numpy"`` for Python steps."""
-
-    origin: Origin
-    kernel: str
-    seconds: float
-    flops: int
-
-
 def step_time(step: Step | HostStep, seconds: float = 0.0) -> StepTime:
     """A step with the time that it took."""
     if isinstance(step, HostStep):
-        return StepTime(origin_of(step.node), "numpy", seconds, 0)
+        return StepTime(Origin.of(step.node), "numpy", seconds, 0)
     return StepTime(step.origin, step.kernel.name, seconds, step.flops)
 
 
-class Plan:
-    """An executable stage for fixed input shapes.
+class HostPlan(Plan):
+    """A plan of the CPU: a program of kernels, with Python steps in between.
 
     Attributes
     ----------
-    inputs, outputs : list of Slot
-        The variables that must be bound before a run.
-    shapes : dict
-        Specs of outputs of the model's graph that are not computed, by variable of that graph.
-    dynamic : dict
-        After a run: array and type of the outputs whose shape depends on data, by variable of the model's graph.
-    buffers : list of array
-        Memory for the outputs, where the caller has not given any; filled in by the session.
     arena_bytes : int
-        Size of the arena that base 0 must point to.
+        Size of the arena that base 0 points to.
     steps : list of Step or HostStep
-        What runs, in order; for profiles.
+        What runs, in order.
     storages : list of Storage
         The pieces of the arena, with their lifetimes in steps.
-    next_node : int
-        Where the next stage begins in the model's graph.
     """
 
-    def __init__(self, stage: Stage, ctx: Lowering, inputs: list[Slot], outputs: list[Slot], threads: int):
-        self.inputs = inputs
-        self.outputs = outputs
-        self.next_node = stage.next_node
+    def __init__(
+        self,
+        stage: Stage,
+        ctx: Lowering,
+        inputs: list[Slot],
+        outputs: list[Slot],
+        dynamic: Mapping[AnyVar, AnyVar],
+        threads: int,
+    ):
+        super().__init__(stage, inputs, outputs, dynamic)
         self.steps = ctx.steps
-        self.shapes = stage.shapes
-        self.dynamic: dict[AnyVar, tuple[np.ndarray, DType]] = {}
-        self._dynamic_vars = [
-            stage.original[var]
-            for step in ctx.steps
-            if isinstance(step, HostStep)
-            for var, tensor in zip(step.node.outputs, step.outputs, strict=True)
-            if tensor is None
-        ]
-        self.buffers: list[np.ndarray] = []
-        self.has_run = False
-        self._original = stage.original
         self.arena_bytes = assign_offsets(ctx.storages)
         self.storages = [s for s in ctx.storages if s.first is not None]
         # Constants from which only packed weights were made are not read by any step and need not be kept.
@@ -149,28 +116,15 @@ class Plan:
             self.program = Program(native, n_bases, scratch, threads)
         except (MemoryError, OverflowError) as error:
             raise LiteError(f"the model cannot be planned for inputs of these shapes: {error}") from error
-        self.addresses = [0] * n_bases
         self._results = results_of_steps(ctx) if debug.level() >= debug.VALUES else None
         self._single = len(self.segments) == 1 and self._results is None
         self._count = len(native)
 
-    def touched(self) -> list[AnyVar]:
-        """The variables of the model's graph that the plan reads or makes."""
-        return [*(s.var for s in (*self.inputs, *self.outputs)), *self.shapes, *self._dynamic_vars]
+    def bind(self, slot: Slot, storage: Memory, offset: int) -> None:
+        self.program.set_base(slot.base, storage.address + offset)
 
-    def bind(self, base: int, address: int) -> None:
-        """Sets the address of a base: the arena, an input or an output."""
-        self.addresses[base] = address
-        self.program.set_base(base, address)
-
-    def run(self) -> None:
-        """Runs all steps. Everything must be bound.
-
-        Raises
-        ------
-        LiteIndexError
-            The data holds an index that is out of range.
-        """
+    def run(self, arena: Arena) -> None:
+        self._take(arena)
         if self._single:
             self.program.run(0, self._count)
         elif self._results is not None:
@@ -183,6 +137,11 @@ class Plan:
                     self._run_host(segment.host)
         if self._faults:
             self._check_faults()
+
+    def _take(self, arena: Arena) -> None:
+        """Uses an arena for this run."""
+        assert isinstance(arena, HostArena)
+        self.program.set_base(ARENA_BASE, arena.reserve(self.arena_bytes))
 
     def _run_watched(self, results: list[list[Tensor]]) -> None:
         """Runs step by step, and prints statistics of what each computes."""
@@ -205,7 +164,7 @@ class Plan:
         if not tensor.blocked:
             return self.array(tensor)
         base, offset = tensor.ref.address()
-        address = offset if base < 0 else self.addresses[base] + offset
+        address = offset if base < 0 else self.program.base(base) + offset
         return blocked_array(tensor, np.frombuffer(array_at(address, blocked_span(tensor)), np.uint8))
 
     def _check_faults(self) -> None:
@@ -216,8 +175,8 @@ class Plan:
                 flag[0] = 0
             raise LiteIndexError(found[0])
 
-    def run_timed(self) -> list[StepTime]:
-        """Like :meth:`run`, and measures every step."""
+    def run_timed(self, arena: Arena) -> list[StepTime]:
+        self._take(arena)
         times = []
         native = iter([s for s in self.steps if isinstance(s, Step)])
         for segment in self.segments:
@@ -230,13 +189,23 @@ class Plan:
         self._check_faults()
         return times
 
-    def forget_graph(self, outputs: Mapping[AnyVar, AnyVar]) -> None:
-        """Drops references to the model's graph; outputs are named by other variables from now on."""
-        for slot in self.outputs:
-            slot.var = outputs[slot.var]
-        self.shapes = {outputs[v]: spec for v, spec in self.shapes.items()}
-        self._original = {}
-        self._dynamic_vars = []
+    def report(self) -> PlanReport:
+        return PlanReport(
+            [step_time(s) for s in self.steps],
+            {s.address: s.nbytes for s in self._constants},
+            self.program.scratch_bytes,
+            self.arena_bytes,
+            [
+                Piece(s.offset, s.nbytes, s.first, s.last)
+                for s in self.storages
+                if s.kind == Storage.ARENA and s.first is not None
+            ],
+        )
+
+    def forget_run(self) -> None:
+        super().forget_run()
+        with contextlib.suppress(LiteIndexError):
+            self._check_faults()  # of the data at that time
 
     def constants(self) -> list[Storage]:
         """The weights that the plan keeps in memory."""
@@ -251,7 +220,8 @@ class Plan:
         check_results(node, results, out_specs)
         for var, tensor, value in zip(node.outputs, step.outputs, results, strict=True):
             if tensor is None:
-                self.dynamic[self._original[var]] = np.ascontiguousarray(value), var.spec.dtype
+                if var in self._dynamic_vars:
+                    self.dynamic[self._dynamic_vars[var]] = _new_value(value, var.spec.dtype)
             elif tensor.spec.size:
                 np.copyto(self.array(tensor), value)
 
@@ -261,13 +231,21 @@ class Plan:
         if spec.size == 0:
             return np.empty(tensor.shape, spec.dtype.storage)
         base, offset = tensor.ref.address()
-        address = offset if base < 0 else self.addresses[base] + offset
+        address = offset if base < 0 else self.program.base(base) + offset
         return np.frombuffer(array_at(address, spec.nbytes), spec.dtype.storage).reshape(tensor.shape)
+
+
+def _new_value(array: np.ndarray, dtype: DType) -> Value:
+    """An array that an operator has made, as memory that may be written to."""
+    array = np.ascontiguousarray(array)
+    if not array.flags.writeable:
+        array = array.copy()
+    return Value(TensorSpec(array.shape, dtype), Memory.of_buffer(array))
 
 
 def _check_memory(nbytes: int, steps: Sequence[Step | HostStep]) -> None:
     """Raises if a plan that needs so many bytes cannot run here."""
-    hosts = [origin_of(s.node) for s in steps if isinstance(s, HostStep)]
+    hosts = [Origin.of(s.node) for s in steps if isinstance(s, HostStep)]
     needed = nbytes + HOST_BYTES * max(map(_size_of, hosts), default=0)
     if needed > memory_limit():
         largest = max((*hosts, *(s.origin for s in steps if isinstance(s, Step))), key=_size_of)
@@ -282,7 +260,7 @@ def _size_of(origin: Origin) -> int:
 
 
 @quiet
-def build_plan(stage: Stage, kernels: KernelSet, pool: ConstantPool, config: SessionConfig) -> Plan:
+def build_plan(stage: Stage, kernels: KernelSet, pool: ConstantPool, config: SessionConfig) -> HostPlan:
     """Makes a plan: optimizes and lowers a stage, and assigns its memory. The stage's graph is changed."""
     start = perf_counter_ns()
     graph = stage.graph
@@ -311,15 +289,17 @@ def build_plan(stage: Stage, kernels: KernelSet, pool: ConstantPool, config: Ses
             ctx.host(node)
         readers.pop(node, None)
     outputs: list[Slot] = []
+    dynamic: dict[AnyVar, AnyVar] = {}
     for original, output in zip(wanted, graph.outputs, strict=True):
         if not isinstance(output, Var):
+            dynamic[output] = original
             continue
         base = 1 + len(inputs) + len(outputs)
         _give_out(ctx, output, base)
         outputs.append(Slot(original, output.spec, base))
     if logger.isEnabledFor(logging.DEBUG):
         _log_steps(ctx.steps)
-    plan = Plan(stage, ctx, inputs, outputs, config.threads)
+    plan = HostPlan(stage, ctx, inputs, outputs, dynamic, config.threads)
     if debug.level() >= debug.PLANS:
         named = [(slot.var.name, slot.spec.shape) for slot in inputs]
         debug.say(describe_plan(ctx, n_nodes, named, plan.arena_bytes, (perf_counter_ns() - start) * 1e-9))

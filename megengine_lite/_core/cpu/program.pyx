@@ -210,6 +210,12 @@ cdef class Program:
             p = &self.patches[k]
             (<void**>self.records[p.record].args)[p.slot] = <void*>(address + p.offset)
 
+    def base(self, int64_t base):
+        """The address of an external base."""
+        if base < 0 or base >= self.bases:
+            raise IndexError("no such base")
+        return self.addresses[base]
+
     cdef void replay(self, int64_t begin, int64_t end, int64_t* clock) noexcept nogil:
         cdef Run context
         cdef int64_t k

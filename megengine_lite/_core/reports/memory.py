@@ -8,19 +8,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from megengine_lite._core.cpu.lowering import Storage
-from megengine_lite._core.cpu.planner import Plan, StepTime, step_time
+from megengine_lite._core.device.plan import PlanReport, StepTime
 from megengine_lite._core.reports.original import Listed
 from megengine_lite._core.reports.profile import Report
 from megengine_lite._core.system.memory import ALIGNMENT
 
 
-def _steps(plans: Sequence[Plan]) -> list[StepTime]:
-    """The steps of the plans, without times."""
-    return [step_time(s) for plan in plans for s in plan.steps]
+def _steps(plans: Sequence[PlanReport]) -> list[StepTime]:
+    return [step for plan in plans for step in plan.steps]
 
 
-def graph_object(plans: Sequence[Plan], listed: Sequence[Listed]) -> dict[str, Any]:
+def graph_object(plans: Sequence[PlanReport], listed: Sequence[Listed]) -> dict[str, Any]:
     """The content of ``graph.json``."""
     return Report(_steps(plans), listed).graph()
 
@@ -38,7 +36,7 @@ def _chunk(number: int, kind: str, begin: int, end: int, offset: int, nbytes: in
     return {name: str(value) for name, value in fields.items()}
 
 
-def static_memory_object(plans: Sequence[Plan], listed: Sequence[Listed]) -> dict[str, Any]:
+def static_memory_object(plans: Sequence[PlanReport], listed: Sequence[Listed]) -> dict[str, Any]:
     """The content of ``StaticMemoryInfo.json``: addresses are offsets in one piece of memory, times are steps.
 
     Weights follow the intermediate tensors; they live from the first step to the last.
@@ -51,19 +49,12 @@ def static_memory_object(plans: Sequence[Plan], listed: Sequence[Listed]) -> dic
     chunks: dict[str, Any] = {}
     begin = 0
     for plan in plans:
-        for storage in plan.storages:
-            if storage.kind == Storage.ARENA and storage.first is not None:
-                chunks[str(len(chunks))] = _chunk(
-                    len(chunks),
-                    "static_mem",
-                    begin + storage.first,
-                    begin + storage.last + 1,
-                    storage.offset,
-                    storage.nbytes,
-                )
+        for p in plan.pieces:
+            place = len(chunks)
+            chunks[str(place)] = _chunk(place, "static_mem", begin + p.first, begin + p.last + 1, p.offset, p.nbytes)
         begin += len(plan.steps)
     offset = max((plan.arena_bytes for plan in plans), default=0)
-    weights = {s.address: s.nbytes for plan in plans for s in plan.constants()}
+    weights = {key: nbytes for plan in plans for key, nbytes in plan.weights.items()}
     for nbytes in weights.values():
         size = -(-nbytes // ALIGNMENT) * ALIGNMENT
         chunks[str(len(chunks))] = _chunk(len(chunks), "weight_mem", 0, len(steps), offset, size)

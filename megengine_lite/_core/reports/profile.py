@@ -10,8 +10,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any
 
-from megengine_lite._core.cpu.lowering import Origin
-from megengine_lite._core.cpu.planner import StepTime
+from megengine_lite._core.device.plan import Origin, StepTime
 from megengine_lite._core.formats.mge.records import NOT_NUMBERED
 from megengine_lite._core.ir.graph import Spec, TensorSpec
 from megengine_lite._core.ir.image_layouts import dense_strides

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from megengine_lite._core.config import SessionConfig
+from megengine_lite._core.device.interface import Device
 from megengine_lite._core.formats.mge.records import NOT_NUMBERED
 from megengine_lite._core.ir.dtype import DType
 from megengine_lite._core.ir.graph import AnyNode, AnyVar, ConstantPool, ModelGraph, Var
@@ -22,7 +23,6 @@ from megengine_lite._core.operators import REGISTRY
 from megengine_lite._core.operators.facts import Use
 from megengine_lite._core.reports.original import Listed, list_operators
 from megengine_lite._core.runtime.session import Session
-from megengine_lite._core.system.memory import Storage
 
 
 class Known(IntEnum):
@@ -176,9 +176,11 @@ class Tracer:
         A loaded model.
     config
         The configuration of the session that the model runs in; threads and the like are taken from it.
+    device, device_id
+        Where that session runs.
     """
 
-    def __init__(self, model: Any, config: SessionConfig):
+    def __init__(self, model: Any, config: SessionConfig, device: Device, device_id: int):
         graph = model.graph
         self._listed = list_operators(graph, model.has_operator_names)
         self._known = _Knowledge(self._listed)
@@ -189,13 +191,13 @@ class Tracer:
             ModelGraph(graph.nodes, graph.inputs, list(wanted.values()), names), list(model.input_names), names
         )
         plain = replace(config, fuse=False, plan_cache_size=1)
-        self._session = Session(traced, plain, pool=ConstantPool())  # type: ignore[arg-type]  # all it needs
+        self._session = Session(traced, plain, pool=ConstantPool(), device=device, device_id=device_id)  # type: ignore[arg-type]  # all it needs
 
     def run(self, inputs: dict[str, np.ndarray]) -> Iterator[Record]:
         """Computes everything, then gives the operators in order of execution. Arrays are valid until the next run."""
         session = self._session
         for name, array in inputs.items():
-            session.set_input(name, array.ctypes.data, array.shape, None, array)
+            session.set_array(name, array)
         session.run()
         values: dict[AnyVar, Value] = {}
         running = set(self._order)
@@ -237,9 +239,7 @@ class Tracer:
         )
 
     def _computed(self, var: AnyVar) -> tuple[DType, np.ndarray]:
-        address, shape, dtype, owner = self._session.output(str(var.id))
-        array = np.empty(shape, dtype.storage)
-        if array.nbytes:
-            memory = memoryview(Storage.at(address, array.nbytes, owner, readonly=True))
-            array = np.ndarray(shape, dtype.storage, memory)
-        return dtype, array
+        value = self._session.output(str(var.id))
+        array = value.array()
+        array.flags.writeable = False
+        return value.dtype, array

@@ -2,8 +2,12 @@
 
 ::
 
-    Model ─► session: shapes of inputs ─► infer, passes, device ─► Plan (kept by shape) ─► run
+    Model ─► session: inputs ─► plans: shapes ─► infer ─► device.plan(stage) ─► Plan (kept by shape) ─► run
+
+It knows no kernels and no addresses: memory, copies and plans are asked of a ``Device``.
 
 * ``session`` - the API drives it; start here
+* ``plans`` - the plans of a model, by shape
+* ``devices`` - the one list of the devices that exist
 * ``jobs`` - hands runs to a worker thread, and keeps the order of forward, wait and callbacks
 """

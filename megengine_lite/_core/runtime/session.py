@@ -1,4 +1,4 @@
-"""A session runs one loaded model: it makes and keeps plans for the shapes of its inputs, and binds memory.
+"""A session runs one loaded model on a device: it finds plans for the shapes of its inputs, and binds memory to them.
 
 A session is used by one thread at a time (the API holds a lock); several sessions may share a model's weights
 (:class:`ConstantPool`) and run at the same time, or share one arena and run one after the other.
@@ -6,124 +6,41 @@ A session is used by one thread at a time (the API holds a lock); several sessio
 
 from __future__ import annotations
 
-import contextlib
 import copy
-import dataclasses
 import zlib
-from collections import OrderedDict
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Set
+from collections.abc import Iterator, Set
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from megengine_lite._core.compile.infer import Lifetimes, NeedsValue, infer_stage
+from megengine_lite._core.compile.infer import Stage
 from megengine_lite._core.config import SessionConfig
-from megengine_lite._core.cpu.arena import aligned_bytes
-from megengine_lite._core.cpu.kernel_set import KernelSet, kernel_set
-from megengine_lite._core.cpu.lowering import ARENA_BASE
-from megengine_lite._core.cpu.planner import Plan, StepTime, build_plan
-from megengine_lite._core.cpu.program import array_at
+from megengine_lite._core.device.interface import Device
+from megengine_lite._core.device.plan import Arena, Plan, Slot, StepTime, Value
 from megengine_lite._core.ir.dtype import DType
 from megengine_lite._core.ir.graph import AnyVar, ConstantPool, ModelGraph, Spec, TensorSpec, Var
-from megengine_lite._core.system.limits import memory_limit
+from megengine_lite._core.runtime.devices import CPU
+from megengine_lite._core.runtime.plans import Plans, Stop
+from megengine_lite._core.system.memory import Storage
 from megengine_lite.errors import LiteError, LiteIndexError, ShapeError
 
 if TYPE_CHECKING:
     from megengine_lite._core.formats.mge import Model
 
 
-# The share of the memory that outputs of kept plans may take.
-KEPT_PART = 4
-
-
-class Arena:
-    """The memory of intermediate tensors. It grows to the size that the largest plan needs."""
-
-    def __init__(self) -> None:
-        self._memory = aligned_bytes(0)
-        self.address = 0
-
-    @property
-    def nbytes(self) -> int:
-        return self._memory.nbytes
-
-    def reserve(self, nbytes: int) -> int:
-        """The address of the memory, which has at least ``nbytes``."""
-        if nbytes > self._memory.nbytes or not self.address:
-            self.address = 0  # until the new memory is there: an interrupt must not leave the old address
-            self._memory = aligned_bytes(nbytes)
-            self.address = self._memory.ctypes.data
-        return self.address
-
-    def release(self) -> None:
-        """Frees the memory; the next run allocates as much as it needs."""
-        self.address = 0
-        self._memory = aligned_bytes(0)
-
-
-class _Stop:
-    """A place in the graph where a stage begins, with the plans made there, least recently used first."""
-
-    def __init__(self, node: int):
-        self.node = node
-        self.shape_vars: dict[AnyVar, None] = {}  # variables whose shapes decide the plan
-        self.value_vars: list[AnyVar] = []  # variables whose values do
-        self.plans: OrderedDict[Hashable, tuple[Plan, _Stop]] = OrderedDict()
-
-
-def _key_of(stop: _Stop, values: dict[AnyVar, _Value]) -> Hashable:
-    """What decides which plan fits: the shapes, and partly the values, of the variables that exist before it."""
-    return (
-        tuple(values[v].spec.shape for v in stop.shape_vars),
-        tuple(values[v].array().tobytes() for v in stop.value_vars),
-    )
-
-
-def _take_too_much(stop: _Stop) -> bool:
-    """Whether there are several plans and their outputs take too much memory."""
-    buffers = [plan.buffers for plan, _ in stop.plans.values()]
-    return len(buffers) > 1 and sum(b.nbytes for some in buffers for b in some) > memory_limit() // KEPT_PART
-
-
-class _Value:
-    """Memory of a variable that exists between stages."""
-
-    __slots__ = ("address", "owner", "spec")
-
-    def __init__(self, spec: TensorSpec, address: int, owner: object):
-        self.spec = spec
-        self.address = address
-        self.owner = owner
-
-    def array(self) -> np.ndarray:
-        if self.spec.size == 0:
-            return np.empty(self.spec.shape, self.spec.dtype.storage)
-        flat = np.frombuffer(array_at(self.address, self.spec.nbytes), self.spec.dtype.storage)
-        return flat.reshape(self.spec.shape)
-
-
-class _Known(Mapping[AnyVar, TensorSpec]):
-    """What is known of variables before a stage: their specs, with the values of those that decide the plan."""
-
-    def __init__(self, values: dict[AnyVar, _Value], value_vars: Iterable[AnyVar]):
-        self._values = values
-        self._with_value = {v: dataclasses.replace(values[v].spec, value=values[v].array().copy()) for v in value_vars}
-
-    def __getitem__(self, var: AnyVar) -> TensorSpec:
-        return self._with_value.get(var) or self._values[var].spec
-
-    def __contains__(self, var: object) -> bool:
-        return var in self._values
-
-    def __iter__(self) -> Iterator[AnyVar]:
-        return iter(self._values)
-
-    def __len__(self) -> int:
-        return len(self._values)
-
-
-def _checksum(value: _Value) -> int:
+def _checksum(value: Value) -> int:
     return zlib.crc32(value.array().data)
+
+
+class _Bound:
+    """A plan that is bound to the memory of the last run, and runs again without a look at the model."""
+
+    __slots__ = ("inputs", "outputs", "plan")
+
+    def __init__(self, plan: Plan):
+        self.plan = plan
+        self.inputs: dict[AnyVar, Slot] = {slot.var: slot for slot in plan.inputs}
+        self.outputs: dict[AnyVar, Slot] = {slot.var: slot for slot in plan.outputs}
 
 
 class Session:
@@ -138,10 +55,13 @@ class Session:
     pool
         Weights derived from the model; sessions of the same model may share one. A new one by default.
     arena
-        Memory for intermediate tensors; sessions that never run at the same time may share one. A new one by default.
+        Memory for intermediate tensors, of the same device; sessions that never run at the same time may share one. A
+        new one by default.
     shape_only
         Names of outputs of which only the layout is wanted. What is needed only for them is not computed, unless their
-        shape depends on it. The address of such an output is 0.
+        shape depends on it. The storage of such an output is empty.
+    device, device_id
+        Where it runs; the CPU by default.
     """
 
     def __init__(
@@ -152,28 +72,27 @@ class Session:
         pool: ConstantPool | None = None,
         arena: Arena | None = None,
         shape_only: Set[str] = frozenset(),
+        device: Device = CPU,
+        device_id: int = 0,
     ):
         self.model = model
         self.config = config or SessionConfig()
-        self.kernels: KernelSet = kernel_set(self.config.isa)
+        self.device = device
+        self.device_id = device_id
         self.pool = pool or ConstantPool()
-        self.arena = arena or Arena()
+        self.arena = arena or device.new_arena(device_id)
         graph = model.graph
-        self._graph = graph
         self._by_name = {v.name: v for v in graph.inputs}
         self.input_names: list[str] = list(model.input_names)
         self.output_names: list[str] = list(model.output_names)
         self._output_vars = dict(zip(graph.output_names, graph.outputs, strict=True))
         whole = {v for name, v in zip(graph.output_names, graph.outputs, strict=True) if name not in shape_only}
-        self._shape_only = frozenset(graph.outputs) - whole
-        self._inputs: dict[AnyVar, _Value] = {}
-        self._user_outputs: dict[AnyVar, tuple[int, int, object]] = {}
-        self._results: dict[AnyVar, _Value] = {}
-        self._lifetimes = Lifetimes.of(graph)
-        self._root = _Stop(0)
-        self._only_plan: Plan | None = None  # once the graph has been released
+        self._plans = Plans(graph, self.pool, self.config, frozenset(graph.outputs) - whole, self._make_plan)
+        self._inputs: dict[AnyVar, Value] = {}
+        self._user_outputs: dict[AnyVar, tuple[Storage, int, int]] = {}  # storage, bytes, offset
+        self._results: dict[AnyVar, Value] = {}
         self._times: list[StepTime] | None = None  # filled by a profiled run
-        self._fast: tuple[Plan, list[tuple[AnyVar, int]]] | None = None  # the only plan of the last run, its inputs
+        self._fast: _Bound | None = None  # the only plan of the last run
 
     # ---- inputs and outputs -------------------------------------------------------------------------------------
 
@@ -184,73 +103,82 @@ class Session:
 
     def output_spec(self, name: str) -> tuple[tuple[int, ...], DType] | None:
         """Shape and type of an output in the last run. Before a run, those for the dumped input shapes, if known."""
-        var = self._output_var(name)
-        if var in self._results:
-            spec: Spec = self._results[var].spec
-        else:
-            found = self._inferred_outputs().get(var)
-            if found is None:
-                return None
-            spec = found
+        spec = self._output_spec(name)
         return (spec.shape, spec.dtype) if isinstance(spec, TensorSpec) else None
 
     def output_dtype(self, name: str) -> DType | None:
         """Type of an output, also of one whose shape depends on data; None if it is not known before a run."""
-        var = self._output_var(name)
-        value = self._results.get(var)
-        spec = value.spec if value is not None else self._inferred_outputs().get(var)
+        spec = self._output_spec(name)
         return None if spec is None else spec.dtype
 
-    def _inferred_outputs(self) -> dict[AnyVar, Spec]:
-        known: dict[AnyVar, TensorSpec] = {
-            v: (self._inputs[v].spec if v in self._inputs else v.spec) for v in self._graph.inputs
-        }
-        try:
-            stage = infer_stage(self._graph, 0, known, self.pool)
-        except (NeedsValue, LiteError):
-            return {}
-        return {stage.original[v]: v.spec for v in stage.graph.outputs}
+    def _output_spec(self, name: str) -> Spec | None:
+        var = self._output_var(name)
+        value = self._results.get(var)
+        if value is not None:
+            return value.spec
+        inputs = self._plans.graph.inputs
+        known: dict[AnyVar, TensorSpec] = {v: (self._inputs[v].spec if v in self._inputs else v.spec) for v in inputs}
+        return self._plans.infer_outputs(known).get(var)
 
-    def set_input(self, name: str, address: int, shape: tuple[int, ...], dtype: DType | None, owner: object) -> None:
+    def set_input(
+        self, name: str, storage: Storage, shape: tuple[int, ...], dtype: DType | None = None, offset: int = 0
+    ) -> None:
         """Sets the memory of an input, dense and row-major. The next runs read it; it is not copied.
 
-        ``owner`` is kept as long as the memory is in use. ``dtype`` None means the model's.
+        The storage must be memory that the device works in. ``dtype`` None means the model's.
         """
         var = self._input_var(name)
         if dtype is not None and dtype is not var.spec.dtype and dtype.storage != var.spec.dtype.storage:
             raise ShapeError(f"input {name!r} is {var.spec.dtype}, got {dtype}")
         current = self._inputs.get(var)
-        if current is not None and current.spec.shape == shape:
-            current.address = address
-            current.owner = owner
+        if current is None or current.spec.shape != shape:
+            self._fast = None
+            self._inputs[var] = Value(TensorSpec(tuple(shape), var.spec.dtype), storage, offset)
             return
-        self._fast = None
-        self._inputs[var] = _Value(TensorSpec(tuple(shape), var.spec.dtype), address, owner)
+        current.storage, current.offset = storage, offset
+        if self._fast is not None:
+            slot = self._fast.inputs.get(var)
+            if slot is not None:
+                self._fast.plan.bind(slot, storage, offset)
 
-    def bind_output(self, name: str, address: int | None, nbytes: int = 0, owner: object = None) -> None:
-        """Sets memory of the caller that an output is computed into; with None the session uses its own again."""
+    def set_array(self, name: str, array: np.ndarray) -> None:
+        """Sets an input to a dense array of the model's type; bool may be uint8. It may be copied."""
+        dtype = self._input_var(name).dtype
+        if array.dtype != dtype.storage and not (dtype.storage == np.bool_ and array.dtype == np.uint8):
+            raise ShapeError(f"input {name!r} is {dtype}, got {array.dtype}")
+        storage = Storage.of_buffer(array)
+        if not self.device.host_visible:
+            storage = self.device.allocate(array.nbytes, self.device_id)
+            if array.nbytes:
+                self.device.write(storage, 0, array.reshape(-1).view(np.uint8))
+        self.set_input(name, storage, array.shape)
+
+    def bind_output(self, name: str, storage: Storage | None, nbytes: int = 0, offset: int = 0) -> None:
+        """Sets memory of the caller that an output is computed into; with None the session uses its own again.
+
+        The storage must be memory that the device works in.
+        """
         var = self._output_var(name)
-        if address is None:
+        if storage is None:
             self._user_outputs.pop(var, None)
             self._fast = None
             return
-        self._user_outputs[var] = (address, nbytes, owner)
+        self._user_outputs[var] = storage, nbytes, offset
         if self._fast is None:
             return
-        plan, _ = self._fast
-        slot = next((s for s in plan.outputs if s.var is var), None)
+        slot = self._fast.outputs.get(var)
         if slot is None or nbytes < slot.spec.nbytes:
             self._fast = None  # the next run tells what is wrong
             return
-        plan.bind(slot.base, address)
-        self._results[var] = _Value(slot.spec, address, owner)
+        self._fast.plan.bind(slot, storage, offset)
+        self._results[var] = Value(slot.spec, storage, offset)
 
-    def output(self, name: str) -> tuple[int, tuple[int, ...], DType, object]:
-        """Address, shape, type and owner of an output, after a run. The next run overwrites the memory."""
+    def output(self, name: str) -> Value:
+        """An output after a run. The next run overwrites its memory."""
         value = self._results.get(self._output_var(name))
         if value is None:
             raise LiteError(f"output {name!r} has no value before the first forward")
-        return value.address, value.spec.shape, value.spec.dtype, value.owner
+        return value
 
     def _input_var(self, name: str) -> Var:
         try:
@@ -267,43 +195,39 @@ class Session:
     # ---- running ------------------------------------------------------------------------------------------------
 
     def run(self) -> None:
-        """Computes all outputs from the inputs that are set."""
+        """Computes all outputs from the inputs that are set. The device may still be at work afterwards."""
         if self._fast is not None:
-            plan, bindings = self._fast
-            inputs = self._inputs
-            for var, base in bindings:
-                plan.bind(base, inputs[var].address)
-            plan.bind(ARENA_BASE, self.arena.reserve(plan.arena_bytes))
             try:
-                plan.run()
+                self._fast.plan.run(self.arena)
             except LiteError:
                 self._fast = None
                 self._results = {}
                 raise
             return
         values = dict(self._inputs)
-        for var in self._graph.inputs:
+        plans = self._plans
+        for var in plans.graph.inputs:
             if var not in values:
                 raise LiteError(
                     f"input {var.name!r} has no data: set it before forward (it wants shape {var.spec.shape}, "
                     f"{var.spec.dtype})"
                 )
         self._results = {}
-        stop = self._root
+        stop = plans.root
         while True:
-            plan, following = self._plan(stop, values)
+            plan, following = self._find_plan(stop, values)
             self._run_plan(plan, values)
-            if plan.next_node >= len(self._graph.nodes):
+            if plan.next_node >= len(plans.graph.nodes):
                 break
             stop = following
-            for var in plan.touched():
-                if var in values and not self._lifetimes.is_needed(var, stop.node):
-                    del values[var]
-        for var in self._graph.outputs:
-            self._results[var] = values[var]
+            for touched in plan.touched():
+                if touched in values and not plans.lifetimes.is_needed(touched, stop.node):
+                    del values[touched]
+        for output in plans.graph.outputs:
+            self._results[output] = values[output]
         # Plans that depend on values of inputs must be chosen anew each time.
-        if stop is self._root and len(plan.segments) == 1 and not stop.value_vars:
-            self._fast = plan, [(s.var, s.base) for s in plan.inputs]
+        if stop is plans.root and not plan.has_dynamic_outputs and not stop.value_vars:
+            self._fast = _Bound(plan)
 
     def prepare(self) -> None:
         """Makes plans for the inputs that are set, as far as that is possible without running.
@@ -313,66 +237,8 @@ class Session:
         ShapeError
             They do not fit the model, or each other.
         """
-        if self._fast is None and len(self._inputs) == len(self._graph.inputs):
-            self._plan(self._root, dict(self._inputs))
-
-    def renew_outputs(self) -> None:
-        """Leaves the memory of the last run's outputs to those who refer to it; the next run uses other memory."""
-        self._fast = None  # which does not bind outputs
-        held = {id(value.owner) for value in self._results.values()}
-        for plan in self.plans():
-            plan.buffers = [aligned_bytes(b.nbytes) if id(b) in held else b for b in plan.buffers]
-
-    def forget_runs(self) -> None:
-        """Forgets inputs, memory for outputs, and results, also those of a run that was interrupted. Plans stay."""
-        self._fast = None
-        self._times = None
-        self._inputs = {}
-        self._user_outputs = {}
-        self._results = {}
-        for plan in self.plans():
-            plan.dynamic.clear()
-            with contextlib.suppress(LiteIndexError):
-                plan._check_faults()  # of the data at that time
-
-    def release_graph(self) -> None:
-        """Frees the graph and keeps only the plan of the last run; from then on only its input shapes can be run.
-
-        Raises
-        ------
-        LiteError
-            The model needs more than one plan, because shapes in it depend on data or values.
-        """
-        if self._only_plan is not None:
-            return  # an interrupt has come between this and what follows it
-        plans = list(self.plans())
-        if len(plans) != 1 or self._root.value_vars or plans[0].next_node < len(self._graph.nodes):
-            raise LiteError(
-                "the graph cannot be freed: the shapes in this model depend on data, or several have been run"
-            )
-        (plan,) = plans
-        graph = self._graph
-        # The variables of outputs would keep the graph alive, so they are replaced by others.
-        outputs = {v: copy.copy(v) for v in graph.outputs}
-        small = ModelGraph([], graph.inputs, [outputs[v] for v in graph.outputs], graph.output_names)
-        model = copy.copy(self.model)
-        model.graph = small
-        plan = copy.copy(plan)
-        plan.outputs = [copy.copy(slot) for slot in plan.outputs]
-        plan.forget_graph(outputs)
-        # In one step, because an exception may come between any two.
-        vars(self).update(
-            model=model,
-            _graph=small,
-            _lifetimes=Lifetimes.of(small),
-            _output_vars={name: outputs[v] for name, v in self._output_vars.items()},
-            _results={outputs[v]: value for v, value in self._results.items()},
-            _user_outputs={outputs[v]: memory for v, memory in self._user_outputs.items()},
-            _shape_only=frozenset(),
-            _only_plan=plan,
-            _root=_Stop(0),
-            _fast=None if self._fast is None else (plan, self._fast[1]),
-        )
+        if self._fast is None and len(self._inputs) == len(self._plans.graph.inputs):
+            self._find_plan(self._plans.root, dict(self._inputs))
 
     def run_profiled(self) -> list[StepTime]:
         """Like :meth:`run`; returns the time of every step, in order."""
@@ -384,15 +250,56 @@ class Session:
         finally:
             self._times = None
 
+    def renew_outputs(self) -> None:
+        """Leaves the memory of the last run's outputs to those who refer to it; the next run uses other memory."""
+        self._fast = None  # which does not bind outputs
+        held = {id(value.storage) for value in self._results.values()}
+        for plan in self.plans():
+            plan.buffers = [self._allocate(b.nbytes) if id(b) in held else b for b in plan.buffers]
+
+    def forget_runs(self) -> None:
+        """Forgets inputs, memory for outputs, and results, also those of a run that was interrupted. Plans stay."""
+        self._fast = None
+        self._times = None
+        self._inputs = {}
+        self._user_outputs = {}
+        self._results = {}
+        for plan in self.plans():
+            plan.forget_run()
+
+    def release_graph(self) -> None:
+        """Frees the graph and keeps only the plan of the last run; from then on only its input shapes can be run.
+
+        Raises
+        ------
+        LiteError
+            The model needs more than one plan, because shapes in it depend on data or values.
+        """
+        if self._plans.is_single:
+            return  # an interrupt has come between this and what follows it
+        plan = self._plans.only_plan()
+        graph = self._plans.graph
+        # The variables of outputs would keep the graph alive, so they are replaced by others.
+        outputs = {v: copy.copy(v) for v in graph.outputs}
+        small = ModelGraph([], graph.inputs, [outputs[v] for v in graph.outputs], graph.output_names)
+        model = copy.copy(self.model)
+        model.graph = small
+        plan = copy.copy(plan)
+        plan.outputs = [copy.copy(slot) for slot in plan.outputs]
+        plan.forget_graph(outputs)
+        # In one step, because an exception may come between any two.
+        vars(self).update(
+            model=model,
+            _plans=self._plans.reduced(small, plan),
+            _output_vars={name: outputs[v] for name, v in self._output_vars.items()},
+            _results={outputs[v]: value for v, value in self._results.items()},
+            _user_outputs={outputs[v]: memory for v, memory in self._user_outputs.items()},
+            _fast=None,
+        )
+
     def plans(self) -> Iterator[Plan]:
         """All plans that are kept."""
-        if self._only_plan is not None:
-            yield self._only_plan
-        stops = [self._root]
-        while stops:
-            for plan, following in stops.pop().plans.values():
-                yield plan
-                stops.append(following)
+        return iter(self._plans)
 
     def memory_usage(self) -> dict[str, int]:
         """Bytes of ``weights`` (as plans use them), ``arena``, ``scratch``, ``outputs`` (of all plans) and ``cache``.
@@ -401,49 +308,31 @@ class Session:
         that only other sessions with the same pool use.
         """
         plans = list(self.plans())
-        weights = {s.address: s.nbytes for p in plans for s in p.constants()}
+        reports = [plan.report() for plan in plans]
+        weights = {key: nbytes for r in reports for key, nbytes in r.weights.items()}
         return {
             "weights": sum(weights.values()),
             "arena": self.arena.nbytes,
-            "scratch": sum(p.program.scratch_bytes for p in plans),
+            "scratch": sum(r.scratch_bytes for r in reports),
             "outputs": sum(b.nbytes for p in plans for b in p.buffers),
             "cache": self.pool.nbytes,
         }
 
-    def _plan(self, stop: _Stop, values: dict[AnyVar, _Value]) -> tuple[Plan, _Stop]:
-        if self._only_plan is not None:
-            for slot in self._only_plan.inputs:
-                if values[slot.var].spec.shape != slot.spec.shape:
-                    raise LiteError(
-                        f"input {slot.var.name!r} has shape {values[slot.var].spec.shape}; the graph has been freed, "
-                        f"so only {slot.spec.shape} can be run"
-                    )
-            return self._only_plan, stop
-        while True:
-            key = _key_of(stop, values)
-            found = stop.plans.get(key)
-            if found is not None:
-                stop.plans.move_to_end(key)
-                return found
-            known = _Known(values, stop.value_vars)
-            try:
-                stage = infer_stage(self._graph, stop.node, known, self.pool, self._shape_only, self._lifetimes)
-            except NeedsValue as need:
-                stop.value_vars.append(need.var)
-                continue
-            except ShapeError as error:
-                raise ShapeError(f"{error}{self._other_shapes()}") from error
-            config = self.config
-            if stop.plans and not config.profile_on_shape_change:
-                config = dataclasses.replace(config, measure=False)
-            plan = build_plan(stage, self.kernels, self.pool, config)
-            self._release_weights(stop.node, plan.next_node)
-            plan.buffers = [aligned_bytes(slot.spec.nbytes) for slot in plan.outputs]
-            stop.shape_vars.update((v, None) for v in stage.original.values() if v in known)
-            entry = stop.plans[_key_of(stop, values)] = plan, _Stop(plan.next_node)
-            while len(stop.plans) > self.config.plan_cache_size or _take_too_much(stop):
-                stop.plans.popitem(last=False)
-            return entry
+    # ---- inside -------------------------------------------------------------------------------------------------
+
+    def _allocate(self, nbytes: int) -> Storage:
+        return self.device.allocate(nbytes, self.device_id)
+
+    def _make_plan(self, stage: Stage, config: SessionConfig) -> Plan:
+        plan = self.device.plan(stage, self.pool, config, self.device_id)
+        plan.buffers = [self._allocate(slot.spec.nbytes) for slot in plan.outputs]
+        return plan
+
+    def _find_plan(self, stop: Stop, values: dict[AnyVar, Value]) -> tuple[Plan, Stop]:
+        try:
+            return self._plans.find(stop, values)
+        except ShapeError as error:
+            raise ShapeError(f"{error}{self._other_shapes()}") from error
 
     def _other_shapes(self) -> str:
         """Names inputs whose shape is not the one that the model declares, for an error about shapes."""
@@ -454,37 +343,25 @@ class Session:
         ]
         return "".join(other)
 
-    def _release_weights(self, begin: int, end: int) -> None:
-        """Frees the memory of weights that no plan reads in the form of the file."""
-        for node in self._graph.nodes[begin:end]:
-            for var in node.inputs:
-                if var.const is not None:
-                    var.const.release()
-
-    def _run_plan(self, plan: Plan, values: dict[AnyVar, _Value]) -> None:
-        plan.bind(ARENA_BASE, self.arena.reserve(plan.arena_bytes))
+    def _run_plan(self, plan: Plan, values: dict[AnyVar, Value]) -> None:
         for slot in plan.inputs:
-            plan.bind(slot.base, values[slot.var].address)
+            plan.bind(slot, values[slot.var].storage, values[slot.var].offset)
         made = {}
         for slot, buffer in zip(plan.outputs, plan.buffers, strict=True):
-            user = self._user_outputs.get(slot.var)
-            if user is not None:
-                address, nbytes, owner = user
-                if nbytes < slot.spec.nbytes:
-                    raise ShapeError(
-                        f"output {slot.var.name!r} needs {slot.spec.nbytes} bytes for shape {slot.spec.shape}, the "
-                        f"memory given for it has {nbytes}"
-                    )
-            else:
-                address, owner = buffer.ctypes.data, buffer
-            plan.bind(slot.base, address)
-            made[slot.var] = _Value(slot.spec, address, owner)
+            storage, nbytes, offset = self._user_outputs.get(slot.var, (buffer, buffer.nbytes, 0))
+            if nbytes < slot.spec.nbytes:
+                raise ShapeError(
+                    f"output {slot.var.name!r} needs {slot.spec.nbytes} bytes for shape {slot.spec.shape}, the "
+                    f"memory given for it has {nbytes}"
+                )
+            plan.bind(slot, storage, offset)
+            made[slot.var] = Value(slot.spec, storage, offset)
         check = self.config.sanity_check and not plan.has_run
         before = [_checksum(values[s.var]) for s in plan.inputs] if check else []
         if self._times is None:
-            plan.run()
+            plan.run(self.arena)
         else:
-            self._times += plan.run_timed()
+            self._times += plan.run_timed(self.arena)
         plan.has_run = True
         for slot, crc in zip(plan.inputs, before, strict=False):
             if _checksum(values[slot.var]) != crc:
@@ -494,7 +371,6 @@ class Session:
                 )
         values.update(made)
         for var, spec in plan.shapes.items():
-            values[var] = _Value(spec, 0, None)
-        for var, (array, dtype) in plan.dynamic.items():
-            values[var] = _Value(TensorSpec(array.shape, dtype), array.ctypes.data, array)
+            values[var] = Value(spec, Storage(0))
+        values.update(plan.dynamic)
         plan.dynamic.clear()

@@ -100,10 +100,12 @@ cdef void drop_capsule(object capsule) noexcept:
 
 
 def make_capsule(
-    owner, uintptr_t address, tuple shape, tuple strides, int code, int bits, bint readonly, bint versioned, bint copied
+    owner, tuple device, uintptr_t address, tuple shape, tuple strides, int code, int bits,
+    bint readonly, bint versioned, bint copied,
 ):
-    """A capsule over memory that ``owner`` keeps alive; ``strides`` in elements, ``code`` and ``bits`` as in DLPack.
+    """A capsule over memory of a device (type, id) that ``owner`` keeps alive.
 
+    ``strides`` are in elements, ``code`` and ``bits`` as in DLPack.
     ``copied`` says that the memory was made for this capsule; only versioned capsules have a place for it.
     """
     cdef Package* package = <Package*>calloc(1, sizeof(Package))
@@ -113,7 +115,7 @@ def make_capsule(
         raise MemoryError()
     tensor = &package.head.versioned.dl_tensor if versioned else &package.head.plain.dl_tensor
     tensor.data = <void*>address
-    tensor.device = DLDevice(CPU_DEVICE[0], CPU_DEVICE[1])
+    tensor.device = DLDevice(device[0], device[1])
     tensor.ndim = <int>len(shape)
     tensor.dtype = DLDataType(code, bits, 1)
     for k in range(tensor.ndim):

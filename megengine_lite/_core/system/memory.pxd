@@ -12,6 +12,7 @@ cdef class Storage:
     cdef readonly Py_ssize_t nbytes
     cdef readonly bint readonly
     cdef readonly object owner
+    cdef readonly object device  # the only one that reaches the memory; None for host memory
     cdef public object pending
     cdef object __weakref__
 
@@ -46,6 +47,9 @@ cdef class StridedTensor:
     cdef public object busy
 
     cdef int settle(self) except -1
+    cdef Storage new_storage(self, Py_ssize_t nbytes)
+    cdef bint is_remote(self)
+    cdef tuple span(self)
     cdef int set_dense(self, Storage storage, Py_ssize_t offset, Py_ssize_t capacity, shape, int code) except -1
     cdef char* pointer(self) except? NULL
-    cdef char* writable_pointer(self) except? NULL
+    cdef int require_idle(self) except -1

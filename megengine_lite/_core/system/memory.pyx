@@ -5,6 +5,9 @@ moves and is freed with its last user. A :class:`StridedTensor` is a typed, stri
 grows gets a new storage; everything that was made from the old one (slices, numpy views, DLPack capsules) keeps the old
 one alive. So nothing dangles.
 
+Memory of a device that the host cannot read is a storage without an address. Its ``device`` copies to and from it. It
+has the methods ``read``, ``write``, ``copy`` and ``fill_zero`` of ``_core/device/interface.py``, and ``name``.
+
 ``pending`` of both is None or an object with a method ``wait``: work in progress that writes this memory. It is
 waited for before the memory is read or written. ``busy`` of a tensor is work that reads its memory: before the tensor
 writes, it calls the method ``join`` of that work, which waits for its end and raises nothing if the work has failed.
@@ -32,6 +35,7 @@ from megengine_lite._core.system.limits cimport ALIGNMENT, MAX_NDIM
 
 from megengine_lite._core.system.dlpack import make_capsule
 from megengine_lite.errors import (
+    DeviceError,
     LiteArgumentError,
     LiteError,
     LiteIndexError,
@@ -75,6 +79,9 @@ cdef class Storage:
     ----------
     nbytes : int
         Size.
+    device : Device or None
+        The device whose memory it is, if the host cannot read it. Nothing is allocated then: the device's subclass does
+        that. None for host memory.
 
     Attributes
     ----------
@@ -83,12 +90,14 @@ cdef class Storage:
         The memory must not be written.
     owner : object
         What keeps borrowed memory alive, or None.
+    device : Device or None
     """
 
-    def __cinit__(self, Py_ssize_t nbytes=0):
+    def __cinit__(self, Py_ssize_t nbytes=0, device=None):
         if nbytes < 0:
             raise LiteValueError(f"a storage cannot have {nbytes} bytes")
         self.nbytes = nbytes
+        self.device = device
 
     @staticmethod
     def at(uintptr_t address, Py_ssize_t nbytes, owner=None, bint readonly=False):
@@ -142,6 +151,11 @@ cdef class Storage:
 
     cdef char* pointer(self) except? NULL:
         if self.data == NULL and self.nbytes > 0:
+            if self.device is not None:
+                raise DeviceError(
+                    f"the host cannot reach memory of {self.device.name}: read a copy (to_numpy), or copy_from it into "
+                    "a tensor on the CPU"
+                )
             if self.nbytes < (<Py_ssize_t>1 << 60):
                 # calloc leaves large memory untouched, so that it costs nothing before it is used.
                 self.block = calloc(self.nbytes + ALIGNMENT, 1)
@@ -157,7 +171,13 @@ cdef class Storage:
 
     @property
     def address(self):
-        """Address of the first byte (0 if there is none). Allocates the memory if that has not been done yet."""
+        """Address of the first byte (0 if there is none). Allocates the memory if that has not been done yet.
+
+        Raises
+        ------
+        DeviceError
+            The host cannot reach the memory.
+        """
         return <uintptr_t>self.pointer()
 
     @property
@@ -187,6 +207,10 @@ cdef struct Export:
     PyObject* storage
 
 
+def set_zero(array):
+    array[...] = 0
+
+
 def count_bytes(shape, int code):
     """Bytes of a dense tensor; raises if the size does not fit into the address space.
 
@@ -201,12 +225,46 @@ def count_bytes(shape, int code):
     return nbytes
 
 
+cdef bytes_of(Storage storage, Py_ssize_t offset, Py_ssize_t nbytes):
+    """Host memory as an array of bytes."""
+    return ndarray((nbytes,), np.uint8, storage, offset)
+
+
+cdef int copy_bytes(
+    Storage source, Py_ssize_t source_offset, Storage target, Py_ssize_t target_offset, Py_ssize_t nbytes
+) except -1:
+    """Copies between any two storages; they may overlap."""
+    cdef char* to
+    cdef char* here
+    if source.device is None and target.device is None:
+        to, here = target.pointer() + target_offset, source.pointer() + source_offset
+        if nbytes < NOGIL_BYTES:
+            memmove(to, here, nbytes)
+        else:
+            with nogil:
+                memmove(to, here, nbytes)
+    elif source.device is None:
+        target.device.write(target, target_offset, bytes_of(source, source_offset, nbytes))
+    elif target.device is None:
+        source.device.read(source, source_offset, bytes_of(target, target_offset, nbytes))
+    elif source.device is target.device:
+        source.device.copy(source, source_offset, target, target_offset, nbytes)
+    else:
+        between = np.empty(nbytes, np.uint8)
+        source.device.read(source, source_offset, between)
+        target.device.write(target, target_offset, between)
+    return 0
+
+
 cdef class Layout:
     """Shape and element type. The base of ``LiteLayout``, which checks and converts arguments."""
 
 
 cdef class StridedTensor:
-    """A typed window into a storage. The base of ``LiteTensor``, which checks and converts arguments."""
+    """A typed window into a storage. The base of ``LiteTensor``, which checks and converts arguments.
+
+    The subclass has the attributes ``_device``, ``_device_id`` and ``_pinned``, which say where new memory comes from.
+    """
 
     def __cinit__(self, *args, **kwargs):
         self.shape_ = ()
@@ -220,6 +278,25 @@ cdef class StridedTensor:
         if self.storage is not None and self.storage.pending is not None:
             self.storage.pending.wait()
         return 0
+
+    cdef Storage new_storage(self, Py_ssize_t nbytes):
+        """Memory of the tensor's device, by the attributes that the subclass has."""
+        return self._device.allocate(nbytes, self._device_id, self._pinned)
+
+    cdef bint is_remote(self):
+        """Whether the host cannot reach the elements."""
+        return self.storage is not None and self.storage.device is not None and self.nbytes_ != 0
+
+    cdef tuple span(self):
+        """Bytes from element zero to the first byte of all elements, and behind the last."""
+        cdef Py_ssize_t low = 0, high = ITEMSIZE[self.code]
+        cdef int k
+        for k in range(self.ndim):
+            if self.strides[k] < 0:
+                low += (self.shape[k] - 1) * self.strides[k]
+            else:
+                high += (self.shape[k] - 1) * self.strides[k]
+        return low, high
 
     cdef int set_dense(self, Storage storage, Py_ssize_t offset, Py_ssize_t capacity, shape, int code) except -1:
         cdef tuple dims = tuple(shape)
@@ -248,12 +325,13 @@ cdef class StridedTensor:
             return NULL
         return self.storage.pointer() + self.offset
 
-    cdef char* writable_pointer(self) except? NULL:
+    cdef int require_idle(self) except -1:
+        """Waits for work that reads the memory; raises if that must not be written."""
         if self.busy is not None:
             self.busy.join()
         if self.storage is not None and self.storage.readonly:
             raise LiteArgumentError(READONLY)
-        return self.pointer()
+        return 0
 
     # ---- layout ----
 
@@ -312,6 +390,11 @@ cdef class StridedTensor:
         return self.storage
 
     @property
+    def _offset(self):
+        """Of the first element in the storage, in bytes."""
+        return self.offset
+
+    @property
     def _readonly(self):
         return self.storage is not None and self.storage.readonly
 
@@ -329,7 +412,7 @@ cdef class StridedTensor:
                 f"{nbytes} bytes do not fit into a slice of {self.capacity} bytes; its neighbours would be overwritten"
             )
         if self.storage is None or nbytes > self.capacity:
-            self.set_dense(Storage.__new__(Storage, nbytes), 0, nbytes, shape, code)
+            self.set_dense(self.new_storage(nbytes), 0, nbytes, shape, code)
         else:
             self.set_dense(self.storage, self.offset, self.capacity, shape, code)
 
@@ -357,7 +440,7 @@ cdef class StridedTensor:
         self.settle()
         other.settle()
         if other.storage is None:
-            other.storage = Storage.__new__(Storage, 0)
+            other.storage = other.new_storage(0)
         self.storage = other.storage
         self.offset = other.offset
         self.capacity = other.capacity
@@ -406,7 +489,7 @@ cdef class StridedTensor:
 
     def _writable_array(self):
         """A numpy view to write through."""
-        self.writable_pointer()
+        self.require_idle()
         return self._array()
 
     def _array(self):
@@ -415,10 +498,34 @@ cdef class StridedTensor:
         if self.ndim == 0:
             return np.empty(0, NUMPY_TYPES[self.code])
         if self.storage is None:
-            self.storage = Storage.__new__(Storage, 0)
+            self.storage = self.new_storage(0)
         if self.nbytes_ == 0:
             return np.empty(self.shape_, NUMPY_TYPES[self.code])
         return ndarray(self.shape_, NUMPY_TYPES[self.code], self.storage, self.offset, self._strides)
+
+    def _read(self):
+        """The elements on the host: a view like that of :meth:`_array`, or a copy of what the host cannot reach."""
+        self.settle()
+        if not self.is_remote():
+            return self._array()
+        low, high = self.span()
+        window = np.empty(high - low, np.uint8)
+        self.storage.device.read(self.storage, self.offset + low, window)
+        return ndarray(self.shape_, NUMPY_TYPES[self.code], window, -low, self._strides)
+
+    def _modify(self, change):
+        """Calls ``change(array)``, which writes to the elements. What the host cannot reach is copied there and back."""
+        self.settle()
+        if not self.is_remote():
+            change(self._writable_array())
+            return
+        self.require_idle()
+        cdef Storage keep = self.storage
+        low, high = self.span()
+        window = np.empty(high - low, np.uint8)
+        keep.device.read(keep, self.offset + low, window)
+        change(ndarray(self.shape_, NUMPY_TYPES[self.code], window, -low, self._strides))
+        keep.device.write(keep, self.offset + low, window)
 
     def _require_writable(self, Py_ssize_t nbytes):
         """Raises if this many bytes would be written to read-only memory, and not to new memory."""
@@ -427,34 +534,35 @@ cdef class StridedTensor:
             if self.is_slice or nbytes <= self.capacity:
                 raise LiteArgumentError(READONLY)
 
-    def _copy_bytes(self, uintptr_t source, Py_ssize_t nbytes):
-        """Copies into the first bytes of a dense tensor; the memory may overlap."""
+    def _copy_bytes(self, Storage source, Py_ssize_t offset, Py_ssize_t nbytes):
+        """Copies from a storage, of any device, into the first bytes of a dense tensor; the memory may overlap."""
         self.settle()
         if nbytes == 0:
             return
-        cdef char* target = self.writable_pointer()
+        self.require_idle()
         cdef Storage keep = self.storage  # another thread may give the tensor a new one meanwhile
         if not self.contiguous or nbytes > self.nbytes_:
             raise LiteIndexError(f"{nbytes} bytes do not fit into {self.nbytes_} bytes of dense memory")
-        if nbytes < NOGIL_BYTES:
-            memmove(target, <void*>source, nbytes)
-        else:
-            with nogil:
-                memmove(target, <void*>source, nbytes)
+        copy_bytes(source, offset, keep, self.offset, nbytes)
 
     def _fill_zero(self):
         self.settle()
         if self.nbytes_ == 0:
             return
-        cdef char* target = self.writable_pointer()
+        self.require_idle()
         cdef Storage keep = self.storage
+        cdef char* target
         if not self.contiguous:
-            self._array()[...] = 0
-        elif self.nbytes_ < NOGIL_BYTES:
-            memset(target, 0, self.nbytes_)
+            self._modify(set_zero)
+        elif keep.device is not None:
+            keep.device.fill_zero(keep, self.offset, self.nbytes_)
         else:
-            with nogil:
+            target = keep.pointer() + self.offset
+            if self.nbytes_ < NOGIL_BYTES:
                 memset(target, 0, self.nbytes_)
+            else:
+                with nogil:
+                    memset(target, 0, self.nbytes_)
 
     # ---- export ----
 
@@ -463,7 +571,7 @@ cdef class StridedTensor:
         cdef int k
         self.settle()
         if self.storage is None:
-            self.storage = Storage.__new__(Storage, 0)
+            self.storage = self.new_storage(0)
         if flags & PyBUF_WRITABLE == PyBUF_WRITABLE and self.storage.readonly:
             raise BufferError("the tensor shares memory that is read-only")
         if not self.contiguous and (
@@ -502,16 +610,21 @@ cdef class StridedTensor:
             Py_DECREF(<object>export.storage)
             free(export)
 
-    def _capsule(self, bint versioned, bint copied=False):
-        """A DLPack capsule over the tensor's memory; ``copied`` if that was made for the capsule."""
+    def _capsule(self, tuple device, bint versioned, bint copied=False):
+        """A DLPack capsule over the tensor's memory on a device (type, id); ``copied`` if that was made for it."""
+        cdef uintptr_t address
         self.settle()
         if self.storage is None:
-            self.storage = Storage.__new__(Storage, 0)
+            self.storage = self.new_storage(0)
         if self.storage.readonly and not versioned:
             raise BufferError("read-only memory needs a consumer of DLPack 1.0 or newer")
         kind, bits = DLPACK_TYPE[self.code]
+        if self.is_remote():
+            address = self.storage.device.dlpack_address(self.storage) + self.offset
+        else:
+            address = <uintptr_t>self.pointer()
         return make_capsule(
-            self.storage, <uintptr_t>self.pointer(), self.shape_ if self.ndim else (0,),
+            self.storage, device, address, self.shape_ if self.ndim else (0,),
             tuple([self.strides[k] // ITEMSIZE[self.code] for k in range(self.ndim)]) if self.ndim else (1,),
             kind, bits, self.storage.readonly, versioned, copied,
         )

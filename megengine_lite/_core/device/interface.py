@@ -1,0 +1,140 @@
+"""What a device must offer. Everything above this package asks for no more."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from megengine_lite._core.system.integers import to_integer
+from megengine_lite._core.system.memory import Storage
+from megengine_lite.errors import DeviceError
+from megengine_lite.struct import LiteDeviceType
+
+if TYPE_CHECKING:  # tensors need a device, but nothing of what makes plans
+    from megengine_lite._core.compile.infer import Stage
+    from megengine_lite._core.config import Measurements, SessionConfig
+    from megengine_lite._core.device.plan import Arena, Plan
+    from megengine_lite._core.ir.graph import ConstantPool
+
+
+class Device(ABC):
+    """A kind of hardware that runs networks and holds tensors.
+
+    Attributes
+    ----------
+    type : LiteDeviceType
+        Its number in the API.
+    host_visible : bool
+        Whether the device works in memory of the host, as a CPU does: ``device`` of its storages is None. Otherwise
+        plans are bound to storages of this device only, and tensors in other memory are copied there and back.
+    most_threads : int
+        Threads of the host that can work on one run.
+    """
+
+    type: LiteDeviceType
+    host_visible: bool = False
+    most_threads: int = 1
+
+    @property
+    def name(self) -> str:
+        """Its name in messages."""
+        return self.type.name
+
+    @abstractmethod
+    def count(self) -> int:
+        """How many there are, for ``LiteGlobal.get_device_count``."""
+
+    def check_id(self, device_id: int) -> int:
+        """The id as an int. Ids are 0 .. count - 1, and -1 for any.
+
+        Raises
+        ------
+        DeviceError
+            There is no such device.
+        """
+        device_id = to_integer(device_id, "a device id")
+        if not -1 <= device_id < self.count():
+            raise DeviceError(f"there is no {self.name} device {device_id}; there are {self.count()}, from 0 on")
+        return device_id
+
+    # Memory.
+
+    @abstractmethod
+    def allocate(self, nbytes: int, device_id: int = 0, host: bool = False) -> Storage:
+        """Zeroed memory, which may be allocated when it is first used, and is freed with the storage.
+
+        Parameters
+        ----------
+        nbytes
+            Its size.
+        device_id
+            Where.
+        host
+            Memory of the host that the device copies from and to fast (pinned memory), instead of its own.
+        """
+
+    def read(self, storage: Storage, offset: int, into: np.ndarray) -> None:
+        """Copies from memory of this device to the host, and waits for it. ``into`` is an array of bytes."""
+        raise NotImplementedError
+
+    def write(self, storage: Storage, offset: int, data: np.ndarray) -> None:
+        """Copies bytes from the host to memory of this device. ``data`` may be changed after the call."""
+        raise NotImplementedError
+
+    def copy(self, source: Storage, source_offset: int, target: Storage, target_offset: int, nbytes: int) -> None:
+        """Copies between memory of this device, which may overlap."""
+        raise NotImplementedError
+
+    def fill_zero(self, storage: Storage, offset: int, nbytes: int) -> None:
+        """Sets bytes of memory of this device to zero."""
+        raise NotImplementedError
+
+    @abstractmethod
+    def synchronize(self, device_id: int) -> None:
+        """Waits for all work that was started on a device."""
+
+    @abstractmethod
+    def dlpack_device(self, device_id: int, host: bool) -> tuple[int, int]:
+        """(type, id) in DLPack of what :meth:`allocate` gives for the same arguments."""
+
+    def dlpack_address(self, storage: Storage) -> int:
+        """The address of memory of this device, for other libraries that drive it."""
+        raise NotImplementedError
+
+    # Plans.
+
+    @abstractmethod
+    def plan(self, stage: Stage, pool: ConstantPool, config: SessionConfig, device_id: int) -> Plan:
+        """Makes a plan. The stage's graph may be changed.
+
+        Raises
+        ------
+        LiteError
+            The stage cannot run here: an operator is not supported, or there is not enough memory.
+        """
+
+    @abstractmethod
+    def new_arena(self, device_id: int) -> Arena:
+        """Memory for the intermediate results of plans."""
+
+    def channels_of_block(self, config: SessionConfig) -> int:
+        """Channels in a block of the layouts that plans use; 0 if they use none.
+
+        Raises
+        ------
+        DeviceError
+            Plans for the configuration cannot run on this machine.
+        """
+        return 0
+
+    def read_measurements(self, content: bytes) -> Measurements | None:
+        """The times of algorithms that were packed with a model; None if this device measures nothing.
+
+        Raises
+        ------
+        LiteError
+            The content is damaged.
+        """
+        return None

@@ -1,0 +1,222 @@
+"""What the plans of a device must offer, the values that go in and out, and what is reported of them."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from megengine_lite._core.compile.infer import Stage
+from megengine_lite._core.ir.dtype import DType
+from megengine_lite._core.ir.graph import AnyVar, DynamicNode, Node, Spec, TensorSpec
+from megengine_lite._core.system.memory import Storage
+
+# ---- values ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True, eq=False)
+class Value:
+    """A variable in memory: dense and row-major, from ``offset`` bytes into a storage on."""
+
+    spec: TensorSpec
+    storage: Storage
+    offset: int = 0
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.spec.shape
+
+    @property
+    def dtype(self) -> DType:
+        return self.spec.dtype
+
+    def array(self) -> np.ndarray:
+        """The elements on the host: a view of host memory, a copy of a device's."""
+        spec, storage = self.spec, self.storage
+        if spec.size == 0:
+            return np.empty(spec.shape, spec.dtype.storage)
+        if storage.device is None:
+            return np.ndarray(spec.shape, spec.dtype.storage, memoryview(storage), self.offset)
+        copy = np.empty(spec.shape, spec.dtype.storage)
+        storage.device.read(storage, self.offset, copy.reshape(-1).view(np.uint8))
+        return copy
+
+
+# ---- what ran, for profiles and memory reports -----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What a step was made from, for profiles: a node without its weights."""
+
+    op: str
+    name: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[Spec, ...]
+    input_ids: tuple[int, ...] = ()  # numbers of the variables
+    output_ids: tuple[int, ...] = ()
+    params: Any = None
+
+    @classmethod
+    def of(cls, node: Node | DynamicNode) -> Origin:
+        """The node without its weights."""
+        return cls(
+            node.op,
+            node.name,
+            tuple(TensorSpec(v.spec.shape, v.spec.dtype) for v in node.inputs),
+            tuple(v.spec for v in node.outputs),
+            tuple(v.id for v in node.inputs),
+            tuple(v.id for v in node.outputs),
+            node.params,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class StepTime:
+    """One step of a run. ``kernel`` names the algorithm, ``"numpy"`` for Python; ``seconds`` is 0 if not measured."""
+
+    origin: Origin
+    kernel: str
+    seconds: float
+    flops: int
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A piece of the arena, in bytes, and the first and last step that use it."""
+
+    offset: int
+    nbytes: int
+    first: int
+    last: int
+
+
+@dataclass(frozen=True, slots=True)
+class PlanReport:
+    """What a plan does, and the memory that it uses.
+
+    Attributes
+    ----------
+    steps
+        The steps in order, without times.
+    weights
+        Bytes of each piece of weights. The keys are the same in all plans that share the piece.
+    scratch_bytes
+        Working memory that the plan keeps.
+    arena_bytes, pieces
+        The size of the arena that it needs, and what lies there.
+    """
+
+    steps: list[StepTime]
+    weights: Mapping[Hashable, int] = field(default_factory=dict)
+    scratch_bytes: int = 0
+    arena_bytes: int = 0
+    pieces: list[Piece] = field(default_factory=list)
+
+
+# ---- plans -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Slot:
+    """An input or output of a plan: a variable of the model's graph, and the plan's number for its memory."""
+
+    var: AnyVar
+    spec: TensorSpec
+    base: int
+
+
+class Arena(ABC):
+    """Memory for intermediate results. Plans that never run at the same time may share one."""
+
+    @property
+    @abstractmethod
+    def nbytes(self) -> int:
+        """Bytes that are allocated now."""
+
+    @abstractmethod
+    def release(self) -> None:
+        """Frees the memory; the next run allocates as much as it needs."""
+
+
+class Plan(ABC):
+    """An executable stage for fixed input shapes.
+
+    Parameters
+    ----------
+    stage
+        What it runs.
+    inputs, outputs
+        The variables that must be bound before a run.
+    dynamic
+        The stage's variables whose shape depends on data, and the variables of the model's graph that they stand for.
+
+    Attributes
+    ----------
+    inputs, outputs : list of Slot
+    shapes : dict
+        Specs of outputs of the model's graph that are not computed, by variable of that graph.
+    dynamic : dict
+        After a run: the outputs whose shape depends on data, by variable of the model's graph.
+    next_node : int
+        Where the next stage begins in the model's graph.
+    buffers : list of Storage
+        Memory for the outputs, where the caller has not given any. The session's.
+    has_run : bool
+        Whether it has run. The session's.
+    """
+
+    def __init__(self, stage: Stage, inputs: list[Slot], outputs: list[Slot], dynamic: Mapping[AnyVar, AnyVar]):
+        self.inputs = inputs
+        self.outputs = outputs
+        self.shapes = stage.shapes
+        self.dynamic: dict[AnyVar, Value] = {}
+        self.next_node = stage.next_node
+        self.buffers: list[Storage] = []
+        self.has_run = False
+        self._dynamic_vars = dict(dynamic)
+
+    @property
+    def has_dynamic_outputs(self) -> bool:
+        """Whether outputs get their shapes, and their memory, anew in each run."""
+        return bool(self._dynamic_vars)
+
+    def touched(self) -> list[AnyVar]:
+        """The variables of the model's graph that the plan reads or makes."""
+        return [*(s.var for s in (*self.inputs, *self.outputs)), *self.shapes, *self._dynamic_vars.values()]
+
+    @abstractmethod
+    def bind(self, slot: Slot, storage: Storage, offset: int) -> None:
+        """Sets the memory of an input or output: dense, from ``offset`` on. The caller keeps it alive."""
+
+    @abstractmethod
+    def run(self, arena: Arena) -> None:
+        """Runs all steps; every input and output is bound. ``arena`` comes from :meth:`Device.new_arena`.
+
+        Raises
+        ------
+        LiteError
+            The data does not allow it, for example an index that is out of range.
+        """
+
+    @abstractmethod
+    def run_timed(self, arena: Arena) -> list[StepTime]:
+        """Like :meth:`run`; returns the steps with their times."""
+
+    @abstractmethod
+    def report(self) -> PlanReport:
+        """What the plan does, and the memory that it uses."""
+
+    def forget_run(self) -> None:
+        """Forgets everything about the last run, which may have ended anywhere."""
+        self.dynamic.clear()
+
+    def forget_graph(self, outputs: Mapping[AnyVar, AnyVar]) -> None:
+        """Drops references to the model's graph; outputs are named by other variables from now on."""
+        for slot in self.outputs:
+            slot.var = outputs[slot.var]
+        self.shapes = {outputs[v]: spec for v, spec in self.shapes.items()}
+        self._dynamic_vars = {v: outputs[original] for v, original in self._dynamic_vars.items()}

@@ -1,0 +1,188 @@
+"""The plans of a model: made when shapes first appear, and kept.
+
+A model whose shapes follow from those of its inputs has one plan for each set of input shapes. Where shapes depend on
+data, a plan ends; another one follows, for the shapes that have been computed until then.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Set
+
+from megengine_lite._core.compile.infer import Lifetimes, NeedsValue, Stage, infer_stage
+from megengine_lite._core.config import SessionConfig
+from megengine_lite._core.device.plan import Plan, Value
+from megengine_lite._core.ir.graph import AnyVar, ConstantPool, ModelGraph, Spec, TensorSpec
+from megengine_lite._core.system.limits import memory_limit
+from megengine_lite.errors import LiteError
+
+# The share of the memory that outputs of kept plans may take.
+KEPT_PART = 4
+
+MakePlan = Callable[[Stage, SessionConfig], Plan]
+
+
+class Stop:
+    """A place in the graph where a stage begins, with the plans made there, least recently used first."""
+
+    def __init__(self, node: int):
+        self.node = node
+        self.shape_vars: dict[AnyVar, None] = {}  # variables whose shapes decide the plan
+        self.value_vars: list[AnyVar] = []  # variables whose values do
+        self.plans: OrderedDict[Hashable, tuple[Plan, Stop]] = OrderedDict()
+
+    def key(self, values: Mapping[AnyVar, Value]) -> Hashable:
+        """What decides which plan fits: the shapes, and partly the values, of the variables that exist before it."""
+        return (
+            tuple(values[v].spec.shape for v in self.shape_vars),
+            tuple(values[v].array().tobytes() for v in self.value_vars),
+        )
+
+    def takes_too_much(self) -> bool:
+        """Whether there are several plans and their outputs take too much memory."""
+        buffers = [plan.buffers for plan, _ in self.plans.values()]
+        return len(buffers) > 1 and sum(b.nbytes for some in buffers for b in some) > memory_limit() // KEPT_PART
+
+
+class _Known(Mapping[AnyVar, TensorSpec]):
+    """What is known of variables before a stage: their specs, with the values of those that decide the plan."""
+
+    def __init__(self, values: Mapping[AnyVar, Value], value_vars: Iterable[AnyVar]):
+        self._values = values
+        self._with_value = {v: dataclasses.replace(values[v].spec, value=values[v].array().copy()) for v in value_vars}
+
+    def __getitem__(self, var: AnyVar) -> TensorSpec:
+        return self._with_value.get(var) or self._values[var].spec
+
+    def __contains__(self, var: object) -> bool:
+        return var in self._values
+
+    def __iter__(self) -> Iterator[AnyVar]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+
+class Plans:
+    """All plans of a session.
+
+    Parameters
+    ----------
+    graph
+        The model's.
+    pool
+        Weights derived from the model.
+    config
+        The session's.
+    shape_only
+        Outputs of which only the layout is wanted.
+    make
+        Makes a plan for a stage, with memory for its outputs.
+    """
+
+    def __init__(
+        self, graph: ModelGraph, pool: ConstantPool, config: SessionConfig, shape_only: Set[AnyVar], make: MakePlan
+    ):
+        self.graph = graph
+        self.root = Stop(0)
+        self.lifetimes = Lifetimes.of(graph)
+        self._pool = pool
+        self._config = config
+        self._shape_only = shape_only
+        self._make = make
+        self._only: Plan | None = None  # once the graph has been released
+
+    def __iter__(self) -> Iterator[Plan]:
+        if self._only is not None:
+            yield self._only
+        stops = [self.root]
+        while stops:
+            for plan, following in stops.pop().plans.values():
+                yield plan
+                stops.append(following)
+
+    @property
+    def is_single(self) -> bool:
+        """Whether the graph has been released, so that there is one plan for ever."""
+        return self._only is not None
+
+    def only_plan(self) -> Plan:
+        """The plan, if one runs the whole model whatever the data is.
+
+        Raises
+        ------
+        LiteError
+            There are several, or none.
+        """
+        plans = list(self)
+        if len(plans) != 1 or self.root.value_vars or plans[0].next_node < len(self.graph.nodes):
+            raise LiteError(
+                "the graph cannot be freed: the shapes in this model depend on data, or several have been run"
+            )
+        return plans[0]
+
+    def reduced(self, graph: ModelGraph, plan: Plan) -> Plans:
+        """Plans of a graph without nodes: this one only."""
+        single = Plans(graph, self._pool, self._config, frozenset(), self._make)
+        single._only = plan
+        return single
+
+    def infer_outputs(self, known: Mapping[AnyVar, TensorSpec]) -> dict[AnyVar, Spec]:
+        """Specs of outputs for specs of inputs, as far as they are known without a run."""
+        try:
+            stage = infer_stage(self.graph, 0, known, self._pool)
+        except (NeedsValue, LiteError):
+            return {}
+        return {stage.original[v]: v.spec for v in stage.graph.outputs}
+
+    def find(self, stop: Stop, values: Mapping[AnyVar, Value]) -> tuple[Plan, Stop]:
+        """The plan from a stop on, and the stop where it ends.
+
+        Raises
+        ------
+        ShapeError
+            The values do not fit the model, or each other.
+        """
+        if self._only is not None:
+            self._check_only(self._only, values)
+            return self._only, stop
+        while True:
+            key = stop.key(values)
+            found = stop.plans.get(key)
+            if found is not None:
+                stop.plans.move_to_end(key)
+                return found
+            known = _Known(values, stop.value_vars)
+            try:
+                stage = infer_stage(self.graph, stop.node, known, self._pool, self._shape_only, self.lifetimes)
+            except NeedsValue as need:
+                stop.value_vars.append(need.var)
+                continue
+            config = self._config
+            if stop.plans and not config.profile_on_shape_change:
+                config = dataclasses.replace(config, measure=False)
+            plan = self._make(stage, config)
+            self._release_weights(stop.node, plan.next_node)
+            stop.shape_vars.update((v, None) for v in stage.original.values() if v in known)
+            entry = stop.plans[stop.key(values)] = plan, Stop(plan.next_node)
+            while len(stop.plans) > self._config.plan_cache_size or stop.takes_too_much():
+                stop.plans.popitem(last=False)
+            return entry
+
+    @staticmethod
+    def _check_only(plan: Plan, values: Mapping[AnyVar, Value]) -> None:
+        for slot in plan.inputs:
+            if values[slot.var].spec.shape != slot.spec.shape:
+                raise LiteError(
+                    f"input {slot.var.name!r} has shape {values[slot.var].spec.shape}; the graph has been freed, "
+                    f"so only {slot.spec.shape} can be run"
+                )
+
+    def _release_weights(self, begin: int, end: int) -> None:
+        """Frees the memory of weights that no plan reads in the form of the file."""
+        for node in self.graph.nodes[begin:end]:
+            for var in node.inputs:
+                if var.const is not None:
+                    var.const.release()
