@@ -33,6 +33,19 @@ def _import_path():
 
 
 @pytest.fixture
+def device(monkeypatch):
+    """A device with memory of its own, which is known during the test."""
+    from support.numpy_device import NumpyDevice
+
+    from megengine_lite._core.runtime import devices
+
+    monkeypatch.setattr(devices, "_DEVICES", dict(devices._DEVICES))
+    made = NumpyDevice()
+    devices.register_device(made)
+    return made
+
+
+@pytest.fixture
 def _keys():
     """Puts back the keys of the encryption methods, which the command line changes for the whole process."""
     from megengine_lite._core.formats.mge.cryption import METHODS
