@@ -21,6 +21,7 @@ from megengine_lite import LiteOptions, LiteWarning
 from megengine_lite._core.cpu.algorithms.cache import CACHE
 from megengine_lite._core.formats.mge import cryption
 from megengine_lite._core.operators import REGISTRY, Operator
+from megengine_lite._core.runtime import devices
 from megengine_lite.cli import COMMANDS
 
 TESTS = Path(__file__).parent
@@ -51,6 +52,14 @@ def examples_of(page: Path) -> doctest.DocTest:
     return doctest.DocTestParser().get_doctest(lines, {}, page.name, str(page), 0)
 
 
+def test_page_on_devices_shows_the_device_of_the_tests():
+    source = (TESTS / "support" / "numpy_device.py").read_text()
+    blocks = [b[1] for b in BLOCK.finditer((DOCS / "adding-a-device.md").read_text()) if ">>>" not in b[1]]
+    assert len(blocks) > 3
+    for block in blocks:
+        assert "".join(block.split()) in "".join(source.split())  # methods are indented there
+
+
 @pytest.fixture
 def workplace(tmp_path, monkeypatch):
     """A directory with the model that pages name; what examples set for the process is taken back."""
@@ -59,6 +68,7 @@ def workplace(tmp_path, monkeypatch):
     monkeypatch.setattr(cryption, "METHODS", dict(cryption.METHODS))
     for method in cryption.METHODS.values():
         monkeypatch.setattr(method, "key", method.key)
+    monkeypatch.setattr(devices, "_DEVICES", dict(devices._DEVICES))
     operators = dict(REGISTRY)
     logger = logging.getLogger("megengine_lite")
     level = logger.level
