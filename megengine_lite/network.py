@@ -318,7 +318,7 @@ class LiteNetwork(Diagnostics):
 
     @property
     def device_id(self) -> int:
-        """A label of the CPU; may be set before ``load``, -1 or more."""
+        """Which device of its type the network runs on; on a CPU a label, -1 or more. May be set before ``load``."""
         return self._settings.device_id
 
     @device_id.setter

@@ -139,7 +139,7 @@ class LiteTensor(TensorData):
 
     @property
     def is_pinned_host(self) -> bool:
-        """The argument of the constructor."""
+        """The argument of the constructor; True for inputs and outputs that a device copies from and to the host."""
         return self._pinned
 
     @property

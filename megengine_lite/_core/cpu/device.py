@@ -28,7 +28,7 @@ class CpuDevice(Device):
     host_visible = True
 
     @property
-    def most_threads(self) -> int:  # type: ignore[override]  # a constant of the thread pool
+    def most_threads(self) -> int:
         from megengine_lite._core.cpu.threads import MOST_THREADS
 
         return int(MOST_THREADS)

@@ -22,20 +22,25 @@ if TYPE_CHECKING:  # tensors need a device, but nothing of what makes plans
 class Device(ABC):
     """A kind of hardware that runs networks and holds tensors.
 
+    A device that works in memory of the host needs none of ``read``, ``write``, ``copy``, ``fill_zero`` and
+    ``dlpack_address``: nothing calls them.
+
     Attributes
     ----------
     type : LiteDeviceType
         Its number in the API.
     host_visible : bool
         Whether the device works in memory of the host, as a CPU does: ``device`` of its storages is None. Otherwise
-        plans are bound to storages of this device only, and tensors in other memory are copied there and back.
-    most_threads : int
-        Threads of the host that can work on one run.
+        plans are bound to storages of this device only (of any id); tensors in other memory are copied there and back.
     """
 
     type: LiteDeviceType
     host_visible: bool = False
-    most_threads: int = 1
+
+    @property
+    def most_threads(self) -> int:
+        """Threads of the host that can work on one run."""
+        return 1
 
     @property
     def name(self) -> str:
