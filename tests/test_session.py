@@ -1,6 +1,8 @@
 """Sessions: plans by shape, stages where shapes depend on data, memory of outputs, errors."""
 
+import gc
 import tracemalloc
+import weakref
 
 import numpy as np
 import pytest
@@ -18,6 +20,7 @@ from megengine_lite._core.ir.params import (
     Empty,
     OptionalAxisV1,
 )
+from megengine_lite._core.runtime.session import Session
 from megengine_lite._core.system.memory import Storage
 from megengine_lite.errors import LiteError, LiteIndexError, ShapeError
 
@@ -169,9 +172,8 @@ def test_shape_that_an_operator_cannot_take_is_refused_and_the_session_lives_on(
 
 
 def test_sessions_with_one_pool_pack_weights_once():
-    graph = conv_graph()
-    first, second = session_of(graph), session_of(graph)
-    second.pool = first.pool
+    first = session_of(conv_graph())
+    second = Session(first.model, first.config, pool=first.pool)
     x = RNG.standard_normal((1, 3, 8, 8), dtype=np.float32)
     np.testing.assert_array_equal(run(first, x=x)[0], run(second, x=x)[0])
     a, b = ({s.address for p in s.plans() for s in p.constants()} for s in (first, second))
@@ -230,6 +232,19 @@ def test_bind_output_of_other_memory_needs_no_new_plan():
         (y,) = run(session, x=x)
         np.testing.assert_array_equal(memory, np.maximum(x, 0))
         np.testing.assert_array_equal(y, memory)
+
+
+def test_session_and_its_memory_go_with_the_last_reference():
+    gc.disable()
+    try:
+        session = session_of(relu_graph())
+        run(session, x=np.zeros((2, 3), np.float32))
+        (plan,) = session.plans()
+        gone = [weakref.ref(session), weakref.ref(plan), weakref.ref(plan.buffers[0])]
+        del session, plan
+        assert [r() for r in gone] == [None, None, None]
+    finally:
+        gc.enable()
 
 
 def test_input_that_is_an_output_may_get_other_memory():

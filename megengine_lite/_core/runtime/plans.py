@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Set
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Set
 
-from megengine_lite._core.compile.infer import Lifetimes, NeedsValue, Stage, infer_stage
+from megengine_lite._core.compile.infer import Lifetimes, NeedsValue, infer_stage
 from megengine_lite._core.config import SessionConfig
+from megengine_lite._core.device.interface import Device
 from megengine_lite._core.device.plan import Plan, Value
 from megengine_lite._core.ir.graph import AnyVar, ConstantPool, ModelGraph, Spec, TensorSpec
 from megengine_lite._core.system.limits import memory_limit
@@ -19,8 +20,6 @@ from megengine_lite.errors import LiteError
 
 # The share of the memory that outputs of kept plans may take.
 KEPT_PART = 4
-
-MakePlan = Callable[[Stage, SessionConfig], Plan]
 
 
 class Stop:
@@ -78,12 +77,18 @@ class Plans:
         The session's.
     shape_only
         Outputs of which only the layout is wanted.
-    make
-        Makes a plan for a stage, with memory for its outputs.
+    device, device_id
+        Where they run.
     """
 
     def __init__(
-        self, graph: ModelGraph, pool: ConstantPool, config: SessionConfig, shape_only: Set[AnyVar], make: MakePlan
+        self,
+        graph: ModelGraph,
+        pool: ConstantPool,
+        config: SessionConfig,
+        shape_only: Set[AnyVar],
+        device: Device,
+        device_id: int,
     ):
         self.graph = graph
         self.root = Stop(0)
@@ -91,7 +96,8 @@ class Plans:
         self._pool = pool
         self._config = config
         self._shape_only = shape_only
-        self._make = make
+        self._device = device
+        self._device_id = device_id
         self._only: Plan | None = None  # once the graph has been released
 
     def __iter__(self) -> Iterator[Plan]:
@@ -125,7 +131,7 @@ class Plans:
 
     def reduced(self, graph: ModelGraph, plan: Plan) -> Plans:
         """Plans of a graph without nodes: this one only."""
-        single = Plans(graph, self._pool, self._config, frozenset(), self._make)
+        single = Plans(graph, self._pool, self._config, frozenset(), self._device, self._device_id)
         single._only = plan
         return single
 
@@ -163,8 +169,9 @@ class Plans:
             config = self._config
             if stop.plans and not config.profile_on_shape_change:
                 config = dataclasses.replace(config, measure=False)
-            plan = self._make(stage, config)
+            plan = self._device.plan(stage, self._pool, config, self._device_id)
             self._release_weights(stop.node, plan.next_node)
+            plan.buffers = [self._device.allocate(slot.spec.nbytes, self._device_id) for slot in plan.outputs]
             stop.shape_vars.update((v, None) for v in stage.original.values() if v in known)
             entry = stop.plans[stop.key(values)] = plan, Stop(plan.next_node)
             while len(stop.plans) > self._config.plan_cache_size or stop.takes_too_much():

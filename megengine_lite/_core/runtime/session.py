@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from megengine_lite._core.compile.infer import Stage
 from megengine_lite._core.config import SessionConfig
 from megengine_lite._core.device.interface import Device
 from megengine_lite._core.device.plan import Arena, Plan, Slot, StepTime, Value
@@ -87,7 +86,8 @@ class Session:
         self.output_names: list[str] = list(model.output_names)
         self._output_vars = dict(zip(graph.output_names, graph.outputs, strict=True))
         whole = {v for name, v in zip(graph.output_names, graph.outputs, strict=True) if name not in shape_only}
-        self._plans = Plans(graph, self.pool, self.config, frozenset(graph.outputs) - whole, self._make_plan)
+        hidden = frozenset(graph.outputs) - whole
+        self._plans = Plans(graph, self.pool, self.config, hidden, device, device_id)
         self._inputs: dict[AnyVar, Value] = {}
         self._user_outputs: dict[AnyVar, tuple[Storage, int, int]] = {}  # storage, bytes, offset
         self._results: dict[AnyVar, Value] = {}
@@ -255,7 +255,9 @@ class Session:
         self._fast = None  # which does not bind outputs
         held = {id(value.storage) for value in self._results.values()}
         for plan in self.plans():
-            plan.buffers = [self._allocate(b.nbytes) if id(b) in held else b for b in plan.buffers]
+            plan.buffers = [
+                self.device.allocate(b.nbytes, self.device_id) if id(b) in held else b for b in plan.buffers
+            ]
 
     def forget_runs(self) -> None:
         """Forgets inputs, memory for outputs, and results, also those of a run that was interrupted. Plans stay."""
@@ -319,14 +321,6 @@ class Session:
         }
 
     # ---- inside -------------------------------------------------------------------------------------------------
-
-    def _allocate(self, nbytes: int) -> Storage:
-        return self.device.allocate(nbytes, self.device_id)
-
-    def _make_plan(self, stage: Stage, config: SessionConfig) -> Plan:
-        plan = self.device.plan(stage, self.pool, config, self.device_id)
-        plan.buffers = [self._allocate(slot.spec.nbytes) for slot in plan.outputs]
-        return plan
 
     def _find_plan(self, stop: Stop, values: dict[AnyVar, Value]) -> tuple[Plan, Stop]:
         try:
