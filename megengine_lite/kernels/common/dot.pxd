@@ -9,7 +9,8 @@ from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t
 
 from megengine_lite.kernels.common.simd cimport (
     BY_LANE, DOT_SIGNED, DOT_STEPS, DOT_UNSIGNED, VREGS, VW, inlined, is_constant, vi, vi_dot, vi_dot_lane,
-    vi_dot_pairs, vi_dot_signed, vi_dot_signed_lane, vi_even, vi_load, vi_load_quads, vi_odd, vi_set1_bytes, vi_store,
+    vi_dot_pairs, vi_dot_signed, vi_dot_signed_lane, vi_even, vi_load, vi_load_quads, vi_odd, vi_set1, vi_set1_bytes,
+    vi_store,
 )
 
 cdef enum:
@@ -35,7 +36,7 @@ cdef inline inlined dot_by_lane(
     """A quad of each pixel times the weights in `row`. A load has the quads of four pixels that are 4 bytes apart, or
     of two that are 8 bytes apart with what is between them; nothing behind the last pixel is read."""
     cdef int row_pixels = PIXELS // 2 if TWO_ROWS else PIXELS
-    cdef vi value
+    cdef vi value = vi_set1(0)
     cdef int p, v, q, lane
     for p in range(PIXELS):
         q = p - row_pixels if p >= row_pixels else p
