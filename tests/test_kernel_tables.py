@@ -9,6 +9,7 @@ from support.one_node import INSTRUCTION_SETS
 
 from megengine_lite._core.cpu.kernel_call import KernelCall
 from megengine_lite._core.cpu.kernel_set import KernelSet, kernel_set
+from megengine_lite._core.ir.fused import ActivationCode
 from megengine_lite._core.ir.params import ElemwiseMode
 from megengine_lite.errors import InternalError
 
@@ -106,17 +107,20 @@ def test_a_module_must_include_its_table(tmp_path, monkeypatch):
     assert "example_f32" in (tmp_path / "tables" / "example_table.pxi").read_text()
 
 
-def test_kernels_have_the_numbers_of_the_elementwise_modes():
-    code = kernel_tables.mode_numbers((ROOT / kernel_tables.MODES).read_text())
-    numbers = dict(line.split(" = ") for line in code.splitlines() if line.startswith("    "))
-    expected = {mode.name: mode.value for mode in ElemwiseMode}
-    assert {name.strip(): int(n) for name, n in numbers.items()} == {**expected, "MODE_COUNT": len(ElemwiseMode)}
+@pytest.mark.parametrize("members", [ElemwiseMode, ActivationCode], ids=lambda members: members.__name__)
+def test_kernels_have_the_numbers_of_enumerations(members):
+    (wanted,) = (e for e in kernel_tables.ENUMERATIONS.values() if e.name == members.__name__)
+    code = kernel_tables.numbers(wanted, (ROOT / wanted.module).read_text())
+    found = dict(line.split(" = ") for line in code.splitlines() if line.startswith("    "))
+    expected = {wanted.prefix + member.name: member.value for member in members} | {wanted.count: len(members)}
+    assert {name.strip(): int(n) for name, n in found.items()} == expected
 
 
 @pytest.mark.parametrize("numbers", ["", "    RELU = 0\n    ABS = 2\n"], ids=["none", "gap"])
-def test_modes_that_cannot_be_read_are_refused(numbers):
+def test_enumerations_that_cannot_be_read_are_refused(numbers):
+    wanted = kernel_tables.ENUMERATIONS["elemwise_mode_numbers.pxi"]
     with pytest.raises(ValueError, match="cannot read ElemwiseMode"):
-        kernel_tables.mode_numbers(f'class ElemwiseMode(IntEnum):\n    """Modes."""\n{numbers}')
+        kernel_tables.numbers(wanted, f'class ElemwiseMode(IntEnum):\n    """Modes."""\n{numbers}')
 
 
 @pytest.mark.parametrize("isa", INSTRUCTION_SETS)

@@ -1,7 +1,5 @@
 """Float32 matrix products on every instruction set, against products in double precision."""
 
-import math
-
 import numpy as np
 import pytest
 from support.guarded_memory import GuardedCall
@@ -9,8 +7,9 @@ from support.one_node import INSTRUCTION_SETS, relative_error, run_node
 
 from megengine_lite._core.cpu.kernel_set import kernel_set
 from megengine_lite._core.cpu.packing.float32 import pack_panels
-from megengine_lite._core.ir.fused import Activation, ActivationCode, FusedMatMul
+from megengine_lite._core.ir.fused import ELEMWISE_OF, Activation, ActivationCode, FusedMatMul
 from megengine_lite._core.ir.params import MatrixMul
+from megengine_lite._core.operators.elemwise_functions import FUNCTIONS
 
 # m, n, k: one row, few rows, whole blocks, remainders of rows, columns and depth
 SIZES = [(1, 70, 33), (1, 3, 5), (2, 100, 64), (3, 64, 16), (12, 32, 40), (13, 33, 1), (37, 5, 100), (100, 96, 31)]
@@ -51,17 +50,19 @@ def test_every_product_of_a_batch(m, n, k, transposed, isa):
 
 @pytest.mark.parametrize("isa", INSTRUCTION_SETS)
 @pytest.mark.parametrize(("m", "n"), [(1, 37), (20, 37), (20, 64), (2, 50)])
-@pytest.mark.parametrize("code", [ActivationCode.NONE, ActivationCode.CLIP, ActivationCode.GELU])
+@pytest.mark.parametrize("code", list(ActivationCode), ids=lambda code: code.name)
 def test_bias_residual_and_activation_are_fused(m, n, code, isa):
     a, b, bias, z = random(m, 48), random(n, 48, seed=1) / 7, random(n, seed=2), random(m, n, seed=3)
     params = FusedMatMul(False, True, True, True, Activation(code, -0.5, 1.0))
     actual, kernels = run_node("FusedMatMul", params, [a, b, bias, z], {1, 2}, isa, 2)
     assert len(kernels) == 1
     expected = a.astype(np.float64) @ b.T + bias + z
-    if code == ActivationCode.CLIP:
+    if code in (ActivationCode.CLIP, ActivationCode.CLIP_HIGH):
         expected = np.clip(expected, -0.5, 1)
-    if code == ActivationCode.GELU:
-        expected = expected * (1 + np.vectorize(math.erf)(expected / math.sqrt(2))) / 2
+    elif code == ActivationCode.LEAKY_RELU:
+        expected = np.where(expected > 0, expected, -0.5 * expected)
+    elif code != ActivationCode.NONE:
+        expected = FUNCTIONS[ELEMWISE_OF[code]].call(expected)
     assert relative_error(actual, expected) < 2e-6
 
 

@@ -21,6 +21,7 @@ of names. The names are
 =================================  ==============================================================
 
 The table of a module is a file of Cython code, ``<module>_table.pxi``, which the module includes behind its kernels.
+Enumerations that kernels share with the planner are made from the Python modules that have them, in the same way.
 """
 
 from __future__ import annotations
@@ -31,7 +32,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 GROUPS = Path("megengine_lite/kernels/common/arguments.pxd")
-MODES = Path("megengine_lite/_core/ir/params/elemwise.py")
 KINDS = {"int64_t": "i", "double": "f"}  # and "p" for pointers
 
 _STRUCT = re.compile(r"^cdef struct (\w+):.*\n((?:(?: {4}.*)?\n)*)", re.MULTILINE)
@@ -43,8 +43,27 @@ _KERNEL = re.compile(
 )
 
 
-_MODES = re.compile(r"^class ElemwiseMode\(IntEnum\):\n((?:(?: {4}.*)?\n)*)", re.MULTILINE)
-_MODE = re.compile(r"^ {4}([A-Z]\w*) = (\d+)$", re.MULTILINE)
+_MEMBER = re.compile(r"^ {4}([A-Z]\w*) = (\d+)(?:  #.*)?$", re.MULTILINE)
+
+
+class Enumeration(NamedTuple):
+    """A Python enumeration with the numbers 0, 1, 2, ..., and what it is called in Cython."""
+
+    module: Path
+    name: str
+    cython_name: str
+    prefix: str  # of the Cython names of its members
+    count: str  # Cython name of the number of members
+
+
+ENUMERATIONS = {
+    "elemwise_mode_numbers.pxi": Enumeration(
+        Path("megengine_lite/_core/ir/params/elemwise.py"), "ElemwiseMode", "Mode", "", "MODE_COUNT"
+    ),
+    "activation_numbers.pxi": Enumeration(
+        Path("megengine_lite/_core/ir/fused.py"), "ActivationCode", "Activation", "ACT_", "ACT_COUNT"
+    ),
+}
 
 
 class Argument(NamedTuple):
@@ -122,23 +141,24 @@ def table(source: str, groups: str) -> str:
     )
 
 
-def mode_numbers(source: str) -> str:
-    """The Cython enumeration of the elementwise modes, from the text of the Python module that has them."""
-    found = _MODES.search(source)
-    modes = [(name, int(number)) for name, number in _MODE.findall(found.group(1))] if found else []
-    if not modes or sorted(number for _, number in modes) != list(range(len(modes))):
-        raise ValueError(f"{MODES}: cannot read ElemwiseMode as numbers from 0 on without gaps")
-    lines = "".join(f"    {name} = {number}\n" for name, number in [*modes, ("MODE_COUNT", len(modes))])
-    return f"# Made by tools/kernel_tables.py.\ncdef enum Mode:\n{lines}"
+def numbers(wanted: Enumeration, source: str) -> str:
+    """The Cython form of an enumeration, from the text of its Python module."""
+    body = re.search(rf"^class {wanted.name}\(IntEnum\):\n((?:(?: {{4}}.*)?\n)*)", source, re.MULTILINE)
+    members = [(wanted.prefix + name, int(n)) for name, n in _MEMBER.findall(body.group(1))] if body else []
+    if not members or sorted(n for _, n in members) != list(range(len(members))):
+        raise ValueError(f"{wanted.module}: cannot read {wanted.name} as numbers from 0 on without gaps")
+    lines = "".join(f"    {name} = {n}\n" for name, n in [*members, (wanted.count, len(members))])
+    return f"# Made by tools/kernel_tables.py.\ncdef enum {wanted.cython_name}:\n{lines}"
 
 
 def write_tables(modules: list[Path], folder: Path) -> None:
-    """Writes ``<module>_table.pxi`` for each module with kernels, and the numbers of the elementwise modes.
+    """Writes ``<module>_table.pxi`` for each module with kernels, and the enumerations.
 
     Files that are right already keep their times.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    _write(folder / "elemwise_mode_numbers.pxi", mode_numbers(MODES.read_text()))
+    for name, wanted in ENUMERATIONS.items():
+        _write(folder / name, numbers(wanted, wanted.module.read_text()))
     groups = GROUPS.read_text()
     for module in modules:
         source = module.read_text()

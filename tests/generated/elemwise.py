@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from generated.maker import Maker, Rejected
 from megengine_lite._core.ir.dtype import BOOL, FLOAT32, INT32
+from megengine_lite._core.ir.fused import ELEMWISE_OF
 from megengine_lite._core.ir.graph import Var
 from megengine_lite._core.ir.params import (
     Elemwise,
@@ -18,7 +19,7 @@ from megengine_lite._core.operators.elemwise_functions import FUNCTIONS
 
 M = ElemwiseMode
 
-ACTIVATIONS = (M.RELU, M.SIGMOID, M.H_SWISH, M.SILU, M.HSIGMOID, M.TANH, M.GELU, M.RELU6)
+ACTIVATIONS = (*ELEMWISE_OF.values(), M.RELU6)
 GATES = (M.SIGMOID, M.HSIGMOID, M.TANH)
 FUSED_ADDITIONS = (M.FUSE_ADD_RELU, M.FUSE_ADD_SIGMOID, M.FUSE_ADD_TANH, M.FUSE_ADD_H_SWISH)
 

@@ -9,6 +9,8 @@ from enum import IntEnum
 from itertools import accumulate
 from typing import NamedTuple
 
+from megengine_lite._core.ir.params import ElemwiseMode
+
 
 class ActivationCode(IntEnum):
     """Functions that a kernel can apply to its result before it stores it (``activate`` in common/vmath.pxd)."""
@@ -22,8 +24,22 @@ class ActivationCode(IntEnum):
     SILU = 6
     H_SIGMOID = 7
     TANH = 8
-    GELU = 9
+    GELU = 9  # by erf
     LEAKY_RELU = 10  # slope a below zero
+    SOFTPLUS = 11
+
+
+ELEMWISE_OF = {
+    ActivationCode.RELU: ElemwiseMode.RELU,
+    ActivationCode.SIGMOID: ElemwiseMode.SIGMOID,
+    ActivationCode.H_SWISH: ElemwiseMode.H_SWISH,
+    ActivationCode.SILU: ElemwiseMode.SILU,
+    ActivationCode.H_SIGMOID: ElemwiseMode.HSIGMOID,
+    ActivationCode.TANH: ElemwiseMode.TANH,
+    ActivationCode.GELU: ElemwiseMode.GELU,
+    ActivationCode.SOFTPLUS: ElemwiseMode.SOFTPLUS,
+}
+"""The elementwise functions that activations without constants are."""
 
 
 @dataclass(frozen=True, slots=True)

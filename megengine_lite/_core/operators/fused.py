@@ -6,29 +6,18 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from megengine_lite._core.ir.fused import Activation, ActivationCode
+from megengine_lite._core.ir.fused import ELEMWISE_OF, Activation, ActivationCode
 from megengine_lite._core.ir.graph import AnyNode, Node, Spec, TensorSpec, Var
 from megengine_lite._core.ir.params import (
     Convolution,
     ConvolutionMode,
     ConvolutionSparse,
     Elemwise,
-    ElemwiseMode,
     MatrixMul,
     Reduce,
 )
 from megengine_lite._core.operators.base import REGISTRY, Operator, register
 from megengine_lite._core.operators.facts import InOriginal
-
-_ELEMWISE_OF = {
-    ActivationCode.RELU: ElemwiseMode.RELU,
-    ActivationCode.SIGMOID: ElemwiseMode.SIGMOID,
-    ActivationCode.H_SWISH: ElemwiseMode.H_SWISH,
-    ActivationCode.SILU: ElemwiseMode.SILU,
-    ActivationCode.H_SIGMOID: ElemwiseMode.HSIGMOID,
-    ActivationCode.TANH: ElemwiseMode.TANH,
-    ActivationCode.GELU: ElemwiseMode.GELU,
-}
 
 
 def _elemwise(mode: int, operands: Sequence[np.ndarray], spec: TensorSpec) -> np.ndarray:
@@ -46,7 +35,7 @@ def _activate(act: Activation, y: np.ndarray, spec: TensorSpec) -> np.ndarray:
         return np.clip(np.where(np.isnan(y), np.float32(of_nan), y), np.float32(act.a), np.float32(act.b))
     if act.code == ActivationCode.LEAKY_RELU:
         return np.where(y > 0, y, y * np.float32(act.a))
-    return _elemwise(_ELEMWISE_OF[act.code], [y], spec)
+    return _elemwise(ELEMWISE_OF[act.code], [y], spec)
 
 
 @register

@@ -12,18 +12,7 @@ from megengine_lite.kernels.common.simd cimport (
     vf_to_vi, vf_trunc, vf_zero, vi, vi_any, vi_set1, vi_to_vf, vu,
 )
 
-cdef enum Activation:
-    ACT_NONE = 0
-    ACT_RELU = 1
-    ACT_CLIP = 2  # a = low, b = high; NaN gives a
-    ACT_CLIP_HIGH = 3  # the same, but NaN gives b
-    ACT_SIGMOID = 4
-    ACT_H_SWISH = 5
-    ACT_SILU = 6
-    ACT_H_SIGMOID = 7
-    ACT_TANH = 8
-    ACT_GELU = 9  # by erf
-    ACT_LEAKY_RELU = 10  # a = slope
+include "activation_numbers.pxi"
 
 
 # ---- bits ----------------------------------------------------------------------------------------------------------
@@ -285,6 +274,8 @@ cdef inline inlined costly_activation(int code, vf* x, vf a) noexcept nogil:
         x[0] = v_tanh(x[0])
     elif code == ACT_GELU:
         x[0] = v_gelu(x[0])
+    elif code == ACT_SOFTPLUS:
+        x[0] = v_softplus(x[0])
     elif code == ACT_LEAKY_RELU:
         x[0] = vf_select(vf_lt(vf_zero(), x[0]), x[0], x[0] * a)
 

@@ -14,21 +14,13 @@ import numpy as np
 
 from megengine_lite._core.compile.rewriter import Rewriter
 from megengine_lite._core.ir.dtype import DTypeCode
-from megengine_lite._core.ir.fused import Activation, ActivationCode, FusedConv
+from megengine_lite._core.ir.fused import ELEMWISE_OF, Activation, ActivationCode, FusedConv
 from megengine_lite._core.ir.graph import ConstantPool, Graph, Node, TensorSpec, Var
 from megengine_lite._core.ir.params import ConvBiasNonlineMode, ConvolutionMode, ConvolutionSparse, ElemwiseMode
 
 M = ElemwiseMode
 # Elementwise functions that kernels can apply to a result before they store it.
-ACTIVATIONS = {
-    M.RELU: ActivationCode.RELU,
-    M.SIGMOID: ActivationCode.SIGMOID,
-    M.H_SWISH: ActivationCode.H_SWISH,
-    M.SILU: ActivationCode.SILU,
-    M.HSIGMOID: ActivationCode.H_SIGMOID,
-    M.TANH: ActivationCode.TANH,
-    M.GELU: ActivationCode.GELU,
-}
+ACTIVATIONS = {mode: code for code, mode in ELEMWISE_OF.items()}
 # Nonlinearities of a ConvBiasForward.
 NONLINEARITIES: dict[int, ActivationCode] = {
     ConvBiasNonlineMode.IDENTITY: ActivationCode.NONE,
