@@ -29,7 +29,7 @@ from emulate_arm import TRIPLE, default_folder  # noqa: E402
 CPUS = ("neoverse-n1", "cortex-a55", "neoverse-v2")
 KERNELS = (
     *("conv_direct", "conv_first", "gemm", "conv_depthwise", "conv_winograd"),
-    *("gemm_int8", "conv_int8", "conv_depthwise_int8"),
+    *("gemm_int8", "conv_direct_int8", "conv_depthwise_int8"),
 )
 ITERATIONS = 100
 LONGEST = 3000  # instructions of a loop

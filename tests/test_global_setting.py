@@ -161,8 +161,9 @@ def test_registered_function_that_raises(method):
         raise PermissionError("no licence")
 
     LiteGlobal.register_decryption_and_key(method, fail, b"k")
-    with pytest.raises(PermissionError, match="no licence"):
+    with pytest.raises(DecryptionError, match="fail raised PermissionError: no licence") as caught:
         loaded(SECRET, encrypted(method))
+    assert isinstance(caught.value.__cause__, PermissionError)
 
 
 def test_methods_and_keys_are_logged_without_the_key(method, caplog):

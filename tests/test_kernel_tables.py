@@ -95,7 +95,8 @@ def test_what_cannot_be_an_argument_is_refused(field, message):
 
 def test_a_module_must_include_its_table(tmp_path, monkeypatch):
     monkeypatch.setattr(kernel_tables, "GROUPS", tmp_path / "groups.pxd")
-    monkeypatch.setattr(kernel_tables, "MODES", ROOT / kernel_tables.MODES)
+    found = {name: e._replace(module=ROOT / e.module) for name, e in kernel_tables.ENUMERATIONS.items()}
+    monkeypatch.setattr(kernel_tables, "ENUMERATIONS", found)
     (tmp_path / "groups.pxd").write_text(GROUPS)
     module = tmp_path / "example.pyx"
     source = SOURCE.replace("    Outer outer, y_\n", "")

@@ -7,7 +7,6 @@ from megengine_lite import MAX_DIM
 from megengine_lite._core.cpu.arena import aligned_bytes
 from megengine_lite._core.cpu.packing.float32 import aligned_empty
 from megengine_lite._core.system.memory import ALIGNMENT, MAX_NDIM, Storage
-from megengine_lite.kernels.common import tiling
 
 PACKAGE = Path(__file__).parent.parent / "megengine_lite"
 SOURCES = [p for p in PACKAGE.rglob("*") if p.suffix in (".py", ".pyx", ".pxd", ".h")]
@@ -23,6 +22,7 @@ def test_limit_of_dimensions_and_alignment_stand_once():
     assert definitions("MAX_NDIM") == [("limits.pxd", "7")]
     assert definitions("ALIGNMENT") == [("limits.pxd", "64")]
     assert definitions("MAX_DIM") == []
+    assert [file for file, _ in definitions("STREAM_BYTES")] == ["tiling.py"]
 
 
 def test_python_code_has_the_same_numbers():
@@ -36,8 +36,3 @@ def test_memory_is_aligned():
         storage = Storage(nbytes)
         assert memoryview(storage).nbytes == nbytes
         assert storage.address % ALIGNMENT == 0
-
-
-def test_kernels_and_their_planner_agree_on_what_goes_past_the_caches():
-    (number,) = [n for file, n in definitions("STREAM_BYTES") if file == "rows.pxd"]
-    assert int(number) == tiling.STREAM_BYTES

@@ -12,6 +12,7 @@ from support.instruction_sets import INSTRUCTION_SETS
 from megengine_lite._core.ir.dtype import FLOAT32, INT32
 from megengine_lite._core.ir.graph import ConstantPool
 from megengine_lite._core.ir.params import (
+    Axis,
     CondTake,
     CondTakeMode,
     Convolution,
@@ -235,14 +236,21 @@ def test_bind_output_of_other_memory_needs_no_new_plan():
 
 
 def test_session_and_its_memory_go_with_the_last_reference():
+    b = GraphBuilder()
+    parts = [b.node("Elemwise", Elemwise(mode=ElemwiseMode.RELU), [b.input(name, (1, 16, 3, 3))]) for name in "xy"]
+    whole = b.node("Concat", Axis(axis=1), parts)
+    weight = b.constant(np.ones((16, 32, 3, 3), np.float32))
+    graph = b.finish(b.node("Convolution", Convolution(), [whole, weight]))
+    image = np.ones((1, 16, 3, 3), np.float32)
     gc.disable()
     try:
-        session = session_of(relu_graph())
-        run(session, x=np.zeros((2, 3), np.float32))
+        session = session_of(graph)
+        run(session, x=image, y=image)
         (plan,) = session.plans()
-        gone = [weakref.ref(session), weakref.ref(plan), weakref.ref(plan.buffers[0])]
+        assert session.pool.nbytes > 0
+        gone = [weakref.ref(o) for o in (session, plan, plan.buffers[0], session.pool)]
         del session, plan
-        assert [r() for r in gone] == [None, None, None]
+        assert [r() for r in gone] == [None] * 4
     finally:
         gc.enable()
 

@@ -18,7 +18,7 @@ from megengine_lite._core.compile.infer import Stage
 from megengine_lite._core.config import SessionConfig
 from megengine_lite._core.device.interface import Device
 from megengine_lite._core.device.plan import Arena, Origin, Plan, PlanReport, Slot, StepTime, Value
-from megengine_lite._core.ir.graph import ConstantPool, TensorSpec, Var
+from megengine_lite._core.ir.graph import AnyVar, ConstantPool, TensorSpec
 from megengine_lite._core.operators.base import quiet
 from megengine_lite._core.operators.reference import run_node
 from megengine_lite._core.system.memory import Storage
@@ -124,10 +124,11 @@ class NumpyPlan(Plan):
 
     def __init__(self, device: NumpyDevice, stage: Stage):
         graph, original = stage.graph, stage.original
-        fixed = [v for v in graph.outputs if v.spec.shape is not None]
+        fixed = [v for v in graph.outputs if isinstance(v.spec, TensorSpec)]
         inputs = [Slot(original[v], v.spec, k) for k, v in enumerate(graph.inputs)]
         outputs = [Slot(original[v], v.spec, len(inputs) + k) for k, v in enumerate(fixed)]
-        super().__init__(stage, inputs, outputs, {v: original[v] for v in graph.outputs if v.spec.shape is None})
+        dynamic = {v: original[v] for v in graph.outputs if not isinstance(v.spec, TensorSpec)}
+        super().__init__(stage, inputs, outputs, dynamic)
         self._device = device
         self._nodes = graph.nodes
         self._ends = [*graph.inputs, *fixed]  # by the number of the slot
@@ -151,16 +152,16 @@ class NumpyPlan(Plan):
 
     @quiet
     def _compute(self, bound: dict[int, tuple[Storage, int]]) -> list[StepTime]:
-        values: dict[Var, np.ndarray] = {}
+        values: dict[AnyVar, np.ndarray] = {}
         times = []
 
         def memory(slot: Slot) -> np.ndarray:
             data = self._device.bytes_of(*bound[slot.base], slot.spec.nbytes)
             return data.view(slot.spec.dtype.storage).reshape(slot.spec.shape)
 
-        def known(var: Var) -> TensorSpec:
+        def known(var: AnyVar) -> TensorSpec:
             array = values[var] if var.const is None else var.const.array
-            return TensorSpec(array.shape, var.dtype, array)
+            return TensorSpec(array.shape, var.spec.dtype, array)
 
         for slot in self.inputs:
             values[self._ends[slot.base]] = memory(slot).copy()

@@ -155,5 +155,6 @@ def instruction_sets(of: str | None = None) -> dict[str, InstructionSet]:
 
 
 def full_name(name: str) -> str:
-    """The name of a row of this machine's architecture; ``"base"`` is another name of the last one."""
-    return [*instruction_sets()][-1] if name == LOWEST else name
+    """The name of a row of this machine's architecture; ``"base"`` also names the last one, if no row is called so."""
+    sets = instruction_sets()
+    return [*sets][-1] if name == LOWEST and LOWEST not in sets else name

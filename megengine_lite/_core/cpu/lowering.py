@@ -7,8 +7,9 @@ the node then runs as a Python step.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from megengine_lite._core.cpu.placement import Placement
 from megengine_lite._core.device.plan import Origin
 from megengine_lite._core.ir.graph import (
     AnyNode,
+    AnyVar,
     Constant,
     ConstantPool,
     DynamicNode,
@@ -159,6 +161,19 @@ class Step:
         return self.kernel.address, values, self.work, self.serial
 
 
+def _wanted_halo(consumers: Mapping[AnyVar, Sequence[Node | DynamicNode]], table: Table, var: Var) -> tuple[int, int]:
+    """The halo (rows, pixels) that the nodes that read a variable want around it."""
+    h = w = 0
+    for node in consumers.get(var, ()):
+        if not isinstance(node, Node):
+            continue  # it runs in numpy
+        for k, v in enumerate(node.inputs):
+            if v is var:
+                wh, ww = table.halo(node, k)
+                h, w = max(h, wh), max(w, ww)
+    return h, w
+
+
 @dataclass(slots=True)
 class HostStep:
     """A Python step: ``compute`` of the node on views of these tensors; dynamic outputs have no tensor."""
@@ -188,7 +203,8 @@ class Lowering:
         self._constants: dict[int, Storage] = {}
         self._consumers = self.graph.consumers()
         self._outputs = frozenset(self.graph.outputs)
-        self._placement = Placement(self.graph, self.width, self.halo)
+        # Not a method: with a reference to this object only the garbage collector would free it, and the weights.
+        self._placement = Placement(self.graph, self.width, partial(_wanted_halo, self._consumers, self.table))
         self._wholes: dict[Var, Tensor] = {}  # memory of concatenations of which a part has been computed
         self._origins: dict[AnyNode, Origin] = {}
         self._non_negative: set[Var] = set()
@@ -266,15 +282,7 @@ class Lowering:
 
     def halo(self, var: Var) -> tuple[int, int]:
         """The halo that readers of the variable want."""
-        h = w = 0
-        for node in self.consumers(var):
-            if not isinstance(node, Node):
-                continue  # it runs in numpy
-            for k, v in enumerate(node.inputs):
-                if v is var:
-                    wh, ww = self.table.halo(node, k)
-                    h, w = max(h, wh), max(w, ww)
-        return h, w
+        return _wanted_halo(self._consumers, self.table, var)
 
     # ---- outputs ------------------------------------------------------------------------------------------------
 
