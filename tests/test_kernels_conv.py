@@ -389,6 +389,8 @@ def test_arrays_that_do_not_fit_are_refused(isa):
         direct(x, packed[1:], (1, width, width, 3, 3), (1, 1), (1, 1))
     with pytest.raises(ValueError, match="fit"):
         direct(x, packed, (1, width, width, 3, 3), (1, 1), (4, 4))
+    with pytest.raises(ValueError, match="1 or more"):
+        direct(x, packed, (1, width, width, 3, 3), (0, 1), (1, 1))
     with pytest.raises(ValueError, match="multiples"):
         direct(np.zeros((1, 2, 6, 6, width), np.float32), packed, (2, width, width - 1, 3, 3), (1, 1), (1, 1))
     with pytest.raises(ValueError, match="contiguous"):

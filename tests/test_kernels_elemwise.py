@@ -224,6 +224,11 @@ def test_malformed_chain_is_refused(steps, inputs, message):
         chain("base", steps, *[np.zeros(3, np.float32)] * inputs)
 
 
+def test_a_register_is_an_integer():
+    with pytest.raises(TypeError):
+        chain("base", [(M.RELU, (0.5,))], np.zeros(3, np.float32))
+
+
 def test_arrays_that_a_chain_cannot_take_are_refused():
     x, relu = np.zeros((4, 6), np.float32), [(M.RELU, (0,))]
     for strided in (x[:, ::2], x.T, np.broadcast_to(x[:1], x.shape)):

@@ -125,6 +125,8 @@ def test_axes_that_cannot_be_reduced_are_refused():
         reduce(np.zeros((2, 0), np.float32), 3, (1,))
     with pytest.raises(ValueError, match="cannot reduce"):
         reduce(np.zeros((2, 3), np.float32), 7, (1,))
+    with pytest.raises(TypeError):
+        reduce(np.zeros((2, 3), np.float32), 0, [0.5])
     with pytest.raises(ValueError, match="too scattered"):
         reduce(np.zeros((2,) * 7, np.float32), 0, (0, 2, 4, 6))
 

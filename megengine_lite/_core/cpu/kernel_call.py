@@ -30,13 +30,18 @@ class KernelCall:
     Raises
     ------
     TypeError
-        An argument is missing, or the kernel has none of that name.
+        An argument is missing, or the kernel has none of that name, or a pointer is no array.
+    ValueError
+        There is no such kernel.
     """
 
     def __init__(
         self, kernels: KernelSet, name: str, *, work: int, scratch: int = 0, threads: int = 1, **arguments: object
     ):
-        kernel = kernels[name]
+        try:
+            kernel = kernels[name]
+        except KeyError:
+            raise ValueError(f"there is no kernel {name!r}") from None
         self._keep = arguments
         values = [
             _address(value) if kind == "p" else value
@@ -57,5 +62,6 @@ def _address(value: object) -> tuple[int, int] | None:
     if value is None:
         return None
     array, first = value if isinstance(value, tuple) else (value, 0)
-    assert isinstance(array, np.ndarray)
+    if not isinstance(array, np.ndarray):
+        raise TypeError(f"a pointer is an array, (array, first element) or None, not {array!r}")
     return -1, array.ctypes.data + first * array.itemsize

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 # A step with less work than this runs on one thread: waking and joining the others would cost more.
 SERIAL_BYTES = 48 * 1024
 SERIAL_FLOPS = 400_000
+# Bytes that one work item of a copy or a fill moves.
+COPY_CHUNK = 64 * 1024
 # The base pointer of a program that stands for the arena.
 ARENA_BASE = 0
 
@@ -437,7 +439,7 @@ class Lowering:
 
     def copy_bytes(self, x: Ref, y: Ref, nbytes: int) -> None:
         """Copies dense memory."""
-        chunk = 64 * 1024
+        chunk = COPY_CHUNK
         node = Node("Copy", None, (), ())
         self.emit("copy_bytes", node, x=x, y=y, nbytes=nbytes, chunk=chunk, work=-(-nbytes // chunk))
 

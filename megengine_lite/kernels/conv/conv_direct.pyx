@@ -138,10 +138,12 @@ def conv_direct(const float[:, :, :, :, ::1] x not None, const float[::1] packed
         raise ValueError(f"channels of a group must be multiples of {VW}")
     if packed.shape[0] != groups * oc_blocks * VW * ic * kh * kw:
         raise ValueError("the packed filter has another size than its shape tells")
+    if min(*stride, *dilate) < 1:
+        raise ValueError(f"stride {stride} and dilation {dilate} must be 1 or more")
     oh, ow = [
         (size - (k - 1) * d - 1) // s + 1 for size, k, s, d in zip((h, w), (kh, kw), stride, dilate, strict=True)
     ]
-    if min(n, groups, oc, ic, kh, kw, oh, ow, *stride, *dilate) < 1:
+    if min(n, groups, oc, ic, kh, kw, oh, ow) < 1:
         raise ValueError(f"a filter {shape} with stride {stride} and dilation {dilate} does not fit {h} x {w}")
     y = np.empty((n, groups * oc_blocks, oh, ow, VW), np.float32)
     cdef float[:, :, :, :, ::1] out = y

@@ -6,6 +6,8 @@ dimensions; every function of the chain runs over one tile before the next tile 
 (broadcast ones) are first copied to scratch, and stay there as long as the next tile needs the same numbers.
 """
 
+import operator
+
 import numpy as np
 
 from libc.stdint cimport int64_t
@@ -436,6 +438,8 @@ def elemwise_chain(steps, inputs):
     ValueError
         An input is of another type, not C-contiguous, or does not broadcast with the others; a mode does not exist for
         float32; a register does not hold a value yet; there are too many inputs, registers or dimensions.
+    TypeError
+        A mode or a register is no integer.
 
     Examples
     --------
@@ -448,6 +452,7 @@ def elemwise_chain(steps, inputs):
     """
     if not 1 <= len(inputs) <= MAX_INPUTS or not steps or len(inputs) + len(steps) > MAX_REGISTERS:
         raise ValueError(f"a chain has 1 to {MAX_INPUTS} inputs and {MAX_REGISTERS} registers in all")
+    steps = [(operator.index(mode), tuple(operator.index(r) for r in args)) for mode, args in steps]
     for at, (mode, args) in enumerate(steps, start=len(inputs)):
         if mode not in MODES:
             raise ValueError(f"mode {mode} does not exist for float32")

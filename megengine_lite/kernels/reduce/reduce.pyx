@@ -4,6 +4,8 @@ Sums are blocked: at most BLOCK terms are added one after another, so that the e
 work item is never split, so results do not depend on the number of threads.
 """
 
+import operator
+
 import numpy as np
 
 from libc.float cimport FLT_MAX
@@ -444,6 +446,8 @@ def reduce(x, int mode, axes):
     ValueError
         ``x`` is empty, of another type or not C-contiguous; there is no such mode or axis; or the axes form more groups
         of neighbours than the kernel has loops for.
+    TypeError
+        An axis is no integer.
 
     Examples
     --------
@@ -456,6 +460,7 @@ def reduce(x, int mode, axes):
     cdef ReduceInnerArgs inner
     cdef ReduceOuterArgs outer
     cdef int k
+    axes = tuple(operator.index(axis) for axis in axes)
     if not x.flags.c_contiguous:
         raise ValueError(f"only C-contiguous arrays are reduced; strides {x.strides} of shape {x.shape} are not")
     if mode not in MODES or not x.size or any(not 0 <= axis < x.ndim for axis in axes):

@@ -8,13 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from megengine_lite._core.cpu.lowering import Lowering, Ref, Tensor
+from megengine_lite._core.cpu.lowering import COPY_CHUNK, Lowering, Ref, Tensor
 from megengine_lite._core.ir.graph import Constant, Node
 from megengine_lite._core.ir.image_layouts import dense_strides
 from megengine_lite._core.operators import REGISTRY
 from megengine_lite.kernels.common.tiling import plan_copy
-
-FILL_CHUNK = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +72,8 @@ def emit_fill(ctx: Lowering, node: Node, y: Tensor, value: np.ndarray) -> None:
         y=y.ref,
         nbytes=y.spec.nbytes,
         item=value.itemsize,
-        chunk=FILL_CHUNK,
-        work=-(-y.spec.nbytes // FILL_CHUNK),
+        chunk=COPY_CHUNK,
+        work=-(-y.spec.nbytes // COPY_CHUNK),
     )
 
 
