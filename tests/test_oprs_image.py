@@ -186,6 +186,26 @@ def test_positions_of_fine_transforms_have_steps():
     assert y.ravel() == pytest.approx([11 / 32, 43 / 32, 75 / 32], abs=1e-6)
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+@pytest.mark.parametrize("mode", [M.LINEAR, M.NEAREST])
+def test_indexes_of_images_do_not_change_how_they_are_sampled(mode, dtype):
+    x = (100 * image(3, 9, 8, 3)).astype(dtype)
+    matrices = IDENTITY + image(3, 3, 3, seed=1) * float32([[0.2, 0.2, 2], [0.2, 0.2, 2], [0, 0, 0]])
+    p = WarpPerspective(format=F.NHWC, imode=mode)
+    (plain,) = run_opr("WarpPerspective", p, x, matrices, int32(7, 6))
+    (indexed,) = run_opr("WarpPerspective", p, x, matrices, int32(0, 1, 2), int32(7, 6))
+    np.testing.assert_array_equal(indexed, plain)
+
+
+@pytest.mark.parametrize("indexes", [(), (int32(0, 1, 2),)])
+def test_several_data_inputs_are_sampled_without_steps(indexes):
+    x, matrices = image(3, 9, 8, 2), IDENTITY + image(3, 3, 3, seed=1) / 8
+    p = WarpPerspective(format=F.NHWC)
+    (y,) = run_opr("WarpPerspective", p, *x[:, None], matrices, *indexes, int32(7, 6))
+    (planes,) = run_opr("WarpPerspective", WarpPerspective(), x.transpose(0, 3, 1, 2), matrices, int32(7, 6))
+    np.testing.assert_allclose(y.transpose(0, 3, 1, 2), planes, rtol=1e-5, atol=1e-6)
+
+
 def test_transforms_can_change_layout_and_type():
     x = np.arange(24, dtype=np.uint8).reshape(1, 2, 4, 3) + 120
     p = WarpPerspective(format=F.NHWC_NCHW)

@@ -215,8 +215,8 @@ class WarpPerspective(Operator):
         p = node.params
         formats = image_formats(node)
         channels = image_shape(node, formats[0], ins[0])[1]
-        indexed = self._matrix_input(ins) != len(ins) - 2
-        fine = _has_fine_steps(p.format, channels, ins[0].dtype) and not indexed
+        is_single = self._matrix_input(ins) == 1  # the original has other kernels for several data inputs
+        fine = is_single and _has_fine_steps(p.format, channels, ins[0].dtype)
         _check_modes(node, p.imode, p.bmode, fine)
         return Warp(*formats, fine, p.imode, p.bmode, _border_value(p.border_val, fine, ins[0].dtype))
 

@@ -17,7 +17,7 @@ from megengine_lite._core.cpu.algorithms.convolution import ConvProblem, depthwi
 from megengine_lite._core.cpu.lower.conv import blocked_strides, plain_filter, rows_in_band
 from megengine_lite._core.cpu.lowering import Lowering, Ref, Tensor
 from megengine_lite._core.cpu.packing import float32 as packing
-from megengine_lite._core.ir.graph import Constant, Node
+from megengine_lite._core.ir.graph import Constant, Node, Var
 from megengine_lite._core.ir.params import ConvolutionMode
 
 MAX_PHASES = 64  # each is a step with weights of its own
@@ -89,13 +89,14 @@ def lower_deconv(ctx: Lowering, node: Node) -> bool:
     assert w.const is not None
     for row in rows:
         for column in columns:
-            _emit_phase(ctx, node, w.const, xt, yt, row, column)
+            _emit_phase(ctx, node, w, xt, yt, row, column)
     return True
 
 
-def _emit_phase(ctx: Lowering, node: Node, weight: Constant, xt: Tensor, yt: Tensor, row: Phase, column: Phase) -> None:
-    p = node.params
-    groups, ic, oc = (weight.array.shape if p.sparse else (1, *weight.array.shape))[:3]
+def _emit_phase(ctx: Lowering, node: Node, filter_: Var, xt: Tensor, yt: Tensor, row: Phase, column: Phase) -> None:
+    p, weight = node.params, filter_.const
+    assert weight is not None
+    groups, ic, oc = (filter_.shape if p.sparse else (1, *filter_.shape))[:3]
     problem = ConvProblem(
         n=xt.n, groups=groups, ic=ic, oc=oc, ih=xt.h, iw=xt.w, oh=row.count, ow=column.count, kh=len(row.taps),
         kw=len(column.taps), stride_h=1, stride_w=1, dilate_h=row.dilate, dilate_w=column.dilate, pad_h=row.pad,
