@@ -176,6 +176,29 @@ def test_output_of_which_only_the_shape_is_wanted():
     assert not classify(network(io=io), IMAGES[:2]).any()
 
 
+@pytest.mark.parametrize("kind", ["fresh", "shape only"])
+@pytest.mark.parametrize("io", ["host", "device"])
+def test_output_that_shared_other_memory_is_told_where_the_next_result_is(kind, io):
+    shown = LiteIO("sum", is_host=io == "host", io_type=LiteIOType(kind == "shape only"))
+    net = loaded(ADD, settings(force_output_dynamic_alloc=kind == "fresh"), LiteNetworkIO([], [shown]), device_id=1)
+    output = net.get_io_tensor("sum")
+    if io == "host":
+        other = LiteTensor([2, 3], device_id=5)
+    else:
+        other = LiteTensor([2, 3], OURS, device_id=0)
+    for value in (1, 2):
+        output.share_memory_with(other)
+        expected = [[value + 4 if kind == "fresh" else 0] * 3] * 2
+        assert add(net, value, 4).tolist() == expected
+        assert (output.device_type, output.device_id, output.is_pinned_host) == (OURS, 1, io == "host")
+        assert isinstance(output._storage, NumpyMemory) == (io == "device")
+        if io == "host":
+            assert np.from_dlpack(output).tolist() == output.get_data_by_share().tolist() == expected
+        else:
+            assert output.__dlpack_device__() == (12, 1)
+        assert not other.to_numpy().any()
+
+
 def test_discrete_input():
     made = settings()
     made.discrete_input_name = "data"

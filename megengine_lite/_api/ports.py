@@ -199,6 +199,7 @@ class OutputPort:
 
     __slots__ = (
         "_device",
+        "_device_id",
         "_fresh",
         "_given",
         "_is_host",
@@ -236,10 +237,11 @@ class OutputPort:
         self.needs_memory = user_memory and not self.shape_only
         self._fresh = fresh and not self.shape_only
         self._device = device
+        self._device_id = device_id
         self._memory = _memory_of(device)
         self._is_host = not device.host_visible and (io is None or bool(io.is_host))
         self.tensor = LiteTensor(device_type=device.type, device_id=device_id, is_pinned_host=self._is_host)
-        self.tensor._show(Storage(0), (), 0)
+        self._show(Storage(0), (), 0)
         self._version = -1
         self._pending: Storage | None = None  # storage that was told of a job
         self._given = -1  # version of the tensor whose memory the session was told
@@ -302,7 +304,7 @@ class OutputPort:
             self._show_copy(value)
         else:
             # With fresh outputs the session computes the next result into other memory.
-            tensor._show(value.storage, shape, code)
+            self._show(value.storage, shape, code)
             self._shows(value)
 
     def _shows(self, value: Value) -> None:
@@ -323,10 +325,15 @@ class OutputPort:
 
     def _show_zeros(self, shape: tuple[int, ...], code: int) -> None:
         """Shows a layout, in new memory."""
-        tensor = self.tensor
         nbytes = count_bytes(shape, code)
-        tensor._show(self._device.allocate(nbytes, tensor.device_id, tensor.is_pinned_host), shape, code)
+        self._show(self._device.allocate(nbytes, self._device_id, self._is_host), shape, code)
         self._value = None
+
+    def _show(self, storage: Storage, shape: tuple[int, ...], code: int) -> None:
+        """Shows memory of the port. The tensor may have been made a name of memory elsewhere since the last time."""
+        tensor = self.tensor
+        tensor._place(self._device, self._device_id, self._is_host)
+        tensor._show(storage, shape, code)
 
     def _publish_to_user(self, value: Value, shape: tuple[int, ...], code: int) -> None:
         tensor = self.tensor
