@@ -107,6 +107,26 @@ def test_fresh_memory_is_zero_and_lists_fill_it():
     assert tensor.to_numpy().tolist() == [0] * 40
 
 
+@pytest.mark.parametrize("window", [False, True])
+@pytest.mark.parametrize("layout", [None, LiteLayout([4, 6], "int32")])
+def test_raw_memory_in_every_form_is_copied_to_the_device(layout, window):
+    address = NUMBERS.ctypes.data
+    forms = {
+        "c_void_p": ctypes.c_void_p(address),
+        "address": address,
+        "pointer": ctypes.cast(address, ctypes.POINTER(ctypes.c_int32)),
+        "byref": ctypes.byref(ctypes.c_int32.from_address(address)),
+        "bytes": NUMBERS.tobytes(),
+        "ctypes array": (ctypes.c_int32 * 24)(*range(24)),
+    }
+    for form, data in forms.items():
+        tensor = LiteTensor(LiteLayout([6, 6] if window else [4, 6], "int32"), OURS)
+        target = tensor.slice([1], [5]) if window else tensor
+        target.set_data_by_copy(data, 96, layout)
+        assert target.to_numpy().tolist() == NUMBERS.tolist(), form
+        assert tensor.to_numpy().sum() == NUMBERS.sum(), form
+
+
 def test_copies_go_between_all_kinds_of_memory():
     host, pinned = LiteTensor(), on_device(is_pinned_host=True)
     first, second = on_device(), on_device(device_id=1)

@@ -52,8 +52,11 @@ def is_raw_memory(data: object) -> bool:
     return isinstance(data, _ADDRESSES) and not isinstance(data, bool)
 
 
-def raw_memory(data: Any) -> tuple[Storage, int | None]:
-    """Raw memory as a storage, which keeps its owner alive, and the number of bytes; None if that is not known."""
+def raw_memory(data: Any, nbytes: int) -> tuple[Storage, int | None]:
+    """Raw memory as a storage, which keeps its owner alive, and the number of bytes; None if that is not known.
+
+    ``nbytes`` is the size of the storage then.
+    """
     if isinstance(data, _BYTES):
         storage = Storage.of_buffer(data)
         return storage, storage.nbytes
@@ -65,7 +68,7 @@ def raw_memory(data: Any) -> tuple[Storage, int | None]:
         raise LiteValueError("the pointer is null")
     if not 0 < address <= _LAST_ADDRESS:
         raise LiteValueError(f"{brief(address)} is not an address")
-    return Storage.at(address, 0, owner), None
+    return Storage.at(address, nbytes, owner), None
 
 
 # numpy types of DLPack's (type code, bits); more than tensors can hold, so that messages can name them.

@@ -74,9 +74,9 @@ class TensorData(StridedTensor):
             self._modify(lambda window: _put_first(window, array))
 
     def _copy_raw(self, data: Any, length: int, layout: LiteLayout | Iterable[int] | None) -> None:
-        memory, size = raw_memory(data)
         wanted = self._raw_layout(layout)
         nbytes = count_bytes(wanted._shape, wanted._code)
+        memory, size = raw_memory(data, nbytes)
         if layout is None and (length or size or 0) != nbytes:
             raise LiteArgumentError(
                 f"{length or size or 0} bytes for a tensor of {nbytes} bytes; pass data_length={nbytes}, or the layout "
@@ -119,13 +119,11 @@ class TensorData(StridedTensor):
         self._adopt(Storage.of_buffer(array), shape, code)
 
     def _share_raw(self, data: Any, length: int, layout: LiteLayout | Iterable[int] | None) -> None:
-        memory, size = raw_memory(data)
         wanted = self._raw_layout(layout)
         nbytes = count_bytes(wanted._shape, wanted._code)
+        memory, size = raw_memory(data, nbytes)
         _require_bytes(data, size, length, nbytes)
         self._require_port_dtype(wanted._code)
-        if size is None:
-            memory = Storage.at(memory.address, nbytes, memory.owner)
         self._adopt(memory, wanted._shape, wanted._code)
 
     def _layout_from(self, layout: LiteLayout | Iterable[int]) -> LiteLayout:
