@@ -477,8 +477,6 @@ class LiteTensor(TensorData):
         if wanted not in (here, CPU_DEVICE) or (wanted != here and copy is False):
             where = "host memory" if self._on_host else f"memory of {self._device.name}"
             raise BufferError(f"the tensor is in {where} and cannot be exported to DLPack device {dl_device}")
-        if not self._on_host:
-            self._device.synchronize(self._device_id)  # the other library's streams do not know ours
         copy = copy or wanted != here
         source = self
         if copy:
@@ -487,7 +485,10 @@ class LiteTensor(TensorData):
                 source.copy_from(self)
             else:
                 source.layout = self.layout
-        return source._capsule(wanted, max_version is not None and max_version[0] >= 1, bool(copy))
+        capsule = source._capsule(wanted, max_version is not None and max_version[0] >= 1, bool(copy))
+        if not source._on_host:
+            source._device.synchronize(source._device_id)  # the other library's streams do not know ours
+        return capsule
 
     def __dlpack_device__(self) -> tuple[int, int]:
         return self._device.dlpack_device(self._device_id, self._pinned)

@@ -253,6 +253,22 @@ def test_dlpack_shows_the_device_and_an_address_for_it_only():
     assert on_host.device_type == LiteDeviceType.LITE_CPU and on_host.to_numpy().tolist() == NUMBERS.tolist()
 
 
+@pytest.mark.parametrize("copied", [None, True])
+@pytest.mark.parametrize("window", [False, True])
+def test_memory_that_dlpack_gives_away_is_written(device, copied, window):
+    tensor = on_device(NUMBERS)
+    source = tensor.slice([1], [3]) if window else tensor
+    capsule = source.__dlpack__(copy=copied)
+    assert not device._queue  # nobody waits for the device from here on
+    get = ctypes.pythonapi.PyCapsule_GetPointer
+    get.restype, get.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
+    address = ctypes.c_void_p.from_address(get(capsule, b"dltensor")).value
+    handle, offset = (tensor._storage.handle, 24 if window else 0) if copied is None else (address, 0)
+    assert address == handle + offset
+    expected = NUMBERS[1:3] if window else NUMBERS
+    assert device._contents[handle][offset:].tobytes()[: expected.nbytes] == expected.tobytes()
+
+
 def test_concatenation_takes_tensors_of_all_memories():
     host = LiteTensor()
     host.set_data_by_copy(NUMBERS)
