@@ -301,6 +301,28 @@ def test_empty_tensors_and_wrong_data():
         on_device(NUMBERS).slice([0, 0], [2, 2]).copy_from(tensor)
 
 
+@pytest.mark.parametrize("access", [a for a in DIRECT if a not in ("storage", "address")])
+def test_empty_windows_need_no_address(access):
+    window = on_device(NUMBERS).slice([2], [2])
+    for empty in (window, on_device(NUMBERS).slice([0, 6], [4, 6]), on_device(np.zeros((0, 6), np.int32))):
+        got = DIRECT[access](empty)
+        if access == "get_ctypes_memory":
+            assert got.value is None
+        elif access == "__array_interface__":
+            assert (got["shape"], got["data"]) == (tuple(empty.layout.shapes), b"")
+        else:
+            assert got.nbytes == 0 and bytes(got) == b""
+    assert memoryview(window).shape == (0, 6)
+    assert window.__dlpack_device__() == (12, 0)
+    capsule = window.__dlpack__()
+    get = ctypes.pythonapi.PyCapsule_GetPointer
+    get.restype, get.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
+    assert ctypes.c_void_p.from_address(get(capsule, b"dltensor")).value is None
+    assert window.__dlpack__(copy=True) is not None
+    on_host = LiteTensor.from_dlpack(window.__dlpack__(dl_device=(1, 0)))
+    assert on_host.layout == LiteLayout([0, 6], "int32")
+
+
 def test_memory_is_freed_with_its_last_tensor(device):
     tensor = on_device(NUMBERS)
     window = tensor.slice([1], [2])

@@ -321,8 +321,8 @@ cdef class StridedTensor:
         return 0
 
     cdef char* pointer(self) except? NULL:
-        if self.storage is None:
-            return NULL
+        if self.storage is None or (self.storage.device is not None and self.nbytes_ == 0):
+            return NULL  # nothing is read there
         return self.storage.pointer() + self.offset
 
     cdef int require_idle(self) except -1:
