@@ -60,13 +60,33 @@ def test_devices_that_do_not_exist_are_refused(monkeypatch):
 
 def test_count_and_ids_are_asked_of_the_device():
     assert LiteGlobal.get_device_count(OURS) == 2
-    assert [on_device(device_id=k).device_id for k in (-1, 0, 1)] == [-1, 0, 1]
+    assert [on_device(device_id=k).device_id for k in (-1, 0, 1)] == [0, 0, 1]
     for wrong in (2, -2):
         with pytest.raises(DeviceError, match=f"no LITE_ATLAS device {wrong}; there are 2"):
             on_device(device_id=wrong)
         with pytest.raises(DeviceError, match=f"device {wrong}"):
             loaded(config=LiteConfig(OURS), device_id=wrong)
     assert loaded(config=LiteConfig(OURS), device_id=1).get_io_tensor("data").device_id == 1
+
+
+def test_device_gets_no_id_that_means_any(device, monkeypatch):
+    seen = []
+    for name, place in (("allocate", 1), ("synchronize", 0), ("dlpack_device", 0), ("plan", 3), ("new_arena", 0)):
+
+        def noted(*arguments, original=getattr(device, name), place=place):
+            seen.extend(arguments[place : place + 1])
+            return original(*arguments)
+
+        monkeypatch.setattr(device, name, noted)
+    tensor = on_device(NUMBERS, device_id=-1)
+    tensor.__dlpack__()
+    net = loaded(config=LiteConfig(OURS), device_id=-1)
+    net.forward()
+    net.wait()
+    assert len(seen) >= 8 and set(seen) == {0}
+    assert net.device_id == net.get_io_tensor("data").device_id == 0
+    joined = LiteTensorConcat([on_device(NUMBERS, device_id=1)], 0, OURS, -1)
+    assert joined.device_id == 1
 
 
 def test_unfinished_devices_cannot_be_made():

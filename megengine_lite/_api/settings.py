@@ -91,8 +91,8 @@ class RunSettings:
         return not self.inplace and bool(self.options.async_exec_level & _ALWAYS_ASYNC)
 
     def check(self) -> None:
-        """Raises for contradicting settings, warns about settings without effect."""
-        self.device.check_id(self.device_id)
+        """Raises for contradicting settings, warns about settings without effect. An id for any device becomes one."""
+        self.device_id = self.device.check_id(self.device_id)
         options = self.options
         if options.force_output_dynamic_alloc and options.force_output_use_user_specified_memory:
             raise LiteValueError(

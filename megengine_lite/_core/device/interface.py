@@ -52,7 +52,7 @@ class Device(ABC):
         """How many there are, for ``LiteGlobal.get_device_count``."""
 
     def check_id(self, device_id: int) -> int:
-        """The id as an int. Ids are 0 .. count - 1, and -1 for any.
+        """The id as an int. Ids are 0 .. count - 1; -1 means any, and becomes 0. The other methods get the result.
 
         Raises
         ------
@@ -60,7 +60,9 @@ class Device(ABC):
             There is no such device.
         """
         device_id = to_integer(device_id, "a device id")
-        if not -1 <= device_id < self.count():
+        if device_id == -1:
+            return 0
+        if not 0 <= device_id < self.count():
             raise DeviceError(f"there is no {self.name} device {device_id}; there are {self.count()}, from 0 on")
         return device_id
 
