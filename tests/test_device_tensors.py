@@ -89,6 +89,18 @@ def test_device_gets_no_id_that_means_any(device, monkeypatch):
     assert joined.device_id == 1
 
 
+def test_storages_of_a_device_take_arguments_of_their_own(device):
+    class Numbered(NumpyMemory):
+        def __init__(self, nbytes, device, device_id, stream=0):
+            super().__init__(nbytes, device)
+            self.place = device_id, stream
+
+    memory = Numbered(8, device, 1, stream=2)
+    assert (memory.nbytes, memory.device, memory.place) == (8, device, (1, 2))
+    named = Numbered(device_id=0, device=device, nbytes=4)
+    assert (named.nbytes, named.device, named.place) == (4, device, (0, 0))
+
+
 def test_unfinished_devices_cannot_be_made():
     for kind in (Device, Plan, Arena):
         with pytest.raises(TypeError, match="abstract"):

@@ -83,6 +83,8 @@ cdef class Storage:
         The device whose memory it is, if the host cannot read it. Nothing is allocated then: the device's subclass does
         that. None for host memory.
 
+    A subclass may have a constructor with more arguments, after these two; they are ignored here.
+
     Attributes
     ----------
     nbytes : int
@@ -93,7 +95,7 @@ cdef class Storage:
     device : Device or None
     """
 
-    def __cinit__(self, Py_ssize_t nbytes=0, device=None):
+    def __cinit__(self, Py_ssize_t nbytes=0, device=None, *args, **kwargs):
         if nbytes < 0:
             raise LiteValueError(f"a storage cannot have {nbytes} bytes")
         self.nbytes = nbytes
