@@ -255,8 +255,10 @@ class LiteNetwork(Diagnostics):
             raise LiteError("the network has no model: call load before forward")
         try:
             engine.forward()
+        except LiteError:
+            raise
         except MemoryError as error:
-            raise _no_memory("forward", error) from error
+            raise LiteMemoryError("forward: there is not enough memory") from error
 
     def wait(self) -> None:
         """Waits until the result of the last forward is ready, then calls the finish callback.
@@ -269,8 +271,10 @@ class LiteNetwork(Diagnostics):
         engine = self._loaded("wait")
         try:
             engine.wait()
+        except LiteError:
+            raise
         except MemoryError as error:
-            raise _no_memory("wait", error) from error
+            raise LiteMemoryError("wait: there is not enough memory") from error
         engine.after_wait()
 
     def async_with_callback(self, async_callback: Callable[[], Any] | None) -> None:
@@ -545,10 +549,6 @@ class LiteNetwork(Diagnostics):
 
     def __repr__(self) -> str:
         return str({"config": self.config, "IOs": self.network_io})
-
-
-def _no_memory(call: str, error: MemoryError) -> LiteError:
-    return error if isinstance(error, LiteError) else LiteMemoryError(f"{call}: there is not enough memory")
 
 
 def _at(names: list[str], position: int, kind: str) -> str:
