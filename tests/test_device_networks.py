@@ -25,8 +25,10 @@ from megengine_lite import (
 )
 from megengine_lite.errors import (
     DeviceError,
+    InternalError,
     LiteError,
     LiteIndexError,
+    LiteMemoryError,
     LiteTypeError,
     ShapeError,
 )
@@ -323,6 +325,43 @@ def test_run_that_fails_on_the_device_is_told_by_forward(device, monkeypatch):
         with pytest.raises(LiteError, match="burnt"):
             add(net, 1, 1)
     assert add(net, 1, 2).tolist() == [[3] * 3] * 2
+
+
+@pytest.mark.parametrize("level", [0, 1, 4])
+@pytest.mark.parametrize("method", ["plan", "allocate", "write", "read", "synchronize"])
+@pytest.mark.parametrize(("error", "told"), [(ValueError, InternalError), (MemoryError, LiteMemoryError)])
+def test_exceptions_of_a_device_are_told_as_errors_of_this_package(device, monkeypatch, method, level, error, told):
+    def failing(*arguments):
+        raise error("lost")
+
+    net = network(ADD, async_exec_level=level)
+    runs = [(2, 3)] if method in ("plan", "allocate") else [(2, 3), (2, 3)]
+    for k, shape in enumerate(runs):
+        for name in "ab":
+            net.get_io_tensor(name).set_data_by_copy(np.full(shape, k + 1, np.float32))
+        with monkeypatch.context() as patch:
+            patch.setattr(device, method, failing)
+            with pytest.raises(told, match=r"LITE_ATLAS.*lost") as caught:
+                net.forward()
+                net.wait()
+            assert type(caught.value.__cause__) is error
+        assert add(net, k, 2).tolist() == [[k + 2] * 3] * 2
+
+
+def test_exceptions_of_callbacks_stay_as_they_are(device):
+    def failing(*arguments):
+        raise KeyError("mine")
+
+    net = network(ADD)
+    net.set_start_callback(failing)
+    with pytest.raises(KeyError, match="mine") as caught:
+        add(net, 1, 2)
+    assert not isinstance(caught.value, LiteError)
+    net.set_start_callback(None)
+    net.async_with_callback(failing)
+    with pytest.raises(KeyError, match="mine") as caught:
+        add(net, 1, 2)
+    assert not isinstance(caught.value, LiteError)
 
 
 def test_profile_dumps_and_memory_information(tmp_path):

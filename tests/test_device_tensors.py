@@ -2,6 +2,7 @@
 
 import copy
 import ctypes
+import functools
 import itertools
 import pickle
 from pathlib import Path
@@ -71,13 +72,13 @@ def test_count_and_ids_are_asked_of_the_device():
 
 def test_device_gets_no_id_that_means_any(device, monkeypatch):
     seen = []
+
+    def noted(original, place, *arguments):
+        seen.extend(arguments[place : place + 1])
+        return original(*arguments)
+
     for name, place in (("allocate", 1), ("synchronize", 0), ("dlpack_device", 0), ("plan", 3), ("new_arena", 0)):
-
-        def noted(*arguments, original=getattr(device, name), place=place):
-            seen.extend(arguments[place : place + 1])
-            return original(*arguments)
-
-        monkeypatch.setattr(device, name, noted)
+        monkeypatch.setattr(device, name, functools.partial(noted, getattr(device, name), place))
     tensor = on_device(NUMBERS, device_id=-1)
     tensor.__dlpack__()
     net = loaded(config=LiteConfig(OURS), device_id=-1)
@@ -105,6 +106,23 @@ def test_unfinished_devices_cannot_be_made():
     for kind in (Device, Plan, Arena):
         with pytest.raises(TypeError, match="abstract"):
             kind()
+
+
+USES = {
+    "read": LiteTensor.to_numpy,
+    "write": lambda tensor: tensor.set_data_by_copy(NUMBERS),
+    "copy": lambda tensor: on_device().copy_from(tensor),
+    "fill_zero": LiteTensor.fill_zero,
+    "dlpack_address": LiteTensor.__dlpack__,
+}
+
+
+@pytest.mark.parametrize("method", USES)
+def test_what_a_device_does_not_offer_is_told_by_name(monkeypatch, method):
+    tensor = on_device(NUMBERS)
+    monkeypatch.setattr(NumpyDevice, method, getattr(Device, method))
+    with pytest.raises(DeviceError, match=rf"LITE_ATLAS has no method {method} \(NumpyDevice\): it cannot "):
+        USES[method](tensor)
 
 
 def test_device_is_one_module_of_the_tests():

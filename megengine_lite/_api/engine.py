@@ -236,34 +236,44 @@ class Engine(Turns):
 
     def _forward(self) -> Job | None:
         """Computes, or returns a job that will."""
-        session = self.session
-        reshaped = False
-        for port in self._in_ports:
-            if port.bind(session):
-                reshaped = True
-        if self._fixed:
-            self._check_fixed_shapes()
-        for out in self._bound_outputs:
-            out.bind(session)
-        self._outputs_expected = True
-        if self._fake_next:
-            self._fake_next = False
-            session.prepare()
-            for out in self._out_ports:
-                out.publish_zeros(session.output_spec(out.name))
-        elif self.async_callback is not None:
-            session.prepare()  # shapes that do not fit are the caller's to know
-            return self._posted(partial(self._run_async, self.async_callback), True)
-        elif self._always_defers:
-            session.prepare()
-            return self._posted(self._run_deferred, False)
-        elif self._seconds >= _WORTH_DEFERRING and not reshaped and self._is_worth_deferring():
-            return self._posted(self._run_deferred, False)
-        else:
-            begin = perf_counter()
-            self._compute()
-            self._seconds = perf_counter() - begin
+        try:
+            session = self.session
+            reshaped = False
+            for port in self._in_ports:
+                if port.bind(session):
+                    reshaped = True
+            if self._fixed:
+                self._check_fixed_shapes()
+            for out in self._bound_outputs:
+                out.bind(session)
+            self._outputs_expected = True
+            if self._fake_next:
+                self._fake_next = False
+                session.prepare()
+                for out in self._out_ports:
+                    out.publish_zeros(session.output_spec(out.name))
+            elif self.async_callback is not None:
+                session.prepare()  # shapes that do not fit are the caller's to know
+                return self._posted(partial(self._run_async, self.async_callback), True)
+            elif self._always_defers:
+                session.prepare()
+                return self._posted(self._run_deferred, False)
+            elif self._seconds >= _WORTH_DEFERRING and not reshaped and self._is_worth_deferring():
+                return self._posted(self._run_deferred, False)
+            else:
+                begin = perf_counter()
+                self._compute()
+                self._seconds = perf_counter() - begin
+        except Exception as error:
+            self._tell_fault(error)
+            raise
         return None
+
+    def _tell_fault(self, error: Exception) -> None:
+        """Raises an error of this package if a device with memory of its own has failed in its own way."""
+        if not (self._device.host_visible or isinstance(error, LiteError)):
+            self._recover()  # it may have come from any place
+            raise self._device.fault(error) from error
 
     def _call_start(self, callback: Callback) -> None:
         callback(self.callback_io(self.inputs))
@@ -350,6 +360,9 @@ class Engine(Turns):
     def _compute_posted(self) -> None:
         try:
             self._compute()
+        except Exception as error:
+            self._tell_fault(error)
+            raise
         finally:
             for port in self._in_ports:
                 port.busy(None)

@@ -9,7 +9,7 @@ import numpy as np
 
 from megengine_lite._core.system.integers import to_integer
 from megengine_lite._core.system.memory import Storage
-from megengine_lite.errors import DeviceError
+from megengine_lite.errors import DeviceError, InternalError, LiteError, LiteMemoryError
 from megengine_lite.struct import LiteDeviceType
 
 if TYPE_CHECKING:  # tensors need a device, but nothing of what makes plans
@@ -84,19 +84,19 @@ class Device(ABC):
 
     def read(self, storage: Storage, offset: int, into: np.ndarray) -> None:
         """Copies from memory of this device to the host, and waits for it. ``into`` is an array of bytes."""
-        raise NotImplementedError
+        raise self._cannot("read", "copy from its memory to the host")
 
     def write(self, storage: Storage, offset: int, data: np.ndarray) -> None:
         """Copies bytes from the host to memory of this device. ``data`` may be changed after the call."""
-        raise NotImplementedError
+        raise self._cannot("write", "copy from the host to its memory")
 
     def copy(self, source: Storage, source_offset: int, target: Storage, target_offset: int, nbytes: int) -> None:
         """Copies between memory of this device, which may overlap."""
-        raise NotImplementedError
+        raise self._cannot("copy", "copy inside of its memory")
 
     def fill_zero(self, storage: Storage, offset: int, nbytes: int) -> None:
         """Sets bytes of memory of this device to zero."""
-        raise NotImplementedError
+        raise self._cannot("fill_zero", "set its memory to zero")
 
     @abstractmethod
     def synchronize(self, device_id: int) -> None:
@@ -108,7 +108,24 @@ class Device(ABC):
 
     def dlpack_address(self, storage: Storage) -> int:
         """The address of memory of this device, for other libraries that drive it."""
-        raise NotImplementedError
+        raise self._cannot("dlpack_address", "show its memory to other libraries (dl_device=(1, 0) gives a copy)")
+
+    # Errors.
+
+    def _cannot(self, method: str, what: str) -> DeviceError:
+        return DeviceError(f"{self.name} has no method {method} ({type(self).__name__}): it cannot {what}")
+
+    def fault(self, error: Exception) -> LiteError:
+        """The error of this package for an exception that a method of the device or of a plan should not have raised.
+
+        The caller raises it, with ``error`` as its cause.
+        """
+        if isinstance(error, MemoryError):
+            return LiteMemoryError(f"there is not enough memory on {self.name}: {error}")
+        return InternalError(
+            f"{self.name} has failed: {type(error).__name__}: {error}; this is a fault of the device's code or driver, "
+            "please report it"
+        )
 
     # Plans.
 
