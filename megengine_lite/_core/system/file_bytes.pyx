@@ -214,8 +214,8 @@ cdef class Piece:
                 return
         madvise(self.owner.data + first, count, MADV_DONTNEED)
         raise ModelFormatError(
-            f"{self.owner.what}: the file was overwritten after it was loaded, and weights are needed from it for inputs of "
-            "another shape. Load it again. To exchange the file of a running program write another and rename it, or load "
+            f"{self.owner.what}: the file was overwritten after it was loaded, and weights are needed from it again, for a "
+            "new plan: the first forward, or inputs of another shape. Load it again. To exchange the file of a running program write another and rename it, or load "
             "the bytes: load(Path(file).read_bytes())"
         )
 
