@@ -10,7 +10,7 @@ from megengine_lite._core.formats.mge.input_order import listed_order
 from megengine_lite._core.formats.mge.records import ModelRecord
 from megengine_lite._core.ir.params import BN, SVD, BNFwdMode, CondExecMerge, TopK, TopKMode
 from megengine_lite._core.operators import REGISTRY
-from megengine_lite._core.operators import names as opr_names
+from megengine_lite._core.operators import names as operator_names
 from megengine_lite._core.system.hashes import std_hash, xxh64
 
 SPECIFICATION = SHARED.parent / "spec" / "operators.md"
@@ -27,7 +27,7 @@ SPECIFICATION = SHARED.parent / "spec" / "operators.md"
     ],
 )
 def test_xxh64_gives_known_type_ids(text, expected):
-    assert xxh64(text, opr_names.TYPE_SEED) == expected
+    assert xxh64(text, operator_names.TYPE_SEED) == expected
 
 
 @pytest.mark.parametrize("name", ["LSTMForward", "ConvolutionV2", "Conv", "", "PoolingV1"])
@@ -36,25 +36,25 @@ def test_xxh64_of_long_and_short_bytes_differs(name):
 
 
 def test_revisions_have_one_canonical_name():
-    assert opr_names.canonical_name("ConvBiasForwardV4") == "ConvBiasForward"
-    assert opr_names.canonical_name("LSTMForward") == "LSTMForward"
-    assert opr_names.canonical_name("CorrelationBackwardData1") == "CorrelationBackwardData1"
-    assert opr_names.registered_name("ConvBiasForward") == "ConvBiasForwardV4"
+    assert operator_names.canonical_name("ConvBiasForwardV4") == "ConvBiasForward"
+    assert operator_names.canonical_name("LSTMForward") == "LSTMForward"
+    assert operator_names.canonical_name("CorrelationBackwardData1") == "CorrelationBackwardData1"
+    assert operator_names.registered_name("ConvBiasForward") == "ConvBiasForwardV4"
 
 
 def test_type_is_found_by_full_and_short_id_and_by_name():
-    assert opr_names.TypeTable().find(0x0589235F97273D9F) == "Convolution"  # full id of ConvolutionV2
-    assert opr_names.TypeTable().find(0x0DF58829A4C725CD) == "Convolution"  # short id
-    assert opr_names.TypeTable().find(0xBC193EEF48C27B7E) == "Convolution"  # full id of the canonical name
-    assert opr_names.TypeTable().find(1, "ConvolutionV2") == "Convolution"
-    assert opr_names.TypeTable().find(1, "NoSuchOperator") == ""
+    assert operator_names.TypeTable().find(0x0589235F97273D9F) == "Convolution"  # full id of ConvolutionV2
+    assert operator_names.TypeTable().find(0x0DF58829A4C725CD) == "Convolution"  # short id
+    assert operator_names.TypeTable().find(0xBC193EEF48C27B7E) == "Convolution"  # full id of the canonical name
+    assert operator_names.TypeTable().find(1, "ConvolutionV2") == "Convolution"
+    assert operator_names.TypeTable().find(1, "NoSuchOperator") == ""
 
 
 @pytest.mark.parametrize("name", ["FusedConv", "FusedElemwise", "QuantizedConv", "ReduceAxes", "ChannelGather"])
 def test_file_cannot_name_an_operator_that_passes_make(name):
     assert name in REGISTRY
-    assert opr_names.TypeTable().find(0, name) == ""
-    assert all(opr_names.TypeTable().find(number) == "" for number in opr_names.type_ids(name))
+    assert operator_names.TypeTable().find(0, name) == ""
+    assert all(operator_names.TypeTable().find(number) == "" for number in operator_names.type_ids(name))
 
 
 @pytest.mark.shared
@@ -65,7 +65,7 @@ def test_all_type_ids_of_the_specification_are_known():
     assert len(rows) > 230
     for name, *ids in rows:
         for number in filter(None, ids):
-            assert opr_names.TypeTable().find(int(number, 16)) == opr_names.canonical_name(name)
+            assert operator_names.TypeTable().find(int(number, 16)) == operator_names.canonical_name(name)
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_all_type_ids_of_the_specification_are_known():
     ],
 )
 def test_count_outputs_is_that_of_the_original(name, params, inputs, tensors, expected):
-    assert opr_names.count_outputs(name, params, inputs, tensors) == expected
+    assert operator_names.count_outputs(name, params, inputs, tensors) == expected
 
 
 @pytest.mark.parametrize("pair", ["conv_bn_relu_raw", "io_many_outputs", "nms_0.8", "roll_two", "multi_io"])

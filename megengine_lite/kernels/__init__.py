@@ -18,10 +18,10 @@ Python object, allocates nothing, and cannot fail. Its arguments are declared on
 several kernels have are in ``common/arguments.pxd``. From the structs ``tools/kernel_tables.py`` makes the table
 ``KERNELS`` of each module: addresses, and the names by which callers give arguments.
 
-A module also exports what planners must know of its kernels: modes, sizes of blocks, ``scratch_bytes``. In each family
-one function runs a kernel on numpy arrays and checks their types and shapes: ``conv_direct``, ``elemwise_chain``,
-``reduce``, and for NCHW44 and NCHW88 ``nchw_to_packed`` and ``packed_to_nchw``. All others are called by the names of
-their arguments, with :class:`megengine_lite._core.cpu.kernel_call.KernelCall`.
+A module also exports what planners must know of its kernels: modes, sizes of blocks, ``scratch_bytes``. A few
+functions run a kernel on numpy arrays and check their types and shapes: ``conv_direct``, ``elemwise_chain``,
+``reduce``, and for NCHW44 and NCHW88 ``nchw_to_packed`` and ``packed_to_nchw``. All other kernels are called by the
+names of their arguments, with :class:`megengine_lite._core.cpu.kernel_call.KernelCall`.
 
 The name of a kernel says operator, algorithm and element type: ``conv_direct_f32``. No family uses another one's code;
 what two of them need lives in ``common``.

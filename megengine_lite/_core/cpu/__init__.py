@@ -7,7 +7,8 @@
                   └─ packing/     weights as kernels read them            └─ threads
 
 * ``device`` - what the runtime and tensors see of all this
-* ``kernel_set`` - the instruction set that is used, and its kernels
+* ``isa`` - the table of instruction sets
+* ``kernel_set`` - the instruction set that is used, and its kernels; ``kernel_call`` runs one of them by itself
 * ``lowering`` - the workplace of lowering: tensors in memory, steps; ``lower/`` has a module per operator family
 * ``lower/table`` - which function and kernels take an operator, by element types, mode and layout
 * ``dispatch`` - what the rows of that table mean

@@ -111,11 +111,11 @@ class Plans:
 
     @property
     def is_single(self) -> bool:
-        """Whether the graph has been released, so that there is one plan for ever."""
+        """Whether the graph has been released, so that one plan is left."""
         return self._only is not None
 
     def only_plan(self) -> Plan:
-        """The plan, if one runs the whole model whatever the data is.
+        """The plan, if a single one runs the whole model for all data.
 
         Raises
         ------

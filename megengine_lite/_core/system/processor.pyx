@@ -90,7 +90,7 @@ def _arm64_features():
 
 
 def _sysctl_number(bytes name):
-    """A number that macOS knows by a name; 0 for one that it does not know."""
+    """The number that macOS gives for a name; 0 if it does not know the name."""
     cdef int value = 0
     cdef size_t size = sizeof(value)
     return value if ml_sysctl(name, &value, &size) else 0

@@ -54,7 +54,7 @@ cdef inline int64_t offset_of(const int64_t* extent, const int64_t* stride, int6
 
 
 cdef inline vf neutral(int mode) noexcept nogil:
-    """The number that a reduction begins with. For extremes it is finite, as in the original: so is their result."""
+    """The number that a reduction begins with. For extremes it is finite, as in the original, so their result is finite too."""
     if mode == PRODUCT:
         return vf_set1(1.0)
     if mode == MIN:
