@@ -575,11 +575,11 @@ def LiteTensorConcat(
     first = tensors[0] if tensors else None
     is_default = device_type == LiteDeviceType.LITE_DEVICE_DEFAULT
     device = get_device(first.device_type if is_default and first is not None else device_type)
-    if device_id == -1 and first is not None:
-        device_id = first.device_id
-    result = LiteTensor(
-        device_type=device.type, device_id=device_id, is_pinned_host=first is not None and first.is_pinned_host
-    )
+    is_pinned_host = False
+    if first is not None and first.device_type == device.type:
+        device_id = first.device_id if device_id == -1 else device_id
+        is_pinned_host = first.is_pinned_host
+    result = LiteTensor(device_type=device.type, device_id=device_id, is_pinned_host=is_pinned_host)
     if first is None:
         return result
     shape = first._shape

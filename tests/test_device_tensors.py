@@ -329,6 +329,14 @@ def test_concatenation_takes_tensors_of_all_memories():
     assert back.device_type == LiteDeviceType.LITE_CPU and back.to_numpy().tolist() == [[0, 5], [0, 5]]
 
 
+def test_a_label_of_the_cpu_is_no_id_of_another_device():
+    labelled = LiteTensor(LiteLayout([4, 6], "int32"), device_type=LiteDeviceType.LITE_CPU, device_id=5)
+    labelled.set_data_by_copy(NUMBERS)
+    joined = LiteTensorConcat([labelled, labelled], 0, OURS)
+    assert (joined.device_type, joined.device_id, joined.is_pinned_host) == (OURS, 0, False)
+    np.testing.assert_array_equal(joined.to_numpy(), np.concatenate([NUMBERS, NUMBERS]))
+
+
 def test_batches_are_collected_on_the_device():
     batch = TensorBatchCollector([3, 6], "int32", OURS)
     sample = on_device(NUMBERS[1])
