@@ -27,6 +27,7 @@ from megengine_lite._core.config import AlgoPolicy
 from megengine_lite._core.runtime.devices import check_device_id, get_device
 from megengine_lite._core.runtime.jobs import locked
 from megengine_lite._core.system.integers import to_integer
+from megengine_lite._core.system.late_import import late_import
 from megengine_lite.errors import (
     DeviceError,
     LiteArgumentError,
@@ -591,7 +592,8 @@ def get_model_io_info(model_path: Any, config: LiteConfig | None = None) -> Lite
 
 
 def _io_info(model: Model) -> LiteNetworkIO:
-    from megengine_lite._core.runtime.session import Session
+    with late_import():
+        from megengine_lite._core.runtime.session import Session
 
     session = Session(model)
     io = LiteNetworkIO()

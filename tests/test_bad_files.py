@@ -22,6 +22,7 @@ import megengine_lite
 from megengine_lite import LiteConfig, LiteGlobal, LiteNetwork, get_model_io_info
 from megengine_lite._core.cpu.algorithms.cache import CACHE
 from megengine_lite._core.formats.mge import cryption
+from megengine_lite._core.system.late_import import late_import
 from megengine_lite.errors import (
     DecryptionError,
     LiteError,
@@ -399,6 +400,17 @@ def test_no_memory_in_a_forward(monkeypatch):
         with pytest.raises(LiteMemoryError, match="forward"):
             network.forward()
     assert np.abs(run(network, IMAGES[:2]) - PROB[:2]).max() < 1e-5
+
+
+def test_parts_that_cannot_be_imported_are_import_errors():
+    for error in (SystemError("error return without exception set"), ValueError("field is required")):
+        with pytest.raises(ImportError, match=type(error).__name__) as caught, late_import():
+            raise error
+        assert caught.value.__cause__ is error
+    for error in (MemoryError(), OSError(12, "no memory"), ImportError("no module")):
+        with pytest.raises(type(error)) as caught, late_import():
+            raise error
+        assert caught.value is error
 
 
 LIMITED = """

@@ -15,6 +15,7 @@ from megengine_lite._api.ports import CallbackIO, InputPort, OutputPort
 from megengine_lite._api.settings import RunSettings
 from megengine_lite._core.config import AlgoPolicy
 from megengine_lite._core.runtime.jobs import Job, Turns
+from megengine_lite._core.system.late_import import late_import
 from megengine_lite.errors import LiteError, ShapeError
 from megengine_lite.log import logger
 
@@ -158,7 +159,8 @@ class Engine(Turns):
         self._outputs_expected = False  # whether their tensors show a layout
 
     def _new_session(self, algo: AlgoPolicy, pool: ConstantPool | None, arena: Arena | None = None) -> Session:
-        from megengine_lite._core.runtime.session import Session
+        with late_import():
+            from megengine_lite._core.runtime.session import Session
 
         return Session(
             self.model_with_graph(),

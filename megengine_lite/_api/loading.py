@@ -13,6 +13,7 @@ from megengine_lite._api.options import LiteConfig, LiteIO
 from megengine_lite._api.settings import RunSettings
 from megengine_lite._core.runtime.devices import get_device
 from megengine_lite._core.system.files import to_path
+from megengine_lite._core.system.late_import import late_import
 from megengine_lite.base import version
 from megengine_lite.errors import DeviceError, LiteError, LiteMemoryError, LiteTypeError, LiteValueError, os_error
 from megengine_lite.log import logger
@@ -100,7 +101,8 @@ def typed_errors(task: str) -> Iterator[None]:
 
 def read_model(source: str | bytes | memoryview, config: LiteConfig) -> Model:
     """Loads a model, decrypting as the configuration says."""
-    from megengine_lite._core.formats.mge import load_model
+    with late_import():
+        from megengine_lite._core.formats.mge import load_model
 
     return load_model(source, decrypt=config.bare_model_cryption_name or None, compressed=bool(config.has_compression))
 
@@ -116,10 +118,11 @@ def rewritten(source: str | bytes | memoryview, config: LiteConfig, layout: str 
         With None the operators are written as they are. With a name of ``transform.LAYOUTS`` convolutions are fused and
         work in that layout.
     """
-    from megengine_lite._core.formats.mge import load_record
-    from megengine_lite._core.formats.mge.build import build_model
-    from megengine_lite._core.formats.mge.to_record import to_record
-    from megengine_lite._core.formats.mge.writer_v2 import write_v2
+    with late_import():
+        from megengine_lite._core.formats.mge import load_record
+        from megengine_lite._core.formats.mge.build import build_model
+        from megengine_lite._core.formats.mge.to_record import to_record
+        from megengine_lite._core.formats.mge.writer_v2 import write_v2
 
     record, _, information, what = load_record(source, decrypt=config.bare_model_cryption_name or None)
     compressed = bool(config.has_compression or (information is not None and information.has_compression))

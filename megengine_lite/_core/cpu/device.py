@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from megengine_lite._core.device.interface import Device
 from megengine_lite._core.system.dlpack import CPU_DEVICE
 from megengine_lite._core.system.integers import to_integer
+from megengine_lite._core.system.late_import import late_import
 from megengine_lite._core.system.memory import Storage
 from megengine_lite.errors import DeviceError
 from megengine_lite.struct import LiteDeviceType
@@ -56,16 +57,18 @@ class CpuDevice(Device):
         return where
 
     def plan(self, stage: Stage, pool: ConstantPool, config: SessionConfig, device_id: int) -> Plan:
-        from megengine_lite._core.cpu import planner
-        from megengine_lite._core.cpu.algorithms.cache import CACHE
-        from megengine_lite._core.cpu.kernel_set import kernel_set
+        with late_import():
+            from megengine_lite._core.cpu import planner
+            from megengine_lite._core.cpu.algorithms.cache import CACHE
+            from megengine_lite._core.cpu.kernel_set import kernel_set
 
         plan = planner.build_plan(stage, kernel_set(config.isa), pool, config)
         CACHE.flush()  # planning has measured
         return plan
 
     def new_arena(self, device_id: int) -> Arena:
-        from megengine_lite._core.cpu.arena import HostArena
+        with late_import():
+            from megengine_lite._core.cpu.arena import HostArena
 
         return HostArena()
 
