@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.graphs import run as run_session
 
 from megengine_lite import LiteGlobal, LiteNetwork
 from megengine_lite._core.formats.mge import load_model
@@ -72,14 +73,7 @@ def counter(library, name: str) -> int:
 
 
 def run(path: Path, inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
-    session = Session(load_model(str(path)))
-    for name, array in inputs.items():
-        session.set_array(name, array)
-    session.run()
-    results = []
-    for name in session.output_names:
-        results.append(session.output(name).array().copy())
-    return results
+    return run_session(Session(load_model(str(path))), **inputs)
 
 
 def stored(model: str) -> tuple[dict[str, np.ndarray], list[np.ndarray]]:
