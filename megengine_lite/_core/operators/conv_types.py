@@ -9,7 +9,7 @@ import numpy as np
 from megengine_lite._core.ir.dtype import INT32, DType, DTypeCode
 from megengine_lite._core.ir.graph import AnyNode, TensorSpec
 from megengine_lite._core.ir.params import ConvBiasNonlineMode
-from megengine_lite._core.ir.quantize import from_float32, to_float32
+from megengine_lite._core.ir.quantize import from_float32, keeps_sums, to_float32
 from megengine_lite._core.operators.base import fail
 
 _C = DTypeCode
@@ -38,8 +38,9 @@ def sum_scale(x: DType, w: DType, bias: DType | None, out: DType) -> float:
     Sums that are the result itself keep theirs.
     """
     scale = product_scale(x, w)
-    keeps_sums = out.code is _C.QUANTIZED_S32 and out.scale == scale
-    return scale if bias is None or bias.code is not _C.QUANTIZED_S32 or keeps_sums else bias.scale
+    if bias is None or bias.code is not _C.QUANTIZED_S32 or keeps_sums(out, scale):
+        return scale
+    return bias.scale
 
 
 def output_dtype(node: AnyNode, x: DType, w: DType) -> DType:
@@ -149,7 +150,8 @@ def finish(
     bias, z
         Stored arrays that broadcast with ``sums``.
     """
-    x, w, has_bias = specs[0].dtype, specs[1].dtype, bias is not None
+    x, w = specs[0].dtype, specs[1].dtype
+    bias_type = None if bias is None else specs[2].dtype
     if x.is_float:
         real = sums
     else:
@@ -164,9 +166,8 @@ def finish(
             if mode == ConvBiasNonlineMode.RELU:
                 integers = np.maximum(integers, 0)
             return integers.astype(out.storage)
-        scale = sum_scale(x, w, specs[2].dtype if has_bias else None, out)
-        keeps_integers = out.code is _C.QUANTIZED_S32 and out.scale == scale
-        if keeps_integers and bias is None and z is None and mode == ConvBiasNonlineMode.IDENTITY:
+        scale = sum_scale(x, w, bias_type, out)
+        if keeps_sums(out, scale) and bias is None and z is None and mode == ConvBiasNonlineMode.IDENTITY:
             return integers
         real = integers.astype(np.float32) * np.float32(scale)
     if bias is not None:
