@@ -1,6 +1,7 @@
 """Loads damaged model files, and runs what still loads; anything but a result or a LiteError is a finding.
 
     python tools/fuzz_loads.py --loads 1000000 --forwards 100000
+    python tools/fuzz_loads.py --loads 1000000 --forwards 100000 --in-place     # of these, more load
 
 Works in one process with limited memory: a crash ends it, with the number of the case in the file of ``--state``; the
 next call goes on behind it. The package must be installed, or built in place and on the path. Ends with status 1 if
@@ -32,13 +33,16 @@ SPARE_BYTES = 1 << 30  # of address space, over what the process has at first
 LARGEST = 64 * 1024
 
 
-def damaged(data: bytes, rng: random.Random) -> bytes:
-    """The bytes with one to eight changes: bits, bytes, words, pieces cut out, doubled or moved, an end cut off."""
+def damaged(data: bytes, rng: random.Random, *, in_place: bool = False) -> bytes:
+    """The bytes with one to eight changes: bits, bytes, words, pieces cut out, doubled or moved, an end cut off.
+
+    In place, there is one change, of a bit, a byte or a word.
+    """
     out = bytearray(data)
-    for _ in range(rng.choice((1, 1, 1, 2, 3, 8))):
+    for _ in range(1 if in_place else rng.choice((1, 1, 1, 2, 3, 8))):
         if not out:
             break
-        at, kind = rng.randrange(len(out)), rng.randrange(7)
+        at, kind = rng.randrange(len(out)), rng.randrange(3 if in_place else 7)
         piece = slice(at, at + rng.choice((1, 2, 4, 8, 64)))
         if kind == 0:
             out[at] ^= 1 << rng.randrange(8)
@@ -77,6 +81,7 @@ def main() -> int:
     parser.add_argument("--loads", type=int, default=10_000, help="how many damaged files are loaded (10,000)")
     parser.add_argument("--forwards", type=int, default=1_000, help="how many of those that load are run (1,000)")
     parser.add_argument("--first", type=int, default=0, help="number of the first case (0)")
+    parser.add_argument("--in-place", action="store_true", help="change one bit, byte or word of each file")
     parser.add_argument("--state", type=Path, help="file that holds the number of the current case")
     parser.add_argument("models", nargs="*", type=Path, help="model files (those of the tests, up to 64 KB)")
     args = parser.parse_args()
@@ -99,7 +104,7 @@ def main() -> int:
         begin = time.perf_counter()
         try:
             network = LiteNetwork()
-            network.load(damaged(data, rng))
+            network.load(damaged(data, rng, in_place=args.in_place))
             kind = "loaded"
             if forwards > 0:
                 forwards -= 1
