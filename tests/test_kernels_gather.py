@@ -87,7 +87,7 @@ def test_node_takes_one_of_each(axis, dtype, isa):
 def test_node_reports_an_index_out_of_range():
     inputs = [np.zeros((6, 7), np.float32), np.int32([0, 6])]
     with pytest.raises(LiteIndexError, match=r"out of range for data of shape \(6, 7\)"):
-        run_blocked("IndexingMultiAxisVec", items((0, "i")), inputs, "base", plain={0, 1})
+        run_blocked("IndexingMultiAxisVec", items((0, "i")), inputs, INSTRUCTION_SETS[0], plain={0, 1})
 
 
 @pytest.mark.parametrize("isa", INSTRUCTION_SETS)

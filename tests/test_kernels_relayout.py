@@ -87,7 +87,7 @@ def test_blocked_and_back_of_small_elements(dtype, isa):
     ("x", "y"), [((1, 8, 2, 2), (1, 3, 2, 2, 4)), ((1, 8, 2, 2), (1, 2, 2, 3, 4)), ((1, 8, 2, 2), (1, 4, 2, 2, 2))]
 )
 def test_shapes_that_do_not_belong_together_are_refused(x, y):
-    relayout = kernel_set("base").module("relayout")
+    relayout = kernel_set(INSTRUCTION_SETS[0]).module("relayout")
     plain, packed = np.zeros(x, np.float32), np.zeros(y, np.float32)
     with pytest.raises(ValueError, match=r"is packed in|packed by 4, 8 or 16"):
         relayout.nchw_to_packed(plain, packed)
@@ -96,7 +96,7 @@ def test_shapes_that_do_not_belong_together_are_refused(x, y):
 
 
 def test_arrays_that_cannot_be_packed_are_refused():
-    relayout = kernel_set("base").module("relayout")
+    relayout = kernel_set(INSTRUCTION_SETS[0]).module("relayout")
     x, y = np.zeros((1, 8, 2, 2), np.float32), np.zeros((1, 2, 2, 2, 4), np.float32)
     with pytest.raises(ValueError, match="contiguous"):
         relayout.nchw_to_packed(np.zeros((1, 8, 2, 4), np.float32)[..., ::2], y)
@@ -110,7 +110,7 @@ def test_arrays_that_cannot_be_packed_are_refused():
 
 
 def test_empty_images_are_packed_to_nothing():
-    relayout = kernel_set("base").module("relayout")
+    relayout = kernel_set(INSTRUCTION_SETS[0]).module("relayout")
     for shape in ((0, 8, 2, 2), (1, 0, 2, 2), (1, 8, 0, 2)):
         x, y = np.zeros(shape, np.float32), np.zeros((shape[0], shape[1] // 4, *shape[2:], 4), np.float32)
         relayout.nchw_to_packed(x, y)

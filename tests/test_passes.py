@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from support.graphs import GraphBuilder, run, session_of
+from support.instruction_sets import INSTRUCTION_SETS
 
 from megengine_lite._core.compile.rewriter import Rewriter
 from megengine_lite._core.compile.substitution import Substitution
@@ -146,7 +147,7 @@ def test_channel_shuffle_is_one_gather():
     sizes = [b.constant(np.int32([20])) for _ in range(2)]
     first, second = b.node("Split", Axis(axis=1), [shuffled, *sizes], outputs=2)
     out = conv(b, second, 8, ic=20)
-    for isa in ("base", None):
+    for isa in (INSTRUCTION_SETS[0], None):
         ops = check(b.finish(out, first), {"x": normal(2, 8, 5, 6)}, isa=isa)
         assert "Dimshuffle" not in ops
         assert ops.count("ChannelGather") == 2
