@@ -1,7 +1,10 @@
 """Special values through every float function: the same at every position, fused or not, in every layout."""
 
+import textwrap
+
 import numpy as np
 import pytest
+from processes import in_process
 from special_numbers import SPECIAL, assert_identical, assert_same
 from support.graphs import GraphBuilder, run, session_of
 from support.instruction_sets import INSTRUCTION_SETS
@@ -55,6 +58,22 @@ def test_kernel_agrees_with_definition_at_every_position(mode, isa):
     for size in range(1, 41):
         at = np.arange(size) * 7 % whole.size
         assert_identical(chain(steps, [a[at] for a in operands]), whole[at], f"{M(mode).name} of {size} numbers")
+
+
+def test_definitions_do_not_depend_on_what_numpy_has_for_the_processor(tmp_path):
+    vectors = np.show_config(mode="dicts")["SIMD Extensions"]["found"]
+    code = f"""
+        import os
+        os.environ["NPY_DISABLE_CPU_FEATURES"] = {" ".join(vectors)!r}
+        import numpy as np
+        from test_special_values_elemwise import MODES, M, defined, operands_of
+        np.savez({str(tmp_path / "plain.npz")!r}, **{{M(m).name: defined(m, operands_of(m)) for m in MODES}})
+    """
+    in_process(textwrap.dedent(code))
+    with np.load(tmp_path / "plain.npz") as plain:
+        for mode in MODES:
+            atol = ABSOLUTE.get(mode, 1e-36)
+            assert_same(defined(mode, operands_of(mode)), plain[M(mode).name], M(mode).name, atol=atol)
 
 
 @pytest.mark.parametrize("isa", INSTRUCTION_SETS)

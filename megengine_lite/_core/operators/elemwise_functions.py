@@ -166,8 +166,11 @@ def _softplus_grad(x: Array, y: Array) -> Array:
     return result
 
 
-def _flushed(x: Array) -> Array:
-    """Denormal numbers as zeros, where numpy looks at their bits; only arithmetic takes them so by itself."""
+def flushed(x: Array) -> Array:
+    """Denormal numbers as zeros. Arithmetic takes them so by itself, but functions of the C library look at their bits.
+
+    Which functions numpy takes from there depends on the processor.
+    """
     result: np.ndarray = x * x.dtype.type(1)
     return result
 
@@ -191,7 +194,7 @@ FUNCTIONS: dict[int, Function] = {
     _M.EXP: Function(1, "f", np.exp),
     _M.EXPM1: Function(1, "f", np.expm1),
     _M.FLOOR: Function(1, "f", np.floor),
-    _M.LOG: Function(1, "f", np.log),
+    _M.LOG: Function(1, "f", lambda x: np.log(flushed(x))),
     _M.LOG1P: Function(1, "f", np.log1p),
     _M.NEGATE: Function(1, "if", np.negative),
     _M.SIGMOID: Function(1, "f", _sigmoid),
@@ -204,7 +207,7 @@ FUNCTIONS: dict[int, Function] = {
     _M.MIN: Function(2, "if", _min),
     _M.MOD: Function(2, "if", _mod),
     _M.MUL: Function(2, "if", np.multiply),
-    _M.POW: Function(2, "f", np.power),
+    _M.POW: Function(2, "f", lambda x, y: np.power(flushed(x), flushed(y))),
     _M.SIGMOID_GRAD: Function(2, "f", lambda x, y: x * (1 - x) * y),
     _M.SUB: Function(2, "if", np.subtract),
     _M.SWITCH_GT0: Function(2, "if", lambda x, y: _choose(x > 0, y)),
@@ -226,7 +229,7 @@ FUNCTIONS: dict[int, Function] = {
     _M.FAST_TANH_GRAD: Function(2, "f", _fast_tanh_grad),
     _M.ROUND: Function(1, "f", round_half_away),
     _M.RMULH: Function(2, "i", rmulh),
-    _M.ATAN2: Function(2, "f", lambda x, y: np.arctan2(_flushed(x), _flushed(y))),
+    _M.ATAN2: Function(2, "f", lambda x, y: np.arctan2(flushed(x), flushed(y))),
     _M.ERF: Function(1, "f", erf),
     _M.ERFINV: Function(1, "f", erfinv),
     _M.ERFC: Function(1, "f", erfc),

@@ -11,6 +11,7 @@ import numpy as np
 
 from megengine_lite._core.ir.graph import AnyNode
 from megengine_lite._core.ir.params import ElemwiseMode as M
+from megengine_lite._core.operators.elemwise_functions import flushed
 
 _NEAR = float(np.finfo(np.float32).eps)
 _THIRD = float(np.float32(1 / 3))
@@ -33,7 +34,7 @@ def constant_exponent(node: AnyNode) -> float | None:
 
 def constant_power(x: np.ndarray, exponent: float) -> np.ndarray:
     """``x ** exponent`` of float32 numbers by these rules; the result may be float64."""
-    one = x.dtype.type(1)
+    x, one = flushed(x), x.dtype.type(1)
     whole = _whole(exponent)
     if whole is not None:
         if abs(whole) > _PRODUCTS:
