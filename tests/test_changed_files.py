@@ -29,7 +29,7 @@ def weight(seed: int) -> np.ndarray:
 
 
 def convolution(seed: int) -> bytes:
-    """A model whose kernels want the weight in another form for small, middle and large images."""
+    """A model whose kernels want the weight in another form for small images than for large ones."""
     operators = [
         input_operator(0, "x", (1, CHANNELS, 8, 8)),
         constant_operator(1, (CHANNELS, CHANNELS, 3, 3), data=weight(seed)),
@@ -38,8 +38,8 @@ def convolution(seed: int) -> bytes:
     return to_bytes(ModelRecord("v2", 101300, operators, [(2, "")], {2: "y"}))
 
 
-SIZES = (8, 40, 3)
-"""Sizes of images for which the weight is packed in different ways."""
+SIZES = (40, 3, 8)
+"""Sizes of images. On every instruction set the weight is packed in another way for the second than for the first."""
 
 
 def image(size: int) -> np.ndarray:
