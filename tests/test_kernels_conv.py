@@ -12,7 +12,7 @@ from megengine_lite._core.config import AlgoPolicy
 from megengine_lite._core.cpu.algorithms.algorithm import candidates, choose
 from megengine_lite._core.cpu.algorithms.convolution import CONV_F32, ConvProblem, WinogradPlan, merged_groups
 from megengine_lite._core.cpu.kernel_call import KernelCall
-from megengine_lite._core.cpu.kernel_set import kernel_set
+from megengine_lite._core.cpu.kernel_set import KernelSet, kernel_set
 from megengine_lite._core.cpu.lower import conv
 from megengine_lite._core.cpu.lower.deconv import phases
 from megengine_lite._core.cpu.packing.float32 import (
@@ -258,7 +258,7 @@ def test_filter_may_be_computed(isa):
 
 COMMON = ConvProblem(
     n=1, groups=1, ic=64, oc=64, ih=56, iw=56, oh=56, ow=56, kh=3, kw=3, stride_h=1, stride_w=1, dilate_h=1, dilate_w=1,
-    pad_h=1, pad_w=1, width=16, plain_input=False,
+    pad_h=1, pad_w=1, kernels=kernel_set(INSTRUCTION_SETS[0]), plain_input=False,
 )  # fmt: skip
 
 
@@ -266,11 +266,12 @@ def problem(**changes):
     return replace(COMMON, **changes)
 
 
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
 @pytest.mark.parametrize(
     ("changes", "name"),
     [
         ({}, "conv_winograd4_f32"),
-        ({"ic": 512, "oc": 512, "ih": 7, "iw": 7, "oh": 7, "ow": 7}, "conv_winograd2_f32"),
+        ({"ic": 512, "oc": 512, "ih": 6, "iw": 6, "oh": 6, "ow": 6}, "conv_winograd2_f32"),
         ({"kh": 1, "kw": 1, "pad_h": 0, "pad_w": 0}, "conv_direct_f32"),
         ({"stride_h": 2, "stride_w": 2, "oh": 28, "ow": 28}, "conv_direct_f32"),
         ({"groups": 64, "ic": 1, "oc": 1}, "conv_depthwise_f32"),
@@ -278,8 +279,32 @@ def problem(**changes):
         ({"groups": 97, "ic": 3, "oc": 5}, "conv_plain_f32"),
     ],
 )
-def test_heuristic_chooses(changes, name):
-    assert choose(CONV_F32, problem(**changes), AlgoPolicy(), 1).name == name
+def test_heuristic_chooses(changes, name, isa):
+    assert choose(CONV_F32, problem(kernels=kernel_set(isa), **changes), AlgoPolicy(), 1).name == name
+
+
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+def test_choice_asks_the_kernels_of_the_session(monkeypatch, isa):
+    asked = set()
+    module = KernelSet.module
+    monkeypatch.setattr(KernelSet, "module", lambda self, name: asked.add((self.name, name)) or module(self, name))
+    for name, c in [("conv_winograd4_f32", DENSE["3x3"]), ("conv_plain_f32", DENSE["3x3"]),
+                    ("conv_first_f32", IMAGE["grey"]), ("conv_depthwise_f32", DEPTHWISE["3x3"])]:  # fmt: skip
+        monkeypatch.setattr(conv, "CONV_F32", [ALGORITHMS[name]])
+        run(c, arrays(c)[0], isa, 1)
+    assert asked == {(isa, name) for name in ("conv_depthwise", "conv_first", "conv_plain", "conv_winograd")}
+
+
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+def test_cost_and_scratch_are_those_of_the_instruction_set(isa):
+    width = kernel_set(isa).width
+    p = problem(kernels=kernel_set(isa))
+    tiles = WinogradPlan.make(p, 4).tiles
+    channels = 64 * tiles + width + (2 * tiles + 1) * width  # of a transformed input and of the products
+    assert p.width == width
+    assert ALGORITHMS["conv_winograd4_f32"].scratch(p) == 4 * 36 * channels
+    block = 3 * width
+    assert ALGORITHMS["conv_plain_f32"].scratch(p) == 64 * 3 * (8 * 3 + 4 * max(58, 2 + -(-56 // block) * block))
 
 
 def test_workspace_limit_excludes_algorithms():
@@ -298,10 +323,13 @@ def test_winograd_plan_gives_every_thread_the_same_work():
             assert plan.tiles * plan.tile_blocks >= math.ceil(size / 4) ** 2
 
 
-def test_merged_groups_end_at_channel_blocks():
-    assert merged_groups(problem(groups=4, ic=16, oc=32)) == 1
-    assert merged_groups(problem(groups=32, ic=4, oc=4)) == 4
-    assert merged_groups(problem(groups=5, ic=3, oc=4)) == 5
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+def test_merged_groups_end_at_channel_blocks(isa):
+    kernels = kernel_set(isa)
+    width = kernels.width
+    assert merged_groups(problem(kernels=kernels, groups=4, ic=width, oc=2 * width)) == 1
+    assert merged_groups(problem(kernels=kernels, groups=32, ic=width // 4, oc=width // 4)) == 4
+    assert merged_groups(problem(kernels=kernels, groups=5, ic=3, oc=4)) == 5
     w = np.arange(2 * 3 * 2, dtype=np.float32).reshape(2, 3, 2, 1, 1) + 1
     merged = merge_groups(w, 2)[0, :, :, 0, 0]
     np.testing.assert_array_equal(merged[:3, :2], w[0, :, :, 0, 0])

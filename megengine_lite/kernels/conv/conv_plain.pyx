@@ -117,14 +117,9 @@ cdef struct ConvPlainArgs:
     Epilogue epilogue
 
 
-def row_part(
-    int64_t width, int64_t iw, int64_t ow, int64_t kw, int64_t stride_w, int64_t dilate_w, int64_t pad_w
-):
-    """Numbers in one of the `stride_w` parts of a padded row, and those that the last block reads behind it.
-
-    `width` is the number of float32 lanes of a vector.
-    """
-    cdef int64_t block = SPAN * width
+def row_part(int64_t iw, int64_t ow, int64_t kw, int64_t stride_w, int64_t dilate_w, int64_t pad_w):
+    """Numbers in one of the `stride_w` parts of a padded row, and those that the last block reads behind it."""
+    cdef int64_t block = SPAN * VW
     cdef int64_t padded = (iw + 2 * pad_w + stride_w - 1) // stride_w
     return max(padded, (kw - 1) * dilate_w // stride_w + (ow + block - 1) // block * block)
 

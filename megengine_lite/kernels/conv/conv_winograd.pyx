@@ -202,20 +202,20 @@ cdef struct ConvWinogradArgs:
 # those of two channel blocks of the output. The steps between them are one vector longer than needed: matrices whose
 # distance is a multiple of 4096 bytes would share cache sets.
 
-cdef inline int64_t input_step(int64_t width, int64_t ic_blocks, int64_t tiles) noexcept nogil:
+cdef inline int64_t input_step(int64_t ic_blocks, int64_t tiles) noexcept nogil:
     """Floats from one input matrix to the next."""
-    return (ic_blocks * tiles + 1) * width
+    return (ic_blocks * tiles + 1) * VW
 
 
-cdef inline int64_t output_step(int64_t width, int64_t tiles) noexcept nogil:
+cdef inline int64_t output_step(int64_t tiles) noexcept nogil:
     """Floats from one output matrix to the next."""
-    return (2 * tiles + 1) * width
+    return (2 * tiles + 1) * VW
 
 
-def scratch_bytes(int64_t m, int64_t width, int64_t ic, int64_t tiles):
-    """Bytes of scratch that F(m x m, 3 x 3) needs: `tiles` in the longest run, `width` channels in a block."""
-    cdef int64_t ic_blocks = (ic + width - 1) // width
-    return 4 * (m + 2) * (m + 2) * (input_step(width, ic_blocks, tiles) + output_step(width, tiles))
+def scratch_bytes(int64_t m, int64_t ic, int64_t tiles):
+    """Bytes of scratch that F(m x m, 3 x 3) needs, with `tiles` in the longest run."""
+    cdef int64_t ic_blocks = (ic + VW - 1) // VW
+    return 4 * (m + 2) * (m + 2) * (input_step(ic_blocks, tiles) + output_step(tiles))
 
 
 cdef inline inlined winograd(
@@ -253,8 +253,8 @@ cdef inline inlined winograd(
         part = item % parts
         first = tiles * rest // tile_blocks
         count = tiles * (rest + 1) // tile_blocks - first
-        v_step = input_step(VW, ic_blocks, count)
-        m_step = output_step(VW, count)
+        v_step = input_step(ic_blocks, count)
+        m_step = output_step(count)
         m = scratch + area * v_step
         if transformed != item // parts:
             transform_input(M, &g, x + n * x_image, ic_blocks, first, count, scratch, v_step)
@@ -280,7 +280,7 @@ cdef void conv_winograd4_f32(const ConvWinogradArgs* a, int64_t begin, int64_t e
     output channels.
 
     x, y and z point at element (0, 0, 0, 0); x needs a halo of at least the padding. x_bottom and x_right are its
-    height and width plus the halo on that side. y may be z. Scratch: scratch_bytes(4, VW, ic, tiles).
+    height and width plus the halo on that side. y may be z. Scratch: scratch_bytes(4, ic, tiles).
     """
     winograd(4, a, begin, end, <float*>scratch)
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from dataclasses import dataclass, field, replace
+from types import ModuleType
+from typing import ClassVar
 
 from megengine_lite._core.cpu.algorithms.algorithm import Algorithm
-from megengine_lite._core.cpu.kernel_set import kernel_set
+from megengine_lite._core.cpu.kernel_set import KernelSet
 from megengine_lite._core.ir.fused_quantized import MAX_IMAGE_CHANNELS
 
 
@@ -14,8 +15,9 @@ from megengine_lite._core.ir.fused_quantized import MAX_IMAGE_CHANNELS
 class ConvProblem:
     """What algorithms need to know about a convolution and what has been fused into it.
 
-    ``ic`` and ``oc`` are channels per group; ``width`` is the number of channels of a block. ``plain_input``: the input
-    exists in plain NCHW and not blocked. ``converts_input``: its type is not the one that is multiplied.
+    ``ic`` and ``oc`` are channels per group; ``width`` is the number of channels of a block of the session's
+    ``kernels``. ``plain_input``: the input exists in plain NCHW and not blocked. ``converts_input``: its type is not
+    the one that is multiplied.
     """
 
     n: int
@@ -34,9 +36,13 @@ class ConvProblem:
     dilate_w: int
     pad_h: int
     pad_w: int
-    width: int
+    width: int = field(init=False)  # also a part of the text by which measurements are found
     plain_input: bool
+    kernels: KernelSet = field(repr=False)
     converts_input: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "width", self.kernels.width)
 
     @property
     def products(self) -> int:
@@ -49,6 +55,10 @@ class ConvProblem:
 
     def blocks(self, channels: int) -> int:
         return -(-channels // self.width)
+
+    def module(self, name: str) -> ModuleType:
+        """A kernel module of the session's instruction set, for the scratch and the block sizes that it exports."""
+        return self.kernels.module(name)
 
 
 def merged_groups(p: ConvProblem) -> int:
@@ -77,20 +87,14 @@ def _takes_int8(p: ConvProblem) -> bool:
     return not p.converts_input
 
 
-def _module(name: str) -> Any:
-    """A kernel module, for the scratch and the block sizes that it exports. They are the same for all sets of a width,
-    which is an argument where it matters."""
-    return kernel_set().module(name)
-
-
 def first_scratch(p: ConvProblem) -> int:
     """Bytes that each thread needs."""
-    return int(_module("conv_first").scratch_bytes(p.ic, p.kh, p.kw, p.iw, p.pad_w))
+    return int(p.module("conv_first").scratch_bytes(p.ic, p.kh, p.kw, p.iw, p.pad_w))
 
 
 def depthwise_scratch(p: ConvProblem) -> int:
     """Bytes that each thread needs."""
-    return int(_module("conv_depthwise").scratch_bytes(p.kh, p.kw))
+    return int(p.module("conv_depthwise").scratch_bytes(p.kh, p.kw))
 
 
 # Multiply-adds that a core does for each lane of its vectors while it reads one number of weights from memory, and
@@ -112,13 +116,13 @@ def _first_cost(p: ConvProblem) -> float:
 
 
 def _plain_scratch(p: ConvProblem) -> int:
-    kernel = _module("conv_plain")
-    part = kernel.row_part(p.width, p.iw, p.ow, p.kw, p.stride_w, p.dilate_w, p.pad_w)
+    kernel = p.module("conv_plain")
+    part = kernel.row_part(p.iw, p.ow, p.kw, p.stride_w, p.dilate_w, p.pad_w)
     return int(kernel.scratch_bytes(p.ic * p.kh, p.kw, p.stride_w, part))
 
 
 def _plain_cost(p: ConvProblem) -> float:
-    block = int(_module("conv_plain").SPAN) * p.width
+    block = int(p.module("conv_plain").SPAN) * p.width
     products = p.products // p.ow * -(-p.ow // block) * block
     copied = p.n * p.groups * p.ic * p.oh * p.kh * p.iw * (12 if p.stride_w == 1 else 40)
     relayout = 0 if p.plain_input else _RELAYOUT * p.width * p.n * p.groups * p.ic * p.ih * p.iw
@@ -164,7 +168,7 @@ class WinogradPlan:
 
     def scratch(self, p: ConvProblem) -> int:
         """Bytes that each thread needs."""
-        return int(_module("conv_winograd").scratch_bytes(self.m, p.width, p.ic, self.tiles))
+        return int(p.module("conv_winograd").scratch_bytes(self.m, p.ic, self.tiles))
 
     def cost(self, p: ConvProblem) -> float:
         lanes, depth = p.blocks(p.oc) * p.width, p.blocks(p.ic) * p.width

@@ -83,7 +83,7 @@ def conv_problem(ctx: Lowering, node: Node) -> ConvProblem:
         dilate_w=p.dilate_w,
         pad_h=p.pad_h,
         pad_w=p.pad_w,
-        width=ctx.width,
+        kernels=ctx.kernels,
         plain_input=ctx.is_plain(x) and not ctx.is_blocked(x),
     )
 

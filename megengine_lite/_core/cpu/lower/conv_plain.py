@@ -36,7 +36,7 @@ def emit_plain(
     xt, bt, zt = ctx.plain(x), ctx.plain(bias) if bias else None, ctx.plain(z) if z else None
     yt = ctx.new_plain(y)
     module = ctx.kernels.module("conv_plain")
-    part = module.row_part(ctx.width, ins[2], outs[2], kernel[2], stride[2], dilate[2], pad[2])
+    part = module.row_part(ins[2], outs[2], kernel[2], stride[2], dilate[2], pad[2])
     ctx.emit(
         "conv_plain_f32", node, x=xt.ref, w=w, bias=bt.ref if bt else None, z=zt.ref if zt else None, y=yt.ref,
         groups=groups, ic=ic, oc=oc, **_spatial("i", ins), **_spatial("o", outs), **_spatial("k", kernel),

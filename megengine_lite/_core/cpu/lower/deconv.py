@@ -100,7 +100,7 @@ def _emit_phase(ctx: Lowering, node: Node, filter_: Var, xt: Tensor, yt: Tensor,
     problem = ConvProblem(
         n=xt.n, groups=groups, ic=ic, oc=oc, ih=xt.h, iw=xt.w, oh=row.count, ow=column.count, kh=len(row.taps),
         kw=len(column.taps), stride_h=1, stride_w=1, dilate_h=row.dilate, dilate_w=column.dilate, pad_h=row.pad,
-        pad_w=column.pad, width=ctx.width, plain_input=False,
+        pad_w=column.pad, kernels=ctx.kernels, plain_input=False,
     )  # fmt: skip
     geometry = {
         "y": yt.ref + 4 * (row.first * yt.row + column.first * ctx.width),

@@ -290,7 +290,7 @@ def _problem(conv: _Conv) -> ConvProblem:
     return ConvProblem(
         n=n, groups=groups, ic=ic, oc=oc, ih=ih, iw=iw, oh=oh, ow=ow, kh=kh, kw=kw, stride_h=p.stride_h,
         stride_w=p.stride_w, dilate_h=p.dilate_h, dilate_w=p.dilate_w, pad_h=p.pad_h, pad_w=p.pad_w,
-        width=conv.ctx.width, plain_input=not conv.ctx.is_blocked(conv.x),
+        kernels=conv.ctx.kernels, plain_input=not conv.ctx.is_blocked(conv.x),
         converts_input=conv.x.dtype != conv.input_dtype,
     )  # fmt: skip
 

@@ -58,7 +58,7 @@ def _emit_phase(
     problem = ConvProblem(
         n=source.n, groups=groups, ic=ic, oc=oc, ih=source.h, iw=source.w, oh=row.count, ow=column.count,
         kh=len(row.taps), kw=len(column.taps), stride_h=1, stride_w=1, dilate_h=row.dilate, dilate_w=column.dilate,
-        pad_h=row.pad, pad_w=column.pad, width=ctx.width, plain_input=False,
+        pad_h=row.pad, pad_w=column.pad, kernels=ctx.kernels, plain_input=False,
     )  # fmt: skip
     merged = merged_groups(problem)
     groups, ic, oc = groups // merged, ic * merged, oc * merged
