@@ -1,17 +1,8 @@
 /* AVX2, FMA and F16C: vectors of 8 floats, 16 registers. */
 #ifndef MEGENGINE_LITE_SIMD_AVX2_H
 #define MEGENGINE_LITE_SIMD_AVX2_H
-#include <immintrin.h>
+#include "x86.h"
 
-ML_INLINE vf vf_held(vf x) {
-    __asm__("" : "+v"(x));
-    return x;
-}
-ML_INLINE vf vf_product(vf a, vf b) {
-    vf x = a * b;
-    __asm__("" : "+x"(x));
-    return x;
-}
 ML_INLINE vf vf_max(vf a, vf b) { return (vf)_mm256_max_ps((__m256)a, (__m256)b); }
 ML_INLINE vf vf_min(vf a, vf b) { return (vf)_mm256_min_ps((__m256)a, (__m256)b); }
 ML_INLINE vf vf_sqrt(vf a) { return (vf)_mm256_sqrt_ps((__m256)a); }
@@ -19,9 +10,6 @@ ML_INLINE vf vf_rint(vf a) { return (vf)_mm256_round_ps((__m256)a, _MM_FROUND_TO
 ML_INLINE vf vf_floor(vf a) { return (vf)_mm256_floor_ps((__m256)a); }
 ML_INLINE vf vf_trunc(vf a) { return (vf)_mm256_round_ps((__m256)a, _MM_FROUND_TO_ZERO | _MM_FROUND_NO_EXC); }
 ML_INLINE vi vf_to_vi(vf a) { return (vi)_mm256_cvttps_epi32((__m256)a); }
-ML_INLINE vi vf_to_vi_any(vf a) {
-    return vf_to_vi(a);
-}
 ML_INLINE vd vd_max(vd a, vd b) { return (vd)_mm256_max_pd((__m256d)a, (__m256d)b); }
 ML_INLINE vd vd_min(vd a, vd b) { return (vd)_mm256_min_pd((__m256d)a, (__m256d)b); }
 ML_INLINE int vi_any(vi m) {
@@ -65,7 +53,6 @@ ML_INLINE vi vi_load_quad(const void *p) {
     return (vi)_mm256_shuffle_epi8(x, turn);
 }
 ML_INLINE void vf_stream(float *p, vf x) { _mm256_stream_ps(p, (__m256)x); }
-ML_INLINE void stream_end(void) { _mm_sfence(); }
 ML_INLINE vf vf_gather(const float *p, vi index) {
     return (vf)_mm256_i32gather_ps(p, (__m256i)index, 4);
 }
@@ -81,10 +68,5 @@ ML_INLINE vf vf_permute2(vf a, vf b, vi order) {
 #define vf_store_n plain_vf_store_n
 #define vf_ldexp plain_vf_ldexp
 #define bytes_lookup plain_bytes_lookup
-#define vf_fma_lane plain_vf_fma_lane
-#define vi_dot_signed plain_vi_dot_signed
-#define vi_load_quads plain_vi_load_quads
-#define vi_dot_lane plain_vi_dot_lane
-#define vi_dot_signed_lane plain_vi_dot_signed_lane
 
 #endif

@@ -1,17 +1,8 @@
 /* AVX-512 F, DQ, BW, VL, VBMI and VNNI: vectors of 16 floats, 32 registers. */
 #ifndef MEGENGINE_LITE_SIMD_AVX512_H
 #define MEGENGINE_LITE_SIMD_AVX512_H
-#include <immintrin.h>
+#include "x86.h"
 
-ML_INLINE vf vf_held(vf x) {
-    __asm__("" : "+v"(x));
-    return x;
-}
-ML_INLINE vf vf_product(vf a, vf b) {
-    vf x = a * b;
-    __asm__("" : "+v"(x));
-    return x;
-}
 ML_INLINE vf vf_load_n(const float *p, int64_t n) {
     return (vf)_mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p);
 }
@@ -25,9 +16,6 @@ ML_INLINE vf vf_rint(vf a) { return (vf)_mm512_roundscale_ps((__m512)a, _MM_FROU
 ML_INLINE vf vf_floor(vf a) { return (vf)_mm512_roundscale_ps((__m512)a, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC); }
 ML_INLINE vf vf_trunc(vf a) { return (vf)_mm512_roundscale_ps((__m512)a, _MM_FROUND_TO_ZERO | _MM_FROUND_NO_EXC); }
 ML_INLINE vi vf_to_vi(vf a) { return (vi)_mm512_cvttps_epi32((__m512)a); }
-ML_INLINE vi vf_to_vi_any(vf a) {
-    return vf_to_vi(a);
-}
 ML_INLINE vf vf_ldexp(vf x, vf n) {
     return (vf)_mm512_scalef_ps((__m512)x, (__m512)n);
 }
@@ -76,7 +64,6 @@ ML_INLINE vi vi_load_quad(const void *p) {
     return (vi)_mm512_permutexvar_epi8(turn, _mm512_loadu_si512(p));
 }
 ML_INLINE void vf_stream(float *p, vf x) { _mm512_stream_ps(p, (__m512)x); }
-ML_INLINE void stream_end(void) { _mm_sfence(); }
 ML_INLINE vf vf_gather(const float *p, vi index) {
     return (vf)_mm512_i32gather_ps((__m512i)index, p, 4);
 }
@@ -87,10 +74,5 @@ ML_INLINE void vf_store_f16(uint16_t *p, vf x) {
 ML_INLINE vf vf_permute2(vf a, vf b, vi order) {
     return (vf)_mm512_permutex2var_ps((__m512)a, (__m512i)order, (__m512)b);
 }
-#define vf_fma_lane plain_vf_fma_lane
-#define vi_dot_signed plain_vi_dot_signed
-#define vi_load_quads plain_vi_load_quads
-#define vi_dot_lane plain_vi_dot_lane
-#define vi_dot_signed_lane plain_vi_dot_signed_lane
 
 #endif

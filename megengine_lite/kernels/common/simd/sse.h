@@ -1,17 +1,8 @@
 /* SSE up to 4.1: vectors of 4 floats, 16 registers. */
 #ifndef MEGENGINE_LITE_SIMD_SSE_H
 #define MEGENGINE_LITE_SIMD_SSE_H
-#include <immintrin.h>
+#include "x86.h"
 
-ML_INLINE vf vf_held(vf x) {
-    __asm__("" : "+v"(x));
-    return x;
-}
-ML_INLINE vf vf_product(vf a, vf b) {
-    vf x = a * b;
-    __asm__("" : "+x"(x));
-    return x;
-}
 ML_INLINE vf vf_max(vf a, vf b) { return (vf)_mm_max_ps((__m128)a, (__m128)b); }
 ML_INLINE vf vf_min(vf a, vf b) { return (vf)_mm_min_ps((__m128)a, (__m128)b); }
 ML_INLINE vf vf_sqrt(vf a) { return (vf)_mm_sqrt_ps((__m128)a); }
@@ -19,9 +10,6 @@ ML_INLINE vf vf_rint(vf a) { return (vf)_mm_round_ps((__m128)a, _MM_FROUND_TO_NE
 ML_INLINE vf vf_floor(vf a) { return (vf)_mm_floor_ps((__m128)a); }
 ML_INLINE vf vf_trunc(vf a) { return (vf)_mm_round_ps((__m128)a, _MM_FROUND_TO_ZERO | _MM_FROUND_NO_EXC); }
 ML_INLINE vi vf_to_vi(vf a) { return (vi)_mm_cvttps_epi32((__m128)a); }
-ML_INLINE vi vf_to_vi_any(vf a) {
-    return vf_to_vi(a);
-}
 ML_INLINE vd vd_max(vd a, vd b) { return (vd)_mm_max_pd((__m128d)a, (__m128d)b); }
 ML_INLINE vd vd_min(vd a, vd b) { return (vd)_mm_min_pd((__m128d)a, (__m128d)b); }
 ML_INLINE int vi_any(vi m) {
@@ -55,7 +43,6 @@ ML_INLINE vi vi_load_quad(const void *p) {
     return (vi)_mm_shuffle_epi8(_mm_loadu_si128((const __m128i *)p), turn);
 }
 ML_INLINE void vf_stream(float *p, vf x) { _mm_stream_ps(p, (__m128)x); }
-ML_INLINE void stream_end(void) { _mm_sfence(); }
 
 #define vf_load_n plain_vf_load_n
 #define vf_store_n plain_vf_store_n
@@ -66,10 +53,5 @@ ML_INLINE void stream_end(void) { _mm_sfence(); }
 #define vf_load_f16 plain_vf_load_f16
 #define vf_store_f16 plain_vf_store_f16
 #define vf_permute2 plain_vf_permute2
-#define vf_fma_lane plain_vf_fma_lane
-#define vi_dot_signed plain_vi_dot_signed
-#define vi_load_quads plain_vi_load_quads
-#define vi_dot_lane plain_vi_dot_lane
-#define vi_dot_signed_lane plain_vi_dot_signed_lane
 
 #endif
