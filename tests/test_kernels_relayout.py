@@ -109,6 +109,29 @@ def test_arrays_that_cannot_be_packed_are_refused():
         relayout.nchw_to_packed(x, y)
 
 
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+@pytest.mark.parametrize("distance", [-127, -1, 0, 1, 127])
+def test_arrays_that_overlap_are_refused(distance, isa):
+    relayout = kernel_set(isa).module("relayout")
+    memory = np.arange(384, dtype=np.float32)
+    plain = memory[128:256].reshape(1, 8, 4, 4)
+    packed = memory[128 + distance :][:128].reshape(1, 2, 4, 4, 4)
+    for edge, x, y in ((relayout.nchw_to_packed, plain, packed), (relayout.packed_to_nchw, packed, plain)):
+        with pytest.raises(ValueError, match="overlap: give a destination"):
+            edge(x, y)
+    np.testing.assert_array_equal(memory, np.arange(384))
+
+
+@pytest.mark.parametrize("start", [0, 256])
+def test_neighbouring_arrays_are_packed(start):
+    relayout = kernel_set("base").module("relayout")
+    memory = np.arange(384, dtype=np.float32)
+    plain, packed = memory[128:256].reshape(1, 8, 4, 4), memory[start:][:128].reshape(1, 2, 4, 4, 4)
+    expected = plain.reshape(1, 2, 4, 4, 4).transpose(0, 1, 3, 4, 2).copy()
+    relayout.nchw_to_packed(plain, packed)
+    np.testing.assert_array_equal(packed, expected)
+
+
 def test_empty_images_are_packed_to_nothing():
     relayout = kernel_set(INSTRUCTION_SETS[0]).module("relayout")
     for shape in ((0, 8, 2, 2), (1, 0, 2, 2), (1, 8, 0, 2)):

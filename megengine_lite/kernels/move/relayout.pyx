@@ -1,6 +1,6 @@
 """Change between the plain and the channel-blocked layout, and copies between blocked tensors."""
 
-from libc.stdint cimport int8_t, int16_t, int64_t
+from libc.stdint cimport int8_t, int16_t, int64_t, uintptr_t
 from libc.string cimport memcpy
 
 from megengine_lite.kernels.common.interleave cimport deinterleave, interleave
@@ -174,11 +174,13 @@ def nchw_to_packed(const float[:, :, :, ::1] x not None, float[:, :, :, :, ::1] 
     Raises
     ------
     ValueError
-        The shapes do not belong together, p is another number, or an array has another type or is not contiguous.
+        The shapes do not belong together, p is another number, the arrays overlap, or one has another type or is not
+        contiguous.
     """
     cdef Py_ssize_t p = _packed_by(x, y), c = x.shape[1], size = x.shape[2] * x.shape[3], block, n, first
     if x.shape[0] == 0 or c == 0 or size == 0:
         return
+    _refuse_overlap(<uintptr_t>&x[0, 0, 0, 0], x.nbytes, <uintptr_t>&y[0, 0, 0, 0, 0], y.nbytes)
     with nogil:
         for n in range(x.shape[0]):
             for block in range(y.shape[1]):
@@ -199,11 +201,13 @@ def packed_to_nchw(const float[:, :, :, :, ::1] x not None, float[:, :, :, ::1] 
     Raises
     ------
     ValueError
-        The shapes do not belong together, p is another number, or an array has another type or is not contiguous.
+        The shapes do not belong together, p is another number, the arrays overlap, or one has another type or is not
+        contiguous.
     """
     cdef Py_ssize_t p = _packed_by(y, x), c = y.shape[1], size = y.shape[2] * y.shape[3], block, n, first
     if y.shape[0] == 0 or c == 0 or size == 0:
         return
+    _refuse_overlap(<uintptr_t>&x[0, 0, 0, 0, 0], x.nbytes, <uintptr_t>&y[0, 0, 0, 0], y.nbytes)
     with nogil:
         for n in range(y.shape[0]):
             for block in range(x.shape[1]):
@@ -225,6 +229,12 @@ cdef Py_ssize_t _packed_by(
             f"{tuple(packed.shape)[:5]}"
         )
     return p
+
+
+cdef int _refuse_overlap(uintptr_t x, Py_ssize_t x_bytes, uintptr_t y, Py_ssize_t y_bytes) except -1:
+    if x < y + y_bytes and y < x + x_bytes:
+        raise ValueError("source and destination overlap: give a destination with memory of its own")
+    return 0
 
 
 cdef void interleave_by(
