@@ -14,7 +14,7 @@ from libc.stdint cimport int64_t
 from libc.string cimport memset
 
 from megengine_lite.kernels.elemwise cimport elemwise_modes as M
-from megengine_lite.kernels.elemwise.elemwise_modes cimport arity_of, mode1, mode2, mode3
+from megengine_lite.kernels.elemwise.elemwise_modes cimport mode1, mode2, mode3
 from megengine_lite.kernels.common.rows cimport copy_row, fill_row, stream_row
 from megengine_lite.kernels.common.simd cimport (
     VW, inlined, stream_end, vf, vf_load, vf_load_n, vf_product, vf_store, vf_store_n,
@@ -24,10 +24,10 @@ from megengine_lite.kernels.common.tiling import plan_chain
 
 cpdef enum:  # planners read it
     MAX_INPUTS = 12
+    MAX_REGISTERS = 64  # inputs and steps
 
 cdef enum:
     MAX_DIMS = 8
-    MAX_REGISTERS = 64
     STEP = 6  # numbers per step in the table: mode, slot of the result, registers of the operands
 
 cdef enum Direction:
@@ -388,22 +388,23 @@ cdef void elemwise_chain_f32(const ElemwiseChainArgs* a, int64_t begin, int64_t 
         stream_end()
 
 
-cdef inline bint apply(const int64_t* step, float** register, float* y, int64_t n) noexcept nogil:
-    """One function of a chain; False for a mode that does not exist here."""
+cdef inline int apply(const int64_t* step, float** register, float* y, int64_t n) noexcept nogil:
+    """One function of a chain. The number of its operands, or 0 for a mode that does not exist here."""
     cdef const float* a = register[step[2]]
-    cdef int arity = arity_of(step[0])
-    if arity == 1:
-        return apply1(step[0], y, a, n)
-    if arity == 2:
-        return apply2(step[0], y, a, register[step[3]], n)
-    if arity == 3:
-        return apply3(step[0], y, a, register[step[3]], register[step[4]], n)
-    multiply_add4(y, a, register[step[3]], register[step[4]], register[step[5]], n)
-    return True
+    if apply2(step[0], y, a, register[step[3]], n):
+        return 2
+    if apply1(step[0], y, a, n):
+        return 1
+    if apply3(step[0], y, a, register[step[3]], register[step[4]], n):
+        return 3
+    if step[0] == M.FUSE_MUL_ADD4:
+        multiply_add4(y, a, register[step[3]], register[step[4]], register[step[5]], n)
+        return 4
+    return 0
 
 
-cdef bint has_mode(int64_t mode) noexcept nogil:
-    """Whether chains have the mode: runs it on no elements."""
+cdef int operands_of(int64_t mode) noexcept nogil:
+    """The number of operands of a mode, 0 if chains do not have it: runs it on no elements."""
     cdef int64_t[STEP] step = [mode, 0, 0, 0, 0, 0]
     cdef float nothing = 0
     cdef float* register = &nothing
@@ -411,7 +412,7 @@ cdef bint has_mode(int64_t mode) noexcept nogil:
 
 
 # Mode -> number of operands, for every mode that a chain may hold; planners refuse all others.
-MODES = {mode: arity_of(mode) for mode in range(M.MODE_COUNT) if has_mode(mode)}
+MODES = {mode: operands_of(mode) for mode in range(M.MODE_COUNT) if operands_of(mode)}
 
 include "elemwise_table.pxi"
 

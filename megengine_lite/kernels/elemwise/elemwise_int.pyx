@@ -8,7 +8,6 @@ from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, u
 from libc.string cimport memset
 
 from megengine_lite.kernels.elemwise cimport elemwise_modes as M
-from megengine_lite.kernels.elemwise.elemwise_modes cimport arity_of
 from megengine_lite.kernels.common.simd cimport inlined
 
 
@@ -134,7 +133,8 @@ cdef inline inlined value(
 
 
 cdef inline inlined strided(
-    int mode, bint TRUTH, integer* y, const Run* run, int64_t step0, int64_t step1, int64_t step2, int64_t step3
+    int mode, int OPERANDS, bint TRUTH, integer* y, const Run* run, int64_t step0, int64_t step1, int64_t step2,
+    int64_t step3
 ) noexcept nogil:
     cdef Run r = run[0]  # a copy, which stores to y cannot change
     cdef const integer* a = <const integer*>r.x[0]
@@ -146,9 +146,9 @@ cdef inline inlined strided(
     cdef int64_t result = 0
     for i in range(r.n):
         p = a[i * step0]
-        q = b[i * step1] if arity_of(mode) > 1 else 0
-        s = c[i * step2] if arity_of(mode) > 2 else 0
-        t = d[i * step3] if arity_of(mode) > 3 else 0
+        q = b[i * step1] if OPERANDS > 1 else 0
+        s = c[i * step2] if OPERANDS > 2 else 0
+        t = d[i * step3] if OPERANDS > 3 else 0
         value(mode, <integer>0, p, q, s, t, &r, &result)
         if TRUTH:
             truth[i] = <uint8_t>result
@@ -156,112 +156,140 @@ cdef inline inlined strided(
             y[i] = <integer>result
 
 
-cdef inline inlined loop(int mode, bint TRUTH, integer* y, const Run* r) noexcept nogil:
+cdef inline inlined loop(int mode, int OPERANDS, bint TRUTH, integer* y, const Run* r) noexcept nogil:
     """A run. With TRUTH, results are truth values of one byte. Compilers use vectors only if all operands are dense."""
     cdef int k
     cdef bint dense = True
-    for k in range(arity_of(mode)):
+    for k in range(OPERANDS):
         dense = dense and r.step[k] == 1
     if dense:
-        strided(mode, TRUTH, y, r, 1, 1, 1, 1)
+        strided(mode, OPERANDS, TRUTH, y, r, 1, 1, 1, 1)
     else:
-        strided(mode, TRUTH, y, r, r.step[0], r.step[1], r.step[2], r.step[3])
+        strided(mode, OPERANDS, TRUTH, y, r, r.step[0], r.step[1], r.step[2], r.step[3])
 
 
-cdef bint compare(int64_t mode, integer* y, const Run* r) noexcept nogil:
-    """Results are truth values. False, and nothing written, for a mode that does not exist here."""
+# The functions below return False, and write nothing, for a mode that they do not have: MODES is made of that.
+
+cdef bint compare2(int64_t mode, integer* y, const Run* r) noexcept nogil:
+    """Results are truth values; those of the functions below are of the type of the operands."""
     if mode == M.LT:
-        loop(M.LT, True, y, r)
+        loop(M.LT, 2, True, y, r)
     elif mode == M.LEQ:
-        loop(M.LEQ, True, y, r)
+        loop(M.LEQ, 2, True, y, r)
     elif mode == M.EQ:
-        loop(M.EQ, True, y, r)
+        loop(M.EQ, 2, True, y, r)
     elif mode == M.NEQ:
-        loop(M.NEQ, True, y, r)
+        loop(M.NEQ, 2, True, y, r)
     else:
         return False
     return True
 
 
-cdef bint calculate(int64_t mode, integer* y, const Run* r) noexcept nogil:
-    """Results are of the type of the operands. False, and nothing written, for a mode that does not exist here."""
+cdef bint calculate1(int64_t mode, integer* y, const Run* r) noexcept nogil:
     if mode == M.RELU:
-        loop(M.RELU, False, y, r)
+        loop(M.RELU, 1, False, y, r)
     elif mode == M.ABS:
-        loop(M.ABS, False, y, r)
+        loop(M.ABS, 1, False, y, r)
     elif mode == M.NEGATE:
-        loop(M.NEGATE, False, y, r)
-    elif mode == M.ABS_GRAD:
-        loop(M.ABS_GRAD, False, y, r)
-    elif mode == M.ADD:
-        loop(M.ADD, False, y, r)
-    elif mode == M.FLOOR_DIV:
-        loop(M.FLOOR_DIV, False, y, r)
-    elif mode == M.MAX:
-        loop(M.MAX, False, y, r)
-    elif mode == M.MIN:
-        loop(M.MIN, False, y, r)
-    elif mode == M.MOD:
-        loop(M.MOD, False, y, r)
-    elif mode == M.MUL:
-        loop(M.MUL, False, y, r)
-    elif mode == M.SUB:
-        loop(M.SUB, False, y, r)
-    elif mode == M.SWITCH_GT0:
-        loop(M.SWITCH_GT0, False, y, r)
-    elif mode == M.LT:
-        loop(M.LT, False, y, r)
-    elif mode == M.LEQ:
-        loop(M.LEQ, False, y, r)
-    elif mode == M.EQ:
-        loop(M.EQ, False, y, r)
-    elif mode == M.NEQ:
-        loop(M.NEQ, False, y, r)
-    elif mode == M.SHL:
-        loop(M.SHL, False, y, r)
-    elif mode == M.SHR:
-        loop(M.SHR, False, y, r)
-    elif mode == M.COND_LEQ_MOV:
-        loop(M.COND_LEQ_MOV, False, y, r)
-    elif mode == M.COND_LT_MOV:
-        loop(M.COND_LT_MOV, False, y, r)
-    elif mode == M.FUSE_MUL_ADD3:
-        loop(M.FUSE_MUL_ADD3, False, y, r)
-    elif mode == M.FUSE_MUL_ADD4:
-        loop(M.FUSE_MUL_ADD4, False, y, r)
-    elif mode == M.FUSE_ADD_RELU:
-        loop(M.FUSE_ADD_RELU, False, y, r)
-    elif mode == M.RMULH:
-        loop(M.RMULH, False, y, r)
+        loop(M.NEGATE, 1, False, y, r)
     elif mode == M.NOT:
-        loop(M.NOT, False, y, r)
-    elif mode == M.AND:
-        loop(M.AND, False, y, r)
-    elif mode == M.OR:
-        loop(M.OR, False, y, r)
-    elif mode == M.XOR:
-        loop(M.XOR, False, y, r)
-    elif mode == M.PRELU:
-        loop(M.PRELU, False, y, r)
-    elif mode == M.CLIP:
-        loop(M.CLIP, False, y, r)
+        loop(M.NOT, 1, False, y, r)
     elif mode == M.RELU6:
-        loop(M.RELU6, False, y, r)
+        loop(M.RELU6, 1, False, y, r)
     elif mode == M.SQUARE:
-        loop(M.SQUARE, False, y, r)
+        loop(M.SQUARE, 1, False, y, r)
     elif mode == M.SIGN:
-        loop(M.SIGN, False, y, r)
+        loop(M.SIGN, 1, False, y, r)
     else:
         return False
     return True
 
 
-cdef inline bint apply(int64_t mode, bint truth, integer* y, const Run* r) noexcept nogil:
-    return compare(mode, y, r) if truth else calculate(mode, y, r)
+cdef bint calculate2(int64_t mode, integer* y, const Run* r) noexcept nogil:
+    if mode == M.ABS_GRAD:
+        loop(M.ABS_GRAD, 2, False, y, r)
+    elif mode == M.ADD:
+        loop(M.ADD, 2, False, y, r)
+    elif mode == M.FLOOR_DIV:
+        loop(M.FLOOR_DIV, 2, False, y, r)
+    elif mode == M.MAX:
+        loop(M.MAX, 2, False, y, r)
+    elif mode == M.MIN:
+        loop(M.MIN, 2, False, y, r)
+    elif mode == M.MOD:
+        loop(M.MOD, 2, False, y, r)
+    elif mode == M.MUL:
+        loop(M.MUL, 2, False, y, r)
+    elif mode == M.SUB:
+        loop(M.SUB, 2, False, y, r)
+    elif mode == M.SWITCH_GT0:
+        loop(M.SWITCH_GT0, 2, False, y, r)
+    elif mode == M.LT:
+        loop(M.LT, 2, False, y, r)
+    elif mode == M.LEQ:
+        loop(M.LEQ, 2, False, y, r)
+    elif mode == M.EQ:
+        loop(M.EQ, 2, False, y, r)
+    elif mode == M.NEQ:
+        loop(M.NEQ, 2, False, y, r)
+    elif mode == M.SHL:
+        loop(M.SHL, 2, False, y, r)
+    elif mode == M.SHR:
+        loop(M.SHR, 2, False, y, r)
+    elif mode == M.FUSE_ADD_RELU:
+        loop(M.FUSE_ADD_RELU, 2, False, y, r)
+    elif mode == M.RMULH:
+        loop(M.RMULH, 2, False, y, r)
+    elif mode == M.AND:
+        loop(M.AND, 2, False, y, r)
+    elif mode == M.OR:
+        loop(M.OR, 2, False, y, r)
+    elif mode == M.XOR:
+        loop(M.XOR, 2, False, y, r)
+    elif mode == M.PRELU:
+        loop(M.PRELU, 2, False, y, r)
+    else:
+        return False
+    return True
 
 
-cdef bint has_mode(int64_t mode, bint truth) noexcept nogil:
-    """Whether the kernel has the mode: runs it on no elements."""
+cdef bint calculate3(int64_t mode, integer* y, const Run* r) noexcept nogil:
+    if mode == M.COND_LEQ_MOV:
+        loop(M.COND_LEQ_MOV, 3, False, y, r)
+    elif mode == M.COND_LT_MOV:
+        loop(M.COND_LT_MOV, 3, False, y, r)
+    elif mode == M.FUSE_MUL_ADD3:
+        loop(M.FUSE_MUL_ADD3, 3, False, y, r)
+    elif mode == M.CLIP:
+        loop(M.CLIP, 3, False, y, r)
+    else:
+        return False
+    return True
+
+
+cdef bint calculate4(int64_t mode, integer* y, const Run* r) noexcept nogil:
+    if mode == M.FUSE_MUL_ADD4:
+        loop(M.FUSE_MUL_ADD4, 4, False, y, r)
+    else:
+        return False
+    return True
+
+
+cdef inline int apply(int64_t mode, bint truth, integer* y, const Run* r) noexcept nogil:
+    """One function. The number of its operands, or 0 for a mode that does not exist here."""
+    if truth:
+        return 2 if compare2(mode, y, r) else 0
+    if calculate2(mode, y, r):
+        return 2
+    if calculate1(mode, y, r):
+        return 1
+    if calculate3(mode, y, r):
+        return 3
+    return 4 if calculate4(mode, y, r) else 0
+
+
+cdef int operands_of(int64_t mode, bint truth) noexcept nogil:
+    """The number of operands of a mode, 0 if the kernel does not have it: runs it on no elements."""
     cdef Run r
     cdef int32_t nothing = 0
     memset(&r, 0, sizeof(r))
@@ -270,8 +298,8 @@ cdef bint has_mode(int64_t mode, bint truth) noexcept nogil:
 
 # Mode -> number of operands, for every mode of the kernel: all of them, and those that can give truth values. Planners
 # refuse all others.
-MODES = {mode: arity_of(mode) for mode in range(M.MODE_COUNT) if has_mode(mode, False)}
-TRUTH_MODES = {mode: arity_of(mode) for mode in range(M.MODE_COUNT) if has_mode(mode, True)}
+MODES = {mode: operands_of(mode, False) for mode in range(M.MODE_COUNT) if operands_of(mode, False)}
+TRUTH_MODES = {mode: operands_of(mode, True) for mode in range(M.MODE_COUNT) if operands_of(mode, True)}
 
 
 cdef struct ElemwiseIntArgs:

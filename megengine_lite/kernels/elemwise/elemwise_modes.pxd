@@ -7,8 +7,6 @@ from libc.math cimport (
     tanf,
 )
 
-from libc.stdint cimport int64_t
-
 from megengine_lite.kernels.common.simd cimport (
     VW, inlined, outlined, vf, vf_eq, vf_floor, vf_fma, vf_le, vf_load, vf_lt, vf_max, vf_min, vf_product,
     vf_select, vf_set1, vf_sqrt, vf_store, vf_zero, vi,
@@ -21,20 +19,6 @@ from megengine_lite.kernels.common.vmath cimport (
 # The numbers of the modes are those of ElemwiseMode in _core/ir/params/elemwise.py: tools/kernel_tables.py makes the
 # enumeration `Mode` of it, which ends with MODE_COUNT.
 include "elemwise_mode_numbers.pxi"
-
-
-cdef inline int arity_of(int64_t mode) noexcept nogil:
-    """Number of operands."""
-    if mode == FUSE_MUL_ADD4:
-        return 4
-    if mode in (FUSE_MUL_ADD3, COND_LEQ_MOV, COND_LT_MOV, CLIP, PRELU_GRAD):
-        return 3
-    if mode <= TANH or mode in (
-        FAST_TANH, ROUND, ERF, ERFINV, ERFC, ERFCINV, H_SWISH, NOT, SILU, GELU, ISNAN, ISINF, SINH, COSH, ASINH, ACOSH,
-        ATANH, TAN, SOFTPLUS, RELU6, HSIGMOID, LOGSIGMOID, SQRT, SQUARE, SIGN,
-    ):
-        return 1
-    return 2
 
 
 # ---- lane by lane --------------------------------------------------------------------------------------------------

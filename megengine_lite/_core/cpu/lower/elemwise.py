@@ -36,7 +36,9 @@ def lower_elemwise(ctx: Lowering, node: Node) -> bool | None:
 
 
 def _lower(ctx: Lowering, node: Node, steps: Steps) -> bool | None:
-    if len(node.inputs) > ctx.kernels.module("elemwise").MAX_INPUTS or not has_modes(ctx, steps):
+    kernel = ctx.kernels.module("elemwise")
+    registers = len(node.inputs) + len(steps)
+    if len(node.inputs) > kernel.MAX_INPUTS or registers > kernel.MAX_REGISTERS or not has_modes(ctx, steps):
         return False
     sizes = {k: v.spec.size for k, v in enumerate(node.inputs)}  # results of steps have the full size
     whole = node.outputs[0].spec.size
