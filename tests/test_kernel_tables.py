@@ -10,8 +10,10 @@ from support.one_node import INSTRUCTION_SETS
 from megengine_lite._core.cpu.kernel_call import KernelCall
 from megengine_lite._core.cpu.kernel_set import KernelSet, kernel_set
 from megengine_lite._core.ir.fused import ActivationCode
-from megengine_lite._core.ir.params import ElemwiseMode
+from megengine_lite._core.ir.params import ElemwiseMode, PoolingMode, ReduceMode, ROIAlignMode
 from megengine_lite.errors import InternalError
+from megengine_lite.kernels.common import shared
+from megengine_lite.kernels.common.shared import OutputKind, StorageKind
 
 ROOT = Path(__file__).parent.parent
 SPEC = importlib.util.spec_from_file_location("kernel_tables", ROOT / "tools" / "kernel_tables.py")
@@ -97,6 +99,7 @@ def test_a_module_must_include_its_table(tmp_path, monkeypatch):
     monkeypatch.setattr(kernel_tables, "GROUPS", tmp_path / "groups.pxd")
     found = {name: e._replace(module=ROOT / e.module) for name, e in kernel_tables.ENUMERATIONS.items()}
     monkeypatch.setattr(kernel_tables, "ENUMERATIONS", found)
+    monkeypatch.setattr(kernel_tables, "SHARED", ROOT / kernel_tables.SHARED)
     (tmp_path / "groups.pxd").write_text(GROUPS)
     module = tmp_path / "example.pyx"
     source = SOURCE.replace("    Outer outer, y_\n", "")
@@ -108,13 +111,24 @@ def test_a_module_must_include_its_table(tmp_path, monkeypatch):
     assert "example_f32" in (tmp_path / "tables" / "example_table.pxi").read_text()
 
 
-@pytest.mark.parametrize("members", [ElemwiseMode, ActivationCode], ids=lambda members: members.__name__)
+ENUMERATIONS = (ActivationCode, ElemwiseMode, OutputKind, PoolingMode, ReduceMode, ROIAlignMode, StorageKind)
+
+
+@pytest.mark.parametrize("members", ENUMERATIONS, ids=lambda members: members.__name__)
 def test_kernels_have_the_numbers_of_enumerations(members):
     (wanted,) = (e for e in kernel_tables.ENUMERATIONS.values() if e.name == members.__name__)
     code = kernel_tables.numbers(wanted, (ROOT / wanted.module).read_text())
     found = dict(line.split(" = ") for line in code.splitlines() if line.startswith("    "))
     expected = {wanted.prefix + member.name: member.value for member in members} | {wanted.count: len(members)}
     assert {name.strip(): int(n) for name, n in found.items()} == expected
+
+
+def test_kernels_have_the_shared_sizes():
+    code = kernel_tables.sizes((ROOT / kernel_tables.SHARED).read_text())
+    found = dict(line.strip().split(" = ") for line in code.splitlines() if line.startswith("    "))
+    assert {name: int(n) for name, n in found.items()} == {k: v for k, v in vars(shared).items() if k.isupper()}
+    with pytest.raises(ValueError, match="cannot read any size"):
+        kernel_tables.sizes("class OutputKind(IntEnum):\n    BYTES = 0\n")
 
 
 @pytest.mark.parametrize("numbers", ["", "    RELU = 0\n    ABS = 2\n"], ids=["none", "gap"])

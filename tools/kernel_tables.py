@@ -21,7 +21,8 @@ of names. The names are
 =================================  ==============================================================
 
 The table of a module is a file of Cython code, ``<module>_table.pxi``, which the module includes behind its kernels.
-Enumerations that kernels share with the planner are made from the Python modules that have them, in the same way.
+Enumerations and sizes that kernels share with the planner are made from the Python modules that have them, in the same
+way.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ _KERNEL = re.compile(
 
 
 _MEMBER = re.compile(r"^ {4}([A-Z]\w*) = (\d+)(?:  #.*)?$", re.MULTILINE)
+_SIZE = re.compile(r"^([A-Z]\w*) = (\d+)(?:  #.*)?$", re.MULTILINE)
 
 
 class Enumeration(NamedTuple):
@@ -56,13 +58,18 @@ class Enumeration(NamedTuple):
     count: str  # Cython name of the number of members
 
 
+SHARED = Path("megengine_lite/kernels/common/shared.py")
+PARAMS = Path("megengine_lite/_core/ir/params")
 ENUMERATIONS = {
-    "elemwise_mode_numbers.pxi": Enumeration(
-        Path("megengine_lite/_core/ir/params/elemwise.py"), "ElemwiseMode", "Mode", "", "MODE_COUNT"
-    ),
+    "elemwise_mode_numbers.pxi": Enumeration(PARAMS / "elemwise.py", "ElemwiseMode", "Mode", "", "MODE_COUNT"),
+    "pooling_mode_numbers.pxi": Enumeration(PARAMS / "conv.py", "PoolingMode", "PoolMode", "POOL_", "POOL_MODE_COUNT"),
+    "reduce_mode_numbers.pxi": Enumeration(PARAMS / "tensor.py", "ReduceMode", "Mode", "", "MODE_COUNT"),
+    "roi_mode_numbers.pxi": Enumeration(PARAMS / "vision.py", "ROIAlignMode", "Mode", "ROI_", "ROI_MODE_COUNT"),
     "activation_numbers.pxi": Enumeration(
         Path("megengine_lite/_core/ir/fused.py"), "ActivationCode", "Activation", "ACT_", "ACT_COUNT"
     ),
+    "output_kind_numbers.pxi": Enumeration(SHARED, "OutputKind", "OutputKind", "OUT_", "OUT_COUNT"),
+    "storage_kind_numbers.pxi": Enumeration(SHARED, "StorageKind", "StorageKind", "KIND_", "KIND_COUNT"),
 }
 
 
@@ -151,14 +158,23 @@ def numbers(wanted: Enumeration, source: str) -> str:
     return f"# Made by tools/kernel_tables.py.\ncdef enum {wanted.cython_name}:\n{lines}"
 
 
+def sizes(source: str) -> str:
+    """The Cython form of the sizes that a Python module has, from its text."""
+    lines = "".join(f"    {name} = {n}\n" for name, n in _SIZE.findall(source))
+    if not lines:
+        raise ValueError(f"{SHARED}: cannot read any size")
+    return f"# Made by tools/kernel_tables.py.\ncdef enum:\n{lines}"
+
+
 def write_tables(modules: list[Path], folder: Path) -> None:
-    """Writes ``<module>_table.pxi`` for each module with kernels, and the enumerations.
+    """Writes ``<module>_table.pxi`` for each module with kernels, the enumerations and the shared sizes.
 
     Files that are right already keep their times.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for name, wanted in ENUMERATIONS.items():
         _write(folder / name, numbers(wanted, wanted.module.read_text()))
+    _write(folder / "shared_sizes.pxi", sizes(SHARED.read_text()))
     groups = GROUPS.read_text()
     for module in modules:
         source = module.read_text()

@@ -2,17 +2,12 @@
 from libc.stdint cimport int8_t, int32_t, int64_t
 from libc.string cimport memcpy
 
+from megengine_lite.kernels.common.shared cimport KIND_F32, KIND_S32, KIND_U8
 from megengine_lite.kernels.common.simd cimport (
     VW, vf, vf_load, vf_max, vf_min, vf_product, vf_set1, vf_store, vf_to_vi_any, vi, vi_load, vi_load_s8, vi_set1,
     vi_store, vi_store_8, vi_to_vf,
 )
 from megengine_lite.kernels.common.vmath cimport v_copysign
-
-cdef enum Kind:
-    KIND_S8 = 0
-    KIND_U8 = 1
-    KIND_S32 = 2
-    KIND_F32 = 3
 
 
 # How an operand is stored: the real value of q is (q - zero) scale.

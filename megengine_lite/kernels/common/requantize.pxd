@@ -10,17 +10,12 @@
 from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t
 
 from megengine_lite.kernels.common.arguments cimport Requantize
+from megengine_lite.kernels.common.shared cimport OUT_BYTES, OUT_REAL, OUT_SUM
 from megengine_lite.kernels.common.simd cimport (
     VW, inlined, outlined, vf, vf_load, vf_max, vf_min, vf_product, vf_set1, vf_store, vf_to_vi, vf_to_vi_any, vf_trunc, vi,
     vi_load, vi_load_s8, vi_max, vi_set1, vi_store, vi_store4_s8, vi_store_8, vi_store_s8, vi_to_vf,
 )
 from megengine_lite.kernels.common.vmath cimport ACT_NONE, activate, v_copysign
-
-cdef enum OutputKind:
-    OUT_8 = 0     # int8 or uint8
-    OUT_SUM = 1   # int32: the sum itself
-    OUT_S32 = 2   # int32 with a scale of its own
-    OUT_REAL = 3  # float32
 
 cdef enum OutputPath:
     PATH_ANY = 0
@@ -162,7 +157,7 @@ cdef inline outlined store_any(const int32_t* sums, int pixels, int vectors, con
                 vf_store(<float*>y, x)
                 continue
             total = vf_to_vi_any(with_half(clamped(vf_product(x, reciprocal), low, high))) + vi_set1(o.y_zero)
-            if o.kind == OUT_8:
+            if o.kind == OUT_BYTES:
                 vi_store_8(<int8_t*>y, total)
             else:
                 vi_store(<int32_t*>y, total)
@@ -183,7 +178,7 @@ cdef inline inlined store_sums(const int32_t* sums, int pixels, int vectors, con
 cdef inline int output_path(const Output* o) noexcept nogil:
     """The fastest way to store results. The fast ones leave the upper bound to a saturating store and need results that
     fit int32. real_bias does not count here: it must not be larger than int32 sums can be."""
-    cdef bint signed_bytes = o.kind == OUT_8 and o.y_zero == 0 and o.high == 127 and (o.low == -128 or o.low >= 0)
+    cdef bint signed_bytes = o.kind == OUT_BYTES and o.y_zero == 0 and o.high == 127 and (o.low == -128 or o.low >= 0)
     cdef double largest = 2147483648.0 * o.scale
     if o.staged:
         largest = 128 * o.mid_scale

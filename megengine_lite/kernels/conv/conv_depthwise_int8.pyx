@@ -7,7 +7,8 @@ kw][channel][4]`` with zeros behind the last tap (:func:`megengine_lite._core.cp
 from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t
 
 from megengine_lite.kernels.common.arguments cimport Requantize, Strides
-from megengine_lite.kernels.common.requantize cimport OUT_8, Output, read_output, store_sums
+from megengine_lite.kernels.common.requantize cimport Output, read_output, store_sums
+from megengine_lite.kernels.common.shared cimport OUT_BYTES
 from megengine_lite.kernels.common.simd cimport (
     DOT_SIGNED, DOT_STEPS, DOT_UNSIGNED, VREGS, VW, inlined, outlined, vi, vi_dot, vi_dot_pairs, vi_dot_signed, vi_even,
     vi_load, vi_load_quad, vi_odd, vi_set1, vi_store,
@@ -150,7 +151,7 @@ cdef void conv_depthwise_int8(const ConvDepthwiseInt8Args* a, int64_t begin, int
     o.real_bias = real_bias
     o.z = z
     read_output(&o, &a.requantize)
-    size = 1 if o.kind == OUT_8 else 4
+    size = 1 if o.kind == OUT_BYTES else 4
     o.y_pixel = VW * size
     o.y_plane = y_plane * size
     o.z_pixel = VW

@@ -10,7 +10,8 @@ from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t
 
 from megengine_lite.kernels.common.dot cimport MAX_SUMS, Sum, block_pixels, dot_block, dot_block_few, dot_block_of
 from megengine_lite.kernels.common.arguments cimport Requantize, Strides, Window
-from megengine_lite.kernels.common.requantize cimport OUT_8, Output, read_output, store_sums
+from megengine_lite.kernels.common.requantize cimport Output, read_output, store_sums
+from megengine_lite.kernels.common.shared cimport OUT_BYTES
 from megengine_lite.kernels.common.simd cimport DOT_STEPS, DOT_UNSIGNED, VREGS, VW, inlined, outlined
 
 
@@ -152,7 +153,7 @@ cdef void conv_direct_int8(const ConvDirectInt8Args* a, int64_t begin, int64_t e
     o.real_bias = real_bias
     o.z = z
     read_output(&o, &a.requantize)
-    size = 1 if o.kind == OUT_8 else 4
+    size = 1 if o.kind == OUT_BYTES else 4
     o.y_pixel = y_pixel * size
     o.y_plane = y_plane * size
     o.z_pixel = z_pixel

@@ -10,7 +10,8 @@ from libc.string cimport memcpy
 
 from megengine_lite.kernels.common.dot cimport MAX_SUMS, Sum, block_pixels, dot_block_few, dot_block_of
 from megengine_lite.kernels.common.arguments cimport Requantize
-from megengine_lite.kernels.common.requantize cimport OUT_8, Output, read_output, store_sums
+from megengine_lite.kernels.common.requantize cimport Output, read_output, store_sums
+from megengine_lite.kernels.common.shared cimport OUT_BYTES
 from megengine_lite.kernels.common.simd cimport DOT_UNSIGNED, VW, inlined, outlined
 
 
@@ -101,7 +102,7 @@ cdef inline outlined store_some_columns(
 ) noexcept nogil:
     """Stores the last columns of C, which are no whole vectors, through a block on the stack."""
     cdef float block[MAX_SUMS * VW]
-    cdef int64_t size = 1 if o.kind == OUT_8 else 4
+    cdef int64_t size = 1 if o.kind == OUT_BYTES else 4
     cdef Output whole = o[0]
     cdef int r
     whole.y = <uint8_t*>block
@@ -146,7 +147,7 @@ cdef void gemm_int8(const GemmInt8Args* a, int64_t begin, int64_t end, void* scr
     o.z = NULL
     o.real_bias = real_bias
     read_output(&o, &a.requantize)
-    size = 1 if o.kind == OUT_8 else 4
+    size = 1 if o.kind == OUT_BYTES else 4
     o.y_pixel = n * size
     o.y_plane = VW * size
     s = Sum(parts, 1, 0, 1, 0, 1, 0, quads, quads, count * 4 if packed else 4, 0)

@@ -20,16 +20,10 @@ from megengine_lite.kernels.common.vmath cimport v_is_nan
 
 from megengine_lite.kernels.common.tiling import plan_reduce
 
-cdef enum Mode:
-    SUM = 0
-    SUM_SQR = 1
-    PRODUCT = 2
-    MIN = 3
-    MAX = 4
-    MEAN = 5
-    MAX_OF_NUMBERS = 6  # passes over NaN, as pooling does
+include "reduce_mode_numbers.pxi"  # numbers of ReduceMode
 
 cdef enum:
+    MAX_OF_NUMBERS = MODE_COUNT  # a mode of the kernel alone: passes over NaN, as pooling does
     BLOCK = 256  # terms added one after another
 
 cpdef enum:  # planners read it

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from enum import IntEnum
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,7 @@ from megengine_lite._core.ir.dtype import BYTES, SIGNED_BYTES, UNSIGNED_BYTES, D
 from megengine_lite._core.ir.fused import ActivationCode
 from megengine_lite._core.ir.params import ConvBiasNonlineMode, ElemwiseMultiTypeMode
 from megengine_lite._core.ir.quantize import keeps_sums
+from megengine_lite.kernels.common.shared import OutputKind, StorageKind
 
 _C = DTypeCode
 # Reciprocals of scales below this overflow.
@@ -22,24 +22,6 @@ _ACTIVATIONS = {
     ConvBiasNonlineMode.SIGMOID: ActivationCode.SIGMOID,
     ConvBiasNonlineMode.H_SWISH: ActivationCode.H_SWISH,
 }
-
-
-class OutputKind(IntEnum):
-    """How results are stored; numbers of the kernels."""
-
-    BYTES = 0
-    SUM = 1
-    S32 = 2
-    REAL = 3
-
-
-class StorageKind(IntEnum):
-    """How an operand is stored (kernels/common/real.pxd)."""
-
-    S8 = 0
-    U8 = 1
-    S32 = 2
-    F32 = 3
 
 
 _KINDS = {

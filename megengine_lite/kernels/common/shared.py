@@ -1,0 +1,30 @@
+"""What kernels and planners share, whatever the instruction set: sizes of packed memory, and what numbers stand for.
+
+It is written here only. ``tools/kernel_tables.py`` makes Cython constants of it for the kernels.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+TILE_BLOCKS = 2  # channel blocks that one pass over the input computes, and vectors in a panel of a matrix
+QUAD = 4  # bytes of each operand that a dot product of int8 numbers takes
+LINE = 16  # floats of a cache line, and lanes of the widest vectors
+
+
+class OutputKind(IntEnum):
+    """How results of int8 products are stored."""
+
+    BYTES = 0  # int8 or uint8
+    SUM = 1  # int32: the sum itself
+    S32 = 2  # int32 with a scale of its own
+    REAL = 3  # float32
+
+
+class StorageKind(IntEnum):
+    """How an operand of an elementwise function of quantized numbers is stored."""
+
+    S8 = 0
+    U8 = 1
+    S32 = 2
+    F32 = 3
