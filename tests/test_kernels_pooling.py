@@ -58,6 +58,20 @@ def test_node_on_plain_and_blocked_images(mode, threads, isa):
 
 
 @pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+@pytest.mark.parametrize("size", [3, 8], ids=["window", "whole image"])
+def test_mode_that_the_kernels_do_not_name_runs_in_numpy(monkeypatch, size, isa):
+    module = kernel_set(isa).module("pooling")
+    assert set(module.MODES) == set(PoolingMode) == set(kernel_set(isa).module("pooling_int8").MODES)
+    monkeypatch.setattr(module, "MODES", (PoolingMode.MAX,))
+    x = np.random.default_rng(0).standard_normal((2, 5, 8, 8)).astype(np.float32)
+    for mode in PoolingMode:
+        params = Pooling(mode=mode, window_h=size, window_w=size, stride_h=size, stride_w=size)
+        actual, kernels = run_node("Pooling", params, [x], set(), isa)
+        assert (kernels == [None]) == (mode != PoolingMode.MAX)
+        np.testing.assert_allclose(actual, definition("Pooling", params, [x]), rtol=2e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
 @pytest.mark.parametrize("mode", list(PoolingMode), ids=lambda m: m.name)
 def test_window_as_large_as_the_image_is_a_reduction(mode, isa):
     x = np.random.default_rng(0).standard_normal((2, 35, 7, 6)).astype(np.float32)

@@ -16,6 +16,10 @@ cdef struct Window:
     int64_t kh, kw, stride_h, stride_w, dilate_h, dilate_w, pad_h, pad_w
 
 
+# Numbers of PoolingMode.
+include "pooling_mode_numbers.pxi"
+
+
 # How a pooling window moves over an image of h x w pixels; `mode` is that of the operator.
 cdef struct Pool:
     int64_t mode, h, w, oh, ow, kh, kw, stride_h, stride_w, pad_h, pad_w

@@ -6,15 +6,12 @@ A maximum passes over NaN, and begins at the lowest finite number: a window with
 from libc.float cimport FLT_MAX
 from libc.stdint cimport int64_t
 
-from megengine_lite.kernels.common.arguments cimport Pool, Strides
+from megengine_lite.kernels.common.arguments cimport (
+    POOL_AVERAGE, POOL_AVERAGE_COUNT_EXCLUDE_PADDING, POOL_MAX, Pool, Strides,
+)
 from megengine_lite.kernels.common.simd cimport (
     VW, inlined, vf, vf_load, vf_max, vf_set1, vf_store, vf_unzip_even, vf_zero,
 )
-
-cdef enum Mode:
-    MAX = 0
-    AVERAGE = 1  # padding counts as zeros
-    AVERAGE_INSIDE = 2  # only what lies inside counts
 
 cdef enum:
     PIXELS = 4  # outputs computed side by side
@@ -29,7 +26,7 @@ cdef inline vf step(bint LARGEST, vf total, vf x) noexcept nogil:
 
 cdef inline float weight(const Pool* p, int64_t rows, int64_t columns) noexcept nogil:
     """The factor of a sum over a window of which rows x columns pixels lie inside."""
-    if p.mode == AVERAGE:
+    if p.mode == POOL_AVERAGE:  # padding counts as zeros
         return 1.0 / <float>(p.kh * p.kw)
     return 1.0 / <float>(rows * columns) if rows * columns else 0.0
 
@@ -119,7 +116,7 @@ cdef void pool_blocked_f32(const PoolBlockedArgs* a, int64_t begin, int64_t end,
         n = item // (p.oh * blocks)
         x = a.x + n * x_image + cb * x_plane
         y = a.y + n * y_image + cb * y_plane + r * y_row
-        if p.mode == MAX:
+        if p.mode == POOL_MAX:
             pool_row(True, &p, x, x_row, y, r)
         else:
             pool_row(False, &p, x, x_row, y, r)
@@ -209,10 +206,12 @@ cdef void pool_plain_f32(const PoolPlainArgs* a, int64_t begin, int64_t end, voi
         plane = item // p.oh
         x = a.x + plane * p.h * p.w
         y = a.y + item * p.ow
-        if p.mode == MAX:
+        if p.mode == POOL_MAX:
             pool_plain_row(True, &p, x, y, item % p.oh, <float*>scratch)
         else:
             pool_plain_row(False, &p, x, y, item % p.oh, <float*>scratch)
 
+
+MODES = (POOL_MAX, POOL_AVERAGE, POOL_AVERAGE_COUNT_EXCLUDE_PADDING)  # planners refuse all others
 
 include "pooling_table.pxi"

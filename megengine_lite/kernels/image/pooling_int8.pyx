@@ -2,7 +2,9 @@
 
 from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t
 
-from megengine_lite.kernels.common.arguments cimport Pool, Strides
+from megengine_lite.kernels.common.arguments cimport (
+    POOL_AVERAGE, POOL_AVERAGE_COUNT_EXCLUDE_PADDING, POOL_MAX, Pool, Strides,
+)
 from megengine_lite.kernels.common.simd cimport (
     VW, inlined, outlined, vb, vb_load, vb_max, vb_set1, vb_store, vf, vf_set1, vf_to_vi, vi, vi_load_s8, vi_set1,
     vi_store_8, vi_to_vf,
@@ -58,8 +60,7 @@ cdef struct PoolInt8Args:
 cdef void pool_int8(const PoolInt8Args* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
     """One work item = one output row of one channel block of one image. x and y point at element (0, 0, 0, 0).
 
-    `mode` is that of the operator: 0 maximum, 1 average, 2 average of the pixels inside. `mask` is -1 for signed
-    numbers and 255 for unsigned ones. Averages are rounded, or truncated if `truncate`.
+    `mask` is -1 for signed numbers and 255 for unsigned ones. Averages are rounded, or truncated if `truncate`.
     """
     cdef int64_t x_row = a.x_.row, x_plane = a.x_.plane, x_image = a.x_.image
     cdef int64_t y_row = a.y_.row, y_plane = a.y_.plane, y_image = a.y_.image
@@ -76,12 +77,15 @@ cdef void pool_int8(const PoolInt8Args* a, int64_t begin, int64_t end, void* scr
         y = a.y + n * y_image + block * y_plane + o * y_row
         y0 = max(o * p.stride_h - p.pad_h, 0)
         y1 = min(o * p.stride_h - p.pad_h + p.kh, p.h)
-        if mode == 0:
+        if mode == POOL_MAX:
             max_row(x, x_row, &p, y0, y1, ow, vb_set1(0 if mask == -1 else -128), y)
         else:
             average_row(
-                x, x_row, &p, y0, y1, ow, <int32_t>mask, p.kh * p.kw if mode == 1 else 0, <int32_t>a.zero, a.truncate, y
+                x, x_row, &p, y0, y1, ow, <int32_t>mask, p.kh * p.kw if mode == POOL_AVERAGE else 0, <int32_t>a.zero,
+                a.truncate, y
             )
 
+
+MODES = (POOL_MAX, POOL_AVERAGE, POOL_AVERAGE_COUNT_EXCLUDE_PADDING)  # planners refuse all others
 
 include "pooling_int8_table.pxi"

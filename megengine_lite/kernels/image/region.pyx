@@ -6,6 +6,8 @@ from libc.stdint cimport int32_t, int64_t
 from megengine_lite.kernels.common.arguments cimport Strides
 from megengine_lite.kernels.common.simd cimport VW, vf, vf_fma, vf_load, vf_max, vf_set1, vf_store, vf_zero
 
+include "roi_mode_numbers.pxi"  # numbers of ROIAlignMode
+
 
 # Two neighbouring pixels and their weights. A pixel outside of the image has the weight 0.
 cdef struct Tap:
@@ -72,7 +74,7 @@ cdef void roi_align_blocked_f32(const RoiAlignArgs* a, int64_t begin, int64_t en
     One work item = one channel block of one region. A region of an image that does not exist gives zeros and sets
     `fault`. Scratch: scratch_bytes(oh, ow, sample_h, sample_w).
     """
-    cdef bint largest = a.mode == 0
+    cdef bint largest = a.mode == ROI_MAX
     cdef int64_t images = a.images, blocks = a.blocks, h = a.h, w = a.w
     cdef int64_t x_row = a.x_.row, x_plane = a.x_.plane, x_image = a.x_.image
     cdef int64_t oh = a.oh, ow = a.ow, sample_h = a.sample_h, sample_w = a.sample_w
@@ -112,5 +114,7 @@ cdef void roi_align_blocked_f32(const RoiAlignArgs* a, int64_t begin, int64_t en
                         total = vf_max(v, total) if largest else total + v
                 vf_store(y + i * y_row + j * VW, total if largest else total * weight)
 
+
+MODES = (ROI_MAX, ROI_AVERAGE)  # planners refuse all others
 
 include "region_table.pxi"

@@ -64,7 +64,8 @@ def lower_roi_align(ctx: Lowering, node: Node) -> bool | None:
     """On blocked images; the index of the maximum is of use in training only."""
     x, rois = node.inputs
     p = node.params
-    if ctx.is_read(node.outputs[1]):
+    kernel = ctx.kernels.module("region")
+    if ctx.is_read(node.outputs[1]) or p.mode not in kernel.MODES:
         return False
     source, out = ctx.blocked(x), ctx.new_blocked(node.outputs[0])
     ctx.emit(
@@ -92,6 +93,6 @@ def lower_roi_align(ctx: Lowering, node: Node) -> bool | None:
         scale=p.spatial_scale,
         offset=p.offset,
         work=out.n * out.blocks,
-        scratch=ctx.kernels.module("region").scratch_bytes(out.h, out.w, p.sample_height, p.sample_width),
+        scratch=kernel.scratch_bytes(out.h, out.w, p.sample_height, p.sample_width),
     )
     return None

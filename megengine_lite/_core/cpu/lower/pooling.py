@@ -11,9 +11,11 @@ from megengine_lite._core.operators.pooling import pool_window
 
 def lower_pooling(ctx: Lowering, node: Node) -> bool | None:
     x, y = node.inputs[0], node.outputs[0]
+    kernel, mode = ctx.kernels.module("pooling"), node.params.mode
+    if mode not in kernel.MODES:
+        return False
     sizes = node.inputs[1].spec.value if len(node.inputs) > 1 else None
     window = pool_window(node, (x.shape[2], x.shape[3]), sizes)
-    mode = node.params.mode
     if window.size == x.shape[2:] and window.pad == (0, 0):
         largest = ctx.kernels.module("reduce").POOLING_MAX
         return emit_reduce(ctx, node, x, y, largest if mode == PoolingMode.MAX else ReduceMode.MEAN, (2, 3))
@@ -32,7 +34,7 @@ def lower_pooling(ctx: Lowering, node: Node) -> bool | None:
     }
     if not ctx.is_blocked(x):
         source, out = ctx.plain(x), ctx.new_plain(y)
-        scratch = ctx.kernels.module("pooling").scratch_bytes(x.shape[3], window.pad[1])
+        scratch = kernel.scratch_bytes(x.shape[3], window.pad[1])
         work = y.shape[0] * y.shape[1] * y.shape[2]
         ctx.emit("pool_plain_f32", node, x=source.ref, y=out.ref, work=work, scratch=scratch, **arguments)
         return None

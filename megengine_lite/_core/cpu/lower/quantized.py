@@ -227,11 +227,13 @@ _WINDOW = (("size", "kh", "kw"), ("stride", "stride_h", "stride_w"), ("pad", "pa
 def lower_pooling(ctx: Lowering, node: Node) -> bool | None:
     """Maximum and average of bytes, blocked."""
     x, y = node.inputs[0], node.outputs[0]
+    mode = node.params.mode
     if not (is_byte(x.dtype) or x.dtype.code is _C.UINT8):
         return False  # a scale that is too small
+    if mode not in ctx.kernels.module("pooling_int8").MODES:
+        return False
     h, w = x.shape[2:]
     oh, ow = y.shape[2:]
-    mode = node.params.mode
     sizes = node.inputs[1].spec.value if len(node.inputs) > 1 else None
     window = pool_window(node, (h, w), sizes)
     geometry = {name: getattr(window, field)[axis] for field, *names in _WINDOW for axis, name in enumerate(names)}
