@@ -18,6 +18,7 @@ from megengine_lite._core.cpu.algorithms.algorithm import candidates, choose
 from megengine_lite._core.cpu.algorithms.cache import CACHE
 from megengine_lite._core.cpu.algorithms.convolution import CONV_F32, CONV_INT8
 from megengine_lite._core.cpu.algorithms.matmul import MATMUL_F32, MatMulProblem
+from megengine_lite._core.cpu.kernel_set import kernel_set
 from megengine_lite._core.cpu.lower import matmul, quantized_conv
 from megengine_lite._core.cpu.lowering import Step
 from megengine_lite._core.ir.params import Convolution, Elemwise, ElemwiseMode, MatrixMul, OptionalAxisV1
@@ -32,7 +33,7 @@ def normal(*shape):
 
 
 def product(**changes):
-    fields = {"m": 1, "n": 1000, "k": 512, "count": 1, "panel": 32, "constant": True, "dot": True}
+    fields = {"m": 1, "n": 1000, "k": 512, "count": 1, "constant": True, "dot": True, "kernels": kernel_set()}
     return MatMulProblem(**{**fields, **changes})
 
 
@@ -66,7 +67,7 @@ def test_policies_exclude_algorithms():
     assert names(AlgoPolicy()) == names(AlgoPolicy(reproducible=True)) == everything
     assert names(AlgoPolicy(optimized=True)) == everything - {"gemm_naive_f32"}
     assert names(AlgoPolicy(binary_equal_between_batch=True)) == everything - {"gemm_row_f32"}
-    scratch = 2 * 4 * 512 * 32
+    scratch = 2 * 4 * 512 * 2 * kernel_set().width
     assert names(AlgoPolicy(workspace_limit=scratch), constant=False) == everything
     assert names(AlgoPolicy(workspace_limit=scratch - 1), constant=False) == {"gemm_dot_f32", "gemm_naive_f32"}
     assert names(AlgoPolicy(workspace_limit=0)) == everything  # packed beforehand

@@ -12,9 +12,10 @@ from megengine_lite._core.cpu.kernel_set import kernel_set
 from megengine_lite._core.cpu.packing import int8 as packing
 from megengine_lite._core.cpu.packing.float32 import pad_channels
 from megengine_lite._core.ir.quantize import round_half_away
+from megengine_lite.kernels.common.shared import QUAD, TILE_BLOCKS, OutputKind
 
 FLIP = 0x80
-BYTES, SUM, S32, REAL = range(4)
+BYTES, SUM, S32, REAL = OutputKind
 NO_OUTPUT = {
     "kind": SUM, "activation": 0, "staged": 0, "z_mask": -1, "z_zero": 0, "y_zero": 0, "scale": 1, "mid_divisor": 1,
     "mid_low": 0, "mid_high": 0, "mid_scale": 1, "z_scale": 0, "act_a": 0, "act_b": 0, "y_scale": 1, "low": 0,
@@ -24,7 +25,7 @@ NO_OUTPUT = {
 EXTREMES = [(127, 127), (127, -128), (-128, 127), (-128, -128), (0, -128)]
 
 each_isa = pytest.mark.parametrize("isa", INSTRUCTION_SETS)
-WITH_ROOM_FOR_TWO_ROWS = [isa for isa in INSTRUCTION_SETS if kernel_set(isa).module("gemm_int8").BLOCK_ROWS >= 14]
+WITH_ROOM_FOR_TWO_ROWS = [isa for isa in INSTRUCTION_SETS if kernel_set(isa).module("conv_direct_int8").PAIRED_ROW]
 
 
 def block(x, width):
@@ -73,7 +74,7 @@ def run_direct(isa, x, w, *, stride=1, plain=False, lines=1, bias=None, z=None, 
     y = np.zeros((len(x), blocks, oh, ow, width), storage)
     _, cb, h, iw, _ = source.shape
     GuardedCall(
-        kernels, "conv_direct_int8", work=len(x) * -(-blocks // packing.TILE) * -(-oh // lines), x=source,
+        kernels, "conv_direct_int8", work=len(x) * -(-blocks // TILE_BLOCKS) * -(-oh // lines), x=source,
         w=packing.pack_direct(w[None], width, width), bias=pad_channels(total.astype(np.int32), 1, width),
         real_bias=None, z=z, y=y, x_pixel=width, x_row=iw * width, x_plane=h * iw * width, x_image=cb * h * iw * width,
         y_pixel=width, y_row=ow * width, y_plane=oh * ow * width, y_image=blocks * oh * ow * width, z_pixel=width,
@@ -210,7 +211,7 @@ def test_depthwise_sums_do_not_saturate(isa, values, kw, pixels):
     y = np.zeros((1, blocks, 1, pixels, width), np.int32)
     row = x.shape[3] * width
     GuardedCall(
-        kernels, "conv_depthwise_int8", work=blocks, x=source, w=packing.pack_depthwise(w, width, packing.QUAD),
+        kernels, "conv_depthwise_int8", work=blocks, x=source, w=packing.pack_depthwise(w, width, QUAD),
         bias=pad_channels(packing.compensation(w, offset), 1, width), real_bias=None, z=None, y=y, x_row=row,
         x_plane=kh * row, x_image=0, y_row=pixels * width, y_plane=pixels * width, y_image=0, z_row=0, z_plane=0,
         z_image=0, blocks=blocks, oh=1, ow=pixels, kh=kh, quads=-(-kw // 4), quad=4, stride_h=1, stride_w=1, dilate_h=1,
@@ -322,7 +323,7 @@ def test_flipped_images_end_where_they_end(isa, size):
     y = np.full((3, size + 4), 99, np.int8)
     GuardedCall(
         kernel_set(isa), "flip_bytes", work=3 * -(-size // 256), threads=2, x=x, y=y, size=size, chunk=256,
-        x_image=x.shape[1], y_image=y.shape[1],
+        flip=-0x7F7F7F80, x_image=x.shape[1], y_image=y.shape[1],
     ).run()  # fmt: skip
     np.testing.assert_array_equal(y[:, :size], x[:, :size] ^ -128)
     assert (y[:, size:] == 99).all()
@@ -345,7 +346,7 @@ def test_packed_filter_keeps_four_channels_together(width):
     packed = packing.pack_direct(w, width, width).reshape(-1, 4)
     assert packed[0].tolist() == w[0, 0, 0:4, 0, 0].tolist()
     assert packed[1].tolist() == w[0, 1, 0:4, 0, 0].tolist()
-    tile = min(packing.TILE * width, packing.round_up(5, width))
+    tile = min(TILE_BLOCKS * width, packing.round_up(5, width))
     taps = {4: 1, 8: 2, 16: 2}[width]  # quads of one tap that follow each other
     assert packed[tile * taps].tolist() == w[0, 0, 0:4, 0, 1].tolist()
     assert np.count_nonzero(packed) == np.count_nonzero(w)

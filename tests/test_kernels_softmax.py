@@ -7,7 +7,7 @@ from support.one_node import INSTRUCTION_SETS, run_node
 
 from megengine_lite._core.cpu.kernel_set import kernel_set
 from megengine_lite._core.ir.params import Softmax
-from megengine_lite.kernels.common.tiling import softmax_chunk, softmax_scratch
+from megengine_lite.kernels.common.tiling import softmax_chunk
 
 
 def exact(x, axis):
@@ -19,9 +19,10 @@ def softmax(x, isa, stream=False):
     """Along the middle axis."""
     (outer, length, inner), y = x.shape, np.full_like(x, np.nan)
     chunk = softmax_chunk(length, inner, stream)
+    scratch = kernel_set(isa).module("softmax").scratch_bytes(length, inner, chunk, stream)
     GuardedCall(
         kernel_set(isa), "softmax_f32", x=x, y=y, length=length, inner=inner, chunk=chunk, stream=stream,
-        work=outer * -(-inner // chunk), scratch=4 * softmax_scratch(length, chunk),
+        work=outer * -(-inner // chunk), scratch=scratch,
     ).run()  # fmt: skip
     return y
 

@@ -18,7 +18,8 @@ Python object, allocates nothing, and cannot fail. Its arguments are declared on
 several kernels have are in ``common/arguments.pxd``. From the structs ``tools/kernel_tables.py`` makes the table
 ``KERNELS`` of each module: addresses, and the names by which callers give arguments.
 
-A module also exports what planners must know of its kernels: modes, sizes of blocks, ``scratch_bytes``. A few
+A module also exports what planners must know of its kernels: modes, sizes of blocks, ``scratch_bytes``. What is the
+same on every instruction set is in ``common/shared.py``, from which the build makes constants for the kernels. A few
 functions run a kernel on numpy arrays and check their types and shapes: ``conv_direct``, ``elemwise_chain``,
 ``reduce``, and for NCHW44 and NCHW88 ``nchw_to_packed`` and ``packed_to_nchw``. All other kernels are called by the
 names of their arguments, with :class:`megengine_lite._core.cpu.kernel_call.KernelCall`.

@@ -7,6 +7,7 @@ from libc.math cimport INFINITY
 from libc.stdint cimport int64_t
 
 from megengine_lite.kernels.common.arguments cimport Epilogue
+from megengine_lite.kernels.common.shared cimport LINE
 from megengine_lite.kernels.common.simd cimport VREGS, VW, inlined, outlined, prefetch_far, vf, vf_fma, vf_load, vf_max, \
     vf_min, vf_set1, vf_store, vf_zero
 from megengine_lite.kernels.common.vmath cimport ACT_CLIP, ACT_CLIP_HIGH, ACT_GELU, ACT_H_SWISH, ACT_RELU, ACT_SIGMOID, \
@@ -14,7 +15,6 @@ from megengine_lite.kernels.common.vmath cimport ACT_CLIP, ACT_CLIP_HIGH, ACT_GE
 
 cdef enum:
     MAX_ACC = 28  # vectors of the largest block
-    LINE = 16  # floats of a cache line
     AHEAD = 4096  # floats: weights stream from far memory, and the processor's own prefetching stops at each page
 
 

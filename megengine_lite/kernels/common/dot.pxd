@@ -15,6 +15,7 @@ from megengine_lite.kernels.common.simd cimport (
 
 cdef enum:
     MAX_SUMS = 28  # vectors of the largest block
+    FEW_PIXELS = 4  # of a block whose pixels may be any distance apart
 
 
 # What is summed for one output: x[a s0 + b s1 + c s2 + l quad ..+3] for a < n0, b < n1, c < n2, l < steps (steps_last
@@ -143,7 +144,7 @@ cdef inline inlined dot_block_few(
     int pixels, int VECTORS, int64_t step, bint PLAIN, const Sum* s, const uint8_t* x, const int8_t* w, const int32_t* bias,
     int32_t* sums
 ) noexcept nogil:
-    """At most 4 pixels: their addresses fit the integer registers, so that the step need not be a constant."""
+    """At most FEW_PIXELS: their addresses fit the integer registers, so that the step need not be a constant."""
     if pixels == 4:
         dot_block(4, VECTORS, step, PLAIN, False, s, x, w, bias, sums)
     elif pixels == 3:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from megengine_lite.kernels.common.shared import LINE
+
 ITEM = 4  # bytes of a float32
 # Floats of a tile: small enough for several intermediate results in a first-level cache of 32 KiB, large enough to
 # make the calls per tile cheap. Chains without intermediate results take larger tiles.
@@ -16,6 +18,7 @@ TILE_DENSE = 8192
 # Results from this size on are stored past the caches: they would not stay there until somebody reads them, and a line
 # that is written as a whole need not be fetched from memory first. Kernels get it as the argument `stream`.
 STREAM_BYTES = 16 << 20
+MAX_STREAM_ROW = 8192  # floats; longer rows are not gathered in scratch to be stored so
 
 
 def collapse(shape: Sequence[int], strides: Sequence[Sequence[int]]) -> tuple[list[int], list[list[int]]]:
@@ -91,7 +94,7 @@ def plan_chain(
     parts = -(-extents[split] // max(tile // inner, 1))
     count = -(-extents[split] // parts)
     if split == 0:
-        count = -(-count // 16) * 16  # whole vectors
+        count = -(-count // LINE) * LINE  # whole vectors
     slots = _Slots()
 
     def place(strides: list[int]) -> int:
@@ -103,7 +106,7 @@ def plan_chain(
     for s, slot in zip(x_strides, input_slots, strict=True):
         table += [*s, slot]
     table += _assign_registers(steps, len(x_strides), slots)
-    slot_floats = -(-min(count, extents[split]) * inner // 16) * 16
+    slot_floats = -(-min(count, extents[split]) * inner // LINE) * LINE
     work = -(-extents[split] // count)
     for e in extents[split + 1 :]:
         work *= e
@@ -236,12 +239,11 @@ REDUCE_CHUNK = 512  # results of a work item of a reduction that keeps its inner
 
 @dataclass(frozen=True, slots=True)
 class ReducePlan:
-    """A reduction: the kernel, its integers by name without ``mode``, work items, bytes of scratch."""
+    """A reduction: the kernel, its integers by name without ``mode``, work items."""
 
     kernel: str
     arguments: dict[str, int]
     work: int
-    scratch: int
 
 
 def plan_reduce(
@@ -295,18 +297,15 @@ def plan_reduce(
     }
     outer = math.prod(d[0] for d in kept)
     if inner[3]:
-        return ReducePlan("reduce_inner_f32", {"run": inner[0], **space}, outer, 0)
+        return ReducePlan("reduce_inner_f32", {"run": inner[0], **space}, outer)
     chunk = min(inner[0], REDUCE_CHUNK)
-    scratch = 2 * (chunk + 16) * ITEM
-    return ReducePlan(
-        "reduce_outer_f32", {"inner": inner[0], "chunk": chunk, **space}, outer * -(-inner[0] // chunk), scratch
-    )
+    arguments = {"inner": inner[0], "chunk": chunk, **space}
+    return ReducePlan("reduce_outer_f32", arguments, outer * -(-inner[0] // chunk))
 
 
 SOFTMAX_TILE = 8192  # floats, in the first-level cache
 SOFTMAX_STREAM_TILE = 1 << 16  # floats, in the second-level cache
 SOFTMAX_STREAM_RUN = 128  # floats: memory is slow with shorter runs
-_LINE = 16  # floats of a cache line and of the widest vectors
 
 
 def softmax_chunk(length: int, inner: int, stream: bool) -> int:
@@ -320,9 +319,4 @@ def softmax_chunk(length: int, inner: int, stream: bool) -> int:
     chunk = SOFTMAX_TILE // (length + 1)
     if stream:
         chunk = max(chunk, min(SOFTMAX_STREAM_TILE // (length + 1), SOFTMAX_STREAM_RUN))
-    return -(-max(min(chunk, 256, inner), 1) // _LINE) * _LINE
-
-
-def softmax_scratch(length: int, chunk: int) -> int:
-    """Floats that ``softmax_f32`` needs for its tile: a row for sums, and in every row a line left by the last tile."""
-    return (length + 1) * (_LINE + chunk)
+    return -(-max(min(chunk, 256, inner), 1) // LINE) * LINE

@@ -12,6 +12,7 @@ from libc.stdint cimport int64_t
 
 from megengine_lite.kernels.common.block cimport FAR, Output, Sum, conv_row, set_activation
 from megengine_lite.kernels.common.arguments cimport Epilogue, Strides, Window
+from megengine_lite.kernels.common.shared cimport TILE_BLOCKS
 from megengine_lite.kernels.common.simd cimport VW, outlined
 
 
@@ -55,7 +56,7 @@ cdef void conv_direct_f32(const ConvDirectArgs* a, int64_t begin, int64_t end, v
     cdef int64_t pad_h = a.window.pad_h, pad_w = a.window.pad_w
     cdef int64_t band = a.band, chunks = a.chunks
     cdef int64_t ic_blocks = (ic + VW - 1) // VW, oc_blocks = (oc + VW - 1) // VW
-    cdef int64_t tiles = (oc_blocks + 1) // 2
+    cdef int64_t tiles = (oc_blocks + TILE_BLOCKS - 1) // TILE_BLOCKS
     cdef int64_t depth = ic * kh * kw
     cdef int64_t per_row = chunks, per_image = groups * tiles * oh * per_row
     cdef int64_t item, n, rest, first_row, rows, tile, g, block, r, chunk, first_px, last_px
@@ -78,7 +79,7 @@ cdef void conv_direct_f32(const ConvDirectArgs* a, int64_t begin, int64_t end, v
         r = first_row + rest // per_row
         chunk = rest % per_row
         g = tile // tiles
-        block = tile % tiles * 2
+        block = tile % tiles * TILE_BLOCKS
         first_px = ow * chunk // chunks
         last_px = ow * (chunk + 1) // chunks
         o.bias = bias + (g * oc_blocks + block) * VW if bias else NULL
@@ -147,7 +148,7 @@ def conv_direct(const float[:, :, :, :, ::1] x not None, const float[::1] packed
         raise ValueError(f"a filter {shape} with stride {stride} and dilation {dilate} does not fit {h} x {w}")
     y = np.empty((n, groups * oc_blocks, oh, ow, VW), np.float32)
     cdef float[:, :, :, :, ::1] out = y
-    cdef int64_t work = n * groups * ((oc_blocks + 1) // 2) * oh
+    cdef int64_t work = n * groups * -(-oc_blocks // TILE_BLOCKS) * oh
     a = ConvDirectArgs(
         x=&x[0, 0, 0, 0, 0], w=&packed[0], bias=NULL, z=NULL, y=&out[0, 0, 0, 0, 0],
         x_=Strides(row=w * VW, plane=h * w * VW, image=x.shape[1] * h * w * VW),

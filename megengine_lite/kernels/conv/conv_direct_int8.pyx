@@ -8,11 +8,16 @@ ic][channels of the tile][4]``, where the last ic block of a group has only the 
 
 from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t
 
-from megengine_lite.kernels.common.dot cimport MAX_SUMS, Sum, block_pixels, dot_block, dot_block_few, dot_block_of
+from megengine_lite.kernels.common.dot cimport FEW_PIXELS, MAX_SUMS, Sum, block_pixels, dot_block, dot_block_few, dot_block_of
 from megengine_lite.kernels.common.arguments cimport Requantize, Strides, Window
 from megengine_lite.kernels.common.requantize cimport Output, read_output, store_sums
-from megengine_lite.kernels.common.shared cimport OUT_BYTES
+from megengine_lite.kernels.common.shared cimport OUT_BYTES, TILE_BLOCKS
 from megengine_lite.kernels.common.simd cimport DOT_STEPS, DOT_UNSIGNED, VREGS, VW, inlined, outlined
+
+
+cdef enum:
+    # Pixels of rows that are computed two at a time where a block has room: the last stages of many networks have them.
+    PAIRED = 7
 
 
 cdef inline inlined dot_row(
@@ -21,7 +26,7 @@ cdef inline inlined dot_row(
 ) noexcept nogil:
     """`pixels` outputs side by side, in blocks of nearly equal size; fast when `step` is STEP1 or STEP2."""
     cdef int32_t sums[MAX_SUMS * VW]
-    cdef int64_t largest = block_pixels() if step == STEP1 or step == STEP2 else 4
+    cdef int64_t largest = block_pixels() if step == STEP1 or step == STEP2 else FEW_PIXELS
     cdef int64_t blocks = (pixels + largest - 1) // largest
     cdef int64_t k, first = 0, end
     cdef int count
@@ -46,14 +51,14 @@ cdef inline inlined dot_two_rows(
     int VECTORS, int64_t STEP, bint PLAIN, const Sum* s, const uint8_t* x, const int8_t* w, const int32_t* bias,
     int64_t y_row, int64_t z_row, Output o
 ) noexcept nogil:
-    """Two rows of 7 pixels, as the last stages of many networks have them, in one block."""
+    """Two rows of PAIRED pixels in one block."""
     cdef int32_t sums[MAX_SUMS * VW]
-    dot_block(14, VECTORS, STEP, PLAIN, True, s, x, w, bias, sums)
-    store_sums(sums, 7, VECTORS, &o)
+    dot_block(2 * PAIRED, VECTORS, STEP, PLAIN, True, s, x, w, bias, sums)
+    store_sums(sums, PAIRED, VECTORS, &o)
     o.y += y_row
     if o.z:
         o.z += z_row
-    store_sums(sums + 7 * VECTORS * VW, 7, VECTORS, &o)
+    store_sums(sums + PAIRED * VECTORS * VW, PAIRED, VECTORS, &o)
 
 
 # A work item's place: output pixels of one or two rows, for one or two channel blocks.
@@ -67,7 +72,7 @@ cdef inline inlined dot_place(
     int64_t STEP1, int64_t STEP2, bint PLAIN, const Place* at, const Sum* s, const uint8_t* x, const int8_t* w,
     const int32_t* bias, const Output* o
 ) noexcept nogil:
-    if VREGS == 32 and not DOT_STEPS and at.two_rows:
+    if block_pixels() >= 2 * PAIRED and at.two_rows:
         if at.vectors == 2 and at.step == STEP1:
             dot_two_rows(2, STEP1, PLAIN, s, x, w, bias, at.y_row, at.z_row, o[0])
         elif at.vectors == 2:
@@ -119,7 +124,7 @@ cdef void conv_direct_int8(const ConvDirectInt8Args* a, int64_t begin, int64_t e
     x, y and z point at element (0, 0, 0, 0), strides are in elements; x needs a halo of at least the padding. Pixels
     of x lie `x_pixel` bytes apart: VW, or 4 for images of up to 4 channels. Pixels of y and z lie `y_pixel` and
     `z_pixel` elements apart, so that the phases of a transposed convolution can interleave. Items are ordered by
-    image, band of `band` rows, tile, row, chunk. With `lines` 2, rows have 7 pixels and items and bands are pairs of
+    image, band of `band` rows, tile, row, chunk. With `lines` 2, rows have PAIRED_ROW pixels and items and bands are pairs of
     rows. y may be z.
     """
     cdef const uint8_t* x = a.x
@@ -138,7 +143,7 @@ cdef void conv_direct_int8(const ConvDirectInt8Args* a, int64_t begin, int64_t e
     cdef int64_t lines = a.lines, band = a.band, chunks = a.chunks, parts = a.parts, plain = a.plain
     cdef int64_t ic_blocks = (ic + x_pixel - 1) // x_pixel, oc_blocks = (oc + VW - 1) // VW
     cdef int64_t quads = (ic - (ic_blocks - 1) * x_pixel + 3) // 4  # of the last ic block
-    cdef int64_t tiles = (oc_blocks + 1) // 2
+    cdef int64_t tiles = (oc_blocks + TILE_BLOCKS - 1) // TILE_BLOCKS
     cdef int64_t depth = parts * ((ic_blocks - 1) * (x_pixel // 4) + quads) * 4 * kh * kw
     cdef int64_t item_rows = (oh + lines - 1) // lines
     cdef int64_t per_image = groups * tiles * item_rows * chunks
@@ -178,9 +183,9 @@ cdef void conv_direct_int8(const ConvDirectInt8Args* a, int64_t begin, int64_t e
         r = (first_row + rest // chunks) * lines
         chunk = rest % chunks
         g = tile // tiles
-        block = g * oc_blocks + tile % tiles * 2
+        block = g * oc_blocks + tile % tiles * TILE_BLOCKS
         first_px = ow * chunk // chunks
-        at.vectors = 2 if tile % tiles * 2 + 1 < oc_blocks else 1
+        at.vectors = 2 if tile % tiles * TILE_BLOCKS + 1 < oc_blocks else 1
         at.two_rows = lines == 2 and r + 1 < oh
         at.pixels = ow * (chunk + 1) // chunks - first_px
         if real_bias:
@@ -201,5 +206,8 @@ cdef void conv_direct_int8(const ConvDirectInt8Args* a, int64_t begin, int64_t e
         else:
             dot_signed_blocks(&at, &s, from_x, from_w, from_bias, &o)
 
+
+# Planners read it: how many pixels rows have that may be computed two at a time, 0 if none may.
+PAIRED_ROW = PAIRED if block_pixels() >= 2 * PAIRED else 0
 
 include "conv_direct_int8_table.pxi"

@@ -9,6 +9,7 @@ from libc.string cimport memcpy, memset
 
 from megengine_lite.kernels.common.block cimport Output, Sum, TABLE, conv_row, set_activation
 from megengine_lite.kernels.common.arguments cimport Epilogue, Strides, Window
+from megengine_lite.kernels.common.shared cimport TILE_BLOCKS
 from megengine_lite.kernels.common.simd cimport VW, outlined
 
 
@@ -63,7 +64,7 @@ cdef void conv_first_f32(const ConvFirstArgs* a, int64_t begin, int64_t end, voi
     cdef int64_t* taps = <int64_t*>scratch
     cdef float* rows = <float*>(taps + ic * kh * kw)
     cdef float* row
-    cdef int64_t item, n, r, c, k, at, block
+    cdef int64_t item, n, r, c, k, at, tile, block
     cdef Sum s
     cdef Output o
     for k in range(ic * kh):
@@ -85,7 +86,8 @@ cdef void conv_first_f32(const ConvFirstArgs* a, int64_t begin, int64_t end, voi
                     padded_row(x + ((n * ic + c) * ih + at) * iw, iw, pad_w, row)
                 else:
                     memset(row, 0, padded * sizeof(float))
-        for block in range(0, oc_blocks, 2):
+        for tile in range((oc_blocks + TILE_BLOCKS - 1) // TILE_BLOCKS):
+            block = tile * TILE_BLOCKS
             o.bias = bias + block * VW if bias else NULL
             o.y = y + n * y_image + block * y_plane + r * y_row
             o.z = z + n * z_image + block * z_plane + r * z_row if z else NULL

@@ -14,6 +14,7 @@ from libc.string cimport memcpy, memset
 
 from megengine_lite.kernels.common.block cimport NEAR, Output, Sum, activate_stored, conv_row, set_activation, store_block
 from megengine_lite.kernels.common.arguments cimport Epilogue, Strides
+from megengine_lite.kernels.common.shared cimport TILE_BLOCKS
 from megengine_lite.kernels.common.simd cimport VW, inlined, outlined, prefetch_far, prefetch_write, vf, vf_fma, vf_load, \
     vf_set1, vf_store
 from megengine_lite.kernels.common.vmath cimport ACT_CLIP_HIGH, ACT_NONE
@@ -230,7 +231,8 @@ cdef inline inlined winograd(
     cdef int64_t z_row = a.z_.row, z_plane = a.z_.plane, z_image = a.z_.image
     cdef int64_t ic = a.ic, oc = a.oc, tile_blocks = a.tile_blocks, parts = a.parts
     cdef int64_t area = (M + 2) * (M + 2)
-    cdef int64_t ic_blocks = (ic + VW - 1) // VW, oc_blocks = (oc + VW - 1) // VW, oc_tiles = (oc_blocks + 1) // 2
+    cdef int64_t ic_blocks = (ic + VW - 1) // VW, oc_blocks = (oc + VW - 1) // VW
+    cdef int64_t oc_tiles = (oc_blocks + TILE_BLOCKS - 1) // TILE_BLOCKS
     cdef int64_t tiles, item, n, rest, part, first, count, v_step, m_step, tile, k, block
     cdef int64_t transformed = -1
     cdef int vectors, b
@@ -263,12 +265,12 @@ cdef inline inlined winograd(
         p.y_pixel = VW
         p.y_plane = count * VW
         for tile in range(oc_tiles * part // parts, oc_tiles * (part + 1) // parts):
-            vectors = 2 if tile * 2 + 1 < oc_blocks else 1
+            vectors = 2 if tile * TILE_BLOCKS + 1 < oc_blocks else 1
             for k in range(area):
                 p.y = m + k * m_step
-                product(vectors, count, &s, scratch + k * v_step, w + (tile * 2 * area + k * vectors) * ic * VW, &p)
+                product(vectors, count, &s, scratch + k * v_step, w + (tile * TILE_BLOCKS * area + k * vectors) * ic * VW, &p)
             for b in range(vectors):
-                block = tile * 2 + b
+                block = tile * TILE_BLOCKS + b
                 o.bias = bias + block * VW if bias else NULL
                 o.y = y + n * y_image + block * y_plane
                 o.z = z + n * z_image + block * z_plane if z else NULL

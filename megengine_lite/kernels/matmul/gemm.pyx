@@ -11,12 +11,16 @@ from libc.string cimport memcpy, memset
 from megengine_lite.kernels.common.block cimport MAX_ACC, Output, set_activation, store_block
 from megengine_lite.kernels.common.interleave cimport zip_rows
 from megengine_lite.kernels.common.arguments cimport Epilogue
+from megengine_lite.kernels.common.shared cimport TILE_BLOCKS
 from megengine_lite.kernels.common.simd cimport VREGS, VW, inlined, outlined, prefetch_far, vf, vf_fma, vf_load, vf_load_n, \
     vf_set1, vf_store, vf_store_n, vf_unzip_even, vf_unzip_odd, vf_zero
 from megengine_lite.kernels.common.vmath cimport activate
 
+cpdef enum:  # planners read it
+    PANEL = TILE_BLOCKS * VW  # columns of a panel
+    DOT_COLUMNS = 4  # of a work item of gemm_dot_f32
+
 cdef enum:
-    PANEL = 2 * VW
     MAX_ROWS = 12
     AHEAD = 4096  # floats; see block.pxd
 
@@ -200,15 +204,20 @@ cdef struct GemmArgs:
     Epilogue epilogue
 
 
+def scratch_bytes(int64_t k):
+    """Bytes of scratch of gemm_f32 and gemm_row_f32 if B is not packed: one panel."""
+    return sizeof(float) * k * PANEL
+
+
 cdef inline inlined gemm_items(
     bint parts, const GemmArgs* a, int64_t begin, int64_t end, void* scratch
 ) noexcept nogil:
     """One work item = one panel of columns for one chunk of `chunk` rows of one product of the batch.
 
     Element (i, k) of A is a[i a_row + k a_k]. If `b_packed`, B consists of packed panels; otherwise its element (k, j)
-    is b[k b_k + j b_n] and scratch holds one panel, 4 k PANEL bytes. bias has a number for each column of whole panels.
-    Product number q of the batch begins at q // inner and q % inner times the outer and inner strides. c may be z.
-    Items are ordered by product, chunk, panel: the rows of a chunk stay in the cache.
+    is b[k b_k + j b_n]. Scratch: scratch_bytes(k), or nothing if `b_packed`. bias has a number for each column of whole
+    panels. Product number q of the batch begins at q // inner and q % inner times the outer and inner strides. c may be
+    z. Items are ordered by product, chunk, panel: the rows of a chunk stay in the cache.
     """
     cdef const float* pa = a.a
     cdef const float* pb = a.b
@@ -365,7 +374,7 @@ cdef struct GemmDotArgs:
 cdef void gemm_dot_f32(const GemmDotArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
     """For few rows and a B whose columns are contiguous ([n][k]): B is streamed once for each pair of rows.
 
-    One work item = four columns of one product of the batch. Strides are those of gemm_f32.
+    One work item = DOT_COLUMNS columns of one product of the batch. Strides are those of gemm_f32.
     """
     cdef const float* pa = a.a
     cdef const float* pb = a.b
@@ -375,7 +384,7 @@ cdef void gemm_dot_f32(const GemmDotArgs* a, int64_t begin, int64_t end, void* s
     cdef int64_t m = a.m, n = a.n, depth = a.k
     cdef int64_t a_row = a.a_row, b_n = a.b_n, c_row = a.c_row, z_row = a.z_row
     cdef Batch batch = a.batch
-    cdef int64_t quads = (n + 3) // 4
+    cdef int64_t quads = (n + DOT_COLUMNS - 1) // DOT_COLUMNS
     cdef int64_t item = begin, product, stop, first, count, r
     cdef int rows, i, j
     cdef const float* left
@@ -397,8 +406,8 @@ cdef void gemm_dot_f32(const GemmDotArgs* a, int64_t begin, int64_t end, void* s
         z = pz + product // batch.inner * batch.z_outer + product % batch.inner * batch.z_inner if pz else NULL
         stop = min(end, (product + 1) * quads)
         for item in range(item, stop):
-            first = (item - product * quads) * 4
-            count = min(n - first, 4)
+            first = (item - product * quads) * DOT_COLUMNS
+            count = min(n - first, DOT_COLUMNS)
             for j in range(4):
                 columns[j] = right + min(first + j, n - 1) * b_n
             for r in range(0, m, 2):

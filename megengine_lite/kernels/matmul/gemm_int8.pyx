@@ -8,10 +8,10 @@ blocks that ``pack_rows_int8`` makes.
 from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t
 from libc.string cimport memcpy
 
-from megengine_lite.kernels.common.dot cimport MAX_SUMS, Sum, block_pixels, dot_block_few, dot_block_of
+from megengine_lite.kernels.common.dot cimport FEW_PIXELS, MAX_SUMS, Sum, block_pixels, dot_block_few, dot_block_of
 from megengine_lite.kernels.common.arguments cimport Requantize
 from megengine_lite.kernels.common.requantize cimport Output, read_output, store_sums
-from megengine_lite.kernels.common.shared cimport OUT_BYTES
+from megengine_lite.kernels.common.shared cimport OUT_BYTES, QUAD, TILE_BLOCKS
 from megengine_lite.kernels.common.simd cimport DOT_UNSIGNED, VW, inlined, outlined
 
 
@@ -29,7 +29,7 @@ cdef void pack_rows_int8(const PackRowsArgs* a, int64_t begin, int64_t end, void
     """
     cdef int64_t m = a.m, k = a.k, row = a.row, column = a.column, matrix = a.matrix, block = a.block
     cdef uint8_t flip = <uint8_t>a.flip
-    cdef int64_t blocks = (m + block - 1) // block, quads = (k + 3) // 4
+    cdef int64_t blocks = (m + block - 1) // block, quads = (k + QUAD - 1) // QUAD
     cdef int64_t item, first, q, r, c
     cdef const uint8_t* x
     cdef uint8_t* y
@@ -59,23 +59,23 @@ cdef void pack_columns_int8(const PackColumnsArgs* a, int64_t begin, int64_t end
     """
     cdef int64_t k = a.k, n = a.n, row = a.row, column = a.column, matrix = a.matrix
     cdef int32_t mask = <int32_t>a.mask, zero = <int32_t>a.zero, offset = <int32_t>a.offset, value, total
-    cdef int64_t parts = a.parts, quads = (k + 3) // 4, blocks = (n + VW - 1) // VW, tiles = (blocks + 1) // 2
+    cdef int64_t parts = a.parts, quads = (k + QUAD - 1) // QUAD, blocks = (n + VW - 1) // VW, tiles = (blocks + TILE_BLOCKS - 1) // TILE_BLOCKS
     cdef int64_t item, tile, columns, j, i, part
     cdef const int8_t* x
     cdef int8_t* y
     cdef int32_t* bias
     for item in range(begin, end):
         tile = item % tiles
-        columns = min(2, blocks - tile * 2) * VW
+        columns = min(TILE_BLOCKS, blocks - tile * TILE_BLOCKS) * VW
         x = a.x + item // tiles * matrix
-        y = a.y + (item // tiles * blocks + tile * 2) * VW * parts * quads * 4
-        bias = a.bias + (item // tiles * blocks + tile * 2) * VW
+        y = a.y + (item // tiles * blocks + tile * TILE_BLOCKS) * VW * parts * quads * 4
+        bias = a.bias + (item // tiles * blocks + tile * TILE_BLOCKS) * VW
         for j in range(columns):
             total = 0
             for i in range(quads * 4):
                 value = 0
-                if tile * 2 * VW + j < n and i < k:
-                    value = (x[i * row + (tile * 2 * VW + j) * column] & mask) - zero
+                if tile * TILE_BLOCKS * VW + j < n and i < k:
+                    value = (x[i * row + (tile * TILE_BLOCKS * VW + j) * column] & mask) - zero
                 total += value
                 for part in range(parts):
                     y[((part * quads + i // 4) * columns + j) * 4 + i % 4] = <int8_t>min(max(value, -128), 127)
@@ -135,8 +135,8 @@ cdef void gemm_int8(const GemmInt8Args* a, int64_t begin, int64_t end, void* scr
     cdef uint8_t* pc = a.c
     cdef int64_t m = a.m, n = a.n, k = a.k, packed = a.packed, a_row = a.a_row, a_matrix = a.a_matrix
     cdef int64_t parts = a.parts
-    cdef int64_t count = block_pixels() if packed else 4
-    cdef int64_t quads = (k + 3) // 4, blocks = (n + VW - 1) // VW, tiles = (blocks + 1) // 2
+    cdef int64_t count = block_pixels() if packed else FEW_PIXELS
+    cdef int64_t quads = (k + QUAD - 1) // QUAD, blocks = (n + VW - 1) // VW, tiles = (blocks + TILE_BLOCKS - 1) // TILE_BLOCKS
     cdef int64_t row_blocks = (m + count - 1) // count
     cdef int64_t item, matrix, tile, block, first, column, size
     cdef int rows, vectors
@@ -156,9 +156,9 @@ cdef void gemm_int8(const GemmInt8Args* a, int64_t begin, int64_t end, void* scr
         tile = item // row_blocks % tiles
         first = item % row_blocks * count
         rows = <int>min(count, m - first)
-        vectors = <int>min(2, blocks - tile * 2)
-        column = tile * 2 * VW
-        block = matrix * blocks + tile * 2
+        vectors = <int>min(TILE_BLOCKS, blocks - tile * TILE_BLOCKS)
+        column = tile * TILE_BLOCKS * VW
+        block = matrix * blocks + tile * TILE_BLOCKS
         if packed:
             x = pa + (matrix * row_blocks * count + first) * quads * 4
         else:
@@ -173,9 +173,11 @@ cdef void gemm_int8(const GemmInt8Args* a, int64_t begin, int64_t end, void* scr
             store_some_columns(sums, rows, vectors, n - column, &o)
 
 
-# Planners read these: whether dot products take unsigned bytes, and the number of rows of a packed block.
+# Planners read these: whether dot products take unsigned bytes, the number of rows of a packed block, and up to how
+# many rows A is read as it is.
 UNSIGNED_DOT = bool(DOT_UNSIGNED)
 BLOCK_ROWS = block_pixels()
+FEW_ROWS = FEW_PIXELS
 
 
 include "gemm_int8_table.pxi"

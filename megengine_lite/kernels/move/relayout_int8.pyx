@@ -80,17 +80,19 @@ cdef void pack_image_int8(const PackImageArgs* a, int64_t begin, int64_t end, vo
 cdef struct FlipBytesArgs:
     const uint8_t* x
     uint8_t* y
-    int64_t size, chunk, x_image, y_image
+    int64_t size, chunk, flip, x_image, y_image
 
 
 cdef void flip_bytes(const FlipBytesArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
-    """Copies images with every byte xored with 0x80, which turns signed numbers into unsigned ones and back (dot.pxd).
+    """Copies images with every four bytes xored with those of `flip`: 0x80 in each turns signed numbers into unsigned
+    ones and back (dot.pxd).
 
     One work item = `chunk` bytes of one image, a multiple of the bytes of a vector.
     """
     cdef int64_t size = a.size, chunk = a.chunk, x_image = a.x_image, y_image = a.y_image
     cdef int64_t chunks = (size + chunk - 1) // chunk, item, k, last
-    cdef vi flip = vi_set1(-0x7F7F7F80)
+    cdef vi flip = vi_set1(<int32_t>a.flip)
+    cdef uint8_t one = <uint8_t>a.flip
     cdef const uint8_t* x
     cdef uint8_t* y
     for item in range(begin, end):
@@ -102,7 +104,7 @@ cdef void flip_bytes(const FlipBytesArgs* a, int64_t begin, int64_t end, void* s
             vi_store(<int32_t*>(y + k), vi_load(<const int32_t*>(x + k)) ^ flip)
             k += 4 * VW
         while k < last:
-            y[k] = x[k] ^ 0x80
+            y[k] = x[k] ^ one
             k += 1
 
 

@@ -5,6 +5,7 @@ from libc.string cimport memcpy
 
 from megengine_lite.kernels.common.interleave cimport deinterleave, interleave, zip_rows
 from megengine_lite.kernels.common.rows cimport copy_row, stream_row
+from megengine_lite.kernels.common.shared cimport LINE
 from megengine_lite.kernels.common.simd cimport (
     VW, inlined, prefetch, stream_end, vf, vf_load, vf_load_n, vf_store, vf_store_n, vf_stream, vf_unzip_even, vf_zero,
 )
@@ -14,7 +15,6 @@ cpdef enum:  # planners read it
     MAX_DIMS = 8  # of a strided copy
 
 cdef enum:
-    LINE = 16  # floats of a cache line
     AHEAD = 64  # rows between reading and prefetching
     SMALL = 6  # rows or columns below which elements are moved one by one
     FILL_PIECE = 4096  # a multiple of all element sizes

@@ -130,10 +130,16 @@ cdef struct NmsKeepArgs:
     double threshold
 
 
+def nms_scratch_bytes(int64_t n):
+    """Bytes of scratch of nms_keep_f32: a mark for each box."""
+    return n
+
+
 cdef void nms_keep_f32(const NmsKeepArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
     """Indexes of boxes (x0, y0, x1, y1) that overlap with no box kept before them by more than `threshold`.
 
-    kept [batch][limit], filled up with the last index; counts [batch]. One work item = one sample; scratch: n bytes.
+    kept [batch][limit], filled up with the last index; counts [batch]. One work item = one sample. Scratch:
+    nms_scratch_bytes(n).
     """
     cdef int64_t n = a.n, limit = a.limit
     cdef float threshold = <float>a.threshold

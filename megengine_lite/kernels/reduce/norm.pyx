@@ -85,13 +85,18 @@ cdef struct NormRowsArgs:
     double eps
 
 
+def rows_scratch_bytes(int64_t n, bint stream):
+    """Bytes of scratch of norm_rows_f32 for rows of n elements: a row whose result goes past the caches."""
+    return sizeof(float) * n if stream else 0
+
+
 cdef void norm_rows_f32(const NormRowsArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
     """y = (x - mean) / sqrt(variance + eps) * weight + bias for rows of `segments` x `inner` elements.
 
     There is one weight for each segment of `inner` elements. The rows use `weight_rows` rows of weights in turn: one in
     layer norm, one for each group in group norm. weight, bias, mean and deviation may be NULL. `deviation` becomes the
-    variance if `give_variance`, otherwise 1 / sqrt(variance + eps). With `stream`, y is larger than the caches, inner
-    is 1 and scratch holds a row. One work item = one row.
+    variance if `give_variance`, otherwise 1 / sqrt(variance + eps). With `stream`, y is larger than the caches and
+    inner is 1. One work item = one row. Scratch: rows_scratch_bytes(segments inner, stream).
     """
     cdef const float* weight = a.weight
     cdef const float* bias = a.bias
@@ -321,14 +326,19 @@ cdef struct NormChannelsArgs:
     double eps
 
 
+def channels_scratch_bytes(int64_t span):
+    """Bytes of scratch of norm_channels_blocked_f32: mean and variance of each channel."""
+    return 2 * sizeof(float) * span * VW
+
+
 cdef void norm_channels_blocked_f32(
     const NormChannelsArgs* a, int64_t begin, int64_t end, void* scratch
 ) noexcept nogil:
     """Group norm of a blocked image: statistics of `group` neighbouring channels; instance norm for group = 1.
 
     weight and bias ([blocks VW], or NULL) are per channel. `span` blocks hold whole groups: one work item = `span`
-    blocks of one image. mean and variance, [n][c / group], may be NULL. scratch: 2 span VW floats. With `stream`, y is
-    larger than the caches.
+    blocks of one image. mean and variance, [n][c / group], may be NULL. With `stream`, y is larger than the caches.
+    Scratch: channels_scratch_bytes(span).
     """
     cdef const float* weight = a.weight
     cdef const float* bias = a.bias
@@ -458,11 +468,16 @@ cdef struct LrnBlockedArgs:
     double k, alpha, beta
 
 
+def lrn_scratch_bytes(int64_t blocks, int64_t n):
+    """Bytes of scratch of lrn_blocked_f32: the squares of all channels of a pixel, with those of a window around them."""
+    return sizeof(float) * ((blocks + 2) * VW + 2 * (n // 2))
+
+
 cdef void lrn_blocked_f32(const LrnBlockedArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
     """lrn_plain_f32 for a blocked image. One work item = one row.
 
-    Scratch holds the squares of all channels of a pixel side by side, (blocks + 2) VW + 2 (n / 2) floats: those of
-    neighbouring channels are loaded from a shifted address.
+    The squares of all channels of a pixel stand side by side in scratch: those of neighbouring channels are loaded from
+    a shifted address. Scratch: lrn_scratch_bytes(blocks, n).
     """
     cdef int64_t c = a.c, reach = a.n // 2, h = a.h, w = a.w, blocks = a.blocks
     cdef int64_t x_row = a.x_.row, x_plane = a.x_.plane, x_image = a.x_.image

@@ -288,8 +288,17 @@ cdef struct ReduceOuterArgs:
     double divisor
 
 
+def scratch_bytes(int64_t chunk):
+    """Bytes of scratch of reduce_outer_f32: results and parts of them, and what vectors write behind. Chunk 0, nothing,
+    stands for reduce_inner_f32."""
+    return 2 * sizeof(float) * (chunk + VW) if chunk else 0
+
+
 cdef void reduce_outer_f32(const ReduceOuterArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
-    """The innermost dimension, contiguous, is kept. One work item = one chunk of `chunk` results along it."""
+    """The innermost dimension, contiguous, is kept. One work item = one chunk of `chunk` results along it.
+
+    Scratch: scratch_bytes(chunk).
+    """
     cdef const float* x = a.x
     cdef float* y = a.y
     cdef float* buffer = <float*>scratch
@@ -465,8 +474,8 @@ def reduce(x, int mode, axes):
     plan = plan_reduce(x.shape, x.strides, y.strides, axes, LOOPS)
     if plan is None:
         raise ValueError(f"axes {axes} of shape {x.shape} are too scattered")
-    cdef float[::1] scratch = np.empty(plan.scratch // 4 + 1, np.float32)
     arguments = plan.arguments
+    cdef float[::1] scratch = np.empty(scratch_bytes(arguments.get("chunk", 0)) // sizeof(float) + 1, np.float32)
     for k in range(LOOPS):
         space.kept[k] = arguments[f"kept{k}"]
         space.x_kept[k] = arguments[f"x_kept{k}"]

@@ -5,6 +5,7 @@ from libc.stdint cimport int64_t, uintptr_t
 
 from megengine_lite.kernels.common.lanes cimport max_lanes, sum_lanes
 from megengine_lite.kernels.common.rows cimport fill_row, stream_row
+from megengine_lite.kernels.common.shared cimport LINE
 from megengine_lite.kernels.common.simd cimport (
     VW, prefetch, stream_end, vf, vf_load, vf_load_n, vf_max, vf_select, vf_set1, vf_store, vf_store_n, vf_stream,
     vf_zero, vi, vi_first,
@@ -13,7 +14,6 @@ from megengine_lite.kernels.common.vmath cimport v_exp
 
 
 cdef enum:
-    LINE = 16  # floats of a cache line
     SUMMED = 32  # rows added up before they are added to a sum, so that rounding errors stay small
     # Flags of columns.
     STREAM = 1  # the result goes past the caches
@@ -154,11 +154,18 @@ cdef struct SoftmaxArgs:
     int64_t length, inner, chunk, stream
 
 
+def scratch_bytes(int64_t length, int64_t inner, int64_t chunk, bint stream):
+    """Bytes of scratch: a tile, or a row whose result goes past the caches."""
+    if inner > 1:
+        return sizeof(float) * (length + 1) * (LINE + chunk)
+    return sizeof(float) * length if stream else 0
+
+
 cdef void softmax_f32(const SoftmaxArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
     """y[o][r][i] = softmax along r. One work item = `chunk` neighbours i of one o (all of r).
 
-    With inner > 1, chunk is a multiple of LINE and scratch holds (length + 1) (LINE + chunk) floats; with `stream`, y
-    is larger than the caches, and for inner = 1 scratch holds a row.
+    With inner > 1, chunk is a multiple of LINE; with `stream`, y is larger than the caches. Scratch:
+    scratch_bytes(length, inner, chunk, stream).
     """
     cdef int64_t length = a.length, inner = a.inner, chunk = a.chunk, stream = a.stream
     cdef int64_t chunks = (inner + chunk - 1) // chunk

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from megengine_lite._core.cpu.algorithms.algorithm import Algorithm
+from megengine_lite._core.cpu.kernel_set import KernelSet
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,9 +17,11 @@ class MatMulProblem:
     count
         Number of products.
     panel
-        Columns that the kernel computes at a time.
+        Columns that the kernels of the session compute at a time.
     constant
         The right factor is a constant, so that it may be packed beforehand.
+    kernels
+        The kernels of the session.
     dot
         Rows of the left factor and columns of the right one are contiguous.
     rows_are_samples
@@ -29,10 +32,14 @@ class MatMulProblem:
     n: int
     k: int
     count: int
-    panel: int
+    panel: int = field(init=False)  # also a part of the text by which measurements are found
     constant: bool
     dot: bool
+    kernels: KernelSet = field(repr=False)
     rows_are_samples: bool = True
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "panel", self.kernels.module("gemm").PANEL)
 
     def at_batch(self, samples: int) -> MatMulProblem:
         """The same for another number of samples. Each may have several rows; a few are assumed."""
@@ -65,7 +72,7 @@ def _read_cost(p: MatMulProblem) -> float:
 
 def _scratch(p: MatMulProblem) -> int:
     """One packed panel, unless panels are packed beforehand."""
-    return 0 if p.constant else 4 * p.k * p.panel
+    return 0 if p.constant else int(p.kernels.module("gemm").scratch_bytes(p.k))
 
 
 MATMUL_F32: list[Algorithm[MatMulProblem]] = [

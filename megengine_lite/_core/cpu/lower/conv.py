@@ -24,6 +24,7 @@ from megengine_lite._core.cpu.lowering import Lowering, Ref, Tensor
 from megengine_lite._core.cpu.packing import float32 as packing
 from megengine_lite._core.ir.fused import FusedConv
 from megengine_lite._core.ir.graph import Node, Var
+from megengine_lite.kernels.common.shared import TILE_BLOCKS
 
 # Of a core's second-level cache: what one pass over weights or inputs may fill.
 CACHE_BYTES = 512 * 1024
@@ -149,7 +150,7 @@ def _emit_direct(ctx: Lowering, node: Node, p: ConvProblem, x: Var, bias: Var | 
         joined = next((r for r in wanted if p.oh % r == 0 and (r * p.ow >= MIN_ROW or r == p.oh)), 1)
     oh, ow = p.oh // joined, p.ow * joined
     chunks = -(-ow // MAX_ROW)
-    tiles = groups * -(-p.blocks(oc) // packing.TILE_BLOCKS)
+    tiles = groups * -(-p.blocks(oc) // TILE_BLOCKS)
     x_bytes = xt.image * 4
     w_bytes = 4 * groups * p.blocks(oc) * ctx.width * ic * p.kh * p.kw
     pack = lambda a, width: packing.pack_direct(packing.merge_groups(a, m), width)  # noqa: E731

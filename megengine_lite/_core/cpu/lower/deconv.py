@@ -19,6 +19,7 @@ from megengine_lite._core.cpu.lowering import Lowering, Ref, Tensor
 from megengine_lite._core.cpu.packing import float32 as packing
 from megengine_lite._core.ir.graph import Constant, Node, Var
 from megengine_lite._core.ir.params import ConvolutionMode
+from megengine_lite.kernels.common.shared import TILE_BLOCKS
 
 MAX_PHASES = 64  # each is a step with weights of its own
 
@@ -124,7 +125,7 @@ def _emit_phase(ctx: Lowering, node: Node, filter_: Var, xt: Tensor, yt: Tensor,
         )  # fmt: skip
         return
     groups, ic, oc = groups // m, ic * m, oc * m
-    tiles = groups * -(-problem.blocks(oc) // packing.TILE_BLOCKS)
+    tiles = groups * -(-problem.blocks(oc) // TILE_BLOCKS)
     w_bytes = 4 * groups * problem.blocks(oc) * ctx.width * ic * problem.kh * problem.kw
     ctx.emit(
         "conv_direct_f32", node, w=w, groups=groups, ic=ic, oc=oc,

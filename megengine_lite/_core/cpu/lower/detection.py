@@ -56,7 +56,7 @@ def lower_nms(ctx: Lowering, node: Node) -> None:
         limit=node.params.max_output,
         threshold=node.params.iou_thresh,
         work=batch,
-        scratch=n,
+        scratch=ctx.kernels.module("sorting").nms_scratch_bytes(n),
     )
 
 

@@ -107,15 +107,17 @@ def emit_matmul(
         "flops": 2 * batch.count * m * n * k,
     }
     strides = {"b_n": b.column, "b_outer": b.outer_step, "b_inner": b.inner_step}
+    kernel = ctx.kernels.module("gemm")
     if algorithm.name == "gemm_dot_f32":
-        ctx.emit("gemm_dot_f32", node, b=b.ref, work=batch.count * -(-n // 4), **strides, **common)
+        items = -(-n // kernel.DOT_COLUMNS)
+        ctx.emit("gemm_dot_f32", node, b=b.ref, work=batch.count * items, **strides, **common)
         return
     strides |= {"a_k": a.column, "b_k": b.row}
     if algorithm.name == "gemm_naive_f32":
         ctx.emit("gemm_naive_f32", node, b=b.ref, work=batch.count * m, **strides, **common)
         return
     assert algorithm.name in PANEL_KERNELS
-    panel = packing.TILE_BLOCKS * ctx.width
+    panel = kernel.PANEL
     panels = -(-n // panel)
     chunk = m
     packed = None
@@ -128,22 +130,22 @@ def emit_matmul(
         strides |= {"b_outer": 0, "b_inner": 0}
     ctx.emit(
         algorithm.name, node, b=packed or b.ref, chunk=chunk, b_packed=packed is not None,
-        work=batch.count * panels * -(-m // chunk), scratch=0 if packed else 4 * k * panel, **strides, **common,
+        work=batch.count * panels * -(-m // chunk), scratch=0 if packed else kernel.scratch_bytes(k), **strides,
+        **common,
     )  # fmt: skip
 
 
 def _problem(
     ctx: Lowering, m: int, n: int, k: int, count: int, a: Operand, b: Operand, weight: Constant | None, samples: bool
 ) -> MatMulProblem:
-    panel = packing.TILE_BLOCKS * ctx.width
     dot = a.column == 1 and b.row == 1
-    return MatMulProblem(m, n, k, count, panel, weight is not None, dot, samples)
+    return MatMulProblem(m, n, k, count, weight is not None, dot, ctx.kernels, samples)
 
 
 def _padded_bias(ctx: Lowering, bias: Constant | None) -> Ref | None:
     if bias is None:
         return None
-    panel = packing.TILE_BLOCKS * ctx.width
+    panel = ctx.kernels.module("gemm").PANEL
     recipe = ("pad_channels", 1, panel)
     return ctx.constant(ctx.pool.derive(recipe, [bias], lambda b: packing.pad_channels(b, 1, panel)))
 

@@ -10,9 +10,7 @@ from megengine_lite._core.cpu.lowering import Lowering, Ref, Tensor
 from megengine_lite._core.ir.graph import Node
 from megengine_lite._core.operators import REGISTRY
 from megengine_lite._core.operators.norm import GeneralNorm, GroupNorm, InstanceNorm, LayerNorm
-from megengine_lite.kernels.common.tiling import STREAM_BYTES
-
-MAX_STREAM_ROW = 8192  # floats; longer rows are not gathered in scratch
+from megengine_lite.kernels.common.tiling import MAX_STREAM_ROW, STREAM_BYTES
 
 
 def _statistics(ctx: Lowering, node: Node) -> list[Ref | None]:
@@ -57,7 +55,7 @@ def lower_axes_norm(ctx: Lowering, node: Node) -> bool | None:
             give_variance=False,
             stream=stream,
             work=outer,
-            scratch=4 * length if stream else 0,
+            scratch=ctx.kernels.module("norm").rows_scratch_bytes(length, stream),
         )
         return None
     chunk = min(inner, ctx.width)
@@ -125,7 +123,7 @@ def _emit_blocked_groups(ctx: Lowering, node: Node, group: int) -> None:
         stream=4 * x.n * x.blocks * width * x.h * x.w >= STREAM_BYTES,
         eps=node.params.eps,
         work=x.n * -(-x.blocks // span),
-        scratch=8 * span * width,
+        scratch=ctx.kernels.module("norm").channels_scratch_bytes(span),
     )
 
 
@@ -170,7 +168,7 @@ def lower_lrn(ctx: Lowering, node: Node) -> bool | None:
         blocks=out.blocks,
         **_strides(source, out),
         work=out.n * out.h,
-        scratch=4 * ((out.blocks + 2) * ctx.width + common["n"]),
+        scratch=ctx.kernels.module("norm").lrn_scratch_bytes(out.blocks, common["n"]),
         **common,
     )
     return None

@@ -29,14 +29,13 @@ from megengine_lite._core.ir.graph import Constant, ConstantPool, Node
 from megengine_lite._core.ir.params import ConvBiasNonlineMode, ConvolutionMode, ConvolutionSparse
 from megengine_lite._core.ir.quantize import keeps_sums
 from megengine_lite._core.operators.conv_types import sum_scale
+from megengine_lite.kernels.common.shared import QUAD, TILE_BLOCKS
 
 FLIP = -0x7F7F7F80  # 0x80 in every byte: signed <-> unsigned
 _CHANNEL_WISE_SIZES = (2, 3, 5, 7)
 # Output pixels of a work item, roughly: shorter rows are joined where they can be, longer ones cut.
 MIN_ROW = 48
 MAX_ROW = 512
-# Rows of so many pixels are computed in pairs where a block of the kernel has room for two.
-ROW_OF_TWO = 7
 FLIP_CHUNK = 8192  # bytes
 DEPTHWISE_PIXELS = 256  # output pixels of a work item, roughly
 
@@ -69,11 +68,6 @@ def input_form(dtype: DType, dot: Dot, non_negative: bool = False) -> InputForm:
     if non_negative:
         return InputForm(0, 0, True)
     return InputForm(FLIP, 128) if dot is Dot.U8S8_QUADS else InputForm(0, 0)
-
-
-def has_wide_blocks(ctx: Lowering) -> bool:
-    """Whether a block of the kernels has room for two short rows."""
-    return bool(ctx.kernels.module("gemm_int8").BLOCK_ROWS >= 2 * ROW_OF_TWO)
 
 
 def halo_wish(node: Node, index: int) -> tuple[int, int]:
@@ -202,7 +196,7 @@ def _emit_depthwise(conv: _Conv) -> None:
     ctx, p = conv.ctx, conv.p
     n, _, oh, ow = conv.y.shape
     kh, kw = conv.w_shape[3:]
-    neighbours = packing.QUAD if p.dilate_w == 1 else 1
+    neighbours = QUAD if p.dilate_w == 1 else 1
     x = _input(conv)
     z = conv.z()
     y = ctx.new_blocked(conv.y)
@@ -213,7 +207,7 @@ def _emit_depthwise(conv: _Conv) -> None:
     conv.emit(
         "conv_depthwise_int8", x=x.ref, w=w, **conv.biases(1), z=z.ref if z else None, y=y.ref,
         **blocked_strides("x", x), **blocked_strides("y", y), **blocked_strides("z", z), blocks=x.blocks, oh=oh, ow=ow,
-        kh=kh, quads=-(-kw // neighbours), quad=packing.QUAD if p.dilate_w == 1 else p.dilate_w,
+        kh=kh, quads=-(-kw // neighbours), quad=QUAD if p.dilate_w == 1 else p.dilate_w,
         **conv.geometry("stride_h", "stride_w", "dilate_h", "pad_h", "pad_w"), band=band, parts=parts,
         flip=conv.form.flip, plain=plain, work=n * x.blocks * -(-oh // band),
     )  # fmt: skip
@@ -251,7 +245,7 @@ def flipped(ctx: Lowering, node: Node, x: Tensor, form: InputForm) -> tuple[Ref,
     image = x.blocks * x.plane
     copy = ctx.temp(x.n * image)
     ctx.emit(
-        "flip_bytes", node, x=x.ref + -before, y=copy, size=image, chunk=FLIP_CHUNK, x_image=x.image,
+        "flip_bytes", node, x=x.ref + -before, y=copy, size=image, chunk=FLIP_CHUNK, flip=form.flip, x_image=x.image,
         y_image=image, work=x.n * -(-image // FLIP_CHUNK),
     )  # fmt: skip
     return copy + before, image
@@ -267,11 +261,12 @@ def _emit(
     p = conv.p
     oh, ow = oh // joined, ow * joined
     chunks = -(-ow // MAX_ROW)
-    two_rows = ow == ROW_OF_TWO and p.stride_w <= 2 and x_pixel == width and has_wide_blocks(conv.ctx)
+    paired = conv.ctx.kernels.module("conv_direct_int8").PAIRED_ROW
+    two_rows = ow == paired and p.stride_w <= 2 and x_pixel == width
     lines = 2 if two_rows and oh > 1 else 1
     item_rows = -(-oh // lines)
     blocks = -(-oc // width)
-    tiles = groups * -(-blocks // packing.TILE)
+    tiles = groups * -(-blocks // TILE_BLOCKS)
     band = rows_in_band(item_rows, tiles, x_strides["x_image"], groups * blocks * width * ic * kh * kw * parts)
     conv.emit(
         "conv_direct_int8", x=x, w=w, **conv.biases(groups), z=z.ref if z else None, y=y.ref, x_pixel=x_pixel,
@@ -303,17 +298,17 @@ def _emit_image(conv: _Conv) -> None:
     source = ctx.plain(conv.x)
     z = conv.z()
     y = ctx.new_blocked(conv.y)
-    rows, row = h + 2 * p.pad_h, (w + 2 * p.pad_w) * packing.QUAD
+    rows, row = h + 2 * p.pad_h, (w + 2 * p.pad_w) * QUAD
     image = ctx.temp(n * rows * row)
     ctx.emit(
         "pack_image_int8", conv.node, x=source.ref, y=image, channels=c, h=h, w=w, halo_h=p.pad_h, halo_w=p.pad_w,
         **source_arguments(conv.x.dtype), **target_arguments(to), flip=conv.form.flip, work=n * rows,
     )  # fmt: skip
     width = ctx.width
-    packed, parts = conv.packed(("image",), lambda w: packing.pack_direct(w, width, packing.QUAD))
+    packed, parts = conv.packed(("image",), lambda w: packing.pack_direct(w, width, QUAD))
     strides = {"x_row": row, "x_plane": rows * row, "x_image": rows * row}
-    first = image + p.pad_h * row + p.pad_w * packing.QUAD
-    _emit(conv, first, packing.QUAD, strides, packed, parts, 1, c, conv.ocpg, y, z, 1)
+    first = image + p.pad_h * row + p.pad_w * QUAD
+    _emit(conv, first, QUAD, strides, packed, parts, 1, c, conv.ocpg, y, z, 1)
 
 
 _EMIT: dict[str, Callable[[_Conv], None]] = {

@@ -22,6 +22,7 @@ from megengine_lite._core.cpu.packing.float32 import merge_groups, pad_channels
 from megengine_lite._core.ir.graph import Node
 from megengine_lite._core.ir.params import ConvolutionMode
 from megengine_lite._core.operators.conv_types import product_scale
+from megengine_lite.kernels.common.shared import TILE_BLOCKS
 
 
 def lower_quantized_deconv(ctx: Lowering, node: Node) -> bool | None:
@@ -79,7 +80,7 @@ def _emit_phase(
     parts = count_parts(ctx.pool, weight.const, zero)
     w = ctx.pool.derive(key, [weight.const], lambda array: packing.pack_direct(taps(array), width, width, parts))
     bias = ctx.pool.derive((*key, "bias", form.offset), [weight.const], biases)
-    tiles = groups * -(-problem.blocks(oc) // packing.TILE)
+    tiles = groups * -(-problem.blocks(oc) // TILE_BLOCKS)
     item = target.spec.dtype.itemsize
     names = ("oh", "ow", "kh", "kw", "stride_h", "stride_w", "dilate_h", "dilate_w", "pad_h", "pad_w")
     ctx.emit(

@@ -16,9 +16,7 @@ from megengine_lite._core.ir.fused_quantized import QuantizedMatMul
 from megengine_lite._core.ir.graph import Node, Var
 from megengine_lite._core.ir.image_layouts import round_up
 from megengine_lite._core.operators.conv_types import product_scale
-
-# Up to this many rows the left operand is read as it is (dot_block_few in kernels/common/dot.pxd).
-FEW_ROWS = 4
+from megengine_lite.kernels.common.shared import QUAD, TILE_BLOCKS
 
 
 def lower_matmul(ctx: Lowering, node: Node) -> bool | None:
@@ -55,15 +53,16 @@ def _lower(
     form = input_form(a.dtype, Dot.U8S8_QUADS if ctx.kernels.isa.dot is Dot.U8S8_QUADS else Dot.S8S8_QUADS)
     left = ctx.plain(a).ref
     row, column = (1, m) if transpose_a else (k, 1)
-    rows = ctx.kernels.module("gemm_int8").BLOCK_ROWS
-    packed = m > FEW_ROWS
+    kernel = ctx.kernels.module("gemm_int8")
+    rows = kernel.BLOCK_ROWS
+    packed = m > kernel.FEW_ROWS
     if packed:
         left = _pack_rows(ctx, node, left, batch, m, k, row, column, rows, form.flip)
     else:
-        rows = FEW_ROWS
-        if form.flip or column != 1 or k % packing.QUAD:
+        rows = kernel.FEW_ROWS
+        if form.flip or column != 1 or k % QUAD:
             left = _pack_rows(ctx, node, left, batch, m, k, row, column, 1, form.flip)
-            row = round_up(k, packing.QUAD)
+            row = round_up(k, QUAD)
     if b.const is not None and batch == 1:
         right, parts, biases = _constant_columns(ctx, b, transpose_b, form.offset, bias)
     else:
@@ -71,7 +70,7 @@ def _lower(
         if bias is not None:
             return False
     c = ctx.new_plain(y)
-    tiles = -(-n // (packing.TILE * ctx.width))
+    tiles = -(-n // (TILE_BLOCKS * ctx.width))
     ctx.emit(
         "gemm_int8", node, a=left, b=right, bias=biases, real_bias=None, c=c.ref, m=m, n=n, k=k, packed=packed,
         a_row=row, a_matrix=m * row, parts=parts, **output,
@@ -84,7 +83,7 @@ def _pack_rows(
     ctx: Lowering, node: Node, a: Ref, batch: int, m: int, k: int, row: int, column: int, block: int, flip: int
 ) -> Ref:
     blocks = -(-m // block)
-    out = ctx.temp(batch * blocks * block * round_up(k, packing.QUAD))
+    out = ctx.temp(batch * blocks * block * round_up(k, QUAD))
     ctx.emit(
         "pack_rows_int8", node, x=a, y=out, m=m, k=k, row=row, column=column, matrix=m * k, block=block,
         flip=flip & 255, work=batch * blocks,
@@ -120,13 +119,13 @@ def _pack_columns(
     low, high = (0, 255) if unsigned else (-128, 127)
     extremes = np.array([low, high])
     parts = packing.count_parts(extremes, b.dtype.zero_point)
-    blocks, quads = -(-n // ctx.width), -(-k // packing.QUAD)
-    columns = ctx.temp(batch * blocks * ctx.width * parts * quads * packing.QUAD)
+    blocks, quads = -(-n // ctx.width), -(-k // QUAD)
+    columns = ctx.temp(batch * blocks * ctx.width * parts * quads * QUAD)
     sums = ctx.temp(batch * blocks * ctx.width * 4)
     row, column = (1, k) if transposed else (n, 1)
     ctx.emit(
         "pack_columns_int8", node, x=ctx.plain(b).ref, y=columns, bias=sums, k=k, n=n, row=row, column=column,
         matrix=k * n, mask=255 if unsigned else -1, zero=b.dtype.zero_point, parts=parts, offset=offset,
-        work=batch * -(-blocks // packing.TILE),
+        work=batch * -(-blocks // TILE_BLOCKS),
     )  # fmt: skip
     return columns, parts, sums

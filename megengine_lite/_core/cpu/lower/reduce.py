@@ -28,7 +28,8 @@ def emit_reduce(ctx: Lowering, node: Node, x: Var, y: Var, mode: int, axes: Sequ
 
     Over the pixels of a blocked image the result is blocked too, and each channel stays in its lane.
     """
-    if mode not in ctx.kernels.module("reduce").MODES:
+    module = ctx.kernels.module("reduce")
+    if mode not in module.MODES:
         return False
     divisor = math.prod(x.shape[k] for k in axes) if mode == ReduceMode.MEAN else 1
     if tuple(axes) == (2, 3) and len(y.shape) == 4 and ctx.is_blocked(x):
@@ -39,7 +40,7 @@ def emit_reduce(ctx: Lowering, node: Node, x: Var, y: Var, mode: int, axes: Sequ
         out = ctx.new_plain(y)
         strides = tuple(4 * math.prod(kept[k + 1 :]) for k in range(len(kept)))
         target = View(out.ref, kept, strides, 4)
-    plan = plan_reduce(source.shape, source.strides, target.strides, axes, ctx.kernels.module("reduce").LOOPS)
+    plan = plan_reduce(source.shape, source.strides, target.strides, axes, module.LOOPS)
     if plan is None:
         return False
     ctx.emit(
@@ -50,7 +51,7 @@ def emit_reduce(ctx: Lowering, node: Node, x: Var, y: Var, mode: int, axes: Sequ
         mode=mode,
         divisor=divisor,
         work=plan.work,
-        scratch=plan.scratch,
+        scratch=module.scratch_bytes(plan.arguments.get("chunk", 0)),
         **plan.arguments,
     )
     return None

@@ -7,9 +7,7 @@ from collections.abc import Sequence
 
 from megengine_lite._core.cpu.lowering import Lowering, Ref
 from megengine_lite._core.ir.graph import Node
-from megengine_lite.kernels.common.tiling import STREAM_BYTES, softmax_chunk, softmax_scratch
-
-MAX_STREAM_ROW = 8192  # floats; longer rows are not gathered in scratch
+from megengine_lite.kernels.common.tiling import MAX_STREAM_ROW, STREAM_BYTES, softmax_chunk
 
 
 def lower_softmax(ctx: Lowering, node: Node) -> None:
@@ -23,10 +21,6 @@ def emit_softmax(ctx: Lowering, node: Node, x: Ref, y: Ref, shape: Sequence[int]
     length, inner, size = shape[axis], math.prod(shape[axis + 1 :]), math.prod(shape)
     stream = 4 * size >= STREAM_BYTES and (inner > 1 or length <= MAX_STREAM_ROW)
     chunk = softmax_chunk(length, inner, stream)
-    if inner > 1:
-        scratch = softmax_scratch(length, chunk)
-    else:
-        scratch = length if stream else 0
     ctx.emit(
         "softmax_f32",
         node,
@@ -37,6 +31,6 @@ def emit_softmax(ctx: Lowering, node: Node, x: Ref, y: Ref, shape: Sequence[int]
         chunk=chunk,
         stream=stream,
         work=math.prod(shape[:axis]) * -(-inner // chunk),
-        scratch=4 * scratch,
+        scratch=ctx.kernels.module("softmax").scratch_bytes(length, inner, chunk, stream),
         flops=20 * size,
     )

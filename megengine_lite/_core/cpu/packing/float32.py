@@ -11,9 +11,7 @@ import math
 import numpy as np
 
 from megengine_lite._core.system.memory import ALIGNMENT
-
-# Channel blocks that one pass over the input computes; see kernels/common/block.pxd.
-TILE_BLOCKS = 2
+from megengine_lite.kernels.common.shared import TILE_BLOCKS
 
 
 def aligned_empty(size: int) -> np.ndarray:

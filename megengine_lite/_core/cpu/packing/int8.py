@@ -10,9 +10,7 @@ import numpy as np
 
 from megengine_lite._core.cpu.packing.float32 import aligned_empty
 from megengine_lite._core.ir.image_layouts import round_up
-
-QUAD = 4  # bytes that a dot product takes at once
-TILE = 2  # channel blocks that a convolution computes together
+from megengine_lite.kernels.common.shared import QUAD, TILE_BLOCKS
 
 
 def split_bytes(w: np.ndarray, least: int = 1) -> np.ndarray:
@@ -74,10 +72,10 @@ def pack_direct(w: np.ndarray, width: int, pixel: int, least_parts: int = 1) -> 
     padded[:, :, :ocpg, :icpg] = parts
     out = []
     for group in range(g):
-        for first in range(0, oc, TILE * width):
+        for first in range(0, oc, TILE_BLOCKS * width):
             for part in range(n):
                 for block in range(0, ic, pixel):
-                    piece = padded[part, group, first : first + TILE * width, block : block + pixel]
+                    piece = padded[part, group, first : first + TILE_BLOCKS * width, block : block + pixel]
                     quads = piece.reshape(len(piece), piece.shape[1] // QUAD, QUAD, kh, kw).transpose(3, 4, 1, 0, 2)
                     out.append(quads.reshape(-1))
     return _aligned(out)
