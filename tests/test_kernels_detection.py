@@ -80,6 +80,19 @@ def test_regions_are_pooled(channels, mode, isa):
     np.testing.assert_allclose(actual, definition("ROIAlign", params, inputs), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+def test_mode_that_the_kernel_does_not_name_runs_in_numpy(monkeypatch, isa):
+    module = kernel_set(isa).module("region")
+    assert set(module.MODES) == set(ROIAlignMode)
+    monkeypatch.setattr(module, "MODES", (ROIAlignMode.AVERAGE,))
+    inputs = [np.ones((1, 3, 4, 4), np.float32), np.float32([[0, 0, 0, 3, 3]])]
+    for mode in ROIAlignMode:
+        params = ROIAlign(mode=mode, pooled_height=1, pooled_width=1)
+        actual, kernels = run_blocked("ROIAlign", params, inputs, isa, plain={1})
+        assert ("roi_align_blocked_f32" in kernels) == (mode == ROIAlignMode.AVERAGE)
+        np.testing.assert_array_equal(actual, 1)
+
+
 @pytest.mark.parametrize("image", [2, -1, np.nan])
 def test_region_of_no_image_is_an_error(image):
     inputs = [np.zeros((2, 3, 4, 4), np.float32), np.float32([[image, 0, 0, 3, 3]])]
