@@ -41,6 +41,40 @@ cdef inline int64_t offset_of(const Space* s, const Steps* t, int64_t item) noex
     return item // (s.s1 * s.s2) * t.s0 + item // s.s2 % s.s1 * t.s1 + item % s.s2 * t.s2
 
 
+# Where a kernel is on its way over the runs of its work items: the operands of a run, and its elements.
+cdef struct Walk:
+    const char* x1
+    const char* x2
+    char* y
+    int64_t n, item, row
+
+
+cdef inline Walk before_first(const Space* s, int64_t begin) noexcept nogil:
+    return Walk(NULL, NULL, NULL, 0, begin - 1, s.rows - 1)
+
+
+cdef inline bint next_run(
+    Walk* w, const Space* s, int64_t end, const void* x1, const Steps* t1, const void* x2, const Steps* t2, void* y,
+    const Steps* ty
+) noexcept nogil:
+    """Goes to the next run; False behind the last one. x1, x2 and y are where the operands begin."""
+    w.row += 1
+    if w.row < s.rows:
+        w.x1 += t1.row
+        w.x2 += t2.row
+        w.y += ty.row
+        return True
+    w.row = 0
+    w.item += 1
+    if w.item >= end:
+        return False
+    w.x1 = <const char*>x1 + offset_of(s, t1, w.item)
+    w.x2 = <const char*>x2 + offset_of(s, t2, w.item)
+    w.y = <char*>y + offset_of(s, ty, w.item)
+    w.n = s.last_run if w.item == s.last else s.run
+    return True
+
+
 # ---- tables ----------------------------------------------------------------------------------------------------------
 
 cdef struct TableArgs:
@@ -53,19 +87,9 @@ cdef struct TableArgs:
 
 cdef void table_8(const TableArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
     """y = table[x] for elements of 8 bits; x counts as an unsigned number."""
-    cdef const uint8_t* table = a.table
-    cdef Space s = a.space
-    cdef int64_t last = a.space.last, item, r, n
-    cdef const uint8_t* x
-    cdef uint8_t* y
-    for item in range(begin, end):
-        x = a.x + offset_of(&s, &a.x_, item)
-        y = a.y + offset_of(&s, &a.y_, item)
-        n = s.last_run if item == last else s.run
-        for r in range(s.rows):
-            bytes_lookup(table, x, y, n)
-            x += a.x_.row
-            y += a.y_.row
+    cdef Walk w = before_first(&a.space, begin)
+    while next_run(&w, &a.space, end, a.x, &a.x_, a.x, &a.x_, a.y, &a.y_):
+        bytes_lookup(a.table, <const uint8_t*>w.x1, <uint8_t*>w.y, w.n)
 
 
 cdef struct TablePairArgs:
@@ -81,22 +105,18 @@ cdef struct TablePairArgs:
 cdef void table_pair_8(const TablePairArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
     """y = table[x1][x2] for elements of 8 bits: any function of two operands, at one load each."""
     cdef const uint8_t* table = a.table
-    cdef Space s = a.space
-    cdef int64_t last = a.space.last, step1 = a.step1, step2 = a.step2, item, r, k, n
+    cdef int64_t step1 = a.step1, step2 = a.step2, k, n
+    cdef Walk w = before_first(&a.space, begin)
     cdef const uint8_t* x1
     cdef const uint8_t* x2
     cdef uint8_t* y
-    for item in range(begin, end):
-        x1 = a.x1 + offset_of(&s, &a.x1_, item)
-        x2 = a.x2 + offset_of(&s, &a.x2_, item)
-        y = a.y + offset_of(&s, &a.y_, item)
-        n = s.last_run if item == last else s.run
-        for r in range(s.rows):
-            for k in range(n):
-                y[k] = table[<int64_t>x1[k * step1] * 256 + x2[k * step2]]
-            x1 += a.x1_.row
-            x2 += a.x2_.row
-            y += a.y_.row
+    while next_run(&w, &a.space, end, a.x1, &a.x1_, a.x2, &a.x2_, a.y, &a.y_):
+        x1 = <const uint8_t*>w.x1
+        x2 = <const uint8_t*>w.x2
+        y = <uint8_t*>w.y
+        n = w.n
+        for k in range(n):
+            y[k] = table[<int64_t>x1[k * step1] * 256 + x2[k * step2]]
 
 
 # ---- real values -----------------------------------------------------------------------------------------------------
@@ -196,25 +216,13 @@ cdef void binary_int8(const BinaryInt8Args* a, int64_t begin, int64_t end, void*
     scale, otherwise multiplied with the reciprocal: the original does the one in some operators and the other in
     others, and they differ where a result lies half-way between two numbers.
     """
-    cdef Space s = a.space
-    cdef int64_t last = a.space.last, step1 = a.step1, step2 = a.step2, item, r, n
     cdef int function = <int>a.function
     cdef Format f1 = Format(<int>a.kind1, <int32_t>a.zero1, <float>a.scale1)
     cdef Format f2 = Format(<int>a.kind2, <int32_t>a.zero2, <float>a.scale2)
     cdef Result to = Result(<int>a.y_kind, <float>a.y_scale, <float>a.low, <float>a.high, <int32_t>a.y_zero, a.divide)
-    cdef const char* x1
-    cdef const char* x2
-    cdef char* y
-    for item in range(begin, end):
-        x1 = a.x1 + offset_of(&s, &a.x1_, item)
-        x2 = a.x2 + offset_of(&s, &a.x2_, item)
-        y = a.y + offset_of(&s, &a.y_, item)
-        n = s.last_run if item == last else s.run
-        for r in range(s.rows):
-            run_of_any(function, x1, &f1, step1, x2, &f2, step2, y, &to, n)
-            x1 += a.x1_.row
-            x2 += a.x2_.row
-            y += a.y_.row
+    cdef Walk w = before_first(&a.space, begin)
+    while next_run(&w, &a.space, end, a.x1, &a.x1_, a.x2, &a.x2_, a.y, &a.y_):
+        run_of_any(function, w.x1, &f1, a.step1, w.x2, &f2, a.step2, w.y, &to, w.n)
 
 
 cdef inline int32_t integer(int function, int32_t a, int32_t b) noexcept nogil:
@@ -257,28 +265,23 @@ cdef struct BinaryS32Args:
 
 cdef void binary_s32(const BinaryS32Args* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
     """int32 arithmetic that wraps around: ADD, SUB, MAX or MIN."""
-    cdef Space s = a.space
-    cdef int64_t last = a.space.last, step1 = a.step1, step2 = a.step2, function = a.function, item, r, n
-    cdef const char* x1
-    cdef const char* x2
-    cdef char* y
-    for item in range(begin, end):
-        x1 = a.x1 + offset_of(&s, &a.x1_, item)
-        x2 = a.x2 + offset_of(&s, &a.x2_, item)
-        y = a.y + offset_of(&s, &a.y_, item)
-        n = s.last_run if item == last else s.run
-        for r in range(s.rows):
-            if function == ADD:
-                run_of_integers(ADD, <const int32_t*>x1, step1, <const int32_t*>x2, step2, <int32_t*>y, n)
-            elif function == SUB:
-                run_of_integers(SUB, <const int32_t*>x1, step1, <const int32_t*>x2, step2, <int32_t*>y, n)
-            elif function == MAX:
-                run_of_integers(MAX, <const int32_t*>x1, step1, <const int32_t*>x2, step2, <int32_t*>y, n)
-            elif function == MIN:
-                run_of_integers(MIN, <const int32_t*>x1, step1, <const int32_t*>x2, step2, <int32_t*>y, n)
-            x1 += a.x1_.row
-            x2 += a.x2_.row
-            y += a.y_.row
+    cdef int64_t step1 = a.step1, step2 = a.step2, function = a.function
+    cdef Walk w = before_first(&a.space, begin)
+    cdef const int32_t* x1
+    cdef const int32_t* x2
+    cdef int32_t* y
+    while next_run(&w, &a.space, end, a.x1, &a.x1_, a.x2, &a.x2_, a.y, &a.y_):
+        x1 = <const int32_t*>w.x1
+        x2 = <const int32_t*>w.x2
+        y = <int32_t*>w.y
+        if function == ADD:
+            run_of_integers(ADD, x1, step1, x2, step2, y, w.n)
+        elif function == SUB:
+            run_of_integers(SUB, x1, step1, x2, step2, y, w.n)
+        elif function == MAX:
+            run_of_integers(MAX, x1, step1, x2, step2, y, w.n)
+        elif function == MIN:
+            run_of_integers(MIN, x1, step1, x2, step2, y, w.n)
 
 
 # Name -> number of every function of the kernel; planners know no other.
