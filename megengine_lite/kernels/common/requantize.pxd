@@ -193,9 +193,30 @@ cdef inline int output_path(const Output* o) noexcept nogil:
     return PATH_POSITIVE if o.low == 0 else PATH_SIGNED
 
 
-cdef inline void read_output(Output* o, const Requantize* r) noexcept nogil:
-    """z and real_bias are set before."""
+cdef inline int64_t result_size(const Output* o) noexcept nogil:
+    """Bytes of a result."""
+    return 1 if o.kind == OUT_BYTES else 4
+
+
+cdef inline void skip_pixels(Output* o, int64_t count) noexcept nogil:
+    """Goes on to the pixels behind those that were stored."""
+    o.y += count * o.y_pixel
+    if o.z:
+        o.z += count * o.z_pixel
+
+
+cdef inline void read_output(
+    Output* o, const Requantize* r, const float* real_bias, const uint8_t* z, int64_t y_pixel, int64_t y_plane,
+    int64_t z_pixel, int64_t z_plane
+) noexcept nogil:
+    """Everything but the address of y; strides are in elements."""
     o.kind = <int>r.kind
+    o.real_bias = real_bias
+    o.z = z
+    o.y_pixel = y_pixel * result_size(o)
+    o.y_plane = y_plane * result_size(o)
+    o.z_pixel = z_pixel
+    o.z_plane = z_plane
     o.code = <int>r.epilogue.activation
     o.staged = <bint>r.staged
     o.z_mask = <int32_t>r.z_mask

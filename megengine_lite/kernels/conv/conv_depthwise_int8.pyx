@@ -7,8 +7,7 @@ kw][channel][4]`` with zeros behind the last tap (:func:`megengine_lite._core.cp
 from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t
 
 from megengine_lite.kernels.common.arguments cimport Requantize, Strides
-from megengine_lite.kernels.common.requantize cimport Output, read_output, store_sums
-from megengine_lite.kernels.common.shared cimport OUT_BYTES
+from megengine_lite.kernels.common.requantize cimport Output, read_output, result_size, skip_pixels, store_sums
 from megengine_lite.kernels.common.simd cimport (
     DOT_SIGNED, DOT_STEPS, DOT_UNSIGNED, VREGS, VW, inlined, outlined, vi, vi_dot, vi_dot_pairs, vi_dot_signed, vi_even,
     vi_load, vi_load_quad, vi_odd, vi_set1, vi_store,
@@ -83,9 +82,7 @@ cdef inline inlined depthwise_pixels(
             depthwise_block(1, STEP, PLAIN, t, x, w, bias, sums)
         store_sums(sums, count, 1, &o)
         x += count * STEP
-        o.y += count * o.y_pixel
-        if o.z:
-            o.z += count * o.z_pixel
+        skip_pixels(&o, count)
         pixels -= count
 
 
@@ -148,14 +145,8 @@ cdef void conv_depthwise_int8(const ConvDepthwiseInt8Args* a, int64_t begin, int
     cdef const int8_t* from_w
     cdef Taps t
     cdef Output o
-    o.real_bias = real_bias
-    o.z = z
-    read_output(&o, &a.requantize)
-    size = 1 if o.kind == OUT_BYTES else 4
-    o.y_pixel = VW * size
-    o.y_plane = y_plane * size
-    o.z_pixel = VW
-    o.z_plane = z_plane
+    read_output(&o, &a.requantize, real_bias, z, VW, y_plane, VW, z_plane)
+    size = result_size(&o)
     t = Taps(parts, kh, dilate_h * x_row, quads, quad * VW, stride_w * VW, <int32_t>flip)
     for item in range(begin, end):
         n = item // (blocks * bands)

@@ -10,8 +10,8 @@ from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t
 
 from megengine_lite.kernels.common.dot cimport FEW_PIXELS, MAX_SUMS, Sum, block_pixels, dot_block, dot_block_few, dot_block_of
 from megengine_lite.kernels.common.arguments cimport Requantize, Strides, Window
-from megengine_lite.kernels.common.requantize cimport Output, read_output, store_sums
-from megengine_lite.kernels.common.shared cimport OUT_BYTES, TILE_BLOCKS
+from megengine_lite.kernels.common.requantize cimport Output, read_output, result_size, skip_pixels, store_sums
+from megengine_lite.kernels.common.shared cimport TILE_BLOCKS
 from megengine_lite.kernels.common.simd cimport DOT_STEPS, DOT_UNSIGNED, VREGS, VW, inlined, outlined
 
 
@@ -41,9 +41,7 @@ cdef inline inlined dot_row(
             dot_block_few(count, VECTORS, step, PLAIN, s, x, w, bias, sums)
         store_sums(sums, count, VECTORS, &o)
         x += count * step
-        o.y += count * o.y_pixel
-        if o.z:
-            o.z += count * o.z_pixel
+        skip_pixels(&o, count)
         first = end
 
 
@@ -147,22 +145,15 @@ cdef void conv_direct_int8(const ConvDirectInt8Args* a, int64_t begin, int64_t e
     cdef int64_t depth = parts * ((ic_blocks - 1) * (x_pixel // 4) + quads) * 4 * kh * kw
     cdef int64_t item_rows = (oh + lines - 1) // lines
     cdef int64_t per_image = groups * tiles * item_rows * chunks
-    cdef int64_t item, n, rest, first_row, rows, tile, g, block, r, chunk, first_px
-    cdef int64_t size
+    cdef int64_t item, n, rest, first_row, rows, tile, g, block, r, chunk, first_px, size
     cdef const uint8_t* from_x
     cdef const int8_t* from_w
     cdef const int32_t* from_bias
     cdef Sum s
     cdef Output o
     cdef Place at
-    o.real_bias = real_bias
-    o.z = z
-    read_output(&o, &a.requantize)
-    size = 1 if o.kind == OUT_BYTES else 4
-    o.y_pixel = y_pixel * size
-    o.y_plane = y_plane * size
-    o.z_pixel = z_pixel
-    o.z_plane = z_plane
+    read_output(&o, &a.requantize, real_bias, z, y_pixel, y_plane, z_pixel, z_plane)
+    size = result_size(&o)
     at.step = stride_w * x_pixel
     at.y_row = y_row * size
     at.z_row = z_row

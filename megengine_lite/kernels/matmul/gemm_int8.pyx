@@ -10,8 +10,8 @@ from libc.string cimport memcpy
 
 from megengine_lite.kernels.common.dot cimport FEW_PIXELS, MAX_SUMS, Sum, block_pixels, dot_block_few, dot_block_of
 from megengine_lite.kernels.common.arguments cimport Requantize
-from megengine_lite.kernels.common.requantize cimport Output, read_output, store_sums
-from megengine_lite.kernels.common.shared cimport OUT_BYTES, QUAD, TILE_BLOCKS
+from megengine_lite.kernels.common.requantize cimport Output, read_output, result_size, store_sums
+from megengine_lite.kernels.common.shared cimport QUAD, TILE_BLOCKS
 from megengine_lite.kernels.common.simd cimport DOT_UNSIGNED, VW, inlined, outlined
 
 
@@ -36,12 +36,12 @@ cdef void pack_rows_int8(const PackRowsArgs* a, int64_t begin, int64_t end, void
     for item in range(begin, end):
         first = item % blocks * block
         x = a.x + item // blocks * matrix + first * row
-        y = a.y + item * quads * block * 4
+        y = a.y + item * quads * block * QUAD
         for q in range(quads):
             for r in range(block):
-                for c in range(4):
-                    y[c] = x[r * row + (q * 4 + c) * column] ^ flip if first + r < m and q * 4 + c < k else 0
-                y += 4
+                for c in range(QUAD):
+                    y[c] = x[r * row + (q * QUAD + c) * column] ^ flip if first + r < m and q * QUAD + c < k else 0
+                y += QUAD
 
 
 cdef struct PackColumnsArgs:
@@ -68,17 +68,17 @@ cdef void pack_columns_int8(const PackColumnsArgs* a, int64_t begin, int64_t end
         tile = item % tiles
         columns = min(TILE_BLOCKS, blocks - tile * TILE_BLOCKS) * VW
         x = a.x + item // tiles * matrix
-        y = a.y + (item // tiles * blocks + tile * TILE_BLOCKS) * VW * parts * quads * 4
+        y = a.y + (item // tiles * blocks + tile * TILE_BLOCKS) * VW * parts * quads * QUAD
         bias = a.bias + (item // tiles * blocks + tile * TILE_BLOCKS) * VW
         for j in range(columns):
             total = 0
-            for i in range(quads * 4):
+            for i in range(quads * QUAD):
                 value = 0
                 if tile * TILE_BLOCKS * VW + j < n and i < k:
                     value = (x[i * row + (tile * TILE_BLOCKS * VW + j) * column] & mask) - zero
                 total += value
                 for part in range(parts):
-                    y[((part * quads + i // 4) * columns + j) * 4 + i % 4] = <int8_t>min(max(value, -128), 127)
+                    y[((part * quads + i // QUAD) * columns + j) * QUAD + i % QUAD] = <int8_t>min(max(value, -128), 127)
                     value -= min(max(value, -128), 127)
             bias[j] = -offset * total
 
@@ -88,9 +88,9 @@ cdef inline outlined block_of_rows(
     const int32_t* bias, int32_t* sums
 ) noexcept nogil:
     if packed and vectors == 2:
-        dot_block_of(rows, 2, 4, DOT_UNSIGNED, s, x, w, bias, sums)
+        dot_block_of(rows, 2, QUAD, DOT_UNSIGNED, s, x, w, bias, sums)
     elif packed:
-        dot_block_of(rows, 1, 4, DOT_UNSIGNED, s, x, w, bias, sums)
+        dot_block_of(rows, 1, QUAD, DOT_UNSIGNED, s, x, w, bias, sums)
     elif vectors == 2:
         dot_block_few(rows, 2, step, DOT_UNSIGNED, s, x, w, bias, sums)
     else:
@@ -102,7 +102,7 @@ cdef inline outlined store_some_columns(
 ) noexcept nogil:
     """Stores the last columns of C, which are no whole vectors, through a block on the stack."""
     cdef float block[MAX_SUMS * VW]
-    cdef int64_t size = 1 if o.kind == OUT_BYTES else 4
+    cdef int64_t size = result_size(o)
     cdef Output whole = o[0]
     cdef int r
     whole.y = <uint8_t*>block
@@ -144,13 +144,9 @@ cdef void gemm_int8(const GemmInt8Args* a, int64_t begin, int64_t end, void* scr
     cdef const uint8_t* x
     cdef Sum s
     cdef Output o
-    o.z = NULL
-    o.real_bias = real_bias
-    read_output(&o, &a.requantize)
-    size = 1 if o.kind == OUT_BYTES else 4
-    o.y_pixel = n * size
-    o.y_plane = VW * size
-    s = Sum(parts, 1, 0, 1, 0, 1, 0, quads, quads, count * 4 if packed else 4, 0)
+    read_output(&o, &a.requantize, real_bias, NULL, n, VW, 0, 0)
+    size = result_size(&o)
+    s = Sum(parts, 1, 0, 1, 0, 1, 0, quads, quads, count * QUAD if packed else QUAD, 0)
     for item in range(begin, end):
         matrix = item // (tiles * row_blocks)
         tile = item // row_blocks % tiles
@@ -160,10 +156,10 @@ cdef void gemm_int8(const GemmInt8Args* a, int64_t begin, int64_t end, void* scr
         column = tile * TILE_BLOCKS * VW
         block = matrix * blocks + tile * TILE_BLOCKS
         if packed:
-            x = pa + (matrix * row_blocks * count + first) * quads * 4
+            x = pa + (matrix * row_blocks * count + first) * quads * QUAD
         else:
             x = pa + matrix * a_matrix + first * a_row
-        block_of_rows(rows, vectors, packed, a_row, &s, x, pb + block * VW * parts * quads * 4, bias + block * VW, sums)
+        block_of_rows(rows, vectors, packed, a_row, &s, x, pb + block * VW * parts * quads * QUAD, bias + block * VW, sums)
         if real_bias:
             o.real_bias = real_bias + column
         o.y = pc + ((matrix * m + first) * n + column) * size
