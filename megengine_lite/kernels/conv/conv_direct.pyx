@@ -12,6 +12,7 @@ from libc.stdint cimport int64_t
 
 from megengine_lite.kernels.common.block cimport FAR, Output, Sum, conv_row, set_activation
 from megengine_lite.kernels.common.arguments cimport Epilogue, Strides, Window
+from megengine_lite.kernels.common.conv_tiles cimport Division, Part, division, part_of
 from megengine_lite.kernels.common.shared cimport TILE_BLOCKS
 from megengine_lite.kernels.common.simd cimport VW, outlined
 
@@ -38,9 +39,8 @@ cdef void conv_direct_f32(const ConvDirectArgs* a, int64_t begin, int64_t end, v
     """One work item = one chunk of one output row, for one image and one tile of output channels.
 
     x, y and z point at element (0, 0, 0, 0); x needs a halo of at least the padding. Pixels of y lie `y_pixel`
-    elements apart, so that the phases of a transposed convolution can interleave. Items are ordered by image, band
-    of `band` rows, tile, row, chunk: the weights of a tile stay in the cache for a band, the rows of a band for all
-    tiles. y may be z.
+    elements apart, so that the phases of a transposed convolution can interleave. `band` and `chunks` divide the work
+    (conv_tiles.pxd). y may be z.
     """
     cdef const float* x = a.x
     cdef const float* w = a.w
@@ -54,12 +54,10 @@ cdef void conv_direct_f32(const ConvDirectArgs* a, int64_t begin, int64_t end, v
     cdef int64_t kh = a.window.kh, kw = a.window.kw, stride_h = a.window.stride_h, stride_w = a.window.stride_w
     cdef int64_t dilate_h = a.window.dilate_h, dilate_w = a.window.dilate_w
     cdef int64_t pad_h = a.window.pad_h, pad_w = a.window.pad_w
-    cdef int64_t band = a.band, chunks = a.chunks
     cdef int64_t ic_blocks = (ic + VW - 1) // VW, oc_blocks = (oc + VW - 1) // VW
-    cdef int64_t tiles = (oc_blocks + TILE_BLOCKS - 1) // TILE_BLOCKS
-    cdef int64_t depth = ic * kh * kw
-    cdef int64_t per_row = chunks, per_image = groups * tiles * oh * per_row
-    cdef int64_t item, n, rest, first_row, rows, tile, g, block, r, chunk, first_px, last_px
+    cdef int64_t depth = ic * kh * kw, item
+    cdef Division whole = division(groups, oc_blocks, oh, ow, a.band, a.chunks)
+    cdef Part p
     cdef Sum s
     cdef Output o
     s = Sum(ic_blocks, x_plane, kh, dilate_h * x_row, kw, dilate_w * VW, VW, ic - (ic_blocks - 1) * VW, NULL)
@@ -69,30 +67,18 @@ cdef void conv_direct_f32(const ConvDirectArgs* a, int64_t begin, int64_t end, v
     o.y_plane = y_plane
     set_activation(&o, &a.epilogue)
     for item in range(begin, end):
-        n = item // per_image
-        rest = item % per_image
-        first_row = rest // (groups * tiles * band * per_row) * band
-        rest -= first_row * groups * tiles * per_row
-        rows = min(band, oh - first_row)
-        tile = rest // (rows * per_row)
-        rest -= tile * rows * per_row
-        r = first_row + rest // per_row
-        chunk = rest % per_row
-        g = tile // tiles
-        block = tile % tiles * TILE_BLOCKS
-        first_px = ow * chunk // chunks
-        last_px = ow * (chunk + 1) // chunks
-        o.bias = bias + (g * oc_blocks + block) * VW if bias else NULL
-        o.y = y + n * y_image + (g * oc_blocks + block) * y_plane + r * y_row + first_px * y_pixel
-        o.z = z + n * z_image + (g * oc_blocks + block) * z_plane + r * z_row + first_px * VW if z else NULL
+        p = part_of(&whole, item)
+        o.bias = bias + p.block * VW if bias else NULL
+        o.y = y + p.image * y_image + p.block * y_plane + p.row * y_row + p.first * y_pixel
+        o.z = z + p.image * z_image + p.block * z_plane + p.row * z_row + p.first * VW if z else NULL
         direct_row(
-            2 if block + 1 < oc_blocks else 1,
+            p.vectors,
             stride_w * VW,
-            last_px - first_px,
+            p.last - p.first,
             &s,
-            x + n * x_image + g * ic_blocks * x_plane + (r * stride_h - pad_h) * x_row
-            + (first_px * stride_w - pad_w) * VW,
-            w + (g * oc_blocks + block) * depth * VW,
+            x + p.image * x_image + p.group * ic_blocks * x_plane + (p.row * stride_h - pad_h) * x_row
+            + (p.first * stride_w - pad_w) * VW,
+            w + p.block * depth * VW,
             &o,
         )
 

@@ -8,11 +8,11 @@ ic][channels of the tile][4]``, where the last ic block of a group has only the 
 
 from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t
 
+from megengine_lite.kernels.common.conv_tiles cimport Division, Part, division, part_of
 from megengine_lite.kernels.common.dot cimport FEW_PIXELS, MAX_SUMS, Sum, block_pixels, dot_block, dot_block_few, dot_block_of
 from megengine_lite.kernels.common.arguments cimport Requantize, Strides, Window
 from megengine_lite.kernels.common.requantize cimport Output, read_output, result_size, skip_pixels, store_sums
-from megengine_lite.kernels.common.shared cimport TILE_BLOCKS
-from megengine_lite.kernels.common.simd cimport DOT_STEPS, DOT_UNSIGNED, VREGS, VW, inlined, outlined
+from megengine_lite.kernels.common.simd cimport DOT_UNSIGNED, VW, inlined, outlined
 
 
 cdef enum:
@@ -121,9 +121,9 @@ cdef void conv_direct_int8(const ConvDirectInt8Args* a, int64_t begin, int64_t e
 
     x, y and z point at element (0, 0, 0, 0), strides are in elements; x needs a halo of at least the padding. Pixels
     of x lie `x_pixel` bytes apart: VW, or 4 for images of up to 4 channels. Pixels of y and z lie `y_pixel` and
-    `z_pixel` elements apart, so that the phases of a transposed convolution can interleave. Items are ordered by
-    image, band of `band` rows, tile, row, chunk. With `lines` 2, rows have PAIRED_ROW pixels and items and bands are pairs of
-    rows. y may be z.
+    `z_pixel` elements apart, so that the phases of a transposed convolution can interleave. `band` and `chunks` divide
+    the work (conv_tiles.pxd). With `lines` 2, rows have PAIRED_ROW pixels and items and bands are pairs of rows. y may be
+    z.
     """
     cdef const uint8_t* x = a.x
     cdef const int8_t* w = a.w
@@ -138,14 +138,12 @@ cdef void conv_direct_int8(const ConvDirectInt8Args* a, int64_t begin, int64_t e
     cdef int64_t kh = a.window.kh, kw = a.window.kw, stride_h = a.window.stride_h, stride_w = a.window.stride_w
     cdef int64_t dilate_h = a.window.dilate_h, dilate_w = a.window.dilate_w
     cdef int64_t pad_h = a.window.pad_h, pad_w = a.window.pad_w
-    cdef int64_t lines = a.lines, band = a.band, chunks = a.chunks, parts = a.parts, plain = a.plain
+    cdef int64_t lines = a.lines, parts = a.parts, plain = a.plain
     cdef int64_t ic_blocks = (ic + x_pixel - 1) // x_pixel, oc_blocks = (oc + VW - 1) // VW
     cdef int64_t quads = (ic - (ic_blocks - 1) * x_pixel + 3) // 4  # of the last ic block
-    cdef int64_t tiles = (oc_blocks + TILE_BLOCKS - 1) // TILE_BLOCKS
-    cdef int64_t depth = parts * ((ic_blocks - 1) * (x_pixel // 4) + quads) * 4 * kh * kw
-    cdef int64_t item_rows = (oh + lines - 1) // lines
-    cdef int64_t per_image = groups * tiles * item_rows * chunks
-    cdef int64_t item, n, rest, first_row, rows, tile, g, block, r, chunk, first_px, size
+    cdef int64_t depth = parts * ((ic_blocks - 1) * (x_pixel // 4) + quads) * 4 * kh * kw, item, r, size
+    cdef Division whole = division(groups, oc_blocks, (oh + lines - 1) // lines, ow, a.band, a.chunks)
+    cdef Part p
     cdef const uint8_t* from_x
     cdef const int8_t* from_w
     cdef const int32_t* from_bias
@@ -164,32 +162,22 @@ cdef void conv_direct_int8(const ConvDirectInt8Args* a, int64_t begin, int64_t e
         s.n2 = 1
         s.steps = s.steps_last = kw
     for item in range(begin, end):
-        n = item // per_image
-        rest = item % per_image
-        first_row = rest // (groups * tiles * band * chunks) * band
-        rest -= first_row * groups * tiles * chunks
-        rows = min(band, item_rows - first_row)
-        tile = rest // (rows * chunks)
-        rest -= tile * rows * chunks
-        r = (first_row + rest // chunks) * lines
-        chunk = rest % chunks
-        g = tile // tiles
-        block = g * oc_blocks + tile % tiles * TILE_BLOCKS
-        first_px = ow * chunk // chunks
-        at.vectors = 2 if tile % tiles * TILE_BLOCKS + 1 < oc_blocks else 1
+        p = part_of(&whole, item)
+        r = p.row * lines
+        at.vectors = p.vectors
         at.two_rows = lines == 2 and r + 1 < oh
-        at.pixels = ow * (chunk + 1) // chunks - first_px
+        at.pixels = p.last - p.first
         if real_bias:
-            o.real_bias = real_bias + block * VW
-        o.y = y + (n * y_image + block * y_plane + r * y_row + first_px * y_pixel) * size
+            o.real_bias = real_bias + p.block * VW
+        o.y = y + (p.image * y_image + p.block * y_plane + r * y_row + p.first * y_pixel) * size
         if z:
-            o.z = z + n * z_image + block * z_plane + r * z_row + first_px * z_pixel
+            o.z = z + p.image * z_image + p.block * z_plane + r * z_row + p.first * z_pixel
         from_x = (
-            x + n * x_image + g * ic_blocks * x_plane + (r * stride_h - pad_h) * x_row
-            + (first_px * stride_w - pad_w) * x_pixel
+            x + p.image * x_image + p.group * ic_blocks * x_plane + (r * stride_h - pad_h) * x_row
+            + (p.first * stride_w - pad_w) * x_pixel
         )
-        from_w = w + block * VW * depth
-        from_bias = bias + block * VW
+        from_w = w + p.block * VW * depth
+        from_bias = bias + p.block * VW
         if x_pixel != VW:
             dot_image(&at, &s, from_x, from_w, from_bias, &o)
         elif plain or DOT_UNSIGNED:
