@@ -140,6 +140,14 @@ class Tensor:
         return Tensor(spec, self.ref + step, self.width, self.halo_h, self.halo_w, self.image)
 
 
+def blocked_strides(prefix: str, t: Tensor | None, joined: int = 1) -> dict[str, int]:
+    return {
+        f"{prefix}_row": t.row * joined if t else 0,
+        f"{prefix}_plane": t.plane if t else 0,
+        f"{prefix}_image": t.image if t else 0,
+    }
+
+
 @dataclass(slots=True)
 class Step:
     """One record of a program, before addresses are known."""

@@ -20,7 +20,7 @@ from megengine_lite._core.cpu.algorithms.convolution import (
 )
 from megengine_lite._core.cpu.algorithms.fast_run import select
 from megengine_lite._core.cpu.lower.conv_plain import emit_plain, lower_plain_conv
-from megengine_lite._core.cpu.lowering import Lowering, Ref, Tensor
+from megengine_lite._core.cpu.lowering import Lowering, Ref, blocked_strides
 from megengine_lite._core.cpu.packing import float32 as packing
 from megengine_lite._core.ir.fused import FusedConv
 from megengine_lite._core.ir.graph import Node, Var
@@ -116,14 +116,6 @@ def _packed_bias(ctx: Lowering, bias: Var | None, groups: int) -> Ref | None:
 def _constant_of(var: Var) -> Any:
     assert var.const is not None
     return var.const
-
-
-def blocked_strides(prefix: str, t: Tensor | None, joined: int = 1) -> dict[str, int]:
-    return {
-        f"{prefix}_row": t.row * joined if t else 0,
-        f"{prefix}_plane": t.plane if t else 0,
-        f"{prefix}_image": t.image if t else 0,
-    }
 
 
 def _geometry(p: ConvProblem) -> dict[str, int]:

@@ -14,13 +14,13 @@ from megengine_lite._core.cpu.algorithms.algorithm import Algorithm
 from megengine_lite._core.cpu.algorithms.convolution import CONV_INT8, ConvProblem, merged_groups
 from megengine_lite._core.cpu.algorithms.fast_run import select
 from megengine_lite._core.cpu.isa import Dot
-from megengine_lite._core.cpu.lower.conv import blocked_strides, plain_filter, rows_in_band
+from megengine_lite._core.cpu.lower.conv import plain_filter, rows_in_band
 from megengine_lite._core.cpu.lower.requantize import (
     output_arguments,
     source_arguments,
     target_arguments,
 )
-from megengine_lite._core.cpu.lowering import Lowering, Ref, Tensor
+from megengine_lite._core.cpu.lowering import Lowering, Ref, Tensor, blocked_strides
 from megengine_lite._core.cpu.packing import int8 as packing
 from megengine_lite._core.cpu.packing.float32 import merge_groups, pad_channels
 from megengine_lite._core.ir.dtype import UNSIGNED_BYTES, DType

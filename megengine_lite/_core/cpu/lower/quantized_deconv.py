@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from megengine_lite._core.cpu.algorithms.convolution import ConvProblem, merged_groups
-from megengine_lite._core.cpu.lower.conv import blocked_strides, plain_filter
+from megengine_lite._core.cpu.lower.conv import plain_filter
 from megengine_lite._core.cpu.lower.deconv import MAX_PHASES, Phase, halo_of, phases_of
 from megengine_lite._core.cpu.lower.quantized_conv import (
     InputForm,
@@ -16,7 +16,7 @@ from megengine_lite._core.cpu.lower.quantized_conv import (
     input_form,
 )
 from megengine_lite._core.cpu.lower.requantize import is_byte, output_arguments
-from megengine_lite._core.cpu.lowering import Lowering, Ref, Tensor
+from megengine_lite._core.cpu.lowering import Lowering, Ref, Tensor, blocked_strides
 from megengine_lite._core.cpu.packing import int8 as packing
 from megengine_lite._core.cpu.packing.float32 import merge_groups, pad_channels
 from megengine_lite._core.ir.graph import Node
