@@ -141,6 +141,8 @@ class Tensor:
 
 
 def blocked_strides(prefix: str, t: Tensor | None, joined: int = 1) -> dict[str, int]:
+    """A blocked tensor's strides in elements, as arguments of a kernel; ``joined`` rows count as one. 0 without a
+    tensor."""
     return {
         f"{prefix}_row": t.row * joined if t else 0,
         f"{prefix}_plane": t.plane if t else 0,

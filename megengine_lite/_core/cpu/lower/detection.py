@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from megengine_lite._core.cpu.lowering import Lowering, Ref
+from megengine_lite._core.cpu.lowering import Lowering, Ref, blocked_strides
 from megengine_lite._core.ir.dtype import FLOAT32
 from megengine_lite._core.ir.graph import Node, Var
 from megengine_lite._core.ir.params import ArgsortOrder, TopKMode
@@ -80,16 +80,12 @@ def lower_roi_align(ctx: Lowering, node: Node) -> bool | None:
         blocks=source.blocks,
         h=source.h,
         w=source.w,
-        x_row=source.row,
-        x_plane=source.plane,
-        x_image=source.image,
+        **blocked_strides("x", source),
         oh=out.h,
         ow=out.w,
         sample_h=p.sample_height,
         sample_w=p.sample_width,
-        y_row=out.row,
-        y_plane=out.plane,
-        y_image=out.image,
+        **blocked_strides("y", out),
         scale=p.spatial_scale,
         offset=p.offset,
         work=out.n * out.blocks,

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from megengine_lite._core.cpu.lowering import Lowering, Ref, Tensor
+from megengine_lite._core.cpu.lowering import Lowering, Ref, blocked_strides
 from megengine_lite._core.ir.graph import Node
 from megengine_lite._core.operators import REGISTRY
 from megengine_lite._core.operators.norm import GeneralNorm, GroupNorm, InstanceNorm, LayerNorm
@@ -119,7 +119,8 @@ def _emit_blocked_groups(ctx: Lowering, node: Node, group: int) -> None:
         group=group,
         h=x.h,
         w=x.w,
-        **_strides(x, out),
+        **blocked_strides("x", x),
+        **blocked_strides("y", out),
         stream=4 * x.n * x.blocks * width * x.h * x.w >= STREAM_BYTES,
         eps=node.params.eps,
         work=x.n * -(-x.blocks // span),
@@ -135,17 +136,6 @@ def _padded_weights(ctx: Lowering, node: Node, length: int) -> list[Ref | None]:
         padded = ctx.pool.derive(("padded", length), [v.const], lambda a: np.pad(a, (0, length - a.size)))
         refs.append(ctx.constant(padded))
     return refs or [None, None]
-
-
-def _strides(x: Tensor, y: Tensor) -> dict[str, int]:
-    return {
-        "x_row": x.row,
-        "x_plane": x.plane,
-        "x_image": x.image,
-        "y_row": y.row,
-        "y_plane": y.plane,
-        "y_image": y.image,
-    }
 
 
 def lower_lrn(ctx: Lowering, node: Node) -> bool | None:
@@ -166,7 +156,8 @@ def lower_lrn(ctx: Lowering, node: Node) -> bool | None:
         h=out.h,
         w=out.w,
         blocks=out.blocks,
-        **_strides(source, out),
+        **blocked_strides("x", source),
+        **blocked_strides("y", out),
         work=out.n * out.h,
         scratch=ctx.kernels.module("norm").lrn_scratch_bytes(out.blocks, common["n"]),
         **common,

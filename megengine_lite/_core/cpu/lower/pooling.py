@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from megengine_lite._core.cpu.lower.reduce import emit_reduce
-from megengine_lite._core.cpu.lowering import Lowering
+from megengine_lite._core.cpu.lowering import Lowering, blocked_strides
 from megengine_lite._core.ir.graph import Node
 from megengine_lite._core.ir.params import PoolingMode, ReduceMode
 from megengine_lite._core.operators.pooling import pool_window
+from megengine_lite._core.operators.window import Window
 
 
 def lower_pooling(ctx: Lowering, node: Node) -> bool | None:
@@ -14,24 +15,11 @@ def lower_pooling(ctx: Lowering, node: Node) -> bool | None:
     kernel, mode = ctx.kernels.module("pooling"), node.params.mode
     if mode not in kernel.MODES:
         return False
-    sizes = node.inputs[1].spec.value if len(node.inputs) > 1 else None
-    window = pool_window(node, (x.shape[2], x.shape[3]), sizes)
+    window = window_of(node)
     if window.size == x.shape[2:] and window.pad == (0, 0):
         largest = ctx.kernels.module("reduce").POOLING_MAX
         return emit_reduce(ctx, node, x, y, largest if mode == PoolingMode.MAX else ReduceMode.MEAN, (2, 3))
-    arguments = {
-        "mode": mode,
-        "h": x.shape[2],
-        "w": x.shape[3],
-        "oh": y.shape[2],
-        "ow": y.shape[3],
-        "kh": window.size[0],
-        "kw": window.size[1],
-        "stride_h": window.stride[0],
-        "stride_w": window.stride[1],
-        "pad_h": window.pad[0],
-        "pad_w": window.pad[1],
-    }
+    arguments = pool_arguments(node, window)
     if not ctx.is_blocked(x):
         source, out = ctx.plain(x), ctx.new_plain(y)
         scratch = kernel.scratch_bytes(x.shape[3], window.pad[1])
@@ -45,13 +33,24 @@ def lower_pooling(ctx: Lowering, node: Node) -> bool | None:
         x=source.ref,
         y=out.ref,
         blocks=out.blocks,
-        x_row=source.row,
-        x_plane=source.plane,
-        x_image=source.image,
-        y_row=out.row,
-        y_plane=out.plane,
-        y_image=out.image,
+        **blocked_strides("x", source),
+        **blocked_strides("y", out),
         work=out.n * out.blocks * out.h,
         **arguments,
     )
     return None
+
+
+def window_of(node: Node) -> Window:
+    h, w = node.inputs[0].shape[2:]
+    return pool_window(node, (h, w), node.inputs[1].spec.value if len(node.inputs) > 1 else None)
+
+
+def pool_arguments(node: Node, window: Window) -> dict[str, int]:
+    """The arguments ``Pool`` of kernels (kernels/common/arguments.pxd)."""
+    h, w = node.inputs[0].shape[2:]
+    oh, ow = node.outputs[0].shape[2:]
+    arguments = {"mode": int(node.params.mode), "h": h, "w": w, "oh": oh, "ow": ow}
+    for field, *names in (("size", "kh", "kw"), ("stride", "stride_h", "stride_w"), ("pad", "pad_h", "pad_w")):
+        arguments |= zip(names, getattr(window, field), strict=True)
+    return arguments

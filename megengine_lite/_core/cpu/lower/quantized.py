@@ -9,19 +9,19 @@ import numpy as np
 
 from megengine_lite._core.cpu.lower.copying import view_of
 from megengine_lite._core.cpu.lower.iteration import Space, iteration_space
+from megengine_lite._core.cpu.lower.pooling import pool_arguments, window_of
 from megengine_lite._core.cpu.lower.requantize import (
     is_byte,
     is_storable,
     source_arguments,
     target_arguments,
 )
-from megengine_lite._core.cpu.lowering import Lowering, Ref, Storage, Tensor
+from megengine_lite._core.cpu.lowering import Lowering, Ref, Storage, Tensor, blocked_strides
 from megengine_lite._core.ir.dtype import UNSIGNED_BYTES, DTypeCode
 from megengine_lite._core.ir.graph import Constant, Node, TensorSpec, Var
 from megengine_lite._core.ir.params import ElemwiseMode, PoolingMode
 from megengine_lite._core.ir.params import ElemwiseMultiTypeMode as QMode
 from megengine_lite._core.operators import REGISTRY
-from megengine_lite._core.operators.pooling import pool_window
 
 _C = DTypeCode
 # Functions of binary_int8, and whether a ReLU follows.
@@ -221,9 +221,6 @@ def _table_of(node: Node) -> Callable[[], np.ndarray]:
 # ---- pooling ---------------------------------------------------------------------------------------------------------
 
 
-_WINDOW = (("size", "kh", "kw"), ("stride", "stride_h", "stride_w"), ("pad", "pad_h", "pad_w"))
-
-
 def lower_pooling(ctx: Lowering, node: Node) -> bool | None:
     """Maximum and average of bytes, blocked."""
     x, y = node.inputs[0], node.outputs[0]
@@ -232,17 +229,12 @@ def lower_pooling(ctx: Lowering, node: Node) -> bool | None:
         return False  # a scale that is too small
     if mode not in ctx.kernels.module("pooling_int8").MODES:
         return False
-    h, w = x.shape[2:]
-    oh, ow = y.shape[2:]
-    sizes = node.inputs[1].spec.value if len(node.inputs) > 1 else None
-    window = pool_window(node, (h, w), sizes)
-    geometry = {name: getattr(window, field)[axis] for field, *names in _WINDOW for axis, name in enumerate(names)}
     source = ctx.blocked(x)
     out = ctx.new_blocked(y)
     ctx.emit(
-        "pool_int8", node, x=source.ref, y=out.ref, x_row=source.row, x_plane=source.plane, x_image=source.image,
-        y_row=out.row, y_plane=out.plane, y_image=out.image, blocks=out.blocks, oh=oh, ow=ow, h=h, w=w, **geometry,
-        mode=int(mode), mask=255 if x.dtype.code in _UNSIGNED_STORAGE else -1, zero=x.dtype.zero_point,
-        truncate=not x.dtype.is_quantized and mode == PoolingMode.AVERAGE, work=out.n * out.blocks * oh,
+        "pool_int8", node, x=source.ref, y=out.ref, **blocked_strides("x", source), **blocked_strides("y", out),
+        blocks=out.blocks, **pool_arguments(node, window_of(node)),
+        mask=255 if x.dtype.code in _UNSIGNED_STORAGE else -1, zero=x.dtype.zero_point,
+        truncate=not x.dtype.is_quantized and mode == PoolingMode.AVERAGE, work=out.n * out.blocks * out.h,
     )  # fmt: skip
     return None

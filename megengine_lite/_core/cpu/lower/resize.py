@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from megengine_lite._core.cpu.lowering import Lowering, Ref
+from megengine_lite._core.cpu.lowering import Lowering, Ref, blocked_strides
 from megengine_lite._core.ir.graph import Constant, Node
 from megengine_lite._core.ir.image_layouts import Format
 from megengine_lite._core.ir.params import InterpolationMode
@@ -58,8 +58,7 @@ def _emit(ctx: Lowering, node: Node, taps: list[Taps], nhwc: bool) -> bool | Non
     else:
         t, out = ctx.blocked(x), ctx.new_blocked(y)
         n, lanes, source, target, planes = t.n, ctx.width, t.ref, out.ref, t.blocks
-        strides = {"x_row": t.row, "x_plane": t.plane, "x_image": t.image}
-        strides |= {"y_row": out.row, "y_plane": out.plane, "y_image": out.image}
+        strides = blocked_strides("x", t) | blocked_strides("y", out)
     ctx.emit(
         "resize_pixels_f32",
         node,
