@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from megengine_lite._api.arguments import to_list, to_shape
+from megengine_lite._api.sources import require_unmasked
 from megengine_lite._core.system.integers import to_integer
 from megengine_lite.errors import LiteArgumentError, LiteIndexError, LiteTypeError, ShapeError
 from megengine_lite.log import warn
@@ -197,6 +198,7 @@ class TensorBatchCollector:
         if isinstance(array, LiteTensor):
             source = array._read()
         elif isinstance(array, np.ndarray | np.generic):
+            require_unmasked(array)
             source = np.asarray(array)
         else:
             raise LiteArgumentError(f"a sample is a numpy array or a LiteTensor, not {type(array).__name__}")

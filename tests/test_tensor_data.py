@@ -8,7 +8,7 @@ import weakref
 import numpy as np
 import pytest
 
-from megengine_lite import LiteLayout, LiteTensor
+from megengine_lite import LiteDeviceType, LiteLayout, LiteTensor, TensorBatchCollector
 from megengine_lite.errors import (
     LiteArgumentError,
     LiteError,
@@ -183,6 +183,19 @@ def test_copy_of_read_only_and_subclassed_arrays():
     tensor = LiteTensor()
     tensor.set_data_by_copy(source)
     assert tensor.to_numpy().tolist() == [[1, 1], [1, 1]]
+
+
+@pytest.mark.parametrize("mask", [False, [True, False]])
+def test_masked_arrays_are_refused_with_the_next_step(mask):
+    array = np.ma.array(np.ones(2, "float32"), mask=mask)
+    tensor, batch = tensor_of([2], "float32"), TensorBatchCollector([3, 2], "float32", LiteDeviceType.LITE_CPU)
+    for take in (tensor.set_data_by_copy, tensor.set_data_by_share, LiteTensor.from_dlpack, batch.collect):
+        with pytest.raises(LiteArgumentError, match=r"no mask: pass array\.filled\(value\)"):
+            take(array)
+    tensor.set_data_by_copy(array.filled(5))
+    assert tensor.to_numpy().tolist() == ([5, 1] if mask else [1, 1])
+    tensor.set_data_by_share(array.data)
+    assert batch.collect(array.filled(0)) == 0
 
 
 def test_copy_of_an_array_over_the_own_memory():

@@ -20,8 +20,18 @@ def require_contiguous(array: np.ndarray) -> None:
         raise LiteArgumentError("the array is not C-contiguous; pass numpy.ascontiguousarray(array)")
 
 
+def require_unmasked(array: Any) -> None:
+    """Raises for an array with a mask: a tensor would show what lies behind it."""
+    if type(array) is not np.ndarray and isinstance(array, np.ma.MaskedArray):
+        raise LiteArgumentError(
+            "a masked array cannot become a tensor, which has no mask: pass array.filled(value), or array.data for "
+            "all elements"
+        )
+
+
 def code_of_array(array: np.ndarray) -> int:
     """``LiteDataType`` number of an array that can become a tensor."""
+    require_unmasked(array)
     if array.ndim > MAX_DIM:
         raise LiteArgumentError(f"a tensor has at most {MAX_DIM} dimensions, the array {array.ndim}")
     code: int | None = code_of(array.dtype)
