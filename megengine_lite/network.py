@@ -9,6 +9,7 @@ from copy import copy
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from megengine_lite._api.arguments import require_callback
 from megengine_lite._api.diagnostics import Diagnostics
 from megengine_lite._api.engine import Callback, Engine
 from megengine_lite._api.layout import LiteLayout
@@ -291,7 +292,7 @@ class LiteNetwork(Diagnostics):
         """
         if self._settings.inplace and async_callback is not None:
             raise LiteError("a network in inplace mode computes on the caller's thread: it cannot run asynchronously")
-        self._set_callback(2, async_callback)
+        self._set_callback(2, async_callback, "async_callback")
 
     def set_start_callback(self, start_callback: Callback | None) -> None:
         """Calls ``start_callback(inputs)`` inside of each :meth:`forward`, before the work; None for none.
@@ -299,7 +300,7 @@ class LiteNetwork(Diagnostics):
         ``inputs`` is a dict from :class:`LiteIO` (or name) to tensor. The callback may change the tensors. Its result
         is ignored. If it raises an exception, ``forward`` raises it and computes nothing.
         """
-        self._set_callback(0, start_callback)
+        self._set_callback(0, start_callback, "start_callback", "inputs")
 
     def set_finish_callback(self, finish_callback: Callback | None) -> None:
         """Calls ``finish_callback(outputs)`` inside of each :meth:`wait`, after the work; None for none.
@@ -307,11 +308,11 @@ class LiteNetwork(Diagnostics):
         ``outputs`` is a dict from :class:`LiteIO` (or name) to tensor. In asynchronous mode it is called after the
         async callback, on the same thread.
         """
-        self._set_callback(1, finish_callback)
+        self._set_callback(1, finish_callback, "finish_callback", "outputs")
 
-    def _set_callback(self, place: int, callback: Any) -> None:
-        if callback is not None and not callable(callback):
-            raise LiteTypeError(f"a callback is a function, not {type(callback).__name__}")
+    def _set_callback(self, place: int, callback: Any, name: str, *arguments: str) -> None:
+        if callback is not None:
+            require_callback(callback, name, *arguments)
         callbacks: list[Any] = list(self._callbacks)
         callbacks[place] = callback
         self._callbacks = (callbacks[0], callbacks[1], callbacks[2])

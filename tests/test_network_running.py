@@ -1,5 +1,7 @@
 """When a forward runs and on which thread: callbacks, asynchronous mode, several threads, processes, exits."""
 
+import ctypes
+import functools
 import gc
 import multiprocessing
 import os
@@ -99,6 +101,39 @@ def test_exceptions_in_callbacks_come_out():
 def test_callbacks_must_be_callable(name):
     with pytest.raises(LiteTypeError):
         getattr(LiteNetwork(), name)(3)
+
+
+@pytest.mark.parametrize(
+    ("name", "callback", "told"),
+    [
+        ("set_start_callback", lambda: None, r"start_callback\(inputs\) is what is called, with a dict .* the inputs"),
+        ("set_start_callback", lambda ios, more: None, r"<lambda>\(ios, more\) cannot be: missing .* 'more'"),
+        ("set_finish_callback", lambda: None, r"finish_callback\(outputs\) is what is called, with a dict .* outputs"),
+        ("set_finish_callback", lambda *, ios: None, r"<lambda>\(\*, ios\) cannot be"),
+        ("async_with_callback", lambda ios: None, r"async_callback\(\) is what is called, without arguments; .*'ios'"),
+    ],
+)
+def test_callbacks_must_take_what_they_are_called_with(name, callback, told):
+    for network in (LiteNetwork(), loaded()):
+        with pytest.raises(LiteTypeError, match=told):
+            getattr(network, name)(callback)
+
+
+def test_callbacks_may_be_all_that_can_be_called():
+    class Seen(list):
+        def __call__(self, ios, more=None):
+            self.append(sorted(io.name for io in ios))
+
+        def noted(self, *ios):
+            self.append(len(ios))
+
+    seen = Seen()
+    network = loaded(ADD)
+    for callback in (seen, seen.noted, functools.partial(seen.noted, 1), ctypes.CFUNCTYPE(None)(lambda: None), None):
+        network.set_start_callback(callback)
+        if not isinstance(callback, ctypes._CFuncPtr):
+            add(network, 1, 1)
+    assert seen == [["a", "b"], 1, 2]
 
 
 def test_keys_and_values_outlive_callback_and_network():

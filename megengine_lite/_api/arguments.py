@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable
 from itertools import islice
 from operator import index
@@ -104,6 +105,25 @@ def to_dtype_code(dtype: object) -> int:
     if code is None:
         raise _unsupported(dtype)
     return code
+
+
+def require_callback(callback: Any, name: str, *arguments: str) -> None:
+    """Raises for what cannot be called with the arguments of a callback.
+
+    A callable that does not tell its parameters, such as one of C, is taken as it is.
+    """
+    call = f"{name}({', '.join(arguments)})"
+    if not callable(callback):
+        raise LiteTypeError(f"a callback is a function, called as {call}, not {type(callback).__name__}")
+    try:
+        signature, its_name = inspect.signature(callback), getattr(callback, "__name__", type(callback).__name__)
+    except Exception:  # it has none, or is of a class of the caller's
+        return
+    try:
+        signature.bind(*arguments)
+    except TypeError as error:
+        what = f", with a dict from LiteIO to tensor: the {arguments[0]}" if arguments else ", without arguments"
+        raise LiteTypeError(f"{call} is what is called{what}; {its_name}{signature} cannot be: {error}") from None
 
 
 def elements_to_array(data: object, dtype: np.dtype) -> np.ndarray:
