@@ -16,7 +16,7 @@ from megengine_lite import (
     LiteNetworkIO,
     LiteOptions,
 )
-from megengine_lite.errors import LiteArgumentError, LiteError, LiteTypeError, LiteValueError
+from megengine_lite.errors import LiteArgumentError, LiteAttributeError, LiteError, LiteTypeError, LiteValueError
 
 FIELDS = [
     *["weight_preprocess", "fuse_preprocess", "fake_next_exec", "var_sanity_check_first_run", "const_shape"],
@@ -58,6 +58,8 @@ def test_options_unknown_names():
     with pytest.raises(AttributeError, match="did you mean 'weight_preprocess'") as caught:
         options.weight_preproces = 1
     assert isinstance(caught.value, LiteError)
+    with pytest.raises(LiteAttributeError, match="did you mean 'weight_preprocess'"):
+        _ = options.weight_prepocess
     with pytest.raises(AttributeError, match="CUDA"):
         options.enable_chwn4 = 1
     assert not hasattr(options, "enable_chwn4")
@@ -116,6 +118,19 @@ def test_config_copies_its_options():
 def test_config_unknown_names():
     with pytest.raises(AttributeError, match="did you mean 'device_type'"):
         LiteConfig().devicetype = 1
+    with pytest.raises(LiteAttributeError, match="LiteExtraConfig has no field 'x'; it has disable_configure_by"):
+        _ = LiteExtraConfig().x
+
+
+@pytest.mark.parametrize("name", ["graph_opt_level", "jit_level", "record_level", "graph_opt_levl", "jit_levle"])
+def test_config_says_that_an_option_is_one_of_its_options(name):
+    config = LiteConfig()
+    meant = {"graph_opt_levl": "graph_opt_level", "jit_levle": "jit_level"}.get(name, name)
+    with pytest.raises(LiteAttributeError, match=f"has no field '{name}'; did you mean 'options.{meant}'"):
+        getattr(config, name)
+    with pytest.raises(LiteAttributeError, match=f"has no field '{name}'; did you mean 'options.{meant}'"):
+        setattr(config, name, 0)
+    assert not hasattr(config, name)
 
 
 def test_config_copies_and_pickles():

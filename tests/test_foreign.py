@@ -8,6 +8,7 @@ import gzip
 import io
 import json
 import lzma
+import os
 import pickle
 import random
 import sys
@@ -79,6 +80,12 @@ FILES = {
     "torch pickle": (TORCH, "a checkpoint of PyTorch", "export"),
     "torch": (archived("torch"), "a checkpoint of PyTorch", "export"),
     "onnx": (ONNX, "an ONNX model", "MgeConvert"),
+    "tflite": (b"\x1c\0\0\0TFL3" + bytes(60), "a TensorFlow Lite model", "convert it"),
+    "gguf": (b"GGUF\3\0\0\0" + bytes(16), "a GGUF file", "llama.cpp"),
+    "keras": (b"\x89HDF\r\n\x1a\n" + bytes(60), "an HDF5 file", "convert it"),
+    "openvino": (b'<?xml version="1.0"?>\n<net name="n" version="11">\n<layers>', "an OpenVINO model", "convert it"),
+    "ncnn": (b"7767517\n75 83\nInput data 0 1 data\n", "an ncnn model", "convert it"),
+    "safetensors": (b"\x40" + bytes(7) + b'{"w":{"dtype":"F32"' + bytes(64), "a .safetensors file", r"trace\(symbolic"),
     "npz": (arrays(a=np.ones(3)), "a .npz file", "inputs"),
     "npy": (array(), "an array of numpy's", "inputs"),
     "zip": (archived("zip"), "a zip archive", "Unpack it"),
@@ -109,6 +116,20 @@ def test_a_file_that_is_no_model_is_named(kind, tmp_path, capsys):
     for command in ("run", "info", "bench", "verify"):
         assert main([command, str(path)]) == 1
         assert noun in capsys.readouterr().err
+
+
+def test_a_pipe_without_a_writer_is_not_called_an_empty_file(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for read in (LiteNetwork().load, get_model_io_info):
+        with pytest.raises(ModelFormatError, match="a pipe that nobody is writing to; start the program"):
+            read(pipe)
+    reading, writing = os.pipe()
+    os.write(writing, DIGITS.read_bytes()[:100])
+    os.close(writing)
+    with pytest.raises(ModelFormatError, match=r"/dev/fd/.* the end is at 100: "):
+        LiteNetwork().load(f"/dev/fd/{reading}")
+    os.close(reading)
 
 
 @pytest.mark.parametrize("name", [*SMALL, None])

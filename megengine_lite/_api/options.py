@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from copy import copy
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from megengine_lite._api.arguments import to_list
 from megengine_lite._api.layout import LiteLayout
 from megengine_lite._core.system.integers import to_integer
-from megengine_lite._core.system.suggest import suggestion
+from megengine_lite._core.system.suggest import nearest
 from megengine_lite.errors import LiteArgumentError, LiteAttributeError, LiteTypeError, LiteValueError, brief
 from megengine_lite.struct import LiteBackend, LiteDeviceType, LiteIOType
 
@@ -31,18 +31,28 @@ class _Settings:
     __slots__ = ()
     _integers: ClassVar[tuple[str, ...]] = ()
     _hints: ClassVar[dict[str, str]] = {}
+    _elsewhere: ClassVar[dict[str, str]] = {}  # fields of a field, and how they are written
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in self._integers:
             value = to_integer(value, name, bools=True)
         elif not hasattr(type(self), name):
-            kind = type(self).__name__
-            hint = self._hints.get(name)
-            if hint is None:
-                hint = suggestion(name, [n for n in dir(type(self)) if not n.startswith("_")])
-                hint = hint or f"it has {', '.join(self._integers)}"
-            raise LiteAttributeError(f"{kind} has no field {name!r}; {hint}")
+            raise self._unknown(name)
         object.__setattr__(self, name, value)
+
+    if not TYPE_CHECKING:  # mypy would allow all names
+
+        def __getattr__(self, name: str) -> Any:  # called for names that are not found otherwise
+            raise self._unknown(name)
+
+    def _unknown(self, name: str) -> LiteAttributeError:
+        """The error for a field that does not exist. It says where the one is that is probably meant."""
+        hint = self._hints.get(name)
+        if hint is None:
+            places = {n: n for n in dir(type(self)) if not n.startswith("_")} | self._elsewhere
+            near = nearest(name, places)
+            hint = f"it has {', '.join(self._integers)}" if near is None else f"did you mean {places[near]!r}?"
+        return LiteAttributeError(f"{type(self).__name__} has no field {name!r}; {hint}")
 
 
 _OPTION_DEFAULTS = {
@@ -209,6 +219,7 @@ class LiteConfig(_Settings):
         "use_loader_dynamic_param",
     )
     __slots__ = (*_integers, "_bare_model_cryption_name", "_discrete_input_name", "_options")
+    _elsewhere: ClassVar[dict[str, str]] = {n: f"options.{n}" for n in (*_OPTION_DEFAULTS, "record_level")}
 
     has_compression: int
     device_id: int

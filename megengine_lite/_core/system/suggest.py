@@ -6,6 +6,16 @@ import difflib
 from collections.abc import Iterable
 
 
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that is most similar to one that is not known; None if none is similar.
+
+    >>> nearest("thread", ["threads", "isa"])
+    'threads'
+    """
+    found = difflib.get_close_matches(name, list(known), 1)
+    return found[0] if found else None
+
+
 def suggestion(names: str | Iterable[str], known: Iterable[str]) -> str:
     """The end of a message about names that are not known, to stand behind a semicolon; empty if none is similar.
 
@@ -16,5 +26,5 @@ def suggestion(names: str | Iterable[str], known: Iterable[str]) -> str:
     """
     known = list(known)
     asked = [names] if isinstance(names, str) else names
-    near = [match for name in asked for match in difflib.get_close_matches(name, known, 1)]
+    near = [match for name in asked if (match := nearest(name, known)) is not None]
     return f"did you mean {' and '.join(map(repr, near))}?" if near else ""

@@ -36,9 +36,14 @@ def open_source(source: Source, *, copy: bool = False) -> tuple[Any, str]:
         name = to_path(source)
         with open_file(name) as file:
             status = os.fstat(file.fileno())
-            if copy or status.st_size == 0 or not stat.S_ISREG(status.st_mode):
-                return read_all(file, name), name
-            return memoryview(FileBytes(file, name)), name
+            if not copy and status.st_size and stat.S_ISREG(status.st_mode):
+                return memoryview(FileBytes(file, name)), name
+            content = read_all(file, name)
+        if not content and stat.S_ISFIFO(status.st_mode):
+            raise ModelFormatError(
+                f"{name}: a pipe that nobody is writing to; start the program that writes the model first"
+            )
+        return content, name
     if hasattr(source, "read"):
         content = source.read()
         if not isinstance(content, bytes):

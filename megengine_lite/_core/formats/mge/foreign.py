@@ -39,6 +39,13 @@ _PAGE = Foreign(
 _CHECKPOINT = Foreign("a pickle, as megengine.save writes checkpoints: it has weights and no network", _DUMP)
 _TORCH = Foreign("a checkpoint of PyTorch", "Models of MegEngine are read here; export the network to one")
 _ONNX = Foreign("an ONNX model", "Models of MegEngine are read here; convert it to one, for example by MgeConvert")
+_OTHER_NETWORK = "Models of MegEngine are read here; convert it to one, for example over ONNX by MgeConvert"
+_TFLITE = Foreign("a TensorFlow Lite model", _OTHER_NETWORK)
+_HDF5 = Foreign("an HDF5 file, as Keras writes models", _OTHER_NETWORK)
+_OPENVINO = Foreign("the description of an OpenVINO model", _OTHER_NETWORK)
+_NCNN = Foreign("the description of an ncnn model", _OTHER_NETWORK)
+_GGUF = Foreign("a GGUF file, as llama.cpp reads", "Language models in this form run in llama.cpp, not here")
+_SAFETENSORS = Foreign("a .safetensors file: it has weights and no network", _DUMP)
 ARRAYS = Foreign("a .npz file of numpy's", "Arrays are inputs or stored outputs of a model")
 ARRAY = Foreign("an array of numpy's (.npy)", "Arrays are inputs or stored outputs of a model")
 _ZIP = Foreign("a zip archive", _UNPACK)
@@ -67,6 +74,15 @@ def _is_page(head: bytes) -> bool:
     return text.startswith((b"<!doctype", b"<html", b"<?xml", b"<head", b"<!--"))
 
 
+def _is_openvino(head: bytes) -> bool:
+    return _is_page(head) and b"<net " in head and b"<layers" in head
+
+
+def _is_safetensors(head: bytes) -> bool:
+    # The length of a JSON object, as eight bytes, then the object. It is never as long as 4 GB.
+    return head[4:8] == bytes(4) and head[8:].lstrip(b" ").startswith(b'{"')
+
+
 def _is_pickle(head: bytes) -> bool:
     # From protocol 2 on the first bytes name the protocol; then comes the opcode of a frame, container, name or text.
     return len(head) > 3 and head[0] == 0x80 and head[1] in range(2, 6) and head[2] in b"\x95}])(cX\x8c\x8aJKMN"
@@ -89,6 +105,7 @@ _KINDS: tuple[tuple[Callable[[bytes], bool], Foreign], ...] = (
     (lambda head: not head, _EMPTY),
     (_is_model, _MODEL),
     (lambda head: head.startswith(b"version https://git-lfs."), _LFS),
+    (_is_openvino, _OPENVINO),
     (_is_page, _PAGE),
     (lambda head: _is_pickle(head) and b"torch" in head, _TORCH),
     (_is_pickle, _CHECKPOINT),
@@ -101,6 +118,11 @@ _KINDS: tuple[tuple[Callable[[bytes], bool], Foreign], ...] = (
     (lambda head: head.startswith((b"\x7fELF", b"MZ\x90", b"\xcf\xfa\xed\xfe")), _LIBRARY),
     (lambda head: head.startswith((b"\x89PNG", b"\xff\xd8\xff", b"GIF8")), _IMAGE),
     (lambda head: head.startswith(b"RIFF") and head[8:12] == b"WEBP", _IMAGE),
+    (lambda head: head[4:8] == b"TFL3", _TFLITE),
+    (lambda head: head.startswith(b"GGUF"), _GGUF),
+    (lambda head: head.startswith(b"\x89HDF\r\n\x1a\n"), _HDF5),
+    (lambda head: head.startswith(b"7767517\n"), _NCNN),
+    (_is_safetensors, _SAFETENSORS),
     (_is_cache, _CACHE),
     (_is_onnx, _ONNX),
     (lambda head: _is_text(head) and head.lstrip().startswith((b"{", b"[")), _JSON),
