@@ -64,7 +64,7 @@ def is_right(network: LiteNetwork, size: int) -> bool:
     return bool(np.abs(compute(network, size) - defined(size)).max() < 1e-3)
 
 
-def weight_piece(network: LiteNetwork) -> file_bytes.Piece:
+def weight_piece(network: LiteNetwork) -> file_bytes.FilePiece:
     (node,) = network._engine.model.graph.nodes
     return node.inputs[1].const._data
 

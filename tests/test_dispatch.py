@@ -18,7 +18,7 @@ import pytest
 from support.instruction_sets import INSTRUCTION_SETS
 
 from megengine_lite._core.config import SessionConfig
-from megengine_lite._core.cpu.dispatch import ANY, SHARED, Layout, Row, Table
+from megengine_lite._core.cpu.dispatch import ANY, SHARED, DispatchTable, InputLayout, Row
 from megengine_lite._core.cpu.isa import architecture, instruction_sets
 from megengine_lite._core.cpu.kernel_set import kernel_set
 from megengine_lite._core.cpu.lower.table import TABLE
@@ -258,14 +258,14 @@ F32, I32 = frozenset((_C.FLOAT32,)), frozenset((_C.INT32,))
         ({"inputs": (F32, F32)}, {"inputs": (F32, I32)}),  # a node of one input would be of both
         ({"modes": frozenset((1, 2))}, {"modes": frozenset((2, 3))}),
         ({"modes": frozenset((1, 2))}, {"formats": frozenset((2, 3))}),
-        ({"layout": Layout.PLAIN}, {}),
+        ({"layout": InputLayout.PLAIN}, {}),
         ({"halo": lambda node, index: (1, 1)}, {"halo": lambda node, index: (0, 0)}),
     ],
 )
 def test_overlapping_rows_are_an_error(a, b):
     for rows in ((a, b), (b, a)):
         with pytest.raises(InternalError, match="a node may belong to nothing and to nothing"):
-            Table([replace(ROW, **changes) for changes in rows])
+            DispatchTable([replace(ROW, **changes) for changes in rows])
 
 
 @pytest.mark.parametrize(
@@ -276,19 +276,19 @@ def test_overlapping_rows_are_an_error(a, b):
         ({"outputs": (F32,)}, {"outputs": (I32,)}),
         ({"modes": frozenset((1, 2))}, {"modes": frozenset((3,))}),
         ({"formats": frozenset((1, 2))}, {"formats": frozenset((3,))}),
-        ({"layout": Layout.PLAIN}, {"layout": Layout.BLOCKED}),
+        ({"layout": InputLayout.PLAIN}, {"layout": InputLayout.BLOCKED}),
     ],
 )
 def test_disjoint_rows_stand_side_by_side(a, b):
-    assert len(Table([replace(ROW, **a), replace(ROW, **b)]).rows) == 2
+    assert len(DispatchTable([replace(ROW, **a), replace(ROW, **b)]).rows) == 2
 
 
 def test_order_of_rows_decides_nothing():
-    other = Table(reversed(TABLE.rows))
+    other = DispatchTable(reversed(TABLE.rows))
     found = 0
     for v in variants():
-        row = TABLE.find(v.node, Layout(v.blocked))
-        assert other.find(v.node, Layout(v.blocked)) is row
+        row = TABLE.find(v.node, InputLayout(v.blocked))
+        assert other.find(v.node, InputLayout(v.blocked)) is row
         found += row is not None
     assert found > 1000
 
@@ -296,7 +296,7 @@ def test_order_of_rows_decides_nothing():
 def test_node_of_no_row_runs_in_numpy():
     node = node_of(Sample("Elemwise", (IMAGE,)), DType(_C.FLOAT16), params.Elemwise(mode=params.ElemwiseMode.EXP))
     assert node is not None
-    assert TABLE.find(node, Layout.PLAIN) is None
+    assert TABLE.find(node, InputLayout.PLAIN) is None
     assert kernels_of(node, INSTRUCTION_SETS[0], False) == ("numpy",)
 
 

@@ -6,7 +6,7 @@ from support.graphs import GraphBuilder, run, session_of
 
 from megengine_lite._core.compile import infer
 from megengine_lite._core.cpu import arena, planner
-from megengine_lite._core.cpu.dispatch import Table
+from megengine_lite._core.cpu.dispatch import DispatchTable
 from megengine_lite._core.ir.dtype import INT32
 from megengine_lite._core.ir.params import (
     BN,
@@ -42,7 +42,7 @@ def sum_graph():
 def set_compute(monkeypatch, op, compute):
     """Makes an operator a Python step that does this."""
     monkeypatch.setattr(REGISTRY[op], "compute", compute, raising=False)
-    monkeypatch.setattr(planner, "TABLE", Table(row for row in planner.TABLE.rows if row.op != op))
+    monkeypatch.setattr(planner, "TABLE", DispatchTable(row for row in planner.TABLE.rows if row.op != op))
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from support.instruction_sets import INSTRUCTION_SETS, chosen_sets
 from megengine_lite import cpu_info
 from megengine_lite._core.cpu import isa as table
 from megengine_lite._core.cpu import kernel_set as kernel_sets
-from megengine_lite._core.cpu.isa import ARM64, OTHER, X86_64, Dot, full_name, instruction_sets
+from megengine_lite._core.cpu.isa import ARM64, OTHER, X86_64, DotKind, full_name, instruction_sets
 from megengine_lite._core.cpu.kernel_set import kernel_set, runnable_sets
 from megengine_lite._core.system import processor
 
@@ -41,9 +41,9 @@ def test_the_table_of_x86_64():
     sets = instruction_sets(X86_64)
     facts = {name: (sets[name].width, sets[name].registers, sets[name].dot) for name in ("avx512", "avx2", "base")}
     assert facts == {
-        "avx512": (16, 32, Dot.U8S8_QUADS),
-        "avx2": (8, 16, Dot.PAIRS_16),
-        "base": (4, 16, Dot.PAIRS_16),
+        "avx512": (16, 32, DotKind.U8S8_QUADS),
+        "avx2": (8, 16, DotKind.PAIRS_16),
+        "base": (4, 16, DotKind.PAIRS_16),
     }
     assert [name for name in sets if name in facts] == ["avx512", "avx2", "base"]  # the best first
 
@@ -51,24 +51,24 @@ def test_the_table_of_x86_64():
 def test_the_table_of_arm64():
     sets = instruction_sets(ARM64)
     assert [(name, row.dot) for name, row in sets.items()] == [
-        ("i8mm", Dot.MIXED_QUADS),
-        ("dotprod", Dot.S8S8_QUADS),
-        ("neon", Dot.S8S8_STEPS),
+        ("i8mm", DotKind.MIXED_QUADS),
+        ("dotprod", DotKind.S8S8_QUADS),
+        ("neon", DotKind.S8S8_STEPS),
     ]
     assert {(row.width, row.registers, row.by_lane, row.header) for row in sets.values()} == {(4, 32, True, "neon.h")}
     assert {*sets["neon"].features} < {*sets["dotprod"].features} < {*sets["i8mm"].features}
 
 
 def test_flags_of_a_compiler():
-    row = table.InstructionSet("new", OTHER, "portable.h", 8, 16, Dot.NONE, gcc=("-a",), clang=("-b",))
+    row = table.InstructionSet("new", OTHER, "portable.h", 8, 16, DotKind.NONE, gcc=("-a",), clang=("-b",))
     defined = ("-DML_SIMD_HEADER=simd/portable.h", "-DVW=8", "-DVREGS=16")
     dot = ("-DDOT_UNSIGNED=0", "-DDOT_SIGNED=0", "-DDOT_STEPS=0", "-DBY_LANE=0")
     assert (row.flags("gcc"), row.flags("clang")) == ((*defined, *dot, "-a"), (*defined, *dot, "-b"))
-    row = table.InstructionSet("new", OTHER, "new.h", 8, 16, Dot.U8S8_QUADS, gcc=("-a",))
+    row = table.InstructionSet("new", OTHER, "new.h", 8, 16, DotKind.U8S8_QUADS, gcc=("-a",))
     assert row.flags("clang")[-5:] == ("-DDOT_UNSIGNED=1", *dot[1:], "-a")
-    row = table.InstructionSet("new", OTHER, "new.h", 8, 16, Dot.MIXED_QUADS, by_lane=True)
+    row = table.InstructionSet("new", OTHER, "new.h", 8, 16, DotKind.MIXED_QUADS, by_lane=True)
     assert row.flags("clang")[-4:] == ("-DDOT_UNSIGNED=0", "-DDOT_SIGNED=1", "-DDOT_STEPS=0", "-DBY_LANE=1")
-    row = table.InstructionSet("new", OTHER, "new.h", 8, 16, Dot.S8S8_STEPS)
+    row = table.InstructionSet("new", OTHER, "new.h", 8, 16, DotKind.S8S8_STEPS)
     assert row.flags("gcc")[-3:] == ("-DDOT_SIGNED=1", "-DDOT_STEPS=1", "-DBY_LANE=0")
 
 
@@ -138,8 +138,8 @@ def test_kernels_agree_with_the_table(isa):
     assert (kernels.name, kernels.width) == (row.name, row.width)
     assert kernels.module("probe").run_multiply_adds(1) == 12 * 2 * row.width
     gemm = kernels.module("gemm_int8")
-    assert (row.dot is Dot.U8S8_QUADS) == gemm.UNSIGNED_DOT
-    assert (12 if row.dot is Dot.S8S8_STEPS else ROWS_OF_BLOCK[row.registers]) == gemm.BLOCK_ROWS
+    assert (row.dot is DotKind.U8S8_QUADS) == gemm.UNSIGNED_DOT
+    assert (12 if row.dot is DotKind.S8S8_STEPS else ROWS_OF_BLOCK[row.registers]) == gemm.BLOCK_ROWS
 
 
 def test_cpu_info_and_the_table_have_the_same_names():

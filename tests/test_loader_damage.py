@@ -78,8 +78,8 @@ def test_spliced_files_never_raise_other_errors(name):
 
 def repeated_operator(n_references: int, n_inputs: int) -> bytes:
     """A file in which many references lead to one operator with many inputs."""
-    target = fb.Table({0: "Concat", 7: fb.Vector("I", [0] * n_inputs), 8: fb.Vector("I", [0])})
-    root = fb.Table({0: fb.uint32(101300), 2: fb.Vector("I", [0] * n_references), 3: [target]})
+    target = fb.NewTable({0: "Concat", 7: fb.Vector("I", [0] * n_inputs), 8: fb.Vector("I", [0])})
+    root = fb.NewTable({0: fb.uint32(101300), 2: fb.Vector("I", [0] * n_references), 3: [target]})
     content = bytearray(b"".join(fb.serialize(root, identifier=b"mgv2", size_prefix=True)))
     # The vector of references follows the root table, the vector with the one true reference follows it.
     vector = content.index(struct.pack("<II", n_references, 0))
@@ -188,8 +188,8 @@ def test_field_outside_of_its_table_is_refused():
 
 
 def test_fields_of_every_kind_are_read_as_written():
-    inner = fb.Table({0: fb.float64(2.5), 2: fb.uint64(2**64 - 1), 3: fb.boolean(True)})
-    root = fb.Table(
+    inner = fb.NewTable({0: fb.float64(2.5), 2: fb.uint64(2**64 - 1), 3: fb.boolean(True)})
+    root = fb.NewTable(
         {
             0: fb.int8(-3),
             1: fb.int32(-(2**31)),
@@ -200,7 +200,7 @@ def test_fields_of_every_kind_are_read_as_written():
             6: fb.Vector("i", [-1, 2]),
             7: fb.Vector("b3xi", [(1, -7), (0, 9)]),
             8: ["a", "", "c"],
-            9: [inner, fb.Table({})],
+            9: [inner, fb.NewTable({})],
             11: inner,
             12: fb.Text(b"\xff\0x"),
         }

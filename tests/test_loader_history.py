@@ -83,7 +83,7 @@ def v1_operator(record, *, short, params=None):
     number = short_id(record.type) if short else full_id(registered_name(record.type))
     if params is None and record.params is not None:
         params = param_table(record.params)
-    return fb.Table(
+    return fb.NewTable(
         {
             0: fb.uint64(number),
             1: None if params is None else fb.uint8(record.params.code),
@@ -91,7 +91,7 @@ def v1_operator(record, *, short, params=None):
             3: fb.Vector("I", record.inputs),
             5: record.output_names or None,
             7: [
-                fb.Table(
+                fb.NewTable(
                     {
                         0: t.name or None,
                         1: fb.Vector("I", t.shape),
@@ -107,13 +107,13 @@ def v1_operator(record, *, short, params=None):
 
 
 def v1_file(tables, outputs, *, version, short=True, values=b"", metadata=False, graph_hash=1, magic=None):
-    root = fb.Table(
+    root = fb.NewTable(
         {
             0: fb.uint32(version),
             1: fb.uint64(graph_hash),
             3: tables,
             4: fb.Vector("II", [(v, v) for v in outputs]),
-            5: fb.Table({}) if metadata else None,
+            5: fb.NewTable({}) if metadata else None,
         }
     )
     body = b"".join(fb.serialize(root, identifier=b"mgb1", size_prefix=True))
@@ -149,7 +149,7 @@ def test_old_convolution_layouts_arrive_with_todays_numbers():
 
 
 def test_old_conv_bias_has_its_block_size_skipped():
-    table = fb.Table({4: fb.uint32(1), 10: fb.uint32(4), 11: fb.uint32(1)})
+    table = fb.NewTable({4: fb.uint32(1), 10: fb.uint32(4), 11: fb.uint32(1)})
     old = single(operator("ConvBiasForward", params=ConvBias()), 2, version=800900, params=table).params
     assert (old.pad_h, old.compute_mode) == (1, 1)
     new = single(operator("ConvBiasForward", params=ConvBias()), 2, version=801000, params=table).params
@@ -157,7 +157,7 @@ def test_old_conv_bias_has_its_block_size_skipped():
 
 
 def test_old_neighbour_windows_are_read_without_dilation():
-    table = fb.Table({4: fb.uint32(5), 5: fb.uint32(7)})
+    table = fb.NewTable({4: fb.uint32(5), 5: fb.uint32(7)})
     old = single(operator("Images2Neibs", params=Images2Neibs()), 1, version=801000, params=table).params
     assert old == Images2Neibs(window_h=5, window_w=7)
     new = single(operator("Images2Neibs", params=Images2Neibs()), 1, version=801100, params=table).params
@@ -235,7 +235,7 @@ def test_distance_behind_the_end_is_refused():
 
 
 def test_unknown_type_ids_of_the_first_generation_are_listed():
-    table = fb.Table({0: fb.uint64(0x1234), 3: fb.Vector("I", (0,)), 12: "mystery"})
+    table = fb.NewTable({0: fb.uint64(0x1234), 3: fb.Vector("I", (0,)), 12: "mystery"})
     content = v1_file([v1_operator(source("x"), short=True), table, table], [1], version=101300)
     with pytest.raises(UnsupportedOperatorError) as error:
         load_model(content, check=False)

@@ -164,11 +164,15 @@ def test_wrong_or_unknown_method_is_a_decryption_error():
 
 
 def test_empty_and_double_packages_are_refused():
-    from megengine_lite._core.formats.mge.flatbuffer_builder import Table, serialize
+    from megengine_lite._core.formats.mge.flatbuffer_builder import NewTable, serialize
 
-    for models, message in (([], "holds 0 models"), ([Table({})] * 2, "holds 2 models"), ([Table({})], "no header")):
+    for models, message in (
+        ([], "holds 0 models"),
+        ([NewTable({})] * 2, "holds 2 models"),
+        ([NewTable({})], "no header"),
+    ):
         with pytest.raises(ModelFormatError, match=message):
-            load_model(b"packed_model" + b"".join(serialize(Table({0: models}))))
+            load_model(b"packed_model" + b"".join(serialize(NewTable({0: models}))))
     with pytest.raises(ModelFormatError):
         load_model(b"packed_model")
     with pytest.raises(ModelFormatError):

@@ -16,7 +16,7 @@ from megengine_lite.tensor import LiteTensor
 
 if TYPE_CHECKING:
     from megengine_lite._core.device.interface import Device
-    from megengine_lite._core.device.plan import Value
+    from megengine_lite._core.device.plan import RunValue
     from megengine_lite._core.ir.dtype import DType
     from megengine_lite._core.runtime.jobs import Job
     from megengine_lite._core.runtime.session import Session
@@ -245,7 +245,7 @@ class OutputPort:
         self._version = -1
         self._pending: Storage | None = None  # storage that was told of a job
         self._given = -1  # version of the tensor whose memory the session was told
-        self._value: Value | None = None  # the result that the tensor shows
+        self._value: RunValue | None = None  # the result that the tensor shows
 
     def expect(self, spec: tuple[tuple[int, ...], DType] | None) -> None:
         """Shows the layout that is known before the first run."""
@@ -307,12 +307,12 @@ class OutputPort:
             self._show(value.storage, shape, code)
             self._shows(value)
 
-    def _shows(self, value: Value) -> None:
+    def _shows(self, value: RunValue) -> None:
         """Notes that there is nothing to do after runs that have the same result in the same memory."""
         self._value = value
         self._version = self.tensor.version
 
-    def _show_copy(self, value: Value) -> None:
+    def _show_copy(self, value: RunValue) -> None:
         self.tensor._copy_bytes(value.storage, value.offset, value.spec.nbytes)
         self._value = None  # again after the next run
 
@@ -335,7 +335,7 @@ class OutputPort:
         tensor._place(self._device, self._device_id, self._is_host)
         tensor._show(storage, shape, code)
 
-    def _publish_to_user(self, value: Value, shape: tuple[int, ...], code: int) -> None:
+    def _publish_to_user(self, value: RunValue, shape: tuple[int, ...], code: int) -> None:
         tensor = self.tensor
         nbytes = value.spec.nbytes
         if nbytes != tensor._nbytes:

@@ -16,7 +16,7 @@ from megengine_lite.errors import LiteError
 
 if TYPE_CHECKING:
     from megengine_lite import LiteNetwork
-    from megengine_lite._core.reports.trace import Record, Value
+    from megengine_lite._core.reports.trace import TracedOperator, TracedValue
 
 
 class StreamDump(TextDump):
@@ -40,10 +40,10 @@ class OutputDump(BinaryDump):
     def __init__(self, directory: str, network: LiteNetwork):
         super().__init__(directory)
         self._names = _output_names(network)
-        self._outputs: list[tuple[Record, Value]] = []
+        self._outputs: list[tuple[TracedOperator, TracedValue]] = []
         self._runs = 0
 
-    def write(self, records: Iterable[Record], lazy: bool = False) -> None:
+    def write(self, records: Iterable[TracedOperator], lazy: bool = False) -> None:
         """Remembers the outputs."""
         self._outputs = [(r, v) for r in records for v in r.outputs if v.number in self._names]
 
@@ -80,7 +80,7 @@ class RangeCheck:
             raise UsageError(f"--range takes a limit for absolute values, not {limit}")
         self._limit = limit
 
-    def write(self, records: Iterable[Record], lazy: bool = False) -> None:
+    def write(self, records: Iterable[TracedOperator], lazy: bool = False) -> None:
         """Checks a run."""
         for record in records:
             for value in record.outputs:
@@ -89,7 +89,7 @@ class RangeCheck:
     def finish(self) -> None:
         """Does nothing: everything has been checked."""
 
-    def _check(self, value: Value) -> None:
+    def _check(self, value: TracedValue) -> None:
         array: np.ndarray = value.array
         if value.dtype.is_quantized:
             array = (array.astype(np.float64) - (value.dtype.zero_point or 0)) * value.dtype.scale
@@ -110,7 +110,7 @@ class _Together:
     def __init__(self, readers: list[Any]):
         self._readers = readers
 
-    def write(self, records: Iterable[Record], lazy: bool = False) -> None:
+    def write(self, records: Iterable[TracedOperator], lazy: bool = False) -> None:
         ran = list(records)
         for reader in self._readers:
             reader.write(ran, lazy)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from megengine_lite._cli.dumps import OutputDump
 
 
-class _Dump(argparse.Action):
+class _AddDump(argparse.Action):
     """Adds a dump to ``dumps``; ``--no-NAME`` takes it out again."""
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
@@ -38,10 +38,10 @@ def add_watch_flags(parser: ArgumentParser) -> None:
 
     def add_dump(flag: str, text: str, metavar: str | None) -> None:
         if metavar is not None:
-            group.add_argument(f"--{flag}", action=_Dump, dest="dumps", metavar=metavar, help=text)
+            group.add_argument(f"--{flag}", action=_AddDump, dest="dumps", metavar=metavar, help=text)
             return
-        group.add_argument(f"--{flag}", action=_Dump, dest="dumps", nargs=0, help=text)
-        group.add_argument(f"--no-{flag}", action=_Dump, dest="dumps", nargs=0, help=argparse.SUPPRESS)
+        group.add_argument(f"--{flag}", action=_AddDump, dest="dumps", nargs=0, help=text)
+        group.add_argument(f"--no-{flag}", action=_AddDump, dest="dumps", nargs=0, help=argparse.SUPPRESS)
 
     add_dump("io-dump", "write all tensors of each run as text", "FILE")
     add_dump("io-dump-stdout", "the same, on stdout", None)

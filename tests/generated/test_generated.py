@@ -126,7 +126,7 @@ def test_files_hold_the_graph(family, tmp_path):
 def test_faults_are_found_and_made_small(monkeypatch):
     """A concatenation that forgets its last operand is seen, and little remains of the graph."""
     from megengine_lite._core.cpu import planner
-    from megengine_lite._core.cpu.dispatch import Table
+    from megengine_lite._core.cpu.dispatch import DispatchTable
 
     (row,) = planner.TABLE.of("Concat")
 
@@ -137,7 +137,7 @@ def test_faults_are_found_and_made_small(monkeypatch):
         return outcome
 
     others = [r for r in planner.TABLE.rows if r is not row]
-    monkeypatch.setattr(planner, "TABLE", Table([*others, replace(row, lower=forgetful)]))
+    monkeypatch.setattr(planner, "TABLE", DispatchTable([*others, replace(row, lower=forgetful)]))
     m = Maker("fault")
     x, y, z = (m.data((2, 3, 5)) for _ in range(3))
     total = m.op("Elemwise", Elemwise(mode=ElemwiseMode.ADD), x, y)

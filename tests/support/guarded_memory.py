@@ -1,10 +1,10 @@
 """Memory between forbidden pages: code that reads or writes outside of what it was given dies at once.
 
-:func:`guarded_plans` puts all that native steps touch into such memory: constants, the storages of the arena (each in
+:func:`guarded_plans` puts all that native steps touch into such memory: constants, the pieces of the arena (each in
 a place of its own, between bytes that nobody may change), outputs and scratch. What is allowed:
 
 - Inputs, outputs, constants and scratch: exactly their bytes, to read and to write.
-- A storage of the arena: its bytes. Up to SLACK bytes behind it may be read, not written; nothing in front of it.
+- A piece of the arena: its bytes. Up to SLACK bytes behind it may be read, not written; nothing in front of it.
 
 A buffer can touch one forbidden page only: run with ``at_end`` true and false, as :func:`run_guarded` does.
 """
@@ -29,11 +29,10 @@ from megengine_lite._core.cpu.device import CpuDevice
 from megengine_lite._core.cpu.dispatch import SHARED
 from megengine_lite._core.cpu.kernel_call import KernelCall
 from megengine_lite._core.cpu.kernel_set import Kernel, KernelSet, kernel_set, runnable_sets
-from megengine_lite._core.cpu.lowering import Lowering, Ref, Step, Storage
+from megengine_lite._core.cpu.lowering import Lowering, MemoryPiece, Ref, Step
 from megengine_lite._core.cpu.planner import HostPlan
 from megengine_lite._core.ir.graph import Constant, Var
-from megengine_lite._core.system.memory import ALIGNMENT
-from megengine_lite._core.system.memory import Storage as Memory
+from megengine_lite._core.system.memory import ALIGNMENT, Storage
 from megengine_lite.errors import LiteError
 
 _PAGE = mmap.PAGESIZE
@@ -142,29 +141,29 @@ def guarded_copy(array: np.ndarray, at_end: bool = True) -> np.ndarray:
 # ---- the arena -------------------------------------------------------------------------------------------------------
 
 
-class _Layout(int):
+class _ArenaSize(int):
     """Size of an arena, which knows the places in it."""
 
     places: tuple[_Place, ...] = ()
 
 
-def _spread(storages: Sequence[Storage], at_end: bool) -> _Layout:
-    """Gives each storage a place that no other has.
+def _spread(pieces: Sequence[MemoryPiece], at_end: bool) -> _ArenaSize:
+    """Gives each piece a place that no other has.
 
     Large arenas are laid out as usual: filling them would take too long.
     """
-    if assign_offsets(storages) > _LARGEST_ARENA:
-        return _Layout(assign_offsets(storages))
+    if assign_offsets(pieces) > _LARGEST_ARENA:
+        return _ArenaSize(assign_offsets(pieces))
     places = []
     total = 0
-    for storage in storages:
-        if storage.kind == Storage.ARENA and storage.first is not None:
+    for piece in pieces:
+        if piece.kind == MemoryPiece.ARENA and piece.first is not None:
             # At the end, addresses are as odd as sizes let them be: kernels need no more than that of inputs.
-            place = _place(total, storage.nbytes, at_end, SLACK, min(storage.nbytes & -storage.nbytes or 1, ALIGNMENT))
-            storage.offset = place.begin
+            place = _place(total, piece.nbytes, at_end, SLACK, min(piece.nbytes & -piece.nbytes or 1, ALIGNMENT))
+            piece.offset = place.begin
             places.append(place)
             total = place.guard
-    layout = _Layout(total + _PAGE if places else 0)
+    layout = _ArenaSize(total + _PAGE if places else 0)
     layout.places = tuple(places)
     return layout
 
@@ -174,12 +173,12 @@ class GuardedArena(HostArena):
 
     def __init__(self) -> None:
         super().__init__()
-        self._layout = _Layout(0)
+        self._layout = _ArenaSize(0)
 
     def reserve(self, nbytes: int) -> int:
         self.check()
         if nbytes is not self._layout or not self.address:
-            self._layout = nbytes if isinstance(nbytes, _Layout) else _Layout(nbytes)
+            self._layout = nbytes if isinstance(nbytes, _ArenaSize) else _ArenaSize(nbytes)
             self._memory = _map(max(nbytes, 1))
             self.address = self._memory.ctypes.data
             for place in self._layout.places:
@@ -190,9 +189,9 @@ class GuardedArena(HostArena):
         return self.address
 
     def check(self) -> None:
-        """Raises WildWrite if a byte around a storage was changed."""
+        """Raises WildWrite if a byte around a piece was changed."""
         for place in self._layout.places:
-            place.check(self._memory, "a storage")
+            place.check(self._memory, "a piece")
 
 
 # ---- kernels ---------------------------------------------------------------------------------------------------------
@@ -274,12 +273,12 @@ def guarded_plans(at_end: bool = True) -> Iterator[None]:
 
     def constant(self: Lowering, value: Constant) -> Ref:
         ref = plain_constant(self, value)
-        storage = ref.storage
+        piece = ref.piece
         is_fault = isinstance(value.key, tuple) and value.key[0] == "fault"  # those are written to
-        if not is_fault and not isinstance(storage.owner, _Guarded):
+        if not is_fault and not isinstance(piece.owner, _Guarded):
             copy = guarded_copy(np.ascontiguousarray(value.array), at_end)
-            storage.owner = _Guarded((storage.owner, copy))
-            storage.address = copy.ctypes.data
+            piece.owner = _Guarded((piece.owner, copy))
+            piece.address = copy.ctypes.data
         return ref
 
     def record(self: Step) -> tuple:
@@ -290,8 +289,8 @@ def guarded_plans(at_end: bool = True) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Lowering, "constant", constant)
         patch.setattr(Step, "record", record)
-        patch.setattr(planner, "assign_offsets", lambda storages: _spread(storages, at_end))
-        patch.setattr(CpuDevice, "allocate", lambda self, nbytes, *_: Memory.of_buffer(guarded_bytes(nbytes, at_end)))
+        patch.setattr(planner, "assign_offsets", lambda pieces: _spread(pieces, at_end))
+        patch.setattr(CpuDevice, "allocate", lambda self, nbytes, *_: Storage.of_buffer(guarded_bytes(nbytes, at_end)))
         yield
     _check_scratch()
 

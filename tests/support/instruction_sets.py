@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from megengine_lite._core.cpu.isa import Dot, instruction_sets
+from megengine_lite._core.cpu.isa import DotKind, instruction_sets
 from megengine_lite._core.cpu.kernel_set import runnable_sets
 
 TEST_ISA = "MEGENGINE_LITE_TEST_ISA"
@@ -34,4 +34,4 @@ INSTRUCTION_SETS = chosen_sets(os.environ.get(TEST_ISA, ""))
 
 def takes_unsigned_bytes(isa: str) -> bool:
     """Whether the dot product of an instruction set multiplies unsigned bytes."""
-    return instruction_sets()[isa].dot is Dot.U8S8_QUADS
+    return instruction_sets()[isa].dot is DotKind.U8S8_QUADS

@@ -17,7 +17,7 @@ import numpy as np
 from megengine_lite._core.compile.infer import Stage
 from megengine_lite._core.config import SessionConfig
 from megengine_lite._core.device.interface import Device
-from megengine_lite._core.device.plan import Arena, Origin, Plan, PlanReport, Slot, StepTime, Value
+from megengine_lite._core.device.plan import Arena, Origin, Plan, PlanReport, RunValue, Slot, StepTime
 from megengine_lite._core.ir.graph import AnyVar, ConstantPool, TensorSpec
 from megengine_lite._core.operators.base import quiet
 from megengine_lite._core.operators.reference import run_node
@@ -176,8 +176,8 @@ class NumpyPlan(Plan):
             self.dynamic[named] = self._new_value(known(var))
         return times
 
-    def _new_value(self, result: TensorSpec) -> Value:
+    def _new_value(self, result: TensorSpec) -> RunValue:
         array = np.ascontiguousarray(result.value)
         storage = self._device.allocate(array.nbytes)
         self._device.bytes_of(storage, 0, array.nbytes)[...] = array.reshape(-1).view(np.uint8)
-        return Value(TensorSpec(array.shape, result.dtype), storage)
+        return RunValue(TensorSpec(array.shape, result.dtype), storage)

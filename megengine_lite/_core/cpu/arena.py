@@ -1,9 +1,9 @@
 """One memory arena for all intermediate tensors of a plan: offsets from lifetimes.
 
-Greedy by size: the largest storage is placed first, each at the lowest offset where it overlaps no storage that is
+Greedy by size: the largest piece of memory is placed first, each at the lowest offset where it overlaps none that is
 alive at the same time (Pisarchyk & Lee, "Efficient Memory Management for Deep Neural Net Inference", arXiv 2001.03288).
-If very many are alive at the same time, this takes too long. Storages are then placed in the order of their first
-steps, each in the smallest gap that it fits into.
+If very many are alive at the same time, this takes too long. Pieces are then placed in the order of their first steps,
+each in the smallest gap that it fits into.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from megengine_lite._core.cpu.lowering import Storage
+from megengine_lite._core.cpu.lowering import MemoryPiece
 from megengine_lite._core.device.plan import Arena
 from megengine_lite._core.system.limits import describe_bytes, memory_limit
 from megengine_lite._core.system.memory import ALIGNMENT
@@ -22,45 +22,45 @@ from megengine_lite.errors import LiteMemoryError
 # Kernels may read up to this many bytes behind a piece of the arena (conv_depthwise_int8 reads up to three pixels more
 # than a window has, and multiplies them with zero). They never write there, and read nothing behind other memory.
 SLACK = 64
-# With more pairs of storages that are alive at the same time, they are not placed by size.
+# With more pairs of pieces that are alive at the same time, they are not placed by size.
 MAX_PAIRS = 1_000_000
 
 
-def assign_offsets(storages: Sequence[Storage]) -> int:
-    """Gives each used arena storage its offset; returns the size of the arena in bytes."""
-    used = [s for s in storages if s.kind == Storage.ARENA and s.first is not None]
+def assign_offsets(pieces: Sequence[MemoryPiece]) -> int:
+    """Gives each used piece of the arena its offset; returns the size of the arena in bytes."""
+    used = [p for p in pieces if p.kind == MemoryPiece.ARENA and p.first is not None]
     place = _place_by_size if _count_pairs(used) <= MAX_PAIRS else _place_by_time
     total = place(used)
     return total + SLACK if total else 0
 
 
-def _size(s: Storage) -> int:
-    return -(-max(s.nbytes, 1) // ALIGNMENT) * ALIGNMENT
+def _size(p: MemoryPiece) -> int:
+    return -(-max(p.nbytes, 1) // ALIGNMENT) * ALIGNMENT
 
 
-def _first(s: Storage) -> int:
-    assert s.first is not None
-    return s.first
+def _first(p: MemoryPiece) -> int:
+    assert p.first is not None
+    return p.first
 
 
-def _count_pairs(storages: Sequence[Storage]) -> int:
-    """Pairs of storages such that one begins while the other is alive."""
-    begins = sorted(map(_first, storages))
-    return sum(bisect_left(begins, s.last + 1) - bisect_left(begins, _first(s)) for s in storages)
+def _count_pairs(pieces: Sequence[MemoryPiece]) -> int:
+    """Pairs of pieces such that one begins while the other is alive."""
+    begins = sorted(map(_first, pieces))
+    return sum(bisect_left(begins, p.last + 1) - bisect_left(begins, _first(p)) for p in pieces)
 
 
-def _place_by_size(storages: Sequence[Storage]) -> int:
-    placed = _Timeline(max((s.last for s in storages), default=0))
+def _place_by_size(pieces: Sequence[MemoryPiece]) -> int:
+    placed = _Timeline(max((p.last for p in pieces), default=0))
     total = 0
-    for s in sorted(storages, key=lambda s: (-s.nbytes, s.first)):
-        size = _size(s)
+    for p in sorted(pieces, key=lambda p: (-p.nbytes, p.first)):
+        size = _size(p)
         offset = 0
-        for begin, end in placed.during(_first(s), s.last):
+        for begin, end in placed.during(_first(p), p.last):
             if begin - offset >= size:
                 break
             offset = max(offset, end)
-        s.offset = offset
-        placed.add(_first(s), s.last, (offset, offset + size))
+        p.offset = offset
+        placed.add(_first(p), p.last, (offset, offset + size))
         total = max(total, offset + size)
     return total
 
@@ -106,20 +106,20 @@ class _Timeline:
         return nodes
 
 
-def _place_by_time(storages: Sequence[Storage]) -> int:
+def _place_by_time(pieces: Sequence[MemoryPiece]) -> int:
     gaps = _Gaps()
-    ending: dict[int, list[Storage]] = {}
-    for s in storages:
-        ending.setdefault(s.last + 1, []).append(s)
-    events = sorted({*map(_first, storages), *ending})
-    starting: dict[int, list[Storage]] = {}
-    for s in storages:
-        starting.setdefault(_first(s), []).append(s)
+    ending: dict[int, list[MemoryPiece]] = {}
+    for p in pieces:
+        ending.setdefault(p.last + 1, []).append(p)
+    events = sorted({*map(_first, pieces), *ending})
+    starting: dict[int, list[MemoryPiece]] = {}
+    for p in pieces:
+        starting.setdefault(_first(p), []).append(p)
     for time in events:
-        for s in ending.get(time, ()):
-            gaps.give_back(s.offset, _size(s))
-        for s in sorted(starting.get(time, ()), key=_size, reverse=True):
-            s.offset = gaps.take(_size(s))
+        for p in ending.get(time, ()):
+            gaps.give_back(p.offset, _size(p))
+        for p in sorted(starting.get(time, ()), key=_size, reverse=True):
+            p.offset = gaps.take(_size(p))
     return gaps.total
 
 

@@ -22,7 +22,7 @@ Codes = frozenset[DTypeCode]
 ANY: Codes = frozenset(DTypeCode)
 
 
-class Layout(IntEnum):
+class InputLayout(IntEnum):
     """How the first input of a node lies in memory before the node is lowered."""
 
     PLAIN = 0
@@ -86,7 +86,7 @@ class Row:
     outputs: tuple[Codes, ...] = (ANY,)
     modes: frozenset[int] | None = None
     formats: frozenset[int] | None = None
-    layout: Layout | None = None
+    layout: InputLayout | None = None
     halo: HaloWish | None = None
 
     def takes(self, node: Described) -> bool:
@@ -123,7 +123,7 @@ SHARED = frozenset(
 """Kernels that change the layout of tensors: every lowering function calls them through its context."""
 
 
-class Table:
+class DispatchTable:
     """Rows, found by node.
 
     Raises
@@ -149,7 +149,7 @@ class Table:
         """The rows of an operator; empty if it always runs in numpy."""
         return self._by_op.get(op, ())
 
-    def find(self, node: Described, layout: Layout) -> Row | None:
+    def find(self, node: Described, layout: InputLayout) -> Row | None:
         """The row of a node; None if it runs in numpy."""
         for row in self.of(node.op):
             if row.layout in (None, layout) and row.takes(node):

@@ -22,7 +22,7 @@ CORE_FLAGS: dict[str, tuple[str, ...]] = {X86_64: ("-march=x86-64",)}
 """Compiler flags, by architecture, of compiled modules that are not kernels: they run on every processor of it."""
 
 
-class Dot(Enum):
+class DotKind(Enum):
     """What a set offers for dot products of 8-bit integers, summed up in int32.
 
     It decides in which form inputs reach the kernels and how weights are packed.
@@ -44,12 +44,12 @@ class Dot(Enum):
     @property
     def takes_signed(self) -> bool:
         """Whether all signed bytes can be multiplied as they are, four at a time."""
-        return self in (Dot.S8S8_QUADS, Dot.S8S8_STEPS, Dot.MIXED_QUADS)
+        return self in (DotKind.S8S8_QUADS, DotKind.S8S8_STEPS, DotKind.MIXED_QUADS)
 
     @property
     def takes_unsigned(self) -> bool:
         """Whether all unsigned bytes can be."""
-        return self in (Dot.U8S8_QUADS, Dot.MIXED_QUADS)
+        return self in (DotKind.U8S8_QUADS, DotKind.MIXED_QUADS)
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class InstructionSet:
         float32 lanes of a vector, which is also the channel block of blocked layouts.
     registers : int
         Vector registers; they bound the blocks of products.
-    dot : Dot
+    dot : DotKind
         The dot product of 8-bit integers.
     by_lane : bool
         Whether multiplying instructions take one lane of a vector as a factor of all lanes of another.
@@ -85,7 +85,7 @@ class InstructionSet:
     header: str
     width: int
     registers: int
-    dot: Dot
+    dot: DotKind
     by_lane: bool = False
     features: tuple[str, ...] = ()
     gcc: tuple[str, ...] = ()
@@ -96,9 +96,9 @@ class InstructionSet:
         own = self.clang if compiler == "clang" and self.clang is not None else self.gcc
         return (
             *(f"-DML_SIMD_HEADER=simd/{self.header}", f"-DVW={self.width}", f"-DVREGS={self.registers}"),
-            f"-DDOT_UNSIGNED={int(self.dot is Dot.U8S8_QUADS)}",
+            f"-DDOT_UNSIGNED={int(self.dot is DotKind.U8S8_QUADS)}",
             f"-DDOT_SIGNED={int(self.dot.takes_signed)}",
-            f"-DDOT_STEPS={int(self.dot is Dot.S8S8_STEPS)}",
+            f"-DDOT_STEPS={int(self.dot is DotKind.S8S8_STEPS)}",
             f"-DBY_LANE={int(self.by_lane)}",
             *own,
         )
@@ -112,26 +112,26 @@ _I8MM = (*_DOTPROD, "i8mm", "bf16")
 
 INSTRUCTION_SETS = (
     InstructionSet(
-        "avx512", X86_64, "avx512.h", 16, 32, Dot.U8S8_QUADS, features=_AVX512,
+        "avx512", X86_64, "avx512.h", 16, 32, DotKind.U8S8_QUADS, features=_AVX512,
         gcc=("-march=icelake-server", _GENERIC, "-mprefer-vector-width=512"),
     ),
-    InstructionSet("avx2", X86_64, "avx2.h", 8, 16, Dot.PAIRS_16, features=_AVX2, gcc=("-march=haswell", _GENERIC)),
+    InstructionSet("avx2", X86_64, "avx2.h", 8, 16, DotKind.PAIRS_16, features=_AVX2, gcc=("-march=haswell", _GENERIC)),
     InstructionSet(
-        "base", X86_64, "sse.h", 4, 16, Dot.PAIRS_16, features=("sse4.1",),
+        "base", X86_64, "sse.h", 4, 16, DotKind.PAIRS_16, features=("sse4.1",),
         gcc=("-march=x86-64", _GENERIC, "-msse4.1"),
     ),
     InstructionSet(
-        "i8mm", ARM64, "neon.h", 4, 32, Dot.MIXED_QUADS, by_lane=True, features=_I8MM,
+        "i8mm", ARM64, "neon.h", 4, 32, DotKind.MIXED_QUADS, by_lane=True, features=_I8MM,
         gcc=("-march=armv8.2-a+fp16+dotprod+i8mm+bf16",),
     ),
     InstructionSet(
-        "dotprod", ARM64, "neon.h", 4, 32, Dot.S8S8_QUADS, by_lane=True, features=_DOTPROD,
+        "dotprod", ARM64, "neon.h", 4, 32, DotKind.S8S8_QUADS, by_lane=True, features=_DOTPROD,
         gcc=("-march=armv8.2-a+fp16+dotprod",),
     ),
     InstructionSet(
-        "neon", ARM64, "neon.h", 4, 32, Dot.S8S8_STEPS, by_lane=True, features=("asimd",), gcc=("-march=armv8-a",)
+        "neon", ARM64, "neon.h", 4, 32, DotKind.S8S8_STEPS, by_lane=True, features=("asimd",), gcc=("-march=armv8-a",)
     ),
-    InstructionSet("base", OTHER, "portable.h", 4, 16, Dot.NONE),
+    InstructionSet("base", OTHER, "portable.h", 4, 16, DotKind.NONE),
 )  # fmt: skip
 """All rows; the better ones of an architecture stand first."""
 

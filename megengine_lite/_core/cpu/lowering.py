@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from megengine_lite._core.config import SessionConfig
-from megengine_lite._core.cpu.dispatch import Layout, Table
+from megengine_lite._core.cpu.dispatch import DispatchTable, InputLayout
 from megengine_lite._core.cpu.kernel_set import Kernel, KernelSet
 from megengine_lite._core.cpu.placement import Placement
 from megengine_lite._core.device.plan import Origin
@@ -45,7 +45,7 @@ COPY_CHUNK = 64 * 1024
 ARENA_BASE = 0
 
 
-class Storage:
+class MemoryPiece:
     """A piece of memory: part of the arena, a constant, or memory of an input, an output or a stage boundary."""
 
     __slots__ = ("address", "base", "first", "kind", "last", "nbytes", "offset", "owner")
@@ -65,22 +65,22 @@ class Storage:
 
 @dataclass(frozen=True, slots=True)
 class Ref:
-    """An address: ``offset`` bytes into a storage."""
+    """An address: ``offset`` bytes into a piece of memory."""
 
-    storage: Storage
+    piece: MemoryPiece
     offset: int = 0
 
     def __add__(self, nbytes: int) -> Ref:
-        return Ref(self.storage, self.offset + nbytes)
+        return Ref(self.piece, self.offset + nbytes)
 
     def address(self) -> tuple[int, int]:
         """Base and offset as a program wants them, once memory is assigned: -1 for absolute addresses."""
-        storage = self.storage
-        if storage.kind == Storage.CONSTANT:
-            return -1, storage.address + self.offset
-        if storage.kind == Storage.EXTERNAL:
-            return storage.base, self.offset
-        return ARENA_BASE, storage.offset + self.offset
+        piece = self.piece
+        if piece.kind == MemoryPiece.CONSTANT:
+            return -1, piece.address + self.offset
+        if piece.kind == MemoryPiece.EXTERNAL:
+            return piece.base, self.offset
+        return ARENA_BASE, piece.offset + self.offset
 
 
 @dataclass(slots=True)
@@ -173,7 +173,9 @@ class Step:
         return self.kernel.address, values, self.work, self.serial
 
 
-def _wanted_halo(consumers: Mapping[AnyVar, Sequence[Node | DynamicNode]], table: Table, var: Var) -> tuple[int, int]:
+def _wanted_halo(
+    consumers: Mapping[AnyVar, Sequence[Node | DynamicNode]], table: DispatchTable, var: Var
+) -> tuple[int, int]:
     """The halo (rows, pixels) that the nodes that read a variable want around it."""
     h = w = 0
     for node in consumers.get(var, ()):
@@ -203,16 +205,16 @@ class Lowering:
     kernels: KernelSet
     pool: ConstantPool
     config: SessionConfig
-    table: Table
+    table: DispatchTable
     steps: list[Step | HostStep] = field(default_factory=list)
-    storages: list[Storage] = field(default_factory=list)
+    pieces: list[MemoryPiece] = field(default_factory=list)
     faults: list[tuple[np.ndarray, str]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.width = self.kernels.width
         self._plain: dict[Var, Tensor] = {}
         self._blocked: dict[Var, list[Tensor]] = {}
-        self._constants: dict[int, Storage] = {}
+        self._constants: dict[int, MemoryPiece] = {}
         self._consumers = self.graph.consumers()
         self._outputs = frozenset(self.graph.outputs)
         # Not a method: with a reference to this object only the garbage collector would free it, and the weights.
@@ -225,8 +227,8 @@ class Lowering:
         """A variable that exists before the stage runs."""
         self._plain[var] = tensor
 
-    def constants(self) -> list[Storage]:
-        """Storages of all constants in use."""
+    def constants(self) -> list[MemoryPiece]:
+        """The memory of all constants in use."""
         return list(self._constants.values())
 
     def tensors(self) -> Iterator[tuple[Var, Tensor]]:
@@ -237,7 +239,7 @@ class Lowering:
     def lower(self, node: Node) -> bool:
         """Emits the steps of a node by its row of the table; False if there is no kernel for it."""
         first_blocked = bool(node.inputs) and self.is_blocked(node.inputs[0]) and not self.is_plain(node.inputs[0])
-        row = self.table.find(node, Layout.BLOCKED if first_blocked else Layout.PLAIN)
+        row = self.table.find(node, InputLayout.BLOCKED if first_blocked else InputLayout.PLAIN)
         return row is not None and row.lower(self, node) is not False
 
     # ---- inputs -------------------------------------------------------------------------------------------------
@@ -300,7 +302,7 @@ class Lowering:
 
     def new_plain(self, var: Var) -> Tensor:
         """Memory for an output, dense and row-major."""
-        t = Tensor(var.spec, Ref(self._new_storage(var.spec.nbytes)))
+        t = Tensor(var.spec, Ref(self._new_piece(var.spec.nbytes)))
         self._plain[var] = t
         return t
 
@@ -338,17 +340,17 @@ class Lowering:
 
     def constant(self, constant: Constant) -> Ref:
         """Address of a constant's value (made contiguous if it is not)."""
-        storage = self._constants.get(id(constant))
-        if storage is None:
+        piece = self._constants.get(id(constant))
+        if piece is None:
             array = np.ascontiguousarray(constant.array)
             owner = (constant, array)
-            storage = Storage(array.nbytes, Storage.CONSTANT, owner, array.ctypes.data)
-            self._constants[id(constant)] = storage
-        return Ref(storage)
+            piece = MemoryPiece(array.nbytes, MemoryPiece.CONSTANT, owner, array.ctypes.data)
+            self._constants[id(constant)] = piece
+        return Ref(piece)
 
     def temp(self, nbytes: int) -> Ref:
         """Memory for the steps of this node only."""
-        return Ref(self._new_storage(nbytes))
+        return Ref(self._new_piece(nbytes))
 
     def fault(self, message: str) -> Ref:
         """An int32 that kernels set when data is wrong (an index that is out of range); the run then raises.
@@ -359,10 +361,10 @@ class Lowering:
         self.faults.append((flag, message))
         return self.constant(Constant(flag, ("fault", id(flag))))
 
-    def _new_storage(self, nbytes: int) -> Storage:
-        storage = Storage(nbytes)
-        self.storages.append(storage)
-        return storage
+    def _new_piece(self, nbytes: int) -> MemoryPiece:
+        piece = MemoryPiece(nbytes)
+        self.pieces.append(piece)
+        return piece
 
     def _allocate_blocked(self, spec: TensorSpec, halo_h: int, halo_w: int) -> Tensor:
         n, c, h, w = spec.shape
@@ -370,12 +372,12 @@ class Lowering:
         blocks = -(-c // width)
         row = (w + 2 * halo_w) * width
         plane = (h + 2 * halo_h) * row
-        storage = self._new_storage(n * blocks * plane * item)
-        t = Tensor(spec, Ref(storage, (halo_h * row + halo_w * width) * item), width, halo_h, halo_w, blocks * plane)
+        piece = self._new_piece(n * blocks * plane * item)
+        t = Tensor(spec, Ref(piece, (halo_h * row + halo_w * width) * item), width, halo_h, halo_w, blocks * plane)
         if halo_h or halo_w:
             # The node is only a label here; memory is assigned by steps.
             self.emit(
-                "fill_halo_blocked", Node("Halo", None, (), ()), x=Ref(storage), h=h, w=w, halo_h=halo_h, halo_w=halo_w,
+                "fill_halo_blocked", Node("Halo", None, (), ()), x=Ref(piece), h=h, w=w, halo_h=halo_h, halo_w=halo_w,
                 pixel=width * item, plane_stride=plane * item, value=spec.dtype.zero_point, work=n * blocks,
             )  # fmt: skip
         return t
@@ -421,11 +423,11 @@ class Lowering:
         touched = 0
         for ref in values:
             if isinstance(ref, Ref):
-                s = ref.storage
-                touched += s.nbytes
-                if s.first is None:
-                    s.first = index
-                s.last = index
+                piece = ref.piece
+                touched += piece.nbytes
+                if piece.first is None:
+                    piece.first = index
+                piece.last = index
         if serial is None:
             serial = work <= 1 or (touched < SERIAL_BYTES and flops < SERIAL_FLOPS)
         self.steps.append(
@@ -460,9 +462,9 @@ class Lowering:
         index = len(self.steps)
         for t in (*inputs, *outputs):
             if t is not None:
-                s = t.ref.storage
-                s.first = index if s.first is None else s.first
-                s.last = index
+                piece = t.ref.piece
+                piece.first = index if piece.first is None else piece.first
+                piece.last = index
         self.steps.append(HostStep(node, inputs, outputs))
 
     # ---- conversion between layouts -----------------------------------------------------------------------------
@@ -475,7 +477,7 @@ class Lowering:
         dense_hw = src.halo_h == src.halo_w == 0
         if dense_hw and src.h * src.w == 1 and src.c % src.width == 0 and (src.n == 1 or src.image == src.c):
             return Tensor(src.spec, src.ref)  # one pixel: the blocks are the channels in order
-        out = Tensor(var.spec, Ref(self._new_storage(var.spec.nbytes)))
+        out = Tensor(var.spec, Ref(self._new_piece(var.spec.nbytes)))
         self._relayout("relayout_to_plain", src, out, var)
         return out
 

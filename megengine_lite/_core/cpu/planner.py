@@ -21,9 +21,9 @@ from megengine_lite._core.cpu.lowering import (
     ARENA_BASE,
     HostStep,
     Lowering,
+    MemoryPiece,
     Ref,
     Step,
-    Storage,
     Tensor,
 )
 from megengine_lite._core.cpu.program import Program, array_at
@@ -36,14 +36,14 @@ from megengine_lite._core.cpu.step_report import (
     describe_values,
     results_of_steps,
 )
-from megengine_lite._core.device.plan import Arena, Origin, Piece, Plan, PlanReport, Slot, StepTime, Value
+from megengine_lite._core.device.plan import Arena, ArenaPiece, Origin, Plan, PlanReport, RunValue, Slot, StepTime
 from megengine_lite._core.ir.dtype import DType
 from megengine_lite._core.ir.graph import AnyNode, AnyVar, ConstantPool, Graph, Node, Reader, TensorSpec, Var
 from megengine_lite._core.operators import REGISTRY
 from megengine_lite._core.operators.base import check_results, checked, compute_node, naming, quiet
 from megengine_lite._core.system import debug
 from megengine_lite._core.system.limits import describe_bytes, memory_limit
-from megengine_lite._core.system.memory import Storage as Memory
+from megengine_lite._core.system.memory import Storage
 from megengine_lite.errors import LiteError, LiteIndexError
 from megengine_lite.log import logger
 
@@ -79,7 +79,7 @@ class HostPlan(Plan):
         Size of the arena that base 0 points to.
     steps : list of Step or HostStep
         What runs, in order.
-    storages : list of Storage
+    pieces : list of MemoryPiece
         The pieces of the arena, with their lifetimes in steps.
     """
 
@@ -94,10 +94,10 @@ class HostPlan(Plan):
     ):
         super().__init__(stage, inputs, outputs, dynamic)
         self.steps = ctx.steps
-        self.arena_bytes = assign_offsets(ctx.storages)
-        self.storages = [s for s in ctx.storages if s.first is not None]
+        self.arena_bytes = assign_offsets(ctx.pieces)
+        self.pieces = [p for p in ctx.pieces if p.first is not None]
         # Constants from which only packed weights were made are not read by any step and need not be kept.
-        self._constants = [s for s in ctx.constants() if s.first is not None]
+        self._constants = [p for p in ctx.constants() if p.first is not None]
         self._faults = ctx.faults
         native: list[Record] = []
         self.segments: list[Segment] = []
@@ -120,7 +120,7 @@ class HostPlan(Plan):
         self._single = len(self.segments) == 1 and self._results is None
         self._count = len(native)
 
-    def bind(self, slot: Slot, storage: Memory, offset: int) -> None:
+    def bind(self, slot: Slot, storage: Storage, offset: int) -> None:
         self.program.set_base(slot.base, storage.address + offset)
 
     def run(self, arena: Arena) -> None:
@@ -192,13 +192,13 @@ class HostPlan(Plan):
     def report(self) -> PlanReport:
         return PlanReport(
             [step_time(s) for s in self.steps],
-            {s.address: s.nbytes for s in self._constants},
+            {p.address: p.nbytes for p in self._constants},
             self.program.scratch_bytes,
             self.arena_bytes,
             [
-                Piece(s.offset, s.nbytes, s.first, s.last)
-                for s in self.storages
-                if s.kind == Storage.ARENA and s.first is not None
+                ArenaPiece(p.offset, p.nbytes, p.first, p.last)
+                for p in self.pieces
+                if p.kind == MemoryPiece.ARENA and p.first is not None
             ],
         )
 
@@ -207,7 +207,7 @@ class HostPlan(Plan):
         with contextlib.suppress(LiteIndexError):
             self._check_faults()  # of the data at that time
 
-    def constants(self) -> list[Storage]:
+    def constants(self) -> list[MemoryPiece]:
         """The weights that the plan keeps in memory."""
         return self._constants
 
@@ -235,12 +235,12 @@ class HostPlan(Plan):
         return np.frombuffer(array_at(address, spec.nbytes), spec.dtype.storage).reshape(tensor.shape)
 
 
-def _new_value(array: np.ndarray, dtype: DType) -> Value:
+def _new_value(array: np.ndarray, dtype: DType) -> RunValue:
     """An array that an operator has made, as memory that may be written to."""
     array = np.ascontiguousarray(array)
     if not array.flags.writeable:
         array = array.copy()
-    return Value(TensorSpec(array.shape, dtype), Memory.of_buffer(array))
+    return RunValue(TensorSpec(array.shape, dtype), Storage.of_buffer(array))
 
 
 def _check_memory(nbytes: int, steps: Sequence[Step | HostStep]) -> None:
@@ -271,10 +271,10 @@ def build_plan(stage: Stage, kernels: KernelSet, pool: ConstantPool, config: Ses
     ctx = Lowering(graph, kernels, pool, config, TABLE)
     inputs = []
     for k, var in enumerate(graph.inputs):
-        storage = Storage(var.spec.nbytes, Storage.EXTERNAL)
-        storage.base = 1 + k
-        ctx.add_input(var, Tensor(var.spec, Ref(storage)))
-        inputs.append(Slot(stage.original[var], var.spec, storage.base))
+        piece = MemoryPiece(var.spec.nbytes, MemoryPiece.EXTERNAL)
+        piece.base = 1 + k
+        ctx.add_input(var, Tensor(var.spec, Ref(piece)))
+        inputs.append(Slot(stage.original[var], var.spec, piece.base))
     readers = _announce_readers(graph)
     for node in graph.nodes:
         if isinstance(node, Node):
@@ -329,13 +329,13 @@ def _log_steps(steps: Sequence[Step | HostStep]) -> None:
 
 
 def _give_out(ctx: Lowering, var: Var, base: int) -> None:
-    """Binds an output to an external base: its own storage becomes that memory, or else it is copied there."""
+    """Binds an output to an external base: its own piece of memory becomes that one, or else it is copied there."""
     tensor = ctx.plain(var)
-    storage = tensor.ref.storage
-    if storage.kind == Storage.ARENA and tensor.ref.offset == 0 and storage.nbytes == var.spec.nbytes:
-        storage.kind = Storage.EXTERNAL
-        storage.base = base
+    piece = tensor.ref.piece
+    if piece.kind == MemoryPiece.ARENA and tensor.ref.offset == 0 and piece.nbytes == var.spec.nbytes:
+        piece.kind = MemoryPiece.EXTERNAL
+        piece.base = base
     elif var.spec.nbytes:
-        out = Storage(var.spec.nbytes, Storage.EXTERNAL)
+        out = MemoryPiece(var.spec.nbytes, MemoryPiece.EXTERNAL)
         out.base = base
         ctx.copy_bytes(tensor.ref, Ref(out), var.spec.nbytes)

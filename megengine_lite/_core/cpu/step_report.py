@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from megengine_lite._core.cpu.lowering import HostStep, Lowering, Step, Storage, Tensor
+from megengine_lite._core.cpu.lowering import HostStep, Lowering, MemoryPiece, Step, Tensor
 from megengine_lite._core.ir.describe import describe_spec
 from megengine_lite._core.ir.graph import Var
 
@@ -26,11 +26,11 @@ def describe_steps(ctx: Lowering) -> list[str]:
 
     Where several variables share a piece of memory, one that the step's node reads or makes is named.
     """
-    tensors = _by_storage(ctx)
+    tensors = _by_piece(ctx)
     return [f"step {k}: {_describe_step(step, tensors)}" for k, step in enumerate(ctx.steps)]
 
 
-def _describe_step(step: Step | HostStep, tensors: dict[Storage, list[tuple[Var, Tensor]]]) -> str:
+def _describe_step(step: Step | HostStep, tensors: dict[MemoryPiece, list[tuple[Var, Tensor]]]) -> str:
     if isinstance(step, HostStep):
         node = step.node
         outputs = (describe_spec(v.spec) for v in node.outputs)
@@ -40,18 +40,18 @@ def _describe_step(step: Step | HostStep, tensors: dict[Storage, list[tuple[Var,
     pointers = []
     for name, ref in step.pointers.items():
         mine = {*step.origin.input_ids, *step.origin.output_ids}
-        found = sorted(tensors.get(ref.storage, ()), key=lambda pair: (pair[0].id not in mine, pair[1].ref != ref))
-        what = describe_layout(found[0][1]) if found else f"{ref.storage.nbytes} bytes"
-        pointers.append(f"{name} {'constant ' if ref.storage.kind == Storage.CONSTANT else ''}{what}")
+        found = sorted(tensors.get(ref.piece, ()), key=lambda pair: (pair[0].id not in mine, pair[1].ref != ref))
+        what = describe_layout(found[0][1]) if found else f"{ref.piece.nbytes} bytes"
+        pointers.append(f"{name} {'constant ' if ref.piece.kind == MemoryPiece.CONSTANT else ''}{what}")
     origin = step.origin
     threads = "one thread" if step.serial else f"{step.work} items"
     return f"{origin.op} {origin.name!r} by {step.kernel.name} ({threads}): {', '.join(pointers)}"
 
 
-def _by_storage(ctx: Lowering) -> dict[Storage, list[tuple[Var, Tensor]]]:
-    found: dict[Storage, list[tuple[Var, Tensor]]] = {}
+def _by_piece(ctx: Lowering) -> dict[MemoryPiece, list[tuple[Var, Tensor]]]:
+    found: dict[MemoryPiece, list[tuple[Var, Tensor]]] = {}
     for var, tensor in ctx.tensors():
-        found.setdefault(tensor.ref.storage, []).append((var, tensor))
+        found.setdefault(tensor.ref.piece, []).append((var, tensor))
     return found
 
 
@@ -60,7 +60,7 @@ def results_of_steps(ctx: Lowering) -> list[list[Tensor]]:
 
     Steps that belong to no node (conversions of layouts) have what their pointer ``y`` leads to.
     """
-    tensors = _by_storage(ctx)
+    tensors = _by_piece(ctx)
     results: list[list[Tensor]] = [[] for _ in ctx.steps]
     last: dict[int, tuple[int, Tensor]] = {}  # of the tensors that nodes make, by identity
     for k, step in enumerate(ctx.steps):
@@ -70,10 +70,10 @@ def results_of_steps(ctx: Lowering) -> list[list[Tensor]]:
         refs = list(step.pointers.values())
         if not step.origin.output_ids:
             y = step.pointers.get("y")
-            results[k] = [] if y is None else [t for _, t in tensors.get(y.storage, ()) if t.ref == y][:1]
+            results[k] = [] if y is None else [t for _, t in tensors.get(y.piece, ()) if t.ref == y][:1]
             continue
-        for storage in dict.fromkeys(r.storage for r in refs):
-            for var, tensor in tensors.get(storage, ()):
+        for piece in dict.fromkeys(r.piece for r in refs):
+            for var, tensor in tensors.get(piece, ()):
                 if var.id in step.origin.output_ids:
                     last[id(tensor)] = k, tensor
     for k, tensor in last.values():
@@ -115,7 +115,7 @@ def describe_plan(
     """One line about a plan; ``nodes`` were there before the passes."""
     shapes = ", ".join(f"{name!r} {list(shape)}" for name, shape in inputs)
     numpy_steps = sum(isinstance(s, HostStep) for s in ctx.steps)
-    weights = sum(s.nbytes for s in ctx.constants() if s.first is not None)
+    weights = sum(p.nbytes for p in ctx.constants() if p.first is not None)
     return (
         f"plan for {shapes or 'no inputs'} on {ctx.kernels.name}: {nodes} nodes, {len(ctx.graph.nodes)} after passes, "
         f"{len(ctx.steps)} steps ({numpy_steps} by numpy), arena {arena_bytes / 1024:.1f} KiB, "

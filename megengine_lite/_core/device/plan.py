@@ -18,7 +18,7 @@ from megengine_lite._core.system.memory import Storage
 
 
 @dataclass(slots=True, eq=False)
-class Value:
+class RunValue:
     """A variable in memory: dense and row-major, from ``offset`` bytes into a storage on."""
 
     spec: TensorSpec
@@ -85,7 +85,7 @@ class StepTime:
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class ArenaPiece:
     """A piece of the arena, in bytes, and the first and last step that use it."""
 
     offset: int
@@ -114,7 +114,7 @@ class PlanReport:
     weights: Mapping[Hashable, int] = field(default_factory=dict)
     scratch_bytes: int = 0
     arena_bytes: int = 0
-    pieces: list[Piece] = field(default_factory=list)
+    pieces: list[ArenaPiece] = field(default_factory=list)
 
 
 # ---- plans -----------------------------------------------------------------------------------------------------------
@@ -173,7 +173,7 @@ class Plan(ABC):
         self.inputs = inputs
         self.outputs = outputs
         self.shapes = stage.shapes
-        self.dynamic: dict[AnyVar, Value] = {}
+        self.dynamic: dict[AnyVar, RunValue] = {}
         self.next_node = stage.next_node
         self.buffers: list[Storage] = []
         self.has_run = False

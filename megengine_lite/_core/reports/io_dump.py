@@ -15,7 +15,7 @@ from megengine_lite._core.ir.dtype import DType, DTypeCode
 from megengine_lite._core.ir.image_layouts import dense_strides
 from megengine_lite._core.operators.facts import Use
 from megengine_lite._core.reports.original import DEVICE
-from megengine_lite._core.reports.trace import Dependency, Known, Record, Value
+from megengine_lite._core.reports.trace import Dependency, Known, TracedOperator, TracedValue
 from megengine_lite._core.system.files import open_for_writing
 from megengine_lite._core.system.memory import MAX_NDIM
 from megengine_lite.errors import LiteError
@@ -65,11 +65,11 @@ def _statistics_text(array: np.ndarray) -> str:
     return f"min={x.min():.3g} max={x.max():.3g} mean={mean:.3g} l2={l2:.3g} sd={sd}"
 
 
-def _storage_letter(value: Value) -> str:
+def _storage_letter(value: TracedValue) -> str:
     return "s" if value.static else "d"
 
 
-def _owner_text(record: Record) -> str:
+def _owner_text(record: TracedOperator) -> str:
     owner = record.outputs[0].owner
     return f"{owner.name}{{{owner.type}}}"
 
@@ -105,7 +105,7 @@ class TextDump:
         except OSError as error:
             raise LiteError(f"the dump cannot be written to {path}: {error.strerror}") from error
 
-    def write(self, records: Iterable[Record], lazy: bool = False) -> None:
+    def write(self, records: Iterable[TracedOperator], lazy: bool = False) -> None:
         """Adds a run."""
         if not lazy:
             self.finish()
@@ -133,7 +133,7 @@ class TextDump:
             raise LiteError(f"the dump cannot be written to {self._path}: {error.strerror}") from error
 
     @staticmethod
-    def _text(record: Record, value: Value, lazy: bool) -> str:
+    def _text(record: TracedOperator, value: TracedValue, lazy: bool) -> str:
         deps = "".join(_dependency_text(dep, lazy) for dep in record.dependencies)
         content = _LAZY if lazy else _values_text(value.array) + _statistics_text(value.array)
         return (
@@ -143,7 +143,7 @@ class TextDump:
         )
 
     @staticmethod
-    def _values(place: int, record: Record) -> str:
+    def _values(place: int, record: TracedOperator) -> str:
         lines = [f"#{place}: opr{record.outputs[0].owner.number} {_owner_text(record)}\n"]
         lines += [
             f"  var{v.number}: name={v.name} {_values_text(v.array)}{_statistics_text(v.array)}\n"
@@ -163,7 +163,7 @@ class BinaryDump:
         except OSError as error:
             raise LiteError(f"the dump directory {directory} cannot be made: {error.strerror}") from error
 
-    def write(self, records: Iterable[Record], lazy: bool = False) -> None:
+    def write(self, records: Iterable[TracedOperator], lazy: bool = False) -> None:
         """Writes a run; ``lazy`` has no effect."""
         for record in records:
             for value in record.outputs:
@@ -172,7 +172,7 @@ class BinaryDump:
     def finish(self) -> None:
         """Does nothing: everything has been written."""
 
-    def _write(self, path: str, record: Record, value: Value) -> None:
+    def _write(self, path: str, record: TracedOperator, value: TracedValue) -> None:
         code = _BINARY_CODES.get(value.dtype.code)
         if code is None:  # the form has no number for these types
             dtype = value.dtype.original_name
@@ -193,7 +193,7 @@ class BinaryDump:
             raise LiteError(f"the dump cannot be written to {path}: {error.strerror}") from error
 
 
-def _description(value: Value) -> str:
+def _description(value: TracedValue) -> str:
     owner, shape = value.owner, value.array.shape
     place = f"layout:{layout_text(shape, value.dtype)}" if value.ran else f"shape:{{{','.join(map(str, shape))}}}"
     return (

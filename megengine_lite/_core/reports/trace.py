@@ -44,7 +44,7 @@ class _AllOutputs:
 
 
 @dataclass(slots=True)
-class Value:
+class TracedValue:
     """A variable and its value. ``number``, ``name``, ``slot`` and ``owner`` are the original's.
 
     ``ran`` says whether the original runs its operator.
@@ -72,16 +72,16 @@ class Dependency:
 
     position: int
     use: Use
-    value: Value
+    value: TracedValue
 
 
 @dataclass(slots=True)
-class Record:
+class TracedOperator:
     """An operator that ran, with what it read and computed."""
 
-    inputs: list[Value]
+    inputs: list[TracedValue]
     dependencies: list[Dependency]
-    outputs: list[Value]
+    outputs: list[TracedValue]
 
 
 def _uses(node: AnyNode) -> list[tuple[AnyVar, Use]]:
@@ -193,13 +193,13 @@ class Tracer:
         plain = replace(config, fuse=False, plan_cache_size=1)
         self._session = Session(traced, plain, pool=ConstantPool(), device=device, device_id=device_id)  # type: ignore[arg-type]  # all it needs
 
-    def run(self, inputs: dict[str, np.ndarray]) -> Iterator[Record]:
+    def run(self, inputs: dict[str, np.ndarray]) -> Iterator[TracedOperator]:
         """Computes everything, then gives the operators in order of execution. Arrays are valid until the next run."""
         session = self._session
         for name, array in inputs.items():
             session.set_array(name, array)
         session.run()
-        values: dict[AnyVar, Value] = {}
+        values: dict[AnyVar, TracedValue] = {}
         running = set(self._order)
         for place, operator in enumerate(self._listed):
             for k, var in enumerate(operator.outputs):
@@ -208,25 +208,25 @@ class Tracer:
         for place in self._order:
             operator = self._listed[place]
             read = operator.node.inputs if operator.node is not None else []
-            yield Record(
+            yield TracedOperator(
                 [values[v] for v in read],
                 self._dependencies(operator.node, values),
                 [values[v] for v in operator.outputs if v in values],
             )
 
     @staticmethod
-    def _dependencies(node: AnyNode | None, values: dict[AnyVar, Value]) -> list[Dependency]:
+    def _dependencies(node: AnyNode | None, values: dict[AnyVar, TracedValue]) -> list[Dependency]:
         if node is None:
             return []
         last = {v: (k, use) for k, (v, use) in enumerate(_uses(node))}
         return [Dependency(k, use, values[v]) for v, (k, use) in sorted(last.items(), key=lambda item: item[1])]
 
-    def _value(self, operator: Listed, k: int, var: AnyVar, inputs: dict[str, np.ndarray], ran: bool) -> Value:
+    def _value(self, operator: Listed, k: int, var: AnyVar, inputs: dict[str, np.ndarray], ran: bool) -> TracedValue:
         if operator.node is not None or not isinstance(var, Var):
             dtype, array = self._computed(var)
         else:
             dtype, array = var.dtype, inputs[var.name] if var.const is None else var.const.array
-        return Value(
+        return TracedValue(
             operator.numbers[k],
             operator.names[k],
             operator.first_slot + k,

@@ -13,7 +13,7 @@ from collections.abc import Hashable, Iterable, Iterator, Mapping, Set
 from megengine_lite._core.compile.infer import Lifetimes, NeedsValue, infer_stage
 from megengine_lite._core.config import SessionConfig
 from megengine_lite._core.device.interface import Device
-from megengine_lite._core.device.plan import Plan, Value
+from megengine_lite._core.device.plan import Plan, RunValue
 from megengine_lite._core.ir.graph import AnyVar, ConstantPool, ModelGraph, Spec, TensorSpec
 from megengine_lite._core.system.limits import memory_limit
 from megengine_lite.errors import LiteError
@@ -31,7 +31,7 @@ class Stop:
         self.value_vars: list[AnyVar] = []  # variables whose values do
         self.plans: OrderedDict[Hashable, tuple[Plan, Stop]] = OrderedDict()
 
-    def key(self, values: Mapping[AnyVar, Value]) -> Hashable:
+    def key(self, values: Mapping[AnyVar, RunValue]) -> Hashable:
         """What decides which plan fits: the shapes, and partly the values, of the variables that exist before it."""
         return (
             tuple(values[v].spec.shape for v in self.shape_vars),
@@ -44,10 +44,10 @@ class Stop:
         return len(buffers) > 1 and sum(b.nbytes for some in buffers for b in some) > memory_limit() // KEPT_PART
 
 
-class _Known(Mapping[AnyVar, TensorSpec]):
+class _KnownSpecs(Mapping[AnyVar, TensorSpec]):
     """What is known of variables before a stage: their specs, with the values of those that decide the plan."""
 
-    def __init__(self, values: Mapping[AnyVar, Value], value_vars: Iterable[AnyVar]):
+    def __init__(self, values: Mapping[AnyVar, RunValue], value_vars: Iterable[AnyVar]):
         self._values = values
         self._with_value = {v: dataclasses.replace(values[v].spec, value=values[v].array().copy()) for v in value_vars}
 
@@ -143,7 +143,7 @@ class Plans:
             return {}
         return {stage.original[v]: v.spec for v in stage.graph.outputs}
 
-    def find(self, stop: Stop, values: Mapping[AnyVar, Value]) -> tuple[Plan, Stop]:
+    def find(self, stop: Stop, values: Mapping[AnyVar, RunValue]) -> tuple[Plan, Stop]:
         """The plan from a stop on, and the stop where it ends.
 
         Raises
@@ -160,7 +160,7 @@ class Plans:
             if found is not None:
                 stop.plans.move_to_end(key)
                 return found
-            known = _Known(values, stop.value_vars)
+            known = _KnownSpecs(values, stop.value_vars)
             try:
                 stage = infer_stage(self.graph, stop.node, known, self._pool, self._shape_only, self.lifetimes)
             except NeedsValue as need:
@@ -179,7 +179,7 @@ class Plans:
             return entry
 
     @staticmethod
-    def _check_only(plan: Plan, values: Mapping[AnyVar, Value]) -> None:
+    def _check_only(plan: Plan, values: Mapping[AnyVar, RunValue]) -> None:
         for slot in plan.inputs:
             if values[slot.var].spec.shape != slot.spec.shape:
                 raise LiteError(

@@ -15,7 +15,7 @@ import numpy as np
 
 from megengine_lite._core.config import SessionConfig
 from megengine_lite._core.device.interface import Device
-from megengine_lite._core.device.plan import Arena, Plan, Slot, StepTime, Value
+from megengine_lite._core.device.plan import Arena, Plan, RunValue, Slot, StepTime
 from megengine_lite._core.ir.dtype import DType
 from megengine_lite._core.ir.graph import AnyVar, ConstantPool, ModelGraph, Spec, TensorSpec, Var
 from megengine_lite._core.runtime.devices import CPU
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from megengine_lite._core.formats.mge import Model
 
 
-def _checksum(value: Value) -> int:
+def _checksum(value: RunValue) -> int:
     return zlib.crc32(value.array().data)
 
 
@@ -88,9 +88,9 @@ class Session:
         whole = {v for name, v in zip(graph.output_names, graph.outputs, strict=True) if name not in shape_only}
         hidden = frozenset(graph.outputs) - whole
         self._plans = Plans(graph, self.pool, self.config, hidden, device, device_id)
-        self._inputs: dict[AnyVar, Value] = {}
+        self._inputs: dict[AnyVar, RunValue] = {}
         self._user_outputs: dict[AnyVar, tuple[Storage, int, int]] = {}  # storage, bytes, offset
-        self._results: dict[AnyVar, Value] = {}
+        self._results: dict[AnyVar, RunValue] = {}
         self._times: list[StepTime] | None = None  # filled by a profiled run
         self._fast: _Bound | None = None  # the only plan of the last run
 
@@ -133,7 +133,7 @@ class Session:
         current = self._inputs.get(var)
         if current is None or current.spec.shape != shape:
             self._fast = None
-            self._inputs[var] = Value(TensorSpec(tuple(shape), var.spec.dtype), storage, offset)
+            self._inputs[var] = RunValue(TensorSpec(tuple(shape), var.spec.dtype), storage, offset)
             return
         current.storage, current.offset = storage, offset
         if self._fast is not None:
@@ -171,9 +171,9 @@ class Session:
             self._fast = None  # the next run tells what is wrong
             return
         self._fast.plan.bind(slot, storage, offset)
-        self._results[var] = Value(slot.spec, storage, offset)
+        self._results[var] = RunValue(slot.spec, storage, offset)
 
-    def output(self, name: str) -> Value:
+    def output(self, name: str) -> RunValue:
         """An output after a run. The next run overwrites its memory."""
         value = self._results.get(self._output_var(name))
         if value is None:
@@ -322,7 +322,7 @@ class Session:
 
     # ---- inside -------------------------------------------------------------------------------------------------
 
-    def _find_plan(self, stop: Stop, values: dict[AnyVar, Value]) -> tuple[Plan, Stop]:
+    def _find_plan(self, stop: Stop, values: dict[AnyVar, RunValue]) -> tuple[Plan, Stop]:
         try:
             return self._plans.find(stop, values)
         except ShapeError as error:
@@ -337,7 +337,7 @@ class Session:
         ]
         return "".join(other)
 
-    def _run_plan(self, plan: Plan, values: dict[AnyVar, Value]) -> None:
+    def _run_plan(self, plan: Plan, values: dict[AnyVar, RunValue]) -> None:
         for slot in plan.inputs:
             plan.bind(slot, values[slot.var].storage, values[slot.var].offset)
         made = {}
@@ -349,7 +349,7 @@ class Session:
                     f"memory given for it has {nbytes}"
                 )
             plan.bind(slot, storage, offset)
-            made[slot.var] = Value(slot.spec, storage, offset)
+            made[slot.var] = RunValue(slot.spec, storage, offset)
         check = self.config.sanity_check and not plan.has_run
         before = [_checksum(values[s.var]) for s in plan.inputs] if check else []
         if self._times is None:
@@ -365,6 +365,6 @@ class Session:
                 )
         values.update(made)
         for var, spec in plan.shapes.items():
-            values[var] = Value(spec, Storage(0))
+            values[var] = RunValue(spec, Storage(0))
         values.update(plan.dynamic)
         plan.dynamic.clear()

@@ -127,9 +127,9 @@ cdef class FileBytes:
         self.views -= 1
 
     def piece(self, view):
-        """The part of these bytes that a memoryview shows, as a :class:`Piece`."""
+        """The part of these bytes that a memoryview shows, as a :class:`FilePiece`."""
         cdef Py_buffer buffer
-        cdef Piece piece = Piece.__new__(Piece)
+        cdef FilePiece piece = FilePiece.__new__(FilePiece)
         cdef size_t first, count, k
         PyObject_GetBuffer(view, &buffer, PyBUF_SIMPLE)
         piece.owner = self
@@ -144,7 +144,7 @@ cdef class FileBytes:
         return piece
 
 
-cdef class Piece:
+cdef class FilePiece:
     """Some bytes of a file, as a read-only buffer. While no view of them exists they need no memory."""
 
     cdef readonly FileBytes owner

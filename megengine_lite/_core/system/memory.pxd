@@ -21,7 +21,7 @@ cdef class Storage:
     cpdef settle(self)
 
 
-cdef class Layout:
+cdef class TensorLayout:
     cdef public tuple _shape
     cdef public int _code               # LiteDataType
     cdef public bint _explicit_dtype    # False if float32 was only the default
@@ -41,7 +41,7 @@ cdef class StridedTensor:
     cdef Py_ssize_t nbytes_
     cdef bint contiguous
     cdef bint is_slice
-    cdef Layout handed_out      # the last one that was made, or None
+    cdef TensorLayout handed_out      # the last one that was made, or None
     cdef readonly int64_t version
     cdef public object pending
     cdef public object busy

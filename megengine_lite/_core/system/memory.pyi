@@ -43,12 +43,12 @@ class Storage:
     @property
     def is_allocated(self) -> bool: ...
 
-class Layout:
+class TensorLayout:
     _shape: tuple[int, ...]
     _code: int
     _explicit_dtype: bool
 
-_L = TypeVar("_L", bound=Layout)
+_L = TypeVar("_L", bound=TensorLayout)
 
 class StridedTensor:
     version: int

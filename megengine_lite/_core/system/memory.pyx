@@ -258,7 +258,7 @@ cdef int copy_bytes(
     return 0
 
 
-cdef class Layout:
+cdef class TensorLayout:
     """Shape and element type. The base of ``LiteLayout``, which checks and converts arguments."""
 
 
@@ -343,12 +343,12 @@ cdef class StridedTensor:
         return self.shape_
 
     def _layout(self, cls):
-        """Shape and element type as a new object of a class derived from :class:`Layout`."""
-        cdef Layout layout = self.handed_out
+        """Shape and element type as a new object of a class derived from :class:`TensorLayout`."""
+        cdef TensorLayout layout = self.handed_out
         self.settle()
         # A layout that only this tensor refers to can be used again; ``tensor.layout.shapes`` leaves such a one.
         if layout is None or Py_REFCNT(layout) > 2 or type(layout) is not cls:
-            layout = self.handed_out = Layout.__new__(cls)
+            layout = self.handed_out = TensorLayout.__new__(cls)
         layout._shape = self.shape_
         layout._code = self.code
         layout._explicit_dtype = True

@@ -49,7 +49,7 @@ def run(graph: Graph, pool: ConstantPool) -> None:
     _Canonical(graph, pool).rewrite()
 
 
-class _Layout:
+class _ActivationLayout:
     """An activation layout; NCHW4, NCHW44 and NCHW44_DOT count as the same."""
 
     __slots__ = ("axes", "format", "key")
@@ -60,14 +60,14 @@ class _Layout:
         self.key = (self.axes, block_size(fmt))
 
 
-_PLAIN = _Layout(Format.NCHW)
+_PLAIN = _ActivationLayout(Format.NCHW)
 
 
 class _Canonical:
     def __init__(self, graph: Graph, pool: ConstantPool):
         self.nodes = Substitution(graph)
         self.pool = pool
-        self.twins: dict[Var, tuple[_Layout, Var]] = {}
+        self.twins: dict[Var, tuple[_ActivationLayout, Var]] = {}
         # Variables with the axes (n, block, position, h, w): half way between a packed tensor and its twin.
         self.unpacked: dict[Var, Var] = {}
         self.makers: dict[Var, Node] = {}
@@ -98,7 +98,7 @@ class _Canonical:
 
     # ---- twins --------------------------------------------------------------------------------------------------
 
-    def _nchw(self, var: Var, layout: _Layout) -> Var:
+    def _nchw(self, var: Var, layout: _ActivationLayout) -> Var:
         """The plain form of a variable stored in a layout."""
         if layout.key == _PLAIN.key:
             return var
@@ -119,7 +119,7 @@ class _Canonical:
         self.twins[var] = layout, twin
         return twin
 
-    def _give(self, var: Var, layout: _Layout, twin: Var) -> None:
+    def _give(self, var: Var, layout: _ActivationLayout, twin: Var) -> None:
         """Defines a packed variable by its twin, for nodes that still read it."""
         if layout.key == _PLAIN.key:
             self.nodes.replace(var, twin)
@@ -139,7 +139,7 @@ class _Canonical:
             return False
         x, w = node.inputs[:2]
         shape = conv_shape(node, x.shape, w.shape)
-        source, target = _Layout(shape.input_format), _Layout(shape.output_format)
+        source, target = _ActivationLayout(shape.input_format), _ActivationLayout(shape.output_format)
         dense = node.params.sparse == ConvolutionSparse.DENSE
 
         def plain(array: np.ndarray) -> np.ndarray:
@@ -166,7 +166,7 @@ class _Canonical:
         fmt, out = split_format(node.params.format)
         if fmt == Format.NCHW or fmt is not out:
             return False
-        layout = _Layout(fmt)
+        layout = _ActivationLayout(fmt)
         y = node.outputs[0]
         x = self._nchw(node.inputs[0], layout)
         twin = Var(y.id, y.name, TensorSpec(nchw_shape(fmt, y.shape), y.dtype))
@@ -190,7 +190,7 @@ class _Canonical:
         self._give(y, layout, twin)
         return True
 
-    def _operand(self, var: Var, layout: _Layout, y: Var) -> Var | None:
+    def _operand(self, var: Var, layout: _ActivationLayout, y: Var) -> Var | None:
         """An operand of an elementwise operator in the form that fits twins; None if it has no such form."""
         if var.spec.size == 1 and len(var.shape) <= len(_PLAIN.axes):
             return var
@@ -229,9 +229,9 @@ class _Canonical:
             return False
         mode = node.params.mode
         if mode in _TO_FORMAT and nchw_shape(_TO_FORMAT[mode], y.shape) == x.shape:
-            self.twins[y] = _Layout(_TO_FORMAT[mode]), x
+            self.twins[y] = _ActivationLayout(_TO_FORMAT[mode]), x
         elif mode in _FROM_FORMAT and nchw_shape(_FROM_FORMAT[mode], x.shape) == y.shape:
-            self._give(y, _PLAIN, self._nchw(x, _Layout(_FROM_FORMAT[mode])))
+            self._give(y, _PLAIN, self._nchw(x, _ActivationLayout(_FROM_FORMAT[mode])))
             return True
         return False
 
@@ -245,7 +245,7 @@ class _Canonical:
             source = maker.inputs[0]
             n, blocks, block, h, w = x.shape
             if source.shape == (n, blocks * block, h, w) and block in (4, 8):
-                self.twins[y] = _Layout(Format.NCHW88 if block == 8 else Format.NCHW44), source
+                self.twins[y] = _ActivationLayout(Format.NCHW88 if block == 8 else Format.NCHW44), source
         return False
 
     def _reshape(self, node: Node) -> bool:

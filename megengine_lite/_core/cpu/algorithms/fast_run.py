@@ -95,7 +95,7 @@ def measure(
     before = len(trial.steps)
     emit(trial, algorithm)
     steps = [s for s in trial.steps if isinstance(s, Step)]
-    memory = aligned_bytes(assign_offsets(trial.storages))
+    memory = aligned_bytes(assign_offsets(trial.pieces))
     program = Program([s.record() for s in steps], 1, max(s.scratch for s in steps), ctx.config.threads)
     program.set_base(0, memory.ctypes.data)
     program.run(0, len(steps))

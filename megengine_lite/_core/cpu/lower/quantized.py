@@ -16,7 +16,7 @@ from megengine_lite._core.cpu.lower.requantize import (
     source_arguments,
     target_arguments,
 )
-from megengine_lite._core.cpu.lowering import Lowering, Ref, Storage, Tensor, blocked_strides
+from megengine_lite._core.cpu.lowering import Lowering, MemoryPiece, Ref, Tensor, blocked_strides
 from megengine_lite._core.ir.dtype import UNSIGNED_BYTES, DTypeCode
 from megengine_lite._core.ir.graph import Constant, Node, TensorSpec, Var
 from megengine_lite._core.ir.params import ElemwiseMode, PoolingMode
@@ -137,7 +137,7 @@ def _place(ctx: Lowering, node: Node, inputs: Sequence[Var]) -> tuple[Space, lis
     return space, [*(ctx.plain(v).ref for v in inputs), ctx.new_plain(y).ref]
 
 
-_NOWHERE = Ref(Storage(0))
+_NOWHERE = Ref(MemoryPiece(0))
 
 
 # ---- steps -----------------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from megengine_lite._core.compile.passes.fuse_quantized import as_quantized_conv
 from megengine_lite._core.cpu.algorithms.algorithm import Algorithm
 from megengine_lite._core.cpu.algorithms.convolution import CONV_INT8, ConvProblem, merged_groups
 from megengine_lite._core.cpu.algorithms.fast_run import select
-from megengine_lite._core.cpu.isa import Dot
+from megengine_lite._core.cpu.isa import DotKind
 from megengine_lite._core.cpu.lower.conv import plain_filter, rows_in_band
 from megengine_lite._core.cpu.lower.requantize import (
     output_arguments,
@@ -59,15 +59,15 @@ class InputForm:
     plain: bool = False
 
 
-def input_form(dtype: DType, dot: Dot, non_negative: bool = False) -> InputForm:
+def input_form(dtype: DType, dot: DotKind, non_negative: bool = False) -> InputForm:
     """The form of an input for kernels with this dot product."""
     zero = dtype.zero_point
     if dtype.code in UNSIGNED_BYTES:
-        plain = dot is Dot.MIXED_QUADS or dtype.quantized_range[1] <= 127
+        plain = dot is DotKind.MIXED_QUADS or dtype.quantized_range[1] <= 127
         return InputForm(0, zero, plain) if plain or dot.takes_unsigned else InputForm(FLIP, zero - 128)
     if non_negative:
         return InputForm(0, 0, True)
-    return InputForm(FLIP, 128) if dot is Dot.U8S8_QUADS else InputForm(0, 0)
+    return InputForm(FLIP, 128) if dot is DotKind.U8S8_QUADS else InputForm(0, 0)
 
 
 def halo_wish(node: Node, index: int) -> tuple[int, int]:
@@ -203,7 +203,7 @@ def _emit_depthwise(conv: _Conv) -> None:
     width = ctx.width
     w, parts = conv.packed(("depthwise", neighbours), lambda w: packing.pack_depthwise(w[:, 0, 0], width, neighbours))
     band = -(-oh // max(1, round(oh * ow / DEPTHWISE_PIXELS)))
-    plain = not conv.form.flip and (conv.form.plain or conv.ctx.kernels.isa.dot is Dot.U8S8_QUADS)
+    plain = not conv.form.flip and (conv.form.plain or conv.ctx.kernels.isa.dot is DotKind.U8S8_QUADS)
     conv.emit(
         "conv_depthwise_int8", x=x.ref, w=w, **conv.biases(1), z=z.ref if z else None, y=y.ref,
         **blocked_strides("x", x), **blocked_strides("y", y), **blocked_strides("z", z), blocks=x.blocks, oh=oh, ow=ow,

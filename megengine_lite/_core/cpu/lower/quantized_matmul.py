@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from megengine_lite._core.compile.passes.fuse_quantized import as_quantized_matmul
-from megengine_lite._core.cpu.isa import Dot
+from megengine_lite._core.cpu.isa import DotKind
 from megengine_lite._core.cpu.lower.quantized_conv import count_parts, input_form
 from megengine_lite._core.cpu.lower.requantize import is_byte, output_arguments
 from megengine_lite._core.cpu.lowering import Lowering, Ref
@@ -50,7 +50,7 @@ def _lower(
     k = a.shape[-2] if transpose_a else a.shape[-1]
     batch = y.shape[0] if len(y.shape) == 3 else 1
     # The kernel has one form for a set: signed bytes where it takes both.
-    form = input_form(a.dtype, Dot.U8S8_QUADS if ctx.kernels.isa.dot is Dot.U8S8_QUADS else Dot.S8S8_QUADS)
+    form = input_form(a.dtype, DotKind.U8S8_QUADS if ctx.kernels.isa.dot is DotKind.U8S8_QUADS else DotKind.S8S8_QUADS)
     left = ctx.plain(a).ref
     row, column = (1, m) if transpose_a else (k, 1)
     kernel = ctx.kernels.module("gemm_int8")

@@ -11,7 +11,7 @@ from typing import Any
 
 from megengine_lite._core.cpu.algorithms.convolution import CONV_F32
 from megengine_lite._core.cpu.algorithms.matmul import MATMUL_F32
-from megengine_lite._core.cpu.dispatch import ANY, Codes, Layout, LowerFunction, Row, Table
+from megengine_lite._core.cpu.dispatch import ANY, Codes, DispatchTable, InputLayout, LowerFunction, Row
 from megengine_lite._core.cpu.lower import (
     attention,
     channels,
@@ -191,8 +191,10 @@ def _conversions() -> Iterator[Row]:
         convert = (typecvt.lower_typecvt, ("convert_elements",), _codes(source))
         yield conversion(*convert, _PLAIN - same - both)
         if both:
-            yield conversion(*convert, both, layout=Layout.PLAIN)
-            yield conversion(quantized.lower_conversion, ("binary_int8",), _codes(source), both, layout=Layout.BLOCKED)
+            yield conversion(*convert, both, layout=InputLayout.PLAIN)
+            yield conversion(
+                quantized.lower_conversion, ("binary_int8",), _codes(source), both, layout=InputLayout.BLOCKED
+            )
     by_table = (quantized.lower_by_table, ("table_8",))
     yield conversion(*by_table, STORED_BYTES - _PLAIN_BYTES, STORED_BYTES)
     yield conversion(*by_table, _PLAIN_BYTES, STORED_BYTES - _PLAIN_BYTES)
@@ -243,5 +245,5 @@ def _of_any_type() -> Iterator[Row]:
     yield from _rows("Argsort TopK", detection.lower_sort, ("sort_rows_32",), inputs=(_F32 | _I32, ANY))
 
 
-TABLE = Table((*_float32(), *_elementwise(), *_conversions(), *_int8(), *_of_any_type()))
+TABLE = DispatchTable((*_float32(), *_elementwise(), *_conversions(), *_int8(), *_of_any_type()))
 """The dispatch of the CPU."""

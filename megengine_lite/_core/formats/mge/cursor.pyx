@@ -1,7 +1,7 @@
 """The one place where numbers are taken out of file bytes.
 
 A :class:`Cursor` is a window on a buffer; every read checks ``offset <= size - length`` in unsigned 64-bit numbers before
-it touches memory. A :class:`Table` is a flatbuffer table inside of a window. Nothing here knows what a model is.
+it touches memory. A :class:`TableReader` is a flatbuffer table inside of a window. Nothing here knows what a model is.
 
 A small file can name the same bytes many times, for example by a vector with a million offsets to one long table.
 Therefore each window has a budget of bytes that tables, vectors and strings may cover together, a small multiple of its
@@ -129,12 +129,12 @@ cdef class Cursor:
         return open_table(self, self.target(offset, "root table"), "root table", LEAST_TABLE)
 
 
-cdef Table open_table(Cursor cursor, uint64_t place, str thing, uint64_t least):
+cdef TableReader open_table(Cursor cursor, uint64_t place, str thing, uint64_t least):
     """The table at ``place`` (four bytes there are readable), with its list of fields checked.
 
     It is charged with at least ``least`` bytes.
     """
-    cdef Table table = Table.__new__(Table)
+    cdef TableReader table = TableReader.__new__(TableReader)
     cdef uint16_t vtable_size, table_size
     cdef int64_t vtable = <int64_t> place - <int32_t> cursor.load32(place)
     if vtable < 0:
@@ -160,7 +160,7 @@ cdef Table open_table(Cursor cursor, uint64_t place, str thing, uint64_t least):
     return table
 
 
-cdef class Table:
+cdef class TableReader:
     """A flatbuffer table. Fields are named by their number; a field that is not stored gives the default."""
 
     cdef readonly Cursor cursor

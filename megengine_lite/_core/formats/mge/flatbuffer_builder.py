@@ -3,7 +3,7 @@
 A file is written front to back: each table is followed by what it refers to, so large byte vectors are never copied and
 an offset is filled in when its target's place is known::
 
-    chunks = serialize(Table({0: uint32(7), 1: "name", 2: [Table({0: payload})]}))
+    chunks = serialize(NewTable({0: uint32(7), 1: "name", 2: [NewTable({0: payload})]}))
 """
 
 from __future__ import annotations
@@ -41,12 +41,22 @@ class Text(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Table:
+class NewTable:
     """Field number -> value: a scalar, or something that the table refers to. None leaves a field out."""
 
     fields: dict[
         int,
-        Scalar | Table | Vector | Text | str | bytes | bytearray | memoryview | Sequence[Table] | Sequence[str] | None,
+        Scalar
+        | NewTable
+        | Vector
+        | Text
+        | str
+        | bytes
+        | bytearray
+        | memoryview
+        | Sequence[NewTable]
+        | Sequence[str]
+        | None,
     ]
 
 
@@ -113,7 +123,7 @@ class _Writer:
 
     def _write(self, target: Any) -> int:
         """Writes an object and returns its place."""
-        if isinstance(target, Table):
+        if isinstance(target, NewTable):
             return self._write_table(target)
         if isinstance(target, str):
             return self._write_bytes(target.encode(), b"\0")
@@ -153,7 +163,7 @@ class _Writer:
         self.append(chunk)
         return place
 
-    def _write_table(self, table: Table) -> int:
+    def _write_table(self, table: NewTable) -> int:
         # Larger fields first, so that no padding is needed between them.
         stored = sorted(
             ((number, value) for number, value in table.fields.items() if value is not None),
@@ -192,7 +202,7 @@ def _width(value: Any) -> int:
 
 
 def serialize(
-    root: Table, *, identifier: bytes = b"", size_prefix: bool = False
+    root: NewTable, *, identifier: bytes = b"", size_prefix: bool = False
 ) -> list[bytes | bytearray | memoryview]:
     """A flatbuffer as a list of chunks, to be written one after the other.
 

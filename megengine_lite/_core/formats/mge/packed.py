@@ -7,7 +7,7 @@ from typing import Any
 
 from megengine_lite._core.formats.mge import cryption
 from megengine_lite._core.formats.mge.cursor import Cursor
-from megengine_lite._core.formats.mge.flatbuffer_builder import Table, boolean, serialize
+from megengine_lite._core.formats.mge.flatbuffer_builder import NewTable, boolean, serialize
 from megengine_lite._core.formats.mge.information import Information, parse_information
 from megengine_lite.errors import ModelFormatError
 
@@ -117,8 +117,8 @@ def write_package(package: Package) -> list[Any]:
     """A package as chunks of bytes, to be written one after the other."""
     information = None
     if package.information is not None or package.algorithm_cache is not None or package.binary_cache is not None:
-        information = Table({0: package.information, 1: package.algorithm_cache, 2: package.binary_cache})
-    header = Table(
+        information = NewTable({0: package.information, 1: package.algorithm_cache, 2: package.binary_cache})
+    header = NewTable(
         {
             0: package.name,
             1: package.information_cryption,
@@ -128,5 +128,5 @@ def write_package(package: Package) -> list[Any]:
             5: boolean(package.is_fast_run_cache),
         }
     )
-    model = Table({0: header, 1: information, 2: Table({0: package.model})})
-    return [MAGIC, *serialize(Table({0: [model]}))]
+    model = NewTable({0: header, 1: information, 2: NewTable({0: package.model})})
+    return [MAGIC, *serialize(NewTable({0: [model]}))]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from megengine_lite._core.formats.mge.cursor import Cursor, Table
+from megengine_lite._core.formats.mge.cursor import Cursor, TableReader
 from megengine_lite._core.formats.mge.history import Release, lacks_reserve_output, release_of
 from megengine_lite._core.formats.mge.records import (
     NOT_NUMBERED,
@@ -81,7 +81,7 @@ def read_v1(cursor: Cursor) -> ModelRecord:
 
 
 def _read_operator(
-    table: Table, values: _Values, release: Release, types: TypeTable, first_output: int
+    table: TableReader, values: _Values, release: Release, types: TypeTable, first_output: int
 ) -> OperatorRecord:
     type_id = table.uint64(0)
     opr_type = types.find(type_id)
@@ -112,7 +112,7 @@ def _read_operator(
     )
 
 
-def _read_tensor(table: Table, values: _Values) -> TensorRecord:
+def _read_tensor(table: TableReader, values: _Values) -> TensorRecord:
     name = table.text(0, "tensor name")
     dtype = table.table(3, "element type")
     nbytes = table.uint32(4)

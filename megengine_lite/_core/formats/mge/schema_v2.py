@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from megengine_lite._core.formats.mge.cursor import Cursor, Table
+from megengine_lite._core.formats.mge.cursor import Cursor, TableReader
 from megengine_lite._core.formats.mge.history import Release, release_of
 from megengine_lite._core.formats.mge.records import Metadata, ModelRecord, OperatorRecord, TensorRecord
 from megengine_lite._core.formats.mge.tables import (
@@ -43,7 +43,7 @@ def read_v2(cursor: Cursor) -> ModelRecord:
     return record
 
 
-def _read_outputs(root: Table) -> list[tuple[int, str]]:
+def _read_outputs(root: TableReader) -> list[tuple[int, str]]:
     """The graph's outputs: the aliases, if there are any, else the plain list."""
     originals: dict[int, int] = {}
     plain = []
@@ -59,7 +59,7 @@ def _read_outputs(root: Table) -> list[tuple[int, str]]:
     return aliases or plain
 
 
-def _read_operator(table: Table, release: Release, types: TypeTable, names: dict[int, str]) -> OperatorRecord:
+def _read_operator(table: TableReader, release: Release, types: TypeTable, names: dict[int, str]) -> OperatorRecord:
     type_name = table.text(0, "operator type")
     type_id = table.uint64(1)
     opr_type = types.find(type_id, type_name)
@@ -80,7 +80,7 @@ def _read_operator(table: Table, release: Release, types: TypeTable, names: dict
     )
 
 
-def _read_tensor(table: Table) -> TensorRecord:
+def _read_tensor(table: TableReader) -> TensorRecord:
     name = table.text(0, "tensor name")
     dtype = table.table(3, "element type")
     return TensorRecord(

@@ -7,7 +7,7 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
-from megengine_lite._core.formats.mge.cursor import Table
+from megengine_lite._core.formats.mge.cursor import TableReader
 from megengine_lite._core.formats.mge.history import Release, layout_of, modernize
 from megengine_lite._core.ir.dtype import DType, DTypeCode
 from megengine_lite._core.ir.params import BY_CODE, AxisDesc, AxisMethod, DTypeTable, IndexDescMaskItem, Param
@@ -23,7 +23,7 @@ _NEVER_STORED = (DTypeCode.INTB1, DTypeCode.INTB2)
 _LINEAR_QUANTIZATION = 1
 
 
-def read_dtype(table: Table) -> DType:
+def read_dtype(table: TableReader) -> DType:
     """The element type that a DType table describes."""
     number = table.int8(0)
     code = _CODES.get(number)
@@ -45,13 +45,13 @@ def read_dtype(table: Table) -> DType:
     return DType(code, scale, zero_point)
 
 
-def read_optional_dtype(table: Table, number: int) -> DType | None:
+def read_optional_dtype(table: TableReader, number: int) -> DType | None:
     """The element type in a field, None if it is not stored."""
     found = table.table(number, "element type")
     return None if found is None else read_dtype(found)
 
 
-def read_shape(table: Table, number: int, thing: str) -> tuple[int, ...]:
+def read_shape(table: TableReader, number: int, thing: str) -> tuple[int, ...]:
     """A shape of at most seven dimensions that can be an array."""
     shape = table.uint32s(number, thing)
     if len(shape) > MAX_NDIM:
@@ -75,32 +75,32 @@ _AXIS_DESC = struct.Struct("<b3xi")
 _INDEX_ITEM = struct.Struct("<b????")
 
 
-def _axis_descs(table: Table, number: int) -> tuple[AxisDesc, ...]:
+def _axis_descs(table: TableReader, number: int) -> tuple[AxisDesc, ...]:
     stored = table.structs(number, _AXIS_DESC.size, "axis steps")
     methods = AxisMethod._value2member_map_
     return tuple(AxisDesc(methods.get(m, m), axis) for m, axis in _AXIS_DESC.iter_unpack(stored))
 
 
-def _index_items(table: Table, number: int) -> tuple[IndexDescMaskItem, ...]:
+def _index_items(table: TableReader, number: int) -> tuple[IndexDescMaskItem, ...]:
     stored = table.structs(number, _INDEX_ITEM.size, "index items")
     return tuple(IndexDescMaskItem(*fields) for fields in _INDEX_ITEM.iter_unpack(stored))
 
 
-_READERS: dict[str, Callable[[Table, int], Any]] = {
-    "bool": Table.boolean,
-    "int8": Table.int8,
-    "int32": Table.int32,
-    "uint32": Table.uint32,
-    "uint64": Table.uint64,
-    "float32": Table.float32,
-    "float64": Table.float64,
+_READERS: dict[str, Callable[[TableReader, int], Any]] = {
+    "bool": TableReader.boolean,
+    "int8": TableReader.int8,
+    "int32": TableReader.int32,
+    "uint32": TableReader.uint32,
+    "uint64": TableReader.uint64,
+    "float32": TableReader.float32,
+    "float64": TableReader.float64,
     "int32[]": lambda table, number: table.int32s(number, "numbers"),
     "AxisDesc[]": _axis_descs,
     "IndexDescMaskItem[]": _index_items,
 }
 
 
-def read_param(operator: Table, number: int, release: Release) -> tuple[int, Param | None]:
+def read_param(operator: TableReader, number: int, release: Release) -> tuple[int, Param | None]:
     """The parameters in the union at fields ``number`` (code) and ``number`` + 1.
 
     Returns

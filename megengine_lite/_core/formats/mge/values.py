@@ -13,7 +13,7 @@ from megengine_lite._core.formats.mge.records import TensorRecord
 from megengine_lite._core.formats.mge.tables import stored_bytes
 from megengine_lite._core.ir.dtype import DTypeCode
 from megengine_lite._core.ir.graph import Constant
-from megengine_lite._core.system.file_bytes import FileBytes, Piece
+from megengine_lite._core.system.file_bytes import FileBytes, FilePiece
 from megengine_lite.errors import ModelFormatError
 
 _RAW, _BYTES, _WORDS = 0, 1, 2
@@ -31,7 +31,7 @@ class FileConstant(Constant):
     def __init__(self, tensor: TensorRecord, data: memoryview, compressed: bool, key: Hashable):
         self._tensor = replace(tensor, data=None)
         owner = data.obj
-        self._data: memoryview | Piece = owner.piece(data) if isinstance(owner, FileBytes) else data
+        self._data: memoryview | FilePiece = owner.piece(data) if isinstance(owner, FileBytes) else data
         self._compressed = compressed
         self._array: np.ndarray | None = None
         self._held: weakref.ref[np.ndarray] | None = None  # what a plan may still hold after release
@@ -59,7 +59,7 @@ class FileConstant(Constant):
         if array is not None:
             self._held = weakref.ref(array)
             self._array = array = None
-        if isinstance(self._data, Piece):
+        if isinstance(self._data, FilePiece):
             self._data.release()
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from megengine_lite._core.formats.mge import schema_v2
 from megengine_lite._core.formats.mge.flatbuffer_builder import (
+    NewTable,
     Scalar,
-    Table,
     Text,
     Vector,
     boolean,
@@ -32,15 +32,15 @@ _SCHEMA_VERSION = 2
 _DEFAULT_FORMAT = 1
 _LINEAR_QUANTIZATION = 1
 # Means any device: the program that loads the file chooses it.
-_ANY_DEVICE = Table({0: "xpux:0"})
+_ANY_DEVICE = NewTable({0: "xpux:0"})
 
 
-def dtype_table(dtype: DType) -> Table:
+def dtype_table(dtype: DType) -> NewTable:
     """The table of an element type."""
     if not dtype.is_quantized:
-        return Table({0: int8(dtype.code)})
-    quantization = Table({0: float32(dtype.scale), 1: uint8(dtype.zero_point)})
-    return Table({0: int8(dtype.code), 1: uint8(_LINEAR_QUANTIZATION), 2: quantization})
+        return NewTable({0: int8(dtype.code)})
+    quantization = NewTable({0: float32(dtype.scale), 1: uint8(dtype.zero_point)})
+    return NewTable({0: int8(dtype.code), 1: uint8(_LINEAR_QUANTIZATION), 2: quantization})
 
 
 _WRITERS: dict[str, Callable[[Any], Scalar | Vector]] = {
@@ -57,29 +57,29 @@ _WRITERS: dict[str, Callable[[Any], Scalar | Vector]] = {
 }
 
 
-def param_table(params: Param) -> Table:
+def param_table(params: Param) -> NewTable:
     """The table of an operator's parameters; fields that have their default are left out."""
     if isinstance(params, DTypeTable):
         return dtype_table(params.dtype)
     fields = {f.id: (f, getattr(params, f.name)) for f in params.layout}
-    return Table({number: _WRITERS[f.kind](v) for number, (f, v) in fields.items() if v != f.default})
+    return NewTable({number: _WRITERS[f.kind](v) for number, (f, v) in fields.items() if v != f.default})
 
 
-def _tensor(tensor: TensorRecord) -> Table:
-    return Table(
+def _tensor(tensor: TensorRecord) -> NewTable:
+    return NewTable(
         {
             0: tensor.name or None,
             1: Vector("I", tensor.shape),
             2: _ANY_DEVICE,
             3: dtype_table(tensor.dtype),
             4: uint8(_DEFAULT_FORMAT),
-            5: Table({}),
+            5: NewTable({}),
             6: tensor.data,
         }
     )
 
 
-def _operator(operator: OperatorRecord) -> Table:
+def _operator(operator: OperatorRecord) -> NewTable:
     if not operator.type or (operator.params is None and operator.param_code):
         raise UnsupportedOperatorError(f"{operator.describe()} cannot be written: its type or parameters are not known")
     stored = in_files(operator.type)
@@ -94,20 +94,20 @@ def _operator(operator: OperatorRecord) -> Table:
         10: None if operator.output_dtype is None else dtype_table(operator.output_dtype),
         11: [_tensor(t) for t in operator.tensors] or None,
         12: uint32(stored.record_version),
-        14: [Table({0: blob}) for blob in operator.payload] or None,
+        14: [NewTable({0: blob}) for blob in operator.payload] or None,
     }
     if operator.params is not None:
         fields[3], fields[4] = uint8(operator.params.code), param_table(operator.params)
     if stored.has_policy:
         policy = ExecutionPolicy(strategy=ExecutionPolicyStrategy.HEURISTIC)
         fields[5], fields[6] = Vector("B", [policy.code]), [param_table(policy)]
-    return Table(fields)
+    return NewTable(fields)
 
 
-def _variables(record: ModelRecord) -> list[Table]:
+def _variables(record: ModelRecord) -> list[NewTable]:
     """Names of all variables, in the order of their numbers."""
     count = 1 + max((v for op in record.operators for v in op.outputs), default=-1)
-    return [Table({0: record.variable_names.get(v, ""), 1: Vector("I", ())}) for v in range(count)]
+    return [NewTable({0: record.variable_names.get(v, ""), 1: Vector("I", ())}) for v in range(count)]
 
 
 def write_v2(record: ModelRecord) -> list[Any]:
@@ -122,17 +122,17 @@ def write_v2(record: ModelRecord) -> list[Any]:
     LiteValueError
         The file would be larger than the format allows (2 GiB).
     """
-    aliases = [Table({0: uint32(v), 1: name}) for v, name in record.outputs if name]
+    aliases = [NewTable({0: uint32(v), 1: name}) for v, name in record.outputs if name]
     metadata = record.metadata or Metadata()
-    root = Table(
+    root = NewTable(
         {
             0: uint32(_RELEASE),
             1: uint32(_SCHEMA_VERSION),
             2: [_operator(op) for op in record.operators],
             3: _variables(record) if record.variable_names else None,
-            4: [Table({0: uint32(v), 1: uint32(v)}) for v, _ in record.outputs],
+            4: [NewTable({0: uint32(v), 1: uint32(v)}) for v, _ in record.outputs],
             5: aliases or None,
-            7: Table(
+            7: NewTable(
                 {
                     0: boolean(metadata.is_valid),
                     1: boolean(metadata.graph_modified),

@@ -1,6 +1,7 @@
 """Parameters of serialized operators: one dataclass per parameter table of the file format.
 
-Names of tables and fields are those of the format. Enumerations are named table + enum (``ElemwiseMode``); the ones
+Names of tables and fields are those of the format. Operators have the same names, as in the original: write
+``params.Convolution`` for the table. Enumerations are named table + enum (``ElemwiseMode``); the ones
 that many tables share are ``ConvolutionFormat``, ``InterpolationMode`` and ``BorderMode``. Tables are those of the
 newest release; the loader converts what older files have.
 """
