@@ -16,7 +16,7 @@ from megengine_lite._core.device.interface import Device
 from megengine_lite._core.runtime.devices import get_device
 from megengine_lite._core.system.dlpack import CPU_DEVICE
 from megengine_lite._core.system.integers import to_integer
-from megengine_lite._core.system.memory import NUMPY_TYPES
+from megengine_lite._core.system.strided import NUMPY_TYPES
 from megengine_lite.errors import (
     DeviceError,
     LiteArgumentError,

@@ -13,7 +13,7 @@ import typed_program
 from api_samples import DIGITS
 
 import megengine_lite as lite
-from megengine_lite._core.system.memory import StridedTensor
+from megengine_lite._core.system.strided import StridedTensor
 
 PROGRAM = Path(typed_program.__file__)
 # Not everyday names: callback prototypes for ctypes, the way to replace the original, the old misspelling, TensorRT.

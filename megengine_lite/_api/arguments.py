@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from megengine_lite._core.system.memory import MAX_NDIM, NUMPY_TYPES, code_of
+from megengine_lite._core.system.memory import MAX_NDIM
+from megengine_lite._core.system.strided import NUMPY_TYPES, code_of
 from megengine_lite.errors import LiteArgumentError, LiteError, LiteMemoryError, LiteTypeError, LiteValueError, brief
 
 T = TypeVar("T")

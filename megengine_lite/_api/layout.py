@@ -9,7 +9,7 @@ import numpy as np
 
 from megengine_lite._api.arguments import MAX_DIM, to_dtype_code, to_shape
 from megengine_lite._core.system.integers import to_integer
-from megengine_lite._core.system.memory import NUMPY_TYPES, TensorLayout
+from megengine_lite._core.system.strided import NUMPY_TYPES, TensorLayout
 from megengine_lite.errors import LiteArgumentError, LiteTypeError, LiteValueError, brief
 from megengine_lite.struct import LiteDataType
 

@@ -8,7 +8,8 @@ import numpy as np
 
 from megengine_lite._api.layout import LiteLayout
 from megengine_lite._api.options import LiteIO
-from megengine_lite._core.system.memory import NUMPY_TYPES, Storage, code_of, count_bytes
+from megengine_lite._core.system.memory import Storage
+from megengine_lite._core.system.strided import NUMPY_TYPES, code_of, count_bytes
 from megengine_lite.errors import LiteArgumentError, LiteError, LiteIndexError, LiteTypeError, ShapeError
 from megengine_lite.log import warn
 from megengine_lite.struct import LiteIOType

@@ -11,7 +11,8 @@ import numpy as np
 
 from megengine_lite._api.arguments import ACCEPTED, MAX_DIM
 from megengine_lite._core.system.dlpack import HOST_DEVICES, is_capsule, take_capsule
-from megengine_lite._core.system.memory import Storage, code_of
+from megengine_lite._core.system.memory import Storage
+from megengine_lite._core.system.strided import code_of
 from megengine_lite.errors import LiteArgumentError, LiteMemoryError, LiteTypeError, LiteValueError, brief
 
 

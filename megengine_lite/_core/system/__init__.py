@@ -1,6 +1,6 @@
 """The base of all other packages: memory of tensors, files, limits of the machine, the processor.
 
-* ``memory`` - storages and strided tensors over them; ``dlpack`` exchanges them with other libraries
+* ``memory`` - storages; ``strided`` - tensors over them; ``dlpack`` exchanges them with other libraries
 * ``files`` - reading what may be anything, and replacing files as a whole
 * ``file_bytes`` - the bytes of a model file in our own memory
 * ``limits``, ``processor``, ``cores`` - how much memory there is, what the processor can do, its kinds of cores
