@@ -387,17 +387,6 @@ class LiteNetwork(NetworkSettings, Diagnostics):
 
     # ---- inside -------------------------------------------------------------------------------------------------
 
-    def _loaded(self, call: str) -> Engine:
-        engine = self._engine
-        if engine is None:
-            raise LiteError(f"the network has no model: call load before {call}")
-        return engine
-
-    def _require_not_loaded(self, call: str) -> None:
-        if self._engine is not None:
-            reason = "make a new network for another model" if call == "load" else "it has to come before load"
-            raise LiteError(f"{call}: the network has a model already; {reason}")
-
     def _model_chunks(self, layout: str) -> list[Any]:
         assert self._source is not None
         return rewritten(self._source, self._source_config, layout)

@@ -7,11 +7,11 @@ import os
 import weakref
 from typing import TYPE_CHECKING, Any
 
+from megengine_lite._api.engine import Engine, EngineOwner
 from megengine_lite._core.system.files import replace_file, to_path
 from megengine_lite.errors import LiteError, LiteValueError, brief
 
 if TYPE_CHECKING:
-    from megengine_lite._api.engine import Engine
     from megengine_lite._api.options import LiteOptions
     from megengine_lite._core.device.plan import StepTime
     from megengine_lite._core.reports.io_dump import BinaryDump, TextDump
@@ -94,20 +94,13 @@ class Dump:
         self._form.write(self._tracer.run(inputs), lazy)
 
 
-class Diagnostics:
+class Diagnostics(EngineOwner):
     """Methods of networks that write files for people and tools."""
 
-    _engine: Engine | None
     _profile: Profile | None = None
     _dump: Dump | None = None
 
     _transform = False
-
-    def _loaded(self, call: str) -> Engine:
-        raise NotImplementedError
-
-    def _require_not_loaded(self, call: str) -> None:
-        raise NotImplementedError
 
     def _model_chunks(self, layout: str) -> list[Any]:
         raise NotImplementedError

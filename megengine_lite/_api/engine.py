@@ -420,6 +420,23 @@ class Engine(Turns):
         return CallbackIO({LiteIO(name): port.tensor for name, port in ports.items()})
 
 
+class EngineOwner:
+    """What has an engine from the time on when its model is loaded: the base of the parts of a network."""
+
+    _engine: Engine | None
+
+    def _loaded(self, call: str) -> Engine:
+        engine = self._engine
+        if engine is None:
+            raise LiteError(f"the network has no model: call load before {call}")
+        return engine
+
+    def _require_not_loaded(self, call: str) -> None:
+        if self._engine is not None:
+            reason = "make a new network for another model" if call == "load" else "it has to come before load"
+            raise LiteError(f"{call}: the network has a model already; {reason}")
+
+
 _LIVE: weakref.WeakSet[Engine] = weakref.WeakSet()
 
 

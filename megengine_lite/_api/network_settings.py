@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from copy import copy
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from megengine_lite._api.engine import EngineOwner
 from megengine_lite._api.options import LiteConfig, LiteExtraConfig
 from megengine_lite._api.settings import RunSettings
 from megengine_lite._core.config import AlgoPolicy
@@ -15,28 +16,18 @@ from megengine_lite.errors import DeviceError, LiteError, LiteTypeError, LiteVal
 from megengine_lite.log import logger, warn
 from megengine_lite.struct import LiteAlgoSelectStrategy, LiteDeviceType
 
-if TYPE_CHECKING:
-    from megengine_lite._api.engine import Engine
-
 _ALL_STRATEGIES = sum(LiteAlgoSelectStrategy)
 
 
-class NetworkSettings:
+class NetworkSettings(EngineOwner):
     """The part of :class:`LiteNetwork` that sets how it will run."""
 
     config: LiteConfig
-    _engine: Engine | None
     _settings: RunSettings
     _stream_id: int
     _algo: AlgoPolicy
     _extra: LiteExtraConfig
     _callbacks: tuple[Any, Any, Any]
-
-    def _loaded(self, call: str) -> Engine:
-        raise NotImplementedError
-
-    def _require_not_loaded(self, call: str) -> None:
-        raise NotImplementedError
 
     @property
     def device_id(self) -> int:
