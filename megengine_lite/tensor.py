@@ -14,6 +14,7 @@ from megengine_lite._api.tensor_data import one_length
 from megengine_lite._api.tensor_reading import TensorReading
 from megengine_lite._core.device.interface import Device
 from megengine_lite._core.runtime.devices import get_device
+from megengine_lite._core.system.device_errors import errors_of
 from megengine_lite._core.system.integers import to_integer
 from megengine_lite._core.system.strided import NUMPY_TYPES
 from megengine_lite.errors import (
@@ -82,7 +83,12 @@ class LiteTensor(TensorReading):
         dtype: object = None,
     ):
         device = get_device(device_type)
-        device_id = device.check_id(device_id)
+        try:  # not errors_of, which would take longer
+            device_id = device.check_id(device_id)
+        except LiteError:
+            raise
+        except Exception as error:
+            raise device.fault(error) from error
         if not isinstance(is_pinned_host, bool | int | np.bool_):
             raise LiteTypeError(f"is_pinned_host is a bool, not {type(is_pinned_host).__name__}")
         self._place(device, device_id, bool(is_pinned_host))

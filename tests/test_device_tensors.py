@@ -29,7 +29,9 @@ from megengine_lite._core.device.plan import Arena, Plan
 from megengine_lite._core.runtime import devices
 from megengine_lite.errors import (
     DeviceError,
+    InternalError,
     LiteArgumentError,
+    LiteMemoryError,
     LiteTypeError,
     ShapeError,
 )
@@ -123,6 +125,44 @@ def test_what_a_device_does_not_offer_is_told_by_name(monkeypatch, method):
     monkeypatch.setattr(NumpyDevice, method, getattr(Device, method))
     with pytest.raises(DeviceError, match=rf"LITE_ATLAS has no method {method} \(NumpyDevice\): it cannot "):
         USES[method](tensor)
+
+
+FAILING = {
+    **USES,
+    "allocate": lambda tensor: on_device(NUMBERS),
+    "copy in a device": lambda tensor: on_device(device_id=1).copy_from(tensor),
+    "synchronize": LiteTensor.__dlpack__,
+    "dlpack_device": LiteTensor.__dlpack_device__,
+    "read of a window": lambda tensor: tensor.slice([1], [2]).to_numpy(),
+    "write of a window": lambda tensor: tensor.slice([0, 1], [4, 3]).fill_zero(),
+}
+
+
+@pytest.mark.parametrize(("error", "told"), [(OSError, InternalError), (MemoryError, LiteMemoryError)])
+@pytest.mark.parametrize("use", FAILING)
+def test_exceptions_of_a_device_are_told_as_errors_of_this_package(device, monkeypatch, use, error, told):
+    def failing(*arguments):
+        raise error("lost")
+
+    tensor = on_device(NUMBERS)
+    with monkeypatch.context() as patch:
+        patch.setattr(device, use.split()[0], failing)
+        with pytest.raises(told, match=r"LITE_ATLAS.*lost") as caught:
+            FAILING[use](tensor)
+    assert type(caught.value.__cause__) is error
+    assert tensor.to_numpy().tolist() == NUMBERS.tolist()
+
+
+def test_a_failing_read_between_two_devices_is_told_by_its_device(device, monkeypatch):
+    class Other(NumpyDevice):
+        type = LiteDeviceType.LITE_NPU
+
+        def write(self, storage, offset, data):
+            raise OSError("lost")
+
+    devices.register_device(Other())
+    with pytest.raises(InternalError, match="LITE_NPU has failed: OSError: lost"):
+        LiteTensor(device_type=LiteDeviceType.LITE_NPU).copy_from(on_device(NUMBERS))
 
 
 def test_device_is_one_module_of_the_tests():

@@ -15,8 +15,9 @@ from megengine_lite._api.ports import CallbackIO, InputPort, OutputPort
 from megengine_lite._api.settings import RunSettings
 from megengine_lite._core.config import AlgoPolicy
 from megengine_lite._core.runtime.jobs import Job, Turns
+from megengine_lite._core.system.device_errors import errors_of
 from megengine_lite._core.system.late_import import late_import
-from megengine_lite.errors import LiteError, ShapeError
+from megengine_lite.errors import InternalError, LiteError, ShapeError
 from megengine_lite.log import logger
 
 if TYPE_CHECKING:
@@ -88,6 +89,7 @@ class Engine(Turns):
 
     def __init__(self, model: Model, settings: RunSettings, algo: AlgoPolicy, pool: ConstantPool | None = None):
         settings.check()
+        settings.check_algo(algo)
         self.model = model
         self.settings = settings
         self._memory = settings.memory
@@ -111,7 +113,9 @@ class Engine(Turns):
         self._seconds = 0.0  # that the last forward took
         self._in_vain = 0  # forwards that were handed over, and waited for before the worker came to them
         self._check_outputs()
-        for note in settings.notes(self._device.channels_of_block(self.session.config)):
+        with errors_of(self._device):
+            width = self._device.channels_of_block(self.session.config)
+        for note in settings.notes(width):
             logger.info("%s", note)
         if settings.prepares:
             self._prepare_for_inputs()
@@ -188,6 +192,8 @@ class Engine(Turns):
             for port in self._in_ports:
                 port.bind(session)
             session.prepare()
+        except InternalError:
+            raise
         except LiteError as error:
             logger.info("weight_preprocess: left to the first forward, because it needs the data: %s", error)
         else:
@@ -214,6 +220,7 @@ class Engine(Turns):
 
     def use_algo_policy(self, algo: AlgoPolicy) -> None:
         """Drops the plans and uses other rules for choosing algorithms. Packed weights stay."""
+        self.settings.check_algo(algo)
         self.exclusively(self._use_algo_policy, algo)
 
     def _use_algo_policy(self, algo: AlgoPolicy) -> None:
@@ -273,9 +280,10 @@ class Engine(Turns):
 
     def _tell_fault(self, error: Exception) -> None:
         """Raises an error of this package if a device with memory of its own has failed in its own way."""
-        if not (self._device.host_visible or isinstance(error, LiteError)):
+        if not self._device.host_visible:
             self._recover()  # it may have come from any place
-            raise self._device.fault(error) from error
+            if not isinstance(error, LiteError):
+                raise self._device.fault(error) from error
 
     def _call_start(self, callback: Callback) -> None:
         callback(self.callback_io(self.inputs))
@@ -409,8 +417,9 @@ class Engine(Turns):
         session = self._new_session(self.session.config.algo, self.pool)
         for name, port in self.inputs.items():
             session.set_array(name, port.tensor.to_numpy())
-        session.run()
-        return [plan.report() for plan in session.plans()]
+        with errors_of(self._device):
+            session.run()
+            return [plan.report() for plan in session.plans()]
 
     def memory_usage(self) -> dict[str, int]:
         """Bytes that the session holds, by purpose."""

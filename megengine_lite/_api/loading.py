@@ -12,6 +12,7 @@ from megengine_lite._api.layout import LiteLayout
 from megengine_lite._api.options import LiteConfig, LiteIO
 from megengine_lite._api.settings import RunSettings
 from megengine_lite._core.runtime.devices import get_device
+from megengine_lite._core.system.device_errors import errors_of
 from megengine_lite._core.system.files import to_path
 from megengine_lite._core.system.late_import import late_import
 from megengine_lite.base import version
@@ -191,7 +192,8 @@ def packed_measurements(package: Package | None, device: Device) -> Measurements
     if not content:
         return None
     try:
-        return device.read_measurements(content)
+        with errors_of(device):
+            return device.read_measurements(content)
     except LiteError as error:
         logger.warning("the algorithm cache of the package is not used: %s", error)
         return None

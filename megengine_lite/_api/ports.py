@@ -8,6 +8,7 @@ import numpy as np
 
 from megengine_lite._api.layout import LiteLayout
 from megengine_lite._api.options import LiteIO
+from megengine_lite._core.system.device_errors import errors_of
 from megengine_lite._core.system.memory import Storage
 from megengine_lite._core.system.strided import NUMPY_TYPES, code_of, count_bytes
 from megengine_lite.errors import LiteArgumentError, LiteError, LiteIndexError, LiteTypeError, ShapeError
@@ -327,7 +328,9 @@ class OutputPort:
     def _show_zeros(self, shape: tuple[int, ...], code: int) -> None:
         """Shows a layout, in new memory."""
         nbytes = count_bytes(shape, code)
-        self._show(self._device.allocate(nbytes, self._device_id, self._is_host), shape, code)
+        with errors_of(self._device):
+            storage = self._device.allocate(nbytes, self._device_id, self._is_host)
+        self._show(storage, shape, code)
         self._value = None
 
     def _show(self, storage: Storage, shape: tuple[int, ...], code: int) -> None:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 from megengine_lite._api.options import LiteIO, LiteOptions
 from megengine_lite._core.config import AlgoPolicy, SessionConfig
-from megengine_lite._core.device.interface import Device
+from megengine_lite._core.device.interface import PLAN_SETTINGS, Device
 from megengine_lite._core.runtime.devices import device_count, get_device
 from megengine_lite._core.runtime.jobs import Exclusive
+from megengine_lite._core.system.device_errors import errors_of
 from megengine_lite.errors import LiteValueError
 from megengine_lite.log import warn
 from megengine_lite.struct import LiteDeviceType
@@ -36,7 +37,8 @@ class RuntimeMemory(Exclusive):
         """The memory on one device."""
         place = device.type, device_id
         if place not in self._arenas:
-            self._arenas[place] = device.new_arena(device_id)
+            with errors_of(device):
+                self._arenas[place] = device.new_arena(device_id)
         return self._arenas[place]
 
 
@@ -92,7 +94,8 @@ class RunSettings:
 
     def check(self) -> None:
         """Raises for contradicting settings, warns about settings without effect. An id for any device becomes one."""
-        self.device_id = self.device.check_id(self.device_id)
+        with errors_of(self.device):
+            self.device_id = self.device.check_id(self.device_id)
         options = self.options
         if options.force_output_dynamic_alloc and options.force_output_use_user_specified_memory:
             raise LiteValueError(
@@ -107,7 +110,30 @@ class RunSettings:
             )
         for name in _OTHER_DEVICES:
             if getattr(options, name):
-                warn(f"{name} is a layout of other devices; it has no effect on a CPU")
+                warn(f"{name} is a layout of other devices; it has no effect on {self._place}")
+        plain = LiteOptions()
+        for name in sorted(PLAN_SETTINGS - self.device.obeys):
+            if name == "threads_number":
+                given, usual = self.threads, 1
+            elif name == "algo_policy":
+                continue  # may be set at any time
+            else:
+                given, usual = getattr(options, name), getattr(plain, name)
+            if given != usual:
+                warn(f"{name} {given} has no effect on {self._place}: its plans do not depend on it")
+
+    def check_algo(self, algo: AlgoPolicy) -> None:
+        """Warns about rules for choosing algorithms that the device does not obey."""
+        if algo != AlgoPolicy() and "algo_policy" not in self.device.obeys:
+            warn(
+                "set_network_algo_policy and set_network_algo_workspace_limit have no effect on "
+                f"{self._place}: it chooses algorithms by itself"
+            )
+
+    @property
+    def _place(self) -> str:
+        """The device in messages."""
+        return "a CPU" if self.device.type is LiteDeviceType.LITE_CPU else self.device.name
 
     def session_config(self, algo: AlgoPolicy) -> SessionConfig:
         options = self.options
@@ -132,18 +158,23 @@ class RunSettings:
         """
         options = self.options
         most = self.device.most_threads
-        if self.threads > most:
+        if self.threads > most > 1:
             yield f"threads_number {self.threads}: {most} are used, the most that work on one run"
-        yield from self._notes_on_fusion()
+        if "graph_opt_level" in self.device.obeys:
+            yield from self._notes_on_fusion()
         if options.comp_node_seq_record_level == 1:
             yield "comp_node_seq_record_level 1: every run is replayed from a record, whatever the level"
         if self.inplace and options.async_exec_level & _ALWAYS_ASYNC:
             yield f"async_exec_level {options.async_exec_level}: inplace mode goes before it, forward computes"
         for name, channels in _BLOCKS.items():
-            if getattr(options, name):
+            if getattr(options, name) and width == 0:
+                yield f"{name}: {self.device.name} has no such layout; it is that of models that are written"
+            elif getattr(options, name):
                 other = "" if width == channels else ", wider" if width > channels else ", narrower"
                 yield f"{name}: this machine's kernels take blocks of {width} channels, which is the same layout{other}"
-        if self.auto_optimize:
+        if self.auto_optimize and width == 0:
+            yield "auto_optimize_inference: weight_preprocess is on"
+        elif self.auto_optimize:
             yield (
                 f"auto_optimize_inference: weight_preprocess is on, and blocks of {width} channels are used where they "
                 "pay, as without it"

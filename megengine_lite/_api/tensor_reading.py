@@ -9,6 +9,7 @@ import numpy as np
 
 from megengine_lite._api.tensor_data import TensorData
 from megengine_lite._core.device.interface import Device
+from megengine_lite._core.system.device_errors import errors_of
 from megengine_lite._core.system.dlpack import CPU_DEVICE
 from megengine_lite.errors import LiteError, LiteMemoryError, LiteValueError, brief
 from megengine_lite.struct import LiteDeviceType
@@ -120,8 +121,10 @@ class TensorReading(TensorData):
                 source._set_layout(self._shape, self._code)
         capsule = source._capsule(wanted, max_version is not None and max_version[0] >= 1, bool(copy))
         if not source._on_host:
-            source._device.synchronize(source._device_id)  # the other library's streams do not know ours
+            with errors_of(source._device):
+                source._device.synchronize(source._device_id)  # the other library's streams do not know ours
         return capsule
 
     def __dlpack_device__(self) -> tuple[int, int]:
-        return self._device.dlpack_device(self._device_id, self._pinned)
+        with errors_of(self._device):
+            return self._device.dlpack_device(self._device_id, self._pinned)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from megengine_lite._core.device.interface import Device
+from megengine_lite._core.device.interface import PLAN_SETTINGS, Device
 from megengine_lite._core.system.dlpack import CPU_DEVICE
 from megengine_lite._core.system.integers import to_integer
 from megengine_lite._core.system.late_import import late_import
@@ -27,6 +27,7 @@ class CpuDevice(Device):
 
     type = LiteDeviceType.LITE_CPU
     host_visible = True
+    obeys = PLAN_SETTINGS
 
     @property
     def most_threads(self) -> int:

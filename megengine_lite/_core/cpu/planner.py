@@ -117,11 +117,15 @@ class HostPlan(Plan):
         except (MemoryError, OverflowError) as error:
             raise LiteError(f"the model cannot be planned for inputs of these shapes: {error}") from error
         self._results = results_of_steps(ctx) if debug.level() >= debug.VALUES else None
+        self._described: list[str] = []
         self._single = len(self.segments) == 1 and self._results is None
         self._count = len(native)
 
     def bind(self, slot: Slot, storage: Storage, offset: int) -> None:
         self.program.set_base(slot.base, storage.address + offset)
+
+    def describe(self, where: str) -> list[str]:
+        return self._described
 
     def run(self, arena: Arena) -> None:
         self._take(arena)
@@ -301,11 +305,9 @@ def build_plan(stage: Stage, kernels: KernelSet, pool: ConstantPool, config: Ses
         _log_steps(ctx.steps)
     plan = HostPlan(stage, ctx, inputs, outputs, dynamic, config.threads)
     if debug.level() >= debug.PLANS:
+        seconds = (perf_counter_ns() - start) * 1e-9
         named = [(slot.var.name, slot.spec.shape) for slot in inputs]
-        debug.say(describe_plan(ctx, n_nodes, named, plan.arena_bytes, (perf_counter_ns() - start) * 1e-9))
-    if debug.level() >= debug.STEPS:
-        for line in describe_steps(ctx):
-            debug.say(line)
+        plan._described = [describe_plan(ctx, n_nodes, named, plan.arena_bytes, seconds), *describe_steps(ctx)]
     return plan
 
 

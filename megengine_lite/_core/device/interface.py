@@ -19,6 +19,12 @@ if TYPE_CHECKING:  # tensors need a device, but nothing of what makes plans
     from megengine_lite._core.ir.graph import ConstantPool
 
 
+PLAN_SETTINGS = frozenset(
+    ("threads_number", "graph_opt_level", "jit_level", "fuse_preprocess", "no_profiling_on_shape_change", "algo_policy")
+)
+"""Settings of a network that mean something only to the plans of a device."""
+
+
 class Device(ABC):
     """A kind of hardware that runs networks and holds tensors.
 
@@ -32,10 +38,14 @@ class Device(ABC):
     host_visible : bool
         Whether the device works in memory of the host, as a CPU does: ``device`` of its storages is None. Otherwise
         plans are bound to storages of this device only (of any id); tensors in other memory are copied there and back.
+    obeys : frozenset of str
+        Those of :data:`PLAN_SETTINGS` that its plans depend on. If a program sets another one, a warning says that it
+        has no effect on this device.
     """
 
     type: LiteDeviceType
     host_visible: bool = False
+    obeys: frozenset[str] = frozenset()
 
     @property
     def most_threads(self) -> int:

@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 
 from megengine_lite._core.compile.infer import Stage
+from megengine_lite._core.ir.describe import describe_spec
 from megengine_lite._core.ir.dtype import DType
 from megengine_lite._core.ir.graph import AnyVar, DynamicNode, Node, Spec, TensorSpec
+from megengine_lite._core.system.device_errors import errors_of
 from megengine_lite._core.system.memory import Storage
 
 # ---- values ----------------------------------------------------------------------------------------------------------
@@ -40,8 +42,9 @@ class RunValue:
             return np.empty(spec.shape, spec.dtype.storage)
         if storage.device is None:
             return np.ndarray(spec.shape, spec.dtype.storage, memoryview(storage), self.offset)
-        copy = np.empty(spec.shape, spec.dtype.storage)
-        storage.device.read(storage, self.offset, copy.reshape(-1).view(np.uint8))
+        with errors_of(storage.device):
+            copy = np.empty(spec.shape, spec.dtype.storage)
+            storage.device.read(storage, self.offset, copy.reshape(-1).view(np.uint8))
         return copy
 
 
@@ -115,6 +118,12 @@ class PlanReport:
     scratch_bytes: int = 0
     arena_bytes: int = 0
     pieces: list[ArenaPiece] = field(default_factory=list)
+
+
+def _describe_step(step: StepTime) -> str:
+    origin = step.origin
+    inputs, outputs = (", ".join(map(describe_spec, specs)) for specs in (origin.inputs, origin.outputs))
+    return f"{origin.op} {origin.name!r} by {step.kernel}: {inputs or 'no inputs'} -> {outputs or 'no outputs'}"
 
 
 # ---- plans -----------------------------------------------------------------------------------------------------------
@@ -209,6 +218,16 @@ class Plan(ABC):
     @abstractmethod
     def report(self) -> PlanReport:
         """What the plan does, and the memory that it uses."""
+
+    def describe(self, where: str) -> list[str]:
+        """The plan for the debug ladder: a line about it, then one for each step. ``where`` names the device."""
+        report = self.report()
+        shapes = ", ".join(f"{slot.var.name!r} {list(slot.spec.shape)}" for slot in self.inputs)
+        return [
+            f"plan for {shapes or 'no inputs'} on {where}: {len(report.steps)} steps, "
+            f"arena {report.arena_bytes / 1024:.1f} KiB, weights {sum(report.weights.values()) / 1024:.1f} KiB",
+            *(f"step {k}: {_describe_step(step)}" for k, step in enumerate(report.steps)),
+        ]
 
     def forget_run(self) -> None:
         """Forgets everything about the last run, which may have ended anywhere."""

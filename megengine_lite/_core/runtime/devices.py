@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from megengine_lite._core.cpu.device import CpuDevice
 from megengine_lite._core.device.interface import Device
+from megengine_lite._core.system.device_errors import errors_of
 from megengine_lite._core.system.integers import to_integer
 from megengine_lite.errors import DeviceError
 from megengine_lite.struct import LiteDeviceType
@@ -52,10 +53,16 @@ def get_device(device_type: int) -> Device:
 def device_count(device_type: int) -> int:
     """How many devices of a type there are; 0 for those that this build cannot drive."""
     kind = _to_type(device_type)
-    return _DEVICES[kind].count() if kind in _DEVICES else 0
+    device = _DEVICES.get(kind)
+    if device is None:
+        return 0
+    with errors_of(device):
+        return device.count()
 
 
 def check_device_id(device_type: int, device_id: int) -> int:
     """An id for a device of a type. If the type is not available, that is left to :func:`get_device`."""
     kind = _to_type(device_type)
-    return _DEVICES.get(kind, CPU).check_id(device_id)
+    device = _DEVICES.get(kind, CPU)
+    with errors_of(device):
+        return device.check_id(device_id)

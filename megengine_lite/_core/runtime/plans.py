@@ -10,11 +10,13 @@ import dataclasses
 from collections import OrderedDict
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Set
 
-from megengine_lite._core.compile.infer import Lifetimes, NeedsValue, infer_stage
+from megengine_lite._core.compile.infer import Lifetimes, NeedsValue, Stage, infer_stage
 from megengine_lite._core.config import SessionConfig
 from megengine_lite._core.device.interface import Device
 from megengine_lite._core.device.plan import Plan, RunValue
 from megengine_lite._core.ir.graph import AnyVar, ConstantPool, ModelGraph, Spec, TensorSpec
+from megengine_lite._core.system import debug
+from megengine_lite._core.system.device_errors import errors_of
 from megengine_lite._core.system.limits import memory_limit
 from megengine_lite.errors import LiteError
 
@@ -169,14 +171,28 @@ class Plans:
             config = self._config
             if stop.plans and not config.profile_on_shape_change:
                 config = dataclasses.replace(config, measure=False)
-            plan = self._device.plan(stage, self._pool, config, self._device_id)
+            plan = self._new_plan(stage, config)
             self._release_weights(stop.node, plan.next_node)
-            plan.buffers = [self._device.allocate(slot.spec.nbytes, self._device_id) for slot in plan.outputs]
+            with errors_of(self._device):
+                plan.buffers = [self._device.allocate(slot.spec.nbytes, self._device_id) for slot in plan.outputs]
             stop.shape_vars.update((v, None) for v in stage.original.values() if v in known)
             entry = stop.plans[stop.key(values)] = plan, Stop(plan.next_node)
             while len(stop.plans) > self._config.plan_cache_size or stop.takes_too_much():
                 stop.plans.popitem(last=False)
             return entry
+
+    def _new_plan(self, stage: Stage, config: SessionConfig) -> Plan:
+        device = self._device
+        if device.host_visible:  # its own faults are told by name of the node
+            plan = device.plan(stage, self._pool, config, self._device_id)
+        else:
+            with errors_of(device):
+                plan = device.plan(stage, self._pool, config, self._device_id)
+        if debug.level() >= debug.PLANS:
+            summary, *steps = plan.describe(device.name)
+            for line in (summary, *steps) if debug.level() >= debug.STEPS else (summary,):
+                debug.say(line)
+        return plan
 
     @staticmethod
     def _check_only(plan: Plan, values: Mapping[AnyVar, RunValue]) -> None:

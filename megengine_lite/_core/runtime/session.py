@@ -20,6 +20,7 @@ from megengine_lite._core.ir.dtype import DType
 from megengine_lite._core.ir.graph import AnyVar, ConstantPool, ModelGraph, Spec, TensorSpec, Var
 from megengine_lite._core.runtime.devices import CPU
 from megengine_lite._core.runtime.plans import Plans, Stop
+from megengine_lite._core.system.device_errors import errors_of
 from megengine_lite._core.system.memory import Storage
 from megengine_lite.errors import LiteError, LiteIndexError, ShapeError
 
@@ -79,7 +80,8 @@ class Session:
         self.device = device
         self.device_id = device_id
         self.pool = pool or ConstantPool()
-        self.arena = arena or device.new_arena(device_id)
+        with errors_of(device):
+            self.arena = arena or device.new_arena(device_id)
         graph = model.graph
         self._by_name = {v.name: v for v in graph.inputs}
         self.input_names: list[str] = list(model.input_names)
@@ -148,9 +150,10 @@ class Session:
             raise ShapeError(f"input {name!r} is {dtype}, got {array.dtype}")
         storage = Storage.of_buffer(array)
         if not self.device.host_visible:
-            storage = self.device.allocate(array.nbytes, self.device_id)
-            if array.nbytes:
-                self.device.write(storage, 0, array.reshape(-1).view(np.uint8))
+            with errors_of(self.device):
+                storage = self.device.allocate(array.nbytes, self.device_id)
+                if array.nbytes:
+                    self.device.write(storage, 0, array.reshape(-1).view(np.uint8))
         self.set_input(name, storage, array.shape)
 
     def bind_output(self, name: str, storage: Storage | None, nbytes: int = 0, offset: int = 0) -> None:

@@ -28,6 +28,7 @@ import numpy as np
 from megengine_lite._core.system.limits cimport MAX_NDIM
 from megengine_lite._core.system.memory cimport Storage
 
+from megengine_lite._core.system.device_errors import errors_of
 from megengine_lite._core.system.dlpack import make_capsule
 from megengine_lite.errors import LiteArgumentError, LiteError, LiteIndexError, LiteValueError, ShapeError
 
@@ -100,15 +101,20 @@ cdef int copy_bytes(
             with nogil:
                 memmove(to, here, nbytes)
     elif source.device is None:
-        target.device.write(target, target_offset, bytes_of(source, source_offset, nbytes))
+        with errors_of(target.device):
+            target.device.write(target, target_offset, bytes_of(source, source_offset, nbytes))
     elif target.device is None:
-        source.device.read(source, source_offset, bytes_of(target, target_offset, nbytes))
+        with errors_of(source.device):
+            source.device.read(source, source_offset, bytes_of(target, target_offset, nbytes))
     elif source.device is target.device:
-        source.device.copy(source, source_offset, target, target_offset, nbytes)
+        with errors_of(source.device):
+            source.device.copy(source, source_offset, target, target_offset, nbytes)
     else:
-        between = np.empty(nbytes, np.uint8)
-        source.device.read(source, source_offset, between)
-        target.device.write(target, target_offset, between)
+        with errors_of(source.device):
+            between = np.empty(nbytes, np.uint8)
+            source.device.read(source, source_offset, between)
+        with errors_of(target.device):
+            target.device.write(target, target_offset, between)
     return 0
 
 
@@ -137,7 +143,12 @@ cdef class StridedTensor:
 
     cdef Storage new_storage(self, Py_ssize_t nbytes):
         """Memory of the tensor's device, by the attributes that the subclass has."""
-        return self._device.allocate(nbytes, self._device_id, self._pinned)
+        try:
+            return self._device.allocate(nbytes, self._device_id, self._pinned)
+        except LiteError:
+            raise
+        except Exception as error:  # of the device
+            raise self._device.fault(error) from error
 
     cdef bint is_remote(self):
         """Whether the host cannot reach the elements."""
@@ -365,8 +376,9 @@ cdef class StridedTensor:
         if not self.is_remote():
             return self._array()
         low, high = self.span()
-        window = np.empty(high - low, np.uint8)
-        self.storage.device.read(self.storage, self.offset + low, window)
+        with errors_of(self.storage.device):
+            window = np.empty(high - low, np.uint8)
+            self.storage.device.read(self.storage, self.offset + low, window)
         return ndarray(self.shape_, NUMPY_TYPES[self.code], window, -low, self._strides)
 
     def _modify(self, change):
@@ -378,10 +390,12 @@ cdef class StridedTensor:
         self.require_idle()
         cdef Storage keep = self.storage
         low, high = self.span()
-        window = np.empty(high - low, np.uint8)
-        keep.device.read(keep, self.offset + low, window)
+        with errors_of(keep.device):
+            window = np.empty(high - low, np.uint8)
+            keep.device.read(keep, self.offset + low, window)
         change(ndarray(self.shape_, NUMPY_TYPES[self.code], window, -low, self._strides))
-        keep.device.write(keep, self.offset + low, window)
+        with errors_of(keep.device):
+            keep.device.write(keep, self.offset + low, window)
 
     def _require_writable(self, Py_ssize_t nbytes):
         """Raises if this many bytes would be written to read-only memory, and not to new memory."""
@@ -411,7 +425,8 @@ cdef class StridedTensor:
         if not self.contiguous:
             self._modify(set_zero)
         elif keep.device is not None:
-            keep.device.fill_zero(keep, self.offset, self.nbytes_)
+            with errors_of(keep.device):
+                keep.device.fill_zero(keep, self.offset, self.nbytes_)
         else:
             target = keep.pointer() + self.offset
             if self.nbytes_ < NOGIL_BYTES:
@@ -476,7 +491,8 @@ cdef class StridedTensor:
             raise BufferError("read-only memory needs a consumer of DLPack 1.0 or newer")
         kind, bits = DLPACK_TYPE[self.code]
         if self.is_remote():
-            address = self.storage.device.dlpack_address(self.storage) + self.offset
+            with errors_of(self.storage.device):
+                address = self.storage.device.dlpack_address(self.storage) + self.offset
         else:
             address = <uintptr_t>self.pointer()
         return make_capsule(
