@@ -14,7 +14,6 @@ from megengine_lite._api.tensor_data import one_length
 from megengine_lite._api.tensor_reading import TensorReading
 from megengine_lite._core.device.interface import Device
 from megengine_lite._core.runtime.devices import get_device
-from megengine_lite._core.system.device_errors import errors_of
 from megengine_lite._core.system.integers import to_integer
 from megengine_lite._core.system.strided import NUMPY_TYPES
 from megengine_lite.errors import (

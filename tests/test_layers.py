@@ -70,6 +70,16 @@ def layer(module: str) -> str:
     return rest[0] if rest[0] != "_core" else rest[1] if len(rest) > 1 else "system"
 
 
+NOTES = [s for s in SOURCES if s.endswith("/__init__.py")]
+
+
+@pytest.mark.parametrize("source", NOTES)
+def test_packages_begin_with_a_diagram_and_say_where_to_start(source):
+    note = (PACKAGE / source).read_text().split('"""')[1]
+    assert "::\n\n" in note and "─" in note
+    assert re.search(r"[Ss]tart\s+with|start (here|there)|stands alone", note)
+
+
 # Packages of devices. What stands above them asks ``Device`` objects, which one module lists.
 DEVICES = {"cpu"}
 ASK_DEVICES = {"device", "runtime", "reports", "_api"}

@@ -1,1 +1,16 @@
-"""Commands of the command line, one per module; see :mod:`megengine_lite.cli`."""
+"""Commands of the command line, one per module.
+
+::
+
+    words ─► megengine_lite.cli ─► gflags: flags as load_and_run writes them ─► add(parser) of the command
+                │                                                                        │
+                └─ show(result) ◄── a result of plain types ◄── execute(arguments) ◄─────┘
+
+* ``decrypt`` - the shortest command; start there
+* ``run``, ``bench``, ``fit``, ``profile``, ``verify``, ``info``, ``demo`` - about running a model
+* ``pack``, ``unpack``, ``encrypt``, ``convert``, ``cache`` - about files
+* ``flags`` - the settings of a network; ``inputs``, ``random_inputs`` - its data; ``parallel``, ``dumps``, ``watch``
+* ``files``, ``keys``, ``report``, ``progress`` - helpers
+
+:mod:`megengine_lite.cli` is the entry and documents the protocol of a command.
+"""

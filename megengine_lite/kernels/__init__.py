@@ -1,5 +1,12 @@
 """Kernels: one source each, compiled once per instruction set into a folder of its own (``_avx2``, say).
 
+::
+
+    conv/conv_direct.pyx ─► setup.py, once per set ─► _base/conv_direct, _avx2/conv_direct, _avx512/conv_direct ...
+                                                          │
+    _core/cpu/program: (kernel, args) ...  ◄── the set that the processor has: _core/cpu/kernel_set
+        └─ each thread: kernel(args, begin, end, scratch)
+
 The instruction sets are the rows of :mod:`megengine_lite._core.cpu.isa`.
 
 ==============  =======================================================================================================
@@ -25,5 +32,5 @@ functions run a kernel on numpy arrays and check their types and shapes: ``conv_
 names of their arguments, with :class:`megengine_lite._core.cpu.kernel_call.KernelCall`.
 
 The name of a kernel says operator, algorithm and element type: ``conv_direct_f32``. No family uses another one's code;
-what two of them need lives in ``common``.
+what two of them need lives in ``common``. Start with ``move/fill``, the shortest; docs/adding-a-kernel.md explains it.
 """

@@ -4,7 +4,7 @@
 
     Graph, shapes of inputs ─► infer ─► Stage ─► passes ─► Stage with fused nodes ─► (a device)
 
-* ``infer`` - shapes of all variables up to where only running can tell
+* ``infer`` - shapes of all variables up to where only running can tell; start here
 * ``passes`` - rewrites of a stage, one per file, in the order in which they run
 * ``rewriter`` - replaces nodes and keeps producers and readers up to date
 * ``substitution`` - the walk of passes that let nodes read other variables than before

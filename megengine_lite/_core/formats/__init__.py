@@ -1,5 +1,10 @@
 """File formats: bytes become records, and records become graphs; writing goes the other way.
 
+::
+
+    bytes ─► mge ─► records ─► Model: graph, names of inputs and outputs
+    bytes ◄─ mge ◄─ records ◄─ graph
+
 Records say what a file says, in the same form for all versions of a format. There is one package per format. ``mge`` is
-MegEngine's: both generations, packed, encrypted.
+MegEngine's: both generations, packed, encrypted; start with its ``load``.
 """

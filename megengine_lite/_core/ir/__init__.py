@@ -1,10 +1,19 @@
 """The graph of a model: what the other packages read, make and rewrite.
 
+::
+
+    formats ─► ModelGraph ─► compile/infer ─► Graph ─► passes ─► Graph ─► a device
+               never changed                  shapes are known, nodes may be replaced
+
+    Constant (bytes of the file) ─► ConstantPool: what is derived from it, made once
+
 * ``graph`` - variables, nodes, constants and their graph; start here
 * ``dtype``, ``quantize`` - element types, and the arithmetic of quantized ones
 * ``params`` - one dataclass for each table of parameters that files hold
 * ``fused``, ``fused_quantized`` - parameters of the nodes that passes make
+* ``shape_constant`` - makes reshapes, whose target shapes are constants
 * ``image_layouts`` - NCHW, NHWC, NCHW44, NCHW88 ...: shapes and conversions of stored images
+* ``describe`` - graphs as text
 
 Making a node changes nothing else. A graph has a list of its nodes in an order in which they can be computed.
 """

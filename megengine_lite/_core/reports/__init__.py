@@ -1,7 +1,17 @@
 """Reports on a run for people and tools, in the original's forms and names.
 
-* ``original`` - the original's names and numbers of operators and variables; the other modules use it
+::
+
+    Plan.run_timed ─► steps with times ─────────────────► profile ─► JSON of the original, Chrome trace
+    Plan.report    ─► steps, pieces of the arena ───────► memory ──► StaticMemoryInfo.json, graph.json
+    model, inputs  ─► trace: computes every variable ───► io_dump ─► text, or a binary file per variable
+                                                            │
+                      original: names and numbers ◄─────────┘ asked by all of them
+
+* ``original`` - the original's names and numbers of operators and variables; start here
 * ``profile`` - the time of every step
 * ``trace`` - the values of all variables; ``io_dump`` writes them to files
 * ``memory`` - where a plan puts its tensors
+
+``_api/diagnostics`` asks for these reports and writes the files.
 """

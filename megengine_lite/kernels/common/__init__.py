@@ -1,1 +1,14 @@
-"""What kernels of all families share: vectors, vector mathematics, register blocks, the calling convention."""
+"""What kernels of all families share: vectors, vector mathematics, register blocks, the calling convention.
+
+::
+
+    simd/*.h: one header per instruction set ─► simd.h ─► simd.pxd: vf, vi, and vf_*, vi_* on them
+                                                             │
+             lanes: across a vector   vmath: exp, tanh ... ◄─┴─► block: float32 sums in registers, the fused epilogue
+                                                             └─► dot, requantize: int8 sums, and how they are stored
+
+* ``kernel`` - the calling convention; start here, then ``simd``
+* ``arguments`` - groups of arguments: views, windows, the epilogue
+* ``interleave``, ``rows`` - inner loops of copies; ``real`` - stored numbers as real ones
+* ``tiling`` - for planners: how iteration spaces are merged and cut into work items
+"""

@@ -1,1 +1,12 @@
-"""Convolutions of float32 and of bytes, one module per algorithm."""
+"""Convolutions of float32 and of int8 numbers, one module per algorithm.
+
+::
+
+    image, plain, few channels ─► conv_first ────────────────────────────┐
+    blocked ────────────────────► conv_direct, conv_winograd (3 x 3) ────┼─► blocked, with bias, residual, activation
+    blocked, a filter a channel ► conv_depthwise ────────────────────────┘
+    plain, any filter, 3-D ─────► conv_plain ──────────────────────────────► plain
+
+``*_int8`` are the twins for bytes, with the same functions in the same order. Start with ``conv_direct``.
+``_core/cpu/algorithms/convolution.py`` says when each applies.
+"""

@@ -1,1 +1,10 @@
-"""Copies, fills, transpositions, gathers and conversions between layouts."""
+"""Copies, fills, transpositions, gathers and conversions between layouts. Nothing is computed but addresses.
+
+::
+
+    dense ─► fill ─► dense                   plain ◄─► relayout ◄─► blocked
+    strided ─► transpose ─► strided          plain ─► relayout_int8 ─► packed for a first int8 convolution
+    indices ─► gather ─► rows or elements    blocked ─► gather_channels ─► blocked
+
+Elements are moved by their size in bits, whatever they mean. Start with ``fill``.
+"""

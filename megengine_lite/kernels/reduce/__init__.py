@@ -1,1 +1,10 @@
-"""Reductions, softmax and normalizations."""
+"""Reductions, softmax and normalizations of float32.
+
+::
+
+    [outer, axis, inner] ─► reduce ──► [outer, 1, inner]           inner = 1: along rows; else vectors of neighbours
+                         ─► softmax, norm ─► [outer, axis, inner]  first the statistics, then every element
+
+A sum has one order, whatever the number of threads: work is cut between reductions, never inside of one. Start with
+``reduce``.
+"""

@@ -1,8 +1,13 @@
 """Rewrites of a stage's graph, one per file, in the order in which they run.
 
+::
+
+    Graph ─► widen_float16 ─► canonical_layout ─► simplify ─► gather_channels ─► merge_reductions ─┐
+    Graph ◄─────────── fuse_elemwise ◄─ fuse_matmul ◄─ fuse_quantized ◄─ fuse_conv ◄───────────────┘
+
 A pass sees nodes whose shapes are known. It leaves nodes whose outputs depend on data where they are. It changes the
 graph in place and does not change what its outputs mean. Weights that it changes are derived through the constant pool,
-so they are made once per model.
+so they are made once per model. ``merge_reductions`` is the shortest one; start there.
 """
 
 from __future__ import annotations

@@ -1,14 +1,21 @@
 """Rewrites a whole model that is to be written to a file, so that it runs faster wherever it is loaded.
 
+::
+
+    ModelGraph ─► shaped ─► fold_convolution ─► blocked ─► ModelGraph ─► formats/mge: to_record, writer_v2 ─► file
+                  a copy                        unless the layout is "nchw"
+
 Unlike the passes of a plan these rewrites must not rely on the size of a batch or an image: the written model must run
 at every shape that the original one ran at. Of the shapes in the file only the number of channels is used, since it
-belongs to the weights. ``formats/mge/to_record`` then turns the graph into records for the writer.
+belongs to the weights.
 
 ===================  ================================================================================================
 ``shaped``           the model's graph with the shapes that the file's inputs lead to
 ``fold_convolution`` batch norm, scale, bias and activation go into the convolution before them
 ``blocked``          convolutions and what lies between them work on blocks of 4 or 8 channels
 ===================  ================================================================================================
+
+Start with :func:`transform`, which runs them.
 """
 
 from __future__ import annotations

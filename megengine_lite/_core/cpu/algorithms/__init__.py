@@ -1,6 +1,12 @@
 """Several ways to compute one operator: tables of algorithms, and the choice by cost, by measurement or from a cache.
 
-* ``algorithm`` - what an entry of a table says, and the choice by cost
+::
+
+    problem: shapes ─► table ─► candidates: those that apply, and that the policy allows
+                                    ├─ without ``profile`` ─► the one of least cost
+                                    └─ with it ─► the fastest: from the cache, else measured now
+
+* ``algorithm`` - what an entry of a table says, and the choice by cost; start here
 * ``convolution``, ``matmul`` - the tables, with the estimates of cost and the scratch that kernels need
-* ``fast_run`` - the choice by measurement; ``cache`` keeps measurements in a file
+* ``fast_run`` - ``select``, and the measurement; ``cache`` keeps measurements in a file
 """

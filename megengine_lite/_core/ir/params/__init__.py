@@ -1,9 +1,15 @@
 """Parameters of serialized operators: one dataclass per parameter table of the file format.
 
+::
+
+    file ─► formats/mge/tables ─► params.Convolution(stride_h=2, ...) ─► Node.params ─► operators, passes, lowering
+    file ◄─ formats/mge/writer_v2 ◄─┘
+
 Names of tables and fields are those of the format. Operators have the same names, as in the original: write
-``params.Convolution`` for the table. Enumerations are named table + enum (``ElemwiseMode``); the ones
-that many tables share are ``ConvolutionFormat``, ``InterpolationMode`` and ``BorderMode``. Tables are those of the
-newest release; the loader converts what older files have.
+``params.Convolution`` for the table. Enumerations are named table + enum (``ElemwiseMode``); the ones that many tables
+share are ``ConvolutionFormat``, ``InterpolationMode`` and ``BorderMode``. Tables are those of the newest release; the
+loader converts what older files have. Start with ``base``, which says how a table is declared; the other modules have
+the tables by kinds of operators.
 """
 
 from megengine_lite._core.ir.params.base import (
