@@ -43,6 +43,8 @@ class _Settings:
     if not TYPE_CHECKING:  # mypy would allow all names
 
         def __getattr__(self, name: str) -> Any:  # called for names that are not found otherwise
+            if name.startswith("_"):  # copy and pickle ask for some
+                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
             raise self._unknown(name)
 
     def _unknown(self, name: str) -> LiteAttributeError:
