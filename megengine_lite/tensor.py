@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from megengine_lite._api.arguments import MAX_DIM, to_dtype_code, to_integers, to_list, to_shape
+from megengine_lite._api.data_sources import as_array, as_shared_array, from_dlpack, is_raw_memory
 from megengine_lite._api.layout import LiteLayout, ctype_to_lite_dtypes, lite_dtype_2_numpy
-from megengine_lite._api.sources import as_array, as_shared_array, from_dlpack, is_raw_memory
 from megengine_lite._api.tensor_data import one_length
 from megengine_lite._api.tensor_reading import TensorReading
 from megengine_lite._core.device.interface import Device

@@ -9,8 +9,8 @@ from loader_samples import constant_model, constant_operator, tensor, to_bytes
 
 from megengine_lite._core.formats.mge import load_model, packed
 from megengine_lite._core.formats.mge.records import ModelRecord
+from megengine_lite._core.formats.mge.stored_values import file_constant
 from megengine_lite._core.formats.mge.tables import stored_bytes
-from megengine_lite._core.formats.mge.values import file_constant
 from megengine_lite._core.ir.dtype import BOOL, FLOAT32, INT8, INT16, INT32, DType, DTypeCode
 from megengine_lite.errors import ModelFormatError, UnsupportedOperatorError
 

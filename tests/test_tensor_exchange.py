@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from megengine_lite import LiteLayout, LiteTensor
-from megengine_lite._api.sources import from_dlpack
+from megengine_lite._api.data_sources import from_dlpack
 from megengine_lite.errors import LiteArgumentError, LiteTypeError, LiteValueError
 
 NAMES = ["float32", "float16", "int32", "int16", "int8", "uint8", "uint16"]

@@ -7,14 +7,14 @@
         │ network_settings, diagnostics  └─ ports: tensors of inputs and outputs, and their memory
         └ options ─► settings                 ▲
                                               │
-    LiteTensor: tensor_data ◄─ sources ◄─ arrays, lists, raw memory
+    LiteTensor: tensor_data ◄─ data_sources ◄─ arrays, lists, raw memory
                 tensor_reading ─► arrays, addresses, DLPack
 
 * ``engine`` - forward, wait and callbacks; start here
 * ``loading`` - a file or bytes become a model; ``io_info`` tells its inputs and outputs
 * ``network_settings``, ``diagnostics`` - parts of ``LiteNetwork``: settings before load; profiles, dumps, memory
 * ``options``, ``layout`` - settings and layouts, as programs write them; ``settings`` - what is settled before load
-* ``arguments``, ``sources`` - checks of arguments; where data can come from
+* ``arguments``, ``data_sources`` - checks of arguments; where data can come from
 * ``tensor_data``, ``tensor_reading`` - parts of ``LiteTensor``: how data gets in, and out
 
 The modules of the package itself (``network``, ``tensor`` ...) have the original's names and hold what programs import.

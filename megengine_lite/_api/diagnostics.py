@@ -169,7 +169,7 @@ class Diagnostics(EngineOwner):
             os.makedirs(directory, exist_ok=True)
         except OSError as error:
             raise LiteError(f"the directory {directory} cannot be made: {error.strerror}") from error
-        from megengine_lite._core.reports.memory import graph_object, static_memory_object
+        from megengine_lite._core.reports.memory_map import graph_object, static_memory_object
 
         plans = engine.plans_for_inputs()
         listed = list_operators(engine)

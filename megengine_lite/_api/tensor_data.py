@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from megengine_lite._api.arguments import elements_to_array, to_shape
+from megengine_lite._api.data_sources import code_of_array, raw_memory, require_contiguous
 from megengine_lite._api.layout import LiteLayout
-from megengine_lite._api.sources import code_of_array, raw_memory, require_contiguous
 from megengine_lite._core.system.integers import to_integer
 from megengine_lite._core.system.memory import Storage
 from megengine_lite._core.system.strided import NUMPY_TYPES, StridedTensor, count_bytes

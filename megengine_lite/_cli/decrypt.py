@@ -6,7 +6,7 @@ from argparse import ArgumentParser, Namespace
 from typing import Any
 
 from megengine_lite._cli import keys, progress
-from megengine_lite._cli.files import show_written, write_file
+from megengine_lite._cli.model_files import show_written, write_file
 
 USAGE = "MODEL OUT --method METHOD [--key KEY]"
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from megengine_lite._cli import flags, inputs, pack, progress, report
 from megengine_lite._cli.bench import time_one
-from megengine_lite._cli.files import read_parts, show_written
+from megengine_lite._cli.model_files import read_parts, show_written
 from megengine_lite._core.runtime.devices import device_count
 from megengine_lite.errors import LiteError, ModelFormatError
 from megengine_lite.struct import LiteDeviceType

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from megengine_lite._cli import keys, progress
-from megengine_lite._cli.files import Parts, read_parts, show_written, write_file
 from megengine_lite._cli.gflags import UsageError
+from megengine_lite._cli.model_files import Parts, read_parts, show_written, write_file
 from megengine_lite._core.system.files import read_file
 from megengine_lite.errors import LiteValueError
 

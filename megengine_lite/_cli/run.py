@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from megengine_lite._cli import flags, inputs, pack, parallel, progress, report, watch
-from megengine_lite._cli.files import show_written, write_file
 from megengine_lite._cli.gflags import add_switch
+from megengine_lite._cli.model_files import show_written, write_file
 from megengine_lite._core.system.files import replacing
 from megengine_lite.errors import printable
 

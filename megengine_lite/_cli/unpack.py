@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from megengine_lite._cli import keys
-from megengine_lite._cli.files import read_parts, show_written, write_file
+from megengine_lite._cli.model_files import read_parts, show_written, write_file
 from megengine_lite._core.system.files import to_path
 from megengine_lite.errors import LiteValueError
 

@@ -3,7 +3,7 @@
 ::
 
     Plan.run_timed ─► steps with times ─────────────────► profile ─► JSON of the original, Chrome trace
-    Plan.report    ─► steps, pieces of the arena ───────► memory ──► StaticMemoryInfo.json, graph.json
+    Plan.report    ─► steps, pieces of the arena ───────► memory_map ─► StaticMemoryInfo.json, graph.json
     model, inputs  ─► trace: computes every variable ───► io_dump ─► text, or a binary file per variable
                                                             │
                       original: names and numbers ◄─────────┘ asked by all of them
@@ -11,7 +11,7 @@
 * ``original`` - the original's names and numbers of operators and variables; start here
 * ``profile`` - the time of every step
 * ``trace`` - the values of all variables; ``io_dump`` writes them to files
-* ``memory`` - where a plan puts its tensors
+* ``memory_map`` - where a plan puts its tensors
 
 ``_api/diagnostics`` asks for these reports and writes the files.
 """

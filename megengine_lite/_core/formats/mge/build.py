@@ -16,7 +16,7 @@ from megengine_lite._core.formats.mge.records import (
     TensorRecord,
 )
 from megengine_lite._core.formats.mge.repair import drop_double_padding
-from megengine_lite._core.formats.mge.values import file_constant
+from megengine_lite._core.formats.mge.stored_values import file_constant
 from megengine_lite._core.ir.graph import AnyNode, AnyVar, Constant, ModelGraph, TensorSpec, Var
 from megengine_lite._core.ir.params import Empty, Host2DeviceCopy
 from megengine_lite._core.operators.sources import CONSTANTS, INPUT

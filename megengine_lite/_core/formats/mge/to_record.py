@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from megengine_lite._core.formats.mge.records import NOT_NUMBERED, ModelRecord, OperatorRecord, TensorRecord
-from megengine_lite._core.formats.mge.values import FileConstant, bytes_of
+from megengine_lite._core.formats.mge.stored_values import FileConstant, bytes_of
 from megengine_lite._core.ir.dtype import DTypeCode
 from megengine_lite._core.ir.graph import AnyNode, AnyVar, Constant, ModelGraph, Var
 from megengine_lite._core.operators.sources import CONSTANTS, INPUT
