@@ -42,7 +42,7 @@ def test_table_is_not_changed_but_replaced():
     axis = params.Axis(axis=1)
     with pytest.raises(dataclasses.FrozenInstanceError):
         axis.axis = 2
-    assert dataclasses.replace(axis, axis=2).axis == 2
+    assert axis.replace(axis=2).axis == 2
 
 
 def test_enumerations_of_two_generations_of_formats_differ():

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import inspect
 import sys
-from dataclasses import fields, is_dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -56,7 +55,7 @@ def meaning(operator: Operator) -> str:
 
 
 def has_format(operator: Operator) -> bool:
-    return is_dataclass(operator.param) and any(f.name == "format" for f in fields(operator.param))
+    return operator.param is not None and "format" in getattr(operator.param, "defaults", ())
 
 
 def native_types(op: str) -> list[str]:

@@ -9,7 +9,7 @@
 
 * ``graph`` - variables, nodes, constants and their graph; start here
 * ``dtype``, ``quantize`` - element types, and the arithmetic of quantized ones
-* ``params`` - one dataclass for each table of parameters that files hold
+* ``params`` - one class for each table of parameters that files hold
 * ``fused``, ``fused_quantized`` - parameters of the nodes that passes make
 * ``shape_constant`` - makes reshapes, whose target shapes are constants
 * ``image_layouts`` - NCHW, NHWC, NCHW44, NCHW88 ...: shapes and conversions of stored images

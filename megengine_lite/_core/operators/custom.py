@@ -8,7 +8,6 @@ name from the table does not affect models that are loaded.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -151,7 +150,7 @@ def _data(payload: tuple[bytes, ...]) -> bytes:
 def _fields(params: Any) -> dict[str, Any]:
     if not isinstance(params, Param):
         return {}
-    return {f.name: getattr(params, f.name) for f in dataclasses.fields(params)}
+    return params.values()
 
 
 def _tensor_info(spec: TensorSpec) -> TensorInfo:

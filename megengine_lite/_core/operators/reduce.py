@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -75,7 +74,7 @@ class Reduce(Operator):
     sample_inputs = (IMAGE, [1])
 
     def float32_params(self, params: Any) -> Any:
-        return replace(params, data_type=ReduceDataType.DEFAULT)
+        return params.replace(data_type=ReduceDataType.DEFAULT)
 
     def original_label(self, node: AnyNode) -> str:
         return f"reduce{int(node.params.mode)}"

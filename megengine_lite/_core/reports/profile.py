@@ -14,6 +14,7 @@ from megengine_lite._core.device.plan import Origin, StepTime
 from megengine_lite._core.formats.mge.records import NOT_NUMBERED
 from megengine_lite._core.ir.graph import Spec, TensorSpec
 from megengine_lite._core.ir.image_layouts import dense_strides
+from megengine_lite._core.ir.params import Param
 from megengine_lite._core.reports.original import CONSTANT, DEVICE, Listed, type_name
 
 # Values of constants up to this size are written; for larger ones there is a note.
@@ -230,14 +231,15 @@ def _chunk(number: str, nbytes: int) -> dict[str, Any]:
 
 def _parameters(params: Any) -> dict[str, Any]:
     """The parameters of an operator that are numbers or choices, by name."""
+    values = params.values() if isinstance(params, Param) else {}
+    if dataclasses.is_dataclass(params):  # of a fused operator
+        values = {f.name: getattr(params, f.name) for f in dataclasses.fields(params)}
     found: dict[str, Any] = {}
-    if dataclasses.is_dataclass(params):
-        for f in dataclasses.fields(params):
-            value = getattr(params, f.name)
-            if isinstance(value, IntEnum):
-                found[f.name] = value.name
-            elif isinstance(value, bool | int | float | str):
-                found[f.name] = _number(value)
+    for name, value in values.items():
+        if isinstance(value, IntEnum):
+            found[name] = value.name
+        elif isinstance(value, bool | int | float | str):
+            found[name] = _number(value)
     return found
 
 

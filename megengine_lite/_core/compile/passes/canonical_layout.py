@@ -8,7 +8,6 @@ dropped. The planner then chooses the blocked layout that is fastest on this mac
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 
@@ -157,7 +156,7 @@ class _Canonical:
         ]
         y = node.outputs[0]
         twin = Var(y.id, y.name, TensorSpec(shape.output_nchw, y.dtype))
-        params = replace(node.params, format=Format.NCHW)
+        params = node.params.replace(format=Format.NCHW)
         self._append(Node(node.op, params, inputs, [twin], node.name, node.output_dtype))
         self._give(y, target, twin)
         return True
@@ -171,7 +170,7 @@ class _Canonical:
         x = self._nchw(node.inputs[0], layout)
         twin = Var(y.id, y.name, TensorSpec(nchw_shape(fmt, y.shape), y.dtype))
         inputs = [x, *node.inputs[1:]]
-        self._append(Node(node.op, replace(node.params, format=Format.NCHW), inputs, [twin], node.name))
+        self._append(Node(node.op, node.params.replace(format=Format.NCHW), inputs, [twin], node.name))
         self._give(y, layout, twin)
         return True
 

@@ -7,7 +7,6 @@ where the two meet. All blocks are whole: a convolution whose channels do not fi
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import numpy as np
 
@@ -102,7 +101,7 @@ class _Blocking:
         y = node.outputs[0]
         twin = self.twins[y] = self._twin(y)
         self.unwritten.add(y)
-        params = replace(node.params, **changes) if changes else node.params
+        params = node.params.replace(**changes) if changes else node.params
         self.nodes.append(Node(node.op, params, inputs, [twin], node.name, node.output_dtype, node.payload))
         return True
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 from megengine_lite._core.ir.params import ConvBias, ConvolutionFormat, Field, Images2Neibs, Param
 
 Release = tuple[int, int]
@@ -85,7 +83,7 @@ def modernize(params: Param, release: Release) -> Param:
     for f in params.layout:
         if f.enum is ConvolutionFormat:
             today = current_format(getattr(params, f.name), release)
-            return dataclasses.replace(params, **{f.name: today})
+            return params.replace(**{f.name: today})
     return params
 
 

@@ -1,4 +1,4 @@
-"""Parameters of serialized operators: one dataclass per parameter table of the file format.
+"""Parameters of serialized operators: one class per parameter table of the file format.
 
 ::
 

@@ -1,31 +1,42 @@
 """How a parameter table is declared, with what a reader of files needs to know about it.
 
-A table is a frozen dataclass; change one with :func:`dataclasses.replace`. Comparison and ``repr`` come from
-:class:`Param`, because methods made for each of 75 classes would double the time of the import. The helpers of this
-module give each field its number in the file, its stored type and its default. A number that an enumeration does not
-have stays a plain ``int``; the operator decides whether it can use it.
+A table is a class with annotated fields, which behaves like a frozen dataclass with keyword arguments; ``replace``
+makes a changed copy. The helpers of this module give each field its number in the file, its stored type and its
+default. A number that an enumeration does not have stays a plain ``int``; the operator decides whether it can use it.
+
+``dataclasses`` would compile methods for each of 85 classes, which takes a third of the time of the import. Here one
+``__init__`` serves all of them.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
+from dataclasses import FrozenInstanceError
 from enum import IntEnum
-from typing import Any, ClassVar, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, cast
 
 import numpy as np
 
-from megengine_lite._core.ir.dtype import DTypeCode
+from megengine_lite._core.ir.dtype import DType, DTypeCode
+
+if TYPE_CHECKING:
+    from typing_extensions import Self, dataclass_transform
+else:  # what type checkers read; Python has it from 3.11 on
+
+    def dataclass_transform(**_: bool) -> Callable[[type], type]:
+        return lambda cls: cls
+
 
 INT_MAX = 2**31 - 1
 INT_MIN = -(2**31)
 
 
 class Field(NamedTuple):
-    """One field of a table as it is stored in a file.
+    """One field of a table.
 
-    ``kind`` is a scalar type (``"int8"`` ... ``"float64"``, ``"bool"``) or the name of a vector of numbers or
-    structures; ``enum`` is the enumeration that a number is turned into.
+    ``kind`` is how a file stores it: a scalar type (``"int8"`` ... ``"float64"``, ``"bool"``) or the name of a vector
+    of numbers or structures; it is empty if a function of its own reads the field. ``enum`` is the enumeration that a
+    number is turned into.
     """
 
     name: str
@@ -35,67 +46,88 @@ class Field(NamedTuple):
     default: Any
 
 
-class Param:
-    """Base of all parameter tables.
+BY_CODE: dict[int, type[Param]] = {}
+"""Type code in the union -> table."""
+
+
+@dataclass_transform(kw_only_default=True, frozen_default=True, eq_default=False)
+class _Table(type):
+    """Makes slots of the fields in the body of a class, and keeps what was said of them."""
+
+    defaults: dict[str, Any]
+    layout: tuple[Field, ...]
+    code: int
+
+    def __new__(mcls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], code: int | None = None) -> _Table:
+        fields = [value._replace(name=key) for key, value in namespace.items() if isinstance(value, Field)]
+        for field in fields:
+            del namespace[field.name]
+        cls = super().__new__(mcls, name, bases, {"__slots__": tuple(f.name for f in fields), **namespace})
+        cls.defaults = {f.name: f.default for f in fields}
+        cls.layout = tuple(f for f in fields if f.kind)
+        if code is not None:
+            cls.code = code
+            BY_CODE[code] = cast("type[Param]", cls)
+        return cls
+
+    def __init__(cls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], code: int | None = None) -> None:
+        super().__init__(name, bases, namespace)
+
+
+class Param(metaclass=_Table):
+    """Base of all parameter tables. ``class Axis(Param, code=2)`` has the code 2 in the union of parameters.
 
     Attributes
     ----------
     code
         Type code in the union of parameters.
+    defaults
+        The fields' defaults, by name.
     layout
-        Fields in file order.
+        The fields that files store, in their order.
     """
 
-    __slots__ = ()
-    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]  # all tables are dataclasses
     code: ClassVar[int]
+    defaults: ClassVar[dict[str, Any]]
     layout: ClassVar[tuple[Field, ...]]
 
-    def _values(self) -> tuple[Any, ...]:
-        return tuple(getattr(self, f.name) for f in dataclasses.fields(self))
+    def __init__(self, **values: Any) -> None:
+        for name, default in self.defaults.items():
+            object.__setattr__(self, name, values.pop(name, default))
+        if values:
+            raise TypeError(f"{type(self).__name__} has no {', '.join(values)}; it has {', '.join(self.defaults)}")
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise FrozenInstanceError(f"{type(self).__name__}.{name} cannot be changed; make a copy with replace")
+
+    def replace(self, **changes: Any) -> Self:
+        """A copy with other values of some fields."""
+        return type(self)(**self.values() | changes)
+
+    def values(self) -> dict[str, Any]:
+        """The values of all fields, by name."""
+        return {name: getattr(self, name) for name in self.defaults}
 
     def __eq__(self, other: object) -> bool:
         if type(other) is not type(self):
             return NotImplemented
-        return self._values() == other._values()
+        return self.values() == other.values()
 
     def __hash__(self) -> int:
-        return hash((self.code, *self._values()))
+        return hash((self.code, *self.values().values()))
 
     def __repr__(self) -> str:
         """Only what differs from the defaults."""
         shown = [
-            f"{f.name}={value.name}" if isinstance(value, IntEnum) else f"{f.name}={value!r}"
-            for f, value in zip(dataclasses.fields(self), self._values(), strict=True)
-            if value != f.default
+            f"{name}={value.name}" if isinstance(value, IntEnum) else f"{name}={value!r}"
+            for name, value in self.values().items()
+            if value != self.defaults[name]
         ]
         return f"{type(self).__name__}({', '.join(shown)})"
 
 
-P = TypeVar("P", bound=type[Param])
-
-BY_CODE: dict[int, type[Param]] = {}
-"""Type code in the union -> table."""
-
-
-def serialized(code: int) -> Callable[[P], P]:
-    """Class decorator: the table with this code in the union of parameters."""
-
-    def declare(cls: P) -> P:
-        cls.code = code
-        cls.layout = tuple(
-            Field(f.name, f.metadata["id"], f.metadata["kind"], f.metadata["enum"], f.default)
-            for f in dataclasses.fields(cls)
-            if f.metadata
-        )
-        BY_CODE[code] = cls
-        return cls
-
-    return declare
-
-
 def _stored(id: int, kind: str, default: Any, enum: type[IntEnum] | None = None) -> Any:
-    return dataclasses.field(default=default, metadata={"id": id, "kind": kind, "enum": enum})
+    return Field("", id, kind, enum, default)
 
 
 def int32(id: int, default: int = 0) -> Any:
@@ -140,3 +172,8 @@ def axis_desc_vector(id: int) -> Any:
 
 def index_item_vector(id: int) -> Any:
     return _stored(id, "IndexDescMaskItem[]", ())
+
+
+def element_type(default: DType) -> Any:
+    """A complete element type, which is a table of its own in files."""
+    return Field("", 0, "", None, default)

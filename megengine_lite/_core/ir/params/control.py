@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntEnum
 
 from megengine_lite._core.ir.dtype import DTypeCode
@@ -14,15 +13,12 @@ from megengine_lite._core.ir.params.base import (
     float32,
     float64,
     int32,
-    serialized,
     uint32,
     uint64,
 )
 
 
-@serialized(63)
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class Host2DeviceCopy(Param):
+class Host2DeviceCopy(Param, code=63):
     """A graph input."""
 
     enable_value_infer: bool = boolean(0, True)
@@ -30,26 +26,20 @@ class Host2DeviceCopy(Param):
     allow_cpu_mem_fwd: bool = boolean(2, True)
 
 
-@serialized(52)
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class PersistentOutputStorage(Param):
+class PersistentOutputStorage(Param, code=52):
     """An output that keeps its memory."""
 
     share_key: int = int32(0, -1)
 
 
-@serialized(32)
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class UniformRNG(Param):
+class UniformRNG(Param, code=32):
     """Uniform random numbers in (0, 1]."""
 
     seed: int = uint64(0)
     dtype: DTypeCode | int = dtype_code(1, DTypeCode.FLOAT32)
 
 
-@serialized(33)
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class GaussianRNG(Param):
+class GaussianRNG(Param, code=33):
     """Normal random numbers."""
 
     seed: int = uint64(0)
@@ -58,58 +48,44 @@ class GaussianRNG(Param):
     dtype: DTypeCode | int = dtype_code(3, DTypeCode.FLOAT32)
 
 
-@serialized(77)
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class GammaRNG(Param):
+class GammaRNG(Param, code=77):
     """Gamma random numbers."""
 
     seed: int = uint64(0)
 
 
-@serialized(80)
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class BetaRNG(Param):
+class BetaRNG(Param, code=80):
     """Beta random numbers."""
 
     seed: int = uint64(0)
 
 
-@serialized(78)
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class PoissonRNG(Param):
+class PoissonRNG(Param, code=78):
     """Poisson random numbers."""
 
     seed: int = uint64(0)
 
 
-@serialized(79)
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class PermutationRNG(Param):
+class PermutationRNG(Param, code=79):
     """A random permutation."""
 
     seed: int = uint64(0)
     dtype: DTypeCode | int = dtype_code(1, DTypeCode.INT32)
 
 
-@serialized(83)
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class ShuffleRNG(Param):
+class ShuffleRNG(Param, code=83):
     """Rows in random order."""
 
     seed: int = uint64(0)
 
 
-@serialized(98)
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class ExponentialRNG(Param):
+class ExponentialRNG(Param, code=98):
     """Exponential random numbers (v1 only)."""
 
     seed: int = uint64(0)
 
 
-@serialized(99)
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class MultinomialRNG(Param):
+class MultinomialRNG(Param, code=99):
     """Random choice by weight (v1 only)."""
 
     seed: int = uint64(0)
@@ -117,18 +93,14 @@ class MultinomialRNG(Param):
     replacement: bool = boolean(2)
 
 
-@serialized(56)
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class AssertEqual(Param):
+class AssertEqual(Param, code=56):
     """A check that two tensors agree."""
 
     maxerr: float = float32(0, 0.0001)
     verbose: bool = boolean(1)
 
 
-@serialized(28)
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class MGBSleep(Param):
+class MGBSleep(Param, code=28):
     """A pause on device or host."""
 
     device: bool = boolean(0, True)
@@ -144,9 +116,7 @@ class CondExecPredMode(IntEnum):
     PIECEWISE = 2
 
 
-@serialized(59)
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class CondExecPred(Param):
+class CondExecPred(Param, code=59):
     """Conditional execution: predicates of branches."""
 
     mode: CondExecPredMode | int = enum(0, CondExecPredMode.CASE)
@@ -164,9 +134,7 @@ class CondExecPredLogicalMode(IntEnum):
     XNOR = 5
 
 
-@serialized(60)
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class CondExecPredLogical(Param):
+class CondExecPredLogical(Param, code=60):
     """Conditional execution: logic between predicates."""
 
     mode: CondExecPredLogicalMode | int = enum(0, CondExecPredLogicalMode.OR)
@@ -187,9 +155,7 @@ class CondExecMarkStaticInfer(IntEnum):
     NONE = 2
 
 
-@serialized(61)
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class CondExecMark(Param):
+class CondExecMark(Param, code=61):
     """Conditional execution: values under a predicate."""
 
     grad_mode: CondExecMarkGradMode | int = enum(0, CondExecMarkGradMode.SUM)
@@ -205,9 +171,7 @@ class CondExecMergeMode(IntEnum):
     SUM_COND_OUT = 3
 
 
-@serialized(62)
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class CondExecMerge(Param):
+class CondExecMerge(Param, code=62):
     """Conditional execution: values of branches joined."""
 
     nr_output: int = uint32(0, 1)

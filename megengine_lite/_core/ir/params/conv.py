@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntEnum
 
-from megengine_lite._core.ir.params.base import Param, boolean, enum, serialized, uint32, uint64
+from megengine_lite._core.ir.params.base import Param, boolean, enum, uint32, uint64
 
 
 class ConvolutionMode(IntEnum):
@@ -52,9 +51,7 @@ class ConvolutionComputeMode(IntEnum):
     FLOAT32 = 1
 
 
-@serialized(3)
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class Convolution(Param):
+class Convolution(Param, code=3):
     """Convolution, transposed, deformable, local and mask convolution in two dimensions."""
 
     mode: ConvolutionMode | int = enum(0, ConvolutionMode.CROSS_CORRELATION)
@@ -78,9 +75,7 @@ class ConvBiasNonlineMode(IntEnum):
     H_SWISH = 3
 
 
-@serialized(6)
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class ConvBias(Param):
+class ConvBias(Param, code=6):
     """Convolution with bias, added tensor ``z`` and nonlinearity; ``sparse`` and ``format`` stand before ``pad_h``."""
 
     nonlineMode: ConvBiasNonlineMode | int = enum(0, ConvBiasNonlineMode.IDENTITY)
@@ -96,9 +91,7 @@ class ConvBias(Param):
     compute_mode: ConvolutionComputeMode | int = enum(10, ConvolutionComputeMode.DEFAULT)
 
 
-@serialized(50)
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class BatchConvBias(Param):
+class BatchConvBias(Param, code=50):
     """Convolution in which every sample has its own filter."""
 
     nonlineMode: ConvBiasNonlineMode | int = enum(0, ConvBiasNonlineMode.IDENTITY)
@@ -114,9 +107,7 @@ class BatchConvBias(Param):
     compute_mode: ConvolutionComputeMode | int = enum(10, ConvolutionComputeMode.DEFAULT)
 
 
-@serialized(47)
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class LocalShare(Param):
+class LocalShare(Param, code=47):
     """Convolution with one filter for each tile of the output plane."""
 
     mode: ConvolutionMode | int = enum(0, ConvolutionMode.CROSS_CORRELATION)
@@ -147,9 +138,7 @@ class Convolution3DFormat(IntEnum):
     NDHWC = 1
 
 
-@serialized(41)
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class Convolution3D(Param):
+class Convolution3D(Param, code=41):
     """Convolution in three dimensions, also transposed."""
 
     mode: ConvolutionMode | int = enum(0, ConvolutionMode.CROSS_CORRELATION)
@@ -175,9 +164,7 @@ class PoolingMode(IntEnum):
     AVERAGE_COUNT_EXCLUDE_PADDING = 2
 
 
-@serialized(9)
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class Pooling(Param):
+class Pooling(Param, code=9):
     """Pooling over a window."""
 
     mode: PoolingMode | int = enum(0, PoolingMode.MAX)
@@ -190,18 +177,14 @@ class Pooling(Param):
     format: ConvolutionFormat | int = enum(7, ConvolutionFormat.NCHW)
 
 
-@serialized(70)
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class AdaptivePooling(Param):
+class AdaptivePooling(Param, code=70):
     """Pooling whose window follows from the output size."""
 
     mode: PoolingMode | int = enum(0, PoolingMode.MAX)
     format: ConvolutionFormat | int = enum(1, ConvolutionFormat.NCHW)
 
 
-@serialized(8)
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class Images2Neibs(Param):
+class Images2Neibs(Param, code=8):
     """Windows of an image as separate dimensions."""
 
     pad_h: int = uint32(0)
@@ -214,9 +197,7 @@ class Images2Neibs(Param):
     window_w: int = uint32(7, 3)
 
 
-@serialized(81)
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class SlidingWindowTranspose(Param):
+class SlidingWindowTranspose(Param, code=81):
     """The inverse of :class:`Images2Neibs`: windows are added up."""
 
     out_h: int = uint32(0)
@@ -231,9 +212,7 @@ class SlidingWindowTranspose(Param):
     window_w: int = uint32(9, 3)
 
 
-@serialized(4)
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class MaskPropagate(Param):
+class MaskPropagate(Param, code=4):
     """Output mask of a masked convolution."""
 
     pad_h: int = uint32(0)
@@ -271,9 +250,7 @@ class CorrelationFormat(IntEnum):
     NCHW4_NHWC = 19
 
 
-@serialized(75)
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class Correlation(Param):
+class Correlation(Param, code=75):
     """Correlation of two feature maps."""
 
     format: CorrelationFormat | int = enum(0, CorrelationFormat.NCHW)
@@ -322,9 +299,7 @@ class RelayoutFormatMode(IntEnum):
     NHWCD4I_NHWC = 31
 
 
-@serialized(45)
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class RelayoutFormat(Param):
+class RelayoutFormat(Param, code=45):
     """Conversion between layouts; ``oc`` and ``group`` tell how many channels are real."""
 
     mode: RelayoutFormatMode | int = enum(0, RelayoutFormatMode.NHWC_NHWCD4)
@@ -341,9 +316,7 @@ class ExecutionPolicyStrategy(IntEnum):
     OPTIMIZED = 8
 
 
-@serialized(55)
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class ExecutionPolicy(Param):
+class ExecutionPolicy(Param, code=55):
     """Second parameter of convolutions: how the original chooses algorithms. No effect on results."""
 
     strategy: int = uint32(0, 1)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntEnum
 
 from megengine_lite._core.ir.dtype import DType as ElementType
 from megengine_lite._core.ir.dtype import DTypeCode
-from megengine_lite._core.ir.params.base import INT_MAX, INT_MIN, Param, dtype_code, enum, float32, int32, serialized
+from megengine_lite._core.ir.params.base import INT_MAX, INT_MIN, Param, dtype_code, element_type, enum, float32, int32
 
 
 class ElemwiseMode(IntEnum):
@@ -101,9 +100,7 @@ class ElemwiseMode(IntEnum):
     SIGN = 85
 
 
-@serialized(17)
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class Elemwise(Param):
+class Elemwise(Param, code=17):
     """Elementwise function of one to four inputs of one type."""
 
     mode: ElemwiseMode | int = enum(0, ElemwiseMode.RELU)
@@ -178,68 +175,52 @@ class ElemwiseMultiTypeMode(IntEnum):
     ISINF = 63
 
 
-@serialized(18)
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class ElemwiseMultiType(Param):
+class ElemwiseMultiType(Param, code=18):
     """Elementwise function with mixed or quantized types."""
 
     mode: ElemwiseMultiTypeMode | int = enum(0, ElemwiseMultiTypeMode.FUSE_MUL_ADD3_INT16x32x32x32)
 
 
-@serialized(19)
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class PowC(Param):
+class PowC(Param, code=19):
     """Power with a constant exponent."""
 
     exp: float = float32(0)
 
 
-@serialized(93)
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class Fill(Param):
+class Fill(Param, code=93):
     """A constant value (``Fill``, ``MaskedFill``)."""
 
     value: float = float32(0)
 
 
-@serialized(73)
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class FakeQuant(Param):
+class FakeQuant(Param, code=73):
     """Quantize and dequantize with scale and zero point."""
 
     qmin: int = int32(0, INT_MIN)
     qmax: int = int32(1, INT_MAX)
 
 
-@serialized(74)
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class TQT(Param):
+class TQT(Param, code=74):
     """Quantize and dequantize with a power of two as scale."""
 
     qmin: int = int32(0, INT_MIN)
     qmax: int = int32(1, INT_MAX)
 
 
-@serialized(76)
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class LSQ(Param):
+class LSQ(Param, code=76):
     """Quantize and dequantize with a learned step."""
 
     qmin: int = int32(0, INT_MIN)
     qmax: int = int32(1, INT_MAX)
 
 
-@serialized(51)
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class DType(Param):
+class DType(Param, code=51):
     """One element type, by its number."""
 
     dtype: DTypeCode | int = dtype_code(0, DTypeCode.BYTE)
 
 
-@serialized(67)
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class DTypeTable(Param):
+class DTypeTable(Param, code=67):
     """A complete element type; the parameter of TypeCvt (in the union under the name DType)."""
 
-    dtype: ElementType = ElementType(DTypeCode.FLOAT32)
+    dtype: ElementType = element_type(ElementType(DTypeCode.FLOAT32))

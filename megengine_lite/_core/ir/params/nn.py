@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntEnum
 
 from megengine_lite._core.ir.params.base import (
@@ -12,7 +11,6 @@ from megengine_lite._core.ir.params.base import (
     float32,
     float64,
     int32,
-    serialized,
     uint32,
     uint64,
 )
@@ -35,9 +33,7 @@ class BNFwdMode(IntEnum):
     INFERENCE = 1
 
 
-@serialized(11)
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class BN(Param):
+class BN(Param, code=11):
     """Batch normalization. ``scale`` and ``bias`` are unused."""
 
     param_dim: BNParamDim | int = enum(0, BNParamDim.DIM_11HW)
@@ -48,9 +44,7 @@ class BN(Param):
     bias: float = float32(5)
 
 
-@serialized(10)
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class LRN(Param):
+class LRN(Param, code=10):
     """Normalization across neighbouring channels."""
 
     n: int = uint32(0, 5)
@@ -59,17 +53,13 @@ class LRN(Param):
     beta: float = float32(3, 0.75)
 
 
-@serialized(90)
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class Softmax(Param):
+class Softmax(Param, code=90):
     """Softmax along one axis."""
 
     axis: int = int32(0, -1)
 
 
-@serialized(85)
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class LayerNorm(Param):
+class LayerNorm(Param, code=85):
     """Normalization over the last ``normalized_dim`` dimensions."""
 
     affine: bool = boolean(0, True)
@@ -78,9 +68,7 @@ class LayerNorm(Param):
     normalized_size: int = uint64(3, 1)
 
 
-@serialized(94)
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class GeneralNorm(Param):
+class GeneralNorm(Param, code=94):
     """Normalization over the axes ``axis_start`` to ``axis_end`` - 1."""
 
     affine: bool = boolean(0, True)
@@ -89,9 +77,7 @@ class GeneralNorm(Param):
     axis_end: int = uint64(3)
 
 
-@serialized(92)
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class GroupNorm(Param):
+class GroupNorm(Param, code=92):
     """Normalization over groups of channels. InstanceNorm uses the same table and ignores ``group``."""
 
     affine: bool = boolean(0, True)
@@ -100,9 +86,7 @@ class GroupNorm(Param):
     format: ConvolutionFormat | int = enum(3, ConvolutionFormat.NCHW)
 
 
-@serialized(86)
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class Dropout(Param):
+class Dropout(Param, code=86):
     """Dropout."""
 
     drop_prob: float = float32(0)
@@ -117,17 +101,13 @@ class RNNCellNonlineMode(IntEnum):
     TANH = 2
 
 
-@serialized(87)
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class RNNCell(Param):
+class RNNCell(Param, code=87):
     """One step of a plain recurrent layer."""
 
     nonlineMode: RNNCellNonlineMode | int = enum(0, RNNCellNonlineMode.IDENTITY)
 
 
-@serialized(88)
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class RNN(Param):
+class RNN(Param, code=88):
     """Plain recurrent layers."""
 
     num_layers: int = uint32(0, 1)
@@ -139,9 +119,7 @@ class RNN(Param):
     fwd_mode: BNFwdMode | int = enum(6, BNFwdMode.TRAINING)
 
 
-@serialized(89)
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class LSTM(Param):
+class LSTM(Param, code=89):
     """Long short-term memory layers."""
 
     num_layers: int = uint32(0, 1)
@@ -171,9 +149,7 @@ class TensorCombinationType(IntEnum):
     ALL = 3
 
 
-@serialized(95)
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class MultiHeadAttn(Param):
+class MultiHeadAttn(Param, code=95):
     """Multi-head attention with its projections."""
 
     num_heads: int = uint32(0, 1)

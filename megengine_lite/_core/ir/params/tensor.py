@@ -17,45 +17,34 @@ from megengine_lite._core.ir.params.base import (
     index_item_vector,
     int32,
     int32_vector,
-    serialized,
     uint32,
 )
 from megengine_lite._core.ir.params.conv import ConvolutionComputeMode
 
 
-@serialized(1)
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class Empty(Param):
+class Empty(Param, code=1):
     """No parameters."""
 
 
-@serialized(2)
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class Axis(Param):
+class Axis(Param, code=2):
     """One axis, may be negative."""
 
     axis: int = int32(0)
 
 
-@serialized(53)
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class OptionalAxis(Param):
+class OptionalAxis(Param, code=53):
     """One axis or none (-1)."""
 
     axis: int = int32(0, -1)
 
 
-@serialized(54)
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class OptionalAxisV1(Param):
+class OptionalAxisV1(Param, code=54):
     """One axis or none (7)."""
 
     axis: int = int32(0, 7)
 
 
-@serialized(64)
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class Dimshuffle(Param):
+class Dimshuffle(Param, code=64):
     """Output dimension ``k`` is input dimension ``pattern[k]``, or a new 1 where that is -1.
 
     ``ndim`` is the number of input dimensions, 0 if any is allowed.
@@ -80,9 +69,7 @@ class AxisDesc:
     axis: int
 
 
-@serialized(65)
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class AxisAddRemove(Param):
+class AxisAddRemove(Param, code=65):
     """Dimensions of 1 inserted and removed, in the order of ``desc``."""
 
     desc: tuple[AxisDesc, ...] = axis_desc_vector(0)
@@ -99,17 +86,13 @@ class IndexDescMaskItem:
     idx: bool
 
 
-@serialized(66)
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class IndexDescMaskDump(Param):
+class IndexDescMaskDump(Param, code=66):
     """Which axes Subtensor and its relatives index, and with which inputs."""
 
     items: tuple[IndexDescMaskItem, ...] = index_item_vector(0)
 
 
-@serialized(27)
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class IndexingRemap(Param):
+class IndexingRemap(Param, code=27):
     """Gather by a map of coordinates."""
 
     is_non_overlapping: bool = boolean(0)
@@ -123,9 +106,7 @@ class PaddingMode(IntEnum):
     CONSTANT = 2
 
 
-@serialized(82)
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class Padding(Param):
+class Padding(Param, code=82):
     """Elements added in front of and behind each dimension."""
 
     front_offset_dim0: int = uint32(0)
@@ -168,9 +149,7 @@ class ReduceDataType(IntEnum):
     QINT_I8xO32 = 5
 
 
-@serialized(23)
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class Reduce(Param):
+class Reduce(Param, code=23):
     """Reduction along one axis, or to a target shape if there is a second input."""
 
     mode: ReduceMode | int = enum(0, ReduceMode.SUM)
@@ -178,9 +157,7 @@ class Reduce(Param):
     data_type: ReduceDataType | int = enum(2, ReduceDataType.DEFAULT)
 
 
-@serialized(24)
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class Cumsum(Param):
+class Cumsum(Param, code=24):
     """Running sum."""
 
     axis: int = int32(0, INT_MAX)
@@ -195,9 +172,7 @@ class ArgsortOrder(IntEnum):
     DESCENDING = 1
 
 
-@serialized(26)
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class Argsort(Param):
+class Argsort(Param, code=26):
     """Sorting of rows, with indexes."""
 
     order: ArgsortOrder | int = enum(0, ArgsortOrder.ASCENDING)
@@ -211,9 +186,7 @@ class TopKMode(IntEnum):
     VALUE_IDX_SORTED = 2
 
 
-@serialized(44)
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class TopK(Param):
+class TopK(Param, code=44):
     """Smallest or largest elements of rows."""
 
     mode: TopKMode | int = enum(0, TopKMode.KTH_ONLY)
@@ -230,9 +203,7 @@ class CondTakeMode(IntEnum):
     GEQ = 5
 
 
-@serialized(25)
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class CondTake(Param):
+class CondTake(Param, code=25):
     """Selection of the elements whose mask compares true with ``val``."""
 
     mode: CondTakeMode | int = enum(0, CondTakeMode.EQ)
@@ -240,9 +211,7 @@ class CondTake(Param):
     eps: float = float32(2, 1e-06)
 
 
-@serialized(69)
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class NMSKeep(Param):
+class NMSKeep(Param, code=69):
     """Non-maximum suppression of sorted boxes."""
 
     iou_thresh: float = float32(0)
@@ -259,9 +228,7 @@ class MatrixMulFormat(IntEnum):
     N32K4_DOT = 4
 
 
-@serialized(20)
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class MatrixMul(Param):
+class MatrixMul(Param, code=20):
     """Product of two matrices or batches of them."""
 
     transposeA: bool = boolean(0)
@@ -270,18 +237,14 @@ class MatrixMul(Param):
     format: MatrixMulFormat | int = enum(3, MatrixMulFormat.DEFAULT)
 
 
-@serialized(22)
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class SVD(Param):
+class SVD(Param, code=22):
     """Singular value decomposition."""
 
     full_matrices: bool = boolean(0)
     compute_uv: bool = boolean(1, True)
 
 
-@serialized(97)
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class Cross(Param):
+class Cross(Param, code=97):
     """Vector product along axes of length three."""
 
     axisa: int = int32(0, -1)
@@ -289,34 +252,26 @@ class Cross(Param):
     axisc: int = int32(2, -1)
 
 
-@serialized(91)
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class Diag(Param):
+class Diag(Param, code=91):
     """Diagonal ``k`` of a matrix, or a matrix from a diagonal."""
 
     k: int = int32(0)
 
 
-@serialized(31)
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class Eye(Param):
+class Eye(Param, code=31):
     """Matrix with ones on diagonal ``k``."""
 
     k: int = int32(0)
     dtype: DTypeCode | int = dtype_code(1, DTypeCode.FLOAT32)
 
 
-@serialized(29)
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class Linspace(Param):
+class Linspace(Param, code=29):
     """Evenly spaced numbers."""
 
     endpoint: bool = boolean(0, True)
 
 
-@serialized(84)
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class CheckNonFinite(Param):
+class CheckNonFinite(Param, code=84):
     """Scaling with a test for infinities and NaN."""
 
     scale: float = float32(0, 1.0)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntEnum
 
-from megengine_lite._core.ir.params.base import Param, boolean, enum, float32, int32, serialized, uint32
+from megengine_lite._core.ir.params.base import Param, boolean, enum, float32, int32, uint32
 from megengine_lite._core.ir.params.conv import Convolution3DFormat, ConvolutionFormat
 
 
@@ -31,9 +30,7 @@ class BorderMode(IntEnum):
     ISOLATED = 6
 
 
-@serialized(13)
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class WarpPerspective(Param):
+class WarpPerspective(Param, code=13):
     """Perspective transform; the matrix maps output to input."""
 
     imode: InterpolationMode | int = enum(0, InterpolationMode.LINEAR)
@@ -42,9 +39,7 @@ class WarpPerspective(Param):
     border_val: float = float32(3)
 
 
-@serialized(38)
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class WarpAffine(Param):
+class WarpAffine(Param, code=38):
     """Affine transform; the matrix maps output to input."""
 
     imode: InterpolationMode | int = enum(0, InterpolationMode.LINEAR)
@@ -53,18 +48,14 @@ class WarpAffine(Param):
     format: ConvolutionFormat | int = enum(3, ConvolutionFormat.NHWC)
 
 
-@serialized(40)
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class Resize(Param):
+class Resize(Param, code=40):
     """Resize with half-pixel centres."""
 
     imode: InterpolationMode | int = enum(0, InterpolationMode.LINEAR)
     format: ConvolutionFormat | int = enum(1, ConvolutionFormat.NHWC)
 
 
-@serialized(96)
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class Resize3D(Param):
+class Resize3D(Param, code=96):
     """Resize of volumes."""
 
     imode: InterpolationMode | int = enum(0, InterpolationMode.LINEAR)
@@ -72,9 +63,7 @@ class Resize3D(Param):
     align_corners: bool = boolean(2)
 
 
-@serialized(68)
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class Remap(Param):
+class Remap(Param, code=68):
     """Gather of pixels by a map of coordinates."""
 
     imode: InterpolationMode | int = enum(0, InterpolationMode.LINEAR)
@@ -83,26 +72,20 @@ class Remap(Param):
     scalar: float = float32(3)
 
 
-@serialized(34)
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class Flip(Param):
+class Flip(Param, code=34):
     """Mirrored image."""
 
     vertical: bool = boolean(0)
     horizontal: bool = boolean(1)
 
 
-@serialized(35)
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class Rotate(Param):
+class Rotate(Param, code=35):
     """Rotation by 90 degrees."""
 
     clockwise: bool = boolean(0, True)
 
 
-@serialized(39)
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class GaussianBlur(Param):
+class GaussianBlur(Param, code=39):
     """Gaussian filter."""
 
     border_mode: BorderMode | int = enum(0, BorderMode.REPLICATE)
@@ -149,9 +132,7 @@ class CvtColorMode(IntEnum):
     BT601_YUV2BGR_YU12 = 31
 
 
-@serialized(37)
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class CvtColor(Param):
+class CvtColor(Param, code=37):
     """Colour conversion."""
 
     mode: CvtColorMode | int = enum(0, CvtColorMode.RGB2GRAY)
@@ -164,9 +145,7 @@ class DctChannelSelectFastImpl(IntEnum):
     FIX_32_MASK = 1
 
 
-@serialized(72)
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class DctChannelSelect(Param):
+class DctChannelSelect(Param, code=72):
     """Cosine transform of image blocks, coefficients as channels."""
 
     format: ConvolutionFormat | int = enum(0, ConvolutionFormat.NCHW)
@@ -181,9 +160,7 @@ class ROIPoolingMode(IntEnum):
     AVERAGE = 1
 
 
-@serialized(12)
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class ROIPooling(Param):
+class ROIPooling(Param, code=12):
     """Pooling over regions of interest."""
 
     mode: ROIPoolingMode | int = enum(0, ROIPoolingMode.MAX)
@@ -197,9 +174,7 @@ class ROIAlignMode(IntEnum):
     AVERAGE = 1
 
 
-@serialized(48)
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class ROIAlign(Param):
+class ROIAlign(Param, code=48):
     """Pooling over interpolated points in regions of interest."""
 
     mode: ROIAlignMode | int = enum(0, ROIAlignMode.MAX)
@@ -212,9 +187,7 @@ class ROIAlign(Param):
     sample_width: int = uint32(7, 2)
 
 
-@serialized(49)
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class DeformablePSROIPooling(Param):
+class DeformablePSROIPooling(Param, code=49):
     """Position-sensitive pooling over shifted regions."""
 
     no_trans: bool = boolean(0, True)
