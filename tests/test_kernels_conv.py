@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from support.guarded_memory import GuardedCall
 from support.one_node import INSTRUCTION_SETS, relative_error, run_node
 
 from megengine_lite._core.config import AlgoPolicy
@@ -16,9 +17,11 @@ from megengine_lite._core.cpu.kernel_set import KernelSet, kernel_set
 from megengine_lite._core.cpu.lower import conv
 from megengine_lite._core.cpu.lower.deconv import phases
 from megengine_lite._core.cpu.packing.float32 import (
+    TILE_BLOCKS,
     block_channels,
     merge_groups,
     pack_direct,
+    pack_winograd,
     unblock_channels,
     winograd_filter_matrix,
 )
@@ -357,6 +360,29 @@ def test_winograd_filter_matrix_evaluates_polynomials(m):
     for row in g[1:-1]:
         point = row[1] / row[0]
         np.testing.assert_allclose(row / row[0], [1, point, point**2])
+
+
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+@pytest.mark.parametrize("m", [2, 4])
+@pytest.mark.parametrize(("oc", "ic"), [(1, 1), (13, 37), (40, 16), (64, 33)])
+def test_winograd_filters_are_transformed(isa, m, oc, ic):
+    kernels = kernel_set(isa)
+    width, side, matrix = kernels.width, m + 2, winograd_filter_matrix(m)
+    w = np.random.default_rng(oc).standard_normal((1, oc, ic, 3, 3)).astype(np.float32)
+    expected = np.zeros((-(-oc // width) * width, ic, side, side))
+    expected[:oc] = matrix @ w[0].astype(np.float64) @ matrix.T
+    packed = np.full(expected.size, np.nan, np.float32)
+    GuardedCall(
+        kernels, "pack_winograd_f32", work=kernels.module("pack_winograd").work_items(oc, ic, TILE_BLOCKS), weight=w,
+        matrix=matrix, y=packed, oc=oc, ic=ic, side=side, tile_blocks=TILE_BLOCKS,
+    ).run()  # fmt: skip
+    tile = TILE_BLOCKS * width
+    for first in range(0, len(expected), tile):
+        channels = expected[first : first + tile]
+        rows = packed[first * side**2 * ic :][: channels.size].reshape(side, side, ic, len(channels))
+        np.testing.assert_allclose(rows, channels.transpose(2, 3, 1, 0), rtol=1e-6, atol=1e-7)
+    for threads in (1, 3):
+        np.testing.assert_array_equal(pack_winograd(w, kernels, m, threads), packed)
 
 
 def test_blocked_layout_round_trip():

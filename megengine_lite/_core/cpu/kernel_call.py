@@ -1,4 +1,4 @@
-"""Runs one kernel on numpy arrays, by the same records as in a program: for tests and benchmarks."""
+"""Runs one kernel on numpy arrays, by the same records as in a program: to pack weights, in tests and benchmarks."""
 
 from __future__ import annotations
 

@@ -192,13 +192,16 @@ def _emit_depthwise(ctx: Lowering, node: Node, p: ConvProblem, x: Var, bias: Var
 
 
 def _emit_winograd(ctx: Lowering, node: Node, p: ConvProblem, x: Var, bias: Var | None, z: Var | None, m: int) -> None:
-    plan = WinogradPlan.make(p, m, ctx.config.threads)
+    kernels, threads = ctx.kernels, ctx.config.threads
+    plan = WinogradPlan.make(p, m, threads)
     xt = ctx.blocked(x, p.pad_h, p.pad_w)
     zt = ctx.blocked(z) if z else None
     yt = ctx.new_blocked(node.outputs[0])
     ctx.emit(
         f"conv_winograd{m}_f32", node, x=xt.ref,
-        w=_packed_filter(ctx, node, ("pack_winograd", m), lambda a, width: packing.pack_winograd(a, width, m)),
+        w=_packed_filter(
+            ctx, node, ("pack_winograd", m), lambda a, _: packing.pack_winograd(a, kernels, m, threads)
+        ),
         bias=_packed_bias(ctx, bias, 1), z=zt.ref if zt else None, y=yt.ref, **blocked_strides("x", xt),
         x_bottom=p.ih + xt.halo_h, x_right=p.iw + xt.halo_w, **blocked_strides("y", yt), **blocked_strides("z", zt),
         ic=p.ic, oc=p.oc, oh=p.oh, ow=p.ow, pad_h=p.pad_h, pad_w=p.pad_w, tile_blocks=plan.tile_blocks,

@@ -10,6 +10,8 @@ import math
 
 import numpy as np
 
+from megengine_lite._core.cpu.kernel_call import KernelCall
+from megengine_lite._core.cpu.kernel_set import KernelSet
 from megengine_lite._core.system.memory import ALIGNMENT
 from megengine_lite.kernels.common.shared import TILE_BLOCKS
 
@@ -137,21 +139,16 @@ def winograd_filter_matrix(m: int) -> np.ndarray:
     return np.array(rows)
 
 
-def pack_winograd(weight: np.ndarray, width: int, m: int) -> np.ndarray:
+def pack_winograd(weight: np.ndarray, kernels: KernelSet, m: int, threads: int) -> np.ndarray:
     """For ``conv_winograd``, from (1, oc, ic, 3, 3): ``[tile][s s][ic][channels of the tile]``, s = m + 2.
 
     The transform is computed in float64 and rounded once.
     """
     _, oc, ic, _, _ = weight.shape
-    g = winograd_filter_matrix(m)
-    area = (m + 2) ** 2
-    spread = np.kron(g, g).T  # (9, area)
-    blocks = -(-oc // width)
-    out = aligned_empty(blocks * width * area * ic)
-    for first in range(0, blocks, TILE_BLOCKS):
-        lanes = min(TILE_BLOCKS, blocks - first) * width
-        rows = weight[0, first * width : first * width + lanes].astype(np.float64)
-        tile = out[first * width * area * ic :][: lanes * area * ic].reshape(area, ic, lanes)
-        tile[:, :, : len(rows)] = (rows.reshape(-1, 9) @ spread).reshape(len(rows), ic, area).transpose(2, 1, 0)
-        tile[:, :, len(rows) :] = 0
+    out = aligned_empty(-(-oc // kernels.width) * kernels.width * (m + 2) ** 2 * ic)
+    KernelCall(
+        kernels, "pack_winograd_f32", work=kernels.module("pack_winograd").work_items(oc, ic, TILE_BLOCKS),
+        threads=threads, weight=np.ascontiguousarray(weight), matrix=np.ascontiguousarray(winograd_filter_matrix(m)),
+        y=out, oc=oc, ic=ic, side=m + 2, tile_blocks=TILE_BLOCKS,
+    ).run()  # fmt: skip
     return out

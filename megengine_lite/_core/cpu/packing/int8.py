@@ -70,15 +70,25 @@ def pack_direct(w: np.ndarray, width: int, pixel: int, least_parts: int = 1) -> 
     oc, ic = round_up(ocpg, width), round_up(icpg, QUAD)
     padded = np.zeros((n, g, oc, ic, kh, kw), np.int8)
     padded[:, :, :ocpg, :icpg] = parts
-    out = []
-    for group in range(g):
-        for first in range(0, oc, TILE_BLOCKS * width):
-            for part in range(n):
-                for block in range(0, ic, pixel):
-                    piece = padded[part, group, first : first + TILE_BLOCKS * width, block : block + pixel]
-                    quads = piece.reshape(len(piece), piece.shape[1] // QUAD, QUAD, kh, kw).transpose(3, 4, 1, 0, 2)
-                    out.append(quads.reshape(-1))
-    return _aligned(out)
+    out = aligned_empty(padded.size // QUAD).view(np.int8)
+    groups = out.reshape(g, -1)
+    column = n * ic * kh * kw  # weights of an output channel
+    for first, tiles, lanes in _in_pieces(oc, TILE_BLOCKS * width):
+        columns = groups[:, first * column :][:, : tiles * lanes * column].reshape(g, tiles, n, -1)
+        for start, blocks, channels in _in_pieces(ic, pixel):
+            rows = columns[..., start * kh * kw * lanes :][..., : blocks * channels * kh * kw * lanes]
+            source = padded[:, :, first : first + tiles * lanes, start : start + blocks * channels]
+            quads = source.reshape(n, g, tiles, lanes, blocks, channels // QUAD, QUAD, kh, kw)
+            target = rows.reshape(g, tiles, n, blocks, kh, kw, channels // QUAD, lanes, QUAD)
+            target[...] = quads.transpose(1, 2, 0, 4, 7, 8, 5, 3, 6)
+    return out
+
+
+def _in_pieces(count: int, size: int) -> list[tuple[int, int, int]]:
+    """First element, number and size of the whole pieces of ``count`` elements, and of the piece that is left."""
+    whole, left = divmod(count, size)
+    pieces = [(0, whole, size), (whole * size, 1, left)]
+    return [piece for piece in pieces if piece[1] * piece[2]]
 
 
 def pack_depthwise(w: np.ndarray, width: int, taps: int) -> np.ndarray:

@@ -1,0 +1,75 @@
+"""Transforms filters for conv_winograd and puts them in the order in which it reads them."""
+
+from libc.stdint cimport int64_t
+
+from megengine_lite.kernels.common.simd cimport VW, inlined
+
+cdef enum:
+    CHANNELS = 16  # input channels of a work item
+    TAPS = 9
+
+
+cdef struct PackWinogradArgs:
+    const float* weight
+    const double* matrix
+    float* y
+    int64_t oc, ic, side, tile_blocks
+
+
+cdef inline inlined transform(
+    int S, const double* g, const double* taps, float* y, int64_t step
+) noexcept nogil:
+    """G w G^T of the filters of VW output channels. taps: [3 3][VW], g: [S][3]; element k goes to y + k step."""
+    cdef double half[8 * 3 * VW]
+    cdef double total
+    cdef int i, j, lane
+    for i in range(S):
+        for j in range(3):
+            for lane in range(VW):
+                half[(i * 3 + j) * VW + lane] = g[3 * i] * taps[j * VW + lane] \
+                    + g[3 * i + 1] * taps[(3 + j) * VW + lane] + g[3 * i + 2] * taps[(6 + j) * VW + lane]
+    for i in range(S):
+        for j in range(S):
+            for lane in range(VW):
+                total = g[3 * j] * half[3 * i * VW + lane] + g[3 * j + 1] * half[(3 * i + 1) * VW + lane] \
+                    + g[3 * j + 2] * half[(3 * i + 2) * VW + lane]
+                y[(i * S + j) * step + lane] = <float>total
+
+
+cdef void pack_winograd_f32(const PackWinogradArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+    """y = [tile of `tile_blocks` channel blocks][side side][ic][channels of the tile], from weight = [oc][ic][3][3].
+
+    `matrix` is G, [side][3]. The last tile has as many blocks as are left; channels that do not exist get zeros. All
+    is computed in float64 and rounded once. One work item = CHANNELS input channels of a tile, the tile outermost.
+    """
+    cdef int64_t oc = a.oc, ic = a.ic, side = a.side, area = side * side
+    cdef int64_t blocks = (oc + VW - 1) // VW, parts = (ic + CHANNELS - 1) // CHANNELS
+    cdef int64_t item, first, lanes, i, block, channel
+    cdef double taps[TAPS * VW]
+    cdef const float* w
+    cdef float* y
+    cdef int k, lane
+    for item in range(begin, end):
+        first = item // parts * a.tile_blocks
+        lanes = min(a.tile_blocks, blocks - first) * VW
+        for i in range(item % parts * CHANNELS, min(ic, (item % parts + 1) * CHANNELS)):
+            for block in range(lanes // VW):
+                for lane in range(VW):
+                    channel = (first + block) * VW + lane
+                    w = a.weight + (channel * ic + i) * TAPS
+                    for k in range(TAPS):
+                        taps[k * VW + lane] = w[k] if channel < oc else 0
+                y = a.y + first * VW * area * ic + i * lanes + block * VW
+                if side == 4:
+                    transform(4, a.matrix, taps, y, ic * lanes)
+                else:
+                    transform(6, a.matrix, taps, y, ic * lanes)
+
+
+def work_items(int64_t oc, int64_t ic, int64_t tile_blocks):
+    """How many work items there are."""
+    cdef int64_t blocks = (oc + VW - 1) // VW
+    return (blocks + tile_blocks - 1) // tile_blocks * ((ic + CHANNELS - 1) // CHANNELS)
+
+
+include "pack_winograd_table.pxi"
