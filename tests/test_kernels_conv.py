@@ -17,7 +17,6 @@ from megengine_lite._core.cpu.kernel_set import KernelSet, kernel_set
 from megengine_lite._core.cpu.lower import conv
 from megengine_lite._core.cpu.lower.deconv import phases
 from megengine_lite._core.cpu.packing.float32 import (
-    TILE_BLOCKS,
     block_channels,
     merge_groups,
     pack_direct,
@@ -28,6 +27,7 @@ from megengine_lite._core.cpu.packing.float32 import (
 from megengine_lite._core.ir.fused import Activation, ActivationCode, FusedConv
 from megengine_lite._core.ir.params import Convolution, Convolution3D, ConvolutionMode, ConvolutionSparse
 from megengine_lite.errors import LiteValueError
+from megengine_lite.kernels.common.shared import TILE_BLOCKS
 
 A = ActivationCode
 ALGORITHMS = {a.name: a for a in CONV_F32}
@@ -373,8 +373,8 @@ def test_winograd_filters_are_transformed(isa, m, oc, ic):
     expected[:oc] = matrix @ w[0].astype(np.float64) @ matrix.T
     packed = np.full(expected.size, np.nan, np.float32)
     GuardedCall(
-        kernels, "pack_winograd_f32", work=kernels.module("pack_winograd").work_items(oc, ic, TILE_BLOCKS), weight=w,
-        matrix=matrix, y=packed, oc=oc, ic=ic, side=side, tile_blocks=TILE_BLOCKS,
+        kernels, "pack_winograd_f32", work=kernels.module("pack_winograd").work_items(oc, ic), weight=w,
+        matrix=matrix, y=packed, oc=oc, ic=ic, side=side,
     ).run()  # fmt: skip
     tile = TILE_BLOCKS * width
     for first in range(0, len(expected), tile):

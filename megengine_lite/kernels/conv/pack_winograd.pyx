@@ -2,6 +2,7 @@
 
 from libc.stdint cimport int64_t
 
+from megengine_lite.kernels.common.shared cimport TILE_BLOCKS
 from megengine_lite.kernels.common.simd cimport VW, inlined
 
 cdef enum:
@@ -13,7 +14,7 @@ cdef struct PackWinogradArgs:
     const float* weight
     const double* matrix
     float* y
-    int64_t oc, ic, side, tile_blocks
+    int64_t oc, ic, side
 
 
 cdef inline inlined transform(
@@ -37,7 +38,7 @@ cdef inline inlined transform(
 
 
 cdef void pack_winograd_f32(const PackWinogradArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
-    """y = [tile of `tile_blocks` channel blocks][side side][ic][channels of the tile], from weight = [oc][ic][3][3].
+    """y = [tile of TILE_BLOCKS channel blocks][side side][ic][channels of the tile], from weight = [oc][ic][3][3].
 
     `matrix` is G, [side][3]. The last tile has as many blocks as are left; channels that do not exist get zeros. All
     is computed in float64 and rounded once. One work item = CHANNELS input channels of a tile, the tile outermost.
@@ -50,8 +51,8 @@ cdef void pack_winograd_f32(const PackWinogradArgs* a, int64_t begin, int64_t en
     cdef float* y
     cdef int k, lane
     for item in range(begin, end):
-        first = item // parts * a.tile_blocks
-        lanes = min(a.tile_blocks, blocks - first) * VW
+        first = item // parts * TILE_BLOCKS
+        lanes = min(<int64_t>TILE_BLOCKS, blocks - first) * VW
         for i in range(item % parts * CHANNELS, min(ic, (item % parts + 1) * CHANNELS)):
             for block in range(lanes // VW):
                 for lane in range(VW):
@@ -66,10 +67,10 @@ cdef void pack_winograd_f32(const PackWinogradArgs* a, int64_t begin, int64_t en
                     transform(6, a.matrix, taps, y, ic * lanes)
 
 
-def work_items(int64_t oc, int64_t ic, int64_t tile_blocks):
+def work_items(int64_t oc, int64_t ic):
     """How many work items there are."""
     cdef int64_t blocks = (oc + VW - 1) // VW
-    return (blocks + tile_blocks - 1) // tile_blocks * ((ic + CHANNELS - 1) // CHANNELS)
+    return (blocks + TILE_BLOCKS - 1) // TILE_BLOCKS * ((ic + CHANNELS - 1) // CHANNELS)
 
 
 include "pack_winograd_table.pxi"

@@ -147,8 +147,8 @@ def pack_winograd(weight: np.ndarray, kernels: KernelSet, m: int, threads: int) 
     _, oc, ic, _, _ = weight.shape
     out = aligned_empty(-(-oc // kernels.width) * kernels.width * (m + 2) ** 2 * ic)
     KernelCall(
-        kernels, "pack_winograd_f32", work=kernels.module("pack_winograd").work_items(oc, ic, TILE_BLOCKS),
+        kernels, "pack_winograd_f32", work=kernels.module("pack_winograd").work_items(oc, ic),
         threads=threads, weight=np.ascontiguousarray(weight), matrix=np.ascontiguousarray(winograd_filter_matrix(m)),
-        y=out, oc=oc, ic=ic, side=m + 2, tile_blocks=TILE_BLOCKS,
+        y=out, oc=oc, ic=ic, side=m + 2,
     ).run()  # fmt: skip
     return out
