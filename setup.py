@@ -1,10 +1,12 @@
 """Extension modules of megengine_lite: every kernel source is compiled once per instruction set.
 
-``python setup.py build_ext --inplace`` builds beside the sources, with all cores. Three environment
-variables change what is built:
+Modules are gathered in few shared objects: one of each instruction set, ``_native`` of what is compiled once, and one
+of the only module in C++. ``python setup.py build_ext --inplace`` builds beside the sources, with all cores. Three
+environment variables change what is built:
 
-``MEGENGINE_LITE_BUILD_ONLY``      comma-separated module names (``conv_direct,program``); others are skipped
-``MEGENGINE_LITE_BUILD_ISA``       comma-separated instruction sets (``avx512``); others are skipped
+``MEGENGINE_LITE_BUILD_ONLY``      comma-separated module names (``conv_direct,program``); others stay as they are
+``MEGENGINE_LITE_BUILD_ISA``       comma-separated instruction sets (``avx512``); others are skipped. ``native``: the
+                                   best of this machine, and the one that every processor runs
 ``MEGENGINE_LITE_BUILD_SANITIZE``  ``address``: AddressSanitizer, UndefinedBehaviorSanitizer and checked indices of
                                    memoryviews; ``thread``: ThreadSanitizer. tools/sanitize.py builds so, in a copy of
                                    the sources, and runs the tests
@@ -12,23 +14,22 @@ variables change what is built:
 
 import os
 import runpy
-import shlex
 import subprocess
 import sys
-import sysconfig
-from collections.abc import Sequence
+from logging import INFO
 from pathlib import Path
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
-from setuptools.command.build_ext import build_ext
 
 sys.path.insert(0, str(Path(__file__).parent / "tools"))
 from kernel_tables import write_tables
+from shared_objects import BuildSharedObjects, Part, SharedObject, compiler_kind, is_older, processor_macros
 
 PACKAGE = Path("megengine_lite")
+TRANSLATED = Path("build/cython")  # the C sources
 KERNEL_TABLES = Path("build/kernel-tables")  # what tools/kernel_tables.py makes
-SHARED_UTILITY = "megengine_lite.kernels._cyutility"  # Cython's memoryview code, compiled once for all modules
+SHARED_UTILITY = "megengine_lite._cyutility"  # Cython's memoryview code, compiled once for all modules
 
 COMMON_FLAGS = [
     "-O3",
@@ -49,29 +50,20 @@ KERNEL_FLAGS = {
     "clang": ["-fno-slp-vectorize"],
 }
 # The table of instruction sets; the package itself cannot be imported before it is built.
-ISA_TABLE = runpy.run_path(str(PACKAGE / "_core" / "cpu" / "isa.py"))
+ISA_FILE = PACKAGE / "_core" / "cpu" / "isa.py"
+ISA_TABLE = runpy.run_path(str(ISA_FILE))
 
-# A few sources need flags of their own.
-EXTRA_FLAGS: dict[str, list[str]] = {}
+# Modules that only pass Python objects on: their time is mostly Python's own, and more effort takes seconds to compile.
+GLUE = {"_cyutility", "c_library", "dlpack", "file_bytes", "jobs", "memory", "processor"}
 CXX_SOURCES = {"c_library"}  # calls into libraries that may throw C++ exceptions
-
-
-def compiler() -> str:
-    """``"clang"`` or ``"gcc"``: whose flags the C compiler takes."""
-    command = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
-    try:
-        said = subprocess.run([*command, "--version"], capture_output=True, text=True).stdout
-    except OSError:
-        return "gcc"  # the build itself says that there is no compiler
-    return "clang" if "clang" in said else "gcc"
-
-
-COMPILER = compiler()
+HEADERS = [*(PACKAGE / "kernels" / "common").rglob("*.h"), *(PACKAGE / "_core").rglob("*.h")]
+INCLUDE_DIRS = [str(PACKAGE / "kernels" / "common"), str(PACKAGE / "_core" / "system")]
 
 # Builds for tests, by the value of MEGENGINE_LITE_BUILD_SANITIZE: what -fsanitize of gcc and clang takes.
 SANITIZERS = {"address": "address,undefined,float-cast-overflow", "thread": "thread"}
 
-LINK_FLAGS = ["-Wl,-s", "-pthread"]
+COMPILER = compiler_kind()
+LINK_FLAGS = [] if sys.platform == "darwin" else ["-Wl,-s", "-pthread"]
 SANITIZER_FLAGS: list[str] = []
 CHECK_INDICES = False
 if sanitizer := os.environ.get("MEGENGINE_LITE_BUILD_SANITIZE"):
@@ -87,88 +79,99 @@ if sanitizer := os.environ.get("MEGENGINE_LITE_BUILD_SANITIZE"):
 
 def instruction_sets() -> dict[str, list[str]]:
     """Name -> compiler flags of each kernel build on this machine's architecture."""
-    wanted = os.environ.get("MEGENGINE_LITE_BUILD_ISA")
-    return {
-        name: [*KERNEL_FLAGS[COMPILER], *row.flags(COMPILER)]
-        for name, row in ISA_TABLE["instruction_sets"]().items()
-        if wanted is None or name in wanted.split(",")
-    }
+    rows = ISA_TABLE["instruction_sets"]()
+    wanted = os.environ.get("MEGENGINE_LITE_BUILD_ISA", "")
+    names = [*filter(None, map(str.strip, wanted.split(",")))] or [*rows]
+    if names == ["native"]:
+        names = ISA_TABLE["native_sets"](processor_macros())
+    if unknown := [name for name in names if name not in rows]:
+        sys.exit(f"MEGENGINE_LITE_BUILD_ISA names {', '.join(unknown)}; there are {', '.join(rows)} and native")
+    return {name: [*KERNEL_FLAGS[COMPILER], *rows[name].flags(COMPILER)] for name in rows if name in names}
 
 
-def selected(sources: list[Path]) -> list[Path]:
+def is_selected(name: str) -> bool:
     wanted = os.environ.get("MEGENGINE_LITE_BUILD_ONLY")
-    return [s for s in sorted(sources) if wanted is None or s.stem in wanted.split(",")]
+    return wanted is None or name in wanted.split(",")
 
 
-def extension(name: str, source: Path, flags: list[str], depends: Sequence[Path] = ()) -> Extension:
+def module_of(source: Path) -> str:
+    return ".".join(source.with_suffix("").parts)
+
+
+def c_source(source: Path) -> Path:
+    return TRANSLATED / source.with_suffix(".cpp" if source.stem in CXX_SOURCES else ".c")
+
+
+def part(source: Path, name: str, flags: list[str]) -> Part:
     standard = "-std=gnu++17" if source.stem in CXX_SOURCES else "-std=gnu11"
-    return Extension(
-        name,
-        [str(source)],
-        include_dirs=[str(PACKAGE / "kernels" / "common"), str(PACKAGE / "_core" / "system")],
-        extra_compile_args=[standard, *COMMON_FLAGS, *flags, *EXTRA_FLAGS.get(source.stem, []), *SANITIZER_FLAGS],
-        extra_link_args=LINK_FLAGS,
-        depends=[str(p) for p in depends],
+    effort = ["-O1"] if source.stem in GLUE else []
+    return Part(
+        name, c_source(source), [standard, *COMMON_FLAGS, *effort, *flags, *SANITIZER_FLAGS], is_selected(source.stem)
     )
 
 
-def translate(extensions: list[Extension], build_dir: str) -> list[Extension]:
-    flags = {e.name: [*e.extra_compile_args] for e in extensions}
-    translated = cythonize(
-        extensions,
-        build_dir=build_dir,
-        include_path=[".", str(KERNEL_TABLES)],
-        quiet=True,
-        shared_utility_qualified_name=SHARED_UTILITY,
-        compiler_directives={
-            "language_level": "3",
-            "boundscheck": CHECK_INDICES,
-            "wraparound": False,
-            "cdivision": True,
-            "initializedcheck": CHECK_INDICES,
-            "binding": False,
-        },
-    )
-    for e in translated:  # cythonize adds flags of earlier builds of the same source
-        e.extra_compile_args = flags[e.name]
-    return translated
+CORE = sorted((PACKAGE / "_core").rglob("*.pyx"))
+KERNELS = sorted((PACKAGE / "kernels").rglob("*.pyx"))
 
 
-def shared_utility() -> Extension:
-    source = Path("build/cython/_cyutility.c")
-    if not source.exists():
-        source.parent.mkdir(parents=True, exist_ok=True)
-        subprocess.run([sys.executable, "-m", "cython", f"--generate-shared={source}"], check=True)
-    return Extension(SHARED_UTILITY, [str(source)], extra_compile_args=["-O2", "-g0"], extra_link_args=["-Wl,-s"])
-
-
-def extension_modules() -> list[Extension]:
-    modules = [shared_utility()]
+def shared_objects() -> list[SharedObject]:
+    common = {"depends": [*HEADERS, ISA_FILE, Path(__file__)], "include_dirs": INCLUDE_DIRS, "link_flags": LINK_FLAGS}
     core_flags = [*ISA_TABLE["CORE_FLAGS"].get(ISA_TABLE["architecture"](), ())]
-    core = [
-        extension(".".join(s.with_suffix("").parts), s, core_flags)
-        for s in selected(list((PACKAGE / "_core").rglob("*.pyx")))
-    ]
-    if core:
-        modules += translate(core, "build/cython")
-    headers = sorted((PACKAGE / "kernels" / "common").rglob("*.h"))
-    kernels = selected(list((PACKAGE / "kernels").rglob("*.pyx")))
-    write_tables(kernels, KERNEL_TABLES)
+    c_core = [s for s in CORE if s.stem not in CXX_SOURCES]
+    native = [part(s, module_of(s).removeprefix("megengine_lite."), core_flags) for s in c_core]
+    native.append(part(Path("_cyutility.pyx"), "_cyutility", core_flags))
+    objects = [SharedObject("megengine_lite._native", native, sources=c_core, **common)]
+    for source in CORE:
+        if source.stem in CXX_SOURCES:  # by itself, so that nothing else needs a library of C++
+            alone = [part(source, module_of(source), core_flags)]
+            objects.append(
+                SharedObject(module_of(source), alone, sources=[source], index=False, language="c++", **common)
+            )
     for isa, flags in instruction_sets().items():
-        (PACKAGE / "kernels" / f"_{isa}").mkdir(exist_ok=True)  # for builds in place
-        exts = [extension(f"megengine_lite.kernels._{isa}.{s.stem}", s, flags, headers) for s in kernels]
-        if exts:
-            modules += translate(exts, f"build/cython-{isa}")
-    return modules
+        parts = [part(s, s.stem, flags) for s in KERNELS]
+        objects.append(SharedObject(f"megengine_lite.kernels._{isa}", parts, sources=KERNELS, **common))
+    return objects
 
 
-class ParallelBuild(build_ext):
-    """``build_ext`` that uses every core by default."""
+class Build(BuildSharedObjects):
+    def translate(self) -> None:
+        """Kernels are translated once; each instruction set compiles the same C sources."""
+        TRANSLATED.mkdir(parents=True, exist_ok=True)
+        utility = TRANSLATED / "_cyutility.c"
+        if is_selected("_cyutility") and is_older(utility, []):
+            subprocess.run([sys.executable, "-m", "cython", f"--generate-shared={utility}"], check=True)
+        write_tables(KERNELS, KERNEL_TABLES)
+        sources = [s for s in (*CORE, *KERNELS) if is_selected(s.stem)]
+        self.announce(f"translating {len(sources)} Cython sources", level=INFO)
+        cythonize(
+            [Extension(module_of(s), [str(s)]) for s in sources],
+            build_dir=str(TRANSLATED),
+            include_path=[".", str(KERNEL_TABLES)],
+            nthreads=self.parallel if len(sources) > 1 and sys.platform == "linux" else 0,
+            quiet=True,
+            shared_utility_qualified_name=SHARED_UTILITY,
+            compiler_directives={
+                "language_level": "3",
+                "boundscheck": CHECK_INDICES,
+                "wraparound": False,
+                "cdivision": True,
+                "initializedcheck": CHECK_INDICES,
+                "binding": False,
+            },
+        )
 
-    def finalize_options(self) -> None:
-        super().finalize_options()
-        if self.parallel is None:
-            self.parallel = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    def copy_extensions_to_source(self) -> None:
+        """Modules that builds left which did not gather them would hide those of now."""
+        super().copy_extensions_to_source()
+        single = [s.with_suffix("") for s in CORE if s.stem not in CXX_SOURCES]
+        for pattern in [
+            *map(str, single),
+            str(PACKAGE / "kernels" / "_cyutility"),
+            str(PACKAGE / "kernels" / "_*" / "*"),
+        ]:
+            for old in Path().glob(f"{pattern}.*.so"):
+                old.unlink()
 
 
-setup(ext_modules=extension_modules(), cmdclass={"build_ext": ParallelBuild})
+if __name__ == "__main__":  # processes that translate may import this file
+    setup(ext_modules=shared_objects(), cmdclass={"build_ext": Build})

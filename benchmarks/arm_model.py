@@ -191,7 +191,7 @@ def main() -> None:
     rows = [["loop of", "set", "multiplies/instructions", "spills st/ld", *cpus]]
     for kernel in arguments.only or KERNELS:
         for isa in arguments.isa or (("dotprod", "neon") if kernel.endswith("int8") else ("neon",)):
-            objects = [*(arguments.folder / "sources" / "build").glob(f"temp*/build/cython-{isa}/**/{kernel}.o")]
+            objects = [*(arguments.folder / "sources" / "build").glob(f"temp*/_{isa}/**/{kernel}.o")]
             if not objects:
                 sys.exit(f"{kernel} for {isa} is not compiled in {arguments.folder}; run tools/emulate_arm.py first")
             for loop in largest(objects, arguments.top):

@@ -51,6 +51,7 @@ if _sys.byteorder != "little":
         f"{_sys.byteorder}-endian; use a little-endian system of the same machine (ppc64le, say)"
     )
 
+from megengine_lite import _compiled  # noqa: F401, I001  (first: it finds the compiled modules)
 from megengine_lite import base, errors, global_setting, network, struct, tensor, utils
 from megengine_lite.base import __version__, get_log_level, set_log_level, version
 from megengine_lite.errors import (

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Collection
 from dataclasses import dataclass
 from enum import Enum
 
@@ -152,6 +153,24 @@ def instruction_sets(of: str | None = None) -> dict[str, InstructionSet]:
     """The rows of an architecture, by default this machine's, by name; the best first."""
     of = of or architecture()
     return {row.name: row for row in INSTRUCTION_SETS if row.architecture == of}
+
+
+_MACROS = {
+    "sse4.1": "__SSE4_1__",
+    "asimd": "__ARM_NEON",
+    "asimdhp": "__ARM_FEATURE_FP16_VECTOR_ARITHMETIC",
+    "asimddp": "__ARM_FEATURE_DOTPROD",
+    "i8mm": "__ARM_FEATURE_MATMUL_INT8",
+    "bf16": "__ARM_FEATURE_BF16",
+}
+"""The macros of gcc and clang for features that are not simply called ``__FEATURE__``."""
+
+
+def native_sets(macros: Collection[str]) -> list[str]:
+    """The best set for the processor that a compiler defines such macros for, and the set that all processors run."""
+    rows = [*instruction_sets().values()]
+    best = next((r for r in rows if all(_MACROS.get(f, f"__{f.upper()}__") in macros for f in r.features)), rows[-1])
+    return [*dict.fromkeys((best.name, rows[-1].name))]
 
 
 def full_name(name: str) -> str:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import importlib
 import os
-import pkgutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import asdict, dataclass
 from functools import cache
+from importlib.util import find_spec
 from types import ModuleType
 from typing import Any, TypedDict
 
@@ -81,13 +81,13 @@ class KernelSet:
         self.width = isa.width
         self._kernels: dict[str, Kernel] = {}
         package = importlib.import_module(f"megengine_lite.kernels._{isa.name}")
-        for module in pkgutil.iter_modules(package.__path__):
-            table = getattr(importlib.import_module(f"{package.__name__}.{module.name}"), "KERNELS", {})
+        for module in package.MODULES:
+            table = getattr(self.module(module), "KERNELS", {})
             for kernel, (address, nbytes, names, kinds) in table.items():
                 arguments = dict(zip(names.split(), kinds, strict=True))
                 if nbytes != ARGUMENT_BYTES * len(arguments):
                     raise InternalError(
-                        f"kernel {kernel} of {package.__name__}.{module.name}: its struct has {nbytes} bytes, its "
+                        f"kernel {kernel} of {package.__name__}.{module}: its struct has {nbytes} bytes, its "
                         f"table names {len(arguments)} arguments of {ARGUMENT_BYTES} bytes; build the package again"
                     )
                 self._kernels[kernel] = Kernel(kernel, address, arguments)
@@ -107,11 +107,8 @@ class KernelSet:
 
 
 def _built(name: str) -> bool:
-    try:
-        package = importlib.import_module(f"megengine_lite.kernels._{name}")
-    except ModuleNotFoundError:
-        return False
-    return any(True for _ in pkgutil.iter_modules(package.__path__))
+    spec = find_spec(f"megengine_lite.kernels._{name}")
+    return spec is not None and spec.origin is not None  # a folder that was left has no file
 
 
 @cache

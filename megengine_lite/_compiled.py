@@ -1,0 +1,43 @@
+"""Where compiled modules are found: many of them lie together in one shared object.
+
+The build gathers what is compiled once in ``_native``, and all kernels of an instruction set in ``kernels/_<set>``.
+Each shared object is also a module, whose ``MODULES`` lists what is inside. A finder, the last that Python asks, loads
+those modules from there, under the names of their sources (``megengine_lite._core.cpu.program``), and kernels under the
+name of their set (``megengine_lite.kernels._<set>.gemm``). The package imports this module before any other of its own.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ExtensionFileLoader, ModuleSpec
+from importlib.util import spec_from_file_location
+from types import ModuleType
+
+from megengine_lite import _native
+
+_PACKAGE = __name__.rpartition(".")[0]
+_INSIDE = {f"{_PACKAGE}.{name}" for name in _native.MODULES}
+
+
+class _Finder(MetaPathFinder):
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if fullname in _INSIDE:
+            return _spec(fullname, _native)
+        parent, _, own = fullname.rpartition(".")
+        if parent.startswith(f"{_PACKAGE}.kernels._"):
+            kernels = sys.modules[parent]  # Python imports a package before what is inside
+            if own in getattr(kernels, "MODULES", ()):
+                return _spec(fullname, kernels)
+        return None
+
+
+def _spec(fullname: str, shared_object: ModuleType) -> ModuleSpec | None:
+    file = str(shared_object.__file__)
+    return spec_from_file_location(fullname, file, loader=ExtensionFileLoader(fullname, file))
+
+
+sys.meta_path.append(_Finder())
