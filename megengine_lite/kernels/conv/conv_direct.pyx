@@ -7,7 +7,6 @@ the last ic block of a group has only the lanes that exist (:func:`megengine_lit
 
 import numpy as np
 
-
 from libc.stdint cimport int64_t
 
 from megengine_lite.kernels.common.block cimport FAR, Output, Sum, conv_row, set_activation
@@ -15,6 +14,8 @@ from megengine_lite.kernels.common.arguments cimport Epilogue, Strides, Window
 from megengine_lite.kernels.common.conv_tiles cimport Division, Part, division, part_of
 from megengine_lite.kernels.common.shared cimport TILE_BLOCKS
 from megengine_lite.kernels.common.simd cimport VW, outlined
+
+from megengine_lite.kernels.common.array_checks import conv_extents
 
 
 cdef inline outlined direct_row(
@@ -116,29 +117,17 @@ def conv_direct(const float[:, :, :, :, ::1] x not None, const float[::1] packed
         not fit the image, or an array has another type or is not C-contiguous.
     """
     cdef ConvDirectArgs a
-    groups, oc, ic, kh, kw = shape
     cdef Py_ssize_t n = x.shape[0], h = x.shape[2], w = x.shape[3]
-    oc_blocks, ic_blocks = -(-oc // VW), -(-ic // VW)
-    if x.shape[4] != VW or x.shape[1] != groups * ic_blocks:
-        raise ValueError(f"the image must have {groups * ic_blocks} blocks of {VW} channels")
-    if groups > 1 and (oc % VW or ic % VW):
-        raise ValueError(f"channels of a group must be multiples of {VW}")
-    if packed.shape[0] != groups * oc_blocks * VW * ic * kh * kw:
-        raise ValueError("the packed filter has another size than its shape tells")
-    if min(*stride, *dilate) < 1:
-        raise ValueError(f"stride {stride} and dilation {dilate} must be 1 or more")
-    oh, ow = [
-        (size - (k - 1) * d - 1) // s + 1 for size, k, s, d in zip((h, w), (kh, kw), stride, dilate, strict=True)
-    ]
-    if min(n, groups, oc, ic, kh, kw, oh, ow) < 1:
-        raise ValueError(f"a filter {shape} with stride {stride} and dilation {dilate} does not fit {h} x {w}")
-    y = np.empty((n, groups * oc_blocks, oh, ow, VW), np.float32)
+    cdef int64_t groups, oc, ic, kh, kw, blocks, oh, ow
+    groups, oc, ic, kh, kw = shape = tuple(shape)
+    blocks, oh, ow = conv_extents(np.shape(x), packed.shape[0], shape, stride, dilate, VW)
+    y = np.empty((n, blocks, oh, ow, VW), np.float32)
     cdef float[:, :, :, :, ::1] out = y
-    cdef int64_t work = n * groups * -(-oc_blocks // TILE_BLOCKS) * oh
+    cdef int64_t work = n * groups * ((blocks // groups + TILE_BLOCKS - 1) // TILE_BLOCKS) * oh
     a = ConvDirectArgs(
         x=&x[0, 0, 0, 0, 0], w=&packed[0], bias=NULL, z=NULL, y=&out[0, 0, 0, 0, 0],
         x_=Strides(row=w * VW, plane=h * w * VW, image=x.shape[1] * h * w * VW),
-        y_=Strides(row=ow * VW, plane=oh * ow * VW, image=y.shape[1] * oh * ow * VW),
+        y_=Strides(row=ow * VW, plane=oh * ow * VW, image=blocks * oh * ow * VW),
         z_=Strides(row=0, plane=0, image=0),
         y_pixel=VW, groups=groups, ic=ic, oc=oc, oh=oh, ow=ow, band=oh, chunks=1,
         window=Window(

@@ -6,8 +6,6 @@ dimensions; every function of the chain runs over one tile before the next tile 
 (broadcast ones) are first copied to scratch, and stay there as long as the next tile needs the same numbers.
 """
 
-import operator
-
 import numpy as np
 
 from libc.stdint cimport int64_t
@@ -20,6 +18,7 @@ from megengine_lite.kernels.common.simd cimport (
     VW, inlined, stream_end, vf, vf_load, vf_load_n, vf_product, vf_store, vf_store_n,
 )
 
+from megengine_lite.kernels.common.array_checks import chain_steps
 from megengine_lite.kernels.common.tiling import plan_chain
 
 cpdef enum:  # planners read it
@@ -451,20 +450,11 @@ def elemwise_chain(steps, inputs):
     >>> kernel_set().module("elemwise").elemwise_chain([(M.MUL, (0, 1)), (M.RELU, (2,))], [x, y]).tolist()
     [[1.0, 0.0], [10.0, 0.0]]
     """
-    if not 1 <= len(inputs) <= MAX_INPUTS or not steps or len(inputs) + len(steps) > MAX_REGISTERS:
-        raise ValueError(f"a chain has 1 to {MAX_INPUTS} inputs and {MAX_REGISTERS} registers in all")
-    steps = [(operator.index(mode), tuple(operator.index(r) for r in args)) for mode, args in steps]
-    for at, (mode, args) in enumerate(steps, start=len(inputs)):
-        if mode not in MODES:
-            raise ValueError(f"mode {mode} does not exist for float32")
-        if len(args) != MODES[mode] or any(not 0 <= r < at for r in args):
-            raise ValueError(f"mode {mode} takes {MODES[mode]} registers below {at}, not {args}")
-    if any(not x.flags.c_contiguous for x in inputs):
-        raise ValueError("the inputs of a chain must be C-contiguous")
+    steps = chain_steps(steps, inputs, MODES, MAX_INPUTS, MAX_REGISTERS)
     cdef ElemwiseChainArgs a
     cdef const float[::1] flat
     cdef Py_ssize_t k
-    shape = np.broadcast_shapes(*(x.shape for x in inputs))
+    shape = np.broadcast_shapes(*[x.shape for x in inputs])
     y = np.empty(shape, np.float32)
     if y.size == 0:
         return y

@@ -4,8 +4,6 @@ Sums are blocked: at most BLOCK terms are added one after another, so that the e
 work item is never split, so results do not depend on the number of threads.
 """
 
-import operator
-
 import numpy as np
 
 from libc.float cimport FLT_MAX
@@ -18,6 +16,7 @@ from megengine_lite.kernels.common.simd cimport (
 )
 from megengine_lite.kernels.common.vmath cimport v_is_nan
 
+from megengine_lite.kernels.common.array_checks import reduced_shape
 from megengine_lite.kernels.common.tiling import plan_reduce
 
 include "reduce_mode_numbers.pxi"  # numbers of ReduceMode
@@ -463,13 +462,9 @@ def reduce(x, int mode, axes):
     cdef ReduceInnerArgs inner
     cdef ReduceOuterArgs outer
     cdef int k
-    axes = tuple(operator.index(axis) for axis in axes)
-    if not x.flags.c_contiguous:
-        raise ValueError(f"only C-contiguous arrays are reduced; strides {x.strides} of shape {x.shape} are not")
-    if mode not in MODES or not x.size or any(not 0 <= axis < x.ndim for axis in axes):
-        raise ValueError(f"cannot reduce axes {axes} of shape {x.shape} by mode {mode}")
+    axes, shape = reduced_shape(x, mode, axes, MODES)
     cdef const float[::1] flat = x.reshape(-1)
-    y = np.empty([1 if k in axes else n for k, n in enumerate(x.shape)], np.float32)
+    y = np.empty(shape, np.float32)
     cdef float[::1] out = y.reshape(-1)
     plan = plan_reduce(x.shape, x.strides, y.strides, axes, LOOPS)
     if plan is None:
