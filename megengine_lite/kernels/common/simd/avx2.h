@@ -1,6 +1,8 @@
 /* AVX2, FMA and F16C: vectors of 8 floats, 16 registers. */
 #ifndef MEGENGINE_LITE_SIMD_AVX2_H
 #define MEGENGINE_LITE_SIMD_AVX2_H
+#include <immintrin.h>
+
 #include "x86.h"
 
 ML_INLINE vf vf_max(vf a, vf b) { return (vf)_mm256_max_ps((__m256)a, (__m256)b); }

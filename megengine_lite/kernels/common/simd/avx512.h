@@ -1,6 +1,8 @@
 /* AVX-512 F, DQ, BW, VL, VBMI and VNNI: vectors of 16 floats, 32 registers. */
 #ifndef MEGENGINE_LITE_SIMD_AVX512_H
 #define MEGENGINE_LITE_SIMD_AVX512_H
+#include <immintrin.h>
+
 #include "x86.h"
 
 ML_INLINE vf vf_load_n(const float *p, int64_t n) {

@@ -1,6 +1,8 @@
 /* SSE up to 4.1: vectors of 4 floats, 16 registers. */
 #ifndef MEGENGINE_LITE_SIMD_SSE_H
 #define MEGENGINE_LITE_SIMD_SSE_H
+#include <smmintrin.h>
+
 #include "x86.h"
 
 ML_INLINE vf vf_max(vf a, vf b) { return (vf)_mm_max_ps((__m128)a, (__m128)b); }

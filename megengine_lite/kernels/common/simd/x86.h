@@ -1,7 +1,7 @@
 /* What the instruction sets of x86-64 have in common: each of their headers begins with it. */
 #ifndef MEGENGINE_LITE_SIMD_X86_H
 #define MEGENGINE_LITE_SIMD_X86_H
-#include <immintrin.h>
+#include <xmmintrin.h>
 
 ML_INLINE vf vf_held(vf x) {
     __asm__("" : "+v"(x));
