@@ -60,6 +60,18 @@ def test_operands_broadcast(shapes, isa):
 
 
 @pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+@pytest.mark.parametrize("dtype", TYPES["i"])
+@pytest.mark.parametrize("n", [1, 3, 127, 128, 129, 512, 513, 1500])
+def test_a_number_is_repeated_along_runs_of_any_length(n, dtype, isa):
+    """Runs are computed in pieces of some hundred bytes, if an operand is one number."""
+    x, rows, one = numbers(dtype, (3, n), 0), numbers(dtype, (3, 1), 1), numbers(dtype, (1,), 2)
+    with np.errstate(all="ignore"):
+        expected = FUNCTIONS[M.FUSE_MUL_ADD3].call(x, rows, one)
+    np.testing.assert_array_equal(elemwise(isa, M.FUSE_MUL_ADD3, [x, rows, one]), expected)
+    np.testing.assert_array_equal(elemwise(isa, M.LT, [rows, x], truth=True), rows < x)
+
+
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
 @pytest.mark.parametrize("exponent", [2, 3, 0.5, 1, -1, -0.5, -2, 1.7, 0])
 def test_power_with_a_constant(exponent, isa):
     x = np.random.default_rng(0).uniform(0.1, 5, (3, 50)).astype(np.float32)

@@ -21,10 +21,12 @@ ctypedef fused integer:
     int8_t
     uint8_t
 
-# Operands of one run, with steps of 0 (repeated) or 1.
+cdef enum:
+    SPREAD_BYTES = 512  # of a number that is written out, so that loops over it are dense
+
+# Dense operands of one run.
 cdef struct Run:
     const void* x[MAX_INPUTS]
-    int64_t step[MAX_INPUTS]
     void* y
     int64_t n
     int64_t bits
@@ -132,10 +134,8 @@ cdef inline inlined value(
         y[0] = (a > 0) - (a < 0)
 
 
-cdef inline inlined strided(
-    int mode, int OPERANDS, bint TRUTH, integer* y, const Run* run, int64_t step0, int64_t step1, int64_t step2,
-    int64_t step3
-) noexcept nogil:
+cdef inline inlined loop(int mode, int OPERANDS, bint TRUTH, integer* y, const Run* run) noexcept nogil:
+    """A run. With TRUTH, results are truth values of one byte."""
     cdef Run r = run[0]  # a copy, which stores to y cannot change
     cdef const integer* a = <const integer*>r.x[0]
     cdef const integer* b = <const integer*>r.x[1]
@@ -145,27 +145,15 @@ cdef inline inlined strided(
     cdef int64_t i, p, q, s, t
     cdef int64_t result = 0
     for i in range(r.n):
-        p = a[i * step0]
-        q = b[i * step1] if OPERANDS > 1 else 0
-        s = c[i * step2] if OPERANDS > 2 else 0
-        t = d[i * step3] if OPERANDS > 3 else 0
+        p = a[i]
+        q = b[i] if OPERANDS > 1 else 0
+        s = c[i] if OPERANDS > 2 else 0
+        t = d[i] if OPERANDS > 3 else 0
         value(mode, <integer>0, p, q, s, t, &r, &result)
         if TRUTH:
             truth[i] = <uint8_t>result
         else:
             y[i] = <integer>result
-
-
-cdef inline inlined loop(int mode, int OPERANDS, bint TRUTH, integer* y, const Run* r) noexcept nogil:
-    """A run. With TRUTH, results are truth values of one byte. Compilers use vectors only if all operands are dense."""
-    cdef int k
-    cdef bint dense = True
-    for k in range(OPERANDS):
-        dense = dense and r.step[k] == 1
-    if dense:
-        strided(mode, OPERANDS, TRUTH, y, r, 1, 1, 1, 1)
-    else:
-        strided(mode, OPERANDS, TRUTH, y, r, r.step[0], r.step[1], r.step[2], r.step[3])
 
 
 # The functions below return False, and write nothing, for a mode that they do not have: MODES is made of that.
@@ -288,6 +276,37 @@ cdef inline int apply(int64_t mode, bint truth, integer* y, const Run* r) noexce
     return 4 if calculate4(mode, y, r) else 0
 
 
+cdef inline void apply_to(int64_t mode, bint truth, int64_t size, const Run* r) noexcept nogil:
+    """The same for elements of a size and sign."""
+    if size == 4:
+        apply(mode, truth, <int32_t*>r.y, r)
+    elif size == 2 and r.is_signed:
+        apply(mode, truth, <int16_t*>r.y, r)
+    elif size == 2:
+        apply(mode, truth, <uint16_t*>r.y, r)
+    elif r.is_signed:
+        apply(mode, truth, <int8_t*>r.y, r)
+    else:
+        apply(mode, truth, <uint8_t*>r.y, r)
+
+
+cdef inline void spread(void* y, const void* x, int64_t size, int64_t n) noexcept nogil:
+    """Writes the number of `size` bytes at x n times."""
+    cdef int64_t i
+    cdef int32_t word
+    cdef int16_t half
+    if size == 4:
+        word = (<const int32_t*>x)[0]
+        for i in range(n):
+            (<int32_t*>y)[i] = word
+    elif size == 2:
+        half = (<const int16_t*>x)[0]
+        for i in range(n):
+            (<int16_t*>y)[i] = half
+    else:
+        memset(y, (<const int8_t*>x)[0], n)
+
+
 cdef int operands_of(int64_t mode, bint truth) noexcept nogil:
     """The number of operands of a mode, 0 if the kernel does not have it: runs it on no elements."""
     cdef Run r
@@ -312,18 +331,25 @@ cdef struct ElemwiseIntArgs:
 cdef void elemwise_int(const ElemwiseIntArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
     """y = f(x0, ...) for integers of `size` bytes; with `truth`, comparisons that give bytes.
 
+    A number that is repeated along dimension 0 is written out before: compilers use vectors only for dense operands.
     `table`: `ndim` extents, innermost first; then for y and each input `ndim` strides in bytes, innermost ones 0 or one
     element. One work item = one run along dimension 0.
     """
     cdef const int64_t* table = a.table
     cdef int64_t mode = a.mode, size = a.size, ndim = a.ndim, inputs = a.inputs
-    cdef bint is_signed = a.is_signed != 0, truth = a.truth != 0
+    cdef bint truth = a.truth != 0
     cdef int64_t item, rest, d, k, index
+    cdef int64_t n = table[0], largest = n, done  # elements: of a run, of a piece of it, before a piece
     cdef int64_t offset[MAX_INPUTS + 1]
+    cdef char numbers[MAX_INPUTS][SPREAD_BYTES]
+    cdef const void* spread_from[MAX_INPUTS]
     cdef Run r
-    r.n = table[0]
     r.bits = 8 * size
-    r.is_signed = is_signed
+    r.is_signed = a.is_signed != 0
+    memset(spread_from, 0, sizeof(spread_from))
+    for k in range(inputs):
+        if table[(k + 2) * ndim] == 0:
+            largest = min(n, SPREAD_BYTES // size)
     for item in range(begin, end):
         memset(offset, 0, sizeof(offset))
         rest = item
@@ -334,18 +360,22 @@ cdef void elemwise_int(const ElemwiseIntArgs* a, int64_t begin, int64_t end, voi
                 offset[k] += index * table[(k + 1) * ndim + d]
         for k in range(inputs):
             r.x[k] = a.x[k] + offset[k + 1]
-            r.step[k] = 1 if table[(k + 2) * ndim] else 0
+            if table[(k + 2) * ndim] == 0:
+                if spread_from[k] != r.x[k]:
+                    spread_from[k] = r.x[k]
+                    spread(numbers[k], r.x[k], size, largest)
+                r.x[k] = numbers[k]
         r.y = a.y + offset[0]
-        if size == 4:
-            apply(mode, truth, <int32_t*>r.y, &r)
-        elif size == 2 and is_signed:
-            apply(mode, truth, <int16_t*>r.y, &r)
-        elif size == 2:
-            apply(mode, truth, <uint16_t*>r.y, &r)
-        elif is_signed:
-            apply(mode, truth, <int8_t*>r.y, &r)
-        else:
-            apply(mode, truth, <uint8_t*>r.y, &r)
+        r.n = largest
+        apply_to(mode, truth, size, &r)
+        done = largest
+        while done < n:
+            r.y = <char*>r.y + r.n * (1 if truth else size)
+            for k in range(inputs):
+                r.x[k] = <const char*>r.x[k] + r.n * table[(k + 2) * ndim]
+            r.n = min(largest, n - done)
+            apply_to(mode, truth, size, &r)
+            done += r.n
 
 
 include "elemwise_int_table.pxi"
