@@ -164,12 +164,8 @@ class Build(BuildSharedObjects):
         """Modules that builds left which did not gather them would hide those of now."""
         super().copy_extensions_to_source()
         single = [s.with_suffix("") for s in CORE if s.stem not in CXX_SOURCES]
-        for pattern in [
-            *map(str, single),
-            str(PACKAGE / "kernels" / "_cyutility"),
-            str(PACKAGE / "kernels" / "_*" / "*"),
-        ]:
-            for old in Path().glob(f"{pattern}.*.so"):
+        for left in (*single, PACKAGE / "kernels" / "_cyutility", PACKAGE / "kernels" / "_*" / "*"):
+            for old in Path().glob(f"{left}.*.so"):
                 old.unlink()
 
 

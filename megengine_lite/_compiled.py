@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from importlib.abc import MetaPathFinder
 from importlib.machinery import ExtensionFileLoader, ModuleSpec
-from importlib.util import spec_from_file_location
 from types import ModuleType
 
 from megengine_lite import _native
@@ -21,9 +19,10 @@ _PACKAGE = __name__.rpartition(".")[0]
 _INSIDE = {f"{_PACKAGE}.{name}" for name in _native.MODULES}
 
 
-class _Finder(MetaPathFinder):
+class _Finder:  # importlib.abc has a base class, and brings twenty modules
+    @staticmethod
     def find_spec(
-        self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+        fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         if fullname in _INSIDE:
             return _spec(fullname, _native)
@@ -35,9 +34,11 @@ class _Finder(MetaPathFinder):
         return None
 
 
-def _spec(fullname: str, shared_object: ModuleType) -> ModuleSpec | None:
+def _spec(fullname: str, shared_object: ModuleType) -> ModuleSpec:
     file = str(shared_object.__file__)
-    return spec_from_file_location(fullname, file, loader=ExtensionFileLoader(fullname, file))
+    spec = ModuleSpec(fullname, ExtensionFileLoader(fullname, file), origin=file)
+    spec.has_location = True
+    return spec
 
 
-sys.meta_path.append(_Finder())
+sys.meta_path.append(_Finder)

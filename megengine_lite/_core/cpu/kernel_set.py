@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import asdict, dataclass
 from functools import cache
-from importlib.util import find_spec
+from importlib.machinery import PathFinder
 from types import ModuleType
 from typing import Any, TypedDict
 
 import megengine_lite._core.system.processor as cpu
+from megengine_lite import kernels
 from megengine_lite._core.cpu.isa import InstructionSet, full_name, instruction_sets
 from megengine_lite._core.system.suggest import suggestion
 from megengine_lite.errors import DeviceError, InternalError
@@ -107,7 +108,7 @@ class KernelSet:
 
 
 def _built(name: str) -> bool:
-    spec = find_spec(f"megengine_lite.kernels._{name}")
+    spec = PathFinder.find_spec(f"megengine_lite.kernels._{name}", kernels.__path__)
     return spec is not None and spec.origin is not None  # a folder that was left has no file
 
 
