@@ -18,6 +18,7 @@ import subprocess
 import sys
 from logging import INFO
 from pathlib import Path
+from typing import Any
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
@@ -56,7 +57,6 @@ ISA_TABLE = runpy.run_path(str(ISA_FILE))
 # Modules that only pass Python objects on: their time is mostly Python's own, and more effort takes seconds to compile.
 GLUE = {"_cyutility", "c_library", "dlpack", "file_bytes", "jobs", "memory", "processor"}
 CXX_SOURCES = {"c_library"}  # calls into libraries that may throw C++ exceptions
-HEADERS = [*(PACKAGE / "kernels" / "common").rglob("*.h"), *(PACKAGE / "_core").rglob("*.h")]
 INCLUDE_DIRS = [str(PACKAGE / "kernels" / "common"), str(PACKAGE / "_core" / "system")]
 
 # Builds for tests, by the value of MEGENGINE_LITE_BUILD_SANITIZE: what -fsanitize of gcc and clang takes.
@@ -115,21 +115,25 @@ KERNELS = sorted((PACKAGE / "kernels").rglob("*.pyx"))
 
 
 def shared_objects() -> list[SharedObject]:
-    common = {"depends": [*HEADERS, ISA_FILE, Path(__file__)], "include_dirs": INCLUDE_DIRS, "link_flags": LINK_FLAGS}
+    def shared_object(name: str, parts: list[Part], sources: list[Path], **settings: Any) -> SharedObject:
+        folder = PACKAGE / "kernels" / "common" if sources is KERNELS else PACKAGE / "_core"
+        depends = [*folder.rglob("*.h"), ISA_FILE, Path(__file__)]
+        return SharedObject(
+            name, parts, sources=sources, depends=depends, include_dirs=INCLUDE_DIRS, link_flags=LINK_FLAGS, **settings
+        )
+
     core_flags = [*ISA_TABLE["CORE_FLAGS"].get(ISA_TABLE["architecture"](), ())]
     c_core = [s for s in CORE if s.stem not in CXX_SOURCES]
     native = [part(s, module_of(s).removeprefix("megengine_lite."), core_flags) for s in c_core]
     native.append(part(Path("_cyutility.pyx"), "_cyutility", core_flags))
-    objects = [SharedObject("megengine_lite._native", native, sources=c_core, **common)]
+    objects = [shared_object("megengine_lite._native", native, c_core)]
     for source in CORE:
         if source.stem in CXX_SOURCES:  # by itself, so that nothing else needs a library of C++
             alone = [part(source, module_of(source), core_flags)]
-            objects.append(
-                SharedObject(module_of(source), alone, sources=[source], index=False, language="c++", **common)
-            )
+            objects.append(shared_object(module_of(source), alone, [source], index=False, language="c++"))
     for isa, flags in instruction_sets().items():
         parts = [part(s, s.stem, flags) for s in KERNELS]
-        objects.append(SharedObject(f"megengine_lite.kernels._{isa}", parts, sources=KERNELS, **common))
+        objects.append(shared_object(f"megengine_lite.kernels._{isa}", parts, KERNELS))
     return objects
 
 

@@ -5,7 +5,6 @@ Inputs that are not given are random.
 
 from __future__ import annotations
 
-import resource
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
@@ -34,7 +33,11 @@ def add(parser: ArgumentParser) -> None:
 
 
 def peak_memory() -> int:
-    """Largest resident size of this process so far, in bytes."""
+    """Largest resident size of this process so far, in bytes; 0 where the system does not tell."""
+    try:
+        import resource
+    except ImportError:
+        return 0  # Windows has no such count
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 

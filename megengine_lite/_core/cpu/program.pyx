@@ -4,7 +4,6 @@ from cpython.buffer cimport PyBUF_WRITE
 from cpython.memoryview cimport PyMemoryView_FromMemory
 from libc.stdint cimport int64_t, uintptr_t
 from libc.stdlib cimport calloc, free
-from posix.stdlib cimport posix_memalign
 
 from megengine_lite._core.cpu.threads cimport progress_made, progress_seen, progress_wait, run_on_threads, tell_of_refusal
 from megengine_lite.kernels.common.kernel cimport kernel_fn
@@ -12,6 +11,8 @@ from megengine_lite.kernels.common.kernel cimport kernel_fn
 
 cdef extern from "platform.h" nogil:
     int64_t ml_now_ns()
+    void* ml_aligned(size_t alignment, size_t nbytes)
+    void ml_free_aligned(void* p)
     unsigned long long ml_flush_denormals()
     void ml_restore_denormals(unsigned long long old)
 
@@ -142,9 +143,9 @@ cdef class Program:
         self.patch_begin = <int64_t*>calloc(bases + 2, sizeof(int64_t))
         if not self.records or not self.arguments or not self.addresses or not self.patch_begin:
             raise MemoryError("no memory for the records of a program")
-        if self.scratch_stride and posix_memalign(
-            <void**>&self.scratch, 4096, self.scratch_stride * self.threads
-        ):
+        if self.scratch_stride:
+            self.scratch = <char*>ml_aligned(4096, self.scratch_stride * self.threads)
+        if self.scratch_stride and not self.scratch:
             raise MemoryError(f"no memory for {self.scratch_stride * self.threads} bytes of scratch")
         patches = [[] for _ in range(bases)]
         free_arguments = self.arguments
@@ -186,7 +187,7 @@ cdef class Program:
         free(self.patches)
         free(self.patch_begin)
         free(self.addresses)
-        free(self.scratch)
+        ml_free_aligned(self.scratch)
         free(self.clock)
 
     def __len__(self):

@@ -264,5 +264,5 @@ def _after_fork():
 MOST_THREADS = MAX_POOL
 
 reset_pool()
-# A child process does not have its parent's threads.
-os.register_at_fork(after_in_child=_after_fork)
+if hasattr(os, "register_at_fork"):  # a child process does not have its parent's threads
+    os.register_at_fork(after_in_child=_after_fork)

@@ -27,6 +27,9 @@ from megengine_lite.errors import LiteError, LiteFileNotFoundError, LiteTypeErro
 from megengine_lite.log import logger
 
 
+cdef extern from "old_glibc.h":
+    pass
+
 cdef extern from "<dlfcn.h>" nogil:
     int RTLD_LAZY
     int RTLD_LOCAL

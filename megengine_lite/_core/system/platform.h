@@ -1,8 +1,15 @@
-/* What Cython cannot express: CPUID, the mode for denormal numbers, a pause in spin loops. */
+/* What Cython cannot express, or systems do each in their own way: CPUID, the mode for denormal numbers, a pause in spin
+ * loops, a clock, aligned memory. */
 #ifndef MEGENGINE_LITE_PLATFORM_H
 #define MEGENGINE_LITE_PLATFORM_H
 #include <stdint.h>
+#include <stdlib.h>
 #include <time.h>
+#if defined(_WIN32)
+#include <malloc.h>
+#include <windows.h>
+#endif
+#include "old_glibc.h"
 
 #if defined(__x86_64__)
 #include <cpuid.h>
@@ -78,9 +85,26 @@ static inline int ml_sysctl(const char *name, void *value, size_t *size) {
 static inline int ml_sysctl(const char *name, void *value, size_t *size) { (void)name, (void)value, (void)size; return 0; }
 #endif
 
+#if defined(_WIN32)
+static inline int64_t ml_now_ns(void) {
+    LARGE_INTEGER count, each_second;
+    QueryPerformanceCounter(&count);
+    QueryPerformanceFrequency(&each_second);
+    return (int64_t)((double)count.QuadPart * 1e9 / (double)each_second.QuadPart);
+}
+/* NULL if there is no memory. */
+static inline void *ml_aligned(size_t alignment, size_t nbytes) { return _aligned_malloc(nbytes, alignment); }
+static inline void ml_free_aligned(void *p) { _aligned_free(p); }
+#else
 static inline int64_t ml_now_ns(void) {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
+static inline void *ml_aligned(size_t alignment, size_t nbytes) {
+    void *p = NULL;
+    return posix_memalign(&p, alignment, nbytes) == 0 ? p : NULL;
+}
+static inline void ml_free_aligned(void *p) { free(p); }
+#endif
 #endif
