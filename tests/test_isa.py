@@ -74,7 +74,13 @@ def test_flags_of_a_compiler():
 
 @pytest.mark.parametrize(
     ("target", "found"),
-    [("linux-aarch64", ARM64), ("macosx-11.0-arm64", ARM64), ("linux-x86_64", X86_64), ("linux-riscv64", OTHER)],
+    [
+        ("linux-aarch64", ARM64),
+        ("macosx-11.0-arm64", ARM64),
+        ("android-24-arm64_v8a", ARM64),
+        ("linux-x86_64", X86_64),
+        ("linux-riscv64", OTHER),
+    ],
 )
 def test_a_cross_build_names_its_architecture(target, found, monkeypatch):
     monkeypatch.setenv("_PYTHON_HOST_PLATFORM", target)

@@ -17,7 +17,7 @@ X86_64 = "x86-64"
 ARM64 = "arm64"
 OTHER = "other"
 
-_MACHINES = {"x86_64": X86_64, "amd64": X86_64, "aarch64": ARM64, "arm64": ARM64}
+_MACHINES = {"x86_64": X86_64, "amd64": X86_64, "aarch64": ARM64, "arm64": ARM64, "arm64_v8a": ARM64}
 
 CORE_FLAGS: dict[str, tuple[str, ...]] = {X86_64: ("-march=x86-64",)}
 """Compiler flags, by architecture, of compiled modules that are not kernels: they run on every processor of it."""
