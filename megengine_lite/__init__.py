@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import sys as _sys
 
+from megengine_lite import _compiled  # noqa: F401  (finds compiled modules; refuses other interpreters before numpy does)
+
+# isort: split
 # Programs that star-import the original also get the names of ctypes that its interface needs.
 from ctypes import (
     CFUNCTYPE,
@@ -51,7 +54,6 @@ if _sys.byteorder != "little":
         f"{_sys.byteorder}-endian; use a little-endian system of the same machine (ppc64le, say)"
     )
 
-from megengine_lite import _compiled  # noqa: F401, I001  (first: it finds the compiled modules)
 from megengine_lite import base, errors, global_setting, network, struct, tensor, utils
 from megengine_lite.base import __version__, get_log_level, set_log_level, version
 from megengine_lite.errors import (

@@ -32,7 +32,17 @@ _INDEX = """\
 
 static const char *const names[] = {%(names)s, NULL};
 
+/* Python itself would refuse with fewer words, and not in all of its versions. */
+static int refused(void) {
+    if (PyInterpreterState_GetID(PyInterpreterState_Get()) == 0) return 0;
+    PyErr_SetString(PyExc_ImportError,
+                    "megengine_lite works in the main interpreter of a process only, because numpy and the pool of "
+                    "threads belong to the whole process; start another process instead of a subinterpreter");
+    return 1;
+}
+
 static int fill(PyObject *module) {
+    if (refused()) return -1;
     PyObject *list = PyList_New(0), *tuple = NULL, *path = PyList_New(0);
     int failed = !list || !path;
     for (const char *const *name = names; !failed && *name; name++) {
@@ -51,7 +61,7 @@ static int fill(PyObject *module) {
 static PyModuleDef_Slot slots[] = {
     {Py_mod_exec, (void *)fill},
 #ifdef Py_mod_multiple_interpreters
-    {Py_mod_multiple_interpreters, Py_MOD_MULTIPLE_INTERPRETERS_NOT_SUPPORTED},
+    {Py_mod_multiple_interpreters, Py_MOD_PER_INTERPRETER_GIL_SUPPORTED}, /* so that it can refuse */
 #endif
 #ifdef Py_mod_gil
     {Py_mod_gil, Py_MOD_GIL_NOT_USED},
@@ -170,6 +180,7 @@ class BuildSharedObjects(build_ext):
                 changed = [part.source, *map(Path, shared.depends)]
                 if self.force or (part.selected and is_older(self.object_of(shared, part), changed)):
                     wanted.append((shared, part))
+        self.extensions = [shared for shared, _ in contents]
         wanted.sort(key=lambda work: -work[1].source.stat().st_size)
         self.compile_all(wanted)
         for shared, objects in contents:
