@@ -27,7 +27,7 @@ from megengine_lite.errors import LiteError, LiteFileNotFoundError, LiteTypeErro
 from megengine_lite.log import logger
 
 
-cdef extern from "old_glibc.h":
+cdef extern from "old_libraries.h":
     pass
 
 cdef extern from "<dlfcn.h>" nogil:

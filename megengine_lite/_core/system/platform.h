@@ -9,7 +9,7 @@
 #include <malloc.h>
 #include <windows.h>
 #endif
-#include "old_glibc.h"
+#include "old_libraries.h"
 
 #if defined(__x86_64__)
 #include <cpuid.h>
