@@ -1,7 +1,7 @@
 """Where compiled modules are found: many of them lie together in one shared object.
 
 The build gathers what is compiled once in ``_native``, and all kernels of an instruction set in ``kernels/_<set>``.
-Each shared object is also a module, whose ``MODULES`` lists what is inside. A finder, the last that Python asks, loads
+Each shared object is also a module, whose ``MODULES`` lists what is inside. A finder, the first that Python asks, loads
 those modules from there, under the names of their sources (``megengine_lite._core.cpu.program``), and kernels under the
 name of their set (``megengine_lite.kernels._<set>.gemm``). The package imports this module before any other of its own.
 """
@@ -41,4 +41,4 @@ def _spec(fullname: str, shared_object: ModuleType) -> ModuleSpec:
     return spec
 
 
-sys.meta_path.append(_Finder)
+sys.meta_path.insert(0, _Finder)  # the usual finders would first look through folders for each module
