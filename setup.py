@@ -48,7 +48,7 @@ KERNEL_FLAGS = {
         "--param=max-completely-peeled-insns=4000",
         "-fno-tree-slp-vectorize",
     ],
-    "clang": ["-fno-slp-vectorize"],
+    "clang": ["-fno-slp-vectorize", "-mllvm", "-unroll-threshold=4000"],
 }
 # The table of instruction sets; the package itself cannot be imported before it is built.
 ISA_FILE = PACKAGE / "_core" / "cpu" / "isa.py"
