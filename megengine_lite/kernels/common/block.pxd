@@ -8,13 +8,17 @@ from libc.stdint cimport int64_t
 
 from megengine_lite.kernels.common.arguments cimport Epilogue
 from megengine_lite.kernels.common.shared cimport LINE
-from megengine_lite.kernels.common.simd cimport VREGS, VW, inlined, outlined, prefetch_far, vf, vf_fma, vf_load, vf_max, \
-    vf_min, vf_set1, vf_store, vf_zero
+from megengine_lite.kernels.common.simd cimport (
+    BY_LANE, VREGS, VW, inlined, is_constant, outlined, prefetch_far, vf, vf_fma, vf_fma_lane, vf_load, vf_max, vf_min,
+    vf_set1, vf_store, vf_zero,
+)
 from megengine_lite.kernels.common.vmath cimport ACT_CLIP, ACT_CLIP_HIGH, ACT_GELU, ACT_H_SWISH, ACT_RELU, ACT_SIGMOID, \
     ACT_SILU, costly_activation
 
 cdef enum:
     MAX_ACC = 28  # vectors of the largest block
+    MAX_BY_LANE = 8  # pixels whose channels are all in registers
+    SPARE_TAPS = 2
     AHEAD = 4096  # floats: weights stream from far memory, and the processor's own prefetching stops at each page
 
 
@@ -28,7 +32,8 @@ cdef enum:
 
 # What is summed for one output pixel: x[a s0 + b s1 + c s2 + l] for a < n0, b < n1, c < n2 and l < lanes
 # (l < lanes_last for the last a), each times its own row of weights. Short sums give a table instead: x[taps[l]]
-# for l < lanes, in one loop.
+# for l < lanes, in one loop. The table has SPARE_TAPS more, which are read but not used; behind the inputs of the last
+# pixel up to VW - 1 floats are read.
 cdef struct Sum:
     int64_t n0, s0, n1, s1, n2, s2, lanes, lanes_last
     const int64_t* taps
@@ -103,6 +108,111 @@ cdef inline inlined store_block(int PIXELS, int VECTORS, vf* acc, const Output* 
         activate_stored(o, PIXELS, VECTORS)
 
 
+cdef inline inlined fma_lanes(
+    int PIXELS, int VECTORS, int64_t step, const float* x, const float* w, int64_t w_step, vf* acc
+) noexcept nogil:
+    """VW neighbouring inputs of each pixel, `step` apart, times rows of weights. Loads stand some products before their
+    use, for processors that do not look ahead."""
+    cdef vf values[MAX_BY_LANE]
+    cdef vf row[2]
+    cdef int l, p, v
+    for v in range(VECTORS):
+        row[v] = vf_load(w + v * VW)
+    for p in range(PIXELS if PIXELS < 3 else 3):
+        values[p] = vf_load(x + p * step)
+    for l in range(VW):
+        for v in range(VECTORS):
+            for p in range(PIXELS):
+                if l == 0 and v == 0 and p + 3 < PIXELS:
+                    values[p + 3] = vf_load(x + (p + 3) * step)
+                acc[p * VECTORS + v] = vf_fma_lane(values[p], l, row[v], acc[p * VECTORS + v])
+            if l + 1 < VW:
+                row[v] = vf_load(w + (l + 1) * w_step + v * VW)
+
+
+cdef inline inlined fma_whole_blocks(
+    int INPUT, int PIXELS, int VECTORS, int64_t STEP, int64_t count, const Sum* s, const float* x, const float* w, vf* acc
+) noexcept nogil:
+    """The part of a sum for a < count, where `lanes` is VW."""
+    cdef const float* at
+    cdef int64_t a, b, c
+    cdef int k
+    for a in range(count):
+        for b in range(s.n1):
+            at = x + a * s.s0 + b * s.s1
+            for c in range(s.n2):
+                for k in range(VW * VECTORS * VW // LINE):
+                    prefetch_far(w + k * LINE + AHEAD)
+                if INPUT == FAR:
+                    prefetch_far(at + PIXELS * STEP)
+                    prefetch_far(at + PIXELS * STEP + LINE)
+                fma_lanes(PIXELS, VECTORS, STEP, at, w, VECTORS * VW, acc)
+                w += VW * VECTORS * VW
+                at += s.s2
+
+
+cdef inline inlined fma_taps(
+    int PIXELS, int VECTORS, int64_t STEP, const Sum* s, const float* x, const float* w, vf* acc
+) noexcept nogil:
+    """The sum of a table, for pixels 1 or 2 floats apart: one load has several of them. A turn loads for the next one."""
+    cdef vf values[MAX_BY_LANE]
+    cdef vf row[2]
+    cdef const float* at = x + s.taps[0]
+    cdef const float* last = w + (s.lanes - 1) * VECTORS * VW
+    cdef int64_t tap = s.taps[1], l
+    cdef int p, v
+    for p in range(((PIXELS - 1) * STEP) // VW + 1):
+        values[p] = vf_load(at + p * VW)
+    for v in range(VECTORS):
+        row[v] = vf_load(w + v * VW)
+    for l in range(s.lanes):
+        at = x + tap
+        tap = s.taps[l + 2]
+        w += VECTORS * VW
+        if w > last:
+            w = last
+        for v in range(VECTORS):
+            for p in range(PIXELS):
+                acc[p * VECTORS + v] = vf_fma_lane(
+                    values[p * STEP // VW], <int>(p * STEP % VW), row[v], acc[p * VECTORS + v]
+                )
+                if v + 1 == VECTORS and (p + 1 == PIXELS or (p + 1) * STEP % VW == 0):
+                    values[p * STEP // VW] = vf_load(at + p * STEP // VW * VW)
+            row[v] = vf_load(w + v * VW)
+
+
+cdef inline inlined conv_block_by_lane(
+    int INPUT, int PIXELS, int VECTORS, int64_t STEP, const Sum* s, const float* x, const float* w, const Output* o
+) noexcept nogil:
+    """conv_block, with several inputs from one load."""
+    cdef vf acc[MAX_ACC]
+    cdef vf row[2]
+    cdef vf value
+    cdef const float* at
+    cdef int64_t b, c, l, whole = s.n0 if s.lanes_last == VW else s.n0 - 1
+    cdef int p, v
+    for p in range(PIXELS * VECTORS):
+        acc[p] = vf_zero()
+    if INPUT == TABLE:
+        fma_taps(PIXELS, VECTORS, STEP, s, x, w, acc)
+    else:
+        fma_whole_blocks(INPUT, PIXELS, VECTORS, STEP, whole, s, x, w, acc)
+    if INPUT != TABLE and whole < s.n0:
+        w += whole * s.n1 * s.n2 * VW * VECTORS * VW
+        for b in range(s.n1):
+            for c in range(s.n2):
+                at = x + whole * s.s0 + b * s.s1 + c * s.s2
+                for l in range(s.lanes_last):
+                    for v in range(VECTORS):
+                        row[v] = vf_load(w + v * VW)
+                    for p in range(PIXELS):
+                        value = vf_set1(at[p * STEP + l])
+                        for v in range(VECTORS):
+                            acc[p * VECTORS + v] = vf_fma(value, row[v], acc[p * VECTORS + v])
+                    w += VECTORS * VW
+    store_block(PIXELS, VECTORS, acc, o)
+
+
 cdef inline inlined conv_block(
     int INPUT, int PIXELS, int VECTORS, int64_t STEP, const Sum* s, const float* x, const float* w, const Output* o
 ) noexcept nogil:
@@ -113,6 +223,10 @@ cdef inline inlined conv_block(
     cdef const float* at
     cdef int64_t a, b, c, l, lanes
     cdef int p, v
+    if BY_LANE:
+        if INPUT != TABLE or is_constant(STEP) and STEP <= 2:
+            conv_block_by_lane(INPUT, PIXELS, VECTORS, STEP, s, x, w, o)
+            return
     for p in range(PIXELS):
         for v in range(VECTORS):
             acc[p * VECTORS + v] = vf_zero()
@@ -136,13 +250,47 @@ cdef inline inlined conv_block(
     store_block(PIXELS, VECTORS, acc, o)
 
 
+cdef inline int block_pixels(int INPUT, int vectors) noexcept nogil:
+    """The largest block: with its weights and inputs it just fits the registers."""
+    if BY_LANE:
+        return 12 if INPUT == TABLE else MAX_BY_LANE
+    if VREGS == 32:
+        return 14
+    return 6 if vectors == 2 else 12
+
+
+cdef inline inlined conv_block_up_to_8(
+    int INPUT, int pixels, int VECTORS, int64_t STEP, const Sum* s, const float* x, const float* w, const Output* o
+) noexcept nogil:
+    if pixels == 8:
+        conv_block(INPUT, 8, VECTORS, STEP, s, x, w, o)
+    elif pixels == 7:
+        conv_block(INPUT, 7, VECTORS, STEP, s, x, w, o)
+    elif pixels == 6:
+        conv_block(INPUT, 6, VECTORS, STEP, s, x, w, o)
+    elif pixels == 5:
+        conv_block(INPUT, 5, VECTORS, STEP, s, x, w, o)
+    elif pixels == 4:
+        conv_block(INPUT, 4, VECTORS, STEP, s, x, w, o)
+    elif pixels == 3:
+        conv_block(INPUT, 3, VECTORS, STEP, s, x, w, o)
+    elif pixels == 2:
+        conv_block(INPUT, 2, VECTORS, STEP, s, x, w, o)
+    else:
+        conv_block(INPUT, 1, VECTORS, STEP, s, x, w, o)
+
+
 cdef inline inlined conv_block_of(
     int INPUT, int pixels, int VECTORS, int64_t STEP, const Sum* s, const float* x, const float* w, const Output* o
 ) noexcept nogil:
-    """conv_block for a number of pixels that is no constant: at most block_pixels(VECTORS)."""
-    if VREGS == 32 and pixels == 14:
+    """conv_block for a number of pixels that is no constant: at most block_pixels(INPUT, VECTORS)."""
+    if BY_LANE:
+        if INPUT != TABLE:
+            conv_block_up_to_8(INPUT, pixels, VECTORS, STEP, s, x, w, o)
+            return
+    if VREGS == 32 and not BY_LANE and pixels == 14:
         conv_block(INPUT, 14, VECTORS, STEP, s, x, w, o)
-    elif VREGS == 32 and pixels == 13:
+    elif VREGS == 32 and not BY_LANE and pixels == 13:
         conv_block(INPUT, 13, VECTORS, STEP, s, x, w, o)
     elif (VREGS == 32 or VECTORS == 1) and pixels == 12:
         conv_block(INPUT, 12, VECTORS, STEP, s, x, w, o)
@@ -170,13 +318,6 @@ cdef inline inlined conv_block_of(
         conv_block(INPUT, 1, VECTORS, STEP, s, x, w, o)
 
 
-cdef inline int block_pixels(int vectors) noexcept nogil:
-    """The largest block: with its weights and a broadcast value it just fits the registers."""
-    if VREGS == 32:
-        return 14
-    return 6 if vectors == 2 else 12
-
-
 cdef inline inlined conv_block_any_step(
     int INPUT, int pixels, int VECTORS, int64_t step, const Sum* s, const float* x, const float* w, const Output* o
 ) noexcept nogil:
@@ -202,7 +343,7 @@ cdef inline inlined conv_blocks(
     const float* w, Output* o
 ) noexcept nogil:
     """A row of pixels in blocks of nearly equal size: a small last block would wait for the latency of its sums."""
-    cdef int64_t largest = block_pixels(VECTORS) if step == STEP1 or step == STEP2 else 7 if VREGS == 32 else 5
+    cdef int64_t largest = block_pixels(INPUT, VECTORS) if step == STEP1 or step == STEP2 else 7 if VREGS == 32 else 5
     cdef int64_t blocks = (pixels + largest - 1) // largest
     cdef int64_t k, first = 0, end
     cdef int count

@@ -124,6 +124,9 @@ ML_INLINE vb vb_max(vb a, vb b) {
     return (a & greater) | (b & ~greater);
 }
 
+/* What was loaded before is loaded again after this, instead of being kept: in more registers than there are, perhaps. */
+ML_INLINE void forget_loads(void) { __asm__ volatile("" ::: "memory"); }
+
 /* Any address may be given; into the first cache, only into the second, or there to be written. */
 ML_INLINE void prefetch(const void *p) { __builtin_prefetch(p); }
 ML_INLINE void prefetch_far(const void *p) { __builtin_prefetch(p, 0, 2); }

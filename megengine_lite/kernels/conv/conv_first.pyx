@@ -7,7 +7,7 @@ Weights: ``[tile of 2 channel blocks][ic][kh][kw][channels of the tile]``
 from libc.stdint cimport int64_t
 from libc.string cimport memcpy, memset
 
-from megengine_lite.kernels.common.block cimport Output, Sum, TABLE, conv_row, set_activation
+from megengine_lite.kernels.common.block cimport Output, SPARE_TAPS, Sum, TABLE, conv_row, set_activation
 from megengine_lite.kernels.common.arguments cimport Epilogue, Strides, Window
 from megengine_lite.kernels.common.shared cimport TILE_BLOCKS
 from megengine_lite.kernels.common.simd cimport VW, outlined
@@ -38,15 +38,15 @@ cdef struct ConvFirstArgs:
 
 
 def scratch_bytes(int64_t ic, int64_t kh, int64_t kw, int64_t iw, int64_t pad_w):
-    """Bytes of scratch: the table of taps, and the padded input rows of one output row."""
-    return ic * kh * (sizeof(int64_t) * kw + sizeof(float) * (iw + 2 * pad_w))
+    """Bytes of scratch: the table of taps, and the padded input rows of one output row, with a vector behind them."""
+    return sizeof(int64_t) * (ic * kh * kw + SPARE_TAPS) + sizeof(float) * (ic * kh * (iw + 2 * pad_w) + VW)
 
 
 cdef void conv_first_f32(const ConvFirstArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
     """One work item = one output row of one image, all channels.
 
     The input rows that it reads are copied to `scratch` with their padding, so that the sum needs no border code and
-    the input no padded copy: 8 ic kh kw + 4 ic kh (iw + 2 pad_w) bytes.
+    the input no padded copy: scratch_bytes(ic, kh, kw, iw, pad_w).
     """
     cdef const float* x = a.x
     cdef const float* w = a.w
@@ -62,7 +62,7 @@ cdef void conv_first_f32(const ConvFirstArgs* a, int64_t begin, int64_t end, voi
     cdef int64_t pad_h = a.window.pad_h, pad_w = a.window.pad_w
     cdef int64_t padded = iw + 2 * pad_w, oc_blocks = (oc + VW - 1) // VW
     cdef int64_t* taps = <int64_t*>scratch
-    cdef float* rows = <float*>(taps + ic * kh * kw)
+    cdef float* rows = <float*>(taps + ic * kh * kw + SPARE_TAPS)
     cdef float* row
     cdef int64_t item, n, r, c, k, at, tile, block
     cdef Sum s
@@ -70,6 +70,8 @@ cdef void conv_first_f32(const ConvFirstArgs* a, int64_t begin, int64_t end, voi
     for k in range(ic * kh):
         for c in range(kw):
             taps[k * kw + c] = k * padded + c * dilate_w
+    for k in range(SPARE_TAPS):
+        taps[ic * kh * kw + k] = 0
     s = Sum(0, 0, 0, 0, 0, 0, ic * kh * kw, 0, taps)
     o.z_pixel = o.y_pixel = VW
     o.z_plane = z_plane

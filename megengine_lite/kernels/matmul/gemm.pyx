@@ -8,11 +8,11 @@ panel, and stays in the cache. A product of few rows takes as long as B is read:
 from libc.stdint cimport int64_t
 from libc.string cimport memcpy, memset
 
-from megengine_lite.kernels.common.block cimport MAX_ACC, Output, set_activation, store_block
+from megengine_lite.kernels.common.block cimport MAX_ACC, MAX_BY_LANE, Output, fma_lanes, set_activation, store_block
 from megengine_lite.kernels.common.interleave cimport zip_rows
 from megengine_lite.kernels.common.arguments cimport Epilogue
 from megengine_lite.kernels.common.shared cimport TILE_BLOCKS
-from megengine_lite.kernels.common.simd cimport VREGS, VW, inlined, outlined, prefetch_far, vf, vf_fma, vf_load, vf_load_n, \
+from megengine_lite.kernels.common.simd cimport BY_LANE, VREGS, VW, inlined, outlined, prefetch_far, vf, vf_fma, vf_load, vf_load_n, \
     vf_set1, vf_store, vf_store_n, vf_unzip_even, vf_unzip_odd, vf_zero
 from megengine_lite.kernels.common.vmath cimport activate
 
@@ -26,7 +26,7 @@ cdef enum:
 
 
 cdef inline int block_rows() noexcept nogil:
-    return 12 if VREGS == 32 else 6
+    return MAX_BY_LANE if BY_LANE else 12 if VREGS == 32 else 6
 
 
 # ---- blocks of rows x 2 vectors ------------------------------------------------------------------------------------
@@ -40,13 +40,18 @@ cdef inline inlined gemm_block(
     cdef vf columns[2]
     cdef const float* rows[3]
     cdef vf value
-    cdef int64_t l
+    cdef int64_t l = 0
     cdef int p, v
     for p in range(ROWS * VECTORS):
         acc[p] = vf_zero()
+    if BY_LANE:
+        while a_k == 1 and l + VW <= depth:
+            fma_lanes(ROWS, VECTORS, a_row, a + l, b, b_k, acc)
+            b += VW * b_k
+            l += VW
     for p in range(3):
-        rows[p] = a + p * 4 * a_row
-    for l in range(depth):
+        rows[p] = a + l * a_k + p * 4 * a_row
+    for l in range(l, depth):
         for v in range(VECTORS):
             columns[v] = vf_load(b + v * VW)
         for p in range(ROWS):
@@ -94,13 +99,13 @@ cdef inline inlined gemm_block_of(
     int rows, int VECTORS, int64_t depth, const float* a, int64_t a_row, int64_t a_k, const float* b, int64_t b_k,
     const Output* o
 ) noexcept nogil:
-    if VREGS == 32 and rows == 12:
+    if VREGS == 32 and not BY_LANE and rows == 12:
         gemm_block(12, VECTORS, depth, a, a_row, a_k, b, b_k, o)
-    elif VREGS == 32 and rows == 11:
+    elif VREGS == 32 and not BY_LANE and rows == 11:
         gemm_block(11, VECTORS, depth, a, a_row, a_k, b, b_k, o)
-    elif VREGS == 32 and rows == 10:
+    elif VREGS == 32 and not BY_LANE and rows == 10:
         gemm_block(10, VECTORS, depth, a, a_row, a_k, b, b_k, o)
-    elif VREGS == 32 and rows == 9:
+    elif VREGS == 32 and not BY_LANE and rows == 9:
         gemm_block(9, VECTORS, depth, a, a_row, a_k, b, b_k, o)
     elif VREGS == 32 and rows == 8:
         gemm_block(8, VECTORS, depth, a, a_row, a_k, b, b_k, o)

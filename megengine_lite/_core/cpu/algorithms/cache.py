@@ -26,7 +26,7 @@ from megengine_lite._core.system.files import file_lock, read_file, replace_file
 from megengine_lite.errors import LiteError, LiteOSError, ModelFormatError
 from megengine_lite.log import logger
 
-KERNEL_REVISION = 2
+KERNEL_REVISION = 3
 """Increase it when the speed or the names of kernels change, so that old measurements are not used."""
 
 Categories = dict[bytes, dict[bytes, bytes]]

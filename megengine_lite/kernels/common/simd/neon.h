@@ -21,10 +21,24 @@ ML_INLINE vf vf_product(vf a, vf b) {
     __asm__("" : "+w"(x));
     return x;
 }
-#define ML_FMA_LANE(...) (vf)vfmaq_laneq_f32(__VA_ARGS__)
-ML_INLINE vf vf_fma_lane(vf a, int lane, vf b, vf c) {
-    ML_BY_LANE(lane, ML_FMA_LANE, (float32x4_t)c, (float32x4_t)b, (float32x4_t)a)
+/* gcc would make a vector of a lane that is used twice, bring loads forward, and run out of registers. What is volatile
+ * stays in the order of the source. clang needs no such help. */
+#if defined(__clang__)
+#define ML_FMA_LANE(c, b, a, lane) (vf)vfmaq_laneq_f32((float32x4_t)(c), (float32x4_t)(b), (float32x4_t)(a), lane)
+ML_INLINE vf vf_fma_in_order(vf a, vf b, vf c) { return vf_fma(a, b, c); }
+#else
+#define ML_FMA_LANE(c, b, a, lane)                                                                   \
+    ({                                                                                               \
+        vf ml_sum = c;                                                                               \
+        __asm__ volatile("fmla %0.4s, %1.4s, %2.s[" #lane "]" : "+w"(ml_sum) : "w"(b), "w"(a));      \
+        ml_sum;                                                                                      \
+    })
+ML_INLINE vf vf_fma_in_order(vf a, vf b, vf c) {
+    __asm__ volatile("fmla %0.4s, %1.4s, %2.4s" : "+w"(c) : "w"(a), "w"(b));
+    return c;
 }
+#endif
+ML_INLINE vf vf_fma_lane(vf a, int lane, vf b, vf c) { ML_BY_LANE(lane, ML_FMA_LANE, c, b, a) }
 
 /* FMAX gives NaN and FMAXNM the other number, wherever NaN stands. */
 ML_INLINE vf vf_max(vf a, vf b) {

@@ -19,6 +19,9 @@ ML_INLINE vf plain_vf_product(vf a, vf b) {
 /* a[lane] b + c. */
 ML_INLINE vf plain_vf_fma_lane(vf a, int lane, vf b, vf c) { return vf_fma(vf_set1(a[lane]), b, c); }
 
+/* vf_fma, at its place in the source where a compiler would choose a worse one. */
+ML_INLINE vf plain_vf_fma_in_order(vf a, vf b, vf c) { return vf_fma(a, b, c); }
+
 /* Lanes [0, n) of memory, zeros above; and the matching store. n in 0..VW. */
 ML_INLINE vf plain_vf_load_n(const float *p, int64_t n) {
     vf x = {};

@@ -16,6 +16,7 @@ ML_INLINE void stream_end(void) { _mm_sfence(); }
 
 #define vf_to_vi_any vf_to_vi /* the instruction gives -2^31 for what no int32 holds */
 #define vf_fma_lane plain_vf_fma_lane
+#define vf_fma_in_order plain_vf_fma_in_order
 #define vi_dot_signed plain_vi_dot_signed
 #define vi_load_quads plain_vi_load_quads
 #define vi_dot_lane plain_vi_dot_lane
