@@ -1,15 +1,16 @@
 """Float32 depthwise convolution (one filter for each channel) in blocked layout: any filter, stride and dilation.
 
 Filters of 3 or 5 columns with stride 1 or 2 load each input vector once for all the outputs that it contributes to,
-because a core loads slower than it multiplies. Other filters use a list of taps. Weights: ``[channel
-block][kh][kw][VW]``.
+because a core loads slower than it multiplies; with stride 1 and many registers for two rows of outputs at once. Other
+filters use a list of taps. Weights: ``[channel block][kh][kw][VW]``.
 """
 
 from libc.stdint cimport int64_t
 
 from megengine_lite.kernels.common.block cimport Output, set_activation, store_block
 from megengine_lite.kernels.common.arguments cimport Epilogue, Strides, Window
-from megengine_lite.kernels.common.simd cimport VW, inlined, outlined, vf, vf_fma, vf_held, vf_load, vf_zero
+from megengine_lite.kernels.common.simd cimport BY_LANE, VW, inlined, outlined, vf, vf_fma, \
+    vf_fma_in_order, vf_held, vf_load, vf_zero
 
 cdef enum:
     MAX_PIXELS = 7
@@ -49,6 +50,49 @@ cdef inline inlined sliding_block(
     store_block(PIXELS, 1, acc, o)
 
 
+cdef inline inlined row_of_two(
+    int PIXELS, int COLUMNS, bint UPPER, bint LOWER, const float* x, const float* w, vf* acc
+) noexcept nogil:
+    """One input row, times the filter row at w for the upper output row, and times the one after it for the lower. A
+    vector is loaded before the products of the last one; those of one sum stand far apart."""
+    cdef vf upper[MAX_COLUMNS]
+    cdef vf lower[MAX_COLUMNS]
+    cdef vf values[MAX_PIXELS + MAX_COLUMNS]
+    cdef int p, q
+    for q in range(PIXELS + COLUMNS):
+        if q < PIXELS + COLUMNS - 1:
+            values[q] = vf_load(x + q * VW)
+            if q < COLUMNS and UPPER:
+                upper[q] = vf_load(w + q * VW)
+            if q < COLUMNS and LOWER:
+                lower[q] = vf_load(w + (q - COLUMNS) * VW)
+        for p in range(PIXELS - 1, -1, -1):
+            if 0 <= q - 1 - p < COLUMNS:
+                if UPPER:
+                    acc[p] = vf_fma_in_order(values[q - 1], upper[q - 1 - p], acc[p])
+                if LOWER:
+                    acc[PIXELS + p] = vf_fma_in_order(values[q - 1], lower[q - 1 - p], acc[PIXELS + p])
+
+
+cdef inline inlined two_row_block(
+    int PIXELS, int COLUMNS, const Filter* f, const float* x, const float* w, const Output* o, const Output* below
+) noexcept nogil:
+    """PIXELS outputs in each of two rows, which read all but one of their input rows in common."""
+    cdef vf acc[2 * MAX_PIXELS]
+    cdef int64_t j
+    cdef int p
+    for p in range(2 * PIXELS):
+        acc[p] = vf_zero()
+    row_of_two(PIXELS, COLUMNS, True, False, x, w, acc)
+    for j in range(1, f.kh):
+        x += f.row
+        w += COLUMNS * VW
+        row_of_two(PIXELS, COLUMNS, True, True, x, w, acc)
+    row_of_two(PIXELS, COLUMNS, False, True, x + f.row, w + COLUMNS * VW, acc)
+    store_block(PIXELS, 1, acc, o)
+    store_block(PIXELS, 1, acc + PIXELS, below)
+
+
 cdef inline inlined listed_block(
     int PIXELS, const Filter* f, const float* x, const float* w, const Output* o
 ) noexcept nogil:
@@ -69,52 +113,72 @@ cdef inline inlined listed_block(
 
 
 cdef inline inlined block(
-    int PIXELS, int COLUMNS, int STRIDE, const Filter* f, const float* x, const float* w, const Output* o
+    bint TWO, int PIXELS, int COLUMNS, int STRIDE, const Filter* f, const float* x, const float* w, const Output* o,
+    const Output* below
 ) noexcept nogil:
-    if COLUMNS:
+    if TWO:
+        two_row_block(PIXELS, COLUMNS, f, x, w, o, below)
+    elif COLUMNS:
         sliding_block(PIXELS, COLUMNS, STRIDE, f, x, w, o)
     else:
         listed_block(PIXELS, f, x, w, o)
+
+
+cdef inline inlined blocks_of(
+    bint TWO, int COLUMNS, int STRIDE, int64_t left, int64_t y_row, int64_t z_row, const Filter* f, const float* x,
+    const float* w, Output at
+) noexcept nogil:
+    """`left` pixels of an output row; with TWO also those of the row below.
+
+    Blocks are independent and short, so that the small ones at the end of a row run beside others.
+    """
+    cdef Output below = at
+    cdef int count
+    below.y += y_row
+    if below.z:
+        below.z += z_row
+    while left:
+        if left >= 7:
+            count = 7
+            block(TWO, 7, COLUMNS, STRIDE, f, x, w, &at, &below)
+        elif left >= 4:
+            count = 4
+            block(TWO, 4, COLUMNS, STRIDE, f, x, w, &at, &below)
+        elif left >= 2:
+            count = 2
+            block(TWO, 2, COLUMNS, STRIDE, f, x, w, &at, &below)
+        else:
+            count = 1
+            block(TWO, 1, COLUMNS, STRIDE, f, x, w, &at, &below)
+        left -= count
+        x += count * f.step
+        at.y += count * at.y_pixel
+        if at.z:
+            at.z += count * VW
+        if TWO:
+            below.y += count * at.y_pixel
+            if below.z:
+                below.z += count * VW
 
 
 cdef inline inlined rows_of(
     int COLUMNS, int STRIDE, int64_t rows, int64_t pixels, int64_t x_row, int64_t y_row, int64_t z_row,
     const Filter* f, const float* x, const float* w, Output o
 ) noexcept nogil:
-    """Neighbouring output rows of one plane; COLUMNS 0 means any filter.
-
-    Blocks are independent and short, so that the small ones at the end of a row run beside others.
-    """
-    cdef Output at
-    cdef const float* source
-    cdef int64_t r, left
-    cdef int count
-    for r in range(rows):
-        at = o
-        source = x
-        left = pixels
-        while left:
-            if left >= 7:
-                count = 7
-                block(7, COLUMNS, STRIDE, f, source, w, &at)
-            elif left >= 4:
-                count = 4
-                block(4, COLUMNS, STRIDE, f, source, w, &at)
-            elif left >= 2:
-                count = 2
-                block(2, COLUMNS, STRIDE, f, source, w, &at)
-            else:
-                count = 1
-                block(1, COLUMNS, STRIDE, f, source, w, &at)
-            left -= count
-            source += count * f.step
-            at.y += count * at.y_pixel
-            if at.z:
-                at.z += count * VW
-        x += x_row
-        o.y += y_row
+    """Neighbouring output rows of one plane; COLUMNS 0 means any filter."""
+    cdef int64_t r = 0, done
+    while r < rows:
+        if BY_LANE and COLUMNS and STRIDE == 1 and x_row == f.row and r + 1 < rows:
+            done = 2
+            blocks_of(True, COLUMNS, STRIDE, pixels, y_row, z_row, f, x, w, o)
+        else:
+            done = 1
+            blocks_of(False, COLUMNS, STRIDE, pixels, y_row, z_row, f, x, w, o)
+        r += done
+        x += done * x_row
+        o.y += done * y_row
         if o.z:
-            o.z += z_row
+            o.z += done * z_row
 
 
 cdef inline outlined depthwise_rows(
