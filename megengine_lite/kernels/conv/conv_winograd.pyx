@@ -15,8 +15,8 @@ from libc.string cimport memcpy, memset
 from megengine_lite.kernels.common.block cimport NEAR, Output, Sum, activate_stored, conv_row, set_activation, store_block
 from megengine_lite.kernels.common.arguments cimport Epilogue, Strides
 from megengine_lite.kernels.common.shared cimport TILE_BLOCKS
-from megengine_lite.kernels.common.simd cimport VW, inlined, outlined, prefetch_far, prefetch_write, vf, vf_fma, vf_load, \
-    vf_set1, vf_store
+from megengine_lite.kernels.common.simd cimport BY_LANE, VW, forget_loads, inlined, outlined, prefetch_far, \
+    prefetch_write, vf, vf_fma, vf_load, vf_set1, vf_store
 from megengine_lite.kernels.common.vmath cimport ACT_CLIP_HIGH, ACT_NONE
 
 cdef enum:
@@ -68,22 +68,33 @@ cdef inline inlined output_line(int M, const vf* d, vf* r) noexcept nogil:
 
 # ---- transforms of one tile ----------------------------------------------------------------------------------------
 
+cdef inline int tile_parts(int M) noexcept nogil:
+    """In how many parts a tile of F(4) is transformed: half of its 36 vectors fit 32 registers. Each part loads
+    the tile again. No line is computed twice."""
+    return 2 if BY_LANE and M == 4 else 1
+
+
 cdef inline inlined input_tile(int M, const float* x, int64_t row, float* v, int64_t step) noexcept nogil:
     """B^T x B of one channel block; element k of the result goes to v + k step."""
     cdef vf half[MAX_AREA]
     cdef vf d[MAX_SIDE]
     cdef vf r[MAX_SIDE]
-    cdef int i, j
-    for j in range(M + 2):
-        for i in range(M + 2):
-            d[i] = vf_load(x + i * row + j * VW)
-        input_line(M, d, r)
-        for i in range(M + 2):
-            half[i * (M + 2) + j] = r[i]
-    for i in range(M + 2):
-        input_line(M, half + i * (M + 2), r)
+    cdef int i, j, part
+    for part in range(tile_parts(M)):
+        if part:
+            forget_loads()
         for j in range(M + 2):
-            vf_store(v + (i * (M + 2) + j) * step, r[j])
+            for i in range(M + 2):
+                d[i] = vf_load(x + i * row + j * VW)
+            input_line(M, d, r)
+            for i in range(M + 2):
+                if i * tile_parts(M) // (M + 2) == part:
+                    half[i * (M + 2) + j] = r[i]
+        for i in range(M + 2):
+            if i * tile_parts(M) // (M + 2) == part:
+                input_line(M, half + i * (M + 2), r)
+                for j in range(M + 2):
+                    vf_store(v + (i * (M + 2) + j) * step, r[j])
 
 
 cdef inline inlined output_tile(
