@@ -8,14 +8,15 @@
 from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t
 
 from megengine_lite.kernels.common.simd cimport (
-    BY_LANE, DOT_SIGNED, DOT_STEPS, DOT_UNSIGNED, VREGS, VW, inlined, is_constant, vi, vi_dot, vi_dot_lane,
-    vi_dot_pairs, vi_dot_signed, vi_dot_signed_lane, vi_even, vi_load, vi_load_quads, vi_odd, vi_set1, vi_set1_bytes,
-    vi_store,
+    BY_LANE, DOT_SIGNED, DOT_STEPS, DOT_UNSIGNED, VREGS, VW, inlined, is_constant, vi, vi_add_pairs, vi_byte_products,
+    vi_dot, vi_dot_lane, vi_dot_pairs, vi_dot_signed, vi_dot_signed_lane, vi_even, vi_even_pairs, vi_load, vi_load_quads,
+    vi_odd, vi_odd_pairs, vi_set1, vi_set1_bytes, vi_spread_pair, vi_store,
 )
 
 cdef enum:
     MAX_SUMS = 28  # vectors of the largest block
     FEW_PIXELS = 4  # of a block whose pixels may be any distance apart
+    MAX_IN_STEPS = 8  # pixels of the largest block where a dot product takes steps
 
 
 # What is summed for one output: x[a s0 + b s1 + c s2 + l quad ..+3] for a < n0, b < n1, c < n2, l < steps (steps_last
@@ -27,7 +28,39 @@ cdef struct Sum:
 
 cdef inline int block_pixels() noexcept nogil:
     """Pixels of the largest block: with weights and a value it just fits the registers."""
-    return 4 if VREGS < 32 else 12 if DOT_STEPS else 14
+    return 4 if VREGS < 32 else MAX_IN_STEPS if DOT_STEPS else 14
+
+
+cdef inline inlined dot_in_steps(
+    int PIXELS, int VECTORS, int64_t STEP, const uint8_t* at, const vi* row, vi* acc
+) noexcept nogil:
+    """dot_by_lane where a dot product takes steps. All bytes are signed ones; those in 0..127 are both. Two bytes of a
+    pixel are multiplied with two of each channel. Products are added up while those of the next pixel are made. Blocks of
+    two rows do not exist there."""
+    cdef vi values[4]
+    cdef vi pairs[2]
+    cdef vi spread[2 * MAX_IN_STEPS + 2]
+    cdef vi products[4 * MAX_IN_STEPS]
+    cdef int p, q, h, v, k, quads = <int>((PIXELS - 1) * STEP // 4 + 1)
+    for q in range((quads + 3) // 4):
+        values[q] = vi_load_quads(at + q * 16, min(4, quads - q * 4))
+    pairs[0] = vi_even_pairs(row[0], row[VECTORS - 1])
+    pairs[1] = vi_odd_pairs(row[0], row[VECTORS - 1])
+    for h in range(2):
+        spread[h] = vi_spread_pair(values[0], h)
+    for p in range(PIXELS + 1):
+        if p + 1 < PIXELS:
+            for h in range(2):
+                spread[2 * p + 2 + h] = vi_spread_pair(
+                    values[(p + 1) * STEP // 16], <int>((p + 1) * STEP // 4 % 4 * 2) + h
+                )
+        for h in range(2):
+            for v in range(VECTORS):
+                k = (2 * p + h) * VECTORS + v
+                if p < PIXELS:
+                    products[k] = vi_byte_products(spread[2 * p + h], pairs[h], v)
+                if p:
+                    acc[(p - 1) * VECTORS + v] = vi_add_pairs(acc[(p - 1) * VECTORS + v], products[k - 2 * VECTORS])
 
 
 cdef inline inlined dot_by_lane(
@@ -39,6 +72,9 @@ cdef inline inlined dot_by_lane(
     cdef int row_pixels = PIXELS // 2 if TWO_ROWS else PIXELS
     cdef vi value = vi_set1(0)
     cdef int p, v, q, lane
+    if DOT_STEPS:
+        dot_in_steps(PIXELS, VECTORS, STEP, at, row, acc)
+        return
     for p in range(PIXELS):
         q = p - row_pixels if p >= row_pixels else p
         if q % (16 // STEP) == 0:
@@ -115,18 +151,18 @@ cdef inline inlined dot_block_of(
     int pixels, int VECTORS, int64_t STEP, bint PLAIN, const Sum* s, const uint8_t* x, const int8_t* w, const int32_t* bias,
     int32_t* sums
 ) noexcept nogil:
-    """dot_block for a number of pixels that is only known now: at most block_pixels(VECTORS)."""
+    """dot_block for a number of pixels that is only known now: at most block_pixels()."""
     if VREGS == 32 and not DOT_STEPS and pixels == 14:
         dot_block(14, VECTORS, STEP, PLAIN, False, s, x, w, bias, sums)
     elif VREGS == 32 and not DOT_STEPS and pixels == 13:
         dot_block(13, VECTORS, STEP, PLAIN, False, s, x, w, bias, sums)
-    elif VREGS == 32 and pixels == 12:
+    elif VREGS == 32 and not DOT_STEPS and pixels == 12:
         dot_block(12, VECTORS, STEP, PLAIN, False, s, x, w, bias, sums)
-    elif VREGS == 32 and pixels == 11:
+    elif VREGS == 32 and not DOT_STEPS and pixels == 11:
         dot_block(11, VECTORS, STEP, PLAIN, False, s, x, w, bias, sums)
-    elif VREGS == 32 and pixels == 10:
+    elif VREGS == 32 and not DOT_STEPS and pixels == 10:
         dot_block(10, VECTORS, STEP, PLAIN, False, s, x, w, bias, sums)
-    elif VREGS == 32 and pixels == 9:
+    elif VREGS == 32 and not DOT_STEPS and pixels == 9:
         dot_block(9, VECTORS, STEP, PLAIN, False, s, x, w, bias, sums)
     elif VREGS == 32 and pixels == 8:
         dot_block(8, VECTORS, STEP, PLAIN, False, s, x, w, bias, sums)

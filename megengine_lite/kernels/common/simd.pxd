@@ -70,6 +70,11 @@ cdef extern from "simd.h" nogil:
     vi vi_dot_lane(vi sum, vi x, int lane, vi w)
     vi vi_dot_signed_lane(vi sum, vi x, int lane, vi w)
     vi vi_dot_pairs(vi sum, vi a, vi b)
+    vi vi_spread_pair(vi x, int pair)
+    vi vi_byte_products(vi x, vi w, int upper)
+    vi vi_add_pairs(vi sum, vi products)
+    vi vi_even_pairs(vi a, vi b)
+    vi vi_odd_pairs(vi a, vi b)
     ctypedef int vb
     vb vb_load(const int8_t* p)
     void vb_store(int8_t* p, vb x)

@@ -97,6 +97,49 @@ ML_INLINE vi vi_dot_signed(vi sum, vi x, vi w) {
 }
 ML_INLINE vi vi_dot_signed_lane(vi sum, vi x, int lane, vi w) { return vi_dot_signed(sum, vi_set1(x[lane]), w); }
 #endif
+/* SMULL and SADALP, which are exact for all signed bytes; volatile for the reason above. */
+ML_INLINE vi vi_even_pairs(vi a, vi b) { return (vi)vuzp1q_s16((int16x8_t)a, (int16x8_t)b); }
+ML_INLINE vi vi_odd_pairs(vi a, vi b) { return (vi)vuzp2q_s16((int16x8_t)a, (int16x8_t)b); }
+#if defined(__clang__)
+#define ML_SPREAD_PAIR(x, pair) (vi)vdupq_laneq_s16((int16x8_t)(x), pair)
+ML_INLINE vi vi_byte_products(vi x, vi w, int upper) {
+    if (upper) return (vi)vmull_high_s8((int8x16_t)w, (int8x16_t)x);
+    return (vi)vmull_s8(vget_low_s8((int8x16_t)w), vget_low_s8((int8x16_t)x));
+}
+ML_INLINE vi vi_add_pairs(vi sum, vi products) { return (vi)vpadalq_s16((int32x4_t)sum, (int16x8_t)products); }
+#else
+#define ML_SPREAD_PAIR(x, pair)                                                       \
+    ({                                                                                \
+        vi ml_all;                                                                    \
+        __asm__ volatile("dup %0.8h, %1.h[" #pair "]" : "=w"(ml_all) : "w"(x));       \
+        ml_all;                                                                       \
+    })
+ML_INLINE vi vi_byte_products(vi x, vi w, int upper) {
+    vi products;
+    if (upper) {
+        __asm__ volatile("smull2 %0.8h, %1.16b, %2.16b" : "=w"(products) : "w"(w), "w"(x));
+    } else {
+        __asm__ volatile("smull %0.8h, %1.8b, %2.8b" : "=w"(products) : "w"(w), "w"(x));
+    }
+    return products;
+}
+ML_INLINE vi vi_add_pairs(vi sum, vi products) {
+    __asm__ volatile("sadalp %0.4s, %1.8h" : "+w"(sum) : "w"(products));
+    return sum;
+}
+#endif
+ML_INLINE vi vi_spread_pair(vi x, int pair) {
+    switch (pair) {
+    case 0: return ML_SPREAD_PAIR(x, 0);
+    case 1: return ML_SPREAD_PAIR(x, 1);
+    case 2: return ML_SPREAD_PAIR(x, 2);
+    case 3: return ML_SPREAD_PAIR(x, 3);
+    case 4: return ML_SPREAD_PAIR(x, 4);
+    case 5: return ML_SPREAD_PAIR(x, 5);
+    case 6: return ML_SPREAD_PAIR(x, 6);
+    default: return ML_SPREAD_PAIR(x, 7);
+    }
+}
 #if defined(__ARM_FEATURE_MATMUL_INT8)
 ML_INLINE vi vi_dot(vi sum, vi x, vi w) {
     return (vi)vusdotq_s32((int32x4_t)sum, (uint8x16_t)x, (int8x16_t)w);

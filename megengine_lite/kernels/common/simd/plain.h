@@ -84,6 +84,27 @@ ML_INLINE vi plain_vi_dot_signed_lane(vi sum, vi x, int lane, vi w) {
     return plain_vi_dot_signed(sum, vi_set1(x[lane]), w);
 }
 
+/* A pair of bytes, by its number, in all pairs; products of the lower or upper halves of bytes in 16 bits; sums of such
+ * products and their neighbours; the first and the second pairs of all quads of a, then those of b. */
+ML_INLINE vi plain_vi_spread_pair(vi x, int pair) { return (vi)(((vh)x)[pair] - (vh){}); }
+ML_INLINE vi plain_vi_byte_products(vi x, vi w, int upper) {
+    vh y;
+    for (int k = 0; k < 2 * VW; ++k)
+        y[k] = (int16_t)(((const int8_t *)&x)[2 * VW * upper + k] * ((const int8_t *)&w)[2 * VW * upper + k]);
+    return (vi)y;
+}
+ML_INLINE vi plain_vi_add_pairs(vi sum, vi products) { return sum + (products << 16 >> 16) + (products >> 16); }
+ML_INLINE vi plain_vi_even_pairs(vi a, vi b) {
+    vh y;
+    for (int k = 0; k < VW; ++k) y[k] = ((vh)a)[2 * k], y[VW + k] = ((vh)b)[2 * k];
+    return (vi)y;
+}
+ML_INLINE vi plain_vi_odd_pairs(vi a, vi b) {
+    vh y;
+    for (int k = 0; k < VW; ++k) y[k] = ((vh)a)[2 * k + 1], y[VW + k] = ((vh)b)[2 * k + 1];
+    return (vi)y;
+}
+
 /* The first n quads of bytes, n in 1..4, zeros above. */
 ML_INLINE vi plain_vi_load_quads(const void *p, int n) {
     vi x = {};

@@ -27,6 +27,11 @@
 #define vi_load_quads plain_vi_load_quads
 #define vi_dot_lane plain_vi_dot_lane
 #define vi_dot_signed_lane plain_vi_dot_signed_lane
+#define vi_spread_pair plain_vi_spread_pair
+#define vi_byte_products plain_vi_byte_products
+#define vi_add_pairs plain_vi_add_pairs
+#define vi_even_pairs plain_vi_even_pairs
+#define vi_odd_pairs plain_vi_odd_pairs
 #define vi_max plain_vi_max
 #define vi_load_s8 plain_vi_load_s8
 #define vi_store_8 plain_vi_store_8
