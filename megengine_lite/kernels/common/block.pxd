@@ -113,7 +113,7 @@ cdef inline inlined fma_lanes(
 ) noexcept nogil:
     """VW neighbouring inputs of each pixel, `step` apart, times rows of weights. Loads stand some products before their
     use, for processors that do not look ahead."""
-    cdef vf values[MAX_BY_LANE]
+    cdef vf values[MAX_ACC]
     cdef vf row[2]
     cdef int l, p, v
     for v in range(VECTORS):

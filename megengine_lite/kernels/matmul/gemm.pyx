@@ -45,10 +45,11 @@ cdef inline inlined gemm_block(
     for p in range(ROWS * VECTORS):
         acc[p] = vf_zero()
     if BY_LANE:
-        while a_k == 1 and l + VW <= depth:
-            fma_lanes(ROWS, VECTORS, a_row, a + l, b, b_k, acc)
-            b += VW * b_k
-            l += VW
+        if a_k == 1:
+            while l + VW <= depth:
+                fma_lanes(ROWS, VECTORS, a_row, a + l, b, b_k, acc)
+                b += VW * b_k
+                l += VW
     for p in range(3):
         rows[p] = a + l * a_k + p * 4 * a_row
     for l in range(l, depth):
