@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from megengine_lite._core.formats.cursor import Cursor
 from megengine_lite._core.formats.mge import container
-from megengine_lite._core.formats.mge.cursor import Cursor
 from megengine_lite._core.formats.mge.records import ModelRecord, OperatorRecord, TensorRecord
 from megengine_lite._core.formats.mge.writer_v2 import write_v2
 from megengine_lite._core.ir.dtype import FLOAT32, DType

@@ -8,9 +8,10 @@ import tracemalloc
 import pytest
 from loader_samples import MODELS, SMALL, add_record, constant_operator, input_operator, operator, to_bytes
 
+from megengine_lite._core.formats.cursor import Cursor
 from megengine_lite._core.formats.mge import build, load_model, records
 from megengine_lite._core.formats.mge import flatbuffer_builder as fb
-from megengine_lite._core.formats.mge.cursor import Cursor
+from megengine_lite._core.formats.mge.flatbuffer import root_table
 from megengine_lite._core.ir.params import Elemwise, ElemwiseMode
 from megengine_lite.errors import LiteError, ModelFormatError
 
@@ -149,7 +150,7 @@ def test_cursor_refuses_what_lies_outside():
         lambda: cursor.uint64(1, "number"),
         lambda: cursor.span(2**64 - 1, 2, "bytes"),
         lambda: cursor.span(0, 2**64 - 1, "bytes"),
-        lambda: cursor.root(6),
+        lambda: root_table(cursor, 6),
     ):
         with pytest.raises(ModelFormatError, match=r"file: .* the end is at 12"):
             read()
@@ -176,11 +177,11 @@ def field_list(*words) -> bytes:
 )
 def test_damaged_tables_are_refused(content, message):
     with pytest.raises(ModelFormatError, match=message):
-        Cursor(content).root()
+        root_table(Cursor(content))
 
 
 def test_field_outside_of_its_table_is_refused():
-    table = Cursor(struct.pack("<Ii", 4, -4) + field_list(6, 8, 6) + bytes(8)).root()
+    table = root_table(Cursor(struct.pack("<Ii", 4, -4) + field_list(6, 8, 6) + bytes(8)))
     assert table.uint8(0) == 8  # within the table
     with pytest.raises(ModelFormatError, match="field 0 of root table"):
         table.uint32(0)
@@ -207,7 +208,7 @@ def test_fields_of_every_kind_are_read_as_written():
     )
     content = b"".join(fb.serialize(root, identifier=b"test"))
     assert content[4:8] == b"test"
-    table = Cursor(content).root()
+    table = root_table(Cursor(content))
     assert (table.int8(0), table.int32(1), table.uint32(2), table.float32(3)) == (-3, -(2**31), 2**32 - 1, 0.5)
     assert table.text(4, "") == "näme"
     assert bytes(table.span(5, "")) == table.blob(5, "") == b"\0\1"

@@ -38,9 +38,9 @@ def read_parts(path: str, decrypt: str | None = None) -> Parts:
     decrypt
         How it is encrypted, if it is no package.
     """
+    from megengine_lite._core.formats.cursor import Cursor
     from megengine_lite._core.formats.mge import cryption, load_model
     from megengine_lite._core.formats.mge.container import open_source
-    from megengine_lite._core.formats.mge.cursor import Cursor
     from megengine_lite._core.formats.mge.packed import is_package, read_package
 
     content, what = open_source(path)

@@ -5,6 +5,8 @@
     bytes ─► mge ─► records ─► Model: graph, names of inputs and outputs
     bytes ◄─ mge ◄─ records ◄─ graph
 
+All reads of a file's bytes go through ``cursor``, which checks every bound; no other module indexes into them.
+
 Records say what a file says, in the same form for all versions of a format. There is one package per format. ``mge`` is
 MegEngine's: both generations, packed, encrypted; start with its ``load``.
 """

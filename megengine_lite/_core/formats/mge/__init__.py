@@ -5,8 +5,8 @@
     bytes ─► container ─► cryption ─► schema_v1 | schema_v2 ─► records ─► build ─► Model (with its Graph)
     Graph ─► to_record ─► records ─► writer_v2 ─► bytes
 
-All reads of a file's bytes go through ``cursor``, which checks every bound; no other module indexes into them. Start
-with ``load``. ``history`` knows what older releases wrote differently, ``foreign`` recognizes files of other kinds.
+All reads of a file's bytes go through ``formats/cursor``, which checks every bound, and ``flatbuffer``, which knows
+tables; no other module indexes into them. Start with ``load``. ``history`` knows what older releases wrote differently, ``foreign`` recognizes files of other kinds.
 """
 
 from megengine_lite._core.formats.mge.build import Model

@@ -7,8 +7,8 @@ import stat
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
+from megengine_lite._core.formats.cursor import Cursor
 from megengine_lite._core.formats.mge import schema_v1, schema_v2
-from megengine_lite._core.formats.mge.cursor import Cursor
 from megengine_lite._core.formats.mge.foreign import HEAD, recognise
 from megengine_lite._core.formats.mge.records import ModelRecord
 from megengine_lite._core.system.file_bytes import FileBytes

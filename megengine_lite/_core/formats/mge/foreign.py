@@ -61,8 +61,8 @@ _TEXT_FILE = Foreign("a text file")
 
 
 def _is_model(head: bytes) -> bool:
+    from megengine_lite._core.formats.cursor import Cursor
     from megengine_lite._core.formats.mge.container import is_model, is_wrapped
-    from megengine_lite._core.formats.mge.cursor import Cursor
     from megengine_lite._core.formats.mge.packed import is_package
 
     cursor = Cursor(head)

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from megengine_lite._core.formats.cursor import Cursor
 from megengine_lite._core.formats.mge import aes_gcm, cryption
 from megengine_lite._core.formats.mge.build import Model, build_model, check_operators
 from megengine_lite._core.formats.mge.container import Source, is_model, is_wrapped, open_source, read_models
-from megengine_lite._core.formats.mge.cursor import Cursor
 from megengine_lite._core.formats.mge.history import NEWEST, release_of
 from megengine_lite._core.formats.mge.information import Information
 from megengine_lite._core.formats.mge.packed import Package, is_package, read_package

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+from megengine_lite._core.formats.cursor import Cursor
 from megengine_lite._core.formats.mge import cryption
-from megengine_lite._core.formats.mge.cursor import Cursor
+from megengine_lite._core.formats.mge.flatbuffer import root_table
 from megengine_lite._core.formats.mge.flatbuffer_builder import NewTable, boolean, serialize
 from megengine_lite._core.formats.mge.information import Information, parse_information
 from megengine_lite.errors import ModelFormatError
@@ -88,7 +89,7 @@ def is_package(cursor: Cursor) -> bool:
 def read_package(buffer: Any, what: str = "model") -> Package:
     """Reads a package; its contents are views on the buffer."""
     cursor = Cursor(buffer, len(MAGIC), what=what)
-    models = list(cursor.root().tables(0, "packed model"))
+    models = list(root_table(cursor).tables(0, "packed model"))
     if len(models) != 1:
         raise ModelFormatError(f"{what}: the package holds {len(models)} models, exactly one is expected")
     header = models[0].table(0, "header")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from megengine_lite._core.formats.mge.cursor import Cursor, TableReader
+from megengine_lite._core.formats.cursor import Cursor
+from megengine_lite._core.formats.mge.flatbuffer import TableReader, root_table
 from megengine_lite._core.formats.mge.history import Release, lacks_reserve_output, release_of
 from megengine_lite._core.formats.mge.records import (
     NOT_NUMBERED,
@@ -55,7 +56,7 @@ def read_v1(cursor: Cursor) -> ModelRecord:
     inner = Cursor(cursor.span(flatbuffer + 4, size, "graph"), what=cursor.what)
     if not inner.startswith(b"mgb1", 4):
         raise ModelFormatError(f"{cursor.what}: the graph has no identifier 'mgb1'; the file is damaged")
-    root = inner.root()
+    root = root_table(inner)
     if root.uint64(1) == 0:
         raise ModelFormatError(f"{cursor.what}: the graph has no hash; the file is damaged")
     metadata = root.table(5, "metadata")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from megengine_lite._core.formats.mge.cursor import Cursor, TableReader
+from megengine_lite._core.formats.cursor import Cursor
+from megengine_lite._core.formats.mge.flatbuffer import TableReader, root_table
 from megengine_lite._core.formats.mge.history import Release, release_of
 from megengine_lite._core.formats.mge.records import Metadata, ModelRecord, OperatorRecord, TensorRecord
 from megengine_lite._core.formats.mge.tables import (
@@ -24,7 +25,7 @@ def read_v2(cursor: Cursor) -> ModelRecord:
     """Reads the model that begins at the window's begin."""
     size = cursor.uint32(0, "size of the model")
     inner = Cursor(cursor.span(4, size, "model"), what=cursor.what)
-    root = inner.root()
+    root = root_table(inner)
     record = ModelRecord("v2", root.uint32(0), end=4 + size)
     metadata = root.table(7, "metadata")
     if metadata is not None:

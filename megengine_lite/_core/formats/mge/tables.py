@@ -7,7 +7,7 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
-from megengine_lite._core.formats.mge.cursor import TableReader
+from megengine_lite._core.formats.mge.flatbuffer import TableReader
 from megengine_lite._core.formats.mge.history import Release, layout_of, modernize
 from megengine_lite._core.ir.dtype import DType, DTypeCode
 from megengine_lite._core.ir.params import BY_CODE, AxisDesc, AxisMethod, DTypeTable, IndexDescMaskItem, Param
