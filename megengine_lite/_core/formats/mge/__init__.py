@@ -6,7 +6,8 @@
     Graph ─► to_record ─► records ─► writer_v2 ─► bytes
 
 All reads of a file's bytes go through ``formats/cursor``, which checks every bound, and ``flatbuffer``, which knows
-tables; no other module indexes into them. Start with ``load``. ``history`` knows what older releases wrote differently, ``foreign`` recognizes files of other kinds.
+tables; no other module indexes into them. Start with ``load``. ``history`` knows what older releases wrote differently,
+``foreign`` recognizes files of other kinds.
 """
 
 from megengine_lite._core.formats.mge.build import Model

@@ -1,0 +1,65 @@
+"""Writes records as an ONNX file."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from typing import Any
+
+from megengine_lite._core.formats.onnx.messages import Field, Form, Message, OnnxModel
+from megengine_lite._core.formats.onnx.protobuf import Wire
+
+_FLOATS = {Form.FLOAT: ("<f", Wire.FIXED32), Form.DOUBLE: ("<d", Wire.FIXED64)}
+
+Chunk = bytes | memoryview
+
+
+def write_model(model: OnnxModel) -> list[Chunk]:
+    """The model as chunks of bytes, to be written one after the other. Values of tensors are not copied."""
+    return list(_fields(model))
+
+
+def _fields(message: Message) -> Iterator[Chunk]:
+    for field in sorted(message.fields.values()):
+        value = getattr(message, field.name)
+        if value is None or ((field.many or field.form == Form.TEXT) and not len(value)):
+            continue
+        if field.packed:
+            yield from _sized(field, [b"".join(_number(field.form, v) for v in value)])
+            continue
+        for one in value if field.many else (value,):
+            yield from _field(field, one)
+
+
+def _field(field: Field, value: Any) -> Iterator[Chunk]:
+    if field.form.is_number:
+        wire = _FLOATS[field.form][1] if field.form in _FLOATS else Wire.VARINT
+        yield _key(field, wire) + _number(field.form, value)
+    elif field.form == Form.MESSAGE:
+        yield from _sized(field, list(_fields(value)))
+    else:
+        yield from _sized(field, [value.encode() if isinstance(value, str) else value])
+
+
+def _sized(field: Field, chunks: list[Chunk]) -> Iterator[Chunk]:
+    yield _key(field, Wire.BYTES) + _varint(sum(map(len, chunks)))
+    yield from chunks
+
+
+def _key(field: Field, wire: int) -> bytes:
+    return _varint(field.number << 3 | wire)
+
+
+def _number(form: Form, value: Any) -> bytes:
+    return struct.pack(_FLOATS[form][0], value) if form in _FLOATS else _varint(value)
+
+
+def _varint(value: int) -> bytes:
+    """A number by seven bits in each byte, the lowest first; negative ones as 64 bits."""
+    value &= 2**64 - 1
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
