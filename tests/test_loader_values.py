@@ -11,7 +11,7 @@ from megengine_lite._core.formats.mge import load_model, packed
 from megengine_lite._core.formats.mge.records import ModelRecord
 from megengine_lite._core.formats.mge.stored_values import file_constant
 from megengine_lite._core.formats.mge.tables import stored_bytes
-from megengine_lite._core.ir.dtype import BOOL, FLOAT32, INT8, INT16, INT32, DType, DTypeCode
+from megengine_lite._core.ir.dtype import BOOL, FLOAT32, INT8, INT16, INT32, WIDE, DType, DTypeCode
 from megengine_lite.errors import ModelFormatError, UnsupportedOperatorError
 
 QUANTIZED_S4 = DType(DTypeCode.QUANTIZED_S4, 0.5)
@@ -25,7 +25,7 @@ def value(shape, dtype, data):
 
 
 @pytest.mark.parametrize(
-    "code", [c for c in DTypeCode if c not in (DTypeCode.INTB1, DTypeCode.INTB2) and not DType(c).packed_bits]
+    "code", [c for c in DTypeCode if c not in (DTypeCode.INTB1, DTypeCode.INTB2, *WIDE) and not DType(c).packed_bits]
 )
 def test_element_types_keep_their_bytes(code):
     dtype = DType(code, 0.25, 3) if DType(code).is_quantized else DType(code)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Protocol
 
-from megengine_lite._core.ir.dtype import DType, DTypeCode
+from megengine_lite._core.ir.dtype import WIDE, DType, DTypeCode
 from megengine_lite.errors import InternalError
 
 if TYPE_CHECKING:
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from megengine_lite._core.ir.graph import Node
 
 Codes = frozenset[DTypeCode]
-ANY: Codes = frozenset(DTypeCode)
+ANY: Codes = frozenset(DTypeCode) - WIDE
+"""All element types that kernels may take."""
 
 
 class InputLayout(IntEnum):

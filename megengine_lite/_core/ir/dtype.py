@@ -9,7 +9,10 @@ import numpy as np
 
 
 class DTypeCode(IntEnum):
-    """The number of each type in files; both generations of the format use the same."""
+    """The number of each type in files; both generations of the format use the same.
+
+    Numbers from 256 on are in no such file: types of other formats, which are computed in numpy.
+    """
 
     FLOAT32 = 0
     UINT8 = 1
@@ -33,6 +36,10 @@ class DTypeCode(IntEnum):
     UINT16 = 19
     QUANTIZED_S1 = 20
     COMPLEX64 = 21
+    INT64 = 256
+    UINT32 = 257
+    UINT64 = 258
+    FLOAT64 = 259
 
 
 _C = DTypeCode
@@ -58,6 +65,10 @@ _STORAGE = {
     _C.UINT16: np.uint16,
     _C.QUANTIZED_S1: np.int8,
     _C.COMPLEX64: np.complex64,
+    _C.INT64: np.int64,
+    _C.UINT32: np.uint32,
+    _C.UINT64: np.uint64,
+    _C.FLOAT64: np.float64,
 }
 _PACKED_BITS = {
     _C.INTB1: 1,
@@ -100,6 +111,8 @@ _ORIGINAL_NAMES = {
 }
 STORED_BYTES = frozenset(code for code, storage in _STORAGE.items() if np.dtype(storage).itemsize == 1)
 """Types whose elements take one byte in memory."""
+WIDE = frozenset((_C.INT64, _C.UINT32, _C.UINT64, _C.FLOAT64))
+"""Types that no kernel takes, and that no tensor of the API has."""
 SIGNED_BYTES = (_C.QUANTIZED_S8, _C.QUANTIZED_S4, _C.INT8)
 UNSIGNED_BYTES = (_C.QUANTIZED8_ASYMM, _C.QUANTIZED4_ASYMM)
 BYTES = SIGNED_BYTES + UNSIGNED_BYTES
@@ -136,7 +149,12 @@ class DType:
         return self.code in _QUANTIZED_RANGE
 
     @property
+    def is_wide(self) -> bool:
+        return self.code in WIDE
+
+    @property
     def is_float(self) -> bool:
+        """Whether it is computed as float32, or as exactly as float32 is; a float64 is not."""
         return self.code in (_C.FLOAT32, _C.FLOAT16, _C.BFLOAT16)
 
     @property
@@ -169,10 +187,14 @@ UINT8 = DType(_C.UINT8)
 UINT16 = DType(_C.UINT16)
 BOOL = DType(_C.BOOL)
 BYTE = DType(_C.BYTE)
+INT64 = DType(_C.INT64)
+UINT32 = DType(_C.UINT32)
+UINT64 = DType(_C.UINT64)
+FLOAT64 = DType(_C.FLOAT64)
 
 _FROM_NUMPY = {d.storage: d for d in (FLOAT32, FLOAT16, INT32, INT16, INT8, UINT8, UINT16, BOOL)}
 
 
 def from_numpy(dtype: np.dtype | type) -> DType:
-    """The plain (not quantized) type of a numpy dtype; ``KeyError`` if there is none."""
+    """The plain type of a numpy dtype, neither quantized nor wide; ``KeyError`` if there is none."""
     return _FROM_NUMPY[np.dtype(dtype)]

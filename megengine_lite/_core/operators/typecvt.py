@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from megengine_lite._core.ir import params
-from megengine_lite._core.ir.dtype import DTypeCode
+from megengine_lite._core.ir.dtype import DType, DTypeCode
 from megengine_lite._core.ir.graph import AnyNode, Node, TensorSpec, Var
 from megengine_lite._core.ir.quantize import float_to_int, from_float32, to_float32, wrap_int
 from megengine_lite._core.operators.base import Operator, first_input_is_non_negative, register
@@ -20,7 +20,8 @@ class TypeCvt(Operator):
     """The same values in another type.
 
     Floats become integers by truncation towards zero, integers wrap, anything but 0 is True. Real values go to
-    quantized types by :func:`quantize`, from one quantized type to another by way of float32.
+    quantized types by :func:`quantize`, from one quantized type to another by way of float32. Wide types are converted
+    as numpy does it.
     """
 
     name = "TypeCvt"
@@ -51,6 +52,8 @@ class TypeCvt(Operator):
         x, source, target = ins[0], in_specs[0].dtype, out_specs[0].dtype
         if source == target:
             return [x]
+        if source.is_wide or target.is_wide:
+            return [_from_or_to_wide(x, source, target)]
         if target.is_float or target.is_quantized:
             return [from_float32(to_float32(x, source), target)]
         if target.code == DTypeCode.BOOL:
@@ -58,3 +61,13 @@ class TypeCvt(Operator):
         if source.is_float or source.is_quantized:
             return [float_to_int(to_float32(x, source), target)]
         return [wrap_int(x, target)]
+
+
+def _from_or_to_wide(x: np.ndarray, source: DType, target: DType) -> np.ndarray:
+    """A conversion of which one end is a type of 64 bits, or uint32."""
+    if target.is_quantized or target.code == DTypeCode.BFLOAT16:
+        return from_float32(x.astype(np.float32), target)
+    if source.is_quantized or source.is_float:
+        x = to_float32(x, source)
+    result: np.ndarray = x != 0 if target.code == DTypeCode.BOOL else x.astype(target.storage)
+    return result

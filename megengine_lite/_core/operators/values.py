@@ -92,7 +92,9 @@ def check_computable(node: AnyNode, dtype: DType) -> None:
         raise fail(node, f"{dtype} must have a positive scale")
 
 
-_INDEX_CODES = frozenset((DTypeCode.INT32, DTypeCode.INT16, DTypeCode.INT8, DTypeCode.UINT8, DTypeCode.UINT16))
+_INDEX_CODES = frozenset(
+    (DTypeCode.INT32, DTypeCode.INT16, DTypeCode.INT8, DTypeCode.UINT8, DTypeCode.UINT16, DTypeCode.INT64)
+)
 
 
 def check_index_dtype(node: AnyNode, spec: TensorSpec, what: str) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from megengine_lite._core.formats.mge.flatbuffer import TableReader
 from megengine_lite._core.formats.mge.history import Release, layout_of, modernize
-from megengine_lite._core.ir.dtype import DType, DTypeCode
+from megengine_lite._core.ir.dtype import WIDE, DType, DTypeCode
 from megengine_lite._core.ir.params import BY_CODE, AxisDesc, AxisMethod, DTypeTable, IndexDescMaskItem, Param
 from megengine_lite._core.system.memory import MAX_NDIM
 from megengine_lite.errors import ModelFormatError, UnsupportedOperatorError
@@ -17,7 +17,7 @@ from megengine_lite.errors import ModelFormatError, UnsupportedOperatorError
 _MAX_ELEMENTS = 1 << 48
 LEAST_OPERATOR = 40
 """Bytes that even the smallest operator takes in a file: its type, inputs and outputs."""
-_CODES = {int(c): c for c in DTypeCode}
+_CODES = {int(c): c for c in DTypeCode if c not in WIDE}
 _PLAIN = {c: DType(c) for c in DTypeCode}
 _NEVER_STORED = (DTypeCode.INTB1, DTypeCode.INTB2)
 _LINEAR_QUANTIZATION = 1
