@@ -64,7 +64,6 @@ def array() -> bytes:
 
 PAGE = b"\n <!DOCTYPE html>\n<html><head><title>404</title></head><body>Not found</body></html>"
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
-ONNX = b"\x08\x07\x12\x07pytorch\x1a\x051.9.0" + b":\x80\x01" + bytes(200)
 
 # content, what it is, what to do
 FILES = {
@@ -79,7 +78,6 @@ FILES = {
     },
     "torch pickle": (TORCH, "a checkpoint of PyTorch", "export"),
     "torch": (archived("torch"), "a checkpoint of PyTorch", "export"),
-    "onnx": (ONNX, "an ONNX model", "MgeConvert"),
     "tflite": (b"\x1c\0\0\0TFL3" + bytes(60), "a TensorFlow Lite model", "convert it"),
     "gguf": (b"GGUF\3\0\0\0" + bytes(16), "a GGUF file", "llama.cpp"),
     "keras": (b"\x89HDF\r\n\x1a\n" + bytes(60), "an HDF5 file", "convert it"),

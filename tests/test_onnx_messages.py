@@ -157,6 +157,10 @@ def test_numbers_are_read_packed_and_one_by_one():
     assert list(tensor.int32_data) == [-3, -4, -5]
 
 
+def test_zeros_behind_a_model_are_padding():
+    assert read(model(sized(2, b"g")) + bytes(15)).graph.name == "g"
+
+
 def test_unknown_fields_of_every_form_are_skipped():
     unknown = (
         integer(99, 2**63) + sized(98, b"\xff" * 9) + varint(97 << 3 | 1) + bytes(8) + varint(96 << 3 | 5) + bytes(4)
@@ -174,8 +178,9 @@ def test_unknown_fields_of_every_form_are_skipped():
         (integer(1, 8) + b"\x3a", "a number that does not end"),
         (integer(1, 8) + b"\x3a\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", "but 0 are left"),
         (b"\x08" + b"\xff" * 10 + b"\1", "a number that does not end"),
-        (b"\0\0", "without a valid number"),
         (b"\xf8\xff\xff\xff\xff\1\0", "without a valid number"),
+        (model() + bytes(25), "without a valid number"),
+        (model(bytes(2)), "without a valid number"),
         (model(b"\x0b\x0c"), "field 1 in a form that no writer uses"),
         (model(b"\x0e"), "field 1 in a form that no writer uses"),
         (model(integer(2, 5)), "Graph.name is not stored as text"),

@@ -233,7 +233,8 @@ def show(result: dict[str, Any]) -> None:
 
 
 def _container_text(container: dict[str, Any]) -> str:
-    text = f"{container['format']}, written by release number {container['release']}"
+    number = "IR version" if container["format"] == "onnx" else "written by release number"
+    text = f"{container['format']}, {number} {container['release']}"
     if "package" in container:
         package = container["package"]
         text += f"; package of {package['name']!r}, model encrypted by {package['model_encryption']}"

@@ -40,7 +40,7 @@ class Model:
     default_inputs
         Default values of inputs, where the file has them.
     container
-        ``"v1"`` or ``"v2"``.
+        ``"v1"``, ``"v2"`` or ``"onnx"``.
     version
         Number of the release that wrote the file, as stored in the file.
     metadata
@@ -50,6 +50,8 @@ class Model:
         package, or no valid settings.
     has_operator_names
         The file has names of operators, not only of variables.
+    scalars
+        Names of inputs and outputs that have no dimensions in a file whose format has such; here they have one.
     """
 
     graph: ModelGraph
@@ -62,6 +64,7 @@ class Model:
     package: Package | None = None
     information: Information | None = None
     has_operator_names: bool = False
+    scalars: frozenset[str] = frozenset()
 
 
 @dataclass(slots=True)

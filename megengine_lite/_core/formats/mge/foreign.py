@@ -37,9 +37,9 @@ _PAGE = Foreign(
     "a web page", "The download gave a page, of an error or to log in, instead of the file: use a direct link to it"
 )
 _CHECKPOINT = Foreign("a pickle, as megengine.save writes checkpoints: it has weights and no network", _DUMP)
-_TORCH = Foreign("a checkpoint of PyTorch", "Models of MegEngine are read here; export the network to one")
-_ONNX = Foreign("an ONNX model", "Models of MegEngine are read here; convert it to one, for example by MgeConvert")
-_OTHER_NETWORK = "Models of MegEngine are read here; convert it to one, for example over ONNX by MgeConvert"
+_TORCH = Foreign("a checkpoint of PyTorch", "Models of MegEngine and ONNX are read here; export the network to one")
+_ONNX = Foreign("an ONNX model", "It is loaded as it is")
+_OTHER_NETWORK = "Models of MegEngine and ONNX are read here; convert it to ONNX"
 _TFLITE = Foreign("a TensorFlow Lite model", _OTHER_NETWORK)
 _HDF5 = Foreign("an HDF5 file, as Keras writes models", _OTHER_NETWORK)
 _OPENVINO = Foreign("the description of an OpenVINO model", _OTHER_NETWORK)
@@ -88,7 +88,8 @@ def _is_pickle(head: bytes) -> bool:
     return len(head) > 3 and head[0] == 0x80 and head[1] in range(2, 6) and head[2] in b"\x95}])(cX\x8c\x8aJKMN"
 
 
-def _is_onnx(head: bytes) -> bool:
+def looks_like_onnx(head: bytes) -> bool:
+    """Whether these are the first bytes of an ONNX model as programs write it."""
     # A message of Protocol Buffers: the version of the format, then a producer, a domain, a graph or operator sets.
     return len(head) > 3 and head[0] == 0x08 and head[1] in range(1, 30) and head[2] in b"\x12\x1a\x22\x3a\x42"
 
@@ -124,7 +125,7 @@ _KINDS: tuple[tuple[Callable[[bytes], bool], Foreign], ...] = (
     (lambda head: head.startswith(b"7767517\n"), _NCNN),
     (_is_safetensors, _SAFETENSORS),
     (_is_cache, _CACHE),
-    (_is_onnx, _ONNX),
+    (looks_like_onnx, _ONNX),
     (lambda head: _is_text(head) and head.lstrip().startswith((b"{", b"[")), _JSON),
     (_is_text, _TEXT_FILE),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -11,12 +12,15 @@ from megengine_lite._core.formats.cursor import Cursor
 from megengine_lite._core.formats.mge import aes_gcm, cryption
 from megengine_lite._core.formats.mge.build import Model, build_model, check_operators
 from megengine_lite._core.formats.mge.container import Source, is_model, is_wrapped, open_source, read_models
+from megengine_lite._core.formats.mge.foreign import HEAD, looks_like_onnx
 from megengine_lite._core.formats.mge.history import NEWEST, release_of
 from megengine_lite._core.formats.mge.information import Information
 from megengine_lite._core.formats.mge.packed import Package, is_package, read_package
 from megengine_lite._core.formats.mge.records import ModelRecord
-from megengine_lite.errors import DecryptionError, LiteTypeError, ModelFormatError
+from megengine_lite.errors import DecryptionError, LiteTypeError, ModelFormatError, UnsupportedOperatorError
 from megengine_lite.log import warn
+
+ONNX_SUFFIX = ".onnx"
 
 Decryption = str | Callable[[Any], Any]
 """Name of a method in :mod:`~megengine_lite._core.formats.mge.cryption`, or a function from buffer to buffer."""
@@ -55,7 +59,12 @@ def load_model(
     UnsupportedOperatorError
         The model has operators, or types of elements, that cannot be run; all operators are listed.
     """
-    record, package, information, what = load_record(source, decrypt=decrypt, copy=copy)
+    buffer, package, information, what = _open(source, decrypt=decrypt, copy=copy)
+    if is_onnx(buffer, what):
+        model = _load_onnx(buffer, what, None if package is not None or decrypt else source)
+        model.package, model.information = package and package.without_model(), information
+        return model
+    record = next(read_models(buffer, what))
     compressed = compressed or (information is not None and information.has_compression)
     if release_of(record.version, record.metadata is not None) > NEWEST:
         warn(f"{what}: written by a release newer than {NEWEST[0]}.{NEWEST[1]} (number {record.version})")
@@ -76,6 +85,29 @@ def load_record(
     tuple
         The model's record; the package around it and its valid information, or None; the name for messages.
     """
+    buffer, package, information, what = _open(source, decrypt=decrypt, copy=copy)
+    if is_onnx(buffer, what):
+        raise UnsupportedOperatorError(
+            f"{what}: an ONNX model. It is run as it is; writing it as a file of MegEngine's is not possible yet"
+        )
+    return next(read_models(buffer, what)), package, information, what
+
+
+def is_onnx(buffer: Any, what: str) -> bool:
+    """Whether these bytes are, or are named like, an ONNX model."""
+    return looks_like_onnx(bytes(memoryview(buffer)[:HEAD])) or (what.endswith(ONNX_SUFFIX) and len(buffer) > 0)
+
+
+def _load_onnx(buffer: Any, what: str, source: Source | None) -> Model:
+    from megengine_lite._core.formats.onnx.load import load_onnx
+
+    return load_onnx(buffer, what, os.fspath(source) if isinstance(source, (str, os.PathLike)) else None)
+
+
+def _open(
+    source: Source, *, decrypt: Decryption | None = None, copy: bool = False
+) -> tuple[Any, Package | None, Information | None, str]:
+    """The plain bytes of a model, the package around it and its valid information, and the name for messages."""
     buffer, what = open_source(source, copy=copy)
     cursor = Cursor(buffer, what=what)
     package = information = None
@@ -87,7 +119,7 @@ def load_record(
         if decrypt is None and cursor.startswith(aes_gcm.MAGIC):
             decrypt = "AES_256_GCM"
         buffer = _decrypted(buffer, decrypt, what)
-    return next(read_models(buffer, what)), package, information, what
+    return buffer, package, information, what
 
 
 def _decrypted(buffer: Any, decrypt: Decryption | None, what: str) -> Any:
@@ -102,7 +134,7 @@ def _decrypted(buffer: Any, decrypt: Decryption | None, what: str) -> Any:
     except (ValueError, BufferError) as error:  # a view that was released, or has gaps
         kind = type(plain).__name__
         raise DecryptionError(f"the decryption function gave a {kind} that cannot be read: {error}") from error
-    if not is_model(cursor) and not is_wrapped(cursor):
+    if not is_model(cursor) and not is_wrapped(cursor) and not looks_like_onnx(bytes(cursor.view[:HEAD])):
         method = f"method {decrypt!r}" if isinstance(decrypt, str) else "the function that was given"
         raise DecryptionError(
             f"{what}: decrypted by {method} it is not a model: the method or the key is wrong, or the file is damaged"

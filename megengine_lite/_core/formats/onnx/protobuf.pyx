@@ -23,10 +23,13 @@ cpdef enum Wire:
 
 cdef enum:
     MOST_VARINT = 10  # bytes of a number of 64 bits
+    MOST_PADDING = 24  # what encryption leaves behind a message: zeros, then perhaps a checksum
 
 
 cdef class FieldReader:
     """Iterates over the fields of the message ``[begin, end)`` of a cursor.
+
+    With ``padded`` a zero and a few more bytes may stand behind the last field, as encryption leaves them.
 
     Yields
     ------
@@ -39,8 +42,9 @@ cdef class FieldReader:
     cdef uint64_t place
     cdef uint64_t end
     cdef str thing
+    cdef bint padded
 
-    def __init__(self, Cursor cursor, uint64_t begin, uint64_t end, str thing):
+    def __init__(self, Cursor cursor, uint64_t begin, uint64_t end, str thing, bint padded=False):
         if begin > end:
             raise ValueError(f"a message cannot begin at {begin} and end at {end}")
         cursor.need(begin, end - begin, thing)
@@ -48,6 +52,7 @@ cdef class FieldReader:
         self.place = begin
         self.end = end
         self.thing = thing
+        self.padded = padded
 
     def __iter__(self):
         return self
@@ -59,6 +64,9 @@ cdef class FieldReader:
             raise StopIteration
         key = varint(self.cursor, &self.place, self.end, self.thing)
         number, wire = key >> 3, key & 7
+        if key == 0 and self.padded and self.end - self.place < MOST_PADDING:
+            self.place = self.end
+            raise StopIteration
         if number == 0 or key > 0xFFFFFFFF:
             raise self.damaged("has a field without a valid number")
         if wire == VARINT:

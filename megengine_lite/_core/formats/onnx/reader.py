@@ -21,7 +21,7 @@ M = TypeVar("M", bound=Message)
 
 
 def read_model(cursor: Cursor) -> OnnxModel:
-    """The model that fills the cursor's window.
+    """The model that fills the cursor's window, but for a zero and a few bytes behind it.
 
     Bytes of tensors are views of the window's buffer.
 
@@ -56,7 +56,7 @@ class _Reader:
             raise ModelFormatError(f"{self._what}: parts of the model are nested more than {MAX_DEPTH} times")
         fields, thing = cls.fields, cls.__name__
         made = cls()
-        for number, wire, first, second in FieldReader(self._cursor, begin, end, thing):
+        for number, wire, first, second in FieldReader(self._cursor, begin, end, thing, depth == 0):
             field = fields.get(number)
             if field is None:
                 continue

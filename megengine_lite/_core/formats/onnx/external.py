@@ -1,0 +1,79 @@
+"""Values of tensors that are in files of their own, beside the model's."""
+
+from __future__ import annotations
+
+import ntpath
+import os
+import posixpath
+
+from megengine_lite._core.formats.cursor import Cursor
+from megengine_lite._core.formats.mge.container import open_source
+from megengine_lite._core.formats.onnx.messages import Tensor
+from megengine_lite.errors import ModelFormatError
+
+
+class ExternalFiles:
+    """The files in a model's folder that its tensors name, each opened once and mapped or read as models are.
+
+    Parameters
+    ----------
+    folder
+        Where the model's file is; None if the model came as bytes.
+    what
+        Name of the model, for messages.
+    """
+
+    def __init__(self, folder: str | None, what: str):
+        self._folder = folder
+        self._what = what
+        self._files: dict[str, Cursor] = {}
+
+    def value_of(self, tensor: Tensor) -> memoryview:
+        """The bytes of a tensor.
+
+        Raises
+        ------
+        ModelFormatError
+            The tensor names a file outside of the folder, or bytes that the file does not have.
+        LiteOSError
+            The file cannot be read.
+        """
+        entries = {entry.key: entry.value for entry in tensor.external_data}
+        file = self._open(entries.get("location", ""), tensor.name)
+        offset = self._number(entries, "offset", 0, tensor.name)
+        length = self._number(entries, "length", max(file.size - offset, 0), tensor.name)
+        return file.span(offset, length, f"the value of tensor {tensor.name!r}")
+
+    def _number(self, entries: dict[str, str], key: str, default: int, name: str) -> int:
+        text = entries.get(key)
+        if text is None:
+            return default
+        if not (text.isascii() and text.isdigit() and len(text) < 20) or int(text) >= 2**63:
+            raise ModelFormatError(f"{self._what}: the {key} of tensor {name!r} is {text!r}, and must be a number")
+        return int(text)
+
+    def _open(self, location: str, name: str) -> Cursor:
+        found = self._files.get(location)
+        if found is not None:
+            return found
+        if self._folder is None:
+            raise ModelFormatError(
+                f"{self._what}: the value of tensor {name!r} is in the file {location!r}; load the model by its path, "
+                "so that it can be found"
+            )
+        parts = location.replace("\\", "/").split("/")
+        rooted = posixpath.isabs(location) or ntpath.splitdrive(location)[0] or location.startswith("\\")
+        if not location or "\0" in location or rooted or ".." in parts:
+            raise ModelFormatError(
+                f"{self._what}: tensor {name!r} names the file {location!r}; only files in the model's folder are read"
+            )
+        folder = os.path.realpath(self._folder)
+        path = os.path.realpath(os.path.join(folder, location))
+        if os.path.commonpath([folder, path]) != folder:
+            raise ModelFormatError(
+                f"{self._what}: the file {location!r} of tensor {name!r} is a link to {path!r}, outside of the model's "
+                "folder; copy it there"
+            )
+        buffer, _ = open_source(path)
+        file = self._files[location] = Cursor(buffer, what=path)
+        return file

@@ -1,0 +1,340 @@
+"""Makes the nodes of a graph from what operators of ONNX mean.
+
+A :class:`Value` is a value of the ONNX model: a variable of the graph, the element type and the rank that the model
+gives it. Both can differ from what the variable has. A scalar has the shape (1,) here, since there are no tensors
+without dimensions. An int64 may be carried by an int32 variable, as long as its numbers are known to fit: shapes,
+positions and inputs of the API do. What only moves elements or reads indexes takes the variable as it is; arithmetic
+asks for :meth:`GraphBuilder.exact`.
+
+A node whose inputs are known and whose results are small is computed at once, so that its result is a constant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from megengine_lite._core.formats.onnx.messages import ElementType
+from megengine_lite._core.formats.onnx.values import DTYPES
+from megengine_lite._core.ir import params
+from megengine_lite._core.ir.dtype import FLOAT32, INT32, INT64, DType
+from megengine_lite._core.ir.general import GeneralElemwise, GeneralMode
+from megengine_lite._core.ir.graph import AnyNode, AnyVar, Constant, TensorSpec, Var
+from megengine_lite._core.ir.params import AxisDesc, AxisMethod, ElemwiseMode, ElemwiseMultiTypeMode
+from megengine_lite._core.operators import REGISTRY
+from megengine_lite._core.operators.base import naming
+from megengine_lite._core.operators.reference import run_node
+
+MOST_FOLDED = 4096
+"""Elements of a result that is computed while a model is loaded."""
+
+CONSTANT = "ImmutableTensor"
+"""What the original calls operators of constants, for dumps that can be laid beside its own."""
+
+_KINDS = {dtype.storage: kind for kind, dtype in DTYPES.items() if kind != ElementType.BFLOAT16}
+_KINDS[np.dtype(np.uint16)] = ElementType.UINT16
+
+
+class Value:
+    """A value of the model.
+
+    Attributes
+    ----------
+    var
+        The variable that carries it.
+    kind
+        Its element type in the model.
+    dtype
+        The element type of the variable.
+    rank
+        Its number of dimensions in the model; the variable has one where that is none.
+    length
+        How many elements a vector has, where that is known; it may be the shape of something.
+    """
+
+    __slots__ = ("dtype", "kind", "length", "rank", "var")
+
+    def __init__(self, var: AnyVar, kind: ElementType, rank: int, dtype: DType, length: int | None = None):
+        self.var = var
+        self.kind = kind
+        self.rank = rank
+        self.dtype = dtype
+        if rank == 1 and length is None and isinstance(var, Var) and var.const is not None:
+            length = var.spec.size
+        self.length = 1 if rank == 0 else length if rank == 1 else None
+
+    @property
+    def known(self) -> np.ndarray | None:
+        """The value of a small constant; None for all others."""
+        var = self.var
+        if var.const is None or not isinstance(var, Var) or var.spec.size > MOST_FOLDED:
+            return None
+        return var.const.array
+
+    @property
+    def is_float32(self) -> bool:
+        return self.dtype == FLOAT32
+
+    def with_rank(self, rank: int) -> Value:
+        """The same variable as a value of another rank: a scalar as a vector of one, or the reverse."""
+        return Value(self.var, self.kind, rank, self.dtype, self.length)
+
+
+class GraphBuilder:
+    """Collects nodes.
+
+    Attributes
+    ----------
+    nodes
+        In an order in which they can be computed.
+    label
+        Name that nodes get, until it is changed.
+    """
+
+    def __init__(self) -> None:
+        self.nodes: list[AnyNode] = []
+        self.label = ""
+        self._count = 0
+        self._n_constants = 0
+        self._token = object()  # makes keys of constants unique to this load
+
+    # ---- variables and nodes ----------------------------------------------------------------------------------------
+
+    def new_id(self) -> int:
+        self._count += 1
+        return self._count - 1
+
+    def nodes_of(
+        self, op: str, parameters: Any, inputs: Iterable[AnyVar], n_outputs: int = 1, dtype: DType | None = None
+    ) -> list[AnyVar]:
+        """Adds a node; gives the variables of its outputs. ``dtype`` is the output's type if the operator asks."""
+        outputs = [AnyVar(self.new_id(), self.label) for _ in range(n_outputs)]
+        node = AnyNode(op, parameters, inputs, outputs, self.label, dtype)
+        folded = self._folded(node)
+        if folded is not None:
+            return folded
+        self.nodes.append(node)
+        return outputs
+
+    def node(
+        self,
+        op: str,
+        parameters: Any,
+        inputs: Iterable[AnyVar],
+        kind: ElementType,
+        rank: int,
+        dtype: DType | None = None,
+        length: int | None = None,
+    ) -> Value:
+        """Adds a node with one output, whose variable has the element type that stands for ``kind``, or ``dtype``."""
+        (var,) = self.nodes_of(op, parameters, inputs)
+        return Value(var, kind, rank, dtype or DTYPES[kind], length)
+
+    def _folded(self, node: AnyNode) -> list[AnyVar] | None:
+        operator = REGISTRY[node.op]
+        specs = []
+        for var in node.inputs:
+            if var.const is None or not isinstance(var, Var) or var.spec.size > MOST_FOLDED:
+                return None
+            specs.append(TensorSpec(var.spec.shape, var.spec.dtype, var.const.array))
+        if not specs or not operator.folds or operator.dynamic:
+            return None
+        inferred = naming(node, operator.infer, node, specs)
+        if any(not isinstance(s, TensorSpec) or s.size > MOST_FOLDED for s in inferred):
+            return None
+        results = naming(node, run_node, node, specs)
+        return [
+            Var(out.id, out.name, TensorSpec(s.shape, s.dtype), self._kept(np.ascontiguousarray(s.value)))
+            for out, s in zip(node.outputs, results, strict=True)
+        ]
+
+    def constant(self, value: Any, kind: ElementType | None = None) -> Value:
+        """A constant from an array or a number."""
+        array = np.asarray(value) if kind is None else np.asarray(value, DTYPES[kind].storage)
+        stored = np.ascontiguousarray(array.reshape(array.shape or (1,)))
+        kind = _KINDS[stored.dtype] if kind is None else kind
+        spec = TensorSpec(stored.shape, DTYPES[kind])
+        return Value(Var(self.new_id(), "", spec, self._kept(stored)), kind, array.ndim, spec.dtype)
+
+    def integers(self, numbers: Sequence[int]) -> AnyVar:
+        """A vector of sizes or positions, as int32 if they fit."""
+        fits = all(-(2**31) <= n < 2**31 for n in numbers)
+        stored = np.array(numbers, np.int32 if fits else np.int64)
+        spec = TensorSpec(stored.shape, INT32 if fits else INT64)
+        return Var(self.new_id(), "", spec, self._kept(stored))
+
+    def _kept(self, array: np.ndarray) -> Constant:
+        """A constant of the model, as those are that its file stores."""
+        return Constant(array, self.constant_key())
+
+    def constant_key(self) -> Hashable:
+        """A key for one more constant of the model."""
+        self._n_constants += 1
+        return (self._token, self._n_constants, CONSTANT, 0)
+
+    # ---- types ------------------------------------------------------------------------------------------------------
+
+    def exact(self, value: Value) -> AnyVar:
+        """A variable of the very type that the model gives the value."""
+        return self.converted(value, DTYPES[value.kind])
+
+    def converted(self, value: Value, dtype: DType) -> AnyVar:
+        """The value's numbers in another element type."""
+        if value.dtype == dtype:
+            return value.var
+        return self.nodes_of("TypeCvt", params.DTypeTable(dtype=dtype), [value.var])[0]
+
+    def cast(self, value: Value, kind: ElementType) -> Value:
+        """The value as another element type of the model."""
+        if kind == value.kind:
+            return value
+        if kind == ElementType.INT64 and value.dtype.code in CARRIED_BY_INT32:
+            return Value(self.converted(value, INT32), kind, value.rank, INT32, value.length)
+        return Value(self.converted(value, DTYPES[kind]), kind, value.rank, DTYPES[kind], value.length)
+
+    def same_carrier(self, values: Sequence[Value]) -> tuple[list[AnyVar], DType]:
+        """Variables of one element type for values of one element type."""
+        if len({v.dtype for v in values}) == 1:
+            return [v.var for v in values], values[0].dtype
+        return [self.exact(v) for v in values], DTYPES[values[0].kind]
+
+    # ---- common nodes -----------------------------------------------------------------------------------------------
+
+    def elemwise(self, mode: ElemwiseMode, *values: Value) -> Value:
+        """A function of values of one type, which the result has, too."""
+        rank = max(v.rank for v in values)
+        inputs = [self.exact(v) for v in values]
+        length = common_length(values)
+        return self.node("Elemwise", params.Elemwise(mode=mode), inputs, values[0].kind, rank, length=length)
+
+    def general(self, mode: GeneralMode, *values: Value, kind: ElementType | None = None) -> Value:
+        """A function with the rules of ONNX, of values of one type."""
+        rank = max(v.rank for v in values)
+        inputs = [self.exact(v) for v in values]
+        kind, length = values[0].kind if kind is None else kind, common_length(values)
+        return self.node("GeneralElemwise", GeneralElemwise(mode), inputs, kind, rank, length=length)
+
+    def compare(self, mode: ElemwiseMultiTypeMode, *values: Value) -> Value:
+        """A function of values of one type whose results are truth values."""
+        rank = max(v.rank for v in values)
+        inputs = [self.exact(v) for v in values]
+        parameters, length = params.ElemwiseMultiType(mode=mode), common_length(values)
+        return self.node("ElemwiseMultiType", parameters, inputs, ElementType.BOOL, rank, length=length)
+
+    def number(self, value: float, like: Value) -> Value:
+        """A scalar of the type of another value."""
+        if like.kind == ElementType.BFLOAT16:
+            return self.cast(self.constant(np.float32(value)), like.kind)
+        return self.constant(value, like.kind)
+
+    def moved(
+        self,
+        op: str,
+        parameters: Any,
+        value: Value,
+        *inputs: AnyVar,
+        rank: int | None = None,
+        length: int | None = None,
+    ) -> Value:
+        """A node that moves the elements of its first input."""
+        rank = value.rank if rank is None else rank
+        return self.node(op, parameters, [value.var, *inputs], value.kind, rank, value.dtype, length)
+
+    def reshaped(self, value: Value, target: AnyVar, rank: int, free: int | None = None) -> Value:
+        """The value in another shape, of which one number may be left free (its place)."""
+        parameters = params.OptionalAxisV1() if free is None else params.OptionalAxisV1(axis=free)
+        return self.moved("Reshape", parameters, value, target, rank=rank)
+
+    def transposed(self, value: Value, order: Sequence[int]) -> Value:
+        if list(order) == list(range(value.rank)):
+            return value
+        return self.moved("Dimshuffle", params.Dimshuffle(pattern=tuple(order), ndim=value.rank), value)
+
+    def with_axes(self, value: Value, axes: Sequence[int]) -> Value:
+        """The value with axes of length 1 inserted, which are counted in the result."""
+        steps = [AxisDesc(AxisMethod.ADD_1, axis) for axis in sorted(axes)]
+        if value.rank == 0:  # its one dimension counts
+            steps = steps[1:]
+        rank = value.rank + len(axes)
+        return (
+            self.moved("AxisAddRemove", params.AxisAddRemove(desc=tuple(steps)), value, rank=rank)
+            if steps
+            else (value.with_rank(rank))
+        )
+
+    def without_axes(self, value: Value, axes: Sequence[int]) -> Value:
+        """The value without axes of length 1; if none is left, it is a scalar."""
+        steps = [AxisDesc(AxisMethod.REMOVE, axis) for axis in sorted(axes, reverse=True)]
+        rank = value.rank - len(axes)
+        if rank == 0:
+            steps = steps[:-1]
+        return (
+            self.moved("AxisAddRemove", params.AxisAddRemove(desc=tuple(steps)), value, rank=rank)
+            if steps
+            else (value.with_rank(rank))
+        )
+
+    def shape(self, value: Value) -> Value:
+        """The dimensions of a value as a vector of int64."""
+        if value.rank == 0:
+            return self.constant(np.empty(0, np.int64))
+        parameters = params.OptionalAxisV1()
+        return self.node("GetVarShape", parameters, [value.var], ElementType.INT64, 1, INT32, value.rank)
+
+    def dimension(self, value: Value, axis: int) -> Value:
+        """One dimension of a value, as a vector of one number."""
+        parameters = params.OptionalAxisV1(axis=axis % value.rank)
+        return self.node("GetVarShape", parameters, [value.var], ElementType.INT64, 1, INT32, 1)
+
+    def joined(self, values: Sequence[Value], axis: int) -> Value:
+        if len(values) == 1:
+            return values[0]
+        inputs, dtype = self.same_carrier(values)
+        lengths = [v.length for v in values]
+        length = None if None in lengths else sum(n for n in lengths if n is not None)
+        return self.node("Concat", params.Axis(axis=axis), inputs, values[0].kind, values[0].rank, dtype, length)
+
+    def sliced(self, value: Value, axis: int, begin: AnyVar | None, end: AnyVar | None, step: AnyVar | None) -> Value:
+        """A part of one axis, by numpy's rules."""
+        item = params.IndexDescMaskItem(axis, begin is not None, end is not None, step is not None, False)
+        numbers = [v for v in (begin, end, step) if v is not None]
+        length = None
+        limits = [None if v is None else _known_number(v) for v in (begin, end, step)]
+        if value.length is not None and all(
+            v is None or n is not None for v, n in zip((begin, end, step), limits, strict=True)
+        ):
+            length = len(range(*slice(*limits).indices(value.length)))
+        return self.moved("Subtensor", params.IndexDescMaskDump(items=(item,)), value, *numbers, length=length)
+
+    def part(self, value: Value, axis: int, begin: int | None, end: int | None, step: int | None = None) -> Value:
+        """A part of one axis whose limits are known."""
+        limits = [None if n is None else self.integers([n]) for n in (begin, end, step)]
+        return self.sliced(value, axis, *limits)
+
+    def broadcast(self, value: Value, target: AnyVar, rank: int) -> Value:
+        return self.moved("Broadcast", params.Empty(), value, target, rank=rank)
+
+
+def common_length(values: Sequence[Value]) -> int | None:
+    """The length of a vector that these make by broadcasting, if it is known."""
+    lengths = [v.length for v in values]
+    return None if None in lengths else max(n for n in lengths if n is not None)
+
+
+def _known_number(var: AnyVar) -> int | None:
+    return None if var.const is None else int(var.const.array.reshape(-1)[0])
+
+
+CARRIED_BY_INT32 = frozenset(
+    DTYPES[k].code
+    for k in (
+        ElementType.INT32,
+        ElementType.INT16,
+        ElementType.INT8,
+        ElementType.UINT16,
+        ElementType.UINT8,
+        ElementType.BOOL,
+    )
+)

@@ -1,0 +1,356 @@
+"""Makes a model's graph from the records of an ONNX file.
+
+Nodes may stand in any order; those that no output needs are left out. Functions of the model are replaced by their
+nodes, and an ``If`` whose condition is known by those of its branch. All nodes that cannot be converted are collected
+and reported together.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from megengine_lite._core.formats.mge.build import Model
+from megengine_lite._core.formats.onnx.external import ExternalFiles
+from megengine_lite._core.formats.onnx.graph_builder import GraphBuilder, Value
+from megengine_lite._core.formats.onnx.messages import (
+    Attribute,
+    ElementType,
+    Function,
+    Graph,
+    Node,
+    OnnxModel,
+    OperatorSet,
+    Tensor,
+    ValueInfo,
+)
+from megengine_lite._core.formats.onnx.operators import find_converter
+from megengine_lite._core.formats.onnx.operators.table import NEWEST, OLDEST, STANDARD, Call, NotConverted
+from megengine_lite._core.formats.onnx.ordering import in_order
+from megengine_lite._core.formats.onnx.values import DTYPES, element_type, shape_of, tensor_constant
+from megengine_lite._core.ir import general
+from megengine_lite._core.ir.dtype import FLOAT32, INT32
+from megengine_lite._core.ir.graph import AnyVar, ModelGraph, TensorSpec, Var
+from megengine_lite._core.system.memory import MAX_NDIM
+from megengine_lite.errors import LiteError, ModelFormatError, UnsupportedOperatorError
+
+MAX_NODES = 1 << 17
+"""Calls of a model whose functions are inlined."""
+_MOST_LISTED = 50
+_E = ElementType
+# What tensors of the API hold in place of types that they do not have. An int32 has the bits of a uint32.
+_AT_THE_API = {_E.INT64: INT32, _E.UINT32: INT32, _E.UINT64: INT32, _E.DOUBLE: FLOAT32, _E.BFLOAT16: FLOAT32}
+_CHECKED = (_E.INT64, _E.UINT64)
+
+FunctionKey = tuple[str, str, str]
+
+
+@dataclass(slots=True)
+class _Scope:
+    """The values that nodes of one graph or function can read. None stands for one that could not be made.
+
+    Attributes
+    ----------
+    values, initializers
+        By name; an initializer becomes a value when it is first read.
+    outer
+        The scope around it; None for the model's graph and for functions.
+    versions
+        Version of each domain's operators.
+    attributes
+        Those of a function's caller.
+    calls
+        Functions that are being inlined.
+    """
+
+    versions: Mapping[str, int]
+    outer: _Scope | None = None
+    attributes: Mapping[str, Attribute] = field(default_factory=dict)
+    calls: tuple[FunctionKey, ...] = ()
+    values: dict[str, Value | None] = field(default_factory=dict)
+    initializers: dict[str, Tensor] = field(default_factory=dict)
+
+
+def import_model(record: OnnxModel, files: ExternalFiles, what: str) -> Model:
+    """The model that the records describe.
+
+    Raises
+    ------
+    ModelFormatError
+        Its parts do not fit together.
+    UnsupportedOperatorError
+        Some nodes cannot be converted; all of them are listed.
+    """
+    return _Importer(record, files, what).model()
+
+
+class _Importer:
+    def __init__(self, record: OnnxModel, files: ExternalFiles, what: str):
+        self._record = record
+        self._files = files
+        self._what = what
+        self._builder = GraphBuilder()
+        self._n_nodes = 0
+        self._missing: list[str] = []
+        self._functions: dict[FunctionKey, Function] = {}
+        for function in record.functions:
+            key = (_domain(function.domain), function.name, function.overload)
+            if key in self._functions:
+                raise self._fault(f"the function {function.name!r} is defined twice")
+            self._functions[key] = function
+
+    def _fault(self, message: str) -> ModelFormatError:
+        return ModelFormatError(f"{self._what}: {message}")
+
+    # ---- the model --------------------------------------------------------------------------------------------------
+
+    def model(self) -> Model:
+        record = self._record
+        graph = record.graph
+        assert graph is not None  # the reader has checked it
+        scope = _Scope(self._versions(record.opset_import))
+        self._add_initializers(graph, scope)
+        inputs: list[Var] = []
+        scalars = set()
+        for info in graph.input:
+            if info.name in scope.initializers:
+                continue
+            var, value = self._input(info)
+            if info.name in scope.values:
+                raise self._fault(f"two inputs have the name {info.name!r}")
+            scope.values[info.name] = value
+            inputs.append(var)
+            if value.rank == 0:
+                scalars.add(info.name)
+        found = self._graph(graph, scope)
+        self._refuse()
+        if not found:
+            raise self._fault("the model has no outputs")
+        outputs: dict[str, AnyVar] = {}
+        for info, output in zip(graph.output, found, strict=True):
+            assert output is not None  # else it is listed as missing
+            if info.name in outputs:
+                raise self._fault(f"two outputs have the name {info.name!r}")
+            self._builder.label = info.name
+            outputs[info.name] = self._output(output)
+            if output.rank == 0:
+                scalars.add(info.name)
+        made = ModelGraph(self._builder.nodes, inputs, list(outputs.values()), list(outputs))
+        return Model(
+            graph=made,
+            input_names=[v.name for v in inputs],
+            output_names=list(outputs),
+            default_inputs={},
+            container="onnx",
+            version=record.ir_version or 0,
+            metadata=None,
+            has_operator_names=any(node.name for node in graph.node),
+            scalars=frozenset(scalars),
+        )
+
+    def _refuse(self) -> None:
+        missing = self._missing
+        if missing:
+            more = f" and {len(missing) - _MOST_LISTED} more" if len(missing) > _MOST_LISTED else ""
+            raise UnsupportedOperatorError(
+                f"{self._what}: these nodes cannot be run: {'; '.join(missing[:_MOST_LISTED])}{more}"
+            )
+
+    def _versions(self, sets: Sequence[OperatorSet]) -> dict[str, int]:
+        versions = {_domain(s.domain): 0 if s.version is None else s.version for s in sets}
+        version = versions.get(STANDARD)
+        if version is not None and not OLDEST <= version <= NEWEST:
+            raise UnsupportedOperatorError(
+                f"{self._what}: operators of version {version} of the standard are not read, only {OLDEST} to "
+                f"{NEWEST}; convert the model with onnx.version_converter"
+            )
+        return versions
+
+    def _input(self, info: ValueInfo) -> tuple[Var, Value]:
+        """The variable of an input, and the value that nodes read."""
+        tensor = None if info.type is None else info.type.tensor
+        if tensor is None or tensor.shape is None:
+            what = "is no tensor" if tensor is None else "has no shape, not even a number of dimensions"
+            raise UnsupportedOperatorError(f"{self._what}: input {info.name!r} {what}; give it one and export again")
+        kind = element_type(tensor.elem_type, f"input {info.name!r}", self._what)
+        dims = tensor.shape.dim
+        # What is symbolic is 1 until the input is given.
+        shape = tuple(1 if d.value is None else d.value for d in dims)
+        if len(shape) > MAX_NDIM or any(not 0 <= d < 2**31 for d in shape):
+            raise self._fault(f"input {info.name!r} has the shape {shape[:20]}, which no tensor can have")
+        dtype = _AT_THE_API.get(kind, DTYPES[kind])
+        var = Var(self._builder.new_id(), info.name, TensorSpec(shape or (1,), dtype))
+        length = shape[0] if len(shape) == 1 and dims[0].value is not None else None
+        value = Value(var, kind, len(shape), dtype, length)
+        if kind == _E.INT64 or dtype == DTYPES[kind]:
+            return var, value
+        self._builder.label = info.name
+        return var, Value(self._builder.exact(value), kind, len(shape), DTYPES[kind], length)
+
+    def _output(self, value: Value) -> AnyVar:
+        """A variable of a type that the API has."""
+        target = _AT_THE_API.get(value.kind, DTYPES[value.kind])
+        if value.kind in _CHECKED and value.dtype != target:
+            parameters = general.GeneralElemwise(general.GeneralMode.NARROW)
+            return self._builder.nodes_of("GeneralElemwise", parameters, [value.var])[0]
+        return self._builder.converted(value, target)
+
+    # ---- graphs and nodes -------------------------------------------------------------------------------------------
+
+    def _add_initializers(self, graph: Graph, scope: _Scope) -> None:
+        if graph.sparse_initializer:
+            raise UnsupportedOperatorError(f"{self._what}: sparse initializers are not read; store dense ones")
+        for tensor in graph.initializer:
+            if tensor.name in scope.initializers:
+                raise self._fault(f"two initializers have the name {tensor.name!r}")
+            scope.initializers[tensor.name] = tensor
+
+    def _constant(self, tensor: Tensor) -> Value:
+        """A stored tensor as a value."""
+        constant = tensor_constant(tensor, self._files, self._builder.constant_key(), self._what)
+        kind = ElementType(tensor.data_type or 0)
+        spec = TensorSpec(shape_of(tensor, self._what) or (1,), DTYPES[kind])
+        var = Var(self._builder.new_id(), tensor.name, spec, constant)
+        return Value(var, kind, len(tensor.dims), spec.dtype)
+
+    def _lookup(self, name: str, scope: _Scope | None) -> Value | None:
+        place = scope
+        while place is not None:
+            if name in place.values:
+                return place.values[name]
+            if name in place.initializers:
+                value = place.values[name] = self._constant(place.initializers[name])
+                return value
+            place = place.outer
+        raise self._fault(f"the value {name!r} is read, and no node before it makes it")
+
+    def _graph(self, graph: Graph, scope: _Scope) -> list[Value | None]:
+        """Converts the nodes of a graph; gives its outputs."""
+        names = [info.name for info in graph.output]
+        self._nodes(graph.node, names, scope)
+        return [self._lookup(name, scope) for name in names]
+
+    def _nodes(self, nodes: Sequence[Node], wanted: Sequence[str], scope: _Scope) -> None:
+        for node in in_order(nodes, wanted, self._what):
+            self._node(node, scope)
+
+    def _node(self, node: Node, scope: _Scope) -> None:
+        self._n_nodes += 1
+        if self._n_nodes > MAX_NODES:
+            raise self._fault(f"more than {MAX_NODES} nodes, those of functions counted for each call")
+        results = self._results(node, scope)
+        for name, value in zip(node.output, results, strict=False):
+            if name in scope.values:
+                raise self._fault(f"two nodes make the value {name!r}")
+            if name:
+                scope.values[name] = value
+
+    def _results(self, node: Node, scope: _Scope) -> Sequence[Value | None]:
+        """The outputs of a node; None for those that cannot be made."""
+        nothing = [None] * len(node.output)
+        inputs = [self._lookup(name, scope) if name else None for name in node.input]
+        if any(value is None and name for value, name in zip(inputs, node.input, strict=True)):
+            return nothing  # what it needs is listed already
+        label = node.name or next((name for name in node.output if name), "")
+        domain, outer_label = _domain(node.domain), self._builder.label
+        self._builder.label = label
+        try:
+            attributes = self._attributes(node, scope)
+            function = self._functions.get((domain, node.op_type, node.overload))
+            if function is not None:
+                return self._inlined(function, inputs, attributes, scope, domain)
+            if domain == STANDARD and node.op_type == "If":
+                return self._branch(inputs, attributes, scope)
+            version = scope.versions.get(domain)
+            if version is None:
+                raise self._fault(f"{node.op_type} {label!r} is of the domain {domain!r}, whose version is not given")
+            convert = find_converter(domain, node.op_type, version)
+            if convert is None:
+                raise NotConverted("there is no such operator here")
+            wanted = [bool(name) for name in node.output]
+            call = Call(node.op_type, version, inputs, attributes, wanted, self._builder, self._constant)
+            with self._naming(node, label):
+                made = convert(call)
+            results: Sequence[Value | None] = [made] if isinstance(made, Value) else made
+            if len(results) < len(wanted) or any(w and r is None for w, r in zip(wanted, results, strict=False)):
+                raise NotConverted(f"it has {len(wanted)} outputs, {len(results)} can be made")
+            return results
+        except NotConverted as reason:
+            name = f"{domain}.{node.op_type}" if domain else node.op_type
+            self._missing.append(f"{name} {label!r} ({reason})")
+            return nothing
+        finally:
+            self._builder.label = outer_label
+
+    @contextlib.contextmanager
+    def _naming(self, node: Node, label: str) -> Iterator[None]:
+        """Names the model and the node in errors about them."""
+        try:
+            yield
+        except ModelFormatError as error:
+            if str(error).startswith(self._what):
+                raise
+            raise self._fault(f"{node.op_type} {label!r}: {error}") from error
+        except LiteError:
+            raise
+        except (ValueError, TypeError, ArithmeticError, LookupError) as error:
+            raise self._fault(f"{node.op_type} {label!r} cannot be converted: {error}") from error
+
+    def _attributes(self, node: Node, scope: _Scope) -> dict[str, Attribute]:
+        """The attributes of a node; what refers to the caller of a function is replaced, or left out."""
+        found: dict[str, Attribute] = {}
+        for attribute in node.attribute:
+            if attribute.name in found:
+                raise self._fault(f"{node.op_type} {node.name!r} has the attribute {attribute.name!r} twice")
+            if not attribute.reference:
+                found[attribute.name] = attribute
+            elif attribute.reference in scope.attributes:
+                found[attribute.name] = scope.attributes[attribute.reference]
+        return found
+
+    def _inlined(
+        self,
+        function: Function,
+        inputs: Sequence[Value | None],
+        attributes: Mapping[str, Attribute],
+        scope: _Scope,
+        domain: str,
+    ) -> list[Value | None]:
+        """The outputs of a function, by its own nodes."""
+        key = (domain, function.name, function.overload)
+        if key in scope.calls:
+            raise self._fault(f"the function {function.name!r} calls itself")
+        if len(inputs) > len(function.input):
+            raise self._fault(
+                f"the function {function.name!r} has {len(function.input)} inputs, {len(inputs)} are given"
+            )
+        defaults = {a.name: a for a in function.attribute_proto}
+        versions = {**scope.versions, **self._versions(function.opset_import)}
+        inner = _Scope(versions, None, {**defaults, **attributes}, (*scope.calls, key))
+        for k, name in enumerate(function.input):
+            value = inputs[k] if k < len(inputs) else None
+            inner.values[name] = value
+        self._nodes(function.node, function.output, inner)
+        return [self._lookup(name, inner) for name in function.output]
+
+    def _branch(
+        self, inputs: Sequence[Value | None], attributes: Mapping[str, Attribute], scope: _Scope
+    ) -> list[Value | None]:
+        """The outputs of an If whose condition is known."""
+        condition = inputs[0] if len(inputs) == 1 else None
+        if condition is None:
+            raise self._fault(f"If {self._builder.label!r} needs one input, the condition")
+        if condition.known is None:
+            raise NotConverted("its condition is computed when the model runs")
+        name = "then_branch" if condition.known.reshape(-1).any() else "else_branch"
+        attribute = attributes.get(name)
+        if attribute is None or attribute.g is None:
+            raise self._fault(f"If {self._builder.label!r} has no {name}")
+        inner = _Scope(scope.versions, scope, scope.attributes, scope.calls)
+        self._add_initializers(attribute.g, inner)
+        return self._graph(attribute.g, inner)
+
+
+def _domain(name: str) -> str:
+    return STANDARD if name == "ai.onnx" else name

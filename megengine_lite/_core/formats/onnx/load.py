@@ -1,0 +1,37 @@
+"""Loads an ONNX model. Start here."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from megengine_lite._core.formats.cursor import Cursor
+from megengine_lite._core.formats.mge.build import Model
+from megengine_lite._core.formats.onnx.external import ExternalFiles
+from megengine_lite._core.formats.onnx.reader import read_model
+
+
+def load_onnx(buffer: Any, what: str, path: str | None = None) -> Model:
+    """The model in a buffer.
+
+    Parameters
+    ----------
+    buffer
+        The bytes of the file. Constants of the model refer to them and keep them alive.
+    what
+        Name of the model for messages.
+    path
+        Where it was read from; values of tensors that are in other files are looked for beside it.
+
+    Raises
+    ------
+    ModelFormatError
+        Not a model, or a damaged one.
+    UnsupportedOperatorError
+        Some nodes or types cannot be run; all of them are listed.
+    """
+    from megengine_lite._core.formats.onnx.importer import import_model
+
+    record = read_model(Cursor(buffer, what=what))
+    folder = None if path is None else os.path.dirname(os.path.abspath(path))
+    return import_model(record, ExternalFiles(folder, what), what)

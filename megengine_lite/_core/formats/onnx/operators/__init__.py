@@ -1,0 +1,21 @@
+"""Converters: what each operator of ONNX means in the graph, one function for each, in modules by family.
+
+``table`` has the list, which the modules fill when they are imported, and :class:`~.table.Call`, which converters get.
+"""
+
+from megengine_lite._core.formats.onnx.operators import (  # noqa: F401  # they enter their converters into the table
+    activations,
+    arithmetic,
+    constants,
+    convolution,
+    indexing,
+    joining,
+    matrices,
+    normalization,
+    pooling,
+    reductions,
+    shapes,
+)
+from megengine_lite._core.formats.onnx.operators.table import CONVERTERS, find_converter
+
+__all__ = ["CONVERTERS", "find_converter"]

@@ -1,0 +1,206 @@
+"""Activations, and softmax and its relatives."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from megengine_lite._core.formats.onnx.graph_builder import GraphBuilder, Value
+from megengine_lite._core.formats.onnx.messages import ElementType
+from megengine_lite._core.formats.onnx.operators.table import Call, NotConverted, converts
+from megengine_lite._core.ir import params
+from megengine_lite._core.ir.general import GeneralReduce, GeneralReduction
+from megengine_lite._core.ir.params import ElemwiseMode, ElemwiseMultiTypeMode
+
+_M = ElemwiseMode
+_ONE_STEP = {"Relu": _M.RELU, "Sigmoid": _M.SIGMOID, "Tanh": _M.TANH, "Softplus": _M.SOFTPLUS}
+
+
+@converts(*_ONE_STEP)
+def _one_step(call: Call) -> Value:
+    return call.builder.elemwise(_ONE_STEP[call.op], call.input(0))
+
+
+@converts("HardSwish", since=14)
+def _hard_swish(call: Call) -> Value:
+    return call.builder.elemwise(_M.H_SWISH, call.input(0))
+
+
+@converts("LeakyRelu")
+def _leaky_relu(call: Call) -> Value:
+    x = call.input(0)
+    return call.builder.elemwise(_M.PRELU, x, call.builder.number(call.real("alpha", 0.01), x))
+
+
+@converts("PRelu")
+def _prelu(call: Call) -> Value:
+    return call.builder.elemwise(_M.PRELU, call.input(0), call.input(1))
+
+
+def choose(b: GraphBuilder, mask: Value, x: Value, y: Value) -> Value:
+    """x where the mask is set, else y."""
+    rank = max(mask.rank, x.rank, y.rank)
+    return b.node("Where", params.Empty(), [mask.var, b.exact(x), b.exact(y)], x.kind, rank)
+
+
+def _affine(b: GraphBuilder, x: Value, scale: float, shift: float = 0.0) -> Value:
+    if scale != 1:
+        x = b.elemwise(_M.MUL, x, b.number(scale, x))
+    return b.elemwise(_M.ADD, x, b.number(shift, x)) if shift else x
+
+
+def _exponential(call: Call, alpha: float, gamma: float, divisor: float = 1.0) -> Value:
+    """``gamma x`` above zero, ``gamma alpha (exp(x / divisor) - 1)`` below."""
+    b, x = call.builder, call.input(0)
+    zero = b.number(0, x)
+    low = b.elemwise(_M.MIN, x, zero)
+    if divisor != 1:
+        low = b.elemwise(_M.TRUE_DIV, low, b.number(divisor, x))
+    low = _affine(b, b.elemwise(_M.EXPM1, low), alpha)
+    return _affine(b, b.elemwise(_M.ADD, b.elemwise(_M.MAX, x, zero), low), gamma)
+
+
+@converts("Elu")
+def _elu(call: Call) -> Value:
+    return _exponential(call, call.real("alpha", 1.0), 1.0)
+
+
+@converts("Selu")
+def _selu(call: Call) -> Value:
+    alpha = call.real("alpha", 1.6732631921768188)
+    return _exponential(call, alpha, call.real("gamma", 1.0507010221481323))
+
+
+@converts("Celu", since=12)
+def _celu(call: Call) -> Value:
+    alpha = call.real("alpha", 1.0)
+    return _exponential(call, alpha, 1.0, alpha)
+
+
+@converts("ThresholdedRelu", since=10)
+def _thresholded_relu(call: Call) -> Value:
+    b, x = call.builder, call.input(0)
+    mask = b.compare(ElemwiseMultiTypeMode.LT, b.number(call.real("alpha", 1.0), x), x)
+    return choose(b, mask, x, b.number(0, x))
+
+
+@converts("Shrink", since=9)
+def _shrink(call: Call) -> Value:
+    b, x = call.builder, call.input(0)
+    bias, limit = call.real("bias", 0.0), call.real("lambd", 0.5)
+    shift, zero = b.number(bias, x), b.number(0, x)
+    below = b.compare(ElemwiseMultiTypeMode.LT, x, b.number(-limit, x))
+    above = b.compare(ElemwiseMultiTypeMode.LT, b.number(limit, x), x)
+    rest = choose(b, above, b.elemwise(_M.SUB, x, shift), zero)
+    return choose(b, below, b.elemwise(_M.ADD, x, shift), rest)
+
+
+@converts("HardSigmoid")
+def _hard_sigmoid(call: Call) -> Value:
+    b, x = call.builder, call.input(0)
+    alpha, beta = call.real("alpha", 0.2), call.real("beta", 0.5)
+    if math.isclose(alpha, 1 / 6, rel_tol=1e-6) and beta == 0.5:
+        return b.elemwise(_M.HSIGMOID, x)
+    return b.elemwise(_M.MIN, b.elemwise(_M.MAX, _affine(b, x, alpha, beta), b.number(0, x)), b.number(1, x))
+
+
+@converts("Softsign")
+def _softsign(call: Call) -> Value:
+    b, x = call.builder, call.input(0)
+    return b.elemwise(_M.TRUE_DIV, x, _affine(b, b.elemwise(_M.ABS, x), 1.0, 1.0))
+
+
+@converts("Mish", since=18)
+def _mish(call: Call) -> Value:
+    b, x = call.builder, call.input(0)
+    return b.elemwise(_M.MUL, x, b.elemwise(_M.TANH, b.elemwise(_M.SOFTPLUS, x)))
+
+
+@converts("Swish", since=24)
+def _swish(call: Call) -> Value:
+    b, x, alpha = call.builder, call.input(0), call.real("alpha", 1.0)
+    if alpha == 1:
+        return b.elemwise(_M.SILU, x)
+    return b.elemwise(_M.MUL, x, b.elemwise(_M.SIGMOID, _affine(b, x, alpha)))
+
+
+@converts("Gelu", since=20)
+def _gelu(call: Call) -> Value:
+    b, x, how = call.builder, call.input(0), call.text("approximate", "none")
+    if how == "none":
+        return b.elemwise(_M.GELU, x)
+    if how != "tanh":
+        raise NotConverted(f"the approximation {how!r} is not known")
+    cube = b.elemwise(_M.MUL, b.elemwise(_M.SQUARE, x), x)
+    inner = b.elemwise(_M.ADD, x, _affine(b, cube, 0.044715))
+    gate = _affine(b, b.elemwise(_M.TANH, _affine(b, inner, math.sqrt(2 / math.pi))), 0.5, 0.5)
+    return b.elemwise(_M.MUL, x, gate)
+
+
+# ---- along an axis ---------------------------------------------------------------------------------------------------
+
+
+@converts("Softmax", "LogSoftmax", "Hardmax")
+def _softmax(call: Call) -> Value:
+    b, x = call.builder, call.input(0)
+    if call.version >= 13:
+        return _along(call, x, call.axis("axis", -1, x.rank))
+    # Older versions take all axes from this one on as a single axis.
+    axis = call.integer("axis", 1)
+    axis = axis + x.rank if axis < 0 else axis
+    if axis == x.rank - 1 or x.rank == 0:
+        return _along(call, x, max(x.rank - 1, 0))
+    result = _along(call, flattened(b, x, axis), 1)
+    target = b.shape(x)
+    return b.reshaped(result, target.var, x.rank)
+
+
+def flattened(b: GraphBuilder, x: Value, axis: int) -> Value:
+    """A matrix whose rows hold the axes from this one on."""
+    if axis == 0:
+        return b.reshaped(x, b.integers([1, 1]), 2, 1)
+    if axis == 1:
+        return b.reshaped(x, b.joined([b.dimension(x, 0), b.constant(np.array([1]))], 0).var, 2, 1)
+    lead = b.part(b.shape(x), 0, 0, axis)
+    size = product(b, lead)
+    if axis == x.rank:
+        return b.reshaped(x, b.joined([size, b.constant(np.array([1]))], 0).var, 2)
+    rest = product(b, b.part(b.shape(x), 0, axis, None))
+    return b.reshaped(x, b.joined([size, rest], 0).var, 2)
+
+
+def product(b: GraphBuilder, vector: Value) -> Value:
+    """The product of a vector's numbers, as a vector of one."""
+    parameters = GeneralReduce(GeneralReduction.PRODUCT, (0,))
+    return b.node("GeneralReduce", parameters, [b.exact(vector)], vector.kind, 1, length=1)
+
+
+def _along(call: Call, x: Value, axis: int) -> Value:
+    b = call.builder
+    if call.op == "Hardmax":
+        return _hardmax(b, x, axis)
+    if x.kind == ElementType.DOUBLE:
+        raise NotConverted("it is not computed in DOUBLE")
+    if call.op == "Softmax":
+        return b.node("Softmax", params.Softmax(axis=axis), [b.exact(x)], x.kind, x.rank)
+    reduce = params.Reduce(mode=params.ReduceMode.MAX, axis=axis)
+    shifted = b.elemwise(_M.SUB, x, b.node("Reduce", reduce, [b.exact(x)], x.kind, x.rank))
+    total_of = params.Reduce(mode=params.ReduceMode.SUM, axis=axis)
+    exponentials = b.elemwise(_M.EXP, shifted)
+    total = b.node("Reduce", total_of, [b.exact(exponentials)], x.kind, x.rank)
+    return b.elemwise(_M.SUB, shifted, b.elemwise(_M.LOG, total))
+
+
+def _hardmax(b: GraphBuilder, x: Value, axis: int) -> Value:
+    best = b.node("Argmax", params.Axis(axis=axis), [b.exact(x)], ElementType.INT32, x.rank)
+    places = b.node(
+        "Range",
+        None,
+        [b.constant(np.int32(0)).var, b.converted(b.dimension(x, axis), best.dtype), b.constant(np.int32(1)).var],
+        ElementType.INT32,
+        1,
+    )
+    steps = [k for k in range(x.rank) if k != axis]
+    hits = b.compare(ElemwiseMultiTypeMode.EQ, best, b.with_axes(places, steps))
+    return b.cast(hits, x.kind)

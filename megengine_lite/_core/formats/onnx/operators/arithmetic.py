@@ -1,0 +1,213 @@
+"""Arithmetic, comparisons, logic, bits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import reduce
+
+from megengine_lite._core.formats.onnx.graph_builder import GraphBuilder, Value
+from megengine_lite._core.formats.onnx.messages import ElementType
+from megengine_lite._core.formats.onnx.operators.table import Call, NotConverted, converts
+from megengine_lite._core.ir import params
+from megengine_lite._core.ir.general import GeneralElemwise, GeneralMode
+from megengine_lite._core.ir.params import ElemwiseMode, ElemwiseMultiTypeMode
+
+_M = ElemwiseMode
+FLOATS = frozenset((ElementType.FLOAT, ElementType.FLOAT16, ElementType.BFLOAT16, ElementType.DOUBLE))
+
+_UNARY = {
+    "Abs": _M.ABS,
+    "Acos": _M.ACOS,
+    "Acosh": _M.ACOSH,
+    "Asin": _M.ASIN,
+    "Asinh": _M.ASINH,
+    "Atanh": _M.ATANH,
+    "Ceil": _M.CEIL,
+    "Cos": _M.COS,
+    "Cosh": _M.COSH,
+    "Erf": _M.ERF,
+    "Exp": _M.EXP,
+    "Floor": _M.FLOOR,
+    "Log": _M.LOG,
+    "Neg": _M.NEGATE,
+    "Not": _M.NOT,
+    "Sign": _M.SIGN,
+    "Sin": _M.SIN,
+    "Sinh": _M.SINH,
+    "Sqrt": _M.SQRT,
+    "Tan": _M.TAN,
+}
+_BINARY = {"Add": _M.ADD, "Sub": _M.SUB, "Mul": _M.MUL, "And": _M.AND, "Or": _M.OR, "Xor": _M.XOR}
+
+
+def check_same_kind(values: Sequence[Value]) -> None:
+    """Raises if values do not have the one type that the standard asks for."""
+    if len({v.kind for v in values}) > 1:
+        raise NotConverted(
+            f"its inputs are of the types {', '.join(v.kind.name for v in values)}; they must be the same"
+        )
+
+
+@converts(*_UNARY)
+def _unary(call: Call) -> Value:
+    x = call.input(0)
+    if call.op == "Abs" and x.kind.name.startswith("UINT"):
+        return x
+    return call.builder.elemwise(_UNARY[call.op], x)
+
+
+@converts("Atan")
+def _atan(call: Call) -> Value:
+    x = call.input(0)
+    return call.builder.elemwise(_M.ATAN2, x, call.builder.number(1, x))
+
+
+@converts("Reciprocal")
+def _reciprocal(call: Call) -> Value:
+    x = call.input(0)
+    return call.builder.elemwise(_M.TRUE_DIV, call.builder.number(1, x), x)
+
+
+@converts(*_BINARY)
+def _binary(call: Call) -> Value:
+    values = [call.input(0), call.input(1)]
+    check_same_kind(values)
+    return call.builder.elemwise(_BINARY[call.op], *values)
+
+
+@converts("Div")
+def _divide(call: Call) -> Value:
+    values = [call.input(0), call.input(1)]
+    check_same_kind(values)
+    if values[0].kind in FLOATS:
+        return call.builder.elemwise(_M.TRUE_DIV, *values)
+    return call.builder.general(GeneralMode.DIVIDE, *values)
+
+
+@converts("Mod", since=10)
+def _mod(call: Call) -> Value:
+    values = [call.input(0), call.input(1)]
+    check_same_kind(values)
+    if call.integer("fmod", 0):
+        return call.builder.general(GeneralMode.REMAINDER, *values)
+    if values[0].kind in FLOATS:
+        raise NotConverted("the remainder of floats needs fmod=1")
+    return call.builder.elemwise(_M.MOD, *values)
+
+
+@converts("Pow")
+def _power(call: Call) -> Value:
+    base, exponent = call.input(0), call.input(1)
+    rank = max(base.rank, exponent.rank)
+    if base.kind in FLOATS and base.kind != ElementType.DOUBLE:
+        return call.builder.elemwise(_M.POW, base, call.builder.cast(exponent, base.kind))
+    inputs = [call.builder.exact(base), call.builder.exact(exponent)]
+    return call.builder.node("GeneralElemwise", GeneralElemwise(GeneralMode.POWER), inputs, base.kind, rank)
+
+
+_MANY: dict[str, Callable[[GraphBuilder, Value, Value], Value]] = {
+    "Sum": lambda b, x, y: b.elemwise(_M.ADD, x, y),
+    "Mean": lambda b, x, y: b.elemwise(_M.ADD, x, y),
+    "Max": lambda b, x, y: b.elemwise(_M.MAX, x, y),
+    "Min": lambda b, x, y: b.elemwise(_M.MIN, x, y),
+}
+
+
+@converts(*_MANY, since=8)
+def _many(call: Call) -> Value:
+    values = [call.input(k) for k in range(max(len(call.inputs), 1))]
+    check_same_kind(values)
+    total = reduce(lambda x, y: _MANY[call.op](call.builder, x, y), values)
+    if call.op == "Mean" and len(values) > 1:
+        return call.builder.elemwise(_M.TRUE_DIV, total, call.builder.number(len(values), total))
+    return total
+
+
+_COMPARISONS = {
+    "Equal": (ElemwiseMultiTypeMode.EQ, False),
+    "Less": (ElemwiseMultiTypeMode.LT, False),
+    "LessOrEqual": (ElemwiseMultiTypeMode.LEQ, False),
+    "Greater": (ElemwiseMultiTypeMode.LT, True),
+    "GreaterOrEqual": (ElemwiseMultiTypeMode.LEQ, True),
+}
+
+
+@converts(*_COMPARISONS)
+def _compare(call: Call) -> Value:
+    x, y = call.input(0), call.input(1)
+    check_same_kind([x, y])
+    mode, swapped = _COMPARISONS[call.op]
+    return call.builder.compare(mode, y, x) if swapped else call.builder.compare(mode, x, y)
+
+
+@converts("IsNaN", since=9)
+def _is_nan(call: Call) -> Value:
+    x = call.input(0)
+    if x.kind == ElementType.DOUBLE:
+        return call.builder.compare(ElemwiseMultiTypeMode.NEQ, x, x)
+    return call.builder.compare(ElemwiseMultiTypeMode.ISNAN, x)
+
+
+@converts("IsInf", since=10)
+def _is_infinite(call: Call) -> Value:
+    b, x = call.builder, call.input(0)
+    signs = []
+    if call.integer("detect_positive", 1):
+        signs.append(b.general(GeneralMode.IS_POSITIVE_INFINITY, x, kind=ElementType.BOOL))
+    if call.integer("detect_negative", 1):
+        signs.append(b.general(GeneralMode.IS_NEGATIVE_INFINITY, x, kind=ElementType.BOOL))
+    if not signs:
+        never = b.compare(ElemwiseMultiTypeMode.LT, x, x)
+        return never
+    return signs[0] if len(signs) == 1 else b.elemwise(_M.OR, *signs)
+
+
+@converts("Round", since=11)
+def _round(call: Call) -> Value:
+    return call.builder.general(GeneralMode.ROUND_EVEN, call.input(0))
+
+
+_BITS = {
+    "BitwiseAnd": GeneralMode.BIT_AND,
+    "BitwiseOr": GeneralMode.BIT_OR,
+    "BitwiseXor": GeneralMode.BIT_XOR,
+    "BitwiseNot": GeneralMode.BIT_NOT,
+}
+
+
+@converts(*_BITS, since=18)
+def _bits(call: Call) -> Value:
+    values = [call.input(k) for k in range(1 if call.op == "BitwiseNot" else 2)]
+    check_same_kind(values)
+    return call.builder.general(_BITS[call.op], *values)
+
+
+@converts("BitShift", since=11)
+def _shift(call: Call) -> Value:
+    direction = call.text("direction", "")
+    if direction not in ("LEFT", "RIGHT"):
+        raise NotConverted(f"its direction is {direction!r}, neither LEFT nor RIGHT")
+    mode = GeneralMode.SHIFT_LEFT if direction == "LEFT" else GeneralMode.SHIFT_RIGHT
+    return call.builder.general(mode, call.input(0), call.input(1))
+
+
+@converts("Where", since=9)
+def _where(call: Call) -> Value:
+    mask, *values = (call.input(k) for k in range(3))
+    check_same_kind(values)
+    inputs, dtype = call.builder.same_carrier(values)
+    rank = max(mask.rank, *(v.rank for v in values))
+    return call.builder.node("Where", params.Empty(), [mask.var, *inputs], values[0].kind, rank, dtype)
+
+
+@converts("Clip")
+def _clip(call: Call) -> Value:
+    b, x = call.builder, call.input(0)
+    limits: list[Value | None] = [call.optional(1), call.optional(2)]
+    if call.version < 11:
+        given = [call.attributes.get(name) for name in ("min", "max")]
+        limits = [None if a is None or a.f is None else b.number(a.f, x) for a in given]
+    for mode, limit in zip((_M.MAX, _M.MIN), limits, strict=True):
+        if limit is not None:
+            x = b.elemwise(mode, x, limit)
+    return x

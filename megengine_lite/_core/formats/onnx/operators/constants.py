@@ -1,0 +1,99 @@
+"""Constants, conversions, and tensors made from numbers."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from megengine_lite._core.formats.onnx.graph_builder import Value
+from megengine_lite._core.formats.onnx.messages import ElementType
+from megengine_lite._core.formats.onnx.operators.table import Call, NotConverted, converts
+from megengine_lite._core.formats.onnx.values import DTYPES, element_type
+from megengine_lite._core.ir import params
+from megengine_lite.errors import UnsupportedOperatorError
+
+
+@converts("Constant")
+def _constant(call: Call) -> Value:
+    b = call.builder
+    if "value" in call.attributes:
+        value = call.tensor("value")
+        if value is not None:
+            return value
+    if "value_float" in call.attributes:
+        return b.constant(np.float32(call.real("value_float")))
+    if "value_int" in call.attributes:
+        return b.constant(np.int64(call.integer("value_int")))
+    if "value_floats" in call.attributes:
+        return b.constant(np.array(call.reals("value_floats"), np.float32))
+    if "value_ints" in call.attributes:
+        return b.constant(np.array(call.integers("value_ints"), np.int64))
+    raise NotConverted(f"a constant by {', '.join(call.attributes) or 'no attribute'} is not computed here")
+
+
+@converts("ConstantOfShape", since=9)
+def _constant_of_shape(call: Call) -> Value:
+    b, shape = call.builder, call.input(0)
+    value = call.tensor("value")
+    if value is None:
+        value = b.constant(np.float32(0))
+    if shape.length is None:
+        raise NotConverted("the number of dimensions of its result is not known")
+    if shape.length == 0:
+        return value.with_rank(0)
+    return b.broadcast(value, shape.var, shape.length)
+
+
+def target_kind(call: Call, name: str, default: ElementType) -> ElementType:
+    """The element type that an attribute asks for."""
+    try:
+        return element_type(call.integer(name, int(default)), "the result", call.op)
+    except UnsupportedOperatorError as error:
+        raise NotConverted(str(error)) from None
+
+
+@converts("Cast")
+def _cast(call: Call) -> Value:
+    return call.builder.cast(call.input(0), target_kind(call, "to", ElementType.UNDEFINED))
+
+
+@converts("CastLike", since=15)
+def _cast_like(call: Call) -> Value:
+    return call.builder.cast(call.input(0), call.input(1).kind)
+
+
+@converts("Range", since=11)
+def _range(call: Call) -> Value:
+    b, values = call.builder, [call.input(k) for k in range(3)]
+    kind = values[0].kind
+    counted = ElementType.FLOAT if kind in (ElementType.BFLOAT16, ElementType.FLOAT16) else kind
+    inputs = [b.exact(b.cast(v, counted)) for v in values]
+    return b.cast(b.node("Range", None, inputs, counted, 1), kind)
+
+
+@converts("EyeLike", since=9)
+def _eye_like(call: Call) -> Value:
+    b, x = call.builder, call.input(0)
+    kind = target_kind(call, "dtype", x.kind)
+    parameters = params.Eye(k=call.integer("k", 0), dtype=DTYPES[ElementType.FLOAT].code)
+    eye = b.node("Eye", parameters, [b.shape(x).var], ElementType.FLOAT, 2)
+    return b.cast(eye, kind)
+
+
+@converts("Identity")
+def _identity(call: Call) -> Value:
+    return call.input(0)
+
+
+@converts("Dropout")
+def _dropout(call: Call) -> list[Value | None]:
+    b, x = call.builder, call.input(0)
+    if call.version >= 12 and call.optional(2) is not None:
+        training = call.known(2, "whether it trains")
+        ratio = call.known(1, "its ratio")
+        if training is not None and training.any() and (ratio is None or float(ratio.reshape(-1)[0]) != 0):
+            raise NotConverted("it drops elements in training only; export the model for inference")
+    mask = None
+    if call.n_outputs > 1 and call.wanted[1]:
+        kept = b.constant(np.array(True))
+        mask = b.broadcast(kept, b.shape(x).var, x.rank) if x.rank else kept
+    return [x, mask]

@@ -1,0 +1,136 @@
+"""Matrix products."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from megengine_lite._core.formats.onnx.graph_builder import GraphBuilder, Value
+from megengine_lite._core.formats.onnx.operators.arithmetic import check_same_kind
+from megengine_lite._core.formats.onnx.operators.table import Call, NotConverted, converts
+from megengine_lite._core.ir import params
+from megengine_lite._core.ir.general import EinsumParam
+from megengine_lite._core.ir.params import ElemwiseMode
+
+_M = ElemwiseMode
+
+
+@converts("Gemm")
+def _gemm(call: Call) -> Value:
+    b, x, y, z = call.builder, call.input(0), call.input(1), call.optional(2)
+    alpha, beta = call.real("alpha", 1.0), call.real("beta", 1.0)
+    if not x.is_float32:
+        raise NotConverted(f"it is not computed in {x.kind.name}")
+    parameters = params.MatrixMul(
+        transposeA=bool(call.integer("transA", 0)), transposeB=bool(call.integer("transB", 0))
+    )
+    result = b.node("MatrixMul", parameters, [b.exact(x), b.exact(y)], x.kind, 2)
+    if alpha != 1:
+        result = b.elemwise(_M.MUL, result, b.number(alpha, x))
+    if z is None or beta == 0:
+        return result
+    if beta != 1:
+        z = b.elemwise(_M.MUL, z, b.number(beta, x))
+    return b.elemwise(_M.ADD, result, z)
+
+
+@converts("MatMul")
+def _matmul(call: Call) -> Value:
+    x, y = call.input(0), call.input(1)
+    check_same_kind([x, y])
+    return multiplied(call.builder, x, y)
+
+
+def multiplied(b: GraphBuilder, x: Value, y: Value) -> Value:
+    """The product of the last two axes; the ones before broadcast."""
+    if x.rank == 0 or y.rank == 0:
+        raise NotConverted("a scalar is no matrix")
+    if not x.dtype.is_float:
+        return _by_einsum(b, x, y)
+    removed = []
+    if x.rank == 1:
+        x = b.with_axes(x, [0])
+        removed.append(-2)
+    if y.rank == 1:
+        y = b.with_axes(y, [1])
+        removed.append(-1)
+    result = _product(b, x, y)
+    rank = result.rank
+    return b.without_axes(result, [a + rank for a in removed]) if removed else result
+
+
+def _product(b: GraphBuilder, x: Value, y: Value) -> Value:
+    if x.rank == 2 and y.rank == 2:
+        return b.node("MatrixMul", params.MatrixMul(), [b.exact(x), b.exact(y)], x.kind, 2)
+    if y.rank == 2:
+        # All rows of a batch by one matrix: one product of two matrices.
+        lead = b.part(b.shape(x), 0, 0, x.rank - 1)
+        inner = b.joined([b.constant(np.array([1])), b.dimension(x, -1)], 0)
+        rows = b.reshaped(x, inner.var, 2, 0)
+        product = b.node("MatrixMul", params.MatrixMul(), [b.exact(rows), b.exact(y)], x.kind, 2)
+        return b.reshaped(product, b.joined([lead, b.dimension(y, -1)], 0).var, x.rank)
+    rank = max(x.rank, y.rank)
+    x, y = (b.with_axes(v, range(rank - v.rank)) if v.rank < rank else v for v in (x, y))
+    if rank == 3:
+        lead = _common(b, x, y, 1)
+        flat = [b.broadcast(v, _shaped(b, lead, v).var, 3) for v in (x, y)]
+        return b.node("BatchedMatrixMul", params.MatrixMul(), [b.exact(v) for v in flat], x.kind, 3)
+    lead = _common(b, x, y, rank - 2)
+    flat = []
+    for v in (x, y):
+        whole = b.broadcast(v, _shaped(b, lead, v).var, rank)
+        shape = b.joined([b.constant(np.array([1])), b.part(b.shape(v), 0, rank - 2, None)], 0)
+        flat.append(b.reshaped(whole, shape.var, 3, 0))
+    product = b.node("BatchedMatrixMul", params.MatrixMul(), [b.exact(v) for v in flat], x.kind, 3)
+    return b.reshaped(product, b.joined([lead, b.dimension(x, -2), b.dimension(y, -1)], 0).var, rank)
+
+
+def _common(b: GraphBuilder, x: Value, y: Value, count: int) -> Value:
+    """The leading dimensions that both broadcast to."""
+    parts = [b.part(b.shape(v), 0, 0, count) for v in (x, y)]
+    return b.elemwise(_M.MAX, *parts)
+
+
+def _shaped(b: GraphBuilder, lead: Value, v: Value) -> Value:
+    return b.joined([lead, b.part(b.shape(v), 0, v.rank - 2, None)], 0)
+
+
+def _by_einsum(b: GraphBuilder, x: Value, y: Value) -> Value:
+    """Products of integers, in numpy."""
+    left = "mk" if x.rank > 1 else "k"
+    right = "kn" if y.rank > 1 else "k"
+    out = ("m" if x.rank > 1 else "") + ("n" if y.rank > 1 else "")
+    lead = max(x.rank - 2, y.rank - 2, 0)
+    equation = f"...{left},...{right}->...{out}"
+    return b.node("Einsum", EinsumParam(equation), [b.exact(x), b.exact(y)], x.kind, lead + len(out))
+
+
+@converts("Einsum", since=12)
+def _einsum(call: Call) -> Value:
+    b = call.builder
+    values = [call.input(k) for k in range(max(len(call.inputs), 1))]
+    check_same_kind(values)
+    equation, rank = explicit_equation(call.text("equation", ""), [v.rank for v in values])
+    return b.node("Einsum", EinsumParam(equation), [b.exact(v) for v in values], values[0].kind, rank)
+
+
+def explicit_equation(equation: str, ranks: Sequence[int]) -> tuple[str, int]:
+    """An equation with its result, and the number of dimensions of that."""
+    equation = equation.replace(" ", "")
+    left, arrow, result = equation.partition("->")
+    terms = left.split(",")
+    letters = left.replace(",", "").replace("...", "")
+    if len(terms) != len(ranks) or not all(c.isalpha() and c.isascii() for c in letters + result.replace("...", "")):
+        raise NotConverted(f"the equation {equation!r} does not fit {len(ranks)} inputs")
+    more = 0
+    for term, rank in zip(terms, ranks, strict=True):
+        named = len(term.replace("...", ""))
+        if rank < named or (rank > named and "..." not in term):
+            raise NotConverted(f"the term {term!r} of its equation does not fit {rank} dimensions")
+        more = max(more, rank - named)
+    if not arrow:
+        once = "".join(sorted(c for c in set(letters) if letters.count(c) == 1))
+        result = ("..." if "..." in left else "") + once
+    rank = len(result.replace("...", "")) + (more if "..." in result else 0)
+    return f"{left}->{result}", rank

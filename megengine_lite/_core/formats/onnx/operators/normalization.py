@@ -1,0 +1,124 @@
+"""Normalization."""
+
+from __future__ import annotations
+
+from megengine_lite._core.formats.onnx.graph_builder import GraphBuilder, Value
+from megengine_lite._core.formats.onnx.messages import ElementType
+from megengine_lite._core.formats.onnx.operators.reductions import reduced
+from megengine_lite._core.formats.onnx.operators.table import Call, NotConverted, converts
+from megengine_lite._core.formats.onnx.values import DTYPES
+from megengine_lite._core.ir import params
+from megengine_lite._core.ir.params import BNFwdMode, BNParamDim, ElemwiseMode, ReduceMode
+
+_M = ElemwiseMode
+
+
+def per_channel(b: GraphBuilder, x: Value, like: Value) -> Value:
+    """A vector with a number for each channel, with as many axes as the data."""
+    return b.with_axes(x, [k for k in range(like.rank) if k != 1]) if like.rank > 1 else x
+
+
+@converts("BatchNormalization")
+def _batch_norm(call: Call) -> Value:
+    b, x = call.builder, call.input(0)
+    if call.integer("training_mode", 0) or any(call.wanted[1:]):
+        raise NotConverted("it computes statistics, for training; export the model for inference")
+    rest = [per_channel(b, call.input(k), x) for k in range(1, 5)]
+    kinds = {x.kind, *(v.kind for v in rest)}
+    if kinds == {x.kind} and x.rank > 1:
+        parameters = params.BN(
+            param_dim=BNParamDim.DIM_1C11, fwd_mode=BNFwdMode.INFERENCE, epsilon=call.real("epsilon", 1e-5)
+        )
+        *_, result = b.nodes_of("BatchNorm", parameters, [b.exact(x), *(b.exact(v) for v in rest)], 4)
+        return Value(result, x.kind, x.rank, DTYPES[x.kind])
+    raise NotConverted("its inputs are of several types")
+
+
+@converts("LayerNormalization", since=17)
+def _layer_norm(call: Call) -> list[Value | None]:
+    b, x, scale, bias = call.builder, call.input(0), call.input(1), call.optional(2)
+    axis, eps = call.axis("axis", -1, x.rank), call.real("epsilon", 1e-5)
+    axes = list(range(axis, x.rank))
+    if any(call.wanted[1:]) or x.kind != ElementType.FLOAT or scale.rank != len(axes):
+        mean = reduced(b, x, axes, ReduceMode.MEAN)
+        centred = b.elemwise(_M.SUB, x, mean)
+        variance = reduced(b, b.elemwise(_M.SQUARE, centred), axes, ReduceMode.MEAN)
+        inverse = _inverse_root(b, variance, eps)
+        result = b.elemwise(_M.MUL, b.elemwise(_M.MUL, centred, inverse), scale)
+        return [result if bias is None else b.elemwise(_M.ADD, result, bias), mean, inverse]
+    if bias is None:
+        zero = b.number(0, scale)
+        bias = b.broadcast(zero, b.shape(scale).var, scale.rank)
+    parameters = params.GeneralNorm(affine=True, eps=eps, axis_start=axis, axis_end=x.rank)
+    normal, *_ = b.nodes_of("GeneralNorm", parameters, [x.var, scale.var, bias.var], 3)
+    return [Value(normal, x.kind, x.rank, x.dtype), None, None]
+
+
+def _inverse_root(b: GraphBuilder, variance: Value, eps: float) -> Value:
+    root = b.elemwise(_M.SQRT, b.elemwise(_M.ADD, variance, b.number(eps, variance)))
+    return b.elemwise(_M.TRUE_DIV, b.number(1, root), root)
+
+
+@converts("RMSNormalization", since=23)
+def _rms_norm(call: Call) -> Value:
+    b, x, scale = call.builder, call.input(0), call.input(1)
+    axis = call.axis("axis", -1, x.rank)
+    mean = reduced(b, b.elemwise(_M.SQUARE, x), list(range(axis, x.rank)), ReduceMode.MEAN)
+    normal = b.elemwise(_M.MUL, x, _inverse_root(b, mean, call.real("epsilon", 1e-5)))
+    return b.elemwise(_M.MUL, normal, scale)
+
+
+@converts("InstanceNormalization")
+def _instance_norm(call: Call) -> Value:
+    return _channel_norm(call, "InstanceNorm", 1)
+
+
+@converts("GroupNormalization", since=21)
+def _group_norm(call: Call) -> Value:
+    return _channel_norm(call, "GroupNorm", call.integer("num_groups"))
+
+
+def _channel_norm(call: Call, op: str, groups: int) -> Value:
+    b = call.builder
+    x, scale, bias = (call.input(k) for k in range(3))
+    if x.rank < 3:
+        raise NotConverted(f"data of {x.rank} dimensions have no room for positions")
+    parameters = params.GroupNorm(affine=True, eps=call.real("epsilon", 1e-5), group=groups)
+    result, *_ = b.nodes_of(op, parameters, [b.exact(v) for v in (x, scale, bias)], 3)
+    return Value(result, x.kind, x.rank, DTYPES[x.kind])
+
+
+@converts("LRN")
+def _lrn(call: Call) -> Value:
+    b, x, size = call.builder, call.input(0), call.integer("size")
+    if x.rank != 4 or size % 2 == 0:
+        raise NotConverted("it needs images and an odd number of channels")
+    alpha = call.real("alpha", 1e-4) / size
+    parameters = params.LRN(n=size, k=call.real("bias", 1.0), alpha=alpha, beta=call.real("beta", 0.75))
+    return b.node("LRN", parameters, [b.exact(x)], x.kind, x.rank)
+
+
+@converts("LpNormalization")
+def _lp_norm(call: Call) -> Value:
+    b, x, order = call.builder, call.input(0), call.integer("p", 2)
+    axes = [call.axis("axis", -1, x.rank)]
+    if order == 1:
+        norm = reduced(b, b.elemwise(_M.ABS, x), axes, ReduceMode.SUM)
+    elif order == 2:
+        norm = b.elemwise(_M.SQRT, reduced(b, b.elemwise(_M.SQUARE, x), axes, ReduceMode.SUM))
+    else:
+        raise NotConverted(f"there is no norm of order {order}")
+    zero = b.number(0, x)
+    is_zero = b.compare(params.ElemwiseMultiTypeMode.EQ, norm, zero)
+    safe = b.node("Where", params.Empty(), [is_zero.var, b.exact(b.number(1, x)), b.exact(norm)], x.kind, x.rank)
+    return b.elemwise(_M.TRUE_DIV, x, safe)
+
+
+@converts("MeanVarianceNormalization", since=9)
+def _mean_variance(call: Call) -> Value:
+    b, x = call.builder, call.input(0)
+    axes = call.axes(call.integers("axes") or [0, 2, 3], x.rank)
+    centred = b.elemwise(_M.SUB, x, reduced(b, x, axes, ReduceMode.MEAN))
+    variance = reduced(b, b.elemwise(_M.SQUARE, centred), axes, ReduceMode.MEAN)
+    deviation = b.elemwise(_M.ADD, b.elemwise(_M.SQRT, variance), b.number(1e-9, x))
+    return b.elemwise(_M.TRUE_DIV, centred, deviation)

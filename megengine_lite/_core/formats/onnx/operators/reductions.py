@@ -1,0 +1,76 @@
+"""Reductions along axes."""
+
+from __future__ import annotations
+
+from megengine_lite._core.formats.onnx.graph_builder import GraphBuilder, Value
+from megengine_lite._core.formats.onnx.messages import ElementType
+from megengine_lite._core.formats.onnx.operators.table import Call, NotConverted, converts
+from megengine_lite._core.ir import params
+from megengine_lite._core.ir.general import GeneralReduce, GeneralReduction
+from megengine_lite._core.ir.params import ElemwiseMode, ReduceMode
+
+_M = ElemwiseMode
+_SINCE = {"ReduceSum": 13}  # the version whose axes are an input
+_GENERAL = {
+    ReduceMode.SUM: GeneralReduction.SUM,
+    ReduceMode.MEAN: GeneralReduction.MEAN,
+    ReduceMode.MAX: GeneralReduction.MAX,
+    ReduceMode.MIN: GeneralReduction.MIN,
+    ReduceMode.PRODUCT: GeneralReduction.PRODUCT,
+}
+
+
+def reduced(b: GraphBuilder, x: Value, axes: list[int], mode: ReduceMode) -> Value:
+    """The reduction along axes, which stay with length 1."""
+    if not x.is_float32:
+        parameters = GeneralReduce(_GENERAL[mode], tuple(axes))
+        return b.node("GeneralReduce", parameters, [b.exact(x)], x.kind, x.rank)
+    for axis in axes:
+        x = b.node("Reduce", params.Reduce(mode=mode, axis=axis), [x.var], x.kind, x.rank)
+    return x
+
+
+def _reduce(b: GraphBuilder, x: Value, axes: list[int], op: str) -> Value:
+    if op == "ReduceL1":
+        return reduced(b, b.elemwise(_M.ABS, x), axes, ReduceMode.SUM)
+    if op in ("ReduceL2", "ReduceSumSquare"):
+        total = reduced(b, b.elemwise(_M.SQUARE, x), axes, ReduceMode.SUM)
+        return total if op == "ReduceSumSquare" else _root(b, total)
+    if op == "ReduceLogSum":
+        return b.elemwise(_M.LOG, reduced(b, x, axes, ReduceMode.SUM))
+    if op == "ReduceLogSumExp":
+        largest = b.elemwise(_M.MAX, reduced(b, x, axes, ReduceMode.MAX), b.number(-3e38, x))
+        shifted = b.elemwise(_M.EXP, b.elemwise(_M.SUB, x, largest))
+        return b.elemwise(_M.ADD, b.elemwise(_M.LOG, reduced(b, shifted, axes, ReduceMode.SUM)), largest)
+    return reduced(b, x, axes, _MODES[op])
+
+
+def _root(b: GraphBuilder, x: Value) -> Value:
+    return b.elemwise(_M.SQRT, x)
+
+
+_MODES = {
+    "ReduceSum": ReduceMode.SUM,
+    "ReduceMean": ReduceMode.MEAN,
+    "ReduceMax": ReduceMode.MAX,
+    "ReduceMin": ReduceMode.MIN,
+    "ReduceProd": ReduceMode.PRODUCT,
+}
+
+
+@converts(*_MODES, "ReduceL1", "ReduceL2", "ReduceSumSquare", "ReduceLogSum", "ReduceLogSumExp")
+def _reduction(call: Call) -> Value:
+    b, x = call.builder, call.input(0)
+    by_input = call.version >= _SINCE.get(call.op, 18)
+    named = call.known_integers(1, "the list of axes") if by_input else call.integers("axes")
+    if not named and call.integer("noop_with_empty_axes", 0):
+        axes: list[int] = []
+    else:
+        axes = call.axes(named, x.rank) if named else list(range(x.rank))
+    if x.rank == 0:
+        axes = [0]  # the one dimension that a scalar has here
+        return Value(_reduce(b, x.with_rank(1), axes, call.op).var, x.kind, 0, x.dtype)
+    if x.kind == ElementType.BOOL and call.op not in ("ReduceMax", "ReduceMin"):
+        raise NotConverted("sums of truth values are not defined")
+    result = _reduce(b, x, axes, call.op)
+    return result if call.integer("keepdims", 1) else b.without_axes(result, axes)

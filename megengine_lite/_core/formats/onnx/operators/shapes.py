@@ -1,0 +1,273 @@
+"""Shapes: reshaping, transposing, slicing, padding, repeating."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from megengine_lite._core.formats.onnx.graph_builder import GraphBuilder, Value
+from megengine_lite._core.formats.onnx.operators.activations import flattened, product
+from megengine_lite._core.formats.onnx.operators.table import Call, NotConverted, converts
+from megengine_lite._core.formats.onnx.values import DTYPES
+from megengine_lite._core.ir import params
+from megengine_lite._core.ir.general import GeneralPad, TargetShape, Triangle
+from megengine_lite._core.ir.graph import AnyVar
+from megengine_lite._core.system.memory import MAX_NDIM
+
+
+@converts("Reshape")
+def _reshape(call: Call) -> Value:
+    b, x, shape = call.builder, call.input(0), call.input(1)
+    if shape.length is None:
+        raise NotConverted("the number of dimensions of its result is not known")
+    rank = shape.length
+    keeps_zeros = bool(call.integer("allowzero", 0))
+    if shape.known is not None:
+        numbers = [int(n) for n in shape.known.reshape(-1)]
+        if rank == 0:
+            return b.reshaped(x, b.integers([1]), 0)
+        if (keeps_zeros or 0 not in numbers) and numbers.count(-1) <= 1 and min(numbers) >= -1:
+            free = numbers.index(-1) if -1 in numbers and 0 not in numbers else None
+            if free is not None or -1 not in numbers:
+                return b.reshaped(x, b.integers([1 if n == -1 else n for n in numbers]), rank, free)
+    parameters = TargetShape(keeps_zeros=keeps_zeros)
+    (target,) = b.nodes_of("TargetShape", parameters, [x.var, shape.var])
+    result = b.reshaped(x, target, rank)
+    return Value(result.var, x.kind, rank, x.dtype, x.length if rank == 1 and x.rank == 1 else None)
+
+
+@converts("Flatten")
+def _flatten(call: Call) -> Value:
+    x = call.input(0)
+    axis = call.integer("axis", 1)
+    axis = axis + x.rank if axis < 0 else axis
+    if not 0 <= axis <= x.rank:
+        raise NotConverted(f"there is no axis {axis} in {x.rank} dimensions")
+    return flattened(call.builder, x, axis)
+
+
+def axes_of(call: Call, place: int, since: int) -> list[int] | None:
+    """Axes: an attribute in old versions, an input from ``since`` on; None if they are not given."""
+    return call.known_integers(place, "the list of axes") if call.version >= since else call.integers("axes")
+
+
+@converts("Squeeze")
+def _squeeze(call: Call) -> Value:
+    b, x, axes = call.builder, call.input(0), axes_of(call, 1, 13)
+    if axes is None:
+        raise NotConverted("it has no axes, and which dimensions are 1 is known only when the model runs")
+    return b.without_axes(x, call.axes(axes, x.rank))
+
+
+@converts("Unsqueeze")
+def _unsqueeze(call: Call) -> Value:
+    x, axes = call.input(0), axes_of(call, 1, 13)
+    if axes is None:
+        raise NotConverted("it has no axes")
+    return call.builder.with_axes(x, call.axes(axes, x.rank + len(axes)))
+
+
+@converts("Transpose")
+def _transpose(call: Call) -> Value:
+    x = call.input(0)
+    order = call.integers("perm")
+    if order is None:
+        order = list(range(x.rank))[::-1]
+    if sorted(order) != list(range(x.rank)):
+        raise NotConverted(f"{order} is no order of {x.rank} axes")
+    return call.builder.transposed(x, order)
+
+
+@converts("Expand", since=8)
+def _expand(call: Call) -> Value:
+    b, x, shape = call.builder, call.input(0), call.input(1)
+    if shape.length is None:
+        raise NotConverted("the number of dimensions of its result is not known")
+    rank = max(x.rank, shape.length)
+    if rank == 0:
+        return x
+    if shape.length == 0:
+        return x
+    (target,) = b.nodes_of("TargetShape", TargetShape(expand=True), [x.var, shape.var])
+    return b.broadcast(x, target, rank)
+
+
+@converts("Shape")
+def _shape(call: Call) -> Value:
+    b, x = call.builder, call.input(0)
+    begin = call.integer("start", 0)
+    end = call.integer("end", x.rank)
+    whole = b.shape(x)
+    if (begin, end) == (0, x.rank):
+        return whole
+    return b.part(whole, 0, begin, end)
+
+
+@converts("Size")
+def _size(call: Call) -> Value:
+    b, x = call.builder, call.input(0)
+    return product(b, b.shape(x)).with_rank(0) if x.rank else b.constant(np.int64(1))
+
+
+@converts("Slice")
+def _slice(call: Call) -> Value:
+    b, x = call.builder, call.input(0)
+    if call.version < 10:
+        begins, ends = call.integers("starts"), call.integers("ends")
+        if begins is None or ends is None:
+            raise NotConverted("it has no starts or no ends")
+        axes, steps = call.integers("axes"), None
+        limits = [b.constant(np.array(n, np.int64)) for n in (begins, ends)]
+    else:
+        limits = [call.input(1), call.input(2)]
+        axes, steps = call.known_integers(3, "the list of axes"), call.optional(4)
+    count = limits[0].length
+    if count is None:
+        count = limits[1].length if axes is None else len(axes)
+    if count is None:
+        raise NotConverted("the number of its axes is not known")
+    places = [call.normalized(a, x.rank) for a in (range(count) if axes is None else axes)]
+    for k, axis in enumerate(places):
+        begin, end = (element(b, v, k) for v in limits)
+        step = None if steps is None else element(b, steps, k)
+        if step is not None and step.const is not None and int(step.const.array.reshape(-1)[0]) == 1:
+            step = None
+        x = b.sliced(x, axis, begin, end, step)
+    return x
+
+
+def element(b: GraphBuilder, vector: Value, place: int) -> AnyVar:
+    """One number of a vector."""
+    if vector.known is not None:
+        return b.integers([int(vector.known.reshape(-1)[place])])
+    if vector.length == 1:
+        return vector.var
+    return b.part(vector, 0, place, place + 1).var
+
+
+_PAD_MODES = {"constant": "constant", "edge": "edge", "reflect": "reflect", "wrap": "wrap"}
+
+
+@converts("Pad")
+def _pad(call: Call) -> Value:
+    b, x = call.builder, call.input(0)
+    mode = call.text("mode", "constant")
+    if mode not in _PAD_MODES:
+        raise NotConverted(f"the mode {mode!r} is not known")
+    if call.version < 11:
+        numbers: Value | None = b.constant(np.array(call.integers("pads"), np.int64))
+        value = b.number(call.real("value", 0.0), x)
+    else:
+        numbers, given = call.input(1), call.optional(2)
+        value = b.number(0, x) if given is None else given
+    assert numbers is not None
+    axes = call.known_integers(3, "the list of axes") if call.version >= 18 else None
+    if numbers.known is not None:
+        pads = [int(n) for n in numbers.known.reshape(-1)]
+        return padded(b, x, all_pads(call, x, pads, axes), mode, value)
+    if axes is not None:
+        raise NotConverted("its numbers are computed when the model runs, and it names axes")
+    return b.moved("GeneralPad", GeneralPad(mode), _exactly(b, x), numbers.var, b.exact(value))
+
+
+def _exactly(b: GraphBuilder, x: Value) -> Value:
+    return Value(b.exact(x), x.kind, x.rank, DTYPES[x.kind])
+
+
+def all_pads(call: Call, x: Value, pads: Sequence[int], axes: Sequence[int] | None) -> list[tuple[int, int]]:
+    """What to add in front of and behind each axis."""
+    places = list(range(x.rank)) if axes is None else [call.normalized(a, x.rank) for a in axes]
+    if len(pads) != 2 * len(places):
+        raise NotConverted(f"{len(pads)} numbers do not pad {len(places)} axes")
+    widths = [(0, 0)] * x.rank
+    for k, axis in enumerate(places):
+        widths[axis] = pads[k], pads[k + len(places)]
+    return widths
+
+
+def padded(b: GraphBuilder, x: Value, widths: Sequence[tuple[int, int]], mode: str, value: Value) -> Value:
+    """A tensor with known padding."""
+    if all(pair == (0, 0) for pair in widths):
+        return x
+    simple = {"constant": params.PaddingMode.CONSTANT, "edge": params.PaddingMode.REPLICATE}
+    number = value.known
+    fits = x.is_float32 and mode in simple and number is not None and min(min(w) for w in widths) >= 0
+    if fits and number is not None and len(widths) <= MAX_NDIM:
+        offsets: dict[str, int] = {}
+        for k, (front, behind) in enumerate(widths):
+            offsets |= {f"front_offset_dim{k}": front, f"back_offset_dim{k}": behind}
+        parameters = params.Padding(padding_val=float(number.reshape(-1)[0]), padding_mode=simple[mode], **offsets)
+        return b.moved("Padding", parameters, x)
+    numbers = b.integers([w[0] for w in widths] + [w[1] for w in widths])
+    return b.moved("GeneralPad", GeneralPad(mode), _exactly(b, x), numbers, b.exact(value))
+
+
+@converts("Tile")
+def _tile(call: Call) -> Value:
+    x = call.input(0)
+    return call.builder.moved("Tile", None, x, call.input(1).var) if x.rank else x
+
+
+@converts("DepthToSpace")
+def _depth_to_space(call: Call) -> Value:
+    size, mode = call.integer("blocksize"), call.text("mode", "DCR")
+    b, x = call.builder, call.input(0)
+    n, _, h, w = (b.dimension(x, k) for k in range(4))
+    two = b.constant(np.array([size]))
+    rest = b.constant(np.array([-1]))
+    if mode == "DCR":
+        parts, order = [n, two, two, rest, h, w], (0, 3, 4, 1, 5, 2)
+    else:
+        parts, order = [n, rest, two, two, h, w], (0, 1, 4, 2, 5, 3)
+    split = _to(b, x, parts)
+    return _to(b, b.transposed(split, order), [n, rest, _times(b, h, size), _times(b, w, size)])
+
+
+@converts("SpaceToDepth")
+def _space_to_depth(call: Call) -> Value:
+    size, mode = call.integer("blocksize"), call.text("mode", "DCR")
+    b, x = call.builder, call.input(0)
+    n, c, h, w = (b.dimension(x, k) for k in range(4))
+    two = b.constant(np.array([size]))
+    h, w = (_over(b, v, size) for v in (h, w))
+    split = _to(b, x, [n, c, h, two, w, two])
+    rest = b.constant(np.array([-1]))
+    order = (0, 3, 5, 1, 2, 4) if mode == "DCR" else (0, 1, 3, 5, 2, 4)
+    return _to(b, b.transposed(split, order), [n, rest, h, w])
+
+
+def _times(b: GraphBuilder, n: Value, factor: int) -> Value:
+    return b.elemwise(params.ElemwiseMode.MUL, n, b.constant(np.array([factor])))
+
+
+def _over(b: GraphBuilder, n: Value, divisor: int) -> Value:
+    return b.elemwise(params.ElemwiseMode.FLOOR_DIV, n, b.constant(np.array([divisor])))
+
+
+def _to(b: GraphBuilder, x: Value, parts: Sequence[Value]) -> Value:
+    """The value in a shape whose numbers are given one by one; one may be -1."""
+    shape = b.joined(list(parts), 0)
+    (target,) = b.nodes_of("TargetShape", TargetShape(), [x.var, shape.var])
+    return b.reshaped(x, target, len(parts))
+
+
+@converts("CumSum", since=11)
+def _cumulative_sum(call: Call) -> Value:
+    b, x = call.builder, call.input(0)
+    axis = call.known_integers(1, "the axis")
+    if axis is None or len(axis) != 1:
+        raise NotConverted("it needs one axis")
+    parameters = params.Cumsum(
+        axis=call.normalized(axis[0], x.rank),
+        exclusive=bool(call.integer("exclusive", 0)),
+        reverse=bool(call.integer("reverse", 0)),
+    )
+    return b.node("Cumsum", parameters, [b.exact(x)], x.kind, x.rank)
+
+
+@converts("Trilu", since=14)
+def _triangle(call: Call) -> Value:
+    x, k = call.input(0), call.optional(1)
+    inputs = [] if k is None else [k.var]
+    return call.builder.moved("Triangle", Triangle(bool(call.integer("upper", 1))), x, *inputs)

@@ -1,0 +1,170 @@
+"""Which function makes the nodes of an operator of ONNX, by domain, name and version of the operator set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+
+from megengine_lite._core.formats.onnx.graph_builder import GraphBuilder, Value
+from megengine_lite._core.formats.onnx.messages import Attribute, AttributeType, Tensor
+from megengine_lite.errors import ModelFormatError
+
+STANDARD = ""
+"""Name of the domain of the standard's operators; ``ai.onnx`` means the same."""
+OLDEST, NEWEST = 7, 28
+"""Versions of the standard's operator set that are read."""
+
+
+class NotConverted(Exception):
+    """Raised by converters for a call that they cannot convert; the text is the reason."""
+
+
+@dataclass(slots=True)
+class Call:
+    """One call of an operator: what its converter sees.
+
+    Attributes
+    ----------
+    inputs
+        None for an optional input that is not given.
+    attributes
+        By name; those that refer to attributes of a function's caller are already replaced.
+    n_outputs
+        How many outputs are listed; ``wanted`` says of each whether it has a name.
+    constant
+        Makes a value of a tensor attribute.
+    """
+
+    op: str
+    version: int
+    inputs: Sequence[Value | None]
+    attributes: dict[str, Attribute]
+    wanted: Sequence[bool]
+    builder: GraphBuilder
+    constant: Callable[[Tensor], Value]
+
+    @property
+    def n_outputs(self) -> int:
+        return len(self.wanted)
+
+    def optional(self, place: int) -> Value | None:
+        """An input that may be missing."""
+        return self.inputs[place] if place < len(self.inputs) else None
+
+    def input(self, place: int) -> Value:
+        """An input that must be there."""
+        value = self.optional(place)
+        if value is None:
+            raise ModelFormatError(f"input {place} is missing")
+        return value
+
+    def known(self, place: int, what: str) -> np.ndarray | None:
+        """The value of an optional input that must be a constant; None if it is not given."""
+        value = self.optional(place)
+        if value is None:
+            return None
+        if value.known is None:
+            raise NotConverted(f"{what} is computed when the model runs, and must be a constant here")
+        return value.known
+
+    def known_integers(self, place: int, what: str) -> list[int] | None:
+        """The integers of an optional input that must be a constant."""
+        found = self.known(place, what)
+        return None if found is None else [int(n) for n in found.reshape(-1)]
+
+    def _find(self, name: str, kind: AttributeType, field: str) -> Any:
+        attribute = self.attributes.get(name)
+        if attribute is None:
+            return None
+        value = getattr(attribute, field)
+        if attribute.type not in (None, kind) or value is None:
+            raise ModelFormatError(f"the attribute {name!r} must be of the kind {kind.name}")
+        return value
+
+    def integer(self, name: str, default: int | None = None) -> int:
+        found = self._find(name, AttributeType.INT, "i")
+        result: int | None = default if found is None else found
+        if result is None:
+            raise ModelFormatError(f"the attribute {name!r} is missing")
+        return result
+
+    def real(self, name: str, default: float | None = None) -> float:
+        found = self._find(name, AttributeType.FLOAT, "f")
+        result: float | None = default if found is None else found
+        if result is None:
+            raise ModelFormatError(f"the attribute {name!r} is missing")
+        return result
+
+    def text(self, name: str, default: str) -> str:
+        found = self._find(name, AttributeType.STRING, "s")
+        return default if found is None else bytes(found).decode("utf-8", "backslashreplace")
+
+    def integers(self, name: str) -> list[int] | None:
+        found = self._find(name, AttributeType.INTS, "ints")
+        return None if found is None else list(found)
+
+    def reals(self, name: str) -> list[float] | None:
+        found = self._find(name, AttributeType.FLOATS, "floats")
+        return None if found is None else list(found)
+
+    def tensor(self, name: str) -> Value | None:
+        found = self._find(name, AttributeType.TENSOR, "t")
+        return None if found is None else self.constant(found)
+
+    def axis(self, name: str, default: int, rank: int) -> int:
+        """An axis of a value with so many dimensions, counted from the front."""
+        return self.normalized(self.integer(name, default), rank)
+
+    @staticmethod
+    def normalized(axis: int, rank: int) -> int:
+        if not -rank <= axis < max(rank, 1):
+            raise ModelFormatError(f"there is no axis {axis} in {rank} dimensions")
+        return axis % rank if rank else 0
+
+    def axes(self, numbers: Sequence[int], rank: int) -> list[int]:
+        """Axes counted from the front, sorted; each may be named once."""
+        found = sorted(self.normalized(n, rank) for n in numbers)
+        if len(set(found)) != len(found):
+            raise ModelFormatError(f"the axes {list(numbers)} name one axis twice")
+        return found
+
+
+Converter = Callable[[Call], Value | Sequence[Value | None]]
+C = TypeVar("C", bound=Converter)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A converter, and the versions of the operator set whose calls it takes."""
+
+    convert: Converter
+    since: int
+    until: int
+
+
+CONVERTERS: dict[tuple[str, str], list[Entry]] = {}
+"""Domain and name of an operator -> its converters."""
+
+
+def converts(*names: str, domain: str = STANDARD, since: int = OLDEST, until: int = NEWEST) -> Callable[[C], C]:
+    """Decorator of a converter: for these operators, in these versions of the operator set."""
+
+    def enter(function: C) -> C:
+        for name in names:
+            entries = CONVERTERS.setdefault((domain, name), [])
+            assert all(e.until < since or until < e.since for e in entries), f"two converters for {name}"
+            entries.append(Entry(function, since, until))
+        return function
+
+    return enter
+
+
+def find_converter(domain: str, name: str, version: int) -> Converter | None:
+    """The converter of an operator; None if there is none."""
+    for entry in CONVERTERS.get((domain, name), ()):
+        if domain != STANDARD or entry.since <= version <= entry.until:
+            return entry.convert
+    return None

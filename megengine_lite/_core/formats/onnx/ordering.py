@@ -1,0 +1,67 @@
+"""The nodes of a graph in an order in which they can be computed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from megengine_lite._core.formats.onnx.messages import Node
+from megengine_lite.errors import ModelFormatError
+
+
+def in_order(nodes: Sequence[Node], wanted: Sequence[str], what: str) -> list[Node]:
+    """The nodes that the wanted values need. Their order in the file is kept if it is one that works.
+
+    Raises
+    ------
+    ModelFormatError
+        Two nodes make the same value, or nodes need each other.
+    """
+    makers: dict[str, int] = {}
+    for k, node in enumerate(nodes):
+        for name in node.output:
+            if not name:
+                continue
+            if name in makers:
+                raise ModelFormatError(f"{what}: two nodes make the value {name!r}")
+            makers[name] = k
+    needs: dict[int, list[int]] = {}
+    order: list[int] = []
+    entered: set[int] = set()
+    done: set[int] = set()
+    for start in dict.fromkeys(makers[name] for name in wanted if name in makers):
+        stack = [start]
+        while stack:
+            k = stack[-1]
+            if k in done:
+                stack.pop()
+                continue
+            if k in entered:
+                stack.pop()
+                done.add(k)
+                order.append(k)
+                continue
+            entered.add(k)
+            needs[k] = [makers[name] for name in dict.fromkeys(read_by(nodes[k])) if name in makers]
+            for other in reversed(needs[k]):
+                if other in done:
+                    continue
+                if other in entered:
+                    raise ModelFormatError(
+                        f"{what}: the nodes {nodes[other].name!r} and {nodes[k].name!r} need each other's results"
+                    )
+                stack.append(other)
+    if all(other < k for k, others in needs.items() for other in others):
+        order.sort()
+    return [nodes[k] for k in order]
+
+
+def read_by(node: Node) -> Iterator[str]:
+    """Names of the values that a node reads, also in its subgraphs; some of these may be the subgraphs' own."""
+    pending = [node]
+    while pending:
+        inner = pending.pop()
+        yield from (name for name in inner.input if name)
+        for attribute in inner.attribute:
+            for graph in (*([attribute.g] if attribute.g is not None else ()), *attribute.graphs):
+                pending.extend(graph.node)
+                yield from (info.name for info in graph.output)

@@ -1,0 +1,191 @@
+"""Parameters of operators that run in numpy and that no file of MegEngine's has: what other formats need."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+
+class GeneralMode(IntEnum):
+    """Functions of :class:`GeneralElemwise`, for types and rules that ``Elemwise`` does not have."""
+
+    NARROW = 0  # int64 or uint64 as int32; an error where a number does not fit
+    DIVIDE = 1  # integers: towards zero
+    REMAINDER = 2  # integers: with the sign of the dividend
+    POWER = 3  # the second operand may be of another type
+    ROUND_EVEN = 4  # halves to the even neighbour
+    BIT_AND = 5
+    BIT_OR = 6
+    BIT_XOR = 7
+    BIT_NOT = 8
+    SHIFT_LEFT = 9
+    SHIFT_RIGHT = 10
+    IS_POSITIVE_INFINITY = 11
+    IS_NEGATIVE_INFINITY = 12
+    MAX = 13  # NaN stays
+    MIN = 14
+
+
+@dataclass(frozen=True, slots=True)
+class GeneralElemwise:
+    """A function of one or two tensors that broadcast together."""
+
+    mode: GeneralMode
+
+
+class GeneralReduction(IntEnum):
+    """What :class:`GeneralReduce` computes."""
+
+    SUM = 0
+    MEAN = 1
+    MAX = 2
+    MIN = 3
+    PRODUCT = 4
+
+
+@dataclass(frozen=True, slots=True)
+class GeneralReduce:
+    """A reduction along axes, which stay with length 1; elements of any type, also none at all."""
+
+    mode: GeneralReduction
+    axes: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TargetShape:
+    """How a shape follows from data and a vector of numbers.
+
+    With ``expand`` both broadcast together. Else -1 stands for the number that is left, and 0, unless ``keeps_zeros``,
+    for the dimension that the data have there.
+    """
+
+    expand: bool = False
+    keeps_zeros: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class GeneralPad:
+    """Padding by numbers that are an input; ``mode`` is numpy's name of how."""
+
+    mode: str
+
+
+@dataclass(frozen=True, slots=True)
+class AlongAxis:
+    """One axis."""
+
+    axis: int
+
+
+@dataclass(frozen=True, slots=True)
+class Scatter:
+    """What becomes of elements that are written: ``none`` replaces, ``add``, ``mul``, ``max`` and ``min`` combine."""
+
+    reduction: str
+    axis: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class GatherND:
+    """Leading dimensions that data and indexes share."""
+
+    batch_dims: int
+
+
+@dataclass(frozen=True, slots=True)
+class Triangle:
+    """The upper or lower triangle of matrices; the diagonal is a second input, or 0."""
+
+    upper: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SortedTopK:
+    """The k largest or smallest elements along an axis, equal ones in their order."""
+
+    axis: int
+    largest: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SamePadding:
+    """What is added around data so that a window leaves them with their size over the stride.
+
+    All but ``lower`` have one number for each axis behind the channels. With ``lower`` the larger half stands in front.
+    """
+
+    window: tuple[int, ...]
+    strides: tuple[int, ...]
+    dilations: tuple[int, ...]
+    lower: bool
+
+
+@dataclass(frozen=True, slots=True)
+class GeneralPooling:
+    """Pooling over any number of axes.
+
+    Attributes
+    ----------
+    mode
+        ``max``, ``average`` or ``norm``.
+    window, strides, dilations, pads_begin, pads_end
+        One number for each axis behind the channels.
+    ceil
+        A window that does not fit completely counts, if it begins inside of the data or of the padding in front.
+    same
+        ``upper`` or ``lower``: pads so that the output has the input's size over the stride; empty: as given.
+    count_pads
+        Averages divide by all positions of the window inside of the padded data.
+    order
+        Of the norm.
+    column_major
+        Positions of maxima count the axes in reverse.
+    positions
+        The second output has the positions of maxima.
+    """
+
+    mode: str
+    window: tuple[int, ...]
+    strides: tuple[int, ...]
+    dilations: tuple[int, ...]
+    pads_begin: tuple[int, ...]
+    pads_end: tuple[int, ...]
+    ceil: bool = False
+    same: str = ""
+    count_pads: bool = False
+    order: int = 2
+    column_major: bool = False
+    positions: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class EinsumParam:
+    """An equation in numpy's notation, with all letters of the result named."""
+
+    equation: str
+
+
+@dataclass(frozen=True, slots=True)
+class GeneralResize:
+    """Resampling along axes.
+
+    Attributes
+    ----------
+    axes
+        What is resized; inputs have one number for each.
+    by_sizes
+        The second input has sizes of the output; else factors.
+    mode, nearest, coordinates, cubic_a, exclude_outside, extrapolation, antialias, policy
+        As the attributes of ONNX's Resize.
+    """
+
+    axes: tuple[int, ...]
+    by_sizes: bool
+    mode: str
+    nearest: str
+    coordinates: str
+    cubic_a: float
+    exclude_outside: bool
+    extrapolation: float
+    antialias: bool
+    policy: str

@@ -1,0 +1,376 @@
+"""Gathering, scattering, padding and sorting with the rules of ONNX."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from megengine_lite._core.ir.dtype import INT32
+from megengine_lite._core.ir.graph import AnyNode, TensorSpec
+from megengine_lite._core.ir.quantize import to_float32
+from megengine_lite._core.operators.base import Operator, broadcast_shapes, fail, normalize_axis, register
+from megengine_lite._core.operators.values import (
+    check_count,
+    check_index_dtype,
+    check_shape,
+    common_dtype,
+    index_error,
+    to_integer,
+    to_integers,
+)
+
+
+def _positions(node: AnyNode, index: np.ndarray, extent: int) -> np.ndarray:
+    """Indexes counted from the front."""
+    index = index.astype(np.int64)
+    if index.size and not (-extent <= index.min() and index.max() < extent):
+        raise index_error(node, f"an index from {index.min()} to {index.max()} is out of range for {extent} elements")
+    return np.where(index < 0, index + extent, index)
+
+
+def _grid(node: AnyNode, index: np.ndarray, data: tuple[int, ...], axis: int) -> tuple[np.ndarray, ...]:
+    """For each element of ``index`` its place in the data, of which one coordinate is the index itself."""
+    places: list[np.ndarray] = list(np.indices(index.shape, sparse=True))
+    places[axis] = _positions(node, index, data[axis])
+    return tuple(places)
+
+
+class _IndexedElements(Operator):
+    """Base of operators whose index has as many dimensions as the data."""
+
+    in_files = None
+    element_types = "floats, integers, bool, quantized"
+
+    @staticmethod
+    def check(node: AnyNode, ins: Sequence[TensorSpec]) -> int:
+        """The axis; raises if the index does not fit."""
+        data, index = ins[0].shape, ins[1].shape
+        axis = normalize_axis(node, node.params.axis, len(data))
+        check_index_dtype(node, ins[1], "the index")
+        fits = len(index) == len(data) and all(
+            i <= d or k == axis for k, (i, d) in enumerate(zip(index, data, strict=True))
+        )
+        if not fits:
+            raise fail(node, f"an index of shape {index} does not fit data of shape {data} along axis {axis}")
+        return axis
+
+
+@register
+class GatherElements(_IndexedElements):
+    """Elements at an index along an axis; inputs data, index."""
+
+    name = "GatherElements"
+
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+        check_count(node, ins, 2)
+        self.check(node, ins)
+        return [TensorSpec(ins[1].shape, ins[0].dtype)]
+
+    def compute(
+        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+    ) -> list[np.ndarray]:
+        axis = self.check(node, in_specs)
+        return [ins[0][_grid(node, ins[1], ins[0].shape, axis)]]
+
+
+_COMBINE: dict[str, Callable[..., Any]] = {
+    "add": np.add.at,
+    "mul": np.multiply.at,
+    "max": np.maximum.at,
+    "min": np.minimum.at,
+}
+
+
+def _scatter(node: AnyNode, data: np.ndarray, places: tuple[Any, ...], updates: np.ndarray) -> np.ndarray:
+    out = data.copy()
+    reduction = node.params.reduction
+    if reduction == "none":
+        out[places] = updates
+    elif out.dtype == np.bool_:
+        combine = np.logical_or.at if reduction in ("add", "max") else np.logical_and.at
+        combine(out, places, updates)
+    else:
+        _COMBINE[reduction](out, places, updates)
+    return out
+
+
+def _check_reduction(node: AnyNode) -> None:
+    if node.params.reduction != "none" and node.params.reduction not in _COMBINE:
+        raise fail(node, f"the reduction {node.params.reduction!r} is not known; there are none, {', '.join(_COMBINE)}")
+
+
+@register
+class ScatterElements(_IndexedElements):
+    """A copy of the data with elements at an index along an axis replaced or combined; inputs data, index, updates."""
+
+    name = "ScatterElements"
+
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+        check_count(node, ins, 3)
+        _check_reduction(node)
+        self.check(node, ins)
+        if ins[1].shape != ins[2].shape:
+            raise fail(node, f"an index of shape {ins[1].shape} does not fit updates of shape {ins[2].shape}")
+        return [TensorSpec(ins[0].shape, common_dtype(node, (ins[0], ins[2])))]
+
+    def compute(
+        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+    ) -> list[np.ndarray]:
+        axis = self.check(node, in_specs)
+        return [_scatter(node, ins[0], _grid(node, ins[1], ins[0].shape, axis), ins[2])]
+
+
+@register
+class GatherND(Operator):
+    """Slices of the data at tuples of indexes, which stand along the last axis; inputs data, index."""
+
+    name = "GatherND"
+    in_files = None
+    element_types = "floats, integers, bool, quantized"
+
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+        check_count(node, ins, 2)
+        data, index, batch = ins[0].shape, ins[1].shape, node.params.batch_dims
+        check_index_dtype(node, ins[1], "the index")
+        depth = index[-1]
+        if batch >= len(index) or batch + depth > len(data) or data[:batch] != index[:batch] or depth < 1:
+            raise fail(node, f"an index of shape {index} does not fit data of shape {data}")
+        return [TensorSpec(check_shape(node, (*index[:-1], *data[batch + depth :]) or (1,)), ins[0].dtype)]
+
+    def compute(
+        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+    ) -> list[np.ndarray]:
+        data, index, batch = ins[0], ins[1], node.params.batch_dims
+        places = _tuples(node, index, data.shape[batch:])
+        lead = np.indices(index.shape[:batch] + (1,) * (index.ndim - 1 - batch), sparse=True)[:batch]
+        return [data[(*lead, *places)].reshape(out_specs[0].shape)]
+
+
+def _tuples(node: AnyNode, index: np.ndarray, data: tuple[int, ...]) -> tuple[np.ndarray, ...]:
+    """The coordinates that stand along the last axis of an index, one array for each."""
+    return tuple(_positions(node, index[..., k], data[k]) for k in range(index.shape[-1]))
+
+
+@register
+class ScatterND(Operator):
+    """A copy of the data with slices at tuples of indexes replaced or combined; inputs data, index, updates."""
+
+    name = "ScatterND"
+    in_files = None
+    element_types = "floats, integers, bool, quantized"
+
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+        check_count(node, ins, 3)
+        _check_reduction(node)
+        data, index, updates = (s.shape for s in ins)
+        check_index_dtype(node, ins[1], "the index")
+        depth = index[-1]
+        if depth > len(data) or updates != ((*index[:-1], *data[depth:]) or (1,)):
+            raise fail(node, f"an index of shape {index} does not fit data of shape {data} and updates of {updates}")
+        return [TensorSpec(data, common_dtype(node, (ins[0], ins[2])))]
+
+    def compute(
+        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+    ) -> list[np.ndarray]:
+        places = _tuples(node, ins[1], ins[0].shape)
+        return [
+            _scatter(node, ins[0], places or (...,), ins[2].reshape(ins[1].shape[:-1] + ins[0].shape[len(places) :]))
+        ]
+
+
+@register
+class TargetShape(Operator):
+    """The shape that data get, as int32, which is known before they are; inputs data, numbers."""
+
+    name = "TargetShape"
+    in_files = None
+    value_inputs = (1,)
+    element_types = "floats, integers, bool, quantized"
+
+    @staticmethod
+    def _value(node: AnyNode, data: TensorSpec, value: np.ndarray | None) -> np.ndarray:
+        numbers = to_integers(node, value, "the target shape")
+        if node.params.expand:
+            return np.array(broadcast_shapes(node, [data.shape, check_shape(node, numbers or [1])]), np.int32)
+        if not node.params.keeps_zeros:
+            if any(n == 0 and k >= len(data.shape) for k, n in enumerate(numbers)):
+                raise fail(node, f"0 in {numbers} stands for a dimension that data of shape {data.shape} do not have")
+            numbers = [data.shape[k] if n == 0 else n for k, n in enumerate(numbers)]
+        if numbers.count(-1) > 1 or min(numbers, default=0) < -1:
+            raise fail(node, f"the target shape {numbers} leaves more than one number open")
+        if -1 in numbers:
+            rest = math.prod(n for n in numbers if n != -1)
+            if rest == 0 or data.size % rest:
+                raise fail(node, f"{data.size} elements of shape {data.shape} do not fit the shape {numbers}")
+            numbers[numbers.index(-1)] = data.size // rest
+        return np.array(check_shape(node, numbers or [1]), np.int32)
+
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+        check_count(node, ins, 2)
+        value = self._value(node, ins[0], ins[1].value)
+        return [TensorSpec(value.shape, INT32, value)]
+
+    def compute(
+        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+    ) -> list[np.ndarray]:
+        return [self._value(node, in_specs[0], ins[1])]
+
+
+_PAD_MODES = ("constant", "edge", "reflect", "wrap")
+
+
+@register
+class GeneralPad(Operator):
+    """Elements added, or removed where a number is negative; inputs data, numbers, value.
+
+    The numbers are those in front of each dimension, then those behind each.
+    """
+
+    name = "GeneralPad"
+    in_files = None
+    value_inputs = (1,)
+    element_types = "floats, integers, bool"
+
+    @staticmethod
+    def _widths(node: AnyNode, value: np.ndarray | None, ndim: int) -> list[tuple[int, int]]:
+        numbers = to_integers(node, value, "the padding")
+        if len(numbers) != 2 * ndim:
+            raise fail(node, f"a padding of {len(numbers)} numbers does not fit {ndim} dimensions")
+        return list(zip(numbers[:ndim], numbers[ndim:], strict=True))
+
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+        check_count(node, ins, 3)
+        if node.params.mode not in _PAD_MODES:
+            raise fail(node, f"the mode {node.params.mode!r} is not known; there are {', '.join(_PAD_MODES)}")
+        shape = ins[0].shape
+        widths = self._widths(node, ins[1].value, len(shape))
+        if ins[2].size != 1:
+            raise fail(node, f"the value must be one number, its shape is {ins[2].shape}")
+        for d, (front, behind) in zip(shape, widths, strict=True):
+            if node.params.mode != "constant" and max(front, behind) > 0 and d + min(front, 0) + min(behind, 0) < 1:
+                raise fail(node, f"an empty axis of shape {shape} cannot be padded by its own elements")
+        padded = [d + front + behind for d, (front, behind) in zip(shape, widths, strict=True)]
+        return [TensorSpec(check_shape(node, padded), common_dtype(node, (ins[0], ins[2])))]
+
+    def compute(
+        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+    ) -> list[np.ndarray]:
+        x, mode = ins[0], node.params.mode
+        widths = self._widths(node, ins[1], x.ndim)
+        x = x[tuple(slice(max(-f, 0), d - max(-b, 0)) for d, (f, b) in zip(x.shape, widths, strict=True))]
+        grown = [(max(f, 0), max(b, 0)) for f, b in widths]
+        if mode == "constant":
+            return [np.pad(x, grown, "constant", constant_values=ins[2].reshape(()))]
+        if mode == "edge":
+            return [np.pad(x, grown, "edge")]
+        return [np.pad(x, grown, "reflect") if mode == "reflect" else np.pad(x, grown, "wrap")]
+
+
+@register
+class Tile(Operator):
+    """The data repeated along each axis; inputs data, numbers."""
+
+    name = "Tile"
+    in_files = None
+    value_inputs = (1,)
+    element_types = "floats, integers, bool, quantized"
+
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+        check_count(node, ins, 2)
+        numbers, shape = to_integers(node, ins[1].value, "the numbers of repetitions"), ins[0].shape
+        if len(numbers) != len(shape) or min(numbers, default=0) < 0:
+            raise fail(node, f"data of shape {shape} cannot be repeated {numbers} times")
+        return [TensorSpec(check_shape(node, [d * n for d, n in zip(shape, numbers, strict=True)]), ins[0].dtype)]
+
+    def compute(
+        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+    ) -> list[np.ndarray]:
+        return [np.tile(ins[0], ins[1])]
+
+
+@register
+class Range(Operator):
+    """Numbers from start up to limit, which is left out, by steps; inputs start, limit, step."""
+
+    name = "Range"
+    in_files = None
+    value_inputs = (0, 1, 2)
+    element_types = "floats, integers"
+
+    @staticmethod
+    def _count(node: AnyNode, values: Sequence[np.ndarray | None]) -> int:
+        numbers = [float(v.reshape(-1)[0]) for v in values if v is not None and v.size == 1]
+        if len(numbers) != 3 or numbers[2] == 0 or not np.isfinite(numbers).all():
+            raise fail(node, f"start, limit and step must be single numbers, the step not 0; they are {numbers}")
+        return max(int(np.ceil((numbers[1] - numbers[0]) / numbers[2])), 0)
+
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+        check_count(node, ins, 3)
+        return [TensorSpec(check_shape(node, (self._count(node, [s.value for s in ins]),)), common_dtype(node, ins))]
+
+    def compute(
+        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+    ) -> list[np.ndarray]:
+        start, _, step = (x.reshape(()) for x in ins)
+        dtype = out_specs[0].dtype.storage
+        return [(start + np.arange(out_specs[0].size, dtype=dtype) * step).astype(dtype)]
+
+
+@register
+class Triangle(Operator):
+    """The upper or lower triangle of the matrices in the last two axes, zeros elsewhere; inputs data[, diagonal]."""
+
+    name = "Triangle"
+    in_files = None
+    value_inputs = ()
+    element_types = "floats, integers, bool"
+
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+        check_count(node, ins, 1, 2)
+        if len(ins[0].shape) < 2:
+            raise fail(node, f"a matrix has two dimensions, the data have the shape {ins[0].shape}")
+        return [TensorSpec(ins[0].shape, ins[0].dtype)]
+
+    def compute(
+        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+    ) -> list[np.ndarray]:
+        diagonal = to_integer(node, ins[1], "the diagonal") if len(ins) == 2 else 0
+        diagonal = min(max(diagonal, -ins[0].shape[-2] - 1), ins[0].shape[-1] + 1)
+        return [np.triu(ins[0], diagonal) if node.params.upper else np.tril(ins[0], diagonal)]
+
+
+@register
+class SortedTopK(Operator):
+    """The k largest or smallest elements along an axis, sorted, and their positions as int32; inputs data, k."""
+
+    name = "SortedTopK"
+    in_files = None
+    n_outputs = 2
+    value_inputs = (1,)
+    element_types = "floats, integers"
+
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+        check_count(node, ins, 2)
+        shape = list(ins[0].shape)
+        axis = normalize_axis(node, node.params.axis, len(shape))
+        k = to_integer(node, ins[1].value, "k")
+        if not 0 <= k <= shape[axis]:
+            raise fail(node, f"there are no {k} elements along axis {axis} of shape {tuple(shape)}")
+        shape[axis] = k
+        return [TensorSpec(tuple(shape), ins[0].dtype), TensorSpec(tuple(shape), INT32)]
+
+    def compute(
+        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+    ) -> list[np.ndarray]:
+        axis, k = node.params.axis, to_integer(node, ins[1], "k")
+        keys = to_float32(ins[0], in_specs[0].dtype) if in_specs[0].dtype.is_float else ins[0]
+        if node.params.largest:  # equal elements keep their order, so that order cannot be reversed as a whole
+            keys = np.flip(keys, axis)
+            order = np.flip(keys.shape[axis] - 1 - np.argsort(keys, axis, kind="stable"), axis)
+        else:
+            order = np.argsort(keys, axis, kind="stable")
+        order = np.take(order, range(k), axis)
+        return [np.take_along_axis(ins[0], order, axis), order.astype(np.int32)]

@@ -1,0 +1,230 @@
+"""ONNX models become graphs: nodes in any order, functions, branches, scalars, int64, symbolic dimensions."""
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper
+from support.onnx_models import expected, load, make, run
+
+from megengine_lite._core.formats.mge import load_model
+from megengine_lite.errors import LiteError, LiteValueError, ModelFormatError, UnsupportedOperatorError
+
+F, I64, BOOL = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL
+X = np.arange(-6, 6, dtype=np.float32).reshape(3, 4) / 2
+
+
+def node(op, inputs, outputs, name="", **attributes):
+    return helper.make_node(op, inputs.split(" "), outputs.split(" "), name, **attributes)
+
+
+def check(model, tolerance=1e-5, **given):
+    results = run(load(model), **given)
+    for ours, theirs in zip(results, expected(model, **given), strict=True):
+        assert ours.shape == (theirs.shape or (1,))
+        np.testing.assert_allclose(ours, theirs, rtol=tolerance, atol=tolerance)
+    return results
+
+
+def test_nodes_in_any_order_and_nodes_that_nothing_needs():
+    nodes = [
+        node("Add", "b c", "y"),
+        node("Unknown", "x", "never"),
+        node("Relu", "a", "b"),
+        node("Neg", "x", "a"),
+        node("Abs", "x", "c"),
+    ]
+    model = make(nodes, [("x", F, [3, 4])], [("y", F, [3, 4])])
+    np.testing.assert_array_equal(run(load(model), x=X)[0], np.maximum(-X, 0) + np.abs(X))
+
+
+def test_initializers_that_are_also_inputs_are_constants():
+    model = make([node("Add", "x w", "y")], [("x", F, [3, 4]), ("w", F, [4])], [("y", F, [3, 4])], {"w": X[0]})
+    network = load(model)
+    assert network.get_all_input_name() == ["x"]
+    np.testing.assert_array_equal(run(network, x=X)[0], X + X[0])
+
+
+def test_an_input_or_a_constant_can_be_an_output():
+    model = make([node("Identity", "x", "y")], [("x", F, [3, 4])], [("y", F, [3, 4]), ("w", F, [2])], {"w": X[0, :2]})
+    y, w = run(load(model), x=X)
+    np.testing.assert_array_equal(y, X)
+    np.testing.assert_array_equal(w, X[0, :2])
+
+
+def test_optional_inputs_may_be_left_out_at_any_place():
+    model = make([node("Clip", "x  high", "y")], [("x", F, [3, 4])], [("y", F, [3, 4])], {"high": np.float32(0.5)})
+    check(model, x=X)
+
+
+def test_symbolic_dimensions_change_between_runs():
+    nodes = [
+        node("Shape", "x", "s"),
+        node("Gather", "s zero", "n"),
+        node("Unsqueeze", "n axes", "n1"),
+        node("Concat", "n1 rest", "target", axis=0),
+        node("Reshape", "x target", "flat"),
+        node("MatMul", "flat w", "y"),
+    ]
+    constants = {
+        "zero": np.int64(0),
+        "axes": np.array([0]),
+        "rest": np.array([-1]),
+        "w": np.linspace(-1, 1, 24, dtype=np.float32).reshape(12, 2),
+    }
+    model = make(nodes, [("x", F, ["batch", 3, "length"])], [("y", F, ["batch", 2])], constants)
+    network = load(model)
+    assert list(network.get_io_tensor("x").layout.shapes) == [1, 3, 1]
+    for batch in (1, 5):
+        x = np.random.default_rng(batch).standard_normal((batch, 3, 4)).astype(np.float32)
+        np.testing.assert_allclose(run(network, x=x)[0], x.reshape(batch, 12) @ constants["w"], rtol=1e-5, atol=1e-5)
+
+
+def test_fixed_dimensions_change_as_those_of_other_models():
+    network = load(make([node("Relu", "x", "y")], [("x", F, [3, 4])], [("y", F, [3, 4])]))
+    np.testing.assert_array_equal(run(network, x=X[:2])[0], np.maximum(X[:2], 0))
+
+
+def test_scalars_have_one_dimension_and_are_named():
+    nodes = [node("ReduceSum", "x", "total", keepdims=0), node("Mul", "total s", "y"), node("Shape", "y", "none")]
+    model = make(nodes, [("x", F, [3, 4]), ("s", F, [])], [("y", F, []), ("none", I64, [0])])
+    _, none = check(model, x=X, s=np.float32(2))
+    assert none.shape == (0,)
+    assert load_model(model.SerializeToString()).scalars == {"s", "y"}
+
+
+def test_a_scalar_index_removes_its_axis_and_a_vector_keeps_it():
+    nodes = [node("Gather", "x one", "row", axis=0), node("Gather", "x some", "rows", axis=-1)]
+    constants = {"one": np.int64(-1), "some": np.array([0, -2])}
+    check(make(nodes, [("x", F, [3, 4])], [("row", F, [4]), ("rows", F, [3, 2])], constants), x=X)
+
+
+def test_int64_is_int32_at_the_api_and_int64_inside():
+    nodes = [node("Mul", "x x", "square"), node("Div", "square x", "y")]
+    model = make(nodes, [("x", I64, [3])], [("y", I64, [3])])
+    network = load(model)
+    value = np.array([-7, 2**31 - 1, 5], np.int32)
+    (y,) = run(network, x=value)
+    assert y.dtype == np.int32
+    np.testing.assert_array_equal(y, value)
+    too_large = load(make(nodes[:1], [("x", I64, [3])], [("square", I64, [3])]))
+    with pytest.raises(LiteValueError, match="are no int32, which the API has in place of int64"):
+        run(too_large, x=value)
+
+
+def test_integers_are_divided_towards_zero():
+    model = make(
+        [node("Div", "x y", "z")], [("x", TensorProto.INT32, [4]), ("y", TensorProto.INT32, [4])], [("z", 6, [4])]
+    )
+    (z,) = run(load(model), x=np.int32([-7, 7, -8, 8]), y=np.int32([2, -2, 2, 3]))
+    np.testing.assert_array_equal(z, [-3, -3, -4, 2])
+
+
+def test_functions_are_replaced_by_their_nodes():
+    inner = helper.make_function(
+        "own", "Scaled", ["a"], ["b"], [
+            helper.make_node("Constant", [], ["c"], value_float=3.0),
+            helper.make_node("Mul", ["a", "c"], ["m"]),
+            node("LeakyRelu", "m", "b"),
+        ], [helper.make_opsetid("", 17)], ["alpha"],
+    )  # fmt: skip
+    reference = inner.node[2].attribute.add(name="alpha", ref_attr_name="slope", type=1)
+    assert reference.ref_attr_name == "slope"
+    inner.attribute[:] = ["slope"]
+    outer = helper.make_function(
+        "own", "Twice", ["a"], ["b"],
+        [node("Scaled", "a", "t", domain="own", slope=0.5), node("Scaled", "t", "b", domain="own")],
+        [helper.make_opsetid("", 17), helper.make_opsetid("own", 1)],
+    )  # fmt: skip
+    own = [helper.make_opsetid("own", 1)]
+    model = make(
+        [node("Twice", "x", "y", domain="own")], [("x", F, [3, 4])], [("y", F, [3, 4])], (), 17, [outer, inner], own
+    )
+    first = np.where(X < 0, 0.5, 1) * X * 3
+    np.testing.assert_allclose(run(load(model), x=X)[0], np.where(first < 0, 0.01, 1) * first * 3, rtol=1e-6)
+
+
+def test_functions_that_call_themselves_are_refused():
+    again = helper.make_function("own", "Again", ["a"], ["b"], [node("Again", "a", "b", domain="own")], [])
+    own = [helper.make_opsetid("own", 1)]
+    model = make([node("Again", "x", "y", domain="own")], [("x", F, [1])], [("y", F, [1])], (), 17, [again], own)
+    with pytest.raises(ModelFormatError, match="'Again' calls itself"):
+        load(model)
+
+
+def test_functions_that_grow_without_end_are_refused():
+    functions = []
+    for k in range(40):
+        body = [node(f"F{k + 1}", "a", "t", domain="own"), node(f"F{k + 1}", "t", "b", domain="own")]
+        functions.append(helper.make_function("own", f"F{k}", ["a"], ["b"], body, []))
+    functions.append(helper.make_function("own", "F40", ["a"], ["b"], [node("Neg", "a", "b")], []))
+    own = [helper.make_opsetid("own", 1)]
+    model = make([node("F0", "x", "y", domain="own")], [("x", F, [1])], [("y", F, [1])], (), 17, functions, own)
+    with pytest.raises(ModelFormatError, match="more than 131072 nodes"):
+        load(model)
+
+
+@pytest.mark.parametrize("condition", [True, False])
+def test_a_branch_on_a_constant_is_chosen(condition):
+    y = helper.make_tensor_value_info("y", F, [3, 4])
+    then = helper.make_graph([node("Add", "x w", "y")], "then", [], [y], [helper.make_tensor("w", F, [1], [2.0])])
+    otherwise = helper.make_graph([node("Sub", "x w", "y")], "else", [], [y])
+    nodes = [node("If", "c", "z", then_branch=then, else_branch=otherwise)]
+    constants = {"c": np.array(condition), "w": np.float32([5])}
+    model = make(nodes, [("x", F, [3, 4])], [("z", F, [3, 4])], constants)
+    np.testing.assert_array_equal(run(load(model), x=X)[0], X + 2 if condition else X - 5)
+
+
+def test_everything_that_is_missing_is_listed_with_the_names_of_nodes():
+    nodes = [
+        node("Nothing", "x", "a", "first"),
+        node("Relu", "a", "b", "behind"),
+        node("Other", "x", "c", "second", domain="mine"),
+        node("Mod", "x x", "d", "third"),
+        node("Sum", "b c d", "y"),
+    ]
+    model = make(nodes, [("x", F, [3])], [("y", F, [3])], (), 17, (), [helper.make_opsetid("mine", 1)])
+    with pytest.raises(UnsupportedOperatorError) as error:
+        load(model)
+    text = str(error.value)
+    for part in (
+        "Nothing 'first' (there is no such operator here)",
+        "mine.Other 'second'",
+        "Mod 'third' (the remainder",
+    ):
+        assert part in text
+    assert "behind" not in text
+
+
+@pytest.mark.parametrize("opset", [6, 99])
+def test_versions_of_operators_that_are_not_read_are_refused(opset):
+    model = make([node("Relu", "x", "y")], [("x", F, [3])], [("y", F, [3])], (), opset)
+    with pytest.raises(UnsupportedOperatorError, match=rf"version {opset} .* only 7 to 28"):
+        load(model)
+
+
+def two(op):
+    return [node(op, "x", "y"), node(op, "x", "y")]
+
+
+@pytest.mark.parametrize(
+    "nodes, message",
+    [
+        (two("Relu"), "two nodes make the value 'y'"),
+        ([node("Add", "x z", "y"), node("Neg", "y", "z")], "need each other's results"),
+        ([node("Add", "x nowhere", "y")], "the value 'nowhere' is read, and no node before it makes it"),
+        ([node("Relu", "x", "other")], "the value 'y' is read"),
+        ([node("Transpose", "x", "y", perm=[0])], "is no order of 2 axes"),
+        ([node("Concat", "x x", "y", axis=2)], "Concat 'y': there is no axis 2 in 2 dimensions"),
+        ([helper.make_node("Add", ["x"], ["y"])], "Add 'y': input 1 is missing"),
+        ([node("LeakyRelu", "x", "y", alpha=3)], "'alpha' must be of the kind FLOAT"),
+    ],
+)
+def test_parts_that_do_not_fit_are_refused(nodes, message):
+    with pytest.raises(LiteError, match=message):
+        load(make(nodes, [("x", F, [3, 4])], [("y", F, [3, 4])]))
+
+
+def test_inputs_without_a_known_rank_or_type_are_refused():
+    with pytest.raises(UnsupportedOperatorError, match="input 'x' has no shape"):
+        load(make([node("Relu", "x", "y")], [("x", F, None)], [("y", F, None)]))
+    with pytest.raises(UnsupportedOperatorError, match="input 'x' has elements of type STRING"):
+        load(make([node("Identity", "x", "y")], [("x", TensorProto.STRING, [1])], [("y", TensorProto.STRING, [1])]))
