@@ -24,6 +24,7 @@ class GeneralMode(IntEnum):
     IS_NEGATIVE_INFINITY = 12
     MAX = 13  # NaN stays
     MIN = 14
+    MODULO = 15  # with the sign of the divisor
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,21 +46,28 @@ class GeneralReduction(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class GeneralReduce:
-    """A reduction along axes, which stay with length 1; elements of any type, also none at all."""
+    """A reduction along axes, which stay with length 1; elements of any type, also none at all.
+
+    Without ``axes`` they are a second input. None there are all, or none at all with ``none_is_none``.
+    """
 
     mode: GeneralReduction
-    axes: tuple[int, ...]
+    axes: tuple[int, ...] | None
+    none_is_none: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class TargetShape:
     """How a shape follows from data and a vector of numbers.
 
-    With ``expand`` both broadcast together. Else -1 stands for the number that is left, and 0, unless ``keeps_zeros``,
-    for the dimension that the data have there.
+    Attributes
+    ----------
+    how
+        ``reshape``: -1 stands for the number that is left, and 0, unless ``keeps_zeros``, for the dimension that the
+        data have there. ``expand``: both broadcast together. ``drop``, ``insert``: the numbers are axes of length 1.
     """
 
-    expand: bool = False
+    how: str = "reshape"
     keeps_zeros: bool = False
 
 
@@ -83,6 +91,15 @@ class Scatter:
 
     reduction: str
     axis: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Cumulative:
+    """Sums or products of all elements up to one, with it or without, from the front or from the back."""
+
+    exclusive: bool
+    reverse: bool
+    product: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,3 +206,37 @@ class GeneralResize:
     extrapolation: float
     antialias: bool
     policy: str
+
+
+@dataclass(frozen=True, slots=True)
+class Recurrent:
+    """A recurrent layer with the rules of ONNX.
+
+    Attributes
+    ----------
+    cell
+        ``RNN``, ``GRU`` or ``LSTM``.
+    direction
+        ``forward``, ``reverse`` or ``bidirectional``.
+    activations
+        Names of the functions, those of the first direction first, each with its alpha and beta.
+    clip
+        The largest size of what goes into activations; 0 for any.
+    flags
+        For each optional input (bias, lengths, initial state, initial cell, peepholes) whether it is given.
+    linear_before_reset
+        GRU: the product with the state is made before the reset gate is applied.
+    couples
+        LSTM: the forget gate is one less the input gate.
+    batch_first
+        The batch is the first axis.
+    """
+
+    cell: str
+    direction: str
+    activations: tuple[tuple[str, float, float], ...]
+    clip: float
+    flags: tuple[bool, ...]
+    linear_before_reset: bool = False
+    couples: bool = False
+    batch_first: bool = False

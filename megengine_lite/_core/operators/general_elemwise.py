@@ -11,8 +11,8 @@ from megengine_lite._core.ir.dtype import BOOL, INT32, DType
 from megengine_lite._core.ir.general import GeneralMode
 from megengine_lite._core.ir.graph import AnyNode, TensorSpec
 from megengine_lite._core.ir.quantize import from_float32, to_float32
-from megengine_lite._core.operators.base import Operator, broadcast_shapes, fail, register
-from megengine_lite._core.operators.values import check_count, common_dtype
+from megengine_lite._core.operators.base import Operator, broadcast_shapes, fail, normalize_axis, register
+from megengine_lite._core.operators.values import check_count, common_dtype, to_integers
 from megengine_lite.errors import LiteValueError
 
 _M = GeneralMode
@@ -45,6 +45,7 @@ _FUNCTIONS: dict[GeneralMode, tuple[int, str, Callable[..., np.ndarray]]] = {
     _M.NARROW: (1, "iu", lambda x: x),
     _M.DIVIDE: (2, "iuf", _divide),
     _M.REMAINDER: (2, "iuf", np.fmod),
+    _M.MODULO: (2, "iuf", np.mod),
     _M.POWER: (2, "iuf", np.power),
     _M.ROUND_EVEN: (1, "f", np.rint),
     _M.BIT_AND: (2, "iu", np.bitwise_and),
@@ -139,11 +140,25 @@ class GeneralReduce(Operator):
     in_files = None
     element_types = "floats, integers, bool"
 
+    def needed_values(self, node: AnyNode) -> tuple[int, ...]:
+        return (1,) if len(node.inputs) == 2 else ()
+
+    @staticmethod
+    def _axes(node: AnyNode, ndim: int, value: np.ndarray | None) -> tuple[int, ...]:
+        p = node.params
+        if p.axes is not None:
+            axes: tuple[int, ...] = p.axes
+            return axes
+        given = to_integers(node, value, "the list of axes")
+        if not given:
+            return () if p.none_is_none else tuple(range(ndim))
+        return tuple(sorted({normalize_axis(node, a, ndim) for a in given}))
+
     def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
-        check_count(node, ins, 1)
+        check_count(node, ins, 1 if node.params.axes is not None else 2)
         if ins[0].dtype.is_quantized:
             raise fail(node, f"is not defined for {ins[0].dtype}")
-        axes = node.params.axes
+        axes = self._axes(node, len(ins[0].shape), ins[-1].value)
         return [TensorSpec(tuple(1 if k in axes else d for k, d in enumerate(ins[0].shape)), ins[0].dtype)]
 
     def compute(
@@ -164,7 +179,8 @@ class GeneralReduce(Operator):
             also["initial"] = x.dtype.type(low if mode == general.GeneralReduction.MAX else limit)
         else:
             also["dtype"] = np.float64 if x.dtype.kind == "f" or mode == general.GeneralReduction.MEAN else x.dtype
-        result = _REDUCTIONS[mode](x, axis=node.params.axes, keepdims=True, **also)
+        axes = self._axes(node, x.ndim, ins[-1])
+        result = _REDUCTIONS[mode](x, axis=axes, keepdims=True, **also)
         if dtype.is_float:
             return [from_float32(result.astype(np.float32), dtype)]
         return [result.astype(dtype.storage)]

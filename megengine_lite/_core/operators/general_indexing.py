@@ -10,7 +10,7 @@ import numpy as np
 
 from megengine_lite._core.ir.dtype import INT32
 from megengine_lite._core.ir.graph import AnyNode, TensorSpec
-from megengine_lite._core.ir.quantize import to_float32
+from megengine_lite._core.ir.quantize import from_float32, to_float32
 from megengine_lite._core.operators.base import Operator, broadcast_shapes, fail, normalize_axis, register
 from megengine_lite._core.operators.values import (
     check_count,
@@ -181,6 +181,18 @@ class ScatterND(Operator):
         ]
 
 
+def _with_axes(node: AnyNode, shape: tuple[int, ...], axes: Sequence[int], insert: bool) -> list[int]:
+    """A shape with axes of length 1 inserted or dropped."""
+    ndim = len(shape) + len(axes) * insert
+    places = {normalize_axis(node, a, ndim) for a in axes}
+    if len(places) != len(axes) or (not insert and any(shape[p] != 1 for p in places)):
+        raise fail(node, f"the axes {list(axes)} of shape {shape} are named twice, or are not 1")
+    if insert:
+        rest = iter(shape)
+        return [1 if k in places else next(rest) for k in range(ndim)]
+    return [d for k, d in enumerate(shape) if k not in places]
+
+
 @register
 class TargetShape(Operator):
     """The shape that data get, as int32, which is known before they are; inputs data, numbers."""
@@ -193,7 +205,10 @@ class TargetShape(Operator):
     @staticmethod
     def _value(node: AnyNode, data: TensorSpec, value: np.ndarray | None) -> np.ndarray:
         numbers = to_integers(node, value, "the target shape")
-        if node.params.expand:
+        how = node.params.how
+        if how in ("drop", "insert"):
+            return np.array(_with_axes(node, data.shape, numbers, how == "insert") or [1], np.int32)
+        if how == "expand":
             return np.array(broadcast_shapes(node, [data.shape, check_shape(node, numbers or [1])]), np.int32)
         if not node.params.keeps_zeros:
             if any(n == 0 and k >= len(data.shape) for k, n in enumerate(numbers)):
@@ -267,6 +282,68 @@ class GeneralPad(Operator):
         if mode == "edge":
             return [np.pad(x, grown, "edge")]
         return [np.pad(x, grown, "reflect") if mode == "reflect" else np.pad(x, grown, "wrap")]
+
+
+@register
+class GeneralSlice(Operator):
+    """Slices by numpy's rules; inputs data, begins, ends, axes[, steps]."""
+
+    name = "GeneralSlice"
+    in_files = None
+    element_types = "floats, integers, bool, quantized"
+
+    def needed_values(self, node: AnyNode) -> tuple[int, ...]:
+        return tuple(range(1, len(node.inputs)))
+
+    @staticmethod
+    def _slices(node: AnyNode, shape: tuple[int, ...], values: Sequence[np.ndarray | None]) -> tuple[slice, ...]:
+        begins, ends, axes, *steps = (to_integers(node, v, "a number of a slice") for v in values)
+        slices = [slice(None)] * len(shape)
+        for begin, end, axis, step in zip(begins, ends, axes, steps[0] if steps else [1] * len(axes), strict=True):
+            if step == 0:
+                raise fail(node, f"the step of axis {axis} is 0")
+            slices[normalize_axis(node, axis, len(shape))] = slice(begin, end, step)
+        return tuple(slices)
+
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+        check_count(node, ins, 4, 5)
+        slices = self._slices(node, ins[0].shape, [s.value for s in ins[1:]])
+        shape = [len(range(*s.indices(d))) for s, d in zip(slices, ins[0].shape, strict=True)]
+        return [TensorSpec(check_shape(node, shape), ins[0].dtype)]
+
+    def compute(
+        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+    ) -> list[np.ndarray]:
+        return [ins[0][self._slices(node, ins[0].shape, ins[1:])]]
+
+
+@register
+class Cumulative(Operator):
+    """Sums or products of the elements up to each one along an axis; inputs data, axis."""
+
+    name = "Cumulative"
+    in_files = None
+    element_types = "floats, integers"
+
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+        check_count(node, ins, 2)
+        if ins[0].dtype.storage.kind not in "iuf" or ins[0].dtype.is_quantized:
+            raise fail(node, f"is not defined for {ins[0].dtype}")
+        return [TensorSpec(ins[0].shape, ins[0].dtype)]
+
+    def compute(
+        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+    ) -> list[np.ndarray]:
+        p, dtype = node.params, in_specs[0].dtype
+        axis = normalize_axis(node, to_integer(node, ins[1], "the axis"), ins[0].ndim)
+        x = to_float32(ins[0], dtype).astype(np.float64) if dtype.is_float else ins[0]
+        x = np.flip(x, axis) if p.reverse else x
+        total = np.cumprod(x, axis, x.dtype) if p.product else np.cumsum(x, axis, x.dtype)
+        if p.exclusive:
+            first = np.full_like(np.take(x, range(min(1, x.shape[axis])), axis), 1 if p.product else 0)
+            total = np.concatenate([first, np.take(total, range(max(x.shape[axis] - 1, 0)), axis)], axis)
+        total = np.flip(total, axis) if p.reverse else total
+        return [from_float32(total.astype(np.float32), dtype) if dtype.is_float else total]
 
 
 @register

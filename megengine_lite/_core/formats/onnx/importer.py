@@ -272,6 +272,8 @@ class _Importer:
             call = Call(node.op_type, version, inputs, attributes, wanted, self._builder, self._constant)
             with self._naming(node, label):
                 made = convert(call)
+            if unread := call.unread():
+                raise NotConverted(f"its attribute {unread[0]!r} is not known here")
             results: Sequence[Value | None] = [made] if isinstance(made, Value) else made
             if len(results) < len(wanted) or any(w and r is None for w, r in zip(wanted, results, strict=False)):
                 raise NotConverted(f"it has {len(wanted)} outputs, {len(results)} can be made")

@@ -6,13 +6,17 @@
 from megengine_lite._core.formats.onnx.operators import (  # noqa: F401  # they enter their converters into the table
     activations,
     arithmetic,
+    attention,
     constants,
     convolution,
+    images,
     indexing,
     joining,
     matrices,
     normalization,
     pooling,
+    quantization,
+    recurrent,
     reductions,
     shapes,
 )

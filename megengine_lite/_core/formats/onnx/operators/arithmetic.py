@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import reduce
 
-from megengine_lite._core.formats.onnx.graph_builder import GraphBuilder, Value
+from megengine_lite._core.formats.onnx.graph_builder import GraphBuilder, Value, common_length
 from megengine_lite._core.formats.onnx.messages import ElementType
 from megengine_lite._core.formats.onnx.operators.table import Call, NotConverted, converts
 from megengine_lite._core.ir import params
@@ -91,7 +91,7 @@ def _mod(call: Call) -> Value:
     if call.integer("fmod", 0):
         return call.builder.general(GeneralMode.REMAINDER, *values)
     if values[0].kind in FLOATS:
-        raise NotConverted("the remainder of floats needs fmod=1")
+        return call.builder.general(GeneralMode.MODULO, *values)
     return call.builder.elemwise(_M.MOD, *values)
 
 
@@ -197,7 +197,8 @@ def _where(call: Call) -> Value:
     check_same_kind(values)
     inputs, dtype = call.builder.same_carrier(values)
     rank = max(mask.rank, *(v.rank for v in values))
-    return call.builder.node("Where", params.Empty(), [mask.var, *inputs], values[0].kind, rank, dtype)
+    length = common_length([mask, *values])
+    return call.builder.node("Where", params.Empty(), [mask.var, *inputs], values[0].kind, rank, dtype, length)
 
 
 @converts("Clip")

@@ -40,7 +40,10 @@ def _constant_of_shape(call: Call) -> Value:
         raise NotConverted("the number of dimensions of its result is not known")
     if shape.length == 0:
         return value.with_rank(0)
-    return b.broadcast(value, shape.var, shape.length)
+    result = b.broadcast(value, shape.var, shape.length)
+    if shape.length == 1 and shape.known is not None:
+        result.length = int(shape.known.reshape(-1)[0])
+    return result
 
 
 def target_kind(call: Call, name: str, default: ElementType) -> ElementType:

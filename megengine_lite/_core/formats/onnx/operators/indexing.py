@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from megengine_lite._core.formats.onnx.graph_builder import GraphBuilder, Value
 from megengine_lite._core.formats.onnx.messages import ElementType
 from megengine_lite._core.formats.onnx.operators.arithmetic import check_same_kind
@@ -96,9 +98,13 @@ def _arg_reduce(call: Call) -> Value:
     b, x = call.builder, call.input(0)
     axis = call.axis("axis", 0, x.rank)
     op = "Argmax" if call.op == "ArgMax" else "Argmin"
-    if call.integer("select_last_index", 0):
-        raise NotConverted("it asks for the last of equal elements")
+    last = bool(call.integer("select_last_index", 0))
+    if last:  # the first one from behind
+        x = b.part(x, axis, None, None, -1)
     found = b.node(op, params.Axis(axis=axis), [b.exact(x)], ElementType.INT64, x.rank, INT32)
+    if last:
+        end = b.elemwise(params.ElemwiseMode.SUB, b.dimension(x, axis), b.constant(np.array([1])))
+        found = b.elemwise(params.ElemwiseMode.SUB, end, found)
     return found if call.integer("keepdims", 1) else b.without_axes(found, [axis])
 
 

@@ -101,4 +101,8 @@ def _global_pool(call: Call) -> Value:
         if order != 2:
             raise NotConverted(f"there is no norm of order {order} here")
         return b.elemwise(ElemwiseMode.SQRT, reduced(b, b.elemwise(ElemwiseMode.SQUARE, x), axes, ReduceMode.SUM))
+    if call.op == "GlobalMaxPool" and x.is_float32:  # as the maximum over a window, which passes over infinity
+        for axis in axes:
+            x = b.node("Reduce", params.Reduce(mode=ReduceMode.MAX, axis=axis), [x.var], x.kind, x.rank)
+        return x
     return reduced(b, x, axes, ReduceMode.MEAN if call.op == "GlobalAveragePool" else ReduceMode.MAX)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from megengine_lite._core.formats.onnx.graph_builder import GraphBuilder, Value
 from megengine_lite._core.formats.onnx.messages import ElementType
 from megengine_lite._core.formats.onnx.operators.table import Call, NotConverted, converts
 from megengine_lite._core.ir import params
-from megengine_lite._core.ir.general import GeneralReduce, GeneralReduction
+from megengine_lite._core.ir.general import GeneralReduce, GeneralReduction, TargetShape
+from megengine_lite._core.ir.graph import AnyVar
 from megengine_lite._core.ir.params import ElemwiseMode, ReduceMode
 
 _M = ElemwiseMode
@@ -20,9 +23,23 @@ _GENERAL = {
 }
 
 
-def reduced(b: GraphBuilder, x: Value, axes: list[int], mode: ReduceMode) -> Value:
+class RuntimeAxes(NamedTuple):
+    """Axes that are known when the model runs."""
+
+    var: AnyVar
+    none_is_none: bool
+
+
+Axes = list[int] | RuntimeAxes
+
+
+def reduced(b: GraphBuilder, x: Value, axes: Axes, mode: ReduceMode) -> Value:
     """The reduction along axes, which stay with length 1."""
-    if not x.is_float32:
+    if isinstance(axes, RuntimeAxes):
+        general = GeneralReduce(_GENERAL[mode], None, axes.none_is_none)
+        return b.node("GeneralReduce", general, [b.exact(x), axes.var], x.kind, x.rank)
+    # The maxima of the kernels begin at the lowest finite number, so they do not reach infinity.
+    if not x.is_float32 or mode in (ReduceMode.MAX, ReduceMode.MIN):
         parameters = GeneralReduce(_GENERAL[mode], tuple(axes))
         return b.node("GeneralReduce", parameters, [b.exact(x)], x.kind, x.rank)
     for axis in axes:
@@ -30,7 +47,7 @@ def reduced(b: GraphBuilder, x: Value, axes: list[int], mode: ReduceMode) -> Val
     return x
 
 
-def _reduce(b: GraphBuilder, x: Value, axes: list[int], op: str) -> Value:
+def _reduce(b: GraphBuilder, x: Value, axes: Axes, op: str) -> Value:
     if op == "ReduceL1":
         return reduced(b, b.elemwise(_M.ABS, x), axes, ReduceMode.SUM)
     if op in ("ReduceL2", "ReduceSumSquare"):
@@ -62,6 +79,9 @@ _MODES = {
 def _reduction(call: Call) -> Value:
     b, x = call.builder, call.input(0)
     by_input = call.version >= _SINCE.get(call.op, 18)
+    given = call.optional(1) if by_input else None
+    if given is not None and given.known is None:
+        return _by_runtime_axes(call, x, given)
     named = call.known_integers(1, "the list of axes") if by_input else call.integers("axes")
     if not named and call.integer("noop_with_empty_axes", 0):
         axes: list[int] = []
@@ -74,3 +94,17 @@ def _reduction(call: Call) -> Value:
         raise NotConverted("sums of truth values are not defined")
     result = _reduce(b, x, axes, call.op)
     return result if call.integer("keepdims", 1) else b.without_axes(result, axes)
+
+
+def _by_runtime_axes(call: Call, x: Value, axes: Value) -> Value:
+    b = call.builder
+    none_is_none = bool(call.integer("noop_with_empty_axes", 0))
+    result = _reduce(b, x, RuntimeAxes(axes.var, none_is_none), call.op)
+    if call.integer("keepdims", 1):
+        return result
+    if not axes.length:
+        if axes.length == 0:
+            return result if none_is_none else b.without_axes(result, list(range(x.rank)))
+        raise NotConverted("the number of its axes is not known, and it drops them")
+    (target,) = b.nodes_of("TargetShape", TargetShape("drop"), [result.var, axes.var])
+    return b.reshaped(result, target, x.rank - axes.length)

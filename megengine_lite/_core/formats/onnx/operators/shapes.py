@@ -7,11 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from megengine_lite._core.formats.onnx.graph_builder import GraphBuilder, Value
+from megengine_lite._core.formats.onnx.messages import ElementType
 from megengine_lite._core.formats.onnx.operators.activations import flattened, product
 from megengine_lite._core.formats.onnx.operators.table import Call, NotConverted, converts
 from megengine_lite._core.formats.onnx.values import DTYPES
 from megengine_lite._core.ir import params
-from megengine_lite._core.ir.general import GeneralPad, TargetShape, Triangle
+from megengine_lite._core.ir.general import Cumulative, GeneralPad, TargetShape, Triangle
 from megengine_lite._core.ir.graph import AnyVar
 from megengine_lite._core.system.memory import MAX_NDIM
 
@@ -54,7 +55,10 @@ def axes_of(call: Call, place: int, since: int) -> list[int] | None:
 
 @converts("Squeeze")
 def _squeeze(call: Call) -> Value:
-    b, x, axes = call.builder, call.input(0), axes_of(call, 1, 13)
+    b, x = call.builder, call.input(0)
+    if (moved := _by_runtime_axes(call, x, "drop")) is not None:
+        return moved
+    axes = axes_of(call, 1, 13)
     if axes is None:
         raise NotConverted("it has no axes, and which dimensions are 1 is known only when the model runs")
     return b.without_axes(x, call.axes(axes, x.rank))
@@ -62,10 +66,25 @@ def _squeeze(call: Call) -> Value:
 
 @converts("Unsqueeze")
 def _unsqueeze(call: Call) -> Value:
-    x, axes = call.input(0), axes_of(call, 1, 13)
+    x = call.input(0)
+    if (moved := _by_runtime_axes(call, x, "insert")) is not None:
+        return moved
+    axes = axes_of(call, 1, 13)
     if axes is None:
         raise NotConverted("it has no axes")
     return call.builder.with_axes(x, call.axes(axes, x.rank + len(axes)))
+
+
+def _by_runtime_axes(call: Call, x: Value, how: str) -> Value | None:
+    """The value with axes inserted or dropped that are an input of the model; None if they are known."""
+    axes = call.optional(1) if call.version >= 13 else None
+    if axes is None or axes.known is not None:
+        return None
+    if axes.length is None:
+        raise NotConverted("the number of its axes is not known")
+    b = call.builder
+    (target,) = b.nodes_of("TargetShape", TargetShape(how), [x.var, axes.var])
+    return b.reshaped(x, target, x.rank + axes.length * (1 if how == "insert" else -1))
 
 
 @converts("Transpose")
@@ -89,7 +108,7 @@ def _expand(call: Call) -> Value:
         return x
     if shape.length == 0:
         return x
-    (target,) = b.nodes_of("TargetShape", TargetShape(expand=True), [x.var, shape.var])
+    (target,) = b.nodes_of("TargetShape", TargetShape("expand"), [x.var, shape.var])
     return b.broadcast(x, target, rank)
 
 
@@ -107,7 +126,9 @@ def _shape(call: Call) -> Value:
 @converts("Size")
 def _size(call: Call) -> Value:
     b, x = call.builder, call.input(0)
-    return product(b, b.shape(x)).with_rank(0) if x.rank else b.constant(np.int64(1))
+    if x.length is not None:
+        return b.constant(np.int64(x.length))
+    return product(b, b.shape(x)).with_rank(0)
 
 
 @converts("Slice")
@@ -121,7 +142,11 @@ def _slice(call: Call) -> Value:
         limits = [b.constant(np.array(n, np.int64)) for n in (begins, ends)]
     else:
         limits = [call.input(1), call.input(2)]
-        axes, steps = call.known_integers(3, "the list of axes"), call.optional(4)
+        steps, given = call.optional(4), call.optional(3)
+        if given is not None and given.known is None:
+            inputs = [*limits, given] if steps is None else [*limits, given, steps]
+            return b.moved("GeneralSlice", None, _exactly(b, x), *(v.var for v in inputs))
+        axes = call.known_integers(3, "the list of axes")
     count = limits[0].length
     if count is None:
         count = limits[1].length if axes is None else len(axes)
@@ -167,8 +192,18 @@ def _pad(call: Call) -> Value:
         pads = [int(n) for n in numbers.known.reshape(-1)]
         return padded(b, x, all_pads(call, x, pads, axes), mode, value)
     if axes is not None:
-        raise NotConverted("its numbers are computed when the model runs, and it names axes")
+        numbers = _of_all_axes(call, x, numbers, axes)
     return b.moved("GeneralPad", GeneralPad(mode), _exactly(b, x), numbers.var, b.exact(value))
+
+
+def _of_all_axes(call: Call, x: Value, numbers: Value, axes: Sequence[int]) -> Value:
+    """The padding of all axes from that of some."""
+    b, places = call.builder, [call.normalized(a, x.rank) for a in axes]
+    parts = [b.constant(np.array([0]))] * (2 * x.rank)
+    for k, axis in enumerate(places):
+        parts[axis] = b.part(numbers, 0, k, k + 1)
+        parts[axis + x.rank] = b.part(numbers, 0, k + len(places), k + len(places) + 1)
+    return b.joined(parts, 0)
 
 
 def _exactly(b: GraphBuilder, x: Value) -> Value:
@@ -252,12 +287,16 @@ def _to(b: GraphBuilder, x: Value, parts: Sequence[Value]) -> Value:
     return b.reshaped(x, target, len(parts))
 
 
+@converts("CumProd", since=26)
 @converts("CumSum", since=11)
 def _cumulative_sum(call: Call) -> Value:
     b, x = call.builder, call.input(0)
-    axis = call.known_integers(1, "the axis")
-    if axis is None or len(axis) != 1:
-        raise NotConverted("it needs one axis")
+    axis = None if call.input(1).known is None else call.known_integers(1, "the axis")
+    if axis is None or x.kind not in (ElementType.FLOAT, ElementType.INT32):
+        parameters: object = Cumulative(
+            bool(call.integer("exclusive", 0)), bool(call.integer("reverse", 0)), call.op == "CumProd"
+        )
+        return b.moved("Cumulative", parameters, _exactly(b, x), call.input(1).var)
     parameters = params.Cumsum(
         axis=call.normalized(axis[0], x.rank),
         exclusive=bool(call.integer("exclusive", 0)),

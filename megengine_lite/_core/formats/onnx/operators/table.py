@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import numpy as np
@@ -16,6 +16,23 @@ STANDARD = ""
 """Name of the domain of the standard's operators; ``ai.onnx`` means the same."""
 OLDEST, NEWEST = 7, 28
 """Versions of the standard's operator set that are read."""
+
+
+# What these say follows from the inputs, or counts in training only.
+_WITHOUT_MEANING = frozenset(
+    (
+        "kernel_shape",
+        "momentum",
+        "seed",
+        "ratio",
+        "consumed_inputs",
+        "spatial",
+        "stash_type",
+        "num_outputs",
+        "sorted",
+        "saturate",
+    )
+)
 
 
 class NotConverted(Exception):
@@ -36,6 +53,8 @@ class Call:
         How many outputs are listed; ``wanted`` says of each whether it has a name.
     constant
         Makes a value of a tensor attribute.
+    read
+        The attributes that the converter has asked for.
     """
 
     op: str
@@ -45,6 +64,7 @@ class Call:
     wanted: Sequence[bool]
     builder: GraphBuilder
     constant: Callable[[Tensor], Value]
+    read: set[str] = field(default_factory=set)
 
     @property
     def n_outputs(self) -> int:
@@ -75,7 +95,12 @@ class Call:
         found = self.known(place, what)
         return None if found is None else [int(n) for n in found.reshape(-1)]
 
+    def unread(self) -> list[str]:
+        """Attributes that the converter has not asked for; what they say is not known here."""
+        return sorted(self.attributes.keys() - self.read - _WITHOUT_MEANING)
+
     def _find(self, name: str, kind: AttributeType, field: str) -> Any:
+        self.read.add(name)
         attribute = self.attributes.get(name)
         if attribute is None:
             return None
@@ -101,6 +126,10 @@ class Call:
     def text(self, name: str, default: str) -> str:
         found = self._find(name, AttributeType.STRING, "s")
         return default if found is None else bytes(found).decode("utf-8", "backslashreplace")
+
+    def texts(self, name: str) -> list[str] | None:
+        found = self._find(name, AttributeType.STRINGS, "strings")
+        return None if found is None else [bytes(s).decode("utf-8", "backslashreplace") for s in found]
 
     def integers(self, name: str) -> list[int] | None:
         found = self._find(name, AttributeType.INTS, "ints")

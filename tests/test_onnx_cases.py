@@ -1,0 +1,41 @@
+"""Every operator of ONNX does what the package onnx expects of it, or is listed as out of scope."""
+
+import pytest
+from support.onnx_cases import cases, check, load, out_of_scope
+
+from megengine_lite.errors import UnsupportedOperatorError
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+PARTS = 16
+MOST_OUT_OF_SCOPE = 0.30
+
+
+@pytest.mark.parametrize("part", range(PARTS))
+def test_cases_in_scope_pass(part):
+    listed = out_of_scope()
+    faults = {}
+    names = [name for name in cases() if name not in listed][part::PARTS]
+    for name in names:
+        try:
+            check(cases()[name])
+        except Exception as error:
+            faults[name] = f"{type(error).__name__}: {str(error)[:300]}"
+    assert not faults
+    assert len(names) > 50
+
+
+def test_cases_out_of_scope_are_refused_for_the_reason_that_is_listed():
+    faults = {}
+    for name, reason in out_of_scope().items():
+        try:
+            load(cases()[name])
+            faults[name] = "can be loaded: remove it from the list"
+        except UnsupportedOperatorError as error:
+            if reason not in str(error):
+                faults[name] = f"listed for {reason!r}, the error says {str(error)[:300]}"
+    assert not faults
+
+
+def test_the_list_is_short():
+    assert out_of_scope().keys() <= cases().keys()
+    assert len(out_of_scope()) <= MOST_OUT_OF_SCOPE * len(cases())
