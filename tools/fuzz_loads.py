@@ -2,6 +2,7 @@
 
     python tools/fuzz_loads.py --loads 1000000 --forwards 100000
     python tools/fuzz_loads.py --loads 1000000 --forwards 100000 --in-place     # of these, more load
+    python tools/fuzz_loads.py --loads 1000000 --forwards 100000 tests/models/onnx/*.onnx
 
 Works in one process with limited memory: a crash ends it, with the number of the case in the file of ``--state``; the
 next call goes on behind it. The package must be installed, or built in place and on the path. Ends with status 1 if
@@ -89,7 +90,9 @@ def main() -> int:
     parser.add_argument("--state", type=Path, help="file that holds the number of the current case")
     parser.add_argument("models", nargs="*", type=Path, help="model files (those of the tests, up to 64 KB)")
     args = parser.parse_args()
-    models = args.models or sorted((ROOT / "tests" / "models").rglob("*.[ml][gi]*e"))
+    models = args.models or sorted(
+        p for pattern in ("*.[ml][gi]*e", "*.onnx") for p in (ROOT / "tests" / "models").rglob(pattern)
+    )
     contents = [(p.name, data) for p in models if len(data := p.read_bytes()) <= LARGEST]
     faulthandler.enable()
     warnings.simplefilter("ignore")
