@@ -228,3 +228,58 @@ def test_inputs_without_a_known_rank_or_type_are_refused():
         load(make([node("Relu", "x", "y")], [("x", F, None)], [("y", F, None)]))
     with pytest.raises(UnsupportedOperatorError, match="input 'x' has elements of type STRING"):
         load(make([node("Identity", "x", "y")], [("x", TensorProto.STRING, [1])], [("y", TensorProto.STRING, [1])]))
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("direction", ["forward", "reverse", "bidirectional"])
+@pytest.mark.parametrize("op", ["RNN", "LSTM", "GRU"])
+def test_recurrent_layers_with_constant_weights(op, direction, bias):
+    """Some of these run by kernels; weights that are inputs, as in the cases of onnx, never do."""
+    rng = np.random.default_rng(3)
+    gates, directions = {"RNN": 1, "GRU": 3, "LSTM": 4}[op], 2 if direction == "bidirectional" else 1
+    constants = {
+        "w": rng.standard_normal((directions, gates * 5, 4)).astype(np.float32),
+        "r": rng.standard_normal((directions, gates * 5, 5)).astype(np.float32) / 2,
+        "b": rng.standard_normal((directions, gates * 10)).astype(np.float32),
+    }
+    outputs = ["y", "h", "c"] if op == "LSTM" else ["y", "h"]
+    inputs = ["x", "w", "r", *(["b"] if bias else [])]
+    nodes = [helper.make_node(op, inputs, outputs, hidden_size=5, direction=direction)]
+    model = make(nodes, [("x", F, ["t", "n", 4])], [(o, F, None) for o in outputs], constants)
+    network = load(model)
+    for length, batch in ((3, 2), (6, 1)):
+        x = rng.standard_normal((length, batch, 4)).astype(np.float32)
+        y, *last = run(network, x=x)
+        _check_layer(op, direction, constants, bias, x, y, last)
+
+
+def _check_layer(op, direction, constants, bias, x, y, last):
+    """Compares with a plain loop over the steps."""
+
+    def sigmoid(v):
+        return 1 / (1 + np.exp(-v))
+
+    size = 5
+    assert y.shape == (len(x), len(constants["w"]), x.shape[1], size)
+    for k in range(len(constants["w"])):
+        w, r = constants["w"][k].astype(np.float64), constants["r"][k].astype(np.float64)
+        b = constants["b"][k].astype(np.float64) if bias else np.zeros(2 * len(w))
+        wb, rb = b[: len(w)], b[len(w) :]
+        h = c = np.zeros((x.shape[1], size))
+        backward = direction == "reverse" or k == 1
+        for t in list(range(len(x)))[:: -1 if backward else 1]:
+            a, s = x[t] @ w.T + wb, h @ r.T + rb
+            if op == "RNN":
+                h = np.tanh(a + s)
+            elif op == "LSTM":
+                i, o, f, g = np.split(a + s, 4, 1)
+                c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
+                h = sigmoid(o) * np.tanh(c)
+            else:
+                z, reset = sigmoid(a[:, :5] + s[:, :5]), sigmoid(a[:, 5:10] + s[:, 5:10])
+                inner = (reset * h) @ r[10:].T + rb[10:]
+                h = (1 - z) * np.tanh(a[:, 10:] + inner) + z * h
+            np.testing.assert_allclose(y[t, k], h, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(last[0][k], h, rtol=1e-4, atol=1e-5)
+        if op == "LSTM":
+            np.testing.assert_allclose(last[1][k], c, rtol=1e-4, atol=1e-5)

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from megengine_lite._core.formats.onnx.graph_builder import Value
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from megengine_lite._core.formats.onnx.graph_builder import GraphBuilder, Value
 from megengine_lite._core.formats.onnx.operators.table import Call, NotConverted, converts
 from megengine_lite._core.formats.onnx.values import DTYPES
+from megengine_lite._core.ir import params
 from megengine_lite._core.ir.general import Recurrent
+from megengine_lite._core.ir.graph import Var
 from megengine_lite._core.operators.general_recurrent import ACTIVATIONS
 
 _USUAL = {"RNN": ("Tanh",), "GRU": ("Sigmoid", "Tanh"), "LSTM": ("Sigmoid", "Tanh", "Tanh")}
@@ -34,6 +41,8 @@ def _recurrent(call: Call) -> list[Value | None]:
     )
     call.integer("hidden_size", 0)
     call.integer("output_sequence", 0)
+    if (fast := _by_kernel(call, parameters, optional)) is not None:
+        return fast
     given = [call.input(k) for k in range(3)] + [v for v in optional if v is not None]
     made = b.nodes_of("Recurrent", parameters, [b.exact(v) for v in given], 3 if call.op == "LSTM" else 2)
     return [Value(var, x.kind, 4 if k == 0 else 3, DTYPES[x.kind]) for k, var in enumerate(made)]
@@ -53,3 +62,62 @@ def _activations(call: Call, directions: int) -> tuple[tuple[str, float, float],
         beta = betas.pop(0) if (name in _BETAS or name == "Affine") and betas else _BETAS.get(name, 0.0)
         found.append((name, alpha, beta))
     return tuple(found)
+
+
+# Rows of the weights of each gate here, as places among those there: input, output, forget, cell.
+_ORDER = {"RNN": (0,), "LSTM": (0, 2, 3, 1)}
+
+
+def _by_kernel(call: Call, p: Recurrent, optional: Sequence[Value | None]) -> list[Value | None] | None:
+    """The layer by the operators that have kernels; None if these have not its rules."""
+    b, x, w, r = call.builder, call.input(0), call.input(1), call.input(2)
+    bias, lengths, state, cell, peepholes = optional
+    usual = tuple((name, 0.0, 0.0) for name in _USUAL.get(p.cell, ())) * (2 if p.direction == "bidirectional" else 1)
+    plain = not p.clip and not p.couples and not p.batch_first and p.activations == usual
+    if p.cell not in _ORDER or not plain or p.direction == "reverse" or lengths is not None or peepholes is not None:
+        return None
+    if not all(v.is_float32 for v in (x, w, r)) or not isinstance(r.var, Var) or r.var.const is None or r.rank != 3:
+        return None
+    directions, _, hidden = r.var.spec.shape
+    shape = b.joined([b.constant(np.array([directions])), b.dimension(x, 1), b.constant(np.array([hidden]))], 0)
+    zeros = b.broadcast(b.number(0, x), shape.var, 3)
+    states = [zeros if v is None else v for v in (state, cell)][: 2 if p.cell == "LSTM" else 1]
+    weights = _flat_weights(b, p.cell, w, r, bias, directions, hidden)
+    shared: dict[str, Any] = {"hidden_size": hidden, "bidirectional": directions == 2, "bias": bias is not None}
+    inputs = [x.var, *(v.var for v in states), weights.var]
+    if p.cell == "LSTM":
+        made = b.nodes_of("LSTMForward", params.LSTM(fwd_mode=params.BNFwdMode.INFERENCE, **shared), inputs, 4)
+    else:
+        parameters = params.RNN(
+            nonlineMode=params.RNNCellNonlineMode.TANH, fwd_mode=params.BNFwdMode.INFERENCE, **shared
+        )
+        made = b.nodes_of("RNNForward", parameters, inputs, 3)
+    steps, *last = (Value(var, x.kind, 3, x.dtype) for var in made[:-1])
+    if directions == 1:
+        whole = b.with_axes(steps, [1])
+    else:
+        split = b.joined([b.shape(x), b.constant(np.array([hidden]))], 0)
+        split = b.joined([b.part(split, 0, 0, 2), b.constant(np.array([directions, hidden]))], 0)
+        whole = b.transposed(b.reshaped(steps, split.var, 4), (0, 2, 1, 3))
+    return [whole, *last]
+
+
+def _flat_weights(
+    b: GraphBuilder, cell: str, w: Value, r: Value, bias: Value | None, directions: int, hidden: int
+) -> Value:
+    """All weights one after another: for each direction those of the input, of the state, and both biases."""
+    pieces = []
+
+    def add(x: Value, direction: int, first: int) -> None:
+        for gate in _ORDER[cell]:
+            begin = first + gate * hidden
+            rows = b.part(b.part(x, 0, direction, direction + 1), 1, begin, begin + hidden)
+            pieces.append(b.reshaped(rows, b.integers([1]), 1, 0))
+
+    for direction in range(directions):
+        add(w, direction, 0)
+        add(r, direction, 0)
+        if bias is not None:
+            add(bias, direction, 0)
+            add(bias, direction, len(_ORDER[cell]) * hidden)
+    return b.joined(pieces, 0)
