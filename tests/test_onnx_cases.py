@@ -1,8 +1,12 @@
 """Every operator of ONNX does what the package onnx expects of it, or is listed as out of scope."""
 
+import re
+from pathlib import Path
+
 import pytest
 from support.onnx_cases import cases, check, load, out_of_scope
 
+from megengine_lite._core.formats.onnx.operators import CONVERTERS
 from megengine_lite.errors import UnsupportedOperatorError
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -39,3 +43,9 @@ def test_cases_out_of_scope_are_refused_for_the_reason_that_is_listed():
 def test_the_list_is_short():
     assert out_of_scope().keys() <= cases().keys()
     assert len(out_of_scope()) <= MOST_OUT_OF_SCOPE * len(cases())
+
+
+def test_the_page_lists_the_operators():
+    page = (Path(__file__).parents[1] / "docs" / "onnx.md").read_text()
+    listed = re.findall(r"`(\w+)`", page.split("## Operators")[1].split("`tests/")[0])
+    assert listed == sorted({name for domain, name in CONVERTERS if not domain} | {"If"})
