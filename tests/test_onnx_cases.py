@@ -4,8 +4,9 @@ import re
 from pathlib import Path
 
 import pytest
-from support.onnx_cases import cases, check, load, out_of_scope
+from support.onnx_cases import cases, check, compare, load, out_of_scope, whole_models
 
+from megengine_lite._core.formats.mge import load_model
 from megengine_lite._core.formats.onnx.operators import CONVERTERS
 from megengine_lite.errors import UnsupportedOperatorError
 
@@ -49,3 +50,30 @@ def test_the_page_lists_the_operators():
     page = (Path(__file__).parents[1] / "docs" / "onnx.md").read_text()
     listed = re.findall(r"`(\w+)`", page.split("## Operators")[1].split("`tests/")[0])
     assert listed == sorted({name for domain, name in CONVERTERS if not domain} | {"If"})
+
+
+REFUSED = {"test_gradient": "Gradient", "test_sequence": "Sequence", "test_strnorm": "STRING"}
+# Their numbers are doubles that no float32 holds, which is what inputs of the API have in place of doubles.
+DOUBLES = {
+    "test_operator_add_broadcast",
+    "test_operator_add_size1_right_broadcast",
+    "test_operator_add_size1_singleton_broadcast",
+    "test_operator_addconstant",
+}
+
+
+def test_whole_models_give_the_values_that_are_stored_with_them():
+    faults, ran = {}, 0
+    for name, (content, values, rtol, atol) in whole_models().items():
+        reason = next((r for prefix, r in REFUSED.items() if name.startswith(prefix)), None)
+        try:
+            if reason is not None:
+                with pytest.raises(UnsupportedOperatorError, match=reason):
+                    load_model(content)
+            elif name not in DOUBLES:
+                compare(load_model(content), values, rtol, atol)
+                ran += 1
+        except BaseException as error:
+            faults[name] = f"{type(error).__name__}: {str(error)[:300]}"
+    assert not faults
+    assert ran >= 120

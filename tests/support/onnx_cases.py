@@ -26,6 +26,30 @@ def cases() -> dict[str, object]:
         return {case.name: case for case in load_model_tests(kind="node")}
 
 
+@cache
+def whole_models() -> dict[str, tuple[bytes, list[tuple[list[np.ndarray], list[np.ndarray]]], float, float]]:
+    """Models that the package has with values: name -> bytes, inputs and outputs, tolerances."""
+    from onnx import TensorProto, numpy_helper
+    from onnx.backend.test.loader import load_model_tests
+
+    def stored(folder: Path, what: str) -> list[np.ndarray]:
+        count = len(list(folder.glob(f"{what}_*.pb")))
+        files = (folder / f"{what}_{k}.pb" for k in range(count))
+        return [numpy_helper.to_array(TensorProto.FromString(f.read_bytes())) for f in files]
+
+    found = {}
+    for kind in ("simple", "pytorch-converted", "pytorch-operator"):
+        for case in load_model_tests(kind=kind):
+            if case.model_dir is None:
+                content, values = case.model.SerializeToString(), case.data_sets
+            else:
+                folder = Path(case.model_dir)
+                content = (folder / "model.onnx").read_bytes()
+                values = [(stored(d, "input"), stored(d, "output")) for d in sorted(folder.glob("test_data_set_*"))]
+            found[case.name] = content, values, case.rtol, case.atol
+    return found
+
+
 def out_of_scope() -> dict[str, str]:
     """Name of a case -> what the error says of it."""
     found, reason = {}, ""
@@ -43,8 +67,12 @@ def load(case):
 
 def check(case) -> None:
     """Runs a case; raises if a result is not the expected one."""
-    model = load(case)
-    for inputs, outputs in case.data_sets:
+    compare(load(case), case.data_sets, case.rtol, case.atol)
+
+
+def compare(model, data_sets, rtol: float, atol: float) -> None:
+    """Runs a model on all inputs; raises if a result is not the expected one."""
+    for inputs, outputs in data_sets:
         session = session_of(model.graph)
         for var, given in zip(model.graph.inputs, map(_array, inputs), strict=True):
             session.set_array(
@@ -55,9 +83,9 @@ def check(case) -> None:
             result = session.output(name).array()
             result = result.reshape(()) if name in model.scalars else result
             assert result.shape == wanted.shape, name
-            tolerance = max(case.rtol, _STEPS.get(wanted.dtype.name, 0))
+            tolerance = max(rtol, _STEPS.get(wanted.dtype.name, 0))
             ours, theirs = result.astype(np.float64), wanted.astype(np.float64)
-            np.testing.assert_allclose(ours, theirs, rtol=tolerance, atol=max(case.atol, tolerance / 100), err_msg=name)
+            np.testing.assert_allclose(ours, theirs, rtol=tolerance, atol=max(atol, tolerance / 100), err_msg=name)
 
 
 def _array(value) -> np.ndarray:

@@ -35,7 +35,10 @@ def _leaky_relu(call: Call) -> Value:
 
 @converts("PRelu")
 def _prelu(call: Call) -> Value:
-    return call.builder.elemwise(_M.PRELU, call.input(0), call.input(1))
+    x, slope = call.input(0), call.input(1)
+    if call.version < 7 and slope.rank == 1 and slope.length != 1:  # one for each channel
+        slope = call.builder.with_axes(slope, range(1, x.rank - 1))
+    return call.builder.elemwise(_M.PRELU, x, slope)
 
 
 def choose(b: GraphBuilder, mask: Value, x: Value, y: Value) -> Value:

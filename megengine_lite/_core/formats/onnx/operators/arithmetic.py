@@ -68,16 +68,27 @@ def _reciprocal(call: Call) -> Value:
     return call.builder.elemwise(_M.TRUE_DIV, call.builder.number(1, x), x)
 
 
+def two_operands(call: Call) -> list[Value]:
+    """The two inputs. Before version 7 an attribute says at which axis of the first the second begins."""
+    x, y = call.input(0), call.input(1)
+    if call.version < 7:
+        call.know("broadcast")
+        if "axis" in call.attributes:
+            behind = x.rank - call.axis("axis", 0, x.rank) - y.rank
+            y = call.builder.with_axes(y, [y.rank + k for k in range(behind)])
+    return [x, y]
+
+
 @converts(*_BINARY)
 def _binary(call: Call) -> Value:
-    values = [call.input(0), call.input(1)]
+    values = two_operands(call)
     check_same_kind(values)
     return call.builder.elemwise(_BINARY[call.op], *values)
 
 
 @converts("Div")
 def _divide(call: Call) -> Value:
-    values = [call.input(0), call.input(1)]
+    values = two_operands(call)
     check_same_kind(values)
     if values[0].kind in FLOATS:
         return call.builder.elemwise(_M.TRUE_DIV, *values)
@@ -97,7 +108,7 @@ def _mod(call: Call) -> Value:
 
 @converts("Pow")
 def _power(call: Call) -> Value:
-    base, exponent = call.input(0), call.input(1)
+    base, exponent = two_operands(call)
     rank = max(base.rank, exponent.rank)
     if base.kind in FLOATS and base.kind != ElementType.DOUBLE:
         return call.builder.elemwise(_M.POW, base, call.builder.cast(exponent, base.kind))
@@ -113,7 +124,7 @@ _MANY: dict[str, Callable[[GraphBuilder, Value, Value], Value]] = {
 }
 
 
-@converts(*_MANY, since=8)
+@converts(*_MANY)
 def _many(call: Call) -> Value:
     values = [call.input(k) for k in range(max(len(call.inputs), 1))]
     check_same_kind(values)
@@ -134,7 +145,7 @@ _COMPARISONS = {
 
 @converts(*_COMPARISONS)
 def _compare(call: Call) -> Value:
-    x, y = call.input(0), call.input(1)
+    x, y = two_operands(call)
     check_same_kind([x, y])
     mode, swapped = _COMPARISONS[call.op]
     return call.builder.compare(mode, y, x) if swapped else call.builder.compare(mode, x, y)
@@ -206,6 +217,7 @@ def _clip(call: Call) -> Value:
     b, x = call.builder, call.input(0)
     limits: list[Value | None] = [call.optional(1), call.optional(2)]
     if call.version < 11:
+        call.know("min", "max")
         given = [call.attributes.get(name) for name in ("min", "max")]
         limits = [None if a is None or a.f is None else b.number(a.f, x) for a in given]
     for mode, limit in zip((_M.MAX, _M.MIN), limits, strict=True):

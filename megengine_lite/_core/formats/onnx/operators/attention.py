@@ -43,6 +43,7 @@ def _attention(call: Call) -> list[Value | None]:
     q, k, v = (call.input(n) for n in range(3))
     mask, past_key, past_value, lengths = (call.optional(n) for n in range(3, 7))
     flat = q.rank == 3
+    call.know("q_num_heads", "kv_num_heads")
     if flat:
         q_heads, kv_heads = call.integer("q_num_heads"), call.integer("kv_num_heads")
         q, k, v = _heads(b, q, q_heads), _heads(b, k, kv_heads), _heads(b, v, kv_heads)

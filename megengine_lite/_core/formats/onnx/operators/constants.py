@@ -90,6 +90,8 @@ def _identity(call: Call) -> Value:
 @converts("Dropout")
 def _dropout(call: Call) -> list[Value | None]:
     b, x = call.builder, call.input(0)
+    if call.version < 7 and not call.integer("is_test", 0):
+        raise NotConverted("it drops elements, in training; export the model for inference")
     if call.version >= 12 and call.optional(2) is not None:
         training = call.known(2, "whether it trains")
         ratio = call.known(1, "its ratio")

@@ -54,6 +54,7 @@ def window_of(call: Call, size: Sequence[int], axes: int) -> Window:
             raise NotConverted(f"{name} is {found}, and must be {count} numbers, none below {least}")
         return tuple(found)
 
+    call.know("pads", "strides", "dilations", "kernel_shape")
     auto = call.text("auto_pad", "NOTSET")
     if auto not in _AUTO:
         raise NotConverted(f"auto_pad {auto!r} is not known")

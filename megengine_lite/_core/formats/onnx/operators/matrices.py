@@ -20,6 +20,7 @@ _M = ElemwiseMode
 def _gemm(call: Call) -> Value:
     b, x, y, z = call.builder, call.input(0), call.input(1), call.optional(2)
     alpha, beta = call.real("alpha", 1.0), call.real("beta", 1.0)
+    call.know("broadcast")
     if not x.is_float32:
         raise NotConverted(f"it is not computed in {x.kind.name}")
     parameters = params.MatrixMul(

@@ -21,7 +21,8 @@ def per_channel(b: GraphBuilder, x: Value, like: Value) -> Value:
 @converts("BatchNormalization")
 def _batch_norm(call: Call) -> Value:
     b, x = call.builder, call.input(0)
-    if call.integer("training_mode", 0) or any(call.wanted[1:]):
+    trains = not call.integer("is_test", 0) if call.version < 7 else bool(call.integer("training_mode", 0))
+    if trains or any(call.wanted[1:]):
         raise NotConverted("it computes statistics, for training; export the model for inference")
     rest = [per_channel(b, call.input(k), x) for k in range(1, 5)]
     kinds = {x.kind, *(v.kind for v in rest)}

@@ -27,6 +27,7 @@ def _pool(call: Call) -> list[Value | None]:
     ceil, counts_pads = bool(call.integer("ceil_mode", 0)), bool(call.integer("count_include_pad", 0))
     positions = call.n_outputs > 1 and call.wanted[1]
     mode = _MODES[call.op]
+    call.know("storage_order", "p")
     if x.is_float32 and axes <= 2 and not positions and mode != "norm" and max(window.dilations) == 1:
         fast = _by_kernel(b, x, window, mode, ceil, counts_pads)
         if fast is not None:

@@ -53,7 +53,7 @@ def _quantize(call: Call) -> Value:
     if call.integer("block_size", 0):
         raise NotConverted("scales for blocks of an axis are not computed here")
     kind = target_kind(call, "output_dtype", ElementType.UINT8) if zero is None else zero.kind
-    call.read.update(("output_dtype", "precision"))
+    call.know("output_dtype", "precision", "axis")
     axis = call.axis("axis", 1, x.rank) if x.rank > 1 else 0
     real, steps = (b.cast(v, ElementType.FLOAT) for v in (x, scale))
     steps = _along(call, x, steps, axis)
@@ -65,6 +65,7 @@ def _dequantize(call: Call) -> Value:
     b, x, scale, zero = call.builder, call.input(0), call.input(1), call.optional(2)
     if call.integer("block_size", 0):
         raise NotConverted("scales for blocks of an axis are not computed here")
+    call.know("axis")
     axis = call.axis("axis", 1, x.rank) if x.rank > 1 else 0
     kind = target_kind(call, "output_dtype", scale.kind)
     zero = None if zero is None else _along(call, x, zero, axis)

@@ -78,6 +78,7 @@ _MODES = {
 @converts(*_MODES, "ReduceL1", "ReduceL2", "ReduceSumSquare", "ReduceLogSum", "ReduceLogSumExp")
 def _reduction(call: Call) -> Value:
     b, x = call.builder, call.input(0)
+    call.know("noop_with_empty_axes", "keepdims")
     by_input = call.version >= _SINCE.get(call.op, 18)
     given = call.optional(1) if by_input else None
     if given is not None and given.known is None:

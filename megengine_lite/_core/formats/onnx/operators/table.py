@@ -14,7 +14,7 @@ from megengine_lite.errors import ModelFormatError
 
 STANDARD = ""
 """Name of the domain of the standard's operators; ``ai.onnx`` means the same."""
-OLDEST, NEWEST = 7, 28
+OLDEST, NEWEST = 6, 28
 """Versions of the standard's operator set that are read."""
 
 
@@ -54,7 +54,7 @@ class Call:
     constant
         Makes a value of a tensor attribute.
     read
-        The attributes that the converter has asked for.
+        The attributes that the converter knows: it has asked for them, or said so.
     """
 
     op: str
@@ -95,8 +95,12 @@ class Call:
         found = self.known(place, what)
         return None if found is None else [int(n) for n in found.reshape(-1)]
 
+    def know(self, *names: str) -> None:
+        """Says that attributes are known, also where nothing follows from them in this call."""
+        self.read.update(names)
+
     def unread(self) -> list[str]:
-        """Attributes that the converter has not asked for; what they say is not known here."""
+        """Attributes that the converter does not know."""
         return sorted(self.attributes.keys() - self.read - _WITHOUT_MEANING)
 
     def _find(self, name: str, kind: AttributeType, field: str) -> Any:
