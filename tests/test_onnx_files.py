@@ -1,7 +1,5 @@
 """ONNX files: told by their content or name, encrypted, packed, with values in other files; by the commands, too."""
 
-import os
-
 import numpy as np
 import onnx
 import pytest
@@ -111,7 +109,7 @@ def store(folder, model, name="model.onnx"):
     return str(path)
 
 
-def test_external_values_are_read_at_their_place(tmp_path):
+def test_external_values_are_read_at_their_place(tmp_path, monkeypatch):
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub" / "w.bin").write_bytes(b"12345678" + W.tobytes() + b"rest")
     path = store(tmp_path, external("sub/w.bin", offset=8, length=W.nbytes))
@@ -119,7 +117,7 @@ def test_external_values_are_read_at_their_place(tmp_path):
     (tmp_path / "w.bin").write_bytes(W.tobytes())
     path = store(tmp_path, external("w.bin"))
     np.testing.assert_allclose(run(load(path), x=X)[0], EXPECTED, rtol=1e-6)
-    os.chdir(tmp_path)
+    monkeypatch.chdir(tmp_path)
     np.testing.assert_allclose(run(load("model.onnx"), x=X)[0], EXPECTED, rtol=1e-6)
 
 
