@@ -5,6 +5,7 @@ import pytest
 from onnx import TensorProto, helper
 from support.onnx_models import expected, load, make, run
 
+from megengine_lite._core.cpu.lowering import HostStep
 from megengine_lite._core.formats.mge import load_model
 from megengine_lite.errors import LiteError, LiteValueError, ModelFormatError, UnsupportedOperatorError
 
@@ -283,3 +284,46 @@ def _check_layer(op, direction, constants, bias, x, y, last):
         np.testing.assert_allclose(last[0][k], h, rtol=1e-4, atol=1e-5)
         if op == "LSTM":
             np.testing.assert_allclose(last[1][k], c, rtol=1e-4, atol=1e-5)
+
+
+def test_shapes_cost_no_step_in_numpy():
+    """Sizes and limits are int64 in the model; nodes that read them run by kernels all the same."""
+    nodes = [
+        node("Shape", "x", "s"),
+        node("Slice", "s zero two", "lead"),
+        node("Concat", "lead heads", "split", axis=0),
+        node("Reshape", "x split", "h"),
+        node("Transpose", "h", "t", perm=[0, 2, 1, 3]),
+        node("Slice", "t zero most axis", "part"),
+        node("Mul", "two two", "four"),
+        node("Expand", "part four_more", "e"),
+        node("Split", "e", "a b", axis=3),
+        node("Add", "a b", "sum"),
+        node(
+            "Resize",
+            "sum  scales",
+            "y",
+            mode="nearest",
+            coordinate_transformation_mode="asymmetric",
+            nearest_mode="floor",
+        ),
+    ]
+    constants = {
+        "zero": np.array([0]),
+        "two": np.array([2]),
+        "heads": np.array([2, 6]),
+        "most": np.array([2**63 - 1]),
+        "axis": np.array([2]),
+        "four_more": np.array([1, 2, 1, 1]),
+        "scales": np.float32([1, 1, 2, 3]),
+    }
+    model = make(nodes, [("x", F, ["n", "t", 12])], [("y", F, None)], constants)
+    network = load(model)
+    for length in (5, 7):
+        x = np.random.default_rng(length).standard_normal((2, length, 12)).astype(np.float32)
+        (y,) = run(network, x=x)
+        heads = x.reshape(2, length, 2, 6).transpose(0, 2, 1, 3)
+        total = heads[..., :3] + heads[..., 3:]
+        np.testing.assert_array_equal(y, total.repeat(2, 2).repeat(3, 3))
+    steps = [step for plan in network._engine.session.plans() for step in plan.steps]
+    assert steps and not [step for step in steps if isinstance(step, HostStep)]

@@ -98,6 +98,7 @@ class GraphBuilder:
         self.label = ""
         self._count = 0
         self._n_constants = 0
+        self._int64: set[AnyVar] = set()
         self._token = object()  # makes keys of constants unique to this load
 
     # ---- variables and nodes ----------------------------------------------------------------------------------------
@@ -130,7 +131,10 @@ class GraphBuilder:
     ) -> Value:
         """Adds a node with one output, whose variable has the element type that stands for ``kind``, or ``dtype``."""
         (var,) = self.nodes_of(op, parameters, inputs)
-        return Value(var, kind, rank, dtype or DTYPES[kind], length)
+        dtype = dtype or DTYPES[kind]
+        if dtype == INT64:
+            self._int64.add(var)
+        return Value(var, kind, rank, dtype, length)
 
     def _folded(self, node: AnyNode) -> list[AnyVar] | None:
         operator = REGISTRY[node.op]
@@ -184,7 +188,28 @@ class GraphBuilder:
         """The value's numbers in another element type."""
         if value.dtype == dtype:
             return value.var
-        return self.nodes_of("TypeCvt", params.DTypeTable(dtype=dtype), [value.var])[0]
+        (var,) = self.nodes_of("TypeCvt", params.DTypeTable(dtype=dtype), [value.var])
+        if dtype == INT64:
+            self._int64.add(var)
+        return var
+
+    def is_int64(self, var: AnyVar) -> bool:
+        return var in self._int64 or (isinstance(var, Var) and var.spec.dtype == INT64)
+
+    def size(self, var: AnyVar) -> AnyVar:
+        """Sizes as int32, so that kernels take the node that reads them; an error where they do not fit."""
+        if not self.is_int64(var):
+            return var
+        return self.nodes_of("GeneralElemwise", GeneralElemwise(GeneralMode.NARROW), [var])[0]
+
+    def limit(self, var: AnyVar) -> AnyVar:
+        """Limits of slices as int32: beyond that there are no elements."""
+        if not self.is_int64(var):
+            return var
+        for mode, number in ((ElemwiseMode.MIN, 2**31 - 1), (ElemwiseMode.MAX, -(2**31))):
+            bound = self.constant(np.int64(number))
+            (var,) = self.nodes_of("Elemwise", params.Elemwise(mode=mode), [var, bound.var])
+        return self.nodes_of("TypeCvt", params.DTypeTable(dtype=INT32), [var])[0]
 
     def cast(self, value: Value, kind: ElementType) -> Value:
         """The value as another element type of the model."""
@@ -245,7 +270,7 @@ class GraphBuilder:
     def reshaped(self, value: Value, target: AnyVar, rank: int, free: int | None = None) -> Value:
         """The value in another shape, of which one number may be left free (its place)."""
         parameters = params.OptionalAxisV1() if free is None else params.OptionalAxisV1(axis=free)
-        return self.moved("Reshape", parameters, value, target, rank=rank)
+        return self.moved("Reshape", parameters, value, self.size(target), rank=rank)
 
     def transposed(self, value: Value, order: Sequence[int]) -> Value:
         if list(order) == list(range(value.rank)):
@@ -299,7 +324,7 @@ class GraphBuilder:
     def sliced(self, value: Value, axis: int, begin: AnyVar | None, end: AnyVar | None, step: AnyVar | None) -> Value:
         """A part of one axis, by numpy's rules."""
         item = params.IndexDescMaskItem(axis, begin is not None, end is not None, step is not None, False)
-        numbers = [v for v in (begin, end, step) if v is not None]
+        numbers = [self.limit(v) for v in (begin, end, step) if v is not None]
         length = None
         limits = [None if v is None else _known_number(v) for v in (begin, end, step)]
         if value.length is not None and all(
@@ -314,7 +339,7 @@ class GraphBuilder:
         return self.sliced(value, axis, *limits)
 
     def broadcast(self, value: Value, target: AnyVar, rank: int) -> Value:
-        return self.moved("Broadcast", params.Empty(), value, target, rank=rank)
+        return self.moved("Broadcast", params.Empty(), value, self.size(target), rank=rank)
 
 
 def common_length(values: Sequence[Value]) -> int | None:

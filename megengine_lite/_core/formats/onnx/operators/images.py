@@ -99,4 +99,4 @@ def _by_kernel(call: Call, x: Value, numbers: Value, p: GeneralResize) -> Value 
         target = b.elemwise(params.ElemwiseMode.MUL, space, b.constant(np.array(factors))).var
     kind = InterpolationMode.LINEAR if linear else InterpolationMode.NEAREST
     parameters = params.Resize(imode=kind, format=ConvolutionFormat.NCHW)
-    return b.node("Resize", parameters, [x.var, target], x.kind, x.rank)
+    return b.node("Resize", parameters, [x.var, b.size(target)], x.kind, x.rank)

@@ -37,7 +37,8 @@ def _split(call: Call) -> list[Value | None]:
         each = b.general(GeneralMode.DIVIDE, more, parts)
         before = b.elemwise(params.ElemwiseMode.MUL, each, b.constant(np.array([count - 1])))
         numbers = [each.var] * (count - 1) + [b.elemwise(params.ElemwiseMode.SUB, whole, before).var]
-    made = b.nodes_of("Split", params.Axis(axis=axis), [x.var, *numbers], count)
+    sizes = map(b.size, numbers)
+    made = b.nodes_of("Split", params.Axis(axis=axis), [x.var, *sizes], count)
     return [Value(var, x.kind, x.rank, x.dtype) for var in made]
 
 
