@@ -28,7 +28,7 @@ from kernel_tables import write_tables
 from shared_objects import BuildSharedObjects, Part, SharedObject, compiler_kind, is_older, processor_macros
 
 PACKAGE = Path("megengine_lite")
-TRANSLATED = Path("build/translated")  # the C sources; builds that did not gather modules have left others in build/cython
+TRANSLATED = Path("build/translated")  # the C sources
 KERNEL_TABLES = Path("build/kernel-tables")  # what tools/kernel_tables.py makes
 SHARED_UTILITY = "megengine_lite._cyutility"  # Cython's memoryview code, compiled once for all modules
 
