@@ -6,8 +6,8 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parent.parent / "megengine_lite"  # the sources, not what is installed
 CLASS = re.compile(r"^[ \t]*(?:cdef[ \t]+)?class[ \t]+(\w+)", re.M)
-# Both have the name that the original gives to the operator.
-TWINS = ("_core/ir/params/", "_core/operators/")
+# Both have the name of the operator.
+TWINS = (("_core/ir/params/", "_core/ir/general.py"), "_core/operators/")
 # The element type, and the original's table that has the number of one.
 ALSO = {"DType": {"_core/ir/dtype.py", "_core/ir/params/elemwise.py"}}
 

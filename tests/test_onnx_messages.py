@@ -9,7 +9,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from megengine_lite._core.formats.cursor import Cursor
-from megengine_lite._core.formats.onnx.messages import AttributeType, ElementType, OnnxModel
+from megengine_lite._core.formats.onnx.messages import AttributeType, ElementType, ModelProto
 from megengine_lite._core.formats.onnx.reader import MAX_DEPTH, MAX_ITEMS, read_model
 from megengine_lite._core.formats.onnx.writer import write_model
 from megengine_lite.errors import LiteError, ModelFormatError
@@ -38,7 +38,7 @@ def model(graph: bytes = b"", **also: bytes) -> bytes:
     return integer(1, 8) + sized(7, graph) + b"".join(also.values())
 
 
-def read(data: bytes) -> OnnxModel:
+def read(data: bytes) -> ModelProto:
     return read_model(Cursor(data, what="file"))
 
 
@@ -183,9 +183,9 @@ def test_unknown_fields_of_every_form_are_skipped():
         (model(bytes(2)), "without a valid number"),
         (model(b"\x0b\x0c"), "field 1 in a form that no writer uses"),
         (model(b"\x0e"), "field 1 in a form that no writer uses"),
-        (model(integer(2, 5)), "Graph.name is not stored as text"),
-        (sized(1, b"\1") + model(), "OnnxModel.ir_version is not stored as integer"),
-        (model(also=sized(7, b"")), "OnnxModel has graph twice"),
+        (model(integer(2, 5)), "GraphProto.name is not stored as text"),
+        (sized(1, b"\1") + model(), "ModelProto.ir_version is not stored as integer"),
+        (model(also=sized(7, b"")), "ModelProto has graph twice"),
         (model(sized(5, sized(4, bytes(6)))), "no whole number of elements"),
         (model(sized(5, sized(1, b"\1\x80"))), "a number that does not end"),
     ],

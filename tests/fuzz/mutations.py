@@ -216,7 +216,7 @@ class Mutator:
         field = self.rng.choice(node.params.layout)
         old = getattr(node.params, field.name)
         new = _changed_field(self.rng, field, old)
-        node.params = dataclasses.replace(node.params, **{field.name: new})
+        node.params = node.params.replace(**{field.name: new})
         return f"{node.op}.{field.name}: {old!r} -> {new!r}"
 
     def change_parameters(self) -> str | None:
@@ -226,7 +226,7 @@ class Mutator:
             return None
         fields = self.rng.sample(node.params.layout, min(len(node.params.layout), self.rng.choice((2, 3, 4))))
         new = {f.name: _changed_field(self.rng, f, getattr(node.params, f.name)) for f in fields}
-        node.params = dataclasses.replace(node.params, **new)
+        node.params = node.params.replace(**new)
         return f"{node.op}: {new}"
 
     def change_wiring(self) -> str | None:

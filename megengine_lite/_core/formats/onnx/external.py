@@ -8,7 +8,7 @@ import posixpath
 
 from megengine_lite._core.formats.cursor import Cursor
 from megengine_lite._core.formats.mge.container import open_source
-from megengine_lite._core.formats.onnx.messages import Tensor
+from megengine_lite._core.formats.onnx.messages import TensorProto
 from megengine_lite.errors import ModelFormatError
 
 
@@ -28,7 +28,7 @@ class ExternalFiles:
         self._what = what
         self._files: dict[str, Cursor] = {}
 
-    def value_of(self, tensor: Tensor) -> memoryview:
+    def value_of(self, tensor: TensorProto) -> memoryview:
         """The bytes of a tensor.
 
         Raises

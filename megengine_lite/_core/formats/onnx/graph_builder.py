@@ -211,7 +211,7 @@ class GraphBuilder:
             (var,) = self.nodes_of("Elemwise", params.Elemwise(mode=mode), [var, bound.var])
         return self.nodes_of("TypeCvt", params.DTypeTable(dtype=INT32), [var])[0]
 
-    def cast(self, value: Value, kind: ElementType) -> Value:
+    def retyped(self, value: Value, kind: ElementType) -> Value:
         """The value as another element type of the model."""
         if kind == value.kind:
             return value
@@ -251,7 +251,7 @@ class GraphBuilder:
     def number(self, value: float, like: Value) -> Value:
         """A scalar of the type of another value."""
         if like.kind == ElementType.BFLOAT16:
-            return self.cast(self.constant(np.float32(value)), like.kind)
+            return self.retyped(self.constant(np.float32(value)), like.kind)
         return self.constant(value, like.kind)
 
     def moved(

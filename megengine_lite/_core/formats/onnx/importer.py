@@ -15,15 +15,15 @@ from megengine_lite._core.formats.mge.build import Model
 from megengine_lite._core.formats.onnx.external import ExternalFiles
 from megengine_lite._core.formats.onnx.graph_builder import GraphBuilder, Value
 from megengine_lite._core.formats.onnx.messages import (
-    Attribute,
+    AttributeProto,
     ElementType,
-    Function,
-    Graph,
-    Node,
-    OnnxModel,
-    OperatorSet,
-    Tensor,
-    ValueInfo,
+    FunctionProto,
+    GraphProto,
+    ModelProto,
+    NodeProto,
+    OperatorSetIdProto,
+    TensorProto,
+    ValueInfoProto,
 )
 from megengine_lite._core.formats.onnx.operators import find_converter
 from megengine_lite._core.formats.onnx.operators.table import NEWEST, OLDEST, STANDARD, Call, NotConverted
@@ -66,13 +66,13 @@ class _Scope:
 
     versions: Mapping[str, int]
     outer: _Scope | None = None
-    attributes: Mapping[str, Attribute] = field(default_factory=dict)
+    attributes: Mapping[str, AttributeProto] = field(default_factory=dict)
     calls: tuple[FunctionKey, ...] = ()
     values: dict[str, Value | None] = field(default_factory=dict)
-    initializers: dict[str, Tensor] = field(default_factory=dict)
+    initializers: dict[str, TensorProto] = field(default_factory=dict)
 
 
-def import_model(record: OnnxModel, files: ExternalFiles, what: str) -> Model:
+def import_model(record: ModelProto, files: ExternalFiles, what: str) -> Model:
     """The model that the records describe.
 
     Raises
@@ -86,14 +86,14 @@ def import_model(record: OnnxModel, files: ExternalFiles, what: str) -> Model:
 
 
 class _Importer:
-    def __init__(self, record: OnnxModel, files: ExternalFiles, what: str):
+    def __init__(self, record: ModelProto, files: ExternalFiles, what: str):
         self._record = record
         self._files = files
         self._what = what
         self._builder = GraphBuilder()
         self._n_nodes = 0
         self._missing: list[str] = []
-        self._functions: dict[FunctionKey, Function] = {}
+        self._functions: dict[FunctionKey, FunctionProto] = {}
         for function in record.functions:
             key = (_domain(function.domain), function.name, function.overload)
             if key in self._functions:
@@ -157,7 +157,7 @@ class _Importer:
                 f"{self._what}: these nodes cannot be run: {'; '.join(missing[:_MOST_LISTED])}{more}"
             )
 
-    def _versions(self, sets: Sequence[OperatorSet]) -> dict[str, int]:
+    def _versions(self, sets: Sequence[OperatorSetIdProto]) -> dict[str, int]:
         versions = {_domain(s.domain): 0 if s.version is None else s.version for s in sets}
         version = versions.get(STANDARD)
         if version is not None and not OLDEST <= version <= NEWEST:
@@ -167,7 +167,7 @@ class _Importer:
             )
         return versions
 
-    def _input(self, info: ValueInfo) -> tuple[Var, Value]:
+    def _input(self, info: ValueInfoProto) -> tuple[Var, Value]:
         """The variable of an input, and the value that nodes read."""
         tensor = None if info.type is None else info.type.tensor
         if tensor is None or tensor.shape is None:
@@ -198,7 +198,7 @@ class _Importer:
 
     # ---- graphs and nodes -------------------------------------------------------------------------------------------
 
-    def _add_initializers(self, graph: Graph, scope: _Scope) -> None:
+    def _add_initializers(self, graph: GraphProto, scope: _Scope) -> None:
         if graph.sparse_initializer:
             raise UnsupportedOperatorError(f"{self._what}: sparse initializers are not read; store dense ones")
         for tensor in graph.initializer:
@@ -206,7 +206,7 @@ class _Importer:
                 raise self._fault(f"two initializers have the name {tensor.name!r}")
             scope.initializers[tensor.name] = tensor
 
-    def _constant(self, tensor: Tensor) -> Value:
+    def _constant(self, tensor: TensorProto) -> Value:
         """A stored tensor as a value."""
         constant = tensor_constant(tensor, self._files, self._builder.constant_key(), self._what)
         kind = ElementType(tensor.data_type or 0)
@@ -225,17 +225,17 @@ class _Importer:
             place = place.outer
         raise self._fault(f"the value {name!r} is read, and no node before it makes it")
 
-    def _graph(self, graph: Graph, scope: _Scope) -> list[Value | None]:
+    def _graph(self, graph: GraphProto, scope: _Scope) -> list[Value | None]:
         """Converts the nodes of a graph; gives its outputs."""
         names = [info.name for info in graph.output]
         self._nodes(graph.node, names, scope)
         return [self._lookup(name, scope) for name in names]
 
-    def _nodes(self, nodes: Sequence[Node], wanted: Sequence[str], scope: _Scope) -> None:
+    def _nodes(self, nodes: Sequence[NodeProto], wanted: Sequence[str], scope: _Scope) -> None:
         for node in in_order(nodes, wanted, self._what):
             self._node(node, scope)
 
-    def _node(self, node: Node, scope: _Scope) -> None:
+    def _node(self, node: NodeProto, scope: _Scope) -> None:
         self._n_nodes += 1
         if self._n_nodes > MAX_NODES:
             raise self._fault(f"more than {MAX_NODES} nodes, those of functions counted for each call")
@@ -246,7 +246,7 @@ class _Importer:
             if name:
                 scope.values[name] = value
 
-    def _results(self, node: Node, scope: _Scope) -> Sequence[Value | None]:
+    def _results(self, node: NodeProto, scope: _Scope) -> Sequence[Value | None]:
         """The outputs of a node; None for those that cannot be made."""
         nothing = [None] * len(node.output)
         inputs = [self._lookup(name, scope) if name else None for name in node.input]
@@ -286,7 +286,7 @@ class _Importer:
             self._builder.label = outer_label
 
     @contextlib.contextmanager
-    def _naming(self, node: Node, label: str) -> Iterator[None]:
+    def _naming(self, node: NodeProto, label: str) -> Iterator[None]:
         """Names the model and the node in errors about them."""
         try:
             yield
@@ -299,9 +299,9 @@ class _Importer:
         except (ValueError, TypeError, ArithmeticError, LookupError) as error:
             raise self._fault(f"{node.op_type} {label!r} cannot be converted: {error}") from error
 
-    def _attributes(self, node: Node, scope: _Scope) -> dict[str, Attribute]:
+    def _attributes(self, node: NodeProto, scope: _Scope) -> dict[str, AttributeProto]:
         """The attributes of a node; what refers to the caller of a function is replaced, or left out."""
-        found: dict[str, Attribute] = {}
+        found: dict[str, AttributeProto] = {}
         for attribute in node.attribute:
             if attribute.name in found:
                 raise self._fault(f"{node.op_type} {node.name!r} has the attribute {attribute.name!r} twice")
@@ -313,9 +313,9 @@ class _Importer:
 
     def _inlined(
         self,
-        function: Function,
+        function: FunctionProto,
         inputs: Sequence[Value | None],
-        attributes: Mapping[str, Attribute],
+        attributes: Mapping[str, AttributeProto],
         scope: _Scope,
         domain: str,
     ) -> list[Value | None]:
@@ -337,7 +337,7 @@ class _Importer:
         return [self._lookup(name, inner) for name in function.output]
 
     def _branch(
-        self, inputs: Sequence[Value | None], attributes: Mapping[str, Attribute], scope: _Scope
+        self, inputs: Sequence[Value | None], attributes: Mapping[str, AttributeProto], scope: _Scope
     ) -> list[Value | None]:
         """The outputs of an If whose condition is known."""
         condition = inputs[0] if len(inputs) == 1 else None

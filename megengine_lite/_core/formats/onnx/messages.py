@@ -31,7 +31,7 @@ class Form(Enum):
         return len(self.value) == 1
 
 
-class Field(NamedTuple):
+class MessageField(NamedTuple):
     """One field: its attribute, its form, whether it may be stored many times, and how numbers are written then."""
 
     number: int
@@ -46,7 +46,7 @@ class Message:
     """Base of all records."""
 
     __slots__ = ()
-    fields: ClassVar[dict[int, Field]]
+    fields: ClassVar[dict[int, MessageField]]
 
 
 MESSAGES: dict[str, type[Message]] = {}
@@ -58,7 +58,7 @@ M = TypeVar("M", bound=type[Message])
 def _message(cls: M) -> M:
     """Class decorator: a dataclass whose fields are those of a message."""
     made: Any = dataclass(slots=True)(cls)
-    made.fields = {f.metadata["number"]: Field(name=f.name, **f.metadata) for f in dataclasses.fields(made)}
+    made.fields = {f.metadata["number"]: MessageField(name=f.name, **f.metadata) for f in dataclasses.fields(made)}
     MESSAGES[cls.__name__] = made
     result: M = made
     return result
@@ -141,7 +141,7 @@ EXTERNAL = 1
 
 
 @_message
-class Entry(Message):
+class StringStringEntryProto(Message):
     """A key with a value."""
 
     key: str = _one(1, Form.TEXT)
@@ -149,7 +149,7 @@ class Entry(Message):
 
 
 @_message
-class OperatorSet(Message):
+class OperatorSetIdProto(Message):
     """The version of a domain's operators; the domain of the standard has no name."""
 
     domain: str = _one(1, Form.TEXT)
@@ -157,7 +157,7 @@ class OperatorSet(Message):
 
 
 @_message
-class Tensor(Message):
+class TensorProto(Message):
     """A tensor with its value, in one of several forms."""
 
     dims: Numbers = _many(1, Form.INTEGER)
@@ -171,16 +171,16 @@ class Tensor(Message):
     raw_data: memoryview | None = _one(9, Form.BYTES)
     double_data: Floats = _many(10, Form.DOUBLE, packed=True)
     uint64_data: Numbers = _many(11, Form.UNSIGNED, packed=True)
-    external_data: Sequence[Entry] = _many(13, Form.MESSAGE, "Entry")
+    external_data: Sequence[StringStringEntryProto] = _many(13, Form.MESSAGE, "StringStringEntryProto")
     data_location: int | None = _one(14, Form.INTEGER)
 
 
 @_message
-class SparseTensor(Message):
+class SparseTensorProto(Message):
     """The elements of a tensor that are not zero, and where they are."""
 
-    values: Tensor | None = _one(1, Form.MESSAGE, "Tensor")
-    indices: Tensor | None = _one(2, Form.MESSAGE, "Tensor")
+    values: TensorProto | None = _one(1, Form.MESSAGE, "TensorProto")
+    indices: TensorProto | None = _one(2, Form.MESSAGE, "TensorProto")
     dims: Numbers = _many(3, Form.INTEGER)
 
 
@@ -193,7 +193,7 @@ class Dimension(Message):
 
 
 @_message
-class Shape(Message):
+class TensorShapeProto(Message):
     """A shape; without dimensions it is that of a scalar."""
 
     dim: Sequence[Dimension] = _many(1, Form.MESSAGE, "Dimension")
@@ -204,14 +204,14 @@ class TensorType(Message):
     """The type of a tensor; without ``shape`` not even its rank is known."""
 
     elem_type: int | None = _one(1, Form.INTEGER)
-    shape: Shape | None = _one(2, Form.MESSAGE, "Shape")
+    shape: TensorShapeProto | None = _one(2, Form.MESSAGE, "TensorShapeProto")
 
 
 @_message
 class ElementOf(Message):
     """The type of a sequence or of an optional value, by that of its element."""
 
-    elem_type: ValueType | None = _one(1, Form.MESSAGE, "ValueType")
+    elem_type: TypeProto | None = _one(1, Form.MESSAGE, "TypeProto")
 
 
 @_message
@@ -219,11 +219,11 @@ class MapType(Message):
     """The type of a map."""
 
     key_type: int | None = _one(1, Form.INTEGER)
-    value_type: ValueType | None = _one(2, Form.MESSAGE, "ValueType")
+    value_type: TypeProto | None = _one(2, Form.MESSAGE, "TypeProto")
 
 
 @_message
-class ValueType(Message):
+class TypeProto(Message):
     """The type of a value."""
 
     tensor: TensorType | None = _one(1, Form.MESSAGE, "TensorType")
@@ -234,15 +234,15 @@ class ValueType(Message):
 
 
 @_message
-class ValueInfo(Message):
+class ValueInfoProto(Message):
     """The name and the type of a value."""
 
     name: str = _one(1, Form.TEXT)
-    type: ValueType | None = _one(2, Form.MESSAGE, "ValueType")
+    type: TypeProto | None = _one(2, Form.MESSAGE, "TypeProto")
 
 
 @_message
-class Attribute(Message):
+class AttributeProto(Message):
     """An attribute of a node. ``reference`` names the attribute of a function's caller that it stands for."""
 
     name: str = _one(1, Form.TEXT)
@@ -250,63 +250,63 @@ class Attribute(Message):
     f: float | None = _one(2, Form.FLOAT)
     i: int | None = _one(3, Form.INTEGER)
     s: memoryview | None = _one(4, Form.BYTES)
-    t: Tensor | None = _one(5, Form.MESSAGE, "Tensor")
-    g: Graph | None = _one(6, Form.MESSAGE, "Graph")
+    t: TensorProto | None = _one(5, Form.MESSAGE, "TensorProto")
+    g: GraphProto | None = _one(6, Form.MESSAGE, "GraphProto")
     floats: Floats = _many(7, Form.FLOAT)
     ints: Numbers = _many(8, Form.INTEGER)
     strings: Sequence[memoryview] = _many(9, Form.BYTES)
-    tensors: Sequence[Tensor] = _many(10, Form.MESSAGE, "Tensor")
-    graphs: Sequence[Graph] = _many(11, Form.MESSAGE, "Graph")
-    tp: ValueType | None = _one(14, Form.MESSAGE, "ValueType")
-    type_protos: Sequence[ValueType] = _many(15, Form.MESSAGE, "ValueType")
+    tensors: Sequence[TensorProto] = _many(10, Form.MESSAGE, "TensorProto")
+    graphs: Sequence[GraphProto] = _many(11, Form.MESSAGE, "GraphProto")
+    tp: TypeProto | None = _one(14, Form.MESSAGE, "TypeProto")
+    type_protos: Sequence[TypeProto] = _many(15, Form.MESSAGE, "TypeProto")
     reference: str = _one(21, Form.TEXT)
-    sparse_tensor: SparseTensor | None = _one(22, Form.MESSAGE, "SparseTensor")
-    sparse_tensors: Sequence[SparseTensor] = _many(23, Form.MESSAGE, "SparseTensor")
+    sparse_tensor: SparseTensorProto | None = _one(22, Form.MESSAGE, "SparseTensorProto")
+    sparse_tensors: Sequence[SparseTensorProto] = _many(23, Form.MESSAGE, "SparseTensorProto")
 
 
 @_message
-class Node(Message):
+class NodeProto(Message):
     """A call of an operator, or of a function of the model."""
 
     input: Sequence[str] = _many(1, Form.TEXT)
     output: Sequence[str] = _many(2, Form.TEXT)
     name: str = _one(3, Form.TEXT)
     op_type: str = _one(4, Form.TEXT)
-    attribute: Sequence[Attribute] = _many(5, Form.MESSAGE, "Attribute")
+    attribute: Sequence[AttributeProto] = _many(5, Form.MESSAGE, "AttributeProto")
     domain: str = _one(7, Form.TEXT)
     overload: str = _one(8, Form.TEXT)
 
 
 @_message
-class Graph(Message):
+class GraphProto(Message):
     """Nodes with the values that they read and make."""
 
-    node: Sequence[Node] = _many(1, Form.MESSAGE, "Node")
+    node: Sequence[NodeProto] = _many(1, Form.MESSAGE, "NodeProto")
     name: str = _one(2, Form.TEXT)
-    initializer: Sequence[Tensor] = _many(5, Form.MESSAGE, "Tensor")
-    input: Sequence[ValueInfo] = _many(11, Form.MESSAGE, "ValueInfo")
-    output: Sequence[ValueInfo] = _many(12, Form.MESSAGE, "ValueInfo")
-    value_info: Sequence[ValueInfo] = _many(13, Form.MESSAGE, "ValueInfo")
-    sparse_initializer: Sequence[SparseTensor] = _many(15, Form.MESSAGE, "SparseTensor")
+    initializer: Sequence[TensorProto] = _many(5, Form.MESSAGE, "TensorProto")
+    input: Sequence[ValueInfoProto] = _many(11, Form.MESSAGE, "ValueInfoProto")
+    output: Sequence[ValueInfoProto] = _many(12, Form.MESSAGE, "ValueInfoProto")
+    value_info: Sequence[ValueInfoProto] = _many(13, Form.MESSAGE, "ValueInfoProto")
+    sparse_initializer: Sequence[SparseTensorProto] = _many(15, Form.MESSAGE, "SparseTensorProto")
 
 
 @_message
-class Function(Message):
+class FunctionProto(Message):
     """An operator that the model itself defines."""
 
     name: str = _one(1, Form.TEXT)
     input: Sequence[str] = _many(4, Form.TEXT)
     output: Sequence[str] = _many(5, Form.TEXT)
     attribute: Sequence[str] = _many(6, Form.TEXT)
-    node: Sequence[Node] = _many(7, Form.MESSAGE, "Node")
-    opset_import: Sequence[OperatorSet] = _many(9, Form.MESSAGE, "OperatorSet")
+    node: Sequence[NodeProto] = _many(7, Form.MESSAGE, "NodeProto")
+    opset_import: Sequence[OperatorSetIdProto] = _many(9, Form.MESSAGE, "OperatorSetIdProto")
     domain: str = _one(10, Form.TEXT)
-    attribute_proto: Sequence[Attribute] = _many(11, Form.MESSAGE, "Attribute")
+    attribute_proto: Sequence[AttributeProto] = _many(11, Form.MESSAGE, "AttributeProto")
     overload: str = _one(13, Form.TEXT)
 
 
 @_message
-class OnnxModel(Message):
+class ModelProto(Message):
     """A model."""
 
     ir_version: int | None = _one(1, Form.INTEGER)
@@ -314,7 +314,7 @@ class OnnxModel(Message):
     producer_version: str = _one(3, Form.TEXT)
     domain: str = _one(4, Form.TEXT)
     model_version: int | None = _one(5, Form.INTEGER)
-    graph: Graph | None = _one(7, Form.MESSAGE, "Graph")
-    opset_import: Sequence[OperatorSet] = _many(8, Form.MESSAGE, "OperatorSet")
-    metadata_props: Sequence[Entry] = _many(14, Form.MESSAGE, "Entry")
-    functions: Sequence[Function] = _many(25, Form.MESSAGE, "Function")
+    graph: GraphProto | None = _one(7, Form.MESSAGE, "GraphProto")
+    opset_import: Sequence[OperatorSetIdProto] = _many(8, Form.MESSAGE, "OperatorSetIdProto")
+    metadata_props: Sequence[StringStringEntryProto] = _many(14, Form.MESSAGE, "StringStringEntryProto")
+    functions: Sequence[FunctionProto] = _many(25, Form.MESSAGE, "FunctionProto")

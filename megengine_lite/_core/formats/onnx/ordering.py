@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from megengine_lite._core.formats.onnx.messages import Node
+from megengine_lite._core.formats.onnx.messages import NodeProto
 from megengine_lite.errors import ModelFormatError
 
 
-def in_order(nodes: Sequence[Node], wanted: Sequence[str], what: str) -> list[Node]:
+def in_order(nodes: Sequence[NodeProto], wanted: Sequence[str], what: str) -> list[NodeProto]:
     """The nodes that the wanted values need. Their order in the file is kept if it is one that works.
 
     Raises
@@ -55,7 +55,7 @@ def in_order(nodes: Sequence[Node], wanted: Sequence[str], what: str) -> list[No
     return [nodes[k] for k in order]
 
 
-def read_by(node: Node) -> Iterator[str]:
+def read_by(node: NodeProto) -> Iterator[str]:
     """Names of the values that a node reads, also in its subgraphs; some of these may be the subgraphs' own."""
     pending = [node]
     while pending:

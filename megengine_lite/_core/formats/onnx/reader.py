@@ -6,7 +6,7 @@ from array import array
 from typing import Any, TypeVar
 
 from megengine_lite._core.formats.cursor import Cursor
-from megengine_lite._core.formats.onnx.messages import MESSAGES, Field, Form, Message, OnnxModel
+from megengine_lite._core.formats.onnx.messages import MESSAGES, Form, Message, MessageField, ModelProto
 from megengine_lite._core.formats.onnx.protobuf import FieldReader, Wire, as_float32, packed, signed
 from megengine_lite.errors import ModelFormatError
 
@@ -20,7 +20,7 @@ _FLOATS = {Form.FLOAT: Wire.FIXED32, Form.DOUBLE: Wire.FIXED64}
 M = TypeVar("M", bound=Message)
 
 
-def read_model(cursor: Cursor) -> OnnxModel:
+def read_model(cursor: Cursor) -> ModelProto:
     """The model that fills the cursor's window, but for a zero and a few bytes behind it.
 
     Bytes of tensors are views of the window's buffer.
@@ -30,7 +30,7 @@ def read_model(cursor: Cursor) -> OnnxModel:
     ModelFormatError
         It is damaged, nested too deeply, has too many parts, or no graph.
     """
-    model = _Reader(cursor).message(OnnxModel, 0, cursor.size, 0)
+    model = _Reader(cursor).message(ModelProto, 0, cursor.size, 0)
     if model.graph is None:
         raise ModelFormatError(f"{cursor.what}: an ONNX model without a graph; export or copy it again")
     return model
@@ -78,7 +78,7 @@ class _Reader:
                 setattr(made, field.name, value)
         return made
 
-    def _value(self, field: Field, begin: int, end: int, depth: int) -> Any:
+    def _value(self, field: MessageField, begin: int, end: int, depth: int) -> Any:
         if field.form == Form.MESSAGE:
             return self.message(MESSAGES[field.message], begin, end, depth + 1)
         if field.many:
@@ -86,7 +86,7 @@ class _Reader:
         span = self._cursor.span(begin, end - begin, field.name)
         return bytes(span).decode("utf-8", "backslashreplace") if field.form == Form.TEXT else span
 
-    def _number(self, made: Message, field: Field, wire: int, first: int, second: int) -> None:
+    def _number(self, made: Message, field: MessageField, wire: int, first: int, second: int) -> None:
         """One number, or many side by side."""
         form = field.form
         numbers: array[Any]
@@ -109,7 +109,7 @@ class _Reader:
         else:
             setattr(made, field.name, numbers)
 
-    def _misfit(self, thing: str, field: Field) -> ModelFormatError:
+    def _misfit(self, thing: str, field: MessageField) -> ModelFormatError:
         return ModelFormatError(
             f"{self._what}: {thing}.{field.name} is not stored as {field.form.name.lower()}; the file is damaged, or "
             "no ONNX model"

@@ -11,7 +11,7 @@ import numpy as np
 from megengine_lite._core.formats.mge.records import TensorRecord
 from megengine_lite._core.formats.mge.stored_values import FileConstant, bytes_of
 from megengine_lite._core.formats.onnx.external import ExternalFiles
-from megengine_lite._core.formats.onnx.messages import EXTERNAL, ElementType, Tensor, type_name
+from megengine_lite._core.formats.onnx.messages import EXTERNAL, ElementType, TensorProto, type_name
 from megengine_lite._core.ir.dtype import (
     BOOL,
     FLOAT16,
@@ -75,7 +75,7 @@ def element_type(number: int | None, thing: str, what: str) -> ElementType:
     return ElementType(number)
 
 
-def shape_of(tensor: Tensor, what: str) -> tuple[int, ...]:
+def shape_of(tensor: TensorProto, what: str) -> tuple[int, ...]:
     """The dimensions of a stored tensor, none for a scalar."""
     dims = tuple(tensor.dims)
     if len(dims) > MAX_NDIM or any(d < 0 for d in dims) or math.prod(d or 1 for d in dims) >= 2**60:
@@ -86,7 +86,7 @@ def shape_of(tensor: Tensor, what: str) -> tuple[int, ...]:
     return dims
 
 
-def tensor_constant(tensor: Tensor, files: ExternalFiles, key: Hashable, what: str) -> FileConstant:
+def tensor_constant(tensor: TensorProto, files: ExternalFiles, key: Hashable, what: str) -> FileConstant:
     """The value of a tensor; a scalar has the shape (1,).
 
     Raises

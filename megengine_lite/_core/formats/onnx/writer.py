@@ -6,7 +6,7 @@ import struct
 from collections.abc import Iterator
 from typing import Any
 
-from megengine_lite._core.formats.onnx.messages import Field, Form, Message, OnnxModel
+from megengine_lite._core.formats.onnx.messages import Form, Message, MessageField, ModelProto
 from megengine_lite._core.formats.onnx.protobuf import Wire
 
 _FLOATS = {Form.FLOAT: ("<f", Wire.FIXED32), Form.DOUBLE: ("<d", Wire.FIXED64)}
@@ -14,7 +14,7 @@ _FLOATS = {Form.FLOAT: ("<f", Wire.FIXED32), Form.DOUBLE: ("<d", Wire.FIXED64)}
 Chunk = bytes | memoryview
 
 
-def write_model(model: OnnxModel) -> list[Chunk]:
+def write_model(model: ModelProto) -> list[Chunk]:
     """The model as chunks of bytes, to be written one after the other. Values of tensors are not copied."""
     return list(_fields(model))
 
@@ -31,7 +31,7 @@ def _fields(message: Message) -> Iterator[Chunk]:
             yield from _field(field, one)
 
 
-def _field(field: Field, value: Any) -> Iterator[Chunk]:
+def _field(field: MessageField, value: Any) -> Iterator[Chunk]:
     if field.form.is_number:
         wire = _FLOATS[field.form][1] if field.form in _FLOATS else Wire.VARINT
         yield _key(field, wire) + _number(field.form, value)
@@ -41,12 +41,12 @@ def _field(field: Field, value: Any) -> Iterator[Chunk]:
         yield from _sized(field, [value.encode() if isinstance(value, str) else value])
 
 
-def _sized(field: Field, chunks: list[Chunk]) -> Iterator[Chunk]:
+def _sized(field: MessageField, chunks: list[Chunk]) -> Iterator[Chunk]:
     yield _key(field, Wire.BYTES) + _varint(sum(map(len, chunks)))
     yield from chunks
 
 
-def _key(field: Field, wire: int) -> bytes:
+def _key(field: MessageField, wire: int) -> bytes:
     return _varint(field.number << 3 | wire)
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import FrozenInstanceError
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -56,22 +56,16 @@ class _Table(type):
 
     defaults: dict[str, Any]
     layout: tuple[Field, ...]
-    code: int
 
-    def __new__(mcls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], code: int | None = None) -> _Table:
+    def __new__(mcls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **options: Any) -> _Table:
         fields = [value._replace(name=key) for key, value in namespace.items() if isinstance(value, Field)]
         for field in fields:
             del namespace[field.name]
-        cls = super().__new__(mcls, name, bases, {"__slots__": tuple(f.name for f in fields), **namespace})
+        slots = {"__slots__": tuple(f.name for f in fields)}
+        cls = super().__new__(mcls, name, bases, slots | namespace, **options)
         cls.defaults = {f.name: f.default for f in fields}
         cls.layout = tuple(f for f in fields if f.kind)
-        if code is not None:
-            cls.code = code
-            BY_CODE[code] = cast("type[Param]", cls)
         return cls
-
-    def __init__(cls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], code: int | None = None) -> None:
-        super().__init__(name, bases, namespace)
 
 
 class Param(metaclass=_Table):
@@ -90,6 +84,11 @@ class Param(metaclass=_Table):
     code: ClassVar[int]
     defaults: ClassVar[dict[str, Any]]
     layout: ClassVar[tuple[Field, ...]]
+
+    def __init_subclass__(cls, code: int | None = None):
+        if code is not None:
+            cls.code = code
+            BY_CODE[code] = cls
 
     def __init__(self, **values: Any) -> None:
         for name, default in self.defaults.items():

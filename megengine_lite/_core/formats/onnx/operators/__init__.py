@@ -1,6 +1,11 @@
 """Converters: what each operator of ONNX means in the graph, one function for each, in modules by family.
 
-``table`` has the list, which the modules fill when they are imported, and :class:`~.table.Call`, which converters get.
+::
+
+    node of ONNX ─► table: the converter for its name and opset ─► nodes of the graph, by GraphBuilder
+
+Start with ``table``. It has the list, which the modules fill when they are imported, and :class:`~.table.Call`, which
+converters get.
 """
 
 from megengine_lite._core.formats.onnx.operators import (  # noqa: F401  # they enter their converters into the table

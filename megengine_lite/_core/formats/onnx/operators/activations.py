@@ -206,4 +206,4 @@ def _hardmax(b: GraphBuilder, x: Value, axis: int) -> Value:
     )
     steps = [k for k in range(x.rank) if k != axis]
     hits = b.compare(ElemwiseMultiTypeMode.EQ, best, b.with_axes(places, steps))
-    return b.cast(hits, x.kind)
+    return b.retyped(hits, x.kind)

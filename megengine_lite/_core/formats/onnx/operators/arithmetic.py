@@ -111,7 +111,7 @@ def _power(call: Call) -> Value:
     base, exponent = two_operands(call)
     rank = max(base.rank, exponent.rank)
     if base.kind in FLOATS and base.kind != ElementType.DOUBLE:
-        return call.builder.elemwise(_M.POW, base, call.builder.cast(exponent, base.kind))
+        return call.builder.elemwise(_M.POW, base, call.builder.retyped(exponent, base.kind))
     inputs = [call.builder.exact(base), call.builder.exact(exponent)]
     return call.builder.node("GeneralElemwise", GeneralElemwise(GeneralMode.POWER), inputs, base.kind, rank)
 

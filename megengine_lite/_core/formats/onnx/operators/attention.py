@@ -55,8 +55,8 @@ def _attention(call: Call) -> list[Value | None]:
     if "scale" in call.attributes:
         root = b.number(abs(call.real("scale")) ** 0.5, q)
     else:
-        width = b.cast(b.dimension(q, 3), ElementType.FLOAT)
-        root = b.cast(b.elemwise(_M.POW, width, b.constant(np.float32(-0.25))).with_rank(1), q.kind)
+        width = b.retyped(b.dimension(q, 3), ElementType.FLOAT)
+        root = b.retyped(b.elemwise(_M.POW, width, b.constant(np.float32(-0.25))).with_rank(1), q.kind)
     k_all, v_all = _repeated(b, k, q), _repeated(b, v, q)
     scores = multiplied(b, b.elemwise(_M.MUL, q, root), b.elemwise(_M.MUL, b.transposed(k_all, (0, 1, 3, 2)), root))
     products = scores
@@ -72,9 +72,9 @@ def _attention(call: Call) -> list[Value | None]:
     masked = scores
     kind = ElementType(call.integer("softmax_precision", int(ElementType.FLOAT)))
     kind = ElementType.FLOAT if kind == ElementType.DOUBLE else kind
-    weights = b.cast(scores, kind)
+    weights = b.retyped(scores, kind)
     weights = b.node("Softmax", params.Softmax(axis=3), [b.exact(weights)], kind, 4)
-    weights = b.cast(weights, q.kind)
+    weights = b.retyped(weights, q.kind)
     if allowed is not None:
         largest = GeneralReduce(GeneralReduction.MAX, (allowed.rank - 1,))
         best = b.node("GeneralReduce", largest, [b.exact(allowed)], allowed.kind, allowed.rank)
@@ -113,7 +113,7 @@ def _bias(
     if lengths is not None:
         places = _positions(b, b.dimension(k, 2))
         inside = b.compare(
-            ElemwiseMultiTypeMode.LT, places, to_shape(b, b.cast(lengths, ElementType.INT64), -1, 1, 1, 1)
+            ElemwiseMultiTypeMode.LT, places, to_shape(b, b.retyped(lengths, ElementType.INT64), -1, 1, 1, 1)
         )
         padding = choose(b, inside, zero, low)
         bias = padding if bias is None else b.elemwise(_M.ADD, bias, padding)
@@ -130,7 +130,7 @@ def _ragged_triangle(b: GraphBuilder, q: Value, k: Value, lengths: Value) -> Val
     """Which keys each query may see, where the sequences of a batch end at different lengths."""
     rows = b.with_axes(_positions(b, b.dimension(q, 2)), [1])
     columns = _positions(b, b.dimension(k, 2))
-    begin = b.elemwise(_M.SUB, to_shape(b, b.cast(lengths, ElementType.INT64), -1, 1, 1, 1), b.dimension(q, 2))
+    begin = b.elemwise(_M.SUB, to_shape(b, b.retyped(lengths, ElementType.INT64), -1, 1, 1, 1), b.dimension(q, 2))
     return b.compare(ElemwiseMultiTypeMode.LEQ, columns, b.elemwise(_M.ADD, rows, begin))
 
 

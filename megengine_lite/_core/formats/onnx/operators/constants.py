@@ -56,12 +56,12 @@ def target_kind(call: Call, name: str, default: ElementType) -> ElementType:
 
 @converts("Cast")
 def _cast(call: Call) -> Value:
-    return call.builder.cast(call.input(0), target_kind(call, "to", ElementType.UNDEFINED))
+    return call.builder.retyped(call.input(0), target_kind(call, "to", ElementType.UNDEFINED))
 
 
 @converts("CastLike", since=15)
 def _cast_like(call: Call) -> Value:
-    return call.builder.cast(call.input(0), call.input(1).kind)
+    return call.builder.retyped(call.input(0), call.input(1).kind)
 
 
 @converts("Range", since=11)
@@ -69,8 +69,8 @@ def _range(call: Call) -> Value:
     b, values = call.builder, [call.input(k) for k in range(3)]
     kind = values[0].kind
     counted = ElementType.FLOAT if kind in (ElementType.BFLOAT16, ElementType.FLOAT16) else kind
-    inputs = [b.exact(b.cast(v, counted)) for v in values]
-    return b.cast(b.node("Range", None, inputs, counted, 1), kind)
+    inputs = [b.exact(b.retyped(v, counted)) for v in values]
+    return b.retyped(b.node("Range", None, inputs, counted, 1), kind)
 
 
 @converts("EyeLike", since=9)
@@ -79,7 +79,7 @@ def _eye_like(call: Call) -> Value:
     kind = target_kind(call, "dtype", x.kind)
     parameters = params.Eye(k=call.integer("k", 0), dtype=DTYPES[ElementType.FLOAT].code)
     eye = b.node("Eye", parameters, [b.shape(x).var], ElementType.FLOAT, 2)
-    return b.cast(eye, kind)
+    return b.retyped(eye, kind)
 
 
 @converts("Identity")

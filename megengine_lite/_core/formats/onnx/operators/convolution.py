@@ -20,7 +20,7 @@ from megengine_lite._core.ir.params import ConvolutionSparse, ElemwiseMode
 _M = ElemwiseMode
 
 
-class Window(NamedTuple):
+class WindowAttributes(NamedTuple):
     """A window over the axes behind the channels. ``same`` is ``upper`` or ``lower`` if the padding keeps sizes."""
 
     size: tuple[int, ...]
@@ -34,17 +34,17 @@ class Window(NamedTuple):
     def is_symmetric(self) -> bool:
         return not self.same and self.begin == self.end
 
-    def of_images(self) -> Window:
+    def of_images(self) -> WindowAttributes:
         """The window over images of height 1 that a window over rows is."""
         lists = (self.size, self.strides, self.dilations, self.begin, self.end)
         size, strides, dilations, begin, end = ((n, *v) for n, v in zip((1, 1, 1, 0, 0), lists, strict=True))
-        return Window(size, strides, dilations, begin, end, self.same)
+        return WindowAttributes(size, strides, dilations, begin, end, self.same)
 
 
 _AUTO = {"NOTSET": "", "VALID": "", "SAME_UPPER": "upper", "SAME_LOWER": "lower"}
 
 
-def window_of(call: Call, size: Sequence[int], axes: int) -> Window:
+def window_of(call: Call, size: Sequence[int], axes: int) -> WindowAttributes:
     """The window that the attributes of a call describe; each list has a number for each axis."""
 
     def numbers(name: str, default: int, count: int, least: int) -> tuple[int, ...]:
@@ -61,7 +61,7 @@ def window_of(call: Call, size: Sequence[int], axes: int) -> Window:
     if len(size) != axes or min(size, default=1) < 1:
         raise NotConverted(f"a window of {list(size)} does not fit {axes} axes")
     pads = numbers("pads", 0, 2 * axes, 0) if auto == "NOTSET" else (0,) * (2 * axes)
-    return Window(
+    return WindowAttributes(
         tuple(size),
         numbers("strides", 1, axes, 1),
         numbers("dilations", 1, axes, 1),
@@ -81,7 +81,9 @@ def filter_size(call: Call, weights: Value) -> list[int]:
     return size
 
 
-def with_symmetric_padding(b: GraphBuilder, x: Value, window: Window, fill: float = 0.0) -> tuple[Value, Window]:
+def with_symmetric_padding(
+    b: GraphBuilder, x: Value, window: WindowAttributes, fill: float = 0.0
+) -> tuple[Value, WindowAttributes]:
     """Data and window after all padding that is not the same on both sides is added to the data."""
     axes = len(window.size)
     none = (0,) * axes
@@ -101,7 +103,7 @@ def with_symmetric_padding(b: GraphBuilder, x: Value, window: Window, fill: floa
     return padded(b, x, widths, "constant", b.number(fill, x)), window._replace(begin=none, end=none)
 
 
-def window_parameters(window: Window) -> dict[str, int]:
+def window_parameters(window: WindowAttributes) -> dict[str, int]:
     """Padding, strides and dilations as parameters of convolutions in two or three dimensions."""
     found: dict[str, int] = {}
     for k, letter in enumerate("dhw"[-len(window.size) :]):
@@ -131,7 +133,7 @@ def as_images(b: GraphBuilder, *values: Value) -> list[Value]:
 
 
 def convolved(
-    b: GraphBuilder, x: Value, weights: Value, window: Window, groups: int, transposed: bool = False
+    b: GraphBuilder, x: Value, weights: Value, window: WindowAttributes, groups: int, transposed: bool = False
 ) -> Value:
     """A convolution without bias; transposed ones need a padding that is the same on both sides."""
     if len(window.size) == 1:
@@ -196,7 +198,7 @@ def _conv_transpose(call: Call) -> Value:
     return with_bias(b, result, call.optional(2))
 
 
-def _cut_to(b: GraphBuilder, whole: Value, x: Value, window: Window, wanted: Sequence[int] | None) -> Value:
+def _cut_to(b: GraphBuilder, whole: Value, x: Value, window: WindowAttributes, wanted: Sequence[int] | None) -> Value:
     """The middle of a transposed convolution that has the wanted size, or that of the input times the strides."""
     if wanted is not None:
         space = b.part(b.shape(whole), 0, 2, None)

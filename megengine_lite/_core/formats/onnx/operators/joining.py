@@ -47,14 +47,14 @@ def _one_hot(call: Call) -> Value:
     b = call.builder
     index, depth, values = (call.input(k) for k in range(3))
     axis = call.axis("axis", -1, index.rank + 1)
-    count = b.cast(depth.with_rank(0), ElementType.INT64)
+    count = b.retyped(depth.with_rank(0), ElementType.INT64)
     zero, one = b.constant(np.int64(0)), b.constant(np.int64(1))
     inputs = [b.exact(v) for v in (zero, count, one)]
     places = b.node("Range", None, inputs, ElementType.INT64, 1)
     # An index below zero counts from the end.
-    position = b.cast(index, ElementType.INT64)
+    position = b.retyped(index, ElementType.INT64)
     negative = b.compare(params.ElemwiseMultiTypeMode.LT, position, zero)
-    shift = b.elemwise(params.ElemwiseMode.MUL, b.cast(negative, ElementType.INT64), count)
+    shift = b.elemwise(params.ElemwiseMode.MUL, b.retyped(negative, ElementType.INT64), count)
     position = b.with_axes(b.elemwise(params.ElemwiseMode.ADD, position, shift), [axis])
     hits = b.compare(
         params.ElemwiseMultiTypeMode.EQ, position, b.with_axes(places, [k for k in range(index.rank + 1) if k != axis])

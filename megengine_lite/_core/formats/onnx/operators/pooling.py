@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from megengine_lite._core.formats.onnx.graph_builder import GraphBuilder, Value
 from megengine_lite._core.formats.onnx.messages import ElementType
-from megengine_lite._core.formats.onnx.operators.convolution import Window, as_images, window_of, with_symmetric_padding
+from megengine_lite._core.formats.onnx.operators.convolution import (
+    WindowAttributes,
+    as_images,
+    window_of,
+    with_symmetric_padding,
+)
 from megengine_lite._core.formats.onnx.operators.reductions import reduced
 from megengine_lite._core.formats.onnx.operators.table import Call, NotConverted, converts
 from megengine_lite._core.formats.onnx.values import DTYPES
@@ -53,7 +58,9 @@ def _pool(call: Call) -> list[Value | None]:
     return result
 
 
-def _by_kernel(b: GraphBuilder, x: Value, window: Window, mode: str, ceil: bool, counts_pads: bool) -> Value | None:
+def _by_kernel(
+    b: GraphBuilder, x: Value, window: WindowAttributes, mode: str, ceil: bool, counts_pads: bool
+) -> Value | None:
     """Pooling of images by the kernels; None if they have no such rules."""
     if len(window.size) == 1:
         (image,) = as_images(b, x)

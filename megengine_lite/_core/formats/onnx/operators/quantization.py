@@ -29,10 +29,10 @@ def _along(call: Call, x: Value, numbers: Value, axis: int) -> Value:
 
 def dequantized(b: GraphBuilder, x: Value, scale: Value, zero: Value | None, kind: ElementType) -> Value:
     """The real values of quantized numbers."""
-    real = b.cast(x, ElementType.FLOAT)
+    real = b.retyped(x, ElementType.FLOAT)
     if zero is not None:
-        real = b.elemwise(_M.SUB, real, b.cast(zero, ElementType.FLOAT))
-    return b.cast(b.elemwise(_M.MUL, real, b.cast(scale, ElementType.FLOAT)), kind)
+        real = b.elemwise(_M.SUB, real, b.retyped(zero, ElementType.FLOAT))
+    return b.retyped(b.elemwise(_M.MUL, real, b.retyped(scale, ElementType.FLOAT)), kind)
 
 
 def quantized(b: GraphBuilder, x: Value, scale: Value, zero: Value | None, kind: ElementType) -> Value:
@@ -42,9 +42,9 @@ def quantized(b: GraphBuilder, x: Value, scale: Value, zero: Value | None, kind:
     limits = np.iinfo(DTYPES[kind].storage)
     steps = b.general(GeneralMode.ROUND_EVEN, b.elemwise(_M.TRUE_DIV, x, scale))
     if zero is not None:
-        steps = b.elemwise(_M.ADD, steps, b.cast(zero, ElementType.FLOAT))
+        steps = b.elemwise(_M.ADD, steps, b.retyped(zero, ElementType.FLOAT))
     low, high = b.number(int(limits.min), steps), b.number(int(limits.max), steps)
-    return b.cast(b.elemwise(_M.MIN, b.elemwise(_M.MAX, steps, low), high), kind)
+    return b.retyped(b.elemwise(_M.MIN, b.elemwise(_M.MAX, steps, low), high), kind)
 
 
 @converts("QuantizeLinear", since=10)
@@ -55,7 +55,7 @@ def _quantize(call: Call) -> Value:
     kind = target_kind(call, "output_dtype", ElementType.UINT8) if zero is None else zero.kind
     call.know("output_dtype", "precision", "axis")
     axis = call.axis("axis", 1, x.rank) if x.rank > 1 else 0
-    real, steps = (b.cast(v, ElementType.FLOAT) for v in (x, scale))
+    real, steps = (b.retyped(v, ElementType.FLOAT) for v in (x, scale))
     steps = _along(call, x, steps, axis)
     return quantized(b, real, steps, None if zero is None else _along(call, x, zero, axis), kind)
 
@@ -83,7 +83,7 @@ def _dynamic(call: Call) -> list[Value | None]:
     scale = b.elemwise(_M.TRUE_DIV, b.elemwise(_M.SUB, high, low), b.number(255, x))
     first = b.elemwise(_M.NEGATE, b.elemwise(_M.TRUE_DIV, low, scale))
     limited = b.elemwise(_M.MIN, b.elemwise(_M.MAX, first, zero), b.number(255, x))
-    point = b.cast(b.general(GeneralMode.ROUND_EVEN, limited), ElementType.UINT8)
+    point = b.retyped(b.general(GeneralMode.ROUND_EVEN, limited), ElementType.UINT8)
     return [quantized(b, x, scale, point, ElementType.UINT8), scale, point]
 
 
@@ -93,9 +93,9 @@ def _matmul_integer(call: Call) -> Value:
     operands = []
     for place in (0, 1):
         x, zero = call.input(place), call.optional(place + 2)
-        wide = b.cast(x, ElementType.INT32)
+        wide = b.retyped(x, ElementType.INT32)
         if zero is not None:
-            point = b.cast(zero, ElementType.INT32)
+            point = b.retyped(zero, ElementType.INT32)
             if point.rank == 1 and point.length != 1:  # one for each row of the first, each column of the second
                 point = b.with_axes(point, [1]) if place == 0 else point
             wide = b.elemwise(_M.SUB, wide, point)
@@ -111,4 +111,4 @@ def _quantized_matmul(call: Call) -> Value:
         raise NotConverted("scales for rows or columns are not computed here")
     left = dequantized(b, x, x_scale, x_zero, ElementType.FLOAT)
     right = dequantized(b, y, y_scale, y_zero, ElementType.FLOAT)
-    return quantized(b, multiplied(b, left, right), b.cast(scale, ElementType.FLOAT), zero, zero.kind)
+    return quantized(b, multiplied(b, left, right), b.retyped(scale, ElementType.FLOAT), zero, zero.kind)

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from megengine_lite._core.formats.onnx.graph_builder import GraphBuilder, Value
-from megengine_lite._core.formats.onnx.messages import Attribute, AttributeType, Tensor
+from megengine_lite._core.formats.onnx.messages import AttributeProto, AttributeType, TensorProto
 from megengine_lite.errors import ModelFormatError
 
 STANDARD = ""
@@ -60,10 +60,10 @@ class Call:
     op: str
     version: int
     inputs: Sequence[Value | None]
-    attributes: dict[str, Attribute]
+    attributes: dict[str, AttributeProto]
     wanted: Sequence[bool]
     builder: GraphBuilder
-    constant: Callable[[Tensor], Value]
+    constant: Callable[[TensorProto], Value]
     read: set[str] = field(default_factory=set)
 
     @property
@@ -170,7 +170,7 @@ C = TypeVar("C", bound=Converter)
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class ConverterEntry:
     """A converter, and the versions of the operator set whose calls it takes."""
 
     convert: Converter
@@ -178,7 +178,7 @@ class Entry:
     until: int
 
 
-CONVERTERS: dict[tuple[str, str], list[Entry]] = {}
+CONVERTERS: dict[tuple[str, str], list[ConverterEntry]] = {}
 """Domain and name of an operator -> its converters."""
 
 
@@ -189,7 +189,7 @@ def converts(*names: str, domain: str = STANDARD, since: int = OLDEST, until: in
         for name in names:
             entries = CONVERTERS.setdefault((domain, name), [])
             assert all(e.until < since or until < e.since for e in entries), f"two converters for {name}"
-            entries.append(Entry(function, since, until))
+            entries.append(ConverterEntry(function, since, until))
         return function
 
     return enter
