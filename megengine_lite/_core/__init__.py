@@ -3,7 +3,7 @@
 Packages stand in the order in which data passes through them::
 
     file ─► container ─► decrypt ─► records ─► Graph ─► passes ─► Plan (per input shape) ─► Program ─► forward()
-            formats/mge                        ir       compile   cpu                       cpu
+            formats/mge, onnx                  ir       compile   cpu                       cpu
 
 ================  =====================================================================================================
 ``system``        what all others stand on: memory, files, limits, the processor

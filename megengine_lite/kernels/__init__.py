@@ -1,4 +1,4 @@
-"""Kernels: one source each, compiled once per instruction set into a folder of its own (``_avx2``, say).
+"""Kernels: one source each, compiled once per instruction set; modules of a set lie in one file, ``_avx2.*.so``, say.
 
 ::
 

@@ -60,7 +60,7 @@ class InstructionSet:
     Attributes
     ----------
     name : str
-        What users say (``MEGENGINE_LITE_ISA``), and with ``_`` in front the folder of its kernels.
+        What users say (``MEGENGINE_LITE_ISA``), and with ``_`` in front the package of its kernels.
     architecture : str
         ``X86_64``, ``ARM64`` or ``OTHER``. A name stands once for each architecture.
     header : str

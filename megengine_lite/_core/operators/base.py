@@ -32,7 +32,8 @@ class Operator:
     param
         Dataclass of the main parameter in :mod:`megengine_lite._core.ir.params`, or None.
     in_files
-        How files store it; None for operators that only passes make.
+        How files store it; None for operators that only passes or readers of
+        other formats make.
     in_original
         How the original names and runs it.
     n_outputs

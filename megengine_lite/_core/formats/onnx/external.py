@@ -13,7 +13,7 @@ from megengine_lite.errors import ModelFormatError
 
 
 class ExternalFiles:
-    """The files in a model's folder that its tensors name, each opened once and mapped or read as models are.
+    """The files in a model's folder that its tensors name, each opened once and read as models are.
 
     Parameters
     ----------
