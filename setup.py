@@ -16,6 +16,7 @@ import os
 import runpy
 import subprocess
 import sys
+import sysconfig
 from logging import INFO
 from pathlib import Path
 from typing import Any
@@ -165,11 +166,13 @@ class Build(BuildSharedObjects):
         )
 
     def copy_extensions_to_source(self) -> None:
-        """Modules that builds left which did not gather them would hide those of now."""
+        """Compiled modules that other versions of the sources had would hide those of now."""
         super().copy_extensions_to_source()
-        single = [s.with_suffix("") for s in CORE if s.stem not in CXX_SOURCES]
-        for left in (*single, PACKAGE / "kernels" / "_cyutility", PACKAGE / "kernels" / "_*" / "*"):
-            for old in Path().glob(f"{left}.*.so"):
+        kernels = {f"_{isa}" for isa in ISA_TABLE["instruction_sets"]()}
+        made = {"_native", *CXX_SOURCES, *kernels}
+        suffix = sysconfig.get_config_var("EXT_SUFFIX")
+        for old in PACKAGE.rglob(f"*{suffix}"):
+            if old.name.removesuffix(suffix) not in made:
                 old.unlink()
 
 

@@ -13,7 +13,13 @@ from collections.abc import Sequence
 from importlib.machinery import ExtensionFileLoader, ModuleSpec
 from types import ModuleType
 
-from megengine_lite import _native
+try:
+    import megengine_lite._native as _native
+except ModuleNotFoundError as error:
+    raise ImportError(
+        "the compiled modules of megengine_lite are not there: install the package, or, in a checkout, run "
+        "'python setup.py build_ext --inplace'"
+    ) from error
 
 _PACKAGE = __name__.rpartition(".")[0]
 _INSIDE = {f"{_PACKAGE}.{name}" for name in _native.MODULES}
