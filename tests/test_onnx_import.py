@@ -143,6 +143,50 @@ def test_functions_are_replaced_by_their_nodes():
     np.testing.assert_allclose(run(load(model), x=X)[0], np.where(first < 0, 0.01, 1) * first * 3, rtol=1e-6)
 
 
+def test_branches_may_have_names_of_the_graph_around_them():
+    out = [helper.make_tensor_value_info("y", F, [3, 4])]
+    yes = helper.make_graph([node("Neg", "x", "later"), node("Abs", "later", "y")], "yes", [], out)
+    no = helper.make_graph([node("Relu", "x", "y")], "no", [], out)
+    nodes = [
+        helper.make_node("If", ["c"], ["y"], then_branch=yes, else_branch=no),
+        node("Add", "y y", "later"),
+    ]
+    for choice in (True, False):
+        c = {"c": np.array(choice)}
+        model = make(nodes, [("x", F, [3, 4])], [("y", F, [3, 4]), ("later", F, [3, 4])], c)
+        check(model, x=X)
+
+
+@pytest.mark.parametrize("inputs", ["x", "x "])
+def test_inputs_of_functions_may_be_left_out(inputs):
+    own = helper.make_function(
+        "own", "AtLeast", ["a", "low"], ["b"], [node("Clip", "a low", "b")], [helper.make_opsetid("", 17)]
+    )
+    model = make([node("AtLeast", inputs, "y", domain="own")], [("x", F, [3, 4])], [("y", F, [3, 4])], functions=[own])
+    np.testing.assert_array_equal(run(load(model), x=X)[0], X)
+
+
+def test_functions_that_give_what_is_left_out_are_refused():
+    own = helper.make_function("own", "Second", ["a", "b"], ["b"], [], [helper.make_opsetid("", 17)])
+    model = make([node("Second", "x", "y", domain="own")], [("x", F, [3, 4])], [("y", F, [3, 4])], functions=[own])
+    with pytest.raises(ModelFormatError, match="'b', which its caller leaves out"):
+        load(model)
+
+
+def test_sizes_of_a_filter_that_is_an_input_are_not_guessed():
+    io = [("x", F, ["n", "c", "h", "w"]), ("f", F, ["o", "c", "p", "q"])], [("y", F, ["n", "o", "h", "w"])]
+    given = {"x": np.arange(72, dtype=np.float32).reshape(1, 2, 6, 6), "f": np.ones((3, 2, 3, 3), np.float32)}
+    check(make([node("Conv", "x f", "y", auto_pad="SAME_UPPER", kernel_shape=[3, 3])], *io), **given)
+    with pytest.raises(UnsupportedOperatorError, match="no kernel_shape"):
+        load(make([node("Conv", "x f", "y", auto_pad="SAME_UPPER")], *io))
+
+
+def test_length_of_what_is_broadcast_with_nothing():
+    nodes = [node("Add", "x e", "s"), node("Size", "s", "y")]
+    model = make(nodes, [("x", F, [1]), ("e", F, [0])], [("y", I64, [])])
+    assert run(load(model), x=X[0, :1], e=X[0, :0])[0].tolist() == [0]
+
+
 def test_functions_that_call_themselves_are_refused():
     again = helper.make_function("own", "Again", ["a"], ["b"], [node("Again", "a", "b", domain="own")], [])
     own = [helper.make_opsetid("own", 1)]

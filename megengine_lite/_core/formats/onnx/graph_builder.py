@@ -91,9 +91,12 @@ class GraphBuilder:
         In an order in which they can be computed.
     label
         Name that nodes get, until it is changed.
+    symbolic
+        Inputs whose shapes are not known before they are given: 1 stands for what is not.
     """
 
     def __init__(self) -> None:
+        self.symbolic: set[AnyVar] = set()
         self.nodes: list[AnyNode] = []
         self.label = ""
         self._count = 0
@@ -102,6 +105,11 @@ class GraphBuilder:
         self._token = object()  # makes keys of constants unique to this load
 
     # ---- variables and nodes ----------------------------------------------------------------------------------------
+
+    def known_shape(self, value: Value) -> tuple[int, ...] | None:
+        """The shape of a constant, or of an input that the model gives sizes; None for all else."""
+        var = value.var
+        return var.spec.shape if isinstance(var, Var) and var not in self.symbolic else None
 
     def new_id(self) -> int:
         self._count += 1
@@ -344,8 +352,8 @@ class GraphBuilder:
 
 def common_length(values: Sequence[Value]) -> int | None:
     """The length of a vector that these make by broadcasting, if it is known."""
-    lengths = [v.length for v in values]
-    return None if None in lengths else max(n for n in lengths if n is not None)
+    known = [v.length for v in values if v.length is not None]
+    return None if len(known) < len(values) else 0 if 0 in known else max(known)
 
 
 def _known_number(var: AnyVar) -> int | None:

@@ -27,7 +27,7 @@ from megengine_lite._core.formats.onnx.messages import (
 )
 from megengine_lite._core.formats.onnx.operators import find_converter
 from megengine_lite._core.formats.onnx.operators.table import NEWEST, OLDEST, STANDARD, Call, NotConverted
-from megengine_lite._core.formats.onnx.ordering import in_order
+from megengine_lite._core.formats.onnx.ordering import in_order, label_of
 from megengine_lite._core.formats.onnx.values import DTYPES, element_type, shape_of, tensor_constant
 from megengine_lite._core.ir import general
 from megengine_lite._core.ir.dtype import FLOAT32, INT32
@@ -62,6 +62,10 @@ class _Scope:
         Those of a function's caller.
     calls
         Functions that are being inlined.
+    values
+        By their names; None for what cannot be made, and for what ``omitted`` has.
+    omitted
+        Inputs of a function that its caller leaves out.
     """
 
     versions: Mapping[str, int]
@@ -70,6 +74,7 @@ class _Scope:
     calls: tuple[FunctionKey, ...] = ()
     values: dict[str, Value | None] = field(default_factory=dict)
     initializers: dict[str, TensorProto] = field(default_factory=dict)
+    omitted: set[str] = field(default_factory=set)
 
 
 def import_model(record: ModelProto, files: ExternalFiles, what: str) -> Model:
@@ -181,6 +186,8 @@ class _Importer:
             raise self._fault(f"input {info.name!r} has the shape {shape[:20]}, which no tensor can have")
         dtype = _AT_THE_API.get(kind, DTYPES[kind])
         var = Var(self._builder.new_id(), info.name, TensorSpec(shape or (1,), dtype))
+        if any(d.value is None for d in dims):
+            self._builder.symbolic.add(var)
         length = shape[0] if len(shape) == 1 and dims[0].value is not None else None
         value = Value(var, kind, len(shape), dtype, length)
         if kind == _E.INT64 or dtype == DTYPES[kind]:
@@ -225,6 +232,15 @@ class _Importer:
             place = place.outer
         raise self._fault(f"the value {name!r} is read, and no node before it makes it")
 
+    def _is_missing(self, name: str, scope: _Scope) -> bool:
+        """Whether what a node reads cannot be made, which is listed already."""
+        if self._lookup(name, scope) is not None:
+            return False
+        place: _Scope | None = scope
+        while place is not None and name not in place.values:
+            place = place.outer
+        return place is None or name not in place.omitted
+
     def _graph(self, graph: GraphProto, scope: _Scope) -> list[Value | None]:
         """Converts the nodes of a graph; gives its outputs."""
         names = [info.name for info in graph.output]
@@ -250,9 +266,9 @@ class _Importer:
         """The outputs of a node; None for those that cannot be made."""
         nothing = [None] * len(node.output)
         inputs = [self._lookup(name, scope) if name else None for name in node.input]
-        if any(value is None and name for value, name in zip(inputs, node.input, strict=True)):
-            return nothing  # what it needs is listed already
-        label = node.name or next((name for name in node.output if name), "")
+        if any(name and self._is_missing(name, scope) for name in node.input):
+            return nothing
+        label = label_of(node)
         domain, outer_label = _domain(node.domain), self._builder.label
         self._builder.label = label
         try:
@@ -333,7 +349,13 @@ class _Importer:
         for k, name in enumerate(function.input):
             value = inputs[k] if k < len(inputs) else None
             inner.values[name] = value
+            if value is None:
+                inner.omitted.add(name)
         self._nodes(function.node, function.output, inner)
+        if left_out := inner.omitted & {*function.output}:
+            raise self._fault(
+                f"the function {function.name!r} gives its input {min(left_out)!r}, which its caller leaves out"
+            )
         return [self._lookup(name, inner) for name in function.output]
 
     def _branch(

@@ -47,7 +47,8 @@ def in_order(nodes: Sequence[NodeProto], wanted: Sequence[str], what: str) -> li
                     continue
                 if other in entered:
                     raise ModelFormatError(
-                        f"{what}: the nodes {nodes[other].name!r} and {nodes[k].name!r} need each other's results"
+                        f"{what}: the nodes {label_of(nodes[other])!r} and {label_of(nodes[k])!r} need each other's "
+                        f"results"
                     )
                 stack.append(other)
     if all(other < k for k, others in needs.items() for other in others):
@@ -55,13 +56,18 @@ def in_order(nodes: Sequence[NodeProto], wanted: Sequence[str], what: str) -> li
     return [nodes[k] for k in order]
 
 
+def label_of(node: NodeProto) -> str:
+    """A node's name, or that of its first output."""
+    return node.name or next(filter(None, node.output), "")
+
+
 def read_by(node: NodeProto) -> Iterator[str]:
-    """Names of the values that a node reads, also in its subgraphs; some of these may be the subgraphs' own."""
-    pending = [node]
-    while pending:
-        inner = pending.pop()
-        yield from (name for name in inner.input if name)
-        for attribute in inner.attribute:
-            for graph in (*([attribute.g] if attribute.g is not None else ()), *attribute.graphs):
-                pending.extend(graph.node)
-                yield from (info.name for info in graph.output)
+    """Names of the values that a node reads, also in its subgraphs, but not what those make themselves."""
+    yield from filter(None, node.input)
+    for attribute in node.attribute:
+        for graph in (*([attribute.g] if attribute.g is not None else ()), *attribute.graphs):
+            own = {name for inner in graph.node for name in inner.output}
+            own.update(info.name for info in graph.input)
+            own.update(tensor.name for tensor in graph.initializer)
+            wanted = [name for inner in graph.node for name in read_by(inner)]
+            yield from (name for name in (*wanted, *(info.name for info in graph.output)) if name not in own)

@@ -73,8 +73,9 @@ def window_of(call: Call, size: Sequence[int], axes: int) -> WindowAttributes:
 
 def filter_size(call: Call, weights: Value) -> list[int]:
     """The size of a filter's window: from its shape, or as an attribute says."""
-    if isinstance(weights.var, Var):
-        return list(weights.var.spec.shape[2:])
+    shape = call.builder.known_shape(weights)
+    if shape is not None:
+        return list(shape[2:])
     size = call.integers("kernel_shape")
     if size is None:
         raise NotConverted("the size of its filter is computed when the model runs, and it has no kernel_shape")

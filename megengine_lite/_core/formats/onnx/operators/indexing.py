@@ -12,7 +12,6 @@ from megengine_lite._core.formats.onnx.values import DTYPES
 from megengine_lite._core.ir import params
 from megengine_lite._core.ir.dtype import INT32
 from megengine_lite._core.ir.general import AlongAxis, GatherND, Scatter, SortedTopK
-from megengine_lite._core.ir.graph import Var
 from megengine_lite._core.ir.params import IndexDescMaskItem
 
 
@@ -53,8 +52,9 @@ def _gather_nd(call: Call) -> Value:
 
 def _depth(call: Call, index: Value) -> int:
     """Length of the last axis of an index, if it can be known."""
-    if isinstance(index.var, Var):
-        return index.var.spec.shape[-1]
+    shape = call.builder.known_shape(index)
+    if shape is not None:
+        return shape[-1]
     raise NotConverted("the last dimension of its index is not known")
 
 
