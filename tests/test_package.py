@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -34,7 +35,9 @@ def test_readme_begins_with_the_two_commands_of_the_checking_script():
     install, test = "".join(blocks).splitlines()[:2]
     assert install == "python -m pip install . && megengine-lite demo"
     wanted = re.search(r"^test = \[(.*)\]", (ROOT / "pyproject.toml").read_text(), re.M)
-    assert wanted and test == f"python -m pip install {' '.join(re.findall(r'[a-z]+', wanted[1]))} && pytest"
+    assert wanted
+    packages = shlex.join(re.findall('"([^"]+)"', wanted[1]))
+    assert test == f"python -m pip install {packages} && pytest"
     assert os.access(ROOT / ".ci" / "run", os.X_OK)
 
 
