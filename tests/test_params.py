@@ -1,7 +1,9 @@
 """Parameter tables."""
 
+import copy
 import dataclasses
 import json
+import pickle
 
 import numpy as np
 import pytest
@@ -42,7 +44,15 @@ def test_table_is_not_changed_but_replaced():
     axis = params.Axis(axis=1)
     with pytest.raises(dataclasses.FrozenInstanceError):
         axis.axis = 2
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        del axis.axis
     assert axis.replace(axis=2).axis == 2
+
+
+def test_copies_and_pickles_of_a_table_are_equal_to_it():
+    table = params.Pooling(mode=params.PoolingMode.AVERAGE, window_h=3)
+    for other in (copy.copy(table), copy.deepcopy(table), pickle.loads(pickle.dumps(table))):
+        assert other == table and type(other) is params.Pooling
 
 
 def test_enumerations_of_two_generations_of_formats_differ():

@@ -99,6 +99,12 @@ class Param(metaclass=_Table):
     def __setattr__(self, name: str, value: Any) -> None:
         raise FrozenInstanceError(f"{type(self).__name__}.{name} cannot be changed; make a copy with replace")
 
+    def __delattr__(self, name: str) -> None:
+        raise FrozenInstanceError(f"{type(self).__name__}.{name} cannot be deleted")
+
+    def __reduce__(self) -> tuple[Callable[[type[Param], dict[str, Any]], Param], tuple[type[Param], dict[str, Any]]]:
+        return _restored, (type(self), self.values())
+
     def replace(self, **changes: Any) -> Self:
         """A copy with other values of some fields."""
         return type(self)(**self.values() | changes)
@@ -123,6 +129,10 @@ class Param(metaclass=_Table):
             if value != self.defaults[name]
         ]
         return f"{type(self).__name__}({', '.join(shown)})"
+
+
+def _restored(table: type[Param], values: dict[str, Any]) -> Param:
+    return table(**values)
 
 
 def _stored(id: int, kind: str, default: Any, enum: type[IntEnum] | None = None) -> Any:
