@@ -181,6 +181,13 @@ def test_sizes_of_a_filter_that_is_an_input_are_not_guessed():
         load(make([node("Conv", "x f", "y", auto_pad="SAME_UPPER")], *io))
 
 
+def test_groups_of_a_filter_that_is_an_input():
+    io = [("x", F, ["n", "c", "h", "w"]), ("f", F, ["o", "i", "p", "q"])], [("y", F, ["n", "o", "h", "w"])]
+    given = {"x": np.arange(144, dtype=np.float32).reshape(1, 4, 6, 6) / 9, "f": np.eye(6, 18).astype(np.float32)}
+    given["f"] = given["f"].reshape(6, 2, 3, 3)
+    check(make([node("Conv", "x f", "y", kernel_shape=[3, 3], group=2)], *io), **given)
+
+
 def test_length_of_what_is_broadcast_with_nothing():
     nodes = [node("Add", "x e", "s"), node("Size", "s", "y")]
     model = make(nodes, [("x", F, [1]), ("e", F, [0])], [("y", I64, [])])

@@ -76,6 +76,13 @@ class _Scope:
     initializers: dict[str, TensorProto] = field(default_factory=dict)
     omitted: set[str] = field(default_factory=set)
 
+    def omits(self, name: str) -> bool:
+        """Whether the name, which has no value, is an input that a caller leaves out."""
+        place: _Scope | None = self
+        while place is not None and name not in place.values:
+            place = place.outer
+        return place is not None and name in place.omitted
+
 
 def import_model(record: ModelProto, files: ExternalFiles, what: str) -> Model:
     """The model that the records describe.
@@ -232,15 +239,6 @@ class _Importer:
             place = place.outer
         raise self._fault(f"the value {name!r} is read, and no node before it makes it")
 
-    def _is_missing(self, name: str, scope: _Scope) -> bool:
-        """Whether what a node reads cannot be made, which is listed already."""
-        if self._lookup(name, scope) is not None:
-            return False
-        place: _Scope | None = scope
-        while place is not None and name not in place.values:
-            place = place.outer
-        return place is None or name not in place.omitted
-
     def _graph(self, graph: GraphProto, scope: _Scope) -> list[Value | None]:
         """Converts the nodes of a graph; gives its outputs."""
         names = [info.name for info in graph.output]
@@ -266,8 +264,8 @@ class _Importer:
         """The outputs of a node; None for those that cannot be made."""
         nothing = [None] * len(node.output)
         inputs = [self._lookup(name, scope) if name else None for name in node.input]
-        if any(name and self._is_missing(name, scope) for name in node.input):
-            return nothing
+        if any(v is None and name and not scope.omits(name) for v, name in zip(inputs, node.input, strict=True)):
+            return nothing  # what it needs is listed already
         label = label_of(node)
         domain, outer_label = _domain(node.domain), self._builder.label
         self._builder.label = label

@@ -14,7 +14,6 @@ from megengine_lite._core.formats.onnx.operators.shapes import padded
 from megengine_lite._core.formats.onnx.operators.table import Call, NotConverted, converts
 from megengine_lite._core.ir import params
 from megengine_lite._core.ir.general import GeneralPad, SamePadding
-from megengine_lite._core.ir.graph import Var
 from megengine_lite._core.ir.params import ConvolutionSparse, ElemwiseMode
 
 _M = ElemwiseMode
@@ -118,8 +117,9 @@ def window_parameters(window: WindowAttributes) -> dict[str, int]:
 
 def grouped(b: GraphBuilder, weights: Value, groups: int) -> Value:
     """A filter whose groups are an axis of their own, in front."""
-    if isinstance(weights.var, Var):
-        first, *rest = weights.var.spec.shape
+    shape = b.known_shape(weights)
+    if shape is not None:
+        first, *rest = shape
         if first % groups:
             raise NotConverted(f"{first} filters cannot be cut into {groups} groups")
         return b.reshaped(weights, b.integers([groups, first // groups, *rest]), weights.rank + 1)
