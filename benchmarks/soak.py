@@ -28,8 +28,8 @@ from pathlib import Path
 import numpy as np
 
 import megengine_lite as mgelite
-from megengine_lite._core.formats.mge import cryption
-from megengine_lite._core.formats.mge.packed import Package, write_package
+from megengine_lite._core.formats.containers import cryption
+from megengine_lite._core.formats.containers.packed import Package, write_package
 
 DIGITS = Path(mgelite.__file__).parent / "bundled" / "digits.mge"
 

@@ -160,7 +160,7 @@ class LiteGlobal:
         LiteTypeError
             Not a name, a function or a key.
         """
-        from megengine_lite._core.formats.mge import cryption
+        from megengine_lite._core.formats.containers import cryption
 
         if not isinstance(decryption_name, str):
             raise LiteTypeError(f"the name of a decryption method is a str, not {type(decryption_name).__name__}")
@@ -184,7 +184,7 @@ class LiteGlobal:
         LiteValueError, DecryptionError
             The key is too short; there is no such method.
         """
-        from megengine_lite._core.formats.mge import cryption
+        from megengine_lite._core.formats.containers import cryption
 
         cryption.update_key(decryption_name, _to_key(key))
         logger.info("decryption method %r has another key", decryption_name)

@@ -10,8 +10,8 @@ from loader_samples import add_record, input_operator, operator, to_bytes
 
 import megengine_lite
 from megengine_lite import LiteConfig, LiteNetwork
-from megengine_lite._core.formats.mge import cryption
-from megengine_lite._core.formats.mge.packed import Package, write_package
+from megengine_lite._core.formats.containers import cryption
+from megengine_lite._core.formats.containers.packed import Package, write_package
 from megengine_lite._core.formats.mge.records import ModelRecord
 from megengine_lite._core.ir.dtype import FLOAT32, DType
 from megengine_lite._core.ir.params import Elemwise, ElemwiseMode

@@ -48,7 +48,7 @@ def device(monkeypatch):
 @pytest.fixture
 def _keys():
     """Puts back the keys of the encryption methods, which the command line changes for the whole process."""
-    from megengine_lite._core.formats.mge.cryption import METHODS
+    from megengine_lite._core.formats.containers.cryption import METHODS
 
     before = {name: method.key for name, method in METHODS.items()}
     yield

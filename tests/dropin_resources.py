@@ -10,7 +10,7 @@ from api_samples import API_MODELS, DIGITS, IMAGES, PROB, loaded, packed, run
 
 from megengine_lite import LiteAlgoSelectStrategy
 from megengine_lite._core.cpu.algorithms.cache import CACHE
-from megengine_lite._core.formats.mge import cryption
+from megengine_lite._core.formats.containers import cryption
 
 INFORMATION = {
     "device": {"type": "CPU"},

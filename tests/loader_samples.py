@@ -6,10 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from megengine_lite._core.formats.cursor import Cursor
-from megengine_lite._core.formats.mge import container
-from megengine_lite._core.formats.mge.records import ModelRecord, OperatorRecord, TensorRecord
+from megengine_lite._core.formats.containers.source import open_source
+from megengine_lite._core.formats.mge.reader import read_model
+from megengine_lite._core.formats.mge.records import ModelRecord, OperatorRecord
 from megengine_lite._core.formats.mge.writer_v2 import write_v2
+from megengine_lite._core.formats.stored_values import TensorRecord
+from megengine_lite._core.formats.wire.cursor import Cursor
 from megengine_lite._core.ir.dtype import FLOAT32, DType
 from megengine_lite._core.ir.params import Elemwise, ElemwiseMode, Host2DeviceCopy, Param
 
@@ -22,8 +24,8 @@ PAIRS = sorted(p.name for p in MODELS.glob("*.mge") if not p.name.endswith(".v1.
 
 def read_record(source) -> ModelRecord:
     """The record of a model file, or of bytes."""
-    buffer, what = container.open_source(source)
-    return container.read_model(Cursor(buffer, what=what))
+    buffer, what = open_source(source)
+    return read_model(Cursor(buffer, what=what))
 
 
 def operator(type_: str, inputs=(), outputs=(), params: Param | None = None, tensors=(), **fields) -> OperatorRecord:

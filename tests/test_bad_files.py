@@ -21,7 +21,7 @@ from processes import isolated
 import megengine_lite
 from megengine_lite import LiteConfig, LiteGlobal, LiteNetwork, get_model_io_info
 from megengine_lite._core.cpu.algorithms.cache import CACHE
-from megengine_lite._core.formats.mge import cryption
+from megengine_lite._core.formats.containers import cryption
 from megengine_lite._core.system.late_import import late_import
 from megengine_lite.errors import (
     DecryptionError,

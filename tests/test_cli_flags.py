@@ -290,7 +290,7 @@ class Effects:
         with pytest.warns(UserWarning, match="default key"):
             result = run("--packed_model_dump", path / "m.lite", *flags)
             assert result["written"] == {str(path / "m.lite"): (path / "m.lite").stat().st_size}
-            package = megengine_lite._core.formats.mge.load_model(path / "m.lite").package
+            package = megengine_lite._core.formats.load.load_model(path / "m.lite").package
         assert (package.name, package.model_cryption, package.information_cryption) == (
             "any", "SIMPLE_FAST_RC4_default", "RC4_default",
         )  # fmt: skip
@@ -331,7 +331,7 @@ class Effects:
     def dump_fitting_model(run: Run, path: Path, patch: pytest.MonkeyPatch) -> None:
         patch.setattr("megengine_lite._cli.fit.time_one", lambda network: 1.0)
         run("--fitting", "--threads", 2, "--dump_fitting_model", path / "m.lite")
-        assert megengine_lite._core.formats.mge.load_model(path / "m.lite").information.number_threads == 2
+        assert megengine_lite._core.formats.load.load_model(path / "m.lite").information.number_threads == 2
 
 
 OWN = {name.replace("_", "-") for name in vars(Effects) if not name.startswith("__")}

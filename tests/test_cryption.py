@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from loader_samples import SHARED, add_record, to_bytes
 
-from megengine_lite._core.formats.mge import aes_gcm, cryption, load_model
+from megengine_lite._core.formats.containers import aes_gcm, cryption
+from megengine_lite._core.formats.load import load_model
 from megengine_lite.errors import DecryptionError, LiteError, LiteTypeError, LiteValueError, LiteWarning
 
 ORIGINAL = ["AES_default", "RC4_default", "SIMPLE_FAST_RC4_default"]

@@ -9,9 +9,10 @@ import pytest
 from support.definitions import make_node, make_specs
 
 from megengine_lite import custom_operator
-from megengine_lite._core.formats.mge import load_model
-from megengine_lite._core.formats.mge.records import ModelRecord, OperatorRecord, TensorRecord
+from megengine_lite._core.formats.load import load_model
+from megengine_lite._core.formats.mge.records import ModelRecord, OperatorRecord
 from megengine_lite._core.formats.mge.writer_v2 import write_v2
+from megengine_lite._core.formats.stored_values import TensorRecord
 from megengine_lite._core.ir.dtype import FLOAT32, DType, DTypeCode
 from megengine_lite._core.ir.params import Axis, Host2DeviceCopy
 from megengine_lite._core.operators.names import TypeTable, count_outputs, type_ids

@@ -26,7 +26,7 @@ from megengine_lite import (
     get_model_io_info,
     set_log_level,
 )
-from megengine_lite._core.formats.mge import cryption
+from megengine_lite._core.formats.containers import cryption
 from megengine_lite._core.formats.mge.records import ModelRecord
 from megengine_lite._core.ir.dtype import FLOAT16, UINT16
 from megengine_lite.errors import LiteError, LiteWarning, ShapeError

@@ -382,7 +382,7 @@ def test_graph_builder_models_run_in_sessions_of_the_device(device):
     b = GraphBuilder()
     x = b.input("x", (2, 3))
     graph = b.finish(b.node("Elemwise", Elemwise(mode=ElemwiseMode.RELU), [x]))
-    model = megengine_lite._core.formats.mge.load_model(DIGITS)
+    model = megengine_lite._core.formats.load.load_model(DIGITS)
     model.graph, model.input_names, model.output_names = graph, ["x"], graph.output_names
     session = Session(model, device=device, device_id=1)
     session.set_array("x", np.float32([[1, -1, 2], [3, -3, 4]]))

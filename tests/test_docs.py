@@ -19,7 +19,7 @@ import pytest
 import megengine_lite
 from megengine_lite import LiteOptions, LiteWarning
 from megengine_lite._core.cpu.algorithms.cache import CACHE
-from megengine_lite._core.formats.mge import cryption
+from megengine_lite._core.formats.containers import cryption
 from megengine_lite._core.operators import REGISTRY, Operator
 from megengine_lite._core.runtime import devices
 from megengine_lite.cli import COMMANDS

@@ -17,7 +17,7 @@ from megenginelite import *
 from megenginelite import LiteNetwork, LiteTensor
 
 from megengine_lite._core.cpu.algorithms.cache import CACHE
-from megengine_lite._core.formats.mge import cryption
+from megengine_lite._core.formats.containers import cryption
 
 pytestmark = pytest.mark.filterwarnings("ignore:the model is encrypted with the default key")
 

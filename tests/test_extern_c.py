@@ -14,7 +14,7 @@ import pytest
 from support.graphs import run as run_session
 
 from megengine_lite import LiteGlobal, LiteNetwork
-from megengine_lite._core.formats.mge import load_model
+from megengine_lite._core.formats.load import load_model
 from megengine_lite._core.operators import c_library as extern_c
 from megengine_lite._core.operators.c_library import Descriptor, load_library
 from megengine_lite._core.runtime.session import Session

@@ -25,8 +25,8 @@ from processes import in_process
 from megengine_lite import LiteGlobal, LiteNetwork, get_model_io_info
 from megengine_lite._core.cpu.algorithms.cache import parse_cache, serialize_cache
 from megengine_lite._core.cpu.isa import instruction_sets
-from megengine_lite._core.formats.mge import cryption
-from megengine_lite._core.formats.mge.foreign import recognise
+from megengine_lite._core.formats.containers import cryption
+from megengine_lite._core.formats.foreign import recognise
 from megengine_lite.cli import main
 from megengine_lite.errors import DeviceError, LiteError, ModelFormatError, ShapeError
 

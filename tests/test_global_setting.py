@@ -13,7 +13,7 @@ from api_samples import DIGITS, IMAGES, PROB, loaded, run
 
 from megengine_lite import LiteConfig, LiteDeviceType, LiteGlobal, LiteNetwork, decryption_func, get_model_io_info
 from megengine_lite._core.cpu.algorithms.cache import CACHE, serialize_cache
-from megengine_lite._core.formats.mge import cryption
+from megengine_lite._core.formats.containers import cryption
 from megengine_lite.errors import (
     DecryptionError,
     DeviceError,

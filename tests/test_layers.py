@@ -70,6 +70,21 @@ def layer(module: str) -> str:
     return rest[0] if rest[0] != "_core" else rest[1] if len(rest) > 1 else "system"
 
 
+# The parts of ``formats``, lowest first; the two formats do not know each other.
+FORMATS = ("wire", "containers", "stored_values", "model", "mge", "onnx", "foreign", "load")
+
+
+@pytest.mark.parametrize("source", [s for s in SOURCES if s.startswith("_core/formats/")])
+def test_formats_know_what_they_share_and_not_each_other(source):
+    def part(module: str) -> str:
+        return module.removeprefix("megengine_lite._core.formats").lstrip(".").split(".")[0]
+
+    mine = part(module_name(source))
+    known = {part(m) for m in imports_of(source) if m.startswith("megengine_lite._core.formats")} - {mine}
+    assert known <= set(FORMATS[: FORMATS.index(mine)] if mine else ())
+    assert not (mine == "onnx" and "mge" in known)
+
+
 NOTES = [s for s in SOURCES if s.endswith("/__init__.py")]
 
 

@@ -8,10 +8,11 @@ import tracemalloc
 import pytest
 from loader_samples import MODELS, SMALL, add_record, constant_operator, input_operator, operator, to_bytes
 
-from megengine_lite._core.formats.cursor import Cursor
-from megengine_lite._core.formats.mge import build, load_model, records
-from megengine_lite._core.formats.mge import flatbuffer_builder as fb
-from megengine_lite._core.formats.mge.flatbuffer import root_table
+from megengine_lite._core.formats.load import load_model
+from megengine_lite._core.formats.mge import build, records
+from megengine_lite._core.formats.wire import flatbuffer_builder as fb
+from megengine_lite._core.formats.wire.cursor import Cursor
+from megengine_lite._core.formats.wire.flatbuffer import root_table
 from megengine_lite._core.ir.params import Elemwise, ElemwiseMode
 from megengine_lite.errors import LiteError, ModelFormatError
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from loader_samples import MODELS, operator, read_record, tensor
 
-from megengine_lite._core.formats.mge import flatbuffer_builder as fb
-from megengine_lite._core.formats.mge import load_model
+from megengine_lite._core.formats.load import load_model
 from megengine_lite._core.formats.mge.history import current_format, layout_of, release_of
 from megengine_lite._core.formats.mge.writer_v2 import dtype_table, param_table
+from megengine_lite._core.formats.wire import flatbuffer_builder as fb
 from megengine_lite._core.ir.params import (
     BN,
     BNFwdMode,

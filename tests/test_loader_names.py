@@ -5,7 +5,7 @@ import re
 import pytest
 from loader_samples import MODELS, SHARED, input_operator, operator, read_record, to_bytes
 
-from megengine_lite._core.formats.mge import load_model
+from megengine_lite._core.formats.load import load_model
 from megengine_lite._core.formats.mge.input_order import listed_order
 from megengine_lite._core.formats.mge.records import ModelRecord
 from megengine_lite._core.ir.params import BN, SVD, BNFwdMode, CondExecMerge, TopK, TopKMode

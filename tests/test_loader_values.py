@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from loader_samples import constant_model, constant_operator, tensor, to_bytes
 
-from megengine_lite._core.formats.mge import load_model, packed
+from megengine_lite._core.formats.containers import packed
+from megengine_lite._core.formats.load import load_model
 from megengine_lite._core.formats.mge.records import ModelRecord
-from megengine_lite._core.formats.mge.stored_values import file_constant
-from megengine_lite._core.formats.mge.tables import stored_bytes
+from megengine_lite._core.formats.stored_values import file_constant, stored_bytes
 from megengine_lite._core.ir.dtype import BOOL, FLOAT32, INT8, INT16, INT32, WIDE, DType, DTypeCode
 from megengine_lite.errors import ModelFormatError, UnsupportedOperatorError
 

@@ -18,7 +18,7 @@ from megengine_lite import (
     LiteNetworkIO,
     get_model_io_info,
 )
-from megengine_lite._core.formats.mge import cryption
+from megengine_lite._core.formats.containers import cryption
 from megengine_lite.errors import LiteError, LiteTypeError, LiteValueError, ModelFormatError
 from megengine_lite.log import logger
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from support.onnx_cases import cases, check, compare, load, out_of_scope, whole_models
 
-from megengine_lite._core.formats.mge import load_model
+from megengine_lite._core.formats.load import load_model
 from megengine_lite._core.formats.onnx.operators import CONVERTERS
 from megengine_lite.errors import UnsupportedOperatorError
 

@@ -6,7 +6,7 @@ from onnx import TensorProto, helper
 from support.onnx_models import expected, load, make, run
 
 from megengine_lite._core.cpu.lowering import HostStep
-from megengine_lite._core.formats.mge import load_model
+from megengine_lite._core.formats.load import load_model
 from megengine_lite.errors import LiteError, LiteValueError, ModelFormatError, UnsupportedOperatorError
 
 F, I64, BOOL = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL

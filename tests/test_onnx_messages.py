@@ -8,10 +8,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from megengine_lite._core.formats.cursor import Cursor
 from megengine_lite._core.formats.onnx.messages import AttributeType, ElementType, ModelProto
 from megengine_lite._core.formats.onnx.reader import MAX_DEPTH, MAX_ITEMS, read_model
 from megengine_lite._core.formats.onnx.writer import write_model
+from megengine_lite._core.formats.wire.cursor import Cursor
 from megengine_lite.errors import LiteError, ModelFormatError
 
 # The package onnx makes the numbers of its cases as it lists them.

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from megengine_lite._core.formats.mge import load_model
+from megengine_lite._core.formats.load import load_model
 from megengine_lite._core.operators.reference import run_reference
 
 FOLDER = Path(__file__).parent / "models" / "oprs"

@@ -5,9 +5,10 @@ import json
 import pytest
 from loader_samples import SHARED, add_record, to_bytes
 
-from megengine_lite._core.formats.mge import cryption, load_model
-from megengine_lite._core.formats.mge.information import IOInformation, parse_information
-from megengine_lite._core.formats.mge.packed import Package, read_package, write_package
+from megengine_lite._core.formats.containers import cryption
+from megengine_lite._core.formats.containers.information import IOInformation, parse_information
+from megengine_lite._core.formats.containers.packed import Package, read_package, write_package
+from megengine_lite._core.formats.load import load_model
 from megengine_lite.errors import DecryptionError, LiteError, ModelFormatError
 
 pytestmark = pytest.mark.filterwarnings("ignore::megengine_lite.errors.LiteWarning")
@@ -164,7 +165,7 @@ def test_wrong_or_unknown_method_is_a_decryption_error():
 
 
 def test_empty_and_double_packages_are_refused():
-    from megengine_lite._core.formats.mge.flatbuffer_builder import NewTable, serialize
+    from megengine_lite._core.formats.wire.flatbuffer_builder import NewTable, serialize
 
     for models, message in (
         ([], "holds 0 models"),

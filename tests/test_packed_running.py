@@ -17,8 +17,8 @@ from megengine_lite import (
 from megengine_lite._core.cpu.algorithms import fast_run
 from megengine_lite._core.cpu.algorithms.cache import CACHE, parse_cache, serialize_cache
 from megengine_lite._core.cpu.lowering import Step
-from megengine_lite._core.formats.mge import cryption
-from megengine_lite._core.formats.mge.packed import Package, write_package
+from megengine_lite._core.formats.containers import cryption
+from megengine_lite._core.formats.containers.packed import Package, write_package
 from megengine_lite.errors import DecryptionError, ModelFormatError
 
 ORIGINAL = ["AES_default", "RC4_default", "SIMPLE_FAST_RC4_default"]

@@ -10,7 +10,7 @@ from support.graphs import run
 from support.instruction_sets import INSTRUCTION_SETS
 
 from megengine_lite._core.config import SessionConfig
-from megengine_lite._core.formats.mge import load_model
+from megengine_lite._core.formats.load import load_model
 from megengine_lite._core.operators.reference import run_reference
 from megengine_lite._core.runtime.session import Session
 

@@ -20,7 +20,7 @@ from megengine_lite import (
     TensorBatchCollector,
     decryption_func,
 )
-from megengine_lite._core.formats.mge import cryption
+from megengine_lite._core.formats.containers import cryption
 
 pytestmark = pytest.mark.filterwarnings("ignore:the model is encrypted with the default key")
 model_path = str(DIGITS)

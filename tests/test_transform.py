@@ -12,7 +12,7 @@ from megengine_lite import LiteNetwork, get_model_io_info
 from megengine_lite._api.loading import transformed
 from megengine_lite._core.compile.transform import LAYOUTS, blocked, fold_convolution
 from megengine_lite._core.compile.transform.shaped import shaped_graph
-from megengine_lite._core.formats.mge import load_model, load_record
+from megengine_lite._core.formats.load import load_model, load_record
 from megengine_lite._core.formats.mge.build import build_model
 from megengine_lite._core.ir.dtype import FLOAT32
 from megengine_lite._core.ir.graph import ConstantPool

@@ -14,7 +14,7 @@ from support.definitions import special
 from support.graphs import GraphBuilder, run, session_of
 from support.one_node import INSTRUCTION_SETS, run_node
 
-from megengine_lite._core.formats.mge import load_model
+from megengine_lite._core.formats.load import load_model
 from megengine_lite._core.ir.params import (
     BN,
     BNFwdMode,

@@ -23,7 +23,7 @@ from megengine_lite.log import logger
 if TYPE_CHECKING:
     from megengine_lite._api.diagnostics import Dump, Profile
     from megengine_lite._core.device.plan import Arena, PlanReport
-    from megengine_lite._core.formats.mge import Model
+    from megengine_lite._core.formats.model import Model
     from megengine_lite._core.ir.graph import ConstantPool
     from megengine_lite._core.runtime.session import Session
 

@@ -12,7 +12,7 @@ from megengine_lite._core.system.late_import import late_import
 from megengine_lite.errors import LiteTypeError
 
 if TYPE_CHECKING:
-    from megengine_lite._core.formats.mge import Model
+    from megengine_lite._core.formats.model import Model
 
 
 def get_model_io_info(model_path: Any, config: LiteConfig | None = None) -> LiteNetworkIO:

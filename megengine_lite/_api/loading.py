@@ -23,10 +23,10 @@ from megengine_lite.struct import LiteDeviceType, LiteIOType
 if TYPE_CHECKING:
     from megengine_lite._core.config import Measurements
     from megengine_lite._core.device.interface import Device
-    from megengine_lite._core.formats.mge import Model
-    from megengine_lite._core.formats.mge.information import Information, IOInformation
-    from megengine_lite._core.formats.mge.packed import Package
+    from megengine_lite._core.formats.containers.information import Information, IOInformation
+    from megengine_lite._core.formats.containers.packed import Package
     from megengine_lite._core.formats.mge.records import ModelRecord
+    from megengine_lite._core.formats.model import Model
 
 _API_VERSION = tuple(map(int, version.split(".")))
 
@@ -103,7 +103,7 @@ def typed_errors(task: str) -> Iterator[None]:
 def read_model(source: str | bytes | memoryview, config: LiteConfig) -> Model:
     """Loads a model, decrypting as the configuration says."""
     with late_import():
-        from megengine_lite._core.formats.mge import load_model
+        from megengine_lite._core.formats.load import load_model
 
     return load_model(source, decrypt=config.bare_model_cryption_name or None, compressed=bool(config.has_compression))
 
@@ -120,7 +120,7 @@ def rewritten(source: str | bytes | memoryview, config: LiteConfig, layout: str 
         work in that layout.
     """
     with late_import():
-        from megengine_lite._core.formats.mge import load_record
+        from megengine_lite._core.formats.load import load_record
         from megengine_lite._core.formats.mge.build import build_model
         from megengine_lite._core.formats.mge.to_record import to_record
         from megengine_lite._core.formats.mge.writer_v2 import write_v2

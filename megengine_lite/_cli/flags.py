@@ -195,7 +195,7 @@ def _changed_options(options: LiteOptions) -> dict[str, int]:
 
 def packed_options(args: argparse.Namespace) -> dict[str, int | bool]:
     """The options for a package that the flags set: those that differ from the default."""
-    from megengine_lite._core.formats.mge.information import BOOLEAN_OPTIONS, INTEGER_OPTIONS
+    from megengine_lite._core.formats.containers.information import BOOLEAN_OPTIONS, INTEGER_OPTIONS
 
     changed = _changed_options(_options(args))
     found: dict[str, int | bool] = {n: bool(changed[n]) for n in BOOLEAN_OPTIONS if n in changed}

@@ -19,7 +19,7 @@ from megengine_lite.errors import LiteError, LiteValueError, UnsupportedOperator
 
 if TYPE_CHECKING:
     from megengine_lite._core.compile.infer import Stage
-    from megengine_lite._core.formats.mge import Model
+    from megengine_lite._core.formats.model import Model
     from megengine_lite._core.ir.graph import AnyVar, ModelGraph, Spec, Var
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -39,7 +39,7 @@ def add(parser: ArgumentParser) -> None:
 
 
 def _open(args: Namespace) -> Model:
-    from megengine_lite._core.formats.mge import load_model
+    from megengine_lite._core.formats.load import load_model
 
     flags.open_library(args)
     keys.use_key(args)

@@ -114,15 +114,15 @@ def _is_image(item: tuple[str, str]) -> bool:
 
 
 def _default_inputs(args: Namespace) -> set[str]:
-    from megengine_lite._core.formats.mge import load_model
+    from megengine_lite._core.formats.load import load_model
 
     return set(load_model(args.model, decrypt=args.decrypt, check=False).default_inputs)
 
 
 def stored_cases(args: Namespace) -> list[dict[str, np.ndarray]]:
     """The inputs of the test cases behind the model; a model that was dumped with them checks its outputs by them."""
-    from megengine_lite._core.formats.mge import load_test_cases
-    from megengine_lite._core.formats.mge.container import TEST_CASE_MAGIC
+    from megengine_lite._core.formats.load import load_test_cases
+    from megengine_lite._core.formats.mge.reader import TEST_CASE_MAGIC
 
     if args.decrypt:
         return []
@@ -181,7 +181,7 @@ def read_value(text: str, name: str, tensor: LiteTensor, args: Namespace) -> np.
 
 def checked_load(path: str) -> Any:
     """``numpy.load``, with errors that name the file. Pickled objects are not loaded: they can run code."""
-    from megengine_lite._core.formats.mge.foreign import ARRAY, ARRAYS, HEAD, recognise
+    from megengine_lite._core.formats.foreign import ARRAY, ARRAYS, HEAD, recognise
 
     with open_file(path, pipes=False) as file:
         kind = recognise(file.read(HEAD))

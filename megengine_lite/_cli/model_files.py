@@ -38,10 +38,11 @@ def read_parts(path: str, decrypt: str | None = None) -> Parts:
     decrypt
         How it is encrypted, if it is no package.
     """
-    from megengine_lite._core.formats.cursor import Cursor
-    from megengine_lite._core.formats.mge import cryption, load_model
-    from megengine_lite._core.formats.mge.container import open_source
-    from megengine_lite._core.formats.mge.packed import is_package, read_package
+    from megengine_lite._core.formats.containers import cryption
+    from megengine_lite._core.formats.containers.packed import is_package, read_package
+    from megengine_lite._core.formats.containers.source import open_source
+    from megengine_lite._core.formats.load import load_model
+    from megengine_lite._core.formats.wire.cursor import Cursor
 
     content, what = open_source(path)
     if is_package(Cursor(content, what=what)):

@@ -93,9 +93,9 @@ def _pack(args: Namespace, out: str, name: str | None) -> dict[str, int]:
 
 def write(parts: Parts, out: str, source: str, encryption: Encryption) -> int:
     """Writes a package of these parts, after checking them; gives its size."""
-    from megengine_lite._core.formats.mge import cryption
-    from megengine_lite._core.formats.mge.information import parse_information
-    from megengine_lite._core.formats.mge.packed import Package, write_package
+    from megengine_lite._core.formats.containers import cryption
+    from megengine_lite._core.formats.containers.information import parse_information
+    from megengine_lite._core.formats.containers.packed import Package, write_package
 
     package = Package(parts.name, b"")
     package.model_cryption, package.information_cryption = encryption.model, encryption.information

@@ -26,7 +26,8 @@ from support.guarded_memory import GuardedArena, WildWrite, guarded_copy, guarde
 
 from megengine_lite._core.config import AlgoPolicy, SessionConfig
 from megengine_lite._core.cpu.kernel_set import runnable_sets
-from megengine_lite._core.formats.mge import Model, load_model
+from megengine_lite._core.formats.load import load_model
+from megengine_lite._core.formats.model import Model
 from megengine_lite._core.ir.dtype import DTypeCode
 from megengine_lite._core.ir.graph import Graph, Node, Var
 from megengine_lite._core.operators import REGISTRY

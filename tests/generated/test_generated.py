@@ -17,7 +17,7 @@ from generated.grammar import FAMILIES, make_case, reorder
 from generated.maker import Case, Maker, Rejected
 from generated.settings import default_settings, every_setting, some_settings
 from generated.shrink import describe, shrink
-from megengine_lite._core.formats.mge import load_model
+from megengine_lite._core.formats.load import load_model
 from megengine_lite._core.ir.graph import ModelGraph
 from megengine_lite._core.ir.params import Axis, Elemwise, ElemwiseMode
 from megengine_lite._core.operators.reference import run_reference

@@ -8,7 +8,7 @@ from test_engine import run_session
 from tolerance import MODELS, find_cases, load_case
 
 from megengine_lite._core.config import AlgoPolicy, SessionConfig
-from megengine_lite._core.formats.mge import load_model
+from megengine_lite._core.formats.load import load_model
 
 pytestmark = [
     pytest.mark.shared,

@@ -8,7 +8,7 @@ from support.instruction_sets import INSTRUCTION_SETS
 from tolerance import DEVIATIONS, MODELS, check_outputs, find_cases, load_case
 
 from megengine_lite._core.config import SessionConfig
-from megengine_lite._core.formats.mge import load_model
+from megengine_lite._core.formats.load import load_model
 from megengine_lite._core.operators.reference import run_reference
 from megengine_lite._core.runtime.session import Session
 

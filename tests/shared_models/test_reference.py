@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from tolerance import DEVIATIONS, MODELS, check_outputs, find_cases, load_case
 
-from megengine_lite._core.formats.mge import load_model
+from megengine_lite._core.formats.load import load_model
 from megengine_lite._core.operators.reference import run_nodes, run_reference
 
 pytestmark = [

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from megengine_lite._core.formats.mge import load_model
+from megengine_lite._core.formats.load import load_model
 from support.graphs import session_of
 
 LIST = Path(__file__).parents[1] / "onnx_cases_out_of_scope.txt"

@@ -1,14 +1,17 @@
-"""File formats: bytes become records, and records become graphs; writing goes the other way.
+"""File formats: bytes become a model with its graph; writing goes the other way.
 
 ::
 
-    bytes ─► mge ──► records ──► Model: graph, names of inputs and outputs
-        └──► onnx ─► messages ─► Model
-    bytes ◄─ mge ◄─ records ◄─ graph
+    containers ─► bytes ─┬─► mge ──► records ──┬─► Model: graph, names of inputs and outputs
+    file, package, key   └─► onnx ─► messages ─┘
+                             mge ◄── records ◄─── graph
 
-All reads of a file's bytes go through ``cursor``, which checks every bound; no other module indexes into them.
+Start with ``load``: it opens a source, takes off packages and encryption, tells the format and calls its package.
 
-Records say what a file says, in the same form for all versions of a format. There is one package per format. ``mge`` is
-MegEngine's: both generations, packed, encrypted. ``onnx`` reads and writes ONNX. Start with ``mge.load``: it tells the
-formats apart, since packages and encrypted files may hold either.
+- ``wire`` takes numbers out of bytes: a cursor that checks every bound, flatbuffers, Protocol Buffers. No other module
+  indexes into the bytes of a file.
+- ``containers`` is what a model of either format comes in.
+- ``model`` and ``stored_values`` are what both formats give: a model, and constants that stay in the file until they
+  are needed. ``foreign`` recognizes files that are no models.
+- ``mge`` is MegEngine's format, both generations; ``onnx`` is ONNX. Neither knows the other.
 """

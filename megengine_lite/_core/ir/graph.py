@@ -218,6 +218,10 @@ class DynamicSpec:
 Spec: TypeAlias = TensorSpec | DynamicSpec
 
 
+NOT_NUMBERED = -1
+"""Number of an output that its operator has today and that the file does not count."""
+
+
 class AnyVar:
     """A variable: one output of one node, a graph input, or a constant. Before inference it may have no spec."""
 

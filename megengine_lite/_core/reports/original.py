@@ -10,8 +10,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from megengine_lite._core.formats.mge.records import NOT_NUMBERED
-from megengine_lite._core.ir.graph import AnyNode, AnyVar, Constant, ModelGraph, Var
+from megengine_lite._core.ir.graph import NOT_NUMBERED, AnyNode, AnyVar, Constant, ModelGraph, Var
 from megengine_lite._core.operators.base import operator_of
 from megengine_lite._core.operators.sources import INPUT
 from megengine_lite.errors import InternalError

@@ -11,8 +11,7 @@ from enum import IntEnum
 from typing import Any
 
 from megengine_lite._core.device.plan import Origin, StepTime
-from megengine_lite._core.formats.mge.records import NOT_NUMBERED
-from megengine_lite._core.ir.graph import Spec, TensorSpec
+from megengine_lite._core.ir.graph import NOT_NUMBERED, Spec, TensorSpec
 from megengine_lite._core.ir.image_layouts import dense_strides
 from megengine_lite._core.ir.params import Param
 from megengine_lite._core.reports.original import CONSTANT, DEVICE, Listed, type_name

@@ -16,9 +16,8 @@ import numpy as np
 
 from megengine_lite._core.config import SessionConfig
 from megengine_lite._core.device.interface import Device
-from megengine_lite._core.formats.mge.records import NOT_NUMBERED
 from megengine_lite._core.ir.dtype import DType
-from megengine_lite._core.ir.graph import AnyNode, AnyVar, ConstantPool, ModelGraph, Var
+from megengine_lite._core.ir.graph import NOT_NUMBERED, AnyNode, AnyVar, ConstantPool, ModelGraph, Var
 from megengine_lite._core.operators import REGISTRY
 from megengine_lite._core.operators.facts import Use
 from megengine_lite._core.reports.original import Listed, list_operators

@@ -25,7 +25,7 @@ from megengine_lite._core.system.memory import Storage
 from megengine_lite.errors import LiteError, LiteIndexError, ShapeError
 
 if TYPE_CHECKING:
-    from megengine_lite._core.formats.mge import Model
+    from megengine_lite._core.formats.model import Model
 
 
 def _checksum(value: RunValue) -> int:

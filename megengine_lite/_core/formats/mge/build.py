@@ -5,66 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from megengine_lite._core.formats.mge.information import Information
 from megengine_lite._core.formats.mge.input_order import listed_order
-from megengine_lite._core.formats.mge.packed import Package
-from megengine_lite._core.formats.mge.records import (
-    NOT_NUMBERED,
-    Metadata,
-    ModelRecord,
-    OperatorRecord,
-    TensorRecord,
-)
+from megengine_lite._core.formats.mge.records import ModelRecord, OperatorRecord
 from megengine_lite._core.formats.mge.repair import drop_double_padding
-from megengine_lite._core.formats.mge.stored_values import file_constant
-from megengine_lite._core.ir.graph import AnyNode, AnyVar, Constant, ModelGraph, TensorSpec, Var
+from megengine_lite._core.formats.model import Model
+from megengine_lite._core.formats.stored_values import TensorRecord, file_constant
+from megengine_lite._core.ir.graph import NOT_NUMBERED, AnyNode, AnyVar, Constant, ModelGraph, TensorSpec, Var
 from megengine_lite._core.ir.params import Empty, Host2DeviceCopy
 from megengine_lite._core.operators.sources import CONSTANTS, INPUT
 from megengine_lite.errors import ModelFormatError, UnsupportedOperatorError
 
 MAX_VARIABLES = 1 << 18
-
-
-@dataclass(slots=True)
-class Model:
-    """A loaded model.
-
-    Attributes
-    ----------
-    graph
-        Nodes, inputs in file order, outputs. Constants are views of the file's bytes and keep them alive.
-    input_names
-        Names of the inputs in the order in which the original lists them, which is not the file's.
-    output_names
-        Names of the outputs in model order.
-    default_inputs
-        Default values of inputs, where the file has them.
-    container
-        ``"v1"``, ``"v2"`` or ``"onnx"``.
-    version
-        Number of the release that wrote the file, as stored in the file.
-    metadata
-        What the program that dumped the model stored in it; None if nothing.
-    package, information
-        The package that contained the model, without the model, and the settings of the package. None if there is no
-        package, or no valid settings.
-    has_operator_names
-        The file has names of operators, not only of variables.
-    scalars
-        Names of inputs and outputs that have no dimensions in a file whose format has such; here they have one.
-    """
-
-    graph: ModelGraph
-    input_names: list[str]
-    output_names: list[str]
-    default_inputs: dict[str, Constant]
-    container: str
-    version: int
-    metadata: Metadata | None
-    package: Package | None = None
-    information: Information | None = None
-    has_operator_names: bool = False
-    scalars: frozenset[str] = frozenset()
 
 
 @dataclass(slots=True)

@@ -1,150 +1,50 @@
-"""Loads a model: unpacks, decrypts, reads the records, builds the graph. Start here."""
+"""Makes a model of the plain bytes of a MegEngine file. Start here."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from megengine_lite._core.formats.cursor import Cursor
-from megengine_lite._core.formats.mge import aes_gcm, cryption
-from megengine_lite._core.formats.mge.build import Model, build_model, check_operators
-from megengine_lite._core.formats.mge.container import Source, is_model, is_wrapped, open_source, read_models
-from megengine_lite._core.formats.mge.foreign import HEAD, looks_like_onnx
+from megengine_lite._core.formats.mge.build import build_model, check_operators
 from megengine_lite._core.formats.mge.history import NEWEST, release_of
-from megengine_lite._core.formats.mge.information import Information
-from megengine_lite._core.formats.mge.packed import Package, is_package, read_package
-from megengine_lite._core.formats.mge.records import ModelRecord
-from megengine_lite.errors import DecryptionError, LiteTypeError, ModelFormatError, UnsupportedOperatorError
+from megengine_lite._core.formats.mge.reader import read_models
+from megengine_lite._core.formats.model import Model
+from megengine_lite.errors import ModelFormatError
 from megengine_lite.log import warn
 
-ONNX_SUFFIX = ".onnx"
 
-Decryption = str | Callable[[Any], Any]
-"""Name of a method in :mod:`~megengine_lite._core.formats.mge.cryption`, or a function from buffer to buffer."""
-
-
-def load_model(
-    source: Source,
-    *,
-    decrypt: Decryption | None = None,
-    compressed: bool = False,
-    check: bool = True,
-    copy: bool = False,
-) -> Model:
-    """Loads a model of any container: plain, encrypted, packed, with test cases behind it.
+def load_mge(buffer: Any, what: str, *, compressed: bool = False, check: bool = True) -> Model:
+    """The model in a buffer.
 
     Parameters
     ----------
-    source
-        Path (the file is read into memory), bytes (used in place) or binary file (read from its current position).
-        Constants of the model refer to the bytes and keep them alive. A buffer must not be changed.
-    decrypt
-        How to decrypt the file. Ignored for packages, which name their own method.
+    buffer
+        The bytes of the file. Constants of the model refer to them and keep them alive.
+    what
+        Name of the model for messages.
     compressed
-        The values of tensors are compressed. Ignored for packages, which say it themselves.
+        The values of tensors are compressed.
     check
-        Refuse models with operators that cannot be run. Without it the graph can be looked at.
-    copy
-        Keep all bytes of a file in memory, even those that are not needed at present.
+        Refuse models with operators that cannot be run.
 
     Raises
     ------
     ModelFormatError
         Not a model, or a damaged one.
-    DecryptionError
-        Wrong method or key.
     UnsupportedOperatorError
-        The model has operators, or types of elements, that cannot be run; all operators are listed.
+        Some operators cannot be run; all of them are listed.
     """
-    buffer, package, information, what = _open(source, decrypt=decrypt, copy=copy)
-    if is_onnx(buffer, what):
-        model = _load_onnx(buffer, what, None if package is not None or decrypt else source)
-        model.package, model.information = package and package.without_model(), information
-        return model
     record = next(read_models(buffer, what))
-    compressed = compressed or (information is not None and information.has_compression)
     if release_of(record.version, record.metadata is not None) > NEWEST:
         warn(f"{what}: written by a release newer than {NEWEST[0]}.{NEWEST[1]} (number {record.version})")
     if check:
         check_operators(record, what)
-    model = build_model(record, what=what, compressed=compressed)
-    model.package, model.information = package and package.without_model(), information
-    return model
+    return build_model(record, what=what, compressed=compressed)
 
 
-def load_record(
-    source: Source, *, decrypt: Decryption | None = None, copy: bool = False
-) -> tuple[ModelRecord, Package | None, Information | None, str]:
-    """The record of a file, without a graph: for programs that write it again.
-
-    Returns
-    -------
-    tuple
-        The model's record; the package around it and its valid information, or None; the name for messages.
-    """
-    buffer, package, information, what = _open(source, decrypt=decrypt, copy=copy)
-    if is_onnx(buffer, what):
-        raise UnsupportedOperatorError(
-            f"{what}: an ONNX model. It is run as it is; writing it as a file of MegEngine's is not possible yet"
-        )
-    return next(read_models(buffer, what)), package, information, what
-
-
-def is_onnx(buffer: Any, what: str) -> bool:
-    """Whether these bytes are, or are named like, an ONNX model."""
-    return looks_like_onnx(bytes(memoryview(buffer)[:HEAD])) or (what.endswith(ONNX_SUFFIX) and len(buffer) > 0)
-
-
-def _load_onnx(buffer: Any, what: str, source: Source | None) -> Model:
-    from megengine_lite._core.formats.onnx.load import load_onnx
-
-    return load_onnx(buffer, what, os.fspath(source) if isinstance(source, (str, os.PathLike)) else None)
-
-
-def _open(
-    source: Source, *, decrypt: Decryption | None = None, copy: bool = False
-) -> tuple[Any, Package | None, Information | None, str]:
-    """The plain bytes of a model, the package around it and its valid information, and the name for messages."""
-    buffer, what = open_source(source, copy=copy)
-    cursor = Cursor(buffer, what=what)
-    package = information = None
-    if is_package(cursor):
-        package = read_package(buffer, what)
-        information = package.read_information(what)
-        buffer = _decrypted(package.model, package.model_cryption, what)
-    else:
-        if decrypt is None and cursor.startswith(aes_gcm.MAGIC):
-            decrypt = "AES_256_GCM"
-        buffer = _decrypted(buffer, decrypt, what)
-    return buffer, package, information, what
-
-
-def _decrypted(buffer: Any, decrypt: Decryption | None, what: str) -> Any:
-    """The plain bytes of a model."""
-    if decrypt is None or decrypt in ("", cryption.NONE):
-        return buffer
-    plain = cryption.decrypt(decrypt, buffer) if isinstance(decrypt, str) else decrypt(buffer)
-    try:
-        cursor = Cursor(plain, what=what)
-    except TypeError as error:
-        raise LiteTypeError(f"the decryption function must give bytes, not {type(plain).__name__}") from error
-    except (ValueError, BufferError) as error:  # a view that was released, or has gaps
-        kind = type(plain).__name__
-        raise DecryptionError(f"the decryption function gave a {kind} that cannot be read: {error}") from error
-    if not is_model(cursor) and not is_wrapped(cursor) and not looks_like_onnx(bytes(cursor.view[:HEAD])):
-        method = f"method {decrypt!r}" if isinstance(decrypt, str) else "the function that was given"
-        raise DecryptionError(
-            f"{what}: decrypted by {method} it is not a model: the method or the key is wrong, or the file is damaged"
-        )
-    return plain
-
-
-def load_test_cases(source: Source) -> list[dict[str, np.ndarray]]:
+def read_test_cases(buffer: Any, what: str) -> list[dict[str, np.ndarray]]:
     """The inputs of the test cases that are stored behind a model, by name; empty if there are none."""
-    buffer, what = open_source(source)
     records = read_models(buffer, what)
     model = build_model(next(records), what=what)
     names = sorted(model.input_names)

@@ -9,23 +9,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from megengine_lite._core.formats.model import Metadata
+from megengine_lite._core.formats.stored_values import TensorRecord
 from megengine_lite._core.ir.dtype import DType
 from megengine_lite._core.ir.params import Param
 from megengine_lite.errors import ModelFormatError
 
 MAX_OPERATORS = 1 << 17
-NOT_NUMBERED = -1
-"""Stands for an output that the operator has today and that the file does not count."""
-
-
-@dataclass(slots=True)
-class TensorRecord:
-    """A stored tensor; ``data`` is a view of the bytes of its value in the file, None if it has no value."""
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: DType
-    data: memoryview | None
 
 
 @dataclass(slots=True)
@@ -62,20 +52,6 @@ class OperatorRecord:
         """Type and name, for messages."""
         name = self.name or next((n for n in self.output_names if n), "")
         return f"{self.label} {name!r}" if name else self.label
-
-
-@dataclass(frozen=True, slots=True)
-class Metadata:
-    """What the dumping program said about the model.
-
-    ``user_info`` stays bytes: dumps from Python have a pickle there, which must never be loaded from a file that is not
-    trusted.
-    """
-
-    is_valid: bool = False
-    graph_modified: bool = False
-    user_info: bytes = b""
-    optimize_options: int = 0
 
 
 @dataclass(slots=True)

@@ -2,16 +2,8 @@
 
 from __future__ import annotations
 
-from megengine_lite._core.formats.cursor import Cursor
-from megengine_lite._core.formats.mge.flatbuffer import TableReader, root_table
 from megengine_lite._core.formats.mge.history import Release, lacks_reserve_output, release_of
-from megengine_lite._core.formats.mge.records import (
-    NOT_NUMBERED,
-    Metadata,
-    ModelRecord,
-    OperatorRecord,
-    TensorRecord,
-)
+from megengine_lite._core.formats.mge.records import ModelRecord, OperatorRecord
 from megengine_lite._core.formats.mge.tables import (
     LEAST_OPERATOR,
     read_dtype,
@@ -19,7 +11,12 @@ from megengine_lite._core.formats.mge.tables import (
     read_param,
     read_shape,
 )
+from megengine_lite._core.formats.model import Metadata
+from megengine_lite._core.formats.stored_values import TensorRecord
+from megengine_lite._core.formats.wire.cursor import Cursor
+from megengine_lite._core.formats.wire.flatbuffer import TableReader, root_table
 from megengine_lite._core.ir.dtype import FLOAT32
+from megengine_lite._core.ir.graph import NOT_NUMBERED
 from megengine_lite._core.operators.names import TypeTable, count_outputs
 from megengine_lite.errors import ModelFormatError
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from megengine_lite._core.formats.cursor import Cursor
-from megengine_lite._core.formats.mge.flatbuffer import TableReader, root_table
 from megengine_lite._core.formats.mge.history import Release, release_of
-from megengine_lite._core.formats.mge.records import Metadata, ModelRecord, OperatorRecord, TensorRecord
+from megengine_lite._core.formats.mge.records import ModelRecord, OperatorRecord
 from megengine_lite._core.formats.mge.tables import (
     LEAST_OPERATOR,
     read_dtype,
@@ -13,6 +11,10 @@ from megengine_lite._core.formats.mge.tables import (
     read_param,
     read_shape,
 )
+from megengine_lite._core.formats.model import Metadata
+from megengine_lite._core.formats.stored_values import TensorRecord
+from megengine_lite._core.formats.wire.cursor import Cursor
+from megengine_lite._core.formats.wire.flatbuffer import TableReader, root_table
 from megengine_lite._core.ir.dtype import FLOAT32
 from megengine_lite._core.operators.names import TypeTable
 from megengine_lite.errors import ModelFormatError

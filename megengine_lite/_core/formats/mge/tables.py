@@ -1,4 +1,4 @@
-"""Tables that both generations of the file format share: element types, parameters, stored tensors' sizes."""
+"""Tables that both generations of the file format share: element types, shapes, parameters."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
-from megengine_lite._core.formats.mge.flatbuffer import TableReader
 from megengine_lite._core.formats.mge.history import Release, layout_of, modernize
+from megengine_lite._core.formats.wire.flatbuffer import TableReader
 from megengine_lite._core.ir.dtype import WIDE, DType, DTypeCode
 from megengine_lite._core.ir.params import BY_CODE, AxisDesc, AxisMethod, DTypeTable, IndexDescMaskItem, Param
 from megengine_lite._core.system.memory import MAX_NDIM
@@ -61,14 +61,6 @@ def read_shape(table: TableReader, number: int, thing: str) -> tuple[int, ...]:
     if math.prod(d or 1 for d in shape) > _MAX_ELEMENTS:  # numpy counts the others when one is zero
         raise ModelFormatError(f"{table.cursor.what}: {thing} is {shape}: too large")
     return shape
-
-
-def stored_bytes(shape: tuple[int, ...], dtype: DType) -> int:
-    """Size of a tensor's value in a file. Rows of types below a byte begin on a byte."""
-    bits = dtype.packed_bits
-    if not bits:
-        return math.prod(shape) * dtype.itemsize
-    return math.prod(shape[:-1]) * ((shape[-1] * bits + 7) // 8) if shape else 0
 
 
 _AXIS_DESC = struct.Struct("<b3xi")

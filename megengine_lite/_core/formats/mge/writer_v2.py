@@ -6,7 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 from megengine_lite._core.formats.mge import schema_v2
-from megengine_lite._core.formats.mge.flatbuffer_builder import (
+from megengine_lite._core.formats.mge.records import ModelRecord, OperatorRecord
+from megengine_lite._core.formats.model import Metadata
+from megengine_lite._core.formats.stored_values import TensorRecord
+from megengine_lite._core.formats.wire.flatbuffer_builder import (
     NewTable,
     Scalar,
     Text,
@@ -21,8 +24,8 @@ from megengine_lite._core.formats.mge.flatbuffer_builder import (
     uint32,
     uint64,
 )
-from megengine_lite._core.formats.mge.records import NOT_NUMBERED, Metadata, ModelRecord, OperatorRecord, TensorRecord
 from megengine_lite._core.ir.dtype import DType
+from megengine_lite._core.ir.graph import NOT_NUMBERED
 from megengine_lite._core.ir.params import DTypeTable, ExecutionPolicy, ExecutionPolicyStrategy, Param
 from megengine_lite._core.operators.names import full_id, in_files, registered_name, short_id
 from megengine_lite.errors import UnsupportedOperatorError

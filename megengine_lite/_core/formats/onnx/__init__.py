@@ -9,6 +9,5 @@ Start with ``load``. ``importer`` walks the nodes, ``operators`` has a converter
 nodes by ``graph_builder``; that also says how scalars and int64, which tensors here do not have, are carried.
 ``values`` and ``external`` give the values of tensors.
 
-All reads of a file's bytes go through ``formats/cursor``, which checks every bound, and ``protobuf``, which knows how
-fields are stored.
+Fields are taken out of the bytes by ``wire/protobuf``.
 """

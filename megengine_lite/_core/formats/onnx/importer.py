@@ -11,7 +11,7 @@ import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from megengine_lite._core.formats.mge.build import Model
+from megengine_lite._core.formats.model import Model
 from megengine_lite._core.formats.onnx.external import ExternalFiles
 from megengine_lite._core.formats.onnx.graph_builder import GraphBuilder, Value
 from megengine_lite._core.formats.onnx.messages import (

@@ -5,9 +5,9 @@ from __future__ import annotations
 from array import array
 from typing import Any, TypeVar
 
-from megengine_lite._core.formats.cursor import Cursor
 from megengine_lite._core.formats.onnx.messages import MESSAGES, Form, Message, MessageField, ModelProto
-from megengine_lite._core.formats.onnx.protobuf import FieldReader, Wire, as_float32, packed, signed
+from megengine_lite._core.formats.wire.cursor import Cursor
+from megengine_lite._core.formats.wire.protobuf import FieldReader, Wire, as_float32, packed, signed
 from megengine_lite.errors import ModelFormatError
 
 MAX_DEPTH = 64

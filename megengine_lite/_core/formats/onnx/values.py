@@ -8,10 +8,9 @@ from collections.abc import Hashable
 
 import numpy as np
 
-from megengine_lite._core.formats.mge.records import TensorRecord
-from megengine_lite._core.formats.mge.stored_values import FileConstant, bytes_of
 from megengine_lite._core.formats.onnx.external import ExternalFiles
 from megengine_lite._core.formats.onnx.messages import EXTERNAL, ElementType, TensorProto, type_name
+from megengine_lite._core.formats.stored_values import FileConstant, TensorRecord, bytes_of
 from megengine_lite._core.ir.dtype import (
     BOOL,
     FLOAT16,

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from megengine_lite._core.formats.onnx.messages import Form, Message, MessageField, ModelProto
-from megengine_lite._core.formats.onnx.protobuf import Wire
+from megengine_lite._core.formats.wire.protobuf import Wire
 
 _FLOATS = {Form.FLOAT: ("<f", Wire.FIXED32), Form.DOUBLE: ("<d", Wire.FIXED64)}
 

@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from megengine_lite._core.formats.containers.packed import is_package
+from megengine_lite._core.formats.mge.reader import is_model, is_wrapped
+from megengine_lite._core.formats.wire.cursor import Cursor
+
 HEAD = 4096
 """So many bytes from the begin of a file are examined."""
 
@@ -61,10 +65,6 @@ _TEXT_FILE = Foreign("a text file")
 
 
 def _is_model(head: bytes) -> bool:
-    from megengine_lite._core.formats.cursor import Cursor
-    from megengine_lite._core.formats.mge.container import is_model, is_wrapped
-    from megengine_lite._core.formats.mge.packed import is_package
-
     cursor = Cursor(head)
     return is_model(cursor) or is_wrapped(cursor) or is_package(cursor)
 

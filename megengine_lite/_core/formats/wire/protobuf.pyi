@@ -3,7 +3,7 @@ from collections.abc import Iterator
 from enum import IntFlag
 from typing import Any
 
-from megengine_lite._core.formats.cursor import Cursor
+from megengine_lite._core.formats.wire.cursor import Cursor
 
 class Wire(IntFlag):
     VARINT = 0

@@ -1,4 +1,4 @@
-"""Tables of a flatbuffer, read by a :class:`~megengine_lite._core.formats.cursor.Cursor`.
+"""Tables of a flatbuffer, read by a :class:`~megengine_lite._core.formats.wire.cursor.Cursor`.
 
 A :class:`TableReader` is a flatbuffer table inside of a window. Nothing here knows what a model is.
 
@@ -13,7 +13,7 @@ docs/design/flatbuffer-reader.md says why this is not left to the flatbuffers pa
 from libc.stdint cimport int8_t, int32_t, int64_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
-from megengine_lite._core.formats.cursor cimport Cursor
+from megengine_lite._core.formats.wire.cursor cimport Cursor
 
 from megengine_lite.errors import ModelFormatError
 

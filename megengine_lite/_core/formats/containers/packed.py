@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from megengine_lite._core.formats.cursor import Cursor
-from megengine_lite._core.formats.mge import cryption
-from megengine_lite._core.formats.mge.flatbuffer import root_table
-from megengine_lite._core.formats.mge.flatbuffer_builder import NewTable, boolean, serialize
-from megengine_lite._core.formats.mge.information import Information, parse_information
+from megengine_lite._core.formats.containers import cryption
+from megengine_lite._core.formats.containers.information import Information, parse_information
+from megengine_lite._core.formats.wire.cursor import Cursor
+from megengine_lite._core.formats.wire.flatbuffer import root_table
+from megengine_lite._core.formats.wire.flatbuffer_builder import NewTable, boolean, serialize
 from megengine_lite.errors import ModelFormatError
 
 MAGIC = b"packed_model"

@@ -1,7 +1,7 @@
 """Encrypted models: the methods of the original, byte for byte, and those that users register.
 
 The three methods of the original have default keys that everybody can read in its sources, and they do not always
-detect a changed file. To protect a model use ``AES_256_GCM``, of :mod:`~megengine_lite._core.formats.mge.aes_gcm`.
+detect a changed file. To protect a model use ``AES_256_GCM``, which is in ``aes_gcm``.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import megengine_lite._core.formats.mge.rc4 as rc4
-from megengine_lite._core.formats.mge import aes_gcm
+import megengine_lite._core.formats.containers.rc4 as rc4
+from megengine_lite._core.formats.containers import aes_gcm
 from megengine_lite.errors import DecryptionError, LiteTypeError, LiteValueError
 from megengine_lite.log import warn
 

@@ -1,6 +1,6 @@
 from collections.abc import Iterator
 
-from megengine_lite._core.formats.cursor import Cursor
+from megengine_lite._core.formats.wire.cursor import Cursor
 
 def root_table(cursor: Cursor, offset: int = 0) -> TableReader: ...
 

@@ -5,13 +5,11 @@ from __future__ import annotations
 import math
 import weakref
 from collections.abc import Hashable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from megengine_lite._core.formats.mge.records import TensorRecord
-from megengine_lite._core.formats.mge.tables import stored_bytes
-from megengine_lite._core.ir.dtype import DTypeCode
+from megengine_lite._core.ir.dtype import DType, DTypeCode
 from megengine_lite._core.ir.graph import Constant
 from megengine_lite._core.system.file_bytes import FileBytes, FilePiece
 from megengine_lite.errors import ModelFormatError
@@ -21,6 +19,24 @@ _RAW, _BYTES, _WORDS = 0, 1, 2
 _SCALING_BYTES = 8  # stride and base of compressed values, float32 each
 _STEPS: dict[int, np.dtype] = {_BYTES: np.dtype("<u1"), _WORDS: np.dtype("<u2")}
 _SIGNED = (DTypeCode.QUANTIZED_S4, DTypeCode.INTB4)
+
+
+@dataclass(slots=True)
+class TensorRecord:
+    """A stored tensor; ``data`` is a view of the bytes of its value in the file, None if it has no value."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: DType
+    data: memoryview | None
+
+
+def stored_bytes(shape: tuple[int, ...], dtype: DType) -> int:
+    """Size of a tensor's value in a file. Rows of types below a byte begin on a byte."""
+    bits = dtype.packed_bits
+    if not bits:
+        return math.prod(shape) * dtype.itemsize
+    return math.prod(shape[:-1]) * ((shape[-1] * bits + 7) // 8) if shape else 0
 
 
 class FileConstant(Constant):

@@ -1,4 +1,4 @@
-"""Fields of a message of Protocol Buffers, read by a :class:`~megengine_lite._core.formats.cursor.Cursor`.
+"""Fields of a message of Protocol Buffers, read by a :class:`~megengine_lite._core.formats.wire.cursor.Cursor`.
 
 A message is a row of fields, each a key (number and kind of storage) and a value. Nothing here knows what a model is.
 Messages lie inside of each other and cannot overlap, so reading costs at most the size of the file for each level of
@@ -10,7 +10,7 @@ from array import array
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
-from megengine_lite._core.formats.cursor cimport Cursor
+from megengine_lite._core.formats.wire.cursor cimport Cursor
 
 from megengine_lite.errors import ModelFormatError
 

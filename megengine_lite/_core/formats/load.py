@@ -1,0 +1,156 @@
+"""Loads a model of any format: takes off what it comes in, tells the format, calls its package. Start here."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from megengine_lite._core.formats.containers import aes_gcm, cryption
+from megengine_lite._core.formats.containers.information import Information
+from megengine_lite._core.formats.containers.packed import Package, is_package, read_package
+from megengine_lite._core.formats.containers.source import Source, open_source
+from megengine_lite._core.formats.foreign import HEAD, looks_like_onnx, recognise
+from megengine_lite._core.formats.mge.load import load_mge, read_test_cases
+from megengine_lite._core.formats.mge.reader import is_model, is_wrapped, read_models
+from megengine_lite._core.formats.mge.records import ModelRecord
+from megengine_lite._core.formats.model import Model
+from megengine_lite._core.formats.wire.cursor import Cursor
+from megengine_lite.errors import DecryptionError, LiteTypeError, ModelFormatError, UnsupportedOperatorError
+
+ONNX_SUFFIX = ".onnx"
+
+Decryption = str | Callable[[Any], Any]
+"""Name of a method in :mod:`~megengine_lite._core.formats.containers.cryption`, or a function from buffer to buffer."""
+
+
+def load_model(
+    source: Source,
+    *,
+    decrypt: Decryption | None = None,
+    compressed: bool = False,
+    check: bool = True,
+    copy: bool = False,
+) -> Model:
+    """Loads a model of any container: plain, encrypted, packed, with test cases behind it.
+
+    Parameters
+    ----------
+    source
+        Path (the file is read into memory), bytes (used in place) or binary file (read from its current position).
+        Constants of the model refer to the bytes and keep them alive. A buffer must not be changed.
+    decrypt
+        How to decrypt the file. Ignored for packages, which name their own method.
+    compressed
+        The values of tensors are compressed. Ignored for packages, which say it themselves.
+    check
+        Refuse models with operators that cannot be run. Without it the graph can be looked at.
+    copy
+        Keep all bytes of a file in memory, even those that are not needed at present.
+
+    Raises
+    ------
+    ModelFormatError
+        Not a model, or a damaged one.
+    DecryptionError
+        Wrong method or key.
+    UnsupportedOperatorError
+        The model has operators, or types of elements, that cannot be run; all operators are listed.
+    """
+    buffer, package, information, what = _open(source, decrypt=decrypt, copy=copy)
+    if is_onnx(buffer, what):
+        model = _load_onnx(buffer, what, None if package is not None or decrypt else source)
+    else:
+        compressed = compressed or (information is not None and information.has_compression)
+        model = load_mge(_checked(buffer, what), what, compressed=compressed, check=check)
+    model.package, model.information = package and package.without_model(), information
+    return model
+
+
+def load_record(
+    source: Source, *, decrypt: Decryption | None = None, copy: bool = False
+) -> tuple[ModelRecord, Package | None, Information | None, str]:
+    """The record of a file, without a graph: for programs that write it again.
+
+    Returns
+    -------
+    tuple
+        The model's record; the package around it and its valid information, or None; the name for messages.
+    """
+    buffer, package, information, what = _open(source, decrypt=decrypt, copy=copy)
+    if is_onnx(buffer, what):
+        raise UnsupportedOperatorError(
+            f"{what}: an ONNX model. It is run as it is; writing it as a file of MegEngine's is not possible yet"
+        )
+    return next(read_models(_checked(buffer, what), what)), package, information, what
+
+
+def load_test_cases(source: Source) -> list[dict[str, np.ndarray]]:
+    """The inputs of the test cases that are stored behind a model, by name; empty if there are none."""
+    buffer, what = open_source(source)
+    return read_test_cases(_checked(buffer, what), what)
+
+
+def is_onnx(buffer: Any, what: str) -> bool:
+    """Whether these bytes are, or are named like, an ONNX model."""
+    return looks_like_onnx(bytes(memoryview(buffer)[:HEAD])) or (what.endswith(ONNX_SUFFIX) and len(buffer) > 0)
+
+
+def _load_onnx(buffer: Any, what: str, source: Source | None) -> Model:
+    from megengine_lite._core.formats.onnx.load import load_onnx
+
+    return load_onnx(buffer, what, os.fspath(source) if isinstance(source, (str, os.PathLike)) else None)
+
+
+def _checked(buffer: Any, what: str) -> Any:
+    """The buffer, if it begins as a file of MegEngine's does; else the error says what it is instead."""
+    cursor = Cursor(buffer, what=what)
+    if is_model(cursor) or is_wrapped(cursor):
+        return buffer
+    kind = recognise(cursor.view[:HEAD])
+    if kind is not None:
+        raise ModelFormatError(f"{what}: not a MegEngine model but {kind}")
+    raise ModelFormatError(
+        f"{what}: not a MegEngine model. If it is encrypted, say how: by LiteConfig.bare_model_cryption_name, "
+        "on the command line by --decrypt METHOD --key KEY"
+    )
+
+
+def _open(
+    source: Source, *, decrypt: Decryption | None = None, copy: bool = False
+) -> tuple[Any, Package | None, Information | None, str]:
+    """The plain bytes of a model, the package around it and its valid information, and the name for messages."""
+    buffer, what = open_source(source, copy=copy)
+    cursor = Cursor(buffer, what=what)
+    package = information = None
+    if is_package(cursor):
+        package = read_package(buffer, what)
+        information = package.read_information(what)
+        buffer = _decrypted(package.model, package.model_cryption, what)
+    else:
+        if decrypt is None and cursor.startswith(aes_gcm.MAGIC):
+            decrypt = "AES_256_GCM"
+        buffer = _decrypted(buffer, decrypt, what)
+    return buffer, package, information, what
+
+
+def _decrypted(buffer: Any, decrypt: Decryption | None, what: str) -> Any:
+    """The plain bytes of a model."""
+    if decrypt is None or decrypt in ("", cryption.NONE):
+        return buffer
+    plain = cryption.decrypt(decrypt, buffer) if isinstance(decrypt, str) else decrypt(buffer)
+    try:
+        cursor = Cursor(plain, what=what)
+    except TypeError as error:
+        raise LiteTypeError(f"the decryption function must give bytes, not {type(plain).__name__}") from error
+    except (ValueError, BufferError) as error:  # a view that was released, or has gaps
+        kind = type(plain).__name__
+        raise DecryptionError(f"the decryption function gave a {kind} that cannot be read: {error}") from error
+    if not is_model(cursor) and not is_wrapped(cursor) and not looks_like_onnx(bytes(cursor.view[:HEAD])):
+        method = f"method {decrypt!r}" if isinstance(decrypt, str) else "the function that was given"
+        raise DecryptionError(
+            f"{what}: decrypted by {method} it is not a model: the method or the key is wrong, or the file is damaged"
+        )
+    return plain

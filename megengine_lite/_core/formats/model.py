@@ -1,0 +1,65 @@
+"""What loading a file gives, whatever its format."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from megengine_lite._core.formats.containers.information import Information
+from megengine_lite._core.formats.containers.packed import Package
+from megengine_lite._core.ir.graph import Constant, ModelGraph
+
+
+@dataclass(frozen=True, slots=True)
+class Metadata:
+    """What the dumping program said about the model.
+
+    ``user_info`` stays bytes: dumps from Python have a pickle there, which must never be loaded from a file that is not
+    trusted.
+    """
+
+    is_valid: bool = False
+    graph_modified: bool = False
+    user_info: bytes = b""
+    optimize_options: int = 0
+
+
+@dataclass(slots=True)
+class Model:
+    """A loaded model.
+
+    Attributes
+    ----------
+    graph
+        Nodes, inputs in file order, outputs. Constants are views of the file's bytes and keep them alive.
+    input_names
+        Names of the inputs in the order in which the original lists them, which is not the file's.
+    output_names
+        Names of the outputs in model order.
+    default_inputs
+        Default values of inputs, where the file has them.
+    container
+        ``"v1"``, ``"v2"`` or ``"onnx"``.
+    version
+        Number of the release that wrote the file, as stored in the file.
+    metadata
+        What the program that dumped the model stored in it; None if nothing.
+    package, information
+        The package that contained the model, without the model, and the settings of the package. None if there is no
+        package, or no valid settings.
+    has_operator_names
+        The file has names of operators, not only of variables.
+    scalars
+        Names of inputs and outputs that have no dimensions in a file whose format has such; here they have one.
+    """
+
+    graph: ModelGraph
+    input_names: list[str]
+    output_names: list[str]
+    default_inputs: dict[str, Constant]
+    container: str
+    version: int
+    metadata: Metadata | None
+    package: Package | None = None
+    information: Information | None = None
+    has_operator_names: bool = False
+    scalars: frozenset[str] = frozenset()
