@@ -7,7 +7,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).parent.parent / "megengine_lite"  # the sources, not what is installed
 CLASS = re.compile(r"^[ \t]*(?:cdef[ \t]+)?class[ \t]+(\w+)", re.M)
 # Both have the name of the operator.
-TWINS = (("_core/ir/params/", "_core/ir/general.py"), "_core/operators/")
+TWINS = (("_core/ir/params/", "_core/ir/onnx_params.py"), "_core/operators/")
 # The element type, and the original's table that has the number of one.
 ALSO = {"DType": {"_core/ir/dtype.py", "_core/ir/params/elemwise.py"}}
 
@@ -22,3 +22,12 @@ def test_a_name_stands_for_one_class():
     twins = {n for n, found in shared.items() if len(found) == 2 and all(map(str.startswith, found, TWINS))}
     assert len(twins) > 40
     assert {n: set(shared[n]) for n in shared.keys() - twins} == ALSO
+
+
+def test_a_name_stands_for_one_lowering():
+    places = defaultdict(list)
+    for source in (PACKAGE / "_core" / "cpu" / "lower").glob("*.py"):
+        for name in re.findall(r"^def (lower_\w+)", source.read_text(), re.M):
+            places[name].append(source.name)
+    assert len(places) > 50
+    assert {n: found for n, found in places.items() if len(found) > 1} == {}

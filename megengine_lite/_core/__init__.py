@@ -3,10 +3,11 @@
 Packages stand in the order in which data passes through them::
 
     file ─► container ─► decrypt ─► records ─► Graph ─► passes ─► Plan (per input shape) ─► Program ─► forward()
-            formats/mge, onnx                  ir       compile   cpu                       cpu
+            formats                            ir       compile   cpu                       cpu
 
 ================  =====================================================================================================
 ``system``        what all others stand on: memory, files, limits, the processor
+``config``        how a network is run: threads, algorithms, memory; what the API sets and the rest reads
 ``ir``            graphs: variables, nodes, parameters, element types, constants
 ``operators``     one class per operator: parameters, shapes, the definition in numpy, names in the original
 ``formats``       bytes of files become graphs, and graphs bytes

@@ -9,7 +9,8 @@
 
 * ``graph`` - variables, nodes, constants and their graph; start here
 * ``dtype``, ``quantize`` - element types, and the arithmetic of quantized ones
-* ``params`` - one class for each table of parameters that files hold
+* ``params`` - one class for each table of parameters that files of MegEngine's hold
+* ``onnx_params`` - parameters of the operators that only ONNX models have
 * ``fused``, ``fused_quantized`` - parameters of the nodes that passes make
 * ``shape_constant`` - makes reshapes, whose target shapes are constants
 * ``image_layouts`` - NCHW, NHWC, NCHW44, NCHW88 ...: shapes and conversions of stored images

@@ -10,11 +10,19 @@ from megengine_lite._core.cpu.lowering import Lowering, Ref, Tensor
 from megengine_lite._core.ir.fused import ElemwiseProgram
 from megengine_lite._core.ir.graph import Constant, Node, Var
 from megengine_lite._core.ir.image_layouts import dense_strides
-from megengine_lite._core.ir.params import ElemwiseMode
+from megengine_lite._core.ir.params import ElemwiseMode, ElemwiseMultiTypeMode
 from megengine_lite._core.operators.elemwise_functions import ORDERED
 from megengine_lite.kernels.common.tiling import plan_chain
 
-_M = ElemwiseMode
+_M, _Multi = ElemwiseMode, ElemwiseMultiTypeMode
+COMPARISONS = {
+    _Multi.EQ: _M.EQ,
+    _Multi.NEQ: _M.NEQ,
+    _Multi.LT: _M.LT,
+    _Multi.LEQ: _M.LEQ,
+    _Multi.ISNAN: _M.ISNAN,
+    _Multi.ISINF: _M.ISINF,
+}
 # Functions that make infinities or NaN of the zeros in padded channels; a blocked tensor must not hold those.
 _UNSAFE_AT_ZERO = {
     _M.LOG, _M.FLOOR_DIV, _M.TRUE_DIV, _M.MOD, _M.POW, _M.ERFCINV, _M.ACOSH, _M.ACOSH_GRAD, _M.ATANH_GRAD,

@@ -74,7 +74,7 @@ def halo_wish(node: Node, index: int) -> tuple[int, int]:
     return (node.params.conv.pad_h, node.params.conv.pad_w) if index == 0 else (0, 0)
 
 
-def lower_convolution(ctx: Lowering, node: Node) -> bool | None:
+def lower_quantized_convolution(ctx: Lowering, node: Node) -> bool | None:
     fused = as_quantized_conv(node)
     return False if fused is None else lower_quantized_conv(ctx, fused)
 

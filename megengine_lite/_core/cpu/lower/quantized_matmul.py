@@ -19,7 +19,7 @@ from megengine_lite._core.operators.conv_types import product_scale
 from megengine_lite.kernels.common.shared import QUAD, TILE_BLOCKS
 
 
-def lower_matmul(ctx: Lowering, node: Node) -> bool | None:
+def lower_byte_matmul(ctx: Lowering, node: Node) -> bool | None:
     fused = as_quantized_matmul(node)
     return False if fused is None else lower_quantized_matmul(ctx, fused)
 

@@ -20,15 +20,17 @@ from megengine_lite._core.cpu.lower import (
     deconv,
     detection,
     elemwise,
-    elemwise_other,
+    elemwise_chains,
+    elemwise_int,
     indexing,
     matmul,
     norm,
     pooling,
-    quantized,
     quantized_conv,
     quantized_deconv,
+    quantized_elemwise,
     quantized_matmul,
+    quantized_pooling,
     recurrent,
     reduce,
     resize,
@@ -70,10 +72,10 @@ _DEFAULT = frozenset((0,))  # of matrix products
 _POOLING = frozenset(PoolingMode)
 _ELEMWISE = frozenset(ElemwiseMode)
 _POW = frozenset((ElemwiseMode.POW,))
-_ON_S32 = frozenset(quantized.S32)
-_Q_BINARY = frozenset(quantized.BINARY)
+_ON_S32 = frozenset(quantized_elemwise.S32)
+_Q_BINARY = frozenset(quantized_elemwise.BINARY)
 _Q_OTHER = frozenset(m for m in ElemwiseMultiTypeMode if m.name.startswith("Q")) - _Q_BINARY
-_COMPARISONS = frozenset(elemwise_other.COMPARISONS)
+_COMPARISONS = frozenset(elemwise.COMPARISONS)
 
 # ---- kernels of functions that several lowerings use -----------------------------------------------------------------
 
@@ -149,33 +151,37 @@ def _elementwise() -> Iterator[Row]:
     only: dict[str, Any] = {"inputs": (_F32,), "outputs": (_F32,)}
     yield from _rows("FusedElemwise", elemwise.lower_chain, _CHAIN, **only)
     yield from _rows("Elemwise", elemwise.lower_elemwise, _CHAIN, modes=_ELEMWISE - _POW, **only)
-    yield from _rows("Elemwise", elemwise_other.lower_power, _CHAIN, modes=_POW, **only)
-    yield from _rows("PowC", elemwise_other.lower_power, _CHAIN, inputs=(_F32,))
-    yield from _rows("Where MaskedFill", elemwise_other.lower_selection, ("convert_elements", *_CHAIN), outputs=(_F32,))
+    yield from _rows("Elemwise", elemwise_chains.lower_power, _CHAIN, modes=_POW, **only)
+    yield from _rows("PowC", elemwise_chains.lower_power, _CHAIN, inputs=(_F32,))
+    yield from _rows(
+        "Where MaskedFill", elemwise_chains.lower_selection, ("convert_elements", *_CHAIN), outputs=(_F32,)
+    )
     # The arithmetic that both kernels have is up to five times as fast in binary_s32.
     yield from _rows(
-        "Elemwise", elemwise_other.lower_int32, ("binary_s32", "elemwise_int"), inputs=(_I32,), modes=_ON_S32
+        "Elemwise", elemwise_int.lower_int32, ("binary_s32", "elemwise_int"), inputs=(_I32,), modes=_ON_S32
     )
     yield from _rows(
-        "Elemwise", elemwise_other.lower_integers, ("elemwise_int",), inputs=(_I32,), modes=_ELEMWISE - _ON_S32
+        "Elemwise", elemwise_int.lower_integers, ("elemwise_int",), inputs=(_I32,), modes=_ELEMWISE - _ON_S32
     )
     for code in (_C.INT16, _C.UINT16, _C.BOOL):
-        yield from _rows("Elemwise", elemwise_other.lower_integers, ("elemwise_int",), inputs=(_codes(code),))
-    yield from _rows("Elemwise", quantized.lower_s32, ("binary_s32",), inputs=(_S32,), modes=_ON_S32)
-    yield from _rows("Elemwise", quantized.lower_by_table, _TABLES, inputs=(STORED_BYTES - _BOOL,))
+        yield from _rows("Elemwise", elemwise_int.lower_integers, ("elemwise_int",), inputs=(_codes(code),))
+    yield from _rows("Elemwise", quantized_elemwise.lower_s32, ("binary_s32",), inputs=(_S32,), modes=_ON_S32)
+    yield from _rows("Elemwise", quantized_elemwise.lower_by_table, _TABLES, inputs=(STORED_BYTES - _BOOL,))
     yield from _rows(
-        "ElemwiseMultiType", elemwise_other.lower_comparison, ("convert_elements", *_CHAIN), inputs=(_F32,),
+        "ElemwiseMultiType", elemwise_chains.lower_comparison, ("convert_elements", *_CHAIN), inputs=(_F32,),
         modes=_COMPARISONS,
     )  # fmt: skip
     yield from _rows(
-        "ElemwiseMultiType", elemwise_other.lower_integer_comparison, ("elemwise_int",), modes=_COMPARISONS,
+        "ElemwiseMultiType", elemwise_int.lower_integer_comparison, ("elemwise_int",), modes=_COMPARISONS,
         inputs=(_codes(_C.INT32, _C.INT16, _C.UINT16, _C.BOOL, _C.INT8, _C.UINT8),),
     )  # fmt: skip
     yield from _rows(
-        "ElemwiseMultiType", quantized.lower_binary, ("binary_int8", *_TABLES), inputs=(_QUANTIZED,),
+        "ElemwiseMultiType", quantized_elemwise.lower_binary, ("binary_int8", *_TABLES), inputs=(_QUANTIZED,),
         modes=_Q_BINARY,
     )  # fmt: skip
-    yield from _rows("ElemwiseMultiType", quantized.lower_by_table, _TABLES, inputs=(_QUANTIZED_BYTES,), modes=_Q_OTHER)
+    yield from _rows(
+        "ElemwiseMultiType", quantized_elemwise.lower_by_table, _TABLES, inputs=(_QUANTIZED_BYTES,), modes=_Q_OTHER
+    )
 
 
 def _conversions() -> Iterator[Row]:
@@ -193,12 +199,12 @@ def _conversions() -> Iterator[Row]:
         if both:
             yield conversion(*convert, both, layout=InputLayout.PLAIN)
             yield conversion(
-                quantized.lower_conversion, ("binary_int8",), _codes(source), both, layout=InputLayout.BLOCKED
+                quantized_elemwise.lower_conversion, ("binary_int8",), _codes(source), both, layout=InputLayout.BLOCKED
             )
-    by_table = (quantized.lower_by_table, ("table_8",))
+    by_table = (quantized_elemwise.lower_by_table, ("table_8",))
     yield conversion(*by_table, STORED_BYTES - _PLAIN_BYTES, STORED_BYTES)
     yield conversion(*by_table, _PLAIN_BYTES, STORED_BYTES - _PLAIN_BYTES)
-    by_value = (quantized.lower_conversion, ("binary_int8",))
+    by_value = (quantized_elemwise.lower_conversion, ("binary_int8",))
     yield conversion(*by_value, _F32 | _I32 | _S32, _REAL_TARGETS)
     yield conversion(*by_value, _PRODUCTS | {_C.UINT8}, _S32)
     yield conversion(*by_value, _REAL_TARGETS, _F32)
@@ -213,19 +219,19 @@ def _int8() -> Iterator[Row]:
         halo=wish,
     )  # fmt: skip
     yield from _rows(
-        "Convolution ConvBiasForward", quantized_conv.lower_convolution, _CONV_INT8, inputs=operands, formats=_NCHW,
-        halo=conv.halo_wish,
+        "Convolution ConvBiasForward", quantized_conv.lower_quantized_convolution, _CONV_INT8, inputs=operands,
+        formats=_NCHW, halo=conv.halo_wish,
     )  # fmt: skip
     yield from _rows(
         "ConvolutionBackwardData", quantized_deconv.lower_quantized_deconv, ("conv_direct_int8", "flip_bytes"),
         inputs=operands, formats=_NCHW,
     )  # fmt: skip
     yield from _rows("QuantizedMatMul", quantized_matmul.lower_quantized_matmul, _GEMM_INT8, inputs=operands)
-    yield from _rows("MatrixMul", quantized_matmul.lower_matmul, _GEMM_INT8, inputs=operands, formats=_DEFAULT)
+    yield from _rows("MatrixMul", quantized_matmul.lower_byte_matmul, _GEMM_INT8, inputs=operands, formats=_DEFAULT)
     yield from _rows("BatchedMatrixMul", quantized_matmul.lower_batched, _GEMM_INT8, inputs=operands, formats=_DEFAULT)
     yield from _rows(
-        "Pooling AdaptivePooling", quantized.lower_pooling, ("pool_int8",), inputs=(_PRODUCTS | {_C.UINT8}, ANY),
-        modes=_POOLING, formats=_NCHW,
+        "Pooling AdaptivePooling", quantized_pooling.lower_quantized_pooling, ("pool_int8",),
+        inputs=(_PRODUCTS | {_C.UINT8}, ANY), modes=_POOLING, formats=_NCHW,
     )  # fmt: skip
 
 

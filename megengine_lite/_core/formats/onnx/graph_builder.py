@@ -20,8 +20,8 @@ from megengine_lite._core.formats.onnx.messages import ElementType
 from megengine_lite._core.formats.onnx.values import DTYPES
 from megengine_lite._core.ir import params
 from megengine_lite._core.ir.dtype import FLOAT32, INT32, INT64, DType
-from megengine_lite._core.ir.general import GeneralElemwise, GeneralMode
 from megengine_lite._core.ir.graph import AnyNode, AnyVar, Constant, TensorSpec, Var
+from megengine_lite._core.ir.onnx_params import OnnxElemwise, OnnxMode
 from megengine_lite._core.ir.params import AxisDesc, AxisMethod, ElemwiseMode, ElemwiseMultiTypeMode
 from megengine_lite._core.operators import REGISTRY
 from megengine_lite._core.operators.base import naming
@@ -208,7 +208,7 @@ class GraphBuilder:
         """Sizes as int32, so that kernels take the node that reads them; an error where they do not fit."""
         if not self.is_int64(var):
             return var
-        return self.nodes_of("GeneralElemwise", GeneralElemwise(GeneralMode.NARROW), [var])[0]
+        return self.nodes_of("OnnxElemwise", OnnxElemwise(OnnxMode.NARROW), [var])[0]
 
     def limit(self, var: AnyVar) -> AnyVar:
         """Limits of slices as int32: beyond that there are no elements."""
@@ -242,12 +242,12 @@ class GraphBuilder:
         length = common_length(values)
         return self.node("Elemwise", params.Elemwise(mode=mode), inputs, values[0].kind, rank, length=length)
 
-    def general(self, mode: GeneralMode, *values: Value, kind: ElementType | None = None) -> Value:
+    def onnx_elemwise(self, mode: OnnxMode, *values: Value, kind: ElementType | None = None) -> Value:
         """A function with the rules of ONNX, of values of one type."""
         rank = max(v.rank for v in values)
         inputs = [self.exact(v) for v in values]
         kind, length = values[0].kind if kind is None else kind, common_length(values)
-        return self.node("GeneralElemwise", GeneralElemwise(mode), inputs, kind, rank, length=length)
+        return self.node("OnnxElemwise", OnnxElemwise(mode), inputs, kind, rank, length=length)
 
     def compare(self, mode: ElemwiseMultiTypeMode, *values: Value) -> Value:
         """A function of values of one type whose results are truth values."""

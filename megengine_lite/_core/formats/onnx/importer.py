@@ -29,7 +29,7 @@ from megengine_lite._core.formats.onnx.operators import find_converter
 from megengine_lite._core.formats.onnx.operators.table import NEWEST, OLDEST, STANDARD, Call, NotConverted
 from megengine_lite._core.formats.onnx.ordering import in_order, label_of
 from megengine_lite._core.formats.onnx.values import DTYPES, element_type, shape_of, tensor_constant
-from megengine_lite._core.ir import general
+from megengine_lite._core.ir import onnx_params
 from megengine_lite._core.ir.dtype import FLOAT32, INT32
 from megengine_lite._core.ir.graph import AnyVar, ModelGraph, TensorSpec, Var
 from megengine_lite._core.system.memory import MAX_NDIM
@@ -206,8 +206,8 @@ class _Importer:
         """A variable of a type that the API has."""
         target = _AT_THE_API.get(value.kind, DTYPES[value.kind])
         if value.kind in _CHECKED and value.dtype != target:
-            parameters = general.GeneralElemwise(general.GeneralMode.NARROW)
-            return self._builder.nodes_of("GeneralElemwise", parameters, [value.var])[0]
+            parameters = onnx_params.OnnxElemwise(onnx_params.OnnxMode.NARROW)
+            return self._builder.nodes_of("OnnxElemwise", parameters, [value.var])[0]
         return self._builder.converted(value, target)
 
     # ---- graphs and nodes -------------------------------------------------------------------------------------------

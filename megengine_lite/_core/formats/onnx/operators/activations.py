@@ -10,7 +10,7 @@ from megengine_lite._core.formats.onnx.graph_builder import GraphBuilder, Value
 from megengine_lite._core.formats.onnx.messages import ElementType
 from megengine_lite._core.formats.onnx.operators.table import Call, NotConverted, converts
 from megengine_lite._core.ir import params
-from megengine_lite._core.ir.general import GeneralReduce, GeneralReduction
+from megengine_lite._core.ir.onnx_params import OnnxReduce, OnnxReduction
 from megengine_lite._core.ir.params import ElemwiseMode, ElemwiseMultiTypeMode
 
 _M = ElemwiseMode
@@ -175,8 +175,8 @@ def flattened(b: GraphBuilder, x: Value, axis: int) -> Value:
 
 def product(b: GraphBuilder, vector: Value) -> Value:
     """The product of a vector's numbers, as a vector of one."""
-    parameters = GeneralReduce(GeneralReduction.PRODUCT, (0,))
-    return b.node("GeneralReduce", parameters, [b.exact(vector)], vector.kind, 1, length=1)
+    parameters = OnnxReduce(OnnxReduction.PRODUCT, (0,))
+    return b.node("OnnxReduce", parameters, [b.exact(vector)], vector.kind, 1, length=1)
 
 
 def _along(call: Call, x: Value, axis: int) -> Value:

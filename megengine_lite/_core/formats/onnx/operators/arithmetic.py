@@ -9,7 +9,7 @@ from megengine_lite._core.formats.onnx.graph_builder import GraphBuilder, Value,
 from megengine_lite._core.formats.onnx.messages import ElementType
 from megengine_lite._core.formats.onnx.operators.table import Call, NotConverted, converts
 from megengine_lite._core.ir import params
-from megengine_lite._core.ir.general import GeneralElemwise, GeneralMode
+from megengine_lite._core.ir.onnx_params import OnnxElemwise, OnnxMode
 from megengine_lite._core.ir.params import ElemwiseMode, ElemwiseMultiTypeMode
 
 _M = ElemwiseMode
@@ -92,7 +92,7 @@ def _divide(call: Call) -> Value:
     check_same_kind(values)
     if values[0].kind in FLOATS:
         return call.builder.elemwise(_M.TRUE_DIV, *values)
-    return call.builder.general(GeneralMode.DIVIDE, *values)
+    return call.builder.onnx_elemwise(OnnxMode.DIVIDE, *values)
 
 
 @converts("Mod", since=10)
@@ -100,9 +100,9 @@ def _mod(call: Call) -> Value:
     values = [call.input(0), call.input(1)]
     check_same_kind(values)
     if call.integer("fmod", 0):
-        return call.builder.general(GeneralMode.REMAINDER, *values)
+        return call.builder.onnx_elemwise(OnnxMode.REMAINDER, *values)
     if values[0].kind in FLOATS:
-        return call.builder.general(GeneralMode.MODULO, *values)
+        return call.builder.onnx_elemwise(OnnxMode.MODULO, *values)
     return call.builder.elemwise(_M.MOD, *values)
 
 
@@ -113,7 +113,7 @@ def _power(call: Call) -> Value:
     if base.kind in FLOATS and base.kind != ElementType.DOUBLE:
         return call.builder.elemwise(_M.POW, base, call.builder.retyped(exponent, base.kind))
     inputs = [call.builder.exact(base), call.builder.exact(exponent)]
-    return call.builder.node("GeneralElemwise", GeneralElemwise(GeneralMode.POWER), inputs, base.kind, rank)
+    return call.builder.node("OnnxElemwise", OnnxElemwise(OnnxMode.POWER), inputs, base.kind, rank)
 
 
 _MANY: dict[str, Callable[[GraphBuilder, Value, Value], Value]] = {
@@ -164,9 +164,9 @@ def _is_infinite(call: Call) -> Value:
     b, x = call.builder, call.input(0)
     signs = []
     if call.integer("detect_positive", 1):
-        signs.append(b.general(GeneralMode.IS_POSITIVE_INFINITY, x, kind=ElementType.BOOL))
+        signs.append(b.onnx_elemwise(OnnxMode.IS_POSITIVE_INFINITY, x, kind=ElementType.BOOL))
     if call.integer("detect_negative", 1):
-        signs.append(b.general(GeneralMode.IS_NEGATIVE_INFINITY, x, kind=ElementType.BOOL))
+        signs.append(b.onnx_elemwise(OnnxMode.IS_NEGATIVE_INFINITY, x, kind=ElementType.BOOL))
     if not signs:
         never = b.compare(ElemwiseMultiTypeMode.LT, x, x)
         return never
@@ -175,14 +175,14 @@ def _is_infinite(call: Call) -> Value:
 
 @converts("Round", since=11)
 def _round(call: Call) -> Value:
-    return call.builder.general(GeneralMode.ROUND_EVEN, call.input(0))
+    return call.builder.onnx_elemwise(OnnxMode.ROUND_EVEN, call.input(0))
 
 
 _BITS = {
-    "BitwiseAnd": GeneralMode.BIT_AND,
-    "BitwiseOr": GeneralMode.BIT_OR,
-    "BitwiseXor": GeneralMode.BIT_XOR,
-    "BitwiseNot": GeneralMode.BIT_NOT,
+    "BitwiseAnd": OnnxMode.BIT_AND,
+    "BitwiseOr": OnnxMode.BIT_OR,
+    "BitwiseXor": OnnxMode.BIT_XOR,
+    "BitwiseNot": OnnxMode.BIT_NOT,
 }
 
 
@@ -190,7 +190,7 @@ _BITS = {
 def _bits(call: Call) -> Value:
     values = [call.input(k) for k in range(1 if call.op == "BitwiseNot" else 2)]
     check_same_kind(values)
-    return call.builder.general(_BITS[call.op], *values)
+    return call.builder.onnx_elemwise(_BITS[call.op], *values)
 
 
 @converts("BitShift", since=11)
@@ -198,8 +198,8 @@ def _shift(call: Call) -> Value:
     direction = call.text("direction", "")
     if direction not in ("LEFT", "RIGHT"):
         raise NotConverted(f"its direction is {direction!r}, neither LEFT nor RIGHT")
-    mode = GeneralMode.SHIFT_LEFT if direction == "LEFT" else GeneralMode.SHIFT_RIGHT
-    return call.builder.general(mode, call.input(0), call.input(1))
+    mode = OnnxMode.SHIFT_LEFT if direction == "LEFT" else OnnxMode.SHIFT_RIGHT
+    return call.builder.onnx_elemwise(mode, call.input(0), call.input(1))
 
 
 @converts("Where", since=9)

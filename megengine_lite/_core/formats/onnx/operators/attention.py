@@ -10,7 +10,7 @@ from megengine_lite._core.formats.onnx.operators.activations import choose
 from megengine_lite._core.formats.onnx.operators.matrices import multiplied
 from megengine_lite._core.formats.onnx.operators.table import Call, NotConverted, converts
 from megengine_lite._core.ir import params
-from megengine_lite._core.ir.general import GeneralReduce, GeneralReduction, TargetShape, Triangle
+from megengine_lite._core.ir.onnx_params import OnnxReduce, OnnxReduction, TargetShape, Triangle
 from megengine_lite._core.ir.params import ElemwiseMode, ElemwiseMultiTypeMode
 
 _M = ElemwiseMode
@@ -76,8 +76,8 @@ def _attention(call: Call) -> list[Value | None]:
     weights = b.node("Softmax", params.Softmax(axis=3), [b.exact(weights)], kind, 4)
     weights = b.retyped(weights, q.kind)
     if allowed is not None:
-        largest = GeneralReduce(GeneralReduction.MAX, (allowed.rank - 1,))
-        best = b.node("GeneralReduce", largest, [b.exact(allowed)], allowed.kind, allowed.rank)
+        largest = OnnxReduce(OnnxReduction.MAX, (allowed.rank - 1,))
+        best = b.node("OnnxReduce", largest, [b.exact(allowed)], allowed.kind, allowed.rank)
         none = b.compare(ElemwiseMultiTypeMode.EQ, best, _infinity(b, allowed))
         weights = choose(b, none, b.number(0, weights), weights)
     shown = {0: products, 1: capped, 2: masked, 3: weights}

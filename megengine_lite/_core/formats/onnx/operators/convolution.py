@@ -13,7 +13,7 @@ from megengine_lite._core.formats.onnx.operators.normalization import per_channe
 from megengine_lite._core.formats.onnx.operators.shapes import padded
 from megengine_lite._core.formats.onnx.operators.table import Call, NotConverted, converts
 from megengine_lite._core.ir import params
-from megengine_lite._core.ir.general import GeneralPad, SamePadding
+from megengine_lite._core.ir.onnx_params import OnnxPad, SamePadding
 from megengine_lite._core.ir.params import ConvolutionSparse, ElemwiseMode
 
 _M = ElemwiseMode
@@ -95,7 +95,7 @@ def with_symmetric_padding(
             return with_symmetric_padding(b, x, window._replace(begin=begin, end=end, same=""), fill)
         parameters = SamePadding(window.size, window.strides, window.dilations, window.same == "lower")
         (numbers,) = b.nodes_of("SamePadding", parameters, [x.var])
-        x = b.moved("GeneralPad", GeneralPad("constant"), x, numbers, b.exact(b.number(fill, x)))
+        x = b.moved("OnnxPad", OnnxPad("constant"), x, numbers, b.exact(b.number(fill, x)))
         return x, window._replace(begin=none, end=none, same="")
     if window.begin == window.end:
         return x, window
@@ -206,7 +206,7 @@ def _cut_to(b: GraphBuilder, whole: Value, x: Value, window: WindowAttributes, w
         zeros = [b.constant(np.array([0] * n)) for n in (whole.rank + 2, len(wanted))]
         lacking = b.elemwise(_M.MAX, b.elemwise(_M.SUB, b.constant(np.array(wanted)), space), zeros[1])
         numbers = b.joined([zeros[0], lacking], 0)
-        whole = b.moved("GeneralPad", GeneralPad("constant"), whole, numbers.var, b.exact(b.number(0, x)))
+        whole = b.moved("OnnxPad", OnnxPad("constant"), whole, numbers.var, b.exact(b.number(0, x)))
     for k in range(len(window.size)):
         if wanted is not None:
             size = b.constant(np.array([wanted[k]]))

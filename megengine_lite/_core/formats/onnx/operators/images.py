@@ -7,7 +7,7 @@ import numpy as np
 from megengine_lite._core.formats.onnx.graph_builder import Value
 from megengine_lite._core.formats.onnx.operators.table import Call, NotConverted, converts
 from megengine_lite._core.ir import params
-from megengine_lite._core.ir.general import GeneralResize
+from megengine_lite._core.ir.onnx_params import OnnxResize
 from megengine_lite._core.ir.params import ConvolutionFormat, InterpolationMode
 
 _MODES = ("nearest", "linear", "cubic")
@@ -37,7 +37,7 @@ def _resize(call: Call) -> Value:
         given = call.reals("scales") if call.version < 9 else None
         factors = call.input(1) if given is None else b.constant(np.array(given, np.float32))
         mode, axes = _one_of(call, "mode", "nearest", _MODES), tuple(range(x.rank))
-        parameters = GeneralResize(axes, False, mode, "floor", "asymmetric", -0.75, False, 0.0, False, "stretch")
+        parameters = OnnxResize(axes, False, mode, "floor", "asymmetric", -0.75, False, 0.0, False, "stretch")
         return _resized(call, x, factors, parameters)
     scales, sizes = call.optional(2), call.optional(3)
     by_sizes = sizes is not None and (scales is None or scales.length == 0 or sizes.length != 0)
@@ -46,7 +46,7 @@ def _resize(call: Call) -> Value:
         raise NotConverted("it has neither scales nor sizes")
     named = call.integers("axes") if call.version >= 18 else None
     places = list(range(x.rank)) if named is None else [call.normalized(a, x.rank) for a in named]
-    parameters = GeneralResize(
+    parameters = OnnxResize(
         tuple(places),
         by_sizes,
         _one_of(call, "mode", "nearest", _MODES),
@@ -61,7 +61,7 @@ def _resize(call: Call) -> Value:
     return _resized(call, x, numbers, parameters)
 
 
-def _resized(call: Call, x: Value, numbers: Value, p: GeneralResize) -> Value:
+def _resized(call: Call, x: Value, numbers: Value, p: OnnxResize) -> Value:
     b = call.builder
     fast = _by_kernel(call, x, numbers, p)
     if fast is not None:
@@ -72,10 +72,10 @@ def _resized(call: Call, x: Value, numbers: Value, p: GeneralResize) -> Value:
         if region is None:
             raise NotConverted("it needs the region of interest")
         inputs.append(region.var)
-    return b.node("GeneralResize", p, inputs, x.kind, x.rank)
+    return b.node("OnnxResize", p, inputs, x.kind, x.rank)
 
 
-def _by_kernel(call: Call, x: Value, numbers: Value, p: GeneralResize) -> Value | None:
+def _by_kernel(call: Call, x: Value, numbers: Value, p: OnnxResize) -> Value | None:
     """Resizing of images by whole factors, or to sizes, by the kernels; None if they have no such rules."""
     b = call.builder
     linear = p.mode == "linear" and p.coordinates in ("half_pixel", "pytorch_half_pixel")

@@ -11,7 +11,7 @@ from megengine_lite._core.formats.onnx.operators.table import Call, NotConverted
 from megengine_lite._core.formats.onnx.values import DTYPES
 from megengine_lite._core.ir import params
 from megengine_lite._core.ir.dtype import INT32
-from megengine_lite._core.ir.general import AlongAxis, GatherND, Scatter, SortedTopK
+from megengine_lite._core.ir.onnx_params import AlongAxis, GatherND, Scatter, SortedTopK
 from megengine_lite._core.ir.params import IndexDescMaskItem
 
 

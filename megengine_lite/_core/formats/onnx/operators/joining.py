@@ -10,7 +10,7 @@ from megengine_lite._core.formats.onnx.operators.arithmetic import check_same_ki
 from megengine_lite._core.formats.onnx.operators.shapes import element
 from megengine_lite._core.formats.onnx.operators.table import Call, converts
 from megengine_lite._core.ir import params
-from megengine_lite._core.ir.general import GeneralMode
+from megengine_lite._core.ir.onnx_params import OnnxMode
 
 
 @converts("Concat")
@@ -34,7 +34,7 @@ def _split(call: Call) -> list[Value | None]:
         # Equal parts, rounded up; the last one is smaller if they do not fit.
         whole, parts = b.dimension(x, axis), b.constant(np.array([count]))
         more = b.elemwise(params.ElemwiseMode.ADD, whole, b.constant(np.array([count - 1])))
-        each = b.general(GeneralMode.DIVIDE, more, parts)
+        each = b.onnx_elemwise(OnnxMode.DIVIDE, more, parts)
         before = b.elemwise(params.ElemwiseMode.MUL, each, b.constant(np.array([count - 1])))
         numbers = [each.var] * (count - 1) + [b.elemwise(params.ElemwiseMode.SUB, whole, before).var]
     sizes = map(b.size, numbers)

@@ -10,7 +10,7 @@ from megengine_lite._core.formats.onnx.graph_builder import GraphBuilder, Value
 from megengine_lite._core.formats.onnx.operators.arithmetic import check_same_kind
 from megengine_lite._core.formats.onnx.operators.table import Call, NotConverted, converts
 from megengine_lite._core.ir import params
-from megengine_lite._core.ir.general import EinsumParam
+from megengine_lite._core.ir.onnx_params import EinsumParam
 from megengine_lite._core.ir.params import ElemwiseMode
 
 _M = ElemwiseMode

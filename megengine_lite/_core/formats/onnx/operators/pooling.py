@@ -15,7 +15,7 @@ from megengine_lite._core.formats.onnx.operators.table import Call, NotConverted
 from megengine_lite._core.formats.onnx.values import DTYPES
 from megengine_lite._core.ir import params
 from megengine_lite._core.ir.dtype import INT64
-from megengine_lite._core.ir.general import GeneralPooling
+from megengine_lite._core.ir.onnx_params import OnnxPooling
 from megengine_lite._core.ir.params import ElemwiseMode, PoolingMode, ReduceMode
 from megengine_lite._core.operators.pooling import LOWEST
 
@@ -37,7 +37,7 @@ def _pool(call: Call) -> list[Value | None]:
         fast = _by_kernel(b, x, window, mode, ceil, counts_pads)
         if fast is not None:
             return [fast]
-    parameters = GeneralPooling(
+    parameters = OnnxPooling(
         mode,
         window.size,
         window.strides,
@@ -51,7 +51,7 @@ def _pool(call: Call) -> list[Value | None]:
         bool(call.integer("storage_order", 0)),
         positions,
     )
-    found = b.nodes_of("GeneralPooling", parameters, [b.exact(x)], 2 if positions else 1)
+    found = b.nodes_of("OnnxPooling", parameters, [b.exact(x)], 2 if positions else 1)
     result: list[Value | None] = [Value(found[0], x.kind, x.rank, DTYPES[x.kind])]
     if positions:
         result.append(Value(found[1], ElementType.INT64, x.rank, INT64))

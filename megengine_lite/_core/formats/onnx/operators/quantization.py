@@ -11,7 +11,7 @@ from megengine_lite._core.formats.onnx.operators.matrices import multiplied
 from megengine_lite._core.formats.onnx.operators.reductions import reduced
 from megengine_lite._core.formats.onnx.operators.table import Call, NotConverted, converts
 from megengine_lite._core.formats.onnx.values import DTYPES
-from megengine_lite._core.ir.general import GeneralMode
+from megengine_lite._core.ir.onnx_params import OnnxMode
 from megengine_lite._core.ir.params import ElemwiseMode, ReduceMode
 
 _M = ElemwiseMode
@@ -40,7 +40,7 @@ def quantized(b: GraphBuilder, x: Value, scale: Value, zero: Value | None, kind:
     if kind not in _BYTES:
         raise NotConverted(f"{kind.name} is no type of quantized numbers here")
     limits = np.iinfo(DTYPES[kind].storage)
-    steps = b.general(GeneralMode.ROUND_EVEN, b.elemwise(_M.TRUE_DIV, x, scale))
+    steps = b.onnx_elemwise(OnnxMode.ROUND_EVEN, b.elemwise(_M.TRUE_DIV, x, scale))
     if zero is not None:
         steps = b.elemwise(_M.ADD, steps, b.retyped(zero, ElementType.FLOAT))
     low, high = b.number(int(limits.min), steps), b.number(int(limits.max), steps)
@@ -83,7 +83,7 @@ def _dynamic(call: Call) -> list[Value | None]:
     scale = b.elemwise(_M.TRUE_DIV, b.elemwise(_M.SUB, high, low), b.number(255, x))
     first = b.elemwise(_M.NEGATE, b.elemwise(_M.TRUE_DIV, low, scale))
     limited = b.elemwise(_M.MIN, b.elemwise(_M.MAX, first, zero), b.number(255, x))
-    point = b.retyped(b.general(GeneralMode.ROUND_EVEN, limited), ElementType.UINT8)
+    point = b.retyped(b.onnx_elemwise(OnnxMode.ROUND_EVEN, limited), ElementType.UINT8)
     return [quantized(b, x, scale, point, ElementType.UINT8), scale, point]
 
 

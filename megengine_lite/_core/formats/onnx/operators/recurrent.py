@@ -11,9 +11,9 @@ from megengine_lite._core.formats.onnx.graph_builder import GraphBuilder, Value
 from megengine_lite._core.formats.onnx.operators.table import Call, NotConverted, converts
 from megengine_lite._core.formats.onnx.values import DTYPES
 from megengine_lite._core.ir import params
-from megengine_lite._core.ir.general import Recurrent
 from megengine_lite._core.ir.graph import Var
-from megengine_lite._core.operators.general_recurrent import ACTIVATIONS
+from megengine_lite._core.ir.onnx_params import Recurrent
+from megengine_lite._core.operators.onnx_recurrent import ACTIVATIONS
 
 _USUAL = {"RNN": ("Tanh",), "GRU": ("Sigmoid", "Tanh"), "LSTM": ("Sigmoid", "Tanh", "Tanh")}
 # What activations have in place of an alpha or beta that is not given.

@@ -8,18 +8,18 @@ from megengine_lite._core.formats.onnx.graph_builder import GraphBuilder, Value
 from megengine_lite._core.formats.onnx.messages import ElementType
 from megengine_lite._core.formats.onnx.operators.table import Call, NotConverted, converts
 from megengine_lite._core.ir import params
-from megengine_lite._core.ir.general import GeneralReduce, GeneralReduction, TargetShape
 from megengine_lite._core.ir.graph import AnyVar
+from megengine_lite._core.ir.onnx_params import OnnxReduce, OnnxReduction, TargetShape
 from megengine_lite._core.ir.params import ElemwiseMode, ReduceMode
 
 _M = ElemwiseMode
 _SINCE = {"ReduceSum": 13}  # the version whose axes are an input
-_GENERAL = {
-    ReduceMode.SUM: GeneralReduction.SUM,
-    ReduceMode.MEAN: GeneralReduction.MEAN,
-    ReduceMode.MAX: GeneralReduction.MAX,
-    ReduceMode.MIN: GeneralReduction.MIN,
-    ReduceMode.PRODUCT: GeneralReduction.PRODUCT,
+_ONNX_MODES = {
+    ReduceMode.SUM: OnnxReduction.SUM,
+    ReduceMode.MEAN: OnnxReduction.MEAN,
+    ReduceMode.MAX: OnnxReduction.MAX,
+    ReduceMode.MIN: OnnxReduction.MIN,
+    ReduceMode.PRODUCT: OnnxReduction.PRODUCT,
 }
 
 
@@ -36,12 +36,12 @@ Axes = list[int] | RuntimeAxes
 def reduced(b: GraphBuilder, x: Value, axes: Axes, mode: ReduceMode) -> Value:
     """The reduction along axes, which stay with length 1."""
     if isinstance(axes, RuntimeAxes):
-        general = GeneralReduce(_GENERAL[mode], None, axes.none_is_none)
-        return b.node("GeneralReduce", general, [b.exact(x), axes.var], x.kind, x.rank)
+        parameters = OnnxReduce(_ONNX_MODES[mode], None, axes.none_is_none)
+        return b.node("OnnxReduce", parameters, [b.exact(x), axes.var], x.kind, x.rank)
     # The maxima of the kernels begin at the lowest finite number, so they do not reach infinity.
     if not x.is_float32 or mode in (ReduceMode.MAX, ReduceMode.MIN):
-        parameters = GeneralReduce(_GENERAL[mode], tuple(axes))
-        return b.node("GeneralReduce", parameters, [b.exact(x)], x.kind, x.rank)
+        parameters = OnnxReduce(_ONNX_MODES[mode], tuple(axes))
+        return b.node("OnnxReduce", parameters, [b.exact(x)], x.kind, x.rank)
     for axis in axes:
         x = b.node("Reduce", params.Reduce(mode=mode, axis=axis), [x.var], x.kind, x.rank)
     return x

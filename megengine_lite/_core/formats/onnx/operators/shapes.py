@@ -12,8 +12,8 @@ from megengine_lite._core.formats.onnx.operators.activations import flattened, p
 from megengine_lite._core.formats.onnx.operators.table import Call, NotConverted, converts
 from megengine_lite._core.formats.onnx.values import DTYPES
 from megengine_lite._core.ir import params
-from megengine_lite._core.ir.general import Cumulative, GeneralPad, TargetShape, Triangle
 from megengine_lite._core.ir.graph import AnyVar
+from megengine_lite._core.ir.onnx_params import Cumulative, OnnxPad, TargetShape, Triangle
 from megengine_lite._core.system.memory import MAX_NDIM
 
 
@@ -145,7 +145,7 @@ def _slice(call: Call) -> Value:
         steps, given = call.optional(4), call.optional(3)
         if given is not None and given.known is None:
             inputs = [*limits, given] if steps is None else [*limits, given, steps]
-            return b.moved("GeneralSlice", None, _exactly(b, x), *(v.var for v in inputs))
+            return b.moved("OnnxSlice", None, _exactly(b, x), *(v.var for v in inputs))
         axes = call.known_integers(3, "the list of axes")
     count = limits[0].length
     if count is None:
@@ -193,7 +193,7 @@ def _pad(call: Call) -> Value:
         return padded(b, x, all_pads(call, x, pads, axes), mode, value)
     if axes is not None:
         numbers = _of_all_axes(call, x, numbers, axes)
-    return b.moved("GeneralPad", GeneralPad(mode), _exactly(b, x), numbers.var, b.exact(value))
+    return b.moved("OnnxPad", OnnxPad(mode), _exactly(b, x), numbers.var, b.exact(value))
 
 
 def _of_all_axes(call: Call, x: Value, numbers: Value, axes: Sequence[int]) -> Value:
@@ -235,7 +235,7 @@ def padded(b: GraphBuilder, x: Value, widths: Sequence[tuple[int, int]], mode: s
         parameters = params.Padding(padding_val=float(number.reshape(-1)[0]), padding_mode=simple[mode], **offsets)
         return b.moved("Padding", parameters, x)
     numbers = b.integers([w[0] for w in widths] + [w[1] for w in widths])
-    return b.moved("GeneralPad", GeneralPad(mode), _exactly(b, x), numbers, b.exact(value))
+    return b.moved("OnnxPad", OnnxPad(mode), _exactly(b, x), numbers, b.exact(value))
 
 
 @converts("Tile")

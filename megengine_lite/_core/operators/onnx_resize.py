@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from megengine_lite._core.ir.general import GeneralResize as Parameters
 from megengine_lite._core.ir.graph import AnyNode, TensorSpec
+from megengine_lite._core.ir.onnx_params import OnnxResize as Parameters
 from megengine_lite._core.ir.quantize import from_float32, to_float32
 from megengine_lite._core.operators.base import Operator, fail, register
 from megengine_lite._core.operators.values import check_count, check_shape
@@ -17,10 +17,10 @@ _MOST_WEIGHTS = 1 << 26  # of one axis
 
 
 @register
-class GeneralResize(Operator):
+class OnnxResize(Operator):
     """Resampling; inputs data, factors or sizes[, region of interest], which are known before the data."""
 
-    name = "GeneralResize"
+    name = "OnnxResize"
     in_files = None
     element_types = "floats, integers"
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from megengine_lite._core.ir import general
+from megengine_lite._core.ir import onnx_params
 from megengine_lite._core.ir.dtype import INT32, INT64
 from megengine_lite._core.ir.graph import AnyNode, TensorSpec
 from megengine_lite._core.ir.quantize import from_float32, to_float32
@@ -56,15 +56,15 @@ class SamePadding(Operator):
 
 
 @register
-class GeneralPooling(Operator):
+class OnnxPooling(Operator):
     """Maximum, average or norm over a window of any number of axes, and the positions of maxima as int64."""
 
-    name = "GeneralPooling"
+    name = "OnnxPooling"
     in_files = None
     element_types = "floats, integers"
 
     def count_outputs(self, params: Any, n_inputs: int, payload: tuple[bytes, ...] = ()) -> int:
-        return 2 if type(params) is general.GeneralPooling and params.positions else 1
+        return 2 if type(params) is onnx_params.OnnxPooling and params.positions else 1
 
     @staticmethod
     def _pads(node: AnyNode, space: Sequence[int]) -> list[tuple[int, int]]:
@@ -121,7 +121,7 @@ class GeneralPooling(Operator):
 
 
 def _taps(
-    x: np.ndarray, p: general.GeneralPooling, pads: Sequence[tuple[int, int]], out: Sequence[int]
+    x: np.ndarray, p: onnx_params.OnnxPooling, pads: Sequence[tuple[int, int]], out: Sequence[int]
 ) -> Iterator[tuple[tuple[Any, ...], np.ndarray]]:
     """For each place of the window: which outputs it reaches, and the elements of the data that it has for them."""
     for place in product(*(range(k) for k in p.window)):
@@ -137,7 +137,7 @@ def _taps(
 
 
 def _maxima(
-    x: np.ndarray, p: general.GeneralPooling, pads: Sequence[tuple[int, int]], out: Sequence[int]
+    x: np.ndarray, p: onnx_params.OnnxPooling, pads: Sequence[tuple[int, int]], out: Sequence[int]
 ) -> tuple[np.ndarray, np.ndarray]:
     low = -np.inf if x.dtype.kind == "f" else np.iinfo(x.dtype).min
     best = np.full(out, low, x.dtype)
@@ -155,7 +155,7 @@ def _maxima(
 
 
 def _divisor(
-    space: Sequence[int], p: general.GeneralPooling, pads: Sequence[tuple[int, int]], out: Sequence[int]
+    space: Sequence[int], p: onnx_params.OnnxPooling, pads: Sequence[tuple[int, int]], out: Sequence[int]
 ) -> np.ndarray:
     """How many places of each window count."""
     counts = np.ones((1,) * len(out))

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from megengine_lite._core.ir.general import Recurrent as Parameters
 from megengine_lite._core.ir.graph import AnyNode, TensorSpec
+from megengine_lite._core.ir.onnx_params import Recurrent as Parameters
 from megengine_lite._core.ir.quantize import from_float32, to_float32
 from megengine_lite._core.operators.base import Operator, fail, register
 from megengine_lite._core.operators.values import check_ndim

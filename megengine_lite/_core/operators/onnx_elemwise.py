@@ -6,16 +6,16 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from megengine_lite._core.ir import general
+from megengine_lite._core.ir import onnx_params
 from megengine_lite._core.ir.dtype import BOOL, INT32, DType
-from megengine_lite._core.ir.general import GeneralMode
 from megengine_lite._core.ir.graph import AnyNode, TensorSpec
+from megengine_lite._core.ir.onnx_params import OnnxMode
 from megengine_lite._core.ir.quantize import from_float32, to_float32
 from megengine_lite._core.operators.base import Operator, broadcast_shapes, fail, normalize_axis, register
 from megengine_lite._core.operators.values import check_count, common_dtype, to_integers
 from megengine_lite.errors import LiteValueError
 
-_M = GeneralMode
+_M = OnnxMode
 
 
 def _divide(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -41,7 +41,7 @@ def _shift_right(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return shifted if x.dtype.kind == "i" else np.where(y < bits, shifted, x.dtype.type(0))
 
 
-_FUNCTIONS: dict[GeneralMode, tuple[int, str, Callable[..., np.ndarray]]] = {
+_FUNCTIONS: dict[OnnxMode, tuple[int, str, Callable[..., np.ndarray]]] = {
     _M.NARROW: (1, "iu", lambda x: x),
     _M.DIVIDE: (2, "iuf", _divide),
     _M.REMAINDER: (2, "iuf", np.fmod),
@@ -67,10 +67,10 @@ def _kind(dtype: DType) -> str:
 
 
 @register
-class GeneralElemwise(Operator):
+class OnnxElemwise(Operator):
     """Functions with the rules of ONNX: division of integers, bits, rounding to even, and the like."""
 
-    name = "GeneralElemwise"
+    name = "OnnxElemwise"
     in_files = None
     element_types = "by its function"
 
@@ -123,20 +123,20 @@ def _power(ins: Sequence[np.ndarray], specs: Sequence[TensorSpec]) -> np.ndarray
     return result
 
 
-_REDUCTIONS: dict[general.GeneralReduction, Callable[..., np.ndarray]] = {
-    general.GeneralReduction.SUM: np.sum,
-    general.GeneralReduction.MEAN: np.mean,
-    general.GeneralReduction.MAX: np.max,
-    general.GeneralReduction.MIN: np.min,
-    general.GeneralReduction.PRODUCT: np.prod,
+_REDUCTIONS: dict[onnx_params.OnnxReduction, Callable[..., np.ndarray]] = {
+    onnx_params.OnnxReduction.SUM: np.sum,
+    onnx_params.OnnxReduction.MEAN: np.mean,
+    onnx_params.OnnxReduction.MAX: np.max,
+    onnx_params.OnnxReduction.MIN: np.min,
+    onnx_params.OnnxReduction.PRODUCT: np.prod,
 }
 
 
 @register
-class GeneralReduce(Operator):
+class OnnxReduce(Operator):
     """A reduction along axes, which stay with length 1; of elements of any type, also of none at all."""
 
-    name = "GeneralReduce"
+    name = "OnnxReduce"
     in_files = None
     element_types = "floats, integers, bool"
 
@@ -168,7 +168,7 @@ class GeneralReduce(Operator):
         if dtype.is_float:
             x = to_float32(x, dtype)
         also = {}
-        if mode in (general.GeneralReduction.MAX, general.GeneralReduction.MIN):
+        if mode in (onnx_params.OnnxReduction.MAX, onnx_params.OnnxReduction.MIN):
             if x.dtype.kind == "f":
                 limit: float = np.inf
             elif x.dtype.kind == "b":
@@ -176,9 +176,9 @@ class GeneralReduce(Operator):
             else:
                 limit = np.iinfo(x.dtype).max
             low = -np.inf if x.dtype.kind == "f" else 0 if x.dtype.kind in "bu" else np.iinfo(x.dtype).min
-            also["initial"] = x.dtype.type(low if mode == general.GeneralReduction.MAX else limit)
+            also["initial"] = x.dtype.type(low if mode == onnx_params.OnnxReduction.MAX else limit)
         else:
-            also["dtype"] = np.float64 if x.dtype.kind == "f" or mode == general.GeneralReduction.MEAN else x.dtype
+            also["dtype"] = np.float64 if x.dtype.kind == "f" or mode == onnx_params.OnnxReduction.MEAN else x.dtype
         axes = self._axes(node, x.ndim, ins[-1])
         result = _REDUCTIONS[mode](x, axis=axes, keepdims=True, **also)
         if dtype.is_float:

@@ -1,4 +1,4 @@
-"""Parameters of operators that run in numpy and that no file of MegEngine's has: what other formats need."""
+"""Parameters of the operators that only ONNX models have; they run in numpy."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 
-class GeneralMode(IntEnum):
-    """Functions of :class:`GeneralElemwise`, for types and rules that ``Elemwise`` does not have."""
+class OnnxMode(IntEnum):
+    """Functions of :class:`OnnxElemwise`, for types and rules that ``Elemwise`` does not have."""
 
     NARROW = 0  # int64 or uint64 as int32; an error where a number does not fit
     DIVIDE = 1  # integers: towards zero
@@ -28,14 +28,14 @@ class GeneralMode(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class GeneralElemwise:
+class OnnxElemwise:
     """A function of one or two tensors that broadcast together."""
 
-    mode: GeneralMode
+    mode: OnnxMode
 
 
-class GeneralReduction(IntEnum):
-    """What :class:`GeneralReduce` computes."""
+class OnnxReduction(IntEnum):
+    """What :class:`OnnxReduce` computes."""
 
     SUM = 0
     MEAN = 1
@@ -45,13 +45,13 @@ class GeneralReduction(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class GeneralReduce:
+class OnnxReduce:
     """A reduction along axes, which stay with length 1; elements of any type, also none at all.
 
     Without ``axes`` they are a second input. None there are all, or none at all with ``none_is_none``.
     """
 
-    mode: GeneralReduction
+    mode: OnnxReduction
     axes: tuple[int, ...] | None
     none_is_none: bool = False
 
@@ -72,7 +72,7 @@ class TargetShape:
 
 
 @dataclass(frozen=True, slots=True)
-class GeneralPad:
+class OnnxPad:
     """Padding by numbers that are an input; ``mode`` is numpy's name of how."""
 
     mode: str
@@ -138,7 +138,7 @@ class SamePadding:
 
 
 @dataclass(frozen=True, slots=True)
-class GeneralPooling:
+class OnnxPooling:
     """Pooling over any number of axes.
 
     Attributes
@@ -183,7 +183,7 @@ class EinsumParam:
 
 
 @dataclass(frozen=True, slots=True)
-class GeneralResize:
+class OnnxResize:
     """Resampling along axes.
 
     Attributes

@@ -238,13 +238,13 @@ _PAD_MODES = ("constant", "edge", "reflect", "wrap")
 
 
 @register
-class GeneralPad(Operator):
+class OnnxPad(Operator):
     """Elements added, or removed where a number is negative; inputs data, numbers, value.
 
     The numbers are those in front of each dimension, then those behind each.
     """
 
-    name = "GeneralPad"
+    name = "OnnxPad"
     in_files = None
     value_inputs = (1,)
     element_types = "floats, integers, bool"
@@ -285,10 +285,10 @@ class GeneralPad(Operator):
 
 
 @register
-class GeneralSlice(Operator):
+class OnnxSlice(Operator):
     """Slices by numpy's rules; inputs data, begins, ends, axes[, steps]."""
 
-    name = "GeneralSlice"
+    name = "OnnxSlice"
     in_files = None
     element_types = "floats, integers, bool, quantized"
 

@@ -1,4 +1,4 @@
-"""Elementwise functions, conversions and pooling of quantized tensors."""
+"""Elementwise functions and conversions of quantized tensors, and tables of functions of bytes."""
 
 from __future__ import annotations
 
@@ -9,21 +9,17 @@ import numpy as np
 
 from megengine_lite._core.cpu.lower.copying import view_of
 from megengine_lite._core.cpu.lower.iteration import Space, iteration_space
-from megengine_lite._core.cpu.lower.pooling import pool_arguments, window_of
 from megengine_lite._core.cpu.lower.requantize import (
-    is_byte,
     is_storable,
     source_arguments,
     target_arguments,
 )
-from megengine_lite._core.cpu.lowering import Lowering, MemoryPiece, Ref, Tensor, blocked_strides
-from megengine_lite._core.ir.dtype import UNSIGNED_BYTES, DTypeCode
+from megengine_lite._core.cpu.lowering import Lowering, MemoryPiece, Ref, Tensor
 from megengine_lite._core.ir.graph import Constant, Node, TensorSpec, Var
-from megengine_lite._core.ir.params import ElemwiseMode, PoolingMode
+from megengine_lite._core.ir.params import ElemwiseMode
 from megengine_lite._core.ir.params import ElemwiseMultiTypeMode as QMode
 from megengine_lite._core.operators import REGISTRY
 
-_C = DTypeCode
 # Functions of binary_int8, and whether a ReLU follows.
 BINARY = {
     QMode.QADD: ("ADD", False),
@@ -42,7 +38,6 @@ S32 = {
     ElemwiseMode.RELU: ("MAX", "right"),
     ElemwiseMode.NEGATE: ("SUB", "left"),
 }
-_UNSIGNED_STORAGE = (*UNSIGNED_BYTES, _C.UINT8)
 
 
 def lower_conversion(ctx: Lowering, node: Node) -> bool | None:
@@ -216,25 +211,3 @@ def _table_of(node: Node) -> Callable[[], np.ndarray]:
         return np.ascontiguousarray(np.broadcast_to(result, shape)).view(np.uint8)
 
     return make
-
-
-# ---- pooling ---------------------------------------------------------------------------------------------------------
-
-
-def lower_pooling(ctx: Lowering, node: Node) -> bool | None:
-    """Maximum and average of bytes, blocked."""
-    x, y = node.inputs[0], node.outputs[0]
-    mode = node.params.mode
-    if not (is_byte(x.dtype) or x.dtype.code is _C.UINT8):
-        return False  # a scale that is too small
-    if mode not in ctx.kernels.module("pooling_int8").MODES:
-        return False
-    source = ctx.blocked(x)
-    out = ctx.new_blocked(y)
-    ctx.emit(
-        "pool_int8", node, x=source.ref, y=out.ref, **blocked_strides("x", source), **blocked_strides("y", out),
-        blocks=out.blocks, **pool_arguments(node, window_of(node)),
-        mask=255 if x.dtype.code in _UNSIGNED_STORAGE else -1, zero=x.dtype.zero_point,
-        truncate=not x.dtype.is_quantized and mode == PoolingMode.AVERAGE, work=out.n * out.blocks * out.h,
-    )  # fmt: skip
-    return None
