@@ -1,7 +1,7 @@
 """Builds the package for ARM64 on an x86-64 machine and runs its tests in an emulator.
 
     python tools/emulate_arm.py                                    # kernels and networks, as three processors
-    python tools/emulate_arm.py tests/test_kernels_gemm.py         # what follows is for pytest
+    python tools/emulate_arm.py tests/kernels/test_kernels_gemm.py         # what follows is for pytest
     python tools/emulate_arm.py --cpu neoverse-n1 tests -k int8
     python tools/emulate_arm.py --build-only --folder /tmp/arm     # compile, and say where
 
@@ -36,7 +36,12 @@ COMMANDS = {
     f"{TRIPLE}-gcc": "g++-aarch64-linux-gnu",
     f"{TRIPLE}-g++": "g++-aarch64-linux-gnu",
 }
-TESTS = ("tests/test_kernels_*.py", "tests/test_isa.py", "tests/test_lower_quantized.py", "tests/test_session.py")
+TESTS = (
+    "tests/kernels/test_kernels_*.py",
+    "tests/cpu/test_isa.py",
+    "tests/cpu/test_lower_quantized.py",
+    "tests/runtime/test_session.py",
+)
 NETWORKS = "tests/shared_models/test_engine.py"  # runs where the shared model collection lies beside the checkout
 WHEELS_FOR = ("manylinux_2_28_aarch64", "manylinux_2_27_aarch64", "manylinux_2_17_aarch64", "manylinux2014_aarch64")
 

@@ -3,7 +3,7 @@
     python tools/sanitize.py address     # addresses, undefined behaviour, indices of memoryviews; all instruction sets
     python tools/sanitize.py thread      # ThreadSanitizer, on what threads do with networks
     python tools/sanitize.py address --compiler clang
-    python tools/sanitize.py address --isa avx2 --folder /tmp/watched tests/test_kernels_conv.py
+    python tools/sanitize.py address --isa avx2 --folder /tmp/watched tests/kernels/test_kernels_conv.py
 
 The sources that git knows are copied to a folder and built there, so the usual build stays as it is. A folder that is
 given is kept, and only what has changed is built again; each kind and compiler needs a folder of its own. The exit
@@ -44,16 +44,26 @@ KINDS = {
             "UBSAN_OPTIONS": "print_stacktrace=1",
         },
         (
-            *("tests/test_kernels_*.py", "tests/test_algorithms.py", "tests/test_lower_quantized.py"),
-            *("tests/test_program.py", "tests/test_passes.py", "tests/test_session.py", "tests/test_guarded_memory.py"),
-            *("tests/test_network*.py", "tests/test_tensor*.py", "tests/test_loader*.py", "tests/test_engine_*.py"),
-            *("tests/test_oprs_*.py", "tests/test_cryption.py"),
+            "tests/kernels/test_kernels_*.py",
+            "tests/kernels/test_guarded_memory.py",
+            "tests/cpu/test_algorithms.py",
+            "tests/cpu/test_lower_quantized.py",
+            "tests/cpu/test_program.py",
+            "tests/compile/test_passes.py",
+            "tests/runtime/test_session.py",
+            "tests/runtime/test_engine_*.py",
+            "tests/api/test_network*.py",
+            "tests/api/test_tensor*.py",
+            "tests/formats/test_loader*.py",
+            "tests/formats/test_onnx_[dfim]*.py",
+            "tests/formats/test_cryption.py",
+            "tests/operators/test_oprs_*.py",
         ),
     ),
     "thread": Kind(
         "tsan",
         {"TSAN_OPTIONS": f"exitcode=0:die_after_fork=0:suppressions={ROOT}/tools/thread_suppressions.txt"},
-        ("tests/test_program.py", "tests/test_network_stress.py", "tests/test_session.py"),
+        ("tests/cpu/test_program.py", "tests/api/test_network_stress.py", "tests/runtime/test_session.py"),
     ),
 }
 # These measure the memory of the process, or start children: sanitizers take memory, and do not live through fork.

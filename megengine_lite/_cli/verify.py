@@ -119,7 +119,7 @@ def _run(network: Any) -> dict[str, np.ndarray]:
 
 def _stored_outputs(path: str, names: list[str]) -> dict[str, np.ndarray]:
     if path.endswith(".npy"):
-        array = inputs.checked_load(path)  # first: a file that is missing or no array is told as that
+        array = inputs.checked_load(path)  # first, as it has an error of its own for a file that is missing or no array
         if len(names) > 1:
             raise LiteValueError(f"{path} is one array, the model has the outputs {', '.join(names)}: use a .npz")
         return {names[0]: array}

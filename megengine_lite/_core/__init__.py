@@ -20,6 +20,6 @@ Packages stand in the order in which data passes through them::
 
 A package imports only those above it in this table; ``formats`` and ``compile`` do not know each other. Only
 ``runtime/devices.py`` knows which devices exist: everything else above ``cpu`` asks a ``Device``.
-``tests/test_layers.py`` holds the rule. Start with :mod:`~megengine_lite._core.ir.graph`, then
+``tests/project/test_layers.py`` holds the rule. Start with :mod:`~megengine_lite._core.ir.graph`, then
 :mod:`~megengine_lite._core.runtime.session`, which drives the rest.
 """

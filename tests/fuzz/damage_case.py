@@ -23,6 +23,7 @@ from typing import NamedTuple
 import numpy as np
 from fuzz.mutations import MOST_ELEMENTS, Mutator, copy_graph, random_array, random_dtype, random_shape
 from support.guarded_memory import GuardedArena, WildWrite, guarded_copy, guarded_plans
+from support.places import ROOT, TESTS
 
 from megengine_lite._core.config import AlgoPolicy, SessionConfig
 from megengine_lite._core.cpu.kernel_set import runnable_sets
@@ -36,8 +37,7 @@ from megengine_lite._core.operators.reference import run_nodes
 from megengine_lite._core.runtime.session import Session
 from megengine_lite.errors import LiteError
 
-TESTS = Path(__file__).parents[1]
-SHARED = TESTS.parents[1] / "shared" / "models"
+SHARED = ROOT.parent / "shared" / "models"
 QUIET = ("ok", "refused")
 _SMALL_MODEL = 12  # nodes
 SESSION_SECONDS = 10

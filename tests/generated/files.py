@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from loader_samples import input_operator
+from support.loader_samples import input_operator
 
 from megengine_lite._core.formats.mge.records import ModelRecord
 from megengine_lite._core.formats.mge.to_record import to_record

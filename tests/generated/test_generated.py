@@ -6,10 +6,10 @@ import random
 import subprocess
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
+from support.places import TESTS
 
 from generated.check import Checker, check_case
 from generated.files import model_bytes
@@ -66,11 +66,10 @@ def test_seed_tells_graph(family):
         "print(json.dumps([list(describe(c)), [zlib.crc32(a.tobytes()) for r in c.runs for a in r.values()]]))"
     )
     shown = []
-    folder = Path(__file__).parent.parent
     for hash_seed in "1", "2":
         environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
         command = [sys.executable, "-c", script]
-        process = subprocess.run(command, env=environment, cwd=folder, capture_output=True, check=True)
+        process = subprocess.run(command, env=environment, cwd=TESTS, capture_output=True, check=True)
         shown.append(json.loads(process.stdout))
     assert shown[0] == shown[1]
     assert shown[0][0] == list(describe(make_case(family, 5)))

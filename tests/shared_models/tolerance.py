@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from support.places import ROOT
 
-MODELS = Path(__file__).parents[3] / "shared" / "models"
+MODELS = ROOT.parent / "shared" / "models"
 
 
 class Tolerance(NamedTuple):

@@ -1,11 +1,20 @@
-"""What tests of graphs and kernels share.
+"""What tests share.
 
 ====================  =================================================================================================
+``places``            where tests and checkout are
 ``instruction_sets``  those that tests run on; ``pytest --isa NAME`` limits them
 ``graphs``            builders of small graphs; sessions that run them
 ``definitions``       one operator by its definition in numpy
 ``one_node``          one node through planner and kernels, plain or blocked
 ``quantized``         small quantized graphs, by kernels and by definition
 ``guarded_memory``    memory between forbidden pages, without numbers in it: all of the above run kernels in it
+``special_numbers``   zeros, infinities, NaN and the like
+``numpy_device``      a device with memory of its own, which computes by the definitions; ``devices`` uses it
+``loader_samples``    files of MegEngine's, small or made of records
+``api_samples``       models and networks for tests of the API
+``onnx_models``       ONNX models made in tests; ``onnx_cases`` are those of the package onnx
+``dropin_resources``  the files that programs for the original expect
+``processes``         tests in processes of their own
+``c_library``         libraries of C operators, compiled from ``extern_c``
 ====================  =================================================================================================
 """

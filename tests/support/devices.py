@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from api_samples import DIGITS, loaded
 
 from megengine_lite import LiteConfig, LiteDeviceType, LiteIO, LiteNetwork, LiteNetworkIO, LiteTensor
+from support.api_samples import DIGITS, loaded
 
 OURS = LiteDeviceType.LITE_ATLAS
 """The type of the device; no other of that type exists."""

@@ -10,8 +10,9 @@ import numpy as np
 
 from megengine_lite._core.formats.load import load_model
 from support.graphs import session_of
+from support.places import TESTS
 
-LIST = Path(__file__).parents[1] / "onnx_cases_out_of_scope.txt"
+LIST = TESTS / "formats" / "onnx_cases_out_of_scope.txt"
 # Results in these types are rounded after each operator there, at the end here.
 _STEPS = {"float16": 2e-3, "bfloat16": 2e-2}
 

@@ -27,7 +27,7 @@ class InputLayout(IntEnum):
     """How the first input of a node lies in memory before the node is lowered."""
 
     PLAIN = 0
-    """Dense and row-major, possibly blocked as well."""
+    """Dense and row-major; it may exist in channel blocks, too."""
     BLOCKED = 1
     """In channel blocks only."""
 

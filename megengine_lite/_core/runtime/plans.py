@@ -183,7 +183,7 @@ class Plans:
 
     def _new_plan(self, stage: Stage, config: SessionConfig) -> Plan:
         device = self._device
-        if device.host_visible:  # its own faults are told by name of the node
+        if device.host_visible:  # errors name the node already
             plan = device.plan(stage, self._pool, config, self._device_id)
         else:
             with errors_of(device):

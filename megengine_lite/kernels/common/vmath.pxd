@@ -1,7 +1,7 @@
 # Elementary functions on vectors, and the activation functions of fused epilogues.
 #
 # Unless a function says otherwise, its error is below 4 units in the last place over the whole range (measured by
-# tests/test_kernels_elemwise.py), and NaN gives NaN. vf_min and vf_max give their second operand if one is NaN; the
+# tests/kernels/test_kernels_elemwise.py), and NaN gives NaN. vf_min and vf_max give their second operand if one is NaN; the
 # order of operands below relies on it. Coefficients are minimax fits of the error of the final result.
 from libc.math cimport INFINITY, NAN, cosf, sinf
 from libc.stdint cimport int32_t, uint64_t

@@ -1,7 +1,7 @@
 """Which lowering function and which kernels compute which nodes: the dispatch of the CPU.
 
-A node that no row takes runs in numpy, by the operator's definition. ``tests/test_dispatch.py`` holds the kernels that
-come out; ``docs/operators.md`` lists them by operator.
+A node that no row takes runs in numpy, by the operator's definition. ``tests/cpu/test_dispatch.py`` holds the kernels
+that come out; ``docs/operators.md`` lists them by operator.
 """
 
 from __future__ import annotations

@@ -1,0 +1,101 @@
+"""Names that tell a terminal what to do: none of them reaches it, by any command."""
+
+import io
+import re
+import sys
+
+import numpy as np
+import pytest
+from support.api_samples import packed
+from support.loader_samples import input_operator, operator, to_bytes
+
+from megengine_lite._core.cpu.algorithms.cache import serialize_cache
+from megengine_lite._core.formats.mge.records import ModelRecord
+from megengine_lite._core.ir.params import Elemwise, ElemwiseMode
+from megengine_lite.cli import main
+
+EVIL = "n\x1b]0,x\x07\x1b[2J\r\x9b31m\u202eü"
+
+
+@pytest.fixture
+def model(tmp_path):
+    """``sum = a + b`` with such names of inputs, operators and outputs."""
+    operators = [input_operator(i, side + EVIL) for i, side in enumerate("ab")]
+    operators.append(operator("Elemwise", (0, 1), (2,), Elemwise(mode=ElemwiseMode.ADD), name="add" + EVIL))
+    path = tmp_path / "model.mge"
+    path.write_bytes(to_bytes(ModelRecord("v2", 101300, operators, [(2, "")], {2: "sum" + EVIL})))
+    return path
+
+
+def check(text: str) -> None:
+    assert re.findall(r"[^\n\t\x20-\x7e\xa0-\u200d]", text) == []
+
+
+COMMANDS = {
+    "run": ("--input-desc", f"a{EVIL}:2,3;b{EVIL}:2,3", "--model-info", "--io-dump-stdout"),
+    "run without inputs": (),
+    "run with another input": ("--input", f"c{EVIL}=1"),
+    "bench": ("--iter", "1"),
+    "profile": ("--iter", "1"),
+    "verify": (),
+    "fit": ("--threads", "1"),
+    "info": ("--layers",),
+    "info --shape": ("--shape", f"c{EVIL}=1x2"),
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.filterwarnings("error:.*")
+def test_commands_show_names_escaped(command, model, capsys):
+    status = main([command.split()[0], str(model), *COMMANDS[command]])
+    out, err = capsys.readouterr()
+    check(out)
+    check(err)
+    assert status == (0 if command.split()[0] == command or command == "run" else 1)
+    assert ("\\x1b[2J\\r\\x9b31m\\u202eü" in out + err) == (command != "fit")
+
+
+def test_names_in_caches_packages_and_errors_are_escaped(tmp_path, capsys):
+    cache, package, unknown = tmp_path / "cache", tmp_path / "p.lite", tmp_path / "unknown.mge"
+    cache.write_bytes(serialize_cache({EVIL.encode(): {b"k": b"v"}, f"megengine_lite:r1:{EVIL}:b:t1:x".encode(): {}}))
+    package.write_bytes(packed(name=EVIL, information={"name": EVIL, "backend": EVIL, "device": {"type": EVIL}}))
+    unknown.write_bytes(
+        to_bytes(ModelRecord("v2", 101300, [input_operator(0, "a"), operator(EVIL, (0,), (1,))], [(1, "")]))
+    )
+    for words in (
+        ["cache", cache],
+        ["info", package],
+        ["unpack", package, tmp_path / "out"],
+        ["run", package],
+        ["info", unknown],
+        ["run", unknown],
+    ):
+        main([*map(str, words)])
+        out, err = capsys.readouterr()
+        check(out)
+        check(err)
+        assert len(out + err) > 20
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_what_a_terminal_has_no_letter_for_is_escaped(encoding, model, monkeypatch):
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding))
+    assert main(["info", str(model)]) == 0
+    sys.stdout.flush()
+    assert ("ü" if encoding != "ascii" else "\\xfc").encode(encoding) in raw.getvalue()
+    assert b"\x1b" not in raw.getvalue()
+
+
+def test_outputs_are_written_by_such_names(model, run_json, tmp_path):
+    run_json("run", model, "--input-desc", f"a{EVIL}:2,3;b{EVIL}:2,3", "--output", tmp_path / "out.npz")
+    with np.load(tmp_path / "out.npz") as file:
+        assert len(file.files) == 1 and file[file.files[0]].shape == (2, 3)
+
+
+@pytest.mark.parametrize("words", [["run", "a.mge", f"--{EVIL}flag"], ["run", "a.mge", EVIL], [f"r{EVIL}"]])
+def test_words_of_the_command_line_are_escaped_in_messages(words, capsys):
+    with pytest.raises(SystemExit):
+        main(words)
+    said = capsys.readouterr().err
+    assert EVIL not in said and "\\x1b" in said

@@ -1,0 +1,339 @@
+"""Which kernel runs for which operator, element types and layout: the table of the dispatch, and what comes out.
+
+``dispatch_x86-64.txt`` and ``dispatch_arm64.txt`` list the kernels of small sample nodes, so that a change of kernel is
+seen in review. After a wanted change, ``PYTHONPATH=tests python tests/cpu/test_dispatch.py`` writes that of the
+machine's architecture anew.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pytest
+from support.instruction_sets import INSTRUCTION_SETS
+from support.places import TESTS
+
+from megengine_lite._core.config import SessionConfig
+from megengine_lite._core.cpu.dispatch import ANY, SHARED, DispatchTable, InputLayout, Row
+from megengine_lite._core.cpu.isa import architecture, instruction_sets
+from megengine_lite._core.cpu.kernel_set import kernel_set
+from megengine_lite._core.cpu.lower.table import TABLE
+from megengine_lite._core.cpu.lowering import Lowering, Step
+from megengine_lite._core.ir import params
+from megengine_lite._core.ir.dtype import BOOL, INT32, DType, DTypeCode
+from megengine_lite._core.ir.graph import Constant, ConstantPool, Graph, Node, TensorSpec, Var
+from megengine_lite._core.operators import REGISTRY
+from megengine_lite._core.operators.shape import PassThrough
+from megengine_lite.errors import InternalError, LiteError
+
+LISTING = TESTS / "cpu" / f"dispatch_{architecture()}.txt"
+_C = DTypeCode
+TYPES = [
+    DType(c, 0.5, 1 if "ASYMM" in c.name else 0) if DType(c).is_quantized else DType(c)
+    for c in (
+        _C.FLOAT32, _C.FLOAT16, _C.BFLOAT16, _C.INT32, _C.INT16, _C.UINT16, _C.INT8, _C.UINT8, _C.BOOL, _C.QUANTIZED_S8,
+        _C.QUANTIZED8_ASYMM, _C.QUANTIZED_S4, _C.QUANTIZED4_ASYMM, _C.QUANTIZED_S32, _C.QUANTIZED_S16,
+    )
+]  # fmt: skip
+
+
+# ---- samples ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A node: the shapes of its inputs; places of constants; types of inputs that do not change; parameters."""
+
+    op: str
+    shapes: tuple[tuple[int, ...], ...]
+    label: str = ""
+    constants: tuple[int, ...] = ()
+    fixed: dict[int, DType] = field(default_factory=dict)
+    values: dict[int, list[int]] = field(default_factory=dict)
+    outputs: int = 1
+    param: dict[str, Any] = field(default_factory=dict)
+
+
+IMAGE, SMALL, MATRIX = (2, 32, 6, 7), (1, 3, 12, 12), (8, 12)
+_PAD = {"pad_h": 1, "pad_w": 1}
+_ROW = params.IndexDescMaskDump(items=(params.IndexDescMaskItem(0, True, True, False, False),))
+_INDEX = params.IndexDescMaskDump(items=(params.IndexDescMaskItem(0, False, False, False, True),))
+SAMPLES = [
+    Sample("Convolution", (IMAGE, (16, 32, 3, 3)), "3 x 3", constants=(1,), param=_PAD),
+    Sample("Convolution", (IMAGE, (16, 32, 1, 1)), "1 x 1", constants=(1,)),
+    Sample("Convolution", (SMALL, (16, 3, 3, 3)), "first", constants=(1,), param=_PAD),
+    Sample("Convolution", (IMAGE, (32, 1, 1, 3, 3)), "channel-wise", constants=(1,), param={**_PAD, "sparse": 1}),
+    Sample("Convolution", (IMAGE, (16, 32, 3, 3)), "computed filter", param=_PAD),
+    Sample("ConvBiasForward", (IMAGE, (16, 32, 3, 3)), constants=(1,), param=_PAD),
+    Sample("ConvolutionBackwardData", ((32, 16, 3, 3), IMAGE), constants=(0,), param=_PAD),
+    Sample("Convolution3D", ((2, 4, 4, 5, 6), (4, 4, 3, 3, 3)), constants=(1,)),
+    Sample("MatrixMul", (MATRIX, (12, 40)), constants=(1,)),
+    Sample("BatchedMatrixMul", ((2, 8, 12), (2, 12, 40))),
+    Sample("Pooling", (IMAGE,), "2 x 2"),
+    Sample("Pooling", (IMAGE,), "whole", param={"window_h": 6, "window_w": 7, "stride_h": 6, "stride_w": 7}),
+    Sample("AdaptivePooling", (IMAGE, (2,)), constants=(1,), fixed={1: INT32}, values={1: [3, 3]}),
+    Sample("Argmax", (IMAGE,), param={"axis": 1}),
+    Sample("Argmin", (IMAGE,), param={"axis": 3}),
+    Sample("Cumsum", (MATRIX,), param={"axis": 1}),
+    Sample("Softmax", (IMAGE,), param={"axis": 1}),
+    Sample("LayerNorm", (MATRIX, (12,), (12,)), outputs=3, param={"normalized_size": 12}),
+    Sample("GroupNorm", (IMAGE, (32,), (32,)), outputs=3, constants=(1, 2), param={"group": 4}),
+    Sample("InstanceNorm", (IMAGE, (32,), (32,)), outputs=3, constants=(1, 2)),
+    Sample("GeneralNorm", (MATRIX, (12,), (12,)), outputs=3, param={"axis_start": 1, "axis_end": 2}),
+    Sample("LRN", (IMAGE,)),
+    Sample("RNNCellForward", ((4, 8), (16, 8), (16,), (4, 16), (16, 16), (16,)), constants=(1, 2, 4, 5)),
+    Sample("LSTMCellForward", ((4, 8), (64, 8), (64,), (4, 16), (64, 16), (64,), (4, 16)), constants=(1, 2, 4, 5),
+           outputs=3),
+    Sample("RNNForward", ((5, 4, 8), (1, 4, 16), (416,)), constants=(2,), outputs=3, param={"hidden_size": 16}),
+    Sample("LSTMForward", ((5, 4, 8), (1, 4, 16), (1, 4, 16), (1664,)), constants=(3,), outputs=4,
+           param={"hidden_size": 16}),
+    Sample("Resize", (IMAGE, (2,)), constants=(1,), fixed={1: INT32}, values={1: [9, 9]}),
+    Sample("ROIAlign", (IMAGE, (3, 5)), outputs=2),
+    Sample("NMSKeepMGB", ((2, 9, 4),), outputs=2, param={"iou_thresh": 0.5, "max_output": 3}),
+    Sample("Argsort", (MATRIX,), outputs=2),
+    Sample("TopK", (MATRIX, (1,)), outputs=2, constants=(1,), fixed={1: INT32}, values={1: [3]}),
+    Sample("PowC", (IMAGE,), param={"exp": 2.0}),
+    Sample("Where", (MATRIX, MATRIX, MATRIX), fixed={0: BOOL}),
+    Sample("MaskedFill", (MATRIX, MATRIX), fixed={1: BOOL}),
+    *(Sample(op, (IMAGE,)) for op, operator in REGISTRY.items() if isinstance(operator, PassThrough)),
+    Sample("AxisAddRemove", (IMAGE,), param={"desc": (params.AxisDesc(params.AxisMethod.ADD_1, 0),)}),
+    Sample("Split", (MATRIX, (1,), (1,)), outputs=2, constants=(1, 2), fixed={1: INT32, 2: INT32},
+           values={1: [3], 2: [9]}, param={"axis": 1}),
+    Sample("Reshape", (IMAGE, (2,)), constants=(1,), fixed={1: INT32}, values={1: [64, 42]}),
+    Sample("Broadcast", ((1, 12), (2,)), constants=(1,), fixed={1: INT32}, values={1: [8, 12]}),
+    Sample("Subtensor", (MATRIX, (1,), (1,)), constants=(1, 2), fixed={1: INT32, 2: INT32}, values={1: [2], 2: [5]},
+           param={"items": _ROW.items}),
+    Sample("SetSubtensor", (MATRIX, (3, 12), (1,), (1,)), constants=(2, 3), fixed={2: INT32, 3: INT32},
+           values={2: [2], 3: [5]}, param={"items": _ROW.items}),
+    Sample("IndexingMultiAxisVec", (MATRIX, (5,)), fixed={1: INT32}, param={"items": _INDEX.items}),
+    Sample("IndexingOneHot", (MATRIX, (8,)), fixed={1: INT32}, param={"axis": 1}),
+    Sample("Dimshuffle", (IMAGE,), param={"pattern": (0, 2, 3, 1), "ndim": 4}),
+    Sample("Concat", (IMAGE, (2, 5, 6, 7)), param={"axis": 1}),
+    Sample("Padding", (IMAGE,), param={"front_offset_dim2": 1, "back_offset_dim3": 2}),
+]  # fmt: skip
+
+
+def variable(number: int, sample: Sample, dtype: DType) -> Var:
+    shape, dtype = sample.shapes[number], sample.fixed.get(number, dtype)
+    if number not in sample.constants:
+        return Var(number, f"x{number}", TensorSpec(shape, dtype))
+    value = np.ones(shape, dtype.storage)
+    if number in sample.values:
+        value = np.array(sample.values[number], dtype.storage)
+    return Var(number, f"x{number}", TensorSpec(shape, dtype, value), Constant(value, ("sample", sample.op, number)))
+
+
+def kernels_of(node: Node, isa: str, blocked: bool) -> tuple[str, ...]:
+    """Kernels of a node whose images are plain or blocked, but for those that change layouts."""
+    ctx = Lowering(
+        Graph([node], [v for v in node.inputs if v.const is None], list(node.outputs[:1]), []), kernel_set(isa),
+        ConstantPool(), SessionConfig(threads=1, isa=isa), TABLE,
+    )  # fmt: skip
+    for v in node.inputs:
+        if v.const is None:
+            (ctx.new_blocked if blocked and len(v.shape) == 4 else ctx.new_plain)(v)
+    if not ctx.lower(node):
+        return ("numpy",)
+    names = [s.kernel.name for s in ctx.steps if isinstance(s, Step)]
+    return tuple(sorted(set(names) - SHARED)) or ("views and copies",)
+
+
+def node_of(sample: Sample, dtype: DType, param: Any, output: DType | None = None) -> Node | None:
+    """The node for an element type; None if the operator is not defined for it."""
+    inputs = [variable(k, sample, dtype) for k in range(len(sample.shapes))]
+    node = Node(sample.op, param, inputs, [Var(len(inputs) + k) for k in range(sample.outputs)], "sample", output)
+    try:
+        specs = REGISTRY[sample.op].infer(node, [v.spec for v in inputs])
+    except LiteError:
+        return None
+    node.outputs = [Var(len(inputs) + k, f"y{k}", spec) for k, spec in enumerate(specs)]
+    return node
+
+
+def param_of(sample: Sample) -> Any:
+    made = REGISTRY[sample.op].param
+    return made(**sample.param) if made else None
+
+
+def name_of(dtype: DType) -> str:
+    return dtype.code.name.lower()
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A node to look at: its operator, element type and mode (of conversions: the target), and the layout of images."""
+
+    heading: str
+    dtype: str
+    mode: str
+    node: Node
+    blocked: bool
+
+
+def variants() -> Iterator[Variant]:
+    for sample in SAMPLES:
+        heading = " ".join(filter(None, (sample.op, sample.label)))
+        for dtype in TYPES:
+            yield from _both(heading, dtype, "", node_of(sample, dtype, param_of(sample)))
+    for source in TYPES:
+        for target in TYPES:
+            node = node_of(Sample("TypeCvt", (IMAGE,)), source, params.DTypeTable(dtype=target))
+            yield from _both("TypeCvt", source, name_of(target), node)
+    for mode in params.ReduceMode:
+        reduced = Sample("Reduce", (IMAGE,), param={"mode": mode, "axis": 1})
+        for dtype in TYPES:
+            yield from _both("Reduce", dtype, mode.name, node_of(reduced, dtype, param_of(reduced)))
+    for op, modes, made in (
+        ("Elemwise", params.ElemwiseMode, params.Elemwise),
+        ("ElemwiseMultiType", params.ElemwiseMultiTypeMode, params.ElemwiseMultiType),
+    ):
+        for dtype, mode, count in product(TYPES, modes, range(1, 5)):
+            output = dtype if mode.name.startswith("Q") else None
+            yield from _both(
+                op, dtype, mode.name, node_of(Sample(op, (IMAGE,) * count), dtype, made(mode=mode), output)
+            )
+
+
+def _both(heading: str, dtype: DType, mode: str, node: Node | None) -> Iterator[Variant]:
+    """A node in the layouts that it can have; nothing for None."""
+    if node is not None:
+        yield Variant(heading, name_of(dtype), mode, node, False)
+        if any(len(v.shape) == 4 and v.const is None for v in node.inputs):
+            yield Variant(heading, name_of(dtype), mode, node, True)
+
+
+def described(variant: Variant) -> str:
+    """The kernels of a node; those of each instruction set where they differ."""
+    found: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    for isa in reversed(instruction_sets()):
+        found[kernels_of(variant.node, isa, variant.blocked)].append(isa)
+    parts = [", ".join(k) + (f" ({', '.join(sets)})" if len(found) > 1 else "") for k, sets in found.items()]
+    return "; ".join(parts)
+
+
+def listing() -> str:
+    """A line for all types, modes and layouts of an operator that have the same kernels."""
+    layouts: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    for v in variants():
+        layouts[v.heading, described(v), v.dtype, v.mode].append("blocked" if v.blocked else "plain")
+    modes: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    for (heading, kernels, dtype, mode), found in layouts.items():
+        modes[heading, kernels, " ".join(found), dtype].append(mode)
+    types: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    for (heading, kernels, layout, dtype), found in modes.items():
+        types[heading, kernels, layout, " ".join(found)].append(dtype)
+    lines = (
+        " | ".join(filter(None, (heading, " ".join(found), mode, layout, kernels)))
+        for (heading, kernels, layout, mode), found in types.items()
+    )
+    return "\n".join(lines) + "\n"
+
+
+# ---- tests -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif({*INSTRUCTION_SETS} != {*instruction_sets()}, reason="the listing is of all instruction sets")
+def test_kernels_are_those_of_the_listing():
+    assert listing() == LISTING.read_text()
+
+
+def nothing(ctx: Lowering, node: Node) -> None:
+    """A lowering function."""
+
+
+ROW = Row(op="Elemwise", lower=nothing, kernels=("elemwise_int",))
+F32, I32 = frozenset((_C.FLOAT32,)), frozenset((_C.INT32,))
+
+
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [
+        ({}, {}),
+        ({"inputs": (F32,)}, {}),
+        ({"inputs": (F32,)}, {"inputs": (F32 | I32,)}),
+        ({"inputs": (F32, F32)}, {"inputs": (F32, I32)}),  # a node of one input would be of both
+        ({"modes": frozenset((1, 2))}, {"modes": frozenset((2, 3))}),
+        ({"modes": frozenset((1, 2))}, {"formats": frozenset((2, 3))}),
+        ({"layout": InputLayout.PLAIN}, {}),
+        ({"halo": lambda node, index: (1, 1)}, {"halo": lambda node, index: (0, 0)}),
+    ],
+)
+def test_overlapping_rows_are_an_error(a, b):
+    for rows in ((a, b), (b, a)):
+        with pytest.raises(InternalError, match="a node may belong to nothing and to nothing"):
+            DispatchTable([replace(ROW, **changes) for changes in rows])
+
+
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [
+        ({"op": "PowC"}, {}),
+        ({"inputs": (F32,)}, {"inputs": (I32,)}),
+        ({"outputs": (F32,)}, {"outputs": (I32,)}),
+        ({"modes": frozenset((1, 2))}, {"modes": frozenset((3,))}),
+        ({"formats": frozenset((1, 2))}, {"formats": frozenset((3,))}),
+        ({"layout": InputLayout.PLAIN}, {"layout": InputLayout.BLOCKED}),
+    ],
+)
+def test_disjoint_rows_stand_side_by_side(a, b):
+    assert len(DispatchTable([replace(ROW, **a), replace(ROW, **b)]).rows) == 2
+
+
+def test_order_of_rows_decides_nothing():
+    other = DispatchTable(reversed(TABLE.rows))
+    found = 0
+    for v in variants():
+        row = TABLE.find(v.node, InputLayout(v.blocked))
+        assert other.find(v.node, InputLayout(v.blocked)) is row
+        found += row is not None
+    assert found > 1000
+
+
+def test_node_of_no_row_runs_in_numpy():
+    node = node_of(Sample("Elemwise", (IMAGE,)), DType(_C.FLOAT16), params.Elemwise(mode=params.ElemwiseMode.EXP))
+    assert node is not None
+    assert TABLE.find(node, InputLayout.PLAIN) is None
+    assert kernels_of(node, INSTRUCTION_SETS[0], False) == ("numpy",)
+
+
+PACKING = {"pack_winograd_f32"}  # kernels that run while weights are packed, and in no step
+
+
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+def test_rows_and_kernels_know_each_other(isa):
+    """No kernel is unused. That rows name all kernels that they run is seen wherever tests run plans."""
+    named = {kernel for row in TABLE.rows for kernel in row.kernels}
+    assert not named & (SHARED | PACKING)
+    assert named | SHARED | PACKING == {kernel.name for kernel in kernel_set(isa)}
+
+
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+def test_conversions_take_the_types_of_their_kernel(isa):
+    rows = [row for row in TABLE.rows if "convert_elements" in row.kernels and row.op == "TypeCvt"]
+    kinds = kernel_set(isa).module("typecvt").KINDS
+    for of in (lambda row: row.inputs[0], lambda row: row.outputs[0]):
+        assert {code.name for row in rows for code in of(row)} == kinds.keys()
+
+
+# Passes make these of others; the sample of attention and warps would say no more than their tests do.
+NOT_LISTED = {
+    "ChannelGather", "FusedConv", "FusedElemwise", "FusedMatMul", "MultiHeadAttn", "QuantizedConv", "QuantizedMatMul",
+    "ReduceAxes", "WarpPerspective",
+}  # fmt: skip
+
+
+def test_every_operator_of_the_table_is_listed():
+    listed = {line.split()[0] for line in LISTING.read_text().splitlines() if not line.endswith("numpy")}
+    assert listed == {row.op for row in TABLE.rows} - NOT_LISTED
+    for row in TABLE.rows:
+        assert row.op in REGISTRY
+        assert all(codes and codes <= ANY for codes in (*row.inputs, *row.outputs))
+
+
+if __name__ == "__main__":
+    LISTING.write_text(listing())

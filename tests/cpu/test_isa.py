@@ -1,0 +1,230 @@
+"""The table of instruction sets: what it says is what kernels were compiled for, and what others read from it."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+from support.instruction_sets import INSTRUCTION_SETS, chosen_sets
+from support.places import ROOT, TESTS
+
+from megengine_lite import cpu_info
+from megengine_lite._core.cpu import isa as table
+from megengine_lite._core.cpu import kernel_set as kernel_sets
+from megengine_lite._core.cpu.isa import ARM64, OTHER, X86_64, DotKind, full_name, instruction_sets
+from megengine_lite._core.cpu.kernel_set import kernel_set, runnable_sets
+from megengine_lite._core.system import processor
+
+ROWS_OF_BLOCK = {16: 4, 32: 14}  # rows of sums that fit so many registers beside their operands
+
+
+def test_a_name_stands_once_for_each_architecture():
+    keys = [(row.architecture, row.name) for row in table.INSTRUCTION_SETS]
+    assert len(set(keys)) == len(keys)
+    assert {a for a, _ in keys} == {X86_64, ARM64, OTHER}
+
+
+@pytest.mark.parametrize("architecture", [X86_64, ARM64, OTHER])
+def test_every_architecture_ends_with_a_set_for_all(architecture):
+    """A set that all processors of it run; one feature may be asked for, which those without are too old for."""
+    assert len([*instruction_sets(architecture).values()][-1].features) <= 1
+
+
+def test_base_is_a_name_of_the_last_set():
+    last = [*instruction_sets()][-1]
+    assert (full_name("base"), full_name(last), full_name("other")) == (last, last, "other")
+    assert kernel_set("base") is kernel_set(last)
+
+
+def test_the_table_of_x86_64():
+    sets = instruction_sets(X86_64)
+    facts = {name: (sets[name].width, sets[name].registers, sets[name].dot) for name in ("avx512", "avx2", "base")}
+    assert facts == {
+        "avx512": (16, 32, DotKind.U8S8_QUADS),
+        "avx2": (8, 16, DotKind.PAIRS_16),
+        "base": (4, 16, DotKind.PAIRS_16),
+    }
+    assert [name for name in sets if name in facts] == ["avx512", "avx2", "base"]  # the best first
+
+
+def test_the_table_of_arm64():
+    sets = instruction_sets(ARM64)
+    assert [(name, row.dot) for name, row in sets.items()] == [
+        ("i8mm", DotKind.MIXED_QUADS),
+        ("dotprod", DotKind.S8S8_QUADS),
+        ("neon", DotKind.S8S8_STEPS),
+    ]
+    assert {(row.width, row.registers, row.by_lane, row.header) for row in sets.values()} == {(4, 32, True, "neon.h")}
+    assert {*sets["neon"].features} < {*sets["dotprod"].features} < {*sets["i8mm"].features}
+
+
+def test_flags_of_a_compiler():
+    row = table.InstructionSet("new", OTHER, "portable.h", 8, 16, DotKind.NONE, gcc=("-a",), clang=("-b",))
+    defined = ("-DML_SIMD_HEADER=simd/portable.h", "-DVW=8", "-DVREGS=16")
+    dot = ("-DDOT_UNSIGNED=0", "-DDOT_SIGNED=0", "-DDOT_STEPS=0", "-DBY_LANE=0")
+    assert (row.flags("gcc"), row.flags("clang")) == ((*defined, *dot, "-a"), (*defined, *dot, "-b"))
+    row = table.InstructionSet("new", OTHER, "new.h", 8, 16, DotKind.U8S8_QUADS, gcc=("-a",))
+    assert row.flags("clang")[-5:] == ("-DDOT_UNSIGNED=1", *dot[1:], "-a")
+    row = table.InstructionSet("new", OTHER, "new.h", 8, 16, DotKind.MIXED_QUADS, by_lane=True)
+    assert row.flags("clang")[-4:] == ("-DDOT_UNSIGNED=0", "-DDOT_SIGNED=1", "-DDOT_STEPS=0", "-DBY_LANE=1")
+    row = table.InstructionSet("new", OTHER, "new.h", 8, 16, DotKind.S8S8_STEPS)
+    assert row.flags("gcc")[-3:] == ("-DDOT_SIGNED=1", "-DDOT_STEPS=1", "-DBY_LANE=0")
+
+
+@pytest.mark.parametrize(
+    ("target", "found"),
+    [
+        ("linux-aarch64", ARM64),
+        ("macosx-11.0-arm64", ARM64),
+        ("android-24-arm64_v8a", ARM64),
+        ("linux-x86_64", X86_64),
+        ("linux-riscv64", OTHER),
+    ],
+)
+def test_a_cross_build_names_its_architecture(target, found, monkeypatch):
+    monkeypatch.setenv("_PYTHON_HOST_PLATFORM", target)
+    assert table.architecture() == found
+
+
+@pytest.mark.parametrize(("architecture", "known"), [(X86_64, processor._X86_BITS), (ARM64, processor._ARM64_BITS)])
+def test_detector_knows_the_features(architecture, known):
+    needed = {feature for row in instruction_sets(architecture).values() for feature in row.features}
+    assert needed <= known.keys()
+
+
+def test_a_set_is_refused_for_each_feature_that_is_missing(monkeypatch):
+    """One that the system masks, say: its kernels are never called."""
+    found = processor.features()
+    for name in runnable_sets():
+        for feature in instruction_sets()[name].features:
+            monkeypatch.setattr(processor, "features", lambda lacking=feature: found - {lacking})
+            assert kernel_sets._obstacles.__wrapped__()[name] == f"this processor or system lacks {feature}"
+
+
+SIMD = ROOT / "megengine_lite" / "kernels" / "common" / "simd"
+OPERATION = re.compile(r"^(?:ML_INLINE \w+ |#define )(\w+)[( ]", re.M)
+INCLUDED = re.compile(r'^#include "(.+)"', re.M)
+
+
+def operations(header: str) -> set[str]:
+    """What a header and those that it includes define, as functions or as other names of functions; ML_ begins its own
+    helpers."""
+    text = (SIMD / header).read_text()
+    names = {n for n in OPERATION.findall(text) if not n.endswith("_H") and not n.upper().startswith("ML_")}
+    return names.union(*(operations(other) for other in INCLUDED.findall(text)))
+
+
+@pytest.mark.parametrize("header", sorted({row.header for row in table.INSTRUCTION_SETS}))
+def test_header_has_every_operation(header):
+    plain = {name.removeprefix("plain_") for name in operations("plain.h")}
+    assert len(plain) >= 30
+    assert operations(header) == plain
+
+
+def test_no_header_without_a_row():
+    used = {row.header for row in table.INSTRUCTION_SETS} | {"plain.h"}
+    included = {name for header in used for name in INCLUDED.findall((SIMD / header).read_text())}
+    assert {p.name for p in SIMD.glob("*.h")} == used | included
+
+
+CONDITION = re.compile(r"#\s*(?:if|elif).*__(?:AVX|SSE|F16C|ARM|aarch64|x86_64)")
+C_SOURCES = [p for p in (ROOT / "megengine_lite" / "kernels").rglob("*") if p.suffix in (".h", ".pxd", ".pyx")]
+
+
+@pytest.mark.parametrize("source", [str(s.relative_to(ROOT)) for s in C_SOURCES if s.parent != SIMD])
+def test_kernels_do_not_ask_for_the_instruction_set(source):
+    assert CONDITION.findall((ROOT / source).read_text()) == []
+
+
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+def test_kernels_agree_with_the_table(isa):
+    row, kernels = instruction_sets()[isa], kernel_set(isa)
+    assert kernels.isa == row
+    assert (kernels.name, kernels.width) == (row.name, row.width)
+    assert kernels.module("probe").run_multiply_adds(1) == 12 * 2 * row.width
+    gemm = kernels.module("gemm_int8")
+    assert (row.dot is DotKind.U8S8_QUADS) == gemm.UNSIGNED_DOT
+    assert (8 if row.dot is DotKind.S8S8_STEPS else ROWS_OF_BLOCK[row.registers]) == gemm.BLOCK_ROWS
+
+
+def test_cpu_info_and_the_table_have_the_same_names():
+    info = cpu_info()
+    assert {*info["refused"], info["chosen"]} - {""} == {*instruction_sets()}
+    assert info["chosen"] in runnable_sets()
+
+
+def test_the_build_reads_the_table():
+    """By its path, before the package exists."""
+    code = f"import runpy; print(*runpy.run_path({table.__file__!r})['instruction_sets']())"
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [*instruction_sets()]
+    assert "isa.py" in (ROOT / "setup.py").read_text()
+
+
+def test_the_page_about_performance_shows_the_table():
+    """Names and widths; the features in the words of people."""
+    text = (ROOT / "docs" / "performance.md").read_text()
+    rows = re.findall(r"^\| `(\w+)` \| ([^|]*) \| (\d+) \|", text, re.M)
+    described = {name: (set(re.findall(r"\w+", needs.upper())), int(width)) for name, needs, width in rows}
+    sets = {**instruction_sets(ARM64), **instruction_sets(X86_64)}
+    assert described.keys() == sets.keys()
+    for name, row in sets.items():
+        words, width = described[name]
+        assert width == row.width
+        assert {f.upper().removeprefix("AVX512").replace(".", "") for f in row.features} <= words | {"SSE41"}
+
+
+def test_machines_of_the_other_byte_order_are_refused():
+    code = "import sys; sys.byteorder = 'big'; import megengine_lite"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "ImportError: megengine_lite runs on little-endian processors only" in done.stderr
+
+
+NAMES = {row.name for row in table.INSTRUCTION_SETS} - {"base"}  # "base" is a usual word
+SOURCES = [
+    *(p for p in (ROOT / "megengine_lite").rglob("*.py") if p.name != "isa.py"),
+    *(ROOT / "tools").glob("*.py"),
+    ROOT / "setup.py",
+]
+
+
+@pytest.mark.parametrize("source", [str(s.relative_to(ROOT)) for s in SOURCES])
+def test_no_other_source_knows_the_names(source):
+    """In its code, that is; examples in docstrings and help may use one."""
+    strings = re.findall(r"""(["'])(\w+)\1""", (ROOT / source).read_text())
+    assert NAMES.isdisjoint(word for _, word in strings)
+
+
+# ---- the choice of tests ---------------------------------------------------------------------------------------------
+
+
+def test_choice_of_the_sets_that_tests_run_on():
+    here = [*runnable_sets()]
+    assert chosen_sets("") == here[::-1]
+    assert chosen_sets(f" {here[0]} ") == [here[0]]
+    assert chosen_sets(",".join(here)) == here[::-1]
+    with pytest.raises(ValueError, match=f"avx3: no instruction set that runs here; there are {', '.join(here[::-1])}"):
+        chosen_sets("avx3")
+
+
+def run_pytest(folder, *arguments):
+    """The tests of one kernel, from a folder outside of the checkout: there the package that is tested is found."""
+    where = ["-c", str(ROOT / "pyproject.toml"), str(TESTS / "kernels" / "test_kernels_fill.py")]
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments, *where]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("by_option", [True, False])
+def test_option_limits_parametrized_tests(by_option, monkeypatch, tmp_path):
+    best = runnable_sets()[0]
+    options = ["--isa", best] if by_option else []
+    monkeypatch.setenv("MEGENGINE_LITE_TEST_ISA", "" if by_option else best)
+    done = run_pytest(tmp_path, "--collect-only", *options)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert {*re.findall(r"[A-Za-z0-9]+", done.stdout)} & {*instruction_sets()} == {best}
+
+
+def test_option_refuses_what_cannot_run(tmp_path):
+    done = run_pytest(tmp_path, "--isa", "avx3")
+    assert done.returncode == 4
+    assert "avx3: no instruction set that runs here" in done.stderr

@@ -1,0 +1,79 @@
+"""Every operator of ONNX does what the package onnx expects of it, or is listed as out of scope."""
+
+import re
+
+import pytest
+from support.onnx_cases import cases, check, compare, load, out_of_scope, whole_models
+from support.places import ROOT
+
+from megengine_lite._core.formats.load import load_model
+from megengine_lite._core.formats.onnx.operators import CONVERTERS
+from megengine_lite.errors import UnsupportedOperatorError
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+PARTS = 16
+MOST_OUT_OF_SCOPE = 0.30
+
+
+@pytest.mark.parametrize("part", range(PARTS))
+def test_cases_in_scope_pass(part):
+    listed = out_of_scope()
+    faults = {}
+    names = [name for name in cases() if name not in listed][part::PARTS]
+    for name in names:
+        try:
+            check(cases()[name])
+        except Exception as error:
+            faults[name] = f"{type(error).__name__}: {str(error)[:300]}"
+    assert not faults
+    assert len(names) > 50
+
+
+def test_cases_out_of_scope_are_refused_for_the_reason_that_is_listed():
+    faults = {}
+    for name, reason in out_of_scope().items():
+        try:
+            load(cases()[name])
+            faults[name] = "can be loaded: remove it from the list"
+        except UnsupportedOperatorError as error:
+            if reason not in str(error):
+                faults[name] = f"listed for {reason!r}, the error says {str(error)[:300]}"
+    assert not faults
+
+
+def test_the_list_is_short():
+    assert out_of_scope().keys() <= cases().keys()
+    assert len(out_of_scope()) <= MOST_OUT_OF_SCOPE * len(cases())
+
+
+def test_the_page_lists_the_operators():
+    page = (ROOT / "docs" / "onnx.md").read_text()
+    listed = re.findall(r"`(\w+)`", page.split("## Operators")[1].split("`tests/")[0])
+    assert listed == sorted({name for domain, name in CONVERTERS if not domain} | {"If"})
+
+
+REFUSED = {"test_gradient": "Gradient", "test_sequence": "Sequence", "test_strnorm": "STRING"}
+# Their numbers are doubles that no float32 holds, which is what inputs of the API have in place of doubles.
+DOUBLES = {
+    "test_operator_add_broadcast",
+    "test_operator_add_size1_right_broadcast",
+    "test_operator_add_size1_singleton_broadcast",
+    "test_operator_addconstant",
+}
+
+
+def test_whole_models_give_the_values_that_are_stored_with_them():
+    faults, ran = {}, 0
+    for name, (content, values, rtol, atol) in whole_models().items():
+        reason = next((r for prefix, r in REFUSED.items() if name.startswith(prefix)), None)
+        try:
+            if reason is not None:
+                with pytest.raises(UnsupportedOperatorError, match=reason):
+                    load_model(content)
+            elif name not in DOUBLES:
+                compare(load_model(content), values, rtol, atol)
+                ran += 1
+        except BaseException as error:
+            faults[name] = f"{type(error).__name__}: {str(error)[:300]}"
+    assert not faults
+    assert ran >= 120

@@ -1,0 +1,90 @@
+"""What setup.py makes: few shared objects, each with an index of its modules; and what it says when it cannot."""
+
+import importlib
+import os
+import subprocess
+import sys
+from importlib.machinery import EXTENSION_SUFFIXES
+from pathlib import Path
+
+import pytest
+from support.instruction_sets import INSTRUCTION_SETS
+from support.places import ROOT
+
+import megengine_lite
+from megengine_lite import _native
+from megengine_lite._core.cpu.isa import instruction_sets, native_sets
+from megengine_lite._core.cpu.kernel_set import kernel_set
+
+INSTALLED = Path(megengine_lite.__file__).parent
+
+
+def test_one_shared_object_has_what_is_compiled_once():
+    described = {".".join(p.relative_to(INSTALLED).with_suffix("").parts) for p in INSTALLED.glob("_core/**/*.pyi")}
+    assert {*_native.MODULES} == (described | {"_cyutility"}) - {"_core.operators.c_library"}
+
+
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+def test_one_shared_object_has_the_kernels_of_a_set(isa):
+    kernels, best = kernel_set(isa), kernel_set()
+    index = importlib.import_module(f"megengine_lite.kernels._{isa}")
+    assert {kernels.module(name).__file__ for name in index.MODULES} == {index.__file__}
+    assert len(index.MODULES) > 20
+    assert [kernel.name for kernel in kernels] == [kernel.name for kernel in best]
+
+
+def test_there_are_few_shared_objects():
+    """One for each instruction set, one of what is compiled once, one of the module in C++."""
+    files = {p.name for p in INSTALLED.rglob("*") if p.name.endswith(tuple(EXTENSION_SUFFIXES))}
+    found = {name.partition(".")[0] for name in files}
+    assert found <= {"_native", "c_library", *(f"_{name}" for name in instruction_sets())}
+
+
+def test_a_module_that_is_not_there_is_not_found():
+    name = f"megengine_lite.kernels._{kernel_set().name}.nothing"
+    done = subprocess.run([sys.executable, "-c", f"import {name}"], capture_output=True, text=True)
+    assert f"No module named '{name}'" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("platform", "macros", "sets"),
+    [
+        ("linux-x86_64", "", ["base"]),
+        ("linux-x86_64", "__SSE4_1__ __AVX2__ __FMA__ __F16C__ __BMI2__", ["avx2", "base"]),
+        ("linux-x86_64", "__SSE4_1__ __AVX2__ __FMA__ __F16C__", ["base"]),
+        ("linux-aarch64", "__ARM_NEON", ["neon"]),
+        (
+            "linux-aarch64",
+            "__ARM_NEON __ARM_FEATURE_FP16_VECTOR_ARITHMETIC __ARM_FEATURE_DOTPROD",
+            ["dotprod", "neon"],
+        ),
+        ("linux-riscv64", "__riscv_vector", ["base"]),
+    ],
+)
+def test_native_sets_are_the_best_and_the_one_for_all(platform, macros, sets, monkeypatch):
+    monkeypatch.setenv("_PYTHON_HOST_PLATFORM", platform)
+    assert native_sets(macros.split()) == sets
+
+
+def run_setup(tmp_path, **environment):
+    command = [sys.executable, "setup.py", "build_ext", "--build-lib", str(tmp_path), "--build-temp", str(tmp_path)]
+    return subprocess.run(command, cwd=ROOT, env={**os.environ, **environment}, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize(("variable", "language"), [("CC", "C"), ("CXX", "C++")])
+def test_a_missing_compiler_is_one_line(variable, language, tmp_path):
+    done = run_setup(tmp_path, **{variable: "no-such-compiler -x"})
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == (
+        f"megengine_lite: no {language} compiler: 'no-such-compiler -x' does not run; install gcc and g++ (or clang), "
+        f"or name one by the environment variable {variable}"
+    )
+    assert "Traceback" not in done.stderr
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_an_unknown_set_is_refused_with_the_names(tmp_path):
+    done = run_setup(tmp_path, MEGENGINE_LITE_BUILD_ISA="avx3,base")
+    assert done.returncode == 1
+    known = ", ".join(instruction_sets())
+    assert done.stderr.splitlines()[-1] == f"MEGENGINE_LITE_BUILD_ISA names avx3; there are {known} and native"

@@ -1,0 +1,68 @@
+"""The source distribution has everything that a build and the tests need, and a module is built from it."""
+
+import os
+import subprocess
+import sys
+import tarfile
+from importlib.machinery import EXTENSION_SUFFIXES
+from pathlib import Path
+
+import pytest
+from support.places import ROOT
+
+FOLDERS = ("megengine_lite", "tests", "tools", "benchmarks", "docs", "conda", ".github")
+BUILT = (*EXTENSION_SUFFIXES, ".so", ".pyc")
+
+
+@pytest.fixture(scope="module")
+def unpacked(tmp_path_factory):
+    """The folder of an unpacked source distribution."""
+    folder = tmp_path_factory.mktemp("sdist")
+    (folder / "info").mkdir()
+    command = [sys.executable, "setup.py", "-q", "egg_info", "--egg-base", folder / "info", "sdist", "-d", folder]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+    (archive,) = folder.glob("*.tar.gz")
+    with tarfile.open(archive) as files:
+        if hasattr(tarfile, "data_filter"):
+            files.extractall(folder, filter="data")
+        else:
+            files.extractall(folder)
+    (found,) = folder.glob("megengine_lite-*/")
+    return found
+
+
+def sources(folder: Path) -> set[str]:
+    """Files below a folder that people write."""
+    files = (p for p in folder.rglob("*") if p.is_file() and "__pycache__" not in p.parts)
+    return {p.relative_to(folder).as_posix() for p in files if not p.name.endswith(BUILT)}
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_nothing_is_missing(folder, unpacked):
+    assert sources(ROOT / folder) - sources(unpacked / folder) == set()
+    assert len(sources(unpacked / folder)) > 0
+
+
+def test_files_beside_the_folders(unpacked):
+    names = {"setup.py", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE", "CHANGELOG.md", "CONTRIBUTING.md"}
+    assert names - {p.name for p in unpacked.iterdir()} == set()
+    assert os.access(unpacked / ".ci" / "run", os.X_OK)
+
+
+def test_nothing_that_was_built_is_inside(unpacked):
+    assert [p.name for p in unpacked.rglob("*") if p.name.endswith(BUILT)] == []
+    assert not (unpacked / "build").exists()
+
+
+def test_a_module_is_built_from_it(unpacked):
+    """Of the smallest kernels; a whole build takes minutes."""
+    environment = {**os.environ, "MEGENGINE_LITE_BUILD_ONLY": "fill,hashes"}
+    command = [sys.executable, "setup.py", "build_ext", "--inplace"]
+    done = subprocess.run(command, cwd=unpacked, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "_native: _core.system.hashes" in done.stdout  # the progress
+    code = "import megengine_lite._native as n; print(n.MODULES)"
+    package = "import sys, types; p = types.ModuleType('megengine_lite'); p.__path__ = ['megengine_lite']; "
+    package += "sys.modules['megengine_lite'] = p; "
+    loaded = subprocess.run([sys.executable, "-c", package + code], cwd=unpacked, capture_output=True, text=True)
+    assert loaded.stdout == "('_core.system.hashes',)\n"

@@ -1,0 +1,39 @@
+"""Numbers that several modules need have one definition."""
+
+import re
+
+from support.places import ROOT
+
+from megengine_lite import MAX_DIM
+from megengine_lite._core.cpu.arena import aligned_bytes
+from megengine_lite._core.cpu.packing.float32 import aligned_empty
+from megengine_lite._core.system.memory import ALIGNMENT, MAX_NDIM, Storage
+
+PACKAGE = ROOT / "megengine_lite"
+SOURCES = [p for p in PACKAGE.rglob("*") if p.suffix in (".py", ".pyx", ".pxd", ".h")]
+
+
+def definitions(name: str) -> list[tuple[str, str]]:
+    """Files that give a name a number, and the number."""
+    number = re.compile(rf"^\s*_?{name}\s*=\s*(\d[\d\s<]*)", re.M)
+    return [(p.name, n.strip()) for p in SOURCES for n in number.findall(p.read_text())]
+
+
+def test_limit_of_dimensions_and_alignment_stand_once():
+    assert definitions("MAX_NDIM") == [("limits.pxd", "7")]
+    assert definitions("ALIGNMENT") == [("limits.pxd", "64")]
+    assert definitions("MAX_DIM") == []
+    assert [file for file, _ in definitions("STREAM_BYTES")] == ["tiling.py"]
+
+
+def test_python_code_has_the_same_numbers():
+    assert (MAX_DIM, MAX_NDIM, ALIGNMENT) == (7, 7, 64)
+
+
+def test_memory_is_aligned():
+    for nbytes in (1, 63, 64, 1000):
+        assert aligned_bytes(nbytes).ctypes.data % ALIGNMENT == 0
+        assert aligned_empty(nbytes).ctypes.data % ALIGNMENT == 0
+        storage = Storage(nbytes)
+        assert memoryview(storage).nbytes == nbytes
+        assert storage.address % ALIGNMENT == 0
