@@ -23,7 +23,7 @@ from megengine_lite.log import logger
 if TYPE_CHECKING:
     from megengine_lite._api.diagnostics import Dump, Profile
     from megengine_lite._core.device.plan import Arena, PlanReport
-    from megengine_lite._core.formats.model import Model
+    from megengine_lite._core.formats.loaded_model import LoadedModel
     from megengine_lite._core.ir.graph import ConstantPool
     from megengine_lite._core.runtime.session import Session
 
@@ -87,7 +87,7 @@ class Engine(Turns):
         "settings",
     )
 
-    def __init__(self, model: Model, settings: RunSettings, algo: AlgoPolicy, pool: ConstantPool | None = None):
+    def __init__(self, model: LoadedModel, settings: RunSettings, algo: AlgoPolicy, pool: ConstantPool | None = None):
         settings.check()
         settings.check_algo(algo)
         self.model = model
@@ -315,7 +315,7 @@ class Engine(Turns):
         if self._keeps_no_memory:
             self.session.arena.release()
 
-    def model_with_graph(self) -> Model:
+    def model_with_graph(self) -> LoadedModel:
         """The model, for what needs its graph.
 
         Raises

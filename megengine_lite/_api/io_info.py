@@ -12,7 +12,7 @@ from megengine_lite._core.system.late_import import late_import
 from megengine_lite.errors import LiteTypeError
 
 if TYPE_CHECKING:
-    from megengine_lite._core.formats.model import Model
+    from megengine_lite._core.formats.loaded_model import LoadedModel
 
 
 def get_model_io_info(model_path: Any, config: LiteConfig | None = None) -> LiteNetworkIO:
@@ -47,7 +47,7 @@ def get_model_io_info(model_path: Any, config: LiteConfig | None = None) -> Lite
         return _io_info(read_model(to_source(model_path), config))
 
 
-def _io_info(model: Model) -> LiteNetworkIO:
+def _io_info(model: LoadedModel) -> LiteNetworkIO:
     with late_import():
         from megengine_lite._core.runtime.session import Session
 

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from megengine_lite._core.device.interface import Device
     from megengine_lite._core.formats.containers.information import Information, IOInformation
     from megengine_lite._core.formats.containers.packed import Package
+    from megengine_lite._core.formats.loaded_model import LoadedModel
     from megengine_lite._core.formats.mge.records import ModelRecord
-    from megengine_lite._core.formats.model import Model
 
 _API_VERSION = tuple(map(int, version.split(".")))
 
@@ -100,7 +100,7 @@ def typed_errors(task: str) -> Iterator[None]:
         raise os_error(error, f"{task}: {error}", error.filename or "") from error
 
 
-def read_model(source: str | bytes | memoryview, config: LiteConfig) -> Model:
+def read_model(source: str | bytes | memoryview, config: LiteConfig) -> LoadedModel:
     """Loads a model, decrypting as the configuration says."""
     with late_import():
         from megengine_lite._core.formats.load import load_model
@@ -133,7 +133,7 @@ def rewritten(source: str | bytes | memoryview, config: LiteConfig, layout: str 
     return write_v2(record)
 
 
-def transformed(model: Model, record: ModelRecord, layout: str) -> ModelRecord:
+def transformed(model: LoadedModel, record: ModelRecord, layout: str) -> ModelRecord:
     """A model that works in a layout, as a record that can be written. Neither argument is changed.
 
     Parameters

@@ -19,7 +19,7 @@ from megengine_lite.errors import LiteError, LiteValueError, UnsupportedOperator
 
 if TYPE_CHECKING:
     from megengine_lite._core.compile.infer import Stage
-    from megengine_lite._core.formats.model import Model
+    from megengine_lite._core.formats.loaded_model import LoadedModel
     from megengine_lite._core.ir.graph import AnyVar, ModelGraph, Spec, Var
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -38,7 +38,7 @@ def add(parser: ArgumentParser) -> None:
     add_switch(parser, "layers", "list every operator with its shapes")
 
 
-def _open(args: Namespace) -> Model:
+def _open(args: Namespace) -> LoadedModel:
     from megengine_lite._core.formats.load import load_model
 
     flags.open_library(args)
@@ -46,7 +46,7 @@ def _open(args: Namespace) -> Model:
     return load_model(args.model, decrypt=args.decrypt or None, check=False)
 
 
-def _first_stage(model: Model, shapes: Shapes) -> Stage:
+def _first_stage(model: LoadedModel, shapes: Shapes) -> Stage:
     """Everything that is known about the graph with inputs of these shapes, without running it."""
     from megengine_lite._core.compile.infer import NeedsValue, infer_stage
     from megengine_lite._core.ir.graph import ConstantPool, TensorSpec
@@ -116,7 +116,7 @@ def execute(args: Namespace) -> dict[str, Any]:
     return result
 
 
-def _container(model: Model) -> dict[str, Any]:
+def _container(model: LoadedModel) -> dict[str, Any]:
     container: dict[str, Any] = {"format": model.container, "release": model.version}
     if model.package is not None:
         container["package"] = {
@@ -130,7 +130,7 @@ def _container(model: Model) -> dict[str, Any]:
     return container
 
 
-def _given_shapes(args: Namespace, model: Model) -> dict[str, tuple[int, ...]]:
+def _given_shapes(args: Namespace, model: LoadedModel) -> dict[str, tuple[int, ...]]:
     shapes = {}
     for text in args.shape:
         name, _, dims = text.rpartition("=")
@@ -141,7 +141,7 @@ def _given_shapes(args: Namespace, model: Model) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def _inputs(model: Model) -> list[tuple[str, Var]]:
+def _inputs(model: LoadedModel) -> list[tuple[str, Var]]:
     by_name = {v.name: v for v in model.graph.inputs}
     return [(name, by_name[name]) for name in model.input_names]
 

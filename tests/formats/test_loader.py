@@ -19,8 +19,8 @@ from support.loader_samples import (
 )
 
 from megengine_lite._core.formats.load import load_model, load_test_cases
+from megengine_lite._core.formats.loaded_model import Metadata
 from megengine_lite._core.formats.mge.records import ModelRecord
-from megengine_lite._core.formats.model import Metadata
 from megengine_lite._core.ir.dtype import FLOAT32
 from megengine_lite._core.ir.params import Axis, Elemwise, ElemwiseMode
 from megengine_lite._core.operators import REGISTRY, Operator

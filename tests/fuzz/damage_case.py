@@ -28,7 +28,7 @@ from support.places import ROOT, TESTS
 from megengine_lite._core.config import AlgoPolicy, SessionConfig
 from megengine_lite._core.cpu.kernel_set import runnable_sets
 from megengine_lite._core.formats.load import load_model
-from megengine_lite._core.formats.model import Model
+from megengine_lite._core.formats.loaded_model import LoadedModel
 from megengine_lite._core.ir.dtype import DTypeCode
 from megengine_lite._core.ir.graph import Graph, Node, Var
 from megengine_lite._core.operators import REGISTRY
@@ -93,7 +93,7 @@ def corpus(shared: bool = True) -> tuple[Path, ...]:
 
 
 @cache
-def _load(path: Path) -> Model:
+def _load(path: Path) -> LoadedModel:
     return load_model(path)
 
 

@@ -72,7 +72,7 @@ def layer(module: str) -> str:
 
 
 # The parts of ``formats``, lowest first; the two formats do not know each other.
-FORMATS = ("wire", "containers", "stored_values", "model", "mge", "onnx", "foreign", "load")
+FORMATS = ("wire", "containers", "stored_values", "loaded_model", "mge", "onnx", "foreign", "load")
 
 
 @pytest.mark.parametrize("source", [s for s in SOURCES if s.startswith("_core/formats/")])

@@ -2,7 +2,7 @@
 
 ::
 
-    containers ─► bytes ─┬─► mge ──► records ──┬─► Model: graph, names of inputs and outputs
+    containers ─► bytes ─┬─► mge ──► records ──┬─► LoadedModel: graph, names of inputs and outputs
     file, package, key   └─► onnx ─► messages ─┘
                              mge ◄── records ◄─── graph
 
@@ -11,7 +11,7 @@ Start with ``load``: it opens a source, takes off packages and encryption, tells
 - ``wire`` takes numbers out of bytes: a cursor that checks every bound, flatbuffers, Protocol Buffers. No other module
   indexes into the bytes of a file.
 - ``containers`` is what a model of either format comes in.
-- ``model`` and ``stored_values`` are what both formats give: a model, and constants that stay in the file until they
-  are needed. ``foreign`` recognizes files that are no models.
+- ``loaded_model`` and ``stored_values`` are what both formats give: a model, and constants that stay in the file until
+  they are needed. ``foreign`` recognizes files that are no models.
 - ``mge`` is MegEngine's format, both generations; ``onnx`` is ONNX. Neither knows the other.
 """

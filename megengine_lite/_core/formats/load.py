@@ -13,10 +13,10 @@ from megengine_lite._core.formats.containers.information import Information
 from megengine_lite._core.formats.containers.packed import Package, is_package, read_package
 from megengine_lite._core.formats.containers.source import Source, open_source
 from megengine_lite._core.formats.foreign import HEAD, looks_like_onnx, recognise
+from megengine_lite._core.formats.loaded_model import LoadedModel
 from megengine_lite._core.formats.mge.load import load_mge, read_test_cases
 from megengine_lite._core.formats.mge.reader import is_model, is_wrapped, read_models
 from megengine_lite._core.formats.mge.records import ModelRecord
-from megengine_lite._core.formats.model import Model
 from megengine_lite._core.formats.wire.cursor import Cursor
 from megengine_lite.errors import DecryptionError, LiteTypeError, ModelFormatError, UnsupportedOperatorError
 
@@ -33,7 +33,7 @@ def load_model(
     compressed: bool = False,
     check: bool = True,
     copy: bool = False,
-) -> Model:
+) -> LoadedModel:
     """Loads a model of any container: plain, encrypted, packed, with test cases behind it.
 
     Parameters
@@ -98,7 +98,7 @@ def is_onnx(buffer: Any, what: str) -> bool:
     return looks_like_onnx(bytes(memoryview(buffer)[:HEAD])) or (what.endswith(ONNX_SUFFIX) and len(buffer) > 0)
 
 
-def _load_onnx(buffer: Any, what: str, source: Source | None) -> Model:
+def _load_onnx(buffer: Any, what: str, source: Source | None) -> LoadedModel:
     from megengine_lite._core.formats.onnx.load import load_onnx
 
     return load_onnx(buffer, what, os.fspath(source) if isinstance(source, (str, os.PathLike)) else None)

@@ -25,7 +25,7 @@ from megengine_lite._core.system.memory import Storage
 from megengine_lite.errors import LiteError, LiteIndexError, ShapeError
 
 if TYPE_CHECKING:
-    from megengine_lite._core.formats.model import Model
+    from megengine_lite._core.formats.loaded_model import LoadedModel
 
 
 def _checksum(value: RunValue) -> int:
@@ -66,7 +66,7 @@ class Session:
 
     def __init__(
         self,
-        model: Model,
+        model: LoadedModel,
         config: SessionConfig | None = None,
         *,
         pool: ConstantPool | None = None,

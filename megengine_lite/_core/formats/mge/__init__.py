@@ -2,7 +2,7 @@
 
 ::
 
-    bytes ─► reader ─► schema_v1 | schema_v2 ─► records ─► build ─► Model (with its Graph)
+    bytes ─► reader ─► schema_v1 | schema_v2 ─► records ─► build ─► LoadedModel
     Graph ─► to_record ─► records ─► writer_v2 ─► bytes
 
 Start with ``load``. ``tables`` reads what both generations share, ``history`` knows what older releases wrote

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from megengine_lite._core.formats.loaded_model import LoadedModel
 from megengine_lite._core.formats.mge.input_order import listed_order
 from megengine_lite._core.formats.mge.records import ModelRecord, OperatorRecord
 from megengine_lite._core.formats.mge.repair import drop_double_padding
-from megengine_lite._core.formats.model import Model
 from megengine_lite._core.formats.stored_values import TensorRecord, file_constant
 from megengine_lite._core.ir.graph import NOT_NUMBERED, AnyNode, AnyVar, Constant, ModelGraph, TensorSpec, Var
 from megengine_lite._core.ir.params import Empty, Host2DeviceCopy
@@ -123,7 +123,7 @@ class _Builder:
         return f"{maker}[{var.id}]"
 
 
-def build_model(record: ModelRecord, *, what: str = "model", compressed: bool = False) -> Model:
+def build_model(record: ModelRecord, *, what: str = "model", compressed: bool = False) -> LoadedModel:
     """The model that a record describes.
 
     Raises
@@ -143,7 +143,7 @@ def build_model(record: ModelRecord, *, what: str = "model", compressed: bool = 
     inputs = builder.inputs
     graph = ModelGraph(builder.nodes, list(inputs.values()), list(outputs.values()), list(outputs))
     drop_double_padding(graph)
-    return Model(
+    return LoadedModel(
         graph=graph,
         input_names=listed_order(list(inputs)),
         output_names=list(outputs),

@@ -6,15 +6,15 @@ from typing import Any
 
 import numpy as np
 
+from megengine_lite._core.formats.loaded_model import LoadedModel
 from megengine_lite._core.formats.mge.build import build_model, check_operators
 from megengine_lite._core.formats.mge.history import NEWEST, release_of
 from megengine_lite._core.formats.mge.reader import read_models
-from megengine_lite._core.formats.model import Model
 from megengine_lite.errors import ModelFormatError
 from megengine_lite.log import warn
 
 
-def load_mge(buffer: Any, what: str, *, compressed: bool = False, check: bool = True) -> Model:
+def load_mge(buffer: Any, what: str, *, compressed: bool = False, check: bool = True) -> LoadedModel:
     """The model in a buffer.
 
     Parameters

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from megengine_lite._core.formats.model import Metadata
+from megengine_lite._core.formats.loaded_model import Metadata
 from megengine_lite._core.formats.stored_values import TensorRecord
 from megengine_lite._core.ir.dtype import DType
 from megengine_lite._core.ir.params import Param

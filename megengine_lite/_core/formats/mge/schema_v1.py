@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from megengine_lite._core.formats.loaded_model import Metadata
 from megengine_lite._core.formats.mge.history import Release, lacks_reserve_output, release_of
 from megengine_lite._core.formats.mge.records import ModelRecord, OperatorRecord
 from megengine_lite._core.formats.mge.tables import (
@@ -11,7 +12,6 @@ from megengine_lite._core.formats.mge.tables import (
     read_param,
     read_shape,
 )
-from megengine_lite._core.formats.model import Metadata
 from megengine_lite._core.formats.stored_values import TensorRecord
 from megengine_lite._core.formats.wire.cursor import Cursor
 from megengine_lite._core.formats.wire.flatbuffer import TableReader, root_table

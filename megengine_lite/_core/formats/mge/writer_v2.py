@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from megengine_lite._core.formats.loaded_model import Metadata
 from megengine_lite._core.formats.mge import schema_v2
 from megengine_lite._core.formats.mge.records import ModelRecord, OperatorRecord
-from megengine_lite._core.formats.model import Metadata
 from megengine_lite._core.formats.stored_values import TensorRecord
 from megengine_lite._core.formats.wire.flatbuffer_builder import (
     NewTable,

@@ -2,7 +2,7 @@
 
 ::
 
-    bytes ─► reader ─► messages (records of what the file says) ─► importer ─► Model (with its Graph)
+    bytes ─► reader ─► messages (records of what the file says) ─► importer ─► LoadedModel
     messages ─► writer ─► bytes
 
 Start with ``load``. ``importer`` walks the nodes, ``operators`` has a converter for each operator of ONNX, which makes

@@ -11,7 +11,7 @@ import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from megengine_lite._core.formats.model import Model
+from megengine_lite._core.formats.loaded_model import LoadedModel
 from megengine_lite._core.formats.onnx.external import ExternalFiles
 from megengine_lite._core.formats.onnx.graph_builder import GraphBuilder, Value
 from megengine_lite._core.formats.onnx.messages import (
@@ -84,7 +84,7 @@ class _Scope:
         return place is not None and name in place.omitted
 
 
-def import_model(record: ModelProto, files: ExternalFiles, what: str) -> Model:
+def import_model(record: ModelProto, files: ExternalFiles, what: str) -> LoadedModel:
     """The model that the records describe.
 
     Raises
@@ -117,7 +117,7 @@ class _Importer:
 
     # ---- the model --------------------------------------------------------------------------------------------------
 
-    def model(self) -> Model:
+    def model(self) -> LoadedModel:
         record = self._record
         graph = record.graph
         assert graph is not None  # the reader has checked it
@@ -149,7 +149,7 @@ class _Importer:
             if output.rank == 0:
                 scalars.add(info.name)
         made = ModelGraph(self._builder.nodes, inputs, list(outputs.values()), list(outputs))
-        return Model(
+        return LoadedModel(
             graph=made,
             input_names=[v.name for v in inputs],
             output_names=list(outputs),

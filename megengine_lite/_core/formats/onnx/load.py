@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from megengine_lite._core.formats.model import Model
+from megengine_lite._core.formats.loaded_model import LoadedModel
 from megengine_lite._core.formats.onnx.external import ExternalFiles
 from megengine_lite._core.formats.onnx.reader import read_model
 from megengine_lite._core.formats.wire.cursor import Cursor
 
 
-def load_onnx(buffer: Any, what: str, path: str | None = None) -> Model:
+def load_onnx(buffer: Any, what: str, path: str | None = None) -> LoadedModel:
     """The model in a buffer.
 
     Parameters

@@ -24,7 +24,7 @@ class Metadata:
 
 
 @dataclass(slots=True)
-class Model:
+class LoadedModel:
     """A loaded model.
 
     Attributes
