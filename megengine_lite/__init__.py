@@ -100,6 +100,8 @@ from megengine_lite.utils import TensorBatchCollector
 if _TYPE_CHECKING:
     from megengine_lite._core.cpu.kernel_set import cpu_info
     from megengine_lite.custom_operator import register_operator, unregister_operator
+    from megengine_lite.model import Model as Model
+    from megengine_lite.model import load as load
 
 __all__ = [
     "CFUNCTYPE",
@@ -191,6 +193,10 @@ def __getattr__(name: str) -> _Any:
         from megengine_lite import custom_operator
 
         return getattr(custom_operator, name)
+    if name in ("Model", "load"):  # not in __all__: programs for the original star-import it, and have such names
+        from megengine_lite import model
+
+        return getattr(model, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -55,6 +55,7 @@ from megengine_lite.errors import (
     LiteTypeError,
     LiteValueError,
 )
+from megengine_lite.model import Model, Outputs
 
 if TYPE_CHECKING:
     from typing_extensions import assert_type
@@ -224,6 +225,17 @@ def operators() -> str:
 
     unregister_operator("TypedProgram")
     return compute.__name__
+
+
+def models(file: Path, image: np.ndarray[Any, Any]) -> list[str]:
+    with lite.load(file, threads=1, workers=2) as model:
+        assert_type(model, Model)
+        model.warmup(image)
+        assert_type(model(image), Outputs)
+        assert_type(model(data=image)["prob"], "np.ndarray[tuple[Any, ...], np.dtype[Any]]")
+        assert_type(model.run_async(image).result()[0], "np.ndarray[tuple[Any, ...], np.dtype[Any]]")
+        names = [d.name for d in (*model.inputs, *model.outputs)]
+        return names + [name for outputs in model.map([image], batch_size=2) for name, _ in outputs.items()]
 
 
 def errors(folder: Path) -> list[str]:

@@ -1,7 +1,9 @@
 from collections.abc import Callable
+from queue import SimpleQueue
 from typing import Any, TypeVar
 
 _T = TypeVar("_T")
+_Item = TypeVar("_Item")
 
 class Job:
     error: BaseException | None
@@ -27,3 +29,4 @@ class Exclusive:
     def after_fork(self) -> None: ...
 
 def locked(lock: Any, function: Callable[..., _T], *arguments: Any) -> _T: ...
+def lent(queue: SimpleQueue[_Item], function: Callable[..., _T], *arguments: Any) -> _T: ...

@@ -455,3 +455,15 @@ def locked(lock, function, *arguments):
         return function(*arguments)
     finally:
         lock.release()
+
+
+def lent(queue, function, *arguments):
+    """Takes an item from a queue, calls ``function(item, *arguments)`` and puts it back, whatever happens.
+
+    No signal handler runs between the call and its end, so an interrupt does not lose the item.
+    """
+    item = queue.get()
+    try:
+        return function(item, *arguments)
+    finally:
+        queue.put(item)

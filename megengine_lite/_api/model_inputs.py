@@ -1,0 +1,171 @@
+"""What a model's inputs are, and how arguments of a call become arrays for them. Public as a part of ``Model``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from megengine_lite._api.data_sources import as_array, require_unmasked
+from megengine_lite.errors import LiteTypeError, LiteValueError, ShapeError, brief
+
+if TYPE_CHECKING:
+    from megengine_lite._core.formats.loaded_model import LoadedModel
+
+_KINDS = {"b": 0, "i": 1, "u": 1, "f": 2}  # of numpy's types; one is converted to those with a higher number
+_NUMBERS = (bool, int, float, list, tuple, range, np.ndarray, np.generic)
+_IMAGE_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+
+
+class TensorDescription(NamedTuple):
+    """An input or output of a model.
+
+    ``shape`` has a number for each dimension, or its name where the model leaves it open. Shape and ``dtype`` of an
+    output are None if they are not known before a run.
+    """
+
+    name: str
+    shape: tuple[int | str, ...] | None
+    dtype: np.dtype[Any] | None
+
+    def __str__(self) -> str:
+        sizes = "?" if self.shape is None else ", ".join(map(str, self.shape))
+        return f"{self.name}: {self.dtype or '?'}[{sizes}]"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInput:
+    """An input, and what it is when a call leaves it out."""
+
+    name: str
+    shape: tuple[int | str, ...]
+    dtype: np.dtype[Any]
+    default: np.ndarray | None
+
+    @classmethod
+    def of(cls, model: LoadedModel, name: str) -> ModelInput:
+        spec = next(v.spec for v in model.graph.inputs if v.name == name)
+        default = model.default_inputs.get(name)
+        return cls(
+            name,
+            () if name in model.scalars else spec.shape,
+            spec.dtype.storage,
+            None if default is None else default.array,
+        )
+
+    @property
+    def info(self) -> TensorDescription:
+        return TensorDescription(self.name, self.shape, self.dtype)
+
+    def zeros(self) -> np.ndarray:
+        """Zeros of the declared shape; what is not declared is 1."""
+        sizes = [s if isinstance(s, int) else 1 for s in self.shape]
+        return np.zeros(sizes or (1,), self.dtype)
+
+    def array(self, value: Any) -> np.ndarray:
+        """A dense array for the input.
+
+        Raises
+        ------
+        LiteTypeError
+            It has no numbers, or those of another kind.
+        LiteValueError
+            An integer does not fit into the input's type.
+        ShapeError
+            It has another number of dimensions.
+        """
+        if type(value) is not np.ndarray:
+            value = self._read(value)
+        dtype = self.dtype
+        if value.dtype != dtype:
+            value = self._converted(value, dtype)
+        rank = len(self.shape)
+        if value.ndim != rank and not (rank == 0 and value.shape == (1,)):
+            raise ShapeError(
+                f"input {self.name!r} has {rank} dimensions, {list(self.shape)}; the array has the shape "
+                f"{list(value.shape)}"
+            )
+        return value.reshape(1) if value.ndim == 0 else np.ascontiguousarray(value)
+
+    def _read(self, value: Any) -> np.ndarray:
+        kind = type(value)
+        if kind.__module__.partition(".")[0] == "PIL" and hasattr(value, "convert"):
+            return self._image(value)
+        require_unmasked(value)
+        try:
+            array = np.asarray(value) if isinstance(value, _NUMBERS) else as_array(value)
+        except ValueError as error:
+            raise LiteTypeError(
+                f"input {self.name!r}: the list has no shape, because lists in it have different lengths; make an "
+                "array of it"
+            ) from error
+        except (TypeError, RuntimeError, OverflowError) as error:
+            raise LiteTypeError(f"input {self.name!r} cannot be made of {brief(value)}: {error}") from error
+        if array is None:
+            raise LiteTypeError(f"input {self.name!r} is an array or a list of numbers, not {brief(value)}")
+        if array.dtype.kind not in _KINDS:
+            raise LiteTypeError(f"input {self.name!r} is an array or a list of numbers, not {brief(value)}")
+        return array
+
+    def _converted(self, value: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
+        kind, wanted = value.dtype.kind, dtype.kind
+        if kind not in _KINDS or _KINDS[kind] > _KINDS[wanted]:
+            raise LiteTypeError(
+                f"input {self.name!r} has elements of {dtype}, the array of {value.dtype}; convert it, for example by "
+                f"array.astype({dtype.name!r})"
+            )
+        found = value.astype(dtype)
+        if wanted in "iu" and (found != value).any():
+            wrong = value[found != value].flat[0]
+            raise LiteValueError(f"input {self.name!r} has elements of {dtype}, which cannot hold {wrong}")
+        return found
+
+    def _image(self, image: Any) -> np.ndarray:
+        """A Pillow image as a batch of one, with channels where the input has them; numbers from 0 to 255."""
+        shape = self.shape
+        channels_first = len(shape) == 4 and shape[1] in _IMAGE_MODES
+        if not channels_first and not (len(shape) == 4 and shape[3] in _IMAGE_MODES):
+            raise ShapeError(
+                f"input {self.name!r} has the shape {list(shape)}, which is not that of images: they have four "
+                "dimensions and 1, 3 or 4 channels; give an array"
+            )
+        channels = shape[1] if channels_first else shape[3]
+        assert isinstance(channels, int)
+        pixels = np.asarray(image.convert(_IMAGE_MODES[channels])).reshape(image.height, image.width, channels)
+        return (pixels.transpose(2, 0, 1) if channels_first else pixels)[None]
+
+
+def to_feeds(inputs: Sequence[ModelInput], arrays: Sequence[Any], named: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Arguments of a call as arrays by name; inputs with a default may be missing.
+
+    Raises
+    ------
+    LiteValueError
+        Inputs are missing, or given twice, or there are no such.
+    LiteTypeError, ShapeError
+        An input does not fit.
+    """
+    if len(arrays) == 1 and isinstance(arrays[0], Mapping):
+        given = dict(arrays[0])
+    else:
+        if len(arrays) > len(inputs):
+            raise LiteValueError(f"the model has {len(inputs)} inputs, {len(arrays)} were given")
+        given = dict(zip((i.name for i in inputs), arrays, strict=False))
+    if named:
+        if both := given.keys() & named.keys():
+            raise LiteValueError(f"input {min(both)!r} is given twice")
+        given |= named
+    feeds = {}
+    missing = None
+    for one in inputs:
+        if one.name in given:
+            feeds[one.name] = one.array(given.pop(one.name))
+        elif one.default is None and missing is None:
+            missing = one.name
+    if given:
+        raise LiteValueError(f"the model has no input {brief(next(iter(given)))}; it has {[i.name for i in inputs]}")
+    if missing is not None:
+        raise LiteValueError(f"input {missing!r} is missing; the model has {[i.name for i in inputs]}")
+    return feeds

@@ -1,0 +1,500 @@
+"""Models as functions: :func:`load` and :class:`Model`, a thin layer over :class:`LiteNetwork`."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from html import escape
+from itertools import accumulate, pairwise
+from queue import SimpleQueue
+from threading import Lock
+from time import perf_counter
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+
+import numpy as np
+
+from megengine_lite._api.model_inputs import ModelInput, TensorDescription, to_feeds
+from megengine_lite._api.options import LiteConfig
+from megengine_lite._core.runtime.devices import get_device
+from megengine_lite._core.runtime.jobs import lent, locked
+from megengine_lite._core.system.integers import to_integer
+from megengine_lite.errors import DeviceError, LiteError, LiteIndexError, LiteValueError, ShapeError
+from megengine_lite.network import LiteNetwork
+from megengine_lite.struct import LiteDeviceType
+
+if TYPE_CHECKING:
+    from megengine_lite.tensor import LiteTensor
+
+__all__ = ["Model", "Outputs", "RunFuture", "TensorDescription", "load"]
+
+
+class Outputs:
+    """The results of one run: arrays by name or position.
+
+    Iterating gives the arrays in the order of :attr:`Model.outputs`, so they can be unpacked; ``dict(outputs)`` and
+    :meth:`keys` have the names. The arrays are the caller's.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> outputs = Outputs({"boxes": np.zeros([5, 4]), "scores": np.ones(5)})
+    >>> boxes, scores = outputs
+    >>> outputs["scores"] is scores and outputs[1] is scores
+    True
+    >>> list(outputs.keys())
+    ['boxes', 'scores']
+    """
+
+    __slots__ = ("_arrays",)
+
+    def __init__(self, arrays: dict[str, np.ndarray]):
+        self._arrays = arrays
+
+    def keys(self) -> Iterable[str]:
+        """The names of the outputs."""
+        return self._arrays.keys()
+
+    def values(self) -> Iterable[np.ndarray]:
+        """The arrays."""
+        return self._arrays.values()
+
+    def items(self) -> Iterable[tuple[str, np.ndarray]]:
+        """Names and arrays."""
+        return self._arrays.items()
+
+    def __getitem__(self, which: str | int) -> np.ndarray:
+        if isinstance(which, str):
+            found = self._arrays.get(which)
+            if found is None:
+                raise LiteIndexError(f"there is no output {which!r}; there are {list(self._arrays)}")
+            return found
+        arrays = list(self._arrays.values())
+        number = to_integer(which, "the number of an output")
+        if not -len(arrays) <= number < len(arrays):
+            raise LiteIndexError(f"there are {len(arrays)} outputs, no number {number}")
+        return arrays[number]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._arrays
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return iter(self._arrays.values())
+
+    def __len__(self) -> int:
+        return len(self._arrays)
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{n}: {a.dtype}{list(a.shape)}" for n, a in self._arrays.items())
+        return f"Outputs({shown})"
+
+
+class RunFuture(Future[Outputs]):
+    """The result of :meth:`Model.run_async`: a :class:`concurrent.futures.Future` that asyncio can await."""
+
+    def __await__(self) -> Generator[Any, None, Outputs]:
+        return asyncio.wrap_future(self).__await__()
+
+
+class _Worker:
+    """A network of a model, with the tensors that a run touches."""
+
+    __slots__ = ("inputs", "network", "outputs")
+
+    def __init__(self, network: LiteNetwork, inputs: Iterable[ModelInput], scalars: frozenset[str]):
+        self.network = network
+        self.inputs = [(i.name, network.get_io_tensor(i.name, 1), i.default) for i in inputs]
+        self.outputs: list[tuple[str, LiteTensor, bool]] = [
+            (name, network.get_io_tensor(name, 2), name in scalars) for name in network.get_all_output_name()
+        ]
+
+    def run(self, feeds: Mapping[str, np.ndarray]) -> Outputs:
+        for name, tensor, default in self.inputs:
+            array = feeds.get(name, default)
+            assert array is not None
+            tensor.set_data_by_copy(array)
+        network = self.network
+        network.forward()
+        network.wait()
+        found = {}
+        for name, tensor, is_scalar in self.outputs:
+            array = tensor.to_numpy()
+            found[name] = array.reshape(()) if is_scalar else array
+        return Outputs(found)
+
+
+class _LastRun(NamedTuple):
+    seconds: float
+    shapes: dict[str, tuple[int, ...]]
+
+
+_MOST_WORKERS = 256
+
+
+def _open(worker: _Worker | None) -> _Worker:
+    """The worker that a queue has lent; a closed model's queue has None."""
+    if worker is None:
+        raise LiteError("the model is closed: load it again")
+    return worker
+
+
+def load(
+    model: str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO,
+    *,
+    threads: int | None = None,
+    workers: int = 1,
+    precision: str = "float32",
+    device: str = "cpu",
+    decryption: str = "",
+) -> Model:
+    """Loads a model of MegEngine's or an ONNX model, as a function that can be called.
+
+    Parameters
+    ----------
+    model
+        A path, a ``file://`` URL, a binary file, or the model's bytes: plain, encrypted or packed.
+    threads
+        How many threads a run may use. By default the processors that this process may use, divided among the workers.
+    workers
+        How many runs may be under way at the same time. Each has memory of its own; the weights are there once.
+    precision
+        ``"float32"``: what products and sums are computed in.
+    device
+        ``"cpu"``.
+    decryption
+        The method of an encrypted file that does not name it. Its key is set by
+        :meth:`LiteGlobal.update_decryption_key <megengine_lite.LiteGlobal.update_decryption_key>`.
+
+    Raises
+    ------
+    LiteError
+        As :meth:`LiteNetwork.load <megengine_lite.LiteNetwork.load>`; :class:`DeviceError` for a device that does not
+        exist; :class:`LiteValueError` for numbers and names that cannot be.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> import numpy as np
+    >>> import megengine_lite
+    >>> model = megengine_lite.load(Path(megengine_lite.__file__).parent / "bundled" / "digits.mge")
+    >>> (probabilities,) = model(np.zeros([1, 1, 8, 8]))
+    >>> probabilities.shape
+    (1, 10)
+    """
+    return Model(model, threads=threads, workers=workers, precision=precision, device=device, decryption=decryption)
+
+
+class Model:
+    """A model that is called like a function. Made by :func:`load`, which explains the parameters.
+
+    Calls from several threads are safe; as many run at the same time as there are workers, the others wait. A model can
+    be pickled: another process loads it from its file or bytes. Used in ``with``, it is closed at the end.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> import numpy as np
+    >>> import megengine_lite
+    >>> with megengine_lite.load(Path(megengine_lite.__file__).parent / "bundled" / "digits.mge") as model:
+    ...     image = np.zeros([1, 1, 8, 8], "float32")
+    ...     same = [model(image), model({"data": image}), model(data=image), model.run_async(image).result()]
+    ...     many = list(model.map([image] * 10, batch_size=4))
+    >>> len(many), many[0][0].shape
+    (10, (1, 10))
+    """
+
+    def __init__(
+        self,
+        model: str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO,
+        *,
+        threads: int | None = None,
+        workers: int = 1,
+        precision: str = "float32",
+        device: str = "cpu",
+        decryption: str = "",
+    ):
+        count = to_integer(workers, "workers")
+        if not 1 <= count <= _MOST_WORKERS:
+            raise LiteValueError(f"workers is a number from 1 to {_MOST_WORKERS}, not {count}")
+        if precision != "float32":
+            raise LiteValueError(f"precision {precision!r} is not supported; there is 'float32'")
+        if device != "cpu":
+            raise DeviceError(f"there is no device {device!r}; there is 'cpu'")
+        each = (
+            max(1, get_device(LiteDeviceType.LITE_CPU).count() // count)
+            if threads is None
+            else to_integer(threads, "threads")
+        )
+        config = LiteConfig()
+        config.bare_model_cryption_name = decryption
+        first = LiteNetwork(config)
+        first.threads_number = each
+        first.load(model)
+        self._options: dict[str, Any] = {
+            "threads": threads, "workers": count, "precision": precision, "device": device, "decryption": decryption
+        }  # fmt: skip
+        self._threads = each
+        self._source = first._source
+        loaded = first._loaded("Model").model
+        self._inputs = tuple(ModelInput.of(loaded, name) for name in (v.name for v in loaded.graph.inputs))
+        self._scalars = loaded.scalars
+        self._outputs = tuple(self._declared(first, name) for name in first.get_all_output_name())
+        networks = [first]
+        for _ in range(count - 1):
+            network = LiteNetwork()
+            network.threads_number = each
+            network.share_weights_with(first)
+            networks.append(network)
+        self._workers = [_Worker(n, self._inputs, self._scalars) for n in networks]
+        self._idle: SimpleQueue[_Worker | None] = SimpleQueue()
+        for worker in self._workers:
+            self._idle.put(worker)
+        self._pool: ThreadPoolExecutor | None = None
+        self._last: _LastRun | None = None
+        self._warming = Lock()  # two that each hold a part of the workers would wait for each other
+        self._closed = False
+
+    def _declared(self, network: LiteNetwork, name: str) -> TensorDescription:
+        """An output as it is for inputs of the declared shapes."""
+        session = network._loaded("Model").session
+        known, dtype = session.output_spec(name), session.output_dtype(name)
+        shape = None if known is None else () if name in self._scalars else known[0]
+        return TensorDescription(name, shape, None if dtype is None else dtype.storage)
+
+    # ---- what it is -------------------------------------------------------------------------------------------------
+
+    @property
+    def inputs(self) -> tuple[TensorDescription, ...]:
+        """Name, shape and element type of each input, in the order in which a call takes them."""
+        return tuple(i.info for i in self._inputs)
+
+    @property
+    def outputs(self) -> tuple[TensorDescription, ...]:
+        """Name, shape and element type of each output; sizes are those of the last run, or of the declared inputs.
+
+        The shape is None where it depends on data and there was no run.
+        """
+        shapes = {} if self._last is None else self._last.shapes
+        return tuple(o._replace(shape=shapes.get(o.name, o.shape)) for o in self._outputs)
+
+    # ---- running ----------------------------------------------------------------------------------------------------
+
+    def __call__(self, *arrays: Any, **named: Any) -> Outputs:
+        """Runs the model.
+
+        Parameters
+        ----------
+        arrays
+            The inputs in order, or one mapping from names to them. An input is an array of any strides, a number, a
+            (nested) list, an object with ``__dlpack__``, or a Pillow image if the model's input has the form of one.
+            Its elements are converted if that loses no kind: integers to floats, float64 to float32.
+        named
+            Inputs by name.
+
+        Raises
+        ------
+        LiteValueError
+            Inputs are missing, or given twice, or there are no such.
+        LiteTypeError, ShapeError
+            An input does not fit.
+        """
+        return lent(self._idle, self._run, to_feeds(self._inputs, arrays, named))
+
+    def _run(self, worker: _Worker | None, feeds: Mapping[str, np.ndarray]) -> Outputs:
+        worker = _open(worker)
+        begin = perf_counter()
+        outputs = worker.run(feeds)
+        self._last = _LastRun(perf_counter() - begin, {n: a.shape for n, a in outputs.items()})
+        return outputs
+
+    def run_async(self, *arrays: Any, **named: Any) -> RunFuture:
+        """Runs the model on another thread.
+
+        Inputs are as in a call. They are read when the run begins, so they must not be changed before it is done.
+
+        Returns
+        -------
+        RunFuture
+            ``result()`` waits; in a coroutine, ``await`` it. ``cancel()`` works until the run begins.
+        """
+        feeds = to_feeds(self._inputs, arrays, named)
+        future = RunFuture()
+        self._executor().submit(self._finish, future, feeds)
+        return future
+
+    def _finish(self, future: RunFuture, feeds: Mapping[str, np.ndarray]) -> None:
+        if not future.set_running_or_notify_cancel():
+            return
+        try:
+            future.set_result(lent(self._idle, self._run, feeds))
+        except BaseException as error:
+            future.set_exception(error)
+
+    def map(self, inputs: Iterable[Any], *, batch_size: int = 1, prefetch: int | None = None) -> Iterator[Outputs]:
+        """Runs the model on each of many inputs; results come in their order.
+
+        Parameters
+        ----------
+        inputs
+            What a call takes as its only argument: an array if the model has one input, or a mapping. A tuple has the
+            inputs in order.
+        batch_size
+            So many inputs are put together along their first dimension for one run, and the outputs are taken apart
+            again. Inputs of other sizes begin a new batch. Every output must have the batch as its first dimension.
+        prefetch
+            How many runs may be ahead of the one whose result is waited for: by default twice the workers.
+
+        Raises
+        ------
+        ShapeError
+            An output cannot be taken apart.
+        LiteError
+            As a call. The results before come first.
+        """
+        size = to_integer(batch_size, "batch_size")
+        ahead = 2 * self._options["workers"] if prefetch is None else to_integer(prefetch, "prefetch")
+        if size < 1 or ahead < 1:
+            raise LiteValueError(f"batch_size and prefetch are 1 or more, not {size} and {ahead}")
+        return self._mapped(inputs, size, ahead)
+
+    def _mapped(self, inputs: Iterable[Any], size: int, ahead: int) -> Iterator[Outputs]:
+        waiting: deque[tuple[RunFuture, list[int] | None]] = deque()
+        try:
+            for feeds, counts in _batches((self._feeds_of(x) for x in inputs), size):
+                waiting.append((self.run_async(feeds), counts))
+                if len(waiting) > ahead:
+                    yield from _taken_apart(*waiting.popleft())
+            while waiting:
+                yield from _taken_apart(*waiting.popleft())
+        finally:
+            for future, _ in waiting:
+                future.cancel()
+
+    def _feeds_of(self, item: Any) -> dict[str, np.ndarray]:
+        return to_feeds(self._inputs, item if isinstance(item, tuple) else (item,), {})
+
+    def warmup(self, *arrays: Any, **named: Any) -> None:
+        """Runs every worker once, so that weights are packed and memory is there before the first call.
+
+        Inputs are as in a call. Without any, zeros of the declared shapes are taken; sizes that are not declared are 1.
+        """
+        given = arrays or named
+        feeds = to_feeds(self._inputs, arrays, named) if given else {i.name: i.zeros() for i in self._inputs}
+        locked(self._warming, self._warm, feeds, self._options["workers"])
+
+    def _warm(self, feeds: Mapping[str, np.ndarray], count: int) -> None:
+        """Runs so many workers; each is kept until the last has run."""
+        if count:
+            lent(self._idle, self._warm_one, feeds, count)
+
+    def _warm_one(self, worker: _Worker | None, feeds: Mapping[str, np.ndarray], count: int) -> None:
+        self._run(worker, feeds)
+        self._warm(feeds, count - 1)
+
+    def _executor(self) -> ThreadPoolExecutor:
+        if self._closed:
+            raise LiteError("the model is closed: load it again")
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(len(self._workers), "megengine_lite.Model")
+        return self._pool
+
+    # ---- the object -------------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Waits for the runs that are under way, and frees the networks. Later calls raise :class:`LiteError`."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+        for _ in self._workers:
+            self._idle.get()
+        self._idle.put(None)
+        self._workers = []
+
+    def __enter__(self) -> Model:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __reduce__(self) -> tuple[Callable[..., Model], tuple[Any, ...]]:
+        source = bytes(self._source) if isinstance(self._source, memoryview) else self._source
+        return _load_again, (source, self._options)
+
+    def _facts(self) -> dict[str, str]:
+        """What ``repr`` shows, by title."""
+        if self._closed:
+            return {"state": "closed"}
+        facts = {
+            "inputs": ", ".join(map(str, self.inputs)),
+            "outputs": ", ".join(map(str, self.outputs)),
+            "device": f"cpu, {self._options['workers']} x {self._threads} threads",
+            "memory": f"{self._memory() / 2**20:.1f} MiB",
+        }
+        if self._last is not None:
+            facts["last run"] = f"{1e3 * self._last.seconds:.3f} ms"
+        return facts
+
+    def _memory(self) -> int:
+        """Bytes that the networks hold; they share their weights."""
+        used = [w.network.memory_usage for w in self._workers]
+        return used[0]["weights"] + sum(u["arena"] + u["scratch"] + u["outputs"] for u in used)
+
+    def __repr__(self) -> str:
+        return f"<Model {'; '.join(f'{title} {fact}' for title, fact in self._facts().items())}>"
+
+    def _repr_html_(self) -> str:
+        rows = (f"<tr><th>{escape(title)}</th><td>{escape(fact)}</td></tr>" for title, fact in self._facts().items())
+        return f"<table>{''.join(rows)}</table>"
+
+
+def _load_again(source: str | bytes, options: dict[str, Any]) -> Model:
+    return load(source, **options)
+
+
+def _batches(
+    items: Iterable[dict[str, np.ndarray]], size: int
+) -> Iterator[tuple[dict[str, np.ndarray], list[int] | None]]:
+    """Up to ``size`` items of one form each, put together, with the extent of each along the first dimension."""
+    if size == 1:
+        yield from ((item, None) for item in items)
+        return
+    group: list[dict[str, np.ndarray]] = []
+    for item in items:
+        if group and (len(group) == size or _form(item) != _form(group[0])):
+            yield _together(group)
+            group = []
+        group.append(item)
+    if group:
+        yield _together(group)
+
+
+def _form(item: dict[str, np.ndarray]) -> dict[str, tuple[int, ...]]:
+    return {name: array.shape[1:] for name, array in item.items()}
+
+
+def _together(group: list[dict[str, np.ndarray]]) -> tuple[dict[str, np.ndarray], list[int]]:
+    counts = [next(iter(item.values())).shape[0] for item in group]
+    return {name: np.concatenate([item[name] for item in group]) for name in group[0]}, counts
+
+
+def _taken_apart(future: RunFuture, counts: list[int] | None) -> Iterator[Outputs]:
+    outputs = future.result()
+    if counts is None:
+        yield outputs
+        return
+    for name, array in outputs.items():
+        if not array.ndim or array.shape[0] != sum(counts):
+            raise ShapeError(
+                f"output {name!r} has the shape {list(array.shape)} for a batch of {sum(counts)}, so it cannot be "
+                "taken apart; use batch_size=1"
+            )
+    ends = [0, *accumulate(counts)]
+    for begin, end in pairwise(ends):
+        yield Outputs({name: array[begin:end] for name, array in outputs.items()})

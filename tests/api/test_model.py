@@ -1,0 +1,377 @@
+"""Models as functions: arguments of calls, results, workers, futures, batches, and the object itself."""
+
+import asyncio
+import pickle
+import threading
+import time
+from concurrent.futures import CancelledError
+
+import numpy as np
+import pytest
+from PIL import Image
+from support.api_samples import ADD, DIGITS, IMAGES, loaded, run
+from support.loader_samples import input_operator, operator, to_bytes
+from support.processes import isolated
+
+import megengine_lite
+from megengine_lite import LiteError
+from megengine_lite._core.formats.mge.records import ModelRecord
+from megengine_lite._core.ir.dtype import INT32, UINT8
+from megengine_lite._core.ir.params import Elemwise, ElemwiseMode
+from megengine_lite.errors import DeviceError, LiteIndexError, LiteTypeError, LiteValueError, ShapeError
+from megengine_lite.model import Model, Outputs, TensorDescription
+
+X = IMAGES[:3]
+
+
+@pytest.fixture(scope="module")
+def expected():
+    """What a network computes for X."""
+    return run(loaded(), X)
+
+
+@pytest.fixture
+def model():
+    with megengine_lite.load(DIGITS, threads=1) as made:
+        yield made
+
+
+def doubled(shape, dtype) -> bytes:
+    """The model ``y = x + x``."""
+    record = ModelRecord("v2", 101300, [input_operator(0, "x", shape, dtype)], [(1, "")], {1: "y"})
+    record.operators.append(operator("Elemwise", (0, 0), (1,), Elemwise(mode=ElemwiseMode.ADD)))
+    return to_bytes(record)
+
+
+def of_text(graph: str) -> Model:
+    """An ONNX model, from its text form."""
+    from onnx import parser
+
+    text = f'<ir_version: 8, opset_import: ["" : 17]> graph {graph}'
+    return megengine_lite.load(parser.parse_model(text).SerializeToString())
+
+
+# ---- arguments and results -------------------------------------------------------------------------------------------
+
+
+class WithArray:
+    def __array__(self, dtype=None, copy=None):
+        return X
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        X, X.astype("float64"), X.astype("uint8"), X.astype("int64"), X.tolist(), np.asfortranarray(X),
+        np.repeat(X, 2, axis=3)[..., ::2], WithArray(), memoryview(X),
+    ],
+    ids=["float32", "float64", "uint8", "int64", "list", "fortran", "strided", "__array__", "buffer"],
+)  # fmt: skip
+def test_inputs_of_all_kinds_give_the_same(model, expected, given):
+    (result,) = model(given)
+    np.testing.assert_array_equal(result, expected)
+
+
+def test_inputs_by_position_mapping_and_name_are_the_same(model, expected):
+    for outputs in (model(X), model({"data": X}), model(data=X), model.run_async(X).result()):
+        np.testing.assert_array_equal(outputs["prob"], expected)
+
+
+def test_arrays_through_dlpack_are_inputs(model, expected):
+    class Tensor:
+        def __dlpack__(self, **arguments):
+            return X.__dlpack__(**arguments)
+
+        def __dlpack_device__(self):
+            return X.__dlpack_device__()
+
+    np.testing.assert_array_equal(model(Tensor())[0], expected)
+
+
+def test_several_inputs_in_any_form():
+    model = megengine_lite.load(ADD)
+    a, b = np.full([2, 3], 1.5, "float32"), np.ones([2, 3])
+    for outputs in (model(a, b), model(a, b=b), model(b=b, a=a), model({"a": a}, b=b), model({"b": b, "a": a})):
+        assert outputs["sum"].tolist() == [[2.5] * 3] * 2
+
+
+def test_outputs_unpack_and_have_names_and_positions():
+    first, second = np.zeros(2), np.ones([1, 3], "int32")
+    outputs = Outputs({"p": first, "q": second})
+    p, q = outputs
+    assert p is first and q is second and len(outputs) == 2
+    assert outputs["q"] is outputs[1] is outputs[-1] is second
+    assert dict(outputs) == {"p": first, "q": second} and "p" in outputs and "r" not in outputs
+    assert list(outputs.keys()) == ["p", "q"] and [v is w for v, w in zip(outputs.values(), (p, q), strict=True)]
+    assert repr(outputs) == "Outputs(p: float64[2], q: int32[1, 3])"
+    with pytest.raises(LiteIndexError, match=r"no output 'r'; there are \['p', 'q'\]"):
+        outputs["r"]
+    with pytest.raises(LiteIndexError, match="there are 2 outputs, no number 2"):
+        outputs[2]
+
+
+def test_results_are_the_callers(model, expected):
+    first = model(X)[0]
+    model(np.zeros_like(X))
+    np.testing.assert_array_equal(first, expected)
+    first[:] = 0
+    np.testing.assert_array_equal(model(X)[0], expected)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "words"),
+    [
+        (lambda m: m(), LiteValueError, r"input 'data' is missing; the model has \['data'\]"),
+        (lambda m: m(X, X), LiteValueError, "the model has 1 inputs, 2 were given"),
+        (lambda m: m(X, data=X), LiteValueError, "input 'data' is given twice"),
+        (lambda m: m(date=X), LiteValueError, r"the model has no input 'date'; it has \['data'\]"),
+        (lambda m: m({1: X}), LiteValueError, "the model has no input 1"),
+        (lambda m: m(None), LiteTypeError, "input 'data' is an array or a list of numbers, not None"),
+        (lambda m: m("picture.jpg"), LiteTypeError, "an array or a list of numbers, not 'picture.jpg'"),
+        (lambda m: m(["a"]), LiteTypeError, "an array or a list of numbers, not"),
+        (lambda m: m([[1], [1, 2]]), LiteTypeError, "lists in it have different lengths"),
+        (lambda m: m(X * 1j), LiteTypeError, r"has elements of float32, the array of complex64; convert it"),
+        (lambda m: m(np.ma.masked_array(X, X > 3)), LiteError, "a masked array"),
+        (lambda m: m(X[0]), ShapeError, r"has 4 dimensions, \[360, 1, 8, 8\]; the array has the shape \[1, 8, 8\]"),
+        (lambda m: m(np.repeat(X, 2, axis=1)), ShapeError, "2"),
+        (lambda m: list(m.map([X], batch_size=0)), LiteValueError, "1 or more"),
+        (lambda m: list(m.map([X, "a"])), LiteTypeError, "not 'a'"),
+    ],
+)
+def test_wrong_arguments_are_refused_and_the_next_call_is_right(model, expected, call, error, words):
+    with pytest.raises(error, match=words):
+        call(model)
+    np.testing.assert_array_equal(model(X)[0], expected)
+
+
+def test_integers_that_do_not_fit_are_refused():
+    model = megengine_lite.load(doubled((2,), UINT8))
+    assert model([3, 100])[0].tolist() == [6, 200]
+    for wrong in ([3, 256], [-1, 0], [2**70, 0]):
+        with pytest.raises((LiteValueError, LiteTypeError), match=r"cannot|not"):
+            model(wrong)
+    with pytest.raises(LiteTypeError, match="convert it, for example by"):
+        model([0.5, 1])
+
+
+def test_pillow_images_become_batches_of_one():
+    pixels = np.arange(2 * 4 * 3, dtype="uint8").reshape(2, 4, 3)
+    image = Image.fromarray(pixels)
+    first = megengine_lite.load(doubled((1, 3, 2, 4), INT32))
+    np.testing.assert_array_equal(first(image)[0], 2 * pixels.transpose(2, 0, 1)[None].astype("int32"))
+    last = megengine_lite.load(doubled((1, 2, 4, 3), INT32))
+    np.testing.assert_array_equal(last(image)[0], 2 * pixels[None].astype("int32"))
+    grey = megengine_lite.load(doubled((1, 1, 2, 4), INT32))
+    np.testing.assert_array_equal(grey(image)[0], 2 * np.asarray(image.convert("L"), "int32")[None, None])
+    with pytest.raises(ShapeError, match=r"has the shape \[2\], which is not that of images"):
+        megengine_lite.load(doubled((2,), INT32))(image)
+
+
+def test_scalars_of_onnx_have_no_dimensions():
+    model = of_text("(float x, float[2] y) => (float z) { s = ReduceSum<keepdims=0>(y) z = Add(x, s) }")
+    assert [i.shape for i in model.inputs] == [(), (2,)] and [o.shape for o in model.outputs] == [()]
+    for x in (1.5, np.float32(1.5), np.array(1.5), [1.5]):
+        z = model(x, [1, 2])["z"]
+        assert z.shape == () and z == 4.5
+
+
+# ---- what a model says of itself -------------------------------------------------------------------------------------
+
+
+def test_inputs_and_outputs_are_described(model):
+    assert model.inputs == (TensorDescription("data", (360, 1, 8, 8), np.dtype("float32")),)
+    assert model.outputs == (TensorDescription("prob", (360, 10), np.dtype("float32")),)
+    model(X)
+    assert model.outputs[0].shape == (3, 10)
+    assert str(model.inputs[0]) == "data: float32[360, 1, 8, 8]"
+
+
+def test_repr_shows_what_matters(model):
+    text = repr(model)
+    assert "inputs data: float32[360, 1, 8, 8]" in text and "cpu, 1 x 1 threads" in text and "last run" not in text
+    model(X)
+    assert "prob: float32[3, 10]" in repr(model) and "last run" in repr(model)
+    page = model._repr_html_()
+    assert page.startswith("<table>") and "<td>prob: float32[3, 10]</td>" in page
+
+
+def test_names_are_text_in_html():
+    name = "<script>alert('x')</script>"
+    record = ModelRecord("v2", 101300, [input_operator(0, name, (2,))], [(1, "")], {1: "y"})
+    record.operators.append(operator("Elemwise", (0, 0), (1,), Elemwise(mode=ElemwiseMode.ADD)))
+    page = megengine_lite.load(to_bytes(record))._repr_html_()
+    assert "<script" not in page and "&lt;script&gt;" in page
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        ({"workers": 0}, LiteValueError, "workers is a number from 1 to 256, not 0"),
+        ({"workers": 1.5}, LiteTypeError, "workers is an int"),
+        ({"threads": 0}, LiteValueError, "at least one thread"),
+        ({"threads": "2"}, LiteTypeError, "threads is an int"),
+        ({"device": "cuda"}, DeviceError, "there is no device 'cuda'; there is 'cpu'"),
+        ({"precision": "int3"}, LiteValueError, "precision 'int3' is not supported"),
+    ],
+)
+def test_wrong_options_are_refused(options, error, words):
+    with pytest.raises(error, match=words):
+        megengine_lite.load(DIGITS, **options)
+
+
+def test_pickled_model_computes_the_same(model, expected):
+    for source in (DIGITS, DIGITS.read_bytes(), str(DIGITS)):
+        with megengine_lite.load(source, threads=2, workers=2) as made:
+            again = pickle.loads(pickle.dumps(made))
+        np.testing.assert_array_equal(again(X)[0], expected)
+        assert "2 x 2 threads" in repr(again)
+
+
+def test_closed_model_refuses_calls():
+    model = megengine_lite.load(DIGITS, workers=2)
+    future = model.run_async(X)
+    model.close()
+    model.close()
+    assert future.done() and "closed" in repr(model)
+    for call in (lambda: model(X), lambda: model.run_async(X), lambda: list(model.map([X])), lambda: model.warmup()):
+        with pytest.raises(LiteError, match="the model is closed: load it again"):
+            call()
+
+
+# ---- many runs -------------------------------------------------------------------------------------------------------
+
+
+def test_future_can_be_awaited(model, expected):
+    async def program():
+        alone = await model.run_async(X)
+        return [alone, *await asyncio.gather(*(model.run_async(X[k : k + 1]) for k in range(3)))]
+
+    alone, *rows = asyncio.run(program())
+    np.testing.assert_array_equal(alone[0], expected)
+    np.testing.assert_allclose(np.concatenate([r[0] for r in rows]), expected, atol=1e-6)
+
+
+def test_errors_come_out_of_futures(model):
+    async def program():
+        await model.run_async(np.repeat(X, 2, axis=1))
+
+    with pytest.raises(ShapeError):
+        model.run_async(np.repeat(X, 2, axis=1)).result()
+    with pytest.raises(ShapeError):
+        asyncio.run(program())
+
+
+def test_future_is_cancelled_before_its_run(model):
+    worker = model._idle.get()  # so that runs wait
+    running, waiting = model.run_async(X), model.run_async(X)
+    assert waiting.cancel()
+    model._idle.put(worker)
+    assert running.result()["prob"].shape == (3, 10)
+    with pytest.raises(CancelledError):
+        waiting.result()
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize("batch_size", [1, 4, 100])
+def test_map_keeps_order(workers, batch_size):
+    expected = run(loaded(), IMAGES[:30])
+    with megengine_lite.load(DIGITS, threads=1, workers=workers) as model:
+        for wrap in (lambda x: x, lambda x: {"data": x}, lambda x: (x,)):
+            items = (wrap(IMAGES[k : k + 1]) for k in range(30))
+            results = [o["prob"] for o in model.map(items, batch_size=batch_size)]
+            assert len(results) == 30 and all(r.shape == (1, 10) for r in results)
+            np.testing.assert_allclose(np.concatenate(results), expected, atol=1e-6)
+
+
+def test_map_puts_only_equal_sizes_together():
+    model = megengine_lite.load(doubled((1, 2), INT32))
+    items = [np.full([n, m], n * 10 + m) for n, m in ((1, 2), (3, 2), (1, 2), (1, 4), (2, 4), (1, 2))]
+    results = [o[0] for o in model.map(items, batch_size=3)]
+    assert [r.tolist() for r in results] == [(2 * x).tolist() for x in items]
+
+
+def test_map_says_when_an_output_is_not_a_batch():
+    model = of_text("(float[N,2] x) => (float z) { z = ReduceSum<keepdims=0>(x) }")
+    assert [float(o["z"]) for o in model.map([[[1, 2]], [[3, 4]]])] == [3, 7]
+    with pytest.raises(
+        ShapeError, match=r"output 'z' has the shape \[\] for a batch of 2, so it cannot be taken apart"
+    ):
+        list(model.map([[[1, 2]], [[3, 4]]], batch_size=2))
+
+
+def test_map_reads_only_a_bit_ahead(model):
+    taken = []
+
+    def items():
+        for k in range(100):
+            taken.append(k)
+            yield X
+
+    results = model.map(items(), prefetch=3)
+    next(results)
+    assert len(taken) <= 5
+    results.close()
+    assert model(X)["prob"].shape == (3, 10)
+
+
+def test_warmup_reaches_every_worker():
+    with megengine_lite.load(DIGITS, workers=3, threads=1) as model:
+        model.warmup(X)
+        assert all(w.network._loaded("test").has_run for w in model._workers)
+        several = [threading.Thread(target=model.warmup, args=(X,)) for _ in range(4)]
+        for thread in several:
+            thread.start()
+        for thread in several:
+            thread.join(30)
+            assert not thread.is_alive()
+    with megengine_lite.load(DIGITS) as model:
+        model.warmup()
+        assert model.outputs[0].shape == (360, 10)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_many_threads_get_their_own_results(workers):
+    expected = run(loaded(), IMAGES[:16])
+    wrong = []
+
+    def work(seed):
+        random = np.random.default_rng(seed)
+        for _ in range(60):
+            k = int(random.integers(0, 12))
+            n = int(random.integers(1, 4))
+            if not np.allclose(model(IMAGES[k : k + n])[0], expected[k : k + n], atol=1e-6):
+                wrong.append((k, n))
+
+    with megengine_lite.load(DIGITS, threads=1, workers=workers) as model:
+        threads = [threading.Thread(target=work, args=(s,)) for s in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert wrong == []
+
+
+@isolated
+def test_interrupts_lose_no_worker():
+    """Ctrl-C at any moment of a call: the next call still finds the worker."""
+    import _thread
+
+    model = megengine_lite.load(DIGITS, threads=1)
+    model(X)
+    end = time.monotonic() + 3
+    interrupted = 0
+    while time.monotonic() < end:
+        timer = threading.Timer(0.001 * np.random.rand(), _thread.interrupt_main)
+        try:
+            timer.start()
+            while True:
+                model(X)
+        except KeyboardInterrupt:
+            interrupted += 1
+        assert model._idle.qsize() == 1
+    assert interrupted > 20
+    assert model(X)["prob"].shape == (3, 10)
+
+
+def test_model_type():
+    assert megengine_lite.Model is Model
