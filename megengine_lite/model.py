@@ -104,11 +104,19 @@ class _Worker:
 
     __slots__ = ("inputs", "network", "outputs")
 
-    def __init__(self, network: LiteNetwork, inputs: Iterable[ModelInput], scalars: frozenset[str]):
+    def __init__(
+        self,
+        network: LiteNetwork,
+        inputs: Iterable[ModelInput],
+        outputs: Iterable[TensorDescription],
+        scalars: frozenset[str],
+    ):
         self.network = network
-        self.inputs = [(i.name, network.get_io_tensor(i.name, 1), i.default) for i in inputs]
-        self.outputs: list[tuple[str, LiteTensor, bool]] = [
-            (name, network.get_io_tensor(name, 2), name in scalars) for name in network.get_all_output_name()
+        defaults = ((i.name, None if i.default is None else i.array(i.default)) for i in inputs)
+        self.inputs = [(name, network.get_io_tensor(name, 1), default) for name, default in defaults]
+        # Truth values are bytes in tensors.
+        self.outputs: list[tuple[str, LiteTensor, bool, bool]] = [
+            (o.name, network.get_io_tensor(o.name, 2), o.name in scalars, o.dtype == np.bool_) for o in outputs
         ]
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> Outputs:
@@ -120,8 +128,10 @@ class _Worker:
         network.forward()
         network.wait()
         found = {}
-        for name, tensor, is_scalar in self.outputs:
+        for name, tensor, is_scalar, is_bool in self.outputs:
             array = tensor.to_numpy()
+            if is_bool:
+                array = array.view(np.bool_)
             found[name] = array.reshape(()) if is_scalar else array
         return Outputs(found)
 
@@ -248,7 +258,7 @@ class Model:
             network.threads_number = each
             network.share_weights_with(first)
             networks.append(network)
-        self._workers = [_Worker(n, self._inputs, self._scalars) for n in networks]
+        self._workers = [_Worker(n, self._inputs, self._outputs, self._scalars) for n in networks]
         self._idle: SimpleQueue[_Worker | None] = SimpleQueue()
         for worker in self._workers:
             self._idle.put(worker)

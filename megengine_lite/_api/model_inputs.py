@@ -62,10 +62,10 @@ class ModelInput:
     def zeros(self) -> np.ndarray:
         """Zeros of the declared shape; what is not declared is 1."""
         sizes = [s if isinstance(s, int) else 1 for s in self.shape]
-        return np.zeros(sizes or (1,), self.dtype)
+        return np.zeros(sizes or (1,), np.uint8 if self.dtype == np.bool_ else self.dtype)
 
     def array(self, value: Any) -> np.ndarray:
-        """A dense array for the input.
+        """A dense array for the input's tensor.
 
         Raises
         ------
@@ -87,7 +87,8 @@ class ModelInput:
                 f"input {self.name!r} has {rank} dimensions, {list(self.shape)}; the array has the shape "
                 f"{list(value.shape)}"
             )
-        return value.reshape(1) if value.ndim == 0 else np.ascontiguousarray(value)
+        dense: np.ndarray = value.reshape(1) if value.ndim == 0 else np.ascontiguousarray(value)
+        return dense.view(np.uint8) if dtype == np.bool_ else dense  # as tensors hold truth values
 
     def _read(self, value: Any) -> np.ndarray:
         kind = type(value)

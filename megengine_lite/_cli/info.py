@@ -48,8 +48,8 @@ def _open(args: Namespace) -> LoadedModel:
 
 def _first_stage(model: LoadedModel, shapes: Shapes) -> Stage:
     """Everything that is known about the graph with inputs of these shapes, without running it."""
-    from megengine_lite._core.compile.infer import NeedsValue, infer_stage
-    from megengine_lite._core.ir.graph import ConstantPool, TensorSpec
+    from megengine_lite._core.compile.infer import NeedsExpansion, NeedsValue, infer_stage
+    from megengine_lite._core.ir.graph import ConstantPool, ModelGraph, TensorSpec
 
     known: dict[AnyVar, TensorSpec] = {}
     for var in model.graph.inputs:
@@ -59,6 +59,8 @@ def _first_stage(model: LoadedModel, shapes: Shapes) -> Stage:
     while True:
         try:
             return infer_stage(model.graph, 0, known, ConstantPool())
+        except NeedsExpansion:
+            return infer_stage(ModelGraph([], model.graph.inputs, [], []), 0, known, ConstantPool())
         except NeedsValue as need:
             spec = known[need.var]
             # The value of the input is not known here; zeros are as good as any others.
@@ -82,6 +84,8 @@ def count_work(args: Namespace, shapes: Shapes) -> int | None:
 
 def execute(args: Namespace) -> dict[str, Any]:
     """Reads the model; gives counts, sizes and shapes."""
+    from megengine_lite._core.compile.expand import all_nodes
+
     result: dict[str, Any] = {"model": args.model, "file_bytes": os.path.getsize(args.model)}
     try:
         model = _open(args)
@@ -99,11 +103,11 @@ def execute(args: Namespace) -> dict[str, Any]:
         problem = str(error)
     specs = _known_specs(stage) if stage is not None else {}
     work, layers = _layers(graph, stage)
-    constants = {id(v.const): v.const for n in graph.nodes for v in n.inputs if v.const is not None}
+    constants = {id(v.const): v.const for n in all_nodes(graph) for v in n.inputs if v.const is not None}
     floats = [c.array for c in constants.values()]
     result["inputs"] = [_tensor(n, v, specs.get(v, v.spec)) for n, v in _inputs(model)]
     result["outputs"] = [_tensor(n, v, specs.get(v)) for n, v in zip(graph.output_names, graph.outputs, strict=True)]
-    result["operators"] = dict(Counter(n.op for n in graph.nodes).most_common())
+    result["operators"] = dict(Counter(n.op for n in all_nodes(graph)).most_common())
     result["multiply_adds"] = dict(work.most_common())
     result["multiply_adds_total"] = sum(work.values())
     result["complete"] = stage is not None and stage.next_node == len(graph.nodes)

@@ -175,6 +175,19 @@ def test_scalars_of_onnx_have_no_dimensions():
         assert z.shape == () and z == 4.5
 
 
+def test_truth_values_go_in_and_come_out():
+    model = of_text(
+        "(bool[3] a, bool b) => (bool[3] both, float[3] numbers) { both = And(a, b) numbers = Cast<to=1>(a) }"
+    )
+    a = np.array([True, False, True])
+    for given in (a, a.tolist()):
+        both, numbers = model(given, True)
+        assert both.dtype == np.bool_ and both.tolist() == a.tolist() and numbers.tolist() == [1, 0, 1]
+    model.warmup()
+    with pytest.raises(LiteTypeError, match="has elements of bool, the array of float64"):
+        model([0.5, 1, 0], True)
+
+
 # ---- what a model says of itself -------------------------------------------------------------------------------------
 
 

@@ -6,11 +6,13 @@ that depends on data, or the value of a tensor that is not known. Everything bef
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Hashable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from megengine_lite._core.compile.expand import input_specs
+from megengine_lite._core.ir.expansion import Expansion
 from megengine_lite._core.ir.graph import (
     AnyNode,
     AnyVar,
@@ -43,6 +45,17 @@ class NeedsValue(Exception):
 
     def __init__(self, var: AnyVar):
         self.var = var
+
+
+class NeedsExpansion(Exception):
+    """Inference comes to a node that stands for a graph, and enough is known to put that in its place.
+
+    Such a node always begins a stage.
+    """
+
+    def __init__(self, key: Hashable, specs: Sequence[TensorSpec]):
+        self.key = key
+        self.specs = specs
 
 
 @dataclass(slots=True)
@@ -99,6 +112,8 @@ def infer_stage(
     ------
     NeedsValue
         The first node needs the value of a variable of ``known``.
+    NeedsExpansion
+        The first node stands for a graph.
     """
     copies: dict[AnyVar, Var | DynamicVar] = {}
 
@@ -117,6 +132,10 @@ def infer_stage(
     k = begin
     for k in range(begin, len(source.nodes)):
         node = source.nodes[k]
+        if isinstance(node.params, Expansion):
+            if k == begin:
+                raise _needed_expansion(node, node.params, known)
+            break
         if any(v not in copies and v.const is None and v not in known for v in node.inputs):
             raise LiteError(f"{node.op} {node.name!r} reads a variable that is not defined yet")
         read = [copy_of(v) for v in node.inputs]
@@ -139,6 +158,14 @@ def infer_stage(
     stage = _cut(source, k, nodes, copies, known, shape_only, lifetimes or Lifetimes.of(source))
     stage.graph.remove_dead()
     return stage
+
+
+def _needed_expansion(node: AnyNode, expansion: Expansion, known: Mapping[AnyVar, TensorSpec]) -> Exception:
+    specs = input_specs(node, known)
+    for position in expansion.values:
+        if specs[position].value is None:
+            return NeedsValue(node.inputs[position])
+    return NeedsExpansion(naming(node, expansion.key, node, specs), specs)
 
 
 def shaped_node(node: AnyNode, ins: list[Var], outs: Sequence[Var | DynamicVar]) -> Node | DynamicNode:

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import TYPE_CHECKING
+
+from megengine_lite._core.ir.expansion import Expansion
+from megengine_lite.errors import ShapeError
+
+if TYPE_CHECKING:
+    from megengine_lite._core.ir.graph import AnyNode, ModelGraph, TensorSpec
 
 
 class OnnxMode(IntEnum):
@@ -240,3 +248,28 @@ class Recurrent:
     linear_before_reset: bool = False
     couples: bool = False
     batch_first: bool = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class OnnxIf(Expansion):
+    """Two graphs, one of which takes the place of the node by the truth of its first input.
+
+    The variables that they read are the node's further inputs.
+    """
+
+    then_branch: ModelGraph
+    else_branch: ModelGraph
+
+    values = (0,)
+
+    def key(self, node: AnyNode, specs: Sequence[TensorSpec]) -> bool:
+        value = specs[0].value
+        if value is None or value.size != 1:
+            raise ShapeError(f"If {node.name!r}: the condition has the shape {specs[0].shape}, it must be one number")
+        return bool(value.reshape(-1)[0])
+
+    def graph(self, node: AnyNode, specs: Sequence[TensorSpec]) -> ModelGraph:
+        return self.then_branch if self.key(node, specs) else self.else_branch
+
+    def known_graphs(self) -> Sequence[ModelGraph]:
+        return self.then_branch, self.else_branch

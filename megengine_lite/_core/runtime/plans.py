@@ -10,11 +10,12 @@ import dataclasses
 from collections import OrderedDict
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Set
 
-from megengine_lite._core.compile.infer import Lifetimes, NeedsValue, Stage, infer_stage
+from megengine_lite._core.compile.expand import expanded
+from megengine_lite._core.compile.infer import Lifetimes, NeedsExpansion, NeedsValue, Stage, infer_stage
 from megengine_lite._core.config import SessionConfig
 from megengine_lite._core.device.interface import Device
 from megengine_lite._core.device.plan import Plan, RunValue
-from megengine_lite._core.ir.graph import AnyVar, ConstantPool, ModelGraph, Spec, TensorSpec
+from megengine_lite._core.ir.graph import AnyNode, AnyVar, ConstantPool, ModelGraph, Spec, TensorSpec
 from megengine_lite._core.system import debug
 from megengine_lite._core.system.device_errors import errors_of
 from megengine_lite._core.system.limits import memory_limit
@@ -25,10 +26,17 @@ KEPT_PART = 4
 
 
 class Stop:
-    """A place in the graph where a stage begins, with the plans made there, least recently used first."""
+    """A place in a graph where a stage begins, with the plans made there, least recently used first.
 
-    def __init__(self, node: int):
+    The graph is the model's, or one in which nodes have been replaced by the graphs that they stand for. Where such a
+    node comes first there are no plans: the stops of those graphs have them.
+    """
+
+    def __init__(self, node: int, graph: ModelGraph, lifetimes: Lifetimes):
         self.node = node
+        self.graph = graph
+        self.lifetimes = lifetimes
+        self.expansions: OrderedDict[Hashable, Stop] = OrderedDict()
         self.shape_vars: dict[AnyVar, None] = {}  # variables whose shapes decide the plan
         self.value_vars: list[AnyVar] = []  # variables whose values do
         self.plans: OrderedDict[Hashable, tuple[Plan, Stop]] = OrderedDict()
@@ -39,6 +47,26 @@ class Stop:
             tuple(values[v].spec.shape for v in self.shape_vars),
             tuple(values[v].array().tobytes() for v in self.value_vars),
         )
+
+    @property
+    def is_end(self) -> bool:
+        """Whether no node is left."""
+        return self.node >= len(self.graph.nodes)
+
+    def after(self, plan: Plan) -> Stop:
+        """The place where a plan that begins here ends."""
+        return Stop(plan.next_node, self.graph, self.lifetimes)
+
+    def expand(self, need: NeedsExpansion, most: int) -> Stop:
+        """The same place in the graph with the node here replaced; at most so many are kept."""
+        found = self.expansions.get(need.key)
+        if found is None:
+            graph = expanded(self.graph, self.node, need.specs)
+            found = self.expansions[need.key] = Stop(self.node, graph, Lifetimes.of(graph))
+        self.expansions.move_to_end(need.key)
+        while len(self.expansions) > max(most, 2):
+            self.expansions.popitem(last=False)
+        return found
 
     def takes_too_much(self) -> bool:
         """Whether there are several plans and their outputs take too much memory."""
@@ -93,8 +121,7 @@ class Plans:
         device_id: int,
     ):
         self.graph = graph
-        self.root = Stop(0)
-        self.lifetimes = Lifetimes.of(graph)
+        self.root = Stop(0, graph, Lifetimes.of(graph))
         self._pool = pool
         self._config = config
         self._shape_only = shape_only
@@ -107,7 +134,9 @@ class Plans:
             yield self._only
         stops = [self.root]
         while stops:
-            for plan, following in stops.pop().plans.values():
+            stop = stops.pop()
+            stops += stop.expansions.values()
+            for plan, following in stop.plans.values():
                 yield plan
                 stops.append(following)
 
@@ -141,7 +170,7 @@ class Plans:
         """Specs of outputs for specs of inputs, as far as they are known without a run."""
         try:
             stage = infer_stage(self.graph, 0, known, self._pool)
-        except (NeedsValue, LiteError):
+        except (NeedsValue, NeedsExpansion, LiteError):
             return {}
         return {stage.original[v]: v.spec for v in stage.graph.outputs}
 
@@ -164,19 +193,22 @@ class Plans:
                 return found
             known = _KnownSpecs(values, stop.value_vars)
             try:
-                stage = infer_stage(self.graph, stop.node, known, self._pool, self._shape_only, self.lifetimes)
+                stage = infer_stage(stop.graph, stop.node, known, self._pool, self._shape_only, stop.lifetimes)
             except NeedsValue as need:
                 stop.value_vars.append(need.var)
+                continue
+            except NeedsExpansion as need:
+                stop = stop.expand(need, self._config.plan_cache_size)
                 continue
             config = self._config
             if stop.plans and not config.profile_on_shape_change:
                 config = dataclasses.replace(config, measure=False)
             plan = self._new_plan(stage, config)
-            self._release_weights(stop.node, plan.next_node)
+            self._release_weights(stop.graph.nodes[stop.node : plan.next_node])
             with errors_of(self._device):
                 plan.buffers = [self._device.allocate(slot.spec.nbytes, self._device_id) for slot in plan.outputs]
             stop.shape_vars.update((v, None) for v in stage.original.values() if v in known)
-            entry = stop.plans[stop.key(values)] = plan, Stop(plan.next_node)
+            entry = stop.plans[stop.key(values)] = plan, stop.after(plan)
             while len(stop.plans) > self._config.plan_cache_size or stop.takes_too_much():
                 stop.plans.popitem(last=False)
             return entry
@@ -203,9 +235,10 @@ class Plans:
                     f"so only {slot.spec.shape} can be run"
                 )
 
-    def _release_weights(self, begin: int, end: int) -> None:
+    @staticmethod
+    def _release_weights(nodes: Iterable[AnyNode]) -> None:
         """Frees the memory of weights that no plan reads in the form of the file."""
-        for node in self.graph.nodes[begin:end]:
+        for node in nodes:
             for var in node.inputs:
                 if var.const is not None:
                     var.const.release()

@@ -220,11 +220,11 @@ class Session:
         while True:
             plan, following = self._find_plan(stop, values)
             self._run_plan(plan, values)
-            if plan.next_node >= len(plans.graph.nodes):
+            if following.is_end:
                 break
             stop = following
             for touched in plan.touched():
-                if touched in values and not plans.lifetimes.is_needed(touched, stop.node):
+                if touched in values and not stop.lifetimes.is_needed(touched, stop.node):
                     del values[touched]
         for output in plans.graph.outputs:
             self._results[output] = values[output]

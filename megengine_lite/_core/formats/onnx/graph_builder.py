@@ -11,7 +11,8 @@ A node whose inputs are known and whose results are small is computed at once, s
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -103,6 +104,16 @@ class GraphBuilder:
         self._n_constants = 0
         self._int64: set[AnyVar] = set()
         self._token = object()  # makes keys of constants unique to this load
+
+    @contextmanager
+    def aside(self, nodes: list[AnyNode] | None = None) -> Iterator[list[AnyNode]]:
+        """Nodes that are made inside go to a list of their own, or at the end of the given one."""
+        own: list[AnyNode] = [] if nodes is None else nodes
+        outer, self.nodes = self.nodes, own
+        try:
+            yield own
+        finally:
+            self.nodes = outer
 
     # ---- variables and nodes ----------------------------------------------------------------------------------------
 

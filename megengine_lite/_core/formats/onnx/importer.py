@@ -31,7 +31,7 @@ from megengine_lite._core.formats.onnx.ordering import in_order, label_of
 from megengine_lite._core.formats.onnx.values import DTYPES, element_type, shape_of, tensor_constant
 from megengine_lite._core.ir import onnx_params
 from megengine_lite._core.ir.dtype import FLOAT32, INT32
-from megengine_lite._core.ir.graph import AnyVar, ModelGraph, TensorSpec, Var
+from megengine_lite._core.ir.graph import AnyNode, AnyVar, ModelGraph, TensorSpec, Var
 from megengine_lite._core.system.memory import MAX_NDIM
 from megengine_lite.errors import LiteError, ModelFormatError, UnsupportedOperatorError
 
@@ -359,19 +359,67 @@ class _Importer:
     def _branch(
         self, inputs: Sequence[Value | None], attributes: Mapping[str, AttributeProto], scope: _Scope
     ) -> list[Value | None]:
-        """The outputs of an If whose condition is known."""
+        """The outputs of an If: those of a branch, or of both."""
         condition = inputs[0] if len(inputs) == 1 else None
         if condition is None:
             raise self._fault(f"If {self._builder.label!r} needs one input, the condition")
-        if condition.known is None:
-            raise NotConverted("its condition is computed when the model runs")
-        name = "then_branch" if condition.known.reshape(-1).any() else "else_branch"
-        attribute = attributes.get(name)
-        if attribute is None or attribute.g is None:
-            raise self._fault(f"If {self._builder.label!r} has no {name}")
+        graphs = []
+        for name in ("then_branch", "else_branch"):
+            attribute = attributes.get(name)
+            if attribute is None or attribute.g is None:
+                raise self._fault(f"If {self._builder.label!r} has no {name}")
+            graphs.append(attribute.g)
+        if condition.known is not None:
+            return self._inner(graphs[0 if condition.known.reshape(-1).any() else 1], scope)
+        return self._both_branches(condition, graphs, scope)
+
+    def _inner(self, graph: GraphProto, scope: _Scope) -> list[Value | None]:
+        """The outputs of a graph inside of another one, whose values it can read."""
         inner = _Scope(scope.versions, scope, scope.attributes, scope.calls)
-        self._add_initializers(attribute.g, inner)
-        return self._graph(attribute.g, inner)
+        self._add_initializers(graph, inner)
+        return self._graph(graph, inner)
+
+    def _both_branches(self, condition: Value, graphs: Sequence[GraphProto], scope: _Scope) -> list[Value | None]:
+        """The outputs of an If that is decided when the model runs."""
+        builder, label = self._builder, self._builder.label
+        made: list[tuple[list[AnyNode], list[Value]]] = []
+        for graph in graphs:
+            with builder.aside() as nodes:
+                results = self._inner(graph, scope)
+            found = [v for v in results if v is not None]
+            if len(found) < len(results):
+                return [None] * len(results)  # listed already
+            made.append((nodes, found))
+        (_, first), (_, second) = made
+        if len(first) != len(second):
+            raise self._fault(f"the branches of If {label!r} have {len(first)} and {len(second)} outputs")
+        for a, b in zip(first, second, strict=True):
+            if a.kind != b.kind:
+                raise self._fault(f"the branches of If {label!r} give {a.kind.name} and {b.kind.name}")
+            if a.rank != b.rank:
+                raise NotConverted(f"its branches give results of {a.rank} and of {b.rank} dimensions")
+        branches = []
+        for nodes, values in made:
+            with builder.aside(nodes):
+                outputs = [
+                    v.var if v.dtype == w.dtype == u.dtype else builder.exact(v)
+                    for v, w, u in zip(values, first, second, strict=True)
+                ]
+            branches.append(ModelGraph(nodes, [], outputs, [""] * len(outputs)))
+        inputs = dict.fromkeys(v for graph in branches for v in _read_from_outside(graph))
+        outs = builder.nodes_of("OnnxIf", onnx_params.OnnxIf(*branches), [condition.var, *inputs], len(first))
+        return [
+            Value(var, a.kind, a.rank, a.dtype if a.dtype == b.dtype else DTYPES[a.kind])
+            for var, a, b in zip(outs, first, second, strict=True)
+        ]
+
+
+def _read_from_outside(graph: ModelGraph) -> Iterator[AnyVar]:
+    """Variables that a branch reads and does not make."""
+    made = {v for node in graph.nodes for v in node.outputs}
+    for var in (*(v for node in graph.nodes for v in node.inputs), *graph.outputs):
+        if var.const is None and var not in made:
+            yield var
 
 
 def _domain(name: str) -> str:

@@ -1,0 +1,24 @@
+"""Control flow with the rules of ONNX."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from megengine_lite._core.ir import onnx_params
+from megengine_lite._core.ir.graph import AnyNode, Spec, TensorSpec
+from megengine_lite._core.operators.base import DynamicOperator, register
+from megengine_lite.errors import InternalError
+
+
+@register
+class OnnxIf(DynamicOperator):
+    """One of two graphs, by the truth of the first input; it takes the place of the node before that is inferred."""
+
+    name = "OnnxIf"
+    param = onnx_params.OnnxIf
+    in_files = None
+    value_inputs = (0,)
+    folds = False
+
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> Sequence[Spec]:
+        raise InternalError(f"{node.name!r} has not been replaced by a branch")
