@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
@@ -25,7 +26,10 @@ class AlgoPolicy:
     """How the algorithm of each step is chosen.
 
     With ``profile`` the candidates are measured (fast-run); without it the heuristic decides. ``reproducible`` and
-    ``optimized`` exclude candidates. If one of the rest is in ``preferred``, the first name there is taken.
+    ``optimized`` exclude candidates. If one of the rest is in ``preferred``, the first name there is taken. ``forced``
+    allows one algorithm only for an operator (``{"conv_f32": "conv_direct_f32"}``): a name that is unknown, or an
+    algorithm that does not apply to a node or that the policy excludes, is an error. Operators and names are those of
+    the tables in ``cpu/algorithms``.
     ``workspace_limit`` is in bytes per step. ``shared_batch_size`` replaces the batch in cache keys when
     ``binary_equal_between_batch`` asks for one algorithm at all batch sizes.
     """
@@ -35,6 +39,7 @@ class AlgoPolicy:
     reproducible: bool = False
     optimized: bool = False
     preferred: tuple[str, ...] = ()
+    forced: Mapping[str, str] = field(default_factory=dict)
     workspace_limit: int | None = None
     shared_batch_size: int = 0
     binary_equal_between_batch: bool = False

@@ -1,6 +1,7 @@
 """Choice of algorithms: what policies allow, that every algorithm computes the same, and what fast-run measures."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,19 +10,28 @@ from support.graphs import GraphBuilder, session_of
 from support.graphs import run as run_session
 from support.one_node import INSTRUCTION_SETS, relative_error, run_node
 from support.quantized import QuantizedBuilder, agree, q8
-from test_lower_quantized import CONVOLUTIONS, X, conv
+from test_lower_quantized import CONVOLUTIONS, W, X, conv
 
 from megengine_lite import LiteAlgoSelectStrategy as Strategy
 from megengine_lite import LiteNetwork
 from megengine_lite._core.config import AlgoPolicy
 from megengine_lite._core.cpu.algorithms.algorithm import candidates, choose
 from megengine_lite._core.cpu.algorithms.cache import CACHE
-from megengine_lite._core.cpu.algorithms.convolution import CONV_F32, CONV_INT8
+from megengine_lite._core.cpu.algorithms.convolution import CONV_F32, CONV_INT8, ConvProblem
 from megengine_lite._core.cpu.algorithms.matmul import MATMUL_F32, MatMulProblem
+from megengine_lite._core.cpu.algorithms.tables import TABLES
 from megengine_lite._core.cpu.kernel_set import kernel_set
-from megengine_lite._core.cpu.lower import matmul, quantized_conv
 from megengine_lite._core.cpu.lowering import Step
-from megengine_lite._core.ir.params import Convolution, Elemwise, ElemwiseMode, MatrixMul, OptionalAxisV1
+from megengine_lite._core.ir.graph import Node
+from megengine_lite._core.ir.params import (
+    ConvBias,
+    Convolution,
+    ConvolutionMode,
+    Elemwise,
+    ElemwiseMode,
+    MatrixMul,
+    OptionalAxisV1,
+)
 from megengine_lite.errors import LiteValueError
 
 DIGITS_INT8 = API_MODELS.parent / "digits" / "digits_int8.mge"
@@ -35,6 +45,9 @@ def normal(*shape):
 def product(**changes):
     fields = {"m": 1, "n": 1000, "k": 512, "count": 1, "constant": True, "dot": True, "kernels": kernel_set()}
     return MatMulProblem(**{**fields, **changes})
+
+
+NODE = Node("MatrixMul", MatrixMul(), (), (), "classifier")
 
 
 # ---- rules ----------------------------------------------------------------------------------------------------------
@@ -55,7 +68,7 @@ def product(**changes):
     ],
 )
 def test_heuristic_chooses_a_product(changes, name):
-    assert choose(MATMUL_F32, product(**changes), AlgoPolicy(), 1).name == name
+    assert choose(MATMUL_F32, product(**changes), AlgoPolicy(), 1, NODE).name == name
 
 
 def names(policy, **changes):
@@ -76,7 +89,136 @@ def test_policies_exclude_algorithms():
 def test_policy_that_leaves_nothing_is_an_error():
     policy = AlgoPolicy(workspace_limit=0, optimized=True)
     with pytest.raises(LiteValueError, match=r"needs no workspace.*LITE_ALGO_OPTIMIZED"):
-        choose(MATMUL_F32, product(constant=False, dot=False), policy, 1)
+        choose(MATMUL_F32, product(constant=False, dot=False), policy, 1, NODE)
+
+
+# ---- what a policy forces -------------------------------------------------------------------------------------------
+
+IMAGE = ConvProblem(
+    n=1, groups=1, ic=3, oc=8, ih=9, iw=9, oh=9, ow=9, kh=3, kw=3, stride_h=1, stride_w=1, dilate_h=1, dilate_w=1,
+    pad_h=1, pad_w=1, kernels=kernel_set(), plain_input=True,
+)  # fmt: skip
+CHANNELS = {"groups": 8, "ic": 1, "oc": 1}
+
+
+@pytest.mark.parametrize(
+    ("table", "name", "fits", "fails"),
+    [
+        (CONV_F32, "conv_depthwise_f32", CHANNELS, {"several groups of one channel": {}}),
+        (CONV_F32, "conv_first_f32", {}, {
+            "plain NCHW": {"plain_input": False}, "one group": {"groups": 2}, "at most 4 input channels": {"ic": 5},
+        }),
+        (CONV_F32, "conv_direct_f32", {}, {}),
+        (CONV_F32, "conv_plain_f32", {}, {}),
+        *((CONV_F32, f"conv_winograd{m}_f32", {}, {
+            "3 x 3": {"kh": 5}, "stride of 1": {"stride_w": 2}, "not dilated": {"dilate_h": 2}, "one group": CHANNELS,
+        }) for m in (4, 2)),
+        (CONV_INT8, "conv_depthwise_int8", CHANNELS, {
+            "several groups of one channel": {}, "type that is multiplied": {**CHANNELS, "converts_input": True},
+        }),
+        (CONV_INT8, "conv_image_int8", {"plain_input": False, "converts_input": True}, {
+            "one to be converted": {"plain_input": False}, "one group": {"groups": 2},
+            "at most 4 input channels": {"ic": 5},
+        }),
+        (CONV_INT8, "conv_direct_int8", {}, {"type that is multiplied": {"converts_input": True}}),
+        (MATMUL_F32, "gemm_f32", {}, {}),
+        (MATMUL_F32, "gemm_row_f32", {}, {"one row": {"m": 2}}),
+        (MATMUL_F32, "gemm_dot_f32", {}, {"contiguous rows": {"dot": False}}),
+        (MATMUL_F32, "gemm_naive_f32", {}, {}),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)  # fmt: skip
+def test_forced_algorithm_is_taken_or_the_condition_is_named(table, name, fits, fails):
+    start = product() if table is MATMUL_F32 else IMAGE
+    policy = AlgoPolicy(forced={table.kind: name})
+    assert choose(table, replace(start, **fits), policy, 1, NODE).name == name
+    assert len(fails) == len(table[name].conditions)
+    for condition, changes in fails.items():
+        with pytest.raises(LiteValueError, match=f"MatrixMul 'classifier' cannot be .* {name}.*needs .*{condition}"):
+            choose(table, replace(start, **changes), policy, 1, NODE)
+
+
+def test_every_algorithm_is_in_a_table_of_its_name():
+    marks = test_forced_algorithm_is_taken_or_the_condition_is_named.pytestmark
+    cases = next(m.args[1] for m in marks if m.name == "parametrize")
+    assert [(table.kind, name) for table, name, *_ in cases] == [(t.kind, a.name) for t in TABLES.values() for a in t]
+
+
+@pytest.mark.parametrize(
+    ("name", "rule", "needs"),
+    [
+        ("gemm_naive_f32", {"optimized": True}, "without LITE_ALGO_OPTIMIZED"),
+        ("gemm_row_f32", {"binary_equal_between_batch": True}, "without binary_equal_between_batch"),
+        ("gemm_f32", {"workspace_limit": 0}, "larger workspace than set_network_algo_workspace_limit"),
+    ],
+)
+def test_policy_may_not_exclude_what_it_forces(name, rule, needs):
+    policy = AlgoPolicy(forced={"matmul_f32": name}, **rule)
+    with pytest.raises(LiteValueError, match=needs):
+        choose(MATMUL_F32, product(constant=False), policy, 1, NODE)
+
+
+def test_policy_may_not_ask_for_reproducible_results_of_another_kind():
+    table = replace(MATMUL_F32, algorithms=(replace(MATMUL_F32["gemm_f32"], reproducible=False),))
+    policy = AlgoPolicy(forced={"matmul_f32": "gemm_f32"}, reproducible=True)
+    with pytest.raises(LiteValueError, match="without reproducible"):
+        choose(table, product(), policy, 1, NODE)
+
+
+@pytest.mark.parametrize(
+    ("forced", "message"),
+    [
+        ({"conv": "conv_direct_f32"}, r"unknown operator 'conv'.*there are conv_f32, conv_int8, matmul_f32"),
+        ({"matmul_f32": "gemm_dott_f32"}, r"unknown algorithm 'gemm_dott_f32' for matmul_f32.*gemm_naive.*'gemm_dot_f"),
+        ({"matmul_f32": "conv_direct_f32"}, r"unknown algorithm 'conv_direct_f32' for matmul_f32 \(there are gemm_f32"),
+        ({"conv_int8": "conv_direct_f32"}, r"there are conv_depthwise_int8, conv_image_int8, conv_direct_int8"),
+    ],
+)
+def test_unknown_names_are_errors_also_without_a_node_for_them(forced, message):
+    session = session_of(small_network(), algo=AlgoPolicy(forced=forced))
+    with pytest.raises(LiteValueError, match=message):
+        run_session(session, x=normal(1, 8, 6, 6))
+
+
+def test_forced_algorithms_of_a_network_are_not_measured(empty_cache):
+    forced = {"conv_f32": "conv_plain_f32", "matmul_f32": "gemm_naive_f32"}
+    session = session_of(small_network(), algo=AlgoPolicy(heuristic=False, profile=True, forced=forced))
+    run_session(session, x=normal(1, 8, 6, 6))
+    tables = {a.name for table in TABLES.values() for a in table}
+    used = [s.kernel.name for s in steps_of(session) if s.kernel.name in tables]
+    assert used == ["conv_plain_f32", "gemm_naive_f32", "gemm_naive_f32"]
+    assert measured(empty_cache) == []
+
+
+def test_error_names_the_node_of_a_network():
+    session = session_of(small_network(), algo=AlgoPolicy(forced={"conv_f32": "conv_depthwise_f32"}))
+    with pytest.raises(LiteValueError, match=r"^FusedConv 'stem' cannot be computed by conv_depthwise_f32"):
+        run_session(session, x=normal(1, 8, 6, 6))
+
+
+def test_nodes_that_no_table_chooses_for_are_errors():
+    inputs = [normal(1, 6, 9, 20), normal(8, 6, 3, 3)]
+    isa = INSTRUCTION_SETS[0]
+    plain = {"conv_f32": "conv_plain_f32"}
+    actual, kernels = run_node("Convolution", Convolution(), inputs, set(), isa, forced=plain)
+    assert kernels == ["conv_plain_f32"] and actual.shape == (1, 8, 7, 18)
+    with pytest.raises(LiteValueError, match=r"Convolution 'node' .*conv_direct_f32.*needs a constant filter"):
+        run_node("Convolution", Convolution(), inputs, set(), isa, forced={"conv_f32": "conv_direct_f32"})
+    mirrored = Convolution(mode=ConvolutionMode.CONVOLUTION)
+    with pytest.raises(LiteValueError, match=r"conv_plain_f32.*needs a constant filter"):
+        run_node("Convolution", mirrored, inputs, set(), isa, forced=plain)
+
+
+def test_convolutions_of_bytes_that_numpy_computes_are_errors():
+    forced = {"conv_int8": "conv_direct_int8"}
+    b = QuantizedBuilder()
+    x = b.data((1, 8, 6, 6), q8(X))
+    computed = b.typed_node("ConvBiasForward", ConvBias(), [x, b.data((8, 8, 3, 3), q8(W))], q8(1))
+    tiny = conv(b, x, 8, 3, dtype=q8(1e-35))
+    for y, needs in [(computed, "a constant filter"), (tiny, "a result that kernels of int8 can store")]:
+        with pytest.raises(LiteValueError, match=f"conv_direct_int8.*needs {needs}"):
+            agree(b, y, isa=INSTRUCTION_SETS[0], forced=forced)
+        assert "numpy" in agree(b, y, isa=INSTRUCTION_SETS[0], native=False)
 
 
 # ---- every algorithm computes the same ------------------------------------------------------------------------------
@@ -84,15 +226,15 @@ def test_policy_that_leaves_nothing_is_an_error():
 
 @pytest.mark.parametrize("isa", INSTRUCTION_SETS)
 @pytest.mark.parametrize("constant", [True, False], ids=["weight", "computed"])
-@pytest.mark.parametrize("algorithm", MATMUL_F32, ids=lambda a: a.name)
-def test_product_by_every_algorithm(monkeypatch, algorithm, constant, isa):
-    monkeypatch.setattr(matmul, "MATMUL_F32", [algorithm])
+@pytest.mark.parametrize("algorithm", MATMUL_F32.algorithms, ids=lambda a: a.name)
+def test_product_by_every_algorithm(algorithm, constant, isa):
+    forced = {"matmul_f32": algorithm.name}
     for m, n, k in [(1, 70, 33), (1, 5, 3), (7, 40, 64), (13, 33, 1)]:
         if m > 1 and algorithm.name == "gemm_row_f32":
             continue
         a, b = normal(m, k), normal(n, k)
         params = MatrixMul(transposeB=True)
-        actual, kernels = run_node("MatrixMul", params, [a, b], {1} if constant else set(), isa, 2)
+        actual, kernels = run_node("MatrixMul", params, [a, b], {1} if constant else set(), isa, 2, forced=forced)
         assert algorithm.name in kernels
         assert relative_error(actual, a.astype(np.float64) @ b.T) <= algorithm.error
 
@@ -106,13 +248,12 @@ def test_product_by_every_algorithm(monkeypatch, algorithm, constant, isa):
         ("conv_depthwise_int8", ["depthwise 5x5", "depthwise dilated"]),
     ],
 )
-def test_convolution_of_bytes_by_every_algorithm(monkeypatch, name, labels, isa):
-    monkeypatch.setattr(quantized_conv, "CONV_INT8", [a for a in CONV_INT8 if a.name == name])
+def test_convolution_of_bytes_by_every_algorithm(name, labels, isa):
     for label in labels:
         fields = dict(CONVOLUTIONS[label])
         b = QuantizedBuilder()
         x = b.data(fields.pop("x"), q8(X))
-        steps = agree(b, conv(b, x, **fields), isa=isa)
+        steps = agree(b, conv(b, x, **fields), isa=isa, forced={"conv_int8": name})
         assert "numpy" not in steps
         assert ("pack_image_int8" in steps) == (name == "conv_image_int8")
         assert ("conv_depthwise_int8" in steps) == (name == "conv_depthwise_int8")
@@ -125,7 +266,7 @@ def small_network():
     """Convolution, classifier of one row a sample, and a product of two computed matrices."""
     b = GraphBuilder()
     x = b.input("x", (1, 8, 6, 6))
-    y = b.node("Convolution", Convolution(), [x, b.constant(normal(16, 8, 3, 3))])
+    y = b.node("Convolution", Convolution(), [x, b.constant(normal(16, 8, 3, 3))], name="stem")
     flat = b.node("Reshape", OptionalAxisV1(axis=1), [y, b.constant(np.array([1, 256], np.int32))])
     score = b.node("MatrixMul", MatrixMul(), [flat, b.constant(normal(256, 10))])
     other = b.node("MatrixMul", MatrixMul(transposeA=True), [flat, flat])

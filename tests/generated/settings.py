@@ -90,7 +90,7 @@ class Setting:
 PROFILE = (("heuristic", False), ("profile", True))
 
 
-def forced(name: str) -> tuple[tuple[str, object], ...]:
+def preferring(name: str) -> tuple[tuple[str, object], ...]:
     """A policy that takes an algorithm wherever it applies."""
     return (("preferred", (name,)),)
 
@@ -123,7 +123,7 @@ def every_setting(isas: Sequence[str] = tuple(INSTRUCTION_SETS)) -> list[Setting
             replace(plain, through="network", threads=2),
             replace(plain, order=2, threads=2),
         ]
-        found += [replace(plain, policy=forced(name)) for name in ALGORITHMS]
+        found += [replace(plain, policy=preferring(name)) for name in ALGORITHMS]
         others = [other for other in isas if other != isa]
         if others:
             found.append(replace(plain, shared=Setting(isa=others[0])))
@@ -148,7 +148,7 @@ def _by_chance(rng: random.Random, isas: Sequence[str]) -> Setting:
     rng.shuffle(ranking)
     policies: tuple[tuple[tuple[str, object], ...], ...] = (
         (),
-        forced(rng.choice(ALGORITHMS)),
+        preferring(rng.choice(ALGORITHMS)),
         (("preferred", tuple(ranking)),),
         (("workspace_limit", rng.choice((0, 4096))),),
         (("optimized", True),),

@@ -14,7 +14,6 @@ from megengine_lite._core.cpu.algorithms.algorithm import candidates, choose
 from megengine_lite._core.cpu.algorithms.convolution import CONV_F32, ConvProblem, WinogradPlan, merged_groups
 from megengine_lite._core.cpu.kernel_call import KernelCall
 from megengine_lite._core.cpu.kernel_set import KernelSet, kernel_set
-from megengine_lite._core.cpu.lower import conv
 from megengine_lite._core.cpu.lower.deconv import phases
 from megengine_lite._core.cpu.packing.float32 import (
     block_channels,
@@ -25,6 +24,7 @@ from megengine_lite._core.cpu.packing.float32 import (
     winograd_filter_matrix,
 )
 from megengine_lite._core.ir.fused import Activation, ActivationCode, FusedConv
+from megengine_lite._core.ir.graph import Node
 from megengine_lite._core.ir.params import Convolution, Convolution3D, ConvolutionMode, ConvolutionSparse
 from megengine_lite.errors import LiteValueError
 from megengine_lite.kernels.common.shared import TILE_BLOCKS
@@ -137,19 +137,19 @@ def arrays(c, seed=0):
     return inputs, FUNCTIONS[p.activation.code](expected, p.activation.a, p.activation.b)
 
 
-def run(c, inputs, isa, threads):
+def run(c, inputs, isa, threads, algorithm=None):
     constants = {1, 2} if c.params.has_bias else {1}
-    return run_node("FusedConv", c.params, inputs, constants, isa, threads)
+    forced = {"conv_f32": algorithm} if algorithm else {}
+    return run_node("FusedConv", c.params, inputs, constants, isa, threads, forced=forced)
 
 
 @pytest.mark.parametrize("isa", INSTRUCTION_SETS)
 @pytest.mark.parametrize(("name", "label", "c"), CASES, ids=[f"{n}-{k}" for n, k, _ in CASES])
-def test_algorithm_agrees_with_definition(monkeypatch, name, label, c, isa):
-    monkeypatch.setattr(conv, "CONV_F32", [ALGORITHMS[name]])
+def test_algorithm_agrees_with_definition(name, label, c, isa):
     inputs, expected = arrays(c)
     results = []
     for threads in (1, 3):
-        actual, kernels = run(c, inputs, isa, threads)
+        actual, kernels = run(c, inputs, isa, threads, name)
         assert name in kernels
         assert relative_error(actual, expected) <= ALGORITHMS[name].error
         results.append(actual)
@@ -158,22 +158,21 @@ def test_algorithm_agrees_with_definition(monkeypatch, name, label, c, isa):
 
 @pytest.mark.parametrize("isa", INSTRUCTION_SETS)
 @pytest.mark.parametrize("name", ["conv_direct_f32", "conv_winograd4_f32", "conv_winograd2_f32"])
-def test_result_of_an_image_does_not_depend_on_its_batch(monkeypatch, name, isa):
-    monkeypatch.setattr(conv, "CONV_F32", [ALGORITHMS[name]])
+def test_result_of_an_image_does_not_depend_on_its_batch(name, isa):
     c = case(3, 24, 13, 13, 40, 3, p=1)
     inputs, _ = arrays(c)
-    together, _ = run(c, inputs, isa, 2)
+    together, _ = run(c, inputs, isa, 2, name)
     c.n = 1
     for k in range(3):
-        alone, _ = run(c, [inputs[0][k : k + 1].copy(), *inputs[1:]], isa, 1)
+        alone, _ = run(c, [inputs[0][k : k + 1].copy(), *inputs[1:]], isa, 1, name)
         np.testing.assert_array_equal(together[k : k + 1], alone)
 
 
 @pytest.mark.parametrize("isa", INSTRUCTION_SETS)
-def test_deep_winograd_stays_within_its_error_bound(monkeypatch, isa):
-    monkeypatch.setattr(conv, "CONV_F32", [ALGORITHMS["conv_winograd4_f32"]])
-    inputs, expected = arrays(case(1, 512, 14, 14, 32, 3, p=1))
-    actual, _ = run(case(1, 512, 14, 14, 32, 3, p=1), inputs, isa, 1)
+def test_deep_winograd_stays_within_its_error_bound(isa):
+    c = case(1, 512, 14, 14, 32, 3, p=1)
+    inputs, expected = arrays(c)
+    actual, _ = run(c, inputs, isa, 1, "conv_winograd4_f32")
     assert relative_error(actual, expected) <= ALGORITHMS["conv_winograd4_f32"].error
 
 
@@ -263,6 +262,7 @@ COMMON = ConvProblem(
     n=1, groups=1, ic=64, oc=64, ih=56, iw=56, oh=56, ow=56, kh=3, kw=3, stride_h=1, stride_w=1, dilate_h=1, dilate_w=1,
     pad_h=1, pad_w=1, kernels=kernel_set(INSTRUCTION_SETS[0]), plain_input=False,
 )  # fmt: skip
+NODE = Node("FusedConv", FusedConv(0, 0, 1, 1, 1, 1, 1), (), (), "layer")
 
 
 def problem(**changes):
@@ -283,7 +283,7 @@ def problem(**changes):
     ],
 )
 def test_heuristic_chooses(changes, name, isa):
-    assert choose(CONV_F32, problem(kernels=kernel_set(isa), **changes), AlgoPolicy(), 1).name == name
+    assert choose(CONV_F32, problem(kernels=kernel_set(isa), **changes), AlgoPolicy(), 1, NODE).name == name
 
 
 @pytest.mark.parametrize("isa", INSTRUCTION_SETS)
@@ -293,8 +293,7 @@ def test_choice_asks_the_kernels_of_the_session(monkeypatch, isa):
     monkeypatch.setattr(KernelSet, "module", lambda self, name: asked.add((self.name, name)) or module(self, name))
     for name, c in [("conv_winograd4_f32", DENSE["3x3"]), ("conv_plain_f32", DENSE["3x3"]),
                     ("conv_first_f32", IMAGE["grey"]), ("conv_depthwise_f32", DEPTHWISE["3x3"])]:  # fmt: skip
-        monkeypatch.setattr(conv, "CONV_F32", [ALGORITHMS[name]])
-        run(c, arrays(c)[0], isa, 1)
+        run(c, arrays(c)[0], isa, 1, name)
     modules = ("conv_depthwise", "conv_first", "conv_plain", "conv_winograd", "pack_winograd")
     assert asked == {(isa, name) for name in modules}
 
@@ -315,7 +314,8 @@ def test_workspace_limit_excludes_algorithms():
     allowed = candidates(CONV_F32, problem(), AlgoPolicy(workspace_limit=0), 2)
     assert [a.name for a in allowed] == ["conv_direct_f32"]
     with pytest.raises(LiteValueError, match="workspace"):
-        choose([ALGORITHMS["conv_winograd4_f32"]], problem(), AlgoPolicy(workspace_limit=1000), 1)
+        only = replace(CONV_F32, algorithms=(ALGORITHMS["conv_winograd4_f32"],))
+        choose(only, problem(), AlgoPolicy(workspace_limit=1000), 1, NODE)
 
 
 def test_winograd_plan_gives_every_thread_the_same_work():

@@ -5,12 +5,13 @@ All memory is guarded, and filled with NaN before, so that reading what was neve
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 import numpy as np
 
 from megengine_lite._core.compile.infer import infer_stage
-from megengine_lite._core.config import SessionConfig
+from megengine_lite._core.config import AlgoPolicy, SessionConfig
 from megengine_lite._core.cpu.kernel_set import kernel_set
 from megengine_lite._core.cpu.lowering import HostStep
 from megengine_lite._core.cpu.planner import build_plan
@@ -23,6 +24,8 @@ from support.instruction_sets import INSTRUCTION_SETS
 
 __all__ = ["INSTRUCTION_SETS", "definition", "relative_error", "run_blocked", "run_graph", "run_node"]
 
+NOTHING: Mapping[str, str] = MappingProxyType({})
+
 
 def variable(number, array, constant=False):
     """A graph variable of an array's type."""
@@ -32,10 +35,19 @@ def variable(number, array, constant=False):
 
 
 def run_graph(
-    graph: Graph, value_of: Callable[[Var], np.ndarray], isa: str, *, threads: int = 1, fuse: bool = False
+    graph: Graph,
+    value_of: Callable[[Var], np.ndarray],
+    isa: str,
+    *,
+    threads: int = 1,
+    fuse: bool = False,
+    forced: Mapping[str, str] = NOTHING,
 ) -> tuple[list[np.ndarray], list[str | None]]:
-    """The outputs of a graph, and the kernels that made them in order (None for Python steps)."""
-    config = SessionConfig(threads=threads, isa=isa, fuse=fuse)
+    """The outputs of a graph, and the kernels that made them in order (None for Python steps).
+
+    ``forced`` names the algorithm of an operator, as ``AlgoPolicy.forced`` does.
+    """
+    config = SessionConfig(threads=threads, isa=isa, fuse=fuse, algo=AlgoPolicy(forced=forced))
 
     def make_plan():
         stage = infer_stage(graph, 0, {v: v.spec for v in graph.inputs}, ConstantPool())
@@ -53,7 +65,7 @@ def attach_outputs(node, first):
     node.outputs = [Var(first + k, f"y{k}", spec) for k, spec in enumerate(specs)]
 
 
-def run_node(op, params, inputs, constants, isa, threads=1, fuse=False):
+def run_node(op, params, inputs, constants, isa, threads=1, fuse=False, forced=NOTHING):
     """The first output of a node, and the kernels that made it.
 
     ``inputs`` are arrays, ``constants`` the positions of those that the planner may look at.
@@ -62,7 +74,7 @@ def run_node(op, params, inputs, constants, isa, threads=1, fuse=False):
     node = Node(op, params, variables, [], "node")
     attach_outputs(node, len(inputs))
     graph = Graph([node], [v for v in variables if v.const is None], node.outputs[:1], ["y"])
-    (out,), kernels = run_graph(graph, lambda var: inputs[var.id], isa, threads=threads, fuse=fuse)
+    (out,), kernels = run_graph(graph, lambda var: inputs[var.id], isa, threads=threads, fuse=fuse, forced=forced)
     return out, kernels
 
 

@@ -9,7 +9,7 @@ from megengine_lite._core.ir.graph import Graph
 from megengine_lite._core.operators.reference import run_reference
 from support.graphs import QuantizedBuilder
 from support.instruction_sets import INSTRUCTION_SETS
-from support.one_node import run_graph
+from support.one_node import NOTHING, run_graph
 
 __all__ = ["INSTRUCTION_SETS", "QuantizedBuilder", "agree", "q8", "q32", "run_kernels", "u8"]
 
@@ -26,15 +26,15 @@ def q32(scale):
     return DType(DTypeCode.QUANTIZED_S32, float(np.float32(scale)))
 
 
-def run_kernels(graph: Graph, values, isa, *, threads=1, fuse=True):
+def run_kernels(graph: Graph, values, isa, *, threads=1, fuse=True, forced=NOTHING):
     """The outputs, and the names of the steps (``"numpy"`` for Python steps)."""
     arrays, kernels = run_graph(
-        graph, lambda var: np.ascontiguousarray(values[var.name]), isa, threads=threads, fuse=fuse
+        graph, lambda var: np.ascontiguousarray(values[var.name]), isa, threads=threads, fuse=fuse, forced=forced
     )
     return arrays, [name or "numpy" for name in kernels]
 
 
-def agree(builder: QuantizedBuilder, *outputs, isa, exact=0.995, fuse=True, native=True):
+def agree(builder: QuantizedBuilder, *outputs, isa, exact=0.995, fuse=True, native=True, forced=NOTHING):
     """Runs a graph both ways, with 1 and 3 threads; gives the names of the steps.
 
     Bytes may differ by one step, in a share of ``1 - exact`` of the places: definitions divide by the scale where the
@@ -44,7 +44,7 @@ def agree(builder: QuantizedBuilder, *outputs, isa, exact=0.995, fuse=True, nati
     expected = run_reference(graph, builder.values)
     steps = []
     for threads in (1, 3):
-        actual, steps = run_kernels(graph, builder.values, isa, threads=threads, fuse=fuse)
+        actual, steps = run_kernels(graph, builder.values, isa, threads=threads, fuse=fuse, forced=forced)
         for got, want in zip(actual, expected, strict=True):
             assert got.shape == want.shape
             if got.dtype.itemsize == 1:

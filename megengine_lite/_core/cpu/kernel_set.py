@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -15,7 +15,7 @@ from typing import Any, TypedDict
 import megengine_lite._core.system.processor as cpu
 from megengine_lite import kernels
 from megengine_lite._core.cpu.isa import InstructionSet, full_name, instruction_sets
-from megengine_lite._core.system.suggest import suggestion
+from megengine_lite._core.system.suggest import choices
 from megengine_lite.errors import DeviceError, InternalError
 
 ISA_VARIABLE = "MEGENGINE_LITE_ISA"
@@ -174,11 +174,6 @@ def _inspect() -> _Info:
     }
 
 
-def _choice(name: str, known: Iterable[str]) -> str:
-    hint = suggestion(name, known)
-    return f"(there are {', '.join(known)})" + (f"; {hint}" if hint else "")
-
-
 def cpu_info() -> dict[str, object]:
     """The features of this processor, and which kernels were chosen or refused, and why.
 
@@ -225,14 +220,14 @@ def _kernel_set(name: str | None) -> KernelSet:
     if name is None:
         name, forced = info["chosen"], _forced()
         if forced and forced not in known:
-            raise DeviceError(f"{ISA_VARIABLE}={forced} names no instruction set {_choice(forced, known)}")
+            raise DeviceError(f"{ISA_VARIABLE}={forced} names no instruction set {choices(forced, known)}")
         if not name and forced:
             raise DeviceError(f"{ISA_VARIABLE}={forced}: {refused[forced]}; unset it to use what can run here")
         if not name:
             reasons = "; ".join(f"{k}: {v}" for k, v in refused.items())
             raise DeviceError(f"no kernels can run here ({reasons}); rebuild the package")
     if name not in known:
-        raise DeviceError(f"unknown instruction set {name!r} {_choice(name, known)}")
+        raise DeviceError(f"unknown instruction set {name!r} {choices(name, known)}")
     if obstacle := _obstacles()[name]:
         raise DeviceError(f"kernels for {name} cannot run here: {obstacle}")
     return KernelSet(known[name])

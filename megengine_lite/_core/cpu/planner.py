@@ -14,6 +14,7 @@ import numpy as np
 from megengine_lite._core.compile import passes
 from megengine_lite._core.compile.infer import Stage
 from megengine_lite._core.config import SessionConfig
+from megengine_lite._core.cpu.algorithms.tables import check_forced
 from megengine_lite._core.cpu.arena import HostArena, assign_offsets
 from megengine_lite._core.cpu.kernel_set import KernelSet
 from megengine_lite._core.cpu.lower.table import TABLE
@@ -266,6 +267,7 @@ def _size_of(origin: Origin) -> int:
 @quiet
 def build_plan(stage: Stage, kernels: KernelSet, pool: ConstantPool, config: SessionConfig) -> HostPlan:
     """Makes a plan: optimizes and lowers a stage, and assigns its memory. The stage's graph is changed."""
+    check_forced(config.algo)
     start = perf_counter_ns()
     graph = stage.graph
     n_nodes = len(graph.nodes)

@@ -187,7 +187,7 @@ def compute_node(
     known = [spec for spec in out_specs if isinstance(spec, TensorSpec)]
     if len(known) != len(out_specs):
         raise InternalError(
-            f"{_label(node)}: an output has no shape, but the shapes of this operator do not depend on data"
+            f"{label(node)}: an output has no shape, but the shapes of this operator do not depend on data"
         )
     return operator.compute(node, ins, in_specs, known)
 
@@ -240,7 +240,7 @@ def _flushing(compute: Callable[..., list[np.ndarray]]) -> Callable[..., list[np
 
 def fail(node: AnyNode, message: str) -> ShapeError:
     """A :class:`ShapeError` about a node, to be raised by the caller."""
-    return ShapeError(f"{_label(node)}: {message}")
+    return ShapeError(f"{label(node)}: {message}")
 
 
 def naming(node: AnyNode, function: Callable[..., T], *arguments: Any) -> T:
@@ -257,11 +257,11 @@ def naming(node: AnyNode, function: Callable[..., T], *arguments: Any) -> T:
     except LiteError:
         raise
     except MemoryError as error:
-        raise LiteMemoryError(f"{_label(node)}: there is not enough memory") from error
+        raise LiteMemoryError(f"{label(node)}: there is not enough memory") from error
     except (ValueError, ArithmeticError, TypeError) as error:
         raise fail(node, str(error)) from error
     except IndexError as error:
-        raise LiteIndexError(f"{_label(node)}: {error}") from error
+        raise LiteIndexError(f"{label(node)}: {error}") from error
     except Exception as error:
         raise _internal(node, error) from error
 
@@ -273,18 +273,19 @@ def checked(node: AnyNode, function: Callable[..., T], *arguments: Any) -> T:
     except LiteError:
         raise
     except MemoryError as error:
-        raise LiteMemoryError(f"{_label(node)}: there is not enough memory") from error
+        raise LiteMemoryError(f"{label(node)}: there is not enough memory") from error
     except Exception as error:
         raise _internal(node, error) from error
 
 
 def _internal(node: AnyNode, error: Exception) -> InternalError:
     return InternalError(
-        f"{_label(node)}: {type(error).__name__}: {error}; this is a fault of megengine_lite, please report it"
+        f"{label(node)}: {type(error).__name__}: {error}; this is a fault of megengine_lite, please report it"
     )
 
 
-def _label(node: AnyNode) -> str:
+def label(node: AnyNode) -> str:
+    """The operator and the name of a node, for messages."""
     return f"{node.op} {node.name!r}" if node.name else node.op
 
 

@@ -28,3 +28,14 @@ def suggestion(names: str | Iterable[str], known: Iterable[str]) -> str:
     asked = [names] if isinstance(names, str) else names
     near = [match for name in asked if (match := nearest(name, known)) is not None]
     return f"did you mean {' and '.join(map(repr, near))}?" if near else ""
+
+
+def choices(name: str, known: Iterable[str]) -> str:
+    """The end of a message about one name that is not known: all that are, and a suggestion.
+
+    >>> choices("thread", ["threads", "isa"])
+    "(there are threads, isa); did you mean 'threads'?"
+    """
+    known = list(known)
+    hint = suggestion(name, known)
+    return f"(there are {', '.join(known)})" + (f"; {hint}" if hint else "")

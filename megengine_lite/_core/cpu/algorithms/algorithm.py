@@ -5,12 +5,23 @@ The heuristic and fast-run choose from these tables. Names are those of the kern
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Generic
 
 from megengine_lite._core.config import AlgoPolicy, Problem
+from megengine_lite._core.ir.graph import AnyNode
+from megengine_lite._core.operators.base import label
+from megengine_lite._core.system.suggest import choices
 from megengine_lite.errors import LiteValueError
+
+
+@dataclass(frozen=True, slots=True)
+class Condition(Generic[Problem]):
+    """What a problem must be for an algorithm: in words that stand behind "needs", and as a test."""
+
+    text: str
+    holds: Callable[[Problem], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +33,8 @@ class Algorithm(Generic[Problem]):
     name
         Its name in the cache of fast-run: the name of its kernel, which profiles show, and a suffix if several
         algorithms use the same kernel.
-    applies
-        Whether it can compute a problem.
+    conditions
+        What a problem must be so that it can compute it.
     scratch
         Bytes that each thread needs for a problem.
     cost
@@ -39,7 +50,7 @@ class Algorithm(Generic[Problem]):
     """
 
     name: str
-    applies: Callable[[Problem], bool]
+    conditions: tuple[Condition[Problem], ...]
     scratch: Callable[[Problem], int]
     cost: Callable[[Problem], float]
     error: float
@@ -47,41 +58,109 @@ class Algorithm(Generic[Problem]):
     depends_on_batch: bool = False
     naive: bool = False
 
+    def applies(self, problem: Problem) -> bool:
+        """Whether it can compute a problem."""
+        return all(condition.holds(problem) for condition in self.conditions)
 
-def _is_allowed(algorithm: Algorithm[Problem], policy: AlgoPolicy) -> bool:
-    return (
-        (algorithm.reproducible or not policy.reproducible)
-        and not (algorithm.depends_on_batch and policy.binary_equal_between_batch)
-        and not (algorithm.naive and policy.optimized)
-    )
+
+@dataclass(frozen=True, slots=True)
+class AlgorithmTable(Generic[Problem]):
+    """The algorithms of one operator; ``kind`` names it in policies and in the cache of fast-run."""
+
+    kind: str
+    algorithms: tuple[Algorithm[Problem], ...]
+
+    def __iter__(self) -> Iterator[Algorithm[Problem]]:
+        return iter(self.algorithms)
+
+    def __getitem__(self, name: str) -> Algorithm[Problem]:
+        """The algorithm of that name.
+
+        Raises
+        ------
+        LiteValueError
+            There is none.
+        """
+        for algorithm in self:
+            if algorithm.name == name:
+                return algorithm
+        raise LiteValueError(f"unknown algorithm {name!r} for {self.kind} {choices(name, [a.name for a in self])}")
+
+
+def _lacks(algorithm: Algorithm[Problem], problem: Problem, policy: AlgoPolicy, threads: int) -> str | None:
+    """What an algorithm needs for a problem under a policy and does not have; None if there is nothing."""
+    for condition in algorithm.conditions:
+        if not condition.holds(problem):
+            return condition.text
+    if policy.reproducible and not algorithm.reproducible:
+        return "a policy without reproducible"
+    if policy.binary_equal_between_batch and algorithm.depends_on_batch:
+        return "a policy without binary_equal_between_batch"
+    if policy.optimized and algorithm.naive:
+        return "a policy without LITE_ALGO_OPTIMIZED"
+    if policy.workspace_limit is not None and algorithm.scratch(problem) * threads > policy.workspace_limit:
+        return "a larger workspace than set_network_algo_workspace_limit allows"
+    return None
 
 
 def candidates(
-    table: Sequence[Algorithm[Problem]], problem: Problem, policy: AlgoPolicy, threads: int
+    table: AlgorithmTable[Problem], problem: Problem, policy: AlgoPolicy, threads: int
 ) -> list[Algorithm[Problem]]:
     """The algorithms that apply and that the policy allows, cheapest first."""
-    found = [a for a in table if a.applies(problem) and _is_allowed(a, policy)]
-    if policy.workspace_limit is not None:
-        found = [a for a in found if a.scratch(problem) * threads <= policy.workspace_limit]
+    found = [a for a in table if _lacks(a, problem, policy, threads) is None]
     return sorted(found, key=lambda a: a.cost(problem))
 
 
 def choose(
-    table: Sequence[Algorithm[Problem]], problem: Problem, policy: AlgoPolicy, threads: int
+    table: AlgorithmTable[Problem], problem: Problem, policy: AlgoPolicy, threads: int, node: AnyNode
 ) -> Algorithm[Problem]:
-    """The algorithm that the policy prefers, or else the best by the heuristic.
+    """The algorithm that the policy forces or prefers for a node, or else the best by the heuristic.
 
     Raises
     ------
     LiteValueError
-        The policy excludes all of them.
+        The policy excludes all of them, or forces one that there is not, that does not apply or that it excludes.
     """
+    forced = policy.forced.get(table.kind)
+    if forced is not None:
+        algorithm = table[forced]
+        if needs := _lacks(algorithm, problem, policy, threads):
+            raise _cannot_be_forced(node, forced, needs)
+        return algorithm
     found = candidates(table, problem, policy, threads)
     if not found:
         asked = "needs no workspace" if not policy.workspace_limit else f"needs at most {policy.workspace_limit} bytes"
         raise LiteValueError(
-            f"no algorithm for {problem} {asked}, as set_network_algo_workspace_limit asks for; raise the limit"
-            + (", or allow algorithms that are not LITE_ALGO_OPTIMIZED" if policy.optimized else "")
+            f"{label(node)}: no algorithm for {problem} {asked}, as set_network_algo_workspace_limit asks for; raise "
+            "the limit" + (", or allow algorithms that are not LITE_ALGO_OPTIMIZED" if policy.optimized else "")
         )
     preferred = {a.name: a for a in found}
     return next((preferred[name] for name in policy.preferred if name in preferred), found[0])
+
+
+def check_other_way(policy: AlgoPolicy, kind: str, node: AnyNode, way: str, needs: str) -> None:
+    """Checks that a policy lets a node be computed in another way than by its table.
+
+    Parameters
+    ----------
+    policy, kind, node
+        The policy of the session, the kind of the table, and the node.
+    way
+        The algorithm that computes it, or ``"numpy"``.
+    needs
+        What the node would need to be for the table to choose.
+
+    Raises
+    ------
+    LiteValueError
+        It forces another algorithm.
+    """
+    forced = policy.forced.get(kind)
+    if forced not in (None, way):
+        raise _cannot_be_forced(node, str(forced), needs)
+
+
+def _cannot_be_forced(node: AnyNode, name: str, needs: str) -> LiteValueError:
+    return LiteValueError(
+        f"{label(node)} cannot be computed by {name}, which AlgoPolicy.forced names: it needs {needs}"
+    )

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from types import ModuleType
 from typing import ClassVar
 
-from megengine_lite._core.cpu.algorithms.algorithm import Algorithm
+from megengine_lite._core.cpu.algorithms.algorithm import Algorithm, AlgorithmTable, Condition
 from megengine_lite._core.cpu.kernel_set import KernelSet
 from megengine_lite._core.ir.fused_quantized import MAX_IMAGE_CHANNELS
 
@@ -70,21 +70,25 @@ def merged_groups(p: ConvProblem) -> int:
     return p.groups
 
 
-def _is_depthwise(p: ConvProblem) -> bool:
-    return p.ic == p.oc == 1 and p.groups > 1
-
-
-def _first_applies(p: ConvProblem) -> bool:
-    return p.plain_input and p.groups == 1 and p.ic <= MAX_IMAGE_CHANNELS
-
-
-def _image_applies(p: ConvProblem) -> bool:
-    """For images of few channels, which are packed in any case. An input to be converted may be made plain first."""
-    return (p.plain_input or p.converts_input) and p.groups == 1 and p.ic <= MAX_IMAGE_CHANNELS
-
-
-def _takes_int8(p: ConvProblem) -> bool:
-    return not p.converts_input
+_DEPTHWISE: Condition[ConvProblem] = Condition(
+    "several groups of one channel each", lambda p: p.ic == p.oc == 1 and p.groups > 1
+)
+_ONE_GROUP: Condition[ConvProblem] = Condition("one group", lambda p: p.groups == 1)
+_FEW_CHANNELS: Condition[ConvProblem] = Condition(
+    f"at most {MAX_IMAGE_CHANNELS} input channels", lambda p: p.ic <= MAX_IMAGE_CHANNELS
+)
+_PLAIN: Condition[ConvProblem] = Condition("an input in plain NCHW", lambda p: p.plain_input)
+# Images of few channels are packed in any case. An input to be converted may be made plain first.
+_CAN_BE_PLAIN: Condition[ConvProblem] = Condition(
+    "an input in plain NCHW, or one to be converted", lambda p: p.plain_input or p.converts_input
+)
+_INT8: Condition[ConvProblem] = Condition("an input of the type that is multiplied", lambda p: not p.converts_input)
+_WINOGRAD: tuple[Condition[ConvProblem], ...] = (
+    Condition("filters of 3 x 3", lambda p: p.kh == p.kw == 3),
+    Condition("a stride of 1", lambda p: p.stride_h == p.stride_w == 1),
+    Condition("filters that are not dilated", lambda p: p.dilate_h == p.dilate_w == 1),
+    _ONE_GROUP,
+)
 
 
 def first_scratch(p: ConvProblem) -> int:
@@ -178,46 +182,35 @@ class WinogradPlan:
         return lanes * p.ic * self.area * (tiles + _WEIGHT * p.width) + transforms
 
 
-def _winograd_applies(p: ConvProblem) -> bool:
-    ones = p.stride_h == p.stride_w == p.dilate_h == p.dilate_w == 1
-    return ones and p.kh == p.kw == 3 and p.groups == 1
-
-
 def _winograd(m: int, error: float) -> Algorithm[ConvProblem]:
     return Algorithm(
         f"conv_winograd{m}_f32",
-        applies=_winograd_applies,
+        _WINOGRAD,
         scratch=lambda p: WinogradPlan.make(p, m).scratch(p),
         cost=lambda p: WinogradPlan.make(p, m).cost(p),
         error=error,
     )
 
 
-CONV_F32: list[Algorithm[ConvProblem]] = [
-    Algorithm(
-        "conv_depthwise_f32",
-        applies=_is_depthwise,
-        scratch=depthwise_scratch,
-        cost=lambda p: 4.0 * p.products,
-        error=1e-6,
+CONV_F32 = AlgorithmTable(
+    "conv_f32",
+    (
+        Algorithm("conv_depthwise_f32", (_DEPTHWISE,), depthwise_scratch, cost=lambda p: 4.0 * p.products, error=1e-6),
+        Algorithm("conv_first_f32", (_PLAIN, _ONE_GROUP, _FEW_CHANNELS), first_scratch, _first_cost, error=1e-5),
+        Algorithm("conv_direct_f32", (), lambda p: 0, _direct_cost, error=1e-5),
+        Algorithm("conv_plain_f32", (), _plain_scratch, _plain_cost, error=1e-5),
+        _winograd(4, error=2e-5),
+        _winograd(2, error=1e-5),
     ),
-    Algorithm("conv_first_f32", _first_applies, first_scratch, _first_cost, error=1e-5),
-    Algorithm("conv_direct_f32", lambda p: True, lambda p: 0, _direct_cost, error=1e-5),
-    Algorithm("conv_plain_f32", lambda p: True, _plain_scratch, _plain_cost, error=1e-5),
-    _winograd(4, error=2e-5),
-    _winograd(2, error=1e-5),
-]
+)
 
 
 # int8 multiply-adds are counted like others: only costs of one table are compared.
-CONV_INT8: list[Algorithm[ConvProblem]] = [
-    Algorithm(
-        "conv_depthwise_int8",
-        applies=lambda p: _is_depthwise(p) and _takes_int8(p),
-        scratch=lambda p: 0,
-        cost=lambda p: 4.0 * p.products,
-        error=0,
+CONV_INT8 = AlgorithmTable(
+    "conv_int8",
+    (
+        Algorithm("conv_depthwise_int8", (_DEPTHWISE, _INT8), lambda p: 0, cost=lambda p: 4.0 * p.products, error=0),
+        Algorithm("conv_image_int8", (_CAN_BE_PLAIN, _ONE_GROUP, _FEW_CHANNELS), lambda p: 0, _first_cost, error=0),
+        Algorithm("conv_direct_int8", (_INT8,), lambda p: 0, _direct_cost, error=0),
     ),
-    Algorithm("conv_image_int8", _image_applies, lambda p: 0, _first_cost, error=0),
-    Algorithm("conv_direct_int8", _takes_int8, lambda p: 0, _direct_cost, error=0),
-]
+)

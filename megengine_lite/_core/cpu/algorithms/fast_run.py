@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container
 from time import perf_counter_ns
 
 import megengine_lite._core.system.processor as cpu
 from megengine_lite._core.config import Measurements, Problem
-from megengine_lite._core.cpu.algorithms.algorithm import Algorithm, candidates, choose
+from megengine_lite._core.cpu.algorithms.algorithm import Algorithm, AlgorithmTable, candidates, choose
 from megengine_lite._core.cpu.algorithms.cache import CACHE, Timing, category_name
 from megengine_lite._core.cpu.arena import aligned_bytes, assign_offsets
 from megengine_lite._core.cpu.lowering import Lowering, Step
@@ -22,8 +22,7 @@ MIN_NS = 2_000_000
 
 def select(
     ctx: Lowering,
-    kind: str,
-    table: Sequence[Algorithm[Problem]],
+    table: AlgorithmTable[Problem],
     problem: Problem,
     node: Node,
     emit: Callable[[Lowering, Algorithm[Problem]], None],
@@ -34,8 +33,6 @@ def select(
     ----------
     ctx
         The context in which the node is being lowered.
-    kind
-        Name of the table, for the cache.
     table, problem
         The algorithms, and the problem that they solve.
     node
@@ -45,11 +42,11 @@ def select(
     """
     policy, threads = ctx.config.algo, ctx.config.threads
     problem = policy.seen_by_choice(problem)
-    best = choose(table, problem, policy, threads)
-    if not policy.profile or best.name in policy.preferred:
+    best = choose(table, problem, policy, threads, node)
+    if not policy.profile or table.kind in policy.forced or best.name in policy.preferred:
         return best
     allowed = {a.name: a for a in candidates(table, problem, policy, threads)}
-    category = category_name(kind, cpu.brand(), ctx.kernels.name, threads)
+    category = category_name(table.kind, cpu.brand(), ctx.kernels.name, threads)
     key = repr(problem)
     timings = _known(ctx.config.measured, category, key, allowed)
     if not timings:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from megengine_lite._core.cpu.algorithms.algorithm import Algorithm
+from megengine_lite._core.cpu.algorithms.algorithm import Algorithm, AlgorithmTable, Condition
 from megengine_lite._core.cpu.kernel_set import KernelSet
 
 
@@ -75,35 +75,43 @@ def _scratch(p: MatMulProblem) -> int:
     return 0 if p.constant else int(p.kernels.module("gemm").scratch_bytes(p.k))
 
 
-MATMUL_F32: list[Algorithm[MatMulProblem]] = [
-    Algorithm(
-        "gemm_f32",
-        applies=lambda p: True,
-        scratch=_scratch,
-        cost=lambda p: _elements(p) * (p.m + _read_cost(p) + (_CHAIN if p.m == 1 else 0)),
-        error=1e-5,
+_ONE_ROW: Condition[MatMulProblem] = Condition("a left factor of one row", lambda p: p.m == 1)
+_CONTIGUOUS: Condition[MatMulProblem] = Condition(
+    "contiguous rows on the left and contiguous columns on the right", lambda p: p.dot
+)
+
+MATMUL_F32 = AlgorithmTable(
+    "matmul_f32",
+    (
+        Algorithm(
+            "gemm_f32",
+            (),
+            scratch=_scratch,
+            cost=lambda p: _elements(p) * (p.m + _read_cost(p) + (_CHAIN if p.m == 1 else 0)),
+            error=1e-5,
+        ),
+        Algorithm(
+            "gemm_row_f32",
+            (_ONE_ROW,),
+            scratch=_scratch,
+            cost=lambda p: _elements(p) * (1 + _read_cost(p)),
+            error=1e-5,
+            depends_on_batch=True,  # sums of more rows are in another order
+        ),
+        Algorithm(
+            "gemm_dot_f32",
+            (_CONTIGUOUS,),
+            scratch=lambda p: 0,
+            cost=lambda p: _elements(p) * _DOT * -(-p.m // 2),
+            error=1e-5,
+        ),
+        Algorithm(
+            "gemm_naive_f32",
+            (),
+            scratch=lambda p: 0,
+            cost=lambda p: _elements(p) * _NAIVE * p.m,
+            error=1e-4,
+            naive=True,
+        ),
     ),
-    Algorithm(
-        "gemm_row_f32",
-        applies=lambda p: p.m == 1,
-        scratch=_scratch,
-        cost=lambda p: _elements(p) * (1 + _read_cost(p)),
-        error=1e-5,
-        depends_on_batch=True,  # sums of more rows are in another order
-    ),
-    Algorithm(
-        "gemm_dot_f32",
-        applies=lambda p: p.dot,
-        scratch=lambda p: 0,
-        cost=lambda p: _elements(p) * _DOT * -(-p.m // 2),
-        error=1e-5,
-    ),
-    Algorithm(
-        "gemm_naive_f32",
-        applies=lambda p: True,
-        scratch=lambda p: 0,
-        cost=lambda p: _elements(p) * _NAIVE * p.m,
-        error=1e-4,
-        naive=True,
-    ),
-]
+)

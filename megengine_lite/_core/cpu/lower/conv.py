@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from megengine_lite._core.compile.passes.fuse_conv import as_fused_conv
-from megengine_lite._core.cpu.algorithms.algorithm import Algorithm
+from megengine_lite._core.cpu.algorithms.algorithm import Algorithm, check_other_way
 from megengine_lite._core.cpu.algorithms.convolution import (
     CONV_F32,
     ConvProblem,
@@ -40,7 +40,12 @@ def halo_wish(node: Node, index: int) -> tuple[int, int]:
 
 def lower_convolution(ctx: Lowering, node: Node) -> bool:
     fused = as_fused_conv(node)
-    return lower_fused_conv(ctx, fused) if fused is not None else lower_plain_conv(ctx, node)
+    if fused is not None:
+        return lower_fused_conv(ctx, fused)
+    done = lower_plain_conv(ctx, node)
+    way = "conv_plain_f32" if done else "numpy"
+    check_other_way(ctx.config.algo, CONV_F32.kind, node, way, "a constant filter, and no more than kernels can fuse")
+    return done
 
 
 def lower_fused_conv(ctx: Lowering, node: Node) -> bool:
@@ -49,7 +54,7 @@ def lower_fused_conv(ctx: Lowering, node: Node) -> bool:
     def emit(target: Lowering, algorithm: Algorithm[ConvProblem]) -> None:
         emit_conv(target, node, problem, algorithm)
 
-    emit(ctx, select(ctx, "conv_f32", CONV_F32, problem, node, emit))
+    emit(ctx, select(ctx, CONV_F32, problem, node, emit))
     return True
 
 

@@ -82,7 +82,7 @@ def emit_matmul(
     if algorithm is None:
         problem = _problem(ctx, m, n, k, batch.count, a, b, weight, rows_are_samples)
         policy = ctx.config.algo
-        algorithm = choose(MATMUL_F32, policy.seen_by_choice(problem), policy, ctx.config.threads)
+        algorithm = choose(MATMUL_F32, policy.seen_by_choice(problem), policy, ctx.config.threads, node)
     common: dict[str, Any] = {
         "a": a.ref,
         "bias": _padded_bias(ctx, bias),
@@ -174,7 +174,7 @@ def lower_matmul(ctx: Lowering, node: Node) -> bool:
     def emit(target: Lowering, algorithm: Algorithm[MatMulProblem]) -> None:
         _Product(target, node).emit(algorithm)
 
-    product.emit(select(ctx, "matmul_f32", MATMUL_F32, product.problem, node, emit))
+    product.emit(select(ctx, MATMUL_F32, product.problem, node, emit))
     return True
 
 

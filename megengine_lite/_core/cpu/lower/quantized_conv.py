@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from megengine_lite._core.compile.passes.fuse_quantized import as_quantized_conv
-from megengine_lite._core.cpu.algorithms.algorithm import Algorithm
+from megengine_lite._core.cpu.algorithms.algorithm import Algorithm, check_other_way
 from megengine_lite._core.cpu.algorithms.convolution import CONV_INT8, ConvProblem, merged_groups
 from megengine_lite._core.cpu.algorithms.fast_run import select
 from megengine_lite._core.cpu.isa import DotKind
@@ -76,18 +76,22 @@ def halo_wish(node: Node, index: int) -> tuple[int, int]:
 
 def lower_quantized_convolution(ctx: Lowering, node: Node) -> bool | None:
     fused = as_quantized_conv(node)
-    return False if fused is None else lower_quantized_conv(ctx, fused)
+    if fused is None:
+        check_other_way(ctx.config.algo, CONV_INT8.kind, node, "numpy", "a constant filter and a bias for each channel")
+        return False
+    return lower_quantized_conv(ctx, fused)
 
 
 def lower_quantized_conv(ctx: Lowering, node: Node) -> bool | None:
     conv = _Conv(ctx, node)
     if not conv.output:
+        check_other_way(ctx.config.algo, CONV_INT8.kind, node, "numpy", "a result that kernels of int8 can store")
         return False
 
     def emit(target: Lowering, algorithm: Algorithm[ConvProblem]) -> None:
         _EMIT[algorithm.name](_Conv(target, node))
 
-    algorithm = select(ctx, "conv_int8", CONV_INT8, _problem(conv), node, emit)
+    algorithm = select(ctx, CONV_INT8, _problem(conv), node, emit)
     _EMIT[algorithm.name](conv)
     return None
 
