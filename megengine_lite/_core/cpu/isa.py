@@ -54,6 +54,23 @@ class DotKind(Enum):
 
 
 @dataclass(frozen=True)
+class CostFactors:
+    """What moving a number costs with a set, for estimates: in the multiply-adds of direct convolution that a core does
+    in the same time. Vectors with more lanes do more of them, while memory stays as it is.
+
+    Attributes
+    ----------
+    weight : float
+        Reading a number of packed weights from memory.
+    relayout : float
+        Bringing a number into another layout: from plain memory to blocks of channels, or back.
+    """
+
+    weight: float
+    relayout: float
+
+
+@dataclass(frozen=True)
 class InstructionSet:
     """One row of the table.
 
@@ -71,6 +88,8 @@ class InstructionSet:
         Vector registers; they bound the blocks of products.
     dot : DotKind
         The dot product of 8-bit integers.
+    costs : CostFactors
+        By which the algorithms of convolutions are compared.
     by_lane : bool
         Whether multiplying instructions take one lane of a vector as a factor of all lanes of another.
     features : tuple of str
@@ -87,6 +106,7 @@ class InstructionSet:
     width: int
     registers: int
     dot: DotKind
+    costs: CostFactors
     by_lane: bool = False
     features: tuple[str, ...] = ()
     gcc: tuple[str, ...] = ()
@@ -109,30 +129,35 @@ _AVX2 = ("avx2", "fma", "f16c", "bmi2")
 _AVX512 = (*_AVX2, "avx512f", "avx512dq", "avx512bw", "avx512vl", "avx512vbmi", "avx512vnni")
 _GENERIC = "-mtune=generic"
 _DOTPROD = ("asimd", "asimdhp", "asimddp")  # names of Linux: vectors, float16 arithmetic, SDOT
+_COSTS_4 = CostFactors(2.6, 8)  # of all sets with vectors of four lanes
 _I8MM = (*_DOTPROD, "i8mm", "bf16")
 
 INSTRUCTION_SETS = (
     InstructionSet(
-        "avx512", X86_64, "avx512.h", 16, 32, DotKind.U8S8_QUADS, features=_AVX512,
+        "avx512", X86_64, "avx512.h", 16, 32, DotKind.U8S8_QUADS, CostFactors(10.4, 32), features=_AVX512,
         gcc=("-march=icelake-server", _GENERIC, "-mprefer-vector-width=512"),
     ),
-    InstructionSet("avx2", X86_64, "avx2.h", 8, 16, DotKind.PAIRS_16, features=_AVX2, gcc=("-march=haswell", _GENERIC)),
     InstructionSet(
-        "base", X86_64, "sse.h", 4, 16, DotKind.PAIRS_16, features=("sse4.1",),
+        "avx2", X86_64, "avx2.h", 8, 16, DotKind.PAIRS_16, CostFactors(5.2, 16), features=_AVX2,
+        gcc=("-march=haswell", _GENERIC),
+    ),
+    InstructionSet(
+        "base", X86_64, "sse.h", 4, 16, DotKind.PAIRS_16, _COSTS_4, features=("sse4.1",),
         gcc=("-march=x86-64", _GENERIC, "-msse4.1"),
     ),
     InstructionSet(
-        "i8mm", ARM64, "neon.h", 4, 32, DotKind.MIXED_QUADS, by_lane=True, features=_I8MM,
+        "i8mm", ARM64, "neon.h", 4, 32, DotKind.MIXED_QUADS, _COSTS_4, by_lane=True, features=_I8MM,
         gcc=("-march=armv8.2-a+fp16+dotprod+i8mm+bf16",),
     ),
     InstructionSet(
-        "dotprod", ARM64, "neon.h", 4, 32, DotKind.S8S8_QUADS, by_lane=True, features=_DOTPROD,
+        "dotprod", ARM64, "neon.h", 4, 32, DotKind.S8S8_QUADS, _COSTS_4, by_lane=True, features=_DOTPROD,
         gcc=("-march=armv8.2-a+fp16+dotprod",),
     ),
     InstructionSet(
-        "neon", ARM64, "neon.h", 4, 32, DotKind.S8S8_STEPS, by_lane=True, features=("asimd",), gcc=("-march=armv8-a",)
+        "neon", ARM64, "neon.h", 4, 32, DotKind.S8S8_STEPS, _COSTS_4, by_lane=True, features=("asimd",),
+        gcc=("-march=armv8-a",),
     ),
-    InstructionSet("base", OTHER, "portable.h", 4, 16, DotKind.NONE),
+    InstructionSet("base", OTHER, "portable.h", 4, 16, DotKind.NONE, _COSTS_4),
 )  # fmt: skip
 """All rows; the better ones of an architecture stand first."""
 

@@ -7,6 +7,7 @@ from types import ModuleType
 from typing import ClassVar
 
 from megengine_lite._core.cpu.algorithms.algorithm import Algorithm, AlgorithmTable, Condition
+from megengine_lite._core.cpu.isa import CostFactors
 from megengine_lite._core.cpu.kernel_set import KernelSet
 from megengine_lite._core.ir.fused_quantized import MAX_IMAGE_CHANNELS
 
@@ -56,6 +57,11 @@ class ConvProblem:
     def blocks(self, channels: int) -> int:
         return -(-channels // self.width)
 
+    @property
+    def costs(self) -> CostFactors:
+        """What moving numbers costs with the session's instruction set."""
+        return self.kernels.isa.costs
+
     def module(self, name: str) -> ModuleType:
         """A kernel module of the session's instruction set, for the scratch and the block sizes that it exports."""
         return self.kernels.module(name)
@@ -101,18 +107,12 @@ def depthwise_scratch(p: ConvProblem) -> int:
     return int(p.module("conv_depthwise").scratch_bytes(p.kh, p.kw))
 
 
-# Multiply-adds that a core does for each lane of its vectors while it reads one number of weights from memory, and
-# while it moves one number into another layout.
-_WEIGHT = 0.65
-_RELAYOUT = 2
-
-
 def _direct_cost(p: ConvProblem) -> float:
     m = merged_groups(p)
     lanes = p.blocks(p.oc * m) * p.width * (p.groups // m)
     taps = p.ic * m * p.kh * p.kw
-    relayout = _RELAYOUT * p.width * p.n * p.groups * p.ic * p.ih * p.iw if p.plain_input else 0
-    return lanes * taps * (p.n * p.oh * p.ow + _WEIGHT * p.width) + relayout
+    relayout = p.costs.relayout * p.n * p.groups * p.ic * p.ih * p.iw if p.plain_input else 0
+    return lanes * taps * (p.n * p.oh * p.ow + p.costs.weight) + relayout
 
 
 def _first_cost(p: ConvProblem) -> float:
@@ -129,8 +129,8 @@ def _plain_cost(p: ConvProblem) -> float:
     block = int(p.module("conv_plain").SPAN) * p.width
     products = p.products // p.ow * -(-p.ow // block) * block
     copied = p.n * p.groups * p.ic * p.oh * p.kh * p.iw * (12 if p.stride_w == 1 else 40)
-    relayout = 0 if p.plain_input else _RELAYOUT * p.width * p.n * p.groups * p.ic * p.ih * p.iw
-    return 2.5 * products + copied + relayout + _RELAYOUT * p.width * p.n * p.groups * p.oc * p.oh * p.ow
+    relayout = 0 if p.plain_input else p.costs.relayout * p.n * p.groups * p.ic * p.ih * p.iw
+    return 2.5 * products + copied + relayout + p.costs.relayout * p.n * p.groups * p.oc * p.oh * p.ow
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +179,7 @@ class WinogradPlan:
         tiles = p.n * -(-p.oh // self.m) * -(-p.ow // self.m)
         in_cache = 4 * p.n * (depth * p.ih * p.iw + lanes * p.oh * p.ow) <= self.FAST_BYTES
         transforms = (13 if in_cache else 20) * tiles * self.area * (lanes + depth)
-        return lanes * p.ic * self.area * (tiles + _WEIGHT * p.width) + transforms
+        return lanes * p.ic * self.area * (tiles + p.costs.weight) + transforms
 
 
 def _winograd(m: int, error: float) -> Algorithm[ConvProblem]:
