@@ -29,6 +29,8 @@ def test_examples(name):
 EDGES = {
     "conv_direct": {"conv_direct"},
     "elemwise": {"elemwise_chain"},
+    "gemm": {"matmul"},
+    "pooling": {"pool_images"},
     "reduce": {"reduce"},
     "relayout": {"nchw_to_packed", "packed_to_nchw"},
     "probe": {"run_multiply_adds"},
@@ -49,7 +51,7 @@ def test_kernel_modules_have_one_function_per_family():
     assert found == EDGES
 
 
-@pytest.mark.parametrize("name", ["elemwise", "reduce"])
+@pytest.mark.parametrize("name", ["elemwise", "gemm", "pooling", "reduce"])
 def test_examples_of_kernels(name):
     result = doctest.testmod(kernel_set().module(name))
     assert result.failed == 0

@@ -117,3 +117,41 @@ def test_matrix_that_is_not_packed_is_packed_into_scratch(m, n, k, isa):
         c_row=n, **BATCH | {"inner": 1}, **NO_EPILOGUE, work=-(-n // panel), scratch=4 * k * panel,
     ).run()  # fmt: skip
     np.testing.assert_allclose(c, a.astype(np.float64) @ b, rtol=0, atol=1e-5)
+
+
+# ---- the product of arrays -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+@pytest.mark.parametrize(("m", "n", "k"), SIZES)
+def test_product_of_arrays_with_any_strides(m, n, k, isa):
+    matmul = kernel_set(isa).module("gemm").matmul
+    a, b = random(m, k), random(k, n, seed=1)
+    exact = a.astype(np.float64) @ b
+    assert relative_error(matmul(a, b), exact) < 2e-6
+    assert relative_error(matmul(np.asfortranarray(a), np.asfortranarray(b)), exact) < 2e-6
+    apart, column = np.repeat(a, 3, axis=0)[::3], np.repeat(b, 2, axis=1)[:, ::2]
+    assert relative_error(matmul(apart, column), exact) < 2e-6
+    assert relative_error(matmul(a[:, ::-1], b[::-1]), exact) < 2e-6
+    assert relative_error(matmul(a[::-1], b[:, ::-1]), exact[::-1, ::-1]) < 2e-6
+    repeated = np.broadcast_to(a[:1], (m, k))
+    assert relative_error(matmul(repeated, b), np.broadcast_to(exact[:1], (m, n))) < 2e-6
+
+
+def test_matrices_that_cannot_be_multiplied_are_refused():
+    matmul = kernel_set(INSTRUCTION_SETS[0]).module("gemm").matmul
+    a, b = random(4, 6), random(6, 5)
+    with pytest.raises(ValueError, match="4 x 6 cannot be multiplied by one of 5 x 6"):
+        matmul(a, b.T)
+    for m, n, k in [(0, 5, 6), (4, 0, 6), (4, 5, 0)]:
+        with pytest.raises(ValueError, match="empty"):
+            matmul(random(m, k), random(k, n))
+    rows = np.zeros(4, np.dtype([("row", np.float32, 6), ("tag", np.int8)]))["row"]  # 25 bytes apart
+    with pytest.raises(ValueError, match=r"multiples of the 4 bytes of an element, not \(25, 4, 20, 4\)"):
+        matmul(rows, b)
+    with pytest.raises(ValueError, match="dtype"):
+        matmul(a.astype(np.float64), b)
+    with pytest.raises(ValueError, match="dimensions"):
+        matmul(a[0], b)
+    with pytest.raises(TypeError):
+        matmul(None, b)

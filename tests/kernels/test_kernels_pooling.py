@@ -79,3 +79,46 @@ def test_window_as_large_as_the_image_is_a_reduction(mode, isa):
     actual, kernels = run_node("Pooling", params, [x], set(), isa)
     assert kernels == ["reduce_inner_f32"]
     np.testing.assert_allclose(actual, definition("Pooling", params, [x]), rtol=2e-6, atol=1e-6)
+
+
+# ---- the pooling of arrays -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+@pytest.mark.parametrize("mode", list(PoolingMode), ids=lambda m: m.name)
+@pytest.mark.parametrize(
+    ("window", "stride", "pad"), [((3, 2), (1, 1), (1, 0)), ((2, 3), (2, 3), (0, 2)), ((9, 8), (4, 1), (4, 7))]
+)
+def test_pooling_of_arrays(window, stride, pad, mode, isa):
+    x = np.random.default_rng(1).standard_normal((2, 3, 9, 21)).astype(np.float32)
+    fields = {"window": window, "stride": stride, "pad": pad}
+    params = Pooling(mode=mode, **{f"{k}_{axis}": v[i] for k, v in fields.items() for i, axis in enumerate("hw")})
+    actual = kernel_set(isa).module("pooling").pool_images(x, int(mode), window, stride, pad)
+    np.testing.assert_allclose(actual, definition("Pooling", params, [x]), rtol=2e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"mode": 3}, r"shape \(1, 2, 6, 8\) by mode 3"),
+        ({"x": np.zeros((1, 0, 6, 8), np.float32)}, "cannot pool images of shape"),
+        ({"window": (7, 2)}, "windows of 7 with stride 1 and padding 0 do not fit 6 pixels"),
+        ({"window": (0, 2)}, "windows of 0"),
+        ({"stride": (1, 0)}, "stride 0"),
+        ({"pad": (2, 0)}, "padding 2"),
+        ({"pad": (0, -1)}, "padding -1"),
+        ({"window": (2, 1 << 40), "pad": (0, 1 << 39)}, "do not fit 8 pixels"),
+        ({"window": (2,)}, "shorter"),
+        ({"x": np.zeros((1, 2, 6, 16), np.float32)[..., ::2]}, "contiguous"),
+        ({"x": np.zeros((1, 2, 6, 8))}, "dtype"),
+        ({"x": np.zeros((2, 6, 8), np.float32)}, "dimensions"),
+    ],
+)
+def test_arrays_that_cannot_be_pooled_are_refused(changes, message):
+    x = np.zeros((1, 2, 6, 8), np.float32)
+    arguments = {"x": x, "mode": 0, "window": (2, 2), "stride": (1, 1), "pad": (0, 0), **changes}
+    pool = kernel_set(INSTRUCTION_SETS[0]).module("pooling").pool_images
+    with pytest.raises(ValueError, match=message):
+        pool(*arguments.values())
+    with pytest.raises(TypeError):
+        pool(x, 0, (2.0, 2), (1, 1), (0, 0))

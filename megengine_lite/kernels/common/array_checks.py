@@ -40,6 +40,54 @@ def conv_extents(
     return groups * oc_blocks, oh, ow
 
 
+def product_extents(a: Sequence[int], b: Sequence[int], strides: Sequence[int]) -> tuple[int, int, int]:
+    """Rows, columns and depth of the product of two float32 matrices with these shapes.
+
+    ``strides`` are those of both matrices in bytes.
+
+    Raises
+    ------
+    ValueError
+        The matrices do not fit together, one is empty, or its elements do not lie a number of elements apart.
+    """
+    (m, k), (depth, n) = a, b
+    if depth != k:
+        raise ValueError(f"a matrix of {m} x {k} cannot be multiplied by one of {depth} x {n}")
+    if min(m, n, k) < 1:
+        raise ValueError(f"matrices of {m} x {k} and {k} x {n} are empty")
+    if any(stride % 4 for stride in strides):
+        raise ValueError(f"strides must be multiples of the 4 bytes of an element, not {strides}")
+    return m, n, k
+
+
+def pooled_extents(
+    shape: Sequence[int],
+    mode: int,
+    modes: Iterable[int],
+    window: Iterable[int],
+    stride: Iterable[int],
+    pad: Iterable[int],
+) -> tuple[int, int]:
+    """Height and width of pooled images [N, C, H, W]; windows lie in the padded image.
+
+    Raises
+    ------
+    ValueError
+        The images are empty, there is no such mode, or the windows do not fit them.
+    TypeError
+        A number is no integer.
+    """
+    if mode not in modes or min(shape) < 1:
+        raise ValueError(f"cannot pool images of shape {shape} by mode {mode}")
+    extents = []
+    for size, *given in zip(shape[2:], window, stride, pad, strict=True):
+        k, s, p = map(operator.index, given)
+        if not (0 <= p < k <= size + 2 * p and p <= size and s >= 1):
+            raise ValueError(f"windows of {k} with stride {s} and padding {p} do not fit {size} pixels")
+        extents.append((size + 2 * p - k) // s + 1)
+    return extents[0], extents[1]
+
+
 def chain_steps(
     steps: Sequence[tuple[int, Sequence[int]]],
     inputs: Sequence[NDArray[np.float32]],

@@ -7,4 +7,5 @@
                             ─► regions, by coordinates: region ──────┘
 
 Start with ``pooling``. Windows are clipped at the border, so inputs need no halo.
+``pooling.pool_images`` pools numpy arrays.
 """

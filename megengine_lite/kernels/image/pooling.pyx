@@ -3,6 +3,8 @@
 A maximum passes over NaN, and begins at the lowest finite number: a window with no larger one gives that.
 """
 
+import numpy as np
+
 from libc.float cimport FLT_MAX
 from libc.stdint cimport int64_t
 
@@ -12,6 +14,8 @@ from megengine_lite.kernels.common.arguments cimport (
 from megengine_lite.kernels.common.simd cimport (
     VW, inlined, vf, vf_load, vf_max, vf_set1, vf_store, vf_unzip_even, vf_zero,
 )
+
+from megengine_lite.kernels.common.array_checks import pooled_extents
 
 cdef enum:
     PIXELS = 4  # outputs computed side by side
@@ -215,3 +219,52 @@ cdef void pool_plain_f32(const PoolPlainArgs* a, int64_t begin, int64_t end, voi
 MODES = (POOL_MAX, POOL_AVERAGE, POOL_AVERAGE_COUNT_EXCLUDE_PADDING)  # planners refuse all others
 
 include "pooling_table.pxi"
+
+
+# ---- pooling of arrays ---------------------------------------------------------------------------------------------
+
+def pool_images(const float[:, :, :, ::1] x not None, int mode, window, stride, pad):
+    """Pools plain images.
+
+    Parameters
+    ----------
+    x : float32 array [N, C, H, W], C-contiguous
+    mode : int
+        0 maximum, 1 mean with the padding as zeros, 2 mean without it.
+    window, stride, pad : (int, int)
+        Vertical and horizontal. The padding is smaller than the window, and no larger than the image.
+
+    Returns
+    -------
+    float32 array [N, C, (H + 2 pad - window) // stride + 1, (W + 2 pad - window) // stride + 1]
+
+    Raises
+    ------
+    ValueError
+        ``x`` is empty, of another type or not C-contiguous; there is no such mode; or the windows do not fit the image.
+    TypeError
+        A number of ``window``, ``stride`` or ``pad`` is no integer.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from megengine_lite._core.cpu.kernel_set import kernel_set
+    >>> x = np.arange(16, dtype=np.float32).reshape(1, 1, 4, 4)
+    >>> kernel_set().module("pooling").pool_images(x, 0, (2, 2), (2, 2), (0, 0)).tolist()
+    [[[[5.0, 7.0], [13.0, 15.0]]]]
+    """
+    cdef int64_t n = x.shape[0] * x.shape[1], h = x.shape[2], w = x.shape[3], oh, ow
+    oh, ow = pooled_extents(np.shape(x), mode, MODES, window, stride, pad)
+    y = np.empty((x.shape[0], x.shape[1], oh, ow), np.float32)
+    cdef float[:, :, :, ::1] out = y
+    cdef float[::1] scratch = np.empty(scratch_bytes(w, pad[1]) // sizeof(float), np.float32)
+    cdef PoolPlainArgs a = PoolPlainArgs(
+        x=&x[0, 0, 0, 0], y=&out[0, 0, 0, 0],
+        pool=Pool(
+            mode=mode, h=h, w=w, oh=oh, ow=ow, kh=window[0], kw=window[1], stride_h=stride[0], stride_w=stride[1],
+            pad_h=pad[0], pad_w=pad[1],
+        ),
+    )
+    with nogil:
+        pool_plain_f32(&a, 0, n * oh, &scratch[0])
+    return y

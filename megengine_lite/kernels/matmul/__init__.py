@@ -6,5 +6,5 @@
     B [K, N] ─► panels of N ──────────────────┴─► block of C in registers ─► bias, Z, activation ─► C [M, N]
 
 ``gemm`` has float32: blocks, dot products for few rows, and a naive one to compare with; start there. ``gemm_int8`` has
-sums in int32, and stores them as they are or as quantized results.
+sums in int32, and stores them as they are or as quantized results. ``gemm.matmul`` multiplies numpy arrays.
 """

@@ -5,6 +5,8 @@ B is read in panels of 2 vectors of columns, ``[panel][k][2 VW]``. Constant weig
 panel, and stays in the cache. A product of few rows takes as long as B is read: ``gemm_dot_f32`` reads it as it is.
 """
 
+import numpy as np
+
 from libc.stdint cimport int64_t
 from libc.string cimport memcpy, memset
 
@@ -15,6 +17,8 @@ from megengine_lite.kernels.common.shared cimport TILE_BLOCKS
 from megengine_lite.kernels.common.simd cimport BY_LANE, VREGS, VW, inlined, outlined, prefetch_far, vf, vf_fma, vf_load, vf_load_n, \
     vf_set1, vf_store, vf_store_n, vf_unzip_even, vf_unzip_odd, vf_zero
 from megengine_lite.kernels.common.vmath cimport activate
+
+from megengine_lite.kernels.common.array_checks import product_extents
 
 cpdef enum:  # planners read it
     PANEL = TILE_BLOCKS * VW  # columns of a panel
@@ -432,3 +436,52 @@ cdef void gemm_dot_f32(const GemmDotArgs* a, int64_t begin, int64_t end, void* s
 
 
 include "gemm_table.pxi"
+
+
+# ---- products of arrays --------------------------------------------------------------------------------------------
+
+def matmul(const float[:, :] a not None, const float[:, :] b not None):
+    """Multiplies two matrices.
+
+    Parameters
+    ----------
+    a : float32 array [M, K]
+    b : float32 array [K, N]
+        Both with any strides: transposed, say, or with rows that lie apart.
+
+    Returns
+    -------
+    float32 array [M, N]
+
+    Raises
+    ------
+    ValueError
+        The shapes do not belong together, a matrix is empty or of another type, or a stride is no multiple of the size
+        of an element.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from megengine_lite._core.cpu.kernel_set import kernel_set
+    >>> kernel_set().module("gemm").matmul(np.float32([[1, 2]]), np.float32([[3, 4], [5, 6]])).tolist()
+    [[13.0, 16.0]]
+    """
+    cdef int64_t m, n, k
+    strides = (a.strides[0], a.strides[1], b.strides[0], b.strides[1])
+    m, n, k = product_extents((a.shape[0], a.shape[1]), (b.shape[0], b.shape[1]), strides)
+    c = np.empty((m, n), np.float32)
+    cdef float[:, ::1] out = c
+    cdef float[::1] scratch = np.empty(scratch_bytes(k) // sizeof(float), np.float32)
+    cdef int64_t item = sizeof(float), panels = (n + PANEL - 1) // PANEL
+    cdef GemmArgs args = GemmArgs(
+        a=&a[0, 0], b=&b[0, 0], bias=NULL, z=NULL, c=&out[0, 0], m=m, n=n, k=k, chunk=m, b_packed=0,
+        a_row=a.strides[0] // item, a_k=a.strides[1] // item, b_k=b.strides[0] // item, b_n=b.strides[1] // item,
+        c_row=n, z_row=0,
+        batch=Batch(
+            inner=1, a_outer=0, a_inner=0, b_outer=0, b_inner=0, c_outer=0, c_inner=0, z_outer=0, z_inner=0,
+        ),
+        epilogue=Epilogue(activation=0, act_a=0, act_b=0),
+    )
+    with nogil:
+        gemm_f32(&args, 0, panels, &scratch[0])
+    return c
