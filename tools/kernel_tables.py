@@ -16,6 +16,7 @@ of names. The names are
 =================================  ==============================================================
 ``int64_t h, w``                   ``h``, ``w``
 ``int64_t extent[2]``              ``extent0``, ``extent1``; the size is a number or a constant of the file
+                                   or of ``shared.py``
 ``Window window``                  those of the group: ``kh``, ``kw`` ...
 ``Strides x_``                     those of the group behind the field's name: ``x_row``, ``x_plane``, ``x_image``
 =================================  ==============================================================
@@ -175,7 +176,7 @@ def write_tables(modules: list[Path], folder: Path) -> None:
     for name, wanted in ENUMERATIONS.items():
         _write(folder / name, numbers(wanted, wanted.module.read_text()))
     _write(folder / "shared_sizes.pxi", sizes(SHARED.read_text()))
-    groups = GROUPS.read_text()
+    groups = GROUPS.read_text() + sizes(SHARED.read_text())  # arrays of arguments may have a shared size
     for module in modules:
         source = module.read_text()
         try:

@@ -1,6 +1,7 @@
 """Arguments of kernels: the tables that are made from their structs, and how values are packed by them."""
 
 import importlib.util
+import re
 
 import numpy as np
 import pytest
@@ -19,6 +20,8 @@ SPEC = importlib.util.spec_from_file_location("kernel_tables", ROOT / "tools" / 
 assert SPEC is not None and SPEC.loader is not None
 kernel_tables = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(kernel_tables)
+
+VMATH = ROOT / "megengine_lite" / "kernels" / "common" / "vmath.pxd"
 
 GROUPS = """
 cdef struct Strides:
@@ -175,3 +178,17 @@ def test_integers_reals_and_pointers_reach_the_kernel_in_their_places(isa):
     np.testing.assert_allclose(mean, [2.5], rtol=1e-6)
     np.testing.assert_allclose(deviation, [1 / np.sqrt(1.25 + 0.5)], rtol=1e-6)
     np.testing.assert_allclose(y, (x - 2.5) / np.sqrt(1.25 + 0.5), rtol=1e-6)
+
+
+def test_order_of_activations_tells_the_cheap_from_the_costly():
+    """Kernels ask by ``code > ACT_CLIP_HIGH``; what the two functions compute must agree with that."""
+
+    def computed(function):
+        body = re.search(rf"^cdef inline [\w ]*{function}\(.*?(?=^cdef |^# ---|\Z)", VMATH.read_text(), re.M | re.S)
+        return {ActivationCode[name] for name in re.findall(r"code == ACT_(\w+)", body[0])}
+
+    cheap = {code for code in ActivationCode if code <= ActivationCode.CLIP_HIGH}
+    assert computed("activate") == cheap - {ActivationCode.NONE}
+    assert computed("costly_activation") == {*ActivationCode} - cheap
+    texts = "".join(p.read_text() for p in VMATH.parent.parent.rglob("*.p*x*"))
+    assert {*re.findall(r"code [<>]=? *(\w+)", texts)} == {"ACT_CLIP_HIGH"}

@@ -24,7 +24,7 @@ import numpy as np
 import pytest
 
 from megengine_lite._core.cpu import planner
-from megengine_lite._core.cpu.arena import SLACK, HostArena, assign_offsets
+from megengine_lite._core.cpu.arena import HostArena, assign_offsets
 from megengine_lite._core.cpu.device import CpuDevice
 from megengine_lite._core.cpu.dispatch import SHARED
 from megengine_lite._core.cpu.kernel_call import KernelCall
@@ -34,6 +34,7 @@ from megengine_lite._core.cpu.planner import HostPlan
 from megengine_lite._core.ir.graph import Constant, Var
 from megengine_lite._core.system.memory import ALIGNMENT, Storage
 from megengine_lite.errors import LiteError
+from megengine_lite.kernels.common.shared import SLACK
 
 _PAGE = mmap.PAGESIZE
 _LIBC = ctypes.CDLL(None)

@@ -18,10 +18,8 @@ from megengine_lite._core.device.plan import Arena
 from megengine_lite._core.system.limits import describe_bytes, memory_limit
 from megengine_lite._core.system.memory import ALIGNMENT
 from megengine_lite.errors import LiteMemoryError
+from megengine_lite.kernels.common.shared import SLACK
 
-# Kernels may read up to this many bytes behind a piece of the arena (conv_depthwise_int8 reads up to three pixels more
-# than a window has, and multiplies them with zero). They never write there, and read nothing behind other memory.
-SLACK = 64
 # With more pairs of pieces that are alive at the same time, they are not placed by size.
 MAX_PAIRS = 1_000_000
 

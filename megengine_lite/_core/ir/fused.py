@@ -13,12 +13,17 @@ from megengine_lite._core.ir.params import ElemwiseMode
 
 
 class ActivationCode(IntEnum):
-    """Functions that a kernel can apply to its result before it stores it (``activate`` in common/vmath.pxd)."""
+    """Functions that a kernel can apply to its result before it stores it (``activate`` in common/vmath.pxd).
+
+    The order matters: kernels apply those up to ``CLIP_HIGH`` in registers, and call a function for the costly ones
+    behind it (``code > ACT_CLIP_HIGH``). A new function goes to the end.
+    """
 
     NONE = 0
     RELU = 1
     CLIP = 2  # between a and b; NaN gives a
     CLIP_HIGH = 3  # the same, but NaN gives b
+    # The costly ones.
     SIGMOID = 4
     H_SWISH = 5
     SILU = 6

@@ -9,7 +9,13 @@ from enum import IntEnum
 
 TILE_BLOCKS = 2  # channel blocks that one pass over the input computes, and vectors in a panel of a matrix
 QUAD = 4  # bytes of each operand that a dot product of int8 numbers takes
-LINE = 16  # floats of a cache line, and lanes of the widest vectors
+MAX_DIMS = 8  # of the spaces that strided copies and elementwise chains walk through
+# Numbers that agree without being the same fact; ALIGNMENT in _core/system/limits.pxd is a fourth, where memory begins.
+LINE = 16  # floats of a cache line
+WIDEST = 16  # float32 lanes of the widest vectors that an instruction set has
+# Bytes behind a piece of the arena that kernels may read: a vector. conv_depthwise_int8 reads up to three pixels more
+# than a window has, and multiplies them with zero. Kernels never write there, and read nothing behind other memory.
+SLACK = 64
 
 
 class OutputKind(IntEnum):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from megengine_lite.kernels.common.shared import LINE
+from megengine_lite.kernels.common.shared import LINE, MAX_DIMS, WIDEST
 
 ITEM = 4  # bytes of a float32
 # Floats of a tile: small enough for several intermediate results in a first-level cache of 32 KiB, large enough to
@@ -94,7 +94,7 @@ def plan_chain(
     parts = -(-extents[split] // max(tile // inner, 1))
     count = -(-extents[split] // parts)
     if split == 0:
-        count = -(-count // LINE) * LINE  # whole vectors
+        count = -(-count // WIDEST) * WIDEST  # whole vectors
     slots = _Slots()
 
     def place(strides: list[int]) -> int:
@@ -106,7 +106,7 @@ def plan_chain(
     for s, slot in zip(x_strides, input_slots, strict=True):
         table += [*s, slot]
     table += _assign_registers(steps, len(x_strides), slots)
-    slot_floats = -(-min(count, extents[split]) * inner // LINE) * LINE
+    slot_floats = -(-min(count, extents[split]) * inner // WIDEST) * WIDEST
     work = -(-extents[split] // count)
     for e in extents[split + 1 :]:
         work *= e
@@ -201,13 +201,8 @@ class CopyPlan:
     work: int
 
 
-def plan_copy(
-    shape: Sequence[int], x_strides: Sequence[int], y_strides: Sequence[int], item: int, dims: int
-) -> CopyPlan:
-    """Chooses how to copy between two strided views of the same shape, none of it 0; strides in bytes.
-
-    ``dims`` is the number of dimensions that the kernels have: ``MAX_DIMS`` of their module.
-    """
+def plan_copy(shape: Sequence[int], x_strides: Sequence[int], y_strides: Sequence[int], item: int) -> CopyPlan:
+    """Chooses how to copy between two strided views of the same shape, none of it 0; strides in bytes."""
     extents, (xs, ys) = collapse(shape, [x_strides, y_strides])
     kernel, chunk = "copy_strided", COPY_CHUNK
     if xs[0] != item and ys[0] == item and item in xs[1:] and extents[xs.index(item)] > 1:
@@ -227,7 +222,7 @@ def plan_copy(
         # Memory likes to be read in order; writes go past the caches and need no order.
         order = [0, *sorted(range(1, len(extents)), key=lambda k: abs(xs[k]))]
         extents, xs, ys = ([a[k] for k in order] for a in (extents, xs, ys))
-    fill = [0] * (dims - len(extents))
+    fill = [0] * (MAX_DIMS - len(extents))
     arguments = {"ndim": len(extents), "item": item, "chunk": chunk, "stream": int(stream)}
     for name, values in (("extent", extents), ("x_stride", xs), ("y_stride", ys)):
         arguments |= {f"{name}{d}": v for d, v in enumerate(values + fill)}

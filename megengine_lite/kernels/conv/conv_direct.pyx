@@ -14,6 +14,7 @@ from megengine_lite.kernels.common.arguments cimport Epilogue, Strides, Window
 from megengine_lite.kernels.common.conv_tiles cimport Division, Part, division, part_of
 from megengine_lite.kernels.common.shared cimport TILE_BLOCKS
 from megengine_lite.kernels.common.simd cimport VW, outlined
+from megengine_lite.kernels.common.vmath cimport ACT_NONE
 
 from megengine_lite.kernels.common.array_checks import conv_extents
 
@@ -134,7 +135,7 @@ def conv_direct(const float[:, :, :, :, ::1] x not None, const float[::1] packed
             kh=kh, kw=kw, stride_h=stride[0], stride_w=stride[1], dilate_h=dilate[0], dilate_w=dilate[1],
             pad_h=0, pad_w=0,
         ),
-        epilogue=Epilogue(activation=0, act_a=0, act_b=0),
+        epilogue=Epilogue(activation=ACT_NONE, act_a=0, act_b=0),
     )
     with nogil:
         conv_direct_f32(&a, 0, work, NULL)

@@ -10,13 +10,13 @@ import numpy as np
 from libc.stdint cimport int64_t
 from libc.string cimport memcpy, memset
 
-from megengine_lite.kernels.common.block cimport MAX_ACC, MAX_BY_LANE, Output, fma_lanes, set_activation, store_block
+from megengine_lite.kernels.common.block cimport AHEAD, MAX_ACC, MAX_BY_LANE, Output, fma_lanes, set_activation, store_block
 from megengine_lite.kernels.common.interleave cimport zip_rows
 from megengine_lite.kernels.common.arguments cimport Epilogue
 from megengine_lite.kernels.common.shared cimport TILE_BLOCKS
 from megengine_lite.kernels.common.simd cimport BY_LANE, VREGS, VW, inlined, outlined, prefetch_far, vf, vf_fma, vf_load, vf_load_n, \
     vf_set1, vf_store, vf_store_n, vf_unzip_even, vf_unzip_odd, vf_zero
-from megengine_lite.kernels.common.vmath cimport activate
+from megengine_lite.kernels.common.vmath cimport ACT_NONE, activate
 
 from megengine_lite.kernels.common.array_checks import product_extents
 
@@ -26,7 +26,6 @@ cpdef enum:  # planners read it
 
 cdef enum:
     MAX_ROWS = 12
-    AHEAD = 4096  # floats; see block.pxd
 
 
 cdef inline int block_rows() noexcept nogil:
@@ -480,7 +479,7 @@ def matmul(const float[:, :] a not None, const float[:, :] b not None):
         batch=Batch(
             inner=1, a_outer=0, a_inner=0, b_outer=0, b_inner=0, c_outer=0, c_inner=0, z_outer=0, z_inner=0,
         ),
-        epilogue=Epilogue(activation=0, act_a=0, act_b=0),
+        epilogue=Epilogue(activation=ACT_NONE, act_a=0, act_b=0),
     )
     with nogil:
         gemm_f32(&args, 0, panels, &scratch[0])

@@ -5,14 +5,11 @@ from libc.string cimport memcpy
 
 from megengine_lite.kernels.common.interleave cimport deinterleave, interleave, zip_rows
 from megengine_lite.kernels.common.rows cimport copy_row, stream_row
-from megengine_lite.kernels.common.shared cimport LINE
+from megengine_lite.kernels.common.shared cimport LINE, MAX_DIMS
 from megengine_lite.kernels.common.simd cimport (
     VW, inlined, prefetch, stream_end, vf, vf_load, vf_load_n, vf_store, vf_store_n, vf_stream, vf_unzip_even, vf_zero,
 )
 
-
-cpdef enum:  # planners read it
-    MAX_DIMS = 8  # of a strided copy
 
 cdef enum:
     AHEAD = 64  # rows between reading and prefetching
@@ -288,7 +285,7 @@ cdef void transpose_strided(const StridedArgs* a, int64_t begin, int64_t end, vo
             rest //= extent[d]
         x_row = xs[0] // item
         y_row = ys[1] // item
-        if item == 4 and stream and ((<uintptr_t>y | <uintptr_t>ys[1]) & 63) == 0 and min(extent[0], columns) >= LINE:
+        if item == 4 and stream and ((<uintptr_t>y | <uintptr_t>ys[1]) & (4 * LINE - 1)) == 0 and min(extent[0], columns) >= LINE:
             transpose_strip_streaming(<float*>x, x_row, <float*>y, y_row, extent[0], columns)
         elif item == 4:
             transpose_strip_f32(<float*>x, x_row, <float*>y, y_row, extent[0], columns)

@@ -14,8 +14,7 @@ from megengine_lite._core.cpu.lowering import Lowering, Ref
 from megengine_lite._core.ir.graph import Constant, Node, Var
 from megengine_lite._core.ir.params import AttnMaskType, ElemwiseMode
 from megengine_lite._core.operators.attention import weight_shapes
-
-ITEM = 4
+from megengine_lite.kernels.common.tiling import ITEM
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,7 +58,7 @@ def emit_copy(ctx: Lowering, node: Node, x: View, y: View) -> None:
     """``y[...] = x[...]``; the views have one shape and do not overlap."""
     if x.size == 0:
         return
-    plan = plan_copy(x.shape, x.strides, y.strides, x.item, ctx.kernels.module("transpose").MAX_DIMS)
+    plan = plan_copy(x.shape, x.strides, y.strides, x.item)
     ctx.emit(plan.kernel, node, x=x.ref, y=y.ref, work=plan.work, **plan.arguments)
 
 

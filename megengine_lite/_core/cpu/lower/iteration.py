@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-OUTER = 4  # dimensions of kernels around a run
+STRIDES = ("s0", "s1", "s2", "row")  # of an operand around a run, as kernels name them
 # A dense tensor is cut into runs of so many elements, for threads to share.
 CHUNK = 16 * 1024
 # Runs shorter than this are walked through in one work item.
@@ -36,7 +36,7 @@ class Space:
         _, s1, s2, rows = self.outer
         found = {"s1": s1, "s2": s2, "rows": rows, "run": self.run, "last_run": self.last_run, "last": self.work - 1}
         for name, strides in zip(names, self.strides, strict=True):
-            found |= dict(zip((f"{name}_s0", f"{name}_s1", f"{name}_s2", f"{name}_row"), strides, strict=True))
+            found |= {f"{name}_{step}": n for step, n in zip(STRIDES, strides, strict=True)}
         return found
 
 
@@ -69,9 +69,9 @@ def iteration_space(shape: Sequence[int], strides: Sequence[Sequence[int]], item
         run = CHUNK
     if run >= SHORT or last_run != run:
         dims.append((1, (0,) * len(items)))
-    if len(dims) > OUTER:
+    if len(dims) > len(STRIDES):
         return None
-    dims = [(1, (0,) * len(items))] * (OUTER - len(dims)) + dims
+    dims = [(1, (0,) * len(items))] * (len(STRIDES) - len(dims)) + dims
     return Space(
         tuple(extent for extent, _ in dims),
         run,

@@ -14,7 +14,7 @@ from megengine_lite._core.cpu.algorithms.algorithm import Algorithm, check_other
 from megengine_lite._core.cpu.algorithms.convolution import CONV_INT8, ConvProblem, merged_groups
 from megengine_lite._core.cpu.algorithms.fast_run import select
 from megengine_lite._core.cpu.isa import DotKind
-from megengine_lite._core.cpu.lower.conv import plain_filter, rows_in_band
+from megengine_lite._core.cpu.lower.conv import MIN_ROW, plain_filter, rows_in_band
 from megengine_lite._core.cpu.lower.requantize import (
     output_arguments,
     source_arguments,
@@ -33,9 +33,7 @@ from megengine_lite.kernels.common.shared import QUAD, TILE_BLOCKS
 
 FLIP = -0x7F7F7F80  # 0x80 in every byte: signed <-> unsigned
 _CHANNEL_WISE_SIZES = (2, 3, 5, 7)
-# Output pixels of a work item, roughly: shorter rows are joined where they can be, longer ones cut.
-MIN_ROW = 48
-MAX_ROW = 512
+MAX_ROW = 512  # output pixels of a work item, roughly: longer rows are cut
 FLIP_CHUNK = 8192  # bytes
 DEPTHWISE_PIXELS = 256  # output pixels of a work item, roughly
 

@@ -18,11 +18,11 @@ from megengine_lite._core.ir.graph import Constant, Node
 from megengine_lite._core.ir.params import RNNCellNonlineMode
 from megengine_lite._core.operators.recurrent import LayerWeights, split_weights
 from megengine_lite.errors import InternalError
+from megengine_lite.kernels.common.tiling import ITEM
 
 # More steps than this are a loop in Python: their records would take more memory than the sequence.
 MAX_STEPS = 4096
 
-ITEM = 4
 _ACTIVATIONS = {
     RNNCellNonlineMode.IDENTITY: NO_ACTIVATION,
     RNNCellNonlineMode.RELU: Activation(ActivationCode.RELU),
