@@ -259,6 +259,9 @@ cdef inline int block_pixels(int INPUT, int vectors) noexcept nogil:
     return 6 if vectors == 2 else 12
 
 
+# The same branches stand in conv_block_of. Calling one function from the other leaves the code for x86-64 as it is, but
+# on ARM64 gcc then loads in another order: the largest loop of conv_direct takes 65 cycles instead of 58 in the model of
+# a Cortex-A55.
 cdef inline inlined conv_block_up_to_8(
     int INPUT, int pixels, int VECTORS, int64_t STEP, const Sum* s, const float* x, const float* w, const Output* o
 ) noexcept nogil:
