@@ -9,11 +9,11 @@ from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
 import pytest
+from support.places import ROOT
 
 import megengine_lite
 from megengine_lite._core.cpu.isa import ARM64, OTHER, X86_64, architecture
 
-ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "adding-an-instruction-set.md"
 INSTALLED = Path(megengine_lite.__file__).parent
 TABLE = Path("megengine_lite", "_core", "cpu", "isa.py")
@@ -90,7 +90,7 @@ def test_it_is_known_and_chosen_as_the_only_one_that_is_built(tree):
 @pytest.mark.parametrize("module", TESTS)
 def test_its_kernels_pass_their_tests(module, tree):
     """In guarded memory, against the definitions."""
-    tests = [str(ROOT / "tests" / f"test_kernels_{module}.py"), "-k", TESTS[module]]
+    tests = [str(ROOT / "tests" / "kernels" / f"test_kernels_{module}.py"), "-k", TESTS[module]]
     options = ["-c", str(ROOT / "pyproject.toml"), "-p", "no:cacheprovider", "-vv", "--isa", "portable16"]
     said = run(tree, "-m", "pytest", *options, *tests)
     results = re.findall(r"::(\S+) (PASSED|SKIPPED)", said)
