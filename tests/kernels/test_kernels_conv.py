@@ -61,6 +61,14 @@ OTHER = {
     "multiplier": case(1, 16, 8, 9, 32, 3, p=1, g=16),
     "long row": case(1, 4, 1, 700, 8, (1, 9), p=(0, 4), act=A.H_SIGMOID),
 }
+COLUMN = {
+    "column": case(1, 24, 70, 1, 40, (5, 1), p=(2, 0), act=A.RELU, z=True),
+    "column stride 3 dilated": case(2, 16, 61, 1, 8, (3, 1), s=(3, 2), d=(4, 5), p=(1, 0)),
+    "column in groups": case(1, 32, 33, 1, 64, (3, 1), g=4, bias=False),
+    "column of 1x1": case(1, 20, 90, 1, 33, 1),
+    "column padded at its sides": case(1, 16, 20, 1, 16, (3, 1), p=(1, 1)),
+    "column under a wide filter": case(1, 16, 20, 1, 16, 3, p=1),
+}
 IMAGE = {
     "7x7 stride 2": case(1, 3, 30, 31, 20, 7, s=2, p=3, act=A.RELU),
     "grey": case(2, 1, 9, 50, 33, 5, p=2, d=1),
@@ -75,11 +83,13 @@ DEPTHWISE = {
     "5x5": case(1, 10, 12, 7, 10, 5, p=2, g=10, act=A.H_SWISH),
     "dilated stride 3": case(1, 20, 22, 23, 20, 3, s=3, p=2, d=2, g=20, bias=False),
     "7x1": case(1, 33, 9, 5, 33, (7, 1), p=(3, 0), g=33, act=A.SILU),
+    "column": case(2, 33, 70, 1, 33, (7, 1), p=(3, 0), g=33, act=A.SILU, z=True),
+    "column stride 2": case(1, 16, 50, 1, 16, (5, 1), s=2, p=(1, 0), d=(2, 1), g=16),
     "stride 2x1 dilated 1x2": case(2, 20, 9, 12, 20, 3, s=(2, 1), p=1, d=(1, 2), g=20),
 }
 CASES = [
-    *[("conv_direct_f32", k, v) for k, v in {**DENSE, **OTHER, **IMAGE}.items()],
-    *[("conv_plain_f32", k, v) for k, v in {**DENSE, **OTHER, **IMAGE, **DEPTHWISE}.items()],
+    *[("conv_direct_f32", k, v) for k, v in {**DENSE, **OTHER, **COLUMN, **IMAGE}.items()],
+    *[("conv_plain_f32", k, v) for k, v in {**DENSE, **OTHER, **COLUMN, **IMAGE, **DEPTHWISE}.items()],
     *[(f"conv_winograd{m}_f32", k, v) for m in (2, 4) for k, v in DENSE.items()],
     *[("conv_first_f32", k, v) for k, v in IMAGE.items()],
     *[("conv_depthwise_f32", k, v) for k, v in DEPTHWISE.items()],

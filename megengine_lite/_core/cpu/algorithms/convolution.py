@@ -54,6 +54,24 @@ class ConvProblem:
         """The same with another batch."""
         return replace(self, n=samples)
 
+    def transposed(self) -> ConvProblem:
+        """The same with rows and columns exchanged."""
+        return replace(
+            self,
+            ih=self.iw,
+            iw=self.ih,
+            oh=self.ow,
+            ow=self.oh,
+            kh=self.kw,
+            kw=self.kh,
+            stride_h=self.stride_w,
+            stride_w=self.stride_h,
+            dilate_h=self.dilate_w,
+            dilate_w=self.dilate_h,
+            pad_h=self.pad_w,
+            pad_w=self.pad_h,
+        )
+
     def blocks(self, channels: int) -> int:
         return -(-channels // self.width)
 

@@ -20,7 +20,7 @@ from megengine_lite._core.cpu.algorithms.convolution import (
 )
 from megengine_lite._core.cpu.algorithms.fast_run import select
 from megengine_lite._core.cpu.lower.conv_plain import emit_plain, lower_plain_conv
-from megengine_lite._core.cpu.lowering import Lowering, Ref, blocked_strides
+from megengine_lite._core.cpu.lowering import Lowering, Ref, Tensor, blocked_strides
 from megengine_lite._core.cpu.packing import float32 as packing
 from megengine_lite._core.ir.fused import FusedConv
 from megengine_lite._core.ir.graph import Node, Var
@@ -133,12 +133,19 @@ def _activation(node: Node) -> dict[str, float]:
     return {"activation": int(act.code), "act_a": act.a, "act_b": act.b}
 
 
+def _along_rows(p: ConvProblem, *tensors: Tensor | None) -> ConvProblem:
+    """The problem for kernels, which are fast along rows: a single column is one row, as its pixels are neighbours."""
+    is_column = p.iw == p.ow == p.kw == 1 < p.oh and p.pad_w == 0
+    return p.transposed() if is_column and all(t is None or t.halo_w == 0 for t in tensors) else p
+
+
 def _emit_direct(ctx: Lowering, node: Node, p: ConvProblem, x: Var, bias: Var | None, z: Var | None) -> None:
     m = merged_groups(p)
     groups, ic, oc = p.groups // m, p.ic * m, p.oc * m
     xt = ctx.blocked(x, p.pad_h, p.pad_w)
     zt = ctx.blocked(z) if z else None
     yt = ctx.new_blocked(node.outputs[0])
+    p = _along_rows(p, xt, zt, yt)
     pointwise = p.kh == p.kw == p.stride_h == p.stride_w == 1 and not (p.pad_h or p.pad_w)
     joined = 1
     if pointwise and all(t is None or t.halo_w == t.halo_h == 0 for t in (xt, yt, zt)):
@@ -186,6 +193,7 @@ def _emit_depthwise(ctx: Lowering, node: Node, p: ConvProblem, x: Var, bias: Var
     xt = ctx.blocked(x, p.pad_h, p.pad_w)
     zt = ctx.blocked(z) if z else None
     yt = ctx.new_blocked(node.outputs[0])
+    p = _along_rows(p, xt, zt, yt)
     ctx.emit(
         "conv_depthwise_f32", node, x=xt.ref,
         w=_packed_filter(ctx, node, ("pack_depthwise",), packing.pack_depthwise), bias=_packed_bias(ctx, bias, 1),
