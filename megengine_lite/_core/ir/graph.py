@@ -24,6 +24,7 @@ from weakref import WeakValueDictionary, ref
 
 import numpy as np
 
+from megengine_lite._core.ir.declared_shape import DeclaredShape
 from megengine_lite._core.ir.dtype import DType
 from megengine_lite.errors import InternalError
 
@@ -413,7 +414,12 @@ class _Graph(Generic[NodeT, VarT]):
 
 
 class ModelGraph(_Graph[AnyNode, AnyVar]):
-    """The graph of a model: as its file has it, or rewritten for another file."""
+    """The graph of a model: as its file has it, or rewritten for another file.
+
+    ``declared`` has the shapes of inputs in a format whose models depend on them.
+    """
+
+    declared: tuple[DeclaredShape, ...] = ()
 
     def replace_uses(self, replaced: Mapping[AnyVar, AnyVar]) -> None:
         """Replaces variables: nodes and graph outputs that read a key now read its value. No value may be a key."""

@@ -16,6 +16,7 @@ import numpy as np
 from megengine_lite._core.config import SessionConfig
 from megengine_lite._core.device.interface import Device
 from megengine_lite._core.device.plan import Arena, Plan, RunValue, Slot, StepTime
+from megengine_lite._core.ir.declared_shape import check_shapes
 from megengine_lite._core.ir.dtype import DType
 from megengine_lite._core.ir.graph import AnyVar, ConstantPool, ModelGraph, Spec, TensorSpec, Var
 from megengine_lite._core.runtime.devices import CPU
@@ -326,6 +327,9 @@ class Session:
     # ---- inside -------------------------------------------------------------------------------------------------
 
     def _find_plan(self, stop: Stop, values: dict[AnyVar, RunValue]) -> tuple[Plan, Stop]:
+        graph = self._plans.graph
+        if stop is self._plans.root and graph.declared:
+            check_shapes(graph.declared, {v.name: values[v].spec.shape for v in graph.inputs})
         try:
             return self._plans.find(stop, values)
         except ShapeError as error:

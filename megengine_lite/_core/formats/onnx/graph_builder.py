@@ -11,7 +11,7 @@ A node whose inputs are known and whose results are small is computed at once, s
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,6 +20,7 @@ import numpy as np
 from megengine_lite._core.formats.onnx.messages import ElementType
 from megengine_lite._core.formats.onnx.values import DTYPES
 from megengine_lite._core.ir import params
+from megengine_lite._core.ir.declared_shape import DeclaredShape
 from megengine_lite._core.ir.dtype import FLOAT32, INT32, INT64, DType
 from megengine_lite._core.ir.graph import AnyNode, AnyVar, Constant, TensorSpec, Var
 from megengine_lite._core.ir.onnx_params import OnnxElemwise, OnnxMode
@@ -38,6 +39,16 @@ _KINDS = {dtype.storage: kind for kind, dtype in DTYPES.items() if kind != Eleme
 _KINDS[np.dtype(np.uint16)] = ElementType.UINT16
 
 
+class Length:
+    """How many elements a vector has, and the inputs from whose declared shapes that follows."""
+
+    __slots__ = ("inputs", "number")
+
+    def __init__(self, number: int, inputs: frozenset[DeclaredShape] = frozenset()):
+        self.number = number
+        self.inputs = inputs
+
+
 class Value:
     """A value of the model.
 
@@ -51,20 +62,33 @@ class Value:
         The element type of the variable.
     rank
         Its number of dimensions in the model; the variable has one where that is none.
-    length
+    extent
         How many elements a vector has, where that is known; it may be the shape of something.
     """
 
-    __slots__ = ("dtype", "kind", "length", "rank", "var")
+    __slots__ = ("dtype", "extent", "kind", "rank", "var")
 
-    def __init__(self, var: AnyVar, kind: ElementType, rank: int, dtype: DType, length: int | None = None):
+    def __init__(self, var: AnyVar, kind: ElementType, rank: int, dtype: DType, length: int | Length | None = None):
         self.var = var
         self.kind = kind
         self.rank = rank
         self.dtype = dtype
         if rank == 1 and length is None and isinstance(var, Var) and var.const is not None:
             length = var.spec.size
-        self.length = 1 if rank == 0 else length if rank == 1 else None
+        if rank == 0:
+            length = 1
+        elif rank > 1:
+            length = None
+        self.extent = Length(length) if isinstance(length, int) else length
+
+    @property
+    def length(self) -> int | None:
+        """The number of ``extent``, for who builds on it: the inputs that it follows from must have their sizes then."""
+        if self.extent is None:
+            return None
+        for declared in self.extent.inputs:
+            declared.trusted.add(0)
+        return self.extent.number
 
     @property
     def known(self) -> np.ndarray | None:
@@ -80,7 +104,7 @@ class Value:
 
     def with_rank(self, rank: int) -> Value:
         """The same variable as a value of another rank: a scalar as a vector of one, or the reverse."""
-        return Value(self.var, self.kind, rank, self.dtype, self.length)
+        return Value(self.var, self.kind, rank, self.dtype, self.extent)
 
 
 class GraphBuilder:
@@ -92,12 +116,12 @@ class GraphBuilder:
         In an order in which they can be computed.
     label
         Name that nodes get, until it is changed.
-    symbolic
-        Inputs whose shapes are not known before they are given: 1 stands for what is not.
+    declared
+        The shapes that the model gives its inputs; 1 stands for what is not known before the input is given.
     """
 
     def __init__(self) -> None:
-        self.symbolic: set[AnyVar] = set()
+        self.declared: dict[AnyVar, DeclaredShape] = {}
         self.nodes: list[AnyNode] = []
         self.label = ""
         self._count = 0
@@ -120,7 +144,14 @@ class GraphBuilder:
     def known_shape(self, value: Value) -> tuple[int, ...] | None:
         """The shape of a constant, or of an input that the model gives sizes; None for all else."""
         var = value.var
-        return var.spec.shape if isinstance(var, Var) and var not in self.symbolic else None
+        if not isinstance(var, Var):
+            return None
+        declared = self.declared.get(var)
+        if declared is not None:
+            if not declared.is_fixed:
+                return None
+            declared.trusted.update(range(len(declared.dims)))
+        return var.spec.shape
 
     def new_id(self) -> int:
         self._count += 1
@@ -146,7 +177,7 @@ class GraphBuilder:
         kind: ElementType,
         rank: int,
         dtype: DType | None = None,
-        length: int | None = None,
+        length: int | Length | None = None,
     ) -> Value:
         """Adds a node with one output, whose variable has the element type that stands for ``kind``, or ``dtype``."""
         (var,) = self.nodes_of(op, parameters, inputs)
@@ -235,8 +266,8 @@ class GraphBuilder:
         if kind == value.kind:
             return value
         if kind == ElementType.INT64 and value.dtype.code in CARRIED_BY_INT32:
-            return Value(self.converted(value, INT32), kind, value.rank, INT32, value.length)
-        return Value(self.converted(value, DTYPES[kind]), kind, value.rank, DTYPES[kind], value.length)
+            return Value(self.converted(value, INT32), kind, value.rank, INT32, value.extent)
+        return Value(self.converted(value, DTYPES[kind]), kind, value.rank, DTYPES[kind], value.extent)
 
     def same_carrier(self, values: Sequence[Value]) -> tuple[list[AnyVar], DType]:
         """Variables of one element type for values of one element type."""
@@ -280,7 +311,7 @@ class GraphBuilder:
         value: Value,
         *inputs: AnyVar,
         rank: int | None = None,
-        length: int | None = None,
+        length: int | Length | None = None,
     ) -> Value:
         """A node that moves the elements of its first input."""
         rank = value.rank if rank is None else rank
@@ -336,20 +367,20 @@ class GraphBuilder:
         if len(values) == 1:
             return values[0]
         inputs, dtype = self.same_carrier(values)
-        lengths = [v.length for v in values]
-        length = None if None in lengths else sum(n for n in lengths if n is not None)
+        length = _combined(values, sum)
         return self.node("Concat", params.Axis(axis=axis), inputs, values[0].kind, values[0].rank, dtype, length)
 
     def sliced(self, value: Value, axis: int, begin: AnyVar | None, end: AnyVar | None, step: AnyVar | None) -> Value:
         """A part of one axis, by numpy's rules."""
         item = params.IndexDescMaskItem(axis, begin is not None, end is not None, step is not None, False)
         numbers = [self.limit(v) for v in (begin, end, step) if v is not None]
-        length = None
+        length: Length | None = None
         limits = [None if v is None else _known_number(v) for v in (begin, end, step)]
-        if value.length is not None and all(
+        if value.extent is not None and all(
             v is None or n is not None for v, n in zip((begin, end, step), limits, strict=True)
         ):
-            length = len(range(*slice(*limits).indices(value.length)))
+            count = len(range(*slice(*limits).indices(value.extent.number)))
+            length = Length(count, value.extent.inputs)
         return self.moved("Subtensor", params.IndexDescMaskDump(items=(item,)), value, *numbers, length=length)
 
     def part(self, value: Value, axis: int, begin: int | None, end: int | None, step: int | None = None) -> Value:
@@ -361,10 +392,17 @@ class GraphBuilder:
         return self.moved("Broadcast", params.Empty(), value, self.size(target), rank=rank)
 
 
-def common_length(values: Sequence[Value]) -> int | None:
+def common_length(values: Sequence[Value]) -> Length | None:
     """The length of a vector that these make by broadcasting, if it is known."""
-    known = [v.length for v in values if v.length is not None]
-    return None if len(known) < len(values) else 0 if 0 in known else max(known)
+    return _combined(values, lambda numbers: 0 if 0 in numbers else max(numbers))
+
+
+def _combined(values: Sequence[Value], combine: Callable[[list[int]], int]) -> Length | None:
+    """The length that follows from those of several values; None if one of them is not known."""
+    known = [v.extent for v in values if v.extent is not None]
+    if len(known) < len(values):
+        return None
+    return Length(combine([e.number for e in known]), frozenset().union(*(e.inputs for e in known)))
 
 
 def _known_number(var: AnyVar) -> int | None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from megengine_lite._core.formats.loaded_model import LoadedModel
 from megengine_lite._core.formats.onnx.external import ExternalFiles
-from megengine_lite._core.formats.onnx.graph_builder import GraphBuilder, Value
+from megengine_lite._core.formats.onnx.graph_builder import GraphBuilder, Length, Value
 from megengine_lite._core.formats.onnx.messages import (
     AttributeProto,
     ElementType,
@@ -30,6 +30,7 @@ from megengine_lite._core.formats.onnx.operators.table import NEWEST, OLDEST, ST
 from megengine_lite._core.formats.onnx.ordering import in_order, label_of
 from megengine_lite._core.formats.onnx.values import DTYPES, element_type, shape_of, tensor_constant
 from megengine_lite._core.ir import onnx_params
+from megengine_lite._core.ir.declared_shape import DeclaredShape
 from megengine_lite._core.ir.dtype import FLOAT32, INT32
 from megengine_lite._core.ir.graph import AnyNode, AnyVar, ModelGraph, TensorSpec, Var
 from megengine_lite._core.system.memory import MAX_NDIM
@@ -149,6 +150,7 @@ class _Importer:
             if output.rank == 0:
                 scalars.add(info.name)
         made = ModelGraph(self._builder.nodes, inputs, list(outputs.values()), list(outputs))
+        made.declared = tuple(self._builder.declared.values())
         return LoadedModel(
             graph=made,
             input_names=[v.name for v in inputs],
@@ -193,9 +195,9 @@ class _Importer:
             raise self._fault(f"input {info.name!r} has the shape {shape[:20]}, which no tensor can have")
         dtype = _AT_THE_API.get(kind, DTYPES[kind])
         var = Var(self._builder.new_id(), info.name, TensorSpec(shape or (1,), dtype))
-        if any(d.value is None for d in dims):
-            self._builder.symbolic.add(var)
-        length = shape[0] if len(shape) == 1 and dims[0].value is not None else None
+        declared = DeclaredShape(info.name, tuple(d.parameter or None if d.value is None else d.value for d in dims))
+        self._builder.declared[var] = declared
+        length = Length(shape[0], frozenset((declared,))) if len(shape) == 1 and declared.is_fixed else None
         value = Value(var, kind, len(shape), dtype, length)
         if kind == _E.INT64 or dtype == DTYPES[kind]:
             return var, value

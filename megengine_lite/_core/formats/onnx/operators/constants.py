@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from megengine_lite._core.formats.onnx.graph_builder import Value
+from megengine_lite._core.formats.onnx.graph_builder import Length, Value
 from megengine_lite._core.formats.onnx.messages import ElementType
 from megengine_lite._core.formats.onnx.operators.table import Call, NotConverted, converts
 from megengine_lite._core.formats.onnx.values import DTYPES, element_type
@@ -42,7 +42,7 @@ def _constant_of_shape(call: Call) -> Value:
         return value.with_rank(0)
     result = b.broadcast(value, shape.var, shape.length)
     if shape.length == 1 and shape.known is not None:
-        result.length = int(shape.known.reshape(-1)[0])
+        result.extent = Length(int(shape.known.reshape(-1)[0]))
     return result
 
 

@@ -20,7 +20,7 @@ def taken(b: GraphBuilder, x: Value, index: Value, axis: int) -> Value:
     item = IndexDescMaskItem(axis, False, False, False, True)
     parameters = params.IndexDescMaskDump(items=(item,))
     rank = x.rank - 1 + index.rank
-    length = index.length if x.rank == 1 else None
+    length = index.extent if x.rank == 1 else None
     if index.rank:
         return b.moved("IndexingMultiAxisVec", parameters, x, index.var, rank=rank, length=length)
     if index.known is not None:

@@ -35,7 +35,7 @@ def _reshape(call: Call) -> Value:
     parameters = TargetShape(keeps_zeros=keeps_zeros)
     (target,) = b.nodes_of("TargetShape", parameters, [x.var, shape.var])
     result = b.reshaped(x, target, rank)
-    return Value(result.var, x.kind, rank, x.dtype, x.length if rank == 1 and x.rank == 1 else None)
+    return Value(result.var, x.kind, rank, x.dtype, x.extent if rank == 1 and x.rank == 1 else None)
 
 
 @converts("Flatten")
@@ -126,8 +126,8 @@ def _shape(call: Call) -> Value:
 @converts("Size")
 def _size(call: Call) -> Value:
     b, x = call.builder, call.input(0)
-    if x.length is not None:
-        return b.constant(np.int64(x.length))
+    if x.extent is not None and not x.extent.inputs:
+        return b.constant(np.int64(x.extent.number))
     return product(b, b.shape(x)).with_rank(0)
 
 

@@ -1,0 +1,60 @@
+"""The shapes that a model declares for its inputs, and what of them must hold when it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from megengine_lite.errors import ShapeError
+
+
+@dataclass(eq=False, slots=True)
+class DeclaredShape:
+    """The shape that a model declares for one of its inputs.
+
+    Attributes
+    ----------
+    name
+        The input's.
+    dims
+        Numbers, names that stand for the same number in all inputs, and None for what may be anything. A scalar has
+        none; its tensor has the shape (1,).
+    trusted
+        Axes that must have the declared size, because the graph is made for it. All others may have another one.
+    """
+
+    name: str
+    dims: tuple[int | str | None, ...]
+    trusted: set[int] = field(default_factory=set)
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether all dimensions are numbers."""
+        return all(isinstance(d, int) for d in self.dims)
+
+    def __str__(self) -> str:
+        return f"[{', '.join('?' if d is None else str(d) for d in self.dims)}]"
+
+
+def check_shapes(shapes: Iterable[DeclaredShape], given: Mapping[str, tuple[int, ...]]) -> None:
+    """Compares the shapes of inputs with those that are declared.
+
+    Raises
+    ------
+    ShapeError
+        An input has another number of dimensions, another size where the graph needs the declared one, or another size
+        than an input that has the same name there.
+    """
+    sizes: dict[str, tuple[int, str]] = {}
+    for declared in shapes:
+        shape, dims = given[declared.name], declared.dims or (1,)
+        begin = f"input {declared.name!r} is declared as {declared} and was given {list(shape)}: "
+        if len(shape) != len(dims):
+            raise ShapeError(f"{begin}it must have {len(dims)} dimensions")
+        for axis, (wanted, size) in enumerate(zip(dims, shape, strict=True)):
+            if isinstance(wanted, str):
+                known, other = sizes.setdefault(wanted, (size, declared.name))
+                if known != size:
+                    raise ShapeError(f"{begin}{wanted!r} is {size} here and {known} in input {other!r}")
+            elif wanted is not None and wanted != size and (axis in declared.trusted or not declared.dims):
+                raise ShapeError(f"{begin}dimension {axis} must be {wanted}, the model is made for this size")
