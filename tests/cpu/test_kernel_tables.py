@@ -181,14 +181,14 @@ def test_integers_reals_and_pointers_reach_the_kernel_in_their_places(isa):
 
 
 def test_order_of_activations_tells_the_cheap_from_the_costly():
-    """Kernels ask by ``code > ACT_CLIP_HIGH``; what the two functions compute must agree with that."""
+    """Kernels ask by ``code > ACT_CLIP_NAN``; what the two functions compute must agree with that."""
 
     def computed(function):
         body = re.search(rf"^cdef inline [\w ]*{function}\(.*?(?=^cdef |^# ---|\Z)", VMATH.read_text(), re.M | re.S)
         return {ActivationCode[name] for name in re.findall(r"code == ACT_(\w+)", body[0])}
 
-    cheap = {code for code in ActivationCode if code <= ActivationCode.CLIP_HIGH}
+    cheap = {code for code in ActivationCode if code <= ActivationCode.CLIP_NAN}
     assert computed("activate") == cheap - {ActivationCode.NONE}
     assert computed("costly_activation") == {*ActivationCode} - cheap
     texts = "".join(p.read_text() for p in VMATH.parent.parent.rglob("*.p*x*"))
-    assert {*re.findall(r"code [<>]=? *(\w+)", texts)} == {"ACT_CLIP_HIGH"}
+    assert {*re.findall(r"code [<>]=? *(\w+)", texts)} == {"ACT_CLIP_NAN"}

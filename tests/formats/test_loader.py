@@ -193,6 +193,14 @@ def test_enum_number_without_a_name_is_kept():
     assert not isinstance(mode, ElemwiseMode)
 
 
+def test_modes_of_other_formats_are_refused():
+    for mode in (ElemwiseMode.NAN_RELU, ElemwiseMode.NAN_SIGN):
+        record = add_record()
+        record.operators[-1].params = Elemwise(mode=mode)
+        with pytest.raises(ModelFormatError, match=f"has the mode {int(mode)}, which no file has"):
+            load_model(to_bytes(record))
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

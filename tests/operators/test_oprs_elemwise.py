@@ -104,6 +104,10 @@ SCALAR = {
     M.SQRT: lambda x: math.sqrt(abs(x)),
     M.SQUARE: lambda x: x * x,
     M.SIGN: lambda x: float(x > 0) - float(x < 0),
+    M.NAN_RELU: lambda x: max(x, 0),
+    M.NAN_MAX: lambda x, y: max(x, y),
+    M.NAN_MIN: lambda x, y: min(x, y),
+    M.NAN_SIGN: lambda x: float(x > 0) - float(x < 0),
 }
 # What is done to the first operand so that it lies where the function is defined; SCALAR does the same.
 DOMAIN = {

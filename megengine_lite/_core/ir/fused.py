@@ -15,23 +15,24 @@ from megengine_lite._core.ir.params import ElemwiseMode
 class ActivationCode(IntEnum):
     """Functions that a kernel can apply to its result before it stores it (``activate`` in common/vmath.pxd).
 
-    The order matters: kernels apply those up to ``CLIP_HIGH`` in registers, and call a function for the costly ones
-    behind it (``code > ACT_CLIP_HIGH``). A new function goes to the end.
+    The order matters: kernels apply those up to ``CLIP_NAN`` in registers, and call a function for the costly ones
+    behind it (``code > ACT_CLIP_NAN``). A new function goes to the end.
     """
 
     NONE = 0
     RELU = 1
     CLIP = 2  # between a and b; NaN gives a
     CLIP_HIGH = 3  # the same, but NaN gives b
+    CLIP_NAN = 4  # the same, but NaN stays
     # The costly ones.
-    SIGMOID = 4
-    H_SWISH = 5
-    SILU = 6
-    H_SIGMOID = 7
-    TANH = 8
-    GELU = 9  # by erf
-    LEAKY_RELU = 10  # slope a below zero
-    SOFTPLUS = 11
+    SIGMOID = 5
+    H_SWISH = 6
+    SILU = 7
+    H_SIGMOID = 8
+    TANH = 9
+    GELU = 10  # by erf
+    LEAKY_RELU = 11  # slope a below zero
+    SOFTPLUS = 12
 
 
 ELEMWISE_OF = {

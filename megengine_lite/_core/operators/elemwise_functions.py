@@ -93,6 +93,10 @@ def _min(x: Array, y: Array) -> Array:
     return np.where(x < y, x, y)
 
 
+def _sign_of_nan(x: Array) -> Array:
+    return np.where(np.isnan(x), x, _sign(x))
+
+
 def _floor_div(x: Array, y: Array) -> Array:
     result: np.ndarray = np.floor(x / y) if x.dtype.kind == "f" else x // y
     return result
@@ -271,5 +275,9 @@ FUNCTIONS: dict[int, Function] = {
     _M.SQRT: Function(1, "f", np.sqrt),
     _M.SQUARE: Function(1, "if", np.square),
     _M.SIGN: Function(1, "if", _sign),
+    _M.NAN_RELU: Function(1, "f", lambda x: np.maximum(x, x.dtype.type(0))),
+    _M.NAN_MAX: Function(2, "f", np.maximum),
+    _M.NAN_MIN: Function(2, "f", np.minimum),
+    _M.NAN_SIGN: Function(1, "f", _sign_of_nan),
 }
 """Mode -> function."""

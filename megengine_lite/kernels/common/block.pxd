@@ -12,8 +12,9 @@ from megengine_lite.kernels.common.simd cimport (
     BY_LANE, VREGS, VW, inlined, is_constant, outlined, prefetch_far, vf, vf_fma, vf_fma_lane, vf_load, vf_max, vf_min,
     vf_set1, vf_store, vf_zero,
 )
-from megengine_lite.kernels.common.vmath cimport ACT_CLIP, ACT_CLIP_HIGH, ACT_GELU, ACT_H_SWISH, ACT_RELU, ACT_SIGMOID, \
-    ACT_SILU, costly_activation
+from megengine_lite.kernels.common.vmath cimport (
+    ACT_CLIP, ACT_CLIP_HIGH, ACT_CLIP_NAN, ACT_GELU, ACT_H_SWISH, ACT_RELU, ACT_SIGMOID, ACT_SILU, costly_activation,
+)
 
 cdef enum:
     MAX_ACC = 28  # vectors of the largest block
@@ -101,10 +102,16 @@ cdef inline inlined store_block(int PIXELS, int VECTORS, vf* acc, const Output* 
         for p in range(PIXELS):
             for v in range(VECTORS):
                 acc[p * VECTORS + v] = vf_max(vf_min(acc[p * VECTORS + v], high), low)
+    elif o.code == ACT_CLIP_NAN:
+        low = vf_set1(o.a)
+        high = vf_set1(o.b)
+        for p in range(PIXELS):
+            for v in range(VECTORS):
+                acc[p * VECTORS + v] = vf_min(high, vf_max(low, acc[p * VECTORS + v]))
     for v in range(VECTORS):
         for p in range(PIXELS):
             vf_store(o.y + v * o.y_plane + p * o.y_pixel, acc[p * VECTORS + v])
-    if o.code > ACT_CLIP_HIGH:
+    if o.code > ACT_CLIP_NAN:
         activate_stored(o, PIXELS, VECTORS)
 
 

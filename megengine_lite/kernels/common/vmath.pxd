@@ -261,7 +261,7 @@ cdef inline vf v_h_swish(vf x) noexcept nogil:
 
 
 cdef inline inlined costly_activation(int code, vf* x, vf a) noexcept nogil:
-    """The codes above ACT_CLIP_HIGH; for loops that are compiled for one code."""
+    """The codes above ACT_CLIP_NAN; for loops that are compiled for one code."""
     if code == ACT_SIGMOID:
         x[0] = v_sigmoid(x[0])
     elif code == ACT_H_SWISH:
@@ -286,7 +286,7 @@ cdef inline outlined activate_rare(vf* x, int code, vf a) noexcept nogil:
 
 
 cdef inline vf activate(vf x, int code, vf a, vf b) noexcept nogil:
-    """The activation `code` of x; RELU gives 0 for NaN, as the original does. Codes up to ACT_CLIP_HIGH are
+    """The activation `code` of x; RELU gives 0 for NaN, as the original does. Codes up to ACT_CLIP_NAN are
     cheap inline code, the others one call per vector."""
     cdef vf y = x
     if code == ACT_RELU:
@@ -295,6 +295,8 @@ cdef inline vf activate(vf x, int code, vf a, vf b) noexcept nogil:
         return vf_min(vf_max(x, a), b)
     if code == ACT_CLIP_HIGH:
         return vf_max(vf_min(x, b), a)
+    if code == ACT_CLIP_NAN:
+        return vf_min(b, vf_max(a, x))
     if code != ACT_NONE:
         activate_rare(&y, code, a)
     return y

@@ -17,7 +17,7 @@ from megengine_lite.kernels.common.arguments cimport Epilogue, Strides
 from megengine_lite.kernels.common.shared cimport TILE_BLOCKS
 from megengine_lite.kernels.common.simd cimport BY_LANE, VW, forget_loads, inlined, outlined, prefetch_far, \
     prefetch_write, vf, vf_fma, vf_load, vf_set1, vf_store
-from megengine_lite.kernels.common.vmath cimport ACT_CLIP_HIGH, ACT_NONE
+from megengine_lite.kernels.common.vmath cimport ACT_CLIP_NAN, ACT_NONE
 
 cdef enum:
     MAX_SIDE = 6
@@ -106,7 +106,7 @@ cdef inline inlined output_tile(
     cdef vf r[MAX_SIDE]
     cdef Output row = o[0]
     cdef int i, j
-    if o.code > ACT_CLIP_HIGH:
+    if o.code > ACT_CLIP_NAN:
         row.code = ACT_NONE
     for j in range(M + 2):
         for i in range(M + 2):
@@ -130,7 +130,7 @@ cdef inline inlined output_tile(
             row.y += y_row
             if row.z:
                 row.z += z_row
-    if o.code > ACT_CLIP_HIGH:
+    if o.code > ACT_CLIP_NAN:
         row = o[0]
         row.y_plane = y_row
         activate_stored(&row, <int>columns, <int>min(rows, <int64_t>M))

@@ -177,6 +177,10 @@ cdef bint apply1(int64_t mode, float* y, const float* a, int64_t n) noexcept nog
         loop1(M.SQUARE, y, a, n)
     elif mode == M.SIGN:
         loop1(M.SIGN, y, a, n)
+    elif mode == M.NAN_RELU:
+        loop1(M.NAN_RELU, y, a, n)
+    elif mode == M.NAN_SIGN:
+        loop1(M.NAN_SIGN, y, a, n)
     else:
         return False
     return True
@@ -251,6 +255,10 @@ cdef bint apply2(int64_t mode, float* y, const float* a, const float* b, int64_t
         loop2(M.RELU6_GRAD, y, a, b, n)
     elif mode == M.HSIGMOID_GRAD:
         loop2(M.HSIGMOID_GRAD, y, a, b, n)
+    elif mode == M.NAN_MAX:
+        loop2(M.NAN_MAX, y, a, b, n)
+    elif mode == M.NAN_MIN:
+        loop2(M.NAN_MIN, y, a, b, n)
     else:
         return False
     return True

@@ -125,6 +125,8 @@ cdef inline inlined mode1(int mode, vf* x) noexcept nogil:
     cdef vf t
     if mode == RELU:
         x[0] = vf_max(v, vf_zero())
+    elif mode == NAN_RELU:
+        x[0] = vf_max(vf_zero(), v)  # the second operand is the result if one is NaN
     elif mode == ABS:
         x[0] = v_abs(v)
     elif mode == CEIL:
@@ -180,6 +182,9 @@ cdef inline inlined mode1(int mode, vf* x) noexcept nogil:
         x[0] = v * v
     elif mode == SIGN:
         x[0] = v_bool(vf_lt(vf_zero(), v)) - v_bool(vf_lt(v, vf_zero()))
+    elif mode == NAN_SIGN:
+        t = v_bool(vf_lt(vf_zero(), v)) - v_bool(vf_lt(v, vf_zero()))
+        x[0] = vf_select(v_is_nan(v), v, t)
     else:
         by_lane1(mode, x)
 
@@ -199,6 +204,10 @@ cdef inline inlined mode2(int mode, vf* x, vf b) noexcept nogil:
         x[0] = vf_max(a, b)
     elif mode == MIN:
         x[0] = vf_min(a, b)
+    elif mode == NAN_MAX:
+        x[0] = vf_select(v_is_nan(a), a, vf_max(a, b))
+    elif mode == NAN_MIN:
+        x[0] = vf_select(v_is_nan(a), a, vf_min(a, b))
     elif mode == MUL:
         x[0] = a * b
     elif mode == POW:

@@ -20,7 +20,8 @@ from megengine_lite._core.ir.params import ConvBiasNonlineMode, ConvolutionMode,
 
 M = ElemwiseMode
 # Elementwise functions that kernels can apply to a result before they store it.
-ACTIVATIONS = {mode: code for code, mode in ELEMWISE_OF.items()}
+ACTIVATIONS = {mode: Activation(code) for code, mode in ELEMWISE_OF.items()}
+ACTIVATIONS[M.NAN_RELU] = Activation(ActivationCode.CLIP_NAN, 0.0, np.inf)
 # Nonlinearities of a ConvBiasForward.
 NONLINEARITIES: dict[int, ActivationCode] = {
     ConvBiasNonlineMode.IDENTITY: ActivationCode.NONE,
@@ -109,14 +110,14 @@ def _absorb(conv: Node, reader: Node, pool: ConstantPool) -> Node | None:
     others = [v for v in reader.inputs if v is not y]
     if len(others) != len(reader.inputs) - 1:
         return None
-    if act <= ActivationCode.CLIP_HIGH:
+    if act <= ActivationCode.CLIP_NAN:
         clipped = _clip(conv.params.activation, mode, reader, y)
         if clipped is not None:
             return _with(conv, reader, activation=clipped)
     if act != ActivationCode.NONE:
         return None
     if mode in ACTIVATIONS:
-        return _with(conv, reader, activation=Activation(ACTIVATIONS[mode]))
+        return _with(conv, reader, activation=ACTIVATIONS[mode])
     if mode == M.PRELU and reader.inputs[0] is y and (slope := _scalar(others[0])) is not None:
         return _with(conv, reader, activation=Activation(ActivationCode.LEAKY_RELU, slope))
     if mode in ADD_THEN:
@@ -147,7 +148,8 @@ def _with(conv: Node, reader: Node, **changes: object) -> Node:
 def _clip(current: Activation, mode: int, reader: Node, y: Var) -> Activation | None:
     """The activation ``current`` followed by a MAX, MIN, CLIP or RELU6, as one activation.
 
-    The first of these functions decides what NaN gives: one of the bounds, by the order in which it compares.
+    The first of these functions decides what NaN gives: one of the bounds, by the order in which it compares; or NaN,
+    and then the second one decides.
     """
     bounds = _bounds(mode, reader, y)
     if bounds is None:
@@ -156,10 +158,15 @@ def _clip(current: Activation, mode: int, reader: Node, y: Var) -> Activation | 
     if current.code == ActivationCode.RELU:
         current = Activation(ActivationCode.CLIP, 0.0, np.inf)
     if current.code != ActivationCode.NONE:
-        of_nan = current.a if current.code == ActivationCode.CLIP else current.b
-        of_nan = min(max(of_nan, low), high)
+        if current.code != ActivationCode.CLIP_NAN:
+            of_nan = current.a if current.code == ActivationCode.CLIP else current.b
+            of_nan = min(max(of_nan, low), high)
         low, high = max(low, current.a), min(high, current.b)
-    if low > high or of_nan not in (low, high):
+    if low > high:
+        return None
+    if np.isnan(of_nan):
+        return Activation(ActivationCode.CLIP_NAN, low, high)
+    if of_nan not in (low, high):
         return None
     if (low, high, of_nan) == (0.0, np.inf, 0.0):
         return Activation(ActivationCode.RELU)
@@ -172,6 +179,13 @@ def _bounds(mode: int, reader: Node, y: Var) -> tuple[float, float, float] | Non
         return 0.0, 6.0, 6.0
     if mode == M.RELU:
         return 0.0, np.inf, 0.0
+    if mode == M.NAN_RELU:
+        return 0.0, np.inf, np.nan
+    if mode in (M.NAN_MAX, M.NAN_MIN):
+        value = _scalar(reader.inputs[1 if reader.inputs[0] is y else 0])
+        if value is None or np.isnan(value):
+            return None
+        return (value, np.inf, np.nan) if mode == M.NAN_MAX else (-np.inf, value, np.nan)
     if mode in (M.MAX, M.MIN):
         first = reader.inputs[0] is y
         value = _scalar(reader.inputs[1 if first else 0])

@@ -76,7 +76,7 @@ def _absorb(fused: Node, reader: Node, y: Var, before: list[Node]) -> bool:
         return False
     mode = reader.params.mode
     if mode in ACTIVATIONS:
-        fused.params = replace(p, activation=Activation(ACTIVATIONS[mode]))
+        fused.params = replace(p, activation=ACTIVATIONS[mode])
         return True
     others = [v for v in reader.inputs if v is not y]
     if mode not in ADD_THEN or len(others) != 1:

@@ -50,7 +50,7 @@ def _lower(ctx: Lowering, node: Node, steps: Steps) -> bool | None:
         return False
     sizes = {k: v.spec.size for k, v in enumerate(node.inputs)}  # results of steps have the full size
     whole = node.outputs[0].spec.size
-    steps = [(mode, _in_order(mode, args, [sizes.get(a, whole) for a in args])) for mode, args in steps]
+    steps = [_in_order(node, mode, args, [sizes.get(a, whole) for a in args]) for mode, args in steps]
     if _wants_blocked(ctx, node, steps):
         _emit_blocked(ctx, node, steps)
     else:
@@ -64,9 +64,24 @@ def has_modes(ctx: Lowering, steps: Steps) -> bool:
     return all(modes.get(mode) == len(args) for mode, args in steps)
 
 
-def _in_order(mode: int, args: Sequence[int], sizes: Sequence[int]) -> Sequence[int]:
-    """The operands, the smaller one second where their order matters (see the definition)."""
-    return tuple(reversed(args)) if mode in ORDERED and sizes[0] < sizes[1] else args
+# These are one instruction more for each vector; where NaN can only be the second operand, those in their place do.
+_KEEPING_NAN = {_M.NAN_MAX: _M.MAX, _M.NAN_MIN: _M.MIN}
+
+
+def _in_order(node: Node, mode: int, args: Sequence[int], sizes: Sequence[int]) -> tuple[int, Sequence[int]]:
+    """The mode and the operands, the smaller one second where their order matters (see the definition)."""
+    if mode in ORDERED and sizes[0] < sizes[1]:
+        return mode, tuple(reversed(args))
+    if mode in _KEEPING_NAN:
+        for order in (tuple(args), tuple(reversed(args))):
+            if order[0] < len(node.inputs) and _is_number(node.inputs[order[0]]):
+                return _KEEPING_NAN[ElemwiseMode(mode)], order
+    return mode, args
+
+
+def _is_number(var: Var) -> bool:
+    """Whether the variable is a constant of one number that is not NaN."""
+    return var.const is not None and var.spec.size == 1 and not np.isnan(var.const.array).any()
 
 
 def _wants_blocked(ctx: Lowering, node: Node, steps: Steps) -> bool:

@@ -10,7 +10,8 @@ from typing import Any
 from megengine_lite._core.formats.mge.history import Release, layout_of, modernize
 from megengine_lite._core.formats.wire.flatbuffer import TableReader
 from megengine_lite._core.ir.dtype import WIDE, DType, DTypeCode
-from megengine_lite._core.ir.params import BY_CODE, AxisDesc, AxisMethod, DTypeTable, IndexDescMaskItem, Param
+from megengine_lite._core.ir.params import BY_CODE, AxisDesc, AxisMethod, DTypeTable, ElemwiseMode, IndexDescMaskItem, Param
+from megengine_lite._core.ir.params.elemwise import OF_OTHER_FORMATS
 from megengine_lite._core.system.memory import MAX_NDIM
 from megengine_lite.errors import ModelFormatError, UnsupportedOperatorError
 
@@ -116,4 +117,6 @@ def read_param(operator: TableReader, number: int, release: Release) -> tuple[in
         if table.has(f.id):
             value = _READERS[f.kind](table, f.id)
             stored[f.name] = value if f.enum is None else f.enum._value2member_map_.get(value, value)
+            if f.enum is ElemwiseMode and value in OF_OTHER_FORMATS:
+                raise ModelFormatError(f"{operator.cursor.what}: Elemwise has the mode {value}, which no file has")
     return code, modernize(cls(**stored), release)

@@ -39,6 +39,17 @@ _KINDS = {dtype.storage: kind for kind, dtype in DTYPES.items() if kind != Eleme
 _KINDS[np.dtype(np.uint16)] = ElementType.UINT16
 
 
+FLOATS = frozenset((ElementType.FLOAT, ElementType.FLOAT16, ElementType.BFLOAT16, ElementType.DOUBLE))
+
+# The functions of ONNX keep NaN where those of MegEngine make a number of it.
+_KEEPING_NAN = {
+    ElemwiseMode.RELU: ElemwiseMode.NAN_RELU,
+    ElemwiseMode.MAX: ElemwiseMode.NAN_MAX,
+    ElemwiseMode.MIN: ElemwiseMode.NAN_MIN,
+    ElemwiseMode.SIGN: ElemwiseMode.NAN_SIGN,
+}
+
+
 class Length:
     """How many elements a vector has, and the inputs from whose declared shapes that follows."""
 
@@ -278,10 +289,12 @@ class GraphBuilder:
     # ---- common nodes -----------------------------------------------------------------------------------------------
 
     def elemwise(self, mode: ElemwiseMode, *values: Value) -> Value:
-        """A function of values of one type, which the result has, too."""
+        """A function of values of one type, which the result has, too. NaN stays NaN."""
         rank = max(v.rank for v in values)
         inputs = [self.exact(v) for v in values]
         length = common_length(values)
+        if values[0].kind in FLOATS:
+            mode = _KEEPING_NAN.get(mode, mode)
         return self.node("Elemwise", params.Elemwise(mode=mode), inputs, values[0].kind, rank, length=length)
 
     def onnx_elemwise(self, mode: OnnxMode, *values: Value, kind: ElementType | None = None) -> Value:

@@ -98,6 +98,17 @@ class ElemwiseMode(IntEnum):
     SQRT = 83
     SQUARE = 84
     SIGN = 85
+    # As those above, but NaN stays NaN.
+    NAN_RELU = 86
+    NAN_MAX = 87
+    NAN_MIN = 88
+    NAN_SIGN = 89
+
+
+OF_OTHER_FORMATS = frozenset(
+    (ElemwiseMode.NAN_RELU, ElemwiseMode.NAN_MAX, ElemwiseMode.NAN_MIN, ElemwiseMode.NAN_SIGN)
+)
+"""Modes that importers of other formats make; files of MegEngine have none of them."""
 
 
 class Elemwise(Param, code=17):

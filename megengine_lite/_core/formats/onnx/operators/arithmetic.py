@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import reduce
 
-from megengine_lite._core.formats.onnx.graph_builder import GraphBuilder, Value, common_length
+from megengine_lite._core.formats.onnx.graph_builder import FLOATS, GraphBuilder, Value, common_length
 from megengine_lite._core.formats.onnx.messages import ElementType
 from megengine_lite._core.formats.onnx.operators.table import Call, NotConverted, converts
 from megengine_lite._core.ir import params
@@ -13,7 +13,6 @@ from megengine_lite._core.ir.onnx_params import OnnxElemwise, OnnxMode
 from megengine_lite._core.ir.params import ElemwiseMode, ElemwiseMultiTypeMode
 
 _M = ElemwiseMode
-FLOATS = frozenset((ElementType.FLOAT, ElementType.FLOAT16, ElementType.BFLOAT16, ElementType.DOUBLE))
 
 _UNARY = {
     "Abs": _M.ABS,
