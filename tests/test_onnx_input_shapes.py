@@ -61,6 +61,13 @@ WRONG = [
         {"x": zeros(3, 2), "z": zeros(1, 1)},
         "input 'z' is declared as [n, 1] and was given [1, 1]: 'n' is 1 here and 3 in input 'x'",
     ),
+    (
+        "number of elements, which may choose a branch",
+        node("Size", "x"),
+        [("x", F, [3])],
+        {"x": zeros(5)},
+        "input 'x' is declared as [3] and was given [5]: dimension 0 must be 3",
+    ),
     ("symbol in one input", node("Neg", "x"), [("x", F, ["n", "n"])], {"x": zeros(3, 2)}, "'n' is 2 here and 3"),
 ]
 
@@ -90,10 +97,13 @@ def test_an_input_that_nothing_reads_counts_as_well():
         run(network, x=zeros(3), z=zeros(2))
 
 
-@pytest.mark.parametrize("op, result", [("Size", 5), ("Shape", [5])])
-def test_sizes_are_those_that_came(op, result):
-    network = load(make([node(op, "x")], [("x", F, [3])], [("y", I64, None)]))
-    assert run(network, x=zeros(5))[0].tolist() == np.atleast_1d(result).tolist()
+@pytest.mark.parametrize(
+    "op, declared, shape, result",
+    [("Size", ["n"], (5,), [5]), ("Shape", [3], (5,), [5]), ("Size", [2, 3], (5, 4), [20]), ("Shape", [2], (0,), [0])],
+)
+def test_sizes_are_those_that_came(op, declared, shape, result):
+    network = load(make([node(op, "x")], [("x", F, declared)], [("y", I64, None)]))
+    assert run(network, x=zeros(*shape))[0].tolist() == result
 
 
 def test_sizes_that_nothing_depends_on_may_be_others():

@@ -31,7 +31,7 @@ NOT_IN_DOUBLE = {"LogSoftmax", "Softmax"}
 def plain_operators():
     """Operators that one float tensor is enough for, or two of one type; they have no attribute that must be given."""
     found = []
-    for domain, op in sorted(CONVERTERS):
+    for _, op in sorted(CONVERTERS):
         if not onnx.defs.has(op, OPSET) or op in OTHER_INPUTS:
             continue
         schema = onnx.defs.get_schema(op, OPSET)

@@ -9,6 +9,7 @@ planning, runs operators that have no native kernel, and is what every kernel is
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, ParamSpec, TypeVar
 
@@ -121,6 +122,10 @@ class Operator:
         """
         return 0
 
+    def folding_steps(self, node: AnyNode, ins: Sequence[TensorSpec], outs: Sequence[TensorSpec]) -> int:
+        """About how many elements ``compute`` works on, for loaders that fold constants and must not hang."""
+        return sum(spec.size for spec in (*ins, *outs))
+
     def is_identity(self, node: Node) -> bool:
         """Whether the first output is the first input, given that their shapes and element types are the same."""
         return False
@@ -153,6 +158,14 @@ class Operator:
             return [Use.CONTENT if k < first else Use.NUMBERS for k in range(n)]
         numbers = () if self.in_original.reads_when_run else self.needed_values(node)
         return [Use.NUMBERS if k in numbers else Use.CONTENT for k in range(n)]
+
+
+class ProductOperator(Operator):
+    """An operator that meets each element of an input with many of another."""
+
+    def folding_steps(self, node: AnyNode, ins: Sequence[TensorSpec], outs: Sequence[TensorSpec]) -> int:
+        largest = sorted((spec.size for spec in (*ins, *outs)), reverse=True)
+        return math.prod(largest[:2])
 
 
 class DynamicOperator(Operator):

@@ -9,7 +9,7 @@ import numpy as np
 
 from megengine_lite._core.ir import params
 from megengine_lite._core.ir.graph import AnyNode, Node, TensorSpec
-from megengine_lite._core.operators.base import Operator, fail, register
+from megengine_lite._core.operators.base import ProductOperator, fail, register
 from megengine_lite._core.operators.conv_shape import count_pixels
 from megengine_lite._core.operators.conv_types import finish, operands, output_dtype
 from megengine_lite._core.operators.facts import VOLUME, InFiles, InOriginal
@@ -87,7 +87,7 @@ def _check_float(node: AnyNode, spec: TensorSpec) -> None:
 
 
 @register
-class Convolution3D(Operator):
+class Convolution3D(ProductOperator):
     """Convolution of volumes; inputs data and filter."""
 
     name = "Convolution3D"
@@ -117,7 +117,7 @@ class Convolution3D(Operator):
 
 
 @register
-class Convolution3DBackwardData(Operator):
+class Convolution3DBackwardData(ProductOperator):
     """Transposed convolution of volumes; inputs filter, data and optionally a tensor that has the result's shape."""
 
     name = "Convolution3DBackwardData"

@@ -10,7 +10,7 @@ import numpy as np
 from megengine_lite._core.ir import params
 from megengine_lite._core.ir.graph import AnyNode, Node, TensorSpec, Var
 from megengine_lite._core.ir.image_layouts import nchw_shape, to_nchw
-from megengine_lite._core.operators.base import Operator, fail, register
+from megengine_lite._core.operators.base import Operator, ProductOperator, fail, register
 from megengine_lite._core.operators.conv_shape import ConvShape, conv_shape, transposed_conv_shape
 from megengine_lite._core.operators.conv_types import (
     check_addend,
@@ -41,7 +41,7 @@ def _multiply_adds(shape: ConvShape, node: Node) -> int:
 
 
 @register
-class Convolution(Operator):
+class Convolution(ProductOperator):
     """Convolution of images; inputs data and filter in one of the layouts of ``format``."""
 
     name = "Convolution"
@@ -168,7 +168,7 @@ class BatchConvBiasForward(Operator):
 
 
 @register
-class ConvolutionBackwardData(Operator):
+class ConvolutionBackwardData(ProductOperator):
     """Transposed convolution; inputs filter and data, and optionally a tensor that has the result's shape."""
 
     name = "ConvolutionBackwardData"

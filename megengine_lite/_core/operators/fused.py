@@ -31,7 +31,8 @@ def _activate(act: Activation, y: np.ndarray, spec: TensorSpec) -> np.ndarray:
     if act.code == ActivationCode.NONE:
         return y
     if act.code == ActivationCode.CLIP_NAN:
-        return np.clip(y, np.float32(act.a), np.float32(act.b))
+        clipped: np.ndarray = np.clip(y, np.float32(act.a), np.float32(act.b))
+        return clipped
     if act.code in (ActivationCode.CLIP, ActivationCode.CLIP_HIGH):
         of_nan = act.a if act.code == ActivationCode.CLIP else act.b
         return np.clip(np.where(np.isnan(y), np.float32(of_nan), y), np.float32(act.a), np.float32(act.b))

@@ -12,7 +12,7 @@ from megengine_lite._core.ir.dtype import INT16, INT32, DType, DTypeCode
 from megengine_lite._core.ir.graph import AnyNode, Node, TensorSpec
 from megengine_lite._core.ir.params import MatrixMulFormat
 from megengine_lite._core.ir.quantize import from_float32, to_float32
-from megengine_lite._core.operators.base import Operator, fail, register
+from megengine_lite._core.operators.base import Operator, ProductOperator, fail, register
 from megengine_lite._core.operators.facts import MATRIX, VECTOR, InFiles, InOriginal
 from megengine_lite._core.operators.values import check_count, check_float, check_ndim, common_dtype
 
@@ -79,7 +79,7 @@ def _multiply_adds(node: Node) -> int:
 
 
 @register
-class MatrixMul(Operator):
+class MatrixMul(ProductOperator):
     """Product of two matrices, each transposed or not, plain or packed in blocks."""
 
     name = "MatrixMul"
@@ -150,7 +150,7 @@ class MatrixMul(Operator):
 
 
 @register
-class BatchedMatrixMul(Operator):
+class BatchedMatrixMul(ProductOperator):
     """Products of the matrices of two batches, each transposed or not."""
 
     name = "BatchedMatrixMul"

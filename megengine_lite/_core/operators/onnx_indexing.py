@@ -302,7 +302,10 @@ class OnnxSlice(Operator):
         for begin, end, axis, step in zip(begins, ends, axes, steps[0] if steps else [1] * len(axes), strict=True):
             if step == 0:
                 raise fail(node, f"the step of axis {axis} is 0")
-            slices[normalize_axis(node, axis, len(shape))] = slice(begin, end, step)
+            place = normalize_axis(node, axis, len(shape))
+            if slices[place] != slice(None):
+                raise fail(node, f"the axes {axes[:20]} name one axis twice")
+            slices[place] = slice(begin, end, step)
         return tuple(slices)
 
     def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:

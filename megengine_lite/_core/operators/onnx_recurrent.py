@@ -10,7 +10,7 @@ import numpy as np
 from megengine_lite._core.ir.graph import AnyNode, TensorSpec
 from megengine_lite._core.ir.onnx_params import Recurrent as Parameters
 from megengine_lite._core.ir.quantize import from_float32, to_float32
-from megengine_lite._core.operators.base import Operator, fail, register
+from megengine_lite._core.operators.base import ProductOperator, fail, register
 from megengine_lite._core.operators.values import check_ndim
 
 Array = np.ndarray
@@ -33,7 +33,7 @@ _OPTIONAL = ("bias", "lengths", "state", "cell", "peepholes")
 
 
 @register
-class Recurrent(Operator):
+class Recurrent(ProductOperator):
     """A layer; inputs data, weights, recurrent weights, then those optional ones that are given.
 
     Outputs: all states [length, directions, batch, hidden], the last ones [directions, batch, hidden], and for LSTM the

@@ -10,14 +10,14 @@ import numpy as np
 from megengine_lite._core.ir.graph import AnyNode, TensorSpec
 from megengine_lite._core.ir.onnx_params import OnnxResize as Parameters
 from megengine_lite._core.ir.quantize import from_float32, to_float32
-from megengine_lite._core.operators.base import Operator, fail, register
+from megengine_lite._core.operators.base import ProductOperator, fail, register
 from megengine_lite._core.operators.values import check_count, check_shape
 
 _MOST_WEIGHTS = 1 << 26  # of one axis
 
 
 @register
-class OnnxResize(Operator):
+class OnnxResize(ProductOperator):
     """Resampling; inputs data, factors or sizes[, region of interest], which are known before the data."""
 
     name = "OnnxResize"
@@ -140,6 +140,8 @@ def _kernel(p: Parameters, distance: np.ndarray) -> np.ndarray:
 
 def _weights(p: Parameters, places: np.ndarray, length: int, factor: float) -> np.ndarray:
     """A row of weights of the data's elements for each element of the result."""
+    if not len(places):
+        return np.zeros((0, length))
     stretch = min(factor, 1.0) if p.antialias else 1.0
     reach = (1 if p.mode == "linear" else 2) / stretch
     steps = np.arange(math.floor(-reach), math.ceil(reach) + 1)

@@ -13,8 +13,9 @@ from megengine_lite._core.ir import onnx_params
 from megengine_lite._core.ir.dtype import INT32, INT64
 from megengine_lite._core.ir.graph import AnyNode, TensorSpec
 from megengine_lite._core.ir.quantize import from_float32, to_float32
-from megengine_lite._core.operators.base import Operator, fail, register
+from megengine_lite._core.operators.base import Operator, ProductOperator, fail, register
 from megengine_lite._core.operators.values import check_count, check_shape, common_dtype
+from megengine_lite._core.operators.window import places_inside
 
 
 def same_padding(
@@ -56,7 +57,7 @@ class SamePadding(Operator):
 
 
 @register
-class OnnxPooling(Operator):
+class OnnxPooling(ProductOperator):
     """Maximum, average or norm over a window of any number of axes, and the positions of maxima as int64."""
 
     name = "OnnxPooling"
@@ -124,7 +125,13 @@ def _taps(
     x: np.ndarray, p: onnx_params.OnnxPooling, pads: Sequence[tuple[int, int]], out: Sequence[int]
 ) -> Iterator[tuple[tuple[Any, ...], np.ndarray]]:
     """For each place of the window: which outputs it reaches, and the elements of the data that it has for them."""
-    for place in product(*(range(k) for k in p.window)):
+    reaching = [
+        places_inside(k, s, step, front, d, n)
+        for d, (front, _), s, step, k, n in zip(
+            x.shape[2:], pads, p.strides, p.dilations, p.window, out[2:], strict=True
+        )
+    ]
+    for place in product(*reaching):
         inside, source = [], []
         for d, (front, _), s, step, k, n in zip(x.shape[2:], pads, p.strides, p.dilations, place, out[2:], strict=True):
             shift = k * step - front
@@ -162,9 +169,11 @@ def _divisor(
     for axis, (d, (front, behind), k, s, step, n) in enumerate(
         zip(space, pads, p.window, p.strides, p.dilations, out, strict=True)
     ):
-        first = np.arange(n)[:, None] * s - front + np.arange(k) * step
+        first = np.arange(n) * s - front
         low, high = (-front, d + behind) if p.count_pads else (0, d)
-        inside = ((first >= low) & (first < high)).sum(1)
+        # Places from ceil((low - first) / step) on and below ceil((high - first) / step).
+        inside = np.minimum(-((first - high) // step), k) - np.maximum(-((first - low) // step), 0)
+        inside = np.maximum(inside, 0)
         counts = counts * inside.reshape([n if a == axis else 1 for a in range(len(out))])
     return np.maximum(counts, 1)
 
@@ -199,6 +208,9 @@ class Einsum(Operator):
             raise fail(node, f"the result {result!r} has letters that no input has")
         shape = (*(sizes[c] for c in head), *(shared if dots else ()), *(sizes[c] for c in tail))
         return [TensorSpec(check_shape(node, shape or (1,)), dtype)]
+
+    def folding_steps(self, node: AnyNode, ins: Sequence[TensorSpec], outs: Sequence[TensorSpec]) -> int:
+        return math.prod(spec.size for spec in ins)
 
     def compute(
         self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]

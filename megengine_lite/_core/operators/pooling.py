@@ -12,11 +12,17 @@ from megengine_lite._core.ir.graph import AnyNode, Node, TensorSpec, Var
 from megengine_lite._core.ir.image_layouts import from_nchw, layout_shape, to_nchw
 from megengine_lite._core.ir.params import PoolingMode
 from megengine_lite._core.ir.quantize import from_float32, round_half_away, to_float32
-from megengine_lite._core.operators.base import REGISTRY, Operator, fail, first_input_is_non_negative, register
+from megengine_lite._core.operators.base import (
+    REGISTRY,
+    ProductOperator,
+    fail,
+    first_input_is_non_negative,
+    register,
+)
 from megengine_lite._core.operators.facts import IMAGE, InFiles, InOriginal
 from megengine_lite._core.operators.image import image_format, image_shape, output_size
 from megengine_lite._core.operators.values import check_count
-from megengine_lite._core.operators.window import Window
+from megengine_lite._core.operators.window import Window, places_inside
 from megengine_lite.errors import InternalError
 
 LOWEST = float(np.finfo(np.float32).min)  # where float maxima begin
@@ -63,7 +69,7 @@ def _along_axes(x: np.ndarray, window: Window, out: Sequence[int], combine: np.u
         shape = [*x.shape]
         shape[2 + axis] = out[axis]
         result = np.full(shape, start, x.dtype)
-        for tap in range(size):
+        for tap in places_inside(size, stride, 1, pad, length, out[axis]):
             first = max(0, -((tap - pad) // stride))
             end = min(out[axis], (length - 1 + pad - tap) // stride + 1)
             if first >= end:
@@ -84,7 +90,7 @@ def _inside(length: int, window: Window, out: Sequence[int], axis: int) -> np.nd
     return np.minimum(first + window.size[axis], length) - np.maximum(first, 0)
 
 
-class _Pooling(Operator):
+class _Pooling(ProductOperator):
     """What Pooling and AdaptivePooling share; subclasses say which window."""
 
     def window(self, node: AnyNode, space: tuple[int, int], sizes: np.ndarray | None) -> Window:

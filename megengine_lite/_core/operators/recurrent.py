@@ -12,7 +12,7 @@ from megengine_lite._core.ir.dtype import BYTE, DType
 from megengine_lite._core.ir.graph import AnyNode, Node, TensorSpec
 from megengine_lite._core.ir.params import RNNCellNonlineMode
 from megengine_lite._core.ir.quantize import from_float32, to_float32
-from megengine_lite._core.operators.base import Operator, fail, register
+from megengine_lite._core.operators.base import Operator, ProductOperator, fail, register
 from megengine_lite._core.operators.facts import InOriginal
 from megengine_lite._core.operators.values import check_count, check_float, check_ndim, check_same_shape
 
@@ -173,7 +173,7 @@ def count_weights(node: AnyNode, gates: int, input_size: int) -> int:
     return result
 
 
-class _Layers(Operator):
+class _Layers(ProductOperator):
     """Layers over a sequence.
 
     Inputs x [T, B, I], h0 [layers directions, B, H][, c0], flat weights; outputs y [T, B, H directions], last h[, c],

@@ -6,7 +6,7 @@ Works for any number of spatial dimensions. Arrays are ``(n, groups, channels, *
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any, Protocol
@@ -18,6 +18,21 @@ from megengine_lite._core.operators.base import fail
 
 # Patches are gathered for as many output rows at a time as fit in this many elements.
 _PATCH_ELEMENTS = 1 << 21
+
+
+def places_inside(size: int, stride: int, dilation: int, pad: int, length: int, out: int) -> Iterable[int]:
+    """Places of a window, along one axis, that reach into data of a length at some position of the window.
+
+    A window of a file may have millions of places. Those that do are few where the data and the output are small.
+    """
+
+    def at(position: int) -> range:
+        first = position * stride - pad
+        return range(max(-(first // dilation), 0), min((length - 1 - first) // dilation + 1, size))
+
+    if size <= length * out:
+        return range(size)
+    return sorted({place for position in range(out) for place in at(position)})
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,15 @@ from typing import Any
 from megengine_lite._core.formats.mge.history import Release, layout_of, modernize
 from megengine_lite._core.formats.wire.flatbuffer import TableReader
 from megengine_lite._core.ir.dtype import WIDE, DType, DTypeCode
-from megengine_lite._core.ir.params import BY_CODE, AxisDesc, AxisMethod, DTypeTable, ElemwiseMode, IndexDescMaskItem, Param
+from megengine_lite._core.ir.params import (
+    BY_CODE,
+    AxisDesc,
+    AxisMethod,
+    DTypeTable,
+    ElemwiseMode,
+    IndexDescMaskItem,
+    Param,
+)
 from megengine_lite._core.ir.params.elemwise import OF_OTHER_FORMATS
 from megengine_lite._core.system.memory import MAX_NDIM
 from megengine_lite.errors import ModelFormatError, UnsupportedOperatorError

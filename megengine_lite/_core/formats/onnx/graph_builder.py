@@ -28,9 +28,17 @@ from megengine_lite._core.ir.params import AxisDesc, AxisMethod, ElemwiseMode, E
 from megengine_lite._core.operators import REGISTRY
 from megengine_lite._core.operators.base import naming
 from megengine_lite._core.operators.reference import run_node
+from megengine_lite.errors import ModelFormatError
 
 MOST_FOLDED = 4096
 """Elements of a result that is computed while a model is loaded."""
+MOST_STEPS = 1 << 20
+"""Elements that a node works on (see ``folding_steps``) which is computed while a model is loaded."""
+ALL_STEPS = 1 << 21
+"""The same for all nodes of a model together. What is beyond that stays in the graph."""
+MOST_MADE = 1 << 17
+"""Nodes that are made for a model, those included that are computed at once."""
+_STEPS_OF_NODE = 64  # what a node of a single element costs
 
 CONSTANT = "ImmutableTensor"
 """What the original calls operators of constants, for dumps that can be laid beside its own."""
@@ -94,7 +102,7 @@ class Value:
 
     @property
     def length(self) -> int | None:
-        """The number of ``extent``, for who builds on it: the inputs that it follows from must have their sizes then."""
+        """The number of ``extent``. Who asks builds on it, so the inputs that it follows from must have these sizes."""
         if self.extent is None:
             return None
         for declared in self.extent.inputs:
@@ -136,6 +144,8 @@ class GraphBuilder:
         self.nodes: list[AnyNode] = []
         self.label = ""
         self._count = 0
+        self._n_made = 0
+        self._steps = 0
         self._n_constants = 0
         self._int64: set[AnyVar] = set()
         self._token = object()  # makes keys of constants unique to this load
@@ -172,6 +182,9 @@ class GraphBuilder:
         self, op: str, parameters: Any, inputs: Iterable[AnyVar], n_outputs: int = 1, dtype: DType | None = None
     ) -> list[AnyVar]:
         """Adds a node; gives the variables of its outputs. ``dtype`` is the output's type if the operator asks."""
+        self._n_made += 1
+        if self._n_made > MOST_MADE:
+            raise ModelFormatError(f"more than {MOST_MADE} nodes would be made for the model; none has so many")
         outputs = [AnyVar(self.new_id(), self.label) for _ in range(n_outputs)]
         node = AnyNode(op, parameters, inputs, outputs, self.label, dtype)
         folded = self._folded(node)
@@ -207,8 +220,13 @@ class GraphBuilder:
         if not specs or not operator.folds or operator.dynamic:
             return None
         inferred = naming(node, operator.infer, node, specs)
-        if any(not isinstance(s, TensorSpec) or s.size > MOST_FOLDED for s in inferred):
+        known = [s for s in inferred if isinstance(s, TensorSpec) and s.size <= MOST_FOLDED]
+        if len(known) < len(inferred):
             return None
+        steps = _STEPS_OF_NODE + operator.folding_steps(node, specs, known)
+        if steps > MOST_STEPS or self._steps + steps > ALL_STEPS:
+            return None
+        self._steps += steps
         results = naming(node, run_node, node, specs)
         return [
             Var(out.id, out.name, TensorSpec(s.shape, s.dtype), self._kept(np.ascontiguousarray(s.value)))

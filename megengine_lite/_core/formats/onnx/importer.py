@@ -38,6 +38,8 @@ from megengine_lite.errors import LiteError, ModelFormatError, UnsupportedOperat
 
 MAX_NODES = 1 << 17
 """Calls of a model whose functions are inlined."""
+MAX_PARTS = 1 << 21
+"""Names and attributes of these, those of functions and branches counted for each call."""
 _MOST_LISTED = 50
 _E = ElementType
 # What tensors of the API hold in place of types that they do not have. An int32 has the bits of a uint32.
@@ -105,6 +107,9 @@ class _Importer:
         self._what = what
         self._builder = GraphBuilder()
         self._n_nodes = 0
+        self._n_parts = 0
+        self._ordered: dict[int, list[NodeProto]] = {}
+        self._imports: dict[FunctionKey, dict[str, int]] = {}
         self._missing: list[str] = []
         self._functions: dict[FunctionKey, FunctionProto] = {}
         for function in record.functions:
@@ -244,17 +249,27 @@ class _Importer:
     def _graph(self, graph: GraphProto, scope: _Scope) -> list[Value | None]:
         """Converts the nodes of a graph; gives its outputs."""
         names = [info.name for info in graph.output]
-        self._nodes(graph.node, names, scope)
+        self._nodes(graph, names, scope)
         return [self._lookup(name, scope) for name in names]
 
-    def _nodes(self, nodes: Sequence[NodeProto], wanted: Sequence[str], scope: _Scope) -> None:
-        for node in in_order(nodes, wanted, self._what):
+    def _nodes(self, owner: GraphProto | FunctionProto, wanted: Sequence[str], scope: _Scope) -> None:
+        """Converts the nodes of a graph or function, whose order is found once, however often it is called."""
+        ordered = self._ordered.get(id(owner))
+        if ordered is None:
+            ordered = self._ordered[id(owner)] = in_order(owner.node, wanted, self._what)
+        for node in ordered:
             self._node(node, scope)
+
+    def _count_parts(self, count: int) -> None:
+        self._n_parts += count
+        if self._n_parts > MAX_PARTS:
+            raise self._fault(f"more than {MAX_PARTS} parts, those of functions counted for each call")
 
     def _node(self, node: NodeProto, scope: _Scope) -> None:
         self._n_nodes += 1
         if self._n_nodes > MAX_NODES:
             raise self._fault(f"more than {MAX_NODES} nodes, those of functions counted for each call")
+        self._count_parts(len(node.input) + len(node.output) + len(node.attribute))
         results = self._results(node, scope)
         for name, value in zip(node.output, results, strict=False):
             if name in scope.values:
@@ -266,7 +281,9 @@ class _Importer:
         """The outputs of a node; None for those that cannot be made."""
         nothing = [None] * len(node.output)
         inputs = [self._lookup(name, scope) if name else None for name in node.input]
-        if any(v is None and name and not scope.omits(name) for v, name in zip(inputs, node.input, strict=True)):
+        if None in inputs and any(
+            v is None and name and not scope.omits(name) for v, name in zip(inputs, node.input, strict=True)
+        ):
             return nothing  # what it needs is listed already
         label = label_of(node)
         domain, outer_label = _domain(node.domain), self._builder.label
@@ -343,15 +360,23 @@ class _Importer:
             raise self._fault(
                 f"the function {function.name!r} has {len(function.input)} inputs, {len(inputs)} are given"
             )
-        defaults = {a.name: a for a in function.attribute_proto}
-        versions = {**scope.versions, **self._versions(function.opset_import)}
-        inner = _Scope(versions, None, {**defaults, **attributes}, (*scope.calls, key))
+        self._count_parts(len(function.input) + len(function.output) + len(function.attribute_proto))
+        versions = scope.versions
+        if function.opset_import:
+            own = self._imports.get(key)
+            if own is None:
+                own = self._imports[key] = self._versions(function.opset_import)
+            self._count_parts(len(own))
+            versions = {**versions, **own}
+        if function.attribute_proto:
+            attributes = {**{a.name: a for a in function.attribute_proto}, **attributes}
+        inner = _Scope(versions, None, attributes, (*scope.calls, key))
         for k, name in enumerate(function.input):
             value = inputs[k] if k < len(inputs) else None
             inner.values[name] = value
             if value is None:
                 inner.omitted.add(name)
-        self._nodes(function.node, function.output, inner)
+        self._nodes(function, function.output, inner)
         if left_out := inner.omitted & {*function.output}:
             raise self._fault(
                 f"the function {function.name!r} gives its input {min(left_out)!r}, which its caller leaves out"
@@ -377,6 +402,7 @@ class _Importer:
 
     def _inner(self, graph: GraphProto, scope: _Scope) -> list[Value | None]:
         """The outputs of a graph inside of another one, whose values it can read."""
+        self._count_parts(len(graph.initializer) + len(graph.output))
         inner = _Scope(scope.versions, scope, scope.attributes, scope.calls)
         self._add_initializers(graph, inner)
         return self._graph(graph, inner)

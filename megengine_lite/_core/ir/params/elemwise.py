@@ -105,9 +105,7 @@ class ElemwiseMode(IntEnum):
     NAN_SIGN = 89
 
 
-OF_OTHER_FORMATS = frozenset(
-    (ElemwiseMode.NAN_RELU, ElemwiseMode.NAN_MAX, ElemwiseMode.NAN_MIN, ElemwiseMode.NAN_SIGN)
-)
+OF_OTHER_FORMATS = frozenset((ElemwiseMode.NAN_RELU, ElemwiseMode.NAN_MAX, ElemwiseMode.NAN_MIN, ElemwiseMode.NAN_SIGN))
 """Modes that importers of other formats make; files of MegEngine have none of them."""
 
 

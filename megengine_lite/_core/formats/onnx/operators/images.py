@@ -45,7 +45,7 @@ def _resize(call: Call) -> Value:
     if numbers is None:
         raise NotConverted("it has neither scales nor sizes")
     named = call.integers("axes") if call.version >= 18 else None
-    places = list(range(x.rank)) if named is None else [call.normalized(a, x.rank) for a in named]
+    places = list(range(x.rank)) if named is None else call.axes_in_order(named, x.rank)
     parameters = OnnxResize(
         tuple(places),
         by_sizes,

@@ -126,8 +126,8 @@ def _shape(call: Call) -> Value:
 @converts("Size")
 def _size(call: Call) -> Value:
     b, x = call.builder, call.input(0)
-    if x.extent is not None and not x.extent.inputs:
-        return b.constant(np.int64(x.extent.number))
+    if x.length is not None:
+        return b.constant(np.int64(x.length))
     return product(b, b.shape(x)).with_rank(0)
 
 
@@ -152,7 +152,7 @@ def _slice(call: Call) -> Value:
         count = limits[1].length if axes is None else len(axes)
     if count is None:
         raise NotConverted("the number of its axes is not known")
-    places = [call.normalized(a, x.rank) for a in (range(count) if axes is None else axes)]
+    places = call.axes_in_order(range(count) if axes is None else axes, x.rank)
     for k, axis in enumerate(places):
         begin, end = (element(b, v, k) for v in limits)
         step = None if steps is None else element(b, steps, k)
@@ -198,7 +198,7 @@ def _pad(call: Call) -> Value:
 
 def _of_all_axes(call: Call, x: Value, numbers: Value, axes: Sequence[int]) -> Value:
     """The padding of all axes from that of some."""
-    b, places = call.builder, [call.normalized(a, x.rank) for a in axes]
+    b, places = call.builder, call.axes_in_order(axes, x.rank)
     parts = [b.constant(np.array([0]))] * (2 * x.rank)
     for k, axis in enumerate(places):
         parts[axis] = b.part(numbers, 0, k, k + 1)
@@ -212,7 +212,7 @@ def _exactly(b: GraphBuilder, x: Value) -> Value:
 
 def all_pads(call: Call, x: Value, pads: Sequence[int], axes: Sequence[int] | None) -> list[tuple[int, int]]:
     """What to add in front of and behind each axis."""
-    places = list(range(x.rank)) if axes is None else [call.normalized(a, x.rank) for a in axes]
+    places = list(range(x.rank)) if axes is None else call.axes_in_order(axes, x.rank)
     if len(pads) != 2 * len(places):
         raise NotConverted(f"{len(pads)} numbers do not pad {len(places)} axes")
     widths = [(0, 0)] * x.rank

@@ -159,9 +159,13 @@ class Call:
 
     def axes(self, numbers: Sequence[int], rank: int) -> list[int]:
         """Axes counted from the front, sorted; each may be named once."""
-        found = sorted(self.normalized(n, rank) for n in numbers)
+        return sorted(self.axes_in_order(numbers, rank))
+
+    def axes_in_order(self, numbers: Sequence[int], rank: int) -> list[int]:
+        """Axes counted from the front; each may be named once."""
+        found = [self.normalized(n, rank) for n in numbers]
         if len(set(found)) != len(found):
-            raise ModelFormatError(f"the axes {list(numbers)} name one axis twice")
+            raise ModelFormatError(f"the axes {list(numbers)[:20]} name one axis twice")
         return found
 
 

@@ -1,0 +1,159 @@
+"""ONNX models whose size in the file says little of the work: loading is linear in what they contain, or refused."""
+
+import itertools
+import time
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper
+from support.onnx_models import load, make, run
+
+from megengine_lite._core.formats.load import load_model
+from megengine_lite._core.formats.onnx import graph_builder
+from megengine_lite.errors import LiteError, ModelFormatError
+
+F = TensorProto.FLOAT
+OWN = [helper.make_opsetid("own", 1)]
+# On a busy machine; what these models took before was ten times as much and more, or had no end.
+MOST_SECONDS = 8.0
+
+
+def node(op, inputs, output="y", **attributes):
+    return helper.make_node(op, inputs.split(), [output], **attributes)
+
+
+def vector_model(nodes, constants=(), **more):
+    return make(nodes, [("x", F, [4])], [("y", F, None)], constants, **more)
+
+
+def timed(model):
+    """What comes of loading, in bounded time."""
+    content = model.SerializeToString()
+    begin = time.process_time()
+    try:
+        return load_model(content).graph
+    except LiteError as error:
+        return error
+    finally:
+        assert time.process_time() - begin < MOST_SECONDS
+
+
+@pytest.mark.parametrize("op", ["MaxPool", "AveragePool", "LpPool"])
+@pytest.mark.parametrize("shape", [(1, 1, 4), (1, 1, 4, 4), (1, 1, 2, 2, 2)])
+def test_windows_of_constants(op, shape):
+    """A window of 2 ** 26 places along each axis reaches into four elements."""
+    axes = len(shape) - 2
+    size = 1 << 26
+    pads = [size // 2] * axes + [size // 2 - shape[-1]] * axes
+    model = vector_model([node(op, "c", kernel_shape=[size] * axes, pads=pads)], {"c": np.ones(shape, np.float32)})
+    assert len(timed(model).outputs) == 1
+
+
+def test_taps_that_only_see_padding_are_left_out():
+    c = np.float32([[[1, -2, 3, 4]]])
+    for op, wanted in (("MaxPool", [4]), ("AveragePool", [1.5]), ("LpPool", [np.sqrt(30)])):
+        model = vector_model([node(op, "c", kernel_shape=[40], pads=[20, 16])], {"c": c})
+        np.testing.assert_allclose(run(load(model))[0].ravel(), wanted, rtol=1e-6)
+
+
+def test_products_of_constants_that_are_too_large_stay_in_the_graph():
+    rng = np.random.default_rng(0)
+    a = rng.standard_normal((64, 64)).astype(np.float32)
+    graph = timed(vector_model([node("MatMul", "a a")], {"a": a}))
+    assert [n.op for n in graph.nodes] == ["MatrixMul"]
+    small = timed(vector_model([node("MatMul", "a a")], {"a": a[:8, :8]}))
+    assert not small.nodes
+    letters = "abcdefgh"
+    model = vector_model(
+        [node("Einsum", " ".join("a" * 8), equation=f"{','.join(f'{c}' for c in letters)}->")], {"a": a[0]}
+    )
+    assert [n.op for n in timed(model).nodes] == ["Einsum"]
+
+
+def test_folding_is_bounded_for_all_nodes_together():
+    """Each of these takes some milliseconds, and is small enough by itself."""
+    count = 20_000
+    names = ["c", *(f"v{k}" for k in range(count - 1)), "y"]
+    nodes = [node("Erf", a, b) for a, b in itertools.pairwise(names)]
+    graph = timed(vector_model(nodes, {"c": np.ones(graph_builder.MOST_FOLDED, np.float32)}))
+    steps = 2 * graph_builder.MOST_FOLDED
+    assert count - len(graph.nodes) <= graph_builder.ALL_STEPS / steps < count - len(graph.nodes) + 10
+
+
+def test_unused_nodes_of_functions_are_sorted_out_once():
+    unused = [node("Neg", "a", f"d{k}") for k in range(20_000)]
+    body = helper.make_function("own", "F", ["a"], ["b"], [node("Neg", "a", "b"), *unused], [])
+    names = ["x", *(f"v{k}" for k in range(1999)), "y"]
+    nodes = [node("F", a, b, domain="own") for a, b in itertools.pairwise(names)]
+    assert len(timed(vector_model(nodes, functions=[body], opsets=OWN)).nodes) == 2000
+
+
+@pytest.mark.parametrize("what", ["inputs", "attributes", "outputs"])
+def test_signatures_of_functions_count_for_each_call(what):
+    many = [f"n{k}" for k in range(20_000)]
+    inputs, outputs, nodes = ["a"], ["b"], [node("Neg", "a", "b")]
+    if what == "inputs":
+        inputs = inputs + many
+    if what == "outputs":
+        outputs, nodes = outputs + many, nodes + [node("Neg", "a", n) for n in many]
+    body = helper.make_function("own", "F", inputs, outputs, nodes, [])
+    if what == "attributes":
+        body.attribute_proto.extend(helper.make_attribute(n, 1) for n in many)
+    names = ["x", *(f"v{k}" for k in range(1999)), "y"]
+    calls = [node("F", a, b, domain="own") for a, b in itertools.pairwise(names)]
+    error = timed(vector_model(calls, functions=[body], opsets=OWN))
+    assert isinstance(error, ModelFormatError) and "those of functions counted for each call" in str(error)
+
+
+@pytest.mark.parametrize("depth", [12, 40])
+def test_functions_that_double_at_each_level(depth):
+    def level(k):
+        calls = [node(f"F{k + 1}", "a", "t", domain="own"), node(f"F{k + 1}", "t", "b", domain="own")]
+        return helper.make_function("own", f"F{k}", ["a"], ["b"], calls, [])
+
+    last = helper.make_function("own", f"F{depth}", ["a"], ["b"], [node("Neg", "a", "b")], [])
+    model = vector_model([node("F0", "x", domain="own")], functions=[*map(level, range(depth)), last], opsets=OWN)
+    found = timed(model)
+    if depth == 12:
+        assert len(found.nodes) == 1 << depth
+    else:
+        assert "more than 131072 nodes" in str(found)
+
+
+def test_chains_take_time_in_proportion():
+    count = 30_000
+    names = ["x", *(f"v{k}" for k in range(count - 1)), "y"]
+    nodes = [node("Neg", a, b) for a, b in itertools.pairwise(names)]
+    assert len(timed(vector_model(nodes)).nodes) == count
+
+
+def test_nodes_that_are_made_are_counted():
+    found = timed(vector_model([node("Sum", " ".join("x" * 200_000))]))
+    assert isinstance(found, ModelFormatError) and "more than 131072 nodes would be made" in str(found)
+
+
+@pytest.mark.parametrize("runs", [False, True])
+def test_axes_that_are_named_again_are_refused(runs):
+    n = 4000
+    constants = {"b": np.zeros(n, np.int64), "e": np.full(n, 3), "a": np.zeros(n, np.int64)}
+    nodes = [node("Slice", "x b e a")]
+    inputs = [("x", F, [4])]
+    if runs:
+        inputs.append(("a", TensorProto.INT64, [n]))
+        del constants["a"]
+    model = make(nodes, inputs, [("y", F, None)], constants)
+    with pytest.raises(LiteError, match="name one axis twice"):
+        network = load(model)
+        run(network, x=np.zeros(4, np.float32), a=np.zeros(n, np.int32))
+
+
+@pytest.mark.parametrize("op, constants", [("Pad", {"p": [1, 1, 1, 1], "v": 0.0, "a": [0, 0]}), ("Resize", {})])
+def test_axes_of_other_operators_are_named_once(op, constants):
+    if op == "Pad":
+        one = node("Pad", "x p v a")
+        constants = {k: np.float32(v) if k == "v" else np.array(v) for k, v in constants.items()}
+    else:
+        one = helper.make_node("Resize", ["x", "", "s"], ["y"], axes=[0, 0])
+        constants = {"s": np.float32([2, 2])}
+    with pytest.raises(ModelFormatError, match="name one axis twice"):
+        load(vector_model([one], constants, opset=18))
