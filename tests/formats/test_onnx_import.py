@@ -173,14 +173,6 @@ def test_functions_that_give_what_is_left_out_are_refused():
         load(model)
 
 
-def test_sizes_of_a_filter_that_is_an_input_are_not_guessed():
-    io = [("x", F, ["n", "c", "h", "w"]), ("f", F, ["o", "c", "p", "q"])], [("y", F, ["n", "o", "h", "w"])]
-    given = {"x": np.arange(72, dtype=np.float32).reshape(1, 2, 6, 6), "f": np.ones((3, 2, 3, 3), np.float32)}
-    check(make([node("Conv", "x f", "y", auto_pad="SAME_UPPER", kernel_shape=[3, 3])], *io), **given)
-    with pytest.raises(UnsupportedOperatorError, match="no kernel_shape"):
-        load(make([node("Conv", "x f", "y", auto_pad="SAME_UPPER")], *io))
-
-
 def test_groups_of_a_filter_that_is_an_input():
     io = [("x", F, ["n", "c", "h", "w"]), ("f", F, ["o", "i", "p", "q"])], [("y", F, ["n", "o", "h", "w"])]
     given = {"x": np.arange(144, dtype=np.float32).reshape(1, 4, 6, 6) / 9, "f": np.eye(6, 18).astype(np.float32)}

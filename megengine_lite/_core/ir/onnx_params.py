@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import TYPE_CHECKING
 
 from megengine_lite._core.ir.expansion import Expansion
+from megengine_lite._core.ir.graph import AnyNode, AnyVar, ModelGraph, TensorSpec
 from megengine_lite.errors import ShapeError
-
-if TYPE_CHECKING:
-    from megengine_lite._core.ir.graph import AnyNode, ModelGraph, TensorSpec
 
 
 class OnnxMode(IntEnum):
@@ -254,22 +251,42 @@ class Recurrent:
 class OnnxIf(Expansion):
     """Two graphs, one of which takes the place of the node by the truth of its first input.
 
-    The variables that they read are the node's further inputs.
+    The variables that they read are the node's further inputs. A function makes a graph that depends on their shapes.
     """
 
-    then_branch: ModelGraph
-    else_branch: ModelGraph
+    then_branch: ModelGraph | Callable[[Mapping[AnyVar, TensorSpec]], ModelGraph]
+    else_branch: ModelGraph | Callable[[Mapping[AnyVar, TensorSpec]], ModelGraph]
 
     values = (0,)
 
-    def key(self, node: AnyNode, specs: Sequence[TensorSpec]) -> bool:
+    def key(self, node: AnyNode, specs: Sequence[TensorSpec]) -> Hashable:
         value = specs[0].value
         if value is None or value.size != 1:
             raise ShapeError(f"If {node.name!r}: the condition has the shape {specs[0].shape}, it must be one number")
-        return bool(value.reshape(-1)[0])
+        decided = bool(value.reshape(-1)[0])
+        branch = self.then_branch if decided else self.else_branch
+        return (decided, *(s.shape for s in specs)) if callable(branch) else decided
 
     def graph(self, node: AnyNode, specs: Sequence[TensorSpec]) -> ModelGraph:
-        return self.then_branch if self.key(node, specs) else self.else_branch
+        value = specs[0].value
+        branch = self.then_branch if value is not None and value.any() else self.else_branch
+        return branch(dict(zip(node.inputs, specs, strict=True))) if callable(branch) else branch
 
     def known_graphs(self) -> Sequence[ModelGraph]:
-        return self.then_branch, self.else_branch
+        return [b for b in (self.then_branch, self.else_branch) if not callable(b)]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class OnnxGraph(Expansion):
+    """A graph that is made anew for each set of shapes of the inputs, because it is another one for other shapes.
+
+    ``make(inputs, specs)`` gives it for the variables of the inputs.
+    """
+
+    make: Callable[[Sequence[AnyVar], Sequence[TensorSpec]], ModelGraph]
+
+    def key(self, node: AnyNode, specs: Sequence[TensorSpec]) -> tuple[tuple[int, ...], ...]:
+        return tuple(spec.shape for spec in specs)
+
+    def graph(self, node: AnyNode, specs: Sequence[TensorSpec]) -> ModelGraph:
+        return self.make(node.inputs, specs)

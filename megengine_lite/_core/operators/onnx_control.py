@@ -22,3 +22,16 @@ class OnnxIf(DynamicOperator):
 
     def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> Sequence[Spec]:
         raise InternalError(f"{node.name!r} has not been replaced by a branch")
+
+
+@register
+class OnnxGraph(DynamicOperator):
+    """A graph that depends on the shapes of the inputs; it takes the place of the node before that is inferred."""
+
+    name = "OnnxGraph"
+    param = onnx_params.OnnxGraph
+    in_files = None
+    folds = False
+
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> Sequence[Spec]:
+        raise InternalError(f"{node.name!r} has not been replaced by its graph")

@@ -32,10 +32,11 @@ class Stop:
     node comes first there are no plans: the stops of those graphs have them.
     """
 
-    def __init__(self, node: int, graph: ModelGraph, lifetimes: Lifetimes):
+    def __init__(self, node: int, graph: ModelGraph, lifetimes: Lifetimes, follows_values: bool = False):
         self.node = node
         self.graph = graph
         self.lifetimes = lifetimes
+        self.follows_values = follows_values  # whether one comes here because of values, not only of shapes
         self.expansions: OrderedDict[Hashable, Stop] = OrderedDict()
         self.shape_vars: dict[AnyVar, None] = {}  # variables whose shapes decide the plan
         self.value_vars: list[AnyVar] = []  # variables whose values do
@@ -55,14 +56,15 @@ class Stop:
 
     def after(self, plan: Plan) -> Stop:
         """The place where a plan that begins here ends."""
-        return Stop(plan.next_node, self.graph, self.lifetimes)
+        return Stop(plan.next_node, self.graph, self.lifetimes, self.follows_values or bool(self.value_vars))
 
     def expand(self, need: NeedsExpansion, most: int) -> Stop:
         """The same place in the graph with the node here replaced; at most so many are kept."""
         found = self.expansions.get(need.key)
         if found is None:
             graph = expanded(self.graph, self.node, need.specs)
-            found = self.expansions[need.key] = Stop(self.node, graph, Lifetimes.of(graph))
+            follows_values = self.follows_values or bool(self.value_vars)
+            found = self.expansions[need.key] = Stop(self.node, graph, Lifetimes.of(graph), follows_values)
         self.expansions.move_to_end(need.key)
         while len(self.expansions) > max(most, 2):
             self.expansions.popitem(last=False)
@@ -132,13 +134,17 @@ class Plans:
     def __iter__(self) -> Iterator[Plan]:
         if self._only is not None:
             yield self._only
+        for stop in self._stops():
+            for plan, _ in stop.plans.values():
+                yield plan
+
+    def _stops(self) -> Iterator[Stop]:
         stops = [self.root]
         while stops:
             stop = stops.pop()
+            yield stop
             stops += stop.expansions.values()
-            for plan, following in stop.plans.values():
-                yield plan
-                stops.append(following)
+            stops += (following for _, following in stop.plans.values())
 
     @property
     def is_single(self) -> bool:
@@ -153,12 +159,13 @@ class Plans:
         LiteError
             There are several, or none.
         """
-        plans = list(self)
-        if len(plans) != 1 or self.root.value_vars or plans[0].next_node < len(self.graph.nodes):
+        stops = [stop for stop in self._stops() if stop.plans]
+        plans = [entry for stop in stops for entry in stop.plans.values()]
+        if len(plans) != 1 or not plans[0][1].is_end or plans[0][1].follows_values:
             raise LiteError(
                 "the graph cannot be freed: the shapes in this model depend on data, or several have been run"
             )
-        return plans[0]
+        return plans[0][0]
 
     def reduced(self, graph: ModelGraph, plan: Plan) -> Plans:
         """Plans of a graph without nodes: this one only."""

@@ -230,7 +230,7 @@ class Session:
         for output in plans.graph.outputs:
             self._results[output] = values[output]
         # Plans that depend on values of inputs must be chosen anew each time.
-        if stop is plans.root and not plan.has_dynamic_outputs and not stop.value_vars:
+        if stop is plans.root and not plan.has_dynamic_outputs and not following.follows_values:
             self._fast = _Bound(plan)
 
     def prepare(self) -> None:

@@ -8,7 +8,7 @@ and reported together.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from megengine_lite._core.formats.loaded_model import LoadedModel
@@ -26,13 +26,13 @@ from megengine_lite._core.formats.onnx.messages import (
     ValueInfoProto,
 )
 from megengine_lite._core.formats.onnx.operators import find_converter
-from megengine_lite._core.formats.onnx.operators.table import NEWEST, OLDEST, STANDARD, Call, NotConverted
-from megengine_lite._core.formats.onnx.ordering import in_order, label_of
+from megengine_lite._core.formats.onnx.operators.table import NEWEST, OLDEST, STANDARD, Call, NeedsShapes, NotConverted
+from megengine_lite._core.formats.onnx.ordering import in_order, label_of, names_read
 from megengine_lite._core.formats.onnx.values import DTYPES, element_type, shape_of, tensor_constant
 from megengine_lite._core.ir import onnx_params
 from megengine_lite._core.ir.declared_shape import DeclaredShape
-from megengine_lite._core.ir.dtype import FLOAT32, INT32
-from megengine_lite._core.ir.graph import AnyNode, AnyVar, ModelGraph, TensorSpec, Var
+from megengine_lite._core.ir.dtype import FLOAT32, INT32, DType
+from megengine_lite._core.ir.graph import AnyNode, AnyVar, Constant, ModelGraph, TensorSpec, Var
 from megengine_lite._core.system.memory import MAX_NDIM
 from megengine_lite.errors import LiteError, ModelFormatError, UnsupportedOperatorError
 
@@ -97,15 +97,44 @@ def import_model(record: ModelProto, files: ExternalFiles, what: str) -> LoadedM
     UnsupportedOperatorError
         Some nodes cannot be converted; all of them are listed.
     """
-    return _Importer(record, files, what).model()
+    importer = _Importer(record, files, what)
+    try:
+        return importer.model()
+    except UnsupportedOperatorError:
+        if not importer.waits_for_shapes:
+            raise
+    return _Importer(record, files, what).model_for_later()
 
 
 class _Importer:
-    def __init__(self, record: ModelProto, files: ExternalFiles, what: str):
+    """Makes the graph of one model.
+
+    Parameters
+    ----------
+    stored
+        Values of stored tensors that other graphs of the same model have, by the identity of the record.
+    given
+        Variables in the place of inputs, by name, with the shapes that the graph is made for.
+    ids
+        Where variables get their numbers from.
+    """
+
+    def __init__(
+        self,
+        record: ModelProto,
+        files: ExternalFiles,
+        what: str,
+        stored: dict[int, Constant] | None = None,
+        given: Mapping[str, tuple[AnyVar, TensorSpec]] | None = None,
+        ids: Iterator[int] | None = None,
+    ):
         self._record = record
         self._files = files
         self._what = what
-        self._builder = GraphBuilder()
+        self._stored = {} if stored is None else stored
+        self._given = {} if given is None else given
+        self._builder = GraphBuilder(ids)
+        self._n_waiting = 0  # nodes among the missing that can be converted once shapes are known
         self._n_nodes = 0
         self._n_parts = 0
         self._ordered: dict[int, list[NodeProto]] = {}
@@ -123,15 +152,61 @@ class _Importer:
 
     # ---- the model --------------------------------------------------------------------------------------------------
 
+    @property
+    def waits_for_shapes(self) -> bool:
+        """Whether every node that is missing can be converted once the shapes of the inputs are known."""
+        unknown = any(not declared.is_fixed for declared in self._builder.declared.values())
+        return unknown and 0 < len(self._missing) == self._n_waiting
+
     def model(self) -> LoadedModel:
-        record = self._record
-        graph = record.graph
+        """The model with the graph for inputs of any shapes."""
+        scope, inputs, scalars = self._start()
+        outputs = self._outputs(scope, scalars)
+        return self._loaded(self._builder.nodes, inputs, outputs, scalars)
+
+    def model_for_later(self) -> LoadedModel:
+        """The model with one node, which stands for the graph that is made once the shapes of the inputs are known."""
+        _, inputs, scalars = self._start()
+        graph = self._main
+        outputs: dict[str, AnyVar] = {}
+        for info in graph.output:
+            outputs[info.name] = AnyVar(self._builder.new_id(), info.name)
+            tensor = None if info.type is None else info.type.tensor
+            if tensor is not None and tensor.shape is not None and not tensor.shape.dim:
+                scalars.add(info.name)
+        if len(outputs) < len(graph.output) or not outputs:
+            raise self._fault("two outputs have one name" if outputs else "the model has no outputs")
+
+        def make(variables: Sequence[AnyVar], specs: Sequence[TensorSpec]) -> ModelGraph:
+            given = {v.name: (v, spec) for v, spec in zip(variables, specs, strict=True)}
+            return self._again(given).graph()
+
+        node = AnyNode("OnnxGraph", onnx_params.OnnxGraph(make), inputs, outputs.values(), graph.name)
+        return self._loaded([node], inputs, outputs, scalars)
+
+    def graph(self) -> ModelGraph:
+        """The graph for inputs of the given shapes, in the place of a node that reads them."""
+        scope, _, scalars = self._start()
+        outputs = self._outputs(scope, scalars)
+        return ModelGraph(self._builder.nodes, [], list(outputs.values()), list(outputs))
+
+    def _again(self, given: Mapping[str, tuple[AnyVar, TensorSpec]]) -> _Importer:
+        """An importer of the same model for another graph."""
+        return _Importer(self._record, self._files, self._what, self._stored, given, self._builder.ids)
+
+    @property
+    def _main(self) -> GraphProto:
+        graph = self._record.graph
         assert graph is not None  # the reader has checked it
-        scope = _Scope(self._versions(record.opset_import))
-        self._add_initializers(graph, scope)
+        return graph
+
+    def _start(self) -> tuple[_Scope, list[Var], set[str]]:
+        """The scope of the model's graph with its inputs, their variables, and the names of those that are scalars."""
+        scope = _Scope(self._versions(self._record.opset_import))
+        self._add_initializers(self._main, scope)
         inputs: list[Var] = []
         scalars = set()
-        for info in graph.input:
+        for info in self._main.input:
             if info.name in scope.initializers:
                 continue
             var, value = self._input(info)
@@ -141,12 +216,16 @@ class _Importer:
             inputs.append(var)
             if value.rank == 0:
                 scalars.add(info.name)
-        found = self._graph(graph, scope)
+        return scope, inputs, scalars
+
+    def _outputs(self, scope: _Scope, scalars: set[str]) -> dict[str, AnyVar]:
+        """Converts all nodes; the variables of outputs by name. Adds scalars among them."""
+        found = self._graph(self._main, scope)
         self._refuse()
         if not found:
             raise self._fault("the model has no outputs")
         outputs: dict[str, AnyVar] = {}
-        for info, output in zip(graph.output, found, strict=True):
+        for info, output in zip(self._main.output, found, strict=True):
             assert output is not None  # else it is listed as missing
             if info.name in outputs:
                 raise self._fault(f"two outputs have the name {info.name!r}")
@@ -154,7 +233,12 @@ class _Importer:
             outputs[info.name] = self._output(output)
             if output.rank == 0:
                 scalars.add(info.name)
-        made = ModelGraph(self._builder.nodes, inputs, list(outputs.values()), list(outputs))
+        return outputs
+
+    def _loaded(
+        self, nodes: list[AnyNode], inputs: list[Var], outputs: dict[str, AnyVar], scalars: set[str]
+    ) -> LoadedModel:
+        made = ModelGraph(nodes, inputs, list(outputs.values()), list(outputs))
         made.declared = tuple(self._builder.declared.values())
         return LoadedModel(
             graph=made,
@@ -162,9 +246,9 @@ class _Importer:
             output_names=list(outputs),
             default_inputs={},
             container="onnx",
-            version=record.ir_version or 0,
+            version=self._record.ir_version or 0,
             metadata=None,
-            has_operator_names=any(node.name for node in graph.node),
+            has_operator_names=any(node.name for node in self._main.node),
             scalars=frozenset(scalars),
         )
 
@@ -194,20 +278,26 @@ class _Importer:
             raise UnsupportedOperatorError(f"{self._what}: input {info.name!r} {what}; give it one and export again")
         kind = element_type(tensor.elem_type, f"input {info.name!r}", self._what)
         dims = tensor.shape.dim
-        # What is symbolic is 1 until the input is given.
-        shape = tuple(1 if d.value is None else d.value for d in dims)
+        # What is symbolic is 1 until the input is given. Some programs write -1 for it.
+        sizes = [None if d.value == -1 else d.value for d in dims]
+        shape = tuple(1 if size is None else size for size in sizes)
         if len(shape) > MAX_NDIM or any(not 0 <= d < 2**31 for d in shape):
             raise self._fault(f"input {info.name!r} has the shape {shape[:20]}, which no tensor can have")
         dtype = _AT_THE_API.get(kind, DTYPES[kind])
         var = Var(self._builder.new_id(), info.name, TensorSpec(shape or (1,), dtype))
-        declared = DeclaredShape(info.name, tuple(d.parameter or None if d.value is None else d.value for d in dims))
+        names = (d.parameter if d.parameter != "?" else None for d in dims)  # all unknown sizes may have the name "?"
+        named = (name or None if size is None else size for name, size in zip(names, sizes, strict=True))
+        declared = DeclaredShape(info.name, tuple(named))
         self._builder.declared[var] = declared
         length = Length(shape[0], frozenset((declared,))) if len(shape) == 1 and declared.is_fixed else None
         value = Value(var, kind, len(shape), dtype, length)
+        if info.name in self._given:
+            value = Value(self._given[info.name][0], kind, len(shape), dtype)
+            self._builder.know(value, self._given[info.name][1])
         if kind == _E.INT64 or dtype == DTYPES[kind]:
             return var, value
         self._builder.label = info.name
-        return var, Value(self._builder.exact(value), kind, len(shape), DTYPES[kind], length)
+        return var, Value(self._builder.exact(value), kind, len(shape), DTYPES[kind], value.extent)
 
     def _output(self, value: Value) -> AnyVar:
         """A variable of a type that the API has."""
@@ -229,7 +319,10 @@ class _Importer:
 
     def _constant(self, tensor: TensorProto) -> Value:
         """A stored tensor as a value."""
-        constant = tensor_constant(tensor, self._files, self._builder.constant_key(), self._what)
+        constant = self._stored.get(id(tensor))
+        if constant is None:
+            constant = tensor_constant(tensor, self._files, self._builder.constant_key(), self._what)
+            self._stored[id(tensor)] = constant
         kind = ElementType(tensor.data_type or 0)
         spec = TensorSpec(shape_of(tensor, self._what) or (1,), DTYPES[kind])
         var = Var(self._builder.new_id(), tensor.name, spec, constant)
@@ -312,6 +405,7 @@ class _Importer:
                 raise NotConverted(f"it has {len(wanted)} outputs, {len(results)} can be made")
             return results
         except NotConverted as reason:
+            self._n_waiting += isinstance(reason, NeedsShapes)
             name = f"{domain}.{node.op_type}" if domain else node.op_type
             self._missing.append(f"{name} {label!r} ({reason})")
             return nothing
@@ -396,8 +490,9 @@ class _Importer:
             if attribute is None or attribute.g is None:
                 raise self._fault(f"If {self._builder.label!r} has no {name}")
             graphs.append(attribute.g)
-        if condition.known is not None:
-            return self._inner(graphs[0 if condition.known.reshape(-1).any() else 1], scope)
+        decided = self._builder.known_value(condition)
+        if decided is not None:
+            return self._inner(graphs[0 if decided.reshape(-1).any() else 1], scope)
         return self._both_branches(condition, graphs, scope)
 
     def _inner(self, graph: GraphProto, scope: _Scope) -> list[Value | None]:
@@ -409,45 +504,132 @@ class _Importer:
 
     def _both_branches(self, condition: Value, graphs: Sequence[GraphProto], scope: _Scope) -> list[Value | None]:
         """The outputs of an If that is decided when the model runs."""
-        builder, label = self._builder, self._builder.label
-        made: list[tuple[list[AnyNode], list[Value]]] = []
-        for graph in graphs:
-            with builder.aside() as nodes:
-                results = self._inner(graph, scope)
-            found = [v for v in results if v is not None]
-            if len(found) < len(results):
-                return [None] * len(results)  # listed already
-            made.append((nodes, found))
-        (_, first), (_, second) = made
-        if len(first) != len(second):
-            raise self._fault(f"the branches of If {label!r} have {len(first)} and {len(second)} outputs")
-        for a, b in zip(first, second, strict=True):
-            if a.kind != b.kind:
+        label = self._builder.label
+        branches = [self._branch_of(graph, scope) for graph in graphs]
+        if None in branches:
+            return [None] * len(graphs[0].output)  # listed already
+        first, second = (b for b in branches if b is not None)
+        if len(first.values) != len(second.values):
+            raise self._fault(f"the branches of If {label!r} have {len(first.values)} and {len(second.values)} outputs")
+        results = [*zip(first.values, second.values, strict=True)]
+        if any(a is None and b is None for a, b in results):
+            raise NeedsShapes("its branches depend on shapes that are known only when the model runs")
+        for a, b in results:
+            if a is not None and b is not None and a.kind != b.kind:
                 raise self._fault(f"the branches of If {label!r} give {a.kind.name} and {b.kind.name}")
-            if a.rank != b.rank:
-                raise NotConverted(f"its branches give results of {a.rank} and of {b.rank} dimensions")
-        branches = []
-        for nodes, values in made:
-            with builder.aside(nodes):
-                outputs = [
-                    v.var if v.dtype == w.dtype == u.dtype else builder.exact(v)
-                    for v, w, u in zip(values, first, second, strict=True)
-                ]
-            branches.append(ModelGraph(nodes, [], outputs, [""] * len(outputs)))
-        inputs = dict.fromkeys(v for graph in branches for v in _read_from_outside(graph))
-        outs = builder.nodes_of("OnnxIf", onnx_params.OnnxIf(*branches), [condition.var, *inputs], len(first))
-        return [
-            Value(var, a.kind, a.rank, a.dtype if a.dtype == b.dtype else DTYPES[a.kind])
-            for var, a, b in zip(outs, first, second, strict=True)
-        ]
+            if a is not None and b is not None and a.rank != b.rank:
+                raise NeedsShapes(f"its branches give results of {a.rank} and of {b.rank} dimensions")
+        forms = [_Form.of(a, b) for a, b in results]
+        graphs_of = [branch.graph(self, forms, label) for branch in (first, second)]
+        inputs = dict.fromkeys(v for branch in (first, second) for v in branch.inputs)
+        outs = self._builder.nodes_of("OnnxIf", onnx_params.OnnxIf(*graphs_of), [condition.var, *inputs], len(forms))
+        return [Value(var, f.kind, f.rank, f.dtype) for var, f in zip(outs, forms, strict=True)]
+
+    def _branch_of(self, graph: GraphProto, scope: _Scope) -> _Branch | _LaterBranch | None:
+        """A branch, converted now or, where only shapes are missing, later; None if it cannot be."""
+        n_missing, n_waiting = len(self._missing), self._n_waiting
+        with self._builder.aside() as nodes:
+            results = self._inner(graph, scope)
+        values = [v for v in results if v is not None]
+        if len(values) == len(results):
+            return _Branch(values, nodes)
+        added = len(self._missing) - n_missing
+        if not added or self._n_waiting - n_waiting < added:
+            return None
+        del self._missing[n_missing:]
+        self._n_waiting = n_waiting
+        captured = {}
+        for name in names_read(graph):
+            with contextlib.suppress(ModelFormatError):  # a name of the branch's own
+                captured[name] = self._lookup(name, scope)
+        return _LaterBranch(graph, scope, captured)
 
 
-def _read_from_outside(graph: ModelGraph) -> Iterator[AnyVar]:
-    """Variables that a branch reads and does not make."""
-    made = {v for node in graph.nodes for v in node.outputs}
-    for var in (*(v for node in graph.nodes for v in node.inputs), *graph.outputs):
-        if var.const is None and var not in made:
-            yield var
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """What both branches of an If give for an output."""
+
+    kind: ElementType
+    rank: int
+    dtype: DType
+
+    @classmethod
+    def of(cls, *values: Value | None) -> _Form:
+        """The form of what branches give; None stands for what is not known yet."""
+        known = [v for v in values if v is not None]
+        same = len({v.dtype for v in known}) == 1 and len(known) == len(values)
+        return cls(known[0].kind, known[0].rank, known[0].dtype if same else DTYPES[known[0].kind])
+
+
+@dataclass(frozen=True, slots=True)
+class _Branch:
+    """A branch of an If: its outputs and nodes."""
+
+    values: Sequence[Value]
+    nodes: list[AnyNode]
+
+    @property
+    def inputs(self) -> list[AnyVar]:
+        """Variables that it reads and does not make."""
+        made = {v for node in self.nodes for v in node.outputs}
+        read = (*(v for node in self.nodes for v in node.inputs), *(v.var for v in self.values))
+        return [v for v in read if v.const is None and v not in made]
+
+    def graph(self, importer: _Importer, forms: Sequence[_Form], label: str) -> ModelGraph:
+        """The graph with outputs of these forms."""
+        builder = importer._builder
+        with builder.aside(self.nodes):
+            outputs = [
+                v.var if v.dtype == f.dtype else builder.exact(v) for v, f in zip(self.values, forms, strict=True)
+            ]
+        return ModelGraph(self.nodes, [], outputs, [""] * len(outputs))
+
+
+@dataclass(frozen=True, slots=True)
+class _LaterBranch:
+    """A branch that is converted when it is chosen, because the shapes that it depends on are known then.
+
+    ``captured`` has the values around it that it may read; None for those that are omitted.
+    """
+
+    record: GraphProto
+    scope: _Scope
+    captured: Mapping[str, Value | None]
+
+    @property
+    def values(self) -> Sequence[Value | None]:
+        return [None] * len(self.record.output)
+
+    @property
+    def inputs(self) -> list[AnyVar]:
+        return [v.var for v in self.captured.values() if v is not None and v.var.const is None]
+
+    def graph(
+        self, importer: _Importer, forms: Sequence[_Form], label: str
+    ) -> Callable[[Mapping[AnyVar, TensorSpec]], ModelGraph]:
+        """Makes the graph, with outputs of these forms, for inputs of given shapes."""
+
+        def make(specs: Mapping[AnyVar, TensorSpec]) -> ModelGraph:
+            again = importer._again({})
+            scope = _Scope(self.scope.versions, None, self.scope.attributes, self.scope.calls)
+            for name, value in self.captured.items():
+                scope.values[name] = value
+                if value is None:
+                    scope.omitted.add(name)
+                elif value.var in specs:
+                    again._builder.know(value, specs[value.var])
+            found = again._inner(self.record, scope)
+            again._refuse()
+            values = [v for v in found if v is not None]
+            for value, form in zip(values, forms, strict=True):
+                if (value.kind, value.rank) != (form.kind, form.rank):
+                    raise UnsupportedOperatorError(
+                        f"{again._what}: a branch of If {label!r} gives {value.kind.name} of {value.rank} dimensions, "
+                        f"the other one {form.kind.name} of {form.rank}"
+                    )
+            return _Branch(values, again._builder.nodes).graph(again, forms, label)
+
+        return make
 
 
 def _domain(name: str) -> str:

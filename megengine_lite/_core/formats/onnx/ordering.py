@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from megengine_lite._core.formats.onnx.messages import NodeProto
+from megengine_lite._core.formats.onnx.messages import GraphProto, NodeProto
 from megengine_lite.errors import ModelFormatError
 
 
@@ -71,3 +71,16 @@ def read_by(node: NodeProto) -> Iterator[str]:
             own.update(tensor.name for tensor in graph.initializer)
             wanted = [name for inner in graph.node for name in read_by(inner)]
             yield from (name for name in (*wanted, *(info.name for info in graph.output)) if name not in own)
+
+
+def names_read(graph: GraphProto) -> set[str]:
+    """Names that the nodes of a graph and of all graphs inside of it read, and those of its outputs."""
+    found: set[str] = set()
+    graphs = [graph]
+    while graphs:
+        inner = graphs.pop()
+        found.update(info.name for info in inner.output)
+        for node in inner.node:
+            found.update(filter(None, node.input))
+            graphs += (a.g for a in node.attribute if a.g is not None)
+    return found

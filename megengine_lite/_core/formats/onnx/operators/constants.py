@@ -6,7 +6,7 @@ import numpy as np
 
 from megengine_lite._core.formats.onnx.graph_builder import Length, Value
 from megengine_lite._core.formats.onnx.messages import ElementType
-from megengine_lite._core.formats.onnx.operators.table import Call, NotConverted, converts
+from megengine_lite._core.formats.onnx.operators.table import Call, NeedsShapes, NotConverted, converts
 from megengine_lite._core.formats.onnx.values import DTYPES, element_type
 from megengine_lite._core.ir import params
 from megengine_lite.errors import UnsupportedOperatorError
@@ -36,12 +36,13 @@ def _constant_of_shape(call: Call) -> Value:
     value = call.tensor("value")
     if value is None:
         value = b.constant(np.float32(0))
-    if shape.length is None:
-        raise NotConverted("the number of dimensions of its result is not known")
-    if shape.length == 0:
+    rank = b.length_of(shape)
+    if rank is None:
+        raise NeedsShapes("the number of dimensions of its result is not known")
+    if rank == 0:
         return value.with_rank(0)
-    result = b.broadcast(value, shape.var, shape.length)
-    if shape.length == 1 and shape.known is not None:
+    result = b.broadcast(value, shape.var, rank)
+    if rank == 1 and shape.known is not None:
         result.extent = Length(int(shape.known.reshape(-1)[0]))
     return result
 

@@ -11,7 +11,7 @@ from megengine_lite._core.formats.onnx.graph_builder import GraphBuilder, Value
 from megengine_lite._core.formats.onnx.messages import ElementType
 from megengine_lite._core.formats.onnx.operators.normalization import per_channel
 from megengine_lite._core.formats.onnx.operators.shapes import padded
-from megengine_lite._core.formats.onnx.operators.table import Call, NotConverted, converts
+from megengine_lite._core.formats.onnx.operators.table import Call, NeedsShapes, NotConverted, converts
 from megengine_lite._core.ir import params
 from megengine_lite._core.ir.onnx_params import OnnxPad, SamePadding
 from megengine_lite._core.ir.params import ConvolutionSparse, ElemwiseMode
@@ -77,7 +77,7 @@ def filter_size(call: Call, weights: Value) -> list[int]:
         return list(shape[2:])
     size = call.integers("kernel_shape")
     if size is None:
-        raise NotConverted("the size of its filter is computed when the model runs, and it has no kernel_shape")
+        raise NeedsShapes("the size of its filter is computed when the model runs, and it has no kernel_shape")
     return size
 
 

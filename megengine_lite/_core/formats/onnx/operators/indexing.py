@@ -7,7 +7,7 @@ import numpy as np
 from megengine_lite._core.formats.onnx.graph_builder import GraphBuilder, Value
 from megengine_lite._core.formats.onnx.messages import ElementType
 from megengine_lite._core.formats.onnx.operators.arithmetic import check_same_kind
-from megengine_lite._core.formats.onnx.operators.table import Call, NotConverted, converts
+from megengine_lite._core.formats.onnx.operators.table import Call, NeedsShapes, converts
 from megengine_lite._core.formats.onnx.values import DTYPES
 from megengine_lite._core.ir import params
 from megengine_lite._core.ir.dtype import INT32
@@ -55,7 +55,7 @@ def _depth(call: Call, index: Value) -> int:
     shape = call.builder.known_shape(index)
     if shape is not None:
         return shape[-1]
-    raise NotConverted("the last dimension of its index is not known")
+    raise NeedsShapes("the last dimension of its index is not known")
 
 
 @converts("ScatterElements", "Scatter", since=9)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from megengine_lite._core.formats.onnx.graph_builder import GraphBuilder, Value
 from megengine_lite._core.formats.onnx.messages import ElementType
-from megengine_lite._core.formats.onnx.operators.table import Call, NotConverted, converts
+from megengine_lite._core.formats.onnx.operators.table import Call, NeedsShapes, NotConverted, converts
 from megengine_lite._core.ir import params
 from megengine_lite._core.ir.graph import AnyVar
 from megengine_lite._core.ir.onnx_params import OnnxReduce, OnnxReduction, TargetShape
@@ -103,9 +103,10 @@ def _by_runtime_axes(call: Call, x: Value, axes: Value) -> Value:
     result = _reduce(b, x, RuntimeAxes(axes.var, none_is_none), call.op)
     if call.integer("keepdims", 1):
         return result
-    if not axes.length:
-        if axes.length == 0:
+    length = b.length_of(axes)
+    if not length:
+        if length == 0:
             return result if none_is_none else b.without_axes(result, list(range(x.rank)))
-        raise NotConverted("the number of its axes is not known, and it drops them")
+        raise NeedsShapes("the number of its axes is not known, and it drops them")
     (target,) = b.nodes_of("TargetShape", TargetShape("drop"), [result.var, axes.var])
-    return b.reshaped(result, target, x.rank - axes.length)
+    return b.reshaped(result, target, x.rank - length)

@@ -9,7 +9,7 @@ import numpy as np
 from megengine_lite._core.formats.onnx.graph_builder import GraphBuilder, Value
 from megengine_lite._core.formats.onnx.messages import ElementType
 from megengine_lite._core.formats.onnx.operators.activations import flattened, product
-from megengine_lite._core.formats.onnx.operators.table import Call, NotConverted, converts
+from megengine_lite._core.formats.onnx.operators.table import Call, NeedsShapes, NotConverted, converts
 from megengine_lite._core.formats.onnx.values import DTYPES
 from megengine_lite._core.ir import params
 from megengine_lite._core.ir.graph import AnyVar
@@ -20,9 +20,9 @@ from megengine_lite._core.system.memory import MAX_NDIM
 @converts("Reshape")
 def _reshape(call: Call) -> Value:
     b, x, shape = call.builder, call.input(0), call.input(1)
-    if shape.length is None:
-        raise NotConverted("the number of dimensions of its result is not known")
-    rank = shape.length
+    rank = b.length_of(shape)
+    if rank is None:
+        raise NeedsShapes("the number of dimensions of its result is not known")
     keeps_zeros = bool(call.integer("allowzero", 0))
     if shape.known is not None:
         numbers = [int(n) for n in shape.known.reshape(-1)]
@@ -60,7 +60,10 @@ def _squeeze(call: Call) -> Value:
         return moved
     axes = axes_of(call, 1, 13)
     if axes is None:
-        raise NotConverted("it has no axes, and which dimensions are 1 is known only when the model runs")
+        shape = b.known_shape(x)
+        if shape is None:
+            raise NeedsShapes("it has no axes, and which dimensions are 1 is known only when the model runs")
+        axes = [k for k, size in enumerate(shape[: x.rank]) if size == 1]
     return b.without_axes(x, call.axes(axes, x.rank))
 
 
@@ -80,11 +83,12 @@ def _by_runtime_axes(call: Call, x: Value, how: str) -> Value | None:
     axes = call.optional(1) if call.version >= 13 else None
     if axes is None or axes.known is not None:
         return None
-    if axes.length is None:
-        raise NotConverted("the number of its axes is not known")
     b = call.builder
+    length = b.length_of(axes)
+    if length is None:
+        raise NeedsShapes("the number of its axes is not known")
     (target,) = b.nodes_of("TargetShape", TargetShape(how), [x.var, axes.var])
-    return b.reshaped(x, target, x.rank + axes.length * (1 if how == "insert" else -1))
+    return b.reshaped(x, target, x.rank + length * (1 if how == "insert" else -1))
 
 
 @converts("Transpose")
@@ -101,12 +105,13 @@ def _transpose(call: Call) -> Value:
 @converts("Expand", since=8)
 def _expand(call: Call) -> Value:
     b, x, shape = call.builder, call.input(0), call.input(1)
-    if shape.length is None:
-        raise NotConverted("the number of dimensions of its result is not known")
-    rank = max(x.rank, shape.length)
+    length = b.length_of(shape)
+    if length is None:
+        raise NeedsShapes("the number of dimensions of its result is not known")
+    rank = max(x.rank, length)
     if rank == 0:
         return x
-    if shape.length == 0:
+    if length == 0:
         return x
     (target,) = b.nodes_of("TargetShape", TargetShape("expand"), [x.var, shape.var])
     return b.broadcast(x, target, rank)
@@ -147,11 +152,11 @@ def _slice(call: Call) -> Value:
             inputs = [*limits, given] if steps is None else [*limits, given, steps]
             return b.moved("OnnxSlice", None, _exactly(b, x), *(v.var for v in inputs))
         axes = call.known_integers(3, "the list of axes")
-    count = limits[0].length
+    count = b.length_of(limits[0])
     if count is None:
-        count = limits[1].length if axes is None else len(axes)
+        count = b.length_of(limits[1]) if axes is None else len(axes)
     if count is None:
-        raise NotConverted("the number of its axes is not known")
+        raise NeedsShapes("the number of its axes is not known")
     places = call.axes_in_order(range(count) if axes is None else axes, x.rank)
     for k, axis in enumerate(places):
         begin, end = (element(b, v, k) for v in limits)

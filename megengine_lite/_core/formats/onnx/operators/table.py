@@ -39,6 +39,10 @@ class NotConverted(Exception):
     """Raised by converters for a call that they cannot convert; the text is the reason."""
 
 
+class NeedsShapes(NotConverted):
+    """Raised for a call that can be converted once the shapes of the model's inputs are known."""
+
+
 @dataclass(slots=True)
 class Call:
     """One call of an operator: what its converter sees.
@@ -86,9 +90,10 @@ class Call:
         value = self.optional(place)
         if value is None:
             return None
-        if value.known is None:
-            raise NotConverted(f"{what} is computed when the model runs, and must be a constant here")
-        return value.known
+        found = self.builder.known_value(value)
+        if found is None:
+            raise NeedsShapes(f"{what} is computed when the model runs, and must be a constant here")
+        return found
 
     def known_integers(self, place: int, what: str) -> list[int] | None:
         """The integers of an optional input that must be a constant."""
