@@ -53,12 +53,14 @@ class OnnxReduction(IntEnum):
 class OnnxReduce:
     """A reduction along axes, which stay with length 1; elements of any type, also none at all.
 
-    Without ``axes`` they are a second input. None there are all, or none at all with ``none_is_none``.
+    Without ``axes`` they are a second input. None there are all, or none at all with ``none_is_none``. ``is_finite``
+    says that a maximum of nothing but minus infinity may be the lowest finite number, as the kernels have it.
     """
 
     mode: OnnxReduction
     axes: tuple[int, ...] | None
     none_is_none: bool = False
+    is_finite: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -286,7 +286,7 @@ class OnnxPad(Operator):
 
 @register
 class OnnxSlice(Operator):
-    """Slices by numpy's rules; inputs data, begins, ends, axes[, steps]."""
+    """Slices by the rules of ONNX; inputs data, begins, ends, axes[, steps]."""
 
     name = "OnnxSlice"
     in_files = None
@@ -305,6 +305,8 @@ class OnnxSlice(Operator):
             place = normalize_axis(node, axis, len(shape))
             if slices[place] != slice(None):
                 raise fail(node, f"the axes {axes[:20]} name one axis twice")
+            if step < 0:  # from before the first element on, backwards, there is the first one
+                begin = max(begin, -shape[place])
             slices[place] = slice(begin, end, step)
         return tuple(slices)
 

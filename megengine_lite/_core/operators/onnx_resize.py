@@ -98,7 +98,7 @@ def _coordinates(p: Parameters, length: int, n: int, factor: float, roi: np.ndar
     elif kind == "asymmetric":
         x = x / factor
     elif kind == "pytorch_half_pixel" and n == 1:
-        x = x * 0 - 0.5
+        x = x * 0
     elif kind == "half_pixel_symmetric":
         middle = length * (1 - n / (factor * length)) / 2 if length else 0.0
         x = middle + (x + 0.5) / factor - 0.5

@@ -1,4 +1,7 @@
-"""Drops nodes that pass a value through; writes batch normalization and constant powers as elementwise functions."""
+"""Drops nodes that pass a value through, and writes others by what has kernels.
+
+Batch normalization and constant powers become elementwise functions, reductions of ONNX that have elements others.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ import numpy as np
 from megengine_lite._core.compile.substitution import Substitution
 from megengine_lite._core.ir.dtype import FLOAT16, FLOAT32
 from megengine_lite._core.ir.graph import AnyVar, Constant, ConstantPool, Graph, Node, TensorSpec, Var
-from megengine_lite._core.ir.params import Elemwise, ElemwiseMode
+from megengine_lite._core.ir.params import Elemwise, ElemwiseMode, Reduce, ReduceMode
 from megengine_lite._core.operators import REGISTRY
 from megengine_lite._core.operators.power import constant_exponent, power_steps
 
@@ -23,6 +26,8 @@ def run(graph: Graph, pool: ConstantPool) -> None:
             continue
         if node.op == "BatchNorm":
             node = batch_norm_as_scale(node, read, pool) or node
+        if node.op == "OnnxReduce":
+            node = plain_reduction(node) or node
         nodes.add(*(power_as_functions(node) if node.op in ("Elemwise", "PowC") else [node]))
     nodes.finish()
 
@@ -34,6 +39,15 @@ def _passes_through(node: Node) -> bool:
     if x.shape != y.shape or x.dtype != y.dtype:
         return False
     return REGISTRY[node.op].is_identity(node)
+
+
+def plain_reduction(node: Node) -> Node | None:
+    """A reduction of float32 along one axis as ``Reduce``, which has no rule for axes without elements."""
+    p, x = node.params, node.inputs[0]
+    if not p.is_finite or len(p.axes) != 1 or x.dtype != FLOAT32 or not x.shape[p.axes[0]]:
+        return None
+    parameters = Reduce(mode=ReduceMode[p.mode.name], axis=p.axes[0])
+    return Node("Reduce", parameters, node.inputs, node.outputs, node.name)
 
 
 def batch_norm_as_scale(node: Node, read: Set[AnyVar], pool: ConstantPool) -> Node | None:

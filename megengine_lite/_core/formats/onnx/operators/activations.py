@@ -183,16 +183,19 @@ def _along(call: Call, x: Value, axis: int) -> Value:
     b = call.builder
     if call.op == "Hardmax":
         return _hardmax(b, x, axis)
-    if x.kind == ElementType.DOUBLE:
-        raise NotConverted("it is not computed in DOUBLE")
-    if call.op == "Softmax":
+    if call.op == "Softmax" and x.kind != ElementType.DOUBLE:
         return b.node("Softmax", params.Softmax(axis=axis), [b.exact(x)], x.kind, x.rank)
-    reduce = params.Reduce(mode=params.ReduceMode.MAX, axis=axis)
-    shifted = b.elemwise(_M.SUB, x, b.node("Reduce", reduce, [b.exact(x)], x.kind, x.rank))
-    total_of = params.Reduce(mode=params.ReduceMode.SUM, axis=axis)
+    shifted = b.elemwise(_M.SUB, x, _reduced(b, x, axis, OnnxReduction.MAX))
     exponentials = b.elemwise(_M.EXP, shifted)
-    total = b.node("Reduce", total_of, [b.exact(exponentials)], x.kind, x.rank)
+    total = _reduced(b, exponentials, axis, OnnxReduction.SUM)
+    if call.op == "Softmax":
+        return b.elemwise(_M.TRUE_DIV, exponentials, total)
     return b.elemwise(_M.SUB, shifted, b.elemwise(_M.LOG, total))
+
+
+def _reduced(b: GraphBuilder, x: Value, axis: int, mode: OnnxReduction) -> Value:
+    parameters = OnnxReduce(mode, (axis,), is_finite=True)
+    return b.node("OnnxReduce", parameters, [b.exact(x)], x.kind, x.rank)
 
 
 def _hardmax(b: GraphBuilder, x: Value, axis: int) -> Value:

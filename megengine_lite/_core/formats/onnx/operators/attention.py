@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from megengine_lite._core.formats.onnx.graph_builder import GraphBuilder, Value
@@ -52,13 +54,17 @@ def _attention(call: Call) -> list[Value | None]:
         past = b.dimension(past_key, 2)
         k, v = b.joined([past_key, k], 2), b.joined([past_value, v], 2)
     present = k, v
+    sign = 1.0
     if "scale" in call.attributes:
-        root = b.number(abs(call.real("scale")) ** 0.5, q)
+        scale = call.real("scale")
+        sign = math.copysign(1.0, scale)
+        root = b.number(abs(scale) ** 0.5, q)
     else:
         width = b.retyped(b.dimension(q, 3), ElementType.FLOAT)
         root = b.retyped(b.elemwise(_M.POW, width, b.constant(np.float32(-0.25))).with_rank(1), q.kind)
     k_all, v_all = _repeated(b, k, q), _repeated(b, v, q)
-    scores = multiplied(b, b.elemwise(_M.MUL, q, root), b.elemwise(_M.MUL, b.transposed(k_all, (0, 1, 3, 2)), root))
+    q_root = root if sign > 0 else b.elemwise(_M.NEGATE, root)
+    scores = multiplied(b, b.elemwise(_M.MUL, q, q_root), b.elemwise(_M.MUL, b.transposed(k_all, (0, 1, 3, 2)), root))
     products = scores
     bias, allowed = _bias(call, q, k, mask, past, lengths)
     cap = call.real("softcap", 0.0)

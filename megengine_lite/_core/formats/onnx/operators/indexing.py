@@ -84,12 +84,13 @@ def _non_zero(call: Call) -> Value:
 @converts("Compress", since=9)
 def _compress(call: Call) -> Value:
     b, x, mask = call.builder, call.input(0), call.input(1)
-    places = b.node("NonZero", params.Empty(), [mask.var], ElementType.INT64, 2, INT32)
-    index = b.without_axes(places, [0])
     if "axis" in call.attributes:
         axis = call.axis("axis", 0, x.rank)
     else:
         x, axis = b.reshaped(x, b.integers([1]), 1, 0), 0
+    mask = b.sliced(mask, 0, None, b.dimension(x, axis).var, None)  # what is longer than the axis does not count
+    places = b.node("NonZero", params.Empty(), [mask.var], ElementType.INT64, 2, INT32)
+    index = b.without_axes(places, [0])
     return taken(b, x, index, axis)
 
 

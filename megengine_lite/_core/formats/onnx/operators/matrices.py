@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from megengine_lite._core.formats.onnx.graph_builder import GraphBuilder, Value
+from megengine_lite._core.formats.onnx.operators.activations import product
 from megengine_lite._core.formats.onnx.operators.arithmetic import check_same_kind
 from megengine_lite._core.formats.onnx.operators.table import Call, NotConverted, converts
 from megengine_lite._core.ir import params
@@ -67,30 +68,30 @@ def _product(b: GraphBuilder, x: Value, y: Value) -> Value:
     if y.rank == 2:
         # All rows of a batch by one matrix: one product of two matrices.
         lead = b.part(b.shape(x), 0, 0, x.rank - 1)
-        inner = b.joined([b.constant(np.array([1])), b.dimension(x, -1)], 0)
-        rows = b.reshaped(x, inner.var, 2, 0)
-        product = b.node("MatrixMul", params.MatrixMul(), [b.exact(rows), b.exact(y)], x.kind, 2)
-        return b.reshaped(product, b.joined([lead, b.dimension(y, -1)], 0).var, x.rank)
+        rows = b.reshaped(x, b.joined([product(b, lead), b.dimension(x, -1)], 0).var, 2)
+        flat = b.node("MatrixMul", params.MatrixMul(), [b.exact(rows), b.exact(y)], x.kind, 2)
+        return b.reshaped(flat, b.joined([lead, b.dimension(y, -1)], 0).var, x.rank)
     rank = max(x.rank, y.rank)
     x, y = (b.with_axes(v, range(rank - v.rank)) if v.rank < rank else v for v in (x, y))
     if rank == 3:
         lead = _common(b, x, y, 1)
-        flat = [b.broadcast(v, _shaped(b, lead, v).var, 3) for v in (x, y)]
-        return b.node("BatchedMatrixMul", params.MatrixMul(), [b.exact(v) for v in flat], x.kind, 3)
+        pairs = [b.broadcast(v, _shaped(b, lead, v).var, 3) for v in (x, y)]
+        return b.node("BatchedMatrixMul", params.MatrixMul(), [b.exact(v) for v in pairs], x.kind, 3)
     lead = _common(b, x, y, rank - 2)
-    flat = []
+    count, pairs = product(b, lead), []
     for v in (x, y):
         whole = b.broadcast(v, _shaped(b, lead, v).var, rank)
-        shape = b.joined([b.constant(np.array([1])), b.part(b.shape(v), 0, rank - 2, None)], 0)
-        flat.append(b.reshaped(whole, shape.var, 3, 0))
-    product = b.node("BatchedMatrixMul", params.MatrixMul(), [b.exact(v) for v in flat], x.kind, 3)
-    return b.reshaped(product, b.joined([lead, b.dimension(x, -2), b.dimension(y, -1)], 0).var, rank)
+        pairs.append(b.reshaped(whole, _shaped(b, count, v).var, 3))
+    flat = b.node("BatchedMatrixMul", params.MatrixMul(), [b.exact(v) for v in pairs], x.kind, 3)
+    return b.reshaped(flat, b.joined([lead, b.dimension(x, -2), b.dimension(y, -1)], 0).var, rank)
 
 
 def _common(b: GraphBuilder, x: Value, y: Value, count: int) -> Value:
     """The leading dimensions that both broadcast to."""
     parts = [b.part(b.shape(v), 0, 0, count) for v in (x, y)]
-    return b.elemwise(_M.MAX, *parts)
+    # The larger one; but 0 and 1 make 0.
+    some = [b.elemwise(_M.MIN, p, b.constant(np.int64(1))) for p in parts]
+    return b.elemwise(_M.MUL, b.elemwise(_M.MAX, *parts), b.elemwise(_M.MUL, *some))
 
 
 def _shaped(b: GraphBuilder, lead: Value, v: Value) -> Value:

@@ -40,6 +40,8 @@ def _layer_norm(call: Call) -> list[Value | None]:
     b, x, scale, bias = call.builder, call.input(0), call.input(1), call.optional(2)
     axis, eps = call.axis("axis", -1, x.rank), call.real("epsilon", 1e-5)
     axes = list(range(axis, x.rank))
+    if bias is not None and bias.rank != len(axes):
+        bias = b.with_axes(bias, range(len(axes) - bias.rank)) if bias.rank < len(axes) else bias
     if any(call.wanted[1:]) or x.kind != ElementType.FLOAT or scale.rank != len(axes):
         mean = reduced(b, x, axes, ReduceMode.MEAN)
         centred = b.elemwise(_M.SUB, x, mean)
@@ -50,9 +52,18 @@ def _layer_norm(call: Call) -> list[Value | None]:
     if bias is None:
         zero = b.number(0, scale)
         bias = b.broadcast(zero, b.shape(scale).var, scale.rank)
+    scale, bias = (_of_normalized(b, v, x, axis) for v in (scale, bias))
     parameters = params.GeneralNorm(affine=True, eps=eps, axis_start=axis, axis_end=x.rank)
     normal, *_ = b.nodes_of("GeneralNorm", parameters, [x.var, scale.var, bias.var], 3)
     return [Value(normal, x.kind, x.rank, x.dtype), None, None]
+
+
+def _of_normalized(b: GraphBuilder, v: Value, x: Value, axis: int) -> Value:
+    """A scale or bias with the shape of the axes from this one on, if it may have to be repeated."""
+    shape = b.known_shape(v)
+    if shape is not None and 1 not in shape:
+        return v
+    return b.broadcast(v, b.part(b.shape(x), 0, axis, None).var, x.rank - axis)
 
 
 def _inverse_root(b: GraphBuilder, variance: Value, eps: float) -> Value:

@@ -6,13 +6,14 @@ import numpy as np
 
 from megengine_lite._core.formats.onnx.graph_builder import GraphBuilder, Value
 from megengine_lite._core.formats.onnx.messages import ElementType
+from megengine_lite._core.formats.onnx.operators.activations import choose
 from megengine_lite._core.formats.onnx.operators.constants import target_kind
 from megengine_lite._core.formats.onnx.operators.matrices import multiplied
 from megengine_lite._core.formats.onnx.operators.reductions import reduced
 from megengine_lite._core.formats.onnx.operators.table import Call, NotConverted, converts
 from megengine_lite._core.formats.onnx.values import DTYPES
 from megengine_lite._core.ir.onnx_params import OnnxMode
-from megengine_lite._core.ir.params import ElemwiseMode, ReduceMode
+from megengine_lite._core.ir.params import ElemwiseMode, ElemwiseMultiTypeMode, ReduceMode
 
 _M = ElemwiseMode
 _BYTES = (ElementType.UINT8, ElementType.INT8, ElementType.UINT16, ElementType.INT16)
@@ -80,7 +81,10 @@ def _dynamic(call: Call) -> list[Value | None]:
         b.without_axes(reduced(b, x, axes, mode), axes) if x.rank else x for mode in (ReduceMode.MIN, ReduceMode.MAX)
     )
     low, high = b.elemwise(_M.MIN, low, zero), b.elemwise(_M.MAX, high, zero)
-    scale = b.elemwise(_M.TRUE_DIV, b.elemwise(_M.SUB, high, low), b.number(255, x))
+    span = b.elemwise(_M.SUB, high, low)
+    # Nothing but zeros has the span 1.
+    span = choose(b, b.compare(ElemwiseMultiTypeMode.EQ, span, zero), b.number(1, x), span)
+    scale = b.elemwise(_M.TRUE_DIV, span, b.number(255, x))
     first = b.elemwise(_M.NEGATE, b.elemwise(_M.TRUE_DIV, low, scale))
     limited = b.elemwise(_M.MIN, b.elemwise(_M.MAX, first, zero), b.number(255, x))
     point = b.retyped(b.onnx_elemwise(OnnxMode.ROUND_EVEN, limited), ElementType.UINT8)

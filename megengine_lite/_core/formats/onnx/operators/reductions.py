@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from megengine_lite._core.formats.onnx.graph_builder import GraphBuilder, Value
+import numpy as np
+
+from megengine_lite._core.formats.onnx.graph_builder import FLOATS, GraphBuilder, Value
 from megengine_lite._core.formats.onnx.messages import ElementType
 from megengine_lite._core.formats.onnx.operators.table import Call, NeedsShapes, NotConverted, converts
 from megengine_lite._core.ir import params
@@ -13,6 +15,12 @@ from megengine_lite._core.ir.onnx_params import OnnxReduce, OnnxReduction, Targe
 from megengine_lite._core.ir.params import ElemwiseMode, ReduceMode
 
 _M = ElemwiseMode
+_LARGEST = {
+    ElementType.FLOAT: float(np.finfo(np.float32).max),
+    ElementType.FLOAT16: float(np.finfo(np.float16).max),
+    ElementType.BFLOAT16: 2.0**127,
+    ElementType.DOUBLE: float(np.finfo(np.float64).max),
+}
 _SINCE = {"ReduceSum": 13}  # the version whose axes are an input
 _ONNX_MODES = {
     ReduceMode.SUM: OnnxReduction.SUM,
@@ -48,6 +56,8 @@ def reduced(b: GraphBuilder, x: Value, axes: Axes, mode: ReduceMode) -> Value:
 
 
 def _reduce(b: GraphBuilder, x: Value, axes: Axes, op: str) -> Value:
+    if op in ("ReduceL2", "ReduceLogSum", "ReduceLogSumExp") and x.kind not in FLOATS:
+        return b.retyped(_reduce(b, b.retyped(x, ElementType.DOUBLE), axes, op), x.kind)
     if op == "ReduceL1":
         return reduced(b, b.elemwise(_M.ABS, x), axes, ReduceMode.SUM)
     if op in ("ReduceL2", "ReduceSumSquare"):
@@ -56,7 +66,10 @@ def _reduce(b: GraphBuilder, x: Value, axes: Axes, op: str) -> Value:
     if op == "ReduceLogSum":
         return b.elemwise(_M.LOG, reduced(b, x, axes, ReduceMode.SUM))
     if op == "ReduceLogSumExp":
-        largest = b.elemwise(_M.MAX, reduced(b, x, axes, ReduceMode.MAX), b.number(-3e38, x))
+        # A finite shift keeps infinity and minus infinity apart from NaN.
+        limit = b.number(_LARGEST[x.kind], x)
+        largest = b.elemwise(_M.MIN, reduced(b, x, axes, ReduceMode.MAX), limit)
+        largest = b.elemwise(_M.MAX, largest, b.elemwise(_M.NEGATE, limit))
         shifted = b.elemwise(_M.EXP, b.elemwise(_M.SUB, x, largest))
         return b.elemwise(_M.ADD, b.elemwise(_M.LOG, reduced(b, shifted, axes, ReduceMode.SUM)), largest)
     return reduced(b, x, axes, _MODES[op])

@@ -12,9 +12,11 @@ from megengine_lite._core.formats.onnx.operators.activations import flattened, p
 from megengine_lite._core.formats.onnx.operators.table import Call, NeedsShapes, NotConverted, converts
 from megengine_lite._core.formats.onnx.values import DTYPES
 from megengine_lite._core.ir import params
+from megengine_lite._core.ir.dtype import INT32, INT64
 from megengine_lite._core.ir.graph import AnyVar
 from megengine_lite._core.ir.onnx_params import Cumulative, OnnxPad, TargetShape, Triangle
 from megengine_lite._core.system.memory import MAX_NDIM
+from megengine_lite.errors import ModelFormatError
 
 
 @converts("Reshape")
@@ -148,7 +150,9 @@ def _slice(call: Call) -> Value:
     else:
         limits = [call.input(1), call.input(2)]
         steps, given = call.optional(4), call.optional(3)
-        if given is not None and given.known is None:
+        if steps is not None and steps.known is None and given is None:
+            given = b.constant(np.arange(x.rank if steps.length is None else steps.length))
+        if given is not None and (given.known is None or (steps is not None and steps.known is None)):
             inputs = [*limits, given] if steps is None else [*limits, given, steps]
             return b.moved("OnnxSlice", None, _exactly(b, x), *(v.var for v in inputs))
         axes = call.known_integers(3, "the list of axes")
@@ -161,10 +165,22 @@ def _slice(call: Call) -> Value:
     for k, axis in enumerate(places):
         begin, end = (element(b, v, k) for v in limits)
         step = None if steps is None else element(b, steps, k)
-        if step is not None and step.const is not None and int(step.const.array.reshape(-1)[0]) == 1:
-            step = None
-        x = b.sliced(x, axis, begin, end, step)
+        number = 1 if step is None or step.const is None else int(step.const.array.reshape(-1)[0])
+        if number == 0:
+            raise ModelFormatError(f"the step of axis {axis} is 0")
+        if number < 0:
+            begin = _not_before(b, begin, x, axis)
+        x = b.sliced(x, axis, begin, end, None if number == 1 else step)
     return x
+
+
+def _not_before(b: GraphBuilder, begin: AnyVar, x: Value, axis: int) -> AnyVar:
+    """Where a slice backwards begins: at the first element, if its number lies before that."""
+    if begin.const is not None and int(begin.const.array.reshape(-1)[0]) >= -1:
+        return begin
+    first = b.elemwise(params.ElemwiseMode.NEGATE, b.dimension(x, axis))
+    given = Value(begin, ElementType.INT64, 1, INT64 if b.is_int64(begin) else INT32)
+    return b.elemwise(params.ElemwiseMode.MAX, given, first).var
 
 
 def element(b: GraphBuilder, vector: Value, place: int) -> AnyVar:

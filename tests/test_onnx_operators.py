@@ -1,0 +1,221 @@
+"""Rules of single operators of ONNX that its own cases do not reach; the package onnx says what comes out."""
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper
+from support.onnx_models import expected, load, make, run
+
+from megengine_lite._core.cpu.lowering import HostStep
+from megengine_lite.errors import ModelFormatError
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+F, D, F16, I32, I64 = (
+    TensorProto.FLOAT,
+    TensorProto.DOUBLE,
+    TensorProto.FLOAT16,
+    TensorProto.INT32,
+    TensorProto.INT64,
+)
+INF, NAN = np.inf, np.nan
+NUMPY = {F: np.float32, D: np.float64, F16: np.float16, I32: np.int32, I64: np.int64}
+
+
+def node(op, inputs, outputs="y", **attributes):
+    return helper.make_node(op, inputs.split(" "), outputs.split(" "), **attributes)
+
+
+def results(one, given, kinds=F, constants=(), opset=18, declared=None):
+    """What a node makes of inputs; their sizes are not in the model."""
+    kinds = kinds if isinstance(kinds, dict) else dict.fromkeys(given, kinds)
+    inputs = [(k, kinds[k], declared or [None] * np.ndim(v)) for k, v in given.items()]
+    model = make([one], inputs, [(o, 0, None) for o in one.output], constants, opset)
+    for output in model.graph.output:
+        output.ClearField("type")
+    at_the_api = {D: np.float32, I64: np.int32}
+    return run(load(model), **{k: np.asarray(v, at_the_api.get(kinds[k], NUMPY[kinds[k]])) for k, v in given.items()})
+
+
+def wanted(one, given, kinds=F, constants=(), opset=18):
+    kinds = kinds if isinstance(kinds, dict) else dict.fromkeys(given, kinds)
+    typed = {k: np.asarray(v, NUMPY[kinds[k]]) for k, v in given.items()}
+    model = make([one], [(k, kinds[k], list(v.shape)) for k, v in typed.items()], [("y", F, None)], constants, opset)
+    return expected(model, **typed)[0]
+
+
+def same(ours, theirs, tolerance=1e-5):
+    theirs = np.asarray(theirs)
+    assert ours.shape == (theirs.shape or (1,))
+    np.testing.assert_allclose(ours.astype(np.float64), theirs.astype(np.float64), rtol=tolerance, atol=tolerance)
+
+
+# ---- infinities, signs, ends ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [F, F16, D])
+def test_logarithms_of_sums_of_powers_reach_infinity(kind):
+    rows = [[1, 2, 3], [INF, 0, 1], [-INF, 0, 1], [-INF, -INF, -INF], [INF, INF, INF], [INF, -INF, 0], [NAN, 0, 1]]
+    rows += [[3e4, 3e4, 0], [-3e4, -3e4, -6e4]]
+    (ours,) = results(node("ReduceLogSumExp", "x a", keepdims=0), {"x": rows}, kind, {"a": np.array([1])})
+    log = np.log
+    theirs = [log(np.exp([1.0, 2, 3]).sum()), INF, log(1 + np.e), -INF, INF, INF, NAN, 3e4 + log(2), -3e4 + log(2)]
+    same(ours, theirs, 2e-3 if kind == F16 else 1e-5)
+
+
+def test_logarithms_of_sums_of_the_largest_numbers():
+    largest = np.finfo(np.float32).max
+    for row in ([largest, 0], [-largest, -largest], [largest, largest]):
+        (ours,) = results(node("ReduceLogSumExp", "x", keepdims=0), {"x": np.float32(row)})
+        np.testing.assert_allclose(ours, [max(row)])
+
+
+@pytest.mark.parametrize("row", [[0, 0, 0], [0.0], [1, 2, 3], [-3, -1], [-1, 0, 5], [3e-39, 0]])
+def test_dynamic_quantization(row):
+    one = node("DynamicQuantizeLinear", "x", "y s z")
+    x = np.float32(row)
+    model = make([one], [("x", F, [None])], [("y", 2, None), ("s", F, []), ("z", 2, [])], (), 11)
+    for ours, theirs in zip(run(load(model), x=x), expected(model, x=x), strict=True):
+        if row != [3e-39, 0]:  # denormal numbers are zeros here
+            same(ours, theirs)
+    assert run(load(model), x=np.zeros(3, np.float32))[1] == np.float32(1 / 255)
+
+
+def _slice(length, begin, end, step):
+    """The text of the standard."""
+    begin, end = (n + length if n < 0 else n for n in (begin, end))
+    if step > 0:
+        return range(length)[min(max(begin, 0), length) : min(max(end, 0), length) : step]
+    begin, end = min(max(begin, 0), length - 1), min(max(end, -1), length - 1)
+    return range(begin, end, step)
+
+
+@pytest.mark.parametrize("how", ["constants", "begin at the run", "step at the run", "all at the run"])
+def test_slices_in_all_directions(how):
+    x = np.arange(5, dtype=np.float32)
+    numbers = (-(2**31), -7, -6, -5, -1, 0, 1, 4, 5, 9, 2**31 - 1)
+    given = {"constants": [], "begin at the run": ["b"], "step at the run": ["s"], "all at the run": list("beas")}[how]
+    network = None
+    for begin in numbers:
+        for end in numbers[::2]:
+            for step in (-3, -1, 1, 2):
+                values = {"b": [begin], "e": [end], "a": [0], "s": [step]}
+                fixed = {k: np.array(v) for k, v in values.items() if k not in given}
+                inputs = [("x", F, ["n"]), *((k, I64, [1]) for k in given)]
+                if network is None or given != list("beas"):
+                    network = load(make([node("Slice", "x b e a s")], inputs, [("y", F, None)], fixed))
+                (ours,) = run(network, x=x, **{k: np.int32(values[k]) for k in given})
+                assert ours.tolist() == [float(k) for k in _slice(5, begin, end, step)], (begin, end, step)
+
+
+def test_steps_of_zero_are_refused():
+    with pytest.raises(ModelFormatError, match="step of axis 0 is 0"):
+        results(node("Slice", "x b e a s"), {"x": [1, 2]}, F, {k: np.array([0]) for k in "beas"})
+
+
+@pytest.mark.parametrize("scale", [0.5, -0.5, -2.0])
+def test_attention_with_scales_of_both_signs(scale):
+    rng = np.random.default_rng(0)
+    q, k, v = (rng.standard_normal((1, 2, 3, 4)) for _ in range(3))
+    (ours,) = results(node("Attention", "q k v", scale=scale), {"q": q, "k": k, "v": v}, F, opset=23)
+    scores = np.exp(q @ k.swapaxes(2, 3) * scale)
+    same(ours, scores / scores.sum(-1, keepdims=True) @ v)
+
+
+@pytest.mark.parametrize("mode, wanted", [("nearest", 1.0), ("linear", 1.0), ("cubic", 1.0)])
+def test_resizing_to_a_single_element(mode, wanted):
+    one = node("Resize", "x  s", mode=mode, coordinate_transformation_mode="pytorch_half_pixel")
+    (ours,) = results(one, {"x": [1, 5, 9, 20]}, F, {"s": np.float32([0.25])})
+    same(ours, [wanted])
+
+
+@pytest.mark.parametrize("mode", ["nearest", "linear", "cubic"])
+@pytest.mark.parametrize("scale", [0.3, 0.6, 1.0, 1.6, 2.0, 3.0])
+def test_aligned_corners_by_scales(scale, mode):
+    """The length of the result is not rounded in the formula, as in the package onnx."""
+    one = node("Resize", "x  s", mode=mode, coordinate_transformation_mode="align_corners")
+    x, constants = [1.0, 5, 9, 20, 2], {"s": np.float32([scale])}
+    same(results(one, {"x": x}, F, constants)[0], wanted_of(one, x, constants))
+
+
+def wanted_of(one, x, constants):
+    return wanted(one, {"x": x}, F, constants)
+
+
+# ---- valid, and refused before -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scale", [(1,), (4,), (3, 1), (1, 4), (1, 1), (3, 4)])
+@pytest.mark.parametrize("bias", [None, (4,), (1,), (3, 4), (1, 4)])
+@pytest.mark.parametrize("constant", [True, False])
+def test_layer_norms_whose_scale_is_repeated(scale, bias, constant):
+    rng = np.random.default_rng(1)
+    values = {"s": rng.standard_normal(scale).astype(np.float32)}
+    if bias is not None:
+        values["b"] = rng.standard_normal(bias).astype(np.float32)
+    x = rng.standard_normal((2, 3, 4)).astype(np.float32)
+    one = helper.make_node("LayerNormalization", ["x", *values], ["y"], axis=1)
+    given = {"x": x} if constant else {"x": x, **values}
+    constants = values if constant else {}
+    (ours,) = results(one, given, F, constants)
+    normal = (x - x.mean((1, 2), keepdims=True)) / np.sqrt(x.var((1, 2), keepdims=True) + 1e-5)
+    same(ours, normal * values["s"] + values.get("b", 0), 1e-4)
+
+
+SHAPES = [
+    ((0, 3), (3, 2)), ((2, 0), (0, 3)), ((2, 3), (3, 0)), ((0,), (0,)), ((0,), (0, 2)), ((2, 0), (0,)),
+    ((0, 2, 3), (3, 2)), ((5, 0, 3), (3, 2)), ((5, 2, 0), (0, 3)), ((0, 2, 3), (1, 3, 2)), ((1, 2, 3), (0, 3, 2)),
+    ((4, 2, 0), (4, 0, 3)), ((2, 1, 2, 3), (1, 0, 3, 2)), ((2, 3, 2, 0), (2, 3, 0, 2)), ((2, 3, 0, 2), (2, 2)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", [F, I32])
+@pytest.mark.parametrize("x, y", SHAPES)
+def test_products_without_elements(x, y, kind):
+    given = {"a": np.ones(x), "b": np.ones(y)}
+    (ours,) = results(node("MatMul", "a b"), given, kind)
+    same(ours, np.matmul(given["a"], given["b"]))
+
+
+@pytest.mark.parametrize("op", ["Softmax", "LogSoftmax"])
+@pytest.mark.parametrize("shape", [(0, 3), (3, 0), (2, 0, 3)])
+@pytest.mark.parametrize("opset", [11, 13])
+def test_softmax_without_elements(op, shape, opset):
+    (ours,) = results(node(op, "x", axis=1), {"x": np.ones(shape)}, F, opset=opset)
+    assert ours.shape == shape
+
+
+def test_softmax_in_float32_runs_by_kernels():
+    nodes = [node("LogSoftmax", "x", "l"), node("Softmax", "l", "y")]
+    network = load(make(nodes, [("x", F, ["n", 5])], [("y", F, None)]))
+    run(network, x=np.ones((2, 5), np.float32))
+    assert not [s for plan in network._engine.session.plans() for s in plan.steps if isinstance(s, HostStep)]
+
+
+@pytest.mark.parametrize("op", ["Softmax", "LogSoftmax"])
+@pytest.mark.parametrize("axis", [0, 1, -1])
+def test_softmax_in_double(op, axis):
+    x = [[1, 2, 300], [-INF, 5, 5], [400, 1, -3]]
+    same(results(node(op, "x", axis=axis), {"x": x}, D)[0], wanted(node(op, "x", axis=axis), {"x": x}, D), 1e-6)
+
+
+@pytest.mark.parametrize("kind", [I32, I64])
+@pytest.mark.parametrize("op, theirs", [("ReduceL2", [3, 50, 7]), ("ReduceLogSum", [1, 4, 2])])
+def test_roots_and_logarithms_of_integers(op, theirs, kind):
+    x = [[1, 2, 3], [30, 40, 0], [7, 1, 1]]
+    one = node(op, "x a", keepdims=0)
+    constants = {"a": np.array([1])}
+    same(results(one, {"x": x}, kind, constants)[0], np.array(theirs))
+
+
+def test_logarithms_of_sums_of_powers_of_integers():
+    (ours,) = results(node("ReduceLogSumExp", "x", keepdims=0), {"x": [[1, 2], [40, 3]]}, I32)
+    assert ours.dtype == np.int32 and ours.tolist() == [40]
+
+
+@pytest.mark.parametrize("axis", [None, 0, 1, -1])
+def test_conditions_longer_than_what_they_choose_from(axis):
+    x = np.arange(6).reshape(2, 3)
+    mask = np.array([False, True, True, False, True, True, True, True, False, True])
+    attributes = {} if axis is None else {"axis": axis}
+    (ours,) = results(node("Compress", "x m", **attributes), {"x": x}, F, {"m": mask})
+    length = x.size if axis is None else x.shape[axis]
+    same(ours, np.compress(mask[:length], x, axis))
