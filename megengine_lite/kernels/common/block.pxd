@@ -63,9 +63,24 @@ cdef inline inlined activate_stored_by(int CODE, const Output* o, int pixels, in
             vf_store(y, x)
 
 
+cdef inline inlined clip_stored(const Output* o, int pixels, int vectors) noexcept nogil:
+    """Clips, and leaves NaN: the second operand is the result where one is NaN."""
+    cdef vf low = vf_set1(o.a)
+    cdef vf high = vf_set1(o.b)
+    cdef float* y
+    cdef int p, v
+    for v in range(vectors):
+        y = o.y + v * o.y_plane
+        for p in range(pixels):
+            vf_store(y, vf_min(high, vf_max(low, vf_load(y))))
+            y += o.y_pixel
+
+
 cdef inline outlined activate_stored(const Output* o, int pixels, int vectors) noexcept nogil:
-    """Applies a costly activation to the stored block, so that its code is not part of every unrolled block."""
-    if o.code == ACT_SILU:
+    """Applies an activation to the stored block, so that its code is not part of every unrolled block."""
+    if o.code == ACT_CLIP_NAN:
+        clip_stored(o, pixels, vectors)
+    elif o.code == ACT_SILU:
         activate_stored_by(ACT_SILU, o, pixels, vectors)
     elif o.code == ACT_H_SWISH:
         activate_stored_by(ACT_H_SWISH, o, pixels, vectors)
@@ -77,8 +92,9 @@ cdef inline outlined activate_stored(const Output* o, int pixels, int vectors) n
         activate_stored_by(o.code, o, pixels, vectors)
 
 
-cdef inline inlined store_block(int PIXELS, int VECTORS, vf* acc, const Output* o) noexcept nogil:
-    """Bias, z and activation, then the stores; acc is [PIXELS][VECTORS]."""
+cdef inline inlined store_block(int KEEPS_NAN, int PIXELS, int VECTORS, vf* acc, const Output* o) noexcept nogil:
+    """Bias, z and activation, then the stores; acc is [PIXELS][VECTORS]. With KEEPS_NAN, for short sums, the code of
+    CLIP_NAN is here, else in activate_stored: it would take registers of long sums."""
     cdef vf bias, low, high
     cdef int p, v
     if o.bias:
@@ -102,7 +118,7 @@ cdef inline inlined store_block(int PIXELS, int VECTORS, vf* acc, const Output* 
         for p in range(PIXELS):
             for v in range(VECTORS):
                 acc[p * VECTORS + v] = vf_max(vf_min(acc[p * VECTORS + v], high), low)
-    elif o.code == ACT_CLIP_NAN:
+    elif KEEPS_NAN and o.code == ACT_CLIP_NAN:
         low = vf_set1(o.a)
         high = vf_set1(o.b)
         for p in range(PIXELS):
@@ -111,7 +127,7 @@ cdef inline inlined store_block(int PIXELS, int VECTORS, vf* acc, const Output* 
     for v in range(VECTORS):
         for p in range(PIXELS):
             vf_store(o.y + v * o.y_plane + p * o.y_pixel, acc[p * VECTORS + v])
-    if o.code > ACT_CLIP_NAN:
+    if o.code > (ACT_CLIP_NAN if KEEPS_NAN else ACT_CLIP_HIGH):
         activate_stored(o, PIXELS, VECTORS)
 
 
@@ -217,7 +233,7 @@ cdef inline inlined conv_block_by_lane(
                         for v in range(VECTORS):
                             acc[p * VECTORS + v] = vf_fma(value, row[v], acc[p * VECTORS + v])
                     w += VECTORS * VW
-    store_block(PIXELS, VECTORS, acc, o)
+    store_block(INPUT == TABLE, PIXELS, VECTORS, acc, o)
 
 
 cdef inline inlined conv_block(
@@ -254,7 +270,7 @@ cdef inline inlined conv_block(
                         for v in range(VECTORS):
                             acc[p * VECTORS + v] = vf_fma(value, row[v], acc[p * VECTORS + v])
                     w += VECTORS * VW
-    store_block(PIXELS, VECTORS, acc, o)
+    store_block(INPUT == TABLE, PIXELS, VECTORS, acc, o)
 
 
 cdef inline int block_pixels(int INPUT, int vectors) noexcept nogil:

@@ -47,7 +47,7 @@ cdef inline inlined sliding_block(
                     acc[p] = vf_fma(value, weights[q - STRIDE * p], acc[p])
         x += f.row
         w += COLUMNS * VW
-    store_block(PIXELS, 1, acc, o)
+    store_block(True, PIXELS, 1, acc, o)
 
 
 cdef inline inlined row_of_two(
@@ -89,8 +89,8 @@ cdef inline inlined two_row_block(
         w += COLUMNS * VW
         row_of_two(PIXELS, COLUMNS, True, True, x, w, acc)
     row_of_two(PIXELS, COLUMNS, False, True, x + f.row, w + COLUMNS * VW, acc)
-    store_block(PIXELS, 1, acc, o)
-    store_block(PIXELS, 1, acc + PIXELS, below)
+    store_block(True, PIXELS, 1, acc, o)
+    store_block(True, PIXELS, 1, acc + PIXELS, below)
 
 
 cdef inline inlined listed_block(
@@ -109,7 +109,7 @@ cdef inline inlined listed_block(
         at = x + f.offsets[t]
         for p in range(PIXELS):
             acc[p] = vf_fma(vf_load(at + p * f.step), weight, acc[p])
-    store_block(PIXELS, 1, acc, o)
+    store_block(True, PIXELS, 1, acc, o)
 
 
 cdef inline inlined block(

@@ -17,7 +17,7 @@ from megengine_lite.kernels.common.arguments cimport Epilogue, Strides
 from megengine_lite.kernels.common.shared cimport TILE_BLOCKS
 from megengine_lite.kernels.common.simd cimport BY_LANE, VW, forget_loads, inlined, outlined, prefetch_far, \
     prefetch_write, vf, vf_fma, vf_load, vf_set1, vf_store
-from megengine_lite.kernels.common.vmath cimport ACT_CLIP_NAN, ACT_NONE
+from megengine_lite.kernels.common.vmath cimport ACT_CLIP_HIGH, ACT_NONE
 
 cdef enum:
     MAX_SIDE = 6
@@ -106,7 +106,7 @@ cdef inline inlined output_tile(
     cdef vf r[MAX_SIDE]
     cdef Output row = o[0]
     cdef int i, j
-    if o.code > ACT_CLIP_NAN:
+    if o.code > ACT_CLIP_HIGH:
         row.code = ACT_NONE
     for j in range(M + 2):
         for i in range(M + 2):
@@ -120,17 +120,17 @@ cdef inline inlined output_tile(
         if i < rows:
             output_line(M, half + i * (M + 2), r)
             if columns == M:
-                store_block(M, 1, r, &row)
+                store_block(False, M, 1, r, &row)
             elif columns == 3:
-                store_block(3, 1, r, &row)
+                store_block(False, 3, 1, r, &row)
             elif columns == 2:
-                store_block(2, 1, r, &row)
+                store_block(False, 2, 1, r, &row)
             else:
-                store_block(1, 1, r, &row)
+                store_block(False, 1, 1, r, &row)
             row.y += y_row
             if row.z:
                 row.z += z_row
-    if o.code > ACT_CLIP_NAN:
+    if o.code > ACT_CLIP_HIGH:
         row = o[0]
         row.y_plane = y_row
         activate_stored(&row, <int>columns, <int>min(rows, <int64_t>M))

@@ -65,7 +65,7 @@ cdef inline inlined gemm_block(
         for p in range(3):
             rows[p] += a_k
         b += b_k
-    store_block(ROWS, VECTORS, acc, o)
+    store_block(False, ROWS, VECTORS, acc, o)
 
 
 cdef inline inlined gemm_row(
@@ -96,7 +96,7 @@ cdef inline inlined gemm_row(
         l += 1
     for v in range(VECTORS):
         acc[v] = (acc[v] + acc[VECTORS + v]) + (acc[2 * VECTORS + v] + acc[3 * VECTORS + v])
-    store_block(1, VECTORS, acc, o)
+    store_block(False, 1, VECTORS, acc, o)
 
 
 cdef inline inlined gemm_block_of(
