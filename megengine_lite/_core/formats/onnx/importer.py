@@ -24,6 +24,7 @@ from megengine_lite._core.formats.onnx.messages import (
     OperatorSetIdProto,
     TensorProto,
     ValueInfoProto,
+    type_name,
 )
 from megengine_lite._core.formats.onnx.operators import find_converter
 from megengine_lite._core.formats.onnx.operators.table import NEWEST, OLDEST, STANDARD, Call, NeedsShapes, NotConverted
@@ -34,7 +35,7 @@ from megengine_lite._core.ir.declared_shape import DeclaredShape
 from megengine_lite._core.ir.dtype import FLOAT32, INT32, DType
 from megengine_lite._core.ir.graph import AnyNode, AnyVar, Constant, ModelGraph, TensorSpec, Var
 from megengine_lite._core.system.memory import MAX_NDIM
-from megengine_lite.errors import LiteError, ModelFormatError, UnsupportedOperatorError
+from megengine_lite.errors import LiteError, ModelFormatError, UnsupportedOperatorError, brief
 
 MAX_NODES = 1 << 17
 """Calls of a model whose functions are inlined."""
@@ -69,6 +70,8 @@ class _Scope:
         By their names; None for what cannot be made, and for what ``omitted`` has.
     omitted
         Inputs of a function that its caller leaves out.
+    declared
+        What the graph says of its values.
     """
 
     versions: Mapping[str, int]
@@ -78,6 +81,7 @@ class _Scope:
     values: dict[str, Value | None] = field(default_factory=dict)
     initializers: dict[str, TensorProto] = field(default_factory=dict)
     omitted: set[str] = field(default_factory=set)
+    declared: dict[str, ValueInfoProto] = field(default_factory=dict)
 
     def omits(self, name: str) -> bool:
         """Whether the name, which has no value, is an input that a caller leaves out."""
@@ -140,6 +144,7 @@ class _Importer:
         self._ordered: dict[int, list[NodeProto]] = {}
         self._imports: dict[FunctionKey, dict[str, int]] = {}
         self._missing: list[str] = []
+        self._misfits: dict[str, None] = {}
         self._functions: dict[FunctionKey, FunctionProto] = {}
         for function in record.functions:
             key = (_domain(function.domain), function.name, function.overload)
@@ -259,6 +264,12 @@ class _Importer:
             raise UnsupportedOperatorError(
                 f"{self._what}: these nodes cannot be run: {'; '.join(missing[:_MOST_LISTED])}{more}"
             )
+        misfits = list(self._misfits)
+        if misfits:
+            more = f" and {len(misfits) - _MOST_LISTED} more" if len(misfits) > _MOST_LISTED else ""
+            raise self._fault(
+                f"these values are not what the model says of them: {'; '.join(misfits[:_MOST_LISTED])}{more}"
+            )
 
     def _versions(self, sets: Sequence[OperatorSetIdProto]) -> dict[str, int]:
         versions = {_domain(s.domain): 0 if s.version is None else s.version for s in sets}
@@ -342,8 +353,36 @@ class _Importer:
     def _graph(self, graph: GraphProto, scope: _Scope) -> list[Value | None]:
         """Converts the nodes of a graph; gives its outputs."""
         names = [info.name for info in graph.output]
+        scope.declared = {info.name: info for info in (*graph.value_info, *graph.output)}
         self._nodes(graph, names, scope)
-        return [self._lookup(name, scope) for name in names]
+        found = [self._lookup(name, scope) for name in names]
+        for info, value in zip(graph.output, found, strict=True):
+            if value is not None:
+                self._compare(info, value)
+        return found
+
+    def _compare(self, info: ValueInfoProto, value: Value) -> None:
+        """Notes what a graph says of a value that is not so."""
+        if info.type is None:
+            return
+        tensor = info.type.tensor
+        if tensor is None:
+            self._misfits[f"{brief(info.name)} is declared as no tensor, and is one"] = None
+            return
+        if tensor.elem_type and tensor.elem_type != value.kind:
+            kind = type_name(tensor.elem_type)
+            self._misfits[f"{brief(info.name)} is declared as {kind}, and is {value.kind.name}"] = None
+        if tensor.shape is None:
+            return
+        dims = [d.value for d in tensor.shape.dim]
+        shape = value.var.spec.shape if isinstance(value.var, Var) and value.var.const is not None else None
+        if len(dims) != value.rank:
+            said = f"with {len(dims)} dimensions, and has {value.rank}"
+        elif value.rank and shape is not None and any(d not in (None, n) for d, n in zip(dims, shape, strict=True)):
+            said = f"with the shape {dims}, and has {list(shape)}"
+        else:
+            return
+        self._misfits[f"{brief(info.name)} is declared {said}"] = None
 
     def _nodes(self, owner: GraphProto | FunctionProto, wanted: Sequence[str], scope: _Scope) -> None:
         """Converts the nodes of a graph or function, whose order is found once, however often it is called."""
@@ -369,6 +408,8 @@ class _Importer:
                 raise self._fault(f"two nodes make the value {name!r}")
             if name:
                 scope.values[name] = value
+                if value is not None and name in scope.declared:
+                    self._compare(scope.declared[name], value)
 
     def _results(self, node: NodeProto, scope: _Scope) -> Sequence[Value | None]:
         """The outputs of a node; None for those that cannot be made."""
@@ -398,6 +439,8 @@ class _Importer:
             call = Call(node.op_type, version, inputs, attributes, wanted, self._builder, self._constant)
             with self._naming(node, label):
                 made = convert(call)
+            if more := call.unread_inputs():
+                raise NotConverted(f"it has {len(call.inputs)} inputs, and must not have more than {more[0]}")
             if unread := call.unread():
                 raise NotConverted(f"its attribute {unread[0]!r} is not known here")
             results: Sequence[Value | None] = [made] if isinstance(made, Value) else made

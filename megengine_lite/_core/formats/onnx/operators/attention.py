@@ -47,7 +47,7 @@ def _attention(call: Call) -> list[Value | None]:
     flat = q.rank == 3
     call.know("q_num_heads", "kv_num_heads")
     if flat:
-        q_heads, kv_heads = call.integer("q_num_heads"), call.integer("kv_num_heads")
+        q_heads, kv_heads = call.positive("q_num_heads"), call.positive("kv_num_heads")
         q, k, v = _heads(b, q, q_heads), _heads(b, k, kv_heads), _heads(b, v, kv_heads)
     past: Value | None = None
     if past_key is not None and past_value is not None:

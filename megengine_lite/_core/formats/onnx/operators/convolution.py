@@ -167,13 +167,25 @@ def with_bias(b: GraphBuilder, result: Value, bias: Value | None) -> Value:
     return result if bias is None else b.elemwise(_M.ADD, result, per_channel(b, bias, result))
 
 
+def _check_bias(b: GraphBuilder, bias: Value | None, weights: Value, axis: int, groups: int) -> None:
+    """Raises for a bias that is known not to have a number for each channel of the result."""
+    if bias is None:
+        return
+    shape, filters = b.known_shape(bias), b.known_shape(weights)
+    if bias.rank != 1 or (shape is not None and filters is not None and shape[0] != filters[axis] * groups):
+        count = "one number" if filters is None else f"{filters[axis] * groups} numbers, one"
+        raise NotConverted(f"its bias must have {count} for each channel, its shape is {shape or 'unknown'}")
+
+
 @converts("Conv")
 def _conv(call: Call) -> Value:
     b, x, weights = call.builder, call.input(0), call.input(1)
     axes = check_convolution(x, weights)
     window = window_of(call, filter_size(call, weights), axes)
     x, window = with_symmetric_padding(b, x, window)
-    return with_bias(b, convolved(b, x, weights, window, call.integer("group", 1)), call.optional(2))
+    groups, bias = call.positive("group", 1), call.optional(2)
+    _check_bias(b, bias, weights, 0, 1)
+    return with_bias(b, convolved(b, x, weights, window, groups), bias)
 
 
 @converts("ConvTranspose")
@@ -181,11 +193,17 @@ def _conv_transpose(call: Call) -> Value:
     b, x, weights = call.builder, call.input(0), call.input(1)
     axes = check_convolution(x, weights)
     window = window_of(call, filter_size(call, weights), axes)
-    groups = call.integer("group", 1)
+    groups, bias = call.positive("group", 1), call.optional(2)
+    _check_bias(b, bias, weights, 1, groups)
     more = tuple(call.integers("output_padding") or [0] * axes)
+    limits = [max(s, d) for s, d in zip(window.strides, window.dilations, strict=True)]
+    if len(more) != axes or not all(0 <= m < limit for m, limit in zip(more, limits, strict=True)):
+        raise NotConverted(f"output_padding is {list(more)}, and must be {axes} numbers from 0 on and below {limits}")
     wanted = call.integers("output_shape")
+    if wanted is not None and (len(wanted) not in (axes, axes + 2) or min(wanted) < 1):
+        raise NotConverted(f"output_shape is {wanted}, and must be {axes} numbers from 1 on")
     if wanted is None and not window.same and window.is_symmetric and not any(more):
-        return with_bias(b, convolved(b, x, weights, window, groups, True), call.optional(2))
+        return with_bias(b, convolved(b, x, weights, window, groups, True), bias)
     none = (0,) * axes
     whole = convolved(b, x, weights, window._replace(begin=none, end=none, same=""), groups, True)
     whole = padded(b, whole, [(0, 0), (0, 0), *((0, m) for m in more)], "constant", b.number(0, x))
@@ -196,7 +214,7 @@ def _conv_transpose(call: Call) -> Value:
         for k, (front, behind) in enumerate(zip(window.begin, window.end, strict=True)):
             if front or behind:
                 result = b.part(result, k + 2, front, -behind if behind else None)
-    return with_bias(b, result, call.optional(2))
+    return with_bias(b, result, bias)
 
 
 def _cut_to(b: GraphBuilder, whole: Value, x: Value, window: WindowAttributes, wanted: Sequence[int] | None) -> Value:

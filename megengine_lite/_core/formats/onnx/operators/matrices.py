@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -32,9 +33,25 @@ def _gemm(call: Call) -> Value:
         result = b.elemwise(_M.MUL, result, b.number(alpha, x))
     if z is None or beta == 0:
         return result
+    if z.rank > 2:
+        raise NotConverted(f"its third input has {z.rank} dimensions, the product two")
     if beta != 1:
         z = b.elemwise(_M.MUL, z, b.number(beta, x))
-    return b.elemwise(_M.ADD, result, z)
+    columns = b.known_shape(y)
+    width = None if columns is None else columns[0 if parameters.transposeB else 1]
+    return b.elemwise(_M.ADD, result, _not_larger(b, z, result, width))
+
+
+def _not_larger(b: GraphBuilder, z: Value, result: Value, width: int | None) -> Value:
+    """An addend that is repeated to the shape of a product, an error of the run if it is larger."""
+    shape = b.known_shape(z)
+    if shape is not None and z.rank and width is not None and shape[-1] not in (1, width):
+        raise NotConverted(f"its third input, of shape {shape}, does not fit a product of {width} columns")
+    if z.rank == 0 or (shape is not None and math.prod(shape) == 1):
+        return z
+    if shape is not None and width is not None and math.prod(shape[:-1]) == 1:
+        return z  # a row, as of a linear layer, which is not repeated before it is added
+    return b.broadcast(z, b.shape(result).var, 2)
 
 
 @converts("MatMul")

@@ -87,7 +87,7 @@ def _instance_norm(call: Call) -> Value:
 
 @converts("GroupNormalization", since=21)
 def _group_norm(call: Call) -> Value:
-    return _channel_norm(call, "GroupNorm", call.integer("num_groups"))
+    return _channel_norm(call, "GroupNorm", call.positive("num_groups"))
 
 
 def _channel_norm(call: Call, op: str, groups: int) -> Value:
@@ -102,7 +102,7 @@ def _channel_norm(call: Call, op: str, groups: int) -> Value:
 
 @converts("LRN")
 def _lrn(call: Call) -> Value:
-    b, x, size = call.builder, call.input(0), call.integer("size")
+    b, x, size = call.builder, call.input(0), call.positive("size")
     if x.rank != 4 or size % 2 == 0:
         raise NotConverted("it needs images and an odd number of channels")
     alpha = call.real("alpha", 1e-4) / size

@@ -47,7 +47,7 @@ def _pool(call: Call) -> list[Value | None]:
         ceil,
         window.same,
         counts_pads,
-        call.integer("p", 2),
+        call.positive("p", 2),
         bool(call.integer("storage_order", 0)),
         positions,
     )

@@ -267,7 +267,7 @@ def _tile(call: Call) -> Value:
 
 @converts("DepthToSpace")
 def _depth_to_space(call: Call) -> Value:
-    size, mode = call.integer("blocksize"), call.text("mode", "DCR")
+    size, mode = call.positive("blocksize"), call.text("mode", "DCR")
     b, x = call.builder, call.input(0)
     n, _, h, w = (b.dimension(x, k) for k in range(4))
     two = b.constant(np.array([size]))
@@ -282,7 +282,7 @@ def _depth_to_space(call: Call) -> Value:
 
 @converts("SpaceToDepth")
 def _space_to_depth(call: Call) -> Value:
-    size, mode = call.integer("blocksize"), call.text("mode", "DCR")
+    size, mode = call.positive("blocksize"), call.text("mode", "DCR")
     b, x = call.builder, call.input(0)
     n, c, h, w = (b.dimension(x, k) for k in range(4))
     two = b.constant(np.array([size]))

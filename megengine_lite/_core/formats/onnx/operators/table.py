@@ -69,6 +69,7 @@ class Call:
     builder: GraphBuilder
     constant: Callable[[TensorProto], Value]
     read: set[str] = field(default_factory=set)
+    asked: int = -1  # the last input that the converter has asked for
 
     @property
     def n_outputs(self) -> int:
@@ -76,6 +77,7 @@ class Call:
 
     def optional(self, place: int) -> Value | None:
         """An input that may be missing."""
+        self.asked = max(self.asked, place)
         return self.inputs[place] if place < len(self.inputs) else None
 
     def input(self, place: int) -> Value:
@@ -104,6 +106,10 @@ class Call:
         """Says that attributes are known, also where nothing follows from them in this call."""
         self.read.update(names)
 
+    def unread_inputs(self) -> list[int]:
+        """Places of inputs that the converter does not know."""
+        return [k for k, value in enumerate(self.inputs) if value is not None and k > self.asked]
+
     def unread(self) -> list[str]:
         """Attributes that the converter does not know."""
         return sorted(self.attributes.keys() - self.read - _WITHOUT_MEANING)
@@ -124,6 +130,12 @@ class Call:
         if result is None:
             raise ModelFormatError(f"the attribute {name!r} is missing")
         return result
+
+    def positive(self, name: str, default: int | None = None) -> int:
+        found = self.integer(name, default)
+        if found < 1:
+            raise NotConverted(f"{name} is {found}, and must be 1 or more")
+        return found
 
     def real(self, name: str, default: float | None = None) -> float:
         found = self._find(name, AttributeType.FLOAT, "f")

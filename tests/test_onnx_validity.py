@@ -1,0 +1,156 @@
+"""ONNX models that are not valid are refused when they are loaded, with all that is wrong at once."""
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper
+from support.onnx_models import load, make, run
+
+from megengine_lite.errors import LiteError, ModelFormatError, ShapeError, UnsupportedOperatorError
+
+F, I64, BOOL = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL
+
+
+def node(op, inputs, outputs="y", name="", **attributes):
+    return helper.make_node(op, inputs.split(" "), outputs.split(" "), name, **attributes)
+
+
+IMAGE = [("x", F, ["n", 4, 8, 8])]
+FILTERS = {"f": np.ones((4, 4, 3, 3), np.float32), "g": np.ones((6, 2, 3, 3), np.float32)}
+VECTORS = {"four": np.ones(4, np.float32), "five": np.ones(5, np.float32), "one": np.ones(1, np.float32)}
+
+
+@pytest.mark.parametrize("op, most", [("Relu", 1), ("Add", 2), ("Conv", 3), ("Where", 3), ("Softmax", 1), ("Clip", 3)])
+def test_more_inputs_than_an_operator_has(op, most):
+    attributes = {"kernel_shape": [1, 1]} if op == "Conv" else {}
+    inputs = [("x", F, [1, 1, 1, 1]), ("b", BOOL, [1]), ("v", F, [1]), ("s", F, [])]
+    names = {"Where": ["b", "x", "x"], "Conv": ["x", "x", "v"], "Clip": ["x", "s", "s"]}.get(op, ["x"] * most)
+    load(make([helper.make_node(op, names, ["y"], **attributes)], inputs, [("y", F, None)]))
+    load(make([helper.make_node(op, [*names, ""], ["y"], **attributes)], inputs, [("y", F, None)]))
+    with pytest.raises(UnsupportedOperatorError, match=f"it has {most + 1} inputs, and must not have more than {most}"):
+        load(make([helper.make_node(op, [*names, "x"], ["y"], **attributes)], inputs, [("y", F, None)]))
+
+
+ATTRIBUTES = [
+    (node("Conv", "x f", group=0), "group is 0"),
+    (node("Conv", "x f", group=-1), "group is -1"),
+    (node("ConvTranspose", "x f", group=0), "group is 0"),
+    (node("ConvTranspose", "x f", output_padding=[1, 1]), r"output_padding is \[1, 1\]"),
+    (node("ConvTranspose", "x f", output_padding=[2, 0], strides=[2, 2]), r"output_padding is \[2, 0\]"),
+    (node("ConvTranspose", "x f", output_padding=[-1, 0], strides=[2, 2]), r"output_padding is \[-1, 0\]"),
+    (
+        node("ConvTranspose", "x f", output_padding=[1], strides=[2, 2]),
+        r"output_padding is \[1\], and must be 2 numbers",
+    ),
+    (node("ConvTranspose", "x f", output_shape=[0, 9]), r"output_shape is \[0, 9\]"),
+    (node("ConvTranspose", "x f", output_shape=[9]), r"output_shape is \[9\]"),
+    (node("Conv", "x f five"), "bias must have 4 numbers"),
+    (node("Conv", "x f one"), "bias must have 4 numbers"),
+    (node("ConvTranspose", "x g four", group=2), "bias must have 6 numbers"),
+    (node("DepthToSpace", "x", blocksize=0), "blocksize is 0"),
+    (node("SpaceToDepth", "x", blocksize=-2), "blocksize is -2"),
+    (node("LRN", "x", size=-3), "size is -3"),
+    (node("LpPool", "x", kernel_shape=[2, 2], p=0), "p is 0"),
+    (node("GroupNormalization", "x four four", num_groups=0), "num_groups is 0"),
+]
+
+
+@pytest.mark.parametrize("one, message", ATTRIBUTES, ids=[f"{n.op_type} {m}" for n, m in ATTRIBUTES])
+def test_attributes_that_no_operator_can_have(one, message):
+    constants = {**FILTERS, **VECTORS}
+    if one.op_type == "ConvTranspose" and "g" in one.input:
+        constants["g"] = np.ones((4, 3, 3, 3), np.float32)
+    with pytest.raises(UnsupportedOperatorError, match=message):
+        load(make([one], IMAGE, [("y", F, None)], constants, 21))
+
+
+@pytest.mark.parametrize("padding, stride, dilation", [(1, 2, 1), (1, 1, 2), (2, 3, 1)])
+def test_output_padding_below_stride_or_dilation(padding, stride, dilation):
+    two = {"output_padding": [padding] * 2, "strides": [stride] * 2, "dilations": [dilation] * 2}
+    (y,) = run(
+        load(make([node("ConvTranspose", "x f", **two)], IMAGE, [("y", F, None)], FILTERS)),
+        x=np.ones((1, 4, 8, 8), np.float32),
+    )
+    assert y.shape[2] == 7 * stride + 2 * dilation + 1 + padding
+
+
+C_SHAPES = [(), (1,), (3,), (1, 1), (1, 3), (2, 1), (2, 3)]
+TOO_LARGE = [(4,), (4, 3), (2, 4), (4, 1), (1, 2, 3), (1, 1, 1)]
+
+
+@pytest.mark.parametrize("width", [3, 1])
+@pytest.mark.parametrize("constant", [True, False])
+@pytest.mark.parametrize("shape", [*C_SHAPES, *TOO_LARGE])
+def test_what_gemm_adds_is_not_larger_than_the_product(shape, constant, width):
+    x, w = np.ones((2, 4), np.float32), np.ones((4, width), np.float32)
+    c = np.arange(np.prod(shape, dtype=int), dtype=np.float32).reshape(shape)
+    fits = len(shape) <= 2 and all(d in (1, n) for d, n in zip(shape[::-1], (width, 2), strict=False))
+    inputs, given = [("x", F, ["n", 4])], {"x": x}
+    if not constant:
+        inputs.append(("c", F, [None] * len(shape)))
+        given["c"] = c
+    model = make([node("Gemm", "x w c")], inputs, [("y", F, None)], {"w": w, **({"c": c} if constant else {})})
+    if fits:
+        np.testing.assert_allclose(run(load(model), **given)[0], np.broadcast_to(x @ w + c, (2, width)))
+    else:
+        with pytest.raises((UnsupportedOperatorError, ShapeError)):
+            run(load(model), **given)
+
+
+def typed(name, kind, shape):
+    return helper.make_tensor_value_info(name, kind, shape)
+
+
+def test_what_is_said_of_values_is_compared_with_them():
+    nodes = [node("Relu", "x", "a"), node("Shape", "a", "s"), node("Add", "c c", "d"), node("Neg", "a", "y")]
+    said = [typed("a", I64, ["n", 4]), typed("s", I64, [2, 1]), typed("d", F, [3]), typed("y", F, ["n", 5])]
+    model = make(nodes, [("x", F, ["n", 4])], [("y", F, ["n"]), ("s", F, [2]), ("d", F, [2])],
+                 {"c": np.ones(2, np.float32)}, value_info=said)  # fmt: skip
+    with pytest.raises(ModelFormatError) as error:
+        load(model)
+    text = str(error.value)
+    for part in (
+        "'a' is declared as INT64, and is FLOAT",
+        "'s' is declared as FLOAT, and is INT64",
+        "'y' is declared with 1 dimensions, and has 2",
+    ):
+        assert part in text
+
+
+@pytest.mark.parametrize(
+    "kind, shape, message",
+    [
+        (I64, [2], "'d' is declared as INT64, and is FLOAT"),
+        (F, [3], r"'d' is declared with the shape \[3\], and has \[2\]"),
+        (F, [], "'d' is declared with 0 dimensions, and has 1"),
+        (F, [2, 1], "'d' is declared with 2 dimensions, and has 1"),
+        (F, ["k"], None),
+        (F, None, None),
+        (F, [2], None),
+        (0, None, None),
+    ],
+)
+@pytest.mark.parametrize("output", [True, False])
+def test_declared_types_and_shapes(kind, shape, message, output):
+    nodes = [node("Add", "c c", "d"), node("Add", "x d", "y")]
+    outputs = [("y", F, None), *([("d", kind, shape)] if output else [])]
+    model = make(nodes, [("x", F, [2])], outputs, {"c": np.ones(2, np.float32)},
+                 value_info=[] if output else [typed("d", kind, shape)])  # fmt: skip
+    if message is None:
+        np.testing.assert_array_equal(run(load(model), x=np.ones(2, np.float32))[0], [3, 3])
+    else:
+        with pytest.raises(ModelFormatError, match=message):
+            load(model)
+
+
+def test_branches_declare_their_values_too():
+    def branch(kind):
+        return helper.make_graph([node("Neg", "x", "z")], "branch", [], [typed("z", kind, None)])
+
+    for kind in (F, I64):
+        one = helper.make_node("If", ["c"], ["y"], then_branch=branch(kind), else_branch=branch(F))
+        model = make([one], [("x", F, [2])], [("y", F, None)], {"c": np.array(True)})
+        if kind == F:
+            load(model)
+        else:
+            with pytest.raises(LiteError, match="'z' is declared as INT64, and is FLOAT"):
+                load(model)
