@@ -6,8 +6,9 @@
     messages ─► writer ─► bytes
 
 Start with ``load``. ``importer`` walks the nodes, ``operators`` has a converter for each operator of ONNX, which makes
-nodes by ``graph_builder``; that also says how scalars and int64, which tensors here do not have, are carried.
-``values`` and ``external`` give the values of tensors.
+nodes by ``graph_builder``. That also describes how scalars and int64 are represented, which tensors here do not have,
+and infers shapes where a converter asks. ``branches`` are those of ``If``, ``declarations`` compares values with what
+the model says of them, ``values`` and ``external`` give the values of tensors.
 
 Fields are taken out of the bytes by ``wire/protobuf``.
 """

@@ -8,10 +8,12 @@ and reported together.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from megengine_lite._core.formats.loaded_model import LoadedModel
+from megengine_lite._core.formats.onnx.branches import Branch, LaterBranch, OutputForm
+from megengine_lite._core.formats.onnx.declarations import Declarations
 from megengine_lite._core.formats.onnx.external import ExternalFiles
 from megengine_lite._core.formats.onnx.graph_builder import GraphBuilder, Length, Value
 from megengine_lite._core.formats.onnx.messages import (
@@ -24,7 +26,6 @@ from megengine_lite._core.formats.onnx.messages import (
     OperatorSetIdProto,
     TensorProto,
     ValueInfoProto,
-    type_name,
 )
 from megengine_lite._core.formats.onnx.operators import find_converter
 from megengine_lite._core.formats.onnx.operators.table import NEWEST, OLDEST, STANDARD, Call, NeedsShapes, NotConverted
@@ -32,10 +33,10 @@ from megengine_lite._core.formats.onnx.ordering import in_order, label_of, names
 from megengine_lite._core.formats.onnx.values import DTYPES, element_type, shape_of, tensor_constant
 from megengine_lite._core.ir import onnx_params
 from megengine_lite._core.ir.declared_shape import DeclaredShape
-from megengine_lite._core.ir.dtype import FLOAT32, INT32, DType
+from megengine_lite._core.ir.dtype import FLOAT32, INT32
 from megengine_lite._core.ir.graph import AnyNode, AnyVar, Constant, ModelGraph, TensorSpec, Var
 from megengine_lite._core.system.memory import MAX_NDIM
-from megengine_lite.errors import LiteError, ModelFormatError, UnsupportedOperatorError, brief
+from megengine_lite.errors import LiteError, ModelFormatError, UnsupportedOperatorError
 
 MAX_NODES = 1 << 17
 """Calls of a model whose functions are inlined."""
@@ -144,7 +145,7 @@ class _Importer:
         self._ordered: dict[int, list[NodeProto]] = {}
         self._imports: dict[FunctionKey, dict[str, int]] = {}
         self._missing: list[str] = []
-        self._misfits: dict[str, None] = {}
+        self._said = Declarations(what)
         self._functions: dict[FunctionKey, FunctionProto] = {}
         for function in record.functions:
             key = (_domain(function.domain), function.name, function.overload)
@@ -264,12 +265,7 @@ class _Importer:
             raise UnsupportedOperatorError(
                 f"{self._what}: these nodes cannot be run: {'; '.join(missing[:_MOST_LISTED])}{more}"
             )
-        misfits = list(self._misfits)
-        if misfits:
-            more = f" and {len(misfits) - _MOST_LISTED} more" if len(misfits) > _MOST_LISTED else ""
-            raise self._fault(
-                f"these values are not what the model says of them: {'; '.join(misfits[:_MOST_LISTED])}{more}"
-            )
+        self._said.check()
 
     def _versions(self, sets: Sequence[OperatorSetIdProto]) -> dict[str, int]:
         versions = {_domain(s.domain): 0 if s.version is None else s.version for s in sets}
@@ -358,31 +354,8 @@ class _Importer:
         found = [self._lookup(name, scope) for name in names]
         for info, value in zip(graph.output, found, strict=True):
             if value is not None:
-                self._compare(info, value)
+                self._said.compare(info, value)
         return found
-
-    def _compare(self, info: ValueInfoProto, value: Value) -> None:
-        """Notes what a graph says of a value that is not so."""
-        if info.type is None:
-            return
-        tensor = info.type.tensor
-        if tensor is None:
-            self._misfits[f"{brief(info.name)} is declared as no tensor, and is one"] = None
-            return
-        if tensor.elem_type and tensor.elem_type != value.kind:
-            kind = type_name(tensor.elem_type)
-            self._misfits[f"{brief(info.name)} is declared as {kind}, and is {value.kind.name}"] = None
-        if tensor.shape is None:
-            return
-        dims = [d.value for d in tensor.shape.dim]
-        shape = value.var.spec.shape if isinstance(value.var, Var) and value.var.const is not None else None
-        if len(dims) != value.rank:
-            said = f"with {len(dims)} dimensions, and has {value.rank}"
-        elif value.rank and shape is not None and any(d not in (None, n) for d, n in zip(dims, shape, strict=True)):
-            said = f"with the shape {dims}, and has {list(shape)}"
-        else:
-            return
-        self._misfits[f"{brief(info.name)} is declared {said}"] = None
 
     def _nodes(self, owner: GraphProto | FunctionProto, wanted: Sequence[str], scope: _Scope) -> None:
         """Converts the nodes of a graph or function, whose order is found once, however often it is called."""
@@ -409,7 +382,7 @@ class _Importer:
             if name:
                 scope.values[name] = value
                 if value is not None and name in scope.declared:
-                    self._compare(scope.declared[name], value)
+                    self._said.compare(scope.declared[name], value)
 
     def _results(self, node: NodeProto, scope: _Scope) -> Sequence[Value | None]:
         """The outputs of a node; None for those that cannot be made."""
@@ -562,20 +535,20 @@ class _Importer:
                 raise self._fault(f"the branches of If {label!r} give {a.kind.name} and {b.kind.name}")
             if a is not None and b is not None and a.rank != b.rank:
                 raise NeedsShapes(f"its branches give results of {a.rank} and of {b.rank} dimensions")
-        forms = [_Form.of(a, b) for a, b in results]
-        graphs_of = [branch.graph(self, forms, label) for branch in (first, second)]
+        forms = [OutputForm.of(a, b) for a, b in results]
+        graphs_of = [branch.graph(self._builder, forms) for branch in (first, second)]
         inputs = dict.fromkeys(v for branch in (first, second) for v in branch.inputs)
         outs = self._builder.nodes_of("OnnxIf", onnx_params.OnnxIf(*graphs_of), [condition.var, *inputs], len(forms))
         return [Value(var, f.kind, f.rank, f.dtype) for var, f in zip(outs, forms, strict=True)]
 
-    def _branch_of(self, graph: GraphProto, scope: _Scope) -> _Branch | _LaterBranch | None:
+    def _branch_of(self, graph: GraphProto, scope: _Scope) -> Branch | LaterBranch | None:
         """A branch, converted now or, where only shapes are missing, later; None if it cannot be."""
         n_missing, n_waiting = len(self._missing), self._n_waiting
         with self._builder.aside() as nodes:
             results = self._inner(graph, scope)
         values = [v for v in results if v is not None]
         if len(values) == len(results):
-            return _Branch(values, nodes)
+            return Branch(values, nodes)
         added = len(self._missing) - n_missing
         if not added or self._n_waiting - n_waiting < added:
             return None
@@ -585,94 +558,20 @@ class _Importer:
         for name in names_read(graph):
             with contextlib.suppress(ModelFormatError):  # a name of the branch's own
                 captured[name] = self._lookup(name, scope)
-        return _LaterBranch(graph, scope, captured)
 
-
-@dataclass(frozen=True, slots=True)
-class _Form:
-    """What both branches of an If give for an output."""
-
-    kind: ElementType
-    rank: int
-    dtype: DType
-
-    @classmethod
-    def of(cls, *values: Value | None) -> _Form:
-        """The form of what branches give; None stands for what is not known yet."""
-        known = [v for v in values if v is not None]
-        same = len({v.dtype for v in known}) == 1 and len(known) == len(values)
-        return cls(known[0].kind, known[0].rank, known[0].dtype if same else DTYPES[known[0].kind])
-
-
-@dataclass(frozen=True, slots=True)
-class _Branch:
-    """A branch of an If: its outputs and nodes."""
-
-    values: Sequence[Value]
-    nodes: list[AnyNode]
-
-    @property
-    def inputs(self) -> list[AnyVar]:
-        """Variables that it reads and does not make."""
-        made = {v for node in self.nodes for v in node.outputs}
-        read = (*(v for node in self.nodes for v in node.inputs), *(v.var for v in self.values))
-        return [v for v in read if v.const is None and v not in made]
-
-    def graph(self, importer: _Importer, forms: Sequence[_Form], label: str) -> ModelGraph:
-        """The graph with outputs of these forms."""
-        builder = importer._builder
-        with builder.aside(self.nodes):
-            outputs = [
-                v.var if v.dtype == f.dtype else builder.exact(v) for v, f in zip(self.values, forms, strict=True)
-            ]
-        return ModelGraph(self.nodes, [], outputs, [""] * len(outputs))
-
-
-@dataclass(frozen=True, slots=True)
-class _LaterBranch:
-    """A branch that is converted when it is chosen, because the shapes that it depends on are known then.
-
-    ``captured`` has the values around it that it may read; None for those that are omitted.
-    """
-
-    record: GraphProto
-    scope: _Scope
-    captured: Mapping[str, Value | None]
-
-    @property
-    def values(self) -> Sequence[Value | None]:
-        return [None] * len(self.record.output)
-
-    @property
-    def inputs(self) -> list[AnyVar]:
-        return [v.var for v in self.captured.values() if v is not None and v.var.const is None]
-
-    def graph(
-        self, importer: _Importer, forms: Sequence[_Form], label: str
-    ) -> Callable[[Mapping[AnyVar, TensorSpec]], ModelGraph]:
-        """Makes the graph, with outputs of these forms, for inputs of given shapes."""
-
-        def make(specs: Mapping[AnyVar, TensorSpec]) -> ModelGraph:
-            again = importer._again({})
-            scope = _Scope(self.scope.versions, None, self.scope.attributes, self.scope.calls)
-            for name, value in self.captured.items():
-                scope.values[name] = value
-                if value is None:
-                    scope.omitted.add(name)
-                elif value.var in specs:
+        def convert(specs: Mapping[AnyVar, TensorSpec]) -> tuple[Sequence[Value], GraphBuilder]:
+            again = self._again({})
+            inner = _Scope(scope.versions, None, scope.attributes, scope.calls, {**captured})
+            inner.omitted.update(name for name, value in captured.items() if value is None)
+            for value in captured.values():
+                if value is not None and value.var in specs:
                     again._builder.know(value, specs[value.var])
-            found = again._inner(self.record, scope)
+            found = again._inner(graph, inner)
             again._refuse()
-            values = [v for v in found if v is not None]
-            for value, form in zip(values, forms, strict=True):
-                if (value.kind, value.rank) != (form.kind, form.rank):
-                    raise UnsupportedOperatorError(
-                        f"{again._what}: a branch of If {label!r} gives {value.kind.name} of {value.rank} dimensions, "
-                        f"the other one {form.kind.name} of {form.rank}"
-                    )
-            return _Branch(values, again._builder.nodes).graph(again, forms, label)
+            return [v for v in found if v is not None], again._builder
 
-        return make
+        inputs = [v.var for v in captured.values() if v is not None and v.var.const is None]
+        return LaterBranch([None] * len(graph.output), inputs, convert)
 
 
 def _domain(name: str) -> str:
