@@ -247,6 +247,21 @@ def test_remap_reads_where_the_map_says():
         run_opr("Remap", linear, x, where[..., :1])
 
 
+def test_positions_that_no_pixel_can_have():
+    """Beyond 32 bits on either side; NaN lies before the first pixel. They are the same on every machine."""
+    x = np.arange(1, 4, dtype=np.float32).reshape(1, 1, 1, 3)
+    where = np.zeros((1, 1, 5, 2), np.float32)
+    where[..., 0] = [1e30, -1e30, np.inf, -np.inf, np.nan]
+    nearest = Remap(format=F.NCHW, border_type=B.REPLICATE, imode=M.NEAREST)
+    assert run_opr("Remap", nearest, x, where)[0].ravel().tolist() == [3, 1, 3, 1, 1]
+    outside = Remap(format=F.NCHW, border_type=B.CONSTANT, imode=M.NEAREST, scalar=9)
+    assert run_opr("Remap", outside, x, where)[0].ravel().tolist() == [9] * 5
+    linear = Remap(format=F.NCHW, border_type=B.REPLICATE)
+    assert run_opr("Remap", linear, x, where)[0].ravel() == pytest.approx([3, 1, *[np.nan] * 3], nan_ok=True)
+    for dtype in np.uint8, np.int8:
+        assert run_opr("Remap", linear, x.astype(dtype), where)[0].ravel()[2:].tolist() == [np.iinfo(dtype).min] * 3
+
+
 def test_flip_and_rotate():
     x = np.arange(6, dtype=np.uint8).reshape(1, 2, 3, 1)
     assert run_opr("Flip", Flip(vertical=True), x)[0][0, ..., 0].tolist() == [[3, 4, 5], [0, 1, 2]]

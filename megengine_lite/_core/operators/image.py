@@ -50,13 +50,16 @@ def stored_to_float(array: np.ndarray, dtype: DType) -> np.ndarray:
 
 
 def float_to_stored(values: np.ndarray, dtype: DType) -> np.ndarray:
-    """The reverse of :func:`stored_to_float`; integers are rounded (halves away from zero) and clamped."""
+    """The reverse of :func:`stored_to_float`; integers are rounded (halves away from zero) and clamped.
+
+    NaN becomes the smallest integer.
+    """
     if dtype.is_float:
         return from_float32(values, dtype)
     low, high = (
         dtype.quantized_range if dtype.is_quantized else (np.iinfo(dtype.storage).min, np.iinfo(dtype.storage).max)
     )
-    result: np.ndarray = np.clip(round_half_away(values), low, high).astype(dtype.storage)
+    result: np.ndarray = np.fmin(np.fmax(round_half_away(values), low), high).astype(dtype.storage)
     return result
 
 

@@ -20,7 +20,7 @@ from megengine_lite._core.operators.image import (
     outside_value,
     stored_to_float,
 )
-from megengine_lite._core.operators.sampling import bilinear, gather
+from megengine_lite._core.operators.sampling import bilinear, gather, to_pixels
 from megengine_lite._core.operators.values import check_count
 
 _BORDERS = (BorderMode.REPLICATE, BorderMode.REFLECT, BorderMode.REFLECT_101, BorderMode.WRAP, BorderMode.CONSTANT)
@@ -61,8 +61,7 @@ class Remap(Operator):
             if p.imode == InterpolationMode.LINEAR:
                 out[:] = bilinear(image, y, x, p.border_type, outside)
             else:
-                y, x = np.rint(y).astype(np.int64), np.rint(x).astype(np.int64)
-                out[:] = gather(image, y, x, p.border_type, outside)
+                out[:] = gather(image, to_pixels(np.rint(y)), to_pixels(np.rint(x)), p.border_type, outside)
         return [from_nchw(fmt, float_to_stored(result, in_specs[0].dtype))]
 
 

@@ -6,6 +6,8 @@ import numpy as np
 
 from megengine_lite._core.ir.params import BorderMode
 
+_FIRST_PIXEL, _LAST_PIXEL = -(2.0**31), 2.0**31 - 128  # as float32 has them
+
 
 def border_index(index: np.ndarray, length: int, mode: int) -> np.ndarray:
     """Where a pixel outside of ``[0, length)`` is taken from; -1 for CONSTANT.
@@ -39,10 +41,17 @@ def gather(image: np.ndarray, y: np.ndarray, x: np.ndarray, mode: int, value: fl
     return np.where(outside, np.asarray(value, image.dtype), picked) if outside.any() else picked
 
 
+def to_pixels(whole: np.ndarray) -> np.ndarray:
+    """Whole numbers as the numbers of pixels: those beyond 32 bits become the last, NaN the first of them."""
+    result: np.ndarray = np.clip(np.nan_to_num(whole, nan=_FIRST_PIXEL), _FIRST_PIXEL, _LAST_PIXEL).astype(np.int64)
+    return result
+
+
 def floor_and_fraction(c: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Integer part (rounded down) and the rest of coordinates."""
     whole = np.floor(c)
-    return whole.astype(np.int64), c - whole
+    with np.errstate(invalid="ignore"):  # infinity - infinity
+        return to_pixels(whole), c - whole
 
 
 def bilinear(image: np.ndarray, y: np.ndarray, x: np.ndarray, mode: int, value: float = 0) -> np.ndarray:
