@@ -71,6 +71,10 @@ ENUMERATIONS = {
     ),
     "output_kind_numbers.pxi": Enumeration(SHARED, "OutputKind", "OutputKind", "OUT_", "OUT_COUNT"),
     "storage_kind_numbers.pxi": Enumeration(SHARED, "StorageKind", "StorageKind", "KIND_", "KIND_COUNT"),
+    "positions_numbers.pxi": Enumeration(SHARED, "Positions", "Positions", "AT_", "POSITIONS_COUNT"),
+    "border_mode_numbers.pxi": Enumeration(
+        PARAMS / "vision.py", "BorderMode", "BorderMode", "BORDER_", "BORDER_MODE_COUNT"
+    ),
 }
 
 

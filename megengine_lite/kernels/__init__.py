@@ -15,7 +15,7 @@ The instruction sets are the rows of :mod:`megengine_lite._core.cpu.isa`.
 ``matmul``      matrix products
 ``elemwise``    elementwise functions, conversions
 ``reduce``      reductions, softmax, normalizations
-``image``       pooling, resizing, regions
+``image``       pooling, resizing, sampling, regions
 ``move``        copies, transpositions, conversions between layouts
 ``other``       recurrent cells, sorting, a probe of the build
 ==============  =======================================================================================================

@@ -25,8 +25,9 @@ from megengine_lite._core.cpu.kernel_set import kernel_set
 from megengine_lite._core.cpu.lower.table import TABLE
 from megengine_lite._core.cpu.lowering import Lowering, Step
 from megengine_lite._core.ir import params
-from megengine_lite._core.ir.dtype import BOOL, INT32, DType, DTypeCode
+from megengine_lite._core.ir.dtype import BOOL, FLOAT32, INT32, DType, DTypeCode
 from megengine_lite._core.ir.graph import Constant, ConstantPool, Graph, Node, TensorSpec, Var
+from megengine_lite._core.ir.image_layouts import Format
 from megengine_lite._core.operators import REGISTRY
 from megengine_lite._core.operators.shape import PassThrough
 from megengine_lite.errors import InternalError, LiteError
@@ -115,6 +116,10 @@ SAMPLES = [
     Sample("Dimshuffle", (IMAGE,), param={"pattern": (0, 2, 3, 1), "ndim": 4}),
     Sample("Concat", (IMAGE, (2, 5, 6, 7)), param={"axis": 1}),
     Sample("Padding", (IMAGE,), param={"front_offset_dim2": 1, "back_offset_dim3": 2}),
+    Sample("Remap", (IMAGE, (2, 6, 7, 2)), fixed={1: FLOAT32}, param={"format": Format.NCHW}),
+    Sample("WarpPerspective", (IMAGE, (2, 3, 3), (2,)), constants=(2,), fixed={1: FLOAT32, 2: INT32},
+           values={2: [5, 5]}),
+    Sample("WarpAffine", (IMAGE, (2, 2, 3), (2,)), constants=(2,), fixed={1: FLOAT32, 2: INT32}, values={2: [5, 5]}),
 ]  # fmt: skip
 
 
@@ -320,10 +325,10 @@ def test_conversions_take_the_types_of_their_kernel(isa):
         assert {code.name for row in rows for code in of(row)} == kinds.keys()
 
 
-# Passes make these of others; the sample of attention and warps would say no more than their tests do.
+# Passes make these of others; the sample of attention would say no more than its tests do.
 NOT_LISTED = {
     "ChannelGather", "FusedConv", "FusedElemwise", "FusedMatMul", "MultiHeadAttn", "QuantizedConv", "QuantizedMatMul",
-    "ReduceAxes", "WarpPerspective",
+    "ReduceAxes",
 }  # fmt: skip
 
 

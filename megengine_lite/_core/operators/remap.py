@@ -34,6 +34,7 @@ class Remap(Operator):
     param = params.Remap
     in_files = InFiles(revision=1)
     in_original = InOriginal(type="RemapForward", mentioned_inputs=1)
+    runs_in_float32 = True
     element_types = "floats, integers, quantized"
 
     def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:

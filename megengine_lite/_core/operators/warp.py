@@ -41,6 +41,12 @@ _PIXELS = (_C.FLOAT32, _C.FLOAT16, _C.UINT8, _C.INT8, _C.QUANTIZED_S8, _C.QUANTI
 _FOR_CONVOLUTION = (Format.NCHW4_NCHW32, Format.NCHW32_NCHW4, Format.NCHW4_NCHW, Format.NCHW4_NHWC)
 _STEPS = 32  # per pixel, of fine transforms
 _LAST_POSITION = 2.0**31 - 1
+_FRACTIONS = np.arange(_STEPS, dtype=np.float32) / _STEPS
+FINE_WEIGHTS = {
+    InterpolationMode.CUBIC: cubic_weights(_FRACTIONS),
+    InterpolationMode.LANCZOS4: lanczos4_weights(_FRACTIONS),
+}
+"""Weights ``[steps, neighbours]`` of fine transforms that read more than two pixels along an axis, by fraction."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,14 +85,13 @@ def _sample_fine(image: np.ndarray, y: np.ndarray, x: np.ndarray, warp: Warp) ->
     if warp.interpolation == InterpolationMode.NEAREST:
         return gather(image, y, x, warp.border, warp.value)
     y0, x0 = y // _STEPS, x // _STEPS
-    fy, fx = (y % _STEPS).astype(np.float32) / _STEPS, (x % _STEPS).astype(np.float32) / _STEPS
-    if warp.interpolation == InterpolationMode.CUBIC:
-        first, weigh = -1, cubic_weights
-    elif warp.interpolation == InterpolationMode.LANCZOS4:
-        first, weigh = -3, lanczos4_weights
-    else:
+    if warp.interpolation not in FINE_WEIGHTS:
+        fy, fx = (y % _STEPS).astype(np.float32) / _STEPS, (x % _STEPS).astype(np.float32) / _STEPS
         return bilinear(image, y0 + fy, x0 + fx, warp.border, warp.value)
-    return interpolate_taps(image, y0 + first, x0 + first, weigh(fy), weigh(fx), warp.border, warp.value)
+    weights = FINE_WEIGHTS[warp.interpolation]
+    first = 1 - weights.shape[1] // 2
+    rows, columns = weights[y % _STEPS], weights[x % _STEPS]
+    return interpolate_taps(image, y0 + first, x0 + first, rows, columns, warp.border, warp.value)
 
 
 def _whole(position: np.ndarray) -> np.ndarray:
@@ -169,8 +174,8 @@ class WarpPerspective(Operator):
     def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         if len(ins) < 3:
             raise fail(node, f"needs data, matrices and a size, has {len(ins)} inputs")
-        matrix = self._matrix_input(ins)
-        images, warp = self._images(node, ins[:matrix]), self._warp(node, ins)
+        matrix = self.matrix_input(ins)
+        images, warp = self._images(node, ins[:matrix]), self.transform(node, ins)
         count = _check_matrix(node, ins[matrix], 3)
         if matrix == len(ins) - 3 and ins[-2].shape != (count,):
             raise fail(node, f"{count} matrices need as many image indexes, not {ins[-2].shape}")
@@ -183,8 +188,8 @@ class WarpPerspective(Operator):
     def compute(
         self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
-        matrix = self._matrix_input(in_specs)
-        warp = self._warp(node, in_specs)
+        matrix = self.matrix_input(in_specs)
+        warp = self.transform(node, in_specs)
         images = np.concatenate([to_nchw(warp.input_format, data) for data in ins[:matrix]])
         indexes = ins[-2] if matrix == len(ins) - 3 else np.arange(len(images))
         if np.any((indexes < 0) | (indexes >= len(images))):
@@ -196,7 +201,7 @@ class WarpPerspective(Operator):
         return [self._store(np.array(warped).reshape(shape), warp, in_specs[0].dtype, out_specs[0].dtype)]
 
     @staticmethod
-    def _matrix_input(ins: Sequence[TensorSpec]) -> int:
+    def matrix_input(ins: Sequence[TensorSpec]) -> int:
         """Position of the matrices: before the size, or before image indexes (one-dimensional) and the size."""
         return len(ins) - (3 if len(ins) > 3 and len(ins[-2].shape) == 1 else 2)
 
@@ -211,11 +216,12 @@ class WarpPerspective(Operator):
         _check_pixels(node, data[0].dtype, (n, c, h, w))
         return n * len(data), c, h, w
 
-    def _warp(self, node: AnyNode, ins: Sequence[TensorSpec]) -> Warp:
+    def transform(self, node: AnyNode, ins: Sequence[TensorSpec]) -> Warp:
+        """What a node does, once its inputs are known."""
         p = node.params
         formats = image_formats(node)
         channels = image_shape(node, formats[0], ins[0])[1]
-        is_single = self._matrix_input(ins) == 1  # the original has other kernels for several data inputs
+        is_single = self.matrix_input(ins) == 1  # the original has other kernels for several data inputs
         fine = is_single and _has_fine_steps(p.format, channels, ins[0].dtype)
         _check_modes(node, p.imode, p.bmode, fine)
         return Warp(*formats, fine, p.imode, p.bmode, _border_value(p.border_val, fine, ins[0].dtype))
@@ -263,7 +269,7 @@ class WarpAffine(Operator):
         fmt = image_format(node)
         n, c, h, w = image_shape(node, fmt, ins[0])
         _check_pixels(node, ins[0].dtype, (n, c, h, w))
-        self._warp(node, ins[0])
+        self.transform(node, ins[0])
         if _check_matrix(node, ins[1], 2) != n:
             raise fail(node, f"{ins[1].shape[0]} matrices for {n} images")
         return [TensorSpec(layout_shape(fmt, n, c, *output_size(node, ins[2].value, 2)), ins[0].dtype)]
@@ -271,7 +277,7 @@ class WarpAffine(Operator):
     def compute(
         self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
-        warp = self._warp(node, in_specs[0])
+        warp = self.transform(node, in_specs[0])
         images = to_nchw(warp.input_format, ins[0])
         values = stored_to_float(images, in_specs[0].dtype)
         size = output_size(node, ins[2], 2)
@@ -280,7 +286,8 @@ class WarpAffine(Operator):
         return [from_nchw(warp.output_format, float_to_stored(result, out_specs[0].dtype))]
 
     @staticmethod
-    def _warp(node: AnyNode, data: TensorSpec) -> Warp:
+    def transform(node: AnyNode, data: TensorSpec) -> Warp:
+        """What a node does with such images."""
         p, fmt = node.params, image_format(node)
         fine = _has_fine_steps(fmt, image_shape(node, fmt, data)[1], data.dtype)
         _check_modes(node, p.imode, p.border_mode, fine)

@@ -2,7 +2,7 @@
 #
 # The struct of a kernel holds a group as a field. Its arguments keep their names if the field has a name like `window`;
 # behind a field like `x_` they are called x_row, x_plane, x_image (see tools/kernel_tables.py).
-from libc.stdint cimport int64_t
+from libc.stdint cimport int32_t, int64_t
 
 
 # Distances in a blocked tensor: between rows, between channel blocks, between images. In elements, unless a kernel says
@@ -36,3 +36,19 @@ cdef struct Requantize:
     Epilogue epilogue
     int64_t kind, staged, z_mask, z_zero, y_zero
     double scale, mid_divisor, mid_low, mid_high, mid_scale, z_scale, y_scale, low, high
+
+
+# Distances in an image whose channels are `planes` times `lanes`, in elements.
+cdef struct PixelStrides:
+    int64_t lane, pixel, row, plane, image
+
+
+# What an image is sampled at, and how: see kernels/image/taps.pxd.
+cdef struct Sampling:
+    const float* where  # the map [n, oh, ow, 2] of (x, y), or a matrix for each output image
+    const int32_t* images  # the image that each output image shows; NULL if they are the same
+    const float* weights  # [32, taps]: of neighbours along an axis, by fraction; for more than two of them
+    int32_t* fault  # set if an image does not exist
+    int64_t positions, border, taps, is_finite, image_count, h, w, oh, ow, planes, lanes, channels
+    PixelStrides x_, y_
+    double value  # of pixels outside of a constant border; of results that are not finite if is_finite is set

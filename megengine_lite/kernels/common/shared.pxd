@@ -2,3 +2,4 @@
 include "shared_sizes.pxi"
 include "output_kind_numbers.pxi"
 include "storage_kind_numbers.pxi"
+include "positions_numbers.pxi"

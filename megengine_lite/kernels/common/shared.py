@@ -9,6 +9,7 @@ from enum import IntEnum
 
 TILE_BLOCKS = 2  # channel blocks that one pass over the input computes, and vectors in a panel of a matrix
 QUAD = 4  # bytes of each operand that a dot product of int8 numbers takes
+SAMPLE_PIXELS = 128  # of an output row that are sampled together, in one work item: whole vectors
 MAX_DIMS = 8  # of the spaces that strided copies and elementwise chains walk through
 # Numbers that agree without being the same fact; ALIGNMENT in _core/system/limits.pxd is a fourth, where memory begins.
 LINE = 16  # floats of a cache line
@@ -34,3 +35,13 @@ class StorageKind(IntEnum):
     U8 = 1
     S32 = 2
     F32 = 3
+
+
+class Positions(IntEnum):
+    """From what the positions follow at which an image is sampled."""
+
+    MAP = 0  # they are listed, in pixels
+    PERSPECTIVE = 1  # a matrix [3, 3], in float32
+    AFFINE = 2  # a matrix [2, 3], in float32
+    FINE_PERSPECTIVE = 3  # in float64, rounded to steps of 1/32 pixel
+    FINE_AFFINE = 4  # in fixed-point numbers, rounded to such steps

@@ -51,6 +51,8 @@ ML_INLINE vi vf_lt(vf a, vf b) { return a < b; }
 ML_INLINE vi vf_le(vf a, vf b) { return a <= b; }
 ML_INLINE vi vf_eq(vf a, vf b) { return a == b; }
 ML_INLINE vf vi_to_vf(vi x) { return __builtin_convertvector(x, vf); }
+ML_INLINE vi vi_select(vi mask, vi yes, vi no) { return (mask & yes) | (~mask & no); }
+ML_INLINE vi vi_lt(vi a, vi b) { return a < b; }
 
 /* Double precision: half a float vector at a time. */
 typedef double vd __attribute__((vector_size(VW * 4)));
@@ -72,6 +74,22 @@ ML_INLINE vd vd_high(vf x) {
 ML_INLINE vf vf_from_vd(vd low, vd high) {
     vf x;
     vf_half h = __builtin_convertvector(low, vf_half), g = __builtin_convertvector(high, vf_half);
+    memcpy(&x, &h, sizeof h);
+    memcpy((char *)&x + sizeof h, &g, sizeof g);
+    return x;
+}
+
+/* x, and 0 where x is infinite or NaN. */
+ML_INLINE vd vd_finite(vd x) {
+    vdu finite = (vdu)(x - x == (vd){});
+    return (vd)((vdu)x & finite);
+}
+/* The nearest integers, halves to even, of numbers that int32 can hold: adding 1.5 2^52 leaves them in the low bits. */
+typedef uint32_t vu_half __attribute__((vector_size(VW * 2)));
+ML_INLINE vi vi_from_vd(vd low, vd high) {
+    vi x;
+    vu_half h = __builtin_convertvector((vdu)(low + vd_set1(6755399441055744.0)), vu_half);
+    vu_half g = __builtin_convertvector((vdu)(high + vd_set1(6755399441055744.0)), vu_half);
     memcpy(&x, &h, sizeof h);
     memcpy((char *)&x + sizeof h, &g, sizeof g);
     return x;

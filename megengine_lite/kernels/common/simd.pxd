@@ -29,6 +29,8 @@ cdef extern from "simd.h" nogil:
     vi vf_eq(vf a, vf b)
     bint vi_any(vi mask)
     vf vi_to_vf(vi x)
+    vi vi_select(vi mask, vi yes, vi no)
+    vi vi_lt(vi a, vi b)
     vi vf_to_vi(vf x)
     vi vf_to_vi_any(vf x)
     vf vf_load_n(const float* p, int64_t n)
@@ -50,6 +52,8 @@ cdef extern from "simd.h" nogil:
     vf vf_from_vd(vd low, vd high)
     vd vd_max(vd a, vd b)
     vd vd_min(vd a, vd b)
+    vd vd_finite(vd x)
+    vi vi_from_vd(vd low, vd high)
     # Shuffles.
     vf vf_zip_low(vf a, vf b)
     vf vf_zip_high(vf a, vf b)

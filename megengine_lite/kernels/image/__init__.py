@@ -1,11 +1,13 @@
-"""Pooling, resizing and regions of images.
+"""Pooling, resizing, sampling and regions of images.
 
 ::
 
     image, blocked or plain ─► windows: pooling, pooling_int8 ───────┐
                             ─► taps of rows and columns: resize ─────┼─► image
-                            ─► regions, by coordinates: region ──────┘
+                            ─► regions, by coordinates: region ──────┤
+                            ─► taps at any positions: sampling ──────┘
 
-Start with ``pooling``. Windows are clipped at the border, so inputs need no halo.
+Sampling takes the positions from a map, or from a matrix; ``taps`` finds the pixels there, by the rule for the border,
+and ``sampling`` adds them up. Start with ``pooling``. Windows are clipped at the border, so inputs need no halo.
 ``pooling.pool_images`` pools numpy arrays.
 """

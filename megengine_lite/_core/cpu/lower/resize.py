@@ -101,7 +101,7 @@ def _table(ctx: Lowering, array: np.ndarray, dtype: type) -> Ref:
     return ctx.constant(Constant(array, ("resize table", array.shape, array.dtype.str, array.tobytes())))
 
 
-def lower_warp_perspective(ctx: Lowering, node: Node) -> bool | None:
+def lower_resizing_warp(ctx: Lowering, node: Node) -> bool | None:
     """A warp that is a resize: a constant matrix moves rows and columns independently, and all images alike.
 
     Files contain interpolation with aligned corners in this form.

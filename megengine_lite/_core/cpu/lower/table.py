@@ -34,6 +34,7 @@ from megengine_lite._core.cpu.lower import (
     recurrent,
     reduce,
     resize,
+    sampling,
     shape,
     softmax,
     typecvt,
@@ -84,6 +85,7 @@ _CHAIN = ("elemwise_chain_f32",)
 _TABLES = ("table_8", "table_pair_8")
 _REDUCE = ("reduce_inner_f32", "reduce_outer_f32")
 _GATHER = ("gather_channels_blocked_8", "gather_channels_blocked_f32", *_COPY)
+_SAMPLE_F32 = ("sample_f32", "fill_elements")
 _CONV_F32 = tuple(a.name for a in CONV_F32)
 _CONV_INT8 = ("conv_depthwise_int8", "conv_direct_int8", "flip_bytes", "pack_image_int8")
 _GEMM_F32 = tuple(a.name for a in MATMUL_F32)
@@ -131,10 +133,12 @@ def _float32() -> Iterator[Row]:
         "Resize", resize.lower_resize, ("resize_pixels_f32", "resize_plain_f32"), inputs=first,
         formats=_NCHW | {Format.NHWC},
     )  # fmt: skip
+    yield from _rows("Remap", sampling.lower_remap, ("sample_f32",), inputs=first, outputs=(_F32,))
     yield from _rows(
-        "WarpPerspective", resize.lower_warp_perspective, ("resize_pixels_f32", "resize_plain_f32"), inputs=first,
-        outputs=(_F32,), formats=_NCHW,
+        "WarpPerspective", sampling.lower_warp_perspective, ("resize_pixels_f32", "resize_plain_f32", *_SAMPLE_F32),
+        inputs=first, outputs=(_F32,),
     )  # fmt: skip
+    yield from _rows("WarpAffine", sampling.lower_warp_affine, ("sample_f32",), inputs=first, outputs=(_F32,))
     yield from _rows("ROIAlign", detection.lower_roi_align, ("roi_align_blocked_f32",), inputs=(_F32,), formats=_NCHW)
     yield from _rows("NMSKeepMGB", detection.lower_nms, ("nms_keep_f32",), inputs=(_F32,))
     cell = ("lstm_cell_f32",)

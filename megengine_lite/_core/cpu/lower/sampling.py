@@ -1,0 +1,217 @@
+"""Sampling of images at any positions: Remap, WarpPerspective, WarpAffine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from megengine_lite._core.cpu.lower.copying import emit_fill
+from megengine_lite._core.cpu.lower.resize import lower_resizing_warp
+from megengine_lite._core.cpu.lowering import Lowering, Ref, Tensor
+from megengine_lite._core.ir.dtype import INT32
+from megengine_lite._core.ir.graph import Constant, Node, Var
+from megengine_lite._core.ir.image_layouts import (
+    Format,
+    block_size,
+    dense_strides,
+    nchw_shape,
+    stored_axes,
+)
+from megengine_lite._core.ir.params import BorderMode, InterpolationMode
+from megengine_lite._core.operators.base import fail
+from megengine_lite._core.operators.image import image_format, outside_value
+from megengine_lite._core.operators.warp import FINE_WEIGHTS, Warp, WarpAffine, WarpPerspective
+from megengine_lite.kernels.common.shared import SAMPLE_PIXELS, Positions
+
+_LARGEST_EXTENT = 1 << 24  # numbers of pixels are exact in float32
+_LARGEST_PLANE = 1 << 31  # places in a plane are int32
+
+
+@dataclass
+class _Layout:
+    """Where the channels of images lie: planes of lanes, and the strides of both in elements."""
+
+    planes: int
+    lanes: int
+    strides: dict[str, int]
+
+    def arguments(self, prefix: str) -> dict[str, int]:
+        return {f"{prefix}_{name}": stride for name, stride in self.strides.items()}
+
+
+def _stored(fmt: Format, shape: tuple[int, ...]) -> _Layout:
+    """The layout of a dense tensor of a format."""
+    axes, strides = stored_axes(fmt), dense_strides(shape)
+    image, plane, *inner, row, pixel = (strides[axis] for axis in axes)
+    c, common = nchw_shape(fmt, shape)[1], {"pixel": pixel, "row": row, "image": image}
+    if inner:
+        lanes = shape[axes[2]]
+        return _Layout(c // lanes, lanes, common | {"lane": inner[0], "plane": plane})
+    if fmt == Format.NHWC:
+        return _Layout(1, c, common | {"lane": 1, "plane": 0})
+    return _Layout(c, 1, common | {"lane": 0, "plane": plane})
+
+
+def _one_by_one(fmt: Format, shape: tuple[int, ...], channels: int) -> _Layout | None:
+    """The same with all channels as lanes; None if they are not at one distance."""
+    layout = _stored(fmt, shape)
+    if layout.planes > 1 and layout.lanes > 1:
+        return None
+    lane = layout.strides["lane" if layout.planes == 1 else "plane"]
+    return _Layout(1, channels, layout.strides | {"lane": lane, "plane": 0})
+
+
+def _blocked(t: Tensor) -> _Layout:
+    strides = {"lane": 1, "pixel": t.width, "row": t.row, "plane": t.plane, "image": t.image}
+    return _Layout(t.blocks, t.width, strides)
+
+
+@dataclass
+class _Job:
+    """What is sampled: images of a format into those of another, by positions."""
+
+    node: Node
+    source: Format
+    target: Format
+    positions: Positions
+    where: Ref
+    interpolation: InterpolationMode
+    border: BorderMode
+    value: float
+    is_finite: bool = False
+    indexes: Var | None = None
+    data: list[Var] = field(default_factory=list)
+
+    @property
+    def taps(self) -> int:
+        if self.interpolation in FINE_WEIGHTS:
+            return int(FINE_WEIGHTS[self.interpolation].shape[1])
+        return 1 if self.interpolation == InterpolationMode.NEAREST else 2
+
+
+def lower_remap(ctx: Lowering, node: Node) -> bool | None:
+    x, where = node.inputs
+    p, fmt = node.params, image_format(node)
+    value = outside_value(p.scalar, x.dtype)
+    return _lower(
+        ctx, _Job(node, fmt, fmt, Positions.MAP, ctx.plain(where).ref, p.imode, p.border_type, value, data=[x])
+    )
+
+
+def lower_warp_perspective(ctx: Lowering, node: Node) -> bool | None:
+    specs = [v.spec for v in node.inputs]
+    matrix = WarpPerspective.matrix_input(specs)
+    warp = WarpPerspective().transform(node, specs)
+    if node.params.format == Format.NCHW and node.inputs[0].dtype.is_float and lower_resizing_warp(ctx, node) is None:
+        return None
+    positions = Positions.FINE_PERSPECTIVE if warp.fine else Positions.PERSPECTIVE
+    indexes = node.inputs[-2] if matrix == len(specs) - 3 else None
+    return _lower_warp(ctx, node, warp, positions, matrix, indexes)
+
+
+def lower_warp_affine(ctx: Lowering, node: Node) -> bool | None:
+    warp = WarpAffine.transform(node, node.inputs[0].spec)
+    return _lower_warp(ctx, node, warp, Positions.FINE_AFFINE if warp.fine else Positions.AFFINE, 1, None)
+
+
+def _lower_warp(
+    ctx: Lowering, node: Node, warp: Warp, positions: Positions, matrix: int, indexes: Var | None
+) -> bool | None:
+    return _lower(
+        ctx,
+        _Job(
+            node,
+            warp.input_format,
+            warp.output_format,
+            positions,
+            ctx.plain(node.inputs[matrix]).ref,
+            warp.interpolation,
+            warp.border,
+            warp.value,
+            is_finite=not warp.fine and warp.border == BorderMode.CONSTANT,
+            indexes=indexes,
+            data=node.inputs[:matrix],
+        ),
+    )
+
+
+def _lower(ctx: Lowering, job: _Job) -> bool | None:
+    x, y = job.data[0], job.node.outputs[0]
+    n, c, h, w = nchw_shape(job.source, x.shape)
+    source: _Layout | None = _stored(job.source, x.shape)
+    target: _Layout | None = _stored(job.target, y.shape)
+    if job.source != job.target:
+        source, target = _one_by_one(job.source, x.shape, c), _one_by_one(job.target, y.shape, c)
+    if source is None or target is None or max(h, w) >= _LARGEST_EXTENT or min(x.spec.size, y.spec.size) == 0:
+        return False
+    if job.indexes is not None and job.indexes.dtype != INT32:
+        return False
+    same = job.source == job.target == Format.NCHW and len(job.data) == 1 and x.dtype.is_float
+    if same and (ctx.is_blocked(x) or c >= ctx.width):
+        images = ctx.blocked(x)
+        source = _blocked(images)
+        if source.strides["row"] * (h + 1) >= _LARGEST_PLANE:
+            return False
+        out = ctx.new_blocked(y)
+        _emit(ctx, job, images.ref, n, source, out.ref, _blocked(out))
+        return None
+    if source.strides["row"] * (h - 1) + source.strides["pixel"] * w >= _LARGEST_PLANE:
+        return False
+    refs = [ctx.plain(v).ref for v in job.data]
+    out = ctx.new_plain(y)
+    if block_size(job.target) > 1 and c % block_size(job.target):
+        emit_fill(ctx, job.node, out, np.zeros(1))
+    if len(refs) == 1:
+        joined = refs[0]
+    else:
+        nbytes = x.spec.nbytes
+        joined = ctx.temp(nbytes * len(refs))
+        for k, ref in enumerate(refs):
+            ctx.copy_bytes(ref, joined + k * nbytes, nbytes)
+    _emit(ctx, job, joined, n * len(refs), source, out.ref, target)
+    return None
+
+
+def _emit(ctx: Lowering, job: _Job, x: Ref, images: int, source: _Layout, y: Ref, target: _Layout) -> None:
+    node, data, out = job.node, job.data[0], job.node.outputs[0]
+    _, c, h, w = nchw_shape(job.source, data.shape)
+    count, _, oh, ow = nchw_shape(job.target, out.shape)
+    fault = indexes = None
+    if job.indexes is not None:
+        indexes = ctx.plain(job.indexes).ref
+        fault = ctx.fault(str(fail(node, f"an image index is out of range, there are {images} images")))
+    ctx.emit(
+        "sample_f32",
+        node,
+        x=x,
+        y=y,
+        where=job.where,
+        images=indexes,
+        weights=_fine_weights(ctx, job),
+        fault=fault,
+        positions=job.positions,
+        border=job.border,
+        taps=job.taps,
+        is_finite=job.is_finite,
+        image_count=images,
+        h=h,
+        w=w,
+        oh=oh,
+        ow=ow,
+        planes=source.planes,
+        lanes=source.lanes,
+        channels=c,
+        value=job.value,
+        **source.arguments("x"),
+        **target.arguments("y"),
+        work=count * oh * -(-ow // SAMPLE_PIXELS),
+        scratch=ctx.kernels.module("sampling").scratch_bytes(),
+    )
+
+
+def _fine_weights(ctx: Lowering, job: _Job) -> Ref | None:
+    weights = FINE_WEIGHTS.get(job.interpolation)
+    if weights is None:
+        return None
+    return ctx.constant(Constant(np.ascontiguousarray(weights), ("weights of neighbours", job.interpolation)))
