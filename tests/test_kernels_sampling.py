@@ -5,23 +5,28 @@ import pytest
 from support.guarded_memory import GuardedCall
 from support.one_node import (
     INSTRUCTION_SETS,
+    attach_outputs,
     definition,
     run_blocked,
+    run_graph,
     run_node,
+    variable,
 )
 from test_dispatch import Sample, kernels_of, node_of
 
 from megengine_lite._core.cpu.kernel_set import kernel_set
-from megengine_lite._core.ir.dtype import FLOAT32
+from megengine_lite._core.ir.dtype import FLOAT32, UINT8, DType, DTypeCode
+from megengine_lite._core.ir.graph import Graph, Node, TensorSpec, Var
 from megengine_lite._core.ir.image_layouts import Format, from_nchw
 from megengine_lite._core.ir.params import BorderMode, InterpolationMode, Remap, WarpAffine, WarpPerspective
+from megengine_lite._core.operators import REGISTRY
 from megengine_lite.errors import LiteError
 from megengine_lite.kernels.common.shared import Positions
 
 Mode = InterpolationMode
 BORDERS = list(BorderMode)[:5]
 SPECIAL = np.float32([np.nan, np.inf, -np.inf, 3e38, -3e38, 2**31, -(2**31), 1e10, -1e10, -1e-30, 0, -0.0, 1e-30])
-TYPES = {"f32": np.float32}
+TYPES = {"f32": np.float32, "uint8": np.uint8, "int8": np.int8}
 
 
 def name(mode):
@@ -195,7 +200,7 @@ def test_warps(fmt, border, kind, isa):
 
 
 @pytest.mark.parametrize("isa", INSTRUCTION_SETS)
-@pytest.mark.parametrize("kind", TYPES)
+@pytest.mark.parametrize("kind", ["f32", "uint8"])
 @pytest.mark.parametrize("mode", list(Mode), ids=name)
 @pytest.mark.parametrize("border", BORDERS, ids=name)
 def test_warps_in_steps(border, mode, kind, isa):
@@ -220,7 +225,7 @@ def test_warp_of_blocked_images(isa):
 
 
 @pytest.mark.parametrize("isa", INSTRUCTION_SETS)
-@pytest.mark.parametrize("kind", TYPES)
+@pytest.mark.parametrize("kind", ["f32", "uint8"])
 def test_matrices_name_their_images(kind, isa):
     m = matrices(5, 6, 7)
     for fmt in Format.NCHW, Format.NHWC:
@@ -233,9 +238,44 @@ def test_matrices_name_their_images(kind, isa):
 
 
 @pytest.mark.parametrize("isa", INSTRUCTION_SETS)
-@pytest.mark.parametrize("kind", TYPES)
+@pytest.mark.parametrize("kind", ["f32", "uint8"])
 @pytest.mark.parametrize("index", [3, -1, 2**31 - 1])
 def test_image_that_does_not_exist_is_reported(index, kind, isa):
     x, m = pixels(kind, 3, 2, 6, 7), matrices(2, 6, 7)
     with pytest.raises(LiteError, match="an image index is out of range, there are 3 images"):
         run_node("WarpPerspective", WarpPerspective(), [x, m, np.int32([0, index]), np.int32([4, 5])], {3}, isa)
+
+
+def run_converted(fmt, source, target, x, m, isa):
+    """A transform from one type to another: the result, that of the definition, and the kernels."""
+    size = np.int32([4, 5])
+    data = Var(0, "x", TensorSpec(x.shape, source))
+    inputs = [data, variable(1, m), variable(2, size, True)]
+    node = Node("WarpPerspective", WarpPerspective(format=fmt), inputs, [], "node", target)
+    attach_outputs(node, 3)
+    specs, outs = [v.spec for v in node.inputs], [v.spec for v in node.outputs]
+    expected = REGISTRY["WarpPerspective"].compute(node, [x, m, size], specs, outs)[0]
+    graph = Graph([node], node.inputs[:2], node.outputs, ["y"])
+    (actual,), kernels = run_graph(graph, lambda var: (x, m)[var.id], isa)
+    return actual, expected, kernels
+
+
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_other_formats_and_types(channels, isa):
+    """First layers: bytes in NHWC become floats in NCHW, or signed bytes in NCHW4."""
+    x = pixels("uint8", 2, 6, 7, channels)
+    m = np.float32([[[0.9, 0.1, -1], [0.2, 1.1, 0.5], [0.01, 0, 1]]] * 2)
+    asymm = DType(DTypeCode.QUANTIZED8_ASYMM, 0.5, 130)
+    s8 = DType(DTypeCode.QUANTIZED_S8, 0.5)
+    for fmt, source, target, image in (
+        (Format.NHWC_NCHW, UINT8, FLOAT32, x),
+        (Format.NHWC_NCHW, asymm, FLOAT32, x),
+        (Format.NHWC_NCHW, FLOAT32, FLOAT32, x.astype(np.float32)),
+        (Format.NHWC_NCHW4_IC_SMALL, UINT8, s8, x),
+        (Format.NHWC_NCHW4_IC_SMALL, asymm, s8, x),
+        (Format.NCHW_NCHW4_IC_SMALL, asymm, s8, x.transpose(0, 3, 1, 2).copy()),
+    ):
+        actual, expected, kernels = run_converted(fmt, source, target, image, m, isa)
+        assert kernels[-1] in ("sample_f32", "sample_int8")
+        assert_same(actual, expected)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from megengine_lite._core.cpu.lower.copying import emit_fill
 from megengine_lite._core.cpu.lower.resize import lower_resizing_warp
 from megengine_lite._core.cpu.lowering import Lowering, Ref, Tensor
-from megengine_lite._core.ir.dtype import INT32
+from megengine_lite._core.ir.dtype import INT32, DType, DTypeCode
 from megengine_lite._core.ir.graph import Constant, Node, Var
 from megengine_lite._core.ir.image_layouts import (
     Format,
@@ -22,7 +23,7 @@ from megengine_lite._core.ir.params import BorderMode, InterpolationMode
 from megengine_lite._core.operators.base import fail
 from megengine_lite._core.operators.image import image_format, outside_value
 from megengine_lite._core.operators.warp import FINE_WEIGHTS, Warp, WarpAffine, WarpPerspective
-from megengine_lite.kernels.common.shared import SAMPLE_PIXELS, Positions
+from megengine_lite.kernels.common.shared import SAMPLE_PIXELS, Positions, StorageKind
 
 _LARGEST_EXTENT = 1 << 24  # numbers of pixels are exact in float32
 _LARGEST_PLANE = 1 << 31  # places in a plane are int32
@@ -181,8 +182,12 @@ def _emit(ctx: Lowering, job: _Job, x: Ref, images: int, source: _Layout, y: Ref
     if job.indexes is not None:
         indexes = ctx.plain(job.indexes).ref
         fault = ctx.fault(str(fail(node, f"an image index is out of range, there are {images} images")))
+    kernel, module, own = "sample_f32", "sampling", {}
+    if not data.dtype.is_float:
+        kernel, module = "sample_int8", "sampling_int8"
+        own = _byte_arguments(data.dtype, out.dtype) | {"x_nbytes": data.spec.nbytes * len(job.data)}
     ctx.emit(
-        "sample_f32",
+        kernel,
         node,
         x=x,
         y=y,
@@ -205,8 +210,9 @@ def _emit(ctx: Lowering, job: _Job, x: Ref, images: int, source: _Layout, y: Ref
         value=job.value,
         **source.arguments("x"),
         **target.arguments("y"),
+        **own,
         work=count * oh * -(-ow // SAMPLE_PIXELS),
-        scratch=ctx.kernels.module("sampling").scratch_bytes(),
+        scratch=ctx.kernels.module(module).scratch_bytes(),
     )
 
 
@@ -215,3 +221,25 @@ def _fine_weights(ctx: Lowering, job: _Job) -> Ref | None:
     if weights is None:
         return None
     return ctx.constant(Constant(np.ascontiguousarray(weights), ("weights of neighbours", job.interpolation)))
+
+
+def _byte_arguments(x: DType, y: DType) -> dict[str, Any]:
+    """What depends on the types: stored numbers are sampled; other types of the result are those of WarpPerspective."""
+    kinds = {
+        np.dtype(np.int8): StorageKind.S8,
+        np.dtype(np.uint8): StorageKind.U8,
+        np.dtype(np.float32): StorageKind.F32,
+    }
+    shift, scale, low, high = 0.0, 1.0, 0, 0
+    if y.is_quantized:
+        low, high = y.quantized_range
+    elif not y.is_float:
+        low, high = np.iinfo(y.storage).min, np.iinfo(y.storage).max
+    if x.is_quantized and y.is_float:
+        shift, scale = -x.zero_point, x.scale
+    elif x.storage == np.uint8 and y.code is DTypeCode.QUANTIZED_S8:
+        shift = -(x.zero_point if x.is_quantized else 128)
+    return {
+        "x_kind": kinds[np.dtype(x.storage)], "y_kind": kinds[np.dtype(y.storage)], "shift": float(shift),
+        "scale": float(scale), "low": float(low), "high": float(high),
+    }  # fmt: skip

@@ -85,7 +85,7 @@ _CHAIN = ("elemwise_chain_f32",)
 _TABLES = ("table_8", "table_pair_8")
 _REDUCE = ("reduce_inner_f32", "reduce_outer_f32")
 _GATHER = ("gather_channels_blocked_8", "gather_channels_blocked_f32", *_COPY)
-_SAMPLE_F32 = ("sample_f32", "fill_elements")
+_SAMPLE_F32, _SAMPLE_INT8 = ("sample_f32", "fill_elements"), ("sample_int8", "fill_elements")
 _CONV_F32 = tuple(a.name for a in CONV_F32)
 _CONV_INT8 = ("conv_depthwise_int8", "conv_direct_int8", "flip_bytes", "pack_image_int8")
 _GEMM_F32 = tuple(a.name for a in MATMUL_F32)
@@ -215,7 +215,7 @@ def _conversions() -> Iterator[Row]:
 
 
 def _int8() -> Iterator[Row]:
-    """Convolutions, matrix products and pooling of bytes."""
+    """Convolutions, matrix products, pooling and sampling of bytes."""
     operands = (_PRODUCTS, _PRODUCTS, ANY)
     wish = quantized_conv.halo_wish
     yield from _rows(
@@ -237,6 +237,10 @@ def _int8() -> Iterator[Row]:
         "Pooling AdaptivePooling", quantized_pooling.lower_quantized_pooling, ("pool_int8",),
         inputs=(_PRODUCTS | {_C.UINT8}, ANY), modes=_POOLING, formats=_NCHW,
     )  # fmt: skip
+    images = (_codes(_C.INT8, _C.UINT8, _C.QUANTIZED_S8, _C.QUANTIZED8_ASYMM), ANY)
+    yield from _rows("Remap", sampling.lower_remap, ("sample_int8",), inputs=(_PRODUCTS | {_C.UINT8}, ANY))
+    yield from _rows("WarpPerspective", sampling.lower_warp_perspective, _SAMPLE_INT8, inputs=images)
+    yield from _rows("WarpAffine", sampling.lower_warp_affine, ("sample_int8",), inputs=images)
 
 
 def _of_any_type() -> Iterator[Row]:
