@@ -15,7 +15,8 @@ from megengine_lite._core.operators.values import check_count, check_ndim
 from megengine_lite._core.operators.window import Window, fold, pad_space, patches, window_2d
 
 
-def _window(p: params.Images2Neibs | params.SlidingWindowTranspose) -> Window:
+def window_of(p: params.Images2Neibs | params.SlidingWindowTranspose) -> Window:
+    """How the window of an operator moves."""
     return window_2d(p, (p.window_h, p.window_w))
 
 
@@ -31,13 +32,13 @@ class Images2Neibs(Operator):
     def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 1)
         n, c, h, w = check_ndim(node, ins[0], 4, "the image")
-        window = _window(node.params)
+        window = window_of(node.params)
         return [TensorSpec((n, c, *window.output(node, (h, w)), *window.size), ins[0].dtype)]
 
     def compute(
         self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
-        window = _window(node.params)
+        window = window_of(node.params)
         padded = pad_space(ins[0], window.pad, in_specs[0].dtype.zero_point)
         return [np.ascontiguousarray(patches(padded, window, out_specs[0].shape[2:4]).transpose(0, 1, 4, 5, 2, 3))]
 
@@ -54,7 +55,7 @@ class SlidingWindowTranspose(Operator):
     def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 1)
         n, c, oh, ow, *size = check_ndim(node, ins[0], 6, "the windows")
-        p, window = node.params, _window(node.params)
+        p, window = node.params, window_of(node.params)
         if tuple(size) != window.size or window.output(node, (p.out_h, p.out_w)) != (oh, ow):
             raise fail(node, f"windows {ins[0].shape} are not those of an image of {p.out_h} x {p.out_w}")
         if ins[0].dtype.is_quantized:
@@ -71,5 +72,5 @@ class SlidingWindowTranspose(Operator):
             return values[:, :, :, :, index[0], index[1]]
 
         lead, out = values.shape[:2], values.shape[2:4]
-        image = fold(tap, lead, values.dtype, _window(p), out, (p.out_h, p.out_w))
+        image = fold(tap, lead, values.dtype, window_of(p), out, (p.out_h, p.out_w))
         return [np.ascontiguousarray(from_float32(image, dtype) if dtype.is_float else image)]

@@ -5,6 +5,7 @@
     dense ─► fill ─► dense                   plain ◄─► relayout ◄─► blocked
     strided ─► transpose ─► strided          plain ─► relayout_int8 ─► packed for a first int8 convolution
     indices ─► gather ─► rows or elements    blocked ─► gather_channels ─► blocked
+    image ─► windows ─► all windows of it
 
 Elements are moved by their size in bits, whatever they mean. Start with ``fill``.
 """

@@ -38,6 +38,7 @@ from megengine_lite._core.cpu.lower import (
     shape,
     softmax,
     typecvt,
+    windows,
 )
 from megengine_lite._core.ir.dtype import BYTES, STORED_BYTES, DType, DTypeCode
 from megengine_lite._core.ir.image_layouts import Format
@@ -255,6 +256,7 @@ def _of_any_type() -> Iterator[Row]:
     yield from _rows("Padding", shape.lower_padding, ("fill_elements", *_COPY))
     yield from _rows("IndexingMultiAxisVec", indexing.lower_take, ("gather_runs", *_COPY))
     yield from _rows("IndexingOneHot", indexing.lower_one_hot, ("gather_one_hot",), inputs=(ANY, _I32, ANY))
+    yield from _rows("Images2Neibs", windows.lower_images2neibs, ("copy_windows",))
     yield from _rows("SetSubtensor", indexing.lower_set, _COPY)
     yield from _rows("Argsort TopK", detection.lower_sort, ("sort_rows_32",), inputs=(_F32 | _I32, ANY))
 
