@@ -117,6 +117,8 @@ SAMPLES = [
     Sample("Concat", (IMAGE, (2, 5, 6, 7)), param={"axis": 1}),
     Sample("Padding", (IMAGE,), param={"front_offset_dim2": 1, "back_offset_dim3": 2}),
     Sample("Images2Neibs", (IMAGE,)),
+    Sample("ROIPooling", (IMAGE, (3, 5), (2,)), constants=(2,), fixed={1: FLOAT32, 2: INT32},
+           values={2: [3, 3]}, outputs=2),
     Sample("Remap", (IMAGE, (2, 6, 7, 2)), fixed={1: FLOAT32}, param={"format": Format.NCHW}),
     Sample("WarpPerspective", (IMAGE, (2, 3, 3), (2,)), constants=(2,), fixed={1: FLOAT32, 2: INT32},
            values={2: [5, 5]}),

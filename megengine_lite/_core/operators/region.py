@@ -145,9 +145,9 @@ class ROIPooling(Operator):
 
     @staticmethod
     def _edges(start: np.float32, end: np.float32, bins: int, length: int) -> list[tuple[int, int]]:
-        """First and last pixel of each bin along one axis."""
+        """First and last pixel of each bin along one axis; bins are empty where an edge is NaN."""
         size = max(end - start + 1, np.float32(1)) / np.float32(bins)
         steps = np.arange(bins, dtype=np.float32)
-        first = np.clip(np.floor(steps * size) + start, 0, length)
-        last = np.clip(np.ceil((steps + 1) * size) + start, 0, length)
+        first = np.nan_to_num(np.clip(np.floor(steps * size) + start, 0, length))
+        last = np.nan_to_num(np.clip(np.ceil((steps + 1) * size) + start, 0, length))
         return list(zip(first.astype(int).tolist(), last.astype(int).tolist(), strict=True))

@@ -1,12 +1,14 @@
-"""Pooling of regions of interest from blocked images."""
+"""Pooling of regions of interest from blocked images: samples between pixels (align), or whole pixels (pool)."""
 
-from libc.math cimport floorf
+from libc.math cimport ceilf, floorf, roundf
 from libc.stdint cimport int32_t, int64_t
 
 from megengine_lite.kernels.common.arguments cimport Strides
-from megengine_lite.kernels.common.simd cimport VW, vf, vf_fma, vf_load, vf_max, vf_set1, vf_store, vf_zero
+from megengine_lite.kernels.common.simd cimport (
+    VW, vf, vf_eq, vf_fma, vf_le, vf_load, vf_max, vf_select, vf_set1, vf_store, vf_zero,
+)
 
-include "roi_mode_numbers.pxi"  # numbers of ROIAlignMode
+include "roi_mode_numbers.pxi"  # numbers of ROIAlignMode, which are those of ROIPoolingMode
 
 
 # Two neighbouring pixels and their weights. A pixel outside of the image has the weight 0.
@@ -53,6 +55,13 @@ cdef inline vf sample(const float* x, const Tap* y_tap, const Tap* x_tap) noexce
     return vf_fma(below, vf_set1(y_tap.second_weight), above * vf_set1(y_tap.first_weight))
 
 
+cdef inline void clear(float* y, int64_t oh, int64_t ow, int64_t row) noexcept nogil:
+    cdef int64_t i, j
+    for i in range(oh):
+        for j in range(ow):
+            vf_store(y + i * row + j * VW, vf_zero())
+
+
 cdef struct RoiAlignArgs:
     const float* x
     const float* rois
@@ -94,9 +103,7 @@ cdef void roi_align_blocked_f32(const RoiAlignArgs* a, int64_t begin, int64_t en
         y = a.y + region * y_image + item % blocks * y_plane
         if not 0.0 <= roi[0] < <float>images:
             a.fault[0] = 1
-            for i in range(oh):
-                for j in range(ow):
-                    vf_store(y + i * y_row + j * VW, vf_zero())
+            clear(y, oh, ow, y_row)
             continue
         if region != planned:
             place_taps(rows, roi[2] * scale - offset, roi[4] * scale - offset, oh, sample_h, h, x_row)
@@ -115,6 +122,96 @@ cdef void roi_align_blocked_f32(const RoiAlignArgs* a, int64_t begin, int64_t en
                 vf_store(y + i * y_row + j * VW, total if largest else total * weight)
 
 
-MODES = (ROI_MAX, ROI_AVERAGE)  # planners refuse all others
+# ---- whole pixels --------------------------------------------------------------------------------------------------
+
+# The pixels of a bin along one axis.
+cdef struct Edges:
+    int64_t first, last
+
+
+cdef inline int64_t limited(float edge, int64_t extent) noexcept nogil:
+    """0 for NaN."""
+    return 0 if not edge > 0 else extent if edge >= <float>extent else <int64_t>edge
+
+
+cdef inline void place_edges(Edges* edges, float start, float end, int64_t bins, int64_t extent) noexcept nogil:
+    """Edges of all bins along one axis; the same sums of floats as in the operator's definition."""
+    cdef float length = end - start + 1
+    cdef float size = (<float>1.0 if length < 1 else length) / <float>bins
+    cdef int64_t b
+    for b in range(bins):
+        edges[b].first = limited(floorf(<float>b * size) + start, extent)
+        edges[b].last = limited(ceilf(<float>(b + 1) * size) + start, extent)
+
+
+cdef inline vf pool_bin(
+    const float* x, int64_t row, const Edges* rows, const Edges* columns, bint largest
+) noexcept nogil:
+    """The largest pixel, NaN if there is one, or the mean; 0 of an empty bin."""
+    cdef vf total, v
+    cdef int64_t i, j
+    if rows.last <= rows.first or columns.last <= columns.first:
+        return vf_zero()
+    if not largest:
+        total = vf_zero()
+        for i in range(rows.first, rows.last):
+            for j in range(columns.first, columns.last):
+                total = total + vf_load(x + i * row + j * VW)
+        return total / vf_set1(<float>((rows.last - rows.first) * (columns.last - columns.first)))
+    total = vf_load(x + rows.first * row + columns.first * VW)
+    for i in range(rows.first, rows.last):
+        for j in range(columns.first, columns.last):
+            v = vf_load(x + i * row + j * VW)
+            total = vf_select(vf_le(v, total), total, vf_select(vf_eq(total, total), v, total))
+    return total
+
+
+cdef struct RoiPoolArgs:
+    const float* x
+    const float* rois
+    float* y
+    int32_t* fault
+    Strides x_, y_
+    int64_t mode, images, blocks, h, w, oh, ow
+    double scale
+
+
+def pool_scratch_bytes(int64_t oh, int64_t ow):
+    """Bytes of scratch: the edges of all bins along both axes."""
+    return sizeof(Edges) * (oh + ow)
+
+
+cdef void roi_pool_blocked_f32(const RoiPoolArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+    """Maximum or mean of the pixels in each bin of each region [image, x0, y0, x1, y1].
+
+    One work item = one channel block of one region. A region of an image that does not exist gives zeros and sets
+    `fault`. Scratch: pool_scratch_bytes(oh, ow).
+    """
+    cdef float scale = <float>a.scale
+    cdef Edges* rows = <Edges*>scratch
+    cdef Edges* columns = rows + a.oh
+    cdef int64_t item, region, planned = -1, i, j
+    cdef const float* roi
+    cdef const float* x
+    cdef float* y
+    for item in range(begin, end):
+        region = item // a.blocks
+        roi = a.rois + 5 * region
+        y = a.y + region * a.y_.image + item % a.blocks * a.y_.plane
+        if not 0.0 <= roi[0] < <float>a.images:
+            a.fault[0] = 1
+            clear(y, a.oh, a.ow, a.y_.row)
+            continue
+        if region != planned:
+            place_edges(rows, roundf(roi[2] * scale), roundf(roi[4] * scale), a.oh, a.h)
+            place_edges(columns, roundf(roi[1] * scale), roundf(roi[3] * scale), a.ow, a.w)
+            planned = region
+        x = a.x + <int64_t>roi[0] * a.x_.image + item % a.blocks * a.x_.plane
+        for i in range(a.oh):
+            for j in range(a.ow):
+                vf_store(y + i * a.y_.row + j * VW, pool_bin(x, a.x_.row, rows + i, columns + j, a.mode == ROI_MAX))
+
+
+MODES = (ROI_MAX, ROI_AVERAGE)  # of both; planners refuse all others
 
 include "region_table.pxi"

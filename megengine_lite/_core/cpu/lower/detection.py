@@ -60,6 +60,10 @@ def lower_nms(ctx: Lowering, node: Node) -> None:
     )
 
 
+def _fault(ctx: Lowering, node: Node, images: int) -> Ref:
+    return ctx.fault(str(fail(node, f"a region belongs to an image that does not exist, there are {images}")))
+
+
 def lower_roi_align(ctx: Lowering, node: Node) -> bool | None:
     """On blocked images; the index of the maximum is of use in training only."""
     x, rois = node.inputs
@@ -74,7 +78,7 @@ def lower_roi_align(ctx: Lowering, node: Node) -> bool | None:
         x=source.ref,
         rois=ctx.plain(rois).ref,
         y=out.ref,
-        fault=ctx.fault(str(fail(node, f"a region belongs to an image that does not exist, there are {source.n}"))),
+        fault=_fault(ctx, node, source.n),
         mode=p.mode,
         images=source.n,
         blocks=source.blocks,
@@ -90,5 +94,36 @@ def lower_roi_align(ctx: Lowering, node: Node) -> bool | None:
         offset=p.offset,
         work=out.n * out.blocks,
         scratch=kernel.scratch_bytes(out.h, out.w, p.sample_height, p.sample_width),
+    )
+    return None
+
+
+def lower_roi_pooling(ctx: Lowering, node: Node) -> bool | None:
+    """On blocked images; the index of the maximum is of use in training only."""
+    x, rois = node.inputs[:2]
+    p = node.params
+    kernel = ctx.kernels.module("region")
+    if ctx.is_read(node.outputs[1]) or p.mode not in kernel.MODES:
+        return False
+    source, out = ctx.blocked(x), ctx.new_blocked(node.outputs[0])
+    ctx.emit(
+        "roi_pool_blocked_f32",
+        node,
+        x=source.ref,
+        rois=ctx.plain(rois).ref,
+        y=out.ref,
+        fault=_fault(ctx, node, source.n),
+        mode=p.mode,
+        images=source.n,
+        blocks=source.blocks,
+        h=source.h,
+        w=source.w,
+        **blocked_strides("x", source),
+        oh=out.h,
+        ow=out.w,
+        **blocked_strides("y", out),
+        scale=p.scale,
+        work=out.n * out.blocks,
+        scratch=kernel.pool_scratch_bytes(out.h, out.w),
     )
     return None

@@ -141,6 +141,10 @@ def _float32() -> Iterator[Row]:
     )  # fmt: skip
     yield from _rows("WarpAffine", sampling.lower_warp_affine, ("sample_f32",), inputs=first, outputs=(_F32,))
     yield from _rows("ROIAlign", detection.lower_roi_align, ("roi_align_blocked_f32",), inputs=(_F32,), formats=_NCHW)
+    yield from _rows(
+        "ROIPooling", detection.lower_roi_pooling, ("roi_pool_blocked_f32",), inputs=(_F32, _F32, ANY),
+        outputs=(_F32, ANY),
+    )  # fmt: skip
     yield from _rows("NMSKeepMGB", detection.lower_nms, ("nms_keep_f32",), inputs=(_F32,))
     cell = ("lstm_cell_f32",)
     yield from _rows("RNNCellForward", recurrent.lower_cell, _GEMM_F32, **only)
