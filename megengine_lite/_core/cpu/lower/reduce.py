@@ -1,4 +1,4 @@
-"""Reductions, positions of extremes and running sums in float32."""
+"""Reductions, positions of extremes and running sums, in float32 and of integers."""
 
 from __future__ import annotations
 
@@ -57,6 +57,59 @@ def emit_reduce(ctx: Lowering, node: Node, x: Var, y: Var, mode: int, axes: Sequ
     return None
 
 
+def lower_integer_reduce(ctx: Lowering, node: Node) -> bool | None:
+    """Of plain integers and of stored numbers; axes must be neighbours."""
+    x, y = node.inputs[0], node.outputs[0]
+    axes = [k for k in Reduce().axes(node, [v.spec for v in node.inputs]) if x.shape[k] != 1]
+    module = ctx.kernels.module("reduce_int")
+    first, behind = (axes[0], axes[-1] + 1) if axes else (0, 0)
+    if node.params.mode not in module.MODES or behind - first != len(axes) or not y.spec.size:
+        return False
+    length, inner = math.prod(x.shape[first:behind]), math.prod(x.shape[behind:])
+    ctx.emit(
+        "reduce_int",
+        node,
+        x=ctx.plain(x).ref,
+        y=ctx.new_plain(y).ref,
+        mode=node.params.mode,
+        **_integers(x),
+        length=length,
+        inner=inner,
+        zero=x.dtype.zero_point if y.dtype != x.dtype else 0,  # sums of quantized numbers
+        y_size=y.dtype.itemsize,
+        divisor=length if node.params.mode == ReduceMode.MEAN else 1,
+        work=math.prod(x.shape[:first]) * -(-inner // module.COLUMNS),
+        scratch=module.scratch_bytes(),
+    )
+    return None
+
+
+def _integers(x: Var) -> dict[str, int]:
+    return {"size": x.dtype.itemsize, "is_signed": int(x.dtype.storage.kind == "i")}
+
+
+def lower_integer_arg_reduce(ctx: Lowering, node: Node) -> bool | None:
+    x, y = node.inputs[0], node.outputs[0]
+    axis = node.params.axis % len(x.shape)
+    module = ctx.kernels.module("reduce_int")
+    inner = math.prod(x.shape[axis + 1 :])
+    if not y.spec.size:
+        return False
+    ctx.emit(
+        "arg_reduce_int",
+        node,
+        x=ctx.plain(x).ref,
+        y=ctx.new_plain(y).ref,
+        largest=node.op == "Argmax",
+        **_integers(x),
+        length=x.shape[axis],
+        inner=inner,
+        work=math.prod(x.shape[:axis]) * -(-inner // module.COLUMNS),
+        scratch=module.scratch_bytes(),
+    )
+    return None
+
+
 def lower_arg_reduce(ctx: Lowering, node: Node) -> None:
     x, y = node.inputs[0], node.outputs[0]
     axis = node.params.axis % len(x.shape)
@@ -80,11 +133,13 @@ def lower_cumsum(ctx: Lowering, node: Node) -> None:
     shape = x.shape if node.params.axis != INT_MAX else (x.spec.size,)
     axis = node.params.axis % len(shape) if node.params.axis != INT_MAX else 0
     inner = math.prod(shape[axis + 1 :])
+    kernel, own = ("cumsum_f32", {}) if x.dtype.is_float else ("cumsum_int", {"size": x.dtype.itemsize})
     ctx.emit(
-        "cumsum_f32",
+        kernel,
         node,
         x=ctx.plain(x).ref,
         y=ctx.new_plain(y).ref,
+        **own,
         length=shape[axis],
         inner=inner,
         exclusive=node.params.exclusive,

@@ -248,6 +248,15 @@ def _int8() -> Iterator[Row]:
     yield from _rows("WarpAffine", sampling.lower_warp_affine, ("sample_int8",), inputs=images)
 
 
+def _integers() -> Iterator[Row]:
+    """Reductions of integers, and of the stored numbers of quantized types."""
+    plain = _codes(_C.INT32, _C.INT16, _C.UINT16, _C.INT8, _C.UINT8)
+    ordered = plain | _QUANTIZED | _BOOL
+    yield from _rows("Reduce", reduce.lower_integer_reduce, ("reduce_int",), inputs=(ordered, ANY))
+    yield from _rows("Argmax Argmin", reduce.lower_integer_arg_reduce, ("arg_reduce_int",), inputs=(ordered,))
+    yield from _rows("Cumsum", reduce.lower_cumsum, ("cumsum_int",), inputs=(plain,))
+
+
 def _of_any_type() -> Iterator[Row]:
     """Operators that move elements, whatever they are."""
     same = [name for name, operator in REGISTRY.items() if isinstance(operator, PassThrough)]
@@ -265,5 +274,5 @@ def _of_any_type() -> Iterator[Row]:
     yield from _rows("Argsort TopK", detection.lower_sort, ("sort_rows_32",), inputs=(_F32 | _I32, ANY))
 
 
-TABLE = DispatchTable((*_float32(), *_elementwise(), *_conversions(), *_int8(), *_of_any_type()))
+TABLE = DispatchTable((*_float32(), *_elementwise(), *_conversions(), *_int8(), *_integers(), *_of_any_type()))
 """The dispatch of the CPU."""

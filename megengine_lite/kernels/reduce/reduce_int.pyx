@@ -1,0 +1,276 @@
+"""Reductions of integers of 8 to 32 bits, positions of extremes, and running sums.
+
+Sums and products are those of 32 bits, of which narrower types keep the low bits.
+"""
+
+from libc.stdint cimport INT32_MAX, INT32_MIN, int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t
+
+from megengine_lite.kernels.common.simd cimport inlined
+
+include "reduce_mode_numbers.pxi"  # numbers of ReduceMode
+
+cpdef enum:  # planners read it
+    COLUMNS = 256  # results side by side that make a work item
+
+cdef enum:
+    FEW = 8  # columns that are looked through one by one
+    BLOCK = 64  # elements among which a value is looked for at once
+
+ctypedef fused number:
+    int8_t
+    uint8_t
+    int16_t
+    uint16_t
+    int32_t
+
+
+# What is reduced: [outer, length, inner] along the length.
+cdef struct Line:
+    int64_t length, inner
+
+
+cdef inline uint32_t neutral(int mode) noexcept nogil:
+    """What a reduction begins with."""
+    if mode == PRODUCT:
+        return 1
+    if mode == MIN:
+        return <uint32_t>INT32_MAX
+    if mode == MAX:
+        return <uint32_t>INT32_MIN
+    return 0
+
+
+cdef inline uint32_t combined(int mode, uint32_t total, int32_t x) noexcept nogil:
+    if mode == PRODUCT:
+        return total * <uint32_t>x
+    if mode == SUM_SQR:
+        return total + <uint32_t>x * <uint32_t>x
+    if mode == MIN:
+        return <uint32_t>min(<int32_t>total, x)
+    if mode == MAX:
+        return <uint32_t>max(<int32_t>total, x)
+    return total + <uint32_t>x
+
+
+cdef inline inlined reduce_columns(
+    int mode, const number* x, Line line, int64_t n, int32_t zero, uint32_t* totals
+) noexcept nogil:
+    """n results side by side."""
+    cdef int64_t r, i
+    cdef uint32_t total = neutral(mode)
+    if line.inner == 1:
+        for r in range(line.length):
+            total = combined(mode, total, <int32_t>x[r] - zero)
+        totals[0] = total
+        return
+    for i in range(n):
+        totals[i] = total
+    for r in range(line.length):
+        for i in range(n):
+            totals[i] = combined(mode, totals[i], <int32_t>x[r * line.inner + i] - zero)
+
+
+cdef void reduce_numbers(
+    int64_t mode, const number* x, Line line, int64_t n, int32_t zero, uint32_t* totals
+) noexcept nogil:
+    if mode == SUM or mode == MEAN:
+        reduce_columns(SUM, x, line, n, zero, totals)
+    elif mode == SUM_SQR:
+        reduce_columns(SUM_SQR, x, line, n, zero, totals)
+    elif mode == PRODUCT:
+        reduce_columns(PRODUCT, x, line, n, zero, totals)
+    elif mode == MIN:
+        reduce_columns(MIN, x, line, n, zero, totals)
+    elif mode == MAX:
+        reduce_columns(MAX, x, line, n, zero, totals)
+
+
+cdef void store_numbers(number* y, const uint32_t* totals, int64_t n, int64_t divisor) noexcept nogil:
+    """The low bits of totals; quotients are rounded towards zero."""
+    cdef int64_t i
+    for i in range(n):
+        y[i] = <number>(<int64_t><number>totals[i] // divisor) if divisor > 1 else <number>totals[i]
+
+
+cdef struct ReduceIntArgs:
+    const char* x
+    char* y
+    int64_t mode, length, inner, size, is_signed, zero, y_size, divisor
+
+
+def scratch_bytes():
+    """Bytes of scratch of reduce_int and arg_reduce_int: the results of a work item."""
+    return COLUMNS * 2 * sizeof(uint32_t)
+
+
+cdef void reduce_int(const ReduceIntArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+    """x [outer, length, inner] to y [outer, inner]; elements have `size` bytes, results y_size, with the same sign.
+
+    `zero` is subtracted before. One work item = COLUMNS results of one outer index. Scratch: scratch_bytes().
+    """
+    cdef uint32_t* totals = <uint32_t*>scratch
+    cdef Line line = Line(a.length, a.inner)
+    cdef int64_t chunks = (a.inner + COLUMNS - 1) // COLUMNS
+    cdef int64_t item, first, n
+    cdef const char* x
+    cdef char* y
+    for item in range(begin, end):
+        first = item % chunks * COLUMNS
+        n = min(a.inner - first, COLUMNS)
+        x = a.x + (item // chunks * a.length * a.inner + first) * a.size
+        y = a.y + (item // chunks * a.inner + first) * a.y_size
+        if a.size == 4:
+            reduce_numbers(a.mode, <const int32_t*>x, line, n, <int32_t>a.zero, totals)
+        elif a.size == 2 and a.is_signed:
+            reduce_numbers(a.mode, <const int16_t*>x, line, n, <int32_t>a.zero, totals)
+        elif a.size == 2:
+            reduce_numbers(a.mode, <const uint16_t*>x, line, n, <int32_t>a.zero, totals)
+        elif a.is_signed:
+            reduce_numbers(a.mode, <const int8_t*>x, line, n, <int32_t>a.zero, totals)
+        else:
+            reduce_numbers(a.mode, <const uint8_t*>x, line, n, <int32_t>a.zero, totals)
+        if a.y_size == 4:
+            store_numbers(<int32_t*>y, totals, n, a.divisor)
+        elif a.y_size == 2 and a.is_signed:
+            store_numbers(<int16_t*>y, totals, n, a.divisor)
+        elif a.y_size == 2:
+            store_numbers(<uint16_t*>y, totals, n, a.divisor)
+        elif a.is_signed:
+            store_numbers(<int8_t*>y, totals, n, a.divisor)
+        else:
+            store_numbers(<uint8_t*>y, totals, n, a.divisor)
+
+
+# ---- positions -----------------------------------------------------------------------------------------------------
+
+cdef inline int32_t place_in_run(bint largest, const number* x, int64_t n) noexcept nogil:
+    """Of n neighbours. First the value is found, then its first place: both as vectors."""
+    cdef int32_t value = x[0]
+    cdef int64_t r, first = 0
+    cdef bint found
+    for r in range(1, n):
+        value = max(value, <int32_t>x[r]) if largest else min(value, <int32_t>x[r])
+    while n - first > BLOCK:
+        found = False
+        for r in range(BLOCK):
+            found |= x[first + r] == <number>value
+        if found:
+            break
+        first += BLOCK
+    while x[first] != <number>value:
+        first += 1
+    return <int32_t>first
+
+
+cdef inline int32_t place_in_column(bint largest, const number* x, Line line) noexcept nogil:
+    cdef int32_t best = x[0], v
+    cdef int64_t r, place = 0
+    for r in range(1, line.length):
+        v = x[r * line.inner]
+        if v > best if largest else v < best:
+            best = v
+            place = r
+    return <int32_t>place
+
+
+cdef inline inlined find_columns(
+    bint largest, const number* x, Line line, int64_t n, int32_t* best, int32_t* places
+) noexcept nogil:
+    cdef int64_t r, i
+    cdef int32_t v
+    cdef bint better
+    if line.inner == 1:
+        places[0] = place_in_run(largest, x, line.length)
+        return
+    if n < FEW:
+        for i in range(n):
+            places[i] = place_in_column(largest, x + i, line)
+        return
+    for i in range(n):
+        best[i] = x[i]
+        places[i] = 0
+    for r in range(1, line.length):
+        for i in range(n):
+            v = x[r * line.inner + i]
+            better = v > best[i] if largest else v < best[i]
+            best[i] = v if better else best[i]
+            places[i] = <int32_t>r if better else places[i]
+
+
+cdef void find_numbers(
+    bint largest, const number* x, Line line, int64_t n, int32_t* best, int32_t* places
+) noexcept nogil:
+    if largest:
+        find_columns(True, x, line, n, best, places)
+    else:
+        find_columns(False, x, line, n, best, places)
+
+
+cdef struct ArgReduceIntArgs:
+    const char* x
+    int32_t* y
+    int64_t largest, length, inner, size, is_signed
+
+
+cdef void arg_reduce_int(const ArgReduceIntArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+    """The place of the first largest (or smallest) element; layout and work items are those of reduce_int."""
+    cdef int32_t* best = <int32_t*>scratch
+    cdef int32_t* places
+    cdef Line line = Line(a.length, a.inner)
+    cdef int64_t chunks = (a.inner + COLUMNS - 1) // COLUMNS
+    cdef int64_t item, first, n
+    cdef const char* x
+    for item in range(begin, end):
+        first = item % chunks * COLUMNS
+        n = min(a.inner - first, COLUMNS)
+        x = a.x + (item // chunks * a.length * a.inner + first) * a.size
+        places = a.y + item // chunks * a.inner + first
+        if a.size == 4:
+            find_numbers(a.largest, <const int32_t*>x, line, n, best, places)
+        elif a.size == 2 and a.is_signed:
+            find_numbers(a.largest, <const int16_t*>x, line, n, best, places)
+        elif a.size == 2:
+            find_numbers(a.largest, <const uint16_t*>x, line, n, best, places)
+        elif a.is_signed:
+            find_numbers(a.largest, <const int8_t*>x, line, n, best, places)
+        else:
+            find_numbers(a.largest, <const uint8_t*>x, line, n, best, places)
+
+
+# ---- running sums --------------------------------------------------------------------------------------------------
+
+cdef void add_up(
+    const number* x, number* y, int64_t length, int64_t inner, bint exclusive, bint reverse
+) noexcept nogil:
+    """One column. Narrow numbers keep the low bits of the sum whatever their sign."""
+    cdef uint32_t total = 0, before
+    cdef int64_t r, place
+    for r in range(length):
+        place = (length - 1 - r if reverse else r) * inner
+        before = total
+        total += <uint32_t><int32_t>x[place]
+        y[place] = <number>(before if exclusive else total)
+
+
+cdef struct CumsumIntArgs:
+    const char* x
+    char* y
+    int64_t length, inner, size, exclusive, reverse
+
+
+cdef void cumsum_int(const CumsumIntArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+    """x [outer, length, inner] to y of the same shape. One work item = one column."""
+    cdef int64_t item, place
+    for item in range(begin, end):
+        place = (item // a.inner * a.length * a.inner + item % a.inner) * a.size
+        if a.size == 4:
+            add_up(<const int32_t*>(a.x + place), <int32_t*>(a.y + place), a.length, a.inner, a.exclusive, a.reverse)
+        elif a.size == 2:
+            add_up(<const int16_t*>(a.x + place), <int16_t*>(a.y + place), a.length, a.inner, a.exclusive, a.reverse)
+        else:
+            add_up(<const int8_t*>(a.x + place), <int8_t*>(a.y + place), a.length, a.inner, a.exclusive, a.reverse)
+
+
+MODES = (SUM, SUM_SQR, PRODUCT, MIN, MAX, MEAN)  # planners refuse all others
+
+include "reduce_int_table.pxi"
