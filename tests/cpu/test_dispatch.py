@@ -112,6 +112,7 @@ SAMPLES = [
     Sample("SetSubtensor", (MATRIX, (3, 12), (1,), (1,)), constants=(2, 3), fixed={2: INT32, 3: INT32},
            values={2: [2], 3: [5]}, param={"items": _ROW.items}),
     Sample("IndexingMultiAxisVec", (MATRIX, (5,)), fixed={1: INT32}, param={"items": _INDEX.items}),
+    Sample("IndexingSetMultiAxisVec", (MATRIX, (5, 12), (5,)), fixed={2: INT32}, param={"items": _INDEX.items}),
     Sample("IndexingOneHot", (MATRIX, (8,)), fixed={1: INT32}, param={"axis": 1}),
     Sample("Dimshuffle", (IMAGE,), param={"pattern": (0, 2, 3, 1), "ndim": 4}),
     Sample("Concat", (IMAGE, (2, 5, 6, 7)), param={"axis": 1}),

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from support.guarded_memory import GuardedCall
-from support.one_node import INSTRUCTION_SETS, definition, run_blocked
+from support.one_node import INSTRUCTION_SETS, definition, run_blocked, run_node
 
 from megengine_lite._core.cpu.kernel_set import kernel_set
 from megengine_lite._core.ir.params import Axis, IndexDescMaskDump, IndexDescMaskItem
@@ -100,3 +100,50 @@ def test_node_sets_a_slice(value, isa):
     actual, kernels = run_blocked("SetSubtensor", params, inputs, isa, set(range(2, 8)), 2, {0, 1})
     assert None not in kernels
     np.testing.assert_array_equal(actual, definition("SetSubtensor", params, inputs, set(range(2, 8))))
+
+
+# indexed axes, the shapes of their indexes, and those of values
+SETS = {
+    "rows": ([(0, "i")], [(4,)], [(1,), (4, 7, 9, 2), (7, 1, 2)]),
+    "columns": ([(2, "i")], [(2, 3)], [(1,), (6, 7, 2, 3, 2), (3, 1)]),
+    "pairs": ([(1, "i"), (2, "i")], [(3, 1), (1, 4)], [(6, 3, 4, 2), (4, 1)]),
+    "all": ([(0, "i"), (1, "i"), (2, "i"), (3, "i")], [(5,), (5,), (5,), (5,)], [(5,), (1,)]),
+}
+
+
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+@pytest.mark.parametrize("dtype", [np.float32, np.int16, np.uint8])
+@pytest.mark.parametrize("name", SETS)
+def test_node_sets_by_index(name, dtype, isa):
+    """Some places are set several times: the last value stays."""
+    axes, shapes, values = SETS[name]
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 200, (6, 7, 9, 2)).astype(dtype)
+    indexes = [
+        rng.integers(-x.shape[a], x.shape[a], s).astype(np.int32) for (a, _), s in zip(axes, shapes, strict=True)
+    ]
+    indexes[0].flat[-1] = indexes[0].flat[0]
+    for shape in values:
+        inputs = [x, rng.integers(0, 200, shape).astype(dtype), *indexes]
+        for threads in 1, 3:
+            actual, kernels = run_node("IndexingSetMultiAxisVec", items(*axes), inputs, (), isa, threads)
+            assert kernels[-1] == "scatter_runs"
+            np.testing.assert_array_equal(actual, definition("IndexingSetMultiAxisVec", items(*axes), inputs))
+
+
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+@pytest.mark.parametrize("wrong", [6, -7, 2**31 - 1, -(2**31)])
+def test_setting_out_of_range_is_an_error(wrong, isa):
+    inputs = [np.zeros((6, 7), np.float32), np.ones((2, 7), np.float32), np.int32([0, wrong])]
+    with pytest.raises(LiteIndexError, match=r"out of range for data of shape \(6, 7\)"):
+        run_node("IndexingSetMultiAxisVec", items((0, "i")), inputs, (), isa)
+
+
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+def test_setting_in_slices_runs_in_numpy(isa):
+    for given, numbers in ("bi", [2]), ("si", [-1]):
+        inputs = [np.zeros((6, 7), np.float32), np.ones(1, np.float32), *np.int32([numbers]), np.int32([0, 1])]
+        params = items((0, given))
+        actual, kernels = run_node("IndexingSetMultiAxisVec", params, inputs, {2}, isa)
+        assert kernels == [None]
+        np.testing.assert_array_equal(actual, definition("IndexingSetMultiAxisVec", params, inputs, {2}))

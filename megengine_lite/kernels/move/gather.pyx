@@ -1,6 +1,7 @@
-"""Gathering by index: embedding lookup, indexing with tensors, one element along an axis.
+"""Gathering by index: embedding lookup, indexing with tensors, one element along an axis; and assignment by index.
 
-An index may be negative, counted from the end. One that is out of range sets the step's `fault` and gives zeros.
+An index may be negative, counted from the end. One that is out of range sets the step's `fault`; it gives zeros, and
+changes nothing.
 """
 
 from libc.stdint cimport int32_t, int64_t
@@ -31,6 +32,28 @@ cdef struct GatherRunsArgs:
     int64_t stride[MAX_INDEXES]
 
 
+cdef inline int64_t place_of_run(const GatherRunsArgs* a, int64_t point) noexcept nogil:
+    """Distance of a run from x[o], or -1 and a fault."""
+    cdef int64_t k, index, place = 0
+    for k in range(a.indexes):
+        index = resolved(a.index[k][point], a.extent[k], a.fault)
+        if index < 0:
+            return -1
+        place += index * a.stride[k]
+    return place
+
+
+cdef inline void copy_run(char* y, const char* x, int64_t nbytes) noexcept nogil:
+    if nbytes == 4:
+        memcpy(y, x, 4)
+    elif nbytes == 8:
+        memcpy(y, x, 8)
+    elif nbytes == 1:
+        y[0] = x[0]
+    else:
+        memcpy(y, x, nbytes)
+
+
 cdef void gather_runs(const GatherRunsArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
     """y[o][p] = x[o][index0[p]][index1[p]]...: runs of `run` bytes.
 
@@ -38,32 +61,27 @@ cdef void gather_runs(const GatherRunsArgs* a, int64_t begin, int64_t end, void*
     """
     cdef const char* x = a.x
     cdef char* y = a.y
-    cdef int32_t* fault = a.fault
-    cdef int64_t points = a.points, run = a.run, outer_stride = a.outer_stride, indexes = a.indexes
-    cdef const int64_t* extent = &a.extent[0]
-    cdef const int64_t* stride = &a.stride[0]
-    cdef int64_t item, outer, point, place, k
-    cdef const char* source
+    cdef int64_t points = a.points, run = a.run
+    cdef int64_t item, place
     for item in range(begin, end):
-        outer = item // points
-        point = item - outer * points
-        source = x + outer * outer_stride
-        for k in range(indexes):
-            place = resolved(a.index[k][point], extent[k], fault)
-            if place < 0:
-                source = NULL
-                break
-            source += place * stride[k]
-        if source == NULL:
+        place = place_of_run(a, item % points)
+        if place < 0:
             memset(y + item * run, 0, run)
-        elif run == 4:
-            (<int32_t*>y)[item] = (<const int32_t*>source)[0]
-        elif run == 8:
-            (<int64_t*>y)[item] = (<const int64_t*>source)[0]
-        elif run == 1:
-            y[item] = source[0]
         else:
-            memcpy(y + item * run, source, run)
+            copy_run(y + item * run, x + item // points * a.outer_stride + place, run)
+
+
+cdef void scatter_runs(const GatherRunsArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+    """y[o][index0[p]][index1[p]]... = x[o][p]: the reverse. Of several runs for one place, the last one stays.
+
+    One work item = all runs of one o.
+    """
+    cdef int64_t outer, point, place
+    for outer in range(begin, end):
+        for point in range(a.points):
+            place = place_of_run(a, point)
+            if place >= 0:
+                copy_run(a.y + outer * a.outer_stride + place, a.x + (outer * a.points + point) * a.run, a.run)
 
 
 cdef struct GatherOneHotArgs:

@@ -1,8 +1,9 @@
-"""Indexing with tensors, and assignment to slices."""
+"""Indexing with tensors, and assignment to slices and by index."""
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from megengine_lite._core.ir.dtype import INT32
 from megengine_lite._core.ir.graph import Node, Var
 from megengine_lite._core.ir.image_layouts import dense_strides
 from megengine_lite._core.operators.base import fail
-from megengine_lite._core.operators.index_selection import Scalars, select
+from megengine_lite._core.operators.index_selection import Scalars, Vectors, select
 from megengine_lite._core.operators.values import broadcasts_to, index_error
 
 
@@ -41,28 +42,69 @@ def lower_take(ctx: Lowering, node: Node) -> bool | None:
 
 def _emit_take(ctx: Lowering, node: Node, data: View, axes: list[int], indexes: list[Var]) -> None:
     """Indexes of neighbouring axes of dense data."""
-    shape, item = data.shape, data.item
-    picked = np.broadcast_shapes(*(v.shape for v in indexes))
-    points = math.prod(picked)
-    refs = [_broadcast(ctx, node, view_of(ctx.plain(v)), picked) for v in indexes]
-    most = ctx.kernels.module("gather").MAX_INDEXES
-    fill = [0] * (most - len(axes))
-    strides = [math.prod(shape[a + 1 :]) * item for a in axes]
+    arguments = _runs(ctx, node, data.shape, data.item, axes, indexes)
     ctx.emit(
         "gather_runs",
         node,
         x=data.ref,
         y=ctx.new_plain(node.outputs[0]).ref,
-        fault=ctx.fault(str(fail(node, f"an index is out of range for data of shape {shape}"))),
+        **arguments,
+        work=math.prod(data.shape[: axes[0]]) * arguments["points"],
+    )
+
+
+def _runs(
+    ctx: Lowering, node: Node, shape: tuple[int, ...], item: int, axes: list[int], indexes: list[Var]
+) -> dict[str, Any]:
+    """What says where the runs are that indexes of neighbouring axes select in dense data, for gather and scatter."""
+    picked = np.broadcast_shapes(*(v.shape for v in indexes))
+    refs = [_broadcast(ctx, node, view_of(ctx.plain(v)), picked) for v in indexes]
+    most = ctx.kernels.module("gather").MAX_INDEXES
+    fill = [0] * (most - len(axes))
+    strides = [math.prod(shape[a + 1 :]) * item for a in axes]
+    return {
+        "fault": ctx.fault(str(fail(node, f"an index is out of range for data of shape {shape}"))),
         **{f"index{k}": refs[k] if k < len(refs) else None for k in range(most)},
-        points=points,
-        run=math.prod(shape[axes[-1] + 1 :]) * item,
-        outer_stride=math.prod(shape[axes[0] :]) * item,
-        indexes=len(axes),
+        "points": math.prod(picked),
+        "run": math.prod(shape[axes[-1] + 1 :]) * item,
+        "outer_stride": math.prod(shape[axes[0] :]) * item,
+        "indexes": len(axes),
         **{f"extent{k}": e for k, e in enumerate([*(shape[a] for a in axes), *fill])},
         **{f"stride{k}": s for k, s in enumerate([*strides, *fill])},
-        work=math.prod(shape[: axes[0]]) * points,
-    )
+    }
+
+
+def lower_set_by_index(ctx: Lowering, node: Node) -> bool | None:
+    """A copy of the data, with runs of the value at the indexes of neighbouring axes."""
+    x, value = node.inputs[:2]
+    values = [v.const.array if v.const is not None else None for v in node.inputs]
+    selection = select(node, x.shape, values, 2)
+    axes = list(selection.indexes)
+    indexes = [node.inputs[place] for place in selection.indexes.values()]
+    if not 1 <= len(axes) <= ctx.kernels.module("gather").MAX_INDEXES or any(v.dtype != INT32 for v in indexes):
+        return False
+    if selection.sliced != x.shape or any(s.step not in (None, 1) for s in selection.slices):
+        return False
+    part = Vectors().shape(node, selection, [v.shape for v in node.inputs])
+    if axes[-1] - axes[0] + 1 != len(axes) or value.dtype != x.dtype or not x.spec.size:
+        return False
+    if value.shape != (1,) and not broadcasts_to(value.shape, part):
+        return False
+    source, out = ctx.plain(x), ctx.new_plain(node.outputs[0])
+    given = view_of(ctx.plain(value))
+    if value.shape == (1,):
+        given = View(given.ref, (), (), given.item)
+    ctx.copy_bytes(source.ref, out.ref, x.spec.nbytes)
+    if math.prod(part):
+        ctx.emit(
+            "scatter_runs",
+            node,
+            x=_broadcast(ctx, node, given, part),
+            y=out.ref,
+            **_runs(ctx, node, x.shape, x.dtype.itemsize, axes, indexes),
+            work=math.prod(x.shape[: axes[0]]),
+        )
+    return None
 
 
 def _broadcast(ctx: Lowering, node: Node, view: View, shape: tuple[int, ...]) -> Ref:

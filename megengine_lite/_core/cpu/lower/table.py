@@ -268,6 +268,7 @@ def _of_any_type() -> Iterator[Row]:
     yield from _rows("ChannelGather", channels.lower_channel_gather, _GATHER)
     yield from _rows("Padding", shape.lower_padding, ("fill_elements", *_COPY))
     yield from _rows("IndexingMultiAxisVec", indexing.lower_take, ("gather_runs", *_COPY))
+    yield from _rows("IndexingSetMultiAxisVec", indexing.lower_set_by_index, ("scatter_runs", *_COPY))
     yield from _rows("IndexingOneHot", indexing.lower_one_hot, ("gather_one_hot",), inputs=(ANY, _I32, ANY))
     yield from _rows("Images2Neibs", windows.lower_images2neibs, ("copy_windows",))
     yield from _rows("SetSubtensor", indexing.lower_set, _COPY)
