@@ -22,6 +22,7 @@ from megengine_lite._core.cpu.lower import (
     elemwise,
     elemwise_chains,
     elemwise_int,
+    images2neibs,
     indexing,
     matmul,
     norm,
@@ -38,7 +39,6 @@ from megengine_lite._core.cpu.lower import (
     shape,
     softmax,
     typecvt,
-    windows,
 )
 from megengine_lite._core.ir.dtype import BYTES, STORED_BYTES, DType, DTypeCode
 from megengine_lite._core.ir.image_layouts import Format
@@ -270,7 +270,7 @@ def _of_any_type() -> Iterator[Row]:
     yield from _rows("IndexingMultiAxisVec", indexing.lower_take, ("gather_runs", *_COPY))
     yield from _rows("IndexingSetMultiAxisVec", indexing.lower_set_by_index, ("scatter_runs", *_COPY))
     yield from _rows("IndexingOneHot", indexing.lower_one_hot, ("gather_one_hot",), inputs=(ANY, _I32, ANY))
-    yield from _rows("Images2Neibs", windows.lower_images2neibs, ("copy_windows",))
+    yield from _rows("Images2Neibs", images2neibs.lower_images2neibs, ("copy_windows",))
     yield from _rows("SetSubtensor", indexing.lower_set, _COPY)
     yield from _rows("Argsort TopK", detection.lower_sort, ("sort_rows_32",), inputs=(_F32 | _I32, ANY))
 
