@@ -12,11 +12,13 @@ from support.one_node import (
     run_node,
     variable,
 )
-from test_dispatch import Sample, kernels_of, node_of
 
+from megengine_lite._core.config import SessionConfig
 from megengine_lite._core.cpu.kernel_set import kernel_set
+from megengine_lite._core.cpu.lower.table import TABLE
+from megengine_lite._core.cpu.lowering import Lowering
 from megengine_lite._core.ir.dtype import FLOAT32, UINT8, DType, DTypeCode
-from megengine_lite._core.ir.graph import Graph, Node, TensorSpec, Var
+from megengine_lite._core.ir.graph import ConstantPool, Graph, Node, TensorSpec, Var
 from megengine_lite._core.ir.image_layouts import Format, from_nchw
 from megengine_lite._core.ir.params import BorderMode, InterpolationMode, Remap, WarpAffine, WarpPerspective
 from megengine_lite._core.operators import REGISTRY
@@ -128,8 +130,15 @@ def test_images_whose_pixels_cannot_be_counted_run_in_numpy(isa):
     for shape, kernel in (
         ((1, 1, (1 << 24) - 1, 1), "sample_f32"), ((1, 1, 1 << 24, 1), "numpy"), ((1, 1, 1 << 16, 1 << 15), "numpy")
     ):  # fmt: skip
-        node = node_of(Sample("Remap", (shape, (1, 1, 1, 2))), FLOAT32, Remap(format=Format.NCHW))
-        assert kernels_of(node, isa, False) == (kernel,)
+        inputs = [Var(0, "x", TensorSpec(shape, FLOAT32)), Var(1, "map", TensorSpec((1, 1, 1, 2), FLOAT32))]
+        outputs = [Var(2, "y", TensorSpec((1, 1, 1, 1), FLOAT32))]
+        node = Node("Remap", Remap(format=Format.NCHW), inputs, outputs)
+        ctx = Lowering(Graph([node], inputs, outputs, ["y"]), kernel_set(isa), ConstantPool(), SessionConfig(), TABLE)
+        for v in inputs:
+            ctx.new_plain(v)
+        is_native = ctx.lower(node)
+        names = [step.kernel.name for step in ctx.steps] if is_native else ["numpy"]
+        assert names == [kernel]
 
 
 @pytest.mark.parametrize("isa", INSTRUCTION_SETS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from megengine_lite.errors import ShapeError
+from megengine_lite.errors import ShapeError, brief
 
 
 @dataclass(eq=False, slots=True)
@@ -33,7 +33,11 @@ class DeclaredShape:
         return all(isinstance(d, int) for d in self.dims)
 
     def __str__(self) -> str:
-        return f"[{', '.join('?' if d is None else str(d) for d in self.dims)}]"
+        return f"[{', '.join('?' if d is None else _shown(d) for d in self.dims)}]"
+
+
+def _shown(dim: int | str) -> str:
+    return brief(dim, 40).strip("'")
 
 
 def check_shapes(shapes: Iterable[DeclaredShape], given: Mapping[str, tuple[int, ...]]) -> None:
@@ -48,13 +52,13 @@ def check_shapes(shapes: Iterable[DeclaredShape], given: Mapping[str, tuple[int,
     sizes: dict[str, tuple[int, str]] = {}
     for declared in shapes:
         shape, dims = given[declared.name], declared.dims or (1,)
-        begin = f"input {declared.name!r} is declared as {declared} and was given {list(shape)}: "
+        begin = f"input {brief(declared.name)} is declared as {declared} and was given {list(shape)}: "
         if len(shape) != len(dims):
             raise ShapeError(f"{begin}it must have {len(dims)} dimensions")
         for axis, (wanted, size) in enumerate(zip(dims, shape, strict=True)):
             if isinstance(wanted, str):
                 known, other = sizes.setdefault(wanted, (size, declared.name))
                 if known != size:
-                    raise ShapeError(f"{begin}{wanted!r} is {size} here and {known} in input {other!r}")
+                    raise ShapeError(f"{begin}{brief(wanted)} is {size} here and {known} in input {brief(other)}")
             elif wanted is not None and wanted != size and (axis in declared.trusted or not declared.dims):
                 raise ShapeError(f"{begin}dimension {axis} must be {wanted}, the model is made for this size")

@@ -272,11 +272,16 @@ def naming(node: AnyNode, function: Callable[..., T], *arguments: Any) -> T:
     except MemoryError as error:
         raise LiteMemoryError(f"{label(node)}: there is not enough memory") from error
     except (ValueError, ArithmeticError, TypeError) as error:
-        raise fail(node, str(error)) from error
+        raise fail(node, _told(node, error)) from error
     except IndexError as error:
-        raise LiteIndexError(f"{label(node)}: {error}") from error
+        raise LiteIndexError(f"{label(node)}: {_told(node, error)}") from error
     except Exception as error:
         raise _internal(node, error) from error
+
+
+def _told(node: AnyNode, error: Exception) -> str:
+    """What an error says; those of numpy speak of arrays that the user does not know."""
+    return str(error) if operator_of(node.op).foreign else "its inputs and parameters do not fit together"
 
 
 def checked(node: AnyNode, function: Callable[..., T], *arguments: Any) -> T:

@@ -59,6 +59,13 @@ _FUNCTIONS: dict[OnnxMode, tuple[int, str, Callable[..., np.ndarray]]] = {
     _M.MAX: (2, "iuf", np.maximum),
     _M.MIN: (2, "iuf", np.minimum),
 }
+
+
+def kinds_of(mode: OnnxMode) -> str:
+    """The kinds of types that a function is defined for."""
+    return _FUNCTIONS[mode][1]
+
+
 _QUESTIONS = (_M.IS_POSITIVE_INFINITY, _M.IS_NEGATIVE_INFINITY)
 
 

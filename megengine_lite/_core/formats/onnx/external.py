@@ -9,7 +9,7 @@ import posixpath
 from megengine_lite._core.formats.containers.source import open_source
 from megengine_lite._core.formats.onnx.messages import TensorProto
 from megengine_lite._core.formats.wire.cursor import Cursor
-from megengine_lite.errors import ModelFormatError
+from megengine_lite.errors import ModelFormatError, brief
 
 
 class ExternalFiles:
@@ -42,14 +42,16 @@ class ExternalFiles:
         file = self._open(entries.get("location", ""), tensor.name)
         offset = self._number(entries, "offset", 0, tensor.name)
         length = self._number(entries, "length", max(file.size - offset, 0), tensor.name)
-        return file.span(offset, length, f"the value of tensor {tensor.name!r}")
+        return file.span(offset, length, f"the value of tensor {brief(tensor.name)}")
 
     def _number(self, entries: dict[str, str], key: str, default: int, name: str) -> int:
         text = entries.get(key)
         if text is None:
             return default
         if not (text.isascii() and text.isdigit() and len(text) < 20) or int(text) >= 2**63:
-            raise ModelFormatError(f"{self._what}: the {key} of tensor {name!r} is {text!r}, and must be a number")
+            raise ModelFormatError(
+                f"{self._what}: the {key} of tensor {brief(name)} is {brief(text)}, and must be a number"
+            )
         return int(text)
 
     def _open(self, location: str, name: str) -> Cursor:
@@ -58,20 +60,23 @@ class ExternalFiles:
             return found
         if self._folder is None:
             raise ModelFormatError(
-                f"{self._what}: the value of tensor {name!r} is in the file {location!r}; load the model by its path, "
+                f"{self._what}: the value of tensor {brief(name)} is in the file {brief(location)}; load the model "
+                "by its path, "
                 "so that it can be found"
             )
         parts = location.replace("\\", "/").split("/")
         rooted = posixpath.isabs(location) or ntpath.splitdrive(location)[0] or location.startswith("\\")
         if not location or "\0" in location or rooted or ".." in parts:
             raise ModelFormatError(
-                f"{self._what}: tensor {name!r} names the file {location!r}; only files in the model's folder are read"
+                f"{self._what}: tensor {brief(name)} names the file {brief(location)}; only files in the model's "
+                "folder are read"
             )
         folder = os.path.realpath(self._folder)
         path = os.path.realpath(os.path.join(folder, location))
         if os.path.commonpath([folder, path]) != folder:
             raise ModelFormatError(
-                f"{self._what}: the file {location!r} of tensor {name!r} is a link to {path!r}, outside of the model's "
+                f"{self._what}: the file {brief(location)} of tensor {brief(name)} is a link to {brief(path)}, "
+                "outside of the model's "
                 "folder; copy it there"
             )
         buffer, _ = open_source(path)

@@ -30,6 +30,8 @@ from megengine_lite._core.ir.onnx_params import OnnxElemwise, OnnxMode
 from megengine_lite._core.ir.params import AxisDesc, AxisMethod, ElemwiseMode, ElemwiseMultiTypeMode
 from megengine_lite._core.operators import REGISTRY
 from megengine_lite._core.operators.base import naming
+from megengine_lite._core.operators.elemwise_functions import FUNCTIONS
+from megengine_lite._core.operators.onnx_elemwise import kinds_of
 from megengine_lite._core.operators.reference import run_node
 from megengine_lite.errors import LiteError, ModelFormatError
 
@@ -405,6 +407,8 @@ class GraphBuilder:
         rank = max(v.rank for v in values)
         inputs = [self.exact(v) for v in values]
         length = common_length(values)
+        check_same_kind(values)
+        check_kind(values[0].kind, FUNCTIONS[mode].kinds)
         if values[0].kind in FLOATS:
             mode = _KEEPING_NAN.get(mode, mode)
         return self.node("Elemwise", params.Elemwise(mode=mode), inputs, values[0].kind, rank, length=length)
@@ -413,11 +417,16 @@ class GraphBuilder:
         """A function with the rules of ONNX, of values of one type."""
         rank = max(v.rank for v in values)
         inputs = [self.exact(v) for v in values]
+        check_same_kind(values)
+        check_kind(values[0].kind, kinds_of(mode))
         kind, length = values[0].kind if kind is None else kind, common_length(values)
         return self.node("OnnxElemwise", OnnxElemwise(mode), inputs, kind, rank, length=length)
 
     def compare(self, mode: ElemwiseMultiTypeMode, *values: Value) -> Value:
         """A function of values of one type whose results are truth values."""
+        check_same_kind(values)
+        if mode == ElemwiseMultiTypeMode.ISNAN:
+            check_kind(values[0].kind, "f")
         rank = max(v.rank for v in values)
         inputs = [self.exact(v) for v in values]
         parameters, length = params.ElemwiseMultiType(mode=mode), common_length(values)
@@ -515,6 +524,29 @@ class GraphBuilder:
 
     def broadcast(self, value: Value, target: AnyVar, rank: int) -> Value:
         return self.moved("Broadcast", params.Empty(), value, self.size(target), rank=rank)
+
+
+class NotConverted(Exception):
+    """Raised for a call that cannot be converted; the text is the reason."""
+
+
+class NeedsShapes(NotConverted):
+    """Raised for a call that can be converted once the shapes of the model's inputs are known."""
+
+
+def check_same_kind(values: Sequence[Value]) -> None:
+    """Raises if values do not have the one type that the standard asks for."""
+    if len({v.kind for v in values}) > 1:
+        raise NotConverted(
+            f"its inputs are of the types {', '.join(v.kind.name for v in values[:20])}; they must be the same"
+        )
+
+
+def check_kind(kind: ElementType, kinds: str) -> None:
+    """Raises if a function is not defined for a type; kinds are "f", "i", "u" and "b"."""
+    letter = "f" if kind in FLOATS else DTYPES[kind].storage.kind
+    if letter not in kinds and not (letter == "u" and "i" in kinds):
+        raise NotConverted(f"it is not computed in {kind.name}")
 
 
 def common_length(values: Sequence[Value]) -> Length | None:

@@ -27,7 +27,7 @@ from megengine_lite._core.formats.onnx.messages import (
     TensorProto,
     ValueInfoProto,
 )
-from megengine_lite._core.formats.onnx.operators import find_converter
+from megengine_lite._core.formats.onnx.operators import find_converter, first_version
 from megengine_lite._core.formats.onnx.operators.table import NEWEST, OLDEST, STANDARD, Call, NeedsShapes, NotConverted
 from megengine_lite._core.formats.onnx.ordering import in_order, label_of, names_read
 from megengine_lite._core.formats.onnx.values import DTYPES, element_type, shape_of, tensor_constant
@@ -150,7 +150,7 @@ class _Importer:
         for function in record.functions:
             key = (_domain(function.domain), function.name, function.overload)
             if key in self._functions:
-                raise self._fault(f"the function {function.name!r} is defined twice")
+                raise self._fault(f"the function {brief(function.name)} is defined twice")
             self._functions[key] = function
 
     def _fault(self, message: str) -> ModelFormatError:
@@ -217,7 +217,7 @@ class _Importer:
                 continue
             var, value = self._input(info)
             if info.name in scope.values:
-                raise self._fault(f"two inputs have the name {info.name!r}")
+                raise self._fault(f"two inputs have the name {brief(info.name)}")
             scope.values[info.name] = value
             inputs.append(var)
             if value.rank == 0:
@@ -234,7 +234,7 @@ class _Importer:
         for info, output in zip(self._main.output, found, strict=True):
             assert output is not None  # else it is listed as missing
             if info.name in outputs:
-                raise self._fault(f"two outputs have the name {info.name!r}")
+                raise self._fault(f"two outputs have the name {brief(info.name)}")
             self._builder.label = info.name
             outputs[info.name] = self._output(output)
             if output.rank == 0:
@@ -271,9 +271,10 @@ class _Importer:
         versions = {_domain(s.domain): 0 if s.version is None else s.version for s in sets}
         version = versions.get(STANDARD)
         if version is not None and not OLDEST <= version <= NEWEST:
+            newer = "a newer megengine_lite may read it, or " if version > NEWEST else ""
             raise UnsupportedOperatorError(
                 f"{self._what}: operators of version {version} of the standard are not read, only {OLDEST} to "
-                f"{NEWEST}; convert the model with onnx.version_converter"
+                f"{NEWEST}; {newer}convert the model with onnx.version_converter"
             )
         return versions
 
@@ -282,14 +283,16 @@ class _Importer:
         tensor = None if info.type is None else info.type.tensor
         if tensor is None or tensor.shape is None:
             what = "is no tensor" if tensor is None else "has no shape, not even a number of dimensions"
-            raise UnsupportedOperatorError(f"{self._what}: input {info.name!r} {what}; give it one and export again")
-        kind = element_type(tensor.elem_type, f"input {info.name!r}", self._what)
+            raise UnsupportedOperatorError(
+                f"{self._what}: input {brief(info.name)} {what}; give it one and export again"
+            )
+        kind = element_type(tensor.elem_type, f"input {brief(info.name)}", self._what)
         dims = tensor.shape.dim
         # What is symbolic is 1 until the input is given. Some programs write -1 for it.
         sizes = [None if d.value == -1 else d.value for d in dims]
         shape = tuple(1 if size is None else size for size in sizes)
         if len(shape) > MAX_NDIM or any(not 0 <= d < 2**31 for d in shape):
-            raise self._fault(f"input {info.name!r} has the shape {shape[:20]}, which no tensor can have")
+            raise self._fault(f"input {brief(info.name)} has the shape {shape[:20]}, which no tensor can have")
         dtype = _AT_THE_API.get(kind, DTYPES[kind])
         var = Var(self._builder.new_id(), info.name, TensorSpec(shape or (1,), dtype))
         names = (d.parameter if d.parameter != "?" else None for d in dims)  # all unknown sizes may have the name "?"
@@ -321,7 +324,7 @@ class _Importer:
             raise UnsupportedOperatorError(f"{self._what}: sparse initializers are not read; store dense ones")
         for tensor in graph.initializer:
             if tensor.name in scope.initializers:
-                raise self._fault(f"two initializers have the name {tensor.name!r}")
+                raise self._fault(f"two initializers have the name {brief(tensor.name)}")
             scope.initializers[tensor.name] = tensor
 
     def _constant(self, tensor: TensorProto) -> Value:
@@ -344,7 +347,7 @@ class _Importer:
                 value = place.values[name] = self._constant(place.initializers[name])
                 return value
             place = place.outer
-        raise self._fault(f"the value {name!r} is read, and no node before it makes it")
+        raise self._fault(f"the value {brief(name)} is read, and no node before it makes it")
 
     def _graph(self, graph: GraphProto, scope: _Scope) -> list[Value | None]:
         """Converts the nodes of a graph; gives its outputs."""
@@ -378,7 +381,7 @@ class _Importer:
         results = self._results(node, scope)
         for name, value in zip(node.output, results, strict=False):
             if name in scope.values:
-                raise self._fault(f"two nodes make the value {name!r}")
+                raise self._fault(f"two nodes make the value {brief(name)}")
             if name:
                 scope.values[name] = value
                 if value is not None and name in scope.declared:
@@ -404,10 +407,16 @@ class _Importer:
                 return self._branch(inputs, attributes, scope)
             version = scope.versions.get(domain)
             if version is None:
-                raise self._fault(f"{node.op_type} {label!r} is of the domain {domain!r}, whose version is not given")
+                raise self._fault(
+                    f"{_shown(node.op_type)} {brief(label)} is of the domain {brief(domain)}, whose version is "
+                    "not given"
+                )
             convert = find_converter(domain, node.op_type, version)
             if convert is None:
-                raise NotConverted("there is no such operator here")
+                since = first_version(domain, node.op_type)
+                if since is None:
+                    raise NotConverted("there is no such operator here")
+                raise NotConverted(f"it is read from version {since} of the operators on, the model has {version}")
             wanted = [bool(name) for name in node.output]
             call = Call(node.op_type, version, inputs, attributes, wanted, self._builder, self._constant)
             with self._naming(node, label):
@@ -415,7 +424,7 @@ class _Importer:
             if more := call.unread_inputs():
                 raise NotConverted(f"it has {len(call.inputs)} inputs, and must not have more than {more[0]}")
             if unread := call.unread():
-                raise NotConverted(f"its attribute {unread[0]!r} is not known here")
+                raise NotConverted(f"its attribute {brief(unread[0])} is not known here")
             results: Sequence[Value | None] = [made] if isinstance(made, Value) else made
             if len(results) < len(wanted) or any(w and r is None for w, r in zip(wanted, results, strict=False)):
                 raise NotConverted(f"it has {len(wanted)} outputs, {len(results)} can be made")
@@ -423,7 +432,7 @@ class _Importer:
         except NotConverted as reason:
             self._n_waiting += isinstance(reason, NeedsShapes)
             name = f"{domain}.{node.op_type}" if domain else node.op_type
-            self._missing.append(f"{name} {label!r} ({reason})")
+            self._missing.append(f"{_shown(name)} {brief(label)} ({reason})")
             return nothing
         finally:
             self._builder.label = outer_label
@@ -436,18 +445,23 @@ class _Importer:
         except ModelFormatError as error:
             if str(error).startswith(self._what):
                 raise
-            raise self._fault(f"{node.op_type} {label!r}: {error}") from error
+            raise self._fault(f"{_shown(node.op_type)} {brief(label)}: {error}") from error
         except LiteError:
             raise
         except (ValueError, TypeError, ArithmeticError, LookupError) as error:
-            raise self._fault(f"{node.op_type} {label!r} cannot be converted: {error}") from error
+            raise self._fault(
+                f"{_shown(node.op_type)} {brief(label)} cannot be converted: its inputs and attributes do not fit "
+                "together"
+            ) from error
 
     def _attributes(self, node: NodeProto, scope: _Scope) -> dict[str, AttributeProto]:
         """The attributes of a node; what refers to the caller of a function is replaced, or left out."""
         found: dict[str, AttributeProto] = {}
         for attribute in node.attribute:
             if attribute.name in found:
-                raise self._fault(f"{node.op_type} {node.name!r} has the attribute {attribute.name!r} twice")
+                raise self._fault(
+                    f"{_shown(node.op_type)} {brief(node.name)} has the attribute {brief(attribute.name)} twice"
+                )
             if not attribute.reference:
                 found[attribute.name] = attribute
             elif attribute.reference in scope.attributes:
@@ -465,10 +479,10 @@ class _Importer:
         """The outputs of a function, by its own nodes."""
         key = (domain, function.name, function.overload)
         if key in scope.calls:
-            raise self._fault(f"the function {function.name!r} calls itself")
+            raise self._fault(f"the function {brief(function.name)} calls itself")
         if len(inputs) > len(function.input):
             raise self._fault(
-                f"the function {function.name!r} has {len(function.input)} inputs, {len(inputs)} are given"
+                f"the function {brief(function.name)} has {len(function.input)} inputs, {len(inputs)} are given"
             )
         self._count_parts(len(function.input) + len(function.output) + len(function.attribute_proto))
         versions = scope.versions
@@ -489,7 +503,8 @@ class _Importer:
         self._nodes(function, function.output, inner)
         if left_out := inner.omitted & {*function.output}:
             raise self._fault(
-                f"the function {function.name!r} gives its input {min(left_out)!r}, which its caller leaves out"
+                f"the function {brief(function.name)} gives its input {brief(min(left_out))}, which its caller "
+                "leaves out"
             )
         return [self._lookup(name, inner) for name in function.output]
 
@@ -499,12 +514,12 @@ class _Importer:
         """The outputs of an If: those of a branch, or of both."""
         condition = inputs[0] if len(inputs) == 1 else None
         if condition is None:
-            raise self._fault(f"If {self._builder.label!r} needs one input, the condition")
+            raise self._fault(f"If {brief(self._builder.label)} needs one input, the condition")
         graphs = []
         for name in ("then_branch", "else_branch"):
             attribute = attributes.get(name)
             if attribute is None or attribute.g is None:
-                raise self._fault(f"If {self._builder.label!r} has no {name}")
+                raise self._fault(f"If {brief(self._builder.label)} has no {name}")
             graphs.append(attribute.g)
         decided = self._builder.known_value(condition)
         if decided is not None:
@@ -526,13 +541,13 @@ class _Importer:
             return [None] * len(graphs[0].output)  # listed already
         first, second = (b for b in branches if b is not None)
         if len(first.values) != len(second.values):
-            raise self._fault(f"the branches of If {label!r} have {len(first.values)} and {len(second.values)} outputs")
+            raise self._fault(f"the branches of If {brief(label)} have {len(first.values)} and {len(second.values)} outputs")
         results = [*zip(first.values, second.values, strict=True)]
         if any(a is None and b is None for a, b in results):
             raise NeedsShapes("its branches depend on shapes that are known only when the model runs")
         for a, b in results:
             if a is not None and b is not None and a.kind != b.kind:
-                raise self._fault(f"the branches of If {label!r} give {a.kind.name} and {b.kind.name}")
+                raise self._fault(f"the branches of If {brief(label)} give {a.kind.name} and {b.kind.name}")
             if a is not None and b is not None and a.rank != b.rank:
                 raise NeedsShapes(f"its branches give results of {a.rank} and of {b.rank} dimensions")
         forms = [OutputForm.of(a, b) for a, b in results]
@@ -572,6 +587,11 @@ class _Importer:
 
         inputs = [v.var for v in captured.values() if v is not None and v.var.const is None]
         return LaterBranch([None] * len(graph.output), inputs, convert)
+
+
+def _shown(name: str) -> str:
+    """A name from the file for a message, without quotes."""
+    return brief(name, 60)[1:-1]
 
 
 def _domain(name: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from megengine_lite._core.formats.onnx.messages import GraphProto, NodeProto
-from megengine_lite.errors import ModelFormatError
+from megengine_lite.errors import ModelFormatError, brief
 
 
 def in_order(nodes: Sequence[NodeProto], wanted: Sequence[str], what: str) -> list[NodeProto]:
@@ -22,7 +22,7 @@ def in_order(nodes: Sequence[NodeProto], wanted: Sequence[str], what: str) -> li
             if not name:
                 continue
             if name in makers:
-                raise ModelFormatError(f"{what}: two nodes make the value {name!r}")
+                raise ModelFormatError(f"{what}: two nodes make the value {brief(name)}")
             makers[name] = k
     needs: dict[int, list[int]] = {}
     order: list[int] = []
@@ -47,7 +47,8 @@ def in_order(nodes: Sequence[NodeProto], wanted: Sequence[str], what: str) -> li
                     continue
                 if other in entered:
                     raise ModelFormatError(
-                        f"{what}: the nodes {label_of(nodes[other])!r} and {label_of(nodes[k])!r} need each other's "
+                        f"{what}: the nodes {brief(label_of(nodes[other]))} and {brief(label_of(nodes[k]))} need "
+                        "each other's "
                         f"results"
                     )
                 stack.append(other)

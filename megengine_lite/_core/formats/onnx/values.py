@@ -28,7 +28,7 @@ from megengine_lite._core.ir.dtype import (
     DTypeCode,
 )
 from megengine_lite._core.system.memory import MAX_NDIM
-from megengine_lite.errors import ModelFormatError, UnsupportedOperatorError
+from megengine_lite.errors import ModelFormatError, UnsupportedOperatorError, brief
 
 _E = ElementType
 DTYPES = {
@@ -79,7 +79,8 @@ def shape_of(tensor: TensorProto, what: str) -> tuple[int, ...]:
     dims = tuple(tensor.dims)
     if len(dims) > MAX_NDIM or any(d < 0 for d in dims) or math.prod(d or 1 for d in dims) >= 2**60:
         raise ModelFormatError(
-            f"{what}: tensor {tensor.name!r} has the shape {dims[:20]}; it may have up to {MAX_NDIM} dimensions, none "
+            f"{what}: tensor {brief(tensor.name)} has the shape {dims[:20]}; it may have up to {MAX_NDIM} "
+            "dimensions, none "
             "of them negative, and not so many elements"
         )
     return dims
@@ -95,11 +96,13 @@ def tensor_constant(tensor: TensorProto, files: ExternalFiles, key: Hashable, wh
     UnsupportedOperatorError
         The type of the elements is not computed here.
     """
-    kind = element_type(tensor.data_type, f"tensor {tensor.name!r}", what)
+    kind = element_type(tensor.data_type, f"tensor {brief(tensor.name)}", what)
     shape, dtype = shape_of(tensor, what), DTYPES[kind]
     count = math.prod(shape)
     if tensor.segment is not None:
-        raise UnsupportedOperatorError(f"{what}: tensor {tensor.name!r} is stored in segments; export the model again")
+        raise UnsupportedOperatorError(
+            f"{what}: tensor {brief(tensor.name)} is stored in segments; export the model again"
+        )
     if tensor.data_location == EXTERNAL:
         data = files.value_of(tensor)
     elif tensor.raw_data is not None:
@@ -108,12 +111,13 @@ def tensor_constant(tensor: TensorProto, files: ExternalFiles, key: Hashable, wh
         numbers = getattr(tensor, _LISTS.get(kind, "int32_data"))
         if len(numbers) != count:
             raise ModelFormatError(
-                f"{what}: tensor {tensor.name!r} has {len(numbers)} numbers, its shape {shape} needs {count}"
+                f"{what}: tensor {brief(tensor.name)} has {len(numbers)} numbers, its shape {shape} needs {count}"
             )
         data = bytes_of(_converted(numbers, dtype))
     if len(data) != count * dtype.itemsize:
         raise ModelFormatError(
-            f"{what}: the value of tensor {tensor.name!r} has {len(data)} bytes, {count} elements of {kind.name} take "
+            f"{what}: the value of tensor {brief(tensor.name)} has {len(data)} bytes, {count} elements of "
+            f"{kind.name} take "
             f"{count * dtype.itemsize}: the file is damaged or not complete"
         )
     return FileConstant(TensorRecord(tensor.name, shape or (1,), dtype, None), data, False, key)

@@ -25,6 +25,6 @@ from megengine_lite._core.formats.onnx.operators import (  # noqa: F401  # they 
     reductions,
     shapes,
 )
-from megengine_lite._core.formats.onnx.operators.table import CONVERTERS, find_converter
+from megengine_lite._core.formats.onnx.operators.table import CONVERTERS, find_converter, first_version
 
-__all__ = ["CONVERTERS", "find_converter"]
+__all__ = ["CONVERTERS", "find_converter", "first_version"]

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from megengine_lite._core.formats.onnx.graph_builder import GraphBuilder, Value
+from megengine_lite._core.formats.onnx.graph_builder import GraphBuilder, Value, check_kind
 from megengine_lite._core.formats.onnx.messages import ElementType
 from megengine_lite._core.formats.onnx.operators.table import Call, NotConverted, converts
 from megengine_lite._core.ir import params
@@ -147,6 +147,7 @@ def _gelu(call: Call) -> Value:
 @converts("Softmax", "LogSoftmax", "Hardmax")
 def _softmax(call: Call) -> Value:
     b, x = call.builder, call.input(0)
+    check_kind(x.kind, "f" if call.op != "Hardmax" else "iuf")
     if call.version >= 13:
         return _along(call, x, call.axis("axis", -1, x.rank))
     # Older versions take all axes from this one on as a single axis.

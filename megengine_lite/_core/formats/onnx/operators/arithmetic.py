@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import reduce
 
-from megengine_lite._core.formats.onnx.graph_builder import FLOATS, GraphBuilder, Value, common_length
+from megengine_lite._core.formats.onnx.graph_builder import (
+    FLOATS,
+    GraphBuilder,
+    Value,
+    check_kind,
+    check_same_kind,
+    common_length,
+)
 from megengine_lite._core.formats.onnx.messages import ElementType
 from megengine_lite._core.formats.onnx.operators.table import Call, NotConverted, converts
 from megengine_lite._core.ir import params
@@ -37,14 +44,6 @@ _UNARY = {
     "Tan": _M.TAN,
 }
 _BINARY = {"Add": _M.ADD, "Sub": _M.SUB, "Mul": _M.MUL, "And": _M.AND, "Or": _M.OR, "Xor": _M.XOR}
-
-
-def check_same_kind(values: Sequence[Value]) -> None:
-    """Raises if values do not have the one type that the standard asks for."""
-    if len({v.kind for v in values}) > 1:
-        raise NotConverted(
-            f"its inputs are of the types {', '.join(v.kind.name for v in values)}; they must be the same"
-        )
 
 
 @converts(*_UNARY)
@@ -111,6 +110,7 @@ def _power(call: Call) -> Value:
     rank = max(base.rank, exponent.rank)
     if base.kind in FLOATS and base.kind != ElementType.DOUBLE:
         return call.builder.elemwise(_M.POW, base, call.builder.retyped(exponent, base.kind))
+    check_kind(base.kind, "iuf")
     inputs = [call.builder.exact(base), call.builder.exact(exponent)]
     return call.builder.node("OnnxElemwise", OnnxElemwise(OnnxMode.POWER), inputs, base.kind, rank)
 
@@ -153,6 +153,7 @@ def _compare(call: Call) -> Value:
 @converts("IsNaN", since=9)
 def _is_nan(call: Call) -> Value:
     x = call.input(0)
+    check_kind(x.kind, "f")
     if x.kind == ElementType.DOUBLE:
         return call.builder.compare(ElemwiseMultiTypeMode.NEQ, x, x)
     return call.builder.compare(ElemwiseMultiTypeMode.ISNAN, x)
@@ -204,6 +205,7 @@ def _shift(call: Call) -> Value:
 @converts("Where", since=9)
 def _where(call: Call) -> Value:
     mask, *values = (call.input(k) for k in range(3))
+    check_kind(mask.kind, "b")
     check_same_kind(values)
     inputs, dtype = call.builder.same_carrier(values)
     rank = max(mask.rank, *(v.rank for v in values))

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from megengine_lite._core.formats.onnx.graph_builder import Value
+from megengine_lite._core.formats.onnx.graph_builder import Value, check_same_kind
 from megengine_lite._core.formats.onnx.messages import ElementType
-from megengine_lite._core.formats.onnx.operators.arithmetic import check_same_kind
 from megengine_lite._core.formats.onnx.operators.shapes import element
 from megengine_lite._core.formats.onnx.operators.table import Call, converts
 from megengine_lite._core.ir import params

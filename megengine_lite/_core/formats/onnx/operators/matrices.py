@@ -7,9 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from megengine_lite._core.formats.onnx.graph_builder import GraphBuilder, Value
+from megengine_lite._core.formats.onnx.graph_builder import GraphBuilder, Value, check_same_kind
 from megengine_lite._core.formats.onnx.operators.activations import product
-from megengine_lite._core.formats.onnx.operators.arithmetic import check_same_kind
 from megengine_lite._core.formats.onnx.operators.table import Call, NotConverted, converts
 from megengine_lite._core.ir import params
 from megengine_lite._core.ir.onnx_params import EinsumParam
@@ -23,6 +22,7 @@ def _gemm(call: Call) -> Value:
     b, x, y, z = call.builder, call.input(0), call.input(1), call.optional(2)
     alpha, beta = call.real("alpha", 1.0), call.real("beta", 1.0)
     call.know("broadcast")
+    check_same_kind([v for v in (x, y, z) if v is not None])
     if not x.is_float32:
         raise NotConverted(f"it is not computed in {x.kind.name}")
     parameters = params.MatrixMul(
@@ -56,13 +56,12 @@ def _not_larger(b: GraphBuilder, z: Value, result: Value, width: int | None) -> 
 
 @converts("MatMul")
 def _matmul(call: Call) -> Value:
-    x, y = call.input(0), call.input(1)
-    check_same_kind([x, y])
-    return multiplied(call.builder, x, y)
+    return multiplied(call.builder, call.input(0), call.input(1))
 
 
 def multiplied(b: GraphBuilder, x: Value, y: Value) -> Value:
     """The product of the last two axes; the ones before broadcast."""
+    check_same_kind([x, y])
     if x.rank == 0 or y.rank == 0:
         raise NotConverted("a scalar is no matrix")
     if not x.dtype.is_float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from megengine_lite._core.formats.onnx.graph_builder import GraphBuilder, Value
+from megengine_lite._core.formats.onnx.graph_builder import GraphBuilder, Value, check_kind, check_same_kind
 from megengine_lite._core.formats.onnx.messages import ElementType
 from megengine_lite._core.formats.onnx.operators.reductions import reduced
 from megengine_lite._core.formats.onnx.operators.table import Call, NotConverted, converts
@@ -21,6 +21,7 @@ def per_channel(b: GraphBuilder, x: Value, like: Value) -> Value:
 @converts("BatchNormalization")
 def _batch_norm(call: Call) -> Value:
     b, x = call.builder, call.input(0)
+    check_kind(x.kind, "f")
     trains = not call.integer("is_test", 0) if call.version < 7 else bool(call.integer("training_mode", 0))
     if trains or any(call.wanted[1:]):
         raise NotConverted("it computes statistics, for training; export the model for inference")
@@ -93,6 +94,10 @@ def _group_norm(call: Call) -> Value:
 def _channel_norm(call: Call, op: str, groups: int) -> Value:
     b = call.builder
     x, scale, bias = (call.input(k) for k in range(3))
+    check_same_kind([x, scale, bias])
+    check_kind(x.kind, "f")
+    if x.kind == ElementType.DOUBLE:
+        raise NotConverted("it is not computed in DOUBLE")
     if x.rank < 3:
         raise NotConverted(f"data of {x.rank} dimensions have no room for positions")
     parameters = params.GroupNorm(affine=True, eps=call.real("epsilon", 1e-5), group=groups)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from megengine_lite._core.formats.onnx.graph_builder import GraphBuilder, Value
+from megengine_lite._core.formats.onnx.graph_builder import GraphBuilder, Value, check_kind
 from megengine_lite._core.formats.onnx.messages import ElementType
 from megengine_lite._core.formats.onnx.operators.convolution import (
     WindowAttributes,
@@ -26,6 +26,7 @@ _MODES = {"MaxPool": "max", "AveragePool": "average", "LpPool": "norm"}
 def _pool(call: Call) -> list[Value | None]:
     b, x = call.builder, call.input(0)
     axes = x.rank - 2
+    check_kind(x.kind, "iuf")
     if axes < 1:
         raise NotConverted(f"data of {x.rank} dimensions have no positions")
     window = window_of(call, call.integers("kernel_shape") or [], axes)

@@ -76,6 +76,8 @@ def _dequantize(call: Call) -> Value:
 @converts("DynamicQuantizeLinear", since=11)
 def _dynamic(call: Call) -> list[Value | None]:
     b, x = call.builder, call.input(0)
+    if x.kind != ElementType.FLOAT:
+        raise NotConverted(f"it is not computed in {x.kind.name}")
     axes, zero = list(range(x.rank)), b.number(0, x)
     low, high = (
         b.without_axes(reduced(b, x, axes, mode), axes) if x.rank else x for mode in (ReduceMode.MIN, ReduceMode.MAX)

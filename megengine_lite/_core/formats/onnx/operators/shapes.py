@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from megengine_lite._core.formats.onnx.graph_builder import GraphBuilder, Value
+from megengine_lite._core.formats.onnx.graph_builder import GraphBuilder, Value, check_kind
 from megengine_lite._core.formats.onnx.messages import ElementType
 from megengine_lite._core.formats.onnx.operators.activations import flattened, product
 from megengine_lite._core.formats.onnx.operators.table import Call, NeedsShapes, NotConverted, converts
@@ -312,6 +312,7 @@ def _to(b: GraphBuilder, x: Value, parts: Sequence[Value]) -> Value:
 @converts("CumSum", since=11)
 def _cumulative_sum(call: Call) -> Value:
     b, x = call.builder, call.input(0)
+    check_kind(x.kind, "iuf")
     axis = None if call.input(1).known is None else call.known_integers(1, "the axis")
     if axis is None or x.kind not in (ElementType.FLOAT, ElementType.INT32):
         parameters: object = Cumulative(

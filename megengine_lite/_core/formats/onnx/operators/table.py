@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 import numpy as np
 
 from megengine_lite._core.formats.onnx.graph_builder import GraphBuilder, Value
+from megengine_lite._core.formats.onnx.graph_builder import NeedsShapes as NeedsShapes
+from megengine_lite._core.formats.onnx.graph_builder import NotConverted as NotConverted
 from megengine_lite._core.formats.onnx.messages import AttributeProto, AttributeType, TensorProto
 from megengine_lite.errors import ModelFormatError
 
@@ -33,14 +35,6 @@ _WITHOUT_MEANING = frozenset(
         "saturate",
     )
 )
-
-
-class NotConverted(Exception):
-    """Raised by converters for a call that they cannot convert; the text is the reason."""
-
-
-class NeedsShapes(NotConverted):
-    """Raised for a call that can be converted once the shapes of the model's inputs are known."""
 
 
 @dataclass(slots=True)
@@ -214,6 +208,11 @@ def converts(*names: str, domain: str = STANDARD, since: int = OLDEST, until: in
         return function
 
     return enter
+
+
+def first_version(domain: str, name: str) -> int | None:
+    """The first version of the operator set in which an operator is read; None if there is none."""
+    return min((entry.since for entry in CONVERTERS.get((domain, name), ())), default=None)
 
 
 def find_converter(domain: str, name: str, version: int) -> Converter | None:
