@@ -7,7 +7,12 @@ from support.onnx_cases import cases, check, compare, load, out_of_scope, whole_
 from support.places import ROOT
 
 from megengine_lite._core.formats.load import load_model
+from megengine_lite._core.formats.onnx.graph_builder import MOST_MADE
+from megengine_lite._core.formats.onnx.importer import MAX_NODES
 from megengine_lite._core.formats.onnx.operators import CONVERTERS
+from megengine_lite._core.formats.onnx.operators.table import NEWEST, OLDEST
+from megengine_lite._core.formats.onnx.reader import MAX_DEPTH, MAX_ITEMS
+from megengine_lite._core.system.memory import MAX_NDIM
 from megengine_lite.errors import UnsupportedOperatorError
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -50,6 +55,15 @@ def test_the_page_lists_the_operators():
     page = (ROOT / "docs" / "onnx.md").read_text()
     listed = re.findall(r"`(\w+)`", page.split("## Operators")[1].split("`tests/")[0])
     assert listed == sorted({name for domain, name in CONVERTERS if not domain} | {"If"})
+
+
+def test_the_page_has_the_numbers_of_the_code():
+    page = (Path(__file__).parents[1] / "docs" / "onnx.md").read_text()
+    numbers = re.findall(r"\d[\d,]*", page.split("## What is read")[1].split("## What differs")[0].split("`onnx.v")[0])
+    assert numbers == [str(OLDEST), str(NEWEST)]
+    limits = page.split("**Limits.**")[1].split("- **")[0]
+    assert re.findall(r"\d[\d,]*", limits) == [f"{n:,}" for n in (MAX_DEPTH, MAX_ITEMS, MAX_NODES, MAX_NDIM)]
+    assert MOST_MADE == MAX_NODES
 
 
 REFUSED = {"test_gradient": "Gradient", "test_sequence": "Sequence", "test_strnorm": "STRING"}
