@@ -183,8 +183,8 @@ def test_integers_reals_and_pointers_reach_the_kernel_in_their_places(isa):
 def test_order_of_activations_tells_the_cheap_from_the_costly():
     """Kernels ask by comparing codes; what the two functions compute must agree with that.
 
-    Convolutions without code for CLIP_NAN in their blocks ask for what lies behind CLIP_HIGH: they apply that as they do
-    the costly ones, to results that are stored.
+    Convolutions without code for CLIP_NAN in their blocks ask for what lies behind CLIP_HIGH: they apply that to
+    results that are stored, as they do the costly ones.
     """
 
     def computed(function):

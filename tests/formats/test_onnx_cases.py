@@ -58,7 +58,7 @@ def test_the_page_lists_the_operators():
 
 
 def test_the_page_has_the_numbers_of_the_code():
-    page = (Path(__file__).parents[1] / "docs" / "onnx.md").read_text()
+    page = (ROOT / "docs" / "onnx.md").read_text()
     numbers = re.findall(r"\d[\d,]*", page.split("## What is read")[1].split("## What differs")[0].split("`onnx.v")[0])
     assert numbers == [str(OLDEST), str(NEWEST)]
     limits = page.split("**Limits.**")[1].split("- **")[0]

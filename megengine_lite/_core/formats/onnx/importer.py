@@ -36,7 +36,7 @@ from megengine_lite._core.ir.declared_shape import DeclaredShape
 from megengine_lite._core.ir.dtype import FLOAT32, INT32
 from megengine_lite._core.ir.graph import AnyNode, AnyVar, Constant, ModelGraph, TensorSpec, Var
 from megengine_lite._core.system.memory import MAX_NDIM
-from megengine_lite.errors import LiteError, ModelFormatError, UnsupportedOperatorError
+from megengine_lite.errors import LiteError, ModelFormatError, UnsupportedOperatorError, brief
 
 MAX_NODES = 1 << 17
 """Calls of a model whose functions are inlined."""
@@ -541,7 +541,9 @@ class _Importer:
             return [None] * len(graphs[0].output)  # listed already
         first, second = (b for b in branches if b is not None)
         if len(first.values) != len(second.values):
-            raise self._fault(f"the branches of If {brief(label)} have {len(first.values)} and {len(second.values)} outputs")
+            raise self._fault(
+                f"the branches of If {brief(label)} have {len(first.values)} and {len(second.values)} outputs"
+            )
         results = [*zip(first.values, second.values, strict=True)]
         if any(a is None and b is None for a, b in results):
             raise NeedsShapes("its branches depend on shapes that are known only when the model runs")
