@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from megengine_lite._api.random_values import random_values
 from megengine_lite._cli import flags
 from megengine_lite._cli.gflags import UsageError
-from megengine_lite._cli.random_inputs import add_random_flags, described_inputs, random_values
+from megengine_lite._cli.random_inputs import add_random_flags, described_inputs
 from megengine_lite._cli.report import shape_text
 from megengine_lite._core.system.files import open_file, read_file
 from megengine_lite.errors import LiteError, LiteValueError

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from megengine_lite._api.random_values import random_values
 from megengine_lite._cli.flags import natural
 from megengine_lite.errors import LiteValueError
 
@@ -59,18 +60,6 @@ def described_inputs(args: Namespace, specs: Mapping[str, tuple[Sequence[int], n
         else:
             found[name] = random_values(shape, dtype, args.seed)
     return found
-
-
-def random_values(shape: Sequence[int], dtype: np.dtype, seed: int) -> np.ndarray:
-    """Values that suit any network: numbers from 0 to 1, bytes, or zeros and ones where they may be indices.
-
-    They are small and not negative, so that networks do not saturate, and roots and logarithms exist.
-    """
-    generator = np.random.default_rng(seed)
-    if dtype.kind == "f":
-        return generator.random(shape, np.float32).astype(dtype)
-    high = 256 if dtype == np.uint8 else 128 if dtype == np.int8 else 2
-    return generator.integers(0, high, shape, dtype)
 
 
 def _pairs(text: str | None, flag: str, known: Mapping[str, Any]) -> list[tuple[str, str]]:

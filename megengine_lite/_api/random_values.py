@@ -1,0 +1,19 @@
+"""Random values of inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+
+def random_values(shape: Sequence[int], dtype: np.dtype, seed: int) -> np.ndarray:
+    """Values that suit any network: numbers from 0 to 1, bytes, or zeros and ones where they may be indices.
+
+    They are small and not negative, so that networks do not saturate, and roots and logarithms exist.
+    """
+    generator = np.random.default_rng(seed)
+    if dtype.kind == "f":
+        return generator.random(shape, np.float32).astype(dtype)
+    high = 256 if dtype == np.uint8 else 128 if dtype == np.int8 else 2
+    return generator.integers(0, high, shape, dtype)
