@@ -176,6 +176,10 @@ class DynamicOperator(Operator):
     ) -> list[np.ndarray]:
         raise NotImplementedError
 
+    def counted_shape(self, ins: Sequence[TensorSpec], count: int) -> tuple[int, ...]:
+        """The shape of an output that depends on data, if the data lead to ``count`` elements."""
+        return (count,)
+
 
 REGISTRY: dict[str, Operator] = {}
 """Canonical name -> operator."""

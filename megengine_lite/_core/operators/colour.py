@@ -83,7 +83,7 @@ _PIXELS: dict[int, tuple[int, int, Convert, tuple[DTypeCode, ...]]] = {
     _M.RGB2YUV: (3, 3, _to_yuv, _ANY),
     _M.YUV2RGB: (3, 3, _from_yuv, _ANY),
 }
-_PLANAR = {
+PLANAR = {
     # mode: order of the chroma samples, BT.601 range, order of the result ("" for brightness)
     _M.YUV2GRAY_NV21: ("NV21", False, ""),
     _M.YUV2RGB_NV21: ("NV21", False, "RGB"),
@@ -108,6 +108,7 @@ _PLANAR = {
     _M.BT601_YUV2RGB_YU12: ("YU12", True, "RGB"),
     _M.BT601_YUV2BGR_YU12: ("YU12", True, "BGR"),
 }
+"""Modes that read images whose chroma samples stand behind the brightness."""
 
 
 def _chroma(planes: np.ndarray, layout: str) -> tuple[np.ndarray, np.ndarray]:
@@ -153,8 +154,8 @@ class CvtColor(Operator):
         if mode in _PIXELS:
             needed, made, _, types = _PIXELS[mode]
             fits = c == needed
-        elif mode in _PLANAR:
-            made, types = (3 if _PLANAR[mode][2] else 1), _UINT8
+        elif mode in PLANAR:
+            made, types = (3 if PLANAR[mode][2] else 1), _UINT8
             fits = c == 1 and h % 3 == 0 and w % 2 == 0
             h = h // 3 * 2
         else:
@@ -169,7 +170,7 @@ class CvtColor(Operator):
         mode = node.params.mode
         if mode in _PIXELS:
             return [_PIXELS[mode][2](ins[0])]
-        layout, bt601, order = _PLANAR[mode]
+        layout, bt601, order = PLANAR[mode]
         if not order:
             return [np.ascontiguousarray(ins[0][:, : out_specs[0].shape[1]])]
         return [_planar_to_colour(ins[0], layout, bt601, order)]

@@ -29,6 +29,11 @@ _BN_AXES = {
 }
 
 
+def batch_axes(p: params.BN) -> tuple[int, ...]:
+    """The axes that batch statistics are taken over."""
+    return _BN_AXES[BNParamDim(p.param_dim)]
+
+
 def _double(x: Array, dtype: DType) -> Array:
     return to_float32(x, dtype).astype(np.float64)
 

@@ -57,6 +57,11 @@ _CUT = (_M.NCHW4_NCHW, _M.NCHW64_NCHW)
 _GROUPED = (_M.NCHW_NCHW4, _M.NCHW4_NCHW)
 
 
+def image_layouts(mode: int) -> tuple[Format, Format] | None:
+    """The layouts from and to which a mode converts images; None for modes that convert filters."""
+    return _IMAGES.get(_M(mode))
+
+
 @dataclass(frozen=True, slots=True)
 class FilterLayout:
     """Where a filter goes: axes (see ``ir/image_layouts``), size of a block, and the multiples that groups, output and

@@ -153,6 +153,9 @@ class NonZero(DynamicOperator):
         check_count(node, ins, 1)
         return [DynamicSpec(INT32)]
 
+    def counted_shape(self, ins: Sequence[TensorSpec], count: int) -> tuple[int, ...]:
+        return len(ins[0].shape), count
+
     def compute(
         self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[Spec]
     ) -> list[np.ndarray]:

@@ -61,14 +61,15 @@ class Warp:
     value: float
 
 
-def _border_value(value: float, fine: bool, dtype: DType) -> float:
+def border_value(value: float, fine: bool, dtype: DType) -> float:
     """The value outside of an image. Fine transforms of uint8 use the low bits of its whole part, as C does."""
     if fine and dtype.code is _C.UINT8:
         return float(int(value) & 0xFF) if np.isfinite(value) else 0.0
     return value
 
 
-def _has_fine_steps(fmt: int, channels: int, dtype: DType) -> bool:
+def has_fine_steps(fmt: int, channels: int, dtype: DType) -> bool:
+    """Whether images of a layout and type are transformed with fine steps."""
     return fmt == Format.NHWC and channels in (1, 2, 3) and dtype.code in (_C.FLOAT32, _C.UINT8)
 
 
@@ -222,9 +223,9 @@ class WarpPerspective(Operator):
         formats = image_formats(node)
         channels = image_shape(node, formats[0], ins[0])[1]
         is_single = self.matrix_input(ins) == 1  # the original has other kernels for several data inputs
-        fine = is_single and _has_fine_steps(p.format, channels, ins[0].dtype)
+        fine = is_single and has_fine_steps(p.format, channels, ins[0].dtype)
         _check_modes(node, p.imode, p.bmode, fine)
-        return Warp(*formats, fine, p.imode, p.bmode, _border_value(p.border_val, fine, ins[0].dtype))
+        return Warp(*formats, fine, p.imode, p.bmode, border_value(p.border_val, fine, ins[0].dtype))
 
     @staticmethod
     def _result_type(node: AnyNode, x: DType) -> DType:
@@ -289,6 +290,6 @@ class WarpAffine(Operator):
     def transform(node: AnyNode, data: TensorSpec) -> Warp:
         """What a node does with such images."""
         p, fmt = node.params, image_format(node)
-        fine = _has_fine_steps(fmt, image_shape(node, fmt, data)[1], data.dtype)
+        fine = has_fine_steps(fmt, image_shape(node, fmt, data)[1], data.dtype)
         _check_modes(node, p.imode, p.border_mode, fine)
-        return Warp(fmt, fmt, fine, p.imode, p.border_mode, _border_value(p.border_val, fine, data.dtype))
+        return Warp(fmt, fmt, fine, p.imode, p.border_mode, border_value(p.border_val, fine, data.dtype))
