@@ -8,10 +8,17 @@ documentation, training, and what newer versions of the format add.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum, IntEnum
-from typing import Any, ClassVar, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
+
+if TYPE_CHECKING:
+    from typing_extensions import dataclass_transform
+else:  # what type checkers read; Python has it from 3.11 on
+
+    def dataclass_transform(**_: bool) -> Callable[[type], type]:
+        return lambda cls: cls
 
 
 class Form(Enum):
@@ -55,6 +62,7 @@ MESSAGES: dict[str, type[Message]] = {}
 M = TypeVar("M", bound=type[Message])
 
 
+@dataclass_transform()
 def _message(cls: M) -> M:
     """Class decorator: a dataclass whose fields are those of a message."""
     made: Any = dataclass(slots=True)(cls)

@@ -1,0 +1,77 @@
+"""Pooling of regions of interest."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from megengine_lite._core.formats.onnx.export.operators.sampling import sample
+from megengine_lite._core.formats.onnx.export.table import NodeCall, NotExported, exports
+from megengine_lite._core.formats.onnx.export.writing import OnnxValue
+from megengine_lite._core.formats.onnx.messages import ElementType
+from megengine_lite._core.ir.params import BorderMode, ROIAlignMode, ROIPoolingMode
+from megengine_lite._core.operators.image import image_format
+
+_E = ElementType
+
+
+@exports("ROIAlign")
+def _roi_align(call: NodeCall) -> None:
+    """By GridSample: RoiAlign of ONNX repeats the edge outside of an image, where ours has zeros.
+
+    All images are put below one another, each in a frame of zeros, and sampled as one, so that no image is copied for
+    each of its regions.
+    """
+    w, p, layout = call.writer, call.params, image_format(call.node)
+    data, rois = call.real(0, layout), call.real(1)
+    height, width = w.size(data, 2), w.size(data, 3)
+    framed = w.transpose(w.op("Pad", data, w.integers(0, 0, 1, 1, 0, 0, 1, 1)), [1, 0, 2, 3])
+    stacked = w.unsqueeze(w.reshape(framed, 0, -1, width + w.integers(2)), [0])
+
+    columns = [w.slice(rois, 1, k, k + 1) for k in range(5)]
+    corners = [c * float(np.float32(p.spatial_scale)) - float(np.float32(p.offset)) for c in columns[1:]]
+    x = _positions(call, corners[0], corners[2], p.pooled_width, p.sample_width)
+    y = _positions(call, corners[1], corners[3], p.pooled_height, p.sample_height)
+    # One pixel outside of an image all is zero, as it is in the frame.
+    x, y = (_limited(call, v, n) + 1.0 for v, n in ((x, width), (y, height)))
+    rows = w.cast(height + w.integers(2), _E.FLOAT)
+    y = y + columns[0] * rows
+
+    region = w.size(rois, 0)
+    shape = w.joined([region, w.integers(p.pooled_height * p.sample_height, p.pooled_width * p.sample_width)])
+    x, y = (w.op("Expand", w.unsqueeze(v, [axis]), shape) for v, axis in ((x, 1), (y, 2)))
+    flat = w.integers(1, -1, p.pooled_width * p.sample_width)
+    x, y = (w.op("Reshape", v, flat) for v in (x, y))
+    found = w.squeeze(sample(w, stacked, x, y, BorderMode.CONSTANT, 0.0), [0])  # [c, regions ph sh, pw sw]
+    bins = w.reshape(found, 0, -1, p.pooled_height, p.sample_height, p.pooled_width, p.sample_width)
+    samples = w.reshape(w.transpose(bins, [1, 0, 2, 4, 3, 5]), 0, 0, 0, 0, p.sample_height * p.sample_width)
+    is_max = p.mode == ROIAlignMode.MAX
+    result = w.reduce("ReduceMax" if is_max else "ReduceMean", samples, [4], keep=False)
+    call.give_real(result, 0, layout)
+    if call.wanted[1]:
+        place = w.op("ArgMax", samples, kind=_E.INT64, axis=4, keepdims=0)
+        index = w.cast(place, _E.INT32)
+        call.give(index if is_max else index * 0, 1, layout)
+
+
+def _positions(call: NodeCall, start: OnnxValue, end: OnnxValue, bins: int, samples: int) -> OnnxValue:
+    """Where the samples of all bins of a region lie along an axis, ``[regions, bins samples]``."""
+    w = call.writer
+    size = w.op("Max", end - start, w.scalar(0.0, _E.FLOAT)) / float(bins)
+    first = np.repeat(np.arange(bins, dtype=np.float32), samples)
+    inside = np.tile(np.arange(samples, dtype=np.float32) + np.float32(0.5), bins)
+    return (start + w.constant(first) * size) + w.constant(inside) * (size / float(samples))
+
+
+def _limited(call: NodeCall, position: OnnxValue, length: OnnxValue) -> OnnxValue:
+    w = call.writer
+    return w.op("Min", w.op("Max", position, w.scalar(-1.0, _E.FLOAT)), w.cast(length, _E.FLOAT))
+
+
+@exports("ROIPooling")
+def _roi_pooling(call: NodeCall) -> None:
+    if call.params.mode != ROIPoolingMode.MAX or call.wanted[1]:
+        raise NotExported("only the largest pixels of regions have a counterpart, without their places")
+    sizes = call.numbers(2, "the number of bins")
+    shape = sizes * 2 if len(sizes) == 1 else sizes
+    scale = float(np.float32(call.params.scale))
+    call.give_real(call.writer.op("MaxRoiPool", call.real(0), call.real(1), pooled_shape=shape, spatial_scale=scale))
