@@ -98,6 +98,7 @@ from megengine_lite.tensor import (
 from megengine_lite.utils import TensorBatchCollector
 
 if _TYPE_CHECKING:
+    from megengine_lite._api.onnx_export import export_onnx
     from megengine_lite._core.cpu.kernel_set import cpu_info
     from megengine_lite.custom_operator import register_operator, unregister_operator
     from megengine_lite.model import Model as Model
@@ -164,6 +165,7 @@ __all__ = [
     "ctype_to_lite_dtypes",
     "decryption_func",
     "errors",
+    "export_onnx",
     "get_log_level",
     "get_model_io_info",
     "global_setting",
@@ -189,6 +191,10 @@ def __getattr__(name: str) -> _Any:
         from megengine_lite._core.cpu.kernel_set import cpu_info
 
         return cpu_info
+    if name == "export_onnx":
+        from megengine_lite._api.onnx_export import export_onnx
+
+        return export_onnx
     if name in ("register_operator", "unregister_operator"):
         from megengine_lite import custom_operator
 

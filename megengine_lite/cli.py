@@ -36,7 +36,7 @@ COMMANDS = {
     "decrypt": "Decrypt a model. For packages there is the command unpack.",
     "pack": "Put a model, settings and a cache into one package (.lite).",
     "unpack": "Take a package (.lite) apart: the model, decrypted, its settings and its caches.",
-    "convert": "Write a model of any container as a plain file of the second generation.",
+    "convert": "Write a model of any container as a plain file of the second generation, or as ONNX.",
     "cache": "Show what is in a cache of measured algorithms (of --fast-run), or remove what is of no use.",
     "demo": "Classify handwritten digits with the small model that comes with the package.",
 }

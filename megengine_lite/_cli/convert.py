@@ -1,4 +1,8 @@
-"""Write a model of any container as a plain file of the second generation, which the original loads, too."""
+"""Write a model as a plain file of the second generation, which the original loads, too, or as ONNX (OUT.onnx).
+
+An ONNX file is verified before it is written: checked by the package onnx, and run in ONNX Runtime on random inputs,
+whose outputs are compared with those that are computed here. What is not installed is left out, and said.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +10,15 @@ from argparse import ArgumentParser, Namespace
 from typing import Any
 
 from megengine_lite._cli import keys, progress
-from megengine_lite._cli.model_files import show_written, write_file
+from megengine_lite._cli.flags import natural
+from megengine_lite._cli.gflags import UsageError
+from megengine_lite._cli.model_files import check_other_file, show_written, write_file
+from megengine_lite._cli.report import shape_text
 
-USAGE = "MODEL OUT [--layout LAYOUT] [--decrypt METHOD] [--key KEY]"
+USAGE = "MODEL OUT [--layout LAYOUT] [--opset N] [--static] [--decrypt METHOD] [--key KEY]"
 
-show = show_written
+_ONNX = ".onnx"
+_OPSET = 17
 
 
 def add(parser: ArgumentParser) -> None:
@@ -18,13 +26,24 @@ def add(parser: ArgumentParser) -> None:
     from megengine_lite._core.compile.transform import LAYOUTS
 
     parser.add_argument("model", metavar="MODEL", help="model file: plain, packed (.lite) or encrypted")
-    parser.add_argument("out", metavar="OUT", help="file to write")
+    parser.add_argument("out", metavar="OUT", help="file to write; with a name that ends in .onnx it is an ONNX model")
     parser.add_argument(
         "--layout",
         choices=list(LAYOUTS),
         help="fuse convolutions with what follows them, and let them work in this layout of images "
         "(without it, operators are written as they are)",
     )
+    group = parser.add_argument_group("ONNX")
+    group.add_argument("--opset", type=natural, metavar="N", help=f"version of the standard's operators ({_OPSET})")
+    group.add_argument(
+        "--static", action="store_true", help="fix the shapes of the inputs; else they may change where they can"
+    )
+    group.add_argument(
+        "--custom-domain",
+        action="store_true",
+        help="write operators that ONNX does not have in the domain megengine, which no other program knows",
+    )
+    group.add_argument("--no-verify", action="store_true", help="write the file without checking and running it")
     keys.add_decryption_flags(parser)
 
 
@@ -33,9 +52,62 @@ def execute(args: Namespace) -> dict[str, Any]:
     from megengine_lite import LiteConfig
     from megengine_lite._api.loading import rewritten, to_source
 
+    is_onnx = args.out.lower().endswith(_ONNX)
+    _check_flags(args, is_onnx)
     keys.use_key(args)
     config = LiteConfig()
     config.bare_model_cryption_name = args.decrypt or ""
+    if is_onnx:
+        return _export(args, config)
     with progress.waiting("rewriting"):
         chunks = rewritten(to_source(args.model), config, args.layout)
     return {"written": {args.out: write_file(args.out, chunks, args.model)}}
+
+
+def _check_flags(args: Namespace, is_onnx: bool) -> None:
+    if is_onnx and args.layout:
+        raise UsageError("--layout is for files of MegEngine's; ONNX models have the layout NCHW")
+    given = [f for f in ("opset", "static", "custom_domain", "no_verify") if getattr(args, f)]
+    if given and not is_onnx:
+        raise UsageError(f"--{given[0].replace('_', '-')} is for ONNX models; name the file OUT.onnx")
+
+
+def _export(args: Namespace, config: Any) -> dict[str, Any]:
+    from megengine_lite._api.onnx_export import exported
+
+    check_other_file(args.out, args.model)
+    with progress.waiting("exporting"):
+        result = exported(
+            args.model,
+            config,
+            opset=args.opset or _OPSET,
+            static=args.static,
+            custom_domain=args.custom_domain,
+            verify=not args.no_verify,
+        )
+    free: dict[str, list[str]] = {}
+    for (name, axis), label in result.dimensions.items():
+        free.setdefault(label, []).append(f"{name}[{axis}]")
+    return {
+        "written": {args.out: write_file(args.out, result.chunks, args.model)},
+        "free_dimensions": free,
+        "checked": result.checked,
+        "compared": [{name: list(shape) for name, shape in sizes.items()} for sizes in result.compared],
+        "notes": ["not verified"] if args.no_verify else result.notes,
+    }
+
+
+def show(result: dict[str, Any]) -> None:
+    """Prints the size of the file, and for ONNX what may change and what was verified."""
+    show_written(result)
+    if "checked" not in result:
+        return
+    free = result["free_dimensions"]
+    print("may change: " + (", ".join(f"{name} ({' '.join(axes)})" for name, axes in free.items()) or "nothing"))
+    if result["checked"]:
+        print("checked by onnx")
+    for sizes in result["compared"]:
+        shapes = ", ".join(f"{name} {shape_text(shape)}" for name, shape in sizes.items())
+        print(f"ONNX Runtime computes the same outputs for {shapes}")
+    for note in result["notes"]:
+        print(note)

@@ -13,6 +13,7 @@
 ``loader_samples``    files of MegEngine's, small or made of records
 ``api_samples``       models and networks for tests of the API
 ``onnx_models``       ONNX models made in tests; ``onnx_cases`` are those of the package onnx
+``onnx_exports``      models written as ONNX, and run
 ``dropin_resources``  the files that programs for the original expect
 ``processes``         tests in processes of their own
 ``c_library``         libraries of C operators, compiled from ``extern_c``

@@ -1,0 +1,277 @@
+"""Writing models as ONNX files, and comparing what these compute with what is computed here."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from megengine_lite._api.loading import read_model, to_source, typed_errors
+from megengine_lite._api.options import LiteConfig
+from megengine_lite._core.system.late_import import late_import
+from megengine_lite.base import version
+from megengine_lite.errors import LiteError
+
+if TYPE_CHECKING:
+    from megengine_lite._core.formats.model import Model
+    from megengine_lite._core.formats.onnx.export.graph import ExportOptions
+    from megengine_lite._core.formats.onnx.messages import ModelProto
+    from megengine_lite._core.ir.graph import ModelGraph
+    from megengine_lite._core.ir.known_shapes import KnownShapes, Shape
+
+_LIMIT = 2**31 - 1
+"""Bytes that an ONNX file can have."""
+
+# Largest difference, relative to the largest number of an output.
+_FLOAT, _HALF, _QUANTIZED = 1e-3, 2e-2, 1e-1
+
+
+@dataclass(frozen=True, slots=True)
+class ExportResult:
+    """What came of an export.
+
+    Attributes
+    ----------
+    chunks
+        The file, in pieces.
+    dimensions
+        Names of the dimensions that may change, by input and axis.
+    checked
+        The checker of the package onnx has accepted the file.
+    compared
+        Shapes of the inputs for which ONNX Runtime gave the outputs that are computed here; empty if it is not
+        installed.
+    notes
+        What could not be verified, and why.
+    """
+
+    chunks: list[Any]
+    dimensions: dict[tuple[str, int], str]
+    checked: bool = False
+    compared: list[dict[str, Shape]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def exported(
+    model: Any,
+    config: LiteConfig | None = None,
+    *,
+    opset: int = 17,
+    static: bool = False,
+    custom_domain: bool = False,
+    verify: bool = True,
+) -> ExportResult:
+    """A model as an ONNX file; see :func:`megengine_lite.export_onnx`."""
+    with late_import():
+        from megengine_lite._core.formats.onnx.export.graph import ExportOptions
+        from megengine_lite._core.formats.onnx.writer import write_model
+    with typed_errors("the model cannot be exported"):
+        source = to_source(model)
+        what = source if isinstance(source, str) else "model"
+        loaded = read_model(source, config or LiteConfig())
+        options = ExportOptions(opset, custom_domain, ("megengine_lite", version))
+        record, known = record_of(loaded.graph, static, options, what)
+        chunks = write_model(record)
+        size = sum(map(len, chunks))
+        if size > _LIMIT:
+            raise LiteError(f"{what}: the ONNX file would have {size} bytes, and may have {_LIMIT}")
+        result = ExportResult(chunks, dict(known.free))
+        return _verified(result, loaded, known) if verify else result
+
+
+def record_of(
+    graph: ModelGraph, static: bool, options: ExportOptions, what: str = "model"
+) -> tuple[ModelProto, KnownShapes]:
+    """The records of an ONNX model, and what is known of the shapes of the graph.
+
+    Dimensions that some node needs to be fixed are fixed, all others may change.
+    """
+    from megengine_lite._core.compile.vary_sizes import known_shapes
+    from megengine_lite._core.formats.onnx.export.graph import FixedSizesNeeded, export_graph
+
+    fixed: set[str] = set()
+    while True:
+        known = known_shapes(graph, static, fixed)
+        try:
+            return export_graph(graph, known, options, what), known
+        except FixedSizesNeeded as needed:
+            fixed |= needed.names
+
+
+def export_onnx(
+    model: Any,
+    path: str | os.PathLike[str],
+    *,
+    opset: int = 17,
+    static: bool = False,
+    custom_domain: bool = False,
+    verify: bool = True,
+    config: LiteConfig | None = None,
+) -> ExportResult:
+    """Writes a model as an ONNX file, which other programs can run.
+
+    The file has operators of the standard only. Unless ``static`` is set, dimensions of the inputs may change in it
+    wherever they may change here: the batch, and the sizes of images if the network allows it.
+
+    Parameters
+    ----------
+    model : path, binary file or bytes
+        A model of any container, as ``LiteNetwork.load`` takes it.
+    path : path
+        The file to write. It is written as a whole or not at all; an existing one is replaced.
+    opset : int
+        Version of the standard's operators, 13 to 23.
+    static : bool
+        Write the shapes that the model's file gives to its inputs, and no others.
+    custom_domain : bool
+        Write nodes that the standard cannot say as operators of the domain ``megengine``, which no other program knows.
+    verify : bool
+        Check the file by ``onnx.checker``, and compare the outputs that ONNX Runtime computes from random inputs with
+        those that are computed here, as far as these packages are installed.
+    config : LiteConfig, optional
+        How the model is encrypted.
+
+    Returns
+    -------
+    ExportResult
+        ``dimensions`` names those that may change, ``checked`` and ``compared`` say what was verified, ``notes`` what
+        was not.
+
+    Raises
+    ------
+    UnsupportedOperatorError
+        Nodes that cannot be written; all of them are listed, with reasons.
+    LiteError
+        The model cannot be read or the file not written, or its outputs differ from ours.
+
+    Examples
+    --------
+    >>> import megengine_lite
+    >>> megengine_lite.export_onnx("model.mge", "model.onnx")  # doctest: +SKIP
+    """
+    from megengine_lite._core.system.files import replace_file, to_path
+    from megengine_lite.errors import LiteValueError, os_error
+
+    source, target = to_source(model), to_path(path)
+    like = source if isinstance(source, str) else None
+    if like is not None and os.path.exists(target) and os.path.exists(like) and os.path.samefile(like, target):
+        raise LiteValueError(f"{target} is the file that is read; write to another one")
+    result = exported(source, config, opset=opset, static=static, custom_domain=custom_domain, verify=verify)
+    try:
+        replace_file(target, result.chunks, like)
+    except OSError as error:
+        raise os_error(error, f"{target} cannot be written: {error.strerror}", target) from error
+    return result
+
+
+def _verified(result: ExportResult, model: Model, known: KnownShapes) -> ExportResult:
+    content = b"".join(bytes(c) for c in result.chunks)
+    domains = _foreign_domains(content)
+    notes: list[str] = []
+    checked = _check(content, notes)
+    compared: list[dict[str, Shape]] = []
+    if domains:
+        notes.append(f"not compared with ONNX Runtime: it has no operators of the domain {', '.join(domains)}")
+    else:
+        runner = _runtime(content, notes)
+        if runner is not None:
+            compared = _compare(runner, model, known)
+    return ExportResult(result.chunks, result.dimensions, checked, compared, notes)
+
+
+def _foreign_domains(content: bytes) -> list[str]:
+    """Domains of operators that are not the standard's."""
+    from megengine_lite._core.formats.onnx.reader import read_model as read_onnx
+    from megengine_lite._core.formats.wire.cursor import Cursor
+
+    record = read_onnx(Cursor(content, what="model"))
+    return sorted({s.domain for s in record.opset_import if s.domain})
+
+
+def _check(content: bytes, notes: list[str]) -> bool:
+    try:
+        import onnx
+    except ImportError:
+        notes.append("not checked: the package onnx is not installed")
+        return False
+    try:
+        onnx.checker.check_model(onnx.load_from_string(content), full_check=True)
+    except Exception as error:
+        raise LiteError(f"the exported model is not valid: {error}; please report this") from error
+    return True
+
+
+Runner = Callable[[Mapping[str, np.ndarray]], Sequence[np.ndarray]]
+
+
+def _runtime(content: bytes, notes: list[str]) -> Runner | None:
+    """A function that runs the file in ONNX Runtime; None if that is not installed."""
+    try:
+        import onnxruntime  # type: ignore[import-untyped]  # it has no types
+    except ImportError:
+        notes.append("not compared: the package onnxruntime is not installed")
+        return None
+    options = onnxruntime.SessionOptions()
+    # What the file says is compared, not what optimizers make of it.
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 4
+    try:
+        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        raise LiteError(f"ONNX Runtime cannot load the exported model: {error}") from error
+    names = [given.name for given in session.get_inputs()]
+
+    def run(inputs: Mapping[str, np.ndarray]) -> Sequence[np.ndarray]:
+        found: Sequence[np.ndarray] = session.run(None, {n: inputs[n] for n in names})
+        return found
+
+    return run
+
+
+def _compare(run: Runner, model: Model, known: KnownShapes) -> list[dict[str, Shape]]:
+    """Runs both on random inputs, for the sizes of the file and for others; gives the sizes."""
+    from megengine_lite._api.random_values import random_values
+    from megengine_lite._core.runtime.session import Session
+
+    session = Session(model)
+    done = []
+    limit = _tolerance(known)
+    for sizes in known.sizes[:2]:
+        inputs = {
+            v.name: random_values(sizes[v.name], v.dtype.storage, seed=k) for k, v in enumerate(model.graph.inputs)
+        }
+        for name, value in inputs.items():
+            session.set_array(name, value)
+        session.run()
+        try:
+            outputs = run(inputs)
+        except Exception as error:
+            raise LiteError(f"ONNX Runtime cannot run the exported model: {error}; please report this") from error
+        for name, got in zip(model.graph.output_names, outputs, strict=True):
+            _compare_output(name, got, session.output(name).array(), limit, sizes)
+        done.append(dict(sizes))
+    return done
+
+
+def _tolerance(known: KnownShapes) -> float:
+    types = {v.dtype for v in known.variables.values()}
+    if any(t.is_quantized for t in types):
+        return _QUANTIZED
+    return _HALF if any(t.is_float and t.itemsize == 2 for t in types) else _FLOAT
+
+
+def _compare_output(name: str, got: np.ndarray, want: np.ndarray, limit: float, sizes: Mapping[str, Shape]) -> None:
+    shapes = ", ".join(f"{k} {v}" for k, v in sizes.items())
+    where = f"the output {name!r} of the exported model, for inputs {shapes},"
+    if got.shape != want.shape:
+        raise LiteError(f"{where} has the shape {got.shape}, here {want.shape}; please report this")
+    finite = np.isfinite(got.astype(np.float64)) & np.isfinite(want.astype(np.float64))
+    difference = np.abs(got.astype(np.float64) - want.astype(np.float64))[finite].max(initial=0)
+    scale = np.abs(want.astype(np.float64))[finite].max(initial=0)
+    if difference > limit * max(scale, 1e-30):
+        raise LiteError(
+            f"{where} differs by {difference:.3g} where the largest number is {scale:.3g}; please report this"
+        )
