@@ -480,3 +480,70 @@ def test_every_converter_belongs_to_an_operator_and_is_on_the_page():
     _, _, part = text.partition("<!-- begin exported -->")
     listed = re.findall(r"`(\w+)`", part.partition("<!-- end exported -->")[0])
     assert listed == sorted(CONVERTERS)
+
+
+# ---- random numbers and checks --------------------------------------------------------------------------------------
+
+
+def drawn(op, parameters, value, dtype=FLOAT32, constants=(0,), outputs=1):
+    builder = GraphBuilder()
+    x = builder.constant(value) if 0 in constants else builder.input("x", value.shape, dtype)
+    made = builder.node(op, parameters, [x], outputs)
+    content, _ = exported(builder.finish(*(made if outputs > 1 else [made])), static=True)
+    return run_onnx(content, {} if 0 in constants else {"x": value})
+
+
+def test_random_numbers_have_the_same_distributions():
+    shape = np.array([100, 100], np.int32)
+    (uniform,) = drawn("UniformRNG", params.UniformRNG(seed=3), shape)
+    assert uniform.shape == (100, 100) and uniform.min() > 0 and uniform.max() <= 1
+    assert uniform.mean() == pytest.approx(0.5, abs=0.02)
+    (normal,) = drawn("GaussianRNG", params.GaussianRNG(seed=3, mean=2, std=3), shape)
+    assert (normal.mean(), normal.std()) == (pytest.approx(2, abs=0.2), pytest.approx(3, abs=0.2))
+    (times,) = drawn("ExponentialRNG", params.ExponentialRNG(), np.full((100, 100), 4, np.float32), constants=())
+    assert times.mean() == pytest.approx(0.25, abs=0.02)
+
+
+def test_random_orders_have_every_number_once():
+    (order,) = drawn("PermutationRNG", params.PermutationRNG(), np.array([50], np.int32))
+    assert sorted(order) == list(range(50)) != order.tolist()
+    x = floats(40, 3)
+    rows, places = drawn("ShuffleRNG", params.ShuffleRNG(), x, constants=(), outputs=2)
+    np.testing.assert_array_equal(rows, x[places])
+    assert sorted(places) == list(range(40))
+
+
+@pytest.mark.parametrize("replacement", [True, False])
+def test_columns_are_chosen_by_weight(replacement):
+    weights = np.tile(np.array([0.0, 1.0, 3.0], np.float32), (2000, 1))
+    p = params.MultinomialRNG(num_samples=1, replacement=replacement)
+    (columns,) = drawn("MultinomialRNG", p, weights, constants=())
+    assert columns.shape == (2000, 1) and columns.min() >= 1
+    assert (columns == 2).mean() == pytest.approx(0.75, abs=0.05)
+
+
+def test_dropout_keeps_the_mean_and_tells_what_it_kept():
+    y, mask = drawn("Dropout", params.Dropout(drop_prob=0.25), np.ones((100, 100), np.float32), constants=(), outputs=2)
+    assert set(np.unique(y)) == {np.float32(0), np.float32(1 / 0.75)}
+    np.testing.assert_array_equal(mask != 0, y.reshape(-1) > 0)
+    assert y.mean() == pytest.approx(1, abs=0.05)
+
+
+@pytest.mark.parametrize("axes", [(0, 2, 1), (-1, 0, -1)])
+def test_vector_products_are_taken_along_any_axes(axes):
+    a, b = (np.moveaxis(floats(4, 5, 3, seed=s), 2, axis) for s, axis in enumerate(axes[:2]))
+    p = params.Cross(axisa=axes[0], axisb=axes[1], axisc=axes[2])
+    one_node("Cross", p, np.ascontiguousarray(a), np.ascontiguousarray(b), tolerance=ARITHMETIC)
+
+
+@pytest.mark.parametrize("last", [1.0, np.inf, np.nan])
+def test_infinity_and_nan_are_reported(last):
+    x, y = floats(3, 4), np.array([1, last], np.float32)
+    one_node("CheckNonFinite", params.CheckNonFinite(scale=2), x, y, outputs=3, again=False)
+
+
+def test_means_of_regions_leave_out_what_lies_outside():
+    rois = np.array([[0, 0.4, 1.5, 6, 5], [1, -3, -2, 3, 2], [1, 20, 20, 30, 30]], np.float32)
+    p = params.ROIPooling(mode=params.ROIPoolingMode.AVERAGE, scale=0.8)
+    size = np.array([2, 3], np.int32)
+    one_node("ROIPooling", p, floats(2, 3, 7, 8), rois, size, constants=[2], outputs=2, taken=1, tolerance=ARITHMETIC)

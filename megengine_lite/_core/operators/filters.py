@@ -57,6 +57,21 @@ def _smooth(x: np.ndarray, axis: int, kernel: np.ndarray, border: int) -> np.nda
     return total
 
 
+def kernel_sizes(node: AnyNode, data: TensorSpec) -> list[tuple[int, float]]:
+    """Size and sigma of the kernel for rows (along the height) and for columns."""
+    p = node.params
+    reach = 3 if data.dtype.code is _C.UINT8 else 4
+    sigmas = (p.sigma_y if p.sigma_y > 0 else p.sigma_x, p.sigma_x)
+    if not all(np.isfinite(s) for s in sigmas):
+        raise fail(node, f"sigma is {sigmas}")
+    kernels = []
+    for size, sigma in zip((p.kernel_height, p.kernel_width), sigmas, strict=True):
+        if size == 0 and sigma > 0:
+            size = int(np.floor(min(sigma, _MAX_KERNEL) * reach * 2 + 1.5)) | 1
+        kernels.append((size, sigma))
+    return kernels
+
+
 @register
 class GaussianBlur(Operator):
     """Smoothing of NHWC images by a separable Gaussian.
@@ -76,7 +91,7 @@ class GaussianBlur(Operator):
             raise fail(node, f"needs an NHWC image in uint8 or float32, has {ins[0].dtype} {shape}")
         if p.border_mode not in _BORDERS:
             raise fail(node, f"border mode {p.border_mode!s} is not supported")
-        for size, _ in self._kernels(node, ins[0]):
+        for size, _ in kernel_sizes(node, ins[0]):
             if size % 2 == 0 or size > _MAX_KERNEL:
                 raise fail(node, f"needs kernels of odd size up to {_MAX_KERNEL}, not of {size}")
         return [ins[0]]
@@ -84,7 +99,7 @@ class GaussianBlur(Operator):
     def compute(
         self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
-        rows, columns = (gaussian_kernel(*k) for k in self._kernels(node, in_specs[0]))
+        rows, columns = (gaussian_kernel(*k) for k in kernel_sizes(node, in_specs[0]))
         border = node.params.border_mode
         if ins[0].dtype == np.uint8:
             bits = [(k * 256).astype(np.int64) for k in (rows, columns)]
@@ -92,21 +107,6 @@ class GaussianBlur(Operator):
             return [np.clip((total + (1 << 15)) >> 16, 0, 255).astype(np.uint8)]
         kernels = [k.astype(np.float32) for k in (rows, columns)]
         return [_smooth(_smooth(ins[0], 2, kernels[1], border), 1, kernels[0], border)]
-
-    @staticmethod
-    def _kernels(node: AnyNode, data: TensorSpec) -> list[tuple[int, float]]:
-        """Size and sigma of the kernel for rows (along the height) and for columns."""
-        p = node.params
-        reach = 3 if data.dtype.code is _C.UINT8 else 4
-        sigmas = (p.sigma_y if p.sigma_y > 0 else p.sigma_x, p.sigma_x)
-        if not all(np.isfinite(s) for s in sigmas):
-            raise fail(node, f"sigma is {sigmas}")
-        kernels = []
-        for size, sigma in zip((p.kernel_height, p.kernel_width), sigmas, strict=True):
-            if size == 0 and sigma > 0:
-                size = int(np.floor(min(sigma, _MAX_KERNEL) * reach * 2 + 1.5)) | 1
-            kernels.append((size, sigma))
-        return kernels
 
 
 def dct_matrix(size: int) -> np.ndarray:

@@ -35,7 +35,7 @@ def window_attributes(window: Window) -> dict[str, Any]:
     }
 
 
-def _plain_filter(call: NodeCall, place: int, shape: AnyShape, scale: float | None = None) -> OnnxValue:
+def plain_filter(call: NodeCall, place: int, shape: AnyShape, scale: float | None = None) -> OnnxValue:
     """The filter as (output channels, input channels of a group, window), as real numbers or as integers in float32.
 
     ``scale`` replaces that of a quantized filter.
@@ -114,13 +114,23 @@ def _bias_vector(call: NodeCall, place: int, layout: Format) -> OnnxValue | None
     return w.constant(to_float32(vector, dtype), key=(id(known.constant), "bias"))
 
 
+def activated(call: NodeCall, x: OnnxValue) -> OnnxValue:
+    """The activation of a ConvBias."""
+    w, mode = call.writer, getattr(call.params, "nonlineMode", ConvBiasNonlineMode.IDENTITY)
+    if mode == ConvBiasNonlineMode.RELU:
+        return w.op("Relu", x)
+    if mode == ConvBiasNonlineMode.SIGMOID:
+        return w.op("Sigmoid", x)
+    return h_swish(w, x) if mode == ConvBiasNonlineMode.H_SWISH else x
+
+
 @exports("Convolution", "ConvBiasForward")
 def _convolution(call: NodeCall) -> None:
     w, node = call.writer, call.node
     shape = conv_shape(node, call.known(0).shape, call.known(1).shape)
     _check_exact(call, shape, call.dtype(0))
     bias_type = call.dtype(2) if call.count > 2 else None
-    filters = _plain_filter(call, 1, shape, _filter_scale(call, 0, 1, bias_type))
+    filters = plain_filter(call, 1, shape, _filter_scale(call, 0, 1, bias_type))
     bias = _bias_vector(call, 2, shape.output_format) if call.count > 2 else None
     x = _data(call, 0, shape.input_format)
     result = w.op("Conv", x, filters, bias, group=shape.groups, **window_attributes(shape.window))
@@ -128,14 +138,7 @@ def _convolution(call: NodeCall) -> None:
         result = result + _data(call, 2, shape.output_format)
     if call.count > 3:
         result = result + _data(call, 3, shape.output_format)
-    mode = getattr(node.params, "nonlineMode", ConvBiasNonlineMode.IDENTITY)
-    if mode == ConvBiasNonlineMode.RELU:
-        result = w.op("Relu", result)
-    elif mode == ConvBiasNonlineMode.SIGMOID:
-        result = w.op("Sigmoid", result)
-    elif mode == ConvBiasNonlineMode.H_SWISH:
-        result = h_swish(w, result)
-    _give(call, result, shape.output_format)
+    _give(call, activated(call, result), shape.output_format)
 
 
 @exports("ConvolutionBackwardData")
@@ -143,7 +146,7 @@ def _transposed(call: NodeCall) -> None:
     w, node = call.writer, call.node
     shape = transposed_conv_shape(node, *(call.known(k).shape for k in range(call.count)))
     _check_exact(call, shape, call.dtype(1))
-    filters = _plain_filter(call, 0, shape)
+    filters = plain_filter(call, 0, shape)
     x, attributes = _data(call, 1, shape.output_format), window_attributes(shape.window)
     if call.count == 3:
         result = _with_size_of(call, shape, x, filters)
@@ -177,7 +180,7 @@ def _with_size_of(call: NodeCall, shape: ConvShape, x: OnnxValue, filters: OnnxV
 @exports("Convolution3D")
 def _convolution_3d(call: NodeCall) -> None:
     shape = conv3d_shape(call.node, call.known(0).shape, call.known(1).shape)
-    filters, window = _plain_filter(call, 1, shape), window_attributes(shape.window)
+    filters, window = plain_filter(call, 1, shape), window_attributes(shape.window)
     call.give_real(call.writer.op("Conv", call.real(0), filters, group=shape.groups, **window))
 
 
@@ -190,7 +193,7 @@ def _transposed_3d(call: NodeCall) -> None:
         out = [call.dim(1, k, "the size of the result") for k in (2, 3, 4)]
         space = [call.dim(2, k, "the size of the result") for k in (2, 3, 4)]
         more = [s - m for s, m in zip(space, shape.window.transposed_output(call.node, out), strict=True)]
-    weights, window = _plain_filter(call, 0, shape), window_attributes(shape.window)
+    weights, window = plain_filter(call, 0, shape), window_attributes(shape.window)
     call.give_real(
         call.writer.op("ConvTranspose", call.real(1), weights, group=shape.groups, output_padding=more, **window)
     )

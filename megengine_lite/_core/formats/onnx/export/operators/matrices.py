@@ -72,3 +72,34 @@ def _dot(call: NodeCall) -> None:
     a, b = (w.cast(call.stored(k), _E.INT32) - call.dtype(k).zero_point for k in (0, 1))
     total = w.reduce("ReduceSum", a * b, [0])
     call.give(w.cast(total, _E.INT32 if dtype.is_quantized else call.stored(0).kind))
+
+
+@exports("Cross")
+def _cross(call: NodeCall) -> None:
+    """The vector product along an axis of length 3 of each input."""
+    w, p = call.writer, call.params
+
+    def parts(place: int, axis: int) -> list[OnnxValue]:
+        axis %= call.ndim(place)
+        return [w.squeeze(w.slice(call.real(place), axis, k, k + 1), [axis]) for k in range(3)]
+
+    a, b = parts(0, p.axisa), parts(1, p.axisb)
+    axis = p.axisc % call.ndim(0)
+    rows = [a[k - 2] * b[k - 1] - a[k - 1] * b[k - 2] for k in range(3)]
+    call.give_real(w.joined([w.unsqueeze(r, [axis]) for r in rows], axis))
+
+
+@exports("CheckNonFinite", "CheckHasInf")
+def _check_finite(call: NodeCall) -> None:
+    w = call.writer
+    found: OnnxValue | None = None
+    for k in range(call.count):
+        x = call.real(k)
+        # A number less itself is 0, but for infinity and NaN.
+        odd = w.cast(w.op("IsNaN", w.reshape(x - x, -1), kind=_E.BOOL), _E.INT32)
+        most = w.reduce("ReduceMax", w.joined([odd, w.constant(np.zeros(1, np.int32))]), [0])
+        found = most if found is None else w.op("Max", found, most)
+        if call.node.op == "CheckNonFinite":
+            call.give_real(x * float(np.float32(call.params.scale)), k)
+    assert found is not None
+    call.give(found, len(call.node.outputs) - 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from megengine_lite._core.formats.onnx.export.operators.sampling import sample
+from megengine_lite._core.formats.onnx.export.rounding import round_half_away
 from megengine_lite._core.formats.onnx.export.table import NodeCall, NotExported, exports
 from megengine_lite._core.formats.onnx.export.writing import OnnxValue
 from megengine_lite._core.formats.onnx.messages import ElementType
@@ -69,9 +70,39 @@ def _limited(call: NodeCall, position: OnnxValue, length: OnnxValue) -> OnnxValu
 
 @exports("ROIPooling")
 def _roi_pooling(call: NodeCall) -> None:
-    if call.params.mode != ROIPoolingMode.MAX or call.wanted[1]:
-        raise NotExported("only the largest pixels of regions have a counterpart, without their places")
+    if call.wanted[1]:
+        raise NotExported("the places of the largest pixels have no counterpart")
     sizes = call.numbers(2, "the number of bins")
     shape = sizes * 2 if len(sizes) == 1 else sizes
     scale = float(np.float32(call.params.scale))
+    if call.params.mode != ROIPoolingMode.MAX:
+        call.give_real(_means(call, shape, scale))
+        return
     call.give_real(call.writer.op("MaxRoiPool", call.real(0), call.real(1), pooled_shape=shape, spatial_scale=scale))
+
+
+def _means(call: NodeCall, bins: list[int], scale: float) -> OnnxValue:
+    """Means of the pixels of each bin, as products with matrices that say which pixels belong to it."""
+    w, rois = call.writer, call.real(1)
+    corners = [round_half_away(w, w.slice(rois, 1, k, k + 1) * scale) for k in range(1, 5)]
+    image = w.op("Gather", call.real(0), w.cast(w.squeeze(w.slice(rois, 1, 0, 1), [1]), _E.INT64), axis=0)
+    rows = _members(call, image, 2, corners[1], corners[3], bins[0])  # regions, bins, h
+    columns = _members(call, image, 3, corners[0], corners[2], bins[1])
+    sums = w.op(
+        "MatMul", w.op("MatMul", w.unsqueeze(rows, [1]), image), w.unsqueeze(w.transpose(columns, [0, 2, 1]), [1])
+    )
+    counts = [w.reduce("ReduceSum", m, [2]) for m in (rows, columns)]
+    area = w.op("MatMul", counts[0], w.transpose(counts[1], [0, 2, 1]))
+    return sums / w.unsqueeze(w.op("Max", area, w.scalar(1.0, _E.FLOAT)), [1])
+
+
+def _members(call: NodeCall, image: OnnxValue, axis: int, start: OnnxValue, end: OnnxValue, bins: int) -> OnnxValue:
+    """Which pixels belong to each bin along an axis, as ones and zeros."""
+    w = call.writer
+    size = w.op("Max", end - start + 1.0, w.scalar(1.0, _E.FLOAT)) / float(bins)
+    steps = np.arange(bins, dtype=np.float32)
+    first = w.op("Floor", w.constant(steps) * size) + start
+    last = w.op("Ceil", w.constant(steps + 1) * size) + start
+    pixel = w.unsqueeze(w.range(w.size(image, axis), _E.FLOAT), [0, 1])
+    inside = w.op("And", pixel >= w.unsqueeze(first, [2]), pixel < w.unsqueeze(last, [2]))
+    return w.cast(inside, _E.FLOAT)

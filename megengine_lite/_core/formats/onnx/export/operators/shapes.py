@@ -73,6 +73,8 @@ def _reshape(call: NodeCall) -> None:
         parts += [w.slice(target, 0, place + 1, length)] if place + 1 < length else []
         target = w.joined(parts)
     keeps_zeros = 1 if known.constant is not None and axis == NO_AXIS else None
+    if keeps_zeros and w.opset < 14:
+        raise NotExported("shapes without elements need operator set 14")
     call.give_moved(w.op("Reshape", x, target, allowzero=keeps_zeros))
 
 

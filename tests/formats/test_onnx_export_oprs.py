@@ -1,0 +1,61 @@
+"""The recorded cases of tests/models/oprs, written as ONNX: layouts, modes and types that few networks have."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+from support.onnx_exports import exported, run_onnx
+from support.places import TESTS
+
+from megengine_lite._core.formats.load import load_model
+from megengine_lite._core.operators.reference import run_reference
+from megengine_lite.errors import UnsupportedOperatorError
+
+pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+
+FOLDER = TESTS / "models" / "oprs"
+# Filters that are computed in blocked layouts or by position, and what ONNX's operators do not tell.
+REFUSED = (
+    r"conv_other/(bcb_NCHW4|dcn|local|lshare|rrc)_.*|regions/roipool_.*"
+    r"|relayout/rl_(0[789]|1[0123479]|18|2[36]|24_g2|25_oc_g2).*"
+    r"|warp/w.cv_(LANCZOS4|CUBIC_3)_.*"
+)
+FLOATS = 1e-4
+# Halves of a quantization step; positions of the largest of equal samples.
+SHARE = 0.1
+
+
+def find_cases():
+    cases = []
+    for path in sorted(FOLDER.glob("*.npz")):
+        with np.load(path) as data:
+            cases += [(path.stem, key.removesuffix("/model")) for key in data if key.endswith("/model")]
+    return cases
+
+
+@pytest.fixture(scope="module")
+def arrays():
+    return {path.stem: dict(np.load(path)) for path in FOLDER.glob("*.npz")}
+
+
+@pytest.mark.parametrize(("family", "case"), find_cases())
+def test_exported_operator_gives_what_its_definition_says(family, case, arrays):
+    mine = {key.removeprefix(f"{case}/"): a for key, a in arrays[family].items() if key.startswith(f"{case}/")}
+    inputs = {key.removeprefix("in_"): a for key, a in mine.items() if key.startswith("in_")}
+    graph = load_model(mine["model"].tobytes()).graph
+    if re.fullmatch(REFUSED, f"{family}/{case}"):
+        with pytest.raises(UnsupportedOperatorError):
+            exported(graph)
+        return
+    content, _ = exported(graph)
+    for got, want in zip(run_onnx(content, inputs), run_reference(graph, inputs), strict=True):
+        assert (got.shape, got.dtype) == (want.shape, want.dtype)
+        difference = np.abs(got.astype(np.float64) - want)
+        differ = difference > (FLOATS * np.abs(want).max(initial=0) if want.dtype.kind == "f" else 0)
+        assert differ.sum() <= SHARE * want.size + 1
+        if differ.any() and family != "regions":
+            values = np.unique(want.astype(np.float64))
+            assert difference.max() <= 1.01 * np.diff(values).min()
