@@ -197,7 +197,7 @@ def test_warps_take_pixels_outside_by_each_border_rule(border, layout):
 
 @pytest.mark.parametrize("mode", list(ROIAlignMode))
 def test_regions_that_reach_over_the_edge_see_zeros_there(mode):
-    rois = np.array([[0, -3, -2, 5, 4], [1, 2, 3, 9.5, 8.25], [1, 4, 4, 3, 2], [0, 0.2, 0.1, 0.6, 0.7]], np.float32)
+    rois = np.array([[0.5, -3, -2, 5, 4], [1, 2, 3, 9.5, 8.25], [1, 4, 4, 3, 2], [0, 0.2, 0.1, 0.6, 0.7]], np.float32)
     p = params.ROIAlign(mode=mode, offset=0.5, pooled_height=2, pooled_width=3, sample_height=2, sample_width=1)
     one_node("ROIAlign", p, floats(2, 3, 8, 9), rois, outputs=2, taken=1, tolerance=FUNCTION, again=False)
 

@@ -11,7 +11,7 @@ from support.places import TESTS
 
 from megengine_lite._core.formats.load import load_model
 from megengine_lite._core.operators.reference import run_reference
-from megengine_lite.errors import UnsupportedOperatorError
+from megengine_lite.errors import LiteError, UnsupportedOperatorError
 
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -73,9 +73,14 @@ def test_exported_file_gives_what_its_definitions_say_at_two_sizes(path):
     if "nms" in path.stem:  # boxes that end before they begin count in another way in ONNX
         inputs = {name: np.sort(value, axis=-1) for name, value in inputs.items()}
     content, known = exported(graph)
-    for sizes in known.sizes[:2]:
+    for k, sizes in enumerate(known.sizes[:2]):
         given = tiled(inputs, sizes)
-        for got, want in zip(run_onnx(content, given), run_reference(graph, given), strict=True):
+        try:
+            expected = run_reference(graph, given)
+        except (LiteError, IndexError):  # numbers in the model that fit one size only
+            assert k == 1 and "nms" in path.stem
+            continue
+        for got, want in zip(run_onnx(content, given), expected, strict=True):
             assert (got.shape, got.dtype) == (want.shape, want.dtype)
             scale = np.abs(want.astype(np.float64)).max(initial=0)
             limit = INT8 if "int8" in path.stem else FLOATS

@@ -35,7 +35,7 @@ def _roi_align(call: NodeCall) -> None:
     # One pixel outside of an image all is zero, as it is in the frame.
     x, y = (_limited(call, v, n) + 1.0 for v, n in ((x, width), (y, height)))
     rows = w.cast(height + w.integers(2), _E.FLOAT)
-    y = y + columns[0] * rows
+    y = y + w.op("Floor", columns[0]) * rows
 
     region = w.size(rois, 0)
     shape = w.joined([region, w.integers(p.pooled_height * p.sample_height, p.pooled_width * p.sample_width)])
