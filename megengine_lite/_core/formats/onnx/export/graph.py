@@ -162,7 +162,7 @@ class _Exporter:
             if self.options.custom_domain and not reason.follows and self._check_custom(call):
                 self._add_custom(call)
                 return
-            self.problems.append(f"{node.op} {label!r}: {reason}")
+            self.problems.append(f"{node.op} {label!r} ({reason})")
             self._stand_in(node)
 
     def _check(self, node: AnyNode, wanted: Sequence[bool]) -> None:
@@ -208,10 +208,9 @@ class _Exporter:
     # ---- the model --------------------------------------------------------------------------------------------------
 
     def _refuse(self) -> None:
-        listed = "".join(f"\n  {p}" for p in self.problems[:_MOST_LISTED])
-        more = len(self.problems) - _MOST_LISTED
-        end = f"\n  and {more} more" if more > 0 else ""
-        raise UnsupportedOperatorError(f"{self.what}: these nodes cannot be written as ONNX:{listed}{end}")
+        more = f" and {len(self.problems) - _MOST_LISTED} more" if len(self.problems) > _MOST_LISTED else ""
+        listed = "; ".join(self.problems[:_MOST_LISTED])
+        raise UnsupportedOperatorError(f"{self.what}: these nodes cannot be written as ONNX: {listed}{more}")
 
     def _name_outputs(self) -> list[str]:
         """Gives the values of the graph's outputs the outputs' names."""
