@@ -17,7 +17,7 @@ from megengine_lite.base import version
 from megengine_lite.errors import LiteError
 
 if TYPE_CHECKING:
-    from megengine_lite._core.formats.model import Model
+    from megengine_lite._core.formats.loaded_model import LoadedModel
     from megengine_lite._core.formats.onnx.export.graph import ExportOptions
     from megengine_lite._core.formats.onnx.messages import ModelProto
     from megengine_lite._core.ir.graph import ModelGraph
@@ -168,7 +168,7 @@ def export_onnx(
     return result
 
 
-def _verified(result: ExportResult, model: Model, known: KnownShapes) -> ExportResult:
+def _verified(result: ExportResult, model: LoadedModel, known: KnownShapes) -> ExportResult:
     content = b"".join(bytes(c) for c in result.chunks)
     domains = _foreign_domains(content)
     notes: list[str] = []
@@ -234,7 +234,7 @@ def _runtime(content: bytes, notes: list[str]) -> Runner | None:
     return run
 
 
-def _compare(run: Runner, model: Model, known: KnownShapes, notes: list[str]) -> list[dict[str, Shape]]:
+def _compare(run: Runner, model: LoadedModel, known: KnownShapes, notes: list[str]) -> list[dict[str, Shape]]:
     """Runs both on random inputs, for the sizes of the file and for others; gives the sizes."""
     from megengine_lite._api.random_values import random_values
     from megengine_lite._core.runtime.session import Session

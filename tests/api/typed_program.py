@@ -238,6 +238,12 @@ def models(file: Path, image: np.ndarray[Any, Any]) -> list[str]:
         return names + [name for outputs in model.map([image], batch_size=2) for name, _ in outputs.items()]
 
 
+def exported(file: Path, folder: Path) -> int:
+    result = lite.export_onnx(file, folder / "model.onnx", opset=17, static=True, verify=False)
+    assert_type(result.checked, bool)
+    return len((folder / "model.onnx").read_bytes())
+
+
 def errors(folder: Path) -> list[str]:
     """Names of the errors that wrong calls raise."""
     network, tensor = LiteNetwork(), LiteTensor([2])

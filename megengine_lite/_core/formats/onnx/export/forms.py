@@ -107,7 +107,7 @@ class Forms:
                 return image_to_layout(w, plain, other)
             return image_to_nchw(w, plain if other is None else self.get_stored(), layout, self.known)
         assert self.index is not None
-        return w.cast(self.index, _E.INT32)
+        return w.as_kind(self.index, _E.INT32)
 
     def get_real(self, layout: Layout = None) -> OnnxValue:
         """The real numbers as float32, of types that have such."""
@@ -137,7 +137,7 @@ class Forms:
                 assert array is not None
                 self.index = w.constant(array.astype(np.int64))
             else:
-                self.index = w.cast(self.get_stored(), _E.INT64)
+                self.index = w.as_kind(self.get_stored(), _E.INT64)
         return self.index
 
     def put_real(self, value: OnnxValue, layout: Layout = None) -> None:
@@ -149,11 +149,11 @@ class Forms:
 def dequantized(w: GraphWriter, stored: OnnxValue, dtype: DType) -> OnnxValue:
     """The real numbers of elements of a type, as float32."""
     if not dtype.is_quantized:
-        return w.cast(stored, _E.FLOAT)
+        return w.as_kind(stored, _E.FLOAT)
     if dtype.code == _C.QUANTIZED_S32 or dtype.code in _QDQ:
         zero = None if dtype.code == _C.QUANTIZED_S32 else _zero_point(w, dtype)
         return w.op("DequantizeLinear", stored, _scale(w, dtype), zero, kind=_E.FLOAT)
-    return (w.cast(stored, _E.FLOAT) - float(dtype.zero_point)) * _scale(w, dtype)
+    return (w.as_kind(stored, _E.FLOAT) - float(dtype.zero_point)) * _scale(w, dtype)
 
 
 def quantized(w: GraphWriter, real: OnnxValue, dtype: DType) -> OnnxValue:
@@ -163,7 +163,7 @@ def quantized(w: GraphWriter, real: OnnxValue, dtype: DType) -> OnnxValue:
     lies in the middle. Other programs know this operator and compute in int8 between it and DequantizeLinear.
     """
     if not dtype.is_quantized:
-        return w.cast(real, STORED[dtype.code])
+        return w.as_kind(real, STORED[dtype.code])
     if dtype.code not in _QDQ:
         return quantized_exactly(w, real, dtype)
     found = w.op("QuantizeLinear", real, _scale(w, dtype), _zero_point(w, dtype), kind=STORED[dtype.code])
@@ -178,7 +178,7 @@ def quantized_exactly(w: GraphWriter, real: OnnxValue, dtype: DType) -> OnnxValu
     if dtype.zero_point:
         steps = steps + float(dtype.zero_point)
     limited = w.op("Clip", steps, *(w.scalar(n, _E.FLOAT) for n in dtype.quantized_range))
-    return w.cast(limited, STORED[dtype.code])
+    return w.as_kind(limited, STORED[dtype.code])
 
 
 def _scale(w: GraphWriter, dtype: DType) -> OnnxValue:

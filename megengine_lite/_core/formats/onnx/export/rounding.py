@@ -10,7 +10,7 @@ def round_half_away(w: GraphWriter, x: OnnxValue) -> OnnxValue:
     """The nearest whole number, halves away from zero; ``Round`` of ONNX takes halves to even ones."""
     size = w.op("Abs", x)
     whole = w.op("Floor", size)
-    up = w.cast(size - whole >= 0.5, x.kind)  # exact, where size + 0.5 would round 0.49999997 up
+    up = w.as_kind(size - whole >= 0.5, x.kind)  # exact, where size + 0.5 would round 0.49999997 up
     return w.op("Sign", x) * (whole + up)
 
 

@@ -213,7 +213,7 @@ class GraphWriter:
 
     # ---- what many converters need ----------------------------------------------------------------------------------
 
-    def cast(self, x: OnnxValue, kind: ElementType) -> OnnxValue:
+    def as_kind(self, x: OnnxValue, kind: ElementType) -> OnnxValue:
         """The value in another element type."""
         if x.kind == kind:
             return x
@@ -295,7 +295,7 @@ class GraphWriter:
         """The numbers from 0 up to a count, int64 [1] or a scalar."""
         scalar = self.squeeze(count, [0])
         found = self.op("Range", self.scalar(0, count.kind), scalar, self.scalar(1, count.kind))
-        return self.cast(found, kind)
+        return self.as_kind(found, kind)
 
     def filled(self, shape: OnnxValue, value: Any) -> OnnxValue:
         """A tensor of one number; ``shape`` is int64, ``value`` an array of one element."""

@@ -36,13 +36,13 @@ def _rounded(w: GraphWriter, x: OnnxValue) -> OnnxValue:
 
 def _channels(w: GraphWriter, x: OnnxValue, count: int = 3) -> list[OnnxValue]:
     """The channels, each with its axis."""
-    wide = w.cast(x, _E.INT32) if x.kind == _E.UINT8 else x
+    wide = w.as_kind(x, _E.INT32) if x.kind == _E.UINT8 else x
     return [w.slice(wide, _CHANNELS, k, k + 1) for k in range(count)]
 
 
 def _clamped(w: GraphWriter, channels: list[OnnxValue]) -> OnnxValue:
     joined = w.joined(channels, _CHANNELS)
-    return w.cast(w.op("Clip", joined, w.scalar(0, joined.kind), w.scalar(255, joined.kind)), _E.UINT8)
+    return w.as_kind(w.op("Clip", joined, w.scalar(0, joined.kind), w.scalar(255, joined.kind)), _E.UINT8)
 
 
 @exports("CvtColor")
@@ -65,7 +65,7 @@ def _gray(w: GraphWriter, x: OnnxValue, order: tuple[int, int, int]) -> OnnxValu
     channels = _channels(w, x)
     red, green, blue = (channels[k] for k in order)
     if x.kind == _E.UINT8:
-        return w.cast(_rounded(w, red * 4899 + green * 9617 + blue * 1868), _E.UINT8)
+        return w.as_kind(_rounded(w, red * 4899 + green * 9617 + blue * 1868), _E.UINT8)
     return red * 0.299 + green * 0.587 + blue * 0.114
 
 
@@ -95,8 +95,8 @@ def _planar(w: GraphWriter, x: OnnxValue, layout: str, bt601: bool, order: str) 
     brightness = w.slice(x, 1, 0, height)
     if not order:
         return brightness
-    y = w.cast(brightness, _E.INT32)
-    u, v = (_doubled(w, c) for c in _chroma(w, w.cast(w.slice(x, 1, height, 2**63 - 1), _E.INT32), layout))
+    y = w.as_kind(brightness, _E.INT32)
+    u, v = (_doubled(w, c) for c in _chroma(w, w.as_kind(w.slice(x, 1, height, 2**63 - 1), _E.INT32), layout))
     if bt601:
         y = _shifted(w, y * (257 * 18997), 16)
         sums = [102 * v + y - 14216, -25 * u - 52 * v + y + 8696, 128 * u + y - 17544]

@@ -73,7 +73,7 @@ def _data(call: NodeCall, place: int, layout: Format) -> OnnxValue:
     dtype = call.dtype(place)
     if dtype.is_float or dtype.is_quantized:
         return call.real(place, layout)
-    return call.writer.cast(call.stored(place, layout), _E.FLOAT)
+    return call.writer.as_kind(call.stored(place, layout), _E.FLOAT)
 
 
 def _check_exact(call: NodeCall, shape: ConvShape, x: DType) -> None:
@@ -87,7 +87,7 @@ def _give(call: NodeCall, value: OnnxValue, layout: Layout) -> None:
     if dtype.is_float or dtype.is_quantized:
         call.give_real(value, 0, layout)
     else:
-        call.give(call.writer.cast(value, _E.INT32 if dtype.itemsize == 4 else _E.INT16), 0, layout)
+        call.give(call.writer.as_kind(value, _E.INT32 if dtype.itemsize == 4 else _E.INT16), 0, layout)
 
 
 def _filter_scale(call: NodeCall, data: int, weights: int, bias: DType | None) -> float | None:

@@ -13,7 +13,7 @@ _E = ElementType
 def _number(call: NodeCall, place: int) -> OnnxValue:
     """An input of one element as float32 [1]."""
     w, dtype = call.writer, call.dtype(place)
-    x = call.real(place) if dtype.is_float else w.cast(call.stored(place), _E.FLOAT)
+    x = call.real(place) if dtype.is_float else w.as_kind(call.stored(place), _E.FLOAT)
     return w.reshape(x, 1)
 
 
@@ -23,7 +23,7 @@ def _linspace(call: NodeCall) -> None:
     start, stop = _number(call, 0), _number(call, 1)
     count = w.reshape(call.index(2), 1)
     last = w.op("Max", count - 1 if call.params.endpoint else count, w.integers(1))
-    step = (stop - start) / w.cast(last, _E.FLOAT)
+    step = (stop - start) / w.as_kind(last, _E.FLOAT)
     call.give(start + w.range(count, _E.FLOAT) * step)
 
 
@@ -35,7 +35,7 @@ def _eye(call: NodeCall) -> None:
         size = w.joined([size, size])
     rows, columns = (w.range(w.slice(size, 0, k, k + 1)) for k in (0, 1))
     is_set = w.op("Equal", w.unsqueeze(rows, [1]) + int(call.params.k), w.unsqueeze(columns, [0]), kind=_E.BOOL)
-    call.give(w.cast(is_set, STORED[call.output().dtype.code]))
+    call.give(w.as_kind(is_set, STORED[call.output().dtype.code]))
 
 
 @exports("Alloc")

@@ -64,8 +64,8 @@ def _elemwise(call: NodeCall) -> None:
     else:
         values = _inputs(call, False, layout)
         wide = _E.INT64 if dtype.itemsize == 8 else _E.INT32
-        result = _function(call, INTEGER)(w, *(w.cast(v, wide) for v in values))
-        call.give(w.cast(result, values[0].kind), 0, layout)
+        result = _function(call, INTEGER)(w, *(w.as_kind(v, wide) for v in values))
+        call.give(w.as_kind(result, values[0].kind), 0, layout)
 
 
 def _function(call: NodeCall, table: Mapping[int, Function]) -> Function:
@@ -78,9 +78,9 @@ def _function(call: NodeCall, table: Mapping[int, Function]) -> Function:
 def _rmulh(call: NodeCall, x: OnnxValue, y: OnnxValue) -> OnnxValue:
     w, info = call.writer, np.iinfo(call.dtype(0).storage)
     digits = info.bits - (info.min < 0)
-    product = w.cast(x, _E.INT64) * w.cast(y, _E.INT64) + (1 << (digits - 1))
+    product = w.as_kind(x, _E.INT64) * w.as_kind(y, _E.INT64) + (1 << (digits - 1))
     upper = floor_div(w, product, 1 << digits)
-    return w.cast(w.op("Clip", upper, w.scalar(info.min, _E.INT64), w.scalar(info.max, _E.INT64)), x.kind)
+    return w.as_kind(w.op("Clip", upper, w.scalar(info.min, _E.INT64), w.scalar(info.max, _E.INT64)), x.kind)
 
 
 def powered(w: GraphWriter, x: OnnxValue, exponent: float) -> OnnxValue:
@@ -100,8 +100,8 @@ def _powc(call: NodeCall) -> None:
         call.give_real(powered(w, call.real(0, layout), exponent), 0, layout)
         return
     x = call.stored(0, layout)
-    power = w.op("Pow", w.cast(x, _E.DOUBLE), w.scalar(exponent, _E.DOUBLE))
-    call.give(w.cast(power, x.kind), 0, layout)
+    power = w.op("Pow", w.as_kind(x, _E.DOUBLE), w.scalar(exponent, _E.DOUBLE))
+    call.give(w.as_kind(power, x.kind), 0, layout)
 
 
 @exports("ElemwiseMultiType")
@@ -129,7 +129,7 @@ def _equal(w: GraphWriter, x: OnnxValue, y: OnnxValue) -> OnnxValue:
 def _less(op: str) -> Function:
     def compare(w: GraphWriter, x: OnnxValue, y: OnnxValue) -> OnnxValue:
         if x.kind not in (_E.FLOAT, _E.INT32, _E.INT64):
-            x, y = w.cast(x, _E.INT32), w.cast(y, _E.INT32)
+            x, y = w.as_kind(x, _E.INT32), w.as_kind(y, _E.INT32)
         return w.op(op, x, y, kind=_E.BOOL)
 
     return compare
@@ -146,17 +146,17 @@ _COMPARISONS: dict[int, Function] = {
 
 
 def _affine_to_int8(w: GraphWriter, x: OnnxValue, k: OnnxValue, b: OnnxValue) -> OnnxValue:
-    steps = w.op("Round", w.cast(x, _E.FLOAT) * k + b)  # halves to even here, as the original
-    return w.cast(w.op("Clip", steps, w.scalar(-128, _E.FLOAT), w.scalar(127, _E.FLOAT)), _E.INT8)
+    steps = w.op("Round", w.as_kind(x, _E.FLOAT) * k + b)  # halves to even here, as the original
+    return w.as_kind(w.op("Clip", steps, w.scalar(-128, _E.FLOAT), w.scalar(127, _E.FLOAT)), _E.INT8)
 
 
 def _multiply_add(w: GraphWriter, x: OnnxValue, k: OnnxValue, b: OnnxValue) -> OnnxValue:
-    return w.cast(x, k.kind) * k + b
+    return w.as_kind(x, k.kind) * k + b
 
 
 def _round_shift(w: GraphWriter, x: OnnxValue, shift: OnnxValue) -> OnnxValue:
     """x / 2**shift as int64, to nearest with halves away from zero; negative shifts multiply."""
-    wide, by = w.cast(x, _E.INT64), w.cast(shift, _E.INT64)
+    wide, by = w.as_kind(x, _E.INT64), w.as_kind(shift, _E.INT64)
     zero, two = w.scalar(0, _E.INT64), w.scalar(2, _E.INT64)
     right = w.op("Clip", by, zero, w.scalar(62, _E.INT64))
     left = w.op("Clip", -by, zero, w.scalar(31, _E.INT64))
@@ -168,7 +168,7 @@ def _round_shift(w: GraphWriter, x: OnnxValue, shift: OnnxValue) -> OnnxValue:
 def _shift_saturate(kind: ElementType, low: int, high: int) -> Function:
     def shifted(w: GraphWriter, x: OnnxValue, shift: OnnxValue) -> OnnxValue:
         found = _round_shift(w, x, shift)
-        return w.cast(w.op("Clip", found, w.scalar(low, _E.INT64), w.scalar(high, _E.INT64)), kind)
+        return w.as_kind(w.op("Clip", found, w.scalar(low, _E.INT64), w.scalar(high, _E.INT64)), kind)
 
     return shifted
 
@@ -177,14 +177,14 @@ def _add_rmulh_shift(bits: int) -> Function:
     def computed(
         w: GraphWriter, x: OnnxValue, b: OnnxValue, factor: OnnxValue, shift: OnnxValue, low: OnnxValue, high: OnnxValue
     ) -> OnnxValue:
-        total = w.cast(x, _E.INT32) + w.cast(b, _E.INT32)
-        wide = w.cast(w.cast(total, x.kind), _E.INT64)  # the sum wraps in the type of its operands
-        product = wide * w.cast(factor, _E.INT64) + (1 << (bits - 2))
+        total = w.as_kind(x, _E.INT32) + w.as_kind(b, _E.INT32)
+        wide = w.as_kind(w.as_kind(total, x.kind), _E.INT64)  # the sum wraps in the type of its operands
+        product = wide * w.as_kind(factor, _E.INT64) + (1 << (bits - 2))
         upper = floor_div(w, product, 1 << (bits - 1))
         limit = 1 << (bits - 1)
         upper = w.op("Clip", upper, w.scalar(-limit, _E.INT64), w.scalar(limit - 1, _E.INT64))
-        found = w.op("Max", _round_shift(w, upper, shift), w.cast(low, _E.INT64))
-        return w.cast(w.op("Min", found, w.cast(high, _E.INT64)), _E.INT8)
+        found = w.op("Max", _round_shift(w, upper, shift), w.as_kind(low, _E.INT64))
+        return w.as_kind(w.op("Min", found, w.as_kind(high, _E.INT64)), _E.INT8)
 
     return computed
 
@@ -198,7 +198,7 @@ _FIXED: dict[int, Function] = {
     _Q.FUSE_ADD_RMULH_ROUND_SHR_SATURATE_INT32x32x32x8: _add_rmulh_shift(32),
     _Q.FUSE_MUL_ADD3_INT16xF32xF32xF32: _multiply_add,
     _Q.FUSE_MUL_ADD3_UINT8xF32xF32xF32: _multiply_add,
-    _Q.MUL_INT16xF32xF32: lambda w, x, y: w.cast(x, _E.FLOAT) * y,
+    _Q.MUL_INT16xF32xF32: lambda w, x, y: w.as_kind(x, _E.FLOAT) * y,
 }
 
 
@@ -215,15 +215,15 @@ def _convert(call: NodeCall) -> None:
         if source.is_float or source.is_quantized:
             call.give_real(call.real(0, layout), 0, layout)
         else:
-            call.give_real(w.cast(call.stored(0, layout), _E.FLOAT), 0, layout)
+            call.give_real(w.as_kind(call.stored(0, layout), _E.FLOAT), 0, layout)
     elif target == BOOL:
         x = call.real(0, layout) if source.is_float else call.stored(0, layout)
-        call.give(w.cast(x, _E.BOOL), 0, layout)
+        call.give(w.as_kind(x, _E.BOOL), 0, layout)
     elif source.is_float or source.is_quantized:
-        whole = w.cast(call.real(0, layout), _E.INT32)
-        call.give(w.cast(whole, STORED[target.code]), 0, layout)
+        whole = w.as_kind(call.real(0, layout), _E.INT32)
+        call.give(w.as_kind(whole, STORED[target.code]), 0, layout)
     else:
-        call.give(w.cast(call.stored(0, layout), STORED[target.code]), 0, layout)
+        call.give(w.as_kind(call.stored(0, layout), STORED[target.code]), 0, layout)
 
 
 @exports("Where")

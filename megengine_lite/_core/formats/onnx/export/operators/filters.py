@@ -41,7 +41,7 @@ def bordered(w: GraphWriter, x: OnnxValue, axis: int, reach: int, border: int) -
 def _blur(call: NodeCall) -> None:
     w, border, layout = call.writer, call.params.border_mode, Format.NHWC
     is_float = call.dtype(0).is_float
-    x = call.real(0, layout) if is_float else w.cast(call.stored(0, layout), _E.FLOAT)
+    x = call.real(0, layout) if is_float else w.as_kind(call.stored(0, layout), _E.FLOAT)
     whole = w.shape(x)
     x = w.reshape(x, -1, 1, w.slice(whole, 0, 2, 4))
     kernels = [gaussian_kernel(*k) for k in kernel_sizes(call.node, call.spec(0))]
@@ -58,13 +58,13 @@ def _blur(call: NodeCall) -> None:
         return
     # The sums have 16 fractional bits, and are exact in float32.
     bytes_ = w.op("Clip", w.op("Floor", (found + 32768.0) / 65536.0), w.scalar(0, _E.FLOAT), w.scalar(255, _E.FLOAT))
-    call.give(w.cast(bytes_, _E.UINT8), 0, layout)
+    call.give(w.as_kind(bytes_, _E.UINT8), 0, layout)
 
 
 @exports("DctChannelSelect")
 def _cosine_transform(call: NodeCall) -> None:
     w, size = call.writer, call.params.dct_block_size
-    x = w.cast(call.stored(0), _E.FLOAT)
+    x = w.as_kind(call.stored(0), _E.FLOAT)
     channels = call.dim(0, 1, "the number of channels")
     rows, columns = (w.size(x, k) / size for k in (2, 3))
     blocks = w.transpose(w.reshape(x, 0, 0, rows, size, columns, size), [0, 1, 2, 4, 3, 5])
@@ -86,7 +86,7 @@ def _masked(call: NodeCall) -> None:
     shape = conv_shape(call.node, call.known(0).shape, call.known(1).shape)
     filters, window = plain_filter(call, 1, shape), window_attributes(shape.window)
     sums = w.op("Conv", call.real(0), filters, group=shape.groups, **window)
-    mask = w.cast(call.stored(2), _E.BOOL)
+    mask = w.as_kind(call.stored(2), _E.BOOL)
     call.give_real(w.where(mask, sums, 0.0))
 
 

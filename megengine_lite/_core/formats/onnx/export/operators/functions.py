@@ -39,7 +39,7 @@ def h_swish(w: GraphWriter, x: OnnxValue) -> OnnxValue:
 
 
 def _as_number(w: GraphWriter, condition: OnnxValue, like: OnnxValue) -> OnnxValue:
-    return w.cast(condition, like.kind)
+    return w.as_kind(condition, like.kind)
 
 
 def _chosen(w: GraphWriter, condition: OnnxValue, x: OnnxValue) -> OnnxValue:
@@ -216,18 +216,18 @@ FLOAT: dict[int, Function] = {
 
 def _shifted(w: GraphWriter, x: OnnxValue, y: OnnxValue) -> tuple[OnnxValue, OnnxValue]:
     """The number and the power of two, as int64."""
-    power = w.op("Pow", w.scalar(2, _E.INT64), w.cast(y, _E.INT64))
-    return w.cast(x, _E.INT64), power
+    power = w.op("Pow", w.scalar(2, _E.INT64), w.as_kind(y, _E.INT64))
+    return w.as_kind(x, _E.INT64), power
 
 
 def _shift_left(w: GraphWriter, x: OnnxValue, y: OnnxValue) -> OnnxValue:
     wide, power = _shifted(w, x, y)
-    return w.cast(wide * power, x.kind)
+    return w.as_kind(wide * power, x.kind)
 
 
 def _shift_right(w: GraphWriter, x: OnnxValue, y: OnnxValue) -> OnnxValue:
     wide, power = _shifted(w, x, y)
-    return w.cast(floor_div(w, wide, power), x.kind)
+    return w.as_kind(floor_div(w, wide, power), x.kind)
 
 
 INTEGER: dict[int, Function] = {

@@ -29,7 +29,7 @@ def pixels(call: NodeCall, place: int, layout: Format) -> OnnxValue:
     """An image in NCHW as float32: real numbers of floats, else the numbers that are stored."""
     if call.dtype(place).is_float:
         return call.real(place, layout)
-    return call.writer.cast(call.stored(place, layout), _E.FLOAT)
+    return call.writer.as_kind(call.stored(place, layout), _E.FLOAT)
 
 
 def give_pixels(call: NodeCall, value: OnnxValue, layout: Format, cut: bool = False) -> None:
@@ -42,7 +42,7 @@ def give_pixels(call: NodeCall, value: OnnxValue, layout: Format, cut: bool = Fa
     low, high = dtype.quantized_range if dtype.is_quantized else (info.min, info.max)
     whole = w.op("Floor", value) if cut else round_half_away(w, value)
     limited = w.op("Clip", whole, w.scalar(low, _E.FLOAT), w.scalar(high, _E.FLOAT))
-    call.give(w.cast(limited, STORED[dtype.code]), 0, layout)
+    call.give(w.as_kind(limited, STORED[dtype.code]), 0, layout)
 
 
 def completed(call: NodeCall, value: OnnxValue, channels: int, layout: Format) -> OnnxValue:
@@ -76,9 +76,9 @@ def _resize(call: NodeCall) -> None:
         mode = _Mode.LINEAR
     if mode == _Mode.NEAREST:
         x = call.stored(0, layout)
-        wide = x if x.kind in (_E.FLOAT, _E.UINT8, _E.INT8) else call.writer.cast(x, _E.FLOAT)
+        wide = x if x.kind in (_E.FLOAT, _E.UINT8, _E.INT8) else call.writer.as_kind(x, _E.FLOAT)
         found = _resized(call, wide, mode)
-        call.give(call.writer.cast(found, x.kind), 0, layout)
+        call.give(call.writer.as_kind(found, x.kind), 0, layout)
         return
     x = pixels(call, 0, layout)
     cuts = _cuts(call, layout, channels, mode)
@@ -180,7 +180,7 @@ def _warp_perspective(call: NodeCall) -> None:
         image = w.op("Gather", image, call.index(call.count - 2), axis=0)
     kind = _E.DOUBLE if fine else _E.FLOAT
     x, y = _grid(call, call.count - 1, kind)
-    entries = _entries(call, w.cast(call.stored(at), kind), 3)
+    entries = _entries(call, w.as_kind(call.stored(at), kind), 3)
     denominator = _linear(entries[2], x, y)
     places = [_linear(entries[k], x, y) / denominator for k in (0, 1)]
     mode = "linear"
@@ -189,7 +189,7 @@ def _warp_perspective(call: NodeCall) -> None:
         steps = 1.0 if mode == "nearest" else 32.0
         # A zero denominator counts as 0.
         places = [w.where(denominator.equals(0.0), 0.0 * v, v) for v in places]
-        places = [w.cast(w.op("Round", v * steps) / steps, _E.FLOAT) for v in places]
+        places = [w.as_kind(w.op("Round", v * steps) / steps, _E.FLOAT) for v in places]
     value = border_value(p.border_val, fine, dtype)
     found = sample(w, image, places[0], places[1], p.bmode, value, mode)
     if dtype.is_quantized and out.is_float:
@@ -205,7 +205,7 @@ def _warp_affine(call: NodeCall) -> None:
     fine = has_fine_steps(layout, _channels(call, 0, layout), call.dtype(0))
     kind = _E.DOUBLE if fine else _E.FLOAT
     x, y = _grid(call, 2, kind)
-    entries = _entries(call, w.cast(call.stored(1), kind), 2)
+    entries = _entries(call, w.as_kind(call.stored(1), kind), 2)
     mode = "linear"
     if fine:
         mode = _fine_mode(p.imode)
@@ -222,7 +222,7 @@ def _fixed_point(call: NodeCall, row: list[OnnxValue], x: OnnxValue, y: OnnxValu
     w = call.writer
     unit, half = (1024.0, 512.0) if mode == "nearest" else (32.0, 16.0)
     total = w.op("Round", (row[1] * y + row[2]) * 1024.0) + half + w.op("Round", row[0] * x * 1024.0)
-    return w.cast(w.op("Floor", total / unit) / (1024.0 / unit), _E.FLOAT)
+    return w.as_kind(w.op("Floor", total / unit) / (1024.0 / unit), _E.FLOAT)
 
 
 @exports("Remap")
@@ -263,7 +263,7 @@ def _relayout(call: NodeCall) -> None:
     source, target = layouts
     x, before, after = call.stored(0, source), call.dtype(0), call.output().dtype
     if before.code is not after.code:  # unsigned pixels become signed numbers
-        x = w.cast(w.cast(x, _E.INT32) - 128, _E.INT8)
+        x = w.as_kind(w.as_kind(x, _E.INT32) - 128, _E.INT8)
     elif before != after and before.is_quantized:
         call.give_real(call.real(0, source), 0, None)
         raise NotExported("it changes the scale")

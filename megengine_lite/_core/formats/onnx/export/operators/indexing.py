@@ -148,7 +148,7 @@ def _change(call: NodeCall) -> None:
     kind = data.kind
     if (adds and kind not in _ADDED) or kind == _E.BOOL:
         wide = _E.FLOAT if dtype.is_float else _E.INT32
-        data, value = w.cast(data, wide), w.cast(value, wide)
+        data, value = w.as_kind(data, wide), w.as_kind(value, wide)
     values = w.reshape(w.op("Expand", value, w.shape(places)), -1)
     flat = w.op(
         "ScatterElements",
@@ -160,7 +160,7 @@ def _change(call: NodeCall) -> None:
     )
     if adds and w.opset < 16:
         raise NotExported("adding to elements needs operator set 16")
-    call.give(w.cast(w.op("Reshape", flat, shape), kind))
+    call.give(w.as_kind(w.op("Reshape", flat, shape), kind))
 
 
 @exports("IndexingOneHot", "IndexingSetOneHot")

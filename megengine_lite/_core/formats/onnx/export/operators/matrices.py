@@ -28,8 +28,8 @@ def _product(call: NodeCall, a: OnnxValue, b: OnnxValue) -> None:
         zeros = [w.scalar(call.dtype(k).zero_point, v.kind) for k, v in enumerate((a, b))]
         result = w.op("MatMulInteger", a, b, *zeros, kind=_E.INT32)
     else:
-        result = w.cast(w.op("MatMul", w.cast(a, _E.DOUBLE), w.cast(b, _E.DOUBLE)), _E.INT64)
-    call.give(w.cast(result, _E.INT16 if out.itemsize == 2 else _E.INT32))
+        result = w.as_kind(w.op("MatMul", w.as_kind(a, _E.DOUBLE), w.as_kind(b, _E.DOUBLE)), _E.INT64)
+    call.give(w.as_kind(result, _E.INT16 if out.itemsize == 2 else _E.INT32))
 
 
 @exports("MatrixMul")
@@ -69,9 +69,9 @@ def _dot(call: NodeCall) -> None:
     if dtype.is_float:
         call.give_real(w.reduce("ReduceSum", call.real(0) * call.real(1), [0]))
         return
-    a, b = (w.cast(call.stored(k), _E.INT32) - call.dtype(k).zero_point for k in (0, 1))
+    a, b = (w.as_kind(call.stored(k), _E.INT32) - call.dtype(k).zero_point for k in (0, 1))
     total = w.reduce("ReduceSum", a * b, [0])
-    call.give(w.cast(total, _E.INT32 if dtype.is_quantized else call.stored(0).kind))
+    call.give(w.as_kind(total, _E.INT32 if dtype.is_quantized else call.stored(0).kind))
 
 
 @exports("Cross")
@@ -96,7 +96,7 @@ def _check_finite(call: NodeCall) -> None:
     for k in range(call.count):
         x = call.real(k)
         # A number less itself is 0, but for infinity and NaN.
-        odd = w.cast(w.op("IsNaN", w.reshape(x - x, -1), kind=_E.BOOL), _E.INT32)
+        odd = w.as_kind(w.op("IsNaN", w.reshape(x - x, -1), kind=_E.BOOL), _E.INT32)
         most = w.reduce("ReduceMax", w.joined([odd, w.constant(np.zeros(1, np.int32))]), [0])
         found = most if found is None else w.op("Max", found, most)
         if call.node.op == "CheckNonFinite":

@@ -57,7 +57,7 @@ def _give_statistics(call: NodeCall, mean: OnnxValue, variance: OnnxValue) -> No
     running: list[OnnxValue] = []
     if call.count == 5 and any(call.wanted[:2]):
         sizes = w.op("Gather", w.shape(call.real(0)), w.integers(*batch_axes(p)), axis=0)
-        count = w.cast(w.reduce("ReduceProd", sizes, [0]), _E.FLOAT)
+        count = w.as_kind(w.reduce("ReduceProd", sizes, [0]), _E.FLOAT)
         unbiased = variance * count / (count - 1.0)
         for place, new in ((3, mean), (4, unbiased)):
             old = call.real(place)

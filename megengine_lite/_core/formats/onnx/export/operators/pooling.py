@@ -25,11 +25,11 @@ def _source(call: NodeCall) -> OnnxValue:
     fmt, dtype = image_format(call.node), call.dtype(0)
     if call.params.mode == PoolingMode.MAX and not dtype.is_float:
         x = call.stored(0, fmt)
-        return x if x.kind in _ORDERED else call.writer.cast(x, _E.FLOAT)
+        return x if x.kind in _ORDERED else call.writer.as_kind(x, _E.FLOAT)
     if dtype.is_float:
         return call.real(0, fmt)
     # Averages of a few integers are often halves, which must not be lost by scaling them before.
-    stored = call.writer.cast(call.stored(0, fmt), _E.FLOAT)
+    stored = call.writer.as_kind(call.stored(0, fmt), _E.FLOAT)
     return stored - float(dtype.zero_point) if dtype.zero_point else stored
 
 
@@ -39,12 +39,12 @@ def _give(call: NodeCall, value: OnnxValue) -> None:
     if dtype.is_float:
         call.give_real(value, 0, fmt)
     elif mode == PoolingMode.MAX:
-        call.give(w.cast(value, kind), 0, fmt)
+        call.give(w.as_kind(value, kind), 0, fmt)
     else:
         if dtype.zero_point:
             value = value + float(dtype.zero_point)
         cuts = not dtype.is_quantized and mode == PoolingMode.AVERAGE
-        call.give(w.cast((truncated if cuts else round_half_away)(w, value), kind), 0, fmt)
+        call.give(w.as_kind((truncated if cuts else round_half_away)(w, value), kind), 0, fmt)
 
 
 def _pooled(call: NodeCall, x: OnnxValue, window: Window) -> OnnxValue:

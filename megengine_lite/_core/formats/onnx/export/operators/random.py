@@ -54,7 +54,7 @@ def _permutation(call: NodeCall, count: OnnxValue) -> OnnxValue:
 def _numbers_in_random_order(call: NodeCall) -> None:
     w = call.writer
     order = _permutation(call, w.reshape(call.index(0), 1))
-    call.give(w.cast(order, STORED[call.output().dtype.code]))
+    call.give(w.as_kind(order, STORED[call.output().dtype.code]))
 
 
 @exports("ShuffleRNG")
@@ -85,4 +85,4 @@ def _dropout(call: NodeCall) -> None:
     x = call.real(0)
     kept = _uniform(call, w.shape(x)) > probability
     call.give_real(w.where(kept, x * float(np.float32(1 / (1 - probability))), 0.0))
-    call.give(w.cast(w.reshape(kept, -1), _E.UINT8), 1)
+    call.give(w.as_kind(w.reshape(kept, -1), _E.UINT8), 1)

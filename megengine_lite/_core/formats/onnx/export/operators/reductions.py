@@ -53,15 +53,15 @@ def _reduce(call: NodeCall) -> None:
         call.give_real(w.squeeze(_reduced(call, call.real(0), axes), squeezed))
         return
     x = call.stored(0)
-    wide = w.cast(x, _E.INT64 if x.kind == _E.INT64 else _E.INT32)
+    wide = w.as_kind(x, _E.INT64 if x.kind == _E.INT64 else _E.INT32)
     if out != dtype and dtype.zero_point:  # sums of quantized numbers as integers
         wide = wide - dtype.zero_point
-    result = w.cast(_reduced(call, wide, axes), _E.INT32 if out != dtype else x.kind)
+    result = w.as_kind(_reduced(call, wide, axes), _E.INT32 if out != dtype else x.kind)
     if mode == ReduceMode.MEAN:
-        total = w.cast(w.reduce("ReduceSum", wide, axes), x.kind)  # wraps as the type does
+        total = w.as_kind(w.reduce("ReduceSum", wide, axes), x.kind)  # wraps as the type does
         count = w.reduce("ReduceProd", w.op("Gather", w.shape(wide), w.integers(*axes), axis=0), [0])
-        quotient = w.cast(total, _E.INT64) / w.op("Max", count, w.integers(1))
-        result = w.cast(quotient, x.kind)
+        quotient = w.as_kind(total, _E.INT64) / w.op("Max", count, w.integers(1))
+        result = w.as_kind(quotient, x.kind)
     call.give(w.squeeze(result, squeezed))
 
 
@@ -76,7 +76,7 @@ def _position(call: NodeCall) -> None:
     w, dtype = call.writer, call.dtype(0)
     x = call.real(0) if dtype.is_float else call.stored(0)
     if x.kind not in (_E.FLOAT, _E.INT32, _E.INT8, _E.UINT8):
-        x = w.cast(x, _E.INT32)
+        x = w.as_kind(x, _E.INT32)
     name = "ArgMax" if call.node.op == "Argmax" else "ArgMin"
     call.give_index(w.op(name, x, kind=_E.INT64, axis=call.params.axis % call.ndim(0), keepdims=1))
 
@@ -84,7 +84,7 @@ def _position(call: NodeCall) -> None:
 @exports("Cumsum")
 def _running_sum(call: NodeCall) -> None:
     w, p, dtype = call.writer, call.params, call.dtype(0)
-    x = call.real(0) if dtype.is_float else w.cast(call.stored(0), _E.INT32)
+    x = call.real(0) if dtype.is_float else w.as_kind(call.stored(0), _E.INT32)
     if p.axis == INT_MAX:
         x = w.reshape(x, -1)
     axis = w.scalar(0 if p.axis == INT_MAX else p.axis % call.ndim(0), _E.INT64)
@@ -92,4 +92,4 @@ def _running_sum(call: NodeCall) -> None:
     if dtype.is_float:
         call.give_real(total)
     else:
-        call.give(w.cast(total, call.stored(0).kind))
+        call.give(w.as_kind(total, call.stored(0).kind))

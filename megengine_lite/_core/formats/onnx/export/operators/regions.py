@@ -34,7 +34,7 @@ def _roi_align(call: NodeCall) -> None:
     y = _positions(call, corners[1], corners[3], p.pooled_height, p.sample_height)
     # One pixel outside of an image all is zero, as it is in the frame.
     x, y = (_limited(call, v, n) + 1.0 for v, n in ((x, width), (y, height)))
-    rows = w.cast(height + w.integers(2), _E.FLOAT)
+    rows = w.as_kind(height + w.integers(2), _E.FLOAT)
     y = y + w.op("Floor", columns[0]) * rows
 
     region = w.size(rois, 0)
@@ -50,7 +50,7 @@ def _roi_align(call: NodeCall) -> None:
     call.give_real(result, 0, layout)
     if call.wanted[1]:
         place = w.op("ArgMax", samples, kind=_E.INT64, axis=4, keepdims=0)
-        index = w.cast(place, _E.INT32)
+        index = w.as_kind(place, _E.INT32)
         call.give(index if is_max else index * 0, 1, layout)
 
 
@@ -65,7 +65,7 @@ def _positions(call: NodeCall, start: OnnxValue, end: OnnxValue, bins: int, samp
 
 def _limited(call: NodeCall, position: OnnxValue, length: OnnxValue) -> OnnxValue:
     w = call.writer
-    return w.op("Min", w.op("Max", position, w.scalar(-1.0, _E.FLOAT)), w.cast(length, _E.FLOAT))
+    return w.op("Min", w.op("Max", position, w.scalar(-1.0, _E.FLOAT)), w.as_kind(length, _E.FLOAT))
 
 
 @exports("ROIPooling")
@@ -85,7 +85,7 @@ def _means(call: NodeCall, bins: list[int], scale: float) -> OnnxValue:
     """Means of the pixels of each bin, as products with matrices that say which pixels belong to it."""
     w, rois = call.writer, call.real(1)
     corners = [round_half_away(w, w.slice(rois, 1, k, k + 1) * scale) for k in range(1, 5)]
-    image = w.op("Gather", call.real(0), w.cast(w.squeeze(w.slice(rois, 1, 0, 1), [1]), _E.INT64), axis=0)
+    image = w.op("Gather", call.real(0), w.as_kind(w.squeeze(w.slice(rois, 1, 0, 1), [1]), _E.INT64), axis=0)
     rows = _members(call, image, 2, corners[1], corners[3], bins[0])  # regions, bins, h
     columns = _members(call, image, 3, corners[0], corners[2], bins[1])
     sums = w.op(
@@ -105,4 +105,4 @@ def _members(call: NodeCall, image: OnnxValue, axis: int, start: OnnxValue, end:
     last = w.op("Ceil", w.constant(steps + 1) * size) + start
     pixel = w.unsqueeze(w.range(w.size(image, axis), _E.FLOAT), [0, 1])
     inside = w.op("And", pixel >= w.unsqueeze(first, [2]), pixel < w.unsqueeze(last, [2]))
-    return w.cast(inside, _E.FLOAT)
+    return w.as_kind(inside, _E.FLOAT)

@@ -43,7 +43,7 @@ def sample(
 
 def _normalized(w: GraphWriter, position: OnnxValue, image: OnnxValue, axis: int, align: int) -> OnnxValue:
     """Positions in pixels as GridSample counts them: -1 and 1 are the edges, or the centres of the edge's pixels."""
-    length = w.cast(w.size(image, axis), _E.FLOAT)
+    length = w.as_kind(w.size(image, axis), _E.FLOAT)
     if align:
         return 2.0 * position / w.op("Max", length - 1.0, w.scalar(1.0, _E.FLOAT)) - 1.0
     return (2.0 * position + 1.0) / length - 1.0
@@ -55,7 +55,7 @@ def _wrapped(w: GraphWriter, image: OnnxValue, x: OnnxValue, y: OnnxValue) -> tu
         image = w.op("Concat", image, w.slice(image, axis, 0, 1), axis=axis)
 
     def inside(position: OnnxValue, axis: int) -> OnnxValue:
-        length = w.cast(w.size(image, axis), _E.FLOAT) - 1.0
+        length = w.as_kind(w.size(image, axis), _E.FLOAT) - 1.0
         return position - w.op("Floor", position / length) * length
 
     return image, inside(x, 3), inside(y, 2)

@@ -22,13 +22,13 @@ def _sorted_rows(call: NodeCall, count: OnnxValue, descending: bool) -> tuple[On
     """
     w = call.writer
     stored = call.stored(0)
-    x = stored if stored.kind in _SORTED else w.cast(stored, _E.FLOAT if call.dtype(0).is_float else _E.INT32)
+    x = stored if stored.kind in _SORTED else w.as_kind(stored, _E.FLOAT if call.dtype(0).is_float else _E.INT32)
     if descending:
         x = w.flip(x, 1)
     values, places = w.nodes_of("TopK", [x, count], [x.kind, _E.INT64], axis=1, largest=int(descending), sorted=1)
     if descending:
         places = w.size(x, 1) - 1 - places
-    return w.cast(values, stored.kind), places
+    return w.as_kind(values, stored.kind), places
 
 
 @exports("Argsort")
@@ -64,7 +64,7 @@ def _cond_take(call: NodeCall) -> None:
         mask, value = call.real(1), float(np.float32(p.val))
     else:
         value = int(stored_constant(p.val, dtype)[0])
-        mask = w.cast(call.stored(1), _E.INT32)
+        mask = w.as_kind(call.stored(1), _E.INT32)
     if p.mode in (CondTakeMode.EQ, CondTakeMode.NEQ):
         if dtype.is_float:
             taken = w.op("Abs", mask - value) < float(np.float32(p.eps))
@@ -89,7 +89,7 @@ def _cond_take(call: NodeCall) -> None:
 def _non_zero(call: NodeCall) -> None:
     w, dtype = call.writer, call.dtype(0)
     x = call.real(0) if dtype.is_float or dtype.is_quantized else call.stored(0)
-    call.give_index(w.op("NonZero", w.cast(x, _E.BOOL), kind=_E.INT64))
+    call.give_index(w.op("NonZero", w.as_kind(x, _E.BOOL), kind=_E.INT64))
 
 
 @exports("NMSKeepMGB")
@@ -107,7 +107,7 @@ def _suppression(call: NodeCall) -> None:
     threshold = w.constant(np.array([call.params.iou_thresh], np.float32))
     kept = w.op("NonMaxSuppression", boxes, scores, w.integers(limit), threshold, kind=_E.INT64)
     sample, box = w.slice(kept, 1, 0, 1), w.slice(kept, 1, 2, 3)  # [kept, 1] each
-    mine = w.cast(w.op("Equal", sample, w.unsqueeze(w.range(batch), [0]), kind=_E.BOOL), _E.INT64)  # [kept, batch]
+    mine = w.as_kind(w.op("Equal", sample, w.unsqueeze(w.range(batch), [0]), kind=_E.BOOL), _E.INT64)  # [kept, batch]
     count = w.reduce("ReduceSum", mine, [0])  # [1, batch]
     before = w.op("CumSum", count, w.scalar(1, _E.INT64), exclusive=1)
     place = w.unsqueeze(w.range(w.size(kept, 0)), [1]) - w.op("Gather", w.squeeze(before, [0]), sample, axis=0)

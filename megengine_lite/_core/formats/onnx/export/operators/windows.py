@@ -52,7 +52,7 @@ def _windows_to_images(call: NodeCall) -> None:
     if not dtype.is_float and dtype.itemsize > 2:
         raise NotExported("sums of such integers are not exact in float32")
     window = window_2d(p, (p.window_h, p.window_w))
-    x = call.real(0) if dtype.is_float else w.cast(call.stored(0), _E.FLOAT)
+    x = call.real(0) if dtype.is_float else w.as_kind(call.stored(0), _E.FLOAT)
     taps = int(np.prod(window.size))
     out = window.output(call.node, (p.out_h, p.out_w))
     planes = w.reshape(w.transpose(x, [0, 1, 4, 5, 2, 3]), -1, taps, *out)
@@ -65,7 +65,7 @@ def _windows_to_images(call: NodeCall) -> None:
     if dtype.is_float:
         call.give_real(image)
     else:
-        call.give(w.cast(w.cast(image, _E.INT32), call.stored(0).kind))
+        call.give(w.as_kind(w.as_kind(image, _E.INT32), call.stored(0).kind))
 
 
 @exports("Local", "GroupLocal", "LocalShareForward")
@@ -97,10 +97,10 @@ def _restricted(call: NodeCall) -> None:
     shape = conv_shape(call.node, call.known(0).shape, call.known(1).shape)
     filters = shape.filter_groups(call.constant(1, "the filter"), call.params.mode).astype(np.float32)
     weights = filters.reshape(1, shape.groups, 1, shape.window.size[0], 1, shape.window.size[1])
-    rin, rout = w.cast(call.stored(2), _E.INT32), w.cast(call.stored(3), _E.INT32)
+    rin, rout = w.as_kind(call.stored(2), _E.INT32), w.as_kind(call.stored(3), _E.INT32)
     inside = unfolded(w, w.unsqueeze(rin, [1]), shape.window)
     same = w.op("Equal", inside, w.unsqueeze(rout, [1, 3, 5]), kind=_E.BOOL)
-    taps = unfolded(w, call.real(0), shape.window) * w.constant(weights) * w.cast(same, _E.FLOAT)
+    taps = unfolded(w, call.real(0), shape.window) * w.constant(weights) * w.as_kind(same, _E.FLOAT)
     call.give_real(w.reduce("ReduceSum", taps, [3, 5], keep=False))
 
 
@@ -108,9 +108,9 @@ def _restricted(call: NodeCall) -> None:
 def _mask(call: NodeCall) -> None:
     w, p = call.writer, call.params
     window = window_2d(p, (p.kernel_h, p.kernel_w))
-    marked = w.unsqueeze(w.cast(w.cast(call.stored(0), _E.BOOL), _E.FLOAT), [0, 1])
+    marked = w.unsqueeze(w.as_kind(w.as_kind(call.stored(0), _E.BOOL), _E.FLOAT), [0, 1])
     found = w.reduce("ReduceMax", unfolded(w, marked, window), [3, 5], keep=False)
-    call.give(w.cast(w.squeeze(found, [0, 1]), call.stored(0).kind))
+    call.give(w.as_kind(w.squeeze(found, [0, 1]), call.stored(0).kind))
 
 
 @exports("CorrelationForward")
