@@ -8,8 +8,8 @@
 
 Start with ``load``: it opens a source, takes off packages and encryption, tells the format and calls its package.
 
-- ``wire`` takes numbers out of bytes: a cursor that checks every bound, flatbuffers, Protocol Buffers. No other module
-  indexes into the bytes of a file.
+- ``wire`` takes numbers out of bytes: a cursor that checks every bound, flatbuffers, Protocol Buffers. All fields of
+  models are read there; encryptions and caches of algorithms, which are neither, check their few sizes themselves.
 - ``containers`` is what a model of either format comes in.
 - ``loaded_model`` and ``stored_values`` are what both formats give: a model, and constants that stay in the file until
   they are needed. ``foreign`` recognizes files that are no models.

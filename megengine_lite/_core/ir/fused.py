@@ -13,10 +13,10 @@ from megengine_lite._core.ir.params import ElemwiseMode
 
 
 class ActivationCode(IntEnum):
-    """Functions that a kernel can apply to its result before it stores it (``activate`` in common/vmath.pxd).
+    """Functions that a kernel can apply to its result before it stores it (in common/vmath.pxd).
 
     The order matters: kernels apply those up to ``CLIP_NAN`` in registers, and call a function for the costly ones
-    behind it (``code > ACT_CLIP_NAN``). A new function goes to the end.
+    behind it (``costly_activation``). A new function goes to the end.
     """
 
     NONE = 0

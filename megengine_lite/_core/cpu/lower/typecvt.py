@@ -1,4 +1,4 @@
-"""Conversion between plain element types; ``quantized`` has those from and to quantized types."""
+"""Conversion between plain element types; ``quantized_elemwise`` has those of quantized types."""
 
 from __future__ import annotations
 

@@ -6,5 +6,5 @@
                      └─► protobuf ──► fields of messages
     bytes ◄─ flatbuffer_builder ◄─ tables
 
-Start with ``cursor``: no other module indexes into the bytes of a file.
+Start with ``cursor``: all fields of models are read through it.
 """
