@@ -50,8 +50,8 @@ class TensorReading(TensorData):
     def get_data_by_share(self) -> np.ndarray:
         """A numpy array over the tensor's memory, with its strides.
 
-        It keeps the memory alive and shows later changes; those of the next forward, for an output. If the tensor gets
-        other memory, the array keeps the old one.
+        It keeps the memory alive and shows later changes; for an output, also the results of the next forward. If the
+        tensor gets other memory, the array keeps the old one.
 
         Raises
         ------

@@ -68,8 +68,8 @@ def write_file(path: str, chunks: Iterable[Any], source: str) -> int:
     Parameters
     ----------
     path
-        Where to; an existing file is replaced, unless it is the source. A new one can be read by nobody who cannot read
-        the source.
+        Where to; an existing file is replaced, unless it is the source. A new one can be read only
+        by those who can read the source.
     chunks
         Buffers, written one after the other.
     source

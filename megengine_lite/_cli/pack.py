@@ -1,6 +1,6 @@
 """Put a model, settings and a cache into one package (.lite).
 
-Of a package that is packed again, what is not given anew stays.
+When a package is packed again, it keeps the parts that are not given.
 """
 
 from __future__ import annotations

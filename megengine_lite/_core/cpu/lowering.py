@@ -284,7 +284,7 @@ class Lowering:
         return var in self._non_negative
 
     def mark_non_negative(self, variables: Iterable[Var]) -> None:
-        """Notes that all numbers of these variables are 0 or more, for those that are symmetric."""
+        """Notes that the symmetric ones of these variables are never negative."""
         self._non_negative.update(v for v in variables if not v.dtype.zero_point)
 
     def consumers(self, var: Var) -> list[Node | DynamicNode]:

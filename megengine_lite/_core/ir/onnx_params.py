@@ -53,8 +53,9 @@ class OnnxReduction(IntEnum):
 class OnnxReduce:
     """A reduction along axes, which stay with length 1; elements of any type, also none at all.
 
-    Without ``axes`` they are a second input. None there are all, or none at all with ``none_is_none``. ``is_finite``
-    says that a maximum of nothing but minus infinity may be the lowest finite number, as the kernels have it.
+    If ``axes`` is None, a second input lists the axes. An empty list means all axes, or no axis with ``none_is_none``.
+    ``is_finite`` says that a maximum of nothing but minus infinity may be the lowest finite number, as the kernels have
+    it.
     """
 
     mode: OnnxReduction

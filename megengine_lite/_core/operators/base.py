@@ -131,7 +131,7 @@ class Operator:
         return False
 
     def makes_non_negative(self, node: Node, is_non_negative: Callable[[Var], bool]) -> bool:
-        """Whether the results, if they are symmetric and quantized, are 0 or more for certain.
+        """Whether symmetric quantized results can never be negative.
 
         ``is_non_negative`` says it of the variables that the node reads.
         """
@@ -210,7 +210,7 @@ def compute_node(
 
 
 def first_input_is_non_negative(node: Node, is_non_negative: Callable[[Var], bool]) -> bool:
-    """Whether what a node makes of its first input, without changing signs, is 0 or more for certain."""
+    """For operators that keep signs: whether the first input, and so the result, can never be negative."""
     return not node.inputs[0].dtype.zero_point and is_non_negative(node.inputs[0])
 
 

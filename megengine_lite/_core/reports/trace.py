@@ -114,7 +114,7 @@ class _Knowledge:
 
 
 def _together(parts: list[Known]) -> Known:
-    """How much is known about a result before the run, given what is known about everything that it depends on."""
+    """How much of a result is known before the run, from what is known of all that it depends on."""
     if any(p in (Known.NOTHING, Known.INPUT_UNKNOWN) for p in parts):
         return Known.INPUT_UNKNOWN
     return Known.FROM_INPUTS if Known.FROM_INPUTS in parts else Known.CONSTANT
@@ -129,7 +129,7 @@ def _needed(var: AnyVar, use: Use, known: _Knowledge) -> bool:
 
 
 class _Order:
-    """The operators that the original runs, in its order: of those that can run, the one with the highest number."""
+    """The operators in the original's order: of those that are ready, the one with the highest number runs first."""
 
     def __init__(self, graph: ModelGraph, listed: list[Listed], known: _Knowledge):
         self._owner = {v: k for k, operator in enumerate(listed) for v in operator.outputs}

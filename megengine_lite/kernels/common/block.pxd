@@ -177,7 +177,7 @@ cdef inline inlined fma_whole_blocks(
 cdef inline inlined fma_taps(
     int PIXELS, int VECTORS, int64_t STEP, const Sum* s, const float* x, const float* w, vf* acc
 ) noexcept nogil:
-    """The sum of a table, for pixels 1 or 2 floats apart: one load has several of them. A turn loads for the next one."""
+    """The sum of a table, for pixels 1 or 2 floats apart: one load gives several. Each iteration loads for the next."""
     cdef vf values[MAX_BY_LANE]
     cdef vf row[2]
     cdef const float* at = x + s.taps[0]

@@ -93,9 +93,9 @@ def _lacks(algorithm: Algorithm[Problem], problem: Problem, policy: AlgoPolicy, 
         if not condition.holds(problem):
             return condition.text
     if policy.reproducible and not algorithm.reproducible:
-        return "a policy without reproducible"
+        return "AlgoPolicy.reproducible to be off"
     if policy.binary_equal_between_batch and algorithm.depends_on_batch:
-        return "a policy without binary_equal_between_batch"
+        return "AlgoPolicy.binary_equal_between_batch to be off"
     if policy.optimized and algorithm.naive:
         return "a policy without LITE_ALGO_OPTIMIZED"
     if policy.workspace_limit is not None and algorithm.scratch(problem) * threads > policy.workspace_limit:
@@ -119,7 +119,7 @@ def choose(
     Raises
     ------
     LiteValueError
-        The policy excludes all of them, or forces one that there is not, that does not apply or that it excludes.
+        The policy excludes all of them, or forces one that does not exist, does not apply, or is excluded.
     """
     forced = policy.forced.get(table.kind)
     if forced is not None:

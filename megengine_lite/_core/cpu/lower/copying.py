@@ -78,7 +78,7 @@ def emit_fill(ctx: Lowering, node: Node, y: Tensor, value: np.ndarray) -> None:
 
 
 def numpy_views(ctx: Lowering, node: Node) -> list[View] | None:
-    """The views of its plain first input that an operator gives, for one whose ``compute`` only makes views.
+    """The outputs of a node as views of its plain first input, if its ``compute`` only makes views.
 
     To find them, ``compute`` runs on an array whose elements are never read. None if the value of another input is not
     known, or if ``compute`` copies.

@@ -118,7 +118,7 @@ class _Conv:
         bias_dtype = None if self.bias is None else self.bias.dtype
         is_quantized = p.input_dtype.is_quantized
         self.scale = sum_scale(p.input_dtype, filter_.dtype, bias_dtype, p.conv_dtype) if is_quantized else 1.0
-        # Rounding as in the original, where ties tell. It has kernels of their own for these channel-wise filters. They
+        # Rounds as the original does, which matters for ties. Its kernels for these channel-wise filters are special: they
         # add an integer bias to the sums, which all others add to their real values; and without an activation they
         # multiply by one factor, as convolutions of asymmetric types do.
         channel_wise = self.is_depthwise and self.w_shape[3] in _CHANNEL_WISE_SIZES
@@ -130,7 +130,7 @@ class _Conv:
             self.scale, p.conv_dtype, self.y.dtype, mode=p.conv.nonlineMode, z=self.z_var.dtype if self.z_var else None,
             add=p.add, real_bias=self.has_real_bias, one_factor=one_factor,
         ) or {}  # fmt: skip
-        # Kernels with one factor add integers only.
+        # Kernels that multiply by one factor can add integers only.
         if self.bias is not None and self.bias.dtype.is_float and (one_factor or not self._is_small(self.bias.const)):
             self.output = {}
         self.form = input_form(p.input_dtype, ctx.kernels.isa.dot, ctx.is_non_negative(self.x))

@@ -1,4 +1,4 @@
-"""Puts weights in the order in which kernels read them. Runs once per model, in numpy but for one kernel.
+"""Puts weights in the order in which kernels read them. Runs once per model: in numpy, except filters of Winograd.
 
 ::
 

@@ -31,7 +31,7 @@ def _heads(b: GraphBuilder, x: Value, count: int) -> Value:
 
 
 def _repeated(b: GraphBuilder, x: Value, like: Value) -> Value:
-    """The heads of x, each as often as it takes to have those of another value."""
+    """Repeats each head of x until there are as many as in another value."""
     own, wanted = b.dimension(x, 1), b.dimension(like, 1)
     times = b.elemwise(_M.FLOOR_DIV, wanted, own)
     wide = b.with_axes(x, [2])
