@@ -1,8 +1,8 @@
 """Extension modules of megengine_lite: every kernel source is compiled once per instruction set.
 
 Modules are gathered in few shared objects: one for each instruction set, ``_native`` for all that is compiled once, and
-one for the single module in C++. ``python setup.py build_ext --inplace`` builds beside the sources, with all cores. Three
-environment variables change what is built:
+one for the single module in C++. ``python setup.py build_ext --inplace`` builds beside the sources, with all cores.
+Three environment variables change what is built:
 
 ``MEGENGINE_LITE_BUILD_ONLY``      comma-separated module names (``conv_direct,program``); others stay as they are
 ``MEGENGINE_LITE_BUILD_ISA``       comma-separated instruction sets (``avx512``); others are skipped. ``native``: the
