@@ -17,7 +17,7 @@ of names. The names are
 ``int64_t h, w``                   ``h``, ``w``
 ``int64_t extent[2]``              ``extent0``, ``extent1``; the size is a number or a constant of the file
                                    or of ``shared.py``
-``Window window``                  those of the group: ``kh``, ``kw`` ...
+``FilterWindow window``            those of the group: ``kh``, ``kw`` ...
 ``Strides x_``                     those of the group behind the field's name: ``x_row``, ``x_plane``, ``x_image``
 =================================  ==============================================================
 

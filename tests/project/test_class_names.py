@@ -1,4 +1,4 @@
-"""No two classes of the package have the same name, but for operators and their tables of parameters."""
+"""No two classes or structs of the package have the same name, but for operators and their tables of parameters."""
 
 import re
 from collections import defaultdict
@@ -6,7 +6,12 @@ from collections import defaultdict
 from support.places import ROOT
 
 PACKAGE = ROOT / "megengine_lite"  # the sources, not what is installed
-CLASS = re.compile(r"^[ \t]*(?:cdef[ \t]+)?class[ \t]+(\w+)", re.M)
+# Classes of Python and Cython, structs, enumerations of C.
+CLASS = re.compile(
+    r"^[ \t]*(?:(?:cdef|cpdef|ctypedef)[ \t]+(?:packed[ \t]+)?(?:struct|union|enum)|(?:cdef[ \t]+)?class)[ \t]+(\w+)",
+    re.M,
+)
+SUFFIXES = (".py", ".pyx", ".pxd")
 # Both have the name of the operator.
 TWINS = (("_core/ir/params/", "_core/ir/onnx_params.py"), "_core/operators/")
 # The element type, and the original's table that has the number of one.
@@ -15,10 +20,15 @@ ALSO = {"DType": {"_core/ir/dtype.py", "_core/ir/params/elemwise.py"}}
 
 def test_a_name_stands_for_one_class():
     places = defaultdict(list)
-    for source in sorted(p for p in PACKAGE.rglob("*") if p.suffix in (".py", ".pyx")):
+    for source in sorted(p for p in PACKAGE.rglob("*") if p.suffix in SUFFIXES):
         for name in CLASS.findall(source.read_text()):
             places[name].append(source.relative_to(PACKAGE).as_posix())
-    assert len(places) > 400 and places["LiteTensor"] == ["tensor.py"]
+    assert len(places) > 500 and places["LiteTensor"] == ["tensor.py"]
+    assert places["BlockOutput"] == ["kernels/common/block.pxd"] and places["Replay"] == ["_core/cpu/program.pyx"]
+    # A .pxd file declares what the module of its name defines.
+    assert places["Storage"] == ["_core/system/memory.pxd", "_core/system/memory.pyx"]
+    for found in places.values():
+        found[:] = [p for p in found if not (p.endswith(".pxd") and p[:-3] + "pyx" in found)]
     shared = {name: found for name, found in places.items() if len(found) > 1}
     twins = {n for n, found in shared.items() if len(found) == 2 and all(map(str.startswith, found, TWINS))}
     assert len(twins) > 40

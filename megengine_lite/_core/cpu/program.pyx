@@ -5,7 +5,9 @@ from cpython.memoryview cimport PyMemoryView_FromMemory
 from libc.stdint cimport int64_t, uintptr_t
 from libc.stdlib cimport calloc, free
 
-from megengine_lite._core.cpu.threads cimport progress_made, progress_seen, progress_wait, run_on_threads, tell_of_refusal
+from megengine_lite._core.cpu.threads cimport (
+    progress_made, progress_seen, progress_wait, run_on_threads, tell_of_refusal,
+)
 from megengine_lite.kernels.common.kernel cimport kernel_fn
 
 
@@ -46,7 +48,7 @@ cdef struct Patch:
     int64_t offset
 
 
-cdef struct Run:
+cdef struct Replay:
     Record* records
     int64_t begin
     int64_t end
@@ -55,7 +57,7 @@ cdef struct Run:
     int64_t* clock      # end time of each record on thread 0, or NULL
 
 
-cdef void replay_alone(Run* run, char* scratch) noexcept nogil:
+cdef void replay_alone(Replay* run, char* scratch) noexcept nogil:
     cdef int64_t k
     cdef Record* r
     for k in range(run.begin, run.end):
@@ -65,7 +67,7 @@ cdef void replay_alone(Run* run, char* scratch) noexcept nogil:
             run.clock[k] = ml_now_ns()
 
 
-cdef void replay_together(Run* run, char* scratch, int thread) noexcept nogil:
+cdef void replay_together(Replay* run, char* scratch, int thread) noexcept nogil:
     """Takes pieces of each record until there are none, then waits until the record is done."""
     cdef int64_t k, piece, seen
     cdef Record* r
@@ -87,7 +89,7 @@ cdef void replay_together(Run* run, char* scratch, int thread) noexcept nogil:
 
 
 cdef void replay(void* context, int thread, int threads) noexcept nogil:
-    cdef Run* run = <Run*>context
+    cdef Replay* run = <Replay*>context
     cdef char* scratch = run.scratch + thread * run.scratch_stride
     cdef unsigned long long mode = ml_flush_denormals()
     if threads == 1:
@@ -218,7 +220,7 @@ cdef class Program:
         return self.addresses[base]
 
     cdef void replay(self, int64_t begin, int64_t end, int64_t* clock) noexcept nogil:
-        cdef Run context
+        cdef Replay context
         cdef int64_t k
         context.records = self.records
         context.begin = begin

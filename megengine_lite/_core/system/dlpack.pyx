@@ -72,7 +72,7 @@ cdef union Head:
 
 
 # What a capsule points to, in one allocation. The head stands first: its address is that of the whole.
-cdef struct Package:
+cdef struct CapsuleContent:
     Head head
     int64_t shape[MAX_NDIM]
     int64_t strides[MAX_NDIM]
@@ -108,7 +108,7 @@ def make_capsule(
     ``strides`` are in elements, ``code`` and ``bits`` as in DLPack.
     ``copied`` says that the memory was made for this capsule; only versioned capsules have a place for it.
     """
-    cdef Package* package = <Package*>calloc(1, sizeof(Package))
+    cdef CapsuleContent* package = <CapsuleContent*>calloc(1, sizeof(CapsuleContent))
     cdef DLTensor* tensor
     cdef int k
     if package == NULL:

@@ -12,7 +12,7 @@ cdef struct Strides:
 
 
 # How a filter moves over an image.
-cdef struct Window:
+cdef struct FilterWindow:
     int64_t kh, kw, stride_h, stride_w, dilate_h, dilate_w, pad_h, pad_w
 
 
@@ -21,7 +21,7 @@ include "pooling_mode_numbers.pxi"
 
 
 # How a pooling window moves over an image of h x w pixels; `mode` is that of the operator.
-cdef struct Pool:
+cdef struct PoolingWindow:
     int64_t mode, h, w, oh, ow, kh, kw, stride_h, stride_w, pad_h, pad_w
 
 

@@ -35,13 +35,13 @@ cdef enum:
 # (l < lanes_last for the last a), each times its own row of weights. Short sums give a table instead: x[taps[l]]
 # for l < lanes, in one loop. The table has SPARE_TAPS more, which are read but not used; behind the inputs of the last
 # pixel up to VW - 1 floats are read.
-cdef struct Sum:
+cdef struct BlockSum:
     int64_t n0, s0, n1, s1, n2, s2, lanes, lanes_last
     const int64_t* taps
 
 
 # Where results go, and how sums become results: y = activation(sum + bias + z). bias and z may be NULL.
-cdef struct Output:
+cdef struct BlockOutput:
     const float* bias
     const float* z
     int64_t z_pixel, z_plane
@@ -51,7 +51,7 @@ cdef struct Output:
     float a, b
 
 
-cdef inline inlined activate_stored_by(int CODE, const Output* o, int pixels, int vectors) noexcept nogil:
+cdef inline inlined activate_stored_by(int CODE, const BlockOutput* o, int pixels, int vectors) noexcept nogil:
     cdef vf a = vf_set1(o.a), x
     cdef float* y
     cdef int p, v
@@ -63,7 +63,7 @@ cdef inline inlined activate_stored_by(int CODE, const Output* o, int pixels, in
             vf_store(y, x)
 
 
-cdef inline inlined clip_stored(const Output* o, int pixels, int vectors) noexcept nogil:
+cdef inline inlined clip_stored(const BlockOutput* o, int pixels, int vectors) noexcept nogil:
     """Clips, and leaves NaN: the second operand is the result where one is NaN."""
     cdef vf low = vf_set1(o.a)
     cdef vf high = vf_set1(o.b)
@@ -76,7 +76,7 @@ cdef inline inlined clip_stored(const Output* o, int pixels, int vectors) noexce
             y += o.y_pixel
 
 
-cdef inline outlined activate_stored(const Output* o, int pixels, int vectors) noexcept nogil:
+cdef inline outlined activate_stored(const BlockOutput* o, int pixels, int vectors) noexcept nogil:
     """Applies an activation to the stored block, so that its code is not part of every unrolled block."""
     if o.code == ACT_CLIP_NAN:
         clip_stored(o, pixels, vectors)
@@ -92,7 +92,7 @@ cdef inline outlined activate_stored(const Output* o, int pixels, int vectors) n
         activate_stored_by(o.code, o, pixels, vectors)
 
 
-cdef inline inlined store_block(int KEEPS_NAN, int PIXELS, int VECTORS, vf* acc, const Output* o) noexcept nogil:
+cdef inline inlined store_block(int KEEPS_NAN, int PIXELS, int VECTORS, vf* acc, const BlockOutput* o) noexcept nogil:
     """Bias, z and activation, then the stores; acc is [PIXELS][VECTORS]. With KEEPS_NAN, for short sums, the code of
     CLIP_NAN is here, else in activate_stored: it would take registers of long sums."""
     cdef vf bias, low, high
@@ -154,7 +154,8 @@ cdef inline inlined fma_lanes(
 
 
 cdef inline inlined fma_whole_blocks(
-    int INPUT, int PIXELS, int VECTORS, int64_t STEP, int64_t count, const Sum* s, const float* x, const float* w, vf* acc
+    int INPUT, int PIXELS, int VECTORS, int64_t STEP, int64_t count, const BlockSum* s, const float* x,
+    const float* w, vf* acc
 ) noexcept nogil:
     """The part of a sum for a < count, where `lanes` is VW."""
     cdef const float* at
@@ -175,7 +176,7 @@ cdef inline inlined fma_whole_blocks(
 
 
 cdef inline inlined fma_taps(
-    int PIXELS, int VECTORS, int64_t STEP, const Sum* s, const float* x, const float* w, vf* acc
+    int PIXELS, int VECTORS, int64_t STEP, const BlockSum* s, const float* x, const float* w, vf* acc
 ) noexcept nogil:
     """The sum of a table, for pixels 1 or 2 floats apart: one load gives several. Each iteration loads for the next."""
     cdef vf values[MAX_BY_LANE]
@@ -205,7 +206,8 @@ cdef inline inlined fma_taps(
 
 
 cdef inline inlined conv_block_by_lane(
-    int INPUT, int PIXELS, int VECTORS, int64_t STEP, const Sum* s, const float* x, const float* w, const Output* o
+    int INPUT, int PIXELS, int VECTORS, int64_t STEP, const BlockSum* s, const float* x, const float* w,
+    const BlockOutput* o
 ) noexcept nogil:
     """conv_block, with several inputs from one load."""
     cdef vf acc[MAX_ACC]
@@ -237,7 +239,8 @@ cdef inline inlined conv_block_by_lane(
 
 
 cdef inline inlined conv_block(
-    int INPUT, int PIXELS, int VECTORS, int64_t STEP, const Sum* s, const float* x, const float* w, const Output* o
+    int INPUT, int PIXELS, int VECTORS, int64_t STEP, const BlockSum* s, const float* x, const float* w,
+    const BlockOutput* o
 ) noexcept nogil:
     """One block. Pixel p reads from x + p STEP; weights are [a][b][c][l][VECTORS VW]."""
     cdef vf acc[MAX_ACC]
@@ -286,7 +289,8 @@ cdef inline int block_pixels(int INPUT, int vectors) noexcept nogil:
 # on ARM64 gcc then loads in another order: the largest loop of conv_direct takes 65 cycles instead of 58 in the model of
 # a Cortex-A55.
 cdef inline inlined conv_block_up_to_8(
-    int INPUT, int pixels, int VECTORS, int64_t STEP, const Sum* s, const float* x, const float* w, const Output* o
+    int INPUT, int pixels, int VECTORS, int64_t STEP, const BlockSum* s, const float* x, const float* w,
+    const BlockOutput* o
 ) noexcept nogil:
     if pixels == 8:
         conv_block(INPUT, 8, VECTORS, STEP, s, x, w, o)
@@ -307,7 +311,8 @@ cdef inline inlined conv_block_up_to_8(
 
 
 cdef inline inlined conv_block_of(
-    int INPUT, int pixels, int VECTORS, int64_t STEP, const Sum* s, const float* x, const float* w, const Output* o
+    int INPUT, int pixels, int VECTORS, int64_t STEP, const BlockSum* s, const float* x, const float* w,
+    const BlockOutput* o
 ) noexcept nogil:
     """conv_block for a number of pixels that is no constant: at most block_pixels(INPUT, VECTORS)."""
     if BY_LANE:
@@ -345,7 +350,8 @@ cdef inline inlined conv_block_of(
 
 
 cdef inline inlined conv_block_any_step(
-    int INPUT, int pixels, int VECTORS, int64_t step, const Sum* s, const float* x, const float* w, const Output* o
+    int INPUT, int pixels, int VECTORS, int64_t step, const BlockSum* s, const float* x, const float* w,
+    const BlockOutput* o
 ) noexcept nogil:
     """For steps that are rare in networks: few pixels at a time, so that their addresses fit the integer registers."""
     if VREGS == 32 and pixels == 7:
@@ -365,8 +371,8 @@ cdef inline inlined conv_block_any_step(
 
 
 cdef inline inlined conv_blocks(
-    int INPUT, int VECTORS, int64_t STEP1, int64_t STEP2, int64_t step, int64_t pixels, const Sum* s, const float* x,
-    const float* w, Output* o
+    int INPUT, int VECTORS, int64_t STEP1, int64_t STEP2, int64_t step, int64_t pixels, const BlockSum* s,
+    const float* x, const float* w, BlockOutput* o
 ) noexcept nogil:
     """A row of pixels in blocks of nearly equal size: a small last block would wait for the latency of its sums."""
     cdef int64_t largest = block_pixels(INPUT, VECTORS) if step == STEP1 or step == STEP2 else 7 if VREGS == 32 else 5
@@ -390,8 +396,8 @@ cdef inline inlined conv_blocks(
 
 
 cdef inline inlined conv_row(
-    int INPUT, int64_t STEP1, int64_t STEP2, int vectors, int64_t step, int64_t pixels, const Sum* s, const float* x,
-    const float* w, Output o
+    int INPUT, int64_t STEP1, int64_t STEP2, int vectors, int64_t step, int64_t pixels, const BlockSum* s,
+    const float* x, const float* w, BlockOutput o
 ) noexcept nogil:
     """`pixels` outputs side by side, of `vectors` (1 or 2) channel blocks; fast when `step` is STEP1 or STEP2."""
     if vectors == 2:
@@ -400,7 +406,7 @@ cdef inline inlined conv_row(
         conv_blocks(INPUT, 1, STEP1, STEP2, step, pixels, s, x, w, &o)
 
 
-cdef inline inlined set_activation(Output* o, const Epilogue* e) noexcept nogil:
+cdef inline inlined set_activation(BlockOutput* o, const Epilogue* e) noexcept nogil:
     """RELU becomes a clip without upper end."""
     o.code = <int>e.activation
     o.a = 0.0 if e.activation == ACT_RELU else <float>e.act_a

@@ -9,8 +9,8 @@ from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t
 
 from megengine_lite.kernels.common.simd cimport (
     BY_LANE, DOT_SIGNED, DOT_STEPS, DOT_UNSIGNED, VREGS, VW, inlined, is_constant, vi, vi_add_pairs, vi_byte_products,
-    vi_dot, vi_dot_lane, vi_dot_pairs, vi_dot_signed, vi_dot_signed_lane, vi_even, vi_even_pairs, vi_load, vi_load_quads,
-    vi_odd, vi_odd_pairs, vi_set1, vi_set1_bytes, vi_spread_pair, vi_store,
+    vi_dot, vi_dot_lane, vi_dot_pairs, vi_dot_signed, vi_dot_signed_lane, vi_even, vi_even_pairs, vi_load,
+    vi_load_quads, vi_odd, vi_odd_pairs, vi_set1, vi_set1_bytes, vi_spread_pair, vi_store,
 )
 
 cdef enum:
@@ -22,7 +22,7 @@ cdef enum:
 # What is summed for one output: x[a s0 + b s1 + c s2 + l quad ..+3] for a < n0, b < n1, c < n2, l < steps (steps_last
 # for the last a), each times its own weights. If weights are sums of several bytes, all of it is done `parts` times.
 # `second` is for blocks of two rows: the distance of the second one in bytes.
-cdef struct Sum:
+cdef struct DotSum:
     int64_t parts, n0, s0, n1, s1, n2, s2, steps, steps_last, quad, second
 
 
@@ -90,8 +90,8 @@ cdef inline inlined dot_by_lane(
 
 
 cdef inline inlined dot_block(
-    int PIXELS, int VECTORS, int64_t STEP, bint PLAIN, bint TWO_ROWS, const Sum* s, const uint8_t* x, const int8_t* w,
-    const int32_t* bias, int32_t* sums
+    int PIXELS, int VECTORS, int64_t STEP, bint PLAIN, bint TWO_ROWS, const DotSum* s, const uint8_t* x,
+    const int8_t* w, const int32_t* bias, int32_t* sums
 ) noexcept nogil:
     """One block. Pixel p reads from x + p STEP, the second half of two rows from x + second + (p - PIXELS / 2) STEP.
     Weights are [part][a][b][c][l][VECTORS VW][4]; sums [p][v][VW] begin with the bias."""
@@ -148,8 +148,8 @@ cdef inline inlined dot_block(
 
 
 cdef inline inlined dot_block_of(
-    int pixels, int VECTORS, int64_t STEP, bint PLAIN, const Sum* s, const uint8_t* x, const int8_t* w, const int32_t* bias,
-    int32_t* sums
+    int pixels, int VECTORS, int64_t STEP, bint PLAIN, const DotSum* s, const uint8_t* x, const int8_t* w,
+    const int32_t* bias, int32_t* sums
 ) noexcept nogil:
     """dot_block for a number of pixels that is only known now: at most block_pixels()."""
     if VREGS == 32 and not DOT_STEPS and pixels == 14:
@@ -177,8 +177,8 @@ cdef inline inlined dot_block_of(
 
 
 cdef inline inlined dot_block_few(
-    int pixels, int VECTORS, int64_t step, bint PLAIN, const Sum* s, const uint8_t* x, const int8_t* w, const int32_t* bias,
-    int32_t* sums
+    int pixels, int VECTORS, int64_t step, bint PLAIN, const DotSum* s, const uint8_t* x, const int8_t* w,
+    const int32_t* bias, int32_t* sums
 ) noexcept nogil:
     """At most FEW_PIXELS: their addresses fit the integer registers, so that the step need not be a constant."""
     if pixels == 4:

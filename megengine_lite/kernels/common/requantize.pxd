@@ -12,8 +12,8 @@ from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t
 from megengine_lite.kernels.common.arguments cimport Requantize
 from megengine_lite.kernels.common.shared cimport OUT_BYTES, OUT_REAL, OUT_SUM
 from megengine_lite.kernels.common.simd cimport (
-    VW, inlined, outlined, vf, vf_load, vf_max, vf_min, vf_product, vf_set1, vf_store, vf_to_vi, vf_to_vi_any, vf_trunc, vi,
-    vi_load, vi_load_s8, vi_max, vi_set1, vi_store, vi_store4_s8, vi_store_8, vi_store_s8, vi_to_vf,
+    VW, inlined, outlined, vf, vf_load, vf_max, vf_min, vf_product, vf_set1, vf_store, vf_to_vi, vf_to_vi_any,
+    vf_trunc, vi, vi_load, vi_load_s8, vi_max, vi_set1, vi_store, vi_store4_s8, vi_store_8, vi_store_s8, vi_to_vf,
 )
 from megengine_lite.kernels.common.vmath cimport ACT_NONE, activate, v_copysign
 
@@ -25,7 +25,7 @@ cdef enum OutputPath:
 
 
 # Where results go, and how sums become results. Strides are in bytes. real_bias and z may be NULL.
-cdef struct Output:
+cdef struct Int8Output:
     const float* real_bias
     const uint8_t* z
     int64_t z_pixel, z_plane
@@ -51,7 +51,7 @@ cdef inline vf staged_value(vf x, vf reciprocal, vf low, vf high, vf scale) noex
     return vf_product(vf_trunc(with_half(clamped(vf_product(x, reciprocal), low, high))), scale)
 
 
-cdef inline vf bias_of(const Output* o, int v) noexcept nogil:
+cdef inline vf bias_of(const Int8Output* o, int v) noexcept nogil:
     if o.real_bias:
         return vf_load(o.real_bias + v * VW)
     return vf_set1(0.0)
@@ -66,7 +66,7 @@ cdef inline vi scaled_byte(bint POSITIVE, const int32_t* sums, vf scale, vf bias
 
 
 cdef inline inlined store_scaled(
-    bint POSITIVE, const int32_t* sums, int pixels, int vectors, const Output* o
+    bint POSITIVE, const int32_t* sums, int pixels, int vectors, const Int8Output* o
 ) noexcept nogil:
     cdef vf scale = vf_set1(o.scale), reciprocal = vf_set1(o.reciprocal), bias
     cdef int64_t step = vectors * VW
@@ -97,15 +97,15 @@ cdef inline inlined store_scaled(
             p += 1
 
 
-cdef inline outlined store_positive(const int32_t* sums, int pixels, int vectors, const Output* o) noexcept nogil:
+cdef inline outlined store_positive(const int32_t* sums, int pixels, int vectors, const Int8Output* o) noexcept nogil:
     store_scaled(True, sums, pixels, vectors, o)
 
 
-cdef inline outlined store_signed(const int32_t* sums, int pixels, int vectors, const Output* o) noexcept nogil:
+cdef inline outlined store_signed(const int32_t* sums, int pixels, int vectors, const Int8Output* o) noexcept nogil:
     store_scaled(False, sums, pixels, vectors, o)
 
 
-cdef inline outlined store_residual(const int32_t* sums, int pixels, int vectors, const Output* o) noexcept nogil:
+cdef inline outlined store_residual(const int32_t* sums, int pixels, int vectors, const Int8Output* o) noexcept nogil:
     cdef vf scale = vf_set1(o.scale), z_scale = vf_set1(o.z_scale), low = vf_set1(o.low)
     cdef vf mid_low = vf_set1(o.mid_low), mid_high = vf_set1(o.mid_high), mid_scale = vf_set1(o.mid_scale)
     cdef vf mid_reciprocal = vf_set1(o.mid_reciprocal), reciprocal = vf_set1(o.reciprocal), bias, x
@@ -126,7 +126,7 @@ cdef inline outlined store_residual(const int32_t* sums, int pixels, int vectors
             z += o.z_pixel
 
 
-cdef inline outlined store_any(const int32_t* sums, int pixels, int vectors, const Output* o) noexcept nogil:
+cdef inline outlined store_any(const int32_t* sums, int pixels, int vectors, const Int8Output* o) noexcept nogil:
     cdef vf scale = vf_set1(o.scale), low = vf_set1(o.low), high = vf_set1(o.high)
     cdef vf mid_low = vf_set1(o.mid_low), mid_high = vf_set1(o.mid_high), mid_scale = vf_set1(o.mid_scale)
     cdef vf mid_reciprocal = vf_set1(o.mid_reciprocal)
@@ -163,7 +163,7 @@ cdef inline outlined store_any(const int32_t* sums, int pixels, int vectors, con
                 vi_store(<int32_t*>y, total)
 
 
-cdef inline inlined store_sums(const int32_t* sums, int pixels, int vectors, const Output* o) noexcept nogil:
+cdef inline inlined store_sums(const int32_t* sums, int pixels, int vectors, const Int8Output* o) noexcept nogil:
     """Stores a block of sums [pixel][vector][VW]."""
     if o.path == PATH_POSITIVE:
         store_positive(sums, pixels, vectors, o)
@@ -175,7 +175,7 @@ cdef inline inlined store_sums(const int32_t* sums, int pixels, int vectors, con
         store_any(sums, pixels, vectors, o)
 
 
-cdef inline int output_path(const Output* o) noexcept nogil:
+cdef inline int output_path(const Int8Output* o) noexcept nogil:
     """The fastest way to store results. The fast ones leave the upper bound to a saturating store and need results that
     fit int32. real_bias does not count here: it must not be larger than int32 sums can be."""
     cdef bint signed_bytes = o.kind == OUT_BYTES and o.y_zero == 0 and o.high == 127 and (o.low == -128 or o.low >= 0)
@@ -193,12 +193,12 @@ cdef inline int output_path(const Output* o) noexcept nogil:
     return PATH_POSITIVE if o.low == 0 else PATH_SIGNED
 
 
-cdef inline int64_t result_size(const Output* o) noexcept nogil:
+cdef inline int64_t result_size(const Int8Output* o) noexcept nogil:
     """Bytes of a result."""
     return 1 if o.kind == OUT_BYTES else 4
 
 
-cdef inline void skip_pixels(Output* o, int64_t count) noexcept nogil:
+cdef inline void skip_pixels(Int8Output* o, int64_t count) noexcept nogil:
     """Goes on to the pixels behind those that were stored."""
     o.y += count * o.y_pixel
     if o.z:
@@ -206,7 +206,7 @@ cdef inline void skip_pixels(Output* o, int64_t count) noexcept nogil:
 
 
 cdef inline void read_output(
-    Output* o, const Requantize* r, const float* real_bias, const uint8_t* z, int64_t y_pixel, int64_t y_plane,
+    Int8Output* o, const Requantize* r, const float* real_bias, const uint8_t* z, int64_t y_pixel, int64_t y_plane,
     int64_t z_pixel, int64_t z_plane
 ) noexcept nogil:
     """Everything but the address of y; strides are in elements."""

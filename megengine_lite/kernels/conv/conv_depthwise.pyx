@@ -7,8 +7,8 @@ filters use a list of taps. Weights: ``[channel block][kh][kw][VW]``.
 
 from libc.stdint cimport int64_t
 
-from megengine_lite.kernels.common.block cimport Output, set_activation, store_block
-from megengine_lite.kernels.common.arguments cimport Epilogue, Strides, Window
+from megengine_lite.kernels.common.block cimport BlockOutput, set_activation, store_block
+from megengine_lite.kernels.common.arguments cimport Epilogue, FilterWindow, Strides
 from megengine_lite.kernels.common.simd cimport BY_LANE, VW, inlined, outlined, vf, vf_fma, \
     vf_fma_in_order, vf_held, vf_load, vf_zero
 
@@ -27,7 +27,7 @@ cdef struct Filter:
 
 
 cdef inline inlined sliding_block(
-    int PIXELS, int COLUMNS, int STRIDE, const Filter* f, const float* x, const float* w, const Output* o
+    int PIXELS, int COLUMNS, int STRIDE, const Filter* f, const float* x, const float* w, const BlockOutput* o
 ) noexcept nogil:
     """PIXELS outputs of a filter of COLUMNS columns: column q of the input is tap q - STRIDE p of output p."""
     cdef vf acc[MAX_PIXELS]
@@ -75,7 +75,8 @@ cdef inline inlined row_of_two(
 
 
 cdef inline inlined two_row_block(
-    int PIXELS, int COLUMNS, const Filter* f, const float* x, const float* w, const Output* o, const Output* below
+    int PIXELS, int COLUMNS, const Filter* f, const float* x, const float* w, const BlockOutput* o,
+    const BlockOutput* below
 ) noexcept nogil:
     """PIXELS outputs in each of two rows, which read all but one of their input rows in common."""
     cdef vf acc[2 * MAX_PIXELS]
@@ -94,7 +95,7 @@ cdef inline inlined two_row_block(
 
 
 cdef inline inlined listed_block(
-    int PIXELS, const Filter* f, const float* x, const float* w, const Output* o
+    int PIXELS, const Filter* f, const float* x, const float* w, const BlockOutput* o
 ) noexcept nogil:
     """PIXELS outputs of any filter."""
     cdef vf acc[MAX_PIXELS]
@@ -113,8 +114,8 @@ cdef inline inlined listed_block(
 
 
 cdef inline inlined block(
-    bint TWO, int PIXELS, int COLUMNS, int STRIDE, const Filter* f, const float* x, const float* w, const Output* o,
-    const Output* below
+    bint TWO, int PIXELS, int COLUMNS, int STRIDE, const Filter* f, const float* x, const float* w,
+    const BlockOutput* o, const BlockOutput* below
 ) noexcept nogil:
     if TWO:
         two_row_block(PIXELS, COLUMNS, f, x, w, o, below)
@@ -126,13 +127,13 @@ cdef inline inlined block(
 
 cdef inline inlined blocks_of(
     bint TWO, int COLUMNS, int STRIDE, int64_t left, int64_t y_row, int64_t z_row, const Filter* f, const float* x,
-    const float* w, Output at
+    const float* w, BlockOutput at
 ) noexcept nogil:
     """`left` pixels of an output row; with TWO also those of the row below.
 
     Blocks are independent and short, so that the small ones at the end of a row run beside others.
     """
-    cdef Output below = at
+    cdef BlockOutput below = at
     cdef int count
     below.y += y_row
     if below.z:
@@ -163,7 +164,7 @@ cdef inline inlined blocks_of(
 
 cdef inline inlined rows_of(
     int COLUMNS, int STRIDE, int64_t rows, int64_t pixels, int64_t x_row, int64_t y_row, int64_t z_row,
-    const Filter* f, const float* x, const float* w, Output o
+    const Filter* f, const float* x, const float* w, BlockOutput o
 ) noexcept nogil:
     """Neighbouring output rows of one plane; COLUMNS 0 means any filter."""
     cdef int64_t r = 0, done
@@ -183,7 +184,7 @@ cdef inline inlined rows_of(
 
 cdef inline outlined depthwise_rows(
     int64_t sliding, int64_t rows, int64_t pixels, int64_t x_row, int64_t y_row, int64_t z_row, const Filter* f,
-    const float* x, const float* w, const Output* o
+    const float* x, const float* w, const BlockOutput* o
 ) noexcept nogil:
     if sliding and f.kw == 3 and f.step == VW:
         rows_of(3, 1, rows, pixels, x_row, y_row, z_row, f, x, w, o[0])
@@ -205,7 +206,7 @@ cdef struct ConvDepthwiseArgs:
     float* y
     Strides x_, y_, z_
     int64_t y_pixel, blocks, oh, ow
-    Window window
+    FilterWindow window
     Epilogue epilogue
 
 
@@ -235,7 +236,7 @@ cdef void conv_depthwise_f32(const ConvDepthwiseArgs* a, int64_t begin, int64_t 
     cdef int64_t* offsets = <int64_t*>scratch
     cdef int64_t item, n, c, r, j, k, rows
     cdef Filter f
-    cdef Output o
+    cdef BlockOutput o
     for j in range(kh):
         for k in range(kw):
             offsets[j * kw + k] = j * dilate_h * x_row + k * dilate_w * VW

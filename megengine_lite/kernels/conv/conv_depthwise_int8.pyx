@@ -7,7 +7,7 @@ kw][channel][4]`` with zeros behind the last tap (:func:`megengine_lite._core.cp
 from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t
 
 from megengine_lite.kernels.common.arguments cimport Requantize, Strides
-from megengine_lite.kernels.common.requantize cimport Output, read_output, result_size, skip_pixels, store_sums
+from megengine_lite.kernels.common.requantize cimport Int8Output, read_output, result_size, skip_pixels, store_sums
 from megengine_lite.kernels.common.simd cimport (
     DOT_SIGNED, DOT_STEPS, DOT_UNSIGNED, VREGS, VW, inlined, outlined, vi, vi_dot, vi_dot_pairs, vi_dot_signed, vi_even,
     vi_load, vi_load_quad, vi_odd, vi_set1, vi_store,
@@ -60,7 +60,7 @@ cdef inline inlined depthwise_block(
 
 cdef inline inlined depthwise_pixels(
     int64_t STEP, bint PLAIN, int64_t pixels, const Taps* t, const uint8_t* x, const int8_t* w, const int32_t* bias,
-    Output o
+    Int8Output o
 ) noexcept nogil:
     cdef int32_t sums[MAX_PIXELS * VW]
     cdef int count
@@ -87,7 +87,8 @@ cdef inline inlined depthwise_pixels(
 
 
 cdef inline inlined depthwise_row(
-    bint PLAIN, int64_t pixels, const Taps* t, const uint8_t* x, const int8_t* w, const int32_t* bias, const Output* o
+    bint PLAIN, int64_t pixels, const Taps* t, const uint8_t* x, const int8_t* w, const int32_t* bias,
+    const Int8Output* o
 ) noexcept nogil:
     if t.stride == VW:
         depthwise_pixels(VW, PLAIN, pixels, t, x, w, bias, o[0])
@@ -98,13 +99,13 @@ cdef inline inlined depthwise_row(
 
 
 cdef inline outlined depthwise_plain(
-    int64_t pixels, const Taps* t, const uint8_t* x, const int8_t* w, const int32_t* bias, const Output* o
+    int64_t pixels, const Taps* t, const uint8_t* x, const int8_t* w, const int32_t* bias, const Int8Output* o
 ) noexcept nogil:
     depthwise_row(True, pixels, t, x, w, bias, o)
 
 
 cdef inline outlined depthwise_flipped(
-    int64_t pixels, const Taps* t, const uint8_t* x, const int8_t* w, const int32_t* bias, const Output* o
+    int64_t pixels, const Taps* t, const uint8_t* x, const int8_t* w, const int32_t* bias, const Int8Output* o
 ) noexcept nogil:
     depthwise_row(False, pixels, t, x, w, bias, o)
 
@@ -144,7 +145,7 @@ cdef void conv_depthwise_int8(const ConvDepthwiseInt8Args* a, int64_t begin, int
     cdef const uint8_t* from_x
     cdef const int8_t* from_w
     cdef Taps t
-    cdef Output o
+    cdef Int8Output o
     read_output(&o, &a.requantize, real_bias, z, VW, y_plane, VW, z_plane)
     size = result_size(&o)
     t = Taps(parts, kh, dilate_h * x_row, quads, quad * VW, stride_w * VW, <int32_t>flip)

@@ -9,8 +9,8 @@ import numpy as np
 
 from libc.stdint cimport int64_t
 
-from megengine_lite.kernels.common.block cimport FAR, Output, Sum, conv_row, set_activation
-from megengine_lite.kernels.common.arguments cimport Epilogue, Strides, Window
+from megengine_lite.kernels.common.block cimport FAR, BlockOutput, BlockSum, conv_row, set_activation
+from megengine_lite.kernels.common.arguments cimport Epilogue, FilterWindow, Strides
 from megengine_lite.kernels.common.conv_tiles cimport Division, Part, division, part_of
 from megengine_lite.kernels.common.shared cimport TILE_BLOCKS
 from megengine_lite.kernels.common.simd cimport VW, outlined
@@ -20,7 +20,7 @@ from megengine_lite.kernels.common.array_checks import conv_extents
 
 
 cdef inline outlined direct_row(
-    int vectors, int64_t step, int64_t pixels, const Sum* s, const float* x, const float* w, const Output* o
+    int vectors, int64_t step, int64_t pixels, const BlockSum* s, const float* x, const float* w, const BlockOutput* o
 ) noexcept nogil:
     conv_row(FAR, VW, 2 * VW, vectors, step, pixels, s, x, w, o[0])
 
@@ -33,7 +33,7 @@ cdef struct ConvDirectArgs:
     float* y
     Strides x_, y_, z_
     int64_t y_pixel, groups, ic, oc, oh, ow, band, chunks
-    Window window
+    FilterWindow window
     Epilogue epilogue
 
 
@@ -60,9 +60,9 @@ cdef void conv_direct_f32(const ConvDirectArgs* a, int64_t begin, int64_t end, v
     cdef int64_t depth = ic * kh * kw, item
     cdef Division whole = division(groups, oc_blocks, oh, ow, a.band, a.chunks)
     cdef Part p
-    cdef Sum s
-    cdef Output o
-    s = Sum(ic_blocks, x_plane, kh, dilate_h * x_row, kw, dilate_w * VW, VW, ic - (ic_blocks - 1) * VW, NULL)
+    cdef BlockSum s
+    cdef BlockOutput o
+    s = BlockSum(ic_blocks, x_plane, kh, dilate_h * x_row, kw, dilate_w * VW, VW, ic - (ic_blocks - 1) * VW, NULL)
     o.z_pixel = VW
     o.z_plane = z_plane
     o.y_pixel = y_pixel
@@ -131,7 +131,7 @@ def conv_direct(const float[:, :, :, :, ::1] x not None, const float[::1] packed
         y_=Strides(row=ow * VW, plane=oh * ow * VW, image=blocks * oh * ow * VW),
         z_=Strides(row=0, plane=0, image=0),
         y_pixel=VW, groups=groups, ic=ic, oc=oc, oh=oh, ow=ow, band=oh, chunks=1,
-        window=Window(
+        window=FilterWindow(
             kh=kh, kw=kw, stride_h=stride[0], stride_w=stride[1], dilate_h=dilate[0], dilate_w=dilate[1],
             pad_h=0, pad_w=0,
         ),

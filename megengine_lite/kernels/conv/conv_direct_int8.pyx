@@ -9,9 +9,11 @@ ic][channels of the tile][4]``, where the last ic block of a group has only the 
 from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t
 
 from megengine_lite.kernels.common.conv_tiles cimport Division, Part, division, part_of
-from megengine_lite.kernels.common.dot cimport FEW_PIXELS, MAX_SUMS, Sum, block_pixels, dot_block, dot_block_few, dot_block_of
-from megengine_lite.kernels.common.arguments cimport Requantize, Strides, Window
-from megengine_lite.kernels.common.requantize cimport Output, read_output, result_size, skip_pixels, store_sums
+from megengine_lite.kernels.common.dot cimport (
+    FEW_PIXELS, MAX_SUMS, DotSum, block_pixels, dot_block, dot_block_few, dot_block_of,
+)
+from megengine_lite.kernels.common.arguments cimport FilterWindow, Requantize, Strides
+from megengine_lite.kernels.common.requantize cimport Int8Output, read_output, result_size, skip_pixels, store_sums
 from megengine_lite.kernels.common.simd cimport DOT_UNSIGNED, VW, inlined, outlined
 
 
@@ -21,8 +23,8 @@ cdef enum:
 
 
 cdef inline inlined dot_row(
-    int VECTORS, int64_t STEP1, int64_t STEP2, bint PLAIN, int64_t step, int64_t pixels, const Sum* s,
-    const uint8_t* x, const int8_t* w, const int32_t* bias, Output o
+    int VECTORS, int64_t STEP1, int64_t STEP2, bint PLAIN, int64_t step, int64_t pixels, const DotSum* s,
+    const uint8_t* x, const int8_t* w, const int32_t* bias, Int8Output o
 ) noexcept nogil:
     """`pixels` outputs side by side, in blocks of nearly equal size; fast when `step` is STEP1 or STEP2."""
     cdef int32_t sums[MAX_SUMS * VW]
@@ -46,8 +48,8 @@ cdef inline inlined dot_row(
 
 
 cdef inline inlined dot_two_rows(
-    int VECTORS, int64_t STEP, bint PLAIN, const Sum* s, const uint8_t* x, const int8_t* w, const int32_t* bias,
-    int64_t y_row, int64_t z_row, Output o
+    int VECTORS, int64_t STEP, bint PLAIN, const DotSum* s, const uint8_t* x, const int8_t* w, const int32_t* bias,
+    int64_t y_row, int64_t z_row, Int8Output o
 ) noexcept nogil:
     """Two rows of PAIRED pixels in one block."""
     cdef int32_t sums[MAX_SUMS * VW]
@@ -60,15 +62,15 @@ cdef inline inlined dot_two_rows(
 
 
 # A work item's place: output pixels of one or two rows, for one or two channel blocks.
-cdef struct Place:
+cdef struct ItemPlace:
     int vectors
     bint two_rows
     int64_t step, pixels, y_row, z_row
 
 
 cdef inline inlined dot_place(
-    int64_t STEP1, int64_t STEP2, bint PLAIN, const Place* at, const Sum* s, const uint8_t* x, const int8_t* w,
-    const int32_t* bias, const Output* o
+    int64_t STEP1, int64_t STEP2, bint PLAIN, const ItemPlace* at, const DotSum* s, const uint8_t* x, const int8_t* w,
+    const int32_t* bias, const Int8Output* o
 ) noexcept nogil:
     if block_pixels() >= 2 * PAIRED and at.two_rows:
         if at.vectors == 2 and at.step == STEP1:
@@ -86,19 +88,19 @@ cdef inline inlined dot_place(
 
 
 cdef inline outlined dot_plain_blocks(
-    const Place* at, const Sum* s, const uint8_t* x, const int8_t* w, const int32_t* bias, const Output* o
+    const ItemPlace* at, const DotSum* s, const uint8_t* x, const int8_t* w, const int32_t* bias, const Int8Output* o
 ) noexcept nogil:
     dot_place(VW, 2 * VW, True, at, s, x, w, bias, o)
 
 
 cdef inline outlined dot_signed_blocks(
-    const Place* at, const Sum* s, const uint8_t* x, const int8_t* w, const int32_t* bias, const Output* o
+    const ItemPlace* at, const DotSum* s, const uint8_t* x, const int8_t* w, const int32_t* bias, const Int8Output* o
 ) noexcept nogil:
     dot_place(VW, 2 * VW, False, at, s, x, w, bias, o)
 
 
 cdef inline outlined dot_image(
-    const Place* at, const Sum* s, const uint8_t* x, const int8_t* w, const int32_t* bias, const Output* o
+    const ItemPlace* at, const DotSum* s, const uint8_t* x, const int8_t* w, const int32_t* bias, const Int8Output* o
 ) noexcept nogil:
     dot_place(4, 8, DOT_UNSIGNED, at, s, x, w, bias, o)
 
@@ -112,7 +114,7 @@ cdef struct ConvDirectInt8Args:
     uint8_t* y
     Strides x_, y_, z_
     int64_t x_pixel, y_pixel, z_pixel, groups, ic, oc, oh, ow, lines, band, chunks, parts, plain
-    Window window
+    FilterWindow window
     Requantize requantize
 
 
@@ -147,15 +149,15 @@ cdef void conv_direct_int8(const ConvDirectInt8Args* a, int64_t begin, int64_t e
     cdef const uint8_t* from_x
     cdef const int8_t* from_w
     cdef const int32_t* from_bias
-    cdef Sum s
-    cdef Output o
-    cdef Place at
+    cdef DotSum s
+    cdef Int8Output o
+    cdef ItemPlace at
     read_output(&o, &a.requantize, real_bias, z, y_pixel, y_plane, z_pixel, z_plane)
     size = result_size(&o)
     at.step = stride_w * x_pixel
     at.y_row = y_row * size
     at.z_row = z_row
-    s = Sum(
+    s = DotSum(
         parts, ic_blocks, x_plane, kh, dilate_h * x_row, kw, dilate_w * x_pixel, x_pixel // 4, quads, 4, stride_h * x_row
     )
     if x_pixel == 4 and dilate_w == 1:  # the taps of a row are one run of quads

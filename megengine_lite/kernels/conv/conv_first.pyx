@@ -7,14 +7,14 @@ Weights: ``[tile of 2 channel blocks][ic][kh][kw][channels of the tile]``
 from libc.stdint cimport int64_t
 from libc.string cimport memcpy, memset
 
-from megengine_lite.kernels.common.block cimport Output, SPARE_TAPS, Sum, TABLE, conv_row, set_activation
-from megengine_lite.kernels.common.arguments cimport Epilogue, Strides, Window
+from megengine_lite.kernels.common.block cimport SPARE_TAPS, TABLE, BlockOutput, BlockSum, conv_row, set_activation
+from megengine_lite.kernels.common.arguments cimport Epilogue, FilterWindow, Strides
 from megengine_lite.kernels.common.shared cimport TILE_BLOCKS
 from megengine_lite.kernels.common.simd cimport VW, outlined
 
 
 cdef inline outlined first_row(
-    int vectors, int64_t step, int64_t pixels, const Sum* s, const float* x, const float* w, const Output* o
+    int vectors, int64_t step, int64_t pixels, const BlockSum* s, const float* x, const float* w, const BlockOutput* o
 ) noexcept nogil:
     conv_row(TABLE, 1, 2, vectors, step, pixels, s, x, w, o[0])
 
@@ -33,7 +33,7 @@ cdef struct ConvFirstArgs:
     float* y
     Strides y_, z_
     int64_t ic, ih, iw, oc, oh, ow
-    Window window
+    FilterWindow window
     Epilogue epilogue
 
 
@@ -65,14 +65,14 @@ cdef void conv_first_f32(const ConvFirstArgs* a, int64_t begin, int64_t end, voi
     cdef float* rows = <float*>(taps + ic * kh * kw + SPARE_TAPS)
     cdef float* row
     cdef int64_t item, n, r, c, k, at, tile, block
-    cdef Sum s
-    cdef Output o
+    cdef BlockSum s
+    cdef BlockOutput o
     for k in range(ic * kh):
         for c in range(kw):
             taps[k * kw + c] = k * padded + c * dilate_w
     for k in range(SPARE_TAPS):
         taps[ic * kh * kw + k] = 0
-    s = Sum(0, 0, 0, 0, 0, 0, ic * kh * kw, 0, taps)
+    s = BlockSum(0, 0, 0, 0, 0, 0, ic * kh * kw, 0, taps)
     o.z_pixel = o.y_pixel = VW
     o.z_plane = z_plane
     o.y_plane = y_plane

@@ -7,7 +7,7 @@ split into `stride_w` interleaved parts, so that all loads are contiguous.
 from libc.stdint cimport int64_t
 from libc.string cimport memcpy, memset
 
-from megengine_lite.kernels.common.arguments cimport Epilogue, Window
+from megengine_lite.kernels.common.arguments cimport Epilogue, FilterWindow
 from megengine_lite.kernels.common.simd cimport (
     VW, inlined, outlined, vf, vf_fma, vf_load, vf_load_n, vf_set1, vf_store, vf_store_n, vf_zero,
 )
@@ -113,7 +113,7 @@ cdef struct ConvPlainArgs:
     float* y
     int64_t groups, ic, oc, id, ih, iw, od, oh, ow, part
     int64_t kd, stride_d, dilate_d, pad_d
-    Window window
+    FilterWindow window
     Epilogue epilogue
 
 

@@ -12,7 +12,9 @@ Weights: ``[tile of 2 channel blocks][s s][ic][channels of the tile]``
 from libc.stdint cimport int64_t
 from libc.string cimport memcpy, memset
 
-from megengine_lite.kernels.common.block cimport NEAR, Output, Sum, activate_stored, conv_row, set_activation, store_block
+from megengine_lite.kernels.common.block cimport (
+    NEAR, BlockOutput, BlockSum, activate_stored, conv_row, set_activation, store_block,
+)
 from megengine_lite.kernels.common.arguments cimport Epilogue, Strides
 from megengine_lite.kernels.common.shared cimport TILE_BLOCKS
 from megengine_lite.kernels.common.simd cimport BY_LANE, VW, forget_loads, inlined, outlined, prefetch_far, \
@@ -98,13 +100,14 @@ cdef inline inlined input_tile(int M, const float* x, int64_t row, float* v, int
 
 
 cdef inline inlined output_tile(
-    int M, const float* m, int64_t step, int64_t rows, int64_t columns, int64_t y_row, int64_t z_row, const Output* o
+    int M, const float* m, int64_t step, int64_t rows, int64_t columns, int64_t y_row, int64_t z_row,
+    const BlockOutput* o
 ) noexcept nogil:
     """A^T m A of one channel block, of which rows x columns pixels exist, with bias, z and activation."""
     cdef vf half[MAX_AREA]
     cdef vf d[MAX_SIDE]
     cdef vf r[MAX_SIDE]
-    cdef Output row = o[0]
+    cdef BlockOutput row = o[0]
     cdef int i, j
     if o.code > ACT_CLIP_HIGH:
         row.code = ACT_NONE
@@ -176,11 +179,11 @@ cdef inline inlined transform_input(
 
 cdef inline inlined transform_output(
     int M, const Grid* g, const float* m, int64_t m_step, int64_t first, int64_t count, int64_t y_row, int64_t z_row,
-    const Output* o
+    const BlockOutput* o
 ) noexcept nogil:
     """Tiles first .. first + count - 1 of one channel block."""
     cdef int64_t t, top, left
-    cdef Output at
+    cdef BlockOutput at
     for t in range(count):
         top = (first + t) // g.columns * M
         left = (first + t) % g.columns * M
@@ -194,7 +197,7 @@ cdef inline inlined transform_output(
 
 
 cdef inline outlined product(
-    int vectors, int64_t count, const Sum* s, const float* v, const float* w, const Output* o
+    int vectors, int64_t count, const BlockSum* s, const float* v, const float* w, const BlockOutput* o
 ) noexcept nogil:
     conv_row(NEAR, VW, 2 * VW, vectors, VW, count, s, v, w, o[0])
 
@@ -249,8 +252,8 @@ cdef inline inlined winograd(
     cdef int vectors, b
     cdef float* m
     cdef Grid g
-    cdef Sum s
-    cdef Output p, o
+    cdef BlockSum s
+    cdef BlockOutput p, o
     cdef Epilogue none = Epilogue(activation=ACT_NONE, act_a=0, act_b=0)
     g = Grid((a.ow + M - 1) // M, a.pad_h, a.pad_w, a.x_.row, a.x_.plane, a.x_bottom, a.x_right, a.oh, a.ow)
     tiles = (g.oh + M - 1) // M * g.columns
@@ -272,7 +275,7 @@ cdef inline inlined winograd(
         if transformed != item // parts:
             transform_input(M, &g, x + n * x_image, ic_blocks, first, count, scratch, v_step)
             transformed = item // parts
-        s = Sum(ic_blocks, count * VW, 1, 0, 1, 0, VW, ic - (ic_blocks - 1) * VW, NULL)
+        s = BlockSum(ic_blocks, count * VW, 1, 0, 1, 0, VW, ic - (ic_blocks - 1) * VW, NULL)
         p.y_pixel = VW
         p.y_plane = count * VW
         for tile in range(oc_tiles * part // parts, oc_tiles * (part + 1) // parts):

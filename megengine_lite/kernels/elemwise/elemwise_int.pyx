@@ -25,7 +25,7 @@ cdef enum:
     SPREAD_BYTES = 512  # of a number that is written out, so that loops over it are dense
 
 # Dense operands of one run.
-cdef struct Run:
+cdef struct IntegerRun:
     const void* x[MAX_INPUTS]
     void* y
     int64_t n
@@ -55,7 +55,7 @@ cdef inline int64_t shift_right(int64_t x, int64_t y, int64_t bits) noexcept nog
     return -1 if x < 0 else 0
 
 
-cdef inline int64_t upper_half(int64_t x, int64_t y, const Run* r) noexcept nogil:
+cdef inline int64_t upper_half(int64_t x, int64_t y, const IntegerRun* r) noexcept nogil:
     """Product of fixed-point numbers, rounded. Only the square of the smallest number must be saturated."""
     cdef int64_t digits = r.bits - r.is_signed
     cdef int64_t largest = (<int64_t>1 << digits) - 1
@@ -63,7 +63,7 @@ cdef inline int64_t upper_half(int64_t x, int64_t y, const Run* r) noexcept nogi
 
 
 cdef inline inlined value(
-    int mode, integer kind, int64_t a, int64_t b, int64_t c, int64_t d, const Run* r, int64_t* y
+    int mode, integer kind, int64_t a, int64_t b, int64_t c, int64_t d, const IntegerRun* r, int64_t* y
 ) noexcept nogil:
     """One function; `kind` is only there for its type, in which sums and products wrap."""
     if mode == M.RELU:
@@ -134,9 +134,9 @@ cdef inline inlined value(
         y[0] = (a > 0) - (a < 0)
 
 
-cdef inline inlined loop(int mode, int OPERANDS, bint TRUTH, integer* y, const Run* run) noexcept nogil:
+cdef inline inlined loop(int mode, int OPERANDS, bint TRUTH, integer* y, const IntegerRun* run) noexcept nogil:
     """A run. With TRUTH, results are truth values of one byte."""
-    cdef Run r = run[0]  # a copy, which stores to y cannot change
+    cdef IntegerRun r = run[0]  # a copy, which stores to y cannot change
     cdef const integer* a = <const integer*>r.x[0]
     cdef const integer* b = <const integer*>r.x[1]
     cdef const integer* c = <const integer*>r.x[2]
@@ -158,7 +158,7 @@ cdef inline inlined loop(int mode, int OPERANDS, bint TRUTH, integer* y, const R
 
 # The functions below return False, and write nothing, for a mode that they do not have: MODES is made of that.
 
-cdef bint compare2(int64_t mode, integer* y, const Run* r) noexcept nogil:
+cdef bint compare2(int64_t mode, integer* y, const IntegerRun* r) noexcept nogil:
     """Results are truth values; those of the functions below are of the type of the operands."""
     if mode == M.LT:
         loop(M.LT, 2, True, y, r)
@@ -173,7 +173,7 @@ cdef bint compare2(int64_t mode, integer* y, const Run* r) noexcept nogil:
     return True
 
 
-cdef bint calculate1(int64_t mode, integer* y, const Run* r) noexcept nogil:
+cdef bint calculate1(int64_t mode, integer* y, const IntegerRun* r) noexcept nogil:
     if mode == M.RELU:
         loop(M.RELU, 1, False, y, r)
     elif mode == M.ABS:
@@ -193,7 +193,7 @@ cdef bint calculate1(int64_t mode, integer* y, const Run* r) noexcept nogil:
     return True
 
 
-cdef bint calculate2(int64_t mode, integer* y, const Run* r) noexcept nogil:
+cdef bint calculate2(int64_t mode, integer* y, const IntegerRun* r) noexcept nogil:
     if mode == M.ABS_GRAD:
         loop(M.ABS_GRAD, 2, False, y, r)
     elif mode == M.ADD:
@@ -241,7 +241,7 @@ cdef bint calculate2(int64_t mode, integer* y, const Run* r) noexcept nogil:
     return True
 
 
-cdef bint calculate3(int64_t mode, integer* y, const Run* r) noexcept nogil:
+cdef bint calculate3(int64_t mode, integer* y, const IntegerRun* r) noexcept nogil:
     if mode == M.COND_LEQ_MOV:
         loop(M.COND_LEQ_MOV, 3, False, y, r)
     elif mode == M.COND_LT_MOV:
@@ -255,7 +255,7 @@ cdef bint calculate3(int64_t mode, integer* y, const Run* r) noexcept nogil:
     return True
 
 
-cdef bint calculate4(int64_t mode, integer* y, const Run* r) noexcept nogil:
+cdef bint calculate4(int64_t mode, integer* y, const IntegerRun* r) noexcept nogil:
     if mode == M.FUSE_MUL_ADD4:
         loop(M.FUSE_MUL_ADD4, 4, False, y, r)
     else:
@@ -263,7 +263,7 @@ cdef bint calculate4(int64_t mode, integer* y, const Run* r) noexcept nogil:
     return True
 
 
-cdef inline int apply(int64_t mode, bint truth, integer* y, const Run* r) noexcept nogil:
+cdef inline int apply(int64_t mode, bint truth, integer* y, const IntegerRun* r) noexcept nogil:
     """One function. The number of its operands, or 0 for a mode that does not exist here."""
     if truth:
         return 2 if compare2(mode, y, r) else 0
@@ -276,7 +276,7 @@ cdef inline int apply(int64_t mode, bint truth, integer* y, const Run* r) noexce
     return 4 if calculate4(mode, y, r) else 0
 
 
-cdef inline void apply_to(int64_t mode, bint truth, int64_t size, const Run* r) noexcept nogil:
+cdef inline void apply_to(int64_t mode, bint truth, int64_t size, const IntegerRun* r) noexcept nogil:
     """The same for elements of a size and sign."""
     if size == 4:
         apply(mode, truth, <int32_t*>r.y, r)
@@ -309,7 +309,7 @@ cdef inline void spread(void* y, const void* x, int64_t size, int64_t n) noexcep
 
 cdef int operands_of(int64_t mode, bint truth) noexcept nogil:
     """The number of operands of a mode, 0 if the kernel does not have it: runs it on no elements."""
-    cdef Run r
+    cdef IntegerRun r
     cdef int32_t nothing = 0
     memset(&r, 0, sizeof(r))
     return apply(mode, truth, &nothing, &r)
@@ -343,7 +343,7 @@ cdef void elemwise_int(const ElemwiseIntArgs* a, int64_t begin, int64_t end, voi
     cdef int64_t offset[MAX_INPUTS + 1]
     cdef char numbers[MAX_INPUTS][SPREAD_BYTES]
     cdef const void* spread_from[MAX_INPUTS]
-    cdef Run r
+    cdef IntegerRun r
     r.bits = 8 * size
     r.is_signed = a.is_signed != 0
     memset(spread_from, 0, sizeof(spread_from))

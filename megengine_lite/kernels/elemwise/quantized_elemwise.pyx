@@ -16,7 +16,7 @@ from megengine_lite.kernels.common.simd cimport (
     VW, bytes_lookup, inlined, outlined, vf, vf_max, vf_min, vf_product, vf_set1, vf_store, vi, vi_set1,
 )
 
-cdef enum Function:
+cdef enum BinaryFunction:
     ADD = 0
     SUB = 1
     MUL = 2
@@ -28,7 +28,7 @@ cdef enum Function:
 # ---- iteration -------------------------------------------------------------------------------------------------------
 
 # The iteration space; `last` is the number of the last item.
-cdef struct Space:
+cdef struct ElemwiseSpace:
     int64_t s1, s2, rows, run, last_run, last
 
 
@@ -37,7 +37,7 @@ cdef struct Steps:
     int64_t s0, s1, s2, row
 
 
-cdef inline int64_t offset_of(const Space* s, const Steps* t, int64_t item) noexcept nogil:
+cdef inline int64_t offset_of(const ElemwiseSpace* s, const Steps* t, int64_t item) noexcept nogil:
     return item // (s.s1 * s.s2) * t.s0 + item // s.s2 % s.s1 * t.s1 + item % s.s2 * t.s2
 
 
@@ -49,13 +49,13 @@ cdef struct Walk:
     int64_t n, item, row
 
 
-cdef inline Walk before_first(const Space* s, int64_t begin) noexcept nogil:
+cdef inline Walk before_first(const ElemwiseSpace* s, int64_t begin) noexcept nogil:
     return Walk(NULL, NULL, NULL, 0, begin - 1, s.rows - 1)
 
 
 cdef inline bint next_run(
-    Walk* w, const Space* s, int64_t end, const void* x1, const Steps* t1, const void* x2, const Steps* t2, void* y,
-    const Steps* ty
+    Walk* w, const ElemwiseSpace* s, int64_t end, const void* x1, const Steps* t1, const void* x2, const Steps* t2,
+    void* y, const Steps* ty
 ) noexcept nogil:
     """Goes to the next run; False behind the last one. x1, x2 and y are where the operands begin."""
     w.row += 1
@@ -81,7 +81,7 @@ cdef struct TableArgs:
     const uint8_t* table
     const uint8_t* x
     uint8_t* y
-    Space space
+    ElemwiseSpace space
     Steps x_, y_
 
 
@@ -97,7 +97,7 @@ cdef struct TablePairArgs:
     const uint8_t* x1
     const uint8_t* x2
     uint8_t* y
-    Space space
+    ElemwiseSpace space
     Steps x1_, x2_, y_
     int64_t step1, step2
 
@@ -121,14 +121,14 @@ cdef void table_pair_8(const TablePairArgs* a, int64_t begin, int64_t end, void*
 
 # ---- real values -----------------------------------------------------------------------------------------------------
 
-cdef struct Result:
+cdef struct StoredResult:
     int kind
     float scale, low, high
     int32_t zero
     bint divide
 
 
-cdef inline void store_result(char* y, vf x, const Result* to) noexcept nogil:
+cdef inline void store_result(char* y, vf x, const StoredResult* to) noexcept nogil:
     if to.kind == KIND_F32:
         vf_store(<float*>y, x)
         return
@@ -155,7 +155,7 @@ cdef inline vf apply(int function, vf a, vf b) noexcept nogil:
 
 cdef inline inlined run_of(
     int FUNCTION, const char* x1, const Format* f1, int64_t step1, const char* x2, const Format* f2, int64_t step2,
-    char* y, const Result* to, int64_t n
+    char* y, const StoredResult* to, int64_t n
 ) noexcept nogil:
     cdef int64_t k = 0, size1 = item_size(f1.kind) * step1, size2 = item_size(f2.kind) * step2, size = item_size(to.kind)
     cdef char some[VW * 4]
@@ -182,7 +182,7 @@ cdef inline inlined run_of(
 
 cdef inline outlined run_of_any(
     int function, const char* x1, const Format* f1, int64_t step1, const char* x2, const Format* f2, int64_t step2,
-    char* y, const Result* to, int64_t n
+    char* y, const StoredResult* to, int64_t n
 ) noexcept nogil:
     if function == ADD:
         run_of(ADD, x1, f1, step1, x2, f2, step2, y, to, n)
@@ -202,7 +202,7 @@ cdef struct BinaryInt8Args:
     const char* x1
     const char* x2
     char* y
-    Space space
+    ElemwiseSpace space
     Steps x1_, x2_, y_
     int64_t step1, step2, function, kind1, zero1, kind2, zero2, y_kind, y_zero, divide
     double scale1, scale2, y_scale, low, high
@@ -219,7 +219,9 @@ cdef void binary_int8(const BinaryInt8Args* a, int64_t begin, int64_t end, void*
     cdef int function = <int>a.function
     cdef Format f1 = Format(<int>a.kind1, <int32_t>a.zero1, <float>a.scale1)
     cdef Format f2 = Format(<int>a.kind2, <int32_t>a.zero2, <float>a.scale2)
-    cdef Result to = Result(<int>a.y_kind, <float>a.y_scale, <float>a.low, <float>a.high, <int32_t>a.y_zero, a.divide)
+    cdef StoredResult to = StoredResult(
+        <int>a.y_kind, <float>a.y_scale, <float>a.low, <float>a.high, <int32_t>a.y_zero, a.divide
+    )
     cdef Walk w = before_first(&a.space, begin)
     while next_run(&w, &a.space, end, a.x1, &a.x1_, a.x2, &a.x2_, a.y, &a.y_):
         run_of_any(function, w.x1, &f1, a.step1, w.x2, &f2, a.step2, w.y, &to, w.n)
@@ -258,7 +260,7 @@ cdef struct BinaryS32Args:
     const char* x1
     const char* x2
     char* y
-    Space space
+    ElemwiseSpace space
     Steps x1_, x2_, y_
     int64_t step1, step2, function
 

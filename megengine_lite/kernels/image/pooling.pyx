@@ -9,7 +9,7 @@ from libc.float cimport FLT_MAX
 from libc.stdint cimport int64_t
 
 from megengine_lite.kernels.common.arguments cimport (
-    POOL_AVERAGE, POOL_AVERAGE_COUNT_EXCLUDE_PADDING, POOL_MAX, Pool, Strides,
+    POOL_AVERAGE, POOL_AVERAGE_COUNT_EXCLUDE_PADDING, POOL_MAX, PoolingWindow, Strides,
 )
 from megengine_lite.kernels.common.simd cimport (
     VW, inlined, vf, vf_load, vf_max, vf_set1, vf_store, vf_unzip_even, vf_zero,
@@ -28,7 +28,7 @@ cdef inline vf step(bint LARGEST, vf total, vf x) noexcept nogil:
     return vf_max(x, total) if LARGEST else total + x  # NaN in x leaves the total
 
 
-cdef inline float weight(const Pool* p, int64_t rows, int64_t columns) noexcept nogil:
+cdef inline float weight(const PoolingWindow* p, int64_t rows, int64_t columns) noexcept nogil:
     """The factor of a sum over a window of which rows x columns pixels lie inside."""
     if p.mode == POOL_AVERAGE:  # padding counts as zeros
         return 1.0 / <float>(p.kh * p.kw)
@@ -69,7 +69,7 @@ cdef inline inlined windows(
 
 
 cdef inline inlined pool_row(
-    bint LARGEST, const Pool* p, const float* x, int64_t x_row, float* y, int64_t r
+    bint LARGEST, const PoolingWindow* p, const float* x, int64_t x_row, float* y, int64_t r
 ) noexcept nogil:
     """Output row r of one channel block; x and y are that block's planes."""
     cdef int64_t top = r * p.stride_h - p.pad_h
@@ -103,7 +103,7 @@ cdef struct PoolBlockedArgs:
     float* y
     Strides x_, y_
     int64_t blocks
-    Pool pool
+    PoolingWindow pool
 
 
 cdef void pool_blocked_f32(const PoolBlockedArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
@@ -113,7 +113,7 @@ cdef void pool_blocked_f32(const PoolBlockedArgs* a, int64_t begin, int64_t end,
     cdef int64_t item, r, cb, n
     cdef const float* x
     cdef float* y
-    cdef Pool p = a.pool
+    cdef PoolingWindow p = a.pool
     for item in range(begin, end):
         r = item % p.oh
         cb = item // p.oh % blocks
@@ -129,7 +129,7 @@ cdef void pool_blocked_f32(const PoolBlockedArgs* a, int64_t begin, int64_t end,
 # ---- plain ---------------------------------------------------------------------------------------------------------
 
 cdef inline inlined pool_plain_row(
-    bint LARGEST, const Pool* p, const float* x, float* y, int64_t r, float* line
+    bint LARGEST, const PoolingWindow* p, const float* x, float* y, int64_t r, float* line
 ) noexcept nogil:
     """Pools the rows of a window into `line`, which has neutral padding, then the columns from there."""
     cdef int64_t top = r * p.stride_h - p.pad_h
@@ -192,7 +192,7 @@ cdef inline inlined pool_plain_row(
 cdef struct PoolPlainArgs:
     const float* x
     float* y
-    Pool pool
+    PoolingWindow pool
 
 
 def scratch_bytes(int64_t w, int64_t pad_w):
@@ -205,7 +205,7 @@ cdef void pool_plain_f32(const PoolPlainArgs* a, int64_t begin, int64_t end, voi
     cdef int64_t item, plane
     cdef const float* x
     cdef float* y
-    cdef Pool p = a.pool
+    cdef PoolingWindow p = a.pool
     for item in range(begin, end):
         plane = item // p.oh
         x = a.x + plane * p.h * p.w
@@ -260,7 +260,7 @@ def pool_images(const float[:, :, :, ::1] x not None, int mode, window, stride, 
     cdef float[::1] scratch = np.empty(scratch_bytes(w, pad[1]) // sizeof(float), np.float32)
     cdef PoolPlainArgs a = PoolPlainArgs(
         x=&x[0, 0, 0, 0], y=&out[0, 0, 0, 0],
-        pool=Pool(
+        pool=PoolingWindow(
             mode=mode, h=h, w=w, oh=oh, ow=ow, kh=window[0], kw=window[1], stride_h=stride[0], stride_w=stride[1],
             pad_h=pad[0], pad_w=pad[1],
         ),

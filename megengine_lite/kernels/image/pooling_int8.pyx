@@ -3,7 +3,7 @@
 from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t
 
 from megengine_lite.kernels.common.arguments cimport (
-    POOL_AVERAGE, POOL_AVERAGE_COUNT_EXCLUDE_PADDING, POOL_MAX, Pool, Strides,
+    POOL_AVERAGE, POOL_AVERAGE_COUNT_EXCLUDE_PADDING, POOL_MAX, PoolingWindow, Strides,
 )
 from megengine_lite.kernels.common.simd cimport (
     VW, inlined, outlined, vb, vb_load, vb_max, vb_set1, vb_store, vf, vf_set1, vf_to_vi, vi, vi_load_s8, vi_set1,
@@ -13,7 +13,7 @@ from megengine_lite.kernels.common.vmath cimport v_copysign
 
 
 cdef inline outlined max_row(
-    const int8_t* x, int64_t x_row, const Pool* p, int64_t y0, int64_t y1, int64_t ow, vb flip, int8_t* y
+    const int8_t* x, int64_t x_row, const PoolingWindow* p, int64_t y0, int64_t y1, int64_t ow, vb flip, int8_t* y
 ) noexcept nogil:
     cdef int64_t o, first, last, r, c
     cdef vb best
@@ -28,8 +28,8 @@ cdef inline outlined max_row(
 
 
 cdef inline outlined average_row(
-    const int8_t* x, int64_t x_row, const Pool* p, int64_t y0, int64_t y1, int64_t ow, int32_t mask, int64_t area,
-    int32_t zero, bint truncate, int8_t* y
+    const int8_t* x, int64_t x_row, const PoolingWindow* p, int64_t y0, int64_t y1, int64_t ow, int32_t mask,
+    int64_t area, int32_t zero, bint truncate, int8_t* y
 ) noexcept nogil:
     """Divides by `area`, where padding counts as zero points, or by the number of pixels inside if `area` is 0."""
     cdef int64_t o, first, last, r, c, inside
@@ -54,7 +54,7 @@ cdef struct PoolInt8Args:
     int8_t* y
     Strides x_, y_
     int64_t blocks, mask, zero, truncate
-    Pool pool
+    PoolingWindow pool
 
 
 cdef void pool_int8(const PoolInt8Args* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
@@ -65,7 +65,7 @@ cdef void pool_int8(const PoolInt8Args* a, int64_t begin, int64_t end, void* scr
     cdef int64_t x_row = a.x_.row, x_plane = a.x_.plane, x_image = a.x_.image
     cdef int64_t y_row = a.y_.row, y_plane = a.y_.plane, y_image = a.y_.image
     cdef int64_t blocks = a.blocks, oh = a.pool.oh, ow = a.pool.ow, mode = a.pool.mode, mask = a.mask
-    cdef Pool p = a.pool
+    cdef PoolingWindow p = a.pool
     cdef int64_t item, n, block, o, y0, y1
     cdef const int8_t* x
     cdef int8_t* y

@@ -10,12 +10,16 @@ import numpy as np
 from libc.stdint cimport int64_t
 from libc.string cimport memcpy, memset
 
-from megengine_lite.kernels.common.block cimport AHEAD, MAX_ACC, MAX_BY_LANE, Output, fma_lanes, set_activation, store_block
+from megengine_lite.kernels.common.block cimport (
+    AHEAD, MAX_ACC, MAX_BY_LANE, BlockOutput, fma_lanes, set_activation, store_block,
+)
 from megengine_lite.kernels.common.interleave cimport zip_rows
 from megengine_lite.kernels.common.arguments cimport Epilogue
 from megengine_lite.kernels.common.shared cimport TILE_BLOCKS
-from megengine_lite.kernels.common.simd cimport BY_LANE, VREGS, VW, inlined, outlined, prefetch_far, vf, vf_fma, vf_load, vf_load_n, \
-    vf_set1, vf_store, vf_store_n, vf_unzip_even, vf_unzip_odd, vf_zero
+from megengine_lite.kernels.common.simd cimport (
+    BY_LANE, VREGS, VW, inlined, outlined, prefetch_far, vf, vf_fma, vf_load, vf_load_n, vf_set1,
+    vf_store, vf_store_n, vf_unzip_even, vf_unzip_odd, vf_zero,
+)
 from megengine_lite.kernels.common.vmath cimport ACT_NONE, activate
 
 from megengine_lite.kernels.common.array_checks import product_extents
@@ -36,7 +40,7 @@ cdef inline int block_rows() noexcept nogil:
 
 cdef inline inlined gemm_block(
     int ROWS, int VECTORS, int64_t depth, const float* a, int64_t a_row, int64_t a_k, const float* b, int64_t b_k,
-    const Output* o
+    const BlockOutput* o
 ) noexcept nogil:
     """Four rows of A share a pointer, so that the addresses of a block fit the integer registers."""
     cdef vf acc[MAX_ACC]
@@ -69,7 +73,7 @@ cdef inline inlined gemm_block(
 
 
 cdef inline inlined gemm_row(
-    int VECTORS, int64_t depth, const float* a, int64_t a_k, const float* b, int64_t b_k, const Output* o
+    int VECTORS, int64_t depth, const float* a, int64_t a_k, const float* b, int64_t b_k, const BlockOutput* o
 ) noexcept nogil:
     """One row: four partial sums for each vector hide the latency of a multiply-add."""
     cdef vf acc[8]
@@ -101,7 +105,7 @@ cdef inline inlined gemm_row(
 
 cdef inline inlined gemm_block_of(
     int rows, int VECTORS, int64_t depth, const float* a, int64_t a_row, int64_t a_k, const float* b, int64_t b_k,
-    const Output* o
+    const BlockOutput* o
 ) noexcept nogil:
     if VREGS == 32 and not BY_LANE and rows == 12:
         gemm_block(12, VECTORS, depth, a, a_row, a_k, b, b_k, o)
@@ -131,7 +135,7 @@ cdef inline inlined gemm_block_of(
 
 cdef inline outlined gemm_any(
     int rows, int vectors, bint parts, int64_t depth, const float* a, int64_t a_row, int64_t a_k, const float* b,
-    int64_t b_k, const Output* o
+    int64_t b_k, const BlockOutput* o
 ) noexcept nogil:
     """With `parts`, one row whose sums are computed in parts."""
     if parts and vectors == 2:
@@ -146,13 +150,13 @@ cdef inline outlined gemm_any(
 
 cdef inline outlined gemm_partial(
     int rows, int64_t columns, bint parts, int64_t depth, const float* a, int64_t a_row, int64_t a_k, const float* b,
-    int64_t b_k, const Output* o
+    int64_t b_k, const BlockOutput* o
 ) noexcept nogil:
     """A block of which only `columns` exist: computes a full one on the stack."""
     cdef float c[MAX_ROWS * PANEL]
     cdef float z[MAX_ROWS * PANEL]
     cdef int p
-    cdef Output full = o[0]
+    cdef BlockOutput full = o[0]
     full.y = c
     full.y_pixel = PANEL
     if o.z:
@@ -198,7 +202,7 @@ cdef inline outlined pack_panel(
 # ---- kernels -------------------------------------------------------------------------------------------------------
 
 # Where the matrices of a batch begin: product number q at q // inner outer strides and q % inner inner ones.
-cdef struct Batch:
+cdef struct BatchStrides:
     int64_t inner, a_outer, a_inner, b_outer, b_inner, c_outer, c_inner, z_outer, z_inner
 
 
@@ -209,7 +213,7 @@ cdef struct GemmArgs:
     const float* z
     float* c
     int64_t m, n, k, chunk, b_packed, a_row, a_k, b_k, b_n, c_row, z_row
-    Batch batch
+    BatchStrides batch
     Epilogue epilogue
 
 
@@ -235,12 +239,12 @@ cdef inline inlined gemm_items(
     cdef float* pc = a.c
     cdef int64_t m = a.m, n = a.n, depth = a.k, chunk = a.chunk, b_packed = a.b_packed
     cdef int64_t a_row = a.a_row, a_k = a.a_k, b_k = a.b_k, b_n = a.b_n, c_row = a.c_row, z_row = a.z_row
-    cdef Batch batch = a.batch
+    cdef BatchStrides batch = a.batch
     cdef int64_t panels = (n + PANEL - 1) // PANEL, chunks = (m + chunk - 1) // chunk
     cdef int64_t item, product, first, last, panel, outer, q, columns, step, blocks, block, rows, stop
     cdef const float* b
     cdef const float* left
-    cdef Output o
+    cdef BlockOutput o
     o.y_plane = o.z_plane = VW
     o.y_pixel = c_row
     o.z_pixel = z_row
@@ -295,7 +299,7 @@ cdef struct GemmNaiveArgs:
     const float* z
     float* c
     int64_t m, n, k, a_row, a_k, b_k, b_n, c_row, z_row
-    Batch batch
+    BatchStrides batch
     Epilogue epilogue
 
 
@@ -303,13 +307,13 @@ cdef void gemm_naive_f32(const GemmNaiveArgs* a, int64_t begin, int64_t end, voi
     """The definition: any strides, no scratch, slow. One work item = one row of one product; B is not packed."""
     cdef int64_t m = a.m, n = a.n, depth = a.k
     cdef int64_t a_row = a.a_row, a_k = a.a_k, b_k = a.b_k, b_n = a.b_n, c_row = a.c_row, z_row = a.z_row
-    cdef Batch batch = a.batch
+    cdef BatchStrides batch = a.batch
     cdef int64_t item, outer, q, row, j, k
     cdef const float* bias = a.bias
     cdef const float* left
     cdef const float* right
     cdef float total
-    cdef Output o
+    cdef BlockOutput o
     set_activation(&o, &a.epilogue)
     for item in range(begin, end):
         outer = item // m // batch.inner
@@ -376,7 +380,7 @@ cdef struct GemmDotArgs:
     const float* z
     float* c
     int64_t m, n, k, a_row, b_n, c_row, z_row
-    Batch batch
+    BatchStrides batch
     Epilogue epilogue
 
 
@@ -392,7 +396,7 @@ cdef void gemm_dot_f32(const GemmDotArgs* a, int64_t begin, int64_t end, void* s
     cdef float* pc = a.c
     cdef int64_t m = a.m, n = a.n, depth = a.k
     cdef int64_t a_row = a.a_row, b_n = a.b_n, c_row = a.c_row, z_row = a.z_row
-    cdef Batch batch = a.batch
+    cdef BatchStrides batch = a.batch
     cdef int64_t quads = (n + DOT_COLUMNS - 1) // DOT_COLUMNS
     cdef int64_t item = begin, product, stop, first, count, r
     cdef int rows, i, j
@@ -403,7 +407,7 @@ cdef void gemm_dot_f32(const GemmDotArgs* a, int64_t begin, int64_t end, void* s
     cdef float* c
     cdef vf sums[2]
     cdef vf low, high
-    cdef Output o
+    cdef BlockOutput o
     set_activation(&o, &a.epilogue)
     low = vf_set1(o.a)
     high = vf_set1(o.b)
@@ -476,7 +480,7 @@ def matmul(const float[:, :] a not None, const float[:, :] b not None):
         a=&a[0, 0], b=&b[0, 0], bias=NULL, z=NULL, c=&out[0, 0], m=m, n=n, k=k, chunk=m, b_packed=0,
         a_row=a.strides[0] // item, a_k=a.strides[1] // item, b_k=b.strides[0] // item, b_n=b.strides[1] // item,
         c_row=n, z_row=0,
-        batch=Batch(
+        batch=BatchStrides(
             inner=1, a_outer=0, a_inner=0, b_outer=0, b_inner=0, c_outer=0, c_inner=0, z_outer=0, z_inner=0,
         ),
         epilogue=Epilogue(activation=ACT_NONE, act_a=0, act_b=0),

@@ -8,9 +8,9 @@ blocks that ``pack_rows_int8`` makes.
 from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t
 from libc.string cimport memcpy
 
-from megengine_lite.kernels.common.dot cimport FEW_PIXELS, MAX_SUMS, Sum, block_pixels, dot_block_few, dot_block_of
+from megengine_lite.kernels.common.dot cimport FEW_PIXELS, MAX_SUMS, DotSum, block_pixels, dot_block_few, dot_block_of
 from megengine_lite.kernels.common.arguments cimport Requantize
-from megengine_lite.kernels.common.requantize cimport Output, read_output, result_size, store_sums
+from megengine_lite.kernels.common.requantize cimport Int8Output, read_output, result_size, store_sums
 from megengine_lite.kernels.common.shared cimport QUAD, TILE_BLOCKS
 from megengine_lite.kernels.common.simd cimport DOT_UNSIGNED, VW, inlined, outlined
 
@@ -84,7 +84,7 @@ cdef void pack_columns_int8(const PackColumnsArgs* a, int64_t begin, int64_t end
 
 
 cdef inline outlined block_of_rows(
-    int rows, int vectors, bint packed, int64_t step, const Sum* s, const uint8_t* x, const int8_t* w,
+    int rows, int vectors, bint packed, int64_t step, const DotSum* s, const uint8_t* x, const int8_t* w,
     const int32_t* bias, int32_t* sums
 ) noexcept nogil:
     if packed and vectors == 2:
@@ -98,12 +98,12 @@ cdef inline outlined block_of_rows(
 
 
 cdef inline outlined store_some_columns(
-    const int32_t* sums, int rows, int vectors, int64_t columns, const Output* o
+    const int32_t* sums, int rows, int vectors, int64_t columns, const Int8Output* o
 ) noexcept nogil:
     """Stores the last columns of C, which are no whole vectors, through a block on the stack."""
     cdef float block[MAX_SUMS * VW]
     cdef int64_t size = result_size(o)
-    cdef Output whole = o[0]
+    cdef Int8Output whole = o[0]
     cdef int r
     whole.y = <uint8_t*>block
     whole.y_pixel = vectors * VW * size
@@ -142,11 +142,11 @@ cdef void gemm_int8(const GemmInt8Args* a, int64_t begin, int64_t end, void* scr
     cdef int rows, vectors
     cdef int32_t sums[MAX_SUMS * VW]
     cdef const uint8_t* x
-    cdef Sum s
-    cdef Output o
+    cdef DotSum s
+    cdef Int8Output o
     read_output(&o, &a.requantize, real_bias, NULL, n, VW, 0, 0)
     size = result_size(&o)
-    s = Sum(parts, 1, 0, 1, 0, 1, 0, quads, quads, count * QUAD if packed else QUAD, 0)
+    s = DotSum(parts, 1, 0, 1, 0, 1, 0, quads, quads, count * QUAD if packed else QUAD, 0)
     for item in range(begin, end):
         matrix = item // (tiles * row_blocks)
         tile = item // row_blocks % tiles

@@ -9,13 +9,13 @@ from megengine_lite.kernels.common.simd cimport (
 
 
 # How real numbers become bytes: divided by `scale`, rounded, clamped, plus `zero`; then four are xored with `flip`.
-cdef struct Result:
+cdef struct PixelResult:
     float scale, low, high
     int32_t zero, flip
 
 
 cdef inline outlined image_row(
-    const char* x, int64_t plane, int channels, int64_t w, const Format* f, const Result* to, int32_t* y
+    const char* x, int64_t plane, int channels, int64_t w, const Format* f, const PixelResult* to, int32_t* y
 ) noexcept nogil:
     """Writes a row of pixels of 4 bytes. Bytes beyond the last channel are the zero point."""
     cdef int64_t size = item_size(f.kind), k = 0, n
@@ -57,7 +57,7 @@ cdef void pack_image_int8(const PackImageArgs* a, int64_t begin, int64_t end, vo
     """
     cdef int64_t channels = a.channels, h = a.h, w = a.w, halo_h = a.halo_h, halo_w = a.halo_w
     cdef Format f = Format(<int>a.kind, <int32_t>a.zero, <float>a.scale)
-    cdef Result to = Result(<float>a.y_scale, <float>a.low, <float>a.high, <int32_t>a.y_zero, <int32_t>a.flip)
+    cdef PixelResult to = PixelResult(<float>a.y_scale, <float>a.low, <float>a.high, <int32_t>a.y_zero, <int32_t>a.flip)
     cdef int64_t size = item_size(f.kind), rows = h + 2 * halo_h, item, r, k
     cdef int32_t nothing = <int32_t>(<uint32_t>(to.zero & 255) * 0x01010101) ^ to.flip
     cdef int32_t* y

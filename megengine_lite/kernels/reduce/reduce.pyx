@@ -30,7 +30,7 @@ cpdef enum:  # planners read it
 
 
 # The dimensions besides the innermost one: extents and strides of those that are kept and of those that are reduced.
-cdef struct Space:
+cdef struct ReduceSpace:
     int64_t kept[LOOPS]
     int64_t x_kept[LOOPS]
     int64_t y_kept[LOOPS]
@@ -120,7 +120,7 @@ cdef inline float across_lanes(int mode, vf x) noexcept nogil:
 
 
 cdef inline inlined reduce_inner(
-    int mode, const Space* s, const float* base, float* y, int64_t run, float divisor, int64_t begin, int64_t end
+    int mode, const ReduceSpace* s, const float* base, float* y, int64_t run, float divisor, int64_t begin, int64_t end
 ) noexcept nogil:
     cdef int64_t item, r0, r1
     cdef vf total
@@ -138,7 +138,7 @@ cdef struct ReduceInnerArgs:
     const float* x
     float* y
     int64_t mode, run
-    Space space
+    ReduceSpace space
     double divisor
 
 
@@ -148,7 +148,7 @@ cdef void reduce_inner_f32(const ReduceInnerArgs* a, int64_t begin, int64_t end,
     cdef float* y = a.y
     cdef int64_t mode = a.mode, run = a.run
     cdef float divisor = <float>a.divisor
-    cdef Space s = a.space
+    cdef ReduceSpace s = a.space
     if mode == SUM or mode == MEAN:
         reduce_inner(SUM, &s, x, y, run, divisor, begin, end)
     elif mode == SUM_SQR:
@@ -232,7 +232,7 @@ cdef inline inlined fill(float* y, vf value, int64_t n) noexcept nogil:
 
 
 cdef inline inlined reduce_outer(
-    int mode, const Space* s, const float* base, float* base_y, int64_t inner, int64_t chunk, float divisor,
+    int mode, const ReduceSpace* s, const float* base, float* base_y, int64_t inner, int64_t chunk, float divisor,
     float* buffer, int64_t begin, int64_t end
 ) noexcept nogil:
     cdef int64_t chunks = (inner + chunk - 1) // chunk
@@ -283,7 +283,7 @@ cdef struct ReduceOuterArgs:
     const float* x
     float* y
     int64_t mode, inner, chunk
-    Space space
+    ReduceSpace space
     double divisor
 
 
@@ -303,7 +303,7 @@ cdef void reduce_outer_f32(const ReduceOuterArgs* a, int64_t begin, int64_t end,
     cdef float* buffer = <float*>scratch
     cdef int64_t mode = a.mode, inner = a.inner, chunk = a.chunk
     cdef float divisor = <float>a.divisor
-    cdef Space s = a.space
+    cdef ReduceSpace s = a.space
     if mode == SUM or mode == MEAN:
         reduce_outer(SUM, &s, x, y, inner, chunk, divisor, buffer, begin, end)
     elif mode == SUM_SQR:
@@ -458,7 +458,7 @@ def reduce(x, int mode, axes):
     >>> kernel_set().module("reduce").reduce(np.float32([[1, 2, 3], [4, 5, 6]]), 0, (1,)).tolist()
     [[6.0], [15.0]]
     """
-    cdef Space space
+    cdef ReduceSpace space
     cdef ReduceInnerArgs inner
     cdef ReduceOuterArgs outer
     cdef int k

@@ -14,7 +14,7 @@ SHORT = 2048
 
 
 @dataclass(frozen=True, slots=True)
-class Space:
+class IterationSpace:
     """Where the elements of each operand of a step are.
 
     ``outer`` and the ``strides`` (in bytes, for each operand) have four numbers: those of the work items and of the
@@ -40,7 +40,9 @@ class Space:
         return found
 
 
-def iteration_space(shape: Sequence[int], strides: Sequence[Sequence[int]], items: Sequence[int]) -> Space | None:
+def iteration_space(
+    shape: Sequence[int], strides: Sequence[Sequence[int]], items: Sequence[int]
+) -> IterationSpace | None:
     """The space of operands with these strides in bytes (0 where one is repeated), the output last.
 
     None if no kernel can walk operands that lie in memory like this.
@@ -72,7 +74,7 @@ def iteration_space(shape: Sequence[int], strides: Sequence[Sequence[int]], item
     if len(dims) > len(STRIDES):
         return None
     dims = [(1, (0,) * len(items))] * (len(STRIDES) - len(dims)) + dims
-    return Space(
+    return IterationSpace(
         tuple(extent for extent, _ in dims),
         run,
         last_run,

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from megengine_lite._core.cpu.lower.copying import view_of
-from megengine_lite._core.cpu.lower.iteration import Space, iteration_space
+from megengine_lite._core.cpu.lower.iteration import IterationSpace, iteration_space
 from megengine_lite._core.cpu.lower.requantize import (
     is_storable,
     source_arguments,
@@ -113,7 +113,7 @@ def _blocked_operand(ctx: Lowering, v: Var) -> tuple[Ref, list[int]]:
     return t.ref, [0 if r else s for r, s in zip(repeated, view_of(t).strides, strict=True)]
 
 
-def _place(ctx: Lowering, node: Node, inputs: Sequence[Var]) -> tuple[Space, list[Ref]] | None:
+def _place(ctx: Lowering, node: Node, inputs: Sequence[Var]) -> tuple[IterationSpace, list[Ref]] | None:
     """The iteration space of inputs and output, and their addresses; None if no kernel can walk it."""
     y = node.outputs[0]
     items = [v.dtype.itemsize for v in (*inputs, y)]
