@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 SERIAL_BYTES = 48 * 1024
 SERIAL_FLOPS = 400_000
 # Bytes that one work item of a copy or a fill moves.
-COPY_CHUNK = 64 * 1024
+COPY_BYTES = 64 * 1024
 # The base pointer of a program that stands for the arena.
 ARENA_BASE = 0
 
@@ -451,7 +451,7 @@ class Lowering:
 
     def copy_bytes(self, x: Ref, y: Ref, nbytes: int) -> None:
         """Copies dense memory."""
-        chunk = COPY_CHUNK
+        chunk = COPY_BYTES
         node = Node("Copy", None, (), ())
         self.emit("copy_bytes", node, x=x, y=y, nbytes=nbytes, chunk=chunk, work=-(-nbytes // chunk))
 

@@ -188,7 +188,7 @@ def plan_runs(shape: Sequence[int], output_strides: Sequence[int], input_strides
     return RunPlan(table, len(extents), math.prod(extents[1:]))
 
 
-COPY_CHUNK = 16384  # elements of a work item of a copy
+COPY_ELEMENTS = 16384  # of a work item of a copy
 STRIP = 64  # columns that one work item of a transposition reads from each row
 
 
@@ -204,7 +204,7 @@ class CopyPlan:
 def plan_copy(shape: Sequence[int], x_strides: Sequence[int], y_strides: Sequence[int], item: int) -> CopyPlan:
     """Chooses how to copy between two strided views of the same shape, none of it 0; strides in bytes."""
     extents, (xs, ys) = collapse(shape, [x_strides, y_strides])
-    kernel, chunk = "copy_strided", COPY_CHUNK
+    kernel, chunk = "copy_strided", COPY_ELEMENTS
     if xs[0] != item and ys[0] == item and item in xs[1:] and extents[xs.index(item)] > 1:
         along = xs.index(item)
         for array in (extents, xs, ys):

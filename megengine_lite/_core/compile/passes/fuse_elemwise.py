@@ -9,8 +9,9 @@ from megengine_lite._core.ir.fused import ElemwiseProgram, ElemwiseStep
 from megengine_lite._core.ir.graph import AnyNode, AnyVar, DynamicNode, Graph, Node, Var
 from megengine_lite._core.operators.power import constant_exponent
 
-MAX_INPUTS = 10
-MAX_STEPS = 24
+# Less than kernels take: MAX_INPUTS and MAX_REGISTERS of ``elemwise``.
+MAX_CHAIN_INPUTS = 10
+MAX_CHAIN_STEPS = 24
 
 
 def run(graph: Graph) -> None:
@@ -62,7 +63,7 @@ def _grow(
                     continue
                 if not _is_chainable(p) or v.shape != shape or any(id(c) not in ids for c in consumers.get(v, [])):
                     continue
-                if len(group) >= MAX_STEPS or len(_external([*group, p])) > MAX_INPUTS:
+                if len(group) >= MAX_CHAIN_STEPS or len(_external([*group, p])) > MAX_CHAIN_INPUTS:
                     continue
                 group.append(p)
                 ids.add(id(p))

@@ -19,7 +19,7 @@ MAX_LENGTH = 6
 # Elements that are followed through the chains of one graph: following more would take longer than it saves.
 MAX_FOLLOWED = 1 << 26
 # Each channel of a gather costs some planning.
-MAX_CHANNELS = 1 << 14
+MAX_FOLLOWED_CHANNELS = 1 << 14
 
 _INDEX = np.dtype(np.int32)
 
@@ -67,7 +67,7 @@ class _Gathering:
 
     def _as_gather(self, last: Node, which: int) -> Node | None:
         var = last.outputs[which]
-        if len(var.shape) != 4 or var.shape[2] * var.shape[3] == 1 or var.shape[1] > MAX_CHANNELS:
+        if len(var.shape) != 4 or var.shape[2] * var.shape[3] == 1 or var.shape[1] > MAX_FOLLOWED_CHANNELS:
             return None
         chain: list[tuple[Node, int]] = [(last, which)]  # from var back to the source: node, which output
         source = last.inputs[0]

@@ -165,7 +165,7 @@ class WinogradPlan:
     parts: int
 
     # The transformed input of a run should stay in a core's second-level cache.
-    CACHE_BYTES: ClassVar[int] = 640 * 1024
+    INPUT_BYTES: ClassVar[int] = 640 * 1024
     MAX_TILES: ClassVar[int] = 28
     # Transforms of larger tensors wait for memory.
     FAST_BYTES: ClassVar[int] = 2 * 1024 * 1024
@@ -177,7 +177,7 @@ class WinogradPlan:
     @classmethod
     def make(cls, p: ConvProblem, m: int, threads: int = 1) -> WinogradPlan:
         count = -(-p.oh // m) * -(-p.ow // m)
-        longest = cls.CACHE_BYTES // (4 * (m + 2) ** 2 * p.blocks(p.ic) * p.width)
+        longest = cls.INPUT_BYTES // (4 * (m + 2) ** 2 * p.blocks(p.ic) * p.width)
         blocks = -(-count // min(max(longest, 8), cls.MAX_TILES))
         parts = 1
         if p.n * blocks % threads:

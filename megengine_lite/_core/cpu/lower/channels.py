@@ -11,7 +11,7 @@ from megengine_lite._core.cpu.lowering import Lowering, Tensor
 from megengine_lite._core.cpu.placement import is_concatenation
 from megengine_lite._core.ir.graph import Constant, Node
 
-MAX_CHANNELS = 1024  # whose sources stand in tables
+MAX_TABLED_CHANNELS = 1024
 _KERNELS = {4: "gather_channels_blocked_f32", 1: "gather_channels_blocked_8"}  # by size of an element
 
 
@@ -104,7 +104,7 @@ def _source_blocks(ctx: Lowering, node: Node) -> list[dict[tuple[int, int], dict
     limits, width = _limits(ctx), ctx.width
     if node.outputs[0].dtype.itemsize not in _KERNELS or len(node.inputs) > limits.MAX_TENSORS:
         return None
-    if node.params.channels > MAX_CHANNELS:
+    if node.params.channels > MAX_TABLED_CHANNELS:
         return None
     sources = node.params.sources()
     blocks = []

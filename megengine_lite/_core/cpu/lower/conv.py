@@ -27,7 +27,7 @@ from megengine_lite._core.ir.graph import Node, Var
 from megengine_lite.kernels.common.shared import TILE_BLOCKS
 
 # Of a core's second-level cache: what one pass over weights or inputs may fill.
-CACHE_BYTES = 512 * 1024
+PASS_BYTES = 512 * 1024
 # Output pixels of a work item, roughly: shorter rows are joined where they can be, longer ones cut.
 MIN_ROW = 48
 MAX_ROW = 256
@@ -169,10 +169,10 @@ def _emit_direct(ctx: Lowering, node: Node, p: ConvProblem, x: Var, bias: Var | 
 
 def rows_in_band(oh: int, tiles: int, x_bytes: int, w_bytes: int) -> int:
     """Rows that are computed for all tiles before the next rows: what moves less memory into the cache."""
-    if oh == 1 or x_bytes <= CACHE_BYTES:
+    if oh == 1 or x_bytes <= PASS_BYTES:
         return oh
-    bands = -(-2 * x_bytes // CACHE_BYTES)
-    by_bands = x_bytes + (w_bytes if w_bytes <= CACHE_BYTES else bands * w_bytes)
+    bands = -(-2 * x_bytes // PASS_BYTES)
+    by_bands = x_bytes + (w_bytes if w_bytes <= PASS_BYTES else bands * w_bytes)
     by_tiles = w_bytes + tiles * x_bytes
     return max(1, oh // bands) if by_bands < by_tiles else oh
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from megengine_lite._core.cpu.lowering import COPY_CHUNK, Lowering, Ref, Tensor
+from megengine_lite._core.cpu.lowering import COPY_BYTES, Lowering, Ref, Tensor
 from megengine_lite._core.ir.graph import Constant, Node
 from megengine_lite._core.ir.image_layouts import dense_strides
 from megengine_lite._core.operators import REGISTRY
@@ -72,8 +72,8 @@ def emit_fill(ctx: Lowering, node: Node, y: Tensor, value: np.ndarray) -> None:
         y=y.ref,
         nbytes=y.spec.nbytes,
         item=value.itemsize,
-        chunk=COPY_CHUNK,
-        work=-(-y.spec.nbytes // COPY_CHUNK),
+        chunk=COPY_BYTES,
+        work=-(-y.spec.nbytes // COPY_BYTES),
     )
 
 

@@ -17,7 +17,7 @@ from megengine_lite._core.ir.fused import Activation, FusedMatMul
 from megengine_lite._core.ir.graph import Constant, Node, Var
 
 # Rows of A that stay in a core's second-level cache while all panels of B pass by.
-CACHE_BYTES = 256 * 1024
+ROWS_BYTES = 256 * 1024
 # A product of few panels is cut into about as many parts as this, so that threads can share it.
 LEAST_PARTS = 8
 # Kernels that read B in packed panels.
@@ -123,7 +123,7 @@ def emit_matmul(
     packed = None
     if weight is not None:
         packed = _packed_weight(ctx, weight, k, n, b)
-        chunk = max(panel, CACHE_BYTES // (4 * k))
+        chunk = max(panel, ROWS_BYTES // (4 * k))
         if panels * batch.count < LEAST_PARTS:
             chunk = min(chunk, max(panel, -(-m // LEAST_PARTS)))
         chunk = -(-m // -(-m // chunk))
