@@ -80,7 +80,7 @@ def run_direct(isa, x, w, *, stride=1, plain=False, lines=1, bias=None, z=None, 
         y_pixel=width, y_row=ow * width, y_plane=oh * ow * width, y_image=blocks * oh * ow * width, z_pixel=width,
         z_row=ow * width, z_plane=oh * ow * width, z_image=blocks * oh * ow * width, groups=1, ic=ic, oc=oc, oh=oh,
         ow=ow, kh=kh, kw=kw, stride_h=stride, stride_w=stride, dilate_h=1, dilate_w=1, pad_h=0, pad_w=0, lines=lines,
-        band=-(-oh // lines), chunks=1, parts=len(packing.split_bytes(w)), plain=plain, **output,
+        band=-(-oh // lines), chunks=1, parts=len(packing.split_int8(w)), plain=plain, **output,
     ).run()  # fmt: skip
     return unblock(y, oc)
 
@@ -334,7 +334,7 @@ def test_flipped_images_end_where_they_end(isa, size):
 
 @given(arrays(np.int16, st.integers(1, 50), elements=st.integers(-255, 255)), st.integers(1, 3))
 def test_parts_add_up(w, least):
-    parts = packing.split_bytes(w, least)
+    parts = packing.split_int8(w, least)
     assert parts.dtype == np.int8
     np.testing.assert_array_equal(parts.astype(np.int32).sum(axis=0), w)
     assert len(parts) == max(least, packing.count_parts(w, 0))

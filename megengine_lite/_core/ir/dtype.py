@@ -109,13 +109,13 @@ _ORIGINAL_NAMES = {
     _C.QUANTIZED_S1: "QuantizedS1",
     _C.COMPLEX64: "Complex64",
 }
-STORED_BYTES = frozenset(code for code, storage in _STORAGE.items() if np.dtype(storage).itemsize == 1)
+STORED_IN_8_BITS = frozenset(code for code, storage in _STORAGE.items() if np.dtype(storage).itemsize == 1)
 """Types whose elements take one byte in memory."""
 WIDE = frozenset((_C.INT64, _C.UINT32, _C.UINT64, _C.FLOAT64))
 """Types that no kernel takes, and that no tensor of the API has."""
-SIGNED_BYTES = (_C.QUANTIZED_S8, _C.QUANTIZED_S4, _C.INT8)
-UNSIGNED_BYTES = (_C.QUANTIZED8_ASYMM, _C.QUANTIZED4_ASYMM)
-BYTES = SIGNED_BYTES + UNSIGNED_BYTES
+SIGNED_INT8 = (_C.QUANTIZED_S8, _C.QUANTIZED_S4, _C.INT8)
+UNSIGNED_INT8 = (_C.QUANTIZED8_ASYMM, _C.QUANTIZED4_ASYMM)
+INT8_OPERANDS = SIGNED_INT8 + UNSIGNED_INT8
 """Types of the operands of quantized convolutions and matrix products."""
 
 

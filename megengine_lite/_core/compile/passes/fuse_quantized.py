@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from megengine_lite._core.compile.rewriter import Rewriter
-from megengine_lite._core.ir.dtype import BYTES, DTypeCode
+from megengine_lite._core.ir.dtype import INT8_OPERANDS, DTypeCode
 from megengine_lite._core.ir.fused_quantized import MAX_IMAGE_CHANNELS, QuantizedConv, QuantizedMatMul
 from megengine_lite._core.ir.graph import Graph, Node, Var
 from megengine_lite._core.ir.params import (
@@ -73,7 +73,7 @@ def as_quantized_conv(node: Node) -> Node | None:
         return None
     x, w, *rest = node.inputs
     y = node.outputs[0]
-    if x.dtype.code not in BYTES or w.dtype.code not in BYTES or w.const is None or len(x.shape) != 4:
+    if x.dtype.code not in INT8_OPERANDS or w.dtype.code not in INT8_OPERANDS or w.const is None or len(x.shape) != 4:
         return None
     p = node.params
     if len(w.shape) != (5 if p.sparse == ConvolutionSparse.GROUP else 4):
@@ -94,7 +94,7 @@ def as_quantized_matmul(node: Node) -> Node | None:
     """A product of two int8 matrices as a ``QuantizedMatMul``, or None if the node is something else."""
     if node.op != "MatrixMul" or node.params.format != MatrixMulFormat.DEFAULT:
         return None
-    if any(v.dtype.code not in BYTES for v in node.inputs):
+    if any(v.dtype.code not in INT8_OPERANDS for v in node.inputs):
         return None
     params = QuantizedMatMul(matmul=node.params, product_dtype=node.outputs[0].dtype)
     return Node("QuantizedMatMul", params, node.inputs, node.outputs, node.name)
@@ -151,7 +151,7 @@ def _with_addition(conv: Node, addition: Node, y: Var) -> Node | None:
     other = _other(addition, y)
     if other.shape != y.shape or addition.outputs[0].shape != y.shape or other.const is not None:
         return None
-    if other.dtype.code not in BYTES or addition.outputs[0].dtype.code not in BYTES:
+    if other.dtype.code not in INT8_OPERANDS or addition.outputs[0].dtype.code not in INT8_OPERANDS:
         return None
     params = replace(conv.params, has_z=True, add=ElemwiseMultiTypeMode(addition.params.mode))
     return Node("QuantizedConv", params, [*conv.inputs, other], addition.outputs, conv.name)

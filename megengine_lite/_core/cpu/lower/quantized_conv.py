@@ -23,7 +23,7 @@ from megengine_lite._core.cpu.lower.requantize import (
 from megengine_lite._core.cpu.lowering import Lowering, Ref, Tensor, blocked_strides
 from megengine_lite._core.cpu.packing import int8 as packing
 from megengine_lite._core.cpu.packing.float32 import merge_groups, pad_channels
-from megengine_lite._core.ir.dtype import UNSIGNED_BYTES, DType
+from megengine_lite._core.ir.dtype import UNSIGNED_INT8, DType
 from megengine_lite._core.ir.fused_quantized import QuantizedConv
 from megengine_lite._core.ir.graph import Constant, ConstantPool, Node
 from megengine_lite._core.ir.params import ConvBiasNonlineMode, ConvolutionMode, ConvolutionSparse
@@ -60,7 +60,7 @@ class InputForm:
 def input_form(dtype: DType, dot: DotKind, non_negative: bool = False) -> InputForm:
     """The form of an input for kernels with this dot product."""
     zero = dtype.zero_point
-    if dtype.code in UNSIGNED_BYTES:
+    if dtype.code in UNSIGNED_INT8:
         plain = dot is DotKind.MIXED_QUADS or dtype.quantized_range[1] <= 127
         return InputForm(0, zero, plain) if plain or dot.takes_unsigned else InputForm(FLIP, zero - 128)
     if non_negative:
@@ -118,12 +118,12 @@ class _Conv:
         bias_dtype = None if self.bias is None else self.bias.dtype
         is_quantized = p.input_dtype.is_quantized
         self.scale = sum_scale(p.input_dtype, filter_.dtype, bias_dtype, p.conv_dtype) if is_quantized else 1.0
-        # Rounds as the original does, which matters for ties. Its kernels for these channel-wise filters are special: they
+        # Rounds as the original does, which matters for ties. Its kernels for channel-wise filters are special: they
         # add an integer bias to the sums, which all others add to their real values; and without an activation they
         # multiply by one factor, as convolutions of asymmetric types do.
         channel_wise = self.is_depthwise and self.w_shape[3] in _CHANNEL_WISE_SIZES
         identity = p.conv.nonlineMode == ConvBiasNonlineMode.IDENTITY
-        one_factor = (channel_wise and identity) or p.input_dtype.code in UNSIGNED_BYTES
+        one_factor = (channel_wise and identity) or p.input_dtype.code in UNSIGNED_INT8
         exact_bias = one_factor or channel_wise or keeps_sums(p.conv_dtype, self.scale)
         self.has_real_bias = self.bias is not None and (self.bias.dtype.is_float or not exact_bias)
         self.output = output_arguments(

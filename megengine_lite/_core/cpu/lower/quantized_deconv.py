@@ -15,7 +15,7 @@ from megengine_lite._core.cpu.lower.quantized_conv import (
     flipped,
     input_form,
 )
-from megengine_lite._core.cpu.lower.requantize import is_byte, output_arguments
+from megengine_lite._core.cpu.lower.requantize import is_int8_operand, output_arguments
 from megengine_lite._core.cpu.lowering import Lowering, Ref, Tensor, blocked_strides
 from megengine_lite._core.cpu.packing import int8 as packing
 from megengine_lite._core.cpu.packing.float32 import merge_groups, pad_channels
@@ -28,7 +28,7 @@ from megengine_lite.kernels.common.shared import TILE_BLOCKS
 def lower_quantized_deconv(ctx: Lowering, node: Node) -> bool | None:
     w, x = node.inputs[:2]
     y = node.outputs[0]
-    if not is_byte(x.dtype) or not is_byte(w.dtype) or w.const is None:
+    if not is_int8_operand(x.dtype) or not is_int8_operand(w.dtype) or w.const is None:
         return False
     if node.params.stride_h * node.params.stride_w > MAX_PHASES:
         return False

@@ -1,4 +1,4 @@
-"""Elementwise functions and conversions of quantized tensors, and tables of functions of bytes."""
+"""Elementwise functions and conversions of quantized tensors, and tables of functions of 8-bit numbers."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ def lower_by_table(ctx: Lowering, node: Node) -> bool | None:
     """A function of one or two bytes, from a table of all its results."""
     variables = (*node.inputs, *node.outputs)
     if len(node.inputs) > 2 or any(v.dtype.itemsize != 1 for v in variables):
-        return False  # a mix of bytes and larger operands
+        return False  # a mix of 8-bit and larger operands
     placed = _place(ctx, node, node.inputs)
     if placed is None:
         return False

@@ -7,11 +7,11 @@ import numpy as np
 from megengine_lite._core.compile.passes.fuse_quantized import as_quantized_matmul
 from megengine_lite._core.cpu.isa import DotKind
 from megengine_lite._core.cpu.lower.quantized_conv import count_parts, input_form
-from megengine_lite._core.cpu.lower.requantize import is_byte, output_arguments
+from megengine_lite._core.cpu.lower.requantize import is_int8_operand, output_arguments
 from megengine_lite._core.cpu.lowering import Lowering, Ref
 from megengine_lite._core.cpu.packing import int8 as packing
 from megengine_lite._core.cpu.packing.float32 import pad_channels
-from megengine_lite._core.ir.dtype import UNSIGNED_BYTES, DType
+from megengine_lite._core.ir.dtype import UNSIGNED_INT8, DType
 from megengine_lite._core.ir.fused_quantized import QuantizedMatMul
 from megengine_lite._core.ir.graph import Node, Var
 from megengine_lite._core.ir.image_layouts import round_up
@@ -19,7 +19,7 @@ from megengine_lite._core.operators.conv_types import product_scale
 from megengine_lite.kernels.common.shared import QUAD, TILE_BLOCKS
 
 
-def lower_byte_matmul(ctx: Lowering, node: Node) -> bool | None:
+def lower_int8_matmul(ctx: Lowering, node: Node) -> bool | None:
     fused = as_quantized_matmul(node)
     return False if fused is None else lower_quantized_matmul(ctx, fused)
 
@@ -40,7 +40,7 @@ def _lower(
 ) -> bool | None:
     a, b = node.inputs[:2]
     y = node.outputs[0]
-    if not is_byte(a.dtype) or not is_byte(b.dtype):
+    if not is_int8_operand(a.dtype) or not is_int8_operand(b.dtype):
         return False
     scale = product_scale(a.dtype, b.dtype) if a.dtype.is_quantized else 1.0
     output = output_arguments(scale, product, y.dtype)
@@ -115,7 +115,7 @@ def _pack_columns(
     ctx: Lowering, node: Node, b: Var, batch: int, k: int, n: int, transposed: bool, offset: int
 ) -> tuple[Ref, int, Ref]:
     """A right operand that is computed, packed before each product."""
-    unsigned = b.dtype.code in UNSIGNED_BYTES
+    unsigned = b.dtype.code in UNSIGNED_INT8
     low, high = (0, 255) if unsigned else (-128, 127)
     extremes = np.array([low, high])
     parts = packing.count_parts(extremes, b.dtype.zero_point)

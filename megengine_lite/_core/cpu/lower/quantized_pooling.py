@@ -1,23 +1,23 @@
-"""Pooling of bytes, blocked."""
+"""Pooling of int8 tensors, blocked."""
 
 from __future__ import annotations
 
 from megengine_lite._core.cpu.lower.pooling import pool_arguments, window_of
-from megengine_lite._core.cpu.lower.requantize import is_byte
+from megengine_lite._core.cpu.lower.requantize import is_int8_operand
 from megengine_lite._core.cpu.lowering import Lowering, blocked_strides
-from megengine_lite._core.ir.dtype import UNSIGNED_BYTES, DTypeCode
+from megengine_lite._core.ir.dtype import UNSIGNED_INT8, DTypeCode
 from megengine_lite._core.ir.graph import Node
 from megengine_lite._core.ir.params import PoolingMode
 
 _C = DTypeCode
-_UNSIGNED_STORAGE = (*UNSIGNED_BYTES, _C.UINT8)
+_UNSIGNED_STORAGE = (*UNSIGNED_INT8, _C.UINT8)
 
 
 def lower_quantized_pooling(ctx: Lowering, node: Node) -> bool | None:
-    """Maximum and average of bytes, blocked."""
+    """Maximum and average of int8 numbers, blocked."""
     x, y = node.inputs[0], node.outputs[0]
     mode = node.params.mode
-    if not (is_byte(x.dtype) or x.dtype.code is _C.UINT8):
+    if not (is_int8_operand(x.dtype) or x.dtype.code is _C.UINT8):
         return False  # a scale that is too small
     if mode not in ctx.kernels.module("pooling_int8").MODES:
         return False

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from megengine_lite._core.ir.dtype import BYTES, SIGNED_BYTES, UNSIGNED_BYTES, DType, DTypeCode
+from megengine_lite._core.ir.dtype import INT8_OPERANDS, SIGNED_INT8, UNSIGNED_INT8, DType, DTypeCode
 from megengine_lite._core.ir.fused import ActivationCode
 from megengine_lite._core.ir.params import ConvBiasNonlineMode, ElemwiseMultiTypeMode
 from megengine_lite._core.ir.quantize import keeps_sums
@@ -25,8 +25,8 @@ _ACTIVATIONS = {
 
 
 _KINDS = {
-    **dict.fromkeys(SIGNED_BYTES, StorageKind.S8),
-    **dict.fromkeys((*UNSIGNED_BYTES, _C.UINT8), StorageKind.U8),
+    **dict.fromkeys(SIGNED_INT8, StorageKind.S8),
+    **dict.fromkeys((*UNSIGNED_INT8, _C.UINT8), StorageKind.U8),
     _C.QUANTIZED_S32: StorageKind.S32,
     _C.INT32: StorageKind.S32,
     _C.FLOAT32: StorageKind.F32,
@@ -53,9 +53,9 @@ def target_arguments(dtype: DType) -> dict[str, Any]:
     return {"y_kind": _KINDS[dtype.code], "y_zero": dtype.zero_point, "y_scale": scale, "low": low, "high": high}
 
 
-def is_byte(dtype: DType) -> bool:
-    """Whether the kernels of this family can read or write the type as bytes."""
-    return dtype.code in BYTES and (dtype.code == _C.INT8 or dtype.scale > _SMALLEST_SCALE)
+def is_int8_operand(dtype: DType) -> bool:
+    """Whether int8 kernels can read and write the type."""
+    return dtype.code in INT8_OPERANDS and (dtype.code == _C.INT8 or dtype.scale > _SMALLEST_SCALE)
 
 
 def relative_range(dtype: DType) -> tuple[int, int]:
@@ -110,9 +110,9 @@ def output_arguments(
         "act_a": 0, "act_b": 0, "y_scale": 1, "low": 0, "high": 0,
     }  # fmt: skip
     if z is not None:
-        if not is_byte(z):
+        if not is_int8_operand(z):
             return None
-        arguments |= {"z_mask": 255 if z.code in UNSIGNED_BYTES else -1, "z_zero": z.zero_point, "z_scale": z.scale}
+        arguments |= {"z_mask": 255 if z.code in UNSIGNED_INT8 else -1, "z_zero": z.zero_point, "z_scale": z.scale}
     plain = z is None and not real_bias
     exact = activation == ActivationCode.NONE or out.code == _C.INT32
     if out == first and keeps_sums(out, scale) and plain and exact:
@@ -139,7 +139,7 @@ def output_arguments(
     arguments |= {"low": low, "high": high}
     if out.code == _C.QUANTIZED_S32:
         return arguments | {"kind": int(OutputKind.S32)}
-    if out.code not in BYTES:
+    if out.code not in INT8_OPERANDS:
         return None
     arguments["kind"] = int(OutputKind.BYTES)
     if one_factor and plain and not staged and activation == ActivationCode.NONE:

@@ -40,7 +40,7 @@ from megengine_lite._core.cpu.lower import (
     softmax,
     typecvt,
 )
-from megengine_lite._core.ir.dtype import BYTES, STORED_BYTES, DType, DTypeCode
+from megengine_lite._core.ir.dtype import INT8_OPERANDS, STORED_IN_8_BITS, DType, DTypeCode
 from megengine_lite._core.ir.image_layouts import Format
 from megengine_lite._core.ir.params import ElemwiseMode, ElemwiseMultiTypeMode, PoolingMode
 from megengine_lite._core.operators import REGISTRY
@@ -60,10 +60,10 @@ _S32 = _codes(_C.QUANTIZED_S32)
 _PLAIN = _codes(
     _C.FLOAT32, _C.FLOAT16, _C.BFLOAT16, _C.INT32, _C.INT16, _C.UINT16, _C.INT8, _C.UINT8, _C.BYTE, _C.BOOL
 )  # fmt: skip
-_PLAIN_BYTES = _PLAIN & STORED_BYTES
-_PRODUCTS = frozenset(BYTES)  # what products of bytes take
+_PLAIN_8 = _PLAIN & STORED_IN_8_BITS
+_PRODUCTS = frozenset(INT8_OPERANDS)  # what int8 products take
 _QUANTIZED = frozenset(c for c in DTypeCode if DType(c).is_quantized)
-_QUANTIZED_BYTES = _QUANTIZED & STORED_BYTES
+_QUANTIZED_8 = _QUANTIZED & STORED_IN_8_BITS
 _BLOCKED_SOURCES = _codes(_C.INT32, _C.INT8, _C.UINT8)  # plain types that convolutions and pooling leave in blocks
 _REAL_TARGETS = (_PRODUCTS - _PLAIN) | _S32  # what binary_int8 stores, besides float32
 
@@ -175,7 +175,7 @@ def _elementwise() -> Iterator[Row]:
     for code in (_C.INT16, _C.UINT16, _C.BOOL):
         yield from _rows("Elemwise", elemwise_int.lower_integers, ("elemwise_int",), inputs=(_codes(code),))
     yield from _rows("Elemwise", quantized_elemwise.lower_s32, ("binary_s32",), inputs=(_S32,), modes=_ON_S32)
-    yield from _rows("Elemwise", quantized_elemwise.lower_by_table, _TABLES, inputs=(STORED_BYTES - _BOOL,))
+    yield from _rows("Elemwise", quantized_elemwise.lower_by_table, _TABLES, inputs=(STORED_IN_8_BITS - _BOOL,))
     yield from _rows(
         "ElemwiseMultiType", elemwise_chains.lower_comparison, ("convert_elements", *_CHAIN), inputs=(_F32,),
         modes=_COMPARISONS,
@@ -189,7 +189,7 @@ def _elementwise() -> Iterator[Row]:
         modes=_Q_BINARY,
     )  # fmt: skip
     yield from _rows(
-        "ElemwiseMultiType", quantized_elemwise.lower_by_table, _TABLES, inputs=(_QUANTIZED_BYTES,), modes=_Q_OTHER
+        "ElemwiseMultiType", quantized_elemwise.lower_by_table, _TABLES, inputs=(_QUANTIZED_8,), modes=_Q_OTHER
     )
 
 
@@ -199,7 +199,7 @@ def _conversions() -> Iterator[Row]:
 
     for source in _PLAIN:
         # Integers wrap, so that bytes stay as they are; truth values are 0 and 1.
-        same = _codes(source) | (_PLAIN_BYTES - _BOOL if source in _PLAIN_BYTES else frozenset())
+        same = _codes(source) | (_PLAIN_8 - _BOOL if source in _PLAIN_8 else frozenset())
         yield conversion(shape.lower_pass_through, (), _codes(source), same)
         # From a blocked tensor, binary_int8 makes another; from a plain one, convert_elements is faster.
         both = _F32 if source in _BLOCKED_SOURCES else frozenset()
@@ -211,8 +211,8 @@ def _conversions() -> Iterator[Row]:
                 quantized_elemwise.lower_conversion, ("binary_int8",), _codes(source), both, layout=InputLayout.BLOCKED
             )
     by_table = (quantized_elemwise.lower_by_table, ("table_8",))
-    yield conversion(*by_table, STORED_BYTES - _PLAIN_BYTES, STORED_BYTES)
-    yield conversion(*by_table, _PLAIN_BYTES, STORED_BYTES - _PLAIN_BYTES)
+    yield conversion(*by_table, STORED_IN_8_BITS - _PLAIN_8, STORED_IN_8_BITS)
+    yield conversion(*by_table, _PLAIN_8, STORED_IN_8_BITS - _PLAIN_8)
     by_value = (quantized_elemwise.lower_conversion, ("binary_int8",))
     yield conversion(*by_value, _F32 | _I32 | _S32, _REAL_TARGETS)
     yield conversion(*by_value, _PRODUCTS | {_C.UINT8}, _S32)
@@ -220,7 +220,7 @@ def _conversions() -> Iterator[Row]:
 
 
 def _int8() -> Iterator[Row]:
-    """Convolutions, matrix products, pooling and sampling of bytes."""
+    """Convolutions, matrix products, pooling and sampling in int8."""
     operands = (_PRODUCTS, _PRODUCTS, ANY)
     wish = quantized_conv.halo_wish
     yield from _rows(
@@ -236,7 +236,7 @@ def _int8() -> Iterator[Row]:
         inputs=operands, formats=_NCHW,
     )  # fmt: skip
     yield from _rows("QuantizedMatMul", quantized_matmul.lower_quantized_matmul, _GEMM_INT8, inputs=operands)
-    yield from _rows("MatrixMul", quantized_matmul.lower_byte_matmul, _GEMM_INT8, inputs=operands, formats=_DEFAULT)
+    yield from _rows("MatrixMul", quantized_matmul.lower_int8_matmul, _GEMM_INT8, inputs=operands, formats=_DEFAULT)
     yield from _rows("BatchedMatrixMul", quantized_matmul.lower_batched, _GEMM_INT8, inputs=operands, formats=_DEFAULT)
     yield from _rows(
         "Pooling AdaptivePooling", quantized_pooling.lower_quantized_pooling, ("pool_int8",),

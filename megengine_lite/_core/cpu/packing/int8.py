@@ -13,10 +13,10 @@ from megengine_lite._core.ir.image_layouts import round_up
 from megengine_lite.kernels.common.shared import QUAD, TILE_BLOCKS
 
 
-def split_bytes(w: np.ndarray, least: int = 1) -> np.ndarray:
-    """Integers as sums of signed bytes, ``(parts, *w.shape)``; one part, or the given number, if they fit a byte.
+def split_int8(w: np.ndarray, least: int = 1) -> np.ndarray:
+    """Integers as sums of int8 numbers, ``(parts, *w.shape)``; one part, or the given number, if they fit into int8.
 
-    >>> split_bytes(np.array([5, 255, -200]))[:, 1].tolist()
+    >>> split_int8(np.array([5, 255, -200]))[:, 1].tolist()
     [127, 127, 1]
     """
     if w.dtype == np.int8 and least == 1:
@@ -35,7 +35,7 @@ def centred(w: np.ndarray, zero_point: int) -> np.ndarray:
 
 
 def count_parts(w: np.ndarray, zero_point: int) -> int:
-    """How many parts :func:`split_bytes` makes of a filter less its zero point."""
+    """How many parts :func:`split_int8` makes of a filter less its zero point."""
     low, high = int(w.min()) - zero_point, int(w.max()) - zero_point
     return max(1, -(-high // 127), -(low // 128))
 
@@ -65,7 +65,7 @@ def pack_direct(w: np.ndarray, width: int, pixel: int, least_parts: int = 1) -> 
         ``[g][tile][part][ic block][kh][kw][quad][channels of the tile][4]``; the last tile may have one block, the
         last ic block only the quads that hold channels.
     """
-    parts = split_bytes(w, least_parts)
+    parts = split_int8(w, least_parts)
     n, g, ocpg, icpg, kh, kw = parts.shape
     oc, ic = round_up(ocpg, width), round_up(icpg, QUAD)
     padded = np.zeros((n, g, oc, ic, kh, kw), np.int8)
@@ -104,7 +104,7 @@ def pack_depthwise(w: np.ndarray, width: int, taps: int) -> np.ndarray:
     flat int8 array
         ``[channel block][part][kh][quad of kw][channel][4]``; places without a tap are zero.
     """
-    parts = split_bytes(w)
+    parts = split_int8(w)
     n, c, kh, kw = parts.shape
     blocks, quads = round_up(c, width) // width, round_up(kw, taps) // taps
     padded = np.zeros((n, blocks * width, kh, quads, QUAD), np.int8)
