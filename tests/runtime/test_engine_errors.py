@@ -27,7 +27,7 @@ from megengine_lite._core.operators import REGISTRY
 from megengine_lite._core.runtime import plans
 from megengine_lite._core.system.limits import memory_limit
 from megengine_lite._core.system.memory import Storage
-from megengine_lite.errors import LiteError, LiteIndexError, ShapeError
+from megengine_lite.errors import InternalError, LiteError, LiteIndexError, LiteMemoryError, ShapeError
 
 RNG = np.random.default_rng(7)
 ROW = IndexDescMaskDump(items=(IndexDescMaskItem(0, False, False, False, True),))
@@ -52,8 +52,13 @@ def set_compute(monkeypatch, op, compute):
         (IndexError("no"), LiteIndexError),
         (ZeroDivisionError("no"), ShapeError),
         (OverflowError("no"), ShapeError),
-        (MemoryError("no"), LiteError),
-        (RuntimeError("no"), LiteError),
+        (np.exceptions.DTypePromotionError("no"), ShapeError),
+        (MemoryError("no"), LiteMemoryError),
+        (RuntimeError("no"), InternalError),
+        (TypeError("no"), InternalError),
+        (AttributeError("no"), InternalError),
+        (KeyError("no"), InternalError),
+        (AssertionError("no"), InternalError),
     ],
 )
 def test_error_of_a_python_step_names_the_node_and_the_session_lives_on(monkeypatch, error, expected):
@@ -72,12 +77,19 @@ def test_error_of_a_python_step_names_the_node_and_the_session_lives_on(monkeypa
     np.testing.assert_array_equal(run(session, x=x)[0], np.cumsum(x, axis=1))
 
 
+def test_mistake_in_an_inference_is_our_fault(monkeypatch):
+    monkeypatch.setattr(REGISTRY["Cumsum"], "infer", lambda node, ins: None + 1, raising=False)
+    with pytest.raises(InternalError, match=r"Cumsum 'total': TypeError: .*fault of megengine_lite") as raised:
+        run(session_of(sum_graph()), x=np.ones((3, 4), np.float32))
+    assert type(raised.value.__cause__) is TypeError
+
+
 @pytest.mark.parametrize(
     "result", [np.zeros((3, 5), np.float32), np.zeros((3, 4), np.float64), np.zeros((1, 4), np.float32)]
 )
-def test_result_that_is_not_as_inferred_is_refused(monkeypatch, result):
+def test_result_that_is_not_as_inferred_is_our_fault(monkeypatch, result):
     set_compute(monkeypatch, "Cumsum", lambda *arguments: [result])
-    with pytest.raises(ShapeError, match=r"Cumsum 'total': computed .*, inferred float32 \(3, 4\)"):
+    with pytest.raises(InternalError, match=r"Cumsum 'total': computed .*, inferred float32 \(3, 4\); this is a fault"):
         run(session_of(sum_graph()), x=np.ones((3, 4), np.float32))
 
 

@@ -266,24 +266,27 @@ def naming(node: AnyNode, function: Callable[..., T], *arguments: Any) -> T:
     Raises
     ------
     LiteError
-        Any error; the message names the node. An exception that no check of inputs or shapes raises is a fault of this
-        package, an :class:`InternalError`.
+        Any error; the message names the node. What numpy says of values and shapes is about the model. Any other
+        exception is a fault of this package, an :class:`InternalError`: users' functions turn theirs into a
+        :class:`LiteError` before.
     """
     try:
-        return function(*arguments)
-    except LiteError:
+        return checked(node, function, *arguments)
+    except InternalError as error:
+        cause = error.__cause__
+        if isinstance(cause, IndexError):
+            raise LiteIndexError(f"{label(node)}: {_told(node, cause)}") from cause
+        if isinstance(cause, ValueError | ArithmeticError) or _is_type_error_of_numpy(cause):
+            raise fail(node, _told(node, cause)) from cause
         raise
-    except MemoryError as error:
-        raise LiteMemoryError(f"{label(node)}: there is not enough memory") from error
-    except (ValueError, ArithmeticError, TypeError) as error:
-        raise fail(node, _told(node, error)) from error
-    except IndexError as error:
-        raise LiteIndexError(f"{label(node)}: {_told(node, error)}") from error
-    except Exception as error:
-        raise _internal(node, error) from error
 
 
-def _told(node: AnyNode, error: Exception) -> str:
+def _is_type_error_of_numpy(error: BaseException | None) -> bool:
+    """Whether numpy refuses types, by a class of its own: no loop for them, no common type."""
+    return isinstance(error, TypeError) and type(error).__module__.partition(".")[0] == "numpy"
+
+
+def _told(node: AnyNode, error: BaseException) -> str:
     """What an error says; those of numpy speak of arrays that the user does not know."""
     return str(error) if operator_of(node.op).foreign else "its inputs and parameters do not fit together"
 
@@ -297,13 +300,11 @@ def checked(node: AnyNode, function: Callable[..., T], *arguments: Any) -> T:
     except MemoryError as error:
         raise LiteMemoryError(f"{label(node)}: there is not enough memory") from error
     except Exception as error:
-        raise _internal(node, error) from error
+        raise _internal(node, f"{type(error).__name__}: {error}") from error
 
 
-def _internal(node: AnyNode, error: Exception) -> InternalError:
-    return InternalError(
-        f"{label(node)}: {type(error).__name__}: {error}; this is a fault of megengine_lite, please report it"
-    )
+def _internal(node: AnyNode, message: str) -> InternalError:
+    return InternalError(f"{label(node)}: {message}; this is a fault of megengine_lite, please report it")
 
 
 def label(node: AnyNode) -> str:
@@ -312,13 +313,13 @@ def label(node: AnyNode) -> str:
 
 
 def check_results(node: AnyNode, arrays: Sequence[np.ndarray], specs: Sequence[Spec]) -> None:
-    """Raises if the results of ``compute`` do not have the shapes and types that ``infer`` gave."""
+    """Raises if the results of ``compute`` do not have the shapes and types that ``infer`` gave: our own fault."""
     if len(arrays) != len(specs):
-        raise fail(node, f"{len(specs)} outputs inferred, {len(arrays)} computed")
+        raise _internal(node, f"{len(specs)} outputs inferred, {len(arrays)} computed")
     for array, spec in zip(arrays, specs, strict=True):
         expected = spec.shape if isinstance(spec, TensorSpec) else array.shape
         if array.shape != expected or array.dtype != spec.dtype.storage:
-            raise fail(node, f"computed {array.dtype} {array.shape}, inferred {spec.dtype} {expected}")
+            raise _internal(node, f"computed {array.dtype} {array.shape}, inferred {spec.dtype} {expected}")
 
 
 def broadcast_shapes(node: AnyNode, shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
