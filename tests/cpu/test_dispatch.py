@@ -2,11 +2,13 @@
 
 ``dispatch_x86-64.txt`` and ``dispatch_arm64.txt`` list the kernels of small sample nodes, so that a change of kernel is
 seen in review. After a wanted change, ``PYTHONPATH=tests python tests/cpu/test_dispatch.py`` writes that of the
-machine's architecture anew.
+machine's architecture anew. Lines of sets that do not run here stay as they are; a new sample gets what the set before
+them has, until it is written on a machine that has them all.
 """
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -67,6 +69,7 @@ _INDEX = params.IndexDescMaskDump(items=(params.IndexDescMaskItem(0, False, Fals
 SAMPLES = [
     Sample("Convolution", (IMAGE, (16, 32, 3, 3)), "3 x 3", constants=(1,), param=_PAD),
     Sample("Convolution", (IMAGE, (16, 32, 1, 1)), "1 x 1", constants=(1,)),
+    Sample("Convolution", ((1, 32, 6, 6), (32, 32, 3, 3)), "few tiles", constants=(1,), param=_PAD),
     Sample("Convolution", (SMALL, (16, 3, 3, 3)), "first", constants=(1,), param=_PAD),
     Sample("Convolution", (IMAGE, (32, 1, 1, 3, 3)), "channel-wise", constants=(1,), param={**_PAD, "sparse": 1}),
     Sample("Convolution", (IMAGE, (16, 32, 3, 3)), "computed filter", param=_PAD),
@@ -74,6 +77,8 @@ SAMPLES = [
     Sample("ConvolutionBackwardData", ((32, 16, 3, 3), IMAGE), constants=(0,), param=_PAD),
     Sample("Convolution3D", ((2, 4, 4, 5, 6), (4, 4, 3, 3, 3)), constants=(1,)),
     Sample("MatrixMul", (MATRIX, (12, 40)), constants=(1,)),
+    Sample("MatrixMul", ((1, 12), (12, 40)), "one row", constants=(1,)),
+    Sample("MatrixMul", ((1, 12), (40, 12)), "one row, by rows", param={"transposeB": True}),
     Sample("BatchedMatrixMul", ((2, 8, 12), (2, 12, 40))),
     Sample("Pooling", (IMAGE,), "2 x 2"),
     Sample("Pooling", (IMAGE,), "whole", param={"window_h": 6, "window_w": 7, "stride_h": 6, "stride_w": 7}),
@@ -86,6 +91,7 @@ SAMPLES = [
     Sample("GroupNorm", (IMAGE, (32,), (32,)), outputs=3, constants=(1, 2), param={"group": 4}),
     Sample("InstanceNorm", (IMAGE, (32,), (32,)), outputs=3, constants=(1, 2)),
     Sample("GeneralNorm", (MATRIX, (12,), (12,)), outputs=3, param={"axis_start": 1, "axis_end": 2}),
+    Sample("GeneralNorm", (MATRIX, (8,), (8,)), "columns", outputs=3, param={"axis_start": 0, "axis_end": 1}),
     Sample("LRN", (IMAGE,)),
     Sample("RNNCellForward", ((4, 8), (16, 8), (16,), (4, 16), (16, 16), (16,)), constants=(1, 2, 4, 5)),
     Sample("LSTMCellForward", ((4, 8), (64, 8), (64,), (4, 16), (64, 16), (64,), (4, 16)), constants=(1, 2, 4, 5),
@@ -93,7 +99,8 @@ SAMPLES = [
     Sample("RNNForward", ((5, 4, 8), (1, 4, 16), (416,)), constants=(2,), outputs=3, param={"hidden_size": 16}),
     Sample("LSTMForward", ((5, 4, 8), (1, 4, 16), (1, 4, 16), (1664,)), constants=(3,), outputs=4,
            param={"hidden_size": 16}),
-    Sample("Resize", (IMAGE, (2,)), constants=(1,), fixed={1: INT32}, values={1: [9, 9]}),
+    Sample("Resize", (IMAGE, (2,)), "NHWC", constants=(1,), fixed={1: INT32}, values={1: [9, 9]}),
+    Sample("Resize", (IMAGE, (2,)), "NCHW", constants=(1,), fixed={1: INT32}, values={1: [9, 9]}, param={"format": 0}),
     Sample("ROIAlign", (IMAGE, (3, 5)), outputs=2),
     Sample("NMSKeepMGB", ((2, 9, 4),), outputs=2, param={"iou_thresh": 0.5, "max_output": 3}),
     Sample("Argsort", (MATRIX,), outputs=2),
@@ -216,20 +223,46 @@ def _both(heading: str, dtype: DType, mode: str, node: Node | None) -> Iterator[
             yield Variant(heading, name_of(dtype), mode, node, True)
 
 
-def described(variant: Variant) -> str:
-    """The kernels of a node; those of each instruction set where they differ."""
+Listed = dict[tuple[str, ...], dict[str, tuple[str, ...]]]
+
+
+def key_of(variant: Variant) -> tuple[str, ...]:
+    return variant.heading, variant.dtype, variant.mode, "blocked" if variant.blocked else "plain"
+
+
+def read_listing() -> Listed:
+    """The kernels by heading, type, mode and layout, then by instruction set."""
+    listed: Listed = defaultdict(dict)
+    for line in LISTING.read_text().splitlines():
+        heading, types, *modes, layouts, kernels = line.split(" | ")
+        for part in kernels.split("; "):
+            names, sets = re.fullmatch(r"(.*?)(?: \((.*)\))?", part).groups()
+            for dtype, mode, layout in product(types.split(), " ".join(modes).split() or [""], layouts.split()):
+                for isa in sets.split(", ") if sets else instruction_sets():
+                    listed[heading, dtype, mode, layout][isa] = tuple(names.split(", "))
+    return listed
+
+
+def described(variant: Variant, listed: Listed) -> str:
+    """The kernels of a node; those of each instruction set where they differ. Sets that do not run here are listed."""
     found: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    kernels: tuple[str, ...] = ()
     for isa in reversed(instruction_sets()):
-        found[kernels_of(variant.node, isa, variant.blocked)].append(isa)
+        if isa in INSTRUCTION_SETS:
+            kernels = kernels_of(variant.node, isa, variant.blocked)
+        else:
+            kernels = listed.get(key_of(variant), {}).get(isa, kernels)
+        found[kernels].append(isa)
     parts = [", ".join(k) + (f" ({', '.join(sets)})" if len(found) > 1 else "") for k, sets in found.items()]
     return "; ".join(parts)
 
 
 def listing() -> str:
     """A line for all types, modes and layouts of an operator that have the same kernels."""
+    listed = read_listing()
     layouts: dict[tuple[str, ...], list[str]] = defaultdict(list)
     for v in variants():
-        layouts[v.heading, described(v), v.dtype, v.mode].append("blocked" if v.blocked else "plain")
+        layouts[v.heading, described(v, listed), v.dtype, v.mode].append("blocked" if v.blocked else "plain")
     modes: dict[tuple[str, ...], list[str]] = defaultdict(list)
     for (heading, kernels, dtype, mode), found in layouts.items():
         modes[heading, kernels, " ".join(found), dtype].append(mode)
@@ -246,9 +279,24 @@ def listing() -> str:
 # ---- tests -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.skipif({*INSTRUCTION_SETS} != {*instruction_sets()}, reason="the listing is of all instruction sets")
 def test_kernels_are_those_of_the_listing():
     assert listing() == LISTING.read_text()
+
+
+def test_listing_is_read_for_every_set():
+    listed = read_listing()
+    assert len(listed) > 1000
+    assert all(kernels.keys() == instruction_sets().keys() for kernels in listed.values())
+    assert {key_of(v) for v in variants()} == listed.keys()
+
+
+# The channels of a gather come from a pass; a policy alone asks for the naive product.
+NOT_SEEN = {"gather_channels_blocked_8", "gather_channels_blocked_f32", "gemm_naive_f32"}
+
+
+def test_every_kernel_of_a_row_is_listed():
+    seen = {name for kernels in read_listing().values() for names in kernels.values() for name in names}
+    assert {kernel for row in TABLE.rows for kernel in row.kernels} - seen == NOT_SEEN
 
 
 def nothing(ctx: Lowering, node: Node) -> None:
