@@ -9,7 +9,7 @@ from enum import IntEnum
 from itertools import accumulate
 from typing import NamedTuple
 
-from megengine_lite._core.ir.params import ElemwiseMode
+from megengine_lite._core.ir.params import ConvBiasNonlineMode, ElemwiseMode
 
 
 class ActivationCode(IntEnum):
@@ -46,6 +46,14 @@ ELEMWISE_OF = {
     ActivationCode.SOFTPLUS: ElemwiseMode.SOFTPLUS,
 }
 """The elementwise functions that activations without constants are."""
+
+NONLINEARITIES: dict[int, ActivationCode] = {
+    ConvBiasNonlineMode.IDENTITY: ActivationCode.NONE,
+    ConvBiasNonlineMode.RELU: ActivationCode.RELU,
+    ConvBiasNonlineMode.SIGMOID: ActivationCode.SIGMOID,
+    ConvBiasNonlineMode.H_SWISH: ActivationCode.H_SWISH,
+}
+"""The activations of a ``ConvBiasForward``."""
 
 
 @dataclass(frozen=True, slots=True)

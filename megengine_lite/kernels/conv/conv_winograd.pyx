@@ -214,7 +214,7 @@ cdef struct ConvWinogradArgs:
 
 
 # The scratch of a run has one matrix for each of the s^2 elements of a transformed tile: first those of the input, then
-# those of two channel blocks of the output. The steps between them are one vector longer than needed: matrices whose
+# those of TILE_BLOCKS channel blocks of the output. The steps between them are one vector longer than needed: matrices whose
 # distance is a multiple of 4096 bytes would share cache sets.
 
 cdef inline int64_t input_step(int64_t ic_blocks, int64_t tiles) noexcept nogil:
@@ -224,7 +224,7 @@ cdef inline int64_t input_step(int64_t ic_blocks, int64_t tiles) noexcept nogil:
 
 cdef inline int64_t output_step(int64_t tiles) noexcept nogil:
     """Floats from one output matrix to the next."""
-    return (2 * tiles + 1) * VW
+    return (TILE_BLOCKS * tiles + 1) * VW
 
 
 def scratch_bytes(int64_t m, int64_t ic, int64_t tiles):

@@ -14,21 +14,14 @@ import numpy as np
 
 from megengine_lite._core.compile.rewriter import Rewriter
 from megengine_lite._core.ir.dtype import DTypeCode
-from megengine_lite._core.ir.fused import ELEMWISE_OF, Activation, ActivationCode, FusedConv
+from megengine_lite._core.ir.fused import ELEMWISE_OF, NONLINEARITIES, Activation, ActivationCode, FusedConv
 from megengine_lite._core.ir.graph import ConstantPool, Graph, Node, TensorSpec, Var
-from megengine_lite._core.ir.params import ConvBiasNonlineMode, ConvolutionMode, ConvolutionSparse, ElemwiseMode
+from megengine_lite._core.ir.params import ConvolutionMode, ConvolutionSparse, ElemwiseMode
 
 M = ElemwiseMode
 # Elementwise functions that kernels can apply to a result before they store it.
 ACTIVATIONS = {mode: Activation(code) for code, mode in ELEMWISE_OF.items()}
 ACTIVATIONS[M.NAN_RELU] = Activation(ActivationCode.CLIP_NAN, 0.0, np.inf)
-# Nonlinearities of a ConvBiasForward.
-NONLINEARITIES: dict[int, ActivationCode] = {
-    ConvBiasNonlineMode.IDENTITY: ActivationCode.NONE,
-    ConvBiasNonlineMode.RELU: ActivationCode.RELU,
-    ConvBiasNonlineMode.SIGMOID: ActivationCode.SIGMOID,
-    ConvBiasNonlineMode.H_SWISH: ActivationCode.H_SWISH,
-}
 # Additions, with the activation that they apply to the sum.
 ADD_THEN = {
     M.ADD: ActivationCode.NONE,

@@ -10,6 +10,7 @@ from megengine_lite._core.cpu.algorithms.algorithm import Algorithm, AlgorithmTa
 from megengine_lite._core.cpu.isa import CostFactors
 from megengine_lite._core.cpu.kernel_set import KernelSet
 from megengine_lite._core.ir.fused_quantized import MAX_IMAGE_CHANNELS
+from megengine_lite.kernels.common.shared import TILE_BLOCKS
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +186,7 @@ class WinogradPlan:
             if blocks > 1 and count >= 8 * even:
                 blocks = even
             else:
-                parts = min(threads, -(-p.blocks(p.oc) // 2))
+                parts = min(threads, -(-p.blocks(p.oc) // TILE_BLOCKS))
         return cls(m, blocks, -(-count // blocks), parts)
 
     def scratch(self, p: ConvProblem) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from megengine_lite._core.ir.dtype import INT8_OPERANDS, SIGNED_INT8, UNSIGNED_INT8, DType, DTypeCode
-from megengine_lite._core.ir.fused import ActivationCode
+from megengine_lite._core.ir.fused import NONLINEARITIES, ActivationCode
 from megengine_lite._core.ir.params import ConvBiasNonlineMode, ElemwiseMultiTypeMode
 from megengine_lite._core.ir.quantize import keeps_sums
 from megengine_lite.kernels.common.shared import OutputKind, StorageKind
@@ -15,14 +15,6 @@ from megengine_lite.kernels.common.shared import OutputKind, StorageKind
 _C = DTypeCode
 # Reciprocals of scales below this overflow.
 _SMALLEST_SCALE = 1e-30
-
-_ACTIVATIONS = {
-    ConvBiasNonlineMode.IDENTITY: ActivationCode.NONE,
-    ConvBiasNonlineMode.RELU: ActivationCode.RELU,
-    ConvBiasNonlineMode.SIGMOID: ActivationCode.SIGMOID,
-    ConvBiasNonlineMode.H_SWISH: ActivationCode.H_SWISH,
-}
-
 
 _KINDS = {
     **dict.fromkeys(SIGNED_INT8, StorageKind.S8),
@@ -103,7 +95,7 @@ def output_arguments(
         None if the kernels cannot do it.
     """
     staged = (out != first or add is not None) and not (keeps_sums(first, scale) and add is None)
-    activation = _ACTIVATIONS[ConvBiasNonlineMode(mode)]
+    activation = NONLINEARITIES[mode]
     arguments = {
         "kind": int(OutputKind.SUM), "activation": int(activation), "staged": int(staged), "z_mask": -1, "z_zero": 0,
         "y_zero": 0, "scale": scale, "mid_divisor": 1, "mid_low": 0, "mid_high": 0, "mid_scale": 1, "z_scale": 0,
