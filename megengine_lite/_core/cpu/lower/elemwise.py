@@ -23,7 +23,8 @@ COMPARISONS = {
     _Multi.ISNAN: _M.ISNAN,
     _Multi.ISINF: _M.ISINF,
 }
-# Functions that make infinities or NaN of the zeros in padded channels; a blocked tensor must not hold those.
+# Functions that make infinities or NaN of the zeros in padded channels. They run on plain memory if there are such
+# channels. Results do not need that, as no reader uses padded channels; without it, plans and their speed would change.
 _UNSAFE_AT_ZERO = {
     _M.LOG, _M.FLOOR_DIV, _M.TRUE_DIV, _M.MOD, _M.POW, _M.ERFCINV, _M.ACOSH, _M.ACOSH_GRAD, _M.ATANH_GRAD,
     _M.FAST_TANH_GRAD, _M.LOG_SUM_EXP,
@@ -179,7 +180,7 @@ def _blocked_operand(ctx: Lowering, v: Var) -> tuple[Ref, list[int]]:
 
 
 def _block_constant(array: np.ndarray, shape: tuple[int, ...], width: int) -> np.ndarray:
-    """An NCHW constant in blocked layout; ones in padded channels, which no function of zero turns into NaN."""
+    """An NCHW constant in blocked layout; ones in padded channels, as a divisor of zeros there."""
     n, c, h, w = shape
     blocks = -(-c // width)
     padded = np.ones((n, blocks * width, h, w), array.dtype)
