@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from megengine_lite._core.compile.passes import fuse_conv
 from megengine_lite._core.compile.passes.simplify import batch_norm_as_scale
+from megengine_lite._core.ir.fused import NONLINEARITIES
 from megengine_lite._core.ir.graph import AnyNode, ConstantPool, DynamicVar, Graph, ModelGraph, Node, Var
 from megengine_lite._core.ir.params import ConvBias, ConvolutionMode, ConvolutionSparse
 
-_NONLINEARITY = {code: mode for mode, code in fuse_conv.NONLINEARITIES.items()}
+_NONLINEARITY = {code: mode for mode, code in NONLINEARITIES.items()}
 
 
 def run(graph: ModelGraph, pool: ConstantPool) -> None:
