@@ -59,6 +59,15 @@ def test_page_on_devices_shows_the_device_of_the_tests():
         assert "".join(block.split()) in "".join(source.split())  # methods are indented there
 
 
+def test_page_on_kernels_shows_the_source_and_a_row():
+    page = (DOCS / "adding-a-kernel.md").read_text()
+    (source,) = re.findall(r"^```cython\n(.*?)^```$", page, re.M | re.S)
+    assert source.startswith("cdef struct CopyBytesArgs:")
+    assert source in (ROOT / "megengine_lite" / "kernels" / "move" / "fill.pyx").read_text()
+    (row,) = re.findall(r"^    yield from .*\n", page, re.M)
+    assert row in (ROOT / "megengine_lite" / "_core" / "cpu" / "lower" / "table.py").read_text()
+
+
 @pytest.fixture
 def workplace(tmp_path, monkeypatch):
     """A directory with the model that pages name; what examples set for the process is taken back."""
