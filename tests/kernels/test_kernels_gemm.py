@@ -7,7 +7,7 @@ from support.one_node import INSTRUCTION_SETS, relative_error, run_node
 
 from megengine_lite._core.cpu.kernel_set import kernel_set
 from megengine_lite._core.cpu.packing.float32 import pack_panels
-from megengine_lite._core.ir.fused import ELEMWISE_OF, Activation, ActivationCode, FusedMatMul
+from megengine_lite._core.ir.fused import ELEMWISE_OF, Activation, ActivationCode, FusedConv, FusedMatMul
 from megengine_lite._core.ir.params import MatrixMul
 from megengine_lite._core.operators.elemwise_functions import FUNCTIONS
 
@@ -64,6 +64,21 @@ def test_bias_residual_and_activation_are_fused(m, n, code, isa):
     elif code != ActivationCode.NONE:
         expected = FUNCTIONS[ELEMWISE_OF[code]].call(expected)
     assert relative_error(actual, expected) < 2e-6
+
+
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+def test_activation_that_kernels_lack_runs_in_numpy(isa, monkeypatch):
+    module = kernel_set(isa).module("probe")
+    assert list(ActivationCode) == [*module.ACTIVATIONS]
+    monkeypatch.setattr(module, "ACTIVATIONS", module.ACTIVATIONS[:-1])
+    a, b = random(4, 16), random(10, 16, seed=1)
+    params = FusedMatMul(False, True, False, False, Activation(ActivationCode.SOFTPLUS))
+    actual, kernels = run_node("FusedMatMul", params, [a, b], {1}, isa)
+    assert kernels == [None]
+    assert relative_error(actual, np.logaddexp(0, a.astype(np.float64) @ b.T)) < 2e-6
+    params = FusedConv(0, 0, 1, 1, 1, 1, 1, activation=params.activation)
+    _, kernels = run_node("FusedConv", params, [random(1, 16, 5, 5), random(8, 16, 3, 3)], {1}, isa)
+    assert kernels == [None]
 
 
 @pytest.mark.parametrize("isa", INSTRUCTION_SETS)

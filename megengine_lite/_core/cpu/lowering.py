@@ -19,6 +19,7 @@ from megengine_lite._core.cpu.dispatch import DispatchTable, InputLayout
 from megengine_lite._core.cpu.kernel_set import Kernel, KernelSet
 from megengine_lite._core.cpu.placement import Placement
 from megengine_lite._core.device.plan import Origin
+from megengine_lite._core.ir.fused import Activation
 from megengine_lite._core.ir.graph import (
     AnyNode,
     AnyVar,
@@ -448,6 +449,10 @@ class Lowering:
         if found is None:
             found = self._origins[node] = Origin.of(node)
         return found
+
+    def has_activation(self, activation: Activation) -> bool:
+        """Whether float32 kernels can apply an activation; they would leave numbers as they are for another one."""
+        return activation.code in self.kernels.module("probe").ACTIVATIONS
 
     def copy_bytes(self, x: Ref, y: Ref, nbytes: int) -> None:
         """Copies dense memory."""

@@ -1,8 +1,19 @@
-"""What this core can do at best: the yardstick of benchmarks/kernels.py."""
+"""What a build can do: its fused activations, and multiply-adds at best, the yardstick of benchmarks/kernels.py."""
 
 from libc.stdint cimport int64_t
 
 from megengine_lite.kernels.common.simd cimport VW, inlined, vf, vf_fma, vf_set1, vf_zero
+from megengine_lite.kernels.common.vmath cimport ACT_COUNT, ACT_NONE, activate
+
+
+cdef bint has_activation(int code) noexcept nogil:
+    """Whether kernels have a branch for a code: without one, a number stays as it is. All functions change -8."""
+    cdef vf y = activate(vf_set1(-8), code, vf_set1(0.5), vf_set1(1))
+    return code == ACT_NONE or (<float*>&y)[0] != -8
+
+
+# Codes that a kernel can apply to its results; planners refuse all others.
+ACTIVATIONS = tuple([code for code in range(ACT_COUNT) if has_activation(code)])
 
 
 cdef inline inlined multiply_add(int64_t rounds, float* out) noexcept nogil:

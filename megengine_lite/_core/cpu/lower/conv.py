@@ -49,6 +49,8 @@ def lower_convolution(ctx: Lowering, node: Node) -> bool:
 
 
 def lower_fused_conv(ctx: Lowering, node: Node) -> bool:
+    if not ctx.has_activation(node.params.activation):
+        return False
     problem = conv_problem(ctx, node)
 
     def emit(target: Lowering, algorithm: Algorithm[ConvProblem]) -> None:

@@ -169,6 +169,8 @@ def _stored(ctx: Lowering, var: Var, transpose: bool) -> Operand:
 
 
 def lower_matmul(ctx: Lowering, node: Node) -> bool:
+    if isinstance(node.params, FusedMatMul) and not ctx.has_activation(node.params.activation):
+        return False
     product = _Product(ctx, node)
 
     def emit(target: Lowering, algorithm: Algorithm[MatMulProblem]) -> None:
