@@ -276,14 +276,14 @@ def naming(node: AnyNode, function: Callable[..., T], *arguments: Any) -> T:
         cause = error.__cause__
         if isinstance(cause, IndexError):
             raise LiteIndexError(f"{label(node)}: {_told(node, cause)}") from cause
-        if isinstance(cause, ValueError | ArithmeticError) or _is_type_error_of_numpy(cause):
+        if isinstance(cause, ValueError | ArithmeticError) or (isinstance(cause, TypeError) and _is_of_numpy(cause)):
             raise fail(node, _told(node, cause)) from cause
         raise
 
 
-def _is_type_error_of_numpy(error: BaseException | None) -> bool:
+def _is_of_numpy(error: TypeError) -> bool:
     """Whether numpy refuses types, by a class of its own: no loop for them, no common type."""
-    return isinstance(error, TypeError) and type(error).__module__.partition(".")[0] == "numpy"
+    return type(error).__module__.partition(".")[0] == "numpy"
 
 
 def _told(node: AnyNode, error: BaseException) -> str:

@@ -3,7 +3,7 @@
 from libc.stdint cimport int64_t
 from libc.string cimport memcpy, memset
 
-from megengine_lite.kernels.common.arguments cimport Window
+from megengine_lite.kernels.common.arguments cimport FilterWindow
 
 
 cdef enum:
@@ -45,7 +45,7 @@ cdef inline int64_t first_inside(int64_t begin, int64_t dilate, int64_t limit, i
 cdef struct CopyWindowsArgs:
     const char* x
     char* y
-    Window window
+    FilterWindow window
     int64_t planes, h, w, oh, ow, item, outside
 
 
@@ -54,7 +54,7 @@ cdef void copy_windows(const CopyWindowsArgs* a, int64_t begin, int64_t end, voi
 
     One work item = a row of windows of one plane.
     """
-    cdef const Window* m = &a.window
+    cdef const FilterWindow* m = &a.window
     cdef int64_t item = a.item, kw = m.kw, row_bytes = a.w * item
     cdef const char* x_end = a.x + a.planes * a.h * row_bytes
     cdef const char* x
