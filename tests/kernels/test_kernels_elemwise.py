@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.one_node import INSTRUCTION_SETS, definition, run_blocked, run_node
 
+from megengine_lite._core.compile.passes.fuse_elemwise import MAX_CHAIN_INPUTS, MAX_CHAIN_STEPS
 from megengine_lite._core.cpu.kernel_set import kernel_set
 from megengine_lite._core.ir.fused import ElemwiseProgram, ElemwiseStep
 from megengine_lite._core.ir.params import Elemwise, ElemwiseMode
@@ -66,6 +67,13 @@ ACCURACY = {
     M.ACOS: (spread(-1, 1), np.arccos, 2),
     M.ASIN: (spread(-1, 1), np.arcsin, 2),
 }
+
+
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+def test_chains_of_the_pass_fit_the_kernel(isa):
+    module = kernel_set(isa).module("elemwise")
+    assert MAX_CHAIN_INPUTS <= module.MAX_INPUTS
+    assert MAX_CHAIN_INPUTS + MAX_CHAIN_STEPS <= module.MAX_REGISTERS
 
 
 @pytest.mark.parametrize("isa", INSTRUCTION_SETS)
