@@ -20,13 +20,13 @@ cdef enum:
 # What one output pixel reads: rows x quads of taps; their distances are in bytes. If weights are sums of several bytes,
 # all of it is done `parts` times. Unless the input is PLAIN (see dot.pxd), its bytes are xored with those of `flip`,
 # which makes them what dot products take.
-cdef struct Taps:
+cdef struct DepthwiseTaps:
     int64_t parts, rows, row, quads, quad, stride
     int32_t flip
 
 
 cdef inline inlined depthwise_block(
-    int PIXELS, int64_t STEP, bint PLAIN, const Taps* t, const uint8_t* x, const int8_t* w, const int32_t* bias,
+    int PIXELS, int64_t STEP, bint PLAIN, const DepthwiseTaps* t, const uint8_t* x, const int8_t* w, const int32_t* bias,
     int32_t* sums
 ) noexcept nogil:
     """PIXELS outputs side by side; their windows begin STEP bytes apart."""
@@ -59,8 +59,8 @@ cdef inline inlined depthwise_block(
 
 
 cdef inline inlined depthwise_pixels(
-    int64_t STEP, bint PLAIN, int64_t pixels, const Taps* t, const uint8_t* x, const int8_t* w, const int32_t* bias,
-    Int8Output o
+    int64_t STEP, bint PLAIN, int64_t pixels, const DepthwiseTaps* t, const uint8_t* x, const int8_t* w,
+    const int32_t* bias, Int8Output o
 ) noexcept nogil:
     cdef int32_t sums[MAX_PIXELS * VW]
     cdef int count
@@ -87,7 +87,7 @@ cdef inline inlined depthwise_pixels(
 
 
 cdef inline inlined depthwise_row(
-    bint PLAIN, int64_t pixels, const Taps* t, const uint8_t* x, const int8_t* w, const int32_t* bias,
+    bint PLAIN, int64_t pixels, const DepthwiseTaps* t, const uint8_t* x, const int8_t* w, const int32_t* bias,
     const Int8Output* o
 ) noexcept nogil:
     if t.stride == VW:
@@ -99,13 +99,13 @@ cdef inline inlined depthwise_row(
 
 
 cdef inline outlined depthwise_plain(
-    int64_t pixels, const Taps* t, const uint8_t* x, const int8_t* w, const int32_t* bias, const Int8Output* o
+    int64_t pixels, const DepthwiseTaps* t, const uint8_t* x, const int8_t* w, const int32_t* bias, const Int8Output* o
 ) noexcept nogil:
     depthwise_row(True, pixels, t, x, w, bias, o)
 
 
 cdef inline outlined depthwise_flipped(
-    int64_t pixels, const Taps* t, const uint8_t* x, const int8_t* w, const int32_t* bias, const Int8Output* o
+    int64_t pixels, const DepthwiseTaps* t, const uint8_t* x, const int8_t* w, const int32_t* bias, const Int8Output* o
 ) noexcept nogil:
     depthwise_row(False, pixels, t, x, w, bias, o)
 
@@ -144,11 +144,11 @@ cdef void conv_depthwise_int8(const ConvDepthwiseInt8Args* a, int64_t begin, int
     cdef int64_t bands = (oh + band - 1) // band, item, n, block, r, size
     cdef const uint8_t* from_x
     cdef const int8_t* from_w
-    cdef Taps t
+    cdef DepthwiseTaps t
     cdef Int8Output o
     read_output(&o, &a.requantize, real_bias, z, VW, y_plane, VW, z_plane)
     size = result_size(&o)
-    t = Taps(parts, kh, dilate_h * x_row, quads, quad * VW, stride_w * VW, <int32_t>flip)
+    t = DepthwiseTaps(parts, kh, dilate_h * x_row, quads, quad * VW, stride_w * VW, <int32_t>flip)
     for item in range(begin, end):
         n = item // (blocks * bands)
         block = item // bands % blocks

@@ -25,7 +25,7 @@ ctypedef fused number:
 
 
 # What is reduced: [outer, length, inner] along the length.
-cdef struct Line:
+cdef struct IntLine:
     int64_t length, inner
 
 
@@ -53,7 +53,7 @@ cdef inline uint32_t combined(int mode, uint32_t total, int32_t x) noexcept nogi
 
 
 cdef inline inlined reduce_columns(
-    int mode, const number* x, Line line, int64_t n, int32_t zero, uint32_t* totals
+    int mode, const number* x, IntLine line, int64_t n, int32_t zero, uint32_t* totals
 ) noexcept nogil:
     """n results side by side."""
     cdef int64_t r, i
@@ -71,7 +71,7 @@ cdef inline inlined reduce_columns(
 
 
 cdef void reduce_numbers(
-    int64_t mode, const number* x, Line line, int64_t n, int32_t zero, uint32_t* totals
+    int64_t mode, const number* x, IntLine line, int64_t n, int32_t zero, uint32_t* totals
 ) noexcept nogil:
     if mode == SUM or mode == MEAN:
         reduce_columns(SUM, x, line, n, zero, totals)
@@ -109,7 +109,7 @@ cdef void reduce_int(const ReduceIntArgs* a, int64_t begin, int64_t end, void* s
     `zero` is subtracted before. One work item = COLUMNS results of one outer index. Scratch: scratch_bytes().
     """
     cdef uint32_t* totals = <uint32_t*>scratch
-    cdef Line line = Line(a.length, a.inner)
+    cdef IntLine line = IntLine(a.length, a.inner)
     cdef int64_t chunks = (a.inner + COLUMNS - 1) // COLUMNS
     cdef int64_t item, first, n
     cdef const char* x
@@ -162,7 +162,7 @@ cdef inline int32_t place_in_run(bint largest, const number* x, int64_t n) noexc
     return <int32_t>first
 
 
-cdef inline int32_t place_in_column(bint largest, const number* x, Line line) noexcept nogil:
+cdef inline int32_t place_in_column(bint largest, const number* x, IntLine line) noexcept nogil:
     cdef int32_t best = x[0], v
     cdef int64_t r, place = 0
     for r in range(1, line.length):
@@ -174,7 +174,7 @@ cdef inline int32_t place_in_column(bint largest, const number* x, Line line) no
 
 
 cdef inline inlined find_columns(
-    bint largest, const number* x, Line line, int64_t n, int32_t* best, int32_t* places
+    bint largest, const number* x, IntLine line, int64_t n, int32_t* best, int32_t* places
 ) noexcept nogil:
     cdef int64_t r, i
     cdef int32_t v
@@ -198,7 +198,7 @@ cdef inline inlined find_columns(
 
 
 cdef void find_numbers(
-    bint largest, const number* x, Line line, int64_t n, int32_t* best, int32_t* places
+    bint largest, const number* x, IntLine line, int64_t n, int32_t* best, int32_t* places
 ) noexcept nogil:
     if largest:
         find_columns(True, x, line, n, best, places)
@@ -216,7 +216,7 @@ cdef void arg_reduce_int(const ArgReduceIntArgs* a, int64_t begin, int64_t end, 
     """The place of the first largest (or smallest) element; layout and work items are those of reduce_int."""
     cdef int32_t* best = <int32_t*>scratch
     cdef int32_t* places
-    cdef Line line = Line(a.length, a.inner)
+    cdef IntLine line = IntLine(a.length, a.inner)
     cdef int64_t chunks = (a.inner + COLUMNS - 1) // COLUMNS
     cdef int64_t item, first, n
     cdef const char* x
