@@ -1,4 +1,6 @@
-"""Write a model as a plain file of the second generation, which the original loads, too, or as ONNX (OUT.onnx).
+"""Write a model of any container as a plain file of the second generation, which the original loads, too.
+
+If the name OUT ends in .onnx, it is written as ONNX.
 
 An ONNX file is verified before it is written: checked by the package onnx, and run in ONNX Runtime on random inputs,
 whose outputs are compared with those that are computed here. What is not installed is left out, and said.
@@ -11,7 +13,7 @@ from typing import Any
 
 from megengine_lite._cli import keys, progress
 from megengine_lite._cli.flags import natural
-from megengine_lite._cli.gflags import UsageError
+from megengine_lite._cli.gflags import UsageError, add_switch
 from megengine_lite._cli.model_files import check_other_file, show_written, write_file
 from megengine_lite._cli.report import shape_text
 
@@ -35,15 +37,13 @@ def add(parser: ArgumentParser) -> None:
     )
     group = parser.add_argument_group("ONNX")
     group.add_argument("--opset", type=natural, metavar="N", help=f"version of the standard's operators ({_OPSET})")
-    group.add_argument(
-        "--static", action="store_true", help="fix the shapes of the inputs; else they may change where they can"
+    add_switch(group, "static", "fix the shapes of the inputs; else they may change where they can")
+    add_switch(
+        group,
+        "custom-domain",
+        "write operators that ONNX does not have in the domain megengine, which no other program knows",
     )
-    group.add_argument(
-        "--custom-domain",
-        action="store_true",
-        help="write operators that ONNX does not have in the domain megengine, which no other program knows",
-    )
-    group.add_argument("--no-verify", action="store_true", help="write the file without checking and running it")
+    add_switch(group, "no-verify", "write the file without checking and running it")
     keys.add_decryption_flags(parser)
 
 

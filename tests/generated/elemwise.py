@@ -15,6 +15,7 @@ from megengine_lite._core.ir.params import (
     Fill,
     PowC,
 )
+from megengine_lite._core.ir.params.elemwise import OF_OTHER_FORMATS
 from megengine_lite._core.operators.elemwise_functions import FUNCTIONS
 
 M = ElemwiseMode
@@ -23,9 +24,10 @@ ACTIVATIONS = (*ELEMWISE_OF.values(), M.RELU6)
 GATES = (M.SIGMOID, M.HSIGMOID, M.TANH)
 FUSED_ADDITIONS = (M.FUSE_ADD_RELU, M.FUSE_ADD_SIGMOID, M.FUSE_ADD_TANH, M.FUSE_ADD_H_SWISH)
 
-_UNARY = tuple(m for m, f in FUNCTIONS.items() if f.arity == 1 and "f" in f.kinds)
-_BINARY = tuple(m for m, f in FUNCTIONS.items() if f.arity == 2 and "f" in f.kinds)
-_TERNARY = tuple(m for m, f in FUNCTIONS.items() if f.arity == 3 and "f" in f.kinds)
+_OF_FILES = {m: f for m, f in FUNCTIONS.items() if m not in OF_OTHER_FORMATS and "f" in f.kinds}
+_UNARY = tuple(m for m, f in _OF_FILES.items() if f.arity == 1)
+_BINARY = tuple(m for m, f in _OF_FILES.items() if f.arity == 2)
+_TERNARY = tuple(m for m, f in _OF_FILES.items() if f.arity == 3)
 # Functions that are defined in a part of the real numbers, or grow without bounds.
 _BELOW_ONE = (M.ACOS, M.ASIN, M.ATANH, M.ERFINV, M.TAN)
 _BOUNDED = (M.EXP, M.EXPM1, M.SINH, M.COSH, M.ERFC)

@@ -305,7 +305,7 @@ def test_choice_asks_the_kernels_of_the_session(monkeypatch, isa):
                     ("conv_first_f32", IMAGE["grey"]), ("conv_depthwise_f32", DEPTHWISE["3x3"])]:  # fmt: skip
         run(c, arrays(c)[0], isa, 1, name)
     modules = ("conv_depthwise", "conv_first", "conv_plain", "conv_winograd", "pack_winograd")
-    assert asked == {(isa, name) for name in modules}
+    assert asked == {(isa, name) for name in (*modules, "probe")}  # which says what activations there are
 
 
 @pytest.mark.parametrize("isa", INSTRUCTION_SETS)
