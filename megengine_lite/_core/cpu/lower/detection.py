@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from megengine_lite._core.cpu.lowering import Lowering, Ref, blocked_strides
+from collections.abc import Callable
+from typing import Any
+
+from megengine_lite._core.cpu.lowering import Lowering, Ref, Tensor, blocked_strides
 from megengine_lite._core.ir.dtype import FLOAT32
 from megengine_lite._core.ir.graph import Node, Var
 from megengine_lite._core.ir.params import ArgsortOrder, TopKMode
@@ -64,66 +67,43 @@ def _fault(ctx: Lowering, node: Node, images: int) -> Ref:
     return ctx.fault(str(fail(node, f"a region belongs to an image that does not exist, there are {images}")))
 
 
-def lower_roi_align(ctx: Lowering, node: Node) -> bool | None:
-    """On blocked images; the index of the maximum is of use in training only."""
-    x, rois = node.inputs
-    p = node.params
-    kernel = ctx.kernels.module("region")
-    if ctx.is_read(node.outputs[1]) or p.mode not in kernel.MODES:
+def _lower_regions(ctx: Lowering, node: Node, kernel: str, own: Callable[[Tensor], dict[str, Any]]) -> bool | None:
+    """A kernel over regions of blocked images, with its own arguments for an output.
+
+    The index of the maximum is of use in training only.
+    """
+    x, rois = node.inputs[:2]
+    if ctx.is_read(node.outputs[1]) or node.params.mode not in ctx.kernels.module("region").MODES:
         return False
     source, out = ctx.blocked(x), ctx.new_blocked(node.outputs[0])
     ctx.emit(
-        "roi_align_blocked_f32",
-        node,
-        x=source.ref,
-        rois=ctx.plain(rois).ref,
-        y=out.ref,
-        fault=_fault(ctx, node, source.n),
-        mode=p.mode,
-        images=source.n,
-        blocks=source.blocks,
-        h=source.h,
-        w=source.w,
-        **blocked_strides("x", source),
-        oh=out.h,
-        ow=out.w,
-        sample_h=p.sample_height,
-        sample_w=p.sample_width,
-        **blocked_strides("y", out),
-        scale=p.spatial_scale,
-        offset=p.offset,
-        work=out.n * out.blocks,
-        scratch=kernel.scratch_bytes(out.h, out.w, p.sample_height, p.sample_width),
-    )
+        kernel, node, x=source.ref, rois=ctx.plain(rois).ref, y=out.ref, fault=_fault(ctx, node, source.n),
+        mode=node.params.mode, images=source.n, blocks=source.blocks, h=source.h, w=source.w,
+        **blocked_strides("x", source), oh=out.h, ow=out.w, **blocked_strides("y", out), work=out.n * out.blocks,
+        **own(out),
+    )  # fmt: skip
     return None
+
+
+def lower_roi_align(ctx: Lowering, node: Node) -> bool | None:
+    p, scratch_bytes = node.params, ctx.kernels.module("region").scratch_bytes
+
+    def own(out: Tensor) -> dict[str, Any]:
+        return {
+            "sample_h": p.sample_height,
+            "sample_w": p.sample_width,
+            "scale": p.spatial_scale,
+            "offset": p.offset,
+            "scratch": scratch_bytes(out.h, out.w, p.sample_height, p.sample_width),
+        }
+
+    return _lower_regions(ctx, node, "roi_align_blocked_f32", own)
 
 
 def lower_roi_pooling(ctx: Lowering, node: Node) -> bool | None:
-    """On blocked images; the index of the maximum is of use in training only."""
-    x, rois = node.inputs[:2]
-    p = node.params
-    kernel = ctx.kernels.module("region")
-    if ctx.is_read(node.outputs[1]) or p.mode not in kernel.MODES:
-        return False
-    source, out = ctx.blocked(x), ctx.new_blocked(node.outputs[0])
-    ctx.emit(
-        "roi_pool_blocked_f32",
-        node,
-        x=source.ref,
-        rois=ctx.plain(rois).ref,
-        y=out.ref,
-        fault=_fault(ctx, node, source.n),
-        mode=p.mode,
-        images=source.n,
-        blocks=source.blocks,
-        h=source.h,
-        w=source.w,
-        **blocked_strides("x", source),
-        oh=out.h,
-        ow=out.w,
-        **blocked_strides("y", out),
-        scale=p.scale,
-        work=out.n * out.blocks,
-        scratch=kernel.pool_scratch_bytes(out.h, out.w),
-    )
-    return None
+    scratch_bytes = ctx.kernels.module("region").pool_scratch_bytes
+
+    def own(out: Tensor) -> dict[str, Any]:
+        return {"scale": node.params.scale, "scratch": scratch_bytes(out.h, out.w)}
+
+    return _lower_regions(ctx, node, "roi_pool_blocked_f32", own)
