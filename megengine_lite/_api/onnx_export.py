@@ -213,7 +213,7 @@ Runner = Callable[[Mapping[str, np.ndarray]], Sequence[np.ndarray]]
 def _runtime(content: bytes, notes: list[str]) -> Runner | None:
     """A function that runs the file in ONNX Runtime; None if that is not installed."""
     try:
-        import onnxruntime  # type: ignore[import-untyped]  # it has no types
+        import onnxruntime
     except ImportError:
         notes.append("not compared: the package onnxruntime is not installed")
         return None
