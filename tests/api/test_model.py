@@ -368,7 +368,9 @@ def test_many_threads_get_their_own_results(workers):
 def test_interrupts_lose_no_worker():
     """Ctrl-C at any moment of a call: the next call still finds the worker."""
     import _thread
+    import signal
 
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # programs in the background may start with it ignored
     model = megengine_lite.load(DIGITS, threads=1)
     model(X)
     end = time.monotonic() + 3
