@@ -8,7 +8,7 @@ from megengine_lite.kernels.common.simd cimport (
     VW, inlined, vf, vf_eq, vf_fma, vf_load, vf_select, vf_set1, vf_store, vf_zero, vi, vi_first,
 )
 from megengine_lite.kernels.image.taps cimport (
-    Square, Taps, find_square, find_taps, place_pixels, shown_image, sum_window,
+    Piece, Square, Taps, find_square, find_taps, piece_of, place_pixels, shown_image, sum_window,
 )
 
 def scratch_bytes():
@@ -152,20 +152,18 @@ cdef void sample_f32(const SampleArgs* a, int64_t begin, int64_t end, void* scra
     """
     cdef const Sampling* s = &a.sampling
     cdef Taps* t = <Taps*>scratch
-    cdef int64_t chunks = (s.ow + SAMPLE_PIXELS - 1) // SAMPLE_PIXELS
-    cdef int64_t item, image, row, first, n
+    cdef Piece piece
+    cdef int64_t item, n
     cdef const float* x
     cdef float* y
     cdef float value = <float>s.value
     cdef bint careful
     for item in range(begin, end):
-        first = item % chunks * SAMPLE_PIXELS
-        row = item // chunks % s.oh
-        image = item // (chunks * s.oh)
-        n = min(s.ow - first, SAMPLE_PIXELS)
-        x = a.x + shown_image(s, image) * s.x_.image
-        y = a.y + image * s.y_.image + row * s.y_.row + first * s.y_.pixel
-        place_pixels(t, s, image, row, first, n)
+        piece = piece_of(s, item)
+        n = piece.n
+        x = a.x + shown_image(s, piece.image) * s.x_.image
+        y = a.y + piece.image * s.y_.image + piece.row * s.y_.row + piece.first * s.y_.pixel
+        place_pixels(t, s, piece)
         if s.taps > 2:
             sum_squares(s, x, y, t, n, value)
             continue

@@ -16,7 +16,7 @@ from megengine_lite.kernels.common.simd cimport (
     vi_max, vi_set1, vi_store, vi_store_8, vi_to_vf,
 )
 from megengine_lite.kernels.image.taps cimport (
-    Square, Taps, find_square, find_taps, place_pixels, shown_image, sum_window,
+    Piece, Square, Taps, find_square, find_taps, piece_of, place_pixels, shown_image, sum_window,
 )
 
 
@@ -103,22 +103,25 @@ cdef inline vf channel(const uint32_t* words, int k, bint signed_bytes) noexcept
 
 # ---- sums ----------------------------------------------------------------------------------------------------------
 
+cdef inline vf tap_of(
+    int CAREFUL, const Words* w, int tap, int64_t i, int k, bint signed_bytes, vf value
+) noexcept nogil:
+    """Byte k of what VW pixels read, or the value outside of the image."""
+    cdef vf v = channel(w.read[tap] + i, k, signed_bytes)
+    return vf_select(vi_lt(vi_load(w.taps.place[tap] + i), vi_set1(0)), value, v) if CAREFUL else v
+
+
 cdef inline vf weighed(
     int CAREFUL, const Words* w, int tap, int64_t i, int k, bint signed_bytes, vf across, vf along, vf value
 ) noexcept nogil:
-    cdef vf v = channel(w.read[tap] + i, k, signed_bytes)
-    if CAREFUL:
-        v = vf_select(vi_lt(vi_load(w.taps.place[tap] + i), vi_set1(0)), value, v)
-    return vf_product(vf_product(v, across), along)
+    return vf_product(vf_product(tap_of(CAREFUL, w, tap, i, k, signed_bytes, value), across), along)
 
 
 cdef inline vf exactly_weighed(
     int CAREFUL, const Words* w, int tap, int64_t i, int k, bint signed_bytes, vf value, vf total
 ) noexcept nogil:
     """The same plus total, where products and sums are exact."""
-    cdef vf v = channel(w.read[tap] + i, k, signed_bytes)
-    if CAREFUL:
-        v = vf_select(vi_lt(vi_load(w.taps.place[tap] + i), vi_set1(0)), value, v)
+    cdef vf v = tap_of(CAREFUL, w, tap, i, k, signed_bytes, value)
     return vf_fma(v, vf_load(w.taps.weight[tap] + i), total)
 
 
@@ -129,10 +132,7 @@ cdef inline vf sum_taps(
     cdef const Taps* t = &w.taps
     cdef vf left, right, above, below, total
     if TAPS == 1:
-        total = channel(w.read[0] + i, k, signed_bytes)
-        if CAREFUL:
-            total = vf_select(vi_lt(vi_load(t.place[0] + i), vi_set1(0)), value, total)
-        return total
+        return tap_of(CAREFUL, w, 0, i, k, signed_bytes, value)
     if EXACT:
         total = exactly_weighed(CAREFUL, w, 0, i, k, signed_bytes, value, vf_set1(0.5))
         total = exactly_weighed(CAREFUL, w, 1, i, k, signed_bytes, value, total)
@@ -260,18 +260,16 @@ cdef void sample_int8(const SampleInt8Args* a, int64_t begin, int64_t end, void*
     """
     cdef const Sampling* s = &a.sampling
     cdef Words* w = <Words*>scratch
-    cdef int64_t chunks = (s.ow + SAMPLE_PIXELS - 1) // SAMPLE_PIXELS
-    cdef int64_t item, image, row, first, n, p, k, place, farthest
+    cdef Piece piece
+    cdef int64_t item, n, p, k, place, farthest
     cdef const uint8_t* x
     cdef bint outside
     for item in range(begin, end):
-        first = item % chunks * SAMPLE_PIXELS
-        row = item // chunks % s.oh
-        image = item // (chunks * s.oh)
-        n = min(s.ow - first, SAMPLE_PIXELS)
-        x = a.x + shown_image(s, image) * s.x_.image
-        place = image * s.y_.image + row * s.y_.row + first * s.y_.pixel
-        place_pixels(&w.taps, s, image, row, first, n)
+        piece = piece_of(s, item)
+        n = piece.n
+        x = a.x + shown_image(s, piece.image) * s.x_.image
+        place = piece.image * s.y_.image + piece.row * s.y_.row + piece.first * s.y_.pixel
+        place_pixels(&w.taps, s, piece)
         if s.taps > 2:
             for p in range(s.planes):
                 sum_squares(a, x + p * s.x_.plane, place + p * s.y_.plane, w, n)

@@ -1,5 +1,6 @@
 # Sampling of images between their pixels: from positions to the pixels that are read there ("taps"), and their weights.
 #
+#     piece_of       the pixels of a work item
 #     place_pixels   where the pixels of an output row lie in the image: whole pixels and fractions
 #     find_taps      the one or four pixels to be read for each, by the rule for the border
 #     sum_window     the sum over a larger square of pixels, for cubic and Lanczos interpolation
@@ -177,10 +178,20 @@ cdef inline void place_fine_affine(
         i += VW
 
 
-cdef inline void place_pixels(
-    Taps* t, const Sampling* s, int64_t image, int64_t row, int64_t first, int64_t n
-) noexcept nogil:
-    """Positions of n <= SAMPLE_PIXELS pixels of an output row. Up to a whole vector, more are placed, somewhere."""
+# What a work item computes: n <= SAMPLE_PIXELS neighbours in a row of an output image.
+cdef struct Piece:
+    int64_t image, row, first, n
+
+
+cdef inline Piece piece_of(const Sampling* s, int64_t item) noexcept nogil:
+    cdef int64_t chunks = (s.ow + SAMPLE_PIXELS - 1) // SAMPLE_PIXELS
+    cdef int64_t first = item % chunks * SAMPLE_PIXELS
+    return Piece(item // (chunks * s.oh), item // chunks % s.oh, first, min(s.ow - first, SAMPLE_PIXELS))
+
+
+cdef inline void place_pixels(Taps* t, const Sampling* s, Piece piece) noexcept nogil:
+    """Positions of the pixels of a piece. Up to a whole vector, more are placed, somewhere."""
+    cdef int64_t image = piece.image, row = piece.row, first = piece.first, n = piece.n
     cdef bint nearest = s.taps == 1
     if s.positions == AT_MAP:
         place_by_map(t, s.where + 2 * ((image * s.oh + row) * s.ow + first), n, nearest)
