@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from megengine_lite._core.cpu.lower.pooling import window_arguments
 from megengine_lite._core.cpu.lowering import Lowering
 from megengine_lite._core.ir.graph import Node
 from megengine_lite._core.operators.images2neibs import window_of
@@ -10,21 +11,15 @@ from megengine_lite._core.operators.images2neibs import window_of
 def lower_images2neibs(ctx: Lowering, node: Node) -> bool | None:
     x, y = node.inputs[0], node.outputs[0]
     n, c, h, w = x.shape
-    oh, ow, kh, kw = y.shape[2:]
+    oh, ow = y.shape[2:4]
     if y.spec.size == 0:
         return False
-    window = window_of(node.params)
-    names = ("h", "w")
     ctx.emit(
         "copy_windows",
         node,
         x=ctx.plain(x).ref,
         y=ctx.new_plain(y).ref,
-        kh=kh,
-        kw=kw,
-        **{f"stride_{k}": v for k, v in zip(names, window.stride, strict=True)},
-        **{f"dilate_{k}": v for k, v in zip(names, window.dilate, strict=True)},
-        **{f"pad_{k}": v for k, v in zip(names, window.pad, strict=True)},
+        **window_arguments(window_of(node.params), "size", "stride", "dilate", "pad"),
         planes=n * c,
         h=h,
         w=w,

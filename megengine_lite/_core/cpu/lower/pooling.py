@@ -47,10 +47,24 @@ def window_of(node: Node) -> Window:
 
 
 def pool_arguments(node: Node, window: Window) -> dict[str, int]:
-    """The arguments ``Pool`` of kernels (kernels/common/arguments.pxd)."""
+    """The arguments ``PoolingWindow`` of kernels (kernels/common/arguments.pxd)."""
     h, w = node.inputs[0].shape[2:]
     oh, ow = node.outputs[0].shape[2:]
     arguments = {"mode": int(node.params.mode), "h": h, "w": w, "oh": oh, "ow": ow}
-    for field, *names in (("size", "kh", "kw"), ("stride", "stride_h", "stride_w"), ("pad", "pad_h", "pad_w")):
-        arguments |= zip(names, getattr(window, field), strict=True)
+    return arguments | window_arguments(window, "size", "stride", "pad")
+
+
+_WINDOW_NAMES = {
+    "size": ("kh", "kw"),
+    "stride": ("stride_h", "stride_w"),
+    "dilate": ("dilate_h", "dilate_w"),
+    "pad": ("pad_h", "pad_w"),
+}
+
+
+def window_arguments(window: Window, *fields: str) -> dict[str, int]:
+    """Arguments that say how a window moves: of ``PoolingWindow``, or with all fields of ``FilterWindow``."""
+    arguments: dict[str, int] = {}
+    for field in fields:
+        arguments |= zip(_WINDOW_NAMES[field], getattr(window, field), strict=True)
     return arguments

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from megengine_lite._core.cpu.lower.copying import View, view_of
 from megengine_lite._core.cpu.lowering import Lowering
@@ -89,42 +89,35 @@ def _integers(x: Var) -> dict[str, int]:
 
 
 def lower_integer_arg_reduce(ctx: Lowering, node: Node) -> bool | None:
-    x, y = node.inputs[0], node.outputs[0]
-    axis = node.params.axis % len(x.shape)
-    module = ctx.kernels.module("reduce_int")
-    inner = math.prod(x.shape[axis + 1 :])
-    if not y.spec.size:
+    if not node.outputs[0].spec.size:
         return False
-    ctx.emit(
-        "arg_reduce_int",
-        node,
-        x=ctx.plain(x).ref,
-        y=ctx.new_plain(y).ref,
-        largest=node.op == "Argmax",
-        **_integers(x),
-        length=x.shape[axis],
-        inner=inner,
-        work=math.prod(x.shape[:axis]) * -(-inner // module.COLUMNS),
-        scratch=module.scratch_bytes(),
-    )
+    module = ctx.kernels.module("reduce_int")
+    own = _integers(node.inputs[0]) | {"scratch": module.scratch_bytes()}
+    _emit_arg_reduce(ctx, node, "arg_reduce_int", module.COLUMNS, own)
     return None
 
 
 def lower_arg_reduce(ctx: Lowering, node: Node) -> None:
+    x = node.inputs[0]
+    chunk = min(math.prod(x.shape[node.params.axis % len(x.shape) + 1 :]), ctx.width)
+    _emit_arg_reduce(ctx, node, "arg_reduce_f32", chunk, {"chunk": chunk})
+
+
+def _emit_arg_reduce(ctx: Lowering, node: Node, kernel: str, columns: int, own: Mapping[str, int]) -> None:
+    """Emits a kernel whose work items have so many results side by side; ``own`` has the arguments that others lack."""
     x, y = node.inputs[0], node.outputs[0]
     axis = node.params.axis % len(x.shape)
     inner = math.prod(x.shape[axis + 1 :])
-    chunk = min(inner, ctx.width)
     ctx.emit(
-        "arg_reduce_f32",
+        kernel,
         node,
         x=ctx.plain(x).ref,
         y=ctx.new_plain(y).ref,
         largest=node.op == "Argmax",
         length=x.shape[axis],
         inner=inner,
-        chunk=chunk,
-        work=math.prod(x.shape[:axis]) * -(-inner // chunk),
+        work=math.prod(x.shape[:axis]) * -(-inner // columns),
+        **own,
     )
 
 

@@ -30,10 +30,15 @@ def is_storable(dtype: DType) -> bool:
     return dtype.code in _KINDS and not (dtype.is_quantized and dtype.scale < _SMALLEST_SCALE)
 
 
+def storage_kind(dtype: DType) -> StorageKind:
+    """How kernels load and store elements of a type that is storable."""
+    return _KINDS[dtype.code]
+
+
 def source_arguments(dtype: DType, suffix: str = "") -> dict[str, Any]:
     """Arguments ``kind``, ``zero`` and ``scale`` of a kernel for one of its inputs."""
     return {
-        f"kind{suffix}": _KINDS[dtype.code], f"zero{suffix}": dtype.zero_point,
+        f"kind{suffix}": storage_kind(dtype), f"zero{suffix}": dtype.zero_point,
         f"scale{suffix}": dtype.scale if dtype.is_quantized else 1.0,
     }  # fmt: skip
 
@@ -42,7 +47,7 @@ def target_arguments(dtype: DType) -> dict[str, Any]:
     """Arguments ``y_kind``, ``y_zero``, ``y_scale``, ``low`` and ``high`` of a kernel for its output."""
     low, high = (0, 0) if dtype.is_float else relative_range(dtype) if dtype.is_quantized else (-128, 127)
     scale = dtype.scale if dtype.is_quantized else 1.0
-    return {"y_kind": _KINDS[dtype.code], "y_zero": dtype.zero_point, "y_scale": scale, "low": low, "high": high}
+    return {"y_kind": storage_kind(dtype), "y_zero": dtype.zero_point, "y_scale": scale, "low": low, "high": high}
 
 
 def is_int8_operand(dtype: DType) -> bool:

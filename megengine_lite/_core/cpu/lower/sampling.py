@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from megengine_lite._core.cpu.lower.copying import emit_fill
+from megengine_lite._core.cpu.lower.requantize import storage_kind
 from megengine_lite._core.cpu.lower.resize import lower_resizing_warp
 from megengine_lite._core.cpu.lowering import Lowering, Ref, Tensor
 from megengine_lite._core.ir.dtype import INT32, DType, DTypeCode
@@ -23,13 +24,13 @@ from megengine_lite._core.ir.params import BorderMode, InterpolationMode
 from megengine_lite._core.operators.base import fail
 from megengine_lite._core.operators.image import image_format, outside_value
 from megengine_lite._core.operators.warp import FINE_WEIGHTS, Warp, WarpAffine, WarpPerspective
-from megengine_lite.kernels.common.shared import SAMPLE_PIXELS, Positions, StorageKind
+from megengine_lite.kernels.common.shared import SAMPLE_PIXELS, Positions
 
 _LARGEST_EXTENT = 1 << 24  # numbers of pixels are exact in float32
 _LARGEST_PLANE = 1 << 31  # places in a plane are int32
 
 
-@dataclass
+@dataclass(frozen=True, slots=True)
 class _Layout:
     """Where the channels of images lie: planes of lanes, and the strides of both in elements."""
 
@@ -54,9 +55,8 @@ def _stored(fmt: Format, shape: tuple[int, ...]) -> _Layout:
     return _Layout(c, 1, common | {"lane": 0, "plane": plane})
 
 
-def _one_by_one(fmt: Format, shape: tuple[int, ...], channels: int) -> _Layout | None:
+def _one_by_one(layout: _Layout, channels: int) -> _Layout | None:
     """The same with all channels as lanes; None if they are not at one distance."""
-    layout = _stored(fmt, shape)
     if layout.planes > 1 and layout.lanes > 1:
         return None
     lane = layout.strides["lane" if layout.planes == 1 else "plane"]
@@ -68,7 +68,7 @@ def _blocked(t: Tensor) -> _Layout:
     return _Layout(t.blocks, t.width, strides)
 
 
-@dataclass
+@dataclass(frozen=True, slots=True)
 class _Job:
     """What is sampled: images of a format into those of another, by positions."""
 
@@ -140,10 +140,8 @@ def _lower_warp(
 def _lower(ctx: Lowering, job: _Job) -> bool | None:
     x, y = job.data[0], job.node.outputs[0]
     n, c, h, w = nchw_shape(job.source, x.shape)
-    source: _Layout | None = _stored(job.source, x.shape)
-    target: _Layout | None = _stored(job.target, y.shape)
-    if job.source != job.target:
-        source, target = _one_by_one(job.source, x.shape, c), _one_by_one(job.target, y.shape, c)
+    layouts = (_stored(job.source, x.shape), _stored(job.target, y.shape))
+    source, target = layouts if job.source == job.target else (_one_by_one(t, c) for t in layouts)
     if source is None or target is None or max(h, w) >= _LARGEST_EXTENT or min(x.spec.size, y.spec.size) == 0:
         return False
     if job.indexes is not None and job.indexes.dtype != INT32:
@@ -225,11 +223,6 @@ def _fine_weights(ctx: Lowering, job: _Job) -> Ref | None:
 
 def _byte_arguments(x: DType, y: DType) -> dict[str, Any]:
     """What depends on the types: stored numbers are sampled; other types of the result are those of WarpPerspective."""
-    kinds = {
-        np.dtype(np.int8): StorageKind.S8,
-        np.dtype(np.uint8): StorageKind.U8,
-        np.dtype(np.float32): StorageKind.F32,
-    }
     shift, scale, low, high = 0.0, 1.0, 0, 0
     if y.is_quantized:
         low, high = y.quantized_range
@@ -240,6 +233,6 @@ def _byte_arguments(x: DType, y: DType) -> dict[str, Any]:
     elif x.storage == np.uint8 and y.code is DTypeCode.QUANTIZED_S8:
         shift = -(x.zero_point if x.is_quantized else 128)
     return {
-        "x_kind": kinds[np.dtype(x.storage)], "y_kind": kinds[np.dtype(y.storage)], "shift": float(shift),
+        "x_kind": storage_kind(x), "y_kind": storage_kind(y), "shift": float(shift),
         "scale": float(scale), "low": float(low), "high": float(high),
     }  # fmt: skip
