@@ -4,6 +4,9 @@
 that code would expect for it, so both styles of ``except`` work.
 """
 
+from collections.abc import Collection
+from itertools import islice
+
 __all__ = [
     "DecryptionError",
     "DeviceError",
@@ -50,6 +53,16 @@ def brief(value: object, most: int = 80) -> str:
     except Exception:  # deep or giant objects, and faults of the caller's classes
         return f"an object of type {type(value).__name__}"
     return text if len(text) <= most else f"{text[: most - 4]} ..."
+
+
+def listed(texts: Collection[str], separator: str = "; ", most: int = 50) -> str:
+    """Texts for a message, and how many more there are.
+
+    >>> listed(["a", "b", "c"], ", ", most=2)
+    'a, b and 1 more'
+    """
+    more = f" and {len(texts) - most} more" if len(texts) > most else ""
+    return separator.join(islice(texts, most)) + more
 
 
 class LiteError(RuntimeError):

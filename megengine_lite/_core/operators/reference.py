@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TypeAlias
 
 import numpy as np
 
-from megengine_lite._core.ir.graph import AnyNode, AnyVar, Graph, ModelGraph, TensorSpec
+from megengine_lite._core.ir.graph import AnyNode, AnyVar, Graph, ModelGraph, Spec, TensorSpec
 from megengine_lite._core.operators import REGISTRY
 from megengine_lite._core.operators.base import check_results, compute_node
 from megengine_lite.errors import LiteError, ShapeError
@@ -57,15 +57,17 @@ def _run(graph: AnyGraph, values: dict[AnyVar, TensorSpec]) -> Iterator[tuple[An
         yield node, run_node(node, [values[v] for v in node.inputs])
 
 
-def run_node(node: AnyNode, ins: list[TensorSpec]) -> list[TensorSpec]:
+def run_node(node: AnyNode, ins: Sequence[TensorSpec], outs: Sequence[Spec] | None = None) -> list[TensorSpec]:
     """The outputs of one node, as specs with values, for inputs that are specs with values.
+
+    ``outs`` is what ``infer`` gives for these inputs, if the caller has it.
 
     Raises
     ------
     ShapeError
         The inputs do not fit, or the definition gives something else than its inference says.
     """
-    out_specs = REGISTRY[node.op].infer(node, ins)
+    out_specs = REGISTRY[node.op].infer(node, ins) if outs is None else outs
     arrays = compute_node(node, [_array(s) for s in ins], ins, out_specs)
     if len(arrays) != len(node.outputs):
         raise ShapeError(f"{node}: {len(arrays)} outputs computed")

@@ -13,7 +13,7 @@ from megengine_lite._core.formats.stored_values import TensorRecord, file_consta
 from megengine_lite._core.ir.graph import NOT_NUMBERED, AnyNode, AnyVar, Constant, ModelGraph, TensorSpec, Var
 from megengine_lite._core.ir.params import Empty, Host2DeviceCopy
 from megengine_lite._core.operators.sources import CONSTANTS, INPUT
-from megengine_lite.errors import ModelFormatError, UnsupportedOperatorError
+from megengine_lite.errors import ModelFormatError, UnsupportedOperatorError, listed
 
 MAX_VARIABLES = 1 << 18
 
@@ -184,12 +184,8 @@ def check_operators(record: ModelRecord, what: str = "model") -> None:
         )
 
 
-_MOST_LISTED = 50
-
-
 def _refuse(operators: list[OperatorRecord], what: str) -> None:
     if not operators:
         return
-    shown = ", ".join(op.describe() for op in operators[:_MOST_LISTED])
-    more = f" and {len(operators) - _MOST_LISTED} more" if len(operators) > _MOST_LISTED else ""
-    raise UnsupportedOperatorError(f"{what}: these operators are not supported: {shown}{more}")
+    shown = listed([op.describe() for op in operators], ", ")
+    raise UnsupportedOperatorError(f"{what}: these operators are not supported: {shown}")

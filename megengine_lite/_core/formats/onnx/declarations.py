@@ -5,10 +5,8 @@ from __future__ import annotations
 from megengine_lite._core.formats.onnx.graph_builder import Value
 from megengine_lite._core.formats.onnx.messages import ValueInfoProto, type_name
 from megengine_lite._core.ir.graph import Var
-from megengine_lite.errors import ModelFormatError, brief
+from megengine_lite.errors import ModelFormatError, brief, listed
 from megengine_lite.log import warn
-
-_MOST_LISTED = 50
 
 
 class Declarations:
@@ -55,12 +53,7 @@ class Declarations:
         """
         if self._types:
             raise ModelFormatError(
-                f"{self._what}: these values are not what the model says of them: {_listed(self._types)}"
+                f"{self._what}: these values are not what the model says of them: {listed(self._types)}"
             )
         if self._shapes:
-            warn(f"{self._what}: these values have not the shapes that the model says: {_listed(self._shapes)}")
-
-
-def _listed(texts: dict[str, None]) -> str:
-    more = f" and {len(texts) - _MOST_LISTED} more" if len(texts) > _MOST_LISTED else ""
-    return "; ".join([*texts][:_MOST_LISTED]) + more
+            warn(f"{self._what}: these values have not the shapes that the model says: {listed(self._shapes)}")

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from megengine_lite._core.formats.onnx.messages import ElementType
-from megengine_lite._core.formats.onnx.values import DTYPES
+from megengine_lite._core.formats.onnx.values import DTYPES, KINDS
 from megengine_lite._core.ir import params
 from megengine_lite._core.ir.declared_shape import DeclaredShape
 from megengine_lite._core.ir.dtype import FLOAT32, INT32, INT64, DType
@@ -47,10 +47,6 @@ _STEPS_OF_NODE = 64  # what a node of a single element costs
 
 CONSTANT = "ImmutableTensor"
 """What the original calls operators of constants, for dumps that can be laid beside its own."""
-
-_KINDS = {dtype.storage: kind for kind, dtype in DTYPES.items() if kind != ElementType.BFLOAT16}
-_KINDS[np.dtype(np.uint16)] = ElementType.UINT16
-
 
 FLOATS = frozenset((ElementType.FLOAT, ElementType.FLOAT16, ElementType.BFLOAT16, ElementType.DOUBLE))
 
@@ -258,7 +254,7 @@ class GraphBuilder:
                 return nothing
             outs = operator.infer(node, specs)
             if self._is_cheap(node, specs, outs) and all(s.value is not None for s in specs):
-                outs = run_node(node, specs)
+                outs = run_node(node, specs, outs)
         except (LiteError, ValueError, TypeError, ArithmeticError, LookupError):
             return nothing  # the run will tell
         sources = frozenset[DeclaredShape]().union(*(f.sources for f in ins))
@@ -309,9 +305,10 @@ class GraphBuilder:
             specs.append(TensorSpec(var.spec.shape, var.spec.dtype, var.const.array))
         if not specs or not operator.folds or operator.dynamic:
             return None
-        if not self._is_cheap(node, specs, naming(node, operator.infer, node, specs)):
+        outs = naming(node, operator.infer, node, specs)
+        if not self._is_cheap(node, specs, outs):
             return None
-        results = naming(node, run_node, node, specs)
+        results = naming(node, run_node, node, specs, outs)
         return [
             Var(out.id, out.name, TensorSpec(s.shape, s.dtype), self._kept(np.ascontiguousarray(s.value)))
             for out, s in zip(node.outputs, results, strict=True)
@@ -333,7 +330,7 @@ class GraphBuilder:
         """A constant from an array or a number."""
         array = np.asarray(value) if kind is None else np.asarray(value, DTYPES[kind].storage)
         stored = np.ascontiguousarray(array.reshape(array.shape or (1,)))
-        kind = _KINDS[stored.dtype] if kind is None else kind
+        kind = KINDS[stored.dtype] if kind is None else kind
         spec = TensorSpec(stored.shape, DTYPES[kind])
         return Value(Var(self.new_id(), "", spec, self._kept(stored)), kind, array.ndim, spec.dtype)
 

@@ -36,13 +36,12 @@ from megengine_lite._core.ir.declared_shape import DeclaredShape
 from megengine_lite._core.ir.dtype import FLOAT32, INT32
 from megengine_lite._core.ir.graph import AnyNode, AnyVar, Constant, ModelGraph, TensorSpec, Var
 from megengine_lite._core.system.memory import MAX_NDIM
-from megengine_lite.errors import LiteError, ModelFormatError, UnsupportedOperatorError, brief
+from megengine_lite.errors import LiteError, ModelFormatError, UnsupportedOperatorError, brief, listed
 
 MAX_NODES = 1 << 17
 """Calls of a model whose functions are inlined."""
 MAX_PARTS = 1 << 21
 """Names and attributes of these, those of functions and branches counted for each call."""
-_MOST_LISTED = 50
 _E = ElementType
 # What tensors of the API hold in place of types that they do not have. An int32 has the bits of a uint32.
 _AT_THE_API = {_E.INT64: INT32, _E.UINT32: INT32, _E.UINT64: INT32, _E.DOUBLE: FLOAT32, _E.BFLOAT16: FLOAT32}
@@ -259,12 +258,8 @@ class _Importer:
         )
 
     def _refuse(self) -> None:
-        missing = self._missing
-        if missing:
-            more = f" and {len(missing) - _MOST_LISTED} more" if len(missing) > _MOST_LISTED else ""
-            raise UnsupportedOperatorError(
-                f"{self._what}: these nodes cannot be run: {'; '.join(missing[:_MOST_LISTED])}{more}"
-            )
+        if self._missing:
+            raise UnsupportedOperatorError(f"{self._what}: these nodes cannot be run: {listed(self._missing)}")
         self._said.check()
 
     def _versions(self, sets: Sequence[OperatorSetIdProto]) -> dict[str, int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from array import array
 from collections.abc import Hashable
+from typing import Any
 
 import numpy as np
 
@@ -47,6 +48,8 @@ DTYPES = {
     _E.BFLOAT16: DType(DTypeCode.BFLOAT16),
 }
 """The element type here of each one there that can be computed."""
+KINDS: dict[np.dtype[Any], ElementType] = {dtype.storage: kind for kind, dtype in DTYPES.items() if kind != _E.BFLOAT16}
+"""The element type there of arrays of each numpy type; the elements of bfloat16 have none."""
 
 # Which list holds the numbers of a type that are not stored as bytes; float16 and bfloat16 are there as bits.
 _LISTS = {

@@ -19,6 +19,7 @@ import numpy as np
 from megengine_lite._core.formats.onnx.export.rounding import round_half_away
 from megengine_lite._core.formats.onnx.export.writing import GraphWriter, OnnxValue
 from megengine_lite._core.formats.onnx.messages import ElementType
+from megengine_lite._core.formats.onnx.values import DTYPES
 from megengine_lite._core.ir.dtype import DType, DTypeCode
 from megengine_lite._core.ir.graph import Constant
 from megengine_lite._core.ir.image_layouts import Format, block_size, stored_axes, to_nchw
@@ -28,25 +29,14 @@ from megengine_lite._core.ir.quantize import to_float32
 _C = DTypeCode
 _E = ElementType
 STORED = {
-    _C.FLOAT32: _E.FLOAT,
-    _C.UINT8: _E.UINT8,
-    _C.INT8: _E.INT8,
-    _C.INT16: _E.INT16,
-    _C.INT32: _E.INT32,
+    **{dtype.code: kind for kind, dtype in DTYPES.items() if kind != _E.BFLOAT16},
     _C.BYTE: _E.UINT8,
-    _C.FLOAT16: _E.FLOAT16,
-    _C.BOOL: _E.BOOL,
-    _C.UINT16: _E.UINT16,
     _C.QUANTIZED8_ASYMM: _E.UINT8,
     _C.QUANTIZED_S32: _E.INT32,
     _C.QUANTIZED_S8: _E.INT8,
     _C.QUANTIZED4_ASYMM: _E.UINT8,
     _C.QUANTIZED_S4: _E.INT8,
     _C.QUANTIZED_S16: _E.INT16,
-    _C.INT64: _E.INT64,
-    _C.UINT32: _E.UINT32,
-    _C.UINT64: _E.UINT64,
-    _C.FLOAT64: _E.DOUBLE,
 }
 """The element types of ONNX in which those here are stored. Types that are missing are not exported."""
 

@@ -15,24 +15,14 @@ from megengine_lite._core.formats.onnx.messages import (
     NodeProto,
     TensorProto,
 )
+from megengine_lite._core.formats.onnx.values import KINDS
 from megengine_lite._core.formats.stored_values import bytes_of
 
-_KINDS: dict[np.dtype[Any], ElementType] = {
-    np.dtype(np.float32): ElementType.FLOAT,
-    np.dtype(np.float64): ElementType.DOUBLE,
-    np.dtype(np.float16): ElementType.FLOAT16,
-    np.dtype(np.int64): ElementType.INT64,
-    np.dtype(np.int32): ElementType.INT32,
-    np.dtype(np.int16): ElementType.INT16,
-    np.dtype(np.int8): ElementType.INT8,
-    np.dtype(np.uint8): ElementType.UINT8,
-    np.dtype(np.uint16): ElementType.UINT16,
-    np.dtype(np.uint32): ElementType.UINT32,
-    np.dtype(np.uint64): ElementType.UINT64,
-    np.dtype(np.bool_): ElementType.BOOL,
-}
-NUMPY: dict[ElementType, np.dtype[Any]] = {kind: dtype for dtype, kind in _KINDS.items()}
+NUMPY = {kind: dtype for dtype, kind in KINDS.items()}
 """Element types of the format -> the numpy type with the same elements."""
+
+END, BEGIN = 2**63 - 1, -(2**63)
+"""Limits of slices that leave nothing out: behind the last element, and before the first one for those that go back."""
 
 _SHARED_BYTES = 256  # smaller constants of equal value are stored once
 
@@ -137,7 +127,7 @@ class GraphWriter:
             key = (array.shape, array.dtype.str, array.tobytes())
         found = None if key is None else self._shared.get(key)
         if found is None:
-            found = OnnxValue(self, self.name(name or f"{self.label}/constant"), _KINDS[array.dtype])
+            found = OnnxValue(self, self.name(name or f"{self.label}/constant"), KINDS[array.dtype])
             self.constants[found.name] = array
             if key is not None:
                 self._shared[key] = found
@@ -158,7 +148,7 @@ class GraphWriter:
         """The constants that nodes read."""
         read = {name for node in self.nodes for name in node.input}
         return [
-            TensorProto(dims=list(array.shape), data_type=int(_KINDS[array.dtype]), name=name, raw_data=bytes_of(array))
+            TensorProto(dims=list(array.shape), data_type=int(KINDS[array.dtype]), name=name, raw_data=bytes_of(array))
             for name, array in self.constants.items()
             if name in read
         ]
@@ -283,7 +273,7 @@ class GraphWriter:
 
     def flip(self, x: OnnxValue, axis: int) -> OnnxValue:
         """The value in reverse order along an axis."""
-        return self.slice(x, axis, -1, -(2**63), -1)
+        return self.slice(x, axis, -1, BEGIN, -1)
 
     def reduce(self, op: str, x: OnnxValue, axes: Sequence[int], keep: bool = True) -> OnnxValue:
         """A reduction. Axes became an input of all reductions in version 18; of ReduceSum they were one before."""
@@ -300,8 +290,8 @@ class GraphWriter:
     def filled(self, shape: OnnxValue, value: Any) -> OnnxValue:
         """A tensor of one number; ``shape`` is int64, ``value`` an array of one element."""
         array = np.asarray(value).reshape(1)
-        stored = TensorProto(dims=[1], data_type=int(_KINDS[array.dtype]), name="", raw_data=bytes_of(array))
-        return self.op("ConstantOfShape", shape, kind=_KINDS[array.dtype], value=stored)
+        stored = TensorProto(dims=[1], data_type=int(KINDS[array.dtype]), name="", raw_data=bytes_of(array))
+        return self.op("ConstantOfShape", shape, kind=KINDS[array.dtype], value=stored)
 
 
 def _attribute(name: str, value: Any) -> AttributeProto:
