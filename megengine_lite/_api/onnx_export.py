@@ -11,6 +11,7 @@ import numpy as np
 
 from megengine_lite._api.loading import read_model, to_source, typed_errors
 from megengine_lite._api.options import LiteConfig
+from megengine_lite._core.formats.onnx.export import DEFAULT_OPSET
 from megengine_lite._core.operators.base import operator_of
 from megengine_lite._core.system.late_import import late_import
 from megengine_lite.base import version
@@ -19,7 +20,7 @@ from megengine_lite.errors import LiteError
 if TYPE_CHECKING:
     from megengine_lite._core.formats.loaded_model import LoadedModel
     from megengine_lite._core.formats.onnx.export.graph import ExportOptions
-    from megengine_lite._core.formats.onnx.messages import ModelProto
+    from megengine_lite._core.formats.onnx.messages import ModelProto, OperatorSetIdProto
     from megengine_lite._core.ir.graph import ModelGraph
     from megengine_lite._core.ir.known_shapes import KnownShapes, Shape
 
@@ -60,7 +61,7 @@ def exported(
     model: Any,
     config: LiteConfig | None = None,
     *,
-    opset: int = 17,
+    opset: int = DEFAULT_OPSET,
     static: bool = False,
     custom_domain: bool = False,
     verify: bool = True,
@@ -80,7 +81,7 @@ def exported(
         if size > _LIMIT:
             raise LiteError(f"{what}: the ONNX file would have {size} bytes, and may have {_LIMIT}")
         result = ExportResult(chunks, dict(known.free))
-        return _verified(result, loaded, known) if verify else result
+        return _verified(result, loaded, known, record.opset_import) if verify else result
 
 
 def record_of(
@@ -106,7 +107,7 @@ def export_onnx(
     model: Any,
     path: str | os.PathLike[str],
     *,
-    opset: int = 17,
+    opset: int = DEFAULT_OPSET,
     static: bool = False,
     custom_domain: bool = False,
     verify: bool = True,
@@ -153,13 +154,13 @@ def export_onnx(
     >>> import megengine_lite
     >>> megengine_lite.export_onnx("model.mge", "model.onnx")  # doctest: +SKIP
     """
-    from megengine_lite._core.system.files import replace_file, to_path
-    from megengine_lite.errors import LiteValueError, os_error
+    from megengine_lite._core.system.files import check_other_file, replace_file, to_path
+    from megengine_lite.errors import os_error
 
     source, target = to_source(model), to_path(path)
     like = source if isinstance(source, str) else None
-    if like is not None and os.path.exists(target) and os.path.exists(like) and os.path.samefile(like, target):
-        raise LiteValueError(f"{target} is the file that is read; write to another one")
+    if like is not None:
+        check_other_file(target, like)
     result = exported(source, config, opset=opset, static=static, custom_domain=custom_domain, verify=verify)
     try:
         replace_file(target, result.chunks, like)
@@ -168,9 +169,11 @@ def export_onnx(
     return result
 
 
-def _verified(result: ExportResult, model: LoadedModel, known: KnownShapes) -> ExportResult:
+def _verified(
+    result: ExportResult, model: LoadedModel, known: KnownShapes, opsets: Sequence[OperatorSetIdProto]
+) -> ExportResult:
     content = b"".join(bytes(c) for c in result.chunks)
-    domains = _foreign_domains(content)
+    domains = [s.domain for s in opsets if s.domain]  # of operators that are not the standard's
     notes: list[str] = []
     checked = _check(content, notes)
     compared: list[dict[str, Shape]] = []
@@ -183,15 +186,6 @@ def _verified(result: ExportResult, model: LoadedModel, known: KnownShapes) -> E
         if runner is not None:
             compared = _compare(runner, model, known, notes)
     return ExportResult(result.chunks, result.dimensions, checked, compared, notes)
-
-
-def _foreign_domains(content: bytes) -> list[str]:
-    """Domains of operators that are not the standard's."""
-    from megengine_lite._core.formats.onnx.reader import read_model as read_onnx
-    from megengine_lite._core.formats.wire.cursor import Cursor
-
-    record = read_onnx(Cursor(content, what="model"))
-    return sorted({s.domain for s in record.opset_import if s.domain})
 
 
 def _check(content: bytes, notes: list[str]) -> bool:

@@ -14,18 +14,18 @@ from typing import Any
 from megengine_lite._cli import keys, progress
 from megengine_lite._cli.flags import natural
 from megengine_lite._cli.gflags import UsageError, add_switch
-from megengine_lite._cli.model_files import check_other_file, show_written, write_file
+from megengine_lite._cli.model_files import show_written, write_file
 from megengine_lite._cli.report import shape_text
 
 USAGE = "MODEL OUT [--layout LAYOUT] [--opset N] [--static] [--decrypt METHOD] [--key KEY]"
 
 _ONNX = ".onnx"
-_OPSET = 17
 
 
 def add(parser: ArgumentParser) -> None:
     """Declares the arguments."""
     from megengine_lite._core.compile.transform import LAYOUTS
+    from megengine_lite._core.formats.onnx.export import DEFAULT_OPSET
 
     parser.add_argument("model", metavar="MODEL", help="model file: plain, packed (.lite) or encrypted")
     parser.add_argument("out", metavar="OUT", help="file to write; with a name that ends in .onnx it is an ONNX model")
@@ -36,7 +36,9 @@ def add(parser: ArgumentParser) -> None:
         "(without it, operators are written as they are)",
     )
     group = parser.add_argument_group("ONNX")
-    group.add_argument("--opset", type=natural, metavar="N", help=f"version of the standard's operators ({_OPSET})")
+    group.add_argument(
+        "--opset", type=natural, metavar="N", help=f"version of the standard's operators ({DEFAULT_OPSET})"
+    )
     add_switch(group, "static", "fix the shapes of the inputs; else they may change where they can")
     add_switch(
         group,
@@ -74,13 +76,15 @@ def _check_flags(args: Namespace, is_onnx: bool) -> None:
 
 def _export(args: Namespace, config: Any) -> dict[str, Any]:
     from megengine_lite._api.onnx_export import exported
+    from megengine_lite._core.formats.onnx.export import DEFAULT_OPSET
+    from megengine_lite._core.system.files import check_other_file
 
     check_other_file(args.out, args.model)
     with progress.waiting("exporting"):
         result = exported(
             args.model,
             config,
-            opset=args.opset or _OPSET,
+            opset=args.opset or DEFAULT_OPSET,
             static=args.static,
             custom_domain=args.custom_domain,
             verify=not args.no_verify,

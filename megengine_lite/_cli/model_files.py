@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from megengine_lite._cli import progress, report
-from megengine_lite._core.system.files import replace_file
-from megengine_lite.errors import LiteError, LiteValueError
+from megengine_lite._core.system.files import check_other_file, replace_file
+from megengine_lite.errors import LiteError
 
 _PIECE = 4 << 20
 
@@ -83,12 +82,6 @@ def write_file(path: str, chunks: Iterable[Any], source: str) -> int:
     except OSError as error:  # it names a file that is there for a moment only
         raise LiteError(f"{path} cannot be written: {error.strerror}") from error
     return sum(b.nbytes for b in buffers)
-
-
-def check_other_file(path: str, source: str) -> None:
-    """Raises if what is to be written is the file that is read."""
-    if os.path.exists(path) and os.path.samefile(path, source):
-        raise LiteValueError(f"{path} is the file that is read; write to another one")
 
 
 def show_written(result: dict[str, Any]) -> None:

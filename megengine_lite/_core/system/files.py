@@ -59,6 +59,18 @@ def to_path(path: Any) -> str:
     return text
 
 
+def check_other_file(path: str, source: str) -> None:
+    """Checks that what is to be written is not the file that is read.
+
+    Raises
+    ------
+    LiteValueError
+        It is.
+    """
+    if os.path.exists(path) and os.path.exists(source) and os.path.samefile(path, source):
+        raise LiteValueError(f"{path} is the file that is read; write to another one")
+
+
 # ---- reading --------------------------------------------------------------------------------------------------------
 
 

@@ -9,3 +9,6 @@ lists those that cannot be written. ``table`` has the converters and what they s
 forms a variable is there: as it is stored, as real numbers, as an index, as an image in NCHW. ``writing`` makes nodes,
 constants and names; ``rounding`` has arithmetic that ONNX lacks.
 """
+
+DEFAULT_OPSET = 17
+"""Version of the standard's operators that is written unless another one is asked for."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from megengine_lite._core.formats.onnx.export import DEFAULT_OPSET
 from megengine_lite._core.formats.onnx.export import operators as _operators
 from megengine_lite._core.formats.onnx.export.forms import STORED, Forms
 from megengine_lite._core.formats.onnx.export.table import CONVERTERS, NodeCall, NotExported
@@ -27,14 +28,13 @@ from megengine_lite._core.formats.onnx.messages import (
 from megengine_lite._core.ir.graph import AnyNode, AnyVar, ModelGraph
 from megengine_lite._core.ir.known_shapes import KnownShapes, KnownVar, Shape
 from megengine_lite._core.ir.params import Param
-from megengine_lite.errors import LiteValueError, UnsupportedOperatorError
+from megengine_lite.errors import LiteValueError, UnsupportedOperatorError, listed
 
 assert _operators  # the import enters the converters
 
 CUSTOM_DOMAIN = "megengine"
 OLDEST, NEWEST = 13, 23
 _IR_VERSIONS = {13: 7, 14: 7, 15: 8, 16: 8, 17: 8, 18: 8, 19: 9, 20: 9, 21: 10, 22: 10, 23: 11}
-_MOST_LISTED = 50
 
 
 class FixedSizesNeeded(Exception):
@@ -59,7 +59,7 @@ class ExportOptions:
         Name and version of the program that writes.
     """
 
-    opset: int = 17
+    opset: int = DEFAULT_OPSET
     custom_domain: bool = False
     producer: tuple[str, str] = ("megengine_lite", "")
 
@@ -208,23 +208,21 @@ class _Exporter:
     # ---- the model --------------------------------------------------------------------------------------------------
 
     def _refuse(self) -> None:
-        more = f" and {len(self.problems) - _MOST_LISTED} more" if len(self.problems) > _MOST_LISTED else ""
-        listed = "; ".join(self.problems[:_MOST_LISTED])
-        raise UnsupportedOperatorError(f"{self.what}: these nodes cannot be written as ONNX: {listed}{more}")
+        raise UnsupportedOperatorError(f"{self.what}: these nodes cannot be written as ONNX: {listed(self.problems)}")
 
     def _name_outputs(self) -> list[str]:
         """Gives the values of the graph's outputs the outputs' names."""
+        outputs = []
+        for var, wanted in zip(self.graph.outputs, self.graph.output_names, strict=True):
+            self.writer.label = wanted
+            outputs.append((wanted, self.forms[var].get_stored()))
         made = {name for node in self.writer.nodes for name in node.output}
         renamed: dict[str, str] = {}
         names = []
-        for var, wanted in zip(self.graph.outputs, self.graph.output_names, strict=True):
-            self.writer.label = wanted
-            value = self.forms[var].get_stored()
-            made |= {name for node in self.writer.nodes[-8:] for name in node.output}
+        for wanted, value in outputs:
             if value.name not in made or value.name in renamed:
-                made_here = self.writer.op("Identity", value)
-                value = made_here
-                made.add(value.name)
+                self.writer.label = wanted
+                value = self.writer.op("Identity", value)
             name = wanted if wanted == value.name else self.writer.name(wanted)
             renamed[value.name] = name
             names.append(name)

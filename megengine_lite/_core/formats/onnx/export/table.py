@@ -111,6 +111,12 @@ class NodeCall:
     def real(self, place: int, layout: Layout = None) -> OnnxValue:
         return self.form(place).get_real(layout)
 
+    def numbers_as_float32(self, place: int, layout: Layout = None) -> OnnxValue:
+        """The real numbers of floats, else the numbers that are stored."""
+        if self.dtype(place).is_float:
+            return self.real(place, layout)
+        return self.writer.as_kind(self.stored(place, layout), ElementType.FLOAT)
+
     def index(self, place: int) -> OnnxValue:
         return self.form(place).get_index()
 

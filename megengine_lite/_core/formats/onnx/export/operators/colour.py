@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from megengine_lite._core.formats.onnx.export.rounding import floor_div
 from megengine_lite._core.formats.onnx.export.table import NodeCall, exports
-from megengine_lite._core.formats.onnx.export.writing import GraphWriter, OnnxValue
+from megengine_lite._core.formats.onnx.export.writing import END, GraphWriter, OnnxValue
 from megengine_lite._core.formats.onnx.messages import ElementType
 from megengine_lite._core.ir.params import CvtColorMode
 from megengine_lite._core.operators.colour import PLANAR
@@ -96,7 +96,7 @@ def _planar(w: GraphWriter, x: OnnxValue, layout: str, bt601: bool, order: str) 
     if not order:
         return brightness
     y = w.as_kind(brightness, _E.INT32)
-    u, v = (_doubled(w, c) for c in _chroma(w, w.as_kind(w.slice(x, 1, height, 2**63 - 1), _E.INT32), layout))
+    u, v = (_doubled(w, c) for c in _chroma(w, w.as_kind(w.slice(x, 1, height, END), _E.INT32), layout))
     if bt601:
         y = _shifted(w, y * (257 * 18997), 16)
         sums = [102 * v + y - 14216, -25 * u - 52 * v + y + 8696, 128 * u + y - 17544]
@@ -110,7 +110,7 @@ def _planar(w: GraphWriter, x: OnnxValue, layout: str, bt601: bool, order: str) 
 def _chroma(w: GraphWriter, planes: OnnxValue, layout: str) -> tuple[OnnxValue, OnnxValue]:
     """U and V ``(n, h / 2, w / 2, 1)`` from the rows behind the brightness ``(n, h / 2, w, 1)``."""
     if layout in ("NV21", "NV12"):
-        first, second = (w.slice(planes, 2, k, 2**63 - 1, 2) for k in (0, 1))
+        first, second = (w.slice(planes, 2, k, END, 2) for k in (0, 1))
     else:
         half = w.size(planes, 2) / 2
         halves = w.reshape(planes, 0, 2, w.size(planes, 1), half)

@@ -12,9 +12,7 @@ _E = ElementType
 
 def _number(call: NodeCall, place: int) -> OnnxValue:
     """An input of one element as float32 [1]."""
-    w, dtype = call.writer, call.dtype(place)
-    x = call.real(place) if dtype.is_float else w.as_kind(call.stored(place), _E.FLOAT)
-    return w.reshape(x, 1)
+    return call.writer.reshape(call.numbers_as_float32(place), 1)
 
 
 @exports("Linspace")

@@ -41,7 +41,7 @@ def bordered(w: GraphWriter, x: OnnxValue, axis: int, reach: int, border: int) -
 def _blur(call: NodeCall) -> None:
     w, border, layout = call.writer, call.params.border_mode, Format.NHWC
     is_float = call.dtype(0).is_float
-    x = call.real(0, layout) if is_float else w.as_kind(call.stored(0, layout), _E.FLOAT)
+    x = call.numbers_as_float32(0, layout)
     whole = w.shape(x)
     x = w.reshape(x, -1, 1, w.slice(whole, 0, 2, 4))
     kernels = [gaussian_kernel(*k) for k in kernel_sizes(call.node, call.spec(0))]

@@ -25,13 +25,6 @@ _E = ElementType
 _Mode = InterpolationMode
 
 
-def pixels(call: NodeCall, place: int, layout: Format) -> OnnxValue:
-    """An image in NCHW as float32: real numbers of floats, else the numbers that are stored."""
-    if call.dtype(place).is_float:
-        return call.real(place, layout)
-    return call.writer.as_kind(call.stored(place, layout), _E.FLOAT)
-
-
 def give_pixels(call: NodeCall, value: OnnxValue, layout: Format, cut: bool = False) -> None:
     """The output for numbers as float32; integers are rounded, or cut, and limited to their range."""
     w, dtype = call.writer, call.output().dtype
@@ -45,10 +38,12 @@ def give_pixels(call: NodeCall, value: OnnxValue, layout: Format, cut: bool = Fa
     call.give(w.as_kind(limited, STORED[dtype.code]), 0, layout)
 
 
-def completed(call: NodeCall, value: OnnxValue, channels: int, layout: Format) -> OnnxValue:
-    """NCHW with zeros for the channels that complete a block of a layout."""
+def completed(
+    call: NodeCall, value: OnnxValue, channels: int, layout: Format, fill: OnnxValue | None = None
+) -> OnnxValue:
+    """NCHW with zeros, or ``fill``, for the channels that complete a block of a layout."""
     missing = -channels % block_size(layout)
-    return call.writer.op("Pad", value, call.writer.integers(0, 0, 0, 0, 0, missing, 0, 0)) if missing else value
+    return call.writer.op("Pad", value, call.writer.integers(0, 0, 0, 0, 0, missing, 0, 0), fill) if missing else value
 
 
 def target_size(call: NodeCall, place: int, dimensions: int = 2) -> OnnxValue:
@@ -57,10 +52,6 @@ def target_size(call: NodeCall, place: int, dimensions: int = 2) -> OnnxValue:
     if call.known(place).shape[0] == dimensions:
         return size
     return call.writer.joined([size] * dimensions)
-
-
-def _space(call: NodeCall, place: int, layout: Format) -> list[int | None]:
-    return [call.known(place).dims[k] for k in stored_axes(layout)[-2:]]
 
 
 def _channels(call: NodeCall, place: int, layout: Format) -> int:
@@ -80,7 +71,7 @@ def _resize(call: NodeCall) -> None:
         found = _resized(call, wide, mode)
         call.give(call.writer.as_kind(found, x.kind), 0, layout)
         return
-    x = pixels(call, 0, layout)
+    x = call.numbers_as_float32(0, layout)
     cuts = _cuts(call, layout, channels, mode)
     found = _by_matrices(call, x, layout, mode) if mode in (_Mode.AREA, _Mode.LANCZOS4) else _resized(call, x, mode)
     give_pixels(call, found, layout, cuts)
@@ -175,7 +166,7 @@ def _warp_perspective(call: NodeCall) -> None:
     at = call.count - (3 if has_index else 2)
     dtype, out = call.dtype(0), call.output().dtype
     fine = at == 1 and has_fine_steps(p.format, _channels(call, 0, before), dtype)
-    image = w.joined([pixels(call, k, before) for k in range(at)])
+    image = w.joined([call.numbers_as_float32(k, before) for k in range(at)])
     if has_index:
         image = w.op("Gather", image, call.index(call.count - 2), axis=0)
     kind = _E.DOUBLE if fine else _E.FLOAT
@@ -213,7 +204,7 @@ def _warp_affine(call: NodeCall) -> None:
     else:
         places = [_linear(row, x, y) for row in entries]
     value = border_value(p.border_val, fine, call.dtype(0))
-    found = sample(w, pixels(call, 0, layout), places[0], places[1], p.border_mode, value, mode)
+    found = sample(w, call.numbers_as_float32(0, layout), places[0], places[1], p.border_mode, value, mode)
     give_pixels(call, found, layout)
 
 
@@ -234,7 +225,7 @@ def _remap(call: NodeCall) -> None:
         mode = "nearest"
         x, y = w.op("Round", x), w.op("Round", y)
     value = outside_value(p.scalar, call.dtype(0)) if p.border_type == BorderMode.CONSTANT else 0.0
-    found = sample(w, pixels(call, 0, layout), x, y, p.border_type, float(value), mode)
+    found = sample(w, call.numbers_as_float32(0, layout), x, y, p.border_type, float(value), mode)
     give_pixels(call, found, layout)
 
 
@@ -265,7 +256,6 @@ def _relayout(call: NodeCall) -> None:
     if before.code is not after.code:  # unsigned pixels become signed numbers
         x = w.as_kind(w.as_kind(x, _E.INT32) - 128, _E.INT8)
     elif before != after and before.is_quantized:
-        call.give_real(call.real(0, source), 0, None)
         raise NotExported("it changes the scale")
     channels = _channels(call, 0, source)
     x = _with_channels(call, x, channels, target, after)
@@ -280,8 +270,4 @@ def _with_channels(call: NodeCall, x: OnnxValue, channels: int, target: Format, 
         raise NotExported("groups of channels have blocks of their own")
     if p.mode in (Relayout.NCHW4_NCHW, Relayout.NCHW64_NCHW) and p.oc:
         return w.slice(x, 1, 0, p.oc)
-    missing = -channels % block_size(target)
-    if not missing:
-        return x
-    fill = w.scalar(dtype.zero_point, x.kind)
-    return w.op("Pad", x, w.integers(0, 0, 0, 0, 0, missing, 0, 0), fill)
+    return completed(call, x, channels, target, w.scalar(dtype.zero_point, x.kind))

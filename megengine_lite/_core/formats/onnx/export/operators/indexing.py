@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from megengine_lite._core.formats.onnx.export.table import NodeCall, NotExported, exports
-from megengine_lite._core.formats.onnx.export.writing import OnnxValue
+from megengine_lite._core.formats.onnx.export.writing import BEGIN, END, OnnxValue
 from megengine_lite._core.formats.onnx.messages import ElementType
 from megengine_lite._core.operators import REGISTRY
 
 _E = ElementType
-_TO_THE_END = 2**63 - 1
-_TO_THE_BEGIN = -(2**63)
 # What ScatterElements adds up as it is.
 _ADDED = (_E.FLOAT, _E.INT32, _E.INT64, _E.DOUBLE)
 
@@ -51,8 +49,8 @@ def _whole_slice(call: NodeCall, numbers: list[OnnxValue | None]) -> tuple[OnnxV
             raise NotExported("the step of a slice is computed, and its begin or end is open")
         backward = int(array.reshape(-1)[0]) < 0
     return (
-        begin if begin is not None else w.integers(_TO_THE_END if backward else 0),
-        end if end is not None else w.integers(_TO_THE_BEGIN if backward else _TO_THE_END),
+        begin if begin is not None else w.integers(END if backward else 0),
+        end if end is not None else w.integers(BEGIN if backward else END),
         step if step is not None else w.integers(1),
     )
 

@@ -26,11 +26,9 @@ def _source(call: NodeCall) -> OnnxValue:
     if call.params.mode == PoolingMode.MAX and not dtype.is_float:
         x = call.stored(0, fmt)
         return x if x.kind in _ORDERED else call.writer.as_kind(x, _E.FLOAT)
-    if dtype.is_float:
-        return call.real(0, fmt)
     # Averages of a few integers are often halves, which must not be lost by scaling them before.
-    stored = call.writer.as_kind(call.stored(0, fmt), _E.FLOAT)
-    return stored - float(dtype.zero_point) if dtype.zero_point else stored
+    numbers = call.numbers_as_float32(0, fmt)
+    return numbers - float(dtype.zero_point) if dtype.zero_point else numbers
 
 
 def _give(call: NodeCall, value: OnnxValue) -> None:

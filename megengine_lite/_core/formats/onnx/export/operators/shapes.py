@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from megengine_lite._core.formats.onnx.export.operators.elemwise import common_layout
 from megengine_lite._core.formats.onnx.export.table import NodeCall, NotExported, exports
 from megengine_lite._core.formats.onnx.export.writing import OnnxValue
@@ -154,8 +152,3 @@ def _padding(call: NodeCall) -> None:
     wide = _E.INT32 if x.kind in (_E.INT16, _E.UINT16) else x.kind
     padded = w.op("Pad", w.as_kind(x, wide), widths, None if value is None else w.as_kind(value, wide), mode=mode)
     call.give(w.as_kind(padded, x.kind))
-
-
-def sizes_of(call: NodeCall, place: int, axes: list[int]) -> OnnxValue:
-    """Sizes of an input, as int64."""
-    return call.writer.op("Gather", _shape_of(call, place), call.writer.constant(np.array(axes, np.int64)), axis=0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from megengine_lite._core.formats.onnx.export.table import NodeCall, NotExported, exports
-from megengine_lite._core.formats.onnx.export.writing import OnnxValue
+from megengine_lite._core.formats.onnx.export.writing import END, OnnxValue
 from megengine_lite._core.formats.onnx.messages import ElementType
 from megengine_lite._core.ir.params import ArgsortOrder, CondTakeMode, TopKMode
 from megengine_lite._core.ir.quantize import stored_constant
@@ -51,7 +51,7 @@ def _top_k(call: NodeCall) -> None:
         count = w.op("Min", count, w.size(call.stored(0), 1))
     values, places = _sorted_rows(call, count, k < 0)
     if call.params.mode == TopKMode.KTH_ONLY:
-        call.give(w.squeeze(w.slice(values, 1, -1, 2**63 - 1), [1]))
+        call.give(w.squeeze(w.slice(values, 1, -1, END), [1]))
         return
     call.give(values)
     call.give_index(places, 1)

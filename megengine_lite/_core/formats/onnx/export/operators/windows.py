@@ -7,16 +7,16 @@ import numpy as np
 from megengine_lite._core.formats.onnx.export.operators.convolution import window_attributes
 from megengine_lite._core.formats.onnx.export.operators.sampling import sample
 from megengine_lite._core.formats.onnx.export.table import NodeCall, NotExported, exports
-from megengine_lite._core.formats.onnx.export.writing import GraphWriter, OnnxValue
+from megengine_lite._core.formats.onnx.export.writing import END, GraphWriter, OnnxValue
 from megengine_lite._core.formats.onnx.messages import ElementType
 from megengine_lite._core.ir.image_layouts import Format
 from megengine_lite._core.ir.params import BorderMode, ConvolutionMode
 from megengine_lite._core.operators.conv_shape import conv_shape
+from megengine_lite._core.operators.images2neibs import window_of
 from megengine_lite._core.operators.window import Window, mirrored, window_2d
 
 _E = ElementType
 _MOST_DISPLACEMENTS = 1 << 10
-_TO_THE_END = 2**63 - 1
 
 
 def _positions(w: GraphWriter, length: OnnxValue, window: Window, axis: int) -> OnnxValue:
@@ -38,10 +38,9 @@ def unfolded(w: GraphWriter, x: OnnxValue, window: Window, fill: OnnxValue | Non
 
 @exports("Images2Neibs")
 def _images_to_windows(call: NodeCall) -> None:
-    w, p = call.writer, call.params
-    x = call.stored(0)
+    w, x = call.writer, call.stored(0)
     fill = w.scalar(call.dtype(0).zero_point, x.kind)
-    found = unfolded(w, x, window_2d(p, (p.window_h, p.window_w)), fill)
+    found = unfolded(w, x, window_of(call.params), fill)
     call.give(w.transpose(found, [0, 1, 2, 4, 3, 5]))
 
 
@@ -51,8 +50,8 @@ def _windows_to_images(call: NodeCall) -> None:
     w, p, dtype = call.writer, call.params, call.dtype(0)
     if not dtype.is_float and dtype.itemsize > 2:
         raise NotExported("sums of such integers are not exact in float32")
-    window = window_2d(p, (p.window_h, p.window_w))
-    x = call.real(0) if dtype.is_float else w.as_kind(call.stored(0), _E.FLOAT)
+    window = window_of(p)
+    x = call.numbers_as_float32(0)
     taps = int(np.prod(window.size))
     out = window.output(call.node, (p.out_h, p.out_w))
     planes = w.reshape(w.transpose(x, [0, 1, 4, 5, 2, 3]), -1, taps, *out)
@@ -129,7 +128,7 @@ def _correlation(call: NodeCall) -> None:
             "Slice",
             image,
             w.integers(most + dy, most + dx),
-            w.integers(*(e if e < 0 else _TO_THE_END for e in ends)),
+            w.integers(*(e if e < 0 else END for e in ends)),
             w.integers(2, 3),
         )
 
