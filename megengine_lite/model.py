@@ -249,7 +249,7 @@ class Model:
         self._threads = each
         self._source = first._source
         loaded = first._loaded("Model").model
-        self._inputs = tuple(ModelInput.of(loaded, name) for name in (v.name for v in loaded.graph.inputs))
+        self._inputs = tuple(ModelInput.of(loaded, v) for v in loaded.graph.inputs)
         self._scalars = loaded.scalars
         self._outputs = tuple(self._declared(first, name) for name in first.get_all_output_name())
         networks = [first]

@@ -13,6 +13,7 @@ from megengine_lite.errors import LiteTypeError, LiteValueError, ShapeError, bri
 
 if TYPE_CHECKING:
     from megengine_lite._core.formats.loaded_model import LoadedModel
+    from megengine_lite._core.ir.graph import Var
 
 _KINDS = {"b": 0, "i": 1, "u": 1, "f": 2}  # of numpy's types; one is converted to those with a higher number
 _NUMBERS = (bool, int, float, list, tuple, range, np.ndarray, np.generic)
@@ -45,8 +46,9 @@ class ModelInput:
     default: np.ndarray | None
 
     @classmethod
-    def of(cls, model: LoadedModel, name: str) -> ModelInput:
-        spec = next(v.spec for v in model.graph.inputs if v.name == name)
+    def of(cls, model: LoadedModel, var: Var) -> ModelInput:
+        """The input that a variable of the graph stands for."""
+        name, spec = var.name, var.spec
         default = model.default_inputs.get(name)
         return cls(
             name,
@@ -104,9 +106,7 @@ class ModelInput:
             ) from error
         except (TypeError, RuntimeError, OverflowError) as error:
             raise LiteTypeError(f"input {self.name!r} cannot be made of {brief(value)}: {error}") from error
-        if array is None:
-            raise LiteTypeError(f"input {self.name!r} is an array or a list of numbers, not {brief(value)}")
-        if array.dtype.kind not in _KINDS:
+        if array is None or array.dtype.kind not in _KINDS:
             raise LiteTypeError(f"input {self.name!r} is an array or a list of numbers, not {brief(value)}")
         return array
 
