@@ -7,7 +7,7 @@ import gc
 
 import numpy as np
 import pytest
-from support.api_samples import ADD, API_MODELS, DIGITS, IMAGES, PROB, add, config, loaded, run
+from support.api_samples import ADD, API_MODELS, DIGITS, IMAGES, PROB, add, close, config, loaded, run
 from support.loader_samples import add_record, to_bytes
 from support.processes import isolated
 
@@ -34,10 +34,6 @@ from megengine_lite.errors import (
 
 LARGE = (1 << 20, 4)
 """16 MiB of float32: the allocator gives so much back to the system at once, so that late readers crash."""
-
-
-def close(a, b) -> bool:
-    return bool(np.abs(a - b).max() <= 1e-5)
 
 
 def junk() -> list[np.ndarray]:

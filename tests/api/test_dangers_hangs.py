@@ -10,7 +10,7 @@ import threading
 
 import numpy as np
 import pytest
-from support.api_samples import DIGITS, IMAGES, PROB, config, loaded, run
+from support.api_samples import DIGITS, IMAGES, PROB, close, config, loaded, run
 from support.loader_samples import MODELS, input_operator, operator, to_bytes
 from support.processes import in_process, isolated
 
@@ -21,10 +21,6 @@ from megengine_lite._core.ir.params import Axis
 from megengine_lite.errors import LiteError, LiteIndexError
 
 CONV = MODELS / "conv_bn_relu_raw.mge"
-
-
-def close(a, b) -> bool:
-    return bool(np.abs(a - b).max() <= 1e-5)
 
 
 def slow(**settings) -> LiteNetwork:

@@ -7,7 +7,20 @@ from ctypes import c_void_p
 
 import numpy as np
 import pytest
-from support.api_samples import ADD, API_MODELS, DIGITS, IMAGES, PROB, add, config, loaded, packed, run, two_inputs
+from support.api_samples import (
+    ADD,
+    API_MODELS,
+    DIGITS,
+    IMAGES,
+    PROB,
+    add,
+    close,
+    config,
+    loaded,
+    packed,
+    run,
+    two_inputs,
+)
 from support.loader_samples import MODELS, input_operator, to_bytes
 from support.processes import isolated
 
@@ -34,10 +47,6 @@ from megengine_lite.errors import LiteError, LiteWarning, ShapeError
 CPU = LiteDeviceType.LITE_CPU
 SEVEN = (2, 1, 2, 1, 2, 1, 3)
 default_key = pytest.mark.filterwarnings("ignore:the model is encrypted with the default key")
-
-
-def close(a, b) -> bool:
-    return bool(np.abs(a - b).max() <= 1e-5)
 
 
 # ---- 29: no tensor can be float16 or uint16, or have seven dimensions -----------------------------------------------

@@ -8,16 +8,12 @@ import gc
 
 import numpy as np
 import pytest
-from support.api_samples import ADD, API_MODELS, DIGITS, IMAGES, PROB, add, loaded, run
+from support.api_samples import ADD, API_MODELS, DIGITS, IMAGES, PROB, add, close, loaded, run
 from support.processes import in_process, isolated
 
 from megengine_lite import LiteGlobal, LiteLayout, LiteNetwork, LiteTensor
 from megengine_lite._core.cpu.algorithms.cache import CACHE, parse_cache, serialize_cache
 from megengine_lite.errors import LiteArgumentError, LiteError, LiteTypeError, LiteValueError, ShapeError
-
-
-def close(a, b) -> bool:
-    return bool(np.abs(a - b).max() <= 1e-5)
 
 
 def tensor_of(shape, dtype="int32") -> LiteTensor:

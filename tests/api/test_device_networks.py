@@ -6,7 +6,7 @@ import threading
 
 import numpy as np
 import pytest
-from support.api_samples import ADD, API_MODELS, DIGITS, IMAGES, PROB, add, loaded, packed, two_inputs
+from support.api_samples import ADD, API_MODELS, DIGITS, IMAGES, PROB, add, close, loaded, packed, two_inputs
 from support.devices import OURS, device_io, network, on_device, settings
 from support.graphs import GraphBuilder
 from support.numpy_device import NumpyMemory
@@ -31,10 +31,6 @@ from megengine_lite.errors import (
 )
 
 pytestmark = pytest.mark.usefixtures("device")
-
-
-def close(a, b) -> bool:
-    return bool(np.abs(a - b).max() <= 1e-5)
 
 
 def classify(net: LiteNetwork, images: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ import warnings
 
 import numpy as np
 import pytest
-from support.api_samples import ADD, API_MODELS, DIGITS, IMAGES, PROB, add, loaded, run
+from support.api_samples import ADD, API_MODELS, DIGITS, IMAGES, PROB, add, close, loaded, run
 
 from megengine_lite import (
     LiteConfig,
@@ -30,11 +30,6 @@ from megengine_lite.errors import (
     LiteWarning,
     ShapeError,
 )
-
-
-def close(a, b) -> bool:
-    return bool(np.abs(a - b).max() <= 1e-5)
-
 
 # ---- construction -------------------------------------------------------------------------------------
 

@@ -5,16 +5,11 @@ import functools
 import gc
 import threading
 
-import numpy as np
 import pytest
-from support.api_samples import ADD, DIGITS, IMAGES, PROB, add, loaded, run
+from support.api_samples import ADD, DIGITS, IMAGES, PROB, add, close, loaded, run
 
 from megengine_lite import LiteIO, LiteNetwork
 from megengine_lite.errors import LiteTypeError
-
-
-def close(a, b) -> bool:
-    return bool(np.abs(a - b).max() <= 1e-5)
 
 
 def test_callbacks_get_tensors_by_io_and_by_name():

@@ -7,7 +7,7 @@ import pickle
 
 import numpy as np
 import pytest
-from support.api_samples import ADD, API_MODELS, DIGITS, IMAGES, PROB, add, loaded, packed, run
+from support.api_samples import ADD, API_MODELS, DIGITS, IMAGES, PROB, add, close, loaded, packed, run
 
 from megengine_lite import (
     LiteConfig,
@@ -23,10 +23,6 @@ from megengine_lite.errors import LiteError, LiteTypeError, LiteValueError, Mode
 from megengine_lite.log import logger
 
 pytestmark = pytest.mark.filterwarnings("ignore:the model is encrypted with the default key")
-
-
-def close(a, b) -> bool:
-    return bool(np.abs(a - b).max() <= 1e-5)
 
 
 # ---- loading --------------------------------------------------------------------------------------------------------

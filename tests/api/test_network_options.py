@@ -4,7 +4,7 @@ import gc
 
 import numpy as np
 import pytest
-from support.api_samples import ADD, API_MODELS, DIGITS, IMAGES, PROB, add, config, loaded, run
+from support.api_samples import ADD, API_MODELS, DIGITS, IMAGES, PROB, add, close, config, loaded, run
 
 from megengine_lite import (
     LiteAlgoSelectStrategy,
@@ -24,11 +24,6 @@ from megengine_lite.errors import (
     LiteWarning,
     ShapeError,
 )
-
-
-def close(a, b) -> bool:
-    return bool(np.abs(a - b).max() <= 1e-5)
-
 
 # ---- options ------------------------------------------------------------------------------------------------------
 

@@ -12,15 +12,11 @@ import timeit
 
 import numpy as np
 import pytest
-from support.api_samples import ADD, DIGITS, IMAGES, PROB, add, config, loaded, run
+from support.api_samples import ADD, DIGITS, IMAGES, PROB, add, close, config, loaded, run
 from support.processes import in_process
 
 from megengine_lite import LiteNetwork
 from megengine_lite.errors import LiteError, LiteWarning, ShapeError
-
-
-def close(a, b) -> bool:
-    return bool(np.abs(a - b).max() <= 1e-5)
 
 
 def slow() -> LiteNetwork:

@@ -5,7 +5,7 @@ import warnings
 
 import numpy as np
 import pytest
-from support.api_samples import ADD, API_MODELS, DIGITS, IMAGES, PROB, add, config, loaded, run
+from support.api_samples import ADD, API_MODELS, DIGITS, IMAGES, PROB, add, close, config, loaded, run
 from support.graphs import GraphBuilder, session_of
 from support.graphs import run as run_session
 
@@ -16,10 +16,6 @@ from megengine_lite._core.cpu.kernel_set import kernel_set
 from megengine_lite._core.ir.params import Elemwise, ElemwiseMode
 from megengine_lite.errors import LiteTypeError, LiteWarning, ShapeError
 from megengine_lite.log import logger
-
-
-def close(a, b) -> bool:
-    return bool(np.abs(a - b).max() <= 1e-5)
 
 
 @pytest.fixture

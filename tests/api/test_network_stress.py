@@ -5,9 +5,8 @@ import threading
 import time
 import weakref
 
-import numpy as np
 import pytest
-from support.api_samples import ADD, DIGITS, IMAGES, PROB, add, config, loaded, run
+from support.api_samples import ADD, DIGITS, IMAGES, PROB, add, close, config, loaded, run
 from support.loader_samples import input_operator, operator, to_bytes
 from support.processes import in_process, isolated
 
@@ -16,10 +15,6 @@ from megengine_lite._core.formats.mge.records import ModelRecord
 from megengine_lite.errors import LiteError
 
 MODES = ["plain", "deferred", "always deferred", "async", "inplace"]
-
-
-def close(a, b) -> bool:
-    return bool(np.abs(a - b).max() <= 1e-5)
 
 
 def network_in(mode: str) -> LiteNetwork:

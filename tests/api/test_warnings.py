@@ -12,7 +12,7 @@ import pytest
 from support.definitions import special
 from support.graphs import GraphBuilder, run, session_of
 from support.one_node import INSTRUCTION_SETS, run_node
-from support.places import TESTS
+from support.recorded import find_cases, read_case
 
 from megengine_lite._core.formats.load import load_model
 from megengine_lite._core.ir.params import (
@@ -27,8 +27,6 @@ from megengine_lite._core.ir.params import (
 )
 from megengine_lite._core.runtime.session import Session
 
-FOLDER = TESTS / "models" / "oprs"
-
 
 @pytest.fixture(autouse=True)
 def errors():
@@ -37,26 +35,13 @@ def errors():
         yield
 
 
-def _recorded():
-    for path in sorted(FOLDER.glob("*.npz")):
-        with np.load(path) as data:
-            keys = [key for key in data if key.endswith("/model")]
-            for key in keys:
-                yield pytest.param(path.name, key, id=f"{path.stem}-{key.removesuffix('/model')}")
-
-
-@pytest.fixture(scope="module")
-def models():
-    return {path.name: dict(np.load(path)) for path in FOLDER.glob("*.npz")}
-
-
-@pytest.mark.parametrize(("file", "key"), [*_recorded()])
-def test_recorded_operators_on_special_numbers(file, key, models):
-    model = load_model(models[file][key].tobytes())
+@pytest.mark.parametrize(("family", "case"), find_cases())
+def test_recorded_operators_on_special_numbers(family, case):
+    model = load_model(read_case(family, case).model)
     session = Session(model)
     for k, var in enumerate(model.graph.inputs):
         array = np.ones(var.shape, var.dtype.storage)
-        if array.dtype.kind == "f" and (k == 0 or file != "regions.npz"):  # regions name images by numbers
+        if array.dtype.kind == "f" and (k == 0 or family != "regions"):  # regions name images by numbers
             array = special(array, k)
         session.set_array(var.name, array)
     session.run()

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from support.api_samples import API_MODELS, DIGITS, IMAGES, PROB, config, loaded, run
+from support.api_samples import API_MODELS, DIGITS, IMAGES, PROB, close, config, loaded, run
 from support.graphs import GraphBuilder, session_of
 from support.graphs import run as run_session
 
@@ -17,10 +17,6 @@ from megengine_lite.errors import LiteWarning
 MULTI_IO = API_MODELS / "multi_io.mge"
 COND_TAKE = API_MODELS / "cond_take.mge"
 RELU, ADD = Elemwise(mode=ElemwiseMode.RELU), Elemwise(mode=ElemwiseMode.ADD)
-
-
-def close(a, b) -> bool:
-    return bool(np.abs(a - b).max() <= 1e-5)
 
 
 def shapes(*names, **fields) -> LiteNetworkIO:

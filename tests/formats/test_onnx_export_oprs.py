@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from support.onnx_exports import exported, run_onnx, tiled
 from support.places import TESTS
+from support.recorded import find_cases, read_case
 
 from megengine_lite._core.formats.load import load_model
 from megengine_lite._core.operators.reference import run_reference
@@ -16,7 +17,6 @@ from megengine_lite.errors import LiteError, UnsupportedOperatorError
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
-FOLDER = TESTS / "models" / "oprs"
 # Filters that are computed in blocked layouts or by position, and what ONNX's operators do not tell.
 REFUSED = (
     r"conv_other/(bcb_NCHW4|dcn|local|lshare|rrc)_.*|regions/roipool_.*"
@@ -28,24 +28,10 @@ FLOATS = 1e-4
 SHARE = 0.1
 
 
-def find_cases():
-    cases = []
-    for path in sorted(FOLDER.glob("*.npz")):
-        with np.load(path) as data:
-            cases += [(path.stem, key.removesuffix("/model")) for key in data if key.endswith("/model")]
-    return cases
-
-
-@pytest.fixture(scope="module")
-def arrays():
-    return {path.stem: dict(np.load(path)) for path in FOLDER.glob("*.npz")}
-
-
 @pytest.mark.parametrize(("family", "case"), find_cases())
-def test_exported_operator_gives_what_its_definition_says(family, case, arrays):
-    mine = {key.removeprefix(f"{case}/"): a for key, a in arrays[family].items() if key.startswith(f"{case}/")}
-    inputs = {key.removeprefix("in_"): a for key, a in mine.items() if key.startswith("in_")}
-    graph = load_model(mine["model"].tobytes()).graph
+def test_exported_operator_gives_what_its_definition_says(family, case):
+    model, inputs, _ = read_case(family, case)
+    graph = load_model(model).graph
     if re.fullmatch(REFUSED, f"{family}/{case}"):
         with pytest.raises(UnsupportedOperatorError):
             exported(graph)

@@ -5,7 +5,7 @@ import os
 
 import numpy as np
 import pytest
-from support.api_samples import API_MODELS, DIGITS, IMAGES, PROB, config, loaded, run
+from support.api_samples import API_MODELS, DIGITS, IMAGES, PROB, close, config, loaded, run
 from support.loader_samples import constant_operator, input_operator, operator, to_bytes
 
 from megengine_lite import LiteNetwork, get_model_io_info
@@ -16,10 +16,6 @@ from megengine_lite._core.ir.params import LSTM, Axis, Elemwise, ElemwiseMode, M
 from megengine_lite.errors import LiteError, LiteTypeError, LiteValueError
 
 DEVICE = 'CompNode("cpu0:0" from "cpu0:0")'
-
-
-def close(a, b) -> bool:
-    return bool(np.abs(a - b).max() <= 1e-5)
 
 
 # ---- profile ------------------------------------------------------------------------------------------------------
