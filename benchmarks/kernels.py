@@ -15,7 +15,6 @@ from collections.abc import Callable
 
 import numpy as np
 
-from megengine_lite._core.config import SessionConfig
 from megengine_lite._core.cpu.algorithms.algorithm import Algorithm
 from megengine_lite._core.cpu.algorithms.convolution import CONV_F32
 from megengine_lite._core.cpu.algorithms.fast_run import measure
@@ -28,6 +27,7 @@ from megengine_lite._core.cpu.planner import build_plan  # noqa: F401  (register
 from megengine_lite._core.ir.dtype import FLOAT32
 from megengine_lite._core.ir.fused import FusedConv, FusedMatMul
 from megengine_lite._core.ir.graph import Constant, ConstantPool, Graph, Node, TensorSpec, Var
+from megengine_lite._core.session_config import SessionConfig
 
 # name: input channels, output channels, input size, kernel, stride, groups
 CONVOLUTIONS = {

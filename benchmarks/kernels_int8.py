@@ -14,7 +14,6 @@ import argparse
 import numpy as np
 from kernels import CONVOLUTIONS, PRODUCTS, REPEATS, variable
 
-from megengine_lite._core.config import SessionConfig
 from megengine_lite._core.cpu.algorithms.fast_run import measure
 from megengine_lite._core.cpu.kernel_set import KernelSet, kernel_set
 from megengine_lite._core.cpu.lower.table import TABLE
@@ -25,6 +24,7 @@ from megengine_lite._core.ir.fused import FusedConv, FusedMatMul
 from megengine_lite._core.ir.fused_quantized import QuantizedConv, QuantizedMatMul
 from megengine_lite._core.ir.graph import Constant, ConstantPool, Graph, Node, TensorSpec, Var
 from megengine_lite._core.ir.params import ConvBias, ConvBiasNonlineMode, ConvolutionSparse, MatrixMul
+from megengine_lite._core.session_config import SessionConfig
 
 Q8 = DType(DTypeCode.QUANTIZED_S8, 0.02)
 Q32 = DType(DTypeCode.QUANTIZED_S32, float(np.float32(0.02) * np.float32(0.02)))

@@ -18,7 +18,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from megengine_lite._core.config import SessionConfig
 from megengine_lite._core.cpu.arena import aligned_bytes, assign_offsets
 from megengine_lite._core.cpu.kernel_set import KernelSet, kernel_set
 from megengine_lite._core.cpu.lower.table import TABLE
@@ -41,6 +40,7 @@ from megengine_lite._core.ir.params import (
     Softmax,
 )
 from megengine_lite._core.operators import REGISTRY
+from megengine_lite._core.session_config import SessionConfig
 
 SIZES = {"512 KiB": 512 << 10, "4 MiB": 4 << 20, "64 MiB": 64 << 20}
 REPEATS = 9

@@ -23,10 +23,10 @@ from megengine_lite._api.loading import (
 )
 from megengine_lite._api.network_settings import NetworkSettings
 from megengine_lite._api.options import LiteConfig, LiteExtraConfig, LiteIO, LiteNetworkIO, LiteOptions, to_io, to_text
-from megengine_lite._api.settings import RunSettings
-from megengine_lite._core.config import AlgoPolicy
+from megengine_lite._api.run_settings import RunSettings
 from megengine_lite._core.runtime.devices import get_device
 from megengine_lite._core.runtime.jobs import locked
+from megengine_lite._core.session_config import AlgoPolicy
 from megengine_lite._core.system.integers import to_integer
 from megengine_lite.errors import (
     LiteArgumentError,

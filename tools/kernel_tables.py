@@ -16,7 +16,7 @@ of names. The names are
 =================================  ==============================================================
 ``int64_t h, w``                   ``h``, ``w``
 ``int64_t extent[2]``              ``extent0``, ``extent1``; the size is a number or a constant of the file
-                                   or of ``shared.py``
+                                   or of ``shared_constants.py``
 ``FilterWindow window``            those of the group: ``kh``, ``kw`` ...
 ``Strides x_``                     those of the group behind the field's name: ``x_row``, ``x_plane``, ``x_image``
 =================================  ==============================================================
@@ -59,7 +59,7 @@ class Enumeration(NamedTuple):
     count: str  # Cython name of the number of members
 
 
-SHARED = Path("megengine_lite/kernels/common/shared.py")
+SHARED = Path("megengine_lite/kernels/common/shared_constants.py")
 PARAMS = Path("megengine_lite/_core/ir/params")
 ENUMERATIONS = {
     "elemwise_mode_numbers.pxi": Enumeration(PARAMS / "elemwise.py", "ElemwiseMode", "Mode", "", "MODE_COUNT"),

@@ -5,7 +5,7 @@
     LiteNetwork ─► loading ─► Model ─► engine ─► session (of ``_core/runtime``)
         │                                │
         │ network_settings, diagnostics  └─ ports: tensors of inputs and outputs, and their memory
-        └ options ─► settings                 ▲
+        └ options ─► run_settings             ▲
                                               │
     LiteTensor: tensor_data ◄─ data_sources ◄─ arrays, lists, raw memory
                 tensor_reading ─► arrays, addresses, DLPack
@@ -13,7 +13,7 @@
 * ``engine`` - forward, wait and callbacks; start here
 * ``loading`` - a file or bytes become a model; ``io_info`` tells its inputs and outputs
 * ``network_settings``, ``diagnostics`` - parts of ``LiteNetwork``: settings before load; profiles, dumps, memory
-* ``options``, ``layout`` - settings and layouts, as programs write them; ``settings`` - what is settled before load
+* ``options``, ``layout`` - settings and layouts, as programs write them; ``run_settings`` - what is settled before load
 * ``arguments``, ``data_sources`` - checks of arguments; where data can come from
 * ``tensor_data``, ``tensor_reading`` - parts of ``LiteTensor``: how data gets in, and out
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from megengine_lite._api.options import LiteOptions
     from megengine_lite._core.device.plan import StepTime
     from megengine_lite._core.reports.io_dump import BinaryDump, TextDump
-    from megengine_lite._core.reports.original import Listed
+    from megengine_lite._core.reports.original_names import Listed
     from megengine_lite._core.reports.trace import Tracer
 
 _PROFILE_FORMS = ("megengine", "chrome")
@@ -70,7 +70,7 @@ class Profile:
 
 def list_operators(engine: Engine) -> list[Listed]:
     """The operators of a network's model, under the original's names and numbers."""
-    from megengine_lite._core.reports import original as original_names
+    from megengine_lite._core.reports import original_names
 
     return original_names.list_operators(engine.model.graph, engine.model.has_operator_names)
 

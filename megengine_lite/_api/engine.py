@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from megengine_lite._api.options import LiteIO
 from megengine_lite._api.ports import CallbackIO, InputPort, OutputPort
-from megengine_lite._api.settings import RunSettings
-from megengine_lite._core.config import AlgoPolicy
+from megengine_lite._api.run_settings import RunSettings
 from megengine_lite._core.runtime.jobs import Job, Turns
+from megengine_lite._core.session_config import AlgoPolicy
 from megengine_lite._core.system.device_errors import errors_of
 from megengine_lite._core.system.late_import import late_import
 from megengine_lite.errors import InternalError, LiteError, ShapeError

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from megengine_lite._api.layout import LiteLayout
 from megengine_lite._api.options import LiteConfig, LiteIO
-from megengine_lite._api.settings import RunSettings
+from megengine_lite._api.run_settings import RunSettings
 from megengine_lite._core.runtime.devices import get_device
 from megengine_lite._core.system.device_errors import errors_of
 from megengine_lite._core.system.files import to_path
@@ -21,12 +21,12 @@ from megengine_lite.log import logger
 from megengine_lite.struct import LiteDeviceType, LiteIOType
 
 if TYPE_CHECKING:
-    from megengine_lite._core.config import Measurements
     from megengine_lite._core.device.interface import Device
     from megengine_lite._core.formats.containers.information import Information, IOInformation
     from megengine_lite._core.formats.containers.packed import Package
     from megengine_lite._core.formats.loaded_model import LoadedModel
     from megengine_lite._core.formats.mge.records import ModelRecord
+    from megengine_lite._core.session_config import Measurements
 
 _API_VERSION = tuple(map(int, version.split(".")))
 

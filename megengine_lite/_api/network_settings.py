@@ -8,9 +8,9 @@ from typing import Any
 
 from megengine_lite._api.engine import EngineOwner
 from megengine_lite._api.options import LiteConfig, LiteExtraConfig
-from megengine_lite._api.settings import RunSettings
-from megengine_lite._core.config import AlgoPolicy
+from megengine_lite._api.run_settings import RunSettings
 from megengine_lite._core.runtime.devices import check_device_id
+from megengine_lite._core.session_config import AlgoPolicy
 from megengine_lite._core.system.integers import to_integer
 from megengine_lite.errors import DeviceError, LiteError, LiteTypeError, LiteValueError
 from megengine_lite.log import logger, warn

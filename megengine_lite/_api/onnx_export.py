@@ -19,7 +19,7 @@ from megengine_lite.errors import LiteError
 
 if TYPE_CHECKING:
     from megengine_lite._core.formats.loaded_model import LoadedModel
-    from megengine_lite._core.formats.onnx.export.graph import ExportOptions
+    from megengine_lite._core.formats.onnx.export.exporter import ExportOptions
     from megengine_lite._core.formats.onnx.messages import ModelProto, OperatorSetIdProto
     from megengine_lite._core.ir.graph import ModelGraph
     from megengine_lite._core.ir.known_shapes import KnownShapes, Shape
@@ -68,7 +68,7 @@ def exported(
 ) -> ExportResult:
     """A model as an ONNX file; see :func:`megengine_lite.export_onnx`."""
     with late_import():
-        from megengine_lite._core.formats.onnx.export.graph import ExportOptions
+        from megengine_lite._core.formats.onnx.export.exporter import ExportOptions
         from megengine_lite._core.formats.onnx.writer import write_model
     with typed_errors("the model cannot be exported"):
         source = to_source(model)
@@ -92,7 +92,7 @@ def record_of(
     Dimensions that some node needs to be fixed are fixed, all others may change.
     """
     from megengine_lite._core.compile.vary_sizes import known_shapes
-    from megengine_lite._core.formats.onnx.export.graph import FixedSizesNeeded, export_graph
+    from megengine_lite._core.formats.onnx.export.exporter import FixedSizesNeeded, export_graph
 
     fixed: set[str] = set()
     while True:

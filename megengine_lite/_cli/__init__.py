@@ -10,7 +10,7 @@
 * ``run``, ``bench``, ``fit``, ``profile``, ``verify``, ``info``, ``demo`` - about running a model
 * ``pack``, ``unpack``, ``encrypt``, ``convert``, ``cache`` - about files
 * ``flags`` - the settings of a network; ``inputs``, ``random_inputs`` - its data; ``parallel``, ``dumps``, ``watch``
-* ``model_files``, ``keys``, ``report``, ``progress`` - helpers
+* ``model_files``, ``keys``, ``display``, ``progress`` - helpers
 
 :mod:`megengine_lite.cli` is the entry and documents the protocol of a command.
 """

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from megengine_lite._cli import flags, inputs, parallel, progress, report
+from megengine_lite._cli import display, flags, inputs, parallel, progress
 from megengine_lite._cli.gflags import add_switch
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def execute(args: Namespace) -> dict[str, Any]:
     flags.finish(args, networks[0])
     shapes = {name: array.shape for name, array in given[0].items()}
     work = count_work(args, {name: tuple(shape) for name, shape in shapes.items()})
-    statistics = report.statistics([t for part in times for t in part])
+    statistics = display.statistics([t for part in times for t in part])
     runs = statistics["runs"]
     return {
         "model": args.model,
@@ -120,19 +120,19 @@ def show(result: dict[str, Any]) -> None:
     t = result["time_ms"]
     rows = [
         ("model", result["model"]),
-        ("kernels", report.kernels_text(result)),
-        ("inputs", ", ".join(f"{n} {report.shape_text(s)}" for n, s in result["inputs"].items()) or "defaults"),
+        ("kernels", display.kernels_text(result)),
+        ("inputs", ", ".join(f"{n} {display.shape_text(s)}" for n, s in result["inputs"].items()) or "defaults"),
         ("load", f"{result['load_ms']:.2f} ms"),
         ("first run", f"{result['first_run_ms']:.2f} ms"),
         ("runs", f"{t['runs']}, {result['runs_per_second']:.1f} per second"),
-        ("latency", report.statistics_text(t)),
+        ("latency", display.statistics_text(t)),
     ]
     if result["gflops"] is not None:
-        work = report.count_text(result["multiply_adds"])
+        work = display.count_text(result["multiply_adds"])
         rows.append(("arithmetic", f"{work} multiply-adds, {result['gflops']:.1f} GFLOP/s"))
     grown = result["peak_memory_bytes"] - result["memory_before_bytes"]
     rows.append(
-        ("peak memory", f"{report.bytes_text(result['peak_memory_bytes'])}, {report.bytes_text(grown)} for the model")
+        ("peak memory", f"{display.bytes_text(result['peak_memory_bytes'])}, {display.bytes_text(grown)} for the model")
     )
     for name, value in rows:
         print(f"{name:12} {value}")

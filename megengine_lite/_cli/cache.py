@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from typing import Any
 
-from megengine_lite._cli import report
+from megengine_lite._cli import display
 from megengine_lite._core.system.files import read_file, replace_file
 
 USAGE = "FILE [--prune old|foreign]"
@@ -72,7 +72,9 @@ def show(result: dict[str, Any]) -> None:
     columns = ("made_by", "operator", "revision", "processor", "instruction_set", "threads", "entries")
     rows = [[category.get(c, "") for c in columns] for category in result["categories"]]
     print(
-        report.table(rows, ("made by", "operator", "revision", "processor", "kernels", "threads", "entries"), "llllllr")
+        display.table(
+            rows, ("made by", "operator", "revision", "processor", "kernels", "threads", "entries"), "llllllr"
+        )
     )
     if result["removed"]:
         print(f"\nremoved {result['removed']} categories")

@@ -12,10 +12,10 @@ from argparse import ArgumentParser, Namespace
 from typing import Any
 
 from megengine_lite._cli import keys, progress
+from megengine_lite._cli.display import shape_text
 from megengine_lite._cli.flags import natural
 from megengine_lite._cli.gflags import UsageError, add_switch
 from megengine_lite._cli.model_files import show_written, write_file
-from megengine_lite._cli.report import shape_text
 
 USAGE = "MODEL OUT [--layout LAYOUT] [--opset N] [--static] [--decrypt METHOD] [--key KEY]"
 

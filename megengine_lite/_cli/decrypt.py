@@ -24,7 +24,7 @@ def add(parser: ArgumentParser) -> None:
 def execute(args: Namespace) -> dict[str, Any]:
     """Writes the plain model, after checking that it is one; gives its size."""
     from megengine_lite._core.formats.containers import cryption
-    from megengine_lite._core.formats.containers.source import open_source
+    from megengine_lite._core.formats.containers.model_source import open_source
     from megengine_lite._core.formats.load import load_model
 
     keys.use_key(args)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from megengine_lite._cli import report
+from megengine_lite._cli import display
 
 SHADES = " .:-=+*#%@"
 SHOWN = 8
@@ -53,7 +53,7 @@ def execute(args: Namespace) -> dict[str, Any]:
         "accuracy": float((predictions == labels).mean()),
         "accuracy_of_batch": float((together.argmax(axis=1) == labels).mean()),
         "largest_difference": float(np.abs(np.array(single) - expected).max()),
-        "time_ms": report.statistics(times[1:]),
+        "time_ms": display.statistics(times[1:]),
         "instruction_set": cpu_info()["chosen"],
         "first_images": images[:SHOWN].tolist(),
     }

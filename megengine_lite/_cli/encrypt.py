@@ -30,7 +30,7 @@ def add(parser: ArgumentParser) -> None:
 def execute(args: Namespace) -> dict[str, Any]:
     """Writes the encrypted model; gives its size."""
     from megengine_lite._core.formats.containers import cryption
-    from megengine_lite._core.formats.containers.source import open_source
+    from megengine_lite._core.formats.containers.model_source import open_source
     from megengine_lite._core.formats.load import load_model
 
     load_model(args.model, check=False)  # what is no model would be found out only when it is decrypted

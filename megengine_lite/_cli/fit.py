@@ -14,7 +14,7 @@ from argparse import ArgumentParser, Namespace
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from megengine_lite._cli import flags, inputs, pack, progress, report
+from megengine_lite._cli import display, flags, inputs, pack, progress
 from megengine_lite._cli.bench import time_one
 from megengine_lite._cli.model_files import read_parts, show_written
 from megengine_lite._core.runtime.devices import device_count
@@ -55,13 +55,13 @@ class _Candidate:
 
     @property
     def median(self) -> float:
-        return report.statistics(self.times)["p50"] if self.times else float("inf")
+        return display.statistics(self.times)["p50"] if self.times else float("inf")
 
     def describe(self) -> dict[str, Any]:
         row: dict[str, Any] = {"flags": flag_text(self.settings)}
         if self.problem is not None:
             return {**row, "problem": self.problem}
-        return {**row, "time_ms": report.statistics(self.times)}
+        return {**row, "time_ms": display.statistics(self.times)}
 
 
 def add(parser: ArgumentParser) -> None:
@@ -208,7 +208,7 @@ def show(result: dict[str, Any]) -> None:
         times = [f"{t[k]:.3f}" for k in ("p50", "min", "p90")] if t else ["", "", ""]
         rows.append((trial["flags"], *times, trial.get("problem", "")))
     print(f"{result['model']}: {result['instruction_set']} kernels, {result['cores']} core(s)\n")
-    print(report.table(rows, ("flags", "median ms", "min ms", "p90 ms", ""), "lrrr"))
+    print(display.table(rows, ("flags", "median ms", "min ms", "p90 ms", ""), "lrrr"))
     best, default = result["best"], result["default"]
     print(f"\nbest: {best['flags']}")
     gain = ""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from megengine_lite._cli import flags, keys, report
+from megengine_lite._cli import display, flags, keys
 from megengine_lite._cli.gflags import add_switch
 from megengine_lite.errors import LiteError, LiteValueError, UnsupportedOperatorError
 
@@ -203,35 +203,35 @@ def _shape(var: AnyVar) -> list[int] | None:
 
 def show(result: dict[str, Any]) -> None:
     """Prints tables."""
-    print(f"model       {result['model']}, {report.bytes_text(result['file_bytes'])}")
+    print(f"model       {result['model']}, {display.bytes_text(result['file_bytes'])}")
     if "container" not in result:
         print(f"cannot run: {result['problem']}")
         return
     container = result["container"]
     print(f"container   {_container_text(container)}")
     n_operators = sum(result["operators"].values())
-    parameters = report.count_text(result["parameters"])
-    print(f"parameters  {parameters} ({report.bytes_text(result['parameter_bytes'])})")
+    parameters = display.count_text(result["parameters"])
+    print(f"parameters  {parameters} ({display.bytes_text(result['parameter_bytes'])})")
     print(f"operators   {n_operators}")
     partly = "" if result["complete"] else " (as far as shapes are known)"
-    print(f"arithmetic  {report.count_text(result['multiply_adds_total'])} multiply-adds{partly}\n")
+    print(f"arithmetic  {display.count_text(result['multiply_adds_total'])} multiply-adds{partly}\n")
     rows = [
-        (kind[:-1], t["name"], t["dtype"] or "?", report.shape_text(t["shape"]))
+        (kind[:-1], t["name"], t["dtype"] or "?", display.shape_text(t["shape"]))
         for kind in ("inputs", "outputs")
         for t in result[kind]
     ]
-    print(report.table(rows, ("", "name", "type", "shape")))
+    print(display.table(rows, ("", "name", "type", "shape")))
     total = max(result["multiply_adds_total"], 1)
     counts = []
     for op, n in result["operators"].items():
         work = result["multiply_adds"].get(op, 0)
-        counts.append((op, n, report.count_text(work) if work else "", f"{100 * work / total:.1f} %" if work else ""))
-    print("\n" + report.table(counts, ("operator", "count", "multiply-adds", "share"), "lrrr"))
+        counts.append((op, n, display.count_text(work) if work else "", f"{100 * work / total:.1f} %" if work else ""))
+    print("\n" + display.table(counts, ("operator", "count", "multiply-adds", "share"), "lrrr"))
     if "layers" in result:
         print("\n" + _layer_table(result["layers"]))
     if result["unsupported"]:
         unknown = [(u["operator"], u["name"]) for u in result["unsupported"]]
-        print("\ncannot run; these operators are not supported:\n" + report.table(unknown, ("operator", "name")))
+        print("\ncannot run; these operators are not supported:\n" + display.table(unknown, ("operator", "name")))
     if result["problem"]:
         print(f"\ncannot run as it is: {result['problem']}")
 
@@ -249,10 +249,10 @@ def _layer_table(layers: list[dict[str, Any]]) -> str:
     rows = []
     for k, layer in enumerate(layers):
         shapes = [_shapes_text(layer["inputs"]), _shapes_text(layer["outputs"])]
-        work = report.count_text(layer["multiply_adds"]) if layer["multiply_adds"] else ""
+        work = display.count_text(layer["multiply_adds"]) if layer["multiply_adds"] else ""
         rows.append((k, layer["operator"], layer["name"], *shapes, work))
-    return report.table(rows, ("", "operator", "name", "inputs", "outputs", "multiply-adds"), "r")
+    return display.table(rows, ("", "operator", "name", "inputs", "outputs", "multiply-adds"), "r")
 
 
 def _shapes_text(shapes: list[list[int] | None] | None) -> str:
-    return "" if shapes is None else " ".join(map(report.shape_text, shapes))
+    return "" if shapes is None else " ".join(map(display.shape_text, shapes))

@@ -16,9 +16,9 @@ import numpy as np
 
 from megengine_lite._api.random_values import random_values
 from megengine_lite._cli import flags
+from megengine_lite._cli.display import shape_text
 from megengine_lite._cli.gflags import UsageError
 from megengine_lite._cli.random_inputs import add_random_flags, described_inputs
-from megengine_lite._cli.report import shape_text
 from megengine_lite._core.system.files import open_file, read_file
 from megengine_lite.errors import LiteError, LiteValueError
 
@@ -182,7 +182,7 @@ def read_value(text: str, name: str, tensor: LiteTensor, args: Namespace) -> np.
 
 def checked_load(path: str) -> Any:
     """``numpy.load``, with errors that name the file. Pickled objects are not loaded: they can run code."""
-    from megengine_lite._core.formats.foreign import ARRAY, ARRAYS, HEAD, recognise
+    from megengine_lite._core.formats.foreign_files import ARRAY, ARRAYS, HEAD, recognise
 
     with open_file(path, pipes=False) as file:
         kind = recognise(file.read(HEAD))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from megengine_lite._cli import progress, report
+from megengine_lite._cli import display, progress
 from megengine_lite._core.system.files import check_other_file, replace_file
 from megengine_lite.errors import LiteError
 
@@ -38,8 +38,8 @@ def read_parts(path: str, decrypt: str | None = None) -> Parts:
         How it is encrypted, if it is no package.
     """
     from megengine_lite._core.formats.containers import cryption
+    from megengine_lite._core.formats.containers.model_source import open_source
     from megengine_lite._core.formats.containers.packed import is_package, read_package
-    from megengine_lite._core.formats.containers.source import open_source
     from megengine_lite._core.formats.load import load_model
     from megengine_lite._core.formats.wire.cursor import Cursor
 
@@ -87,4 +87,4 @@ def write_file(path: str, chunks: Iterable[Any], source: str) -> int:
 def show_written(result: dict[str, Any]) -> None:
     """Prints the names and sizes of written files."""
     for path, size in result["written"].items():
-        print(f"{path}: {report.bytes_text(size)}")
+        print(f"{path}: {display.bytes_text(size)}")

@@ -10,7 +10,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from megengine_lite._cli import flags, inputs, progress, report
+from megengine_lite._cli import display, flags, inputs, progress
 
 USAGE = "MODEL [--output FILE] [flags]"
 
@@ -85,13 +85,13 @@ def show(result: dict[str, Any]) -> None:
             "" if s["gflops"] is None else f"{s['gflops']:.1f}",
             s["operator"],
             s["algorithm"],
-            " ".join(map(report.shape_text, s["outputs"])),
+            " ".join(map(display.shape_text, s["outputs"])),
             s["name"],
         )
         for s in result["steps"]
     ]
     header = ("ms", "%", "GFLOP/s", "operator", "algorithm", "outputs", "name")
-    print(report.table(rows, header, "rrr"))
+    print(display.table(rows, header, "rrr"))
     sums = [(f"{ms:.4f}", f"{100 * ms / total:.1f}", op) for op, ms in result["operators_ms"].items()]
     sums.append((f"{result['total_ms']:.4f}", "100.0", "all"))
-    print("\n" + report.table(sums, ("ms", "%", "operator"), "rr"))
+    print("\n" + display.table(sums, ("ms", "%", "operator"), "rr"))

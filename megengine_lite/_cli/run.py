@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from megengine_lite._cli import flags, inputs, pack, parallel, progress, report, watch
+from megengine_lite._cli import display, flags, inputs, pack, parallel, progress, watch
 from megengine_lite._cli.gflags import add_switch
 from megengine_lite._cli.model_files import show_written, write_file
 from megengine_lite._core.system.files import replacing
@@ -105,7 +105,7 @@ def _run_case(
         seconds = parallel.on_each(networks, work)
     names = networks[0].get_all_output_name()
     outputs.append({name: networks[0].get_io_tensor(name).to_numpy().copy() for name in names})
-    described = {name: report.describe_array(array, args.calc_output_rms) for name, array in outputs[-1].items()}
+    described = {name: display.describe_array(array, args.calc_output_rms) for name, array in outputs[-1].items()}
     if args.top:
         for name, array in outputs[-1].items():
             values = array.reshape(-1).astype(np.float64)
@@ -113,12 +113,12 @@ def _run_case(
             described[name]["top"] = [{"index": int(i), "value": float(values[i])} for i in order]
     counted = [t for part in times for t in part[args.warmup_iter :]]
     return {
-        "inputs": {name: report.describe_array(array) for name, array in given.items()},
+        "inputs": {name: display.describe_array(array) for name, array in given.items()},
         "outputs": described,
         "warmup_ms": [t for part in times for t in part[: args.warmup_iter]],
         "run_ms": counted,
         "forward_ms": [t for part in returns for t in part[args.warmup_iter :]],
-        "time_ms": report.statistics(counted),
+        "time_ms": display.statistics(counted),
         "elapsed_ms": seconds * 1e3,
     }
 
@@ -144,20 +144,20 @@ def _dump_model(args: Namespace) -> dict[str, int]:
 
 def show(result: dict[str, Any]) -> None:
     """Prints inputs, outputs and times."""
-    print(f"megengine_lite {result['version']}, kernels: {report.kernels_text(result)}")
+    print(f"megengine_lite {result['version']}, kernels: {display.kernels_text(result)}")
     print(f"load: {result['load_ms']:.2f} ms")
     for k, case in enumerate(result["cases"]):
         if len(result["cases"]) > 1:
             print(f"\ntest case {k}")
         for kind in ("inputs", "outputs"):
-            rows = [report.array_row(name, array) for name, array in case[kind].items()]
-            print(f"\n{kind}\n{report.table(rows, report.ARRAY_HEADER, report.ARRAY_SIDES)}")
+            rows = [display.array_row(name, array) for name, array in case[kind].items()]
+            print(f"\n{kind}\n{display.table(rows, display.ARRAY_HEADER, display.ARRAY_SIDES)}")
         for name, array in case["outputs"].items():
             if "rms" in array:
                 print(f"\nroot mean square of {name}: {array['rms']:.9g}")
             if "top" in array:
                 top = [(t["index"], f"{t['value']:.6g}") for t in array["top"]]
-                print(f"\nlargest values of {name}\n{report.table(top, ('index', 'value'), 'rr')}")
+                print(f"\nlargest values of {name}\n{display.table(top, ('index', 'value'), 'rr')}")
         print()
         _show_times(case)
     if len(result["cases"]) > 1:
@@ -170,4 +170,4 @@ def _show_times(case: dict[str, Any]) -> None:
         print(f"warm-up {i}: {t:.3f} ms")
     for i, (t, returned) in enumerate(zip(case["run_ms"], case["forward_ms"], strict=True)):
         print(f"run {i}: {t:.3f} ms, forward returned after {returned:.3f} ms")
-    print(report.statistics_text(case["time_ms"]))
+    print(display.statistics_text(case["time_ms"]))

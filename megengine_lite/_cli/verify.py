@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from megengine_lite._cli import flags, inputs, progress, report
+from megengine_lite._cli import display, flags, inputs, progress
 from megengine_lite._cli.gflags import UsageError, normalize, switches
 from megengine_lite.errors import LiteError, LiteValueError
 
@@ -92,7 +92,7 @@ def compare(a: np.ndarray, b: np.ndarray, tolerance: float) -> dict[str, Any]:
     if a.shape != b.shape:
         return {
             "equal": False,
-            "reason": f"shapes {report.shape_text(a.shape)} and {report.shape_text(b.shape)} differ",
+            "reason": f"shapes {display.shape_text(a.shape)} and {display.shape_text(b.shape)} differ",
         }
     x, y = a.astype(np.float64), b.astype(np.float64)
     finite = np.isfinite(x) & np.isfinite(y)
@@ -168,4 +168,4 @@ def show(result: dict[str, Any]) -> None:
         numbers = [f"{o[k]:.3g}" for k in ("largest", "difference", "relative")] if "relative" in o else ["", "", ""]
         rows.append((name, *numbers, "same" if o["equal"] else o.get("reason", "DIFFERENT")))
     print(f"{result['model']} against {result['against']}, tolerance {result['tolerance']:g}\n")
-    print(report.table(rows, ("output", "largest value", "difference", "relative", ""), "lrrr"))
+    print(display.table(rows, ("output", "largest value", "difference", "relative", ""), "lrrr"))

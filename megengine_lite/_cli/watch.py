@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from megengine_lite._cli import report
+from megengine_lite._cli import display
 from megengine_lite._cli.gflags import UsageError, add_switch
 from megengine_lite._core.system.files import read_file, replace_file
 from megengine_lite.log import logger, warn
@@ -141,8 +141,8 @@ def _layout(name: str, tensor: Any) -> dict[str, Any]:
 def info_lines(info: dict[str, Any]) -> Iterator[str]:
     """A table of what :meth:`Watch.model_info` gives."""
     rows = [
-        (kind[:-1], t["name"], t["dtype"], report.shape_text(t["shape"]))
+        (kind[:-1], t["name"], t["dtype"], display.shape_text(t["shape"]))
         for kind in ("inputs", "outputs")
         for t in info[kind]
     ]
-    yield report.table(rows, ("", "name", "type", "shape"))
+    yield display.table(rows, ("", "name", "type", "shape"))

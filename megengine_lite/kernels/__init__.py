@@ -26,11 +26,11 @@ several kernels have are in ``common/arguments.pxd``. From the structs ``tools/k
 ``KERNELS`` of each module: addresses, and the names by which callers give arguments.
 
 A module also exports what planners must know of its kernels: modes, sizes of blocks, ``scratch_bytes``. What is the
-same on every instruction set is in ``common/shared.py``, from which the build makes constants for the kernels. In
-each family of operators on tensors a function runs a kernel on numpy arrays, and checks their types, shapes and
-strides: ``conv_direct``, ``matmul`` (in ``gemm``), ``elemwise_chain``, ``reduce``, ``pool_images`` (in ``pooling``),
-and for NCHW44 and NCHW88 ``nchw_to_packed`` and ``packed_to_nchw`` (in ``relayout``). All other kernels are called by
-the names of their arguments, with :class:`megengine_lite._core.cpu.kernel_call.KernelCall`.
+same on every instruction set is in ``common/shared_constants.py``, from which the build makes constants for the
+kernels. In each family of operators on tensors a function runs a kernel on numpy arrays, and checks their types, shapes
+and strides: ``conv_direct``, ``matmul`` (in ``gemm``), ``elemwise_chain``, ``reduce``, ``pool_images`` (in
+``pooling``), and for NCHW44 and NCHW88 ``nchw_to_packed`` and ``packed_to_nchw`` (in ``relayout``). All other kernels
+are called by the names of their arguments, with :class:`megengine_lite._core.cpu.kernel_call.KernelCall`.
 
 The name of a kernel says operator, algorithm and element type: ``conv_direct_f32``. No family uses another one's code;
 what two of them need lives in ``common``. Start with ``move/fill``, the shortest; docs/adding-a-kernel.md explains it.

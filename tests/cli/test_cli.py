@@ -11,7 +11,7 @@ import pytest
 from support.places import TESTS
 
 import megengine_lite
-from megengine_lite._cli import report
+from megengine_lite._cli import display
 from megengine_lite._cli.flags import REFUSED_SWITCHES
 from megengine_lite._cli.gflags import normalize
 from megengine_lite.cli import COMMANDS, command_parser, main
@@ -155,15 +155,15 @@ def test_module_runs_as_a_program():
 
 
 def test_numbers_are_readable():
-    assert report.count_text(1.814e9) == "1.81 G" and report.count_text(640) == "640"
-    assert report.bytes_text(3 << 20) == "3.0 MiB" and report.bytes_text(17) == "17 B"
-    assert report.shape_text((1, 3, 8)) == "1x3x8" and report.shape_text(None) == "?"
+    assert display.count_text(1.814e9) == "1.81 G" and display.count_text(640) == "640"
+    assert display.bytes_text(3 << 20) == "3.0 MiB" and display.bytes_text(17) == "17 B"
+    assert display.shape_text((1, 3, 8)) == "1x3x8" and display.shape_text(None) == "?"
 
 
 def test_statistics_have_percentiles():
-    t = report.statistics([4.0, 1.0, 2.0, 3.0])
+    t = display.statistics([4.0, 1.0, 2.0, 3.0])
     assert t["runs"] == 4 and t["total"] == 10.0 and t["mean"] == 2.5 and t["std"] == pytest.approx(1.25**0.5)
     assert [t[k] for k in ("min", "p50", "max")] == [1.0, 2.5, 4.0]
     assert [t[k] for k in ("p90", "p99")] == pytest.approx([3.7, 3.97])
-    text = report.statistics_text(t)
+    text = display.statistics_text(t)
     assert text.startswith("total 10.000 ms, mean 2.500, std 1.118, min 1.000, p50 2.500, p90 3.700, p99 3.970")

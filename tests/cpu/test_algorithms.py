@@ -14,7 +14,6 @@ from test_lower_quantized import CONVOLUTIONS, W, X, conv
 
 from megengine_lite import LiteAlgoSelectStrategy as Strategy
 from megengine_lite import LiteNetwork
-from megengine_lite._core.config import AlgoPolicy
 from megengine_lite._core.cpu.algorithms.algorithm import candidates, choose
 from megengine_lite._core.cpu.algorithms.cache import CACHE
 from megengine_lite._core.cpu.algorithms.convolution import CONV_F32, CONV_INT8, ConvProblem
@@ -32,6 +31,7 @@ from megengine_lite._core.ir.params import (
     MatrixMul,
     OptionalAxisV1,
 )
+from megengine_lite._core.session_config import AlgoPolicy
 from megengine_lite.errors import LiteValueError
 
 DIGITS_INT8 = API_MODELS.parent / "digits" / "digits_int8.mge"

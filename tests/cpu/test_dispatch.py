@@ -20,7 +20,6 @@ import pytest
 from support.instruction_sets import INSTRUCTION_SETS
 from support.places import TESTS
 
-from megengine_lite._core.config import SessionConfig
 from megengine_lite._core.cpu.dispatch import ANY, SHARED, DispatchTable, InputLayout, Row
 from megengine_lite._core.cpu.isa import architecture, instruction_sets
 from megengine_lite._core.cpu.kernel_set import kernel_set
@@ -32,6 +31,7 @@ from megengine_lite._core.ir.graph import Constant, ConstantPool, Graph, Node, T
 from megengine_lite._core.ir.image_layouts import Format
 from megengine_lite._core.operators import REGISTRY
 from megengine_lite._core.operators.shape import PassThrough
+from megengine_lite._core.session_config import SessionConfig
 from megengine_lite.errors import InternalError, LiteError
 
 LISTING = TESTS / "cpu" / f"dispatch_{architecture()}.txt"

@@ -13,8 +13,8 @@ from megengine_lite._core.cpu.kernel_set import KernelSet, kernel_set
 from megengine_lite._core.ir.fused import ActivationCode
 from megengine_lite._core.ir.params import ElemwiseMode, PoolingMode, ReduceMode, ROIAlignMode
 from megengine_lite.errors import InternalError
-from megengine_lite.kernels.common import shared
-from megengine_lite.kernels.common.shared import OutputKind, StorageKind
+from megengine_lite.kernels.common import shared_constants
+from megengine_lite.kernels.common.shared_constants import OutputKind, StorageKind
 
 SPEC = importlib.util.spec_from_file_location("kernel_tables", ROOT / "tools" / "kernel_tables.py")
 assert SPEC is not None and SPEC.loader is not None
@@ -128,7 +128,9 @@ def test_kernels_have_the_numbers_of_enumerations(members):
 def test_kernels_have_the_shared_sizes():
     code = kernel_tables.sizes((ROOT / kernel_tables.SHARED).read_text())
     found = dict(line.strip().split(" = ") for line in code.splitlines() if line.startswith("    "))
-    assert {name: int(n) for name, n in found.items()} == {k: v for k, v in vars(shared).items() if k.isupper()}
+    assert {name: int(n) for name, n in found.items()} == {
+        k: v for k, v in vars(shared_constants).items() if k.isupper()
+    }
     with pytest.raises(ValueError, match="cannot read any size"):
         kernel_tables.sizes("class OutputKind(IntEnum):\n    BYTES = 0\n")
 

@@ -168,7 +168,7 @@ def test_every_order_of_independent_nodes(isa):
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_placed_operands_are_measured_by_themselves(isa, threads):
-    from megengine_lite._core.config import AlgoPolicy
+    from megengine_lite._core.session_config import AlgoPolicy
 
     b = Images()
     x = b.image("x", 6)

@@ -26,7 +26,7 @@ from megengine_lite import LiteGlobal, LiteNetwork, get_model_io_info
 from megengine_lite._core.cpu.algorithms.cache import parse_cache, serialize_cache
 from megengine_lite._core.cpu.isa import instruction_sets
 from megengine_lite._core.formats.containers import cryption
-from megengine_lite._core.formats.foreign import recognise
+from megengine_lite._core.formats.foreign_files import recognise
 from megengine_lite.cli import main
 from megengine_lite.errors import DeviceError, LiteError, ModelFormatError, ShapeError
 

@@ -25,7 +25,6 @@ from fuzz.mutations import MOST_ELEMENTS, Mutator, copy_graph, random_array, ran
 from support.guarded_memory import GuardedArena, WildWrite, guarded_copy, guarded_plans
 from support.places import ROOT, TESTS
 
-from megengine_lite._core.config import AlgoPolicy, SessionConfig
 from megengine_lite._core.cpu.kernel_set import runnable_sets
 from megengine_lite._core.formats.load import load_model
 from megengine_lite._core.formats.loaded_model import LoadedModel
@@ -35,6 +34,7 @@ from megengine_lite._core.operators import REGISTRY
 from megengine_lite._core.operators.names import TypeTable
 from megengine_lite._core.operators.reference import run_nodes
 from megengine_lite._core.runtime.session import Session
+from megengine_lite._core.session_config import AlgoPolicy, SessionConfig
 from megengine_lite.errors import LiteError
 
 SHARED = ROOT.parent / "shared" / "models"

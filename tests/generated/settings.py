@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from support.instruction_sets import INSTRUCTION_SETS
 
 from megengine_lite._core.compile.transform import LAYOUTS
-from megengine_lite._core.config import AlgoPolicy, SessionConfig
 from megengine_lite._core.cpu.algorithms.convolution import CONV_F32, CONV_INT8
 from megengine_lite._core.cpu.algorithms.matmul import MATMUL_F32
+from megengine_lite._core.session_config import AlgoPolicy, SessionConfig
 
 ALGORITHMS: tuple[str, ...] = tuple(a.name for a in (*CONV_F32, *CONV_INT8, *MATMUL_F32))
 

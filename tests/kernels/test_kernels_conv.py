@@ -9,7 +9,6 @@ import pytest
 from support.guarded_memory import GuardedCall
 from support.one_node import INSTRUCTION_SETS, relative_error, run_node
 
-from megengine_lite._core.config import AlgoPolicy
 from megengine_lite._core.cpu.algorithms.algorithm import candidates, choose
 from megengine_lite._core.cpu.algorithms.convolution import CONV_F32, ConvProblem, WinogradPlan, merged_groups
 from megengine_lite._core.cpu.kernel_call import KernelCall
@@ -26,8 +25,9 @@ from megengine_lite._core.cpu.packing.float32 import (
 from megengine_lite._core.ir.fused import Activation, ActivationCode, FusedConv
 from megengine_lite._core.ir.graph import Node
 from megengine_lite._core.ir.params import Convolution, Convolution3D, ConvolutionMode, ConvolutionSparse
+from megengine_lite._core.session_config import AlgoPolicy
 from megengine_lite.errors import LiteValueError
-from megengine_lite.kernels.common.shared import TILE_BLOCKS
+from megengine_lite.kernels.common.shared_constants import TILE_BLOCKS
 
 A = ActivationCode
 ALGORITHMS = {a.name: a for a in CONV_F32}

@@ -12,7 +12,7 @@ from megengine_lite._core.cpu.kernel_set import kernel_set
 from megengine_lite._core.cpu.packing import int8 as packing
 from megengine_lite._core.cpu.packing.float32 import pad_channels
 from megengine_lite._core.ir.quantize import round_half_away
-from megengine_lite.kernels.common.shared import QUAD, TILE_BLOCKS, OutputKind
+from megengine_lite.kernels.common.shared_constants import QUAD, TILE_BLOCKS, OutputKind
 
 FLIP = 0x80
 BYTES, SUM, S32, REAL = OutputKind

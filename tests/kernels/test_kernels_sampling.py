@@ -13,7 +13,6 @@ from support.one_node import (
     variable,
 )
 
-from megengine_lite._core.config import SessionConfig
 from megengine_lite._core.cpu.kernel_set import kernel_set
 from megengine_lite._core.cpu.lower.table import TABLE
 from megengine_lite._core.cpu.lowering import Lowering
@@ -22,8 +21,9 @@ from megengine_lite._core.ir.graph import ConstantPool, Graph, Node, TensorSpec,
 from megengine_lite._core.ir.image_layouts import Format, from_nchw
 from megengine_lite._core.ir.params import BorderMode, InterpolationMode, Remap, WarpAffine, WarpPerspective
 from megengine_lite._core.operators import REGISTRY
+from megengine_lite._core.session_config import SessionConfig
 from megengine_lite.errors import LiteError
-from megengine_lite.kernels.common.shared import Positions
+from megengine_lite.kernels.common.shared_constants import Positions
 
 Mode = InterpolationMode
 BORDERS = list(BorderMode)[:5]

@@ -14,7 +14,7 @@ from megengine_lite._core.operators import names as operator_names
 from megengine_lite._core.operators.base import operator_of
 from megengine_lite._core.operators.facts import InFiles, InOriginal, Use
 from megengine_lite._core.operators.reference import run_node
-from megengine_lite._core.reports.original import type_name
+from megengine_lite._core.reports.original_names import type_name
 
 SOURCES = sorted(
     p.relative_to(ROOT).as_posix()

@@ -8,10 +8,10 @@ from support.graphs import run
 from support.instruction_sets import INSTRUCTION_SETS
 from support.places import TESTS
 
-from megengine_lite._core.config import SessionConfig
 from megengine_lite._core.formats.load import load_model
 from megengine_lite._core.operators.reference import run_reference
 from megengine_lite._core.runtime.session import Session
+from megengine_lite._core.session_config import SessionConfig
 
 with np.load(TESTS / "models" / "ties" / "conv.npz") as data:
     ARRAYS = dict(data)

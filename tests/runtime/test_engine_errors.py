@@ -24,9 +24,9 @@ from megengine_lite._core.ir.params import (
     Reduce,
 )
 from megengine_lite._core.operators import REGISTRY
-from megengine_lite._core.runtime import plans
-from megengine_lite._core.system.limits import memory_limit
+from megengine_lite._core.runtime import plans_by_shape
 from megengine_lite._core.system.memory import Storage
+from megengine_lite._core.system.memory_limit import memory_limit
 from megengine_lite.errors import InternalError, LiteError, LiteIndexError, LiteMemoryError, ShapeError
 
 RNG = np.random.default_rng(7)
@@ -100,7 +100,7 @@ def relu_graph():
 
 
 def limit_memory(monkeypatch, nbytes):
-    for module in (infer, planner, plans):
+    for module in (infer, planner, plans_by_shape):
         monkeypatch.setattr(module, "memory_limit", lambda: nbytes)
 
 

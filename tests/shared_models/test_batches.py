@@ -7,8 +7,8 @@ import pytest
 from test_engine import run_session
 from tolerance import MODELS, find_cases, load_case
 
-from megengine_lite._core.config import AlgoPolicy, SessionConfig
 from megengine_lite._core.formats.load import load_model
+from megengine_lite._core.session_config import AlgoPolicy, SessionConfig
 
 pytestmark = [
     pytest.mark.shared,

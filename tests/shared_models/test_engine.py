@@ -7,10 +7,10 @@ import pytest
 from support.instruction_sets import INSTRUCTION_SETS
 from tolerance import DEVIATIONS, MODELS, check_outputs, find_cases, load_case
 
-from megengine_lite._core.config import SessionConfig
 from megengine_lite._core.formats.load import load_model
 from megengine_lite._core.operators.reference import run_reference
 from megengine_lite._core.runtime.session import Session
+from megengine_lite._core.session_config import SessionConfig
 
 pytestmark = [
     pytest.mark.shared,

@@ -8,10 +8,10 @@ from tolerance import MODELS, check_outputs, find_cases, load_case
 
 from megengine_lite._api.loading import transformed
 from megengine_lite._core.compile.transform import LAYOUTS
-from megengine_lite._core.config import SessionConfig
 from megengine_lite._core.formats.load import load_model, load_record
 from megengine_lite._core.formats.mge.build import build_model
 from megengine_lite._core.formats.mge.writer_v2 import write_v2
+from megengine_lite._core.session_config import SessionConfig
 
 pytestmark = [
     pytest.mark.shared,

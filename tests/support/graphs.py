@@ -6,10 +6,10 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from megengine_lite._core.config import SessionConfig
 from megengine_lite._core.ir.dtype import FLOAT32, DType, from_numpy
 from megengine_lite._core.ir.graph import AnyNode, AnyVar, Constant, ModelGraph, TensorSpec, Var
 from megengine_lite._core.runtime.session import Session
+from megengine_lite._core.session_config import SessionConfig
 
 
 class GraphBuilder:

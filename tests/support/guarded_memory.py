@@ -34,7 +34,7 @@ from megengine_lite._core.cpu.planner import HostPlan
 from megengine_lite._core.ir.graph import Constant, Var
 from megengine_lite._core.system.memory import ALIGNMENT, Storage
 from megengine_lite.errors import LiteError
-from megengine_lite.kernels.common.shared import SLACK
+from megengine_lite.kernels.common.shared_constants import SLACK
 
 _PAGE = mmap.PAGESIZE
 _LIBC = ctypes.CDLL(None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from megengine_lite._core.formats.containers.source import open_source
+from megengine_lite._core.formats.containers.model_source import open_source
 from megengine_lite._core.formats.mge.reader import read_model
 from megengine_lite._core.formats.mge.records import ModelRecord, OperatorRecord
 from megengine_lite._core.formats.mge.writer_v2 import write_v2

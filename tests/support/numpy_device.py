@@ -15,12 +15,12 @@ from time import perf_counter
 import numpy as np
 
 from megengine_lite._core.compile.infer import Stage
-from megengine_lite._core.config import SessionConfig
 from megengine_lite._core.device.interface import Device
 from megengine_lite._core.device.plan import Arena, Origin, Plan, PlanReport, RunValue, Slot, StepTime
 from megengine_lite._core.ir.graph import AnyVar, ConstantPool, TensorSpec
 from megengine_lite._core.operators.base import quiet
 from megengine_lite._core.operators.reference import run_node
+from megengine_lite._core.session_config import SessionConfig
 from megengine_lite._core.system.memory import Storage
 from megengine_lite.struct import LiteDeviceType
 

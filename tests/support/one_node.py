@@ -11,7 +11,6 @@ from types import MappingProxyType
 import numpy as np
 
 from megengine_lite._core.compile.infer import infer_stage
-from megengine_lite._core.config import AlgoPolicy, SessionConfig
 from megengine_lite._core.cpu.kernel_set import kernel_set
 from megengine_lite._core.cpu.lowering import HostStep
 from megengine_lite._core.cpu.planner import build_plan
@@ -19,6 +18,7 @@ from megengine_lite._core.ir.dtype import from_numpy
 from megengine_lite._core.ir.fused import FusedConv
 from megengine_lite._core.ir.graph import Constant, ConstantPool, Graph, Node, TensorSpec, Var
 from megengine_lite._core.operators import REGISTRY
+from megengine_lite._core.session_config import AlgoPolicy, SessionConfig
 from support.guarded_memory import run_guarded
 from support.instruction_sets import INSTRUCTION_SETS
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from megengine_lite._api.onnx_export import record_of
 from megengine_lite._core.formats.load import load_model
-from megengine_lite._core.formats.onnx.export.graph import ExportOptions
+from megengine_lite._core.formats.onnx.export.exporter import ExportOptions
 from megengine_lite._core.formats.onnx.writer import write_model
 from megengine_lite._core.operators.reference import run_reference
 

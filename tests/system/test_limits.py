@@ -9,7 +9,7 @@ from megengine_lite._core.cpu.arena import aligned_bytes
 from megengine_lite._core.cpu.isa import INSTRUCTION_SETS
 from megengine_lite._core.cpu.packing.float32 import aligned_empty
 from megengine_lite._core.system.memory import ALIGNMENT, MAX_NDIM, Storage
-from megengine_lite.kernels.common import shared
+from megengine_lite.kernels.common import shared_constants
 
 PACKAGE = ROOT / "megengine_lite"
 SOURCES = [p for p in PACKAGE.rglob("*") if p.suffix in (".py", ".pyx", ".pxd", ".h")]
@@ -22,23 +22,23 @@ def definitions(name: str) -> list[tuple[str, str]]:
 
 
 def test_numbers_of_several_modules_stand_once():
-    assert definitions("MAX_NDIM") == [("limits.pxd", "7")]
-    assert definitions("ALIGNMENT") == [("limits.pxd", "64")]
+    assert definitions("MAX_NDIM") == [("tensor_limits.pxd", "7")]
+    assert definitions("ALIGNMENT") == [("tensor_limits.pxd", "64")]
     assert definitions("MAX_DIM") == []
     assert [file for file, _ in definitions("STREAM_BYTES")] == ["tiling.py"]
     for name in ("MAX_DIMS", "LINE", "WIDEST", "SLACK", "TILE_BLOCKS", "QUAD"):
-        assert [file for file, _ in definitions(name)] == ["shared.py"], name
+        assert [file for file, _ in definitions(name)] == ["shared_constants.py"], name
     assert [file for file, _ in definitions("ITEM")] == ["tiling.py"]
     assert [file for file, _ in definitions("MIN_ROW")] == ["conv.py"]
 
 
 def test_numbers_that_agree_fit_the_instruction_sets():
     lanes = [row.width for row in INSTRUCTION_SETS]
-    assert max(lanes) == shared.WIDEST
-    assert [n for n in lanes if shared.LINE % n] == []  # lines are stored by whole vectors
-    assert shared.SLACK == 4 * shared.WIDEST
-    assert ALIGNMENT % (4 * shared.LINE) == ALIGNMENT % (4 * shared.WIDEST) == 0
-    assert shared.MAX_DIMS >= MAX_NDIM
+    assert max(lanes) == shared_constants.WIDEST
+    assert [n for n in lanes if shared_constants.LINE % n] == []  # lines are stored by whole vectors
+    assert shared_constants.SLACK == 4 * shared_constants.WIDEST
+    assert ALIGNMENT % (4 * shared_constants.LINE) == ALIGNMENT % (4 * shared_constants.WIDEST) == 0
+    assert shared_constants.MAX_DIMS >= MAX_NDIM
 
 
 def test_python_code_has_the_same_numbers():

@@ -31,7 +31,7 @@ from megengine_lite._core.ir.graph import (
 from megengine_lite._core.ir.shape_constant import value_constant
 from megengine_lite._core.operators import REGISTRY
 from megengine_lite._core.operators.base import check_results, compute_node, fail, naming, quiet
-from megengine_lite._core.system.limits import describe_bytes, memory_limit
+from megengine_lite._core.system.memory_limit import describe_bytes, memory_limit
 from megengine_lite.errors import InternalError, LiteError, ShapeError
 
 # Tensors up to this size are computed while planning when all inputs are known.

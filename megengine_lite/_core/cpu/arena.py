@@ -15,10 +15,10 @@ import numpy as np
 
 from megengine_lite._core.cpu.lowering import MemoryPiece
 from megengine_lite._core.device.plan import Arena
-from megengine_lite._core.system.limits import describe_bytes, memory_limit
 from megengine_lite._core.system.memory import ALIGNMENT
+from megengine_lite._core.system.memory_limit import describe_bytes, memory_limit
 from megengine_lite.errors import LiteMemoryError
-from megengine_lite.kernels.common.shared import SLACK
+from megengine_lite.kernels.common.shared_constants import SLACK
 
 # With more pairs of pieces that are alive at the same time, they are not placed by size.
 MAX_PAIRS = 1_000_000

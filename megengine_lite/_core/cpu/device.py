@@ -15,9 +15,9 @@ from megengine_lite.struct import LiteDeviceType
 
 if TYPE_CHECKING:
     from megengine_lite._core.compile.infer import Stage
-    from megengine_lite._core.config import Measurements, SessionConfig
     from megengine_lite._core.device.plan import Arena, Plan
     from megengine_lite._core.ir.graph import ConstantPool
+    from megengine_lite._core.session_config import Measurements, SessionConfig
 
 # What makes plans is imported when the first model is loaded: tensors need none of it.
 

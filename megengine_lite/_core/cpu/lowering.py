@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from megengine_lite._core.config import SessionConfig
 from megengine_lite._core.cpu.dispatch import DispatchTable, InputLayout
 from megengine_lite._core.cpu.kernel_set import Kernel, KernelSet
 from megengine_lite._core.cpu.placement import Placement
@@ -31,6 +30,7 @@ from megengine_lite._core.ir.graph import (
     TensorSpec,
     Var,
 )
+from megengine_lite._core.session_config import SessionConfig
 from megengine_lite.errors import InternalError
 from megengine_lite.kernels.common.tiling import STREAM_BYTES
 

@@ -1,7 +1,8 @@
 """Decides which operands of concatenations along channels are computed directly into their place in the result.
 
 This is decided for the whole graph before any node is lowered. When the concatenation is lowered
-(``lower/channels.py``), operands that were not computed into their place are copied. docs/design/placement.md says why.
+(``lower/gather_channels.py``), operands that were not computed into their place are copied. docs/design/placement.md
+says why.
 """
 
 from __future__ import annotations

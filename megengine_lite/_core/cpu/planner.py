@@ -13,7 +13,6 @@ import numpy as np
 
 from megengine_lite._core.compile import passes
 from megengine_lite._core.compile.infer import Stage
-from megengine_lite._core.config import SessionConfig
 from megengine_lite._core.cpu.algorithms.tables import check_forced
 from megengine_lite._core.cpu.arena import HostArena, assign_offsets
 from megengine_lite._core.cpu.kernel_set import KernelSet
@@ -42,9 +41,10 @@ from megengine_lite._core.ir.dtype import DType
 from megengine_lite._core.ir.graph import AnyNode, AnyVar, ConstantPool, Graph, Node, Reader, TensorSpec, Var
 from megengine_lite._core.operators import REGISTRY
 from megengine_lite._core.operators.base import check_results, checked, compute_node, naming, quiet
+from megengine_lite._core.session_config import SessionConfig
 from megengine_lite._core.system import debug
-from megengine_lite._core.system.limits import describe_bytes, memory_limit
 from megengine_lite._core.system.memory import Storage
+from megengine_lite._core.system.memory_limit import describe_bytes, memory_limit
 from megengine_lite.errors import LiteError, LiteIndexError
 from megengine_lite.log import logger
 

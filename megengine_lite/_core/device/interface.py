@@ -14,9 +14,9 @@ from megengine_lite.struct import LiteDeviceType
 
 if TYPE_CHECKING:  # tensors need a device, but nothing of what makes plans
     from megengine_lite._core.compile.infer import Stage
-    from megengine_lite._core.config import Measurements, SessionConfig
     from megengine_lite._core.device.plan import Arena, Plan
     from megengine_lite._core.ir.graph import ConstantPool
+    from megengine_lite._core.session_config import Measurements, SessionConfig
 
 
 PLAN_SETTINGS = frozenset(

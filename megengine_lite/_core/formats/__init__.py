@@ -12,6 +12,6 @@ Start with ``load``: it opens a source, takes off packages and encryption, tells
   models are read there; encryptions and caches of algorithms, which are neither, check their few sizes themselves.
 - ``containers`` is what a model of either format comes in.
 - ``loaded_model`` and ``stored_values`` are what both formats give: a model, and constants that stay in the file until
-  they are needed. ``foreign`` recognizes files that are no models.
+  they are needed. ``foreign_files`` recognizes files that are no models.
 - ``mge`` is MegEngine's format, both generations; ``onnx`` is ONNX. Neither knows the other.
 """

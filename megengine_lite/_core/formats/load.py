@@ -10,9 +10,9 @@ import numpy as np
 
 from megengine_lite._core.formats.containers import aes_gcm, cryption
 from megengine_lite._core.formats.containers.information import Information
+from megengine_lite._core.formats.containers.model_source import Source, open_source
 from megengine_lite._core.formats.containers.packed import Package, is_package, read_package
-from megengine_lite._core.formats.containers.source import Source, open_source
-from megengine_lite._core.formats.foreign import HEAD, looks_like_onnx, recognise
+from megengine_lite._core.formats.foreign_files import HEAD, looks_like_onnx, recognise
 from megengine_lite._core.formats.loaded_model import LoadedModel
 from megengine_lite._core.formats.mge.load import load_mge, read_test_cases
 from megengine_lite._core.formats.mge.reader import is_model, is_wrapped, read_models

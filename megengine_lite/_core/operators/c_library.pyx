@@ -20,7 +20,7 @@ from libcpp.pair cimport pair
 from libcpp.string cimport string
 from libcpp.vector cimport vector
 
-from megengine_lite._core.system.limits cimport MAX_NDIM
+from megengine_lite._core.system.tensor_limits cimport MAX_NDIM
 
 from megengine_lite._core.system.files import open_file
 from megengine_lite.errors import LiteError, LiteFileNotFoundError, LiteTypeError, LiteValueError, ShapeError

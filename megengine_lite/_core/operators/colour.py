@@ -11,8 +11,8 @@ from megengine_lite._core.ir.dtype import DTypeCode
 from megengine_lite._core.ir.graph import AnyNode, TensorSpec
 from megengine_lite._core.ir.params import CvtColorMode
 from megengine_lite._core.operators.base import Operator, fail, register
+from megengine_lite._core.operators.checks import check_count, check_ndim
 from megengine_lite._core.operators.facts import FILTER, InOriginal
-from megengine_lite._core.operators.values import check_count, check_ndim
 
 _M = CvtColorMode
 Convert = Callable[[np.ndarray], np.ndarray]

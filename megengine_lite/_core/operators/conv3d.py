@@ -10,10 +10,10 @@ import numpy as np
 from megengine_lite._core.ir import params
 from megengine_lite._core.ir.graph import AnyNode, Node, TensorSpec
 from megengine_lite._core.operators.base import ProductOperator, fail, register
+from megengine_lite._core.operators.checks import check_count
 from megengine_lite._core.operators.conv_shape import count_pixels
 from megengine_lite._core.operators.conv_types import finish, operands, output_dtype
 from megengine_lite._core.operators.facts import VOLUME, InFiles, InOriginal
-from megengine_lite._core.operators.values import check_count
 from megengine_lite._core.operators.window import Window, correlate, mirrored, scatter
 
 

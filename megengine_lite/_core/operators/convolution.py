@@ -11,6 +11,7 @@ from megengine_lite._core.ir import params
 from megengine_lite._core.ir.graph import AnyNode, Node, TensorSpec, Var
 from megengine_lite._core.ir.image_layouts import nchw_shape, to_nchw
 from megengine_lite._core.operators.base import Operator, ProductOperator, fail, register
+from megengine_lite._core.operators.checks import check_count
 from megengine_lite._core.operators.conv_shape import ConvShape, conv_shape, transposed_conv_shape
 from megengine_lite._core.operators.conv_types import (
     check_addend,
@@ -21,7 +22,6 @@ from megengine_lite._core.operators.conv_types import (
     output_dtype,
 )
 from megengine_lite._core.operators.facts import FILTER, IMAGE, MATRIX, VOLUME, InFiles, InOriginal, Use
-from megengine_lite._core.operators.values import check_count
 from megengine_lite._core.operators.window import correlate, pad_space, scatter, taps, window_2d
 
 NON_NEGATIVE = (params.ConvBiasNonlineMode.RELU, params.ConvBiasNonlineMode.SIGMOID)

@@ -11,8 +11,8 @@ from megengine_lite._core.ir.dtype import FLOAT32, DType, DTypeCode
 from megengine_lite._core.ir.graph import AnyNode, TensorSpec
 from megengine_lite._core.ir.quantize import from_float32, to_float32
 from megengine_lite._core.operators.base import Operator, fail, register
+from megengine_lite._core.operators.checks import check_computable, check_count, check_shape, to_integer, to_shape
 from megengine_lite._core.operators.facts import MATRIX, InOriginal
-from megengine_lite._core.operators.values import check_computable, check_count, check_shape, to_integer, to_shape
 
 
 def plain_dtype(node: AnyNode, code: int) -> DType:

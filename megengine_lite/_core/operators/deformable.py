@@ -13,11 +13,11 @@ from megengine_lite._core.ir.graph import AnyNode, Node, TensorSpec
 from megengine_lite._core.ir.params import BorderMode, ConvolutionFormat
 from megengine_lite._core.ir.quantize import round_half_away
 from megengine_lite._core.operators.base import Operator, fail, register
+from megengine_lite._core.operators.checks import check_count
 from megengine_lite._core.operators.conv_shape import ConvShape, conv_shape, count_pixels
 from megengine_lite._core.operators.facts import IMAGE, InFiles, InOriginal
 from megengine_lite._core.operators.region import MAX_SAMPLES, image_of_region
 from megengine_lite._core.operators.sampling import bilinear
-from megengine_lite._core.operators.values import check_count
 
 
 @register

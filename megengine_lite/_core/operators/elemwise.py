@@ -12,10 +12,10 @@ from megengine_lite._core.ir.graph import AnyNode, TensorSpec
 from megengine_lite._core.ir.params import ElemwiseMode
 from megengine_lite._core.ir.quantize import from_float32, stored_constant, to_float32
 from megengine_lite._core.operators.base import Operator, broadcast_shapes, fail, register
+from megengine_lite._core.operators.checks import check_count, common_dtype
 from megengine_lite._core.operators.elemwise_functions import FUNCTIONS
 from megengine_lite._core.operators.facts import FILTER, IMAGE, MASK, MATRIX, InOriginal
 from megengine_lite._core.operators.power import constant_exponent, constant_power
-from megengine_lite._core.operators.values import check_count, common_dtype
 
 # On quantized numbers of one type these are plain integer arithmetic.
 _QUANTIZED_MODES = frozenset(

@@ -14,9 +14,9 @@ from megengine_lite._core.ir.params import ElemwiseMode
 from megengine_lite._core.ir.params import ElemwiseMultiTypeMode as Mode
 from megengine_lite._core.ir.quantize import dequantize, quantize, to_float32
 from megengine_lite._core.operators.base import Operator, broadcast_shapes, fail, register
+from megengine_lite._core.operators.checks import common_dtype
 from megengine_lite._core.operators.elemwise_functions import FUNCTIONS, Function, rmulh
 from megengine_lite._core.operators.facts import InOriginal
-from megengine_lite._core.operators.values import common_dtype
 
 Array = np.ndarray
 

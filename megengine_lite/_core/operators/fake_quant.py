@@ -10,8 +10,8 @@ from megengine_lite._core.ir import params
 from megengine_lite._core.ir.graph import AnyNode, TensorSpec
 from megengine_lite._core.ir.quantize import from_float32, round_half_away, to_float32
 from megengine_lite._core.operators.base import Operator, fail, register
+from megengine_lite._core.operators.checks import broadcasts_to, check_count, check_float
 from megengine_lite._core.operators.facts import IMAGE, InOriginal
-from megengine_lite._core.operators.values import broadcasts_to, check_count, check_float
 
 
 class _FakeQuantBase(Operator):

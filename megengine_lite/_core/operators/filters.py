@@ -13,9 +13,9 @@ from megengine_lite._core.ir.image_layouts import Format, from_nchw, layout_shap
 from megengine_lite._core.ir.params import BorderMode
 from megengine_lite._core.ir.quantize import from_float32
 from megengine_lite._core.operators.base import Operator, fail, register
+from megengine_lite._core.operators.checks import check_count, check_ndim
 from megengine_lite._core.operators.facts import InFiles
 from megengine_lite._core.operators.sampling import border_index
-from megengine_lite._core.operators.values import check_count, check_ndim
 
 _C = DTypeCode
 _BORDERS = (BorderMode.REPLICATE, BorderMode.REFLECT, BorderMode.REFLECT_101, BorderMode.WRAP, BorderMode.CONSTANT)

@@ -14,7 +14,7 @@ import numpy as np
 
 from megengine_lite._core.ir.graph import AnyNode
 from megengine_lite._core.operators.base import broadcast_shapes, fail, normalize_axis
-from megengine_lite._core.operators.values import to_integer
+from megengine_lite._core.operators.checks import to_integer
 
 Array = np.ndarray
 Shape = tuple[int, ...]

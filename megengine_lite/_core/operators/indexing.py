@@ -11,6 +11,15 @@ from megengine_lite._core.ir import params
 from megengine_lite._core.ir.dtype import INT32, DTypeCode
 from megengine_lite._core.ir.graph import AnyNode, Node, TensorSpec
 from megengine_lite._core.operators.base import Operator, fail, normalize_axis, register
+from megengine_lite._core.operators.checks import (
+    broadcasts_to,
+    check_count,
+    check_index_dtype,
+    check_same_shape,
+    check_shape,
+    common_dtype,
+    index_error,
+)
 from megengine_lite._core.operators.facts import IMAGE, MATRIX, ONE, VECTOR, InOriginal
 from megengine_lite._core.operators.index_selection import (
     BatchedMesh,
@@ -22,15 +31,6 @@ from megengine_lite._core.operators.index_selection import (
     Vectors,
     select,
     slice_inputs,
-)
-from megengine_lite._core.operators.values import (
-    broadcasts_to,
-    check_count,
-    check_index_dtype,
-    check_same_shape,
-    check_shape,
-    common_dtype,
-    index_error,
 )
 
 

@@ -11,8 +11,8 @@ from megengine_lite._core.ir import params
 from megengine_lite._core.ir.graph import AnyNode, TensorSpec
 from megengine_lite._core.ir.quantize import from_float32, to_float32
 from megengine_lite._core.operators.base import Operator, fail, normalize_axis, register
+from megengine_lite._core.operators.checks import check_count, check_float
 from megengine_lite._core.operators.facts import FILTER, IMAGE, InOriginal
-from megengine_lite._core.operators.values import check_count, check_float
 from megengine_lite.errors import LiteValueError
 
 

@@ -14,8 +14,8 @@ from megengine_lite._core.ir.graph import AnyNode, TensorSpec
 from megengine_lite._core.ir.params import BNFwdMode, BNParamDim, ConvolutionFormat
 from megengine_lite._core.ir.quantize import from_float32, to_float32
 from megengine_lite._core.operators.base import Operator, ProductOperator, fail, normalize_axis, register
+from megengine_lite._core.operators.checks import broadcasts_to, check_count, check_float, check_ndim, check_same_shape
 from megengine_lite._core.operators.facts import IMAGE, MATRIX, VECTOR, InFiles, InOriginal
-from megengine_lite._core.operators.values import broadcasts_to, check_count, check_float, check_ndim, check_same_shape
 
 Array = np.ndarray
 Shape = tuple[int, ...]

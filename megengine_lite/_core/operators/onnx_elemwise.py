@@ -12,7 +12,7 @@ from megengine_lite._core.ir.graph import AnyNode, TensorSpec
 from megengine_lite._core.ir.onnx_params import OnnxMode
 from megengine_lite._core.ir.quantize import from_float32, to_float32
 from megengine_lite._core.operators.base import Operator, broadcast_shapes, fail, normalize_axis, register
-from megengine_lite._core.operators.values import check_count, common_dtype, to_integers
+from megengine_lite._core.operators.checks import check_count, common_dtype, to_integers
 from megengine_lite.errors import LiteValueError
 
 _M = OnnxMode

@@ -11,7 +11,7 @@ from megengine_lite._core.ir.graph import AnyNode, TensorSpec
 from megengine_lite._core.ir.onnx_params import Recurrent as Parameters
 from megengine_lite._core.ir.quantize import from_float32, to_float32
 from megengine_lite._core.operators.base import ProductOperator, fail, register
-from megengine_lite._core.operators.values import check_ndim
+from megengine_lite._core.operators.checks import check_ndim
 
 Array = np.ndarray
 

@@ -14,7 +14,7 @@ from megengine_lite._core.ir.dtype import INT32, INT64
 from megengine_lite._core.ir.graph import AnyNode, TensorSpec
 from megengine_lite._core.ir.quantize import from_float32, to_float32
 from megengine_lite._core.operators.base import Operator, ProductOperator, fail, register
-from megengine_lite._core.operators.values import check_count, check_shape, common_dtype
+from megengine_lite._core.operators.checks import check_count, check_shape, common_dtype
 from megengine_lite._core.operators.window import places_inside
 
 

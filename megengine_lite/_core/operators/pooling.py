@@ -19,9 +19,9 @@ from megengine_lite._core.operators.base import (
     first_input_is_non_negative,
     register,
 )
+from megengine_lite._core.operators.checks import check_count
 from megengine_lite._core.operators.facts import IMAGE, InFiles, InOriginal
-from megengine_lite._core.operators.image import image_format, image_shape, output_size
-from megengine_lite._core.operators.values import check_count
+from megengine_lite._core.operators.image_helpers import image_format, image_shape, output_size
 from megengine_lite._core.operators.window import Window, places_inside
 from megengine_lite.errors import InternalError
 

@@ -16,9 +16,7 @@ from megengine_lite._core.ir.dtype import BYTE, INT32, DType
 from megengine_lite._core.ir.graph import AnyNode, TensorSpec
 from megengine_lite._core.ir.quantize import from_float32, to_float32
 from megengine_lite._core.operators.base import Operator, fail, register
-from megengine_lite._core.operators.creation import plain_dtype
-from megengine_lite._core.operators.facts import IMAGE, MATRIX, InFiles
-from megengine_lite._core.operators.values import (
+from megengine_lite._core.operators.checks import (
     check_count,
     check_float,
     check_ndim,
@@ -26,6 +24,8 @@ from megengine_lite._core.operators.values import (
     to_integer,
     to_shape,
 )
+from megengine_lite._core.operators.creation import plain_dtype
+from megengine_lite._core.operators.facts import IMAGE, MATRIX, InFiles
 from megengine_lite.errors import LiteValueError
 
 

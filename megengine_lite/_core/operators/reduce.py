@@ -13,8 +13,8 @@ from megengine_lite._core.ir.graph import AnyNode, TensorSpec
 from megengine_lite._core.ir.params import INT_MAX, ReduceDataType, ReduceMode
 from megengine_lite._core.ir.quantize import from_float32, to_float32
 from megengine_lite._core.operators.base import Operator, fail, normalize_axis, register
+from megengine_lite._core.operators.checks import check_count, to_shape
 from megengine_lite._core.operators.facts import IMAGE, InFiles, InOriginal
-from megengine_lite._core.operators.values import check_count, to_shape
 
 Axes = tuple[int, ...]
 LOWEST = np.finfo(np.float32).min

@@ -14,10 +14,10 @@ from megengine_lite._core.ir.image_layouts import from_nchw, layout_shape, to_nc
 from megengine_lite._core.ir.params import BorderMode, ROIAlignMode, ROIPoolingMode
 from megengine_lite._core.ir.quantize import from_float32, round_half_away, to_float32
 from megengine_lite._core.operators.base import Operator, fail, register
+from megengine_lite._core.operators.checks import check_count
 from megengine_lite._core.operators.facts import IMAGE, InFiles, InOriginal
-from megengine_lite._core.operators.image import image_format, image_shape, output_size
+from megengine_lite._core.operators.image_helpers import image_format, image_shape, output_size
 from megengine_lite._core.operators.sampling import bilinear
-from megengine_lite._core.operators.values import check_count
 
 MAX_SAMPLES = 1 << 10
 """Samples of a bin in one direction; far beyond any use, but a file could ask for billions."""

@@ -24,8 +24,8 @@ from megengine_lite._core.ir.image_layouts import (
 from megengine_lite._core.ir.params import RelayoutFormatMode
 from megengine_lite._core.ir.quantize import quantize, to_float32
 from megengine_lite._core.operators.base import Operator, fail, register
+from megengine_lite._core.operators.checks import check_count
 from megengine_lite._core.operators.facts import InFiles
-from megengine_lite._core.operators.values import check_count
 
 _M = RelayoutFormatMode
 _C = DTypeCode

@@ -12,8 +12,9 @@ from megengine_lite._core.ir.graph import AnyNode, TensorSpec
 from megengine_lite._core.ir.image_layouts import Format, from_nchw, layout_shape, to_nchw
 from megengine_lite._core.ir.params import InterpolationMode
 from megengine_lite._core.operators.base import Operator, fail, register
+from megengine_lite._core.operators.checks import check_count
 from megengine_lite._core.operators.facts import IMAGE, InFiles, InOriginal
-from megengine_lite._core.operators.image import (
+from megengine_lite._core.operators.image_helpers import (
     float_to_stored,
     image_format,
     image_shape,
@@ -21,7 +22,6 @@ from megengine_lite._core.operators.image import (
     stored_to_float,
 )
 from megengine_lite._core.operators.sampling import cubic_weights, floor_and_fraction, lanczos4_weights
-from megengine_lite._core.operators.values import check_count
 
 Taps = tuple[np.ndarray, np.ndarray]
 """For each output position along one axis: the input positions ``(out, taps)`` and their weights."""

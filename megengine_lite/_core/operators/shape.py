@@ -21,8 +21,7 @@ from megengine_lite._core.operators.base import (
     normalize_axis,
     register,
 )
-from megengine_lite._core.operators.facts import IMAGE, ONE, InFiles, InOriginal, Use
-from megengine_lite._core.operators.values import (
+from megengine_lite._core.operators.checks import (
     broadcasts_to,
     check_count,
     check_shape,
@@ -31,6 +30,7 @@ from megengine_lite._core.operators.values import (
     to_integers,
     to_shape,
 )
+from megengine_lite._core.operators.facts import IMAGE, ONE, InFiles, InOriginal, Use
 from megengine_lite._core.system.memory import MAX_NDIM
 
 # Stored in `axis` of OptionalAxisV1 where there is no axis.

@@ -13,8 +13,8 @@ from megengine_lite._core.ir.graph import AnyNode, DynamicSpec, Spec, TensorSpec
 from megengine_lite._core.ir.params import ArgsortOrder, CondTakeMode, TopKMode
 from megengine_lite._core.ir.quantize import stored_constant, to_float32
 from megengine_lite._core.operators.base import DynamicOperator, Operator, fail, register
+from megengine_lite._core.operators.checks import check_count, check_ndim, to_integer
 from megengine_lite._core.operators.facts import IMAGE, MATRIX, InOriginal
-from megengine_lite._core.operators.values import check_count, check_ndim, to_integer
 
 
 def _order(x: np.ndarray, spec: TensorSpec, descending: bool) -> np.ndarray:

@@ -11,8 +11,8 @@ from megengine_lite._core.ir.dtype import DType, DTypeCode
 from megengine_lite._core.ir.graph import AnyNode, Node, TensorSpec, Var
 from megengine_lite._core.ir.quantize import float_to_int, from_float32, to_float32, wrap_int
 from megengine_lite._core.operators.base import Operator, first_input_is_non_negative, register
+from megengine_lite._core.operators.checks import check_computable, check_count
 from megengine_lite._core.operators.facts import InFiles, InOriginal
-from megengine_lite._core.operators.values import check_computable, check_count
 
 
 @register

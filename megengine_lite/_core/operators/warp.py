@@ -17,8 +17,9 @@ from megengine_lite._core.ir.graph import AnyNode, TensorSpec
 from megengine_lite._core.ir.image_layouts import Format, from_nchw, layout_shape, to_nchw
 from megengine_lite._core.ir.params import BorderMode, InterpolationMode
 from megengine_lite._core.operators.base import Operator, fail, register
+from megengine_lite._core.operators.checks import check_count
 from megengine_lite._core.operators.facts import IMAGE, InFiles, InOriginal
-from megengine_lite._core.operators.image import (
+from megengine_lite._core.operators.image_helpers import (
     float_to_stored,
     image_format,
     image_formats,
@@ -33,7 +34,6 @@ from megengine_lite._core.operators.sampling import (
     interpolate_taps,
     lanczos4_weights,
 )
-from megengine_lite._core.operators.values import check_count
 
 _C = DTypeCode
 _PIXELS = (_C.FLOAT32, _C.FLOAT16, _C.UINT8, _C.INT8, _C.QUANTIZED_S8, _C.QUANTIZED8_ASYMM)

@@ -8,7 +8,7 @@
                                                             │
                       original: names and numbers ◄─────────┘ asked by all of them
 
-* ``original`` - the original's names and numbers of operators and variables; start here
+* ``original_names`` - the original's names and numbers of operators and variables; start here
 * ``profile`` - the time of every step
 * ``trace`` - the values of all variables; ``io_dump`` writes them to files
 * ``memory_map`` - where a plan puts its tensors

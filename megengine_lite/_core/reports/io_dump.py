@@ -14,7 +14,7 @@ import numpy as np
 from megengine_lite._core.ir.dtype import DType, DTypeCode
 from megengine_lite._core.ir.image_layouts import dense_strides
 from megengine_lite._core.operators.facts import Use
-from megengine_lite._core.reports.original import DEVICE
+from megengine_lite._core.reports.original_names import DEVICE
 from megengine_lite._core.reports.trace import Dependency, Known, TracedOperator, TracedValue
 from megengine_lite._core.system.files import open_for_writing
 from megengine_lite._core.system.memory import MAX_NDIM

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from megengine_lite._core.device.plan import PlanReport, StepTime
-from megengine_lite._core.reports.original import Listed
+from megengine_lite._core.reports.original_names import Listed
 from megengine_lite._core.reports.profile import Report
 from megengine_lite._core.system.memory import ALIGNMENT
 

@@ -14,7 +14,7 @@ from megengine_lite._core.device.plan import Origin, StepTime
 from megengine_lite._core.ir.graph import NOT_NUMBERED, Spec, TensorSpec
 from megengine_lite._core.ir.image_layouts import dense_strides
 from megengine_lite._core.ir.params import Param
-from megengine_lite._core.reports.original import CONSTANT, DEVICE, Listed, type_name
+from megengine_lite._core.reports.original_names import CONSTANT, DEVICE, Listed, type_name
 
 # Values of constants up to this size are written; for larger ones there is a note.
 _SHOWN_SIZE = 10

@@ -14,14 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from megengine_lite._core.config import SessionConfig
 from megengine_lite._core.device.interface import Device
 from megengine_lite._core.ir.dtype import DType
 from megengine_lite._core.ir.graph import NOT_NUMBERED, AnyNode, AnyVar, ConstantPool, ModelGraph, Var
 from megengine_lite._core.operators import REGISTRY
 from megengine_lite._core.operators.facts import Use
-from megengine_lite._core.reports.original import Listed, list_operators
+from megengine_lite._core.reports.original_names import Listed, list_operators
 from megengine_lite._core.runtime.session import Session
+from megengine_lite._core.session_config import SessionConfig
 
 
 class Known(IntEnum):

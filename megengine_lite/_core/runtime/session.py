@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from megengine_lite._core.config import SessionConfig
 from megengine_lite._core.device.interface import Device
 from megengine_lite._core.device.plan import Arena, Plan, RunValue, Slot, StepTime
 from megengine_lite._core.ir.declared_shape import check_shapes
 from megengine_lite._core.ir.dtype import DType
 from megengine_lite._core.ir.graph import AnyVar, ConstantPool, ModelGraph, Spec, TensorSpec, Var
 from megengine_lite._core.runtime.devices import CPU
-from megengine_lite._core.runtime.plans import Plans, Stop
+from megengine_lite._core.runtime.plans_by_shape import Plans, Stop
+from megengine_lite._core.session_config import SessionConfig
 from megengine_lite._core.system.device_errors import errors_of
 from megengine_lite._core.system.memory import Storage
 from megengine_lite.errors import LiteError, LiteIndexError, ShapeError

@@ -5,14 +5,14 @@
     path ─► files ─► file_bytes ─► the bytes of a model
     shape, type ─► strided: a window into ─► memory: a storage ◄─► numpy arrays, buffers, dlpack
                                               └─ its device, if the host cannot reach it
-    processor, cores, limits ─► what this machine has
+    processor, cores, memory_limit ─► what this machine has
 
 * ``memory`` - storages, of which everything is made that a user can hold; start here
 * ``strided`` - tensors over them; ``dlpack`` exchanges them with other libraries
 * ``device_errors`` - what a device raises becomes an error of this package
 * ``files`` - reading what may be anything, and replacing files as a whole
 * ``file_bytes`` - the bytes of a model file in our own memory
-* ``limits``, ``processor``, ``cores`` - how much memory there is, what the processor can do, its kinds of cores
+* ``memory_limit``, ``processor``, ``cores`` - how much memory there is, what the processor can do, its kinds of cores
 * ``debug`` - the levels of ``MEGENGINE_LITE_DEBUG``
 * ``late_import`` - for parts of the package that are imported when they are needed
 * ``hashes``, ``integers``, ``suggest`` - small helpers

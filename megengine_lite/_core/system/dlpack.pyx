@@ -11,7 +11,7 @@ from cpython.ref cimport Py_DECREF, Py_INCREF, PyObject
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free
 
-from megengine_lite._core.system.limits cimport MAX_NDIM
+from megengine_lite._core.system.tensor_limits cimport MAX_NDIM
 
 CPU_DEVICE = (1, 0)
 """Device type and id of host memory."""

@@ -29,7 +29,7 @@ from posix.mman cimport (
 )
 from posix.unistd cimport read, write
 
-from megengine_lite._core.system.limits import describe_bytes, memory_limit
+from megengine_lite._core.system.memory_limit import describe_bytes, memory_limit
 from megengine_lite._core.system.hashes import xxh64
 from megengine_lite.errors import LiteError, ModelFormatError
 

@@ -16,7 +16,7 @@ from io import BufferedReader
 from types import ModuleType
 from typing import Any, BinaryIO
 
-from megengine_lite._core.system.limits import describe_bytes, memory_limit
+from megengine_lite._core.system.memory_limit import describe_bytes, memory_limit
 from megengine_lite.errors import LiteError, LiteOSError, LiteTypeError, LiteValueError, os_error
 
 fcntl: ModuleType | None

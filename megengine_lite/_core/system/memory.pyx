@@ -20,7 +20,7 @@ from cpython.buffer cimport (
 from libc.stdint cimport uintptr_t
 from libc.stdlib cimport calloc, free
 
-from megengine_lite._core.system.limits cimport ALIGNMENT, MAX_NDIM
+from megengine_lite._core.system.tensor_limits cimport ALIGNMENT, MAX_NDIM
 
 from megengine_lite.errors import DeviceError, LiteArgumentError, LiteMemoryError, LiteTypeError, LiteValueError
 

@@ -1,7 +1,7 @@
 # Strided tensors, for other compiled modules.
 from libc.stdint cimport int64_t
 
-from megengine_lite._core.system.limits cimport MAX_NDIM
+from megengine_lite._core.system.tensor_limits cimport MAX_NDIM
 from megengine_lite._core.system.memory cimport Storage
 
 

@@ -25,7 +25,7 @@ from libc.string cimport memmove, memset
 
 import numpy as np
 
-from megengine_lite._core.system.limits cimport MAX_NDIM
+from megengine_lite._core.system.tensor_limits cimport MAX_NDIM
 from megengine_lite._core.system.memory cimport Storage
 
 from megengine_lite._core.system.device_errors import errors_of

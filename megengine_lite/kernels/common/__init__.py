@@ -9,8 +9,8 @@
 
 * ``kernel`` - the calling convention; start here, then ``simd``
 * ``arguments`` - groups of arguments: views, windows, the epilogue
-* ``shared`` - numbers that kernels and planners have in common, written in Python only
+* ``shared_constants`` - numbers that kernels and planners have in common, written in Python only
 * ``conv_tiles`` - how direct convolutions divide their output; ``array_checks`` - of functions on numpy arrays
-* ``interleave``, ``rows`` - inner loops of copies; ``real`` - stored numbers as real ones
+* ``interleave``, ``rows`` - inner loops of copies; ``real_values`` - stored numbers as real ones
 * ``tiling`` - for planners: how iteration spaces are merged and cut into work items
 """

@@ -7,7 +7,7 @@ from libc.math cimport INFINITY
 from libc.stdint cimport int64_t
 
 from megengine_lite.kernels.common.arguments cimport Epilogue
-from megengine_lite.kernels.common.shared cimport LINE
+from megengine_lite.kernels.common.shared_constants cimport LINE
 from megengine_lite.kernels.common.simd cimport (
     BY_LANE, VREGS, VW, inlined, is_constant, outlined, prefetch_far, vf, vf_fma, vf_fma_lane, vf_load, vf_max, vf_min,
     vf_set1, vf_store, vf_zero,

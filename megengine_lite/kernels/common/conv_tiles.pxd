@@ -1,7 +1,7 @@
 # How work items divide the output of a direct convolution: which part of it an item is.
 from libc.stdint cimport int64_t
 
-from megengine_lite.kernels.common.shared cimport TILE_BLOCKS
+from megengine_lite.kernels.common.shared_constants cimport TILE_BLOCKS
 
 
 # The output of each group has `blocks` channel blocks, in `tiles`, and `rows` rows of `pixels`.

@@ -10,7 +10,7 @@
 from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t
 
 from megengine_lite.kernels.common.arguments cimport Requantize
-from megengine_lite.kernels.common.shared cimport OUT_BYTES, OUT_REAL, OUT_SUM
+from megengine_lite.kernels.common.shared_constants cimport OUT_BYTES, OUT_REAL, OUT_SUM
 from megengine_lite.kernels.common.simd cimport (
     VW, inlined, outlined, vf, vf_load, vf_max, vf_min, vf_product, vf_set1, vf_store, vf_to_vi, vf_to_vi_any,
     vf_trunc, vi, vi_load, vi_load_s8, vi_max, vi_set1, vi_store, vi_store4_s8, vi_store_8, vi_store_s8, vi_to_vf,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from megengine_lite.kernels.common.shared import LINE, MAX_DIMS, WIDEST
+from megengine_lite.kernels.common.shared_constants import LINE, MAX_DIMS, WIDEST
 
 ITEM = 4  # bytes of a float32
 # Floats of a tile: small enough for several intermediate results in a first-level cache of 32 KiB, large enough to

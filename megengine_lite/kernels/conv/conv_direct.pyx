@@ -12,7 +12,7 @@ from libc.stdint cimport int64_t
 from megengine_lite.kernels.common.block cimport FAR, BlockOutput, BlockSum, conv_row, set_activation
 from megengine_lite.kernels.common.arguments cimport Epilogue, FilterWindow, Strides
 from megengine_lite.kernels.common.conv_tiles cimport Division, Part, division, part_of
-from megengine_lite.kernels.common.shared cimport TILE_BLOCKS
+from megengine_lite.kernels.common.shared_constants cimport TILE_BLOCKS
 from megengine_lite.kernels.common.simd cimport VW, outlined
 from megengine_lite.kernels.common.vmath cimport ACT_NONE
 

@@ -9,7 +9,7 @@ from libc.string cimport memcpy, memset
 
 from megengine_lite.kernels.common.block cimport SPARE_TAPS, TABLE, BlockOutput, BlockSum, conv_row, set_activation
 from megengine_lite.kernels.common.arguments cimport Epilogue, FilterWindow, Strides
-from megengine_lite.kernels.common.shared cimport TILE_BLOCKS
+from megengine_lite.kernels.common.shared_constants cimport TILE_BLOCKS
 from megengine_lite.kernels.common.simd cimport VW, outlined
 
 

@@ -2,7 +2,7 @@
 
 from libc.stdint cimport int64_t
 
-from megengine_lite.kernels.common.shared cimport TILE_BLOCKS
+from megengine_lite.kernels.common.shared_constants cimport TILE_BLOCKS
 from megengine_lite.kernels.common.simd cimport VW, inlined
 
 cdef enum:

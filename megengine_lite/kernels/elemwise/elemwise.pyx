@@ -14,7 +14,7 @@ from libc.string cimport memset
 from megengine_lite.kernels.elemwise cimport elemwise_modes as M
 from megengine_lite.kernels.elemwise.elemwise_modes cimport mode1, mode2, mode3
 from megengine_lite.kernels.common.rows cimport copy_row, fill_row, stream_row
-from megengine_lite.kernels.common.shared cimport MAX_DIMS
+from megengine_lite.kernels.common.shared_constants cimport MAX_DIMS
 from megengine_lite.kernels.common.simd cimport (
     VW, inlined, stream_end, vf, vf_load, vf_load_n, vf_product, vf_store, vf_store_n,
 )

@@ -8,10 +8,10 @@ a single element if its step is 0.
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t
 from libc.string cimport memcpy
 
-from megengine_lite.kernels.common.real cimport (
+from megengine_lite.kernels.common.real_values cimport (
     Format, item_size, load_real, load_some, store_stored, to_stored,
 )
-from megengine_lite.kernels.common.shared cimport KIND_F32
+from megengine_lite.kernels.common.shared_constants cimport KIND_F32
 from megengine_lite.kernels.common.simd cimport (
     VW, bytes_lookup, inlined, outlined, vf, vf_max, vf_min, vf_product, vf_set1, vf_store, vi, vi_set1,
 )

@@ -3,7 +3,7 @@
 from libc.stdint cimport int32_t, int64_t
 
 from megengine_lite.kernels.common.arguments cimport Sampling
-from megengine_lite.kernels.common.shared cimport KIND_F32, SAMPLE_PIXELS
+from megengine_lite.kernels.common.shared_constants cimport KIND_F32, SAMPLE_PIXELS
 from megengine_lite.kernels.common.simd cimport (
     VW, inlined, vf, vf_eq, vf_fma, vf_load, vf_select, vf_set1, vf_store, vf_zero, vi, vi_first,
 )

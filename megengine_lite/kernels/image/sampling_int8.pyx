@@ -7,8 +7,8 @@ from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint32_t
 from libc.string cimport memcpy
 
 from megengine_lite.kernels.common.arguments cimport Sampling
-from megengine_lite.kernels.common.real cimport to_stored
-from megengine_lite.kernels.common.shared cimport (
+from megengine_lite.kernels.common.real_values cimport to_stored
+from megengine_lite.kernels.common.shared_constants cimport (
     AT_FINE_AFFINE, AT_FINE_PERSPECTIVE, KIND_F32, KIND_S8, KIND_U8, SAMPLE_PIXELS,
 )
 from megengine_lite.kernels.common.simd cimport (

@@ -11,7 +11,7 @@ from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t
 from libc.string cimport memcpy, memset
 
 from megengine_lite.kernels.common.arguments cimport Sampling
-from megengine_lite.kernels.common.shared cimport (
+from megengine_lite.kernels.common.shared_constants cimport (
     AT_AFFINE, AT_FINE_AFFINE, AT_FINE_PERSPECTIVE, AT_MAP, AT_PERSPECTIVE, KIND_F32, KIND_U8,
     SAMPLE_PIXELS,
 )

@@ -15,7 +15,7 @@ from megengine_lite.kernels.common.block cimport (
 )
 from megengine_lite.kernels.common.interleave cimport zip_rows
 from megengine_lite.kernels.common.arguments cimport Epilogue
-from megengine_lite.kernels.common.shared cimport TILE_BLOCKS
+from megengine_lite.kernels.common.shared_constants cimport TILE_BLOCKS
 from megengine_lite.kernels.common.simd cimport (
     BY_LANE, VREGS, VW, inlined, outlined, prefetch_far, vf, vf_fma, vf_load, vf_load_n, vf_set1,
     vf_store, vf_store_n, vf_unzip_even, vf_unzip_odd, vf_zero,

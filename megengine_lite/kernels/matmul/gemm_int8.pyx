@@ -11,7 +11,7 @@ from libc.string cimport memcpy
 from megengine_lite.kernels.common.dot cimport FEW_PIXELS, MAX_SUMS, DotSum, block_pixels, dot_block_few, dot_block_of
 from megengine_lite.kernels.common.arguments cimport Requantize
 from megengine_lite.kernels.common.requantize cimport Int8Output, read_output, result_size, store_sums
-from megengine_lite.kernels.common.shared cimport QUAD, TILE_BLOCKS
+from megengine_lite.kernels.common.shared_constants cimport QUAD, TILE_BLOCKS
 from megengine_lite.kernels.common.simd cimport DOT_UNSIGNED, VW, inlined, outlined
 
 

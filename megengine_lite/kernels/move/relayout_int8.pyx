@@ -2,7 +2,7 @@
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t
 
-from megengine_lite.kernels.common.real cimport Format, item_size, load_real, load_some, to_stored
+from megengine_lite.kernels.common.real_values cimport Format, item_size, load_real, load_some, to_stored
 from megengine_lite.kernels.common.simd cimport (
     VW, outlined, vf, vf_set1, vf_store_n, vi, vi_load, vi_set1, vi_store,
 )

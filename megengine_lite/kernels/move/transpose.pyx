@@ -5,7 +5,7 @@ from libc.string cimport memcpy
 
 from megengine_lite.kernels.common.interleave cimport deinterleave, interleave, zip_rows
 from megengine_lite.kernels.common.rows cimport copy_row, stream_row
-from megengine_lite.kernels.common.shared cimport LINE, MAX_DIMS
+from megengine_lite.kernels.common.shared_constants cimport LINE, MAX_DIMS
 from megengine_lite.kernels.common.simd cimport (
     VW, inlined, prefetch, stream_end, vf, vf_load, vf_load_n, vf_store, vf_store_n, vf_stream, vf_unzip_even, vf_zero,
 )

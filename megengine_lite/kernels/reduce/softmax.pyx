@@ -5,7 +5,7 @@ from libc.stdint cimport int64_t, uintptr_t
 
 from megengine_lite.kernels.common.lanes cimport max_lanes, sum_lanes
 from megengine_lite.kernels.common.rows cimport fill_row, stream_row
-from megengine_lite.kernels.common.shared cimport LINE
+from megengine_lite.kernels.common.shared_constants cimport LINE
 from megengine_lite.kernels.common.simd cimport (
     VW, prefetch, stream_end, vf, vf_load, vf_load_n, vf_max, vf_select, vf_set1, vf_store, vf_store_n, vf_stream,
     vf_zero, vi, vi_first,

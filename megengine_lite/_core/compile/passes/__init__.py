@@ -25,9 +25,9 @@ from megengine_lite._core.compile.passes import (
     simplify,
     widen_float16,
 )
-from megengine_lite._core.config import SessionConfig
 from megengine_lite._core.ir.describe import describe_graph
 from megengine_lite._core.ir.graph import ConstantPool, Graph
+from megengine_lite._core.session_config import SessionConfig
 from megengine_lite._core.system import debug
 
 __all__ = ["run"]

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Generic
 
-from megengine_lite._core.config import AlgoPolicy, Problem
 from megengine_lite._core.ir.graph import AnyNode
 from megengine_lite._core.operators.base import label
+from megengine_lite._core.session_config import AlgoPolicy, Problem
 from megengine_lite._core.system.suggest import choices
 from megengine_lite.errors import LiteValueError
 

@@ -52,7 +52,7 @@ def parse_cache(data: bytes) -> Categories:
     try:
         return _parse(data)
     except ModelFormatError:
-        from megengine_lite._core.formats.foreign import recognise
+        from megengine_lite._core.formats.foreign_files import recognise
 
         kind = recognise(data)
         if kind is None or kind.noun == "a cache of algorithms":

@@ -10,7 +10,7 @@ from megengine_lite._core.cpu.algorithms.algorithm import Algorithm, AlgorithmTa
 from megengine_lite._core.cpu.isa import CostFactors
 from megengine_lite._core.cpu.kernel_set import KernelSet
 from megengine_lite._core.ir.fused_quantized import MAX_IMAGE_CHANNELS
-from megengine_lite.kernels.common.shared import TILE_BLOCKS
+from megengine_lite.kernels.common.shared_constants import TILE_BLOCKS
 
 
 @dataclass(frozen=True, slots=True)

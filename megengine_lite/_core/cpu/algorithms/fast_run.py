@@ -6,13 +6,13 @@ from collections.abc import Callable, Container
 from time import perf_counter_ns
 
 import megengine_lite._core.system.processor as cpu
-from megengine_lite._core.config import Measurements, Problem
 from megengine_lite._core.cpu.algorithms.algorithm import Algorithm, AlgorithmTable, candidates, choose
 from megengine_lite._core.cpu.algorithms.cache import CACHE, Timing, category_name
 from megengine_lite._core.cpu.arena import aligned_bytes, assign_offsets
 from megengine_lite._core.cpu.lowering import Lowering, Step
 from megengine_lite._core.cpu.program import Program
 from megengine_lite._core.ir.graph import Graph, Node
+from megengine_lite._core.session_config import Measurements, Problem
 from megengine_lite.log import logger
 
 # A candidate is timed until it has run this often and this long; the best run counts.

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from megengine_lite._core.config import AlgoPolicy
 from megengine_lite._core.cpu.algorithms.algorithm import AlgorithmTable
 from megengine_lite._core.cpu.algorithms.convolution import CONV_F32, CONV_INT8
 from megengine_lite._core.cpu.algorithms.matmul import MATMUL_F32
+from megengine_lite._core.session_config import AlgoPolicy
 from megengine_lite._core.system.suggest import choices
 from megengine_lite.errors import LiteValueError
 

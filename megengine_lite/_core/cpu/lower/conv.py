@@ -24,7 +24,7 @@ from megengine_lite._core.cpu.lowering import Lowering, Ref, Tensor, blocked_str
 from megengine_lite._core.cpu.packing import float32 as packing
 from megengine_lite._core.ir.fused import FusedConv
 from megengine_lite._core.ir.graph import Node, Var
-from megengine_lite.kernels.common.shared import TILE_BLOCKS
+from megengine_lite.kernels.common.shared_constants import TILE_BLOCKS
 
 # Of a core's second-level cache: what one pass over weights or inputs may fill.
 PASS_BYTES = 512 * 1024

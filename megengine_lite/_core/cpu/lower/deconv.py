@@ -19,7 +19,7 @@ from megengine_lite._core.cpu.lowering import Lowering, Ref, Tensor, blocked_str
 from megengine_lite._core.cpu.packing import float32 as packing
 from megengine_lite._core.ir.graph import Constant, Node, Var
 from megengine_lite._core.ir.params import ConvolutionMode
-from megengine_lite.kernels.common.shared import TILE_BLOCKS
+from megengine_lite.kernels.common.shared_constants import TILE_BLOCKS
 
 MAX_PHASES = 64  # each is a step with weights of its own
 

@@ -13,8 +13,8 @@ from megengine_lite._core.ir.dtype import INT32
 from megengine_lite._core.ir.graph import Node, Var
 from megengine_lite._core.ir.image_layouts import dense_strides
 from megengine_lite._core.operators.base import fail
+from megengine_lite._core.operators.checks import broadcasts_to, index_error
 from megengine_lite._core.operators.index_selection import Scalars, Vectors, select
-from megengine_lite._core.operators.values import broadcasts_to, index_error
 
 
 def lower_take(ctx: Lowering, node: Node) -> bool | None:

@@ -29,7 +29,7 @@ from megengine_lite._core.ir.graph import Constant, ConstantPool, Node
 from megengine_lite._core.ir.params import ConvBiasNonlineMode, ConvolutionMode, ConvolutionSparse
 from megengine_lite._core.ir.quantize import keeps_sums
 from megengine_lite._core.operators.conv_types import sum_scale
-from megengine_lite.kernels.common.shared import QUAD, TILE_BLOCKS
+from megengine_lite.kernels.common.shared_constants import QUAD, TILE_BLOCKS
 
 FLIP = -0x7F7F7F80  # 0x80 in every byte: signed <-> unsigned
 _CHANNEL_WISE_SIZES = (2, 3, 5, 7)

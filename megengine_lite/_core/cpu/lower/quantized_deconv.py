@@ -22,7 +22,7 @@ from megengine_lite._core.cpu.packing.float32 import merge_groups, pad_channels
 from megengine_lite._core.ir.graph import Node
 from megengine_lite._core.ir.params import ConvolutionMode
 from megengine_lite._core.operators.conv_types import product_scale
-from megengine_lite.kernels.common.shared import TILE_BLOCKS
+from megengine_lite.kernels.common.shared_constants import TILE_BLOCKS
 
 
 def lower_quantized_deconv(ctx: Lowering, node: Node) -> bool | None:

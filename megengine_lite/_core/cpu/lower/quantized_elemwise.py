@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from megengine_lite._core.cpu.lower.copying import view_of
-from megengine_lite._core.cpu.lower.iteration import IterationSpace, iteration_space
+from megengine_lite._core.cpu.lower.quantized_iteration import IterationSpace, iteration_space
 from megengine_lite._core.cpu.lower.requantize import (
     is_storable,
     source_arguments,

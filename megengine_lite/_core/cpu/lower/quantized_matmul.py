@@ -16,7 +16,7 @@ from megengine_lite._core.ir.fused_quantized import QuantizedMatMul
 from megengine_lite._core.ir.graph import Node, Var
 from megengine_lite._core.ir.image_layouts import round_up
 from megengine_lite._core.operators.conv_types import product_scale
-from megengine_lite.kernels.common.shared import QUAD, TILE_BLOCKS
+from megengine_lite.kernels.common.shared_constants import QUAD, TILE_BLOCKS
 
 
 def lower_int8_matmul(ctx: Lowering, node: Node) -> bool | None:

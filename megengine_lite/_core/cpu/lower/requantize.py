@@ -10,7 +10,7 @@ from megengine_lite._core.ir.dtype import INT8_OPERANDS, SIGNED_INT8, UNSIGNED_I
 from megengine_lite._core.ir.fused import NONLINEARITIES, ActivationCode
 from megengine_lite._core.ir.params import ConvBiasNonlineMode, ElemwiseMultiTypeMode
 from megengine_lite._core.ir.quantize import keeps_sums
-from megengine_lite.kernels.common.shared import OutputKind, StorageKind
+from megengine_lite.kernels.common.shared_constants import OutputKind, StorageKind
 
 _C = DTypeCode
 # Reciprocals of scales below this overflow.

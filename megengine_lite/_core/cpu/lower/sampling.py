@@ -22,9 +22,9 @@ from megengine_lite._core.ir.image_layouts import (
 )
 from megengine_lite._core.ir.params import BorderMode, InterpolationMode
 from megengine_lite._core.operators.base import fail
-from megengine_lite._core.operators.image import image_format, outside_value
+from megengine_lite._core.operators.image_helpers import image_format, outside_value
 from megengine_lite._core.operators.warp import FINE_WEIGHTS, Warp, WarpAffine, WarpPerspective
-from megengine_lite.kernels.common.shared import SAMPLE_PIXELS, Positions
+from megengine_lite.kernels.common.shared_constants import SAMPLE_PIXELS, Positions
 
 _LARGEST_EXTENT = 1 << 24  # numbers of pixels are exact in float32
 _LARGEST_PLANE = 1 << 31  # places in a plane are int32

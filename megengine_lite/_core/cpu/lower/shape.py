@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-from megengine_lite._core.cpu.lower.channels import lower_channel_gather
 from megengine_lite._core.cpu.lower.copying import (
     View,
     emit_concat,
@@ -14,6 +13,7 @@ from megengine_lite._core.cpu.lower.copying import (
     numpy_views,
     view_of,
 )
+from megengine_lite._core.cpu.lower.gather_channels import lower_channel_gather
 from megengine_lite._core.cpu.lowering import Lowering
 from megengine_lite._core.ir.fused import ChannelGather
 from megengine_lite._core.ir.graph import Node, Var

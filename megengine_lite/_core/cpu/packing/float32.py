@@ -13,7 +13,7 @@ import numpy as np
 from megengine_lite._core.cpu.kernel_call import KernelCall
 from megengine_lite._core.cpu.kernel_set import KernelSet
 from megengine_lite._core.system.memory import ALIGNMENT
-from megengine_lite.kernels.common.shared import TILE_BLOCKS
+from megengine_lite.kernels.common.shared_constants import TILE_BLOCKS
 
 
 def aligned_empty(size: int) -> np.ndarray:

@@ -10,7 +10,7 @@ import numpy as np
 
 from megengine_lite._core.cpu.packing.float32 import aligned_empty
 from megengine_lite._core.ir.image_layouts import round_up
-from megengine_lite.kernels.common.shared import QUAD, TILE_BLOCKS
+from megengine_lite.kernels.common.shared_constants import QUAD, TILE_BLOCKS
 
 
 def split_int8(w: np.ndarray, least: int = 1) -> np.ndarray:

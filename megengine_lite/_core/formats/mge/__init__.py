@@ -5,6 +5,6 @@
     bytes ─► reader ─► schema_v1 | schema_v2 ─► records ─► build ─► LoadedModel
     Graph ─► to_record ─► records ─► writer_v2 ─► bytes
 
-Start with ``load``. ``tables`` reads what both generations share, ``history`` knows what older releases wrote
+Start with ``load``. ``shared_tables`` reads what both generations share, ``history`` knows what older releases wrote
 differently, ``repair`` mends graphs that older releases damaged.
 """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from megengine_lite._core.formats.loaded_model import Metadata
 from megengine_lite._core.formats.mge.history import Release, release_of
 from megengine_lite._core.formats.mge.records import ModelRecord, OperatorRecord
-from megengine_lite._core.formats.mge.tables import (
+from megengine_lite._core.formats.mge.shared_tables import (
     LEAST_OPERATOR,
     read_dtype,
     read_optional_dtype,

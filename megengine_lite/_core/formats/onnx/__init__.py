@@ -8,7 +8,7 @@
 Start with ``load``. ``importer`` walks the nodes, ``operators`` has a converter for each operator of ONNX, which makes
 nodes by ``graph_builder``. That also describes how scalars and int64 are represented, which tensors here do not have,
 and infers shapes where a converter asks. ``branches`` are those of ``If``, ``declarations`` compares values with what
-the model says of them, ``values`` and ``external`` give the values of tensors.
+the model says of them, ``tensors`` and ``external_files`` give the values of tensors.
 
 ``export`` is the way back: a converter for each operator of ours, which makes nodes of ONNX.
 

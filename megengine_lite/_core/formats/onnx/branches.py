@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from megengine_lite._core.formats.onnx.graph_builder import GraphBuilder, Value
 from megengine_lite._core.formats.onnx.messages import ElementType
-from megengine_lite._core.formats.onnx.values import DTYPES
+from megengine_lite._core.formats.onnx.tensors import DTYPES
 from megengine_lite._core.ir.dtype import DType
 from megengine_lite._core.ir.graph import AnyNode, AnyVar, ModelGraph, TensorSpec
 from megengine_lite.errors import UnsupportedOperatorError

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from megengine_lite._core.formats.onnx.messages import ElementType
-from megengine_lite._core.formats.onnx.values import DTYPES, KINDS
+from megengine_lite._core.formats.onnx.tensors import DTYPES, KINDS
 from megengine_lite._core.ir import params
 from megengine_lite._core.ir.declared_shape import DeclaredShape
 from megengine_lite._core.ir.dtype import FLOAT32, INT32, INT64, DType

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from megengine_lite._core.formats.loaded_model import LoadedModel
 from megengine_lite._core.formats.onnx.branches import Branch, LaterBranch, OutputForm
 from megengine_lite._core.formats.onnx.declarations import Declarations
-from megengine_lite._core.formats.onnx.external import ExternalFiles
+from megengine_lite._core.formats.onnx.external_files import ExternalFiles
 from megengine_lite._core.formats.onnx.graph_builder import GraphBuilder, Length, Value
 from megengine_lite._core.formats.onnx.messages import (
     AttributeProto,
@@ -30,7 +30,7 @@ from megengine_lite._core.formats.onnx.messages import (
 from megengine_lite._core.formats.onnx.operators import find_converter, first_version
 from megengine_lite._core.formats.onnx.operators.table import NEWEST, OLDEST, STANDARD, Call, NeedsShapes, NotConverted
 from megengine_lite._core.formats.onnx.ordering import in_order, label_of, names_read
-from megengine_lite._core.formats.onnx.values import DTYPES, element_type, shape_of, tensor_constant
+from megengine_lite._core.formats.onnx.tensors import DTYPES, element_type, shape_of, tensor_constant
 from megengine_lite._core.ir import onnx_params
 from megengine_lite._core.ir.declared_shape import DeclaredShape
 from megengine_lite._core.ir.dtype import FLOAT32, INT32

@@ -6,7 +6,7 @@ import os
 from typing import Any
 
 from megengine_lite._core.formats.loaded_model import LoadedModel
-from megengine_lite._core.formats.onnx.external import ExternalFiles
+from megengine_lite._core.formats.onnx.external_files import ExternalFiles
 from megengine_lite._core.formats.onnx.reader import read_model
 from megengine_lite._core.formats.wire.cursor import Cursor
 

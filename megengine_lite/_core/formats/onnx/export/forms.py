@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from megengine_lite._core.formats.onnx.export.graph_writer import GraphWriter, OnnxValue
 from megengine_lite._core.formats.onnx.export.rounding import round_half_away
-from megengine_lite._core.formats.onnx.export.writing import GraphWriter, OnnxValue
 from megengine_lite._core.formats.onnx.messages import ElementType
-from megengine_lite._core.formats.onnx.values import DTYPES
+from megengine_lite._core.formats.onnx.tensors import DTYPES
 from megengine_lite._core.ir.dtype import DType, DTypeCode
 from megengine_lite._core.ir.graph import Constant
 from megengine_lite._core.ir.image_layouts import Format, block_size, stored_axes, to_nchw

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from megengine_lite._core.formats.onnx.export.forms import Forms, Layout
-from megengine_lite._core.formats.onnx.export.writing import GraphWriter, OnnxValue
+from megengine_lite._core.formats.onnx.export.graph_writer import GraphWriter, OnnxValue
 from megengine_lite._core.formats.onnx.messages import ElementType
 from megengine_lite._core.ir.dtype import DType
 from megengine_lite._core.ir.graph import AnyNode, AnyVar, TensorSpec

@@ -7,7 +7,7 @@ import numpy as np
 from megengine_lite._core.formats.onnx.graph_builder import Length, Value
 from megengine_lite._core.formats.onnx.messages import ElementType
 from megengine_lite._core.formats.onnx.operators.table import Call, NeedsShapes, NotConverted, converts
-from megengine_lite._core.formats.onnx.values import DTYPES, element_type
+from megengine_lite._core.formats.onnx.tensors import DTYPES, element_type
 from megengine_lite._core.ir import params
 from megengine_lite.errors import UnsupportedOperatorError
 

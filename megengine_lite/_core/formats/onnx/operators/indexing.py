@@ -7,7 +7,7 @@ import numpy as np
 from megengine_lite._core.formats.onnx.graph_builder import GraphBuilder, Value, check_same_kind
 from megengine_lite._core.formats.onnx.messages import ElementType
 from megengine_lite._core.formats.onnx.operators.table import Call, NeedsShapes, converts
-from megengine_lite._core.formats.onnx.values import DTYPES
+from megengine_lite._core.formats.onnx.tensors import DTYPES
 from megengine_lite._core.ir import params
 from megengine_lite._core.ir.dtype import INT32
 from megengine_lite._core.ir.onnx_params import AlongAxis, GatherND, Scatter, SortedTopK

@@ -6,7 +6,7 @@ from megengine_lite._core.formats.onnx.graph_builder import GraphBuilder, Value,
 from megengine_lite._core.formats.onnx.messages import ElementType
 from megengine_lite._core.formats.onnx.operators.reductions import reduced
 from megengine_lite._core.formats.onnx.operators.table import Call, NotConverted, converts
-from megengine_lite._core.formats.onnx.values import DTYPES
+from megengine_lite._core.formats.onnx.tensors import DTYPES
 from megengine_lite._core.ir import params
 from megengine_lite._core.ir.params import BNFwdMode, BNParamDim, ElemwiseMode, ReduceMode
 

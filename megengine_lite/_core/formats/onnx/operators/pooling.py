@@ -12,7 +12,7 @@ from megengine_lite._core.formats.onnx.operators.convolution import (
 )
 from megengine_lite._core.formats.onnx.operators.reductions import reduced
 from megengine_lite._core.formats.onnx.operators.table import Call, NotConverted, converts
-from megengine_lite._core.formats.onnx.values import DTYPES
+from megengine_lite._core.formats.onnx.tensors import DTYPES
 from megengine_lite._core.ir import params
 from megengine_lite._core.ir.dtype import INT64
 from megengine_lite._core.ir.onnx_params import OnnxPooling

@@ -11,7 +11,7 @@ from megengine_lite._core.formats.onnx.operators.constants import target_kind
 from megengine_lite._core.formats.onnx.operators.matrices import multiplied
 from megengine_lite._core.formats.onnx.operators.reductions import reduced
 from megengine_lite._core.formats.onnx.operators.table import Call, NotConverted, converts
-from megengine_lite._core.formats.onnx.values import DTYPES
+from megengine_lite._core.formats.onnx.tensors import DTYPES
 from megengine_lite._core.ir.onnx_params import OnnxMode
 from megengine_lite._core.ir.params import ElemwiseMode, ElemwiseMultiTypeMode, ReduceMode
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from megengine_lite._core.formats.onnx.graph_builder import GraphBuilder, Value
 from megengine_lite._core.formats.onnx.operators.table import Call, NotConverted, converts
-from megengine_lite._core.formats.onnx.values import DTYPES
+from megengine_lite._core.formats.onnx.tensors import DTYPES
 from megengine_lite._core.ir import params
 from megengine_lite._core.ir.graph import Var
 from megengine_lite._core.ir.onnx_params import Recurrent

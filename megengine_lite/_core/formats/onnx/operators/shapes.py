@@ -10,7 +10,7 @@ from megengine_lite._core.formats.onnx.graph_builder import GraphBuilder, Value,
 from megengine_lite._core.formats.onnx.messages import ElementType
 from megengine_lite._core.formats.onnx.operators.activations import flattened, product
 from megengine_lite._core.formats.onnx.operators.table import Call, NeedsShapes, NotConverted, converts
-from megengine_lite._core.formats.onnx.values import DTYPES
+from megengine_lite._core.formats.onnx.tensors import DTYPES
 from megengine_lite._core.ir import params
 from megengine_lite._core.ir.dtype import INT32, INT64
 from megengine_lite._core.ir.graph import AnyVar

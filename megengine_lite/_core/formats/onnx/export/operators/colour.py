@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from megengine_lite._core.formats.onnx.export.graph_writer import END, GraphWriter, OnnxValue
 from megengine_lite._core.formats.onnx.export.rounding import floor_div
 from megengine_lite._core.formats.onnx.export.table import NodeCall, exports
-from megengine_lite._core.formats.onnx.export.writing import END, GraphWriter, OnnxValue
 from megengine_lite._core.formats.onnx.messages import ElementType
 from megengine_lite._core.ir.params import CvtColorMode
 from megengine_lite._core.operators.colour import PLANAR

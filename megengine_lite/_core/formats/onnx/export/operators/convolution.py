@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from megengine_lite._core.formats.onnx.export.forms import Layout
+from megengine_lite._core.formats.onnx.export.graph_writer import OnnxValue
 from megengine_lite._core.formats.onnx.export.operators.functions import h_swish
 from megengine_lite._core.formats.onnx.export.table import NodeCall, NotExported, exports
-from megengine_lite._core.formats.onnx.export.writing import OnnxValue
 from megengine_lite._core.formats.onnx.messages import ElementType
 from megengine_lite._core.ir.dtype import DType
 from megengine_lite._core.ir.image_layouts import Format, to_nchw

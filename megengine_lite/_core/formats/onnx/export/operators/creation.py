@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from megengine_lite._core.formats.onnx.export.forms import STORED
+from megengine_lite._core.formats.onnx.export.graph_writer import OnnxValue
 from megengine_lite._core.formats.onnx.export.table import NodeCall, exports
-from megengine_lite._core.formats.onnx.export.writing import OnnxValue
 from megengine_lite._core.formats.onnx.messages import ElementType
 
 _E = ElementType

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 import numpy as np
 
 from megengine_lite._core.formats.onnx.export.forms import STORED, Layout, quantized_exactly
+from megengine_lite._core.formats.onnx.export.graph_writer import GraphWriter, OnnxValue
 from megengine_lite._core.formats.onnx.export.operators.functions import BOOLEAN, FLOAT, INTEGER, Function
 from megengine_lite._core.formats.onnx.export.rounding import floor_div
 from megengine_lite._core.formats.onnx.export.table import NodeCall, NotExported, exports
-from megengine_lite._core.formats.onnx.export.writing import GraphWriter, OnnxValue
 from megengine_lite._core.formats.onnx.messages import ElementType
 from megengine_lite._core.ir.dtype import BOOL
 from megengine_lite._core.ir.image_layouts import block_size, stored_axes

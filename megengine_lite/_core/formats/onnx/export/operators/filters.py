@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from megengine_lite._core.formats.onnx.export.graph_writer import GraphWriter, OnnxValue
 from megengine_lite._core.formats.onnx.export.operators.convolution import activated, plain_filter, window_attributes
 from megengine_lite._core.formats.onnx.export.table import NodeCall, NotExported, exports
-from megengine_lite._core.formats.onnx.export.writing import GraphWriter, OnnxValue
 from megengine_lite._core.formats.onnx.messages import ElementType
 from megengine_lite._core.ir.dtype import DTypeCode
 from megengine_lite._core.ir.image_layouts import Format

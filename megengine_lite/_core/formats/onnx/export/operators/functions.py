@@ -6,8 +6,8 @@ import math
 from collections.abc import Callable
 from typing import TypeAlias
 
+from megengine_lite._core.formats.onnx.export.graph_writer import GraphWriter, OnnxValue
 from megengine_lite._core.formats.onnx.export.rounding import expm1, floor_div, log1p, round_half_away
-from megengine_lite._core.formats.onnx.export.writing import GraphWriter, OnnxValue
 from megengine_lite._core.formats.onnx.messages import ElementType
 from megengine_lite._core.ir.params import ElemwiseMode
 

@@ -7,16 +7,16 @@ from typing import Any
 import numpy as np
 
 from megengine_lite._core.formats.onnx.export.forms import STORED
+from megengine_lite._core.formats.onnx.export.graph_writer import OnnxValue
 from megengine_lite._core.formats.onnx.export.operators.sampling import sample
 from megengine_lite._core.formats.onnx.export.rounding import round_half_away
 from megengine_lite._core.formats.onnx.export.table import NodeCall, NotExported, exports
-from megengine_lite._core.formats.onnx.export.writing import OnnxValue
 from megengine_lite._core.formats.onnx.messages import ElementType
 from megengine_lite._core.ir.dtype import DType, DTypeCode
 from megengine_lite._core.ir.image_layouts import Format, block_size, stored_axes
 from megengine_lite._core.ir.params import BorderMode, InterpolationMode
 from megengine_lite._core.ir.params import RelayoutFormatMode as Relayout
-from megengine_lite._core.operators.image import image_format, image_formats, outside_value
+from megengine_lite._core.operators.image_helpers import image_format, image_formats, outside_value
 from megengine_lite._core.operators.relayout import image_layouts
 from megengine_lite._core.operators.resize import Taps, cuts_fractions, has_cv_variant, image_taps
 from megengine_lite._core.operators.warp import border_value, has_fine_steps

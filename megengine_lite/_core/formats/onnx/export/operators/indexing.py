@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from megengine_lite._core.formats.onnx.export.graph_writer import BEGIN, END, OnnxValue
 from megengine_lite._core.formats.onnx.export.table import NodeCall, NotExported, exports
-from megengine_lite._core.formats.onnx.export.writing import BEGIN, END, OnnxValue
 from megengine_lite._core.formats.onnx.messages import ElementType
 from megengine_lite._core.operators import REGISTRY
 

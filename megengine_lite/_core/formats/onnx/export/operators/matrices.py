@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from megengine_lite._core.formats.onnx.export.graph_writer import OnnxValue
 from megengine_lite._core.formats.onnx.export.table import NodeCall, NotExported, exports
-from megengine_lite._core.formats.onnx.export.writing import OnnxValue
 from megengine_lite._core.formats.onnx.messages import ElementType
 from megengine_lite._core.ir.params import MatrixMulFormat
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from megengine_lite._core.formats.onnx.export.graph_writer import GraphWriter, OnnxValue
 from megengine_lite._core.formats.onnx.export.table import NodeCall, exports
-from megengine_lite._core.formats.onnx.export.writing import GraphWriter, OnnxValue
 from megengine_lite._core.formats.onnx.messages import ElementType
 from megengine_lite._core.ir.image_layouts import Format
 from megengine_lite._core.ir.params import BNFwdMode

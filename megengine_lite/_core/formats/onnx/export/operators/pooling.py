@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
+from megengine_lite._core.formats.onnx.export.graph_writer import OnnxValue
 from megengine_lite._core.formats.onnx.export.operators.convolution import window_attributes
 from megengine_lite._core.formats.onnx.export.rounding import round_half_away, truncated
 from megengine_lite._core.formats.onnx.export.table import NodeCall, exports
-from megengine_lite._core.formats.onnx.export.writing import OnnxValue
 from megengine_lite._core.formats.onnx.messages import ElementType
 from megengine_lite._core.ir.image_layouts import stored_axes
 from megengine_lite._core.ir.params import PoolingMode
-from megengine_lite._core.operators.image import image_format
+from megengine_lite._core.operators.image_helpers import image_format
 from megengine_lite._core.operators.pooling import pool_window
 from megengine_lite._core.operators.window import Window
 

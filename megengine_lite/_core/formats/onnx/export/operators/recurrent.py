@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from megengine_lite._core.formats.onnx.export.graph_writer import OnnxValue
 from megengine_lite._core.formats.onnx.export.table import NodeCall, NotExported, exports
-from megengine_lite._core.formats.onnx.export.writing import OnnxValue
 from megengine_lite._core.formats.onnx.messages import ElementType
 from megengine_lite._core.ir.params import RNNCellNonlineMode
 from megengine_lite._core.operators.recurrent import LayerWeights, split_weights

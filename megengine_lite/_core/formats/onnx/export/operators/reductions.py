@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from megengine_lite._core.formats.onnx.export.graph_writer import OnnxValue
 from megengine_lite._core.formats.onnx.export.table import NodeCall, NotExported, exports
-from megengine_lite._core.formats.onnx.export.writing import OnnxValue
 from megengine_lite._core.formats.onnx.messages import ElementType
 from megengine_lite._core.ir.params import INT_MAX, ReduceMode
 

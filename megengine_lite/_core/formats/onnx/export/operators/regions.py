@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from megengine_lite._core.formats.onnx.export.graph_writer import OnnxValue
 from megengine_lite._core.formats.onnx.export.operators.sampling import sample
 from megengine_lite._core.formats.onnx.export.rounding import round_half_away
 from megengine_lite._core.formats.onnx.export.table import NodeCall, NotExported, exports
-from megengine_lite._core.formats.onnx.export.writing import OnnxValue
 from megengine_lite._core.formats.onnx.messages import ElementType
 from megengine_lite._core.ir.params import BorderMode, ROIAlignMode, ROIPoolingMode
-from megengine_lite._core.operators.image import image_format
+from megengine_lite._core.operators.image_helpers import image_format
 
 _E = ElementType
 

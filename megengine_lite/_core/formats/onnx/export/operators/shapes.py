@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from megengine_lite._core.formats.onnx.export.graph_writer import OnnxValue
 from megengine_lite._core.formats.onnx.export.operators.elemwise import common_layout
 from megengine_lite._core.formats.onnx.export.table import NodeCall, NotExported, exports
-from megengine_lite._core.formats.onnx.export.writing import OnnxValue
 from megengine_lite._core.formats.onnx.messages import ElementType
 from megengine_lite._core.ir.image_layouts import block_size, stored_axes
 from megengine_lite._core.ir.known_shapes import KnownVar

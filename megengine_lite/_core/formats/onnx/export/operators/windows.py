@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from megengine_lite._core.formats.onnx.export.graph_writer import END, GraphWriter, OnnxValue
 from megengine_lite._core.formats.onnx.export.operators.convolution import window_attributes
 from megengine_lite._core.formats.onnx.export.operators.sampling import sample
 from megengine_lite._core.formats.onnx.export.table import NodeCall, NotExported, exports
-from megengine_lite._core.formats.onnx.export.writing import END, GraphWriter, OnnxValue
 from megengine_lite._core.formats.onnx.messages import ElementType
 from megengine_lite._core.ir.image_layouts import Format
 from megengine_lite._core.ir.params import BorderMode, ConvolutionMode

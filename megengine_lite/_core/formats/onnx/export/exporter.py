@@ -12,8 +12,8 @@ import numpy as np
 from megengine_lite._core.formats.onnx.export import DEFAULT_OPSET
 from megengine_lite._core.formats.onnx.export import operators as _operators
 from megengine_lite._core.formats.onnx.export.forms import STORED, Forms
+from megengine_lite._core.formats.onnx.export.graph_writer import GraphWriter, OnnxValue
 from megengine_lite._core.formats.onnx.export.table import CONVERTERS, NodeCall, NotExported
-from megengine_lite._core.formats.onnx.export.writing import GraphWriter, OnnxValue
 from megengine_lite._core.formats.onnx.messages import (
     Dimension,
     ElementType,

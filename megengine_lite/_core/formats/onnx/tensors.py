@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from megengine_lite._core.formats.onnx.external import ExternalFiles
+from megengine_lite._core.formats.onnx.external_files import ExternalFiles
 from megengine_lite._core.formats.onnx.messages import EXTERNAL, ElementType, TensorProto, type_name
 from megengine_lite._core.formats.stored_values import FileConstant, TensorRecord, bytes_of
 from megengine_lite._core.ir.dtype import (

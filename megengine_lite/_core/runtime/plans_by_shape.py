@@ -12,13 +12,13 @@ from collections.abc import Hashable, Iterable, Iterator, Mapping, Set
 
 from megengine_lite._core.compile.expand import expanded
 from megengine_lite._core.compile.infer import Lifetimes, NeedsExpansion, NeedsValue, Stage, infer_stage
-from megengine_lite._core.config import SessionConfig
 from megengine_lite._core.device.interface import Device
 from megengine_lite._core.device.plan import Plan, RunValue
 from megengine_lite._core.ir.graph import AnyNode, AnyVar, ConstantPool, ModelGraph, Spec, TensorSpec
+from megengine_lite._core.session_config import SessionConfig
 from megengine_lite._core.system import debug
 from megengine_lite._core.system.device_errors import errors_of
-from megengine_lite._core.system.limits import memory_limit
+from megengine_lite._core.system.memory_limit import memory_limit
 from megengine_lite.errors import LiteError
 
 # The share of the memory that outputs of kept plans may take.

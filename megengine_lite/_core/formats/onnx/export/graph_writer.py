@@ -15,7 +15,7 @@ from megengine_lite._core.formats.onnx.messages import (
     NodeProto,
     TensorProto,
 )
-from megengine_lite._core.formats.onnx.values import KINDS
+from megengine_lite._core.formats.onnx.tensors import KINDS
 from megengine_lite._core.formats.stored_values import bytes_of
 
 NUMPY = {kind: dtype for dtype, kind in KINDS.items()}

@@ -12,8 +12,8 @@ from megengine_lite._core.ir.dtype import INT32
 from megengine_lite._core.ir.graph import AnyNode, TensorSpec
 from megengine_lite._core.ir.quantize import from_float32, to_float32
 from megengine_lite._core.operators.base import Operator, fail, register
+from megengine_lite._core.operators.checks import check_count, check_float
 from megengine_lite._core.operators.facts import IMAGE
-from megengine_lite._core.operators.values import check_count, check_float
 from megengine_lite.errors import LiteValueError
 
 

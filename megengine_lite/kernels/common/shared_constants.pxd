@@ -1,4 +1,4 @@
-# The constants of shared.py: the build makes them (tools/kernel_tables.py).
+# The constants of shared_constants.py: the build makes them (tools/kernel_tables.py).
 include "shared_sizes.pxi"
 include "output_kind_numbers.pxi"
 include "storage_kind_numbers.pxi"

@@ -7,18 +7,18 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from megengine_lite._api.options import LiteIO, LiteOptions
-from megengine_lite._core.config import AlgoPolicy, SessionConfig
 from megengine_lite._core.device.interface import PLAN_SETTINGS, Device
 from megengine_lite._core.runtime.devices import device_count, get_device
 from megengine_lite._core.runtime.jobs import Exclusive
+from megengine_lite._core.session_config import AlgoPolicy, SessionConfig
 from megengine_lite._core.system.device_errors import errors_of
 from megengine_lite.errors import LiteValueError
 from megengine_lite.log import warn
 from megengine_lite.struct import LiteDeviceType
 
 if TYPE_CHECKING:
-    from megengine_lite._core.config import Measurements
     from megengine_lite._core.device.plan import Arena
+    from megengine_lite._core.session_config import Measurements
 
 # Options for layouts of images in blocks of channels.
 _BLOCKS = {"enable_nchw44": 4, "enable_nchw44_dot": 4, "enable_nchw88": 8}

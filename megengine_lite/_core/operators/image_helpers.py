@@ -9,7 +9,7 @@ from megengine_lite._core.ir.graph import AnyNode, TensorSpec
 from megengine_lite._core.ir.image_layouts import Format, nchw_shape, split_format
 from megengine_lite._core.ir.quantize import from_float32, round_half_away, to_float32
 from megengine_lite._core.operators.base import fail
-from megengine_lite._core.operators.values import to_integers
+from megengine_lite._core.operators.checks import to_integers
 
 
 def image_formats(node: AnyNode) -> tuple[Format, Format]:

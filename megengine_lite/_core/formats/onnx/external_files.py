@@ -6,7 +6,7 @@ import ntpath
 import os
 import posixpath
 
-from megengine_lite._core.formats.containers.source import open_source
+from megengine_lite._core.formats.containers.model_source import open_source
 from megengine_lite._core.formats.onnx.messages import TensorProto
 from megengine_lite._core.formats.wire.cursor import Cursor
 from megengine_lite.errors import ModelFormatError, brief

@@ -2,7 +2,7 @@
 from libc.stdint cimport int8_t, int32_t, int64_t
 from libc.string cimport memcpy
 
-from megengine_lite.kernels.common.shared cimport KIND_F32, KIND_S32, KIND_U8
+from megengine_lite.kernels.common.shared_constants cimport KIND_F32, KIND_S32, KIND_U8
 from megengine_lite.kernels.common.simd cimport (
     VW, vf, vf_load, vf_max, vf_min, vf_product, vf_set1, vf_store, vf_to_vi_any, vi, vi_load, vi_load_s8, vi_set1,
     vi_store, vi_store_8, vi_to_vf,
