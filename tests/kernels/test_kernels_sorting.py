@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+from support.guarded_memory import GuardedCall
 from support.one_node import INSTRUCTION_SETS, definition, run_blocked
 
+from megengine_lite._core.cpu.kernel_set import kernel_set
 from megengine_lite._core.ir.params import Argsort, ArgsortOrder, TopK, TopKMode
 
 
@@ -34,3 +36,37 @@ def test_first_of_each_row(dtype, k, mode, isa):
     actual, kernels = run_blocked("TopK", TopK(mode=mode), inputs, isa, {1}, plain={0})
     assert kernels == ["sort_rows_32"]
     np.testing.assert_array_equal(actual, definition("TopK", TopK(mode=mode), inputs, {1}))
+
+
+def sort(x, isa, descending=False):
+    """The rows of a matrix in order, and the places that their elements had."""
+    (rows, n), values, places = x.shape, np.zeros_like(x), np.full(x.shape, -1, np.int32)
+    kernels = kernel_set(isa)
+    GuardedCall(
+        kernels, "sort_rows_32", x=x, values=values, places=places, n=n, first=0, count=n,
+        descending=descending, is_float=x.dtype == np.float32, work=rows,
+        scratch=kernels.module("sorting").scratch_bytes(n),
+    ).run()  # fmt: skip
+    return values, places
+
+
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+@pytest.mark.parametrize("dtype", [np.float32, np.int32], ids=lambda d: d.__name__)
+@pytest.mark.parametrize("n", [1, 5, 48, 49, 3000])
+def test_rows_are_sorted_stably(n, dtype, isa):
+    rng = np.random.default_rng(0)
+    x = rng.integers(-n, n, (4, n)).astype(dtype)
+    x[1] = rng.integers(np.iinfo(np.int32).min, np.iinfo(np.int32).max, n).astype(np.int32).view(dtype)
+    order = np.argsort(x, axis=1, kind="stable")
+    for descending in (False, True):
+        expected = order[:, ::-1] if descending else order
+        values, places = sort(x, isa, descending)
+        np.testing.assert_array_equal(places, expected)
+        np.testing.assert_array_equal(values, np.take_along_axis(x, expected, 1))
+
+
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+def test_special_numbers_are_sorted_like_numpy_does(isa):
+    x = np.float32([[np.nan, 0, -0.0, np.inf, -np.inf, 1e-40, -1e-40, -np.nan, 0, -0.0] * 8])
+    _, places = sort(x, isa)
+    np.testing.assert_array_equal(places, np.argsort(x, axis=1, kind="stable"))

@@ -2,13 +2,11 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from support.definitions import float32, infer_opr, int32, run_opr
 
 from megengine_lite._core.ir.dtype import BOOL, FLOAT32, INT32
 from megengine_lite._core.ir.graph import DynamicSpec, TensorSpec
-from megengine_lite._core.ir.params import Argsort, ArgsortOrder, CondTake, CondTakeMode, Empty, NMSKeep, TopK, TopKMode
+from megengine_lite._core.ir.params import Argsort, ArgsortOrder, CondTake, CondTakeMode, Empty, TopK, TopKMode
 from megengine_lite._core.operators import REGISTRY
 from megengine_lite.errors import ShapeError
 
@@ -107,47 +105,3 @@ def test_non_zero():
     x = float32([0, 1, 0], [2, 0, -3])
     assert run_opr("NonZero", Empty(), x)[0].tolist() == [[0, 1, 1], [1, 0, 2]]
     assert run_opr("NonZero", Empty(), np.zeros((2, 2), np.int8))[0].shape == (2, 0)
-
-
-def iou(a, b):
-    width = min(a[2], b[2]) - max(a[0], b[0])
-    height = min(a[3], b[3]) - max(a[1], b[1])
-    overlap = max(width, 0) * max(height, 0)
-    return overlap / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - overlap)
-
-
-coordinate = st.integers(0, 8)
-
-
-@settings(max_examples=50)
-@given(st.lists(st.tuples(coordinate, coordinate, st.integers(1, 8), st.integers(1, 8)), max_size=8))
-def test_nms_keeps_what_overlaps_with_nothing_kept(raw):
-    boxes = [(x, y, x + w, y + h) for x, y, w, h in raw]
-    expected = []
-    for i, box in enumerate(boxes):
-        # 3/7 is no overlap of boxes of these sizes: nothing hangs on rounding
-        if all(iou(boxes[j], box) <= 0.4301 for j in expected):
-            expected.append(i)
-    array = np.array(boxes, np.float32).reshape(1, -1, 4)
-    kept, count = run_opr("NMSKeepMGB", NMSKeep(iou_thresh=0.4301, max_output=10), array, n_outputs=2)
-    assert count.tolist() == [len(expected)]
-    last = expected[-1] if expected else 0
-    assert kept.tolist() == [expected + [last] * (10 - len(expected))]
-
-
-def test_nms_stops_at_its_limit_and_works_on_batches():
-    box = [0, 0, 1, 1]
-    far = [[10 * i, 0, 10 * i + 1, 1] for i in range(4)]
-    boxes = np.array([far, [box] * 4], np.float32)
-    kept, count = run_opr("NMSKeepMGB", NMSKeep(iou_thresh=0.5, max_output=3), boxes, n_outputs=2)
-    assert kept.tolist() == [[0, 1, 2], [0, 0, 0]]
-    assert count.tolist() == [3, 1]
-    with pytest.raises(ShapeError, match="must be float32"):
-        run_opr("NMSKeepMGB", NMSKeep(max_output=1), boxes[..., :3], n_outputs=2)
-
-
-@pytest.mark.parametrize("boxes", [0, 4])
-def test_nms_that_keeps_nothing_counts_nothing(boxes):
-    kept, count = run_opr("NMSKeepMGB", NMSKeep(max_output=0), np.ones((2, boxes, 4), np.float32), n_outputs=2)
-    assert kept.shape == (2, 0)
-    assert count.tolist() == [0, 0]

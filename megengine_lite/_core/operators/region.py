@@ -1,4 +1,4 @@
-"""Pooling of regions of interest."""
+"""Regions of interest: pooling, and suppression of those that overlap."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from itertools import product
 import numpy as np
 
 from megengine_lite._core.ir import params
-from megengine_lite._core.ir.dtype import INT32
+from megengine_lite._core.ir.dtype import FLOAT32, INT32
 from megengine_lite._core.ir.graph import AnyNode, TensorSpec
 from megengine_lite._core.ir.image_layouts import from_nchw, layout_shape, to_nchw
 from megengine_lite._core.ir.params import BorderMode, ROIAlignMode, ROIPoolingMode
 from megengine_lite._core.ir.quantize import from_float32, round_half_away, to_float32
 from megengine_lite._core.operators.base import Operator, fail, register
-from megengine_lite._core.operators.checks import check_count
+from megengine_lite._core.operators.checks import check_count, check_ndim
 from megengine_lite._core.operators.facts import IMAGE, InFiles, InOriginal
 from megengine_lite._core.operators.image_helpers import image_format, image_shape, output_size
 from megengine_lite._core.operators.sampling import bilinear
@@ -151,3 +151,59 @@ class ROIPooling(Operator):
         first = np.nan_to_num(np.clip(np.floor(steps * size) + start, 0, length))
         last = np.nan_to_num(np.clip(np.ceil((steps + 1) * size) + start, 0, length))
         return list(zip(first.astype(int).tolist(), last.astype(int).tolist(), strict=True))
+
+
+@register
+class NMSKeepMGB(Operator):
+    """Non-maximum suppression of boxes that are sorted by falling score.
+
+    Input float32 [batch, n, 4] with x0, y0, x1, y1. Outputs int32 [batch, max_output] with the kept indexes, where
+    unused places repeat the last one, and int32 [batch] with their number. MegEngine writes max_output 0 for models
+    that were traced without boxes.
+    """
+
+    name = "NMSKeepMGB"
+    param = params.NMSKeep
+    in_original = InOriginal(type="NMSKeep", label="nms_keep")
+    n_outputs = 2
+    element_types = "float32"
+
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+        check_count(node, ins, 1)
+        batch, _, four = check_ndim(node, ins[0], 3, "the boxes")
+        if four != 4 or ins[0].dtype != FLOAT32:
+            raise fail(node, f"the boxes must be float32 [batch, n, 4], are {ins[0].dtype} {ins[0].shape}")
+        return [TensorSpec((batch, node.params.max_output), INT32), TensorSpec((batch,), INT32)]
+
+    def compute(
+        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+    ) -> list[np.ndarray]:
+        kept = np.zeros(out_specs[0].shape, np.int32)
+        count = np.zeros(out_specs[1].shape, np.int32)
+        for sample, boxes in enumerate(ins[0]):
+            found = _suppress(boxes, np.float32(node.params.iou_thresh), kept.shape[1])
+            count[sample] = len(found)
+            if found:
+                kept[sample] = found[-1]
+                kept[sample, : len(found)] = found
+        return [kept, count]
+
+
+def _suppress(boxes: np.ndarray, threshold: np.float32, limit: int) -> list[int]:
+    """Indexes of the boxes that overlap with no box kept before them."""
+    x0, y0, x1, y1 = boxes.T
+    area = (x1 - x0) * (y1 - y0)
+    alive = np.ones(len(boxes), np.bool_)
+    kept: list[int] = []
+    for i in range(len(boxes)):
+        if len(kept) == limit:
+            break
+        if not alive[i]:
+            continue
+        kept.append(i)
+        rest = slice(i + 1, None)
+        width = np.maximum(np.minimum(x1[i], x1[rest]) - np.maximum(x0[i], x0[rest]), 0)
+        height = np.maximum(np.minimum(y1[i], y1[rest]) - np.maximum(y0[i], y0[rest]), 0)
+        overlap = width * height
+        alive[rest] &= ~(overlap > (area[i] + area[rest] - overlap) * threshold)
+    return kept

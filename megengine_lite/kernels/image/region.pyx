@@ -1,7 +1,9 @@
-"""Pooling of regions of interest from blocked images: samples between pixels (align), or whole pixels (pool)."""
+"""Regions of interest: pooled from blocked images, by samples (align) or whole pixels (pool); overlapping ones dropped.
+"""
 
 from libc.math cimport ceilf, floorf, roundf
-from libc.stdint cimport int32_t, int64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t
+from libc.string cimport memset
 
 from megengine_lite.kernels.common.arguments cimport Strides
 from megengine_lite.kernels.common.simd cimport (
@@ -213,5 +215,64 @@ cdef void roi_pool_blocked_f32(const RoiPoolArgs* a, int64_t begin, int64_t end,
 
 
 MODES = (ROI_MAX, ROI_AVERAGE)  # of both; planners refuse all others
+
+
+# ---- suppression ---------------------------------------------------------------------------------------------------
+
+cdef struct NmsKeepArgs:
+    const float* boxes
+    int32_t* kept
+    int32_t* counts
+    int64_t n, limit
+    double threshold
+
+
+def nms_scratch_bytes(int64_t n):
+    """Bytes of scratch of nms_keep_f32: a mark for each box."""
+    return n
+
+
+cdef void nms_keep_f32(const NmsKeepArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+    """Indexes of boxes (x0, y0, x1, y1) that overlap with no box kept before them by more than `threshold`.
+
+    kept [batch][limit], filled up with the last index; counts [batch]. One work item = one sample. Scratch:
+    nms_scratch_bytes(n).
+    """
+    cdef int64_t n = a.n, limit = a.limit
+    cdef float threshold = <float>a.threshold
+    cdef uint8_t* gone = <uint8_t*>scratch
+    cdef int64_t sample, i, k, found
+    cdef float x0, y0, x1, y1, area, width, height, overlap, other
+    cdef const float* box
+    cdef const float* boxes
+    cdef int32_t* kept
+    for sample in range(begin, end):
+        boxes = a.boxes + sample * n * 4
+        kept = a.kept + sample * limit
+        memset(gone, 0, n)
+        found = 0
+        for i in range(n if limit else 0):
+            if gone[i]:
+                continue
+            kept[found] = <int32_t>i
+            found += 1
+            if found == limit:
+                break
+            x0 = boxes[4 * i]
+            y0 = boxes[4 * i + 1]
+            x1 = boxes[4 * i + 2]
+            y1 = boxes[4 * i + 3]
+            area = (x1 - x0) * (y1 - y0)
+            for k in range(i + 1, n):
+                box = boxes + 4 * k
+                width = min(x1, box[2]) - max(x0, box[0])
+                height = min(y1, box[3]) - max(y0, box[1])
+                overlap = (width if width > 0.0 else <float>0.0) * (height if height > 0.0 else <float>0.0)
+                other = (box[2] - box[0]) * (box[3] - box[1])
+                gone[k] |= overlap > (area + other - overlap) * threshold
+        a.counts[sample] = <int32_t>found
+        for k in range(found, limit):
+            kept[k] = kept[found - 1] if found else 0
+
 
 include "region_table.pxi"

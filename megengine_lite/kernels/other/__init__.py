@@ -3,7 +3,7 @@
 ::
 
     sums of matmul, state ─► recurrent ─► next state
-    rows ─► sorting ─► sorted rows, or the boxes that are kept
+    rows ─► sorting ─► sorted rows, and the places that their elements had
     probe ─► multiply-adds per second of this core, the yardstick of benchmarks/kernels.py
 
 Each module stands alone.

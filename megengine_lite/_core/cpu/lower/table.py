@@ -18,7 +18,6 @@ from megengine_lite._core.cpu.lower import (
     conv,
     conv_plain,
     deconv,
-    detection,
     elemwise,
     elemwise_chains,
     elemwise_int,
@@ -34,10 +33,12 @@ from megengine_lite._core.cpu.lower import (
     quantized_pooling,
     recurrent,
     reduce,
+    region,
     resize,
     sampling,
     shape,
     softmax,
+    sorting,
     typecvt,
 )
 from megengine_lite._core.ir.dtype import INT8_OPERANDS, STORED_IN_8_BITS, DType, DTypeCode
@@ -140,12 +141,12 @@ def _float32() -> Iterator[Row]:
         inputs=first, outputs=(_F32,),
     )  # fmt: skip
     yield from _rows("WarpAffine", sampling.lower_warp_affine, ("sample_f32",), inputs=first, outputs=(_F32,))
-    yield from _rows("ROIAlign", detection.lower_roi_align, ("roi_align_blocked_f32",), inputs=(_F32,), formats=_NCHW)
+    yield from _rows("ROIAlign", region.lower_roi_align, ("roi_align_blocked_f32",), inputs=(_F32,), formats=_NCHW)
     yield from _rows(
-        "ROIPooling", detection.lower_roi_pooling, ("roi_pool_blocked_f32",), inputs=(_F32, _F32, ANY),
+        "ROIPooling", region.lower_roi_pooling, ("roi_pool_blocked_f32",), inputs=(_F32, _F32, ANY),
         outputs=(_F32, ANY),
     )  # fmt: skip
-    yield from _rows("NMSKeepMGB", detection.lower_nms, ("nms_keep_f32",), inputs=(_F32,))
+    yield from _rows("NMSKeepMGB", region.lower_nms, ("nms_keep_f32",), inputs=(_F32,))
     cell = ("lstm_cell_f32",)
     yield from _rows("RNNCellForward", recurrent.lower_cell, _GEMM_F32, **only)
     yield from _rows("LSTMCellForward", recurrent.lower_cell, cell + _GEMM_F32, **only)
@@ -272,7 +273,7 @@ def _of_any_type() -> Iterator[Row]:
     yield from _rows("IndexingOneHot", indexing.lower_one_hot, ("gather_one_hot",), inputs=(ANY, _I32, ANY))
     yield from _rows("Images2Neibs", images2neibs.lower_images2neibs, ("copy_windows",))
     yield from _rows("SetSubtensor", indexing.lower_set, _COPY)
-    yield from _rows("Argsort TopK", detection.lower_sort, ("sort_rows_32",), inputs=(_F32 | _I32, ANY))
+    yield from _rows("Argsort TopK", sorting.lower_sort, ("sort_rows_32",), inputs=(_F32 | _I32, ANY))
 
 
 TABLE = DispatchTable((*_float32(), *_elementwise(), *_conversions(), *_int8(), *_integers(), *_of_any_type()))

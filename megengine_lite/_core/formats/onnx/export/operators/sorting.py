@@ -90,31 +90,3 @@ def _non_zero(call: NodeCall) -> None:
     w, dtype = call.writer, call.dtype(0)
     x = call.real(0) if dtype.is_float or dtype.is_quantized else call.stored(0)
     call.give_index(w.op("NonZero", w.as_kind(x, _E.BOOL), kind=_E.INT64))
-
-
-@exports("NMSKeepMGB")
-def _suppression(call: NodeCall) -> None:
-    """Boxes come sorted, so that scores are falling numbers. Places behind the kept ones repeat the last one."""
-    w, limit = call.writer, call.params.max_output
-    boxes = call.real(0)
-    batch, n = w.size(boxes, 0), w.size(boxes, 1)
-    if not limit:
-        call.give(w.filled(w.joined([batch, w.integers(0)]), np.int32(0)))
-        call.give(w.filled(batch, np.int32(0)), 1)
-        return
-    falling = -w.unsqueeze(w.range(n, _E.FLOAT), [0, 1])
-    scores = w.op("Expand", falling, w.joined([batch, w.integers(1), n]))
-    threshold = w.constant(np.array([call.params.iou_thresh], np.float32))
-    kept = w.op("NonMaxSuppression", boxes, scores, w.integers(limit), threshold, kind=_E.INT64)
-    sample, box = w.slice(kept, 1, 0, 1), w.slice(kept, 1, 2, 3)  # [kept, 1] each
-    mine = w.as_kind(w.op("Equal", sample, w.unsqueeze(w.range(batch), [0]), kind=_E.BOOL), _E.INT64)  # [kept, batch]
-    count = w.reduce("ReduceSum", mine, [0])  # [1, batch]
-    before = w.op("CumSum", count, w.scalar(1, _E.INT64), exclusive=1)
-    place = w.unsqueeze(w.range(w.size(kept, 0)), [1]) - w.op("Gather", w.squeeze(before, [0]), sample, axis=0)
-    empty = w.filled(w.joined([batch, w.integers(limit)]), np.int64(0))
-    table = w.op("ScatterND", empty, w.joined([sample, place], 1), w.squeeze(box, [1]))
-    count = w.squeeze(count, [0])
-    last = w.unsqueeze(w.op("Max", count - 1, w.scalar(0, _E.INT64)), [1])
-    column = w.unsqueeze(w.constant(np.arange(limit)), [0])
-    call.give_index(w.op("GatherElements", table, w.op("Min", column, last), axis=1))
-    call.give_index(count, 1)
