@@ -16,7 +16,7 @@ from megengine_lite import (
 )
 from megengine_lite._core.cpu.algorithms import fast_run
 from megengine_lite._core.cpu.algorithms.cache import CACHE, parse_cache, serialize_cache
-from megengine_lite._core.cpu.lowering import Step
+from megengine_lite._core.cpu.steps import Step
 from megengine_lite._core.formats.containers import cryption
 from megengine_lite._core.formats.containers.packed import Package, write_package
 from megengine_lite.errors import DecryptionError, ModelFormatError

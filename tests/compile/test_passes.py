@@ -7,7 +7,7 @@ from support.instruction_sets import INSTRUCTION_SETS
 
 from megengine_lite._core.compile.rewriter import Rewriter
 from megengine_lite._core.compile.substitution import Substitution
-from megengine_lite._core.cpu.lowering import HostStep
+from megengine_lite._core.cpu.steps import HostStep
 from megengine_lite._core.ir.dtype import FLOAT32, INT32
 from megengine_lite._core.ir.graph import DynamicNode, DynamicSpec, DynamicVar, Graph, Node, TensorSpec, Var
 from megengine_lite._core.ir.params import (

@@ -20,7 +20,7 @@ from megengine_lite._core.cpu.algorithms.convolution import CONV_F32, CONV_INT8,
 from megengine_lite._core.cpu.algorithms.matmul import MATMUL_F32, MatMulProblem
 from megengine_lite._core.cpu.algorithms.tables import TABLES
 from megengine_lite._core.cpu.kernel_set import kernel_set
-from megengine_lite._core.cpu.lowering import Step
+from megengine_lite._core.cpu.steps import Step
 from megengine_lite._core.ir.graph import Node
 from megengine_lite._core.ir.params import (
     ConvBias,

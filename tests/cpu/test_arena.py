@@ -6,7 +6,7 @@ import pytest
 
 from megengine_lite._core.cpu import arena
 from megengine_lite._core.cpu.arena import ALIGNMENT, assign_offsets
-from megengine_lite._core.cpu.lowering import MemoryPiece
+from megengine_lite._core.cpu.steps import MemoryPiece
 from megengine_lite.kernels.common.shared_constants import SLACK
 
 

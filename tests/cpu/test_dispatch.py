@@ -24,7 +24,8 @@ from megengine_lite._core.cpu.dispatch import ANY, SHARED, DispatchTable, InputL
 from megengine_lite._core.cpu.isa import architecture, instruction_sets
 from megengine_lite._core.cpu.kernel_set import kernel_set
 from megengine_lite._core.cpu.lower.table import TABLE
-from megengine_lite._core.cpu.lowering import Lowering, Step
+from megengine_lite._core.cpu.lowering import Lowering
+from megengine_lite._core.cpu.steps import Step
 from megengine_lite._core.ir import params
 from megengine_lite._core.ir.dtype import BOOL, FLOAT32, INT32, DType, DTypeCode
 from megengine_lite._core.ir.graph import Constant, ConstantPool, Graph, Node, TensorSpec, Var

@@ -5,7 +5,7 @@ import pytest
 from onnx import TensorProto, helper
 from support.onnx_models import expected, load, make, run
 
-from megengine_lite._core.cpu.lowering import HostStep
+from megengine_lite._core.cpu.steps import HostStep
 from megengine_lite.errors import ModelFormatError
 
 pytestmark = pytest.mark.filterwarnings("ignore")

@@ -8,7 +8,7 @@ from support.instruction_sets import INSTRUCTION_SETS
 from support.onnx_models import expected, load, make, run
 
 from megengine_lite import LiteConfig, LiteNetwork, LiteOptions
-from megengine_lite._core.cpu.lowering import HostStep
+from megengine_lite._core.cpu.steps import HostStep
 from megengine_lite._core.formats.load import load_model
 from megengine_lite._core.formats.onnx.operators import CONVERTERS
 from megengine_lite._core.runtime.session import Session

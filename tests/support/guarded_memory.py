@@ -29,8 +29,9 @@ from megengine_lite._core.cpu.device import CpuDevice
 from megengine_lite._core.cpu.dispatch import SHARED
 from megengine_lite._core.cpu.kernel_call import KernelCall
 from megengine_lite._core.cpu.kernel_set import Kernel, KernelSet, kernel_set, runnable_sets
-from megengine_lite._core.cpu.lowering import Lowering, MemoryPiece, Ref, Step
+from megengine_lite._core.cpu.lowering import Lowering
 from megengine_lite._core.cpu.planner import HostPlan
+from megengine_lite._core.cpu.steps import MemoryPiece, Ref, Step
 from megengine_lite._core.ir.graph import Constant, Var
 from megengine_lite._core.system.memory import ALIGNMENT, Storage
 from megengine_lite.errors import LiteError

@@ -12,8 +12,8 @@ import numpy as np
 
 from megengine_lite._core.compile.infer import infer_stage
 from megengine_lite._core.cpu.kernel_set import kernel_set
-from megengine_lite._core.cpu.lowering import HostStep
 from megengine_lite._core.cpu.planner import build_plan
+from megengine_lite._core.cpu.steps import HostStep
 from megengine_lite._core.ir.dtype import from_numpy
 from megengine_lite._core.ir.fused import FusedConv
 from megengine_lite._core.ir.graph import Constant, ConstantPool, Graph, Node, TensorSpec, Var

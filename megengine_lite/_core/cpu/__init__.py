@@ -9,7 +9,8 @@
 * ``device`` - what the runtime and tensors see of all this
 * ``isa`` - the table of instruction sets
 * ``kernel_set`` - the instruction set that is used, and its kernels; ``kernel_call`` runs one of them by itself
-* ``lowering`` - the workplace of lowering: tensors in memory, steps; ``lower/`` has a module per operator family
+* ``lowering`` - the workplace of lowering; ``lower/`` has a module per operator family
+* ``steps`` - what comes out: steps, and the tensors in memory that they read and write
 * ``lower/table`` - which function and kernels take an operator, by element types, mode and layout
 * ``dispatch`` - what the rows of that table mean
 * ``placement`` - concatenations whose operands are computed in their place

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from megengine_lite._core.cpu.lowering import MemoryPiece
+from megengine_lite._core.cpu.steps import MemoryPiece
 from megengine_lite._core.device.plan import Arena
 from megengine_lite._core.system.memory import ALIGNMENT
 from megengine_lite._core.system.memory_limit import describe_bytes, memory_limit

@@ -1,4 +1,4 @@
-"""The context of lowering: tensors in memory, steps, and the calls that make them.
+"""The context of lowering: which tensors are in memory, and the calls that make tensors and steps.
 
 A lowering function takes ``(ctx, node)`` and emits steps. The table of :mod:`~megengine_lite._core.cpu.lower.table`
 says which function takes which nodes. If a function cannot do a node, it returns False before it has emitted anything;
@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from megengine_lite._core.cpu.dispatch import DispatchTable, InputLayout
-from megengine_lite._core.cpu.kernel_set import Kernel, KernelSet
+from megengine_lite._core.cpu.kernel_set import KernelSet
 from megengine_lite._core.cpu.placement import Placement
+from megengine_lite._core.cpu.steps import HostStep, MemoryPiece, Ref, Step, Tensor
 from megengine_lite._core.device.plan import Origin
 from megengine_lite._core.ir.fused import Activation
 from megengine_lite._core.ir.graph import (
@@ -34,144 +35,11 @@ from megengine_lite._core.session_config import SessionConfig
 from megengine_lite.errors import InternalError
 from megengine_lite.kernels.common.tiling import STREAM_BYTES
 
-if TYPE_CHECKING:
-    from megengine_lite._core.cpu.program import Record
-
 # A step with less work than this runs on one thread: waking and joining the others would cost more.
 SERIAL_BYTES = 48 * 1024
 SERIAL_FLOPS = 400_000
 # Bytes that one work item of a copy or a fill moves.
 COPY_BYTES = 64 * 1024
-# The base pointer of a program that stands for the arena.
-ARENA_BASE = 0
-
-
-class MemoryPiece:
-    """A piece of memory: part of the arena, a constant, or memory of an input, an output or a stage boundary."""
-
-    __slots__ = ("address", "base", "first", "kind", "last", "nbytes", "offset", "owner")
-
-    ARENA, CONSTANT, EXTERNAL = "arena", "constant", "external"
-
-    def __init__(self, nbytes: int, kind: str = ARENA, owner: object = None, address: int = 0):
-        self.nbytes = nbytes
-        self.kind = kind
-        self.owner = owner
-        self.address = address  # of constants
-        self.first: int | None = None  # first and last step that touch it
-        self.last = -1
-        self.offset = 0  # in the arena
-        self.base = -1  # index of an external base pointer
-
-
-@dataclass(frozen=True, slots=True)
-class Ref:
-    """An address: ``offset`` bytes into a piece of memory."""
-
-    piece: MemoryPiece
-    offset: int = 0
-
-    def __add__(self, nbytes: int) -> Ref:
-        return Ref(self.piece, self.offset + nbytes)
-
-    def address(self) -> tuple[int, int]:
-        """Base and offset as a program wants them, once memory is assigned: -1 for absolute addresses."""
-        piece = self.piece
-        if piece.kind == MemoryPiece.CONSTANT:
-            return -1, piece.address + self.offset
-        if piece.kind == MemoryPiece.EXTERNAL:
-            return piece.base, self.offset
-        return ARENA_BASE, piece.offset + self.offset
-
-
-@dataclass(slots=True)
-class Tensor:
-    """A variable placed in memory.
-
-    Plain tensors are dense and row-major from ``ref`` on. Blocked ones (``width`` > 0) have ``ref`` at element
-    (0, 0, 0, 0) and the strides ``row``, ``plane``, ``image`` in elements; see docs/architecture.md.
-    """
-
-    spec: TensorSpec
-    ref: Ref
-    width: int = 0
-    halo_h: int = 0
-    halo_w: int = 0
-    image: int = 0
-
-    @property
-    def blocked(self) -> bool:
-        return self.width > 0
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.spec.shape
-
-    @property
-    def n(self) -> int:
-        return self.shape[0]
-
-    @property
-    def c(self) -> int:
-        return self.shape[1]
-
-    @property
-    def h(self) -> int:
-        return self.shape[2]
-
-    @property
-    def w(self) -> int:
-        return self.shape[3]
-
-    @property
-    def blocks(self) -> int:
-        return -(-self.c // self.width)
-
-    @property
-    def row(self) -> int:
-        return (self.w + 2 * self.halo_w) * self.width
-
-    @property
-    def plane(self) -> int:
-        return (self.h + 2 * self.halo_h) * self.row
-
-    def slice_blocks(self, spec: TensorSpec, first_block: int) -> Tensor:
-        """The channels from ``first_block * width`` on, as a blocked tensor of the given spec in the same memory."""
-        step = first_block * self.plane * spec.dtype.itemsize
-        return Tensor(spec, self.ref + step, self.width, self.halo_h, self.halo_w, self.image)
-
-
-def blocked_strides(prefix: str, t: Tensor | None, joined: int = 1) -> dict[str, int]:
-    """A blocked tensor's strides in elements, as arguments of a kernel; ``joined`` rows count as one. 0 without a
-    tensor."""
-    return {
-        f"{prefix}_row": t.row * joined if t else 0,
-        f"{prefix}_plane": t.plane if t else 0,
-        f"{prefix}_image": t.image if t else 0,
-    }
-
-
-@dataclass(slots=True)
-class Step:
-    """One record of a program, before addresses are known."""
-
-    kernel: Kernel
-    origin: Origin
-    arguments: list[Ref | int | float | None]  # in the order of the kernel's struct
-    work: int
-    scratch: int
-    serial: bool
-    flops: int = 0
-
-    @property
-    def pointers(self) -> dict[str, Ref]:
-        """The arguments that are addresses, by name; without null pointers."""
-        return {k: a for k, a in zip(self.kernel.arguments, self.arguments, strict=True) if isinstance(a, Ref)}
-
-    def record(self) -> Record:
-        """The step as a program takes it; memory must have been assigned."""
-        values = [a.address() if isinstance(a, Ref) else a for a in self.arguments]
-        return self.kernel.address, values, self.work, self.serial
 
 
 def _wanted_halo(
@@ -187,15 +55,6 @@ def _wanted_halo(
                 wh, ww = table.halo(node, k)
                 h, w = max(h, wh), max(w, ww)
     return h, w
-
-
-@dataclass(slots=True)
-class HostStep:
-    """A Python step: ``compute`` of the node on views of these tensors; dynamic outputs have no tensor."""
-
-    node: Node | DynamicNode
-    inputs: list[Tensor]
-    outputs: list[Tensor | None]
 
 
 @dataclass

@@ -17,15 +17,7 @@ from megengine_lite._core.cpu.algorithms.tables import check_forced
 from megengine_lite._core.cpu.arena import HostArena, assign_offsets
 from megengine_lite._core.cpu.kernel_set import KernelSet
 from megengine_lite._core.cpu.lower.table import TABLE
-from megengine_lite._core.cpu.lowering import (
-    ARENA_BASE,
-    HostStep,
-    Lowering,
-    MemoryPiece,
-    Ref,
-    Step,
-    Tensor,
-)
+from megengine_lite._core.cpu.lowering import Lowering
 from megengine_lite._core.cpu.program import Program, array_at
 from megengine_lite._core.cpu.step_report import (
     blocked_array,
@@ -36,6 +28,7 @@ from megengine_lite._core.cpu.step_report import (
     describe_values,
     results_of_steps,
 )
+from megengine_lite._core.cpu.steps import ARENA_BASE, HostStep, MemoryPiece, Ref, Step, Tensor
 from megengine_lite._core.device.plan import Arena, ArenaPiece, Origin, Plan, PlanReport, RunValue, Slot, StepTime
 from megengine_lite._core.ir.dtype import DType
 from megengine_lite._core.ir.graph import AnyNode, AnyVar, ConstantPool, Graph, Node, Reader, TensorSpec, Var

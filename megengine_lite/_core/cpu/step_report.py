@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from megengine_lite._core.cpu.lowering import HostStep, Lowering, MemoryPiece, Step, Tensor
+from megengine_lite._core.cpu.lowering import Lowering
+from megengine_lite._core.cpu.steps import HostStep, MemoryPiece, Step, Tensor
 from megengine_lite._core.ir.describe import describe_spec
 from megengine_lite._core.ir.graph import Var
 

@@ -9,8 +9,9 @@ import megengine_lite._core.system.processor as cpu
 from megengine_lite._core.cpu.algorithms.algorithm import Algorithm, AlgorithmTable, candidates, choose
 from megengine_lite._core.cpu.algorithms.cache import CACHE, Timing, category_name
 from megengine_lite._core.cpu.arena import aligned_bytes, assign_offsets
-from megengine_lite._core.cpu.lowering import Lowering, Step
+from megengine_lite._core.cpu.lowering import Lowering
 from megengine_lite._core.cpu.program import Program
+from megengine_lite._core.cpu.steps import Step
 from megengine_lite._core.ir.graph import Graph, Node
 from megengine_lite._core.session_config import Measurements, Problem
 from megengine_lite.log import logger

@@ -10,7 +10,8 @@ import numpy as np
 from megengine_lite._core.cpu.lower.elemwise import emit_chain, plain_strides
 from megengine_lite._core.cpu.lower.matmul import Batch, Operand, emit_matmul
 from megengine_lite._core.cpu.lower.softmax import emit_softmax
-from megengine_lite._core.cpu.lowering import Lowering, Ref
+from megengine_lite._core.cpu.lowering import Lowering
+from megengine_lite._core.cpu.steps import Ref
 from megengine_lite._core.ir.graph import Constant, Node, Var
 from megengine_lite._core.ir.params import AttnMaskType, ElemwiseMode
 from megengine_lite._core.operators.attention import weight_shapes

@@ -20,8 +20,9 @@ from megengine_lite._core.cpu.algorithms.convolution import (
 )
 from megengine_lite._core.cpu.algorithms.fast_run import select
 from megengine_lite._core.cpu.lower.conv_plain import emit_plain, lower_plain_conv
-from megengine_lite._core.cpu.lowering import Lowering, Ref, Tensor, blocked_strides
+from megengine_lite._core.cpu.lowering import Lowering
 from megengine_lite._core.cpu.packing import float32 as packing
+from megengine_lite._core.cpu.steps import Ref, Tensor, blocked_strides
 from megengine_lite._core.ir.fused import FusedConv
 from megengine_lite._core.ir.graph import Node, Var
 from megengine_lite.kernels.common.shared_constants import TILE_BLOCKS

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from megengine_lite._core.cpu.lowering import COPY_BYTES, Lowering, Ref, Tensor
+from megengine_lite._core.cpu.lowering import COPY_BYTES, Lowering
+from megengine_lite._core.cpu.steps import Ref, Tensor
 from megengine_lite._core.ir.graph import Constant, Node
 from megengine_lite._core.ir.image_layouts import dense_strides
 from megengine_lite._core.operators import REGISTRY

@@ -15,8 +15,9 @@ import numpy as np
 
 from megengine_lite._core.cpu.algorithms.convolution import ConvProblem, depthwise_scratch, merged_groups
 from megengine_lite._core.cpu.lower.conv import plain_filter, rows_in_band
-from megengine_lite._core.cpu.lowering import Lowering, Ref, Tensor, blocked_strides
+from megengine_lite._core.cpu.lowering import Lowering
 from megengine_lite._core.cpu.packing import float32 as packing
+from megengine_lite._core.cpu.steps import Ref, Tensor, blocked_strides
 from megengine_lite._core.ir.graph import Constant, Node, Var
 from megengine_lite._core.ir.params import ConvolutionMode
 from megengine_lite.kernels.common.shared_constants import TILE_BLOCKS

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from megengine_lite._core.cpu.lowering import Lowering, Ref, Tensor
+from megengine_lite._core.cpu.lowering import Lowering
+from megengine_lite._core.cpu.steps import Ref, Tensor
 from megengine_lite._core.ir.fused import ElemwiseProgram
 from megengine_lite._core.ir.graph import Constant, Node, Var
 from megengine_lite._core.ir.image_layouts import dense_strides

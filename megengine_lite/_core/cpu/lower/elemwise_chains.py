@@ -15,7 +15,8 @@ from megengine_lite._core.cpu.lower.elemwise import (
     plain_strides,
 )
 from megengine_lite._core.cpu.lower.typecvt import emit_convert
-from megengine_lite._core.cpu.lowering import Lowering, Ref
+from megengine_lite._core.cpu.lowering import Lowering
+from megengine_lite._core.cpu.steps import Ref
 from megengine_lite._core.ir.dtype import DTypeCode
 from megengine_lite._core.ir.graph import Constant, Node, Var
 from megengine_lite._core.ir.params import ElemwiseMode

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from megengine_lite._core.cpu.lower.copying import emit_concat, emit_gather, view_of
-from megengine_lite._core.cpu.lowering import Lowering, Tensor
+from megengine_lite._core.cpu.lowering import Lowering
 from megengine_lite._core.cpu.placement import is_concatenation
+from megengine_lite._core.cpu.steps import Tensor
 from megengine_lite._core.ir.graph import Constant, Node
 
 MAX_TABLED_CHANNELS = 1024

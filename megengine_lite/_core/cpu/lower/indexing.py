@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from megengine_lite._core.cpu.lower.copying import View, broadcast_view, emit_copy, view_like, view_of
-from megengine_lite._core.cpu.lowering import Lowering, Ref
+from megengine_lite._core.cpu.lowering import Lowering
+from megengine_lite._core.cpu.steps import Ref
 from megengine_lite._core.ir.dtype import INT32
 from megengine_lite._core.ir.graph import Node, Var
 from megengine_lite._core.ir.image_layouts import dense_strides

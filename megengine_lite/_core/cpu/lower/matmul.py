@@ -11,8 +11,9 @@ from numpy.lib.stride_tricks import as_strided
 from megengine_lite._core.cpu.algorithms.algorithm import Algorithm, choose
 from megengine_lite._core.cpu.algorithms.fast_run import select
 from megengine_lite._core.cpu.algorithms.matmul import MATMUL_F32, MatMulProblem
-from megengine_lite._core.cpu.lowering import Lowering, Ref
+from megengine_lite._core.cpu.lowering import Lowering
 from megengine_lite._core.cpu.packing import float32 as packing
+from megengine_lite._core.cpu.steps import Ref
 from megengine_lite._core.ir.fused import Activation, FusedMatMul
 from megengine_lite._core.ir.graph import Constant, Node, Var
 

@@ -6,7 +6,8 @@ import math
 
 import numpy as np
 
-from megengine_lite._core.cpu.lowering import Lowering, Ref, blocked_strides
+from megengine_lite._core.cpu.lowering import Lowering
+from megengine_lite._core.cpu.steps import Ref, blocked_strides
 from megengine_lite._core.ir.graph import Node
 from megengine_lite._core.operators import REGISTRY
 from megengine_lite._core.operators.norm import GeneralNorm, GroupNorm, InstanceNorm, LayerNorm

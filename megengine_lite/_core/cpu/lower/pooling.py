@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from megengine_lite._core.cpu.lower.reduce import emit_reduce
-from megengine_lite._core.cpu.lowering import Lowering, blocked_strides
+from megengine_lite._core.cpu.lowering import Lowering
+from megengine_lite._core.cpu.steps import blocked_strides
 from megengine_lite._core.ir.graph import Node
 from megengine_lite._core.ir.params import PoolingMode, ReduceMode
 from megengine_lite._core.operators.pooling import pool_window

@@ -20,9 +20,10 @@ from megengine_lite._core.cpu.lower.requantize import (
     source_arguments,
     target_arguments,
 )
-from megengine_lite._core.cpu.lowering import Lowering, Ref, Tensor, blocked_strides
+from megengine_lite._core.cpu.lowering import Lowering
 from megengine_lite._core.cpu.packing import int8 as packing
 from megengine_lite._core.cpu.packing.float32 import merge_groups, pad_channels
+from megengine_lite._core.cpu.steps import Ref, Tensor, blocked_strides
 from megengine_lite._core.ir.dtype import UNSIGNED_INT8, DType
 from megengine_lite._core.ir.fused_quantized import QuantizedConv
 from megengine_lite._core.ir.graph import Constant, ConstantPool, Node

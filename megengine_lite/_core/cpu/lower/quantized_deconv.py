@@ -16,9 +16,10 @@ from megengine_lite._core.cpu.lower.quantized_conv import (
     input_form,
 )
 from megengine_lite._core.cpu.lower.requantize import is_int8_operand, output_arguments
-from megengine_lite._core.cpu.lowering import Lowering, Ref, Tensor, blocked_strides
+from megengine_lite._core.cpu.lowering import Lowering
 from megengine_lite._core.cpu.packing import int8 as packing
 from megengine_lite._core.cpu.packing.float32 import merge_groups, pad_channels
+from megengine_lite._core.cpu.steps import Ref, Tensor, blocked_strides
 from megengine_lite._core.ir.graph import Node
 from megengine_lite._core.ir.params import ConvolutionMode
 from megengine_lite._core.operators.conv_types import product_scale

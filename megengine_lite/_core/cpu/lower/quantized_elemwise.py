@@ -14,7 +14,8 @@ from megengine_lite._core.cpu.lower.requantize import (
     source_arguments,
     target_arguments,
 )
-from megengine_lite._core.cpu.lowering import Lowering, MemoryPiece, Ref, Tensor
+from megengine_lite._core.cpu.lowering import Lowering
+from megengine_lite._core.cpu.steps import MemoryPiece, Ref, Tensor
 from megengine_lite._core.ir.graph import Constant, Node, TensorSpec, Var
 from megengine_lite._core.ir.params import ElemwiseMode
 from megengine_lite._core.ir.params import ElemwiseMultiTypeMode as QMode

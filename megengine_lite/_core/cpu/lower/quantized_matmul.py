@@ -8,9 +8,10 @@ from megengine_lite._core.compile.passes.fuse_quantized import as_quantized_matm
 from megengine_lite._core.cpu.isa import DotKind
 from megengine_lite._core.cpu.lower.quantized_conv import count_parts, input_form
 from megengine_lite._core.cpu.lower.requantize import is_int8_operand, output_arguments
-from megengine_lite._core.cpu.lowering import Lowering, Ref
+from megengine_lite._core.cpu.lowering import Lowering
 from megengine_lite._core.cpu.packing import int8 as packing
 from megengine_lite._core.cpu.packing.float32 import pad_channels
+from megengine_lite._core.cpu.steps import Ref
 from megengine_lite._core.ir.dtype import UNSIGNED_INT8, DType
 from megengine_lite._core.ir.fused_quantized import QuantizedMatMul
 from megengine_lite._core.ir.graph import Node, Var

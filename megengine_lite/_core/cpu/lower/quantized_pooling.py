@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from megengine_lite._core.cpu.lower.pooling import pool_arguments, window_of
 from megengine_lite._core.cpu.lower.requantize import is_int8_operand
-from megengine_lite._core.cpu.lowering import Lowering, blocked_strides
+from megengine_lite._core.cpu.lowering import Lowering
+from megengine_lite._core.cpu.steps import blocked_strides
 from megengine_lite._core.ir.dtype import UNSIGNED_INT8, DTypeCode
 from megengine_lite._core.ir.graph import Node
 from megengine_lite._core.ir.params import PoolingMode

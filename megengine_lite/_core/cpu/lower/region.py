@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from megengine_lite._core.cpu.lowering import Lowering, Ref, Tensor, blocked_strides
+from megengine_lite._core.cpu.lowering import Lowering
+from megengine_lite._core.cpu.steps import Ref, Tensor, blocked_strides
 from megengine_lite._core.ir.graph import Node
 from megengine_lite._core.operators.base import fail
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from megengine_lite._core.cpu.lowering import Lowering, Ref, blocked_strides
+from megengine_lite._core.cpu.lowering import Lowering
+from megengine_lite._core.cpu.steps import Ref, blocked_strides
 from megengine_lite._core.ir.graph import Constant, Node
 from megengine_lite._core.ir.image_layouts import Format
 from megengine_lite._core.ir.params import InterpolationMode

@@ -10,7 +10,8 @@ import numpy as np
 from megengine_lite._core.cpu.lower.copying import emit_fill
 from megengine_lite._core.cpu.lower.requantize import storage_kind
 from megengine_lite._core.cpu.lower.resize import lower_resizing_warp
-from megengine_lite._core.cpu.lowering import Lowering, Ref, Tensor
+from megengine_lite._core.cpu.lowering import Lowering
+from megengine_lite._core.cpu.steps import Ref, Tensor
 from megengine_lite._core.ir.dtype import INT32, DType, DTypeCode
 from megengine_lite._core.ir.graph import Constant, Node, Var
 from megengine_lite._core.ir.image_layouts import (

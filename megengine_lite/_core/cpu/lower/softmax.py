@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from megengine_lite._core.cpu.lowering import Lowering, Ref
+from megengine_lite._core.cpu.lowering import Lowering
+from megengine_lite._core.cpu.steps import Ref
 from megengine_lite._core.ir.graph import Node
 from megengine_lite.kernels.common.tiling import MAX_STREAM_ROW, STREAM_BYTES, softmax_chunk
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from megengine_lite._core.cpu.lowering import Lowering, Ref
+from megengine_lite._core.cpu.lowering import Lowering
+from megengine_lite._core.cpu.steps import Ref
 from megengine_lite._core.ir.dtype import DType, DTypeCode
 from megengine_lite._core.ir.graph import Node
 
