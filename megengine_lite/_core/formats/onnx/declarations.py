@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from megengine_lite._core.formats.onnx.graph_builder import Value
+from megengine_lite._core.formats.onnx.graph_values import Value
 from megengine_lite._core.formats.onnx.messages import ValueInfoProto, type_name
 from megengine_lite._core.ir.graph import Var
 from megengine_lite.errors import ModelFormatError, brief, listed

@@ -15,7 +15,8 @@ from megengine_lite._core.formats.loaded_model import LoadedModel
 from megengine_lite._core.formats.onnx.branches import Branch, LaterBranch, OutputForm
 from megengine_lite._core.formats.onnx.declarations import Declarations
 from megengine_lite._core.formats.onnx.external_files import ExternalFiles
-from megengine_lite._core.formats.onnx.graph_builder import GraphBuilder, Length, Value
+from megengine_lite._core.formats.onnx.graph_builder import GraphBuilder
+from megengine_lite._core.formats.onnx.graph_values import Length, Value
 from megengine_lite._core.formats.onnx.messages import (
     AttributeProto,
     ElementType,

@@ -5,14 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import reduce
 
-from megengine_lite._core.formats.onnx.graph_builder import (
-    FLOATS,
-    GraphBuilder,
-    Value,
-    check_kind,
-    check_same_kind,
-    common_length,
-)
+from megengine_lite._core.formats.onnx.graph_builder import GraphBuilder
+from megengine_lite._core.formats.onnx.graph_values import FLOATS, Value, check_kind, check_same_kind, common_length
 from megengine_lite._core.formats.onnx.messages import ElementType
 from megengine_lite._core.formats.onnx.operators.table import Call, NotConverted, converts
 from megengine_lite._core.ir import params

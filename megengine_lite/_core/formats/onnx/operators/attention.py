@@ -6,7 +6,8 @@ import math
 
 import numpy as np
 
-from megengine_lite._core.formats.onnx.graph_builder import GraphBuilder, Value
+from megengine_lite._core.formats.onnx.graph_builder import GraphBuilder
+from megengine_lite._core.formats.onnx.graph_values import Value
 from megengine_lite._core.formats.onnx.messages import ElementType
 from megengine_lite._core.formats.onnx.operators.activations import choose
 from megengine_lite._core.formats.onnx.operators.matrices import multiplied

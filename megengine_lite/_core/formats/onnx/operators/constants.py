@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from megengine_lite._core.formats.onnx.graph_builder import Length, Value
+from megengine_lite._core.formats.onnx.graph_values import Length, Value
 from megengine_lite._core.formats.onnx.messages import ElementType
 from megengine_lite._core.formats.onnx.operators.table import Call, NeedsShapes, NotConverted, converts
 from megengine_lite._core.formats.onnx.tensors import DTYPES, element_type

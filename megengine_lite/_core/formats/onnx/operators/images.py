@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from megengine_lite._core.formats.onnx.graph_builder import Value
+from megengine_lite._core.formats.onnx.graph_values import Value
 from megengine_lite._core.formats.onnx.operators.table import Call, NotConverted, converts
 from megengine_lite._core.ir import params
 from megengine_lite._core.ir.onnx_params import OnnxResize

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from megengine_lite._core.formats.onnx.graph_builder import Value, check_same_kind
+from megengine_lite._core.formats.onnx.graph_values import Value, check_same_kind
 from megengine_lite._core.formats.onnx.messages import ElementType
 from megengine_lite._core.formats.onnx.operators.shapes import element
 from megengine_lite._core.formats.onnx.operators.table import Call, converts

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from megengine_lite._core.formats.onnx.graph_builder import GraphBuilder, Value, check_same_kind
+from megengine_lite._core.formats.onnx.graph_builder import GraphBuilder
+from megengine_lite._core.formats.onnx.graph_values import Value, check_same_kind
 from megengine_lite._core.formats.onnx.operators.activations import product
 from megengine_lite._core.formats.onnx.operators.table import Call, NotConverted, converts
 from megengine_lite._core.ir import params

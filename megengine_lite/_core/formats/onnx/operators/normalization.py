@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from megengine_lite._core.formats.onnx.graph_builder import GraphBuilder, Value, check_kind, check_same_kind
+from megengine_lite._core.formats.onnx.graph_builder import GraphBuilder
+from megengine_lite._core.formats.onnx.graph_values import Value, check_kind, check_same_kind
 from megengine_lite._core.formats.onnx.messages import ElementType
 from megengine_lite._core.formats.onnx.operators.reductions import reduced
 from megengine_lite._core.formats.onnx.operators.table import Call, NotConverted, converts

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from megengine_lite._core.formats.onnx.graph_builder import GraphBuilder, Value, check_kind
+from megengine_lite._core.formats.onnx.graph_builder import GraphBuilder
+from megengine_lite._core.formats.onnx.graph_values import Value, check_kind
 from megengine_lite._core.formats.onnx.messages import ElementType
 from megengine_lite._core.formats.onnx.operators.convolution import (
     WindowAttributes,

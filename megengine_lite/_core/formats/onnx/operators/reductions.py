@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from megengine_lite._core.formats.onnx.graph_builder import FLOATS, GraphBuilder, Value
+from megengine_lite._core.formats.onnx.graph_builder import GraphBuilder
+from megengine_lite._core.formats.onnx.graph_values import FLOATS, Value
 from megengine_lite._core.formats.onnx.messages import ElementType
 from megengine_lite._core.formats.onnx.operators.table import Call, NeedsShapes, NotConverted, converts
 from megengine_lite._core.ir import params

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from megengine_lite._core.formats.onnx.graph_builder import GraphBuilder, Value, check_kind
+from megengine_lite._core.formats.onnx.graph_builder import GraphBuilder
+from megengine_lite._core.formats.onnx.graph_values import Value, check_kind
 from megengine_lite._core.formats.onnx.messages import ElementType
 from megengine_lite._core.formats.onnx.operators.activations import flattened, product
 from megengine_lite._core.formats.onnx.operators.table import Call, NeedsShapes, NotConverted, converts

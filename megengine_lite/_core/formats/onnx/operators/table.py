@@ -8,9 +8,10 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from megengine_lite._core.formats.onnx.graph_builder import GraphBuilder, Value
-from megengine_lite._core.formats.onnx.graph_builder import NeedsShapes as NeedsShapes
-from megengine_lite._core.formats.onnx.graph_builder import NotConverted as NotConverted
+from megengine_lite._core.formats.onnx.graph_builder import GraphBuilder
+from megengine_lite._core.formats.onnx.graph_values import NeedsShapes as NeedsShapes
+from megengine_lite._core.formats.onnx.graph_values import NotConverted as NotConverted
+from megengine_lite._core.formats.onnx.graph_values import Value
 from megengine_lite._core.formats.onnx.messages import AttributeProto, AttributeType, TensorProto
 from megengine_lite.errors import ModelFormatError
 
