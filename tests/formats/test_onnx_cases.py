@@ -8,7 +8,7 @@ from support.places import ROOT
 
 from megengine_lite._core.formats.load import load_model
 from megengine_lite._core.formats.onnx.graph_builder import MOST_MADE
-from megengine_lite._core.formats.onnx.importer import MAX_NODES
+from megengine_lite._core.formats.onnx.graph_converter import MAX_NODES
 from megengine_lite._core.formats.onnx.operators import CONVERTERS
 from megengine_lite._core.formats.onnx.operators.table import NEWEST, OLDEST
 from megengine_lite._core.formats.onnx.reader import MAX_DEPTH, MAX_ITEMS

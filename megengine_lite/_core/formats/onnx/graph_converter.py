@@ -1,0 +1,403 @@
+"""Converts the nodes of graphs: that of a model, those of its functions and branches.
+
+Nodes may stand in any order; those that no output needs are left out. Functions of the model are replaced by their
+nodes, and an ``If`` whose condition is known by those of its branch. All nodes that cannot be converted are collected
+and reported together.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+
+from megengine_lite._core.formats.onnx.branches import Branch, LaterBranch, OutputForm
+from megengine_lite._core.formats.onnx.declarations import Declarations
+from megengine_lite._core.formats.onnx.external_files import ExternalFiles
+from megengine_lite._core.formats.onnx.graph_builder import GraphBuilder
+from megengine_lite._core.formats.onnx.graph_values import Value
+from megengine_lite._core.formats.onnx.messages import (
+    AttributeProto,
+    ElementType,
+    FunctionProto,
+    GraphProto,
+    ModelProto,
+    NodeProto,
+    OperatorSetIdProto,
+    TensorProto,
+)
+from megengine_lite._core.formats.onnx.operators import find_converter, first_version
+from megengine_lite._core.formats.onnx.operators.table import NEWEST, OLDEST, STANDARD, Call, NeedsShapes, NotConverted
+from megengine_lite._core.formats.onnx.ordering import in_order, label_of, names_read
+from megengine_lite._core.formats.onnx.scope import FunctionKey, Scope
+from megengine_lite._core.formats.onnx.tensors import DTYPES, shape_of, tensor_constant
+from megengine_lite._core.ir import onnx_params
+from megengine_lite._core.ir.graph import AnyVar, Constant, TensorSpec, Var
+from megengine_lite.errors import LiteError, ModelFormatError, UnsupportedOperatorError, brief, listed
+
+MAX_NODES = 1 << 17
+"""Calls of a model whose functions are inlined."""
+MAX_PARTS = 1 << 21
+"""Names and attributes of these, those of functions and branches counted for each call."""
+
+
+class GraphConverter:
+    """Converts the graphs of one model.
+
+    Parameters
+    ----------
+    stored
+        Values of stored tensors that other graphs of the same model have, by the identity of the record.
+    ids
+        Where variables get their numbers from.
+
+    Attributes
+    ----------
+    builder
+        Has the nodes that have been made.
+    """
+
+    def __init__(
+        self,
+        record: ModelProto,
+        files: ExternalFiles,
+        what: str,
+        stored: dict[int, Constant] | None = None,
+        ids: Iterator[int] | None = None,
+    ):
+        self._record = record
+        self._files = files
+        self._what = what
+        self._stored = {} if stored is None else stored
+        self.builder = GraphBuilder(ids)
+        self._n_waiting = 0  # nodes among the missing that can be converted once shapes are known
+        self._n_nodes = 0
+        self._n_parts = 0
+        self._ordered: dict[int, list[NodeProto]] = {}
+        self._imports: dict[FunctionKey, dict[str, int]] = {}
+        self._missing: list[str] = []
+        self._said = Declarations(what)
+        self._functions: dict[FunctionKey, FunctionProto] = {}
+        for function in record.functions:
+            key = (_domain(function.domain), function.name, function.overload)
+            if key in self._functions:
+                raise self.fault(f"the function {brief(function.name)} is defined twice")
+            self._functions[key] = function
+
+    def fault(self, message: str) -> ModelFormatError:
+        return ModelFormatError(f"{self._what}: {message}")
+
+    @property
+    def only_waits(self) -> bool:
+        """Whether some nodes are missing, and all of these can be converted once the shapes of inputs are known."""
+        return 0 < len(self._missing) == self._n_waiting
+
+    def anew(self) -> GraphConverter:
+        """A converter for another graph of the same model."""
+        return GraphConverter(self._record, self._files, self._what, self._stored, self.builder.ids)
+
+    def refuse(self) -> None:
+        """Raises if nodes could not be converted, or if values are not what the model says of them."""
+        if self._missing:
+            raise UnsupportedOperatorError(f"{self._what}: these nodes cannot be run: {listed(self._missing)}")
+        self._said.check()
+
+    def versions_of(self, sets: Sequence[OperatorSetIdProto]) -> dict[str, int]:
+        """The version of each domain's operators.
+
+        Raises
+        ------
+        UnsupportedOperatorError
+            Operators of the standard are of a version that is not read.
+        """
+        versions = {_domain(s.domain): 0 if s.version is None else s.version for s in sets}
+        version = versions.get(STANDARD)
+        if version is not None and not OLDEST <= version <= NEWEST:
+            newer = "a newer megengine_lite may read it, or " if version > NEWEST else ""
+            raise UnsupportedOperatorError(
+                f"{self._what}: operators of version {version} of the standard are not read, only {OLDEST} to "
+                f"{NEWEST}; {newer}convert the model with onnx.version_converter"
+            )
+        return versions
+
+    # ---- graphs and nodes -------------------------------------------------------------------------------------------
+
+    def add_initializers(self, graph: GraphProto, scope: Scope) -> None:
+        """Makes the stored tensors of a graph readable in its scope."""
+        if graph.sparse_initializer:
+            raise UnsupportedOperatorError(f"{self._what}: sparse initializers are not read; store dense ones")
+        for tensor in graph.initializer:
+            if tensor.name in scope.initializers:
+                raise self.fault(f"two initializers have the name {brief(tensor.name)}")
+            scope.initializers[tensor.name] = tensor
+
+    def _constant(self, tensor: TensorProto) -> Value:
+        """A stored tensor as a value."""
+        constant = self._stored.get(id(tensor))
+        if constant is None:
+            constant = tensor_constant(tensor, self._files, self.builder.constant_key(), self._what)
+            self._stored[id(tensor)] = constant
+        kind = ElementType(tensor.data_type or 0)
+        spec = TensorSpec(shape_of(tensor, self._what) or (1,), DTYPES[kind])
+        var = Var(self.builder.new_id(), tensor.name, spec, constant)
+        return Value(var, kind, len(tensor.dims), spec.dtype)
+
+    def _lookup(self, name: str, scope: Scope | None) -> Value | None:
+        place = scope
+        while place is not None:
+            if name in place.values:
+                return place.values[name]
+            if name in place.initializers:
+                value = place.values[name] = self._constant(place.initializers[name])
+                return value
+            place = place.outer
+        raise self.fault(f"the value {brief(name)} is read, and no node before it makes it")
+
+    def graph(self, graph: GraphProto, scope: Scope) -> list[Value | None]:
+        """Converts the nodes of a graph; gives its outputs."""
+        names = [info.name for info in graph.output]
+        scope.declared = {info.name: info for info in (*graph.value_info, *graph.output)}
+        self._nodes(graph, names, scope)
+        found = [self._lookup(name, scope) for name in names]
+        for info, value in zip(graph.output, found, strict=True):
+            if value is not None:
+                self._said.compare(info, value)
+        return found
+
+    def _nodes(self, owner: GraphProto | FunctionProto, wanted: Sequence[str], scope: Scope) -> None:
+        """Converts the nodes of a graph or function, whose order is found once, however often it is called."""
+        ordered = self._ordered.get(id(owner))
+        if ordered is None:
+            ordered = self._ordered[id(owner)] = in_order(owner.node, wanted, self._what)
+        for node in ordered:
+            self._node(node, scope)
+
+    def _count_parts(self, count: int) -> None:
+        self._n_parts += count
+        if self._n_parts > MAX_PARTS:
+            raise self.fault(f"more than {MAX_PARTS} parts, those of functions counted for each call")
+
+    def _node(self, node: NodeProto, scope: Scope) -> None:
+        self._n_nodes += 1
+        if self._n_nodes > MAX_NODES:
+            raise self.fault(f"more than {MAX_NODES} nodes, those of functions counted for each call")
+        self._count_parts(len(node.input) + len(node.output) + len(node.attribute))
+        results = self._results(node, scope)
+        for name, value in zip(node.output, results, strict=False):
+            if name in scope.values:
+                raise self.fault(f"two nodes make the value {brief(name)}")
+            if name:
+                scope.values[name] = value
+                if value is not None and name in scope.declared:
+                    self._said.compare(scope.declared[name], value)
+
+    def _results(self, node: NodeProto, scope: Scope) -> Sequence[Value | None]:
+        """The outputs of a node; None for those that cannot be made."""
+        nothing = [None] * len(node.output)
+        inputs = [self._lookup(name, scope) if name else None for name in node.input]
+        if None in inputs and any(
+            v is None and name and not scope.omits(name) for v, name in zip(inputs, node.input, strict=True)
+        ):
+            return nothing  # what it needs is listed already
+        label = label_of(node)
+        domain, outer_label = _domain(node.domain), self.builder.label
+        self.builder.label = label
+        try:
+            attributes = self._attributes(node, scope)
+            function = self._functions.get((domain, node.op_type, node.overload))
+            if function is not None:
+                return self._inlined(function, inputs, attributes, scope, domain)
+            if domain == STANDARD and node.op_type == "If":
+                return self._branch(inputs, attributes, scope)
+            version = scope.versions.get(domain)
+            if version is None:
+                raise self.fault(
+                    f"{_shown(node.op_type)} {brief(label)} is of the domain {brief(domain)}, whose version is "
+                    "not given"
+                )
+            convert = find_converter(domain, node.op_type, version)
+            if convert is None:
+                since = first_version(domain, node.op_type)
+                if since is None:
+                    raise NotConverted("there is no such operator here")
+                raise NotConverted(f"it is read from version {since} of the operators on, the model has {version}")
+            wanted = [bool(name) for name in node.output]
+            call = Call(node.op_type, version, inputs, attributes, wanted, self.builder, self._constant)
+            with self._naming(node, label):
+                made = convert(call)
+            if more := call.unread_inputs():
+                raise NotConverted(f"it has {len(call.inputs)} inputs, and must not have more than {more[0]}")
+            if unread := call.unread():
+                raise NotConverted(f"its attribute {brief(unread[0])} is not known here")
+            results: Sequence[Value | None] = [made] if isinstance(made, Value) else made
+            if len(results) < len(wanted) or any(w and r is None for w, r in zip(wanted, results, strict=False)):
+                raise NotConverted(f"it has {len(wanted)} outputs, {len(results)} can be made")
+            return results
+        except NotConverted as reason:
+            self._n_waiting += isinstance(reason, NeedsShapes)
+            name = f"{domain}.{node.op_type}" if domain else node.op_type
+            self._missing.append(f"{_shown(name)} {brief(label)} ({reason})")
+            return nothing
+        finally:
+            self.builder.label = outer_label
+
+    @contextlib.contextmanager
+    def _naming(self, node: NodeProto, label: str) -> Iterator[None]:
+        """Names the model and the node in errors about them."""
+        try:
+            yield
+        except ModelFormatError as error:
+            if str(error).startswith(self._what):
+                raise
+            raise self.fault(f"{_shown(node.op_type)} {brief(label)}: {error}") from error
+        except LiteError:
+            raise
+        except (ValueError, TypeError, ArithmeticError, LookupError) as error:
+            raise self.fault(
+                f"{_shown(node.op_type)} {brief(label)} cannot be converted: its inputs and attributes do not fit "
+                "together"
+            ) from error
+
+    def _attributes(self, node: NodeProto, scope: Scope) -> dict[str, AttributeProto]:
+        """The attributes of a node; what refers to the caller of a function is replaced, or left out."""
+        found: dict[str, AttributeProto] = {}
+        for attribute in node.attribute:
+            if attribute.name in found:
+                raise self.fault(
+                    f"{_shown(node.op_type)} {brief(node.name)} has the attribute {brief(attribute.name)} twice"
+                )
+            if not attribute.reference:
+                found[attribute.name] = attribute
+            elif attribute.reference in scope.attributes:
+                found[attribute.name] = scope.attributes[attribute.reference]
+        return found
+
+    def _inlined(
+        self,
+        function: FunctionProto,
+        inputs: Sequence[Value | None],
+        attributes: Mapping[str, AttributeProto],
+        scope: Scope,
+        domain: str,
+    ) -> list[Value | None]:
+        """The outputs of a function, by its own nodes."""
+        key = (domain, function.name, function.overload)
+        if key in scope.calls:
+            raise self.fault(f"the function {brief(function.name)} calls itself")
+        if len(inputs) > len(function.input):
+            raise self.fault(
+                f"the function {brief(function.name)} has {len(function.input)} inputs, {len(inputs)} are given"
+            )
+        self._count_parts(len(function.input) + len(function.output) + len(function.attribute_proto))
+        versions = scope.versions
+        if function.opset_import:
+            own = self._imports.get(key)
+            if own is None:
+                own = self._imports[key] = self.versions_of(function.opset_import)
+            self._count_parts(len(own))
+            versions = {**versions, **own}
+        if function.attribute_proto:
+            attributes = {**{a.name: a for a in function.attribute_proto}, **attributes}
+        inner = Scope(versions, None, attributes, (*scope.calls, key))
+        for k, name in enumerate(function.input):
+            value = inputs[k] if k < len(inputs) else None
+            inner.values[name] = value
+            if value is None:
+                inner.omitted.add(name)
+        self._nodes(function, function.output, inner)
+        if left_out := inner.omitted & {*function.output}:
+            raise self.fault(
+                f"the function {brief(function.name)} gives its input {brief(min(left_out))}, which its caller "
+                "leaves out"
+            )
+        return [self._lookup(name, inner) for name in function.output]
+
+    def _branch(
+        self, inputs: Sequence[Value | None], attributes: Mapping[str, AttributeProto], scope: Scope
+    ) -> list[Value | None]:
+        """The outputs of an If: those of a branch, or of both."""
+        condition = inputs[0] if len(inputs) == 1 else None
+        if condition is None:
+            raise self.fault(f"If {brief(self.builder.label)} needs one input, the condition")
+        graphs = []
+        for name in ("then_branch", "else_branch"):
+            attribute = attributes.get(name)
+            if attribute is None or attribute.g is None:
+                raise self.fault(f"If {brief(self.builder.label)} has no {name}")
+            graphs.append(attribute.g)
+        decided = self.builder.known_value(condition)
+        if decided is not None:
+            return self._inner(graphs[0 if decided.reshape(-1).any() else 1], scope)
+        return self._both_branches(condition, graphs, scope)
+
+    def _inner(self, graph: GraphProto, scope: Scope) -> list[Value | None]:
+        """The outputs of a graph inside of another one, whose values it can read."""
+        self._count_parts(len(graph.initializer) + len(graph.output))
+        inner = Scope(scope.versions, scope, scope.attributes, scope.calls)
+        self.add_initializers(graph, inner)
+        return self.graph(graph, inner)
+
+    def _both_branches(self, condition: Value, graphs: Sequence[GraphProto], scope: Scope) -> list[Value | None]:
+        """The outputs of an If that is decided when the model runs."""
+        label = self.builder.label
+        branches = [self._branch_of(graph, scope) for graph in graphs]
+        if None in branches:
+            return [None] * len(graphs[0].output)  # listed already
+        first, second = (b for b in branches if b is not None)
+        if len(first.values) != len(second.values):
+            raise self.fault(
+                f"the branches of If {brief(label)} have {len(first.values)} and {len(second.values)} outputs"
+            )
+        results = [*zip(first.values, second.values, strict=True)]
+        if any(a is None and b is None for a, b in results):
+            raise NeedsShapes("its branches depend on shapes that are known only when the model runs")
+        for a, b in results:
+            if a is not None and b is not None and a.kind != b.kind:
+                raise self.fault(f"the branches of If {brief(label)} give {a.kind.name} and {b.kind.name}")
+            if a is not None and b is not None and a.rank != b.rank:
+                raise NeedsShapes(f"its branches give results of {a.rank} and of {b.rank} dimensions")
+        forms = [OutputForm.of(a, b) for a, b in results]
+        graphs_of = [branch.graph(self.builder, forms) for branch in (first, second)]
+        inputs = dict.fromkeys(v for branch in (first, second) for v in branch.inputs)
+        outs = self.builder.nodes_of("OnnxIf", onnx_params.OnnxIf(*graphs_of), [condition.var, *inputs], len(forms))
+        return [Value(var, f.kind, f.rank, f.dtype) for var, f in zip(outs, forms, strict=True)]
+
+    def _branch_of(self, graph: GraphProto, scope: Scope) -> Branch | LaterBranch | None:
+        """A branch, converted now or, where only shapes are missing, later; None if it cannot be."""
+        n_missing, n_waiting = len(self._missing), self._n_waiting
+        with self.builder.aside() as nodes:
+            results = self._inner(graph, scope)
+        values = [v for v in results if v is not None]
+        if len(values) == len(results):
+            return Branch(values, nodes)
+        added = len(self._missing) - n_missing
+        if not added or self._n_waiting - n_waiting < added:
+            return None
+        del self._missing[n_missing:]
+        self._n_waiting = n_waiting
+        captured = {}
+        for name in names_read(graph):
+            with contextlib.suppress(ModelFormatError):  # a name of the branch's own
+                captured[name] = self._lookup(name, scope)
+
+        def convert(specs: Mapping[AnyVar, TensorSpec]) -> tuple[Sequence[Value], GraphBuilder]:
+            again = self.anew()
+            inner = Scope(scope.versions, None, scope.attributes, scope.calls, {**captured})
+            inner.omitted.update(name for name, value in captured.items() if value is None)
+            for value in captured.values():
+                if value is not None and value.var in specs:
+                    again.builder.know(value, specs[value.var])
+            found = again._inner(graph, inner)
+            again.refuse()
+            return [v for v in found if v is not None], again.builder
+
+        inputs = [v.var for v in captured.values() if v is not None and v.var.const is None]
+        return LaterBranch([None] * len(graph.output), inputs, convert)
+
+
+def _shown(name: str) -> str:
+    """A name from the file for a message, without quotes."""
+    return brief(name, 60)[1:-1]
+
+
+def _domain(name: str) -> str:
+    return STANDARD if name == "ai.onnx" else name
