@@ -8,7 +8,6 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from html import escape
-from itertools import accumulate, pairwise
 from queue import SimpleQueue
 from threading import Lock
 from time import perf_counter
@@ -17,12 +16,14 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import numpy as np
 
+from megengine_lite._api.batches import batches_of, taken_apart
 from megengine_lite._api.model_inputs import ModelInput, TensorDescription, to_feeds
+from megengine_lite._api.model_outputs import Outputs
 from megengine_lite._api.options import LiteConfig
 from megengine_lite._core.runtime.devices import get_device
 from megengine_lite._core.runtime.jobs import lent, locked
 from megengine_lite._core.system.integers import to_integer
-from megengine_lite.errors import DeviceError, LiteError, LiteIndexError, LiteValueError, ShapeError
+from megengine_lite.errors import DeviceError, LiteError, LiteValueError
 from megengine_lite.network import LiteNetwork
 from megengine_lite.struct import LiteDeviceType
 
@@ -30,66 +31,6 @@ if TYPE_CHECKING:
     from megengine_lite.tensor import LiteTensor
 
 __all__ = ["Model", "Outputs", "RunFuture", "TensorDescription", "load"]
-
-
-class Outputs:
-    """The results of one run: arrays by name or position.
-
-    Iterating gives the arrays in the order of :attr:`Model.outputs`, so they can be unpacked; ``dict(outputs)`` and
-    :meth:`keys` have the names. The arrays are the caller's.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> outputs = Outputs({"boxes": np.zeros([5, 4]), "scores": np.ones(5)})
-    >>> boxes, scores = outputs
-    >>> outputs["scores"] is scores and outputs[1] is scores
-    True
-    >>> list(outputs.keys())
-    ['boxes', 'scores']
-    """
-
-    __slots__ = ("_arrays",)
-
-    def __init__(self, arrays: dict[str, np.ndarray]):
-        self._arrays = arrays
-
-    def keys(self) -> Iterable[str]:
-        """The names of the outputs."""
-        return self._arrays.keys()
-
-    def values(self) -> Iterable[np.ndarray]:
-        """The arrays."""
-        return self._arrays.values()
-
-    def items(self) -> Iterable[tuple[str, np.ndarray]]:
-        """Names and arrays."""
-        return self._arrays.items()
-
-    def __getitem__(self, which: str | int) -> np.ndarray:
-        if isinstance(which, str):
-            found = self._arrays.get(which)
-            if found is None:
-                raise LiteIndexError(f"there is no output {which!r}; there are {list(self._arrays)}")
-            return found
-        arrays = list(self._arrays.values())
-        number = to_integer(which, "the number of an output")
-        if not -len(arrays) <= number < len(arrays):
-            raise LiteIndexError(f"there are {len(arrays)} outputs, no number {number}")
-        return arrays[number]
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._arrays
-
-    def __iter__(self) -> Iterator[np.ndarray]:
-        return iter(self._arrays.values())
-
-    def __len__(self) -> int:
-        return len(self._arrays)
-
-    def __repr__(self) -> str:
-        shown = ", ".join(f"{n}: {a.dtype}{list(a.shape)}" for n, a in self._arrays.items())
-        return f"Outputs({shown})"
 
 
 class RunFuture(Future[Outputs]):
@@ -373,12 +314,12 @@ class Model:
     def _mapped(self, inputs: Iterable[Any], size: int, ahead: int) -> Iterator[Outputs]:
         waiting: deque[tuple[RunFuture, list[int] | None]] = deque()
         try:
-            for feeds, counts in _batches((self._feeds_of(x) for x in inputs), size):
+            for feeds, counts in batches_of((self._feeds_of(x) for x in inputs), size):
                 waiting.append((self.run_async(feeds), counts))
                 if len(waiting) > ahead:
-                    yield from _taken_apart(*waiting.popleft())
+                    yield from _results_of(*waiting.popleft())
             while waiting:
-                yield from _taken_apart(*waiting.popleft())
+                yield from _results_of(*waiting.popleft())
         finally:
             for future, _ in waiting:
                 future.cancel()
@@ -464,47 +405,9 @@ class Model:
         return f"<table>{''.join(rows)}</table>"
 
 
+def _results_of(future: RunFuture, counts: list[int] | None) -> Iterator[Outputs]:
+    return taken_apart(future.result(), counts)
+
+
 def _load_again(source: str | bytes, options: dict[str, Any]) -> Model:
     return load(source, **options)
-
-
-def _batches(
-    items: Iterable[dict[str, np.ndarray]], size: int
-) -> Iterator[tuple[dict[str, np.ndarray], list[int] | None]]:
-    """Up to ``size`` items of one form each, put together, with the extent of each along the first dimension."""
-    if size == 1:
-        yield from ((item, None) for item in items)
-        return
-    group: list[dict[str, np.ndarray]] = []
-    for item in items:
-        if group and (len(group) == size or _form(item) != _form(group[0])):
-            yield _together(group)
-            group = []
-        group.append(item)
-    if group:
-        yield _together(group)
-
-
-def _form(item: dict[str, np.ndarray]) -> dict[str, tuple[int, ...]]:
-    return {name: array.shape[1:] for name, array in item.items()}
-
-
-def _together(group: list[dict[str, np.ndarray]]) -> tuple[dict[str, np.ndarray], list[int]]:
-    counts = [next(iter(item.values())).shape[0] for item in group]
-    return {name: np.concatenate([item[name] for item in group]) for name in group[0]}, counts
-
-
-def _taken_apart(future: RunFuture, counts: list[int] | None) -> Iterator[Outputs]:
-    outputs = future.result()
-    if counts is None:
-        yield outputs
-        return
-    for name, array in outputs.items():
-        if not array.ndim or array.shape[0] != sum(counts):
-            raise ShapeError(
-                f"output {name!r} has the shape {list(array.shape)} for a batch of {sum(counts)}, so it cannot be "
-                "taken apart; use batch_size=1"
-            )
-    ends = [0, *accumulate(counts)]
-    for begin, end in pairwise(ends):
-        yield Outputs({name: array[begin:end] for name, array in outputs.items()})

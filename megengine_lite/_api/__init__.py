@@ -16,6 +16,7 @@
 * ``options``, ``layout`` - settings and layouts, as programs write them; ``run_settings`` - what is settled before load
 * ``arguments``, ``data_sources`` - checks of arguments; where data can come from
 * ``tensor_data``, ``tensor_reading`` - parts of ``LiteTensor``: how data gets in, and out
+* ``model_inputs``, ``model_outputs``, ``batches`` - parts of ``Model``: arguments and results of a call
 
 The modules of the package itself (``network``, ``tensor`` ...) have the original's names and hold what programs import.
 """

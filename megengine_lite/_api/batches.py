@@ -1,0 +1,53 @@
+"""Inputs put together for one run, and its outputs taken apart again. Public as a part of ``Model``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import accumulate, pairwise
+
+import numpy as np
+
+from megengine_lite._api.model_outputs import Outputs
+from megengine_lite.errors import ShapeError
+
+
+def batches_of(
+    items: Iterable[dict[str, np.ndarray]], size: int
+) -> Iterator[tuple[dict[str, np.ndarray], list[int] | None]]:
+    """Up to ``size`` items of one form each, put together, with the extent of each along the first dimension."""
+    if size == 1:
+        yield from ((item, None) for item in items)
+        return
+    group: list[dict[str, np.ndarray]] = []
+    for item in items:
+        if group and (len(group) == size or _form(item) != _form(group[0])):
+            yield _together(group)
+            group = []
+        group.append(item)
+    if group:
+        yield _together(group)
+
+
+def _form(item: dict[str, np.ndarray]) -> dict[str, tuple[int, ...]]:
+    return {name: array.shape[1:] for name, array in item.items()}
+
+
+def _together(group: list[dict[str, np.ndarray]]) -> tuple[dict[str, np.ndarray], list[int]]:
+    counts = [next(iter(item.values())).shape[0] for item in group]
+    return {name: np.concatenate([item[name] for item in group]) for name in group[0]}, counts
+
+
+def taken_apart(outputs: Outputs, counts: list[int] | None) -> Iterator[Outputs]:
+    """The outputs of each item of a batch; the batch as a whole where ``counts`` is None."""
+    if counts is None:
+        yield outputs
+        return
+    for name, array in outputs.items():
+        if not array.ndim or array.shape[0] != sum(counts):
+            raise ShapeError(
+                f"output {name!r} has the shape {list(array.shape)} for a batch of {sum(counts)}, so it cannot be "
+                "taken apart; use batch_size=1"
+            )
+    ends = [0, *accumulate(counts)]
+    for begin, end in pairwise(ends):
+        yield Outputs({name: array[begin:end] for name, array in outputs.items()})
