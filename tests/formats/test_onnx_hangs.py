@@ -9,7 +9,7 @@ from onnx import TensorProto, helper
 from support.onnx_models import load, make, run
 
 from megengine_lite._core.formats.load import load_model
-from megengine_lite._core.formats.onnx import graph_builder
+from megengine_lite._core.formats.onnx import inference
 from megengine_lite.errors import LiteError, ModelFormatError
 
 F = TensorProto.FLOAT
@@ -75,9 +75,9 @@ def test_folding_is_bounded_for_all_nodes_together():
     count = 20_000
     names = ["c", *(f"v{k}" for k in range(count - 1)), "y"]
     nodes = [node("Erf", a, b) for a, b in itertools.pairwise(names)]
-    graph = timed(vector_model(nodes, {"c": np.ones(graph_builder.MOST_FOLDED, np.float32)}))
-    steps = 2 * graph_builder.MOST_FOLDED
-    assert count - len(graph.nodes) <= graph_builder.ALL_STEPS / steps < count - len(graph.nodes) + 10
+    graph = timed(vector_model(nodes, {"c": np.ones(inference.MOST_FOLDED, np.float32)}))
+    steps = 2 * inference.MOST_FOLDED
+    assert count - len(graph.nodes) <= inference.ALL_STEPS / steps < count - len(graph.nodes) + 10
 
 
 def test_unused_nodes_of_functions_are_sorted_out_once():

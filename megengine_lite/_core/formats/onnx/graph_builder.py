@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
@@ -15,7 +14,6 @@ import numpy as np
 
 from megengine_lite._core.formats.onnx.graph_values import (
     FLOATS,
-    MOST_FOLDED,
     Length,
     Value,
     check_kind,
@@ -23,30 +21,21 @@ from megengine_lite._core.formats.onnx.graph_values import (
     combined_length,
     common_length,
 )
+from megengine_lite._core.formats.onnx.inference import Inference
 from megengine_lite._core.formats.onnx.messages import ElementType
 from megengine_lite._core.formats.onnx.tensors import DTYPES, KINDS
 from megengine_lite._core.ir import params
 from megengine_lite._core.ir.declared_shape import DeclaredShape
 from megengine_lite._core.ir.dtype import INT32, INT64, DType
-from megengine_lite._core.ir.expansion import Expansion
-from megengine_lite._core.ir.graph import AnyNode, AnyVar, Constant, Spec, TensorSpec, Var
+from megengine_lite._core.ir.graph import AnyNode, AnyVar, Constant, TensorSpec, Var
 from megengine_lite._core.ir.onnx_params import OnnxElemwise, OnnxMode
 from megengine_lite._core.ir.params import AxisDesc, AxisMethod, ElemwiseMode, ElemwiseMultiTypeMode
-from megengine_lite._core.operators import REGISTRY
-from megengine_lite._core.operators.base import naming
 from megengine_lite._core.operators.elemwise_functions import FUNCTIONS
 from megengine_lite._core.operators.onnx_elemwise import kinds_of
-from megengine_lite._core.operators.reference import run_node
-from megengine_lite.errors import LiteError, ModelFormatError
+from megengine_lite.errors import ModelFormatError
 
-MOST_STEPS = 1 << 20
-"""Elements that a node works on (see ``folding_steps``) which is computed while a model is loaded."""
-ALL_STEPS = 1 << 21
-"""The same for all nodes of a model together. What is beyond that stays in the graph."""
 MOST_MADE = 1 << 17
 """Nodes that are made for a model, those included that are computed at once."""
-_STEPS_OF_NODE = 64  # what a node of a single element costs
-
 CONSTANT = "ImmutableTensor"
 """What the original calls operators of constants, for dumps that can be laid beside its own."""
 
@@ -71,20 +60,6 @@ _KEEPING_NAN = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class _Inferred:
-    """What is known of a variable, and the inputs from whose declared shapes that follows."""
-
-    spec: TensorSpec
-    sources: frozenset[DeclaredShape] = frozenset()
-
-    def trusted(self) -> TensorSpec:
-        """The spec, for those who build on it: the inputs must have their declared sizes then."""
-        for declared in self.sources:
-            declared.trusted.update(range(len(declared.dims)))
-        return self.spec
-
-
 class GraphBuilder:
     """Collects nodes.
 
@@ -94,25 +69,17 @@ class GraphBuilder:
         In an order in which they can be computed.
     label
         Name that nodes get, until it is changed.
-    declared
-        The shapes that the model gives its inputs; 1 stands for what is not known before the input is given.
-    given
-        Inputs whose shapes are known, because the graph is made for these.
     ids
         Numbers for variables. All graphs that are made of one model take theirs from one place, since constants that
         are derived from weights are found by them.
     """
 
     def __init__(self, ids: Iterator[int] | None = None) -> None:
-        self.declared: dict[AnyVar, DeclaredShape] = {}
-        self.given: dict[AnyVar, TensorSpec] = {}
         self.nodes: list[AnyNode] = []
         self.label = ""
         self.ids = count() if ids is None else ids
-        self._makers: dict[AnyVar, AnyNode] = {}
-        self._inferred: dict[AnyVar, _Inferred | None] = {}
+        self._inference = Inference()
         self._n_made = 0
-        self._steps = 0
         self._n_constants = 0
         self._int64: set[AnyVar] = set()
         self._token = object()  # makes keys of constants unique to this load
@@ -127,17 +94,22 @@ class GraphBuilder:
         finally:
             self.nodes = outer
 
+    @property
+    def declared(self) -> dict[AnyVar, DeclaredShape]:
+        """The shapes that the model gives its inputs; 1 stands for what is not known before the input is given."""
+        return self._inference.declared
+
     # ---- variables and nodes ----------------------------------------------------------------------------------------
 
     def know(self, value: Value, spec: TensorSpec) -> None:
         """Says what is known of a value that another graph makes."""
-        self.given[value.var] = spec
+        self._inference.given[value.var] = spec
         if value.dtype == INT64:
             self._int64.add(value.var)
 
     def known_shape(self, value: Value) -> tuple[int, ...] | None:
         """The shape of a value, if it follows from constants and from inputs that the model gives sizes."""
-        found = self._infer(value.var)
+        found = self._inference.find(value.var)
         return None if found is None else found.trusted().shape
 
     def length_of(self, vector: Value) -> int | None:
@@ -149,60 +121,8 @@ class GraphBuilder:
 
     def known_value(self, value: Value) -> np.ndarray | None:
         """The numbers of a small value, if they follow from constants and from sizes of inputs."""
-        found = self._infer(value.var)
+        found = self._inference.find(value.var)
         return None if found is None or found.spec.value is None else found.trusted().value
-
-    def _infer(self, var: AnyVar) -> _Inferred | None:
-        """What is known of a variable. Each is inferred once, and only those that somebody asks for."""
-        known, waiting = self._inferred, [var]
-        while waiting:
-            v = waiting[-1]
-            node = self._makers.get(v)
-            missing = [] if node is None or v in known else [i for i in node.inputs if i not in known]
-            if missing:
-                waiting += missing
-                continue
-            waiting.pop()
-            if v in known:
-                continue
-            if node is None:
-                known[v] = self._start(v)
-            else:
-                known.update(zip(node.outputs, self._follow(node), strict=True))
-        return known[var]
-
-    def _start(self, var: AnyVar) -> _Inferred | None:
-        """What is known of a constant or an input."""
-        if var in self.given:
-            return _Inferred(self.given[var])
-        if not isinstance(var, Var):
-            return None
-        if var.const is not None:
-            small = var.spec.size <= MOST_FOLDED
-            return _Inferred(TensorSpec(var.spec.shape, var.spec.dtype, var.const.array if small else None))
-        declared = self.declared.get(var)
-        fixed = declared is not None and declared.is_fixed
-        return _Inferred(var.spec, frozenset((declared,))) if declared is not None and fixed else None
-
-    def _follow(self, node: AnyNode) -> list[_Inferred | None]:
-        """What is known of the outputs of a node."""
-        nothing: list[_Inferred | None] = [None] * len(node.outputs)
-        found = [self._inferred[v] for v in node.inputs]
-        ins = [f for f in found if f is not None]
-        operator = REGISTRY[node.op]
-        if len(ins) < len(found) or isinstance(node.params, Expansion):
-            return nothing
-        specs = [f.spec for f in ins]
-        try:
-            if any(specs[i].value is None for i in operator.needed_values(node)):
-                return nothing
-            outs = operator.infer(node, specs)
-            if self._is_cheap(node, specs, outs) and all(s.value is not None for s in specs):
-                outs = run_node(node, specs, outs)
-        except (LiteError, ValueError, TypeError, ArithmeticError, LookupError):
-            return nothing  # the run will tell
-        sources = frozenset[DeclaredShape]().union(*(f.sources for f in ins))
-        return [_Inferred(s, sources) if isinstance(s, TensorSpec) else None for s in outs]
 
     def new_id(self) -> int:
         return next(self.ids)
@@ -216,11 +136,14 @@ class GraphBuilder:
             raise ModelFormatError(f"more than {MOST_MADE} nodes would be made for the model; none has so many")
         outputs = [AnyVar(self.new_id(), self.label) for _ in range(n_outputs)]
         node = AnyNode(op, parameters, inputs, outputs, self.label, dtype)
-        folded = self._folded(node)
-        if folded is not None:
-            return folded
+        results = self._inference.computed(node)
+        if results is not None:
+            return [
+                Var(v.id, v.name, TensorSpec(s.shape, s.dtype), self._kept(np.ascontiguousarray(s.value)))
+                for v, s in zip(outputs, results, strict=True)
+            ]
         self.nodes.append(node)
-        self._makers.update((v, node) for v in outputs)
+        self._inference.add(node)
         return outputs
 
     def node(
@@ -239,36 +162,6 @@ class GraphBuilder:
         if dtype == INT64:
             self._int64.add(var)
         return Value(var, kind, rank, dtype, length)
-
-    def _folded(self, node: AnyNode) -> list[AnyVar] | None:
-        operator = REGISTRY[node.op]
-        specs = []
-        for var in node.inputs:
-            if var.const is None or not isinstance(var, Var) or var.spec.size > MOST_FOLDED:
-                return None
-            specs.append(TensorSpec(var.spec.shape, var.spec.dtype, var.const.array))
-        if not specs or not operator.folds or operator.dynamic:
-            return None
-        outs = naming(node, operator.infer, node, specs)
-        if not self._is_cheap(node, specs, outs):
-            return None
-        results = naming(node, run_node, node, specs, outs)
-        return [
-            Var(out.id, out.name, TensorSpec(s.shape, s.dtype), self._kept(np.ascontiguousarray(s.value)))
-            for out, s in zip(node.outputs, results, strict=True)
-        ]
-
-    def _is_cheap(self, node: AnyNode, ins: Sequence[TensorSpec], outs: Sequence[Spec]) -> bool:
-        """Whether a node may be computed while the model is loaded; the steps are counted then."""
-        operator = REGISTRY[node.op]
-        known = [s for s in outs if isinstance(s, TensorSpec) and s.size <= MOST_FOLDED]
-        if len(known) < len(outs) or not operator.folds or operator.dynamic:
-            return False
-        steps = _STEPS_OF_NODE + operator.folding_steps(node, ins, known)
-        if steps > MOST_STEPS or self._steps + steps > ALL_STEPS:
-            return False
-        self._steps += steps
-        return True
 
     def constant(self, value: Any, kind: ElementType | None = None) -> Value:
         """A constant from an array or a number."""
