@@ -1,0 +1,291 @@
+"""Target shapes, padding, slicing, repeating and sorting with the rules of ONNX."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from megengine_lite._core.ir.dtype import INT32
+from megengine_lite._core.ir.graph import AnyNode, TensorSpec
+from megengine_lite._core.ir.quantize import from_float32, to_float32
+from megengine_lite._core.operators.base import Operator, broadcast_shapes, fail, normalize_axis, register
+from megengine_lite._core.operators.checks import check_count, check_shape, common_dtype, to_integer, to_integers
+
+
+def _with_axes(node: AnyNode, shape: tuple[int, ...], axes: Sequence[int], insert: bool) -> list[int]:
+    """A shape with axes of length 1 inserted or dropped."""
+    ndim = len(shape) + len(axes) * insert
+    places = {normalize_axis(node, a, ndim) for a in axes}
+    if len(places) != len(axes) or (not insert and any(shape[p] != 1 for p in places)):
+        raise fail(node, f"the axes {list(axes)} of shape {shape} are named twice, or are not 1")
+    if insert:
+        rest = iter(shape)
+        return [1 if k in places else next(rest) for k in range(ndim)]
+    return [d for k, d in enumerate(shape) if k not in places]
+
+
+@register
+class TargetShape(Operator):
+    """The shape that data get, as int32, which is known before they are; inputs data, numbers."""
+
+    name = "TargetShape"
+    in_files = None
+    value_inputs = (1,)
+    element_types = "floats, integers, bool, quantized"
+
+    @staticmethod
+    def _value(node: AnyNode, data: TensorSpec, value: np.ndarray | None) -> np.ndarray:
+        numbers = to_integers(node, value, "the target shape")
+        how = node.params.how
+        if how in ("drop", "insert"):
+            return np.array(_with_axes(node, data.shape, numbers, how == "insert") or [1], np.int32)
+        if how == "expand":
+            return np.array(broadcast_shapes(node, [data.shape, check_shape(node, numbers or [1])]), np.int32)
+        if not node.params.keeps_zeros:
+            if any(n == 0 and k >= len(data.shape) for k, n in enumerate(numbers)):
+                raise fail(node, f"0 in {numbers} stands for a dimension that data of shape {data.shape} do not have")
+            numbers = [data.shape[k] if n == 0 else n for k, n in enumerate(numbers)]
+        if numbers.count(-1) > 1 or min(numbers, default=0) < -1:
+            raise fail(node, f"the target shape {numbers} leaves more than one number open")
+        if -1 in numbers:
+            rest = math.prod(n for n in numbers if n != -1)
+            if rest == 0 or data.size % rest:
+                raise fail(node, f"{data.size} elements of shape {data.shape} do not fit the shape {numbers}")
+            numbers[numbers.index(-1)] = data.size // rest
+        return np.array(check_shape(node, numbers or [1]), np.int32)
+
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+        check_count(node, ins, 2)
+        value = self._value(node, ins[0], ins[1].value)
+        return [TensorSpec(value.shape, INT32, value)]
+
+    def compute(
+        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+    ) -> list[np.ndarray]:
+        return [self._value(node, in_specs[0], ins[1])]
+
+
+_PAD_MODES = ("constant", "edge", "reflect", "wrap")
+
+
+@register
+class OnnxPad(Operator):
+    """Elements added, or removed where a number is negative; inputs data, numbers, value.
+
+    The numbers are those in front of each dimension, then those behind each.
+    """
+
+    name = "OnnxPad"
+    in_files = None
+    value_inputs = (1,)
+    element_types = "floats, integers, bool"
+
+    @staticmethod
+    def _widths(node: AnyNode, value: np.ndarray | None, ndim: int) -> list[tuple[int, int]]:
+        numbers = to_integers(node, value, "the padding")
+        if len(numbers) != 2 * ndim:
+            raise fail(node, f"a padding of {len(numbers)} numbers does not fit {ndim} dimensions")
+        return list(zip(numbers[:ndim], numbers[ndim:], strict=True))
+
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+        check_count(node, ins, 3)
+        if node.params.mode not in _PAD_MODES:
+            raise fail(node, f"the mode {node.params.mode!r} is not known; there are {', '.join(_PAD_MODES)}")
+        shape = ins[0].shape
+        widths = self._widths(node, ins[1].value, len(shape))
+        if ins[2].size != 1:
+            raise fail(node, f"the value must be one number, its shape is {ins[2].shape}")
+        for d, (front, behind) in zip(shape, widths, strict=True):
+            if node.params.mode != "constant" and max(front, behind) > 0 and d + min(front, 0) + min(behind, 0) < 1:
+                raise fail(node, f"an empty axis of shape {shape} cannot be padded by its own elements")
+        padded = [d + front + behind for d, (front, behind) in zip(shape, widths, strict=True)]
+        return [TensorSpec(check_shape(node, padded), common_dtype(node, (ins[0], ins[2])))]
+
+    def compute(
+        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+    ) -> list[np.ndarray]:
+        x, mode = ins[0], node.params.mode
+        widths = self._widths(node, ins[1], x.ndim)
+        x = x[tuple(slice(max(-f, 0), d - max(-b, 0)) for d, (f, b) in zip(x.shape, widths, strict=True))]
+        grown = [(max(f, 0), max(b, 0)) for f, b in widths]
+        if mode == "constant":
+            return [np.pad(x, grown, "constant", constant_values=ins[2].reshape(()))]
+        if mode == "edge":
+            return [np.pad(x, grown, "edge")]
+        return [np.pad(x, grown, "reflect") if mode == "reflect" else np.pad(x, grown, "wrap")]
+
+
+@register
+class OnnxSlice(Operator):
+    """Slices by the rules of ONNX; inputs data, begins, ends, axes[, steps]."""
+
+    name = "OnnxSlice"
+    in_files = None
+    element_types = "floats, integers, bool, quantized"
+
+    def needed_values(self, node: AnyNode) -> tuple[int, ...]:
+        return tuple(range(1, len(node.inputs)))
+
+    @staticmethod
+    def _slices(node: AnyNode, shape: tuple[int, ...], values: Sequence[np.ndarray | None]) -> tuple[slice, ...]:
+        begins, ends, axes, *steps = (to_integers(node, v, "a number of a slice") for v in values)
+        slices = [slice(None)] * len(shape)
+        for begin, end, axis, step in zip(begins, ends, axes, steps[0] if steps else [1] * len(axes), strict=True):
+            if step == 0:
+                raise fail(node, f"the step of axis {axis} is 0")
+            place = normalize_axis(node, axis, len(shape))
+            if slices[place] != slice(None):
+                raise fail(node, f"the axes {axes[:20]} name one axis twice")
+            if step < 0:  # from before the first element on, backwards, there is the first one
+                begin = max(begin, -shape[place])
+            slices[place] = slice(begin, end, step)
+        return tuple(slices)
+
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+        check_count(node, ins, 4, 5)
+        slices = self._slices(node, ins[0].shape, [s.value for s in ins[1:]])
+        shape = [len(range(*s.indices(d))) for s, d in zip(slices, ins[0].shape, strict=True)]
+        return [TensorSpec(check_shape(node, shape), ins[0].dtype)]
+
+    def compute(
+        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+    ) -> list[np.ndarray]:
+        return [ins[0][self._slices(node, ins[0].shape, ins[1:])]]
+
+
+@register
+class Cumulative(Operator):
+    """Sums or products of the elements up to each one along an axis; inputs data, axis."""
+
+    name = "Cumulative"
+    in_files = None
+    element_types = "floats, integers"
+
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+        check_count(node, ins, 2)
+        if ins[0].dtype.storage.kind not in "iuf" or ins[0].dtype.is_quantized:
+            raise fail(node, f"is not defined for {ins[0].dtype}")
+        return [TensorSpec(ins[0].shape, ins[0].dtype)]
+
+    def compute(
+        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+    ) -> list[np.ndarray]:
+        p, dtype = node.params, in_specs[0].dtype
+        axis = normalize_axis(node, to_integer(node, ins[1], "the axis"), ins[0].ndim)
+        x = to_float32(ins[0], dtype).astype(np.float64) if dtype.is_float else ins[0]
+        x = np.flip(x, axis) if p.reverse else x
+        total = np.cumprod(x, axis, x.dtype) if p.product else np.cumsum(x, axis, x.dtype)
+        if p.exclusive:
+            first = np.full_like(np.take(x, range(min(1, x.shape[axis])), axis), 1 if p.product else 0)
+            total = np.concatenate([first, np.take(total, range(max(x.shape[axis] - 1, 0)), axis)], axis)
+        total = np.flip(total, axis) if p.reverse else total
+        return [from_float32(total.astype(np.float32), dtype) if dtype.is_float else total]
+
+
+@register
+class Tile(Operator):
+    """The data repeated along each axis; inputs data, numbers."""
+
+    name = "Tile"
+    in_files = None
+    value_inputs = (1,)
+    element_types = "floats, integers, bool, quantized"
+
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+        check_count(node, ins, 2)
+        numbers, shape = to_integers(node, ins[1].value, "the numbers of repetitions"), ins[0].shape
+        if len(numbers) != len(shape) or min(numbers, default=0) < 0:
+            raise fail(node, f"data of shape {shape} cannot be repeated {numbers} times")
+        return [TensorSpec(check_shape(node, [d * n for d, n in zip(shape, numbers, strict=True)]), ins[0].dtype)]
+
+    def compute(
+        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+    ) -> list[np.ndarray]:
+        return [np.tile(ins[0], ins[1])]
+
+
+@register
+class Range(Operator):
+    """Numbers from start up to limit, which is left out, by steps; inputs start, limit, step."""
+
+    name = "Range"
+    in_files = None
+    value_inputs = (0, 1, 2)
+    element_types = "floats, integers"
+
+    @staticmethod
+    def _count(node: AnyNode, values: Sequence[np.ndarray | None]) -> int:
+        numbers = [float(v.reshape(-1)[0]) for v in values if v is not None and v.size == 1]
+        if len(numbers) != 3 or numbers[2] == 0 or not np.isfinite(numbers).all():
+            raise fail(node, f"start, limit and step must be single numbers, the step not 0; they are {numbers}")
+        return max(int(np.ceil((numbers[1] - numbers[0]) / numbers[2])), 0)
+
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+        check_count(node, ins, 3)
+        return [TensorSpec(check_shape(node, (self._count(node, [s.value for s in ins]),)), common_dtype(node, ins))]
+
+    def compute(
+        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+    ) -> list[np.ndarray]:
+        start, _, step = (x.reshape(()) for x in ins)
+        dtype = out_specs[0].dtype.storage
+        return [(start + np.arange(out_specs[0].size, dtype=dtype) * step).astype(dtype)]
+
+
+@register
+class Triangle(Operator):
+    """The upper or lower triangle of the matrices in the last two axes, zeros elsewhere; inputs data[, diagonal]."""
+
+    name = "Triangle"
+    in_files = None
+    value_inputs = ()
+    element_types = "floats, integers, bool"
+
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+        check_count(node, ins, 1, 2)
+        if len(ins[0].shape) < 2:
+            raise fail(node, f"a matrix has two dimensions, the data have the shape {ins[0].shape}")
+        return [TensorSpec(ins[0].shape, ins[0].dtype)]
+
+    def compute(
+        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+    ) -> list[np.ndarray]:
+        diagonal = to_integer(node, ins[1], "the diagonal") if len(ins) == 2 else 0
+        diagonal = min(max(diagonal, -ins[0].shape[-2] - 1), ins[0].shape[-1] + 1)
+        return [np.triu(ins[0], diagonal) if node.params.upper else np.tril(ins[0], diagonal)]
+
+
+@register
+class SortedTopK(Operator):
+    """The k largest or smallest elements along an axis, sorted, and their positions as int32; inputs data, k."""
+
+    name = "SortedTopK"
+    in_files = None
+    n_outputs = 2
+    value_inputs = (1,)
+    element_types = "floats, integers"
+
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+        check_count(node, ins, 2)
+        shape = list(ins[0].shape)
+        axis = normalize_axis(node, node.params.axis, len(shape))
+        k = to_integer(node, ins[1].value, "k")
+        if not 0 <= k <= shape[axis]:
+            raise fail(node, f"there are no {k} elements along axis {axis} of shape {tuple(shape)}")
+        shape[axis] = k
+        return [TensorSpec(tuple(shape), ins[0].dtype), TensorSpec(tuple(shape), INT32)]
+
+    def compute(
+        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+    ) -> list[np.ndarray]:
+        axis, k = node.params.axis, to_integer(node, ins[1], "k")
+        keys = to_float32(ins[0], in_specs[0].dtype) if in_specs[0].dtype.is_float else ins[0]
+        if node.params.largest:  # equal elements keep their order, so that order cannot be reversed as a whole
+            keys = np.flip(keys, axis)
+            order = np.flip(keys.shape[axis] - 1 - np.argsort(keys, axis, kind="stable"), axis)
+        else:
+            order = np.argsort(keys, axis, kind="stable")
+        order = np.take(order, range(k), axis)
+        return [np.take_along_axis(ins[0], order, axis), order.astype(np.int32)]
