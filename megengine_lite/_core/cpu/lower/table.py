@@ -14,13 +14,13 @@ from megengine_lite._core.cpu.algorithms.matmul import MATMUL_F32
 from megengine_lite._core.cpu.dispatch import ANY, Codes, DispatchTable, InputLayout, LowerFunction, Row
 from megengine_lite._core.cpu.lower import (
     attention,
-    channels,
     conv,
     conv_plain,
     deconv,
     elemwise,
     elemwise_chains,
     elemwise_int,
+    gather_channels,
     images2neibs,
     indexing,
     matmul,
@@ -266,7 +266,7 @@ def _of_any_type() -> Iterator[Row]:
     yield from _rows("Broadcast Subtensor Split", shape.lower_view, _COPY)
     yield from _rows("Dimshuffle", shape.lower_dimshuffle, _COPY)
     yield from _rows("Concat", shape.lower_concat, _GATHER)
-    yield from _rows("ChannelGather", channels.lower_channel_gather, _GATHER)
+    yield from _rows("ChannelGather", gather_channels.lower_channel_gather, _GATHER)
     yield from _rows("Padding", shape.lower_padding, ("fill_elements", *_COPY))
     yield from _rows("IndexingMultiAxisVec", indexing.lower_take, ("gather_runs", *_COPY))
     yield from _rows("IndexingSetMultiAxisVec", indexing.lower_set_by_index, ("scatter_runs", *_COPY))
