@@ -92,24 +92,35 @@ def _scatter(node: AnyNode, data: np.ndarray, places: tuple[Any, ...], updates: 
     return out
 
 
-def _check_reduction(node: AnyNode) -> None:
-    if node.params.reduction != "none" and node.params.reduction not in _COMBINE:
-        raise fail(node, f"the reduction {node.params.reduction!r} is not known; there are none, {', '.join(_COMBINE)}")
+class _Scatter(Operator):
+    """Base of operators that give a copy of the data with updates at an index; inputs data, index, updates."""
+
+    in_files = None
+    element_types = "floats, integers, bool, quantized"
+
+    def check_index(self, node: AnyNode, ins: Sequence[TensorSpec]) -> None:
+        """Raises if index and updates do not fit the data."""
+        raise NotImplementedError
+
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+        check_count(node, ins, 3)
+        reduction = node.params.reduction
+        if reduction != "none" and reduction not in _COMBINE:
+            raise fail(node, f"the reduction {reduction!r} is not known; there are none, {', '.join(_COMBINE)}")
+        self.check_index(node, ins)
+        return [TensorSpec(ins[0].shape, common_dtype(node, (ins[0], ins[2])))]
 
 
 @register
-class ScatterElements(_IndexedElements):
+class ScatterElements(_Scatter, _IndexedElements):
     """A copy of the data with elements at an index along an axis replaced or combined; inputs data, index, updates."""
 
     name = "ScatterElements"
 
-    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
-        check_count(node, ins, 3)
-        _check_reduction(node)
+    def check_index(self, node: AnyNode, ins: Sequence[TensorSpec]) -> None:
         self.check(node, ins)
         if ins[1].shape != ins[2].shape:
             raise fail(node, f"an index of shape {ins[1].shape} does not fit updates of shape {ins[2].shape}")
-        return [TensorSpec(ins[0].shape, common_dtype(node, (ins[0], ins[2])))]
 
     def compute(
         self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
@@ -150,22 +161,17 @@ def _tuples(node: AnyNode, index: np.ndarray, data: tuple[int, ...]) -> tuple[np
 
 
 @register
-class ScatterND(Operator):
+class ScatterND(_Scatter):
     """A copy of the data with slices at tuples of indexes replaced or combined; inputs data, index, updates."""
 
     name = "ScatterND"
-    in_files = None
-    element_types = "floats, integers, bool, quantized"
 
-    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
-        check_count(node, ins, 3)
-        _check_reduction(node)
+    def check_index(self, node: AnyNode, ins: Sequence[TensorSpec]) -> None:
         data, index, updates = (s.shape for s in ins)
         check_index_dtype(node, ins[1], "the index")
         depth = index[-1]
         if depth > len(data) or updates != ((*index[:-1], *data[depth:]) or (1,)):
             raise fail(node, f"an index of shape {index} does not fit data of shape {data} and updates of {updates}")
-        return [TensorSpec(data, common_dtype(node, (ins[0], ins[2])))]
 
     def compute(
         self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
