@@ -154,18 +154,14 @@ def export_onnx(
     >>> import megengine_lite
     >>> megengine_lite.export_onnx("model.mge", "model.onnx")  # doctest: +SKIP
     """
-    from megengine_lite._core.system.files import check_other_file, replace_file, to_path
-    from megengine_lite.errors import os_error
+    from megengine_lite._core.system.files import check_other_file, to_path, write_made
 
     source, target = to_source(model), to_path(path)
-    like = source if isinstance(source, str) else None
-    if like is not None:
-        check_other_file(target, like)
+    file = source if isinstance(source, str) else None
+    if file is not None:
+        check_other_file(target, file)  # before the work
     result = exported(source, config, opset=opset, static=static, custom_domain=custom_domain, verify=verify)
-    try:
-        replace_file(target, result.chunks, like)
-    except OSError as error:
-        raise os_error(error, f"{target} cannot be written: {error.strerror}", target) from error
+    write_made(target, result.chunks, file)
     return result
 
 

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from megengine_lite._cli import display, progress
-from megengine_lite._core.system.files import check_other_file, replace_file
-from megengine_lite.errors import LiteError
+from megengine_lite._core.system.files import write_made
 
 _PIECE = 4 << 20
 
@@ -62,25 +61,10 @@ def read_parts(path: str, decrypt: str | None = None) -> Parts:
 
 
 def write_file(path: str, chunks: Iterable[Any], source: str) -> int:
-    """Writes a file as a whole or not at all; gives its size.
-
-    Parameters
-    ----------
-    path
-        Where to; an existing file is replaced, unless it is the source. A new one can be read only
-        by those who can read the source.
-    chunks
-        Buffers, written one after the other.
-    source
-        The file that the chunks come from; they may be views on it.
-    """
-    check_other_file(path, source)
+    """Writes a file made of another one as :func:`write_made` does, and shows how far it is; gives its size."""
     buffers = [memoryview(c).cast("B") for c in chunks if len(c)]
     pieces = [b[k : k + _PIECE] for b in buffers for k in range(0, b.nbytes, _PIECE)]
-    try:
-        replace_file(path, progress.bar(pieces, len(pieces), "writing"), like=source)
-    except OSError as error:  # it names a file that is there for a moment only
-        raise LiteError(f"{path} cannot be written: {error.strerror}") from error
+    write_made(path, progress.bar(pieces, len(pieces), "writing"), source)
     return sum(b.nbytes for b in buffers)
 
 

@@ -173,6 +173,34 @@ def replace_file(path: str, chunks: Iterable[Any], like: str | None = None) -> N
             file.write(chunk)
 
 
+def write_made(path: str, chunks: Iterable[Any], source: str | None) -> None:
+    """Writes what was made of another file, as a whole or not at all.
+
+    Parameters
+    ----------
+    path
+        Where to; an existing file is replaced, unless it is the source. A new one can be read only by those who can
+        read the source.
+    chunks
+        Buffers, written one after the other; they may be views on the source.
+    source
+        The other file; None if it was none.
+
+    Raises
+    ------
+    LiteValueError
+        ``path`` is the source.
+    LiteOSError
+        It cannot be written; what was there is still there.
+    """
+    if source is not None:
+        check_other_file(path, source)
+    try:
+        replace_file(path, chunks, like=source)
+    except OSError as error:  # it names a file that is there for a moment only
+        raise os_error(error, f"{path} cannot be written: {error.strerror}", path) from error
+
+
 @contextlib.contextmanager
 def replacing(path: str, like: str | None = None) -> Iterator[BinaryIO]:
     """Context manager: a file to write to. It replaces ``path`` at the end, or not at all after an exception.
