@@ -167,8 +167,8 @@ class _Gaps:
         del self._ends[end]
 
 
-def aligned_bytes(nbytes: int) -> np.ndarray:
-    """Zeroed memory, aligned to a cache line, as a uint8 array that owns it.
+def aligned_bytes(nbytes: int, *, zeroed: bool = True) -> np.ndarray:
+    """Memory that begins at a cache line, so that no vector crosses two lines, as a uint8 array that owns it.
 
     Raises
     ------
@@ -178,7 +178,7 @@ def aligned_bytes(nbytes: int) -> np.ndarray:
     try:
         if nbytes > memory_limit():  # a system may promise what it does not have
             raise MemoryError
-        raw = np.zeros(nbytes + ALIGNMENT, np.uint8)
+        raw = (np.zeros if zeroed else np.empty)(nbytes + ALIGNMENT, np.uint8)
     except MemoryError as error:
         raise LiteMemoryError(f"there is not enough memory for {describe_bytes(nbytes)}") from error
     start = -raw.ctypes.data % ALIGNMENT

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from megengine_lite._core.cpu.lower.copying import view_of
 from megengine_lite._core.cpu.lowering import Lowering
 from megengine_lite._core.cpu.steps import Ref, Tensor
 from megengine_lite._core.ir.fused import ElemwiseProgram
@@ -118,7 +119,7 @@ def _emit_blocked(ctx: Lowering, node: Node, steps: Steps) -> None:
     out = ctx.new_blocked(y)
     shape = (out.n, out.blocks, out.h, out.w, ctx.width)
     strides = [s for _, s in operands]
-    emit_chain(ctx, node, steps, shape, strides, [r for r, _ in operands], _blocked_strides(out), out.ref)
+    emit_chain(ctx, node, steps, shape, strides, [r for r, _ in operands], repeated_strides(out), out.ref)
 
 
 def emit_chain(
@@ -159,10 +160,10 @@ def plain_strides(shape: Sequence[int], ndim: int, item: int = 4) -> list[int]:
     return [0] * (ndim - len(shape)) + strides
 
 
-def _blocked_strides(t: Tensor) -> list[int]:
-    strides = (t.image, t.plane, t.row, t.width, 1)
+def repeated_strides(t: Tensor) -> list[int]:
+    """Strides in bytes of a blocked tensor over (image, channel block, row, pixel, lane); 0 where it is repeated."""
     repeated = (t.n == 1, t.c == 1, t.h == 1, t.w == 1, t.c == 1)
-    return [0 if r else 4 * s for s, r in zip(strides, repeated, strict=True)]
+    return [0 if r else s for s, r in zip(view_of(t).strides, repeated, strict=True)]
 
 
 def _blocked_operand(ctx: Lowering, v: Var) -> tuple[Ref, list[int]]:
@@ -171,7 +172,7 @@ def _blocked_operand(ctx: Lowering, v: Var) -> tuple[Ref, list[int]]:
     if shape[1] > 1:
         if v.const is None:
             t = ctx.blocked(v)
-            return t.ref, _blocked_strides(t)
+            return t.ref, repeated_strides(t)
         width = ctx.width
         constant = ctx.pool.derive(("blocked operand", width), [v.const], lambda a: _block_constant(a, shape, width))
         strides = plain_strides(constant.array.shape, 5)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from megengine_lite._core.cpu.lower.copying import view_of
+from megengine_lite._core.cpu.lower.elemwise import plain_strides, repeated_strides
 from megengine_lite._core.cpu.lower.quantized_iteration import IterationSpace, iteration_space
 from megengine_lite._core.cpu.lower.requantize import (
     is_storable,
@@ -15,7 +16,7 @@ from megengine_lite._core.cpu.lower.requantize import (
     target_arguments,
 )
 from megengine_lite._core.cpu.lowering import Lowering
-from megengine_lite._core.cpu.steps import MemoryPiece, Ref, Tensor
+from megengine_lite._core.cpu.steps import Ref
 from megengine_lite._core.ir.graph import Constant, Node, TensorSpec, Var
 from megengine_lite._core.ir.params import ElemwiseMode
 from megengine_lite._core.ir.params import ElemwiseMultiTypeMode as QMode
@@ -94,24 +95,15 @@ def _wants_blocked(ctx: Lowering, node: Node) -> bool:
     return any(ctx.is_blocked(v) for v in whole) and not any(ctx.is_plain(v) for v in whole)
 
 
-def _plain_operand(tensor: Tensor, ndim: int) -> list[int]:
-    """Strides in bytes, right-aligned; 0 where the tensor is repeated."""
-    strides = [0 if extent == 1 else s for extent, s in zip(tensor.shape, view_of(tensor).strides, strict=True)]
-    return [0] * (ndim - len(strides)) + strides
-
-
 def _blocked_operand(ctx: Lowering, v: Var) -> tuple[Ref, list[int]]:
     """Address and strides over (image, channel block, row, pixel, lane)."""
     if v.spec.size == 1:
         return ctx.plain(v).ref, [0] * 5
-    n, c, h, w = v.shape
-    if c == 1:
-        t = ctx.plain(v)
-        image, _, row, pixel = _plain_operand(t, 4)
-        return t.ref, [image, 0, row, pixel, 0]
+    if v.shape[1] == 1:
+        image, _, row, pixel = plain_strides(v.shape, 4, v.dtype.itemsize)
+        return ctx.plain(v).ref, [image, 0, row, pixel, 0]
     t = ctx.blocked(v)
-    repeated = (n == 1, False, h == 1, w == 1, False)
-    return t.ref, [0 if r else s for r, s in zip(repeated, view_of(t).strides, strict=True)]
+    return t.ref, repeated_strides(t)
 
 
 def _place(ctx: Lowering, node: Node, inputs: Sequence[Var]) -> tuple[IterationSpace, list[Ref]] | None:
@@ -125,15 +117,11 @@ def _place(ctx: Lowering, node: Node, inputs: Sequence[Var]) -> tuple[IterationS
         space = iteration_space(view.shape, [*(s for _, s in operands), view.strides], items)
         assert space is not None, "blocked operands always fit"
         return space, [*(r for r, _ in operands), out.ref]
-    shapes = [TensorSpec(v.shape, v.dtype) for v in (*inputs, y)]
-    strides = [_plain_operand(Tensor(s, _NOWHERE), len(y.shape)) for s in shapes]
+    strides = [plain_strides(v.shape, len(y.shape), v.dtype.itemsize) for v in (*inputs, y)]
     space = iteration_space(y.shape, strides, items)
     if space is None:
         return None
     return space, [*(ctx.plain(v).ref for v in inputs), ctx.new_plain(y).ref]
-
-
-_NOWHERE = Ref(MemoryPiece(0))
 
 
 # ---- steps -----------------------------------------------------------------------------------------------------------

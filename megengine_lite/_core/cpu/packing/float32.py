@@ -11,16 +11,14 @@ import math
 import numpy as np
 
 from megengine_lite._core.cpu.kernel_call import KernelCall
+from megengine_lite._core.cpu.arena import aligned_bytes
 from megengine_lite._core.cpu.kernel_set import KernelSet
-from megengine_lite._core.system.memory import ALIGNMENT
 from megengine_lite.kernels.common.shared_constants import TILE_BLOCKS
 
 
 def aligned_empty(size: int) -> np.ndarray:
-    """A float32 vector on a cache line boundary, so that no vector load of a kernel crosses two lines."""
-    raw = np.empty(size * 4 + ALIGNMENT, np.uint8)
-    start = -raw.ctypes.data % ALIGNMENT
-    return raw[start : start + size * 4].view(np.float32)
+    """Memory for so many float32."""
+    return aligned_bytes(size * 4, zeroed=False).view(np.float32)
 
 
 def pad_channels(values: np.ndarray, groups: int, width: int) -> np.ndarray:
