@@ -10,6 +10,7 @@ from megengine_lite._core.cpu.algorithms.algorithm import Algorithm, AlgorithmTa
 from megengine_lite._core.cpu.isa import CostFactors
 from megengine_lite._core.cpu.kernel_set import KernelSet
 from megengine_lite._core.ir.fused_quantized import MAX_IMAGE_CHANNELS
+from megengine_lite._core.operators.window import Window
 from megengine_lite.kernels.common.shared_constants import TILE_BLOCKS
 
 
@@ -71,6 +72,16 @@ class ConvProblem:
             dilate_w=self.dilate_h,
             pad_h=self.pad_w,
             pad_w=self.pad_h,
+        )
+
+    @property
+    def window(self) -> Window:
+        """How the filter moves."""
+        return Window(
+            size=(self.kh, self.kw),
+            stride=(self.stride_h, self.stride_w),
+            pad=(self.pad_h, self.pad_w),
+            dilate=(self.dilate_h, self.dilate_w),
         )
 
     def blocks(self, channels: int) -> int:

@@ -20,6 +20,7 @@ from megengine_lite._core.cpu.algorithms.convolution import (
 )
 from megengine_lite._core.cpu.algorithms.fast_run import select
 from megengine_lite._core.cpu.lower.conv_plain import emit_plain, lower_plain_conv
+from megengine_lite._core.cpu.lower.window import window_arguments
 from megengine_lite._core.cpu.lowering import Lowering
 from megengine_lite._core.cpu.packing import float32 as packing
 from megengine_lite._core.cpu.steps import Ref, Tensor, blocked_strides
@@ -126,11 +127,6 @@ def _constant_of(var: Var) -> Any:
     return var.const
 
 
-def _geometry(p: ConvProblem) -> dict[str, int]:
-    names = ("kh", "kw", "stride_h", "stride_w", "dilate_h", "dilate_w", "pad_h", "pad_w")
-    return {name: getattr(p, name) for name in names}
-
-
 def _activation(node: Node) -> dict[str, float]:
     act = node.params.activation
     return {"activation": int(act.code), "act_a": act.a, "act_b": act.b}
@@ -165,8 +161,8 @@ def _emit_direct(ctx: Lowering, node: Node, p: ConvProblem, x: Var, bias: Var | 
         "conv_direct_f32", node, x=xt.ref, w=_packed_filter(ctx, node, ("pack_direct", m), pack),
         bias=_packed_bias(ctx, bias, groups), z=zt.ref if zt else None, y=yt.ref, **blocked_strides("x", xt, joined),
         y_pixel=ctx.width, **blocked_strides("y", yt, joined), **blocked_strides("z", zt, joined), groups=groups,
-        ic=ic, oc=oc, oh=oh, ow=ow, **_geometry(p), band=rows_in_band(oh, tiles, x_bytes, w_bytes), chunks=chunks,
-        **_activation(node), work=p.n * tiles * oh * chunks, flops=2 * p.products,
+        ic=ic, oc=oc, oh=oh, ow=ow, **window_arguments(p.window), band=rows_in_band(oh, tiles, x_bytes, w_bytes),
+        chunks=chunks, **_activation(node), work=p.n * tiles * oh * chunks, flops=2 * p.products,
     )  # fmt: skip
 
 
@@ -187,7 +183,7 @@ def _emit_first(ctx: Lowering, node: Node, p: ConvProblem, x: Var, bias: Var | N
     ctx.emit(
         "conv_first_f32", node, x=xt.ref, w=_packed_filter(ctx, node, ("pack_plain_input",), packing.pack_plain_input),
         bias=_packed_bias(ctx, bias, 1), z=zt.ref if zt else None, y=yt.ref, ic=p.ic, ih=p.ih, iw=p.iw,
-        **blocked_strides("y", yt), **blocked_strides("z", zt), oc=p.oc, oh=p.oh, ow=p.ow, **_geometry(p),
+        **blocked_strides("y", yt), **blocked_strides("z", zt), oc=p.oc, oh=p.oh, ow=p.ow, **window_arguments(p.window),
         **_activation(node), work=p.n * p.oh, scratch=first_scratch(p), flops=2 * p.products,
     )  # fmt: skip
 
@@ -201,7 +197,7 @@ def _emit_depthwise(ctx: Lowering, node: Node, p: ConvProblem, x: Var, bias: Var
         "conv_depthwise_f32", node, x=xt.ref,
         w=_packed_filter(ctx, node, ("pack_depthwise",), packing.pack_depthwise), bias=_packed_bias(ctx, bias, 1),
         z=zt.ref if zt else None, y=yt.ref, y_pixel=ctx.width, **blocked_strides("x", xt), **blocked_strides("y", yt),
-        **blocked_strides("z", zt), blocks=xt.blocks, oh=p.oh, ow=p.ow, **_geometry(p),
+        **blocked_strides("z", zt), blocks=xt.blocks, oh=p.oh, ow=p.ow, **window_arguments(p.window),
         **_activation(node), work=p.n * xt.blocks * p.oh,
         scratch=depthwise_scratch(p), flops=2 * p.products,
     )  # fmt: skip

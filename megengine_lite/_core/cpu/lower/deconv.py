@@ -15,6 +15,7 @@ import numpy as np
 
 from megengine_lite._core.cpu.algorithms.convolution import ConvProblem, depthwise_scratch, merged_groups
 from megengine_lite._core.cpu.lower.conv import plain_filter, rows_in_band
+from megengine_lite._core.cpu.lower.window import window_arguments
 from megengine_lite._core.cpu.lowering import Lowering
 from megengine_lite._core.cpu.packing import float32 as packing
 from megengine_lite._core.cpu.steps import Ref, Tensor, blocked_strides
@@ -95,24 +96,31 @@ def lower_deconv(ctx: Lowering, node: Node) -> bool:
     return True
 
 
+def phase_problem(
+    ctx: Lowering, x: Tensor, row: Phase, column: Phase, groups: int, ic: int, oc: int
+) -> ConvProblem:  # fmt: skip
+    """A phase as a convolution; ``ic`` and ``oc`` are channels per group."""
+    return ConvProblem(
+        n=x.n, groups=groups, ic=ic, oc=oc, ih=x.h, iw=x.w, oh=row.count, ow=column.count, kh=len(row.taps),
+        kw=len(column.taps), stride_h=1, stride_w=1, dilate_h=row.dilate, dilate_w=column.dilate, pad_h=row.pad,
+        pad_w=column.pad, kernels=ctx.kernels, plain_input=False,
+    )  # fmt: skip
+
+
 def _emit_phase(ctx: Lowering, node: Node, filter_: Var, xt: Tensor, yt: Tensor, row: Phase, column: Phase) -> None:
     p, weight = node.params, filter_.const
     assert weight is not None
     groups, ic, oc = (filter_.shape if p.sparse else (1, *filter_.shape))[:3]
-    problem = ConvProblem(
-        n=xt.n, groups=groups, ic=ic, oc=oc, ih=xt.h, iw=xt.w, oh=row.count, ow=column.count, kh=len(row.taps),
-        kw=len(column.taps), stride_h=1, stride_w=1, dilate_h=row.dilate, dilate_w=column.dilate, pad_h=row.pad,
-        pad_w=column.pad, kernels=ctx.kernels, plain_input=False,
-    )  # fmt: skip
+    problem = phase_problem(ctx, xt, row, column, groups, ic, oc)
     geometry = {
         "y": yt.ref + 4 * (row.first * yt.row + column.first * ctx.width),
         "y_pixel": p.stride_w * ctx.width,
         **blocked_strides("y", yt, p.stride_h),
         **blocked_strides("x", xt),
         **blocked_strides("z", None),
-        **{k: getattr(problem, k) for k in ("oh", "ow", "kh", "kw", "dilate_h", "dilate_w", "pad_h", "pad_w")},
-        "stride_h": 1,
-        "stride_w": 1,
+        **window_arguments(problem.window),
+        "oh": row.count,
+        "ow": column.count,
     }
     common = {"x": xt.ref, "bias": None, "z": None, "activation": 0, "act_a": 0, "act_b": 0, **geometry}
     depthwise = ic == oc == 1 and groups > 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from megengine_lite._core.cpu.lower.pooling import window_arguments
+from megengine_lite._core.cpu.lower.window import window_arguments
 from megengine_lite._core.cpu.lowering import Lowering
 from megengine_lite._core.ir.graph import Node
 from megengine_lite._core.operators.images2neibs import window_of
@@ -19,7 +19,7 @@ def lower_images2neibs(ctx: Lowering, node: Node) -> bool | None:
         node,
         x=ctx.plain(x).ref,
         y=ctx.new_plain(y).ref,
-        **window_arguments(window_of(node.params), "size", "stride", "dilate", "pad"),
+        **window_arguments(window_of(node.params)),
         planes=n * c,
         h=h,
         w=w,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from megengine_lite._core.cpu.lower.reduce import emit_reduce
+from megengine_lite._core.cpu.lower.window import window_arguments
 from megengine_lite._core.cpu.lowering import Lowering
 from megengine_lite._core.cpu.steps import blocked_strides
 from megengine_lite._core.ir.graph import Node
@@ -53,19 +54,3 @@ def pool_arguments(node: Node, window: Window) -> dict[str, int]:
     oh, ow = node.outputs[0].shape[2:]
     arguments = {"mode": int(node.params.mode), "h": h, "w": w, "oh": oh, "ow": ow}
     return arguments | window_arguments(window, "size", "stride", "pad")
-
-
-_WINDOW_NAMES = {
-    "size": ("kh", "kw"),
-    "stride": ("stride_h", "stride_w"),
-    "dilate": ("dilate_h", "dilate_w"),
-    "pad": ("pad_h", "pad_w"),
-}
-
-
-def window_arguments(window: Window, *fields: str) -> dict[str, int]:
-    """Arguments that say how a window moves: of ``PoolingWindow``, or with all fields of ``FilterWindow``."""
-    arguments: dict[str, int] = {}
-    for field in fields:
-        arguments |= zip(_WINDOW_NAMES[field], getattr(window, field), strict=True)
-    return arguments

@@ -20,6 +20,7 @@ from megengine_lite._core.cpu.lower.requantize import (
     source_arguments,
     target_arguments,
 )
+from megengine_lite._core.cpu.lower.window import window_arguments
 from megengine_lite._core.cpu.lowering import Lowering
 from megengine_lite._core.cpu.packing import int8 as packing
 from megengine_lite._core.cpu.packing.float32 import merge_groups, pad_channels
@@ -186,9 +187,6 @@ class _Conv:
     def z(self) -> Tensor | None:
         return None if self.z_var is None else self.ctx.blocked(self.z_var)
 
-    def geometry(self, *names: str) -> dict[str, Any]:
-        return {name: getattr(self.p, name) for name in names}
-
     def emit(self, kernel: str, **arguments: Any) -> None:
         n, _, oh, ow = self.y.shape
         products = n * math.prod(self.w_shape) * oh * ow
@@ -211,7 +209,7 @@ def _emit_depthwise(conv: _Conv) -> None:
         "conv_depthwise_int8", x=x.ref, w=w, **conv.biases(1), z=z.ref if z else None, y=y.ref,
         **blocked_strides("x", x), **blocked_strides("y", y), **blocked_strides("z", z), blocks=x.blocks, oh=oh, ow=ow,
         kh=kh, quads=-(-kw // neighbours), quad=QUAD if p.dilate_w == 1 else p.dilate_w,
-        **conv.geometry("stride_h", "stride_w", "dilate_h", "pad_h", "pad_w"), band=band, parts=parts,
+        **window_arguments(_problem(conv).window, "stride", "pad"), dilate_h=p.dilate_h, band=band, parts=parts,
         flip=conv.form.flip, plain=plain, work=n * x.blocks * -(-oh // band),
     )  # fmt: skip
 
@@ -274,8 +272,7 @@ def _emit(
     conv.emit(
         "conv_direct_int8", x=x, w=w, **conv.biases(groups), z=z.ref if z else None, y=y.ref, x_pixel=x_pixel,
         **x_strides, y_pixel=width, **blocked_strides("y", y, joined), z_pixel=width, **blocked_strides("z", z, joined),
-        groups=groups, ic=ic, oc=oc, oh=oh, ow=ow, kh=kh, kw=kw,
-        **conv.geometry("stride_h", "stride_w", "dilate_h", "dilate_w", "pad_h", "pad_w"), lines=lines, band=band,
+        groups=groups, ic=ic, oc=oc, oh=oh, ow=ow, **window_arguments(_problem(conv).window), lines=lines, band=band,
         chunks=chunks, parts=parts, plain=conv.form.plain, work=n * tiles * item_rows * chunks,
     )  # fmt: skip
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from megengine_lite._core.cpu.algorithms.convolution import ConvProblem, merged_groups
+from megengine_lite._core.cpu.algorithms.convolution import merged_groups
 from megengine_lite._core.cpu.lower.conv import plain_filter
-from megengine_lite._core.cpu.lower.deconv import MAX_PHASES, Phase, halo_of, phases_of
+from megengine_lite._core.cpu.lower.deconv import MAX_PHASES, Phase, halo_of, phase_problem, phases_of
 from megengine_lite._core.cpu.lower.quantized_conv import (
     InputForm,
     count_parts,
@@ -16,6 +16,7 @@ from megengine_lite._core.cpu.lower.quantized_conv import (
     input_form,
 )
 from megengine_lite._core.cpu.lower.requantize import is_int8_operand, output_arguments
+from megengine_lite._core.cpu.lower.window import window_arguments
 from megengine_lite._core.cpu.lowering import Lowering
 from megengine_lite._core.cpu.packing import int8 as packing
 from megengine_lite._core.cpu.packing.float32 import merge_groups, pad_channels
@@ -57,11 +58,7 @@ def _emit_phase(
     weight = node.inputs[0]
     assert weight.const is not None
     groups, ic, oc = (weight.shape if p.sparse else (1, *weight.shape))[:3]
-    problem = ConvProblem(
-        n=source.n, groups=groups, ic=ic, oc=oc, ih=source.h, iw=source.w, oh=row.count, ow=column.count,
-        kh=len(row.taps), kw=len(column.taps), stride_h=1, stride_w=1, dilate_h=row.dilate, dilate_w=column.dilate,
-        pad_h=row.pad, pad_w=column.pad, kernels=ctx.kernels, plain_input=False,
-    )  # fmt: skip
+    problem = phase_problem(ctx, source, row, column, groups, ic, oc)
     merged = merged_groups(problem)
     groups, ic, oc = groups // merged, ic * merged, oc * merged
     zero, mirrored, width = weight.dtype.zero_point, p.mode == ConvolutionMode.CONVOLUTION, ctx.width
@@ -83,12 +80,11 @@ def _emit_phase(
     bias = ctx.pool.derive((*key, "bias", form.offset), [weight.const], biases)
     tiles = groups * -(-problem.blocks(oc) // TILE_BLOCKS)
     item = target.spec.dtype.itemsize
-    names = ("oh", "ow", "kh", "kw", "stride_h", "stride_w", "dilate_h", "dilate_w", "pad_h", "pad_w")
     ctx.emit(
         "conv_direct_int8", node, x=x, w=ctx.constant(w), bias=ctx.constant(bias), real_bias=None, z=None,
         y=target.ref + item * (row.first * target.row + column.first * width), x_pixel=width, **x_strides,
         y_pixel=p.stride_w * width, **blocked_strides("y", target, p.stride_h), z_pixel=0, **blocked_strides("z", None),
-        groups=groups, ic=ic, oc=oc, **{name: getattr(problem, name) for name in names}, lines=1, band=row.count,
-        chunks=1,
-        parts=parts, plain=form.plain, **output, work=source.n * tiles * row.count, flops=2 * problem.products,
+        groups=groups, ic=ic, oc=oc, oh=row.count, ow=column.count, **window_arguments(problem.window), lines=1,
+        band=row.count, chunks=1, parts=parts, plain=form.plain, **output, work=source.n * tiles * row.count,
+        flops=2 * problem.products,
     )  # fmt: skip
