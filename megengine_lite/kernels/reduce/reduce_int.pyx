@@ -4,6 +4,7 @@ Sums and products are those of 32 bits, of which narrower types keep the low bit
 """
 
 from libc.stdint cimport INT32_MAX, INT32_MIN, int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t
+from libc.string cimport memcpy
 
 from megengine_lite.kernels.common.simd cimport inlined
 
@@ -85,62 +86,6 @@ cdef void reduce_numbers(
         reduce_columns(MAX, x, line, n, zero, totals)
 
 
-cdef void store_numbers(number* y, const uint32_t* totals, int64_t n, int64_t divisor) noexcept nogil:
-    """The low bits of totals; quotients are rounded towards zero."""
-    cdef int64_t i
-    for i in range(n):
-        y[i] = <number>(<int64_t><number>totals[i] // divisor) if divisor > 1 else <number>totals[i]
-
-
-cdef struct ReduceIntArgs:
-    const char* x
-    char* y
-    int64_t mode, length, inner, size, is_signed, zero, y_size, divisor
-
-
-def scratch_bytes():
-    """Bytes of scratch of reduce_int and arg_reduce_int: the results of a work item."""
-    return COLUMNS * 2 * sizeof(uint32_t)
-
-
-cdef void reduce_int(const ReduceIntArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
-    """x [outer, length, inner] to y [outer, inner]; elements have `size` bytes, results y_size, with the same sign.
-
-    `zero` is subtracted before. One work item = COLUMNS results of one outer index. Scratch: scratch_bytes().
-    """
-    cdef uint32_t* totals = <uint32_t*>scratch
-    cdef IntLine line = IntLine(a.length, a.inner)
-    cdef int64_t chunks = (a.inner + COLUMNS - 1) // COLUMNS
-    cdef int64_t item, first, n
-    cdef const char* x
-    cdef char* y
-    for item in range(begin, end):
-        first = item % chunks * COLUMNS
-        n = min(a.inner - first, COLUMNS)
-        x = a.x + (item // chunks * a.length * a.inner + first) * a.size
-        y = a.y + (item // chunks * a.inner + first) * a.y_size
-        if a.size == 4:
-            reduce_numbers(a.mode, <const int32_t*>x, line, n, <int32_t>a.zero, totals)
-        elif a.size == 2 and a.is_signed:
-            reduce_numbers(a.mode, <const int16_t*>x, line, n, <int32_t>a.zero, totals)
-        elif a.size == 2:
-            reduce_numbers(a.mode, <const uint16_t*>x, line, n, <int32_t>a.zero, totals)
-        elif a.is_signed:
-            reduce_numbers(a.mode, <const int8_t*>x, line, n, <int32_t>a.zero, totals)
-        else:
-            reduce_numbers(a.mode, <const uint8_t*>x, line, n, <int32_t>a.zero, totals)
-        if a.y_size == 4:
-            store_numbers(<int32_t*>y, totals, n, a.divisor)
-        elif a.y_size == 2 and a.is_signed:
-            store_numbers(<int16_t*>y, totals, n, a.divisor)
-        elif a.y_size == 2:
-            store_numbers(<uint16_t*>y, totals, n, a.divisor)
-        elif a.is_signed:
-            store_numbers(<int8_t*>y, totals, n, a.divisor)
-        else:
-            store_numbers(<uint8_t*>y, totals, n, a.divisor)
-
-
 # ---- positions -----------------------------------------------------------------------------------------------------
 
 cdef inline int32_t place_in_run(bint largest, const number* x, int64_t n) noexcept nogil:
@@ -206,6 +151,95 @@ cdef void find_numbers(
         find_columns(False, x, line, n, best, places)
 
 
+# ---- both ----------------------------------------------------------------------------------------------------------
+
+# What is done with the elements, and where the results go.
+cdef struct IntTask:
+    int64_t mode        # of ReduceMode
+    bint finds_places   # of the largest or smallest element, instead of reducing
+    bint largest
+    IntLine line
+    int32_t zero
+    uint32_t* totals
+    int32_t* places
+
+
+cdef void do_numbers(const IntTask* t, const number* x, int64_t n) noexcept nogil:
+    if t.finds_places:
+        find_numbers(t.largest, x, t.line, n, <int32_t*>t.totals, t.places)
+    else:
+        reduce_numbers(t.mode, x, t.line, n, t.zero, t.totals)
+
+
+cdef void do_elements(const IntTask* t, const char* x, int64_t n, int64_t size, bint is_signed) noexcept nogil:
+    """n results side by side, of elements of `size` bytes."""
+    if size == 4:
+        do_numbers(t, <const int32_t*>x, n)
+    elif size == 2 and is_signed:
+        do_numbers(t, <const int16_t*>x, n)
+    elif size == 2:
+        do_numbers(t, <const uint16_t*>x, n)
+    elif is_signed:
+        do_numbers(t, <const int8_t*>x, n)
+    else:
+        do_numbers(t, <const uint8_t*>x, n)
+
+
+cdef inline uint32_t quotient(uint32_t total, int64_t size, bint is_signed, int64_t divisor) noexcept nogil:
+    """The number in the low `size` bytes of total, divided and rounded towards zero. Those of 4 bytes are signed."""
+    cdef int unused = <int>(32 - 8 * size)
+    cdef uint32_t high = total << unused
+    return <uint32_t>((<int32_t>high >> unused if is_signed or size == 4 else <int64_t>(high >> unused)) // divisor)
+
+
+cdef void store_numbers(char* y, const uint32_t* totals, int64_t n, int64_t size) noexcept nogil:
+    """The low `size` bytes of totals."""
+    cdef int64_t i
+    if size == 4:
+        memcpy(y, totals, n * sizeof(uint32_t))
+    elif size == 2:
+        for i in range(n):
+            (<uint16_t*>y)[i] = <uint16_t>totals[i]
+    else:
+        for i in range(n):
+            (<uint8_t*>y)[i] = <uint8_t>totals[i]
+
+
+cdef struct ReduceIntArgs:
+    const char* x
+    char* y
+    int64_t mode, length, inner, size, is_signed, zero, y_size, divisor
+
+
+def scratch_bytes():
+    """Bytes of scratch of reduce_int and arg_reduce_int: the results of a work item."""
+    return COLUMNS * 2 * sizeof(uint32_t)
+
+
+cdef void reduce_int(const ReduceIntArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+    """x [outer, length, inner] to y [outer, inner]; elements have `size` bytes, results y_size, with the same sign.
+
+    `zero` is subtracted before. One work item = COLUMNS results of one outer index. Scratch: scratch_bytes().
+    """
+    cdef uint32_t* totals = <uint32_t*>scratch
+    cdef IntTask task
+    cdef int64_t chunks = (a.inner + COLUMNS - 1) // COLUMNS
+    cdef int64_t item, first, n, i
+    task.mode = a.mode
+    task.finds_places = False
+    task.line = IntLine(a.length, a.inner)
+    task.zero = <int32_t>a.zero
+    task.totals = totals
+    for item in range(begin, end):
+        first = item % chunks * COLUMNS
+        n = min(a.inner - first, COLUMNS)
+        do_elements(&task, a.x + (item // chunks * a.length * a.inner + first) * a.size, n, a.size, a.is_signed)
+        if a.divisor > 1:
+            for i in range(n):
+                totals[i] = quotient(totals[i], a.y_size, a.is_signed, a.divisor)
+        store_numbers(a.y + (item // chunks * a.inner + first) * a.y_size, totals, n, a.y_size)
+
+
 cdef struct ArgReduceIntArgs:
     const char* x
     int32_t* y
@@ -214,27 +248,18 @@ cdef struct ArgReduceIntArgs:
 
 cdef void arg_reduce_int(const ArgReduceIntArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
     """The place of the first largest (or smallest) element; layout and work items are those of reduce_int."""
-    cdef int32_t* best = <int32_t*>scratch
-    cdef int32_t* places
-    cdef IntLine line = IntLine(a.length, a.inner)
+    cdef IntTask task
     cdef int64_t chunks = (a.inner + COLUMNS - 1) // COLUMNS
     cdef int64_t item, first, n
-    cdef const char* x
+    task.finds_places = True
+    task.largest = a.largest
+    task.line = IntLine(a.length, a.inner)
+    task.totals = <uint32_t*>scratch
     for item in range(begin, end):
         first = item % chunks * COLUMNS
         n = min(a.inner - first, COLUMNS)
-        x = a.x + (item // chunks * a.length * a.inner + first) * a.size
-        places = a.y + item // chunks * a.inner + first
-        if a.size == 4:
-            find_numbers(a.largest, <const int32_t*>x, line, n, best, places)
-        elif a.size == 2 and a.is_signed:
-            find_numbers(a.largest, <const int16_t*>x, line, n, best, places)
-        elif a.size == 2:
-            find_numbers(a.largest, <const uint16_t*>x, line, n, best, places)
-        elif a.is_signed:
-            find_numbers(a.largest, <const int8_t*>x, line, n, best, places)
-        else:
-            find_numbers(a.largest, <const uint8_t*>x, line, n, best, places)
+        task.places = a.y + item // chunks * a.inner + first
+        do_elements(&task, a.x + (item // chunks * a.length * a.inner + first) * a.size, n, a.size, a.is_signed)
 
 
 # ---- running sums --------------------------------------------------------------------------------------------------
