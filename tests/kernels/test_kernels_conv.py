@@ -362,10 +362,11 @@ def test_pack_direct_orders_taps_by_input_block():
     assert not rows[:, oc:].any()
 
 
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
 @pytest.mark.parametrize("m", [2, 4])
-def test_winograd_filter_matrix_evaluates_polynomials(m):
+def test_winograd_filter_matrix_evaluates_polynomials(m, isa):
     # Rows are the filter's polynomial at the points, scaled; the last is its leading coefficient (the point infinity).
-    g = winograd_filter_matrix(m)
+    g = winograd_filter_matrix(kernel_set(isa).module("conv_winograd").POINT_SQUARES[m])
     assert g.shape == (m + 2, 3)
     np.testing.assert_array_equal(g[-1], [0, 0, 1])
     for row in g[1:-1]:
@@ -378,7 +379,8 @@ def test_winograd_filter_matrix_evaluates_polynomials(m):
 @pytest.mark.parametrize(("oc", "ic"), [(1, 1), (13, 37), (40, 16), (64, 33)])
 def test_winograd_filters_are_transformed(isa, m, oc, ic):
     kernels = kernel_set(isa)
-    width, side, matrix = kernels.width, m + 2, winograd_filter_matrix(m)
+    width, side, squares = kernels.width, m + 2, kernels.module("conv_winograd").POINT_SQUARES[m]
+    matrix = winograd_filter_matrix(squares)
     w = np.random.default_rng(oc).standard_normal((1, oc, ic, 3, 3)).astype(np.float32)
     expected = np.zeros((-(-oc // width) * width, ic, side, side))
     expected[:oc] = matrix @ w[0].astype(np.float64) @ matrix.T

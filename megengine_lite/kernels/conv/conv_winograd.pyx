@@ -21,6 +21,19 @@ from megengine_lite.kernels.common.simd cimport BY_LANE, VW, forget_loads, inlin
     prefetch_write, vf, vf_fma, vf_load, vf_set1, vf_store
 from megengine_lite.kernels.common.vmath cimport ACT_CLIP_HIGH, ACT_NONE
 
+# The squares of the points of F(4), and the points.
+cdef extern from *:
+    """
+    #define WINOGRAD_P2 0.5
+    #define WINOGRAD_Q2 2.0
+    #define WINOGRAD_P 0.70710678118654752
+    #define WINOGRAD_Q 1.4142135623730951
+    """
+    const double P2 "WINOGRAD_P2", Q2 "WINOGRAD_Q2", P "WINOGRAD_P", Q "WINOGRAD_Q"
+
+# For packing: the squares of the points of F(m), beside 0 and infinity. Each stands for a point and its opposite.
+POINT_SQUARES = {2: (1.0,), 4: (P2, Q2)}
+
 cdef enum:
     MAX_SIDE = 6
     MAX_AREA = 36
@@ -30,9 +43,9 @@ cdef enum:
 # ---- transforms of one line ----------------------------------------------------------------------------------------
 
 cdef inline inlined input_line(int M, const vf* d, vf* r) noexcept nogil:
-    """B^T d. For F(4): with p = sqrt(1/2), q = sqrt(2) the products p^2 q^2 and p^2 + q^2 are 1 and 5/2."""
-    cdef vf even, odd, p = vf_set1(0.70710678118654752), q = vf_set1(1.4142135623730951)
-    cdef vf two = vf_set1(-2.0), half = vf_set1(-0.5), sum2 = vf_set1(-2.5)
+    """B^T d. For F(4): the product of the squares is 1."""
+    cdef vf even, odd, p = vf_set1(P), q = vf_set1(Q)
+    cdef vf two = vf_set1(-Q2), half = vf_set1(-P2), sum2 = vf_set1(-P2 - Q2)
     if M == 2:
         r[0] = d[0] - d[2]
         r[1] = d[1] + d[2]
@@ -59,13 +72,13 @@ cdef inline inlined output_line(int M, const vf* d, vf* r) noexcept nogil:
         r[1] = d[1] - d[2] - d[3]
     else:
         even1 = d[1] + d[2]
-        odd1 = (d[1] - d[2]) * vf_set1(0.70710678118654752)
+        odd1 = (d[1] - d[2]) * vf_set1(P)
         even2 = d[3] + d[4]
-        odd2 = (d[3] - d[4]) * vf_set1(1.4142135623730951)
+        odd2 = (d[3] - d[4]) * vf_set1(Q)
         r[0] = d[0] + even1 + even2
         r[1] = odd1 + odd2
-        r[2] = vf_fma(even1, vf_set1(0.5), even2 + even2)
-        r[3] = vf_fma(odd1, vf_set1(0.5), odd2 + odd2) + d[5]
+        r[2] = vf_fma(even1, vf_set1(P2), even2 + even2)
+        r[3] = vf_fma(odd1, vf_set1(P2), odd2 + odd2) + d[5]
 
 
 # ---- transforms of one tile ----------------------------------------------------------------------------------------

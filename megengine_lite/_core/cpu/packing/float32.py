@@ -7,11 +7,12 @@ channels in a block of the blocked layout.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
-from megengine_lite._core.cpu.kernel_call import KernelCall
 from megengine_lite._core.cpu.arena import aligned_bytes
+from megengine_lite._core.cpu.kernel_call import KernelCall
 from megengine_lite._core.cpu.kernel_set import KernelSet
 from megengine_lite.kernels.common.shared_constants import TILE_BLOCKS
 
@@ -123,14 +124,14 @@ def pack_panels(b: np.ndarray, width: int) -> np.ndarray:
     return out
 
 
-def winograd_filter_matrix(m: int) -> np.ndarray:
-    """G of F(m, 3), float64, (m + 2, 3): the filter transform is ``G g G^T``. See kernels/conv/conv_winograd.pyx."""
-    if m == 2:
-        return np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]])
-    squares = (0.5, 2.0)
+def winograd_filter_matrix(squares: Sequence[float]) -> np.ndarray:
+    """G of F(m, 3), float64, (m + 2, 3): the filter transform is ``G g G^T``.
+
+    The points are 0, infinity, and the roots of ``squares`` with both signs; the kernel exports them.
+    """
     rows = [[1.0, 0, 0]]
-    for square, other in (squares, squares[::-1]):
-        scale = 1 / (2 * square * (square - other))
+    for square in squares:
+        scale = 1 / (2 * square * math.prod(square - other for other in squares if other != square))
         point = math.sqrt(square)
         rows += [[scale, scale * point, scale * square], [scale, -scale * point, scale * square]]
     rows.append([0, 0, 1])
@@ -144,9 +145,10 @@ def pack_winograd(weight: np.ndarray, kernels: KernelSet, m: int, threads: int) 
     """
     _, oc, ic, _, _ = weight.shape
     out = aligned_empty(-(-oc // kernels.width) * kernels.width * (m + 2) ** 2 * ic)
+    matrix = winograd_filter_matrix(kernels.module("conv_winograd").POINT_SQUARES[m])
     KernelCall(
         kernels, "pack_winograd_f32", work=kernels.module("pack_winograd").work_items(oc, ic),
-        threads=threads, weight=np.ascontiguousarray(weight), matrix=np.ascontiguousarray(winograd_filter_matrix(m)),
+        threads=threads, weight=np.ascontiguousarray(weight), matrix=matrix,
         y=out, oc=oc, ic=ic, side=m + 2,
     ).run()  # fmt: skip
     return out
