@@ -1,9 +1,13 @@
-"""What a build can do: its fused activations, and multiply-adds at best, the yardstick of benchmarks/kernels.py."""
+"""What a build can do: its registers and fused activations; multiply-adds at best, for benchmarks/kernels.py."""
 
 from libc.stdint cimport int64_t
 
-from megengine_lite.kernels.common.simd cimport VW, inlined, vf, vf_fma, vf_set1, vf_zero
-from megengine_lite.kernels.common.vmath cimport ACT_COUNT, ACT_NONE, activate
+from megengine_lite.kernels.common.simd cimport DOT_STEPS, VREGS, VW, inlined, vf, vf_fma, vf_set1, vf_zero
+from megengine_lite.kernels.common.vmath cimport ACT_COUNT, ACT_NONE, ACT_RELU, activate
+
+# For tests, which compare with the table of instruction sets.
+REGISTERS = VREGS
+DOT_TAKES_STEPS = DOT_STEPS != 0
 
 
 cdef bint has_activation(int code) noexcept nogil:
