@@ -19,7 +19,6 @@ from megengine_lite._core.cpu.kernel_set import KernelSet
 from megengine_lite._core.cpu.placement import Placement
 from megengine_lite._core.cpu.steps import HostStep, MemoryPiece, Ref, Step, Tensor
 from megengine_lite._core.device.plan import Origin
-from megengine_lite._core.ir.fused import Activation
 from megengine_lite._core.ir.graph import (
     AnyNode,
     AnyVar,
@@ -309,9 +308,13 @@ class Lowering:
             found = self._origins[node] = Origin.of(node)
         return found
 
-    def has_activation(self, activation: Activation) -> bool:
-        """Whether float32 kernels can apply an activation; they would leave numbers as they are for another one."""
-        return activation.code in self.kernels.module("probe").ACTIVATIONS
+    def has_activation(self, code: int, *, of_sums: bool = False) -> bool:
+        """Whether kernels can apply an activation; results would be wrong with another one.
+
+        ``of_sums``: int8 kernels apply it to sums of products, which they store as they are. All else are real numbers.
+        """
+        probe = self.kernels.module("probe")
+        return code in (probe.SUM_ACTIVATIONS if of_sums else probe.ACTIVATIONS)
 
     def copy_bytes(self, x: Ref, y: Ref, nbytes: int) -> None:
         """Copies dense memory."""

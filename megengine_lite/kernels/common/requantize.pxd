@@ -141,7 +141,7 @@ cdef inline outlined store_any(const int32_t* sums, int pixels, int vectors, con
             sums += VW
             y = o.y + v * o.y_plane + p * o.y_pixel
             if o.kind == OUT_SUM:
-                if o.code != ACT_NONE:  # RELU is the only one there
+                if o.code != ACT_NONE:  # RELU: see SUM_ACTIVATIONS in other/probe.pyx
                     total = vi_max(total, vi_set1(0))
                 vi_store(<int32_t*>y, total)
                 continue

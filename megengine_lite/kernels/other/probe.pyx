@@ -16,8 +16,10 @@ cdef bint has_activation(int code) noexcept nogil:
     return code == ACT_NONE or (<float*>&y)[0] != -8
 
 
-# Codes that a kernel can apply to its results; planners refuse all others.
+# Codes that kernels can apply to real results, and to sums of int8 products that they store as they are
+# (common/requantize.pxd); planners refuse all others.
 ACTIVATIONS = tuple([code for code in range(ACT_COUNT) if has_activation(code)])
+SUM_ACTIVATIONS = (ACT_NONE, ACT_RELU)
 
 
 cdef inline inlined multiply_add(int64_t rounds, float* out) noexcept nogil:

@@ -51,7 +51,7 @@ def lower_convolution(ctx: Lowering, node: Node) -> bool:
 
 
 def lower_fused_conv(ctx: Lowering, node: Node) -> bool:
-    if not ctx.has_activation(node.params.activation):
+    if not ctx.has_activation(node.params.activation.code):
         return False
     problem = conv_problem(ctx, node)
 

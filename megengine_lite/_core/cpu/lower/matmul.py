@@ -170,7 +170,7 @@ def _stored(ctx: Lowering, var: Var, transpose: bool) -> Operand:
 
 
 def lower_matmul(ctx: Lowering, node: Node) -> bool:
-    if isinstance(node.params, FusedMatMul) and not ctx.has_activation(node.params.activation):
+    if isinstance(node.params, FusedMatMul) and not ctx.has_activation(node.params.activation.code):
         return False
     product = _Product(ctx, node)
 

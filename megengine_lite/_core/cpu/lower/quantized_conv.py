@@ -129,8 +129,8 @@ class _Conv:
         exact_bias = one_factor or channel_wise or keeps_sums(p.conv_dtype, self.scale)
         self.has_real_bias = self.bias is not None and (self.bias.dtype.is_float or not exact_bias)
         self.output = output_arguments(
-            self.scale, p.conv_dtype, self.y.dtype, mode=p.conv.nonlineMode, z=self.z_var.dtype if self.z_var else None,
-            add=p.add, real_bias=self.has_real_bias, one_factor=one_factor,
+            ctx, self.scale, p.conv_dtype, self.y.dtype, mode=p.conv.nonlineMode,
+            z=self.z_var.dtype if self.z_var else None, add=p.add, real_bias=self.has_real_bias, one_factor=one_factor,
         ) or {}  # fmt: skip
         # Kernels that multiply by one factor can add integers only.
         if self.bias is not None and self.bias.dtype.is_float and (one_factor or not self._is_small(self.bias.const)):

@@ -35,7 +35,7 @@ def lower_quantized_deconv(ctx: Lowering, node: Node) -> bool | None:
     if node.params.stride_h * node.params.stride_w > MAX_PHASES:
         return False
     scale = product_scale(x.dtype, w.dtype) if x.dtype.is_quantized else 1.0
-    output = output_arguments(scale, y.dtype, y.dtype, one_factor=True)  # as in the original
+    output = output_arguments(ctx, scale, y.dtype, y.dtype, one_factor=True)  # as in the original
     if output is None:
         return False
     rows, columns = phases_of(node)

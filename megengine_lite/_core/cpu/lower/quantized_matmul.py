@@ -44,12 +44,15 @@ def _lower(
     if not is_int8_operand(a.dtype) or not is_int8_operand(b.dtype):
         return False
     scale = product_scale(a.dtype, b.dtype) if a.dtype.is_quantized else 1.0
-    output = output_arguments(scale, product, y.dtype)
+    output = output_arguments(ctx, scale, product, y.dtype)
     if output is None or (bias is not None and (bias.const is None or bias.dtype.is_float)):
         return False
     m, n = y.shape[-2:]
     k = a.shape[-2] if transpose_a else a.shape[-1]
     batch = y.shape[0] if len(y.shape) == 3 else 1
+    is_constant = b.const is not None and batch == 1
+    if bias is not None and not is_constant:
+        return False
     # The kernel has one form for a set: signed bytes where it takes both.
     form = input_form(a.dtype, DotKind.U8S8_QUADS if ctx.kernels.isa.dot is DotKind.U8S8_QUADS else DotKind.S8S8_QUADS)
     left = ctx.plain(a).ref
@@ -64,12 +67,10 @@ def _lower(
         if form.flip or column != 1 or k % QUAD:
             left = _pack_rows(ctx, node, left, batch, m, k, row, column, 1, form.flip)
             row = round_up(k, QUAD)
-    if b.const is not None and batch == 1:
+    if is_constant:
         right, parts, biases = _constant_columns(ctx, b, transpose_b, form.offset, bias)
     else:
         right, parts, biases = _pack_columns(ctx, node, b, batch, k, n, transpose_b, form.offset)
-        if bias is not None:
-            return False
     c = ctx.new_plain(y)
     tiles = -(-n // (TILE_BLOCKS * ctx.width))
     ctx.emit(

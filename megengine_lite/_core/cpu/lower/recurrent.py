@@ -31,6 +31,11 @@ _ACTIVATIONS = {
 }
 
 
+def _activation_of(node: Node) -> Activation:
+    """What is applied to the products of a cell. An LSTM has a kernel for it, which reads them as they are."""
+    return NO_ACTIVATION if node.op.startswith("LSTM") else _ACTIVATIONS[node.params.nonlineMode]
+
+
 @dataclass(frozen=True, slots=True)
 class _Rows:
     """A matrix in memory, rows ``step`` floats apart."""
@@ -92,6 +97,9 @@ def _emit_cell(ctx: Lowering, node: Node, batch: int, hidden: int, gates: Ref, c
 
 def lower_cell(ctx: Lowering, node: Node) -> bool | None:
     x, _, _, h, _, _ = node.inputs[:6]
+    activation = _activation_of(node)
+    if not ctx.has_activation(activation.code):
+        return False
     constants = [node.inputs[k].const for k in (1, 2, 4, 5)]
     found = [c for c in constants if c is not None]
     if len(found) != len(constants):
@@ -106,7 +114,6 @@ def lower_cell(ctx: Lowering, node: Node) -> bool | None:
     sums = _Rows(ctx.temp(batch * rows * ITEM), rows)
     _product(ctx, node, batch, _Rows(ctx.plain(x).ref, x.shape[1]), w_ih, sums, bias)
     y = _Rows(ctx.new_plain(node.outputs[2 if lstm else 0]).ref, rows)
-    activation = NO_ACTIVATION if lstm else _ACTIVATIONS[node.params.nonlineMode]
     _product(ctx, node, batch, _Rows(ctx.plain(h).ref, hidden), w_hh, y, z=sums, activation=activation)
     if lstm:
         c = ctx.plain(node.inputs[6]).ref
@@ -121,7 +128,7 @@ def lower_cell(ctx: Lowering, node: Node) -> bool | None:
 def lower_layers(ctx: Lowering, node: Node) -> bool | None:
     """All layers and directions; the last step of each writes the final state."""
     x, flat = node.inputs[0], node.inputs[-1]
-    if flat.const is None:
+    if flat.const is None or not ctx.has_activation(_activation_of(node).code):
         return False
     length, batch, size = x.shape
     hidden = node.params.hidden_size
@@ -189,7 +196,7 @@ def _emit_direction(
     sums = _Rows(ctx.temp(len(order) * batch * rows * ITEM), rows)
     _product(ctx, node, len(order) * batch, x, weights.w_ih, sums, weights.bias)
     gates = ctx.temp(batch * rows * ITEM) if lstm else None
-    activation = NO_ACTIVATION if lstm else _ACTIVATIONS[node.params.nonlineMode]
+    activation = _activation_of(node)
     h = _Rows(initial[0], hidden)
     c = initial[-1]
     for t in order:

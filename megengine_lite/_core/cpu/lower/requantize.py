@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from megengine_lite._core.cpu.lowering import Lowering
 from megengine_lite._core.ir.dtype import INT8_OPERANDS, SIGNED_INT8, UNSIGNED_INT8, DType, DTypeCode
 from megengine_lite._core.ir.fused import NONLINEARITIES, ActivationCode
 from megengine_lite._core.ir.params import ConvBiasNonlineMode, ElemwiseMultiTypeMode
@@ -62,6 +63,7 @@ def relative_range(dtype: DType) -> tuple[int, int]:
 
 
 def output_arguments(
+    ctx: Lowering,
     scale: float,
     first: DType,
     out: DType,
@@ -76,6 +78,8 @@ def output_arguments(
 
     Parameters
     ----------
+    ctx
+        Knows the activations of the kernels.
     scale
         Scale of the products; without meaning for plain integers.
     first
@@ -99,6 +103,24 @@ def output_arguments(
     dict or None
         None if the kernels cannot do it.
     """
+    arguments = _output_arguments(scale, first, out, mode, z, add, real_bias, one_factor)
+    if arguments is None:
+        return None
+    of_sums = arguments["kind"] == OutputKind.SUM
+    return arguments if ctx.has_activation(arguments["activation"], of_sums=of_sums) else None
+
+
+def _output_arguments(
+    scale: float,
+    first: DType,
+    out: DType,
+    mode: int,
+    z: DType | None,
+    add: ElemwiseMultiTypeMode | None,
+    real_bias: bool,
+    one_factor: bool,
+) -> dict[str, Any] | None:
+    """The arguments, whatever the activation."""
     staged = (out != first or add is not None) and not (keeps_sums(first, scale) and add is None)
     activation = NONLINEARITIES[mode]
     arguments = {
