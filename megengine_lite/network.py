@@ -21,8 +21,9 @@ from megengine_lite._api.loading import (
     to_source,
     typed_errors,
 )
+from megengine_lite._api.network_io import LiteIO, LiteNetworkIO, to_io
 from megengine_lite._api.network_settings import NetworkSettings
-from megengine_lite._api.options import LiteConfig, LiteExtraConfig, LiteIO, LiteNetworkIO, LiteOptions, to_io, to_text
+from megengine_lite._api.options import LiteConfig, LiteExtraConfig, LiteOptions, to_text
 from megengine_lite._api.run_settings import RunSettings
 from megengine_lite._core.runtime.devices import get_device
 from megengine_lite._core.runtime.jobs import locked

@@ -13,7 +13,8 @@
 * ``engine`` - forward, wait and callbacks; start here
 * ``loading`` - a file or bytes become a model; ``io_info`` tells its inputs and outputs
 * ``network_settings``, ``diagnostics`` - parts of ``LiteNetwork``: settings before load; profiles, dumps, memory
-* ``options``, ``layout`` - settings and layouts, as programs write them; ``run_settings`` - what is settled before load
+* ``options``, ``network_io``, ``layout`` - settings, inputs and layouts, as programs write them
+* ``run_settings`` - what is settled before load
 * ``arguments``, ``data_sources`` - checks of arguments; where data can come from
 * ``tensor_data``, ``tensor_reading`` - parts of ``LiteTensor``: how data gets in, and out
 * ``model_inputs``, ``model_outputs``, ``batches`` - parts of ``Model``: arguments and results of a call

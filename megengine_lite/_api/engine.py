@@ -10,7 +10,7 @@ from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from megengine_lite._api.options import LiteIO
+from megengine_lite._api.network_io import LiteIO
 from megengine_lite._api.ports import CallbackIO, InputPort, OutputPort
 from megengine_lite._api.run_settings import RunSettings
 from megengine_lite._core.runtime.jobs import Job, Turns

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from megengine_lite._api.layout import LiteLayout
-from megengine_lite._api.options import LiteConfig, LiteIO
+from megengine_lite._api.network_io import LiteIO
+from megengine_lite._api.options import LiteConfig
 from megengine_lite._api.run_settings import RunSettings
 from megengine_lite._core.runtime.devices import get_device
 from megengine_lite._core.system.device_errors import errors_of

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from megengine_lite._api.layout import LiteLayout
-from megengine_lite._api.options import LiteIO
+from megengine_lite._api.network_io import LiteIO
 from megengine_lite._core.system.device_errors import errors_of
 from megengine_lite._core.system.memory import Storage
 from megengine_lite._core.system.strided import NUMPY_TYPES, code_of, count_bytes

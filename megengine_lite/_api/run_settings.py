@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from megengine_lite._api.options import LiteIO, LiteOptions
+from megengine_lite._api.network_io import LiteIO
+from megengine_lite._api.options import LiteOptions
 from megengine_lite._core.device.interface import PLAN_SETTINGS, Device
 from megengine_lite._core.runtime.devices import device_count, get_device
 from megengine_lite._core.runtime.jobs import Exclusive

@@ -9,7 +9,7 @@ import pytest
 
 from megengine_lite._core.cpu.kernel_set import kernel_set
 
-MODULES = ["", "_api.layout", "_api.options", "base", "global_setting", "network", "tensor", "utils"]
+MODULES = ["", "_api.layout", "_api.network_io", "_api.options", "base", "global_setting", "network", "tensor", "utils"]
 WITH_EXAMPLES = set(MODULES)
 
 
