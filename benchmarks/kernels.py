@@ -23,7 +23,6 @@ from megengine_lite._core.cpu.lower.conv import conv_problem, emit_conv
 from megengine_lite._core.cpu.lower.matmul import lower_matmul
 from megengine_lite._core.cpu.lower.table import TABLE
 from megengine_lite._core.cpu.lowering import Lowering
-from megengine_lite._core.cpu.planner import build_plan  # noqa: F401  (registers operators and lowerings)
 from megengine_lite._core.ir.dtype import FLOAT32
 from megengine_lite._core.ir.fused import FusedConv, FusedMatMul
 from megengine_lite._core.ir.graph import Constant, ConstantPool, Graph, Node, TensorSpec, Var
@@ -131,21 +130,26 @@ def bench_product(name: str, kernels: KernelSet, config: SessionConfig) -> None:
     report(name, names[0], 2 * m * n * k, seconds, kernels, config.threads)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def read_arguments(description: str | None, what: str) -> tuple[str, KernelSet, SessionConfig]:
+    """What names of layers or operators (``what``) contain that are measured, the kernels, and the settings."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--isa", help="instruction set, by default the best of this machine")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--only", default="", help="layers whose name contains this")
+    parser.add_argument("--only", default="", help=f"{what} whose name contains this")
     options = parser.parse_args()
     kernels = kernel_set(options.isa)
-    config = SessionConfig(threads=options.threads, isa=kernels.name)
-    print(f"{kernels.name}, {options.threads} thread(s), peak of one core {peak(kernels) * 1e-9:.1f} GFLOP/s")
+    return options.only, kernels, SessionConfig(threads=options.threads, isa=kernels.name)
+
+
+def main() -> None:
+    only, kernels, config = read_arguments(__doc__, "layers")
+    print(f"{kernels.name}, {config.threads} thread(s), peak of one core {peak(kernels) * 1e-9:.1f} GFLOP/s")
     table: dict[str, Callable[[str, KernelSet, SessionConfig], None]] = {
         **dict.fromkeys(CONVOLUTIONS, bench_convolution),
         **dict.fromkeys(PRODUCTS, bench_product),
     }
     for name, bench in table.items():
-        if options.only in name:
+        if only in name:
             bench(name, kernels, config)
 
 

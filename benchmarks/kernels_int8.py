@@ -9,16 +9,13 @@ divided by that of the quantized one. "signed" inputs may be negative, "rectifie
 
 from __future__ import annotations
 
-import argparse
-
 import numpy as np
-from kernels import CONVOLUTIONS, PRODUCTS, REPEATS, variable
+from kernels import CONVOLUTIONS, PRODUCTS, REPEATS, read_arguments, variable
 
 from megengine_lite._core.cpu.algorithms.fast_run import measure
-from megengine_lite._core.cpu.kernel_set import KernelSet, kernel_set
+from megengine_lite._core.cpu.kernel_set import KernelSet
 from megengine_lite._core.cpu.lower.table import TABLE
 from megengine_lite._core.cpu.lowering import Lowering
-from megengine_lite._core.cpu.planner import build_plan  # noqa: F401  (registers operators and lowerings)
 from megengine_lite._core.ir.dtype import FLOAT32, DType, DTypeCode
 from megengine_lite._core.ir.fused import FusedConv, FusedMatMul
 from megengine_lite._core.ir.fused_quantized import QuantizedConv, QuantizedMatMul
@@ -93,19 +90,13 @@ def bench_product(name: str, kernels: KernelSet, config: SessionConfig) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--isa", help="instruction set, by default the best of this machine")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--only", default="", help="layers whose name contains this")
-    options = parser.parse_args()
-    kernels = kernel_set(options.isa)
-    config = SessionConfig(threads=options.threads, isa=kernels.name)
-    print(f"{kernels.name}, {options.threads} thread(s)")
+    only, kernels, config = read_arguments(__doc__, "layers")
+    print(f"{kernels.name}, {config.threads} thread(s)")
     for name in CONVOLUTIONS:
-        if options.only in name:
+        if only in name:
             bench_convolution(name, kernels, config)
     for name in PRODUCTS:
-        if options.only in name:
+        if only in name:
             bench_product(name, kernels, config)
 
 

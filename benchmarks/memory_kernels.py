@@ -10,19 +10,18 @@ memory (64 MiB, more than most caches).
 
 from __future__ import annotations
 
-import argparse
 import math
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
+from kernels import read_arguments
 
 from megengine_lite._core.cpu.arena import aligned_bytes, assign_offsets
-from megengine_lite._core.cpu.kernel_set import KernelSet, kernel_set
+from megengine_lite._core.cpu.kernel_set import KernelSet
 from megengine_lite._core.cpu.lower.table import TABLE
 from megengine_lite._core.cpu.lowering import Lowering
-from megengine_lite._core.cpu.planner import build_plan  # noqa: F401  (registers operators and lowerings)
 from megengine_lite._core.cpu.program import Program
 from megengine_lite._core.ir.dtype import from_numpy
 from megengine_lite._core.ir.fused import ElemwiseProgram, ElemwiseStep, ReduceAxes
@@ -166,22 +165,16 @@ def report(name: str, size: str, nbytes: int, seconds: float, copy: float) -> No
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--isa", help="instruction set, by default the best of this machine")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--only", default="", help="operators whose name contains this")
-    options = parser.parse_args()
-    kernels = kernel_set(options.isa)
-    config = SessionConfig(threads=options.threads, isa=kernels.name)
+    only, kernels, config = read_arguments(__doc__, "operators")
     for size, nbytes in SIZES.items():
-        print(f"{kernels.name}, {options.threads} thread(s), {size}")
+        print(f"{kernels.name}, {config.threads} thread(s), {size}")
         for name, case in cases(nbytes).items():
-            if options.only in name:
+            if only in name:
                 before = copy_rate(nbytes, kernels, config)
                 seconds, moved = operator_seconds(case, kernels, config)
                 report(name, size, moved, seconds, max(before, copy_rate(nbytes, kernels, config)))
         for name, to_blocked in (("plain to blocked", True), ("blocked to plain", False)):
-            if options.only in name:
+            if only in name:
                 before = copy_rate(nbytes, kernels, config)
                 seconds = relayout_seconds(nbytes, to_blocked, kernels, config)
                 report(name, size, 2 * nbytes, seconds, max(before, copy_rate(nbytes, kernels, config)))
