@@ -2,11 +2,11 @@
 
 ::
 
-    LiteNetwork ─► loading ─► Model ─► engine ─► session (of ``_core/runtime``)
-        │                                │
-        │ network_settings, diagnostics  └─ ports: tensors of inputs and outputs, and their memory
-        └ options ─► run_settings             ▲
-                                              │
+    LiteNetwork ─► loading ─► LoadedModel ─► engine ─► session (of ``_core/runtime``)
+        │                                      │
+        │ network_settings, diagnostics        └─ ports: tensors of inputs and outputs, and their memory
+        └ options ─► run_settings                   ▲
+                                                    │
     LiteTensor: tensor_data ◄─ data_sources ◄─ arrays, lists, raw memory
                 tensor_reading ─► arrays, addresses, DLPack
 

@@ -8,5 +8,7 @@
 * ``passes`` - rewrites of a stage, one per file, in the order in which they run
 * ``rewriter`` - replaces nodes and keeps producers and readers up to date
 * ``substitution`` - the walk of passes that let nodes read other variables than before
+* ``expand`` - graphs in the place of nodes that stand for them until shapes are known
 * ``transform`` - rewrites of a whole model that is to be written to a file
+* ``vary_sizes`` - which sizes of a model may change, for files of other formats
 """

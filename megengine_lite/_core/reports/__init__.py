@@ -6,7 +6,7 @@
     Plan.report    ─► steps, pieces of the arena ───────► memory_map ─► StaticMemoryInfo.json, graph.json
     model, inputs  ─► trace: computes every variable ───► io_dump ─► text, or a binary file per variable
                                                             │
-                      original: names and numbers ◄─────────┘ asked by all of them
+                original_names: names and numbers ◄─────────┘ asked by all of them
 
 * ``original_names`` - the original's names and numbers of operators and variables; start here
 * ``profile`` - the time of every step

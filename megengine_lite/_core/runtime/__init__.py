@@ -2,7 +2,7 @@
 
 ::
 
-    Model ─► session: inputs ─► plans: shapes ─► infer ─► device.plan(stage) ─► Plan (kept by shape) ─► run
+    LoadedModel ─► session: inputs ─► plans_by_shape ─► infer ─► device.plan(stage) ─► Plan, which is kept ─► run
 
 It knows no kernels and no addresses: memory, copies and plans are asked of a ``Device``.
 

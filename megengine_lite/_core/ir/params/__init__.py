@@ -2,7 +2,7 @@
 
 ::
 
-    file ─► formats/mge/tables ─► params.Convolution(stride_h=2, ...) ─► Node.params ─► operators, passes, lowering
+    file ─► formats/mge/shared_tables ─► params.Convolution(stride_h=2) ─► Node.params ─► operators, passes, lowering
     file ◄─ formats/mge/writer_v2 ◄─┘
 
 Names of tables and fields are those of the format. Operators have the same names, as in the original: write
