@@ -4,7 +4,6 @@ Sums and products are those of 32 bits, of which narrower types keep the low bit
 """
 
 from libc.stdint cimport INT32_MAX, INT32_MIN, int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t
-from libc.string cimport memcpy
 
 from megengine_lite.kernels.common.simd cimport inlined
 
@@ -153,36 +152,31 @@ cdef void find_numbers(
 
 # ---- both ----------------------------------------------------------------------------------------------------------
 
-# What is done with the elements, and where the results go.
-cdef struct IntTask:
-    int64_t mode        # of ReduceMode
-    bint finds_places   # of the largest or smallest element, instead of reducing
-    bint largest
-    IntLine line
-    int32_t zero
-    uint32_t* totals
+cdef inline inlined do_numbers(
+    int64_t mode, const number* x, IntLine line, int64_t n, int32_t zero, uint32_t* totals, int32_t* places
+) noexcept nogil:
+    """n results side by side. With `places`, of the largest elements (mode MAX) or the smallest ones."""
+    if places:
+        find_numbers(mode == MAX, x, line, n, <int32_t*>totals, places)
+    else:
+        reduce_numbers(mode, x, line, n, zero, totals)
+
+
+cdef inline inlined do_elements(
+    int64_t mode, const char* x, int64_t size, bint is_signed, IntLine line, int64_t n, int32_t zero, uint32_t* totals,
     int32_t* places
-
-
-cdef void do_numbers(const IntTask* t, const number* x, int64_t n) noexcept nogil:
-    if t.finds_places:
-        find_numbers(t.largest, x, t.line, n, <int32_t*>t.totals, t.places)
-    else:
-        reduce_numbers(t.mode, x, t.line, n, t.zero, t.totals)
-
-
-cdef void do_elements(const IntTask* t, const char* x, int64_t n, int64_t size, bint is_signed) noexcept nogil:
-    """n results side by side, of elements of `size` bytes."""
+) noexcept nogil:
+    """do_numbers for elements of `size` bytes."""
     if size == 4:
-        do_numbers(t, <const int32_t*>x, n)
+        do_numbers(mode, <const int32_t*>x, line, n, zero, totals, places)
     elif size == 2 and is_signed:
-        do_numbers(t, <const int16_t*>x, n)
+        do_numbers(mode, <const int16_t*>x, line, n, zero, totals, places)
     elif size == 2:
-        do_numbers(t, <const uint16_t*>x, n)
+        do_numbers(mode, <const uint16_t*>x, line, n, zero, totals, places)
     elif is_signed:
-        do_numbers(t, <const int8_t*>x, n)
+        do_numbers(mode, <const int8_t*>x, line, n, zero, totals, places)
     else:
-        do_numbers(t, <const uint8_t*>x, n)
+        do_numbers(mode, <const uint8_t*>x, line, n, zero, totals, places)
 
 
 cdef inline uint32_t quotient(uint32_t total, int64_t size, bint is_signed, int64_t divisor) noexcept nogil:
@@ -192,11 +186,12 @@ cdef inline uint32_t quotient(uint32_t total, int64_t size, bint is_signed, int6
     return <uint32_t>((<int32_t>high >> unused if is_signed or size == 4 else <int64_t>(high >> unused)) // divisor)
 
 
-cdef void store_numbers(char* y, const uint32_t* totals, int64_t n, int64_t size) noexcept nogil:
+cdef inline inlined store_numbers(char* y, const uint32_t* totals, int64_t n, int64_t size) noexcept nogil:
     """The low `size` bytes of totals."""
     cdef int64_t i
     if size == 4:
-        memcpy(y, totals, n * sizeof(uint32_t))
+        for i in range(n):
+            (<uint32_t*>y)[i] = totals[i]
     elif size == 2:
         for i in range(n):
             (<uint16_t*>y)[i] = <uint16_t>totals[i]
@@ -222,18 +217,15 @@ cdef void reduce_int(const ReduceIntArgs* a, int64_t begin, int64_t end, void* s
     `zero` is subtracted before. One work item = COLUMNS results of one outer index. Scratch: scratch_bytes().
     """
     cdef uint32_t* totals = <uint32_t*>scratch
-    cdef IntTask task
+    cdef IntLine line = IntLine(a.length, a.inner)
     cdef int64_t chunks = (a.inner + COLUMNS - 1) // COLUMNS
     cdef int64_t item, first, n, i
-    task.mode = a.mode
-    task.finds_places = False
-    task.line = IntLine(a.length, a.inner)
-    task.zero = <int32_t>a.zero
-    task.totals = totals
+    cdef const char* x
     for item in range(begin, end):
         first = item % chunks * COLUMNS
         n = min(a.inner - first, COLUMNS)
-        do_elements(&task, a.x + (item // chunks * a.length * a.inner + first) * a.size, n, a.size, a.is_signed)
+        x = a.x + (item // chunks * a.length * a.inner + first) * a.size
+        do_elements(a.mode, x, a.size, a.is_signed, line, n, <int32_t>a.zero, totals, NULL)
         if a.divisor > 1:
             for i in range(n):
                 totals[i] = quotient(totals[i], a.y_size, a.is_signed, a.divisor)
@@ -248,18 +240,17 @@ cdef struct ArgReduceIntArgs:
 
 cdef void arg_reduce_int(const ArgReduceIntArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
     """The place of the first largest (or smallest) element; layout and work items are those of reduce_int."""
-    cdef IntTask task
+    cdef IntLine line = IntLine(a.length, a.inner)
     cdef int64_t chunks = (a.inner + COLUMNS - 1) // COLUMNS
     cdef int64_t item, first, n
-    task.finds_places = True
-    task.largest = a.largest
-    task.line = IntLine(a.length, a.inner)
-    task.totals = <uint32_t*>scratch
+    cdef const char* x
+    cdef int32_t* places
     for item in range(begin, end):
         first = item % chunks * COLUMNS
         n = min(a.inner - first, COLUMNS)
-        task.places = a.y + item // chunks * a.inner + first
-        do_elements(&task, a.x + (item // chunks * a.length * a.inner + first) * a.size, n, a.size, a.is_signed)
+        x = a.x + (item // chunks * a.length * a.inner + first) * a.size
+        places = a.y + item // chunks * a.inner + first
+        do_elements(MAX if a.largest else MIN, x, a.size, a.is_signed, line, n, 0, <uint32_t*>scratch, places)
 
 
 # ---- running sums --------------------------------------------------------------------------------------------------
