@@ -160,7 +160,7 @@ def lower_lrn(ctx: Lowering, node: Node) -> bool | None:
         **blocked_strides("x", source),
         **blocked_strides("y", out),
         work=out.n * out.h,
-        scratch=ctx.kernels.module("norm").lrn_scratch_bytes(out.blocks, common["n"]),
+        scratch=ctx.kernels.module("lrn").scratch_bytes(out.blocks, common["n"]),
         **common,
     )
     return None
