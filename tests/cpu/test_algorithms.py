@@ -80,7 +80,7 @@ def test_policies_exclude_algorithms():
     assert names(AlgoPolicy()) == names(AlgoPolicy(reproducible=True)) == everything
     assert names(AlgoPolicy(optimized=True)) == everything - {"gemm_naive_f32"}
     assert names(AlgoPolicy(binary_equal_between_batch=True)) == everything - {"gemm_row_f32"}
-    scratch = 2 * 4 * 512 * 2 * kernel_set().width
+    scratch = 2 * kernel_set().module("gemm").scratch_bytes(512)  # of two threads
     assert names(AlgoPolicy(workspace_limit=scratch), constant=False) == everything
     assert names(AlgoPolicy(workspace_limit=scratch - 1), constant=False) == {"gemm_dot_f32", "gemm_naive_f32"}
     assert names(AlgoPolicy(workspace_limit=0)) == everything  # packed beforehand

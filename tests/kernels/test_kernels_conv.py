@@ -310,14 +310,15 @@ def test_choice_asks_the_kernels_of_the_session(monkeypatch, isa):
 
 @pytest.mark.parametrize("isa", INSTRUCTION_SETS)
 def test_cost_and_scratch_are_those_of_the_instruction_set(isa):
-    width = kernel_set(isa).width
-    p = problem(kernels=kernel_set(isa))
+    kernels = kernel_set(isa)
+    p = problem(kernels=kernels)
+    assert p.width == kernels.width
     tiles = WinogradPlan.make(p, 4).tiles
-    channels = 64 * tiles + width + (2 * tiles + 1) * width  # of a transformed input and of the products
-    assert p.width == width
-    assert ALGORITHMS["conv_winograd4_f32"].scratch(p) == 4 * 36 * channels
-    block = 3 * width
-    assert ALGORITHMS["conv_plain_f32"].scratch(p) == 64 * 3 * (8 * 3 + 4 * max(58, 2 + -(-56 // block) * block))
+    assert ALGORITHMS["conv_winograd4_f32"].scratch(p) == kernels.module("conv_winograd").scratch_bytes(4, 64, tiles)
+    plain = kernels.module("conv_plain")
+    part = plain.row_part(56, 56, 3, 1, 1, 1)
+    assert part >= 58  # the row with its padding
+    assert ALGORITHMS["conv_plain_f32"].scratch(p) == plain.scratch_bytes(64 * 3, 3, 1, part) > 4 * 64 * 3 * part
 
 
 def test_workspace_limit_excludes_algorithms():

@@ -10,6 +10,7 @@ from megengine_lite._core.cpu.packing.float32 import pack_panels
 from megengine_lite._core.ir.fused import ELEMWISE_OF, Activation, ActivationCode, FusedConv, FusedMatMul
 from megengine_lite._core.ir.params import MatrixMul
 from megengine_lite._core.operators.elemwise_functions import FUNCTIONS
+from megengine_lite.kernels.common.shared_constants import TILE_BLOCKS
 
 # m, n, k: one row, few rows, whole blocks, remainders of rows, columns and depth
 SIZES = [(1, 70, 33), (1, 3, 5), (2, 100, 64), (3, 64, 16), (12, 32, 40), (13, 33, 1), (37, 5, 100), (100, 96, 31)]
@@ -88,9 +89,10 @@ def test_strided_batch_reads_heads_in_place(isa):
     q, k = random(samples, positions, heads, channels), random(samples, positions, heads, channels, seed=1)
     scores = np.full((samples, heads, positions, positions), np.nan, np.float32)
     row = heads * channels
+    kernels = kernel_set(isa)
     GuardedCall(
-        kernel_set(isa), "gemm_f32", work=samples * heads * -(-positions // (2 * kernel_set(isa).width)), threads=2,
-        scratch=4 * channels * 2 * kernel_set(isa).width, a=q, b=k, bias=None, z=None, c=scores, m=positions,
+        kernels, "gemm_f32", work=samples * heads * -(-positions // (TILE_BLOCKS * kernels.width)), threads=2,
+        scratch=kernels.module("gemm").scratch_bytes(channels), a=q, b=k, bias=None, z=None, c=scores, m=positions,
         n=positions, k=channels, chunk=positions, b_packed=False, a_row=row, a_k=1, b_k=1, b_n=row, c_row=positions,
         z_row=0, inner=heads, a_outer=positions * row, a_inner=channels, b_outer=positions * row, b_inner=channels,
         c_outer=heads * positions**2, c_inner=positions**2, z_outer=0, z_inner=0, activation=0, act_a=0, act_b=0,
@@ -125,11 +127,12 @@ NO_EPILOGUE = {"bias": None, "z": None, "z_row": 0, "activation": 0, "act_a": 0,
 @pytest.mark.parametrize("isa", INSTRUCTION_SETS)
 @pytest.mark.parametrize(("m", "n", "k"), [(7, 70, 33), (1, 5, 3), (3, 4, 0)])
 def test_matrix_that_is_not_packed_is_packed_into_scratch(m, n, k, isa):
-    panel = 2 * kernel_set(isa).width
+    panel = TILE_BLOCKS * kernel_set(isa).width
     a, b, c = random(m, k), random(k, n, seed=1), np.full((m, n), np.nan, np.float32)
     GuardedCall(
         kernel_set(isa), "gemm_f32", a=a, b=b, c=c, m=m, n=n, k=k, chunk=m, b_packed=0, a_row=k, a_k=1, b_k=n, b_n=1,
-        c_row=n, **BATCH | {"inner": 1}, **NO_EPILOGUE, work=-(-n // panel), scratch=4 * k * panel,
+        c_row=n, **BATCH | {"inner": 1}, **NO_EPILOGUE, work=-(-n // panel),
+        scratch=kernel_set(isa).module("gemm").scratch_bytes(k),
     ).run()  # fmt: skip
     np.testing.assert_allclose(c, a.astype(np.float64) @ b, rtol=0, atol=1e-5)
 
