@@ -47,7 +47,7 @@ def imports_of(source: str) -> set[str]:
 
 # Lowest first. A module imports only what stands at its own place or before it.
 ORDER = (
-    "kernels", "definitions", "system", "config", "ir", "operators", "formats", "compile", "device", "cpu", "runtime",
+    "kernels", "definitions", "system", "session_config", "ir", "operators", "formats", "compile", "device", "cpu", "runtime",
     "reports", "_api", "public", "_cli",
 )  # fmt: skip
 # Modules with the original's names that only define: enumerations, versions, layouts and tensors.
@@ -72,7 +72,7 @@ def layer(module: str) -> str:
 
 
 # The parts of ``formats``, lowest first; the two formats do not know each other.
-FORMATS = ("wire", "containers", "stored_values", "loaded_model", "mge", "onnx", "foreign", "load")
+FORMATS = ("wire", "containers", "stored_values", "loaded_model", "mge", "onnx", "foreign_files", "load")
 
 
 @pytest.mark.parametrize("source", [s for s in SOURCES if s.startswith("_core/formats/")])
