@@ -131,7 +131,9 @@ def test_index_leads_to_every_page():
 @cache
 def our_paths() -> frozenset[str]:
     """Files and folders of the repository, with a slash in front and, for folders, behind."""
-    folders = [ROOT / name for name in ("megengine_lite", "tests", "tools", "benchmarks", "docs", ".ci", ".github")]
+    folders = [
+        ROOT / name for name in ("megengine_lite", "tests", "tools", "benchmarks", "docs", "examples", ".ci", ".github")
+    ]
     inside = [p for folder in folders for p in folder.rglob("*") if "__pycache__" not in p.parts]
     paths = [*(p for p in ROOT.iterdir() if p.is_file()), *folders, *inside]
     return frozenset(f"/{p.relative_to(ROOT).as_posix()}{'/' if p.is_dir() else ''}" for p in paths)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from support.places import ROOT
 
-FOLDERS = ("megengine_lite", "tests", "tools", "benchmarks", "docs", "conda", ".github")
+FOLDERS = ("megengine_lite", "tests", "tools", "benchmarks", "examples", "docs", "conda", ".github")
 BUILT = (*EXTENSION_SUFFIXES, ".so", ".pyc")
 
 

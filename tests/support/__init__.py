@@ -16,6 +16,7 @@
 ``onnx_exports``      models written as ONNX, and run
 ``dropin_resources``  the files that programs for the original expect
 ``processes``         tests in processes of their own
+``engines``           programs that spread work over processes, where they are installed
 ``c_library``         libraries of C operators, compiled from ``extern_c``
 ====================  =================================================================================================
 """

@@ -1,0 +1,246 @@
+"""Batches of rows as tools for data hold them: which columns they have, and how a result of the same kind is made.
+
+``Columns`` reads dicts of arrays, arrays, pandas frames, and Arrow tables and record batches. pandas and pyarrow are
+never imported here but by a batch that is of theirs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from megengine_lite.errors import LiteTypeError, LiteValueError, ShapeError, brief
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """The columns of a batch. Each has a row per sample: an array's first dimension, or an array of objects.
+
+    A plain array is the batch of a single column, whose name is None.
+    """
+
+    names: tuple[Any, ...]
+    rows: int
+    read: Callable[[Any], np.ndarray]
+    """The column of a name."""
+    build: Callable[[Sequence[str], dict[str, np.ndarray]], Any]
+    """A batch of the same kind, of columns that are kept and of new ones."""
+
+    def require(self, name: Any) -> None:
+        """Raises a LiteValueError if there is no such column."""
+        if name not in self.names:
+            raise LiteValueError(f"the batch has no column {brief(name)}; it has {brief(list(self.names), 400)}")
+
+    def column(self, name: Any) -> np.ndarray:
+        """The column of this name.
+
+        Raises
+        ------
+        LiteValueError
+            There is none.
+        ShapeError
+            It has another number of rows than the first one.
+        """
+        self.require(name)
+        found = self.read(name)
+        if found.shape[:1] != (self.rows,):
+            raise ShapeError(
+                f"column {name!r} of the batch has {found.shape[0] if found.ndim else 'no'} rows, the first column "
+                f"{self.rows}"
+            )
+        return found
+
+
+def columns_of(batch: Any) -> Columns:
+    """The columns of a batch of any kind.
+
+    Raises
+    ------
+    LiteTypeError
+        It is no batch.
+    """
+    if isinstance(batch, np.ndarray):
+        return _of_array(batch)
+    if isinstance(batch, Mapping):
+        return _of_mapping(batch)
+    kind = type(batch)
+    package = kind.__module__.partition(".")[0]
+    if package == "pandas" and hasattr(batch, "columns"):
+        return _of_pandas(batch)
+    if package == "pyarrow" and hasattr(batch, "column_names"):
+        return _of_arrow(batch)
+    raise LiteTypeError(
+        "a batch is a dict of arrays, an array, a pandas frame, or a table or record batch of Arrow, not "
+        f"{kind.__module__}.{kind.__qualname__}"
+    )
+
+
+def _of_array(batch: np.ndarray) -> Columns:
+    if not batch.ndim:
+        raise ShapeError("a batch has a row for each sample; the array has no dimensions")
+
+    def build(kept: Sequence[str], made: dict[str, np.ndarray]) -> np.ndarray:
+        if len(made) != 1:
+            raise LiteValueError(
+                f"a batch that is an array gives an array, but the model has the outputs {list(made)}; choose one "
+                "by outputs=[name], or give a dict"
+            )
+        return next(iter(made.values()))
+
+    return Columns((None,), len(batch), lambda _: batch, build)
+
+
+def _of_mapping(batch: Mapping[Any, Any]) -> Columns:
+    def read(name: Any) -> np.ndarray:
+        column = batch[name]
+        return column if isinstance(column, np.ndarray) else _rows_of(column, name)
+
+    names = tuple(batch)
+    first = read(names[0]) if names else np.zeros(0)
+    if not first.ndim:
+        raise ShapeError(f"column {names[0]!r} of the batch has no dimensions; the first one is that of the rows")
+    return Columns(names, len(first), read, lambda kept, made: {**{n: batch[n] for n in kept}, **made})
+
+
+def _of_pandas(frame: Any) -> Columns:
+    def build(kept: Sequence[str], made: dict[str, np.ndarray]) -> Any:
+        result = frame[list(kept)].copy()
+        for name, array in made.items():
+            result[name] = _as_objects(array) if array.ndim > 1 else array
+        return result
+
+    return Columns(tuple(frame.columns), len(frame), lambda name: frame[name].to_numpy(), build)
+
+
+def _of_arrow(table: Any) -> Columns:
+    import pyarrow as pa
+
+    def read(name: Any) -> np.ndarray:
+        column = table.column(name)
+        if isinstance(column, pa.ChunkedArray):
+            column = column.combine_chunks()
+        if isinstance(column, pa.ChunkedArray):  # what has no chunk is not combined
+            column = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
+        return _of_arrow_array(column, name)
+
+    def build(kept: Sequence[str], made: dict[str, np.ndarray]) -> Any:
+        columns = {name: table.column(name) for name in kept}
+        columns |= {name: _to_arrow(array) for name, array in made.items()}
+        return type(table).from_pydict(columns)
+
+    return Columns(tuple(table.column_names), table.num_rows, read, build)
+
+
+def _of_arrow_array(array: Any, name: Any) -> np.ndarray:
+    """An array of Arrow's as a column: with more dimensions if its values are tensors or lists of one length."""
+    import pyarrow as pa
+
+    if array.null_count:
+        row = array.is_null().index(True).as_py()
+        raise LiteValueError(f"row {row} of column {name!r} is null; fill it or drop the row")
+    if isinstance(array.type, pa.FixedShapeTensorType):
+        stored = _of_arrow_array(array.storage, name).reshape(len(array), *array.type.shape)
+        order = array.type.permutation
+        return stored if order is None else stored.transpose(0, *(p + 1 for p in order))
+    if isinstance(array, pa.FixedSizeListArray):
+        return _of_arrow_array(array.flatten(), name).reshape(len(array), array.type.list_size, *_inner(array.type))
+    return np.asarray(array.to_numpy(zero_copy_only=False))
+
+
+def _inner(kind: Any) -> tuple[int, ...]:
+    """The sizes of the lists in the lists of a type of Arrow's."""
+    import pyarrow as pa
+
+    kind = kind.value_type
+    return (kind.list_size, *_inner(kind)) if pa.types.is_fixed_size_list(kind) else ()
+
+
+def _to_arrow(array: np.ndarray) -> Any:
+    import pyarrow as pa
+
+    if array.dtype == object:  # rows of several shapes
+        return pa.array([row.tolist() for row in array])
+    if array.ndim == 1:
+        return pa.array(array)
+    flat = pa.array(array.reshape(-1))
+    if array.dtype != np.bool_:  # which are bits, so no tensors
+        kind = pa.fixed_shape_tensor(flat.type, array.shape[1:])
+        return pa.ExtensionArray.from_storage(
+            kind, pa.FixedSizeListArray.from_arrays(flat, kind.storage_type.list_size)
+        )
+    for size in reversed(array.shape[1:]):
+        flat = pa.FixedSizeListArray.from_arrays(flat, size)
+    return flat
+
+
+def _as_objects(array: np.ndarray) -> np.ndarray:
+    """An array of arrays: a row each."""
+    objects = np.empty(len(array), object)
+    for i, row in enumerate(array):
+        objects[i] = row
+    return objects
+
+
+def _rows_of(column: Any, name: Any) -> np.ndarray:
+    """A column that is a list, or an array of another library."""
+    try:
+        return np.asarray(column)
+    except ValueError:  # rows of several shapes
+        return _as_objects(column)
+    except (TypeError, RuntimeError) as error:
+        raise LiteTypeError(f"column {name!r} cannot be made of {brief(column)}: {error}") from error
+
+
+def stacked(column: np.ndarray, begin: int, end: int) -> np.ndarray:
+    """Some rows of a column, as one array; those of an array of objects have one shape.
+
+    Raises
+    ------
+    LiteTypeError
+        A row holds no numbers.
+    """
+    if column.dtype != object:
+        return column[begin:end]
+    return np.stack([_row(column, i) for i in range(begin, end)])
+
+
+def runs_of_one_shape(columns: Sequence[np.ndarray], rows: int, most: int) -> Iterator[tuple[int, int]]:
+    """Ranges of at most so many neighbouring rows that can be stacked, in order."""
+    ragged = [c for c in columns if c.dtype == object]
+    if not ragged:
+        yield from ((i, min(i + most, rows)) for i in range(0, rows, most))
+        return
+    begin, shapes = 0, None
+    for i in range(rows):
+        here = [_row(c, i).shape for c in ragged]
+        if i > begin and (here != shapes or i - begin == most):
+            yield begin, i
+            begin = i
+        shapes = here
+    if begin < rows:
+        yield begin, rows
+
+
+def _row(column: np.ndarray, number: int) -> np.ndarray:
+    row = column[number]
+    try:
+        array = np.asarray(row)
+        if array.dtype == object:  # lists of arrays, as frames read from files have them
+            array = np.stack([np.stack(list(r)) if isinstance(r, np.ndarray) and r.dtype == object else r for r in row])
+    except (ValueError, TypeError) as error:
+        raise LiteTypeError(f"row {number} of the batch holds {brief(row)}, which is no array of numbers") from error
+    if array.dtype.kind not in "biuf":
+        raise LiteTypeError(f"row {number} of the batch holds {brief(row)}, which is no array of numbers")
+    return array
+
+
+def joined(pieces: Sequence[np.ndarray]) -> np.ndarray:
+    """The rows of all pieces: one array, or an array of objects if their shapes differ."""
+    if len(pieces) == 1:
+        return pieces[0]
+    if len({p.shape[1:] for p in pieces}) == 1:
+        return np.concatenate(pieces)
+    return np.concatenate([_as_objects(p) for p in pieces])

@@ -1,0 +1,304 @@
+"""Models on many machines: :class:`Predictor`, a function of batches that other engines can send to their workers."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
+from threading import Lock
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from megengine_lite._api.tables import Columns, columns_of, joined, runs_of_one_shape, stacked
+from megengine_lite._core.system.integers import to_integer
+from megengine_lite.errors import LiteError, LiteTypeError, LiteValueError, ShapeError
+from megengine_lite.model import Model, load
+
+__all__ = ["Predictor"]
+
+
+class Predictor:
+    """A function from a batch of rows to a batch of rows, which runs a model on them.
+
+    Engines such as Ray Data, Dask, Spark and :mod:`concurrent.futures` pickle it and call it in their processes. It is
+    small: each process loads the model when it is first called, and keeps it for later calls and for equal predictors.
+    Calls from several threads are safe.
+
+    Parameters
+    ----------
+    model
+        A path, which must be the same on all machines, or the model's bytes, which travel with the predictor.
+    inputs
+        For each input of the model, the column that holds it. A list of names takes columns of numbers together: they
+        become the last dimension. By default columns have the inputs' names; a batch with a single column needs none
+        if the model has one input.
+    outputs
+        The outputs that become columns, all by default; a mapping also gives the columns' names.
+    keep
+        Columns of the batch that the result has, too: a key, for example.
+    batch_size
+        How many rows one run has at most; by default all that have one shape.
+    threads
+        Threads of one run. By default the number in the environment variable ``OMP_NUM_THREADS``, which Ray and Dask
+        set to the processors of a worker, else 1: engines start a process for each processor.
+    workers
+        How many runs may be under way at the same time in one process: set it to the number of threads that call.
+    decryption
+        As in :func:`megengine_lite.load`.
+
+    Raises
+    ------
+    LiteTypeError, LiteValueError
+        An argument that cannot be.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> import numpy as np
+    >>> import megengine_lite
+    >>> from megengine_lite.batch import Predictor
+    >>> digits = Path(megengine_lite.__file__).parent / "bundled" / "digits.mge"
+    >>> predict = Predictor(digits, inputs={"data": "image"}, outputs={"prob": "probabilities"}, keep=["id"])
+    >>> result = predict({"id": np.arange(3), "image": np.zeros([3, 1, 8, 8])})
+    >>> result["id"], result["probabilities"].shape
+    (array([0, 1, 2]), (3, 10))
+    """
+
+    def __init__(
+        self,
+        model: str | os.PathLike[str] | bytes,
+        *,
+        inputs: Mapping[str, str | Sequence[str]] | None = None,
+        outputs: Mapping[str, str] | Iterable[str] | None = None,
+        keep: Iterable[str] = (),
+        batch_size: int | None = None,
+        threads: int | None = None,
+        workers: int = 1,
+        decryption: str = "",
+    ):
+        if isinstance(model, bytes):
+            self._source: _File | _Bytes = _Bytes(model, hashlib.sha256(model).digest())
+        elif isinstance(model, str | os.PathLike):
+            self._source = _File(os.path.abspath(model))
+        else:
+            raise LiteTypeError(f"a model is a path or bytes, because it is pickled, not {type(model).__name__}")
+        if isinstance(keep, str) or isinstance(outputs, str):
+            raise LiteTypeError("keep and outputs are lists of names, not a text")
+        self._inputs = None if inputs is None else dict(inputs)
+        if outputs is not None and not isinstance(outputs, Mapping):
+            outputs = {name: name for name in outputs}
+        self._outputs = None if outputs is None else dict(outputs)
+        self._keep = tuple(keep)
+        self._batch_size = None if batch_size is None else to_integer(batch_size, "batch_size")
+        if self._batch_size is not None and self._batch_size < 1:
+            raise LiteValueError(f"batch_size is 1 or more, not {self._batch_size}")
+        self._options = _Options(
+            None if threads is None else to_integer(threads, "threads"), to_integer(workers, "workers"), decryption
+        )
+
+    def __call__(self, batch: Any) -> Any:
+        """Runs the model on the rows of a batch.
+
+        Parameters
+        ----------
+        batch
+            A dict of arrays, whose first dimension is that of the rows; a pandas frame or an Arrow table or record
+            batch, whose cells hold numbers, arrays, lists or tensors; an array, if the model has one input. Rows of
+            several shapes run one shape after the other. A batch without rows gives a result without rows.
+
+        Returns
+        -------
+        The same kind of batch, with the columns that are kept and a column for each output.
+
+        Raises
+        ------
+        LiteError
+            The model cannot be loaded, a column is missing, or a row cannot run: the message has its number.
+        """
+        model = self._model()
+        columns = columns_of(batch)
+        wanted = self._chosen_outputs(model)
+        if both := set(wanted.values()).intersection(self._keep):
+            raise LiteValueError(f"column {min(both)!r} is kept and also made from an output; rename one of them")
+        for name in self._keep:
+            columns.require(name)
+        feeds = {name: self._feed(columns, name) for name in self._fed(model, columns)}
+        pieces: dict[str, list[np.ndarray]] = {name: [] for name in wanted}
+        most = self._batch_size or max(columns.rows, 1)
+        for begin, end in runs_of_one_shape(list(feeds.values()), columns.rows, most):
+            for name, array in _run(model, feeds, begin, end).items():
+                if name in pieces:
+                    pieces[name].append(array)
+        if not columns.rows:
+            pieces = {d.name: [_no_rows(d.shape, d.dtype)] for d in model.outputs if d.name in wanted}
+        return columns.build(self._keep, {column: joined(pieces[name]) for name, column in wanted.items()})
+
+    def warmup(self) -> None:
+        """Loads the model in this process and runs it once on zeros, so that the first batch does not wait.
+
+        For example as the ``initializer`` of a :class:`concurrent.futures.ProcessPoolExecutor`.
+        """
+        self._model().warmup()
+
+    def _model(self) -> Model:
+        return _MODELS.get(self._source, self._options)
+
+    def _chosen_outputs(self, model: Model) -> dict[str, str]:
+        """The column for each output that is wanted."""
+        names = [o.name for o in model.outputs]
+        if self._outputs is None:
+            return {name: name for name in names}
+        for name in self._outputs:
+            if name not in names:
+                raise LiteValueError(f"the model has no output {name!r}; it has {names}")
+        return self._outputs
+
+    def _fed(self, model: Model, columns: Columns) -> list[str]:
+        """The inputs that columns give; others have a value in the model, or the run says that they are missing."""
+        names = [i.name for i in model.inputs]
+        if self._inputs is not None:
+            for name in self._inputs:
+                if name not in names:
+                    raise LiteValueError(f"the model has no input {name!r}; it has {names}")
+            return list(self._inputs)
+        if len(names) == 1:
+            return names
+        return [name for name in names if name in columns.names]
+
+    def _feed(self, columns: Columns, name: str) -> np.ndarray:
+        """The rows of an input."""
+        if self._inputs is None:
+            alone = len(columns.names) == 1 and name not in columns.names
+            return columns.column(columns.names[0] if alone else name)
+        chosen = self._inputs[name]
+        if isinstance(chosen, str):
+            return columns.column(chosen)
+        several = [columns.column(c) for c in chosen]
+        for column, found in zip(chosen, several, strict=True):
+            if found.ndim != 1 or found.dtype.kind not in "biuf":
+                raise ShapeError(f"column {column!r} has to hold numbers to be a part of input {name!r}")
+        return np.stack(several, axis=-1)
+
+    def __repr__(self) -> str:
+        return f"<Predictor of {self._source}>"
+
+
+def _run(model: Model, feeds: dict[str, np.ndarray], begin: int, end: int) -> dict[str, np.ndarray]:
+    """The outputs of some rows."""
+    try:
+        return _run_together(model, feeds, begin, end)
+    except LiteError as error:
+        if end - begin == 1:
+            raise _of_row(error, begin) from error
+        for row in range(begin, end):
+            try:
+                _run_together(model, feeds, row, row + 1)
+            except LiteError as its:
+                raise _of_row(its, row) from its
+        raise ShapeError(
+            f"rows {begin} to {end - 1} do not run together, but each does alone: use batch_size=1 ({error})"
+        ) from error
+
+
+def _run_together(model: Model, feeds: dict[str, np.ndarray], begin: int, end: int) -> dict[str, np.ndarray]:
+    outputs = dict(model({name: stacked(column, begin, end) for name, column in feeds.items()}).items())
+    for name, array in outputs.items():
+        if not array.ndim or array.shape[0] != end - begin:
+            raise ShapeError(
+                f"output {name!r} has the shape {list(array.shape)} for {end - begin} rows: it is not a row for each; "
+                "choose others by outputs=[...], or use batch_size=1"
+            )
+    return outputs
+
+
+def _of_row(error: LiteError, row: int) -> LiteError:
+    """The error with the number of the row."""
+    text = f"row {row} of the batch: {error}"
+    try:
+        return type(error)(text)
+    except TypeError:
+        return LiteError(text)
+
+
+def _no_rows(shape: tuple[int | str, ...] | None, dtype: np.dtype[Any] | None) -> np.ndarray:
+    sizes = [s if isinstance(s, int) else 0 for s in (shape or ())[1:]]
+    return np.zeros([0, *sizes], np.float32 if dtype is None else dtype)
+
+
+# ---- the models of a process -----------------------------------------------------------------------------------------
+
+
+class _File(NamedTuple):
+    path: str
+
+    @property
+    def content(self) -> str:
+        return self.path
+
+    def identity(self) -> object:
+        """Equal as long as the file is the same."""
+        try:
+            found = os.stat(self.path)
+        except OSError:  # loading says what is wrong
+            return self.path
+        return self.path, found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+    def __str__(self) -> str:
+        return repr(self.path)
+
+
+class _Bytes(NamedTuple):
+    content: bytes
+    digest: bytes
+
+    def identity(self) -> object:
+        return self.digest
+
+    def __str__(self) -> str:
+        return f"{len(self.content)} bytes"
+
+
+class _Options(NamedTuple):
+    threads: int | None
+    workers: int
+    decryption: str
+
+    def load(self, source: _File | _Bytes) -> Model:
+        threads = self.threads
+        if threads is None:
+            said = os.environ.get("OMP_NUM_THREADS", "")
+            threads = max(1, int(said)) if said.isdecimal() else 1
+        return load(source.content, threads=threads, workers=self.workers, decryption=self.decryption)
+
+
+class _Models:
+    """The models that were used last, by where they come from and how they were loaded."""
+
+    MOST = 8
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._models: OrderedDict[object, Model] = OrderedDict()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._after_fork)
+
+    def _after_fork(self) -> None:
+        self._lock = Lock()  # a thread that the child does not have may have held it
+
+    def get(self, source: _File | _Bytes, options: _Options) -> Model:
+        """The model, loaded unless it is here. A file that has changed is loaded again."""
+        key = source.identity(), options
+        with self._lock:
+            model = self._models.get(key)
+            if model is None:
+                model = self._models[key] = options.load(source)
+                if len(self._models) > self.MOST:
+                    self._models.popitem(last=False)
+            else:
+                self._models.move_to_end(key)
+            return model
+
+
+_MODELS = _Models()

@@ -1,0 +1,316 @@
+"""Predictors: batches of every kind, columns, rows that cannot run, and the models of a process."""
+
+import os
+import pickle
+import shutil
+
+import numpy as np
+import pytest
+from support.api_samples import ADD, DIGITS, IMAGES, PROB, close
+
+from megengine_lite import LiteError, batch, load
+from megengine_lite.batch import Predictor
+from megengine_lite.errors import LiteFileNotFoundError, LiteTypeError, LiteValueError, ShapeError
+
+ROWS = IMAGES[:5]
+EXPECTED = PROB[:5]
+
+
+def of_text(graph: str) -> bytes:
+    """An ONNX model, from its text form."""
+    from onnx import parser
+
+    return parser.parse_model(f'<ir_version: 8, opset_import: ["" : 17]> graph {graph}').SerializeToString()
+
+
+@pytest.fixture
+def loads(monkeypatch):
+    """The options of each load, in a process without models."""
+    found = []
+
+    def counted(source, **options):
+        found.append(options)
+        return load(source, **options)
+
+    monkeypatch.setattr(batch, "load", counted)
+    monkeypatch.setattr(batch, "_MODELS", batch._Models())
+    return found
+
+
+# ---- kinds of batches ------------------------------------------------------------------------------------------------
+
+
+def test_a_dict_gives_a_dict():
+    result = Predictor(DIGITS)({"data": ROWS})
+    assert list(result) == ["prob"]
+    assert close(result["prob"], EXPECTED)
+
+
+def test_an_array_gives_an_array():
+    assert close(Predictor(DIGITS)(ROWS), EXPECTED)
+
+
+def test_a_batch_without_rows_gives_a_result_without_rows():
+    predict = Predictor(DIGITS)
+    for data in (ROWS[:0], np.empty(0, object)):
+        result = predict({"data": data})
+        assert result["prob"].shape == (0, 10)
+        assert result["prob"].dtype == np.float32
+
+
+@pytest.mark.parametrize("size", [1, 2, 5, 7])
+def test_a_batch_runs_in_pieces(size):
+    assert close(Predictor(DIGITS, batch_size=size)(ROWS), EXPECTED)
+
+
+def test_rows_are_lists_or_arrays():
+    rows = np.empty(5, object)
+    rows[:] = list(ROWS)
+    for column in (rows, list(ROWS), ROWS.tolist()):
+        assert close(Predictor(DIGITS)({"data": column})["prob"], EXPECTED)
+
+
+def test_rows_of_several_shapes_keep_their_order():
+    double = Predictor(of_text("(float[N, M] x) => (float[N, M] y) { y = Add(x, x) }"))
+    sizes = [2, 2, 3, 2, 4, 4]
+    column = np.empty(6, object)
+    column[:] = [np.full(s, i, "float32") for i, s in enumerate(sizes)]
+    result = double({"x": column})["y"]
+    assert [row.tolist() for row in result] == [[2.0 * i] * s for i, s in enumerate(sizes)]
+
+
+def test_a_frame_gives_a_frame_with_its_index():
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame({"image": list(ROWS), "id": range(5)}, index=list("abcde"))
+    result = Predictor(DIGITS, inputs={"data": "image"}, keep=["id"])(frame)
+    assert list(result.columns) == ["id", "prob"]
+    assert list(result.index) == list("abcde")
+    assert close(np.stack(list(result["prob"])), EXPECTED)
+    assert list(frame.columns) == ["image", "id"]
+
+
+def test_columns_of_numbers_become_an_input():
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame({"p": [1.0, 2.0], "q": [3, 4], "r": [5.0, 6.0], "b0": [0.5, 0.5]})
+    add = Predictor(ADD, inputs={"a": ["p", "q", "r"], "b": ["b0", "b0", "b0"]})
+    assert np.stack(list(add(frame)["sum"])).tolist() == [[1.5, 3.5, 5.5], [2.5, 4.5, 6.5]]
+
+
+@pytest.mark.parametrize("cells", ["tensors", "lists of one length", "lists", "chunks"])
+def test_a_table_gives_a_table(cells):
+    pa = pytest.importorskip("pyarrow")
+    flat = ROWS.reshape(5, 64)
+    model = of_text(
+        "(float[N, 64] x) => (float[N, 64] y, float[N] s) <int64[1] k = {1}> "
+        "{ y = Add(x, x) s = ReduceSum<keepdims=0>(x, k) }"
+    )
+    column = {
+        "tensors": lambda: pa.FixedShapeTensorArray.from_numpy_ndarray(flat),
+        "lists of one length": lambda: pa.FixedSizeListArray.from_arrays(pa.array(flat.reshape(-1)), 64),
+        "lists": lambda: pa.array(flat.tolist(), pa.list_(pa.float32())),
+        "chunks": lambda: pa.chunked_array([pa.array(flat[:2].tolist()), pa.array(flat[2:].tolist())]),
+    }[cells]()
+    result = Predictor(model, keep=["id"])(pa.table({"x": column, "id": pa.array(range(5))}))
+    assert result.column_names == ["id", "y", "s"]
+    assert result["id"].to_pylist() == list(range(5))
+    assert np.array_equal(result["y"].combine_chunks().to_numpy_ndarray(), 2 * flat)
+    assert np.allclose(result["s"].to_numpy(), flat.sum(1))
+
+
+def test_a_record_batch_gives_a_record_batch():
+    pa = pytest.importorskip("pyarrow")
+    result = Predictor(DIGITS, inputs={"data": "image"})(
+        pa.record_batch({"image": pa.FixedShapeTensorArray.from_numpy_ndarray(ROWS.copy())})
+    )
+    assert isinstance(result, pa.RecordBatch)
+    assert close(result["prob"].to_numpy_ndarray(), EXPECTED)
+
+
+def test_tensors_whose_dimensions_are_stored_in_another_order():
+    pa = pytest.importorskip("pyarrow")
+    stored = np.ascontiguousarray(ROWS.transpose(0, 2, 3, 1))  # NHWC
+    kind = pa.fixed_shape_tensor(pa.float32(), stored.shape[1:], permutation=[2, 0, 1])
+    flat = pa.FixedSizeListArray.from_arrays(pa.array(stored.reshape(-1)), 64)
+    table = pa.table({"data": pa.ExtensionArray.from_storage(kind, flat)}).slice(1, 3)
+    assert close(Predictor(DIGITS)(table)["prob"].combine_chunks().to_numpy_ndarray(), EXPECTED[1:4])
+
+
+def test_a_table_of_truth_values_and_without_rows():
+    pa = pytest.importorskip("pyarrow")
+    more = Predictor(of_text("(float[N, 2] x) => (bool[N, 2] y) <float[1] z = {0}> { y = Greater(x, z) }"))
+    column = pa.FixedSizeListArray.from_arrays(pa.array([1.0, -1.0, 2.0, 3.0], pa.float32()), 2)
+    assert more(pa.table({"x": column}))["y"].to_pylist() == [[True, False], [True, True]]
+    assert more(pa.table({"x": column[:0]})).num_rows == 0
+
+
+# ---- columns ---------------------------------------------------------------------------------------------------------
+
+
+def test_columns_are_chosen_and_named():
+    predict = Predictor(DIGITS, inputs={"data": "image"}, outputs={"prob": "p"}, keep=["id"])
+    result = predict({"image": ROWS, "id": np.arange(5), "other": np.zeros(5)})
+    assert list(result) == ["id", "p"]
+    assert result["id"].tolist() == [0, 1, 2, 3, 4]
+    assert close(result["p"], EXPECTED)
+    assert list(Predictor(DIGITS, outputs=["prob"])({"data": ROWS})) == ["prob"]
+
+
+@pytest.mark.parametrize(
+    ("options", "rows", "says"),
+    [
+        ({}, {"image": ROWS, "id": np.arange(5)}, r"no column 'data'; it has \['image', 'id'\]"),
+        ({"inputs": {"data": "picture"}}, {"image": ROWS}, "no column 'picture'"),
+        ({"inputs": {"image": "image"}}, {"image": ROWS}, r"no input 'image'; it has \['data'\]"),
+        ({"outputs": ["p"]}, {"data": ROWS}, r"no output 'p'; it has \['prob'\]"),
+        ({"keep": ["id"]}, {"data": ROWS}, "no column 'id'"),
+        ({"keep": ["prob"]}, {"data": ROWS, "prob": np.zeros(5)}, "'prob' is kept and also made"),
+    ],
+)
+def test_columns_that_are_not_there(options, rows, says):
+    with pytest.raises(LiteValueError, match=says):
+        Predictor(DIGITS, **options)(rows)
+
+
+def test_columns_of_different_lengths():
+    with pytest.raises(ShapeError, match="column 'b' of the batch has 3 rows, the first column 2"):
+        Predictor(ADD)({"a": np.zeros([2, 3]), "b": np.zeros([3, 3])})
+
+
+def test_an_array_for_a_model_of_several_outputs():
+    two = of_text("(float[N] x) => (float[N] y, float[N] z) { y = Add(x, x) z = Neg(x) }")
+    with pytest.raises(LiteValueError, match=r"outputs \['y', 'z'\]; choose one"):
+        Predictor(two)(np.zeros(2))
+    assert Predictor(two, outputs=["z"])(np.ones(2)).tolist() == [-1, -1]
+
+
+@pytest.mark.parametrize("wrong", [None, "text", 3, [1, 2], np.float32(1)])
+def test_what_is_no_batch(wrong):
+    with pytest.raises(LiteTypeError, match="a batch is a dict of arrays"):
+        Predictor(DIGITS)(wrong)
+
+
+# ---- rows that cannot run --------------------------------------------------------------------------------------------
+
+
+def test_the_row_that_fails_has_its_number():
+    rows = np.empty(5, object)
+    rows[:] = list(ROWS)
+    rows[3] = np.zeros([1, 7, 8, 3])
+    with pytest.raises(ShapeError, match="row 3 of the batch: input 'data' has 4 dimensions"):
+        Predictor(DIGITS)({"data": rows})
+    rows[3] = "a picture"
+    with pytest.raises(LiteTypeError, match="row 3 of the batch holds 'a picture'"):
+        Predictor(DIGITS)({"data": rows})
+    pa = pytest.importorskip("pyarrow")
+    with pytest.raises(LiteValueError, match="row 1 of column 'x' is null"):
+        Predictor(DIGITS)(pa.table({"x": [1.0, None]}))
+
+
+def test_a_value_in_one_row_that_an_input_cannot_hold():
+    small = of_text("(uint8[N, 2] x) => (uint8[N, 2] y) { y = Add(x, x) }")
+    rows = np.array([[1, 2], [3, 4], [5, 600]])
+    with pytest.raises(LiteValueError, match=r"row 2 of the batch: .*cannot hold 600"):
+        Predictor(small)({"x": rows})
+
+
+def test_a_model_of_one_row():
+    one = of_text("(float[N, 2, 3] x) => (float[1, 6] y) <int64[2] s = {1, 6}> { y = Reshape(x, s) }")
+    rows = np.arange(12, dtype="float32").reshape(2, 2, 3)
+    with pytest.raises(ShapeError, match="rows 0 to 1 do not run together, but each does alone: use batch_size=1"):
+        Predictor(one)({"x": rows})
+    assert Predictor(one, batch_size=1)({"x": rows})["y"].tolist() == rows.reshape(2, 6).tolist()
+
+
+def test_an_output_without_rows():
+    whole = of_text("(float[N, 2] x) => (float[N, 2] y, float s) { y = Add(x, x) s = ReduceSum<keepdims=0>(x) }")
+    with pytest.raises(ShapeError, match=r"output 's' has the shape \[\] for 1 rows.*choose others"):
+        Predictor(whole)({"x": np.ones([2, 2])})
+
+
+# ---- arguments -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "says"),
+    [
+        ({"model": 3}, LiteTypeError, "a path or bytes"),
+        ({"keep": "id"}, LiteTypeError, "lists of names"),
+        ({"outputs": "prob"}, LiteTypeError, "lists of names"),
+        ({"batch_size": 0}, LiteValueError, "batch_size is 1 or more"),
+        ({"batch_size": 2.5}, LiteTypeError, "batch_size"),
+        ({"threads": "two"}, LiteTypeError, "threads"),
+        ({"workers": None}, LiteTypeError, "workers"),
+    ],
+)
+def test_arguments_that_cannot_be(options, kind, says):
+    with pytest.raises(kind, match=says):
+        Predictor(**{"model": DIGITS, **options})
+
+
+def test_a_model_that_is_not_there_is_an_error_of_the_call():
+    predict = Predictor("no such.mge")
+    with pytest.raises(LiteFileNotFoundError, match=r"no such\.mge"):
+        predict({"data": ROWS})
+
+
+# ---- the models of a process -----------------------------------------------------------------------------------------
+
+
+def test_equal_predictors_load_once(loads):
+    predict = Predictor(DIGITS)
+    predict(ROWS)
+    for _ in range(3):
+        pickle.loads(pickle.dumps(predict))(ROWS)
+    Predictor(os.path.relpath(DIGITS), keep=[])(ROWS)
+    assert len(loads) == 1
+    Predictor(DIGITS.read_bytes())(ROWS)
+    Predictor(DIGITS.read_bytes())(ROWS)
+    assert len(loads) == 2
+    Predictor(DIGITS, threads=2)(ROWS)
+    assert len(loads) == 3
+
+
+def test_a_pickle_has_no_model():
+    assert len(pickle.dumps(Predictor(DIGITS))) < 1000
+
+
+def test_a_file_that_changes_is_loaded_again(loads, tmp_path):
+    path = tmp_path / "model.mge"
+    shutil.copy(DIGITS, path)
+    predict = Predictor(path)
+    assert close(predict(ROWS), EXPECTED)
+    path.write_bytes(ADD)
+    assert predict({"a": np.ones([2, 3]), "b": np.ones([2, 3])})["sum"].tolist() == [[2] * 3] * 2
+    assert len(loads) == 2
+
+
+def test_few_models_are_kept(loads, tmp_path):
+    for i in range(batch._Models.MOST + 3):
+        shutil.copy(DIGITS, tmp_path / f"{i}.mge")
+        Predictor(tmp_path / f"{i}.mge")(ROWS)
+    assert len(batch._MODELS._models) == batch._Models.MOST
+    Predictor(tmp_path / f"{i}.mge")(ROWS)
+    assert len(loads) == batch._Models.MOST + 3
+
+
+@pytest.mark.parametrize(("said", "threads"), [(None, 1), ("2", 2), ("", 1), ("0", 1), ("2,1", 1), ("many", 1)])
+def test_threads_are_those_of_the_worker(loads, monkeypatch, said, threads):
+    if said is None:
+        monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    else:
+        monkeypatch.setenv("OMP_NUM_THREADS", said)
+    Predictor(DIGITS)(ROWS)
+    assert loads[0]["threads"] == threads
+
+
+def test_warmup_loads(loads):
+    predict = Predictor(DIGITS)
+    predict.warmup()
+    predict(ROWS)
+    assert len(loads) == 1
+
+
+def test_errors_are_lite_errors_and_repr_is_short():
+    assert issubclass(ShapeError, LiteError)
+    assert repr(Predictor(b"x" * 5000)) == "<Predictor of 5000 bytes>"
+    assert repr(Predictor(DIGITS)) == f"<Predictor of '{DIGITS}'>"

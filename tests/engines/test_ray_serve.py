@@ -1,0 +1,86 @@
+"""The example on Ray Serve under load; collected where Ray Serve is installed."""
+
+import importlib
+import json
+import os
+import socket
+import sys
+import time
+import urllib.error
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from support.api_samples import IMAGES, PROB
+from support.engines import engine
+from support.places import ROOT
+
+ray = engine("ray")
+serve = engine("ray.serve")
+
+with socket.create_server(("127.0.0.1", 0)) as _free:
+    PORT = _free.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def _service():
+    examples = str(ROOT / "examples")
+    path = os.pathsep.join([examples, os.environ["PYTHONPATH"]])
+    ray.init(
+        num_cpus=3,
+        include_dashboard=False,
+        log_to_driver=False,
+        configure_logging=False,
+        runtime_env={"env_vars": {"PYTHONPATH": path}},
+    )
+    sys.path.insert(0, examples)
+    serve.start(http_options={"port": PORT})
+    serve.run(importlib.import_module("serve_with_ray").app)
+    yield
+    serve.shutdown()
+    ray.shutdown()
+    sys.path.remove(examples)
+
+
+def post(body: bytes) -> dict:
+    """The service's answer; a request that a dying replica has dropped is sent again, as clients do."""
+    for pause in (0.1, 0.3, 1, 3, 10, 0):
+        request = urllib.request.Request(f"http://127.0.0.1:{PORT}", body, {"Content-Type": "application/json"})
+        try:
+            with urllib.request.urlopen(request, timeout=60) as response:
+                return json.loads(response.read())
+        except urllib.error.HTTPError as error:
+            if error.code < 500:
+                raise
+        except (urllib.error.URLError, ConnectionError):
+            pass
+        time.sleep(pause)
+    raise AssertionError("no answer after six tries")
+
+
+def kill_a_replica() -> None:
+    """Ends the process of a replica; Ray Serve is not told."""
+    actors = ray.util.list_named_actors(all_namespaces=True)
+    name, space = next((a["name"], a["namespace"]) for a in actors if "Digits" in a["name"])
+    ray.kill(ray.get_actor(name, namespace=space))
+
+
+@pytest.mark.usefixtures("_service")
+def test_a_thousand_requests_while_a_replica_dies():
+    numbers = [i % len(IMAGES) for i in range(1000)]
+    bodies = [json.dumps(IMAGES[i].tolist()).encode() for i in range(len(IMAGES))]
+    with ThreadPoolExecutor(32) as clients:
+        answers = [clients.submit(post, bodies[i]) for i in numbers]
+        answers[200].result()
+        kill_a_replica()
+        found = [a.result() for a in answers]
+    assert [f["digit"] for f in found] == [int(PROB[i].argmax()) for i in numbers]
+    assert np.allclose([f["probability"] for f in found], [PROB[i].max() for i in numbers], atol=1e-5)
+
+
+@pytest.mark.usefixtures("_service")
+def test_what_is_no_image_is_a_fault_of_the_request():
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        post(b'"cat"')
+    assert caught.value.code == 400
