@@ -1,0 +1,131 @@
+"""Throughput and memory of several processes that run one model, against a plain loop.
+
+    python benchmarks/scaling.py MODEL [--rows 256] [--batch 8] [--workers 1 2] [--engines processes ray dask]
+
+Every row is the model's declared input, of random numbers. The loop calls the model in this process, with one thread.
+Each engine maps the same batches over its workers, which have a thread each and are warm. Memory is the proportional
+share (PSS) of all worker processes: a page that two share counts half in each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import megengine_lite
+from megengine_lite.batch import Predictor
+
+Mapper = Callable[[Callable[[Any], Any], list[Any]], list[Any]]
+
+
+@contextmanager
+def processes(workers: int) -> Iterator[Mapper]:
+    """The processes of ``concurrent.futures``."""
+    with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
+        yield lambda function, batches: list(pool.map(function, batches))
+
+
+@contextmanager
+def dask(workers: int) -> Iterator[Mapper]:
+    """A local cluster of Dask."""
+    from distributed import Client, LocalCluster
+
+    with (
+        LocalCluster(
+            n_workers=workers, threads_per_worker=1, dashboard_address=None, silence_logs="CRITICAL"
+        ) as cluster,
+        Client(cluster) as client,
+    ):
+        yield lambda function, batches: client.gather(client.map(function, batches, pure=False))
+
+
+@contextmanager
+def ray(workers: int) -> Iterator[Mapper]:
+    """Actors of Ray."""
+    import ray as engine
+    from ray.util import ActorPool
+
+    engine.init(num_cpus=workers, include_dashboard=False, log_to_driver=False, configure_logging=False)
+
+    @engine.remote
+    class Actor:
+        def call(self, function: Callable[[Any], Any], batch: Any) -> Any:
+            return function(batch)
+
+    pool = ActorPool([Actor.remote() for _ in range(workers)])
+    try:
+        yield lambda function, batches: list(pool.map(lambda a, b: a.call.remote(function, b), batches))
+    finally:
+        engine.shutdown()
+
+
+ENGINES = {"processes": processes, "dask": dask, "ray": ray}
+
+
+def run_and_report(predict: Predictor, batch: Any) -> tuple[int, int]:
+    """The worker's process and its share of memory after a batch."""
+    predict(batch)
+    with open("/proc/self/smaps_rollup", encoding="ascii") as file:
+        share = next(int(line.split()[1]) * 1024 for line in file if line.startswith("Pss:"))
+    return os.getpid(), share
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("model", type=Path)
+    parser.add_argument("--rows", type=int, default=256)
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--engines", nargs="+", choices=ENGINES, default=["processes"])
+    parser.add_argument("--rounds", type=int, default=3)
+    args = parser.parse_args()
+
+    with megengine_lite.load(args.model, threads=1) as model:
+        random = np.random.default_rng(0)
+        shapes = {i.name: [s if isinstance(s, int) else 1 for s in i.shape[1:]] for i in model.inputs}
+    sizes = [min(args.batch, args.rows - i) for i in range(0, args.rows, args.batch)]
+    batches = [{n: random.random((size, *s), "float32") for n, s in shapes.items()} for size in sizes]
+    predict = Predictor(args.model)
+
+    for engine in args.engines:
+        for workers in args.workers:
+            with ENGINES[engine](workers) as mapped:
+                measure(f"{engine}, {workers}", predict, mapped, batches, args.rounds)
+    return 0
+
+
+def measure(title: str, predict: Predictor, mapped: Mapper, batches: list[Any], rounds: int) -> None:
+    """Prints the rates of a loop and of an engine, in turns, and the memory of its workers."""
+    rows = sum(len(next(iter(b.values()))) for b in batches)
+    mapped(predict, batches)  # loads the model in all workers
+    predict(batches[0])
+    rates: dict[str, list[float]] = {"loop": [], "engine": []}
+    for _ in range(rounds):
+        for name, run in (
+            ("loop", lambda: [predict(b) for b in batches]),
+            ("engine", partial(mapped, predict, batches)),
+        ):
+            begin = time.perf_counter()
+            run()
+            rates[name].append(rows / (time.perf_counter() - begin))
+    loop, engine = (float(np.median(r)) for r in rates.values())
+    shares = dict(mapped(partial(run_and_report, predict), batches))
+    memory = ", ".join(f"{share / 2**20:.0f}" for share in shares.values())
+    print(
+        f"{title} workers: {engine:.1f} rows/s, {engine / loop:.2f} x the loop ({loop:.1f}); {memory} MiB", flush=True
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
