@@ -1,0 +1,72 @@
+"""The command doctor: what it finds, the test of kernels, and advice."""
+
+import os
+
+import pytest
+from support.instruction_sets import INSTRUCTION_SETS
+
+import megengine_lite
+from megengine_lite._cli import doctor
+
+
+def test_it_tests_every_set_that_runs_here(run_json):
+    result = run_json("doctor")
+    assert set(result["tests"]) == set(INSTRUCTION_SETS) | {result["processor"]["chosen"]}
+    assert all(t["passed"] and t["largest_difference"] < 1e-5 for t in result["tests"].values())
+    assert result["versions"]["megengine_lite"] == megengine_lite.__version__
+    assert {"python", "numpy", "pycryptodome", "system"} <= set(result["versions"])
+    assert result["processors"]["usable"] == sorted(os.sched_getaffinity(0))
+    assert result["memory"]["limit_bytes"] > 1 << 28
+
+
+def test_a_set_that_does_not_run_here_fails(monkeypatch):
+    test = doctor._test("portable16")
+    assert not test["passed"] and "portable16" in test["error"]
+
+
+@pytest.mark.parametrize(
+    ("files", "quota"),
+    [
+        ({"/sys/fs/cgroup/cpu.max": "150000 100000"}, 1.5),
+        ({"/sys/fs/cgroup/cpu.max": "max 100000"}, None),
+        ({"/sys/fs/cgroup/cpu/cpu.cfs_quota_us": "50000", "/sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000"}, 0.5),
+        ({"/sys/fs/cgroup/cpu/cpu.cfs_quota_us": "-1", "/sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000"}, None),
+        ({}, None),
+    ],
+)
+def test_quota_of_the_control_group(files, quota, monkeypatch):
+    monkeypatch.setattr(doctor, "_read", lambda path: files.get(path, ""))
+    assert doctor._quota() == quota
+
+
+def result(**changes):
+    """What doctor has found on a machine without faults."""
+    processors = {"in_machine": 4, "usable": [0, 1, 2, 3], "quota": None, "governors": ["performance"], "load": 0.1}
+    found = {"tests": {"avx2": {"passed": True}}, "environment": {}, "memory": {"available_bytes": 1 << 33}}
+    return {**found, **changes, "processors": {**processors, **changes.get("processors", {})}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"processors": {"quota": 1.5}}, "set threads to 1"),
+        ({"processors": {"usable": [0, 1]}}, "2 of 4 processors"),
+        ({"processors": {"load": 3.0}}, "load 3.0"),
+        ({"processors": {"governors": ["powersave"]}}, "powersave"),
+        ({"environment": {"MEGENGINE_LITE_ISA": "base"}}, "MEGENGINE_LITE_ISA=base decides"),
+        ({"memory": {"available_bytes": 1 << 20}}, "1.0 MiB"),
+        ({"tests": {"base": {"passed": False, "error": "?"}}}, "kernels of base do not pass"),
+    ],
+)
+def test_advice(changes, says):
+    assert doctor._advice(result()) == []
+    (text,) = doctor._advice(result(**changes))
+    assert says in text
+
+
+def test_what_people_see(capsys):
+    from megengine_lite.cli import main
+
+    assert main(["doctor"]) == 0
+    text = capsys.readouterr().out
+    assert "passed: largest difference" in text and "kernels" in text
