@@ -8,8 +8,8 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 from megengine_lite._api.engine import Engine, EngineOwner
-from megengine_lite._core.system.files import replace_file, to_path
-from megengine_lite.errors import LiteError, LiteValueError, brief
+from megengine_lite._core.system.files import open_for_writing, replace_file, to_path
+from megengine_lite.errors import LiteError, LiteValueError, brief, os_error
 
 if TYPE_CHECKING:
     from megengine_lite._api.options import LiteOptions
@@ -25,7 +25,7 @@ def _write_json(path: str, content: Any) -> None:
     try:
         replace_file(path, [json.dumps(content, allow_nan=False).encode()])
     except OSError as error:
-        raise LiteError(f"{path} cannot be written: {error.strerror}") from error
+        raise os_error(error, f"{path} cannot be written: {error.strerror}", path) from error
 
 
 def _file_layout(options: LiteOptions) -> str:
@@ -48,9 +48,10 @@ class Profile:
     """Measures each run; ``wait`` writes the file."""
 
     def __init__(self, path: str, form: str):
-        directory = os.path.dirname(os.path.abspath(path))
-        if os.path.isdir(path) or not os.path.isdir(directory):
-            raise LiteError(f"the profile cannot be written to {path}: there is no such directory, or it is one")
+        try:
+            open_for_writing(path, append=True).close()
+        except OSError as error:
+            raise os_error(error, f"the profile cannot be written to {path}: {error.strerror}", path) from error
         self._path = path
         self._form = form
         self._listed: list[Listed] | None = None
@@ -168,7 +169,7 @@ class Diagnostics(EngineOwner):
         try:
             os.makedirs(directory, exist_ok=True)
         except OSError as error:
-            raise LiteError(f"the directory {directory} cannot be made: {error.strerror}") from error
+            raise os_error(error, f"the directory {directory} cannot be made: {error.strerror}", directory) from error
         from megengine_lite._core.reports.memory_map import graph_object, static_memory_object
 
         plans = engine.plans_for_inputs()
@@ -207,7 +208,7 @@ class Diagnostics(EngineOwner):
         try:
             replace_file(path, self._model_chunks(_file_layout(engine.settings.options)))
         except OSError as error:
-            raise LiteError(f"the model cannot be written to {path}: {error.strerror}") from error
+            raise os_error(error, f"the model cannot be written to {path}: {error.strerror}", path) from error
 
     @property
     def memory_usage(self) -> dict[str, int]:

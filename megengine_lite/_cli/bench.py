@@ -119,7 +119,7 @@ def show(result: dict[str, Any]) -> None:
     """Prints one line per figure."""
     t = result["time_ms"]
     rows = [
-        ("model", result["model"]),
+        ("model", display.one_line(result["model"])),
         ("kernels", display.kernels_text(result)),
         ("inputs", ", ".join(f"{n} {display.shape_text(s)}" for n, s in result["inputs"].items()) or "defaults"),
         ("load", f"{result['load_ms']:.2f} ms"),

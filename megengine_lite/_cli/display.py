@@ -12,7 +12,7 @@ _PREVIEW = 8
 
 def table(rows: Iterable[Sequence[Any]], header: Sequence[str], right: str = "") -> str:
     """Columns of text; ``right`` has one character per column, ``r`` for those that are aligned right."""
-    cells = [[str(c) for c in row] for row in ([*header], *rows)]
+    cells = [[one_line(str(c)) for c in row] for row in ([*header], *rows)]
     widths = [max(len(row[k]) for row in cells) for k in range(len(header))]
     sides = right.ljust(len(header), "l")
     lines = [
@@ -21,6 +21,11 @@ def table(rows: Iterable[Sequence[Any]], header: Sequence[str], right: str = "")
     ]
     lines.insert(1, "  ".join("-" * w for w in widths))
     return "\n".join(lines)
+
+
+def one_line(text: str) -> str:
+    """The text with line breaks and tabs escaped, which names may have: :func:`printable` leaves these."""
+    return text.replace("\n", "\\n").replace("\t", "\\t")
 
 
 def shape_text(shape: Sequence[int] | None) -> str:

@@ -207,7 +207,7 @@ def show(result: dict[str, Any]) -> None:
         t = trial.get("time_ms")
         times = [f"{t[k]:.3f}" for k in ("p50", "min", "p90")] if t else ["", "", ""]
         rows.append((trial["flags"], *times, trial.get("problem", "")))
-    print(f"{result['model']}: {result['instruction_set']} kernels, {result['cores']} core(s)\n")
+    print(f"{display.one_line(result['model'])}: {result['instruction_set']} kernels, {result['cores']} core(s)\n")
     print(display.table(rows, ("flags", "median ms", "min ms", "p90 ms", ""), "lrrr"))
     best, default = result["best"], result["default"]
     print(f"\nbest: {best['flags']}")

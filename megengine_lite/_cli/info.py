@@ -203,7 +203,7 @@ def _shape(var: AnyVar) -> list[int] | None:
 
 def show(result: dict[str, Any]) -> None:
     """Prints tables."""
-    print(f"model       {result['model']}, {display.bytes_text(result['file_bytes'])}")
+    print(f"model       {display.one_line(result['model'])}, {display.bytes_text(result['file_bytes'])}")
     if "container" not in result:
         print(f"cannot run: {result['problem']}")
         return

@@ -167,5 +167,6 @@ def show(result: dict[str, Any]) -> None:
     for name, o in result["outputs"].items():
         numbers = [f"{o[k]:.3g}" for k in ("largest", "difference", "relative")] if "relative" in o else ["", "", ""]
         rows.append((name, *numbers, "same" if o["equal"] else o.get("reason", "DIFFERENT")))
-    print(f"{result['model']} against {result['against']}, tolerance {result['tolerance']:g}\n")
+    names = [display.one_line(str(result[side])) for side in ("model", "against")]
+    print(f"{names[0]} against {names[1]}, tolerance {result['tolerance']:g}\n")
     print(display.table(rows, ("output", "largest value", "difference", "relative", ""), "lrrr"))

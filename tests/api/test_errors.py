@@ -1,17 +1,21 @@
 """The tree of exceptions, and how errors surface."""
 
+import ast
+import errno
 import io
 import logging
 import pickle
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
+from support.api_samples import DIGITS
 
 import megengine_lite
-from megengine_lite import LiteLayout, LiteNetwork, LiteTensor, TensorBatchCollector, errors
+from megengine_lite import LiteGlobal, LiteLayout, LiteNetwork, LiteTensor, TensorBatchCollector, errors
 from megengine_lite.errors import LiteError
 
 ALSO = {
@@ -108,6 +112,51 @@ def test_error_is_caught_as_in_programs_for_the_original(kind, call, capfd, capl
 def test_directory_stays_an_os_error(tmp_path):
     with pytest.raises(IsADirectoryError):
         LiteNetwork().load(tmp_path)
+
+
+def digits_with(**settings) -> LiteNetwork:
+    network = LiteNetwork()
+    for name, value in settings.items():
+        setattr(network, name, value)
+    network.load(DIGITS)
+    return network
+
+
+UNWRITABLE = {
+    "text dump": lambda path: LiteNetwork().io_txt_dump(path),
+    "binary dump": lambda path: digits_with().io_bin_dump(path),
+    "profile": lambda path: LiteNetwork().enable_profile_performance(path),
+    "memory": lambda path: digits_with().get_static_memory_alloc_info(path),
+    "cache": lambda path: LiteGlobal.dump_persistent_cache(path),
+    "export": lambda path: megengine_lite.export_onnx(DIGITS, path, verify=False),
+}
+
+
+@pytest.mark.parametrize("what", UNWRITABLE)
+def test_what_cannot_be_written_is_an_os_error(what, tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(LiteError) as caught:
+        UNWRITABLE[what](str(tmp_path / "file" / "x"))
+    assert isinstance(caught.value, OSError) and caught.value.errno in (errno.ENOTDIR, errno.EEXIST)
+    assert str(tmp_path / "file") in str(caught.value)
+
+
+def raised_in_handlers(of: str, source: str) -> set[str]:
+    """What handlers of an exception raise in a module."""
+    handlers = [h for h in ast.walk(ast.parse(source)) if isinstance(h, ast.ExceptHandler) and h.type is not None]
+    return {
+        ast.unparse(node.exc.func)
+        for handler in handlers
+        if ast.unparse(handler.type) == of
+        for node in ast.walk(handler)
+        if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call)
+    }
+
+
+def test_an_error_of_the_system_stays_one_everywhere():
+    package = Path(megengine_lite.__file__).parent
+    found = {name for path in package.rglob("*.py") for name in raised_in_handlers("OSError", path.read_text())}
+    assert "os_error" in found and "LiteError" not in found
 
 
 def test_failed_constructors_are_silent(monkeypatch):

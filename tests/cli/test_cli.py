@@ -167,3 +167,16 @@ def test_statistics_have_percentiles():
     assert [t[k] for k in ("p90", "p99")] == pytest.approx([3.7, 3.97])
     text = display.statistics_text(t)
     assert text.startswith("total 10.000 ms, mean 2.500, std 1.118, min 1.000, p50 2.500, p90 3.700, p99 3.970")
+
+
+def test_names_with_line_breaks_stay_in_their_line(capsys, tmp_path):
+    named = tmp_path / "a\nb\t.mge"
+    named.write_bytes(Path(DIGITS).read_bytes())
+    other = tmp_path / "c\nd.mge"
+    for command, *flags in (["info"], ["bench", "--iter", "1"], ["verify", "--input", "{1,1,8,8}"]):
+        assert main([command, str(named), *flags]) == 0
+    assert main(["convert", str(named), str(other)]) == 0
+    text = capsys.readouterr().out
+    assert text.count("a\\nb\\t.mge") == 3 and "c\\nd.mge" in text
+    assert "a\nb" not in text and "c\nd" not in text
+    assert display.table([("x\ny", 1)], ("name", "number")).count("\n") == 2

@@ -18,7 +18,7 @@ from megengine_lite._core.reports.original_names import DEVICE
 from megengine_lite._core.reports.trace import Dependency, Known, TracedOperator, TracedValue
 from megengine_lite._core.system.files import open_for_writing
 from megengine_lite._core.system.memory import MAX_NDIM
-from megengine_lite.errors import LiteError
+from megengine_lite.errors import os_error
 from megengine_lite.log import warn
 
 # Numbers of the types in binary dumps, which are not those of model files.
@@ -103,7 +103,7 @@ class TextDump:
         try:
             open_for_writing(path).close()
         except OSError as error:
-            raise LiteError(f"the dump cannot be written to {path}: {error.strerror}") from error
+            raise os_error(error, f"the dump cannot be written to {path}: {error.strerror}", path) from error
 
     def write(self, records: Iterable[TracedOperator], lazy: bool = False) -> None:
         """Adds a run."""
@@ -130,7 +130,9 @@ class TextDump:
             with open_for_writing(self._path, append=True) as file:
                 file.writelines(text.encode() for text in texts)
         except OSError as error:
-            raise LiteError(f"the dump cannot be written to {self._path}: {error.strerror}") from error
+            raise os_error(
+                error, f"the dump cannot be written to {self._path}: {error.strerror}", self._path
+            ) from error
 
     @staticmethod
     def _text(record: TracedOperator, value: TracedValue, lazy: bool) -> str:
@@ -161,7 +163,9 @@ class BinaryDump:
         try:
             os.makedirs(directory, exist_ok=True)
         except OSError as error:
-            raise LiteError(f"the dump directory {directory} cannot be made: {error.strerror}") from error
+            raise os_error(
+                error, f"the dump directory {directory} cannot be made: {error.strerror}", directory
+            ) from error
 
     def write(self, records: Iterable[TracedOperator], lazy: bool = False) -> None:
         """Writes a run; ``lazy`` has no effect."""
@@ -190,7 +194,7 @@ class BinaryDump:
                 file.write(name)
                 file.write(np.ascontiguousarray(value.array).data)
         except OSError as error:
-            raise LiteError(f"the dump cannot be written to {path}: {error.strerror}") from error
+            raise os_error(error, f"the dump cannot be written to {path}: {error.strerror}", path) from error
 
 
 def _description(value: TracedValue) -> str:

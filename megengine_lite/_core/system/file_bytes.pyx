@@ -31,7 +31,7 @@ from posix.unistd cimport read, write
 
 from megengine_lite._core.system.memory_limit import describe_bytes, memory_limit
 from megengine_lite._core.system.hashes import xxh64
-from megengine_lite.errors import LiteError, ModelFormatError
+from megengine_lite.errors import LiteMemoryError, ModelFormatError, os_error
 
 cdef enum:
     READ_BYTES = 1 << 24    # between two looks for signals
@@ -57,7 +57,7 @@ cdef class FileBytes:
     ------
     ModelFormatError
         The file changes while it is read.
-    LiteError
+    LiteMemoryError
         There is not enough memory.
     """
 
@@ -82,11 +82,11 @@ cdef class FileBytes:
         if size <= memory_limit():
             place = mmap(NULL, self.room, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
         if place == MAP_FAILED:
-            raise LiteError(f"{what}: there is not enough memory for the file's {describe_bytes(size)}")
+            raise LiteMemoryError(f"{what}: there is not enough memory for the file's {describe_bytes(size)}")
         self.data = <char*>place
         self.users = <uint8_t*>calloc(self.room // PAGE, 1)
         if self.users == NULL:
-            raise MemoryError("no memory to keep count of the parts of a file")
+            raise LiteMemoryError(f"{what}: there is not enough memory to keep count of the file's parts")
         self.fill(file)
         after = os.fstat(number)
         if (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
@@ -228,7 +228,7 @@ cdef bint copy_mapped(char* target, const char* source, size_t count) except *:
     try:
         reader, writer = os.pipe()
     except OSError as error:
-        raise LiteError(f"weights cannot be read again from the model's file: {error.strerror}") from error
+        raise os_error(error, f"weights cannot be read again from the model's file: {error.strerror}", "") from error
     try:
         os.set_blocking(writer, False)  # a pipe may hold less
         while done < count:

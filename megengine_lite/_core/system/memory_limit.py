@@ -25,10 +25,13 @@ def memory_limit() -> int:
     return limit
 
 
-def describe_bytes(nbytes: int) -> str:
-    """A number of bytes for messages.
+def describe_bytes(nbytes: float) -> str:
+    """A number of bytes for people, in binary units.
 
-    >>> describe_bytes(3 << 30)
-    '3.0 GiB'
+    >>> describe_bytes(3 << 30), describe_bytes(1700), describe_bytes(12)
+    ('3.0 GiB', '1.7 KiB', '12 B')
     """
-    return f"{nbytes / (1 << 30):.1f} GiB"
+    for unit, size in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
+        if abs(nbytes) >= size:
+            return f"{nbytes / size:.1f} {unit}"
+    return f"{nbytes:.0f} B"

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from megengine_lite._core.system.files import file_lock, read_file, replace_file
-from megengine_lite.errors import LiteError, LiteOSError, ModelFormatError
+from megengine_lite.errors import LiteOSError, ModelFormatError, os_error
 from megengine_lite.log import logger
 
 KERNEL_REVISION = 3
@@ -218,7 +218,7 @@ class AlgoCache:
         ------
         ModelFormatError
             The file is something else, for example a model.
-        LiteError
+        LiteOSError
             It cannot be written.
         """
         with contextlib.suppress(OSError):
@@ -227,7 +227,7 @@ class AlgoCache:
         try:
             replace_file(path, [self.content()])
         except OSError as error:
-            raise LiteError(f"the algorithm cache cannot be written to {path}: {error.strerror}") from error
+            raise os_error(error, f"the algorithm cache cannot be written to {path}: {error.strerror}", path) from error
 
     def clear(self) -> None:
         """Forgets everything; files stay."""
