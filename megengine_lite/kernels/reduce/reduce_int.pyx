@@ -153,30 +153,30 @@ cdef void find_numbers(
 # ---- both ----------------------------------------------------------------------------------------------------------
 
 cdef inline inlined do_numbers(
-    int64_t mode, const number* x, IntLine line, int64_t n, int32_t zero, uint32_t* totals, int32_t* places
+    bint FINDS, int64_t mode, const number* x, IntLine line, int64_t n, int32_t zero, uint32_t* totals, int32_t* places
 ) noexcept nogil:
-    """n results side by side. With `places`, of the largest elements (mode MAX) or the smallest ones."""
-    if places:
+    """n results side by side. With FINDS, the places of the largest elements (mode MAX) or the smallest ones."""
+    if FINDS:
         find_numbers(mode == MAX, x, line, n, <int32_t*>totals, places)
     else:
         reduce_numbers(mode, x, line, n, zero, totals)
 
 
 cdef inline inlined do_elements(
-    int64_t mode, const char* x, int64_t size, bint is_signed, IntLine line, int64_t n, int32_t zero, uint32_t* totals,
-    int32_t* places
+    bint FINDS, int64_t mode, const char* x, int64_t size, bint is_signed, IntLine line, int64_t n, int32_t zero,
+    uint32_t* totals, int32_t* places
 ) noexcept nogil:
     """do_numbers for elements of `size` bytes."""
     if size == 4:
-        do_numbers(mode, <const int32_t*>x, line, n, zero, totals, places)
+        do_numbers(FINDS, mode, <const int32_t*>x, line, n, zero, totals, places)
     elif size == 2 and is_signed:
-        do_numbers(mode, <const int16_t*>x, line, n, zero, totals, places)
+        do_numbers(FINDS, mode, <const int16_t*>x, line, n, zero, totals, places)
     elif size == 2:
-        do_numbers(mode, <const uint16_t*>x, line, n, zero, totals, places)
+        do_numbers(FINDS, mode, <const uint16_t*>x, line, n, zero, totals, places)
     elif is_signed:
-        do_numbers(mode, <const int8_t*>x, line, n, zero, totals, places)
+        do_numbers(FINDS, mode, <const int8_t*>x, line, n, zero, totals, places)
     else:
-        do_numbers(mode, <const uint8_t*>x, line, n, zero, totals, places)
+        do_numbers(FINDS, mode, <const uint8_t*>x, line, n, zero, totals, places)
 
 
 cdef inline uint32_t quotient(uint32_t total, int64_t size, bint is_signed, int64_t divisor) noexcept nogil:
@@ -225,7 +225,7 @@ cdef void reduce_int(const ReduceIntArgs* a, int64_t begin, int64_t end, void* s
         first = item % chunks * COLUMNS
         n = min(a.inner - first, COLUMNS)
         x = a.x + (item // chunks * a.length * a.inner + first) * a.size
-        do_elements(a.mode, x, a.size, a.is_signed, line, n, <int32_t>a.zero, totals, NULL)
+        do_elements(False, a.mode, x, a.size, a.is_signed, line, n, <int32_t>a.zero, totals, NULL)
         if a.divisor > 1:
             for i in range(n):
                 totals[i] = quotient(totals[i], a.y_size, a.is_signed, a.divisor)
@@ -250,7 +250,9 @@ cdef void arg_reduce_int(const ArgReduceIntArgs* a, int64_t begin, int64_t end, 
         n = min(a.inner - first, COLUMNS)
         x = a.x + (item // chunks * a.length * a.inner + first) * a.size
         places = a.y + item // chunks * a.inner + first
-        do_elements(MAX if a.largest else MIN, x, a.size, a.is_signed, line, n, 0, <uint32_t*>scratch, places)
+        do_elements(
+            True, MAX if a.largest else MIN, x, a.size, a.is_signed, line, n, 0, <uint32_t*>scratch, places
+        )
 
 
 # ---- running sums --------------------------------------------------------------------------------------------------
