@@ -47,8 +47,8 @@ def imports_of(source: str) -> set[str]:
 
 # Lowest first. A module imports only what stands at its own place or before it.
 ORDER = (
-    "kernels", "definitions", "system", "session_config", "ir", "operators", "formats", "compile", "device", "cpu", "runtime",
-    "reports", "_api", "public", "_cli",
+    "kernels", "definitions", "system", "session_config", "ir", "operators", "formats", "compile", "device", "cpu",
+    "runtime", "reports", "_api", "public", "_cli",
 )  # fmt: skip
 # Modules with the original's names that only define: enumerations, versions, layouts and tensors.
 DEFINITIONS = {"megengine_lite.base", "megengine_lite.struct"}
