@@ -1,7 +1,19 @@
 /* AVX2, FMA and F16C: vectors of 8 floats, 16 registers. */
 #ifndef MEGENGINE_LITE_SIMD_AVX2_H
 #define MEGENGINE_LITE_SIMD_AVX2_H
+#if defined(__GNUC__) && !defined(__clang__)
+/* gcc takes longer to read all of immintrin.h, most of which is AVX-512, than to compile a small kernel. What is needed
+ * here are four of its parts; the last three want to be told that it is immintrin.h that includes them. */
+#ifndef _IMMINTRIN_H_INCLUDED
+#define _IMMINTRIN_H_INCLUDED
+#endif
+#include <smmintrin.h>
+#include <avxintrin.h>
+#include <avx2intrin.h>
+#include <f16cintrin.h>
+#else
 #include <immintrin.h>
+#endif
 
 #include "x86.h"
 
