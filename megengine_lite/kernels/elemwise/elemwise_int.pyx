@@ -1,10 +1,11 @@
 """Elementwise functions of integers and truth values: index arithmetic, masks.
 
-Arithmetic is done in 64 bits and the low bits are kept, so that results wrap. What C leaves undefined is defined here:
-a division by zero gives 0, a shift by too much shifts everything out.
+Arithmetic is done in 32 bits and the low bits are kept, so that results wrap; divisions and products of which the upper
+bits are kept take 64. What C leaves undefined is defined here: a division by zero gives 0, a shift by too much shifts
+everything out.
 """
 
-from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint64_t
+from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t
 from libc.string cimport memset
 
 from megengine_lite.kernels.elemwise cimport elemwise_modes as M
@@ -21,6 +22,12 @@ ctypedef fused integer:
     int8_t
     uint8_t
 
+# Stands for the unsigned type of the same size, too.
+ctypedef fused either:
+    int32_t
+    int16_t
+    int8_t
+
 cdef enum:
     SPREAD_BYTES = 512  # of a number that is written out, so that loops over it are dense
 
@@ -31,6 +38,20 @@ cdef struct IntegerRun:
     int64_t n
     int64_t bits
     bint is_signed
+
+
+# ---- one result ----------------------------------------------------------------------------------------------------
+
+cdef inline int32_t added(int32_t x, int32_t y) noexcept nogil:
+    return <int32_t>(<uint32_t>x + <uint32_t>y)
+
+
+cdef inline int32_t subtracted(int32_t x, int32_t y) noexcept nogil:
+    return <int32_t>(<uint32_t>x - <uint32_t>y)
+
+
+cdef inline int32_t multiplied(int32_t x, int32_t y) noexcept nogil:
+    return <int32_t>(<uint32_t>x * <uint32_t>y)
 
 
 cdef inline int64_t floor_div(int64_t x, int64_t y) noexcept nogil:
@@ -45,11 +66,11 @@ cdef inline int64_t modulo(int64_t x, int64_t y) noexcept nogil:
     return x - floor_div(x, y) * y if y else 0
 
 
-cdef inline int64_t shift_left(int64_t x, int64_t y, int64_t bits) noexcept nogil:
-    return <int64_t>(<uint64_t>x << y) if 0 <= y < bits else 0
+cdef inline int32_t shift_left(int32_t x, int32_t y, int64_t bits) noexcept nogil:
+    return <int32_t>(<uint32_t>x << y) if 0 <= y < bits else 0
 
 
-cdef inline int64_t shift_right(int64_t x, int64_t y, int64_t bits) noexcept nogil:
+cdef inline int32_t shift_right(int32_t x, int32_t y, int64_t bits) noexcept nogil:
     if 0 <= y < bits:
         return x >> y
     return -1 if x < 0 else 0
@@ -63,19 +84,23 @@ cdef inline int64_t upper_half(int64_t x, int64_t y, const IntegerRun* r) noexce
 
 
 cdef inline inlined value(
-    int mode, integer kind, int64_t a, int64_t b, int64_t c, int64_t d, const IntegerRun* r, int64_t* y
+    int mode, integer kind, int64_t p, int64_t q, int64_t s, int64_t t, const IntegerRun* r, int64_t* y
 ) noexcept nogil:
-    """One function; `kind` is only there for its type, in which sums and products wrap."""
+    """One function; `kind` is only there for its type, in which sums wrap.
+
+    Two use the operands as they come: of these, compilers make operations on bytes only if nothing narrows them before.
+    """
+    cdef int32_t a = <int32_t>p, b = <int32_t>q, c = <int32_t>s, d = <int32_t>t
     if mode == M.RELU:
-        y[0] = max(a, <int64_t>0)
+        y[0] = max(a, 0)
     elif mode == M.ABS:
-        y[0] = -a if a < 0 else a
+        y[0] = -p if p < 0 else p
     elif mode == M.NEGATE:
-        y[0] = -a
+        y[0] = -p
     elif mode == M.ABS_GRAD:
-        y[0] = b if a > 0 else -b
+        y[0] = b if a > 0 else subtracted(0, b)
     elif mode == M.ADD:
-        y[0] = a + b
+        y[0] = added(a, b)
     elif mode == M.FLOOR_DIV:
         y[0] = floor_div(a, b)
     elif mode == M.MAX:
@@ -85,9 +110,9 @@ cdef inline inlined value(
     elif mode == M.MOD:
         y[0] = modulo(a, b)
     elif mode == M.MUL:
-        y[0] = a * b
+        y[0] = multiplied(a, b)
     elif mode == M.SUB:
-        y[0] = a - b
+        y[0] = subtracted(a, b)
     elif mode == M.SWITCH_GT0:
         y[0] = b if a > 0 else 0
     elif mode == M.LT:
@@ -107,32 +132,34 @@ cdef inline inlined value(
     elif mode == M.COND_LT_MOV:
         y[0] = c if a < b else 0
     elif mode == M.FUSE_MUL_ADD3:
-        y[0] = a * b + c
+        y[0] = added(multiplied(a, b), c)
     elif mode == M.FUSE_MUL_ADD4:
-        y[0] = <int64_t><integer>(a * b) + <integer>(c * d)
+        y[0] = added(multiplied(a, b), multiplied(c, d))
     elif mode == M.FUSE_ADD_RELU:
-        y[0] = max(<int64_t><integer>(a + b), <int64_t>0)
+        y[0] = max(<int32_t><integer>added(a, b), 0)
     elif mode == M.RMULH:
         y[0] = upper_half(a, b, r)
     elif mode == M.NOT:
         y[0] = a == 0
     elif mode == M.AND:
-        y[0] = a != 0 and b != 0
+        y[0] = (a != 0) & (b != 0)
     elif mode == M.OR:
-        y[0] = a != 0 or b != 0
+        y[0] = (a | b) != 0
     elif mode == M.XOR:
         y[0] = (a != 0) != (b != 0)
     elif mode == M.PRELU:
-        y[0] = a if a > 0 else a * b
+        y[0] = a if a > 0 else multiplied(a, b)
     elif mode == M.CLIP:
         y[0] = b if a <= b else (a if a <= c else c)
     elif mode == M.RELU6:
-        y[0] = min(max(a, <int64_t>0), <int64_t>6)
+        y[0] = min(max(a, 0), 6)
     elif mode == M.SQUARE:
-        y[0] = a * a
+        y[0] = multiplied(a, a)
     else:  # SIGN
         y[0] = (a > 0) - (a < 0)
 
+
+# ---- runs ------------------------------------------------------------------------------------------------------------
 
 cdef inline inlined loop(int mode, int OPERANDS, bint TRUTH, integer* y, const IntegerRun* run) noexcept nogil:
     """A run. With TRUTH, results are truth values of one byte."""
@@ -142,7 +169,8 @@ cdef inline inlined loop(int mode, int OPERANDS, bint TRUTH, integer* y, const I
     cdef const integer* c = <const integer*>r.x[2]
     cdef const integer* d = <const integer*>r.x[3]
     cdef uint8_t* truth = <uint8_t*>y
-    cdef int64_t i, p, q, s, t
+    cdef int64_t i
+    cdef int64_t p, q, s, t
     cdef int64_t result = 0
     for i in range(r.n):
         p = a[i]
@@ -156,18 +184,78 @@ cdef inline inlined loop(int mode, int OPERANDS, bint TRUTH, integer* y, const I
             y[i] = <integer>result
 
 
-# The functions below return False, and write nothing, for a mode that they do not have: MODES is made of that.
+# The functions below return False, and write nothing, for a mode that they do not have: MODES is made of that. A number
+# at the end is that of the operands. First come those whose results have the same bits with and without a sign.
+
+cdef bint equal2(int64_t mode, either* y, const IntegerRun* r) noexcept nogil:
+    """Results are truth values; those of the functions below are of the type of the operands."""
+    if mode == M.EQ:
+        loop(M.EQ, 2, True, y, r)
+    elif mode == M.NEQ:
+        loop(M.NEQ, 2, True, y, r)
+    else:
+        return False
+    return True
+
+
+cdef bint wrap1(int64_t mode, either* y, const IntegerRun* r) noexcept nogil:
+    if mode == M.NEGATE:
+        loop(M.NEGATE, 1, False, y, r)
+    elif mode == M.NOT:
+        loop(M.NOT, 1, False, y, r)
+    elif mode == M.SQUARE:
+        loop(M.SQUARE, 1, False, y, r)
+    else:
+        return False
+    return True
+
+
+cdef bint wrap2(int64_t mode, either* y, const IntegerRun* r) noexcept nogil:
+    if mode == M.ADD:
+        loop(M.ADD, 2, False, y, r)
+    elif mode == M.MUL:
+        loop(M.MUL, 2, False, y, r)
+    elif mode == M.SUB:
+        loop(M.SUB, 2, False, y, r)
+    elif mode == M.EQ:
+        loop(M.EQ, 2, False, y, r)
+    elif mode == M.NEQ:
+        loop(M.NEQ, 2, False, y, r)
+    elif mode == M.SHL:
+        loop(M.SHL, 2, False, y, r)
+    elif mode == M.AND:
+        loop(M.AND, 2, False, y, r)
+    elif mode == M.OR:
+        loop(M.OR, 2, False, y, r)
+    elif mode == M.XOR:
+        loop(M.XOR, 2, False, y, r)
+    else:
+        return False
+    return True
+
+
+cdef bint wrap3(int64_t mode, either* y, const IntegerRun* r) noexcept nogil:
+    if mode == M.FUSE_MUL_ADD3:
+        loop(M.FUSE_MUL_ADD3, 3, False, y, r)
+    else:
+        return False
+    return True
+
+
+cdef bint wrap4(int64_t mode, either* y, const IntegerRun* r) noexcept nogil:
+    if mode == M.FUSE_MUL_ADD4:
+        loop(M.FUSE_MUL_ADD4, 4, False, y, r)
+    else:
+        return False
+    return True
+
 
 cdef bint compare2(int64_t mode, integer* y, const IntegerRun* r) noexcept nogil:
-    """Results are truth values; those of the functions below are of the type of the operands."""
+    """Results are truth values."""
     if mode == M.LT:
         loop(M.LT, 2, True, y, r)
     elif mode == M.LEQ:
         loop(M.LEQ, 2, True, y, r)
-    elif mode == M.EQ:
-        loop(M.EQ, 2, True, y, r)
-    elif mode == M.NEQ:
-        loop(M.NEQ, 2, True, y, r)
     else:
         return False
     return True
@@ -178,14 +266,8 @@ cdef bint calculate1(int64_t mode, integer* y, const IntegerRun* r) noexcept nog
         loop(M.RELU, 1, False, y, r)
     elif mode == M.ABS:
         loop(M.ABS, 1, False, y, r)
-    elif mode == M.NEGATE:
-        loop(M.NEGATE, 1, False, y, r)
-    elif mode == M.NOT:
-        loop(M.NOT, 1, False, y, r)
     elif mode == M.RELU6:
         loop(M.RELU6, 1, False, y, r)
-    elif mode == M.SQUARE:
-        loop(M.SQUARE, 1, False, y, r)
     elif mode == M.SIGN:
         loop(M.SIGN, 1, False, y, r)
     else:
@@ -196,8 +278,6 @@ cdef bint calculate1(int64_t mode, integer* y, const IntegerRun* r) noexcept nog
 cdef bint calculate2(int64_t mode, integer* y, const IntegerRun* r) noexcept nogil:
     if mode == M.ABS_GRAD:
         loop(M.ABS_GRAD, 2, False, y, r)
-    elif mode == M.ADD:
-        loop(M.ADD, 2, False, y, r)
     elif mode == M.FLOOR_DIV:
         loop(M.FLOOR_DIV, 2, False, y, r)
     elif mode == M.MAX:
@@ -206,34 +286,18 @@ cdef bint calculate2(int64_t mode, integer* y, const IntegerRun* r) noexcept nog
         loop(M.MIN, 2, False, y, r)
     elif mode == M.MOD:
         loop(M.MOD, 2, False, y, r)
-    elif mode == M.MUL:
-        loop(M.MUL, 2, False, y, r)
-    elif mode == M.SUB:
-        loop(M.SUB, 2, False, y, r)
     elif mode == M.SWITCH_GT0:
         loop(M.SWITCH_GT0, 2, False, y, r)
     elif mode == M.LT:
         loop(M.LT, 2, False, y, r)
     elif mode == M.LEQ:
         loop(M.LEQ, 2, False, y, r)
-    elif mode == M.EQ:
-        loop(M.EQ, 2, False, y, r)
-    elif mode == M.NEQ:
-        loop(M.NEQ, 2, False, y, r)
-    elif mode == M.SHL:
-        loop(M.SHL, 2, False, y, r)
     elif mode == M.SHR:
         loop(M.SHR, 2, False, y, r)
     elif mode == M.FUSE_ADD_RELU:
         loop(M.FUSE_ADD_RELU, 2, False, y, r)
     elif mode == M.RMULH:
         loop(M.RMULH, 2, False, y, r)
-    elif mode == M.AND:
-        loop(M.AND, 2, False, y, r)
-    elif mode == M.OR:
-        loop(M.OR, 2, False, y, r)
-    elif mode == M.XOR:
-        loop(M.XOR, 2, False, y, r)
     elif mode == M.PRELU:
         loop(M.PRELU, 2, False, y, r)
     else:
@@ -246,8 +310,6 @@ cdef bint calculate3(int64_t mode, integer* y, const IntegerRun* r) noexcept nog
         loop(M.COND_LEQ_MOV, 3, False, y, r)
     elif mode == M.COND_LT_MOV:
         loop(M.COND_LT_MOV, 3, False, y, r)
-    elif mode == M.FUSE_MUL_ADD3:
-        loop(M.FUSE_MUL_ADD3, 3, False, y, r)
     elif mode == M.CLIP:
         loop(M.CLIP, 3, False, y, r)
     else:
@@ -255,25 +317,37 @@ cdef bint calculate3(int64_t mode, integer* y, const IntegerRun* r) noexcept nog
     return True
 
 
-cdef bint calculate4(int64_t mode, integer* y, const IntegerRun* r) noexcept nogil:
-    if mode == M.FUSE_MUL_ADD4:
-        loop(M.FUSE_MUL_ADD4, 4, False, y, r)
-    else:
-        return False
-    return True
+cdef inline int apply_either(int64_t mode, bint truth, either* y, const IntegerRun* r) noexcept nogil:
+    """One function for which signs do not matter. The number of its operands, or 0 for a mode that is not such."""
+    if truth:
+        return 2 if equal2(mode, y, r) else 0
+    if wrap2(mode, y, r):
+        return 2
+    if wrap1(mode, y, r):
+        return 1
+    if wrap3(mode, y, r):
+        return 3
+    return 4 if wrap4(mode, y, r) else 0
 
 
 cdef inline int apply(int64_t mode, bint truth, integer* y, const IntegerRun* r) noexcept nogil:
     """One function. The number of its operands, or 0 for a mode that does not exist here."""
+    cdef int operands
+    if integer is uint16_t:
+        operands = apply_either(mode, truth, <int16_t*>y, r)
+    elif integer is uint8_t:
+        operands = apply_either(mode, truth, <int8_t*>y, r)
+    else:
+        operands = apply_either(mode, truth, y, r)
+    if operands:
+        return operands
     if truth:
         return 2 if compare2(mode, y, r) else 0
     if calculate2(mode, y, r):
         return 2
     if calculate1(mode, y, r):
         return 1
-    if calculate3(mode, y, r):
-        return 3
-    return 4 if calculate4(mode, y, r) else 0
+    return 3 if calculate3(mode, y, r) else 0
 
 
 cdef inline void apply_to(int64_t mode, bint truth, int64_t size, const IntegerRun* r) noexcept nogil:
