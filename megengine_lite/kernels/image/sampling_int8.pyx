@@ -12,8 +12,8 @@ from megengine_lite.kernels.common.shared_constants cimport (
     AT_FINE_AFFINE, AT_FINE_PERSPECTIVE, KIND_F32, KIND_S8, KIND_U8, SAMPLE_PIXELS,
 )
 from megengine_lite.kernels.common.simd cimport (
-    VW, inlined, vf, vf_eq, vf_fma, vf_load, vf_product, vf_select, vf_set1, vf_store, vf_to_vi, vf_zero, vi, vi_load, vi_lt,
-    vi_max, vi_set1, vi_store, vi_store_8, vi_to_vf,
+    VW, inlined, outlined, vf, vf_eq, vf_fma, vf_load, vf_product, vf_select, vf_set1, vf_store, vf_to_vi, vf_zero, vi,
+    vi_load, vi_lt, vi_max, vi_set1, vi_store, vi_store_8, vi_to_vf,
 )
 from megengine_lite.kernels.image.taps cimport (
     Piece, Square, Taps, find_square, find_taps, piece_of, place_pixels, shown_image, sum_window,
@@ -227,6 +227,26 @@ cdef inline inlined sample_group(
         put(COUNT, <uint8_t*>a.y + y_place, s.y_.lane, s.y_.pixel, w.result, n)
 
 
+# Functions by themselves: one of all takes a compiler three times as long.
+
+cdef outlined sample_four(
+    const SampleInt8Args* a, const uint8_t* x, int64_t y_place, Words* w, int64_t n, bint outside, int64_t farthest
+) noexcept nogil:
+    sample_group(4, a, x, y_place, w, n, outside, farthest)
+
+
+cdef outlined sample_three(
+    const SampleInt8Args* a, const uint8_t* x, int64_t y_place, Words* w, int64_t n, bint outside, int64_t farthest
+) noexcept nogil:
+    sample_group(3, a, x, y_place, w, n, outside, farthest)
+
+
+cdef outlined sample_one(
+    const SampleInt8Args* a, const uint8_t* x, int64_t y_place, Words* w, int64_t n, bint outside, int64_t farthest
+) noexcept nogil:
+    sample_group(1, a, x, y_place, w, n, outside, farthest)
+
+
 # ---- kernel --------------------------------------------------------------------------------------------------------
 
 cdef void sum_squares(
@@ -279,18 +299,14 @@ cdef void sample_int8(const SampleInt8Args* a, int64_t begin, int64_t end, void*
         for p in range(s.planes):
             k = 0
             while s.x_.lane == 1 and s.lanes - k >= 4:
-                sample_group(
-                    4, a, x + p * s.x_.plane + k, place + p * s.y_.plane + k * s.y_.lane, w, n, outside, farthest
-                )
+                sample_four(a, x + p * s.x_.plane + k, place + p * s.y_.plane + k * s.y_.lane, w, n, outside, farthest)
                 k += 4
             if s.x_.lane == 1 and s.lanes - k == 3:
-                sample_group(
-                    3, a, x + p * s.x_.plane + k, place + p * s.y_.plane + k * s.y_.lane, w, n, outside, farthest
-                )
+                sample_three(a, x + p * s.x_.plane + k, place + p * s.y_.plane + k * s.y_.lane, w, n, outside, farthest)
                 k += 3
             while k < s.lanes:
-                sample_group(
-                    1, a, x + p * s.x_.plane + k * s.x_.lane, place + p * s.y_.plane + k * s.y_.lane, w, n, outside, farthest
+                sample_one(
+                    a, x + p * s.x_.plane + k * s.x_.lane, place + p * s.y_.plane + k * s.y_.lane, w, n, outside, farthest
                 )
                 k += 1
 
