@@ -14,6 +14,7 @@ Three environment variables change what is built:
 
 import os
 import runpy
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -21,15 +22,22 @@ from logging import INFO
 from pathlib import Path
 from typing import Any
 
-from Cython.Build import cythonize
 from setuptools import Extension, setup
+from setuptools.command.sdist import sdist
 
 sys.path.insert(0, str(Path(__file__).parent / "tools"))
-from kernel_tables import write_tables
-from shared_objects import BuildSharedObjects, Part, SharedObject, compiler_kind, is_older, processor_macros
+from kernel_tables import ENUMERATIONS, SHARED, write_tables
+from shared_objects import (
+    BuildSharedObjects,
+    Part,
+    SharedObject,
+    compiler_kind,
+    fingerprint,
+    is_older,
+    processor_macros,
+)
 
 PACKAGE = Path("megengine_lite")
-TRANSLATED = Path("build/translated")  # the C sources
 KERNEL_TABLES = Path("build/kernel-tables")  # what tools/kernel_tables.py makes
 SHARED_UTILITY = "megengine_lite._cyutility"  # Cython's memoryview code, compiled once for all modules
 
@@ -78,6 +86,32 @@ if sanitizer := os.environ.get("MEGENGINE_LITE_BUILD_SANITIZE"):
     SANITIZER_FLAGS = ["-O1", "-g1", "-fno-wrapv", "-fno-omit-frame-pointer", f"-fsanitize={SANITIZERS[sanitizer]}"]
 
 
+CORE = sorted((PACKAGE / "_core").rglob("*.pyx"))
+KERNELS = sorted((PACKAGE / "kernels").rglob("*.pyx"))
+
+# What the C sources are made of. A source distribution has them and tells, by a digest of all of this, whether they are
+# still right.
+MADE_FROM = [
+    *CORE,
+    *KERNELS,
+    *sorted(PACKAGE.rglob("*.pxd")),
+    *sorted({SHARED, *(e.module for e in ENUMERATIONS.values())}),
+    Path("tools/kernel_tables.py"),
+    Path("setup.py"),
+]
+SHIPPED = Path("translated")  # in a source distribution
+DIGEST = "made_from.sha256"
+
+
+def has_shipped_sources() -> bool:
+    """Whether this is a source distribution whose sources nobody has changed."""
+    digest = SHIPPED / DIGEST
+    return not CHECK_INDICES and digest.exists() and digest.read_text() == fingerprint(MADE_FROM)
+
+
+TRANSLATED = SHIPPED if has_shipped_sources() else Path("build/translated")  # the C sources
+
+
 def instruction_sets() -> dict[str, list[str]]:
     """Name -> compiler flags of each kernel build on this machine's architecture."""
     rows = ISA_TABLE["instruction_sets"]()
@@ -111,10 +145,6 @@ def part(source: Path, name: str, flags: list[str]) -> Part:
     )
 
 
-CORE = sorted((PACKAGE / "_core").rglob("*.pyx"))
-KERNELS = sorted((PACKAGE / "kernels").rglob("*.pyx"))
-
-
 def shared_objects() -> list[SharedObject]:
     def shared_object(name: str, parts: list[Part], sources: list[Path], **settings: Any) -> SharedObject:
         folder = PACKAGE / "kernels" / "common" if sources is KERNELS else PACKAGE / "_core"
@@ -140,13 +170,18 @@ def shared_objects() -> list[SharedObject]:
 
 class Build(BuildSharedObjects):
     def translate(self) -> None:
+        if TRANSLATED != SHIPPED:
+            self.translate_some([s for s in (*CORE, *KERNELS) if is_selected(s.stem)], is_selected("_cyutility"))
+
+    def translate_some(self, sources: list[Path], utility: bool, force: bool = False) -> None:
         """Kernels are translated once; each instruction set compiles the same C sources."""
+        from Cython.Build import cythonize
+
         TRANSLATED.mkdir(parents=True, exist_ok=True)
-        utility = TRANSLATED / "_cyutility.c"
-        if is_selected("_cyutility") and is_older(utility, []):
-            subprocess.run([sys.executable, "-m", "cython", f"--generate-shared={utility}"], check=True)
+        shared = TRANSLATED / "_cyutility.c"
+        if utility and (force or is_older(shared, [])):
+            subprocess.run([sys.executable, "-m", "cython", f"--generate-shared={shared}"], check=True)
         write_tables(KERNELS, KERNEL_TABLES)
-        sources = [s for s in (*CORE, *KERNELS) if is_selected(s.stem)]
         self.announce(f"translating {len(sources)} Cython sources", level=INFO)
         cythonize(
             [Extension(module_of(s), [str(s)]) for s in sources],
@@ -154,6 +189,7 @@ class Build(BuildSharedObjects):
             include_path=[".", str(KERNEL_TABLES)],
             nthreads=self.parallel if len(sources) > 1 and sys.platform == "linux" else 0,
             quiet=True,
+            force=force,
             shared_utility_qualified_name=SHARED_UTILITY,
             compiler_directives={
                 "language_level": "3",
@@ -162,6 +198,7 @@ class Build(BuildSharedObjects):
                 "cdivision": True,
                 "initializedcheck": CHECK_INDICES,
                 "binding": False,
+                "emit_code_comments": False,  # they would be a third of the C code
             },
         )
 
@@ -176,5 +213,22 @@ class Build(BuildSharedObjects):
                 old.unlink()
 
 
+class SourceDistribution(sdist):
+    """With the C sources, so that a build of it needs neither Cython nor its time."""
+
+    def make_release_tree(self, base_dir: str, files: list[str]) -> None:
+        super().make_release_tree(base_dir, files)
+        sources = [Path("_cyutility.pyx"), *CORE, *KERNELS]
+        if TRANSLATED != SHIPPED:  # all again, if any may be out of date: Cython does not see all that they are made of
+            force = any(is_older(c_source(s), MADE_FROM) for s in sources)
+            self.get_finalized_command("build_ext").translate_some([*CORE, *KERNELS], utility=True, force=force)
+        target = Path(base_dir, SHIPPED)
+        for source in map(c_source, sources):
+            copy = target / source.relative_to(TRANSLATED)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(source, copy)
+        (target / DIGEST).write_text(fingerprint(MADE_FROM))
+
+
 if __name__ == "__main__":  # processes that translate may import this file
-    setup(ext_modules=shared_objects(), cmdclass={"build_ext": Build})
+    setup(ext_modules=shared_objects(), cmdclass={"build_ext": Build, "sdist": SourceDistribution})

@@ -7,6 +7,7 @@ name, whose ``MODULES`` lists what is inside. ``megengine_lite/_compiled.py`` im
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shlex
@@ -233,6 +234,16 @@ class BuildSharedObjects(build_ext):
 def is_older(target: Path, sources: Iterable[Path]) -> bool:
     """Whether a file is missing or older than one of its sources."""
     return not target.exists() or any(s.stat().st_mtime > target.stat().st_mtime for s in sources)
+
+
+def fingerprint(files: Iterable[Path]) -> str:
+    """A digest of the names and contents of files."""
+    digest = hashlib.sha256()
+    for file in files:
+        content = file.read_bytes()
+        digest.update(f"{file.as_posix()}\n{len(content)}\n".encode())
+        digest.update(content)
+    return digest.hexdigest()
 
 
 # ---- the compiler ----------------------------------------------------------------------------------------------------

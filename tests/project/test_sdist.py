@@ -54,9 +54,35 @@ def test_nothing_that_was_built_is_inside(unpacked):
     assert not (unpacked / "build").exists()
 
 
+def test_every_cython_source_is_translated(unpacked):
+    package = unpacked / "megengine_lite"
+    translated = {
+        p.relative_to(unpacked / "translated").with_suffix("") for p in (unpacked / "translated").rglob("*.c*")
+    }
+    wanted = {p.relative_to(unpacked).with_suffix("") for p in package.rglob("*.pyx")}
+    assert translated == wanted | {Path("_cyutility")}
+
+
+NO_CYTHON = "import sys; sys.modules['Cython'] = None; "
+
+
+@pytest.mark.parametrize(("change", "says"), [("", "translated"), ("\n", "build/translated")])
+def test_changed_sources_are_translated_again(change, says, unpacked):
+    source = unpacked / "megengine_lite" / "kernels" / "move" / "fill.pyx"
+    before = source.read_bytes()
+    source.write_bytes(before + change.encode())
+    code = NO_CYTHON + "sys.argv = ['setup.py']; import setup; print(setup.TRANSLATED.as_posix())"
+    done = subprocess.run([sys.executable, "-c", code], cwd=unpacked, capture_output=True, text=True, check=True)
+    source.write_bytes(before)
+    assert done.stdout == f"{says}\n"
+
+
 def test_a_module_is_built_from_it(unpacked):
-    """Of the smallest kernels; a whole build takes minutes."""
-    environment = {**os.environ, "MEGENGINE_LITE_BUILD_ONLY": "fill,hashes"}
+    """Of the smallest kernels, without Cython; a whole build takes minutes."""
+    (unpacked / "no_cython").mkdir()
+    (unpacked / "no_cython" / "Cython.py").write_text("raise ImportError('the C sources are there')\n")
+    path = str(unpacked / "no_cython")
+    environment = {**os.environ, "MEGENGINE_LITE_BUILD_ONLY": "fill,hashes", "PYTHONPATH": path}
     command = [sys.executable, "setup.py", "build_ext", "--inplace"]
     done = subprocess.run(command, cwd=unpacked, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
