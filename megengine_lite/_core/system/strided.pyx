@@ -483,7 +483,7 @@ cdef class StridedTensor:
 
     def _capsule(self, tuple device, bint versioned, bint copied=False):
         """A DLPack capsule over the tensor's memory on a device (type, id); ``copied`` if that was made for it."""
-        cdef uintptr_t address
+        cdef uintptr_t address = 0
         self.settle()
         if self.storage is None:
             self.storage = self.new_storage(0)
