@@ -24,6 +24,7 @@ from megengine_lite._core.formats.onnx.operators import (  # noqa: F401  # they 
     recurrent,
     reductions,
     shapes,
+    signal,
 )
 from megengine_lite._core.formats.onnx.operators.table import CONVERTERS, find_converter, first_version
 
