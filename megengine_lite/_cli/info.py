@@ -48,7 +48,7 @@ def _open(args: Namespace) -> LoadedModel:
 
 def _first_stage(model: LoadedModel, shapes: Shapes) -> Stage:
     """Everything that is known about the graph with inputs of these shapes, without running it."""
-    from megengine_lite._core.compile.infer import NeedsExpansion, NeedsValue, infer_stage
+    from megengine_lite._core.compile.infer import NeedsExpansion, NeedsRounds, NeedsValue, infer_stage
     from megengine_lite._core.ir.graph import ConstantPool, ModelGraph, TensorSpec
 
     known: dict[AnyVar, TensorSpec] = {}
@@ -59,7 +59,7 @@ def _first_stage(model: LoadedModel, shapes: Shapes) -> Stage:
     while True:
         try:
             return infer_stage(model.graph, 0, known, ConstantPool())
-        except NeedsExpansion:
+        except (NeedsExpansion, NeedsRounds):
             return infer_stage(ModelGraph([], model.graph.inputs, [], []), 0, known, ConstantPool())
         except NeedsValue as need:
             spec = known[need.var]

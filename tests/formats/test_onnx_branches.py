@@ -140,7 +140,7 @@ def test_branches_that_do_not_fit_together_are_refused():
         load(decided("c", ADD, numbers, names, before=POSITIVE, **ZERO))
     broken = decided("c", ADD, CUT, names, before=POSITIVE, **ZERO)
     del broken.graph.node[-1].attribute[1]
-    with pytest.raises(ModelFormatError, match="If 'choice' has no then_branch"):
+    with pytest.raises(ModelFormatError, match="If 'choice': it has no then_branch"):
         load(broken)
 
 

@@ -7,6 +7,7 @@ from support.onnx_cases import cases, check, compare, load, out_of_scope, whole_
 from support.places import ROOT
 
 from megengine_lite._core.formats.load import load_model
+from megengine_lite._core.formats.onnx import control_flow
 from megengine_lite._core.formats.onnx.graph_builder import MOST_MADE
 from megengine_lite._core.formats.onnx.graph_converter import MAX_NODES
 from megengine_lite._core.formats.onnx.operators import CONVERTERS
@@ -54,7 +55,7 @@ def test_the_list_is_short():
 def test_the_page_lists_the_operators():
     page = (ROOT / "docs" / "onnx.md").read_text()
     listed = re.findall(r"`(\w+)`", page.split("## Operators")[1].split("`tests/")[0])
-    assert listed == sorted({name for domain, name in CONVERTERS if not domain} | {"If"})
+    assert listed == sorted({name for domain, name in CONVERTERS if not domain} | {*control_flow.OPERATORS})
 
 
 def test_the_page_has_the_numbers_of_the_code():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from megengine_lite._core.ir.expansion import Expansion
+from megengine_lite._core.ir.expansion import Subgraphs
 from megengine_lite._core.ir.graph import AnyNode, AnyVar, ModelGraph, TensorSpec, Var
 from megengine_lite._core.ir.params import Empty
 
@@ -37,6 +37,6 @@ def all_nodes(graph: ModelGraph) -> Iterator[AnyNode]:
     """The nodes of a graph and of all graphs that nodes in it may stand for, as far as these are known."""
     for node in graph.nodes:
         yield node
-        if isinstance(node.params, Expansion):
+        if isinstance(node.params, Subgraphs):
             for inner in node.params.known_graphs():
                 yield from all_nodes(inner)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from megengine_lite._core.compile.expand import input_specs
-from megengine_lite._core.ir.expansion import Expansion
+from megengine_lite._core.ir.expansion import Expansion, Subgraphs
 from megengine_lite._core.ir.graph import (
     AnyNode,
     AnyVar,
@@ -56,6 +56,13 @@ class NeedsExpansion(Exception):
     def __init__(self, key: Hashable, specs: Sequence[TensorSpec]):
         self.key = key
         self.specs = specs
+
+
+class NeedsRounds(Exception):
+    """Inference comes to a node that runs a graph again and again, which is a stage of its own."""
+
+    def __init__(self, node: AnyNode):
+        self.node = node
 
 
 @dataclass(slots=True)
@@ -114,6 +121,8 @@ def infer_stage(
         The first node needs the value of a variable of ``known``.
     NeedsExpansion
         The first node stands for a graph.
+    NeedsRounds
+        The first node runs a graph again and again.
     """
     copies: dict[AnyVar, Var | DynamicVar] = {}
 
@@ -132,9 +141,9 @@ def infer_stage(
     k = begin
     for k in range(begin, len(source.nodes)):
         node = source.nodes[k]
-        if isinstance(node.params, Expansion):
+        if isinstance(node.params, Subgraphs):
             if k == begin:
-                raise _needed_expansion(node, node.params, known)
+                raise _needed(node, node.params, known)
             break
         if any(v not in copies and v.const is None and v not in known for v in node.inputs):
             raise LiteError(f"{node.op} {node.name!r} reads a variable that is not defined yet")
@@ -160,7 +169,9 @@ def infer_stage(
     return stage
 
 
-def _needed_expansion(node: AnyNode, expansion: Expansion, known: Mapping[AnyVar, TensorSpec]) -> Exception:
+def _needed(node: AnyNode, expansion: Subgraphs, known: Mapping[AnyVar, TensorSpec]) -> Exception:
+    if not isinstance(expansion, Expansion):
+        return NeedsRounds(node)
     specs = input_specs(node, known)
     for position in expansion.values:
         if specs[position].value is None:

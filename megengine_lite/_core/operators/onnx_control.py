@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from megengine_lite._core.ir import onnx_params
+from megengine_lite._core.ir.expansion import Repetition
 from megengine_lite._core.ir.graph import AnyNode, Spec, TensorSpec
 from megengine_lite._core.operators.base import DynamicOperator, register
 from megengine_lite.errors import InternalError
@@ -35,3 +36,16 @@ class OnnxGraph(DynamicOperator):
 
     def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> Sequence[Spec]:
         raise InternalError(f"{node.name!r} has not been replaced by its graph")
+
+
+@register
+class OnnxLoop(DynamicOperator):
+    """A graph that runs again and again; the session runs it, as a stage of its own."""
+
+    name = "OnnxLoop"
+    param = Repetition
+    in_files = None
+    folds = False
+
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> Sequence[Spec]:
+        raise InternalError(f"{node.name!r} is no part of a stage")

@@ -11,7 +11,7 @@ from megengine_lite._core.ir.dtype import FLOAT32, FLOAT64, DType
 from megengine_lite._core.ir.graph import AnyNode, TensorSpec
 from megengine_lite._core.ir.quantize import from_float32, to_float32
 from megengine_lite._core.operators.base import Operator, fail, normalize_axis, register
-from megengine_lite._core.operators.values import check_count, check_ndim, check_shape, to_integer
+from megengine_lite._core.operators.checks import check_count, check_ndim, check_shape, to_integer
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,10 +11,11 @@ from collections import OrderedDict
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Set
 
 from megengine_lite._core.compile.expand import expanded
-from megengine_lite._core.compile.infer import Lifetimes, NeedsExpansion, NeedsValue, Stage, infer_stage
+from megengine_lite._core.compile.infer import Lifetimes, NeedsExpansion, NeedsRounds, NeedsValue, Stage, infer_stage
 from megengine_lite._core.device.interface import Device
 from megengine_lite._core.device.plan import Plan, RunValue
 from megengine_lite._core.ir.graph import AnyNode, AnyVar, ConstantPool, ModelGraph, Spec, TensorSpec
+from megengine_lite._core.runtime.repetition import Repeated
 from megengine_lite._core.session_config import SessionConfig
 from megengine_lite._core.system import debug
 from megengine_lite._core.system.device_errors import errors_of
@@ -41,6 +42,7 @@ class Stop:
         self.shape_vars: dict[AnyVar, None] = {}  # variables whose shapes decide the plan
         self.value_vars: list[AnyVar] = []  # variables whose values do
         self.plans: OrderedDict[Hashable, tuple[Plan, Stop]] = OrderedDict()
+        self.repeated: tuple[Repeated, Stop] | None = None  # where a loop begins, which needs no plans of its own
 
     def key(self, values: Mapping[AnyVar, RunValue]) -> Hashable:
         """What decides which plan fits: the shapes, and partly the values, of the variables that exist before it."""
@@ -53,6 +55,12 @@ class Stop:
     def is_end(self) -> bool:
         """Whether no node is left."""
         return self.node >= len(self.graph.nodes)
+
+    def repeat(self, node: AnyNode, plans: Plans) -> tuple[Repeated, Stop]:
+        """The loop that begins here, which runs by these plans, and the place behind it."""
+        following = Stop(self.node + 1, self.graph, self.lifetimes, follows_values=True)
+        self.repeated = Repeated(node, plans), following
+        return self.repeated
 
     def after(self, plan: Plan) -> Stop:
         """The place where a plan that begins here ends."""
@@ -137,6 +145,8 @@ class Plans:
         for stop in self._stops():
             for plan, _ in stop.plans.values():
                 yield plan
+            if stop.repeated is not None:
+                yield from stop.repeated[0].plans
 
     def _stops(self) -> Iterator[Stop]:
         stops = [self.root]
@@ -145,6 +155,8 @@ class Plans:
             yield stop
             stops += stop.expansions.values()
             stops += (following for _, following in stop.plans.values())
+            if stop.repeated is not None:
+                stops.append(stop.repeated[1])
 
     @property
     def is_single(self) -> bool:
@@ -177,12 +189,12 @@ class Plans:
         """Specs of outputs for specs of inputs, as far as they are known without a run."""
         try:
             stage = infer_stage(self.graph, 0, known, self._pool)
-        except (NeedsValue, NeedsExpansion, LiteError):
+        except (NeedsValue, NeedsExpansion, NeedsRounds, LiteError):
             return {}
         return {stage.original[v]: v.spec for v in stage.graph.outputs}
 
-    def find(self, stop: Stop, values: Mapping[AnyVar, RunValue]) -> tuple[Plan, Stop]:
-        """The plan from a stop on, and the stop where it ends.
+    def find(self, stop: Stop, values: Mapping[AnyVar, RunValue]) -> tuple[Plan | Repeated, Stop]:
+        """The plan from a stop on, or the loop that stands there, and the stop where it ends.
 
         Raises
         ------
@@ -193,6 +205,8 @@ class Plans:
             self._check_only(self._only, values)
             return self._only, stop
         while True:
+            if stop.repeated is not None:
+                return stop.repeated
             key = stop.key(values)
             found = stop.plans.get(key)
             if found is not None:
@@ -207,6 +221,8 @@ class Plans:
             except NeedsExpansion as need:
                 stop = stop.expand(need, self._config.plan_cache_size)
                 continue
+            except NeedsRounds as need:
+                return stop.repeat(need.node, self._of_rounds(need.node))
             config = self._config
             if stop.plans and not config.profile_on_shape_change:
                 config = dataclasses.replace(config, measure=False)
@@ -219,6 +235,11 @@ class Plans:
             while len(stop.plans) > self._config.plan_cache_size or stop.takes_too_much():
                 stop.plans.popitem(last=False)
             return entry
+
+    def _of_rounds(self, node: AnyNode) -> Plans:
+        """Plans of the graph that a node runs again and again."""
+        body = node.params.body
+        return Plans(body, self._pool, self._config, frozenset(), self._device, self._device_id)
 
     def _new_plan(self, stage: Stage, config: SessionConfig) -> Plan:
         device = self._device

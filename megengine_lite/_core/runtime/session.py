@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import zlib
 from collections.abc import Iterator, Set
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,6 +21,7 @@ from megengine_lite._core.ir.dtype import DType
 from megengine_lite._core.ir.graph import AnyVar, ConstantPool, ModelGraph, Spec, TensorSpec, Var
 from megengine_lite._core.runtime.devices import CPU
 from megengine_lite._core.runtime.plans_by_shape import Plans, Stop
+from megengine_lite._core.runtime.repetition import Repeated
 from megengine_lite._core.session_config import SessionConfig
 from megengine_lite._core.system.device_errors import errors_of
 from megengine_lite._core.system.memory import Storage
@@ -149,13 +151,7 @@ class Session:
         dtype = self._input_var(name).dtype
         if array.dtype != dtype.storage and not (dtype.storage == np.bool_ and array.dtype == np.uint8):
             raise ShapeError(f"input {name!r} is {dtype}, got {array.dtype}")
-        storage = Storage.of_buffer(array)
-        if not self.device.host_visible:
-            with errors_of(self.device):
-                storage = self.device.allocate(array.nbytes, self.device_id)
-                if array.nbytes:
-                    self.device.write(storage, 0, array.reshape(-1).view(np.uint8))
-        self.set_input(name, storage, array.shape)
+        self.set_input(name, self._stored(array, dtype).storage, array.shape)
 
     def bind_output(self, name: str, storage: Storage | None, nbytes: int = 0, offset: int = 0) -> None:
         """Sets memory of the caller that an output is computed into; with None the session uses its own again.
@@ -217,21 +213,30 @@ class Session:
                     f"{var.spec.dtype})"
                 )
         self._results = {}
+        only = self._run_stages(plans, values)
+        for output in plans.graph.outputs:
+            self._results[output] = values[output]
+        if only is not None:
+            self._fast = _Bound(only)
+
+    def _run_stages(self, plans: Plans, values: dict[AnyVar, RunValue]) -> Plan | None:
+        """Runs a graph; adds its outputs to the values. Gives the plan if there is one only, for all data."""
         stop = plans.root
         while True:
-            plan, following = self._find_plan(stop, values)
-            self._run_plan(plan, values)
-            if following.is_end:
-                break
+            plan, following = self._find_plan(plans, stop, values)
+            if isinstance(plan, Repeated):
+                plan.run(values, partial(self._run_stages, plan.plans), self._stored)
+            else:
+                self._run_plan(plan, values)
+                if following.is_end:
+                    break
             stop = following
             for touched in plan.touched():
                 if touched in values and not stop.lifetimes.is_needed(touched, stop.node):
                     del values[touched]
-        for output in plans.graph.outputs:
-            self._results[output] = values[output]
         # Plans that depend on values of inputs must be chosen anew each time.
-        if stop is plans.root and not plan.has_dynamic_outputs and not following.follows_values:
-            self._fast = _Bound(plan)
+        is_only = stop is plans.root and not plan.has_dynamic_outputs and not following.follows_values
+        return plan if is_only else None
 
     def prepare(self) -> None:
         """Makes plans for the inputs that are set, as far as that is possible without running.
@@ -242,7 +247,7 @@ class Session:
             They do not fit the model, or each other.
         """
         if self._fast is None and len(self._inputs) == len(self._plans.graph.inputs):
-            self._find_plan(self._plans.root, dict(self._inputs))
+            self._find_plan(self._plans, self._plans.root, dict(self._inputs))
 
     def run_profiled(self) -> list[StepTime]:
         """Like :meth:`run`; returns the time of every step, in order."""
@@ -326,12 +331,22 @@ class Session:
 
     # ---- inside -------------------------------------------------------------------------------------------------
 
-    def _find_plan(self, stop: Stop, values: dict[AnyVar, RunValue]) -> tuple[Plan, Stop]:
-        graph = self._plans.graph
-        if stop is self._plans.root and graph.declared:
+    def _stored(self, array: np.ndarray, dtype: DType) -> RunValue:
+        """A dense array in memory that the device works in: its own, or a copy."""
+        storage = Storage.of_buffer(array)
+        if not self.device.host_visible:
+            with errors_of(self.device):
+                storage = self.device.allocate(array.nbytes, self.device_id)
+                if array.nbytes:
+                    self.device.write(storage, 0, array.reshape(-1).view(np.uint8))
+        return RunValue(TensorSpec(array.shape, dtype), storage)
+
+    def _find_plan(self, plans: Plans, stop: Stop, values: dict[AnyVar, RunValue]) -> tuple[Plan | Repeated, Stop]:
+        graph = plans.graph
+        if stop is plans.root and graph.declared:
             check_shapes(graph.declared, {v.name: values[v].spec.shape for v in graph.inputs})
         try:
-            return self._plans.find(stop, values)
+            return plans.find(stop, values)
         except ShapeError as error:
             raise ShapeError(f"{error}{self._other_shapes()}") from error
 

@@ -81,8 +81,8 @@ class LaterBranch:
             for value, form in zip(values, forms, strict=True):
                 if (value.kind, value.rank) != (form.kind, form.rank):
                     raise UnsupportedOperatorError(
-                        f"a branch of If {label!r} gives {value.kind.name} of {value.rank} dimensions, the other one "
-                        f"{form.kind.name} of {form.rank}: such a model cannot be run"
+                        f"a graph of {label!r} gives {value.kind.name} of {value.rank} dimensions where "
+                        f"{form.kind.name} of {form.rank} is needed: such a model cannot be run"
                     )
             return Branch(values, own.nodes).graph(own, forms)
 

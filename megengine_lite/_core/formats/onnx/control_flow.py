@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from megengine_lite._core.formats.onnx.branches import Branch, LaterBranch, OutputForm
 from megengine_lite._core.formats.onnx.graph_builder import GraphBuilder
-from megengine_lite._core.formats.onnx.graph_values import Value
-from megengine_lite._core.formats.onnx.messages import AttributeProto, GraphProto
-from megengine_lite._core.formats.onnx.operators.table import NeedsShapes
+from megengine_lite._core.formats.onnx.graph_values import NeedsShapes, NotConverted, Value
+from megengine_lite._core.formats.onnx.messages import ElementType, GraphProto, ValueInfoProto
+from megengine_lite._core.formats.onnx.operators.table import Call
 from megengine_lite._core.formats.onnx.ordering import names_read
-from megengine_lite._core.formats.onnx.scope import Scope
+from megengine_lite._core.formats.onnx.scope import NO_VALUES, Scope
+from megengine_lite._core.formats.onnx.tensors import DTYPES
 from megengine_lite._core.ir import onnx_params
-from megengine_lite._core.ir.graph import AnyVar, TensorSpec
+from megengine_lite._core.ir.expansion import Repetition, Sliced, Stacked
+from megengine_lite._core.ir.graph import AnyNode, AnyVar, ModelGraph, TensorSpec, Var
 from megengine_lite.errors import ModelFormatError, brief
+
+OPERATORS = ("If", "Loop", "Scan")
 
 
 class ControlFlow(ABC):
@@ -44,8 +49,8 @@ class ControlFlow(ABC):
         """What a name means; None if it could not be made."""
 
     @abstractmethod
-    def _inner(self, graph: GraphProto, scope: Scope) -> list[Value | None]:
-        """The outputs of a graph inside of another one, whose values it can read."""
+    def _inner(self, graph: GraphProto, scope: Scope, given: Mapping[str, Value] = NO_VALUES) -> list[Value | None]:
+        """The outputs of a graph inside of another one, whose values it can read; ``given`` are those of its inputs."""
 
     @abstractmethod
     def anew(self) -> ControlFlow:
@@ -55,19 +60,23 @@ class ControlFlow(ABC):
     def refuse(self) -> None:
         """Raises if nodes could not be converted."""
 
-    def _branch(
-        self, inputs: Sequence[Value | None], attributes: Mapping[str, AttributeProto], scope: Scope
-    ) -> list[Value | None]:
-        """The outputs of an If: those of a branch, or of both."""
-        condition = inputs[0] if len(inputs) == 1 else None
-        if condition is None:
-            raise self.fault(f"If {brief(self.builder.label)} needs one input, the condition")
-        graphs = []
-        for name in ("then_branch", "else_branch"):
-            attribute = attributes.get(name)
-            if attribute is None or attribute.g is None:
-                raise self.fault(f"If {brief(self.builder.label)} has no {name}")
-            graphs.append(attribute.g)
+    def _of_graphs(self, call: Call, scope: Scope) -> list[Value | None]:
+        """The outputs of one of these operators; all are None if its graphs cannot be converted, which is listed."""
+        return {"If": self._if, "Loop": self._loop, "Scan": self._scan}[call.op](call, scope)
+
+    @staticmethod
+    def _graph_of(call: Call, name: str) -> GraphProto:
+        """The graph that is an attribute."""
+        call.know(name)
+        attribute = call.attributes.get(name)
+        if attribute is None or attribute.g is None:
+            raise ModelFormatError(f"it has no {name}")
+        return attribute.g
+
+    def _if(self, call: Call, scope: Scope) -> list[Value | None]:
+        """The outputs of a branch, or of both."""
+        condition = call.input(0)
+        graphs = [self._graph_of(call, name) for name in ("then_branch", "else_branch")]
         decided = self.builder.known_value(condition)
         if decided is not None:
             return self._inner(graphs[0 if decided.reshape(-1).any() else 1], scope)
@@ -98,11 +107,16 @@ class ControlFlow(ABC):
         outs = self.builder.nodes_of("OnnxIf", onnx_params.OnnxIf(*graphs_of), [condition.var, *inputs], len(forms))
         return [Value(var, f.kind, f.rank, f.dtype) for var, f in zip(outs, forms, strict=True)]
 
-    def _branch_of(self, graph: GraphProto, scope: Scope) -> Branch | LaterBranch | None:
-        """A branch, converted now or, where only shapes are missing, later; None if it cannot be."""
+    def _branch_of(
+        self, graph: GraphProto, scope: Scope, given: Mapping[str, Value] = NO_VALUES
+    ) -> Branch | LaterBranch | None:
+        """A graph, converted now or, where only shapes are missing, later; None if it cannot be.
+
+        ``given`` has the values of its inputs.
+        """
         n_missing, n_waiting = len(self._missing), self._n_waiting
         with self.builder.aside() as nodes:
-            results = self._inner(graph, scope)
+            results = self._inner(graph, scope, given)
         values = [v for v in results if v is not None]
         if len(values) == len(results):
             return Branch(values, nodes)
@@ -113,19 +127,163 @@ class ControlFlow(ABC):
         self._n_waiting = n_waiting
         captured = {}
         for name in names_read(graph):
-            with contextlib.suppress(ModelFormatError):  # a name of the branch's own
+            with contextlib.suppress(ModelFormatError):  # a name of the graph's own
                 captured[name] = self._lookup(name, scope)
 
         def convert(specs: Mapping[AnyVar, TensorSpec]) -> tuple[Sequence[Value], GraphBuilder]:
             again = self.anew()
             inner = Scope(scope.versions, None, scope.attributes, scope.calls, {**captured})
             inner.omitted.update(name for name, value in captured.items() if value is None)
-            for value in captured.values():
+            for value in (*captured.values(), *given.values()):
                 if value is not None and value.var in specs:
                     again.builder.know(value, specs[value.var])
-            found = again._inner(graph, inner)
+            found = again._inner(graph, inner, given)
             again.refuse()
             return [v for v in found if v is not None], again.builder
 
         inputs = [v.var for v in captured.values() if v is not None and v.var.const is None]
         return LaterBranch([None] * len(graph.output), inputs, convert)
+
+    # ---- loops ------------------------------------------------------------------------------------------------------
+
+    def _loop(self, call: Call, scope: Scope) -> list[Value | None]:
+        count, condition = call.optional(0), call.optional(1)
+        states = [call.input(k) for k in range(2, len(call.inputs))]
+        own = [self._bound(ElementType.INT64, 0), self._bound(ElementType.BOOL, 0)]
+        given = [v.var for v in (count, condition) if v is not None]
+        parameters = partial(Repetition, has_count=count is not None, has_condition=condition is not None, asks=True)
+        return self._rounds(call, scope, own, given, states, [], parameters, [])
+
+    def _scan(self, call: Call, scope: Scope) -> list[Value | None]:
+        if call.version < 9:
+            raise NotConverted(f"it is read from version 9 of the operators on, the model has {call.version}")
+        n_sliced = call.positive("num_scan_inputs")
+        values = [call.input(k) for k in range(max(len(call.inputs), n_sliced))]
+        states, cut = values[: len(values) - n_sliced], values[len(values) - n_sliced :]
+        axes = call.integers("scan_input_axes") or [0] * n_sliced
+        backwards = call.integers("scan_input_directions") or [0] * n_sliced
+        if not len(axes) == len(backwards) == n_sliced:
+            raise ModelFormatError(f"it has {n_sliced} inputs to scan, {len(axes)} axes, {len(backwards)} directions")
+        if any(v.rank == 0 for v in cut):
+            raise ModelFormatError("a scalar cannot be scanned")
+        how = tuple(
+            Sliced(call.normalized(axis, v.rank), bool(direction))
+            for v, axis, direction in zip(cut, axes, backwards, strict=True)
+        )
+        return self._rounds(call, scope, [], [], states, cut, partial(Repetition, sliced=how), how)
+
+    def _bound(self, kind: ElementType, rank: int) -> Value:
+        """A value that each round gets."""
+        spec = TensorSpec((1,) * max(rank, 1), DTYPES[kind])
+        return Value(Var(self.builder.new_id(), self.builder.label, spec), kind, rank, spec.dtype)
+
+    def _rounds(
+        self,
+        call: Call,
+        scope: Scope,
+        own: Sequence[Value],
+        given: Sequence[AnyVar],
+        states: Sequence[Value],
+        cut: Sequence[Value],
+        parameters: Callable[..., Repetition],
+        sliced: Sequence[Sliced],
+    ) -> list[Value | None]:
+        """The outputs of a loop: the last states, and what is stacked.
+
+        Parameters
+        ----------
+        own
+            What only the body gets in each round.
+        given
+            The node's first inputs.
+        states
+            Values that go from round to round.
+        cut, sliced
+            Values of which each round gets a part, and how they are cut.
+        parameters
+            Makes the parameters of the node.
+        """
+        b, graph = self.builder, self._graph_of(call, "body")
+        bound = [*own, *(self._bound(v.kind, v.rank) for v in states), *(self._bound(v.kind, v.rank - 1) for v in cut)]
+        names = [info.name for info in graph.input]
+        n_fixed = (1 if own else 0) + len(states)  # outputs of the body that are not stacked
+        if len(names) != len(bound) or len({*names}) < len(names) or len(graph.output) < n_fixed:
+            raise ModelFormatError(
+                f"its body has {len(names)} inputs and {len(graph.output)} outputs, and needs {len(bound)} inputs with "
+                f"different names and {n_fixed} outputs or more"
+            )
+        n_stacked = len(graph.output) - n_fixed
+        axes = call.integers("scan_output_axes") or [0] * n_stacked
+        backwards = call.integers("scan_output_directions") or [0] * n_stacked
+        if not len(axes) == len(backwards) == n_stacked:
+            raise ModelFormatError(
+                f"it has {n_stacked} outputs to stack, {len(axes)} axes, {len(backwards)} directions"
+            )
+        fixed = (*own[1:], *bound[len(own) : len(own) + len(states)])
+        expected = [OutputForm(v.kind, v.rank, DTYPES[v.kind]) for v in fixed]
+        made = self._body_of(graph, scope, dict(zip(names, bound, strict=True)), expected, len(own) // 2)
+        if made is None:
+            return [None] * call.n_outputs
+        body, outside, forms = made
+        parts = forms[n_fixed:]
+        stacked = tuple(
+            Stacked(call.normalized(axis, form.rank + 1), bool(direction), form.dtype, _shape_of(info, form.rank))
+            for axis, direction, form, info in zip(axes, backwards, parts, graph.output[n_fixed:], strict=True)
+        )
+        inputs = [*given, *(b.exact(v) for v in (*states, *cut)), *outside]
+        node = parameters(body=body, outside=tuple(outside), n_states=len(states), stacked=stacked)
+        outs = b.nodes_of("OnnxLoop", node, inputs, len(states) + len(parts))
+        results = [(v.kind, v.rank) for v in states] + [(f.kind, f.rank + 1) for f in parts]
+        return [b.carried(var, kind, rank) for var, (kind, rank) in zip(outs, results, strict=True)]
+
+    def _body_of(
+        self,
+        graph: GraphProto,
+        scope: Scope,
+        given: Mapping[str, Value],
+        expected: Sequence[OutputForm],
+        n_conditions: int,
+    ) -> tuple[ModelGraph, list[AnyVar], list[OutputForm]] | None:
+        """The graph of a loop, whose inputs are the given values; what it reads outside; the forms of its outputs.
+
+        None if it cannot be converted. Its first outputs must have the expected forms; those of conditions may have
+        any number of dimensions.
+        """
+        branch = self._branch_of(graph, scope, given)
+        if branch is None:
+            return None
+        bound = [v.var for v in given.values() if isinstance(v.var, Var)]
+        forms = [OutputForm(v.kind, v.rank, DTYPES[v.kind]) for v in branch.values if v is not None]
+        if isinstance(branch, LaterBranch):
+            forms = [*expected, *(_declared_form(info) for info in graph.output[len(expected) :])]
+        for k, (form, wanted) in enumerate(zip(forms, expected, strict=False)):
+            if form.kind != wanted.kind or (form.rank != wanted.rank and k >= n_conditions):
+                raise NotConverted(
+                    f"a state is {wanted.kind.name} of {wanted.rank} dimensions before a round and {form.kind.name} of "
+                    f"{form.rank} after it"
+                )
+        make = branch.graph(self.builder, forms)
+        outside = list(dict.fromkeys(v for v in branch.inputs if v not in bound))
+        if isinstance(make, ModelGraph):
+            return ModelGraph(make.nodes, bound, make.outputs, make.output_names), outside, forms
+        inputs = [*bound, *outside]
+        outputs = [AnyVar(self.builder.new_id(), info.name) for info in graph.output]
+        parameters = onnx_params.OnnxGraph(lambda variables, specs: make(dict(zip(variables, specs, strict=True))))
+        node = AnyNode("OnnxGraph", parameters, inputs, outputs, self.builder.label)
+        return ModelGraph([node], bound, outputs, [""] * len(outputs)), outside, forms
+
+
+def _declared_form(info: ValueInfoProto) -> OutputForm:
+    """The form of a result by what the model says of it."""
+    tensor = None if info.type is None else info.type.tensor
+    if tensor is None or tensor.shape is None or tensor.elem_type not in DTYPES:
+        raise NeedsShapes(f"its result {brief(info.name)} depends on shapes, and has no type with dimensions")
+    kind = ElementType(tensor.elem_type)
+    return OutputForm(kind, len(tensor.shape.dim), DTYPES[kind])
+
+
+def _shape_of(info: ValueInfoProto, rank: int) -> tuple[int, ...]:
+    """The shape of a result as far as the model says it, 0 for what it does not say."""
+    tensor = None if info.type is None else info.type.tensor
+    dims = [] if tensor is None or tensor.shape is None else [max(d.value or 0, 0) for d in tensor.shape.dim]
+    return tuple(dims) if len(dims) == rank else (0,) * rank

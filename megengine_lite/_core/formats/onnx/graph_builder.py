@@ -158,6 +158,12 @@ class GraphBuilder:
     ) -> Value:
         """Adds a node with one output, whose variable has the element type that stands for ``kind``, or ``dtype``."""
         (var,) = self.nodes_of(op, parameters, inputs)
+        return self.carried(var, kind, rank, dtype, length)
+
+    def carried(
+        self, var: AnyVar, kind: ElementType, rank: int, dtype: DType | None = None, length: int | Length | None = None
+    ) -> Value:
+        """The value that the output of a node carries, in the element type that stands for ``kind``, or ``dtype``."""
         dtype = dtype or DTYPES[kind]
         if dtype == INT64:
             self._int64.add(var)

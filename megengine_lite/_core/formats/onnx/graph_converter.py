@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 
+from megengine_lite._core.formats.onnx import control_flow
 from megengine_lite._core.formats.onnx.control_flow import ControlFlow
 from megengine_lite._core.formats.onnx.declarations import Declarations
 from megengine_lite._core.formats.onnx.external_files import ExternalFiles
@@ -28,7 +29,7 @@ from megengine_lite._core.formats.onnx.messages import (
 from megengine_lite._core.formats.onnx.operators import find_converter, first_version
 from megengine_lite._core.formats.onnx.operators.table import NEWEST, OLDEST, STANDARD, Call, NeedsShapes, NotConverted
 from megengine_lite._core.formats.onnx.ordering import in_order, label_of
-from megengine_lite._core.formats.onnx.scope import FunctionKey, Scope
+from megengine_lite._core.formats.onnx.scope import NO_VALUES, FunctionKey, Scope
 from megengine_lite._core.formats.onnx.tensors import DTYPES, shape_of, tensor_constant
 from megengine_lite._core.ir.graph import Constant, TensorSpec, Var
 from megengine_lite.errors import LiteError, ModelFormatError, UnsupportedOperatorError, brief, listed
@@ -162,10 +163,9 @@ class GraphConverter(ControlFlow):
                 self._said.compare(info, value)
         return found
 
-    def _inner(self, graph: GraphProto, scope: Scope) -> list[Value | None]:
-        """The outputs of a graph inside of another one, whose values it can read."""
+    def _inner(self, graph: GraphProto, scope: Scope, given: Mapping[str, Value] = NO_VALUES) -> list[Value | None]:
         self._count_parts(len(graph.initializer) + len(graph.output))
-        inner = Scope(scope.versions, scope, scope.attributes, scope.calls)
+        inner = Scope(scope.versions, scope, scope.attributes, scope.calls, {**given})
         self.add_initializers(graph, inner)
         return self.graph(graph, inner)
 
@@ -212,22 +212,23 @@ class GraphConverter(ControlFlow):
             function = self._functions.get((domain, node.op_type, node.overload))
             if function is not None:
                 return self._inlined(function, inputs, attributes, scope, domain)
-            if domain == STANDARD and node.op_type == "If":
-                return self._branch(inputs, attributes, scope)
             version = scope.versions.get(domain)
             if version is None:
                 raise self.fault(
                     f"{_shown(node.op_type)} {brief(label)} is of the domain {brief(domain)}, whose version is "
                     "not given"
                 )
+            wanted = [bool(name) for name in node.output]
+            call = Call(node.op_type, version, inputs, attributes, wanted, self.builder, self._constant)
+            if domain == STANDARD and node.op_type in control_flow.OPERATORS:
+                with self._naming(node, label):
+                    return self._of_graphs(call, scope)
             convert = find_converter(domain, node.op_type, version)
             if convert is None:
                 since = first_version(domain, node.op_type)
                 if since is None:
                     raise NotConverted("there is no such operator here")
                 raise NotConverted(f"it is read from version {since} of the operators on, the model has {version}")
-            wanted = [bool(name) for name in node.output]
-            call = Call(node.op_type, version, inputs, attributes, wanted, self.builder, self._constant)
             with self._naming(node, label):
                 made = convert(call)
             if more := call.unread_inputs():

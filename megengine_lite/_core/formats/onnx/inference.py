@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from megengine_lite._core.formats.onnx.graph_values import MOST_FOLDED
 from megengine_lite._core.ir.declared_shape import DeclaredShape
-from megengine_lite._core.ir.expansion import Expansion
+from megengine_lite._core.ir.expansion import Subgraphs
 from megengine_lite._core.ir.graph import AnyNode, AnyVar, Spec, TensorSpec, Var
 from megengine_lite._core.operators import REGISTRY
 from megengine_lite._core.operators.base import naming
@@ -95,7 +95,7 @@ class Inference:
         found = [self._found[v] for v in node.inputs]
         ins = [f for f in found if f is not None]
         operator = REGISTRY[node.op]
-        if len(ins) < len(found) or isinstance(node.params, Expansion):
+        if len(ins) < len(found) or isinstance(node.params, Subgraphs):
             return nothing
         specs = [f.spec for f in ins]
         try:

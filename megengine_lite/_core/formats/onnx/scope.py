@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from megengine_lite._core.formats.onnx.graph_values import Value
 from megengine_lite._core.formats.onnx.messages import AttributeProto, TensorProto, ValueInfoProto
 
+NO_VALUES: Mapping[str, Value] = {}
 FunctionKey = tuple[str, str, str]
 
 

@@ -63,7 +63,7 @@ def _squeeze(call: Call) -> Value:
         return moved
     axes = axes_of(call, 1, 13)
     if axes is None:
-        shape = b.known_shape(x)
+        shape = b.known_shape(x) if x.length is None else (x.length,)
         if shape is None:
             raise NeedsShapes("it has no axes, and which dimensions are 1 is known only when the model runs")
         axes = [k for k, size in enumerate(shape[: x.rank]) if size == 1]

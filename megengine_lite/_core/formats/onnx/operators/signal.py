@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from megengine_lite._core.formats.onnx.graph_builder import Value, check_kind
+from megengine_lite._core.formats.onnx.graph_values import Value, check_kind
 from megengine_lite._core.formats.onnx.messages import ElementType
 from megengine_lite._core.formats.onnx.operators.constants import target_kind
 from megengine_lite._core.formats.onnx.operators.table import Call, converts

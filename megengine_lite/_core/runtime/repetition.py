@@ -1,0 +1,121 @@
+"""Runs a graph again and again: the loops of a model.
+
+Each round is a run of the graph's own plans, which are found by the shapes of what goes in. So a loop whose shapes stay
+the same plans once, and one whose states grow plans for each size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from megengine_lite._core.device.plan import RunValue
+from megengine_lite._core.ir.dtype import BOOL, INT64, DType
+from megengine_lite._core.ir.expansion import Repetition, Stacked
+from megengine_lite._core.ir.graph import AnyNode, AnyVar, TensorSpec, Var
+from megengine_lite._core.operators.base import fail
+from megengine_lite._core.system.memory_limit import memory_limit
+
+if TYPE_CHECKING:
+    from megengine_lite._core.runtime.plans_by_shape import Plans
+
+MOST_ROUNDS = 1 << 20
+"""A loop that has not ended by then never will."""
+
+Values = dict[AnyVar, RunValue]
+
+
+class Repeated:
+    """A stage that is one node, which runs a graph in rounds.
+
+    Parameters
+    ----------
+    node
+        The node.
+    plans
+        Those of its graph.
+    """
+
+    def __init__(self, node: AnyNode, plans: Plans):
+        assert isinstance(node.params, Repetition)
+        self.node = node
+        self.plans = plans
+        self.has_dynamic_outputs = True
+        self._repetition = node.params
+
+    def touched(self) -> list[AnyVar]:
+        """The variables of the model's graph that the stage reads or makes."""
+        return [*self.node.inputs, *self.node.outputs]
+
+    def run(
+        self, values: Values, run_body: Callable[[Values], object], store: Callable[[np.ndarray, DType], RunValue]
+    ) -> None:
+        """Runs all rounds and adds the outputs to the values.
+
+        Parameters
+        ----------
+        run_body
+            Runs the graph once; adds its outputs to the values that are given.
+        store
+            Makes a value of an array.
+        """
+        node, p = self.node, self._repetition
+        given = [
+            store(v.const.array, v.spec.dtype) if isinstance(v, Var) and v.const is not None else values[v]
+            for v in node.inputs
+        ]
+        count = int(given.pop(0).array().reshape(-1)[0]) if p.has_count else None
+        condition = bool(given.pop(0).array().reshape(-1)[0]) if p.has_condition else True
+        # The value of a first state may be known, those of the others are not: a plan must not build on it.
+        states = [RunValue(TensorSpec(v.shape, v.dtype), v.storage, v.offset) for v in given[: p.n_states]]
+        given = given[p.n_states :]
+        cut = [np.moveaxis(v.array(), s.axis, 0) for v, s in zip(given, p.sliced, strict=False)]
+        if cut:
+            count = self._common_length(cut)
+        inputs: list[AnyVar] = [*self.plans.graph.inputs, *p.outside]
+        outside, outputs = given[len(cut) :], self.plans.graph.outputs
+        parts: list[list[np.ndarray]] = [[] for _ in p.stacked]
+        k, total = 0, 0
+        while condition and (count is None or k < count):
+            if k == MOST_ROUNDS:
+                raise fail(node, f"it has not ended after {MOST_ROUNDS} rounds")
+            own = [store(np.array([k]), INT64), store(np.array([condition]), BOOL)] if p.asks else []
+            slices = [x[len(x) - 1 - k if s.backwards else k] for x, s in zip(cut, p.sliced, strict=True)]
+            inner = [store(_dense(x), v.dtype) for x, v in zip(slices, given, strict=False)]
+            round_values: Values = dict(zip(inputs, [*own, *states, *inner, *outside], strict=True))
+            run_body(round_values)
+            results = [round_values[v] for v in outputs]
+            if p.asks:
+                condition = bool(results.pop(0).array().reshape(-1)[0])
+            # The next round overwrites the memory of this one's results.
+            states = [store(v.array().copy(), v.dtype) for v in results[: p.n_states]]
+            for collected, value in zip(parts, results[p.n_states :], strict=True):
+                collected.append(value.array().copy())
+                total += collected[-1].nbytes
+            if total > memory_limit():
+                raise fail(node, f"its outputs take more memory than there is after {k + 1} rounds")
+            k += 1
+        stacked = [store(self._stack(x, s), s.dtype) for x, s in zip(parts, p.stacked, strict=True)]
+        values.update(zip(node.outputs, [*states, *stacked], strict=True))
+
+    def _common_length(self, cut: Sequence[np.ndarray]) -> int:
+        lengths = {len(x) for x in cut}
+        if len(lengths) > 1:
+            raise fail(self.node, f"its inputs have {' and '.join(map(str, sorted(lengths)))} parts")
+        return lengths.pop()
+
+    def _stack(self, parts: Sequence[np.ndarray], how: Stacked) -> np.ndarray:
+        if len({x.shape for x in parts}) > 1:
+            shapes = " and ".join(str(list(shape)) for shape in dict.fromkeys(x.shape for x in parts))
+            raise fail(self.node, f"the parts of an output have the shapes {shapes[:200]}")
+        shape = parts[0].shape if parts and how.shape else how.shape  # a single number stands as (1,)
+        rows = [x.reshape(shape) for x in (reversed(parts) if how.backwards else parts)]
+        whole = np.stack(rows) if rows else np.empty((0, *shape), how.dtype.storage)
+        return _dense(np.moveaxis(whole, 0, how.axis))
+
+
+def _dense(x: np.ndarray) -> np.ndarray:
+    """A copy of an array with its elements one after the other; a single number as (1,)."""
+    return np.array(x, order="C", ndmin=1)
