@@ -18,7 +18,7 @@ from megengine_lite.errors import UnsupportedOperatorError
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 PARTS = 16
-MOST_OUT_OF_SCOPE = 0.30
+MOST_OUT_OF_SCOPE = 0.25
 
 
 @pytest.mark.parametrize("part", range(PARTS))

@@ -179,7 +179,7 @@ def test_remap_takes_pixels_outside_by_each_border_rule(border, mode):
         imode=InterpolationMode[mode], border_type=BorderMode[border], format=ConvolutionFormat.NCHW, scalar=1.5
     )
     positions = rng().uniform(-9, 14, (1, 6, 7, 2)).astype(np.float32)
-    one_node("Remap", p, floats(1, 2, 5, 6), positions, tolerance=FUNCTION, again=False)
+    one_node("Remap", p, floats(1, 2, 5, 6), positions, tolerance=FUNCTION)
 
 
 @pytest.mark.parametrize("border", ["REPLICATE", "REFLECT", "REFLECT_101", "WRAP", "CONSTANT"])
@@ -190,16 +190,16 @@ def test_warps_take_pixels_outside_by_each_border_rule(border, layout):
     matrix = np.array([[[1.1, 0.2, -2], [-0.1, 0.9, 1], [0.01, 0.02, 1]]], np.float32)
     size = np.array([7, 10], np.int32)
     p = params.WarpPerspective(bmode=BorderMode[border], format=fmt, border_val=0.5)
-    one_node("WarpPerspective", p, x, matrix, size, constants=[2], tolerance=FUNCTION, again=False)
+    one_node("WarpPerspective", p, x, matrix, size, constants=[2], tolerance=FUNCTION)
     p = params.WarpAffine(border_mode=BorderMode[border], format=fmt, border_val=0.5)
-    one_node("WarpAffine", p, x, matrix[:, :2].copy(), size, constants=[2], tolerance=FUNCTION, again=False)
+    one_node("WarpAffine", p, x, matrix[:, :2].copy(), size, constants=[2], tolerance=FUNCTION)
 
 
 @pytest.mark.parametrize("mode", list(ROIAlignMode))
 def test_regions_that_reach_over_the_edge_see_zeros_there(mode):
     rois = np.array([[0.5, -3, -2, 5, 4], [1, 2, 3, 9.5, 8.25], [1, 4, 4, 3, 2], [0, 0.2, 0.1, 0.6, 0.7]], np.float32)
     p = params.ROIAlign(mode=mode, offset=0.5, pooled_height=2, pooled_width=3, sample_height=2, sample_width=1)
-    one_node("ROIAlign", p, floats(2, 3, 8, 9), rois, outputs=2, taken=1, tolerance=FUNCTION, again=False)
+    one_node("ROIAlign", p, floats(2, 3, 8, 9), rois, outputs=2, taken=1, tolerance=FUNCTION)
 
 
 def test_alpha_of_local_response_normalization_is_that_of_one_channel():
@@ -231,7 +231,7 @@ def test_suppression_repeats_the_last_kept_box(limit):
     corners = rng(3).uniform(0, 10, (2, 8, 2)).astype(np.float32)
     boxes = np.concatenate([corners, corners + rng(4).uniform(3, 6, (2, 8, 2)).astype(np.float32)], 2)
     p = params.NMSKeep(iou_thresh=0.3, max_output=limit)
-    one_node("NMSKeepMGB", p, boxes, outputs=2, again=False)
+    one_node("NMSKeepMGB", p, boxes, outputs=2)
 
 
 def items(*axes, **flags):
@@ -430,7 +430,7 @@ def test_every_operator_set_is_written_in_its_own_form(opset):
     one_node("LayerNorm", p, *values, constants=[1, 2], outputs=3, taken=1, tolerance=FUNCTION, opset=opset)
     if opset >= 16:
         p = params.Remap(format=ConvolutionFormat.NCHW)
-        one_node("Remap", p, floats(1, 2, 5, 6), floats(1, 3, 3, 2), tolerance=FUNCTION, opset=opset, again=False)
+        one_node("Remap", p, floats(1, 2, 5, 6), floats(1, 3, 3, 2), tolerance=FUNCTION, opset=opset)
 
 
 # ---- what cannot be written -----------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ pytestmark = [
 # What ONNX cannot say.
 REFUSED = r"matinv.*|svd_values|deformable_psroi_pooling"
 # Operators of ONNX that the import does not know yet.
-NOT_IMPORTED = r"GridSample|NonMaxSuppression|MaxRoiPool|GatherND|DeformConv"
+NOT_IMPORTED = r"MaxRoiPool|GatherND"
 # QuantizeLinear rounds halves of a step to even numbers. Whole int8 networks with random weights make much of a step.
 STEPS = r"q(?!at_).*"
 INT8 = 0.1

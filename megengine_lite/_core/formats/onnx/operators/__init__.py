@@ -23,6 +23,8 @@ from megengine_lite._core.formats.onnx.operators import (  # noqa: F401  # they 
     quantization,
     recurrent,
     reductions,
+    sampling,
+    selection,
     shapes,
     signal,
 )

@@ -23,7 +23,7 @@ _NEAREST = ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil")
 _POLICIES = ("stretch", "not_larger", "not_smaller")
 
 
-def _one_of(call: Call, name: str, default: str, known: tuple[str, ...]) -> str:
+def one_of(call: Call, name: str, default: str, known: tuple[str, ...]) -> str:
     found = call.text(name, default)
     if found not in known:
         raise NotConverted(f"{name} is {found!r}; there are {', '.join(known)}")
@@ -36,7 +36,7 @@ def _resize(call: Call) -> Value:
     if call.op == "Upsample" or call.version < 11:
         given = call.reals("scales") if call.version < 9 else None
         factors = call.input(1) if given is None else b.constant(np.array(given, np.float32))
-        mode, axes = _one_of(call, "mode", "nearest", _MODES), tuple(range(x.rank))
+        mode, axes = one_of(call, "mode", "nearest", _MODES), tuple(range(x.rank))
         parameters = OnnxResize(axes, False, mode, "floor", "asymmetric", -0.75, False, 0.0, False, "stretch")
         return _resized(call, x, factors, parameters)
     scales, sizes = call.optional(2), call.optional(3)
@@ -49,14 +49,14 @@ def _resize(call: Call) -> Value:
     parameters = OnnxResize(
         tuple(places),
         by_sizes,
-        _one_of(call, "mode", "nearest", _MODES),
-        _one_of(call, "nearest_mode", "round_prefer_floor", _NEAREST),
-        _one_of(call, "coordinate_transformation_mode", "half_pixel", _COORDINATES),
+        one_of(call, "mode", "nearest", _MODES),
+        one_of(call, "nearest_mode", "round_prefer_floor", _NEAREST),
+        one_of(call, "coordinate_transformation_mode", "half_pixel", _COORDINATES),
         call.real("cubic_coeff_a", -0.75),
         bool(call.integer("exclude_outside", 0)),
         call.real("extrapolation_value", 0.0),
         bool(call.integer("antialias", 0)),
-        _one_of(call, "keep_aspect_ratio_policy", "stretch", _POLICIES),
+        one_of(call, "keep_aspect_ratio_policy", "stretch", _POLICIES),
     )
     return _resized(call, x, numbers, parameters)
 
