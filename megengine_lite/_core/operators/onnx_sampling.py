@@ -13,8 +13,7 @@ from megengine_lite._core.ir.graph import AnyNode, TensorSpec
 from megengine_lite._core.ir.params import BorderMode
 from megengine_lite._core.ir.quantize import from_float32, to_float32
 from megengine_lite._core.operators.base import Operator, fail, register
-from megengine_lite._core.operators.sampling import border_index, cubic_weights, floor_and_fraction, to_pixels
-from megengine_lite._core.operators.values import (
+from megengine_lite._core.operators.checks import (
     check_count,
     check_index_dtype,
     check_ndim,
@@ -23,6 +22,7 @@ from megengine_lite._core.operators.values import (
     to_integers,
     to_shape,
 )
+from megengine_lite._core.operators.sampling import border_index, cubic_weights, floor_and_fraction, to_pixels
 
 
 def _numbers(x: np.ndarray, dtype: DType) -> np.ndarray:

@@ -14,7 +14,7 @@ from megengine_lite._core.ir.dtype import INT32, DType
 from megengine_lite._core.ir.graph import AnyNode, DynamicSpec, Spec, TensorSpec
 from megengine_lite._core.ir.quantize import from_float32, to_float32
 from megengine_lite._core.operators.base import DynamicOperator, Operator, fail, normalize_axis, register
-from megengine_lite._core.operators.values import (
+from megengine_lite._core.operators.checks import (
     check_count,
     check_float,
     check_index_dtype,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from megengine_lite._core.formats.onnx.graph_builder import GraphBuilder, Value, check_kind, check_same_kind
+from megengine_lite._core.formats.onnx.graph_builder import GraphBuilder
+from megengine_lite._core.formats.onnx.graph_values import Value, check_kind, check_same_kind
 from megengine_lite._core.formats.onnx.messages import ElementType
 from megengine_lite._core.formats.onnx.operators.attention import to_shape
 from megengine_lite._core.formats.onnx.operators.convolution import (

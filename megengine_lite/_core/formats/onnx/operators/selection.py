@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from megengine_lite._core.formats.onnx.graph_builder import Value, check_kind, check_same_kind
+from megengine_lite._core.formats.onnx.graph_values import Value, check_kind, check_same_kind
 from megengine_lite._core.formats.onnx.messages import ElementType
 from megengine_lite._core.formats.onnx.operators.constants import target_kind
 from megengine_lite._core.formats.onnx.operators.convolution import window_of
 from megengine_lite._core.formats.onnx.operators.images import one_of
 from megengine_lite._core.formats.onnx.operators.table import Call, NeedsShapes, NotConverted, converts
-from megengine_lite._core.formats.onnx.values import DTYPES
+from megengine_lite._core.formats.onnx.tensors import DTYPES
 from megengine_lite._core.ir.dtype import INT32
 from megengine_lite._core.operators.onnx_selection import (
     Blocks,
