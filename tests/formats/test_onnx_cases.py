@@ -54,8 +54,14 @@ def test_the_list_is_short():
 
 def test_the_page_lists_the_operators():
     page = (ROOT / "docs" / "onnx.md").read_text()
-    listed = re.findall(r"`(\w+)`", page.split("## Operators")[1].split("`tests/")[0])
+    listed = re.findall(r"`(\w+)`", page.split("## Operators")[1].split("\n\n")[1])
     assert listed == sorted({name for domain, name in CONVERTERS if not domain} | {*control_flow.OPERATORS})
+
+
+def test_the_page_lists_the_operators_of_onnx_runtime():
+    page = (ROOT / "docs" / "onnx.md").read_text()
+    listed = re.findall(r"`(\w+)`", page.split("com.microsoft`: ")[1].split("\n\n")[0])
+    assert listed == sorted(name for domain, name in CONVERTERS if domain == "com.microsoft")
 
 
 def test_the_page_has_the_numbers_of_the_code():

@@ -18,6 +18,7 @@ from megengine_lite._core.formats.onnx.operators import (  # noqa: F401  # they 
     indexing,
     joining,
     matrices,
+    microsoft,
     normalization,
     pooling,
     quantization,

@@ -136,6 +136,11 @@ def _gelu(call: Call) -> Value:
         return b.elemwise(_M.GELU, x)
     if how != "tanh":
         raise NotConverted(f"the approximation {how!r} is not known")
+    return gelu_by_tanh(b, x)
+
+
+def gelu_by_tanh(b: GraphBuilder, x: Value) -> Value:
+    """The approximation of Gelu by a hyperbolic tangent."""
     cube = b.elemwise(_M.MUL, b.elemwise(_M.SQUARE, x), x)
     inner = b.elemwise(_M.ADD, x, _affine(b, cube, 0.044715))
     gate = _affine(b, b.elemwise(_M.TANH, _affine(b, inner, math.sqrt(2 / math.pi))), 0.5, 0.5)

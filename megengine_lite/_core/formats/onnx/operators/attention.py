@@ -26,7 +26,7 @@ def to_shape(b: GraphBuilder, x: Value, *parts: Value | int) -> Value:
     return b.reshaped(x, target, len(parts))
 
 
-def _heads(b: GraphBuilder, x: Value, count: int) -> Value:
+def heads(b: GraphBuilder, x: Value, count: int) -> Value:
     """Rows of all heads side by side, as a head for each."""
     return b.transposed(to_shape(b, x, 0, 0, count, -1), (0, 2, 1, 3))
 
@@ -49,7 +49,7 @@ def _attention(call: Call) -> list[Value | None]:
     call.know("q_num_heads", "kv_num_heads")
     if flat:
         q_heads, kv_heads = call.positive("q_num_heads"), call.positive("kv_num_heads")
-        q, k, v = _heads(b, q, q_heads), _heads(b, k, kv_heads), _heads(b, v, kv_heads)
+        q, k, v = heads(b, q, q_heads), heads(b, k, kv_heads), heads(b, v, kv_heads)
     past: Value | None = None
     if past_key is not None and past_value is not None:
         past = b.dimension(past_key, 2)
@@ -109,16 +109,13 @@ def _bias(
         fill = b.joined([b.dimension(bias, n) for n in range(bias.rank - 1)] + [missing], 0)
         bias = b.joined([bias, b.broadcast(low, fill.var, bias.rank)], bias.rank - 1)
     if call.integer("is_causal", 0):
-        shape = b.joined([b.dimension(q, 2), b.dimension(k, 2)], 0)
-        ones = b.broadcast(b.constant(np.array(True)), shape.var, 2)
-        begin = past if past is not None else b.constant(np.array([0]))
-        triangle = b.moved("Triangle", Triangle(False), ones, begin.var)
+        triangle = _triangle(b, q, k, past)
         if lengths is not None:
             triangle = _ragged_triangle(b, q, k, lengths)
         causal = choose(b, triangle, zero, low)
         bias = causal if bias is None else b.elemwise(_M.ADD, bias, causal)
     if lengths is not None:
-        places = _positions(b, b.dimension(k, 2))
+        places = positions(b, b.dimension(k, 2))
         inside = b.compare(
             ElemwiseMultiTypeMode.LT, places, to_shape(b, b.retyped(lengths, ElementType.INT64), -1, 1, 1, 1)
         )
@@ -127,7 +124,51 @@ def _bias(
     return bias, bias
 
 
-def _positions(b: GraphBuilder, count: Value) -> Value:
+def _triangle(b: GraphBuilder, q: Value, k: Value, past: Value | None) -> Value:
+    """Which keys each query may see: those before it, of which so many are from earlier calls."""
+    shape = b.joined([b.dimension(q, 2), b.dimension(k, 2)], 0)
+    ones = b.broadcast(b.constant(np.array(True)), shape.var, 2)
+    begin = past if past is not None else b.constant(np.array([0]))
+    return b.moved("Triangle", Triangle(False), ones, begin.var)
+
+
+def attended(
+    b: GraphBuilder,
+    q: Value,
+    k: Value,
+    v: Value,
+    scale: float | None,
+    bias: Value | None,
+    causal: bool,
+    past: Value | None,
+) -> Value:
+    """Attention of queries to keys, each ``(n, heads, length, width)``.
+
+    Parameters
+    ----------
+    scale
+        Of the products; None for one over the root of the width.
+    bias
+        What is added to the scores.
+    causal, past
+        Each query sees only the keys before it; how many are from earlier calls.
+    """
+    if scale is None:
+        width = b.retyped(b.dimension(q, 3), ElementType.FLOAT)
+        factor = b.retyped(b.elemwise(_M.POW, width, b.constant(np.float32(-0.5))), q.kind)
+    else:
+        factor = b.number(scale, q)
+    scores = multiplied(b, b.elemwise(_M.MUL, q, factor), b.transposed(k, (0, 1, 3, 2)))
+    if bias is not None:
+        scores = b.elemwise(_M.ADD, scores, bias)
+    if causal:
+        seen = choose(b, _triangle(b, q, k, past), b.number(0, scores), _infinity(b, scores))
+        scores = b.elemwise(_M.ADD, scores, seen)
+    weights = b.node("Softmax", params.Softmax(axis=3), [b.exact(scores)], scores.kind, 4)
+    return multiplied(b, weights, v)
+
+
+def positions(b: GraphBuilder, count: Value) -> Value:
     """0, 1, 2 ... as int64."""
     zero, one = (b.exact(b.constant(np.int64(n))) for n in (0, 1))
     return b.node("Range", None, [zero, b.exact(count), one], ElementType.INT64, 1)
@@ -135,8 +176,8 @@ def _positions(b: GraphBuilder, count: Value) -> Value:
 
 def _ragged_triangle(b: GraphBuilder, q: Value, k: Value, lengths: Value) -> Value:
     """Which keys each query may see, where the sequences of a batch end at different lengths."""
-    rows = b.with_axes(_positions(b, b.dimension(q, 2)), [1])
-    columns = _positions(b, b.dimension(k, 2))
+    rows = b.with_axes(positions(b, b.dimension(q, 2)), [1])
+    columns = positions(b, b.dimension(k, 2))
     begin = b.elemwise(_M.SUB, to_shape(b, b.retyped(lengths, ElementType.INT64), -1, 1, 1, 1), b.dimension(q, 2))
     return b.compare(ElemwiseMultiTypeMode.LEQ, columns, b.elemwise(_M.ADD, rows, begin))
 

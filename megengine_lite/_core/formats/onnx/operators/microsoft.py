@@ -1,0 +1,344 @@
+"""The operators of ONNX Runtime's own domain that exporters and optimizers write."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from megengine_lite._core.formats.onnx.graph_builder import GraphBuilder
+from megengine_lite._core.formats.onnx.graph_values import Value, check_kind
+from megengine_lite._core.formats.onnx.messages import ElementType
+from megengine_lite._core.formats.onnx.operators.activations import gelu_by_tanh
+from megengine_lite._core.formats.onnx.operators.attention import attended, heads, positions, to_shape
+from megengine_lite._core.formats.onnx.operators.matrices import multiplied
+from megengine_lite._core.formats.onnx.operators.quantization import dequantized, quantized
+from megengine_lite._core.formats.onnx.operators.reductions import reduced
+from megengine_lite._core.formats.onnx.operators.table import STANDARD, Call, NotConverted, converts, find_converter
+from megengine_lite._core.ir.params import ElemwiseMode, ElemwiseMultiTypeMode, ReduceMode
+
+MICROSOFT = "com.microsoft"
+_M = ElemwiseMode
+_VERSION = 17
+"""The version of the standard's operators that these are made of."""
+
+
+def _standard(call: Call, op: str, inputs: Sequence[Value | None], *names: str) -> list[Value | None]:
+    """The outputs of an operator of the standard; it gets those attributes of the call that are named."""
+    given = {name: call.attributes[name] for name in names if name in call.attributes}
+    call.know(*names)
+    convert = find_converter(STANDARD, op, _VERSION)
+    assert convert is not None
+    made = convert(Call(op, _VERSION, inputs, given, [True], call.builder, call.constant))
+    return [made] if isinstance(made, Value) else list(made)
+
+
+def _value(found: Sequence[Value | None]) -> Value:
+    first = found[0]
+    assert first is not None
+    return first
+
+
+# ---- activations -----------------------------------------------------------------------------------------------------
+
+
+@converts("Gelu", "BiasGelu", domain=MICROSOFT)
+def _gelu(call: Call) -> Value:
+    b, x = call.builder, call.input(0)
+    return b.elemwise(_M.GELU, b.elemwise(_M.ADD, x, call.input(1)) if call.op == "BiasGelu" else x)
+
+
+@converts("FastGelu", domain=MICROSOFT)
+def _fast_gelu(call: Call) -> Value:
+    b, x, bias = call.builder, call.input(0), call.optional(1)
+    return gelu_by_tanh(b, x if bias is None else b.elemwise(_M.ADD, x, bias))
+
+
+@converts("QuickGelu", domain=MICROSOFT)
+def _quick_gelu(call: Call) -> Value:
+    b, x = call.builder, call.input(0)
+    inner = b.elemwise(_M.MUL, x, b.number(call.real("alpha", 1.702), x))
+    return b.elemwise(_M.MUL, x, b.elemwise(_M.SIGMOID, inner))
+
+
+def _activated(b: GraphBuilder, x: Value, name: str, numbers: Sequence[float]) -> Value:
+    """The activation of a fused operator; its numbers are those of the standard's operator, in their order."""
+    simple = {"Relu": _M.RELU, "Tanh": _M.TANH, "Sigmoid": _M.SIGMOID}
+    if name in ("", *simple):
+        return b.elemwise(simple[name], x) if name else x
+    if name == "LeakyRelu":
+        return b.elemwise(_M.PRELU, x, b.number(numbers[0] if numbers else 0.01, x))
+    if name == "Clip" and len(numbers) == 2:
+        return b.elemwise(_M.MIN, b.elemwise(_M.MAX, x, b.number(numbers[0], x)), b.number(numbers[1], x))
+    if name == "HardSigmoid":
+        alpha, beta = numbers if len(numbers) == 2 else (0.2, 0.5)
+        line = b.elemwise(_M.ADD, b.elemwise(_M.MUL, x, b.number(alpha, x)), b.number(beta, x))
+        return b.elemwise(_M.MIN, b.elemwise(_M.MAX, line, b.number(0, x)), b.number(1, x))
+    raise NotConverted(f"its activation {name!r} with {len(numbers)} numbers is not known")
+
+
+# ---- products --------------------------------------------------------------------------------------------------------
+
+
+@converts("FusedConv", domain=MICROSOFT)
+def _fused_conv(call: Call) -> Value:
+    b = call.builder
+    names = ("auto_pad", "dilations", "group", "kernel_shape", "pads", "strides")
+    result = _value(_standard(call, "Conv", [call.input(0), call.input(1), call.optional(2)], *names))
+    added = call.optional(3)
+    if added is not None:
+        result = b.elemwise(_M.ADD, result, added)
+    return _activated(b, result, call.text("activation", ""), call.reals("activation_params") or [])
+
+
+@converts("FusedGemm", domain=MICROSOFT)
+def _fused_gemm(call: Call) -> Value:
+    inputs = [call.input(0), call.input(1), call.optional(2)]
+    result = _value(_standard(call, "Gemm", inputs, "alpha", "beta", "transA", "transB"))
+    name = call.text("activation", "")
+    call.know("activation_alpha", "activation_beta", "activation_gamma")
+    wanted = {"LeakyRelu": ("activation_alpha",), "HardSigmoid": ("activation_alpha", "activation_beta")}.get(name, ())
+    given = [call.real(n) for n in wanted if n in call.attributes]
+    return _activated(call.builder, result, name, given if len(given) == len(wanted) else [])
+
+
+def _turned(b: GraphBuilder, x: Value, turn: int) -> Value:
+    """A value with its last two axes exchanged, if asked for."""
+    if not turn or x.rank < 2:
+        return x
+    return b.transposed(x, [*range(x.rank - 2), x.rank - 1, x.rank - 2])
+
+
+@converts("FusedMatMul", domain=MICROSOFT)
+def _fused_matmul(call: Call) -> Value:
+    b, alpha = call.builder, call.real("alpha", 1.0)
+    if call.integer("transBatchA", 0) or call.integer("transBatchB", 0):
+        raise NotConverted("the batch of its operands stands behind their rows, which is not computed here")
+    x, y = _turned(b, call.input(0), call.integer("transA", 0)), _turned(b, call.input(1), call.integer("transB", 0))
+    result = multiplied(b, x, y)
+    return result if alpha == 1 else b.elemwise(_M.MUL, result, b.number(alpha, result))
+
+
+# ---- normalization ---------------------------------------------------------------------------------------------------
+
+
+@converts("SimplifiedLayerNormalization")
+@converts("SimplifiedLayerNormalization", domain=MICROSOFT)
+def _simplified_layer_norm(call: Call) -> list[Value | None]:
+    axis, eps = call.axis("axis", -1, call.input(0).rank), call.real("epsilon", 1e-5)
+    return _root_mean_square(call.builder, call.input(0), call.input(1), axis, eps)
+
+
+def _root_mean_square(b: GraphBuilder, x: Value, scale: Value, axis: int, eps: float) -> list[Value | None]:
+    mean = _mean(b, b.elemwise(_M.SQUARE, x), axis)
+    root = b.elemwise(_M.SQRT, b.elemwise(_M.ADD, mean, b.number(eps, mean)))
+    inverse = b.elemwise(_M.TRUE_DIV, b.number(1, root), root)
+    return [b.elemwise(_M.MUL, b.elemwise(_M.MUL, x, inverse), scale), inverse]
+
+
+def _mean(b: GraphBuilder, x: Value, axis: int) -> Value:
+    return reduced(b, x, list(range(axis, x.rank)), ReduceMode.MEAN)
+
+
+@converts("SkipLayerNormalization", "SkipSimplifiedLayerNormalization", domain=MICROSOFT)
+def _skip_layer_norm(call: Call) -> list[Value | None]:
+    b, simple = call.builder, call.op == "SkipSimplifiedLayerNormalization"
+    gamma, beta = call.input(2), None if simple else call.optional(3)
+    bias = call.optional(3 if simple else 4)
+    total = b.elemwise(_M.ADD, call.input(0), call.input(1))
+    if bias is not None:
+        total = b.elemwise(_M.ADD, total, bias)
+    eps = call.real("epsilon", 1e-12 if not simple else 1e-5)
+    if any(call.wanted[1:3]):
+        raise NotConverted("mean and deviation are outputs of training only; export the model for inference")
+    if simple:
+        return [_root_mean_square(b, total, gamma, total.rank - 1, eps)[0], None, None, total]
+    return [_value(_standard(call, "LayerNormalization", [total, gamma, beta], "epsilon")), None, None, total]
+
+
+# ---- attention -------------------------------------------------------------------------------------------------------
+
+
+def _padding_mask(call: Call, mask: Value, keys: Value) -> Value:
+    """What is added to the scores for keys that do not count: by lengths, or by zeros among ones."""
+    b, low = call.builder, call.real("mask_filter_value", -10000.0)
+    check_kind(mask.kind, "ib")
+    if mask.rank == 1:
+        places = positions(b, b.dimension(keys, 2))
+        lengths = to_shape(b, b.retyped(mask, ElementType.INT64), -1, 1, 1, 1)
+        counts = b.retyped(b.compare(ElemwiseMultiTypeMode.LT, places, lengths), keys.kind)
+    elif mask.rank in (2, 3):
+        counts = b.retyped(b.with_axes(mask, [1, 2] if mask.rank == 2 else [1]), keys.kind)
+    else:
+        raise NotConverted(f"a mask of {mask.rank} dimensions is not read")
+    one = b.number(1, counts)
+    return b.elemwise(_M.MUL, b.elemwise(_M.SUB, one, counts), b.number(low, counts))
+
+
+def _attention_of(
+    call: Call, q: Value, k: Value, v: Value, mask: Value | None, bias: Value | None, past: Value | None
+) -> Value:
+    """Attention of heads ``(n, heads, length, width)``, as rows of all heads side by side."""
+    b = call.builder
+    scale = call.real("scale", 0.0) or None
+    added = None if mask is None else _padding_mask(call, mask, k)
+    if bias is not None:
+        added = bias if added is None else b.elemwise(_M.ADD, added, bias)
+    call.know("mask_filter_value")
+    result = attended(b, q, k, v, scale, added, bool(call.integer("unidirectional", 0)), past)
+    return to_shape(b, b.transposed(result, (0, 2, 1, 3)), 0, 0, -1)
+
+
+@converts("MultiHeadAttention", domain=MICROSOFT)
+def _multi_head(call: Call) -> list[Value | None]:
+    b, q, k, v = call.builder, call.input(0), call.optional(1), call.optional(2)
+    bias, mask, added, past_key, past_value = (call.optional(n) for n in range(3, 8))
+    count = call.positive("num_heads")
+    if k is None or v is None or q.rank != 3 or k.rank != v.rank:
+        raise NotConverted("queries, keys and values must be three inputs; packed ones are not read")
+    if bias is not None:
+        width = b.dimension(q, 2)
+        twice = b.elemwise(_M.MUL, width, b.constant(np.array([2])))
+        parts = [(None, width.var), (width.var, twice.var), (twice.var, None)]
+        q, k, v = (
+            b.elemwise(_M.ADD, x, b.sliced(bias, 0, *limits, None)) if x.rank == 3 else x
+            for x, limits in zip((q, k, v), parts, strict=True)
+        )
+    q = heads(b, q, count)
+    k, v = (heads(b, x, count) if x.rank == 3 else x for x in (k, v))
+    past = None
+    if past_key is not None and past_value is not None:
+        past = b.dimension(past_key, 2)
+        k, v = b.joined([past_key, k], 2), b.joined([past_value, v], 2)
+    return [_attention_of(call, q, k, v, mask, added, past), k, v]
+
+
+@converts("Attention", domain=MICROSOFT)
+def _attention(call: Call) -> list[Value | None]:
+    b, x, weights, bias = call.builder, call.input(0), call.input(1), call.optional(2)
+    mask, past, added = (call.optional(n) for n in range(3, 6))
+    count, sizes = call.positive("num_heads"), call.integers("qkv_hidden_sizes")
+    if call.integer("do_rotary", 0) or call.integer("past_present_share_buffer", 0):
+        raise NotConverted("rotary embeddings and caches of a fixed size are not computed in it")
+    call.know("rotary_embedding_dim")
+    rows = multiplied(b, x, weights)
+    if bias is not None:
+        rows = b.elemwise(_M.ADD, rows, bias)
+    if sizes:
+        ends = [sum(sizes[: n + 1]) for n in range(3)]
+        parts = [b.part(rows, 2, begin, end) for begin, end in zip([0, *ends], ends, strict=False)]
+    else:
+        third = b.elemwise(_M.FLOOR_DIV, b.dimension(rows, 2), b.constant(np.array([3])))
+        twice = b.elemwise(_M.MUL, third, b.constant(np.array([2])))
+        limits = [(None, third.var), (third.var, twice.var), (twice.var, None)]
+        parts = [b.sliced(rows, 2, *pair, None) for pair in limits]
+    q, k, v = (heads(b, part, count) for part in parts)
+    length = None
+    if past is not None:
+        length = b.dimension(past, 3)
+        old = [b.without_axes(b.part(past, 0, n, n + 1), [0]) for n in (0, 1)]
+        k, v = (b.joined([o, new], 2) for o, new in zip(old, (k, v), strict=True))
+    present = b.joined([b.with_axes(k, [0]), b.with_axes(v, [0])], 0) if any(call.wanted[1:]) else None
+    return [_attention_of(call, q, k, v, mask, added, length), present]
+
+
+# ---- quantized numbers -----------------------------------------------------------------------------------------------
+
+
+def _real(call: Call, place: int) -> Value:
+    """The real values of the input at a place, whose scale and zero point follow."""
+    x, scale, zero = call.input(place), call.input(place + 1), call.optional(place + 2)
+    return dequantized(call.builder, x, _single(scale), None if zero is None else _single(zero), ElementType.FLOAT)
+
+
+def _single(x: Value) -> Value:
+    """A number that may stand as a vector of one."""
+    if x.rank and x.length != 1:
+        raise NotConverted("scales for parts of the data are not computed here")
+    return x.with_rank(0)
+
+
+def _stepped(call: Call, x: Value, place: int) -> Value:
+    """Real values as quantized numbers of the first input's type; scale and zero point are inputs."""
+    scale, zero = call.input(place), call.optional(place + 1)
+    kind = call.input(0).kind
+    return quantized(call.builder, x, _single(scale), None if zero is None else _single(zero), kind)
+
+
+@converts("QLinearAdd", "QLinearMul", domain=MICROSOFT)
+def _quantized_pair(call: Call) -> Value:
+    mode = _M.ADD if call.op == "QLinearAdd" else _M.MUL
+    return _stepped(call, call.builder.elemwise(mode, _real(call, 0), _real(call, 3)), 6)
+
+
+@converts("QLinearSigmoid", "QLinearLeakyRelu", domain=MICROSOFT)
+def _quantized_activation(call: Call) -> Value:
+    b, x = call.builder, _real(call, 0)
+    if call.op == "QLinearSigmoid":
+        return _stepped(call, b.elemwise(_M.SIGMOID, x), 3)
+    return _stepped(call, b.elemwise(_M.PRELU, x, b.number(call.real("alpha", 0.01), x)), 3)
+
+
+@converts("QLinearGlobalAveragePool", domain=MICROSOFT)
+def _quantized_average(call: Call) -> Value:
+    b, x = call.builder, _real(call, 0)
+    last = bool(call.integer("channels_last", 0))
+    order = [0, x.rank - 1, *range(1, x.rank - 1)]
+    pooled = _mean(b, b.transposed(x, order) if last else x, 2)
+    return _stepped(call, b.transposed(pooled, [0, *range(2, x.rank), 1]) if last else pooled, 3)
+
+
+@converts("NhwcMaxPool", domain=MICROSOFT)
+def _max_pool_of_bytes(call: Call) -> Value:
+    b, x = call.builder, call.input(0)
+    names = ("auto_pad", "ceil_mode", "dilations", "kernel_shape", "pads", "strides")
+    images = b.transposed(x, [0, x.rank - 1, *range(1, x.rank - 1)])
+    return b.transposed(_value(_standard(call, "MaxPool", [images], *names)), [0, *range(2, x.rank), 1])
+
+
+def _whole(b: GraphBuilder, x: Value, zero: Value | None) -> Value:
+    """Quantized numbers less their zero point, as floats, which hold them exactly."""
+    real = b.retyped(x, ElementType.FLOAT)
+    return real if zero is None else b.elemwise(_M.SUB, real, b.retyped(zero, ElementType.FLOAT))
+
+
+def _scaled_product(call: Call, x: Value, y: Value, scale: Value, bias: Value | None) -> Value:
+    b = call.builder
+    result = b.elemwise(_M.MUL, multiplied(b, x, y), scale)
+    return result if bias is None else b.elemwise(_M.ADD, result, bias)
+
+
+@converts("MatMulIntegerToFloat", domain=MICROSOFT)
+def _matmul_to_float(call: Call) -> Value:
+    b, zeros = call.builder, [call.optional(4), call.optional(5)]
+    x, y = (_whole(b, call.input(k), zero) for k, zero in enumerate(zeros))
+    return _scaled_product(call, x, y, b.elemwise(_M.MUL, call.input(2), call.input(3)), call.optional(6))
+
+
+@converts("DynamicQuantizeMatMul", domain=MICROSOFT)
+def _dynamic_matmul(call: Call) -> Value:
+    b = call.builder
+    steps, scale, zero = _standard(call, "DynamicQuantizeLinear", [call.input(0)])
+    assert steps is not None and scale is not None
+    y = _whole(b, call.input(1), call.optional(3))
+    return _scaled_product(call, _whole(b, steps, zero), y, b.elemwise(_M.MUL, scale, call.input(2)), call.optional(4))
+
+
+@converts("QGemm", domain=MICROSOFT)
+def _quantized_gemm(call: Call) -> Value:
+    b = call.builder
+    x = _turned(b, _whole(b, call.input(0), _single(call.input(2))), call.integer("transA", 0))
+    zero, scale = call.input(5), b.elemwise(_M.MUL, _single(call.input(1)), call.input(4))
+    turn = call.integer("transB", 0)
+    if turn and zero.rank and zero.length != 1:
+        zero = b.with_axes(zero, [1])  # one for each column of the product, which are the rows now
+    y, added = _turned(b, _whole(b, call.input(3), zero), turn), call.optional(6)
+    result = multiplied(b, x, y)
+    alpha = call.real("alpha", 1.0)
+    if added is not None:
+        result = b.elemwise(_M.ADD, result, b.retyped(added, ElementType.FLOAT))
+    if not math.isclose(alpha, 1):
+        result = b.elemwise(_M.MUL, result, b.number(alpha, result))
+    result = b.elemwise(_M.MUL, result, scale)
+    return result if call.optional(7) is None else _stepped(call, result, 7)
