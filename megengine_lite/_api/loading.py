@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from megengine_lite._api.layout import LiteLayout
@@ -109,7 +110,12 @@ def read_model(source: str | bytes | memoryview, config: LiteConfig) -> LoadedMo
     return load_model(source, decrypt=config.bare_model_cryption_name or None, compressed=bool(config.has_compression))
 
 
-def rewritten(source: str | bytes | memoryview, config: LiteConfig, layout: str | None = None) -> list[Any]:
+def rewritten(
+    source: str | bytes | memoryview,
+    config: LiteConfig,
+    layout: str | None = None,
+    shapes: Mapping[str, tuple[int, ...]] = MappingProxyType({}),
+) -> list[Any]:
     """The model of a source as a plain file of the second generation, in chunks.
 
     Parameters
@@ -119,19 +125,39 @@ def rewritten(source: str | bytes | memoryview, config: LiteConfig, layout: str 
     layout
         With None the operators are written as they are. With a name of ``transform.LAYOUTS`` convolutions are fused and
         work in that layout.
+    shapes
+        For an ONNX model, shapes that inputs get in the file; the others have those of the model.
     """
     with late_import():
-        from megengine_lite._core.formats.load import load_record
+        from megengine_lite._core.formats.load import holds_onnx, load_record
         from megengine_lite._core.formats.mge.build import build_model
         from megengine_lite._core.formats.mge.to_record import to_record
         from megengine_lite._core.formats.mge.writer_v2 import write_v2
 
-    record, _, information, what = load_record(source, decrypt=config.bare_model_cryption_name or None)
+    decrypt = config.bare_model_cryption_name or None
+    if holds_onnx(source, decrypt=decrypt):
+        return _written_from_onnx(source, decrypt, layout, shapes)
+    record, _, information, what = load_record(source, decrypt=decrypt)
     compressed = bool(config.has_compression or (information is not None and information.has_compression))
     if layout is not None or compressed:
         model = build_model(record, what=what, compressed=compressed)
         record = to_record(model.graph, record) if layout is None else transformed(model, record, layout)
     return write_v2(record)
+
+
+def _written_from_onnx(
+    source: str | bytes | memoryview, decrypt: str | None, layout: str | None, shapes: Mapping[str, tuple[int, ...]]
+) -> list[Any]:
+    """An ONNX model as a plain file of the second generation."""
+    from megengine_lite._core.compile.transform import transform
+    from megengine_lite._core.compile.transform.for_original import for_original
+    from megengine_lite._core.formats.load import load_model
+    from megengine_lite._core.formats.mge.to_record import new_record
+    from megengine_lite._core.formats.mge.writer_v2 import write_v2
+
+    model = load_model(source, decrypt=decrypt)
+    graph = for_original(model.graph, source if isinstance(source, str) else "model", shapes)
+    return write_v2(new_record(graph if layout is None else transform(graph, layout)))
 
 
 def transformed(model: LoadedModel, record: ModelRecord, layout: str) -> ModelRecord:

@@ -2,6 +2,9 @@
 
 If the name OUT ends in .onnx, it is written as ONNX.
 
+An ONNX model is written as a file of MegEngine's if its operators have counterparts there; else all those that have
+none are listed. The sizes of its inputs are fixed in the file.
+
 An ONNX file is verified before it is written: checked by the package onnx, and run in ONNX Runtime on random inputs,
 whose outputs are compared with those that are computed here. What is not installed is left out, and said.
 """
@@ -13,11 +16,11 @@ from typing import Any
 
 from megengine_lite._cli import keys, progress
 from megengine_lite._cli.display import shape_text
-from megengine_lite._cli.flags import natural
+from megengine_lite._cli.flags import given_shapes, natural
 from megengine_lite._cli.gflags import UsageError, add_switch
 from megengine_lite._cli.model_files import show_written, write_file
 
-USAGE = "MODEL OUT [--layout LAYOUT] [--opset N] [--static] [--decrypt METHOD] [--key KEY]"
+USAGE = "MODEL OUT [--layout LAYOUT] [--shape NAME=SHAPE] [--opset N] [--static] [--decrypt METHOD] [--key KEY]"
 
 _ONNX = ".onnx"
 
@@ -34,6 +37,13 @@ def add(parser: ArgumentParser) -> None:
         choices=list(LAYOUTS),
         help="fuse convolutions with what follows them, and let them work in this layout of images "
         "(without it, operators are written as they are)",
+    )
+    parser.add_argument(
+        "--shape",
+        action="append",
+        default=[],
+        metavar="NAME=NxCxHxW",
+        help="from an ONNX model: the shape of an input, which is fixed in the file; 1 for what the model leaves open",
     )
     group = parser.add_argument_group("ONNX")
     group.add_argument(
@@ -62,13 +72,27 @@ def execute(args: Namespace) -> dict[str, Any]:
     if is_onnx:
         return _export(args, config)
     with progress.waiting("rewriting"):
-        chunks = rewritten(to_source(args.model), config, args.layout)
+        chunks = rewritten(to_source(args.model), config, args.layout, _shapes(args))
     return {"written": {args.out: write_file(args.out, chunks, args.model)}}
+
+
+def _shapes(args: Namespace) -> dict[str, tuple[int, ...]]:
+    """The shapes that are given to inputs of an ONNX model."""
+    from megengine_lite._core.formats.load import load_model
+
+    if not args.shape:
+        return {}
+    model = load_model(args.model, decrypt=args.decrypt or None)
+    if model.container != "onnx":
+        raise UsageError("--shape is for ONNX models; those of MegEngine's keep their shapes")
+    return given_shapes(args.shape, model.input_names)
 
 
 def _check_flags(args: Namespace, is_onnx: bool) -> None:
     if is_onnx and args.layout:
         raise UsageError("--layout is for files of MegEngine's; ONNX models have the layout NCHW")
+    if is_onnx and args.shape:
+        raise UsageError("--shape is for files of MegEngine's that are made of ONNX models")
     given = [f for f in ("opset", "static", "custom_domain", "no_verify") if getattr(args, f)]
     if given and not is_onnx:
         raise UsageError(f"--{given[0].replace('_', '-')} is for ONNX models; name the file OUT.onnx")

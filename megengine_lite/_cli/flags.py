@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import os
+from collections.abc import Sequence
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from megengine_lite._cli.gflags import UsageError, add_switch
 from megengine_lite._cli.keys import add_decryption_flags, use_key
 from megengine_lite._core.cpu.isa import instruction_sets
 from megengine_lite._core.system.files import read_file
-from megengine_lite.errors import LiteError, ModelFormatError
+from megengine_lite.errors import LiteError, LiteValueError, ModelFormatError
 
 if TYPE_CHECKING:
     from megengine_lite import LiteConfig, LiteNetwork, LiteOptions
@@ -138,6 +139,17 @@ def positive(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError(f"{value} is not positive")
     return value
+
+
+def given_shapes(texts: Sequence[str], names: Sequence[str]) -> dict[str, tuple[int, ...]]:
+    """The shapes that flags give to inputs with these names."""
+    shapes = {}
+    for text in texts:
+        name, _, dims = text.rpartition("=")
+        if name not in names or not dims.replace("x", "").isdigit():
+            raise LiteValueError(f"--shape takes NAME=NxCxHxW with one of the inputs {', '.join(names)}, not {text!r}")
+        shapes[name] = tuple(int(d) for d in dims.split("x"))
+    return shapes
 
 
 def natural(text: str) -> int:

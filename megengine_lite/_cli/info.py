@@ -15,7 +15,7 @@ import numpy as np
 
 from megengine_lite._cli import display, flags, keys
 from megengine_lite._cli.gflags import add_switch
-from megengine_lite.errors import LiteError, LiteValueError, UnsupportedOperatorError
+from megengine_lite.errors import LiteError, UnsupportedOperatorError
 
 if TYPE_CHECKING:
     from megengine_lite._core.compile.infer import Stage
@@ -92,7 +92,7 @@ def execute(args: Namespace) -> dict[str, Any]:
     except UnsupportedOperatorError as error:  # a file of the first generation: nothing behind it can be told
         return {**result, "failed": True, "problem": str(error)}
     result["container"] = _container(model)
-    shapes = _given_shapes(args, model)
+    shapes = flags.given_shapes(args.shape, model.input_names)
     graph = model.graph
     unsupported = _unsupported(graph)
     problem: str | None = None
@@ -132,17 +132,6 @@ def _container(model: LoadedModel) -> dict[str, Any]:
     if model.metadata is not None:
         container["user_info_bytes"] = len(model.metadata.user_info)
     return container
-
-
-def _given_shapes(args: Namespace, model: LoadedModel) -> dict[str, tuple[int, ...]]:
-    shapes = {}
-    for text in args.shape:
-        name, _, dims = text.rpartition("=")
-        if name not in model.input_names or not dims.replace("x", "").isdigit():
-            names = ", ".join(model.input_names)
-            raise LiteValueError(f"--shape takes NAME=NxCxHxW with one of the inputs {names}, not {text!r}")
-        shapes[name] = tuple(int(d) for d in dims.split("x"))
-    return shapes
 
 
 def _inputs(model: LoadedModel) -> list[tuple[str, Var]]:

@@ -82,9 +82,15 @@ def load_record(
     buffer, package, information, what = _open(source, decrypt=decrypt, copy=copy)
     if is_onnx(buffer, what):
         raise UnsupportedOperatorError(
-            f"{what}: an ONNX model. It is run as it is; writing it as a file of MegEngine's is not possible yet"
+            f"{what}: an ONNX model, which has no record of MegEngine's; megengine-lite convert writes it as one"
         )
     return next(read_models(_checked(buffer, what), what)), package, information, what
+
+
+def holds_onnx(source: Source, *, decrypt: Decryption | None = None) -> bool:
+    """Whether a file, also an encrypted or packed one, is an ONNX model."""
+    buffer, _, _, what = _open(source, decrypt=decrypt, copy=False)
+    return is_onnx(buffer, what)
 
 
 def load_test_cases(source: Source) -> list[dict[str, np.ndarray]]:

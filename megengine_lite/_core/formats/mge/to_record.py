@@ -8,6 +8,7 @@ from megengine_lite._core.formats.mge.records import ModelRecord, OperatorRecord
 from megengine_lite._core.formats.stored_values import FileConstant, TensorRecord, bytes_of
 from megengine_lite._core.ir.dtype import DTypeCode
 from megengine_lite._core.ir.graph import NOT_NUMBERED, AnyNode, AnyVar, Constant, ModelGraph, Var
+from megengine_lite._core.ir.params import Host2DeviceCopy
 from megengine_lite._core.operators.sources import CONSTANTS, INPUT
 
 # What holds new constants. Only the first kind can say where a tensor is cut or how it is shaped.
@@ -25,6 +26,18 @@ def to_record(graph: ModelGraph, source: ModelRecord) -> ModelRecord:
         The model's own record: inputs, metadata, and how its constants were kept.
     """
     return _Recorder(graph, source).record()
+
+
+def new_record(graph: ModelGraph) -> ModelRecord:
+    """The record of a graph that no file of this format has been read for."""
+    source = ModelRecord("v2", 0)
+    for v in graph.inputs:
+        tensor = TensorRecord(v.name, v.shape, v.dtype, None)
+        params = Host2DeviceCopy()
+        source.operators.append(
+            OperatorRecord(INPUT, INPUT, "", params, params.code, (), (v.id,), [v.name], None, [tensor], ())
+        )
+    return to_record(graph, source)
 
 
 class _Recorder:

@@ -1,0 +1,132 @@
+"""Rewrites the graph of another format with what files of MegEngine's can say.
+
+The sizes of the inputs are fixed to those of the graph: what is computed from shapes becomes constants, since ONNX
+computes it in 64 bits, which the files do not have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from megengine_lite._core.compile.expand import expanded
+from megengine_lite._core.compile.infer import NeedsExpansion, NeedsRounds, NeedsValue, Stage, infer_stage
+from megengine_lite._core.ir import params
+from megengine_lite._core.ir.dtype import INT32, DType, DTypeCode
+from megengine_lite._core.ir.graph import (
+    NOT_NUMBERED,
+    AnyNode,
+    AnyVar,
+    Constant,
+    ConstantPool,
+    ModelGraph,
+    TensorSpec,
+    Var,
+)
+from megengine_lite._core.ir.params import ElemwiseMode, IndexDescMaskItem
+from megengine_lite._core.operators.base import operator_of
+from megengine_lite.errors import UnsupportedOperatorError, brief, listed
+
+_IN_FILES = {
+    ElemwiseMode.NAN_RELU: ElemwiseMode.RELU,
+    ElemwiseMode.NAN_MAX: ElemwiseMode.MAX,
+    ElemwiseMode.NAN_MIN: ElemwiseMode.MIN,
+    ElemwiseMode.NAN_SIGN: ElemwiseMode.SIGN,
+}
+"""Modes that differ for NaN only, and those that files have in their place."""
+_LAST = max(code for code in DTypeCode if code < DTypeCode.INT64)
+
+
+def for_original(source: ModelGraph, what: str, shapes: Mapping[str, tuple[int, ...]]) -> ModelGraph:
+    """A graph that computes the same for inputs of certain sizes, with operators that files have.
+
+    Inputs without a name in ``shapes`` have their sizes in the graph.
+
+    Raises
+    ------
+    UnsupportedOperatorError
+        Some nodes have no counterpart; all of them are listed.
+    """
+    known: dict[AnyVar, TensorSpec] = {v: TensorSpec(shapes.get(v.name, v.shape), v.dtype) for v in source.inputs}
+    stage = _whole_stage(source, known, what)
+    missing: dict[str, None] = {}
+    nodes: list[AnyNode] = []
+    for node in stage.graph.nodes:
+        reason = _reason(node)
+        if reason:
+            missing[f"{node.op} {brief(node.name)} ({reason})"] = None
+        nodes.append(_with_limits(node) if node.op == "Subtensor" else _written(node))
+    if missing:
+        raise UnsupportedOperatorError(
+            f"{what}: files of MegEngine's have no counterpart of these nodes: {listed(missing)}"
+        )
+    made = {original: copy for copy, original in stage.original.items()}
+    inputs = [made.get(v, Var(v.id, v.name, known[v])) for v in source.inputs]
+    outputs = [made.get(v, v) for v in source.outputs]
+    return ModelGraph(nodes, [v for v in inputs if isinstance(v, Var)], outputs, list(source.output_names))
+
+
+def _whole_stage(source: ModelGraph, known: Mapping[AnyVar, TensorSpec], what: str) -> Stage:
+    """The graph with all shapes known, and what follows from them constant."""
+    graph = source
+    while True:
+        try:
+            stage = infer_stage(graph, 0, known, ConstantPool())
+        except NeedsExpansion as need:
+            graph = expanded(graph, 0, need.specs)
+            continue
+        except (NeedsRounds, NeedsValue):
+            end = 0
+        else:
+            end = stage.next_node
+            if end == len(graph.nodes):
+                return stage
+        node = graph.nodes[end]
+        raise UnsupportedOperatorError(
+            f"{what}: files of MegEngine's cannot have what depends on data from {node.op} {brief(node.name)} on"
+        )
+
+
+def _reason(node: AnyNode) -> str:
+    """Why a node cannot be written; empty if it can."""
+    if operator_of(node.op).in_files is None:
+        return "there is no such operator"
+    for var in (*node.inputs, *node.outputs):
+        dtype: DType | None = None if var.spec is None else var.spec.dtype
+        if dtype is not None and dtype.code > _LAST:
+            return f"there are no elements of {dtype}"
+    return ""
+
+
+def _with_limits(node: AnyNode) -> AnyNode:
+    """A slice whose limits lie inside of the data, as the original asks for; those of ONNX may be anywhere."""
+    data = node.inputs[0].spec
+    numbers = iter(node.inputs[1:])
+    items, inputs = [], [node.inputs[0]]
+    for item in node.params.items:
+        given = [next(numbers) if flag else None for flag in (item.begin, item.end, item.step, item.idx)]
+        known = [None if v is None or v.const is None else int(v.const.array.reshape(-1)[0]) for v in given]
+        limits = zip(given[:3], known, strict=False)
+        if item.idx or not isinstance(data, TensorSpec) or any(v is not None and n is None for v, n in limits):
+            items.append(item)
+            inputs += [v for v in given if v is not None]
+            continue
+        begin, end, step = slice(*known[:3]).indices(data.shape[item.axis])
+        has_end = end >= 0  # a step back to the first element has no end
+        items.append(IndexDescMaskItem(item.axis, True, has_end, True, False))
+        inputs += [_number(n) for n, flag in ((begin, True), (end, has_end), (step, True)) if flag]
+    return AnyNode(node.op, node.params.replace(items=tuple(items)), inputs, node.outputs, node.name)
+
+
+def _number(n: int) -> Var:
+    array = np.array([n], np.int32)
+    return Var(NOT_NUMBERED, "", TensorSpec(array.shape, INT32), Constant(array, object()))
+
+
+def _written(node: AnyNode) -> AnyNode:
+    """A node with the parameters that files have."""
+    p = node.params
+    if isinstance(p, params.Elemwise) and p.mode in _IN_FILES:
+        p = params.Elemwise(mode=_IN_FILES[ElemwiseMode(p.mode)])
+    return AnyNode(node.op, p, node.inputs, node.outputs, node.name, node.output_dtype, node.payload)

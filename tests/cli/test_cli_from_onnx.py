@@ -1,0 +1,110 @@
+"""The command convert from ONNX to a file of MegEngine's."""
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper
+from support.onnx_models import load, make, run
+
+from megengine_lite._core.formats.load import load_model
+from megengine_lite.cli import main
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+F, I64 = TensorProto.FLOAT, TensorProto.INT64
+RNG = np.random.default_rng(3)
+
+
+def node(op, inputs, outputs, name="", **attributes):
+    return helper.make_node(op, inputs.split(" "), outputs.split(" "), name, **attributes)
+
+
+def written(tmp_path, model, *flags):
+    """The file that the command makes."""
+    source, out = tmp_path / "model.onnx", tmp_path / "model.mge"
+    source.write_bytes(model.SerializeToString())
+    assert main(["convert", str(source), str(out), *flags]) == 0
+    return out
+
+
+def network():
+    """A classifier whose rows are as many as images: shapes are computed in it."""
+    weights = {
+        "w": RNG.standard_normal((4, 3, 3, 3)).astype(np.float32),
+        "v": RNG.standard_normal((5, 4)).astype(np.float32),
+        "bias": RNG.standard_normal(5).astype(np.float32),
+        "rest": np.array([-1]),
+        "zero": np.array([0]),
+        "far": np.array([2**40]),
+        "one": np.array([1]),
+    }
+    nodes = [
+        node("Conv", "x w", "a", pads=[1, 1, 1, 1], strides=[2, 2]),
+        node("Relu", "a", "b"),
+        node("Slice", "b one far one", "c"),
+        node("GlobalAveragePool", "c", "d"),
+        node("Shape", "d", "shape", start=0, end=1),
+        node("Concat", "shape rest", "target", axis=0),
+        node("Reshape", "d target", "e"),
+        node("Slice", "e rest far zero", "last"),
+        node("Gemm", "e v bias", "f", transB=1),
+        node("Softmax", "f", "y", axis=1),
+    ]
+    nodes[2].input[:] = ["b", "zero", "far", "one"]
+    return make(nodes, [("x", F, ["n", 3, "h", "w"])], [("y", F, None), ("last", F, None)], weights)
+
+
+@pytest.mark.parametrize("flags", [(), ("--layout", "nchw44")])
+def test_a_written_network_computes_the_same(tmp_path, flags):
+    model = network()
+    out = written(tmp_path, model, "--shape", "x=2x3x8x6", *flags)
+    graph = load_model(out).graph
+    assert [v.shape for v in graph.inputs] == [(2, 3, 8, 6)]
+    x = RNG.standard_normal((2, 3, 8, 6)).astype(np.float32)
+    ours = load(str(out))
+    assert ours.get_all_output_name() == ["y", "last"]
+    for a, b in zip(run(ours, x=x), run(load(model), x=x), strict=True):
+        assert a.shape == b.shape
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+def test_what_is_written_has_nothing_that_files_do_not_have(tmp_path):
+    graph = load_model(written(tmp_path, network(), "--shape", "x=2x3x8x6")).graph
+    assert not {n.op for n in graph.nodes} & {"GetVarShape", "TargetShape", "OnnxElemwise"}
+    limits = [v.const.array.item() for n in graph.nodes if n.op == "Subtensor" for v in n.inputs[1:]]
+    assert limits and max(limits) <= 8  # the original refuses limits outside of the data
+    modes = [n.params.mode.name for n in graph.nodes if n.op == "Elemwise"]
+    assert "RELU" in modes and not any(m.startswith("NAN") for m in modes)
+
+
+def test_slices_backwards(tmp_path):
+    numbers = {"b": np.array([-1]), "e": np.array([-(2**31)]), "a": np.array([1]), "s": np.array([-2])}
+    model = make([node("Slice", "x b e a s", "y")], [("x", F, [2, 5])], [("y", F, None)], numbers)
+    x = np.arange(10, dtype=np.float32).reshape(2, 5)
+    np.testing.assert_array_equal(run(load(str(written(tmp_path, model))), x=x)[0], x[:, ::-2])
+
+
+def test_all_nodes_without_counterpart_are_listed(tmp_path, error_of):
+    nodes = [node("Round", "x", "a", "rounds"), node("Det", "a", "b", "determines"), node("Erf", "b", "y", "fine")]
+    (tmp_path / "model.onnx").write_bytes(make(nodes, [("x", F, [2, 2])], [("y", F, [])]).SerializeToString())
+    error = error_of("convert", tmp_path / "model.onnx", tmp_path / "out.mge")
+    assert "OnnxElemwise 'rounds' (there is no such operator)" in error
+    assert "Det 'determines' (there is no such operator)" in error
+    assert "fine" not in error
+    assert not (tmp_path / "out.mge").exists()
+
+
+def test_what_depends_on_data_is_refused(tmp_path, error_of):
+    nodes = [node("NonZero", "x", "a"), node("Transpose", "a", "y", "turned")]
+    (tmp_path / "model.onnx").write_bytes(make(nodes, [("x", F, [3])], [("y", I64, None)]).SerializeToString())
+    error = error_of("convert", tmp_path / "model.onnx", tmp_path / "out.mge")
+    assert "cannot have what depends on data from Dimshuffle 'turned' on" in error
+
+
+def test_shapes_are_for_onnx_models(tmp_path, error_of, capsys):
+    out = written(tmp_path, network(), "--shape", "x=1x3x4x4")
+    capsys.readouterr()
+    assert "--shape is for ONNX models" in error_of(
+        "convert", out, tmp_path / "b.mge", "--shape", "x=1x3x4x4", status=2
+    )
+    source = tmp_path / "model.onnx"
+    assert "--shape is for files" in error_of("convert", source, tmp_path / "b.onnx", "--shape", "x=1x3x4x4", status=2)
+    assert "one of the inputs x" in error_of("convert", source, tmp_path / "b.mge", "--shape", "z=1x3x4x4")
