@@ -22,6 +22,7 @@ from megengine_lite._core.formats.onnx.operators import (  # noqa: F401  # they 
     normalization,
     pooling,
     quantization,
+    random,
     recurrent,
     reductions,
     sampling,
