@@ -31,7 +31,7 @@ def _numbers(x: np.ndarray, dtype: DType) -> np.ndarray:
 
 
 @dataclass(frozen=True, slots=True)
-class Grid:
+class GridSampling:
     """How images are sampled at the points of a grid.
 
     Attributes
@@ -76,7 +76,7 @@ class GridSample(Operator):
     def compute(
         self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
-        p: Grid = node.params
+        p: GridSampling = node.params
         images, dtype = _numbers(ins[0], in_specs[0].dtype), in_specs[0].dtype
         grids = _numbers(ins[1], in_specs[1].dtype)
         out = np.empty(out_specs[0].shape, images.dtype)
@@ -96,7 +96,7 @@ class GridSample(Operator):
         return picked.astype(image.dtype, copy=False)
 
     @staticmethod
-    def _taps(p: Grid, at: np.ndarray, length: int) -> list[tuple[np.ndarray, np.ndarray | None]]:
+    def _taps(p: GridSampling, at: np.ndarray, length: int) -> list[tuple[np.ndarray, np.ndarray | None]]:
         """Pixels of one axis, -1 outside, and their weights; None for 1."""
         x = (at + 1) / 2 * (length - 1) if p.align_corners else ((at + 1) * length - 1) / 2
         if p.mode == "nearest":

@@ -20,7 +20,7 @@ from megengine_lite._core.formats.onnx.operators.images import one_of
 from megengine_lite._core.formats.onnx.operators.table import Call, NotConverted, converts
 from megengine_lite._core.ir import params
 from megengine_lite._core.ir.params import ConvolutionFormat, ConvolutionSparse, ElemwiseMode, InterpolationMode
-from megengine_lite._core.operators.onnx_sampling import Corners, Grid, NamedAxes, Regions
+from megengine_lite._core.operators.onnx_sampling import Corners, GridSampling, NamedAxes, Regions
 
 _M = ElemwiseMode
 _MODES = {"bilinear": "linear", "bicubic": "cubic", "nearest": "nearest", "linear": "linear", "cubic": "cubic"}
@@ -35,14 +35,14 @@ def _grid_sample(call: Call) -> Value:
         raise NotConverted(f"images of {x.rank} and a grid of {grid.rank} dimensions do not fit together")
     default = "bilinear" if call.version < 20 else "linear"
     mode = _MODES[one_of(call, "mode", default, tuple(_MODES))]
-    p = Grid(mode, one_of(call, "padding_mode", "zeros", _PADDINGS), bool(call.integer("align_corners", 0)))
+    p = GridSampling(mode, one_of(call, "padding_mode", "zeros", _PADDINGS), bool(call.integer("align_corners", 0)))
     if x.rank == 4 and x.is_float32 and grid.is_float32 and mode != "cubic":
         return _by_remap(b, x, grid, p)
     check_kind(x.kind, "iufb" if mode == "nearest" else "f")
     return b.node("GridSample", p, [b.exact(x), b.exact(grid)], x.kind, x.rank)
 
 
-def _by_remap(b: GraphBuilder, x: Value, grid: Value, p: Grid) -> Value:
+def _by_remap(b: GraphBuilder, x: Value, grid: Value, p: GridSampling) -> Value:
     """Sampling by the kernels, which take positions in pixels."""
     width_height = b.joined([b.dimension(x, 3), b.dimension(x, 2)], 0)
     size = b.retyped(width_height, ElementType.FLOAT)
