@@ -77,6 +77,8 @@ class SessionConfig:
         Whether fast-run may measure at all; else the cache and the heuristic decide.
     algo
         How algorithms are chosen.
+    explain
+        Plans remember their nodes, for reports, and can show the result of each.
     measured
         Measurements that came with the model. They take precedence over those of the process and are used for this
         model only.
@@ -90,5 +92,6 @@ class SessionConfig:
     sanity_check: bool = False
     profile_on_shape_change: bool = True
     measure: bool = True
+    explain: bool = False
     algo: AlgoPolicy = field(default_factory=AlgoPolicy)
     measured: Measurements | None = None

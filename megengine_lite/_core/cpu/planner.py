@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from time import perf_counter_ns
 from typing import TYPE_CHECKING
 
@@ -42,7 +43,9 @@ from megengine_lite.errors import LiteError, LiteIndexError
 from megengine_lite.log import logger
 
 if TYPE_CHECKING:
+    from megengine_lite._core.cpu.explanation import Explanation
     from megengine_lite._core.cpu.program import Record
+    from megengine_lite._core.device.planned_graph import NodeResult
 
 # Estimated bytes that a Python step needs for each element of its inputs and outputs: a few arrays of doubles.
 HOST_BYTES = 32
@@ -112,6 +115,7 @@ class HostPlan(Plan):
             raise LiteError(f"the model cannot be planned for inputs of these shapes: {error}") from error
         self._results = results_of_steps(ctx) if debug.level() >= debug.VALUES else None
         self._described: list[str] = []
+        self._explanation: Explanation | None = None
         self._single = len(self.segments) == 1 and self._results is None
         self._count = len(native)
 
@@ -126,7 +130,7 @@ class HostPlan(Plan):
         if self._single:
             self.program.run(0, self._count)
         elif self._results is not None:
-            self._run_watched(self._results)
+            self._print_results(self._results)
         else:
             for segment in self.segments:
                 if segment.begin < segment.end:
@@ -141,8 +145,8 @@ class HostPlan(Plan):
         assert isinstance(arena, HostArena)
         self.program.set_base(ARENA_BASE, arena.reserve(self.arena_bytes))
 
-    def _run_watched(self, results: list[list[Tensor]]) -> None:
-        """Runs step by step, and prints statistics of what each computes."""
+    def _run_one_by_one(self) -> Iterator[int]:
+        """Runs step by step; gives the position of each when it is done."""
         native = 0
         for k, step in enumerate(self.steps):
             if isinstance(step, HostStep):
@@ -150,7 +154,30 @@ class HostPlan(Plan):
             else:
                 self.program.run(native, native + 1)
                 native += 1
-            about = step_time(step)
+            yield k
+
+    def run_watched(self, arena: Arena, watch: Callable[[NodeResult], None]) -> None:
+        explanation = self._explanation
+        if explanation is None:
+            self.run(arena)
+            return
+        from megengine_lite._core.device.planned_graph import NodeResult
+
+        self._take(arena)
+        nodes = iter(zip(explanation.graph.nodes, explanation.results, strict=True))
+        waiting = next(nodes, None)
+        for done in chain((0,), (k + 1 for k in self._run_one_by_one())):
+            while waiting is not None and waiting[0].end <= done:
+                node, results = waiting
+                for variable, tensor in results:
+                    watch(NodeResult(node.origin.op, variable, self._numbers(tensor)))
+                waiting = next(nodes, None)
+        self._check_faults()
+
+    def _print_results(self, results: list[list[Tensor]]) -> None:
+        """Runs step by step, and prints statistics of what each computes."""
+        for k in self._run_one_by_one():
+            about = step_time(self.steps[k])
             for tensor in results[k]:
                 debug.say(
                     f"step {k}: {about.origin.op} {about.origin.name!r} by {about.kernel} made "
@@ -198,6 +225,7 @@ class HostPlan(Plan):
                 for p in self.pieces
                 if p.kind == MemoryPiece.ARENA and p.first is not None
             ],
+            None if self._explanation is None else self._explanation.graph,
         )
 
     def forget_run(self) -> None:
@@ -275,6 +303,7 @@ def build_plan(stage: Stage, kernels: KernelSet, pool: ConstantPool, config: Ses
         ctx.add_input(var, Tensor(var.spec, Ref(piece)))
         inputs.append(Slot(stage.original[var], var.spec, piece.base))
     readers = _announce_readers(graph)
+    ends = []  # how many steps there are after each node
     for node in graph.nodes:
         if isinstance(node, Node):
             if REGISTRY[node.op].makes_non_negative(node, ctx.is_non_negative):
@@ -282,11 +311,13 @@ def build_plan(stage: Stage, kernels: KernelSet, pool: ConstantPool, config: Ses
             if all(v.spec.size == 0 for v in node.outputs):
                 for v in node.outputs:
                     ctx.new_plain(v)
+                ends.append(len(ctx.steps))
                 continue
         empty = any(v.spec.size == 0 for v in node.inputs)
         if empty or not isinstance(node, Node) or not checked(node, ctx.lower, node):
             ctx.host(node)
         readers.pop(node, None)
+        ends.append(len(ctx.steps))
     outputs: list[Slot] = []
     dynamic: dict[AnyVar, AnyVar] = {}
     for original, output in zip(wanted, graph.outputs, strict=True):
@@ -299,6 +330,10 @@ def build_plan(stage: Stage, kernels: KernelSet, pool: ConstantPool, config: Ses
     if logger.isEnabledFor(logging.DEBUG):
         _log_steps(ctx.steps)
     plan = HostPlan(stage, ctx, inputs, outputs, dynamic, config.threads)
+    if config.explain:
+        from megengine_lite._core.cpu.explanation import explain
+
+        plan._explanation = explain(ctx, ends, [v.id for v in wanted], [slot.var.id for slot in inputs])
     if debug.level() >= debug.PLANS:
         seconds = (perf_counter_ns() - start) * 1e-9
         named = [(slot.var.name, slot.spec.shape) for slot in inputs]

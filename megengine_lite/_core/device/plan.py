@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,6 +15,9 @@ from megengine_lite._core.ir.dtype import DType
 from megengine_lite._core.ir.graph import AnyVar, DynamicNode, Node, Spec, TensorSpec
 from megengine_lite._core.system.device_errors import errors_of
 from megengine_lite._core.system.memory import Storage
+
+if TYPE_CHECKING:
+    from megengine_lite._core.device.planned_graph import NodeResult, PlannedGraph
 
 # ---- values ----------------------------------------------------------------------------------------------------------
 
@@ -111,6 +114,8 @@ class PlanReport:
         Working memory that the plan keeps.
     arena_bytes, pieces
         The size of the arena that it needs, and what lies there.
+    graph
+        What it runs, if the configuration asks for explanations and the device gives them.
     """
 
     steps: list[StepTime]
@@ -118,6 +123,7 @@ class PlanReport:
     scratch_bytes: int = 0
     arena_bytes: int = 0
     pieces: list[ArenaPiece] = field(default_factory=list)
+    graph: PlannedGraph | None = None
 
 
 def _describe_step(step: StepTime) -> str:
@@ -214,6 +220,13 @@ class Plan(ABC):
     @abstractmethod
     def run_timed(self, arena: Arena) -> list[StepTime]:
         """Like :meth:`run`; returns the steps with their times."""
+
+    def run_watched(self, arena: Arena, watch: Callable[[NodeResult], None]) -> None:
+        """Like :meth:`run`; shows the results of nodes when they are there, if the configuration asks for explanations.
+
+        A device that cannot show them only runs.
+        """
+        self.run(arena)
 
     @abstractmethod
     def report(self) -> PlanReport:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import zlib
-from collections.abc import Iterator, Set
+from collections.abc import Callable, Iterator, Set
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -28,6 +28,7 @@ from megengine_lite._core.system.memory import Storage
 from megengine_lite.errors import LiteError, LiteIndexError, ShapeError
 
 if TYPE_CHECKING:
+    from megengine_lite._core.device.planned_graph import NodeResult
     from megengine_lite._core.formats.loaded_model import LoadedModel
 
 
@@ -97,6 +98,7 @@ class Session:
         self._user_outputs: dict[AnyVar, tuple[Storage, int, int]] = {}  # storage, bytes, offset
         self._results: dict[AnyVar, RunValue] = {}
         self._times: list[StepTime] | None = None  # filled by a profiled run
+        self._watch: Callable[[NodeResult], None] | None = None  # sees the results of nodes
         self._fast: _Bound | None = None  # the only plan of the last run
 
     # ---- inputs and outputs -------------------------------------------------------------------------------------
@@ -259,6 +261,15 @@ class Session:
         finally:
             self._times = None
 
+    def run_watched(self, watch: Callable[[NodeResult], None]) -> None:
+        """Like :meth:`run`; shows each result of a node. The configuration must ask for explanations."""
+        self._fast = None
+        self._watch = watch
+        try:
+            self.run()
+        finally:
+            self._watch = None
+
     def renew_outputs(self) -> None:
         """Leaves the memory of the last run's outputs to those who refer to it; the next run uses other memory."""
         self._fast = None  # which does not bind outputs
@@ -374,7 +385,9 @@ class Session:
             made[slot.var] = RunValue(slot.spec, storage, offset)
         check = self.config.sanity_check and not plan.has_run
         before = [_checksum(values[s.var]) for s in plan.inputs] if check else []
-        if self._times is None:
+        if self._watch is not None:
+            plan.run_watched(self.arena, self._watch)
+        elif self._times is None:
             plan.run(self.arena)
         else:
             self._times += plan.run_timed(self.arena)
