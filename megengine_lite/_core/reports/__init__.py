@@ -12,6 +12,7 @@
 * ``profile`` - the time of every step
 * ``trace`` - the values of all variables; ``io_dump`` writes them to files
 * ``memory_map`` - where a plan puts its tensors
+* ``model_facts`` - what can be said of a model without running it
 
 ``_api/diagnostics`` asks for these reports and writes the files.
 """

@@ -1,0 +1,135 @@
+"""What can be said of a model without running it: operators, shapes, parameters, work, and what cannot run."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from megengine_lite._core.compile.expand import all_nodes
+from megengine_lite._core.compile.infer import NeedsExpansion, NeedsRounds, NeedsValue, Stage, infer_stage
+from megengine_lite._core.ir.graph import AnyVar, ConstantPool, ModelGraph, Node, Spec, TensorSpec, Var
+from megengine_lite._core.operators import REGISTRY
+from megengine_lite.errors import LiteError
+
+if TYPE_CHECKING:
+    from megengine_lite._core.formats.loaded_model import LoadedModel
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+def first_stage(model: LoadedModel, shapes: Shapes) -> Stage:
+    """Everything that is known about the graph with inputs of these shapes, without running it."""
+    known: dict[AnyVar, TensorSpec] = {}
+    for var in model.graph.inputs:
+        default = model.default_inputs.get(var.name)
+        value = default.array if default is not None and var.name not in shapes else None
+        known[var] = TensorSpec(shapes.get(var.name, var.shape), var.dtype, value)
+    while True:
+        try:
+            return infer_stage(model.graph, 0, known, ConstantPool())
+        except (NeedsExpansion, NeedsRounds):
+            return infer_stage(ModelGraph([], model.graph.inputs, [], []), 0, known, ConstantPool())
+        except NeedsValue as need:
+            spec = known[need.var]
+            # The value of the input is not known here; zeros are as good as any others.
+            known[need.var] = TensorSpec(spec.shape, spec.dtype, np.zeros(spec.shape, spec.dtype.storage))
+
+
+def model_facts(model: LoadedModel, shapes: Shapes) -> dict[str, Any]:
+    """Counts, sizes and shapes of a model whose inputs have these shapes, as plain types.
+
+    Inputs that are not named have the shapes of the file. ``unsupported`` lists the operators that cannot run,
+    ``problem`` says why the shapes do not fit; it is None if they do.
+    """
+    graph = model.graph
+    unsupported = unsupported_operators(graph)
+    problem: str | None = None
+    stage = None
+    try:
+        stage = first_stage(model, shapes) if not unsupported else None
+    except LiteError as error:
+        problem = str(error)
+    specs = known_specs(stage) if stage is not None else {}
+    work, layers = _layers(graph, stage)
+    constants = {id(v.const): v.const for n in all_nodes(graph) for v in n.inputs if v.const is not None}
+    arrays = [c.array for c in constants.values()]
+    return {
+        "container": _container(model),
+        "inputs": [_tensor(n, v, specs.get(v, v.spec)) for n, v in _inputs(model)],
+        "outputs": [_tensor(n, v, specs.get(v)) for n, v in zip(graph.output_names, graph.outputs, strict=True)],
+        "operators": dict(Counter(n.op for n in all_nodes(graph)).most_common()),
+        "multiply_adds": dict(work.most_common()),
+        "multiply_adds_total": sum(work.values()),
+        "complete": stage is not None and stage.next_node == len(graph.nodes),
+        "parameters": sum(a.size for a in arrays),
+        "parameter_bytes": sum(a.nbytes for a in arrays),
+        "unsupported": unsupported,
+        "problem": problem,
+        "layers": layers,
+    }
+
+
+def _container(model: LoadedModel) -> dict[str, Any]:
+    container: dict[str, Any] = {"format": model.container, "release": model.version}
+    if model.package is not None:
+        container["package"] = {
+            "name": model.package.name,
+            "model_encryption": model.package.model_cryption,
+            "information_encryption": model.package.information_cryption,
+            "has_cache": model.package.algorithm_cache is not None,
+        }
+    if model.metadata is not None:
+        container["user_info_bytes"] = len(model.metadata.user_info)
+    return container
+
+
+def _inputs(model: LoadedModel) -> list[tuple[str, Var]]:
+    by_name = {v.name: v for v in model.graph.inputs}
+    return [(name, by_name[name]) for name in model.input_names]
+
+
+def unsupported_operators(graph: ModelGraph) -> list[dict[str, str]]:
+    """The operators that nothing here can compute, in order."""
+    return [{"operator": n.op, "name": n.name} for n in graph.nodes if n.op not in REGISTRY]
+
+
+def known_specs(stage: Stage) -> dict[AnyVar, Spec]:
+    """Types and shapes of the variables of the model's graph, as far as a stage tells."""
+    return {source: copy.spec for copy, source in stage.original.items() if copy.spec is not None}
+
+
+def _tensor(name: str, var: AnyVar, spec: Spec | None) -> dict[str, Any]:
+    if spec is None and var.const is not None:
+        spec = var.spec
+    shape = list(spec.shape) if isinstance(spec, TensorSpec) else None
+    return {"name": name, "dtype": None if spec is None else str(spec.dtype), "shape": shape}
+
+
+def _layers(graph: ModelGraph, stage: Stage | None) -> tuple[Counter[str], list[dict[str, Any]]]:
+    """Multiply-adds by type of operator, and all operators in order."""
+    inferred = {stage.original[n.outputs[0]]: n for n in stage.graph.nodes} if stage is not None else {}
+    work: Counter[str] = Counter()
+    layers = []
+    for node in graph.nodes:
+        known = inferred.get(node.outputs[0]) if node.outputs else None
+        cost = REGISTRY[known.op].multiply_adds(known) if isinstance(known, Node) else 0
+        if cost:
+            work[node.op] += cost
+        layers.append(
+            {
+                "operator": node.op,
+                "name": node.name,
+                "inputs": None if known is None else [_shape(v) for v in known.inputs],
+                "outputs": None if known is None else [_shape(v) for v in known.outputs],
+                "multiply_adds": cost,
+                "folded": stage is not None and known is None,
+            }
+        )
+    return work, layers
+
+
+def _shape(var: AnyVar) -> list[int] | None:
+    return list(var.shape) if isinstance(var, Var) else None
