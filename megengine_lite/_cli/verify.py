@@ -8,29 +8,16 @@ The exit status is 1 where an output differs by more than the tolerance.
 
 from __future__ import annotations
 
-import shlex
 from argparse import ArgumentParser, Namespace
 from typing import Any
 
 import numpy as np
 
-from megengine_lite._cli import display, flags, inputs, progress
-from megengine_lite._cli.gflags import UsageError, normalize, switches
+from megengine_lite._cli import display, flags, inputs, other_run, progress
+from megengine_lite._cli.gflags import UsageError
 from megengine_lite.errors import LiteError, LiteValueError
 
 USAGE = "MODEL [--against FILE] [--other=FLAGS] [flags]"
-
-
-# Settings of a run without optimization, beside graph_opt_level.
-UNOPTIMIZED = {
-    "ignore_info": True,
-    "threads": 1,
-    "multithread_default": None,
-    "multi_thread_core_ids": None,
-    "fast_run": False,
-    "full_run": False,
-    **{flag.replace("-", "_"): False for flag in flags.MET_FLAGS},
-}
 
 
 def add(parser: ArgumentParser) -> None:
@@ -44,11 +31,7 @@ def add(parser: ArgumentParser) -> None:
         help="outputs in a .npz (by name, or as out_0, out_1, ...; inputs as in_NAME), the only output in a .npy, or "
         "another model",
     )
-    group.add_argument(
-        "--other",
-        metavar="FLAGS",
-        help='flags of the other run, beside those of the first: --other="--isa avx2 --threads 4"',
-    )
+    other_run.add_other_flag(group)
     group.add_argument(
         "--tolerance",
         type=float,
@@ -134,31 +117,13 @@ def _stored_outputs(path: str, names: list[str]) -> dict[str, np.ndarray]:
 
 def _other_outputs(args: Namespace, given: dict[str, np.ndarray], names: list[str]) -> dict[str, np.ndarray]:
     """Outputs of the other run for the same inputs. Those of another model are matched by position if names differ."""
-    other = flags.load_network(_other_flags(args)).network
+    other = flags.load_network(other_run.other_flags(args)).network
     for name, array in given.items():
         other.get_io_tensor(name).set_data_by_copy(np.ascontiguousarray(array))
     outputs = _run(other)
     if len(outputs) == len(names) and not set(names) <= set(outputs):
         return dict(zip(names, outputs.values(), strict=True))
     return outputs
-
-
-def _other_flags(args: Namespace) -> Namespace:
-    other = Namespace(**{k: list(v) if isinstance(v, list) else v for k, v in vars(args).items()})
-    other.model = args.against or args.model
-    other.layout_transform_dump = None
-    if args.other is not None:
-        parser = ArgumentParser(prog="megengine-lite verify --other", usage='--other="FLAGS"', allow_abbrev=False)
-        flags.add_network_flags(parser)
-        try:
-            words = shlex.split(args.other)
-        except ValueError as error:
-            raise UsageError(f"--other {args.other!r}: {error}") from None
-        parser.parse_args([other.model, *normalize(words, switches(parser))], other)
-    elif args.against is None:
-        # A package's own options could switch optimization on again.
-        other = Namespace(**{**vars(other), **UNOPTIMIZED, "option": [*args.option, "graph_opt_level=0"]})
-    return other
 
 
 def show(result: dict[str, Any]) -> None:

@@ -1,0 +1,50 @@
+"""A second run beside the first: of another model (--against), of other flags (--other), or of both."""
+
+from __future__ import annotations
+
+import shlex
+from argparse import ArgumentParser, Namespace
+from typing import Any
+
+from megengine_lite._cli import flags
+from megengine_lite._cli.gflags import UsageError, normalize, switches
+
+# Settings of a run without optimization, beside graph_opt_level.
+UNOPTIMIZED = {
+    "ignore_info": True,
+    "threads": 1,
+    "multithread_default": None,
+    "multi_thread_core_ids": None,
+    "fast_run": False,
+    "full_run": False,
+    **{flag.replace("-", "_"): False for flag in flags.MET_FLAGS},
+}
+
+
+def add_other_flag(group: Any) -> None:
+    """``--other``, for :func:`other_flags`."""
+    group.add_argument(
+        "--other",
+        metavar="FLAGS",
+        help='flags of the other run, beside those of the first: --other="--isa avx2 --threads 4"',
+    )
+
+
+def other_flags(args: Namespace) -> Namespace:
+    """The arguments of the other run. Where no other is described, it is one of the same model without optimization."""
+    other = Namespace(**{k: list(v) if isinstance(v, list) else v for k, v in vars(args).items()})
+    other.model = args.against or args.model
+    other.layout_transform_dump = None
+    if args.other is not None:
+        prog = f"megengine-lite {args.module.__name__.rpartition('.')[2]} --other"
+        parser = ArgumentParser(prog=prog, usage='--other="FLAGS"', allow_abbrev=False)
+        flags.add_network_flags(parser)
+        try:
+            words = shlex.split(args.other)
+        except ValueError as error:
+            raise UsageError(f"--other {args.other!r}: {error}") from None
+        parser.parse_args([other.model, *normalize(words, switches(parser))], other)
+    elif args.against is None:
+        # A package's own options could switch optimization on again.
+        other = Namespace(**{**vars(other), **UNOPTIMIZED, "option": [*args.option, "graph_opt_level=0"]})
+    return other
