@@ -7,6 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from megengine_lite._core.reports.units import bytes_text as bytes_text
+from megengine_lite._core.reports.units import count_text as count_text
+from megengine_lite._core.reports.units import shape_text as shape_text
+
 _PREVIEW = 8
 
 
@@ -26,27 +30,6 @@ def table(rows: Iterable[Sequence[Any]], header: Sequence[str], right: str = "")
 def one_line(text: str) -> str:
     """The text with line breaks and tabs escaped, which names may have: :func:`printable` leaves these."""
     return text.replace("\n", "\\n").replace("\t", "\\t")
-
-
-def shape_text(shape: Sequence[int] | None) -> str:
-    """``1x3x224x224``, or ``?`` if it depends on data."""
-    return "?" if shape is None else "x".join(map(str, shape))
-
-
-def count_text(value: float) -> str:
-    """A large number in three digits: ``1.82 G``."""
-    for unit, size in (("G", 1e9), ("M", 1e6), ("K", 1e3)):
-        if abs(value) >= size:
-            return f"{value / size:.3g} {unit}"
-    return f"{value:.3g}"
-
-
-def bytes_text(value: float) -> str:
-    """A size in binary units."""
-    for unit, size in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
-        if abs(value) >= size:
-            return f"{value / size:.1f} {unit}"
-    return f"{value:.0f} B"
 
 
 def describe_array(array: np.ndarray, rms: bool = False) -> dict[str, Any]:

@@ -1,0 +1,26 @@
+"""Numbers and sizes as people read them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def shape_text(shape: Sequence[int] | None) -> str:
+    """``1x3x224x224``, or ``?`` if it depends on data."""
+    return "?" if shape is None else "x".join(map(str, shape))
+
+
+def count_text(value: float) -> str:
+    """A large number in three digits: ``1.82 G``."""
+    for unit, size in (("G", 1e9), ("M", 1e6), ("K", 1e3)):
+        if abs(value) >= size:
+            return f"{value / size:.3g} {unit}"
+    return f"{value:.3g}"
+
+
+def bytes_text(value: float) -> str:
+    """A size in binary units."""
+    for unit, size in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
+        if abs(value) >= size:
+            return f"{value / size:.1f} {unit}"
+    return f"{value:.0f} B"
