@@ -31,6 +31,7 @@ COMMANDS = {
     "bench": "Measure a model: load time, first run, latency, GFLOP/s and peak memory.",
     "fit": "Find the flags by which a model runs fastest on this machine.",
     "profile": "Show how long each step of a run takes, by which algorithm and at what speed.",
+    "report": "Report on a model: graph, time, roofline, memory, weights; a page for browsers, text, or JSON.",
     "verify": "Compare the outputs of a model with stored ones, or with those of another run.",
     "encrypt": "Encrypt a model.",
     "decrypt": "Decrypt a model. For packages there is the command unpack.",

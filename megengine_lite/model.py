@@ -28,6 +28,7 @@ from megengine_lite.network import LiteNetwork
 from megengine_lite.struct import LiteDeviceType
 
 if TYPE_CHECKING:
+    from megengine_lite._core.reports.model_report.report import ModelReport
     from megengine_lite.tensor import LiteTensor
 
 __all__ = ["Model", "Outputs", "RunFuture", "TensorDescription", "load"]
@@ -344,6 +345,41 @@ class Model:
     def _warm_one(self, worker: _Worker | None, feeds: Mapping[str, np.ndarray], count: int) -> None:
         self._run(worker, feeds)
         self._warm(feeds, count - 1)
+
+    def report(self, *arrays: Any, runs: int = 10, warmup: int = 2, **named: Any) -> ModelReport:
+        """Measures the model, and tells what takes how long and why.
+
+        Parameters
+        ----------
+        arrays, named
+            The inputs, as in a call. Without any, random values of the declared shapes are taken; sizes that are not
+            declared are 1.
+        runs, warmup
+            How many runs are measured, and how many come before those. Times are medians.
+
+        Returns
+        -------
+        ModelReport
+            ``save("report.html")`` writes a page for browsers; a notebook shows it.
+
+        Examples
+        --------
+        >>> from pathlib import Path
+        >>> import megengine_lite
+        >>> model = megengine_lite.load(Path(megengine_lite.__file__).parent / "bundled" / "digits.mge")
+        >>> model.report(runs=3)
+        <ModelReport digits.mge, 10 operators, ... ms>
+        """
+        from megengine_lite._api.model_reports import make_report
+
+        if self._closed:
+            raise LiteError("the model is closed: load it again")
+        if arrays or named:
+            feeds = to_feeds(self._inputs, arrays, named)
+            feeds.update({i.name: i.array(i.default) for i in self._inputs if i.name not in feeds})
+        else:
+            feeds = {i.name: i.random() if i.default is None else i.array(i.default) for i in self._inputs}
+        return make_report(self._workers[0].network._loaded("report"), self._source, feeds, runs, warmup)
 
     def _executor(self) -> ThreadPoolExecutor:
         if self._closed:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from megengine_lite._api.options import LiteOptions
     from megengine_lite._core.device.plan import StepTime
     from megengine_lite._core.reports.io_dump import BinaryDump, TextDump
+    from megengine_lite._core.reports.model_report.report import ModelReport
     from megengine_lite._core.reports.original_names import Listed
     from megengine_lite._core.reports.trace import Tracer
 
@@ -102,6 +103,7 @@ class Diagnostics(EngineOwner):
     _dump: Dump | None = None
 
     _transform = False
+    _source: str | bytes | memoryview | None
 
     def _model_chunks(self, layout: str) -> list[Any]:
         raise NotImplementedError
@@ -176,6 +178,32 @@ class Diagnostics(EngineOwner):
         listed = list_operators(engine)
         _write_json(os.path.join(directory, "graph.json"), graph_object(plans, listed))
         _write_json(os.path.join(directory, "StaticMemoryInfo.json"), static_memory_object(plans, listed))
+
+    def report(self, *, runs: int = 10, warmup: int = 2) -> ModelReport:
+        """Measures the network for its present inputs, and tells what takes how long and why.
+
+        Parameters
+        ----------
+        runs
+            How many runs are measured; times are medians.
+        warmup
+            How many runs come before those.
+
+        Returns
+        -------
+        ModelReport
+            ``save("report.html")`` writes a page for browsers; a notebook shows it. A model that cannot run gets a
+            report that says why.
+
+        Notes
+        -----
+        The runs are those of a plan of their own. Outputs and a job of this network are not touched.
+        """
+        from megengine_lite._api.model_reports import make_report
+
+        engine = self._loaded("report")
+        engine.model_with_graph()
+        return make_report(engine, self._source, {}, runs, warmup)
 
     def enable_global_layout_transform(self) -> None:
         """Allows :meth:`dump_layout_transform_model`. To be called before ``load``.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,8 @@ from megengine_lite.errors import InternalError, LiteError, ShapeError
 from megengine_lite.log import logger
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from megengine_lite._api.diagnostics import Dump, Profile
     from megengine_lite._core.device.plan import Arena, PlanReport
     from megengine_lite._core.formats.loaded_model import LoadedModel
@@ -162,13 +164,15 @@ class Engine(Turns):
         self._bound_outputs = [p for p in self._out_ports if p.needs_memory]
         self._outputs_expected = False  # whether their tensors show a layout
 
-    def _new_session(self, algo: AlgoPolicy, pool: ConstantPool | None, arena: Arena | None = None) -> Session:
+    def _new_session(
+        self, algo: AlgoPolicy, pool: ConstantPool | None, arena: Arena | None = None, explain: bool = False
+    ) -> Session:
         with late_import():
             from megengine_lite._core.runtime.session import Session
 
         return Session(
             self.model_with_graph(),
-            self.settings.session_config(algo),
+            self.settings.session_config(algo, explain),
             pool=pool,
             arena=arena,
             shape_only={p.name for p in self._out_ports if p.shape_only},
@@ -412,6 +416,19 @@ class Engine(Turns):
     def plans_for_inputs(self) -> list[PlanReport]:
         """Reports of the plans that a forward with the present inputs uses, in order. They are made anew."""
         return self.exclusively(self._plans_for_inputs)
+
+    def explained_session(self, feeds: Mapping[str, np.ndarray]) -> Session:
+        """A session of its own that runs as this network does and explains its plans. Its inputs are set.
+
+        Inputs that are not given have their present values.
+        """
+        return self.exclusively(self._explained_session, feeds)
+
+    def _explained_session(self, feeds: Mapping[str, np.ndarray]) -> Session:
+        session = self._new_session(self.session.config.algo, self.pool, explain=True)
+        for name, port in self.inputs.items():
+            session.set_array(name, feeds[name] if name in feeds else port.tensor.to_numpy())
+        return session
 
     def _plans_for_inputs(self) -> list[PlanReport]:
         session = self._new_session(self.session.config.algo, self.pool)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from megengine_lite._api.data_sources import as_array, require_unmasked
+from megengine_lite._api.random_values import random_values
 from megengine_lite.errors import LiteTypeError, LiteValueError, ShapeError, brief
 
 if TYPE_CHECKING:
@@ -65,6 +66,11 @@ class ModelInput:
         """Zeros of the declared shape; what is not declared is 1."""
         sizes = [s if isinstance(s, int) else 1 for s in self.shape]
         return np.zeros(sizes or (1,), np.uint8 if self.dtype == np.bool_ else self.dtype)
+
+    def random(self, seed: int = 0) -> np.ndarray:
+        """Random values of the declared shape; what is not declared is 1."""
+        zeros = self.zeros()
+        return random_values(zeros.shape, zeros.dtype, seed) if self.dtype != np.bool_ else zeros
 
     def array(self, value: Any) -> np.ndarray:
         """A dense array for the input's tensor.

@@ -136,7 +136,7 @@ class RunSettings:
         """The device in messages."""
         return "a CPU" if self.device.type is LiteDeviceType.LITE_CPU else self.device.name
 
-    def session_config(self, algo: AlgoPolicy) -> SessionConfig:
+    def session_config(self, algo: AlgoPolicy, explain: bool = False) -> SessionConfig:
         options = self.options
         return SessionConfig(
             threads=min(self.threads, self.device.most_threads),
@@ -145,6 +145,7 @@ class RunSettings:
             fuse_elemwise=options.jit_level != 0 or bool(options.fuse_preprocess),
             sanity_check=bool(options.var_sanity_check_first_run),
             profile_on_shape_change=not options.no_profiling_on_shape_change,
+            explain=explain,
             algo=algo,
             measured=self.measured,
         )

@@ -7,9 +7,10 @@
                 └─ show(result) ◄── a result of plain types ◄── execute(arguments) ◄─────┘
 
 * ``decrypt`` - the shortest command; start there
-* ``run``, ``bench``, ``fit``, ``profile``, ``verify``, ``info``, ``demo`` - about running a model
+* ``run``, ``bench``, ``fit``, ``profile``, ``report``, ``verify``, ``info``, ``demo`` - about running a model
 * ``pack``, ``unpack``, ``encrypt``, ``convert``, ``cache`` - about files
-* ``flags`` - the settings of a network; ``inputs``, ``random_inputs`` - its data; ``parallel``, ``dumps``, ``watch``
+* ``flags`` - the settings of a network; ``inputs``, ``random_inputs`` - its data
+* ``parallel``, ``other_run``, ``dumps``, ``watch`` - several runs, and what is seen of them
 * ``model_files``, ``keys``, ``display``, ``progress`` - helpers
 
 :mod:`megengine_lite.cli` is the entry and documents the protocol of a command.

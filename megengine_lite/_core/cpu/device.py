@@ -73,6 +73,11 @@ class CpuDevice(Device):
 
         return HostArena()
 
+    def facts(self, config: SessionConfig) -> dict[str, str]:
+        from megengine_lite._core.cpu.kernel_set import cpu_info, kernel_set
+
+        return {"processor": str(cpu_info()["brand"]), "kernels": kernel_set(config.isa).name}
+
     def channels_of_block(self, config: SessionConfig) -> int:
         from megengine_lite._core.cpu.kernel_set import kernel_set
 

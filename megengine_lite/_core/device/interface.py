@@ -153,6 +153,10 @@ class Device(ABC):
     def new_arena(self, device_id: int) -> Arena:
         """Memory for the intermediate results of plans."""
 
+    def facts(self, config: SessionConfig) -> dict[str, str]:
+        """What reports say of the hardware, by title; ``kernels`` names what plans for the configuration run."""
+        return {"device": self.name}
+
     def channels_of_block(self, config: SessionConfig) -> int:
         """Channels in a block of the layouts that plans use; 0 if they use none.
 

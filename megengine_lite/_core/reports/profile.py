@@ -208,7 +208,7 @@ class Report:
                 "memory": sum(map(_nbytes, (*origin.inputs, *origin.outputs))),
                 "in_shapes": [_shape(s) for s in origin.inputs],
                 "out_shapes": [_shape(s) for s in origin.outputs],
-                "param": _parameters(origin.params),
+                "param": parameter_values(origin.params),
             }
         thread = f"thread({os.getpid()})"
         host = {number: {thread: times[DEVICE]} for number, times in device.items()}
@@ -228,7 +228,7 @@ def _chunk(number: str, nbytes: int) -> dict[str, Any]:
     return {"node_type": "mem_chunk", "id": f"chk{number}", "size": nbytes, "owner_var": number, "dev_ptr": 0}
 
 
-def _parameters(params: Any) -> dict[str, Any]:
+def parameter_values(params: Any) -> dict[str, Any]:
     """The parameters of an operator that are numbers or choices, by name."""
     values = params.values() if isinstance(params, Param) else {}
     if dataclasses.is_dataclass(params):  # of a fused operator

@@ -108,6 +108,10 @@ class Session:
         spec = self._input_var(name).spec
         return spec.shape, spec.dtype
 
+    def input_shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shapes of the inputs that are set, by name."""
+        return {name: self._inputs[var].spec.shape for name, var in self._by_name.items() if var in self._inputs}
+
     def output_spec(self, name: str) -> tuple[tuple[int, ...], DType] | None:
         """Shape and type of an output in the last run. Before a run, those for the dumped input shapes, if known."""
         spec = self._output_spec(name)

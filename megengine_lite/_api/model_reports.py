@@ -1,0 +1,46 @@
+"""Reports on networks; imported when the first is asked for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from megengine_lite._core.reports.model_report import collect
+from megengine_lite._core.reports.model_report.report import ModelReport
+from megengine_lite._core.system.device_errors import errors_of
+from megengine_lite._core.system.integers import to_integer
+from megengine_lite.errors import LiteError, LiteValueError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from megengine_lite._api.engine import Engine
+
+_MOST_RUNS = 100_000
+
+
+def name_of(source: str | bytes | memoryview | None) -> tuple[str, int | None]:
+    """What a report calls a model, and the size of its file or of its bytes."""
+    if isinstance(source, str):
+        try:
+            return os.path.basename(source), os.path.getsize(source)
+        except OSError:  # it has gone since it was read
+            return os.path.basename(source), None
+    return "model", None if source is None else len(source)
+
+
+def make_report(
+    engine: Engine, source: str | bytes | memoryview | None, feeds: Mapping[str, np.ndarray], runs: Any, warmup: Any
+) -> ModelReport:
+    """The report on a network's model. A model that does not run gets one, too."""
+    runs, warmup = to_integer(runs, "runs"), to_integer(warmup, "warmup")
+    if not 1 <= runs <= _MOST_RUNS or not 0 <= warmup <= _MOST_RUNS:
+        raise LiteValueError(f"a report measures 1 run or more after 0 or more others, not {runs} after {warmup}")
+    name, size = name_of(source)
+    session = engine.explained_session(feeds)
+    try:
+        with errors_of(session.device):
+            return ModelReport(collect.with_runs(session, name, runs, warmup, size))
+    except LiteError as error:
+        return ModelReport(collect.without_run(session.model, name, session.input_shapes(), str(error), size))

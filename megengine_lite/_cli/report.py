@@ -1,0 +1,132 @@
+"""Report on a model: its graph, where the time goes and why, memory, weights; as a page, as text, or for machines.
+
+Without --output the report is printed. Two reports stand side by side with another model (--against), other flags
+(--other), or both. A model that cannot run gets a report, too, which says why.
+"""
+
+from __future__ import annotations
+
+import os
+from argparse import ArgumentParser, Namespace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from megengine_lite._cli import display, flags, inputs, other_run, progress
+from megengine_lite._cli.gflags import UsageError, add_switch
+from megengine_lite.errors import UnsupportedOperatorError
+
+if TYPE_CHECKING:
+    from megengine_lite import LiteNetwork
+    from megengine_lite._core.reports.model_report.report import ModelReport
+
+USAGE = "MODEL [-o FILE] [--against FILE] [--other=FLAGS] [flags]"
+
+
+def add(parser: ArgumentParser) -> None:
+    """Declares the arguments."""
+    flags.add_network_flags(parser)
+    inputs.add_input_flags(parser)
+    group = parser.add_argument_group("report")
+    group.add_argument("-o", "--output", metavar="FILE", help="where to write it: report.html, .md or .json")
+    group.add_argument(
+        "--format", choices=["html", "md", "json"], help="of the report (what the name of FILE ends in; printed: md)"
+    )
+    group.add_argument("--iter", type=flags.positive, default=10, metavar="N", help="runs; times are medians (10)")
+    flags.add_warmup_flag(group, 2, "runs before those, not counted")
+    group.add_argument("--against", metavar="FILE", help="another model, side by side with this one")
+    other_run.add_other_flag(group)
+    add_switch(group, "layers", "compare the results of operators of both; see the command verify")
+    group.add_argument(
+        "--tolerance",
+        type=float,
+        default=1e-3,
+        metavar="T",
+        help="largest difference of such results, in parts of the largest value (1e-3)",
+    )
+
+
+def execute(args: Namespace) -> dict[str, Any]:
+    """Measures and writes; gives the content of the report."""
+    from megengine_lite._core.reports.model_report.report import form_of
+
+    two = args.against is not None or args.other is not None
+    if args.layers and not two:
+        raise UsageError("--layers compares two runs: give --against FILE or --other=FLAGS")
+    write = form_of(args.output or "report.md", args.format)  # first: a wrong form should not cost a measurement
+    first, network, given = _one(args, None)
+    report = first
+    if two:
+        second, other, _ = _one(other_run.other_flags(args), given)
+        report = first.beside(second, _labels(args, first, second))
+        if args.layers and network is not None and other is not None:
+            report.add_layers(_layers(args, network, other, report))
+    result = {**report.content, "written": {}, "text": None}
+    if args.output:
+        report.save(args.output, args.format)
+        result["written"] = {args.output: os.path.getsize(args.output)}
+    elif not args.json:
+        result["text"] = write(report)
+    return result
+
+
+def _one(
+    args: Namespace, given: dict[str, np.ndarray] | None
+) -> tuple[ModelReport, LiteNetwork | None, dict[str, np.ndarray]]:
+    """The report on the model that the flags describe, with the network if it can be loaded, and its inputs."""
+    try:
+        network = flags.load_network(args).network
+    except UnsupportedOperatorError as error:
+        return _unsupported(args, error), None, {}
+    if given is None:
+        given = inputs.set_inputs(args, network, fill=True)
+    else:
+        for name, array in given.items():
+            network.get_io_tensor(name).set_data_by_copy(np.ascontiguousarray(array))
+    with progress.waiting("measuring"):
+        report = network.report(runs=args.iter, warmup=args.warmup_iter)
+    flags.finish(args, network)
+    return report, network, given
+
+
+def _unsupported(args: Namespace, error: UnsupportedOperatorError) -> ModelReport:
+    """The report on a model with operators that are not supported."""
+    from megengine_lite._core.formats.load import load_model
+    from megengine_lite._core.reports.model_report import collect
+    from megengine_lite._core.reports.model_report.report import ModelReport
+
+    name, size = os.path.basename(args.model), os.path.getsize(args.model)
+    try:
+        model = load_model(args.model, decrypt=args.decrypt or None, check=False)
+    except UnsupportedOperatorError:  # a file of the first generation: nothing behind it can be told
+        return ModelReport(collect.unread(name, str(error), size))
+    return ModelReport(collect.without_run(model, name, {}, str(error), size))
+
+
+def _labels(args: Namespace, first: ModelReport, second: ModelReport) -> tuple[str, str]:
+    """What the two are called: the files, and the flags that only the other has."""
+    names = [r.content["reports"][0]["name"] for r in (first, second)]
+    if args.other is not None:
+        names[1] = f"{names[1]} {args.other}"
+    return names[0], names[1]
+
+
+def _layers(args: Namespace, network: Any, other: Any, report: ModelReport) -> dict[str, Any]:
+    from megengine_lite._core.reports.model_report.layers import compare_layers, layer_results
+
+    with progress.waiting("comparing"):
+        ours, theirs = (layer_results(n._engine.explained_session({})) for n in (network, other))
+        names = [r["name"] for r in report.content["reports"]]
+        return compare_layers(ours, theirs, same_file=args.against is None, tolerance=args.tolerance, names=names)
+
+
+def show(result: dict[str, Any]) -> None:
+    """Prints the report, or where it has been written."""
+    if result["text"] is not None:
+        print(result["text"])
+        return
+    for report in result["reports"]:
+        if report["problem"]:
+            print(f"{report['name']} does not run: {report['problem']}")
+    for path, size in result["written"].items():
+        print(f"{path}: {display.bytes_text(size)}")

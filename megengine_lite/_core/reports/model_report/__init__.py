@@ -1,0 +1,17 @@
+"""A report on a model and its runs, to look at: a page for browsers, Markdown, or JSON.
+
+::
+
+    file graph ─► model_facts ─┐
+                               ├─► collect: one dictionary of plain types ─► report ─► JSON
+    Session ─► measured runs ──┤        │                                      ├─────► markdown
+    Device ──► roofline ───────┘        └─ nodes: boxes and arrows             └─────► graph_layout ─► html, page/
+
+* ``collect`` - what a report says; start here
+* ``nodes`` - the operators as a graph: as a plan runs them, or as the file has them if it cannot run
+* ``roofline`` - the most operations and bytes per second, measured
+* ``layers`` - the results of two runs, operator by operator
+* ``graph_layout`` - where boxes and arrows stand; ``html`` and ``markdown`` write what is collected
+
+Names come from files that anybody may have made: they are text in all forms, never markup.
+"""

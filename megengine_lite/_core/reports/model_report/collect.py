@@ -1,0 +1,157 @@
+"""What a report says: a dictionary of plain types, the content of the form ``json``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timezone
+from statistics import median
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from megengine_lite._core.compile.expand import all_nodes
+from megengine_lite._core.device.plan import PlanReport, StepTime
+from megengine_lite._core.ir.graph import ModelGraph, TensorSpec
+from megengine_lite._core.reports.model_facts import first_stage, model_facts
+from megengine_lite._core.reports.model_report.nodes import Boxes, file_boxes, planned_boxes
+from megengine_lite._core.reports.model_report.roofline import measure_roof
+from megengine_lite.base import __version__
+
+if TYPE_CHECKING:
+    from megengine_lite._core.formats.loaded_model import LoadedModel
+    from megengine_lite._core.runtime.session import Session
+
+FORMAT = "megengine_lite model report"
+VERSION = 1
+"""Of the form ``json``; it grows when something in it changes its meaning."""
+
+BUSY = 1.5
+"""If the slowest run takes so many times as long as the fastest, a note says that times are not reliable."""
+MOST_WEIGHTS = 50
+# A plan of very many tensors is shown by the largest of them.
+MOST_PIECES = 20_000
+
+
+def describe(name: str, file_bytes: int | None = None) -> dict[str, Any]:
+    """The beginning of a report."""
+    now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "name": name,
+        "file_bytes": file_bytes,
+        "made_by": f"megengine_lite {__version__}",
+        "made_at": now,
+        "problem": None,
+    }
+
+
+def unread(name: str, problem: str, file_bytes: int | None = None) -> dict[str, Any]:
+    """The report on a file of which nothing can be told."""
+    return {**describe(name, file_bytes), "problem": problem, "nodes": [], "edges": []}
+
+
+def without_run(
+    model: LoadedModel, name: str, shapes: Mapping[str, tuple[int, ...]], problem: str = "", size: int | None = None
+) -> dict[str, Any]:
+    """The report on a model that does not run: the graph of the file, and why."""
+    facts = _facts(model, shapes)
+    stage = None
+    if not facts["unsupported"] and not facts["problem"]:
+        stage = first_stage(model, shapes)
+    why = problem or facts["problem"]
+    if facts["unsupported"]:
+        count = len(facts["unsupported"])
+        why = f"{count} operator{'s are' if count > 1 else ' is'} not supported"
+    return {
+        **describe(name, size),
+        "problem": why,
+        "model": facts,
+        **_drawn(file_boxes(model.graph, stage)),
+        "weights": _weights(model.graph),
+    }
+
+
+def with_runs(session: Session, name: str, runs: int, warmup: int, size: int | None = None) -> dict[str, Any]:
+    """The report on a model that runs. The inputs of the session are set, and its configuration asks for explanations.
+
+    Parameters
+    ----------
+    runs, warmup
+        How often it is measured, and how often it runs before that.
+    """
+    model, config = session.model, session.config
+    for _ in range(warmup + 1):
+        session.run()
+    seconds = [_time_of(session) for _ in range(runs)]
+    profiles = [session.run_profiled() for _ in range(runs)]
+    steps = [replace(step, seconds=median(p[k].seconds for p in profiles)) for k, step in enumerate(profiles[0])]
+    plans = [plan.report() for plan in session.plans()]
+    shapes = session.input_shapes()
+    if all(plan.graph is not None for plan in plans) and len(steps) == sum(len(plan.steps) for plan in plans):
+        boxes = planned_boxes(model.graph, plans, steps)
+    else:  # a device that does not explain its plans
+        boxes = file_boxes(model.graph, first_stage(model, shapes))
+    seconds.sort()
+    busy = f"{seconds[-1] / seconds[0]:.1f}" if seconds[-1] > BUSY * seconds[0] else None
+    return {
+        **describe(name, size),
+        "model": _facts(model, shapes),
+        "machine": {**session.device.facts(config), "threads": config.threads},
+        "note": busy
+        and f"the slowest run took {busy} times as long as the fastest: the machine had other work to do, "
+        "so times are not reliable",
+        "settings": {"fusion": config.fuse, "runs": runs},
+        "ms": {"median": median(seconds) * 1e3, "fastest": seconds[0] * 1e3, "slowest": seconds[-1] * 1e3},
+        "steps_ms": sum(s.seconds for s in steps) * 1e3,
+        "operations": sum(s.flops for s in steps),
+        **_drawn(boxes),
+        "memory": {**_memory(plans, steps), **session.memory_usage()},
+        "weights": _weights(model.graph),
+        "roof": measure_roof(config, session.device, session.device_id),
+    }
+
+
+def _time_of(session: Session) -> float:
+    begin = perf_counter()
+    session.run()
+    session.device.synchronize(session.device_id)
+    return perf_counter() - begin
+
+
+def _facts(model: LoadedModel, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
+    facts = model_facts(model, shapes)
+    del facts["layers"]  # the boxes say it
+    return facts
+
+
+def _drawn(boxes: Boxes) -> dict[str, Any]:
+    return {"nodes": boxes.nodes, "edges": [list(edge) for edge in boxes.edges]}
+
+
+def _memory(plans: Sequence[PlanReport], steps: Sequence[StepTime]) -> dict[str, Any]:
+    """The pieces of the arena: offset, bytes, first and last step of each."""
+    pieces, begin = [], 0
+    for plan in plans:
+        pieces += [[p.offset, p.nbytes, begin + p.first, begin + p.last] for p in plan.pieces]
+        begin += len(plan.steps)
+    if len(pieces) > MOST_PIECES:
+        pieces = sorted(sorted(pieces, key=lambda p: -p[1])[:MOST_PIECES], key=lambda p: p[2])
+    return {"pieces": pieces, "steps": len(steps)}
+
+
+def _weights(graph: ModelGraph) -> list[dict[str, Any]]:
+    """The largest constants of the file, each with the operators that read it."""
+    found: dict[int, dict[str, Any]] = {}
+    for node in all_nodes(graph):
+        for var in node.inputs:
+            spec = var.spec
+            if var.const is None or not isinstance(spec, TensorSpec):
+                continue
+            entry = found.setdefault(
+                id(var.const),
+                {"name": var.name, "type": str(spec.dtype), "shape": list(spec.shape), "bytes": spec.nbytes, "by": []},
+            )
+            if len(entry["by"]) < 3:
+                entry["by"].append(f"{node.op} {node.name}")
+    return sorted(found.values(), key=lambda w: -w["bytes"])[:MOST_WEIGHTS]

@@ -1,0 +1,63 @@
+"""Two reports side by side: totals, kinds of operators, and operators of the same name."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any
+
+MOST_PAIRS = 200
+
+
+def _by_kind(report: Mapping[str, Any]) -> dict[str, float]:
+    found: defaultdict[str, float] = defaultdict(float)
+    for node in report["nodes"]:
+        if node["kind"] == "operator":
+            found[node["op"]] += node.get("ms", 0.0)
+    return found
+
+
+def _by_name(report: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The operators whose name no other has."""
+    found: dict[str, dict[str, Any]] = {}
+    twice = set()
+    for node in report["nodes"]:
+        if node["kind"] == "operator" and node["name"]:
+            if node["name"] in found:
+                twice.add(node["name"])
+            found[node["name"]] = node
+    return {name: node for name, node in found.items() if name not in twice}
+
+
+def _kernels(node: Mapping[str, Any]) -> str:
+    return ", ".join(k["kernel"] for k in node.get("kernels", ()))
+
+
+def compare_reports(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, Any]:
+    """Times of both, in milliseconds; the greatest differences come first. None where one of them was not measured."""
+    kinds_a, kinds_b = _by_kind(a), _by_kind(b)
+    kinds = [
+        {"op": op, "ms": [kinds_a.get(op, 0.0), kinds_b.get(op, 0.0)]}
+        for op in sorted({*kinds_a, *kinds_b}, key=lambda op: -max(kinds_a.get(op, 0.0), kinds_b.get(op, 0.0)))
+    ]
+    nodes_a, nodes_b = _by_name(a), _by_name(b)
+    pairs = [
+        {
+            "name": name,
+            "ops": [node["op"], nodes_b[name]["op"]],
+            "ms": [node.get("ms", 0.0), nodes_b[name].get("ms", 0.0)],
+            "kernels": [_kernels(node), _kernels(nodes_b[name])],
+        }
+        for name, node in nodes_a.items()
+        if name in nodes_b
+    ]
+    pairs.sort(key=lambda p: -abs(p["ms"][0] - p["ms"][1]))
+    return {
+        "names": [a["name"], b["name"]],
+        "ms": [r["ms"]["median"] if "ms" in r else None for r in (a, b)],
+        "arena": [r["memory"]["arena"] if "memory" in r else None for r in (a, b)],
+        "weights": [r["memory"]["weights"] if "memory" in r else None for r in (a, b)],
+        "operators": [sum(n["kind"] == "operator" for n in r["nodes"]) for r in (a, b)],
+        "kinds": kinds,
+        "pairs": pairs[:MOST_PAIRS],
+    }

@@ -1,0 +1,196 @@
+"""The results of two runs, operator by operator: where the numbers part.
+
+Each run is as it always is, with its fusion and its layouts. So only results are compared that both runs have: what one
+of them fuses has no result of its own there.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from megengine_lite._core.ir.dtype import DType
+from megengine_lite._core.ir.quantize import to_float32
+from megengine_lite._core.reports.differences import compare, compare_closely
+
+if TYPE_CHECKING:
+    from megengine_lite._core.device.planned_graph import NodeResult
+    from megengine_lite._core.runtime.session import Session
+
+# More results without a name that both have are not matched: it would take very long.
+MOST_WITHOUT_NAME = 5000
+# Numbers of a result by which others of the same shape are found.
+_SAMPLE = 64
+# So many results in a row without partner are compared by their order even if the two rows are not the same.
+_LONG_GAP = 4
+
+
+@dataclass(frozen=True, slots=True)
+class LayerResult:
+    """A result of an operator: the number of its variable in the file, and its values."""
+
+    id: int
+    op: str
+    name: str
+    dtype: DType | None
+    array: np.ndarray
+
+    def values(self) -> np.ndarray:
+        """Real values; those of a quantized type are what its numbers stand for."""
+        dtype = self.dtype
+        return to_float32(self.array, dtype) if dtype is not None and dtype.is_quantized else self.array
+
+
+def layer_results(session: Session) -> list[LayerResult]:
+    """Runs a session whose configuration asks for explanations; gives the results of its operators, in order."""
+    found: dict[int, LayerResult] = {}
+
+    def watch(result: NodeResult) -> None:
+        variable = result.variable
+        if result.array.dtype.kind in "biuf":
+            # A pass may give its results the number of the variable that they become in the end: the last is that.
+            found.pop(variable.id, None)
+            copy = result.array.copy()
+            found[variable.id] = LayerResult(variable.id, result.op, variable.name, variable.spec.dtype, copy)
+
+    session.run_watched(watch)
+    return list(found.values())
+
+
+_Partners: TypeAlias = dict[int, tuple[LayerResult, str]]
+"""For the number of a result the one that belongs to it, and how it was found."""
+
+
+def stored_results(arrays: Mapping[str, np.ndarray]) -> list[LayerResult]:
+    """Values that are stored by the names of variables."""
+    numeric = ((name, array) for name, array in arrays.items() if array.dtype.kind in "biuf")
+    return [LayerResult(k, "", name, None, array) for k, (name, array) in enumerate(numeric)]
+
+
+def _by_unique_name(results: Sequence[LayerResult]) -> dict[str, LayerResult]:
+    counts = Counter(r.name for r in results)
+    return {r.name: r for r in results if r.name and counts[r.name] == 1}
+
+
+def _pairs(
+    a: Sequence[LayerResult], b: Sequence[LayerResult], same_file: bool, tolerance: float
+) -> list[tuple[LayerResult, LayerResult, str]]:
+    """Results of both that belong together, in the order of the first, and by what."""
+    if same_file:
+        numbers = {r.id: r for r in b}
+        return [(r, numbers[r.id], "number") for r in a if r.id in numbers]
+    names_a, names_b = _by_unique_name(a), _by_unique_name(b)
+    partner: _Partners = {r.id: (names_b[name], "name") for name, r in names_a.items() if name in names_b}
+    taken = {found.id for found, _ in partner.values()}
+    rest_a, rest_b = [r for r in a if r.id not in partner], [r for r in b if r.id not in taken]
+    if all(r.op for r in rest_b) and max(len(rest_a), len(rest_b)) <= MOST_WITHOUT_NAME:
+        partner.update(_by_value(rest_a, rest_b, tolerance))
+        for gap in list(_gaps(a, b, partner)):
+            partner.update(_by_order(*gap))
+    return [(r, *partner[r.id]) for r in a if r.id in partner]
+
+
+def _by_value(a: Sequence[LayerResult], b: Sequence[LayerResult], tolerance: float) -> _Partners:
+    """The first result of the same shape and the same numbers for each, every one for one only."""
+    groups: dict[tuple[int, ...], list[LayerResult]] = {}
+    for result in b:
+        groups.setdefault(result.array.shape, []).append(result)
+    samples = {shape: np.stack([_sample(r) for r in group]) for shape, group in groups.items()}
+    found: _Partners = {}
+    taken = set()
+    with np.errstate(invalid="ignore"):  # infinities
+        for result in a:
+            group = groups.get(result.array.shape, [])
+            mine = _sample(result)
+            limit = tolerance * np.abs(mine).max(initial=0)
+            near = np.abs(samples[result.array.shape] - mine).max(axis=1, initial=0) <= limit if group else []
+            for k in np.flatnonzero(near):
+                theirs = group[int(k)]
+                if theirs.id not in taken and compare(result.values(), theirs.values(), tolerance)["equal"]:
+                    found[result.id] = (theirs, "value")
+                    taken.add(theirs.id)
+                    break
+    return found
+
+
+def _sample(result: LayerResult) -> np.ndarray:
+    """Some numbers that tell most results apart."""
+    flat = result.array.reshape(-1)
+    places = np.linspace(0, flat.size - 1, min(flat.size, _SAMPLE)).astype(np.int64)
+    return (
+        flat[places].astype(np.float64)
+        if result.dtype is None or not result.dtype.is_quantized
+        else (to_float32(flat[places], result.dtype).astype(np.float64))
+    )
+
+
+def _gaps(
+    a: Sequence[LayerResult], b: Sequence[LayerResult], partners: _Partners
+) -> Iterator[tuple[list[LayerResult], list[LayerResult]]]:
+    """Results of both without partner, from one pair to the next in the order of both."""
+    place = {result.id: k for k, result in enumerate(b)}
+    taken = {found.id for found, _ in partners.values()}
+    mine: list[LayerResult] = []
+    begin = 0
+    for result in (*a, None):
+        found = partners.get(result.id) if result is not None else None
+        if result is not None and found is None:
+            mine.append(result)
+            continue
+        end = len(b) if found is None else place[found[0].id]
+        if end >= begin:
+            yield mine, [r for r in b[begin:end] if r.id not in taken]
+            mine, begin = [], end + 1
+
+
+def _by_order(a: Sequence[LayerResult], b: Sequence[LayerResult]) -> _Partners:
+    """Results of the same operators and shapes in the same order, where it is likely that they belong together."""
+    keys_a, keys_b = ([(r.op, r.array.shape) for r in rest] for rest in (a, b))
+    if keys_a != keys_b and min(len(a), len(b)) < _LONG_GAP:
+        return {}  # both may have fused other operators here
+    blocks = SequenceMatcher(None, keys_a, keys_b, autojunk=False).get_matching_blocks()
+    return {a[i + k].id: (b[j + k], "order") for i, j, count in blocks for k in range(count)}
+
+
+def compare_layers(
+    a: Sequence[LayerResult], b: Sequence[LayerResult], *, same_file: bool, tolerance: float, names: Sequence[str]
+) -> dict[str, Any]:
+    """The comparison as plain types.
+
+    Parameters
+    ----------
+    a, b
+        Results of both runs. Differences are in parts of the largest values of ``b``.
+    same_file
+        Both are of one model, so that variables have the same numbers. Otherwise results belong together that have the
+        same name, or else the same shape and numbers. Between these the order decides, among results of the same
+        operators and shapes.
+    tolerance
+        The largest difference in parts of the largest value at which numbers are the same.
+    names
+        What the runs are called.
+
+    Returns
+    -------
+    dict
+        ``layers``: for each result that both have ``op``, ``name``, ``shape``, ``matched_by``, and what
+        :func:`compare_closely` tells. ``first``: the position of the first that parts, or None.
+    """
+    layers = []
+    pairs = _pairs(a, b, same_file, tolerance)
+    for mine, theirs, how in pairs:
+        found = compare_closely(mine.values(), theirs.values(), tolerance)
+        shape = list(mine.array.shape)
+        layers.append({"op": mine.op, "name": mine.name, "shape": shape, "matched_by": how, **found})
+    return {
+        "names": list(names),
+        "tolerance": tolerance,
+        "layers": layers,
+        "first": next((k for k, layer in enumerate(layers) if not layer["equal"]), None),
+        "unmatched": [len(a) - len(pairs), len(b) - len(pairs)],
+    }

@@ -1,0 +1,188 @@
+"""A report as Markdown: the tables of the page as text."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from megengine_lite._core.reports.units import bytes_text, count_text, shape_text
+
+# Rows of tables that may be long.
+MOST_ROWS = 20
+
+
+def _cell(value: object) -> str:
+    """Text in which nothing is markup: a name may look like a link, HTML, or the end of a cell."""
+    return re.sub(r"([\\`*_{}\[\]<>()#+!|~&$])", r"\\\1", str(value)).replace("\n", " ")
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[object]], right: int = 0) -> list[str]:
+    """Lines of a table; the last ``right`` columns are aligned to the right."""
+    sides = ["---"] * (len(header) - right) + ["---:"] * right
+    lines = [f"| {' | '.join(header)} |", f"|{'|'.join(sides)}|"]
+    return [*lines, *(f"| {' | '.join(map(_cell, row))} |" for row in rows), ""]
+
+
+def _ms(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
+
+
+def _share(part: float, whole: float) -> str:
+    return f"{100 * part / whole:.1f} %" if whole else ""
+
+
+def _speed(node: Mapping[str, Any]) -> str:
+    return f"{node['operations'] / node['ms'] * 1e-6:.1f}" if node.get("ms") and node["operations"] else ""
+
+
+def _head(report: Mapping[str, Any]) -> list[str]:
+    lines = [f"# {_cell(report['name'])}", ""]
+    if report["problem"]:
+        lines += [f"**Does not run:** {_cell(report['problem'])}", ""]
+    if report.get("note"):
+        lines += [f"Note: {_cell(report['note'])}.", ""]
+    rows: list[tuple[str, str]] = []
+    facts = report.get("model")
+    if facts is not None:
+        size = report["file_bytes"]
+        rows = [
+            ("format", f"{facts['container']['format']}{f', {bytes_text(size)}' if size else ''}"),
+            ("operators in the file", str(sum(facts["operators"].values()))),
+            ("parameters", f"{count_text(facts['parameters'])}, {bytes_text(facts['parameter_bytes'])}"),
+            ("multiply-adds", count_text(facts["multiply_adds_total"]) + ("" if facts["complete"] else ", or more")),
+        ]
+        for kind in ("inputs", "outputs"):
+            rows += [(kind[:-1], f"{t['name']} {t['dtype'] or '?'} {shape_text(t['shape'])}") for t in facts[kind]]
+    rows += [(title, str(value)) for title, value in report.get("machine", {}).items()]
+    if "ms" in report:
+        ms = report["ms"]
+        rows.append(("time of a run", f"{_ms(ms['median'])} ms ({_ms(ms['fastest'])} to {_ms(ms['slowest'])})"))
+        rows.append(("speed", f"{report['operations'] / ms['median'] * 1e-6:.1f} GFLOP/s"))
+    if "roof" in report:
+        roof = report["roof"]
+        rows.append(("highest measured speed", f"{roof['gflops']:.1f} GFLOP/s"))
+        rows += [(f"bandwidth of the {b['name']}", f"{b['gb_per_s']:.1f} GB/s") for b in roof["bandwidths"]]
+    if "memory" in report:
+        memory = report["memory"]
+        rows += [(f"memory: {k}", bytes_text(memory[k])) for k in ("arena", "weights", "scratch", "outputs")]
+    rows.append(("made by", f"{report['made_by']}, {report['made_at']}"))
+    return [*lines, *_table(("", ""), rows)]
+
+
+def _operators(report: Mapping[str, Any]) -> list[str]:
+    nodes = [n for n in report["nodes"] if n["kind"] == "operator"]
+    unknown = [n for n in nodes if n.get("unknown")]
+    lines = []
+    if unknown:
+        lines += ["## Operators that are not supported", ""]
+        lines += _table(("operator", "name"), ((n["op"], n["name"]) for n in unknown))
+    if "ms" not in report:
+        return lines
+    total = report["steps_ms"]
+    kinds: defaultdict[str, list[Mapping[str, Any]]] = defaultdict(list)
+    for node in nodes:
+        kinds[node["op"]].append(node)
+    sums = sorted(
+        ((op, len(some), sum(n.get("ms", 0.0) for n in some)) for op, some in kinds.items()), key=lambda s: -s[2]
+    )
+    lines += ["## Time by kind of operator", ""]
+    lines += _table(
+        ("operator", "count", "ms", "share"), ((op, n, _ms(ms), _share(ms, total)) for op, n, ms in sums), 3
+    )
+    slowest = sorted(nodes, key=lambda n: -n.get("ms", 0.0))[:MOST_ROWS]
+    lines += [f"## The {len(slowest)} operators that take longest", ""]
+    lines += _table(
+        ("operator", "name", "output", "kernels", "ms", "share", "GFLOP/s"),
+        (
+            (
+                n["op"],
+                n["name"],
+                " ".join(shape_text(t["shape"]) for t in n.get("outputs", ())[:1]),
+                ", ".join(k["kernel"] for k in n.get("kernels", ())),
+                _ms(n.get("ms")),
+                _share(n.get("ms", 0.0), total),
+                _speed(n) if "ms" in n else "",
+            )
+            for n in slowest
+        ),
+        3,
+    )
+    return [*lines, *_numpy(nodes, total)]
+
+
+def in_numpy(nodes: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The operators of which a step runs in numpy, the slowest first."""
+    found = [n for n in nodes if any(k["kernel"] == "numpy" for k in n.get("kernels", ()))]
+    return sorted(found, key=lambda n: -n["ms"])
+
+
+def _numpy(nodes: Sequence[Mapping[str, Any]], total: float) -> list[str]:
+    found = in_numpy(nodes)
+    lines = ["## Operators that run in numpy", ""]
+    if not found:
+        return [*lines, "None: every step has a kernel.", ""]
+    rows = ((n["op"], n["name"], _ms(n["ms"]), _share(n["ms"], total)) for n in found[:MOST_ROWS])
+    return [*lines, *_table(("operator", "name", "ms", "share"), rows, 2)]
+
+
+def _weights(report: Mapping[str, Any]) -> list[str]:
+    weights = report.get("weights", ())[:MOST_ROWS]
+    if not weights:
+        return []
+    rows = ((w["name"], w["type"], shape_text(w["shape"]), ", ".join(w["by"]), bytes_text(w["bytes"])) for w in weights)
+    return ["## The largest weights", "", *_table(("name", "type", "shape", "read by", "size"), rows, 1)]
+
+
+def _comparison(found: Mapping[str, Any]) -> list[str]:
+    a, b = found["names"]
+    lines = ["# Comparison", ""]
+
+    def ratio(ms: Sequence[float | None]) -> str:
+        return f"{ms[1] / ms[0]:.2f}" if ms[0] and ms[1] is not None else ""
+
+    header = ("operator", f"ms, {_cell(a)}", f"ms, {_cell(b)}", "ratio")
+    rows = [("all", *map(_ms, found["ms"]), ratio(found["ms"]))]
+    rows += [(k["op"], *map(_ms, k["ms"]), ratio(k["ms"])) for k in found["kinds"]]
+    lines += _table(header, rows, 3)
+    if not found["pairs"]:
+        return lines
+    lines += ["## The greatest differences", ""]
+    pairs = ((p["name"], *p["kernels"], *map(_ms, p["ms"]), ratio(p["ms"])) for p in found["pairs"][:MOST_ROWS])
+    return [*lines, *_table(("name", "kernels", "kernels of the other", *header[1:]), pairs, 3)]
+
+
+_NUMBERS = ("difference", "relative", "snr_db", "cosine")
+
+
+def _layers(found: Mapping[str, Any]) -> list[str]:
+    lines = ["# Where numbers part", ""]
+    first = found["first"]
+    if first is None:
+        return [*lines, f"Nowhere: {len(found['layers'])} results are the same within {found['tolerance']:g}.", ""]
+    layers = found["layers"][max(0, first - 3) : first + 5]
+    rows = (
+        (
+            layer["op"],
+            layer["name"],
+            *("" if layer.get(k) is None else f"{layer[k]:.3g}" for k in _NUMBERS),
+            "same" if layer["equal"] else layer.get("reason", "different"),
+        )
+        for layer in layers
+    )
+    header = ("operator", "name", "difference", "relative", "SNR dB", "cosine", "")
+    named = f"{found['layers'][first]['op']} {found['layers'][first]['name']}"
+    return [*lines, f"The first that parts: {_cell(named)}", "", *_table(header, rows)]
+
+
+def to_markdown(content: Mapping[str, Any]) -> str:
+    """The text for ``reports``, and ``comparison`` and ``layers`` if the content has them."""
+    lines: list[str] = []
+    for report in content["reports"]:
+        lines += [*_head(report), *_operators(report), *_weights(report)]
+    if "comparison" in content:
+        lines += _comparison(content["comparison"])
+    if "layers" in content:
+        lines += _layers(content["layers"])
+    return "\n".join(lines)

@@ -1,0 +1,225 @@
+// Puts the page together: one report is shown at a time, one operator may be chosen.
+
+class Page {
+  constructor() {
+    this.chosen = null;
+    this.colour = "time";
+    this.labels = labelsOf(content.reports);
+    this.parting = new Map((content.layers ? content.layers.layers : []).map((layer) => [layer.name, layer]));
+  }
+
+  show(number) {
+    this.number = number;
+    this.report = content.reports[number];
+    this.chosen = null;
+    this.longest = Math.max(...this.report.nodes.map((node) => node.ms || 0), 0);
+    this.names = new Map(this.report.nodes.map((node, k) => [node.name, k]));
+    for (const [k, tab] of [...byId("tabs").children].entries()) tab.setAttribute("aria-selected", String(k === number));
+    byId("search").value = byId("found").textContent = "";
+    showHead(this);
+    this.graph.show(this.report);
+    showDetails(this);
+    this.paint();
+  }
+
+  /** Draws everything that depends on colours or on the width. */
+  paint() {
+    showLegend(this);
+    this.graph.draw();
+    const parts = [
+      showComparison, showLayers, showTreemap, showKinds, showRoofline, () => this.memory.show(), showNumpy, showWeights, markChosen,
+    ];
+    const painting = (this.painting = {});
+    const next = () => {  // one by one, so that the graph is seen first and answers meanwhile
+      if (painting !== this.painting) return;
+      const part = parts.shift();
+      if (!part) {
+        this.complete = true;
+        return;
+      }
+      part(this);
+      setTimeout(next);
+    };
+    requestAnimationFrame(() => setTimeout(next));
+  }
+
+  choose(k, moves = false) {
+    if (k === undefined) return;
+    this.chosen = k;
+    if (k !== null && moves) {
+      this.graph.goTo(k);
+      byId("section-graph").scrollIntoView({ block: "start" });
+    }
+    this.graph.draw();
+    this.memory.draw();
+    showDetails(this);
+    markChosen(this);
+  }
+
+  nodeNamed(name) {
+    return this.names.get(name);
+  }
+
+  shareOf(k) {
+    const { ms } = this.report.nodes[k];
+    return ms > 0 ? ms / this.report.steps_ms : 0;
+  }
+
+  timeHeatOf(k) {
+    return this.longest > 0 ? (this.report.nodes[k].ms || 0) / this.longest : 0;
+  }
+
+  partingOf(k) {
+    return this.parting.get(this.report.nodes[k].name) || null;
+  }
+
+  /** The part of the strongest colour that a box has; null where there is nothing to tell. */
+  heatOf(k) {
+    if (this.colour === "time") return this.longest > 0 ? this.timeHeatOf(k) : null;
+    const layer = this.partingOf(k);
+    return layer === null ? null : layer.reason ? 1 : layer.snr_db === null ? 0 : 1 - Math.min(Math.max(layer.snr_db, 0), 160) / 160;
+  }
+
+  tipOf(k) {
+    const node = this.report.nodes[k];
+    const lines = [node.kind === "operator" ? `${node.op} ${node.name}` : `${node.kind} ${node.name}`];
+    for (const tensor of (node.outputs || []).slice(0, 1)) lines.push(`${tensor.type || "?"} ${shapeText(tensor.shape)}`);
+    if (node.ms > 0) lines.push(`${msText(node.ms)}, ${shareText(this.shareOf(k))}; ${kernelsOf(node).join(", ")}`);
+    if (node.unknown) lines.push("not known here");
+    return lines.join("\n");
+  }
+}
+
+/** Names of the reports that differ. */
+function labelsOf(reports) {
+  const names = reports.map((r) => r.name);
+  return new Set(names).size === names.length ? names : names.map((name, k) => `${name} (${"AB"[k]})`);
+}
+
+const fact = (title, value) =>
+  element("div", { class: "fact" }, element("div", { class: "title" }, title), element("div", { class: "value" }, value));
+
+function showHead(page) {
+  const { report } = page;
+  byId("name").textContent = report.name;
+  byId("problem").hidden = !report.problem;
+  byId("problem").textContent = report.problem ? `This model does not run: ${report.problem}` : "";
+  byId("note").hidden = !report.note;
+  byId("note").textContent = report.note ? `${report.note[0].toUpperCase()}${report.note.slice(1)}.` : "";
+  byId("section-graph").hidden = !report.nodes.length;
+  const facts = [];
+  const { model, machine, ms, roof } = report;
+  if (ms) facts.push(["time of a run", `${msText(ms.median)} (${msText(ms.fastest)} to ${msText(ms.slowest)})`]);
+  if (ms && report.operations) {
+    const speed = report.operations / ms.median / 1e6;
+    const part = roof && speed < roof.gflops ? `, ${shareText(speed / roof.gflops)} of the highest measured` : "";
+    facts.push(["speed", `${digits(speed)} GFLOP/s${part}`]);
+  }
+  if (model) {
+    const inFile = Object.values(model.operators).reduce((a, b) => a + b, 0);
+    const running = report.nodes.filter((n) => n.kind === "operator").length;
+    facts.push(["operators", ms ? `${running} run, for ${inFile} in the file` : `${inFile} in the file`]);
+    facts.push(["parameters", `${countText(model.parameters)}, ${bytesText(model.parameter_bytes)}`]);
+    facts.push(["multiply-adds", `${countText(model.multiply_adds_total)}${model.complete ? "" : ", or more"}`]);
+    const tensors = (list) =>
+      list.slice(0, 4).map((t) => `${t.name}: ${t.dtype || "?"} ${shapeText(t.shape)}`).join("; ") +
+      (list.length > 4 ? ` and ${list.length - 4} more` : "");
+    if (model.inputs.length) facts.push([model.inputs.length > 1 ? "inputs" : "input", tensors(model.inputs)]);
+    if (model.outputs.length) facts.push([model.outputs.length > 1 ? "outputs" : "output", tensors(model.outputs)]);
+    facts.push(["file", `${model.container.format}${report.file_bytes ? `, ${bytesText(report.file_bytes)}` : ""}`]);
+  }
+  if (machine) {
+    const { threads, ...rest } = machine;
+    for (const [title, value] of Object.entries(rest)) facts.push([title, value]);
+    facts.push(["threads", String(threads)]);
+  }
+  if (report.settings) facts.push(["fusion", report.settings.fusion ? "on" : "off"]);
+  clear(byId("facts"), ...facts.map((f) => fact(...f)));
+  clear(byId("footer"), `${report.made_by}, ${report.made_at}`);
+}
+
+function showLegend(page) {
+  const legend = byId("legend");
+  const { nodes } = page.report;
+  const bar = element("span", { class: "bar" });
+  bar.style.background = heatGradient();
+  const parts = [];
+  if (page.colour === "parting") parts.push("160 dB", bar, "0 dB signal to noise");
+  else if (page.longest > 0) parts.push("0", bar, `${msText(page.longest)} per operator`);
+  if (nodes.some(runsInNumpy)) parts.push(element("span", { class: "sample" }), "runs in numpy");
+  if (nodes.some((n) => n.unknown)) parts.push(element("span", { class: "sample wrong" }), "not known");
+  clear(legend, ...parts);
+}
+
+function markChosen(page) {
+  for (const mark of document.querySelectorAll("svg [data-node]")) {
+    mark.classList.toggle("chosen", page.chosen !== null && Number(mark.dataset.node) === page.chosen);
+  }
+}
+
+function search(page, moves) {
+  const wanted = byId("search").value.trim().toLowerCase();
+  const { nodes } = page.report;
+  if (!wanted) {
+    page.graph.matches = null;
+    byId("found").textContent = "";
+    page.graph.draw();
+    return;
+  }
+  const has = (node) => [node.name, node.op, ...kernelsOf(node), ...(node.merged || []), ...(node.views || []).map((v) => v.name)].some((t) => t.toLowerCase().includes(wanted));
+  const found = nodes.map((_, k) => k).filter((k) => has(nodes[k]));
+  page.graph.matches = new Set(found);
+  if (moves && found.length) {
+    const next = found.find((k) => page.chosen === null || k > page.chosen);
+    page.choose(next === undefined ? found[0] : next);
+    page.graph.goTo(page.chosen);
+  }
+  const place = found.indexOf(page.chosen) + 1;
+  byId("found").textContent = found.length ? `${place ? `${place} of ` : ""}${found.length} found${place ? "" : ", Enter goes to one"}` : "nothing found";
+  page.graph.draw();
+}
+
+function chooseScheme(dark) {
+  document.documentElement.classList.toggle("dark", dark);
+  byId("scheme").textContent = dark ? "light" : "dark";
+  readColours();
+}
+
+const page = new Page();
+page.graph = new GraphView(byId("graph"), page);
+page.memory = new MemoryView(page);
+const prefers = matchMedia("(prefers-color-scheme: dark)");
+chooseScheme(prefers.matches);
+prefers.addEventListener("change", (event) => {
+  chooseScheme(event.matches);
+  page.paint();
+});
+byId("scheme").addEventListener("click", () => {
+  chooseScheme(!document.documentElement.classList.contains("dark"));
+  page.paint();
+});
+byId("zoom-in").addEventListener("click", () => page.graph.zoom(1.3));
+byId("zoom-out").addEventListener("click", () => page.graph.zoom(1 / 1.3));
+byId("fit").addEventListener("click", () => page.graph.fit());
+byId("search").addEventListener("input", () => search(page, false));
+byId("search").addEventListener("keydown", (event) => {
+  if (event.key === "Enter") search(page, true);
+});
+byId("colour-label").hidden = !content.layers;
+byId("colour").addEventListener("change", (event) => {
+  page.colour = event.target.value;
+  showLegend(page);
+  page.graph.draw();
+});
+if (content.reports.length > 1) {
+  content.reports.forEach((_, k) => {
+    byId("tabs").append(element("button", { type: "button", role: "tab", click: () => page.show(k) }, page.labels[k]));
+  });
+}
+let lastWidth = innerWidth;
+addEventListener("resize", () => {
+  if (innerWidth !== lastWidth) page.paint();
+  lastWidth = innerWidth;
+});
+page.show(0);
+window.reportPage = page; // for tests

@@ -1,0 +1,132 @@
+// The roofline: how fast each operator is, and what holds it back.
+
+const MOST_POINTS = 1000;
+const ROOF = { height: 430, left: 64, right: 24, top: 18, bottom: 44 };
+
+function showRoofline(page) {
+  const { nodes, roof } = page.report;
+  const points = nodes
+    .map((node, k) => ({ k, node, x: node.operations / node.bytes, y: speedOf(node) }))
+    .filter((p) => p.y !== null && p.node.bytes > 0 && p.x > 0);
+  byId("section-roofline").hidden = !roof || !points.length;
+  if (!roof || !points.length) return;
+  const place = byId("roofline");
+  const width = Math.max(Math.min(place.clientWidth, 1100), 320), { height } = ROOF;
+  const ridges = roof.bandwidths.map((b) => roof.gflops / b.gb_per_s);
+  const xs = [...points.map((p) => p.x), ...ridges], ys = [...points.map((p) => p.y), roof.gflops];
+  const x = logScale(Math.min(...xs) / 2, Math.max(...xs) * 2, ROOF.left, width - ROOF.right);
+  const y = logScale(Math.max(Math.min(...ys) / 2, roof.gflops / 1e4), Math.max(...ys) * 2, height - ROOF.bottom, ROOF.top);
+  const drawing = shape("svg", { width, height, viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": "roofline" });
+  drawAxes(drawing, x, y, width);
+  const taken = drawRoofs(drawing, roof, x, y);
+  const total = page.report.steps_ms;
+  points.sort((a, b) => b.node.ms - a.node.ms);
+  points.splice(MOST_POINTS);
+  for (const p of points) {
+    const r = 3.5 + 16 * Math.sqrt(p.node.ms / total);
+    p.cx = x.at(p.x);
+    p.cy = y.at(Math.max(p.y, y.low));
+    p.r = r;
+    const mark = shape("circle", { class: "mark", cx: p.cx, cy: p.cy, r, fill: css(heat(page.timeHeatOf(p.k))), "fill-opacity": 0.85 });
+    mark.dataset.node = p.k;
+    mark.addEventListener("click", () => page.choose(p.k, true));
+    drawing.append(withTip(mark, `${page.tipOf(p.k)}\n${digits(p.x)} operations per byte, ${digits(p.y)} GFLOP/s`));
+  }
+  for (const p of points.slice(0, 8)) addLabel(drawing, p, points, taken, width);
+  clear(
+    place,
+    element("p", { class: "muted" },
+      "A circle is an operator, the larger the longer it takes. Operators near the level line compute as fast as this machine can; " +
+      "those near a slanted line wait for memory. The lines were measured together with the model: the level one by float32 matrix products " +
+      "(int8 kernels can be faster, and Winograd's convolutions do fewer operations than are counted), the slanted ones by sums of arrays."),
+    element("div", { class: "plot" }, drawing),
+  );
+}
+
+function logScale(low, high, from, to) {
+  const [a, b] = [Math.log10(low), Math.log10(high)];
+  return { low, high, from, to, at: (value) => from + ((Math.log10(value) - a) / (b - a)) * (to - from) };
+}
+
+function powers(scale) {
+  const found = [];
+  for (let e = Math.ceil(Math.log10(scale.low)); e <= Math.floor(Math.log10(scale.high)); e++) found.push(10 ** e);
+  return found;
+}
+
+const plainNumber = (value) => (value >= 1 ? value.toLocaleString("en", { useGrouping: false }) : String(Number(value.toPrecision(1))));
+
+function drawAxes(drawing, x, y, width) {
+  const low = ROOF.height - ROOF.bottom;
+  for (const value of powers(x)) {
+    drawing.append(shape("line", { class: "grid", x1: x.at(value), x2: x.at(value), y1: ROOF.top, y2: low }));
+    drawing.append(shape("text", { class: "muted", x: x.at(value), y: low + 16, "text-anchor": "middle" }, plainNumber(value)));
+  }
+  for (const value of powers(y)) {
+    drawing.append(shape("line", { class: "grid", x1: ROOF.left, x2: width - ROOF.right, y1: y.at(value), y2: y.at(value) }));
+    drawing.append(shape("text", { class: "muted", x: ROOF.left - 8, y: y.at(value) + 4, "text-anchor": "end" }, plainNumber(value)));
+  }
+  drawing.append(shape("path", { class: "axis", fill: "none", d: `M${ROOF.left},${ROOF.top} V${low} H${width - ROOF.right}` }));
+  drawing.append(shape("text", { class: "muted", x: (ROOF.left + width - ROOF.right) / 2, y: low + 36, "text-anchor": "middle" }, "operations per byte"));
+  const middle = (ROOF.top + low) / 2;
+  drawing.append(shape("text", { class: "muted", transform: `translate(16 ${middle}) rotate(-90)`, "text-anchor": "middle" }, "GFLOP/s"));
+}
+
+/** Draws the lines; gives the rectangles that their labels take. */
+function drawRoofs(drawing, roof, x, y) {
+  const taken = [];
+  const label = (text, px, py, anchor) => {
+    const w = text.length * 6.6;
+    const left = anchor === "end" ? px - w : px;
+    taken.push([left, py - 12, left + w, py + 4]);
+    drawing.append(shape("text", { x: px, y: py, "text-anchor": anchor }, text));
+  };
+  const slow = [...roof.bandwidths].sort((a, b) => a.gb_per_s - b.gb_per_s);
+  slow.forEach((band, k) => {
+    const ridge = roof.gflops / band.gb_per_s;
+    const start = Math.max(x.low, y.low / band.gb_per_s);
+    const from = [x.at(start), y.at(start * band.gb_per_s)], to = [x.at(ridge), y.at(roof.gflops)];
+    drawing.append(shape("path", { class: "roof", d: `M${from} L${to}` }));
+    addSlanted(drawing, `${band.name} ${digits(band.gb_per_s)} GB/s`, from, to, taken);
+  });
+  const first = x.at(roof.gflops / slow.at(-1).gb_per_s);
+  drawing.append(shape("path", { class: "roof", d: `M${first},${y.at(roof.gflops)} H${x.to}` }));
+  taken.push([first, y.at(roof.gflops) - 3, x.to, y.at(roof.gflops) + 3]);
+  label(`${digits(roof.gflops)} GFLOP/s`, x.to - 4, y.at(roof.gflops) - 7, "end");
+  return taken;
+}
+
+/** Writes a text along a line, just above its middle. */
+function addSlanted(drawing, text, from, to, taken) {
+  const [dx, dy] = [to[0] - from[0], to[1] - from[1]];
+  const length = Math.hypot(dx, dy);
+  ruler.font = `12px ${FONT}`;
+  const half = ruler.measureText(text).width / 2;
+  if (length < 2 * half + 8) return;
+  const [x, y] = [from[0] + dx / 2, from[1] + dy / 2];
+  const angle = (Math.atan2(dy, dx) * 180) / Math.PI;
+  drawing.append(shape("text", { transform: `translate(${x} ${y}) rotate(${angle}) translate(0 -6)`, "text-anchor": "middle" }, text));
+  const [hx, hy] = [(half * dx) / length, (half * Math.abs(dy)) / length];
+  taken.push([x - hx - 8, y - hy - 18, x + hx + 4, y + hy]);
+}
+
+/** Writes the name of a point beside it where there is room for it. */
+function addLabel(drawing, p, points, taken, width) {
+  const text = shortened(titleOf(p.node), 28);
+  const w = text.length * 6.6;
+  const free = (box) =>
+    box[0] > ROOF.left && box[2] < width - 4 && box[1] > 2 && box[3] < ROOF.height - ROOF.bottom &&
+    !taken.some((t) => box[0] < t[2] && t[0] < box[2] && box[1] < t[3] && t[1] < box[3]) &&
+    !points.some((o) => o !== p && o.cx + o.r > box[0] && o.cx - o.r < box[2] && o.cy + o.r > box[1] && o.cy - o.r < box[3]);
+  const places = [
+    [p.cx + p.r + 4, p.cy + 4], [p.cx - p.r - 4 - w, p.cy + 4], [p.cx - w / 2, p.cy - p.r - 5], [p.cx - w / 2, p.cy + p.r + 14],
+  ];
+  for (const [px, py] of places) {
+    const box = [px - 1, py - 11, px + w, py + 3];
+    if (free(box)) {
+      taken.push(box);
+      drawing.append(shape("text", { class: "label", x: px, y: py }, text));
+      return;
+    }
+  }
+}

@@ -1,0 +1,358 @@
+"""The page of a report in a real browser: what is drawn, what answers, and that nothing goes wrong."""
+
+from __future__ import annotations
+
+import random
+import re
+import shutil
+import time
+
+import numpy as np
+import pytest
+from support.api_samples import DIGITS, IMAGES, loaded
+from support.graphs import GraphBuilder, session_of
+from support.loader_samples import input_operator, operator, to_bytes
+
+from megengine_lite._core.formats.load import load_model
+from megengine_lite._core.formats.mge.records import ModelRecord
+from megengine_lite._core.ir import params
+from megengine_lite._core.reports.model_report.collect import with_runs, without_run
+from megengine_lite._core.reports.model_report.layers import compare_layers, layer_results
+from megengine_lite._core.reports.model_report.report import ModelReport
+from megengine_lite._core.runtime.session import Session
+from megengine_lite._core.session_config import SessionConfig
+
+try:
+    from playwright.sync_api import sync_playwright
+except ImportError:
+    sync_playwright = None
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed"),
+    pytest.mark.skipif(sync_playwright is None, reason="the package playwright is not installed"),
+]
+SIZE = {"width": 1440, "height": 900}
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with sync_playwright() as play:
+        started = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        yield started
+        started.close()
+
+
+class Shown:
+    """A report in the browser, and everything that went wrong there."""
+
+    def __init__(self, browser, path, scheme="light", size=SIZE):
+        self.context = browser.new_context(color_scheme=scheme, viewport=size)
+        self.page = self.context.new_page()
+        self.faults: list[str] = []
+        self.requests: list[str] = []
+        self.page.on("console", self._note)
+        self.page.on("pageerror", lambda error: self.faults.append(str(error)))
+        self.page.on("dialog", lambda dialog: (self.faults.append(dialog.message), dialog.dismiss()))
+        self.page.on("request", lambda request: self.requests.append(request.url))
+        self.url = path.as_uri()
+        self.page.goto(self.url)
+        self.wait("complete")
+
+    def _note(self, message):
+        if message.type in ("error", "warning") and "willReadFrequently" not in message.text:  # that is about tests
+            self.faults.append(message.text)
+
+    def wait(self, name):
+        for _ in range(600):
+            if self.get(name):
+                return
+            time.sleep(0.05)
+        raise AssertionError(f"{name} never came: {self.faults}")
+
+    def get(self, expression):
+        return self.page.evaluate(f"() => reportPage.{expression}")
+
+    def pixels(self, selector="#graph"):
+        """The different colours of a canvas, and how many pixels each has."""
+        script = """(selector) => {
+            const canvas = document.querySelector(selector), counts = {};
+            const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+            for (let k = 0; k < data.length; k += 4) {
+                const key = `${data[k]},${data[k + 1]},${data[k + 2]}`;
+                counts[key] = (counts[key] || 0) + 1;
+            }
+            return counts;
+        }"""
+        return self.page.evaluate(script, selector)
+
+    def painted(self, action):
+        """Does something, and waits until the graph has been drawn again."""
+        action()
+        self.page.wait_for_timeout(120)
+
+    def close(self):
+        self.context.close()
+        assert self.faults == []
+        assert self.requests == [self.url]
+
+
+@pytest.fixture
+def show(browser, tmp_path):
+    opened = []
+
+    def open_report(report, **how):
+        path = tmp_path / f"{len(opened)}.html"
+        report.save(path)
+        opened.append(Shown(browser, path, **how))
+        return opened[-1]
+
+    yield open_report
+    for shown in opened:
+        shown.close()
+
+
+@pytest.fixture(scope="module")
+def digits() -> ModelReport:
+    network = loaded(DIGITS)
+    network.get_io_tensor("data").set_data_by_copy(IMAGES)
+    return network.report(runs=2, warmup=0)
+
+
+@pytest.fixture(scope="module")
+def large() -> ModelReport:
+    """A network of 5,000 operators with branches."""
+    rng = random.Random(0)
+    builder = GraphBuilder()
+    values = [builder.input("data", (1, 16))]
+    table = {"max": params.Elemwise(mode=params.ElemwiseMode.MAX), "softmax": params.Softmax(axis=1)}
+    for k in range(5000):
+        near = values[-1] if rng.random() < 0.8 else values[max(0, len(values) - rng.randint(1, 8))]
+        if rng.random() < 0.3:
+            far = values[max(0, len(values) - rng.randint(1, 30))]
+            values.append(builder.node("Elemwise", table["max"], [near, far], name=f"max.{k}."))
+        else:
+            values.append(builder.node("Softmax", table["softmax"], [near], name=f"softmax.{k}."))
+    model = session_of(builder.finish(values[-1])).model
+    model.container, model.version, model.package, model.metadata = "v2", 1, None, None
+    for node in model.graph.nodes:
+        for var in node.outputs:
+            var.name = node.name
+    return ModelReport(without_run(model, "large", {}))
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_page_draws_everything_in_both_schemes(show, digits, scheme):
+    shown = show(digits, scheme=scheme)
+    page = shown.page
+    assert page.title() == page.inner_text("h1") == only(digits)["name"]
+    assert len(shown.pixels()) > 20
+    assert page.locator("#treemap .cell").count() == sum(n.get("ms", 0) > 0 for n in only(digits)["nodes"])
+    assert page.locator("#roofline circle").count() == sum(n.get("operations", 0) > 0 for n in only(digits)["nodes"])
+    assert len(shown.pixels("#memory canvas")) > 3
+    assert "Softmax" in page.inner_text("#kinds") and "None: every step" in page.inner_text("#numpy")
+    assert "c2.conv.weight" in page.inner_text("#weights")
+    back = page.evaluate("() => getComputedStyle(document.body).backgroundColor")
+    dark = sum(map(int, re.findall(r"\d+", back)[:3])) < 200
+    assert dark == (scheme == "dark")
+    before = shown.pixels()
+    shown.painted(lambda: page.click("#scheme"))
+    after = page.evaluate("() => getComputedStyle(document.body).backgroundColor")
+    assert after != back and shown.pixels() != before
+
+
+def only(report):
+    (found,) = report.content["reports"]
+    return found
+
+
+def place_of(shown, k):
+    """Where a box of the graph is on the screen."""
+    return shown.page.evaluate(
+        """(k) => {
+            const { graph, report } = reportPage, at = graph.canvas.getBoundingClientRect();
+            const { x, y } = report.layout;
+            return [at.left + graph.left + x[k] * graph.scale, at.top + graph.top + y[k] * graph.scale];
+        }""",
+        k,
+    )
+
+
+def test_click_shows_an_operator(show, digits):
+    shown = show(digits)
+    nodes = only(digits)["nodes"]
+    k = next(k for k, n in enumerate(nodes) if n["name"] == "c2.RELU")
+    shown.page.locator("#graph").scroll_into_view_if_needed()
+    shown.page.mouse.click(*place_of(shown, k))
+    assert shown.get("chosen") == k
+    text = shown.page.inner_text("#details")
+    for part in ("c2.RELU", "FusedConv", "stride_h", "360×32×4×4", "channels", "conv_", "BatchNorm c2.bn", "c1.RELU"):
+        assert part in text, part
+    shown.page.click("#details .link >> text=c1.RELU")
+    assert nodes[shown.get("chosen")]["name"] == "c1.RELU"
+    shown.page.focus("#graph")
+    shown.page.keyboard.press("Escape")
+    assert shown.get("chosen") is None and "Take longest" in shown.page.inner_text("#details")
+
+
+def test_operators_are_chosen_in_the_other_pictures(show, digits):
+    shown = show(digits)
+    for selector in ("#treemap .cell", "#roofline circle"):
+        mark = shown.page.locator(selector).first
+        mark.dispatch_event("click")
+        assert shown.get("chosen") == int(mark.get_attribute("data-node"))
+        assert "chosen" in mark.get_attribute("class")
+
+
+def test_search_finds_operators_one_after_the_other(show, digits):
+    shown = show(digits)
+    page = shown.page
+    names = [n["name"] for n in only(digits)["nodes"]]
+    page.fill("#search", "fusedconv")
+    assert page.inner_text("#found") == "4 found, Enter goes to one"
+    found = []
+    for place in range(1, 6):
+        page.press("#search", "Enter")
+        found.append(names[shown.get("chosen")])
+        assert page.inner_text("#found") == f"{(place - 1) % 4 + 1} of 4 found"
+    assert found == ["c1.RELU", "c2.RELU", "c3.RELU", "c4.RELU", "c1.RELU"]
+    page.fill("#search", "c2.bn")  # fused
+    page.press("#search", "Enter")
+    assert names[shown.get("chosen")] == "c2.RELU"
+    page.fill("#search", "no such thing")
+    assert page.inner_text("#found") == "nothing found"
+    page.fill("#search", "")
+    assert page.inner_text("#found") == "" and shown.get("graph.matches") is None
+
+
+def test_wheel_keys_and_buttons_zoom(show, digits):
+    shown = show(digits)
+    page = shown.page
+    page.locator("#graph").scroll_into_view_if_needed()
+    before = shown.get("graph.scale")
+    k = 3
+    x, y = place_of(shown, k)
+    page.mouse.move(x, y)
+    shown.painted(lambda: page.mouse.wheel(0, -300))
+    assert shown.get("graph.scale") > before
+    assert place_of(shown, k) == pytest.approx([x, y], abs=1)  # what is below the mouse stays there
+    shown.painted(lambda: page.click("#zoom-out"))
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x + 80, y + 30, steps=4)
+    page.mouse.up()
+    assert shown.get("chosen") is None  # dragging is no click
+    page.focus("#graph")
+    page.keyboard.press("+")
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("0")
+    assert shown.get("graph.scale") == pytest.approx(before)
+
+
+def test_nothing_is_cut_off_at_any_width(show, digits):
+    for width in (360, 800, 1440, 2200):
+        shown = show(digits, size={"width": width, "height": 900})
+        wide = shown.page.evaluate("() => document.documentElement.scrollWidth")
+        assert wide <= width
+
+
+def test_texts_of_the_treemap_stay_in_their_rectangles(show, digits):
+    shown = show(digits)
+    script = """() => {
+        const boxes = (selector) => [...document.querySelectorAll(selector)].map((e) => e.getBBox());
+        const cells = boxes("#treemap .cell, #treemap .group");
+        const inside = (t, c) =>
+            t.x >= c.x - 1 && t.x + t.width <= c.x + c.width + 1 &&
+            t.y >= c.y - 2 && t.y + t.height <= c.y + c.height + 2;
+        return boxes("#treemap .label").filter((t) => !cells.some((c) => inside(t, c))).length;
+    }"""
+    assert shown.page.evaluate(script) == 0
+
+
+def test_labels_of_the_roofline_do_not_overlap(show, digits):
+    shown = show(digits)
+    boxes = shown.page.evaluate(
+        '() => [...document.querySelectorAll("#roofline .label")].map((t) => t.getBBox())'
+        ".map((b) => [b.x, b.y, b.x + b.width, b.y + b.height])"
+    )
+    assert boxes
+    for k, a in enumerate(boxes):
+        for b in boxes[:k]:
+            assert a[2] <= b[0] + 2 or b[2] <= a[0] + 2 or a[3] <= b[1] + 4 or b[3] <= a[1] + 4
+
+
+def test_a_network_of_thousands_of_operators_stays_usable(show, large):
+    shown = show(large)
+    page = shown.page
+    assert shown.get("report.nodes.length") == 5002
+    assert len(shown.pixels()) > 10
+    page.fill("#search", "softmax.4321.")
+    page.press("#search", "Enter")
+    k = shown.get("chosen")
+    assert only(large)["nodes"][k]["name"].startswith("softmax.4321.") or "4321" in page.inner_text("#details")
+    # What is in view decides what is drawn: near by it is a small part of all.
+    drawn = page.evaluate(
+        """() => {
+            const { graph } = reportPage, { left, top, scale } = graph, [w, h] = graph.size;
+            return graph.boxes.within(-left / scale, -top / scale, (w - left) / scale, (h - top) / scale).length;
+        }"""
+    )
+    assert 0 < drawn < 400
+
+
+def test_names_from_a_file_are_shown_and_do_nothing(show):
+    name = "<img src=x onerror=alert(1)>\"'</script><script>alert(2)</script>\x1b[31m&amp;"
+    record = ModelRecord("v2", 101300, [input_operator(0, name, (2, 3))], [(1, "")], {1: name + "out"})
+    record.operators.append(operator("Softmax", (0,), (1,), params.Softmax(axis=1)))
+    model = load_model(to_bytes(record))
+    session = Session(model, SessionConfig(explain=True))
+    session.set_array(model.input_names[0], np.ones((2, 3), np.float32))
+    shown = show(ModelReport(with_runs(session, name, 1, 0)))
+    page = shown.page
+    text = name.replace("\x1b", "\\x1b")
+    assert page.title() == page.inner_text("h1") == text
+    shown.page.evaluate("() => reportPage.choose(1)")
+    assert text + "out" in page.inner_text("#details")
+    assert page.locator("img").count() == 0 and page.locator("script").count() == 2
+
+
+def test_unknown_operators_are_marked_and_told_of(show):
+    builder = GraphBuilder()
+    x = builder.input("x", (2, 3))
+    graph = builder.finish(builder.node("Frobnicate", None, [x], name="what"))
+    model = session_of(GraphBuilder().finish()).model
+    model.graph, model.input_names, model.output_names = graph, ["x"], graph.output_names
+    model.container, model.version, model.package, model.metadata = "v2", 1, None, None
+    shown = show(ModelReport(without_run(model, "m", {})))
+    page = shown.page
+    assert "1 operator is not supported" in page.inner_text("#problem")
+    assert "not known" in page.inner_text("#legend") and "Frobnicate" in page.inner_text("#details")
+    for section in ("time", "roofline", "memory", "numpy", "weights"):
+        assert not page.locator(f"#section-{section}").is_visible()
+    shown.page.evaluate("() => reportPage.choose(1)")
+    assert "not known here" in page.inner_text("#details")
+
+
+def test_two_reports_and_their_layers_are_shown(show):
+    model = load_model(DIGITS)
+    reports, results = [], []
+    for fuse in (True, False):
+        session = Session(model, SessionConfig(explain=True, fuse=fuse))
+        session.set_array("data", IMAGES)
+        reports.append(ModelReport(with_runs(session, "fused" if fuse else "plain", 1, 0)))
+        results.append(layer_results(session))
+    both = reports[0].beside(reports[1])
+    both.add_layers(compare_layers(*results, same_file=True, tolerance=1e-12, names=["fused", "plain"]))
+    shown = show(both)
+    page = shown.page
+    assert page.locator("#tabs button").all_inner_texts() == ["fused", "plain"]
+    assert "time of a run" in page.inner_text("#comparison")
+    assert "The first result that parts is that of" in page.inner_text("#layers")
+    assert page.locator("#layers circle").count() == len(both.content["layers"]["layers"])
+    count = shown.get("report.nodes.length")
+    page.click("#tabs >> text=plain")
+    assert page.inner_text("h1") == "plain" and shown.get("report.nodes.length") > count
+    before = shown.pixels()
+    shown.painted(lambda: page.select_option("#colour", "parting"))
+    assert "signal to noise" in page.inner_text("#legend") and shown.pixels() != before
