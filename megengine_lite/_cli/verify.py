@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from megengine_lite._cli import display, flags, inputs, other_run, progress
-from megengine_lite._cli.gflags import UsageError
+from megengine_lite._cli.gflags import UsageError, add_switch
+from megengine_lite._core.reports.differences import compare
 from megengine_lite.errors import LiteError, LiteValueError
 
 USAGE = "MODEL [--against FILE] [--other=FLAGS] [flags]"
@@ -39,6 +40,7 @@ def add(parser: ArgumentParser) -> None:
         metavar="T",
         help="largest difference, in parts of the largest value (1e-3)",
     )
+    add_switch(group, "layers", "compare the results of all operators that both have, too")
 
 
 def execute(args: Namespace) -> dict[str, Any]:
@@ -52,40 +54,23 @@ def execute(args: Namespace) -> dict[str, Any]:
     given = inputs.set_inputs(args, network, fill=not stored)
     names = network.get_all_output_name()
     ours = _run(network)
-    theirs = _stored_outputs(args.against, names) if stored else _other_outputs(args, given, names)
+    other = None if stored else _other_network(args, given)
+    theirs = _stored_outputs(args.against, names) if other is None else _outputs_as(other, names)
     flags.finish(args, network)
     missing = [n for n in names if n not in theirs]
     if missing:
         raise LiteError(f"there is nothing to compare output {missing[0]!r} with; there are {', '.join(theirs)}")
     outputs = {name: compare(ours[name], theirs[name], args.tolerance) for name in names}
+    against = " ".join(t for t in (args.against, args.other) if t) or "unoptimized run"
+    layers = {"layers": _layers(args, network, other, against)} if args.layers else {}
     return {
         "model": args.model,
-        "against": " ".join(t for t in (args.against, args.other) if t) or "unoptimized run",
+        "against": against,
         "tolerance": args.tolerance,
         "outputs": outputs,
+        **layers,
         "failed": not all(o["equal"] for o in outputs.values()),
     }
-
-
-def compare(a: np.ndarray, b: np.ndarray, tolerance: float) -> dict[str, Any]:
-    """Largest difference of two arrays, absolute and in parts of the largest finite value of the second one.
-
-    NaN and infinities must be at the same places.
-    """
-    if a.shape != b.shape:
-        return {
-            "equal": False,
-            "reason": f"shapes {display.shape_text(a.shape)} and {display.shape_text(b.shape)} differ",
-        }
-    x, y = a.astype(np.float64), b.astype(np.float64)
-    finite = np.isfinite(x) & np.isfinite(y)
-    if not np.array_equal(x[~finite], y[~finite], equal_nan=True):
-        return {"equal": False, "reason": "NaN or infinities differ"}
-    x, y = x[finite], y[finite]
-    difference = float(np.abs(x - y).max(initial=0))
-    largest = float(np.abs(y).max(initial=0))
-    relative = difference / largest if largest else difference
-    return {"equal": relative <= tolerance, "difference": difference, "relative": relative, "largest": largest}
 
 
 def _has_inputs(path: str) -> bool:
@@ -115,15 +100,42 @@ def _stored_outputs(path: str, names: list[str]) -> dict[str, np.ndarray]:
     return found
 
 
-def _other_outputs(args: Namespace, given: dict[str, np.ndarray], names: list[str]) -> dict[str, np.ndarray]:
-    """Outputs of the other run for the same inputs. Those of another model are matched by position if names differ."""
+def _other_network(args: Namespace, given: dict[str, np.ndarray]) -> Any:
+    """The network of the other run, with the same inputs."""
     other = flags.load_network(other_run.other_flags(args)).network
     for name, array in given.items():
         other.get_io_tensor(name).set_data_by_copy(np.ascontiguousarray(array))
+    return other
+
+
+def _outputs_as(other: Any, names: list[str]) -> dict[str, np.ndarray]:
+    """Outputs of the other run. Those of another model are matched by position if names differ."""
     outputs = _run(other)
     if len(outputs) == len(names) and not set(names) <= set(outputs):
         return dict(zip(names, outputs.values(), strict=True))
     return outputs
+
+
+def _layers(args: Namespace, network: Any, other: Any, against: str) -> dict[str, Any]:
+    """The comparison of the results of operators; ``other`` is None where values are stored."""
+    from megengine_lite._core.reports.model_report.layers import compare_layers, layer_results, stored_results
+
+    if other is None and not args.against.endswith(".npz"):
+        raise UsageError("--layers compares with another run, or with the values in a .npz by the names of variables")
+    with progress.waiting("comparing"):
+        ours = layer_results(network._engine.explained_session({}))
+        theirs = (
+            stored_results(_members(args.against))
+            if other is None
+            else layer_results(other._engine.explained_session({}))
+        )
+        same = other is not None and args.against is None
+        return compare_layers(ours, theirs, same_file=same, tolerance=args.tolerance, names=[args.model, against])
+
+
+def _members(path: str) -> dict[str, np.ndarray]:
+    with inputs.checked_load(path) as file:
+        return {key: inputs.member(file, key, path) for key in file.files}
 
 
 def show(result: dict[str, Any]) -> None:
@@ -135,3 +147,27 @@ def show(result: dict[str, Any]) -> None:
     names = [display.one_line(str(result[side])) for side in ("model", "against")]
     print(f"{names[0]} against {names[1]}, tolerance {result['tolerance']:g}\n")
     print(display.table(rows, ("output", "largest value", "difference", "relative", ""), "lrrr"))
+    if "layers" in result:
+        print()
+        _show_layers(result["layers"])
+
+
+_LAYER_HEADER = ("", "operator", "name", "difference", "relative", "mean", "SNR dB", "cosine", "")
+
+
+def _show_layers(found: dict[str, Any]) -> None:
+    rows = []
+    for k, layer in enumerate(found["layers"]):
+        numbers = ["", "", "", "", ""]
+        if "difference" in layer:
+            numbers = [f"{layer[name]:.3g}" for name in ("difference", "relative", "mean")]
+            numbers.append("" if layer["snr_db"] is None else f"{layer['snr_db']:.1f}")
+            numbers.append("" if layer["cosine"] is None else f"{layer['cosine']:.7f}")
+        state = "same" if layer["equal"] else layer.get("reason", "DIFFERENT")
+        rows.append((k, layer["op"], layer["name"], *numbers, state))
+    print(display.table(rows, _LAYER_HEADER, "rllrrrrr"))
+    mine, theirs = found["unmatched"]
+    print(f"\n{len(rows)} results compared; {mine} of this run and {theirs} of the other have no partner")
+    if found["first"] is not None:
+        first = found["layers"][found["first"]]
+        print(f"the first that parts: {found['first']}, {first['op']} {first['name']!r}")

@@ -8,7 +8,10 @@ import pytest
 
 import megengine_lite
 from megengine_lite._cli import flags
-from megengine_lite._cli.verify import compare
+from megengine_lite._core.formats.load import load_model
+from megengine_lite._core.reports.differences import compare, compare_closely
+from megengine_lite._core.runtime.session import Session
+from megengine_lite._core.session_config import SessionConfig
 
 BUNDLED = Path(megengine_lite.__file__).parent / "bundled"
 DIGITS = str(BUNDLED / "digits.mge")
@@ -86,3 +89,102 @@ def test_compare_sees_shapes_and_special_values():
         "equal": False, "difference": 0.5, "relative": 0.125, "largest": 4.0
     }  # fmt: skip
     assert compare(np.zeros((0, 3)), np.zeros((0, 3)), 0)["equal"]
+
+
+# ---- layer by layer -------------------------------------------------------------------------------------------------
+
+
+def layers_of(result) -> dict:
+    return {layer["name"]: layer for layer in result["layers"]["layers"]}
+
+
+@pytest.mark.parametrize("other", [[], ["--other=--isa base --threads 2"]])
+def test_layers_of_two_runs_are_compared(run_json, other):
+    result = run_json("verify", DIGITS, "--layers", *other)
+    layers = layers_of(result)
+    assert {"c1.RELU", "c2.RELU", "fc.ADD", "prob"} <= layers.keys() and result["layers"]["first"] is None
+    for layer in layers.values():
+        assert layer["equal"] and layer["relative"] < 1e-5 and layer["matched_by"] == "number"
+        assert layer["mean"] <= layer["difference"] and (layer["snr_db"] is None or layer["snr_db"] > 100)
+        assert layer["cosine"] == pytest.approx(1, abs=1e-9)
+
+
+def test_first_layer_that_parts_is_marked(capsys, run_json):
+    result = run_json("verify", DIGITS, "--layers", "--tolerance", 0, status=1)
+    first = result["layers"]["first"]
+    layers = result["layers"]["layers"]
+    assert not layers[first]["equal"] and all(layer["equal"] for layer in layers[:first])
+    assert megengine_lite_main("verify", DIGITS, "--layers", "--tolerance", "0") == 1
+    text = capsys.readouterr().out
+    assert f"the first that parts: {first}, {layers[first]['op']} {layers[first]['name']!r}" in text
+
+
+def megengine_lite_main(*words) -> int:
+    from megengine_lite.cli import main
+
+    return main(list(words))
+
+
+def test_weights_that_differ_are_found(run_json, tmp_path):
+    """Another bias in the third convolution: everything before it is the same."""
+    content = Path(DIGITS).read_bytes()
+    model = load_model(DIGITS)
+    (bias,) = {v.const.array.tobytes() for n in model.graph.nodes for v in n.inputs if v.name == "c3.conv.bias"}
+    assert content.count(bias) == 1
+    changed = (np.frombuffer(bias, np.float32) + 5).tobytes()
+    (tmp_path / "changed.mge").write_bytes(content.replace(bias, changed))
+    result = run_json("verify", DIGITS, "--layers", "--against", tmp_path / "changed.mge", status=1)
+    layers = result["layers"]["layers"]
+    assert layers[result["layers"]["first"]]["name"] == "c3.RELU"
+    assert {layer["matched_by"] for layer in layers} == {"name"}
+    state = layers_of(result)
+    assert state["c2.RELU"]["difference"] == 0 and state["c3.RELU"]["snr_db"] < 40
+
+
+def test_models_without_common_names_are_compared(run_json, tmp_path):
+    content = Path(DIGITS).read_bytes()
+    for name in (b"c1.", b"c2.", b"c3.", b"c4.", b"fc.", b"Reduce", b"MUL", b"prob"):
+        content = content.replace(name, name[::-1])
+    (tmp_path / "renamed.mge").write_bytes(content)
+    result = run_json("verify", DIGITS, "--layers", "--against", tmp_path / "renamed.mge")
+    layers = result["layers"]["layers"]
+    assert len(layers) == 11 and {layer["matched_by"] for layer in layers} == {"value"}
+    words = ("verify", DIGITS, "--layers", "--against", tmp_path / "renamed.mge", "--other=--isa base")
+    layers = run_json(*words, "--tolerance", 1e-9)["layers"]["layers"]  # the result of Softmax is as near as that
+    assert len(layers) == 11 and {layer["matched_by"] for layer in layers} == {"value", "order"}
+    assert all(layer["relative"] < 1e-5 for layer in layers)
+
+
+def test_stored_values_are_compared(run_json, error_of, data, tmp_path):
+    images = data["images"][:, None].astype(np.float32)
+    session = Session(load_model(DIGITS), SessionConfig(explain=True, fuse=False))
+    session.set_array("data", images)
+    session.run()
+    values: dict[str, np.ndarray] = {}
+    session.run_watched(lambda r: values.update({r.variable.name: r.array.copy()}))
+    stored = {name: values[name] for name in ("c1.RELU", "c4.RELU", "prob")}
+    stored["c4.RELU"] = stored["c4.RELU"] + np.float32(0.5)
+    np.savez(tmp_path / "v.npz", in_data=images, **stored, unrelated=np.zeros(3))
+    result = run_json("verify", DIGITS, "--layers", "--against", tmp_path / "v.npz")
+    layers = result["layers"]["layers"]
+    assert [(x["name"], x["equal"]) for x in layers] == [("c1.RELU", True), ("c4.RELU", False), ("prob", True)]
+    assert layers[1]["mean"] == pytest.approx(0.5, rel=1e-3) and result["layers"]["first"] == 1
+    np.save(tmp_path / "v.npy", values["prob"])
+    words = ("verify", DIGITS, "--layers", "--against", tmp_path / "v.npy", "--input", tmp_path / "v.npz")
+    assert "--layers compares" in error_of(*words, status=2)
+
+
+def test_differences_are_measured_on_finite_values():
+    x = np.array([1, np.nan, np.inf, 3])
+    assert compare_closely(x, x, 0) == {
+        "equal": True, "difference": 0, "relative": 0, "largest": 3,
+        "mean": 0, "snr_db": None, "cosine": pytest.approx(1),
+    }  # fmt: skip
+    y = np.array([1, np.nan, np.inf, 3.5])
+    found = compare_closely(x, y, 0.1)
+    assert (found["difference"], found["mean"], found["equal"]) == (0.5, 0.25, False)
+    assert found["snr_db"] == pytest.approx(10 * np.log10((1 + 3.5**2) / 0.25))
+    assert compare_closely(x, np.array([1, 2, np.inf, 3]), 1)["reason"] == "NaN or infinities differ"
+    assert compare_closely(np.zeros(2), np.ones(2), 1)["cosine"] is None
+    assert compare_closely(np.ones(2), np.zeros(2), 1)["snr_db"] == 0
+    assert compare_closely(np.zeros((0, 3)), np.zeros((0, 3)), 0)["mean"] == 0
