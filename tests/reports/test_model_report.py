@@ -18,6 +18,7 @@ import megengine_lite
 from megengine_lite._core.formats.load import load_model
 from megengine_lite._core.formats.mge.records import ModelRecord
 from megengine_lite._core.ir import params
+from megengine_lite._core.reports.model_report import collect
 from megengine_lite._core.reports.model_report.collect import with_runs, without_run
 from megengine_lite._core.reports.model_report.report import ModelReport
 from megengine_lite._core.runtime.session import Session
@@ -253,3 +254,18 @@ def test_nothing_of_reports_is_imported_before_one_is_asked_for():
     )
     done = subprocess.run([sys.executable, "-c", code, str(DIGITS)], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "in_steps", "part"),
+    [
+        ([0.010, 0.011, 0.012], 0.0105, None),
+        ([0.00001, 0.00001, 0.00001], 0.000002, None),  # a run of a small model is more than its steps
+        ([0.010, 0.011, 0.016], 0.0105, "1.6 times as long"),
+        ([0.030, 0.031, 0.032], 0.010, "a run takes 31 ms and its steps together 10 ms"),
+        ([0.010, 0.010, 0.010], 0.020, "10 ms and its steps together 20 ms"),
+    ],
+)
+def test_doubtful_times_are_told(seconds, in_steps, part):
+    note = collect._note(seconds, in_steps)
+    assert note is None if part is None else part in note and note.endswith("times are not reliable")

@@ -26,7 +26,9 @@ VERSION = 1
 """Of the form ``json``; it grows when something in it changes its meaning."""
 
 BUSY = 1.5
-"""If the slowest run takes so many times as long as the fastest, a note says that times are not reliable."""
+"""If the slowest run takes so many times as long as the fastest, a note says that times are not reliable. So it does if
+a run and the sum of its steps differ by this factor, beyond the time that no step has."""
+UNTIMED = 1e-4
 MOST_WEIGHTS = 50
 # A plan of very many tensors is shown by the largest of them.
 MOST_PIECES = 20_000
@@ -93,23 +95,32 @@ def with_runs(session: Session, name: str, runs: int, warmup: int, size: int | N
     else:  # a device that does not explain its plans
         boxes = file_boxes(model.graph, first_stage(model, shapes))
     seconds.sort()
-    busy = f"{seconds[-1] / seconds[0]:.1f}" if seconds[-1] > BUSY * seconds[0] else None
+    in_steps = sum(s.seconds for s in steps)
     return {
         **describe(name, size),
         "model": _facts(model, shapes),
         "machine": {**session.device.facts(config), "threads": config.threads},
-        "note": busy
-        and f"the slowest run took {busy} times as long as the fastest: the machine had other work to do, "
-        "so times are not reliable",
+        "note": _note(seconds, in_steps),
         "settings": {"fusion": config.fuse, "runs": runs},
         "ms": {"median": median(seconds) * 1e3, "fastest": seconds[0] * 1e3, "slowest": seconds[-1] * 1e3},
-        "steps_ms": sum(s.seconds for s in steps) * 1e3,
+        "steps_ms": in_steps * 1e3,
         "operations": sum(s.flops for s in steps),
         **_drawn(boxes),
         "memory": {**_memory(plans, steps), **session.memory_usage()},
         "weights": _weights(model.graph),
         "roof": measure_roof(config, session.device, session.device_id),
     }
+
+
+def _note(seconds: Sequence[float], in_steps: float) -> str | None:
+    """What makes times doubtful; ``seconds`` are those of whole runs in order, ``in_steps`` is the sum of all steps."""
+    if seconds[-1] > BUSY * seconds[0]:
+        found = f"the slowest run took {seconds[-1] / seconds[0]:.1f} times as long as the fastest"
+    elif not in_steps / BUSY < median(seconds) < BUSY * in_steps + UNTIMED:
+        found = f"a run takes {median(seconds) * 1e3:.3g} ms and its steps together {in_steps * 1e3:.3g} ms"
+    else:
+        return None
+    return f"{found}: the machine had other work to do, so times are not reliable"
 
 
 def _time_of(session: Session) -> float:

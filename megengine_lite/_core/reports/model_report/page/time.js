@@ -100,6 +100,6 @@ function addCell(page, drawing, group, item, x, y, w, h, isSmall) {
   lines.forEach((line, k) => {
     const text = shape("text", { class: "label", x: x + 4, y: y + 13 + 14 * k }, line);
     text.style.fill = inkOn(colour);
-    if (line) drawing.append(text);
+    if (line && lines[0]) drawing.append(text);
   });
 }
