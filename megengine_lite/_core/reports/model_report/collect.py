@@ -163,6 +163,7 @@ def _weights(graph: ModelGraph) -> list[dict[str, Any]]:
                 id(var.const),
                 {"name": var.name, "type": str(spec.dtype), "shape": list(spec.shape), "bytes": spec.nbytes, "by": []},
             )
-            if len(entry["by"]) < 3:
-                entry["by"].append(f"{node.op} {node.name}")
+            reader = f"{node.op} {node.name}"
+            if len(entry["by"]) < 3 and reader not in entry["by"]:
+                entry["by"].append(reader)
     return sorted(found.values(), key=lambda w: -w["bytes"])[:MOST_WEIGHTS]

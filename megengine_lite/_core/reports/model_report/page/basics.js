@@ -45,10 +45,11 @@ function digits(value) {
 
 function scaled(value, units) {
   for (const [unit, size] of units) if (Math.abs(value) >= size) return `${digits(value / size)} ${unit}`;
-  return `${digits(value)} ${units.at(-1)[0] === "K" ? "" : "B"}`.trim();
+  return digits(value);
 }
 
-const bytesText = (value) => scaled(value, [["GiB", 2 ** 30], ["MiB", 2 ** 20], ["KiB", 2 ** 10]]);
+const bytesText = (value) => (value < 1024 ? `${Math.round(value)} B` : bytesInUnits(value));
+const bytesInUnits = (value) => scaled(value, [["GiB", 2 ** 30], ["MiB", 2 ** 20], ["KiB", 2 ** 10]]);
 const countText = (value) => scaled(value, [["G", 1e9], ["M", 1e6], ["K", 1e3]]);
 const shapeText = (shape) => (shape === null || shape === undefined ? "?" : shape.length ? shape.join("×") : "scalar");
 const msText = (ms) => (ms >= 1 || ms === 0 ? `${digits(ms)} ms` : `${digits(ms * 1e3)} µs`);

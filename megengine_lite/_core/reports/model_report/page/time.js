@@ -71,7 +71,7 @@ function showTreemap(page) {
   const drawing = shape("svg", { width, height, viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": "time of each operator" });
   for (const [group, x, y, w, h] of squarified(groupsOf(page), 0, 0, width, height)) {
     const head = h > 34 && w > 46 ? HEAD : 0;
-    for (const [item, ix, iy, iw, ih] of squarified(group.items, x + 1, y + head + 1, w - 2, h - head - 2)) {
+    for (const [item, ix, iy, iw, ih] of squarified(group.items, x + 1, y + head + 1, Math.max(w - 2, 0.5), Math.max(h - head - 2, 0.5))) {
       addCell(page, drawing, group, item, ix, iy, iw, ih, !head);
     }
     drawing.append(shape("rect", { class: "group", x: x + 0.5, y: y + 0.5, width: Math.max(w - 1, 0), height: Math.max(h - 1, 0) }));
