@@ -19,7 +19,7 @@ BYTES, SUM, S32, REAL = OutputKind
 NO_OUTPUT = {
     "kind": SUM, "activation": 0, "staged": 0, "z_mask": -1, "z_zero": 0, "y_zero": 0, "scale": 1, "mid_divisor": 1,
     "mid_low": 0, "mid_high": 0, "mid_scale": 1, "z_scale": 0, "act_a": 0, "act_b": 0, "y_scale": 1, "low": 0,
-    "high": 0,
+    "high": 0, "ties_even": 0,
 }  # fmt: skip
 # Pairs that saturate or wrap in 16 bits where a kernel does not take care.
 EXTREMES = [(127, 127), (127, -128), (-128, 127), (-128, -128), (0, -128)]
@@ -59,7 +59,7 @@ def correlate(x, w, stride):
     return y
 
 
-def run_direct(isa, x, w, *, stride=1, plain=False, lines=1, bias=None, z=None, **output):
+def run_direct(isa, x, w, *, stride=1, plain=False, lines=1, bias=None, scales=None, z=None, **output):
     """conv_direct_int8 without padding; x as NCHW signed bytes (PLAIN ones in 0..127)."""
     kernels = kernel_set(isa)
     width = kernels.width
@@ -76,8 +76,9 @@ def run_direct(isa, x, w, *, stride=1, plain=False, lines=1, bias=None, z=None, 
     GuardedCall(
         kernels, "conv_direct_int8", work=len(x) * -(-blocks // TILE_BLOCKS) * -(-oh // lines), x=source,
         w=packing.pack_direct(w[None], width, width), bias=pad_channels(total.astype(np.int32), 1, width),
-        real_bias=None, z=z, y=y, x_pixel=width, x_row=iw * width, x_plane=h * iw * width, x_image=cb * h * iw * width,
-        y_pixel=width, y_row=ow * width, y_plane=oh * ow * width, y_image=blocks * oh * ow * width, z_pixel=width,
+        scales=scales, real_bias=None, z=z, y=y, x_pixel=width, x_row=iw * width, x_plane=h * iw * width,
+        x_image=cb * h * iw * width, y_pixel=width, y_row=ow * width, y_plane=oh * ow * width,
+        y_image=blocks * oh * ow * width, z_pixel=width,
         z_row=ow * width, z_plane=oh * ow * width, z_image=blocks * oh * ow * width, groups=1, ic=ic, oc=oc, oh=oh,
         ow=ow, kh=kh, kw=kw, stride_h=stride, stride_w=stride, dilate_h=1, dilate_w=1, pad_h=0, pad_w=0, lines=lines,
         band=-(-oh // lines), chunks=1, parts=len(packing.split_int8(w)), plain=plain, **output,
@@ -185,6 +186,33 @@ def test_residual_is_added_to_the_rounded_result(isa, staged, mask, zero, low):
 
 
 @each_isa
+@pytest.mark.parametrize("per_channel", [False, True])
+@pytest.mark.parametrize(("staged", "added"), [(0, False), (0, True), (1, True)])
+@pytest.mark.parametrize(("zero", "low", "high"), [(0, -128, 127), (121, -121, 134)])
+def test_ties_go_to_even_numbers(isa, per_channel, staged, added, zero, low, high):
+    """With scales that are powers of two all numbers are exact, and every other one is a tie."""
+    x, w = sums_input(isa)
+    sums = correlate(x, w, 1)
+    channels, width = sums.shape[1], kernel_set(isa).width
+    rng = np.random.default_rng(1)
+    z = rng.integers(-128, 128, sums.shape).astype(np.int8)
+    factors = 2.0 ** -rng.integers(5, 8, channels).astype(np.float32)
+    scales = pad_channels(factors, 1, width) if per_channel else None
+    y = run_direct(
+        isa, x, w, kind=BYTES, scale=2.0**-6, scales=scales, y_scale=0.5, y_zero=zero, low=low, high=high, ties_even=1,
+        staged=staged, mid_divisor=0.5, mid_low=-90, mid_high=90, mid_scale=0.5, z_scale=0.25,
+        z=block(z, width) if added else None,
+    )  # fmt: skip
+    real = sums * (factors[:, None, None] if per_channel else 2.0**-6)
+    if staged:
+        real = np.rint(np.clip(real * 2, -90, 90)) / 2
+    if added:
+        real = real + z * 0.25
+    expected = np.rint(np.clip(real * 2, low, high)).astype(np.int64) + zero
+    np.testing.assert_array_equal(y.view(np.uint8), expected & 255)
+
+
+@each_isa
 def test_other_outputs(isa):
     x, w = sums_input(isa)
     sums = correlate(x, w, 1)
@@ -212,7 +240,8 @@ def test_depthwise_sums_do_not_saturate(isa, values, kw, pixels):
     row = x.shape[3] * width
     GuardedCall(
         kernels, "conv_depthwise_int8", work=blocks, x=source, w=packing.pack_depthwise(w, width, QUAD),
-        bias=pad_channels(packing.compensation(w, offset), 1, width), real_bias=None, z=None, y=y, x_row=row,
+        bias=pad_channels(packing.compensation(w, offset), 1, width), scales=None, real_bias=None, z=None, y=y,
+        x_row=row,
         x_plane=kh * row, x_image=0, y_row=pixels * width, y_plane=pixels * width, y_image=0, z_row=0, z_plane=0,
         z_image=0, blocks=blocks, oh=1, ow=pixels, kh=kh, quads=-(-kw // 4), quad=4, stride_h=1, stride_w=1, dilate_h=1,
         pad_h=0, pad_w=0, band=1, parts=1, flip=-0x7F7F7F80 if offset else 0, plain=0,
@@ -252,7 +281,8 @@ def test_gemm_sums_do_not_saturate(isa, values, m, n, k):
     c = np.zeros((m, n), np.int32)
     GuardedCall(
         kernels, "gemm_int8", work=-(-blocks // 2) * -(-m // (rows if packed else 4)), a=left, b=right, bias=bias,
-        real_bias=None, c=c, m=m, n=n, k=k, packed=packed, a_row=quads * 4, a_matrix=0, parts=1, **NO_OUTPUT,
+        scales=None, real_bias=None, c=c, m=m, n=n, k=k, packed=packed, a_row=quads * 4, a_matrix=0, parts=1,
+        **NO_OUTPUT,
     ).run()  # fmt: skip
     np.testing.assert_array_equal(c, np.full((m, n), values[0] * values[1] * k))
 

@@ -123,12 +123,15 @@ INT8_OPERANDS = SIGNED_INT8 + UNSIGNED_INT8
 class DType:
     """An element type; quantized types carry their scale and zero point.
 
-    The real value of a quantized element ``q`` is ``(q - zero_point) * scale``.
+    The real value of a quantized element ``q`` is ``(q - zero_point) * scale``. If a real number lies in the middle
+    between two of them, it becomes the one away from zero, or with ``ties_to_even``, as in ONNX, the even one before
+    the zero point is added.
     """
 
     code: DTypeCode
     scale: float = 0.0
     zero_point: int = 0
+    ties_to_even: bool = False
 
     @property
     def storage(self) -> np.dtype:

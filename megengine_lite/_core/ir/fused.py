@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -64,6 +65,25 @@ class Activation:
     a: float = 0.0
     b: float = 0.0
 
+    @property
+    def bounds(self) -> tuple[float, float] | None:
+        """Between which numbers it clips; None if it does something else."""
+        if self.code == ActivationCode.NONE:
+            return -math.inf, math.inf
+        if self.code == ActivationCode.RELU:
+            return 0.0, math.inf
+        clips = self.code in (ActivationCode.CLIP, ActivationCode.CLIP_HIGH, ActivationCode.CLIP_NAN)
+        return (self.a, self.b) if clips else None
+
+    @property
+    def is_non_negative(self) -> bool:
+        """Whether no result is below 0."""
+        bounds = self.bounds
+        return self.code == ActivationCode.SIGMOID if bounds is None else bounds[0] >= 0
+
+
+NO_ACTIVATION = Activation()
+
 
 @dataclass(frozen=True, slots=True)
 class FusedConv:
@@ -83,7 +103,7 @@ class FusedConv:
     mirrored: bool = False
     has_bias: bool = False
     has_z: bool = False
-    activation: Activation = Activation()
+    activation: Activation = NO_ACTIVATION
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,4 +200,4 @@ class FusedMatMul:
     transposeB: bool
     has_bias: bool = False
     has_z: bool = False
-    activation: Activation = Activation()
+    activation: Activation = NO_ACTIVATION

@@ -1,7 +1,8 @@
 """Conversion between stored numbers and the real values they stand for.
 
 A quantized element ``q`` is the real number ``(q - zero_point) * scale``. Quantizing divides by the scale in float32,
-rounds to nearest with halves away from zero and clamps to the range of the type; NaN becomes the smallest number.
+rounds to nearest with halves away from zero (or to even numbers, if the type says so) and clamps to the range of the
+type; NaN becomes the smallest number.
 """
 
 from __future__ import annotations
@@ -34,6 +35,14 @@ def clamp_to(x: np.ndarray, dtype: DType) -> np.ndarray:
     return result
 
 
+def steps(x: np.ndarray, dtype: DType) -> np.ndarray:
+    """How many scales of a quantized type real values are, as whole numbers in float32, rounded as the type has it."""
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+        exact = x.astype(np.float32, copy=False) / np.float32(dtype.scale)
+        found: np.ndarray = np.rint(exact) if dtype.ties_to_even else round_half_away(exact)
+    return found
+
+
 def quantize(x: np.ndarray, dtype: DType) -> np.ndarray:
     """Stored numbers of a quantized type for real values.
 
@@ -43,11 +52,10 @@ def quantize(x: np.ndarray, dtype: DType) -> np.ndarray:
     dtype : DType
         A quantized type with a scale.
     """
-    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
-        steps = round_half_away(x.astype(np.float32, copy=False) / np.float32(dtype.scale))
+    found = steps(x, dtype)
     if dtype.zero_point:
-        steps += np.float32(dtype.zero_point)
-    return clamp_to(steps, dtype)
+        found += np.float32(dtype.zero_point)
+    return clamp_to(found, dtype)
 
 
 def dequantize(q: np.ndarray, dtype: DType) -> np.ndarray:

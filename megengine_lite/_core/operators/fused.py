@@ -27,7 +27,8 @@ def _elemwise(mode: int, operands: Sequence[np.ndarray], spec: TensorSpec) -> np
     return REGISTRY["Elemwise"].compute(node, operands, specs, [TensorSpec(shape, spec.dtype)])[0]
 
 
-def _activate(act: Activation, y: np.ndarray, spec: TensorSpec) -> np.ndarray:
+def activated(act: Activation, y: np.ndarray, spec: TensorSpec) -> np.ndarray:
+    """An activation of float32 numbers."""
     if act.code == ActivationCode.NONE:
         return y
     if act.code == ActivationCode.CLIP_NAN:
@@ -63,7 +64,7 @@ class FusedConvOperator(Operator):
             y = y + rest.pop(0).reshape(1, -1, 1, 1)
         if p.has_z:
             y = y + rest.pop(0)
-        return [_activate(p.activation, y, out_specs[0])]
+        return [activated(p.activation, y, out_specs[0])]
 
     @staticmethod
     def _convolution(node: AnyNode, filter_ndim: int) -> AnyNode:
@@ -169,7 +170,7 @@ class FusedMatMulOperator(Operator):
             y = y + rest.pop(0).reshape(1, -1)
         if p.has_z:
             y = y + rest.pop(0)
-        return [_activate(p.activation, y, out_specs[0])]
+        return [activated(p.activation, y, out_specs[0])]
 
     @staticmethod
     def _product(node: AnyNode) -> AnyNode:

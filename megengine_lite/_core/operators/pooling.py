@@ -58,6 +58,8 @@ def pool(x: np.ndarray, spec: TensorSpec, window: Window, out: Sequence[int], mo
         return from_float32(total / np.asarray(divisor, np.float32), dtype)
     # MegEngine truncates averages of plain integers, but only those that count the padding.
     truncates = not dtype.is_quantized and mode == PoolingMode.AVERAGE
+    if dtype.ties_to_even:
+        return (np.rint(total / divisor - dtype.zero_point) + dtype.zero_point).astype(x.dtype)
     return (np.trunc(total / divisor) if truncates else round_half_away(total / divisor)).astype(x.dtype)
 
 

@@ -34,7 +34,7 @@ cdef struct Epilogue:
 # What happens to int32 sums; see requantize.pxd.
 cdef struct Requantize:
     Epilogue epilogue
-    int64_t kind, staged, z_mask, z_zero, y_zero
+    int64_t kind, staged, ties_even, z_mask, z_zero, y_zero
     double scale, mid_divisor, mid_low, mid_high, mid_scale, z_scale, y_scale, low, high
 
 

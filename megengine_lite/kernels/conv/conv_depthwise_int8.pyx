@@ -7,7 +7,9 @@ kw][channel][4]`` with zeros behind the last tap (:func:`megengine_lite._core.cp
 from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t
 
 from megengine_lite.kernels.common.arguments cimport Requantize, Strides
-from megengine_lite.kernels.common.requantize cimport Int8Output, read_output, result_size, skip_pixels, store_sums
+from megengine_lite.kernels.common.requantize cimport (
+    Int8Output, go_to_channel, read_output, result_size, skip_pixels, store_sums,
+)
 from megengine_lite.kernels.common.simd cimport (
     DOT_SIGNED, DOT_STEPS, DOT_UNSIGNED, VREGS, VW, inlined, outlined, vi, vi_dot, vi_dot_pairs, vi_dot_signed, vi_even,
     vi_load, vi_load_quad, vi_odd, vi_set1, vi_store,
@@ -114,6 +116,7 @@ cdef struct ConvDepthwiseInt8Args:
     const uint8_t* x
     const int8_t* w
     const int32_t* bias
+    const float* scales
     const float* real_bias
     const uint8_t* z
     uint8_t* y
@@ -132,6 +135,7 @@ cdef void conv_depthwise_int8(const ConvDepthwiseInt8Args* a, int64_t begin, int
     cdef const uint8_t* x = a.x
     cdef const int8_t* w = a.w
     cdef const int32_t* bias = a.bias
+    cdef const float* scales = a.scales
     cdef const float* real_bias = a.real_bias
     cdef const uint8_t* z = a.z
     cdef uint8_t* y = a.y
@@ -146,14 +150,13 @@ cdef void conv_depthwise_int8(const ConvDepthwiseInt8Args* a, int64_t begin, int
     cdef const int8_t* from_w
     cdef DepthwiseTaps t
     cdef Int8Output o
-    read_output(&o, &a.requantize, real_bias, z, VW, y_plane, VW, z_plane)
+    read_output(&o, &a.requantize, scales, real_bias, z, VW, y_plane, VW, z_plane)
     size = result_size(&o)
     t = DepthwiseTaps(parts, kh, dilate_h * x_row, quads, quad * VW, stride_w * VW, <int32_t>flip)
     for item in range(begin, end):
         n = item // (blocks * bands)
         block = item // bands % blocks
-        if real_bias:
-            o.real_bias = real_bias + block * VW
+        go_to_channel(&o, scales, real_bias, block * VW)
         from_w = w + block * parts * kh * quads * 4 * VW
         for r in range(item % bands * band, min(item % bands * band + band, oh)):
             o.y = y + (n * y_image + block * y_plane + r * y_row) * size

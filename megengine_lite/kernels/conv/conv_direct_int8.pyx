@@ -13,7 +13,9 @@ from megengine_lite.kernels.common.dot cimport (
     FEW_PIXELS, MAX_SUMS, DotSum, block_pixels, dot_block, dot_block_few, dot_block_of,
 )
 from megengine_lite.kernels.common.arguments cimport FilterWindow, Requantize, Strides
-from megengine_lite.kernels.common.requantize cimport Int8Output, read_output, result_size, skip_pixels, store_sums
+from megengine_lite.kernels.common.requantize cimport (
+    Int8Output, go_to_channel, read_output, result_size, skip_pixels, store_sums,
+)
 from megengine_lite.kernels.common.simd cimport DOT_UNSIGNED, VW, inlined, outlined
 
 
@@ -109,6 +111,7 @@ cdef struct ConvDirectInt8Args:
     const uint8_t* x
     const int8_t* w
     const int32_t* bias
+    const float* scales
     const float* real_bias
     const uint8_t* z
     uint8_t* y
@@ -130,6 +133,7 @@ cdef void conv_direct_int8(const ConvDirectInt8Args* a, int64_t begin, int64_t e
     cdef const uint8_t* x = a.x
     cdef const int8_t* w = a.w
     cdef const int32_t* bias = a.bias
+    cdef const float* scales = a.scales
     cdef const float* real_bias = a.real_bias
     cdef const uint8_t* z = a.z
     cdef uint8_t* y = a.y
@@ -152,7 +156,7 @@ cdef void conv_direct_int8(const ConvDirectInt8Args* a, int64_t begin, int64_t e
     cdef DotSum s
     cdef Int8Output o
     cdef ItemPlace at
-    read_output(&o, &a.requantize, real_bias, z, y_pixel, y_plane, z_pixel, z_plane)
+    read_output(&o, &a.requantize, scales, real_bias, z, y_pixel, y_plane, z_pixel, z_plane)
     size = result_size(&o)
     at.step = stride_w * x_pixel
     at.y_row = y_row * size
@@ -169,8 +173,7 @@ cdef void conv_direct_int8(const ConvDirectInt8Args* a, int64_t begin, int64_t e
         at.vectors = p.vectors
         at.two_rows = lines == 2 and r + 1 < oh
         at.pixels = p.last - p.first
-        if real_bias:
-            o.real_bias = real_bias + p.block * VW
+        go_to_channel(&o, scales, real_bias, p.block * VW)
         o.y = y + (p.image * y_image + p.block * y_plane + r * y_row + p.first * y_pixel) * size
         if z:
             o.z = z + p.image * z_image + p.block * z_plane + r * z_row + p.first * z_pixel

@@ -9,7 +9,7 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t
 from libc.string cimport memcpy
 
 from megengine_lite.kernels.common.real_values cimport (
-    Format, item_size, load_real, load_some, store_stored, to_stored,
+    Format, item_size, load_real, load_some, store_stored, to_stored, to_stored_even,
 )
 from megengine_lite.kernels.common.shared_constants cimport KIND_F32
 from megengine_lite.kernels.common.simd cimport (
@@ -125,7 +125,7 @@ cdef struct StoredResult:
     int kind
     float scale, low, high
     int32_t zero
-    bint divide
+    bint divide, ties_even
 
 
 cdef inline void store_result(char* y, vf x, const StoredResult* to) noexcept nogil:
@@ -136,6 +136,9 @@ cdef inline void store_result(char* y, vf x, const StoredResult* to) noexcept no
         x = x / vf_set1(to.scale)
     else:
         x = vf_product(x, vf_set1(<float>1.0 / to.scale))
+    if to.ties_even:
+        store_stored(y, to.kind, to_stored_even(x, vf_set1(to.low), vf_set1(to.high), vi_set1(to.zero)))
+        return
     store_stored(y, to.kind, to_stored(x, vf_set1(to.low), vf_set1(to.high), vi_set1(to.zero)))
 
 
@@ -204,7 +207,7 @@ cdef struct BinaryInt8Args:
     char* y
     ElemwiseSpace space
     Steps x1_, x2_, y_
-    int64_t step1, step2, function, kind1, zero1, kind2, zero2, y_kind, y_zero, divide
+    int64_t step1, step2, function, kind1, zero1, kind2, zero2, y_kind, y_zero, divide, ties_even
     double scale1, scale2, y_scale, low, high
 
 
@@ -220,7 +223,7 @@ cdef void binary_int8(const BinaryInt8Args* a, int64_t begin, int64_t end, void*
     cdef Format f1 = Format(<int>a.kind1, <int32_t>a.zero1, <float>a.scale1)
     cdef Format f2 = Format(<int>a.kind2, <int32_t>a.zero2, <float>a.scale2)
     cdef StoredResult to = StoredResult(
-        <int>a.y_kind, <float>a.y_scale, <float>a.low, <float>a.high, <int32_t>a.y_zero, a.divide
+        <int>a.y_kind, <float>a.y_scale, <float>a.low, <float>a.high, <int32_t>a.y_zero, a.divide, <bint>a.ties_even
     )
     cdef Walk w = before_first(&a.space, begin)
     while next_run(&w, &a.space, end, a.x1, &a.x1_, a.x2, &a.x2_, a.y, &a.y_):

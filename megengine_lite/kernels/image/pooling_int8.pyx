@@ -6,7 +6,7 @@ from megengine_lite.kernels.common.arguments cimport (
     POOL_AVERAGE, POOL_AVERAGE_COUNT_EXCLUDE_PADDING, POOL_MAX, PoolingWindow, Strides,
 )
 from megengine_lite.kernels.common.simd cimport (
-    VW, inlined, outlined, vb, vb_load, vb_max, vb_set1, vb_store, vf, vf_set1, vf_to_vi, vi, vi_load_s8, vi_set1,
+    VW, inlined, outlined, vb, vb_load, vb_max, vb_set1, vb_store, vf, vf_rint, vf_set1, vf_to_vi, vi, vi_load_s8, vi_set1,
     vi_store_8, vi_to_vf,
 )
 from megengine_lite.kernels.common.vmath cimport v_copysign
@@ -29,7 +29,7 @@ cdef inline outlined max_row(
 
 cdef inline outlined average_row(
     const int8_t* x, int64_t x_row, const PoolingWindow* p, int64_t y0, int64_t y1, int64_t ow, int32_t mask,
-    int64_t area, int32_t zero, bint truncate, int8_t* y
+    int64_t area, int32_t zero, bint truncate, bint ties_even, int8_t* y
 ) noexcept nogil:
     """Divides by `area`, where padding counts as zero points, or by the number of pixels inside if `area` is 0."""
     cdef int64_t o, first, last, r, c, inside
@@ -44,7 +44,9 @@ cdef inline outlined average_row(
             for c in range(first, last):
                 total = total + (vi_load_s8(x + r * x_row + c * VW) & vi_set1(mask))
         mean = vi_to_vf(total) / vf_set1(<float>(area if area else inside))
-        if not truncate:
+        if ties_even:
+            mean = vf_rint(mean - vf_set1(<float>zero)) + vf_set1(<float>zero)
+        elif not truncate:
             mean = mean + v_copysign(vf_set1(0.49999997), mean)
         vi_store_8(y + o * VW, vf_to_vi(mean))
 
@@ -53,14 +55,15 @@ cdef struct PoolInt8Args:
     const int8_t* x
     int8_t* y
     Strides x_, y_
-    int64_t blocks, mask, zero, truncate
+    int64_t blocks, mask, zero, truncate, ties_even
     PoolingWindow pool
 
 
 cdef void pool_int8(const PoolInt8Args* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
     """One work item = one output row of one channel block of one image. x and y point at element (0, 0, 0, 0).
 
-    `mask` is -1 for signed numbers and 255 for unsigned ones. Averages are rounded, or truncated if `truncate`.
+    `mask` is -1 for signed numbers and 255 for unsigned ones. Averages are rounded,
+    halves away from zero or, if `ties_even`, to even numbers; or truncated if `truncate`.
     """
     cdef int64_t x_row = a.x_.row, x_plane = a.x_.plane, x_image = a.x_.image
     cdef int64_t y_row = a.y_.row, y_plane = a.y_.plane, y_image = a.y_.image
@@ -82,7 +85,7 @@ cdef void pool_int8(const PoolInt8Args* a, int64_t begin, int64_t end, void* scr
         else:
             average_row(
                 x, x_row, &p, y0, y1, ow, <int32_t>mask, p.kh * p.kw if mode == POOL_AVERAGE else 0, <int32_t>a.zero,
-                a.truncate, y
+                <bint>a.truncate, <bint>a.ties_even, y
             )
 
 

@@ -5,12 +5,12 @@ B is packed as ``[tile of 2 VW columns][part][quad of k][column][4]``, by ``pack
 blocks that ``pack_rows_int8`` makes.
 """
 
-from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t
+from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint32_t
 from libc.string cimport memcpy
 
 from megengine_lite.kernels.common.dot cimport FEW_PIXELS, MAX_SUMS, DotSum, block_pixels, dot_block_few, dot_block_of
 from megengine_lite.kernels.common.arguments cimport Requantize
-from megengine_lite.kernels.common.requantize cimport Int8Output, read_output, result_size, store_sums
+from megengine_lite.kernels.common.requantize cimport Int8Output, go_to_channel, read_output, result_size, store_sums
 from megengine_lite.kernels.common.shared_constants cimport QUAD, TILE_BLOCKS
 from megengine_lite.kernels.common.simd cimport DOT_UNSIGNED, VW, inlined, outlined
 
@@ -29,19 +29,28 @@ cdef void pack_rows_int8(const PackRowsArgs* a, int64_t begin, int64_t end, void
     """
     cdef int64_t m = a.m, k = a.k, row = a.row, column = a.column, matrix = a.matrix, block = a.block
     cdef uint8_t flip = <uint8_t>a.flip
+    cdef uint32_t flips = <uint32_t>flip * 0x01010101, four
     cdef int64_t blocks = (m + block - 1) // block, quads = (k + QUAD - 1) // QUAD
-    cdef int64_t item, first, q, r, c
+    cdef int64_t whole = k // QUAD if column == 1 else 0
+    cdef int64_t item, first, rows, q, r, c
     cdef const uint8_t* x
     cdef uint8_t* y
     for item in range(begin, end):
         first = item % blocks * block
         x = a.x + item // blocks * matrix + first * row
         y = a.y + item * quads * block * QUAD
+        rows = min(block, m - first)
+        for r in range(rows):
+            for q in range(whole):
+                memcpy(&four, x + r * row + q * QUAD, QUAD)
+                four ^= flips
+                memcpy(y + (q * block + r) * QUAD, &four, QUAD)
         for q in range(quads):
-            for r in range(block):
+            for r in range(rows if q < whole else 0, block):
                 for c in range(QUAD):
-                    y[c] = x[r * row + (q * QUAD + c) * column] ^ flip if first + r < m and q * QUAD + c < k else 0
-                y += QUAD
+                    y[(q * block + r) * QUAD + c] = (
+                        x[r * row + (q * QUAD + c) * column] ^ flip if r < rows and q * QUAD + c < k else 0
+                    )
 
 
 cdef struct PackColumnsArgs:
@@ -116,6 +125,7 @@ cdef struct GemmInt8Args:
     const uint8_t* a
     const int8_t* b
     const int32_t* bias
+    const float* scales
     const float* real_bias
     uint8_t* c
     int64_t m, n, k, packed, a_row, a_matrix, parts
@@ -131,6 +141,7 @@ cdef void gemm_int8(const GemmInt8Args* a, int64_t begin, int64_t end, void* scr
     cdef const uint8_t* pa = a.a
     cdef const int8_t* pb = a.b
     cdef const int32_t* bias = a.bias
+    cdef const float* scales = a.scales
     cdef const float* real_bias = a.real_bias
     cdef uint8_t* pc = a.c
     cdef int64_t m = a.m, n = a.n, k = a.k, packed = a.packed, a_row = a.a_row, a_matrix = a.a_matrix
@@ -144,7 +155,7 @@ cdef void gemm_int8(const GemmInt8Args* a, int64_t begin, int64_t end, void* scr
     cdef const uint8_t* x
     cdef DotSum s
     cdef Int8Output o
-    read_output(&o, &a.requantize, real_bias, NULL, n, VW, 0, 0)
+    read_output(&o, &a.requantize, scales, real_bias, NULL, n, VW, 0, 0)
     size = result_size(&o)
     s = DotSum(parts, 1, 0, 1, 0, 1, 0, quads, quads, count * QUAD if packed else QUAD, 0)
     for item in range(begin, end):
@@ -160,8 +171,7 @@ cdef void gemm_int8(const GemmInt8Args* a, int64_t begin, int64_t end, void* scr
         else:
             x = pa + matrix * a_matrix + first * a_row
         block_of_rows(rows, vectors, packed, a_row, &s, x, pb + block * VW * parts * quads * QUAD, bias + block * VW, sums)
-        if real_bias:
-            o.real_bias = real_bias + column
+        go_to_channel(&o, scales, real_bias, column)
         o.y = pc + ((matrix * m + first) * n + column) * size
         if column + vectors * VW <= n:
             store_sums(sums, rows, vectors, &o)

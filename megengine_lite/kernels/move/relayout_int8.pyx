@@ -2,16 +2,17 @@
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t
 
-from megengine_lite.kernels.common.real_values cimport Format, item_size, load_real, load_some, to_stored
+from megengine_lite.kernels.common.real_values cimport Format, item_size, load_real, load_some, to_stored, to_stored_even
 from megengine_lite.kernels.common.simd cimport (
     VW, outlined, vf, vf_set1, vf_store_n, vi, vi_load, vi_set1, vi_store,
 )
 
 
-# How real numbers become bytes: divided by `scale`, rounded, clamped, plus `zero`; then four are xored with `flip`.
+# How real numbers become bytes: divided by `scale`, rounded (halves to even numbers if `ties_even`), clamped, plus `zero`; then four are xored with `flip`.
 cdef struct PixelResult:
     float scale, low, high
     int32_t zero, flip
+    bint ties_even
 
 
 cdef inline outlined image_row(
@@ -32,7 +33,10 @@ cdef inline outlined image_row(
                     value = load_real(x + c * plane + k * size, f)
                 else:
                     value = load_some(x + c * plane + k * size, f, n, 1)
-                channel = to_stored(value / scale, low, high, channel)
+                if to.ties_even:
+                    channel = to_stored_even(value / scale, low, high, channel)
+                else:
+                    channel = to_stored(value / scale, low, high, channel)
             pixels = pixels | ((channel & vi_set1(255)) << (8 * c))
         pixels = pixels ^ vi_set1(to.flip)
         if n == VW:
@@ -45,7 +49,7 @@ cdef inline outlined image_row(
 cdef struct PackImageArgs:
     const char* x
     int32_t* y
-    int64_t channels, h, w, halo_h, halo_w, kind, zero, y_kind, y_zero, flip
+    int64_t channels, h, w, halo_h, halo_w, kind, zero, y_kind, y_zero, ties_even, flip
     double scale, y_scale, low, high
 
 
@@ -57,7 +61,9 @@ cdef void pack_image_int8(const PackImageArgs* a, int64_t begin, int64_t end, vo
     """
     cdef int64_t channels = a.channels, h = a.h, w = a.w, halo_h = a.halo_h, halo_w = a.halo_w
     cdef Format f = Format(<int>a.kind, <int32_t>a.zero, <float>a.scale)
-    cdef PixelResult to = PixelResult(<float>a.y_scale, <float>a.low, <float>a.high, <int32_t>a.y_zero, <int32_t>a.flip)
+    cdef PixelResult to = PixelResult(
+        <float>a.y_scale, <float>a.low, <float>a.high, <int32_t>a.y_zero, <int32_t>a.flip, <bint>a.ties_even
+    )
     cdef int64_t size = item_size(f.kind), rows = h + 2 * halo_h, item, r, k
     cdef int32_t nothing = <int32_t>(<uint32_t>(to.zero & 255) * 0x01010101) ^ to.flip
     cdef int32_t* y

@@ -27,7 +27,7 @@ from megengine_lite._core.cpu.packing.float32 import merge_groups, pad_channels
 from megengine_lite._core.cpu.steps import Ref, Tensor, blocked_strides
 from megengine_lite._core.ir.dtype import UNSIGNED_INT8, DType
 from megengine_lite._core.ir.fused_quantized import QuantizedConv
-from megengine_lite._core.ir.graph import Constant, ConstantPool, Node
+from megengine_lite._core.ir.graph import Constant, ConstantPool, Node, Var
 from megengine_lite._core.ir.params import ConvBiasNonlineMode, ConvolutionMode, ConvolutionSparse
 from megengine_lite._core.ir.quantize import keeps_sums
 from megengine_lite._core.operators.conv_types import sum_scale
@@ -101,6 +101,16 @@ def count_parts(pool: ConstantPool, filters: Constant, zero: int) -> int:
     return pool.number(("parts", zero), [filters], lambda w: packing.count_parts(w, zero))
 
 
+def channel_scales(ctx: Lowering, scales: Var | None, scale: float, groups: int) -> Ref | None:
+    """The scale of products times that of each channel, padded by group to whole blocks; None if there is one only."""
+    if scales is None:
+        return None
+    factor, width = np.float32(scale), ctx.width
+    recipe = ("int8 scales", groups, width, float(factor))
+    constant = ctx.pool.derive(recipe, [scales.constant], lambda s: pad_channels(s.reshape(-1) * factor, groups, width))
+    return ctx.constant(constant)
+
+
 class _Conv:
     """A node with everything that its kernels have in common."""
 
@@ -111,6 +121,7 @@ class _Conv:
         self.y = node.outputs[0]
         self.filter = filter_.constant
         self.bias = rest.pop(0) if p.has_bias else None
+        self.scales = rest.pop() if p.has_scales else None
         self.z_var = rest[0] if p.has_z else None
         self.input_dtype = p.input_dtype
         self.filter_dtype = filter_.dtype
@@ -125,15 +136,17 @@ class _Conv:
         # multiply by one factor, as convolutions of asymmetric types do.
         channel_wise = self.is_depthwise and self.w_shape[3] in _CHANNEL_WISE_SIZES
         identity = p.conv.nonlineMode == ConvBiasNonlineMode.IDENTITY
-        one_factor = (channel_wise and identity) or p.input_dtype.code in UNSIGNED_INT8
+        one_factor = not p.is_real and ((channel_wise and identity) or p.input_dtype.code in UNSIGNED_INT8)
         exact_bias = one_factor or channel_wise or keeps_sums(p.conv_dtype, self.scale)
         self.has_real_bias = self.bias is not None and (self.bias.dtype.is_float or not exact_bias)
         self.output = output_arguments(
             ctx, self.scale, p.conv_dtype, self.y.dtype, mode=p.conv.nonlineMode,
-            z=self.z_var.dtype if self.z_var else None, add=p.add, real_bias=self.has_real_bias, one_factor=one_factor,
+            z=self.z_var.dtype if self.z_var else None, add=p.add, real_bias=self.has_real_bias or p.has_scales,
+            one_factor=one_factor, activation=p.activation if p.is_real else None,
         ) or {}  # fmt: skip
-        # Kernels that multiply by one factor can add integers only.
-        if self.bias is not None and self.bias.dtype.is_float and (one_factor or not self._is_small(self.bias.const)):
+        # Kernels that multiply by one factor can add integers only, others small numbers, unless they clip results.
+        has_float = self.bias is not None and self.bias.dtype.is_float and not p.is_real
+        if has_float and self.bias is not None and (one_factor or not self._is_small(self.bias.const)):
             self.output = {}
         self.form = input_form(p.input_dtype, ctx.kernels.isa.dot, ctx.is_non_negative(self.x))
 
@@ -160,7 +173,10 @@ class _Conv:
         return ref, count_parts(pool, self.filter, self.filter_dtype.zero_point)
 
     def biases(self, groups: int) -> dict[str, Ref | None]:
-        """Integer bias with the compensation of the input's offset, and real bias; padded by group to whole blocks."""
+        """What channels have of their own, padded by group to whole blocks.
+
+        That is the integer bias with the compensation of the input's offset, the real bias, and the scales.
+        """
         ctx, offset, width, integers = self.ctx, self.form.offset, self.ctx.width, self.integers
         bias = None if self.bias is None else self.bias.const
         parents = [self.filter] if bias is None or self.has_real_bias else [self.filter, bias]
@@ -172,7 +188,8 @@ class _Conv:
             return pad_channels(sums, groups, width)
 
         key = ("int8 bias", offset, groups, width, self.filter_dtype.zero_point)
-        refs: dict[str, Ref | None] = {"bias": ctx.constant(ctx.pool.derive(key, parents, total)), "real_bias": None}
+        refs: dict[str, Ref | None] = {"bias": ctx.constant(ctx.pool.derive(key, parents, total))}
+        refs |= {"real_bias": None, "scales": channel_scales(ctx, self.scales, self.scale, groups)}
         if self.has_real_bias:
             assert self.bias is not None and bias is not None
             factor = np.float32(1 if self.bias.dtype.is_float else self.scale)

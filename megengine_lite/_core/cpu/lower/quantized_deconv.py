@@ -81,7 +81,7 @@ def _emit_phase(
     tiles = groups * -(-problem.blocks(oc) // TILE_BLOCKS)
     item = target.spec.dtype.itemsize
     ctx.emit(
-        "conv_direct_int8", node, x=x, w=ctx.constant(w), bias=ctx.constant(bias), real_bias=None, z=None,
+        "conv_direct_int8", node, x=x, w=ctx.constant(w), bias=ctx.constant(bias), scales=None, real_bias=None, z=None,
         y=target.ref + item * (row.first * target.row + column.first * width), x_pixel=width, **x_strides,
         y_pixel=p.stride_w * width, **blocked_strides("y", target, p.stride_h), z_pixel=0, **blocked_strides("z", None),
         groups=groups, ic=ic, oc=oc, oh=row.count, ow=column.count, **window_arguments(problem.window), lines=1,

@@ -15,6 +15,7 @@ from megengine_lite._core.cpu.lower.requantize import (
     source_arguments,
     target_arguments,
 )
+from megengine_lite._core.cpu.lower.shape import lower_pass_through
 from megengine_lite._core.cpu.lowering import Lowering
 from megengine_lite._core.cpu.steps import Ref
 from megengine_lite._core.ir.graph import Constant, Node, TensorSpec, Var
@@ -63,7 +64,7 @@ def lower_binary(ctx: Lowering, node: Node) -> bool | None:
     name, relu = BINARY[node.params.mode]
     arguments = {
         "function": ctx.kernels.module("quantized_elemwise").FUNCTIONS[name],
-        "divide": int(not _is_simple_broadcast(node)),
+        "divide": int(y.dtype.ties_to_even or not _is_simple_broadcast(node)),
         **source_arguments(node.inputs[0].dtype, "1"), **source_arguments(node.inputs[1].dtype, "2"),
         **target_arguments(y.dtype),
     }  # fmt: skip
@@ -180,6 +181,14 @@ def lower_by_table(ctx: Lowering, node: Node) -> bool | None:
             step1=space.steps[0], step2=space.steps[1], work=space.work,
         )  # fmt: skip
     return None
+
+
+def lower_bytes(ctx: Lowering, node: Node) -> bool | None:
+    """The same memory under another type, or a copy with other sign bits."""
+    if node.inputs[0].dtype.storage == node.outputs[0].dtype.storage:
+        lower_pass_through(ctx, node)
+        return None
+    return lower_by_table(ctx, node)
 
 
 def _table_of(node: Node) -> Callable[[], np.ndarray]:

@@ -6,13 +6,13 @@ import numpy as np
 
 from megengine_lite._core.compile.passes.fuse_quantized import as_quantized_matmul
 from megengine_lite._core.cpu.isa import DotKind
-from megengine_lite._core.cpu.lower.quantized_conv import count_parts, input_form
+from megengine_lite._core.cpu.lower.quantized_conv import channel_scales, count_parts, input_form
 from megengine_lite._core.cpu.lower.requantize import is_int8_operand, output_arguments
 from megengine_lite._core.cpu.lowering import Lowering
 from megengine_lite._core.cpu.packing import int8 as packing
 from megengine_lite._core.cpu.packing.float32 import pad_channels
 from megengine_lite._core.cpu.steps import Ref
-from megengine_lite._core.ir.dtype import UNSIGNED_INT8, DType
+from megengine_lite._core.ir.dtype import UNSIGNED_INT8
 from megengine_lite._core.ir.fused_quantized import QuantizedMatMul
 from megengine_lite._core.ir.graph import Node, Var
 from megengine_lite._core.ir.image_layouts import round_up
@@ -26,32 +26,33 @@ def lower_int8_matmul(ctx: Lowering, node: Node) -> bool | None:
 
 
 def lower_quantized_matmul(ctx: Lowering, node: Node) -> bool | None:
-    p: QuantizedMatMul = node.params
-    bias = node.inputs[2] if p.has_bias else None
-    return _lower(ctx, node, p.matmul.transposeA, p.matmul.transposeB, p.product_dtype, bias)
+    return _lower(ctx, node, node.params)
 
 
 def lower_batched(ctx: Lowering, node: Node) -> bool | None:
-    p = node.params
-    return _lower(ctx, node, p.transposeA, p.transposeB, node.outputs[0].dtype, None)
+    return _lower(ctx, node, QuantizedMatMul(matmul=node.params, product_dtype=node.outputs[0].dtype))
 
 
-def _lower(
-    ctx: Lowering, node: Node, transpose_a: bool, transpose_b: bool, product: DType, bias: Var | None
-) -> bool | None:
+def _lower(ctx: Lowering, node: Node, p: QuantizedMatMul) -> bool | None:
     a, b = node.inputs[:2]
+    transpose_a, transpose_b = p.matmul.transposeA, p.matmul.transposeB
+    bias = node.inputs[2] if p.has_bias else None
+    scales = node.inputs[-1] if p.has_scales else None
     y = node.outputs[0]
     if not is_int8_operand(a.dtype) or not is_int8_operand(b.dtype):
         return False
     scale = product_scale(a.dtype, b.dtype) if a.dtype.is_quantized else 1.0
-    output = output_arguments(ctx, scale, product, y.dtype)
-    if output is None or (bias is not None and (bias.const is None or bias.dtype.is_float)):
+    output = output_arguments(
+        ctx, scale, p.product_dtype, y.dtype, real_bias=p.is_real, activation=p.activation if p.is_real else None
+    )
+    if output is None or (bias is not None and (bias.const is None or bias.dtype.is_float != p.is_real)):
         return False
+    integers, reals = (None, bias) if p.is_real else (bias, None)
     m, n = y.shape[-2:]
     k = a.shape[-2] if transpose_a else a.shape[-1]
     batch = y.shape[0] if len(y.shape) == 3 else 1
     is_constant = b.const is not None and batch == 1
-    if bias is not None and not is_constant:
+    if integers is not None and not is_constant:
         return False
     # The kernel has one form for a set: signed bytes where it takes both.
     form = input_form(a.dtype, DotKind.U8S8_QUADS if ctx.kernels.isa.dot is DotKind.U8S8_QUADS else DotKind.S8S8_QUADS)
@@ -68,17 +69,26 @@ def _lower(
             left = _pack_rows(ctx, node, left, batch, m, k, row, column, 1, form.flip)
             row = round_up(k, QUAD)
     if is_constant:
-        right, parts, biases = _constant_columns(ctx, b, transpose_b, form.offset, bias)
+        right, parts, biases = _constant_columns(ctx, b, transpose_b, form.offset, integers)
     else:
         right, parts, biases = _pack_columns(ctx, node, b, batch, k, n, transpose_b, form.offset)
     c = ctx.new_plain(y)
     tiles = -(-n // (TILE_BLOCKS * ctx.width))
     ctx.emit(
-        "gemm_int8", node, a=left, b=right, bias=biases, real_bias=None, c=c.ref, m=m, n=n, k=k, packed=packed,
+        "gemm_int8", node, a=left, b=right, bias=biases, scales=channel_scales(ctx, scales, scale, 1),
+        real_bias=None if reals is None else _padded(ctx, reals), c=c.ref, m=m, n=n, k=k, packed=packed,
         a_row=row, a_matrix=m * row, parts=parts, **output,
         work=batch * tiles * -(-m // rows), flops=2 * batch * m * n * k,
     )  # fmt: skip
     return None
+
+
+def _padded(ctx: Lowering, bias: Var) -> Ref:
+    """A number for each column, padded to whole vectors."""
+    width = ctx.width
+    return ctx.constant(
+        ctx.pool.derive(("int8 real bias", width), [bias.constant], lambda b: pad_channels(b.reshape(-1), 1, width))
+    )
 
 
 def _pack_rows(

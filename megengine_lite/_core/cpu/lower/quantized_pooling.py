@@ -28,6 +28,7 @@ def lower_quantized_pooling(ctx: Lowering, node: Node) -> bool | None:
         "pool_int8", node, x=source.ref, y=out.ref, **blocked_strides("x", source), **blocked_strides("y", out),
         blocks=out.blocks, **pool_arguments(node, window_of(node)),
         mask=255 if x.dtype.code in _UNSIGNED_STORAGE else -1, zero=x.dtype.zero_point,
-        truncate=not x.dtype.is_quantized and mode == PoolingMode.AVERAGE, work=out.n * out.blocks * out.h,
+        truncate=not x.dtype.is_quantized and mode == PoolingMode.AVERAGE, ties_even=x.dtype.ties_to_even,
+        work=out.n * out.blocks * out.h,
     )  # fmt: skip
     return None

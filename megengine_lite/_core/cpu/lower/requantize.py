@@ -8,9 +8,9 @@ import numpy as np
 
 from megengine_lite._core.cpu.lowering import Lowering
 from megengine_lite._core.ir.dtype import INT8_OPERANDS, SIGNED_INT8, UNSIGNED_INT8, DType, DTypeCode
-from megengine_lite._core.ir.fused import NONLINEARITIES, ActivationCode
+from megengine_lite._core.ir.fused import NONLINEARITIES, Activation, ActivationCode
 from megengine_lite._core.ir.params import ConvBiasNonlineMode, ElemwiseMultiTypeMode
-from megengine_lite._core.ir.quantize import keeps_sums
+from megengine_lite._core.ir.quantize import keeps_sums, steps
 from megengine_lite.kernels.common.shared_constants import OutputKind, StorageKind
 
 _C = DTypeCode
@@ -45,10 +45,13 @@ def source_arguments(dtype: DType, suffix: str = "") -> dict[str, Any]:
 
 
 def target_arguments(dtype: DType) -> dict[str, Any]:
-    """Arguments ``y_kind``, ``y_zero``, ``y_scale``, ``low`` and ``high`` of a kernel for its output."""
+    """Arguments of a kernel for its output: ``y_kind``, ``y_zero``, ``y_scale``, ``low``, ``high``, ``ties_even``."""
     low, high = (0, 0) if dtype.is_float else relative_range(dtype) if dtype.is_quantized else (-128, 127)
     scale = dtype.scale if dtype.is_quantized else 1.0
-    return {"y_kind": storage_kind(dtype), "y_zero": dtype.zero_point, "y_scale": scale, "low": low, "high": high}
+    return {
+        "y_kind": storage_kind(dtype), "y_zero": dtype.zero_point, "y_scale": scale, "low": low, "high": high,
+        "ties_even": dtype.ties_to_even,
+    }  # fmt: skip
 
 
 def is_int8_operand(dtype: DType) -> bool:
@@ -62,6 +65,18 @@ def relative_range(dtype: DType) -> tuple[int, int]:
     return low - dtype.zero_point, high - dtype.zero_point
 
 
+def _clipped_range(dtype: DType, bounds: tuple[float, float]) -> tuple[int, int]:
+    """The same for numbers between real bounds: they are rounded like the numbers themselves."""
+    first, last = relative_range(dtype)
+    low, high = (min(max(n, first), last) for n in steps(np.array(bounds, np.float32), dtype))
+    return int(low), int(high)
+
+
+def _rounds_alike(first: DType, out: DType) -> bool:
+    """Whether a kernel, which has one way to round, can make one of the types and then the other."""
+    return out.is_float or first.ties_to_even == out.ties_to_even
+
+
 def output_arguments(
     ctx: Lowering,
     scale: float,
@@ -73,6 +88,7 @@ def output_arguments(
     add: ElemwiseMultiTypeMode | None = None,
     real_bias: bool = False,
     one_factor: bool = False,
+    activation: Activation | None = None,
 ) -> dict[str, Any] | None:
     """Kernel arguments that turn sums of products into stored results.
 
@@ -94,6 +110,8 @@ def output_arguments(
         Mode of the addition of z to the first result.
     real_bias
         A bias of real numbers is added to the products.
+    activation
+        What is applied in place of that of ``mode``.
     one_factor
         Sums become bytes by one multiplication with the ratio of the scales. Otherwise they become real values, and
         these are multiplied with the reciprocal of the output's scale. Results differ in ties only.
@@ -103,7 +121,7 @@ def output_arguments(
     dict or None
         None if the kernels cannot do it.
     """
-    arguments = _output_arguments(scale, first, out, mode, z, add, real_bias, one_factor)
+    arguments = _output_arguments(scale, first, out, mode, z, add, real_bias, one_factor, activation)
     if arguments is None:
         return None
     of_sums = arguments["kind"] == OutputKind.SUM
@@ -119,49 +137,51 @@ def _output_arguments(
     add: ElemwiseMultiTypeMode | None,
     real_bias: bool,
     one_factor: bool,
+    activation: Activation | None,
 ) -> dict[str, Any] | None:
     """The arguments, whatever the activation."""
     staged = (out != first or add is not None) and not (keeps_sums(first, scale) and add is None)
-    activation = NONLINEARITIES[mode]
+    activated = Activation(NONLINEARITIES[mode]) if activation is None else activation
+    code, bounds = activated.code, activated.bounds
     arguments = {
-        "kind": int(OutputKind.SUM), "activation": int(activation), "staged": int(staged), "z_mask": -1, "z_zero": 0,
+        "kind": int(OutputKind.SUM), "activation": int(code), "staged": int(staged),
+        "ties_even": first.ties_to_even or out.ties_to_even, "z_mask": -1, "z_zero": 0,
         "y_zero": 0, "scale": scale, "mid_divisor": 1, "mid_low": 0, "mid_high": 0, "mid_scale": 1, "z_scale": 0,
-        "act_a": 0, "act_b": 0, "y_scale": 1, "low": 0, "high": 0,
+        "act_a": activated.a, "act_b": activated.b, "y_scale": 1, "low": 0, "high": 0,
     }  # fmt: skip
     if z is not None:
         if not is_int8_operand(z):
             return None
         arguments |= {"z_mask": 255 if z.code in UNSIGNED_INT8 else -1, "z_zero": z.zero_point, "z_scale": z.scale}
     plain = z is None and not real_bias
-    exact = activation == ActivationCode.NONE or out.code == _C.INT32
+    exact = code == ActivationCode.NONE or out.code == _C.INT32
     if out == first and keeps_sums(out, scale) and plain and exact:
         return arguments
     if staged:
         if not first.is_quantized or first.scale < _SMALLEST_SCALE:
             return None
-        if activation not in (ActivationCode.NONE, ActivationCode.RELU) or (z is not None and add is None):
+        if bounds is None or (z is not None and add is None) or not _rounds_alike(first, out):
             return None
-        low, high = relative_range(first)
-        arguments["mid_low"] = max(low, 0) if activation == ActivationCode.RELU else low
-        arguments["mid_high"] = high
+        arguments["mid_low"], arguments["mid_high"] = _clipped_range(first, bounds)
         arguments["mid_scale"] = first.scale
         arguments |= {"scale": _ratio(scale, first.scale)} if one_factor else {"mid_divisor": first.scale}
-        activation = ActivationCode.RELU if add == ElemwiseMultiTypeMode.QFUSE_ADD_RELU else ActivationCode.NONE
+        code = ActivationCode.RELU if add == ElemwiseMultiTypeMode.QFUSE_ADD_RELU else ActivationCode.NONE
+        bounds = Activation(code).bounds
     if out.code == _C.FLOAT32:
-        return arguments | {"kind": int(OutputKind.REAL), "activation": int(activation)}
+        return arguments | {"kind": int(OutputKind.REAL), "activation": int(code)}
     if not out.is_quantized or out.scale < _SMALLEST_SCALE:
         return None
     low, high = relative_range(out)
-    if activation == ActivationCode.RELU:
-        low, activation = max(low, 0), ActivationCode.NONE
-    arguments |= {"activation": int(activation), "y_zero": out.zero_point, "y_scale": out.scale}
+    if bounds is not None:
+        (low, high), code = _clipped_range(out, bounds), ActivationCode.NONE
+    arguments |= {"activation": int(code), "y_zero": out.zero_point, "y_scale": out.scale}
     arguments |= {"low": low, "high": high}
     if out.code == _C.QUANTIZED_S32:
         return arguments | {"kind": int(OutputKind.S32)}
     if out.code not in INT8_OPERANDS:
         return None
     arguments["kind"] = int(OutputKind.BYTES)
-    if one_factor and plain and not staged and activation == ActivationCode.NONE:
+    if one_factor and plain and not staged and code == ActivationCode.NONE:
         arguments |= {"scale": _ratio(scale, out.scale), "y_scale": 1}
     return arguments
 
