@@ -265,6 +265,8 @@ def _folded(
             constant = pool.derive(recipe, constants, lambda *arrays, i=i: compute(arrays, i))
         else:
             constant = value_constant(compute([c.array for c in constants], i))
+        if REGISTRY[node.op].moves_elements:
+            constant.scales = constants[0].scales
         spec = v.spec
         if dynamic or small or isinstance(spec, DynamicSpec):
             spec = TensorSpec(constant.array.shape, spec.dtype, constant.array)

@@ -52,6 +52,7 @@ class FileConstant(Constant):
         self._array: np.ndarray | None = None
         self._held: weakref.ref[np.ndarray] | None = None  # what a plan may still hold after release
         self.key = key
+        self.scales = None
 
     @property
     def array(self) -> np.ndarray:

@@ -34,13 +34,17 @@ class Constant:
 
     ``key`` says where the value comes from: constants with equal keys of one model hold equal values. Keys are flat:
     hashing one takes the same time however the value was derived.
+
+    ``scales`` is set for real numbers that are integers times a scale: the one scale, or those of the channels in
+    order. What only moves the numbers keeps it.
     """
 
-    __slots__ = ("__weakref__", "_value", "key")
+    __slots__ = ("__weakref__", "_value", "key", "scales")
 
     def __init__(self, array: np.ndarray, key: Hashable):
         self._value = array
         self.key = key
+        self.scales: Constant | None = None
 
     @property
     def array(self) -> np.ndarray:
@@ -72,6 +76,7 @@ class DerivedConstant(Constant):
 
     def __init__(self, parents: Sequence[Constant], make: Callable[..., np.ndarray]):
         self.key = object()
+        self.scales = None
         self._parents = parents
         self._make = make
         self._array: np.ndarray | None = None

@@ -6,6 +6,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
+from megengine_lite._core.ir.dtype import DType
 from megengine_lite._core.ir.expansion import Expansion
 from megengine_lite._core.ir.graph import AnyNode, AnyVar, ModelGraph, TensorSpec
 from megengine_lite.errors import ShapeError
@@ -37,6 +38,17 @@ class OnnxElemwise:
     """A function of one or two tensors that broadcast together."""
 
     mode: OnnxMode
+
+
+@dataclass(frozen=True, slots=True)
+class OnnxBytes:
+    """The same integers as elements of the type ``dtype``, one of the two being quantized, the other plain.
+
+    Quantized types with a zero point are unsigned here. For signed plain numbers, 128 is added to these and to the zero
+    point: the sign bit changes.
+    """
+
+    dtype: DType
 
 
 class OnnxReduction(IntEnum):

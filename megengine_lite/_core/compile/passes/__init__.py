@@ -2,8 +2,9 @@
 
 ::
 
-    Graph ─► widen_float16 ─► canonical_layout ─► simplify ─► gather_channels ─► merge_reductions ─┐
-    Graph ◄─────────── fuse_elemwise ◄─ fuse_matmul ◄─ fuse_quantized ◄─ fuse_conv ◄───────────────┘
+    Graph ─► widen_float16 ─► canonical_layout ─► simplify ─► recognise_quantized ─► gather_channels ─┐
+      ┌───────────────────────────────────────────────────────────────────────────────────────────────┘
+      └► merge_reductions ─► fuse_conv ─► fuse_quantized ─► fuse_matmul ─► fuse_elemwise ─► tabulate ─► Graph
 
 A pass sees nodes whose shapes are known. It leaves nodes whose outputs depend on data where they are. It changes the
 graph in place and does not change what its outputs mean. Weights that it changes are derived through the constant pool,
@@ -22,7 +23,9 @@ from megengine_lite._core.compile.passes import (
     fuse_quantized,
     gather_channels,
     merge_reductions,
+    recognise_quantized,
     simplify,
+    tabulate,
     widen_float16,
 )
 from megengine_lite._core.ir.describe import describe_graph
@@ -44,12 +47,14 @@ _ALL: dict[str, Pass] = {
     "widen_float16": widen_float16.run,
     "canonical_layout": canonical_layout.run,
     "simplify": simplify.run,
+    "recognise_quantized": recognise_quantized.run,
     "gather_channels": _without_pool(gather_channels.run),
     "merge_reductions": _without_pool(merge_reductions.run),
     "fuse_conv": fuse_conv.run,
     "fuse_quantized": _without_pool(fuse_quantized.run),
     "fuse_matmul": _without_pool(fuse_matmul.run),
     "fuse_elemwise": _without_pool(fuse_elemwise.run),
+    "tabulate": _without_pool(tabulate.run),
 }
 _ELEMWISE = {"fuse_elemwise": _ALL["fuse_elemwise"]}
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from megengine_lite._core.compile.passes.fuse_conv import ACTIVATIONS, ADD_THEN
+from megengine_lite._core.compile.passes.fuse_quantized import absorbed_by_real
 from megengine_lite._core.compile.rewriter import Rewriter
 from megengine_lite._core.ir.dtype import DTypeCode
 from megengine_lite._core.ir.fused import Activation, ActivationCode, FusedMatMul
@@ -21,27 +22,24 @@ def run(graph: Graph) -> None:
     rewriter = Rewriter(graph)
     for node in rewriter:
         if node.op == "MatrixMul" and _is_plain_float(node):
-            _fuse(node, rewriter)
+            parameters = FusedMatMul(bool(node.params.transposeA), bool(node.params.transposeB))
+            _fuse(node, Node("FusedMatMul", parameters, node.inputs, (), node.name), rewriter)
+        elif node.op == "QuantizedMatMul" and node.params.is_real and len(node.outputs[0].shape) == 2:
+            _fuse(node, Node(node.op, node.params, node.inputs, (), node.name), rewriter)
     rewriter.finish()
 
 
-def _fuse(node: Node, rewriter: Rewriter) -> None:
-    """Replaces a product and all that it can absorb by one node; a reshape between them is moved behind it."""
+def _fuse(node: Node, fused: Node, rewriter: Rewriter) -> None:
+    """Replaces a product and all that it can absorb by ``fused``; a reshape between them is moved behind it."""
     product = node.outputs[0]
-    fused = Node(
-        "FusedMatMul",
-        FusedMatMul(bool(node.params.transposeA), bool(node.params.transposeB)),
-        node.inputs,
-        [Var(product.id, product.name, TensorSpec(product.shape, product.dtype))],
-        node.name,
-    )
+    fused.outputs = [Var(product.id, product.name, TensorSpec(product.shape, product.dtype))]
     y, reshape = product, None
     before: list[Node] = []
     absorbed: list[Node] = []
     while (reader := rewriter.only_reader(y)) is not None:
         if reshape is None and not absorbed and _keeps_rows(reader, y):
             reshape = reader
-        elif _absorb(fused, reader, y, before):
+        elif _absorb(fused, reader, y, before) if fused.op == "FusedMatMul" else _absorb_quantized(fused, reader, y):
             absorbed.append(reader)
         else:
             break
@@ -67,6 +65,16 @@ def _keeps_rows(node: Node, y: Var) -> bool:
     return (
         node.op in ("Reshape", "AxisAddRemove") and node.inputs[0] is y and node.outputs[0].shape[-1:] == y.shape[-1:]
     )
+
+
+def _absorb_quantized(fused: Node, reader: Node, y: Var) -> bool:
+    found = absorbed_by_real(fused, reader, y)
+    if found is None:
+        return False
+    fused.params, fused.inputs = found
+    product = fused.outputs[0]
+    fused.outputs = [Var(product.id, product.name, TensorSpec(product.shape, reader.outputs[0].dtype))]
+    return True
 
 
 def _absorb(fused: Node, reader: Node, y: Var, before: list[Node]) -> bool:

@@ -5,11 +5,15 @@ Every absorbed node keeps its own rounding, so results do not change.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
+from megengine_lite._core.compile.passes.fuse_conv import ACTIVATIONS, ADD_THEN, clip, scalar
+from megengine_lite._core.compile.passes.recognise_quantized import quantizes, source_of
 from megengine_lite._core.compile.rewriter import Rewriter
 from megengine_lite._core.ir.dtype import INT8_OPERANDS, DTypeCode
+from megengine_lite._core.ir.fused import Activation, ActivationCode
 from megengine_lite._core.ir.fused_quantized import MAX_IMAGE_CHANNELS, QuantizedConv, QuantizedMatMul
 from megengine_lite._core.ir.graph import Graph, Node, Var
 from megengine_lite._core.ir.params import (
@@ -48,7 +52,7 @@ def _fused_with_producer(node: Node, rewriter: Rewriter) -> tuple[Node, Node] | 
     # The operand that is computed last is still in the cache.
     for before, v in sorted(found, key=lambda pair: rewriter.position(pair[0]), reverse=True):
         if rewriter.only_reader(v) is node and node.inputs.count(v) == 1:
-            fused = combine(before, node, v)
+            fused = combine(before, node, v) or _real(before, node, v, rewriter)
             if fused is not None:
                 return before, fused
     return None
@@ -62,9 +66,66 @@ def _combination(node: Node) -> Callable[[Node, Node, Var], Node | None] | None:
         return _with_conversion_behind
     if node.op == "ElemwiseMultiType" and node.params.mode in _ADDITIONS:
         return _with_addition
-    if node.op == "Elemwise" and node.params.mode == ElemwiseMode.ADD:
+    if node.op == "Elemwise":
         return _with_bias
     return None
+
+
+def _real(before: Node, node: Node, y: Var, rewriter: Rewriter) -> Node | None:
+    """A real result with what is done to it."""
+    z = None
+    if len(node.inputs) == 2:
+        z = source_of(_other(node, y), rewriter)
+    found = absorbed_by_real(before, node, y, z)
+    return None if found is None else Node(before.op, *found, node.outputs, before.name)
+
+
+def absorbed_by_real(
+    product: Node, reader: Node, y: Var, z: Var | None = None
+) -> tuple[QuantizedConv | QuantizedMatMul, list[Var]] | None:
+    """Parameters and inputs of a product that does what a reader of its real result ``y`` does.
+
+    ``y`` may be the result in another shape with the same last dimension. ``z`` has the quantized numbers of the other
+    operand of an addition. None if it cannot be done.
+    """
+    if product.op not in ("QuantizedConv", "QuantizedMatMul") or not product.params.is_real:
+        return None
+    p: QuantizedConv | QuantizedMatMul = product.params
+    is_conv = isinstance(p, QuantizedConv)
+    out = reader.outputs[0]
+    if product.outputs[0].dtype.code is not _C.FLOAT32 or out.shape != y.shape:
+        return None
+    if quantizes(reader):
+        if isinstance(p, QuantizedConv):
+            return replace(p, conv_dtype=out.dtype), product.inputs
+        return replace(p, product_dtype=out.dtype), product.inputs
+    if reader.op != "Elemwise" or reader.inputs.count(y) != 1:
+        return None
+    mode, code = reader.params.mode, p.activation.code
+    if code <= ActivationCode.CLIP_NAN and (clipped := clip(p.activation, mode, reader, y)) is not None:
+        return replace(p, activation=clipped), product.inputs
+    if code != ActivationCode.NONE:
+        return None
+    if mode in ACTIVATIONS:
+        return replace(p, activation=ACTIVATIONS[mode]), product.inputs
+    if mode == ElemwiseMode.PRELU and reader.inputs[0] is y and (slope := scalar(reader.inputs[1])) is not None:
+        return replace(p, activation=Activation(ActivationCode.LEAKY_RELU, slope)), product.inputs
+    if mode not in ADD_THEN or (isinstance(p, QuantizedConv) and p.has_z):
+        return None
+    other, activation = _other(reader, y), Activation(ADD_THEN[mode])
+    channels = y.shape[1 if is_conv else -1]
+    if other.const is not None:
+        shape = (channels, 1, 1) if is_conv else (channels,)
+        if p.has_bias or other.dtype.code is not _C.FLOAT32 or math.prod(other.shape) != channels:
+            return None
+        if other.shape[-len(shape) :] != shape:
+            return None
+        inputs = [*product.inputs[:2], other, *product.inputs[2:]]
+        return replace(p, has_bias=True, activation=activation), inputs
+    if z is None or not isinstance(p, QuantizedConv) or z.shape != y.shape:
+        return None
+    place = 2 + p.has_bias
+    return replace(p, has_z=True, activation=activation), [*product.inputs[:place], z, *product.inputs[place:]]
 
 
 def as_quantized_conv(node: Node) -> Node | None:
@@ -137,6 +198,7 @@ def _can_be_staged(conv: Node) -> bool:
     """Whether a kernel can still change the result of the convolution before it stores it."""
     p: QuantizedConv = conv.params
     simple = p.conv.nonlineMode in (ConvBiasNonlineMode.IDENTITY, ConvBiasNonlineMode.RELU)
+    simple = simple and p.activation.bounds is not None
     return not p.has_z and simple and p.conv_dtype == conv.outputs[0].dtype and p.conv_dtype.is_quantized
 
 
@@ -153,12 +215,18 @@ def _with_addition(conv: Node, addition: Node, y: Var) -> Node | None:
         return None
     if other.dtype.code not in INT8_OPERANDS or addition.outputs[0].dtype.code not in INT8_OPERANDS:
         return None
+    if addition.outputs[0].dtype.ties_to_even != conv.outputs[0].dtype.ties_to_even:
+        return None
     params = replace(conv.params, has_z=True, add=ElemwiseMultiTypeMode(addition.params.mode))
-    return Node("QuantizedConv", params, [*conv.inputs, other], addition.outputs, conv.name)
+    place = 2 + params.has_bias
+    inputs = [*conv.inputs[:place], other, *conv.inputs[place:]]
+    return Node("QuantizedConv", params, inputs, addition.outputs, conv.name)
 
 
 def _with_bias(product: Node, addition: Node, y: Var) -> Node | None:
-    if product.op != "QuantizedMatMul" or product.params.has_bias or addition.outputs[0].shape != y.shape:
+    if product.op != "QuantizedMatMul" or product.params.has_bias or product.params.is_real:
+        return None
+    if addition.params.mode != ElemwiseMode.ADD or addition.outputs[0].shape != y.shape:
         return None
     other = _other(addition, y)
     if other.const is None or other.shape[-1:] != y.shape[-1:] or other.spec.size != y.shape[-1]:

@@ -236,6 +236,8 @@ def _int8() -> Iterator[Row]:
         "ConvolutionBackwardData", quantized_deconv.lower_quantized_deconv, ("conv_direct_int8", "flip_bytes"),
         inputs=operands, formats=_NCHW,
     )  # fmt: skip
+    yield from _rows("QuantizedFunction", quantized_elemwise.lower_by_table, ("table_8",))
+    yield from _rows("OnnxBytes", quantized_elemwise.lower_bytes, ("table_8",))
     yield from _rows("QuantizedMatMul", quantized_matmul.lower_quantized_matmul, _GEMM_INT8, inputs=operands)
     yield from _rows("MatrixMul", quantized_matmul.lower_int8_matmul, _GEMM_INT8, inputs=operands, formats=_DEFAULT)
     yield from _rows("BatchedMatrixMul", quantized_matmul.lower_batched, _GEMM_INT8, inputs=operands, formats=_DEFAULT)

@@ -138,10 +138,13 @@ class GraphBuilder:
         node = AnyNode(op, parameters, inputs, outputs, self.label, dtype)
         results = self._inference.computed(node)
         if results is not None:
-            return [
-                Var(v.id, v.name, TensorSpec(s.shape, s.dtype), self._kept(np.ascontiguousarray(s.value)))
-                for v, s in zip(outputs, results, strict=True)
-            ]
+            folded: list[AnyVar] = []
+            for v, s in zip(outputs, results, strict=True):
+                constant = self._kept(np.ascontiguousarray(s.value))
+                if REGISTRY[op].moves_elements:
+                    constant.scales = node.inputs[0].constant.scales
+                folded.append(Var(v.id, v.name, TensorSpec(s.shape, s.dtype), constant))
+            return folded
         self.nodes.append(node)
         self._inference.add(node)
         return outputs

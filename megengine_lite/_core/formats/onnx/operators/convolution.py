@@ -180,12 +180,20 @@ def _check_bias(b: GraphBuilder, bias: Value | None, weights: Value, axis: int, 
 
 @converts("Conv")
 def _conv(call: Call) -> Value:
-    b, x, weights = call.builder, call.input(0), call.input(1)
+    return convolution(call, call.input(0), call.input(1), call.optional(2))
+
+
+def convolution(call: Call, x: Value, weights: Value, bias: Value | None) -> Value:
+    """A convolution of real numbers with the attributes of a call."""
+    b = call.builder
     axes = check_convolution(x, weights)
     window = window_of(call, filter_size(call, weights), axes)
     x, window = with_symmetric_padding(b, x, window)
-    groups, bias = call.positive("group", 1), call.optional(2)
+    groups = call.positive("group", 1)
     _check_bias(b, bias, weights, 0, 1)
+    if axes == 1 and bias is not None:  # as images, so that the bias follows the convolution at once
+        x, weights = as_images(b, x, weights)
+        return b.without_axes(with_bias(b, convolved(b, x, weights, window.of_images(), groups), bias), [2])
     return with_bias(b, convolved(b, x, weights, window, groups), bias)
 
 

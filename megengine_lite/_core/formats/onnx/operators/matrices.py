@@ -84,10 +84,8 @@ def _product(b: GraphBuilder, x: Value, y: Value) -> Value:
         return b.node("MatrixMul", params.MatrixMul(), [b.exact(x), b.exact(y)], x.kind, 2)
     if y.rank == 2:
         # All rows of a batch by one matrix: one product of two matrices.
-        lead = b.part(b.shape(x), 0, 0, x.rank - 1)
-        rows = b.reshaped(x, b.joined([product(b, lead), b.dimension(x, -1)], 0).var, 2)
-        flat = b.node("MatrixMul", params.MatrixMul(), [b.exact(rows), b.exact(y)], x.kind, 2)
-        return b.reshaped(flat, b.joined([lead, b.dimension(y, -1)], 0).var, x.rank)
+        flat = b.node("MatrixMul", params.MatrixMul(), [b.exact(flattened(b, x)), b.exact(y)], x.kind, 2)
+        return unflattened(b, flat, x, y)
     rank = max(x.rank, y.rank)
     x, y = (b.with_axes(v, range(rank - v.rank)) if v.rank < rank else v for v in (x, y))
     if rank == 3:
@@ -101,6 +99,22 @@ def _product(b: GraphBuilder, x: Value, y: Value) -> Value:
         pairs.append(b.reshaped(whole, _shaped(b, count, v).var, 3))
     flat = b.node("BatchedMatrixMul", params.MatrixMul(), [b.exact(v) for v in pairs], x.kind, 3)
     return b.reshaped(flat, b.joined([lead, b.dimension(x, -2), b.dimension(y, -1)], 0).var, rank)
+
+
+def flattened(b: GraphBuilder, x: Value) -> Value:
+    """All rows of a batch as one matrix."""
+    if x.rank == 2:
+        return x
+    lead = b.part(b.shape(x), 0, 0, x.rank - 1)
+    return b.reshaped(x, b.joined([product(b, lead), b.dimension(x, -1)], 0).var, 2)
+
+
+def unflattened(b: GraphBuilder, rows: Value, x: Value, y: Value) -> Value:
+    """The product of the matrix y with :func:`flattened` rows of x in the shape that it has for x."""
+    if x.rank == 2:
+        return rows
+    lead = b.part(b.shape(x), 0, 0, x.rank - 1)
+    return b.reshaped(rows, b.joined([lead, b.dimension(y, -1)], 0).var, x.rank)
 
 
 def _common(b: GraphBuilder, x: Value, y: Value, count: int) -> Value:

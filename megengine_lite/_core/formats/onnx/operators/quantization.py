@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import numpy as np
 
 from megengine_lite._core.formats.onnx.graph_builder import GraphBuilder
@@ -9,42 +12,114 @@ from megengine_lite._core.formats.onnx.graph_values import Value
 from megengine_lite._core.formats.onnx.messages import ElementType
 from megengine_lite._core.formats.onnx.operators.activations import choose
 from megengine_lite._core.formats.onnx.operators.constants import target_kind
-from megengine_lite._core.formats.onnx.operators.matrices import multiplied
+from megengine_lite._core.formats.onnx.operators.convolution import convolution
+from megengine_lite._core.formats.onnx.operators.matrices import flattened, multiplied, unflattened
 from megengine_lite._core.formats.onnx.operators.reductions import reduced
 from megengine_lite._core.formats.onnx.operators.table import Call, NotConverted, converts
 from megengine_lite._core.formats.onnx.tensors import DTYPES
-from megengine_lite._core.ir.onnx_params import OnnxMode
+from megengine_lite._core.ir import params
+from megengine_lite._core.ir.dtype import FLOAT32, INT32, DType, DTypeCode
+from megengine_lite._core.ir.graph import AnyVar, DerivedConstant, TensorSpec, Var
+from megengine_lite._core.ir.onnx_params import OnnxBytes, OnnxMode
 from megengine_lite._core.ir.params import ElemwiseMode, ElemwiseMultiTypeMode, ReduceMode
 
 _M = ElemwiseMode
+_BYTES_OF_KERNELS = (ElementType.UINT8, ElementType.INT8)
 _BYTES = (ElementType.UINT8, ElementType.INT8, ElementType.UINT16, ElementType.INT16)
 
 
-def _along(call: Call, x: Value, numbers: Value, axis: int) -> Value:
+def _along(b: GraphBuilder, x: Value, numbers: Value, axis: int) -> Value:
     """Scales or zero points, one for each position of an axis, with as many axes as the data."""
     if numbers.rank > 1:
         raise NotConverted("scales for blocks of an axis are not computed here")
-    if numbers.rank == 0 or numbers.length == 1:
+    if _is_one(numbers):
         return numbers.with_rank(0)
-    return call.builder.with_axes(numbers, [k for k in range(x.rank) if k != axis])
+    return b.with_axes(numbers, [k for k in range(x.rank) if k != axis])
 
 
-def dequantized(b: GraphBuilder, x: Value, scale: Value, zero: Value | None, kind: ElementType) -> Value:
-    """The real values of quantized numbers."""
+def _is_one(numbers: Value) -> bool:
+    return numbers.rank == 0 or numbers.length == 1
+
+
+def _quantized_type(scale: Value, zero: Value | None, kind: ElementType) -> DType | None:
+    """The quantized type whose numbers have one known scale and zero point; None if there is none."""
+    known = scale.known if _is_one(scale) else None
+    point = np.zeros(1, DTYPES[kind].storage) if zero is None else zero.known if _is_one(zero) else None
+    if kind not in _BYTES_OF_KERNELS or known is None or point is None:
+        return None
+    number, offset = float(np.float32(known.item())), int(point.item())
+    if not 0 < number < np.inf:
+        return None
+    if kind == ElementType.INT8 and offset == 0:
+        return DType(DTypeCode.QUANTIZED_S8, number, 0, True)
+    if kind == ElementType.INT8:
+        offset += 128  # as OnnxBytes has it
+    return DType(DTypeCode.QUANTIZED8_ASYMM, number, offset, True)
+
+
+def _with_bytes_of(b: GraphBuilder, x: Value, dtype: DType) -> AnyVar:
+    return b.nodes_of("OnnxBytes", OnnxBytes(dtype), [b.exact(x)])[0]
+
+
+def _dequantized_constant(b: GraphBuilder, parts: Sequence[Value], axis: int, kind: ElementType) -> Value | None:
+    """The real values of constants, which keep their scales; None if they are not constants.
+
+    They are made when they are read: kernels of int8 take the integers.
+    """
+    constants = [v.var.const for v in parts]
+    x, scale = parts[0], parts[1]
+    if x.rank == 0 or kind != ElementType.FLOAT or not isinstance(x.var, Var) or scale.rank > 1:
+        return None
+    known = [c for c in constants if c is not None]
+    if len(known) < len(constants):
+        return None
+    shape = [1] * x.rank
+    shape[axis] = -1
+    shapes = [v.var.spec.shape for v in parts if isinstance(v.var, Var)]
+    if any(math.prod(s) not in (1, x.var.spec.shape[axis]) for s in shapes[1:]):
+        return None
+
+    def made(q: np.ndarray, scales: np.ndarray, *zeros: np.ndarray) -> np.ndarray:
+        real = q.astype(np.float32)
+        for zero in zeros:
+            real = real - zero.astype(np.float32).reshape(shape if zero.size > 1 else (1,))
+        return real * scales.astype(np.float32).reshape(shape if scales.size > 1 else (1,))
+
+    constant = DerivedConstant(known, made)
+    constant.scales = known[1]
+    return Value(Var(b.new_id(), b.label, TensorSpec(x.var.spec.shape, FLOAT32), constant), kind, x.rank, FLOAT32)
+
+
+def dequantized(b: GraphBuilder, x: Value, scale: Value, zero: Value | None, axis: int, kind: ElementType) -> Value:
+    """The real values of quantized numbers, with scales and zero points for all or along an axis."""
+    parts = [x, scale] if zero is None else [x, scale, zero]
+    constant = _dequantized_constant(b, parts, axis, kind)
+    if constant is not None:
+        return constant
+    dtype = _quantized_type(scale, zero, x.kind)
+    if dtype is not None:
+        parameters = params.DTypeTable(dtype=FLOAT32)
+        (var,) = b.nodes_of("TypeCvt", parameters, [_with_bytes_of(b, x, dtype)])
+        return b.retyped(Value(var, ElementType.FLOAT, x.rank, FLOAT32), kind)
     real = b.retyped(x, ElementType.FLOAT)
     if zero is not None:
-        real = b.elemwise(_M.SUB, real, b.retyped(zero, ElementType.FLOAT))
-    return b.retyped(b.elemwise(_M.MUL, real, b.retyped(scale, ElementType.FLOAT)), kind)
+        real = b.elemwise(_M.SUB, real, b.retyped(_along(b, x, zero, axis), ElementType.FLOAT))
+    return b.retyped(b.elemwise(_M.MUL, real, b.retyped(_along(b, x, scale, axis), ElementType.FLOAT)), kind)
 
 
-def quantized(b: GraphBuilder, x: Value, scale: Value, zero: Value | None, kind: ElementType) -> Value:
+def quantized(b: GraphBuilder, x: Value, scale: Value, zero: Value | None, axis: int, kind: ElementType) -> Value:
     """Quantized numbers for real values: halves go to the even neighbour."""
     if kind not in _BYTES:
         raise NotConverted(f"{kind.name} is no type of quantized numbers here")
+    dtype = _quantized_type(scale, zero, kind)
+    if dtype is not None:
+        (var,) = b.nodes_of("TypeCvt", params.DTypeTable(dtype=dtype), [b.exact(x)])
+        (var,) = b.nodes_of("OnnxBytes", OnnxBytes(DTYPES[kind]), [var])
+        return Value(var, kind, x.rank, DTYPES[kind])
     limits = np.iinfo(DTYPES[kind].storage)
-    steps = b.onnx_elemwise(OnnxMode.ROUND_EVEN, b.elemwise(_M.TRUE_DIV, x, scale))
+    steps = b.onnx_elemwise(OnnxMode.ROUND_EVEN, b.elemwise(_M.TRUE_DIV, x, _along(b, x, scale, axis)))
     if zero is not None:
-        steps = b.elemwise(_M.ADD, steps, b.retyped(zero, ElementType.FLOAT))
+        steps = b.elemwise(_M.ADD, steps, b.retyped(_along(b, x, zero, axis), ElementType.FLOAT))
     low, high = b.number(int(limits.min), steps), b.number(int(limits.max), steps)
     return b.retyped(b.elemwise(_M.MIN, b.elemwise(_M.MAX, steps, low), high), kind)
 
@@ -58,8 +133,7 @@ def _quantize(call: Call) -> Value:
     call.know("output_dtype", "precision", "axis")
     axis = call.axis("axis", 1, x.rank) if x.rank > 1 else 0
     real, steps = (b.retyped(v, ElementType.FLOAT) for v in (x, scale))
-    steps = _along(call, x, steps, axis)
-    return quantized(b, real, steps, None if zero is None else _along(call, x, zero, axis), kind)
+    return quantized(b, real, steps, zero, axis, kind)
 
 
 @converts("DequantizeLinear", since=10)
@@ -69,9 +143,7 @@ def _dequantize(call: Call) -> Value:
         raise NotConverted("scales for blocks of an axis are not computed here")
     call.know("axis")
     axis = call.axis("axis", 1, x.rank) if x.rank > 1 else 0
-    kind = target_kind(call, "output_dtype", scale.kind)
-    zero = None if zero is None else _along(call, x, zero, axis)
-    return dequantized(b, x, _along(call, x, scale, axis), zero, kind)
+    return dequantized(b, x, scale, zero, axis, target_kind(call, "output_dtype", scale.kind))
 
 
 @converts("DynamicQuantizeLinear", since=11)
@@ -91,16 +163,18 @@ def _dynamic(call: Call) -> list[Value | None]:
     first = b.elemwise(_M.NEGATE, b.elemwise(_M.TRUE_DIV, low, scale))
     limited = b.elemwise(_M.MIN, b.elemwise(_M.MAX, first, zero), b.number(255, x))
     point = b.retyped(b.onnx_elemwise(OnnxMode.ROUND_EVEN, limited), ElementType.UINT8)
-    return [quantized(b, x, scale, point, ElementType.UINT8), scale, point]
+    return [quantized(b, x, scale, point, 0, ElementType.UINT8), scale, point]
 
 
 @converts("MatMulInteger", since=10)
 def _matmul_integer(call: Call) -> Value:
-    b = call.builder
+    b, x, y = call.builder, call.input(0), call.input(1)
+    zeros = [call.optional(2), call.optional(3)]
+    if x.rank > 1 and y.rank == 2 and y.var.const is not None and all(z is None or _is_one(z) for z in zeros):
+        return _integer_product(b, x, y, *zeros)
     operands = []
-    for place in (0, 1):
-        x, zero = call.input(place), call.optional(place + 2)
-        wide = b.retyped(x, ElementType.INT32)
+    for place, (v, zero) in enumerate(zip((x, y), zeros, strict=True)):
+        wide = b.retyped(v, ElementType.INT32)
         if zero is not None:
             point = b.retyped(zero, ElementType.INT32)
             if point.rank == 1 and point.length != 1:  # one for each row of the first, each column of the second
@@ -110,12 +184,64 @@ def _matmul_integer(call: Call) -> Value:
     return multiplied(b, *operands)
 
 
+def _integer_product(b: GraphBuilder, x: Value, y: Value, x_zero: Value | None, y_zero: Value | None) -> Value:
+    """Products of rows of 8-bit numbers and a constant matrix, by the kernels of int8.
+
+    A zero point of x that is known when the model runs is taken off the sums: times the sum of each column.
+    """
+    later = x_zero is not None and x_zero.known is None
+    rows = flattened(b, x)
+    left = _with_bytes_of(b, rows, _integers(x, None if later else x_zero))
+    right = _with_bytes_of(b, y, _integers(y, y_zero))
+    (sums,) = b.nodes_of("MatrixMul", params.MatrixMul(), [left, right])
+    result = Value(b.nodes_of("OnnxBytes", OnnxBytes(INT32), [sums])[0], ElementType.INT32, 2, INT32)
+    if later:
+        assert x_zero is not None
+        wide = b.retyped(y, ElementType.INT32)
+        if y_zero is not None:
+            wide = b.elemwise(_M.SUB, wide, b.retyped(y_zero, ElementType.INT32).with_rank(0))
+        parameters = params.Reduce(mode=ReduceMode.SUM, axis=0)
+        columns = b.node("Reduce", parameters, [wide.var], ElementType.INT32, 2)
+        point = b.retyped(x_zero, ElementType.INT32).with_rank(0)
+        result = b.elemwise(_M.SUB, result, b.elemwise(_M.MUL, columns, point))
+    return unflattened(b, result, x, y)
+
+
+def _integers(x: Value, zero: Value | None) -> DType:
+    """The quantized type of plain numbers with this zero point."""
+    point = 0 if zero is None or zero.known is None else int(zero.known.item())
+    return DType(DTypeCode.QUANTIZED8_ASYMM, 1.0, point + (128 if x.kind == ElementType.INT8 else 0), True)
+
+
 @converts("QLinearMatMul", since=10)
 def _quantized_matmul(call: Call) -> Value:
     b = call.builder
     x, x_scale, x_zero, y, y_scale, y_zero, scale, zero = (call.input(k) for k in range(8))
-    if any(v.rank and v.length != 1 for v in (x_scale, y_scale, scale)):
-        raise NotConverted("scales for rows or columns are not computed here")
-    left = dequantized(b, x, x_scale, x_zero, ElementType.FLOAT)
-    right = dequantized(b, y, y_scale, y_zero, ElementType.FLOAT)
-    return quantized(b, multiplied(b, left, right), b.retyped(scale, ElementType.FLOAT), zero, zero.kind)
+    if not _is_one(x_scale) or not _is_one(scale) or not (_is_one(y_scale) or y.rank == 2):
+        raise NotConverted("scales for rows, or for columns of several matrices, are not computed here")
+    left = dequantized(b, x, x_scale, x_zero, 0, ElementType.FLOAT)
+    right = dequantized(b, y, y_scale, y_zero, y.rank - 1, ElementType.FLOAT)
+    return quantized(b, multiplied(b, left, right), b.retyped(scale, ElementType.FLOAT), zero, 0, zero.kind)
+
+
+@converts("QLinearConv", since=10)
+def _quantized_conv(call: Call) -> Value:
+    b = call.builder
+    x, x_scale, x_zero, w, w_scale, w_zero, scale, zero = (call.input(k) for k in range(8))
+    bias = call.optional(8)
+    if not all(_is_one(v) for v in (x_scale, x_zero, scale, zero)):
+        raise NotConverted("only scales of filters can differ between channels")
+    left = dequantized(b, x, x_scale, x_zero, 0, ElementType.FLOAT)
+    right = dequantized(b, w, w_scale, w_zero, 0, ElementType.FLOAT)
+    if bias is not None:
+        products = b.elemwise(_M.MUL, w_scale, x_scale.with_rank(0))
+        bias = dequantized(b, bias, products, None, 0, ElementType.FLOAT)
+    result = convolution(call, left, right, bias)
+    return quantized(b, result, b.retyped(scale, ElementType.FLOAT), zero, 0, zero.kind)
+
+
+@converts("ConvInteger", since=10)
+def _conv_integer(call: Call) -> Value:
+    b, one = call.builder, call.builder.constant(np.float32(1))
+    x, weights = (dequantized(b, call.input(k), one, call.optional(k + 2), 0, ElementType.FLOAT) for k in (0, 1))
+    return b.retyped(convolution(call, x, weights, None), ElementType.INT32)

@@ -1,0 +1,50 @@
+"""Integers that are quantized or plain, as ONNX says it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from megengine_lite._core.ir import onnx_params
+from megengine_lite._core.ir.dtype import STORED_IN_8_BITS, DType, DTypeCode
+from megengine_lite._core.ir.graph import AnyNode, TensorSpec
+from megengine_lite._core.operators.base import Operator, fail, register
+from megengine_lite._core.operators.values import check_count
+
+_SIGN = np.uint8(0x80)
+
+
+@register
+class OnnxBytes(Operator):
+    """The same bytes under another type; the sign bit changes if one of the types is signed and the other is not.
+
+    ``QuantizeLinear`` gives plain integers, with which a model may do anything. Between it and ``DequantizeLinear``
+    they are of a quantized type, and this operator leads from the one to the other.
+    """
+
+    name = "OnnxBytes"
+    in_files = None
+    element_types = "integers"
+
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+        check_count(node, ins, 1)
+        p: onnx_params.OnnxBytes = node.params
+        if not self._are_alike(ins[0].dtype, p.dtype):
+            raise fail(node, f"{ins[0].dtype} does not have the bytes of {p.dtype}")
+        return [TensorSpec(ins[0].shape, p.dtype)]
+
+    @staticmethod
+    def _are_alike(x: DType, y: DType) -> bool:
+        codes = (x.code, y.code)
+        if DTypeCode.QUANTIZED_S32 in codes:
+            return DTypeCode.INT32 in codes
+        return all(code in STORED_IN_8_BITS for code in codes)
+
+    def compute(
+        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+    ) -> list[np.ndarray]:
+        storage = out_specs[0].dtype.storage
+        if ins[0].dtype == storage:
+            return [ins[0]]
+        return [(ins[0].view(np.uint8) ^ _SIGN).view(storage)]
