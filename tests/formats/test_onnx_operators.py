@@ -3,9 +3,12 @@
 import numpy as np
 import pytest
 from onnx import TensorProto, helper
+from support.graphs import run as run_session
+from support.graphs import session_of
 from support.onnx_models import expected, load, make, run
 
 from megengine_lite._core.cpu.steps import HostStep
+from megengine_lite._core.formats.load import load_model
 from megengine_lite.errors import ModelFormatError
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -219,3 +222,60 @@ def test_conditions_longer_than_what_they_choose_from(axis):
     (ours,) = results(node("Compress", "x m", **attributes), {"x": x}, F, {"m": mask})
     length = x.size if axis is None else x.shape[axis]
     same(ours, np.compress(mask[:length], x, axis))
+
+
+@pytest.mark.parametrize("mode", ["constant", "edge", "reflect", "wrap"])
+@pytest.mark.parametrize(("dtype", "value"), [(np.float32, -INF), (np.int32, 7), (np.uint8, 200), (np.int64, -9)])
+def test_paddings_that_are_computed(mode, dtype, value):
+    """The numbers follow from the shape, which is known when the graph is planned."""
+    kind = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+    nodes = [
+        helper.make_node("Shape", ["x"], ["s"]),
+        helper.make_node("Div", ["s", "two"], ["half"]),
+        helper.make_node("Concat", ["none", "half", "one", "one"], ["widths"], axis=0),
+        helper.make_node("Pad", ["x", "widths", "value"], ["y"], mode=mode),
+    ]
+    numbers = {"two": np.array([4, 2]), "none": np.zeros(0, np.int64), "one": np.array([1])}
+    model = make(nodes, [("x", kind, ["n", 6])], [("y", kind, None)], numbers | {"value": np.array(value, dtype)}, 19)
+    x = np.arange(30).reshape(5, 6).astype(dtype)
+    (y,) = run(load(model), x=x.astype(np.int32) if dtype == np.int64 else x)
+    widths = [(1, 1), (3, 1)]
+    wanted = np.pad(x, widths, mode, **({"constant_values": value} if mode == "constant" else {}))
+    np.testing.assert_array_equal(y, wanted)
+
+
+def in_numpy(model, **given):
+    """The operators that run in numpy, once the results are found to be right."""
+    session = session_of(load_model(model.SerializeToString()).graph)
+    at_the_api = {k: v.astype(np.int32) if v.dtype == np.int64 else v for k, v in given.items()}
+    for ours, theirs in zip(run_session(session, **at_the_api), expected(model, **given), strict=True):
+        np.testing.assert_allclose(ours.reshape(theirs.shape), theirs, rtol=1e-5, atol=1e-5)
+    return [s.node.op for plan in session.plans() for s in plan.steps if isinstance(s, HostStep)]
+
+
+def test_mirrored_padding_runs_by_kernels():
+    widths = {"widths": np.array([0, 3, 0, 5])}
+    model = make([node("Pad", "x widths", mode="reflect")], [("x", F, [1, 9])], [("y", F, None)], widths)
+    assert not in_numpy(model, x=np.arange(9, dtype=np.float32).reshape(1, 9))
+
+
+def test_lstms_whose_weights_are_reshaped_run_by_kernels():
+    """Weights that are too large to be computed while the model is loaded."""
+    rng = np.random.default_rng(0)
+    weights = {k: rng.uniform(-0.3, 0.3, (4 * 40, 40)).astype(np.float32) for k in ("w", "r")}
+    nodes = [node("Unsqueeze", f"{k} zero", k * 2) for k in weights] + [node("LSTM", "x ww rr", "y", hidden_size=40)]
+    model = make(nodes, [("x", F, [3, 1, 40])], [("y", F, None)], weights | {"zero": np.array([0])})
+    assert not in_numpy(model, x=rng.standard_normal((3, 1, 40)).astype(np.float32))
+
+
+def test_int64_is_compared_by_kernels_where_it_fits():
+    nodes = [node("Equal", "x n", "e"), node("Where", "e a b")]
+    numbers = {"n": np.array([16000]), "a": np.float32([1]), "b": np.float32([2])}
+    model = make(nodes, [("x", I64, [3])], [("y", F, None)], numbers)
+    assert not in_numpy(model, x=np.array([8000, 16000, -1]))
+
+
+def test_int64_that_does_not_fit_is_compared_all_the_same():
+    numbers = {"n": np.array([2**32 + 5])}
+    model = make([node("Less", "x n", "e")], [("x", I64, [3])], [("e", TensorProto.BOOL, None)], numbers)
+    np.testing.assert_array_equal(run(load(model), x=np.array([5, 7, -1], np.int32))[0], [True] * 3)

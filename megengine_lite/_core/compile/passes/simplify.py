@@ -12,9 +12,13 @@ import numpy as np
 from megengine_lite._core.compile.substitution import Substitution
 from megengine_lite._core.ir.dtype import FLOAT16, FLOAT32
 from megengine_lite._core.ir.graph import AnyVar, Constant, ConstantPool, Graph, Node, TensorSpec, Var
-from megengine_lite._core.ir.params import Elemwise, ElemwiseMode, Reduce, ReduceMode
+from megengine_lite._core.ir.params import Elemwise, ElemwiseMode, Padding, PaddingMode, Reduce, ReduceMode
+from megengine_lite._core.ir.quantize import stored_constant
 from megengine_lite._core.operators import REGISTRY
 from megengine_lite._core.operators.power import constant_exponent, power_steps
+from megengine_lite._core.system.memory import MAX_NDIM
+
+_PADDING_MODES = {"constant": PaddingMode.CONSTANT, "edge": PaddingMode.REPLICATE, "reflect": PaddingMode.REFLECT}
 
 
 def run(graph: Graph, pool: ConstantPool) -> None:
@@ -28,6 +32,8 @@ def run(graph: Graph, pool: ConstantPool) -> None:
             node = batch_norm_as_scale(node, read, pool) or node
         if node.op == "OnnxReduce":
             node = plain_reduction(node) or node
+        if node.op == "OnnxPad":
+            node = plain_padding(node) or node
         nodes.add(*(power_as_functions(node) if node.op in ("Elemwise", "PowC") else [node]))
     nodes.finish()
 
@@ -48,6 +54,31 @@ def plain_reduction(node: Node) -> Node | None:
         return None
     parameters = Reduce(mode=ReduceMode[p.mode.name], axis=p.axes[0])
     return Node("Reduce", parameters, node.inputs, node.outputs, node.name)
+
+
+def plain_padding(node: Node) -> Node | None:
+    """A padding whose numbers and value are known as ``Padding``, which has kernels; None if that has other rules."""
+    x, numbers, value = node.inputs
+    mode = _PADDING_MODES.get(node.params.mode)
+    if numbers.const is None or value.const is None or mode is None or len(x.shape) > MAX_NDIM:
+        return None
+    count = len(x.shape)
+    front, back = (numbers.const.array[k : k + count].tolist() for k in (0, count))
+    if min((*front, *back), default=0) < 0:
+        return None
+    # Replication needs an element, mirroring one more than the padding is wide.
+    needed = [max(f, b) + 1 if mode == PaddingMode.REFLECT else 1 for f, b in zip(front, back, strict=True)]
+    too_short = any(d < n and f + b for d, n, f, b in zip(x.shape, needed, front, back, strict=True))
+    if too_short and mode != PaddingMode.CONSTANT:
+        return None
+    element = value.const.array.reshape(-1)
+    number = float(element[0])
+    if mode == PaddingMode.CONSTANT and stored_constant(number, x.dtype).tobytes() != element.tobytes():
+        return None
+    offsets = {f"front_offset_dim{k}": n for k, n in enumerate(front)}
+    offsets |= {f"back_offset_dim{k}": n for k, n in enumerate(back)}
+    parameters = Padding(padding_val=number, padding_mode=mode, **offsets)
+    return Node("Padding", parameters, [x], node.outputs, node.name)
 
 
 def batch_norm_as_scale(node: Node, read: Set[AnyVar], pool: ConstantPool) -> Node | None:

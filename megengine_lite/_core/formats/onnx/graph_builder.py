@@ -271,9 +271,23 @@ class GraphBuilder:
         if mode == ElemwiseMultiTypeMode.ISNAN:
             check_kind(values[0].kind, "f")
         rank = max(v.rank for v in values)
-        inputs = [self.exact(v) for v in values]
+        narrow = [self._as_int32(v) for v in values]
+        inputs = [v for v in narrow if v is not None]
+        if len(inputs) < len(values):
+            inputs = [self.exact(v) for v in values]
         parameters, length = params.ElemwiseMultiType(mode=mode), common_length(values)
         return self.node("ElemwiseMultiType", parameters, inputs, ElementType.BOOL, rank, length=length)
+
+    def _as_int32(self, value: Value) -> AnyVar | None:
+        """An int32 that has the numbers of an int64; None if they are not known to fit."""
+        if value.kind != ElementType.INT64:
+            return None
+        if value.dtype == INT32:
+            return value.var
+        known = value.known
+        if known is None or not np.array_equal(known.astype(np.int32), known):
+            return None
+        return self.constant(known.astype(np.int32)).var
 
     def number(self, value: float, like: Value) -> Value:
         """A scalar of the type of another value."""

@@ -12,7 +12,6 @@ from megengine_lite._core.formats.onnx.graph_values import Value
 from megengine_lite._core.formats.onnx.operators.table import Call, NotConverted, converts
 from megengine_lite._core.formats.onnx.tensors import DTYPES
 from megengine_lite._core.ir import params
-from megengine_lite._core.ir.graph import Var
 from megengine_lite._core.ir.onnx_params import Recurrent
 from megengine_lite._core.operators.onnx_recurrent import ACTIVATIONS
 
@@ -77,9 +76,10 @@ def _by_kernel(call: Call, p: Recurrent, optional: Sequence[Value | None]) -> li
     plain = not p.clip and not p.couples and not p.batch_first and p.activations == usual
     if p.cell not in _ORDER or not plain or p.direction == "reverse" or lengths is not None or peepholes is not None:
         return None
-    if not all(v.is_float32 for v in (x, w, r)) or not isinstance(r.var, Var) or r.var.const is None or r.rank != 3:
+    found = b.known_shape(r) if r.rank == 3 else None
+    if not all(v.is_float32 for v in (x, w, r)) or found is None:
         return None
-    directions, _, hidden = r.var.spec.shape
+    directions, _, hidden = found
     shape = b.joined([b.constant(np.array([directions])), b.dimension(x, 1), b.constant(np.array([hidden]))], 0)
     zeros = b.broadcast(b.number(0, x), shape.var, 3)
     states = [zeros if v is None else v for v in (state, cell)][: 2 if p.cell == "LSTM" else 1]
