@@ -124,6 +124,18 @@ class ElemwiseProgram:
     steps: tuple[ElemwiseStep, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class FunctionOfOne:
+    """A chain of elementwise functions of one tensor, which is the first operand of ``program``.
+
+    ``numbers`` are the other operands. Of a quantized tensor (``QuantizedFunction``) the functions take the real
+    values, and their result is quantized.
+    """
+
+    program: ElemwiseProgram
+    numbers: tuple[float, ...]
+
+
 class ChannelRun(NamedTuple):
     """Channels ``first``, ``first + step`` ... of one input, ``length`` of them."""
 

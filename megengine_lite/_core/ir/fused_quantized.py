@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from megengine_lite._core.ir.dtype import DType
-from megengine_lite._core.ir.fused import NO_ACTIVATION, Activation, ElemwiseProgram
+from megengine_lite._core.ir.fused import NO_ACTIVATION, Activation
 from megengine_lite._core.ir.params import ConvBias, ElemwiseMultiTypeMode, MatrixMul
 
 # Images of at most so many channels have kernels of their own, which pack them and can convert them on the way.
@@ -66,14 +66,3 @@ class QuantizedMatMul:
     has_scales: bool = False
     is_real: bool = False
     activation: Activation = NO_ACTIVATION
-
-
-@dataclass(frozen=True, slots=True)
-class QuantizedFunction:
-    """A chain of elementwise functions of one quantized tensor, whose result is quantized.
-
-    ``numbers`` are the other operands of ``program``, each a single number; the tensor is its first.
-    """
-
-    program: ElemwiseProgram
-    numbers: tuple[float, ...]

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from megengine_lite._core.ir.fused import ELEMWISE_OF, Activation, ActivationCode
+from megengine_lite._core.ir.dtype import FLOAT32
+from megengine_lite._core.ir.fused import ELEMWISE_OF, Activation, ActivationCode, FunctionOfOne
 from megengine_lite._core.ir.graph import AnyNode, Node, Spec, TensorSpec, Var
 from megengine_lite._core.ir.params import (
     Convolution,
@@ -40,6 +41,14 @@ def activated(act: Activation, y: np.ndarray, spec: TensorSpec) -> np.ndarray:
     if act.code == ActivationCode.LEAKY_RELU:
         return np.where(y > 0, y, y * np.float32(act.a))
     return _elemwise(ELEMWISE_OF[act.code], [y], spec)
+
+
+def value_of(function: FunctionOfOne, x: np.ndarray) -> np.ndarray:
+    """A function of float32 numbers, by the definitions of its steps."""
+    operands = [x, *(np.full(1, n, np.float32) for n in function.numbers)]
+    specs = [TensorSpec(a.shape, FLOAT32) for a in operands]
+    chain = Node("FusedElemwise", function.program, (), ())
+    return REGISTRY["FusedElemwise"].compute(chain, operands, specs, [specs[0]])[0]
 
 
 @register

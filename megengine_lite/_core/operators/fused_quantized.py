@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from megengine_lite._core.ir.dtype import FLOAT32, DType, DTypeCode
-from megengine_lite._core.ir.fused import Activation
-from megengine_lite._core.ir.fused_quantized import QuantizedConv, QuantizedFunction, QuantizedMatMul
+from megengine_lite._core.ir.fused import Activation, FunctionOfOne
+from megengine_lite._core.ir.fused_quantized import QuantizedConv, QuantizedMatMul
 from megengine_lite._core.ir.graph import AnyNode, Node, TensorSpec, Var
 from megengine_lite._core.ir.params import DTypeTable, Elemwise, ElemwiseMode, ElemwiseMultiType, ElemwiseMultiTypeMode
 from megengine_lite._core.ir.quantize import from_float32, to_float32
@@ -16,7 +16,7 @@ from megengine_lite._core.operators.base import REGISTRY, Operator, register
 from megengine_lite._core.operators.conv_types import product_scale
 from megengine_lite._core.operators.convolution import NON_NEGATIVE
 from megengine_lite._core.operators.facts import InOriginal
-from megengine_lite._core.operators.fused import activated
+from megengine_lite._core.operators.fused import activated, value_of
 from megengine_lite._core.operators.matmul import multiply
 
 
@@ -142,10 +142,5 @@ class QuantizedFunctionOperator(Operator):
     def compute(
         self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
-        p: QuantizedFunction = node.params
-        x = to_float32(ins[0], in_specs[0].dtype)
-        numbers = [np.full(1, n, np.float32) for n in p.numbers]
-        specs = [TensorSpec(a.shape, FLOAT32) for a in (x, *numbers)]
-        chain = Node("FusedElemwise", p.program, (), (), node.name)
-        (y,) = REGISTRY["FusedElemwise"].compute(chain, [x, *numbers], specs, [specs[0]])
-        return [from_float32(y, out_specs[0].dtype)]
+        p: FunctionOfOne = node.params
+        return [from_float32(value_of(p, to_float32(ins[0], in_specs[0].dtype)), out_specs[0].dtype)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from megengine_lite._core.ir.dtype import DTypeCode
-from megengine_lite._core.ir.fused import ElemwiseProgram, ElemwiseStep
+from megengine_lite._core.ir.fused import ElemwiseProgram, ElemwiseStep, FunctionOfOne
 from megengine_lite._core.ir.graph import AnyNode, AnyVar, DynamicNode, Graph, Node, Var
 from megengine_lite._core.operators.power import constant_exponent
 
@@ -21,7 +21,7 @@ def run(graph: Graph) -> None:
     member: set[int] = set()
     order = {id(n): k for k, n in enumerate(graph.nodes)}
     for node in reversed(graph.nodes):
-        if not isinstance(node, Node) or id(node) in member or not _is_chainable(node):
+        if not isinstance(node, Node) or id(node) in member or not is_chainable(node):
             continue
         group = _grow(node, consumers, producers, outputs, member)
         group.sort(key=lambda n: order[id(n)])
@@ -30,13 +30,14 @@ def run(graph: Graph) -> None:
     nodes: list[Node | DynamicNode] = []
     for node in graph.nodes:
         if id(node) in groups:
-            nodes.append(_merge(groups[id(node)]))
+            nodes.append(merge_chain(groups[id(node)]))
         elif id(node) not in member:
             nodes.append(node)
     graph.nodes = nodes
 
 
-def _is_chainable(node: Node) -> bool:
+def is_chainable(node: Node) -> bool:
+    """Whether a node is a float32 function that can be part of a chain."""
     if node.op != "Elemwise" or constant_exponent(node) is not None:
         return False
     return all(v.dtype.code == DTypeCode.FLOAT32 for v in (*node.inputs, *node.outputs))
@@ -61,7 +62,7 @@ def _grow(
                 p = producers.get(v)
                 if not isinstance(p, Node) or id(p) in ids or id(p) in taken or v in outputs or v.const is not None:
                     continue
-                if not _is_chainable(p) or v.shape != shape or any(id(c) not in ids for c in consumers.get(v, [])):
+                if not is_chainable(p) or v.shape != shape or any(id(c) not in ids for c in consumers.get(v, [])):
                     continue
                 if len(group) >= MAX_CHAIN_STEPS or len(_external([*group, p])) > MAX_CHAIN_INPUTS:
                     continue
@@ -76,7 +77,8 @@ def _external(group: list[Node]) -> list[Var]:
     return list(dict.fromkeys(v for n in group for v in n.inputs if v not in inside))
 
 
-def _merge(group: list[Node]) -> Node:
+def merge_chain(group: list[Node]) -> Node:
+    """Functions, in their order, as one node."""
     inputs = _external(group)
     register = {v: k for k, v in enumerate(inputs)}
     steps = []
@@ -85,3 +87,26 @@ def _merge(group: list[Node]) -> Node:
         register[node.outputs[0]] = len(inputs) + len(steps) - 1
     last = group[-1]
     return Node("FusedElemwise", ElemwiseProgram(tuple(steps)), inputs, last.outputs, last.name)
+
+
+def function_of_one(node: Node) -> tuple[Var, FunctionOfOne] | None:
+    """The one tensor that elementwise functions of a node read besides numbers, and the functions."""
+    if node.op == "FusedElemwise":
+        program: ElemwiseProgram = node.params
+    elif node.op == "Elemwise":
+        program = ElemwiseProgram((ElemwiseStep(int(node.params.mode), tuple(range(len(node.inputs)))),))
+    else:
+        return None
+    numbers, tensors = [], []
+    for k, v in enumerate(node.inputs):
+        if v.const is not None and v.spec.size == 1 and v.dtype.code == DTypeCode.FLOAT32:
+            numbers.append((k, float(v.const.array.reshape(-1)[0])))
+        else:
+            tensors.append(k)
+    if not tensors or len({node.inputs[k] for k in tensors}) > 1:
+        return None
+    count, more = len(node.inputs), 1 + len(numbers)
+    register = dict.fromkeys(tensors, 0) | {k: 1 + place for place, (k, _) in enumerate(numbers)}
+    register |= {count + step: more + step for step in range(len(program.steps))}
+    steps = tuple(ElemwiseStep(s.mode, tuple(register[a] for a in s.args)) for s in program.steps)
+    return node.inputs[tensors[0]], FunctionOfOne(ElemwiseProgram(steps), tuple(n for _, n in numbers))

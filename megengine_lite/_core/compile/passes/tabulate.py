@@ -5,11 +5,9 @@ A function of 8 bits has 256 results, however many steps it takes.
 
 from __future__ import annotations
 
+from megengine_lite._core.compile.passes.fuse_elemwise import function_of_one
 from megengine_lite._core.compile.passes.recognise_quantized import quantizes, source_of
 from megengine_lite._core.compile.rewriter import Rewriter
-from megengine_lite._core.ir.dtype import DTypeCode
-from megengine_lite._core.ir.fused import ElemwiseProgram, ElemwiseStep
-from megengine_lite._core.ir.fused_quantized import QuantizedFunction
 from megengine_lite._core.ir.graph import Graph, Node, Var
 
 
@@ -30,27 +28,11 @@ def run(graph: Graph) -> None:
 
 def _table(node: Node, y: Var, rewriter: Rewriter) -> Node | None:
     """The functions of a node as one of a single quantized tensor; None if they are something else."""
-    if node.op == "FusedElemwise":
-        program: ElemwiseProgram = node.params
-    elif node.op == "Elemwise":
-        program = ElemwiseProgram((ElemwiseStep(int(node.params.mode), tuple(range(len(node.inputs)))),))
-    else:
+    found = function_of_one(node)
+    if found is None:
         return None
-    numbers, tensors = [], []
-    for k, v in enumerate(node.inputs):
-        if v.const is not None and v.spec.size == 1 and v.dtype.code is DTypeCode.FLOAT32:
-            numbers.append((k, float(v.const.array.reshape(-1)[0])))
-        else:
-            tensors.append(k)
-    if not tensors or len({node.inputs[k] for k in tensors}) > 1:
-        return None
-    tensor = node.inputs[tensors[0]]
+    tensor, function = found
     x = source_of(tensor, rewriter)
     if x is None or x.shape != y.shape:
         return None
-    count, more = len(node.inputs), 1 + len(numbers)
-    register = dict.fromkeys(tensors, 0) | {k: 1 + place for place, (k, _) in enumerate(numbers)}
-    register |= {count + step: more + step for step in range(len(program.steps))}
-    steps = tuple(ElemwiseStep(s.mode, tuple(register[a] for a in s.args)) for s in program.steps)
-    parameters = QuantizedFunction(ElemwiseProgram(steps), tuple(n for _, n in numbers))
-    return Node("QuantizedFunction", parameters, [x], [y], node.name)
+    return Node("QuantizedFunction", function, [x], [y], node.name)

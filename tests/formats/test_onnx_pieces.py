@@ -1,0 +1,102 @@
+"""Functions that programs write in pieces become the steps that one operator would become."""
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper
+from support.graphs import run, session_of
+from support.onnx_models import expected, make
+
+from megengine_lite._core.cpu.lowering import HostStep
+from megengine_lite._core.formats.load import load_model
+
+F = TensorProto.FLOAT
+RNG = np.random.default_rng(0)
+
+
+def normal(*shape):
+    return RNG.standard_normal(shape, dtype=np.float32)
+
+
+class Pieces:
+    """A model under construction: ``p("Add", x, 1.0)`` is the name of a sum."""
+
+    def __init__(self):
+        self.nodes, self.numbers = [], {}
+
+    def __call__(self, op, *inputs, **attributes):
+        names = []
+        for value in inputs:
+            if not isinstance(value, str):
+                self.numbers[f"c{len(self.numbers)}"] = np.asarray(value, np.float32 if np.ndim(value) == 0 else None)
+                value = f"c{len(self.numbers) - 1}"
+            names.append(value)
+        out = f"v{len(self.nodes)}"
+        self.nodes.append(helper.make_node(op, names, [out], **attributes))
+        return out
+
+
+def check(pieces, x, tolerance=1e-5):
+    """Compares with the definition; gives the operators of the steps."""
+    out = pieces.nodes[-1].output[0]
+    model = make(pieces.nodes, [("x", F, list(x.shape))], [(out, F, None)], pieces.numbers, 18)
+    session = session_of(load_model(model.SerializeToString()).graph)
+    (ours,), (theirs,) = run(session, x=x), expected(model, x=x)
+    np.testing.assert_allclose(ours, theirs, rtol=tolerance, atol=tolerance)
+    (plan,) = session.plans()
+    return [s.node.op if isinstance(s, HostStep) else s.origin.op for s in plan.steps if not _is_layout(s)]
+
+
+def _is_layout(step):
+    return not isinstance(step, HostStep) and step.origin.op in ("Relayout", "Halo")
+
+
+def clip6(p, x):
+    return p("Clip", p("Add", x, 3.0), 0.0, 6.0)
+
+
+ACTIVATIONS = {
+    "silu": lambda p, x: p("Mul", x, p("Sigmoid", x)),
+    "silu, turned around": lambda p, x: p("Mul", p("Sigmoid", x), x),
+    "silu by exp": lambda p, x: p("Div", x, p("Add", p("Exp", p("Neg", x)), 1.0)),
+    "gelu of torch": lambda p, x: p("Mul", p("Mul", x, p("Add", p("Erf", p("Div", x, 2**0.5)), 1.0)), 0.5),
+    "gelu of torch, newer": lambda p, x: p("Mul", x, p("Mul", 0.5, p("Add", p("Erf", p("Div", x, 2**0.5)), 1.0))),
+    "gelu of tf": lambda p, x: p("Mul", p("Mul", x, 0.5), p("Add", 1.0, p("Erf", p("Mul", x, 0.5**0.5)))),
+    "hardswish": lambda p, x: p("Mul", x, p("HardSigmoid", x, alpha=1 / 6, beta=0.5)),
+    "hardswish of torch": lambda p, x: p("Div", p("Mul", x, clip6(p, x)), 6.0),
+    "hardswish of tf": lambda p, x: p("Mul", x, p("Mul", clip6(p, x), 1 / 6)),
+}
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_activations_become_part_of_products(name):
+    p = Pieces()
+    ACTIVATIONS[name](p, p("Add", p("MatMul", "x", normal(32, 48)), normal(48)))
+    assert check(p, normal(2, 5, 32), 1e-4) == ["FusedMatMul"]
+    p = Pieces()
+    ACTIVATIONS[name](p, p("Conv", "x", normal(16, 8, 3, 3), normal(16)))
+    assert check(p, normal(1, 8, 9, 9), 1e-4) == ["FusedConv"]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        lambda p, x: p("Mul", x, p("Tanh", x)),
+        lambda p, x: p("Mul", x, p("Sigmoid", p("Mul", x, 1.702))),  # nearly a GELU
+        lambda p, x: p(
+            "Mul", p("Mul", x, p("Add", p("Erf", p("Div", x, 1.414)), 1.0)), 0.5
+        ),  # a number that is cut off
+        lambda p, x: p("Div", p("Mul", x, p("Clip", p("Add", x, 3.0), 0.0, 6.01)), 6.0),
+    ],
+)
+def test_functions_that_are_nearly_activations_stay(other):
+    p = Pieces()
+    other(p, p("MatMul", "x", normal(32, 48)))
+    assert check(p, 5 * normal(4, 32), 1e-4) == ["MatrixMul", "FusedElemwise"]
+
+
+def test_pieces_that_are_read_elsewhere_stay():
+    p = Pieces()
+    x = p("Add", "x", normal(48))
+    gate = p("Sigmoid", x)
+    p("Add", p("Mul", x, gate), p("ReduceMax", gate, np.array([1])))
+    assert "FusedElemwise" in check(p, normal(4, 48))
