@@ -100,3 +100,25 @@ def test_pieces_that_are_read_elsewhere_stay():
     gate = p("Sigmoid", x)
     p("Add", p("Mul", x, gate), p("ReduceMax", gate, np.array([1])))
     assert "FusedElemwise" in check(p, normal(4, 48))
+
+
+@pytest.mark.parametrize("square", ["Pow", "Mul"])
+@pytest.mark.parametrize("axes", [[-1], [2, 1]])
+def test_layer_normalization_becomes_one_step(square, axes):
+    p = Pieces()
+    shape = [(2, 5, 32)[a] for a in sorted(a % 3 for a in axes)]
+    axes = np.array(axes)
+    centred = p("Sub", "x", p("ReduceMean", "x", axes))
+    squares = p("Pow", centred, 2.0) if square == "Pow" else p("Mul", centred, centred)
+    root = p("Sqrt", p("Add", p("ReduceMean", squares, axes), 1e-5))
+    p("Add", p("Mul", p("Div", centred, root), normal(*shape)), normal(*shape))
+    assert check(p, 3 + normal(2, 5, 32)) == ["GeneralNorm"]
+
+
+def test_a_normalization_of_other_axes_stays():
+    p = Pieces()
+    axes = np.array([1])
+    centred = p("Sub", "x", p("ReduceMean", "x", axes))
+    root = p("Sqrt", p("Add", p("ReduceMean", p("Mul", centred, centred), axes), 1e-5))
+    p("Add", p("Mul", p("Div", centred, root), normal(32)), normal(32))
+    assert "GeneralNorm" not in check(p, normal(2, 5, 32))

@@ -4,8 +4,8 @@
 
     Graph ─► widen_float16 ─► canonical_layout ─► simplify ─► recognise_quantized ─► gather_channels ─┐
       ┌───────────────────────────────────────────────────────────────────────────────────────────────┘
-      └► merge_reductions ─► recognise_activations ─► fuse_conv ─► fuse_quantized ─► fuse_matmul ─┐
-    Graph ◄─ tabulate ◄─ fuse_elemwise ◄──────────────────────────────────────────────────────────┘
+      └► merge_reductions ─► recognise_norms ─► recognise_activations ─► fuse_conv ─► fuse_quantized ─┐
+    Graph ◄─ tabulate ◄─ fuse_elemwise ◄─ fuse_matmul ◄────────────────────────────────────────────────┘
 
 A pass sees nodes whose shapes are known. It leaves nodes whose outputs depend on data where they are. It changes the
 graph in place and does not change what its outputs mean. Weights that it changes are derived through the constant pool,
@@ -25,6 +25,7 @@ from megengine_lite._core.compile.passes import (
     gather_channels,
     merge_reductions,
     recognise_activations,
+    recognise_norms,
     recognise_quantized,
     simplify,
     tabulate,
@@ -52,6 +53,7 @@ _ALL: dict[str, Pass] = {
     "recognise_quantized": recognise_quantized.run,
     "gather_channels": _without_pool(gather_channels.run),
     "merge_reductions": _without_pool(merge_reductions.run),
+    "recognise_norms": recognise_norms.run,
     "recognise_activations": _without_pool(recognise_activations.run),
     "fuse_conv": fuse_conv.run,
     "fuse_quantized": _without_pool(fuse_quantized.run),
