@@ -102,6 +102,16 @@ def test_pieces_that_are_read_elsewhere_stay():
     assert "FusedElemwise" in check(p, normal(4, 48))
 
 
+def test_functions_behind_convolutions_of_rows_become_part_of_them():
+    p = Pieces()
+    x = p("Conv", "x", normal(16, 8, 3), pads=[1, 1])
+    x = p("BatchNormalization", x, *(np.abs(normal(16)) + 0.1 for _ in range(4)))
+    x = p("Add", p("Relu", x), normal(16, 1))
+    x = p("Conv", x, normal(4, 16, 1), normal(4))
+    p("Mul", x, p("Sigmoid", x))
+    assert check(p, normal(1, 8, 20), 1e-4) == ["FusedConv", "FusedElemwise", "FusedConv"]
+
+
 @pytest.mark.parametrize("square", ["Pow", "Mul"])
 @pytest.mark.parametrize("axes", [[-1], [2, 1]])
 def test_layer_normalization_becomes_one_step(square, axes):

@@ -4,8 +4,8 @@
 
     Graph ─► widen_float16 ─► canonical_layout ─► simplify ─► recognise_quantized ─► gather_channels ─┐
       ┌───────────────────────────────────────────────────────────────────────────────────────────────┘
-      └► merge_reductions ─► recognise_norms ─► recognise_activations ─► fuse_conv ─► fuse_quantized ─┐
-    Graph ◄─ tabulate ◄─ fuse_elemwise ◄─ fuse_matmul ◄────────────────────────────────────────────────┘
+      └► merge_reductions ─► recognise_norms ─► recognise_activations ─► functions_before_axes ───────┐
+    Graph ◄─ tabulate ◄─ fuse_elemwise ◄─ fuse_matmul ◄─ fuse_quantized ◄─ fuse_conv ◄────────────────┘
 
 A pass sees nodes whose shapes are known. It leaves nodes whose outputs depend on data where they are. It changes the
 graph in place and does not change what its outputs mean. Weights that it changes are derived through the constant pool,
@@ -18,6 +18,7 @@ from collections.abc import Callable
 
 from megengine_lite._core.compile.passes import (
     canonical_layout,
+    functions_before_axes,
     fuse_conv,
     fuse_elemwise,
     fuse_matmul,
@@ -55,6 +56,7 @@ _ALL: dict[str, Pass] = {
     "merge_reductions": _without_pool(merge_reductions.run),
     "recognise_norms": recognise_norms.run,
     "recognise_activations": _without_pool(recognise_activations.run),
+    "functions_before_axes": functions_before_axes.run,
     "fuse_conv": fuse_conv.run,
     "fuse_quantized": _without_pool(fuse_quantized.run),
     "fuse_matmul": _without_pool(fuse_matmul.run),
