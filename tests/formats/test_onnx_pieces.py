@@ -6,7 +6,7 @@ from onnx import TensorProto, helper
 from support.graphs import run, session_of
 from support.onnx_models import expected, make
 
-from megengine_lite._core.cpu.lowering import HostStep
+from megengine_lite._core.cpu.steps import HostStep
 from megengine_lite._core.formats.load import load_model
 
 F = TensorProto.FLOAT

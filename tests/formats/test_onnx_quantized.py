@@ -7,7 +7,7 @@ from support.graphs import run, session_of
 from support.instruction_sets import INSTRUCTION_SETS
 from support.onnx_models import expected, make
 
-from megengine_lite._core.cpu.lowering import HostStep
+from megengine_lite._core.cpu.steps import HostStep
 from megengine_lite._core.formats.load import load_model
 
 F, I32 = TensorProto.FLOAT, TensorProto.INT32

@@ -10,7 +10,7 @@ from megengine_lite._core.ir import onnx_params
 from megengine_lite._core.ir.dtype import STORED_IN_8_BITS, DType, DTypeCode
 from megengine_lite._core.ir.graph import AnyNode, TensorSpec
 from megengine_lite._core.operators.base import Operator, fail, register
-from megengine_lite._core.operators.values import check_count
+from megengine_lite._core.operators.checks import check_count
 
 _SIGN = np.uint8(0x80)
 

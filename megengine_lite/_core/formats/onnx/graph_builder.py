@@ -30,6 +30,7 @@ from megengine_lite._core.ir.dtype import INT32, INT64, DType
 from megengine_lite._core.ir.graph import AnyNode, AnyVar, Constant, TensorSpec, Var
 from megengine_lite._core.ir.onnx_params import OnnxElemwise, OnnxMode
 from megengine_lite._core.ir.params import AxisDesc, AxisMethod, ElemwiseMode, ElemwiseMultiTypeMode
+from megengine_lite._core.operators import REGISTRY
 from megengine_lite._core.operators.elemwise_functions import FUNCTIONS
 from megengine_lite._core.operators.onnx_elemwise import kinds_of
 from megengine_lite.errors import ModelFormatError
