@@ -9,6 +9,7 @@ from support.onnx_models import expected, make
 from megengine_lite._core.cpu.steps import HostStep
 from megengine_lite._core.formats.load import load_model
 
+pytestmark = pytest.mark.filterwarnings("ignore")
 F = TensorProto.FLOAT
 RNG = np.random.default_rng(0)
 

@@ -280,7 +280,9 @@ def _number_of_scales(var: Var, shape: tuple[int, ...], pool: ConstantPool) -> i
         fits = q.size and q.min() >= -128 and q.max() <= 127 and np.array_equal(exact, w)
         return s.size if fits else 0
 
-    return pool.number(("number of scales", shape), [constant, scales], check) or None
+    number = pool.number(("number of scales", shape), [constant, scales], check)
+    constant.release()  # the real numbers take four times the memory of the integers
+    return number or None
 
 
 def _aligned(scales: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
