@@ -6,7 +6,6 @@ import ctypes
 import threading
 from collections.abc import Callable
 from copy import copy
-from dataclasses import replace
 from typing import Any
 
 from megengine_lite._api.arguments import require_callback
@@ -29,6 +28,7 @@ from megengine_lite._core.runtime.devices import get_device
 from megengine_lite._core.runtime.jobs import locked
 from megengine_lite._core.session_config import AlgoPolicy
 from megengine_lite._core.system.integers import to_integer
+from megengine_lite._records import replace
 from megengine_lite.errors import (
     LiteArgumentError,
     LiteError,

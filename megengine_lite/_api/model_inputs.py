@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from megengine_lite._api.data_sources import as_array, require_unmasked
 from megengine_lite._api.random_values import random_values
+from megengine_lite._records import record
 from megengine_lite.errors import LiteTypeError, LiteValueError, ShapeError, brief
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class TensorDescription(NamedTuple):
         return f"{self.name}: {self.dtype or '?'}[{sizes}]"
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class ModelInput:
     """An input, and what it is when a call leaves it out."""
 

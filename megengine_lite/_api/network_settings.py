@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from copy import copy
-from dataclasses import replace
 from typing import Any
 
 from megengine_lite._api.engine import EngineOwner
@@ -12,6 +11,7 @@ from megengine_lite._api.run_settings import RunSettings
 from megengine_lite._core.runtime.devices import check_device_id
 from megengine_lite._core.session_config import AlgoPolicy
 from megengine_lite._core.system.integers import to_integer
+from megengine_lite._records import replace
 from megengine_lite.errors import DeviceError, LiteError, LiteTypeError, LiteValueError
 from megengine_lite.log import logger, warn
 from megengine_lite.struct import LiteAlgoSelectStrategy, LiteDeviceType

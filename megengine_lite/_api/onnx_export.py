@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from megengine_lite._api.options import LiteConfig
 from megengine_lite._core.formats.onnx.export import DEFAULT_OPSET
 from megengine_lite._core.operators.base import operator_of
 from megengine_lite._core.system.late_import import late_import
+from megengine_lite._records import field, record
 from megengine_lite.base import version
 from megengine_lite.errors import LiteError
 
@@ -31,7 +31,7 @@ _LIMIT = 2**31 - 1
 _FLOAT, _HALF, _QUANTIZED = 1e-3, 2e-2, 1e-1
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class ExportResult:
     """What came of an export.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from megengine_lite._api.network_io import LiteIO
@@ -13,6 +12,7 @@ from megengine_lite._core.runtime.devices import device_count, get_device
 from megengine_lite._core.runtime.jobs import Exclusive
 from megengine_lite._core.session_config import AlgoPolicy, SessionConfig
 from megengine_lite._core.system.device_errors import errors_of
+from megengine_lite._records import field, record
 from megengine_lite.errors import LiteValueError
 from megengine_lite.log import warn
 from megengine_lite.struct import LiteDeviceType
@@ -43,7 +43,7 @@ class RuntimeMemory(Exclusive):
         return self._arenas[place]
 
 
-@dataclass(slots=True)
+@record(slots=True)
 class RunSettings:
     """The settings of a network that are fixed before it is loaded."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
@@ -12,6 +11,7 @@ import numpy as np
 from megengine_lite._api.diagnostics import Dump, list_operators
 from megengine_lite._cli.gflags import UsageError
 from megengine_lite._core.reports.io_dump import BinaryDump, TextDump
+from megengine_lite._records import replace
 from megengine_lite.errors import LiteError
 
 if TYPE_CHECKING:

@@ -11,13 +11,13 @@ from __future__ import annotations
 import contextlib
 import json
 from argparse import ArgumentParser, Namespace
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from megengine_lite._cli import display, flags, inputs, pack, progress
 from megengine_lite._cli.bench import time_one
 from megengine_lite._cli.model_files import read_parts, show_written
 from megengine_lite._core.runtime.devices import device_count
+from megengine_lite._records import field, record
 from megengine_lite.errors import LiteError, ModelFormatError
 from megengine_lite.struct import LiteDeviceType
 
@@ -44,7 +44,7 @@ _OPTIONS: tuple[dict[str, Any], ...] = (
 )
 
 
-@dataclass(slots=True)
+@record(slots=True)
 class _Candidate:
     """Settings that are tried, and the result: times in milliseconds, or why they are not possible."""
 

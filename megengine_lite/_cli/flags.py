@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import os
 from collections.abc import Sequence
 from time import perf_counter
@@ -14,6 +13,7 @@ from megengine_lite._cli.gflags import UsageError, add_switch
 from megengine_lite._cli.keys import add_decryption_flags, use_key
 from megengine_lite._core.cpu.isa import instruction_sets
 from megengine_lite._core.system.files import read_file
+from megengine_lite._records import asdict, record
 from megengine_lite.errors import LiteError, LiteValueError, ModelFormatError
 
 if TYPE_CHECKING:
@@ -238,7 +238,7 @@ def _check(args: argparse.Namespace) -> None:
             raise UsageError(f"--multi-thread-core-ids has {n} cores; it takes one for each thread (--threads)")
 
 
-@dataclasses.dataclass(slots=True)
+@record(slots=True)
 class LoadedNetwork:
     """A network and the seconds that loading took."""
 
@@ -329,7 +329,7 @@ def describe_settings(network: LiteNetwork) -> dict[str, Any]:
     """Sets how a loaded network runs: options other than the default, choice of algorithms, threads, cores."""
     return {
         "options": _changed_options(network._settings.options),
-        "algorithms": dataclasses.asdict(network._algo),
+        "algorithms": asdict(network._algo),
         "threads": network.threads_number,
         "inplace": network.is_cpu_inplace_mode(),
         "cores": sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from megengine_lite._cli import display, progress
 from megengine_lite._core.system.files import write_made
+from megengine_lite._records import record
 
 _PIECE = 4 << 20
 
 
-@dataclass(slots=True)
+@record(slots=True)
 class Parts:
     """The decrypted parts of a model file. ``package`` says whether it was a package; other files have only a model."""
 

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import json
 from argparse import ArgumentParser, Namespace
-from dataclasses import dataclass
 from typing import Any
 
 from megengine_lite._cli import keys, progress
 from megengine_lite._cli.gflags import UsageError
 from megengine_lite._cli.model_files import Parts, read_parts, show_written, write_file
 from megengine_lite._core.system.files import read_file
+from megengine_lite._records import record
 from megengine_lite.errors import LiteValueError
 
 USAGE = "MODEL OUT [--info JSON] [--cache FILE] [flags]"
@@ -21,7 +21,7 @@ USAGE = "MODEL OUT [--info JSON] [--cache FILE] [flags]"
 show = show_written
 
 
-@dataclass(slots=True)
+@record(slots=True)
 class Encryption:
     """How the two parts of a package that can be encrypted are encrypted."""
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import threading
 from argparse import Namespace
 from collections.abc import Callable
-from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from megengine_lite._cli import flags
 from megengine_lite._cli.gflags import add_switch
+from megengine_lite._records import record
 
 if TYPE_CHECKING:
     from megengine_lite import LiteNetwork
@@ -24,7 +24,7 @@ def add_parallel_flags(group: Any) -> None:
     add_switch(group, "share-param-mem", "these networks share one copy of the weights")
 
 
-@dataclass(slots=True)
+@record(slots=True)
 class LoadedNetworks:
     """Networks, and the seconds that loading the first one took."""
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
+
+from megengine_lite._records import field, record
 
 
 class _Batched(Protocol):
@@ -21,7 +22,7 @@ class Measurements(Protocol):
         """The measurement for a problem; None if there is none."""
 
 
-@dataclass(slots=True)
+@record(slots=True)
 class AlgoPolicy:
     """How the algorithm of each step is chosen.
 
@@ -53,7 +54,7 @@ class AlgoPolicy:
         return problem.at_batch(self.shared_batch_size or 1) if self.binary_equal_between_batch else problem
 
 
-@dataclass(slots=True)
+@record(slots=True)
 class SessionConfig:
     """Options of one session.
 

@@ -37,9 +37,9 @@ pytestmark = pytest.mark.filterwarnings("ignore:the model is encrypted with the 
 @pytest.fixture
 def methods(monkeypatch):
     """The table of methods, restored afterwards."""
-    import dataclasses
+    from megengine_lite._records import replace
 
-    monkeypatch.setattr(cryption, "METHODS", {k: dataclasses.replace(m) for k, m in cryption.METHODS.items()})
+    monkeypatch.setattr(cryption, "METHODS", {k: replace(m) for k, m in cryption.METHODS.items()})
     return cryption.METHODS
 
 

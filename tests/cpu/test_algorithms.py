@@ -1,7 +1,6 @@
 """Choice of algorithms: what policies allow, that every algorithm computes the same, and what fast-run measures."""
 
 import json
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -32,6 +31,7 @@ from megengine_lite._core.ir.params import (
     OptionalAxisV1,
 )
 from megengine_lite._core.session_config import AlgoPolicy
+from megengine_lite._records import replace
 from megengine_lite.errors import LiteValueError
 
 DIGITS_INT8 = API_MODELS.parent / "digits" / "digits_int8.mge"

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import product
 from typing import Any
 
@@ -33,6 +33,7 @@ from megengine_lite._core.ir.image_layouts import Format
 from megengine_lite._core.operators import REGISTRY
 from megengine_lite._core.operators.shape import PassThrough
 from megengine_lite._core.session_config import SessionConfig
+from megengine_lite._records import replace
 from megengine_lite.errors import InternalError, LiteError
 
 LISTING = TESTS / "cpu" / f"dispatch_{architecture()}.txt"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from enum import IntEnum
@@ -17,6 +16,7 @@ from megengine_lite._core.ir.graph import Constant, ModelGraph, Node, TensorSpec
 from megengine_lite._core.ir.params import AxisDesc, IndexDescMaskItem
 from megengine_lite._core.ir.params.base import Field, Param
 from megengine_lite._core.operators import REGISTRY
+from megengine_lite._records import replace
 
 SMALL = (0, 1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33)
 LARGE = (63, 64, 100, 127, 128, 255, 256, 1000, 4096, 65535, 65536, 1 << 20, (1 << 24) + 1, 1 << 30)
@@ -152,7 +152,7 @@ def _random_item(rng: Random, kind: str, old: Any) -> Any:
     if old is None or rng.random() < 0.3:
         return IndexDescMaskItem(axis, *(rng.random() < 0.5 for _ in range(4)))
     flag = rng.choice(("axis", "begin", "end", "step", "idx"))
-    return dataclasses.replace(old, **{flag: axis if flag == "axis" else not getattr(old, flag)})
+    return replace(old, **{flag: axis if flag == "axis" else not getattr(old, flag)})
 
 
 class Mutator:

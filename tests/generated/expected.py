@@ -9,13 +9,14 @@ is how far it may be off.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from megengine_lite._core.ir.dtype import FLOAT16, FLOAT32, DTypeCode
 from megengine_lite._core.ir.graph import Graph, Node, TensorSpec, Var
 from megengine_lite._core.operators import REGISTRY
+from megengine_lite._records import replace
 
 # Errors of results, relative to the largest number of a tensor: sums of products (Winograd's are the largest), others.
 _PRODUCT_ERROR = 2e-5

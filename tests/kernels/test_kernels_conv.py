@@ -1,7 +1,6 @@
 """Every algorithm of float32 convolution, on every instruction set, against sums in double precision."""
 
 import math
-from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -26,6 +25,7 @@ from megengine_lite._core.ir.fused import Activation, ActivationCode, FusedConv
 from megengine_lite._core.ir.graph import Node
 from megengine_lite._core.ir.params import Convolution, Convolution3D, ConvolutionMode, ConvolutionSparse
 from megengine_lite._core.session_config import AlgoPolicy
+from megengine_lite._records import replace
 from megengine_lite.errors import LiteValueError
 from megengine_lite.kernels.common.shared_constants import TILE_BLOCKS
 

@@ -12,8 +12,8 @@ IMPORT = re.compile(
     r"|c?import\s+(?P<modules>[^\n]*))",
     re.M,
 )
-# Below everything: errors and the log, which use nothing of the package.
-COMMON = {"megengine_lite.errors", "megengine_lite.log"}
+# Below everything: errors, the log, and how small classes are made, which use nothing of the package.
+COMMON = {"megengine_lite.errors", "megengine_lite.log", "megengine_lite._records"}
 SOURCES = sorted(
     p.relative_to(PACKAGE).as_posix() for p in PACKAGE.rglob("*") if p.suffix in (".py", ".pyx", ".pxd", ".pxi")
 )

@@ -16,7 +16,6 @@ import mmap
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -34,6 +33,7 @@ from megengine_lite._core.cpu.planner import HostPlan
 from megengine_lite._core.cpu.steps import MemoryPiece, Ref, Step
 from megengine_lite._core.ir.graph import Constant, Var
 from megengine_lite._core.system.memory import ALIGNMENT, Storage
+from megengine_lite._records import replace
 from megengine_lite.errors import LiteError
 from megengine_lite.kernels.common.shared_constants import SLACK
 

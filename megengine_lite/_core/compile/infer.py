@@ -7,7 +7,6 @@ that depends on data, or the value of a tensor that is not known. Everything bef
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence, Set
-from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -32,6 +31,7 @@ from megengine_lite._core.ir.shape_constant import value_constant
 from megengine_lite._core.operators import REGISTRY
 from megengine_lite._core.operators.base import check_results, compute_node, fail, naming, quiet
 from megengine_lite._core.system.memory_limit import describe_bytes, memory_limit
+from megengine_lite._records import field, record, replace
 from megengine_lite.errors import InternalError, LiteError, ShapeError
 
 # Tensors up to this size are computed while planning when all inputs are known.
@@ -65,7 +65,7 @@ class NeedsRounds(Exception):
         self.node = node
 
 
-@dataclass(slots=True)
+@record(slots=True)
 class Stage:
     """A run of nodes whose shapes are known: a graph of its own, plus where the rest begins.
 
@@ -79,7 +79,7 @@ class Stage:
     shapes: dict[AnyVar, TensorSpec] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Lifetimes:
     """How long the variables of a graph are needed: the position of the last node that reads each, and the outputs."""
 

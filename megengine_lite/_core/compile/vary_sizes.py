@@ -7,7 +7,6 @@ sizes that were tried is taken to be fixed: channels, and numbers that do not fo
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -25,6 +24,7 @@ from megengine_lite._core.ir.graph import (
 from megengine_lite._core.ir.known_shapes import KnownShapes, KnownVar, Names, Shape
 from megengine_lite._core.operators import REGISTRY
 from megengine_lite._core.operators.base import DynamicOperator, quiet
+from megengine_lite._records import record, replace
 from megengine_lite.errors import LiteError
 
 Sizes = dict[str, Shape]
@@ -45,7 +45,7 @@ _CHANGES: tuple[_Change, ...] = (_twice, lambda n: 3 * n, lambda n: n + 1, lambd
 _COUNTS = (2, 3, 5, 7, 11, 13, 17)
 
 
-@dataclass(slots=True)
+@record(slots=True)
 class _Trial:
     """What follows from one choice of sizes. ``only`` names the dimension that alone differs from the file's."""
 

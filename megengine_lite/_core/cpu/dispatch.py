@@ -7,11 +7,11 @@ and of imports decides nothing; a table with two rows for one node cannot be mad
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Protocol
 
 from megengine_lite._core.ir.dtype import WIDE, DType, DTypeCode
+from megengine_lite._records import record
 from megengine_lite.errors import InternalError
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class Described(Protocol):
     def outputs(self) -> Sequence[Typed]: ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class Row:
     """The nodes of one operator that one lowering function takes.
 

@@ -6,7 +6,6 @@ import importlib
 import os
 from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
-from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.machinery import PathFinder
 from types import ModuleType
@@ -16,13 +15,14 @@ import megengine_lite._core.system.processor as cpu
 from megengine_lite import kernels
 from megengine_lite._core.cpu.isa import InstructionSet, full_name, instruction_sets
 from megengine_lite._core.system.suggest import choices
+from megengine_lite._records import asdict, record
 from megengine_lite.errors import DeviceError, InternalError
 
 ISA_VARIABLE = "MEGENGINE_LITE_ISA"
 ARGUMENT_BYTES = 8  # of every argument of a kernel, whatever its kind
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Kernel:
     """A compiled kernel: its address and its arguments.
 

@@ -8,7 +8,6 @@ the node then runs as a Python step.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -31,6 +30,7 @@ from megengine_lite._core.ir.graph import (
     Var,
 )
 from megengine_lite._core.session_config import SessionConfig
+from megengine_lite._records import field, record
 from megengine_lite.errors import InternalError
 from megengine_lite.kernels.common.tiling import STREAM_BYTES
 
@@ -56,7 +56,7 @@ def _wanted_halo(
     return h, w
 
 
-@dataclass
+@record
 class Lowering:
     """State of lowering one stage of a graph; see docs/architecture.md, "Lowering context"."""
 

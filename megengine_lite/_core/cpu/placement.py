@@ -8,10 +8,10 @@ says why.
 from __future__ import annotations
 
 from collections.abc import Callable, Container
-from dataclasses import dataclass
 
 from megengine_lite._core.ir.fused import ChannelGather
 from megengine_lite._core.ir.graph import AnyVar, Graph, Node, Var
+from megengine_lite._records import record
 
 
 def is_concatenation(node: Node) -> bool:
@@ -19,7 +19,7 @@ def is_concatenation(node: Node) -> bool:
     return len(node.inputs) > 1 and node.params == ChannelGather.concatenation(v.shape[1] for v in node.inputs)
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Place:
     """Channel blocks of another variable, from ``first_block`` on."""
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import chain
 from time import perf_counter_ns
 from typing import TYPE_CHECKING
@@ -39,6 +38,7 @@ from megengine_lite._core.session_config import SessionConfig
 from megengine_lite._core.system import debug
 from megengine_lite._core.system.memory import Storage
 from megengine_lite._core.system.memory_limit import describe_bytes, memory_limit
+from megengine_lite._records import record
 from megengine_lite.errors import LiteError, LiteIndexError
 from megengine_lite.log import logger
 
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 HOST_BYTES = 32
 
 
-@dataclass(slots=True)
+@record(slots=True)
 class Segment:
     """Records begin..end-1 of the program, then a Python step (None at the end)."""
 

@@ -6,12 +6,12 @@ pieces, which have no addresses before the plan is complete.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from megengine_lite._core.cpu.kernel_set import Kernel
 from megengine_lite._core.device.plan import Origin
 from megengine_lite._core.ir.graph import DynamicNode, Node, TensorSpec
+from megengine_lite._records import record
 
 if TYPE_CHECKING:
     from megengine_lite._core.cpu.program import Record
@@ -38,7 +38,7 @@ class MemoryPiece:
         self.base = -1  # index of an external base pointer
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Ref:
     """An address: ``offset`` bytes into a piece of memory."""
 
@@ -58,7 +58,7 @@ class Ref:
         return ARENA_BASE, piece.offset + self.offset
 
 
-@dataclass(slots=True)
+@record(slots=True)
 class Tensor:
     """A variable placed in memory.
 
@@ -125,7 +125,7 @@ def blocked_strides(prefix: str, t: Tensor | None, joined: int = 1) -> dict[str,
     }
 
 
-@dataclass(slots=True)
+@record(slots=True)
 class Step:
     """One record of a program, before addresses are known."""
 
@@ -148,7 +148,7 @@ class Step:
         return self.kernel.address, values, self.work, self.serial
 
 
-@dataclass(slots=True)
+@record(slots=True)
 class HostStep:
     """A Python step: ``compute`` of the node on views of these tensors; dynamic outputs have no tensor."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from megengine_lite._core.ir.dtype import DType
 from megengine_lite._core.ir.graph import AnyVar, DynamicNode, Node, Spec, TensorSpec
 from megengine_lite._core.system.device_errors import errors_of
 from megengine_lite._core.system.memory import Storage
+from megengine_lite._records import field, record
 
 if TYPE_CHECKING:
     from megengine_lite._core.device.planned_graph import NodeResult, PlannedGraph
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 # ---- values ----------------------------------------------------------------------------------------------------------
 
 
-@dataclass(slots=True, eq=False)
+@record(slots=True, eq=False)
 class RunValue:
     """A variable in memory: dense and row-major, from ``offset`` bytes into a storage on."""
 
@@ -54,7 +54,7 @@ class RunValue:
 # ---- what ran, for profiles and memory reports -----------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Origin:
     """What a step was made from, for profiles: a node without its weights."""
 
@@ -80,7 +80,7 @@ class Origin:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class StepTime:
     """One step of a run. ``kernel`` names the algorithm, ``"numpy"`` for Python; ``seconds`` is 0 if not measured."""
 
@@ -90,7 +90,7 @@ class StepTime:
     flops: int
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class ArenaPiece:
     """A piece of the arena, in bytes, and the first and last step that use it."""
 
@@ -100,7 +100,7 @@ class ArenaPiece:
     last: int
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class PlanReport:
     """What a plan does, and the memory that it uses.
 
@@ -135,7 +135,7 @@ def _describe_step(step: StepTime) -> str:
 # ---- plans -----------------------------------------------------------------------------------------------------------
 
 
-@dataclass(slots=True)
+@record(slots=True)
 class Slot:
     """An input or output of a plan: a variable of the model's graph, and the plan's number for its memory."""
 

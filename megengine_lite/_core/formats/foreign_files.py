@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from megengine_lite._core.formats.containers.packed import is_package
 from megengine_lite._core.formats.mge.reader import is_model, is_wrapped
 from megengine_lite._core.formats.wire.cursor import Cursor
+from megengine_lite._records import record
 
 HEAD = 4096
 """So many bytes from the begin of a file are examined."""
@@ -17,7 +17,7 @@ _COMPRESSED_MAGICS = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd", b
 _TEXT = frozenset({*range(0x20, 0x7F), *b"\t\n\r\f"})
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Foreign:
     """The kind of a file, as a noun with its article, and what to do with it; ``advice`` may be empty."""
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from megengine_lite._core.formats.containers.information import Information
 from megengine_lite._core.formats.containers.packed import Package
 from megengine_lite._core.ir.graph import Constant, ModelGraph
+from megengine_lite._records import record
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Metadata:
     """What the dumping program said about the model.
 
@@ -23,7 +22,7 @@ class Metadata:
     optimize_options: int = 0
 
 
-@dataclass(slots=True)
+@record(slots=True)
 class LoadedModel:
     """A loaded model.
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 import weakref
 from collections.abc import Hashable
-from dataclasses import dataclass, replace
 
 import numpy as np
 
 from megengine_lite._core.ir.dtype import DType, DTypeCode
 from megengine_lite._core.ir.graph import Constant
 from megengine_lite._core.system.file_bytes import FileBytes, FilePiece
+from megengine_lite._records import record, replace
 from megengine_lite.errors import ModelFormatError
 
 _RAW, _BYTES, _WORDS = 0, 1, 2
@@ -21,7 +21,7 @@ _STEPS: dict[int, np.dtype] = {_BYTES: np.dtype("<u1"), _WORDS: np.dtype("<u2")}
 _SIGNED = (DTypeCode.QUANTIZED_S4, DTypeCode.INTB4)
 
 
-@dataclass(slots=True)
+@record(slots=True)
 class TensorRecord:
     """A stored tensor; ``data`` is a view of the bytes of its value in the file, None if it has no value."""
 

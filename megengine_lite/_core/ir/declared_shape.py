@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 
+from megengine_lite._records import field, record
 from megengine_lite.errors import ShapeError, brief
 
 
-@dataclass(eq=False, slots=True)
+@record(eq=False, slots=True)
 class DeclaredShape:
     """The shape that a model declares for one of its inputs.
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntEnum
 
 import numpy as np
+
+from megengine_lite._records import record
 
 
 class DTypeCode(IntEnum):
@@ -119,7 +120,7 @@ INT8_OPERANDS = SIGNED_INT8 + UNSIGNED_INT8
 """Types of the operands of quantized convolutions and matrix products."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class DType:
     """An element type; quantized types carry their scale and zero point.
 

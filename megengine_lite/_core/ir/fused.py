@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import IntEnum
 from itertools import accumulate
 from typing import NamedTuple
 
 from megengine_lite._core.ir.params import ConvBiasNonlineMode, ElemwiseMode
+from megengine_lite._records import record
 
 
 class ActivationCode(IntEnum):
@@ -57,7 +57,7 @@ NONLINEARITIES: dict[int, ActivationCode] = {
 """The activations of a ``ConvBiasForward``."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Activation:
     """An activation with its two constants."""
 
@@ -85,7 +85,7 @@ class Activation:
 NO_ACTIVATION = Activation()
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class FusedConv:
     """Convolution in NCHW with bias, residual and activation in one step.
 
@@ -106,7 +106,7 @@ class FusedConv:
     activation: Activation = NO_ACTIVATION
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class ElemwiseStep:
     """One function of a chain. ``args`` are register numbers: inputs first, then results of steps in order."""
 
@@ -114,7 +114,7 @@ class ElemwiseStep:
     args: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class ElemwiseProgram:
     """A chain of elementwise functions evaluated in one pass; the last step's result is the output.
 
@@ -124,7 +124,7 @@ class ElemwiseProgram:
     steps: tuple[ElemwiseStep, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class FunctionOfOne:
     """A chain of elementwise functions of one tensor, which is the first operand of ``program``.
 
@@ -145,7 +145,7 @@ class ChannelRun(NamedTuple):
     length: int
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class ChannelGather:
     """The channels of an NCHW tensor are these runs of channels of the inputs, one after another.
 
@@ -192,7 +192,7 @@ class ChannelGather:
         return found
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class ReduceAxes:
     """Reduction of a float32 tensor over several axes, which keep the length 1. ``mode`` is that of ``Reduce``."""
 
@@ -200,7 +200,7 @@ class ReduceAxes:
     axes: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class FusedMatMul:
     """Matrix product with bias, residual and activation in one step: ``activation(a @ b + bias + z)``.
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from megengine_lite._core.ir.dtype import DType
 from megengine_lite._core.ir.fused import NO_ACTIVATION, Activation
 from megengine_lite._core.ir.params import ConvBias, ElemwiseMultiTypeMode, MatrixMul
+from megengine_lite._records import record
 
 # Images of at most so many channels have kernels of their own, which pack them and can convert them on the way.
 MAX_IMAGE_CHANNELS = 4
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class QuantizedConv:
     """A convolution of integers with the nodes around it, each of which keeps its own rounding.
 
@@ -48,7 +47,7 @@ class QuantizedConv:
     activation: Activation = NO_ACTIVATION
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class QuantizedMatMul:
     """A matrix product of integers, a bias and a conversion.
 

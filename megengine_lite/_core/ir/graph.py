@@ -17,7 +17,6 @@ Nodes have the same three forms: :class:`AnyNode`; :class:`Node`, whose variable
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 from weakref import WeakValueDictionary, ref
@@ -26,6 +25,7 @@ import numpy as np
 
 from megengine_lite._core.ir.declared_shape import DeclaredShape
 from megengine_lite._core.ir.dtype import DType
+from megengine_lite._records import field, record
 from megengine_lite.errors import InternalError
 
 
@@ -191,7 +191,7 @@ class ConstantPool:
         return sum(c.held_bytes for c in list(self._derived.values()))
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class TensorSpec:
     """Shape and type of a tensor, as planning knows them.
 
@@ -214,7 +214,7 @@ class TensorSpec:
         return self.size * self.dtype.itemsize
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class DynamicSpec:
     """What is known of a tensor whose shape depends on data: its type."""
 

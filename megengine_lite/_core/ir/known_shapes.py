@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 import numpy as np
 
 from megengine_lite._core.ir.dtype import DType
 from megengine_lite._core.ir.graph import AnyVar, Constant
+from megengine_lite._records import field, record
 
 Shape = tuple[int, ...]
 Names = frozenset[str]
 """Names of dimensions of inputs that may change."""
 
 
-@dataclass(slots=True)
+@record(slots=True)
 class KnownVar:
     """One variable.
 
@@ -47,7 +47,7 @@ class KnownVar:
     value_follows: Names = frozenset()
 
 
-@dataclass(slots=True)
+@record(slots=True)
 class KnownShapes:
     """All variables of a graph of which something is known.
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
 from enum import IntEnum
 
 from megengine_lite._core.ir.dtype import DType
 from megengine_lite._core.ir.expansion import Expansion
 from megengine_lite._core.ir.graph import AnyNode, AnyVar, ModelGraph, TensorSpec
+from megengine_lite._records import record
 from megengine_lite.errors import ShapeError
 
 
@@ -33,14 +33,14 @@ class OnnxMode(IntEnum):
     MODULO = 15  # with the sign of the divisor
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class OnnxElemwise:
     """A function of one or two tensors that broadcast together."""
 
     mode: OnnxMode
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class OnnxBytes:
     """The same integers as elements of the type ``dtype``, one of the two being quantized, the other plain.
 
@@ -61,7 +61,7 @@ class OnnxReduction(IntEnum):
     PRODUCT = 4
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class OnnxReduce:
     """A reduction along axes, which stay with length 1; elements of any type, also none at all.
 
@@ -76,7 +76,7 @@ class OnnxReduce:
     is_finite: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class TargetShape:
     """How a shape follows from data and a vector of numbers.
 
@@ -91,21 +91,21 @@ class TargetShape:
     keeps_zeros: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class OnnxPad:
     """Padding by numbers that are an input; ``mode`` is numpy's name of how."""
 
     mode: str
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class AlongAxis:
     """One axis."""
 
     axis: int
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Scatter:
     """What becomes of elements that are written: ``none`` replaces, ``add``, ``mul``, ``max`` and ``min`` combine."""
 
@@ -113,7 +113,7 @@ class Scatter:
     axis: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Cumulative:
     """Sums or products of all elements up to one, with it or without, from the front or from the back."""
 
@@ -122,21 +122,21 @@ class Cumulative:
     product: bool
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class GatherND:
     """Leading dimensions that data and indexes share."""
 
     batch_dims: int
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Triangle:
     """The upper or lower triangle of matrices; the diagonal is a second input, or 0."""
 
     upper: bool
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class SortedTopK:
     """The k largest or smallest elements along an axis, equal ones in their order."""
 
@@ -144,7 +144,7 @@ class SortedTopK:
     largest: bool
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class SamePadding:
     """What is added around data so that a window leaves them with their size over the stride.
 
@@ -157,7 +157,7 @@ class SamePadding:
     lower: bool
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class OnnxPooling:
     """Pooling over any number of axes.
 
@@ -195,14 +195,14 @@ class OnnxPooling:
     positions: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class EinsumParam:
     """An equation in numpy's notation, with all letters of the result named."""
 
     equation: str
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class OnnxResize:
     """Resampling along axes.
 
@@ -228,7 +228,7 @@ class OnnxResize:
     policy: str
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Recurrent:
     """A recurrent layer with the rules of ONNX.
 
@@ -262,7 +262,7 @@ class Recurrent:
     batch_first: bool = False
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@record(frozen=True, slots=True, eq=False)
 class OnnxIf(Expansion):
     """Two graphs, one of which takes the place of the node by the truth of its first input.
 
@@ -291,7 +291,7 @@ class OnnxIf(Expansion):
         return [b for b in (self.then_branch, self.else_branch) if not callable(b)]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@record(frozen=True, slots=True, eq=False)
 class OnnxGraph(Expansion):
     """A graph that is made anew for each set of shapes of the inputs, because it is another one for other shapes.
 

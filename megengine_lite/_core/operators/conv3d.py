@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -15,9 +14,10 @@ from megengine_lite._core.operators.conv_shape import count_pixels
 from megengine_lite._core.operators.conv_types import finish, operands, output_dtype
 from megengine_lite._core.operators.facts import VOLUME, InFiles, InOriginal
 from megengine_lite._core.operators.window import Window, correlate, mirrored, scatter
+from megengine_lite._records import record
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Conv3DShape:
     """Sizes of a convolution of volumes; ``space`` belongs to the forward input, ``out`` to the forward output."""
 

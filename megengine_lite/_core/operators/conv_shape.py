@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -25,13 +24,14 @@ from megengine_lite._core.ir.image_layouts import (
 from megengine_lite._core.ir.params import ConvolutionMode, ConvolutionSparse
 from megengine_lite._core.operators.base import fail
 from megengine_lite._core.operators.window import Window, mirrored, window_2d
+from megengine_lite._records import record
 from megengine_lite.errors import ShapeError
 
 # Mixed formats that only image warps have.
 _NOT_FOR_CONVOLUTION = (Format.NHWC_NCHW, Format.NHWC_NCHW4_IC_SMALL, Format.NCHW_NCHW4_IC_SMALL)
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class ConvShape:
     """A convolution of ``n`` images with ``groups`` filters of ``(ocpg, icpg, *window.size)``.
 

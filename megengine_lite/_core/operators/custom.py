@@ -9,7 +9,6 @@ name from the table does not affect models that are loaded.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,7 @@ from megengine_lite._core.operators.base import REGISTRY, DynamicOperator, fail,
 from megengine_lite._core.operators.facts import InFiles
 from megengine_lite._core.operators.names import canonical_name
 from megengine_lite._core.system.memory import MAX_NDIM
+from megengine_lite._records import record
 from megengine_lite.errors import LiteError, LiteTypeError, LiteValueError, ModelFormatError, UnsupportedOperatorError
 
 _C = DTypeCode
@@ -34,7 +34,7 @@ _QUANTIZED = {
 _PAYLOAD_OF_CUSTOM_NODE = 3
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class TensorInfo:
     """Shape and type of an input or output of a user's operator.
 
@@ -56,7 +56,7 @@ class TensorInfo:
     zero_point: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class OperatorInfo:
     """The description of one operator in a model file.
 
@@ -85,7 +85,7 @@ InferFunction = Callable[[OperatorInfo, list[TensorInfo]], "TensorInfo | Sequenc
 ComputeFunction = Callable[[OperatorInfo, list[np.ndarray]], "np.ndarray | Sequence[np.ndarray]"]
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class UserOperator:
     """Name and functions of a user's operator; works like an :class:`Operator` on nodes that it is bound to."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -26,6 +25,7 @@ from megengine_lite._core.ir.quantize import quantize, to_float32
 from megengine_lite._core.operators.base import Operator, fail, register
 from megengine_lite._core.operators.checks import check_count
 from megengine_lite._core.operators.facts import InFiles
+from megengine_lite._records import record
 
 _M = RelayoutFormatMode
 _C = DTypeCode
@@ -62,7 +62,7 @@ def image_layouts(mode: int) -> tuple[Format, Format] | None:
     return _IMAGES.get(_M(mode))
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class FilterLayout:
     """Where a filter goes: axes (see ``ir/image_layouts``), size of a block, and the multiples that groups, output and
     input channels are completed to (0: they must be whole blocks already)."""

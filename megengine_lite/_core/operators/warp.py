@@ -7,7 +7,6 @@ interpolation (called *fine* here). All others are interpolated linearly at the 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -34,6 +33,7 @@ from megengine_lite._core.operators.sampling import (
     interpolate_taps,
     lanczos4_weights,
 )
+from megengine_lite._records import record
 
 _C = DTypeCode
 _PIXELS = (_C.FLOAT32, _C.FLOAT16, _C.UINT8, _C.INT8, _C.QUANTIZED_S8, _C.QUANTIZED8_ASYMM)
@@ -49,7 +49,7 @@ FINE_WEIGHTS = {
 """Weights ``[steps, neighbours]`` of fine transforms that read more than two pixels along an axis, by fraction."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Warp:
     """A transform whose inputs are known: one output image per matrix."""
 

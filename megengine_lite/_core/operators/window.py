@@ -7,7 +7,6 @@ Works for any number of spatial dimensions. Arrays are ``(n, groups, channels, *
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from itertools import product
 from typing import Any, Protocol
 
@@ -15,6 +14,7 @@ import numpy as np
 
 from megengine_lite._core.ir.graph import AnyNode
 from megengine_lite._core.operators.base import fail
+from megengine_lite._records import record
 
 # Patches are gathered for as many output rows at a time as fit in this many elements.
 _PATCH_ELEMENTS = 1 << 21
@@ -35,7 +35,7 @@ def places_inside(size: int, stride: int, dilation: int, pad: int, length: int, 
     return sorted({place for position in range(out) for place in at(position)})
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Window:
     """How a window moves over space; all members have one number per spatial dimension."""
 

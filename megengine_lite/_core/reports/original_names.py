@@ -8,11 +8,11 @@ chooses among algorithms. Operators that the original rewrites at load have othe
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 
 from megengine_lite._core.ir.graph import NOT_NUMBERED, AnyNode, AnyVar, Constant, ModelGraph, Var
 from megengine_lite._core.operators.base import operator_of
 from megengine_lite._core.operators.sources import INPUT
+from megengine_lite._records import record
 from megengine_lite.errors import InternalError
 
 DEVICE = 'CompNode("cpu0:0" from "cpu0:0")'
@@ -22,7 +22,7 @@ CONSTANT, HOLDER = "ImmutableTensor", "MultipleDeviceTensorHolder"
 _LONGEST_NAME = 62
 
 
-@dataclass(slots=True)
+@record(slots=True)
 class Listed:
     """An operator under the original's names: a node, an input, or constants (``node`` None).
 

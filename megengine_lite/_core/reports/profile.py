@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any
 
@@ -15,6 +13,7 @@ from megengine_lite._core.ir.graph import NOT_NUMBERED, Spec, TensorSpec
 from megengine_lite._core.ir.image_layouts import dense_strides
 from megengine_lite._core.ir.params import Param
 from megengine_lite._core.reports.original_names import CONSTANT, DEVICE, Listed, type_name
+from megengine_lite._records import field, fields, is_record, record
 
 # Values of constants up to this size are written; for larger ones there is a note.
 _SHOWN_SIZE = 10
@@ -29,7 +28,7 @@ def _nbytes(spec: Spec) -> int:
     return spec.nbytes if isinstance(spec, TensorSpec) else 0
 
 
-@dataclass(slots=True)
+@record(slots=True)
 class Work:
     """The steps of one operator: ``first`` .. ``first + len(kernels) - 1`` of a run."""
 
@@ -231,8 +230,8 @@ def _chunk(number: str, nbytes: int) -> dict[str, Any]:
 def parameter_values(params: Any) -> dict[str, Any]:
     """The parameters of an operator that are numbers or choices, by name."""
     values = params.values() if isinstance(params, Param) else {}
-    if dataclasses.is_dataclass(params):  # of a fused operator
-        values = {f.name: getattr(params, f.name) for f in dataclasses.fields(params)}
+    if is_record(params):  # of a fused operator
+        values = {f.name: getattr(params, f.name) for f in fields(params)}
     found: dict[str, Any] = {}
     for name, value in values.items():
         if isinstance(value, IntEnum):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Any
 
@@ -22,6 +21,7 @@ from megengine_lite._core.operators.facts import Use
 from megengine_lite._core.reports.original_names import Listed, list_operators
 from megengine_lite._core.runtime.session import Session
 from megengine_lite._core.session_config import SessionConfig
+from megengine_lite._records import record, replace
 
 
 class Known(IntEnum):
@@ -33,7 +33,7 @@ class Known(IntEnum):
     INPUT_UNKNOWN = 8
 
 
-@dataclass(slots=True)
+@record(slots=True)
 class _AllOutputs:
     """A model with every variable as an output, named by its number."""
 
@@ -42,7 +42,7 @@ class _AllOutputs:
     output_names: list[str]
 
 
-@dataclass(slots=True)
+@record(slots=True)
 class TracedValue:
     """A variable and its value. ``number``, ``name``, ``slot`` and ``owner`` are the original's.
 
@@ -65,7 +65,7 @@ class TracedValue:
         return self.shape_known in (Known.CONSTANT, Known.FROM_INPUTS)
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Dependency:
     """A value that an operator reads: the last input at which it occurs, and which part of it is read."""
 
@@ -74,7 +74,7 @@ class Dependency:
     value: TracedValue
 
 
-@dataclass(slots=True)
+@record(slots=True)
 class TracedOperator:
     """An operator that ran, with what it read and computed."""
 

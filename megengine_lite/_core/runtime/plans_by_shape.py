@@ -6,7 +6,6 @@ data, a plan ends; another one follows, for the shapes that have been computed u
 
 from __future__ import annotations
 
-import dataclasses
 from collections import OrderedDict
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Set
 
@@ -20,6 +19,7 @@ from megengine_lite._core.session_config import SessionConfig
 from megengine_lite._core.system import debug
 from megengine_lite._core.system.device_errors import errors_of
 from megengine_lite._core.system.memory_limit import memory_limit
+from megengine_lite._records import replace
 from megengine_lite.errors import LiteError
 
 # The share of the memory that outputs of kept plans may take.
@@ -89,7 +89,7 @@ class _KnownSpecs(Mapping[AnyVar, TensorSpec]):
 
     def __init__(self, values: Mapping[AnyVar, RunValue], value_vars: Iterable[AnyVar]):
         self._values = values
-        self._with_value = {v: dataclasses.replace(values[v].spec, value=values[v].array().copy()) for v in value_vars}
+        self._with_value = {v: replace(values[v].spec, value=values[v].array().copy()) for v in value_vars}
 
     def __getitem__(self, var: AnyVar) -> TensorSpec:
         return self._with_value.get(var) or self._values[var].spec
@@ -225,7 +225,7 @@ class Plans:
                 return stop.repeat(need.node, self._of_rounds(need.node))
             config = self._config
             if stop.plans and not config.profile_on_shape_change:
-                config = dataclasses.replace(config, measure=False)
+                config = replace(config, measure=False)
             plan = self._new_plan(stage, config)
             self._release_weights(stop.graph.nodes[stop.node : plan.next_node])
             with errors_of(self._device):

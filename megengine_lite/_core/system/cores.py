@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
+
+from megengine_lite._records import record
 
 SYSTEM_CPUS = Path("/sys/devices/system/cpu")
 CPU_INFO = Path("/proc/cpuinfo")
@@ -42,7 +43,7 @@ def arm_name(midr: int) -> str:
     return _PARTS.get((implementer, part), f"ARM64 processor {implementer:#04x}:{part:#05x}")
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class CoreKind:
     """Cores that are alike.
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
+from megengine_lite._records import record
 from megengine_lite.kernels.common.shared_constants import LINE, MAX_DIMS, WIDEST
 
 ITEM = 4  # bytes of a float32
@@ -52,7 +52,7 @@ def collapse(shape: Sequence[int], strides: Sequence[Sequence[int]]) -> tuple[li
     return extents, merged
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class ChainPlan:
     """Arguments of ``elemwise_chain_f32``; see there. ``scratch`` is in bytes."""
 
@@ -169,7 +169,7 @@ def _assign_registers(steps: Sequence[tuple[int, Sequence[int]]], inputs: int, s
 RUN_LENGTH = 4096  # elements of a work item of an integer function
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class RunPlan:
     """Table and work items of ``elemwise_int``."""
 
@@ -192,7 +192,7 @@ COPY_ELEMENTS = 16384  # of a work item of a copy
 STRIP = 64  # columns that one work item of a transposition reads from each row
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class CopyPlan:
     """A strided copy: the kernel (``copy_strided`` or ``transpose_strided``), its integers by name, work items."""
 
@@ -232,7 +232,7 @@ def plan_copy(shape: Sequence[int], x_strides: Sequence[int], y_strides: Sequenc
 REDUCE_CHUNK = 512  # results of a work item of a reduction that keeps its innermost dimension
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class ReducePlan:
     """A reduction: the kernel, its integers by name without ``mode``, work items."""
 

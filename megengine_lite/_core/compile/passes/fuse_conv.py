@@ -8,7 +8,6 @@ weights.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from dataclasses import replace
 
 import numpy as np
 
@@ -17,6 +16,7 @@ from megengine_lite._core.ir.dtype import DTypeCode
 from megengine_lite._core.ir.fused import ELEMWISE_OF, NONLINEARITIES, Activation, ActivationCode, FusedConv
 from megengine_lite._core.ir.graph import ConstantPool, Graph, Node, TensorSpec, Var
 from megengine_lite._core.ir.params import ConvolutionMode, ConvolutionSparse, ElemwiseMode
+from megengine_lite._records import replace
 
 M = ElemwiseMode
 # Elementwise functions that kernels can apply to a result before they store it.

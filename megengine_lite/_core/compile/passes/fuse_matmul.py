@@ -6,8 +6,6 @@ second reshape are moved in front of it and merged with the product.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from megengine_lite._core.compile.passes.fuse_conv import ACTIVATIONS, ADD_THEN
 from megengine_lite._core.compile.passes.fuse_quantized import absorbed_by_real
 from megengine_lite._core.compile.rewriter import Rewriter
@@ -15,6 +13,7 @@ from megengine_lite._core.ir.dtype import DTypeCode
 from megengine_lite._core.ir.fused import Activation, ActivationCode, FusedMatMul
 from megengine_lite._core.ir.graph import Graph, Node, TensorSpec, Var
 from megengine_lite._core.ir.shape_constant import reshape_node
+from megengine_lite._records import replace
 
 
 def run(graph: Graph) -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
 
 from megengine_lite._core.compile.passes.fuse_conv import ACTIVATIONS, ADD_THEN, clip, scalar
 from megengine_lite._core.compile.passes.recognise_quantized import quantizes, source_of
@@ -27,6 +26,7 @@ from megengine_lite._core.ir.params import (
 )
 from megengine_lite._core.ir.quantize import keeps_sums
 from megengine_lite._core.operators.conv_types import product_scale
+from megengine_lite._records import replace
 
 _C = DTypeCode
 _ADDITIONS = (ElemwiseMultiTypeMode.QADD, ElemwiseMultiTypeMode.QFUSE_ADD_RELU)

@@ -6,17 +6,17 @@ The heuristic and fast-run choose from these tables. Names are those of the kern
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Generic
 
 from megengine_lite._core.ir.graph import AnyNode
 from megengine_lite._core.operators.base import label
 from megengine_lite._core.session_config import AlgoPolicy, Problem
 from megengine_lite._core.system.suggest import choices
+from megengine_lite._records import record
 from megengine_lite.errors import LiteValueError
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Condition(Generic[Problem]):
     """What a problem must be for an algorithm: in words that stand behind "needs", and as a test."""
 
@@ -24,7 +24,7 @@ class Condition(Generic[Problem]):
     holds: Callable[[Problem], bool]
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Algorithm(Generic[Problem]):
     """One way to compute an operator.
 
@@ -63,7 +63,7 @@ class Algorithm(Generic[Problem]):
         return all(condition.holds(problem) for condition in self.conditions)
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class AlgorithmTable(Generic[Problem]):
     """The algorithms of one operator; ``kind`` names it in policies and in the cache of fast-run."""
 

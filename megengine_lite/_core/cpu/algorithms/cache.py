@@ -19,10 +19,10 @@ import math
 import os
 import struct
 import threading
-from dataclasses import dataclass
 from typing import Any
 
 from megengine_lite._core.system.files import file_lock, read_file, replace_file
+from megengine_lite._records import record
 from megengine_lite.errors import LiteOSError, ModelFormatError, os_error
 from megengine_lite.log import logger
 
@@ -32,7 +32,7 @@ KERNEL_REVISION = 3
 Categories = dict[bytes, dict[bytes, bytes]]
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Timing:
     """One measured algorithm."""
 

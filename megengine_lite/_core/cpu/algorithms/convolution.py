@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
 from types import ModuleType
 from typing import ClassVar
 
@@ -11,10 +10,11 @@ from megengine_lite._core.cpu.isa import CostFactors
 from megengine_lite._core.cpu.kernel_set import KernelSet
 from megengine_lite._core.ir.fused_quantized import MAX_IMAGE_CHANNELS
 from megengine_lite._core.operators.window import Window
+from megengine_lite._records import field, record, replace
 from megengine_lite.kernels.common.shared_constants import TILE_BLOCKS
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class ConvProblem:
     """What algorithms need to know about a convolution and what has been fused into it.
 
@@ -163,7 +163,7 @@ def _plain_cost(p: ConvProblem) -> float:
     return 2.5 * products + copied + relayout + p.costs.relayout * p.n * p.groups * p.oc * p.oh * p.ow
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class WinogradPlan:
     """How F(m x m, 3 x 3) walks over a problem.
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-
 from megengine_lite._core.cpu.algorithms.algorithm import Algorithm, AlgorithmTable, Condition
 from megengine_lite._core.cpu.kernel_set import KernelSet
+from megengine_lite._records import field, record, replace
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class MatMulProblem:
     """What algorithms need to know about products of m x k and k x n matrices.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -15,10 +14,11 @@ from megengine_lite._core.cpu.steps import Ref
 from megengine_lite._core.ir.graph import Constant, Node, Var
 from megengine_lite._core.ir.params import AttnMaskType, ElemwiseMode
 from megengine_lite._core.operators.attention import weight_shapes
+from megengine_lite._records import record
 from megengine_lite.kernels.common.tiling import ITEM
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class _Heads:
     """Projected rows [B, L, row] of which head h has the ``size`` columns from ``h * step`` on."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -13,10 +12,11 @@ from megengine_lite._core.cpu.steps import Ref, Tensor
 from megengine_lite._core.ir.graph import Constant, Node
 from megengine_lite._core.ir.image_layouts import dense_strides
 from megengine_lite._core.operators import REGISTRY
+from megengine_lite._records import record
 from megengine_lite.kernels.common.tiling import plan_copy
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class View:
     """Elements of a tensor in memory: an address, a shape and strides in bytes."""
 

@@ -8,7 +8,6 @@ spaced, and so are the input rows. So a phase is a convolution with a part of th
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import gcd
 
 import numpy as np
@@ -21,12 +20,13 @@ from megengine_lite._core.cpu.packing import float32 as packing
 from megengine_lite._core.cpu.steps import Ref, Tensor, blocked_strides
 from megengine_lite._core.ir.graph import Constant, Node, Var
 from megengine_lite._core.ir.params import ConvolutionMode
+from megengine_lite._records import record
 from megengine_lite.kernels.common.shared_constants import TILE_BLOCKS
 
 MAX_PHASES = 64  # each is a step with weights of its own
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Phase:
     """One phase in one direction: its outputs and the taps that they read.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from megengine_lite._core.cpu.packing import float32 as packing
 from megengine_lite._core.cpu.steps import Ref
 from megengine_lite._core.ir.fused import Activation, FusedMatMul
 from megengine_lite._core.ir.graph import Constant, Node, Var
+from megengine_lite._records import record
 
 # Rows of A that stay in a core's second-level cache while all panels of B pass by.
 ROWS_BYTES = 256 * 1024
@@ -25,7 +25,7 @@ LEAST_PARTS = 8
 PANEL_KERNELS = ("gemm_f32", "gemm_row_f32")
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Operand:
     """A matrix in memory, or one for each product of a batch.
 
@@ -44,7 +44,7 @@ class Operand:
         return Operand(self.ref, self.column, self.row, self.outer_step, self.inner_step)
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Batch:
     """Number of products, and how their numbers split into the two steps of operands."""
 

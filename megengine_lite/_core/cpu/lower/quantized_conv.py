@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -31,6 +30,7 @@ from megengine_lite._core.ir.graph import Constant, ConstantPool, Node, Var
 from megengine_lite._core.ir.params import ConvBiasNonlineMode, ConvolutionMode, ConvolutionSparse
 from megengine_lite._core.ir.quantize import keeps_sums
 from megengine_lite._core.operators.conv_types import sum_scale
+from megengine_lite._records import record
 from megengine_lite.kernels.common.shared_constants import QUAD, TILE_BLOCKS
 
 FLIP = -0x7F7F7F80  # 0x80 in every byte: signed <-> unsigned
@@ -40,7 +40,7 @@ FLIP_CHUNK = 8192  # bytes
 DEPTHWISE_PIXELS = 256  # output pixels of a work item, roughly
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class InputForm:
     """How the bytes of an input become those that kernels multiply (kernels/common/dot.pxd).
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from megengine_lite._records import record
 
 STRIDES = ("s0", "s1", "s2", "row")  # of an operand around a run, as kernels name them
 # A dense tensor is cut into runs of so many elements, for threads to share.
@@ -13,7 +14,7 @@ CHUNK = 16 * 1024
 SHORT = 2048
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class IterationSpace:
     """Where the elements of each operand of a step are.
 

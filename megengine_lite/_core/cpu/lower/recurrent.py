@@ -6,7 +6,6 @@ The products with the inputs of all time steps are one matrix product ahead of t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -18,6 +17,7 @@ from megengine_lite._core.ir.fused import Activation, ActivationCode
 from megengine_lite._core.ir.graph import Constant, Node
 from megengine_lite._core.ir.params import RNNCellNonlineMode
 from megengine_lite._core.operators.recurrent import LayerWeights, split_weights
+from megengine_lite._records import record
 from megengine_lite.errors import InternalError
 from megengine_lite.kernels.common.tiling import ITEM
 
@@ -36,7 +36,7 @@ def _activation_of(node: Node) -> Activation:
     return NO_ACTIVATION if node.op.startswith("LSTM") else _ACTIVATIONS[node.params.nonlineMode]
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class _Rows:
     """A matrix in memory, rows ``step`` floats apart."""
 
@@ -47,7 +47,7 @@ class _Rows:
         return Operand(self.ref, self.step)
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class _Weights:
     """Constants of one direction of one layer; ``bias`` is the sum of both biases, or None."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -25,13 +24,14 @@ from megengine_lite._core.ir.params import BorderMode, InterpolationMode
 from megengine_lite._core.operators.base import fail
 from megengine_lite._core.operators.image_helpers import image_format, outside_value
 from megengine_lite._core.operators.warp import FINE_WEIGHTS, Warp, WarpAffine, WarpPerspective
+from megengine_lite._records import field, record
 from megengine_lite.kernels.common.shared_constants import SAMPLE_PIXELS, Positions
 
 _LARGEST_EXTENT = 1 << 24  # numbers of pixels are exact in float32
 _LARGEST_PLANE = 1 << 31  # places in a plane are int32
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class _Layout:
     """Where the channels of images lie: planes of lanes, and the strides of both in elements."""
 
@@ -69,7 +69,7 @@ def _blocked(t: Tensor) -> _Layout:
     return _Layout(t.blocks, t.width, strides)
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class _Job:
     """What is sampled: images of a format into those of another, by positions."""
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 import megengine_lite._core.formats.containers.rc4 as rc4
 from megengine_lite._core.formats.containers import aes_gcm
+from megengine_lite._records import field, record
 from megengine_lite.errors import DecryptionError, LiteTypeError, LiteValueError
 from megengine_lite.log import warn
 
@@ -79,7 +79,7 @@ def _rc4_encryption(function: Callable[..., None]) -> Transform:
     return encrypt_rc4
 
 
-@dataclass(slots=True)
+@record(slots=True)
 class Method:
     """A way to decrypt. Keys never appear in messages.
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from typing import Any
 
+from megengine_lite._records import field, record
 from megengine_lite.errors import ModelFormatError
 
 _MAX_BYTES = 1 << 20
@@ -29,7 +29,7 @@ BOOLEAN_OPTIONS = (
 INTEGER_OPTIONS = ("jit_level", "comp_node_seq_record_level", "graph_opt_level", "async_exec_level")
 
 
-@dataclass(slots=True)
+@record(slots=True)
 class IOInformation:
     """What the JSON says about one input or output; None for what is not given."""
 
@@ -40,7 +40,7 @@ class IOInformation:
     shape: tuple[int, ...] | None = None
 
 
-@dataclass(slots=True)
+@record(slots=True)
 class Information:
     """Valid settings of a package. They take precedence over those of the caller.
 

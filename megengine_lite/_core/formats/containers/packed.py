@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import Any
 
 from megengine_lite._core.formats.containers import cryption
@@ -10,6 +9,7 @@ from megengine_lite._core.formats.containers.information import Information, par
 from megengine_lite._core.formats.wire.cursor import Cursor
 from megengine_lite._core.formats.wire.flatbuffer import root_table
 from megengine_lite._core.formats.wire.flatbuffer_builder import NewTable, boolean, serialize
+from megengine_lite._records import record, replace
 from megengine_lite.errors import ModelFormatError
 
 MAGIC = b"packed_model"
@@ -17,7 +17,7 @@ INFORMATION_PARSER = "LITE_default"
 CACHE_PARSER = "LITE_parse_cache"
 
 
-@dataclass(slots=True)
+@record(slots=True)
 class Package:
     """The parts of a package as stored in the file, perhaps encrypted.
 

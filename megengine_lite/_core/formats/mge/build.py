@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
 
 from megengine_lite._core.formats.loaded_model import LoadedModel
@@ -13,12 +12,13 @@ from megengine_lite._core.formats.stored_values import TensorRecord, file_consta
 from megengine_lite._core.ir.graph import NOT_NUMBERED, AnyNode, AnyVar, Constant, ModelGraph, TensorSpec, Var
 from megengine_lite._core.ir.params import Empty, Host2DeviceCopy
 from megengine_lite._core.operators.sources import CONSTANTS, INPUT
+from megengine_lite._records import field, record
 from megengine_lite.errors import ModelFormatError, UnsupportedOperatorError, listed
 
 MAX_VARIABLES = 1 << 18
 
 
-@dataclass(slots=True)
+@record(slots=True)
 class _Builder:
     """Walks the operators of a record; each one defines variables that later ones read."""
 

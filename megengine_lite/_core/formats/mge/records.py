@@ -7,18 +7,17 @@ together; :mod:`megengine_lite._core.formats.mge.build` checks that when it make
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 from megengine_lite._core.formats.loaded_model import Metadata
 from megengine_lite._core.formats.stored_values import TensorRecord
 from megengine_lite._core.ir.dtype import DType
 from megengine_lite._core.ir.params import Param
+from megengine_lite._records import field, record
 from megengine_lite.errors import ModelFormatError
 
 MAX_OPERATORS = 1 << 17
 
 
-@dataclass(slots=True)
+@record(slots=True)
 class OperatorRecord:
     """One operator.
 
@@ -54,7 +53,7 @@ class OperatorRecord:
         return f"{self.label} {name!r}" if name else self.label
 
 
-@dataclass(slots=True)
+@record(slots=True)
 class ModelRecord:
     """A model file: operators in executable order, graph outputs as (variable, name or ``""``)."""
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from megengine_lite._core.formats.mge.records import ModelRecord, OperatorRecord
 from megengine_lite._core.formats.stored_values import FileConstant, TensorRecord, bytes_of
 from megengine_lite._core.ir.dtype import DTypeCode
 from megengine_lite._core.ir.graph import NOT_NUMBERED, AnyNode, AnyVar, Constant, ModelGraph, Var
 from megengine_lite._core.ir.params import Host2DeviceCopy
 from megengine_lite._core.operators.sources import CONSTANTS, INPUT
+from megengine_lite._records import replace
 
 # What holds new constants. Only the first kind can say where a tensor is cut or how it is shaped.
 _IMMUTABLE, _WEIGHTS = "ImmutableTensor", "MultipleDeviceTensorHolder"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 from megengine_lite._core.formats.onnx.graph_builder import GraphBuilder
 from megengine_lite._core.formats.onnx.graph_values import Value
@@ -11,12 +10,13 @@ from megengine_lite._core.formats.onnx.messages import ElementType
 from megengine_lite._core.formats.onnx.tensors import DTYPES
 from megengine_lite._core.ir.dtype import DType
 from megengine_lite._core.ir.graph import AnyNode, AnyVar, ModelGraph, TensorSpec
+from megengine_lite._records import record
 from megengine_lite.errors import UnsupportedOperatorError
 
 Specs = Mapping[AnyVar, TensorSpec]
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class OutputForm:
     """What both branches give for an output."""
 
@@ -32,7 +32,7 @@ class OutputForm:
         return cls(known[0].kind, known[0].rank, known[0].dtype if same else DTYPES[known[0].kind])
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Branch:
     """A branch that has been converted: its outputs and nodes."""
 
@@ -54,7 +54,7 @@ class Branch:
         return ModelGraph(self.nodes, [], outputs, [""] * len(outputs))
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class LaterBranch:
     """A branch that is converted when it is chosen, because the shapes that it depends on are known then.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from megengine_lite._core.formats.onnx.graph_values import MOST_FOLDED
 from megengine_lite._core.ir.declared_shape import DeclaredShape
@@ -12,6 +11,7 @@ from megengine_lite._core.ir.graph import AnyNode, AnyVar, Spec, TensorSpec, Var
 from megengine_lite._core.operators import REGISTRY
 from megengine_lite._core.operators.base import naming
 from megengine_lite._core.operators.reference import run_node
+from megengine_lite._records import record
 from megengine_lite.errors import LiteError
 
 MOST_STEPS = 1 << 20
@@ -21,7 +21,7 @@ ALL_STEPS = 1 << 21
 _STEPS_OF_NODE = 64  # what a node of a single element costs
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Inferred:
     """What is known of a variable, and the inputs from whose declared shapes that follows."""
 

@@ -1,4 +1,4 @@
-"""What an ONNX file says, as records: one dataclass for each message of the format that is used here.
+"""What an ONNX file says, as records: one class for each message of the format that is used here.
 
 The number and the form of each field stand beside it, once, for the reader and for the writer. A field that is not
 stored is None, or empty where it holds text or many values. Fields that are not named here are skipped by the reader:
@@ -7,11 +7,11 @@ documentation, training, and what newer versions of the format add.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from enum import Enum, IntEnum
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
+
+from megengine_lite._records import field, fields, record
 
 if TYPE_CHECKING:
     from typing_extensions import dataclass_transform
@@ -64,9 +64,9 @@ M = TypeVar("M", bound=type[Message])
 
 @dataclass_transform()
 def _message(cls: M) -> M:
-    """Class decorator: a dataclass whose fields are those of a message."""
-    made: Any = dataclass(slots=True)(cls)
-    made.fields = {f.metadata["number"]: MessageField(name=f.name, **f.metadata) for f in dataclasses.fields(made)}
+    """Class decorator: a record whose fields are those of a message."""
+    made: Any = record(slots=True)(cls)
+    made.fields = {f.metadata["number"]: MessageField(name=f.name, **f.metadata) for f in fields(made)}
     MESSAGES[cls.__name__] = made
     result: M = made
     return result
@@ -74,12 +74,12 @@ def _message(cls: M) -> M:
 
 def _one(number: int, form: Form, message: str = "") -> Any:
     metadata = {"number": number, "form": form, "many": False, "packed": False, "message": message}
-    return dataclasses.field(default="" if form == Form.TEXT else None, metadata=metadata)
+    return field(default="" if form == Form.TEXT else None, metadata=metadata)
 
 
 def _many(number: int, form: Form, message: str = "", packed: bool = False) -> Any:
     metadata = {"number": number, "form": form, "many": True, "packed": packed, "message": message}
-    return dataclasses.field(default=(), metadata=metadata)
+    return field(default=(), metadata=metadata)
 
 
 Numbers = Sequence[int]

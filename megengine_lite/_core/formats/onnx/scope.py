@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 from megengine_lite._core.formats.onnx.graph_values import Value
 from megengine_lite._core.formats.onnx.messages import AttributeProto, TensorProto, ValueInfoProto
+from megengine_lite._records import field, record
 
 NO_VALUES: Mapping[str, Value] = {}
 FunctionKey = tuple[str, str, str]
 
 
-@dataclass(slots=True)
+@record(slots=True)
 class Scope:
     """The values that nodes of one graph or function can read. None stands for one that could not be made.
 

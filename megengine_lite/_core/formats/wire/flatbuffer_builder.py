@@ -11,9 +11,9 @@ from __future__ import annotations
 import struct
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from megengine_lite._records import record
 from megengine_lite.errors import LiteValueError
 
 _MAX_BYTES = 2**31 - 1  # readers take distances as signed 32-bit numbers
@@ -40,7 +40,7 @@ class Text(NamedTuple):
     content: bytes
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class NewTable:
     """Field number -> value: a scalar, or something that the table refers to. None leaves a field out."""
 

@@ -1,23 +1,22 @@
 """How a parameter table is declared, with what a reader of files needs to know about it.
 
-A table is a class with annotated fields, which behaves like a frozen dataclass with keyword arguments; ``replace``
+A table is a class with annotated fields, which behaves like a frozen record with keyword arguments; ``replace``
 makes a changed copy. The helpers of this module give each field its number in the file, its stored type and its
 default. A number that an enumeration does not have stays a plain ``int``; the operator decides whether it can use it.
 
-``dataclasses`` would compile methods for each of 85 classes, which takes a third of the time of the import. Here one
-``__init__`` serves all of them.
+A record compiles an ``__init__`` for each class that is used. Here one serves all 85 of them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import FrozenInstanceError
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 
 from megengine_lite._core.ir.dtype import DType, DTypeCode
+from megengine_lite._records import FrozenRecordError
 
 if TYPE_CHECKING:
     from typing_extensions import Self, dataclass_transform
@@ -97,10 +96,10 @@ class Param(metaclass=_Table):
             raise TypeError(f"{type(self).__name__} has no {', '.join(values)}; it has {', '.join(self.defaults)}")
 
     def __setattr__(self, name: str, value: Any) -> None:
-        raise FrozenInstanceError(f"{type(self).__name__}.{name} cannot be changed; make a copy with replace")
+        raise FrozenRecordError(f"{type(self).__name__}.{name} cannot be changed; make a copy with replace")
 
     def __delattr__(self, name: str) -> None:
-        raise FrozenInstanceError(f"{type(self).__name__}.{name} cannot be deleted")
+        raise FrozenRecordError(f"{type(self).__name__}.{name} cannot be deleted")
 
     def __reduce__(self) -> tuple[Callable[[type[Param], dict[str, Any]], Param], tuple[type[Param], dict[str, Any]]]:
         return _restored, (type(self), self.values())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntEnum
 
 from megengine_lite._core.ir.dtype import DTypeCode
@@ -20,6 +19,7 @@ from megengine_lite._core.ir.params.base import (
     uint32,
 )
 from megengine_lite._core.ir.params.conv import ConvolutionComputeMode
+from megengine_lite._records import record
 
 
 class Empty(Param, code=1):
@@ -61,7 +61,7 @@ class AxisMethod(IntEnum):
     REMOVE = 1
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class AxisDesc:
     """Insert a dimension of 1 at ``axis``, or remove one."""
 
@@ -75,7 +75,7 @@ class AxisAddRemove(Param, code=65):
     desc: tuple[AxisDesc, ...] = axis_desc_vector(0)
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class IndexDescMaskItem:
     """One indexed axis; each set flag stands for one more input, in the order of the flags."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -28,6 +27,7 @@ from megengine_lite._core.formats.onnx.messages import (
 from megengine_lite._core.ir.graph import AnyNode, AnyVar, ModelGraph
 from megengine_lite._core.ir.known_shapes import KnownShapes, KnownVar, Shape
 from megengine_lite._core.ir.params import Param
+from megengine_lite._records import record
 from megengine_lite.errors import LiteValueError, UnsupportedOperatorError, listed
 
 assert _operators  # the import enters the converters
@@ -45,7 +45,7 @@ class FixedSizesNeeded(Exception):
         self.names = names
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class ExportOptions:
     """How a model is written.
 

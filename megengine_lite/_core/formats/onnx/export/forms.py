@@ -12,8 +12,6 @@ another exchange these, so that no layout is made that nobody reads.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 import numpy as np
 
 from megengine_lite._core.formats.onnx.export.graph_writer import GraphWriter, OnnxValue
@@ -25,6 +23,7 @@ from megengine_lite._core.ir.graph import Constant
 from megengine_lite._core.ir.image_layouts import Format, block_size, stored_axes, to_nchw
 from megengine_lite._core.ir.known_shapes import KnownVar
 from megengine_lite._core.ir.quantize import to_float32
+from megengine_lite._records import field, record
 
 _C = DTypeCode
 _E = ElementType
@@ -46,7 +45,7 @@ _QDQ = (_C.QUANTIZED8_ASYMM, _C.QUANTIZED_S8, _C.QUANTIZED4_ASYMM, _C.QUANTIZED_
 Layout = Format | None
 
 
-@dataclass(slots=True)
+@record(slots=True)
 class Forms:
     """The forms of one variable."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from megengine_lite._core.formats.onnx.messages import (
 )
 from megengine_lite._core.formats.onnx.tensors import KINDS
 from megengine_lite._core.formats.stored_values import bytes_of
+from megengine_lite._records import record
 
 NUMPY = {kind: dtype for dtype, kind in KINDS.items()}
 """Element types of the format -> the numpy type with the same elements."""
@@ -27,7 +27,7 @@ END, BEGIN = 2**63 - 1, -(2**63)
 _SHARED_BYTES = 256  # smaller constants of equal value are stored once
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class OnnxValue:
     """A value of the graph: its name and the type of its elements. Arithmetic on values makes nodes.
 

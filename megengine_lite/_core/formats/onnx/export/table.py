@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
@@ -15,6 +14,7 @@ from megengine_lite._core.ir.dtype import DType
 from megengine_lite._core.ir.graph import AnyNode, AnyVar, TensorSpec
 from megengine_lite._core.ir.image_layouts import Format
 from megengine_lite._core.ir.known_shapes import KnownVar, Names
+from megengine_lite._records import record
 
 
 class NotExported(Exception):
@@ -28,7 +28,7 @@ class NotExported(Exception):
         self.follows = follows
 
 
-@dataclass(slots=True)
+@record(slots=True)
 class NodeCall:
     """One node that is written.
 

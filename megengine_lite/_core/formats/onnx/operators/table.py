@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import numpy as np
@@ -13,6 +12,7 @@ from megengine_lite._core.formats.onnx.graph_values import NeedsShapes as NeedsS
 from megengine_lite._core.formats.onnx.graph_values import NotConverted as NotConverted
 from megengine_lite._core.formats.onnx.graph_values import Value
 from megengine_lite._core.formats.onnx.messages import AttributeProto, AttributeType, TensorProto
+from megengine_lite._records import field, record
 from megengine_lite.errors import ModelFormatError
 
 STANDARD = ""
@@ -38,7 +38,7 @@ _WITHOUT_MEANING = frozenset(
 )
 
 
-@dataclass(slots=True)
+@record(slots=True)
 class Call:
     """One call of an operator: what its converter sees.
 
@@ -185,7 +185,7 @@ Converter = Callable[[Call], Value | Sequence[Value | None]]
 C = TypeVar("C", bound=Converter)
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class ConverterEntry:
     """A converter, and the versions of the operator set whose calls it takes."""
 
