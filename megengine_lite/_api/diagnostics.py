@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import weakref
 from typing import TYPE_CHECKING, Any
@@ -23,6 +22,8 @@ _PROFILE_FORMS = ("megengine", "chrome")
 
 
 def _write_json(path: str, content: Any) -> None:
+    import json
+
     try:
         replace_file(path, [json.dumps(content, allow_nan=False).encode()])
     except OSError as error:

@@ -1,6 +1,7 @@
 """The kinds of cores, from files as Linux has them."""
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -96,7 +97,7 @@ def test_cores_of_this_machine():
     info = cpu_info()
     assert info["brand"] == processor.brand()
     assert all(kind["count"] == len(kind["cpus"]) > 0 for kind in info["cores"])
-    if (SYSTEM_CPUS / "online").exists():
+    if Path(SYSTEM_CPUS, "online").exists():
         assert len({cpu for kind in info["cores"] for cpu in kind["cpus"]}) == os.sysconf("SC_NPROCESSORS_ONLN")
     info["cores"].append({})
     assert {} not in cpu_info()["cores"]

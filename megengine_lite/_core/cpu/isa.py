@@ -8,10 +8,9 @@
 from __future__ import annotations
 
 import os
-import platform
 from collections.abc import Collection
-from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 X86_64 = "x86-64"
 ARM64 = "arm64"
@@ -53,8 +52,7 @@ class DotKind(Enum):
         return self in (DotKind.U8S8_QUADS, DotKind.MIXED_QUADS)
 
 
-@dataclass(frozen=True)
-class CostFactors:
+class CostFactors(NamedTuple):
     """What moving a number costs with a set, for estimates: in the multiply-adds of direct convolution that a core does
     in the same time. Vectors with more lanes do more of them, while memory stays as it is.
 
@@ -70,8 +68,7 @@ class CostFactors:
     relayout: float
 
 
-@dataclass(frozen=True)
-class InstructionSet:
+class InstructionSet(NamedTuple):
     """One row of the table.
 
     Attributes
@@ -171,7 +168,7 @@ def architecture() -> str:
     Cross builds name it by the variable that Python's own build and cibuildwheel use: ``linux-aarch64``, say.
     """
     target = os.environ.get("_PYTHON_HOST_PLATFORM", "")
-    return _MACHINES.get((target.rpartition("-")[2] or platform.machine()).lower(), OTHER)
+    return _MACHINES.get((target.rpartition("-")[2] or os.uname().machine).lower(), OTHER)
 
 
 def instruction_sets(of: str | None = None) -> dict[str, InstructionSet]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 from collections import Counter
-from pathlib import Path
 
 from megengine_lite._records import record
 
-SYSTEM_CPUS = Path("/sys/devices/system/cpu")
-CPU_INFO = Path("/proc/cpuinfo")
+Path = str | os.PathLike[str]  # pathlib takes longer to import than all of this takes to run
+
+SYSTEM_CPUS = "/sys/devices/system/cpu"
+CPU_INFO = "/proc/cpuinfo"
 
 # Implementer and part of MIDR_EL1 -> name. What is not here is named by its numbers.
 _ARM, _FUJITSU, _HISILICON, _NVIDIA, _QUALCOMM, _AMPERE = 0x41, 0x46, 0x48, 0x4E, 0x51, 0xC0
@@ -84,11 +85,11 @@ def core_kinds(brand: str, midr: int = 0, system: Path = SYSTEM_CPUS, info: Path
     registers = _listed_registers(info)
     groups: dict[tuple[str, int, int], list[int]] = {}
     for cpu in numbers:
-        folder = system / f"cpu{cpu}"
-        register = _number(folder / "regs" / "identification" / "midr_el1") or registers.get(cpu, midr)
+        folder = os.path.join(system, f"cpu{cpu}")
+        register = _number(os.path.join(folder, "regs", "identification", "midr_el1")) or registers.get(cpu, midr)
         name = arm_name(register) if register else brand
-        clock = _number(folder / "cpufreq" / "cpuinfo_max_freq") // 1000  # the file is in kHz
-        groups.setdefault((name, _number(folder / "cpu_capacity"), clock), []).append(cpu)
+        clock = _number(os.path.join(folder, "cpufreq", "cpuinfo_max_freq")) // 1000  # the file is in kHz
+        groups.setdefault((name, _number(os.path.join(folder, "cpu_capacity")), clock), []).append(cpu)
     kinds = [
         CoreKind(name, len(cpus), capacity, clock, tuple(cpus)) for (name, capacity, clock), cpus in groups.items()
     ]
@@ -107,7 +108,7 @@ def brand_of(kinds: tuple[CoreKind, ...]) -> str:
 
 def _online(system: Path) -> list[int]:
     """Numbers of the cores that are switched on, as in the file ``online``: ``0-3,6``."""
-    text = _text(system / "online")
+    text = _text(os.path.join(system, "online"))
     found: list[int] = []
     with contextlib.suppress(ValueError):
         for piece in filter(None, text.split(",")):
@@ -137,6 +138,7 @@ def _number(path: Path) -> int:
 
 def _text(path: Path) -> str:
     try:
-        return os.fsdecode(path.read_bytes()).strip()
+        with open(path, "rb") as file:
+            return os.fsdecode(file.read()).strip()
     except OSError:
         return ""

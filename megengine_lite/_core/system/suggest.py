@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 
 
@@ -12,6 +11,8 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     >>> nearest("thread", ["threads", "isa"])
     'threads'
     """
+    import difflib  # for messages only
+
     found = difflib.get_close_matches(name, list(known), 1)
     return found[0] if found else None
 

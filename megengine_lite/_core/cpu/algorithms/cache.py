@@ -14,7 +14,6 @@ back. A file of another form is not changed.
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import os
 import struct
@@ -131,6 +130,8 @@ class AlgoCache:
             value = self._categories.get(category.encode(), {}).get(key.encode())
         if value is None:
             return None
+        import json
+
         try:
             timings = [
                 Timing(str(name), float(seconds), int(workspace)) for name, seconds, workspace in json.loads(value)
@@ -144,6 +145,8 @@ class AlgoCache:
 
     def store(self, category: str, key: str, timings: list[Timing]) -> None:
         """Adds a measurement; :meth:`flush` writes it to the file."""
+        import json
+
         ordered = sorted(timings, key=lambda t: t.seconds)
         value = json.dumps([(t.algorithm, float(f"{t.seconds:.4g}"), t.workspace) for t in ordered])
         with self._lock:

@@ -19,9 +19,8 @@ are authenticated with every chunk, so chunks can be neither changed, exchanged,
 
 from __future__ import annotations
 
-import hashlib
 import math
-import secrets
+import os
 import struct
 from typing import Any
 
@@ -48,6 +47,8 @@ def _file_key(key: bytes, source: int, cost_log2: int, salt: bytes) -> bytes:
     if source == _PASSPHRASE:
         cost = 1 << cost_log2
         memory = 256 * cost * _SCRYPT_R
+        import hashlib  # it loads OpenSSL, which few models need
+
         key = hashlib.scrypt(key, salt=salt, n=cost, r=_SCRYPT_R, p=1, dklen=KEY_BYTES, maxmem=memory)
     return bytes(HKDF(key, KEY_BYTES, salt, SHA256, context=MAGIC))
 
@@ -85,7 +86,7 @@ def encrypt(data: Any, key: bytes) -> bytearray:
         raise LiteValueError("AES_256_GCM needs a key: 32 random bytes, or a passphrase")
     plain = memoryview(data).cast("B")
     source, cost_log2 = (_PASSPHRASE, _COST_LOG2) if _is_passphrase(key) else (_RAW_KEY, 0)
-    salt, nonce = secrets.token_bytes(32), secrets.token_bytes(12)
+    salt, nonce = os.urandom(32), os.urandom(12)
     header = _HEADER.pack(MAGIC, source, _CHUNK_LOG2, cost_log2, 0, len(plain), salt, nonce)
     file_key = _file_key(key, source, cost_log2, salt)
     chunk = 1 << _CHUNK_LOG2

@@ -6,7 +6,7 @@ detect a changed file. To protect a model use ``AES_256_GCM``, which is in ``aes
 
 from __future__ import annotations
 
-import secrets
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -45,7 +45,7 @@ def encrypt_aes(data: Any, key: bytes) -> bytes:
     from Crypto.Cipher import AES
 
     plain = bytes(memoryview(data).cast("B"))
-    vector = secrets.token_bytes(_AES_BLOCK)
+    vector = os.urandom(_AES_BLOCK)
     n_padding = _AES_BLOCK - len(plain) % _AES_BLOCK
     padded = plain + bytes([n_padding]) * n_padding
     cipher = AES.new(key, AES.MODE_CBC, vector)

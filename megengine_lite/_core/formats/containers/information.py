@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable
 from typing import Any
@@ -126,6 +125,8 @@ def parse_information(content: bytes, model_name: str, what: str = "model") -> I
     """
     if len(content) > _MAX_BYTES:
         raise ModelFormatError(f"{what}: the information of the package has {len(content)} bytes, at most {_MAX_BYTES}")
+    import json  # packages are few
+
     try:
         decoder = json.JSONDecoder()
         parsed, _ = decoder.raw_decode(content.decode("utf-8", "replace").lstrip())
