@@ -5,7 +5,6 @@ import os
 import random
 import subprocess
 import sys
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -21,6 +20,7 @@ from megengine_lite._core.formats.load import load_model
 from megengine_lite._core.ir.graph import ModelGraph
 from megengine_lite._core.ir.params import Axis, Elemwise, ElemwiseMode
 from megengine_lite._core.operators.reference import run_reference
+from megengine_lite._records import replace
 
 GROUP = 10
 GROUPS = 12

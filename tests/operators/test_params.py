@@ -11,6 +11,7 @@ from support.loader_samples import SHARED
 from megengine_lite._core.ir import params
 from megengine_lite._core.ir.dtype import DTypeCode
 from megengine_lite._core.ir.params.elemwise import OF_OTHER_FORMATS
+from megengine_lite._core.ir.params.index import CODES
 from megengine_lite._records import FrozenRecordError
 
 SPECIFICATION = SHARED.parent / "spec" / "opr_params.json"
@@ -68,7 +69,9 @@ def test_tables_agree_with_the_specification():
     kinds = {"uint8": "bool"}
     dtype_names = {c.name.replace("_", "").lower(): c for c in DTypeCode}
     checked = 0
-    for code, table in params.BY_CODE.items():
+    for code, name in CODES.items():
+        table = params.table_of(code)
+        assert table is getattr(params, name)
         if not table.layout or table.__name__ in ("Dimshuffle", "AxisAddRemove", "IndexDescMaskDump"):
             continue
         entry = specified[table.__name__]

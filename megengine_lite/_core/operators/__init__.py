@@ -7,23 +7,13 @@ computes shapes while planning, runs operators without a kernel, and is what eve
     node, specs of inputs ─► infer ─► specs of outputs
     node, arrays          ─► compute ─► arrays
 
-Start with :mod:`~megengine_lite._core.operators.base`. A class is known once its module is imported, which this
-package does for all of its modules. ``facts`` has groups of facts that classes state, ``names`` maps the names in
-files, ``sources`` lists what inputs and constants are stored as, ``reference`` runs whole graphs by definition,
-``c_library`` calls operators in C libraries.
+Start with :mod:`~megengine_lite._core.operators.base`. ``registry`` finds operators by name, and imports the module of
+a family when one of its operators is first asked for. ``facts`` has groups of facts that classes state, ``names`` maps
+the names in files, ``sources`` lists what inputs and constants are stored as, ``reference`` runs whole graphs by
+definition, ``c_library`` calls operators in C libraries.
 """
 
-import importlib
-import pkgutil
-
-from megengine_lite._core.operators.base import REGISTRY, Operator, register
+from megengine_lite._core.operators.base import Operator, register
+from megengine_lite._core.operators.registry import BUILT_IN, REGISTRY
 
 __all__ = ["BUILT_IN", "REGISTRY", "Operator", "register"]
-
-_NO_FAMILIES = {"c_library", "facts", "names", "reference", "sources"}
-for _module in pkgutil.iter_modules(__path__):
-    if _module.name not in _NO_FAMILIES:
-        importlib.import_module(f"{__name__}.{_module.name}")
-
-BUILT_IN = dict(REGISTRY)
-"""The operators of this package, without those that users register."""

@@ -17,6 +17,7 @@ import numpy as np
 
 from megengine_lite._core.ir.graph import AnyNode, Node, Spec, TensorSpec, Var
 from megengine_lite._core.operators.facts import InFiles, InOriginal, Use, in_small_letters
+from megengine_lite._core.operators.registry import REGISTRY
 from megengine_lite._core.system.processor import flush_denormals, restore_denormals
 from megengine_lite.errors import InternalError, LiteError, LiteIndexError, LiteMemoryError, ShapeError
 
@@ -181,10 +182,6 @@ class DynamicOperator(Operator):
         return (count,)
 
 
-REGISTRY: dict[str, Operator] = {}
-"""Canonical name -> operator."""
-
-
 def operator_of(op: str) -> Operator:
     """The operator of that name. For a name that nobody registered, one with all defaults."""
     found = REGISTRY.get(op)
@@ -234,7 +231,7 @@ def quiet(function: Callable[P, T]) -> Callable[P, T]:
 
 def register(cls: type[Operator]) -> type[Operator]:
     """Class decorator: registers an operator under its name."""
-    assert cls.name not in REGISTRY, f"operator {cls.name} is registered twice"
+    assert cls.name not in REGISTRY.imported(), f"operator {cls.name} is registered twice"
     compute = quiet(cls.compute)
     cls.compute = compute if cls.foreign else _flushing(compute)  # type: ignore[method-assign]  # what the decorator is for
     REGISTRY[cls.name] = cls()

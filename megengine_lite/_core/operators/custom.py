@@ -16,9 +16,10 @@ import numpy as np
 from megengine_lite._core.ir.dtype import DType, DTypeCode, from_numpy
 from megengine_lite._core.ir.graph import AnyNode, DynamicSpec, Spec, TensorSpec
 from megengine_lite._core.ir.params import Param
-from megengine_lite._core.operators.base import REGISTRY, DynamicOperator, fail, register
+from megengine_lite._core.operators.base import DynamicOperator, fail, register
 from megengine_lite._core.operators.facts import InFiles
 from megengine_lite._core.operators.names import canonical_name
+from megengine_lite._core.operators.registry import REGISTRY
 from megengine_lite._core.system.memory import MAX_NDIM
 from megengine_lite._records import record
 from megengine_lite.errors import LiteError, LiteTypeError, LiteValueError, ModelFormatError, UnsupportedOperatorError

@@ -17,8 +17,9 @@ from megengine_lite._core.ir.params import (
     MatrixMul,
     Reduce,
 )
-from megengine_lite._core.operators.base import REGISTRY, Operator, register
+from megengine_lite._core.operators.base import Operator, register
 from megengine_lite._core.operators.facts import InOriginal
+from megengine_lite._core.operators.registry import REGISTRY
 
 
 def _elemwise(mode: int, operands: Sequence[np.ndarray], spec: TensorSpec) -> np.ndarray:

@@ -12,12 +12,13 @@ from megengine_lite._core.ir.fused_quantized import QuantizedConv, QuantizedMatM
 from megengine_lite._core.ir.graph import AnyNode, Node, TensorSpec, Var
 from megengine_lite._core.ir.params import DTypeTable, Elemwise, ElemwiseMode, ElemwiseMultiType, ElemwiseMultiTypeMode
 from megengine_lite._core.ir.quantize import from_float32, to_float32
-from megengine_lite._core.operators.base import REGISTRY, Operator, register
+from megengine_lite._core.operators.base import Operator, register
 from megengine_lite._core.operators.conv_types import product_scale
 from megengine_lite._core.operators.convolution import NON_NEGATIVE
 from megengine_lite._core.operators.facts import InOriginal
 from megengine_lite._core.operators.fused import activated, value_of
 from megengine_lite._core.operators.matmul import multiply
+from megengine_lite._core.operators.registry import REGISTRY
 
 
 class _Chain:

@@ -10,9 +10,11 @@ import functools
 import re
 
 from megengine_lite._core.ir.params import CondExecMerge, Param
-from megengine_lite._core.operators.base import Operator, operator_of
+from megengine_lite._core.operators.base import operator_of
 from megengine_lite._core.operators.facts import InFiles
-from megengine_lite._core.operators.sources import SOURCES, Source
+from megengine_lite._core.operators.index import INDEX
+from megengine_lite._core.operators.registry import REGISTRY
+from megengine_lite._core.operators.sources import SOURCES
 from megengine_lite._core.system.hashes import xxh64
 
 TYPE_SEED = 20160701
@@ -62,10 +64,8 @@ def type_ids(name: str) -> set[int]:
 @functools.cache
 def registered_names() -> dict[str, str]:
     """Canonical name -> registered name, of all operators that a file may have without a user's doing."""
-    from megengine_lite._core.operators import BUILT_IN
-
-    stored: dict[str, Operator | Source] = {**BUILT_IN, **SOURCES}
-    names = {name: facts.in_files.registered(name) for name, facts in stored.items() if facts.in_files is not None}
+    names = {name: registered for name, (_, registered) in INDEX.items() if registered}
+    names |= {name: source.in_files.registered(name) for name, source in SOURCES.items()}
     return names | {canonical_name(name): name for name in NOT_RUN}
 
 
@@ -112,11 +112,10 @@ class TypeTable:
 
     @staticmethod
     def _registered_by_users() -> dict[int | str, str]:
-        from megengine_lite._core.operators import REGISTRY
-
         known = _known_names()
         table: dict[int | str, str] = {}
-        for name, operator in REGISTRY.items():
+        for name in REGISTRY.of_users():
+            operator = REGISTRY[name]
             # What passes make has parameters that never come from a file.
             for spelling in (name, *operator.types) if operator.in_files is not None else ():
                 if spelling not in known:
@@ -143,9 +142,7 @@ def count_outputs(
     payload
         Data of operators that users define, which know the count.
     """
-    from megengine_lite._core.operators import BUILT_IN, REGISTRY
-
-    operator = BUILT_IN.get(name) or REGISTRY.get(name)
+    operator = REGISTRY.get(name)
     if operator is not None:
         return operator.count_outputs(params, n_inputs, payload)
     if name in SOURCES:

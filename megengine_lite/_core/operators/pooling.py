@@ -13,7 +13,6 @@ from megengine_lite._core.ir.image_layouts import from_nchw, layout_shape, to_nc
 from megengine_lite._core.ir.params import PoolingMode
 from megengine_lite._core.ir.quantize import from_float32, round_half_away, to_float32
 from megengine_lite._core.operators.base import (
-    REGISTRY,
     ProductOperator,
     fail,
     first_input_is_non_negative,
@@ -22,6 +21,7 @@ from megengine_lite._core.operators.base import (
 from megengine_lite._core.operators.checks import check_count
 from megengine_lite._core.operators.facts import IMAGE, InFiles, InOriginal
 from megengine_lite._core.operators.image_helpers import image_format, image_shape, output_size
+from megengine_lite._core.operators.registry import REGISTRY
 from megengine_lite._core.operators.window import Window, places_inside
 from megengine_lite.errors import InternalError
 

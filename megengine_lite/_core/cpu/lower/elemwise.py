@@ -12,19 +12,11 @@ from megengine_lite._core.cpu.steps import Ref, Tensor
 from megengine_lite._core.ir.fused import ElemwiseProgram
 from megengine_lite._core.ir.graph import Constant, Node, Var
 from megengine_lite._core.ir.image_layouts import dense_strides
-from megengine_lite._core.ir.params import ElemwiseMode, ElemwiseMultiTypeMode
+from megengine_lite._core.ir.params import ElemwiseMode
 from megengine_lite._core.operators.elemwise_functions import ORDERED
 from megengine_lite.kernels.common.tiling import plan_chain
 
-_M, _Multi = ElemwiseMode, ElemwiseMultiTypeMode
-COMPARISONS = {
-    _Multi.EQ: _M.EQ,
-    _Multi.NEQ: _M.NEQ,
-    _Multi.LT: _M.LT,
-    _Multi.LEQ: _M.LEQ,
-    _Multi.ISNAN: _M.ISNAN,
-    _Multi.ISINF: _M.ISINF,
-}
+_M = ElemwiseMode
 # Functions that make infinities or NaN of the zeros in padded channels. They run on plain memory if there are such
 # channels. Results do not need that, as no reader uses padded channels; without it, plans and their speed would change.
 _UNSAFE_AT_ZERO = {

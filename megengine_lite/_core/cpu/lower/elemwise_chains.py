@@ -7,13 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from megengine_lite._core.cpu.lower.elemwise import (
-    COMPARISONS,
     Steps,
     emit_chain,
     has_modes,
     lower_elemwise,
     plain_strides,
 )
+from megengine_lite._core.cpu.lower.modes import COMPARISONS
 from megengine_lite._core.cpu.lower.typecvt import emit_convert
 from megengine_lite._core.cpu.lowering import Lowering
 from megengine_lite._core.cpu.steps import Ref

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from megengine_lite._core.cpu.lower.elemwise import COMPARISONS, plain_strides
+from megengine_lite._core.cpu.lower.elemwise import plain_strides
+from megengine_lite._core.cpu.lower.modes import COMPARISONS
 from megengine_lite._core.cpu.lower.quantized_elemwise import lower_s32
 from megengine_lite._core.cpu.lowering import Lowering
 from megengine_lite._core.ir.graph import Constant, Node

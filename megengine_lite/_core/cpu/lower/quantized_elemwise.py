@@ -9,6 +9,7 @@ import numpy as np
 
 from megengine_lite._core.cpu.lower.copying import view_of
 from megengine_lite._core.cpu.lower.elemwise import plain_strides, repeated_strides
+from megengine_lite._core.cpu.lower.modes import BINARY, S32
 from megengine_lite._core.cpu.lower.quantized_iteration import IterationSpace, iteration_space
 from megengine_lite._core.cpu.lower.requantize import (
     is_storable,
@@ -19,28 +20,7 @@ from megengine_lite._core.cpu.lower.shape import lower_pass_through
 from megengine_lite._core.cpu.lowering import Lowering
 from megengine_lite._core.cpu.steps import Ref
 from megengine_lite._core.ir.graph import Constant, Node, TensorSpec, Var
-from megengine_lite._core.ir.params import ElemwiseMode
-from megengine_lite._core.ir.params import ElemwiseMultiTypeMode as QMode
 from megengine_lite._core.operators import REGISTRY
-
-# Functions of binary_int8, and whether a ReLU follows.
-BINARY = {
-    QMode.QADD: ("ADD", False),
-    QMode.QFUSE_ADD_RELU: ("ADD", True),
-    QMode.QSUB: ("SUB", False),
-    QMode.QMUL: ("MUL", False),
-    QMode.QMAX: ("MAX", False),
-    QMode.QMIN: ("MIN", False),
-}
-# Functions of binary_s32, on stored numbers; those of one operand have a zero on the named side.
-S32 = {
-    ElemwiseMode.ADD: ("ADD", None),
-    ElemwiseMode.SUB: ("SUB", None),
-    ElemwiseMode.MAX: ("MAX", None),
-    ElemwiseMode.MIN: ("MIN", None),
-    ElemwiseMode.RELU: ("MAX", "right"),
-    ElemwiseMode.NEGATE: ("SUB", "left"),
-}
 
 
 def lower_conversion(ctx: Lowering, node: Node) -> bool | None:

@@ -7,45 +7,55 @@ that come out; ``docs/operators.md`` lists them by operator.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from megengine_lite._core.cpu.algorithms.convolution import CONV_F32
 from megengine_lite._core.cpu.algorithms.matmul import MATMUL_F32
 from megengine_lite._core.cpu.dispatch import ANY, Codes, DispatchTable, InputLayout, LowerFunction, Row
-from megengine_lite._core.cpu.lower import (
-    attention,
-    conv,
-    conv_plain,
-    deconv,
-    elemwise,
-    elemwise_chains,
-    elemwise_int,
-    gather_channels,
-    images2neibs,
-    indexing,
-    matmul,
-    norm,
-    pooling,
-    quantized_conv,
-    quantized_deconv,
-    quantized_elemwise,
-    quantized_matmul,
-    quantized_pooling,
-    recurrent,
-    reduce,
-    region,
-    resize,
-    sampling,
-    shape,
-    softmax,
-    sorting,
-    typecvt,
-)
+from megengine_lite._core.cpu.lower.modes import BINARY, COMPARISONS, S32
 from megengine_lite._core.ir.dtype import INT8_OPERANDS, STORED_IN_8_BITS, DType, DTypeCode
 from megengine_lite._core.ir.image_layouts import Format
 from megengine_lite._core.ir.params import ElemwiseMode, ElemwiseMultiTypeMode, PoolingMode
-from megengine_lite._core.operators import REGISTRY
 from megengine_lite._core.operators.shape import PassThrough
+from megengine_lite._core.system.late_import import LateModule
+
+if TYPE_CHECKING:
+    from megengine_lite._core.cpu.lower import (
+        attention,
+        conv,
+        conv_plain,
+        deconv,
+        elemwise,
+        elemwise_chains,
+        elemwise_int,
+        gather_channels,
+        images2neibs,
+        indexing,
+        matmul,
+        norm,
+        pooling,
+        quantized_conv,
+        quantized_deconv,
+        quantized_elemwise,
+        quantized_matmul,
+        quantized_pooling,
+        recurrent,
+        reduce,
+        region,
+        resize,
+        sampling,
+        shape,
+        softmax,
+        sorting,
+        typecvt,
+    )
+else:  # the same names, of modules that are imported when a node is first lowered by them
+    _FAMILIES = """
+    attention conv conv_plain deconv elemwise elemwise_chains elemwise_int gather_channels images2neibs indexing
+    matmul norm pooling quantized_conv quantized_deconv quantized_elemwise quantized_matmul quantized_pooling
+    recurrent reduce region resize sampling shape softmax sorting typecvt
+    """
+    globals().update((name, LateModule(f"megengine_lite._core.cpu.lower.{name}")) for name in _FAMILIES.split())
 
 _C = DTypeCode
 
@@ -75,10 +85,10 @@ _DEFAULT = frozenset((0,))  # of matrix products
 _POOLING = frozenset(PoolingMode)
 _ELEMWISE = frozenset(ElemwiseMode)
 _POW = frozenset((ElemwiseMode.POW,))
-_ON_S32 = frozenset(quantized_elemwise.S32)
-_Q_BINARY = frozenset(quantized_elemwise.BINARY)
+_ON_S32 = frozenset(S32)
+_Q_BINARY = frozenset(BINARY)
 _Q_OTHER = frozenset(m for m in ElemwiseMultiTypeMode if m.name.startswith("Q")) - _Q_BINARY
-_COMPARISONS = frozenset(elemwise.COMPARISONS)
+_COMPARISONS = frozenset(COMPARISONS)
 
 # ---- kernels of functions that several lowerings use -----------------------------------------------------------------
 
@@ -262,7 +272,7 @@ def _integers() -> Iterator[Row]:
 
 def _of_any_type() -> Iterator[Row]:
     """Operators that move elements, whatever they are."""
-    same = [name for name, operator in REGISTRY.items() if isinstance(operator, PassThrough)]
+    same = [operator.name for operator in PassThrough.__subclasses__()]
     yield from _rows(" ".join(same), shape.lower_pass_through, ())
     yield from _rows("Reshape AxisAddRemove", shape.lower_reshape, ())
     yield from _rows("Broadcast Subtensor Split", shape.lower_view, _COPY)

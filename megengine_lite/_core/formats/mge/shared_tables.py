@@ -11,13 +11,13 @@ from megengine_lite._core.formats.mge.history import Release, layout_of, moderni
 from megengine_lite._core.formats.wire.flatbuffer import TableReader
 from megengine_lite._core.ir.dtype import WIDE, DType, DTypeCode
 from megengine_lite._core.ir.params import (
-    BY_CODE,
     AxisDesc,
     AxisMethod,
     DTypeTable,
     ElemwiseMode,
     IndexDescMaskItem,
     Param,
+    table_of,
 )
 from megengine_lite._core.ir.params.elemwise import OF_OTHER_FORMATS
 from megengine_lite._core.system.memory import MAX_NDIM
@@ -112,7 +112,7 @@ def read_param(operator: TableReader, number: int, release: Release) -> tuple[in
         None if there is no table, or none that is known.
     """
     code = operator.uint8(number)
-    cls = BY_CODE.get(code)
+    cls = table_of(code)
     if cls is None:
         return code, None
     table = operator.table(number + 1, "parameters")

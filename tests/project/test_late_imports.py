@@ -1,0 +1,102 @@
+"""A model imports what it needs: the families of its operators, their tables of parameters, and their lowerings."""
+
+import subprocess
+import sys
+
+import pytest
+from support.places import ROOT
+
+from megengine_lite._core.cpu.lower.table import TABLE
+from megengine_lite._core.ir import params
+from megengine_lite._core.operators import BUILT_IN, REGISTRY
+from megengine_lite._core.operators.shape import PassThrough
+from megengine_lite._core.system.late_import import LateFunction
+
+CODE = """
+import sys, numpy
+before = set(sys.modules)
+import megengine_lite
+network = megengine_lite.LiteNetwork()
+network.load(sys.argv[1])
+network.forward()
+network.wait()
+print(*set(sys.modules) - before)
+"""
+# What the reader, passes and the table of the dispatch need whatever the operators are.
+ALWAYS = {
+    "_core.operators": {
+        "base", "conv_shape", "conv_types", "elemwise", "elemwise_functions", "facts", "fused", "index", "matmul",
+        "names", "power", "registry", "shape", "sources", "checks", "window",
+    },
+    "_core.cpu.lower": {"copying", "modes", "table"},
+    "_core.ir.params": {"base", "control", "conv", "elemwise", "index", "tensor"},
+}  # fmt: skip
+
+
+def imported(model: str) -> set[str]:
+    done = subprocess.run([sys.executable, "-c", CODE, ROOT / model], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.split())
+
+
+def families(modules: set[str], package: str) -> set[str]:
+    """The modules of a package, without those that every model needs."""
+    prefix = f"megengine_lite.{package}."
+    return {m.removeprefix(prefix) for m in modules if m.startswith(prefix)} - ALWAYS[package]
+
+
+@pytest.mark.parametrize(
+    ("model", "operators", "lowerings", "tables"),
+    [
+        (
+            "megengine_lite/bundled/digits.mge", {"convolution", "norm", "reduce"},
+            {"conv", "conv_plain", "elemwise", "gather_channels", "matmul", "reduce", "shape", "softmax", "window"},
+            {"nn"},
+        ),
+        (
+            "tests/models/digits/digits_int8.mge",
+            {"convolution", "fused_quantized", "norm", "reduce", "typecvt"},
+            {
+                "conv", "conv_plain", "elemwise", "gather_channels", "matmul", "quantized_conv", "reduce", "requantize",
+                "shape", "softmax", "window",
+            },
+            {"nn"},
+        ),
+    ],
+)  # fmt: skip
+def test_a_model_imports_the_families_of_its_operators(model, operators, lowerings, tables):
+    modules = imported(model)
+    assert families(modules, "_core.operators") == operators
+    assert families(modules, "_core.cpu.lower") == lowerings
+    assert families(modules, "_core.ir.params") == tables
+
+
+def test_a_model_imports_nothing_that_it_does_not_use():
+    modules = imported("megengine_lite/bundled/digits.mge")
+    unused = {
+        "dataclasses", "difflib", "hashlib", "json", "logging.handlers", "pathlib", "random", "secrets", "urllib.parse",
+        "megengine_lite._core.ir.onnx_params", "megengine_lite._core.formats.onnx",
+    }  # fmt: skip
+    assert modules & unused == set()
+
+
+def test_all_lowering_functions_exist():
+    late = [f for row in TABLE.rows for f in (row.lower, row.halo) if f is not None]
+    assert len(late) > 100
+    for function in late:
+        assert isinstance(function, LateFunction)
+        assert callable(function.find()) and function.find().__name__ == function.__name__
+
+
+def test_every_operator_that_passes_its_input_on_has_a_row():
+    same = {name for name, operator in BUILT_IN.items() if isinstance(operator, PassThrough)}
+    assert same == {row.op for row in TABLE.rows if row.lower.__name__ == "lower_pass_through"} - {"TypeCvt"}
+
+
+def test_names_that_nobody_has_are_refused():
+    assert "NoOperator" not in REGISTRY and REGISTRY.get("NoOperator") is None
+    with pytest.raises(KeyError, match="NoOperator"):
+        REGISTRY["NoOperator"]
+    with pytest.raises(AttributeError, match="NoTable"):
+        params.NoTable  # noqa: B018
+    assert params.table_of(250) is None
