@@ -304,7 +304,7 @@ def test_choice_asks_the_kernels_of_the_session(monkeypatch, isa):
     for name, c in [("conv_winograd4_f32", DENSE["3x3"]), ("conv_plain_f32", DENSE["3x3"]),
                     ("conv_first_f32", IMAGE["grey"]), ("conv_depthwise_f32", DEPTHWISE["3x3"])]:  # fmt: skip
         run(c, arrays(c)[0], isa, 1, name)
-    modules = ("conv_depthwise", "conv_first", "conv_plain", "conv_winograd", "pack_winograd")
+    modules = ("conv_depthwise", "conv_first", "conv_plain", "conv_winograd", "pack_tiles", "pack_winograd")
     assert asked == {(isa, name) for name in (*modules, "probe")}  # which says what activations there are
 
 
@@ -352,17 +352,6 @@ def test_merged_groups_end_at_channel_blocks(isa):
     assert not merged[:3, 2:].any() and not merged[3:, :2].any()
 
 
-def test_pack_direct_orders_taps_by_input_block():
-    oc, ic, width = 5, 6, 4
-    w = np.arange(oc * ic * 2, dtype=np.float32).reshape(1, oc, ic, 1, 2)
-    packed = pack_direct(w, width)
-    assert packed.size == 8 * ic * 2 and packed.ctypes.data % 64 == 0
-    rows = packed.reshape(ic * 2, 8)  # one tile of two blocks
-    order = [(i, k) for block in ((0, 1, 2, 3), (4, 5)) for k in (0, 1) for i in block]
-    np.testing.assert_array_equal(rows[:, :oc], [w[0, :, i, 0, k] for i, k in order])
-    assert not rows[:, oc:].any()
-
-
 @pytest.mark.parametrize("isa", INSTRUCTION_SETS)
 @pytest.mark.parametrize("m", [2, 4])
 def test_winograd_filter_matrix_evaluates_polynomials(m, isa):
@@ -396,7 +385,7 @@ def test_winograd_filters_are_transformed(isa, m, oc, ic):
         rows = packed[first * side**2 * ic :][: channels.size].reshape(side, side, ic, len(channels))
         np.testing.assert_allclose(rows, channels.transpose(2, 3, 1, 0), rtol=1e-6, atol=1e-7)
     for threads in (1, 3):
-        np.testing.assert_array_equal(pack_winograd(w, kernels, m, threads), packed)
+        np.testing.assert_array_equal(pack_winograd(w, m, kernels, threads), packed)
 
 
 def test_blocked_layout_round_trip():
@@ -423,7 +412,7 @@ def test_convolution_of_arrays(isa):
     rng = np.random.default_rng(5)
     x = rng.standard_normal((2, 20, 9, 12)).astype(np.float32)
     w = rng.standard_normal((1, 24, 20, 3, 3)).astype(np.float32)
-    blocked, packed = block_channels(x, width, 1, 1), pack_direct(w, width)
+    blocked, packed = block_channels(x, width, 1, 1), pack_direct(w, kernel_set(isa))
     for stride, dilate in [((1, 1), (1, 1)), ((2, 1), (1, 2))]:
         y = conv_direct(blocked, packed, w.shape, stride, dilate)
         assert relative_error(unblock_channels(y, 24), convolve(x, w, stride, (1, 1), dilate)) < 1e-5
@@ -439,7 +428,7 @@ def test_convolution_of_images_in_nchw44_and_nchw88(isa):
     w = rng.standard_normal((1, 24, 20, 3, 3)).astype(np.float32)
     blocked = np.full((2, -(-20 // width), 9, 12, width), np.nan, np.float32)
     relayout.nchw_to_packed(x, blocked)
-    result = conv_direct(blocked, pack_direct(w, width), w.shape, (1, 1), (1, 1))
+    result = conv_direct(blocked, pack_direct(w, kernel_set(isa)), w.shape, (1, 1), (1, 1))
     y = np.full((2, 24, 7, 10), np.nan, np.float32)
     relayout.packed_to_nchw(result, y)
     assert relative_error(y, convolve(x, w, (1, 1), (0, 0), (1, 1))) < 1e-5

@@ -6,7 +6,6 @@ from support.guarded_memory import GuardedCall
 from support.one_node import INSTRUCTION_SETS, relative_error, run_node
 
 from megengine_lite._core.cpu.kernel_set import kernel_set
-from megengine_lite._core.cpu.packing.float32 import pack_panels
 from megengine_lite._core.ir.fused import ELEMWISE_OF, Activation, ActivationCode, FusedConv, FusedMatMul
 from megengine_lite._core.ir.params import MatrixMul
 from megengine_lite._core.operators.elemwise_functions import FUNCTIONS
@@ -110,14 +109,6 @@ def test_large_rows_of_zeros_and_infinities_stay_in_their_row(isa):
     assert not actual[3].any()
     assert np.isinf(actual[7]).all()
     assert np.isfinite(np.delete(actual, 7, axis=0)).all()
-
-
-def test_pack_panels_pads_the_last_panel_with_zeros():
-    b = random(5, 11)
-    packed = pack_panels(b, 4).reshape(2, 5, 8)
-    np.testing.assert_array_equal(packed[0], b[:, :8])
-    np.testing.assert_array_equal(packed[1, :, :3], b[:, 8:])
-    assert not packed[1, :, 3:].any()
 
 
 BATCH = dict.fromkeys([f"{x}_{y}" for x in "abcz" for y in ("outer", "inner")], 0)

@@ -19,6 +19,7 @@ from megengine_lite._core.cpu.algorithms.convolution import (
     merged_groups,
 )
 from megengine_lite._core.cpu.algorithms.fast_run import select
+from megengine_lite._core.cpu.kernel_set import KernelSet
 from megengine_lite._core.cpu.lower.conv_plain import emit_plain, lower_plain_conv
 from megengine_lite._core.cpu.lower.window import window_arguments
 from megengine_lite._core.cpu.lowering import Lowering
@@ -105,12 +106,14 @@ def plain_filter(weight: np.ndarray, mirrored: bool) -> np.ndarray:
 
 
 def _packed_filter(
-    ctx: Lowering, node: Node, recipe: tuple[Hashable, ...], pack: Callable[[np.ndarray, int], np.ndarray]
+    ctx: Lowering, node: Node, recipe: tuple[Hashable, ...], pack: Callable[[np.ndarray, KernelSet, int], np.ndarray]
 ) -> Ref:
     p: FusedConv = node.params
-    width, mirrored = ctx.width, p.mirrored
-    parents = [_constant_of(node.inputs[1])]
-    packed = ctx.pool.derive((*recipe, width, mirrored), parents, lambda a: pack(plain_filter(a, mirrored), width))
+    kernels, threads, mirrored = ctx.kernels, ctx.config.threads, p.mirrored
+    packed = ctx.pool.derive(
+        (*recipe, kernels.width, mirrored), [_constant_of(node.inputs[1])],
+        lambda a: pack(plain_filter(a, mirrored), kernels, threads),
+    )  # fmt: skip
     return ctx.constant(packed)
 
 
@@ -156,7 +159,7 @@ def _emit_direct(ctx: Lowering, node: Node, p: ConvProblem, x: Var, bias: Var | 
     tiles = groups * -(-p.blocks(oc) // TILE_BLOCKS)
     x_bytes = xt.image * 4
     w_bytes = 4 * groups * p.blocks(oc) * ctx.width * ic * p.kh * p.kw
-    pack = lambda a, width: packing.pack_direct(packing.merge_groups(a, m), width)  # noqa: E731
+    pack = lambda a, *how: packing.pack_direct(packing.merge_groups(a, m), *how)  # noqa: E731
     ctx.emit(
         "conv_direct_f32", node, x=xt.ref, w=_packed_filter(ctx, node, ("pack_direct", m), pack),
         bias=_packed_bias(ctx, bias, groups), z=zt.ref if zt else None, y=yt.ref, **blocked_strides("x", xt, joined),
@@ -204,16 +207,13 @@ def _emit_depthwise(ctx: Lowering, node: Node, p: ConvProblem, x: Var, bias: Var
 
 
 def _emit_winograd(ctx: Lowering, node: Node, p: ConvProblem, x: Var, bias: Var | None, z: Var | None, m: int) -> None:
-    kernels, threads = ctx.kernels, ctx.config.threads
-    plan = WinogradPlan.make(p, m, threads)
+    plan = WinogradPlan.make(p, m, ctx.config.threads)
     xt = ctx.blocked(x, p.pad_h, p.pad_w)
     zt = ctx.blocked(z) if z else None
     yt = ctx.new_blocked(node.outputs[0])
     ctx.emit(
         f"conv_winograd{m}_f32", node, x=xt.ref,
-        w=_packed_filter(
-            ctx, node, ("pack_winograd", m), lambda a, _: packing.pack_winograd(a, kernels, m, threads)
-        ),
+        w=_packed_filter(ctx, node, ("pack_winograd", m), lambda a, *how: packing.pack_winograd(a, m, *how)),
         bias=_packed_bias(ctx, bias, 1), z=zt.ref if zt else None, y=yt.ref, **blocked_strides("x", xt),
         x_bottom=p.ih + xt.halo_h, x_right=p.iw + xt.halo_w, **blocked_strides("y", yt), **blocked_strides("z", zt),
         ic=p.ic, oc=p.oc, oh=p.oh, ow=p.ow, pad_h=p.pad_h, pad_w=p.pad_w, tile_blocks=plan.tile_blocks,

@@ -145,13 +145,13 @@ def _emit_phase(ctx: Lowering, node: Node, filter_: Var, xt: Tensor, yt: Tensor,
 
 def _packed(ctx: Lowering, weight: Constant, mirrored: bool, row: Phase, column: Phase, merged: int) -> Ref:
     """The taps of a phase, input and output channels exchanged; ``merged`` 0 means depthwise."""
-    width = ctx.width
+    kernels, threads = ctx.kernels, ctx.config.threads
 
     def pack(array: np.ndarray) -> np.ndarray:
         taps = plain_filter(array, mirrored)[..., list(row.taps), :][..., list(column.taps)]
         if not merged:
-            return packing.pack_depthwise(taps, width)
+            return packing.pack_depthwise(taps, kernels, threads)
         # Input channels of a transposed convolution are output channels of the forward one.
-        return packing.pack_direct(packing.merge_groups(taps.swapaxes(1, 2), merged), width)
+        return packing.pack_direct(packing.merge_groups(taps.swapaxes(1, 2), merged), kernels, threads)
 
-    return ctx.constant(ctx.pool.derive(("pack_deconv", width, mirrored, row, column, merged), [weight], pack))
+    return ctx.constant(ctx.pool.derive(("pack_deconv", kernels.width, mirrored, row, column, merged), [weight], pack))

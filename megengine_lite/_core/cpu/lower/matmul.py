@@ -152,14 +152,15 @@ def _padded_bias(ctx: Lowering, bias: Constant | None) -> Ref | None:
 
 
 def _packed_weight(ctx: Lowering, weight: Constant, k: int, n: int, b: Operand) -> Ref:
-    width, row, column = ctx.width, b.row, b.column
+    kernels, threads, row, column = ctx.kernels, ctx.config.threads, b.row, b.column
 
     def pack(array: np.ndarray) -> np.ndarray:
         flat = np.ascontiguousarray(array).reshape(-1)
         item = flat.itemsize
-        return packing.pack_panels(as_strided(flat, (k, n), (row * item, column * item), writeable=False), width)
+        matrix = as_strided(flat, (k, n), (row * item, column * item), writeable=False)
+        return packing.pack_panels(matrix, kernels, threads)
 
-    return ctx.constant(ctx.pool.derive(("pack_panels", width, k, n, row, column), [weight], pack))
+    return ctx.constant(ctx.pool.derive(("pack_panels", kernels.width, k, n, row, column), [weight], pack))
 
 
 def _stored(ctx: Lowering, var: Var, transpose: bool) -> Operand:

@@ -1,7 +1,7 @@
 """Puts weights in the order in which the float32 kernels read them.
 
 Filters are given as ``(groups, oc per group, ic per group, kh, kw)``, float32, not mirrored. ``width`` is the number of
-channels in a block of the blocked layout.
+channels in a block of the blocked layout, that of the kernels.
 """
 
 from __future__ import annotations
@@ -15,6 +15,9 @@ from megengine_lite._core.cpu.arena import aligned_bytes
 from megengine_lite._core.cpu.kernel_call import KernelCall
 from megengine_lite._core.cpu.kernel_set import KernelSet
 from megengine_lite.kernels.common.shared_constants import TILE_BLOCKS
+
+CHUNK = 64  # numbers of a row that a work item packs
+SERIAL_FLOATS = 1 << 16  # fewer are packed by one thread
 
 
 def aligned_empty(size: int) -> np.ndarray:
@@ -45,35 +48,50 @@ def merge_groups(weight: np.ndarray, merged: int) -> np.ndarray:
     return out.reshape(groups // merged, merged * oc, merged * ic, kh, kw)
 
 
-def pack_direct(weight: np.ndarray, width: int) -> np.ndarray:
+def pack_direct(weight: np.ndarray, kernels: KernelSet, threads: int = 1) -> np.ndarray:
     """For ``conv_direct``: ``[group][tile][ic block][kh][kw][ic lane][channels of the tile]``.
 
     The last input block has only its existing lanes; the last tile of a group may be one block wide.
     """
     groups, oc, ic, kh, kw = weight.shape
-    taps = np.arange(ic * kh * kw).reshape(ic, kh * kw)
-    order = np.concatenate([taps[first : first + width].T.reshape(-1) for first in range(0, ic, width)])
-    return _pack_tiles(weight.reshape(groups, oc, ic * kh * kw), order, width)
+    taps = kh * kw
+    flat = np.ascontiguousarray(weight).reshape(groups, oc, ic * taps)
+    return _pack_tiles(flat, kernels, threads, taps, kernels.width if taps > 1 else CHUNK)
 
 
-def pack_plain_input(weight: np.ndarray, width: int) -> np.ndarray:
+def pack_plain_input(weight: np.ndarray, kernels: KernelSet, threads: int = 1) -> np.ndarray:
     """For ``conv_first``: ``[group][tile][ic][kh][kw][channels of the tile]``."""
-    groups, oc, ic, kh, kw = weight.shape
-    return _pack_tiles(weight.reshape(groups, oc, ic * kh * kw), np.arange(ic * kh * kw), width)
+    return _pack_tiles(np.ascontiguousarray(weight).reshape(*weight.shape[:2], -1), kernels, threads)
 
 
-def _pack_tiles(matrix: np.ndarray, order: np.ndarray, width: int) -> np.ndarray:
-    """Rows (output channels) in tiles of two blocks; columns in the given order, outermost."""
-    groups, oc, depth = matrix.shape
-    blocks = -(-oc // width)
-    out = aligned_empty(groups * blocks * width * depth)
-    per_group = out.reshape(groups, -1)
-    for first in range(0, blocks, TILE_BLOCKS):
-        lanes = min(TILE_BLOCKS, blocks - first) * width
-        rows = matrix[:, first * width : first * width + lanes]
-        tile = per_group[:, first * width * depth :][:, : depth * lanes].reshape(groups, depth, lanes)
-        tile[:, :, : rows.shape[1]] = rows[:, :, order].transpose(0, 2, 1)
-        tile[:, :, rows.shape[1] :] = 0
+def pack_depthwise(weight: np.ndarray, kernels: KernelSet, threads: int = 1) -> np.ndarray:
+    """For ``conv_depthwise``, from (channels, 1, 1, kh, kw): ``[channel block][kh][kw][width]``."""
+    return _pack_tiles(np.ascontiguousarray(weight).reshape(1, len(weight), -1), kernels, threads, tile=1)
+
+
+def pack_panels(b: np.ndarray, kernels: KernelSet, threads: int = 1) -> np.ndarray:
+    """For ``gemm``, from (k, n) with any strides: ``[panel][k][2 width]``, zeros behind the last column."""
+    panels = -(-b.shape[1] // (TILE_BLOCKS * kernels.width))
+    return _pack_tiles(b.T[None], kernels, threads, blocks=panels * TILE_BLOCKS)
+
+
+def _pack_tiles(
+    matrix: np.ndarray, kernels: KernelSet, threads: int, taps: int = 1, chunk: int = CHUNK, *,
+    tile: int = TILE_BLOCKS, blocks: int | None = None,
+) -> np.ndarray:  # fmt: skip
+    """Rows (output channels) in tiles; see ``pack_tiles_32``. ``matrix`` is (groups, rows, depth taps)."""
+    groups, rows, columns = matrix.shape
+    width, depth = kernels.width, columns // max(taps, 1)
+    if blocks is None:
+        blocks = -(-rows // width)
+    out = aligned_empty(groups * blocks * width * columns)
+    if out.size:
+        group, row, step = (stride // matrix.itemsize for stride in matrix.strides)
+        KernelCall(
+            kernels, "pack_tiles_32", threads=threads if out.size >= SERIAL_FLOATS else 1,
+            work=kernels.module("pack_tiles").work_items(groups, blocks, tile, depth, chunk), x=matrix, y=out,
+            rows=rows, depth=depth, taps=taps, chunk=chunk, tile=tile, blocks=blocks, group=group, row=row, step=step,
+        ).run()  # fmt: skip
     return out
 
 
@@ -98,32 +116,6 @@ def unblock_channels(values: np.ndarray, channels: int, halo_h: int = 0, halo_w:
     )
 
 
-def pack_depthwise(weight: np.ndarray, width: int) -> np.ndarray:
-    """For ``conv_depthwise``, from (channels, 1, 1, kh, kw): ``[channel block][kh][kw][width]``."""
-    channels, _, _, kh, kw = weight.shape
-    blocks = -(-channels // width)
-    out = aligned_empty(blocks * kh * kw * width)
-    padded = np.zeros((blocks * width, kh * kw), np.float32)
-    padded[:channels] = weight.reshape(channels, kh * kw)
-    out.reshape(blocks, kh * kw, width)[...] = padded.reshape(blocks, width, kh * kw).transpose(0, 2, 1)
-    return out
-
-
-def pack_panels(b: np.ndarray, width: int) -> np.ndarray:
-    """For ``gemm``, from (k, n): ``[panel][k][2 width]``, zeros behind the last column."""
-    k, n = b.shape
-    lanes = TILE_BLOCKS * width
-    panels = -(-n // lanes)
-    out = aligned_empty(panels * k * lanes)
-    rows = out.reshape(panels, k, lanes)
-    full = n // lanes
-    rows[:full] = b[:, : full * lanes].reshape(k, full, lanes).transpose(1, 0, 2)
-    if full < panels:
-        rows[full, :, : n - full * lanes] = b[:, full * lanes :]
-        rows[full, :, n - full * lanes :] = 0
-    return out
-
-
 def winograd_filter_matrix(squares: Sequence[float]) -> np.ndarray:
     """G of F(m, 3), float64, (m + 2, 3): the filter transform is ``G g G^T``.
 
@@ -138,7 +130,7 @@ def winograd_filter_matrix(squares: Sequence[float]) -> np.ndarray:
     return np.array(rows)
 
 
-def pack_winograd(weight: np.ndarray, kernels: KernelSet, m: int, threads: int) -> np.ndarray:
+def pack_winograd(weight: np.ndarray, m: int, kernels: KernelSet, threads: int = 1) -> np.ndarray:
     """For ``conv_winograd``, from (1, oc, ic, 3, 3): ``[tile][s s][ic][channels of the tile]``, s = m + 2.
 
     The transform is computed in float64 and rounded once.
