@@ -43,7 +43,7 @@ NOT_RUN = re.findall(
 
 def canonical_name(name: str) -> str:
     """The name without its revision."""
-    return re.sub(r"V\d$", "", name)
+    return name[:-2] if name[-2:-1] == "V" and name[-1].isdecimal() else name
 
 
 def full_id(name: str) -> int:
