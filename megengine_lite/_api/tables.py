@@ -7,15 +7,15 @@ never imported here but by a batch that is of theirs.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from megengine_lite._records import record
 from megengine_lite.errors import LiteTypeError, LiteValueError, ShapeError, brief
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Columns:
     """The columns of a batch. Each has a row per sample: an array's first dimension, or an array of objects.
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 import argparse
 import re
 from argparse import ArgumentParser, Namespace
-from dataclasses import dataclass
 from typing import Any
+
+from megengine_lite._records import record
 
 USAGE = "{bash,zsh,fish}"
 
@@ -34,7 +35,7 @@ def show(result: dict[str, Any]) -> None:
     print(result["script"], end="")
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class _Flag:
     name: str
     help: str
@@ -42,7 +43,7 @@ class _Flag:
     choices: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class _Command:
     name: str
     summary: str

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from megengine_lite._core.cpu.lowering import Lowering
 from megengine_lite._core.cpu.steps import Tensor
 from megengine_lite._core.device.plan import Origin
 from megengine_lite._core.device.planned_graph import PlannedGraph, PlannedNode, PlannedVar
 from megengine_lite._core.ir.graph import AnyVar
+from megengine_lite._records import record
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Explanation:
     """The graph of a plan, and for each node its results with one place where each lies."""
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from megengine_lite._core.device.plan import Origin
 from megengine_lite._core.ir.graph import Spec
+from megengine_lite._records import record
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class PlannedVar:
     """A variable of a plan. ``memory`` says how it lies there; it is empty where the plan does not compute it."""
 
@@ -20,7 +19,7 @@ class PlannedVar:
     memory: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class PlannedNode:
     """A node as a plan runs it: by the steps ``first`` .. ``end - 1``, conversions of what it reads among them.
 
@@ -34,7 +33,7 @@ class PlannedNode:
     end: int
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class PlannedGraph:
     """What a plan runs, after all passes. Steps behind those of the last node move results to the outputs.
 
@@ -47,7 +46,7 @@ class PlannedGraph:
     outputs: list[tuple[int, int]]
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class NodeResult:
     """A result of a node in a run; ``array`` is valid until the next step."""
 

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from megengine_lite._records import record
 
 if TYPE_CHECKING:
     from megengine_lite._core.ir.dtype import DType
@@ -52,7 +53,7 @@ class Expansion(Subgraphs, ABC):
         """
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Sliced:
     """An input of which each round gets a part: along which axis, and whether the last part comes first."""
 
@@ -60,7 +61,7 @@ class Sliced:
     backwards: bool
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Stacked:
     """An output that has a part of each round.
 
@@ -80,7 +81,7 @@ class Stacked:
     shape: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@record(frozen=True, slots=True, eq=False)
 class Repetition(Subgraphs):
     """Parameters of a node that runs a graph in rounds. ``runtime/repetition.py`` does it.
 

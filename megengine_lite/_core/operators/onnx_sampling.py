@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -23,6 +22,7 @@ from megengine_lite._core.operators.checks import (
     to_shape,
 )
 from megengine_lite._core.operators.sampling import border_index, cubic_weights, floor_and_fraction, to_pixels
+from megengine_lite._records import record
 
 
 def _numbers(x: np.ndarray, dtype: DType) -> np.ndarray:
@@ -30,7 +30,7 @@ def _numbers(x: np.ndarray, dtype: DType) -> np.ndarray:
     return to_float32(x, dtype) if dtype.is_float else x
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class GridSampling:
     """How images are sampled at the points of a grid.
 
@@ -117,7 +117,7 @@ class GridSample(Operator):
         return [(border_index(whole + first + k, length, p.border), w) for k, w in enumerate(weights)]
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Corners:
     """Whether -1 and 1 are the centers of the outer pixels, not their outer edges."""
 
@@ -156,7 +156,7 @@ class AffineGrid(Operator):
         return [from_float32(moved, dtype) if dtype.is_float else moved]
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Regions:
     """Parameters of :class:`OnnxRoiAlign`, as the attributes of ONNX's RoiAlign."""
 
@@ -238,7 +238,7 @@ class OnnxRoiAlign(Operator):
         return [(low, (1 - rest) * inside), (np.minimum(low + 1, length - 1), rest * inside)]
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class NamedAxes:
     """Axes that an input has numbers for."""
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -25,9 +24,10 @@ from megengine_lite._core.operators.checks import (
     to_integers,
     to_shape,
 )
+from megengine_lite._records import record
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Suppression:
     """Parameters of :class:`OnnxNonMaxSuppression`.
 
@@ -116,7 +116,7 @@ class OnnxNonMaxSuppression(DynamicOperator):
         return [np.array(rows, np.int32).reshape(-1, 3)]
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Distinct:
     """The axis along which parts are compared, None for all elements; whether they are sorted, else as they come."""
 
@@ -172,7 +172,7 @@ def _distinct(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return order[begins], numbers, np.bincount(numbers)
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class SequenceAxes:
     """Which axis has the sequences, and along which they go."""
 
@@ -210,7 +210,7 @@ class ReverseSequence(Operator):
         return [np.ascontiguousarray(turned if node.params.batch == 0 else turned.swapaxes(0, 1))]
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class CacheUpdate:
     """The axis of a cache along which an update is written, and whether it goes on at the front behind the end."""
 
@@ -262,7 +262,7 @@ class TensorScatter(Operator):
         return [out]
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Unpooling:
     """The window of a pooling that is undone: numbers for each axis behind the channels."""
 
@@ -315,7 +315,7 @@ class MaxUnpool(Operator):
         return [out]
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Blocks:
     """How blocks stand in an image: numbers for each axis behind the channels."""
 
@@ -405,7 +405,7 @@ class Det(Operator):
         return [from_float32(found.astype(np.float32), spec.dtype) if spec.dtype.is_float else found]
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class OtherType:
     """An element type."""
 

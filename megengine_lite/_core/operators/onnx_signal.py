@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -12,9 +11,10 @@ from megengine_lite._core.ir.graph import AnyNode, TensorSpec
 from megengine_lite._core.ir.quantize import from_float32, to_float32
 from megengine_lite._core.operators.base import Operator, fail, normalize_axis, register
 from megengine_lite._core.operators.checks import check_count, check_ndim, check_shape, to_integer
+from megengine_lite._records import record
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Fourier:
     """A discrete Fourier transform.
 
@@ -112,7 +112,7 @@ class FourierTransform(Operator):
         return [_stored(found, out_specs[0].dtype)]
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class ShortTime:
     """A transform of each frame of a signal; the flags say which optional inputs are given."""
 
@@ -177,7 +177,7 @@ class ShortTimeFourier(Operator):
         return [_stored(_parts(spectra), out_specs[0].dtype)]
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class CosineWindow:
     """A window that is a sum of cosines: the one with k periods has the factor at place k."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime, timezone
 from statistics import median
 from time import perf_counter
@@ -15,6 +14,7 @@ from megengine_lite._core.ir.graph import ModelGraph, TensorSpec
 from megengine_lite._core.reports.model_facts import first_stage, model_facts
 from megengine_lite._core.reports.model_report.nodes import Boxes, file_boxes, planned_boxes
 from megengine_lite._core.reports.model_report.roofline import measure_roof
+from megengine_lite._records import replace
 from megengine_lite.base import __version__
 
 if TYPE_CHECKING:

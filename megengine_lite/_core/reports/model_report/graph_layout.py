@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from math import ceil, sqrt
+
+from megengine_lite._records import field, record
 
 BOX_WIDTH, BOX_HEIGHT = 132.0, 38.0
 LANE_WIDTH = 10.0
@@ -35,7 +36,7 @@ _CONNECTORS = 6
 _TOO_WIDE, _TRIES = 1.3, 3
 
 
-@dataclass(slots=True)
+@record(slots=True)
 class Layout:
     """Centres of boxes, and the points of each arrow as ``[x0, y0, x1, y1, ...]``, in the order of the edges."""
 
@@ -46,7 +47,7 @@ class Layout:
     paths: list[list[float]]
 
 
-@dataclass(slots=True)
+@record(slots=True)
 class _Spot:
     """A box, or a place where an arrow passes a rank."""
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from difflib import SequenceMatcher
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -17,6 +16,7 @@ import numpy as np
 from megengine_lite._core.ir.dtype import DType
 from megengine_lite._core.ir.quantize import to_float32
 from megengine_lite._core.reports.differences import compare, compare_closely
+from megengine_lite._records import record
 
 if TYPE_CHECKING:
     from megengine_lite._core.device.planned_graph import NodeResult
@@ -30,7 +30,7 @@ _SAMPLE = 64
 _LONG_GAP = 4
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class LayerResult:
     """A result of an operator: the number of its variable in the file, and its values."""
 

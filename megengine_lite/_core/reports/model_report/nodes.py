@@ -6,7 +6,6 @@ A box is a dictionary of plain types. ``kind`` is ``"input"``, ``"operator"`` or
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from megengine_lite._core.compile.infer import Stage
@@ -15,6 +14,7 @@ from megengine_lite._core.ir.graph import AnyNode, AnyVar, ModelGraph, Node, Spe
 from megengine_lite._core.operators import REGISTRY
 from megengine_lite._core.reports.model_facts import known_specs
 from megengine_lite._core.reports.profile import parameter_values
+from megengine_lite._records import field, record
 
 if TYPE_CHECKING:
     from megengine_lite._core.device.planned_graph import PlannedGraph, PlannedNode
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 MOST_LISTED = 64
 
 
-@dataclass(slots=True)
+@record(slots=True)
 class Boxes:
     """Boxes in the order in which they run, and arrows between them by position."""
 

@@ -6,7 +6,6 @@ and writes more than the caches hold moves more bytes per second than a sum of l
 
 from __future__ import annotations
 
-from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,6 +19,7 @@ from megengine_lite._core.ir.params import ElemwiseMode
 from megengine_lite._core.runtime.session import Session
 from megengine_lite._core.session_config import SessionConfig
 from megengine_lite._core.system.memory_limit import memory_limit
+from megengine_lite._records import replace
 
 # Edges of the products: the fastest counts.
 PRODUCTS = (384, 768)

@@ -249,7 +249,7 @@ def _attention(call: Call) -> list[Value | None]:
 def _real(call: Call, place: int) -> Value:
     """The real values of the input at a place, whose scale and zero point follow."""
     x, scale, zero = call.input(place), call.input(place + 1), call.optional(place + 2)
-    return dequantized(call.builder, x, _single(scale), None if zero is None else _single(zero), ElementType.FLOAT)
+    return dequantized(call.builder, x, _single(scale), None if zero is None else _single(zero), 0, ElementType.FLOAT)
 
 
 def _single(x: Value) -> Value:
@@ -263,7 +263,7 @@ def _stepped(call: Call, x: Value, place: int) -> Value:
     """Real values as quantized numbers of the first input's type; scale and zero point are inputs."""
     scale, zero = call.input(place), call.optional(place + 1)
     kind = call.input(0).kind
-    return quantized(call.builder, x, _single(scale), None if zero is None else _single(zero), kind)
+    return quantized(call.builder, x, _single(scale), None if zero is None else _single(zero), 0, kind)
 
 
 @converts("QLinearAdd", "QLinearMul", domain=MICROSOFT)
