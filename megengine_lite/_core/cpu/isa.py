@@ -168,7 +168,9 @@ def architecture() -> str:
     Cross builds name it by the variable that Python's own build and cibuildwheel use: ``linux-aarch64``, say.
     """
     target = os.environ.get("_PYTHON_HOST_PLATFORM", "")
-    return _MACHINES.get((target.rpartition("-")[2] or os.uname().machine).lower(), OTHER)
+    # Windows has no uname. The module platform would ask the same, but takes milliseconds to import.
+    here = os.uname().machine if hasattr(os, "uname") else os.environ.get("PROCESSOR_ARCHITECTURE", "")
+    return _MACHINES.get((target.rpartition("-")[2] or here).lower(), OTHER)
 
 
 def instruction_sets(of: str | None = None) -> dict[str, InstructionSet]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from megengine_lite._core.system.memory_limit import describe_bytes as bytes_text  # noqa: F401
+
 
 def shape_text(shape: Sequence[int] | None) -> str:
     """``1x3x224x224``, or ``?`` if it depends on data."""
@@ -16,11 +18,3 @@ def count_text(value: float) -> str:
         if abs(value) >= size:
             return f"{value / size:.3g} {unit}"
     return f"{value:.3g}"
-
-
-def bytes_text(value: float) -> str:
-    """A size in binary units."""
-    for unit, size in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
-        if abs(value) >= size:
-            return f"{value / size:.1f} {unit}"
-    return f"{value:.0f} B"
