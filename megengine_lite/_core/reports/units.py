@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from megengine_lite._core.system.memory_limit import describe_bytes as bytes_text  # noqa: F401
+from megengine_lite._core.system.memory_limit import describe_bytes
+
+bytes_text = describe_bytes
 
 
 def shape_text(shape: Sequence[int] | None) -> str:
