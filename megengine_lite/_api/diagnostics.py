@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import weakref
 from typing import TYPE_CHECKING, Any
 
 from megengine_lite._api.engine import Engine, EngineOwner
-from megengine_lite._core.system.files import open_for_writing, replace_file, to_path
+from megengine_lite._core.system.files import replace_file, to_path
 from megengine_lite.errors import LiteError, LiteValueError, brief, os_error
 
 if TYPE_CHECKING:
@@ -46,14 +47,24 @@ def _file_layout(options: LiteOptions) -> str:
     return asked[0] if asked else "nchw"
 
 
+def _no_place(path: str) -> int:
+    """The system's number for why no file can be made there; 0 if one can, as far as it can be told beforehand."""
+    directory = os.path.dirname(os.path.abspath(path))
+    if os.path.isdir(path):
+        return errno.EISDIR
+    if os.path.isdir(directory):
+        return 0
+    return errno.ENOTDIR if os.path.lexists(directory) or os.path.isfile(os.path.dirname(directory)) else errno.ENOENT
+
+
 class Profile:
     """Measures each run; ``wait`` writes the file."""
 
     def __init__(self, path: str, form: str):
-        try:
-            open_for_writing(path, append=True).close()
-        except OSError as error:
-            raise os_error(error, f"the profile cannot be written to {path}: {error.strerror}", path) from error
+        number = _no_place(path)
+        if number:
+            says = os.strerror(number)
+            raise os_error(OSError(number, says), f"the profile cannot be written to {path}: {says}", path)
         self._path = path
         self._form = form
         self._listed: list[Listed] | None = None

@@ -84,11 +84,6 @@ def test_a_packed_file_is_unpacked(method, path, tmp_path, run_json):
         np.testing.assert_allclose(run(load(packed), x=X)[0], EXPECTED, rtol=1e-6)
 
 
-def test_writing_it_as_another_file_is_refused(path, tmp_path, capsys):
-    assert main(["convert", path, str(tmp_path / "out.mge")]) == 1
-    assert "an ONNX model" in capsys.readouterr().err
-
-
 # ---- values in other files -------------------------------------------------------------------------------------------
 
 

@@ -20,10 +20,11 @@ SPECIAL = np.float32([np.nan, -np.inf, np.inf, -3, -1, -0.2, 0, 0.3, 1, 4])
 ROWS = np.stack([SPECIAL, SPECIAL[::-1]])
 TYPES = {F: np.float32, TensorProto.FLOAT16: np.float16, TensorProto.DOUBLE: np.float64}
 OPSET = 22
-# They want other types, shapes or values.
+# They want other types, shapes or values, or draw random numbers.
 OTHER_INPUTS = set(
-    "And Conv ConvTranspose Gemm GlobalAveragePool GlobalLpPool GlobalMaxPool MeanVarianceNormalization Not Or "
-    "QuantizeLinear Resize Squeeze Xor".split()
+    "And Bernoulli Conv ConvTranspose DFT Det Gemm GlobalAveragePool GlobalLpPool GlobalMaxPool "
+    "MeanVarianceNormalization NonMaxSuppression Not Or QuantizeLinear RandomNormalLike RandomUniformLike Resize "
+    "Squeeze Xor".split()
 )
 
 

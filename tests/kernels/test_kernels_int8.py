@@ -308,15 +308,18 @@ def test_table_lookup(isa, size):
 @each_isa
 @pytest.mark.parametrize("channels", [1, 3, 4])
 @pytest.mark.parametrize("width", [1, 15, 16, 37])
-def test_image_is_padded_with_its_zero_point(isa, channels, width):
+@pytest.mark.parametrize("ties_even", [0, 1])
+def test_image_is_padded_with_its_zero_point(isa, channels, width, ties_even):
     rng = np.random.default_rng(width)
-    x = rng.standard_normal((2, channels, 3, width), dtype=np.float32)
+    x = 3 * rng.standard_normal((2, channels, 3, width), dtype=np.float32)
+    x[:, :, 1] = np.round(4 * x[:, :, 1]) / 4  # halves of steps are among them
     y = np.full((2, 5, width + 4, 4), 99, np.uint8)
     GuardedCall(
         kernel_set(isa), "pack_image_int8", work=10, x=x, y=y, channels=channels, h=3, w=width, halo_h=1, halo_w=2,
-        kind=3, zero=0, y_kind=1, y_zero=17, flip=-0x7F7F7F80, scale=1, y_scale=0.05, low=-17, high=238,
+        kind=3, zero=0, y_kind=1, y_zero=17, flip=-0x7F7F7F80, scale=1, y_scale=0.5, low=-17, high=238,
+        ties_even=ties_even,
     ).run()  # fmt: skip
-    stored = np.clip(round_half_away(x / np.float32(0.05)), -17, 238) + 17
+    stored = np.clip((np.round if ties_even else round_half_away)(x / np.float32(0.5)), -17, 238) + 17
     expected = np.full(y.shape, 17, np.uint8)
     expected[:, 1:4, 2 : 2 + width, :channels] = stored.transpose(0, 2, 3, 1)
     np.testing.assert_array_equal(y, expected ^ 0x80)

@@ -36,7 +36,7 @@ def test_readme_begins_with_the_two_commands_of_the_checking_script():
     wanted = re.search(r"^test = \[(.*)\]", (ROOT / "pyproject.toml").read_text(), re.M)
     assert wanted
     packages = shlex.join(re.findall('"([^"]+)"', wanted[1]))
-    assert test == f"python -m pip install {packages} && pytest"
+    assert test == f"python -m pip install {packages} && pytest -n auto"
     assert os.access(ROOT / ".ci" / "run", os.X_OK)
 
 

@@ -10,7 +10,7 @@ from html import escape
 from typing import Any
 
 from megengine_lite._core.system.files import replace_file, to_path
-from megengine_lite.errors import LiteError, LiteValueError, brief, printable
+from megengine_lite.errors import LiteValueError, brief, os_error, printable
 
 _HEIGHT_IN_NOTEBOOKS = 820
 
@@ -88,7 +88,7 @@ class ModelReport:
 
         Raises
         ------
-        LiteError
+        LiteOSError
             The file cannot be written.
         """
         name = to_path(path)
@@ -96,7 +96,7 @@ class ModelReport:
         try:
             replace_file(name, [text.encode()])
         except OSError as error:
-            raise LiteError(f"the report cannot be written to {name}: {error.strerror}") from error
+            raise os_error(error, f"the report cannot be written to {name}: {error.strerror}", name) from error
 
     def __repr__(self) -> str:
         shown = []

@@ -27,8 +27,8 @@ from megengine_lite._core.operators.onnx_selection import (
 def _non_max_suppression(call: Call) -> Value:
     b, boxes, scores = call.builder, call.input(0), call.input(1)
     most, overlap, least = call.optional(2), call.optional(3), call.optional(4)
-    check_kind(boxes.kind, "f")
-    check_same_kind([boxes, scores])
+    if not boxes.kind is scores.kind is ElementType.FLOAT:
+        raise NotConverted("boxes and scores of other types than float32 do not exist in the standard")
     limits = [
         b.constant(np.array([0])).var if most is None else most.var,
         b.constant(np.float32(0)).var if overlap is None else b.exact(overlap),
