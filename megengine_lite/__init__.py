@@ -1,4 +1,4 @@
-"""Loads MegEngine model files and runs them on CPUs.
+"""Loads models of MegEngine and ONNX and runs them on CPUs.
 
 The names, modules and behaviour are those of MegEngine Lite's Python package. Programs that import that package can run
 with this one by :func:`install_as_megenginelite`. Importing this package does little: the engine is imported when the

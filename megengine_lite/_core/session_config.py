@@ -1,4 +1,4 @@
-"""Settings of a session, independent of the ctypes structures of the API."""
+"""Settings of a session, independent of the options of the API."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from megengine_lite._core.operators.base import Operator
 
 _PACKAGE = __name__.rpartition(".")[0]
-# Modules of the package that define no operators.
+# Modules that must not be imported as families. What families import themselves, like ``checks``, need not be here.
 _NO_FAMILIES = {"base", "c_library", "facts", "index", "names", "reference", "registry", "sources"}
 
 

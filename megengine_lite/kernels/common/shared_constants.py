@@ -11,7 +11,8 @@ TILE_BLOCKS = 2  # channel blocks that one pass over the input computes, and vec
 QUAD = 4  # bytes of each operand that a dot product of int8 numbers takes
 SAMPLE_PIXELS = 128  # of an output row that are sampled together, in one work item: whole vectors
 MAX_DIMS = 8  # of the spaces that strided copies and elementwise chains walk through
-# The next three are equal by chance: each may change alone. So may ALIGNMENT in _core/system/tensor_limits.pxd.
+# The next three follow from 64 bytes by chance: each may change alone. So may ALIGNMENT in
+# _core/system/tensor_limits.pxd, which has these bytes, too.
 LINE = 16  # floats of a cache line
 WIDEST = 16  # float32 lanes of the widest vectors that an instruction set has
 # Bytes behind a piece of the arena that kernels may read: a vector. conv_depthwise_int8 reads up to three pixels more

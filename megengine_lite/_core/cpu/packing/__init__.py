@@ -1,4 +1,4 @@
-"""Puts weights in the order in which kernels read them. Runs once per model: in numpy, except filters of Winograd.
+"""Puts weights in the order in which kernels read them. Runs once per model.
 
 ::
 
@@ -6,5 +6,6 @@
     matrix [K, N]           ─► pack_panels, pack_columns                      ─► panels of N that fill vectors
 
 ``float32`` and ``int8`` have the forms of their kernels; int8 also has the sums that correct for offsets of its input.
-Start with ``float32.pack_direct``. Lowering calls these functions through the constant pool, which keeps the results.
+Weights of float32 are put in order by kernels (``pack_tiles``, ``pack_winograd``), those of int8 in numpy. Start with
+``float32.pack_direct``. Lowering calls these functions through the constant pool, which keeps the results.
 """

@@ -1,8 +1,8 @@
 """The one place where numbers are taken out of file bytes.
 
 A :class:`Cursor` is a window on a buffer; every read checks ``offset <= size - length`` in unsigned 64-bit numbers before
-it touches memory. Nothing here knows what a model is, or how a format stores its fields: ``mge/flatbuffer`` and
-``onnx/protobuf`` do, and read by a cursor only.
+it touches memory. Nothing here knows what a model is, or how a format stores its fields: ``flatbuffer`` and
+``protobuf`` do, and read by a cursor only.
 
 Files are little-endian, and so are all machines that this package is built for.
 """

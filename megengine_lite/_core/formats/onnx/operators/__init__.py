@@ -5,7 +5,7 @@
     node of ONNX ─► table: the converter for its name and opset ─► nodes of the graph, by GraphBuilder
 
 Start with ``table``. It has the list, which the modules fill when they are imported, and :class:`~.table.Call`, which
-converters get.
+converters get. If, Loop and Scan, which have graphs, are in ``control_flow`` of the package above.
 """
 
 from megengine_lite._core.formats.onnx.operators import (  # noqa: F401  # they enter their converters into the table
