@@ -21,6 +21,7 @@ Packages stand in the order in which data passes through them::
 A package imports only those above it in this table; ``formats`` and ``compile`` do not know each other. Only
 ``runtime/devices.py`` knows which devices exist: all else above ``cpu``, and ``_api``, asks a ``Device``. Public
 modules and commands name ``cpu`` for what only the CPU has: ``cpu_info``, instruction sets, caches of algorithms.
-``tests/project/test_layers.py`` holds the rule. Start with :mod:`~megengine_lite._core.ir.graph`, then
-:mod:`~megengine_lite._core.runtime.session`, which drives the rest.
+Errors, the log and ``_records``, which makes classes with fields, stand below all. ``tests/project/test_layers.py``
+holds the rule. Start with :mod:`~megengine_lite._core.ir.graph`, then :mod:`~megengine_lite._core.runtime.session`,
+which drives the rest.
 """

@@ -96,6 +96,21 @@ def test_packages_begin_with_a_diagram_and_say_where_to_start(source):
     assert re.search(r"[Ss]tart\s+with|start (here|there)|stands alone", note)
 
 
+# Packages with a module for each family of operators, which the note need not list, and twins that it names by a star.
+FAMILIES = (
+    "_core/operators/*", "_core/cpu/lower/*", "_core/formats/onnx/operators/*", "_core/formats/onnx/export/operators/*",
+    "_core/ir/params/*", "kernels/conv/*_int8",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("source", NOTES)
+def test_note_of_a_package_names_its_modules(source):
+    note = (PACKAGE / source).read_text().split('"""')[1]
+    modules = {Path(s).with_suffix("") for s in SOURCES if Path(s).parent == Path(source).parent}
+    wanted = {m for m in modules if m.name != "__init__" and not any(m.match(f) for f in FAMILIES)}
+    assert {m.name for m in wanted if not re.search(rf"\b{m.name}\b", note)} == set()
+
+
 # Packages of devices. What stands above them asks ``Device`` objects, which one module lists.
 DEVICES = {"cpu"}
 ASK_DEVICES = {"device", "runtime", "reports", "_api"}

@@ -17,6 +17,7 @@
 * ``algorithms`` - several ways to compute one operator: when each applies, what it costs, how fast it was measured
 * ``arena`` - one piece of memory for all intermediate tensors
 * ``planner`` - puts these together; start here
-* ``step_report`` - plans, steps and their values as text, for the debug ladder
+* ``step_report`` - plans, steps and their values as text, for the debug ladder; ``explanation`` - what a plan runs,
+  node by node, for reports
 * ``program`` - the array of calls that a run replays, without Python
 """

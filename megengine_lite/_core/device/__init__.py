@@ -10,6 +10,7 @@ reports and the API know devices by the classes of this package only;
 
 * ``interface`` - what a device must offer; start here
 * ``plan`` - what its plans must offer, and the values that go in and out
+* ``planned_graph`` - what a plan tells of its nodes, for reports
 
 A :class:`~megengine_lite._core.system.memory.Storage` is host memory, or memory that only its ``device`` reaches. The
 first kind has an address. The second kind has none for the host: asking for it raises ``DeviceError``. The device

@@ -12,6 +12,8 @@
 * ``params`` - one class for each table of parameters that files of MegEngine's hold
 * ``onnx_params`` - parameters of the operators that only ONNX models have
 * ``fused``, ``fused_quantized`` - parameters of the nodes that passes make
+* ``declared_shape``, ``known_shapes`` - what inputs must be, and what is known of variables before a run
+* ``expansion`` - nodes that stand for graphs, like those of loops and branches
 * ``shape_constant`` - makes reshapes, whose target shapes are constants
 * ``image_layouts`` - NCHW, NHWC, NCHW44, NCHW88 ...: shapes and conversions of stored images
 * ``describe`` - graphs as text

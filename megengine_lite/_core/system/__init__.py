@@ -8,6 +8,7 @@
     processor, cores, memory_limit ─► what this machine has
 
 * ``memory`` - storages, of which everything is made that a user can hold; start here
+* ``tensor_limits`` - the most dimensions of a tensor, and where its memory begins
 * ``strided`` - tensors over them; ``dlpack`` exchanges them with other libraries
 * ``device_errors`` - what a device raises becomes an error of this package
 * ``files`` - reading what may be anything, and replacing files as a whole

@@ -8,6 +8,6 @@
                             ─► taps at any positions: sampling ──────┘
 
 ``region`` also drops boxes that overlap. Sampling takes the positions from a map, or from a matrix; ``taps`` finds the
-pixels there, by the rule for the border, and ``sampling`` adds them up. Start with ``pooling``. Windows are clipped at
-the border, so inputs need no halo. ``pooling.pool_images`` pools numpy arrays.
+pixels there, by the rule for the border, and ``sampling`` or ``sampling_int8`` adds them up. Start with ``pooling``.
+Windows are clipped at the border, so inputs need no halo. ``pooling.pool_images`` pools numpy arrays.
 """

@@ -6,6 +6,7 @@
     strided ─► transpose ─► strided          plain ─► relayout_int8 ─► packed for a first int8 convolution
     indices ─► gather ─► rows or elements    blocked ─► gather_channels ─► blocked
     image ─► windows ─► all windows of it
+    weights ─► pack_tiles ─► in the order of kernels for blocks of channels
 
 Elements are moved by their size in bits, whatever they mean. Start with ``fill``.
 """

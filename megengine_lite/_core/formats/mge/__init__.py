@@ -6,5 +6,6 @@
     Graph ─► to_record ─► records ─► writer_v2 ─► bytes
 
 Start with ``load``. ``shared_tables`` reads what both generations share, ``history`` knows what older releases wrote
-differently, ``repair`` mends graphs that older releases damaged.
+differently, ``repair`` mends graphs that older releases damaged. ``input_order`` is the order in which the original
+lists a model's inputs.
 """

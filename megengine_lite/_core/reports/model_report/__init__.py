@@ -11,6 +11,7 @@
 * ``nodes`` - the operators as a graph: as a plan runs them, or as the file has them if it cannot run
 * ``roofline`` - the most operations and bytes per second, measured
 * ``layers`` - the results of two runs, operator by operator
+* ``comparison`` - two reports side by side
 * ``graph_layout`` - where boxes and arrows stand; ``html`` and ``markdown`` write what is collected
 
 Names come from files that anybody may have made: they are text in all forms, never markup.
