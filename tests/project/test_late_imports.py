@@ -1,5 +1,6 @@
 """A model imports what it needs: the families of its operators, their tables of parameters, and their lowerings."""
 
+import re
 import subprocess
 import sys
 
@@ -86,6 +87,19 @@ def test_all_lowering_functions_exist():
     for function in late:
         assert isinstance(function, LateFunction)
         assert callable(function.find()) and function.find().__name__ == function.__name__
+
+
+# Modules of ``lower`` with functions that others call, and the table itself.
+HELPERS = {"__init__", "copying", "modes", "quantized_iteration", "requantize", "table", "window"}
+
+
+def test_both_lists_of_the_table_name_all_families():
+    text = (ROOT / "megengine_lite/_core/cpu/lower/table.py").read_text()
+    for_types = re.search(r"import \((.*?)\)\nelse:", text, re.S)
+    for_runs = re.search(r'_FAMILIES = """(.*?)"""', text, re.S)
+    families = {p.stem for p in (ROOT / "megengine_lite/_core/cpu/lower").glob("*.py")} - HELPERS
+    assert len(families) > 20
+    assert sorted(re.findall(r"\w+", for_types[1])) == sorted(for_runs[1].split()) == sorted(families)
 
 
 def test_every_operator_that_passes_its_input_on_has_a_row():
