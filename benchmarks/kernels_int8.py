@@ -46,6 +46,7 @@ def seconds_of(node: Node, kernels: KernelSet, config: SessionConfig, blocked: b
     def emit(target: Lowering, algorithm: None) -> None:
         target.lower(node)
 
+    # There is no algorithm to choose, so ``emit`` gets None.
     return min(measure(ctx, node, None, emit) for _ in range(REPEATS))  # type: ignore[arg-type]
 
 

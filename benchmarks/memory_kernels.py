@@ -114,6 +114,7 @@ def best_seconds(ctx: Lowering, begin: int) -> float:
     """Of the steps from ``begin`` on, run again and again."""
     memory = aligned_bytes(assign_offsets(ctx.pieces))
     memory[...] = 0  # pages that were never written would all be one page of zeros
+    # All steps are of kernels: a HostStep would have neither scratch nor record.
     scratch = max(s.scratch for s in ctx.steps)  # type: ignore[union-attr]
     program = Program([s.record() for s in ctx.steps], 1, scratch, ctx.config.threads)  # type: ignore[union-attr]
     program.set_base(0, memory.ctypes.data)
