@@ -51,7 +51,7 @@ import numpy as np
 if _sys.byteorder != "little":
     raise ImportError(
         f"megengine_lite runs on little-endian processors only: model files and kernels are so, this Python is "
-        f"{_sys.byteorder}-endian; use a little-endian system of the same machine (ppc64le, say)"
+        f"{_sys.byteorder}-endian; use a little-endian system of the same machine, for example ppc64le"
     )
 
 from megengine_lite import base, errors, global_setting, network, struct, tensor, utils

@@ -38,7 +38,7 @@ COMMANDS = {
     "pack": "Put a model, settings and a cache into one package (.lite).",
     "unpack": "Take a package (.lite) apart: the model, decrypted, its settings and its caches.",
     "convert": "Write a model of any container as a plain file of the second generation, or as ONNX.",
-    "cache": "Show what is in a cache of measured algorithms (of --fast-run), or remove what is of no use.",
+    "cache": "Show what is in a cache of measured algorithms (of --fast-run), or remove what this version cannot use.",
     "doctor": "Show what this machine is and has, test the kernels, and say what is worth changing.",
     "completion": "Print a script that completes commands and flags in a shell: bash, zsh or fish.",
     "demo": "Classify handwritten digits with the small model that comes with the package.",

@@ -26,7 +26,7 @@ class LiteIO(CheckedFields):
     is_host
         Whether the tensor is in host memory. On a CPU everything is.
     io_type
-        ``LITE_IO_SHAPE`` for an output of which only the layout is wanted: it is not computed.
+        ``LITE_IO_SHAPE`` for an output whose layout alone is wanted: it is not computed.
     layout
         Input: its shape, and its element type if the layout names one. Output: what the result must have.
 

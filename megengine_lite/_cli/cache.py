@@ -1,4 +1,4 @@
-"""Show what is in a cache of measured algorithms (of --fast-run), or remove what is of no use."""
+"""Show what is in a cache of measured algorithms (of --fast-run), or remove what this version cannot use."""
 
 from __future__ import annotations
 

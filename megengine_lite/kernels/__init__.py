@@ -1,4 +1,4 @@
-"""Kernels: one source each, compiled once per instruction set; modules of a set lie in one file, ``_avx2.*.so``, say.
+"""Kernels: one source each, compiled once per instruction set; a set is one file, like ``_avx2.*.so``.
 
 ::
 

@@ -41,7 +41,7 @@ def plans(monkeypatch):
 
 
 def addresses(network) -> set[int]:
-    """Where the weights of a network are, but for small values."""
+    """Where the weights of a network are, except for small values."""
     constants = [s for p in network._engine.session.plans() for s in p.constants()]
     return {s.address for s in constants if s.nbytes > 1000}
 

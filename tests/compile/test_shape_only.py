@@ -1,4 +1,4 @@
-"""Outputs of which only the layout is wanted: what only they need is not computed."""
+"""Outputs whose layout alone is wanted: what only they need is not computed."""
 
 import json
 

@@ -147,7 +147,7 @@ def variable(number: int, sample: Sample, dtype: DType) -> Var:
 
 
 def kernels_of(node: Node, isa: str, blocked: bool) -> tuple[str, ...]:
-    """Kernels of a node whose images are plain or blocked, but for those that change layouts."""
+    """Kernels of a node whose images are plain or blocked, except for those that change layouts."""
     ctx = Lowering(
         Graph([node], [v for v in node.inputs if v.const is None], list(node.outputs[:1]), []), kernel_set(isa),
         ConstantPool(), SessionConfig(threads=1, isa=isa), TABLE,

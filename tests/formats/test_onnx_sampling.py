@@ -48,7 +48,7 @@ def points(*shape):
 @pytest.mark.parametrize("align", [0, 1])
 @pytest.mark.parametrize("kind, tolerance", [(F, 1e-4), (D, 1e-4), (F16, 2e-2)])
 def test_images_at_the_points_of_a_grid(mode, padding, align, kind, tolerance):
-    """float32 runs by kernels but for cubic ones, the others by the definition."""
+    """float32 runs by kernels except for cubic ones, the others by the definition."""
     dtype = np.float16 if kind == F16 else np.float32
     x = RNG.standard_normal((2, 3, 5, 4)).astype(dtype)
     how = {"mode": mode, "padding_mode": padding, "align_corners": align}

@@ -1,4 +1,4 @@
-"""No two classes or structs of the package have the same name, but for operators and their tables of parameters."""
+"""No two classes or structs of the package have the same name, except for operators and their tables of parameters."""
 
 import re
 from collections import defaultdict

@@ -56,7 +56,7 @@ def run(network: LiteNetwork, images: np.ndarray = IMAGES) -> np.ndarray:
 
 
 def close(a: np.ndarray, b: np.ndarray) -> bool:
-    """Whether the outputs of a small model are the same but for rounding."""
+    """Whether the outputs of a small model are the same except for rounding."""
     return bool(np.abs(a - b).max() <= 1e-5)
 
 

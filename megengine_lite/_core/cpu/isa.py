@@ -165,7 +165,7 @@ LOWEST = "base"
 def architecture() -> str:
     """That of this machine, or of the one that a cross build is for.
 
-    Cross builds name it by the variable that Python's own build and cibuildwheel use: ``linux-aarch64``, say.
+    Cross builds name it by the variable that Python's own build and cibuildwheel use: for example ``linux-aarch64``.
     """
     target = os.environ.get("_PYTHON_HOST_PLATFORM", "")
     # Windows has no uname. The module platform would ask the same, but takes milliseconds to import.

@@ -437,7 +437,7 @@ class ModelGraph(_Graph[AnyNode, AnyVar]):
 
 
 class Graph(_Graph[Node | DynamicNode, Var | DynamicVar]):
-    """A part of a model that is planned: all shapes are known, but for those of outputs that depend on data."""
+    """A part of a model that is planned: all shapes are known, except for those of outputs that depend on data."""
 
     def convert(self, function: Callable[[Node], Node | None]) -> None:
         """Replaces nodes by what a function makes of them; it gives None for a node that stays."""

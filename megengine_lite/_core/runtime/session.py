@@ -62,7 +62,7 @@ class Session:
         Memory for intermediate tensors, of the same device; sessions that never run at the same time may share one. A
         new one by default.
     shape_only
-        Names of outputs of which only the layout is wanted. What is needed only for them is not computed, unless their
+        Names of outputs whose layout alone is wanted. What is needed only for them is not computed, unless their
         shape depends on it. The storage of such an output is empty.
     device, device_id
         Where it runs; the CPU by default.

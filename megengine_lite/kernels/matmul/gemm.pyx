@@ -450,7 +450,7 @@ def matmul(const float[:, :] a not None, const float[:, :] b not None):
     ----------
     a : float32 array [M, K]
     b : float32 array [K, N]
-        Both with any strides: transposed, say, or with rows that lie apart.
+        Both with any strides: for example transposed, or with rows that lie apart.
 
     Returns
     -------

@@ -123,7 +123,7 @@ def _quantize_before(
 
 
 def _dequantize_late(graph: Graph) -> None:
-    """Lets what moves or chooses elements do it before they are dequantized, and drops conversions to and fro."""
+    """Lets what moves or chooses elements do it before they are dequantized, and drops conversions that cancel out."""
     nodes = Substitution(graph)
     made: dict[Var, Node] = {}  # conversions by their results
     for node in nodes:

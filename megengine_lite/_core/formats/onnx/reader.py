@@ -21,7 +21,7 @@ M = TypeVar("M", bound=Message)
 
 
 def read_model(cursor: Cursor) -> ModelProto:
-    """The model that fills the cursor's window, but for a zero and a few bytes behind it.
+    """The model that fills the cursor's window, except for a zero and a few bytes behind it.
 
     Bytes of tensors are views of the window's buffer.
 

@@ -95,7 +95,7 @@ def _check_finite(call: NodeCall) -> None:
     found: OnnxValue | None = None
     for k in range(call.count):
         x = call.real(k)
-        # A number less itself is 0, but for infinity and NaN.
+        # A number less itself is 0, except for infinity and NaN.
         odd = w.as_kind(w.op("IsNaN", w.reshape(x - x, -1), kind=_E.BOOL), _E.INT32)
         most = w.reduce("ReduceMax", w.joined([odd, w.constant(np.zeros(1, np.int32))]), [0])
         found = most if found is None else w.op("Max", found, most)
