@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from support.graphs import GraphBuilder, run, session_of
 
-from megengine_lite._core.compile import infer
+from megengine_lite._core.compile import infer, passes
 from megengine_lite._core.cpu import arena, planner
 from megengine_lite._core.cpu.dispatch import DispatchTable
 from megengine_lite._core.ir.dtype import INT32
@@ -82,6 +82,33 @@ def test_mistake_in_an_inference_is_our_fault(monkeypatch):
     with pytest.raises(InternalError, match=r"Cumsum 'total': TypeError: .*fault of megengine_lite") as raised:
         run(session_of(sum_graph()), x=np.ones((3, 4), np.float32))
     assert type(raised.value.__cause__) is TypeError
+
+
+@pytest.mark.parametrize(
+    ("place", "says"),
+    [
+        ((infer.__dict__, "_cut"), "shape inference"),
+        ((passes._ALL, "fuse_conv"), "pass fuse_conv"),
+        ((planner.__dict__, "assign_offsets"), "the plan"),
+    ],
+)
+@pytest.mark.parametrize("error", [KeyError("no"), IndexError("no"), MemoryError("no"), KeyboardInterrupt()])
+def test_mistake_while_planning_is_our_fault(monkeypatch, place, says, error):
+    def fails(*arguments):
+        raise error
+
+    session = session_of(sum_graph())
+    x = np.ones((3, 4), np.float32)
+    with monkeypatch.context() as patch:
+        patch.setitem(*place, fails)
+        ours = isinstance(error, LookupError)
+        with pytest.raises(InternalError if ours else type(error)) as raised:
+            run(session, x=x)
+    if ours:
+        assert raised.value.__cause__ is error
+        assert str(raised.value).startswith(f"{says}: {type(error).__name__}: ")
+        assert "fault of megengine_lite, please report it" in str(raised.value)
+    np.testing.assert_array_equal(run(session, x=x)[0], np.cumsum(x, axis=1))
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,7 @@ from megengine_lite._core.ir.shape_constant import value_constant
 from megengine_lite._core.operators import REGISTRY
 from megengine_lite._core.operators.base import check_results, compute_node, fail, naming, quiet
 from megengine_lite._core.system.memory_limit import describe_bytes, memory_limit
+from megengine_lite._core.system.own_faults import own_faults
 from megengine_lite._records import field, record, replace
 from megengine_lite.errors import InternalError, LiteError, ShapeError
 
@@ -95,6 +96,7 @@ class Lifetimes:
         return var in self.outputs or self.last_reads.get(var, -1) >= position
 
 
+@own_faults("shape inference", passing=(NeedsValue, NeedsExpansion, NeedsRounds))
 @quiet
 def infer_stage(
     source: ModelGraph,

@@ -18,6 +18,7 @@ import numpy as np
 from megengine_lite._core.ir.graph import AnyNode, Node, Spec, TensorSpec, Var
 from megengine_lite._core.operators.facts import InFiles, InOriginal, Use, in_small_letters
 from megengine_lite._core.operators.registry import REGISTRY
+from megengine_lite._core.system.own_faults import own_fault
 from megengine_lite._core.system.processor import flush_denormals, restore_denormals
 from megengine_lite.errors import InternalError, LiteError, LiteIndexError, LiteMemoryError, ShapeError
 
@@ -301,7 +302,7 @@ def checked(node: AnyNode, function: Callable[..., T], *arguments: Any) -> T:
 
 
 def _internal(node: AnyNode, message: str) -> InternalError:
-    return InternalError(f"{label(node)}: {message}; this is a fault of megengine_lite, please report it")
+    return own_fault(f"{label(node)}: {message}")
 
 
 def label(node: AnyNode) -> str:

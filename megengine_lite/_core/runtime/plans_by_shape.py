@@ -19,6 +19,7 @@ from megengine_lite._core.session_config import SessionConfig
 from megengine_lite._core.system import debug
 from megengine_lite._core.system.device_errors import errors_of
 from megengine_lite._core.system.memory_limit import memory_limit
+from megengine_lite._core.system.own_faults import own_faults
 from megengine_lite._records import replace
 from megengine_lite.errors import LiteError
 
@@ -243,11 +244,9 @@ class Plans:
 
     def _new_plan(self, stage: Stage, config: SessionConfig) -> Plan:
         device = self._device
-        if device.host_visible:  # errors name the node already
+        # The CPU is a part of this package.
+        with own_faults("the plan") if device.host_visible else errors_of(device):
             plan = device.plan(stage, self._pool, config, self._device_id)
-        else:
-            with errors_of(device):
-                plan = device.plan(stage, self._pool, config, self._device_id)
         if debug.level() >= debug.PLANS:
             summary, *steps = plan.describe(device.name)
             for line in (summary, *steps) if debug.level() >= debug.STEPS else (summary,):

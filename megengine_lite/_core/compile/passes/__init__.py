@@ -36,6 +36,7 @@ from megengine_lite._core.ir.describe import describe_graph
 from megengine_lite._core.ir.graph import ConstantPool, Graph
 from megengine_lite._core.session_config import SessionConfig
 from megengine_lite._core.system import debug
+from megengine_lite._core.system.own_faults import own_faults
 
 __all__ = ["run"]
 
@@ -72,15 +73,16 @@ def run(graph: Graph, pool: ConstantPool, config: SessionConfig) -> None:
     Raises
     ------
     InternalError
-        The graph that comes out cannot be computed in its order. With ``MEGENGINE_LITE_DEBUG=3`` the graph is checked
-        after each pass, so the last pass that was printed has the fault.
+        A pass has failed, or the graph that comes out cannot be computed in its order. With ``MEGENGINE_LITE_DEBUG=3``
+        the graph is checked after each pass, so the last pass that was printed has the fault.
     """
     chosen = _ALL if config.fuse else _ELEMWISE if config.fuse_elemwise else {}
     if debug.level() >= debug.PASSES:
         _run_shown(graph, pool, chosen)
     else:
-        for run_pass in chosen.values():
-            run_pass(graph, pool)
+        for name, run_pass in chosen.items():
+            with own_faults(f"pass {name}"):
+                run_pass(graph, pool)
     graph.verify()
 
 
@@ -88,7 +90,8 @@ def _run_shown(graph: Graph, pool: ConstantPool, chosen: dict[str, Pass]) -> Non
     """Prints the graph before the passes and after each that changes it, and verifies it each time."""
     before = _show("before the passes", graph, [])
     for name, run_pass in chosen.items():
-        run_pass(graph, pool)
+        with own_faults(f"pass {name}"):
+            run_pass(graph, pool)
         before = _show(f"after {name}", graph, before)
         graph.verify()
 
