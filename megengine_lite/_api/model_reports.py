@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from megengine_lite._core.reports.model_report import collect
 from megengine_lite._core.reports.model_report.report import ModelReport
-from megengine_lite._core.system.device_errors import errors_of
 from megengine_lite._core.system.integers import to_integer
-from megengine_lite.errors import LiteError, LiteValueError
+from megengine_lite._core.system.own_faults import own_faults
+from megengine_lite.errors import InternalError, LiteError, LiteMemoryError, LiteValueError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,8 +39,10 @@ def make_report(
         raise LiteValueError(f"a report measures 1 run or more after 0 or more others, not {runs} after {warmup}")
     name, size = name_of(source)
     session = engine.explained_session(feeds)
-    try:
-        with errors_of(session.device):
+    with own_faults("the report"):
+        try:
             return ModelReport(collect.with_runs(session, name, runs, warmup, size))
-    except LiteError as error:
-        return ModelReport(collect.without_run(session.model, name, session.input_shapes(), str(error), size))
+        except (InternalError, LiteMemoryError):
+            raise
+        except LiteError as error:
+            return ModelReport(collect.without_run(session.model, name, session.input_shapes(), str(error), size))

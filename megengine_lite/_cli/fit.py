@@ -18,7 +18,7 @@ from megengine_lite._cli.bench import time_one
 from megengine_lite._cli.model_files import read_parts, show_written
 from megengine_lite._core.runtime.devices import device_count
 from megengine_lite._records import field, record
-from megengine_lite.errors import LiteError, ModelFormatError
+from megengine_lite.errors import InternalError, LiteError, ModelFormatError
 from megengine_lite.struct import LiteDeviceType
 
 if TYPE_CHECKING:
@@ -155,6 +155,8 @@ def _measure(args: Namespace, candidates: list[_Candidate]) -> None:
             inputs.set_inputs(args, network, fill=True)
             network.forward()
             network.wait()
+        except InternalError:
+            raise
         except LiteError as error:
             candidate.problem = str(error)
         else:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from megengine_lite._cli import display, flags, keys
 from megengine_lite._cli.gflags import add_switch
-from megengine_lite.errors import LiteError, UnsupportedOperatorError
+from megengine_lite.errors import InternalError, LiteError, LiteMemoryError, UnsupportedOperatorError
 
 if TYPE_CHECKING:
     from megengine_lite._core.formats.loaded_model import LoadedModel
@@ -50,6 +50,8 @@ def count_work(args: Namespace, shapes: Shapes) -> int | None:
     model = _open(args)
     try:
         stage = first_stage(model, shapes)
+    except (InternalError, LiteMemoryError):
+        raise
     except LiteError:
         return None
     if stage.next_node < len(model.graph.nodes):

@@ -7,7 +7,11 @@ from pathlib import Path
 import pytest
 
 import megengine_lite
-from megengine_lite._cli import fit
+from megengine_lite._cli import fit, info
+from megengine_lite._core.reports import model_facts
+from megengine_lite._core.runtime.session import Session
+from megengine_lite.cli import command_parser
+from megengine_lite.errors import InternalError
 
 DIGITS = str(Path(megengine_lite.__file__).parent / "bundled" / "digits.mge")
 
@@ -43,6 +47,26 @@ def test_fit_tries_threads_fast_run_and_options(run_json, speeds):
     assert all(t["time_ms"]["runs"] == 10 for t in result["trials"])
     assert result["best"]["flags"] == "--threads 2" and result["best"]["time_ms"]["p50"] == 2.0
     assert result["default"]["flags"] == "--threads 1" and result["default"]["time_ms"]["p50"] == 4.0
+
+
+def test_our_fault_is_not_told_of_a_candidate(monkeypatch, speeds):
+    def fails(session):
+        raise InternalError("no")
+
+    speeds(lambda network: 1.0)
+    monkeypatch.setattr(Session, "run", fails)
+    arguments = command_parser("fit").parse_args([DIGITS, "--batch-size", "1"])
+    with pytest.raises(InternalError):
+        fit._measure(arguments, [fit._Candidate({"threads": 1})])
+
+
+def test_our_fault_is_not_told_of_data(monkeypatch):
+    def fails(*arguments):
+        raise InternalError("no")
+
+    monkeypatch.setattr(model_facts, "infer_stage", fails)
+    with pytest.raises(InternalError):
+        info.count_work(command_parser("info").parse_args([DIGITS]), {})
 
 
 def test_fit_leaves_alone_what_the_command_line_sets(run_json, speeds):

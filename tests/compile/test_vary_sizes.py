@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 from support.graphs import GraphBuilder
 
+from megengine_lite._core.compile import vary_sizes
 from megengine_lite._core.compile.vary_sizes import known_shapes
 from megengine_lite._core.ir import params
+from megengine_lite._core.ir.dtype import INT32
 from megengine_lite._core.ir.params import ElemwiseMode, PoolingMode
+from megengine_lite.errors import InternalError, LiteMemoryError
 
 ADD = params.Elemwise(mode=ElemwiseMode.ADD)
 
@@ -27,6 +30,35 @@ def test_channels_are_fixed_by_weights_and_sizes_are_not():
     assert known.variables[y].dims == (None, 4, None, None)
     assert known.variables[y].shape == (1, 4, 6, 6)
     assert [set(names) for names in known.variables[y].dims_follow] == [{"batch"}, set(), {"height"}, {"width"}]
+
+
+@pytest.mark.parametrize("kind", [InternalError, LiteMemoryError])
+def test_our_faults_do_not_fix_a_size(monkeypatch, kind):
+    infer, calls = vary_sizes._infer, []
+
+    def fails_later(*arguments):
+        calls.append(arguments)
+        if len(calls) > 1:
+            raise kind("no")
+        return infer(*arguments)
+
+    monkeypatch.setattr(vary_sizes, "_infer", fails_later)
+    with pytest.raises(kind):
+        known_shapes(convolution()[0], static=False)
+    assert len(calls) == 2
+
+
+@pytest.mark.parametrize("kind", [InternalError, LiteMemoryError])
+def test_our_faults_do_not_make_a_length_depend_on_data(monkeypatch, kind):
+    def fails(*arguments):
+        raise kind("no")
+
+    builder = GraphBuilder()
+    x, shape = builder.input("x", (1,)), builder.input("shape", (2,), INT32)
+    graph = builder.finish(builder.node("Broadcast", params.OptionalAxisV1(), [x, shape]))
+    monkeypatch.setattr(vary_sizes, "infer_node", fails)
+    with pytest.raises(kind):
+        known_shapes(graph, static=False)
 
 
 def test_nothing_changes_if_shapes_are_static():

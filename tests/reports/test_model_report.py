@@ -18,12 +18,13 @@ import megengine_lite
 from megengine_lite._core.formats.load import load_model
 from megengine_lite._core.formats.mge.records import ModelRecord
 from megengine_lite._core.ir import params
+from megengine_lite._core.reports import model_facts
 from megengine_lite._core.reports.model_report import collect
 from megengine_lite._core.reports.model_report.collect import with_runs, without_run
 from megengine_lite._core.reports.model_report.report import ModelReport
 from megengine_lite._core.runtime.session import Session
 from megengine_lite._core.session_config import SessionConfig
-from megengine_lite.errors import LiteError, LiteValueError
+from megengine_lite.errors import InternalError, LiteError, LiteMemoryError, LiteValueError, ShapeError
 
 HOSTILE = "<script>alert(1)</script>\"'`|[x](javascript:y)\x1b[31m\u202e</title>{data}"
 
@@ -219,6 +220,33 @@ def test_model_that_cannot_run_says_why():
     assert "(5,)" in content["problem"] or "5" in content["problem"]
     assert [n["op"] for n in content["nodes"]] == ["Input", "Elemwise", "Output"] and "ms" not in content
     assert "Does not run" in report.to_markdown() and report.to_html()
+
+
+@pytest.mark.parametrize(
+    ("place", "error", "kind"),
+    [
+        ((collect, "_memory"), KeyError("no"), InternalError),
+        ((collect, "without_run"), KeyError("no"), InternalError),
+        ((collect, "measure_roof"), KeyError("no"), InternalError),
+        ((collect, "measure_roof"), LiteMemoryError("no"), LiteMemoryError),
+        ((model_facts, "first_stage"), InternalError("no"), InternalError),
+        ((model_facts, "first_stage"), LiteMemoryError("no"), LiteMemoryError),
+    ],
+)
+def test_our_faults_are_not_told_of_the_model(monkeypatch, place, error, kind):
+    def fails(*arguments):
+        raise error
+
+    if place[1] == "without_run":
+        monkeypatch.setattr(collect, "with_runs", lambda *arguments: fail_as_a_model())
+    monkeypatch.setattr(*place, fails)
+    with megengine_lite.load(DIGITS, threads=1) as model, pytest.raises(kind) as raised:
+        model.report(IMAGES[:2], runs=1)
+    assert raised.value is error or raised.value.__cause__ is error
+
+
+def fail_as_a_model():
+    raise ShapeError("the model does not run")
 
 
 # ---- files ----------------------------------------------------------------------------------------------------------

@@ -25,7 +25,7 @@ from megengine_lite._core.ir.known_shapes import KnownShapes, KnownVar, Names, S
 from megengine_lite._core.operators import REGISTRY
 from megengine_lite._core.operators.base import DynamicOperator, quiet
 from megengine_lite._records import record, replace
-from megengine_lite.errors import LiteError
+from megengine_lite.errors import InternalError, LiteError, LiteMemoryError
 
 Sizes = dict[str, Shape]
 Inferred = dict[AnyVar, Var]
@@ -148,6 +148,8 @@ def _try(graph: ModelGraph, sizes: Sizes, pool: ConstantPool, count: int, first:
     """
     try:
         found = _infer(graph, sizes, pool, count)
+    except (InternalError, LiteMemoryError):
+        raise
     except LiteError:
         return None
     same = first.keys() <= found.keys() and all(len(v.shape) == len(found[k].shape) for k, v in first.items())
@@ -194,6 +196,8 @@ def _outputs(node: AnyNode, ins: list[Var], pool: ConstantPool, count: int) -> S
         guessed = True
     try:
         return infer_node(node, ins, pool)
+    except (InternalError, LiteMemoryError):
+        raise
     except LiteError:
         if guessed:
             return ()

@@ -12,7 +12,7 @@ from megengine_lite._core.compile.expand import all_nodes
 from megengine_lite._core.compile.infer import NeedsExpansion, NeedsRounds, NeedsValue, Stage, infer_stage
 from megengine_lite._core.ir.graph import AnyVar, ConstantPool, ModelGraph, Node, Spec, TensorSpec, Var
 from megengine_lite._core.operators import REGISTRY
-from megengine_lite.errors import LiteError
+from megengine_lite.errors import InternalError, LiteError, LiteMemoryError
 
 if TYPE_CHECKING:
     from megengine_lite._core.formats.loaded_model import LoadedModel
@@ -50,6 +50,8 @@ def model_facts(model: LoadedModel, shapes: Shapes) -> dict[str, Any]:
     stage = None
     try:
         stage = first_stage(model, shapes) if not unsupported else None
+    except (InternalError, LiteMemoryError):
+        raise
     except LiteError as error:
         problem = str(error)
     specs = known_specs(stage) if stage is not None else {}

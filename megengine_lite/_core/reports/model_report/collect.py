@@ -14,6 +14,7 @@ from megengine_lite._core.ir.graph import ModelGraph, TensorSpec
 from megengine_lite._core.reports.model_facts import first_stage, model_facts
 from megengine_lite._core.reports.model_report.nodes import Boxes, file_boxes, planned_boxes
 from megengine_lite._core.reports.model_report.roofline import measure_roof
+from megengine_lite._core.system.device_errors import errors_of
 from megengine_lite._records import replace
 from megengine_lite.base import __version__
 
@@ -83,10 +84,12 @@ def with_runs(session: Session, name: str, runs: int, warmup: int, size: int | N
         How often it is measured, and how often it runs before that.
     """
     model, config = session.model, session.config
-    for _ in range(warmup + 1):
-        session.run()
-    seconds = [_time_of(session) for _ in range(runs)]
-    profiles = [session.run_profiled() for _ in range(runs)]
+    with errors_of(session.device):
+        for _ in range(warmup + 1):
+            session.run()
+        seconds = [_time_of(session) for _ in range(runs)]
+        profiles = [session.run_profiled() for _ in range(runs)]
+        roof = measure_roof(config, session.device, session.device_id)
     steps = [replace(step, seconds=median(p[k].seconds for p in profiles)) for k, step in enumerate(profiles[0])]
     plans = [plan.report() for plan in session.plans()]
     shapes = session.input_shapes()
@@ -108,7 +111,7 @@ def with_runs(session: Session, name: str, runs: int, warmup: int, size: int | N
         **_drawn(boxes),
         "memory": {**_memory(plans, steps), **session.memory_usage()},
         "weights": _weights(model.graph),
-        "roof": measure_roof(config, session.device, session.device_id),
+        "roof": roof,
     }
 
 
