@@ -13,7 +13,7 @@ import numpy as np
 
 from megengine_lite._api.tables import Columns, columns_of, joined, runs_of_one_shape, stacked
 from megengine_lite._core.system.integers import to_integer
-from megengine_lite.errors import LiteError, LiteTypeError, LiteValueError, ShapeError
+from megengine_lite.errors import LiteError, LiteIndexError, LiteTypeError, LiteValueError, ShapeError
 from megengine_lite.model import Model, load
 
 __all__ = ["Predictor"]
@@ -185,17 +185,21 @@ class Predictor:
         return f"<Predictor of {self._source}>"
 
 
+_OF_DATA = (ShapeError, LiteValueError, LiteTypeError, LiteIndexError)
+"""Errors that rows may be to blame for. No other run helps with lack of memory, faults of devices and our own."""
+
+
 def _run(model: Model, feeds: dict[str, np.ndarray], begin: int, end: int) -> dict[str, np.ndarray]:
     """The outputs of some rows."""
     try:
         return _run_together(model, feeds, begin, end)
-    except LiteError as error:
+    except _OF_DATA as error:
         if end - begin == 1:
             raise _of_row(error, begin) from error
         for row in range(begin, end):
             try:
                 _run_together(model, feeds, row, row + 1)
-            except LiteError as its:
+            except _OF_DATA as its:
                 raise _of_row(its, row) from its
         raise ShapeError(
             f"rows {begin} to {end - 1} do not run together, but each does alone: use batch_size=1 ({error})"
@@ -215,11 +219,7 @@ def _run_together(model: Model, feeds: dict[str, np.ndarray], begin: int, end: i
 
 def _of_row(error: LiteError, row: int) -> LiteError:
     """The error with the number of the row."""
-    text = f"row {row} of the batch: {error}"
-    try:
-        return type(error)(text)
-    except TypeError:
-        return LiteError(text)
+    return type(error)(f"row {row} of the batch: {error}")
 
 
 def _no_rows(shape: tuple[int | str, ...] | None, dtype: np.dtype[Any] | None) -> np.ndarray:

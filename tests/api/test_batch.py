@@ -10,7 +10,15 @@ from support.api_samples import ADD, DIGITS, IMAGES, PROB, close
 
 from megengine_lite import LiteError, batch, load
 from megengine_lite.batch import Predictor
-from megengine_lite.errors import LiteFileNotFoundError, LiteTypeError, LiteValueError, ShapeError
+from megengine_lite.errors import (
+    DeviceError,
+    InternalError,
+    LiteFileNotFoundError,
+    LiteMemoryError,
+    LiteTypeError,
+    LiteValueError,
+    ShapeError,
+)
 
 ROWS = IMAGES[:5]
 EXPECTED = PROB[:5]
@@ -211,6 +219,20 @@ def test_a_value_in_one_row_that_an_input_cannot_hold():
     rows = np.array([[1, 2], [3, 4], [5, 600]])
     with pytest.raises(LiteValueError, match=r"row 2 of the batch: .*cannot hold 600"):
         Predictor(small)({"x": rows})
+
+
+@pytest.mark.parametrize("error", [InternalError("no"), LiteMemoryError("no"), DeviceError("no")])
+def test_what_rows_are_not_to_blame_for_is_told_as_it_is(monkeypatch, error):
+    runs = []
+
+    def fails(*arguments):
+        runs.append(arguments)
+        raise error
+
+    monkeypatch.setattr(batch, "_run_together", fails)
+    with pytest.raises(type(error)) as raised:
+        Predictor(DIGITS)(ROWS)
+    assert raised.value is error and len(runs) == 1
 
 
 def test_a_model_of_one_row():
