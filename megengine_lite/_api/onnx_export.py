@@ -13,9 +13,10 @@ from megengine_lite._api.options import LiteConfig
 from megengine_lite._core.formats.onnx.export import DEFAULT_OPSET
 from megengine_lite._core.operators.base import operator_of
 from megengine_lite._core.system.late_import import late_import
+from megengine_lite._core.system.own_faults import own_fault
 from megengine_lite._records import field, record
 from megengine_lite.base import version
-from megengine_lite.errors import LiteError
+from megengine_lite.errors import InternalError, LiteError, LiteMemoryError
 
 if TYPE_CHECKING:
     from megengine_lite._core.formats.loaded_model import LoadedModel
@@ -192,8 +193,8 @@ def _check(content: bytes, notes: list[str]) -> bool:
         return False
     try:
         onnx.checker.check_model(onnx.load_from_string(content), full_check=True)
-    except Exception as error:
-        raise LiteError(f"the exported model is not valid: {error}; please report this") from error
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise own_fault(f"the exported model is not valid: {error}") from error
     return True
 
 
@@ -241,13 +242,15 @@ def _compare(run: Runner, model: LoadedModel, known: KnownShapes, notes: list[st
             session.set_array(name, value)
         try:
             session.run()
+        except (InternalError, LiteMemoryError):
+            raise
         except LiteError as error:
             notes.append(f"not compared for inputs {_described(sizes)}, which the model does not take: {error}")
             continue
         try:
             outputs = run(inputs)
         except Exception as error:
-            raise LiteError(f"ONNX Runtime cannot run the exported model: {error}; please report this") from error
+            raise own_fault(f"ONNX Runtime cannot run the exported model: {error}") from error
         for name, got in zip(model.graph.output_names, outputs, strict=True):
             _compare_output(name, got, session.output(name).array(), limit, sizes)
         done.append(dict(sizes))

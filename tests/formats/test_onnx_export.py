@@ -6,10 +6,12 @@ import re
 
 import numpy as np
 import pytest
+from support.api_samples import DIGITS
 from support.graphs import GraphBuilder, QuantizedBuilder
 from support.onnx_exports import check_export, exported, run_onnx
 from support.places import ROOT
 
+from megengine_lite._api import onnx_export
 from megengine_lite._core.formats.onnx.export.table import CONVERTERS
 from megengine_lite._core.ir import params
 from megengine_lite._core.ir.dtype import FLOAT32, INT16, INT32, UINT8, DType, DTypeCode
@@ -29,9 +31,9 @@ from megengine_lite._core.ir.params import (
     TopKMode,
 )
 from megengine_lite._core.operators import BUILT_IN
-from megengine_lite.errors import LiteValueError, UnsupportedOperatorError
+from megengine_lite.errors import InternalError, LiteValueError, UnsupportedOperatorError
 
-pytest.importorskip("onnx")
+onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
 S8 = DTypeCode.QUANTIZED_S8
@@ -547,3 +549,21 @@ def test_means_of_regions_leave_out_what_lies_outside():
     p = params.ROIPooling(mode=params.ROIPoolingMode.AVERAGE, scale=0.8)
     size = np.array([2, 3], np.int32)
     one_node("ROIPooling", p, floats(2, 3, 7, 8), rois, size, constants=[2], outputs=2, taken=1, tolerance=ARITHMETIC)
+
+
+@pytest.mark.parametrize(
+    ("place", "name", "error"),
+    [
+        (onnx.checker, "check_model", onnx.checker.ValidationError("no")),
+        (onnx.checker, "check_model", onnx.shape_inference.InferenceError("no")),
+        (onnx_export, "_runtime", RuntimeError("no")),
+    ],
+)
+def test_an_export_that_is_not_valid_is_our_fault(monkeypatch, place, name, error):
+    def fails(*arguments, **options):
+        raise error
+
+    monkeypatch.setattr(place, name, (lambda *arguments: fails) if place is onnx_export else fails)
+    with pytest.raises(InternalError, match="the exported model.*: no; this is a fault of megengine_lite") as raised:
+        onnx_export.exported(DIGITS, verify=True)
+    assert raised.value.__cause__ is error
