@@ -7,7 +7,20 @@ from support.onnx_models import expected, load, make, run
 
 from megengine_lite._core.cpu.steps import HostStep
 from megengine_lite._core.formats.load import load_model
-from megengine_lite.errors import LiteError, LiteValueError, ModelFormatError, UnsupportedOperatorError
+from megengine_lite._core.formats.onnx import graph_converter
+from megengine_lite._core.formats.onnx.inference import Inference
+from megengine_lite._core.ir.dtype import FLOAT32
+from megengine_lite._core.ir.graph import AnyNode, AnyVar, TensorSpec, Var
+from megengine_lite._core.ir.params import Cumsum
+from megengine_lite._core.operators import REGISTRY
+from megengine_lite.errors import (
+    InternalError,
+    LiteError,
+    LiteValueError,
+    ModelFormatError,
+    ShapeError,
+    UnsupportedOperatorError,
+)
 
 F, I64, BOOL = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL
 X = np.arange(-6, 6, dtype=np.float32).reshape(3, 4) / 2
@@ -23,6 +36,50 @@ def check(model, tolerance=1e-5, **given):
         assert ours.shape == (theirs.shape or (1,))
         np.testing.assert_allclose(ours, theirs, rtol=tolerance, atol=tolerance)
     return results
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (KeyError("no"), InternalError),
+        (IndexError("no"), InternalError),
+        (TypeError("no"), InternalError),
+        (AttributeError("no"), InternalError),
+        (ValueError("no"), ModelFormatError),
+        (ZeroDivisionError("no"), ModelFormatError),
+        (np.exceptions.DTypePromotionError("no"), ModelFormatError),
+    ],
+)
+def test_mistake_in_a_converter_is_our_fault(monkeypatch, error, kind):
+    def fails(call):
+        raise error
+
+    monkeypatch.setattr(graph_converter, "find_converter", lambda *name: fails)
+    model = make([node("Neg", "x", "y", "minus")], [("x", F, [3, 4])], [("y", F, [3, 4])])
+    with pytest.raises(kind, match="Neg 'minus'") as raised:
+        load(model)
+    assert type(raised.value) is kind and raised.value.__cause__ is error
+
+
+@pytest.mark.parametrize(
+    ("error", "is_ours"),
+    [(KeyError("no"), True), (TypeError("no"), True), (InternalError("no"), True), (ShapeError("no"), False)],
+)
+def test_mistake_in_an_inference_while_loading_is_our_fault(monkeypatch, error, is_ours):
+    def fails(*arguments):
+        raise error
+
+    inference = Inference()
+    x, y = Var(0, "x", TensorSpec((3, 4), FLOAT32)), AnyVar(1, "y")
+    inference.given[x] = x.spec
+    inference.add(AnyNode("Cumsum", Cumsum(axis=1), [x], [y], "total"))
+    monkeypatch.setattr(REGISTRY["Cumsum"], "infer", fails, raising=False)
+    if not is_ours:
+        assert inference.find(y) is None
+        return
+    with pytest.raises(InternalError) as raised:
+        inference.find(y)
+    assert raised.value is error or raised.value.__cause__ is error
 
 
 def test_nodes_in_any_order_and_nodes_that_nothing_needs():

@@ -274,14 +274,19 @@ def naming(node: AnyNode, function: Callable[..., T], *arguments: Any) -> T:
         cause = error.__cause__
         if isinstance(cause, IndexError):
             raise LiteIndexError(f"{label(node)}: {_told(node, cause)}") from cause
-        if isinstance(cause, ValueError | ArithmeticError) or (isinstance(cause, TypeError) and _is_of_numpy(cause)):
+        if isinstance(cause, Exception) and is_about_values(cause):
             raise fail(node, _told(node, cause)) from cause
         raise
 
 
-def _is_of_numpy(error: TypeError) -> bool:
-    """Whether numpy refuses types, by a class of its own: no loop for them, no common type."""
-    return type(error).__module__.partition(".")[0] == "numpy"
+def is_about_values(error: Exception) -> bool:
+    """Whether an error says that values or shapes do not fit together, as numpy says it, not that code is wrong.
+
+    Where numpy refuses types it has classes of its own: no loop for them, no common type.
+    """
+    if isinstance(error, TypeError):
+        return type(error).__module__.partition(".")[0] == "numpy"
+    return isinstance(error, ValueError | ArithmeticError)
 
 
 def _told(node: AnyNode, error: BaseException) -> str:

@@ -32,6 +32,8 @@ from megengine_lite._core.formats.onnx.ordering import in_order, label_of
 from megengine_lite._core.formats.onnx.scope import NO_VALUES, FunctionKey, Scope
 from megengine_lite._core.formats.onnx.tensors import DTYPES, shape_of, tensor_constant
 from megengine_lite._core.ir.graph import Constant, TensorSpec, Var
+from megengine_lite._core.operators.base import is_about_values
+from megengine_lite._core.system.own_faults import own_fault
 from megengine_lite.errors import LiteError, ModelFormatError, UnsupportedOperatorError, brief, listed
 
 MAX_NODES = 1 << 17
@@ -258,11 +260,13 @@ class GraphConverter(ControlFlow):
             raise self.fault(f"{_shown(node.op_type)} {brief(label)}: {error}") from error
         except LiteError:
             raise
-        except (ValueError, TypeError, ArithmeticError, LookupError) as error:
-            raise self.fault(
-                f"{_shown(node.op_type)} {brief(label)} cannot be converted: its inputs and attributes do not fit "
-                "together"
-            ) from error
+        except (NotConverted, MemoryError):
+            raise
+        except Exception as error:
+            shown = f"{_shown(node.op_type)} {brief(label)}"
+            if not is_about_values(error):
+                raise own_fault(f"{self._what}: {shown}: {type(error).__name__}: {error}") from error
+            raise self.fault(f"{shown} cannot be converted: its inputs and attributes do not fit together") from error
 
     def _attributes(self, node: NodeProto, scope: Scope) -> dict[str, AttributeProto]:
         """The attributes of a node; what refers to the caller of a function is replaced, or left out."""

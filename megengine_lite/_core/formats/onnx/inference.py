@@ -12,7 +12,7 @@ from megengine_lite._core.operators import REGISTRY
 from megengine_lite._core.operators.base import naming
 from megengine_lite._core.operators.reference import run_node
 from megengine_lite._records import record
-from megengine_lite.errors import LiteError
+from megengine_lite.errors import InternalError, LiteError, LiteMemoryError
 
 MOST_STEPS = 1 << 20
 """Elements that a node works on (see ``folding_steps``) which is computed while a model is loaded."""
@@ -99,12 +99,14 @@ class Inference:
             return nothing
         specs = [f.spec for f in ins]
         try:
-            if any(specs[i].value is None for i in operator.needed_values(node)):
+            if any(specs[i].value is None for i in naming(node, operator.needed_values, node)):
                 return nothing
-            outs = operator.infer(node, specs)
+            outs = naming(node, operator.infer, node, specs)
             if self._is_cheap(node, specs, outs) and all(s.value is not None for s in specs):
-                outs = run_node(node, specs, outs)
-        except (LiteError, ValueError, TypeError, ArithmeticError, LookupError):
+                outs = naming(node, run_node, node, specs, outs)
+        except (InternalError, LiteMemoryError):
+            raise
+        except LiteError:
             return nothing  # the run will tell
         sources = frozenset[DeclaredShape]().union(*(f.sources for f in ins))
         return [Inferred(s, sources) if isinstance(s, TensorSpec) else None for s in outs]
