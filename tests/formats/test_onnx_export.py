@@ -564,6 +564,6 @@ def test_an_export_that_is_not_valid_is_our_fault(monkeypatch, place, name, erro
         raise error
 
     monkeypatch.setattr(place, name, (lambda *arguments: fails) if place is onnx_export else fails)
-    with pytest.raises(InternalError, match="the exported model.*: no; this is a fault of megengine_lite") as raised:
+    with pytest.raises(InternalError, match=r"the exported model.*: no; this is a fault of megengine_lite") as raised:
         onnx_export.exported(DIGITS, verify=True)
     assert raised.value.__cause__ is error

@@ -26,7 +26,7 @@ class own_faults(ContextDecorator):  # used like a function
 
     def __init__(self, where: str, passing: tuple[type[Exception], ...] = ()):
         self._where = where
-        self._passing = (LiteError, MemoryError, *passing)
+        self._passing: tuple[type[Exception], ...] = (LiteError, MemoryError, *passing)
 
     def __enter__(self) -> None:
         """There is nothing to prepare."""
