@@ -552,18 +552,18 @@ def test_means_of_regions_leave_out_what_lies_outside():
 
 
 @pytest.mark.parametrize(
-    ("place", "name", "error"),
+    ("place", "name", "kind"),
     [
-        (onnx.checker, "check_model", onnx.checker.ValidationError("no")),
-        (onnx.checker, "check_model", onnx.shape_inference.InferenceError("no")),
-        (onnx_export, "_runtime", RuntimeError("no")),
+        (onnx.checker, "check_model", onnx.checker.ValidationError),
+        (onnx.checker, "check_model", onnx.shape_inference.InferenceError),
+        (onnx_export, "_runtime", RuntimeError),
     ],
 )
-def test_an_export_that_is_not_valid_is_our_fault(monkeypatch, place, name, error):
+def test_an_export_that_is_not_valid_is_our_fault(monkeypatch, place, name, kind):
     def fails(*arguments, **options):
-        raise error
+        raise kind("no")
 
     monkeypatch.setattr(place, name, (lambda *arguments: fails) if place is onnx_export else fails)
     with pytest.raises(InternalError, match=r"the exported model.*: no; this is a fault of megengine_lite") as raised:
         onnx_export.exported(DIGITS, verify=True)
-    assert raised.value.__cause__ is error
+    assert type(raised.value.__cause__) is kind

@@ -346,7 +346,7 @@ class IndexingRemap(Operator):
         data, positions = ins
         if positions.dtype != INT32:
             raise fail(node, f"the map must be int32, is {positions.dtype}")
-        if positions.shape[-1] != len(data.shape):
+        if positions.shape[-1:] != (len(data.shape),):
             raise fail(node, f"a map of shape {positions.shape} does not fit data of shape {data.shape}")
         return [TensorSpec(positions.shape[:-1] or (1,), data.dtype)]
 

@@ -209,6 +209,8 @@ class ShuffleRNG(Operator):
 
     def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 1)
+        if not ins[0].shape:
+            raise fail(node, "a scalar has no rows to shuffle")
         return [TensorSpec(ins[0].shape, ins[0].dtype), TensorSpec((ins[0].shape[0],), INT32)]
 
     def compute(
