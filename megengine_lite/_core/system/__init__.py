@@ -10,7 +10,7 @@
 * ``memory`` - storages, of which everything is made that a user can hold; start here
 * ``tensor_limits`` - the most dimensions of a tensor, and where its memory begins
 * ``strided`` - tensors over them; ``dlpack`` exchanges them with other libraries
-* ``device_errors`` - what a device raises becomes an error of this package
+* ``device_errors``, ``own_faults`` - what a device raises, and what only we can be blamed for, as our errors
 * ``files`` - reading what may be anything, and replacing files as a whole
 * ``file_bytes`` - the bytes of a model file in our own memory
 * ``memory_limit``, ``processor``, ``cores`` - how much memory there is, what the processor can do, its kinds of cores
