@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from megengine_lite._api.tables import Columns, columns_of, joined, runs_of_one_shape, stacked
+from megengine_lite._api.batches import check_rows
+from megengine_lite._api.columns import Columns, columns_of, joined, runs_of_one_shape, stacked
 from megengine_lite._core.system.integers import to_integer
 from megengine_lite.errors import LiteError, LiteIndexError, LiteTypeError, LiteValueError, ShapeError
 from megengine_lite.model import Model, load
@@ -207,14 +208,9 @@ def _run(model: Model, feeds: dict[str, np.ndarray], begin: int, end: int) -> di
 
 
 def _run_together(model: Model, feeds: dict[str, np.ndarray], begin: int, end: int) -> dict[str, np.ndarray]:
-    outputs = dict(model({name: stacked(column, begin, end) for name, column in feeds.items()}).items())
-    for name, array in outputs.items():
-        if not array.ndim or array.shape[0] != end - begin:
-            raise ShapeError(
-                f"output {name!r} has the shape {list(array.shape)} for {end - begin} rows: it is not a row for each; "
-                "choose others by outputs=[...], or use batch_size=1"
-            )
-    return outputs
+    outputs = model({name: stacked(column, begin, end) for name, column in feeds.items()})
+    check_rows(outputs, end - begin)
+    return dict(outputs.items())
 
 
 def _of_row(error: LiteError, row: int) -> LiteError:

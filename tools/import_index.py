@@ -3,9 +3,10 @@
     python tools/import_index.py            # rewrites both files
     python tools/import_index.py --check    # tells by the exit status whether they are current
 
-They are made from the classes: ``megengine_lite/_core/operators/index.py`` has the module of each operator and its name
-in files, ``megengine_lite/_core/ir/params/index.py`` the module of each name and the tables by their codes. Run it
-after you have added, renamed or moved a class. The package must be built in place, or installed as editable.
+They are made from the classes: ``import_index.py`` in ``megengine_lite/_core/operators/`` has the module of each
+operator and its name in files, that in ``megengine_lite/_core/ir/params/`` the module of each name and the tables by
+their codes. Run it after you have added, renamed or moved a class. The package must be built in place, or installed as
+editable.
 """
 
 from __future__ import annotations
@@ -74,7 +75,7 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="write nothing; exit status 1 if a file is not current")
     check = parser.parse_args().check
     stale = 0
-    for place, text in (("operators/index.py", operators()), ("ir/params/index.py", tables())):
+    for place, text in (("operators/import_index.py", operators()), ("ir/params/import_index.py", tables())):
         path = PACKAGE / place
         if path.exists() and path.read_text() == text:
             continue

@@ -37,17 +37,22 @@ def _together(group: list[dict[str, np.ndarray]]) -> tuple[dict[str, np.ndarray]
     return {name: np.concatenate([item[name] for item in group]) for name in group[0]}, counts
 
 
+def check_rows(outputs: Outputs, rows: int) -> None:
+    """Raises a ShapeError if an output does not have a row for each row of a batch."""
+    for name, array in outputs.items():
+        if not array.ndim or array.shape[0] != rows:
+            raise ShapeError(
+                f"output {name!r} has the shape {list(array.shape)} for a batch of {rows}, so it cannot be taken "
+                "apart; use batch_size=1, or choose other outputs"
+            )
+
+
 def taken_apart(outputs: Outputs, counts: list[int] | None) -> Iterator[Outputs]:
     """The outputs of each item of a batch; the batch as a whole where ``counts`` is None."""
     if counts is None:
         yield outputs
         return
-    for name, array in outputs.items():
-        if not array.ndim or array.shape[0] != sum(counts):
-            raise ShapeError(
-                f"output {name!r} has the shape {list(array.shape)} for a batch of {sum(counts)}, so it cannot be "
-                "taken apart; use batch_size=1"
-            )
+    check_rows(outputs, sum(counts))
     ends = [0, *accumulate(counts)]
     for begin, end in pairwise(ends):
         yield Outputs({name: array[begin:end] for name, array in outputs.items()})

@@ -245,7 +245,7 @@ def test_a_model_of_one_row():
 
 def test_an_output_without_rows():
     whole = of_text("(float[N, 2] x) => (float[N, 2] y, float s) { y = Add(x, x) s = ReduceSum<keepdims=0>(x) }")
-    with pytest.raises(ShapeError, match=r"output 's' has the shape \[\] for 1 rows.*choose others"):
+    with pytest.raises(ShapeError, match=r"output 's' has the shape \[\] for a batch of 1,.*choose other outputs"):
         Predictor(whole)({"x": np.ones([2, 2])})
 
 

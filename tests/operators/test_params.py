@@ -11,7 +11,7 @@ from support.loader_samples import SHARED
 from megengine_lite._core.ir import params
 from megengine_lite._core.ir.dtype import DTypeCode
 from megengine_lite._core.ir.params.elemwise import OF_OTHER_FORMATS
-from megengine_lite._core.ir.params.index import CODES
+from megengine_lite._core.ir.params.import_index import CODES
 from megengine_lite._records import FrozenRecordError
 
 SPECIFICATION = SHARED.parent / "spec" / "opr_params.json"

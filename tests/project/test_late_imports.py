@@ -26,11 +26,11 @@ print(*set(sys.modules) - before)
 # What the reader, passes and the table of the dispatch need whatever the operators are.
 ALWAYS = {
     "_core.operators": {
-        "base", "conv_shape", "conv_types", "elemwise", "elemwise_functions", "facts", "fused", "index", "matmul",
-        "names", "power", "registry", "shape", "sources", "checks", "window",
+        "base", "conv_shape", "conv_types", "elemwise", "elemwise_functions", "facts", "fused", "import_index",
+        "matmul", "names", "power", "registry", "shape", "sources", "checks", "window",
     },
     "_core.cpu.lower": {"copying", "modes", "table"},
-    "_core.ir.params": {"base", "control", "conv", "elemwise", "index", "tensor"},
+    "_core.ir.params": {"base", "control", "conv", "elemwise", "import_index", "tensor"},
 }  # fmt: skip
 
 

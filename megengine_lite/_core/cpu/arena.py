@@ -185,6 +185,11 @@ def aligned_bytes(nbytes: int, *, zeroed: bool = True) -> np.ndarray:
     return raw[start : start + nbytes]
 
 
+def aligned_empty(size: int) -> np.ndarray:
+    """Memory for so many float32."""
+    return aligned_bytes(size * 4, zeroed=False).view(np.float32)
+
+
 class HostArena(Arena):
     """The memory of intermediate tensors. It grows to the size that the largest plan needs."""
 

@@ -12,7 +12,7 @@ import re
 from megengine_lite._core.ir.params import CondExecMerge, Param
 from megengine_lite._core.operators.base import operator_of
 from megengine_lite._core.operators.facts import InFiles
-from megengine_lite._core.operators.index import INDEX
+from megengine_lite._core.operators.import_index import INDEX
 from megengine_lite._core.operators.registry import REGISTRY
 from megengine_lite._core.operators.sources import SOURCES
 from megengine_lite._core.system.hashes import xxh64

@@ -1,7 +1,8 @@
 """All operators by name. The module of a family is imported when one of its operators is first asked for.
 
-``index`` says which module that is. It is made from the classes by ``tools/import_index.py``, and a test tells when it
-is not current; an operator that it does not have yet is found nevertheless, after all families have been imported.
+``import_index`` says which module that is. It is made from the classes by ``tools/import_index.py``, and a test tells
+when it is not current; an operator that it does not have yet is found nevertheless, after all families have been
+imported.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import importlib
 from collections.abc import Iterator, Mapping, MutableMapping
 from typing import TYPE_CHECKING
 
-from megengine_lite._core.operators.index import INDEX
+from megengine_lite._core.operators.import_index import INDEX
 from megengine_lite._core.system.late_import import late_import
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 _PACKAGE = __name__.rpartition(".")[0]
 # Modules that must not be imported as families. What families import themselves, like ``checks``, need not be here.
-_NO_FAMILIES = {"base", "c_library", "facts", "index", "names", "reference", "registry", "sources"}
+_NO_FAMILIES = {"base", "c_library", "facts", "import_index", "names", "reference", "registry", "sources"}
 
 
 class Registry(MutableMapping[str, "Operator"]):

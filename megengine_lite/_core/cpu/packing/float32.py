@@ -11,18 +11,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from megengine_lite._core.cpu.arena import aligned_bytes
+from megengine_lite._core.cpu.arena import aligned_empty
 from megengine_lite._core.cpu.kernel_call import KernelCall
 from megengine_lite._core.cpu.kernel_set import KernelSet
 from megengine_lite.kernels.common.shared_constants import TILE_BLOCKS
 
 CHUNK = 64  # numbers of a row that a work item packs
 SERIAL_FLOATS = 1 << 16  # fewer are packed by one thread
-
-
-def aligned_empty(size: int) -> np.ndarray:
-    """Memory for so many float32."""
-    return aligned_bytes(size * 4, zeroed=False).view(np.float32)
 
 
 def pad_channels(values: np.ndarray, groups: int, width: int) -> np.ndarray:

@@ -9,15 +9,15 @@ Names of tables and fields are those of the format. Operators have the same name
 ``params.Convolution`` for the table. Enumerations are named table + enum (``ElemwiseMode``); the ones that many tables
 share are ``ConvolutionFormat``, ``InterpolationMode`` and ``BorderMode``. Tables are those of the newest release; the
 loader converts what older files have. Start with ``base``, which says how a table is declared; the other modules have
-the tables by kinds of operators. They are imported when one of their classes is first asked for: ``index`` says where
-each class is; ``tools/import_index.py`` makes it.
+the tables by kinds of operators. They are imported when one of their classes is first asked for: ``import_index`` says
+where each class is; ``tools/import_index.py`` makes it.
 """
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
 from megengine_lite._core.ir.params.base import BY_CODE, INT_MAX, INT_MIN, Field, Param
-from megengine_lite._core.ir.params.index import CODES, MODULES
+from megengine_lite._core.ir.params.import_index import CODES, MODULES
 from megengine_lite._core.system.late_import import late_import
 
 if TYPE_CHECKING:
