@@ -30,12 +30,6 @@ from megengine_lite._core.operators.sources import SOURCES  # noqa: E402
 PAGE = ROOT / "docs" / "operators.md"
 BEGIN, END = "<!-- begin {} -->\n", "<!-- end {} -->\n"
 
-# Operators that the planner replaces by others before it looks for kernels.
-REPLACED = {
-    "BatchNorm": "becomes a multiplication and an addition, or part of a convolution",
-    "RelayoutFormat": "becomes nothing, or a transposition",
-}
-
 
 def kernels_of(op: str) -> list[str]:
     """Names of the kernels that can run an operator; empty for those that run in numpy."""
@@ -72,8 +66,8 @@ def native_types(op: str) -> list[str]:
 
 
 def run_as(op: str, kernels: list[str]) -> str:
-    if op in REPLACED:
-        return REPLACED[op]
+    if becomes := REGISTRY[op].becomes:
+        return f"becomes {becomes}"
     if kernels:
         return ", ".join(f"`{k}`" for k in kernels)
     return "no work" if TABLE.of(op) else "numpy"
@@ -98,7 +92,7 @@ def tables() -> dict[str, str]:
     ours = sorted(op for op in REGISTRY if op in stored)
     refused = sorted(stored - set(ours) - set(SOURCES))
     head = "| names in files | meaning | types | layouts | kernels | native types |\n|---|---|---|---|---|---|\n"
-    native = [op for op in ours if TABLE.of(op) or op in REPLACED]
+    native = [op for op in ours if TABLE.of(op) or REGISTRY[op].becomes]
     return {
         "operators": head + "".join(row(op) + "\n" for op in ours),
         "counts": f"{len(ours)} operators, {len(native)} of them native.\n",

@@ -54,6 +54,8 @@ class Operator:
         It means the same in float16 and float32, so float16 may be computed in float32.
     moves_elements
         Its outputs are elements of the first input in another order or shape, nothing else.
+    becomes
+        What takes its place before kernels are chosen, in words, if other operators always do.
     sample_inputs
         Inputs that it takes with default parameters, to try out element types (see :mod:`.facts`).
     element_types
@@ -72,6 +74,7 @@ class Operator:
     folds: ClassVar[bool] = True
     runs_in_float32: ClassVar[bool] = False
     moves_elements: ClassVar[bool] = False
+    becomes: ClassVar[str] = ""
     sample_inputs: ClassVar[tuple[Any, ...] | None] = None
     element_types: ClassVar[str] = ""
 

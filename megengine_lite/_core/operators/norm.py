@@ -64,6 +64,7 @@ class BatchNorm(Operator):
     in_files = InFiles(revision=1)
     in_original = InOriginal(type="BatchNormForward", chooses_algorithm=True)
     runs_in_float32 = True
+    becomes = "a multiplication and an addition, or part of a convolution"
     element_types = "floats"
 
     def count_outputs(self, params: Any, n_inputs: int, payload: tuple[bytes, ...] = ()) -> int:

@@ -172,6 +172,7 @@ class RelayoutFormat(Operator):
     name = "RelayoutFormat"
     param = params.RelayoutFormat
     in_files = InFiles(revision=1)
+    becomes = "nothing, or a transposition"
     element_types = "floats, integers, bool, quantized"
 
     def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
