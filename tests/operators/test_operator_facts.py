@@ -21,7 +21,8 @@ SOURCES = sorted(
     for folder in ("megengine_lite", "tools")
     for p in (ROOT / folder).rglob("*.py")
     if "operators" not in p.parts
-    if p.parts[-2:] != ("params", "import_index.py")  # made from the classes of parameters, which have names of operators
+    # That one is made from the classes of parameters, which have names of operators.
+    if p.parts[-2:] != ("params", "import_index.py")
 )
 
 

@@ -43,7 +43,7 @@ INDEX: dict[str, tuple[str, str]] = {
     "DctChannelSelect": ("filters", "DctChannelSelectV1"),
     "DeformableConvForward": ("deformable", "DeformableConvForwardV1"),
     "DeformablePSROIPoolingForward": ("deformable", "DeformablePSROIPoolingForward"),
-    "Det": ("onnx_selection", ""),
+    "Det": ("linalg", ""),
     "Diag": ("creation", "Diag"),
     "Dimshuffle": ("shape", "Dimshuffle"),
     "Dot": ("matmul", "Dot"),

@@ -381,30 +381,6 @@ class Col2Im(Operator):
         return [from_float32(inner, dtype) if dtype.is_float else np.ascontiguousarray(inner)]
 
 
-@register
-class Det(Operator):
-    """Determinants of the square matrices in the last two axes."""
-
-    name = "Det"
-    in_files = None
-    element_types = "floats"
-
-    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
-        check_count(node, ins, 1)
-        shape = ins[0].shape
-        if len(shape) < 2 or shape[-1] != shape[-2]:
-            raise fail(node, f"the matrices must be square, the data have the shape {shape}")
-        return [TensorSpec(shape[:-2] or (1,), ins[0].dtype)]
-
-    def compute(
-        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
-    ) -> list[np.ndarray]:
-        spec = out_specs[0]
-        x = to_float32(ins[0], spec.dtype) if spec.dtype.is_float else ins[0]
-        found = np.asarray(np.linalg.det(x.astype(np.float64))).reshape(spec.shape)
-        return [from_float32(found.astype(np.float32), spec.dtype) if spec.dtype.is_float else found]
-
-
 @record(frozen=True, slots=True)
 class OtherType:
     """An element type."""
