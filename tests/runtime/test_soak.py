@@ -6,6 +6,7 @@ import sys
 
 import pytest
 from support.places import ROOT
+from support.processes import isolated
 
 SCRIPT = ROOT / "benchmarks" / "soak.py"
 
@@ -48,6 +49,7 @@ def test_networks_with_shared_weights_run_at_the_same_time():
     assert wrong == 0
 
 
+@isolated
 def test_growth_is_noticed(tmp_path):
     kept = []
 

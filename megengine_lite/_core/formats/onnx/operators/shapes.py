@@ -157,9 +157,13 @@ def _slice(call: Call) -> Value:
             inputs = [*limits, given] if steps is None else [*limits, given, steps]
             return b.moved("OnnxSlice", None, _exactly(b, x), *(v.var for v in inputs))
         axes = call.known_integers(3, "the list of axes")
-    count = b.length_of(limits[0])
-    if count is None:
-        count = b.length_of(limits[1]) if axes is None else len(axes)
+    lengths = [b.length_of(v) for v in (limits if steps is None else [*limits, steps])]
+    if axes is not None:
+        lengths.append(len(axes))
+    known = {n for n in lengths if n is not None}
+    if len(known) > 1:
+        raise ModelFormatError(f"its starts, ends, axes and steps have different lengths: {sorted(known)}")
+    count = next(iter(known), None)
     if count is None:
         raise NeedsShapes("the number of its axes is not known")
     places = call.axes_in_order(range(count) if axes is None else axes, x.rank)
