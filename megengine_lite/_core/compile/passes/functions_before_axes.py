@@ -10,6 +10,7 @@ from megengine_lite._core.compile.rewriter import Rewriter
 from megengine_lite._core.ir.dtype import FLOAT32
 from megengine_lite._core.ir.graph import ConstantPool, Graph, Node, TensorSpec, Var
 from megengine_lite._core.ir.params import AxisMethod
+from megengine_lite._core.ir.shape_constant import reshaped_constant
 
 
 def run(graph: Graph, pool: ConstantPool) -> None:
@@ -70,6 +71,4 @@ def _operands(node: Node, y: Var, x: Var, axis: int, pool: ConstantPool) -> list
 def _with_axis(v: Var, ndim: int, axis: int, pool: ConstantPool) -> Var:
     """A constant that broadcasts with tensors of ``ndim`` axes, with one more axis of length 1."""
     shape = (1,) * (ndim - len(v.shape)) + v.shape
-    shape = (*shape[:axis], 1, *shape[axis:])
-    constant = pool.derive(("reshape", shape), [v.constant], lambda a: a.reshape(shape))
-    return Var(v.id, "", TensorSpec(shape, v.dtype), constant)
+    return reshaped_constant(v, (*shape[:axis], 1, *shape[axis:]), pool)

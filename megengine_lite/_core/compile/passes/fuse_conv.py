@@ -99,20 +99,14 @@ def _absorb(conv: Node, reader: Node, pool: ConstantPool) -> Node | None:
         return None
     mode = reader.params.mode
     y = conv.outputs[0]
-    act = conv.params.activation.code
     others = [v for v in reader.inputs if v is not y]
     if len(others) != len(reader.inputs) - 1:
         return None
-    if act <= ActivationCode.CLIP_NAN:
-        clipped = clip(conv.params.activation, mode, reader, y)
-        if clipped is not None:
-            return _with(conv, reader, activation=clipped)
-    if act != ActivationCode.NONE:
+    found = with_function(conv.params.activation, reader, y)
+    if found is not None:
+        return _with(conv, reader, activation=found)
+    if conv.params.activation.code != ActivationCode.NONE:
         return None
-    if mode in ACTIVATIONS:
-        return _with(conv, reader, activation=ACTIVATIONS[mode])
-    if mode == M.PRELU and reader.inputs[0] is y and (slope := scalar(others[0])) is not None:
-        return _with(conv, reader, activation=Activation(ActivationCode.LEAKY_RELU, slope))
     if mode in ADD_THEN:
         activation = Activation(ADD_THEN[mode])
         other = others[0]
@@ -138,7 +132,21 @@ def _with(conv: Node, reader: Node, **changes: object) -> Node:
     return Node("FusedConv", replace(conv.params, **changes), conv.inputs, reader.outputs, conv.name)
 
 
-def clip(current: Activation, mode: int, reader: Node, y: Var) -> Activation | None:
+def with_function(current: Activation, reader: Node, y: Var) -> Activation | None:
+    """The activation that does what ``current`` and then an elementwise function of ``y`` do; None if there is none."""
+    mode = reader.params.mode
+    if current.code <= ActivationCode.CLIP_NAN and (clipped := _clip(current, mode, reader, y)) is not None:
+        return clipped
+    if current.code != ActivationCode.NONE:
+        return None
+    if mode in ACTIVATIONS:
+        return ACTIVATIONS[mode]
+    if mode == M.PRELU and reader.inputs[0] is y and (slope := _scalar(reader.inputs[1])) is not None:
+        return Activation(ActivationCode.LEAKY_RELU, slope)
+    return None
+
+
+def _clip(current: Activation, mode: int, reader: Node, y: Var) -> Activation | None:
     """The activation ``current`` followed by a MAX, MIN, CLIP or RELU6, as one activation.
 
     The first of these functions decides what NaN gives: one of the bounds, by the order in which it compares; or NaN,
@@ -175,25 +183,25 @@ def _bounds(mode: int, reader: Node, y: Var) -> tuple[float, float, float] | Non
     if mode == M.NAN_RELU:
         return 0.0, np.inf, np.nan
     if mode in (M.NAN_MAX, M.NAN_MIN):
-        value = scalar(reader.inputs[1 if reader.inputs[0] is y else 0])
+        value = _scalar(reader.inputs[1 if reader.inputs[0] is y else 0])
         if value is None or np.isnan(value):
             return None
         return (value, np.inf, np.nan) if mode == M.NAN_MAX else (-np.inf, value, np.nan)
     if mode in (M.MAX, M.MIN):
         first = reader.inputs[0] is y
-        value = scalar(reader.inputs[1 if first else 0])
+        value = _scalar(reader.inputs[1 if first else 0])
         # NaN in the first operand gives the second operand. If they differ in size, the smaller one is the second.
         if value is None or np.isnan(value) or not (first or y.spec.size > 1):
             return None
         return (value, np.inf, value) if mode == M.MAX else (-np.inf, value, value)
     if mode == M.CLIP and reader.inputs[0] is y:
-        low, high = scalar(reader.inputs[1]), scalar(reader.inputs[2])
+        low, high = _scalar(reader.inputs[1]), _scalar(reader.inputs[2])
         if low is not None and high is not None and low <= high:
             return low, high, high
     return None
 
 
-def scalar(var: Var) -> float | None:
+def _scalar(var: Var) -> float | None:
     return float(var.const.array.reshape(-1)[0]) if var.const is not None and var.spec.size == 1 else None
 
 

@@ -8,15 +8,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from megengine_lite._core.compile.passes.fuse_conv import ACTIVATIONS, ADD_THEN, clip, scalar
-from megengine_lite._core.compile.passes.recognise_quantized import quantizes, source_of
+from megengine_lite._core.compile.passes.fuse_conv import ADD_THEN, with_function
+from megengine_lite._core.compile.passes.recognise_quantized import quantizes, source_of, with_bias
 from megengine_lite._core.compile.rewriter import Rewriter
 from megengine_lite._core.ir.dtype import INT8_OPERANDS, DTypeCode
 from megengine_lite._core.ir.fused import Activation, ActivationCode
 from megengine_lite._core.ir.fused_quantized import MAX_IMAGE_CHANNELS, QuantizedConv, QuantizedMatMul
 from megengine_lite._core.ir.graph import Graph, Node, Var
 from megengine_lite._core.ir.params import (
-    ConvBias,
     ConvBiasNonlineMode,
     ConvolutionFormat,
     ConvolutionSparse,
@@ -101,16 +100,11 @@ def absorbed_by_real(
         return replace(p, product_dtype=out.dtype), product.inputs
     if reader.op != "Elemwise" or reader.inputs.count(y) != 1:
         return None
-    mode, code = reader.params.mode, p.activation.code
-    if code <= ActivationCode.CLIP_NAN and (clipped := clip(p.activation, mode, reader, y)) is not None:
-        return replace(p, activation=clipped), product.inputs
-    if code != ActivationCode.NONE:
-        return None
-    if mode in ACTIVATIONS:
-        return replace(p, activation=ACTIVATIONS[mode]), product.inputs
-    if mode == ElemwiseMode.PRELU and reader.inputs[0] is y and (slope := scalar(reader.inputs[1])) is not None:
-        return replace(p, activation=Activation(ActivationCode.LEAKY_RELU, slope)), product.inputs
-    if mode not in ADD_THEN or (isinstance(p, QuantizedConv) and p.has_z):
+    found = with_function(p.activation, reader, y)
+    if found is not None:
+        return replace(p, activation=found), product.inputs
+    mode = reader.params.mode
+    if p.activation.code != ActivationCode.NONE or mode not in ADD_THEN or (isinstance(p, QuantizedConv) and p.has_z):
         return None
     other, activation = _other(reader, y), Activation(ADD_THEN[mode])
     channels = y.shape[1 if is_conv else -1]
@@ -143,8 +137,7 @@ def as_quantized_conv(node: Node) -> Node | None:
         bias = rest[0]
         if bias.const is None or bias.spec.size != y.shape[1] or bias.shape[1:2] != (y.shape[1],):
             return None
-    names = ("mode", "sparse", "format", "pad_h", "pad_w", "stride_h", "stride_w", "dilate_h", "dilate_w")
-    conv = p if node.op == "ConvBiasForward" else ConvBias(**{name: getattr(p, name) for name in names})
+    conv = p if node.op == "ConvBiasForward" else with_bias(p)
     params = QuantizedConv(
         conv=conv, input_dtype=x.dtype, conv_dtype=y.dtype, has_bias=len(rest) > 0, has_z=len(rest) > 1
     )

@@ -16,8 +16,9 @@ import numpy as np
 
 from megengine_lite._core.compile.rewriter import Rewriter
 from megengine_lite._core.ir.dtype import FLOAT32
-from megengine_lite._core.ir.graph import Constant, ConstantPool, Graph, Node, TensorSpec, Var
+from megengine_lite._core.ir.graph import ConstantPool, Graph, Node, TensorSpec, Var
 from megengine_lite._core.ir.params import ElemwiseMode, GeneralNorm, ReduceMode
+from megengine_lite._core.ir.shape_constant import reshaped_constant
 
 _M = ElemwiseMode
 
@@ -70,10 +71,7 @@ def _reader(node: Node, mode: ElemwiseMode, shape: Sequence[int], rewriter: Rewr
 
 def _as_weight(v: Var, shape: tuple[int, ...], pool: ConstantPool) -> Var:
     """A constant without axes of length 1 in front."""
-    if v.shape == shape:
-        return v
-    constant: Constant = pool.derive(("reshape", shape), [v.constant], lambda a: a.reshape(shape))
-    return Var(v.id, "", TensorSpec(shape, v.dtype), constant)
+    return v if v.shape == shape else reshaped_constant(v, shape, pool)
 
 
 def _normalized(division: Node, rewriter: Rewriter) -> tuple[Var, int, float] | None:

@@ -22,6 +22,7 @@ from megengine_lite._core.ir.fused_quantized import QuantizedConv, QuantizedMatM
 from megengine_lite._core.ir.graph import ConstantPool, Graph, Node, TensorSpec, Var
 from megengine_lite._core.ir.params import (
     ConvBias,
+    Convolution,
     ConvolutionFormat,
     ConvolutionSparse,
     DTypeTable,
@@ -230,13 +231,18 @@ def _quantized_conv(node: Node, rewriter: Rewriter, pool: ConstantPool) -> Node 
     if found is None or len(found[0].shape) != (5 if is_grouped else 4):
         return None
     params = QuantizedConv(
-        conv=ConvBias(**{name: getattr(p, name) for name in _GEOMETRY}),
+        conv=with_bias(p),
         input_dtype=x.dtype,
         conv_dtype=node.outputs[0].dtype,
         has_scales=len(found) > 1,
         is_real=True,
     )
     return Node("QuantizedConv", params, [x, *found], node.outputs, node.name)
+
+
+def with_bias(p: Convolution) -> ConvBias:
+    """The parameters of the operator that also adds a bias."""
+    return ConvBias(**{name: getattr(p, name) for name in _GEOMETRY})
 
 
 def quantized_constant(var: Var, axes: int | tuple[int, ...], pool: ConstantPool) -> list[Var] | None:
