@@ -20,8 +20,6 @@ from megengine_lite._core.ir.expansion import Repetition, Sliced, Stacked
 from megengine_lite._core.ir.graph import AnyNode, AnyVar, ModelGraph, TensorSpec, Var
 from megengine_lite.errors import ModelFormatError, brief
 
-OPERATORS = ("If", "Loop", "Scan")
-
 
 class ControlFlow(ABC):
     """The part of a converter of graphs that converts such operators.
@@ -62,7 +60,7 @@ class ControlFlow(ABC):
 
     def _of_graphs(self, call: Call, scope: Scope) -> list[Value | None]:
         """The outputs of one of these operators; all are None if its graphs cannot be converted, which is listed."""
-        return {"If": self._if, "Loop": self._loop, "Scan": self._scan}[call.op](call, scope)
+        return OPERATORS[call.op](self, call, scope)
 
     @staticmethod
     def _graph_of(call: Call, name: str) -> GraphProto:
@@ -271,6 +269,13 @@ class ControlFlow(ABC):
         parameters = onnx_params.OnnxGraph(lambda variables, specs: make(dict(zip(variables, specs, strict=True))))
         node = AnyNode("OnnxGraph", parameters, inputs, outputs, self.builder.label)
         return ModelGraph([node], bound, outputs, [""] * len(outputs)), outside, forms
+
+
+OPERATORS: dict[str, Callable[[ControlFlow, Call, Scope], list[Value | None]]] = {
+    "If": ControlFlow._if,
+    "Loop": ControlFlow._loop,
+    "Scan": ControlFlow._scan,
+}
 
 
 def _declared_form(info: ValueInfoProto) -> OutputForm:

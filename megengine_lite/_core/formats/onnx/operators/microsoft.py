@@ -16,6 +16,7 @@ from megengine_lite._core.formats.onnx.operators.matrices import multiplied
 from megengine_lite._core.formats.onnx.operators.quantization import dequantized, quantized
 from megengine_lite._core.formats.onnx.operators.reductions import reduced
 from megengine_lite._core.formats.onnx.operators.table import STANDARD, Call, NotConverted, converts, find_converter
+from megengine_lite._core.ir.graph import AnyVar
 from megengine_lite._core.ir.params import ElemwiseMode, ElemwiseMultiTypeMode, ReduceMode
 
 MICROSOFT = "com.microsoft"
@@ -190,6 +191,12 @@ def _attention_of(
     return to_shape(b, b.transposed(result, (0, 2, 1, 3)), 0, 0, -1)
 
 
+def _limits_of_three(b: GraphBuilder, length: Value) -> list[tuple[AnyVar | None, AnyVar | None]]:
+    """Where the parts for queries, keys and values begin and end, of which the first two have this length."""
+    twice = b.elemwise(_M.MUL, length, b.constant(np.array([2])))
+    return [(None, length.var), (length.var, twice.var), (twice.var, None)]
+
+
 @converts("MultiHeadAttention", domain=MICROSOFT)
 def _multi_head(call: Call) -> list[Value | None]:
     b, q, k, v = call.builder, call.input(0), call.optional(1), call.optional(2)
@@ -198,12 +205,10 @@ def _multi_head(call: Call) -> list[Value | None]:
     if k is None or v is None or q.rank != 3 or k.rank != v.rank:
         raise NotConverted("queries, keys and values must be three inputs; packed ones are not read")
     if bias is not None:
-        width = b.dimension(q, 2)
-        twice = b.elemwise(_M.MUL, width, b.constant(np.array([2])))
-        parts = [(None, width.var), (width.var, twice.var), (twice.var, None)]
+        limits = _limits_of_three(b, b.dimension(q, 2))
         q, k, v = (
-            b.elemwise(_M.ADD, x, b.sliced(bias, 0, *limits, None)) if x.rank == 3 else x
-            for x, limits in zip((q, k, v), parts, strict=True)
+            b.elemwise(_M.ADD, x, b.sliced(bias, 0, *pair, None)) if x.rank == 3 else x
+            for x, pair in zip((q, k, v), limits, strict=True)
         )
     q = heads(b, q, count)
     k, v = (heads(b, x, count) if x.rank == 3 else x for x in (k, v))
@@ -230,9 +235,7 @@ def _attention(call: Call) -> list[Value | None]:
         parts = [b.part(rows, 2, begin, end) for begin, end in zip([0, *ends], ends, strict=False)]
     else:
         third = b.elemwise(_M.FLOOR_DIV, b.dimension(rows, 2), b.constant(np.array([3])))
-        twice = b.elemwise(_M.MUL, third, b.constant(np.array([2])))
-        limits = [(None, third.var), (third.var, twice.var), (twice.var, None)]
-        parts = [b.sliced(rows, 2, *pair, None) for pair in limits]
+        parts = [b.sliced(rows, 2, *pair, None) for pair in _limits_of_three(b, third)]
     q, k, v = (heads(b, part, count) for part in parts)
     length = None
     if past is not None:
@@ -280,21 +283,27 @@ def _quantized_activation(call: Call) -> Value:
     return _stepped(call, b.elemwise(_M.PRELU, x, b.number(call.real("alpha", 0.01), x)), 3)
 
 
+def _channels_first(b: GraphBuilder, x: Value) -> Value:
+    return b.transposed(x, [0, x.rank - 1, *range(1, x.rank - 1)])
+
+
+def _channels_last(b: GraphBuilder, x: Value) -> Value:
+    return b.transposed(x, [0, *range(2, x.rank), 1])
+
+
 @converts("QLinearGlobalAveragePool", domain=MICROSOFT)
 def _quantized_average(call: Call) -> Value:
     b, x = call.builder, _real(call, 0)
-    last = bool(call.integer("channels_last", 0))
-    order = [0, x.rank - 1, *range(1, x.rank - 1)]
-    pooled = _mean(b, b.transposed(x, order) if last else x, 2)
-    return _stepped(call, b.transposed(pooled, [0, *range(2, x.rank), 1]) if last else pooled, 3)
+    if call.integer("channels_last", 0):
+        return _stepped(call, _channels_last(b, _mean(b, _channels_first(b, x), 2)), 3)
+    return _stepped(call, _mean(b, x, 2), 3)
 
 
 @converts("NhwcMaxPool", domain=MICROSOFT)
 def _max_pool_of_bytes(call: Call) -> Value:
     b, x = call.builder, call.input(0)
     names = ("auto_pad", "ceil_mode", "dilations", "kernel_shape", "pads", "strides")
-    images = b.transposed(x, [0, x.rank - 1, *range(1, x.rank - 1)])
-    return b.transposed(_value(_standard(call, "MaxPool", [images], *names)), [0, *range(2, x.rank), 1])
+    return _channels_last(b, _value(_standard(call, "MaxPool", [_channels_first(b, x)], *names)))
 
 
 def _whole(b: GraphBuilder, x: Value, zero: Value | None) -> Value:
