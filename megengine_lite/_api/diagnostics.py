@@ -47,24 +47,16 @@ def _file_layout(options: LiteOptions) -> str:
     return asked[0] if asked else "nchw"
 
 
-def _no_place(path: str) -> int:
-    """The system's number for why no file can be made there; 0 if one can, as far as it can be told beforehand."""
-    directory = os.path.dirname(os.path.abspath(path))
-    if os.path.isdir(path):
-        return errno.EISDIR
-    if os.path.isdir(directory):
-        return 0
-    return errno.ENOTDIR if os.path.lexists(directory) or os.path.isfile(os.path.dirname(directory)) else errno.ENOENT
-
-
 class Profile:
     """Measures each run; ``wait`` writes the file."""
 
     def __init__(self, path: str, form: str):
-        number = _no_place(path)
-        if number:
-            says = os.strerror(number)
-            raise os_error(OSError(number, says), f"the profile cannot be written to {path}: {says}", path)
+        try:
+            if os.path.isdir(path):
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+            os.stat(os.path.join(os.path.dirname(os.path.abspath(path)), ""))  # an error if it is no directory
+        except OSError as error:
+            raise os_error(error, f"the profile cannot be written to {path}: {error.strerror}", path) from error
         self._path = path
         self._form = form
         self._listed: list[Listed] | None = None

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import shlex
 from argparse import ArgumentParser, Namespace
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from megengine_lite._cli import flags
 from megengine_lite._cli.gflags import UsageError, normalize, switches
+
+if TYPE_CHECKING:
+    from megengine_lite import LiteNetwork
 
 # Settings of a run without optimization, beside graph_opt_level.
 UNOPTIMIZED = {
@@ -28,6 +34,12 @@ def add_other_flag(group: Any) -> None:
         metavar="FLAGS",
         help='flags of the other run, beside those of the first: --other="--isa avx2 --threads 4"',
     )
+
+
+def set_same_inputs(network: LiteNetwork, given: Mapping[str, np.ndarray]) -> None:
+    """Gives a network the inputs of the first run."""
+    for name, array in given.items():
+        network.get_io_tensor(name).set_data_by_copy(np.ascontiguousarray(array))
 
 
 def other_flags(args: Namespace) -> Namespace:

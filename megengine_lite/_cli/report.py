@@ -81,8 +81,7 @@ def _one(
     if given is None:
         given = inputs.set_inputs(args, network, fill=True)
     else:
-        for name, array in given.items():
-            network.get_io_tensor(name).set_data_by_copy(np.ascontiguousarray(array))
+        other_run.set_same_inputs(network, given)
     with progress.waiting("measuring"):
         report = network.report(runs=args.iter, warmup=args.warmup_iter)
     flags.finish(args, network)

@@ -103,8 +103,7 @@ def _stored_outputs(path: str, names: list[str]) -> dict[str, np.ndarray]:
 def _other_network(args: Namespace, given: dict[str, np.ndarray]) -> Any:
     """The network of the other run, with the same inputs."""
     other = flags.load_network(other_run.other_flags(args)).network
-    for name, array in given.items():
-        other.get_io_tensor(name).set_data_by_copy(np.ascontiguousarray(array))
+    other_run.set_same_inputs(other, given)
     return other
 
 

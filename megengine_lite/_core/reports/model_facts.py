@@ -10,7 +10,7 @@ import numpy as np
 
 from megengine_lite._core.compile.expand import all_nodes
 from megengine_lite._core.compile.infer import NeedsExpansion, NeedsRounds, NeedsValue, Stage, infer_stage
-from megengine_lite._core.ir.graph import AnyVar, ConstantPool, ModelGraph, Node, Spec, TensorSpec, Var
+from megengine_lite._core.ir.graph import AnyVar, ConstantPool, DynamicNode, ModelGraph, Node, Spec, TensorSpec, Var
 from megengine_lite._core.operators import REGISTRY
 from megengine_lite.errors import InternalError, LiteError, LiteMemoryError
 
@@ -103,6 +103,11 @@ def known_specs(stage: Stage) -> dict[AnyVar, Spec]:
     return {source: copy.spec for copy, source in stage.original.items() if copy.spec is not None}
 
 
+def inferred_nodes(stage: Stage | None) -> dict[AnyVar, Node | DynamicNode]:
+    """The nodes that a stage has inferred, by the first result in the model's graph."""
+    return {} if stage is None else {stage.original[n.outputs[0]]: n for n in stage.graph.nodes if n.outputs}
+
+
 def _tensor(name: str, var: AnyVar, spec: Spec | None) -> dict[str, Any]:
     if spec is None and var.const is not None:
         spec = var.spec
@@ -112,7 +117,7 @@ def _tensor(name: str, var: AnyVar, spec: Spec | None) -> dict[str, Any]:
 
 def _layers(graph: ModelGraph, stage: Stage | None) -> tuple[Counter[str], list[dict[str, Any]]]:
     """Multiply-adds by type of operator, and all operators in order."""
-    inferred = {stage.original[n.outputs[0]]: n for n in stage.graph.nodes} if stage is not None else {}
+    inferred = inferred_nodes(stage)
     work: Counter[str] = Counter()
     layers = []
     for node in graph.nodes:

@@ -12,7 +12,7 @@ from megengine_lite._core.compile.infer import Stage
 from megengine_lite._core.device.plan import PlanReport, StepTime
 from megengine_lite._core.ir.graph import AnyNode, AnyVar, ModelGraph, Node, Spec, TensorSpec
 from megengine_lite._core.operators import REGISTRY
-from megengine_lite._core.reports.model_facts import known_specs
+from megengine_lite._core.reports.model_facts import inferred_nodes, known_specs
 from megengine_lite._core.reports.profile import parameter_values
 from megengine_lite._records import field, record
 
@@ -171,7 +171,7 @@ def file_boxes(graph: ModelGraph, stage: Stage | None) -> Boxes:
     """The boxes of a model that does not run; ``stage`` has the shapes that are known. ``unknown`` marks operators."""
     boxes = Boxes()
     specs = known_specs(stage) if stage is not None else {}
-    inferred = {stage.original[n.outputs[0]]: n for n in stage.graph.nodes if n.outputs} if stage is not None else {}
+    inferred = inferred_nodes(stage)
     made: dict[AnyVar, int] = {}
     for given in graph.inputs:
         outputs = [tensor_facts(specs.get(given, given.spec))]
