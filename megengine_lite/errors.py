@@ -152,5 +152,13 @@ def os_error(error: OSError, message: str, path: str) -> LiteOSError:
     return kind(error.errno, message, path)
 
 
+def import_error(error: ImportError, task: str) -> LiteError:
+    """The error of this package for a part of it that cannot be imported, to be raised by the caller."""
+    return LiteError(
+        f"{task}: a part of the package cannot be imported ({error}). Either the installation is damaged, or the "
+        "process may not have more memory (ulimit -v)"
+    )
+
+
 class LiteWarning(UserWarning):
     """Something was not as it should be, but work goes on."""

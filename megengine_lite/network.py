@@ -18,12 +18,12 @@ from megengine_lite._api.loading import (
     read_model,
     rewritten,
     to_source,
-    typed_errors,
 )
 from megengine_lite._api.network_io import LiteIO, LiteNetworkIO, to_io
 from megengine_lite._api.network_settings import NetworkSettings
 from megengine_lite._api.options import LiteConfig, LiteExtraConfig, LiteOptions, to_text
 from megengine_lite._api.run_settings import RunSettings
+from megengine_lite._api.typed_errors import typed_errors
 from megengine_lite._core.runtime.devices import get_device
 from megengine_lite._core.runtime.jobs import locked
 from megengine_lite._core.session_config import AlgoPolicy

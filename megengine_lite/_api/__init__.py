@@ -15,6 +15,7 @@
 * ``network_settings``, ``diagnostics`` - parts of ``LiteNetwork``: settings before load; profiles, dumps, memory
 * ``options``, ``network_io``, ``layout`` - settings, inputs and layouts, as programs write them
 * ``run_settings`` - what is settled before load
+* ``typed_errors`` - errors of the system in calls of the API
 * ``arguments``, ``data_sources`` - checks of arguments; where data can come from
 * ``tensor_data``, ``tensor_reading`` - parts of ``LiteTensor``: how data gets in, and out
 * ``model_inputs``, ``model_outputs``, ``batches`` - parts of ``Model``: arguments and results of a call

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from megengine_lite._api.layout import LiteLayout
-from megengine_lite._api.loading import read_model, to_source, typed_errors
+from megengine_lite._api.loading import read_model, to_source
 from megengine_lite._api.network_io import LiteNetworkIO
 from megengine_lite._api.options import LiteConfig
 from megengine_lite._api.ports import port_code
+from megengine_lite._api.typed_errors import typed_errors
 from megengine_lite._core.system.late_import import late_import
 from megengine_lite.errors import LiteTypeError
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +17,7 @@ from megengine_lite._core.system.device_errors import errors_of
 from megengine_lite._core.system.files import to_path
 from megengine_lite._core.system.late_import import late_import
 from megengine_lite.base import version
-from megengine_lite.errors import DeviceError, LiteError, LiteMemoryError, LiteTypeError, LiteValueError, os_error
+from megengine_lite.errors import DeviceError, LiteError, LiteTypeError, LiteValueError, os_error
 from megengine_lite.log import logger
 from megengine_lite.struct import LiteDeviceType, LiteIOType
 
@@ -78,28 +77,6 @@ def to_source(file: Any) -> str | bytes | memoryview:
         raise LiteTypeError(
             f"a model is loaded from a path, a binary file or bytes, not from {type(file).__name__}"
         ) from None
-
-
-@contextlib.contextmanager
-def typed_errors(task: str) -> Iterator[None]:
-    """Converts errors of the system into errors of this package.
-
-    Parts of the package are imported when the first model is loaded. If memory is scarce, that fails with messages
-    about shared objects or modules, which would mislead.
-    """
-    try:
-        yield
-    except LiteError:
-        raise
-    except MemoryError as error:
-        raise LiteMemoryError(f"{task}: there is not enough memory") from error
-    except ImportError as error:
-        raise LiteError(
-            f"{task}: a part of the package cannot be imported ({error}). Either the installation is damaged, or the "
-            "process may not have more memory (ulimit -v)"
-        ) from error
-    except OSError as error:
-        raise os_error(error, f"{task}: {error}", error.filename or "") from error
 
 
 def read_model(source: str | bytes | memoryview, config: LiteConfig) -> LoadedModel:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from megengine_lite._api.loading import read_model, to_source, typed_errors
+from megengine_lite._api.loading import read_model, to_source
 from megengine_lite._api.options import LiteConfig
+from megengine_lite._api.typed_errors import typed_errors
 from megengine_lite._core.formats.onnx.export import DEFAULT_OPSET
 from megengine_lite._core.operators.base import operator_of
 from megengine_lite._core.system.late_import import late_import

@@ -9,7 +9,7 @@ import numpy as np
 
 from megengine_lite._core.system.integers import to_integer
 from megengine_lite._core.system.memory import Storage
-from megengine_lite.errors import DeviceError, InternalError, LiteError, LiteMemoryError
+from megengine_lite.errors import DeviceError, InternalError, LiteError, LiteMemoryError, import_error
 from megengine_lite.struct import LiteDeviceType
 
 if TYPE_CHECKING:  # tensors need a device, but nothing of what makes plans
@@ -132,6 +132,8 @@ class Device(ABC):
         """
         if isinstance(error, MemoryError):
             return LiteMemoryError(f"there is not enough memory on {self.name}: {error}")
+        if isinstance(error, ImportError):
+            return import_error(error, self.name)
         return InternalError(
             f"{self.name} has failed: {type(error).__name__}: {error}; this is a fault of the device's code or driver, "
             "please report it"

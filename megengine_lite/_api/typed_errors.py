@@ -1,0 +1,43 @@
+"""Errors of the system in calls of the API become errors of this package."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from types import TracebackType
+
+from megengine_lite.errors import LiteError, LiteMemoryError, import_error, os_error
+
+_RESERVE_BYTES = 1 << 16
+# Freed when memory has run out: the error itself, and the frames that it passes, need some. Allocated at import,
+# and again by the next call that finds it gone.
+_reserve = [bytearray(_RESERVE_BYTES)]
+
+
+class typed_errors:  # used like a function; a generator would need memory to be told of the error
+    """Context manager around a call of the API; ``task`` is what messages say first.
+
+    Parts of the package are imported when the first model is loaded. If memory is scarce, that fails with messages
+    about shared objects or modules, which would mislead.
+    """
+
+    __slots__ = ("_task",)
+
+    def __init__(self, task: str):
+        self._task = task
+
+    def __enter__(self) -> None:
+        if not _reserve:
+            with suppress(MemoryError):
+                _reserve.append(bytearray(_RESERVE_BYTES))
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: TracebackType | None) -> None:
+        if error is None or isinstance(error, LiteError):
+            return
+        if isinstance(error, MemoryError):
+            _reserve.clear()
+            raise LiteMemoryError(f"{self._task}: there is not enough memory") from error
+        if isinstance(error, ImportError):
+            _reserve.clear()
+            raise import_error(error, self._task) from error
+        if isinstance(error, OSError):
+            raise os_error(error, f"{self._task}: {error}", error.filename or "") from error

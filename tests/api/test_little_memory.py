@@ -1,0 +1,98 @@
+"""Models are loaded where the process may have little more memory, or none."""
+
+import subprocess
+import sys
+
+import pytest
+from support.api_samples import DIGITS
+
+pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs RLIMIT_AS")
+
+BEGIN = """
+import resource, sys
+from megengine_lite import LiteError, LiteNetwork, get_model_io_info
+model, number = sys.argv[1], int(sys.argv[2])
+network = LiteNetwork()
+reads = (get_model_io_info, network.load)
+
+def limit(spare):
+    size = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (size + spare, -1))
+"""
+
+LIMITED = (
+    BEGIN
+    + """
+limit(number)
+for read in reads:
+    try:
+        read(model)
+    except LiteError as error:
+        print(type(error).__name__, str(error))
+    else:
+        print("done")
+"""
+)
+
+# Objects of all sizes that Python's allocator has fill the memory, then some of the smallest are given back.
+EXHAUSTED = (
+    BEGIN
+    + """
+eaten, count = [None] * 400_000, 0
+
+def eat(size):
+    global count
+    try:
+        while True:
+            eaten[count] = bytes(size)
+            count += 1
+    except MemoryError:
+        pass
+
+limit(8 << 20)
+for size in (1 << 20, 1 << 16, 4096, *range(479, 2, -16)):
+    eat(size)
+for k in range(count - number, count):
+    eaten[k] = None
+try:
+    get_model_io_info(model)
+except LiteError as error:
+    eaten.clear()
+    print(type(error).__name__, str(error))
+else:
+    eaten.clear()
+    print("done")
+network.load(model)
+print("done")
+"""
+)
+
+
+def lines_of(program, number):
+    command = [sys.executable, "-c", program, str(DIGITS), str(number)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def is_clear(line):
+    """Done, or an error that says what is missing."""
+    name, _, message = line.partition(" ")
+    if name == "LiteError":
+        return "cannot be imported" in message and "ulimit -v" in message
+    return line == "done" or (name == "LiteMemoryError" and "memory" in message)
+
+
+@pytest.mark.parametrize(
+    "spare", [0, 1 << 18, 1 << 20, 2 << 20, 3 << 20, 4 << 20, 8 << 20, 16 << 20, 24 << 20, 64 << 20]
+)
+def test_a_process_may_have_little_more_memory(spare):
+    lines = lines_of(LIMITED, spare)
+    assert len(lines) == 2 and all(map(is_clear, lines)), lines
+
+
+@pytest.mark.parametrize("number", [0, 1, 3, 10, 30, 100, 300, 1000, 3000, 10_000])
+def test_all_memory_is_in_use(number):
+    """The error itself needs memory, and the frames that it passes."""
+    lines = lines_of(EXHAUSTED, number)
+    assert len(lines) == 2 and is_clear(lines[0]) and lines[1] == "done", lines
