@@ -2,7 +2,6 @@
 
 import random
 import struct
-import time
 import tracemalloc
 
 import pytest
@@ -98,13 +97,10 @@ def repeated_operator(n_references: int, n_inputs: int) -> bytes:
 def test_repeated_references_are_bounded_by_the_size_of_the_file():
     content = repeated_operator(20_000, 20_000)
     tracemalloc.start()
-    begin = time.perf_counter()
     with pytest.raises(ModelFormatError, match="again and again"):
         load_model(content)
-    seconds = time.perf_counter() - begin
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert seconds < 2
     assert peak < 64 << 20
 
 

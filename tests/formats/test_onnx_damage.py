@@ -14,7 +14,7 @@ from megengine_lite.errors import InternalError, LiteError
 FOLDER = TESTS / "models" / "onnx"
 NAMES = ("image", "text", "quantized")
 CASES = 250
-MOST_SECONDS = 2.0
+MOST_SECONDS = 20.0  # a watchdog; tools/fuzz_loads.py holds the real bound on a quiet machine
 
 
 def given(name: str, n: int) -> dict[str, np.ndarray]:
