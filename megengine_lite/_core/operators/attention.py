@@ -13,7 +13,7 @@ from megengine_lite._core.ir.quantize import from_float32, to_float32
 from megengine_lite._core.operators.base import Operator, fail, register
 from megengine_lite._core.operators.checks import check_count, check_float, check_ndim, check_same_shape
 from megengine_lite._core.operators.facts import InOriginal
-from megengine_lite._core.operators.norm import softmax
+from megengine_lite._core.operators.softmax import softmax
 
 Array = np.ndarray
 _N_DATA = 4

@@ -1,4 +1,4 @@
-"""Normalization and softmax. Statistics are computed in double precision."""
+"""Normalization. Statistics are computed in double precision."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from megengine_lite._core.ir.dtype import BYTE, FLOAT32, DType
 from megengine_lite._core.ir.graph import AnyNode, TensorSpec
 from megengine_lite._core.ir.params import BNFwdMode, BNParamDim, ConvolutionFormat
 from megengine_lite._core.ir.quantize import from_float32, to_float32
-from megengine_lite._core.operators.base import Operator, ProductOperator, fail, normalize_axis, register
+from megengine_lite._core.operators.base import Operator, ProductOperator, fail, register
 from megengine_lite._core.operators.checks import broadcasts_to, check_count, check_float, check_ndim, check_same_shape
 from megengine_lite._core.operators.facts import IMAGE, MATRIX, VECTOR, InFiles, InOriginal
 
@@ -129,36 +129,6 @@ class BatchNorm(Operator):
         reserve = [np.zeros(s.shape, np.uint8) for s in out_specs[len(lead) : -1]]
         stored = [_store(v, s.dtype) for v, s in zip(lead, out_specs, strict=False)]
         return [*stored, *reserve, _store(y, out_specs[-1].dtype)]
-
-
-@register
-class Softmax(Operator):
-    """Exponentials divided by their sum along an axis."""
-
-    name = "Softmax"
-    param = params.Softmax
-    in_files = InFiles(record_version=2)
-    in_original = InOriginal(type="SoftmaxForward")
-    runs_in_float32 = True
-    sample_inputs = (IMAGE,)
-
-    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
-        check_count(node, ins, 1)
-        normalize_axis(node, node.params.axis, len(ins[0].shape))
-        return [TensorSpec(ins[0].shape, check_float(node, ins))]
-
-    def compute(
-        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
-    ) -> list[np.ndarray]:
-        dtype = in_specs[0].dtype
-        return [_store(softmax(_double(ins[0], dtype), node.params.axis), dtype)]
-
-
-def softmax(x: Array, axis: int) -> Array:
-    """Softmax of floats along an axis."""
-    weights = np.exp(x - x.max(axis, keepdims=True, initial=-np.inf))
-    result: np.ndarray = weights / weights.sum(axis, keepdims=True)
-    return result
 
 
 class _AxesNorm(Operator):

@@ -1,4 +1,4 @@
-"""Integers that are quantized or plain, as ONNX says it."""
+"""Integers that are quantized or plain, as ONNX says it, and bytes read as another type."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from megengine_lite._core.ir import onnx_params
 from megengine_lite._core.ir.dtype import STORED_IN_8_BITS, DType, DTypeCode
 from megengine_lite._core.ir.graph import AnyNode, TensorSpec
 from megengine_lite._core.operators.base import Operator, fail, register
-from megengine_lite._core.operators.checks import check_count
+from megengine_lite._core.operators.checks import (
+    check_count,
+)
+from megengine_lite._records import record
 
 _SIGN = np.uint8(0x80)
 
@@ -48,3 +51,31 @@ class OnnxBytes(Operator):
         if ins[0].dtype == storage:
             return [ins[0]]
         return [(ins[0].view(np.uint8) ^ _SIGN).view(storage)]
+
+
+@record(frozen=True, slots=True)
+class OtherType:
+    """An element type."""
+
+    dtype: DType
+
+
+@register
+class BitCast(Operator):
+    """The bits of the elements as elements of another type of the same size."""
+
+    name = "BitCast"
+    in_files = None
+    element_types = "floats, integers, bool"
+
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+        check_count(node, ins, 1)
+        dtype: DType = node.params.dtype
+        if dtype.itemsize != ins[0].dtype.itemsize:
+            raise fail(node, f"elements of {ins[0].dtype} have another size than those of {dtype}")
+        return [TensorSpec(ins[0].shape, dtype)]
+
+    def compute(
+        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+    ) -> list[np.ndarray]:
+        return [np.ascontiguousarray(ins[0]).view(out_specs[0].dtype.storage)]

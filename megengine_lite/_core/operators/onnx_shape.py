@@ -1,4 +1,4 @@
-"""Target shapes, padding, slicing, repeating and sorting with the rules of ONNX."""
+"""Target shapes, padding, slicing and repeating with the rules of ONNX."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ import numpy as np
 
 from megengine_lite._core.ir.dtype import INT32
 from megengine_lite._core.ir.graph import AnyNode, TensorSpec
-from megengine_lite._core.ir.quantize import from_float32, to_float32
 from megengine_lite._core.operators.base import Operator, broadcast_shapes, fail, normalize_axis, register
-from megengine_lite._core.operators.checks import check_count, check_shape, common_dtype, to_integer, to_integers
+from megengine_lite._core.operators.checks import check_count, check_shape, common_dtype, to_integers
 
 
 def _with_axes(node: AnyNode, shape: tuple[int, ...], axes: Sequence[int], insert: bool) -> list[int]:
@@ -156,35 +155,6 @@ class OnnxSlice(Operator):
 
 
 @register
-class Cumulative(Operator):
-    """Sums or products of the elements up to each one along an axis; inputs data, axis."""
-
-    name = "Cumulative"
-    in_files = None
-    element_types = "floats, integers"
-
-    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
-        check_count(node, ins, 2)
-        if ins[0].dtype.storage.kind not in "iuf" or ins[0].dtype.is_quantized:
-            raise fail(node, f"is not defined for {ins[0].dtype}")
-        return [TensorSpec(ins[0].shape, ins[0].dtype)]
-
-    def compute(
-        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
-    ) -> list[np.ndarray]:
-        p, dtype = node.params, in_specs[0].dtype
-        axis = normalize_axis(node, to_integer(node, ins[1], "the axis"), ins[0].ndim)
-        x = to_float32(ins[0], dtype).astype(np.float64) if dtype.is_float else ins[0]
-        x = np.flip(x, axis) if p.reverse else x
-        total = np.cumprod(x, axis, x.dtype) if p.product else np.cumsum(x, axis, x.dtype)
-        if p.exclusive:
-            first = np.full_like(np.take(x, range(min(1, x.shape[axis])), axis), 1 if p.product else 0)
-            total = np.concatenate([first, np.take(total, range(max(x.shape[axis] - 1, 0)), axis)], axis)
-        total = np.flip(total, axis) if p.reverse else total
-        return [from_float32(total.astype(np.float32), dtype) if dtype.is_float else total]
-
-
-@register
 class Tile(Operator):
     """The data repeated along each axis; inputs data, numbers."""
 
@@ -204,88 +174,3 @@ class Tile(Operator):
         self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
         return [np.tile(ins[0], ins[1])]
-
-
-@register
-class Range(Operator):
-    """Numbers from start up to limit, which is left out, by steps; inputs start, limit, step."""
-
-    name = "Range"
-    in_files = None
-    value_inputs = (0, 1, 2)
-    element_types = "floats, integers"
-
-    @staticmethod
-    def _count(node: AnyNode, values: Sequence[np.ndarray | None]) -> int:
-        numbers = [float(v.reshape(-1)[0]) for v in values if v is not None and v.size == 1]
-        if len(numbers) != 3 or numbers[2] == 0 or not np.isfinite(numbers).all():
-            raise fail(node, f"start, limit and step must be single numbers, the step not 0; they are {numbers}")
-        return max(int(np.ceil((numbers[1] - numbers[0]) / numbers[2])), 0)
-
-    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
-        check_count(node, ins, 3)
-        return [TensorSpec(check_shape(node, (self._count(node, [s.value for s in ins]),)), common_dtype(node, ins))]
-
-    def compute(
-        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
-    ) -> list[np.ndarray]:
-        start, _, step = (x.reshape(()) for x in ins)
-        dtype = out_specs[0].dtype.storage
-        return [(start + np.arange(out_specs[0].size, dtype=dtype) * step).astype(dtype)]
-
-
-@register
-class Triangle(Operator):
-    """The upper or lower triangle of the matrices in the last two axes, zeros elsewhere; inputs data[, diagonal]."""
-
-    name = "Triangle"
-    in_files = None
-    value_inputs = ()
-    element_types = "floats, integers, bool"
-
-    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
-        check_count(node, ins, 1, 2)
-        if len(ins[0].shape) < 2:
-            raise fail(node, f"a matrix has two dimensions, the data have the shape {ins[0].shape}")
-        return [TensorSpec(ins[0].shape, ins[0].dtype)]
-
-    def compute(
-        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
-    ) -> list[np.ndarray]:
-        diagonal = to_integer(node, ins[1], "the diagonal") if len(ins) == 2 else 0
-        diagonal = min(max(diagonal, -ins[0].shape[-2] - 1), ins[0].shape[-1] + 1)
-        return [np.triu(ins[0], diagonal) if node.params.upper else np.tril(ins[0], diagonal)]
-
-
-@register
-class SortedTopK(Operator):
-    """The k largest or smallest elements along an axis, sorted, and their positions as int32; inputs data, k."""
-
-    name = "SortedTopK"
-    in_files = None
-    n_outputs = 2
-    value_inputs = (1,)
-    element_types = "floats, integers"
-
-    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
-        check_count(node, ins, 2)
-        shape = list(ins[0].shape)
-        axis = normalize_axis(node, node.params.axis, len(shape))
-        k = to_integer(node, ins[1].value, "k")
-        if not 0 <= k <= shape[axis]:
-            raise fail(node, f"there are no {k} elements along axis {axis} of shape {tuple(shape)}")
-        shape[axis] = k
-        return [TensorSpec(tuple(shape), ins[0].dtype), TensorSpec(tuple(shape), INT32)]
-
-    def compute(
-        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
-    ) -> list[np.ndarray]:
-        axis, k = node.params.axis, to_integer(node, ins[1], "k")
-        keys = to_float32(ins[0], in_specs[0].dtype) if in_specs[0].dtype.is_float else ins[0]
-        if node.params.largest:  # equal elements keep their order, so that order cannot be reversed as a whole
-            keys = np.flip(keys, axis)
-            order = np.flip(keys.shape[axis] - 1 - np.argsort(keys, axis, kind="stable"), axis)
-        else:
-            order = np.argsort(keys, axis, kind="stable")
-        order = np.take(order, range(k), axis)
-        return [np.take_along_axis(ins[0], order, axis), order.astype(np.int32)]

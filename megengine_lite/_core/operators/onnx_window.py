@@ -1,9 +1,10 @@
-"""Windows with the rules of ONNX: pooling over any number of axes, padding that keeps sizes, Einstein's sums."""
+"""Windows with the rules of ONNX: pooling and its inverse, padding that keeps sizes, sums of windows."""
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import product
 from typing import Any
 
@@ -13,9 +14,23 @@ from megengine_lite._core.ir import onnx_params
 from megengine_lite._core.ir.dtype import INT32, INT64
 from megengine_lite._core.ir.graph import AnyNode, TensorSpec
 from megengine_lite._core.ir.quantize import from_float32, to_float32
-from megengine_lite._core.operators.base import Operator, ProductOperator, fail, register
-from megengine_lite._core.operators.checks import check_count, check_shape, common_dtype
+from megengine_lite._core.operators.base import (
+    Operator,
+    ProductOperator,
+    fail,
+    register,
+)
+from megengine_lite._core.operators.checks import (
+    check_count,
+    check_index_dtype,
+    check_ndim,
+    check_shape,
+    index_error,
+    to_integers,
+    to_shape,
+)
 from megengine_lite._core.operators.window import places_inside
+from megengine_lite._records import record
 
 
 def same_padding(
@@ -178,47 +193,120 @@ def _divisor(
     return np.maximum(counts, 1)
 
 
-@register
-class Einsum(Operator):
-    """Sums of products by an equation in numpy's notation."""
+@record(frozen=True, slots=True)
+class Unpooling:
+    """The window of a pooling that is undone: numbers for each axis behind the channels."""
 
-    name = "Einsum"
+    window: tuple[int, ...]
+    strides: tuple[int, ...]
+    begin: tuple[int, ...]
+    end: tuple[int, ...]
+
+
+@register
+class MaxUnpool(Operator):
+    """Maxima at their places among zeros; inputs maxima, places in the pooled data[, shape of the result]."""
+
+    name = "MaxUnpool"
     in_files = None
     element_types = "floats, integers"
 
-    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
-        dtype = common_dtype(node, ins)
-        left, _, result = node.params.equation.partition("->")
-        sizes: dict[str, int] = {}
-        shared: tuple[int, ...] = ()
-        for term, spec in zip(left.split(","), ins, strict=True):
-            head, dots, tail = term.partition("...")
-            if not term:  # a scalar, which has one dimension here
-                continue
-            lead, rest = len(head), len(spec.shape) - len(tail)
-            if rest < lead or (not dots and rest != lead):
-                raise fail(node, f"the term {term!r} does not fit the shape {spec.shape}")
-            shared = tuple(np.broadcast_shapes(shared, spec.shape[lead:rest] if dots else ()))
-            for letter, d in zip(head + tail, (*spec.shape[:lead], *spec.shape[rest:]), strict=True):
-                if sizes.setdefault(letter, d) not in (d, 1) and d != 1:
-                    raise fail(node, f"{letter!r} is {sizes[letter]} and {d}")
-                sizes[letter] = max(sizes[letter], d)
-        head, dots, tail = result.partition("...")
-        if any(c not in sizes for c in head + tail):
-            raise fail(node, f"the result {result!r} has letters that no input has")
-        shape = (*(sizes[c] for c in head), *(shared if dots else ()), *(sizes[c] for c in tail))
-        return [TensorSpec(check_shape(node, shape or (1,)), dtype)]
+    def needed_values(self, node: AnyNode) -> tuple[int, ...]:
+        return (2,) if len(node.inputs) == 3 else ()
 
-    def folding_steps(self, node: AnyNode, ins: Sequence[TensorSpec], outs: Sequence[TensorSpec]) -> int:
-        return math.prod(spec.size for spec in ins)
+    @staticmethod
+    def _pooled(p: Unpooling, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The smallest shape whose pooling gives this one."""
+        space = zip(shape[2:], p.window, p.strides, p.begin, p.end, strict=True)
+        return (*shape[:2], *((d - 1) * s - b - e + k for d, k, s, b, e in space))
+
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+        check_count(node, ins, 2, 3)
+        check_index_dtype(node, ins[1], "the places")
+        shape = ins[0].shape
+        if len(shape) != 2 + len(node.params.window) or ins[1].shape != shape:
+            raise fail(node, f"places of shape {ins[1].shape} do not fit maxima of shape {shape}")
+        pooled = check_shape(node, self._pooled(node.params, shape))
+        wanted = to_shape(node, ins[2].value) if len(ins) == 3 else pooled
+        if len(wanted) != len(pooled) or any(w < d for w, d in zip(wanted, pooled, strict=True)):
+            raise fail(node, f"a result of shape {wanted} is smaller than the pooled data, {pooled}")
+        return [TensorSpec(wanted, ins[0].dtype)]
 
     def compute(
         self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
-        dtype = in_specs[0].dtype
-        operands = [to_float32(x, dtype).astype(np.float64) for x in ins] if dtype.is_float else list(ins)
-        terms = node.params.equation.partition("->")[0].split(",")
-        operands = [x if term else x.reshape(()) for x, term in zip(operands, terms, strict=True)]
-        result = np.asarray(np.einsum(node.params.equation, *operands, optimize=len(operands) > 2))
-        result = result.reshape(out_specs[0].shape)
-        return [from_float32(result.astype(np.float32), dtype) if dtype.is_float else result.astype(dtype.storage)]
+        pooled = self._pooled(node.params, ins[0].shape)
+        places, count = ins[1].reshape(-1), math.prod(pooled)
+        if places.size and not (places.min() >= 0 and places.max() < count):
+            raise index_error(node, f"places from {places.min()} to {places.max()} do not fit {count} elements")
+        flat = np.zeros(count, ins[0].dtype)
+        flat[places] = ins[0].reshape(-1)
+        out = np.zeros(out_specs[0].shape, ins[0].dtype)
+        out[tuple(slice(d) for d in pooled)] = flat.reshape(pooled)
+        return [out]
+
+
+def _behind(places: Iterable[int | slice]) -> tuple[Any, ...]:
+    """An index of the axes behind the channels."""
+    return (slice(None), slice(None), *places)
+
+
+@record(frozen=True, slots=True)
+class Blocks:
+    """How blocks stand in an image: numbers for each axis behind the channels."""
+
+    strides: tuple[int, ...]
+    dilations: tuple[int, ...]
+    begin: tuple[int, ...]
+    end: tuple[int, ...]
+
+
+@register
+class Col2Im(Operator):
+    """Images that are sums of blocks; inputs columns ``(n, channels * block, count)``, image's size, block's size."""
+
+    name = "Col2Im"
+    in_files = None
+    value_inputs = (1, 2)
+    element_types = "floats, integers"
+
+    @staticmethod
+    def _sizes(
+        node: AnyNode, image: np.ndarray | None, block: np.ndarray | None
+    ) -> tuple[list[int], list[int], list[int]]:
+        """Sizes of the image and of blocks, and how many blocks there are along each axis."""
+        p: Blocks = node.params
+        sizes, window = to_integers(node, image, "the image's size"), to_integers(node, block, "the block's size")
+        if not len(sizes) == len(window) == len(p.strides) or min(*sizes, *window) < 1:
+            raise fail(node, f"an image of {sizes} does not fit blocks of {window}")
+        counts = [
+            (d + b + e - t * (k - 1) - 1) // s + 1
+            for d, k, s, t, b, e in zip(sizes, window, p.strides, p.dilations, p.begin, p.end, strict=True)
+        ]
+        return sizes, window, counts
+
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+        check_count(node, ins, 3)
+        n, rows, columns = check_ndim(node, ins[0], 3, "the columns")
+        sizes, window, counts = self._sizes(node, ins[1].value, ins[2].value)
+        if rows % math.prod(window) or min(counts) < 1 or columns != math.prod(counts):
+            raise fail(node, f"columns of shape {ins[0].shape} do not fit {counts} blocks of {window}")
+        return [TensorSpec(check_shape(node, (n, rows // math.prod(window), *sizes)), ins[0].dtype)]
+
+    def compute(
+        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+    ) -> list[np.ndarray]:
+        p, dtype = node.params, out_specs[0].dtype
+        sizes, window, counts = self._sizes(node, ins[1], ins[2])
+        x = to_float32(ins[0], dtype) if dtype.is_float else ins[0]
+        blocks = x.reshape(*out_specs[0].shape[:2], *window, *counts)
+        padded = [d + b + e for d, b, e in zip(sizes, p.begin, p.end, strict=True)]
+        out = np.zeros((*out_specs[0].shape[:2], *padded), x.dtype)
+        for tap in itertools.product(*map(range, window)):
+            place = tuple(
+                slice(k * t, k * t + (c - 1) * s + 1, s)
+                for k, t, c, s in zip(tap, p.dilations, counts, p.strides, strict=True)
+            )
+            out[_behind(place)] += blocks[_behind(tap)]
+        inner = out[_behind(slice(b, b + d) for d, b in zip(sizes, p.begin, strict=True))]
+        return [from_float32(inner, dtype) if dtype.is_float else np.ascontiguousarray(inner)]

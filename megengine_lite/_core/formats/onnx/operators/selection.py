@@ -12,15 +12,11 @@ from megengine_lite._core.formats.onnx.operators.images import one_of
 from megengine_lite._core.formats.onnx.operators.table import Call, NeedsShapes, NotConverted, converts
 from megengine_lite._core.formats.onnx.tensors import DTYPES
 from megengine_lite._core.ir.dtype import INT32
-from megengine_lite._core.operators.onnx_selection import (
-    Blocks,
-    CacheUpdate,
-    Distinct,
-    OtherType,
-    SequenceAxes,
-    Suppression,
-    Unpooling,
-)
+from megengine_lite._core.operators.onnx_bytes import OtherType
+from megengine_lite._core.operators.onnx_sequences import CacheUpdate, SequenceAxes
+from megengine_lite._core.operators.onnx_sorting import Distinct
+from megengine_lite._core.operators.onnx_suppression import Suppression
+from megengine_lite._core.operators.onnx_window import Blocks, Unpooling
 
 
 @converts("NonMaxSuppression", since=10)
