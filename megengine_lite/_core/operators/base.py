@@ -54,6 +54,8 @@ class Operator:
         It means the same in float16 and float32, so float16 may be computed in float32.
     moves_elements
         Its outputs are elements of the first input in another order or shape, nothing else.
+    keeps_order
+        Of those that move elements: the elements stay in their order, only the shape is another.
     becomes
         What takes its place before kernels are chosen, in words, if other operators always do.
     sample_inputs
@@ -74,6 +76,7 @@ class Operator:
     folds: ClassVar[bool] = True
     runs_in_float32: ClassVar[bool] = False
     moves_elements: ClassVar[bool] = False
+    keeps_order: ClassVar[bool] = False
     becomes: ClassVar[str] = ""
     sample_inputs: ClassVar[tuple[Any, ...] | None] = None
     element_types: ClassVar[str] = ""
@@ -139,6 +142,13 @@ class Operator:
         """Whether symmetric quantized results can never be negative.
 
         ``is_non_negative`` says it of the variables that the node reads.
+        """
+        return False
+
+    def chooses_elements(self, node: Node) -> bool:
+        """Whether each element of the result is one of the input, chosen by their order.
+
+        In quantized numbers, the choice can be made among their integers.
         """
         return False
 

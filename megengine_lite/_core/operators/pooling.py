@@ -10,7 +10,7 @@ from megengine_lite._core.ir import params
 from megengine_lite._core.ir.dtype import DTypeCode
 from megengine_lite._core.ir.graph import AnyNode, Node, TensorSpec, Var
 from megengine_lite._core.ir.image_layouts import from_nchw, layout_shape, to_nchw
-from megengine_lite._core.ir.params import PoolingMode
+from megengine_lite._core.ir.params import ConvolutionFormat, PoolingMode
 from megengine_lite._core.ir.quantize import from_float32, round_half_away, to_float32
 from megengine_lite._core.operators.base import (
     ProductOperator,
@@ -143,6 +143,9 @@ class Pooling(_Pooling):
     def window(self, node: AnyNode, space: tuple[int, int], sizes: np.ndarray | None) -> Window:
         p = node.params
         return Window((p.window_h, p.window_w), (p.stride_h, p.stride_w), (p.pad_h, p.pad_w), (1, 1))
+
+    def chooses_elements(self, node: Node) -> bool:
+        return bool(node.params.mode == PoolingMode.MAX and node.params.format == ConvolutionFormat.NCHW)
 
 
 @register

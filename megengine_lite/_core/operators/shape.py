@@ -81,6 +81,7 @@ class Reshape(Operator):
     in_original = InOriginal(mentioned_inputs=1, has_workspace=False, predicts_results=True)
     runs_in_float32 = True
     moves_elements = True
+    keeps_order = True
     sample_inputs = (IMAGE, [2, 4, 6, 6])
 
     def is_identity(self, node: Node) -> bool:
@@ -190,6 +191,7 @@ class AxisAddRemove(Operator):
     in_original = InOriginal(label="axis_add_rm", has_workspace=False, predicts_results=True)
     runs_in_float32 = True
     moves_elements = True
+    keeps_order = True
     sample_inputs = (IMAGE,)
 
     def is_identity(self, node: Node) -> bool:

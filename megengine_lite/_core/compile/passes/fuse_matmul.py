@@ -13,6 +13,7 @@ from megengine_lite._core.ir.dtype import DTypeCode
 from megengine_lite._core.ir.fused import Activation, ActivationCode, FusedMatMul
 from megengine_lite._core.ir.graph import Graph, Node, TensorSpec, Var
 from megengine_lite._core.ir.shape_constant import reshape_node
+from megengine_lite._core.operators.registry import REGISTRY
 from megengine_lite._records import replace
 
 
@@ -61,9 +62,7 @@ def _is_plain_float(node: Node) -> bool:
 
 
 def _keeps_rows(node: Node, y: Var) -> bool:
-    return (
-        node.op in ("Reshape", "AxisAddRemove") and node.inputs[0] is y and node.outputs[0].shape[-1:] == y.shape[-1:]
-    )
+    return REGISTRY[node.op].keeps_order and node.inputs[0] is y and node.outputs[0].shape[-1:] == y.shape[-1:]
 
 
 def _absorb_quantized(fused: Node, reader: Node, y: Var) -> bool:

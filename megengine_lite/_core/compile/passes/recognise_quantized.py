@@ -138,7 +138,7 @@ def _dequantize_late(graph: Graph) -> None:
             sources = [c.inputs[0] for c in before if c is not None]
             params = _padding(node, first) if node.op == "Padding" else node.params
             alike = len(sources) == len(before) and len({s.dtype for s in sources}) == 1
-            is_moved = _moves(node) or _chooses(node) or params is not node.params
+            is_moved = _moves(node) or REGISTRY[node.op].chooses_elements(node) or params is not node.params
             count = len(before) if node.op == "Concat" and alike else int(is_moved)
             if count:
                 y = node.outputs[0]
@@ -171,11 +171,6 @@ def _padding(node: Node, conversion: Node) -> Padding:
     if p.padding_mode != PaddingMode.CONSTANT or p.padding_val != 0 or not dequantizes(conversion):
         return p
     return p.replace(padding_val=float(conversion.inputs[0].dtype.zero_point))
-
-
-def _chooses(node: Node) -> bool:
-    """Whether the result has elements of the input, chosen by their order, which is that of their integers."""
-    return node.op == "Pooling" and node.params.mode == PoolingMode.MAX and node.params.format == 0
 
 
 # ---- operators -------------------------------------------------------------------------------------------------------
