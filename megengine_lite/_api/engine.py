@@ -8,7 +8,7 @@ import weakref
 from collections.abc import Callable, Mapping
 from functools import partial
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from megengine_lite._api.network_io import LiteIO
 from megengine_lite._api.ports import CallbackIO, InputPort, OutputPort
@@ -23,8 +23,7 @@ from megengine_lite.log import logger
 if TYPE_CHECKING:
     import numpy as np
 
-    from megengine_lite._api.diagnostics import Dump, Profile
-    from megengine_lite._core.device.plan import Arena, PlanReport
+    from megengine_lite._core.device.plan import Arena, PlanReport, StepTime
     from megengine_lite._core.formats.loaded_model import LoadedModel
     from megengine_lite._core.ir.graph import ConstantPool
     from megengine_lite._core.runtime.session import Session
@@ -48,6 +47,25 @@ def _by_name(ios: list[LiteIO], known: list[str], kind: str) -> dict[str, LiteIO
         else:
             found[io.name] = io
     return found
+
+
+class RunProfile(Protocol):
+    """What measures runs."""
+
+    times: list[StepTime]
+
+    def run(self, engine: Engine) -> None:
+        """Runs the engine's session and measures every step."""
+
+    def write(self) -> None:
+        """Writes what the last run took."""
+
+
+class RunDump(Protocol):
+    """What writes the variables of runs."""
+
+    def write(self, engine: Engine) -> None:
+        """Writes those of the run that has just ended."""
 
 
 class Engine(Turns):
@@ -103,8 +121,8 @@ class Engine(Turns):
         self.pool: ConstantPool = self.session.pool
         self.finish_callback: Callback | None = None
         self.async_callback: Callable[[], Any] | None = None
-        self._profile: Profile | None = None
-        self._dump: Dump | None = None
+        self._profile: RunProfile | None = None
+        self._dump: RunDump | None = None
         self._fake_next = bool(settings.options.fake_next_exec)
         self._fixed = settings.fixes_shapes
         self._fixed_shapes: dict[str, tuple[int, ...]] = {}
@@ -406,11 +424,11 @@ class Engine(Turns):
         """Frees the memory of intermediate results until the next run, unless a run is under way."""
         self._memory.use_if_idle(self.session.arena.release)
 
-    def observe(self, profile: Profile | None, dump: Dump | None) -> None:
+    def observe(self, profile: RunProfile | None, dump: RunDump | None) -> None:
         """Sets the profile and the dump of all later runs."""
         self.exclusively(self._observe, profile, dump)
 
-    def _observe(self, profile: Profile | None, dump: Dump | None) -> None:
+    def _observe(self, profile: RunProfile | None, dump: RunDump | None) -> None:
         self._profile, self._dump = profile, dump
 
     def plans_for_inputs(self) -> list[PlanReport]:

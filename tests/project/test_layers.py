@@ -1,5 +1,6 @@
 """The dependency rule: packages in one order, never upward; no kernel family uses another one."""
 
+import ast
 import re
 from pathlib import Path
 
@@ -160,3 +161,29 @@ def test_kernel_uses_no_other_family(source):
     families = {m.split(".")[2] for m in imports_of(source) if m.startswith("megengine_lite.kernels.")}
     assert siblings - {mine} == set()
     assert families <= {mine.split(".")[2], "common"}
+
+
+def needed_by(source: str) -> set[str]:
+    """Modules that a module imports at any time, but not those of which it only needs the types."""
+    found: set[str] = set()
+
+    def visit(node: ast.AST) -> None:
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            return
+        if isinstance(node, ast.ImportFrom) and node.module:
+            inner = {f"{node.module}.{alias.name}" for alias in node.names}
+            found.update(m if is_module(m) else node.module for m in inner)
+        for child in ast.iter_child_nodes(node):
+            visit(child)
+
+    visit(ast.parse((PACKAGE / source).read_text()))
+    return found
+
+
+def test_no_modules_need_each_other():
+    """Directly or through others, late imports included."""
+    modules = {module_name(s): needed_by(s) for s in SOURCES if s.endswith(".py")}
+    rest = {m: needed & set(modules) - {m} for m, needed in modules.items()}
+    while free := {m for m, needed in rest.items() if not needed}:
+        rest = {m: needed - free for m, needed in rest.items() if m not in free}
+    assert len(modules) > 300 and sorted(rest) == []
