@@ -13,7 +13,7 @@ CLASS = re.compile(
 )
 SUFFIXES = (".py", ".pyx", ".pxd")
 # Both have the name of the operator.
-TWINS = (("_core/ir/params/", "_core/ir/onnx_params.py"), "_core/operators/")
+TWINS = (("_core/ir/params/", "_core/ir/onnx_params.py", "_core/ir/onnx_image_params.py"), "_core/operators/")
 # The element type, and the original's table that has the number of one.
 ALSO = {"DType": {"_core/ir/dtype.py", "_core/ir/params/elemwise.py"}}
 

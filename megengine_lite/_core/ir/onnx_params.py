@@ -145,87 +145,10 @@ class SortedTopK:
 
 
 @record(frozen=True, slots=True)
-class SamePadding:
-    """What is added around data so that a window leaves them with their size over the stride.
-
-    All but ``lower`` have one number for each axis behind the channels. With ``lower`` the larger half stands in front.
-    """
-
-    window: tuple[int, ...]
-    strides: tuple[int, ...]
-    dilations: tuple[int, ...]
-    lower: bool
-
-
-@record(frozen=True, slots=True)
-class OnnxPooling:
-    """Pooling over any number of axes.
-
-    Attributes
-    ----------
-    mode
-        ``max``, ``average`` or ``norm``.
-    window, strides, dilations, pads_begin, pads_end
-        One number for each axis behind the channels.
-    ceil
-        A window that does not fit completely counts, if it begins inside of the data or of the padding in front.
-    same
-        ``upper`` or ``lower``: pads so that the output has the input's size over the stride; empty: as given.
-    count_pads
-        Averages divide by all positions of the window inside of the padded data.
-    order
-        Of the norm.
-    column_major
-        Positions of maxima count the axes in reverse.
-    positions
-        The second output has the positions of maxima.
-    """
-
-    mode: str
-    window: tuple[int, ...]
-    strides: tuple[int, ...]
-    dilations: tuple[int, ...]
-    pads_begin: tuple[int, ...]
-    pads_end: tuple[int, ...]
-    ceil: bool = False
-    same: str = ""
-    count_pads: bool = False
-    order: int = 2
-    column_major: bool = False
-    positions: bool = False
-
-
-@record(frozen=True, slots=True)
 class EinsumParam:
     """An equation in numpy's notation, with all letters of the result named."""
 
     equation: str
-
-
-@record(frozen=True, slots=True)
-class OnnxResize:
-    """Resampling along axes.
-
-    Attributes
-    ----------
-    axes
-        What is resized; inputs have one number for each.
-    by_sizes
-        The second input has sizes of the output; else factors.
-    mode, nearest, coordinates, cubic_a, exclude_outside, extrapolation, antialias, policy
-        As the attributes of ONNX's Resize.
-    """
-
-    axes: tuple[int, ...]
-    by_sizes: bool
-    mode: str
-    nearest: str
-    coordinates: str
-    cubic_a: float
-    exclude_outside: bool
-    extrapolation: float
-    antialias: bool
-    policy: str
 
 
 @record(frozen=True, slots=True)
@@ -305,3 +228,73 @@ class OnnxGraph(Expansion):
 
     def graph(self, node: AnyNode, specs: Sequence[TensorSpec]) -> ModelGraph:
         return self.make(node.inputs, specs)
+
+
+@record(frozen=True, slots=True)
+class SequenceAxes:
+    """Which axis has the sequences, and along which they go."""
+
+    batch: int
+    time: int
+
+
+@record(frozen=True, slots=True)
+class CacheUpdate:
+    """The axis of a cache along which an update is written, and whether it goes on at the front behind the end."""
+
+    axis: int
+    circular: bool
+
+
+@record(frozen=True, slots=True)
+class Distinct:
+    """The axis along which parts are compared, None for all elements; whether they are sorted, else as they come."""
+
+    axis: int | None
+    is_sorted: bool
+
+
+@record(frozen=True, slots=True)
+class OtherType:
+    """An element type."""
+
+    dtype: DType
+
+
+@record(frozen=True, slots=True)
+class Fourier:
+    """A discrete Fourier transform.
+
+    Attributes
+    ----------
+    inverse
+        From the spectrum to the signal.
+    onesided
+        A real signal and the half of its spectrum that says all.
+    axis
+        Along which it goes; None if the last input says it.
+    has_length
+        The second input is the length of the transform.
+    """
+
+    inverse: bool
+    onesided: bool
+    axis: int | None
+    has_length: bool
+
+
+@record(frozen=True, slots=True)
+class ShortTime:
+    """A transform of each frame of a signal; the flags say which optional inputs are given."""
+
+    onesided: bool
+    has_window: bool
+    has_length: bool
+
+
+@record(frozen=True, slots=True)
+class CosineWindow:
+    """A window that is a sum of cosines: the one with k periods has the factor at place k."""
+
+    factors: tuple[float, ...]
+    periodic: bool

@@ -13,7 +13,6 @@ from megengine_lite._core.operators.base import Operator, fail, register
 from megengine_lite._core.operators.checks import (
     check_count,
 )
-from megengine_lite._records import record
 
 _SIGN = np.uint8(0x80)
 
@@ -51,13 +50,6 @@ class OnnxBytes(Operator):
         if ins[0].dtype == storage:
             return [ins[0]]
         return [(ins[0].view(np.uint8) ^ _SIGN).view(storage)]
-
-
-@record(frozen=True, slots=True)
-class OtherType:
-    """An element type."""
-
-    dtype: DType
 
 
 @register

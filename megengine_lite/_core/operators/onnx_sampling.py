@@ -9,7 +9,7 @@ import numpy as np
 
 from megengine_lite._core.ir.dtype import DType
 from megengine_lite._core.ir.graph import AnyNode, TensorSpec
-from megengine_lite._core.ir.params import BorderMode
+from megengine_lite._core.ir.onnx_image_params import GridSampling, Regions
 from megengine_lite._core.ir.quantize import from_float32, to_float32
 from megengine_lite._core.operators.base import Operator, fail, register
 from megengine_lite._core.operators.checks import (
@@ -22,38 +22,11 @@ from megengine_lite._core.operators.checks import (
     to_shape,
 )
 from megengine_lite._core.operators.sampling import border_index, cubic_weights, floor_and_fraction, to_pixels
-from megengine_lite._records import record
 
 
 def _numbers(x: np.ndarray, dtype: DType) -> np.ndarray:
     """Elements of any type as they are computed with."""
     return to_float32(x, dtype) if dtype.is_float else x
-
-
-@record(frozen=True, slots=True)
-class GridSampling:
-    """How images are sampled at the points of a grid.
-
-    Attributes
-    ----------
-    mode
-        ``nearest``, ``linear`` or ``cubic``.
-    padding
-        ``zeros``, ``border`` or ``reflection``: what stands outside of the image.
-    align_corners
-        -1 and 1 are the centers of the outer pixels, not their outer edges.
-    """
-
-    mode: str
-    padding: str
-    align_corners: bool
-
-    @property
-    def border(self) -> BorderMode:
-        """The same rule for whole pixels."""
-        if self.padding == "reflection":
-            return BorderMode.REFLECT_101 if self.align_corners else BorderMode.REFLECT
-        return BorderMode.REPLICATE if self.padding == "border" else BorderMode.CONSTANT
 
 
 @register
@@ -117,13 +90,6 @@ class GridSample(Operator):
         return [(border_index(whole + first + k, length, p.border), w) for k, w in enumerate(weights)]
 
 
-@record(frozen=True, slots=True)
-class Corners:
-    """Whether -1 and 1 are the centers of the outer pixels, not their outer edges."""
-
-    align_corners: bool
-
-
 @register
 class AffineGrid(Operator):
     """The points of an image of a size, moved by matrices; inputs matrices ``(n, r, r + 1)``, size ``(n, c, d1 …)``."""
@@ -154,17 +120,6 @@ class AffineGrid(Operator):
         turned = np.einsum("...k,njk->n...j", points, theta[..., :-1])
         moved = turned + theta[..., -1].reshape(len(theta), *[1] * len(shape), -1)
         return [from_float32(moved, dtype) if dtype.is_float else moved]
-
-
-@record(frozen=True, slots=True)
-class Regions:
-    """Parameters of :class:`OnnxRoiAlign`, as the attributes of ONNX's RoiAlign."""
-
-    size: tuple[int, int]
-    takes_max: bool
-    half_pixel: bool
-    sampling_ratio: int
-    scale: float
 
 
 MOST_SAMPLES = 1 << 10
@@ -236,13 +191,6 @@ class OnnxRoiAlign(Operator):
         low = np.minimum(at.astype(np.int64), length - 1)
         rest = (at - low).astype(np.float32)
         return [(low, (1 - rest) * inside), (np.minimum(low + 1, length - 1), rest * inside)]
-
-
-@record(frozen=True, slots=True)
-class NamedAxes:
-    """Axes that an input has numbers for."""
-
-    axes: tuple[int, ...]
 
 
 @register

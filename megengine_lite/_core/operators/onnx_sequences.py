@@ -14,15 +14,6 @@ from megengine_lite._core.operators.checks import (
     common_dtype,
     index_error,
 )
-from megengine_lite._records import record
-
-
-@record(frozen=True, slots=True)
-class SequenceAxes:
-    """Which axis has the sequences, and along which they go."""
-
-    batch: int
-    time: int
 
 
 @register
@@ -53,14 +44,6 @@ class ReverseSequence(Operator):
         places = np.where(places < lengths, lengths - 1 - places, places)
         turned = batch_first[np.arange(len(batch_first))[:, None], places]
         return [np.ascontiguousarray(turned if node.params.batch == 0 else turned.swapaxes(0, 1))]
-
-
-@record(frozen=True, slots=True)
-class CacheUpdate:
-    """The axis of a cache along which an update is written, and whether it goes on at the front behind the end."""
-
-    axis: int
-    circular: bool
 
 
 @register

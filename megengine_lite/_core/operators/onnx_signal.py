@@ -8,32 +8,10 @@ import numpy as np
 
 from megengine_lite._core.ir.dtype import FLOAT32, FLOAT64, DType
 from megengine_lite._core.ir.graph import AnyNode, TensorSpec
+from megengine_lite._core.ir.onnx_params import CosineWindow, Fourier, ShortTime
 from megengine_lite._core.ir.quantize import from_float32, to_float32
 from megengine_lite._core.operators.base import Operator, fail, normalize_axis, register
 from megengine_lite._core.operators.checks import check_count, check_ndim, check_shape, to_integer
-from megengine_lite._records import record
-
-
-@record(frozen=True, slots=True)
-class Fourier:
-    """A discrete Fourier transform.
-
-    Attributes
-    ----------
-    inverse
-        From the spectrum to the signal.
-    onesided
-        A real signal and the half of its spectrum that says all.
-    axis
-        Along which it goes; None if the last input says it.
-    has_length
-        The second input is the length of the transform.
-    """
-
-    inverse: bool
-    onesided: bool
-    axis: int | None
-    has_length: bool
 
 
 def _real(x: np.ndarray, dtype: DType) -> np.ndarray:
@@ -112,15 +90,6 @@ class FourierTransform(Operator):
         return [_stored(found, out_specs[0].dtype)]
 
 
-@record(frozen=True, slots=True)
-class ShortTime:
-    """A transform of each frame of a signal; the flags say which optional inputs are given."""
-
-    onesided: bool
-    has_window: bool
-    has_length: bool
-
-
 @register
 class ShortTimeFourier(Operator):
     """Spectra of the frames of signals; inputs signal ``(n, length[, parts])``, step[, window][, frame length]."""
@@ -175,14 +144,6 @@ class ShortTimeFourier(Operator):
             frames = frames * _real(ins[2], in_specs[2].dtype)
         spectra = np.fft.rfft(frames, axis=2) if p.onesided else np.fft.fft(frames, axis=2)
         return [_stored(_parts(spectra), out_specs[0].dtype)]
-
-
-@record(frozen=True, slots=True)
-class CosineWindow:
-    """A window that is a sum of cosines: the one with k periods has the factor at place k."""
-
-    factors: tuple[float, ...]
-    periodic: bool
 
 
 @register

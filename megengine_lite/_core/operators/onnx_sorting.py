@@ -9,6 +9,7 @@ import numpy as np
 
 from megengine_lite._core.ir.dtype import INT32
 from megengine_lite._core.ir.graph import AnyNode, DynamicSpec, Spec, TensorSpec
+from megengine_lite._core.ir.onnx_params import Distinct
 from megengine_lite._core.ir.quantize import to_float32
 from megengine_lite._core.operators.base import (
     DynamicOperator,
@@ -21,15 +22,6 @@ from megengine_lite._core.operators.checks import (
     check_count,
     to_integer,
 )
-from megengine_lite._records import record
-
-
-@record(frozen=True, slots=True)
-class Distinct:
-    """The axis along which parts are compared, None for all elements; whether they are sorted, else as they come."""
-
-    axis: int | None
-    is_sorted: bool
 
 
 @register

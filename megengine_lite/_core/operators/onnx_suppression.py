@@ -15,23 +15,6 @@ from megengine_lite._core.operators.checks import (
     check_float,
     check_ndim,
 )
-from megengine_lite._records import record
-
-
-@record(frozen=True, slots=True)
-class Suppression:
-    """Parameters of :class:`OnnxNonMaxSuppression`.
-
-    Attributes
-    ----------
-    by_center
-        Boxes are center x, center y, width, height; else y, x of two opposite corners.
-    has_scores
-        The last input is a threshold of scores.
-    """
-
-    by_center: bool
-    has_scores: bool
 
 
 def _corners(boxes: np.ndarray, by_center: bool) -> np.ndarray:

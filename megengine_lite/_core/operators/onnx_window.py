@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from megengine_lite._core.ir import onnx_params
+from megengine_lite._core.ir import onnx_image_params
 from megengine_lite._core.ir.dtype import INT32, INT64
 from megengine_lite._core.ir.graph import AnyNode, TensorSpec
+from megengine_lite._core.ir.onnx_image_params import Blocks, Unpooling
 from megengine_lite._core.ir.quantize import from_float32, to_float32
 from megengine_lite._core.operators.base import (
     Operator,
@@ -30,7 +31,6 @@ from megengine_lite._core.operators.checks import (
     to_shape,
 )
 from megengine_lite._core.operators.window import places_inside
-from megengine_lite._records import record
 
 
 def same_padding(
@@ -80,7 +80,7 @@ class OnnxPooling(ProductOperator):
     element_types = "floats, integers"
 
     def count_outputs(self, params: Any, n_inputs: int, payload: tuple[bytes, ...] = ()) -> int:
-        return 2 if type(params) is onnx_params.OnnxPooling and params.positions else 1
+        return 2 if type(params) is onnx_image_params.OnnxPooling and params.positions else 1
 
     @staticmethod
     def _pads(node: AnyNode, space: Sequence[int]) -> list[tuple[int, int]]:
@@ -137,7 +137,7 @@ class OnnxPooling(ProductOperator):
 
 
 def _taps(
-    x: np.ndarray, p: onnx_params.OnnxPooling, pads: Sequence[tuple[int, int]], out: Sequence[int]
+    x: np.ndarray, p: onnx_image_params.OnnxPooling, pads: Sequence[tuple[int, int]], out: Sequence[int]
 ) -> Iterator[tuple[tuple[Any, ...], np.ndarray]]:
     """For each place of the window: which outputs it reaches, and the elements of the data that it has for them."""
     reaching = [
@@ -159,7 +159,7 @@ def _taps(
 
 
 def _maxima(
-    x: np.ndarray, p: onnx_params.OnnxPooling, pads: Sequence[tuple[int, int]], out: Sequence[int]
+    x: np.ndarray, p: onnx_image_params.OnnxPooling, pads: Sequence[tuple[int, int]], out: Sequence[int]
 ) -> tuple[np.ndarray, np.ndarray]:
     low = -np.inf if x.dtype.kind == "f" else np.iinfo(x.dtype).min
     best = np.full(out, low, x.dtype)
@@ -177,7 +177,7 @@ def _maxima(
 
 
 def _divisor(
-    space: Sequence[int], p: onnx_params.OnnxPooling, pads: Sequence[tuple[int, int]], out: Sequence[int]
+    space: Sequence[int], p: onnx_image_params.OnnxPooling, pads: Sequence[tuple[int, int]], out: Sequence[int]
 ) -> np.ndarray:
     """How many places of each window count."""
     counts = np.ones((1,) * len(out))
@@ -191,16 +191,6 @@ def _divisor(
         inside = np.maximum(inside, 0)
         counts = counts * inside.reshape([n if a == axis else 1 for a in range(len(out))])
     return np.maximum(counts, 1)
-
-
-@record(frozen=True, slots=True)
-class Unpooling:
-    """The window of a pooling that is undone: numbers for each axis behind the channels."""
-
-    window: tuple[int, ...]
-    strides: tuple[int, ...]
-    begin: tuple[int, ...]
-    end: tuple[int, ...]
 
 
 @register
@@ -249,16 +239,6 @@ class MaxUnpool(Operator):
 def _behind(places: Iterable[int | slice]) -> tuple[Any, ...]:
     """An index of the axes behind the channels."""
     return (slice(None), slice(None), *places)
-
-
-@record(frozen=True, slots=True)
-class Blocks:
-    """How blocks stand in an image: numbers for each axis behind the channels."""
-
-    strides: tuple[int, ...]
-    dilations: tuple[int, ...]
-    begin: tuple[int, ...]
-    end: tuple[int, ...]
 
 
 @register

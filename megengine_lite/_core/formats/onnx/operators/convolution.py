@@ -14,7 +14,8 @@ from megengine_lite._core.formats.onnx.operators.normalization import per_channe
 from megengine_lite._core.formats.onnx.operators.shapes import padded
 from megengine_lite._core.formats.onnx.operators.table import Call, NeedsShapes, NotConverted, converts
 from megengine_lite._core.ir import params
-from megengine_lite._core.ir.onnx_params import OnnxPad, SamePadding
+from megengine_lite._core.ir.onnx_image_params import SamePadding
+from megengine_lite._core.ir.onnx_params import OnnxPad
 from megengine_lite._core.ir.params import ConvolutionSparse, ElemwiseMode
 
 _M = ElemwiseMode

@@ -7,7 +7,7 @@ import numpy as np
 from megengine_lite._core.formats.onnx.graph_values import Value
 from megengine_lite._core.formats.onnx.operators.table import Call, NotConverted, converts
 from megengine_lite._core.ir import params
-from megengine_lite._core.ir.onnx_params import OnnxResize
+from megengine_lite._core.ir.onnx_image_params import OnnxResize
 from megengine_lite._core.ir.params import ConvolutionFormat, InterpolationMode
 
 _MODES = ("nearest", "linear", "cubic")

@@ -16,7 +16,7 @@ from megengine_lite._core.formats.onnx.operators.table import Call, NotConverted
 from megengine_lite._core.formats.onnx.tensors import DTYPES
 from megengine_lite._core.ir import params
 from megengine_lite._core.ir.dtype import INT64
-from megengine_lite._core.ir.onnx_params import OnnxPooling
+from megengine_lite._core.ir.onnx_image_params import OnnxPooling
 from megengine_lite._core.ir.params import ElemwiseMode, PoolingMode, ReduceMode
 from megengine_lite._core.operators.pooling import LOWEST
 

@@ -19,8 +19,8 @@ from megengine_lite._core.formats.onnx.operators.convolution import (
 from megengine_lite._core.formats.onnx.operators.images import one_of
 from megengine_lite._core.formats.onnx.operators.table import Call, NotConverted, converts
 from megengine_lite._core.ir import params
+from megengine_lite._core.ir.onnx_image_params import Corners, GridSampling, NamedAxes, Regions
 from megengine_lite._core.ir.params import ConvolutionFormat, ConvolutionSparse, ElemwiseMode, InterpolationMode
-from megengine_lite._core.operators.onnx_sampling import Corners, GridSampling, NamedAxes, Regions
 
 _M = ElemwiseMode
 _MODES = {"bilinear": "linear", "bicubic": "cubic", "nearest": "nearest", "linear": "linear", "cubic": "cubic"}

@@ -12,11 +12,8 @@ from megengine_lite._core.formats.onnx.operators.images import one_of
 from megengine_lite._core.formats.onnx.operators.table import Call, NeedsShapes, NotConverted, converts
 from megengine_lite._core.formats.onnx.tensors import DTYPES
 from megengine_lite._core.ir.dtype import INT32
-from megengine_lite._core.operators.onnx_bytes import OtherType
-from megengine_lite._core.operators.onnx_sequences import CacheUpdate, SequenceAxes
-from megengine_lite._core.operators.onnx_sorting import Distinct
-from megengine_lite._core.operators.onnx_suppression import Suppression
-from megengine_lite._core.operators.onnx_window import Blocks, Unpooling
+from megengine_lite._core.ir.onnx_image_params import Blocks, Suppression, Unpooling
+from megengine_lite._core.ir.onnx_params import CacheUpdate, Distinct, OtherType, SequenceAxes
 
 
 @converts("NonMaxSuppression", since=10)

@@ -6,7 +6,7 @@ from megengine_lite._core.formats.onnx.graph_values import Value, check_kind
 from megengine_lite._core.formats.onnx.messages import ElementType
 from megengine_lite._core.formats.onnx.operators.constants import target_kind
 from megengine_lite._core.formats.onnx.operators.table import Call, converts
-from megengine_lite._core.operators.onnx_signal import CosineWindow, Fourier, ShortTime
+from megengine_lite._core.ir.onnx_params import CosineWindow, Fourier, ShortTime
 
 
 @converts("DFT", since=17)
