@@ -15,6 +15,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from support.pages import DOCS, PAGES, blocks_of, id_of
 from support.places import ROOT, TESTS
 
 import megengine_lite
@@ -25,9 +26,6 @@ from megengine_lite._core.operators import REGISTRY, Operator
 from megengine_lite._core.runtime import devices
 from megengine_lite.cli import COMMANDS
 
-DOCS = ROOT / "docs"
-PAGES = sorted([*DOCS.glob("**/*.md"), *(ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md"))])
-BLOCK = re.compile(r"^```python\n(.*?)^```$", re.M | re.S)
 LINK = re.compile(r"\]\(([^)#]*)(#[^)]*)?\)")
 # Files and folders of this repository that a page names: `cpu/arena.py`, `_core/ir/`, `tests/operators/test_oprs_*.py`.
 NAMED_FILE = re.compile(r"`((?:[\w.*-]+/)*[\w.*-]+\.(?:pyx|pxd|pyi|py|h|toml))`|`((?:[\w.-]+/)+)`")
@@ -44,16 +42,16 @@ def examples_of(page: Path) -> doctest.DocTest:
     """The interactive examples of a page as one doctest; the lines between them are left empty."""
     text = page.read_text()
     kept = list(re.sub(r"[^\n]", " ", text))
-    for block in BLOCK.finditer(text):
-        if ">>>" in block[1]:
-            kept[block.start(1) : block.end(1)] = block[1]
+    for block in blocks_of(page, "python"):
+        if ">>>" in block.text:
+            kept[block.begin : block.begin + len(block.text)] = block.text
     lines = "\n".join(line.rstrip() for line in "".join(kept).split("\n"))
     return doctest.DocTestParser().get_doctest(lines, {}, page.name, str(page), 0)
 
 
 def test_page_on_devices_shows_the_device_of_the_tests():
     source = (TESTS / "support" / "numpy_device.py").read_text()
-    blocks = [b[1] for b in BLOCK.finditer((DOCS / "adding-a-device.md").read_text()) if ">>>" not in b[1]]
+    blocks = [b.text for b in blocks_of(DOCS / "adding-a-device.md", "python") if ">>>" not in b.text]
     assert len(blocks) > 3
     for block in blocks:
         assert "".join(block.split()) in "".join(source.split())  # methods are indented there
@@ -61,7 +59,7 @@ def test_page_on_devices_shows_the_device_of_the_tests():
 
 def test_page_on_kernels_shows_the_source_and_a_row():
     page = (DOCS / "adding-a-kernel.md").read_text()
-    (source,) = re.findall(r"^```cython\n(.*?)^```$", page, re.M | re.S)
+    ((_, source, _),) = blocks_of(DOCS / "adding-a-kernel.md", "cython")
     assert source.startswith("cdef struct CopyBytesArgs:")
     assert source in (ROOT / "megengine_lite" / "kernels" / "move" / "fill.pyx").read_text()
     (row,) = re.findall(r"^    yield from .*\n", page, re.M)
@@ -70,8 +68,10 @@ def test_page_on_kernels_shows_the_source_and_a_row():
 
 @pytest.fixture
 def workplace(tmp_path, monkeypatch):
-    """A directory with the model that pages name; what examples set for the process is taken back."""
-    shutil.copy(TESTS / "models" / "extern" / "affine.mge", tmp_path)
+    """A directory with the models that pages name; what examples set for the process is taken back."""
+    bundled = Path(megengine_lite.__file__).parent / "bundled"
+    for file in (TESTS / "models" / "extern" / "affine.mge", *bundled.glob("digits.*")):
+        shutil.copy(file, tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(cryption, "METHODS", dict(cryption.METHODS))
     for method in cryption.METHODS.values():
@@ -91,7 +91,7 @@ def workplace(tmp_path, monkeypatch):
         del sys.modules[name]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+@pytest.mark.parametrize("page", PAGES, ids=id_of)
 def test_examples_run(page, workplace):
     report: list[str] = []
     runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
@@ -111,7 +111,7 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w -]", "", h).strip().lower().replace(" ", "-") for h in headings}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+@pytest.mark.parametrize("page", PAGES, ids=id_of)
 def test_links_lead_somewhere(page):
     for target, anchor in LINK.findall(page.read_text()):
         if target.startswith("https://"):
@@ -145,7 +145,7 @@ def unknown_files(text: str) -> list[str]:
     return sorted(n for n in named if not any(fnmatch(path, f"*/{n}") for path in our_paths()))
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.relative_to(ROOT).as_posix())
+@pytest.mark.parametrize("page", PAGES, ids=id_of)
 def test_named_files_exist(page):
     if page.name != "CHANGELOG.md":  # tells of what was
         assert unknown_files(page.read_text()) == []

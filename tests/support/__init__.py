@@ -2,6 +2,7 @@
 
 ====================  =================================================================================================
 ``places``            where tests and checkout are
+``pages``             the documentation, and the blocks of code in it
 ``instruction_sets``  those that tests run on; ``pytest --isa NAME`` limits them
 ``graphs``            builders of small graphs; sessions that run them
 ``definitions``       one operator by its definition in numpy
