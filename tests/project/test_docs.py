@@ -128,6 +128,24 @@ def test_index_leads_to_every_page():
     assert [p.name for p in DOCS.glob("**/*.md") if p != DOCS / "index.md" and p.resolve() not in linked] == []
 
 
+def test_navigation_of_the_site_has_every_page_once():
+    """The README is the repository's own first page."""
+    navigation = (DOCS / "site" / "navigation.yml").read_text()
+    named = [f"{name}.md" for name in re.findall(r"(?:file|root): (\S+)", navigation)]
+    (pattern,) = re.findall(r"glob: (\S+)", navigation)  # takes those that are not named
+    others = {id_of(p) for p in PAGES} - {"README.md", *named}
+    assert len(named) == len(set(named))
+    assert [p for p in named if not (ROOT / p).exists()] == []
+    assert [p for p in others if not fnmatch(p, f"{pattern}.md")] == []
+
+
+def test_docstrings_of_every_public_module_are_on_the_site():
+    modules = {f"megengine_lite.{p.stem}" for p in (ROOT / "megengine_lite").glob("[a-z]*.py")}
+    shown = set(re.findall(r"automodule:: (\S+)", "".join(p.read_text() for p in DOCS.glob("reference/*.md"))))
+    # base and log have their functions on the page of functions; cli is described as a program
+    assert modules - shown == {"megengine_lite.base", "megengine_lite.cli", "megengine_lite.log"}
+
+
 @cache
 def our_paths() -> frozenset[str]:
     """Files and folders of the repository, with a slash in front and, for folders, behind."""
