@@ -10,6 +10,9 @@ that a change in the load of the machine meets all of them; an engine's figure i
 that are not installed are left out. ONNX Runtime, OpenVINO and MNN read the ONNX file (MNN through its converter), ncnn
 reads what the converter pnnx makes of it.
 
+On a machine that has other work, ``--clock cpu`` counts the processor time of an engine's process instead of the time
+that passes: it says the same for one thread, and how much all threads have worked for more.
+
 The last column is our time in parts of the best other engine's: below 1 we are faster.
 """
 
@@ -26,7 +29,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Any
 
 import numpy as np
@@ -38,6 +41,8 @@ Arrays = dict[str, np.ndarray]
 # What a wrong result is, in parts of the largest value of an output.
 TOLERANCE = 2e-3
 INT8_TOLERANCE = 0.2  # runtimes round differently, and networks add that up
+
+CLOCKS = {"wall": perf_counter, "cpu": process_time}
 
 
 def start_lite(module: str, tuned: bool) -> Callable[[Path, Arrays, int], tuple[Run, Fetch]]:
@@ -189,22 +194,23 @@ ENGINES: dict[str, tuple[str, Callable[[Path, Arrays, int], tuple[Run, Fetch]]]]
 }
 
 
-def measure(engine: str, stem: Path, threads: int, seconds: float) -> dict[str, Any]:
+def measure(engine: str, stem: Path, threads: int, seconds: float, clock: str) -> dict[str, Any]:
     """One measurement, in this process: error of the outputs, times in milliseconds, memory in MiB."""
+    now = CLOCKS[clock]
     with np.load(f"{stem}.npz") as case:
         feeds = {k[3:]: np.ascontiguousarray(case[k]) for k in case.files if k.startswith("in_")}
         expected = [case[k] for k in sorted((k for k in case.files if k.startswith("out_")), key=lambda k: int(k[4:]))]
-    begin = perf_counter()
+    begin = now()
     run, fetch = ENGINES[engine][1](stem, feeds, threads)
     run()
-    ready = perf_counter() - begin
+    ready = now() - begin
     error = max(relative_error(a, b) for a, b in zip(fetch(), expected, strict=True))
     times: list[float] = []
-    end = perf_counter() + seconds
-    while perf_counter() < end or len(times) < 5:
-        begin = perf_counter()
+    end = now() + seconds
+    while now() < end or len(times) < 5:
+        begin = now()
         run()
-        times.append((perf_counter() - begin) * 1e3)
+        times.append((now() - begin) * 1e3)
     times = times[len(times) // 10 :]  # caches and clocks settle in the first ones
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return {"ms": statistics.median(times), "best_ms": min(times), "ready_ms": ready * 1e3, "error": error, "mib": peak}
@@ -226,9 +232,12 @@ def installed(interpreter: str) -> set[str]:
     return {name for name, (module, _) in ENGINES.items() if module in found}
 
 
-def measure_elsewhere(interpreter: str, engine: str, stem: Path, threads: int, seconds: float) -> dict[str, Any]:
+def measure_elsewhere(
+    interpreter: str, engine: str, stem: Path, threads: int, seconds: float, clock: str
+) -> dict[str, Any]:
     """The same in a new process of an interpreter; ``{"problem": text}`` if there is no result."""
-    command = [interpreter, __file__, str(stem.parent), "--measure", engine, stem.name, str(threads), str(seconds)]
+    what = [engine, stem.name, str(threads), str(seconds), clock]
+    command = [interpreter, __file__, str(stem.parent), "--measure", *what]
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=120 + 3 * seconds, env=environment)
@@ -246,7 +255,7 @@ def compare(args: argparse.Namespace, interpreters: dict[str, str], name: str, t
     for _ in range(args.rounds):
         for engine, interpreter in interpreters.items():
             if not any("problem" in r for r in rounds[engine]):
-                rounds[engine].append(measure_elsewhere(interpreter, engine, stem, threads, args.seconds))
+                rounds[engine].append(measure_elsewhere(interpreter, engine, stem, threads, args.seconds, args.clock))
     limit = INT8_TOLERANCE if "int8" in name else TOLERANCE
     row: dict[str, Any] = {"model": name, "threads": threads, "engines": {}}
     for engine, results in rounds.items():
@@ -295,12 +304,13 @@ def main() -> int:
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=2.0, help="of one measurement")
+    parser.add_argument("--clock", choices=[*CLOCKS], default="wall", help="the time that passes, or of processors")
     parser.add_argument("--json", metavar="FILE", help="write all figures")
-    parser.add_argument("--measure", nargs=4, help=argparse.SUPPRESS)
+    parser.add_argument("--measure", nargs=5, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.measure:
-        engine, name, threads, seconds = args.measure
-        print(json.dumps(measure(engine, Path(args.models) / name, int(threads), float(seconds))))
+        engine, name, threads, seconds, clock = args.measure
+        print(json.dumps(measure(engine, Path(args.models) / name, int(threads), float(seconds), clock)))
         return 0
 
     interpreters: dict[str, str] = {}
