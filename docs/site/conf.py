@@ -39,7 +39,7 @@ html_title = f"megengine_lite {release}"
 html_static_path = ["static"]
 html_css_files = ["site.css"]
 html_extra_path = ["root"]
-html_show_sourcelink = False
+html_copy_source = html_show_sourcelink = False
 html_show_copyright = False
 pygments_style = "tango"
 pygments_dark_style = "github-dark"

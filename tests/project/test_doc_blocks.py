@@ -56,7 +56,8 @@ TEMPLATES = {"name_f32", "portable16"}  # in blocks that are no part of a source
 
 
 def shell_lines(text: str) -> list[str]:
-    return [line for line in text.replace("\\\n", " ").splitlines() if line.strip()]
+    """Commands of a block: quotes, and a backslash at the end, put lines together."""
+    return [line for line in re.findall(r"(?:(?<!\S)#[^\n]*|'[^']*'|\\\n|[^\n'])+", text) if line.strip()]
 
 
 def is_elsewhere(line: str) -> bool:
@@ -210,7 +211,7 @@ def test_tutorial_shows_the_service_and_its_answer():
     source = (ROOT / "examples" / "serve_with_ray.py").read_text()
     assert source.partition('"""\n\n')[2] == shown
     text = page.read_text()
-    (sent,) = re.findall(r"^curl -d '(.*)' http", text, re.M)
+    (sent,) = re.findall(r"^curl http://\S+ -d '(.*?)'", text, re.M | re.S)
     digit, begin = re.search(r'`\{"digit":(\d),"probability":([\d.]+)…\}`', text).groups()
     model = megengine_lite.load(Path(megengine_lite.__file__).parent / "bundled" / "digits.mge")
     (prob,) = model(np.reshape(json.loads(sent), (1, 1, 8, 8)))
