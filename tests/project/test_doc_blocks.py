@@ -86,12 +86,11 @@ def prepared(tmp_path_factory) -> Path:
     ends = [("data", 1, [1, 3, 224, 224])], [("prob", 1, [1, 10])]
     (folder / "model.onnx").write_bytes(onnx_models.make(nodes, *ends, weights).SerializeToString())
 
-    commands = folder / "bin"
-    commands.mkdir()
-    program = commands / "megengine-lite"
-    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m megengine_lite "$@"\n')
-    program.chmod(0o755)
-    (commands / "python").symlink_to(sys.executable)
+    (folder / "bin").mkdir()
+    for name, arguments in {"python": "", "megengine-lite": "-m megengine_lite "}.items():
+        program = folder / "bin" / name
+        program.write_text(f'#!/bin/sh\nexec "{sys.executable}" {arguments}"$@"\n')
+        program.chmod(0o755)
     in_shell(folder, "megengine-lite convert model.onnx model.mge --shape data=1x3x224x224")
     shutil.copy(folder / "model.mge", folder / "MODEL")
     for file in (Path(megengine_lite.__file__).parent / "bundled").glob("digits.*"):
