@@ -41,6 +41,7 @@ html_css_files = ["site.css"]
 html_extra_path = ["root"]
 html_copy_source = html_show_sourcelink = False
 html_show_copyright = False
+html_show_search_summary = False  # it would load the pages, which a browser refuses for files
 pygments_style = "tango"
 pygments_dark_style = "github-dark"
 
