@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from megengine_lite._core.compile.infer import Stage
 from megengine_lite._core.ir.describe import describe_spec
 from megengine_lite._core.ir.dtype import DType
 from megengine_lite._core.ir.graph import AnyVar, DynamicNode, Node, Spec, TensorSpec
@@ -17,6 +16,7 @@ from megengine_lite._core.system.memory import Storage
 from megengine_lite._records import field, record
 
 if TYPE_CHECKING:
+    from megengine_lite._core.compile.infer import Stage
     from megengine_lite._core.device.planned_graph import NodeResult, PlannedGraph
 
 # ---- values ----------------------------------------------------------------------------------------------------------
@@ -163,7 +163,7 @@ class Plan(ABC):
     Parameters
     ----------
     stage
-        What it runs.
+        What it runs; None if that is not known any more, and the plan is of a whole model.
     inputs, outputs
         The variables that must be bound before a run.
     dynamic
@@ -184,12 +184,12 @@ class Plan(ABC):
         Whether it has run. The session's.
     """
 
-    def __init__(self, stage: Stage, inputs: list[Slot], outputs: list[Slot], dynamic: Mapping[AnyVar, AnyVar]):
+    def __init__(self, stage: Stage | None, inputs: list[Slot], outputs: list[Slot], dynamic: Mapping[AnyVar, AnyVar]):
         self.inputs = inputs
         self.outputs = outputs
-        self.shapes = stage.shapes
+        self.shapes: dict[AnyVar, TensorSpec] = {} if stage is None else stage.shapes
         self.dynamic: dict[AnyVar, RunValue] = {}
-        self.next_node = stage.next_node
+        self.next_node = 0 if stage is None else stage.next_node
         self.buffers: list[Storage] = []
         self.has_run = False
         self._dynamic_vars = dict(dynamic)

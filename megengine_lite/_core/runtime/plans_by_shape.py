@@ -14,6 +14,7 @@ from megengine_lite._core.compile.infer import Lifetimes, NeedsExpansion, NeedsR
 from megengine_lite._core.device.interface import Device
 from megengine_lite._core.device.plan import Plan, RunValue
 from megengine_lite._core.ir.graph import AnyNode, AnyVar, ConstantPool, ModelGraph, Spec, TensorSpec
+from megengine_lite._core.runtime.only_plan import Place
 from megengine_lite._core.runtime.repetition import Repeated
 from megengine_lite._core.session_config import SessionConfig
 from megengine_lite._core.system import debug
@@ -27,7 +28,7 @@ from megengine_lite.errors import LiteError
 KEPT_PART = 4
 
 
-class Stop:
+class Stop(Place):
     """A place in a graph where a stage begins, with the plans made there, least recently used first.
 
     The graph is the model's, or one in which nodes have been replaced by the graphs that they stand for. Where such a
@@ -38,7 +39,7 @@ class Stop:
         self.node = node
         self.graph = graph
         self.lifetimes = lifetimes
-        self.follows_values = follows_values  # whether one comes here because of values, not only of shapes
+        self.follows_values = follows_values
         self.expansions: OrderedDict[Hashable, Stop] = OrderedDict()
         self.shape_vars: dict[AnyVar, None] = {}  # variables whose shapes decide the plan
         self.value_vars: list[AnyVar] = []  # variables whose values do
@@ -54,8 +55,10 @@ class Stop:
 
     @property
     def is_end(self) -> bool:
-        """Whether no node is left."""
         return self.node >= len(self.graph.nodes)
+
+    def needs(self, var: AnyVar) -> bool:
+        return self.lifetimes.is_needed(var, self.node)
 
     def repeat(self, node: AnyNode, plans: Plans) -> tuple[Repeated, Stop]:
         """The loop that begins here, which runs by these plans, and the place behind it."""
@@ -106,7 +109,7 @@ class _KnownSpecs(Mapping[AnyVar, TensorSpec]):
 
 
 class Plans:
-    """All plans of a session.
+    """All plans of a session that has the graph of its model.
 
     Parameters
     ----------
@@ -121,6 +124,8 @@ class Plans:
     device, device_id
         Where they run.
     """
+
+    is_single = False
 
     def __init__(
         self,
@@ -138,11 +143,8 @@ class Plans:
         self._shape_only = shape_only
         self._device = device
         self._device_id = device_id
-        self._only: Plan | None = None  # once the graph has been released
 
     def __iter__(self) -> Iterator[Plan]:
-        if self._only is not None:
-            yield self._only
         for stop in self._stops():
             for plan, _ in stop.plans.values():
                 yield plan
@@ -158,11 +160,6 @@ class Plans:
             stops += (following for _, following in stop.plans.values())
             if stop.repeated is not None:
                 stops.append(stop.repeated[1])
-
-    @property
-    def is_single(self) -> bool:
-        """Whether the graph has been released, so that one plan is left."""
-        return self._only is not None
 
     def only_plan(self) -> Plan:
         """The plan, if a single one runs the whole model for all data.
@@ -180,12 +177,6 @@ class Plans:
             )
         return plans[0][0]
 
-    def reduced(self, graph: ModelGraph, plan: Plan) -> Plans:
-        """Plans of a graph without nodes: this one only."""
-        single = Plans(graph, self._pool, self._config, frozenset(), self._device, self._device_id)
-        single._only = plan
-        return single
-
     def infer_outputs(self, known: Mapping[AnyVar, TensorSpec]) -> dict[AnyVar, Spec]:
         """Specs of outputs for specs of inputs, as far as they are known without a run."""
         try:
@@ -194,17 +185,16 @@ class Plans:
             return {}
         return {stage.original[v]: v.spec for v in stage.graph.outputs}
 
-    def find(self, stop: Stop, values: Mapping[AnyVar, RunValue]) -> tuple[Plan | Repeated, Stop]:
-        """The plan from a stop on, or the loop that stands there, and the stop where it ends.
+    def find(self, place: Place, values: Mapping[AnyVar, RunValue]) -> tuple[Plan | Repeated, Place]:
+        """The plan from a place on, or the loop that stands there, and the place where it ends.
 
         Raises
         ------
         ShapeError
             The values do not fit the model, or each other.
         """
-        if self._only is not None:
-            self._check_only(self._only, values)
-            return self._only, stop
+        assert isinstance(place, Stop)
+        stop = place
         while True:
             if stop.repeated is not None:
                 return stop.repeated
@@ -252,15 +242,6 @@ class Plans:
             for line in (summary, *steps) if debug.level() >= debug.STEPS else (summary,):
                 debug.say(line)
         return plan
-
-    @staticmethod
-    def _check_only(plan: Plan, values: Mapping[AnyVar, RunValue]) -> None:
-        for slot in plan.inputs:
-            if values[slot.var].spec.shape != slot.spec.shape:
-                raise LiteError(
-                    f"input {slot.var.name!r} has shape {values[slot.var].spec.shape}; the graph has been freed, "
-                    f"so only {slot.spec.shape} can be run"
-                )
 
     @staticmethod
     def _release_weights(nodes: Iterable[AnyNode]) -> None:

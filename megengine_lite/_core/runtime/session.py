@@ -20,16 +20,18 @@ from megengine_lite._core.ir.declared_shape import check_shapes
 from megengine_lite._core.ir.dtype import DType
 from megengine_lite._core.ir.graph import AnyVar, ConstantPool, ModelGraph, Spec, TensorSpec, Var
 from megengine_lite._core.runtime.devices import CPU
-from megengine_lite._core.runtime.plans_by_shape import Plans, Stop
-from megengine_lite._core.runtime.repetition import Repeated
+from megengine_lite._core.runtime.only_plan import OnlyPlan, Place
 from megengine_lite._core.session_config import SessionConfig
 from megengine_lite._core.system.device_errors import errors_of
+from megengine_lite._core.system.late_import import late_import
 from megengine_lite._core.system.memory import Storage
 from megengine_lite.errors import LiteError, LiteIndexError, ShapeError
 
 if TYPE_CHECKING:
     from megengine_lite._core.device.planned_graph import NodeResult
     from megengine_lite._core.formats.loaded_model import LoadedModel
+    from megengine_lite._core.runtime.plans_by_shape import Plans
+    from megengine_lite._core.runtime.repetition import Repeated
 
 
 def _checksum(value: RunValue) -> int:
@@ -66,6 +68,8 @@ class Session:
         shape depends on it. The storage of such an output is empty.
     device, device_id
         Where it runs; the CPU by default.
+    only
+        The plan that runs a model whose graph has no nodes.
     """
 
     def __init__(
@@ -78,6 +82,7 @@ class Session:
         shape_only: Set[str] = frozenset(),
         device: Device = CPU,
         device_id: int = 0,
+        only: OnlyPlan | None = None,
     ):
         self.model = model
         self.config = config or SessionConfig()
@@ -91,15 +96,22 @@ class Session:
         self.input_names: list[str] = list(model.input_names)
         self.output_names: list[str] = list(model.output_names)
         self._output_vars = dict(zip(graph.output_names, graph.outputs, strict=True))
-        whole = {v for name, v in zip(graph.output_names, graph.outputs, strict=True) if name not in shape_only}
-        hidden = frozenset(graph.outputs) - whole
-        self._plans = Plans(graph, self.pool, self.config, hidden, device, device_id)
+        self._plans: Plans | OnlyPlan = only or self._new_plans(shape_only)
         self._inputs: dict[AnyVar, RunValue] = {}
         self._user_outputs: dict[AnyVar, tuple[Storage, int, int]] = {}  # storage, bytes, offset
         self._results: dict[AnyVar, RunValue] = {}
         self._times: list[StepTime] | None = None  # filled by a profiled run
         self._watch: Callable[[NodeResult], None] | None = None  # sees the results of nodes
         self._fast: _Bound | None = None  # the only plan of the last run
+
+    def _new_plans(self, shape_only: Set[str]) -> Plans:
+        with late_import():
+            from megengine_lite._core.runtime.plans_by_shape import Plans
+
+        graph = self.model.graph
+        whole = {v for name, v in zip(graph.output_names, graph.outputs, strict=True) if name not in shape_only}
+        hidden = frozenset(graph.outputs) - whole
+        return Plans(graph, self.pool, self.config, hidden, self.device, self.device_id)
 
     # ---- inputs and outputs -------------------------------------------------------------------------------------
 
@@ -225,20 +237,20 @@ class Session:
         if only is not None:
             self._fast = _Bound(only)
 
-    def _run_stages(self, plans: Plans, values: dict[AnyVar, RunValue]) -> Plan | None:
+    def _run_stages(self, plans: Plans | OnlyPlan, values: dict[AnyVar, RunValue]) -> Plan | None:
         """Runs a graph; adds its outputs to the values. Gives the plan if there is one only, for all data."""
-        stop = plans.root
+        stop: Place = plans.root
         while True:
             plan, following = self._find_plan(plans, stop, values)
-            if isinstance(plan, Repeated):
-                plan.run(values, partial(self._run_stages, plan.plans), self._stored)
-            else:
+            if isinstance(plan, Plan):
                 self._run_plan(plan, values)
                 if following.is_end:
                     break
+            else:
+                plan.run(values, partial(self._run_stages, plan.plans), self._stored)
             stop = following
             for touched in plan.touched():
-                if touched in values and not stop.lifetimes.is_needed(touched, stop.node):
+                if touched in values and not stop.needs(touched):
                     del values[touched]
         # Plans that depend on values of inputs must be chosen anew each time.
         is_only = stop is plans.root and not plan.has_dynamic_outputs and not following.follows_values
@@ -316,7 +328,7 @@ class Session:
         # In one step, because an exception may come between any two.
         vars(self).update(
             model=model,
-            _plans=self._plans.reduced(small, plan),
+            _plans=OnlyPlan(small, plan, "the graph has been freed"),
             _output_vars={name: outputs[v] for name, v in self._output_vars.items()},
             _results={outputs[v]: value for v, value in self._results.items()},
             _user_outputs={outputs[v]: memory for v, memory in self._user_outputs.items()},
@@ -356,7 +368,9 @@ class Session:
                     self.device.write(storage, 0, array.reshape(-1).view(np.uint8))
         return RunValue(TensorSpec(array.shape, dtype), storage)
 
-    def _find_plan(self, plans: Plans, stop: Stop, values: dict[AnyVar, RunValue]) -> tuple[Plan | Repeated, Stop]:
+    def _find_plan(
+        self, plans: Plans | OnlyPlan, stop: Place, values: dict[AnyVar, RunValue]
+    ) -> tuple[Plan | Repeated, Place]:
         graph = plans.graph
         if stop is plans.root and graph.declared:
             check_shapes(graph.declared, {v.name: values[v].spec.shape for v in graph.inputs})
