@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
@@ -14,10 +13,11 @@ import numpy as np
 from megengine_lite._core.compile import passes
 from megengine_lite._core.compile.infer import Stage
 from megengine_lite._core.cpu.algorithms.tables import check_forced
-from megengine_lite._core.cpu.arena import HostArena, assign_offsets
+from megengine_lite._core.cpu.arena import assign_offsets
 from megengine_lite._core.cpu.kernel_set import KernelSet
 from megengine_lite._core.cpu.lower.table import TABLE
 from megengine_lite._core.cpu.lowering import Lowering
+from megengine_lite._core.cpu.native_plan import NativePlan
 from megengine_lite._core.cpu.program import Program, array_at
 from megengine_lite._core.cpu.step_report import (
     blocked_array,
@@ -28,8 +28,8 @@ from megengine_lite._core.cpu.step_report import (
     describe_values,
     results_of_steps,
 )
-from megengine_lite._core.cpu.steps import ARENA_BASE, HostStep, MemoryPiece, Ref, Step, Tensor
-from megengine_lite._core.device.plan import Arena, ArenaPiece, Origin, Plan, PlanReport, RunValue, Slot, StepTime
+from megengine_lite._core.cpu.steps import HostStep, MemoryPiece, Ref, Step, Tensor
+from megengine_lite._core.device.plan import Arena, ArenaPiece, Origin, PlanReport, RunValue, Slot, StepTime
 from megengine_lite._core.ir.dtype import DType
 from megengine_lite._core.ir.graph import AnyNode, AnyVar, ConstantPool, Graph, Node, Reader, TensorSpec, Var
 from megengine_lite._core.operators import REGISTRY
@@ -39,7 +39,7 @@ from megengine_lite._core.system import debug
 from megengine_lite._core.system.memory import Storage
 from megengine_lite._core.system.memory_limit import describe_bytes, memory_limit
 from megengine_lite._records import record
-from megengine_lite.errors import LiteError, LiteIndexError
+from megengine_lite.errors import LiteError
 from megengine_lite.log import logger
 
 if TYPE_CHECKING:
@@ -67,13 +67,11 @@ def step_time(step: Step | HostStep, seconds: float = 0.0) -> StepTime:
     return StepTime(step.origin, step.kernel.name, seconds, step.flops)
 
 
-class HostPlan(Plan):
+class HostPlan(NativePlan):
     """A plan of the CPU: a program of kernels, with Python steps in between.
 
     Attributes
     ----------
-    arena_bytes : int
-        Size of the arena that base 0 points to.
     steps : list of Step or HostStep
         What runs, in order.
     pieces : list of MemoryPiece
@@ -95,7 +93,7 @@ class HostPlan(Plan):
         self.pieces = [p for p in ctx.pieces if p.first is not None]
         # Constants from which only packed weights were made are not read by any step and need not be kept.
         self._constants = [p for p in ctx.constants() if p.first is not None]
-        self._faults = ctx.faults
+        self.faults = ctx.faults
         native: list[Record] = []
         self.segments: list[Segment] = []
         begin = 0
@@ -119,9 +117,6 @@ class HostPlan(Plan):
         self._single = len(self.segments) == 1 and self._results is None
         self._count = len(native)
 
-    def bind(self, slot: Slot, storage: Storage, offset: int) -> None:
-        self.program.set_base(slot.base, storage.address + offset)
-
     def describe(self, where: str) -> list[str]:
         return self._described
 
@@ -137,13 +132,8 @@ class HostPlan(Plan):
                     self.program.run(segment.begin, segment.end)
                 if segment.host is not None:
                     self._run_host(segment.host)
-        if self._faults:
+        if self.faults:
             self._check_faults()
-
-    def _take(self, arena: Arena) -> None:
-        """Uses an arena for this run."""
-        assert isinstance(arena, HostArena)
-        self.program.set_base(ARENA_BASE, arena.reserve(self.arena_bytes))
 
     def _run_one_by_one(self) -> Iterator[int]:
         """Runs step by step; gives the position of each when it is done."""
@@ -192,14 +182,6 @@ class HostPlan(Plan):
         address = offset if base < 0 else self.program.base(base) + offset
         return blocked_array(tensor, np.frombuffer(array_at(address, blocked_span(tensor)), np.uint8))
 
-    def _check_faults(self) -> None:
-        """Raises for the first step that found wrong data, and resets the flags of all steps."""
-        found = [message for flag, message in self._faults if flag[0]]
-        if found:
-            for flag, _ in self._faults:
-                flag[0] = 0
-            raise LiteIndexError(found[0])
-
     def run_timed(self, arena: Arena) -> list[StepTime]:
         self._take(arena)
         times = []
@@ -227,11 +209,6 @@ class HostPlan(Plan):
             ],
             None if self._explanation is None else self._explanation.graph,
         )
-
-    def forget_run(self) -> None:
-        super().forget_run()
-        with contextlib.suppress(LiteIndexError):
-            self._check_faults()  # of the data at that time
 
     def constants(self) -> list[MemoryPiece]:
         """The weights that the plan keeps in memory."""

@@ -1,0 +1,56 @@
+"""Plans whose work a program does: what they share, whether lowering has made them or a file."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+from megengine_lite._core.cpu.arena import HostArena
+from megengine_lite._core.cpu.steps import ARENA_BASE
+from megengine_lite._core.device.plan import Arena, Plan, Slot
+from megengine_lite._core.system.memory import Storage
+from megengine_lite.errors import LiteIndexError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from megengine_lite._core.cpu.program import Program
+
+
+class NativePlan(Plan):
+    """A plan with a program.
+
+    Attributes
+    ----------
+    program : Program
+        The calls of kernels.
+    arena_bytes : int
+        Size of the arena that base 0 points to.
+    faults : list
+        For each step that can find wrong data: the flag that it sets, and the message.
+    """
+
+    program: Program
+    arena_bytes: int
+    faults: list[tuple[np.ndarray, str]]
+
+    def bind(self, slot: Slot, storage: Storage, offset: int) -> None:
+        self.program.set_base(slot.base, storage.address + offset)
+
+    def _take(self, arena: Arena) -> None:
+        """Uses an arena for this run."""
+        assert isinstance(arena, HostArena)
+        self.program.set_base(ARENA_BASE, arena.reserve(self.arena_bytes))
+
+    def _check_faults(self) -> None:
+        """Raises for the first step that found wrong data, and resets the flags of all steps."""
+        found = [message for flag, message in self.faults if flag[0]]
+        if found:
+            for flag, _ in self.faults:
+                flag[0] = 0
+            raise LiteIndexError(found[0])
+
+    def forget_run(self) -> None:
+        super().forget_run()
+        with contextlib.suppress(LiteIndexError):
+            self._check_faults()  # of the data at that time
