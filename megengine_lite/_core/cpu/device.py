@@ -79,9 +79,9 @@ class CpuDevice(Device):
         return {"processor": str(cpu_info()["brand"]), "kernels": kernel_set(config.isa).name}
 
     def channels_of_block(self, config: SessionConfig) -> int:
-        from megengine_lite._core.cpu.kernel_set import kernel_set
+        from megengine_lite._core.cpu.kernel_set import instruction_set
 
-        return kernel_set(config.isa).width
+        return instruction_set(config.isa).width
 
     def read_measurements(self, content: bytes) -> Measurements | None:
         from megengine_lite._core.cpu.algorithms.cache import AlgoCache

@@ -33,11 +33,14 @@ class Kernel:
     arguments
         The kind of each argument by name, in the order of the kernel's struct: ``p`` (pointer), ``i`` (integer) or
         ``f`` (real).
+    module
+        The compiled module that has it.
     """
 
     name: str
     address: int
     arguments: dict[str, str]
+    module: str
 
     def values(self, arguments: Mapping[str, Any]) -> list[Any]:
         """The values of all arguments in the order of the struct: pointers as they come, int, float.
@@ -81,17 +84,8 @@ class KernelSet:
         self.name = isa.name
         self.width = isa.width
         self._kernels: dict[str, Kernel] = {}
-        package = importlib.import_module(f"megengine_lite.kernels._{isa.name}")
-        for module in package.MODULES:
-            table = getattr(self.module(module), "KERNELS", {})
-            for kernel, (address, nbytes, names, kinds) in table.items():
-                arguments = dict(zip(names.split(), kinds, strict=True))
-                if nbytes != ARGUMENT_BYTES * len(arguments):
-                    raise InternalError(
-                        f"kernel {kernel} of {package.__name__}.{module}: its struct has {nbytes} bytes, its "
-                        f"table names {len(arguments)} arguments of {ARGUMENT_BYTES} bytes; build the package again"
-                    )
-                self._kernels[kernel] = Kernel(kernel, address, arguments)
+        for module in shared_object(isa).MODULES:
+            self._kernels.update(kernels_of(isa, module))
 
     def __getitem__(self, name: str) -> Kernel:
         return self._kernels[name]
@@ -104,7 +98,36 @@ class KernelSet:
 
     def module(self, name: str) -> ModuleType:
         """One compiled kernel module of this set, for its ``def`` functions."""
-        return importlib.import_module(f"megengine_lite.kernels._{self.name}.{name}")
+        return _module(self.isa, name)
+
+
+def _module(isa: InstructionSet, name: str) -> ModuleType:
+    return importlib.import_module(f"megengine_lite.kernels._{isa.name}.{name}")
+
+
+def kernels_of(isa: InstructionSet, module: str) -> dict[str, Kernel]:
+    """The kernels in one compiled module, by name.
+
+    Raises
+    ------
+    InternalError
+        The module's table does not fit the structs that its kernels were compiled with.
+    """
+    found = {}
+    for kernel, (address, nbytes, names, kinds) in getattr(_module(isa, module), "KERNELS", {}).items():
+        arguments = dict(zip(names.split(), kinds, strict=True))
+        if nbytes != ARGUMENT_BYTES * len(arguments):
+            raise InternalError(
+                f"kernel {kernel} of megengine_lite.kernels._{isa.name}.{module}: its struct has {nbytes} bytes, its "
+                f"table names {len(arguments)} arguments of {ARGUMENT_BYTES} bytes; build the package again"
+            )
+        found[kernel] = Kernel(kernel, address, arguments, module)
+    return found
+
+
+def shared_object(isa: InstructionSet) -> ModuleType:
+    """The module of the file that has all kernels of an instruction set."""
+    return importlib.import_module(f"megengine_lite.kernels._{isa.name}")
 
 
 def _built(name: str) -> bool:
@@ -209,11 +232,21 @@ def kernel_set(name: str | None = None) -> KernelSet:
     DeviceError
         It cannot run here; the message says why.
     """
-    return _kernel_set(None if name is None else full_name(name))
+    return _kernel_set(instruction_set(name).name)
 
 
 @cache
-def _kernel_set(name: str | None) -> KernelSet:
+def _kernel_set(name: str) -> KernelSet:
+    return KernelSet(instruction_sets()[name])
+
+
+def instruction_set(name: str | None = None) -> InstructionSet:
+    """The instruction set of :func:`kernel_set`, which raises the same errors. No kernel is loaded."""
+    return _instruction_set(None if name is None else full_name(name))
+
+
+@cache
+def _instruction_set(name: str | None) -> InstructionSet:
     info = _inspect()
     refused = info["refused"]
     known = instruction_sets()
@@ -230,4 +263,4 @@ def _kernel_set(name: str | None) -> KernelSet:
         raise DeviceError(f"unknown instruction set {name!r} {choices(name, known)}")
     if obstacle := _obstacles()[name]:
         raise DeviceError(f"kernels for {name} cannot run here: {obstacle}")
-    return KernelSet(known[name])
+    return known[name]
