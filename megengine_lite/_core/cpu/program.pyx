@@ -104,12 +104,36 @@ def array_at(uintptr_t address, Py_ssize_t nbytes):
     return PyMemoryView_FromMemory(<char*>address, nbytes, PyBUF_WRITE)
 
 
+class RecordTable:
+    """The steps of a program as arrays of int64.
+
+    Attributes
+    ----------
+    kernels, counts, work, serial : array
+        For each step the address of its kernel, how many arguments it has, and the rest as for :class:`Program`.
+    values, bases : array
+        For each argument of all steps its bytes, or the base of a pointer and its offset there. ``bases`` is -1 for
+        all that depends on no base.
+    """
+
+    def __init__(self, kernels, counts, work, serial, values, bases):
+        self.kernels = kernels
+        self.counts = counts
+        self.work = work
+        self.serial = serial
+        self.values = values
+        self.bases = bases
+
+    def __len__(self):
+        return len(self.kernels)
+
+
 cdef class Program:
     """Records made from the steps of a plan.
 
     Parameters
     ----------
-    steps : list of (address, arguments, work, serial)
+    steps : list of (address, arguments, work, serial), or RecordTable
         ``arguments`` are those of the kernel in the order of its struct: int, float, or a pointer. That is a pair
         ``(base, offset)`` where ``base`` -1 means that ``offset`` is an absolute address and others index the external
         bases, or None for a null pointer.
@@ -132,15 +156,14 @@ cdef class Program:
     cdef int64_t* clock
 
     def __cinit__(self, steps, int bases, int64_t scratch, int threads):
-        cdef int64_t k, slot, base, n
-        cdef int64_t* free_arguments
-        cdef Record* r
+        is_table = isinstance(steps, RecordTable)
+        arguments = len(steps.values) if is_table else sum([len(step[1]) for step in steps])
         self.count = len(steps)
         self.bases = bases
         self.threads = max(threads, 1)
         self.scratch_stride = (scratch + 4095) // 4096 * 4096
         self.records = <Record*>calloc(self.count + 1, sizeof(Record))
-        self.arguments = <int64_t*>calloc(sum([len(step[1]) for step in steps]) + 1, sizeof(int64_t))
+        self.arguments = <int64_t*>calloc(arguments + 1, sizeof(int64_t))
         self.addresses = <uintptr_t*>calloc(bases + 1, sizeof(uintptr_t))
         self.patch_begin = <int64_t*>calloc(bases + 2, sizeof(int64_t))
         if not self.records or not self.arguments or not self.addresses or not self.patch_begin:
@@ -149,14 +172,28 @@ cdef class Program:
             self.scratch = <char*>ml_aligned(4096, self.scratch_stride * self.threads)
         if self.scratch_stride and not self.scratch:
             raise MemoryError(f"no memory for {self.scratch_stride * self.threads} bytes of scratch")
+        if is_table:
+            self.fill_by_table(steps)
+        else:
+            self.fill(steps)
+
+    cdef void set_record(self, int64_t k, uintptr_t kernel, int64_t work, bint serial, int64_t* arguments) noexcept:
+        cdef Record* r = &self.records[k]
+        r.kernel = <kernel_fn><void*>kernel
+        r.work = work
+        r.pieces = 1 if serial or work < 2 else min(work, self.threads * PIECES)
+        r.args = arguments
+
+    cdef fill(self, steps):
+        cdef int64_t k, slot, base, n
+        cdef int64_t* free_arguments
+        cdef Record* r
+        cdef int64_t bases = self.bases
         patches = [[] for _ in range(bases)]
         free_arguments = self.arguments
         for k, (address, arguments, work, serial) in enumerate(steps):
             r = &self.records[k]
-            r.kernel = <kernel_fn><void*><uintptr_t>address
-            r.work = work
-            r.pieces = 1 if serial or work < 2 else min(<int64_t>work, self.threads * PIECES)
-            r.args = free_arguments
+            self.set_record(k, address, work, serial, free_arguments)
             free_arguments += len(arguments)
             for slot, value in enumerate(arguments):
                 if value is None:
@@ -182,6 +219,46 @@ cdef class Program:
                 self.patches[n] = Patch(k, slot, offset)
                 n += 1
         self.patch_begin[bases] = n
+
+    cdef fill_by_table(self, table):
+        cdef const int64_t[::1] kernels = table.kernels, counts = table.counts, work = table.work
+        cdef const int64_t[::1] serial = table.serial, values = table.values, bases = table.bases
+        cdef int64_t k, slot, n, base, first = 0
+        cdef int64_t arguments = values.shape[0]
+        if not self.count == counts.shape[0] == work.shape[0] == serial.shape[0] or bases.shape[0] != arguments:
+            raise ValueError("the arrays of a program have different lengths")
+        for slot in range(arguments):
+            if bases[slot] >= self.bases:
+                raise IndexError("no such base")
+        for k in range(self.count):
+            if counts[k] < 0 or counts[k] > arguments - first:
+                raise IndexError("no such arguments")
+            self.set_record(k, <uintptr_t>kernels[k], work[k], serial[k] != 0, self.arguments + first)
+            first += counts[k]
+        n = 0
+        for slot in range(arguments):
+            if bases[slot] < 0:
+                self.arguments[slot] = values[slot]
+            else:
+                n += 1
+                self.patch_begin[bases[slot] + 1] += 1  # how many there are of each base
+        self.patches = <Patch*>calloc(n + 1, sizeof(Patch))
+        if not self.patches:
+            raise MemoryError("no memory for the records of a program")
+        for base in range(self.bases):
+            self.patch_begin[base + 1] += self.patch_begin[base]
+        # Each begin moves to the end of its base meanwhile, which is the begin of the next.
+        first = 0
+        for k in range(self.count):
+            for slot in range(counts[k]):
+                base = bases[first + slot]
+                if base >= 0:
+                    self.patches[self.patch_begin[base]] = Patch(k, slot, values[first + slot])
+                    self.patch_begin[base] += 1
+            first += counts[k]
+        for base in range(self.bases, 0, -1):
+            self.patch_begin[base] = self.patch_begin[base - 1]
+        self.patch_begin[0] = 0
 
     def __dealloc__(self):
         free(self.records)
