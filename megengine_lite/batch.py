@@ -48,6 +48,9 @@ class Predictor:
         How many runs may be under way at the same time in one process: set it to the number of threads that call.
     decryption
         As in :func:`megengine_lite.load`.
+    prepared
+        The path, on all machines, of a file made by :meth:`Model.prepare <megengine_lite.model.Model.prepare>`. The
+        processes of a machine share the memory of its weights. Machines of another kind load the model as usual.
 
     Raises
     ------
@@ -78,6 +81,7 @@ class Predictor:
         threads: int | None = None,
         workers: int = 1,
         decryption: str = "",
+        prepared: str | os.PathLike[str] | None = None,
     ):
         if isinstance(model, bytes):
             self._source: _File | _Bytes = _Bytes(model, hashlib.sha256(model).digest())
@@ -96,7 +100,10 @@ class Predictor:
         if self._batch_size is not None and self._batch_size < 1:
             raise LiteValueError(f"batch_size is 1 or more, not {self._batch_size}")
         self._options = _Options(
-            None if threads is None else to_integer(threads, "threads"), to_integer(workers, "workers"), decryption
+            None if threads is None else to_integer(threads, "threads"),
+            to_integer(workers, "workers"),
+            decryption,
+            None if prepared is None else os.path.abspath(prepared),
         )
 
     def __call__(self, batch: Any) -> Any:
@@ -260,13 +267,16 @@ class _Options(NamedTuple):
     threads: int | None
     workers: int
     decryption: str
+    prepared: str | None
 
     def load(self, source: _File | _Bytes) -> Model:
         threads = self.threads
         if threads is None:
             said = os.environ.get("OMP_NUM_THREADS", "")
             threads = max(1, int(said)) if said.isdecimal() else 1
-        return load(source.content, threads=threads, workers=self.workers, decryption=self.decryption)
+        return load(
+            source.content, threads=threads, workers=self.workers, decryption=self.decryption, prepared=self.prepared
+        )
 
 
 class _Models:

@@ -37,6 +37,7 @@ COMMANDS = {
     "decrypt": "Decrypt a model. For packages there is the command unpack.",
     "pack": "Put a model, settings and a cache into one package (.lite).",
     "unpack": "Take a package (.lite) apart: the model, decrypted, its settings and its caches.",
+    "prepare": "Write a prepared file, from which a process starts a model without planning and packing.",
     "convert": "Write a model of any container as a plain file of the second generation, or as ONNX.",
     "cache": "Show what is in a cache of measured algorithms (of --fast-run), or remove what this version cannot use.",
     "doctor": "Show what this machine is and has, test the kernels, and say what is worth changing.",

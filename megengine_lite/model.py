@@ -22,12 +22,14 @@ from megengine_lite._api.model_outputs import Outputs
 from megengine_lite._api.options import LiteConfig
 from megengine_lite._core.runtime.devices import get_device
 from megengine_lite._core.runtime.jobs import lent, locked
+from megengine_lite._core.system.files import to_path
 from megengine_lite._core.system.integers import to_integer
 from megengine_lite.errors import DeviceError, LiteError, LiteValueError
 from megengine_lite.network import LiteNetwork
 from megengine_lite.struct import LiteDeviceType
 
 if TYPE_CHECKING:
+    from megengine_lite._api.engine import Engine
     from megengine_lite._core.reports.model_report.report import ModelReport
     from megengine_lite.tensor import LiteTensor
 
@@ -101,6 +103,7 @@ def load(
     precision: str = "float32",
     device: str = "cpu",
     decryption: str = "",
+    prepared: str | os.PathLike[str] | None = None,
 ) -> Model:
     """Loads a model of MegEngine's or an ONNX model, as a function that can be called.
 
@@ -119,6 +122,9 @@ def load(
     decryption
         The method of an encrypted file that does not name it. Its key is set by
         :meth:`LiteGlobal.update_decryption_key <megengine_lite.LiteGlobal.update_decryption_key>`.
+    prepared
+        The path of a file that :meth:`Model.prepare` has made from the model, so that the first run of a process comes
+        sooner. If it was made for something else, a :class:`LiteWarning` says so, and the model is loaded without it.
 
     Raises
     ------
@@ -136,7 +142,15 @@ def load(
     >>> probabilities.shape
     (1, 10)
     """
-    return Model(model, threads=threads, workers=workers, precision=precision, device=device, decryption=decryption)
+    return Model(
+        model,
+        threads=threads,
+        workers=workers,
+        precision=precision,
+        device=device,
+        decryption=decryption,
+        prepared=prepared,
+    )
 
 
 class Model:
@@ -167,6 +181,7 @@ class Model:
         precision: str = "float32",
         device: str = "cpu",
         decryption: str = "",
+        prepared: str | os.PathLike[str] | None = None,
     ):
         count = to_integer(workers, "workers")
         if not 1 <= count <= _MOST_WORKERS:
@@ -184,9 +199,10 @@ class Model:
         config.bare_model_cryption_name = decryption
         first = LiteNetwork(config)
         first.threads_number = each
-        first.load(model)
+        first.load(model, prepared)
         self._options: dict[str, Any] = {
-            "threads": threads, "workers": count, "precision": precision, "device": device, "decryption": decryption
+            "threads": threads, "workers": count, "precision": precision, "device": device, "decryption": decryption,
+            "prepared": first._prepared,
         }  # fmt: skip
         self._threads = each
         self._source = first._source
@@ -372,6 +388,59 @@ class Model:
         """
         from megengine_lite._api.model_reports import make_report
 
+        engine, feeds = self._engine_and_feeds("report", arrays, named)
+        return make_report(engine, self._source, feeds, runs, warmup)
+
+    def prepare(self, path: str | os.PathLike[str], *arrays: Any, **named: Any) -> None:
+        """Writes a prepared file: the plan for inputs of one shape, with the weights as kernels read them.
+
+        ``load(model, prepared=path)`` runs inputs of that shape without the work of planning and packing; other shapes
+        run as usual. The file is for this model, this processor, this release and these settings; what it holds is
+        mapped, so that processes share the memory of the weights.
+
+        Parameters
+        ----------
+        path
+            Where to; an existing file is replaced.
+        arrays, named
+            Inputs of that shape, as in a call. Without any, the declared shapes are taken; sizes that are not declared
+            are 1.
+
+        Raises
+        ------
+        LiteError
+            The model cannot be prepared: it is encrypted, in a package or has weights in other files, shapes in it
+            depend on data, or an operator has no kernel here.
+
+        Notes
+        -----
+        The file is trusted as a program is: load only those that you have made.
+
+        Examples
+        --------
+        >>> from pathlib import Path
+        >>> from tempfile import TemporaryDirectory
+        >>> import numpy as np
+        >>> import megengine_lite
+        >>> digits = Path(megengine_lite.__file__).parent / "bundled" / "digits.mge"
+        >>> image = np.zeros([1, 1, 8, 8])
+        >>> with TemporaryDirectory() as folder:
+        ...     megengine_lite.load(digits, threads=1).prepare(Path(folder) / "digits.prepared", image)
+        ...     model = megengine_lite.load(digits, threads=1, prepared=Path(folder) / "digits.prepared")
+        ...     model(image)["prob"].shape
+        (1, 10)
+        """
+        from megengine_lite._api.preparing import write_prepared_file
+
+        engine, feeds = self._engine_and_feeds("prepare", arrays, named)
+        network = self._workers[0].network
+        assert network._source is not None
+        write_prepared_file(engine, network._source, network._source_config, feeds, to_path(path))
+
+    def _engine_and_feeds(
+        self, call: str, arrays: tuple[Any, ...], named: Mapping[str, Any]
+    ) -> tuple[Engine, dict[str, np.ndarray]]:
+        """What runs the model, and its inputs: those that are given, or random ones of the declared shapes."""
         if self._closed:
             raise LiteError("the model is closed: load it again")
         if arrays or named:
@@ -379,7 +448,7 @@ class Model:
             feeds.update({i.name: i.array(i.default) for i in self._inputs if i.name not in feeds})
         else:
             feeds = {i.name: i.random() if i.default is None else i.array(i.default) for i in self._inputs}
-        return make_report(self._workers[0].network._loaded("report"), self._source, feeds, runs, warmup)
+        return self._workers[0].network._loaded(call), feeds
 
     def _executor(self) -> ThreadPoolExecutor:
         if self._closed:

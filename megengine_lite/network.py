@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import threading
 from collections.abc import Callable
 from copy import copy
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from megengine_lite._api.arguments import require_callback
 from megengine_lite._api.diagnostics import Diagnostics
@@ -27,7 +28,9 @@ from megengine_lite._api.typed_errors import typed_errors
 from megengine_lite._core.runtime.devices import get_device
 from megengine_lite._core.runtime.jobs import locked
 from megengine_lite._core.session_config import AlgoPolicy
+from megengine_lite._core.system.files import to_path
 from megengine_lite._core.system.integers import to_integer
+from megengine_lite._core.system.late_import import late_import
 from megengine_lite._records import replace
 from megengine_lite.errors import (
     LiteArgumentError,
@@ -40,6 +43,9 @@ from megengine_lite.errors import (
 from megengine_lite.log import warn
 from megengine_lite.struct import LiteDeviceType, LiteTensorPhase
 from megengine_lite.tensor import LiteTensor
+
+if TYPE_CHECKING:
+    from megengine_lite._core.runtime.prepared import PreparedModel
 
 __all__ = [
     "LiteAsyncCallback",
@@ -60,7 +66,9 @@ LiteStartCallback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.POINT
 LiteFinishCallback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.POINTER(ctypes.c_void_p), ctypes.c_size_t)
 
 # The state of a pickled network, except the settings that load completes.
-_PICKLED = ("config", "network_io", "_stream_id", "_algo", "_extra", "_transform", "_source", "_source_config")
+_PICKLED = (
+    "config", "network_io", "_stream_id", "_algo", "_extra", "_transform", "_source", "_source_config", "_prepared"
+)  # fmt: skip
 
 
 class LiteNetwork(NetworkSettings, Diagnostics):
@@ -127,13 +135,14 @@ class LiteNetwork(NetworkSettings, Diagnostics):
         self._extra = LiteExtraConfig()
         self._source: str | bytes | memoryview | None = None
         self._source_config = config  # says how the source is encrypted
+        self._prepared: str | None = None  # the path of the prepared file that was asked for
         self._engine: Engine | None = None
         self._callbacks: tuple[Callback | None, Callback | None, Callable[[], Any] | None] = (None, None, None)
         self._lock = threading.Lock()
 
     # ---- loading ------------------------------------------------------------------------------------------------
 
-    def load(self, file: Any) -> None:
+    def load(self, file: Any, prepared: str | os.PathLike[str] | None = None) -> None:
         """Loads a model: plain, encrypted or packed.
 
         Parameters
@@ -142,11 +151,15 @@ class LiteNetwork(NetworkSettings, Diagnostics):
             A path, a ``file://`` URL, a binary file (read from its position), or the model's bytes. A file that is
             given by path is read into memory. Weights may be read from it again when inputs have another shape. If the
             file has been overwritten in place by then, :meth:`forward` raises :class:`ModelFormatError`.
+        prepared
+            The path of a file that :meth:`Model.prepare <megengine_lite.model.Model.prepare>` has made from the model,
+            so that nothing has to be planned and packed. If it was made for something else (another model, processor,
+            version or setting), a :class:`LiteWarning` names the difference, and the model is loaded without it.
 
         Raises
         ------
         ModelFormatError
-            Not a model, or damaged.
+            Not a model, or damaged; or ``prepared`` is not a prepared file, or damaged.
         DecryptionError
             Wrong key or method, or a method that is not registered.
         UnsupportedOperatorError
@@ -159,19 +172,31 @@ class LiteNetwork(NetworkSettings, Diagnostics):
             A model is loaded already.
         """
         with typed_errors("load"):
-            self._load_source(to_source(file), copy(self.config))
+            self._load_source(to_source(file), copy(self.config), None if prepared is None else to_path(prepared))
 
-    def _load_source(self, source: str | bytes | memoryview, source_config: LiteConfig) -> None:
-        locked(self._lock, self._load_alone, source, source_config)
+    def _load_source(self, source: str | bytes | memoryview, source_config: LiteConfig, prepared: str | None) -> None:
+        locked(self._lock, self._load_alone, source, source_config, prepared)
 
-    def _load_alone(self, source: str | bytes | memoryview, source_config: LiteConfig) -> None:
+    def _load_alone(self, source: str | bytes | memoryview, source_config: LiteConfig, prepared: str | None) -> None:
         self._require_not_loaded("load")
-        model = read_model(source, source_config)
         settings = self._complete_settings()
+        state = {"_source": source, "_source_config": source_config, "_prepared": prepared}
+        if prepared is not None and (found := self._open_prepared(prepared, source, source_config, settings)):
+            self._start(Engine(found.model, settings, self._algo, prepared=found), **state)
+            return
+        model = read_model(source, source_config)
         if model.information is not None and not self._extra.disable_configure_by_model_info:
             apply_information(settings, model.information)
         settings.measured = packed_measurements(model.package, settings.device)
-        self._start(Engine(model, settings, self._algo), _source=source, _source_config=source_config)
+        self._start(Engine(model, settings, self._algo), **state)
+
+    def _open_prepared(
+        self, path: str, source: str | bytes | memoryview, source_config: LiteConfig, settings: RunSettings
+    ) -> PreparedModel | None:
+        with late_import():
+            from megengine_lite._api.preparing import open_prepared
+
+        return open_prepared(path, source, source_config, settings, self._algo)
 
     def _complete_settings(self) -> RunSettings:
         """A copy of the present settings, which the caller can no longer change."""
@@ -214,10 +239,13 @@ class LiteNetwork(NetworkSettings, Diagnostics):
     def _share_alone(self, src_network: LiteNetwork, source: Engine) -> None:
         settings = self._complete_settings()
         settings.measured = source.settings.measured
+        prepared = source.prepared_for(settings, self._algo)
+        model = source.model_with_graph() if prepared is None else prepared.model
         self._start(
-            Engine(source.model_with_graph(), settings, self._algo, source.pool),
+            Engine(model, settings, self._algo, source.pool, prepared),
             _source=src_network._source,
             _source_config=src_network._source_config,
+            _prepared=src_network._prepared,
             _extra=LiteExtraConfig(True),  # the package's settings are the source's
         )
 
@@ -401,10 +429,10 @@ class LiteNetwork(NetworkSettings, Diagnostics):
     def __setstate__(self, state: dict[str, Any]) -> None:
         LiteNetwork.__init__(self, state["config"], state["network_io"])
         self._settings = RunSettings(**state.pop("settings"))
-        source, source_config = state.pop("_source"), state.pop("_source_config")
+        source, source_config, prepared = (state.pop(name) for name in ("_source", "_source_config", "_prepared"))
         self.__dict__.update(state)
         if source is not None:
-            self._load_source(source, source_config)
+            self._load_source(source, source_config, prepared)
 
     def __repr__(self) -> str:
         return str({"config": self.config, "IOs": self.network_io})

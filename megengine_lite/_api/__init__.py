@@ -11,7 +11,7 @@
                 tensor_reading ─► arrays, addresses, DLPack
 
 * ``engine`` - forward, wait and callbacks; start here
-* ``loading`` - a file or bytes become a model; ``io_info`` tells its inputs and outputs
+* ``loading`` - a file or bytes become a model; ``io_info`` tells its inputs and outputs; ``preparing`` - prepared files
 * ``network_settings``, ``diagnostics`` - parts of ``LiteNetwork``: settings before load; profiles, dumps, memory
 * ``options``, ``network_io``, ``layout`` - settings, inputs and layouts, as programs write them
 * ``run_settings`` - what is settled before load

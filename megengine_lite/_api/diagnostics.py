@@ -12,7 +12,7 @@ from megengine_lite._core.system.files import replace_file, to_path
 from megengine_lite.errors import LiteError, LiteValueError, brief, os_error
 
 if TYPE_CHECKING:
-    from megengine_lite._api.options import LiteOptions
+    from megengine_lite._api.options import LiteConfig, LiteOptions
     from megengine_lite._core.device.plan import StepTime
     from megengine_lite._core.reports.io_dump import BinaryDump, TextDump
     from megengine_lite._core.reports.model_report.report import ModelReport
@@ -108,6 +108,7 @@ class Diagnostics(EngineOwner):
 
     _transform = False
     _source: str | bytes | memoryview | None
+    _source_config: LiteConfig
 
     def _model_chunks(self, layout: str) -> list[Any]:
         raise NotImplementedError
@@ -208,6 +209,23 @@ class Diagnostics(EngineOwner):
         engine = self._loaded("report")
         engine.model_with_graph()
         return make_report(engine, self._source, {}, runs, warmup)
+
+    def prepare(self, path: str | os.PathLike[str]) -> None:
+        """Writes a prepared file for the present input shapes, which :meth:`load` takes as ``prepared``.
+
+        :meth:`Model.prepare <megengine_lite.model.Model.prepare>` explains it. A network that loads it must have the
+        settings of this one.
+
+        Raises
+        ------
+        LiteError
+            The model cannot be prepared.
+        """
+        from megengine_lite._api.preparing import write_prepared_file
+
+        engine = self._loaded("prepare")
+        assert self._source is not None
+        write_prepared_file(engine, self._source, self._source_config, {}, to_path(path))
 
     def enable_global_layout_transform(self) -> None:
         """Allows :meth:`dump_layout_transform_model`. To be called before ``load``.

@@ -26,7 +26,10 @@ if TYPE_CHECKING:
     from megengine_lite._core.device.plan import Arena, PlanReport, StepTime
     from megengine_lite._core.formats.loaded_model import LoadedModel
     from megengine_lite._core.ir.graph import ConstantPool
+    from megengine_lite._core.runtime.only_plan import OnlyPlan
+    from megengine_lite._core.runtime.prepared import PreparedModel
     from megengine_lite._core.runtime.session import Session
+    from megengine_lite._core.session_config import SessionConfig
 
 # A forward that takes less time is not handed to another thread.
 _WORTH_DEFERRING = 100e-6
@@ -93,6 +96,7 @@ class Engine(Turns):
         "_memory",
         "_out_ports",
         "_outputs_expected",
+        "_prepared",
         "_profile",
         "_seconds",
         "_synchronizes",
@@ -107,10 +111,18 @@ class Engine(Turns):
         "settings",
     )
 
-    def __init__(self, model: LoadedModel, settings: RunSettings, algo: AlgoPolicy, pool: ConstantPool | None = None):
+    def __init__(
+        self,
+        model: LoadedModel,
+        settings: RunSettings,
+        algo: AlgoPolicy,
+        pool: ConstantPool | None = None,
+        prepared: PreparedModel | None = None,
+    ):
         settings.check()
         settings.check_algo(algo)
         self.model = model
+        self._prepared = prepared  # None as soon as the model's graph has been needed
         self.settings = settings
         self._memory = settings.memory
         self._device = settings.device
@@ -185,18 +197,63 @@ class Engine(Turns):
     def _new_session(
         self, algo: AlgoPolicy, pool: ConstantPool | None, arena: Arena | None = None, explain: bool = False
     ) -> Session:
+        config = self.settings.session_config(algo, explain)
+        if self._prepared is None:
+            return self._session_of(self.model_with_graph(), config, pool, arena)
+        plan = self._prepared.new_plan(self._device, self.settings.device_id, config)
+        return self._session_of(self.model, config, pool, arena, plan)
+
+    def _session_of(
+        self,
+        model: LoadedModel,
+        config: SessionConfig,
+        pool: ConstantPool | None,
+        arena: Arena | None,
+        only: OnlyPlan | None = None,
+    ) -> Session:
         with late_import():
             from megengine_lite._core.runtime.session import Session
 
         return Session(
-            self.model_with_graph(),
-            self.settings.session_config(algo, explain),
+            model,
+            config,
             pool=pool,
             arena=arena,
             shape_only={p.name for p in self._out_ports if p.shape_only},
             device=self._device,
             device_id=self.settings.device_id,
+            only=only,
         )
+
+    def _use_graph(self) -> None:
+        """Loads the model itself, if the network has a prepared plan; from now on it makes its own plans."""
+        prepared = self._prepared
+        if prepared is None:
+            return
+        logger.info("the model is loaded, because its prepared plan is for another shape or another purpose")
+        model = prepared.load_graph()
+        session = self._session_of(model, self.session.config, None, self.session.arena)
+        self._forget_session()
+        self.model, self.pool, self.session, self._prepared = model, session.pool, session, None
+
+    def _fitting_session(self) -> Session:
+        """The session, which can run the inputs that the ports have given it."""
+        if self._prepared is not None and not self.session.fits():
+            self._use_graph()
+            for port in self._in_ports:
+                port.bind(self.session)
+        return self.session
+
+    def session_for(self, feeds: Mapping[str, np.ndarray]) -> Session:
+        """A session of its own that plans as this network does. Its inputs are set; those not given are as here."""
+        return self.exclusively(self._session_for, feeds, False)
+
+    def _session_for(self, feeds: Mapping[str, np.ndarray], explain: bool) -> Session:
+        self._use_graph()
+        session = self._new_session(self.session.config.algo, self.pool, explain=explain)
+        for name, port in self.inputs.items():
+            session.set_array(name, feeds[name] if name in feeds else port.tensor.to_numpy())
+        return session
 
     def _check_outputs(self) -> None:
         """Raises if the caller has to give memory for outputs whose size is not known before the run."""
@@ -213,6 +270,7 @@ class Engine(Turns):
         try:
             for port in self._in_ports:
                 port.bind(session)
+            session = self._fitting_session()
             session.prepare()
         except InternalError:
             raise
@@ -246,6 +304,7 @@ class Engine(Turns):
         self.exclusively(self._use_algo_policy, algo)
 
     def _use_algo_policy(self, algo: AlgoPolicy) -> None:
+        self._use_graph()
         session = self._new_session(algo, self.pool, self.session.arena)
         self._forget_session()
         self.session = session
@@ -275,6 +334,8 @@ class Engine(Turns):
                     reshaped = True
             if self._fixed:
                 self._check_fixed_shapes()
+            if reshaped:
+                session = self._fitting_session()
             for out in self._bound_outputs:
                 out.bind(session)
             self._outputs_expected = True
@@ -349,7 +410,17 @@ class Engine(Turns):
             raise LiteError(
                 "the graph has been freed after the first forward, as comp_node_seq_record_level 2 asks for"
             )
+        if self._prepared is not None:
+            self.exclusively(self._use_graph)
         return self.model
+
+    def prepared_for(self, settings: RunSettings, algo: AlgoPolicy) -> PreparedModel | None:
+        """The prepared model, if this network runs it and another one with these settings may."""
+        if self._prepared is None:
+            return None
+        from megengine_lite._api.preparing import fits
+
+        return self._prepared if fits(self._prepared, settings, algo) else None
 
     def _is_worth_deferring(self) -> bool:
         """Whether the caller may gain time if a worker computes.
@@ -429,6 +500,8 @@ class Engine(Turns):
         self.exclusively(self._observe, profile, dump)
 
     def _observe(self, profile: RunProfile | None, dump: RunDump | None) -> None:
+        if profile is not None or dump is not None:
+            self._use_graph()
         self._profile, self._dump = profile, dump
 
     def plans_for_inputs(self) -> list[PlanReport]:
@@ -440,18 +513,10 @@ class Engine(Turns):
 
         Inputs that are not given have their present values.
         """
-        return self.exclusively(self._explained_session, feeds)
-
-    def _explained_session(self, feeds: Mapping[str, np.ndarray]) -> Session:
-        session = self._new_session(self.session.config.algo, self.pool, explain=True)
-        for name, port in self.inputs.items():
-            session.set_array(name, feeds[name] if name in feeds else port.tensor.to_numpy())
-        return session
+        return self.exclusively(self._session_for, feeds, True)
 
     def _plans_for_inputs(self) -> list[PlanReport]:
-        session = self._new_session(self.session.config.algo, self.pool)
-        for name, port in self.inputs.items():
-            session.set_array(name, port.tensor.to_numpy())
+        session = self._session_for({}, False)
         with errors_of(self._device):
             session.run()
             return [plan.report() for plan in session.plans()]

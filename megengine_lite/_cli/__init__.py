@@ -8,7 +8,7 @@
 
 * ``decrypt`` - the shortest command; start there
 * ``run``, ``bench``, ``fit``, ``profile``, ``report``, ``verify``, ``info``, ``demo`` - about running a model
-* ``pack``, ``unpack``, ``encrypt``, ``convert``, ``cache`` - about files
+* ``pack``, ``unpack``, ``encrypt``, ``convert``, ``prepare``, ``cache`` - about files
 * ``doctor`` - about this machine; ``completion`` - for shells
 * ``flags`` - the settings of a network; ``inputs``, ``random_inputs`` - its data
 * ``parallel``, ``other_run``, ``dumps``, ``watch`` - several runs, and what is seen of them

@@ -89,6 +89,7 @@ def add_network_flags(parser: argparse.ArgumentParser) -> None:
     add_switch(group, "cpu", "run on the CPU: the only device")
     add_switch(group, "cpu-default", "run in the calling thread")
     group.add_argument("--multi-thread-core-ids", metavar="IDS", help="cores to run on, one for each thread: 0,1")
+    group.add_argument("--prepared", metavar="FILE", help="made of the model by the command prepare")
     group.add_argument("--isa", metavar="NAME", help=f"kernels: {', '.join(instruction_sets())}")
     add_switch(group, "lite", "there is one engine: --lite and --mdl are the same")
     add_switch(group, "mdl", "see --lite")
@@ -272,7 +273,7 @@ def load_network(args: argparse.Namespace, share_with: LiteNetwork | None = None
     begin = perf_counter()
     with progress.waiting("loading"):
         if share_with is None:
-            network.load(args.model)
+            network.load(args.model, args.prepared)
         else:
             network.share_weights_with(share_with)
     seconds = perf_counter() - begin

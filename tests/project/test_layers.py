@@ -73,7 +73,7 @@ def layer(module: str) -> str:
 
 
 # The parts of ``formats``, lowest first; the two formats do not know each other.
-FORMATS = ("wire", "containers", "stored_values", "loaded_model", "mge", "onnx", "foreign_files", "load")
+FORMATS = ("wire", "containers", "stored_values", "loaded_model", "prepared", "mge", "onnx", "foreign_files", "load")
 
 
 @pytest.mark.parametrize("source", [s for s in SOURCES if s.startswith("_core/formats/")])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from megengine_lite._core.device.interface import PLAN_SETTINGS, Device
@@ -16,7 +17,8 @@ from megengine_lite.struct import LiteDeviceType
 if TYPE_CHECKING:
     from megengine_lite._core.compile.infer import Stage
     from megengine_lite._core.device.plan import Arena, Plan
-    from megengine_lite._core.ir.graph import ConstantPool
+    from megengine_lite._core.formats.prepared.record import PreparedPlan
+    from megengine_lite._core.ir.graph import AnyVar, ConstantPool
     from megengine_lite._core.session_config import Measurements, SessionConfig
 
 # What makes plans is imported when the first model is loaded: tensors need none of it.
@@ -66,6 +68,28 @@ class CpuDevice(Device):
         plan = planner.build_plan(stage, kernel_set(config.isa), pool, config)
         CACHE.flush()  # planning has measured
         return plan
+
+    def facts_of_plans(self, config: SessionConfig) -> dict[str, str]:
+        with late_import():
+            from megengine_lite._core.cpu.prepared_plan import kernels_version
+            from megengine_lite._core.system.processor import brand
+
+        isa, version = kernels_version(config)
+        return {"processor": brand(), "instruction set": isa, "kernels": version}
+
+    def record(self, plan: Plan, variables: Mapping[AnyVar, int]) -> PreparedPlan:
+        with late_import():
+            from megengine_lite._core.cpu import plan_record
+            from megengine_lite._core.cpu.planner import HostPlan
+
+        assert isinstance(plan, HostPlan)
+        return plan_record.record_of(plan, variables)
+
+    def restore(self, record: PreparedPlan, variables: Mapping[int, AnyVar], config: SessionConfig, what: str) -> Plan:
+        with late_import():
+            from megengine_lite._core.cpu import prepared_plan
+
+        return prepared_plan.restore(record, variables, config, what)
 
     def new_arena(self, device_id: int) -> Arena:
         with late_import():

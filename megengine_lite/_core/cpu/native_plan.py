@@ -14,7 +14,13 @@ from megengine_lite.errors import LiteIndexError
 if TYPE_CHECKING:
     import numpy as np
 
+    from megengine_lite._core.cpu.kernel_set import Kernel
     from megengine_lite._core.cpu.program import Program
+
+
+def described_arguments(kernel: Kernel) -> str:
+    """Name and kind of each argument of a kernel, as prepared files have them."""
+    return " ".join(f"{name}:{kind}" for name, kind in kernel.arguments.items())
 
 
 class NativePlan(Plan):

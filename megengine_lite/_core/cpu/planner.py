@@ -76,6 +76,8 @@ class HostPlan(NativePlan):
         What runs, in order.
     pieces : list of MemoryPiece
         The pieces of the arena, with their lifetimes in steps.
+    threads : int
+        How many may take part in a run.
     """
 
     def __init__(
@@ -94,6 +96,7 @@ class HostPlan(NativePlan):
         # Constants from which only packed weights were made are not read by any step and need not be kept.
         self._constants = [p for p in ctx.constants() if p.first is not None]
         self.faults = ctx.faults
+        self.threads = threads
         native: list[Record] = []
         self.segments: list[Segment] = []
         begin = 0

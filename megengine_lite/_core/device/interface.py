@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,7 +16,8 @@ from megengine_lite.struct import LiteDeviceType
 if TYPE_CHECKING:  # tensors need a device, but nothing of what makes plans
     from megengine_lite._core.compile.infer import Stage
     from megengine_lite._core.device.plan import Arena, Plan
-    from megengine_lite._core.ir.graph import ConstantPool
+    from megengine_lite._core.formats.prepared.record import PreparedPlan
+    from megengine_lite._core.ir.graph import AnyVar, ConstantPool
     from megengine_lite._core.session_config import Measurements, SessionConfig
 
 
@@ -150,6 +152,41 @@ class Device(ABC):
         LiteError
             The stage cannot run here: an operator is not supported, or there is not enough memory.
         """
+
+    def facts_of_plans(self, config: SessionConfig) -> dict[str, str]:
+        """What of the hardware and of this device's code the plans of a configuration depend on, by name."""
+        return {}
+
+    def record(self, plan: Plan, variables: Mapping[AnyVar, int]) -> PreparedPlan:
+        """A plan as a prepared file has it. Inputs and outputs of the model go by their numbers in ``variables``.
+
+        Raises
+        ------
+        LiteError
+            The plan cannot be stored.
+        """
+        raise self._cannot("record", "store plans in prepared files")
+
+    def restore(self, record: PreparedPlan, variables: Mapping[int, AnyVar], config: SessionConfig, what: str) -> Plan:
+        """The plan of a record, which a device with the same :meth:`facts_of_plans` has made.
+
+        Parameters
+        ----------
+        record
+            From a prepared file.
+        variables
+            The inputs and outputs of the model, by number.
+        config
+            The session's.
+        what
+            Name of the file for messages.
+
+        Raises
+        ------
+        ModelFormatError
+            The record has what cannot be.
+        """
+        raise self._cannot("restore", "run plans from prepared files")
 
     @abstractmethod
     def new_arena(self, device_id: int) -> Arena:

@@ -13,5 +13,6 @@ Start with ``load``: it opens a source, takes off packages and encryption, tells
 - ``containers`` is what a model of either format comes in.
 - ``loaded_model`` and ``stored_values`` are what both formats give: a model, and constants that stay in the file until
   they are needed. ``foreign_files`` recognizes files that are no models.
+- ``prepared`` is no model: a plan of one, with packed weights, which stands beside the model.
 - ``mge`` is MegEngine's format, both generations; ``onnx`` is ONNX. Neither knows the other.
 """

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from megengine_lite._core.formats.containers.information import Information
-from megengine_lite._core.formats.containers.packed import Package
+from collections.abc import Sized
+from typing import TYPE_CHECKING
+
 from megengine_lite._core.ir.graph import Constant, ModelGraph
 from megengine_lite._records import record
+
+if TYPE_CHECKING:
+    from megengine_lite._core.formats.containers.information import Information
+    from megengine_lite._core.formats.containers.packed import Package
 
 
 @record(frozen=True, slots=True)
@@ -49,6 +54,8 @@ class LoadedModel:
         The file has names of operators, not only of variables.
     scalars
         Names of inputs and outputs that have no dimensions in a file whose format has such; here they have one.
+    other_files
+        The files beside the model's that values of weights have been read from, if its format allows such.
     """
 
     graph: ModelGraph
@@ -62,3 +69,4 @@ class LoadedModel:
     information: Information | None = None
     has_operator_names: bool = False
     scalars: frozenset[str] = frozenset()
+    other_files: Sized = ()

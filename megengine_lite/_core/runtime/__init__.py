@@ -8,6 +8,7 @@ It knows no kernels and no addresses: memory, copies and plans are asked of a ``
 
 * ``session`` - the API drives it; start here
 * ``plans_by_shape`` - the plans of a model, by shape; ``only_plan`` - the one of a session without a graph
+* ``prepared`` - a model of which there is a plan in a file, and no graph
 * ``repetition`` - runs the graph of a loop again and again
 * ``devices`` - the one list of the devices that exist
 * ``jobs`` - hands runs to a worker thread, and keeps the order of forward, wait and callbacks

@@ -10,7 +10,7 @@ from megengine_lite._core.ir.graph import AnyVar, ModelGraph, Spec, TensorSpec
 from megengine_lite.errors import LiteError
 
 
-class Place(ABC):
+class GraphPlace(ABC):
     """A place between the nodes of a graph, where a run may have come to."""
 
     follows_values: bool  # whether one comes here because of values, not only of shapes
@@ -25,7 +25,7 @@ class Place(ABC):
         """Whether the variable is an output, or a node behind this place reads it."""
 
 
-class _End(Place):
+class _End(GraphPlace):
     """The begin and the end of a graph without nodes."""
 
     follows_values = False
@@ -54,7 +54,7 @@ class OnlyPlan:
 
     def __init__(self, graph: ModelGraph, plan: Plan, reason: str, declared: Mapping[AnyVar, Spec] | None = None):
         self.graph = graph
-        self.root: Place = _End()
+        self.root: GraphPlace = _End()
         self._plan = plan
         self._reason = reason
         self._declared = declared or {}
@@ -62,7 +62,7 @@ class OnlyPlan:
     def __iter__(self) -> Iterator[Plan]:
         yield self._plan
 
-    def only_plan(self) -> Plan:
+    def only_plan(self, problem: str) -> Plan:
         """The plan."""
         return self._plan
 
@@ -78,7 +78,7 @@ class OnlyPlan:
             return self._declared
         return {}
 
-    def find(self, place: Place, values: Mapping[AnyVar, RunValue]) -> tuple[Plan, Place]:
+    def find(self, place: GraphPlace, values: Mapping[AnyVar, RunValue]) -> tuple[Plan, GraphPlace]:
         """The plan, and the end.
 
         Raises

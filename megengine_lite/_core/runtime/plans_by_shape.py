@@ -14,7 +14,7 @@ from megengine_lite._core.compile.infer import Lifetimes, NeedsExpansion, NeedsR
 from megengine_lite._core.device.interface import Device
 from megengine_lite._core.device.plan import Plan, RunValue
 from megengine_lite._core.ir.graph import AnyNode, AnyVar, ConstantPool, ModelGraph, Spec, TensorSpec
-from megengine_lite._core.runtime.only_plan import Place
+from megengine_lite._core.runtime.only_plan import GraphPlace
 from megengine_lite._core.runtime.repetition import Repeated
 from megengine_lite._core.session_config import SessionConfig
 from megengine_lite._core.system import debug
@@ -28,7 +28,7 @@ from megengine_lite.errors import LiteError
 KEPT_PART = 4
 
 
-class Stop(Place):
+class Stop(GraphPlace):
     """A place in a graph where a stage begins, with the plans made there, least recently used first.
 
     The graph is the model's, or one in which nodes have been replaced by the graphs that they stand for. Where such a
@@ -161,8 +161,8 @@ class Plans:
             if stop.repeated is not None:
                 stops.append(stop.repeated[1])
 
-    def only_plan(self) -> Plan:
-        """The plan, if a single one runs the whole model for all data.
+    def only_plan(self, problem: str) -> Plan:
+        """The plan, if a single one runs the whole model for all data; ``problem`` says what cannot be done without.
 
         Raises
         ------
@@ -172,9 +172,7 @@ class Plans:
         stops = [stop for stop in self._stops() if stop.plans]
         plans = [entry for stop in stops for entry in stop.plans.values()]
         if len(plans) != 1 or not plans[0][1].is_end or plans[0][1].follows_values:
-            raise LiteError(
-                "the graph cannot be freed: the shapes in this model depend on data, or several have been run"
-            )
+            raise LiteError(f"{problem}: the shapes in this model depend on data, or several have been run")
         return plans[0][0]
 
     def infer_outputs(self, known: Mapping[AnyVar, TensorSpec]) -> dict[AnyVar, Spec]:
@@ -185,7 +183,7 @@ class Plans:
             return {}
         return {stage.original[v]: v.spec for v in stage.graph.outputs}
 
-    def find(self, place: Place, values: Mapping[AnyVar, RunValue]) -> tuple[Plan | Repeated, Place]:
+    def find(self, place: GraphPlace, values: Mapping[AnyVar, RunValue]) -> tuple[Plan | Repeated, GraphPlace]:
         """The plan from a place on, or the loop that stands there, and the place where it ends.
 
         Raises

@@ -20,7 +20,7 @@ from megengine_lite._core.ir.declared_shape import check_shapes
 from megengine_lite._core.ir.dtype import DType
 from megengine_lite._core.ir.graph import AnyVar, ConstantPool, ModelGraph, Spec, TensorSpec, Var
 from megengine_lite._core.runtime.devices import CPU
-from megengine_lite._core.runtime.only_plan import OnlyPlan, Place
+from megengine_lite._core.runtime.only_plan import GraphPlace, OnlyPlan
 from megengine_lite._core.session_config import SessionConfig
 from megengine_lite._core.system.device_errors import errors_of
 from megengine_lite._core.system.late_import import late_import
@@ -134,6 +134,10 @@ class Session:
         spec = self._output_spec(name)
         return None if spec is None else spec.dtype
 
+    def declared_output(self, var: AnyVar) -> Spec | None:
+        """What is known of an output for inputs of the declared shapes."""
+        return self._plans.infer_outputs({v: v.spec for v in self.model.graph.inputs}).get(var)
+
     def _output_spec(self, name: str) -> Spec | None:
         var = self._output_var(name)
         value = self._results.get(var)
@@ -239,7 +243,7 @@ class Session:
 
     def _run_stages(self, plans: Plans | OnlyPlan, values: dict[AnyVar, RunValue]) -> Plan | None:
         """Runs a graph; adds its outputs to the values. Gives the plan if there is one only, for all data."""
-        stop: Place = plans.root
+        stop: GraphPlace = plans.root
         while True:
             plan, following = self._find_plan(plans, stop, values)
             if isinstance(plan, Plan):
@@ -266,6 +270,22 @@ class Session:
         """
         if self._fast is None and len(self._inputs) == len(self._plans.graph.inputs):
             self._find_plan(self._plans, self._plans.root, dict(self._inputs))
+
+    def fits(self) -> bool:
+        """Whether inputs of the shapes that are set can be run. A session with a graph tells that when it runs."""
+        known = {var: value.spec for var, value in self._inputs.items()}
+        return not isinstance(self._plans, OnlyPlan) or self._plans.fits(known)
+
+    def plan_for_inputs(self) -> Plan:
+        """The plan that runs the whole model for the inputs that are set; no other may have been made.
+
+        Raises
+        ------
+        LiteError
+            There are several.
+        """
+        self.prepare()
+        return self._plans.only_plan("the model cannot be prepared")
 
     def run_profiled(self) -> list[StepTime]:
         """Like :meth:`run`; returns the time of every step, in order."""
@@ -315,7 +335,7 @@ class Session:
         """
         if self._plans.is_single:
             return  # an interrupt has come between this and what follows it
-        plan = self._plans.only_plan()
+        plan = self._plans.only_plan("the graph cannot be freed")
         graph = self._plans.graph
         # The variables of outputs would keep the graph alive, so they are replaced by others.
         outputs = {v: copy.copy(v) for v in graph.outputs}
@@ -369,8 +389,8 @@ class Session:
         return RunValue(TensorSpec(array.shape, dtype), storage)
 
     def _find_plan(
-        self, plans: Plans | OnlyPlan, stop: Place, values: dict[AnyVar, RunValue]
-    ) -> tuple[Plan | Repeated, Place]:
+        self, plans: Plans | OnlyPlan, stop: GraphPlace, values: dict[AnyVar, RunValue]
+    ) -> tuple[Plan | Repeated, GraphPlace]:
         graph = plans.graph
         if stop is plans.root and graph.declared:
             check_shapes(graph.declared, {v.name: values[v].spec.shape for v in graph.inputs})

@@ -14,6 +14,7 @@ import os
 
 from cpython.buffer cimport PyBUF_READ, PyBUF_SIMPLE, PyBUF_WRITE, PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer
 from cpython.memoryview cimport PyMemoryView_FromMemory
+from libc.errno cimport errno
 from libc.stdint cimport uint8_t, uint64_t
 from libc.stdlib cimport calloc, free
 from posix.mman cimport (
@@ -21,6 +22,7 @@ from posix.mman cimport (
     MAP_ANONYMOUS,
     MAP_FAILED,
     MAP_PRIVATE,
+    MAP_SHARED,
     PROT_READ,
     PROT_WRITE,
     madvise,
@@ -31,7 +33,7 @@ from posix.unistd cimport read, write
 
 from megengine_lite._core.system.memory_limit import describe_bytes, memory_limit
 from megengine_lite._core.system.hashes import xxh64
-from megengine_lite.errors import LiteMemoryError, ModelFormatError, os_error
+from megengine_lite.errors import LiteMemoryError, LiteOSError, ModelFormatError, os_error
 
 cdef enum:
     READ_BYTES = 1 << 24    # between two looks for signals
@@ -218,6 +220,49 @@ cdef class FilePiece:
             "new plan: the first forward, or inputs of another shape. Load it again. To exchange the file of a running program write another and rename it, or load "
             "the bytes: load(Path(file).read_bytes())"
         )
+
+
+cdef class MappedFile:
+    """All bytes of a file, read-only, as a buffer that processes share: their pages are those of the system's cache.
+
+    The file must not be overwritten or cut in place as long as this exists; it may be replaced by renaming.
+
+    Parameters
+    ----------
+    file
+        Open for reading. It may be closed afterwards.
+    what
+        Name of the file for messages.
+
+    Raises
+    ------
+    LiteOSError
+        It cannot be mapped.
+    """
+
+    cdef char* data
+    cdef readonly Py_ssize_t size
+
+    def __cinit__(self, file, str what):
+        cdef int number = file.fileno()
+        cdef void* place
+        self.size = os.fstat(number).st_size
+        if not self.size:
+            return
+        place = mmap(NULL, self.size, PROT_READ, MAP_SHARED, number, 0)
+        if place == MAP_FAILED:
+            raise LiteOSError(errno, f"{what} cannot be mapped: {os.strerror(errno)}", what)
+        self.data = <char*>place
+
+    def __dealloc__(self):
+        if self.data != NULL:
+            munmap(self.data, self.size)
+
+    def __len__(self):
+        return self.size
+
+    def __getbuffer__(self, Py_buffer* buffer, int flags):
+        PyBuffer_FillInfo(buffer, self, self.data, self.size, 1, flags)
 
 
 cdef bint copy_mapped(char* target, const char* source, size_t count) except *:

@@ -28,6 +28,10 @@ class ExternalFiles:
         self._what = what
         self._files: dict[str, Cursor] = {}
 
+    def __len__(self) -> int:
+        """How many of them have been opened."""
+        return len(self._files)
+
     def value_of(self, tensor: TensorProto) -> memoryview:
         """The bytes of a tensor.
 

@@ -34,4 +34,7 @@ def load_onnx(buffer: Any, what: str, path: str | None = None) -> LoadedModel:
 
     record = read_model(Cursor(buffer, what=what))
     folder = None if path is None else os.path.dirname(os.path.abspath(path))
-    return import_model(record, ExternalFiles(folder, what), what)
+    files = ExternalFiles(folder, what)
+    model = import_model(record, files, what)
+    model.other_files = files
+    return model
