@@ -131,8 +131,8 @@ def _load_same(source: str | bytes | memoryview, source_config: LiteConfig, iden
     if identity_of(source) != identity:
         what = source if isinstance(source, str) else "model"
         raise ModelFormatError(
-            f"{what}: it was overwritten after its prepared form was loaded, and it is needed now, for inputs of another "
-            "shape or for a report. Load it again"
+            f"{what}: it was overwritten after its prepared form was loaded, and it is needed now, for inputs of "
+            "another shape or for a report. Load it again"
         )
     return read_model(source, source_config)
 

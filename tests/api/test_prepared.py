@@ -278,7 +278,7 @@ def test_encrypted_models_and_packages_are_not_prepared(tmp_path):
 
 def stamped(content: bytes) -> bytes:
     """A file with the checksums that fit what is behind its header."""
-    _, _, _, head, _, weights, _ = struct.unpack("<IIQQQQQ", content[8 : HEADER_BYTES - 8])
+    (head,) = struct.unpack_from("<Q", content, 24)
     header = bytearray(content[: HEADER_BYTES - 8])
     struct.pack_into("<Q", header, 32, xxh64(content[HEADER_BYTES : HEADER_BYTES + head], 0))
     struct.pack_into("<Q", header, 48, xxh64(content[HEADER_BYTES + head :], 0))
