@@ -7,56 +7,56 @@ own, they go only there.
 
 from __future__ import annotations
 
-import logging
 import sys
 import warnings
+from typing import TYPE_CHECKING, Any
 
 from megengine_lite.errors import LiteWarning, printable
 
+if TYPE_CHECKING:
+    import logging
+
 __all__ = ["logger", "warn"]
 
-logger = logging.getLogger("megengine_lite")
-logger.addHandler(logging.NullHandler())
-logger.setLevel(logging.ERROR)
-
-LEVELS = (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR)
+DEBUG, INFO, WARNING, ERROR = LEVELS = 10, 20, 30, 40
 """Levels of :mod:`logging`, by ``LiteLogLevel``."""
 
-_SHORT = {logging.DEBUG: "DBG", logging.INFO: "INF", logging.WARNING: "WRN", logging.ERROR: "ERR"}
+
+def _say_nothing(*arguments: Any, **named: Any) -> bool:
+    return False
 
 
-class _Formatter(logging.Formatter):
-    """The original's line: ``LITE[WRN] 12:34:56.789012 text``."""
+class _LateLogger:
+    """Stands for the logger in a process that has not imported :mod:`logging`, which takes long.
 
-    def format(self, record: logging.LogRecord) -> str:
-        clock = self.formatTime(record, "%H:%M:%S")
-        micro = int(record.created % 1 * 1e6)
-        text = f"LITE[{_SHORT.get(record.levelno, 'ERR')}] {clock}.{micro:06d} {printable(record.getMessage())}"
-        if record.exc_info:
-            text += "\n" + self.formatException(record.exc_info)
-        return text
+    Nobody can have asked for lines there, so nothing is logged. All else needs the logger itself.
+    """
+
+    _SILENT = frozenset(("debug", "info", "warning", "error", "exception", "isEnabledFor"))
+
+    def __getattr__(self, name: str) -> Any:
+        if name in self._SILENT and "logging" not in sys.modules:
+            return _say_nothing
+        return getattr(_real_logger(), name)
 
 
-class _StderrHandler(logging.Handler):
-    """Writes to the present ``sys.stderr`` while the program has no handlers of its own."""
+def _real_logger() -> logging.Logger:
+    from megengine_lite._log_lines import logger
 
-    def emit(self, record: logging.LogRecord) -> None:
-        if logging.getLogger().handlers or any(
-            not isinstance(h, logging.NullHandler | _StderrHandler) for h in logger.handlers
-        ):
-            return
-        try:
-            sys.stderr.write(self.format(record) + "\n")
-        except Exception:
-            self.handleError(record)
+    return logger
+
+
+if TYPE_CHECKING:
+    logger: logging.Logger
+else:
+    logger = _real_logger() if "logging" in sys.modules else _LateLogger()
 
 
 def show_on_stderr() -> None:
     """Adds the stderr handler, once."""
-    if not any(isinstance(h, _StderrHandler) for h in logger.handlers):
-        handler = _StderrHandler()
-        handler.setFormatter(_Formatter())
-        logger.addHandler(handler)
+    from megengine_lite._log_lines import add_stderr_handler
+
+    add_stderr_handler()
 
 
 def warn(message: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import weakref
 from collections.abc import Callable, Mapping
@@ -18,7 +17,7 @@ from megengine_lite._core.session_config import AlgoPolicy
 from megengine_lite._core.system.device_errors import errors_of
 from megengine_lite._core.system.late_import import late_import
 from megengine_lite.errors import InternalError, LiteError, ShapeError
-from megengine_lite.log import logger
+from megengine_lite.log import INFO, logger
 
 if TYPE_CHECKING:
     import numpy as np
@@ -277,7 +276,7 @@ class Engine(Turns):
         except LiteError as error:
             logger.info("weight_preprocess: left to the first forward, because it needs the data: %s", error)
         else:
-            if logger.isEnabledFor(logging.INFO):
+            if logger.isEnabledFor(INFO):
                 nbytes = session.memory_usage()["weights"]
                 logger.info("weight_preprocess: planned, with %d bytes of weights as the kernels read them", nbytes)
         finally:

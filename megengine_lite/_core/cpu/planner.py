@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
 from time import perf_counter_ns
@@ -40,7 +39,7 @@ from megengine_lite._core.system.memory import Storage
 from megengine_lite._core.system.memory_limit import describe_bytes, memory_limit
 from megengine_lite._records import record
 from megengine_lite.errors import LiteError
-from megengine_lite.log import logger
+from megengine_lite.log import DEBUG, logger
 
 if TYPE_CHECKING:
     from megengine_lite._core.cpu.explanation import Explanation
@@ -307,7 +306,7 @@ def build_plan(stage: Stage, kernels: KernelSet, pool: ConstantPool, config: Ses
         base = 1 + len(inputs) + len(outputs)
         _give_out(ctx, output, base)
         outputs.append(Slot(original, output.spec, base))
-    if logger.isEnabledFor(logging.DEBUG):
+    if logger.isEnabledFor(DEBUG):
         _log_steps(ctx.steps)
     plan = HostPlan(stage, ctx, inputs, outputs, dynamic, config.threads)
     if config.explain:

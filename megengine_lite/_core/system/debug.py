@@ -13,17 +13,16 @@ program has no handlers of its own. See docs/debugging.md.
 
 from __future__ import annotations
 
-import logging
 import os
 from functools import cache
 
 from megengine_lite.errors import LiteValueError
-from megengine_lite.log import show_on_stderr
+from megengine_lite.log import DEBUG, logger, show_on_stderr
 
 VARIABLE = "MEGENGINE_LITE_DEBUG"
 PLANS, STEPS, PASSES, VALUES = 1, 2, 3, 4
 
-_logger = logging.getLogger("megengine_lite.debug")
+_NAME = "debug"  # of the logger, below that of the package
 
 
 @cache
@@ -40,11 +39,11 @@ def level() -> int:
         raise LiteValueError(f"{VARIABLE}={text} is no level; levels are 0 (nothing) to 4 (values of all steps)")
     found = int(text or 0)
     if found:
-        _logger.setLevel(logging.DEBUG)
+        logger.getChild(_NAME).setLevel(DEBUG)
         show_on_stderr()
     return found
 
 
 def say(line: str) -> None:
     """Prints one line. Callers ask for the :func:`level` first: making the text may be slow."""
-    _logger.debug("%s", line)
+    logger.getChild(_NAME).debug("%s", line)
