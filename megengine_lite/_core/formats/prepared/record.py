@@ -19,7 +19,7 @@ PAGE = 4096
 """Where weights begin, and what follows them: kernels load whole vectors."""
 
 
-@record(slots=True)
+@record
 class PreparedInput:
     """An input of the model.
 
@@ -39,7 +39,7 @@ class PreparedInput:
     default: tuple[tuple[int, ...], bytes] | None = None
 
 
-@record(slots=True)
+@record
 class PreparedOutput:
     """An output of the model.
 
@@ -59,7 +59,7 @@ class PreparedOutput:
     declared: tuple[int, ...] | None
 
 
-@record(slots=True)
+@record
 class PreparedSlot:
     """An input or output of the plan.
 
@@ -79,7 +79,7 @@ class PreparedSlot:
     base: int
 
 
-@record(slots=True)
+@record
 class PreparedKernel:
     """A kernel that the plan calls.
 
@@ -96,7 +96,7 @@ class PreparedKernel:
     arguments: str
 
 
-@record(slots=True)
+@record
 class PreparedPlan:
     """A plan for fixed input shapes whose steps are all kernels.
 
@@ -132,7 +132,7 @@ class PreparedPlan:
     weights: Any
 
 
-@record(slots=True)
+@record
 class PreparedRecord:
     """A prepared file.
 
