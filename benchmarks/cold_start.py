@@ -49,7 +49,7 @@ _RUN = """
 import megengine_lite
 network = megengine_lite.LiteNetwork()
 network.threads_number = threads
-network.load(stem + ".mge", prepared)
+network.load(stem + ".mge", prepared=prepared)
 for name, value in feeds.items():
     network.get_io_tensor(name).set_data_by_copy(value)
 network.forward()

@@ -199,7 +199,7 @@ class Model:
         config.bare_model_cryption_name = decryption
         first = LiteNetwork(config)
         first.threads_number = each
-        first.load(model, prepared)
+        first.load(model, prepared=prepared)
         self._options: dict[str, Any] = {
             "threads": threads, "workers": count, "precision": precision, "device": device, "decryption": decryption,
             "prepared": first._prepared,

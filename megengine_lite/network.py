@@ -142,7 +142,7 @@ class LiteNetwork(NetworkSettings, Diagnostics):
 
     # ---- loading ------------------------------------------------------------------------------------------------
 
-    def load(self, file: Any, prepared: str | os.PathLike[str] | None = None) -> None:
+    def load(self, file: Any, *, prepared: str | os.PathLike[str] | None = None) -> None:
         """Loads a model: plain, encrypted or packed.
 
         Parameters

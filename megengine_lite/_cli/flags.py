@@ -273,7 +273,7 @@ def load_network(args: argparse.Namespace, share_with: LiteNetwork | None = None
     begin = perf_counter()
     with progress.waiting("loading"):
         if share_with is None:
-            network.load(args.model, args.prepared)
+            network.load(args.model, prepared=args.prepared)
         else:
             network.share_weights_with(share_with)
     seconds = perf_counter() - begin

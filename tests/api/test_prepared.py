@@ -27,7 +27,7 @@ def network(model=DIGITS, prepared=None, images=None, made=None, **settings):
     found = LiteNetwork(made)
     for name, value in settings.items():
         setattr(found, name, value)
-    found.load(model, prepared)
+    found.load(model, prepared=prepared)
     if images is not None:
         found.get_io_tensor(found.get_input_name(0)).set_data_by_copy(images)
     return found
@@ -114,7 +114,7 @@ def test_a_process_imports_nothing_that_makes_plans(prepared):
 import sys, numpy
 import megengine_lite
 network = megengine_lite.LiteNetwork()
-network.load({str(DIGITS)!r}, {str(prepared)!r})
+network.load({str(DIGITS)!r}, prepared={str(prepared)!r})
 network.get_io_tensor("data").set_data_by_copy(numpy.zeros([3, 1, 8, 8], "float32"))
 network.forward()
 network.wait()

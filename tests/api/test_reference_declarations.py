@@ -131,8 +131,9 @@ def test_signatures(function):
 
 def test_signature_of_load():
     # The document calls the parameter path; in 1.13 it is called file.
-    (name,) = list(inspect.signature(LiteNetwork.load).parameters)[1:]
-    assert name == "file"
+    _, file, *ours = inspect.signature(LiteNetwork.load).parameters.values()
+    assert file.name == "file"
+    assert [(p.name, p.kind, p.default) for p in ours] == [("prepared", inspect.Parameter.KEYWORD_ONLY, None)]
 
 
 def test_enumerations():

@@ -165,6 +165,7 @@ def networks(model: Path, folder: Path) -> list[str]:
     network.io_bin_dump(folder / "io")
     network.get_static_memory_alloc_info(folder / "memory")
     network.report(runs=1).save(folder / "report.html")
+    network.prepare(folder / "prepared")
     assert_type(network.get_io_tensor("data", LiteTensorPhase.LITE_INPUT), LiteTensor).fill_zero()
     network.forward()
     network.wait()
