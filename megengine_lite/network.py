@@ -429,7 +429,8 @@ class LiteNetwork(NetworkSettings, Diagnostics):
     def __setstate__(self, state: dict[str, Any]) -> None:
         LiteNetwork.__init__(self, state["config"], state["network_io"])
         self._settings = RunSettings(**state.pop("settings"))
-        source, source_config, prepared = (state.pop(name) for name in ("_source", "_source_config", "_prepared"))
+        source, source_config = state.pop("_source"), state.pop("_source_config")
+        prepared = state.pop("_prepared", None)  # pickles of older releases have none
         self.__dict__.update(state)
         if source is not None:
             self._load_source(source, source_config, prepared)

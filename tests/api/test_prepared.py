@@ -11,7 +11,7 @@ from support.places import TESTS
 from support.processes import in_process
 
 import megengine_lite
-from megengine_lite import LiteError, LiteNetwork, LiteWarning
+from megengine_lite import LiteError, LiteIOType, LiteLayout, LiteNetwork, LiteNetworkIO, LiteWarning
 from megengine_lite._core.formats.prepared.record import HEADER_BYTES, MAGIC
 from megengine_lite._core.system.hashes import xxh64
 from megengine_lite.batch import Predictor
@@ -211,6 +211,20 @@ def test_results_go_into_memory_of_the_caller(prepared):
     quick.forward()
     quick.wait()
     assert given.tobytes() == run(network(), FEW).tobytes()
+
+
+def test_descriptions_of_inputs_and_outputs(prepared):
+    shown = []
+    for path in (None, prepared):
+        io = LiteNetworkIO()
+        io.add_input("data", layout=LiteLayout([3, 1, 8, 8], "float32"))
+        io.add_output("prob", io_type=LiteIOType.LITE_IO_SHAPE)
+        found = LiteNetwork(None, io)
+        found.load(DIGITS, prepared=path)
+        shown.append([found.get_io_tensor(name).layout for name in ("data", "prob")])
+        assert not run(found, FEW).any()
+        shown[-1] += [found.get_io_tensor("prob").layout.shapes]
+    assert shown[0] == shown[1] and shown[0][2] == [3, 10]
 
 
 def test_profiles_reports_and_policies_use_the_graph(prepared, tmp_path):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from megengine_lite._core.cpu.kernel_set import kernel_set
-from megengine_lite._core.cpu.program import Program
+from megengine_lite._core.cpu.program import Program, RecordTable
 
 FILL = kernel_set()["fill_elements"]
 COPY = kernel_set()["copy_bytes"]
@@ -110,3 +110,42 @@ def test_run_timed_gives_one_time_per_record():
 def test_run_refuses_records_that_do_not_exist():
     with pytest.raises(IndexError):
         Program([fill_step(5, 10)], 1, 0, 1).run(0, 2)
+
+
+def table_of(steps):
+    """The same steps as arrays; values that are no pointers are integers here."""
+    pairs = [v if isinstance(v, tuple) else (-1, v or 0) for _, arguments, _, _ in steps for v in arguments]
+    columns = [[s[0] for s in steps], [len(s[1]) for s in steps], [s[2] for s in steps], [s[3] for s in steps]]
+    columns += [[value for _, value in pairs], [base for base, _ in pairs]]
+    return RecordTable(*(np.array(column, np.int64) for column in columns))
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_program_of_arrays_does_what_the_same_steps_do(threads):
+    steps = [fill_step(k % 200, 1000, base=k % 3, offset=100 * (k // 3)) for k in range(60)]
+    found = []
+    for given in (steps, table_of(steps)):
+        memory = [np.zeros(4096, np.uint8) for _ in range(3)]
+        program = Program(given, 3, 0, threads)
+        for base in (2, 0, 1):
+            program.set_base(base, memory[base].ctypes.data)
+        program.run(0, len(program))
+        found.append(np.concatenate(memory))
+    assert len(program) == 60 and found[0].any()
+    np.testing.assert_array_equal(found[0], found[1])
+
+
+def test_arrays_that_do_not_fit_each_other_are_refused():
+    steps = [fill_step(1, 64), fill_step(2, 64)]
+    for name, error in [("counts", ValueError), ("serial", ValueError), ("bases", ValueError)]:
+        table = table_of(steps)
+        setattr(table, name, getattr(table, name)[:-1])
+        with pytest.raises(error):
+            Program(table, 1, 0, 1)
+    table = table_of(steps)
+    table.counts[0] += 1
+    with pytest.raises(IndexError):
+        Program(table, 1, 0, 1)
+    with pytest.raises(IndexError):
+        Program(table_of([fill_step(1, 64, base=1)]), 1, 0, 1)
+    assert len(Program(table_of(steps[:0]), 0, 0, 1)) == 0
