@@ -11,6 +11,7 @@ TILE_BLOCKS = 2  # channel blocks that one pass over the input computes, and vec
 QUAD = 4  # bytes of each operand that a dot product of int8 numbers takes
 SAMPLE_PIXELS = 128  # of an output row that are sampled together, in one work item: whole vectors
 MAX_DIMS = 8  # of the spaces that strided copies and elementwise chains walk through
+CHAIN_OPERANDS = 4  # places for operands in a step of an elementwise chain
 # The next three follow from 64 bytes by chance: each may change alone. So may ALIGNMENT in
 # _core/system/tensor_limits.pxd, which has these bytes, too.
 LINE = 16  # floats of a cache line

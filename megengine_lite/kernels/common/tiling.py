@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from megengine_lite._records import record
-from megengine_lite.kernels.common.shared_constants import LINE, MAX_DIMS, WIDEST
+from megengine_lite.kernels.common.shared_constants import CHAIN_OPERANDS, LINE, MAX_DIMS, WIDEST
 
 ITEM = 4  # bytes of a float32
 # Floats of a tile: small enough for several intermediate results in a first-level cache of 32 KiB, large enough to
@@ -151,7 +151,7 @@ class _Slots:
 
 
 def _assign_registers(steps: Sequence[tuple[int, Sequence[int]]], inputs: int, slots: _Slots) -> list[int]:
-    """The steps' part of the table: mode, slot of the result, four operand registers."""
+    """The steps' part of the table: a ``ChainStep`` of the kernel for each."""
     last_use = {register: k for k, (_, args) in enumerate(steps) for register in args}
     slot_of: dict[int, int] = {}
     table = []
@@ -162,7 +162,7 @@ def _assign_registers(steps: Sequence[tuple[int, Sequence[int]]], inputs: int, s
         slot = -1
         if k + 1 < len(steps):
             slot = slot_of[inputs + k] = slots.take()
-        table += [mode, slot, *args, *[0] * (4 - len(args))]
+        table += [mode, slot, *args, *[0] * (CHAIN_OPERANDS - len(args))]
     return table
 
 

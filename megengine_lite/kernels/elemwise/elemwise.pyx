@@ -14,7 +14,7 @@ from libc.string cimport memset
 from megengine_lite.kernels.elemwise cimport elemwise_modes as M
 from megengine_lite.kernels.elemwise.elemwise_modes cimport mode1, mode2, mode3
 from megengine_lite.kernels.common.rows cimport copy_row, fill_row, stream_row
-from megengine_lite.kernels.common.shared_constants cimport MAX_DIMS
+from megengine_lite.kernels.common.shared_constants cimport CHAIN_OPERANDS, MAX_DIMS
 from megengine_lite.kernels.common.simd cimport (
     VW, inlined, stream_end, vf, vf_load, vf_load_n, vf_product, vf_store, vf_store_n,
 )
@@ -26,8 +26,10 @@ cpdef enum:  # planners read it
     MAX_INPUTS = 12
     MAX_REGISTERS = 64  # inputs and steps
 
-cdef enum:
-    STEP = 6  # numbers per step in the table: mode, slot of the result, registers of the operands
+cdef struct ChainStep:  # in the table
+    int64_t mode
+    int64_t slot  # of the result
+    int64_t operands[CHAIN_OPERANDS]  # their registers; those behind the last one are 0
 
 cdef enum Direction:
     SPREAD = 0  # strided to dense
@@ -339,8 +341,7 @@ cdef void elemwise_chain_f32(const ElemwiseChainArgs* a, int64_t begin, int64_t 
     cdef const int64_t* y_strides = table + ndim
     cdef int64_t y_slot = table[2 * ndim]
     cdef const int64_t* input_table = table + 2 * ndim + 1
-    cdef const int64_t* step = NULL
-    cdef const int64_t* program = input_table + inputs * (ndim + 1)
+    cdef const ChainStep* program = <const ChainStep*>(input_table + inputs * (ndim + 1))
     cdef int64_t tiles = (extents[split] + count - 1) // count
     cdef float* pool = <float*>scratch
     cdef float* register[MAX_REGISTERS]
@@ -386,36 +387,38 @@ cdef void elemwise_chain_f32(const ElemwiseChainArgs* a, int64_t begin, int64_t 
         y = a.y + offset
         target = y if y_slot < 0 else pool + y_slot * slot_floats
         for k in range(steps):
-            step = program + k * STEP
-            register[inputs + k] = target if k + 1 == steps else pool + step[1] * slot_floats
-            apply(step, register, register[inputs + k], n)
+            register[inputs + k] = target if k + 1 == steps else pool + program[k].slot * slot_floats
+            apply(program + k, register, register[inputs + k], n)
         if y_slot >= 0:
             move_tile(STREAM if stream else STORE, target, y, split + 1, dims, y_strides)
     if stream:
         stream_end()
 
 
-cdef inline int apply(const int64_t* step, float** register, float* y, int64_t n) noexcept nogil:
+cdef inline int apply(const ChainStep* step, float** register, float* y, int64_t n) noexcept nogil:
     """One function of a chain. The number of its operands, or 0 for a mode that does not exist here."""
-    cdef const float* a = register[step[2]]
-    if apply2(step[0], y, a, register[step[3]], n):
+    cdef const int64_t* of = &step.operands[0]
+    cdef const float* a = register[of[0]]
+    if apply2(step.mode, y, a, register[of[1]], n):
         return 2
-    if apply1(step[0], y, a, n):
+    if apply1(step.mode, y, a, n):
         return 1
-    if apply3(step[0], y, a, register[step[3]], register[step[4]], n):
+    if apply3(step.mode, y, a, register[of[1]], register[of[2]], n):
         return 3
-    if step[0] == M.FUSE_MUL_ADD4:
-        multiply_add4(y, a, register[step[3]], register[step[4]], register[step[5]], n)
+    if step.mode == M.FUSE_MUL_ADD4:
+        multiply_add4(y, a, register[of[1]], register[of[2]], register[of[3]], n)
         return 4
     return 0
 
 
 cdef int operands_of(int64_t mode) noexcept nogil:
     """The number of operands of a mode, 0 if chains do not have it: runs it on no elements."""
-    cdef int64_t[STEP] step = [mode, 0, 0, 0, 0, 0]
+    cdef ChainStep step
+    memset(&step, 0, sizeof(step))
+    step.mode = mode
     cdef float nothing = 0
     cdef float* register = &nothing
-    return apply(step, &register, &nothing, 0)
+    return apply(&step, &register, &nothing, 0)
 
 
 # Mode -> number of operands, for every mode that a chain may hold; planners refuse all others.

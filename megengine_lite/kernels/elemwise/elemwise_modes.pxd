@@ -92,8 +92,10 @@ cdef inline outlined by_lane1(int mode, vf* x) noexcept nogil:
             v[k] = acoshf(v[k])
         elif mode == ATANH:
             v[k] = atanhf(v[k])
-        else:
+        elif mode == TAN:
             v[k] = tanf(v[k])
+        else:  # no such mode: nothing that could be taken for a result
+            v[k] = NAN
     x[0] = vf_load(v)
 
 
@@ -104,7 +106,7 @@ cdef inline outlined by_lane2(int mode, vf* x, vf y) noexcept nogil:
     vf_store(v, flushed(x[0]))
     vf_store(w, flushed(y))
     for k in range(VW):
-        v[k] = atan2f(v[k], w[k]) if mode == ATAN2 else fmodf(v[k], w[k])
+        v[k] = atan2f(v[k], w[k]) if mode == ATAN2 else fmodf(v[k], w[k]) if mode == MOD else NAN
     x[0] = vf_load(v)
 
 
@@ -288,5 +290,7 @@ cdef inline inlined mode3(int mode, vf* x, vf b, vf c) noexcept nogil:
         x[0] = v_where(vf_lt(a, b), c)
     elif mode == CLIP:
         x[0] = vf_select(vf_le(a, b), b, vf_select(vf_le(a, c), a, c))
-    else:  # PRELU_GRAD
+    elif mode == PRELU_GRAD:
         x[0] = vf_select(vf_le(vf_zero(), a), b, b * c)
+    else:
+        x[0] = vf_set1(NAN)
