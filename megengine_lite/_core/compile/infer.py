@@ -29,7 +29,7 @@ from megengine_lite._core.ir.graph import (
 )
 from megengine_lite._core.ir.shape_constant import value_constant
 from megengine_lite._core.operators import REGISTRY
-from megengine_lite._core.operators.base import check_results, compute_node, fail, naming, quiet
+from megengine_lite._core.operators.base import check_results, checked, compute_node, fail, naming, quiet
 from megengine_lite._core.system.memory_limit import describe_bytes, memory_limit
 from megengine_lite._core.system.own_faults import own_faults
 from megengine_lite._records import field, record, replace
@@ -178,7 +178,7 @@ def _needed(node: AnyNode, expansion: Subgraphs, known: Mapping[AnyVar, TensorSp
     for position in expansion.values:
         if specs[position].value is None:
             return NeedsValue(node.inputs[position])
-    return NeedsExpansion(naming(node, expansion.key, node, specs), specs)
+    return NeedsExpansion(checked(node, expansion.key, node, specs), specs)
 
 
 def shaped_node(node: AnyNode, ins: list[Var], outs: Sequence[Var | DynamicVar]) -> Node | DynamicNode:
@@ -199,7 +199,7 @@ def _constant_spec(var: Var) -> TensorSpec:
 
 def missing_value(node: AnyNode, ins: Sequence[Var]) -> AnyVar | None:
     """A variable whose value is needed to infer a node and is not known; None if all are known."""
-    for i in naming(node, REGISTRY[node.op].needed_values, node):
+    for i in checked(node, REGISTRY[node.op].needed_values, node):
         var = ins[i]
         if var.spec.value is None:
             if var.const is None:
@@ -221,7 +221,7 @@ def infer_node(node: AnyNode, ins: Sequence[Var], pool: ConstantPool) -> list[Va
     pool
         Makes the constants that follow from weights.
     """
-    out_specs = naming(node, REGISTRY[node.op].infer, node, [v.spec for v in ins])
+    out_specs = checked(node, REGISTRY[node.op].infer, node, [v.spec for v in ins])
     if len(out_specs) != len(node.outputs):
         raise ShapeError(
             f"{node.op} {node.name!r} has {len(node.outputs)} outputs in the file, {len(out_specs)} by definition"

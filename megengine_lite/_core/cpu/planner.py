@@ -285,7 +285,7 @@ def build_plan(stage: Stage, kernels: KernelSet, pool: ConstantPool, config: Ses
     ends = []  # how many steps there are after each node
     for node in graph.nodes:
         if isinstance(node, Node):
-            if REGISTRY[node.op].makes_non_negative(node, ctx.is_non_negative):
+            if checked(node, REGISTRY[node.op].makes_non_negative, node, ctx.is_non_negative):
                 ctx.mark_non_negative(node.outputs)
             if all(v.spec.size == 0 for v in node.outputs):
                 for v in node.outputs:

@@ -107,7 +107,7 @@ class Operator:
         Raises
         ------
         ShapeError
-            The inputs do not fit; the message names the node.
+            The inputs do not fit; the message names the node. Every other exception is taken for a fault of the class.
         """
         raise NotImplementedError
 
@@ -272,24 +272,25 @@ def fail(node: AnyNode, message: str) -> ShapeError:
 
 
 def naming(node: AnyNode, function: Callable[..., T], *arguments: Any) -> T:
-    """Calls ``function(*arguments)`` about a node of a model that may not fit together.
+    """Calls ``function(*arguments)``, which computes with values of a model that may not fit together.
 
     Raises
     ------
     LiteError
-        Any error; the message names the node. What numpy says of values and shapes is about the model. Any other
+        Any error; the message names the node. What numpy says of values and indexes is about the model. Any other
         exception is a fault of this package, an :class:`InternalError`: users' functions turn theirs into a
         :class:`LiteError` before.
     """
     try:
-        return checked(node, function, *arguments)
-    except InternalError as error:
-        cause = error.__cause__
-        if isinstance(cause, IndexError):
-            raise LiteIndexError(f"{label(node)}: {_told(node, cause)}") from cause
-        if isinstance(cause, Exception) and is_about_values(cause):
-            raise fail(node, _told(node, cause)) from cause
+        return function(*arguments)
+    except LiteError:
         raise
+    except IndexError as error:
+        raise LiteIndexError(f"{label(node)}: {_told(node, error)}") from error
+    except Exception as error:
+        if is_about_values(error):
+            raise fail(node, _told(node, error)) from error
+        raise _fault(node, error) from error
 
 
 def is_about_values(error: Exception) -> bool:
@@ -308,15 +309,19 @@ def _told(node: AnyNode, error: BaseException) -> str:
 
 
 def checked(node: AnyNode, function: Callable[..., T], *arguments: Any) -> T:
-    """Calls ``function(*arguments)`` about a node that has passed all checks: an error in it is our own fault."""
+    """Calls ``function(*arguments)`` about a node; it checks the model itself, so any other error is our own fault."""
     try:
         return function(*arguments)
     except LiteError:
         raise
-    except MemoryError as error:
-        raise LiteMemoryError(f"{label(node)}: there is not enough memory") from error
     except Exception as error:
-        raise _internal(node, f"{type(error).__name__}: {error}") from error
+        raise _fault(node, error) from error
+
+
+def _fault(node: AnyNode, error: Exception) -> LiteError:
+    if isinstance(error, MemoryError):
+        return LiteMemoryError(f"{label(node)}: there is not enough memory")
+    return _internal(node, f"{type(error).__name__}: {error}")
 
 
 def _internal(node: AnyNode, message: str) -> InternalError:

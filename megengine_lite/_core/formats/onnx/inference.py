@@ -9,7 +9,7 @@ from megengine_lite._core.ir.declared_shape import DeclaredShape
 from megengine_lite._core.ir.expansion import Subgraphs
 from megengine_lite._core.ir.graph import AnyNode, AnyVar, Spec, TensorSpec, Var
 from megengine_lite._core.operators import REGISTRY
-from megengine_lite._core.operators.base import naming
+from megengine_lite._core.operators.base import checked, naming
 from megengine_lite._core.operators.reference import run_node
 from megengine_lite._records import record
 from megengine_lite.errors import InternalError, LiteError, LiteMemoryError
@@ -99,9 +99,9 @@ class Inference:
             return nothing
         specs = [f.spec for f in ins]
         try:
-            if any(specs[i].value is None for i in naming(node, operator.needed_values, node)):
+            if any(specs[i].value is None for i in checked(node, operator.needed_values, node)):
                 return nothing
-            outs = naming(node, operator.infer, node, specs)
+            outs = checked(node, operator.infer, node, specs)
             if self._is_cheap(node, specs, outs) and all(s.value is not None for s in specs):
                 outs = naming(node, run_node, node, specs, outs)
         except (InternalError, LiteMemoryError):
@@ -121,7 +121,7 @@ class Inference:
             specs.append(TensorSpec(var.spec.shape, var.spec.dtype, var.const.array))
         if not specs or not operator.folds or operator.dynamic:
             return None
-        outs = naming(node, operator.infer, node, specs)
+        outs = checked(node, operator.infer, node, specs)
         if not self._is_cheap(node, specs, outs):
             return None
         return naming(node, run_node, node, specs, outs)
