@@ -50,14 +50,19 @@ COMMON_FLAGS = [
     "-g0",
     "-Wno-unused-function",
 ]
+KERNEL_FLAGS = {"gcc": ["-fno-tree-slp-vectorize"], "clang": ["-fno-slp-vectorize"]}
 # Register blocks are arrays of vectors with constant bounds: the compiler must peel their loops completely.
-KERNEL_FLAGS = {
-    "gcc": [
-        "--param=max-completely-peel-times=64",
-        "--param=max-completely-peeled-insns=4000",
-        "-fno-tree-slp-vectorize",
-    ],
-    "clang": ["-fno-slp-vectorize", "-mllvm", "-unroll-threshold=4000"],
+BLOCK_FLAGS = {
+    "gcc": ["--param=max-completely-peel-times=64", "--param=max-completely-peeled-insns=4000"],
+    "clang": ["-mllvm", "-unroll-threshold=4000"],
+}
+# Kernels of many loops without such blocks. Unrolling what is left over behind vectors takes most of the time to
+# compile them, and does not make them faster.
+LOOP_FLAGS = {
+    "elemwise_int": {"gcc": ["-O2", "-ftree-vectorize", "-fvect-cost-model=dynamic"], "clang": ["-O2"]},
+    "pack_winograd": {"gcc": ["-O2", "-ftree-vectorize", "-fvect-cost-model=dynamic"], "clang": ["-O2"]},
+    "reduce_int": {"gcc": ["--param=max-completely-peel-times=8"], "clang": []},
+    "typecvt": {"gcc": ["--param=max-completely-peel-times=8"], "clang": []},
 }
 # The table of instruction sets; the package itself cannot be imported before it is built.
 ISA_FILE = PACKAGE / "_core" / "cpu" / "isa.py"
@@ -121,7 +126,12 @@ def instruction_sets() -> dict[str, list[str]]:
         names = ISA_TABLE["native_sets"](processor_macros())
     if unknown := [name for name in names if name not in rows]:
         sys.exit(f"MEGENGINE_LITE_BUILD_ISA names {', '.join(unknown)}; there are {', '.join(rows)} and native")
-    return {name: [*KERNEL_FLAGS[COMPILER], *rows[name].flags(COMPILER)] for name in rows if name in names}
+    return {name: [*rows[name].flags(COMPILER)] for name in rows if name in names}
+
+
+def kernel_flags(name: str) -> list[str]:
+    """Compiler flags of a kernel module on every instruction set."""
+    return [*LOOP_FLAGS.get(name, BLOCK_FLAGS)[COMPILER], *KERNEL_FLAGS[COMPILER]]
 
 
 def is_selected(name: str) -> bool:
@@ -163,7 +173,7 @@ def shared_objects() -> list[SharedObject]:
             alone = [part(source, module_of(source), core_flags)]
             objects.append(shared_object(module_of(source), alone, [source], index=False, language="c++"))
     for isa, flags in instruction_sets().items():
-        parts = [part(s, s.stem, flags) for s in KERNELS]
+        parts = [part(s, s.stem, [*kernel_flags(s.stem), *flags]) for s in KERNELS]
         objects.append(shared_object(f"megengine_lite.kernels._{isa}", parts, KERNELS))
     return objects
 

@@ -24,6 +24,9 @@ cdef enum Kind:
 cpdef enum:  # planners read it
     BLOCK = 512  # elements; a multiple of every vector
 
+cdef enum:
+    AT_ONCE = 4  # vectors, so that counting takes less than converting
+
 ctypedef fused small_int:
     int16_t
     uint16_t
@@ -41,7 +44,11 @@ cdef inline void widen(const small_int* x, int32_t* y, int64_t n) noexcept nogil
 
 cdef inline void float_from_half(const uint16_t* x, float* y, int64_t n) noexcept nogil:
     cdef uint16_t rest[VW]
-    cdef int64_t i = 0
+    cdef int64_t i = 0, k
+    while i + AT_ONCE * VW <= n:
+        for k in range(AT_ONCE):
+            vf_store(y + i + k * VW, vf_load_f16(x + i + k * VW))
+        i += AT_ONCE * VW
     while i + VW <= n:
         vf_store(y + i, vf_load_f16(x + i))
         i += VW
@@ -58,7 +65,11 @@ cdef inline void float_from_bfloat(const uint16_t* x, float* y, int64_t n) noexc
 
 
 cdef inline void float_from_int(const int32_t* x, float* y, int64_t n) noexcept nogil:
-    cdef int64_t i = 0
+    cdef int64_t i = 0, k
+    while i + AT_ONCE * VW <= n:
+        for k in range(AT_ONCE):
+            vf_store(y + i + k * VW, vi_to_vf(vi_load(x + i + k * VW)))
+        i += AT_ONCE * VW
     while i + VW <= n:
         vf_store(y + i, vi_to_vf(vi_load(x + i)))
         i += VW
@@ -69,7 +80,11 @@ cdef inline void float_from_int(const int32_t* x, float* y, int64_t n) noexcept 
 
 cdef inline void int_from_float(const float* x, int32_t* y, int64_t n) noexcept nogil:
     """Towards zero; what no int32 holds becomes -2^31. Reads and writes whole vectors in y."""
-    cdef int64_t i = 0
+    cdef int64_t i = 0, k
+    while i + AT_ONCE * VW <= n:
+        for k in range(AT_ONCE):
+            vi_store(y + i + k * VW, vf_to_vi_any(vf_load(x + i + k * VW)))
+        i += AT_ONCE * VW
     while i + VW <= n:
         vi_store(y + i, vf_to_vi_any(vf_load(x + i)))
         i += VW
@@ -108,11 +123,15 @@ cdef inline const int32_t* as_ints(int64_t kind, const char* x, int32_t* buffer,
 cdef inline void put_floats(int64_t kind, const float* x, char* y, int64_t n) noexcept nogil:
     cdef uint16_t rest[VW]
     cdef uint32_t bits
-    cdef int64_t i = 0
+    cdef int64_t i = 0, k
     if kind == FLOAT32:
         if <const char*>x != y:
             memcpy(y, x, 4 * n)
     elif kind == FLOAT16:
+        while i + AT_ONCE * VW <= n:
+            for k in range(AT_ONCE):
+                vf_store_f16(<uint16_t*>y + i + k * VW, vf_load(x + i + k * VW))
+            i += AT_ONCE * VW
         while i + VW <= n:
             vf_store_f16(<uint16_t*>y + i, vf_load(x + i))
             i += VW

@@ -261,13 +261,15 @@ cdef void add_up(
     const number* x, number* y, int64_t length, int64_t inner, bint exclusive, bint reverse
 ) noexcept nogil:
     """One column. Narrow numbers keep the low bits of the sum whatever their sign."""
-    cdef uint32_t total = 0, before
-    cdef int64_t r, place
+    cdef uint32_t own = 0 if exclusive else <uint32_t>-1  # a mask: whether an element is part of its own sum
+    cdef uint32_t total = 0, v
+    cdef int64_t step = -inner if reverse else inner
+    cdef int64_t r, place = (length - 1) * inner if reverse else 0
     for r in range(length):
-        place = (length - 1 - r if reverse else r) * inner
-        before = total
-        total += <uint32_t><int32_t>x[place]
-        y[place] = <number>(before if exclusive else total)
+        v = <uint32_t><int32_t>x[place]
+        y[place] = <number>(total + (v & own))
+        total += v
+        place += step
 
 
 cdef struct CumsumIntArgs:
