@@ -23,8 +23,8 @@ cdef enum:
     AHEAD = 4096  # floats: weights stream from far memory, and the processor's own prefetching stops at each page
 
 
-# Where a block finds its input: in a near cache; perhaps in far memory, so that it fetches the pixels of the next block
-# while it computes; or at the offsets of a table of taps.
+# Where a block finds its input: in a near cache, and then sums are stored as they are; perhaps in far memory, so that it
+# fetches the pixels of the next block while it computes; or at the offsets of a table of taps.
 cdef enum:
     NEAR
     FAR
@@ -131,6 +131,17 @@ cdef inline inlined store_block(int KEEPS_NAN, int PIXELS, int VECTORS, vf* acc,
         activate_stored(o, PIXELS, VECTORS)
 
 
+cdef inline inlined store_sums(int INPUT, int PIXELS, int VECTORS, vf* acc, const BlockOutput* o) noexcept nogil:
+    """The end of a block."""
+    cdef int p, v
+    if INPUT == NEAR:
+        for v in range(VECTORS):
+            for p in range(PIXELS):
+                vf_store(o.y + v * o.y_plane + p * o.y_pixel, acc[p * VECTORS + v])
+    else:
+        store_block(INPUT == TABLE, PIXELS, VECTORS, acc, o)
+
+
 cdef inline inlined fma_lanes(
     int PIXELS, int VECTORS, int64_t step, const float* x, const float* w, int64_t w_step, vf* acc
 ) noexcept nogil:
@@ -235,7 +246,7 @@ cdef inline inlined conv_block_by_lane(
                         for v in range(VECTORS):
                             acc[p * VECTORS + v] = vf_fma(value, row[v], acc[p * VECTORS + v])
                     w += VECTORS * VW
-    store_block(INPUT == TABLE, PIXELS, VECTORS, acc, o)
+    store_sums(INPUT, PIXELS, VECTORS, acc, o)
 
 
 cdef inline inlined conv_block(
@@ -273,7 +284,7 @@ cdef inline inlined conv_block(
                         for v in range(VECTORS):
                             acc[p * VECTORS + v] = vf_fma(value, row[v], acc[p * VECTORS + v])
                     w += VECTORS * VW
-    store_block(INPUT == TABLE, PIXELS, VECTORS, acc, o)
+    store_sums(INPUT, PIXELS, VECTORS, acc, o)
 
 
 cdef inline int block_pixels(int INPUT, int vectors) noexcept nogil:
@@ -370,24 +381,26 @@ cdef inline inlined conv_block_any_step(
         conv_block(INPUT, 1, VECTORS, step, s, x, w, o)
 
 
-cdef inline inlined conv_blocks(
-    int INPUT, int VECTORS, int64_t STEP1, int64_t STEP2, int64_t step, int64_t pixels, const BlockSum* s,
-    const float* x, const float* w, BlockOutput* o
+cdef inline inlined conv_row(
+    int INPUT, int VECTORS, int64_t STEP, int64_t step, int64_t pixels, const BlockSum* s, const float* x,
+    const float* w, BlockOutput o
 ) noexcept nogil:
-    """A row of pixels in blocks of nearly equal size: a small last block would wait for the latency of its sums."""
-    cdef int64_t largest = block_pixels(INPUT, VECTORS) if step == STEP1 or step == STEP2 else 7 if VREGS == 32 else 5
+    """`pixels` outputs side by side, of VECTORS (1 or 2) channel blocks, whose inputs lie `step` apart. STEP is the same
+    number as a constant, or 0 for any step, which is slower.
+
+    The blocks have nearly equal sizes: a small last block would wait for the latency of its sums.
+    """
+    cdef int64_t largest = block_pixels(INPUT, VECTORS) if STEP else 7 if VREGS == 32 else 5
     cdef int64_t blocks = (pixels + largest - 1) // largest
     cdef int64_t k, first = 0, end
     cdef int count
     for k in range(blocks):
         end = pixels * (k + 1) // blocks
         count = <int>(end - first)
-        if step == STEP1:
-            conv_block_of(INPUT, count, VECTORS, STEP1, s, x, w, o)
-        elif step == STEP2:
-            conv_block_of(INPUT, count, VECTORS, STEP2, s, x, w, o)
+        if STEP:
+            conv_block_of(INPUT, count, VECTORS, STEP, s, x, w, &o)
         else:
-            conv_block_any_step(INPUT, count, VECTORS, step, s, x, w, o)
+            conv_block_any_step(INPUT, count, VECTORS, step, s, x, w, &o)
         x += count * step
         o.y += count * o.y_pixel
         if o.z:
@@ -395,15 +408,17 @@ cdef inline inlined conv_blocks(
         first = end
 
 
-cdef inline inlined conv_row(
-    int INPUT, int64_t STEP1, int64_t STEP2, int vectors, int64_t step, int64_t pixels, const BlockSum* s,
-    const float* x, const float* w, BlockOutput o
+cdef inline inlined conv_row_of(
+    int INPUT, int VECTORS, int64_t STEP1, int64_t STEP2, int64_t step, int64_t pixels, const BlockSum* s,
+    const float* x, const float* w, const BlockOutput* o
 ) noexcept nogil:
-    """`pixels` outputs side by side, of `vectors` (1 or 2) channel blocks; fast when `step` is STEP1 or STEP2."""
-    if vectors == 2:
-        conv_blocks(INPUT, 2, STEP1, STEP2, step, pixels, s, x, w, &o)
+    """conv_row for a step that is no constant; fast when it is STEP1 or STEP2."""
+    if step == STEP1:
+        conv_row(INPUT, VECTORS, STEP1, STEP1, pixels, s, x, w, o[0])
+    elif step == STEP2:
+        conv_row(INPUT, VECTORS, STEP2, STEP2, pixels, s, x, w, o[0])
     else:
-        conv_blocks(INPUT, 1, STEP1, STEP2, step, pixels, s, x, w, &o)
+        conv_row(INPUT, VECTORS, 0, step, pixels, s, x, w, o[0])
 
 
 cdef inline inlined set_activation(BlockOutput* o, const Epilogue* e) noexcept nogil:

@@ -7,16 +7,32 @@ Weights: ``[tile of 2 channel blocks][ic][kh][kw][channels of the tile]``
 from libc.stdint cimport int64_t
 from libc.string cimport memcpy, memset
 
-from megengine_lite.kernels.common.block cimport SPARE_TAPS, TABLE, BlockOutput, BlockSum, conv_row, set_activation
+from megengine_lite.kernels.common.block cimport SPARE_TAPS, TABLE, BlockOutput, BlockSum, conv_row_of, set_activation
 from megengine_lite.kernels.common.arguments cimport Epilogue, FilterWindow, Strides
 from megengine_lite.kernels.common.shared_constants cimport TILE_BLOCKS
 from megengine_lite.kernels.common.simd cimport VW, outlined
 
 
-cdef inline outlined first_row(
+# A function each: compilers take twice as long for both in one.
+cdef inline outlined first_two(
+    int64_t step, int64_t pixels, const BlockSum* s, const float* x, const float* w, const BlockOutput* o
+) noexcept nogil:
+    conv_row_of(TABLE, 2, 1, 2, step, pixels, s, x, w, o)
+
+
+cdef inline outlined first_one(
+    int64_t step, int64_t pixels, const BlockSum* s, const float* x, const float* w, const BlockOutput* o
+) noexcept nogil:
+    conv_row_of(TABLE, 1, 1, 2, step, pixels, s, x, w, o)
+
+
+cdef inline void first_row(
     int vectors, int64_t step, int64_t pixels, const BlockSum* s, const float* x, const float* w, const BlockOutput* o
 ) noexcept nogil:
-    conv_row(TABLE, 1, 2, vectors, step, pixels, s, x, w, o[0])
+    if vectors == 2:
+        first_two(step, pixels, s, x, w, o)
+    else:
+        first_one(step, pixels, s, x, w, o)
 
 
 cdef void padded_row(const float* x, int64_t w, int64_t pad, float* out) noexcept nogil:

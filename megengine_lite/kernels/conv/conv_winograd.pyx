@@ -112,6 +112,17 @@ cdef inline inlined input_tile(int M, const float* x, int64_t row, float* v, int
                     vf_store(v + (i * (M + 2) + j) * step, r[j])
 
 
+cdef inline outlined store_edge(vf* pixels, int count, const BlockOutput* o) noexcept nogil:
+    """A row of a tile of which only some pixels exist: one by one, so that the code for it is short."""
+    cdef BlockOutput pixel = o[0]
+    cdef int p
+    for p in range(count):
+        store_block(False, 1, 1, pixels + p, &pixel)
+        pixel.y += o.y_pixel
+        if pixel.z:
+            pixel.z += o.z_pixel
+
+
 cdef inline inlined output_tile(
     int M, const float* m, int64_t step, int64_t rows, int64_t columns, int64_t y_row, int64_t z_row,
     const BlockOutput* o
@@ -120,6 +131,7 @@ cdef inline inlined output_tile(
     cdef vf half[MAX_AREA]
     cdef vf d[MAX_SIDE]
     cdef vf r[MAX_SIDE]
+    cdef vf edge[MAX_SIDE]
     cdef BlockOutput row = o[0]
     cdef int i, j
     if o.code > ACT_CLIP_HIGH:
@@ -137,12 +149,10 @@ cdef inline inlined output_tile(
             output_line(M, half + i * (M + 2), r)
             if columns == M:
                 store_block(False, M, 1, r, &row)
-            elif columns == 3:
-                store_block(False, 3, 1, r, &row)
-            elif columns == 2:
-                store_block(False, 2, 1, r, &row)
             else:
-                store_block(False, 1, 1, r, &row)
+                for j in range(M):
+                    edge[j] = r[j]
+                store_edge(edge, <int>columns, &row)
             row.y += y_row
             if row.z:
                 row.z += z_row
@@ -168,7 +178,7 @@ cdef inline inlined transform_input(
 ) noexcept nogil:
     """Tiles first .. first + count - 1 of all channel blocks: v is [s s][block][tile][VW]."""
     cdef float patch[MAX_AREA * VW]
-    cdef int64_t t, c, top, left, rows, columns, i
+    cdef int64_t t, c, top, left, rows, columns, row, i
     cdef const float* at
     cdef int j
     for t in range(count):
@@ -178,16 +188,18 @@ cdef inline inlined transform_input(
         columns = min(g.x_right - left, <int64_t>(M + 2))
         for c in range(blocks):
             at = x + c * g.x_plane + top * g.x_row + left * VW
+            row = g.x_row
             if rows == M + 2 and columns == M + 2:
                 for i in range(M + 2):
                     for j in range(M):
                         prefetch_far(at + i * g.x_row + (j + TILES_AHEAD * M) * VW)
-                input_tile(M, at, g.x_row, v + (c * count + t) * VW, v_step)
             else:
                 memset(patch, 0, sizeof(patch))
                 for i in range(rows):
                     memcpy(patch + i * (M + 2) * VW, at + i * g.x_row, columns * VW * sizeof(float))
-                input_tile(M, patch, (M + 2) * VW, v + (c * count + t) * VW, v_step)
+                at = patch
+                row = (M + 2) * VW
+            input_tile(M, at, row, v + (c * count + t) * VW, v_step)
 
 
 cdef inline inlined transform_output(
@@ -209,10 +221,16 @@ cdef inline inlined transform_output(
         )
 
 
-cdef inline outlined product(
-    int vectors, int64_t count, const BlockSum* s, const float* v, const float* w, const BlockOutput* o
+cdef inline outlined product_two(
+    int64_t count, const BlockSum* s, const float* v, const float* w, const BlockOutput* o
 ) noexcept nogil:
-    conv_row(NEAR, VW, 2 * VW, vectors, VW, count, s, v, w, o[0])
+    conv_row(NEAR, 2, VW, VW, count, s, v, w, o[0])
+
+
+cdef inline outlined product_one(
+    int64_t count, const BlockSum* s, const float* v, const float* w, const BlockOutput* o
+) noexcept nogil:
+    conv_row(NEAR, 1, VW, VW, count, s, v, w, o[0])
 
 
 cdef struct ConvWinogradArgs:
@@ -263,6 +281,8 @@ cdef inline inlined winograd(
     cdef int64_t tiles, item, n, rest, part, first, count, v_step, m_step, tile, k, block
     cdef int64_t transformed = -1
     cdef int vectors, b
+    cdef const float* from_v
+    cdef const float* from_w
     cdef float* m
     cdef Grid g
     cdef BlockSum s
@@ -295,7 +315,12 @@ cdef inline inlined winograd(
             vectors = 2 if tile * TILE_BLOCKS + 1 < oc_blocks else 1
             for k in range(area):
                 p.y = m + k * m_step
-                product(vectors, count, &s, scratch + k * v_step, w + (tile * TILE_BLOCKS * area + k * vectors) * ic * VW, &p)
+                from_v = scratch + k * v_step
+                from_w = w + (tile * TILE_BLOCKS * area + k * vectors) * ic * VW
+                if vectors == 2:
+                    product_two(count, &s, from_v, from_w, &p)
+                else:
+                    product_one(count, &s, from_v, from_w, &p)
             for b in range(vectors):
                 block = tile * TILE_BLOCKS + b
                 o.bias = bias + block * VW if bias else NULL
