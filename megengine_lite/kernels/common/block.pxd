@@ -127,7 +127,7 @@ cdef inline inlined store_block(int KEEPS_NAN, int PIXELS, int VECTORS, vf* acc,
     for v in range(VECTORS):
         for p in range(PIXELS):
             vf_store(o.y + v * o.y_plane + p * o.y_pixel, acc[p * VECTORS + v])
-    if o.code > (ACT_CLIP_NAN if KEEPS_NAN else ACT_CLIP_HIGH):
+    if o.code > <int>(ACT_CLIP_NAN if KEEPS_NAN else ACT_CLIP_HIGH):
         activate_stored(o, PIXELS, VECTORS)
 
 
