@@ -69,7 +69,7 @@ ISA_FILE = PACKAGE / "_core" / "cpu" / "isa.py"
 ISA_TABLE = runpy.run_path(str(ISA_FILE))
 
 # Modules that only pass Python objects on: their time is mostly Python's own, and more effort takes seconds to compile.
-GLUE = {"_cyutility", "c_library", "dlpack", "file_bytes", "jobs", "memory", "processor", "strided"}
+GLUE = {"_cyutility", "c_library", "dlpack", "file_bytes", "flatbuffer", "jobs", "memory", "processor", "strided"}
 CXX_SOURCES = {"c_library"}  # calls into libraries that may throw C++ exceptions
 INCLUDE_DIRS = [str(PACKAGE / "kernels" / "common"), str(PACKAGE / "_core" / "system")]
 
