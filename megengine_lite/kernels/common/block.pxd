@@ -23,8 +23,8 @@ cdef enum:
     AHEAD = 4096  # floats: weights stream from far memory, and the processor's own prefetching stops at each page
 
 
-# Where a block finds its input: in a near cache, and then sums are stored as they are; perhaps in far memory, so that it
-# fetches the pixels of the next block while it computes; or at the offsets of a table of taps.
+# Where a block finds its input: in a near cache, and then its sums are stored as they are; perhaps in far memory, so
+# that it fetches the pixels of the next block while it computes; or at the offsets of a table of taps.
 cdef enum:
     NEAR
     FAR
@@ -385,8 +385,8 @@ cdef inline inlined conv_row(
     int INPUT, int VECTORS, int64_t STEP, int64_t step, int64_t pixels, const BlockSum* s, const float* x,
     const float* w, BlockOutput o
 ) noexcept nogil:
-    """`pixels` outputs side by side, of VECTORS (1 or 2) channel blocks, whose inputs lie `step` apart. STEP is the same
-    number as a constant, or 0 for any step, which is slower.
+    """`pixels` outputs side by side, of VECTORS (1 or 2) channel blocks, whose inputs lie `step` apart. STEP is the
+    same number as a constant, or 0 for any step, which is slower.
 
     The blocks have nearly equal sizes: a small last block would wait for the latency of its sums.
     """
