@@ -10,8 +10,6 @@ import argparse
 import contextlib
 import importlib
 import io
-import json
-import math
 import os
 import re
 import sys
@@ -19,7 +17,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Any, NoReturn, TextIO
 
-from megengine_lite._cli import progress
+from megengine_lite._cli import json_files, progress
 from megengine_lite._cli.gflags import HelpMatch, UsageError, add_switch, expand, matching_help, normalize, switches
 from megengine_lite._core.system.suggest import suggestion
 from megengine_lite.errors import LiteError, printable
@@ -194,7 +192,7 @@ def _run(args: argparse.Namespace) -> int:
     try:
         result = args.module.execute(args)
         if args.json:
-            print(json.dumps(_to_json(result), indent=1))
+            print(json_files.to_text(result))
         else:
             args.module.show(result)
         sys.stdout.flush()
@@ -220,17 +218,6 @@ def _complain(error: BaseException, status: int) -> int:
     text = " ".join(text.split()) or type(error).__name__
     print(f"megengine-lite: error: {text}", file=_Printable(sys.stderr))
     return status
-
-
-def _to_json(value: Any) -> Any:
-    """The value without numbers that JSON does not have: these become text."""
-    if isinstance(value, dict):
-        return {k: _to_json(v) for k, v in value.items()}
-    if isinstance(value, list):
-        return [_to_json(v) for v in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    return value
 
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:

@@ -12,7 +12,7 @@
 * ``doctor`` - about this machine; ``completion`` - for shells
 * ``flags`` - the settings of a network; ``inputs``, ``random_inputs`` - its data
 * ``parallel``, ``other_run``, ``dumps``, ``watch`` - several runs, and what is seen of them
-* ``model_files``, ``keys``, ``display``, ``progress`` - helpers
+* ``model_files``, ``json_files``, ``keys``, ``display``, ``progress`` - helpers
 
 :mod:`megengine_lite.cli` is the entry and documents the protocol of a command.
 """

@@ -1,0 +1,61 @@
+"""JSON that commands print, write and read."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+from megengine_lite._core.system.files import read_file, write_made
+from megengine_lite.errors import LiteValueError
+
+
+def to_text(value: Any) -> str:
+    """Plain types as JSON. Numbers that it does not have become text."""
+    return json.dumps(_plain(value), indent=1)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_plain(v) for v in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value
+
+
+def write(path: str, value: Any, source: str | None = None) -> int:
+    """Writes a file as :func:`to_text` says, as a whole or not at all; gives its size.
+
+    Parameters
+    ----------
+    path
+        Where to; an existing file is replaced.
+    value
+        Plain types.
+    source
+        The file that is read, which must be another one.
+    """
+    return write_text(path, to_text(value) + "\n", source)
+
+
+def write_text(path: str, text: str, source: str | None = None) -> int:
+    """Writes text as :func:`write` does; gives the size of the file."""
+    content = text.encode()
+    write_made(path, [content], source)
+    return len(content)
+
+
+def read(path: str, what: str) -> Any:
+    """The content of a file; ``what`` says what it should be.
+
+    Raises
+    ------
+    LiteOSError, LiteValueError
+        It cannot be read, or is no JSON.
+    """
+    try:
+        return json.loads(read_file(path))
+    except (ValueError, RecursionError) as error:
+        raise LiteValueError(f"{path} is no {what}: it is no JSON ({error})") from None
