@@ -1,6 +1,6 @@
 """Measure a model: load time, first run, latency, GFLOP/s and peak memory.
 
-Inputs that are not given are random.
+Inputs that are not given are random. With --streams several networks run at once: latency is then that under load.
 """
 
 from __future__ import annotations
@@ -11,13 +11,17 @@ from collections.abc import Iterator
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from megengine_lite._cli import display, flags, inputs, parallel, progress
-from megengine_lite._cli.gflags import add_switch
+from megengine_lite._cli import bench_report, display, flags, inputs, parallel, progress
+from megengine_lite._cli.gflags import UsageError, add_switch
+from megengine_lite._cli.model_files import show_written
 
 if TYPE_CHECKING:
     from megengine_lite import LiteNetwork
 
-USAGE = "MODEL [flags]"
+USAGE = "MODEL [--streams N] [--report DIR] [flags]"
+
+Timed = tuple[float, float]
+"""When a run began, in seconds of the clock, and its milliseconds."""
 
 
 def add(parser: ArgumentParser) -> None:
@@ -25,10 +29,21 @@ def add(parser: ArgumentParser) -> None:
     flags.add_network_flags(parser)
     inputs.add_input_flags(parser)
     group = parser.add_argument_group("measurement")
-    group.add_argument("--seconds", type=flags.seconds, default=3.0, metavar="S", help="how long to measure (3)")
+    group.add_argument(
+        "--seconds", "--duration", type=flags.seconds, default=3.0, metavar="S", help="how long to measure (3)"
+    )
     group.add_argument("--iter", type=flags.positive, metavar="N", help="how many runs to measure, instead")
     flags.add_warmup_flag(group, 2, "runs after the first, not counted")
     parallel.add_parallel_flags(group)
+    group.add_argument(
+        "--streams",
+        type=flags.positive,
+        metavar="N",
+        help="networks that run at the same time on one copy of the weights: --thread N --share-param-mem",
+    )
+    group.add_argument(
+        "--report", metavar="DIR", help="write every run and every operator there, as JSON and as tables (.csv)"
+    )
     add_switch(group, "fitting", "find the fastest flags instead: the command fit")
 
 
@@ -47,42 +62,67 @@ def execute(args: Namespace) -> dict[str, Any]:
     from megengine_lite import LiteNetwork  # noqa: F401  (loaded before memory is looked at)
     from megengine_lite._cli.info import count_work
 
+    _use_streams(args)
+    folder = None if args.report is None else bench_report.make_folder(args.report)
     before = peak_memory()
     loaded = parallel.load_networks(args)
     networks = loaded.networks
     given = [inputs.set_inputs(args, network, fill=True) for network in networks]
     first = [flags.first_run(args, network) for network in networks]
-    times: list[list[float]] = [[] for _ in networks]
+    timed: list[list[Timed]] = [[] for _ in networks]
 
     def warm_up(k: int, network: LiteNetwork) -> None:
         for _ in range(args.warmup_iter):
             time_one(network)
 
     def measure(k: int, network: LiteNetwork) -> None:
-        times[k].extend(_measure(args, network, visible=k == 0))
+        timed[k].extend(_measure(args, network, visible=k == 0))
 
     parallel.on_each(networks, warm_up)
     elapsed = parallel.on_each(networks, measure)
+    peak = peak_memory()
+    operators = bench_report.measure_operators(networks[0]) if folder is not None else []
     flags.finish(args, networks[0])
     shapes = {name: array.shape for name, array in given[0].items()}
     work = count_work(args, {name: tuple(shape) for name, shape in shapes.items()})
-    statistics = display.statistics([t for part in times for t in part])
-    runs = statistics["runs"]
-    return {
+    each = [display.statistics([ms for _, ms in runs]) for runs in timed]
+    statistics = display.statistics([ms for runs in timed for _, ms in runs])
+    result = {
         "model": args.model,
         "instruction_set": flags.instruction_set(args),
         "settings": flags.describe_settings(networks[0]),
         "networks": args.thread,
+        "weights_shared": bool(args.share_param_mem),
         "inputs": {name: list(shape) for name, shape in shapes.items()},
         "load_ms": loaded.seconds * 1e3,
         "first_run_ms": first[0],
         "time_ms": statistics,
-        "runs_per_second": runs / elapsed,
+        "time_ms_of_each_network": each,
+        "elapsed_ms": elapsed * 1e3,
+        "runs_per_second": statistics["runs"] / elapsed,
         "multiply_adds": work,
         "gflops": None if work is None else 2 * work / (statistics["p50"] * 1e6),
         "memory_before_bytes": before,
-        "peak_memory_bytes": peak_memory(),
+        "peak_memory_bytes": peak,
+        "written": {},
     }
+    if folder is not None:
+        result["written"] = bench_report.write(folder, result, _iterations(timed), operators)
+    return result
+
+
+def _use_streams(args: Namespace) -> None:
+    if args.streams is None:
+        return
+    if args.thread not in (1, args.streams):
+        raise UsageError("--streams and --thread give different numbers of networks: leave out --thread")
+    args.thread, args.share_param_mem = args.streams, True
+
+
+def _iterations(timed: list[list[Timed]]) -> list[dict[str, Any]]:
+    """Every measured run in the order in which they began, in milliseconds since the first."""
+    runs = sorted((begin, k, ms) for k, runs in enumerate(timed) for begin, ms in runs)
+    return [{"network": k, "begin_ms": (begin - runs[0][0]) * 1e3, "ms": ms} for begin, k, ms in runs]
 
 
 def time_one(network: LiteNetwork) -> float:
@@ -93,18 +133,18 @@ def time_one(network: LiteNetwork) -> float:
     return (perf_counter() - begin) * 1e3
 
 
-def _measure(args: Namespace, network: LiteNetwork, visible: bool) -> Iterator[float]:
+def _measure(args: Namespace, network: LiteNetwork, visible: bool) -> Iterator[Timed]:
     if args.iter:
         runs = range(args.iter)
         for _ in progress.bar(runs, args.iter, "measuring") if visible else runs:
-            yield time_one(network)
+            yield perf_counter(), time_one(network)
         return
     begin = perf_counter()
     rounds = _seconds(begin, args.seconds)
     if visible:
         rounds = progress.bar(rounds, args.seconds, "measuring", lambda: perf_counter() - begin)
     for _ in rounds:
-        yield time_one(network)
+        yield perf_counter(), time_one(network)
 
 
 def _seconds(begin: float, most: float) -> Iterator[None]:
@@ -127,6 +167,10 @@ def show(result: dict[str, Any]) -> None:
         ("runs", f"{t['runs']}, {result['runs_per_second']:.1f} per second"),
         ("latency", display.statistics_text(t)),
     ]
+    if result["networks"] > 1:
+        counts = [each["runs"] for each in result["time_ms_of_each_network"]]
+        weights = "one copy of the weights" if result["weights_shared"] else "weights of their own"
+        rows.append(("networks", f"{result['networks']} with {weights}, {min(counts)} to {max(counts)} runs each"))
     if result["gflops"] is not None:
         work = display.count_text(result["multiply_adds"])
         rows.append(("arithmetic", f"{work} multiply-adds, {result['gflops']:.1f} GFLOP/s"))
@@ -136,3 +180,4 @@ def show(result: dict[str, Any]) -> None:
     )
     for name, value in rows:
         print(f"{name:12} {value}")
+    show_written(result)

@@ -8,9 +8,12 @@ import tempfile
 from argparse import ArgumentParser, Namespace
 from collections import defaultdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from megengine_lite._cli import display, flags, inputs, progress
+
+if TYPE_CHECKING:
+    from megengine_lite import LiteNetwork
 
 USAGE = "MODEL [--output FILE] [flags]"
 
@@ -38,20 +41,12 @@ def execute(args: Namespace) -> dict[str, Any]:
     for _ in range(args.warmup_iter):
         network.forward()
         network.wait()
-    runs = []
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "profile.json"
-        network.enable_profile_performance(file, form="chrome")
-        for _ in progress.bar(range(args.iter), args.iter, "measuring"):
-            network.forward()
-            network.wait()
-            runs.append([e for e in json.loads(file.read_text())["traceEvents"] if e["ph"] == "X"])
-        if args.output:
-            network.enable_profile_performance(args.output, form=args.form)
-            network.forward()
-            network.wait()
+    steps = measure_steps(network, args.iter)
+    if args.output:
+        network.enable_profile_performance(args.output, form=args.form)
+        network.forward()
+        network.wait()
     flags.finish(args, network)
-    steps = [_step(events) for events in zip(*runs, strict=True)]
     total = sum(s["ms"] for s in steps)
     by_type: defaultdict[str, float] = defaultdict(float)
     for s in steps:
@@ -60,10 +55,29 @@ def execute(args: Namespace) -> dict[str, Any]:
     return {"model": args.model, "total_ms": total, "steps": steps, "operators_ms": ordered}
 
 
+def measure_steps(network: LiteNetwork, runs: int) -> list[dict[str, Any]]:
+    """The steps of a run of a network whose inputs are set: ``times_ms`` in all runs, and their median ``ms``."""
+    measured = []
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "profile.json"
+        network.enable_profile_performance(file, form="chrome")
+        for _ in progress.bar(range(runs), runs, "measuring"):
+            network.forward()
+            network.wait()
+            measured.append(slices(json.loads(file.read_text())))
+    return [_step(events) for events in zip(*measured, strict=True)]
+
+
+def slices(trace: dict[str, Any]) -> list[dict[str, Any]]:
+    """The steps in a Chrome trace."""
+    return [event for event in trace["traceEvents"] if event["ph"] == "X"]
+
+
 def _step(events: tuple[dict[str, Any], ...]) -> dict[str, Any]:
     """One step, from its times in all runs."""
     first = events[0]
-    milliseconds = statistics.median(e["dur"] for e in events) / 1e3
+    times = [e["dur"] / 1e3 for e in events]
+    milliseconds = statistics.median(times)
     work = first["args"].get("GFLOP/s", 0) * first["dur"]  # thousands of operations
     return {
         "name": first["name"],
@@ -71,6 +85,7 @@ def _step(events: tuple[dict[str, Any], ...]) -> dict[str, Any]:
         "algorithm": first["args"]["algorithm"],
         "outputs": first["args"]["outputs"],
         "ms": milliseconds,
+        "times_ms": times,
         "gflops": work / milliseconds / 1e3 if work and milliseconds else None,
     }
 
