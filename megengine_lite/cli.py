@@ -17,7 +17,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Any, NoReturn, TextIO
 
-from megengine_lite._cli import json_files, progress
+from megengine_lite._cli import config_files, json_files, progress
 from megengine_lite._cli.gflags import HelpMatch, UsageError, add_switch, expand, matching_help, normalize, switches
 from megengine_lite._core.system.suggest import suggestion
 from megengine_lite.errors import LiteError, printable
@@ -118,6 +118,8 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
         The command line is wrong, or asks for help.
     UsageError
         A file or a variable that it refers to does not exist.
+    LiteError
+        A file of options cannot be used, see :func:`config_files.parse`.
     """
     words = expand(words)
     place = next((k for k, word in enumerate(words) if not word.startswith("-")), None)
@@ -135,9 +137,9 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     words = normalize(words, switches(parser))
     if name in _CAN_FIT and "--fitting" in words:
         words = [word for word in words if word != "--fitting"]
-        parser = command_parser("fit")
+        name, parser = "fit", command_parser("fit")
         words = normalize(words, switches(parser))
-    return parser.parse_args(words)
+    return config_files.parse(parser, words, name)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -157,6 +159,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         args = parse(sys.argv[1:] if argv is None else argv)
     except UsageError as error:
         return _complain(error, USAGE_ERROR)
+    except LiteError as error:
+        return _complain(error, 1)
     if args.verbose:
         from megengine_lite import LiteLogLevel, set_log_level
 

@@ -10,7 +10,7 @@
 * ``run``, ``bench``, ``fit``, ``profile``, ``report``, ``verify``, ``info``, ``demo`` - about running a model
 * ``pack``, ``unpack``, ``encrypt``, ``convert``, ``prepare``, ``cache`` - about files
 * ``doctor`` - about this machine; ``completion`` - for shells
-* ``flags`` - the settings of a network; ``inputs``, ``random_inputs`` - its data
+* ``flags`` - the settings of a network; ``inputs``, ``random_inputs`` - its data; ``config_files`` - both in a file
 * ``parallel``, ``other_run``, ``dumps``, ``watch``, ``bench_report`` - several runs, and what is seen of them
 * ``model_files``, ``json_files``, ``keys``, ``display``, ``progress`` - helpers
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from megengine_lite._cli import bench_report, display, flags, inputs, parallel, progress
+from megengine_lite._cli import bench_report, config_files, display, flags, inputs, parallel, progress
 from megengine_lite._cli.gflags import UsageError, add_switch
 from megengine_lite._cli.model_files import show_written
 
@@ -28,6 +28,7 @@ def add(parser: ArgumentParser) -> None:
     """Declares the arguments."""
     flags.add_network_flags(parser)
     inputs.add_input_flags(parser)
+    config_files.add_config_flags(parser)
     group = parser.add_argument_group("measurement")
     group.add_argument(
         "--seconds", "--duration", type=flags.seconds, default=3.0, metavar="S", help="how long to measure (3)"

@@ -13,7 +13,7 @@ import json
 from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING, Any
 
-from megengine_lite._cli import display, flags, inputs, pack, progress
+from megengine_lite._cli import config_files, display, flags, inputs, pack, progress
 from megengine_lite._cli.bench import time_one
 from megengine_lite._cli.model_files import read_parts, show_written
 from megengine_lite._core.runtime.devices import device_count
@@ -68,6 +68,7 @@ def add(parser: ArgumentParser) -> None:
     """Declares the arguments."""
     flags.add_network_flags(parser)
     inputs.add_input_flags(parser)
+    config_files.add_config_flags(parser)
     group = parser.add_argument_group("fitting")
     group.add_argument(
         "--dump-fitting-model", metavar="FILE", help="write the model as a package that has the best options in it"

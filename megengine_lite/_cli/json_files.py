@@ -25,23 +25,13 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def write(path: str, value: Any, source: str | None = None) -> int:
-    """Writes a file as :func:`to_text` says, as a whole or not at all; gives its size.
-
-    Parameters
-    ----------
-    path
-        Where to; an existing file is replaced.
-    value
-        Plain types.
-    source
-        The file that is read, which must be another one.
-    """
-    return write_text(path, to_text(value) + "\n", source)
+def write(path: str, value: Any) -> None:
+    """Writes a file as :func:`to_text` says, as a whole or not at all."""
+    write_text(path, to_text(value) + "\n")
 
 
 def write_text(path: str, text: str, source: str | None = None) -> int:
-    """Writes text as :func:`write` does; gives the size of the file."""
+    """Writes a file as a whole or not at all; gives its size. ``source`` is the file that it was made of."""
     content = text.encode()
     write_made(path, [content], source)
     return len(content)

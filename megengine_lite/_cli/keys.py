@@ -19,6 +19,11 @@ def add_decryption_flags(group: Any) -> None:
     group.add_argument("--key", metavar="HEX", help=KEY_HELP)
 
 
+def is_secret(text: str | None) -> bool:
+    """Whether this form of a key is the key itself, and not the name of where it is."""
+    return bool(text) and not str(text).startswith(("@", "env:"))
+
+
 def read_key(text: str | None) -> bytes:
     """A key from its form on the command line; empty if there is none.
 

@@ -10,7 +10,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from megengine_lite._cli import display, flags, inputs, progress
+from megengine_lite._cli import config_files, display, flags, inputs, progress
 
 if TYPE_CHECKING:
     from megengine_lite import LiteNetwork
@@ -22,6 +22,7 @@ def add(parser: ArgumentParser) -> None:
     """Declares the arguments."""
     flags.add_network_flags(parser)
     inputs.add_input_flags(parser)
+    config_files.add_config_flags(parser)
     group = parser.add_argument_group("profile")
     group.add_argument("--iter", type=flags.positive, default=10, metavar="N", help="runs; times are medians (10)")
     flags.add_warmup_flag(group, 2, "runs before those, not counted")

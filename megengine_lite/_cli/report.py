@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from megengine_lite._cli import display, flags, inputs, other_run, progress
+from megengine_lite._cli import config_files, display, flags, inputs, other_run, progress
 from megengine_lite._cli.gflags import UsageError, add_switch
 from megengine_lite.errors import UnsupportedOperatorError
 
@@ -27,6 +27,7 @@ def add(parser: ArgumentParser) -> None:
     """Declares the arguments."""
     flags.add_network_flags(parser)
     inputs.add_input_flags(parser)
+    config_files.add_config_flags(parser)
     group = parser.add_argument_group("report")
     group.add_argument("-o", "--output", metavar="FILE", help="where to write it: report.html, .md or .json")
     group.add_argument(

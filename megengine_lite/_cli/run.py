@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from megengine_lite._cli import display, flags, inputs, pack, parallel, progress, watch
+from megengine_lite._cli import config_files, display, flags, inputs, pack, parallel, progress, watch
 from megengine_lite._cli.gflags import add_switch
 from megengine_lite._cli.model_files import show_written, write_file
 from megengine_lite._core.system.files import replacing
@@ -25,6 +25,7 @@ def add(parser: ArgumentParser) -> None:
     """Declares the arguments."""
     flags.add_network_flags(parser)
     inputs.add_input_flags(parser)
+    config_files.add_config_flags(parser)
     group = parser.add_argument_group("runs")
     group.add_argument("--iter", type=flags.positive, default=1, metavar="N", help="runs (1)")
     flags.add_warmup_flag(group, 0, "runs before those")

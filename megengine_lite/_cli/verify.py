@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from megengine_lite._cli import display, flags, inputs, other_run, progress
+from megengine_lite._cli import config_files, display, flags, inputs, other_run, progress
 from megengine_lite._cli.gflags import UsageError, add_switch
 from megengine_lite._core.reports.differences import compare
 from megengine_lite.errors import LiteError, LiteValueError
@@ -25,6 +25,7 @@ def add(parser: ArgumentParser) -> None:
     """Declares the arguments."""
     flags.add_network_flags(parser)
     inputs.add_input_flags(parser)
+    config_files.add_config_flags(parser)
     group = parser.add_argument_group("comparison")
     group.add_argument(
         "--against",

@@ -1,0 +1,189 @@
+"""All options of a run in a file: ``--dump-config`` and ``--load-config``.
+
+The file has the options by the names of their flags::
+
+    {"command": "bench", "options": {"model": "model.mge", "threads": 4, "reproducible": true, ...}}
+
+Reading turns them into words of a command line, which stand before those of the real one. ``null`` stands for an option
+that is not given.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from megengine_lite._cli import json_files
+from megengine_lite._cli.gflags import UsageError
+from megengine_lite._cli.keys import KEY_HELP, is_secret
+from megengine_lite._core.system.files import check_other_file
+from megengine_lite._core.system.suggest import suggestion
+from megengine_lite.errors import LiteTypeError, LiteValueError, brief
+
+_LOAD = "--load-config"
+# What is no option of the run itself.
+_LEFT_OUT = ("help", "version", "helpmatch", "load-config", "dump-config", "fitting", "compare")
+# Kinds of values, by the result of the function that reads an option's text.
+_KINDS: dict[str, tuple[str, tuple[type, ...]]] = {
+    "str": ("text", (str,)),
+    "int": ("a whole number", (int,)),
+    "float": ("a number", (int, float)),
+    "np.ndarray": ("a list of numbers", (list,)),
+}
+
+
+def add_config_flags(parser: argparse.ArgumentParser) -> None:
+    """Declares the flags; :func:`parse` obeys them."""
+    group = parser.add_argument_group("options in files")
+    group.add_argument(
+        _LOAD,
+        metavar="FILE",
+        help="take options from a file as --dump-config writes it; the command line overrides",
+    )
+    group.add_argument("--dump-config", metavar="FILE", help="write all options of this run, as JSON")
+
+
+def parse(parser: argparse.ArgumentParser, words: Sequence[str], command: str) -> argparse.Namespace:
+    """The arguments of a command line in the form of :func:`~megengine_lite._cli.gflags.normalize`.
+
+    Raises
+    ------
+    LiteValueError, LiteTypeError
+        A file has an option that the command does not have, or a value that the option cannot have.
+    LiteOSError
+        A file cannot be read or written.
+    UsageError
+        A key would be written to a file.
+    """
+    if _LOAD not in parser._option_string_actions:
+        return parser.parse_args(words)
+    seeker = argparse.ArgumentParser(prog=parser.prog, usage=parser.usage, add_help=False, allow_abbrev=False)
+    seeker.add_argument(_LOAD)
+    found, _ = seeker.parse_known_args(words)
+    if found.load_config is not None:
+        words = [*_Config(parser, found.load_config, command).words(words), *words]
+    args = parser.parse_args(words)
+    if args.dump_config is not None:
+        content = {"command": command, "options": _options(parser, args)}
+        if args.model is not None:
+            check_other_file(args.dump_config, args.model)
+        json_files.write(args.dump_config, content)
+    return args
+
+
+# ---- writing ---------------------------------------------------------------------------------------------------------
+
+
+def _shown(parser: argparse.ArgumentParser) -> dict[str, argparse.Action]:
+    """The options by the names that files have for them. Those that are refused, and ``--no-FLAG``, are not shown."""
+    shown = {_name(a): a for a in parser._actions if a.help != argparse.SUPPRESS}
+    return {name: action for name, action in shown.items() if name not in _LEFT_OUT}
+
+
+def _name(action: argparse.Action) -> str:
+    long = (option for option in action.option_strings if option.startswith("--"))
+    return next(long, action.dest).lstrip("-").replace("_", "-")
+
+
+def _options(parser: argparse.ArgumentParser, args: argparse.Namespace) -> dict[str, Any]:
+    return {name: _value(name, action, args) for name, action in _shown(parser).items()}
+
+
+def _value(name: str, action: argparse.Action, args: argparse.Namespace) -> Any:
+    value = getattr(args, action.dest)
+    if action.dest == "dumps":  # several flags in one list, of which the last counts
+        kind, file = value[-1] if value else ("", None)
+        return None if kind != name else True if action.nargs == 0 else file
+    if action.help == KEY_HELP and is_secret(value):
+        raise UsageError(f"--dump-config does not write keys to files: give --{name} as env:NAME or @FILE")
+    return value.tolist() if hasattr(value, "tolist") else value
+
+
+# ---- reading ---------------------------------------------------------------------------------------------------------
+
+
+class _Config:
+    """The options in a file, for a command."""
+
+    def __init__(self, parser: argparse.ArgumentParser, path: str, command: str):
+        self._parser = parser
+        self._path = path
+        self._known = _shown(parser)
+        content = json_files.read(path, "file of options")
+        if not isinstance(content, dict) or not isinstance(content.get("options"), dict):
+            raise LiteValueError(f'{path} is no file of options: {{"command": ..., "options": {{...}}}} is expected')
+        if other := sorted(map(str, content.keys() - {"command", "options"})):
+            raise LiteValueError(f'{path} has {other[0]!r} beside "command" and "options": options stand in the latter')
+        self._options: dict[str, Any] = content["options"]
+        self._made_for = "" if content.get("command") in (None, command) else f" of {brief(content['command'])}"
+        self._command = command
+
+    def words(self, given: Sequence[str]) -> list[str]:
+        """The options as words, without those that the words of the command line give."""
+        flags = {word.partition("=")[0] for word in given}
+        words: list[str] = []
+        for key, value in self._options.items():
+            name = key.replace("_", "-")
+            action = self._action(key, name)
+            if value is None or (type(value) is type(action.default) and value == action.default):
+                continue
+            if not action.option_strings:
+                self._check(key, value, "str")
+                action.required, action.default = False, value  # for a command line without it
+            elif not flags.intersection(self._rivals(action)):
+                words += self._of(key, name, action, value)
+        return words
+
+    def _action(self, key: str, name: str) -> argparse.Action:
+        by_flag = self._parser._option_string_actions.get(f"--{name}")
+        action = self._known.get(name if by_flag is None else _name(by_flag))
+        if action is None:
+            hint = suggestion(name, self._known)
+            raise LiteValueError(
+                f"{self._path}: {self._command} has no option {key!r}"
+                + (f"; the file has the options{self._made_for}" if self._made_for else "")
+                + (f"; {hint}" if hint else f"; {self._command} --help lists them")
+            )
+        return action
+
+    def _rivals(self, action: argparse.Action) -> Iterator[str]:
+        """The flags that decide the same option."""
+        for other in self._parser._actions:
+            if other.dest == action.dest:
+                yield from other.option_strings
+
+    def _of(self, key: str, name: str, action: argparse.Action, value: Any) -> list[str]:
+        if action.nargs == 0:
+            if not isinstance(value, bool):
+                raise self._wrong(key, "true or false", value)
+            return [f"--{name}" if value else f"--no-{name}"]
+        if isinstance(action, argparse._AppendAction):
+            if not isinstance(value, list) or not all(isinstance(v, str) for v in value):
+                raise self._wrong(key, "a list of texts", value)
+            return [f"--{name}={v}" for v in value]
+        kind = "str" if action.type is None else _kind(action.type)
+        self._check(key, value, kind)
+        text = ",".join(map(repr, value)) if isinstance(value, list) else str(value)
+        if action.choices is not None and value not in action.choices:
+            raise LiteValueError(f"{self._path}: {key!r} is one of {', '.join(action.choices)}, not {brief(value)}")
+        if callable(action.type):
+            try:
+                action.type(text)
+            except (argparse.ArgumentTypeError, ValueError, OverflowError) as error:
+                raise LiteValueError(f"{self._path}: {key!r} cannot be {brief(value)}: {error}") from None
+        return [f"--{name}={text}"]
+
+    def _check(self, key: str, value: Any, kind: str) -> None:
+        expected, types = _KINDS[kind]
+        items = value if isinstance(value, list) else ()
+        if type(value) not in types or any(type(item) not in (int, float) for item in items):
+            raise self._wrong(key, expected, value)
+
+    def _wrong(self, key: str, expected: str, value: Any) -> LiteTypeError:
+        return LiteTypeError(f"{self._path}: {key!r} is {expected}, not {brief(value)}")
+
+
+def _kind(reader: Any) -> str:
+    """The name of the type that a function of an option gives."""
+    return str(getattr(reader, "__annotations__", {}).get("return", getattr(reader, "__name__", "str")))

@@ -1,0 +1,215 @@
+"""All options of a run in a file: --dump-config and --load-config."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from support.api_samples import DIGITS
+
+from megengine_lite import LiteNetwork
+from megengine_lite._cli.config_files import _shown
+from megengine_lite.cli import command_parser, main, parse
+from megengine_lite.errors import LiteOSError, LiteTypeError, LiteValueError
+
+COMMANDS = ("run", "bench", "fit", "profile", "report", "verify")
+FEW = ("--iter", 2, "--warmup-iter", 0, "--batch-size", 2)
+
+
+def options_of(path) -> dict:
+    return json.loads(path.read_text())["options"]
+
+
+def file_of(path, **options) -> str:
+    path.write_text(json.dumps({"command": "bench", "options": options}))
+    return str(path)
+
+
+# ---- there and back -------------------------------------------------------------------------------------------------
+
+GIVEN = {
+    "run": ["--io-dump-stderr", "--io-dump=dump file", "--range", "1e9", "--top=3", "--noreproducible", "--key=env:K"],
+    "bench": ["--streams=2", "--duration", "0.25", "--isa=base", "--fast_run", "--image-mean", "0.1,2,-3"],
+    "fit": ["--dump-fitting-model=a b.lite", "--threads=2", "--option", "jit_level=1", "--option=weight_preprocess=1"],
+    "profile": ["--form=megengine", "--record-comp-seq=false", "--input=data=[[1.5]]", "--seed=7"],
+    "report": ["-o", "r.html", "--tolerance=-0.5", "--other=--isa base --threads 2", "--workspace-limit=-1"],
+    "verify": ["--layers", "--against=x.mge", "--nono-sanity-check", "--fast-run-shared-batch-size=4"],
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_all_options_go_there_and_back(command, tmp_path):
+    first, second = tmp_path / "first.json", tmp_path / "second.json"
+    written = parse([command, str(DIGITS), *GIVEN[command], f"--dump-config={first}"])
+    read = parse([command, f"--load-config={first}", f"--dump-config={second}"])
+    content = json.loads(first.read_text())
+    assert content["command"] == command and content == json.loads(second.read_text())
+    assert set(content["options"]) == set(_shown(command_parser(command)))
+    a, b = ({k: v for k, v in vars(args).items() if not k.endswith("_config")} for args in (written, read))
+    assert a.pop("dumps", [])[-1:] == b.pop("dumps", [])
+    for name in ("image_mean", "image_std"):
+        np.testing.assert_array_equal(a.pop(name), b.pop(name))
+    assert a == b
+
+
+def test_values_are_those_of_the_command_line(tmp_path):
+    path = tmp_path / "c.json"
+    parse(["run", str(DIGITS), *GIVEN["run"], f"--dump-config={path}"])
+    options = options_of(path)
+    assert options["model"] == str(DIGITS)
+    assert (options["io-dump"], options["io-dump-stderr"]) == ("dump file", None)
+    assert (options["range"], options["top"], options["reproducible"], options["key"]) == (1e9, 3, False, "env:K")
+    parse(["bench", str(DIGITS), *GIVEN["bench"], f"--dump-config={path}"])
+    options = options_of(path)
+    assert (options["streams"], options["seconds"], options["isa"], options["fast-run"]) == (2, 0.25, "base", True)
+    assert np.allclose(options["image-mean"], [0.1, 2, -3])
+
+
+def test_a_run_by_a_file_is_the_same_run(run_json, tmp_path):
+    given = ("--threads", 2, "--isa", "base", "--option", "jit_level=1", *FEW)
+    first = run_json("bench", DIGITS, *given, "--dump-config", tmp_path / "c.json")
+    again = run_json("bench", "--load-config", tmp_path / "c.json")
+    for key in ("model", "settings", "instruction_set", "inputs"):
+        assert first[key] == again[key]
+    assert again["settings"]["threads"] == 2 and again["time_ms"]["runs"] == 2
+
+
+def test_the_command_line_goes_before_the_file(tmp_path):
+    path = file_of(
+        tmp_path / "c.json", model="other.mge", threads=4, multithread_default=4, reproducible=True, input=["a=b"]
+    )
+    args = parse(["bench", "m.mge", "--multithread=2", "--noreproducible", "--input", "c=d", "--load-config", path])
+    assert (args.model, args.threads, args.multithread_default) == ("m.mge", 2, 4)
+    assert (args.reproducible, args.input) == (False, ["c=d"])
+    args = parse(["bench", f"-load_config={path}"])
+    assert (args.model, args.threads, args.reproducible, args.input) == ("other.mge", 4, True, ["a=b"])
+
+
+def test_a_file_of_some_options_is_enough(tmp_path):
+    path = file_of(tmp_path / "c.json", duration=1, const_shape=None, **{"const-shape": True, "multithread": 3})
+    args = parse(["bench", "m.mge", "--load-config", path])
+    assert (args.seconds, args.const_shape, args.threads) == (1.0, True, 3)
+
+
+def test_without_a_model_anywhere_usage_is_wrong(error_of, tmp_path):
+    path = file_of(tmp_path / "c.json", threads=2)
+    assert "arguments are required: MODEL" in error_of("bench", "--load-config", path, status=2)
+    assert "--load-config: expected one argument" in error_of("bench", "m", "--load-config", status=2)
+
+
+def test_fit_instead_of_bench_has_the_options_of_fit(tmp_path):
+    parse(["bench", "m.mge", "--fitting", f"--dump-config={tmp_path / 'c.json'}"])
+    assert json.loads((tmp_path / "c.json").read_text())["command"] == "fit"
+    assert "fitting" not in options_of(tmp_path / "c.json")
+
+
+# ---- what is wrong --------------------------------------------------------------------------------------------------
+
+WRONG_VALUES = [
+    ("threads", "4", LiteTypeError, "'threads' is a whole number, not '4'"),
+    ("threads", 4.0, LiteTypeError, "'threads' is a whole number, not 4.0"),
+    ("threads", True, LiteTypeError, "'threads' is a whole number, not True"),
+    ("threads", 0, LiteValueError, "'threads' cannot be 0: 0 is not positive"),
+    ("warmup_iter", -1, LiteValueError, "'warmup_iter' cannot be -1: -1 is negative"),
+    ("seconds", "long", LiteTypeError, "'seconds' is a number, not 'long'"),
+    ("seconds", float("nan"), LiteValueError, "'seconds' cannot be nan"),
+    ("reproducible", 1, LiteTypeError, "'reproducible' is true or false, not 1"),
+    ("isa", 2, LiteTypeError, "'isa' is text, not 2"),
+    ("isa", ["avx2"], LiteTypeError, "'isa' is text, not ['avx2']"),
+    ("model", 3, LiteTypeError, "'model' is text, not 3"),
+    ("input", "a=b", LiteTypeError, "'input' is a list of texts, not 'a=b'"),
+    ("input", [1], LiteTypeError, "'input' is a list of texts, not [1]"),
+    ("image-mean", 0.5, LiteTypeError, "'image-mean' is a list of numbers, not 0.5"),
+    ("image-mean", ["1"], LiteTypeError, "'image-mean' is a list of numbers, not ['1']"),
+    ("image-mean", [1, 2], LiteValueError, "neither one number nor three"),
+    ("image-order", "grb", LiteValueError, "'image-order' is one of bgr, rgb, not 'grb'"),
+    ("layout-transform", "cuda", LiteValueError, "there is no device 'cuda'"),
+    ("option", {"jit_level": 1}, LiteTypeError, "'option' is a list of texts, not {'jit_level': 1}"),
+]
+
+
+@pytest.mark.parametrize(("key", "value", "kind", "text"), WRONG_VALUES, ids=lambda v: str(v)[:20])
+def test_wrong_values_are_typed_errors(tmp_path, key, value, kind, text):
+    path = file_of(tmp_path / "c.json", **{key: value})
+    with pytest.raises(kind) as error:
+        parse(["bench", "m.mge", "--load-config", path])
+    assert text in str(error.value) and path in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "text"),
+    [
+        ("thread_s", "did you mean 'threads'?"),
+        ("frobnicate", "bench --help lists them"),
+        ("cuda", "bench has no option 'cuda'"),
+        ("no-reproducible", "bench has no option 'no-reproducible'"),
+        ("fitting", "bench has no option 'fitting'"),
+        ("load-config", "bench has no option 'load-config'"),
+        ("help", "bench has no option 'help'"),
+        ("\x1b[2J", r"no option '\x1b[2J'"),
+        ("", "bench has no option ''"),
+    ],
+)
+def test_unknown_options_are_typed_errors(tmp_path, key, text):
+    with pytest.raises(LiteValueError) as error:
+        parse(["bench", "m.mge", "--load-config", file_of(tmp_path / "c.json", **{key: None})])
+    assert text in str(error.value)
+
+
+def test_options_of_another_command_say_so(tmp_path):
+    with pytest.raises(LiteValueError, match="run has no option 'streams'; the file has the options of 'bench'"):
+        parse(["run", "m.mge", "--load-config", file_of(tmp_path / "c.json", streams=2)])
+    assert parse(["run", "m.mge", "--load-config", file_of(tmp_path / "c.json", iter=2)]).iter == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("{", "it is no JSON"),
+        ("[" * 100_000, "it is no JSON"),
+        ("\x80", "it is no JSON"),
+        ("[]", "is expected"),
+        ('{"options": []}', "is expected"),
+        ('{"threads": 3}', "is expected"),
+        ('{"options": {}, "threads": 3}', "has 'threads' beside"),
+    ],
+)
+def test_other_files_are_typed_errors(tmp_path, text, says):
+    (tmp_path / "c.json").write_bytes(text.encode("latin-1"))
+    with pytest.raises(LiteValueError) as error:
+        parse(["bench", "m.mge", f"--load-config={tmp_path / 'c.json'}"])
+    assert says in str(error.value)
+
+
+def test_files_that_are_not_there_are_typed_errors(tmp_path):
+    with pytest.raises(LiteOSError, match="there is no file"):
+        parse(["bench", "m.mge", f"--load-config={tmp_path / 'none'}"])
+    with pytest.raises(LiteOSError, match="cannot be written"):
+        parse(["bench", "m.mge", f"--dump-config={tmp_path / 'no' / 'c.json'}"])
+
+
+def test_errors_take_one_line_before_anything_is_loaded(error_of, tmp_path, monkeypatch):
+    monkeypatch.setattr(LiteNetwork, "load", lambda *_: pytest.fail("the model is loaded"))
+    message = error_of("bench", DIGITS, "--load-config", file_of(tmp_path / "c.json", threads="4"))
+    assert message.startswith("megengine-lite: error: ") and message.count("\n") == 1
+    with pytest.raises(LiteValueError, match="is the file that is read"):
+        parse(["bench", str(DIGITS), f"--dump-config={DIGITS}"])
+
+
+@pytest.mark.parametrize("flag", ["--key", "--model-key", "--info-key"])
+def test_keys_are_not_written(error_of, tmp_path, flag):
+    path = tmp_path / "c.json"
+    message = error_of("run", DIGITS, flag, "00ff" * 8, "--dump-config", path, status=2)
+    assert "00ff" not in message and f"give {flag} as env:NAME or @FILE" in message
+    assert not path.exists()
+    parse(["run", str(DIGITS), flag, "@key file", f"--dump-config={path}"])
+    assert options_of(path)[flag[2:]] == "@key file"
+
+
+def test_help_and_completion_know_the_flags(capsys, run_json):
+    assert "--load-config" in run_json("completion", "bash")["script"]
+    with pytest.raises(SystemExit):
+        main(["bench", "--helpmatch", "config"])
+    out = capsys.readouterr().out
+    assert "--load-config FILE" in out and "--dump-config FILE" in out
