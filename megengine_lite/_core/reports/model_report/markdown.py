@@ -13,16 +13,16 @@ from megengine_lite._core.reports.units import bytes_text, count_text, shape_tex
 MOST_ROWS = 20
 
 
-def _cell(value: object) -> str:
+def cell(value: object) -> str:
     """Text in which nothing is markup: a name may look like a link, HTML, or the end of a cell."""
     return re.sub(r"([\\`*_{}\[\]<>()#+!|~&$])", r"\\\1", str(value)).replace("\n", " ")
 
 
-def _table(header: Sequence[str], rows: Iterable[Sequence[object]], right: int = 0) -> list[str]:
+def table(header: Sequence[str], rows: Iterable[Sequence[object]], right: int = 0) -> list[str]:
     """Lines of a table; the last ``right`` columns are aligned to the right."""
     sides = ["---"] * (len(header) - right) + ["---:"] * right
     lines = [f"| {' | '.join(header)} |", f"|{'|'.join(sides)}|"]
-    return [*lines, *(f"| {' | '.join(map(_cell, row))} |" for row in rows), ""]
+    return [*lines, *(f"| {' | '.join(map(cell, row))} |" for row in rows), ""]
 
 
 def _ms(value: float | None) -> str:
@@ -38,11 +38,11 @@ def _speed(node: Mapping[str, Any]) -> str:
 
 
 def _head(report: Mapping[str, Any]) -> list[str]:
-    lines = [f"# {_cell(report['name'])}", ""]
+    lines = [f"# {cell(report['name'])}", ""]
     if report["problem"]:
-        lines += [f"**Does not run:** {_cell(report['problem'])}", ""]
+        lines += [f"**Does not run:** {cell(report['problem'])}", ""]
     if report.get("note"):
-        lines += [f"Note: {_cell(report['note'])}.", ""]
+        lines += [f"Note: {cell(report['note'])}.", ""]
     rows: list[tuple[str, str]] = []
     facts = report.get("model")
     if facts is not None:
@@ -68,7 +68,7 @@ def _head(report: Mapping[str, Any]) -> list[str]:
         memory = report["memory"]
         rows += [(f"memory: {k}", bytes_text(memory[k])) for k in ("arena", "weights", "scratch", "outputs")]
     rows.append(("made by", f"{report['made_by']}, {report['made_at']}"))
-    return [*lines, *_table(("", ""), rows)]
+    return [*lines, *table(("", ""), rows)]
 
 
 def _operators(report: Mapping[str, Any]) -> list[str]:
@@ -77,7 +77,7 @@ def _operators(report: Mapping[str, Any]) -> list[str]:
     lines = []
     if unknown:
         lines += ["## Operators that are not supported", ""]
-        lines += _table(("operator", "name"), ((n["op"], n["name"]) for n in unknown))
+        lines += table(("operator", "name"), ((n["op"], n["name"]) for n in unknown))
     if "ms" not in report:
         return lines
     total = report["steps_ms"]
@@ -88,12 +88,12 @@ def _operators(report: Mapping[str, Any]) -> list[str]:
         ((op, len(some), sum(n.get("ms", 0.0) for n in some)) for op, some in kinds.items()), key=lambda s: -s[2]
     )
     lines += ["## Time by kind of operator", ""]
-    lines += _table(
+    lines += table(
         ("operator", "count", "ms", "share"), ((op, n, _ms(ms), _share(ms, total)) for op, n, ms in sums), 3
     )
     slowest = sorted(nodes, key=lambda n: -n.get("ms", 0.0))[:MOST_ROWS]
     lines += [f"## The {len(slowest)} operators that take longest", ""]
-    lines += _table(
+    lines += table(
         ("operator", "name", "output", "kernels", "ms", "share", "GFLOP/s"),
         (
             (
@@ -124,7 +124,7 @@ def _numpy(nodes: Sequence[Mapping[str, Any]], total: float) -> list[str]:
     if not found:
         return [*lines, "None: every step has a kernel.", ""]
     rows = ((n["op"], n["name"], _ms(n["ms"]), _share(n["ms"], total)) for n in found[:MOST_ROWS])
-    return [*lines, *_table(("operator", "name", "ms", "share"), rows, 2)]
+    return [*lines, *table(("operator", "name", "ms", "share"), rows, 2)]
 
 
 def _weights(report: Mapping[str, Any]) -> list[str]:
@@ -132,7 +132,7 @@ def _weights(report: Mapping[str, Any]) -> list[str]:
     if not weights:
         return []
     rows = ((w["name"], w["type"], shape_text(w["shape"]), ", ".join(w["by"]), bytes_text(w["bytes"])) for w in weights)
-    return ["## The largest weights", "", *_table(("name", "type", "shape", "read by", "size"), rows, 1)]
+    return ["## The largest weights", "", *table(("name", "type", "shape", "read by", "size"), rows, 1)]
 
 
 def _comparison(found: Mapping[str, Any]) -> list[str]:
@@ -142,15 +142,15 @@ def _comparison(found: Mapping[str, Any]) -> list[str]:
     def ratio(ms: Sequence[float | None]) -> str:
         return f"{ms[1] / ms[0]:.2f}" if ms[0] and ms[1] is not None else ""
 
-    header = ("operator", f"ms, {_cell(a)}", f"ms, {_cell(b)}", "ratio")
+    header = ("operator", f"ms, {cell(a)}", f"ms, {cell(b)}", "ratio")
     rows = [("all", *map(_ms, found["ms"]), ratio(found["ms"]))]
     rows += [(k["op"], *map(_ms, k["ms"]), ratio(k["ms"])) for k in found["kinds"]]
-    lines += _table(header, rows, 3)
+    lines += table(header, rows, 3)
     if not found["pairs"]:
         return lines
     lines += ["## The greatest differences", ""]
     pairs = ((p["name"], *p["kernels"], *map(_ms, p["ms"]), ratio(p["ms"])) for p in found["pairs"][:MOST_ROWS])
-    return [*lines, *_table(("name", "kernels", "kernels of the other", *header[1:]), pairs, 3)]
+    return [*lines, *table(("name", "kernels", "kernels of the other", *header[1:]), pairs, 3)]
 
 
 _NUMBERS = ("difference", "relative", "snr_db", "cosine")
@@ -173,7 +173,7 @@ def _layers(found: Mapping[str, Any]) -> list[str]:
     )
     header = ("operator", "name", "difference", "relative", "SNR dB", "cosine", "")
     named = f"{found['layers'][first]['op']} {found['layers'][first]['name']}"
-    return [*lines, f"The first that parts: {_cell(named)}", "", *_table(header, rows)]
+    return [*lines, f"The first that parts: {cell(named)}", "", *table(header, rows)]
 
 
 def to_markdown(content: Mapping[str, Any]) -> str:
