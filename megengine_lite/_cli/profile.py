@@ -1,4 +1,7 @@
-"""Show how long each step of a run takes, by which algorithm and at what speed."""
+"""Show how long each step of a run takes, by which algorithm and at what speed.
+
+With --compare A B nothing runs: two profiles are compared, operator by operator.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +13,13 @@ from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from megengine_lite._cli import config_files, display, flags, inputs, progress
+from megengine_lite._cli import compare_profiles, config_files, display, flags, inputs, progress
+from megengine_lite._cli.gflags import UsageError
 
 if TYPE_CHECKING:
     from megengine_lite import LiteNetwork
 
-USAGE = "MODEL [--output FILE] [flags]"
+USAGE = "MODEL [--output FILE] [flags] | --compare A B [--format md|json]"
 
 
 def add(parser: ArgumentParser) -> None:
@@ -33,10 +37,15 @@ def add(parser: ArgumentParser) -> None:
         default="chrome",
         help="of that file: chrome, for Perfetto, or megengine, for the original's tools (chrome)",
     )
+    compare_profiles.add_compare_flags(parser.add_argument_group("comparison"))
 
 
 def execute(args: Namespace) -> dict[str, Any]:
     """Measures the runs; returns the times of each step and of each type of operator."""
+    if args.compare is not None:
+        return compare_profiles.execute(args)
+    if args.format is not None:
+        raise UsageError("--format is for --compare A B; --json prints the profile as JSON")
     network = flags.load_network(args).network
     inputs.set_inputs(args, network, fill=True)
     for _ in range(args.warmup_iter):
@@ -93,6 +102,9 @@ def _step(events: tuple[dict[str, Any], ...]) -> dict[str, Any]:
 
 def show(result: dict[str, Any]) -> None:
     """Prints all steps in order, then the sums by type of operator."""
+    if "steps" not in result:
+        compare_profiles.show(result)
+        return
     total = max(result["total_ms"], 1e-9)
     rows = [
         (

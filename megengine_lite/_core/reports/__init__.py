@@ -9,7 +9,7 @@
                 original_names: names and numbers ◄─────────┘ asked by all of them
 
 * ``original_names`` - the original's names and numbers of operators and variables; start here
-* ``profile`` - the time of every step
+* ``profile`` - the time of every step; ``profile_comparison`` - two of them side by side
 * ``trace`` - the values of all variables; ``io_dump`` writes them to files
 * ``memory_map`` - where a plan puts its tensors
 * ``model_facts`` - what can be said of a model without running it

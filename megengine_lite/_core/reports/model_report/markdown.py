@@ -88,9 +88,7 @@ def _operators(report: Mapping[str, Any]) -> list[str]:
         ((op, len(some), sum(n.get("ms", 0.0) for n in some)) for op, some in kinds.items()), key=lambda s: -s[2]
     )
     lines += ["## Time by kind of operator", ""]
-    lines += table(
-        ("operator", "count", "ms", "share"), ((op, n, _ms(ms), _share(ms, total)) for op, n, ms in sums), 3
-    )
+    lines += table(("operator", "count", "ms", "share"), ((op, n, _ms(ms), _share(ms, total)) for op, n, ms in sums), 3)
     slowest = sorted(nodes, key=lambda n: -n.get("ms", 0.0))[:MOST_ROWS]
     lines += [f"## The {len(slowest)} operators that take longest", ""]
     lines += table(
