@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import os
 from argparse import ArgumentParser, Namespace
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from megengine_lite._cli import display, flags, keys
+from megengine_lite._cli import display, flags, json_files, keys, progress
 from megengine_lite._cli.gflags import add_switch
+from megengine_lite._cli.model_files import show_written
 from megengine_lite.errors import InternalError, LiteError, LiteMemoryError, UnsupportedOperatorError
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ def add(parser: ArgumentParser) -> None:
         "--shape", action="append", default=[], metavar="NAME=NxCxHxW", help="look at it with this shape of an input"
     )
     add_switch(parser, "layers", "list every operator with its shapes")
+    parser.add_argument("--graph", metavar="FILE", help="draw the graph: graph.svg, or graph.dot, graph.json")
 
 
 def _open(args: Namespace) -> LoadedModel:
@@ -62,15 +64,31 @@ def count_work(args: Namespace, shapes: Shapes) -> int | None:
 def execute(args: Namespace) -> dict[str, Any]:
     """Reads the model; gives counts, sizes and shapes."""
     from megengine_lite._core.reports.model_facts import model_facts
+    from megengine_lite._core.reports.model_report.graph_files import writer_of
 
-    result: dict[str, Any] = {"model": args.model, "file_bytes": os.path.getsize(args.model)}
+    to_text = None if args.graph is None else writer_of(args.graph)
+    result: dict[str, Any] = {"model": args.model, "file_bytes": os.path.getsize(args.model), "written": {}}
     try:
         model = _open(args)
     except UnsupportedOperatorError as error:  # a file of the first generation: nothing behind it can be told
         return {**result, "failed": True, "problem": str(error)}
-    facts = model_facts(model, flags.given_shapes(args.shape, model.input_names))
+    shapes = flags.given_shapes(args.shape, model.input_names)
+    facts = model_facts(model, shapes)
     layers = facts.pop("layers")
+    if to_text is not None:
+        result["written"] = _write_graph(args, model, shapes, to_text)
     return {**result, **facts, **({"layers": layers} if args.layers else {})}
+
+
+def _write_graph(
+    args: Namespace, model: LoadedModel, shapes: Shapes, to_text: Callable[[Mapping[str, Any]], str]
+) -> dict[str, int]:
+    from megengine_lite._core.reports.model_report.collect import without_run
+    from megengine_lite._core.reports.model_report.report import ModelReport
+
+    with progress.waiting("drawing"):
+        report = ModelReport(without_run(model, os.path.basename(args.model), shapes)).content["reports"][0]
+        return {args.graph: json_files.write_text(args.graph, to_text(report), args.model)}
 
 
 def show(result: dict[str, Any]) -> None:
@@ -106,6 +124,7 @@ def show(result: dict[str, Any]) -> None:
         print("\ncannot run; these operators are not supported:\n" + display.table(unknown, ("operator", "name")))
     if result["problem"]:
         print(f"\ncannot run as it is: {result['problem']}")
+    show_written(result)
 
 
 def _container_text(container: dict[str, Any]) -> str:

@@ -13,6 +13,7 @@
 * ``layers`` - the results of two runs, operator by operator
 * ``comparison`` - two reports side by side
 * ``graph_layout`` - where boxes and arrows stand; ``html`` and ``markdown`` write what is collected
+* ``graph_files`` - the graph alone, as a file
 
 Names come from files that anybody may have made: they are text in all forms, never markup.
 """
