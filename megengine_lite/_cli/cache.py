@@ -29,7 +29,7 @@ def execute(args: Namespace) -> dict[str, Any]:
     from megengine_lite._core.cpu.algorithms.cache import parse_cache, serialize_cache
 
     categories = parse_cache(read_file(args.file))
-    kept = {name: entries for name, entries in categories.items() if not _is_useless(name, args.prune)}
+    kept = {name: entries for name, entries in categories.items() if not is_useless(name, args.prune)}
     if len(kept) < len(categories):
         replace_file(args.file, [serialize_cache(kept)])
     rows = [{**_describe(name), "entries": len(entries)} for name, entries in kept.items()]
@@ -53,7 +53,8 @@ def _describe(name: bytes) -> dict[str, Any]:
     }
 
 
-def _is_useless(name: bytes, prune: str | None) -> bool:
+def is_useless(name: bytes, prune: str | None) -> bool:
+    """Whether ``--prune`` removes a category of this name."""
     from megengine_lite import cpu_info
     from megengine_lite._core.cpu.algorithms.cache import KERNEL_REVISION
 

@@ -1,22 +1,30 @@
 """Show what is in a model: inputs, outputs, operators, parameters, multiply-adds, and what cannot run.
 
-The model is read, not run.
+The model is read and planned, not run; what the plan shows to be slow on this machine is told in one line.
 """
 
 from __future__ import annotations
 
 import os
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from megengine_lite._cli import display, flags, json_files, keys, progress
+from megengine_lite._cli.cache import is_useless
 from megengine_lite._cli.gflags import add_switch
 from megengine_lite._cli.model_files import show_written
+from megengine_lite._core.system.device_errors import errors_of
+from megengine_lite._core.system.memory_limit import memory_limit
 from megengine_lite.errors import InternalError, LiteError, LiteMemoryError, UnsupportedOperatorError
 
 if TYPE_CHECKING:
     from megengine_lite._core.formats.loaded_model import LoadedModel
+
+# A model is not planned to look at it if its weights take more than this part of the memory.
+_MOST_WEIGHTS = 8
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -77,7 +85,46 @@ def execute(args: Namespace) -> dict[str, Any]:
     layers = facts.pop("layers")
     if to_text is not None:
         result["written"] = _write_graph(args, model, shapes, to_text)
+    result["slow_here"] = _slow_here(model, shapes, facts)
     return {**result, **facts, **({"layers": layers} if args.layers else {})}
+
+
+def _slow_here(model: LoadedModel, shapes: Shapes, facts: Mapping[str, Any]) -> list[dict[str, str]] | None:
+    """What will be slow on this machine, and what to do; None if the model cannot be planned."""
+    from megengine_lite._core.reports.slow_here import slow_here
+    from megengine_lite._core.runtime.session import Session
+
+    if facts["unsupported"] or facts["problem"] or facts["parameter_bytes"] > memory_limit() // _MOST_WEIGHTS:
+        return None
+    session = Session(model)
+    for name in session.input_names:
+        default, (shape, dtype) = model.default_inputs.get(name), session.input_spec(name)
+        given = default.array if default is not None and name not in shapes else None
+        session.set_array(name, np.zeros(shapes.get(name, shape), dtype.storage) if given is None else given)
+    try:
+        with errors_of(session.device), progress.waiting("planning"):
+            session.prepare()
+    except (InternalError, LiteMemoryError):
+        raise
+    except LiteError:  # with values of inputs that are not known here it may be possible
+        return None
+    found = slow_here([plan.report() for plan in session.plans()], session.device, session.config)
+    if not facts["complete"]:
+        found.append({"what": "later steps depend on data", "do": "the command profile shows them"})
+    return [*found, *_measured_elsewhere(model)]
+
+
+def _measured_elsewhere(model: LoadedModel) -> Iterator[dict[str, str]]:
+    """A package with measurements of algorithms of which none can be used here."""
+    from megengine_lite._core.cpu.algorithms.cache import parse_cache
+
+    if model.package is None or not model.package.is_fast_run_cache or model.package.algorithm_cache is None:
+        return
+    if all(is_useless(name, "foreign") for name in parse_cache(bytes(model.package.algorithm_cache))):
+        yield {
+            "what": "the package's cache has no measurement that this version made on this processor",
+            "do": "the command fit writes a package with measurements of this machine",
+        }
 
 
 def _write_graph(
@@ -104,7 +151,10 @@ def show(result: dict[str, Any]) -> None:
     print(f"parameters  {parameters} ({display.bytes_text(result['parameter_bytes'])})")
     print(f"operators   {n_operators}")
     partly = "" if result["complete"] else " (as far as shapes are known)"
-    print(f"arithmetic  {display.count_text(result['multiply_adds_total'])} multiply-adds{partly}\n")
+    print(f"arithmetic  {display.count_text(result['multiply_adds_total'])} multiply-adds{partly}")
+    if result["slow_here"] is not None:
+        print(f"slow here   {display.one_line(_slow_text(result['slow_here']))}")
+    print()
     rows = [
         (kind[:-1], t["name"], t["dtype"] or "?", display.shape_text(t["shape"]))
         for kind in ("inputs", "outputs")
@@ -125,6 +175,11 @@ def show(result: dict[str, Any]) -> None:
     if result["problem"]:
         print(f"\ncannot run as it is: {result['problem']}")
     show_written(result)
+
+
+def _slow_text(hints: list[dict[str, str]]) -> str:
+    """All in one line."""
+    return "; ".join(f"{hint['what']} ({hint['do']})" for hint in hints) or "nothing: every step has a kernel"
 
 
 def _container_text(container: dict[str, Any]) -> str:

@@ -102,6 +102,16 @@ class CpuDevice(Device):
 
         return {"processor": str(cpu_info()["brand"]), "kernels": kernel_set(config.isa).name}
 
+    def slow_products_of_bytes(self, config: SessionConfig) -> str:
+        from megengine_lite._core.cpu.isa import instruction_sets
+        from megengine_lite._core.cpu.kernel_set import kernel_set
+
+        own = kernel_set(config.isa).isa
+        if own.dot.is_one_instruction:
+            return ""
+        better = [name for name, row in instruction_sets().items() if row.dot.is_one_instruction]
+        return f"{own.name} has no dot product of them{f' as {better[-1]} has' if better else ''}"
+
     def channels_of_block(self, config: SessionConfig) -> int:
         from megengine_lite._core.cpu.kernel_set import instruction_set
 

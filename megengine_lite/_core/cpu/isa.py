@@ -42,6 +42,11 @@ class DotKind(Enum):
     """Two products of 16-bit numbers for each sum: bytes are widened before."""
 
     @property
+    def is_one_instruction(self) -> bool:
+        """Whether the processor does it by an instruction of its own."""
+        return self in (DotKind.U8S8_QUADS, DotKind.S8S8_QUADS, DotKind.MIXED_QUADS)
+
+    @property
     def takes_signed(self) -> bool:
         """Whether all signed bytes can be multiplied as they are, four at a time."""
         return self in (DotKind.S8S8_QUADS, DotKind.S8S8_STEPS, DotKind.MIXED_QUADS)

@@ -196,6 +196,10 @@ class Device(ABC):
         """What reports say of the hardware, by title; ``kernels`` names what plans for the configuration run."""
         return {"device": self.name}
 
+    def slow_products_of_bytes(self, config: SessionConfig) -> str:
+        """Why plans for the configuration gain little by 8-bit numbers, as part of a sentence; empty if they gain."""
+        return ""
+
     def channels_of_block(self, config: SessionConfig) -> int:
         """Channels in a block of the layouts that plans use; 0 if they use none.
 
