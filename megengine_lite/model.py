@@ -7,7 +7,6 @@ import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from html import escape
 from queue import SimpleQueue
 from threading import Lock
 from time import perf_counter
@@ -24,7 +23,7 @@ from megengine_lite._core.runtime.devices import get_device
 from megengine_lite._core.runtime.jobs import lent, locked
 from megengine_lite._core.system.files import to_path
 from megengine_lite._core.system.integers import to_integer
-from megengine_lite.errors import DeviceError, LiteError, LiteValueError
+from megengine_lite.errors import DeviceError, LiteError, LiteValueError, printable
 from megengine_lite.network import LiteNetwork
 from megengine_lite.struct import LiteDeviceType
 
@@ -503,11 +502,12 @@ class Model:
         return used[0]["weights"] + sum(u["arena"] + u["scratch"] + u["outputs"] for u in used)
 
     def __repr__(self) -> str:
-        return f"<Model {'; '.join(f'{title} {fact}' for title, fact in self._facts().items())}>"
+        return printable(f"<Model {'; '.join(f'{title} {fact}' for title, fact in self._facts().items())}>")
 
     def _repr_html_(self) -> str:
-        rows = (f"<tr><th>{escape(title)}</th><td>{escape(fact)}</td></tr>" for title, fact in self._facts().items())
-        return f"<table>{''.join(rows)}</table>"
+        from megengine_lite._api.notebooks import facts_table
+
+        return facts_table(self._facts())
 
 
 def _results_of(future: RunFuture, counts: list[int] | None) -> Iterator[Outputs]:

@@ -438,6 +438,11 @@ class LiteNetwork(NetworkSettings, Diagnostics):
     def __repr__(self) -> str:
         return str({"config": self.config, "IOs": self.network_io})
 
+    def _repr_html_(self) -> str:
+        from megengine_lite._api.notebooks import facts_table, network_facts
+
+        return facts_table(network_facts(self._engine, self._source))
+
 
 def _at(names: list[str], position: int, kind: str) -> str:
     number = to_integer(position, "index", bools=True)

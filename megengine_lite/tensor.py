@@ -425,6 +425,11 @@ class LiteTensor(TensorReading):
             }
         )
 
+    def _repr_html_(self) -> str:
+        from megengine_lite._api.notebooks import facts_table, tensor_facts
+
+        return facts_table(tensor_facts(self))
+
 
 def _rebuild(
     array: np.ndarray,

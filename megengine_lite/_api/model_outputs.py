@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from megengine_lite._core.system.integers import to_integer
-from megengine_lite.errors import LiteIndexError
+from megengine_lite.errors import LiteIndexError, printable
 
 
 class Outputs:
@@ -67,4 +67,10 @@ class Outputs:
 
     def __repr__(self) -> str:
         shown = ", ".join(f"{n}: {a.dtype}{list(a.shape)}" for n, a in self._arrays.items())
-        return f"Outputs({shown})"
+        return printable(f"Outputs({shown})")
+
+    def _repr_html_(self) -> str:
+        from megengine_lite._api.notebooks import first_values, form_text, table
+
+        rows = ((n, form_text(a.dtype, a.shape), first_values(a)) for n, a in self._arrays.items())
+        return table(("output", "form", "first values"), rows)
