@@ -13,6 +13,7 @@ import numpy as np
 
 from megengine_lite._api.batches import check_rows
 from megengine_lite._api.columns import Columns, columns_of, joined, runs_of_one_shape, stacked
+from megengine_lite._api.progress_bars import counting
 from megengine_lite._core.system.integers import to_integer
 from megengine_lite.errors import LiteError, LiteIndexError, LiteTypeError, LiteValueError, ShapeError
 from megengine_lite.model import Model, load
@@ -51,6 +52,8 @@ class Predictor:
     prepared
         The path, on all machines, of a file made by :meth:`Model.prepare <megengine_lite.model.Model.prepare>`. The
         processes of a machine share the memory of its weights. Machines of another kind load the model as usual.
+    progress
+        Show how many rows of a batch are done, in a bar of the package tqdm, which the process that is called needs.
 
     Raises
     ------
@@ -82,6 +85,7 @@ class Predictor:
         workers: int = 1,
         decryption: str = "",
         prepared: str | os.PathLike[str] | None = None,
+        progress: bool = False,
     ):
         if isinstance(model, bytes):
             self._source: _File | _Bytes = _Bytes(model, hashlib.sha256(model).digest())
@@ -96,6 +100,7 @@ class Predictor:
             outputs = {name: name for name in outputs}
         self._outputs = None if outputs is None else dict(outputs)
         self._keep = tuple(keep)
+        self._progress = bool(progress)
         self._batch_size = None if batch_size is None else to_integer(batch_size, "batch_size")
         if self._batch_size is not None and self._batch_size < 1:
             raise LiteValueError(f"batch_size is 1 or more, not {self._batch_size}")
@@ -135,10 +140,12 @@ class Predictor:
         feeds = {name: self._feed(columns, name) for name in self._fed(model, columns)}
         pieces: dict[str, list[np.ndarray]] = {name: [] for name in wanted}
         most = self._batch_size or max(columns.rows, 1)
-        for begin, end in runs_of_one_shape(list(feeds.values()), columns.rows, most):
-            for name, array in _run(model, feeds, begin, end).items():
-                if name in pieces:
-                    pieces[name].append(array)
+        with counting(self._progress, columns.rows, "rows") as advance:
+            for begin, end in runs_of_one_shape(list(feeds.values()), columns.rows, most):
+                for name, array in _run(model, feeds, begin, end).items():
+                    if name in pieces:
+                        pieces[name].append(array)
+                advance(end - begin)
         if not columns.rows:
             pieces = {d.name: [_no_rows(d.shape, d.dtype)] for d in model.outputs if d.name in wanted}
         return columns.build(self._keep, {column: joined(pieces[name]) for name, column in wanted.items()})

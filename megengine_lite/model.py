@@ -7,6 +7,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from operator import length_hint
 from queue import SimpleQueue
 from threading import Lock
 from time import perf_counter
@@ -300,7 +301,9 @@ class Model:
         except BaseException as error:
             future.set_exception(error)
 
-    def map(self, inputs: Iterable[Any], *, batch_size: int = 1, prefetch: int | None = None) -> Iterator[Outputs]:
+    def map(
+        self, inputs: Iterable[Any], *, batch_size: int = 1, prefetch: int | None = None, progress: bool = False
+    ) -> Iterator[Outputs]:
         """Runs the model on each of many inputs; results come in their order.
 
         Parameters
@@ -313,21 +316,29 @@ class Model:
             again. Inputs of other sizes begin a new batch. Every output must have the batch as its first dimension.
         prefetch
             How many runs may be ahead of the one whose result is waited for: by default twice the workers.
+        progress
+            Show how many results have come, in a bar of the package tqdm.
 
         Raises
         ------
         ShapeError
             An output cannot be taken apart.
         LiteError
-            As a call. The results before come first.
+            As a call. The results before come first. Or there is no tqdm for the bar.
         """
         size = to_integer(batch_size, "batch_size")
         ahead = 2 * self._options["workers"] if prefetch is None else to_integer(prefetch, "prefetch")
         if size < 1 or ahead < 1:
             raise LiteValueError(f"batch_size and prefetch are 1 or more, not {size} and {ahead}")
-        return self._mapped(inputs, size, ahead)
+        results = self._mapped(inputs, size, ahead)
+        if not progress:
+            return results
+        from megengine_lite._api.progress_bars import require_tqdm, with_bar
 
-    def _mapped(self, inputs: Iterable[Any], size: int, ahead: int) -> Iterator[Outputs]:
+        require_tqdm()  # now, not with the first result
+        return with_bar(results, length_hint(inputs) or None, "running")
+
+    def _mapped(self, inputs: Iterable[Any], size: int, ahead: int) -> Generator[Outputs, None, None]:
         waiting: deque[tuple[RunFuture, list[int] | None]] = deque()
         try:
             for feeds, counts in batches_of((self._feeds_of(x) for x in inputs), size):

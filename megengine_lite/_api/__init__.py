@@ -20,7 +20,7 @@
 * ``tensor_data``, ``tensor_reading`` - parts of ``LiteTensor``: how data gets in, and out
 * ``model_inputs``, ``model_outputs``, ``batches`` - parts of ``Model``: arguments and results of a call
 * ``columns`` - batches of rows as tools for data hold them; ``random_values`` - values of inputs that nobody gave
-* ``notebooks`` - what notebooks show of these objects
+* ``notebooks``, ``progress_bars`` - what notebooks show of these objects; bars of the package tqdm
 * ``model_reports``, ``onnx_export`` - reports on networks, and models written as ONNX
 
 The modules of the package itself (``network``, ``tensor`` ...) have the original's names and hold what programs import.

@@ -79,6 +79,7 @@ def execute(args: Namespace) -> dict[str, Any]:
     def measure(k: int, network: LiteNetwork) -> None:
         timed[k].extend(_measure(args, network, visible=k == 0))
 
+    progress.prepare()
     parallel.on_each(networks, warm_up)
     elapsed = parallel.on_each(networks, measure)
     peak = peak_memory()

@@ -1,4 +1,8 @@
-"""Progress on stderr, if it is a terminal, for work that takes longer than a second."""
+"""Progress on stderr, if it is a terminal, for work that takes longer than a second.
+
+Bars are those of the package tqdm where it is installed. It is imported when the first bar is drawn, or before
+measurements.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from time import perf_counter
-from typing import TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
@@ -52,19 +56,62 @@ def bar(items: Iterable[T], total: float, label: str, done: Callable[[], float] 
         yield from items
         return
     begin = shown = perf_counter()
-    drawn = False
+    drawn: _OwnBar | _TqdmBar | None = None
     try:
         for k, item in enumerate(items):
             now = perf_counter()
             if now - begin > _DELAY and now - shown > _INTERVAL:
-                part = done() if done is not None else k
-                filled = min(int(_WIDTH * part / max(total, 1)), _WIDTH)
-                _draw(f"{label} [{'#' * filled}{'.' * (_WIDTH - filled)}] {part:.0f}/{total:g}")
-                shown, drawn = now, True
+                drawn = drawn or _new_bar(total, label)
+                drawn.show(done() if done is not None else k)
+                shown = now
             yield item
     finally:
-        if drawn:
-            sys.stderr.write(_CLEAR)
+        if drawn is not None:
+            drawn.close()
+
+
+def prepare() -> None:
+    """Imports what bars need, so that this does not disturb what is measured."""
+    if _is_visible():
+        _tqdm()
+
+
+def _tqdm() -> Any:
+    from megengine_lite._api.progress_bars import tqdm_class
+
+    return tqdm_class()
+
+
+def _new_bar(total: float, label: str) -> _OwnBar | _TqdmBar:
+    found = _tqdm()
+    return _OwnBar(total, label) if found is None else _TqdmBar(found, total, label)
+
+
+class _OwnBar:
+    def __init__(self, total: float, label: str):
+        self._total = total
+        self._label = label
+
+    def show(self, part: float) -> None:
+        filled = min(int(_WIDTH * part / max(self._total, 1)), _WIDTH)
+        _draw(f"{self._label} [{'#' * filled}{'.' * (_WIDTH - filled)}] {part:.0f}/{self._total:g}")
+
+    def close(self) -> None:
+        sys.stderr.write(_CLEAR)
+
+
+class _TqdmBar:
+    def __init__(self, kind: Any, total: float, label: str):
+        # Its own counts would have all digits of seconds.
+        form = "{desc} {percentage:3.0f}%|{bar}| {n:.0f}/{total:g}"
+        self._bar = kind(total=total, desc=label, leave=False, file=sys.stderr, bar_format=form)
+
+    def show(self, part: float) -> None:
+        self._bar.n = min(part, self._bar.total)
+        self._bar.refresh()
+
+    def close(self) -> None:
+        self._bar.close()
 
 
 @contextmanager
