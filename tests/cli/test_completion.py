@@ -11,7 +11,11 @@ from megengine_lite.cli import COMMANDS
 CASES = [
     (["con"], ["convert"]),
     (["profile", "--form", ""], ["chrome", "megengine"]),
+    (["profile", "--format", ""], ["json", "md"]),
     (["bench", "--thr"], ["--thread", "--threads"]),
+    (["bench", "--str"], ["--streams"]),
+    (["bench", "--du"], ["--dump-config", "--duration"]),
+    (["info", "--gr"], ["--graph"]),
     (["completion", ""], ["bash", "fish", "zsh"]),
 ]
 
