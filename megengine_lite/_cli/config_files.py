@@ -11,6 +11,7 @@ that is not given.
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -24,6 +25,8 @@ from megengine_lite.errors import LiteTypeError, LiteValueError, brief
 _LOAD = "--load-config"
 # What is no option of the run itself.
 _LEFT_OUT = ("help", "version", "helpmatch", "load-config", "dump-config", "fitting", "compare")
+# A key in the flags of another run.
+_SECRET = re.compile(r"--?key[=\s]\s*(?!env:|@)")
 # Kinds of values, by the result of the function that reads an option's text.
 _KINDS: dict[str, tuple[str, tuple[type, ...]]] = {
     "str": ("text", (str,)),
@@ -95,8 +98,8 @@ def _value(name: str, action: argparse.Action, args: argparse.Namespace) -> Any:
     if action.dest == "dumps":  # several flags in one list, of which the last counts
         kind, file = value[-1] if value else ("", None)
         return None if kind != name else True if action.nargs == 0 else file
-    if action.help == KEY_HELP and is_secret(value):
-        raise UsageError(f"--dump-config does not write keys to files: give --{name} as env:NAME or @FILE")
+    if is_secret(value) if action.help == KEY_HELP else name == "other" and value and _SECRET.search(value):
+        raise UsageError(f"--dump-config does not write keys to files: give that in --{name} as env:NAME or @FILE")
     return value.tolist() if hasattr(value, "tolist") else value
 
 

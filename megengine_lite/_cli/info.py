@@ -5,6 +5,7 @@ The model is read and planned, not run; what the plan shows to be slow on this m
 
 from __future__ import annotations
 
+import math
 import os
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator, Mapping
@@ -23,8 +24,8 @@ from megengine_lite.errors import InternalError, LiteError, LiteMemoryError, Uns
 if TYPE_CHECKING:
     from megengine_lite._core.formats.loaded_model import LoadedModel
 
-# A model is not planned to look at it if its weights take more than this part of the memory.
-_MOST_WEIGHTS = 8
+# A model is not planned to look at it if its weights and inputs take more than this part of the memory.
+_MOST_PLANNED = 8
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -94,19 +95,20 @@ def _slow_here(model: LoadedModel, shapes: Shapes, facts: Mapping[str, Any]) -> 
     from megengine_lite._core.reports.slow_here import slow_here
     from megengine_lite._core.runtime.session import Session
 
-    if facts["unsupported"] or facts["problem"] or facts["parameter_bytes"] > memory_limit() // _MOST_WEIGHTS:
-        return None
     session = Session(model)
-    for name in session.input_names:
-        default, (shape, dtype) = model.default_inputs.get(name), session.input_spec(name)
-        given = default.array if default is not None and name not in shapes else None
-        session.set_array(name, np.zeros(shapes.get(name, shape), dtype.storage) if given is None else given)
+    values = {n: d.array for n, d in model.default_inputs.items() if n not in shapes}
+    specs = {n: (shapes.get(n, session.input_spec(n)[0]), session.input_spec(n)[1]) for n in session.input_names}
+    taken = facts["parameter_bytes"] + sum(math.prod(shape) * dtype.itemsize for shape, dtype in specs.values())
+    if facts["unsupported"] or facts["problem"] or taken > memory_limit() // _MOST_PLANNED:
+        return None
     try:
         with errors_of(session.device), progress.waiting("planning"):
+            for name, (shape, dtype) in specs.items():
+                session.set_array(name, values[name] if name in values else np.zeros(shape, dtype.storage))
             session.prepare()
-    except (InternalError, LiteMemoryError):
+    except InternalError:
         raise
-    except LiteError:  # with values of inputs that are not known here it may be possible
+    except LiteError:  # too large, or possible only with values of inputs that are not known here
         return None
     found = slow_here([plan.report() for plan in session.plans()], session.device, session.config)
     if not facts["complete"]:

@@ -201,10 +201,19 @@ def test_errors_take_one_line_before_anything_is_loaded(error_of, tmp_path, monk
 def test_keys_are_not_written(error_of, tmp_path, flag):
     path = tmp_path / "c.json"
     message = error_of("run", DIGITS, flag, "00ff" * 8, "--dump-config", path, status=2)
-    assert "00ff" not in message and f"give {flag} as env:NAME or @FILE" in message
+    assert "00ff" not in message and f"give that in {flag} as env:NAME or @FILE" in message
     assert not path.exists()
     parse(["run", str(DIGITS), flag, "@key file", f"--dump-config={path}"])
     assert options_of(path)[flag[2:]] == "@key file"
+
+
+@pytest.mark.parametrize("form", ["--key 00ff", "-key=00ff", "--isa base --key  00ff --threads 2"])
+def test_keys_of_the_other_run_are_not_written(error_of, tmp_path, form):
+    path = tmp_path / "c.json"
+    message = error_of("verify", DIGITS, f"--other={form}", "--dump-config", path, status=2)
+    assert "00ff" not in message and "in --other as env:NAME" in message and not path.exists()
+    parse(["verify", str(DIGITS), "--other=--key env:K --threads 2", f"--dump-config={path}"])
+    assert options_of(path)["other"] == "--key env:K --threads 2"
 
 
 def test_help_and_completion_know_the_flags(capsys, run_json):

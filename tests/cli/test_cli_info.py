@@ -141,11 +141,17 @@ def test_a_model_that_cannot_be_planned_has_no_such_line(run_json, capsys, monke
 
 
 def test_a_model_that_would_fill_the_memory_is_not_planned(run_json, monkeypatch):
-    bytes_ = run_json("info", DIGITS)["parameter_bytes"]
-    monkeypatch.setattr(info, "memory_limit", lambda: 8 * bytes_)
+    taken = run_json("info", DIGITS)["parameter_bytes"] + 360 * 64 * 4  # of weights and of the input
+    monkeypatch.setattr(info, "memory_limit", lambda: 8 * taken)
     assert run_json("info", DIGITS)["slow_here"] == []
-    monkeypatch.setattr(info, "memory_limit", lambda: 8 * bytes_ - 8)
     monkeypatch.setattr(Session, "prepare", lambda _: pytest.fail("it is planned"))
+    assert run_json("info", DIGITS, "--shape", "data=361x1x8x8")["slow_here"] is None
+    monkeypatch.setattr(info, "memory_limit", lambda: 8 * taken - 8)
+    assert run_json("info", DIGITS)["slow_here"] is None
+
+
+def test_lack_of_memory_for_a_plan_leaves_the_rest(run_json, monkeypatch):
+    monkeypatch.setattr(Session, "prepare", lambda _: (_ for _ in ()).throw(MemoryError()))
     assert run_json("info", DIGITS)["slow_here"] is None
 
 
