@@ -7,6 +7,7 @@ import pytest
 from onnx import TensorProto, helper
 from support.onnx_models import expected, load, make, run
 
+from megengine_lite._core.runtime import plans_by_shape
 from megengine_lite.cli import main
 from megengine_lite.errors import LiteError, ModelFormatError, ShapeError, UnsupportedOperatorError
 
@@ -49,6 +50,21 @@ def test_a_computed_condition_chooses_anew_in_every_run():
     network = load(model)
     for x in (X, -X - 1, X + 3, X + 4, np.ones((2, 5), np.float32), -np.ones((2, 5), np.float32), X):
         check(network, model, x=x)
+
+
+def test_a_branch_that_was_chosen_before_is_found_without_inference(monkeypatch):
+    model = decided("c", ADD, CUT, [("z", F, ["n", "m"])], before=POSITIVE, after=[node("Neg", "y0", "z")], **ZERO)
+    network = load(model)
+    check(network, model, x=X + 3)
+    check(network, model, x=-X - 9)
+    inferred = []
+    infer = plans_by_shape.infer_stage
+    monkeypatch.setattr(plans_by_shape, "infer_stage", lambda *given: inferred.append(given) or infer(*given))
+    for x in (X + 1, -X - 7, X + 2):
+        check(network, model, x=x)
+    assert not inferred
+    check(network, model, x=X[:2])
+    assert inferred
 
 
 def test_an_input_can_be_the_condition():

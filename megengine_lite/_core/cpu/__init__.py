@@ -17,6 +17,7 @@
 * ``algorithms`` - several ways to compute one operator: when each applies, what it costs, how fast it was measured
 * ``arena`` - one piece of memory for all intermediate tensors
 * ``planner`` - puts these together; start here. ``native_plan`` - what all plans with a program share
+* ``host_call`` - runs the steps that have no kernel, by the operator's definition in numpy
 * ``plan_record``, ``prepared_plan`` - a plan for a prepared file, and one from it
 * ``step_report`` - plans, steps and their values as text, for the debug ladder; ``explanation`` - what a plan runs,
   node by node, for reports

@@ -13,6 +13,7 @@ from megengine_lite._core.compile import passes
 from megengine_lite._core.compile.infer import Stage
 from megengine_lite._core.cpu.algorithms.tables import check_forced
 from megengine_lite._core.cpu.arena import assign_offsets
+from megengine_lite._core.cpu.host_call import HostCall, array_of
 from megengine_lite._core.cpu.kernel_set import KernelSet
 from megengine_lite._core.cpu.lower.table import TABLE
 from megengine_lite._core.cpu.lowering import Lowering
@@ -32,7 +33,7 @@ from megengine_lite._core.device.plan import Arena, ArenaPiece, Origin, PlanRepo
 from megengine_lite._core.ir.dtype import DType
 from megengine_lite._core.ir.graph import AnyNode, AnyVar, ConstantPool, Graph, Node, Reader, TensorSpec, Var
 from megengine_lite._core.operators import REGISTRY
-from megengine_lite._core.operators.base import check_results, checked, compute_node, naming, quiet
+from megengine_lite._core.operators.base import checked, quiet
 from megengine_lite._core.session_config import SessionConfig
 from megengine_lite._core.system import debug
 from megengine_lite._core.system.memory import Storage
@@ -56,7 +57,7 @@ class Segment:
 
     begin: int
     end: int
-    host: HostStep | None
+    host: HostCall | None
 
 
 def step_time(step: Step | HostStep, seconds: float = 0.0) -> StepTime:
@@ -101,7 +102,7 @@ class HostPlan(NativePlan):
         begin = 0
         for step in ctx.steps:
             if isinstance(step, HostStep):
-                self.segments.append(Segment(begin, len(native), step))
+                self.segments.append(Segment(begin, len(native), HostCall(step)))
                 begin = len(native)
             else:
                 native.append(step.record())
@@ -139,14 +140,16 @@ class HostPlan(NativePlan):
 
     def _run_one_by_one(self) -> Iterator[int]:
         """Runs step by step; gives the position of each when it is done."""
-        native = 0
-        for k, step in enumerate(self.steps):
-            if isinstance(step, HostStep):
-                self._run_host(step)
-            else:
+        k = 0
+        for segment in self.segments:
+            for native in range(segment.begin, segment.end):
                 self.program.run(native, native + 1)
-                native += 1
-            yield k
+                yield k
+                k += 1
+            if segment.host is not None:
+                self._run_host(segment.host)
+                yield k
+                k += 1
 
     def run_watched(self, arena: Arena, watch: Callable[[NodeResult], None]) -> None:
         explanation = self._explanation
@@ -194,7 +197,7 @@ class HostPlan(NativePlan):
             if segment.host is not None:
                 start = perf_counter_ns()
                 self._run_host(segment.host)
-                times.append(step_time(segment.host, (perf_counter_ns() - start) * 1e-9))
+                times.append(step_time(segment.host.step, (perf_counter_ns() - start) * 1e-9))
         self._check_faults()
         return times
 
@@ -216,28 +219,17 @@ class HostPlan(NativePlan):
         """The weights that the plan keeps in memory."""
         return self._constants
 
-    @quiet
-    def _run_host(self, step: HostStep) -> None:
-        node = step.node
-        ins = [self.array(t) for t in step.inputs]
-        specs, out_specs = [v.spec for v in node.inputs], [v.spec for v in node.outputs]
-        results = naming(node, compute_node, node, ins, specs, out_specs)
-        check_results(node, results, out_specs)
-        for var, tensor, value in zip(node.outputs, step.outputs, results, strict=True):
-            if tensor is None:
+    def _run_host(self, call: HostCall) -> None:
+        results = call.run(self.program)
+        if self._dynamic_vars:
+            for var, value in zip(call.step.node.outputs, results, strict=True):
                 if var in self._dynamic_vars:
                     self.dynamic[self._dynamic_vars[var]] = _new_value(value, var.spec.dtype)
-            elif tensor.spec.size:
-                np.copyto(self.array(tensor), value)
 
     def array(self, tensor: Tensor) -> np.ndarray:
         """A view of a plain tensor of this plan; valid while its bases are bound as they are."""
-        spec = tensor.spec
-        if spec.size == 0:
-            return np.empty(tensor.shape, spec.dtype.storage)
         base, offset = tensor.ref.address()
-        address = offset if base < 0 else self.program.base(base) + offset
-        return np.frombuffer(array_at(address, spec.nbytes), spec.dtype.storage).reshape(tensor.shape)
+        return array_of(tensor, offset if base < 0 else self.program.base(base) + offset)
 
 
 def _new_value(array: np.ndarray, dtype: DType) -> RunValue:

@@ -71,6 +71,7 @@ _STORAGE = {
     _C.UINT64: np.uint64,
     _C.FLOAT64: np.float64,
 }
+_NUMPY_TYPES = {code: np.dtype(scalar) for code, scalar in _STORAGE.items()}
 _PACKED_BITS = {
     _C.INTB1: 1,
     _C.INTB2: 2,
@@ -110,7 +111,7 @@ _ORIGINAL_NAMES = {
     _C.QUANTIZED_S1: "QuantizedS1",
     _C.COMPLEX64: "Complex64",
 }
-STORED_IN_8_BITS = frozenset(code for code, storage in _STORAGE.items() if np.dtype(storage).itemsize == 1)
+STORED_IN_8_BITS = frozenset(code for code, storage in _NUMPY_TYPES.items() if storage.itemsize == 1)
 """Types whose elements take one byte in memory."""
 WIDE = frozenset((_C.INT64, _C.UINT32, _C.UINT64, _C.FLOAT64))
 """Types that no kernel takes, and that no tensor of the API has."""
@@ -137,7 +138,7 @@ class DType:
     @property
     def storage(self) -> np.dtype:
         """The numpy type of one element in memory."""
-        return np.dtype(_STORAGE[self.code])
+        return _NUMPY_TYPES[self.code]
 
     @property
     def itemsize(self) -> int:

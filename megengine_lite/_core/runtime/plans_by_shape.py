@@ -26,6 +26,8 @@ from megengine_lite.errors import LiteError
 
 # The share of the memory that outputs of kept plans may take.
 KEPT_PART = 4
+# How many sets of shapes and values are remembered that lead to the expansions of a node.
+MOST_REMEMBERED = 64
 
 
 class Stop(GraphPlace):
@@ -41,6 +43,7 @@ class Stop(GraphPlace):
         self.lifetimes = lifetimes
         self.follows_values = follows_values
         self.expansions: OrderedDict[Hashable, Stop] = OrderedDict()
+        self.expanded: OrderedDict[Hashable, Stop] = OrderedDict()  # the same, found without inference
         self.shape_vars: dict[AnyVar, None] = {}  # variables whose shapes decide the plan
         self.value_vars: list[AnyVar] = []  # variables whose values do
         self.plans: OrderedDict[Hashable, tuple[Plan, Stop]] = OrderedDict()
@@ -79,8 +82,16 @@ class Stop(GraphPlace):
             found = self.expansions[need.key] = Stop(self.node, graph, Lifetimes.of(graph), follows_values)
         self.expansions.move_to_end(need.key)
         while len(self.expansions) > max(most, 2):
-            self.expansions.popitem(last=False)
+            _, dropped = self.expansions.popitem(last=False)
+            self.expanded = OrderedDict((key, stop) for key, stop in self.expanded.items() if stop is not dropped)
         return found
+
+    def remember(self, expanded: Stop, values: Mapping[AnyVar, RunValue]) -> None:
+        """Finds the same expansion next time by the shapes and values of what the node here reads."""
+        self.shape_vars.update((v, None) for v in self.graph.nodes[self.node].inputs if v in values)
+        self.expanded[self.key(values)] = expanded
+        if len(self.expanded) > MOST_REMEMBERED:
+            self.expanded.popitem(last=False)
 
     def takes_too_much(self) -> bool:
         """Whether there are several plans and their outputs take too much memory."""
@@ -201,6 +212,10 @@ class Plans:
             if found is not None:
                 stop.plans.move_to_end(key)
                 return found
+            expanded = stop.expanded.get(key)
+            if expanded is not None:
+                stop = expanded
+                continue
             known = _KnownSpecs(values, stop.value_vars)
             try:
                 stage = infer_stage(stop.graph, stop.node, known, self._pool, self._shape_only, stop.lifetimes)
@@ -208,7 +223,9 @@ class Plans:
                 stop.value_vars.append(need.var)
                 continue
             except NeedsExpansion as need:
-                stop = stop.expand(need, self._config.plan_cache_size)
+                expanded = stop.expand(need, self._config.plan_cache_size)
+                stop.remember(expanded, values)
+                stop = expanded
                 continue
             except NeedsRounds as need:
                 return stop.repeat(need.node, self._of_rounds(need.node))

@@ -103,6 +103,7 @@ class Session:
         self._times: list[StepTime] | None = None  # filled by a profiled run
         self._watch: Callable[[NodeResult], None] | None = None  # sees the results of nodes
         self._fast: _Bound | None = None  # the only plan of the last run
+        self._checked: object = None  # what was compared with the declared shapes last, and fits
 
     def _new_plans(self, shape_only: Set[str]) -> Plans:
         with late_import():
@@ -393,11 +394,19 @@ class Session:
     ) -> tuple[Plan | Repeated, GraphPlace]:
         graph = plans.graph
         if stop is plans.root and graph.declared:
-            check_shapes(graph.declared, {v.name: values[v].spec.shape for v in graph.inputs})
+            self._check_declared(graph, values)
         try:
             return plans.find(stop, values)
         except ShapeError as error:
             raise ShapeError(f"{error}{self._other_shapes()}") from error
+
+    def _check_declared(self, graph: ModelGraph, values: dict[AnyVar, RunValue]) -> None:
+        """Compares the shapes of inputs with those that the model declares, unless they fitted in the last run."""
+        shapes = [values[v].spec.shape for v in graph.inputs]
+        key = graph, shapes, sum(len(d.trusted) for d in graph.declared)
+        if key != self._checked:
+            check_shapes(graph.declared, dict(zip((v.name for v in graph.inputs), shapes, strict=True)))
+            self._checked = key
 
     def _other_shapes(self) -> str:
         """Names inputs whose shape is not the one that the model declares, for an error about shapes."""
