@@ -39,6 +39,10 @@ from megengine_lite.errors import InternalError, LiteError, ShapeError
 FOLD_SIZE = 4096
 # Weights are folded only if the result takes at most this many times their memory. A node that only repeats them runs.
 FOLD_GROWTH = 2
+# Larger values that follow from constants and shapes, such as filters that a model computes, are folded up to this size
+# each, until all together have taken so many steps (see ``folding_steps``).
+FOLD_LARGE = 1 << 20
+FOLD_STEPS = 1 << 23
 
 
 class NeedsValue(Exception):
@@ -64,6 +68,27 @@ class NeedsRounds(Exception):
 
     def __init__(self, node: AnyNode):
         self.node = node
+
+
+class FoldBudget:
+    """How many steps a stage may still take to fold large values."""
+
+    __slots__ = ("steps",)
+
+    def __init__(self) -> None:
+        self.steps = FOLD_STEPS
+
+    def takes(self, node: AnyNode, ins: Sequence[TensorSpec], outs: Sequence[Spec]) -> bool:
+        """Whether a node may be folded; what it takes is then gone."""
+        operator = REGISTRY[node.op]
+        known = [s for s in outs if isinstance(s, TensorSpec) and s.size <= FOLD_LARGE]
+        if len(known) < len(outs) or operator.repeats_elements:
+            return False
+        steps = operator.folding_steps(node, ins, known)
+        if steps > self.steps:
+            return False
+        self.steps -= steps
+        return True
 
 
 @record(slots=True)
@@ -140,6 +165,7 @@ def infer_stage(
         return found
 
     nodes: list[Node | DynamicNode] = []
+    budget = FoldBudget()
     k = begin
     for k in range(begin, len(source.nodes)):
         node = source.nodes[k]
@@ -158,7 +184,7 @@ def infer_stage(
             if missing in known:
                 raise NeedsValue(missing)
             break
-        outs = infer_node(node, ins, pool)
+        outs = infer_node(node, ins, pool, budget)
         for var, made in zip(node.outputs, outs, strict=True):
             copies[var] = made
         if any(v.const is None for v in outs):
@@ -208,7 +234,9 @@ def missing_value(node: AnyNode, ins: Sequence[Var]) -> AnyVar | None:
     return None
 
 
-def infer_node(node: AnyNode, ins: Sequence[Var], pool: ConstantPool) -> list[Var | DynamicVar]:
+def infer_node(
+    node: AnyNode, ins: Sequence[Var], pool: ConstantPool, budget: FoldBudget | None = None
+) -> list[Var | DynamicVar]:
     """New variables for the outputs of a node, with specs, and constants where all inputs are known.
 
     Parameters
@@ -220,6 +248,8 @@ def infer_node(node: AnyNode, ins: Sequence[Var], pool: ConstantPool) -> list[Va
         :func:`missing_value` asks for.
     pool
         Makes the constants that follow from weights.
+    budget
+        For large values; None to fold small ones and weights only.
     """
     out_specs = checked(node, REGISTRY[node.op].infer, node, [v.spec for v in ins])
     if len(out_specs) != len(node.outputs):
@@ -230,7 +260,7 @@ def infer_node(node: AnyNode, ins: Sequence[Var], pool: ConstantPool) -> list[Va
     constants = [v.const for v in ins if v.const is not None]
     is_known = bool(ins) and len(constants) == len(ins)
     if is_known and any(v.const is None for v in outs) and REGISTRY[node.op].folds:
-        return _folded(node, ins, constants, outs, pool)
+        return _folded(node, ins, constants, outs, pool, budget)
     return outs
 
 
@@ -245,14 +275,21 @@ def _output(node: AnyNode, var: AnyVar, spec: Spec) -> Var | DynamicVar:
 
 
 def _folded(
-    node: AnyNode, ins: Sequence[Var], constants: list[Constant], outs: list[Var | DynamicVar], pool: ConstantPool
+    node: AnyNode,
+    ins: Sequence[Var],
+    constants: list[Constant],
+    outs: list[Var | DynamicVar],
+    pool: ConstantPool,
+    budget: FoldBudget | None,
 ) -> list[Var | DynamicVar]:
     """The outputs of a node whose inputs are all known: constants, if that is cheap or it reads weights only."""
     small = all(isinstance(v, Var) and v.spec.size <= FOLD_SIZE for v in outs)
-    weights_only = not any(map(_is_value, constants))
-    if not small and not (weights_only and _is_compact(ins, outs)):
-        return outs
+    from_pool = not any(map(_is_value, constants))
     specs, out_specs = [v.spec for v in ins], [v.spec for v in outs]
+    if not small and not (from_pool and _is_compact(ins, outs)):
+        if budget is None or not budget.takes(node, specs, out_specs):
+            return outs
+        from_pool = True
 
     def compute(arrays: Sequence[np.ndarray], which: int) -> np.ndarray:
         results = naming(node, compute_node, node, arrays, specs, out_specs)
@@ -262,7 +299,7 @@ def _folded(
     dynamic = any(isinstance(s, DynamicSpec) for s in out_specs)
     folded: list[Var | DynamicVar] = []
     for i, v in enumerate(outs):
-        if weights_only:
+        if from_pool:
             recipe = ("fold", i, *(x.id for x in outs))
             constant = pool.derive(recipe, constants, lambda *arrays, i=i: compute(arrays, i))
         else:

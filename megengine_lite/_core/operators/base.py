@@ -56,6 +56,8 @@ class Operator:
         Its outputs are elements of the first input in another order or shape, nothing else.
     keeps_order
         Of those that move elements: the elements stay in their order, only the shape is another.
+    repeats_elements
+        Its output is the first input repeated, so a large one is not worth being kept.
     becomes
         What takes its place before kernels are chosen, in words, if other operators always do.
     sample_inputs
@@ -77,6 +79,7 @@ class Operator:
     runs_in_float32: ClassVar[bool] = False
     moves_elements: ClassVar[bool] = False
     keeps_order: ClassVar[bool] = False
+    repeats_elements: ClassVar[bool] = False
     becomes: ClassVar[str] = ""
     sample_inputs: ClassVar[tuple[Any, ...] | None] = None
     element_types: ClassVar[str] = ""

@@ -161,6 +161,7 @@ class Tile(Operator):
     name = "Tile"
     in_files = None
     value_inputs = (1,)
+    repeats_elements = True
     element_types = "floats, integers, bool, quantized"
 
     def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:

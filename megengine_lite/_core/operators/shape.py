@@ -125,6 +125,7 @@ class Broadcast(Operator):
     param = params.Empty
     value_inputs = (1,)
     in_original = InOriginal(mentioned_inputs=1, has_workspace=False, predicts_results=True)
+    repeats_elements = True
     runs_in_float32 = True
     sample_inputs = (IMAGE, [2, 4, 6, 6])
 
