@@ -31,7 +31,6 @@ from megengine_lite.struct import LiteDeviceType
 if TYPE_CHECKING:
     from megengine_lite._api.engine import Engine
     from megengine_lite._core.reports.model_report.report import ModelReport
-    from megengine_lite.tensor import LiteTensor
 
 __all__ = ["Model", "Outputs", "RunFuture", "TensorDescription", "load"]
 
@@ -44,45 +43,28 @@ class RunFuture(Future[Outputs]):
 
 
 class _Worker:
-    """A network of a model, with the tensors that a run touches."""
+    """A network of a model, and what its inputs are if they are left out."""
 
-    __slots__ = ("inputs", "network", "outputs")
+    __slots__ = ("_answer", "_defaults", "network")
 
-    def __init__(
-        self,
-        network: LiteNetwork,
-        inputs: Iterable[ModelInput],
-        outputs: Iterable[TensorDescription],
-        scalars: frozenset[str],
-    ):
+    def __init__(self, network: LiteNetwork, inputs: Iterable[ModelInput]):
         self.network = network
-        defaults = ((i.name, None if i.default is None else i.array(i.default)) for i in inputs)
-        self.inputs = [(name, network.get_io_tensor(name, 1), default) for name, default in defaults]
-        # Truth values are bytes in tensors.
-        self.outputs: list[tuple[str, LiteTensor, bool, bool]] = [
-            (o.name, network.get_io_tensor(o.name, 2), o.name in scalars, o.dtype == np.bool_) for o in outputs
-        ]
+        self._answer = network._loaded("Model").answer
+        self._defaults = [(i.name, None if i.default is None else i.array(i.default)) for i in inputs]
 
-    def run(self, feeds: Mapping[str, np.ndarray]) -> Outputs:
-        for name, tensor, default in self.inputs:
+    def run(self, feeds: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+        """The outputs in their order."""
+        arrays = []
+        for name, default in self._defaults:
             array = feeds.get(name, default)
             assert array is not None
-            tensor.set_data_by_copy(array)
-        network = self.network
-        network.forward()
-        network.wait()
-        found = {}
-        for name, tensor, is_scalar, is_bool in self.outputs:
-            array = tensor.to_numpy()
-            if is_bool:
-                array = array.view(np.bool_)
-            found[name] = array.reshape(()) if is_scalar else array
-        return Outputs(found)
+            arrays.append(array)
+        return self._answer(arrays)
 
 
 class _LastRun(NamedTuple):
     seconds: float
-    shapes: dict[str, tuple[int, ...]]
+    shapes: list[tuple[int, ...]]
 
 
 _MOST_WORKERS = 256
@@ -210,13 +192,14 @@ class Model:
         self._inputs = tuple(ModelInput.of(loaded, v) for v in loaded.graph.inputs)
         self._scalars = loaded.scalars
         self._outputs = tuple(self._declared(first, name) for name in first.get_all_output_name())
+        self._results = [(o.name, o.name in self._scalars) for o in self._outputs]
         networks = [first]
         for _ in range(count - 1):
             network = LiteNetwork()
             network.threads_number = each
             network.share_weights_with(first)
             networks.append(network)
-        self._workers = [_Worker(n, self._inputs, self._outputs, self._scalars) for n in networks]
+        self._workers = [_Worker(n, self._inputs) for n in networks]
         self._idle: SimpleQueue[_Worker | None] = SimpleQueue()
         for worker in self._workers:
             self._idle.put(worker)
@@ -245,8 +228,10 @@ class Model:
 
         The shape is None where it depends on data and there was no run.
         """
-        shapes = {} if self._last is None else self._last.shapes
-        return tuple(o._replace(shape=shapes.get(o.name, o.shape)) for o in self._outputs)
+        last = self._last
+        if last is None:
+            return self._outputs
+        return tuple(o._replace(shape=shape) for o, shape in zip(self._outputs, last.shapes, strict=True))
 
     # ---- running ----------------------------------------------------------------------------------------------------
 
@@ -274,9 +259,14 @@ class Model:
     def _run(self, worker: _Worker | None, feeds: Mapping[str, np.ndarray]) -> Outputs:
         worker = _open(worker)
         begin = perf_counter()
-        outputs = worker.run(feeds)
-        self._last = _LastRun(perf_counter() - begin, {n: a.shape for n, a in outputs.items()})
-        return outputs
+        arrays = worker.run(feeds)
+        found = {}
+        shapes = []
+        for (name, is_scalar), array in zip(self._results, arrays, strict=True):
+            found[name] = array = array.reshape(()) if is_scalar else array
+            shapes.append(array.shape)
+        self._last = _LastRun(perf_counter() - begin, shapes)
+        return Outputs(found)
 
     def run_async(self, *arrays: Any, **named: Any) -> RunFuture:
         """Runs the model on another thread.

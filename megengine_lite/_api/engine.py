@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Protocol
@@ -16,6 +16,7 @@ from megengine_lite._core.runtime.jobs import Job, Turns
 from megengine_lite._core.session_config import AlgoPolicy
 from megengine_lite._core.system.device_errors import errors_of
 from megengine_lite._core.system.late_import import late_import
+from megengine_lite._core.system.memory import Storage
 from megengine_lite.errors import InternalError, LiteError, ShapeError
 from megengine_lite.log import INFO, logger
 
@@ -372,6 +373,27 @@ class Engine(Turns):
 
     def _call_finish(self, callback: Callback) -> None:
         callback(self.callback_io(self.outputs))
+
+    def answer(self, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Runs on dense arrays of host memory, one for each input in order; gives copies of the outputs in order.
+
+        The arrays are read where they are, and kept until the next run. Tensors and callbacks have no part in it.
+        """
+        return self.exclusively(self._answer, inputs)
+
+    def _answer(self, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+        session = self.session
+        try:
+            for name, array in zip(session.input_names, inputs, strict=True):
+                session.set_input(name, Storage.of_buffer(array), array.shape)
+            self._memory.use(self._run_session)
+            self.has_run = True
+            return [session.output(name).array().copy() for name in session.output_names]
+        except LiteError:
+            raise
+        except BaseException:
+            self._recover()  # it may have come from any place
+            raise
 
     def _compute(self) -> None:
         session = self.session

@@ -144,6 +144,11 @@ class ModelInput:
         return (pixels.transpose(2, 0, 1) if channels_first else pixels)[None]
 
 
+def _is_mapping(value: Any) -> bool:
+    kind = type(value)  # the question about the abstract class takes longer than all else here
+    return kind is dict or (kind is not np.ndarray and isinstance(value, Mapping))
+
+
 def to_feeds(inputs: Sequence[ModelInput], arrays: Sequence[Any], named: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Arguments of a call as arrays by name; inputs with a default may be missing.
 
@@ -154,7 +159,9 @@ def to_feeds(inputs: Sequence[ModelInput], arrays: Sequence[Any], named: Mapping
     LiteTypeError, ShapeError
         An input does not fit.
     """
-    if len(arrays) == 1 and isinstance(arrays[0], Mapping):
+    if len(arrays) == len(inputs) and not named and not any(map(_is_mapping, arrays)):
+        return {one.name: one.array(value) for one, value in zip(inputs, arrays, strict=True)}
+    if len(arrays) == 1 and _is_mapping(arrays[0]):
         given = dict(arrays[0])
     else:
         if len(arrays) > len(inputs):
