@@ -14,7 +14,7 @@ from megengine_lite._core.compile.infer import infer_stage
 from megengine_lite._core.cpu.kernel_set import kernel_set
 from megengine_lite._core.cpu.planner import build_plan
 from megengine_lite._core.cpu.steps import HostStep
-from megengine_lite._core.ir.dtype import from_numpy
+from megengine_lite._core.ir.dtype import INT64, from_numpy
 from megengine_lite._core.ir.fused import FusedConv
 from megengine_lite._core.ir.graph import Constant, ConstantPool, Graph, Node, TensorSpec, Var
 from megengine_lite._core.operators import REGISTRY
@@ -30,7 +30,8 @@ NOTHING: Mapping[str, str] = MappingProxyType({})
 def variable(number, array, constant=False):
     """A graph variable of an array's type."""
     const = Constant(array, ("weight", number)) if constant else None
-    spec = TensorSpec(array.shape, from_numpy(array.dtype), array if constant else None)
+    dtype = INT64 if array.dtype == np.int64 else from_numpy(array.dtype)
+    spec = TensorSpec(array.shape, dtype, array if constant else None)
     return Var(number, f"v{number}", spec, const)
 
 

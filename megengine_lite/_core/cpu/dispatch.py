@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 Codes = frozenset[DTypeCode]
 ANY: Codes = frozenset(DTypeCode) - WIDE
-"""All element types that kernels may take."""
+"""The element types that most kernels may take."""
+EVERY: Codes = frozenset(DTypeCode)
+"""All element types, for what moves elements or takes them where they are."""
 
 
 class InputLayout(IntEnum):

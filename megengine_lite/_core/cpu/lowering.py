@@ -16,7 +16,7 @@ import numpy as np
 from megengine_lite._core.cpu.dispatch import DispatchTable, InputLayout
 from megengine_lite._core.cpu.kernel_set import KernelSet
 from megengine_lite._core.cpu.placement import Placement
-from megengine_lite._core.cpu.steps import HostStep, MemoryPiece, Ref, Step, Tensor
+from megengine_lite._core.cpu.steps import Fault, HostStep, MemoryPiece, Ref, Step, Tensor
 from megengine_lite._core.device.plan import Origin
 from megengine_lite._core.ir.graph import (
     AnyNode,
@@ -31,7 +31,7 @@ from megengine_lite._core.ir.graph import (
 )
 from megengine_lite._core.session_config import SessionConfig
 from megengine_lite._records import field, record
-from megengine_lite.errors import InternalError
+from megengine_lite.errors import InternalError, LiteError, LiteIndexError
 from megengine_lite.kernels.common.tiling import STREAM_BYTES
 
 # A step with less work than this runs on one thread: waking and joining the others would cost more.
@@ -67,7 +67,7 @@ class Lowering:
     table: DispatchTable
     steps: list[Step | HostStep] = field(default_factory=list)
     pieces: list[MemoryPiece] = field(default_factory=list)
-    faults: list[tuple[np.ndarray, str]] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.width = self.kernels.width
@@ -211,13 +211,13 @@ class Lowering:
         """Memory for the steps of this node only."""
         return Ref(self._new_piece(nbytes))
 
-    def fault(self, message: str) -> Ref:
+    def fault(self, message: str, error: type[LiteError] = LiteIndexError) -> Ref:
         """An int32 that kernels set when data is wrong (an index that is out of range); the run then raises.
 
         Kernels cannot fail: they go on with any number and leave the rest to this.
         """
         flag = np.zeros(1, np.int32)
-        self.faults.append((flag, message))
+        self.faults.append(Fault(flag, error, message))
         return self.constant(Constant(flag, ("fault", id(flag))))
 
     def _new_piece(self, nbytes: int) -> MemoryPiece:

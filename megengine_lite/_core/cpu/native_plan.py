@@ -6,14 +6,12 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from megengine_lite._core.cpu.arena import HostArena
-from megengine_lite._core.cpu.steps import ARENA_BASE
+from megengine_lite._core.cpu.steps import ARENA_BASE, Fault
 from megengine_lite._core.device.plan import Arena, Plan, Slot
 from megengine_lite._core.system.memory import Storage
-from megengine_lite.errors import LiteIndexError
+from megengine_lite.errors import LiteError
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from megengine_lite._core.cpu.kernel_set import Kernel
     from megengine_lite._core.cpu.program import Program
 
@@ -33,12 +31,12 @@ class NativePlan(Plan):
     arena_bytes : int
         Size of the arena that base 0 points to.
     faults : list
-        For each step that can find wrong data: the flag that it sets, and the message.
+        What steps that can find wrong data may say.
     """
 
     program: Program
     arena_bytes: int
-    faults: list[tuple[np.ndarray, str]]
+    faults: list[Fault]
 
     def bind(self, slot: Slot, storage: Storage, offset: int) -> None:
         self.program.set_base(slot.base, storage.address + offset)
@@ -50,13 +48,13 @@ class NativePlan(Plan):
 
     def _check_faults(self) -> None:
         """Raises for the first step that found wrong data, and resets the flags of all steps."""
-        found = [message for flag, message in self.faults if flag[0]]
+        found = [fault for fault in self.faults if fault.flag[0]]
         if found:
-            for flag, _ in self.faults:
-                flag[0] = 0
-            raise LiteIndexError(found[0])
+            for fault in self.faults:
+                fault.flag[0] = 0
+            raise found[0].error(found[0].message)
 
     def forget_run(self) -> None:
         super().forget_run()
-        with contextlib.suppress(LiteIndexError):
+        with contextlib.suppress(LiteError):
             self._check_faults()  # of the data at that time

@@ -48,7 +48,7 @@ class _PlanRecorder:
     def __init__(self, plan: HostPlan):
         self._plan = plan
         self._weights = 1 + len(plan.inputs) + len(plan.outputs)  # the base
-        self._flags = {flag.ctypes.data: k for k, (flag, _) in enumerate(plan.faults)}
+        self._flags = {fault.flag.ctypes.data: k for k, fault in enumerate(plan.faults)}
         self._kernels: dict[str, tuple[int, Kernel]] = {}
         self._pieces: dict[int, tuple[int, MemoryPiece]] = {}  # by address; with the offset in the file
         self._size = 0
@@ -73,7 +73,7 @@ class _PlanRecorder:
             np.array(steps, np.int64).reshape(-1),
             np.array(values, np.int64),
             np.array(bases, np.int64),
-            [message for _, message in plan.faults],
+            [(fault.error.__name__, fault.message) for fault in plan.faults],
             self._content(),
         )
 

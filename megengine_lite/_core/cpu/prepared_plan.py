@@ -14,6 +14,7 @@ import numpy as np
 from megengine_lite._core.cpu.kernel_set import Kernel, instruction_set, kernels_of, shared_object
 from megengine_lite._core.cpu.native_plan import NativePlan, described_arguments
 from megengine_lite._core.cpu.program import Program, RecordTable
+from megengine_lite._core.cpu.steps import Fault
 from megengine_lite._core.device.plan import Arena, PlanReport, Slot, StepTime
 from megengine_lite._core.formats.prepared.record import PreparedKernel, PreparedPlan
 from megengine_lite._core.ir.graph import AnyVar, TensorSpec
@@ -21,8 +22,17 @@ from megengine_lite._core.session_config import SessionConfig
 from megengine_lite._core.system.file_bytes import MappedFile
 from megengine_lite._core.system.files import open_file
 from megengine_lite._core.system.hashes import xxh64
-from megengine_lite.errors import InternalError, LiteMemoryError, ModelFormatError
+from megengine_lite.errors import (
+    InternalError,
+    LiteError,
+    LiteIndexError,
+    LiteMemoryError,
+    LiteValueError,
+    ModelFormatError,
+)
 
+_ERRORS: dict[str, type[LiteError]] = {error.__name__: error for error in (LiteIndexError, LiteValueError)}
+"""What runs may raise for wrong data."""
 NULL = -1
 """The base of what is no pointer, and of a null pointer."""
 
@@ -42,7 +52,7 @@ class MappedPlan(NativePlan):
         self.arena_bytes = record.arena_bytes
         self._weights = np.frombuffer(record.weights, np.uint8)
         flags = np.zeros(len(record.faults) + 1, np.int32)
-        self.faults = [(flags[k : k + 1], message) for k, message in enumerate(record.faults)]
+        self.faults = [Fault(flags[k : k + 1], _ERRORS[e], message) for k, (e, message) in enumerate(record.faults)]
         bases = 1 + len(inputs) + len(outputs)
         self.program = Program(table, bases + 2, record.scratch_bytes, threads)
         self.program.set_base(bases, self._weights.ctypes.data)
@@ -100,6 +110,8 @@ def restore(record: PreparedPlan, variables: Mapping[int, AnyVar], config: Sessi
     if counts.sum() != len(record.values) or len(record.bases) != len(record.values):
         raise _unfit(what, "steps without arguments")
     _check_pointers(record, kernels, which, what)
+    if not {error for error, _ in record.faults} <= {*_ERRORS}:
+        raise _unfit(what, "an error that there is not")
     inputs, outputs = (
         [Slot(variables[s.variable], TensorSpec(s.shape, s.dtype), s.base) for s in slots]
         for slots in (record.inputs, record.outputs)

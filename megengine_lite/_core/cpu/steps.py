@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from megengine_lite._core.cpu.kernel_set import Kernel
 from megengine_lite._core.device.plan import Origin
 from megengine_lite._core.ir.graph import DynamicNode, Node, TensorSpec
 from megengine_lite._records import record
+from megengine_lite.errors import LiteError
 
 if TYPE_CHECKING:
     from megengine_lite._core.cpu.program import Record
@@ -155,3 +158,12 @@ class HostStep:
     node: Node | DynamicNode
     inputs: list[Tensor]
     outputs: list[Tensor | None]
+
+
+@record(frozen=True, slots=True, eq=False)
+class Fault:
+    """A number that a kernel sets when data is wrong, and the error that the run then raises."""
+
+    flag: np.ndarray
+    error: type[LiteError]
+    message: str

@@ -12,7 +12,7 @@ from megengine_lite._records import record
 class DTypeCode(IntEnum):
     """The number of each type in files; both generations of the format use the same.
 
-    Numbers from 256 on are in no such file: types of other formats, which are computed in numpy.
+    Numbers from 256 on are in no such file: types of other formats.
     """
 
     FLOAT32 = 0
@@ -114,7 +114,7 @@ _ORIGINAL_NAMES = {
 STORED_IN_8_BITS = frozenset(code for code, storage in _NUMPY_TYPES.items() if storage.itemsize == 1)
 """Types whose elements take one byte in memory."""
 WIDE = frozenset((_C.INT64, _C.UINT32, _C.UINT64, _C.FLOAT64))
-"""Types that no kernel takes, and that no tensor of the API has."""
+"""Types of ONNX, which no tensor of the API has: int64 has a few kernels, the others are computed in numpy."""
 SIGNED_INT8 = (_C.QUANTIZED_S8, _C.QUANTIZED_S4, _C.INT8)
 UNSIGNED_INT8 = (_C.QUANTIZED8_ASYMM, _C.QUANTIZED4_ASYMM)
 INT8_OPERANDS = SIGNED_INT8 + UNSIGNED_INT8

@@ -96,7 +96,7 @@ class OnnxElemwise(Operator):
     ) -> list[np.ndarray]:
         mode, out = node.params.mode, out_specs[0].dtype
         if mode == _M.NARROW:
-            return [_narrowed(node, ins[0])]
+            return [_narrowed(node, ins[0], in_specs[0].dtype)]
         if mode == _M.POWER:
             return [_power(ins, in_specs)]
         call = _FUNCTIONS[mode][2]
@@ -106,14 +106,15 @@ class OnnxElemwise(Operator):
         return [result if mode in _QUESTIONS else from_float32(result, out)]
 
 
-def _narrowed(node: AnyNode, x: np.ndarray) -> np.ndarray:
+def too_large(node: AnyNode, wide: DType) -> str:
+    """What an error says of numbers of a wide type that do not fit."""
+    return str(fail(node, f"there are numbers that are no int32, which the API has in place of {wide}"))
+
+
+def _narrowed(node: AnyNode, x: np.ndarray, wide: DType) -> np.ndarray:
     limits = np.iinfo(np.int32)
     if x.size and not (limits.min <= x.min() and x.max() <= limits.max):
-        raise LiteValueError(
-            str(
-                fail(node, f"numbers from {x.min()} to {x.max()} are no int32, which the API has in place of {x.dtype}")
-            )
-        )
+        raise LiteValueError(too_large(node, wide))
     return x.astype(np.int32)
 
 

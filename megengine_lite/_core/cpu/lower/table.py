@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from megengine_lite._core.cpu.algorithms.convolution import CONV_F32
 from megengine_lite._core.cpu.algorithms.matmul import MATMUL_F32
-from megengine_lite._core.cpu.dispatch import ANY, Codes, DispatchTable, InputLayout, LowerFunction, Row
-from megengine_lite._core.cpu.lower.modes import BINARY, COMPARISONS, S32
+from megengine_lite._core.cpu.dispatch import ANY, EVERY, Codes, DispatchTable, InputLayout, LowerFunction, Row
+from megengine_lite._core.cpu.lower.modes import BINARY, COMPARISONS, INT64, ONNX_INT64, S32
 from megengine_lite._core.ir.dtype import INT8_OPERANDS, STORED_IN_8_BITS, DType, DTypeCode
 from megengine_lite._core.ir.image_layouts import Format
+from megengine_lite._core.ir.onnx_params import OnnxMode
 from megengine_lite._core.ir.params import ElemwiseMode, ElemwiseMultiTypeMode, PoolingMode
 from megengine_lite._core.operators.shape import PassThrough
 from megengine_lite._core.system.late_import import LateModule
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
         elemwise,
         elemwise_chains,
         elemwise_int,
+        elemwise_int64,
         gather_channels,
         images2neibs,
         indexing,
@@ -51,9 +53,9 @@ if TYPE_CHECKING:
     )
 else:  # the same names, of modules that are imported when a node is first lowered by them
     _FAMILIES = """
-    attention conv conv_plain deconv elemwise elemwise_chains elemwise_int gather_channels images2neibs indexing
-    matmul norm pooling quantized_conv quantized_deconv quantized_elemwise quantized_matmul quantized_pooling
-    recurrent reduce region resize sampling shape softmax sorting typecvt
+    attention conv conv_plain deconv elemwise elemwise_chains elemwise_int elemwise_int64 gather_channels
+    images2neibs indexing matmul norm pooling quantized_conv quantized_deconv quantized_elemwise quantized_matmul
+    quantized_pooling recurrent reduce region resize sampling shape softmax sorting typecvt
     """
     globals().update((name, LateModule(f"megengine_lite._core.cpu.lower.{name}")) for name in _FAMILIES.split())
 
@@ -67,6 +69,7 @@ def _codes(*codes: DTypeCode) -> Codes:
 # ---- sets of element types -------------------------------------------------------------------------------------------
 
 _F32, _I32, _BOOL = _codes(_C.FLOAT32), _codes(_C.INT32), _codes(_C.BOOL)
+_I64 = _codes(_C.INT64)
 _S32 = _codes(_C.QUANTIZED_S32)
 _PLAIN = _codes(
     _C.FLOAT32, _C.FLOAT16, _C.BFLOAT16, _C.INT32, _C.INT16, _C.UINT16, _C.INT8, _C.UINT8, _C.BYTE, _C.BOOL
@@ -89,6 +92,7 @@ _ON_S32 = frozenset(S32)
 _Q_BINARY = frozenset(BINARY)
 _Q_OTHER = frozenset(m for m in ElemwiseMultiTypeMode if m.name.startswith("Q")) - _Q_BINARY
 _COMPARISONS = frozenset(COMPARISONS)
+_OF_FLOATS = frozenset((ElemwiseMultiTypeMode.ISNAN, ElemwiseMultiTypeMode.ISINF))
 
 # ---- kernels of functions that several lowerings use -----------------------------------------------------------------
 
@@ -270,13 +274,33 @@ def _integers() -> Iterator[Row]:
     yield from _rows("Cumsum", reduce.lower_cumsum, ("cumsum_int",), inputs=(plain,))
 
 
+def _int64() -> Iterator[Row]:
+    only: dict[str, Any] = {"kernels": ("elemwise_int64",), "inputs": (_I64,)}
+    same: dict[str, Any] = {**only, "outputs": (_I64,)}
+    yield Row(op="Elemwise", lower=elemwise_int64.lower_int64, modes=frozenset(INT64), **same)
+    yield Row(
+        op="ElemwiseMultiType", lower=elemwise_int64.lower_int64_comparison, modes=_COMPARISONS - _OF_FLOATS, **only
+    )
+    narrow = frozenset((OnnxMode.NARROW,))
+    of_onnx = elemwise_int64.lower_int64_of_onnx
+    yield Row(op="OnnxElemwise", lower=of_onnx, modes=frozenset(ONNX_INT64) - narrow, **same)
+    yield Row(op="OnnxElemwise", lower=of_onnx, modes=narrow, **only)
+    convert = elemwise_int64.lower_int64_conversion
+    yield Row(op="TypeCvt", lower=convert, outputs=(_I32 | _BOOL | _F32,), **only)
+    yield Row(
+        op="TypeCvt", lower=convert, kernels=("elemwise_int64",), inputs=(_I32 | _BOOL | _codes(_C.UINT8),),
+        outputs=(_I64,),
+    )  # fmt: skip
+
+
 def _of_any_type() -> Iterator[Row]:
     """Operators that move elements, whatever they are."""
     same = [operator.name for operator in PassThrough.__subclasses__()]
-    yield from _rows(" ".join(same), shape.lower_pass_through, ())
-    yield from _rows("Reshape AxisAddRemove", shape.lower_reshape, ())
-    yield from _rows("Broadcast Subtensor Split", shape.lower_view, _COPY)
-    yield from _rows("Dimshuffle", shape.lower_dimshuffle, _COPY)
+    every: dict[str, Any] = {"inputs": (EVERY,), "outputs": (EVERY,)}
+    yield from _rows(" ".join(same), shape.lower_pass_through, (), **every)
+    yield from _rows("Reshape AxisAddRemove", shape.lower_reshape, (), **every)
+    yield from _rows("Broadcast Subtensor Split", shape.lower_view, _COPY, **every)
+    yield from _rows("Dimshuffle", shape.lower_dimshuffle, _COPY, **every)
     yield from _rows("Concat", shape.lower_concat, _GATHER)
     yield from _rows("ChannelGather", gather_channels.lower_channel_gather, _GATHER)
     yield from _rows("Padding", shape.lower_padding, ("fill_elements", *_COPY))
@@ -288,5 +312,7 @@ def _of_any_type() -> Iterator[Row]:
     yield from _rows("Argsort TopK", sorting.lower_sort, ("sort_rows_32",), inputs=(_F32 | _I32, ANY))
 
 
-TABLE = DispatchTable((*_float32(), *_elementwise(), *_conversions(), *_int8(), *_integers(), *_of_any_type()))
+TABLE = DispatchTable(
+    (*_float32(), *_elementwise(), *_conversions(), *_int8(), *_integers(), *_int64(), *_of_any_type())
+)
 """The dispatch of the CPU."""

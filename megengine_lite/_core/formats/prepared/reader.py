@@ -110,7 +110,7 @@ class _FieldReader:
             raise self.fail(f"an array of {len(data)} bytes")
         return np.frombuffer(data, np.int64)
 
-    def fact(self) -> tuple[str, str]:
+    def pair(self) -> tuple[str, str]:
         return self.text(), self.text()
 
     def input(self) -> PreparedInput:
@@ -174,7 +174,7 @@ class PreparedFile:
         if xxh64(cursor.span(HEADER_BYTES, head, "the plan"), 0) != head_hash:
             raise ModelFormatError(f"{what}: the plan has another checksum: the file is damaged; prepare it again")
         reader = _FieldReader(cursor, HEADER_BYTES)
-        self.facts = dict(reader.many(reader.fact))
+        self.facts = dict(reader.many(reader.pair))
 
     def read(self) -> PreparedRecord:
         """All that is in the file.
@@ -204,7 +204,7 @@ class PreparedFile:
                 reader.array(),
                 reader.array(),
                 reader.array(),
-                reader.texts(),
+                reader.many(reader.pair),
                 self._weights,
             ),
         )

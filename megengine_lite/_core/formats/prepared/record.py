@@ -115,7 +115,7 @@ class PreparedPlan:
     values, bases
         As in ``RecordTable``.
     faults
-        The message for each flag, an int32.
+        The class of the error and its message for each flag, an int32.
     weights
         Bytes of all constants.
     """
@@ -128,7 +128,7 @@ class PreparedPlan:
     steps: Integers
     values: Integers
     bases: Integers
-    faults: list[str]
+    faults: list[tuple[str, str]]
     weights: Any
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -41,6 +41,12 @@ class _FieldWriter:
         self.number(len(found))
         for value in found:
             self.text(value)
+
+    def pairs(self, values: Sequence[tuple[str, str]]) -> None:
+        self.number(len(values))
+        for pair in values:
+            for value in pair:
+                self.text(value)
 
     def shape(self, shape: tuple[int, ...] | None) -> None:
         self.number(-1 if shape is None else len(shape))
@@ -86,10 +92,7 @@ def write_prepared(record: PreparedRecord) -> Iterator[Any]:
 
 def _facts(record: PreparedRecord) -> bytes:
     writer = _FieldWriter()
-    writer.number(len(record.facts))
-    for name, value in record.facts.items():
-        writer.text(name)
-        writer.text(value)
+    writer.pairs([*record.facts.items()])
     return b"".join(writer.pieces)
 
 
@@ -127,5 +130,5 @@ def _plan(record: PreparedRecord) -> bytes:
     writer.array(plan.steps)
     writer.array(plan.values)
     writer.array(plan.bases)
-    writer.texts(plan.faults)
+    writer.pairs(plan.faults)
     return b"".join(writer.pieces)

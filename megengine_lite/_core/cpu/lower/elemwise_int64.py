@@ -1,0 +1,55 @@
+"""Elementwise functions of int64, and conversions to it and from it."""
+
+from __future__ import annotations
+
+from megengine_lite._core.cpu.lower.elemwise import plain_strides
+from megengine_lite._core.cpu.lower.modes import COMPARISONS, INT64, ONNX_INT64
+from megengine_lite._core.cpu.lowering import Lowering
+from megengine_lite._core.ir.dtype import DTypeCode
+from megengine_lite._core.ir.graph import Constant, Node
+from megengine_lite._core.ir.onnx_params import OnnxMode
+from megengine_lite._core.operators.onnx_elemwise import too_large
+from megengine_lite.errors import LiteValueError
+from megengine_lite.kernels.common.tiling import plan_runs
+
+_FROM = {DTypeCode.INT32: "FROM_INT32", DTypeCode.BOOL: "FROM_BYTE", DTypeCode.UINT8: "FROM_BYTE"}
+_TO = {DTypeCode.INT32: "TO_INT32", DTypeCode.BOOL: "TO_BOOL", DTypeCode.FLOAT32: "TO_FLOAT32"}
+
+
+def lower_int64(ctx: Lowering, node: Node) -> None:
+    _emit(ctx, node, INT64[node.params.mode])
+
+
+def lower_int64_comparison(ctx: Lowering, node: Node) -> None:
+    _emit(ctx, node, COMPARISONS[node.params.mode].name)
+
+
+def lower_int64_of_onnx(ctx: Lowering, node: Node) -> None:
+    _emit(ctx, node, ONNX_INT64[node.params.mode])
+
+
+def lower_int64_conversion(ctx: Lowering, node: Node) -> None:
+    source, target = node.inputs[0].dtype.code, node.outputs[0].dtype.code
+    _emit(ctx, node, _FROM[source] if target == DTypeCode.INT64 else _TO[target])
+
+
+def _emit(ctx: Lowering, node: Node, function: str) -> None:
+    kernel = ctx.kernels.module("elemwise_int64")
+    y = node.outputs[0]
+    ndim = len(y.shape)
+    strides = [plain_strides(v.shape, ndim, v.dtype.itemsize) for v in node.inputs]
+    plan = plan_runs(y.shape, plain_strides(y.shape, ndim, y.dtype.itemsize), strides)
+    refs = [ctx.plain(v).ref for v in node.inputs]
+    narrow = function == OnnxMode.NARROW.name
+    ctx.emit(
+        "elemwise_int64",
+        node,
+        table=ctx.constant(Constant(plan.table, ("integer table", plan.table.tobytes()))),
+        y=ctx.new_plain(y).ref,
+        **{f"x{k}": refs[k] if k < len(refs) else None for k in range(kernel.MAX_INPUTS)},
+        fault=ctx.fault(too_large(node, node.inputs[0].dtype), LiteValueError) if narrow else None,
+        function=kernel.FUNCTIONS[function],
+        ndim=plan.ndim,
+        inputs=len(refs),
+        work=plan.work,
+    )
