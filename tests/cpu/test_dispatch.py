@@ -384,6 +384,7 @@ NOT_LISTED = {
     "ChannelGather", "FusedConv", "FusedElemwise", "FusedMatMul", "MultiHeadAttn", "QuantizedConv",
     "QuantizedFunction", "QuantizedMatMul", "ReduceAxes",
     "OnnxElemwise",  # tests/kernels/test_kernels_int64.py has its functions
+    "OnnxPad",  # tests/formats/test_onnx_operators.py
     "OnnxBytes",  # read from ONNX models only; tests/formats/test_onnx_quantized.py has its kernels
 }  # fmt: skip
 

@@ -259,6 +259,21 @@ def test_mirrored_padding_runs_by_kernels():
     assert not in_numpy(model, x=np.arange(9, dtype=np.float32).reshape(1, 9))
 
 
+@pytest.mark.parametrize("widths", [[0, 1, 0, -1], [-2, 0, 3, 2], [1, -4, -1, -1], [2, 2, 2, 2]])
+def test_edges_are_repeated_and_cut_off_by_kernels(widths):
+    """A shift by one, as filters of speech have it, cuts off at one end what it adds at the other."""
+    nodes = [node("Pad", "x widths", mode="edge")]
+    model = make(nodes, [("x", F, [4, 9])], [("y", F, None)], {"widths": np.array(widths)})
+    x = np.arange(36, dtype=np.float32).reshape(4, 9)
+    session = session_of(load_model(model.SerializeToString()).graph)
+    (y,) = run_session(session, x=x)
+    top, left, bottom, right = widths
+    kept = x[max(-top, 0) : 4 - max(-bottom, 0), max(-left, 0) : 9 - max(-right, 0)]
+    grown = [(max(top, 0), max(bottom, 0)), (max(left, 0), max(right, 0))]
+    np.testing.assert_array_equal(y, np.pad(kept, grown, "edge"))
+    assert {s.kernel.name for plan in session.plans() for s in plan.steps} <= {"copy_strided", "transpose_strided"}
+
+
 def test_lstms_whose_weights_are_reshaped_run_by_kernels():
     """Weights that are too large to be computed while the model is loaded."""
     rng = np.random.default_rng(0)

@@ -87,7 +87,7 @@ class Row:
     kernels: tuple[str, ...]
     inputs: tuple[Codes, ...] = (ANY,)
     outputs: tuple[Codes, ...] = (ANY,)
-    modes: frozenset[int] | None = None
+    modes: frozenset[int] | frozenset[str] | None = None
     formats: frozenset[int] | None = None
     layout: InputLayout | None = None
     halo: HaloWish | None = None

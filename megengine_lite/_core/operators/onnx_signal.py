@@ -37,8 +37,8 @@ def _complex(x: np.ndarray) -> np.ndarray:
 
 
 def _parts(x: np.ndarray) -> np.ndarray:
-    """Both parts of complex numbers along a new last axis."""
-    return np.stack([x.real, x.imag], -1)
+    """Both parts of complex numbers along a new last axis: as they lie in memory."""
+    return np.ascontiguousarray(x).view(x.real.dtype).reshape(*x.shape, 2)
 
 
 @register
@@ -139,7 +139,8 @@ class ShortTimeFourier(Operator):
             return [np.empty(out_specs[0].shape, out_specs[0].dtype.storage)]
         x = _real(ins[0], in_specs[0].dtype)
         x = _complex(x) if x.ndim == 3 else x
-        frames = np.lib.stride_tricks.sliding_window_view(x, frame, 1)[:, ::step]
+        (n, count), (row, item) = out_specs[0].shape[:2], x.strides
+        frames = np.lib.stride_tricks.as_strided(x, (n, count, frame), (row, item * step, item), writeable=False)
         if p.has_window:
             frames = frames * _real(ins[2], in_specs[2].dtype)
         spectra = np.fft.rfft(frames, axis=2) if p.onesided else np.fft.fft(frames, axis=2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from megengine_lite._core.cpu.lower.copying import (
     View,
@@ -19,6 +20,7 @@ from megengine_lite._core.ir.fused import ChannelGather
 from megengine_lite._core.ir.graph import Node, Var
 from megengine_lite._core.ir.params import PaddingMode
 from megengine_lite._core.operators.shape import Padding
+from megengine_lite._core.system.memory import MAX_NDIM
 
 
 def lower_pass_through(ctx: Lowering, node: Node) -> None:
@@ -104,15 +106,40 @@ def lower_padding(ctx: Lowering, node: Node) -> bool | None:
         source, out = ctx.plain(x), ctx.new_plain(y)
     if constant:
         emit_fill(ctx, node, out, Padding.constant(node, x.spec))
-    whole = view_of(out)
+    inside = _copy_inside(ctx, node, view_of(source), view_of(out), offsets)
+    if not constant:
+        _fill_borders(ctx, node, inside, offsets, node.params.padding_mode == PaddingMode.REFLECT)
+    return None
+
+
+def lower_edge_padding(ctx: Lowering, node: Node) -> bool | None:
+    """Repeats the elements at the edges; where a number is negative, elements are cut off before."""
+    x, y = node.inputs[0], node.outputs[0]
+    numbers = node.inputs[1].spec.value
+    ndim = len(x.shape)
+    if numbers is None or ndim > MAX_NDIM:
+        return False
+    source = view_of(ctx.plain(x))
+    offsets = []
+    for axis, (front, back) in enumerate(zip(numbers[:ndim].tolist(), numbers[ndim:].tolist(), strict=True)):
+        cut = max(-front, 0)
+        source = source.slice(axis, cut, source.shape[axis] - cut - max(-back, 0))
+        offsets.append((max(front, 0), max(back, 0)))
+    inside = _copy_inside(ctx, node, source, view_of(ctx.new_plain(y)), offsets)
+    _fill_borders(ctx, node, inside, offsets, reflect=False)
+    return None
+
+
+def _copy_inside(ctx: Lowering, node: Node, source: View, whole: View, offsets: Sequence[tuple[int, int]]) -> View:
+    """Copies what is between the borders, and returns where it lies."""
     inside = whole
-    source_view = view_of(source)
     for axis, (front, _) in enumerate(offsets):
-        inside = inside.slice(axis, front, source_view.shape[axis])
-    emit_copy(ctx, node, source_view, inside)
-    if constant:
-        return None
-    reflect = node.params.padding_mode == PaddingMode.REFLECT
+        inside = inside.slice(axis, front, source.shape[axis])
+    emit_copy(ctx, node, source, inside)
+    return inside
+
+
+def _fill_borders(ctx: Lowering, node: Node, inside: View, offsets: Sequence[tuple[int, int]], reflect: bool) -> None:
     done = inside  # grows by one axis at a time
     for axis, (front, back) in enumerate(offsets):
         extent = done.shape[axis]
@@ -124,4 +151,3 @@ def lower_padding(ctx: Lowering, node: Node) -> bool | None:
             edge = done.slice(axis, extent - (2 if reflect else 1), back, -1 if reflect else 0)
             emit_copy(ctx, node, edge, grown.slice(axis, front + extent, back))
         done = grown
-    return None

@@ -304,6 +304,7 @@ def _of_any_type() -> Iterator[Row]:
     yield from _rows("Concat", shape.lower_concat, _GATHER)
     yield from _rows("ChannelGather", gather_channels.lower_channel_gather, _GATHER)
     yield from _rows("Padding", shape.lower_padding, ("fill_elements", *_COPY))
+    yield from _rows("OnnxPad", shape.lower_edge_padding, _COPY, modes=frozenset(("edge",)), **every)
     yield from _rows("IndexingMultiAxisVec", indexing.lower_take, ("gather_runs", *_COPY))
     yield from _rows("IndexingSetMultiAxisVec", indexing.lower_set_by_index, ("scatter_runs", *_COPY))
     yield from _rows("IndexingOneHot", indexing.lower_one_hot, ("gather_one_hot",), inputs=(ANY, _I32, ANY))
