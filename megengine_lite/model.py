@@ -191,6 +191,7 @@ class Model:
         loaded = first._loaded("Model").model
         self._inputs = tuple(ModelInput.of(loaded, v) for v in loaded.graph.inputs)
         self._scalars = loaded.scalars
+        self._metadata = loaded.properties
         self._outputs = tuple(self._declared(first, name) for name in first.get_all_output_name())
         self._results = [(o.name, o.name in self._scalars) for o in self._outputs]
         networks = [first]
@@ -232,6 +233,11 @@ class Model:
         if last is None:
             return self._outputs
         return tuple(o._replace(shape=shape) for o, shape in zip(self._outputs, last.shapes, strict=True))
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """Texts by name that an ONNX model carries (its ``metadata_props``), such as labels; else none."""
+        return dict(self._metadata)
 
     # ---- running ----------------------------------------------------------------------------------------------------
 

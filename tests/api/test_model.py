@@ -175,6 +175,18 @@ def test_scalars_of_onnx_have_no_dimensions():
         assert z.shape == () and z == 4.5
 
 
+def test_texts_of_an_onnx_model_are_its_metadata():
+    from onnx import helper, parser
+
+    made = parser.parse_model('<ir_version: 8, opset_import: ["" : 17]> graph (float x) => (float z) { z = Neg(x) }')
+    helper.set_model_props(made, {"character": "a\nb\n", "shape": ""})
+    model = megengine_lite.load(made.SerializeToString())
+    assert model.metadata == {"character": "a\nb\n", "shape": ""}
+    model.metadata.clear()
+    assert len(model.metadata) == 2
+    assert megengine_lite.load(DIGITS).metadata == {}
+
+
 def test_truth_values_go_in_and_come_out():
     model = of_text(
         "(bool[3] a, bool b) => (bool[3] both, float[3] numbers) { both = And(a, b) numbers = Cast<to=1>(a) }"

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sized
+from collections.abc import Mapping, Sized
 from typing import TYPE_CHECKING
 
 from megengine_lite._core.ir.graph import Constant, ModelGraph
-from megengine_lite._records import record
+from megengine_lite._records import field, record
 
 if TYPE_CHECKING:
     from megengine_lite._core.formats.containers.information import Information
@@ -56,6 +56,8 @@ class LoadedModel:
         Names of inputs and outputs that have no dimensions in a file whose format has such; here they have one.
     other_files
         The files beside the model's that values of weights have been read from, if its format allows such.
+    properties
+        Texts by name that an ONNX model carries beside its graph, such as the characters that it reads.
     """
 
     graph: ModelGraph
@@ -70,3 +72,4 @@ class LoadedModel:
     has_operator_names: bool = False
     scalars: frozenset[str] = frozenset()
     other_files: Sized = ()
+    properties: Mapping[str, str] = field(default_factory=dict)

@@ -66,6 +66,7 @@ class PreparedModel:
             0,
             None,
             scalars=frozenset(record.scalars),
+            properties=record.properties,
         )
 
     def new_plan(self, device: Device, device_id: int, config: SessionConfig) -> OnlyPlan:
@@ -114,5 +115,6 @@ def record_of(session: Session, facts: Mapping[str, str]) -> PreparedRecord:
             for name, var in zip(graph.output_names, graph.outputs, strict=True)
         ],
         sorted(model.scalars),
+        dict(model.properties),
         session.device.record(plan, variables),
     )

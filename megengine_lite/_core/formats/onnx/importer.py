@@ -163,6 +163,7 @@ class _Importer:
             metadata=None,
             has_operator_names=any(node.name for node in self._main.node),
             scalars=frozenset(scalars),
+            properties={entry.key: entry.value for entry in self._record.metadata_props},
         )
 
     def _input(self, info: ValueInfoProto) -> tuple[Var, Value]:

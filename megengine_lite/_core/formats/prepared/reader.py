@@ -195,6 +195,7 @@ class PreparedFile:
             reader.texts(),
             reader.many(reader.output),
             reader.texts(),
+            dict(reader.many(reader.pair)),
             PreparedPlan(
                 reader.many(reader.slot),
                 reader.many(reader.slot),

@@ -146,7 +146,7 @@ class PreparedRecord:
         In the order of the API.
     outputs
         In the model's order.
-    scalars
+    scalars, properties
         See ``LoadedModel``.
     plan
         The plan.
@@ -157,4 +157,5 @@ class PreparedRecord:
     input_names: list[str]
     outputs: list[PreparedOutput]
     scalars: list[str]
+    properties: dict[str, str]
     plan: PreparedPlan

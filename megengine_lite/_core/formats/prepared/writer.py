@@ -113,6 +113,7 @@ def _model(record: PreparedRecord) -> bytes:
         writer.dtype(output.dtype)
         writer.shape(output.declared)
     writer.texts(record.scalars)
+    writer.pairs([*record.properties.items()])
     return b"".join(writer.pieces)
 
 
