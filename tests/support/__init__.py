@@ -18,6 +18,7 @@
 ``dropin_resources``  the files that programs for the original expect
 ``processes``         tests in processes of their own
 ``engines``           programs that spread work over processes, where they are installed
+``trained_models``    models in Python packages, where these are installed
 ``c_library``         libraries of C operators, compiled from ``extern_c``
 ====================  =================================================================================================
 """
