@@ -31,7 +31,7 @@ from megengine_lite._core.ir.params import (
     TopKMode,
 )
 from megengine_lite._core.operators import BUILT_IN
-from megengine_lite.errors import InternalError, LiteValueError, UnsupportedOperatorError
+from megengine_lite.errors import InternalError, LiteError, LiteValueError, UnsupportedOperatorError
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -567,3 +567,12 @@ def test_an_export_that_is_not_valid_is_our_fault(monkeypatch, place, name, kind
     with pytest.raises(InternalError, match=r"the exported model.*: no; this is a fault of megengine_lite") as raised:
         onnx_export.exported(DIGITS, verify=True)
     assert type(raised.value.__cause__) is kind
+
+
+def test_a_model_that_one_file_cannot_hold_is_refused_and_not_written(tmp_path, monkeypatch):
+    """Files of protobuf end at 2 GiB."""
+    target = tmp_path / "digits.onnx"
+    monkeypatch.setattr(onnx_export, "_LIMIT", 1000)
+    with pytest.raises(LiteError, match=r"the ONNX file would have \d+ bytes, and may have 1000"):
+        onnx_export.export_onnx(DIGITS, target)
+    assert not target.exists()
