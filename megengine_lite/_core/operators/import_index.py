@@ -86,6 +86,7 @@ INDEX: dict[str, tuple[str, str]] = {
     "LSTMCellForward": ("recurrent", "LSTMCellForward"),
     "LSTMForward": ("recurrent", "LSTMForward"),
     "LayerNorm": ("norm", "LayerNorm"),
+    "LikelihoodLoss": ("onnx_loss", ""),
     "Linspace": ("creation", "Linspace"),
     "Local": ("local_conv", "LocalV2"),
     "LocalShareForward": ("local_conv", "LocalShareForwardV1"),

@@ -17,6 +17,7 @@ from megengine_lite._core.formats.onnx.operators import (  # noqa: F401  # they 
     images,
     indexing,
     joining,
+    losses,
     matrices,
     microsoft,
     normalization,

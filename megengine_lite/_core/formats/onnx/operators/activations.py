@@ -129,6 +129,11 @@ def _swish(call: Call) -> Value:
     return b.elemwise(_M.MUL, x, b.elemwise(_M.SIGMOID, _affine(b, x, alpha)))
 
 
+@converts("SwiGLU", since=28)
+def _gated_swish(call: Call) -> Value:
+    return call.builder.elemwise(_M.MUL, _swish(call), call.input(1))
+
+
 @converts("Gelu", since=20)
 def _gelu(call: Call) -> Value:
     b, x, how = call.builder, call.input(0), call.text("approximate", "none")
@@ -190,14 +195,24 @@ def _along(call: Call, x: Value, axis: int) -> Value:
     b = call.builder
     if call.op == "Hardmax":
         return _hardmax(b, x, axis)
-    if call.op == "Softmax" and x.kind != ElementType.DOUBLE:
+    if call.op == "LogSoftmax":
+        return log_softmax(b, x, axis)
+    if x.kind != ElementType.DOUBLE:
         return b.node("Softmax", params.Softmax(axis=axis), [b.exact(x)], x.kind, x.rank)
+    _, exponentials, total = _exponentials(b, x, axis)
+    return b.elemwise(_M.TRUE_DIV, exponentials, total)
+
+
+def log_softmax(b: GraphBuilder, x: Value, axis: int) -> Value:
+    shifted, _, total = _exponentials(b, x, axis)
+    return b.elemwise(_M.SUB, shifted, b.elemwise(_M.LOG, total))
+
+
+def _exponentials(b: GraphBuilder, x: Value, axis: int) -> tuple[Value, Value, Value]:
+    """Numbers less the largest along an axis, their exponentials, and the sum of these."""
     shifted = b.elemwise(_M.SUB, x, _reduced(b, x, axis, OnnxReduction.MAX))
     exponentials = b.elemwise(_M.EXP, shifted)
-    total = _reduced(b, exponentials, axis, OnnxReduction.SUM)
-    if call.op == "Softmax":
-        return b.elemwise(_M.TRUE_DIV, exponentials, total)
-    return b.elemwise(_M.SUB, shifted, b.elemwise(_M.LOG, total))
+    return shifted, exponentials, _reduced(b, exponentials, axis, OnnxReduction.SUM)
 
 
 def _reduced(b: GraphBuilder, x: Value, axis: int, mode: OnnxReduction) -> Value:
