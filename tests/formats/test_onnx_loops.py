@@ -8,6 +8,7 @@ from onnx import TensorProto, helper
 from support.onnx_models import load, make, run
 
 from megengine_lite._core.runtime import repetition
+from megengine_lite._core.runtime.plans_by_shape import Plans
 from megengine_lite.cli import main
 from megengine_lite.errors import LiteError, LiteWarning, ModelFormatError, ShapeError, UnsupportedOperatorError
 
@@ -71,6 +72,20 @@ def test_a_state_goes_from_round_to_round():
     for n in (3, 0, 1, 7):
         for x in (X, X[:2]):
             check(network, rounds(lambda k, s: (s * 1.5,), n, x), n=n, x=x)
+
+
+def test_rounds_of_the_same_shapes_take_no_look_at_the_graph(monkeypatch):
+    looks = []
+    find = Plans.find
+    monkeypatch.setattr(Plans, "find", lambda *given: looks.append(given) or find(*given))
+    inner = body([SAME, node("Mul", "s half", "t"), node("Add", "t s", "s_next")], parts=("t",), **HALF)
+    network = load(counted(inner, 2))
+    found = []
+    for n in (3, 30):
+        looks.clear()
+        check(network, rounds(lambda k, s: (s * 1.5, s * 0.5), n, X), n=n, x=X)
+        found.append(len(looks))
+    assert found[1] <= found[0]
 
 
 def test_parts_of_all_rounds_are_stacked():

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from megengine_lite._core.device.plan import RunValue
+from megengine_lite._core.device.plan import Plan, RunValue
 from megengine_lite._core.ir.dtype import BOOL, INT64, DType
 from megengine_lite._core.ir.expansion import Repetition, Stacked
 from megengine_lite._core.ir.graph import AnyNode, AnyVar, TensorSpec, Var
@@ -25,6 +25,27 @@ MOST_ROUNDS = 1 << 20
 """A loop that has not ended by then never will."""
 
 Values = dict[AnyVar, RunValue]
+
+
+class _Again:
+    """The plan of a round, bound to other values of the same shapes without a look at the graph."""
+
+    __slots__ = ("_places", "_shapes", "plan", "results")
+
+    def __init__(self, plan: Plan, inputs: Sequence[AnyVar], begins: Sequence[RunValue], results: Sequence[RunValue]):
+        places = {v: k for k, v in enumerate(inputs)}
+        self.plan = plan
+        self.results = tuple(results)  # in the plan's own memory
+        self._places = [(slot, places[slot.var]) for slot in plan.inputs]
+        self._shapes = [v.spec.shape for v in begins]
+
+    def bind(self, begins: Sequence[RunValue]) -> bool:
+        """Binds the inputs; False, and nothing is done, if they have other shapes."""
+        if [v.spec.shape for v in begins] != self._shapes:
+            return False
+        for slot, place in self._places:
+            self.plan.bind(slot, begins[place].storage, begins[place].offset)
+        return True
 
 
 class Repeated:
@@ -50,14 +71,21 @@ class Repeated:
         return [*self.node.inputs, *self.node.outputs]
 
     def run(
-        self, values: Values, run_body: Callable[[Values], object], store: Callable[[np.ndarray, DType], RunValue]
+        self,
+        values: Values,
+        run_body: Callable[[Values], Plan | None],
+        run_bound: Callable[[Plan], None] | None,
+        store: Callable[[np.ndarray, DType], RunValue],
     ) -> None:
         """Runs all rounds and adds the outputs to the values.
 
         Parameters
         ----------
         run_body
-            Runs the graph once; adds its outputs to the values that are given.
+            Runs the graph once; adds its outputs to the values that are given. Gives the plan, if there is one for all
+            data of these shapes.
+        run_bound
+            Runs a plan whose inputs and outputs are bound. None if every run must be seen.
         store
             Makes a value of an array.
         """
@@ -77,6 +105,7 @@ class Repeated:
         inputs: list[AnyVar] = [*self.plans.graph.inputs, *p.outside]
         outside, outputs = given[len(cut) :], self.plans.graph.outputs
         parts: list[list[np.ndarray]] = [[] for _ in p.stacked]
+        again: _Again | None = None
         k, total = 0, 0
         while condition and (count is None or k < count):
             if k == MOST_ROUNDS:
@@ -84,9 +113,16 @@ class Repeated:
             own = [store(np.array([k]), INT64), store(np.array([condition]), BOOL)] if p.asks else []
             slices = [x[len(x) - 1 - k if s.backwards else k] for x, s in zip(cut, p.sliced, strict=True)]
             inner = [store(_dense(x), v.dtype) for x, v in zip(slices, given, strict=False)]
-            round_values: Values = dict(zip(inputs, [*own, *states, *inner, *outside], strict=True))
-            run_body(round_values)
-            results = [round_values[v] for v in outputs]
+            begins = [*own, *states, *inner, *outside]
+            if again is None or not again.bind(begins):
+                round_values: Values = dict(zip(inputs, begins, strict=True))
+                plan = run_body(round_values)
+                results = [round_values[v] for v in outputs]
+                again = None if plan is None or run_bound is None else _Again(plan, inputs, begins, results)
+            else:
+                assert run_bound is not None  # else there is no plan to run again
+                run_bound(again.plan)
+                results = list(again.results)
             if p.asks:
                 condition = bool(results.pop(0).array().reshape(-1)[0])
             # The next round overwrites the memory of this one's results.

@@ -252,7 +252,9 @@ class Session:
                 if following.is_end:
                     break
             else:
-                plan.run(values, partial(self._run_stages, plan.plans), self._stored)
+                seen = self._watch is not None or self._times is not None
+                run_body = partial(self._run_stages, plan.plans)
+                plan.run(values, run_body, None if seen else self._run_bound, self._stored)
             stop = following
             for touched in plan.touched():
                 if touched in values and not stop.needs(touched):
@@ -260,6 +262,9 @@ class Session:
         # Plans that depend on values of inputs must be chosen anew each time.
         is_only = stop is plans.root and not plan.has_dynamic_outputs and not following.follows_values
         return plan if is_only else None
+
+    def _run_bound(self, plan: Plan) -> None:
+        plan.run(self.arena)
 
     def prepare(self) -> None:
         """Makes plans for the inputs that are set, as far as that is possible without running.
