@@ -50,6 +50,19 @@ def test_long_sums_stay_accurate(axes, isa):
 
 
 @pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+@pytest.mark.parametrize("mode", [ReduceMode.SUM, ReduceMode.MEAN])
+@pytest.mark.parametrize("shape", [(1, 2), (7, 2), (3, 5, 2), (2, 3, 130, 2)], ids=str)
+def test_sums_of_pairs_are_exact(shape, mode, isa):
+    """Both parts of complex numbers; a sum begins with 0."""
+    x = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    x.reshape(-1, 2)[0] = -0.0
+    actual, kernels = run_node("ReduceAxes", ReduceAxes(int(mode), (len(shape) - 1,)), [x], set(), isa, 2)
+    assert kernels == ["reduce_inner_f32"]
+    expected = (x[..., :1] + x[..., 1:] + np.float32(0)) / np.float32(2 if mode == ReduceMode.MEAN else 1)
+    np.testing.assert_array_equal(actual.view(np.int32), expected.view(np.int32))
+
+
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
 @pytest.mark.parametrize("threads", [1, 2, 5])
 def test_result_does_not_depend_on_threads(threads, isa):
     x = np.random.default_rng(0).standard_normal((7, 300, 1100)).astype(np.float32)

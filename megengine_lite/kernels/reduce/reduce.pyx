@@ -134,6 +134,24 @@ cdef inline inlined reduce_inner(
         y[offset_of(s.kept, s.y_kept, item)] = across_lanes(mode, total) / divisor
 
 
+cdef inline bint is_dense(const ReduceSpace* s, int64_t run) noexcept nogil:
+    """Whether nothing but runs is reduced, and these lie one after the other, as their results do."""
+    cdef int64_t k
+    for k in range(LOOPS):
+        if s.reduced[k] != 1 or (k + 1 < LOOPS and s.kept[k] != 1):
+            return False
+    return s.x_kept[LOOPS - 1] == run and s.y_kept[LOOPS - 1] == 1
+
+
+cdef inline inlined add_pairs(
+    const float* x, float* y, float divisor, int64_t begin, int64_t end
+) noexcept nogil:
+    """Sums of both parts of complex numbers, whose runs are too short for vectors along them."""
+    cdef int64_t i
+    for i in range(begin, end):
+        y[i] = (<float>0 + x[2 * i] + x[2 * i + 1]) / divisor  # a sum begins with 0, so that -0 is never its result
+
+
 cdef struct ReduceInnerArgs:
     const float* x
     float* y
@@ -149,7 +167,9 @@ cdef void reduce_inner_f32(const ReduceInnerArgs* a, int64_t begin, int64_t end,
     cdef int64_t mode = a.mode, run = a.run
     cdef float divisor = <float>a.divisor
     cdef ReduceSpace s = a.space
-    if mode == SUM or mode == MEAN:
+    if run == 2 and (mode == SUM or mode == MEAN) and is_dense(&s, run):
+        add_pairs(x, y, divisor, begin, end)
+    elif mode == SUM or mode == MEAN:
         reduce_inner(SUM, &s, x, y, run, divisor, begin, end)
     elif mode == SUM_SQR:
         reduce_inner(SUM_SQR, &s, x, y, run, divisor, begin, end)
