@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from megengine_lite._core.ir.dtype import FLOAT64
 from megengine_lite._core.ir.graph import AnyNode, TensorSpec
 from megengine_lite._core.ir.quantize import from_float32, to_float32
 from megengine_lite._core.operators.base import Operator, fail, register
-from megengine_lite._core.operators.checks import check_count, check_float, check_index_dtype, index_error
+from megengine_lite._core.operators.checks import check_count, check_index_dtype, common_dtype, index_error
 from megengine_lite._records import record
 
 
@@ -42,7 +43,9 @@ class LikelihoodLoss(Operator):
 
     def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 2, 3)
-        dtype = check_float(node, [ins[0], *ins[2:]])
+        dtype = common_dtype(node, [ins[0], *ins[2:]])
+        if not dtype.is_float and dtype != FLOAT64:
+            raise fail(node, f"works on floats, not on {dtype}")
         check_index_dtype(node, ins[1], "the right classes")
         shape = ins[0].shape
         if len(shape) < 2 or ins[1].shape != (shape[0], *shape[2:]):
@@ -55,18 +58,19 @@ class LikelihoodLoss(Operator):
         self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
         p: Likelihood = node.params
-        logs = to_float32(ins[0], in_specs[0].dtype)
+        dtype = out_specs[0].dtype
+        logs, *weights_of = (to_float32(x, dtype) if dtype.is_float else x for x in (ins[0], *ins[2:]))
         right = ins[1]
         counts = np.ones(right.shape, np.bool_) if p.ignored is None else right != p.ignored
         classes = np.where(counts, right, 0)
         if classes.size and not (classes.min() >= 0 and classes.max() < logs.shape[1]):
             raise index_error(node, f"a class is out of range, there are {logs.shape[1]}")
-        weights = counts.astype(np.float32)
-        if len(ins) == 3:
-            weights *= to_float32(ins[2], in_specs[2].dtype)[classes]
+        weights = counts.astype(logs.dtype)
+        if weights_of:
+            weights *= weights_of[0][classes]
         found = np.take_along_axis(logs, np.expand_dims(classes, 1), 1)[:, 0]
-        losses = np.where(counts, -found * weights, np.float32(0))
+        losses = np.where(counts, -found * weights, logs.dtype.type(0))
         if p.reduction != "none":
-            total = losses.sum(dtype=np.float32)
-            losses = np.reshape(total if p.reduction == "sum" else total / weights.sum(dtype=np.float32), 1)
-        return [from_float32(losses, out_specs[0].dtype)]
+            total = losses.sum()
+            losses = np.reshape(total if p.reduction == "sum" else total / weights.sum(), 1)
+        return [from_float32(losses, dtype) if dtype.is_float else losses]
