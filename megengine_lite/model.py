@@ -193,7 +193,8 @@ class Model:
         self._scalars = loaded.scalars
         self._metadata = loaded.properties
         self._outputs = tuple(self._declared(first, name) for name in first.get_all_output_name())
-        self._results = [(o.name, o.name in self._scalars) for o in self._outputs]
+        self._output_names = [o.name for o in self._outputs]
+        self._scalar_outputs = [k for k, name in enumerate(self._output_names) if name in self._scalars]
         networks = [first]
         for _ in range(count - 1):
             network = LiteNetwork()
@@ -266,13 +267,10 @@ class Model:
         worker = _open(worker)
         begin = perf_counter()
         arrays = worker.run(feeds)
-        found = {}
-        shapes = []
-        for (name, is_scalar), array in zip(self._results, arrays, strict=True):
-            found[name] = array = array.reshape(()) if is_scalar else array
-            shapes.append(array.shape)
-        self._last = _LastRun(perf_counter() - begin, shapes)
-        return Outputs(found)
+        for k in self._scalar_outputs:
+            arrays[k] = arrays[k].reshape(())
+        self._last = _LastRun(perf_counter() - begin, [a.shape for a in arrays])
+        return Outputs(dict(zip(self._output_names, arrays, strict=True)))
 
     def run_async(self, *arrays: Any, **named: Any) -> RunFuture:
         """Runs the model on another thread.

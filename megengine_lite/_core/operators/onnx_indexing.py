@@ -20,7 +20,7 @@ from megengine_lite._core.operators.checks import (
 
 def _positions(node: AnyNode, index: np.ndarray, extent: int) -> np.ndarray:
     """Indexes counted from the front."""
-    index = index.astype(np.int64)
+    index = index.astype(np.int64, copy=False)
     if index.size and not (-extent <= index.min() and index.max() < extent):
         raise index_error(node, f"an index from {index.min()} to {index.max()} is out of range for {extent} elements")
     return np.where(index < 0, index + extent, index)
@@ -28,9 +28,10 @@ def _positions(node: AnyNode, index: np.ndarray, extent: int) -> np.ndarray:
 
 def _grid(node: AnyNode, index: np.ndarray, data: tuple[int, ...], axis: int) -> tuple[np.ndarray, ...]:
     """For each element of ``index`` its place in the data, of which one coordinate is the index itself."""
-    places: list[np.ndarray] = list(np.indices(index.shape, sparse=True))
-    places[axis] = _positions(node, index, data[axis])
-    return tuple(places)
+    return tuple(
+        _positions(node, index, data[axis]) if k == axis else np.arange(n).reshape(n, *[1] * (index.ndim - k - 1))
+        for k, n in enumerate(index.shape)
+    )
 
 
 class _IndexedElements(Operator):

@@ -13,7 +13,7 @@ import numpy as np
 
 from megengine_lite._core.device.plan import Plan, RunValue
 from megengine_lite._core.ir.dtype import BOOL, INT64, DType
-from megengine_lite._core.ir.expansion import Repetition, Stacked
+from megengine_lite._core.ir.expansion import Repetition, Sliced, Stacked
 from megengine_lite._core.ir.graph import AnyNode, AnyVar, TensorSpec, Var
 from megengine_lite._core.operators.base import fail
 from megengine_lite._core.system.memory_limit import memory_limit
@@ -46,6 +46,28 @@ class _Again:
         for slot, place in self._places:
             self.plan.bind(slot, begins[place].storage, begins[place].offset)
         return True
+
+
+class _Slices:
+    """The parts of an input, one for each round, one after the other in memory."""
+
+    __slots__ = ("_backwards", "_length", "_spec", "_whole")
+
+    def __init__(self, value: RunValue, how: Sliced, store: Callable[[np.ndarray, DType], RunValue]):
+        if how.axis != 0:
+            value = store(_dense(np.moveaxis(value.array(), how.axis, 0)), value.dtype)
+        self._whole = value
+        self._length, *shape = value.shape
+        self._spec = TensorSpec(tuple(shape) or (1,), value.dtype)  # a single number stands as (1,)
+        self._backwards = how.backwards
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, k: int) -> RunValue:
+        place = self._length - 1 - k if self._backwards else k
+        whole = self._whole
+        return RunValue(self._spec, whole.storage, whole.offset + place * self._spec.nbytes)
 
 
 class Repeated:
@@ -99,7 +121,7 @@ class Repeated:
         # The value of a first state may be known, those of the others are not: a plan must not build on it.
         states = [RunValue(TensorSpec(v.shape, v.dtype), v.storage, v.offset) for v in given[: p.n_states]]
         given = given[p.n_states :]
-        cut = [np.moveaxis(v.array(), s.axis, 0) for v, s in zip(given, p.sliced, strict=False)]
+        cut = [_Slices(v, s, store) for v, s in zip(given, p.sliced, strict=False)]
         if cut:
             count = self._common_length(cut)
         inputs: list[AnyVar] = [*self.plans.graph.inputs, *p.outside]
@@ -111,9 +133,7 @@ class Repeated:
             if k == MOST_ROUNDS:
                 raise fail(node, f"it has not ended after {MOST_ROUNDS} rounds")
             own = [store(np.array([k]), INT64), store(np.array([condition]), BOOL)] if p.asks else []
-            slices = [x[len(x) - 1 - k if s.backwards else k] for x, s in zip(cut, p.sliced, strict=True)]
-            inner = [store(_dense(x), v.dtype) for x, v in zip(slices, given, strict=False)]
-            begins = [*own, *states, *inner, *outside]
+            begins = [*own, *states, *(slices[k] for slices in cut), *outside]
             if again is None or not again.bind(begins):
                 round_values: Values = dict(zip(inputs, begins, strict=True))
                 plan = run_body(round_values)
@@ -136,7 +156,7 @@ class Repeated:
         stacked = [store(self._stack(x, s), s.dtype) for x, s in zip(parts, p.stacked, strict=True)]
         values.update(zip(node.outputs, [*states, *stacked], strict=True))
 
-    def _common_length(self, cut: Sequence[np.ndarray]) -> int:
+    def _common_length(self, cut: Sequence[_Slices]) -> int:
         lengths = {len(x) for x in cut}
         if len(lengths) > 1:
             raise fail(self.node, f"its inputs have {' and '.join(map(str, sorted(lengths)))} parts")
