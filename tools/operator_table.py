@@ -56,8 +56,8 @@ def native_types(op: str) -> list[str]:
     """Element types of the first input that kernels take, or of the output where the input is a mask or an index."""
     codes: set[DTypeCode] = set()
     for row in TABLE.of(op):
-        chosen = row.inputs[0] if row.inputs[0] != ANY else row.outputs[0]
-        if chosen == ANY:
+        chosen = row.outputs[0] if row.inputs[0] >= ANY else row.inputs[0]
+        if chosen >= ANY:
             return ["all"]
         codes.update(chosen)
     if DTypeCode.FLOAT32 in codes and REGISTRY[op].runs_in_float32:
