@@ -17,7 +17,7 @@ from megengine_lite._core.session_config import AlgoPolicy
 from megengine_lite._core.system.device_errors import errors_of
 from megengine_lite._core.system.late_import import late_import
 from megengine_lite._core.system.memory import Storage
-from megengine_lite.errors import InternalError, LiteError, ShapeError
+from megengine_lite.errors import InternalError, LiteError, LiteMemoryError, ShapeError
 from megengine_lite.log import INFO, logger
 
 if TYPE_CHECKING:
@@ -391,8 +391,10 @@ class Engine(Turns):
             return [session.output(name).array().copy() for name in session.output_names]
         except LiteError:
             raise
-        except BaseException:
+        except BaseException as error:
             self._recover()  # it may have come from any place
+            if isinstance(error, MemoryError):
+                raise LiteMemoryError("the run: there is not enough memory") from error
             raise
 
     def _compute(self) -> None:

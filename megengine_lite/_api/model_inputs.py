@@ -96,6 +96,8 @@ class ModelInput:
                 f"{list(value.shape)}"
             )
         dense: np.ndarray = value.reshape(1) if value.ndim == 0 else np.ascontiguousarray(value)
+        if not dense.flags.aligned:  # runs read the array where it is
+            dense = dense.copy()
         return dense.view(np.uint8) if dtype == np.bool_ else dense  # as tensors hold truth values
 
     def _read(self, value: Any) -> np.ndarray:

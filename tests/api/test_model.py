@@ -175,6 +175,30 @@ def test_scalars_of_onnx_have_no_dimensions():
         assert z.shape == () and z == 4.5
 
 
+def test_arrays_at_odd_addresses_are_read():
+    memory = np.zeros(4 * X.size + 1, np.uint8)
+    odd = memory[1:].view(np.float32).reshape(X.shape)
+    odd[...] = X
+    assert not odd.flags.aligned
+    model = megengine_lite.load(DIGITS, threads=1)
+    np.testing.assert_array_equal(model(odd)[0], model(X)[0])
+
+
+def test_a_run_without_memory_says_so(monkeypatch):
+    model = megengine_lite.load(DIGITS, threads=1)
+    engine = model._workers[0].network._loaded("test")
+    expected = model(X)[0]
+
+    def fail():
+        raise MemoryError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(engine.session, "run", fail)
+        with pytest.raises(LiteMemoryError, match="there is not enough memory"):
+            model(X)
+    np.testing.assert_array_equal(model(X)[0], expected)
+
+
 def test_texts_of_an_onnx_model_are_its_metadata():
     from onnx import helper, parser
 
