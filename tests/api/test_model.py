@@ -18,7 +18,14 @@ from megengine_lite import LiteError
 from megengine_lite._core.formats.mge.records import ModelRecord
 from megengine_lite._core.ir.dtype import INT32, UINT8
 from megengine_lite._core.ir.params import Elemwise, ElemwiseMode
-from megengine_lite.errors import DeviceError, LiteIndexError, LiteTypeError, LiteValueError, ShapeError
+from megengine_lite.errors import (
+    DeviceError,
+    LiteIndexError,
+    LiteMemoryError,
+    LiteTypeError,
+    LiteValueError,
+    ShapeError,
+)
 from megengine_lite.model import Model, Outputs, TensorDescription
 
 X = IMAGES[:3]

@@ -298,3 +298,19 @@ class CosineWindow:
 
     factors: tuple[float, ...]
     periodic: bool
+
+
+@record(frozen=True, slots=True)
+class Likelihood:
+    """Parameters of ``LikelihoodLoss``.
+
+    Attributes
+    ----------
+    reduction
+        ``none`` gives the loss of each place, ``sum`` and ``mean`` one number. A mean is that of weighted losses.
+    ignored
+        A class that does not count; None if all do.
+    """
+
+    reduction: str
+    ignored: int | None

@@ -8,26 +8,10 @@ import numpy as np
 
 from megengine_lite._core.ir.dtype import FLOAT64
 from megengine_lite._core.ir.graph import AnyNode, TensorSpec
+from megengine_lite._core.ir.onnx_params import Likelihood
 from megengine_lite._core.ir.quantize import from_float32, to_float32
 from megengine_lite._core.operators.base import Operator, fail, register
 from megengine_lite._core.operators.checks import check_count, check_index_dtype, common_dtype, index_error
-from megengine_lite._records import record
-
-
-@record(frozen=True, slots=True)
-class Likelihood:
-    """Parameters of :class:`LikelihoodLoss`.
-
-    Attributes
-    ----------
-    reduction
-        ``none`` gives the loss of each place, ``sum`` and ``mean`` one number. A mean is that of weighted losses.
-    ignored
-        A class that does not count; None if all do.
-    """
-
-    reduction: str
-    ignored: int | None
 
 
 @register

@@ -6,7 +6,7 @@ from megengine_lite._core.formats.onnx.graph_values import Value, check_kind
 from megengine_lite._core.formats.onnx.operators.activations import log_softmax
 from megengine_lite._core.formats.onnx.operators.images import one_of
 from megengine_lite._core.formats.onnx.operators.table import Call, converts
-from megengine_lite._core.operators.onnx_loss import Likelihood
+from megengine_lite._core.ir.onnx_params import Likelihood
 
 
 @converts("NegativeLogLikelihoodLoss", since=12)
