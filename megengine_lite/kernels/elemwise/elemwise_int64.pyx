@@ -13,7 +13,7 @@ from megengine_lite.kernels.common.simd cimport inlined
 cpdef enum:  # planners read it
     MAX_INPUTS = 2
 
-cdef enum Function:
+cdef enum Int64Function:
     ADD
     SUB
     MUL

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from megengine_lite._core.cpu.lower.elemwise import plain_strides
-from megengine_lite._core.cpu.lower.modes import COMPARISONS, INT64, ONNX_INT64
+from megengine_lite._core.cpu.lower.modes import COMPARISONS, INT64
 from megengine_lite._core.cpu.lowering import Lowering
 from megengine_lite._core.ir.dtype import DTypeCode
 from megengine_lite._core.ir.graph import Constant, Node
@@ -12,6 +12,13 @@ from megengine_lite._core.operators.onnx_elemwise import too_large
 from megengine_lite.errors import LiteValueError
 from megengine_lite.kernels.common.tiling import plan_runs
 
+_OF_ONNX = {
+    OnnxMode.DIVIDE: "TRUNCATED_DIV",
+    OnnxMode.MODULO: "MOD",
+    OnnxMode.MAX: "MAX",
+    OnnxMode.MIN: "MIN",
+    OnnxMode.NARROW: "NARROW",
+}
 _FROM = {DTypeCode.INT32: "FROM_INT32", DTypeCode.BOOL: "FROM_BYTE", DTypeCode.UINT8: "FROM_BYTE"}
 _TO = {DTypeCode.INT32: "TO_INT32", DTypeCode.BOOL: "TO_BOOL", DTypeCode.FLOAT32: "TO_FLOAT32"}
 
@@ -24,8 +31,12 @@ def lower_int64_comparison(ctx: Lowering, node: Node) -> None:
     _emit(ctx, node, COMPARISONS[node.params.mode].name)
 
 
-def lower_int64_of_onnx(ctx: Lowering, node: Node) -> None:
-    _emit(ctx, node, ONNX_INT64[node.params.mode])
+def lower_int64_of_onnx(ctx: Lowering, node: Node) -> bool | None:
+    function = _OF_ONNX.get(node.params.mode)
+    if function is None:
+        return False
+    _emit(ctx, node, function)
+    return None
 
 
 def lower_int64_conversion(ctx: Lowering, node: Node) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from megengine_lite._core.ir.onnx_params import OnnxMode
 from megengine_lite._core.ir.params import ElemwiseMode, ElemwiseMultiTypeMode
 
 _M, _Multi = ElemwiseMode, ElemwiseMultiTypeMode
@@ -34,12 +33,5 @@ S32 = {
     _M.RELU: ("MAX", "right"),
     _M.NEGATE: ("SUB", "left"),
 }
-# Functions of elemwise_int64, by the modes of the operators that have them.
+# Functions of elemwise_int64.
 INT64 = {m: m.name for m in (_M.ADD, _M.SUB, _M.MUL, _M.MAX, _M.MIN, _M.FLOOR_DIV, _M.MOD, _M.NEGATE)}
-ONNX_INT64 = {
-    OnnxMode.DIVIDE: "TRUNCATED_DIV",
-    OnnxMode.MODULO: "MOD",
-    OnnxMode.MAX: "MAX",
-    OnnxMode.MIN: "MIN",
-    OnnxMode.NARROW: "NARROW",
-}

@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Any
 from megengine_lite._core.cpu.algorithms.convolution import CONV_F32
 from megengine_lite._core.cpu.algorithms.matmul import MATMUL_F32
 from megengine_lite._core.cpu.dispatch import ANY, EVERY, Codes, DispatchTable, InputLayout, LowerFunction, Row
-from megengine_lite._core.cpu.lower.modes import BINARY, COMPARISONS, INT64, ONNX_INT64, S32
+from megengine_lite._core.cpu.lower.modes import BINARY, COMPARISONS, INT64, S32
 from megengine_lite._core.ir.dtype import INT8_OPERANDS, STORED_IN_8_BITS, DType, DTypeCode
 from megengine_lite._core.ir.image_layouts import Format
-from megengine_lite._core.ir.onnx_params import OnnxMode
 from megengine_lite._core.ir.params import ElemwiseMode, ElemwiseMultiTypeMode, PoolingMode
 from megengine_lite._core.operators.shape import PassThrough
 from megengine_lite._core.system.late_import import LateModule
@@ -281,10 +280,7 @@ def _int64() -> Iterator[Row]:
     yield Row(
         op="ElemwiseMultiType", lower=elemwise_int64.lower_int64_comparison, modes=_COMPARISONS - _OF_FLOATS, **only
     )
-    narrow = frozenset((OnnxMode.NARROW,))
-    of_onnx = elemwise_int64.lower_int64_of_onnx
-    yield Row(op="OnnxElemwise", lower=of_onnx, modes=frozenset(ONNX_INT64) - narrow, **same)
-    yield Row(op="OnnxElemwise", lower=of_onnx, modes=narrow, **only)
+    yield Row(op="OnnxElemwise", lower=elemwise_int64.lower_int64_of_onnx, outputs=(_I64 | _I32,), **only)
     convert = elemwise_int64.lower_int64_conversion
     yield Row(op="TypeCvt", lower=convert, outputs=(_I32 | _BOOL | _F32,), **only)
     yield Row(
