@@ -12,6 +12,7 @@ import numpy as np
 
 from megengine_lite._core.cpu.kernel_set import Kernel
 from megengine_lite._core.device.plan import Origin
+from megengine_lite._core.ir.fused import Activation
 from megengine_lite._core.ir.graph import DynamicNode, Node, TensorSpec
 from megengine_lite._records import record
 from megengine_lite.errors import LiteError
@@ -126,6 +127,11 @@ def blocked_strides(prefix: str, t: Tensor | None, joined: int = 1) -> dict[str,
         f"{prefix}_plane": t.plane if t else 0,
         f"{prefix}_image": t.image if t else 0,
     }
+
+
+def epilogue_arguments(activation: Activation) -> dict[str, float]:
+    """What a kernel applies to its sums, as ``Epilogue`` (kernels/common/arguments.pxd)."""
+    return {"activation": int(activation.code), "act_a": activation.a, "act_b": activation.b}
 
 
 @record(slots=True)

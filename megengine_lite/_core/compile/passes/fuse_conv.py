@@ -13,7 +13,14 @@ import numpy as np
 
 from megengine_lite._core.compile.rewriter import Rewriter
 from megengine_lite._core.ir.dtype import DTypeCode
-from megengine_lite._core.ir.fused import ELEMWISE_OF, NONLINEARITIES, Activation, ActivationCode, FusedConv
+from megengine_lite._core.ir.fused import (
+    ELEMWISE_OF,
+    NO_ACTIVATION,
+    NONLINEARITIES,
+    Activation,
+    ActivationCode,
+    FusedConv,
+)
 from megengine_lite._core.ir.graph import ConstantPool, Graph, Node, TensorSpec, Var
 from megengine_lite._core.ir.params import ConvolutionMode, ConvolutionSparse, ElemwiseMode
 from megengine_lite._records import replace
@@ -62,7 +69,7 @@ def as_fused_conv(node: Node) -> Node | None:
     if len(w.shape) != (4 if dense else 5):
         return None
     inputs = [x, w]
-    activation = Activation()
+    activation = NO_ACTIVATION
     has_bias = has_z = False
     if node.op == "ConvBiasForward":
         channels = node.outputs[0].shape[1]

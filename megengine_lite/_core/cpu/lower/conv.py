@@ -24,7 +24,7 @@ from megengine_lite._core.cpu.lower.conv_plain import emit_plain, lower_plain_co
 from megengine_lite._core.cpu.lower.window import window_arguments
 from megengine_lite._core.cpu.lowering import Lowering
 from megengine_lite._core.cpu.packing import float32 as packing
-from megengine_lite._core.cpu.steps import Ref, Tensor, blocked_strides
+from megengine_lite._core.cpu.steps import Ref, Tensor, blocked_strides, epilogue_arguments
 from megengine_lite._core.ir.fused import FusedConv
 from megengine_lite._core.ir.graph import Node, Var
 from megengine_lite.kernels.common.shared_constants import TILE_BLOCKS
@@ -130,11 +130,6 @@ def _constant_of(var: Var) -> Any:
     return var.const
 
 
-def _activation(node: Node) -> dict[str, float]:
-    act = node.params.activation
-    return {"activation": int(act.code), "act_a": act.a, "act_b": act.b}
-
-
 def _along_rows(p: ConvProblem, *tensors: Tensor | None) -> ConvProblem:
     """The problem for kernels, which are fast along rows: a single column is one row, as its pixels are neighbours."""
     is_column = p.iw == p.ow == p.kw == 1 < p.oh and p.pad_w == 0
@@ -165,7 +160,8 @@ def _emit_direct(ctx: Lowering, node: Node, p: ConvProblem, x: Var, bias: Var | 
         bias=_packed_bias(ctx, bias, groups), z=zt.ref if zt else None, y=yt.ref, **blocked_strides("x", xt, joined),
         y_pixel=ctx.width, **blocked_strides("y", yt, joined), **blocked_strides("z", zt, joined), groups=groups,
         ic=ic, oc=oc, oh=oh, ow=ow, **window_arguments(p.window), band=rows_in_band(oh, tiles, x_bytes, w_bytes),
-        chunks=chunks, **_activation(node), work=p.n * tiles * oh * chunks, flops=2 * p.products,
+        chunks=chunks, **epilogue_arguments(node.params.activation), work=p.n * tiles * oh * chunks,
+        flops=2 * p.products,
     )  # fmt: skip
 
 
@@ -187,7 +183,7 @@ def _emit_first(ctx: Lowering, node: Node, p: ConvProblem, x: Var, bias: Var | N
         "conv_first_f32", node, x=xt.ref, w=_packed_filter(ctx, node, ("pack_plain_input",), packing.pack_plain_input),
         bias=_packed_bias(ctx, bias, 1), z=zt.ref if zt else None, y=yt.ref, ic=p.ic, ih=p.ih, iw=p.iw,
         **blocked_strides("y", yt), **blocked_strides("z", zt), oc=p.oc, oh=p.oh, ow=p.ow, **window_arguments(p.window),
-        **_activation(node), work=p.n * p.oh, scratch=first_scratch(p), flops=2 * p.products,
+        **epilogue_arguments(node.params.activation), work=p.n * p.oh, scratch=first_scratch(p), flops=2 * p.products,
     )  # fmt: skip
 
 
@@ -201,7 +197,7 @@ def _emit_depthwise(ctx: Lowering, node: Node, p: ConvProblem, x: Var, bias: Var
         w=_packed_filter(ctx, node, ("pack_depthwise",), packing.pack_depthwise), bias=_packed_bias(ctx, bias, 1),
         z=zt.ref if zt else None, y=yt.ref, y_pixel=ctx.width, **blocked_strides("x", xt), **blocked_strides("y", yt),
         **blocked_strides("z", zt), blocks=xt.blocks, oh=p.oh, ow=p.ow, **window_arguments(p.window),
-        **_activation(node), work=p.n * xt.blocks * p.oh,
+        **epilogue_arguments(node.params.activation), work=p.n * xt.blocks * p.oh,
         scratch=depthwise_scratch(p), flops=2 * p.products,
     )  # fmt: skip
 
@@ -217,8 +213,8 @@ def _emit_winograd(ctx: Lowering, node: Node, p: ConvProblem, x: Var, bias: Var 
         bias=_packed_bias(ctx, bias, 1), z=zt.ref if zt else None, y=yt.ref, **blocked_strides("x", xt),
         x_bottom=p.ih + xt.halo_h, x_right=p.iw + xt.halo_w, **blocked_strides("y", yt), **blocked_strides("z", zt),
         ic=p.ic, oc=p.oc, oh=p.oh, ow=p.ow, pad_h=p.pad_h, pad_w=p.pad_w, tile_blocks=plan.tile_blocks,
-        parts=plan.parts, **_activation(node), work=p.n * plan.tile_blocks * plan.parts, scratch=plan.scratch(p),
-        flops=2 * p.products,
+        parts=plan.parts, **epilogue_arguments(node.params.activation), work=p.n * plan.tile_blocks * plan.parts,
+        scratch=plan.scratch(p), flops=2 * p.products,
     )  # fmt: skip
 
 

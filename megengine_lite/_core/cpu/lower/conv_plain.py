@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from math import prod
 
 from megengine_lite._core.cpu.lowering import Lowering
-from megengine_lite._core.cpu.steps import Ref
-from megengine_lite._core.ir.fused import Activation
+from megengine_lite._core.cpu.steps import Ref, epilogue_arguments
+from megengine_lite._core.ir.fused import NO_ACTIVATION, Activation
 from megengine_lite._core.ir.graph import Node, Var
 from megengine_lite._core.ir.params import ConvolutionMode
 
@@ -28,10 +28,9 @@ def emit_plain(
     pad: Triple,
     bias: Var | None = None,
     z: Var | None = None,
-    activation: Activation | None = None,
+    activation: Activation = NO_ACTIVATION,
 ) -> None:
     """Emits a convolution of NCHW or NCDHW; ``ic`` and ``oc`` are channels per group, ``w`` the plain filter."""
-    act = activation or Activation()
     y = node.outputs[0]
     ins, outs = _three(x.shape[2:]), _three(y.shape[2:])
     xt, bt, zt = ctx.plain(x), ctx.plain(bias) if bias else None, ctx.plain(z) if z else None
@@ -42,7 +41,7 @@ def emit_plain(
         "conv_plain_f32", node, x=xt.ref, w=w, bias=bt.ref if bt else None, z=zt.ref if zt else None, y=yt.ref,
         groups=groups, ic=ic, oc=oc, **_spatial("i", ins), **_spatial("o", outs), **_spatial("k", kernel),
         **_spatial("stride_", stride), **_spatial("dilate_", dilate), **_spatial("pad_", pad), part=part,
-        activation=act.code, act_a=act.a, act_b=act.b, work=x.shape[0] * groups * outs[0] * outs[1],
+        **epilogue_arguments(activation), work=x.shape[0] * groups * outs[0] * outs[1],
         scratch=module.scratch_bytes(ic * kernel[0] * kernel[1], kernel[2], stride[2], part),
         flops=2 * y.spec.size * ic * prod(kernel),
     )  # fmt: skip

@@ -17,7 +17,8 @@ from megengine_lite._core.cpu.lower.conv import plain_filter, rows_in_band
 from megengine_lite._core.cpu.lower.window import window_arguments
 from megengine_lite._core.cpu.lowering import Lowering
 from megengine_lite._core.cpu.packing import float32 as packing
-from megengine_lite._core.cpu.steps import Ref, Tensor, blocked_strides
+from megengine_lite._core.cpu.steps import Ref, Tensor, blocked_strides, epilogue_arguments
+from megengine_lite._core.ir.fused import NO_ACTIVATION
 from megengine_lite._core.ir.graph import Constant, Node, Var
 from megengine_lite._core.ir.params import ConvolutionMode
 from megengine_lite._records import record
@@ -122,7 +123,7 @@ def _emit_phase(ctx: Lowering, node: Node, filter_: Var, xt: Tensor, yt: Tensor,
         "oh": row.count,
         "ow": column.count,
     }
-    common = {"x": xt.ref, "bias": None, "z": None, "activation": 0, "act_a": 0, "act_b": 0, **geometry}
+    common = {"x": xt.ref, "bias": None, "z": None, **epilogue_arguments(NO_ACTIVATION), **geometry}
     depthwise = ic == oc == 1 and groups > 1
     m = 1 if depthwise else merged_groups(problem)
     w = _packed(ctx, weight, p.mode == ConvolutionMode.CONVOLUTION, row, column, 0 if depthwise else m)

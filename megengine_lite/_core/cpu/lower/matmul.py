@@ -12,8 +12,8 @@ from megengine_lite._core.cpu.algorithms.fast_run import select
 from megengine_lite._core.cpu.algorithms.matmul import MATMUL_F32, MatMulProblem
 from megengine_lite._core.cpu.lowering import Lowering
 from megengine_lite._core.cpu.packing import float32 as packing
-from megengine_lite._core.cpu.steps import Ref
-from megengine_lite._core.ir.fused import Activation, FusedMatMul
+from megengine_lite._core.cpu.steps import Ref, epilogue_arguments
+from megengine_lite._core.ir.fused import NO_ACTIVATION, Activation, FusedMatMul
 from megengine_lite._core.ir.graph import Constant, Node, Var
 from megengine_lite._records import record
 
@@ -53,7 +53,6 @@ class Batch:
 
 
 SINGLE = Batch()
-NO_ACTIVATION = Activation()
 
 
 def emit_matmul(
@@ -102,9 +101,7 @@ def emit_matmul(
         "c_inner": c.inner_step,
         "z_outer": z.outer_step if z else 0,
         "z_inner": z.inner_step if z else 0,
-        "activation": activation.code,
-        "act_a": activation.a,
-        "act_b": activation.b,
+        **epilogue_arguments(activation),
         "flops": 2 * batch.count * m * n * k,
     }
     strides = {"b_n": b.column, "b_outer": b.outer_step, "b_inner": b.inner_step}

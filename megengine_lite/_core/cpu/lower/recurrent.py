@@ -10,10 +10,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from megengine_lite._core.cpu.lower.copying import View, emit_copy
-from megengine_lite._core.cpu.lower.matmul import NO_ACTIVATION, Operand, emit_matmul
+from megengine_lite._core.cpu.lower.matmul import Operand, emit_matmul
 from megengine_lite._core.cpu.lowering import Lowering
 from megengine_lite._core.cpu.steps import Ref
-from megengine_lite._core.ir.fused import Activation, ActivationCode
+from megengine_lite._core.ir.fused import NO_ACTIVATION, Activation, ActivationCode
 from megengine_lite._core.ir.graph import Constant, Node
 from megengine_lite._core.ir.params import RNNCellNonlineMode
 from megengine_lite._core.operators.recurrent import LayerWeights, split_weights

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from megengine_lite._core.cpu.lowering import Lowering
+from megengine_lite._core.cpu.steps import epilogue_arguments
 from megengine_lite._core.ir.dtype import INT8_OPERANDS, SIGNED_INT8, UNSIGNED_INT8, DType, DTypeCode
 from megengine_lite._core.ir.fused import NONLINEARITIES, Activation, ActivationCode
 from megengine_lite._core.ir.params import ConvBiasNonlineMode, ElemwiseMultiTypeMode
@@ -144,10 +145,10 @@ def _output_arguments(
     activated = Activation(NONLINEARITIES[mode]) if activation is None else activation
     code, bounds = activated.code, activated.bounds
     arguments = {
-        "kind": int(OutputKind.SUM), "activation": int(code), "staged": int(staged),
+        "kind": int(OutputKind.SUM), **epilogue_arguments(activated), "staged": int(staged),
         "ties_even": first.ties_to_even or out.ties_to_even, "z_mask": -1, "z_zero": 0,
         "y_zero": 0, "scale": scale, "mid_divisor": 1, "mid_low": 0, "mid_high": 0, "mid_scale": 1, "z_scale": 0,
-        "act_a": activated.a, "act_b": activated.b, "y_scale": 1, "low": 0, "high": 0,
+        "y_scale": 1, "low": 0, "high": 0,
     }  # fmt: skip
     if z is not None:
         if not is_int8_operand(z):
