@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from functools import partial
-from typing import Any
 
 import numpy as np
 
@@ -111,7 +110,7 @@ def _packed_filter(
     p: FusedConv = node.params
     kernels, threads, mirrored = ctx.kernels, ctx.config.threads, p.mirrored
     packed = ctx.pool.derive(
-        (*recipe, kernels.width, mirrored), [_constant_of(node.inputs[1])],
+        (*recipe, kernels.width, mirrored), [node.inputs[1].constant],
         lambda a: pack(plain_filter(a, mirrored), kernels, threads),
     )  # fmt: skip
     return ctx.constant(packed)
@@ -122,12 +121,7 @@ def _packed_bias(ctx: Lowering, bias: Var | None, groups: int) -> Ref | None:
         return None
     width, pad = ctx.width, packing.pad_channels
     recipe = ("pad_channels", groups, width)
-    return ctx.constant(ctx.pool.derive(recipe, [_constant_of(bias)], lambda b: pad(b, groups, width)))
-
-
-def _constant_of(var: Var) -> Any:
-    assert var.const is not None
-    return var.const
+    return ctx.constant(ctx.pool.derive(recipe, [bias.constant], lambda b: pad(b, groups, width)))
 
 
 def _along_rows(p: ConvProblem, *tensors: Tensor | None) -> ConvProblem:
@@ -219,7 +213,7 @@ def _emit_winograd(ctx: Lowering, node: Node, p: ConvProblem, x: Var, bias: Var 
 
 
 def _emit_plain(ctx: Lowering, node: Node, p: ConvProblem, x: Var, bias: Var | None, z: Var | None) -> None:
-    w = _constant_of(node.inputs[1])
+    w = node.inputs[1].constant
     if node.params.mirrored:
         w = ctx.pool.derive(("mirror",), [w], lambda a: np.ascontiguousarray(plain_filter(a, True)))
     emit_plain(

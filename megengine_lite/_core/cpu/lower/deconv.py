@@ -90,7 +90,6 @@ def lower_deconv(ctx: Lowering, node: Node) -> bool:
     xt = ctx.blocked(x, *halo_wish(node, 1))
     yt = ctx.new_blocked(node.outputs[0])
     rows, columns = phases_of(node)
-    assert w.const is not None
     for row in rows:
         for column in columns:
             _emit_phase(ctx, node, w, xt, yt, row, column)
@@ -109,8 +108,7 @@ def phase_problem(
 
 
 def _emit_phase(ctx: Lowering, node: Node, filter_: Var, xt: Tensor, yt: Tensor, row: Phase, column: Phase) -> None:
-    p, weight = node.params, filter_.const
-    assert weight is not None
+    p, weight = node.params, filter_.constant
     groups, ic, oc = (filter_.shape if p.sparse else (1, *filter_.shape))[:3]
     problem = phase_problem(ctx, xt, row, column, groups, ic, oc)
     geometry = {

@@ -133,8 +133,7 @@ def _padded_weights(ctx: Lowering, node: Node, length: int) -> list[Ref | None]:
     """Constants per channel with zeros in padded channels, or None twice."""
     refs: list[Ref | None] = []
     for v in node.inputs[1:]:
-        assert v.const is not None
-        padded = ctx.pool.derive(("padded", length), [v.const], lambda a: np.pad(a, (0, length - a.size)))
+        padded = ctx.pool.derive(("padded", length), [v.constant], lambda a: np.pad(a, (0, length - a.size)))
         refs.append(ctx.constant(padded))
     return refs or [None, None]
 

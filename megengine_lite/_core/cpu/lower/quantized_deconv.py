@@ -56,7 +56,6 @@ def _emit_phase(
 ) -> None:  # fmt: skip
     p = node.params
     weight = node.inputs[0]
-    assert weight.const is not None
     groups, ic, oc = (weight.shape if p.sparse else (1, *weight.shape))[:3]
     problem = phase_problem(ctx, source, row, column, groups, ic, oc)
     merged = merged_groups(problem)
@@ -75,9 +74,9 @@ def _emit_phase(
         return pad_channels(sums, groups, width)
 
     key = ("int8 deconv", width, mirrored, zero, row, column, merged)
-    parts = count_parts(ctx.pool, weight.const, zero)
-    w = ctx.pool.derive(key, [weight.const], lambda array: packing.pack_direct(taps(array), width, width, parts))
-    bias = ctx.pool.derive((*key, "bias", form.offset), [weight.const], biases)
+    parts = count_parts(ctx.pool, weight.constant, zero)
+    w = ctx.pool.derive(key, [weight.constant], lambda array: packing.pack_direct(taps(array), width, width, parts))
+    bias = ctx.pool.derive((*key, "bias", form.offset), [weight.constant], biases)
     tiles = groups * -(-problem.blocks(oc) // TILE_BLOCKS)
     item = target.spec.dtype.itemsize
     ctx.emit(
