@@ -74,6 +74,11 @@ def to_float32(x: np.ndarray, dtype: DType) -> np.ndarray:
     return x.astype(np.float32, copy=False)
 
 
+def to_float64(x: np.ndarray, dtype: DType) -> np.ndarray:
+    """The same in double precision, for operators that compute in it."""
+    return to_float32(x, dtype).astype(np.float64)
+
+
 def from_float32(x: np.ndarray, dtype: DType) -> np.ndarray:
     """Stored numbers of a float or quantized type for real values: one rounding, ties to even for floats."""
     if dtype.is_quantized:

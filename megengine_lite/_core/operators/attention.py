@@ -9,7 +9,7 @@ import numpy as np
 from megengine_lite._core.ir import params
 from megengine_lite._core.ir.graph import AnyNode, Node, TensorSpec
 from megengine_lite._core.ir.params import AttnMaskType, TensorCombinationType
-from megengine_lite._core.ir.quantize import from_float32, to_float32
+from megengine_lite._core.ir.quantize import from_float32, to_float64
 from megengine_lite._core.operators.base import Operator, fail, register
 from megengine_lite._core.operators.checks import check_count, check_float, check_ndim, check_same_shape
 from megengine_lite._core.operators.facts import InOriginal
@@ -124,7 +124,7 @@ class MultiHeadAttn(Operator):
         self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
         p, dtype = node.params, out_specs[0].dtype
-        query, key, value, flat, *mask = (to_float32(x, dtype).astype(np.float64) for x in ins)
+        query, key, value, flat, *mask = (to_float64(x, dtype) for x in ins)
         weights = self._split(node, flat.reshape(-1))
 
         def project(x: Array, name: str) -> Array:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from megengine_lite._core.ir.graph import AnyNode, TensorSpec
-from megengine_lite._core.ir.quantize import from_float32, to_float32
+from megengine_lite._core.ir.quantize import from_float32, to_float64
 from megengine_lite._core.operators.base import Operator, fail, register
 from megengine_lite._core.operators.checks import check_shape, common_dtype
 
@@ -51,7 +51,7 @@ class Einsum(Operator):
         self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
         dtype = in_specs[0].dtype
-        operands = [to_float32(x, dtype).astype(np.float64) for x in ins] if dtype.is_float else list(ins)
+        operands = [to_float64(x, dtype) for x in ins] if dtype.is_float else list(ins)
         terms = node.params.equation.partition("->")[0].split(",")
         operands = [x if term else x.reshape(()) for x, term in zip(operands, terms, strict=True)]
         result = np.asarray(np.einsum(node.params.equation, *operands, optimize=len(operands) > 2))

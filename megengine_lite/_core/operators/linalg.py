@@ -9,7 +9,7 @@ import numpy as np
 
 from megengine_lite._core.ir import params
 from megengine_lite._core.ir.graph import AnyNode, TensorSpec
-from megengine_lite._core.ir.quantize import from_float32, to_float32
+from megengine_lite._core.ir.quantize import from_float32, to_float32, to_float64
 from megengine_lite._core.operators.base import Operator, fail, normalize_axis, register
 from megengine_lite._core.operators.checks import check_count, check_float
 from megengine_lite._core.operators.facts import FILTER, IMAGE, InOriginal
@@ -37,7 +37,7 @@ class MatrixInverse(Operator):
     ) -> list[np.ndarray]:
         dtype = in_specs[0].dtype
         try:
-            inverse = np.linalg.inv(to_float32(ins[0], dtype).astype(np.float64))
+            inverse = np.linalg.inv(to_float64(ins[0], dtype))
         except np.linalg.LinAlgError as error:
             raise LiteValueError(str(fail(node, str(error)))) from None
         return [from_float32(inverse.astype(np.float32), dtype)]
@@ -102,7 +102,7 @@ class SVD(Operator):
         self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
         p, dtype = node.params, in_specs[0].dtype
-        x = to_float32(ins[0], dtype).astype(np.float64)
+        x = to_float64(ins[0], dtype)
         try:
             parts = np.linalg.svd(x, full_matrices=p.full_matrices, compute_uv=p.compute_uv)
         except np.linalg.LinAlgError as error:

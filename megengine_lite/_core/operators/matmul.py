@@ -11,7 +11,7 @@ from megengine_lite._core.ir import params
 from megengine_lite._core.ir.dtype import INT16, INT32, DType, DTypeCode
 from megengine_lite._core.ir.graph import AnyNode, Node, TensorSpec
 from megengine_lite._core.ir.params import MatrixMulFormat
-from megengine_lite._core.ir.quantize import from_float32, to_float32
+from megengine_lite._core.ir.quantize import from_float32, to_float64
 from megengine_lite._core.operators.base import Operator, ProductOperator, fail, register
 from megengine_lite._core.operators.checks import check_count, check_float, check_ndim, common_dtype
 from megengine_lite._core.operators.facts import MATRIX, VECTOR, InFiles, InOriginal
@@ -62,7 +62,7 @@ def multiply(a: Array, b: Array, in_specs: Sequence[TensorSpec], out: DType) -> 
     """
     left, right = in_specs[0].dtype, in_specs[1].dtype
     if out.is_float:
-        product = np.matmul(to_float32(a, left).astype(np.float64), to_float32(b, right).astype(np.float64))
+        product = np.matmul(to_float64(a, left), to_float64(b, right))
         return from_float32(product.astype(np.float32), out)
     product = np.matmul(a.astype(np.float64) - left.zero_point, b.astype(np.float64) - right.zero_point)
     result: np.ndarray = product.astype(np.int64).astype(out.storage)

@@ -12,7 +12,7 @@ from megengine_lite._core.ir import params
 from megengine_lite._core.ir.dtype import BYTE, FLOAT32, DType
 from megengine_lite._core.ir.graph import AnyNode, TensorSpec
 from megengine_lite._core.ir.params import BNFwdMode, BNParamDim, ConvolutionFormat
-from megengine_lite._core.ir.quantize import from_float32, to_float32
+from megengine_lite._core.ir.quantize import from_float32, to_float64
 from megengine_lite._core.operators.base import Operator, ProductOperator, fail, register
 from megengine_lite._core.operators.checks import broadcasts_to, check_count, check_float, check_ndim, check_same_shape
 from megengine_lite._core.operators.facts import IMAGE, MATRIX, VECTOR, InFiles, InOriginal
@@ -32,10 +32,6 @@ _BN_AXES = {
 def batch_axes(p: params.BN) -> tuple[int, ...]:
     """The axes that batch statistics are taken over."""
     return _BN_AXES[BNParamDim(p.param_dim)]
-
-
-def _double(x: Array, dtype: DType) -> Array:
-    return to_float32(x, dtype).astype(np.float64)
 
 
 def _store(x: Array, dtype: DType) -> Array:
@@ -113,7 +109,7 @@ class BatchNorm(Operator):
         self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
         p = node.params
-        x, scale, bias, *running = (_double(a, s.dtype) for a, s in zip(ins, in_specs, strict=True))
+        x, scale, bias, *running = (to_float64(a, s.dtype) for a, s in zip(ins, in_specs, strict=True))
         if p.fwd_mode == BNFwdMode.INFERENCE:
             mean, variance = running
             lead = [mean, variance]
@@ -153,7 +149,7 @@ class _AxesNorm(Operator):
     def compute(
         self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
-        x, *weights = (_double(a, s.dtype) for a, s in zip(ins, in_specs, strict=True))
+        x, *weights = (to_float64(a, s.dtype) for a, s in zip(ins, in_specs, strict=True))
         begin, end = self.axes(node, x.shape)
         axes = tuple(range(begin, end))
         mean, variance = _moments(x, axes)
@@ -238,7 +234,7 @@ class _ChannelNorm(Operator):
     def compute(
         self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
-        x, *weights = (_double(a, s.dtype) for a, s in zip(ins, in_specs, strict=True))
+        x, *weights = (to_float64(a, s.dtype) for a, s in zip(ins, in_specs, strict=True))
         n, groups = out_specs[1].shape
         per_group = math.prod(x.shape[2:]) * (x.shape[1] // groups if groups else 0)
         rows = x.reshape(n, groups, per_group)
@@ -306,7 +302,7 @@ class LRN(ProductOperator):
         self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
         p, dtype = node.params, in_specs[0].dtype
-        x = _double(ins[0], dtype)
+        x = to_float64(ins[0], dtype)
         channels = x.shape[1]
         reach = min(p.n // 2, channels)  # more channels than there are change nothing
         squares = np.pad(x * x, ((0, 0), (reach, reach), (0, 0), (0, 0)))

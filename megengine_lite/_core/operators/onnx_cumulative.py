@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from megengine_lite._core.ir.graph import AnyNode, TensorSpec
-from megengine_lite._core.ir.quantize import from_float32, to_float32
+from megengine_lite._core.ir.quantize import from_float32, to_float64
 from megengine_lite._core.operators.base import Operator, fail, normalize_axis, register
 from megengine_lite._core.operators.checks import check_count, to_integer
 
@@ -31,7 +31,7 @@ class Cumulative(Operator):
     ) -> list[np.ndarray]:
         p, dtype = node.params, in_specs[0].dtype
         axis = normalize_axis(node, to_integer(node, ins[1], "the axis"), ins[0].ndim)
-        x = to_float32(ins[0], dtype).astype(np.float64) if dtype.is_float else ins[0]
+        x = to_float64(ins[0], dtype) if dtype.is_float else ins[0]
         x = np.flip(x, axis) if p.reverse else x
         total = np.cumprod(x, axis, x.dtype) if p.product else np.cumsum(x, axis, x.dtype)
         if p.exclusive:

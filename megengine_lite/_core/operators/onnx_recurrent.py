@@ -9,7 +9,7 @@ import numpy as np
 
 from megengine_lite._core.ir.graph import AnyNode, TensorSpec
 from megengine_lite._core.ir.onnx_params import Recurrent as Parameters
-from megengine_lite._core.ir.quantize import from_float32, to_float32
+from megengine_lite._core.ir.quantize import from_float32, to_float64
 from megengine_lite._core.operators.base import ProductOperator, fail, register
 from megengine_lite._core.operators.checks import check_ndim
 
@@ -80,10 +80,7 @@ class Recurrent(ProductOperator):
         self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
         p: Parameters = node.params
-        real = [
-            to_float32(x, s.dtype).astype(np.float64) if s.dtype.is_float else x
-            for x, s in zip(ins, in_specs, strict=True)
-        ]
+        real = [to_float64(x, s.dtype) if s.dtype.is_float else x for x, s in zip(ins, in_specs, strict=True)]
         x, w, r, *rest = real
         given: dict[str, Array] = dict(
             zip((n for n, flag in zip(_OPTIONAL, p.flags, strict=True) if flag), rest, strict=True)

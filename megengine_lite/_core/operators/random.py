@@ -14,7 +14,7 @@ import numpy as np
 from megengine_lite._core.ir import params
 from megengine_lite._core.ir.dtype import BYTE, INT32, DType
 from megengine_lite._core.ir.graph import AnyNode, TensorSpec
-from megengine_lite._core.ir.quantize import from_float32, to_float32
+from megengine_lite._core.ir.quantize import from_float32, to_float32, to_float64
 from megengine_lite._core.operators.base import Operator, fail, register
 from megengine_lite._core.operators.checks import (
     check_count,
@@ -101,7 +101,7 @@ class _ByTensors(Operator):
         self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
         dtype = out_specs[0].dtype
-        parameters = [to_float32(x, dtype).astype(np.float64) for x in ins]
+        parameters = [to_float64(x, dtype) for x in ins]
         try:
             drawn = self.draw(_generator(node), *parameters)
         except ValueError as error:  # a parameter out of the distribution's range
@@ -241,7 +241,7 @@ class MultinomialRNG(Operator):
     def compute(
         self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
-        weights = to_float32(ins[0], in_specs[0].dtype).astype(np.float64)
+        weights = to_float64(ins[0], in_specs[0].dtype)
         out = np.empty(out_specs[0].shape, np.int32)
         generator = _generator(node)
         for row, chosen in zip(weights, out, strict=True):

@@ -11,7 +11,7 @@ from megengine_lite._core.ir import params
 from megengine_lite._core.ir.dtype import BYTE, DType
 from megengine_lite._core.ir.graph import AnyNode, Node, TensorSpec
 from megengine_lite._core.ir.params import RNNCellNonlineMode
-from megengine_lite._core.ir.quantize import from_float32, to_float32
+from megengine_lite._core.ir.quantize import from_float32, to_float64
 from megengine_lite._core.operators.base import Operator, ProductOperator, fail, register
 from megengine_lite._core.operators.checks import check_count, check_float, check_ndim, check_same_shape
 from megengine_lite._core.operators.facts import InOriginal
@@ -38,7 +38,7 @@ def _lstm_step(gates: Array, c: Array) -> tuple[Array, Array]:
 
 
 def _load(ins: Sequence[Array], dtype: DType) -> list[Array]:
-    return [to_float32(x, dtype).astype(np.float64) for x in ins]
+    return [to_float64(x, dtype) for x in ins]
 
 
 def _store(x: Array, dtype: DType) -> Array:

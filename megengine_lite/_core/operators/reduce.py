@@ -11,7 +11,7 @@ from megengine_lite._core.ir import params
 from megengine_lite._core.ir.dtype import FLOAT16, FLOAT32, INT32, DType, DTypeCode
 from megengine_lite._core.ir.graph import AnyNode, TensorSpec
 from megengine_lite._core.ir.params import INT_MAX, ReduceDataType, ReduceMode
-from megengine_lite._core.ir.quantize import from_float32, to_float32
+from megengine_lite._core.ir.quantize import from_float32, to_float32, to_float64
 from megengine_lite._core.operators.base import Operator, fail, normalize_axis, register
 from megengine_lite._core.operators.checks import check_count, to_shape
 from megengine_lite._core.operators.facts import IMAGE, InFiles, InOriginal
@@ -238,7 +238,7 @@ class Cumsum(Operator):
         p, dtype = node.params, in_specs[0].dtype
         x = ins[0] if p.axis != INT_MAX else ins[0].reshape(-1)
         if dtype.is_float:
-            x = to_float32(x, dtype).astype(np.float64)
+            x = to_float64(x, dtype)
         x = np.moveaxis(x, p.axis if p.axis != INT_MAX else 0, 0)
         if p.reverse:
             x = x[::-1]

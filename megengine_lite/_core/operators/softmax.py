@@ -8,7 +8,7 @@ import numpy as np
 
 from megengine_lite._core.ir import params
 from megengine_lite._core.ir.graph import AnyNode, TensorSpec
-from megengine_lite._core.ir.quantize import from_float32, to_float32
+from megengine_lite._core.ir.quantize import from_float32, to_float64
 from megengine_lite._core.operators.base import Operator, normalize_axis, register
 from megengine_lite._core.operators.checks import check_count, check_float
 from megengine_lite._core.operators.facts import IMAGE, InFiles, InOriginal
@@ -34,7 +34,7 @@ class Softmax(Operator):
         self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
         dtype = in_specs[0].dtype
-        y = softmax(to_float32(ins[0], dtype).astype(np.float64), node.params.axis)
+        y = softmax(to_float64(ins[0], dtype), node.params.axis)
         return [from_float32(y.astype(np.float32), dtype)]
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from megengine_lite._core.ir.dtype import DType
-from megengine_lite._core.ir.quantize import to_float32
+from megengine_lite._core.ir.quantize import to_float32, to_float64
 from megengine_lite._core.reports.differences import compare, compare_closely
 from megengine_lite._records import record
 
@@ -125,7 +125,7 @@ def _sample(result: LayerResult) -> np.ndarray:
     return (
         flat[places].astype(np.float64)
         if result.dtype is None or not result.dtype.is_quantized
-        else (to_float32(flat[places], result.dtype).astype(np.float64))
+        else to_float64(flat[places], result.dtype)
     )
 
 
