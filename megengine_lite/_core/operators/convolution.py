@@ -35,8 +35,9 @@ def _sums(node: AnyNode, shape: ConvShape, x: np.ndarray, w: np.ndarray, specs: 
     return correlate(shape.input_groups(x), w, shape.window, shape.out)
 
 
-def _multiply_adds(shape: ConvShape, node: Node) -> int:
+def _multiply_adds(node: Node) -> int:
     """Each element of the filter is used once for each pixel of the output."""
+    shape = conv_shape(node, *(v.shape for v in node.inputs[:2]))
     return shape.n * math.prod(shape.out) * node.inputs[1].spec.size
 
 
@@ -52,7 +53,7 @@ class Convolution(ProductOperator):
     sample_inputs = (IMAGE, IMAGE)
 
     def multiply_adds(self, node: Node) -> int:
-        return _multiply_adds(conv_shape(node, *(v.shape for v in node.inputs[:2])), node)
+        return _multiply_adds(node)
 
     def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 2)
@@ -117,7 +118,7 @@ class ConvBiasForward(Operator):
     sample_inputs = (IMAGE, IMAGE)
 
     def multiply_adds(self, node: Node) -> int:
-        return _multiply_adds(conv_shape(node, *(v.shape for v in node.inputs[:2])), node)
+        return _multiply_adds(node)
 
     def makes_non_negative(self, node: Node, is_non_negative: Callable[[Var], bool]) -> bool:
         return node.params.nonlineMode in NON_NEGATIVE
@@ -215,7 +216,7 @@ class RegionRestrictedConvolution(Operator):
     element_types = "floats"
 
     def multiply_adds(self, node: Node) -> int:
-        return _multiply_adds(conv_shape(node, *(v.shape for v in node.inputs[:2])), node)
+        return _multiply_adds(node)
 
     def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 4)
@@ -257,7 +258,7 @@ class MaskConvolution(Operator):
     sample_inputs = (IMAGE, FILTER, MATRIX)
 
     def multiply_adds(self, node: Node) -> int:
-        return _multiply_adds(conv_shape(node, *(v.shape for v in node.inputs[:2])), node)
+        return _multiply_adds(node)
 
     def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 3)
