@@ -29,7 +29,8 @@ LEAST_OPERATOR = 40
 _CODES = {int(c): c for c in DTypeCode if c not in WIDE}
 _PLAIN = {c: DType(c) for c in DTypeCode}
 _NEVER_STORED = (DTypeCode.INTB1, DTypeCode.INTB2)
-_LINEAR_QUANTIZATION = 1
+LINEAR_QUANTIZATION = 1
+"""Number of the one kind of quantization that DType tables have: by scale and zero point."""
 
 
 def read_dtype(table: TableReader) -> DType:
@@ -44,7 +45,7 @@ def read_dtype(table: TableReader) -> DType:
     plain = _PLAIN[code]
     if not plain.is_quantized:
         return plain
-    quantization = table.table(2, "quantization") if table.uint8(1) == _LINEAR_QUANTIZATION else None
+    quantization = table.table(2, "quantization") if table.uint8(1) == LINEAR_QUANTIZATION else None
     if quantization is None:
         raise ModelFormatError(f"{what}: element type {code.name} comes without its scale")
     scale = quantization.float32(0)

@@ -8,6 +8,7 @@ from typing import Any
 from megengine_lite._core.formats.loaded_model import Metadata
 from megengine_lite._core.formats.mge import schema_v2
 from megengine_lite._core.formats.mge.records import ModelRecord, OperatorRecord
+from megengine_lite._core.formats.mge.shared_tables import LINEAR_QUANTIZATION
 from megengine_lite._core.formats.stored_values import TensorRecord
 from megengine_lite._core.formats.wire.flatbuffer_builder import (
     NewTable,
@@ -33,7 +34,6 @@ from megengine_lite.errors import UnsupportedOperatorError
 _RELEASE = 101300  # that whose form of the tables is written
 _SCHEMA_VERSION = 2
 _DEFAULT_FORMAT = 1
-_LINEAR_QUANTIZATION = 1
 # Means any device: the program that loads the file chooses it.
 _ANY_DEVICE = NewTable({0: "xpux:0"})
 
@@ -43,7 +43,7 @@ def dtype_table(dtype: DType) -> NewTable:
     if not dtype.is_quantized:
         return NewTable({0: int8(dtype.code)})
     quantization = NewTable({0: float32(dtype.scale), 1: uint8(dtype.zero_point)})
-    return NewTable({0: int8(dtype.code), 1: uint8(_LINEAR_QUANTIZATION), 2: quantization})
+    return NewTable({0: int8(dtype.code), 1: uint8(LINEAR_QUANTIZATION), 2: quantization})
 
 
 _WRITERS: dict[str, Callable[[Any], Scalar | Vector]] = {
