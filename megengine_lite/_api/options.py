@@ -76,7 +76,6 @@ _OPTION_DEFAULTS = {
     "enable_nchw32": 0,
     "enable_nchw64": 0,
 }
-_OPTION_LEVELS = ("jit_level", "comp_node_seq_record_level", "graph_opt_level", "async_exec_level")
 
 
 class LiteOptions(CheckedFields):
@@ -166,8 +165,10 @@ class LiteOptions(CheckedFields):
         self.comp_node_seq_record_level = level
 
     def __repr__(self) -> str:
+        from megengine_lite._core.formats.containers.information import INTEGER_OPTIONS  # formats come with models
+
         shown = list(_OPTION_DEFAULTS)[:13]
-        return str({n: getattr(self, n) if n in _OPTION_LEVELS else bool(getattr(self, n)) for n in shown})
+        return str({n: getattr(self, n) if n in INTEGER_OPTIONS else bool(getattr(self, n)) for n in shown})
 
 
 def _as_enum(kind: type[Any], value: int) -> Any:

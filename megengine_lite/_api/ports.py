@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from megengine_lite._core.runtime.jobs import Job
     from megengine_lite._core.runtime.session import Session
 
-_UINT8 = 5
-
 
 def port_code(dtype: DType) -> int:
     """``LiteDataType`` number of a model's element type: that of its storage; bool counts as uint8.
@@ -34,9 +32,7 @@ def port_code(dtype: DType) -> int:
     LiteTypeError
         Tensors cannot hold it.
     """
-    if dtype.storage == np.bool_:
-        return _UINT8
-    code: int | None = code_of(dtype.storage)
+    code = code_of(np.dtype(np.uint8) if dtype.storage == np.bool_ else dtype.storage)
     if code is None:
         raise LiteTypeError(f"elements of type {dtype} cannot be an input or output of a network")
     return code
