@@ -22,7 +22,7 @@ from megengine_lite._core.ir.fused import (
     FusedConv,
 )
 from megengine_lite._core.ir.graph import ConstantPool, Graph, Node, TensorSpec, Var
-from megengine_lite._core.ir.params import ConvolutionMode, ConvolutionSparse, ElemwiseMode
+from megengine_lite._core.ir.params import ConvolutionFormat, ConvolutionMode, ConvolutionSparse, ElemwiseMode
 from megengine_lite._records import replace
 
 M = ElemwiseMode
@@ -59,7 +59,7 @@ def run(graph: Graph, pool: ConstantPool, accept: Callable[[Node], bool] = _any)
 
 def as_fused_conv(node: Node) -> Node | None:
     """A float32 NCHW convolution as a ``FusedConv`` node, or None if the node is something else."""
-    if node.op not in ("Convolution", "ConvBiasForward") or node.params.format != 0:
+    if node.op not in ("Convolution", "ConvBiasForward") or node.params.format != ConvolutionFormat.NCHW:
         return None
     x, w = node.inputs[:2]
     if any(v.dtype.code != DTypeCode.FLOAT32 for v in (*node.inputs, *node.outputs)) or w.const is None:

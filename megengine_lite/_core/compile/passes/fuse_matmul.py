@@ -12,6 +12,7 @@ from megengine_lite._core.compile.rewriter import Rewriter
 from megengine_lite._core.ir.dtype import DTypeCode
 from megengine_lite._core.ir.fused import Activation, ActivationCode, FusedMatMul
 from megengine_lite._core.ir.graph import Graph, Node, TensorSpec, Var
+from megengine_lite._core.ir.params import MatrixMulFormat
 from megengine_lite._core.ir.shape_constant import reshape_node
 from megengine_lite._core.operators.registry import REGISTRY
 from megengine_lite._records import replace
@@ -58,7 +59,7 @@ def _fuse(node: Node, fused: Node, rewriter: Rewriter) -> None:
 
 def _is_plain_float(node: Node) -> bool:
     floats = all(v.dtype.code == DTypeCode.FLOAT32 for v in (*node.inputs, *node.outputs))
-    return floats and len(node.inputs) == 2 and node.params.format == 0
+    return floats and len(node.inputs) == 2 and node.params.format == MatrixMulFormat.DEFAULT
 
 
 def _keeps_rows(node: Node, y: Var) -> bool:

@@ -329,6 +329,8 @@ def _of_two(node: Node, relu: bool) -> _Maker | None:
 
 
 def _average(node: Node, x: Var, y: Var) -> _Maker | None:
-    if node.op != "Pooling" or node.params.mode not in _AVERAGES or node.params.format != 0 or x.dtype != y.dtype:
+    if node.op != "Pooling" or node.params.format != ConvolutionFormat.NCHW:
+        return None
+    if node.params.mode not in _AVERAGES or x.dtype != y.dtype:
         return None
     return lambda sources, y: Node(node.op, node.params, sources, [y], node.name)
