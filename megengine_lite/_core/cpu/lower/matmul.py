@@ -91,16 +91,10 @@ def emit_matmul(
         "m": m,
         "n": n,
         "k": k,
-        "a_row": a.row,
-        "c_row": c.row,
-        "z_row": z.row if z else 0,
         "inner": batch.inner,
-        "a_outer": a.outer_step,
-        "a_inner": a.inner_step,
-        "c_outer": c.outer_step,
-        "c_inner": c.inner_step,
-        "z_outer": z.outer_step if z else 0,
-        "z_inner": z.inner_step if z else 0,
+        **_strides("a", a),
+        **_strides("c", c),
+        **_strides("z", z),
         **epilogue_arguments(activation),
         "flops": 2 * batch.count * m * n * k,
     }
@@ -121,16 +115,30 @@ def emit_matmul(
     packed = None
     if weight is not None:
         packed = _packed_weight(ctx, weight, k, n, b)
-        chunk = max(panel, ROWS_BYTES // (4 * k))
-        if panels * batch.count < LEAST_PARTS:
-            chunk = min(chunk, max(panel, -(-m // LEAST_PARTS)))
-        chunk = -(-m // -(-m // chunk))
+        chunk = _rows_at_once(m, k, panel, panels * batch.count)
         strides |= {"b_outer": 0, "b_inner": 0}
     ctx.emit(
         algorithm.name, node, b=packed or b.ref, chunk=chunk, b_packed=packed is not None,
         work=batch.count * panels * -(-m // chunk), scratch=0 if packed else kernel.scratch_bytes(k), **strides,
         **common,
     )  # fmt: skip
+
+
+def _strides(prefix: str, operand: Operand | None) -> dict[str, int]:
+    """The steps of an operand from row to row and from product to product, as arguments of a kernel; 0 without one."""
+    return {
+        f"{prefix}_row": operand.row if operand else 0,
+        f"{prefix}_outer": operand.outer_step if operand else 0,
+        f"{prefix}_inner": operand.inner_step if operand else 0,
+    }
+
+
+def _rows_at_once(m: int, k: int, panel: int, panels: int) -> int:
+    """Rows of A that stay in the cache while packed panels of B pass by; ``panels`` are those of all products."""
+    rows = max(panel, ROWS_BYTES // (4 * k))
+    if panels < LEAST_PARTS:
+        rows = min(rows, max(panel, -(-m // LEAST_PARTS)))
+    return -(-m // -(-m // rows))
 
 
 def _problem(
