@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from megengine_lite._core.cpu.lowering import Lowering
@@ -24,33 +26,49 @@ def lower_resize(ctx: Lowering, node: Node) -> bool | None:
 
 
 def _emit(ctx: Lowering, node: Node, taps: list[Taps], nhwc: bool) -> bool | None:
-    x, y = node.inputs[0], node.outputs[0]
-    rows, columns = taps
-    if rows[0].shape[1] > ctx.kernels.module("resize").MAX_TAPS:
+    (rows, row_weights), columns = taps
+    if rows.shape[1] > ctx.kernels.module("resize").MAX_TAPS:
         return False
-    taps_y, taps_x = rows[0].shape[1], columns[0].shape[1]
-    oh, ow = len(rows[0]), len(columns[0])
-    common = {"oh": oh, "ow": ow, "taps_y": taps_y, "taps_x": taps_x}
-    tables = {"rows": _table(ctx, rows[0], np.int32), "row_weights": _table(ctx, rows[1], np.float32)}
-    if not nhwc and not ctx.is_blocked(x):
-        n, c, h, w = x.shape
-        index, starts = _near(columns[0].T, ctx.width)
-        ctx.emit(
-            "resize_plain_f32",
-            node,
-            x=ctx.plain(x).ref,
-            y=ctx.new_plain(y).ref,
-            **tables,
-            columns=_table(ctx, index, np.int32),
-            column_weights=_table(ctx, columns[1].T, np.float32),
-            starts=None if starts is None else _table(ctx, starts, np.int32),
-            h=h,
-            w=w,
-            **common,
-            work=n * c * oh,
-            scratch=ctx.kernels.module("resize").scratch_bytes(w),
-        )
-        return None
+    arguments = {
+        "rows": _table(ctx, rows, np.int32),
+        "row_weights": _table(ctx, row_weights, np.float32),
+        "oh": len(rows),
+        "ow": len(columns[0]),
+        "taps_y": rows.shape[1],
+        "taps_x": columns[0].shape[1],
+    }
+    if nhwc or ctx.is_blocked(node.inputs[0]):
+        _emit_pixels(ctx, node, columns, nhwc, arguments)
+    else:
+        _emit_plain(ctx, node, columns, arguments)
+    return None
+
+
+def _emit_plain(ctx: Lowering, node: Node, columns: Taps, arguments: dict[str, Any]) -> None:
+    """In NCHW: vectors of neighbouring pixels."""
+    x, y = node.inputs[0], node.outputs[0]
+    n, c, h, w = x.shape
+    index, starts = _near(columns[0].T, ctx.width)
+    ctx.emit(
+        "resize_plain_f32",
+        node,
+        x=ctx.plain(x).ref,
+        y=ctx.new_plain(y).ref,
+        columns=_table(ctx, index, np.int32),
+        column_weights=_table(ctx, columns[1].T, np.float32),
+        starts=None if starts is None else _table(ctx, starts, np.int32),
+        h=h,
+        w=w,
+        **arguments,
+        work=n * c * y.shape[2],
+        scratch=ctx.kernels.module("resize").scratch_bytes(w),
+    )
+
+
+def _emit_pixels(ctx: Lowering, node: Node, columns: Taps, nhwc: bool, arguments: dict[str, Any]) -> None:
+    """In NHWC or channel blocks: vectors of the channels of a pixel."""
+    x, y = node.inputs[0], node.outputs[0]
+    oh, ow = arguments["oh"], arguments["ow"]
     if nhwc:
         n, h, w, lanes = x.shape
         source, target, planes = ctx.plain(x).ref, ctx.new_plain(y).ref, 1
@@ -65,10 +83,9 @@ def _emit(ctx: Lowering, node: Node, taps: list[Taps], nhwc: bool) -> bool | Non
         node,
         x=source,
         y=target,
-        **tables,
         columns=_table(ctx, columns[0], np.int32),
         column_weights=_table(ctx, columns[1], np.float32),
-        **common,
+        **arguments,
         planes=planes,
         lanes=lanes,
         pixel=lanes,
@@ -76,7 +93,6 @@ def _emit(ctx: Lowering, node: Node, taps: list[Taps], nhwc: bool) -> bool | Non
         **strides,
         work=n * planes * oh,
     )
-    return None
 
 
 def _near(index: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray | None]:
