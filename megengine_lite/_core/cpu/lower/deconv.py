@@ -19,7 +19,7 @@ from megengine_lite._core.cpu.lowering import Lowering
 from megengine_lite._core.cpu.packing import float32 as packing
 from megengine_lite._core.cpu.steps import Ref, Tensor, blocked_strides, epilogue_arguments
 from megengine_lite._core.ir.fused import NO_ACTIVATION
-from megengine_lite._core.ir.graph import Constant, Node, Var
+from megengine_lite._core.ir.graph import Constant, Node
 from megengine_lite._core.ir.params import ConvolutionMode
 from megengine_lite._records import record
 from megengine_lite.kernels.common.shared_constants import TILE_BLOCKS
@@ -86,20 +86,18 @@ def _applies(node: Node) -> bool:
 def lower_deconv(ctx: Lowering, node: Node) -> bool:
     if not _applies(node):
         return False
-    w, x = node.inputs[:2]
-    xt = ctx.blocked(x, *halo_wish(node, 1))
+    xt = ctx.blocked(node.inputs[1], *halo_wish(node, 1))
     yt = ctx.new_blocked(node.outputs[0])
     rows, columns = phases_of(node)
     for row in rows:
         for column in columns:
-            _emit_phase(ctx, node, w, xt, yt, row, column)
+            _emit_phase(ctx, node, xt, yt, row, column)
     return True
 
 
-def phase_problem(
-    ctx: Lowering, x: Tensor, row: Phase, column: Phase, groups: int, ic: int, oc: int
-) -> ConvProblem:  # fmt: skip
-    """A phase as a convolution; ``ic`` and ``oc`` are channels per group."""
+def phase_problem(ctx: Lowering, node: Node, x: Tensor, row: Phase, column: Phase) -> ConvProblem:
+    """A phase as a convolution."""
+    groups, ic, oc = (node.inputs[0].shape if node.params.sparse else (1, *node.inputs[0].shape))[:3]
     return ConvProblem(
         n=x.n, groups=groups, ic=ic, oc=oc, ih=x.h, iw=x.w, oh=row.count, ow=column.count, kh=len(row.taps),
         kw=len(column.taps), stride_h=1, stride_w=1, dilate_h=row.dilate, dilate_w=column.dilate, pad_h=row.pad,
@@ -107,10 +105,10 @@ def phase_problem(
     )  # fmt: skip
 
 
-def _emit_phase(ctx: Lowering, node: Node, filter_: Var, xt: Tensor, yt: Tensor, row: Phase, column: Phase) -> None:
-    p, weight = node.params, filter_.constant
-    groups, ic, oc = (filter_.shape if p.sparse else (1, *filter_.shape))[:3]
-    problem = phase_problem(ctx, xt, row, column, groups, ic, oc)
+def _emit_phase(ctx: Lowering, node: Node, xt: Tensor, yt: Tensor, row: Phase, column: Phase) -> None:
+    p, weight = node.params, node.inputs[0].constant
+    problem = phase_problem(ctx, node, xt, row, column)
+    groups, ic, oc = problem.groups, problem.ic, problem.oc
     geometry = {
         "y": yt.ref + 4 * (row.first * yt.row + column.first * ctx.width),
         "y_pixel": p.stride_w * ctx.width,
@@ -142,15 +140,19 @@ def _emit_phase(ctx: Lowering, node: Node, filter_: Var, xt: Tensor, yt: Tensor,
     )  # fmt: skip
 
 
+def phase_filter(array: np.ndarray, mirrored: bool, row: Phase, column: Phase) -> np.ndarray:
+    """The taps of a phase. Input channels of a transposed convolution are output channels of the forward one."""
+    return plain_filter(array, mirrored)[..., list(row.taps), :][..., list(column.taps)].swapaxes(1, 2)
+
+
 def _packed(ctx: Lowering, weight: Constant, mirrored: bool, row: Phase, column: Phase, merged: int) -> Ref:
-    """The taps of a phase, input and output channels exchanged; ``merged`` 0 means depthwise."""
+    """The taps of a phase; ``merged`` 0 means depthwise."""
     kernels, threads = ctx.kernels, ctx.config.threads
 
     def pack(array: np.ndarray) -> np.ndarray:
-        taps = plain_filter(array, mirrored)[..., list(row.taps), :][..., list(column.taps)]
+        taps = phase_filter(array, mirrored, row, column)
         if not merged:
             return packing.pack_depthwise(taps, kernels, threads)
-        # Input channels of a transposed convolution are output channels of the forward one.
-        return packing.pack_direct(packing.merge_groups(taps.swapaxes(1, 2), merged), kernels, threads)
+        return packing.pack_direct(packing.merge_groups(taps, merged), kernels, threads)
 
     return ctx.constant(ctx.pool.derive(("pack_deconv", kernels.width, mirrored, row, column, merged), [weight], pack))

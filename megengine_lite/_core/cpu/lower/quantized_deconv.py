@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 
 from megengine_lite._core.cpu.algorithms.convolution import merged_groups
-from megengine_lite._core.cpu.lower.conv import plain_filter
-from megengine_lite._core.cpu.lower.deconv import MAX_PHASES, Phase, halo_of, phase_problem, phases_of
+from megengine_lite._core.cpu.lower.deconv import MAX_PHASES, Phase, halo_of, phase_filter, phase_problem, phases_of
 from megengine_lite._core.cpu.lower.quantized_conv import (
     InputForm,
     count_parts,
@@ -56,18 +55,14 @@ def _emit_phase(
 ) -> None:  # fmt: skip
     p = node.params
     weight = node.inputs[0]
-    groups, ic, oc = (weight.shape if p.sparse else (1, *weight.shape))[:3]
-    problem = phase_problem(ctx, source, row, column, groups, ic, oc)
+    problem = phase_problem(ctx, node, source, row, column)
     merged = merged_groups(problem)
-    groups, ic, oc = groups // merged, ic * merged, oc * merged
+    groups, ic, oc = problem.groups // merged, problem.ic * merged, problem.oc * merged
     zero, mirrored, width = weight.dtype.zero_point, p.mode == ConvolutionMode.CONVOLUTION, ctx.width
-
-    offset, rows, columns = form.offset, list(row.taps), list(column.taps)
+    offset = form.offset
 
     def taps(array: np.ndarray) -> np.ndarray:
-        """The phase's part of the filter; output channels of the forward convolution are input channels here."""
-        part = plain_filter(array, mirrored)[..., rows, :][..., columns]
-        return merge_groups(packing.centred(part.swapaxes(1, 2), zero), merged)
+        return merge_groups(packing.centred(phase_filter(array, mirrored, row, column), zero), merged)
 
     def biases(array: np.ndarray) -> np.ndarray:
         sums = packing.compensation(taps(array).reshape(groups * oc, -1), offset)
@@ -76,7 +71,7 @@ def _emit_phase(
     key = ("int8 deconv", width, mirrored, zero, row, column, merged)
     parts = count_parts(ctx.pool, weight.constant, zero)
     w = ctx.pool.derive(key, [weight.constant], lambda array: packing.pack_direct(taps(array), width, width, parts))
-    bias = ctx.pool.derive((*key, "bias", form.offset), [weight.constant], biases)
+    bias = ctx.pool.derive((*key, "bias", offset), [weight.constant], biases)
     tiles = groups * -(-problem.blocks(oc) // TILE_BLOCKS)
     item = target.spec.dtype.itemsize
     ctx.emit(
