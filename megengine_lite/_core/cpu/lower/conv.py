@@ -137,12 +137,7 @@ def _emit_direct(ctx: Lowering, node: Node, p: ConvProblem, x: Var, bias: Var | 
     zt = ctx.blocked(z) if z else None
     yt = ctx.new_blocked(node.outputs[0])
     p = _along_rows(p, xt, zt, yt)
-    pointwise = p.kh == p.kw == p.stride_h == p.stride_w == 1 and not (p.pad_h or p.pad_w)
-    joined = 1
-    if pointwise and all(t is None or t.halo_w == t.halo_h == 0 for t in (xt, yt, zt)):
-        # Rows follow each other without a gap, so that several can be computed as one.
-        wanted = range(1, min(p.oh, MOST_JOINED) + 1)
-        joined = next((r for r in wanted if p.oh % r == 0 and (r * p.ow >= MIN_ROW or r == p.oh)), 1)
+    joined = joined_rows(p, xt, yt, zt)
     oh, ow = p.oh // joined, p.ow * joined
     chunks = -(-ow // MAX_ROW)
     tiles = groups * -(-p.blocks(oc) // TILE_BLOCKS)
@@ -157,6 +152,15 @@ def _emit_direct(ctx: Lowering, node: Node, p: ConvProblem, x: Var, bias: Var | 
         chunks=chunks, **epilogue_arguments(node.params.activation), work=p.n * tiles * oh * chunks,
         flops=2 * p.products,
     )  # fmt: skip
+
+
+def joined_rows(p: ConvProblem, *tensors: Tensor | None) -> int:
+    """How many rows are computed as one: several where filters are pointwise and rows follow without a gap."""
+    pointwise = p.kh == p.kw == p.stride_h == p.stride_w == 1 and not (p.pad_h or p.pad_w)
+    if not pointwise or any(t is not None and (t.halo_w or t.halo_h) for t in tensors):
+        return 1
+    wanted = range(1, min(p.oh, MOST_JOINED) + 1)
+    return next((r for r in wanted if p.oh % r == 0 and (r * p.ow >= MIN_ROW or r == p.oh)), 1)
 
 
 def rows_in_band(oh: int, tiles: int, x_bytes: int, w_bytes: int) -> int:

@@ -13,7 +13,7 @@ from megengine_lite._core.cpu.algorithms.algorithm import Algorithm, check_other
 from megengine_lite._core.cpu.algorithms.convolution import CONV_INT8, ConvProblem, merged_groups
 from megengine_lite._core.cpu.algorithms.fast_run import select
 from megengine_lite._core.cpu.isa import DotKind
-from megengine_lite._core.cpu.lower.conv import MIN_ROW, plain_filter, rows_in_band
+from megengine_lite._core.cpu.lower.conv import joined_rows, plain_filter, rows_in_band
 from megengine_lite._core.cpu.lower.requantize import (
     output_arguments,
     source_arguments,
@@ -236,19 +236,15 @@ def _input(conv: _Conv) -> Tensor:
 
 
 def _emit_direct(conv: _Conv) -> None:
-    ctx, p = conv.ctx, conv.p
+    ctx = conv.ctx
     width = ctx.width
-    oh, ow = conv.y.shape[2:]
-    groups, ocpg, icpg, kh, kw = conv.w_shape
-    merged = merged_groups(_problem(conv))
+    groups, ocpg, icpg = conv.w_shape[:3]
+    problem = _problem(conv)
+    merged = merged_groups(problem)
     x = _input(conv)
     z = conv.z()
     y = ctx.new_blocked(conv.y)
-    joined = 1
-    pointwise = kh == kw == p.stride_h == p.stride_w == 1 and not (p.pad_h or p.pad_w)
-    if pointwise and all(t is None or t.halo_w == t.halo_h == 0 for t in (x, y, z)):
-        # Rows follow each other without a gap, so that several can be computed as one.
-        joined = min(r for r in range(1, oh + 1) if oh % r == 0 and (r * ow >= MIN_ROW or r == oh))
+    joined = joined_rows(problem, x, y, z)
     w, parts = conv.packed(("direct", merged), lambda w: packing.pack_direct(merge_groups(w, merged), width, width))
     strides = blocked_strides("x", x, joined)
     first, strides["x_image"] = flipped(ctx, conv.node, x, conv.form)
