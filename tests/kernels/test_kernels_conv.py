@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from support.channel_blocks import block_channels, unblock_channels
 from support.guarded_memory import GuardedCall
 from support.one_node import INSTRUCTION_SETS, relative_error, run_node
 
@@ -14,11 +15,9 @@ from megengine_lite._core.cpu.kernel_call import KernelCall
 from megengine_lite._core.cpu.kernel_set import KernelSet, kernel_set
 from megengine_lite._core.cpu.lower.deconv import phases
 from megengine_lite._core.cpu.packing.float32 import (
-    block_channels,
     merge_groups,
     pack_direct,
     pack_winograd,
-    unblock_channels,
     winograd_filter_matrix,
 )
 from megengine_lite._core.ir.fused import Activation, ActivationCode, FusedConv

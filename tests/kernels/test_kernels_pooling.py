@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.channel_blocks import block_channels, unblock_channels
 from support.guarded_memory import GuardedCall
 from support.one_node import INSTRUCTION_SETS, definition, run_blocked, run_node
 
 from megengine_lite._core.cpu.kernel_set import kernel_set
-from megengine_lite._core.cpu.packing.float32 import block_channels, unblock_channels
 from megengine_lite._core.ir.params import Pooling, PoolingMode
 
 

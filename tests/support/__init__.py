@@ -8,6 +8,7 @@
 ``definitions``       one operator by its definition in numpy
 ``one_node``          one node through planner and kernels, plain or blocked
 ``quantized``         small quantized graphs, by kernels and by definition
+``channel_blocks``    arrays in blocks of channels
 ``guarded_memory``    memory between forbidden pages, without numbers in it: all of the above run kernels in it
 ``special_numbers``   zeros, infinities, NaN and the like
 ``numpy_device``      a device with memory of its own, which computes by the definitions; ``devices`` uses it
