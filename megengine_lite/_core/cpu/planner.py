@@ -78,6 +78,8 @@ class HostPlan(NativePlan):
         The pieces of the arena, with their lifetimes in steps.
     threads : int
         How many may take part in a run.
+    described : list of str
+        What :meth:`describe` gives; set when the plan is complete, if the debug ladder prints plans.
     """
 
     def __init__(
@@ -88,6 +90,7 @@ class HostPlan(NativePlan):
         outputs: list[Slot],
         dynamic: Mapping[AnyVar, AnyVar],
         threads: int,
+        explanation: Explanation | None = None,
     ):
         super().__init__(stage, inputs, outputs, dynamic)
         self.steps = ctx.steps
@@ -115,13 +118,13 @@ class HostPlan(NativePlan):
         except (MemoryError, OverflowError) as error:
             raise LiteError(f"the model cannot be planned for inputs of these shapes: {error}") from error
         self._results = results_of_steps(ctx) if debug.level() >= debug.VALUES else None
-        self._described: list[str] = []
-        self._explanation: Explanation | None = None
+        self._explanation = explanation
+        self.described: list[str] = []
         self._single = len(self.segments) == 1 and self._results is None
         self._count = len(native)
 
     def describe(self, where: str) -> list[str]:
-        return self._described
+        return self.described
 
     def run(self, arena: Arena) -> None:
         self._take(arena)
@@ -256,26 +259,21 @@ def _size_of(origin: Origin) -> int:
     return sum(s.size for s in (*origin.inputs, *origin.outputs) if isinstance(s, TensorSpec))
 
 
-@quiet
-def build_plan(stage: Stage, kernels: KernelSet, pool: ConstantPool, config: SessionConfig) -> HostPlan:
-    """Makes a plan: optimizes and lowers a stage, and assigns its memory. The stage's graph is changed."""
-    check_forced(config.algo)
-    start = perf_counter_ns()
-    graph = stage.graph
-    n_nodes = len(graph.nodes)
-    # Passes may replace output variables, but not change their order.
-    wanted = [stage.original[v] for v in graph.outputs]
-    passes.run(graph, pool, config)
-    ctx = Lowering(graph, kernels, pool, config, TABLE)
+def _take_inputs(ctx: Lowering, stage: Stage) -> list[Slot]:
+    """Gives each input of the graph a base of its own."""
     inputs = []
-    for k, var in enumerate(graph.inputs):
+    for k, var in enumerate(stage.graph.inputs):
         piece = MemoryPiece(var.spec.nbytes, MemoryPiece.EXTERNAL)
         piece.base = 1 + k
         ctx.add_input(var, Tensor(var.spec, Ref(piece)))
         inputs.append(Slot(stage.original[var], var.spec, piece.base))
-    readers = _announce_readers(graph)
-    ends = []  # how many steps there are after each node
-    for node in graph.nodes:
+    return inputs
+
+
+def _lower_nodes(ctx: Lowering, readers: dict[AnyNode | None, Reader]) -> list[int]:
+    """Makes steps of all nodes, and lets go of their ``readers``; returns how many steps there are after each node."""
+    ends = []
+    for node in ctx.graph.nodes:
         if isinstance(node, Node):
             if checked(node, REGISTRY[node.op].makes_non_negative, node, ctx.is_non_negative):
                 ctx.mark_non_negative(node.outputs)
@@ -289,26 +287,53 @@ def build_plan(stage: Stage, kernels: KernelSet, pool: ConstantPool, config: Ses
             ctx.host(node)
         readers.pop(node, None)
         ends.append(len(ctx.steps))
+    return ends
+
+
+def _give_outputs(ctx: Lowering, wanted: Sequence[AnyVar], base: int) -> tuple[list[Slot], dict[AnyVar, AnyVar]]:
+    """The outputs, which get bases from ``base`` on, and those whose shape depends on data, with what they stand for.
+
+    ``wanted`` are the variables of the model's graph that the outputs of the planned one stand for.
+    """
     outputs: list[Slot] = []
     dynamic: dict[AnyVar, AnyVar] = {}
-    for original, output in zip(wanted, graph.outputs, strict=True):
+    for original, output in zip(wanted, ctx.graph.outputs, strict=True):
         if not isinstance(output, Var):
             dynamic[output] = original
             continue
-        base = 1 + len(inputs) + len(outputs)
-        _give_out(ctx, output, base)
-        outputs.append(Slot(original, output.spec, base))
+        slot = Slot(original, output.spec, base + len(outputs))
+        _give_out(ctx, output, slot.base)
+        outputs.append(slot)
+    return outputs, dynamic
+
+
+@quiet
+def build_plan(stage: Stage, kernels: KernelSet, pool: ConstantPool, config: SessionConfig) -> HostPlan:
+    """Makes a plan: optimizes and lowers a stage, and assigns its memory. The stage's graph is changed."""
+    check_forced(config.algo)
+    start = perf_counter_ns()
+    graph = stage.graph
+    n_nodes = len(graph.nodes)
+    # Passes may replace output variables, but not change their order.
+    wanted = [stage.original[v] for v in graph.outputs]
+    passes.run(graph, pool, config)
+    ctx = Lowering(graph, kernels, pool, config, TABLE)
+    inputs = _take_inputs(ctx, stage)
+    readers = _announce_readers(graph)  # that of the outputs stays until the end
+    ends = _lower_nodes(ctx, readers)
+    outputs, dynamic = _give_outputs(ctx, wanted, 1 + len(inputs))
     if logger.isEnabledFor(DEBUG):
         _log_steps(ctx.steps)
-    plan = HostPlan(stage, ctx, inputs, outputs, dynamic, config.threads)
+    explanation = None
     if config.explain:
         from megengine_lite._core.cpu.explanation import explain
 
-        plan._explanation = explain(ctx, ends, [v.id for v in wanted], [slot.var.id for slot in inputs])
+        explanation = explain(ctx, ends, [v.id for v in wanted], [slot.var.id for slot in inputs])
+    plan = HostPlan(stage, ctx, inputs, outputs, dynamic, config.threads, explanation)
     if debug.level() >= debug.PLANS:
         seconds = (perf_counter_ns() - start) * 1e-9
         named = [(slot.var.name, slot.spec.shape) for slot in inputs]
-        plan._described = [describe_plan(ctx, n_nodes, named, plan.arena_bytes, seconds), *describe_steps(ctx)]
+        plan.described = [describe_plan(ctx, n_nodes, named, plan.arena_bytes, seconds), *describe_steps(ctx)]
     return plan
 
 
