@@ -1,4 +1,4 @@
-"""Parameters of the operators that only ONNX models have; they run in numpy."""
+"""Parameters of the operators that only ONNX models have; most of these run in numpy."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """What the tables of algorithms say: when an algorithm applies, what it needs, how exact it is.
 
-The heuristic and fast-run choose from these tables. Names are those of the kernels.
+The heuristic and fast-run choose from these tables. Names are those of the kernels, except for ``conv_image_int8``:
+that is ``pack_image_int8`` and ``conv_direct_int8``.
 """
 
 from __future__ import annotations
@@ -31,8 +32,7 @@ class Algorithm(Generic[Problem]):
     Attributes
     ----------
     name
-        Its name in the cache of fast-run: the name of its kernel, which profiles show, and a suffix if several
-        algorithms use the same kernel.
+        Its name in the cache of fast-run, and where a program chooses it.
     conditions
         What a problem must be so that it can compute it.
     scratch

@@ -1,4 +1,4 @@
-"""Normalization in float32: layer, general, group and instance norm, local response, batch norm of variables."""
+"""Normalization in float32: layer, general, group and instance norm, local response."""
 
 from __future__ import annotations
 
