@@ -49,7 +49,7 @@ class AlgoPolicy:
         """The problem for which the algorithm is chosen.
 
         If a sample's result must not depend on its batch, the choice of the algorithm must not depend on it either, so
-        it is made for the shared batch. Algorithms compute each sample by itself: the same one gives the same result.
+        it is made for the shared batch. Algorithms compute samples separately: the same one gives the same result.
         """
         return problem.at_batch(self.shared_batch_size or 1) if self.binary_equal_between_batch else problem
 

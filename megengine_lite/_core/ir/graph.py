@@ -2,13 +2,13 @@
 
 A :class:`ModelGraph` is built once from the records of a file (constants refer to the file's bytes) and never changed.
 Planning works on a :class:`Graph`: copies of the nodes, whose shapes have been inferred. The type of a variable says
-what is known of it, so that code that needs a shape cannot be given a variable without:
+what is known of it, so that code that needs a shape cannot get a variable that has none:
 
-================  ================================================================================================
-:class:`AnyVar`  any variable; its spec may be unknown
-:class:`Var`       its shape is known
-:class:`DynamicVar`  its shape depends on data and is known when it has been computed; only its type is known before
-================  ================================================================================================
+===================  ===============================================================================================
+:class:`AnyVar`      any variable; its spec may be unknown
+:class:`Var`         its shape is known
+:class:`DynamicVar`  its shape depends on data; its type is known before it is computed, its shape afterwards
+===================  ===============================================================================================
 
 Nodes have the same three forms: :class:`AnyNode`; :class:`Node`, whose variables all have known shapes; and
 :class:`DynamicNode`, which reads known shapes and has a dynamic output. Nothing in the same graph reads that output.

@@ -55,7 +55,7 @@ class Operator:
     moves_elements
         Its outputs are elements of the first input in another order or shape, nothing else.
     keeps_order
-        Of those that move elements: the elements stay in their order, only the shape is another.
+        Of those that move elements: the elements keep their order; only the shape changes.
     repeats_elements
         Its output is the first input repeated, so a large one is not worth being kept.
     becomes

@@ -50,7 +50,7 @@ class _Bound:
 
 
 class Session:
-    """Runs one loaded model; see the text of the module.
+    """Runs one loaded model.
 
     Parameters
     ----------

@@ -79,7 +79,7 @@ def core_kinds(brand: str, midr: int = 0, system: Path = SYSTEM_CPUS, info: Path
     midr
         MIDR_EL1 of the core that asks, where the processor is an ARM64: for systems that do not say more.
     system, info
-        Where Linux describes cores, each by itself and in a list.
+        Where Linux describes cores: one by one, and in a list.
     """
     numbers = _online(system)
     registers = _listed_registers(info)

@@ -12,8 +12,7 @@ QUAD = 4  # bytes of each operand that a dot product of int8 numbers takes
 SAMPLE_PIXELS = 128  # of an output row that are sampled together, in one work item: whole vectors
 MAX_DIMS = 8  # of the spaces that strided copies and elementwise chains walk through
 CHAIN_OPERANDS = 4  # places for operands in a step of an elementwise chain
-# The next three follow from 64 bytes by chance: each may change alone. So may ALIGNMENT in
-# _core/system/tensor_limits.pxd, which has these bytes, too.
+# The next three happen to be 64 bytes, as does ALIGNMENT in _core/system/tensor_limits.pxd. Each may change alone.
 LINE = 16  # floats of a cache line
 WIDEST = 16  # float32 lanes of the widest vectors that an instruction set has
 # Bytes behind a piece of the arena that kernels may read: a vector. conv_depthwise_int8 reads up to three pixels more
