@@ -170,4 +170,4 @@ def _show_layers(found: dict[str, Any]) -> None:
     print(f"\n{len(rows)} results compared; {mine} of this run and {theirs} of the other have no partner")
     if found["first"] is not None:
         first = found["layers"][found["first"]]
-        print(f"the first that parts: {found['first']}, {first['op']} {first['name']!r}")
+        print(f"the first that differs: {found['first']}, {first['op']} {first['name']!r}")

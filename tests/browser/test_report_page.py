@@ -348,7 +348,7 @@ def test_two_reports_and_their_layers_are_shown(show):
     page = shown.page
     assert page.locator("#tabs button").all_inner_texts() == ["fused", "plain"]
     assert "time of a run" in page.inner_text("#comparison")
-    assert "The first result that parts is that of" in page.inner_text("#layers")
+    assert "The first result that differs is that of" in page.inner_text("#layers")
     assert page.locator("#layers circle").count() == len(both.content["layers"]["layers"])
     count = shown.get("report.nodes.length")
     page.click("#tabs >> text=plain")

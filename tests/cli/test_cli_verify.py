@@ -116,7 +116,7 @@ def test_first_layer_that_parts_is_marked(capsys, run_json):
     assert not layers[first]["equal"] and all(layer["equal"] for layer in layers[:first])
     assert megengine_lite_main("verify", DIGITS, "--layers", "--tolerance", "0") == 1
     text = capsys.readouterr().out
-    assert f"the first that parts: {first}, {layers[first]['op']} {layers[first]['name']!r}" in text
+    assert f"the first that differs: {first}, {layers[first]['op']} {layers[first]['name']!r}" in text
 
 
 def megengine_lite_main(*words) -> int:

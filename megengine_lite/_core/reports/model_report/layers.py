@@ -1,4 +1,4 @@
-"""The results of two runs, operator by operator: where the numbers part.
+"""The results of two runs, operator by operator: where they differ.
 
 Each run is as it always is, with its fusion and its layouts. So only results are compared that both runs have: what one
 of them fuses has no result of its own there.
@@ -179,7 +179,7 @@ def compare_layers(
     -------
     dict
         ``layers``: for each result that both have ``op``, ``name``, ``shape``, ``matched_by``, and what
-        :func:`compare_closely` tells. ``first``: the position of the first that parts, or None.
+        :func:`compare_closely` tells. ``first``: the position of the first that differs, or None.
     """
     layers = []
     pairs = _pairs(a, b, same_file, tolerance)

@@ -155,7 +155,7 @@ _NUMBERS = ("difference", "relative", "snr_db", "cosine")
 
 
 def _layers(found: Mapping[str, Any]) -> list[str]:
-    lines = ["# Where numbers part", ""]
+    lines = ["# Where results differ", ""]
     first = found["first"]
     if first is None:
         return [*lines, f"Nowhere: {len(found['layers'])} results are the same within {found['tolerance']:g}.", ""]
@@ -171,7 +171,7 @@ def _layers(found: Mapping[str, Any]) -> list[str]:
     )
     header = ("operator", "name", "difference", "relative", "SNR dB", "cosine", "")
     named = f"{found['layers'][first]['op']} {found['layers'][first]['name']}"
-    return [*lines, f"The first that parts: {cell(named)}", "", *table(header, rows)]
+    return [*lines, f"The first that differs: {cell(named)}", "", *table(header, rows)]
 
 
 def to_markdown(content: Mapping[str, Any]) -> str:

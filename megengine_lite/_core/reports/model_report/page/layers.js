@@ -15,7 +15,7 @@ function showLayers(page) {
   const first = layers.findIndex((l) => !l.equal);
   const said = first < 0
     ? `All ${layers.length} results that both have are the same within ${found.tolerance} of their largest value.`
-    : `The first result that parts is that of ${layers[first].op} ${layers[first].name}: ${partingText(layers[first])}.`;
+    : `The first result that differs is that of ${layers[first].op} ${layers[first].name}: ${partingText(layers[first])}.`;
   const rows = element("div");
   const short = Math.max(20, first + 4);
   longTable(rows, [
