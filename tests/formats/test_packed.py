@@ -6,10 +6,17 @@ import pytest
 from support.loader_samples import SHARED, add_record, to_bytes
 
 from megengine_lite._core.formats.containers import cryption
-from megengine_lite._core.formats.containers.information import IOInformation, parse_information
+from megengine_lite._core.formats.containers.information import (
+    BOOLEAN_OPTIONS,
+    INTEGER_OPTIONS,
+    IOInformation,
+    parse_information,
+)
 from megengine_lite._core.formats.containers.packed import Package, read_package, write_package
 from megengine_lite._core.formats.load import load_model
 from megengine_lite.errors import DecryptionError, LiteError, ModelFormatError
+from megengine_lite.network import LiteOptions
+from megengine_lite.struct import LiteDeviceType
 
 pytestmark = pytest.mark.filterwarnings("ignore::megengine_lite.errors.LiteWarning")
 
@@ -141,6 +148,14 @@ def test_members_of_any_depth_where_they_do_not_belong(key):
         text = json.dumps({**INFORMATION, key: "HERE"}).replace('"HERE"', "[" * depth + "]" * depth)
         with pytest.raises(ModelFormatError):
             parse_information(text.encode(), "net")
+
+
+def test_packages_name_the_devices_and_options_of_the_api():
+    with pytest.raises(ModelFormatError) as caught:
+        parse_information(json.dumps({**INFORMATION, "device": {"type": "TPU"}}).encode(), "net")
+    named = str(caught.value).partition("possible are ")[2].split(", ")
+    assert {f"LITE_{name}" for name in named} == {d.name for d in LiteDeviceType} - {"LITE_DEVICE_DEFAULT"}
+    assert {*BOOLEAN_OPTIONS, *INTEGER_OPTIONS} <= set(LiteOptions.__slots__)
 
 
 def test_padding_behind_the_json_is_ignored():
