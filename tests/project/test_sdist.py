@@ -1,5 +1,6 @@
 """The source distribution has everything that a build and the tests need, and a module is built from it."""
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -20,7 +21,9 @@ def unpacked(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sdist")
     (folder / "info").mkdir()
     command = [sys.executable, "setup.py", "-q", "egg_info", "--egg-base", folder / "info", "sdist", "-d", folder]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+    with open(tmp_path_factory.getbasetemp().parent / "sdist.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # processes of pytest-xdist would translate into one folder at the same time
+        subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
     (archive,) = folder.glob("*.tar.gz")
     with tarfile.open(archive) as files:
         if hasattr(tarfile, "data_filter"):
