@@ -12,13 +12,13 @@ import numpy as np
 
 from megengine_lite._core.cpu.kernel_set import Kernel
 from megengine_lite._core.device.plan import Origin
-from megengine_lite._core.ir.fused import Activation
 from megengine_lite._core.ir.graph import DynamicNode, Node, TensorSpec
 from megengine_lite._records import record
 from megengine_lite.errors import LiteError
 
 if TYPE_CHECKING:
     from megengine_lite._core.cpu.program import Record
+    from megengine_lite._core.ir.fused import Activation
 
 # The base pointer of a program that stands for the arena.
 ARENA_BASE = 0
