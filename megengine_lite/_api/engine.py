@@ -382,10 +382,12 @@ class Engine(Turns):
         return self.exclusively(self._answer, inputs)
 
     def _answer(self, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
-        session = self.session
         try:
-            for name, array in zip(session.input_names, inputs, strict=True):
-                session.set_input(name, Storage.of_buffer(array), array.shape)
+            self._set_in_place(inputs)
+            if self._prepared is not None and not self.session.fits():
+                self._use_graph()
+                self._set_in_place(inputs)
+            session = self.session
             self._memory.use(self._run_session)
             self.has_run = True
             return [session.output(name).array().copy() for name in session.output_names]
@@ -396,6 +398,10 @@ class Engine(Turns):
             if isinstance(error, MemoryError):
                 raise LiteMemoryError("the run: there is not enough memory") from error
             raise
+
+    def _set_in_place(self, inputs: Sequence[np.ndarray]) -> None:
+        for name, array in zip(self.session.input_names, inputs, strict=True):
+            self.session.set_input(name, Storage.of_buffer(array), array.shape)
 
     def _compute(self) -> None:
         session = self.session

@@ -94,6 +94,14 @@ def test_other_shapes_run_as_usual_from_then_on(prepared):
         assert not is_used(quick)
 
 
+def test_models_run_other_shapes_as_usual_from_then_on(prepared):
+    quick, usual = (megengine_lite.load(DIGITS, threads=1, prepared=path) for path in (prepared, None))
+    assert is_used(quick._workers[0].network)
+    for images in (FEW, IMAGES[:5], FEW):
+        assert quick(images)["prob"].tobytes() == usual(images)["prob"].tobytes()
+    assert not is_used(quick._workers[0].network)
+
+
 def test_inputs_of_the_declared_shape_need_another_plan(prepared):
     quick = network(prepared=prepared)
     assert quick.get_io_tensor("data").layout.shapes == [360, 1, 8, 8]
