@@ -11,7 +11,7 @@ from support.places import ROOT, TESTS
 from megengine_lite import cpu_info
 from megengine_lite._core.cpu import isa as table
 from megengine_lite._core.cpu import kernel_set as kernel_sets
-from megengine_lite._core.cpu.isa import ARM64, OTHER, X86_64, CostFactors, DotKind, full_name, instruction_sets
+from megengine_lite._core.cpu.isa import ARM64, OTHER, X86_64, DotKind, full_name, instruction_sets
 from megengine_lite._core.cpu.kernel_set import kernel_set, runnable_sets
 from megengine_lite._core.system import processor
 
@@ -42,7 +42,6 @@ def test_the_table_of_x86_64():
         "avx2": (8, 16, DotKind.PAIRS_16),
         "base": (4, 16, DotKind.PAIRS_16),
     }
-    assert [sets[name].costs for name in facts] == [CostFactors(10.4, 32), CostFactors(5.2, 16), CostFactors(2.6, 8)]
     assert [name for name in sets if name in facts] == ["avx512", "avx2", "base"]  # the best first
 
 
@@ -54,23 +53,24 @@ def test_the_table_of_arm64():
         ("neon", DotKind.S8S8_STEPS),
     ]
     assert {(row.width, row.registers, row.by_lane, row.header) for row in sets.values()} == {(4, 32, True, "neon.h")}
-    assert {row.costs for row in sets.values()} == {CostFactors(2.6, 8)}
     assert {*sets["neon"].features} < {*sets["dotprod"].features} < {*sets["i8mm"].features}
 
 
-COSTS = CostFactors(1, 1)
+@pytest.mark.parametrize(("width", "costs"), [(16, (10.4, 32)), (8, (5.2, 16)), (4, (2.6, 8))])
+def test_costs_follow_from_the_lanes(width, costs):
+    assert {row.costs for row in table.INSTRUCTION_SETS if row.width == width} == {costs}
 
 
 def test_flags_of_a_compiler():
-    row = table.InstructionSet("new", OTHER, "portable.h", 8, 16, DotKind.NONE, COSTS, gcc=("-a",), clang=("-b",))
+    row = table.InstructionSet("new", OTHER, "portable.h", 8, 16, DotKind.PAIRS_16, gcc=("-a",), clang=("-b",))
     defined = ("-DML_SIMD_HEADER=simd/portable.h", "-DVW=8", "-DVREGS=16")
     dot = ("-DDOT_UNSIGNED=0", "-DDOT_SIGNED=0", "-DDOT_STEPS=0", "-DBY_LANE=0")
     assert (row.flags("gcc"), row.flags("clang")) == ((*defined, *dot, "-a"), (*defined, *dot, "-b"))
-    row = table.InstructionSet("new", OTHER, "new.h", 8, 16, DotKind.U8S8_QUADS, COSTS, gcc=("-a",))
+    row = table.InstructionSet("new", OTHER, "new.h", 8, 16, DotKind.U8S8_QUADS, gcc=("-a",))
     assert row.flags("clang")[-5:] == ("-DDOT_UNSIGNED=1", *dot[1:], "-a")
-    row = table.InstructionSet("new", OTHER, "new.h", 8, 16, DotKind.MIXED_QUADS, COSTS, by_lane=True)
+    row = table.InstructionSet("new", OTHER, "new.h", 8, 16, DotKind.MIXED_QUADS, by_lane=True)
     assert row.flags("clang")[-4:] == ("-DDOT_UNSIGNED=0", "-DDOT_SIGNED=1", "-DDOT_STEPS=0", "-DBY_LANE=1")
-    row = table.InstructionSet("new", OTHER, "new.h", 8, 16, DotKind.S8S8_STEPS, COSTS)
+    row = table.InstructionSet("new", OTHER, "new.h", 8, 16, DotKind.S8S8_STEPS)
     assert row.flags("gcc")[-3:] == ("-DDOT_SIGNED=1", "-DDOT_STEPS=1", "-DBY_LANE=0")
 
 

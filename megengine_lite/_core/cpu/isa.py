@@ -28,8 +28,6 @@ class DotKind(Enum):
     It decides in which form inputs reach the kernels and how weights are packed.
     """
 
-    NONE = "none"
-    """Nothing: multiplied and added in steps."""
     U8S8_QUADS = "u8s8_quads"
     """Four products of unsigned by signed bytes for each sum (VNNI)."""
     S8S8_QUADS = "s8s8_quads"
@@ -39,7 +37,7 @@ class DotKind(Enum):
     MIXED_QUADS = "mixed_quads"
     """Four products of bytes of either kind by signed bytes for each sum (SDOT and USDOT)."""
     PAIRS_16 = "pairs_16"
-    """Two products of 16-bit numbers for each sum: bytes are widened before."""
+    """Two products of 16-bit numbers for each sum: bytes are widened before. Every set can do this."""
 
     @property
     def is_one_instruction(self) -> bool:
@@ -58,8 +56,7 @@ class DotKind(Enum):
 
 
 class CostFactors(NamedTuple):
-    """What moving a number costs with a set, for estimates: in the multiply-adds of direct convolution that a core does
-    in the same time. Vectors with more lanes do more of them, while memory stays as it is.
+    """What moving a number costs, for estimates: in the multiply-adds that a core does in the same time.
 
     Attributes
     ----------
@@ -71,6 +68,10 @@ class CostFactors(NamedTuple):
 
     weight: float
     relayout: float
+
+
+COSTS_OF_A_LANE = CostFactors(weight=0.65, relayout=2)
+"""Costs for each lane of the vectors: more lanes do more multiply-adds, while memory stays as it is."""
 
 
 class InstructionSet(NamedTuple):
@@ -90,8 +91,6 @@ class InstructionSet(NamedTuple):
         Vector registers; they bound the blocks of products.
     dot : DotKind
         The dot product of 8-bit integers.
-    costs : CostFactors
-        By which the algorithms of convolutions are compared.
     by_lane : bool
         Whether multiplying instructions take one lane of a vector as a factor of all lanes of another.
     features : tuple of str
@@ -108,11 +107,15 @@ class InstructionSet(NamedTuple):
     width: int
     registers: int
     dot: DotKind
-    costs: CostFactors
     by_lane: bool = False
     features: tuple[str, ...] = ()
     gcc: tuple[str, ...] = ()
     clang: tuple[str, ...] | None = None
+
+    @property
+    def costs(self) -> CostFactors:
+        """By which the algorithms of convolutions are compared."""
+        return CostFactors(*(cost * self.width for cost in COSTS_OF_A_LANE))
 
     def flags(self, compiler: str) -> tuple[str, ...]:
         """Compiler flags for ``"gcc"`` or ``"clang"``, with the definitions that ``simd.h`` asks for."""
@@ -131,35 +134,34 @@ _AVX2 = ("avx2", "fma", "f16c", "bmi2")
 _AVX512 = (*_AVX2, "avx512f", "avx512dq", "avx512bw", "avx512vl", "avx512vbmi", "avx512vnni")
 _GENERIC = "-mtune=generic"
 _DOTPROD = ("asimd", "asimdhp", "asimddp")  # names of Linux: vectors, float16 arithmetic, SDOT
-_COSTS_4 = CostFactors(2.6, 8)  # of all sets with vectors of four lanes
 _I8MM = (*_DOTPROD, "i8mm", "bf16")
 
 INSTRUCTION_SETS = (
     InstructionSet(
-        "avx512", X86_64, "avx512.h", 16, 32, DotKind.U8S8_QUADS, CostFactors(10.4, 32), features=_AVX512,
+        "avx512", X86_64, "avx512.h", 16, 32, DotKind.U8S8_QUADS, features=_AVX512,
         gcc=("-march=icelake-server", _GENERIC, "-mprefer-vector-width=512"),
     ),
     InstructionSet(
-        "avx2", X86_64, "avx2.h", 8, 16, DotKind.PAIRS_16, CostFactors(5.2, 16), features=_AVX2,
+        "avx2", X86_64, "avx2.h", 8, 16, DotKind.PAIRS_16, features=_AVX2,
         gcc=("-march=haswell", _GENERIC),
     ),
     InstructionSet(
-        "base", X86_64, "sse.h", 4, 16, DotKind.PAIRS_16, _COSTS_4, features=("sse4.1",),
+        "base", X86_64, "sse.h", 4, 16, DotKind.PAIRS_16, features=("sse4.1",),
         gcc=("-march=x86-64", _GENERIC, "-msse4.1"),
     ),
     InstructionSet(
-        "i8mm", ARM64, "neon.h", 4, 32, DotKind.MIXED_QUADS, _COSTS_4, by_lane=True, features=_I8MM,
+        "i8mm", ARM64, "neon.h", 4, 32, DotKind.MIXED_QUADS, by_lane=True, features=_I8MM,
         gcc=("-march=armv8.2-a+fp16+dotprod+i8mm+bf16",),
     ),
     InstructionSet(
-        "dotprod", ARM64, "neon.h", 4, 32, DotKind.S8S8_QUADS, _COSTS_4, by_lane=True, features=_DOTPROD,
+        "dotprod", ARM64, "neon.h", 4, 32, DotKind.S8S8_QUADS, by_lane=True, features=_DOTPROD,
         gcc=("-march=armv8.2-a+fp16+dotprod",),
     ),
     InstructionSet(
-        "neon", ARM64, "neon.h", 4, 32, DotKind.S8S8_STEPS, _COSTS_4, by_lane=True, features=("asimd",),
+        "neon", ARM64, "neon.h", 4, 32, DotKind.S8S8_STEPS, by_lane=True, features=("asimd",),
         gcc=("-march=armv8-a",),
     ),
-    InstructionSet("base", OTHER, "portable.h", 4, 16, DotKind.NONE, _COSTS_4),
+    InstructionSet("base", OTHER, "portable.h", 4, 16, DotKind.PAIRS_16),
 )  # fmt: skip
 """All rows; the better ones of an architecture stand first."""
 

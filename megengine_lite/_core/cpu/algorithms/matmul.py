@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from megengine_lite._core.cpu.algorithms.algorithm import Algorithm, AlgorithmTable, Condition
+from megengine_lite._core.cpu.isa import COSTS_OF_A_LANE
 from megengine_lite._core.cpu.kernel_set import KernelSet
 from megengine_lite._records import field, record, replace
 
@@ -50,9 +51,8 @@ LARGE_WEIGHT = 8 * 1024 * 1024
 
 _FEW_ROWS = 8
 
-# Costs in multiply-adds for each element of the right factor: reading it packed, packing it, and reading it for a
-# pair of rows. The last number says how much slower sums are if each waits for the one before.
-_READ = 0.65
+# Costs in multiply-adds for each element of the right factor: packing it, and reading it for a pair of rows. Then how
+# much slower sums are if each waits for the one before, and all of a product without vectors.
 _PACK = 4.5
 _DOT = 4.0
 _CHAIN = 3.0
@@ -66,7 +66,7 @@ def _elements(p: MatMulProblem) -> float:
 def _read_cost(p: MatMulProblem) -> float:
     if not p.constant:
         return _PACK
-    return _READ + (_DOT if 4 * p.n * p.k > LARGE_WEIGHT else 0)
+    return COSTS_OF_A_LANE.weight + (_DOT if 4 * p.n * p.k > LARGE_WEIGHT else 0)
 
 
 def _scratch(p: MatMulProblem) -> int:
