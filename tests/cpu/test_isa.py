@@ -11,7 +11,7 @@ from support.places import ROOT, TESTS
 from megengine_lite import cpu_info
 from megengine_lite._core.cpu import isa as table
 from megengine_lite._core.cpu import kernel_set as kernel_sets
-from megengine_lite._core.cpu.isa import ARM64, OTHER, X86_64, DotKind, full_name, instruction_sets
+from megengine_lite._core.cpu.isa import ARM64, OTHER, X86_64, DotKind, full_name, instruction_sets, usual_sets
 from megengine_lite._core.cpu.kernel_set import kernel_set, runnable_sets
 from megengine_lite._core.system import processor
 
@@ -23,15 +23,26 @@ def test_a_name_stands_once_for_each_architecture():
 
 
 @pytest.mark.parametrize("architecture", [X86_64, ARM64, OTHER])
-def test_every_architecture_ends_with_a_set_for_all(architecture):
+def test_every_architecture_has_a_set_for_all(architecture):
     """A set that all processors of it run; one feature may be asked for, which those without are too old for."""
-    assert len([*instruction_sets(architecture).values()][-1].features) <= 1
+    (row,) = (row for row in instruction_sets(architecture).values() if row.for_all)
+    assert len(row.features) <= 1
+    assert usual_sets(architecture)[-1] == row.name
 
 
-def test_base_is_a_name_of_the_last_set():
-    last = [*instruction_sets()][-1]
-    assert (full_name("base"), full_name(last), full_name("other")) == (last, last, "other")
-    assert kernel_set("base") is kernel_set(last)
+def test_base_is_a_name_of_the_set_for_all():
+    lowest = usual_sets()[-1]
+    assert (full_name("base"), full_name(lowest), full_name("other")) == (lowest, lowest, "other")
+    assert kernel_set("base") is kernel_set(lowest)
+
+
+def test_sets_below_the_one_for_all_are_not_used_by_themselves(monkeypatch):
+    slow = table.InstructionSet("slow", table.architecture(), "portable.h", 16, 16, DotKind.PAIRS_16)
+    usual, native = usual_sets(), table.native_sets(["__SSE4_1__"])
+    monkeypatch.setattr(table, "INSTRUCTION_SETS", (*table.INSTRUCTION_SETS, slow))
+    assert [*instruction_sets()][-1] == "slow"
+    assert (usual_sets(), table.native_sets(["__SSE4_1__"])) == (usual, native)
+    assert table.native_sets([]) == [full_name("base")] == usual[-1:]
 
 
 def test_the_table_of_x86_64():

@@ -1,4 +1,4 @@
-"""The instruction sets that kernels are compiled for: one row for each, and nowhere else.
+"""The instruction sets that kernels are compiled for: one row for each.
 
 ``setup.py`` runs this file by its path to learn what to compile, so it imports nothing of the package. The engine
 (:mod:`~megengine_lite._core.cpu.kernel_set`) chooses among the same rows at run time. How to add one is described in
@@ -91,6 +91,9 @@ class InstructionSet(NamedTuple):
         Vector registers; they bound the blocks of products.
     dot : DotKind
         The dot product of 8-bit integers.
+    for_all : bool
+        Every processor of the architecture runs it: the set that ``base`` means. One for each architecture. Rows below
+        it are used only where they are asked for, or where nothing else is built.
     by_lane : bool
         Whether multiplying instructions take one lane of a vector as a factor of all lanes of another.
     features : tuple of str
@@ -107,6 +110,7 @@ class InstructionSet(NamedTuple):
     width: int
     registers: int
     dot: DotKind
+    for_all: bool = False
     by_lane: bool = False
     features: tuple[str, ...] = ()
     gcc: tuple[str, ...] = ()
@@ -146,7 +150,7 @@ INSTRUCTION_SETS = (
         gcc=("-march=haswell", _GENERIC),
     ),
     InstructionSet(
-        "base", X86_64, "sse.h", 4, 16, DotKind.PAIRS_16, features=("sse4.1",),
+        "base", X86_64, "sse.h", 4, 16, DotKind.PAIRS_16, for_all=True, features=("sse4.1",),
         gcc=("-march=x86-64", _GENERIC, "-msse4.1"),
     ),
     InstructionSet(
@@ -158,15 +162,15 @@ INSTRUCTION_SETS = (
         gcc=("-march=armv8.2-a+fp16+dotprod",),
     ),
     InstructionSet(
-        "neon", ARM64, "neon.h", 4, 32, DotKind.S8S8_STEPS, by_lane=True, features=("asimd",),
+        "neon", ARM64, "neon.h", 4, 32, DotKind.S8S8_STEPS, for_all=True, by_lane=True, features=("asimd",),
         gcc=("-march=armv8-a",),
     ),
-    InstructionSet("base", OTHER, "portable.h", 4, 16, DotKind.PAIRS_16),
+    InstructionSet("base", OTHER, "portable.h", 4, 16, DotKind.PAIRS_16, for_all=True),
 )  # fmt: skip
 """All rows; the better ones of an architecture stand first."""
 
 LOWEST = "base"
-"""What users may call the last set of every architecture."""
+"""What users may call the set that all processors of an architecture run."""
 
 
 def architecture() -> str:
@@ -186,6 +190,13 @@ def instruction_sets(of: str | None = None) -> dict[str, InstructionSet]:
     return {row.name: row for row in INSTRUCTION_SETS if row.architecture == of}
 
 
+def usual_sets(of: str | None = None) -> list[str]:
+    """The names of the rows that are used without being asked for: down to the one that all processors run."""
+    sets = instruction_sets(of)
+    end = next(k for k, row in enumerate(sets.values()) if row.for_all)
+    return [*sets][: end + 1]
+
+
 _MACROS = {
     "sse4.1": "__SSE4_1__",
     "asimd": "__ARM_NEON",
@@ -199,12 +210,15 @@ _MACROS = {
 
 def native_sets(macros: Collection[str]) -> list[str]:
     """The best set for the processor that a compiler defines such macros for, and the set that all processors run."""
-    rows = [*instruction_sets().values()]
-    best = next((r for r in rows if all(_MACROS.get(f, f"__{f.upper()}__") in macros for f in r.features)), rows[-1])
-    return [*dict.fromkeys((best.name, rows[-1].name))]
+    sets, usual = instruction_sets(), usual_sets()
+
+    def fits(name: str) -> bool:
+        return all(_MACROS.get(feature, f"__{feature.upper()}__") in macros for feature in sets[name].features)
+
+    best = next(filter(fits, usual), usual[-1])
+    return [*dict.fromkeys((best, usual[-1]))]
 
 
 def full_name(name: str) -> str:
-    """The name of a row of this machine's architecture; ``"base"`` also names the last one, if no row is called so."""
-    sets = instruction_sets()
-    return [*sets][-1] if name == LOWEST and LOWEST not in sets else name
+    """The name of a row of this machine's architecture; ``"base"`` also names the one that all processors run."""
+    return usual_sets()[-1] if name == LOWEST else name

@@ -210,7 +210,7 @@ def cpu_info() -> dict[str, object]:
     Notes
     -----
     The environment variable ``MEGENGINE_LITE_ISA`` forces one instruction set; it is read once. ``base`` is another
-    name of the last one of every architecture.
+    name of the one that every processor of an architecture runs.
 
     Examples
     --------
