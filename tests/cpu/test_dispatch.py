@@ -1,9 +1,9 @@
 """Which kernel runs for which operator, element types and layout: the table of the dispatch, and what comes out.
 
 ``dispatch_x86-64.txt`` and ``dispatch_arm64.txt`` list the kernels of small sample nodes, so that a change of kernel is
-seen in review. After a wanted change, ``PYTHONPATH=tests python tests/cpu/test_dispatch.py`` writes that of the
-machine's architecture anew. Lines of sets that do not run here stay as they are; a new sample gets what the set before
-them has, until it is written on a machine that has them all.
+seen in review. After a wanted change, ``PYTHONPATH=tests python tests/cpu/test_dispatch.py`` writes both anew, on any
+machine: a set that does not run there is planned with the kernels of one that has as many lanes. Where there is none,
+lines stay as they are, and a new sample gets what the set before has, until it is written on a machine that has one.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.instruction_sets import INSTRUCTION_SETS
+from support.instruction_sets import INSTRUCTION_SETS, planning_kernels
 from support.places import TESTS
 
 from megengine_lite._core.cpu.dispatch import EVERY, SHARED, DispatchTable, InputLayout, Row
-from megengine_lite._core.cpu.isa import architecture, instruction_sets
-from megengine_lite._core.cpu.kernel_set import kernel_set
+from megengine_lite._core.cpu.isa import ARM64, X86_64, instruction_sets, usual_sets
+from megengine_lite._core.cpu.kernel_set import KernelSet, kernel_set
 from megengine_lite._core.cpu.lower.table import TABLE
 from megengine_lite._core.cpu.lowering import Lowering
 from megengine_lite._core.cpu.steps import Step
@@ -36,7 +36,7 @@ from megengine_lite._core.session_config import SessionConfig
 from megengine_lite._records import replace
 from megengine_lite.errors import InternalError, LiteError
 
-LISTING = TESTS / "cpu" / f"dispatch_{architecture()}.txt"
+LISTINGS = {a: TESTS / "cpu" / f"dispatch_{a}.txt" for a in (X86_64, ARM64)}
 _C = DTypeCode
 TYPES = [
     DType(c, 0.5, 1 if "ASYMM" in c.name else 0) if DType(c).is_quantized else DType(c)
@@ -146,11 +146,11 @@ def variable(number: int, sample: Sample, dtype: DType) -> Var:
     return Var(number, f"x{number}", TensorSpec(shape, dtype, value), Constant(value, ("sample", sample.op, number)))
 
 
-def kernels_of(node: Node, isa: str, blocked: bool) -> tuple[str, ...]:
+def kernels_of(node: Node, kernels: KernelSet, blocked: bool) -> tuple[str, ...]:
     """Kernels of a node whose images are plain or blocked, except for those that change layouts."""
     ctx = Lowering(
-        Graph([node], [v for v in node.inputs if v.const is None], list(node.outputs[:1]), []), kernel_set(isa),
-        ConstantPool(), SessionConfig(threads=1, isa=isa), TABLE,
+        Graph([node], [v for v in node.inputs if v.const is None], list(node.outputs[:1]), []), kernels,
+        ConstantPool(), SessionConfig(threads=1, isa=kernels.name), TABLE,
     )  # fmt: skip
     for v in node.inputs:
         if v.const is None:
@@ -232,39 +232,41 @@ def key_of(variant: Variant) -> tuple[str, ...]:
     return variant.heading, variant.dtype, variant.mode, "blocked" if variant.blocked else "plain"
 
 
-def read_listing() -> Listed:
+def read_listing(architecture: str) -> Listed:
     """The kernels by heading, type, mode and layout, then by instruction set."""
     listed: Listed = defaultdict(dict)
-    for line in LISTING.read_text().splitlines():
+    for line in LISTINGS[architecture].read_text().splitlines():
         heading, types, *modes, layouts, kernels = line.split(" | ")
         for part in kernels.split("; "):
             names, sets = re.fullmatch(r"(.*?)(?: \((.*)\))?", part).groups()
             for dtype, mode, layout in product(types.split(), " ".join(modes).split() or [""], layouts.split()):
-                for isa in sets.split(", ") if sets else instruction_sets():
+                for isa in sets.split(", ") if sets else usual_sets(architecture):
                     listed[heading, dtype, mode, layout][isa] = tuple(names.split(", "))
     return listed
 
 
-def described(variant: Variant, listed: Listed) -> str:
-    """The kernels of a node; those of each instruction set where they differ. Sets that do not run here are listed."""
+def described(variant: Variant, sets: dict[str, KernelSet | None], listed: Listed) -> str:
+    """The kernels of a node; those of each instruction set where they differ. Sets without kernels are listed."""
     found: dict[tuple[str, ...], list[str]] = defaultdict(list)
-    kernels: tuple[str, ...] = ()
-    for isa in reversed(instruction_sets()):
-        if isa in INSTRUCTION_SETS:
-            kernels = kernels_of(variant.node, isa, variant.blocked)
+    names: tuple[str, ...] = ()
+    for isa, kernels in sets.items():
+        if kernels:
+            names = kernels_of(variant.node, kernels, variant.blocked)
         else:
-            kernels = listed.get(key_of(variant), {}).get(isa, kernels)
-        found[kernels].append(isa)
-    parts = [", ".join(k) + (f" ({', '.join(sets)})" if len(found) > 1 else "") for k, sets in found.items()]
+            names = listed.get(key_of(variant), {}).get(isa, names)
+        found[names].append(isa)
+    parts = [", ".join(k) + (f" ({', '.join(of)})" if len(found) > 1 else "") for k, of in found.items()]
     return "; ".join(parts)
 
 
-def listing() -> str:
+def listing(architecture: str) -> str:
     """A line for all types, modes and layouts of an operator that have the same kernels."""
-    listed = read_listing()
+    rows = instruction_sets(architecture)
+    sets = {isa: planning_kernels(rows[isa]) for isa in reversed(usual_sets(architecture))}
+    listed = read_listing(architecture)
     layouts: dict[tuple[str, ...], list[str]] = defaultdict(list)
     for v in variants():
-        layouts[v.heading, described(v, listed), v.dtype, v.mode].append("blocked" if v.blocked else "plain")
+        layouts[v.heading, described(v, sets, listed), v.dtype, v.mode].append("blocked" if v.blocked else "plain")
     modes: dict[tuple[str, ...], list[str]] = defaultdict(list)
     for (heading, kernels, dtype, mode), found in layouts.items():
         modes[heading, kernels, " ".join(found), dtype].append(mode)
@@ -281,14 +283,16 @@ def listing() -> str:
 # ---- tests -----------------------------------------------------------------------------------------------------------
 
 
-def test_kernels_are_those_of_the_listing():
-    assert listing() == LISTING.read_text()
+@pytest.mark.parametrize("architecture", LISTINGS)
+def test_kernels_are_those_of_the_listing(architecture):
+    assert listing(architecture) == LISTINGS[architecture].read_text()
 
 
-def test_listing_is_read_for_every_set():
-    listed = read_listing()
+@pytest.mark.parametrize("architecture", LISTINGS)
+def test_listing_is_read_for_every_set(architecture):
+    listed = read_listing(architecture)
     assert len(listed) > 1000
-    assert all(kernels.keys() == instruction_sets().keys() for kernels in listed.values())
+    assert all(kernels.keys() == {*usual_sets(architecture)} for kernels in listed.values())
     assert {key_of(v) for v in variants()} == listed.keys()
 
 
@@ -296,8 +300,9 @@ def test_listing_is_read_for_every_set():
 NOT_SEEN = {"gather_channels_blocked_8", "gather_channels_blocked_f32", "gemm_naive_f32"}
 
 
-def test_every_kernel_of_a_row_is_listed():
-    seen = {name for kernels in read_listing().values() for names in kernels.values() for name in names}
+@pytest.mark.parametrize("architecture", LISTINGS)
+def test_every_kernel_of_a_row_is_listed(architecture):
+    seen = {name for kernels in read_listing(architecture).values() for names in kernels.values() for name in names}
     assert {kernel for row in TABLE.rows for kernel in row.kernels} - seen == NOT_SEEN
 
 
@@ -357,7 +362,7 @@ def test_node_of_no_row_runs_in_numpy():
     node = node_of(Sample("Elemwise", (IMAGE,)), DType(_C.FLOAT16), params.Elemwise(mode=params.ElemwiseMode.EXP))
     assert node is not None
     assert TABLE.find(node, InputLayout.PLAIN) is None
-    assert kernels_of(node, INSTRUCTION_SETS[0], False) == ("numpy",)
+    assert kernels_of(node, kernel_set(INSTRUCTION_SETS[0]), False) == ("numpy",)
 
 
 PACKING = {"pack_tiles_32", "pack_winograd_f32"}  # kernels that run while weights are packed, and in no step
@@ -389,8 +394,9 @@ NOT_LISTED = {
 }  # fmt: skip
 
 
-def test_every_operator_of_the_table_is_listed():
-    listed = {line.split()[0] for line in LISTING.read_text().splitlines() if not line.endswith("numpy")}
+@pytest.mark.parametrize("architecture", LISTINGS)
+def test_every_operator_of_the_table_is_listed(architecture):
+    listed = {line.split()[0] for line in LISTINGS[architecture].read_text().splitlines() if not line.endswith("numpy")}
     assert listed == {row.op for row in TABLE.rows} - NOT_LISTED
     for row in TABLE.rows:
         assert row.op in REGISTRY
@@ -398,4 +404,5 @@ def test_every_operator_of_the_table_is_listed():
 
 
 if __name__ == "__main__":
-    LISTING.write_text(listing())
+    for of, path in LISTINGS.items():
+        path.write_text(listing(of))

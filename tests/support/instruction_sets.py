@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 
-from megengine_lite._core.cpu.isa import DotKind, instruction_sets
-from megengine_lite._core.cpu.kernel_set import runnable_sets
+from megengine_lite._core.cpu.isa import DotKind, InstructionSet, instruction_sets
+from megengine_lite._core.cpu.kernel_set import KernelSet, kernel_set, runnable_sets
 
 TEST_ISA = "MEGENGINE_LITE_TEST_ISA"
 
@@ -35,3 +35,23 @@ INSTRUCTION_SETS = chosen_sets(os.environ.get(TEST_ISA, ""))
 def takes_unsigned_bytes(isa: str) -> bool:
     """Whether the dot product of an instruction set multiplies unsigned bytes."""
     return instruction_sets()[isa].dot is DotKind.U8S8_QUADS
+
+
+class _StandIn(KernelSet):
+    """The row of one set with the kernels of another: it can plan, not run."""
+
+    def __init__(self, row: InstructionSet, kernels: KernelSet):
+        self.isa, self.name, self.width = row, row.name, row.width
+        self._kernels, self.module = kernels._kernels, kernels.module
+
+
+def planning_kernels(row: InstructionSet) -> KernelSet | None:
+    """Kernels by which nodes can be planned for a set, also for one of another architecture.
+
+    What plans ask of kernels follows from the number of lanes. None where no set with as many is among those that tests
+    run on.
+    """
+    if instruction_sets().get(row.name) == row and row.name in INSTRUCTION_SETS:
+        return kernel_set(row.name)
+    alike = [name for name in INSTRUCTION_SETS if instruction_sets()[name].width == row.width]
+    return _StandIn(row, kernel_set(alike[0])) if alike else None
