@@ -58,15 +58,6 @@ def test_page_on_devices_shows_the_device_of_the_tests():
         assert "".join(block.split()) in "".join(source.split())  # methods are indented there
 
 
-def test_page_on_kernels_shows_the_source_and_a_row():
-    page = (DOCS / "adding-a-kernel.md").read_text()
-    ((_, source, _),) = blocks_of(DOCS / "adding-a-kernel.md", "cython")
-    assert source.startswith("cdef struct CopyBytesArgs:")
-    assert source in (ROOT / "megengine_lite" / "kernels" / "move" / "fill.pyx").read_text()
-    (row,) = re.findall(r"^    yield from .*\n", page, re.M)
-    assert row in (ROOT / "megengine_lite" / "_core" / "cpu" / "lower" / "table.py").read_text()
-
-
 @pytest.fixture
 def workplace(tmp_path, monkeypatch):
     """A directory with the models that pages name; what examples set for the process is taken back."""
@@ -160,8 +151,12 @@ def our_paths() -> frozenset[str]:
 
 
 def unknown_files(text: str) -> list[str]:
-    """What a page names as a file or folder of ours and is none; the beginning of the path may be left out."""
-    named = {file or folder for file, folder in NAMED_FILE.findall(text)} - NOT_OURS
+    """What a page names as a file or folder of ours and is none; the beginning of the path may be left out.
+
+    Files that its reader makes are announced by "a new file".
+    """
+    made = set(re.findall(r"^`(\S+)`, a new file:$", text, re.M))
+    named = {file or folder for file, folder in NAMED_FILE.findall(text)} - NOT_OURS - made
     return sorted(n for n in named if not any(fnmatch(path, f"*/{n}") for path in our_paths()))
 
 
