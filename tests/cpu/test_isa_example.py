@@ -27,7 +27,7 @@ def row_of_page() -> str:
 
 def row_for_users() -> str:
     """The row of the table on the page about performance."""
-    (row,) = re.findall(r"^```\n(\| `portable16`.*\n)```", PAGE.read_text(), re.M)
+    (row,) = re.findall(r"^```text\n(\| `portable16`.*\n)```", PAGE.read_text(), re.M)
     return row
 
 
