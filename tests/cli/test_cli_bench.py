@@ -29,7 +29,9 @@ def rows_of(path) -> list[dict[str, str]]:
 def test_streams_run_on_one_copy_of_the_weights(run_json, monkeypatch):
     loads = []
     load = LiteNetwork.load
-    monkeypatch.setattr(LiteNetwork, "load", lambda self, *rest: (loads.append(self), load(self, *rest))[1])
+    monkeypatch.setattr(
+        LiteNetwork, "load", lambda self, *rest, **named: (loads.append(self), load(self, *rest, **named))[1]
+    )
     result = run_json("bench", DIGITS, "--streams", 3, "--iter", 5, *FEW)
     assert len(loads) == 1
     assert (result["networks"], result["weights_shared"]) == (3, True)

@@ -29,6 +29,13 @@ def check_shape(node: AnyNode, shape: Sequence[int]) -> tuple[int, ...]:
     return shape
 
 
+def int32_value(node: AnyNode, numbers: Sequence[int]) -> np.ndarray:
+    """Sizes, or other whole numbers, as the value of an int32 tensor."""
+    if any(not -(1 << 31) <= n < 1 << 31 for n in numbers):
+        raise fail(node, f"{list(numbers)} does not fit int32")
+    return np.array(numbers, np.int32)
+
+
 def check_count(node: AnyNode, ins: Sequence[TensorSpec], *allowed: int) -> None:
     """Raises if the number of inputs is none of those allowed."""
     if len(ins) not in allowed:

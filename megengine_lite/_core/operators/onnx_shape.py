@@ -10,7 +10,7 @@ import numpy as np
 from megengine_lite._core.ir.dtype import INT32
 from megengine_lite._core.ir.graph import AnyNode, TensorSpec
 from megengine_lite._core.operators.base import Operator, broadcast_shapes, fail, normalize_axis, register
-from megengine_lite._core.operators.checks import check_count, check_shape, common_dtype, to_integers
+from megengine_lite._core.operators.checks import check_count, check_shape, common_dtype, int32_value, to_integers
 
 
 def _with_axes(node: AnyNode, shape: tuple[int, ...], axes: Sequence[int], insert: bool) -> list[int]:
@@ -39,9 +39,9 @@ class TargetShape(Operator):
         numbers = to_integers(node, value, "the target shape")
         how = node.params.how
         if how in ("drop", "insert"):
-            return np.array(_with_axes(node, data.shape, numbers, how == "insert") or [1], np.int32)
+            return int32_value(node, _with_axes(node, data.shape, numbers, how == "insert") or [1])
         if how == "expand":
-            return np.array(broadcast_shapes(node, [data.shape, check_shape(node, numbers or [1])]), np.int32)
+            return int32_value(node, broadcast_shapes(node, [data.shape, check_shape(node, numbers or [1])]))
         if not node.params.keeps_zeros:
             if any(n == 0 and k >= len(data.shape) for k, n in enumerate(numbers)):
                 raise fail(node, f"0 in {numbers} stands for a dimension that data of shape {data.shape} do not have")
@@ -53,7 +53,7 @@ class TargetShape(Operator):
             if rest == 0 or data.size % rest:
                 raise fail(node, f"{data.size} elements of shape {data.shape} do not fit the shape {numbers}")
             numbers[numbers.index(-1)] = data.size // rest
-        return np.array(check_shape(node, numbers or [1]), np.int32)
+        return int32_value(node, check_shape(node, numbers or [1]))
 
     def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 2)

@@ -27,6 +27,7 @@ from megengine_lite._core.operators.checks import (
     check_ndim,
     check_shape,
     index_error,
+    int32_value,
     to_integers,
     to_shape,
 )
@@ -63,7 +64,7 @@ class SamePadding(Operator):
         if len(data.shape) != len(p.window) + 2:
             raise fail(node, f"a window of {len(p.window)} axes does not fit data of shape {data.shape}")
         pairs = [(0, 0), (0, 0), *same_padding(data.shape[2:], p.window, p.strides, p.dilations, p.lower)]
-        return np.array([a for a, _ in pairs] + [b for _, b in pairs], np.int32)
+        return int32_value(node, [a for a, _ in pairs] + [b for _, b in pairs])
 
     def compute(
         self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]

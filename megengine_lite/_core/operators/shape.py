@@ -26,6 +26,7 @@ from megengine_lite._core.operators.checks import (
     check_count,
     check_shape,
     common_dtype,
+    int32_value,
     to_integer,
     to_integers,
     to_shape,
@@ -67,7 +68,7 @@ class GetVarShape(Operator):
         axis = node.params.axis
         if axis != NO_AXIS:
             shape = (shape[normalize_axis(node, axis, len(shape))],)
-        return np.array(shape, np.int32)
+        return int32_value(node, shape)
 
 
 @register
