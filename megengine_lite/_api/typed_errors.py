@@ -7,10 +7,10 @@ from types import TracebackType
 
 from megengine_lite.errors import LiteError, LiteMemoryError, import_error, os_error
 
-_RESERVE_BYTES = 1 << 16
+_BLOCKS, _BLOCK_BYTES = 16, 4096  # in blocks, for which there is more often room again
 # Freed when memory has run out: the error itself, and the frames that it passes, need some. Allocated at import,
 # and again by the next call that finds it gone.
-_reserve = [bytearray(_RESERVE_BYTES)]
+_reserve = [bytearray(_BLOCK_BYTES) for _ in range(_BLOCKS)]
 
 
 class typed_errors:  # used like a function; a generator would need memory to be told of the error
@@ -26,9 +26,10 @@ class typed_errors:  # used like a function; a generator would need memory to be
         self._task = task
 
     def __enter__(self) -> None:
-        if not _reserve:
+        if len(_reserve) < _BLOCKS:
             with suppress(MemoryError):
-                _reserve.append(bytearray(_RESERVE_BYTES))
+                while len(_reserve) < _BLOCKS:
+                    _reserve.append(bytearray(_BLOCK_BYTES))
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: TracebackType | None) -> None:
         if error is None or isinstance(error, LiteError):
