@@ -236,13 +236,16 @@ class Engine(Turns):
         self._forget_session()
         self.model, self.pool, self.session, self._prepared = model, session.pool, session, None
 
-    def _fitting_session(self) -> Session:
-        """The session, which can run the inputs that the ports have given it."""
+    def _fitting_session(self, set_inputs: Callable[[], None]) -> Session:
+        """A session that can run the inputs that are set. If it is another one, ``set_inputs`` sets them again."""
         if self._prepared is not None and not self.session.fits():
             self._use_graph()
-            for port in self._in_ports:
-                port.bind(self.session)
+            set_inputs()
         return self.session
+
+    def _bind_inputs(self) -> None:
+        for port in self._in_ports:
+            port.bind(self.session)
 
     def session_for(self, feeds: Mapping[str, np.ndarray]) -> Session:
         """A session of its own that plans as this network does. Its inputs are set; those not given are as here."""
@@ -266,11 +269,9 @@ class Engine(Turns):
 
     def _prepare_for_inputs(self) -> None:
         """Plans for the present inputs and packs the weights."""
-        session = self.session
         try:
-            for port in self._in_ports:
-                port.bind(session)
-            session = self._fitting_session()
+            self._bind_inputs()
+            session = self._fitting_session(self._bind_inputs)
             session.prepare()
         except InternalError:
             raise
@@ -335,7 +336,7 @@ class Engine(Turns):
             if self._fixed:
                 self._check_fixed_shapes()
             if reshaped:
-                session = self._fitting_session()
+                session = self._fitting_session(self._bind_inputs)
             for out in self._bound_outputs:
                 out.bind(session)
             self._outputs_expected = True
@@ -384,10 +385,7 @@ class Engine(Turns):
     def _answer(self, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
         try:
             self._set_in_place(inputs)
-            if self._prepared is not None and not self.session.fits():
-                self._use_graph()
-                self._set_in_place(inputs)
-            session = self.session
+            session = self._fitting_session(partial(self._set_in_place, inputs))
             self._memory.use(self._run_session)
             self.has_run = True
             return [session.output(name).array().copy() for name in session.output_names]
