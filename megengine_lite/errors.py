@@ -120,6 +120,10 @@ class LiteMemoryError(LiteError, MemoryError):
     """There is not enough memory."""
 
 
+NOT_ABOUT_THE_MODEL = (InternalError, LiteMemoryError)
+"""Errors that pass where any other says that a model does not run, or not so: they say nothing of it."""
+
+
 class LiteOSError(LiteError, OSError):
     """The system refuses a file. ``errno``, ``strerror`` and ``filename`` are set as in every ``OSError``.
 

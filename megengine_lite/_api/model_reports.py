@@ -10,7 +10,7 @@ from megengine_lite._core.reports.model_report import collect
 from megengine_lite._core.reports.model_report.report import ModelReport
 from megengine_lite._core.system.integers import to_integer
 from megengine_lite._core.system.own_faults import own_faults
-from megengine_lite.errors import InternalError, LiteError, LiteMemoryError, LiteValueError
+from megengine_lite.errors import NOT_ABOUT_THE_MODEL, LiteError, LiteValueError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,7 +42,7 @@ def make_report(
     with own_faults("the report"):
         try:
             return ModelReport(collect.with_runs(session, name, runs, warmup, size))
-        except (InternalError, LiteMemoryError):
+        except NOT_ABOUT_THE_MODEL:
             raise
         except LiteError as error:
             return ModelReport(collect.without_run(session.model, name, session.input_shapes(), str(error), size))

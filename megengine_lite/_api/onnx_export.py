@@ -17,7 +17,7 @@ from megengine_lite._core.system.late_import import late_import
 from megengine_lite._core.system.own_faults import own_fault
 from megengine_lite._records import field, record
 from megengine_lite.base import version
-from megengine_lite.errors import InternalError, LiteError, LiteMemoryError
+from megengine_lite.errors import NOT_ABOUT_THE_MODEL, LiteError
 
 if TYPE_CHECKING:
     from megengine_lite._core.formats.loaded_model import LoadedModel
@@ -243,7 +243,7 @@ def _compare(run: Runner, model: LoadedModel, known: KnownShapes, notes: list[st
             session.set_array(name, value)
         try:
             session.run()
-        except (InternalError, LiteMemoryError):
+        except NOT_ABOUT_THE_MODEL:
             raise
         except LiteError as error:
             notes.append(f"not compared for inputs {_described(sizes)}, which the model does not take: {error}")

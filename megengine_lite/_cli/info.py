@@ -19,7 +19,12 @@ from megengine_lite._cli.gflags import add_switch
 from megengine_lite._cli.model_files import show_written
 from megengine_lite._core.system.device_errors import errors_of
 from megengine_lite._core.system.memory_limit import memory_limit
-from megengine_lite.errors import InternalError, LiteError, LiteMemoryError, UnsupportedOperatorError
+from megengine_lite.errors import (
+    NOT_ABOUT_THE_MODEL,
+    InternalError,
+    LiteError,
+    UnsupportedOperatorError,
+)
 
 if TYPE_CHECKING:
     from megengine_lite._core.formats.loaded_model import LoadedModel
@@ -61,7 +66,7 @@ def count_work(args: Namespace, shapes: Shapes) -> int | None:
     model = _open(args)
     try:
         stage = first_stage(model, shapes)
-    except (InternalError, LiteMemoryError):
+    except NOT_ABOUT_THE_MODEL:
         raise
     except LiteError:
         return None

@@ -25,7 +25,7 @@ from megengine_lite._core.ir.known_shapes import KnownShapes, KnownVar, Names, S
 from megengine_lite._core.operators import REGISTRY
 from megengine_lite._core.operators.base import DynamicOperator, quiet
 from megengine_lite._records import record, replace
-from megengine_lite.errors import InternalError, LiteError, LiteMemoryError
+from megengine_lite.errors import NOT_ABOUT_THE_MODEL, LiteError
 
 Sizes = dict[str, Shape]
 Inferred = dict[AnyVar, Var]
@@ -148,7 +148,7 @@ def _try(graph: ModelGraph, sizes: Sizes, pool: ConstantPool, count: int, first:
     """
     try:
         found = _infer(graph, sizes, pool, count)
-    except (InternalError, LiteMemoryError):
+    except NOT_ABOUT_THE_MODEL:
         raise
     except LiteError:
         return None
@@ -196,7 +196,7 @@ def _outputs(node: AnyNode, ins: list[Var], pool: ConstantPool, count: int) -> S
         guessed = True
     try:
         return infer_node(node, ins, pool)
-    except (InternalError, LiteMemoryError):
+    except NOT_ABOUT_THE_MODEL:
         raise
     except LiteError:
         if guessed:

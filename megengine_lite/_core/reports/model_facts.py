@@ -12,7 +12,7 @@ from megengine_lite._core.compile.expand import all_nodes
 from megengine_lite._core.compile.infer import NeedsExpansion, NeedsRounds, NeedsValue, Stage, infer_stage
 from megengine_lite._core.ir.graph import AnyVar, ConstantPool, DynamicNode, ModelGraph, Node, Spec, TensorSpec, Var
 from megengine_lite._core.operators import REGISTRY
-from megengine_lite.errors import InternalError, LiteError, LiteMemoryError
+from megengine_lite.errors import NOT_ABOUT_THE_MODEL, LiteError
 
 if TYPE_CHECKING:
     from megengine_lite._core.formats.loaded_model import LoadedModel
@@ -50,7 +50,7 @@ def model_facts(model: LoadedModel, shapes: Shapes) -> dict[str, Any]:
     stage = None
     try:
         stage = first_stage(model, shapes) if not unsupported else None
-    except (InternalError, LiteMemoryError):
+    except NOT_ABOUT_THE_MODEL:
         raise
     except LiteError as error:
         problem = str(error)

@@ -12,7 +12,7 @@ from megengine_lite._core.operators import REGISTRY
 from megengine_lite._core.operators.base import checked, naming
 from megengine_lite._core.operators.reference import run_node
 from megengine_lite._records import record
-from megengine_lite.errors import InternalError, LiteError, LiteMemoryError
+from megengine_lite.errors import NOT_ABOUT_THE_MODEL, LiteError
 
 MOST_STEPS = 1 << 20
 """Elements that a node works on (see ``folding_steps``) which is computed while a model is loaded."""
@@ -104,7 +104,7 @@ class Inference:
             outs = checked(node, operator.infer, node, specs)
             if self._is_cheap(node, specs, outs) and all(s.value is not None for s in specs):
                 outs = naming(node, run_node, node, specs, outs)
-        except (InternalError, LiteMemoryError):
+        except NOT_ABOUT_THE_MODEL:
             raise
         except LiteError:
             return nothing  # the run will tell
