@@ -14,8 +14,9 @@ from megengine_lite._core.cpu.planner import HostPlan
 from megengine_lite._core.cpu.program import array_at
 from megengine_lite._core.cpu.steps import HostStep, MemoryPiece, Ref, Step
 from megengine_lite._core.device.plan import Slot
-from megengine_lite._core.formats.prepared.record import PAGE, PreparedKernel, PreparedPlan, PreparedSlot
+from megengine_lite._core.formats.prepared.record import NO_BASE, PAGE, PreparedKernel, PreparedPlan, PreparedSlot
 from megengine_lite._core.ir.graph import AnyVar
+from megengine_lite._core.ir.image_layouts import round_up
 from megengine_lite._core.system.memory import ALIGNMENT
 from megengine_lite.errors import LiteError
 
@@ -80,12 +81,12 @@ class _PlanRecorder:
     def _argument(self, argument: Ref | int | float | None) -> tuple[int, int]:
         """Base and value."""
         if argument is None:
-            return -1, 0
+            return NO_BASE, 0
         if isinstance(argument, float):
             (bits,) = struct.unpack("<q", struct.pack("<d", argument))
-            return -1, int(bits)
+            return NO_BASE, int(bits)
         if not isinstance(argument, Ref):
-            return -1, argument
+            return NO_BASE, argument
         piece = argument.piece
         if piece.kind != MemoryPiece.CONSTANT:
             return argument.address()
@@ -98,11 +99,11 @@ class _PlanRecorder:
         found = self._pieces.get(piece.address)
         if found is None or found[1].nbytes < piece.nbytes:
             found = self._pieces[piece.address] = self._size, piece
-            self._size += -(-piece.nbytes // ALIGNMENT) * ALIGNMENT
+            self._size += round_up(piece.nbytes, ALIGNMENT)
         return found[0]
 
     def _content(self) -> Any:
-        content = np.zeros(-(-self._size // PAGE) * PAGE + PAGE, np.uint8)
+        content = np.zeros(round_up(self._size, PAGE) + PAGE, np.uint8)
         for offset, piece in self._pieces.values():
             if piece.nbytes:
                 content[offset : offset + piece.nbytes] = np.frombuffer(array_at(piece.address, piece.nbytes), np.uint8)

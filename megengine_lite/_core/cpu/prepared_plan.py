@@ -16,7 +16,7 @@ from megengine_lite._core.cpu.native_plan import NativePlan, described_arguments
 from megengine_lite._core.cpu.program import Program, RecordTable
 from megengine_lite._core.cpu.steps import Fault
 from megengine_lite._core.device.plan import Arena, PlanReport, Slot, StepTime
-from megengine_lite._core.formats.prepared.record import PreparedKernel, PreparedPlan
+from megengine_lite._core.formats.prepared.record import NO_BASE, PreparedKernel, PreparedPlan
 from megengine_lite._core.ir.graph import AnyVar, TensorSpec
 from megengine_lite._core.session_config import SessionConfig
 from megengine_lite._core.system.file_bytes import MappedFile
@@ -33,8 +33,6 @@ from megengine_lite.errors import (
 
 _ERRORS: dict[str, type[LiteError]] = {error.__name__: error for error in (LiteIndexError, LiteValueError)}
 """What runs may raise for wrong data."""
-NULL = -1
-"""The base of what is no pointer, and of a null pointer."""
 
 
 def kernels_version(config: SessionConfig) -> tuple[str, str]:
@@ -142,7 +140,7 @@ def _check_pointers(record: PreparedPlan, kernels: Sequence[Kernel], which: np.n
     sizes = np.array([record.arena_bytes, *slots, len(record.weights), 4 * len(record.faults)], np.int64)
     kinds = [np.array([kind == "p" for kind in k.arguments.values()]) for k in kernels]
     is_pointer = np.concatenate([kinds[k] for k in which]) if len(which) else np.zeros(0, bool)
-    has_base = bases != NULL
+    has_base = bases != NO_BASE
     if np.any(has_base & ~is_pointer) or np.any(is_pointer & ~has_base & (values != 0)):
         raise _unfit(what, "a number in the place of a pointer")
     inside, offsets = bases[has_base], values[has_base]

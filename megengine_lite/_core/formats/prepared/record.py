@@ -17,6 +17,8 @@ FORMAT_VERSION = 1
 HEADER_BYTES = 64
 PAGE = 4096
 """Where weights begin, and what follows them: kernels load whole vectors."""
+NO_BASE = -1
+"""The base of what is no pointer, and of a null pointer."""
 
 
 @record

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Iterator
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -13,11 +13,16 @@ from megengine_lite._core.formats.prepared.record import (
     HEADER_BYTES,
     MAGIC,
     PAGE,
+    PreparedInput,
+    PreparedKernel,
+    PreparedOutput,
     PreparedRecord,
     PreparedSlot,
 )
 from megengine_lite._core.ir.dtype import DType
 from megengine_lite._core.system.hashes import xxh64
+
+T = TypeVar("T")
 
 
 class _FieldWriter:
@@ -36,17 +41,14 @@ class _FieldWriter:
     def text(self, value: str) -> None:
         self.data(value.encode("utf-8", "surrogateescape"))
 
-    def texts(self, values: Iterable[str]) -> None:
-        found = list(values)
-        self.number(len(found))
-        for value in found:
-            self.text(value)
+    def many(self, write: Callable[[T], None], items: Collection[T]) -> None:
+        self.number(len(items))
+        for item in items:
+            write(item)
 
-    def pairs(self, values: Sequence[tuple[str, str]]) -> None:
-        self.number(len(values))
-        for pair in values:
-            for value in pair:
-                self.text(value)
+    def pair(self, pair: tuple[str, str]) -> None:
+        for text in pair:
+            self.text(text)
 
     def shape(self, shape: tuple[int, ...] | None) -> None:
         self.number(-1 if shape is None else len(shape))
@@ -65,13 +67,29 @@ class _FieldWriter:
         self.number(dtype.zero_point)
         self.number(dtype.ties_to_even)
 
-    def slots(self, slots: list[PreparedSlot]) -> None:
-        self.number(len(slots))
-        for slot in slots:
-            self.number(slot.variable)
-            self.dtype(slot.dtype)
-            self.shape(slot.shape)
-            self.number(slot.base)
+    def input(self, given: PreparedInput) -> None:
+        self.text(given.name)
+        self.dtype(given.dtype)
+        self.shape(given.declared)
+        self.shape(None if given.default is None else given.default[0])
+        self.data(b"" if given.default is None else given.default[1])
+
+    def output(self, output: PreparedOutput) -> None:
+        self.text(output.name)
+        self.number(output.variable)
+        self.dtype(output.dtype)
+        self.shape(output.declared)
+
+    def slot(self, slot: PreparedSlot) -> None:
+        self.number(slot.variable)
+        self.dtype(slot.dtype)
+        self.shape(slot.shape)
+        self.number(slot.base)
+
+    def kernel(self, kernel: PreparedKernel) -> None:
+        self.text(kernel.module)
+        self.text(kernel.name)
+        self.text(kernel.arguments)
 
 
 def write_prepared(record: PreparedRecord) -> Iterator[Any]:
@@ -92,44 +110,29 @@ def write_prepared(record: PreparedRecord) -> Iterator[Any]:
 
 def _facts(record: PreparedRecord) -> bytes:
     writer = _FieldWriter()
-    writer.pairs([*record.facts.items()])
+    writer.many(writer.pair, record.facts.items())
     return b"".join(writer.pieces)
 
 
 def _model(record: PreparedRecord) -> bytes:
     writer = _FieldWriter()
-    writer.number(len(record.inputs))
-    for given in record.inputs:
-        writer.text(given.name)
-        writer.dtype(given.dtype)
-        writer.shape(given.declared)
-        writer.shape(None if given.default is None else given.default[0])
-        writer.data(b"" if given.default is None else given.default[1])
-    writer.texts(record.input_names)
-    writer.number(len(record.outputs))
-    for output in record.outputs:
-        writer.text(output.name)
-        writer.number(output.variable)
-        writer.dtype(output.dtype)
-        writer.shape(output.declared)
-    writer.texts(record.scalars)
-    writer.pairs([*record.properties.items()])
+    writer.many(writer.input, record.inputs)
+    writer.many(writer.text, record.input_names)
+    writer.many(writer.output, record.outputs)
+    writer.many(writer.text, record.scalars)
+    writer.many(writer.pair, record.properties.items())
     return b"".join(writer.pieces)
 
 
 def _plan(record: PreparedRecord) -> bytes:
     plan, writer = record.plan, _FieldWriter()
-    writer.slots(plan.inputs)
-    writer.slots(plan.outputs)
+    writer.many(writer.slot, plan.inputs)
+    writer.many(writer.slot, plan.outputs)
     writer.number(plan.arena_bytes)
     writer.number(plan.scratch_bytes)
-    writer.number(len(plan.kernels))
-    for kernel in plan.kernels:
-        writer.text(kernel.module)
-        writer.text(kernel.name)
-        writer.text(kernel.arguments)
+    writer.many(writer.kernel, plan.kernels)
     writer.array(plan.steps)
     writer.array(plan.values)
     writer.array(plan.bases)
-    writer.pairs(plan.faults)
+    writer.many(writer.pair, plan.faults)
     return b"".join(writer.pieces)
