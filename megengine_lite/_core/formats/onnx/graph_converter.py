@@ -258,9 +258,7 @@ class GraphConverter(ControlFlow):
             if str(error).startswith(self._what):
                 raise
             raise self.fault(f"{_shown(node.op_type)} {brief(label)}: {error}") from error
-        except LiteError:
-            raise
-        except (NotConverted, MemoryError):
+        except (LiteError, NotConverted, MemoryError):
             raise
         except Exception as error:
             shown = f"{_shown(node.op_type)} {brief(label)}"
