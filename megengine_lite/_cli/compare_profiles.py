@@ -11,7 +11,9 @@ from typing import Any
 from megengine_lite._cli import display, json_files
 from megengine_lite._cli.gflags import UsageError
 from megengine_lite._core.reports.model_report import markdown
+from megengine_lite._core.reports.profile import slices
 from megengine_lite._core.reports.profile_comparison import CHANGES, MeasuredStep, compare_profiles
+from megengine_lite._core.reports.units import ratio_text
 from megengine_lite.errors import LiteValueError
 
 _HEADER = ("difference", "ratio", "change", "operator", "algorithm", "name")
@@ -54,8 +56,7 @@ def _read(path: str) -> list[MeasuredStep]:
     content = json_files.read(path, "profile")
     try:
         if "traceEvents" in content:
-            events = [e for e in content["traceEvents"] if e["ph"] == "X"]
-            return [_step(e["cat"], e["name"], e["args"]["algorithm"], e["dur"] / 1e3) for e in events]
+            return [_step(e["cat"], e["name"], e["args"]["algorithm"], e["dur"] / 1e3) for e in slices(content)]
         steps = content["steps" if "steps" in content else "operators"]
         return [_step(s["operator"], s["name"], s["algorithm"], s["ms"], s.get("times_ms", ())) for s in steps]
     except (LookupError, TypeError, ValueError, AttributeError, OverflowError):
@@ -91,7 +92,7 @@ def _row(row: Mapping[str, Any]) -> tuple[str, ...]:
     return (
         *("" if ms is None else f"{ms:.4f}" for ms in (a, b)),
         f"{(b or 0.0) - (a or 0.0):+.4f}",
-        f"{b / a:.2f}" if a and b is not None else "",
+        ratio_text(row["ms"]),
         row["change"],
         row["operator"],
         " -> ".join(kernels),

@@ -67,6 +67,8 @@ def execute(args: Namespace) -> dict[str, Any]:
 
 def measure_steps(network: LiteNetwork, runs: int) -> list[dict[str, Any]]:
     """The steps of a run of a network whose inputs are set: ``times_ms`` in all runs, and their median ``ms``."""
+    from megengine_lite._core.reports.profile import slices
+
     measured = []
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "profile.json"
@@ -76,11 +78,6 @@ def measure_steps(network: LiteNetwork, runs: int) -> list[dict[str, Any]]:
             network.wait()
             measured.append(slices(json.loads(file.read_text())))
     return [_step(events) for events in zip(*measured, strict=True)]
-
-
-def slices(trace: dict[str, Any]) -> list[dict[str, Any]]:
-    """The steps in a Chrome trace."""
-    return [event for event in trace["traceEvents"] if event["ph"] == "X"]
 
 
 def _step(events: tuple[dict[str, Any], ...]) -> dict[str, Any]:

@@ -290,5 +290,10 @@ def chrome_trace(steps: Sequence[StepTime], listed: Sequence[Listed]) -> dict[st
     return {"traceEvents": events, "displayTimeUnit": "ns"}
 
 
+def slices(trace: dict[str, Any]) -> list[dict[str, Any]]:
+    """The steps in a Chrome trace."""
+    return [event for event in trace["traceEvents"] if event["ph"] == "X"]
+
+
 FORMS = {"megengine": original_form, "chrome": chrome_trace}
 """The forms in which a profile can be written."""

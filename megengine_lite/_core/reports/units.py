@@ -20,3 +20,13 @@ def count_text(value: float) -> str:
         if abs(value) >= size:
             return f"{value / size:.3g} {unit}"
     return f"{value:.3g}"
+
+
+def ratio_text(times: Sequence[float | None]) -> str:
+    """How many times as long the second takes; empty if that cannot be said.
+
+    >>> ratio_text([2.0, 5.0]), ratio_text([None, 5.0])
+    ('2.50', '')
+    """
+    before, after = times
+    return f"{after / before:.2f}" if before and after is not None else ""

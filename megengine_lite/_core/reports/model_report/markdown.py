@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from megengine_lite._core.reports.units import bytes_text, count_text, shape_text
+from megengine_lite._core.reports.units import bytes_text, count_text, ratio_text, shape_text
 
 # Rows of tables that may be long.
 MOST_ROWS = 20
@@ -136,18 +136,14 @@ def _weights(report: Mapping[str, Any]) -> list[str]:
 def _comparison(found: Mapping[str, Any]) -> list[str]:
     a, b = found["names"]
     lines = ["# Comparison", ""]
-
-    def ratio(ms: Sequence[float | None]) -> str:
-        return f"{ms[1] / ms[0]:.2f}" if ms[0] and ms[1] is not None else ""
-
     header = ("operator", f"ms, {cell(a)}", f"ms, {cell(b)}", "ratio")
-    rows = [("all", *map(_ms, found["ms"]), ratio(found["ms"]))]
-    rows += [(k["op"], *map(_ms, k["ms"]), ratio(k["ms"])) for k in found["kinds"]]
+    rows = [("all", *map(_ms, found["ms"]), ratio_text(found["ms"]))]
+    rows += [(k["op"], *map(_ms, k["ms"]), ratio_text(k["ms"])) for k in found["kinds"]]
     lines += table(header, rows, 3)
     if not found["pairs"]:
         return lines
     lines += ["## The greatest differences", ""]
-    pairs = ((p["name"], *p["kernels"], *map(_ms, p["ms"]), ratio(p["ms"])) for p in found["pairs"][:MOST_ROWS])
+    pairs = ((p["name"], *p["kernels"], *map(_ms, p["ms"]), ratio_text(p["ms"])) for p in found["pairs"][:MOST_ROWS])
     return [*lines, *table(("name", "kernels", "kernels of the other", *header[1:]), pairs, 3)]
 
 
