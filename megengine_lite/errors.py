@@ -4,6 +4,7 @@
 that code would expect for it, so both styles of ``except`` work.
 """
 
+import errno
 from collections.abc import Collection
 from itertools import islice
 
@@ -149,8 +150,13 @@ class LitePermissionError(LiteOSError, PermissionError):
     """This process has no right to a file."""
 
 
-def os_error(error: OSError, message: str, path: str) -> LiteOSError:
-    """The error of this package for an error of the system, to be raised by the caller."""
+def os_error(error: OSError, message: str, path: str) -> LiteError:
+    """The error of this package for an error of the system, to be raised by the caller.
+
+    A system without memory refuses files, folders and mappings, too: those errors are ``LiteMemoryError``.
+    """
+    if error.errno == errno.ENOMEM:
+        return LiteMemoryError(message)
     kinds = (LiteFileNotFoundError, LiteIsADirectoryError, LitePermissionError)
     kind: type[LiteOSError] = next((k for k in kinds if isinstance(error, k.__bases__[1])), LiteOSError)
     return kind(error.errno, message, path)

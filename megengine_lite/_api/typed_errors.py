@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from contextlib import suppress
 from types import TracebackType
 
@@ -17,7 +18,7 @@ class typed_errors:  # used like a function; a generator would need memory to be
     """Context manager around a call of the API; ``task`` is what messages say first.
 
     Parts of the package are imported when the first model is loaded. If memory is scarce, that fails with messages
-    about shared objects or modules, which would mislead.
+    about shared objects, modules or folders, which would mislead.
     """
 
     __slots__ = ("_task",)
@@ -34,7 +35,7 @@ class typed_errors:  # used like a function; a generator would need memory to be
     def __exit__(self, kind: object, error: BaseException | None, traceback: TracebackType | None) -> None:
         if error is None or isinstance(error, LiteError):
             return
-        if isinstance(error, MemoryError):
+        if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
             _reserve.clear()
             raise LiteMemoryError(f"{self._task}: there is not enough memory") from error
         if isinstance(error, ImportError):

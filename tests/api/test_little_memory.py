@@ -70,6 +70,31 @@ print("done")
 """
 )
 
+# A call of the system says that there is no memory: Python's import finds no folder, or a file is not opened.
+REFUSED = (
+    BEGIN
+    + """
+import errno, os
+
+def refuse(*arguments, **options):
+    raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM), "folder")
+
+if number:
+    import posix
+    sys.path_importer_cache.clear()
+    posix.listdir = refuse
+else:
+    os.open = refuse
+for read in reads:
+    try:
+        read(model)
+    except LiteError as error:
+        print(type(error).__name__, str(error))
+    else:
+        print("done")
+"""
+)
+
 
 def lines_of(program, number):
     command = [sys.executable, "-c", program, str(DIGITS), str(number)]
@@ -99,3 +124,9 @@ def test_all_memory_is_in_use(number):
     """The error itself needs memory, and the frames that it passes."""
     lines = lines_of(EXHAUSTED, number)
     assert len(lines) == 2 and is_clear(lines[0]) and lines[1] == "done", lines
+
+
+@pytest.mark.parametrize("number", [0, 1], ids=["files", "folders"])
+def test_the_system_has_no_memory(number):
+    lines = lines_of(REFUSED, number)
+    assert "done" not in lines and len(lines) == 2 and all(map(is_clear, lines)), lines

@@ -33,7 +33,7 @@ from posix.unistd cimport read, write
 
 from megengine_lite._core.system.memory_limit import describe_bytes, memory_limit
 from megengine_lite._core.system.hashes import xxh64
-from megengine_lite.errors import LiteMemoryError, LiteOSError, ModelFormatError, os_error
+from megengine_lite.errors import LiteMemoryError, ModelFormatError, os_error
 
 cdef enum:
     READ_BYTES = 1 << 24    # between two looks for signals
@@ -236,7 +236,7 @@ cdef class MappedFile:
 
     Raises
     ------
-    LiteOSError
+    LiteOSError, LiteMemoryError
         It cannot be mapped.
     """
 
@@ -245,13 +245,16 @@ cdef class MappedFile:
 
     def __cinit__(self, file, str what):
         cdef int number = file.fileno()
+        cdef int refusal
         cdef void* place
         self.size = os.fstat(number).st_size
         if not self.size:
             return
         place = mmap(NULL, self.size, PROT_READ, MAP_SHARED, number, 0)
         if place == MAP_FAILED:
-            raise LiteOSError(errno, f"{what} cannot be mapped: {os.strerror(errno)}", what)
+            refusal = errno
+            error = OSError(refusal, os.strerror(refusal))
+            raise os_error(error, f"{what} cannot be mapped: {error.strerror}", what)
         self.data = <char*>place
 
     def __dealloc__(self):
