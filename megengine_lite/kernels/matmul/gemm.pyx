@@ -15,7 +15,7 @@ from megengine_lite.kernels.common.block cimport (
 )
 from megengine_lite.kernels.common.interleave cimport zip_rows
 from megengine_lite.kernels.common.arguments cimport Epilogue
-from megengine_lite.kernels.common.shared_constants cimport TILE_BLOCKS
+from megengine_lite.kernels.common.shared_constants cimport LINE, TILE_BLOCKS
 from megengine_lite.kernels.common.simd cimport (
     BY_LANE, VREGS, VW, inlined, outlined, prefetch_far, vf, vf_fma, vf_load, vf_load_n, vf_set1,
     vf_store, vf_store_n, vf_unzip_even, vf_unzip_odd, vf_zero,
@@ -72,10 +72,20 @@ cdef inline inlined gemm_block(
     store_block(False, ROWS, VECTORS, acc, o)
 
 
+cdef inline int64_t row_ahead() noexcept nogil:
+    """How many floats ahead gemm_row fetches packed columns. Recurrent cells read them again and again: they are near."""
+    return AHEAD if VREGS == 32 else 256
+
+
 cdef inline inlined gemm_row(
-    int VECTORS, int64_t depth, const float* a, int64_t a_k, const float* b, int64_t b_k, const BlockOutput* o
+    bint PACKED, int VECTORS, int64_t depth, const float* a, int64_t a_k, const float* b, int64_t b_k,
+    const BlockOutput* o
 ) noexcept nogil:
-    """One row: four partial sums for each vector hide the latency of a multiply-add."""
+    """One row: four partial sums for each vector hide the latency of a multiply-add.
+
+    PACKED says that B is packed, so that `a_k` and `b_k` are constants: else their multiples take integer registers,
+    and are loaded anew for every product.
+    """
     cdef vf acc[8]
     cdef vf value
     cdef int64_t l = 0
@@ -83,10 +93,14 @@ cdef inline inlined gemm_row(
     for q in range(4 * VECTORS):
         acc[q] = vf_zero()
     while l + 4 <= depth:
+        if PACKED:
+            for q in range(4 * VECTORS * VW // LINE):
+                prefetch_far(b + q * LINE + row_ahead())
         for q in range(4):
             value = vf_set1(a[q * a_k])
             for v in range(VECTORS):
-                prefetch_far(b + q * b_k + v * VW + AHEAD)
+                if not PACKED:
+                    prefetch_far(b + q * b_k + v * VW + AHEAD)
                 acc[q * VECTORS + v] = vf_fma(value, vf_load(b + q * b_k + v * VW), acc[q * VECTORS + v])
         a += 4 * a_k
         b += 4 * b_k
@@ -138,10 +152,12 @@ cdef inline outlined gemm_any(
     int64_t b_k, const BlockOutput* o
 ) noexcept nogil:
     """With `parts`, one row whose sums are computed in parts."""
-    if parts and vectors == 2:
-        gemm_row(2, depth, a, a_k, b, b_k, o)
+    if parts and vectors == 2 and a_k == 1 and b_k == 2 * VW:
+        gemm_row(True, 2, depth, a, 1, b, 2 * VW, o)
+    elif parts and vectors == 2:
+        gemm_row(False, 2, depth, a, a_k, b, b_k, o)
     elif parts:
-        gemm_row(1, depth, a, a_k, b, b_k, o)
+        gemm_row(False, 1, depth, a, a_k, b, b_k, o)
     elif vectors == 2:
         gemm_block_of(rows, 2, depth, a, a_row, a_k, b, b_k, o)
     else:
