@@ -11,7 +11,7 @@ from libc.stdint cimport int64_t
 from libc.string cimport memcpy, memset
 
 from megengine_lite.kernels.common.block cimport (
-    AHEAD, MAX_ACC, MAX_BY_LANE, BlockOutput, fma_lanes, set_activation, store_block,
+    AHEAD, MAX_ACC, MAX_BY_LANE, SOON, BlockOutput, fma_lanes, set_activation, store_block,
 )
 from megengine_lite.kernels.common.interleave cimport zip_rows
 from megengine_lite.kernels.common.arguments cimport Epilogue
@@ -74,7 +74,7 @@ cdef inline inlined gemm_block(
 
 cdef inline int64_t row_ahead() noexcept nogil:
     """How many floats ahead gemm_row fetches packed columns. Recurrent cells read them again and again: they are near."""
-    return AHEAD if VREGS == 32 else 256
+    return AHEAD if VREGS == 32 else SOON
 
 
 cdef inline inlined gemm_row(
