@@ -387,6 +387,34 @@ def test_winograd_filters_are_transformed(isa, m, oc, ic):
         np.testing.assert_array_equal(pack_winograd(w, m, kernels, threads), packed)
 
 
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+@pytest.mark.parametrize(
+    ("h", "w", "joined", "chunks"),
+    [(7, 7, 7, 1), (6, 1, 3, 1), (8, 2, 8, 3), (4, 5, 2, 1), (14, 14, 7, 2), (3, 50, 3, 1)],
+)
+def test_joined_rows_go_to_rows_with_a_halo(h, w, joined, chunks, isa):
+    """Blocks of pixels that end in another row than they begin in; nothing is written beside the image."""
+    kernels = kernel_set(isa)
+    width, ic, oc = kernels.width, 5, 3 * kernels.width - 1
+    rng = np.random.default_rng(h)
+    x, z = (rng.standard_normal((1, c, h, w)).astype(np.float32) for c in (ic, oc))
+    weight = rng.standard_normal((1, oc, ic, 1, 1)).astype(np.float32)
+    blocks, row = -(-oc // width), (w + 4) * width
+    y = np.full((1, blocks, h + 2, w + 4, width), 77, np.float32)
+    GuardedCall(
+        kernels, "conv_direct_f32", work=2 * h // joined * chunks, x=block_channels(x, width), bias=None, run=w,
+        w=pack_direct(weight, kernels, 1), z=block_channels(z, width), y=(y, row + 2 * width),
+        x_row=joined * w * width, x_plane=h * w * width, x_image=0, z_row=joined * w * width, z_plane=h * w * width,
+        z_image=0, y_pixel=width, y_row=row, y_plane=(h + 2) * row, y_image=0, groups=1, ic=ic, oc=oc, oh=h // joined,
+        ow=joined * w, band=h // joined, chunks=chunks, kh=1, kw=1, stride_h=1, stride_w=1, dilate_h=1, dilate_w=1,
+        pad_h=0, pad_w=0, activation=int(A.RELU), act_a=0.0, act_b=0.0,
+    ).run()  # fmt: skip
+    expected = np.maximum(np.einsum("oi,nihw->nohw", weight[0, :, :, 0, 0], x) + z, 0)
+    np.testing.assert_allclose(unblock_channels(y, oc, 1, 2), expected, rtol=1e-5, atol=1e-5)
+    y[:, :, 1:-1, 2:-2] = 77
+    assert (y == 77).all()
+
+
 def test_blocked_layout_round_trip():
     x = np.random.default_rng(4).standard_normal((2, 5, 3, 4)).astype(np.float32)
     blocked = block_channels(x, 4, 1, 2)

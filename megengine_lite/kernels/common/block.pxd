@@ -52,6 +52,12 @@ cdef struct BlockOutput:
     float a, b
 
 
+# Where a row of outputs is broken: `left` pixels from its begin on, and then every `run` pixels, y goes `gap` floats
+# further.
+cdef struct RowBreaks:
+    int64_t left, run, gap
+
+
 cdef inline inlined activate_stored_by(int CODE, const BlockOutput* o, int pixels, int vectors) noexcept nogil:
     cdef vf a = vf_set1(o.a), x
     cdef float* y
@@ -393,12 +399,27 @@ cdef inline inlined conv_block_any_step(
         conv_block(INPUT, 1, VECTORS, step, s, x, w, o)
 
 
+cdef inline outlined copy_broken(
+    const float* block, int pixels, int vectors, int64_t y_pixel, int64_t y_plane, float** y, RowBreaks* breaks
+) noexcept nogil:
+    """Copies a block, [vectors][pixels][VW], to where its pixels belong from `y` on, and goes on to the next pixel."""
+    cdef int p, v
+    for p in range(pixels):
+        if breaks.left == 0:
+            y[0] += breaks.gap
+            breaks.left = breaks.run
+        for v in range(vectors):
+            vf_store(y[0] + v * y_plane, vf_load(block + (v * pixels + p) * VW))
+        y[0] += y_pixel
+        breaks.left -= 1
+
+
 cdef inline inlined conv_row(
     int INPUT, int VECTORS, int64_t STEP, int64_t step, int64_t pixels, const BlockSum* s, const float* x,
-    const float* w, BlockOutput o
+    const float* w, BlockOutput o, const RowBreaks* where
 ) noexcept nogil:
     """`pixels` outputs side by side, of VECTORS (1 or 2) channel blocks, whose inputs lie `step` apart. STEP is the
-    same number as a constant, or 0 for any step, which is slower.
+    same number as a constant, or 0 for any step, which is slower. `where` may be NULL.
 
     The blocks have nearly equal sizes: a small last block would wait for the latency of its sums.
     """
@@ -406,15 +427,35 @@ cdef inline inlined conv_row(
     cdef int64_t blocks = (pixels + largest - 1) // largest
     cdef int64_t k, first = 0, end
     cdef int count
+    cdef int64_t y_pixel = o.y_pixel, y_plane = o.y_plane
+    cdef float* y = o.y
+    cdef float block[MAX_ACC * VW]
+    cdef RowBreaks breaks
+    cdef bint is_broken
+    if where:
+        breaks = where[0]
     for k in range(blocks):
         end = pixels * (k + 1) // blocks
         count = <int>(end - first)
+        is_broken = where and breaks.left < count
+        o.y = y
+        if is_broken:
+            o.y = block
+            o.y_pixel = VW
+            o.y_plane = count * VW
         if STEP:
             conv_block_of(INPUT, count, VECTORS, STEP, s, x, w, &o)
         else:
             conv_block_any_step(INPUT, count, VECTORS, step, s, x, w, &o)
         x += count * step
-        o.y += count * o.y_pixel
+        if is_broken:
+            o.y_pixel = y_pixel
+            o.y_plane = y_plane
+            copy_broken(block, count, VECTORS, y_pixel, y_plane, &y, &breaks)
+        else:
+            y += count * y_pixel
+            if where:
+                breaks.left -= count
         if o.z:
             o.z += count * o.z_pixel
         first = end
@@ -422,15 +463,15 @@ cdef inline inlined conv_row(
 
 cdef inline inlined conv_row_of(
     int INPUT, int VECTORS, int64_t STEP1, int64_t STEP2, int64_t step, int64_t pixels, const BlockSum* s,
-    const float* x, const float* w, const BlockOutput* o
+    const float* x, const float* w, const BlockOutput* o, const RowBreaks* where
 ) noexcept nogil:
-    """conv_row for a step that is no constant; fast when it is STEP1 or STEP2."""
+    """conv_row for a step that is no constant; fast when it is STEP1 or STEP2. A row with breaks has STEP1."""
     if step == STEP1:
-        conv_row(INPUT, VECTORS, STEP1, STEP1, pixels, s, x, w, o[0])
+        conv_row(INPUT, VECTORS, STEP1, STEP1, pixels, s, x, w, o[0], where)
     elif step == STEP2:
-        conv_row(INPUT, VECTORS, STEP2, STEP2, pixels, s, x, w, o[0])
+        conv_row(INPUT, VECTORS, STEP2, STEP2, pixels, s, x, w, o[0], NULL)
     else:
-        conv_row(INPUT, VECTORS, 0, step, pixels, s, x, w, o[0])
+        conv_row(INPUT, VECTORS, 0, step, pixels, s, x, w, o[0], NULL)
 
 
 cdef inline inlined set_activation(BlockOutput* o, const Epilogue* e) noexcept nogil:

@@ -9,7 +9,7 @@ import numpy as np
 
 from libc.stdint cimport int64_t
 
-from megengine_lite.kernels.common.block cimport FAR, BlockOutput, BlockSum, conv_row_of, set_activation
+from megengine_lite.kernels.common.block cimport FAR, BlockOutput, BlockSum, RowBreaks, conv_row_of, set_activation
 from megengine_lite.kernels.common.arguments cimport Epilogue, FilterWindow, Strides
 from megengine_lite.kernels.common.conv_tiles cimport Division, Part, division, part_of
 from megengine_lite.kernels.common.shared_constants cimport TILE_BLOCKS
@@ -21,24 +21,27 @@ from megengine_lite.kernels.common.array_checks import conv_extents
 
 # A function each: compilers take twice as long for both in one.
 cdef inline outlined direct_two(
-    int64_t step, int64_t pixels, const BlockSum* s, const float* x, const float* w, const BlockOutput* o
+    int64_t step, int64_t pixels, const BlockSum* s, const float* x, const float* w, const BlockOutput* o,
+    const RowBreaks* where
 ) noexcept nogil:
-    conv_row_of(FAR, 2, VW, 2 * VW, step, pixels, s, x, w, o)
+    conv_row_of(FAR, 2, VW, 2 * VW, step, pixels, s, x, w, o, where)
 
 
 cdef inline outlined direct_one(
-    int64_t step, int64_t pixels, const BlockSum* s, const float* x, const float* w, const BlockOutput* o
+    int64_t step, int64_t pixels, const BlockSum* s, const float* x, const float* w, const BlockOutput* o,
+    const RowBreaks* where
 ) noexcept nogil:
-    conv_row_of(FAR, 1, VW, 2 * VW, step, pixels, s, x, w, o)
+    conv_row_of(FAR, 1, VW, 2 * VW, step, pixels, s, x, w, o, where)
 
 
 cdef inline void direct_row(
-    int vectors, int64_t step, int64_t pixels, const BlockSum* s, const float* x, const float* w, const BlockOutput* o
+    int vectors, int64_t step, int64_t pixels, const BlockSum* s, const float* x, const float* w, const BlockOutput* o,
+    const RowBreaks* where
 ) noexcept nogil:
     if vectors == 2:
-        direct_two(step, pixels, s, x, w, o)
+        direct_two(step, pixels, s, x, w, o, where)
     else:
-        direct_one(step, pixels, s, x, w, o)
+        direct_one(step, pixels, s, x, w, o, where)
 
 
 cdef struct ConvDirectArgs:
@@ -48,7 +51,7 @@ cdef struct ConvDirectArgs:
     const float* z
     float* y
     Strides x_, y_, z_
-    int64_t y_pixel, groups, ic, oc, oh, ow, band, chunks
+    int64_t y_pixel, run, groups, ic, oc, oh, ow, band, chunks
     FilterWindow window
     Epilogue epilogue
 
@@ -57,8 +60,9 @@ cdef void conv_direct_f32(const ConvDirectArgs* a, int64_t begin, int64_t end, v
     """One work item = one chunk of one output row, for one image and one tile of output channels.
 
     x, y and z point at element (0, 0, 0, 0); x needs a halo of at least the padding. Pixels of y lie `y_pixel`
-    elements apart, so that the phases of a transposed convolution can interleave. `band` and `chunks` divide the work
-    (conv_tiles.pxd). y may be z.
+    elements apart, so that the phases of a transposed convolution can interleave. If `run` is not 0, rows of x and z are
+    joined, `ow` pixels each, and `oh` is their number, but rows of y have `run` pixels and lie y_row apart. `band` and
+    `chunks` divide the work (conv_tiles.pxd). y may be z.
     """
     cdef const float* x = a.x
     cdef const float* w = a.w
@@ -73,11 +77,14 @@ cdef void conv_direct_f32(const ConvDirectArgs* a, int64_t begin, int64_t end, v
     cdef int64_t dilate_h = a.window.dilate_h, dilate_w = a.window.dilate_w
     cdef int64_t pad_h = a.window.pad_h, pad_w = a.window.pad_w
     cdef int64_t ic_blocks = (ic + VW - 1) // VW, oc_blocks = (oc + VW - 1) // VW
-    cdef int64_t depth = ic * kh * kw, item
+    cdef int64_t depth = ic * kh * kw, run = a.run, item, pixel
     cdef Division whole = division(groups, oc_blocks, oh, ow, a.band, a.chunks)
     cdef Part p
     cdef BlockSum s
     cdef BlockOutput o
+    cdef RowBreaks breaks
+    breaks.run = run
+    breaks.gap = y_row - run * y_pixel
     s = BlockSum(ic_blocks, x_plane, kh, dilate_h * x_row, kw, dilate_w * VW, VW, ic - (ic_blocks - 1) * VW, NULL)
     o.z_pixel = VW
     o.z_plane = z_plane
@@ -87,7 +94,13 @@ cdef void conv_direct_f32(const ConvDirectArgs* a, int64_t begin, int64_t end, v
     for item in range(begin, end):
         p = part_of(&whole, item)
         o.bias = bias + p.block * VW if bias else NULL
-        o.y = y + p.image * y_image + p.block * y_plane + p.row * y_row + p.first * y_pixel
+        o.y = y + p.image * y_image + p.block * y_plane
+        if run:
+            pixel = p.row * ow + p.first
+            o.y += pixel // run * y_row + pixel % run * y_pixel
+            breaks.left = run - pixel % run
+        else:
+            o.y += p.row * y_row + p.first * y_pixel
         o.z = z + p.image * z_image + p.block * z_plane + p.row * z_row + p.first * VW if z else NULL
         direct_row(
             p.vectors,
@@ -98,6 +111,7 @@ cdef void conv_direct_f32(const ConvDirectArgs* a, int64_t begin, int64_t end, v
             + (p.first * stride_w - pad_w) * VW,
             w + p.block * depth * VW,
             &o,
+            &breaks if run else NULL,
         )
 
 
@@ -146,7 +160,7 @@ def conv_direct(const float[:, :, :, :, ::1] x not None, const float[::1] packed
         x_=Strides(row=w * VW, plane=h * w * VW, image=x.shape[1] * h * w * VW),
         y_=Strides(row=ow * VW, plane=oh * ow * VW, image=blocks * oh * ow * VW),
         z_=Strides(row=0, plane=0, image=0),
-        y_pixel=VW, groups=groups, ic=ic, oc=oc, oh=oh, ow=ow, band=oh, chunks=1,
+        y_pixel=VW, run=0, groups=groups, ic=ic, oc=oc, oh=oh, ow=ow, band=oh, chunks=1,
         window=FilterWindow(
             kh=kh, kw=kw, stride_h=stride[0], stride_w=stride[1], dilate_h=dilate[0], dilate_w=dilate[1],
             pad_h=0, pad_w=0,

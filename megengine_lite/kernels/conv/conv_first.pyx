@@ -17,13 +17,13 @@ from megengine_lite.kernels.common.simd cimport VW, outlined
 cdef inline outlined first_two(
     int64_t step, int64_t pixels, const BlockSum* s, const float* x, const float* w, const BlockOutput* o
 ) noexcept nogil:
-    conv_row_of(TABLE, 2, 1, 2, step, pixels, s, x, w, o)
+    conv_row_of(TABLE, 2, 1, 2, step, pixels, s, x, w, o, NULL)
 
 
 cdef inline outlined first_one(
     int64_t step, int64_t pixels, const BlockSum* s, const float* x, const float* w, const BlockOutput* o
 ) noexcept nogil:
-    conv_row_of(TABLE, 1, 1, 2, step, pixels, s, x, w, o)
+    conv_row_of(TABLE, 1, 1, 2, step, pixels, s, x, w, o, NULL)
 
 
 cdef inline void first_row(

@@ -137,7 +137,8 @@ def _emit_direct(ctx: Lowering, node: Node, p: ConvProblem, x: Var, bias: Var | 
     zt = ctx.blocked(z) if z else None
     yt = ctx.new_blocked(node.outputs[0])
     p = _along_rows(p, xt, zt, yt)
-    joined = joined_rows(p, xt, yt, zt)
+    joined = joined_rows(p, xt, zt)
+    run = p.ow if joined > 1 and yt.halo_w else 0
     oh, ow = p.oh // joined, p.ow * joined
     chunks = -(-ow // MAX_ROW)
     tiles = groups * -(-p.blocks(oc) // TILE_BLOCKS)
@@ -147,10 +148,10 @@ def _emit_direct(ctx: Lowering, node: Node, p: ConvProblem, x: Var, bias: Var | 
     ctx.emit(
         "conv_direct_f32", node, x=xt.ref, w=_packed_filter(ctx, node, ("pack_direct", m), pack),
         bias=_packed_bias(ctx, bias, groups), z=zt.ref if zt else None, y=yt.ref, **blocked_strides("x", xt, joined),
-        y_pixel=ctx.width, **blocked_strides("y", yt, joined), **blocked_strides("z", zt, joined), groups=groups,
-        ic=ic, oc=oc, oh=oh, ow=ow, **window_arguments(p.window), band=rows_in_band(oh, tiles, x_bytes, w_bytes),
-        chunks=chunks, **epilogue_arguments(node.params.activation), work=p.n * tiles * oh * chunks,
-        flops=2 * p.products,
+        y_pixel=ctx.width, run=run, **blocked_strides("y", yt, 1 if run else joined),
+        **blocked_strides("z", zt, joined), groups=groups, ic=ic, oc=oc, oh=oh, ow=ow, **window_arguments(p.window),
+        band=rows_in_band(oh, tiles, x_bytes, w_bytes), chunks=chunks, **epilogue_arguments(node.params.activation),
+        work=p.n * tiles * oh * chunks, flops=2 * p.products,
     )  # fmt: skip
 
 
