@@ -4,6 +4,7 @@ from cpython.buffer cimport PyBUF_WRITE
 from cpython.memoryview cimport PyMemoryView_FromMemory
 from libc.stdint cimport int64_t, uintptr_t
 from libc.stdlib cimport calloc, free
+from libc.string cimport memset
 
 from megengine_lite._core.cpu.threads cimport (
     progress_made, progress_seen, progress_wait, run_on_threads, tell_of_refusal,
@@ -23,13 +24,15 @@ cdef extern from * nogil:
     """
     #define ml_add(p, v) __atomic_add_fetch(p, v, __ATOMIC_SEQ_CST)
     #define ml_load(p) __atomic_load_n(p, __ATOMIC_SEQ_CST)
+    #define ml_claim(p) (!__atomic_load_n(p, __ATOMIC_RELAXED) && !__atomic_exchange_n(p, 1, __ATOMIC_SEQ_CST))
     """
     int64_t ml_add(int64_t* p, int64_t v)
     int64_t ml_load(int64_t* p)
+    bint ml_claim(char* p)
 
 
 cdef enum:
-    PIECES = 4  # that each thread finds in a record, when all come in time
+    PIECES = 4  # of a record that are a thread's own
 
 
 cdef struct Record:
@@ -37,8 +40,8 @@ cdef struct Record:
     int64_t* args       # each of 8 bytes, in the order of the kernel's struct
     int64_t work
     int64_t pieces      # into which the work is cut for threads
-    int64_t taken       # pieces that threads have taken, and that are done, in the current run
-    int64_t done
+    char* claimed       # for each piece, whether a thread has taken it in the current run
+    int64_t done        # pieces that are done in the current run
 
 
 # A pointer of a record that depends on an external base.
@@ -67,19 +70,21 @@ cdef void replay_alone(Replay* run, char* scratch) noexcept nogil:
             run.clock[k] = ml_now_ns()
 
 
-cdef void replay_together(Replay* run, char* scratch, int thread) noexcept nogil:
-    """Takes pieces of each record until there are none, then waits until the record is done."""
-    cdef int64_t k, piece, seen
+cdef void replay_together(Replay* run, char* scratch, int thread, int threads) noexcept nogil:
+    """Takes pieces of each record until there are none, its own first, then waits until the record is done."""
+    cdef int64_t k, n, piece, seen
     cdef Record* r
     for k in range(run.begin, run.end):
         r = &run.records[k]
-        while ml_load(&r.taken) < r.pieces:
-            piece = ml_add(&r.taken, 1) - 1
-            if piece >= r.pieces:
-                break
-            r.kernel(r.args, r.work * piece // r.pieces, r.work * (piece + 1) // r.pieces, scratch)
-            if ml_add(&r.done, 1) == r.pieces:
-                progress_made()
+        piece = r.pieces * thread // threads
+        for n in range(r.pieces):
+            if ml_claim(&r.claimed[piece]):
+                r.kernel(r.args, r.work * piece // r.pieces, r.work * (piece + 1) // r.pieces, scratch)
+                if ml_add(&r.done, 1) == r.pieces:
+                    progress_made()
+            piece += 1
+            if piece == r.pieces:
+                piece = 0
         while ml_load(&r.done) < r.pieces:
             seen = progress_seen()
             if ml_load(&r.done) < r.pieces:
@@ -95,7 +100,7 @@ cdef void replay(void* context, int thread, int threads) noexcept nogil:
     if threads == 1:
         replay_alone(run, scratch)
     else:
-        replay_together(run, scratch, thread)
+        replay_together(run, scratch, thread, threads)
     ml_restore_denormals(mode)
 
 
@@ -147,6 +152,7 @@ cdef class Program:
 
     cdef Record* records
     cdef int64_t* arguments     # of all records
+    cdef char* claims           # of all records
     cdef Patch* patches
     cdef int64_t* patch_begin   # patches of base b: patch_begin[b] .. patch_begin[b + 1]
     cdef uintptr_t* addresses
@@ -164,9 +170,10 @@ cdef class Program:
         self.scratch_stride = (scratch + 4095) // 4096 * 4096
         self.records = <Record*>calloc(self.count + 1, sizeof(Record))
         self.arguments = <int64_t*>calloc(arguments + 1, sizeof(int64_t))
+        self.claims = <char*>calloc(self.count + 1, self.threads * PIECES)
         self.addresses = <uintptr_t*>calloc(bases + 1, sizeof(uintptr_t))
         self.patch_begin = <int64_t*>calloc(bases + 2, sizeof(int64_t))
-        if not self.records or not self.arguments or not self.addresses or not self.patch_begin:
+        if not (self.records and self.arguments and self.claims and self.addresses and self.patch_begin):
             raise MemoryError("no memory for the records of a program")
         if self.scratch_stride:
             self.scratch = <char*>ml_aligned(4096, self.scratch_stride * self.threads)
@@ -182,6 +189,7 @@ cdef class Program:
         r.kernel = <kernel_fn><void*>kernel
         r.work = work
         r.pieces = 1 if serial or work < 2 else min(work, self.threads * PIECES)
+        r.claimed = self.claims + k * self.threads * PIECES
         r.args = arguments
 
     cdef fill(self, steps):
@@ -263,6 +271,7 @@ cdef class Program:
     def __dealloc__(self):
         free(self.records)
         free(self.arguments)
+        free(self.claims)
         free(self.patches)
         free(self.patch_begin)
         free(self.addresses)
@@ -307,8 +316,8 @@ cdef class Program:
         context.clock = clock
         if self.threads > 1:
             for k in range(begin, end):
-                self.records[k].taken = 0
                 self.records[k].done = 0
+                memset(self.records[k].claimed, 0, self.records[k].pieces)
         run_on_threads(replay, &context, self.threads)
 
     cpdef run(self, int64_t begin, int64_t end):

@@ -1,7 +1,7 @@
 """The thread pool: one for the process, created at first use and again after ``fork``.
 
-The caller and all workers that come in time work on a run together and take pieces from shared counters, so a worker
-that the system holds back delays nobody (docs/design/work-counters.md). Waiting threads spin for at most ``SPIN_NS``
+The caller and all workers that come in time work on a run together and take pieces of its steps, so a worker
+that the system holds back delays nobody (docs/design/work-pieces.md). Waiting threads spin for at most ``SPIN_NS``
 and then sleep on a condition variable, so an idle process takes no processor time. If another network is using the
 pool, a run has one thread only; results do not depend on that. If the system gives fewer threads than are asked for,
 those that exist do the work.
