@@ -52,6 +52,7 @@ def test_a_module_that_is_not_there_is_not_found():
         ("linux-x86_64", "", ["base"]),
         ("linux-x86_64", "__SSE4_1__ __AVX2__ __FMA__ __F16C__ __BMI2__", ["avx2", "base"]),
         ("linux-x86_64", "__SSE4_1__ __AVX2__ __FMA__ __F16C__", ["base"]),
+        ("linux-x86_64", "__SSE4_1__ __AVX2__ __FMA__ __F16C__ __BMI2__ __AVXVNNI__", ["avx2_vnni", "base"]),
         ("linux-aarch64", "__ARM_NEON", ["neon"]),
         (
             "linux-aarch64",

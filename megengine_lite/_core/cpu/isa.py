@@ -146,6 +146,10 @@ INSTRUCTION_SETS = (
         gcc=("-march=icelake-server", _GENERIC, "-mprefer-vector-width=512"),
     ),
     InstructionSet(
+        "avx2_vnni", X86_64, "avx2_vnni.h", 8, 16, DotKind.U8S8_QUADS, features=(*_AVX2, "avxvnni"),
+        gcc=("-march=haswell", "-mavxvnni", _GENERIC),
+    ),
+    InstructionSet(
         "avx2", X86_64, "avx2.h", 8, 16, DotKind.PAIRS_16, features=_AVX2,
         gcc=("-march=haswell", _GENERIC),
     ),

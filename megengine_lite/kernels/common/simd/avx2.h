@@ -1,86 +1,12 @@
-/* AVX2, FMA and F16C: vectors of 8 floats, 16 registers. */
+/* AVX2: vectors, and dot products of integers in several instructions. */
 #ifndef MEGENGINE_LITE_SIMD_AVX2_H
 #define MEGENGINE_LITE_SIMD_AVX2_H
-#if defined(__GNUC__) && !defined(__clang__)
-/* gcc takes longer to read all of immintrin.h, most of which is AVX-512, than to compile a small kernel. What is needed
- * here are four of its parts; the last three want to be told that it is immintrin.h that includes them. */
-#ifndef _IMMINTRIN_H_INCLUDED
-#define _IMMINTRIN_H_INCLUDED
-#endif
-#include <smmintrin.h>
-#include <avxintrin.h>
-#include <avx2intrin.h>
-#include <f16cintrin.h>
-#else
-#include <immintrin.h>
-#endif
+#include "avx2_vectors.h"
 
-#include "x86.h"
-
-ML_INLINE vf vf_max(vf a, vf b) { return (vf)_mm256_max_ps((__m256)a, (__m256)b); }
-ML_INLINE vf vf_min(vf a, vf b) { return (vf)_mm256_min_ps((__m256)a, (__m256)b); }
-ML_INLINE vf vf_sqrt(vf a) { return (vf)_mm256_sqrt_ps((__m256)a); }
-ML_INLINE vf vf_rint(vf a) { return (vf)_mm256_round_ps((__m256)a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
-ML_INLINE vf vf_floor(vf a) { return (vf)_mm256_floor_ps((__m256)a); }
-ML_INLINE vf vf_trunc(vf a) { return (vf)_mm256_round_ps((__m256)a, _MM_FROUND_TO_ZERO | _MM_FROUND_NO_EXC); }
-ML_INLINE vi vf_to_vi(vf a) { return (vi)_mm256_cvttps_epi32((__m256)a); }
-ML_INLINE vd vd_max(vd a, vd b) { return (vd)_mm256_max_pd((__m256d)a, (__m256d)b); }
-ML_INLINE vd vd_min(vd a, vd b) { return (vd)_mm256_min_pd((__m256d)a, (__m256d)b); }
-ML_INLINE int vi_any(vi m) {
-    return _mm256_movemask_ps((__m256)m) != 0;
-}
-ML_INLINE vf vf_permute(vf x, vi order) {
-    return (vf)_mm256_permutevar8x32_ps((__m256)x, (__m256i)order);
-}
 ML_INLINE vi vi_dot_pairs(vi sum, vi a, vi b) { return sum + (vi)_mm256_madd_epi16((__m256i)a, (__m256i)b); }
 ML_INLINE vi vi_dot(vi sum, vi x, vi w) {
     __m256i pairs = _mm256_maddubs_epi16((__m256i)x, (__m256i)w);
     return sum + (vi)_mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
 }
-ML_INLINE vi vi_max(vi a, vi b) {
-    return (vi)_mm256_max_epi32((__m256i)a, (__m256i)b);
-}
-ML_INLINE vi vi_load_s8(const int8_t *p) {
-    return (vi)_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)p));
-}
-ML_INLINE void vi_store_8(int8_t *p, vi x) {
-    __m128i low = _mm256_castsi256_si128((__m256i)x), high = _mm256_extracti128_si256((__m256i)x, 1);
-    __m128i first = _mm_setr_epi8(0, 4, 8, 12, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1);
-    __m128i second = _mm_setr_epi8(-1, -1, -1, -1, 0, 4, 8, 12, -1, -1, -1, -1, -1, -1, -1, -1);
-    _mm_storel_epi64((__m128i *)p, _mm_or_si128(_mm_shuffle_epi8(low, first), _mm_shuffle_epi8(high, second)));
-}
-ML_INLINE void vi_store_s8(int8_t *p, vi x) {
-    __m128i low = _mm256_castsi256_si128((__m256i)x), high = _mm256_extracti128_si256((__m256i)x, 1);
-    __m128i words = _mm_packs_epi32(low, high);
-    _mm_storel_epi64((__m128i *)p, _mm_packs_epi16(words, words));
-}
-ML_INLINE void vi_store4_s8(int8_t *p, vi a, vi b, vi c, vi d) {
-    const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
-    __m256i ab = _mm256_packs_epi32((__m256i)a, (__m256i)b), cd = _mm256_packs_epi32((__m256i)c, (__m256i)d);
-    _mm256_storeu_si256((__m256i *)p, _mm256_permutevar8x32_epi32(_mm256_packs_epi16(ab, cd), order));
-}
-ML_INLINE vi vi_load_quad(const void *p) {
-    const __m256i halves = _mm256_setr_epi32(0, 2, 4, 6, 1, 3, 5, 7);
-    const __m256i turn = _mm256_broadcastsi128_si256(
-        _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
-    __m256i x = _mm256_permutevar8x32_epi32(_mm256_loadu_si256((const __m256i *)p), halves);
-    return (vi)_mm256_shuffle_epi8(x, turn);
-}
-ML_INLINE void vf_stream(float *p, vf x) { _mm256_stream_ps(p, (__m256)x); }
-ML_INLINE vf vf_gather(const float *p, vi index) {
-    return (vf)_mm256_i32gather_ps(p, (__m256i)index, 4);
-}
-ML_INLINE vf vf_load_f16(const uint16_t *p) { return (vf)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p)); }
-ML_INLINE void vf_store_f16(uint16_t *p, vf x) {
-    _mm_storeu_si128((__m128i *)p, _mm256_cvtps_ph((__m256)x, _MM_FROUND_TO_NEAREST_INT));
-}
-ML_INLINE vf vf_permute2(vf a, vf b, vi order) {
-    return vf_select(order < VW, vf_permute(a, order), vf_permute(b, order));
-}
-
-#define vf_load_n plain_vf_load_n
-#define vf_store_n plain_vf_store_n
-#define vf_ldexp plain_vf_ldexp
-#define bytes_lookup plain_bytes_lookup
 
 #endif
