@@ -8,6 +8,7 @@ import numpy as np
 
 from megengine_lite._core.ir.dtype import FLOAT32, DType, from_numpy
 from megengine_lite._core.ir.graph import AnyNode, AnyVar, Constant, ModelGraph, TensorSpec, Var
+from megengine_lite._core.operators.reference import run_reference
 from megengine_lite._core.runtime.session import Session
 from megengine_lite._core.session_config import SessionConfig
 
@@ -108,3 +109,16 @@ def run(session, **inputs):
 def overwrite(storage, byte):
     """Sets all bytes of host memory."""
     np.asarray(memoryview(storage))[...] = byte
+
+
+def check_graph(graph, inputs, *, isa, threads=1, **config):
+    """Runs a float32 graph twice, the second time in memory full of NaN, against its definition."""
+    expected = run_reference(graph, inputs)
+    session = session_of(graph, isa=isa, threads=threads, **config)
+    run(session, **inputs)
+    session.arena._memory[...] = 255
+    for plan in session.plans():
+        for buffer in plan.buffers:
+            overwrite(buffer, 255)
+    for got, want in zip(run(session, **inputs), expected, strict=True):
+        np.testing.assert_allclose(got, want, rtol=0, atol=2e-5 * np.abs(want).max())

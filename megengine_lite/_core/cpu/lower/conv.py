@@ -30,6 +30,8 @@ from megengine_lite.kernels.common.shared_constants import TILE_BLOCKS
 
 # Of a core's second-level cache: what one pass over weights or inputs may fill.
 PASS_BYTES = 512 * 1024
+# Planes of so many pixels, or a multiple: in blocks of 8 channels, half a page. Those of few channels have room.
+CROWDED_PIXELS, FEW_CHANNELS = 64, 64
 # Output pixels of a work item, roughly: shorter rows are joined where they can be, longer ones cut.
 MIN_ROW = 48
 MAX_ROW = 256
@@ -37,7 +39,18 @@ MOST_JOINED = 4096  # rows; among more no divisor is looked for
 
 
 def halo_wish(node: Node, index: int) -> tuple[int, int]:
-    return (node.params.pad_h, node.params.pad_w) if index == 0 else (0, 0)
+    """The padding; or rows that keep the planes apart which a pointwise filter reads one after another.
+
+    Planes of 56 x 56 pixels in blocks of 8 channels lie 24.5 pages apart: a pixel's channels share a few sets of the
+    first cache, and oust each other.
+    """
+    if index:
+        return 0, 0
+    p = node.params
+    x, w = node.inputs[0].shape, node.inputs[1].shape
+    crowded = len(x) == 4 and x[1] > FEW_CHANNELS and x[2] * x[3] % CROWDED_PIXELS == 0
+    apart = int(crowded and w[-2:] == (1, 1))
+    return max(p.pad_h, apart), p.pad_w
 
 
 def lower_convolution(ctx: Lowering, node: Node) -> bool:
@@ -158,7 +171,7 @@ def _emit_direct(ctx: Lowering, node: Node, p: ConvProblem, x: Var, bias: Var | 
 def joined_rows(p: ConvProblem, *tensors: Tensor | None) -> int:
     """How many rows are computed as one: several where filters are pointwise and rows follow without a gap."""
     pointwise = p.kh == p.kw == p.stride_h == p.stride_w == 1 and not (p.pad_h or p.pad_w)
-    if not pointwise or any(t is not None and (t.halo_w or t.halo_h) for t in tensors):
+    if not pointwise or any(t is not None and t.halo_w for t in tensors):
         return 1
     wanted = range(1, min(p.oh, MOST_JOINED) + 1)
     return next((r for r in wanted if p.oh % r == 0 and (r * p.ow >= MIN_ROW or r == p.oh)), 1)
