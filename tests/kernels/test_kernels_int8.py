@@ -8,6 +8,7 @@ from hypothesis.extra.numpy import arrays
 from support.guarded_memory import GuardedCall
 from support.instruction_sets import INSTRUCTION_SETS, takes_unsigned_bytes
 
+from megengine_lite._core.cpu.isa import DotKind, instruction_sets
 from megengine_lite._core.cpu.kernel_set import kernel_set
 from megengine_lite._core.cpu.packing import int8 as packing
 from megengine_lite._core.cpu.packing.float32 import pad_channels
@@ -25,6 +26,7 @@ NO_OUTPUT = {
 EXTREMES = [(127, 127), (127, -128), (-128, 127), (-128, -128), (0, -128)]
 
 each_isa = pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+WITH_SHORT_SUMS = [isa for isa in INSTRUCTION_SETS if instruction_sets()[isa].dot is DotKind.SHORT_PAIRS]
 WITH_ROOM_FOR_TWO_ROWS = [isa for isa in INSTRUCTION_SETS if kernel_set(isa).module("conv_direct_int8").PAIRED_ROW]
 
 
@@ -59,7 +61,9 @@ def correlate(x, w, stride):
     return y
 
 
-def run_direct(isa, x, w, *, stride=1, plain=False, lines=1, bias=None, scales=None, z=None, **output):
+def run_direct(
+    isa, x, w, *, stride=1, plain=False, lines=1, short_sums=False, bias=None, scales=None, z=None, **output
+):
     """conv_direct_int8 without padding; x as NCHW signed bytes (PLAIN ones in 0..127)."""
     kernels = kernel_set(isa)
     width = kernels.width
@@ -81,7 +85,8 @@ def run_direct(isa, x, w, *, stride=1, plain=False, lines=1, bias=None, scales=N
         y_image=blocks * oh * ow * width, z_pixel=width,
         z_row=ow * width, z_plane=oh * ow * width, z_image=blocks * oh * ow * width, groups=1, ic=ic, oc=oc, oh=oh,
         ow=ow, kh=kh, kw=kw, stride_h=stride, stride_w=stride, dilate_h=1, dilate_w=1, pad_h=0, pad_w=0, lines=lines,
-        band=-(-oh // lines), chunks=1, parts=len(packing.split_int8(w)), plain=plain, **output,
+        band=-(-oh // lines), chunks=1, parts=len(packing.split_int8(w)), plain=plain,
+        short_sums=short_sums, **output,
     ).run()  # fmt: skip
     return unblock(y, oc)
 
@@ -110,6 +115,66 @@ def test_direct_blocks_of_every_size(isa, pixels, oc, stride, plain):
     bias = rng.integers(-(2**20), 2**20, oc)
     y = run_direct(isa, x, w, stride=stride, plain=plain, bias=bias)
     np.testing.assert_array_equal(y, correlate(x, w, stride) + bias.reshape(1, -1, 1, 1))
+
+
+def short_weights(rng, channels, outputs, plain):
+    """Weights (outputs, channels) whose sums of four out of eight are the largest that fit 16 bits, of either sign."""
+    four = [64, 65, 1, 128] if plain else [64, 63, 1, 127]
+    w = np.zeros((outputs, -(-channels // 8), 2, 2, 2), np.int16)
+    for index in np.ndindex(*w.shape[:2], 2):
+        signs = rng.choice([-1, 1]) if plain else rng.choice([-1, 1], 4)
+        values = rng.permutation(four) * signs
+        w[index[0], index[1], :, index[2], :] = np.clip(values, -128, 127).reshape(2, 2)
+    return w.reshape(outputs, -1)[:, :channels]
+
+
+def extreme_bytes(rng, shape, plain):
+    return rng.choice([0, 127] if plain else [-128, 127, 0], shape).astype(np.int8)
+
+
+@pytest.mark.parametrize("isa", [isa for isa in WITH_SHORT_SUMS if kernel_set(isa).width == 2 * QUAD])
+@pytest.mark.parametrize("pixels", range(1, 10))
+@pytest.mark.parametrize("k", [1, 2, 3])
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize("plain", [False, True])
+def test_direct_short_sums(isa, pixels, k, stride, plain):
+    """Inputs and weights as large as the kernel allows: no sum of 16 bits overflows."""
+    rng = np.random.default_rng(pixels)
+    x = extreme_bytes(rng, (1, 22, k, (pixels - 1) * stride + k), plain)
+    taps = [short_weights(rng, 22, 24, plain) for _ in range(k * k)]
+    w = np.stack(taps, axis=-1).reshape(24, 22, k, k)
+    assert packing.has_short_sums(w[None], plain, kernel_set(isa))
+    y = run_direct(isa, x, w, stride=stride, plain=plain, short_sums=True)
+    np.testing.assert_array_equal(y, correlate(x, w, stride))
+
+
+@pytest.mark.parametrize("isa", WITH_SHORT_SUMS)
+@pytest.mark.parametrize(
+    ("weights", "signed", "plain"),
+    [
+        ([64, 65, 0, 0, 2, 127, 0, 0], False, True),  # 258
+        ([64, 65, 0, 0, 3, 127, 0, 0], False, False),
+        ([-64, -65, 0, 0, -1, -128, 0, 0], False, True),
+        ([-64, -65, 0, 0, -2, -128, 0, 0], False, False),
+        ([0, 0, 64, -65, 0, 0, -9, 117], True, True),  # 255
+        ([0, 0, 64, -65, 0, 0, -10, 117], False, True),
+        ([127, 127, 127, 127], True, True),
+        ([127, 127, 127, 127, 1], True, True),
+        ([127, 127, 127, 127, 2], False, True),
+        ([-128, 0, 0, 0], False, True),
+    ],
+)
+def test_which_sums_are_short(isa, weights, signed, plain):
+    w = np.zeros((1, 3, len(weights), 1, 2), np.int8)
+    w[0, 1, :, 0, 1] = weights
+    found = [packing.has_short_sums(w, non_negative, kernel_set(isa)) for non_negative in (False, True)]
+    assert found == [signed, plain]
+
+
+@pytest.mark.parametrize("isa", WITH_SHORT_SUMS)
+def test_all_parts_of_a_weight_have_short_sums(isa):
+    for value, expected in [(64, True), (65, False), (127 + 64, False)]:
+        assert packing.has_short_sums(np.full((1, 2, 16, 3, 3), value), True, kernel_set(isa)) == expected
 
 
 @pytest.mark.parametrize("isa", WITH_ROOM_FOR_TWO_ROWS)
@@ -282,9 +347,28 @@ def test_gemm_sums_do_not_saturate(isa, values, m, n, k):
     GuardedCall(
         kernels, "gemm_int8", work=-(-blocks // 2) * -(-m // (rows if packed else 4)), a=left, b=right, bias=bias,
         scales=None, real_bias=None, c=c, m=m, n=n, k=k, packed=packed, a_row=quads * 4, a_matrix=0, parts=1,
-        **NO_OUTPUT,
+        short_sums=False, **NO_OUTPUT,
     ).run()  # fmt: skip
     np.testing.assert_array_equal(c, np.full((m, n), values[0] * values[1] * k))
+
+
+@pytest.mark.parametrize("isa", WITH_SHORT_SUMS)
+@pytest.mark.parametrize(("m", "n", "k"), [(1, 5, 8), (3, 17, 16), (4, 70, 128), (31, 17, 72), (6, 8, 40)])
+def test_gemm_short_sums(isa, m, n, k):
+    kernels = kernel_set(isa)
+    rng = np.random.default_rng(m)
+    a, b = extreme_bytes(rng, (m, k), False), short_weights(rng, k, n, False).T.astype(np.int8)
+    assert packing.has_short_sums(b.T[None, :, :, None, None], False, kernels)
+    blocks, rows = -(-n // kernels.width), kernels.module("gemm_int8").FEW_ROWS
+    c = np.zeros((m, n), np.int32)
+    for first in range(0, m, rows):
+        GuardedCall(
+            kernels, "gemm_int8", work=-(-blocks // 2), a=a[first : first + rows], c=c[first : first + rows],
+            b=packing.pack_columns(b, kernels.width), bias=np.zeros(blocks * kernels.width, np.int32), scales=None,
+            real_bias=None, m=min(rows, m - first), n=n, k=k, packed=False, a_row=k, a_matrix=0, parts=1,
+            short_sums=True, **NO_OUTPUT,
+        ).run()  # fmt: skip
+    np.testing.assert_array_equal(c, a.astype(np.int64) @ b.astype(np.int64))
 
 
 # ---- bytes -----------------------------------------------------------------------------------------------------------

@@ -36,6 +36,9 @@ class DotKind(Enum):
     """The same in several instructions, which need registers (SMULL, and additions of neighbours)."""
     MIXED_QUADS = "mixed_quads"
     """Four products of bytes of either kind by signed bytes for each sum (SDOT and USDOT)."""
+    SHORT_PAIRS = "short_pairs"
+    """Two products of bytes, the first of which is not negative, for each sum of 16 bits (PMADDUBSW). What does not fit
+    there is computed as with ``PAIRS_16``."""
     PAIRS_16 = "pairs_16"
     """Two products of 16-bit numbers for each sum: bytes are widened before. Every set can do this."""
 
@@ -128,6 +131,7 @@ class InstructionSet(NamedTuple):
             *(f"-DML_SIMD_HEADER=simd/{self.header}", f"-DVW={self.width}", f"-DVREGS={self.registers}"),
             f"-DDOT_UNSIGNED={int(self.dot is DotKind.U8S8_QUADS)}",
             f"-DDOT_SIGNED={int(self.dot.takes_signed)}",
+            f"-DDOT_SHORT={int(self.dot is DotKind.SHORT_PAIRS)}",
             f"-DDOT_STEPS={int(self.dot is DotKind.S8S8_STEPS)}",
             f"-DBY_LANE={int(self.by_lane)}",
             *own,
@@ -150,11 +154,11 @@ INSTRUCTION_SETS = (
         gcc=("-march=haswell", "-mavxvnni", _GENERIC),
     ),
     InstructionSet(
-        "avx2", X86_64, "avx2.h", 8, 16, DotKind.PAIRS_16, features=_AVX2,
+        "avx2", X86_64, "avx2.h", 8, 16, DotKind.SHORT_PAIRS, features=_AVX2,
         gcc=("-march=haswell", _GENERIC),
     ),
     InstructionSet(
-        "base", X86_64, "sse.h", 4, 16, DotKind.PAIRS_16, for_all=True, features=("sse4.1",),
+        "base", X86_64, "sse.h", 4, 16, DotKind.SHORT_PAIRS, for_all=True, features=("sse4.1",),
         gcc=("-march=x86-64", _GENERIC, "-msse4.1"),
     ),
     InstructionSet(

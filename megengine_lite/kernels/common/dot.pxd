@@ -1,17 +1,23 @@
 # The register block of 8-bit convolutions and matrix products: PIXELS outputs x VECTORS channel vectors of int32 sums.
 #
 # Four neighbouring bytes of the input are repeated over a vector and multiplied with four weights of each channel (see
-# "8-bit integers" in simd.h). Weights are signed. With VNNI the input is unsigned bytes, whatever PLAIN says. Elsewhere it
-# is what vi_dot takes if PLAIN (numbers in 0..127, or unsigned bytes with USDOT), and signed bytes if not. An input of
-# the other kind has been changed by an xor of every byte with 0x80, which moves its numbers by 128. The bias of each
-# channel contains a constant that takes this and the zero point back.
+# "8-bit integers" in simd.h). Weights are signed. With VNNI the input is unsigned bytes, whatever KIND says. Elsewhere it
+# is what vi_dot takes if KIND is PLAIN (numbers in 0..127, or unsigned bytes with USDOT), and signed bytes if SIGNED. An
+# input of the other kind has been changed by an xor of every byte with 0x80, which moves its numbers by 128. The bias of
+# each channel contains a constant that takes this and the zero point back.
 from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t
 
 from megengine_lite.kernels.common.simd cimport (
     BY_LANE, DOT_SIGNED, DOT_STEPS, DOT_UNSIGNED, VREGS, VW, inlined, is_constant, vi, vi_add_pairs, vi_byte_products,
-    vi_dot, vi_dot_lane, vi_dot_pairs, vi_dot_signed, vi_dot_signed_lane, vi_even, vi_even_pairs, vi_load,
-    vi_load_quads, vi_odd, vi_odd_pairs, vi_set1, vi_set1_bytes, vi_spread_pair, vi_store,
+    vi_dot, vi_dot_lane, vi_dot_pairs, vi_dot_short, vi_dot_short_signed, vi_dot_signed, vi_dot_signed_lane, vi_even,
+    vi_even_pairs, vi_load, vi_load_quads, vi_odd, vi_odd_pairs, vi_set1, vi_set1_bytes, vi_spread_pair, vi_store,
 )
+
+cdef enum:
+    SIGNED
+    PLAIN
+    SHORT_SIGNED  # with DOT_SHORT: like SIGNED and PLAIN, and sums of eight products fit 16 bits
+    SHORT_PLAIN
 
 cdef enum:
     MAX_SUMS = 28  # vectors of the largest block
@@ -21,9 +27,10 @@ cdef enum:
 
 # What is summed for one output: x[a s0 + b s1 + c s2 + l quad ..+3] for a < n0, b < n1, c < n2, l < steps (steps_last
 # for the last a), each times its own weights. If weights are sums of several bytes, all of it is done `parts` times.
-# `second` is for blocks of two rows: the distance of the second one in bytes.
+# `second` is for blocks of two rows: the distance of the second one in bytes. Short sums take quads in pairs, which lie
+# `pair` apart; `steps` and `steps_last` are even then.
 cdef struct DotSum:
-    int64_t parts, n0, s0, n1, s1, n2, s2, steps, steps_last, quad, second
+    int64_t parts, n0, s0, n1, s1, n2, s2, steps, steps_last, quad, pair, second
 
 
 cdef inline int block_pixels() noexcept nogil:
@@ -64,7 +71,7 @@ cdef inline inlined dot_in_steps(
 
 
 cdef inline inlined dot_by_lane(
-    int PIXELS, int VECTORS, int64_t STEP, bint PLAIN, bint TWO_ROWS, const uint8_t* at, const uint8_t* second,
+    int PIXELS, int VECTORS, int64_t STEP, int KIND, bint TWO_ROWS, const uint8_t* at, const uint8_t* second,
     const vi* row, vi* acc
 ) noexcept nogil:
     """A quad of each pixel times the weights in `row`. A load has the quads of four pixels that are 4 bytes apart, or
@@ -83,14 +90,40 @@ cdef inline inlined dot_by_lane(
             )
         lane = <int>(q * STEP // 4 % 4)
         for v in range(VECTORS):
-            if PLAIN:
+            if KIND == PLAIN:
                 acc[p * VECTORS + v] = vi_dot_lane(acc[p * VECTORS + v], value, lane, row[v])
             else:
                 acc[p * VECTORS + v] = vi_dot_signed_lane(acc[p * VECTORS + v], value, lane, row[v])
 
 
+cdef inline inlined dot_short(
+    int PIXELS, int VECTORS, int64_t STEP, int KIND, const DotSum* s, int64_t steps, const uint8_t* at,
+    const int8_t* w, vi* acc
+) noexcept nogil:
+    """Two quads at a time."""
+    cdef vi first[2]
+    cdef vi second[2]
+    cdef vi x, x2
+    cdef int64_t l
+    cdef int p, v
+    for l in range(steps // 2):
+        for v in range(VECTORS):
+            first[v] = vi_load(<const int32_t*>w + v * VW)
+            second[v] = vi_load(<const int32_t*>w + (VECTORS + v) * VW)
+        for p in range(PIXELS):
+            x = vi_set1_bytes(at + p * STEP)
+            x2 = vi_set1_bytes(at + p * STEP + s.quad)
+            for v in range(VECTORS):
+                if KIND == SHORT_PLAIN:
+                    acc[p * VECTORS + v] = vi_dot_short(acc[p * VECTORS + v], x, first[v], x2, second[v])
+                else:
+                    acc[p * VECTORS + v] = vi_dot_short_signed(acc[p * VECTORS + v], x, first[v], x2, second[v])
+        at += s.pair
+        w += 2 * VECTORS * VW * 4
+
+
 cdef inline inlined dot_block(
-    int PIXELS, int VECTORS, int64_t STEP, bint PLAIN, bint TWO_ROWS, const DotSum* s, const uint8_t* x,
+    int PIXELS, int VECTORS, int64_t STEP, int KIND, bint TWO_ROWS, const DotSum* s, const uint8_t* x,
     const int8_t* w, const int32_t* bias, int32_t* sums
 ) noexcept nogil:
     """One block. Pixel p reads from x + p STEP, the second half of two rows from x + second + (p - PIXELS / 2) STEP.
@@ -101,6 +134,7 @@ cdef inline inlined dot_block(
     cdef vi value
     cdef const uint8_t* at
     cdef const uint8_t* second
+    cdef const uint8_t* tap
     cdef int64_t part, a, b, c, l, steps
     cdef int p, v
     for p in range(PIXELS):
@@ -110,24 +144,30 @@ cdef inline inlined dot_block(
         for a in range(s.n0):
             steps = s.steps if a + 1 < s.n0 else s.steps_last
             for b in range(s.n1):
+                tap = x + a * s.s0 + b * s.s1
                 for c in range(s.n2):
-                    at = x + a * s.s0 + b * s.s1 + c * s.s2
+                    at = tap
+                    tap += s.s2
+                    if KIND >= SHORT_SIGNED:
+                        dot_short(PIXELS, VECTORS, STEP, KIND, s, steps, at, w, acc)
+                        w += steps * VECTORS * VW * 4
+                        continue
                     second = at + s.second
                     for l in range(steps):
                         for v in range(VECTORS):
                             row[v] = vi_load(<const int32_t*>w + v * VW)
-                            if not PLAIN and not DOT_UNSIGNED and not DOT_SIGNED:
+                            if KIND != PLAIN and not DOT_UNSIGNED and not DOT_SIGNED:
                                 odd[v] = vi_odd(row[v])
                                 row[v] = vi_even(row[v])
                         if BY_LANE and is_constant(STEP) and (STEP == 4 or STEP == 8):
-                            dot_by_lane(PIXELS, VECTORS, STEP, PLAIN, TWO_ROWS, at, second, row, acc)
+                            dot_by_lane(PIXELS, VECTORS, STEP, KIND, TWO_ROWS, at, second, row, acc)
                         else:
                             for p in range(PIXELS):
                                 if TWO_ROWS and p >= PIXELS // 2:
                                     value = vi_set1_bytes(second + (p - PIXELS // 2) * STEP)
                                 else:
                                     value = vi_set1_bytes(at + p * STEP)
-                                if PLAIN or DOT_UNSIGNED:
+                                if KIND == PLAIN or DOT_UNSIGNED:
                                     for v in range(VECTORS):
                                         acc[p * VECTORS + v] = vi_dot(acc[p * VECTORS + v], value, row[v])
                                 elif DOT_SIGNED:
@@ -148,44 +188,44 @@ cdef inline inlined dot_block(
 
 
 cdef inline inlined dot_block_of(
-    int pixels, int VECTORS, int64_t STEP, bint PLAIN, const DotSum* s, const uint8_t* x, const int8_t* w,
+    int pixels, int VECTORS, int64_t STEP, int KIND, const DotSum* s, const uint8_t* x, const int8_t* w,
     const int32_t* bias, int32_t* sums
 ) noexcept nogil:
     """dot_block for a number of pixels that is only known now: at most block_pixels()."""
     if VREGS == 32 and not DOT_STEPS and pixels == 14:
-        dot_block(14, VECTORS, STEP, PLAIN, False, s, x, w, bias, sums)
+        dot_block(14, VECTORS, STEP, KIND, False, s, x, w, bias, sums)
     elif VREGS == 32 and not DOT_STEPS and pixels == 13:
-        dot_block(13, VECTORS, STEP, PLAIN, False, s, x, w, bias, sums)
+        dot_block(13, VECTORS, STEP, KIND, False, s, x, w, bias, sums)
     elif VREGS == 32 and not DOT_STEPS and pixels == 12:
-        dot_block(12, VECTORS, STEP, PLAIN, False, s, x, w, bias, sums)
+        dot_block(12, VECTORS, STEP, KIND, False, s, x, w, bias, sums)
     elif VREGS == 32 and not DOT_STEPS and pixels == 11:
-        dot_block(11, VECTORS, STEP, PLAIN, False, s, x, w, bias, sums)
+        dot_block(11, VECTORS, STEP, KIND, False, s, x, w, bias, sums)
     elif VREGS == 32 and not DOT_STEPS and pixels == 10:
-        dot_block(10, VECTORS, STEP, PLAIN, False, s, x, w, bias, sums)
+        dot_block(10, VECTORS, STEP, KIND, False, s, x, w, bias, sums)
     elif VREGS == 32 and not DOT_STEPS and pixels == 9:
-        dot_block(9, VECTORS, STEP, PLAIN, False, s, x, w, bias, sums)
+        dot_block(9, VECTORS, STEP, KIND, False, s, x, w, bias, sums)
     elif VREGS == 32 and pixels == 8:
-        dot_block(8, VECTORS, STEP, PLAIN, False, s, x, w, bias, sums)
+        dot_block(8, VECTORS, STEP, KIND, False, s, x, w, bias, sums)
     elif VREGS == 32 and pixels == 7:
-        dot_block(7, VECTORS, STEP, PLAIN, False, s, x, w, bias, sums)
+        dot_block(7, VECTORS, STEP, KIND, False, s, x, w, bias, sums)
     elif VREGS == 32 and pixels == 6:
-        dot_block(6, VECTORS, STEP, PLAIN, False, s, x, w, bias, sums)
+        dot_block(6, VECTORS, STEP, KIND, False, s, x, w, bias, sums)
     elif VREGS == 32 and pixels == 5:
-        dot_block(5, VECTORS, STEP, PLAIN, False, s, x, w, bias, sums)
+        dot_block(5, VECTORS, STEP, KIND, False, s, x, w, bias, sums)
     else:
-        dot_block_few(pixels, VECTORS, STEP, PLAIN, s, x, w, bias, sums)
+        dot_block_few(pixels, VECTORS, STEP, KIND, s, x, w, bias, sums)
 
 
 cdef inline inlined dot_block_few(
-    int pixels, int VECTORS, int64_t step, bint PLAIN, const DotSum* s, const uint8_t* x, const int8_t* w,
+    int pixels, int VECTORS, int64_t step, int KIND, const DotSum* s, const uint8_t* x, const int8_t* w,
     const int32_t* bias, int32_t* sums
 ) noexcept nogil:
     """At most FEW_PIXELS: their addresses fit the integer registers, so that the step need not be a constant."""
     if pixels == 4:
-        dot_block(4, VECTORS, step, PLAIN, False, s, x, w, bias, sums)
+        dot_block(4, VECTORS, step, KIND, False, s, x, w, bias, sums)
     elif pixels == 3:
-        dot_block(3, VECTORS, step, PLAIN, False, s, x, w, bias, sums)
+        dot_block(3, VECTORS, step, KIND, False, s, x, w, bias, sums)
     elif pixels == 2:
-        dot_block(2, VECTORS, step, PLAIN, False, s, x, w, bias, sums)
+        dot_block(2, VECTORS, step, KIND, False, s, x, w, bias, sums)
     else:
-        dot_block(1, VECTORS, step, PLAIN, False, s, x, w, bias, sums)
+        dot_block(1, VECTORS, step, KIND, False, s, x, w, bias, sums)

@@ -7,6 +7,7 @@
  *   VREGS           vector registers: how large a block of a product can be
  *   DOT_UNSIGNED    whether vi_dot multiplies all unsigned bytes, and kernels give it nothing else
  *   DOT_SIGNED      whether vi_dot_signed is to be used: it multiplies all signed bytes
+ *   DOT_SHORT       whether vi_dot_short and vi_dot_short_signed are worth the choice: they add eight products in 16 bits
  *   DOT_STEPS       whether a dot product takes several instructions, and registers for what is between them
  *   BY_LANE         whether multiplications by one lane of a vector are better than by a number from memory
  *
@@ -123,7 +124,8 @@ ML_INLINE vf vf_unzip_odd(vf a, vf b) { return ML_SHUFFLE(a, b, 1, 3, 5, 7); }
  * Products are summed up in fours: lane k of vi_dot adds x[4k..4k+3] . w[4k..4k+3], with signed w. VNNI multiplies all
  * unsigned x (DOT_UNSIGNED); on other x86 processors the instruction for u8 x s8 saturates, so it serves x in 0..127
  * only, and other x are multiplied as signed 16-bit numbers: vi_even and vi_odd split a vector into bytes 0, 2 and
- * bytes 1, 3 of each lane, vi_dot_pairs sums up pairs. ARM64 multiplies signed x by vi_dot_signed (DOT_SIGNED).
+ * bytes 1, 3 of each lane, vi_dot_pairs sums up pairs. Where the sums of eight products fit 16 bits (DOT_SHORT, and
+ * weights that are small enough), vi_dot_short and vi_dot_short_signed take two quads at a time. ARM64 multiplies signed x by vi_dot_signed (DOT_SIGNED).
  * vi_dot_lane and vi_dot_signed_lane take lane k of x, a constant, for all lanes (BY_LANE).
  */
 typedef int16_t vh __attribute__((vector_size(VW * 4)));

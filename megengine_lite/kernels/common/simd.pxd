@@ -63,6 +63,7 @@ cdef extern from "simd.h" nogil:
     # 8-bit integers.
     enum: DOT_UNSIGNED
     enum: DOT_SIGNED
+    enum: DOT_SHORT
     enum: DOT_STEPS
     enum: BY_LANE
     vi vi_set1_bytes(const void* p)
@@ -70,6 +71,8 @@ cdef extern from "simd.h" nogil:
     vi vi_odd(vi x)
     vi vi_dot(vi sum, vi x, vi w)
     vi vi_dot_signed(vi sum, vi x, vi w)
+    vi vi_dot_short(vi sum, vi x, vi w, vi x2, vi w2)
+    vi vi_dot_short_signed(vi sum, vi x, vi w, vi x2, vi w2)
     vi vi_load_quads(const void* p, int n)
     vi vi_dot_lane(vi sum, vi x, int lane, vi w)
     vi vi_dot_signed_lane(vi sum, vi x, int lane, vi w)

@@ -10,13 +10,14 @@ from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t
 
 from megengine_lite.kernels.common.conv_tiles cimport Division, Part, division, part_of
 from megengine_lite.kernels.common.dot cimport (
-    FEW_PIXELS, MAX_SUMS, DotSum, block_pixels, dot_block, dot_block_few, dot_block_of,
+    FEW_PIXELS, MAX_SUMS, PLAIN, SHORT_PLAIN, SHORT_SIGNED, SIGNED, DotSum, block_pixels, dot_block, dot_block_few,
+    dot_block_of,
 )
 from megengine_lite.kernels.common.arguments cimport FilterWindow, Requantize, Strides
 from megengine_lite.kernels.common.requantize cimport (
     Int8Output, go_to_channel, read_output, result_size, skip_pixels, store_sums,
 )
-from megengine_lite.kernels.common.simd cimport DOT_UNSIGNED, VW, inlined, outlined
+from megengine_lite.kernels.common.simd cimport DOT_SHORT, DOT_UNSIGNED, VW, inlined, outlined
 
 
 cdef enum:
@@ -25,7 +26,7 @@ cdef enum:
 
 
 cdef inline inlined dot_row(
-    int VECTORS, int64_t STEP1, int64_t STEP2, bint PLAIN, int64_t step, int64_t pixels, const DotSum* s,
+    int VECTORS, int64_t STEP1, int64_t STEP2, int KIND, int64_t step, int64_t pixels, const DotSum* s,
     const uint8_t* x, const int8_t* w, const int32_t* bias, Int8Output o
 ) noexcept nogil:
     """`pixels` outputs side by side, in blocks of nearly equal size; fast when `step` is STEP1 or STEP2."""
@@ -38,11 +39,11 @@ cdef inline inlined dot_row(
         end = pixels * (k + 1) // blocks
         count = <int>(end - first)
         if step == STEP1:
-            dot_block_of(count, VECTORS, STEP1, PLAIN, s, x, w, bias, sums)
+            dot_block_of(count, VECTORS, STEP1, KIND, s, x, w, bias, sums)
         elif step == STEP2:
-            dot_block_of(count, VECTORS, STEP2, PLAIN, s, x, w, bias, sums)
+            dot_block_of(count, VECTORS, STEP2, KIND, s, x, w, bias, sums)
         else:
-            dot_block_few(count, VECTORS, step, PLAIN, s, x, w, bias, sums)
+            dot_block_few(count, VECTORS, step, KIND, s, x, w, bias, sums)
         store_sums(sums, count, VECTORS, &o)
         x += count * step
         skip_pixels(&o, count)
@@ -50,12 +51,12 @@ cdef inline inlined dot_row(
 
 
 cdef inline inlined dot_two_rows(
-    int VECTORS, int64_t STEP, bint PLAIN, const DotSum* s, const uint8_t* x, const int8_t* w, const int32_t* bias,
+    int VECTORS, int64_t STEP, int KIND, const DotSum* s, const uint8_t* x, const int8_t* w, const int32_t* bias,
     int64_t y_row, int64_t z_row, Int8Output o
 ) noexcept nogil:
     """Two rows of PAIRED pixels in one block."""
     cdef int32_t sums[MAX_SUMS * VW]
-    dot_block(2 * PAIRED, VECTORS, STEP, PLAIN, True, s, x, w, bias, sums)
+    dot_block(2 * PAIRED, VECTORS, STEP, KIND, True, s, x, w, bias, sums)
     store_sums(sums, PAIRED, VECTORS, &o)
     o.y += y_row
     if o.z:
@@ -71,40 +72,52 @@ cdef struct ItemPlace:
 
 
 cdef inline inlined dot_place(
-    int64_t STEP1, int64_t STEP2, bint PLAIN, const ItemPlace* at, const DotSum* s, const uint8_t* x, const int8_t* w,
+    int64_t STEP1, int64_t STEP2, int KIND, const ItemPlace* at, const DotSum* s, const uint8_t* x, const int8_t* w,
     const int32_t* bias, const Int8Output* o
 ) noexcept nogil:
     if block_pixels() >= 2 * PAIRED and at.two_rows:
         if at.vectors == 2 and at.step == STEP1:
-            dot_two_rows(2, STEP1, PLAIN, s, x, w, bias, at.y_row, at.z_row, o[0])
+            dot_two_rows(2, STEP1, KIND, s, x, w, bias, at.y_row, at.z_row, o[0])
         elif at.vectors == 2:
-            dot_two_rows(2, STEP2, PLAIN, s, x, w, bias, at.y_row, at.z_row, o[0])
+            dot_two_rows(2, STEP2, KIND, s, x, w, bias, at.y_row, at.z_row, o[0])
         elif at.step == STEP1:
-            dot_two_rows(1, STEP1, PLAIN, s, x, w, bias, at.y_row, at.z_row, o[0])
+            dot_two_rows(1, STEP1, KIND, s, x, w, bias, at.y_row, at.z_row, o[0])
         else:
-            dot_two_rows(1, STEP2, PLAIN, s, x, w, bias, at.y_row, at.z_row, o[0])
+            dot_two_rows(1, STEP2, KIND, s, x, w, bias, at.y_row, at.z_row, o[0])
     elif at.vectors == 2:
-        dot_row(2, STEP1, STEP2, PLAIN, at.step, at.pixels, s, x, w, bias, o[0])
+        dot_row(2, STEP1, STEP2, KIND, at.step, at.pixels, s, x, w, bias, o[0])
     else:
-        dot_row(1, STEP1, STEP2, PLAIN, at.step, at.pixels, s, x, w, bias, o[0])
+        dot_row(1, STEP1, STEP2, KIND, at.step, at.pixels, s, x, w, bias, o[0])
 
 
 cdef inline outlined dot_plain_blocks(
     const ItemPlace* at, const DotSum* s, const uint8_t* x, const int8_t* w, const int32_t* bias, const Int8Output* o
 ) noexcept nogil:
-    dot_place(VW, 2 * VW, True, at, s, x, w, bias, o)
+    dot_place(VW, 2 * VW, PLAIN, at, s, x, w, bias, o)
 
 
 cdef inline outlined dot_signed_blocks(
     const ItemPlace* at, const DotSum* s, const uint8_t* x, const int8_t* w, const int32_t* bias, const Int8Output* o
 ) noexcept nogil:
-    dot_place(VW, 2 * VW, False, at, s, x, w, bias, o)
+    dot_place(VW, 2 * VW, SIGNED, at, s, x, w, bias, o)
+
+
+cdef inline outlined dot_short_plain_blocks(
+    const ItemPlace* at, const DotSum* s, const uint8_t* x, const int8_t* w, const int32_t* bias, const Int8Output* o
+) noexcept nogil:
+    dot_place(VW, 2 * VW, SHORT_PLAIN, at, s, x, w, bias, o)
+
+
+cdef inline outlined dot_short_signed_blocks(
+    const ItemPlace* at, const DotSum* s, const uint8_t* x, const int8_t* w, const int32_t* bias, const Int8Output* o
+) noexcept nogil:
+    dot_place(VW, 2 * VW, SHORT_SIGNED, at, s, x, w, bias, o)
 
 
 cdef inline outlined dot_image(
     const ItemPlace* at, const DotSum* s, const uint8_t* x, const int8_t* w, const int32_t* bias, const Int8Output* o
 ) noexcept nogil:
-    dot_place(4, 8, DOT_UNSIGNED, at, s, x, w, bias, o)
+    dot_place(4, 8, PLAIN if DOT_UNSIGNED else SIGNED, at, s, x, w, bias, o)
 
 
 cdef struct ConvDirectInt8Args:
@@ -116,7 +129,7 @@ cdef struct ConvDirectInt8Args:
     const uint8_t* z
     uint8_t* y
     Strides x_, y_, z_
-    int64_t x_pixel, y_pixel, z_pixel, groups, ic, oc, oh, ow, lines, band, chunks, parts, plain
+    int64_t x_pixel, y_pixel, z_pixel, groups, ic, oc, oh, ow, lines, band, chunks, parts, plain, short_sums
     FilterWindow window
     Requantize requantize
 
@@ -127,7 +140,7 @@ cdef void conv_direct_int8(const ConvDirectInt8Args* a, int64_t begin, int64_t e
     x, y and z point at element (0, 0, 0, 0), strides are in elements; x needs a halo of at least the padding. Pixels
     of x lie `x_pixel` bytes apart: VW, or 4 for images of up to 4 channels. Pixels of y and z lie `y_pixel` and
     `z_pixel` elements apart, so that the phases of a transposed convolution can interleave. `band` and `chunks` divide
-    the work (conv_tiles.pxd). With `lines` 2, rows have PAIRED_ROW pixels and items and bands are pairs of rows. y may be
+    the work (conv_tiles.pxd). `short_sums`: sums of eight products of neighbouring channels fit 16 bits. With `lines` 2, rows have PAIRED_ROW pixels and items and bands are pairs of rows. y may be
     z.
     """
     cdef const uint8_t* x = a.x
@@ -144,7 +157,7 @@ cdef void conv_direct_int8(const ConvDirectInt8Args* a, int64_t begin, int64_t e
     cdef int64_t kh = a.window.kh, kw = a.window.kw, stride_h = a.window.stride_h, stride_w = a.window.stride_w
     cdef int64_t dilate_h = a.window.dilate_h, dilate_w = a.window.dilate_w
     cdef int64_t pad_h = a.window.pad_h, pad_w = a.window.pad_w
-    cdef int64_t lines = a.lines, parts = a.parts, plain = a.plain
+    cdef int64_t lines = a.lines, parts = a.parts, plain = a.plain, short_sums = a.short_sums
     cdef int64_t ic_blocks = (ic + x_pixel - 1) // x_pixel, oc_blocks = (oc + VW - 1) // VW
     cdef int64_t quads = (ic - (ic_blocks - 1) * x_pixel + 3) // 4  # of the last ic block
     cdef int64_t depth = parts * ((ic_blocks - 1) * (x_pixel // 4) + quads) * 4 * kh * kw, item, r, size
@@ -162,11 +175,16 @@ cdef void conv_direct_int8(const ConvDirectInt8Args* a, int64_t begin, int64_t e
     at.y_row = y_row * size
     at.z_row = z_row
     s = DotSum(
-        parts, ic_blocks, x_plane, kh, dilate_h * x_row, kw, dilate_w * x_pixel, x_pixel // 4, quads, 4, stride_h * x_row
+        parts, ic_blocks, x_plane, kh, dilate_h * x_row, kw, dilate_w * x_pixel, x_pixel // 4, quads, 4, 8,
+        stride_h * x_row,
     )
-    if x_pixel == 4 and dilate_w == 1:  # the taps of a row are one run of quads
+    if dilate_w == 1 and quads * 4 == x_pixel:  # the taps of a row are one run of quads
         s.n2 = 1
-        s.steps = s.steps_last = kw
+        s.steps = s.steps_last = kw * quads
+    if short_sums and kh == kw == 1:  # so are the planes, with gaps between pairs
+        s.n0 = 1
+        s.steps = s.steps_last = ic_blocks * quads
+        s.pair = x_plane
     for item in range(begin, end):
         p = part_of(&whole, item)
         r = p.row * lines
@@ -185,6 +203,10 @@ cdef void conv_direct_int8(const ConvDirectInt8Args* a, int64_t begin, int64_t e
         from_bias = bias + p.block * VW
         if x_pixel != VW:
             dot_image(&at, &s, from_x, from_w, from_bias, &o)
+        elif DOT_SHORT and short_sums and plain:
+            dot_short_plain_blocks(&at, &s, from_x, from_w, from_bias, &o)
+        elif DOT_SHORT and short_sums:
+            dot_short_signed_blocks(&at, &s, from_x, from_w, from_bias, &o)
         elif plain or DOT_UNSIGNED:
             dot_plain_blocks(&at, &s, from_x, from_w, from_bias, &o)
         else:

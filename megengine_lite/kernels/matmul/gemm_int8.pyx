@@ -8,11 +8,13 @@ blocks that ``pack_rows_int8`` makes.
 from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint32_t
 from libc.string cimport memcpy
 
-from megengine_lite.kernels.common.dot cimport FEW_PIXELS, MAX_SUMS, DotSum, block_pixels, dot_block_few, dot_block_of
+from megengine_lite.kernels.common.dot cimport (
+    FEW_PIXELS, MAX_SUMS, PLAIN, SHORT_SIGNED, SIGNED, DotSum, block_pixels, dot_block_few, dot_block_of,
+)
 from megengine_lite.kernels.common.arguments cimport Requantize
 from megengine_lite.kernels.common.requantize cimport Int8Output, go_to_channel, read_output, result_size, store_sums
 from megengine_lite.kernels.common.shared_constants cimport QUAD, TILE_BLOCKS
-from megengine_lite.kernels.common.simd cimport DOT_UNSIGNED, VW, inlined, outlined
+from megengine_lite.kernels.common.simd cimport DOT_SHORT, DOT_UNSIGNED, VW, inlined, outlined
 
 
 cdef struct PackRowsArgs:
@@ -92,18 +94,28 @@ cdef void pack_columns_int8(const PackColumnsArgs* a, int64_t begin, int64_t end
             bias[j] = -offset * total
 
 
-cdef inline outlined block_of_rows(
-    int rows, int vectors, bint packed, int64_t step, const DotSum* s, const uint8_t* x, const int8_t* w,
+cdef inline inlined block_of_rows_by(
+    int KIND, int rows, int vectors, bint packed, int64_t step, const DotSum* s, const uint8_t* x, const int8_t* w,
     const int32_t* bias, int32_t* sums
 ) noexcept nogil:
     if packed and vectors == 2:
-        dot_block_of(rows, 2, QUAD, DOT_UNSIGNED, s, x, w, bias, sums)
+        dot_block_of(rows, 2, QUAD, KIND, s, x, w, bias, sums)
     elif packed:
-        dot_block_of(rows, 1, QUAD, DOT_UNSIGNED, s, x, w, bias, sums)
+        dot_block_of(rows, 1, QUAD, KIND, s, x, w, bias, sums)
     elif vectors == 2:
-        dot_block_few(rows, 2, step, DOT_UNSIGNED, s, x, w, bias, sums)
+        dot_block_few(rows, 2, step, KIND, s, x, w, bias, sums)
     else:
-        dot_block_few(rows, 1, step, DOT_UNSIGNED, s, x, w, bias, sums)
+        dot_block_few(rows, 1, step, KIND, s, x, w, bias, sums)
+
+
+cdef inline outlined block_of_rows(
+    bint short_sums, int rows, int vectors, bint packed, int64_t step, const DotSum* s, const uint8_t* x,
+    const int8_t* w, const int32_t* bias, int32_t* sums
+) noexcept nogil:
+    if DOT_SHORT and short_sums:
+        block_of_rows_by(SHORT_SIGNED, rows, vectors, packed, step, s, x, w, bias, sums)
+    else:
+        block_of_rows_by(PLAIN if DOT_UNSIGNED else SIGNED, rows, vectors, packed, step, s, x, w, bias, sums)
 
 
 cdef inline outlined store_some_columns(
@@ -128,7 +140,7 @@ cdef struct GemmInt8Args:
     const float* scales
     const float* real_bias
     uint8_t* c
-    int64_t m, n, k, packed, a_row, a_matrix, parts
+    int64_t m, n, k, packed, a_row, a_matrix, parts, short_sums
     Requantize requantize
 
 
@@ -136,7 +148,7 @@ cdef void gemm_int8(const GemmInt8Args* a, int64_t begin, int64_t end, void* scr
     """One work item = one block of rows of one tile of columns of one product.
 
     If `packed`, A is in blocks of rows; otherwise its rows are `a_row` bytes apart and its matrices `a_matrix` bytes. C
-    is dense.
+    is dense. `short_sums`: sums of eight neighbouring products fit 16 bits, and rows have whole pairs of quads.
     """
     cdef const uint8_t* pa = a.a
     cdef const int8_t* pb = a.b
@@ -145,7 +157,7 @@ cdef void gemm_int8(const GemmInt8Args* a, int64_t begin, int64_t end, void* scr
     cdef const float* real_bias = a.real_bias
     cdef uint8_t* pc = a.c
     cdef int64_t m = a.m, n = a.n, k = a.k, packed = a.packed, a_row = a.a_row, a_matrix = a.a_matrix
-    cdef int64_t parts = a.parts
+    cdef int64_t parts = a.parts, short_sums = a.short_sums
     cdef int64_t count = block_pixels() if packed else FEW_PIXELS
     cdef int64_t quads = (k + QUAD - 1) // QUAD, blocks = (n + VW - 1) // VW, tiles = (blocks + TILE_BLOCKS - 1) // TILE_BLOCKS
     cdef int64_t row_blocks = (m + count - 1) // count
@@ -157,7 +169,8 @@ cdef void gemm_int8(const GemmInt8Args* a, int64_t begin, int64_t end, void* scr
     cdef Int8Output o
     read_output(&o, &a.requantize, scales, real_bias, NULL, n, VW, 0, 0)
     size = result_size(&o)
-    s = DotSum(parts, 1, 0, 1, 0, 1, 0, quads, quads, count * QUAD if packed else QUAD, 0)
+    s = DotSum(parts, 1, 0, 1, 0, 1, 0, quads, quads, count * QUAD if packed else QUAD, 0, 0)
+    s.pair = 2 * s.quad
     for item in range(begin, end):
         matrix = item // (tiles * row_blocks)
         tile = item // row_blocks % tiles
@@ -170,7 +183,10 @@ cdef void gemm_int8(const GemmInt8Args* a, int64_t begin, int64_t end, void* scr
             x = pa + (matrix * row_blocks * count + first) * quads * QUAD
         else:
             x = pa + matrix * a_matrix + first * a_row
-        block_of_rows(rows, vectors, packed, a_row, &s, x, pb + block * VW * parts * quads * QUAD, bias + block * VW, sums)
+        block_of_rows(
+            short_sums, rows, vectors, packed, a_row, &s, x, pb + block * VW * parts * quads * QUAD, bias + block * VW,
+            sums,
+        )
         go_to_channel(&o, scales, real_bias, column)
         o.y = pc + ((matrix * m + first) * n + column) * size
         if column + vectors * VW <= n:
@@ -184,6 +200,42 @@ cdef void gemm_int8(const GemmInt8Args* a, int64_t begin, int64_t end, void* scr
 UNSIGNED_DOT = bool(DOT_UNSIGNED)
 BLOCK_ROWS = block_pixels()
 FEW_ROWS = FEW_PIXELS
+
+
+def largest_sums(const int8_t[:, :, ::1] w not None):
+    """How large the sums of weights are that kernels add in 16 bits (SHORT_PLAIN in dot.pxd).
+
+    These are of channels 0, 1, 4 and 5 of each eight neighbours, and of 2, 3, 6 and 7.
+
+    Parameters
+    ----------
+    w : int8 array (outputs, channels, taps)
+
+    Returns
+    -------
+    (int, int, int)
+        The largest sum of the positive weights, of the negative ones without their sign, and of both together.
+    """
+    cdef Py_ssize_t row, first, t, c, channels = w.shape[1], taps = w.shape[2]
+    cdef int added, subtracted, value, most_added = 0, most_subtracted = 0, most = 0
+    for row in range(w.shape[0]):
+        for first in range(0, channels, QUAD // 2):
+            if first % (2 * QUAD) >= QUAD:
+                continue
+            for t in range(taps):
+                added = subtracted = 0
+                for c in range(first, min(first + QUAD // 2, channels)):
+                    value = w[row, c, t]
+                    added += max(value, 0)
+                    subtracted -= min(value, 0)
+                for c in range(first + QUAD, min(first + QUAD + QUAD // 2, channels)):
+                    value = w[row, c, t]
+                    added += max(value, 0)
+                    subtracted -= min(value, 0)
+                most_added = max(most_added, added)
+                most_subtracted = max(most_subtracted, subtracted)
+                most = max(most, added + subtracted)
+    return most_added, most_subtracted, most
 
 
 include "gemm_int8_table.pxi"

@@ -101,6 +101,21 @@ def count_parts(pool: ConstantPool, filters: Constant, zero: int) -> int:
     return pool.number(("parts", zero), [filters], lambda w: packing.count_parts(w, zero))
 
 
+def sums_are_short(
+    ctx: Lowering, constant: Constant, recipe: tuple[Hashable, ...], quads: int, non_negative: bool,
+    integers: Callable[[np.ndarray], np.ndarray],
+) -> bool:  # fmt: skip
+    """Whether kernels may take two quads at a time, of ``quads`` side by side, and add their products in 16 bits.
+
+    ``integers`` turns the constant into an array (g, ocpg, icpg, kh, kw) of what is multiplied; ``recipe`` names it.
+    """
+    kernels = ctx.kernels
+    if kernels.isa.dot is not DotKind.SHORT_PAIRS or quads % 2:
+        return False
+    key = ("short sums", non_negative, *recipe)
+    return bool(ctx.pool.number(key, [constant], lambda w: packing.has_short_sums(integers(w), non_negative, kernels)))
+
+
 def channel_scales(ctx: Lowering, scales: Var | None, scale: float, groups: int) -> Ref | None:
     """The scale of products times that of each channel, padded by group to whole blocks; None if there is one only."""
     if scales is None:
@@ -171,6 +186,16 @@ class _Conv:
         pool, integers = self.ctx.pool, self.integers
         ref = self.ctx.constant(pool.derive(key, [self.filter], lambda w: pack(integers(w))))
         return ref, count_parts(pool, self.filter, self.filter_dtype.zero_point)
+
+    def has_short_sums(self, merged: int) -> bool:
+        """Whether ``conv_direct_int8`` may take two quads at a time, of ``merged`` groups together."""
+        integers, width = self.integers, self.ctx.width
+        last = (self.w_shape[2] * merged - 1) % width + 1  # channels of the last block
+        quads = math.gcd(width // QUAD, -(-last // QUAD))
+        recipe = (merged, self.p.mode, self.p.sparse, self.filter_dtype.zero_point)
+        return sums_are_short(
+            self.ctx, self.filter, recipe, quads, self.form.plain, lambda w: merge_groups(integers(w), merged)
+        )
 
     def biases(self, groups: int) -> dict[str, Ref | None]:
         """What channels have of their own, padded by group to whole blocks.
@@ -248,7 +273,10 @@ def _emit_direct(conv: _Conv) -> None:
     w, parts = conv.packed(("direct", merged), lambda w: packing.pack_direct(merge_groups(w, merged), width, width))
     strides = blocked_strides("x", x, joined)
     first, strides["x_image"] = flipped(ctx, conv.node, x, conv.form)
-    _emit(conv, first, width, strides, w, parts, groups // merged, icpg * merged, ocpg * merged, y, z, joined)
+    _emit(
+        conv, first, width, strides, w, parts, groups // merged, icpg * merged, ocpg * merged, y, z, joined,
+        conv.has_short_sums(merged),
+    )  # fmt: skip
 
 
 def flipped(ctx: Lowering, node: Node, x: Tensor, form: InputForm) -> tuple[Ref, int]:
@@ -267,7 +295,7 @@ def flipped(ctx: Lowering, node: Node, x: Tensor, form: InputForm) -> tuple[Ref,
 
 def _emit(
     conv: _Conv, x: Ref, x_pixel: int, x_strides: dict[str, Any], w: Ref, parts: int, groups: int, ic: int, oc: int,
-    y: Tensor, z: Tensor | None, joined: int,
+    y: Tensor, z: Tensor | None, joined: int, short_sums: bool,
 ) -> None:  # fmt: skip
     width = conv.ctx.width
     n, _, oh, ow = conv.y.shape
@@ -286,7 +314,7 @@ def _emit(
         "conv_direct_int8", x=x, w=w, **conv.biases(groups), z=z.ref if z else None, y=y.ref, x_pixel=x_pixel,
         **x_strides, y_pixel=width, **blocked_strides("y", y, joined), z_pixel=width, **blocked_strides("z", z, joined),
         groups=groups, ic=ic, oc=oc, oh=oh, ow=ow, **window_arguments(_problem(conv).window), lines=lines, band=band,
-        chunks=chunks, parts=parts, plain=conv.form.plain, work=n * tiles * item_rows * chunks,
+        chunks=chunks, parts=parts, plain=conv.form.plain, short_sums=short_sums, work=n * tiles * item_rows * chunks,
     )  # fmt: skip
 
 
@@ -321,7 +349,7 @@ def _emit_image(conv: _Conv) -> None:
     packed, parts = conv.packed(("image",), lambda w: packing.pack_direct(w, width, QUAD))
     strides = {"x_row": row, "x_plane": rows * row, "x_image": rows * row}
     first = image + p.pad_h * row + p.pad_w * QUAD
-    _emit(conv, first, QUAD, strides, packed, parts, 1, c, conv.ocpg, y, z, 1)
+    _emit(conv, first, QUAD, strides, packed, parts, 1, c, conv.ocpg, y, z, 1, False)
 
 
 _EMIT: dict[str, Callable[[_Conv], None]] = {

@@ -79,6 +79,6 @@ def _emit_phase(
         y=target.ref + item * (row.first * target.row + column.first * width), x_pixel=width, **x_strides,
         y_pixel=p.stride_w * width, **blocked_strides("y", target, p.stride_h), z_pixel=0, **blocked_strides("z", None),
         groups=groups, ic=ic, oc=oc, oh=row.count, ow=column.count, **window_arguments(problem.window), lines=1,
-        band=row.count, chunks=1, parts=parts, plain=form.plain, **output, work=source.n * tiles * row.count,
-        flops=2 * problem.products,
+        band=row.count, chunks=1, parts=parts, plain=form.plain, short_sums=False, **output,
+        work=source.n * tiles * row.count, flops=2 * problem.products,
     )  # fmt: skip

@@ -6,7 +6,7 @@ import numpy as np
 
 from megengine_lite._core.compile.passes.fuse_quantized import as_quantized_matmul
 from megengine_lite._core.cpu.isa import DotKind
-from megengine_lite._core.cpu.lower.quantized_conv import channel_scales, count_parts, input_form
+from megengine_lite._core.cpu.lower.quantized_conv import channel_scales, count_parts, input_form, sums_are_short
 from megengine_lite._core.cpu.lower.requantize import is_int8_operand, output_arguments
 from megengine_lite._core.cpu.lowering import Lowering
 from megengine_lite._core.cpu.packing import int8 as packing
@@ -70,14 +70,16 @@ def _lower(ctx: Lowering, node: Node, p: QuantizedMatMul) -> bool | None:
             row = round_up(k, QUAD)
     if is_constant:
         right, parts, biases = _constant_columns(ctx, b, transpose_b, form.offset, integers)
+        short_sums = _sums_are_short(ctx, b, transpose_b, k)
     else:
         right, parts, biases = _pack_columns(ctx, node, b, batch, k, n, transpose_b, form.offset)
+        short_sums = False
     c = ctx.new_plain(y)
     tiles = -(-n // (TILE_BLOCKS * ctx.width))
     ctx.emit(
         "gemm_int8", node, a=left, b=right, bias=biases, scales=channel_scales(ctx, scales, scale, 1),
         real_bias=None if reals is None else _padded(ctx, reals), c=c.ref, m=m, n=n, k=k, packed=packed,
-        a_row=row, a_matrix=m * row, parts=parts, **output,
+        a_row=row, a_matrix=m * row, parts=parts, short_sums=short_sums, **output,
         work=batch * tiles * -(-m // rows), flops=2 * batch * m * n * k,
     )  # fmt: skip
     return None
@@ -101,6 +103,15 @@ def _pack_rows(
         flip=flip & 255, work=batch * blocks,
     )  # fmt: skip
     return out
+
+
+def _sums_are_short(ctx: Lowering, b: Var, transposed: bool, k: int) -> bool:
+    zero = b.dtype.zero_point
+
+    def filters(w: np.ndarray) -> np.ndarray:
+        return packing.centred(w if transposed else w.T, zero)[None, :, :, None, None]
+
+    return sums_are_short(ctx, b.constant, ("columns", transposed, zero), -(-k // QUAD), False, filters)
 
 
 def _constant_columns(ctx: Lowering, b: Var, transposed: bool, offset: int, bias: Var | None) -> tuple[Ref, int, Ref]:

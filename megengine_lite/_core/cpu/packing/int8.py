@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from megengine_lite._core.cpu.arena import aligned_empty
+from megengine_lite._core.cpu.kernel_set import KernelSet
 from megengine_lite._core.ir.image_layouts import round_up
 from megengine_lite.kernels.common.shared_constants import QUAD, TILE_BLOCKS
 
@@ -38,6 +39,27 @@ def count_parts(w: np.ndarray, zero_point: int) -> int:
     """How many parts :func:`split_int8` makes of a filter less its zero point."""
     low, high = int(w.min()) - zero_point, int(w.max()) - zero_point
     return max(1, -(-high // 127), -(low // 128))
+
+
+def has_short_sums(w: np.ndarray, non_negative: bool, kernels: KernelSet) -> bool:
+    """Whether sums of eight products fit 16 bits, of inputs in 0..127 if ``non_negative``, else of all signed bytes.
+
+    Signed inputs are multiplied by their absolute value, and the weight takes the sign, which -128 cannot.
+
+    Parameters
+    ----------
+    w : int array (g, ocpg, icpg, kh, kw)
+    """
+    largest_sums = kernels.module("gemm_int8").largest_sums
+    for part in split_int8(w):
+        added, subtracted, both = largest_sums(np.ascontiguousarray(part).reshape(-1, w.shape[2], w[0, 0, 0].size))
+        if non_negative:
+            fits = max(added, subtracted) * 127 < 1 << 15
+        else:
+            fits = both * 128 < 1 << 15 and part.min() > -128
+        if not fits:
+            return False
+    return True
 
 
 def _aligned(pieces: list[np.ndarray]) -> np.ndarray:

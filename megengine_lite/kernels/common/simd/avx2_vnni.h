@@ -8,5 +8,7 @@
 
 ML_INLINE vi vi_dot_pairs(vi sum, vi a, vi b) { return (vi)_mm256_dpwssd_avx_epi32((__m256i)sum, (__m256i)a, (__m256i)b); }
 ML_INLINE vi vi_dot(vi sum, vi x, vi w) { return (vi)_mm256_dpbusd_avx_epi32((__m256i)sum, (__m256i)x, (__m256i)w); }
+#define vi_dot_short plain_vi_dot_short
+#define vi_dot_short_signed plain_vi_dot_short_signed
 
 #endif

@@ -206,6 +206,8 @@ ML_INLINE vi vi_load_quads(const void *p, int n) {
 ML_INLINE vf vf_load_f16(const uint16_t *p) { return (vf)vcvt_f32_f16((float16x4_t)vld1_u16(p)); }
 ML_INLINE void vf_store_f16(uint16_t *p, vf x) { vst1_u16(p, (uint16x4_t)vcvt_f16_f32((float32x4_t)x)); }
 
+#define vi_dot_short plain_vi_dot_short
+#define vi_dot_short_signed plain_vi_dot_short_signed
 #define vf_load_n plain_vf_load_n
 #define vf_store_n plain_vf_store_n
 #define vf_ldexp plain_vf_ldexp

@@ -76,8 +76,12 @@ ML_INLINE vi plain_vi_dot(vi sum, vi x, vi w) {
     return plain_vi_dot_pairs(plain_vi_dot_pairs(sum, vi_even(x), vi_even(w)), vi_odd(x), vi_odd(w));
 }
 
+ML_INLINE vi plain_vi_dot_short(vi sum, vi x, vi w, vi x2, vi w2) { return plain_vi_dot(plain_vi_dot(sum, x, w), x2, w2); }
 ML_INLINE vi plain_vi_dot_signed(vi sum, vi x, vi w) {
     return plain_vi_dot_pairs(plain_vi_dot_pairs(sum, vi_even(x), vi_even(w)), vi_odd(x), vi_odd(w));
+}
+ML_INLINE vi plain_vi_dot_short_signed(vi sum, vi x, vi w, vi x2, vi w2) {
+    return plain_vi_dot_signed(plain_vi_dot_signed(sum, x, w), x2, w2);
 }
 ML_INLINE vi plain_vi_dot_lane(vi sum, vi x, int lane, vi w) { return plain_vi_dot(sum, vi_set1(x[lane]), w); }
 ML_INLINE vi plain_vi_dot_signed_lane(vi sum, vi x, int lane, vi w) {

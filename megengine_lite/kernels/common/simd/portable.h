@@ -24,6 +24,8 @@
 #define vi_dot_pairs plain_vi_dot_pairs
 #define vi_dot plain_vi_dot
 #define vi_dot_signed plain_vi_dot_signed
+#define vi_dot_short plain_vi_dot_short
+#define vi_dot_short_signed plain_vi_dot_short_signed
 #define vi_load_quads plain_vi_load_quads
 #define vi_dot_lane plain_vi_dot_lane
 #define vi_dot_signed_lane plain_vi_dot_signed_lane

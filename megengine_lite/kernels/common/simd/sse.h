@@ -22,6 +22,14 @@ ML_INLINE vi vi_dot(vi sum, vi x, vi w) {
     __m128i pairs = _mm_maddubs_epi16((__m128i)x, (__m128i)w);
     return sum + (vi)_mm_madd_epi16(pairs, _mm_set1_epi16(1));
 }
+ML_INLINE vi vi_dot_short(vi sum, vi x, vi w, vi x2, vi w2) {
+    __m128i first = _mm_maddubs_epi16((__m128i)x, (__m128i)w), second = _mm_maddubs_epi16((__m128i)x2, (__m128i)w2);
+    return sum + (vi)_mm_madd_epi16(_mm_add_epi16(first, second), _mm_set1_epi16(1));
+}
+ML_INLINE vi vi_dot_short_signed(vi sum, vi x, vi w, vi x2, vi w2) { /* |x| times w with the sign of x */
+    __m128i first = _mm_sign_epi8((__m128i)w, (__m128i)x), second = _mm_sign_epi8((__m128i)w2, (__m128i)x2);
+    return vi_dot_short(sum, (vi)_mm_abs_epi8((__m128i)x), (vi)first, (vi)_mm_abs_epi8((__m128i)x2), (vi)second);
+}
 ML_INLINE vi vi_max(vi a, vi b) {
     return (vi)_mm_max_epi32((__m128i)a, (__m128i)b);
 }
