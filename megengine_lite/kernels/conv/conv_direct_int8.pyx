@@ -25,6 +25,11 @@ cdef enum:
     PAIRED = 7
 
 
+cdef inline bint takes_short_sums() noexcept nogil:
+    """Whether blocks of channels have pairs of quads."""
+    return DOT_SHORT and VW % 8 == 0
+
+
 cdef inline inlined dot_row(
     int VECTORS, int64_t STEP1, int64_t STEP2, int KIND, int64_t step, int64_t pixels, const DotSum* s,
     const uint8_t* x, const int8_t* w, const int32_t* bias, Int8Output o
@@ -42,7 +47,7 @@ cdef inline inlined dot_row(
             dot_block_of(count, VECTORS, STEP1, KIND, s, x, w, bias, sums)
         elif step == STEP2:
             dot_block_of(count, VECTORS, STEP2, KIND, s, x, w, bias, sums)
-        else:
+        elif KIND < SHORT_SIGNED:
             dot_block_few(count, VECTORS, step, KIND, s, x, w, bias, sums)
         store_sums(sums, count, VECTORS, &o)
         x += count * step
@@ -139,9 +144,10 @@ cdef void conv_direct_int8(const ConvDirectInt8Args* a, int64_t begin, int64_t e
 
     x, y and z point at element (0, 0, 0, 0), strides are in elements; x needs a halo of at least the padding. Pixels
     of x lie `x_pixel` bytes apart: VW, or 4 for images of up to 4 channels. Pixels of y and z lie `y_pixel` and
-    `z_pixel` elements apart, so that the phases of a transposed convolution can interleave. `band` and `chunks` divide
-    the work (conv_tiles.pxd). `short_sums`: sums of eight products of neighbouring channels fit 16 bits. With `lines` 2, rows have PAIRED_ROW pixels and items and bands are pairs of rows. y may be
-    z.
+    `z_pixel` elements apart, so that the phases of a transposed convolution can interleave. `short_sums` says that sums
+    of eight products of neighbouring channels fit 16 bits, that blocks have whole pairs of quads, and that stride_w is 1
+    or 2. `band` and `chunks` divide the work (conv_tiles.pxd). With `lines` 2, rows have PAIRED_ROW pixels and items and
+    bands are pairs of rows. y may be z.
     """
     cdef const uint8_t* x = a.x
     cdef const int8_t* w = a.w
@@ -203,9 +209,9 @@ cdef void conv_direct_int8(const ConvDirectInt8Args* a, int64_t begin, int64_t e
         from_bias = bias + p.block * VW
         if x_pixel != VW:
             dot_image(&at, &s, from_x, from_w, from_bias, &o)
-        elif DOT_SHORT and short_sums and plain:
+        elif takes_short_sums() and short_sums and plain:
             dot_short_plain_blocks(&at, &s, from_x, from_w, from_bias, &o)
-        elif DOT_SHORT and short_sums:
+        elif takes_short_sums() and short_sums:
             dot_short_signed_blocks(&at, &s, from_x, from_w, from_bias, &o)
         elif plain or DOT_UNSIGNED:
             dot_plain_blocks(&at, &s, from_x, from_w, from_bias, &o)

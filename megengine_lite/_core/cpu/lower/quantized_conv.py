@@ -190,6 +190,8 @@ class _Conv:
     def has_short_sums(self, merged: int) -> bool:
         """Whether ``conv_direct_int8`` may take two quads at a time, of ``merged`` groups together."""
         integers, width = self.integers, self.ctx.width
+        if self.p.stride_w > 2:
+            return False
         last = (self.w_shape[2] * merged - 1) % width + 1  # channels of the last block
         quads = math.gcd(width // QUAD, -(-last // QUAD))
         recipe = (merged, self.p.mode, self.p.sparse, self.filter_dtype.zero_point)
