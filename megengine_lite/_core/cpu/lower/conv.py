@@ -33,7 +33,7 @@ PASS_BYTES = 512 * 1024
 # Planes of so many pixels, or a multiple: in blocks of 8 channels, half a page. Those of few channels have room.
 CROWDED_PIXELS, FEW_CHANNELS = 64, 64
 # Output pixels of a work item, roughly: shorter rows are joined where they can be, longer ones cut.
-MIN_ROW = 48
+MIN_ROW = 96
 MAX_ROW = 256
 MOST_JOINED = 4096  # rows; among more no divisor is looked for
 
