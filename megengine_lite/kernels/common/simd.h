@@ -145,6 +145,14 @@ ML_INLINE vb vb_max(vb a, vb b) {
 }
 
 /* What was loaded before is loaded again after this, instead of being kept: in more registers than there are, perhaps. */
+/* p + step. The compiler does not see it, and so does not keep p + k step for every k, which would be on the stack. */
+#define moved_by(p, step)                        \
+    ({                                           \
+        __typeof__(p) ml_moved = (p) + (step);   \
+        __asm__("" : "+r"(ml_moved));            \
+        ml_moved;                                \
+    })
+
 ML_INLINE void forget_loads(void) { __asm__ volatile("" ::: "memory"); }
 
 /* Any address may be given; into the first cache, only into the second, or there to be written. */

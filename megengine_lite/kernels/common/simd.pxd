@@ -95,6 +95,8 @@ cdef extern from "simd.h" nogil:
     void bytes_lookup(const uint8_t* table, const uint8_t* x, uint8_t* y, int64_t n)
     vi vi_load_quad(const void* p)
     void forget_loads()
+    float* moved_by(float* p, int64_t step)
+    const float* moved_by_const "moved_by"(const float* p, int64_t step)
     void prefetch(const void* p)
     void prefetch_far(const void* p)
     void prefetch_write(const void* p)

@@ -17,8 +17,8 @@ from megengine_lite.kernels.common.block cimport (
 )
 from megengine_lite.kernels.common.arguments cimport Epilogue, Strides
 from megengine_lite.kernels.common.shared_constants cimport TILE_BLOCKS
-from megengine_lite.kernels.common.simd cimport BY_LANE, VW, forget_loads, inlined, outlined, prefetch_far, \
-    prefetch_write, vf, vf_fma, vf_load, vf_set1, vf_store
+from megengine_lite.kernels.common.simd cimport BY_LANE, VW, forget_loads, inlined, moved_by, \
+    moved_by_const, outlined, prefetch_far, prefetch_write, vf, vf_fma, vf_load, vf_set1, vf_store
 from megengine_lite.kernels.common.vmath cimport ACT_CLIP_HIGH, ACT_NONE
 
 # The squares of the points of F(4), and the points.
@@ -37,6 +37,7 @@ POINT_SQUARES = {2: (1.0,), 4: (P2, Q2)}
 cdef enum:
     MAX_SIDE = 6
     MAX_AREA = 36
+    LINE = 16  # floats in a line of the cache
     TILES_AHEAD = 6  # memory is fetched before its tile is transformed
 
 
@@ -84,9 +85,14 @@ cdef inline inlined output_line(int M, const vf* d, vf* r) noexcept nogil:
 # ---- transforms of one tile ----------------------------------------------------------------------------------------
 
 cdef inline int tile_parts(int M) noexcept nogil:
-    """In how many parts a tile of F(4) is transformed: half of its 36 vectors fit 32 registers. Each part loads
-    the tile again. No line is computed twice."""
-    return 2 if BY_LANE and M == 4 else 1
+    """In how many parts a tile of F(4) is transformed: two of its six lines, with what they need, fit 32 registers.
+    Each part loads the tile again."""
+    return 3 if BY_LANE and M == 4 else 1
+
+
+cdef inline int part_of_line(int M, int i) noexcept nogil:
+    """The part that has line i: lines of opposite points are computed together."""
+    return (i + 1) // 2 % tile_parts(M)
 
 
 cdef inline inlined input_tile(int M, const float* x, int64_t row, float* v, int64_t step) noexcept nogil:
@@ -94,22 +100,29 @@ cdef inline inlined input_tile(int M, const float* x, int64_t row, float* v, int
     cdef vf half[MAX_AREA]
     cdef vf d[MAX_SIDE]
     cdef vf r[MAX_SIDE]
+    cdef const float* rows[MAX_SIDE]
+    cdef float* to
     cdef int i, j, part
+    rows[0] = x
+    for i in range(1, M + 2):
+        rows[i] = moved_by_const(rows[i - 1], row)
     for part in range(tile_parts(M)):
         if part:
             forget_loads()
         for j in range(M + 2):
             for i in range(M + 2):
-                d[i] = vf_load(x + i * row + j * VW)
+                d[i] = vf_load(rows[i] + j * VW)
             input_line(M, d, r)
             for i in range(M + 2):
-                if i * tile_parts(M) // (M + 2) == part:
+                if part_of_line(M, i) == part:
                     half[i * (M + 2) + j] = r[i]
         for i in range(M + 2):
-            if i * tile_parts(M) // (M + 2) == part:
+            if part_of_line(M, i) == part:
                 input_line(M, half + i * (M + 2), r)
+                to = v + i * (M + 2) * step
                 for j in range(M + 2):
-                    vf_store(v + (i * (M + 2) + j) * step, r[j])
+                    vf_store(to, r[j])
+                    to = moved_by(to, step)
 
 
 cdef inline outlined store_edge(vf* pixels, int count, const BlockOutput* o) noexcept nogil:
@@ -132,13 +145,17 @@ cdef inline inlined output_tile(
     cdef vf d[MAX_SIDE]
     cdef vf r[MAX_SIDE]
     cdef vf edge[MAX_SIDE]
+    cdef const float* at
     cdef BlockOutput row = o[0]
     cdef int i, j
     if o.code > ACT_CLIP_HIGH:
         row.code = ACT_NONE
     for j in range(M + 2):
+        at = m
         for i in range(M + 2):
-            d[i] = vf_load(m + (i * (M + 2) + j) * step)
+            d[i] = vf_load(at)
+            at = moved_by_const(at, (M + 2) * step)
+        m = moved_by_const(m, step)
         output_line(M, d, r)
         for i in range(M):
             half[i * (M + 2) + j] = r[i]
@@ -191,8 +208,8 @@ cdef inline inlined transform_input(
             row = g.x_row
             if rows == M + 2 and columns == M + 2:
                 for i in range(M + 2):
-                    for j in range(M):
-                        prefetch_far(at + i * g.x_row + (j + TILES_AHEAD * M) * VW)
+                    for j in range((M * VW + LINE - 1) // LINE):
+                        prefetch_far(at + i * g.x_row + TILES_AHEAD * M * VW + j * LINE)
             else:
                 memset(patch, 0, sizeof(patch))
                 for i in range(rows):
