@@ -17,7 +17,7 @@ Nodes have the same three forms: :class:`AnyNode`; :class:`Node`, whose variable
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from threading import Lock
+from threading import Lock, RLock
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 from weakref import WeakValueDictionary, ref
 
@@ -165,6 +165,7 @@ class ConstantPool:
     def __init__(self) -> None:
         self._derived: WeakValueDictionary[Hashable, DerivedConstant] = WeakValueDictionary()
         self._numbers: dict[Hashable, int] = {}
+        self._lock = RLock()  # two threads that need the same constant must get the same
 
     def derive(self, recipe: Hashable, parents: Sequence[Constant], make: Callable[..., np.ndarray]) -> Constant:
         """``make(*arrays of parents)``; equal recipes and parents give the same constant.
@@ -174,7 +175,10 @@ class ConstantPool:
         key = (recipe, *(p.key for p in parents))
         found = self._derived.get(key)
         if found is None:
-            found = self._derived[key] = DerivedConstant(parents, make)
+            with self._lock:
+                found = self._derived.get(key)
+                if found is None:
+                    found = self._derived[key] = DerivedConstant(parents, make)
         return found
 
     def number(self, recipe: Hashable, parents: Sequence[Constant], make: Callable[..., int]) -> int:
@@ -188,7 +192,9 @@ class ConstantPool:
     @property
     def nbytes(self) -> int:
         """Bytes of the constants that exist at present."""
-        return sum(c.held_bytes for c in list(self._derived.values()))
+        with self._lock:
+            constants = list(self._derived.values())
+        return sum(c.held_bytes for c in constants)
 
 
 @record(frozen=True, slots=True)

@@ -8,8 +8,12 @@ Ctrl-C, or any signal handler that raises, can end a Python function between any
 step of a ``finally``. It cannot end a compiled function, which runs no signal handlers: there an exception comes only
 from what it calls. Therefore everything that must not stay half done (locks, states of jobs, posting to a worker) is
 done in this compiled module, around calls of Python code that may end at any place.
+
+Attributes that several threads read and change are used inside of critical sections. These exist on Pythons without the
+GIL only; elsewhere they are nothing.
 """
 
+from cython cimport critical_section
 from cpython.exc cimport PyErr_CheckSignals
 
 import threading
@@ -103,8 +107,22 @@ cdef class Job:
     cdef int _state
     cdef unsigned long _runner  # thread in the middle of it
     cdef bint _seen             # somebody has seen the error
-    cdef readonly object error
+    cdef object _error
     cdef readonly bint was_waited_for
+
+    @property
+    def error(self):
+        return self.own_error()
+
+    cdef own_error(self):
+        with critical_section(self):
+            return self._error
+
+    cdef take_error(self):
+        """The error, which nobody else will get."""
+        with critical_section(self):
+            error, self._error = self._error, None
+        return error
 
     @property
     def finished(self):
@@ -119,51 +137,58 @@ cdef class Job:
         self._done = threading.Lock()
         self._done.acquire()
 
-    cdef run(self):
-        """Does the work, unless another thread has begun it."""
-        cdef Turns turns = self._turns
-        if self._state != POSTED:
-            return
-        work = self._work
-        self._runner = PyThread_get_thread_ident()
-        self._state = RUNNING
+    cdef bint run(self, bint waits) except -1:
+        """Does the work; False if another thread has begun it. ``waits`` says whether this thread waits for it."""
+        cdef Turns turns
+        with critical_section(self):
+            if self._state != POSTED:
+                return False
+            work, turns = self._work, self._turns
+            self._runner = PyThread_get_thread_ident()
+            self._state = RUNNING
+            self.was_waited_for = waits
         try:
             work()
         except BaseException as error:
-            self.error = error
+            with critical_section(self):
+                self._error = error
             turns.doubt(error)
-            if turns._job is not self:
-                turns._failure = error  # a callback has begun another forward before it failed
-        self._state = FINISHED
+            turns.note_failure(self, error)
+        with critical_section(self):
+            self._state = FINISHED
         self._done.release()
-        self._work = self._turns = self._worker = None
+        with critical_section(self):
+            self._work = self._turns = self._worker = None
+        return True
 
     cdef raise_interrupt(self):
         """Raises what ended the work on this thread, if it was Ctrl-C or the like, which only this thread can raise."""
-        error = self.error
+        error = self.own_error()
         if error is not None and not isinstance(error, Exception):
-            self.error = None
+            self.take_error()
             raise error
 
     cpdef join(self):
         """Returns when the work is done. Called from inside of the work itself it returns at once."""
-        if self._state == FINISHED or self._state == MADE or self.is_mine():
-            return
-        if self._state == POSTED and (self._worker is None or self._worker.is_current()):
-            self.was_waited_for = True
-            self.run()
+        cdef bint may_run
+        with critical_section(self):
+            if self._state == FINISHED or self._state == MADE or self.is_mine():
+                return
+            may_run = self._state == POSTED and (self._worker is None or self._worker.is_current())
+            done = self._done
+        if may_run and self.run(waits=True):
             self.raise_interrupt()
             return
-        done = self._done
         done.acquire()
         done.release()
 
     cpdef wait(self):
         """Like :meth:`join`, then raises the exception that ended the work, if there was one."""
         self.join()
-        if self.error is not None:
+        error = self.own_error()
+        if error is not None:
             self._seen = True
-            raise self.error
+            raise error
 
     cdef after_fork(self):
         """After a fork: the child has none of its parent's threads, so a thread that waits does unfinished work."""
@@ -195,7 +220,7 @@ cdef serve(Line line):
         job = line.queue.get()
         if job is None:
             return
-        job.run()
+        job.run(waits=False)
         job = None  # it holds its network
 
 
@@ -220,7 +245,8 @@ cdef class Worker:
 
     cdef bint is_current(self):
         """Whether the calling thread is this worker's."""
-        return self._line is not None and self._line.thread == PyThread_get_thread_ident()
+        with critical_section(self):
+            return self._line is not None and self._line.thread == PyThread_get_thread_ident()
 
     cdef queue(self):
         """The queue of its thread, which is started if necessary; None if the system gives no thread."""
@@ -236,7 +262,8 @@ cdef class Worker:
             except BaseException:
                 line.queue.put(None)  # it may have been started all the same
                 raise
-            self._line = line
+            with critical_section(self):
+                self._line = line
         return self._line.queue
 
     def __del__(self):
@@ -256,7 +283,7 @@ cdef class Turns:
     """
 
     cdef Mutex _lock
-    cdef readonly Job _job          # the last one
+    cdef Job _last                  # the last job
     cdef list _outer                # jobs that were not finished when others began inside of their callbacks
     cdef Worker _worker
     cdef object _failure            # of an earlier forward that nobody has been told of
@@ -275,17 +302,31 @@ cdef class Turns:
         if not isinstance(error, LiteError):
             self._doubtful = True
 
+    @property
+    def _job(self):
+        return self.last_job()
+
+    cdef Job last_job(self):
+        with critical_section(self):
+            return self._last
+
+    cdef note_failure(self, Job job, error):
+        """Keeps the error of a job if a callback of it has begun another forward before it failed."""
+        with critical_section(self):
+            if self._last is not job:
+                self._failure = error
+
     cdef Mutex enter(self):
         """Takes the lock when no forward is under way, and returns it."""
         cdef Job job
         cdef Mutex lock
         while True:
-            job = self._job
+            job = self.last_job()
             if job is not None:
                 job.join()
             lock = self._lock
             lock.take()
-            job = self._job
+            job = self.last_job()
             if job is None or job._state == FINISHED or job.is_mine():
                 return lock
             lock.give()
@@ -323,7 +364,7 @@ cdef class Turns:
                 queue = self._worker.queue()
             self.set_job(job)
             if here:
-                job.run()
+                job.run(waits=False)
                 job.raise_interrupt()
         except BaseException as error:
             self.doubt(error)
@@ -336,7 +377,7 @@ cdef class Turns:
             # This comes last, because programs take the callback as a sign that forward is over.
             queue.put(job)
         else:
-            job.run()
+            job.run(waits=False)
             job.raise_interrupt()
 
     cdef call_start(self):
@@ -348,15 +389,18 @@ cdef class Turns:
 
     cdef set_job(self, Job job):
         """Replaces the last job. If that has failed and nobody was told, the next wait raises its error."""
-        cdef Job last = self._job
+        cdef Job last = self.last_job()
         if last is not None:
-            if last.error is not None and not last._seen:
-                self._failure = last.error
+            error = last.own_error()
+            if error is not None and not last._seen:
+                with critical_section(self):
+                    self._failure = error
             if last._state != FINISHED:
                 self._outer = [other for other in self._outer if not other.finished] + [last]
         if job is not None:
             job._state = POSTED
-        self._job = job
+        with critical_section(self):
+            self._last = job
 
     def new_job(self, work, bint only_worker):
         """A job that calls ``work()``, on the worker's thread or, without ``only_worker``, on any that waits for it."""
@@ -371,13 +415,14 @@ cdef class Turns:
 
     def wait(self):
         """Returns when the last forward is done; raises its error, if there was one."""
-        cdef Job job = self._job
+        cdef Job job = self.last_job()
         failure = None
         if job is not None:
             job.join()
-            failure, job.error = job.error, None
-        if failure is None or failure is self._failure:
-            failure, self._failure = self._failure, None
+            failure = job.take_error()
+        with critical_section(self):
+            if failure is None or failure is self._failure:
+                failure, self._failure = self._failure, None
         if failure is not None:
             raise failure
 
@@ -402,7 +447,7 @@ cdef class Turns:
             self._starting = 0
         if self._worker is not None:
             self._worker._line = None
-        for job in [*self._outer, self._job]:
+        for job in [*self._outer, self._last]:
             if job is not None:
                 job.after_fork()
 

@@ -12,6 +12,7 @@ needs no open file. docs/design/file-bytes.md says why files are read and not ma
 
 import os
 
+from cython cimport critical_section
 from cpython.buffer cimport PyBUF_READ, PyBUF_SIMPLE, PyBUF_WRITE, PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer
 from cpython.memoryview cimport PyMemoryView_FromMemory
 from libc.errno cimport errno
@@ -123,10 +124,12 @@ cdef class FileBytes:
         if self.parted:
             raise BufferError(f"{self.what}: parts of the bytes have been given back; look at pieces")
         PyBuffer_FillInfo(buffer, self, self.data, self.size, 1, flags)
-        self.views += 1
+        with critical_section(self):
+            self.views += 1
 
     def __releasebuffer__(self, Py_buffer* buffer):
-        self.views -= 1
+        with critical_section(self):
+            self.views -= 1
 
     def piece(self, view):
         """The part of these bytes that a memoryview shows, as a :class:`FilePiece`."""
@@ -141,8 +144,9 @@ cdef class FileBytes:
         if piece.size and (<size_t>piece.begin > self.size or piece.begin + piece.size > <Py_ssize_t>self.size):
             raise ValueError("the view shows other memory")
         first, count = piece.pages()
-        for k in range(first // PAGE, (first + count) // PAGE):
-            self.users[k] = min(self.users[k] + 1, 2)
+        with critical_section(self):
+            for k in range(first // PAGE, (first + count) // PAGE):
+                self.users[k] = min(self.users[k] + 1, 2)
         return piece
 
 
@@ -162,20 +166,27 @@ cdef class FilePiece:
         return self.size
 
     def __getbuffer__(self, Py_buffer* buffer, int flags):
-        if self.absent:
-            self.fetch()
-        PyBuffer_FillInfo(buffer, self, self.owner.data + self.begin, self.size, 1, flags)
-        self.idle = False
-        self.views += 1
+        with critical_section(self.owner):
+            self.views += 1  # from now on no other thread gives the pages back
+            try:
+                if self.absent:
+                    self.fetch()
+                PyBuffer_FillInfo(buffer, self, self.owner.data + self.begin, self.size, 1, flags)
+            except BaseException:
+                self.views -= 1
+                raise
+            self.idle = False
 
     def __releasebuffer__(self, Py_buffer* buffer):
-        self.views -= 1
-        self.drop()
+        with critical_section(self.owner):
+            self.views -= 1
+            self.drop()
 
     def release(self):
         """Frees the memory as soon as no view of the bytes exists; the next view reads them again."""
-        self.idle = True
-        self.drop()
+        with critical_section(self.owner):
+            self.idle = True
+            self.drop()
 
     @property
     def is_absent(self):

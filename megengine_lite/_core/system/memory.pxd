@@ -9,7 +9,7 @@ cdef class Storage:
     cdef readonly bint readonly
     cdef readonly object owner
     cdef readonly object device  # the only one that reaches the memory; None for host memory
-    cdef public object pending
+    cdef object _pending
     cdef object __weakref__
 
     cdef char* pointer(self) except? NULL

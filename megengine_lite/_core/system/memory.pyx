@@ -17,6 +17,7 @@ from cpython.buffer cimport (
     PyBuffer_Release,
     PyObject_GetBuffer,
 )
+from cython cimport critical_section
 from libc.stdint cimport uintptr_t
 from libc.stdlib cimport calloc, free
 
@@ -25,6 +26,16 @@ from megengine_lite._core.system.tensor_limits cimport ALIGNMENT, MAX_NDIM
 from megengine_lite.errors import DeviceError, LiteArgumentError, LiteMemoryError, LiteTypeError, LiteValueError
 
 globals().update(ALIGNMENT=ALIGNMENT, MAX_NDIM=MAX_NDIM)  # for Python code
+
+cdef extern from * nogil:
+    """
+    /* Without the GIL two threads may come here at the same time. */
+    #define ml_set_once(p, old, v) __atomic_compare_exchange_n(p, old, v, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)
+    #define ml_publish(p, v) __atomic_store_n(p, v, __ATOMIC_RELEASE)
+    """
+    bint ml_set_once(void** p, void** old, void* v)
+    void ml_publish(char** p, char* v)
+
 
 cdef char* UNSIGNED_BYTES = b"B"  # as a letter of the struct module
 
@@ -109,6 +120,8 @@ cdef class Storage:
         free(self.block)
 
     cdef char* pointer(self) except? NULL:
+        cdef void* block = NULL
+        cdef void* first = NULL  # the block of another thread that came first
         if self.data == NULL and self.nbytes > 0:
             if self.device is not None:
                 raise DeviceError(
@@ -117,16 +130,33 @@ cdef class Storage:
                 )
             if self.nbytes < (<Py_ssize_t>1 << 60):
                 # calloc leaves large memory untouched, so that it costs nothing before it is used.
-                self.block = calloc(self.nbytes + ALIGNMENT, 1)
-            if self.block == NULL:
+                block = calloc(self.nbytes + ALIGNMENT, 1)
+            if block == NULL:
                 raise LiteMemoryError(f"cannot allocate {self.nbytes} bytes for a tensor")
-            self.data = <char*>((<uintptr_t>self.block + ALIGNMENT - 1) & ~<uintptr_t>(ALIGNMENT - 1))
+            if not ml_set_once(&self.block, &first, block):
+                free(block)
+                block = first
+            ml_publish(&self.data, <char*>((<uintptr_t>block + ALIGNMENT - 1) & ~<uintptr_t>(ALIGNMENT - 1)))
         return self.data
 
     cpdef settle(self):
         """Waits for work that writes this memory."""
-        if self.pending is not None:
-            self.pending.wait()
+        cdef object work = None
+        if self._pending is not None:
+            with critical_section(self):
+                work = self._pending
+            if work is not None:
+                work.wait()
+
+    @property
+    def pending(self):
+        with critical_section(self):
+            return self._pending
+
+    @pending.setter
+    def pending(self, work):
+        with critical_section(self):
+            self._pending = work
 
     @property
     def address(self):

@@ -27,9 +27,10 @@ cdef class StridedTensor:
     cdef bint is_slice
     cdef TensorLayout handed_out      # the last one that was made, or None
     cdef readonly int64_t version
-    cdef public object pending
-    cdef public object busy
+    cdef object _pending
+    cdef object _busy
 
+    cdef int wait_pending(self) except -1
     cdef int settle(self) except -1
     cdef Storage new_storage(self, Py_ssize_t nbytes)
     cdef bint is_remote(self)

@@ -18,6 +18,7 @@ from cpython.buffer cimport (
     PyBUF_STRIDES,
     PyBUF_WRITABLE,
 )
+from cython cimport critical_section
 from cpython.ref cimport Py_DECREF, Py_INCREF, Py_REFCNT, PyObject
 from libc.stdint cimport uintptr_t
 from libc.stdlib cimport free, malloc
@@ -122,6 +123,10 @@ cdef class TensorLayout:
     """Shape and element type. The base of ``LiteLayout``, which checks and converts arguments."""
 
 
+cdef TensorLayout new_layout(cls):
+    return TensorLayout.__new__(cls)
+
+
 cdef class StridedTensor:
     """A typed window into a storage. The base of ``LiteTensor``, which checks and converts arguments.
 
@@ -134,11 +139,19 @@ cdef class StridedTensor:
 
     # ---- inside ----
 
+    cdef int wait_pending(self) except -1:
+        cdef object work
+        with critical_section(self):
+            work = self._pending
+        if work is not None:
+            work.wait()
+        return 0
+
     cdef int settle(self) except -1:
-        if self.pending is not None:
-            self.pending.wait()
-        if self.storage is not None and self.storage.pending is not None:
-            self.storage.pending.wait()
+        if self._pending is not None:
+            self.wait_pending()
+        if self.storage is not None and self.storage._pending is not None:
+            self.storage.settle()
         return 0
 
     cdef Storage new_storage(self, Py_ssize_t nbytes):
@@ -194,13 +207,37 @@ cdef class StridedTensor:
 
     cdef int require_idle(self) except -1:
         """Waits for work that reads the memory; raises if that must not be written."""
-        if self.busy is not None:
-            self.busy.join()
+        cdef object work = None
+        if self._busy is not None:
+            with critical_section(self):
+                work = self._busy
+            if work is not None:
+                work.join()
         if self.storage is not None and self.storage.readonly:
             raise LiteArgumentError(READONLY)
         return 0
 
     # ---- layout ----
+
+    @property
+    def pending(self):
+        with critical_section(self):
+            return self._pending
+
+    @pending.setter
+    def pending(self, work):
+        with critical_section(self):
+            self._pending = work
+
+    @property
+    def busy(self):
+        with critical_section(self):
+            return self._busy
+
+    @busy.setter
+    def busy(self, work):
+        with critical_section(self):
+            self._busy = work
 
     @property
     def _shape(self):
@@ -209,14 +246,16 @@ cdef class StridedTensor:
 
     def _layout(self, cls):
         """Shape and element type as a new object of a class derived from :class:`TensorLayout`."""
-        cdef TensorLayout layout = self.handed_out
+        cdef TensorLayout layout
         self.settle()
-        # A layout that only this tensor refers to can be used again; ``tensor.layout.shapes`` leaves such a one.
-        if layout is None or Py_REFCNT(layout) > 2 or type(layout) is not cls:
-            layout = self.handed_out = TensorLayout.__new__(cls)
-        layout._shape = self.shape_
-        layout._code = self.code
-        layout._explicit_dtype = True
+        with critical_section(self):
+            layout = self.handed_out
+            # A layout that only this tensor refers to can be used again; ``tensor.layout.shapes`` leaves such a one.
+            if layout is None or Py_REFCNT(layout) > 2 or type(layout) is not cls:
+                layout = self.handed_out = new_layout(cls)
+            layout._shape = self.shape_
+            layout._code = self.code
+            layout._explicit_dtype = True
         return layout
 
     @property
@@ -227,20 +266,20 @@ cdef class StridedTensor:
 
     @property
     def _code(self):
-        if self.pending is not None:
-            self.pending.wait()
+        if self._pending is not None:
+            self.wait_pending()
         return self.code
 
     @property
     def _nbytes(self):
-        if self.pending is not None:
-            self.pending.wait()
+        if self._pending is not None:
+            self.wait_pending()
         return self.nbytes_
 
     @property
     def _contiguous(self):
-        if self.pending is not None:
-            self.pending.wait()
+        if self._pending is not None:
+            self.wait_pending()
         return self.contiguous
 
     @property
