@@ -27,10 +27,7 @@ from megengine_lite.errors import LiteError, LiteFileNotFoundError, LiteTypeErro
 from megengine_lite.log import logger
 
 
-cdef extern from "old_libraries.h":
-    pass
-
-cdef extern from "<dlfcn.h>" nogil:
+cdef extern from "libraries.h" nogil:
     int RTLD_LAZY
     int RTLD_LOCAL
     ctypedef struct Dl_info:

@@ -18,30 +18,27 @@ from cpython.memoryview cimport PyMemoryView_FromMemory
 from libc.errno cimport errno
 from libc.stdint cimport uint8_t, uint64_t
 from libc.stdlib cimport calloc, free
-from posix.mman cimport (
-    MADV_DONTNEED,
-    MAP_ANONYMOUS,
-    MAP_FAILED,
-    MAP_PRIVATE,
-    MAP_SHARED,
-    PROT_READ,
-    PROT_WRITE,
-    madvise,
-    mmap,
-    munmap,
-)
 from posix.unistd cimport read, write
 
 from megengine_lite._core.system.memory_limit import describe_bytes, memory_limit
 from megengine_lite._core.system.hashes import xxh64
 from megengine_lite.errors import LiteMemoryError, ModelFormatError, os_error
 
+cdef extern from "pages.h":
+    void* ml_pages(size_t nbytes)
+    void ml_free_pages(void* p, size_t nbytes)
+    bint ml_forget_pages(void* p, size_t nbytes)
+    void* ml_keep_file(int file, size_t nbytes)
+    void* ml_share_file(int file, size_t nbytes)
+    void ml_unmap_file(void* p, size_t nbytes)
+
+
 cdef enum:
     READ_BYTES = 1 << 24    # between two looks for signals
     PIPE_BYTES = 1 << 16    # what a pipe holds on most systems
     LEAST_PAGES = 4         # smaller pieces are kept: giving them back takes longer than it is worth
 
-cdef size_t PAGE = os.sysconf("SC_PAGE_SIZE")
+cdef size_t PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
 # The seed is secret: without it nobody can make other bytes with the same checksum.
 cdef uint64_t SEED = int.from_bytes(os.urandom(8), "little")
 
@@ -74,19 +71,16 @@ cdef class FileBytes:
     cdef readonly str what
 
     def __cinit__(self, file, str what):
-        cdef void* place
         cdef int number = file.fileno()
         before = os.fstat(number)
         size = before.st_size
         self.what = what
         self.size = size
         self.room = (self.size // PAGE + 2) * PAGE  # and a page behind: kernels load whole vectors
-        place = MAP_FAILED
         if size <= memory_limit():
-            place = mmap(NULL, self.room, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
-        if place == MAP_FAILED:
+            self.data = <char*>ml_pages(self.room)
+        if self.data == NULL:
             raise LiteMemoryError(f"{what}: there is not enough memory for the file's {describe_bytes(size)}")
-        self.data = <char*>place
         self.users = <uint8_t*>calloc(self.room // PAGE, 1)
         if self.users == NULL:
             raise LiteMemoryError(f"{what}: there is not enough memory to keep count of the file's parts")
@@ -94,9 +88,7 @@ cdef class FileBytes:
         after = os.fstat(number)
         if (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
             raise ModelFormatError(f"{what}: the file was changed while it was read; load it again")
-        place = mmap(NULL, self.size, PROT_READ, MAP_PRIVATE, number, 0)
-        if place != MAP_FAILED:
-            self.mapped = <char*>place
+        self.mapped = <char*>ml_keep_file(number, self.size)
 
     cdef fill(self, file):
         cdef size_t done = 0
@@ -113,9 +105,9 @@ cdef class FileBytes:
     def __dealloc__(self):
         free(self.users)
         if self.data != NULL:
-            munmap(self.data, self.room)
+            ml_free_pages(self.data, self.room)
         if self.mapped != NULL:
-            munmap(self.mapped, self.size)
+            ml_unmap_file(self.mapped, self.size)
 
     def __len__(self):
         return self.size
@@ -215,7 +207,7 @@ cdef class FilePiece:
             self.checksum = self.hash_pages(first, count)
             self.known = True
         self.owner.parted = True
-        self.absent = madvise(self.owner.data + first, count, MADV_DONTNEED) == 0
+        self.absent = ml_forget_pages(self.owner.data + first, count)
 
     cdef fetch(self):
         """Reads the pages again."""
@@ -225,7 +217,7 @@ cdef class FilePiece:
             if self.hash_pages(first, count) == self.checksum:
                 self.absent = False
                 return
-        madvise(self.owner.data + first, count, MADV_DONTNEED)
+        ml_forget_pages(self.owner.data + first, count)
         raise ModelFormatError(
             f"{self.owner.what}: the file was overwritten after it was loaded, and weights are needed from it again, for a "
             "new plan: the first forward, or inputs of another shape. Load it again. To exchange the file of a running program write another and rename it, or load "
@@ -257,20 +249,18 @@ cdef class MappedFile:
     def __cinit__(self, file, str what):
         cdef int number = file.fileno()
         cdef int refusal
-        cdef void* place
         self.size = os.fstat(number).st_size
         if not self.size:
             return
-        place = mmap(NULL, self.size, PROT_READ, MAP_SHARED, number, 0)
-        if place == MAP_FAILED:
+        self.data = <char*>ml_share_file(number, self.size)
+        if self.data == NULL:
             refusal = errno
             error = OSError(refusal, os.strerror(refusal))
             raise os_error(error, f"{what} cannot be mapped: {error.strerror}", what)
-        self.data = <char*>place
 
     def __dealloc__(self):
         if self.data != NULL:
-            munmap(self.data, self.size)
+            ml_unmap_file(self.data, self.size)
 
     def __len__(self):
         return self.size
