@@ -197,6 +197,12 @@ def test_machines_of_the_other_byte_order_are_refused():
     assert "ImportError: megengine_lite runs on little-endian processors only" in done.stderr
 
 
+def test_systems_of_32_bits_are_refused():
+    code = "import numpy, sys; sys.maxsize = 2**31 - 1; import megengine_lite"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "ImportError: megengine_lite needs a 64-bit Python" in done.stderr
+
+
 NAMES = {row.name for row in table.INSTRUCTION_SETS} - {"base"}  # "base" is a usual word
 SOURCES = [
     *(p for p in (ROOT / "megengine_lite").rglob("*.py") if p.name != "isa.py"),
