@@ -208,6 +208,7 @@ class Build(BuildSharedObjects):
                 "cdivision": True,
                 "initializedcheck": CHECK_INDICES,
                 "binding": False,
+                "freethreading_compatible": True,
                 "emit_code_comments": False,  # they would be a third of the C code
             },
         )
