@@ -141,6 +141,9 @@ def test_missing_operators_are_listed_at_load_and_behind_unknown_ranks_at_the_ru
     nodes = [node("Squeeze", "x", "s"), node("Nothing", "x", "t", "first"), node("Add", "s t", "y")]
     with pytest.raises(UnsupportedOperatorError, match="Nothing 'first'"):
         load(make(nodes, [("x", F, ["a", "b", "c"])], [("y", F, None)]))
+    nodes = [node("Nothing", "x", "t", "first"), node("Neg", "t", "s"), node("Nothing", "s", "y", "second")]
+    with pytest.raises(UnsupportedOperatorError, match=r"Nothing 'first'.*; Nothing 'second'"):
+        load(make(nodes, [("x", F, ["a", "b", "c"])], [("y", F, None)]))
     nodes = [node("Squeeze", "x", "s"), node("Nothing", "s", "y", "behind")]
     network = load(make(nodes, [("x", F, ["a", "b", "c"])], [("y", F, None)]))
     with pytest.raises(UnsupportedOperatorError, match="Nothing 'behind'"):

@@ -27,7 +27,15 @@ from megengine_lite._core.formats.onnx.messages import (
     TensorProto,
 )
 from megengine_lite._core.formats.onnx.operators import find_converter, first_version
-from megengine_lite._core.formats.onnx.operators.table import NEWEST, OLDEST, STANDARD, Call, NeedsShapes, NotConverted
+from megengine_lite._core.formats.onnx.operators.table import (
+    NEWEST,
+    OLDEST,
+    STANDARD,
+    Call,
+    Converter,
+    NeedsShapes,
+    NotConverted,
+)
 from megengine_lite._core.formats.onnx.ordering import in_order, label_of
 from megengine_lite._core.formats.onnx.scope import NO_VALUES, FunctionKey, Scope
 from megengine_lite._core.formats.onnx.tensors import DTYPES, shape_of, tensor_constant
@@ -202,19 +210,25 @@ class GraphConverter(ControlFlow):
         """The outputs of a node; None for those that cannot be made."""
         nothing = [None] * len(node.output)
         inputs = [self._lookup(name, scope) if name else None for name in node.input]
-        if None in inputs and any(
+        # What such a node needs is listed already.
+        lacks_inputs = None in inputs and any(
             v is None and name and not scope.omits(name) for v, name in zip(inputs, node.input, strict=True)
-        ):
-            return nothing  # what it needs is listed already
+        )
         label = label_of(node)
         domain, outer_label = _domain(node.domain), self.builder.label
         self.builder.label = label
         try:
-            attributes = self._attributes(node, scope)
             function = self._functions.get((domain, node.op_type, node.overload))
+            version = scope.versions.get(domain)
+            of_graphs = domain == STANDARD and node.op_type in control_flow.OPERATORS
+            if lacks_inputs:
+                # What stands behind nodes that wait for shapes is told when these are known.
+                if function is None and version is not None and not of_graphs and not self._n_waiting:
+                    _converter(domain, node.op_type, version)
+                return nothing
+            attributes = self._attributes(node, scope)
             if function is not None:
                 return self._inlined(function, inputs, attributes, scope, domain)
-            version = scope.versions.get(domain)
             if version is None:
                 raise self.fault(
                     f"{_shown(node.op_type)} {brief(label)} is of the domain {brief(domain)}, whose version is "
@@ -222,15 +236,10 @@ class GraphConverter(ControlFlow):
                 )
             wanted = [bool(name) for name in node.output]
             call = Call(node.op_type, version, inputs, attributes, wanted, self.builder, self._constant)
-            if domain == STANDARD and node.op_type in control_flow.OPERATORS:
+            if of_graphs:
                 with self._naming(node, label):
                     return self._of_graphs(call, scope)
-            convert = find_converter(domain, node.op_type, version)
-            if convert is None:
-                since = first_version(domain, node.op_type)
-                if since is None:
-                    raise NotConverted("there is no such operator here")
-                raise NotConverted(f"it is read from version {since} of the operators on, the model has {version}")
+            convert = _converter(domain, node.op_type, version)
             with self._naming(node, label):
                 made = convert(call)
             if more := call.unread_inputs():
@@ -319,6 +328,23 @@ class GraphConverter(ControlFlow):
                 "leaves out"
             )
         return [self._lookup(name, inner) for name in function.output]
+
+
+def _converter(domain: str, op_type: str, version: int) -> Converter:
+    """What converts an operator.
+
+    Raises
+    ------
+    NotConverted
+        Nothing does.
+    """
+    convert = find_converter(domain, op_type, version)
+    if convert is not None:
+        return convert
+    since = first_version(domain, op_type)
+    if since is None:
+        raise NotConverted("there is no such operator here")
+    raise NotConverted(f"it is read from version {since} of the operators on, the model has {version}")
 
 
 def _shown(name: str) -> str:
