@@ -100,11 +100,13 @@ def _slow_here(model: LoadedModel, shapes: Shapes, facts: Mapping[str, Any]) -> 
     from megengine_lite._core.reports.slow_here import slow_here
     from megengine_lite._core.runtime.session import Session
 
+    if facts["unsupported"] or facts["problem"]:
+        return None
     session = Session(model)
     values = {n: d.array for n, d in model.default_inputs.items() if n not in shapes}
     specs = {n: (shapes.get(n, session.input_spec(n)[0]), session.input_spec(n)[1]) for n in session.input_names}
     taken = facts["parameter_bytes"] + sum(math.prod(shape) * dtype.itemsize for shape, dtype in specs.values())
-    if facts["unsupported"] or facts["problem"] or taken > memory_limit() // _MOST_PLANNED:
+    if taken > memory_limit() // _MOST_PLANNED:
         return None
     try:
         with errors_of(session.device), progress.waiting("planning"):

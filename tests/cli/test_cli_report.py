@@ -6,6 +6,8 @@ import json
 
 import numpy as np
 import pytest
+from onnx import helper
+from support import onnx_models
 from support.api_samples import DIGITS
 from support.loader_samples import input_operator, operator, to_bytes
 
@@ -64,6 +66,77 @@ def test_model_with_unknown_operators_gets_a_report(run_json, tmp_path):
     assert report["problem"] == "1 operator is not supported"
     assert [n["op"] for n in report["nodes"]] == ["Input", "Frobnicate", "Output"]
     assert "Frobnicate" in (tmp_path / "r.html").read_text()
+
+
+FLOAT, STRING = 1, 8
+
+
+def foreign_model(tmp_path, nodes, kind=FLOAT, opset=17):
+    """A file with an ONNX model from x to y, which has a weight w."""
+    sets = [helper.make_opsetid("other", 1)]
+    ends = [("x", kind, ["n", 4])], [("y", kind, None)]
+    model = onnx_models.make(nodes, *ends, {"w": np.zeros([4, 2], "float32")}, opset, opsets=sets)
+    (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
+    return tmp_path / "m.onnx"
+
+
+UNKNOWN = [
+    helper.make_node("Relu", ["x"], ["a"]),
+    helper.make_node("Frobnicate", ["a"], ["b"], name="first", domain="other", alpha=0.5, how="so", sizes=[2, 3]),
+    helper.make_node("MatMul", ["b", "w"], ["c"], name="product"),
+    helper.make_node("Frobnicate", ["c"], ["y"], name="second", domain="other"),
+]
+
+
+def test_onnx_model_with_unknown_operators_gets_its_graph(run_json, tmp_path):
+    (report,) = run_json("report", foreign_model(tmp_path, UNKNOWN), "-o", tmp_path / "r.html")["reports"]
+    assert "other.Frobnicate 'first'" in report["problem"] and "other.Frobnicate 'second'" in report["problem"]
+    operators = [n for n in report["nodes"] if n["kind"] == "operator"]
+    assert [(n["op"], n["name"], n["unknown"]) for n in operators] == [
+        ("Relu", "a", False),
+        ("other.Frobnicate", "first", True),
+        ("MatMul", "product", False),
+        ("other.Frobnicate", "second", True),
+    ]
+    assert operators[1]["parameters"] == {"alpha": 0.5, "how": "so", "sizes": "2, 3"}
+    assert report["edges"] == [[0, 1], [1, 2], [2, 3], [3, 4], [4, 5]]
+    assert report["nodes"][0]["outputs"] == [{"type": "float32", "shape": [1, 4]}]
+    assert [(w["name"], w["shape"], w["by"]) for w in report["weights"]] == [("w", [4, 2], ["MatMul product"])]
+    assert "other.Frobnicate" in (tmp_path / "r.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"), [({"opset": 99}, "operators of version 99"), ({"kind": STRING}, "elements of type STRING")]
+)
+def test_onnx_model_that_cannot_be_read_gets_its_graph(run_json, tmp_path, changes, problem):
+    path = foreign_model(tmp_path, [UNKNOWN[0], helper.make_node("MatMul", ["a", "w"], ["y"])], **changes)
+    (report,) = run_json("report", path)["reports"]
+    assert problem in report["problem"]
+    assert [n["op"] for n in report["nodes"]] == ["Input", "Relu", "MatMul", "Output"]
+    assert not any(n.get("unknown") for n in report["nodes"])
+    found = run_json("info", path)
+    assert problem in found["problem"] and found["operators"] == {"Relu": 1, "MatMul": 1}
+    assert found["slow_here"] is None and found["unsupported"] == [] and found["parameters"] == 8
+
+
+def test_branches_and_functions_with_unknown_operators_are_marked(run_json, tmp_path):
+    def branch(*nodes):
+        return helper.make_graph(nodes, "branch", [], [helper.make_tensor_value_info("r", FLOAT, None)])
+
+    inside = branch(helper.make_node("Frobnicate", ["x"], ["r"], domain="other"))
+    plain = branch(helper.make_node("Neg", ["x"], ["r"]))
+    nodes = [
+        helper.make_node("Not", ["flag"], ["no"]),
+        helper.make_node("If", ["no"], ["y"], name="choice", then_branch=inside, else_branch=plain),
+    ]
+    model = onnx_models.make(
+        nodes, [("x", FLOAT, [4]), ("flag", 9, [])], [("y", FLOAT, None)], opsets=[helper.make_opsetid("other", 1)]
+    )
+    (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
+    (report,) = run_json("report", tmp_path / "m.onnx")["reports"]
+    assert [n["op"] for n in report["nodes"] if n.get("unknown")] == ["If"]
+    names = {(report["nodes"][a]["name"], report["nodes"][b]["name"]) for a, b in report["edges"]}
+    assert names == {("flag", "no"), ("no", "choice"), ("x", "choice"), ("choice", "y")}
 
 
 def test_wrong_usage_is_told_before_anything_is_measured(error_of, tmp_path):

@@ -61,7 +61,7 @@ def load_model(
     """
     buffer, package, information, what = _open(source, decrypt=decrypt, copy=copy)
     if is_onnx(buffer, what):
-        model = _load_onnx(buffer, what, None if package is not None or decrypt else source)
+        model = _load_onnx(buffer, what, None if package is not None or decrypt else source, check)
     else:
         compressed = compressed or (information is not None and information.has_compression)
         model = load_mge(_checked(buffer, what), what, compressed=compressed, check=check)
@@ -104,10 +104,10 @@ def is_onnx(buffer: Any, what: str) -> bool:
     return looks_like_onnx(bytes(memoryview(buffer)[:HEAD])) or (what.endswith(ONNX_SUFFIX) and len(buffer) > 0)
 
 
-def _load_onnx(buffer: Any, what: str, source: Source | None) -> LoadedModel:
+def _load_onnx(buffer: Any, what: str, source: Source | None, check: bool) -> LoadedModel:
     from megengine_lite._core.formats.onnx.load import load_onnx
 
-    return load_onnx(buffer, what, os.fspath(source) if isinstance(source, (str, os.PathLike)) else None)
+    return load_onnx(buffer, what, os.fspath(source) if isinstance(source, (str, os.PathLike)) else None, check)
 
 
 def _checked(buffer: Any, what: str) -> Any:

@@ -58,6 +58,8 @@ class LoadedModel:
         The files beside the model's that values of weights have been read from, if its format allows such.
     properties
         Texts by name that an ONNX model carries beside its graph, such as the characters that it reads.
+    problem
+        Why the model can only be looked at; None if its graph is one that could run.
     """
 
     graph: ModelGraph
@@ -73,3 +75,4 @@ class LoadedModel:
     scalars: frozenset[str] = frozenset()
     other_files: Sized = ()
     properties: Mapping[str, str] = field(default_factory=dict)
+    problem: str | None = None

@@ -10,7 +10,18 @@ import numpy as np
 
 from megengine_lite._core.compile.expand import all_nodes
 from megengine_lite._core.compile.infer import NeedsExpansion, NeedsRounds, NeedsValue, Stage, infer_stage
-from megengine_lite._core.ir.graph import AnyVar, ConstantPool, DynamicNode, ModelGraph, Node, Spec, TensorSpec, Var
+from megengine_lite._core.ir.foreign import ForeignNode
+from megengine_lite._core.ir.graph import (
+    AnyNode,
+    AnyVar,
+    ConstantPool,
+    DynamicNode,
+    ModelGraph,
+    Node,
+    Spec,
+    TensorSpec,
+    Var,
+)
 from megengine_lite._core.operators import REGISTRY
 from megengine_lite.errors import NOT_ABOUT_THE_MODEL, LiteError
 
@@ -46,10 +57,10 @@ def model_facts(model: LoadedModel, shapes: Shapes) -> dict[str, Any]:
     """
     graph = model.graph
     unsupported = unsupported_operators(graph)
-    problem: str | None = None
+    problem = model.problem
     stage = None
     try:
-        stage = first_stage(model, shapes) if not unsupported else None
+        stage = first_stage(model, shapes) if not unsupported and problem is None else None
     except NOT_ABOUT_THE_MODEL:
         raise
     except LiteError as error:
@@ -95,7 +106,12 @@ def _inputs(model: LoadedModel) -> list[tuple[str, Var]]:
 
 def unsupported_operators(graph: ModelGraph) -> list[dict[str, str]]:
     """The operators that nothing here can compute, in order."""
-    return [{"operator": n.op, "name": n.name} for n in graph.nodes if n.op not in REGISTRY]
+    return [{"operator": n.op, "name": n.name} for n in graph.nodes if not is_known(n)]
+
+
+def is_known(node: AnyNode) -> bool:
+    """Whether there is an operator that computes a node."""
+    return node.params.is_known if isinstance(node.params, ForeignNode) else node.op in REGISTRY
 
 
 def known_specs(stage: Stage) -> dict[AnyVar, Spec]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import IntEnum
 from typing import Any
 
 from megengine_lite._core.device.plan import Origin, StepTime
+from megengine_lite._core.ir.foreign import ForeignNode
 from megengine_lite._core.ir.graph import NOT_NUMBERED, Spec, TensorSpec
 from megengine_lite._core.ir.image_layouts import dense_strides
 from megengine_lite._core.ir.params import Param
@@ -229,8 +230,10 @@ def _chunk(number: str, nbytes: int) -> dict[str, Any]:
 
 def parameter_values(params: Any) -> dict[str, Any]:
     """The parameters of an operator that are numbers or choices, by name."""
-    values = params.values() if isinstance(params, Param) else {}
-    if is_record(params):  # of a fused operator
+    values: Mapping[str, Any] = {}
+    if isinstance(params, Param | ForeignNode):
+        values = params.values()
+    elif is_record(params):  # of a fused operator
         values = {f.name: getattr(params, f.name) for f in fields(params)}
     found: dict[str, Any] = {}
     for name, value in values.items():

@@ -64,6 +64,8 @@ class GraphConverter(ControlFlow):
     ----------
     builder
         Has the nodes that have been made.
+    not_converted
+        The identities of nodes of the record that cannot be run, or that call such.
     """
 
     def __init__(
@@ -85,6 +87,7 @@ class GraphConverter(ControlFlow):
         self._ordered: dict[int, list[NodeProto]] = {}
         self._imports: dict[FunctionKey, dict[str, int]] = {}
         self._missing: list[str] = []
+        self.not_converted: set[int] = set()
         self._said = Declarations(what)
         self._functions: dict[FunctionKey, FunctionProto] = {}
         for function in record.functions:
@@ -216,6 +219,7 @@ class GraphConverter(ControlFlow):
         )
         label = label_of(node)
         domain, outer_label = _domain(node.domain), self.builder.label
+        n_missing = len(self._missing)
         self.builder.label = label
         try:
             function = self._functions.get((domain, node.op_type, node.overload))
@@ -257,6 +261,8 @@ class GraphConverter(ControlFlow):
             return nothing
         finally:
             self.builder.label = outer_label
+            if len(self._missing) > n_missing:
+                self.not_converted.add(id(node))
 
     @contextlib.contextmanager
     def _naming(self, node: NodeProto, label: str) -> Iterator[None]:

@@ -24,8 +24,13 @@ _AT_THE_API = {_E.INT64: INT32, _E.UINT32: INT32, _E.UINT64: INT32, _E.DOUBLE: F
 _CHECKED = (_E.INT64, _E.UINT64)
 
 
-def import_model(record: ModelProto, files: ExternalFiles, what: str) -> LoadedModel:
+def import_model(record: ModelProto, files: ExternalFiles, what: str, check: bool = True) -> LoadedModel:
     """The model that the records describe.
+
+    Parameters
+    ----------
+    check
+        Refuse a model that cannot be converted. Without it the graph of the file can be looked at.
 
     Raises
     ------
@@ -34,12 +39,17 @@ def import_model(record: ModelProto, files: ExternalFiles, what: str) -> LoadedM
     UnsupportedOperatorError
         Some nodes cannot be converted; all of them are listed.
     """
-    importer = _Importer(record, what, GraphConverter(record, files, what))
+    converter = GraphConverter(record, files, what)
+    importer = _Importer(record, what, converter)
     try:
         return importer.model()
-    except UnsupportedOperatorError:
+    except UnsupportedOperatorError as error:
         if not importer.waits_for_shapes:
-            raise
+            if check:
+                raise
+            from megengine_lite._core.formats.onnx.unconverted import unconverted_model
+
+            return unconverted_model(record, files, what, str(error), converter.not_converted)
     return _Importer(record, what, GraphConverter(record, files, what)).model_for_later()
 
 

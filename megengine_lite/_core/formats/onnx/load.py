@@ -11,7 +11,7 @@ from megengine_lite._core.formats.onnx.reader import read_model
 from megengine_lite._core.formats.wire.cursor import Cursor
 
 
-def load_onnx(buffer: Any, what: str, path: str | None = None) -> LoadedModel:
+def load_onnx(buffer: Any, what: str, path: str | None = None, check: bool = True) -> LoadedModel:
     """The model in a buffer.
 
     Parameters
@@ -22,6 +22,8 @@ def load_onnx(buffer: Any, what: str, path: str | None = None) -> LoadedModel:
         Name of the model for messages.
     path
         Where it was read from; values of tensors that are in other files are looked for beside it.
+    check
+        Refuse models that cannot be run. Without it the graph of the file can be looked at.
 
     Raises
     ------
@@ -35,6 +37,6 @@ def load_onnx(buffer: Any, what: str, path: str | None = None) -> LoadedModel:
     record = read_model(Cursor(buffer, what=what))
     folder = None if path is None else os.path.dirname(os.path.abspath(path))
     files = ExternalFiles(folder, what)
-    model = import_model(record, files, what)
+    model = import_model(record, files, what, check)
     model.other_files = files
     return model

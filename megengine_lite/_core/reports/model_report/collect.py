@@ -63,7 +63,7 @@ def without_run(
     if not facts["unsupported"] and not facts["problem"]:
         stage = first_stage(model, shapes)
     why = problem or facts["problem"]
-    if facts["unsupported"]:
+    if facts["unsupported"] and not facts["problem"]:
         count = len(facts["unsupported"])
         why = f"{count} operator{'s are' if count > 1 else ' is'} not supported"
     return {

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from megengine_lite._core.compile.infer import Stage
 from megengine_lite._core.device.plan import PlanReport, StepTime
+from megengine_lite._core.ir.foreign import ForeignNode
 from megengine_lite._core.ir.graph import AnyNode, AnyVar, ModelGraph, Node, Spec, TensorSpec
 from megengine_lite._core.operators import REGISTRY
-from megengine_lite._core.reports.model_facts import inferred_nodes, known_specs
+from megengine_lite._core.reports.model_facts import inferred_nodes, is_known, known_specs
 from megengine_lite._core.reports.profile import parameter_values
 from megengine_lite._records import field, record
 
@@ -164,6 +165,8 @@ class _Merged:
 
 
 def _title(node: AnyNode) -> str:
+    if isinstance(node.params, ForeignNode):
+        return node.name  # the one in messages about it
     return next((v.name for v in node.outputs if v.name), node.name)
 
 
@@ -188,7 +191,7 @@ def file_boxes(graph: ModelGraph, stage: Stage | None) -> Boxes:
             inputs=[tensor_facts(specs.get(v, v.spec)) for v in node.inputs[:MOST_LISTED]],
             outputs=[tensor_facts(specs.get(v, v.spec), v.name) for v in node.outputs[:MOST_LISTED]],
             operations=work,
-            unknown=node.op not in REGISTRY,
+            unknown=not is_known(node),
         )
         made.update(dict.fromkeys(node.outputs, place))
     for name, var in zip(graph.output_names, graph.outputs, strict=True):
