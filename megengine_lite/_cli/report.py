@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import os
 from argparse import ArgumentParser, Namespace
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from megengine_lite._cli import config_files, display, flags, inputs, other_run, progress
+from megengine_lite._cli import config_files, display, flags, inputs, other_run, progress, stored_values
 from megengine_lite._cli.gflags import UsageError, add_switch
 from megengine_lite.errors import UnsupportedOperatorError
 
 if TYPE_CHECKING:
     from megengine_lite import LiteNetwork
+    from megengine_lite._core.reports.model_report.layers import LayerResult
     from megengine_lite._core.reports.model_report.report import ModelReport
 
 USAGE = "MODEL [-o FILE] [--against FILE] [--other=FLAGS] [flags]"
@@ -35,7 +37,12 @@ def add(parser: ArgumentParser) -> None:
     )
     group.add_argument("--iter", type=flags.positive, default=10, metavar="N", help="runs; times are medians (10)")
     flags.add_warmup_flag(group, 2, "runs before those, not counted")
-    group.add_argument("--against", metavar="FILE", help="another model, side by side with this one")
+    group.add_argument(
+        "--against",
+        metavar="FILE",
+        help="another model, side by side with this one; for --layers also a .npz with results by their names, and "
+        "inputs as in_NAME",
+    )
     other_run.add_other_flag(group)
     add_switch(group, "layers", "compare the results of operators of both; see the command verify")
     group.add_argument(
@@ -51,17 +58,25 @@ def execute(args: Namespace) -> dict[str, Any]:
     """Measures and writes; gives the content of the report."""
     from megengine_lite._core.reports.model_report.report import form_of
 
-    two = args.against is not None or args.other is not None
-    if args.layers and not two:
+    stored = args.layers and args.against is not None and args.against.endswith(".npz")
+    two = (args.against is not None or args.other is not None) and not stored
+    if args.layers and not two and not stored:
         raise UsageError("--layers compares two runs: give --against FILE or --other=FLAGS")
+    if stored:
+        stored_values.check_no_other(args)
+        stored_values.take_inputs(args)
     write = form_of(args.output or "report.md", args.format)  # first: a wrong form should not cost a measurement
     first, network, given = _one(args, None)
     report = first
     if two:
         second, other, _ = _one(other_run.other_flags(args), given)
         report = first.beside(second, _labels(args, first, second))
-        if args.layers and network is not None and other is not None:
-            report.add_layers(_layers(args, network, other, report))
+        names = [r["name"] for r in report.content["reports"]]
+        if args.layers and network is not None and other is not None and _runs(report):
+            report.add_layers(_layers(args, network, lambda: _results(other), names))
+    elif stored and network is not None and _runs(report):
+        names = [report.content["reports"][0]["name"], os.path.basename(args.against)]
+        report.add_layers(_layers(args, network, lambda: stored_values.results(args.against), names))
     result = {**report.content, "written": {}, "text": None}
     if args.output:
         report.save(args.output, args.format)
@@ -111,12 +126,24 @@ def _labels(args: Namespace, first: ModelReport, second: ModelReport) -> tuple[s
     return names[0], names[1]
 
 
-def _layers(args: Namespace, network: Any, other: Any, report: ModelReport) -> dict[str, Any]:
-    from megengine_lite._core.reports.model_report.layers import compare_layers, layer_results
+def _runs(report: ModelReport) -> bool:
+    return not any(r["problem"] for r in report.content["reports"])
+
+
+def _results(network: LiteNetwork) -> list[LayerResult]:
+    from megengine_lite._core.reports.model_report.layers import layer_results
+
+    return layer_results(network._engine.explained_session({}))
+
+
+def _layers(
+    args: Namespace, network: LiteNetwork, others: Callable[[], list[LayerResult]], names: list[str]
+) -> dict[str, Any]:
+    """The comparison of the results of operators with those that ``others`` gives."""
+    from megengine_lite._core.reports.model_report.layers import compare_layers
 
     with progress.waiting("comparing"):
-        ours, theirs = (layer_results(n._engine.explained_session({})) for n in (network, other))
-        names = [r["name"] for r in report.content["reports"]]
+        ours, theirs = _results(network), others()
         return compare_layers(ours, theirs, same_file=args.against is None, tolerance=args.tolerance, names=names)
 
 

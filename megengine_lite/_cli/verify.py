@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from megengine_lite._cli import config_files, display, flags, inputs, other_run, progress
+from megengine_lite._cli import config_files, display, flags, inputs, other_run, progress, stored_values
 from megengine_lite._cli.gflags import UsageError, add_switch
 from megengine_lite._core.reports.differences import compare
 from megengine_lite.errors import LiteError, LiteValueError
@@ -47,10 +47,9 @@ def add(parser: ArgumentParser) -> None:
 def execute(args: Namespace) -> dict[str, Any]:
     """Runs and compares; gives the difference of each output."""
     stored = args.against is not None and args.against.endswith((".npz", ".npy"))
-    if stored and args.other is not None:
-        raise UsageError("--other is for a second run, and --against names stored outputs")
-    if stored and not args.input:
-        args.input = [args.against] if args.against.endswith(".npz") and _has_inputs(args.against) else []
+    if stored:
+        stored_values.check_no_other(args)
+        stored_values.take_inputs(args)
     network = flags.load_network(args).network
     given = inputs.set_inputs(args, network, fill=not stored)
     names = network.get_all_output_name()
@@ -72,11 +71,6 @@ def execute(args: Namespace) -> dict[str, Any]:
         **layers,
         "failed": not all(o["equal"] for o in outputs.values()),
     }
-
-
-def _has_inputs(path: str) -> bool:
-    with inputs.checked_load(path) as file:
-        return any(n.startswith("in_") for n in file.files)
 
 
 def _run(network: Any) -> dict[str, np.ndarray]:
@@ -118,24 +112,17 @@ def _outputs_as(other: Any, names: list[str]) -> dict[str, np.ndarray]:
 
 def _layers(args: Namespace, network: Any, other: Any, against: str) -> dict[str, Any]:
     """The comparison of the results of operators; ``other`` is None where values are stored."""
-    from megengine_lite._core.reports.model_report.layers import compare_layers, layer_results, stored_results
+    from megengine_lite._core.reports.model_report.layers import compare_layers, layer_results
 
     if other is None and not args.against.endswith(".npz"):
         raise UsageError("--layers compares with another run, or with the values in a .npz by the names of variables")
     with progress.waiting("comparing"):
         ours = layer_results(network._engine.explained_session({}))
         theirs = (
-            stored_results(_members(args.against))
-            if other is None
-            else layer_results(other._engine.explained_session({}))
+            stored_values.results(args.against) if other is None else layer_results(other._engine.explained_session({}))
         )
         same = other is not None and args.against is None
         return compare_layers(ours, theirs, same_file=same, tolerance=args.tolerance, names=[args.model, against])
-
-
-def _members(path: str) -> dict[str, np.ndarray]:
-    with inputs.checked_load(path) as file:
-        return {key: inputs.member(file, key, path) for key in file.files}
 
 
 def show(result: dict[str, Any]) -> None:

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from onnx import helper
 from support import onnx_models
-from support.api_samples import DIGITS
+from support.api_samples import DIGITS, IMAGES, loaded
 from support.loader_samples import input_operator, operator, to_bytes
 
 from megengine_lite._core.formats.mge.records import ModelRecord
 from megengine_lite._core.ir import params
+from megengine_lite._core.reports.model_report.layers import layer_results
 from megengine_lite.cli import main
 
 FEW = ("--iter", 1, "--warmup-iter", 0, "--batch-size", 2)
@@ -139,9 +140,43 @@ def test_branches_and_functions_with_unknown_operators_are_marked(run_json, tmp_
     assert names == {("flag", "no"), ("no", "choice"), ("x", "choice"), ("choice", "y")}
 
 
+def test_stored_values_are_compared_in_the_report(run_json, capsys, tmp_path):
+    network = loaded(DIGITS)
+    network.get_io_tensor("data").set_data_by_copy(IMAGES[:3])
+    values = {r.name: r.array for r in layer_results(network._engine.explained_session({}))}
+    assert len(values) == 11
+    stored = {name: values[name] for name in ("c1.RELU", "c2.RELU", "prob")}
+    stored["c2.RELU"] = stored["c2.RELU"] + 1
+    np.savez(tmp_path / "a.npz", in_data=IMAGES[:3], other=np.zeros(2), **stored)
+    flags = ("--layers", "--against", tmp_path / "a.npz", "--iter", 1)
+    result = run_json("report", DIGITS, *flags)
+    assert len(result["reports"]) == 1 and "comparison" not in result
+    layers = result["layers"]
+    assert layers["names"] == ["digits.mge", "a.npz"]
+    assert [(x["name"], x["equal"]) for x in layers["layers"]] == [
+        ("c1.RELU", True),
+        ("c2.RELU", False),
+        ("prob", True),
+    ]
+    assert layers["first"] == 1 and layers["layers"][1]["difference"] == pytest.approx(1, abs=1e-6)
+    assert main(["report", str(DIGITS), *map(str, flags)]) == 0
+    assert "The first that differs: FusedConv c2.RELU" in capsys.readouterr().out
+
+
+def test_layers_of_a_model_that_does_not_run_are_left_out(run_json, tmp_path):
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["y"])]
+    model = onnx_models.make(nodes, [("x", FLOAT, [2, 3])], [("y", FLOAT, None)], {"w": np.zeros([4, 2], "float32")})
+    (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
+    result = run_json("report", tmp_path / "m.onnx", "--layers", "--other=--isa base")
+    assert "2x3 matrix cannot be multiplied" in result["reports"][0]["problem"] and "layers" not in result
+
+
 def test_wrong_usage_is_told_before_anything_is_measured(error_of, tmp_path):
     assert "--layers compares two runs" in error_of("report", DIGITS, "--layers", status=2)
     assert "report --other: error" in error_of("report", DIGITS, "--other=--bogus", status=2)
     assert "cannot be written" in error_of("report", DIGITS, "-o", tmp_path / "no" / "r.html", *FEW)
     np.savez(tmp_path / "a.npz", x=np.zeros(3))
+    assert "--against names stored" in error_of(
+        "report", DIGITS, "--layers", "--against", tmp_path / "a.npz", "--other=--threads 2", status=2
+    )
     assert "Arrays are inputs" in error_of("report", DIGITS, "--against", tmp_path / "a.npz", *FEW)

@@ -29,7 +29,8 @@ function showLayers(page) {
     ["cosine", "number", (l) => (l.reason || l.cosine === null ? "" : l.cosine.toFixed(7))],
   ], layers, page, short, (l) => (!l.equal ? "parts" : ""));
   const [mine, theirs] = found.unmatched;
-  const how = `${found.names[0]} against ${found.names[1]}: ${countOf(layers.length, "result")} that both have, ${mine} and ${theirs} that only one has, because operators are fused.`;
+  const lonely = mine || theirs ? `; ${mine} and ${theirs} that only one has, because operators are fused or names differ` : "";
+  const how = `${found.names[0]} against ${found.names[1]}: ${countOf(layers.length, "result")} that both have${lonely}.`;
   clear(byId("layers"), element("p", { class: "muted" }, how), element("p", {}, said), element("div", { class: "plot" }, layerPlot(page, found)), rows);
 }
 
