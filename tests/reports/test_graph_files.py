@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 import pytest
 
 from megengine_lite._core.reports.model_report.graph_files import FORMS, to_dot, to_json, to_svg, writer_of
-from megengine_lite._core.reports.model_report.graph_layout import lay_out
+from megengine_lite._core.reports.model_report.graph_layout import BOX_HEIGHT, BOX_WIDTH, lay_out
 from megengine_lite._core.reports.model_report.report import ModelReport
 from megengine_lite.errors import LiteValueError
 
@@ -51,7 +51,7 @@ def test_drawing_has_every_box_and_arrow_at_its_place():
     boxes = [g for g in root.findall(f"{SVG}g") if g.get("class")]
     assert [g.get("class") for g in boxes] == ["input", "operator", "operator unknown", "output"]
     places = [tuple(map(float, re.findall(r"[-\d.]+", g.get("transform") or ""))) for g in boxes]
-    assert places == [(x - 66, y - 19) for x, y in zip(layout.x, layout.y, strict=True)]
+    assert places == [(x - BOX_WIDTH / 2, y - BOX_HEIGHT / 2) for x, y in zip(layout.x, layout.y, strict=True)]
     assert [[t.text for t in g.iter(f"{SVG}text")] for g in boxes] == [["Conv", name] for name in "xcfy"]
     arrows = [p.get("d") or "" for p in root.findall(f"{SVG}path")]
     assert len(arrows) == 4

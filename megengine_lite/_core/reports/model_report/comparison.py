@@ -33,8 +33,19 @@ def _kernels(node: Mapping[str, Any]) -> str:
     return ", ".join(k["kernel"] for k in node.get("kernels", ()))
 
 
+def _settings(report: Mapping[str, Any]) -> dict[str, str]:
+    """On what and how a model ran; nothing if it did not."""
+    if "ms" not in report:
+        return {}
+    machine = {name: str(value) for name, value in report["machine"].items()}
+    return {**machine, "fusion": "on" if report["settings"]["fusion"] else "off"}
+
+
 def compare_reports(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, Any]:
-    """Times of both, in milliseconds; the greatest differences come first. None where one of them was not measured."""
+    """Times of both, in milliseconds; the greatest differences come first. None where one of them was not measured.
+
+    ``settings`` are those that differ.
+    """
     kinds_a, kinds_b = _by_kind(a), _by_kind(b)
     kinds = [
         {"op": op, "ms": [kinds_a.get(op, 0.0), kinds_b.get(op, 0.0)]}
@@ -52,8 +63,14 @@ def compare_reports(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, Any
         if name in nodes_b
     ]
     pairs.sort(key=lambda p: -abs(p["ms"][0] - p["ms"][1]))
+    settings_a, settings_b = _settings(a), _settings(b)
     return {
         "names": [a["name"], b["name"]],
+        "settings": [
+            {"name": name, "values": [settings_a.get(name, ""), settings_b.get(name, "")]}
+            for name in dict.fromkeys([*settings_a, *settings_b])
+            if settings_a.get(name) != settings_b.get(name)
+        ],
         "ms": [r["ms"]["median"] if "ms" in r else None for r in (a, b)],
         "arena": [r["memory"]["arena"] if "memory" in r else None for r in (a, b)],
         "weights": [r["memory"]["weights"] if "memory" in r else None for r in (a, b)],

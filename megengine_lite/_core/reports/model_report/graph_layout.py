@@ -13,7 +13,7 @@ from math import ceil, sqrt
 
 from megengine_lite._records import field, record
 
-BOX_WIDTH, BOX_HEIGHT = 132.0, 38.0
+BOX_WIDTH, BOX_HEIGHT = 150.0, 38.0
 LANE_WIDTH = 10.0
 """Of an arrow that passes a rank."""
 GAP_X, GAP_Y = 18.0, 26.0

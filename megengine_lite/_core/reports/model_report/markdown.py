@@ -136,6 +136,8 @@ def _weights(report: Mapping[str, Any]) -> list[str]:
 def _comparison(found: Mapping[str, Any]) -> list[str]:
     a, b = found["names"]
     lines = ["# Comparison", ""]
+    if found["settings"]:
+        lines += table(("", cell(a), cell(b)), ((s["name"], *s["values"]) for s in found["settings"]))
     header = ("operator", f"ms, {cell(a)}", f"ms, {cell(b)}", "ratio")
     rows = [("all", *map(_ms, found["ms"]), ratio_text(found["ms"]))]
     rows += [(k["op"], *map(_ms, k["ms"]), ratio_text(k["ms"])) for k in found["kinds"]]

@@ -20,12 +20,13 @@ class MemoryView {
     if (!memory) return;
     const sum = memory.pieces.reduce((total, p) => total + p[1], 0);
     const saved = memory.arena > 0 && sum > memory.arena ? ` Apart they would take ${bytesText(sum)}.` : "";
+    const others = ["weights", "scratch", "outputs"].filter((name) => memory[name] > 0).map((name) => `${bytesText(memory[name])} of ${name}`);
+    const beside = others.length ? ` Beside it there are ${others.join(", ").replace(/, ([^,]*)$/, " and $1")}.` : "";
     clear(
       byId("memory"),
       element("p", { class: "muted" },
         `The arena of ${bytesText(memory.arena)} holds ${countOf(memory.pieces.length, "intermediate result")}: a rectangle is one, ` +
-        `from the step that makes it to the last that reads it.${saved} Beside it there are ${bytesText(memory.weights)} of weights, ` +
-        `${bytesText(memory.scratch)} of scratch and ${bytesText(memory.outputs)} of outputs.`),
+        `from the step that makes it to the last that reads it.${saved}${beside}`),
       memory.pieces.length ? element("div", { class: "arena" }, this.canvas) : null,
     );
     this.starts = this.page.report.nodes

@@ -18,16 +18,13 @@ function showRoofline(page) {
   const y = logScale(Math.max(Math.min(...ys) / 2, roof.gflops / 1e4), Math.max(...ys) * 2, height - ROOF.bottom, ROOF.top);
   const drawing = shape("svg", { width, height, viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": "roofline" });
   drawAxes(drawing, x, y, width);
-  const taken = drawRoofs(drawing, roof, x, y);
   const total = page.report.steps_ms;
   points.sort((a, b) => b.node.ms - a.node.ms);
   points.splice(MOST_POINTS);
+  for (const p of points) [p.cx, p.cy, p.r] = [x.at(p.x), y.at(Math.max(p.y, y.low)), 3.5 + 16 * Math.sqrt(p.node.ms / total)];
+  const taken = drawRoofs(drawing, roof, x, y, points);
   for (const p of points) {
-    const r = 3.5 + 16 * Math.sqrt(p.node.ms / total);
-    p.cx = x.at(p.x);
-    p.cy = y.at(Math.max(p.y, y.low));
-    p.r = r;
-    const mark = shape("circle", { class: "mark", cx: p.cx, cy: p.cy, r, fill: css(heat(page.timeHeatOf(p.k))), "fill-opacity": 0.85 });
+    const mark = shape("circle", { class: "mark", cx: p.cx, cy: p.cy, r: p.r, fill: css(heat(page.timeHeatOf(p.k))), "fill-opacity": 0.85 });
     mark.dataset.node = p.k;
     mark.addEventListener("click", () => page.choose(p.k, true));
     drawing.append(withTip(mark, `${page.tipOf(p.k)}\n${digits(p.x)} operations per byte, ${digits(p.y)} GFLOP/s`));
@@ -73,7 +70,7 @@ function drawAxes(drawing, x, y, width) {
 }
 
 /** Draws the lines; gives the rectangles that their labels take. */
-function drawRoofs(drawing, roof, x, y) {
+function drawRoofs(drawing, roof, x, y, points) {
   const taken = [];
   const label = (text, px, py, anchor) => {
     const w = text.length * 6.6;
@@ -87,7 +84,7 @@ function drawRoofs(drawing, roof, x, y) {
     const start = Math.max(x.low, y.low / band.gb_per_s);
     const from = [x.at(start), y.at(start * band.gb_per_s)], to = [x.at(ridge), y.at(roof.gflops)];
     drawing.append(shape("path", { class: "roof", d: `M${from} L${to}` }));
-    addSlanted(drawing, `${band.name} ${digits(band.gb_per_s)} GB/s`, from, to, taken);
+    addSlanted(drawing, `${band.name} ${digits(band.gb_per_s)} GB/s`, from, to, taken, points);
   });
   const first = x.at(roof.gflops / slow.at(-1).gb_per_s);
   drawing.append(shape("path", { class: "roof", d: `M${first},${y.at(roof.gflops)} H${x.to}` }));
@@ -96,19 +93,29 @@ function drawRoofs(drawing, roof, x, y) {
   return taken;
 }
 
-/** Writes a text along a line, just above its middle. */
-function addSlanted(drawing, text, from, to, taken) {
+/** Writes a text along a line, just above it: at its middle, or where it covers no point. */
+function addSlanted(drawing, text, from, to, taken, points) {
   const [dx, dy] = [to[0] - from[0], to[1] - from[1]];
   const length = Math.hypot(dx, dy);
   ruler.font = `12px ${FONT}`;
   const half = ruler.measureText(text).width / 2;
   if (length < 2 * half + 8) return;
-  const [x, y] = [from[0] + dx / 2, from[1] + dy / 2];
+  const [hx, hy] = [(half * dx) / length, (half * Math.abs(dy)) / length];
+  const boxAt = (part) => {
+    const [x, y] = [from[0] + dx * part, from[1] + dy * part];
+    return [x - hx - 8, y - hy - 18, x + hx + 4, y + hy];
+  };
+  const end = (half + 4) / length;
+  const parts = [0.5, 0.35, 0.65, 0.2, 0.8].filter((part) => part >= end && part <= 1 - end);
+  const part = parts.find((p) => !points.some((o) => meets(boxAt(p), pointBox(o)))) || 0.5;
+  const [x, y] = [from[0] + dx * part, from[1] + dy * part];
   const angle = (Math.atan2(dy, dx) * 180) / Math.PI;
   drawing.append(shape("text", { transform: `translate(${x} ${y}) rotate(${angle}) translate(0 -6)`, "text-anchor": "middle" }, text));
-  const [hx, hy] = [(half * dx) / length, (half * Math.abs(dy)) / length];
-  taken.push([x - hx - 8, y - hy - 18, x + hx + 4, y + hy]);
+  taken.push(boxAt(part));
 }
+
+const pointBox = (p) => [p.cx - p.r, p.cy - p.r, p.cx + p.r, p.cy + p.r];
+const meets = (a, b) => a[0] < b[2] && b[0] < a[2] && a[1] < b[3] && b[1] < a[3];
 
 /** Writes the name of a point beside it where there is room for it. */
 function addLabel(drawing, p, points, taken, width) {
@@ -116,8 +123,7 @@ function addLabel(drawing, p, points, taken, width) {
   const w = text.length * 6.6;
   const free = (box) =>
     box[0] > ROOF.left && box[2] < width - 4 && box[1] > 2 && box[3] < ROOF.height - ROOF.bottom &&
-    !taken.some((t) => box[0] < t[2] && t[0] < box[2] && box[1] < t[3] && t[1] < box[3]) &&
-    !points.some((o) => o !== p && o.cx + o.r > box[0] && o.cx - o.r < box[2] && o.cy + o.r > box[1] && o.cy - o.r < box[3]);
+    !taken.some((t) => meets(box, t)) && !points.some((o) => o !== p && meets(box, pointBox(o)));
   const places = [
     [p.cx + p.r + 4, p.cy + 4], [p.cx - p.r - 4 - w, p.cy + 4], [p.cx - w / 2, p.cy - p.r - 5], [p.cx - w / 2, p.cy + p.r + 14],
   ];

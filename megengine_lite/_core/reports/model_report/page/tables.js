@@ -81,10 +81,11 @@ function showComparison(page) {
   const found = content.comparison;
   byId("section-comparison").hidden = !found;
   if (!found) return;
-  const ratio = ([a, b]) => (a > 0 && b !== null ? digits(b / a) : "");
+  const ratio = ([a, b]) => (a > 0 && b !== null ? (b / a).toFixed(2) : "");
   const ms = (value) => (value === null ? "" : msText(value));
   const size = (value) => (value === null ? "" : bytesText(value));
   const totals = [
+    ...found.settings.map((s) => [s.name, s.values, ""]),
     ["time of a run", found.ms.map(ms), ratio(found.ms)],
     ["operators that run", found.operators, ratio(found.operators)],
     ["arena", found.arena.map(size), ratio(found.arena)],
