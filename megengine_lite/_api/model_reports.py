@@ -45,4 +45,6 @@ def make_report(
         except NOT_ABOUT_THE_MODEL:
             raise
         except LiteError as error:
-            return ModelReport(collect.without_run(session.model, name, session.input_shapes(), str(error), size))
+            # What a report says is for others, too: not where the file lies here.
+            problem = str(error).removeprefix(f"{source}: " if isinstance(source, str) else "")
+            return ModelReport(collect.without_run(session.model, name, session.input_shapes(), problem, size))

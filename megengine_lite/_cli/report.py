@@ -114,8 +114,8 @@ def _unsupported(args: Namespace, error: UnsupportedOperatorError) -> ModelRepor
     try:
         model = load_model(args.model, decrypt=args.decrypt or None, check=False)
     except UnsupportedOperatorError:  # a file of the first generation: nothing behind it can be told
-        return ModelReport(collect.unread(name, str(error), size))
-    return ModelReport(collect.without_run(model, name, {}, str(error), size))
+        return ModelReport(collect.unread(name, str(error).removeprefix(f"{args.model}: "), size))
+    return ModelReport(collect.without_run(model, name, {}, size=size))
 
 
 def _labels(args: Namespace, first: ModelReport, second: ModelReport) -> tuple[str, str]:
@@ -130,15 +130,13 @@ def _runs(report: ModelReport) -> bool:
     return not any(r["problem"] for r in report.content["reports"])
 
 
-def _results(network: LiteNetwork) -> list[LayerResult]:
+def _results(network: Any) -> list[LayerResult]:
     from megengine_lite._core.reports.model_report.layers import layer_results
 
     return layer_results(network._engine.explained_session({}))
 
 
-def _layers(
-    args: Namespace, network: LiteNetwork, others: Callable[[], list[LayerResult]], names: list[str]
-) -> dict[str, Any]:
+def _layers(args: Namespace, network: Any, others: Callable[[], list[LayerResult]], names: list[str]) -> dict[str, Any]:
     """The comparison of the results of operators with those that ``others`` gives."""
     from megengine_lite._core.reports.model_report.layers import compare_layers
 

@@ -135,7 +135,6 @@ def large() -> ModelReport:
         else:
             values.append(builder.node("Softmax", table["softmax"], [near], name=f"softmax.{k}."))
     model = session_of(builder.finish(values[-1])).model
-    model.container, model.version, model.package, model.metadata = "v2", 1, None, None
     for node in model.graph.nodes:
         for var in node.outputs:
             var.name = node.name
@@ -323,7 +322,6 @@ def test_unknown_operators_are_marked_and_told_of(show):
     graph = builder.finish(builder.node("Frobnicate", None, [x], name="what"))
     model = session_of(GraphBuilder().finish()).model
     model.graph, model.input_names, model.output_names = graph, ["x"], graph.output_names
-    model.container, model.version, model.package, model.metadata = "v2", 1, None, None
     shown = show(ModelReport(without_run(model, "m", {})))
     page = shown.page
     assert "1 operator is not supported" in page.inner_text("#problem")

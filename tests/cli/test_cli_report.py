@@ -47,6 +47,10 @@ def test_two_settings_stand_side_by_side(run_json):
     result = run_json("report", DIGITS, "--other=--isa base --threads 2", "--layers", *FEW)
     assert [r["name"] for r in result["reports"]] == ["digits.mge", "digits.mge --isa base --threads 2"]
     assert [r["machine"]["threads"] for r in result["reports"]] == [1, 2]
+    assert result["comparison"]["settings"] == [
+        {"name": "kernels", "values": [result["reports"][0]["machine"]["kernels"], "base"]},
+        {"name": "threads", "values": ["1", "2"]},
+    ]
     assert result["reports"][1]["machine"]["kernels"] == "base"
     assert result["comparison"]["names"] == [r["name"] for r in result["reports"]]
     assert len(result["layers"]["layers"]) == 11 and result["layers"]["first"] is None
@@ -91,7 +95,10 @@ UNKNOWN = [
 
 def test_onnx_model_with_unknown_operators_gets_its_graph(run_json, tmp_path):
     (report,) = run_json("report", foreign_model(tmp_path, UNKNOWN), "-o", tmp_path / "r.html")["reports"]
-    assert "other.Frobnicate 'first'" in report["problem"] and "other.Frobnicate 'second'" in report["problem"]
+    assert (
+        report["problem"].startswith("these nodes cannot be run: other.Frobnicate 'first'")
+        and "other.Frobnicate 'second'" in report["problem"]
+    )
     operators = [n for n in report["nodes"] if n["kind"] == "operator"]
     assert [(n["op"], n["name"], n["unknown"]) for n in operators] == [
         ("Relu", "a", False),
@@ -168,7 +175,31 @@ def test_layers_of_a_model_that_does_not_run_are_left_out(run_json, tmp_path):
     model = onnx_models.make(nodes, [("x", FLOAT, [2, 3])], [("y", FLOAT, None)], {"w": np.zeros([4, 2], "float32")})
     (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
     result = run_json("report", tmp_path / "m.onnx", "--layers", "--other=--isa base")
-    assert "2x3 matrix cannot be multiplied" in result["reports"][0]["problem"] and "layers" not in result
+    assert result["reports"][0]["problem"] == "MatrixMul 'y': a 2x3 matrix cannot be multiplied by a 4x2 matrix"
+    assert "layers" not in result
+
+
+def test_models_that_wait_for_shapes_show_the_graph_of_the_file(run_json, tmp_path):
+    nodes = [
+        helper.make_node("Squeeze", ["x"], ["s"]),  # of which dimensions there are decides the shapes behind it
+        helper.make_node("MatMul", ["s", "w"], ["y"]),
+    ]
+    model = onnx_models.make(
+        nodes, [("x", FLOAT, ["n", "a", 4])], [("y", FLOAT, None)], {"w": np.ones([4, 2], "float32")}
+    )
+    path = tmp_path / "m.onnx"
+    path.write_bytes(model.SerializeToString())
+    (report,) = run_json("report", path, "--input-desc", "x:2,1,3", "--iter", 1)["reports"]
+    assert report["problem"].endswith(
+        "; with other sizes of x, which the model leaves open and which were 1, it may run"
+    )
+    assert [n["op"] for n in report["nodes"]] == ["Input", "Squeeze", "MatMul", "Output"]
+    assert not any(n.get("unknown") for n in report["nodes"])
+    assert report["model"]["parameters"] == 8 and [w["name"] for w in report["weights"]] == ["w"]
+    assert report["model"]["inputs"] == [{"name": "x", "dtype": "float32", "shape": [2, 1, 3]}]
+    (report,) = run_json("report", path, "--input-desc", "x:2,1,4", "--iter", 1)["reports"]
+    assert report["problem"] is None and report["model"]["operators"] == {"Squeeze": 1, "MatMul": 1}
+    assert str(tmp_path) not in json.dumps(report)
 
 
 def test_wrong_usage_is_told_before_anything_is_measured(error_of, tmp_path):

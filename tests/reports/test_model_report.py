@@ -120,8 +120,6 @@ def test_steps_in_numpy_are_named():
     x = builder.input("x", (4, 4))
     graph = builder.finish(builder.node("MatrixInverse", None, [x], name="inverse"))
     session = session_of(graph, explain=True)
-    session.model.container, session.model.version = "v2", 1
-    session.model.package = session.model.metadata = None
     session.set_array("x", np.eye(4, dtype=np.float32))
     report = ModelReport(with_runs(session, "m", 1, 0))
     node = next(n for n in only(report)["nodes"] if n["op"] == "MatrixInverse")
@@ -194,7 +192,6 @@ def unknown_model():
     session = session_of(GraphBuilder().finish())
     model = session.model
     model.graph, model.input_names, model.output_names = graph, ["x"], graph.output_names
-    model.container, model.version, model.package, model.metadata = "v2", 1, None, None
     return model
 
 

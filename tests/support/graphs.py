@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import numpy as np
 
+from megengine_lite._core.formats.loaded_model import LoadedModel
 from megengine_lite._core.ir.dtype import FLOAT32, DType, from_numpy
 from megengine_lite._core.ir.graph import AnyNode, AnyVar, Constant, ModelGraph, TensorSpec, Var
 from megengine_lite._core.operators.reference import run_reference
@@ -88,8 +87,14 @@ class QuantizedBuilder(GraphBuilder):
 
 def session_of(graph, **config):
     """A session that runs a graph."""
-    model = SimpleNamespace(
-        graph=graph, input_names=[v.name for v in graph.inputs], output_names=graph.output_names, default_inputs={}
+    model = LoadedModel(
+        graph=graph,
+        input_names=[v.name for v in graph.inputs],
+        output_names=graph.output_names,
+        default_inputs={},
+        container="v2",
+        version=1,
+        metadata=None,
     )
     return Session(model, SessionConfig(**config))
 

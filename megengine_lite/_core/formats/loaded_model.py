@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sized
+from collections.abc import Callable, Mapping, Sized
 from typing import TYPE_CHECKING
 
 from megengine_lite._core.ir.graph import Constant, ModelGraph
@@ -60,6 +60,8 @@ class LoadedModel:
         Texts by name that an ONNX model carries beside its graph, such as the characters that it reads.
     problem
         Why the model can only be looked at; None if its graph is one that could run.
+    as_in_file
+        Makes the graph that the file has, to look at, where ``graph`` is a node that waits for the shapes of inputs.
     """
 
     graph: ModelGraph
@@ -76,3 +78,8 @@ class LoadedModel:
     other_files: Sized = ()
     properties: Mapping[str, str] = field(default_factory=dict)
     problem: str | None = None
+    as_in_file: Callable[[], ModelGraph] | None = None
+
+    def listed_graph(self) -> ModelGraph:
+        """The graph with the operators and the constants of the file."""
+        return self.graph if self.as_in_file is None else self.as_in_file()

@@ -66,14 +66,15 @@ def model_facts(model: LoadedModel, shapes: Shapes) -> dict[str, Any]:
     except LiteError as error:
         problem = str(error)
     specs = known_specs(stage) if stage is not None else {}
-    work, layers = _layers(graph, stage)
-    constants = {id(v.const): v.const for n in all_nodes(graph) for v in n.inputs if v.const is not None}
+    in_file = model.listed_graph()
+    work, layers = _layers(in_file, stage if in_file is graph else None)
+    constants = {id(v.const): v.const for n in all_nodes(in_file) for v in n.inputs if v.const is not None}
     arrays = [c.array for c in constants.values()]
     return {
         "container": _container(model),
-        "inputs": [_tensor(n, v, specs.get(v, v.spec)) for n, v in _inputs(model)],
+        "inputs": [_tensor(n, v, _input_spec(v, shapes)) for n, v in _inputs(model)],
         "outputs": [_tensor(n, v, specs.get(v)) for n, v in zip(graph.output_names, graph.outputs, strict=True)],
-        "operators": dict(Counter(n.op for n in all_nodes(graph)).most_common()),
+        "operators": dict(Counter(n.op for n in all_nodes(in_file)).most_common()),
         "multiply_adds": dict(work.most_common()),
         "multiply_adds_total": sum(work.values()),
         "complete": stage is not None and stage.next_node == len(graph.nodes),
@@ -102,6 +103,10 @@ def _container(model: LoadedModel) -> dict[str, Any]:
 def _inputs(model: LoadedModel) -> list[tuple[str, Var]]:
     by_name = {v.name: v for v in model.graph.inputs}
     return [(name, by_name[name]) for name in model.input_names]
+
+
+def _input_spec(var: Var, shapes: Shapes) -> Spec | None:
+    return TensorSpec(shapes[var.name], var.dtype) if var.name in shapes else var.spec
 
 
 def unsupported_operators(graph: ModelGraph) -> list[dict[str, str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from megengine_lite._core.formats.loaded_model import LoadedModel
 from megengine_lite._core.formats.onnx.external_files import ExternalFiles
@@ -47,10 +48,16 @@ def import_model(record: ModelProto, files: ExternalFiles, what: str, check: boo
         if not importer.waits_for_shapes:
             if check:
                 raise
-            from megengine_lite._core.formats.onnx.unconverted import unconverted_model
+            return _unconverted(record, files, what, str(error), converter.not_converted)
+    model = _Importer(record, what, GraphConverter(record, files, what)).model_for_later()
+    model.as_in_file = lambda: _unconverted(record, files, what).graph
+    return model
 
-            return unconverted_model(record, files, what, str(error), converter.not_converted)
-    return _Importer(record, what, GraphConverter(record, files, what)).model_for_later()
+
+def _unconverted(record: ModelProto, files: ExternalFiles, what: str, *why: Any) -> LoadedModel:
+    from megengine_lite._core.formats.onnx.unconverted import unconverted_model
+
+    return unconverted_model(record, files, what, *why)
 
 
 class _Importer:

@@ -25,14 +25,18 @@ _MOST_TEXT = 200
 
 
 def unconverted_model(
-    record: ModelProto, files: ExternalFiles, what: str, problem: str, not_converted: Collection[int]
+    record: ModelProto,
+    files: ExternalFiles,
+    what: str,
+    problem: str | None = None,
+    not_converted: Collection[int] = (),
 ) -> LoadedModel:
     """The model without anything that could run.
 
     Parameters
     ----------
     problem
-        Why it cannot be converted.
+        Why it cannot be converted; None if it can as soon as shapes are known.
     not_converted
         The identities of the nodes of the record that are to blame, if it is nodes.
 
@@ -66,7 +70,7 @@ def unconverted_model(
         metadata=None,
         has_operator_names=any(node.name for node in graph.node),
         properties={entry.key: entry.value for entry in record.metadata_props},
-        problem=problem,
+        problem=None if problem is None else problem.removeprefix(f"{what}: "),
     )
 
 

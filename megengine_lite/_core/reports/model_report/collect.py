@@ -59,20 +59,35 @@ def without_run(
 ) -> dict[str, Any]:
     """The report on a model that does not run: the graph of the file, and why."""
     facts = _facts(model, shapes)
+    graph = model.listed_graph()
     stage = None
-    if not facts["unsupported"] and not facts["problem"]:
+    if not facts["unsupported"] and not facts["problem"] and graph is model.graph:
         stage = first_stage(model, shapes)
     why = problem or facts["problem"]
     if facts["unsupported"] and not facts["problem"]:
         count = len(facts["unsupported"])
         why = f"{count} operator{'s are' if count > 1 else ' is'} not supported"
+    if why and (names := _open_sizes(model.graph, shapes)):
+        why = f"{why}; with other sizes of {', '.join(names)}, which the model leaves open and which were 1, it may run"
     return {
         **describe(name, size),
         "problem": why,
         "model": facts,
-        **_drawn(file_boxes(model.graph, stage)),
-        "weights": _weights(model.graph),
+        **_drawn(file_boxes(graph, stage)),
+        "weights": _weights(graph),
     }
+
+
+def _open_sizes(graph: ModelGraph, shapes: Mapping[str, tuple[int, ...]]) -> list[str]:
+    """The inputs with sizes of 1 that the model does not say, beside that of the batch."""
+    return [
+        declared.name
+        for declared in graph.declared
+        if any(
+            not isinstance(said, int) and size == 1
+            for said, size in list(zip(declared.dims, shapes.get(declared.name, ()), strict=False))[1:]
+        )
+    ]
 
 
 def with_runs(session: Session, name: str, runs: int, warmup: int, size: int | None = None) -> dict[str, Any]:
@@ -110,7 +125,7 @@ def with_runs(session: Session, name: str, runs: int, warmup: int, size: int | N
         "operations": sum(s.flops for s in steps),
         **_drawn(boxes),
         "memory": {**_memory(plans, steps), **session.memory_usage()},
-        "weights": _weights(model.graph),
+        "weights": _weights(model.listed_graph()),
         "roof": roof,
     }
 

@@ -31,7 +31,7 @@ function clear(node, ...children) {
   return node;
 }
 
-// ---- numbers as text
+// ---- numbers as text, which stay in one line with their units
 
 /** A number in three digits: 1.23, 12.3, 123. */
 function digits(value) {
@@ -44,16 +44,18 @@ function digits(value) {
 }
 
 function scaled(value, units) {
-  for (const [unit, size] of units) if (Math.abs(value) >= size) return `${digits(value / size)} ${unit}`;
+  for (const [unit, size] of units) if (Math.abs(value) >= size) return `${digits(value / size)}\u00a0${unit}`;
   return digits(value);
 }
 
-const bytesText = (value) => (value < 1024 ? `${Math.round(value)} B` : bytesInUnits(value));
+const bytesText = (value) => (value < 1024 ? `${Math.round(value)}\u00a0B` : bytesInUnits(value));
 const bytesInUnits = (value) => scaled(value, [["GiB", 2 ** 30], ["MiB", 2 ** 20], ["KiB", 2 ** 10]]);
-const countText = (value) => scaled(value, [["G", 1e9], ["M", 1e6], ["K", 1e3]]);
+const countText = (value) => (value < 1000 && Number.isInteger(value) ? String(value) : countInUnits(value));
+const countInUnits = (value) => scaled(value, [["G", 1e9], ["M", 1e6], ["K", 1e3]]);
 const shapeText = (shape) => (shape === null || shape === undefined ? "?" : shape.length ? shape.join("×") : "scalar");
-const msText = (ms) => (ms >= 1 || ms === 0 ? `${digits(ms)} ms` : `${digits(ms * 1e3)} µs`);
-const shareText = (share) => `${(100 * share).toFixed(share < 0.0995 ? 1 : 0)} %`;
+const tensorType = (type, shape) => (type ? `${type} ${shapeText(shape)}` : "unknown");
+const msText = (ms) => (ms >= 1 || ms === 0 ? `${digits(ms)}\u00a0ms` : `${digits(ms * 1e3)}\u00a0µs`);
+const shareText = (share) => `${(100 * share).toFixed(share < 0.0995 ? 1 : 0)}\u00a0%`;
 const countOf = (count, noun) => `${count} ${noun}${count === 1 ? "" : "s"}`;
 
 /** A text cut in its middle, where names differ least. */

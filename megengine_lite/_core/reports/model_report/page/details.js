@@ -4,7 +4,7 @@ const pair = (key, value) => [element("div", { class: "key" }, key), element("di
 const pairs = (...rows) => element("div", { class: "pairs" }, ...rows.filter(Boolean).flat());
 
 function tensorText(tensor) {
-  const text = `${tensor.type || "?"} ${shapeText(tensor.shape)}`;
+  const text = tensorType(tensor.type, tensor.shape);
   return tensor.memory ? `${text}, ${tensor.memory}` : text;
 }
 

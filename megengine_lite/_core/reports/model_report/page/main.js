@@ -83,7 +83,7 @@ class Page {
   tipOf(k) {
     const node = this.report.nodes[k];
     const lines = [node.kind === "operator" ? `${node.op} ${node.name}` : `${node.kind} ${node.name}`];
-    for (const tensor of (node.outputs || []).slice(0, 1)) lines.push(`${tensor.type || "?"} ${shapeText(tensor.shape)}`);
+    for (const tensor of (node.outputs || []).slice(0, 1)) lines.push(tensorType(tensor.type, tensor.shape));
     if (node.ms > 0) lines.push(`${msText(node.ms)}, ${shareText(this.shareOf(k))}; ${kernelsOf(node).join(", ")}`);
     if (node.unknown) lines.push("not known here");
     return lines.join("\n");
@@ -122,7 +122,7 @@ function showHead(page) {
     facts.push(["parameters", `${countText(model.parameters)}, ${bytesText(model.parameter_bytes)}`]);
     facts.push(["multiply-adds", `${countText(model.multiply_adds_total)}${model.complete ? "" : ", or more"}`]);
     const tensors = (list) =>
-      list.slice(0, 4).map((t) => `${t.name}: ${t.dtype || "?"} ${shapeText(t.shape)}`).join("; ") +
+      list.slice(0, 4).map((t) => `${t.name}: ${tensorType(t.dtype, t.shape)}`).join("; ") +
       (list.length > 4 ? ` and ${list.length - 4} more` : "");
     if (model.inputs.length) facts.push([model.inputs.length > 1 ? "inputs" : "input", tensors(model.inputs)]);
     if (model.outputs.length) facts.push([model.outputs.length > 1 ? "outputs" : "output", tensors(model.outputs)]);
