@@ -1,12 +1,15 @@
 """Predictors in the processes of ``concurrent.futures``."""
 
 import multiprocessing
+import os
 from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
 import pytest
+from support import onnx_models
 from support.api_samples import DIGITS, IMAGES, PROB, close
 
+import megengine_lite
 from megengine_lite.batch import Predictor
 from megengine_lite.errors import ShapeError
 
@@ -30,3 +33,42 @@ def test_an_error_comes_back_with_the_number_of_its_row():
         with pytest.raises(ShapeError, match="row 2 of the batch"):
             pool.submit(Predictor(DIGITS), {"data": rows}).result()
         assert close(pool.submit(Predictor(DIGITS), IMAGES[:4]).result(), PROB[:4])
+
+
+def share_of_memory() -> int:
+    """Bytes of this process; a page that n processes share counts a n-th."""
+    with open("/proc/self/smaps_rollup", encoding="ascii") as file:
+        return next(int(line.split()[1]) * 1024 for line in file if line.startswith("Pss:"))
+
+
+def measured(together, predictors, found) -> None:
+    """Puts the share of memory into a queue: with a small model, and with a large one beside it."""
+    for predict, rows in predictors:
+        predict(rows)
+        together.wait()  # all have it now
+        found.put((predict is predictors[-1][0], share_of_memory()))
+        together.wait()
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/smaps_rollup"), reason="needs Linux")
+def test_processes_share_the_weights_of_a_prepared_file(tmp_path):
+    from onnx import helper
+
+    weight = np.random.default_rng(0).random((2048, 4096), "float32")
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["y"])]
+    model = onnx_models.make(nodes, [("x", 1, [1, 2048])], [("y", 1, [1, 4096])], {"w": weight})
+    path, prepared = tmp_path / "m.onnx", tmp_path / "m.prepared"
+    path.write_bytes(model.SerializeToString())
+    megengine_lite.load(path, threads=1).prepare(prepared)
+    workers = 3
+    predictors = [(Predictor(DIGITS), IMAGES[:1]), (Predictor(path, prepared=prepared), np.ones([1, 2048], "float32"))]
+    context = multiprocessing.get_context("spawn")
+    together, found = context.Barrier(workers, timeout=120), context.Queue()
+    processes = [context.Process(target=measured, args=(together, predictors, found)) for _ in range(workers)]
+    for process in processes:
+        process.start()
+    shares = [found.get(timeout=240) for _ in range(2 * workers)]
+    for process in processes:
+        process.join()
+    small, large = (sum(nbytes for is_large, nbytes in shares if is_large == which) for which in (False, True))
+    assert weight.nbytes / 2 < large - small <= 1.2 * weight.nbytes
