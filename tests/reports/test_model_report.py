@@ -289,6 +289,7 @@ def test_nothing_of_reports_is_imported_before_one_is_asked_for():
         ([0.010, 0.011, 0.016], 0.0105, "1.6 times as long"),
         ([0.030, 0.031, 0.032], 0.010, "a run takes 31 ms and its steps together 10 ms"),
         ([0.010, 0.010, 0.010], 0.020, "10 ms and its steps together 20 ms"),
+        ([1.234, 1.234, 1.234], 0.4, "a run takes 1234 ms and its steps together 400 ms"),
     ],
 )
 def test_doubtful_times_are_told(seconds, in_steps, part):

@@ -135,10 +135,15 @@ def _note(seconds: Sequence[float], in_steps: float) -> str | None:
     if seconds[-1] > BUSY * seconds[0]:
         found = f"the slowest run took {seconds[-1] / seconds[0]:.1f} times as long as the fastest"
     elif not in_steps / BUSY < median(seconds) < BUSY * in_steps + UNTIMED:
-        found = f"a run takes {median(seconds) * 1e3:.3g} ms and its steps together {in_steps * 1e3:.3g} ms"
+        found = f"a run takes {_ms(median(seconds))} and its steps together {_ms(in_steps)}"
     else:
         return None
     return f"{found}: the machine had other work to do, so times are not reliable"
+
+
+def _ms(seconds: float) -> str:
+    ms = seconds * 1e3
+    return f"{ms:.0f} ms" if ms >= 100 else f"{ms:.3g} ms"
 
 
 def _time_of(session: Session) -> float:

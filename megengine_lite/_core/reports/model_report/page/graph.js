@@ -235,16 +235,16 @@ class GraphView {
       return;
     }
     context.font = `600 12px ${FONT}`;
+    context.fillText(fitted(node.op, room, context.font, shortenedAtEnd), x + 7, y + 12.5);
     const note = node.unknown ? "not known" : share >= 0.005 ? shareText(share) : "";
     const taken = note ? context.measureText(note).width + 8 : 0;
-    context.fillText(fitted(node.op, room - taken, context.font, shortenedAtEnd), x + 7, y + 12.5);
     if (note) {
       context.textAlign = "right";
-      context.fillText(note, x + box[0] - 7, y + 12.5);
+      context.fillText(note, x + box[0] - 7, y + 27);
       context.textAlign = "left";
     }
     context.font = `11px ${FONT}`;
-    context.fillText(fitted(node.name, room, context.font), x + 7, y + 27);
+    context.fillText(fitted(node.name, room - taken, context.font), x + 7, y + 27);
   }
 }
 
