@@ -125,6 +125,8 @@ def test_onnx_model_that_cannot_be_read_gets_its_graph(run_json, tmp_path, chang
     found = run_json("info", path)
     assert problem in found["problem"] and found["operators"] == {"Relu": 1, "MatMul": 1}
     assert found["slow_here"] is None and found["unsupported"] == [] and found["parameters"] == 8
+    (given,) = run_json("info", path, "--shape", "x=3x4")["inputs"]
+    assert given["shape"] == (None if "kind" in changes else [3, 4])
 
 
 def test_branches_and_functions_with_unknown_operators_are_marked(run_json, tmp_path):

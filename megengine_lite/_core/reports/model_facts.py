@@ -106,7 +106,8 @@ def _inputs(model: LoadedModel) -> list[tuple[str, Var]]:
 
 
 def _input_spec(var: Var, shapes: Shapes) -> Spec | None:
-    return TensorSpec(shapes[var.name], var.dtype) if var.name in shapes else var.spec
+    spec: Spec | None = var.spec  # there is none where a model that cannot be run does not say it
+    return TensorSpec(shapes[var.name], spec.dtype) if var.name in shapes and spec is not None else spec
 
 
 def unsupported_operators(graph: ModelGraph) -> list[dict[str, str]]:
