@@ -11,7 +11,7 @@
 * ``pack``, ``unpack``, ``encrypt``, ``convert``, ``prepare``, ``cache`` - about files
 * ``doctor`` - about this machine; ``completion`` - for shells
 * ``flags`` - the settings of a network; ``inputs``, ``random_inputs`` - its data; ``config_files`` - both in a file
-* ``parallel``, ``other_run``, ``dumps``, ``watch``, ``bench_report``, ``compare_profiles`` - several
+* ``parallel``, ``other_run``, ``stored_values``, ``dumps``, ``watch``, ``bench_report``, ``compare_profiles`` - several
   runs, and what is seen of them
 * ``model_files``, ``json_files``, ``keys``, ``display``, ``progress`` - helpers
 

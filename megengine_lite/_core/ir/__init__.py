@@ -14,6 +14,7 @@
 * ``fused``, ``fused_quantized`` - parameters of the nodes that passes make
 * ``declared_shape``, ``known_shapes`` - what inputs must be, and what is known of variables before a run
 * ``expansion`` - nodes that stand for graphs, like those of loops and branches
+* ``foreign`` - nodes of another format that cannot be run, in graphs to look at
 * ``shape_constant`` - makes reshapes, whose target shapes are constants
 * ``image_layouts`` - NCHW, NHWC, NCHW44, NCHW88 ...: shapes and conversions of stored images
 * ``describe`` - graphs as text
