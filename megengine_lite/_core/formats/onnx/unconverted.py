@@ -47,7 +47,7 @@ def unconverted_model(
     """
     graph = record.graph
     assert graph is not None  # the reader has checked it
-    values = _Values(graph, files, what)
+    values = _NamedVariables(graph, files, what)
     inputs: list[Any] = [values[name] for name in values.inputs]
     output_names = list(dict.fromkeys(info.name for info in graph.output))
     nodes = [
@@ -74,7 +74,7 @@ def unconverted_model(
     )
 
 
-class _Values(dict[str, AnyVar]):
+class _NamedVariables(dict[str, AnyVar]):
     """The variable of each name, made when it is first asked for."""
 
     def __init__(self, graph: GraphProto, files: ExternalFiles, what: str):
