@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from operator import length_hint
 from queue import SimpleQueue
 from threading import Lock
 from time import perf_counter
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
@@ -45,36 +45,16 @@ class RunFuture(Future[Outputs]):
 class _Worker:
     """A network of a model, and what its inputs are if they are left out."""
 
-    __slots__ = ("_answer", "_defaults", "network")
+    __slots__ = ("answer", "count", "defaults", "network")
 
-    def __init__(self, network: LiteNetwork, inputs: Iterable[ModelInput]):
+    def __init__(self, network: LiteNetwork, inputs: Sequence[ModelInput]):
         self.network = network
-        self._answer = network._loaded("Model").answer
-        self._defaults = [(i.name, None if i.default is None else i.array(i.default)) for i in inputs]
-
-    def run(self, feeds: Mapping[str, np.ndarray]) -> list[np.ndarray]:
-        """The outputs in their order."""
-        arrays = []
-        for name, default in self._defaults:
-            array = feeds.get(name, default)
-            assert array is not None
-            arrays.append(array)
-        return self._answer(arrays)
-
-
-class _LastRun(NamedTuple):
-    seconds: float
-    shapes: list[tuple[int, ...]]
+        self.answer = network._loaded("Model").answer
+        self.count = len(inputs)
+        self.defaults = {i.name: i.array(i.default) for i in inputs if i.default is not None}
 
 
 _MOST_WORKERS = 256
-
-
-def _open(worker: _Worker | None) -> _Worker:
-    """The worker that a queue has lent; a closed model's queue has None."""
-    if worker is None:
-        raise LiteError("the model is closed: load it again")
-    return worker
 
 
 def load(
@@ -193,8 +173,7 @@ class Model:
         self._scalars = loaded.scalars
         self._metadata = loaded.properties
         self._outputs = tuple(self._declared(first, name) for name in first.get_all_output_name())
-        self._output_names = [o.name for o in self._outputs]
-        self._scalar_outputs = [k for k, name in enumerate(self._output_names) if name in self._scalars]
+        self._scalar_outputs = [o.name for o in self._outputs if o.name in self._scalars]
         networks = [first]
         for _ in range(count - 1):
             network = LiteNetwork()
@@ -206,7 +185,7 @@ class Model:
         for worker in self._workers:
             self._idle.put(worker)
         self._pool: ThreadPoolExecutor | None = None
-        self._last: _LastRun | None = None
+        self._last: tuple[float, list[tuple[int, ...]]] | None = None  # seconds of the last run, shapes of its outputs
         self._warming = Lock()  # two that each hold a part of the workers would wait for each other
         self._closed = False
 
@@ -233,7 +212,7 @@ class Model:
         last = self._last
         if last is None:
             return self._outputs
-        return tuple(o._replace(shape=shape) for o, shape in zip(self._outputs, last.shapes, strict=True))
+        return tuple(o._replace(shape=shape) for o, shape in zip(self._outputs, last[1], strict=True))
 
     @property
     def metadata(self) -> dict[str, str]:
@@ -264,13 +243,14 @@ class Model:
         return lent(self._idle, self._run, to_feeds(self._inputs, arrays, named))
 
     def _run(self, worker: _Worker | None, feeds: Mapping[str, np.ndarray]) -> Outputs:
-        worker = _open(worker)
+        if worker is None:
+            raise LiteError("the model is closed: load it again")
         begin = perf_counter()
-        arrays = worker.run(feeds)
-        for k in self._scalar_outputs:
-            arrays[k] = arrays[k].reshape(())
-        self._last = _LastRun(perf_counter() - begin, [a.shape for a in arrays])
-        return Outputs(dict(zip(self._output_names, arrays, strict=True)))
+        arrays = worker.answer(feeds if len(feeds) == worker.count else {**worker.defaults, **feeds})
+        for name in self._scalar_outputs:
+            arrays[name] = arrays[name].reshape(())
+        self._last = perf_counter() - begin, [a.shape for a in arrays.values()]
+        return Outputs(arrays)
 
     def run_async(self, *arrays: Any, **named: Any) -> RunFuture:
         """Runs the model on another thread.
@@ -498,7 +478,7 @@ class Model:
             "memory": f"{self._memory() / 2**20:.1f} MiB",
         }
         if self._last is not None:
-            facts["last run"] = f"{1e3 * self._last.seconds:.3f} ms"
+            facts["last run"] = f"{1e3 * self._last[0]:.3f} ms"
         return facts
 
     def _memory(self) -> int:

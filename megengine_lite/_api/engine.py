@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Protocol
@@ -16,7 +16,6 @@ from megengine_lite._core.runtime.jobs import Job, Turns
 from megengine_lite._core.session_config import AlgoPolicy
 from megengine_lite._core.system.device_errors import errors_of
 from megengine_lite._core.system.late_import import late_import
-from megengine_lite._core.system.memory import Storage
 from megengine_lite.errors import InternalError, LiteError, LiteMemoryError, ShapeError
 from megengine_lite.log import INFO, logger
 
@@ -375,20 +374,21 @@ class Engine(Turns):
     def _call_finish(self, callback: Callback) -> None:
         callback(self.callback_io(self.outputs))
 
-    def answer(self, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Runs on dense arrays of host memory, one for each input in order; gives copies of the outputs in order.
+    def answer(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Runs on dense arrays of host memory, one for each input; gives copies of the outputs in order.
 
         The arrays are read where they are, and kept until the next run. Tensors and callbacks have no part in it.
         """
         return self.exclusively(self._answer, inputs)
 
-    def _answer(self, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+    def _answer(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         try:
-            self._set_in_place(inputs)
-            session = self._fitting_session(partial(self._set_in_place, inputs))
+            self.session.set_in_place(inputs)
+            if self._prepared is not None:
+                self._fitting_session(lambda: self.session.set_in_place(inputs))
             self._memory.use(self._run_session)
             self.has_run = True
-            return [session.output(name).array().copy() for name in session.output_names]
+            return self.session.copied_outputs()
         except LiteError:
             raise
         except BaseException as error:
@@ -396,10 +396,6 @@ class Engine(Turns):
             if isinstance(error, MemoryError):
                 raise LiteMemoryError("the run: there is not enough memory") from error
             raise
-
-    def _set_in_place(self, inputs: Sequence[np.ndarray]) -> None:
-        for name, array in zip(self.session.input_names, inputs, strict=True):
-            self.session.set_input(name, Storage.of_buffer(array), array.shape)
 
     def _compute(self) -> None:
         session = self.session

@@ -98,7 +98,7 @@ class ModelInput:
         dense: np.ndarray = value.reshape(1) if value.ndim == 0 else np.ascontiguousarray(value)
         if not dense.flags.aligned:  # runs read the array where it is
             dense = dense.copy()
-        return dense.view(np.uint8) if dtype == np.bool_ else dense  # as tensors hold truth values
+        return dense.view(np.uint8) if dtype.kind == "b" else dense  # as tensors hold truth values
 
     def _read(self, value: Any) -> np.ndarray:
         kind = type(value)
@@ -161,11 +161,14 @@ def to_feeds(inputs: Sequence[ModelInput], arrays: Sequence[Any], named: Mapping
     LiteTypeError, ShapeError
         An input does not fit.
     """
-    if len(arrays) == len(inputs) and not named and not any(map(_is_mapping, arrays)):
-        return {one.name: one.array(value) for one, value in zip(inputs, arrays, strict=True)}
+    if len(arrays) == len(inputs) == 1 and not named and type(arrays[0]) is np.ndarray:  # as most calls are
+        one = inputs[0]
+        return {one.name: one.array(arrays[0])}
     if len(arrays) == 1 and _is_mapping(arrays[0]):
         given = dict(arrays[0])
     else:
+        if len(arrays) == len(inputs) and not named:
+            return {one.name: one.array(value) for one, value in zip(inputs, arrays, strict=True)}
         if len(arrays) > len(inputs):
             raise LiteValueError(f"the model has {len(inputs)} inputs, {len(arrays)} were given")
         given = dict(zip((i.name for i in inputs), arrays, strict=False))

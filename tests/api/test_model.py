@@ -2,6 +2,7 @@
 
 import asyncio
 import pickle
+import sys
 import threading
 import time
 from concurrent.futures import CancelledError
@@ -204,6 +205,36 @@ def test_a_run_without_memory_says_so(monkeypatch):
         with pytest.raises(LiteMemoryError, match="there is not enough memory"):
             model(X)
     np.testing.assert_array_equal(model(X)[0], expected)
+
+
+def test_outputs_are_those_of_the_call_whatever_memory_they_lie_in():
+    model = of_text(
+        "(float[2] x, float[2] y) => (float[2] x, float[2] z, float[0] none) "
+        "<int64[1] i = {0}> { z = Neg(y) none = Slice(y, i, i) }"
+    )
+    first = np.array([[1, 2], [3, 4]], np.float32)
+    for k in range(4):
+        given = first + k
+        x, z, none = model(*given)
+        assert x.tolist() == given[0].tolist() and z.tolist() == (-given[1]).tolist() and none.shape == (0,)
+
+
+def test_a_call_costs_little_more_than_its_run(model):
+    """Counted in calls of functions, each of which takes about a tenth of a microsecond."""
+    model(X)
+    model(X)
+    calls = []
+
+    def note(frame, event, argument):
+        if event in ("call", "c_call"):
+            calls.append(frame.f_code.co_name if event == "call" else argument.__name__)
+
+    sys.setprofile(note)
+    try:
+        model(X)
+    finally:
+        sys.setprofile(None)
+    assert len(calls) <= 45, calls
 
 
 def test_texts_of_an_onnx_model_are_its_metadata():

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import zlib
-from collections.abc import Callable, Iterator, Set
+from collections.abc import Callable, Iterator, Mapping, Set
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -41,10 +41,11 @@ def _checksum(value: RunValue) -> int:
 class _Bound:
     """A plan that is bound to the memory of the last run, and runs again without a look at the model."""
 
-    __slots__ = ("inputs", "outputs", "plan")
+    __slots__ = ("inputs", "outputs", "plan", "views")
 
     def __init__(self, plan: Plan):
         self.plan = plan
+        self.views: dict[str, np.ndarray] | None = None  # the memory of the model's outputs, in their order
         self.inputs: dict[AnyVar, Slot] = {slot.var: slot for slot in plan.inputs}
         self.outputs: dict[AnyVar, Slot] = {slot.var: slot for slot in plan.outputs}
 
@@ -155,7 +156,7 @@ class Session:
 
         The storage must be memory that the device works in. ``dtype`` None means the model's.
         """
-        var = self._input_var(name)
+        var = self._by_name.get(name) or self._input_var(name)
         if dtype is not None and dtype is not var.spec.dtype and dtype.storage != var.spec.dtype.storage:
             raise ShapeError(f"input {name!r} is {var.spec.dtype}, got {dtype}")
         current = self._inputs.get(var)
@@ -176,6 +177,11 @@ class Session:
             raise ShapeError(f"input {name!r} is {dtype}, got {array.dtype}")
         self.set_input(name, self._stored(array, dtype).storage, array.shape)
 
+    def set_in_place(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Sets inputs to dense arrays of host memory, which the next runs read where they are."""
+        for name, array in arrays.items():
+            self.set_input(name, Storage.of_buffer(array), array.shape)
+
     def bind_output(self, name: str, storage: Storage | None, nbytes: int = 0, offset: int = 0) -> None:
         """Sets memory of the caller that an output is computed into; with None the session uses its own again.
 
@@ -194,6 +200,7 @@ class Session:
             self._fast = None  # the next run tells what is wrong
             return
         self._fast.plan.bind(slot, storage, offset)
+        self._fast.views = None
         self._results[var] = RunValue(slot.spec, storage, offset)
 
     def output(self, name: str) -> RunValue:
@@ -202,6 +209,18 @@ class Session:
         if value is None:
             raise LiteError(f"output {name!r} has no value before the first forward")
         return value
+
+    def copied_outputs(self) -> dict[str, np.ndarray]:
+        """The outputs after a run, in their order, in memory of their own."""
+        fast = self._fast
+        views = None if fast is None else fast.views
+        if views is None:
+            views = {name: self.output(name).array() for name in self.output_names}
+            # An output that is an input lies in other memory each time; what is read from a device is no view.
+            is_own = self.device.host_visible and self._inputs.keys().isdisjoint(self._output_vars.values())
+            if fast is not None and is_own:
+                fast.views = views
+        return {name: view.copy() for name, view in views.items()}
 
     def _input_var(self, name: str) -> Var:
         try:
