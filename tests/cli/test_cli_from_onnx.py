@@ -75,6 +75,20 @@ def test_what_is_written_has_nothing_that_files_do_not_have(tmp_path):
     assert "RELU" in modes and not any(m.startswith("NAN") for m in modes)
 
 
+def test_broadcasts_to_the_same_shape_are_left_out(tmp_path):
+    """The original drops them itself while it loads a file, and then refuses the file because it misses them."""
+    model = make(
+        [node("MatMul", "x y", "p"), node("Relu", "p", "z")],
+        [("x", F, [2, 3, 4, 5]), ("y", F, [2, 3, 5, 6])],
+        [("z", F, None)],
+    )
+    out = written(tmp_path, model)
+    nodes = load_model(out).graph.nodes
+    assert [n.op for n in nodes if n.op == "Broadcast"] == [] and "BatchedMatrixMul" in [n.op for n in nodes]
+    x, y = (RNG.standard_normal(shape, dtype=np.float32) for shape in [(2, 3, 4, 5), (2, 3, 5, 6)])
+    np.testing.assert_allclose(run(load(str(out)), x=x, y=y)[0], np.maximum(x @ y, 0), rtol=1e-5, atol=1e-6)
+
+
 def test_slices_backwards(tmp_path):
     numbers = {"b": np.array([-1]), "e": np.array([-(2**31)]), "a": np.array([1]), "s": np.array([-2])}
     model = make([node("Slice", "x b e a s", "y")], [("x", F, [2, 5])], [("y", F, None)], numbers)

@@ -25,7 +25,7 @@ def run(graph: Graph, pool: ConstantPool) -> None:
     read: set[AnyVar] = {v for node in graph.nodes for v in node.inputs} | set(graph.outputs)
     nodes = Substitution(graph)
     for node in nodes:
-        if _passes_through(node):
+        if passes_through(node):
             nodes.replace(node.outputs[0], node.inputs[0])
             continue
         if node.op == "BatchNorm":
@@ -38,7 +38,8 @@ def run(graph: Graph, pool: ConstantPool) -> None:
     nodes.finish()
 
 
-def _passes_through(node: Node) -> bool:
+def passes_through(node: Node) -> bool:
+    """Whether the result of a node is its first input, in the same form."""
     if not node.inputs or not node.outputs:
         return False
     x, y = node.inputs[0], node.outputs[0]

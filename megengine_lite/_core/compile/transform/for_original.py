@@ -12,6 +12,7 @@ import numpy as np
 
 from megengine_lite._core.compile.expand import expanded
 from megengine_lite._core.compile.infer import NeedsExpansion, NeedsRounds, NeedsValue, Stage, infer_stage
+from megengine_lite._core.compile.passes.simplify import passes_through
 from megengine_lite._core.ir import params
 from megengine_lite._core.ir.dtype import INT32, DType, DTypeCode
 from megengine_lite._core.ir.graph import (
@@ -21,6 +22,7 @@ from megengine_lite._core.ir.graph import (
     Constant,
     ConstantPool,
     ModelGraph,
+    Node,
     TensorSpec,
     Var,
 )
@@ -52,7 +54,13 @@ def for_original(source: ModelGraph, what: str, shapes: Mapping[str, tuple[int, 
     stage = _whole_stage(source, known, what)
     missing: dict[str, None] = {}
     nodes: list[AnyNode] = []
+    instead: dict[AnyVar, AnyVar] = {}
     for node in stage.graph.nodes:
+        node.inputs = [instead.get(v, v) for v in node.inputs]
+        # The original drops broadcasts to the same shape while it loads them, and then misses them.
+        if isinstance(node, Node) and node.outputs[0] not in stage.graph.outputs and passes_through(node):
+            instead[node.outputs[0]] = node.inputs[0]
+            continue
         reason = _reason(node)
         if reason:
             missing[f"{node.op} {brief(node.name)} ({reason})"] = None
