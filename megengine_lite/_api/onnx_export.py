@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +17,7 @@ from megengine_lite._core.formats.onnx.export import DEFAULT_OPSET
 from megengine_lite._core.operators.base import operator_of
 from megengine_lite._core.system.late_import import late_import
 from megengine_lite._core.system.own_faults import own_fault
-from megengine_lite._records import field, record
+from megengine_lite._records import field, record, replace
 from megengine_lite.base import version
 from megengine_lite.errors import NOT_ABOUT_THE_MODEL, LiteError
 
@@ -41,6 +43,8 @@ class ExportResult:
     ----------
     chunks
         The file, in pieces.
+    data
+        A file that must be beside it, in pieces; None if it needs none.
     dimensions
         Names of the dimensions that may change, by input and axis.
     checked
@@ -57,6 +61,16 @@ class ExportResult:
     checked: bool = False
     compared: list[dict[str, Shape]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    data: list[Any] | None = None
+
+    def files(self, path: str) -> dict[str, list[Any]]:
+        """What is to be written if the model's file is ``path``, in this order."""
+        return {path: self.chunks} if self.data is None else {_data_file(path): self.data, path: self.chunks}
+
+
+def _data_file(path: str) -> str:
+    """Where the values of a model lie that one file cannot hold."""
+    return f"{path}.data"
 
 
 def exported(
@@ -67,23 +81,45 @@ def exported(
     static: bool = False,
     custom_domain: bool = False,
     verify: bool = True,
+    target: str | None = None,
 ) -> ExportResult:
-    """A model as an ONNX file; see :func:`megengine_lite.export_onnx`."""
+    """A model as an ONNX file, to be written to ``target``; see :func:`megengine_lite.export_onnx`."""
     with late_import():
         from megengine_lite._core.formats.onnx.export.exporter import ExportOptions
-        from megengine_lite._core.formats.onnx.writer import write_model
+        from megengine_lite._core.formats.onnx.writer import move_values_out, write_model
     with typed_errors("the model cannot be exported"):
         source = to_source(model)
         what = source if isinstance(source, str) else "model"
         loaded = read_model(source, config or LiteConfig())
         options = ExportOptions(opset, custom_domain, ("megengine_lite", version))
         record, known = record_of(loaded.graph, static, options, what)
-        chunks = write_model(record)
+        chunks, data = write_model(record), None
+        if target is not None and sum(map(len, chunks)) > _LIMIT:
+            data = move_values_out(record, os.path.basename(_data_file(target)))
+            chunks = write_model(record)
         size = sum(map(len, chunks))
         if size > _LIMIT:
             raise LiteError(f"{what}: the ONNX file would have {size} bytes, and may have {_LIMIT}")
-        result = ExportResult(chunks, dict(known.free))
-        return _verified(result, loaded, known, record.opset_import) if verify else result
+        result = ExportResult(chunks, dict(known.free), data=data)
+        if not verify:
+            return result
+        with _readable(result, target) as file:
+            return _verified(result, file, loaded, known, record.opset_import)
+
+
+@contextlib.contextmanager
+def _readable(result: ExportResult, target: str | None) -> Iterator[bytes | str]:
+    """The bytes of an export, or the path of a copy if it needs another file, which is there for a moment."""
+    from megengine_lite._core.system.files import write_made
+
+    if result.data is None or target is None:
+        yield b"".join(bytes(c) for c in result.chunks)
+        return
+    with tempfile.TemporaryDirectory(dir=os.path.dirname(os.path.abspath(target)), prefix=".export-") as folder:
+        copy = os.path.join(folder, os.path.basename(target))
+        for path, chunks in result.files(copy).items():
+            write_made(path, chunks, None)
+        yield copy
 
 
 def record_of(
@@ -117,6 +153,7 @@ def export_onnx(
 ) -> ExportResult:
     """Writes a model as an ONNX file, which other programs can run.
 
+    What one file cannot hold, since those of ONNX end at 2 GiB, has its weights in ``path`` with ``.data`` behind it.
     The file has operators of the standard only. Unless ``static`` is set, dimensions of the inputs may change in it
     wherever they may change here: the batch, and the sizes of images if the network allows it.
 
@@ -162,38 +199,44 @@ def export_onnx(
     file = source if isinstance(source, str) else None
     if file is not None:
         check_other_file(target, file)  # before the work
-    result = exported(source, config, opset=opset, static=static, custom_domain=custom_domain, verify=verify)
-    write_made(target, result.chunks, file)
+    result = exported(
+        source, config, opset=opset, static=static, custom_domain=custom_domain, verify=verify, target=target
+    )
+    for name, chunks in result.files(target).items():
+        write_made(name, chunks, file)
     return result
 
 
 def _verified(
-    result: ExportResult, model: LoadedModel, known: KnownShapes, opsets: Sequence[OperatorSetIdProto]
+    result: ExportResult,
+    file: bytes | str,
+    model: LoadedModel,
+    known: KnownShapes,
+    opsets: Sequence[OperatorSetIdProto],
 ) -> ExportResult:
-    content = b"".join(bytes(c) for c in result.chunks)
     domains = [s.domain for s in opsets if s.domain]  # of operators that are not the standard's
     notes: list[str] = []
-    checked = _check(content, notes)
+    checked = _check(file, notes)
     compared: list[dict[str, Shape]] = []
     if not all(operator_of(node.op).folds for node in model.graph.nodes):
         notes.append("not compared: the model draws random numbers, or runs code of yours")
     elif domains:
         notes.append(f"not compared with ONNX Runtime: it has no operators of the domain {', '.join(domains)}")
     else:
-        runner = _runtime(content, notes)
+        runner = _runtime(file, notes)
         if runner is not None:
             compared = _compare(runner, model, known, notes)
-    return ExportResult(result.chunks, result.dimensions, checked, compared, notes)
+    return replace(result, checked=checked, compared=compared, notes=notes)
 
 
-def _check(content: bytes, notes: list[str]) -> bool:
+def _check(file: bytes | str, notes: list[str]) -> bool:
     try:
         import onnx
     except ImportError:
         notes.append("not checked: the package onnx is not installed")
         return False
     try:
-        onnx.checker.check_model(onnx.load_from_string(content), full_check=True)
+        onnx.checker.check_model(file if isinstance(file, str) else onnx.load_from_string(file), full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise own_fault(f"the exported model is not valid: {error}") from error
     return True
@@ -202,7 +245,7 @@ def _check(content: bytes, notes: list[str]) -> bool:
 Runner = Callable[[Mapping[str, np.ndarray]], Sequence[np.ndarray]]
 
 
-def _runtime(content: bytes, notes: list[str]) -> Runner | None:
+def _runtime(file: bytes | str, notes: list[str]) -> Runner | None:
     """A function that runs the file in ONNX Runtime; None if that is not installed."""
     try:
         import onnxruntime
@@ -214,7 +257,7 @@ def _runtime(content: bytes, notes: list[str]) -> Runner | None:
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 4
     try:
-        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
     except Exception as error:
         raise LiteError(f"ONNX Runtime cannot load the exported model: {error}") from error
     names = [given.name for given in session.get_inputs()]

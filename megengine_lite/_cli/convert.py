@@ -112,12 +112,13 @@ def _export(args: Namespace, config: Any) -> dict[str, Any]:
             static=args.static,
             custom_domain=args.custom_domain,
             verify=not args.no_verify,
+            target=args.out,
         )
     free: dict[str, list[str]] = {}
     for (name, axis), label in result.dimensions.items():
         free.setdefault(label, []).append(f"{name}[{axis}]")
     return {
-        "written": {args.out: write_file(args.out, result.chunks, args.model)},
+        "written": {p: write_file(p, chunks, args.model) for p, chunks in result.files(args.out).items()},
         "free_dimensions": free,
         "checked": result.checked,
         "compared": [{name: list(shape) for name, shape in sizes.items()} for sizes in result.compared],

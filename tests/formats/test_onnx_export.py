@@ -11,6 +11,7 @@ from support.graphs import GraphBuilder, QuantizedBuilder
 from support.onnx_exports import check_export, exported, run_onnx
 from support.places import ROOT
 
+import megengine_lite
 from megengine_lite._api import onnx_export
 from megengine_lite._core.formats.onnx.export.table import CONVERTERS
 from megengine_lite._core.ir import params
@@ -569,10 +570,30 @@ def test_an_export_that_is_not_valid_is_our_fault(monkeypatch, place, name, kind
     assert type(raised.value.__cause__) is kind
 
 
-def test_a_model_that_one_file_cannot_hold_is_refused_and_not_written(tmp_path, monkeypatch):
+def test_what_one_file_cannot_hold_has_its_weights_beside_it(tmp_path, monkeypatch):
     """Files of protobuf end at 2 GiB."""
+    target = tmp_path / "digits.onnx"
+    monkeypatch.setattr(onnx_export, "_LIMIT", 12_000)
+    result = onnx_export.export_onnx(DIGITS, target)
+    assert result.checked and len(result.compared) == 2 and not result.notes
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["digits.onnx", "digits.onnx.data"]
+    proto = onnx.load(target, load_external_data=False)
+    places = {t.name: {e.key: e.value for e in t.external_data} for t in proto.graph.initializer if t.external_data}
+    assert places and target.stat().st_size < 12_000 < (tmp_path / "digits.onnx.data").stat().st_size
+    assert all(p["location"] == "digits.onnx.data" and int(p["offset"]) % 4096 == 0 for p in places.values())
+    monkeypatch.undo()
+    whole = onnx_export.exported(DIGITS, verify=False).chunks
+    expected = {t.name: onnx.numpy_helper.to_array(t) for t in onnx.load_from_string(b"".join(whole)).graph.initializer}
+    for tensor in onnx.load(target).graph.initializer:
+        np.testing.assert_array_equal(onnx.numpy_helper.to_array(tensor), expected[tensor.name])
+    x = floats(2, 1, 8, 8)
+    ours, theirs = (megengine_lite.load(m)(x)[0] for m in (target, DIGITS))
+    np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
+def test_what_two_files_cannot_hold_is_refused_and_not_written(tmp_path, monkeypatch):
     target = tmp_path / "digits.onnx"
     monkeypatch.setattr(onnx_export, "_LIMIT", 1000)
     with pytest.raises(LiteError, match=r"the ONNX file would have \d+ bytes, and may have 1000"):
         onnx_export.export_onnx(DIGITS, target)
-    assert not target.exists()
+    assert list(tmp_path.iterdir()) == []

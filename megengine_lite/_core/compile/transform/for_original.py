@@ -54,7 +54,7 @@ def for_original(source: ModelGraph, what: str, shapes: Mapping[str, tuple[int, 
     stage = _whole_stage(source, known, what)
     missing: dict[str, None] = {}
     nodes: list[AnyNode] = []
-    instead: dict[AnyVar, AnyVar] = {}
+    instead: dict[AnyVar, Var] = {}
     for node in stage.graph.nodes:
         node.inputs = [instead.get(v, v) for v in node.inputs]
         # The original drops broadcasts to the same shape while it loads them, and then misses them.

@@ -6,7 +6,7 @@ import struct
 from collections.abc import Iterator
 from typing import Any
 
-from megengine_lite._core.formats.onnx.messages import Form, Message, MessageField, ModelProto
+from megengine_lite._core.formats.onnx.messages import Form, Message, MessageField, ModelProto, StringStringEntryProto
 from megengine_lite._core.formats.wire.protobuf import Wire
 
 _FLOATS = {Form.FLOAT: ("<f", Wire.FIXED32), Form.DOUBLE: ("<d", Wire.FIXED64)}
@@ -17,6 +17,30 @@ Chunk = bytes | memoryview
 def write_model(model: ModelProto) -> list[Chunk]:
     """The model as chunks of bytes, to be written one after the other. Values of tensors are not copied."""
     return list(_fields(model))
+
+
+# Smaller values stay in the model, where readers find them without another file.
+_LEAST_MOVED = 1024
+# Where a value may begin in a file of values, so that it can be mapped.
+_PAGE = 4096
+_EXTERNAL = 1  # a data_location
+
+
+def move_values_out(model: ModelProto, location: str) -> list[Chunk]:
+    """Lets the larger initializers name a file beside the model's, ``location``; gives what must be in that file."""
+    chunks: list[Chunk] = []
+    size = 0
+    for tensor in model.graph.initializer if model.graph is not None else ():
+        value = tensor.raw_data
+        if value is None or len(value) < _LEAST_MOVED:
+            continue
+        padding = -size % _PAGE
+        entries = {"location": location, "offset": str(size + padding), "length": str(len(value))}
+        tensor.external_data = [StringStringEntryProto(key=key, value=text) for key, text in entries.items()]
+        tensor.raw_data, tensor.data_location = None, _EXTERNAL
+        chunks += [bytes(padding), value]
+        size += padding + len(value)
+    return chunks
 
 
 def _fields(message: Message) -> Iterator[Chunk]:
