@@ -2,53 +2,9 @@
 
 import numpy as np
 import pytest
-from onnx import TensorProto, helper
-from support.graphs import run, session_of
-from support.onnx_models import expected, make
-
-from megengine_lite._core.cpu.steps import HostStep
-from megengine_lite._core.formats.load import load_model
+from support.onnx_pieces import Pieces, check, normal
 
 pytestmark = pytest.mark.filterwarnings("ignore")
-F = TensorProto.FLOAT
-RNG = np.random.default_rng(0)
-
-
-def normal(*shape):
-    return RNG.standard_normal(shape, dtype=np.float32)
-
-
-class Pieces:
-    """A model under construction: ``p("Add", x, 1.0)`` is the name of a sum."""
-
-    def __init__(self):
-        self.nodes, self.numbers = [], {}
-
-    def __call__(self, op, *inputs, **attributes):
-        names = []
-        for value in inputs:
-            if not isinstance(value, str):
-                self.numbers[f"c{len(self.numbers)}"] = np.asarray(value, np.float32 if np.ndim(value) == 0 else None)
-                value = f"c{len(self.numbers) - 1}"
-            names.append(value)
-        out = f"v{len(self.nodes)}"
-        self.nodes.append(helper.make_node(op, names, [out], **attributes))
-        return out
-
-
-def check(pieces, x, tolerance=1e-5):
-    """Compares with the definition; gives the operators of the steps."""
-    out = pieces.nodes[-1].output[0]
-    model = make(pieces.nodes, [("x", F, list(x.shape))], [(out, F, None)], pieces.numbers, 18)
-    session = session_of(load_model(model.SerializeToString()).graph)
-    (ours,), (theirs,) = run(session, x=x), expected(model, x=x)
-    np.testing.assert_allclose(ours, theirs, rtol=tolerance, atol=tolerance)
-    (plan,) = session.plans()
-    return [s.node.op if isinstance(s, HostStep) else s.origin.op for s in plan.steps if not _is_layout(s)]
-
-
-def _is_layout(step):
-    return not isinstance(step, HostStep) and step.origin.op in ("Relayout", "Halo")
 
 
 def clip6(p, x):
