@@ -186,7 +186,7 @@ def test_enum_number_without_a_name_is_kept():
 
 
 def test_modes_of_other_formats_are_refused():
-    for mode in (ElemwiseMode.NAN_RELU, ElemwiseMode.NAN_SIGN):
+    for mode in (ElemwiseMode.NAN_RELU, ElemwiseMode.NAN_SIGN, ElemwiseMode.GELU_TANH):
         record = add_record()
         record.operators[-1].params = Elemwise(mode=mode)
         with pytest.raises(ModelFormatError, match=f"has the mode {int(mode)}, which no file has"):

@@ -11,6 +11,15 @@ def clip6(p, x):
     return p("Clip", p("Add", x, 3.0), 0.0, 6.0)
 
 
+def by_tanh(p, x, inner):
+    return p("Mul", p("Mul", x, 0.5), p("Add", p("Tanh", inner), 1.0))
+
+
+def cube(p, x):
+    return p("Mul", p("Mul", x, x), x)
+
+
+ROOT = (2 / np.pi) ** 0.5
 ACTIVATIONS = {
     "silu": lambda p, x: p("Mul", x, p("Sigmoid", x)),
     "silu, turned around": lambda p, x: p("Mul", p("Sigmoid", x), x),
@@ -18,6 +27,13 @@ ACTIVATIONS = {
     "gelu of torch": lambda p, x: p("Mul", p("Mul", x, p("Add", p("Erf", p("Div", x, 2**0.5)), 1.0)), 0.5),
     "gelu of torch, newer": lambda p, x: p("Mul", x, p("Mul", 0.5, p("Add", p("Erf", p("Div", x, 2**0.5)), 1.0))),
     "gelu of tf": lambda p, x: p("Mul", p("Mul", x, 0.5), p("Add", 1.0, p("Erf", p("Mul", x, 0.5**0.5)))),
+    "gelu by tanh, of huggingface": lambda p, x: by_tanh(
+        p, x, p("Mul", p("Add", x, p("Mul", p("Pow", x, 3.0), 0.044715)), ROOT)
+    ),
+    "gelu by tanh, of torch": lambda p, x: by_tanh(p, x, p("Mul", p("Add", x, p("Mul", cube(p, x), 0.044715)), ROOT)),
+    "gelu by tanh, factored": lambda p, x: by_tanh(
+        p, x, p("Mul", p("Mul", x, ROOT), p("Add", p("Mul", p("Mul", x, 0.044715), x), 1.0))
+    ),
     "hardswish": lambda p, x: p("Mul", x, p("HardSigmoid", x, alpha=1 / 6, beta=0.5)),
     "hardswish of torch": lambda p, x: p("Div", p("Mul", x, clip6(p, x)), 6.0),
     "hardswish of tf": lambda p, x: p("Mul", x, p("Mul", clip6(p, x), 1 / 6)),
@@ -43,6 +59,7 @@ def test_activations_become_part_of_products(name):
             "Mul", p("Mul", x, p("Add", p("Erf", p("Div", x, 1.414)), 1.0)), 0.5
         ),  # a number that is cut off
         lambda p, x: p("Div", p("Mul", x, p("Clip", p("Add", x, 3.0), 0.0, 6.01)), 6.0),
+        lambda p, x: by_tanh(p, x, p("Mul", p("Add", x, p("Mul", cube(p, x), 0.0447)), ROOT)),
     ],
 )
 def test_functions_that_are_nearly_activations_stay(other):

@@ -54,6 +54,11 @@ ACCURACY = {
     M.SOFTPLUS: (spread(-80, 80), lambda x: np.logaddexp(0, x), 4),
     M.ERF: (spread(-5, 5), libm(math.erf), 8),
     M.GELU: (spread(-1, 6), libm(lambda x: x * (0.5 + 0.5 * math.erf(x / math.sqrt(2)))), 8),
+    M.GELU_TANH: (
+        spread(-1, 6),
+        lambda x: x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))) / 2,
+        8,
+    ),
     M.SIN: (np.concatenate([spread(-12_000, 12_000), spread(-1e6, 1e6)]), np.sin, 4),
     M.COS: (np.concatenate([spread(-12_000, 12_000), spread(-1e6, 1e6)]), np.cos, 4),
     M.TAN: (spread(-10, 10), np.tan, 2),

@@ -81,6 +81,7 @@ SCALAR = {
     M.SILU: lambda x: x * sigmoid(x),
     M.SILU_GRAD: lambda x, y: y * (sigmoid(x) + x * sigmoid(x) * sigmoid(-x)),
     M.GELU: lambda x: x * normal_cdf(x),
+    M.GELU_TANH: lambda x: x / (1 + math.exp(-math.sqrt(8 / math.pi) * (x + 0.044715 * x**3))),
     M.GELU_GRAD: lambda x, y: y * (normal_cdf(x) + x * math.exp(-x * x / 2) / SQRT2PI),
     M.SINH: math.sinh,
     M.COSH: math.cosh,

@@ -34,6 +34,7 @@ class ActivationCode(IntEnum):
     GELU = 10  # by erf
     LEAKY_RELU = 11  # slope a below zero
     SOFTPLUS = 12
+    GELU_TANH = 13
 
 
 ELEMWISE_OF = {
@@ -45,6 +46,7 @@ ELEMWISE_OF = {
     ActivationCode.TANH: ElemwiseMode.TANH,
     ActivationCode.GELU: ElemwiseMode.GELU,
     ActivationCode.SOFTPLUS: ElemwiseMode.SOFTPLUS,
+    ActivationCode.GELU_TANH: ElemwiseMode.GELU_TANH,
 }
 """The elementwise functions that activations without constants are."""
 

@@ -152,6 +152,12 @@ def _normal_cdf(x: Array) -> Array:
     return (1 + erf(x * math.sqrt(0.5))) / 2
 
 
+def _gelu_tanh(x: Array) -> Array:
+    # x (1 + tanh(t)) / 2, but nothing cancels
+    result: np.ndarray = x * _sigmoid(math.sqrt(8 / math.pi) * (x + 0.044715 * x**3))
+    return result
+
+
 def _gelu_grad(x: Array, y: Array) -> Array:
     pdf = np.exp(-0.5 * x * x) / math.sqrt(2 * math.pi)
     result: np.ndarray = y * (_normal_cdf(x) + x * pdf)
@@ -279,5 +285,6 @@ FUNCTIONS: dict[int, Function] = {
     _M.NAN_MAX: Function(2, "f", np.maximum),
     _M.NAN_MIN: Function(2, "f", np.minimum),
     _M.NAN_SIGN: Function(1, "f", _sign_of_nan),
+    _M.GELU_TANH: Function(1, "f", _gelu_tanh),
 }
 """Mode -> function."""

@@ -12,8 +12,8 @@ from megengine_lite.kernels.common.simd cimport (
     vf_select, vf_set1, vf_sqrt, vf_store, vf_zero, vi,
 )
 from megengine_lite.kernels.common.vmath cimport (
-    v_abs, v_ceil, v_copysign, v_cos, v_erf, v_exp, v_expm1, v_gelu, v_h_sigmoid, v_h_swish, v_is_nan, v_log, v_log1p,
-    v_pow, v_round, v_sigmoid, v_sign_bit, v_sin, v_softplus, v_tanh,
+    v_abs, v_ceil, v_copysign, v_cos, v_erf, v_exp, v_expm1, v_gelu, v_gelu_tanh, v_h_sigmoid, v_h_swish, v_is_nan, v_log,
+    v_log1p, v_pow, v_round, v_sigmoid, v_sign_bit, v_sin, v_softplus, v_tanh,
 )
 
 # The numbers of the modes are those of ElemwiseMode in _core/ir/params/elemwise.py: tools/kernel_tables.py makes the
@@ -166,6 +166,8 @@ cdef inline inlined mode1(int mode, vf* x) noexcept nogil:
         x[0] = v * v_sigmoid(v)
     elif mode == GELU:
         x[0] = v_gelu(v)
+    elif mode == GELU_TANH:
+        x[0] = v_gelu_tanh(v)
     elif mode == ISNAN:
         x[0] = v_bool(v_is_nan(v))
     elif mode == ISINF:

@@ -17,8 +17,8 @@ from megengine_lite._core.ir.graph import Graph, Node, Var
 from megengine_lite._core.ir.params import Elemwise, ElemwiseMode
 from megengine_lite._core.operators.fused import value_of
 
-MAX_PIECES = 8
-_ACTIVATIONS = (ElemwiseMode.SILU, ElemwiseMode.GELU, ElemwiseMode.H_SWISH)
+MAX_PIECES = 10
+_ACTIVATIONS = (ElemwiseMode.SILU, ElemwiseMode.GELU, ElemwiseMode.GELU_TANH, ElemwiseMode.H_SWISH)
 _LAST = (ElemwiseMode.MUL, ElemwiseMode.TRUE_DIV)  # what all of them end with
 _FAR = np.array([1e-30, 1e-6, 15, 30, 60, 100, 1e4, 1e20, np.inf], np.float32)
 _POINTS = np.concatenate((np.linspace(-12, 12, 481, dtype=np.float32), _FAR, -_FAR, np.full(1, np.nan, np.float32)))

@@ -103,10 +103,11 @@ class ElemwiseMode(IntEnum):
     NAN_MAX = 87
     NAN_MIN = 88
     NAN_SIGN = 89
+    GELU_TANH = 90  # GELU as a hyperbolic tangent approximates it
 
 
-OF_OTHER_FORMATS = frozenset((ElemwiseMode.NAN_RELU, ElemwiseMode.NAN_MAX, ElemwiseMode.NAN_MIN, ElemwiseMode.NAN_SIGN))
-"""Modes that importers of other formats make; files of MegEngine have none of them."""
+OF_OTHER_FORMATS = frozenset(ElemwiseMode(mode) for mode in range(ElemwiseMode.NAN_RELU, ElemwiseMode.GELU_TANH + 1))
+"""Modes that importers of other formats and passes make; files of MegEngine have none of them."""
 
 
 class Elemwise(Param, code=17):
