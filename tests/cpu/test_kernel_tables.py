@@ -175,7 +175,7 @@ def test_integers_reals_and_pointers_reach_the_kernel_in_their_places(isa):
     y, mean, deviation = np.empty_like(x), np.empty(1, np.float32), np.empty(1, np.float32)
     KernelCall(
         kernel_set(isa), "norm_rows_f32", work=1, x=x, weight=None, bias=None, y=y, mean=mean, deviation=deviation,
-        segments=4, inner=1, weight_rows=1, give_variance=0, stream=0, eps=0.5,
+        segments=4, inner=1, weight_rows=1, give_variance=0, stream=0, centred=1, eps=0.5,
     ).run()  # fmt: skip
     np.testing.assert_allclose(mean, [2.5], rtol=1e-6)
     np.testing.assert_allclose(deviation, [1 / np.sqrt(1.25 + 0.5)], rtol=1e-6)

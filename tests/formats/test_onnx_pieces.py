@@ -84,25 +84,3 @@ def test_functions_behind_convolutions_of_rows_become_part_of_them():
     x = p("Conv", x, normal(4, 16, 1), normal(4))
     p("Mul", x, p("Sigmoid", x))
     assert check(p, normal(1, 8, 20), 1e-4) == ["FusedConv", "FusedElemwise", "FusedConv"]
-
-
-@pytest.mark.parametrize("square", ["Pow", "Mul"])
-@pytest.mark.parametrize("axes", [[-1], [2, 1]])
-def test_layer_normalization_becomes_one_step(square, axes):
-    p = Pieces()
-    shape = [(2, 5, 32)[a] for a in sorted(a % 3 for a in axes)]
-    axes = np.array(axes)
-    centred = p("Sub", "x", p("ReduceMean", "x", axes))
-    squares = p("Pow", centred, 2.0) if square == "Pow" else p("Mul", centred, centred)
-    root = p("Sqrt", p("Add", p("ReduceMean", squares, axes), 1e-5))
-    p("Add", p("Mul", p("Div", centred, root), normal(*shape)), normal(*shape))
-    assert check(p, 3 + normal(2, 5, 32)) == ["GeneralNorm"]
-
-
-def test_a_normalization_of_other_axes_stays():
-    p = Pieces()
-    axes = np.array([1])
-    centred = p("Sub", "x", p("ReduceMean", "x", axes))
-    root = p("Sqrt", p("Add", p("ReduceMean", p("Mul", centred, centred), axes), 1e-5))
-    p("Add", p("Mul", p("Div", centred, root), normal(32)), normal(32))
-    assert "GeneralNorm" not in check(p, normal(2, 5, 32))

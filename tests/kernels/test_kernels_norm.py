@@ -6,6 +6,7 @@ from support.guarded_memory import GuardedCall
 from support.one_node import INSTRUCTION_SETS, definition, run_blocked, run_node
 
 from megengine_lite._core.cpu.kernel_set import kernel_set
+from megengine_lite._core.ir.fused import RmsNorm
 from megengine_lite._core.ir.params import LRN, GeneralNorm, GroupNorm
 
 
@@ -15,19 +16,21 @@ def random(*shape, seed=0):
 
 @pytest.mark.parametrize("isa", INSTRUCTION_SETS)
 @pytest.mark.parametrize("offset", [0, 100])
+@pytest.mark.parametrize("centred", [True, False])
 @pytest.mark.parametrize("affine", [True, False])
 @pytest.mark.parametrize("shape", [(5, 768), (3, 96), (4, 3), (2, 1), (1, 10_001)], ids=str)
-def test_rows(shape, affine, offset, isa):
+def test_rows(shape, affine, centred, offset, isa):
     x = random(*shape) * 3 + np.float32(offset)
     weight, bias = (random(shape[1], seed=k) for k in (1, 2)) if affine else (None, None)
     (rows, n), y = shape, np.full_like(x, np.nan)
     mean, inverse = (np.full(rows, np.nan, np.float32) for _ in range(2))
     GuardedCall(
         kernel_set(isa), "norm_rows_f32", x=x, weight=weight, bias=bias, y=y, mean=mean, deviation=inverse, segments=n,
-        inner=1, weight_rows=1, give_variance=0, stream=0, eps=1e-5, work=rows,
+        inner=1, weight_rows=1, give_variance=0, stream=0, centred=centred, eps=1e-5, work=rows,
     ).run()  # fmt: skip
     exact = x.astype(np.float64)
-    center, scale = exact.mean(1, keepdims=True), 1 / np.sqrt(exact.var(1, keepdims=True) + 1e-5)
+    center = exact.mean(1, keepdims=True) if centred else np.zeros((rows, 1))
+    scale = 1 / np.sqrt(np.square(exact - center).mean(1, keepdims=True) + 1e-5)
     expected = (exact - center) * scale
     if affine:
         expected = expected * weight + bias
@@ -47,6 +50,18 @@ def test_neighbouring_axes(axes, threads, isa):
     actual, kernels = run_first("GeneralNorm", params, inputs, isa, threads)
     assert kernels == ["norm_rows_f32" if axes[1] == 4 else "norm_columns_f32"]
     np.testing.assert_allclose(actual, definition("GeneralNorm", params, inputs), rtol=1e-5, atol=3e-6)
+
+
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+@pytest.mark.parametrize("first", [1, 2])
+@pytest.mark.parametrize("has_weight", [True, False])
+def test_division_by_the_mean_square(has_weight, first, isa):
+    x = random(3, 5, 20) + 2
+    inputs = [x, random(*x.shape[first:], seed=1)] if has_weight else [x]
+    params = RmsNorm(1e-5, first, has_weight)
+    actual, kernels = run_node("RmsNorm", params, inputs, (), isa, 3)
+    assert kernels == ["norm_rows_f32"]
+    np.testing.assert_allclose(actual, definition("RmsNorm", params, inputs), rtol=1e-5, atol=1e-6)
 
 
 def run_first(op, params, inputs, isa, threads):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 
 from megengine_lite._core.ir.graph import AnyNode, AnyVar, DynamicNode, Graph, Node, Var
 
@@ -60,6 +60,10 @@ class Rewriter:
             return None
         reader = next(iter(readers))
         return reader if isinstance(reader, Node) else None
+
+    def only_read_by(self, var: Var, nodes: Container[Node | DynamicNode]) -> bool:
+        """Whether all readers of a variable are among some nodes, and it is no output."""
+        return var not in self._outputs and all(reader in nodes for reader in self._readers.get(var, ()))
 
     def position(self, node: Node) -> int:
         """A number that grows along the order of nodes."""

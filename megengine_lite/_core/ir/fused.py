@@ -203,6 +203,18 @@ class ReduceAxes:
 
 
 @record(frozen=True, slots=True)
+class RmsNorm:
+    """Division by the root of the mean of squares, to which ``eps`` is added, over the axes from ``first`` on.
+
+    Inputs: x, float32, then, if ``has_weight``, a factor for each element of these axes.
+    """
+
+    eps: float
+    first: int
+    has_weight: bool
+
+
+@record(frozen=True, slots=True)
 class FusedMatMul:
     """Matrix product with bias, residual and activation in one step: ``activation(a @ b + bias + z)``.
 

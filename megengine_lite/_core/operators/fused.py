@@ -160,6 +160,25 @@ class ReduceAxesOperator(Operator):
 
 
 @register
+class RmsNormOperator(Operator):
+    """Division by the root of the mean of squares; made by ``passes/recognise_norms.py``."""
+
+    name = "RmsNorm"
+    in_files = None
+
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+        return [TensorSpec(ins[0].shape, ins[0].dtype)]
+
+    def compute(
+        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+    ) -> list[np.ndarray]:
+        x = ins[0].astype(np.float64)
+        axes = tuple(range(node.params.first, x.ndim))
+        y = x / np.sqrt(np.square(x).mean(axes, keepdims=True) + node.params.eps)
+        return [(y * ins[1] if node.params.has_weight else y).astype(np.float32)]
+
+
+@register
 class FusedMatMulOperator(Operator):
     """Matrix product, bias, residual and activation; made by ``passes/fuse_matmul.py``."""
 

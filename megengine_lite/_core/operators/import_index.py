@@ -142,6 +142,7 @@ INDEX: dict[str, tuple[str, str]] = {
     "Resize3D": ("resize", "Resize3D"),
     "ReverseSequence": ("onnx_sequences", ""),
     "Rotate": ("remap", "Rotate"),
+    "RmsNorm": ("fused", ""),
     "SVD": ("linalg", "SVD"),
     "SamePadding": ("onnx_window", ""),
     "ScatterElements": ("onnx_indexing", ""),

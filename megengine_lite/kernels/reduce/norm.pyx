@@ -80,7 +80,7 @@ cdef struct NormRowsArgs:
     float* y
     float* mean
     float* deviation
-    int64_t segments, inner, weight_rows, give_variance, stream
+    int64_t segments, inner, weight_rows, give_variance, stream, centred
     double eps
 
 
@@ -92,7 +92,7 @@ def rows_scratch_bytes(int64_t n, bint stream):
 cdef void norm_rows_f32(const NormRowsArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
     """y = (x - mean) / sqrt(variance + eps) * weight + bias for rows of `segments` x `inner` elements.
 
-    There is one weight for each segment of `inner` elements. The rows use `weight_rows` rows of weights in turn: one in
+    Without `centred`, 0 stands for the mean, so that the variance is the mean of squares. There is one weight for each segment of `inner` elements. The rows use `weight_rows` rows of weights in turn: one in
     layer norm, one for each group in group norm. weight, bias, mean and deviation may be NULL. `deviation` becomes the
     variance if `give_variance`, otherwise 1 / sqrt(variance + eps). With `stream`, y is larger than the caches and
     inner is 1. One work item = one row. Scratch: rows_scratch_bytes(segments inner, stream).
@@ -114,9 +114,9 @@ cdef void norm_rows_f32(const NormRowsArgs* a, int64_t begin, int64_t end, void*
         x = a.x + row * n
         y = a.y + row * n
         # Single precision loses something of the mean, which matters where the deviation is small: `rest`.
-        center = <float>(row_sum(x, n) / <double>n)
+        center = <float>(row_sum(x, n) / <double>n) if a.centred else 0.0
         row_moments(x, n, center, &rest, &variance)
-        rest /= <double>n
+        rest = rest / <double>n if a.centred else 0.0
         variance = variance / <double>n - rest * rest
         inverse = 1.0 / sqrt(variance + a.eps)
         if means:

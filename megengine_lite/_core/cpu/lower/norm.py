@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
 from megengine_lite._core.cpu.lowering import Lowering
 from megengine_lite._core.cpu.steps import Ref, blocked_strides
-from megengine_lite._core.ir.graph import Node
+from megengine_lite._core.ir.graph import Constant, Node
 from megengine_lite._core.operators import REGISTRY
 from megengine_lite._core.operators.norm import GeneralNorm, GroupNorm, InstanceNorm, LayerNorm
 from megengine_lite.kernels.common.tiling import MAX_STREAM_ROW, STREAM_BYTES
@@ -45,23 +46,43 @@ def lower_axes_norm(ctx: Lowering, node: Node) -> bool | None:
         "eps": node.params.eps,
     }
     if inner == 1:
-        stream = x.spec.nbytes >= STREAM_BYTES and length <= MAX_STREAM_ROW
-        ctx.emit(
-            "norm_rows_f32",
-            node,
-            **common,
-            segments=length,
-            inner=1,
-            weight_rows=1,
-            give_variance=False,
-            stream=stream,
-            work=outer,
-            scratch=ctx.kernels.module("norm").rows_scratch_bytes(length, stream),
-        )
+        _emit_rows(ctx, node, outer, length, centred=True, **common)
         return None
     chunk = min(inner, ctx.width)
     work = outer * -(-inner // chunk)
     ctx.emit("norm_columns_f32", node, **common, length=length, inner=inner, chunk=chunk, work=work)
+    return None
+
+
+def _emit_rows(ctx: Lowering, node: Node, rows: int, length: int, **arguments: Any) -> None:
+    """Normalizes dense rows, with a weight and a bias for each element if there are any."""
+    stream = node.inputs[0].spec.nbytes >= STREAM_BYTES and length <= MAX_STREAM_ROW
+    ctx.emit(
+        "norm_rows_f32",
+        node,
+        segments=length,
+        inner=1,
+        weight_rows=1,
+        give_variance=False,
+        stream=stream,
+        work=rows,
+        scratch=ctx.kernels.module("norm").rows_scratch_bytes(length, stream),
+        **arguments,
+    )
+
+
+def lower_rms_norm(ctx: Lowering, node: Node) -> bool | None:
+    x, y = node.inputs[0], node.outputs[0]
+    first = node.params.first
+    length = math.prod(x.shape[first:])
+    weight = bias = None
+    if node.params.has_weight:
+        weight = ctx.plain(node.inputs[1]).ref
+        bias = ctx.constant(Constant(np.zeros(length, np.float32), ("zeros", length)))
+    _emit_rows(
+        ctx, node, math.prod(x.shape[:first]), length, centred=False, x=ctx.plain(x).ref, weight=weight, bias=bias,
+        y=ctx.new_plain(y).ref, mean=None, deviation=None, eps=node.params.eps,
+    )  # fmt: skip
     return None
 
 
@@ -90,6 +111,7 @@ def lower_channel_norm(ctx: Lowering, node: Node) -> bool | None:
         weight_rows=groups,
         give_variance=True,
         stream=False,
+        centred=True,
         eps=node.params.eps,
         work=n * groups,
     )

@@ -139,6 +139,7 @@ def _float32() -> Iterator[Row]:
     yield from _rows(
         "LayerNorm GeneralNorm", norm.lower_axes_norm, ("norm_columns_f32", "norm_rows_f32"), inputs=(_F32,)
     )
+    yield from _rows("RmsNorm", norm.lower_rms_norm, ("norm_rows_f32",), inputs=(_F32,))
     yield from _rows(
         "GroupNorm InstanceNorm", norm.lower_channel_norm, ("norm_channels_blocked_f32", "norm_rows_f32"),
         inputs=(_F32,),
