@@ -386,7 +386,7 @@ def test_conversions_take_the_types_of_their_kernel(isa):
 
 # Passes make these of others; the sample of attention would say no more than its tests do.
 NOT_LISTED = {
-    "ChannelGather", "FusedConv", "FusedElemwise", "FusedMatMul", "MultiHeadAttn", "QuantizedConv",
+    "ChannelGather", "FusedAttention", "FusedConv", "FusedElemwise", "FusedMatMul", "MultiHeadAttn", "QuantizedConv",
     "QuantizedFunction", "QuantizedMatMul", "ReduceAxes", "RmsNorm",
     "OnnxElemwise",  # tests/kernels/test_kernels_int64.py has its functions
     "OnnxPad",  # tests/formats/test_onnx_operators.py

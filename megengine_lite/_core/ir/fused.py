@@ -215,6 +215,28 @@ class RmsNorm:
 
 
 @record(frozen=True, slots=True)
+class FusedAttention:
+    """Shares of values by products of queries and keys: ``mix(softmax(scores(q k^T)), v)`` for many heads.
+
+    Inputs: queries [B, H, L, D], keys [B, H, S, D], values [B, H, S, E], then the other operands of ``scores``. The
+    first three, and the result [B, H, L, E], lie in memory with their axes in another order: axis k of [B, H, ...] is
+    axis ``order[k]`` of the input. Without orders they are [B H, ...].
+
+    ``scores`` is a chain of functions of the products [B, H, L, S], or of [B H, L, S], its first operand. With
+    ``nan_is_zero`` shares that are NaN count as 0.
+    """
+
+    heads: int
+    q_order: tuple[int, ...]
+    k_order: tuple[int, ...]
+    v_order: tuple[int, ...]
+    out_order: tuple[int, ...]
+    scores: ElemwiseProgram
+    scores_shape: tuple[int, ...]
+    nan_is_zero: bool = False
+
+
+@record(frozen=True, slots=True)
 class FusedMatMul:
     """Matrix product with bias, residual and activation in one step: ``activation(a @ b + bias + z)``.
 

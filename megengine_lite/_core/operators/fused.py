@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from megengine_lite._core.ir.dtype import FLOAT32
-from megengine_lite._core.ir.fused import ELEMWISE_OF, Activation, ActivationCode, FunctionOfOne
+from megengine_lite._core.ir.fused import ELEMWISE_OF, Activation, ActivationCode, FunctionOfOne, FusedAttention
 from megengine_lite._core.ir.graph import AnyNode, Node, Spec, TensorSpec, Var
 from megengine_lite._core.ir.params import (
     Convolution,
@@ -20,6 +21,7 @@ from megengine_lite._core.ir.params import (
 from megengine_lite._core.operators.base import Operator, register
 from megengine_lite._core.operators.facts import InOriginal
 from megengine_lite._core.operators.registry import REGISTRY
+from megengine_lite._core.operators.softmax import softmax
 
 
 def _elemwise(mode: int, operands: Sequence[np.ndarray], spec: TensorSpec) -> np.ndarray:
@@ -176,6 +178,58 @@ class RmsNormOperator(Operator):
         axes = tuple(range(node.params.first, x.ndim))
         y = x / np.sqrt(np.square(x).mean(axes, keepdims=True) + node.params.eps)
         return [(y * ins[1] if node.params.has_weight else y).astype(np.float32)]
+
+
+@register
+class FusedAttentionOperator(Operator):
+    """Attention of many heads; made by ``passes/recognise_attention.py``."""
+
+    name = "FusedAttention"
+    in_files = None
+
+    def multiply_adds(self, node: Node) -> int:
+        (count, rows, width), (_, columns, _), (_, _, size) = self._sizes(node.params, [v.spec for v in node.inputs])
+        return count * rows * columns * (width + size)
+
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+        p = node.params
+        (count, rows, _), _, (_, _, size) = self._sizes(p, ins)
+        if len(p.out_order) == 3:
+            return [TensorSpec((count, rows, size), FLOAT32)]
+        logical = count // p.heads, p.heads, rows, size
+        return [TensorSpec(tuple(logical[p.out_order.index(k)] for k in range(4)), FLOAT32)]
+
+    @staticmethod
+    def _sizes(p: FusedAttention, ins: Sequence[TensorSpec]) -> list[tuple[int, int, int]]:
+        """Products, rows and columns of queries, keys and values."""
+        found = []
+        for spec, order in zip(ins, (p.q_order, p.k_order, p.v_order), strict=False):
+            *batch, rows, columns = (spec.shape[k] for k in order)
+            found.append((math.prod(batch), rows, columns))
+        return found
+
+    def compute(
+        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+    ) -> list[np.ndarray]:
+        p = node.params
+        sizes = self._sizes(p, in_specs)
+        orders = p.q_order, p.k_order, p.v_order
+        q, k, v = (
+            a.transpose(order).reshape(size).astype(np.float64)
+            for a, order, size in zip(ins, orders, sizes, strict=False)
+        )
+        scores = (q @ k.transpose(0, 2, 1)).astype(np.float32).reshape(p.scores_shape)
+        spec = TensorSpec(p.scores_shape, FLOAT32)
+        if p.scores.steps:
+            chain = Node("FusedElemwise", p.scores, (), ())
+            scores = REGISTRY["FusedElemwise"].compute(chain, [scores, *ins[3:]], [spec, *in_specs[3:]], [spec])[0]
+        shares = softmax(scores.astype(np.float64), -1).reshape(-1, q.shape[1], k.shape[1])
+        if p.nan_is_zero:
+            shares = np.where(np.isnan(shares), 0, shares)
+        result = (shares @ v).astype(np.float32)
+        if len(p.out_order) == 4:
+            result = result.reshape(-1, p.heads, *result.shape[1:]).transpose(np.argsort(p.out_order))
+        return [result]
 
 
 @register

@@ -4,8 +4,10 @@
 
     Graph ─► widen_float16 ─► canonical_layout ─► simplify ─► recognise_quantized ─► gather_channels ─┐
       ┌───────────────────────────────────────────────────────────────────────────────────────────────┘
-      └► merge_reductions ─► recognise_norms ─► recognise_activations ─► functions_before_axes ───────┐
-    Graph ◄─ tabulate ◄─ fuse_elemwise ◄─ fuse_matmul ◄─ fuse_quantized ◄─ fuse_conv ◄────────────────┘
+      └► merge_reductions ─► recognise_norms ─► recognise_activations ─► recognise_attention ─────────┐
+      ┌───────────────────────────────────────────────────────────────────────────────────────────────┘
+      └► functions_before_axes ─► fuse_conv ─► fuse_quantized ─► fuse_matmul ─► fuse_elemwise ────────┐
+    Graph ◄─ tabulate ◄───────────────────────────────────────────────────────────────────────────────┘
 
 A pass sees nodes whose shapes are known. It leaves nodes whose outputs depend on data where they are. It changes the
 graph in place and does not change what its outputs mean. Weights that it changes are derived through the constant pool,
@@ -26,6 +28,7 @@ from megengine_lite._core.compile.passes import (
     gather_channels,
     merge_reductions,
     recognise_activations,
+    recognise_attention,
     recognise_norms,
     recognise_quantized,
     simplify,
@@ -57,6 +60,7 @@ _ALL: dict[str, Pass] = {
     "merge_reductions": _without_pool(merge_reductions.run),
     "recognise_norms": recognise_norms.run,
     "recognise_activations": _without_pool(recognise_activations.run),
+    "recognise_attention": _without_pool(recognise_attention.run),
     "functions_before_axes": functions_before_axes.run,
     "fuse_conv": fuse_conv.run,
     "fuse_quantized": _without_pool(fuse_quantized.run),
