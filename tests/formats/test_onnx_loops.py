@@ -88,6 +88,17 @@ def test_rounds_of_the_same_shapes_take_no_look_at_the_graph(monkeypatch):
     assert found[1] <= found[0]
 
 
+def test_results_that_are_inputs_of_the_same_round():
+    nodes = [SAME, node("Identity", "t", "s_next"), node("Mul", "s half", "t_next"), node("Identity", "t", "p")]
+    inner = body(nodes, ("s", "t"), ["p"], **HALF)
+    loop = node("Loop", "n  x z", "y0 y1 y2", "rounds", body=inner)
+    inputs = [("n", I64, []), ("x", F, ["a", "b"]), ("z", F, ["a", "b"])]
+    network = load(make([loop], inputs, [(y, F, None) for y in ("y0", "y1", "y2")]))
+    z = X[::-1].copy()
+    for n in (2, 7):
+        check(network, rounds(lambda k, s, t: (t, s / 2, t), n, X, z), n=n, x=X, z=z)
+
+
 def test_parts_of_all_rounds_are_stacked():
     inner = body([SAME, node("Mul", "s half", "s_next"), node("Neg", "s", "p")], parts=["p"], **HALF)
     model = counted(inner, 2)

@@ -27,47 +27,74 @@ MOST_ROUNDS = 1 << 20
 Values = dict[AnyVar, RunValue]
 
 
-class _Again:
-    """The plan of a round, bound to other values of the same shapes without a look at the graph."""
-
-    __slots__ = ("_places", "_shapes", "plan", "results")
-
-    def __init__(self, plan: Plan, inputs: Sequence[AnyVar], begins: Sequence[RunValue], results: Sequence[RunValue]):
-        places = {v: k for k, v in enumerate(inputs)}
-        self.plan = plan
-        self.results = tuple(results)  # in the plan's own memory
-        self._places = [(slot, places[slot.var]) for slot in plan.inputs]
-        self._shapes = [v.spec.shape for v in begins]
-
-    def bind(self, begins: Sequence[RunValue]) -> bool:
-        """Binds the inputs; False, and nothing is done, if they have other shapes."""
-        if [v.spec.shape for v in begins] != self._shapes:
-            return False
-        for slot, place in self._places:
-            self.plan.bind(slot, begins[place].storage, begins[place].offset)
-        return True
-
-
 class _Slices:
     """The parts of an input, one for each round, one after the other in memory."""
 
-    __slots__ = ("_backwards", "_length", "_spec", "_whole")
+    __slots__ = ("_backwards", "_length", "spec", "whole")
 
     def __init__(self, value: RunValue, how: Sliced, store: Callable[[np.ndarray, DType], RunValue]):
         if how.axis != 0:
             value = store(_dense(np.moveaxis(value.array(), how.axis, 0)), value.dtype)
-        self._whole = value
+        self.whole = value
         self._length, *shape = value.shape
-        self._spec = TensorSpec(tuple(shape) or (1,), value.dtype)  # a single number stands as (1,)
+        self.spec = TensorSpec(tuple(shape) or (1,), value.dtype)  # a single number stands as (1,)
         self._backwards = how.backwards
 
     def __len__(self) -> int:
         return self._length
 
+    def place(self, k: int) -> int:
+        """Where the part of a round begins in the storage."""
+        return self.whole.offset + (self._length - 1 - k if self._backwards else k) * self.spec.nbytes
+
     def __getitem__(self, k: int) -> RunValue:
-        place = self._length - 1 - k if self._backwards else k
-        whole = self._whole
-        return RunValue(self._spec, whole.storage, whole.offset + place * self._spec.nbytes)
+        return RunValue(self.spec, self.whole.storage, self.place(k))
+
+
+class _Again:
+    """The plan of a round, run for later rounds without a look at the graph.
+
+    It stays bound to what is the same in all rounds, and keeps the arrays of the results, in the plan's memory. A
+    result may also be one of the inputs.
+    """
+
+    __slots__ = ("_given", "_sliced", "_states", "_views", "plan")
+
+    def __init__(
+        self,
+        plan: Plan,
+        inputs: Sequence[AnyVar],
+        states: int,
+        cut: Sequence[_Slices],
+        outputs: Sequence[AnyVar],
+        results: Sequence[RunValue],
+    ):
+        slots = {slot.var: slot for slot in plan.inputs}
+        self.plan = plan
+        self._states = [(k, slots[v]) for k, v in enumerate(inputs[:states]) if v in slots]
+        sliced = zip(inputs[states:], cut, strict=False)
+        self._sliced = [(slots[v], x) for v, x in sliced if v in slots]
+        self._views = [value.array() for value in results]
+        sources: dict[AnyVar, int | _Slices] = {v: k for k, v in enumerate(inputs[:states])}
+        sources |= zip(inputs[states:], cut, strict=False)
+        self._given = [(k, sources[v]) for k, v in enumerate(outputs) if v in sources]
+
+    def bind(self, k: int, states: Sequence[RunValue]) -> None:
+        """Binds the states, and the parts of a round."""
+        plan = self.plan
+        for place, slot in self._states:
+            plan.bind(slot, states[place].storage, states[place].offset)
+        for slot, slices in self._sliced:
+            plan.bind(slot, slices.whole.storage, slices.place(k))
+
+    def results(self, k: int, states: Sequence[RunValue]) -> list[np.ndarray]:
+        """The results of a round that has run, until the next one runs."""
+        if not self._given:
+            return self._views
+        found = list(self._views)
+        for place, source in self._given:
+            found[place] = (states[source] if isinstance(source, int) else source[k]).array()
+        return found
 
 
 class Repeated:
@@ -128,33 +155,44 @@ class Repeated:
         outside, outputs = given[len(cut) :], self.plans.graph.outputs
         parts: list[list[np.ndarray]] = [[] for _ in p.stacked]
         again: _Again | None = None
+        types: list[DType] = []  # of states and parts
         k, total = 0, 0
         while condition and (count is None or k < count):
             if k == MOST_ROUNDS:
                 raise fail(node, f"it has not ended after {MOST_ROUNDS} rounds")
-            own = [store(np.array([k]), INT64), store(np.array([condition]), BOOL)] if p.asks else []
-            begins = [*own, *states, *(slices[k] for slices in cut), *outside]
-            if again is None or not again.bind(begins):
-                round_values: Values = dict(zip(inputs, begins, strict=True))
+            begins = [store(np.array([k]), INT64), store(np.array([condition]), BOOL)] if p.asks else []
+            begins += states
+            if again is not None and run_bound is not None:
+                again.bind(k, begins)
+                run_bound(again.plan)
+                arrays = again.results(k, begins)
+            else:
+                round_values: Values = dict(zip(inputs, [*begins, *(x[k] for x in cut), *outside], strict=True))
                 plan = run_body(round_values)
                 results = [round_values[v] for v in outputs]
-                again = None if plan is None or run_bound is None else _Again(plan, inputs, begins, results)
-            else:
-                assert run_bound is not None  # else there is no plan to run again
-                run_bound(again.plan)
-                results = list(again.results)
+                if plan is not None and run_bound is not None and self._keeps_shapes(states, results):
+                    again = _Again(plan, inputs, len(begins), cut, outputs, results)
+                types = [v.dtype for v in results[p.asks :]]
+                arrays = [v.array() for v in results]
             if p.asks:
-                condition = bool(results.pop(0).array().reshape(-1)[0])
+                condition = bool(arrays[0].reshape(-1)[0])
             # The next round overwrites the memory of this one's results.
-            states = [store(v.array().copy(), v.dtype) for v in results[: p.n_states]]
-            for collected, value in zip(parts, results[p.n_states :], strict=True):
-                collected.append(value.array().copy())
-                total += collected[-1].nbytes
+            copies = [array.copy() for array in arrays[p.asks :]]
+            states = list(map(store, copies[: p.n_states], types))
+            for collected, copy in zip(parts, copies[p.n_states :], strict=True):
+                collected.append(copy)
+                total += copy.nbytes
             if total > memory_limit():
                 raise fail(node, f"its outputs take more memory than there is after {k + 1} rounds")
             k += 1
         stacked = [store(self._stack(x, s), s.dtype) for x, s in zip(parts, p.stacked, strict=True)]
         values.update(zip(node.outputs, [*states, *stacked], strict=True))
+
+    def _keeps_shapes(self, states: Sequence[RunValue], results: Sequence[RunValue]) -> bool:
+        """Whether the next round has states of the same shapes."""
+        p = self._repetition
+        ends = results[p.asks : p.asks + p.n_states]
+        return all(a.spec.shape == b.spec.shape for a, b in zip(states, ends, strict=True))
 
     def _common_length(self, cut: Sequence[_Slices]) -> int:
         lengths = {len(x) for x in cut}
