@@ -114,6 +114,9 @@ def _bias(
             triangle = _ragged_triangle(b, q, k, lengths)
         causal = choose(b, triangle, zero, low)
         bias = causal if bias is None else b.elemwise(_M.ADD, bias, causal)
+    for near in _window(call, q, k, past, lengths):
+        near = choose(b, near, zero, low)
+        bias = near if bias is None else b.elemwise(_M.ADD, bias, near)
     if lengths is not None:
         places = positions(b, b.dimension(k, 2))
         inside = b.compare(
@@ -122,6 +125,23 @@ def _bias(
         padding = choose(b, inside, zero, low)
         bias = padding if bias is None else b.elemwise(_M.ADD, bias, padding)
     return bias, bias
+
+
+def _window(call: Call, q: Value, k: Value, past: Value | None, lengths: Value | None) -> list[Value]:
+    """Which keys each query may see for their distance, before and behind it."""
+    b = call.builder
+    sizes = [call.integer(f"{side}_window_size", -1) for side in ("left", "right")]
+    if min(sizes) < -1:
+        raise NotConverted(f"windows of {min(sizes)} keys are not defined")
+    if max(sizes) < 0:
+        return []
+    distance = _distances(b, q, k, past if lengths is None or past is not None else _begins(b, q, lengths))
+    distances = distance, b.elemwise(_M.NEGATE, distance)
+    return [
+        b.compare(ElemwiseMultiTypeMode.LEQ, d, b.constant(np.array([size])))
+        for d, size in zip(distances, sizes, strict=True)
+        if size >= 0
+    ]
 
 
 def _triangle(b: GraphBuilder, q: Value, k: Value, past: Value | None) -> Value:
@@ -176,10 +196,18 @@ def positions(b: GraphBuilder, count: Value) -> Value:
 
 def _ragged_triangle(b: GraphBuilder, q: Value, k: Value, lengths: Value) -> Value:
     """Which keys each query may see, where the sequences of a batch end at different lengths."""
-    rows = b.with_axes(positions(b, b.dimension(q, 2)), [1])
-    columns = positions(b, b.dimension(k, 2))
-    begin = b.elemwise(_M.SUB, to_shape(b, b.retyped(lengths, ElementType.INT64), -1, 1, 1, 1), b.dimension(q, 2))
-    return b.compare(ElemwiseMultiTypeMode.LEQ, columns, b.elemwise(_M.ADD, rows, begin))
+    return b.compare(ElemwiseMultiTypeMode.LEQ, b.constant(np.array([0])), _distances(b, q, k, _begins(b, q, lengths)))
+
+
+def _begins(b: GraphBuilder, q: Value, lengths: Value) -> Value:
+    """The place of the first query behind the keys of each sequence before it."""
+    return b.elemwise(_M.SUB, to_shape(b, b.retyped(lengths, ElementType.INT64), -1, 1, 1, 1), b.dimension(q, 2))
+
+
+def _distances(b: GraphBuilder, q: Value, k: Value, begin: Value | None) -> Value:
+    """How far each key lies before each query; so many keys are before the first query."""
+    rows, columns = b.with_axes(positions(b, b.dimension(q, 2)), [1]), positions(b, b.dimension(k, 2))
+    return b.elemwise(_M.SUB, rows if begin is None else b.elemwise(_M.ADD, rows, begin), columns)
 
 
 def _infinity(b: GraphBuilder, like: Value) -> Value:
