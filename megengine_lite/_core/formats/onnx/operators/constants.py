@@ -88,6 +88,17 @@ def _identity(call: Call) -> Value:
     return call.input(0)
 
 
+@converts("OptionalHasElement", since=15)
+def _has_element(call: Call) -> Value:
+    """Whether there is a value: known here, since an input that is no tensor is refused before."""
+    return call.builder.constant(np.array(call.optional(0) is not None))
+
+
+@converts("OptionalGetElement", since=15)
+def _get_element(call: Call) -> Value:
+    return call.input(0)
+
+
 @converts("Dropout")
 def _dropout(call: Call) -> list[Value | None]:
     b, x = call.builder, call.input(0)
