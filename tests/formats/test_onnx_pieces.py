@@ -84,3 +84,17 @@ def test_functions_behind_convolutions_of_rows_become_part_of_them():
     x = p("Conv", x, normal(4, 16, 1), normal(4))
     p("Mul", x, p("Sigmoid", x))
     assert check(p, normal(1, 8, 20), 1e-4) == ["FusedConv", "FusedElemwise", "FusedConv"]
+
+
+@pytest.mark.parametrize(("axes", "steps"), [((1, 2, 0), 1), ((2, 0, 1), 0)])
+def test_transpositions_after_each_other_are_one(axes, steps):
+    p = Pieces()
+    p("Neg", p("Transpose", p("Transpose", p("Neg", "x"), perm=(1, 2, 0)), perm=axes))
+    assert check(p, normal(2, 5, 3)).count("Dimshuffle") == steps
+
+
+def test_axes_of_length_1_between_transpositions():
+    p = Pieces()
+    x = p("Unsqueeze", p("Transpose", "x", perm=(2, 0, 1)), np.array([0, 3]))
+    p("Neg", p("Squeeze", p("Transpose", x, perm=(3, 2, 0, 4, 1)), np.array([0, 2])))
+    assert check(p, normal(2, 5, 3)).count("Dimshuffle") <= 2

@@ -1,4 +1,4 @@
-"""Drops nodes that pass a value through, and writes others by what has kernels.
+"""Drops nodes that pass a value through, joins transpositions, and writes others by what has kernels.
 
 Batch normalization and constant powers become elementwise functions, reductions of ONNX that have elements others.
 """
@@ -12,7 +12,7 @@ import numpy as np
 from megengine_lite._core.compile.substitution import Substitution
 from megengine_lite._core.ir.dtype import FLOAT16, FLOAT32
 from megengine_lite._core.ir.graph import AnyVar, Constant, ConstantPool, Graph, Node, TensorSpec, Var
-from megengine_lite._core.ir.params import Elemwise, ElemwiseMode, Padding, PaddingMode, Reduce, ReduceMode
+from megengine_lite._core.ir.params import Dimshuffle, Elemwise, ElemwiseMode, Padding, PaddingMode, Reduce, ReduceMode
 from megengine_lite._core.ir.quantize import stored_constant
 from megengine_lite._core.operators import REGISTRY
 from megengine_lite._core.operators.power import constant_exponent, power_steps
@@ -24,7 +24,10 @@ _PADDING_MODES = {"constant": PaddingMode.CONSTANT, "edge": PaddingMode.REPLICAT
 def run(graph: Graph, pool: ConstantPool) -> None:
     read: set[AnyVar] = {v for node in graph.nodes for v in node.inputs} | set(graph.outputs)
     nodes = Substitution(graph)
+    transposed: dict[Var, Node] = {}
     for node in nodes:
+        if node.op == "Dimshuffle":
+            node = transposed[node.outputs[0]] = _one_transposition(node, transposed.get(node.inputs[0]))
         if passes_through(node):
             nodes.replace(node.outputs[0], node.inputs[0])
             continue
@@ -46,6 +49,16 @@ def passes_through(node: Node) -> bool:
     if x.shape != y.shape or x.dtype != y.dtype:
         return False
     return REGISTRY[node.op].is_identity(node)
+
+
+def _one_transposition(node: Node, before: Node | None) -> Node:
+    """A transposition, together with another one that makes what it reads."""
+    if before is None:
+        return node
+    axes = before.params.pattern
+    pattern = tuple(-1 if k == -1 else axes[k] for k in node.params.pattern)
+    parameters = Dimshuffle(pattern=pattern, ndim=before.params.ndim)
+    return Node("Dimshuffle", parameters, before.inputs, node.outputs, node.name)
 
 
 def plain_reduction(node: Node) -> Node | None:
