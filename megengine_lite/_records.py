@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 __all__ = ["FrozenRecordError", "asdict", "field", "fields", "is_record", "record", "replace"]
 
 MISSING: Any = object()
+INTERPRETED = 24
+"""Instances of a class that are made before its ``__init__`` is compiled, which takes as long as to make 30 so."""
 
 
 class FrozenRecordError(AttributeError):
@@ -153,12 +155,45 @@ def _equality(key: Callable[[Any], Any]) -> Callable[[Any, Any], Any]:
 
 
 def _late_init(cls: type, frozen: bool, kw_only: bool) -> Callable[..., None]:
+    made = 0
+
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
-        made = _compiled_init(cls, frozen, kw_only)
-        cls.__init__ = made  # type: ignore[misc]  # from now on; a second thread makes the same
-        made(self, *args, **kwargs)
+        nonlocal made
+        made += 1
+        values = _arguments(cls, kw_only, args, kwargs) if made <= INTERPRETED else None
+        if values is None:  # also for wrong arguments, about which the compiled one says what is usual
+            compiled = _compiled_init(cls, frozen, kw_only)
+            cls.__init__ = compiled  # type: ignore[misc]  # from now on; a second thread makes the same
+            compiled(self, *args, **kwargs)
+            return
+        assign = object.__setattr__ if frozen else setattr
+        for name, value in values.items():
+            assign(self, name, value)
+        if hasattr(cls, "__post_init__"):
+            self.__post_init__()
 
     return __init__
+
+
+def _arguments(cls: Any, kw_only: bool, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any] | None:
+    """The values of the fields that ``__init__`` takes; None if the arguments do not fit."""
+    taken = [f for f in cls.__record_fields__.values() if f.init]
+    if len(args) > (0 if kw_only else len(taken)):
+        return None
+    values, left = {}, len(kwargs)
+    for k, f in enumerate(taken):
+        if k < len(args):
+            values[f.name] = args[k]
+        elif f.name in kwargs:
+            values[f.name] = kwargs[f.name]
+            left -= 1
+        elif f.default is not MISSING:
+            values[f.name] = f.default
+        elif f.default_factory is not MISSING:
+            values[f.name] = f.default_factory()
+        else:
+            return None
+    return None if left else values
 
 
 def _compiled_init(cls: Any, frozen: bool, kw_only: bool) -> Callable[..., None]:

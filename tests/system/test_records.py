@@ -1,4 +1,4 @@
-"""Records behave like dataclasses, and compile nothing before the first instance."""
+"""Records behave like dataclasses, and compile nothing before a class has many instances."""
 
 import copy
 import pickle
@@ -47,11 +47,22 @@ class Named:
     a: int
 
 
-def test_arguments_and_defaults_are_those_of_a_dataclass():
+@pytest.mark.parametrize("interpreted", [0, 1000])
+def test_arguments_and_defaults_are_those_of_a_dataclass(monkeypatch, interpreted):
+    monkeypatch.setattr(_records, "INTERPRETED", interpreted)
+    for cls in (Point, Named, Scaled, Alone):
+        own_init = _records._late_init(cls, cls is not Scaled, cls is Named)
+        monkeypatch.setattr(cls, "__init__", own_init)
     assert (Point(1).x, Point(1).y, Point(1, y=5).total(), Point(x=3).tags) == (1, 2, 6, [])
     assert Point(1).tags is not Point(1).tags
     assert Named(a=4).b == 1 and Scaled(3).twice == 6 and Alone.x == 1
-    for bad in (lambda: Point(), lambda: Point(1, 2, [], 4), lambda: Point(1, z=1), lambda: Named(1, 2)):
+    for bad in (
+        lambda: Point(),
+        lambda: Point(1, 2, [], 4),
+        lambda: Point(1, z=1),
+        lambda: Point(1, x=2),
+        lambda: Named(1, 2),
+    ):
         with pytest.raises(TypeError, match="__init__"):
             bad()
 
@@ -102,7 +113,7 @@ def test_fields_of_a_base_come_first():
     assert not hasattr(Derived(), "__dict__")
 
 
-def test_nothing_is_compiled_before_the_first_instance(monkeypatch):
+def test_only_a_class_with_many_instances_is_compiled(monkeypatch):
     compiled = []
     original = _records._compiled_init
     monkeypatch.setattr(_records, "_compiled_init", lambda *of: compiled.append(of[0]) or original(*of))
@@ -111,5 +122,5 @@ def test_nothing_is_compiled_before_the_first_instance(monkeypatch):
     class Late:
         x: int
 
-    assert compiled == []
+    assert [Late(k).x for k in range(_records.INTERPRETED)] == [*range(_records.INTERPRETED)] and compiled == []
     assert [Late(1).x, Late(2).x] == [1, 2] and compiled == [Late]
