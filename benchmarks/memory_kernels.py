@@ -18,7 +18,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from kernels import read_arguments
 
-from megengine_lite._core.cpu.arena import aligned_bytes, assign_offsets
+from megengine_lite._core.cpu.arena import assign_offsets
+from megengine_lite._core.cpu.host_memory import aligned_bytes
 from megengine_lite._core.cpu.kernel_set import KernelSet
 from megengine_lite._core.cpu.lower.table import TABLE
 from megengine_lite._core.cpu.lowering import Lowering

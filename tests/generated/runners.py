@@ -16,7 +16,7 @@ from generated.maker import Values
 from generated.settings import Setting
 from megengine_lite import LiteConfig, LiteNetwork
 from megengine_lite._api.loading import transformed
-from megengine_lite._core.cpu.arena import HostArena
+from megengine_lite._core.cpu.host_memory import HostArena
 from megengine_lite._core.formats.load import load_model, load_record
 from megengine_lite._core.formats.mge.build import build_model
 from megengine_lite._core.formats.mge.writer_v2 import write_v2

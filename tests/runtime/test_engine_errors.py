@@ -7,7 +7,7 @@ import pytest
 from support.graphs import GraphBuilder, run, session_of
 
 from megengine_lite._core.compile import infer, passes
-from megengine_lite._core.cpu import arena, planner
+from megengine_lite._core.cpu import host_memory, planner
 from megengine_lite._core.cpu.dispatch import DispatchTable
 from megengine_lite._core.ir.dtype import INT32
 from megengine_lite._core.ir.params import (
@@ -186,7 +186,7 @@ def test_lack_of_memory_is_an_error_of_the_package(monkeypatch):
 
     session = session_of(relu_graph())
     with monkeypatch.context() as patch:
-        patch.setattr(arena.np, "zeros", fails)
+        patch.setattr(host_memory.np, "zeros", fails)
         with pytest.raises(LiteError, match="not enough memory"):
             run(session, x=np.ones((2, 3), np.float32))
     assert run(session, x=np.ones((2, 3), np.float32))[0].sum() == 6

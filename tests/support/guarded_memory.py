@@ -23,9 +23,10 @@ import numpy as np
 import pytest
 
 from megengine_lite._core.cpu import planner
-from megengine_lite._core.cpu.arena import HostArena, assign_offsets
+from megengine_lite._core.cpu.arena import assign_offsets
 from megengine_lite._core.cpu.device import CpuDevice
 from megengine_lite._core.cpu.dispatch import SHARED
+from megengine_lite._core.cpu.host_memory import HostArena
 from megengine_lite._core.cpu.kernel_call import KernelCall
 from megengine_lite._core.cpu.kernel_set import Kernel, KernelSet, kernel_set, runnable_sets
 from megengine_lite._core.cpu.lowering import Lowering

@@ -5,7 +5,7 @@ import re
 from support.places import ROOT
 
 from megengine_lite import MAX_DIM
-from megengine_lite._core.cpu.arena import aligned_bytes, aligned_empty
+from megengine_lite._core.cpu.host_memory import aligned_bytes, aligned_empty
 from megengine_lite._core.cpu.isa import INSTRUCTION_SETS
 from megengine_lite._core.system.memory import ALIGNMENT, MAX_NDIM, Storage
 from megengine_lite.kernels.common import shared_constants

@@ -15,7 +15,7 @@
 * ``dispatch`` - what the rows of that table mean
 * ``placement`` - concatenations whose operands are computed in their place
 * ``algorithms`` - several ways to compute one operator: when each applies, what it costs, how fast it was measured
-* ``arena`` - one piece of memory for all intermediate tensors
+* ``arena`` - one piece of memory for all intermediate tensors: their offsets. ``host_memory`` - the memory itself
 * ``planner`` - puts these together; start here. ``native_plan`` - what all plans with a program share
 * ``host_call`` - runs the steps that have no kernel, by the operator's definition in numpy
 * ``plan_record``, ``prepared_plan`` - a plan for a prepared file, and one from it

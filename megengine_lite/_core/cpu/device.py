@@ -93,7 +93,7 @@ class CpuDevice(Device):
 
     def new_arena(self, device_id: int) -> Arena:
         with late_import():
-            from megengine_lite._core.cpu.arena import HostArena
+            from megengine_lite._core.cpu.host_memory import HostArena
 
         return HostArena()
 

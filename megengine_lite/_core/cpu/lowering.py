@@ -15,8 +15,9 @@ import numpy as np
 
 from megengine_lite._core.cpu.dispatch import DispatchTable, InputLayout
 from megengine_lite._core.cpu.kernel_set import KernelSet
+from megengine_lite._core.cpu.native_plan import Fault
 from megengine_lite._core.cpu.placement import Placement
-from megengine_lite._core.cpu.steps import Fault, HostStep, MemoryPiece, Ref, Step, Tensor
+from megengine_lite._core.cpu.steps import HostStep, MemoryPiece, Ref, Step, Tensor
 from megengine_lite._core.device.plan import Origin
 from megengine_lite._core.ir.graph import (
     AnyNode,

@@ -5,20 +5,34 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
-from megengine_lite._core.cpu.arena import HostArena
-from megengine_lite._core.cpu.steps import ARENA_BASE, Fault
+from megengine_lite._core.cpu.host_memory import HostArena
 from megengine_lite._core.device.plan import Arena, Plan, Slot
 from megengine_lite._core.system.memory import Storage
+from megengine_lite._records import record
 from megengine_lite.errors import LiteError
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from megengine_lite._core.cpu.kernel_set import Kernel
     from megengine_lite._core.cpu.program import Program
+
+# The base pointer of a program that stands for the arena.
+ARENA_BASE = 0
 
 
 def described_arguments(kernel: Kernel) -> str:
     """Name and kind of each argument of a kernel, as prepared files have them."""
     return " ".join(f"{name}:{kind}" for name, kind in kernel.arguments.items())
+
+
+@record(frozen=True, slots=True, eq=False)
+class Fault:
+    """A number that a kernel sets when data is wrong, and the error that the run then raises."""
+
+    flag: np.ndarray
+    error: type[LiteError]
+    message: str
 
 
 class NativePlan(Plan):

@@ -12,9 +12,8 @@ from collections.abc import Hashable, Mapping, Sequence
 import numpy as np
 
 from megengine_lite._core.cpu.kernel_set import Kernel, instruction_set, kernels_of, shared_object
-from megengine_lite._core.cpu.native_plan import NativePlan, described_arguments
+from megengine_lite._core.cpu.native_plan import Fault, NativePlan, described_arguments
 from megengine_lite._core.cpu.program import Program, RecordTable
-from megengine_lite._core.cpu.steps import Fault
 from megengine_lite._core.device.plan import Arena, PlanReport, Slot, StepTime
 from megengine_lite._core.formats.prepared.record import NO_BASE, PreparedKernel, PreparedPlan
 from megengine_lite._core.ir.graph import AnyVar, TensorSpec

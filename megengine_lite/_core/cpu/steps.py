@@ -8,20 +8,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from megengine_lite._core.cpu.kernel_set import Kernel
+from megengine_lite._core.cpu.native_plan import ARENA_BASE
 from megengine_lite._core.device.plan import Origin
 from megengine_lite._core.ir.graph import DynamicNode, Node, TensorSpec
 from megengine_lite._records import record
-from megengine_lite.errors import LiteError
 
 if TYPE_CHECKING:
     from megengine_lite._core.cpu.program import Record
     from megengine_lite._core.ir.fused import Activation
-
-# The base pointer of a program that stands for the arena.
-ARENA_BASE = 0
 
 
 class MemoryPiece:
@@ -164,12 +159,3 @@ class HostStep:
     node: Node | DynamicNode
     inputs: list[Tensor]
     outputs: list[Tensor | None]
-
-
-@record(frozen=True, slots=True, eq=False)
-class Fault:
-    """A number that a kernel sets when data is wrong, and the error that the run then raises."""
-
-    flag: np.ndarray
-    error: type[LiteError]
-    message: str

@@ -8,7 +8,8 @@ from time import perf_counter_ns
 import megengine_lite._core.system.processor as cpu
 from megengine_lite._core.cpu.algorithms.algorithm import Algorithm, AlgorithmTable, candidates, choose
 from megengine_lite._core.cpu.algorithms.cache import CACHE, Timing, category_name
-from megengine_lite._core.cpu.arena import aligned_bytes, assign_offsets
+from megengine_lite._core.cpu.arena import assign_offsets
+from megengine_lite._core.cpu.host_memory import aligned_bytes
 from megengine_lite._core.cpu.lowering import Lowering
 from megengine_lite._core.cpu.program import Program
 from megengine_lite._core.cpu.steps import Step

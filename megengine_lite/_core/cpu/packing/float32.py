@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from megengine_lite._core.cpu.arena import aligned_empty
+from megengine_lite._core.cpu.host_memory import aligned_empty
 from megengine_lite._core.cpu.kernel_call import KernelCall
 from megengine_lite._core.cpu.kernel_set import KernelSet
 from megengine_lite.kernels.common.shared_constants import TILE_BLOCKS

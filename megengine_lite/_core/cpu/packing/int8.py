@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from megengine_lite._core.cpu.arena import aligned_empty
+from megengine_lite._core.cpu.host_memory import aligned_empty
 from megengine_lite._core.cpu.kernel_set import KernelSet
 from megengine_lite._core.ir.image_layouts import round_up
 from megengine_lite.kernels.common.shared_constants import QUAD, TILE_BLOCKS
