@@ -5,11 +5,10 @@ from __future__ import annotations
 import importlib
 import os
 from collections.abc import Callable, Iterator, Mapping
-from copy import deepcopy
 from functools import cache
 from importlib.machinery import PathFinder
 from types import ModuleType
-from typing import Any, TypedDict
+from typing import Any
 
 import megengine_lite._core.system.processor as cpu
 from megengine_lite import kernels
@@ -159,19 +158,9 @@ def runnable_sets() -> tuple[str, ...]:
     return tuple(name for name, obstacle in _obstacles().items() if not obstacle)
 
 
-class _Info(TypedDict):
-    """What :func:`cpu_info` gives."""
-
-    brand: str
-    features: list[str]
-    cores: list[dict[str, object]]
-    chosen: str
-    why: str
-    refused: dict[str, str]
-
-
 @cache
-def _inspect() -> _Info:
+def _choice() -> tuple[str, dict[str, str]]:
+    """The chosen instruction set, or an empty string, and for each other one why it was not chosen."""
     refused: dict[str, str] = {}
     chosen = ""
     forced = _forced()
@@ -184,17 +173,7 @@ def _inspect() -> _Info:
             chosen = name
         else:
             refused[name] = f"{chosen} is better"
-    why = f"{ISA_VARIABLE}={forced}" if forced else "best of those that run here"
-    features = sorted(cpu.features())
-    cores = [asdict(kind) for kind in cpu.cores()]
-    return {
-        "brand": cpu.brand(),
-        "features": features,
-        "cores": cores,
-        "chosen": chosen,
-        "why": why,
-        "refused": refused,
-    }
+    return chosen, refused
 
 
 def cpu_info() -> dict[str, object]:
@@ -219,7 +198,15 @@ def cpu_info() -> dict[str, object]:
     >>> info["chosen"] in info["refused"]
     False
     """
-    return {**deepcopy(_inspect())}
+    chosen, refused = _choice()
+    return {
+        "brand": cpu.brand(),
+        "features": sorted(cpu.features()),
+        "cores": [asdict(kind) for kind in cpu.cores()],
+        "chosen": chosen,
+        "why": f"{ISA_VARIABLE}={_forced()}" if _forced() else "best of those that run here",
+        "refused": dict(refused),
+    }
 
 
 def kernel_set(name: str | None = None) -> KernelSet:
@@ -247,11 +234,10 @@ def instruction_set(name: str | None = None) -> InstructionSet:
 
 @cache
 def _instruction_set(name: str | None) -> InstructionSet:
-    info = _inspect()
-    refused = info["refused"]
+    chosen, refused = _choice()
     known = instruction_sets()
     if name is None:
-        name, forced = info["chosen"], _forced()
+        name, forced = chosen, _forced()
         if forced and forced not in known:
             raise DeviceError(f"{ISA_VARIABLE}={forced} names no instruction set {choices(forced, known)}")
         if not name and forced:
