@@ -17,7 +17,6 @@ from cython cimport critical_section
 from cpython.exc cimport PyErr_CheckSignals
 
 import threading
-from queue import SimpleQueue
 
 from megengine_lite.errors import LiteError
 from megengine_lite.log import logger
@@ -253,14 +252,17 @@ cdef class Worker:
         cdef Line line
         if self._line is None:
             line = Line.__new__(Line)
-            line.queue = SimpleQueue()
             try:
+                from queue import SimpleQueue  # here, because most programs need no thread
+
+                line.queue = SimpleQueue()
                 _Thread(line).start()
-            except (RuntimeError, MemoryError) as error:
+            except (RuntimeError, MemoryError, ImportError) as error:
                 tell_of_threads(error)
                 return None
             except BaseException:
-                line.queue.put(None)  # it may have been started all the same
+                if line.queue is not None:
+                    line.queue.put(None)  # the thread may have been started all the same
                 raise
             with critical_section(self):
                 self._line = line

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from types import TracebackType
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from megengine_lite.errors import LiteError
 
+if TYPE_CHECKING:
+    from typing import Protocol
 
-class Faulty(Protocol):
-    """The part of a device that tells of its faults; see _core/device/interface.py."""
+    class Faulty(Protocol):
+        """The part of a device that tells of its faults; see _core/device/interface.py."""
 
-    def fault(self, error: Exception) -> LiteError:
-        """The error of this package for another one."""
+        def fault(self, error: Exception) -> LiteError:
+            """The error of this package for another one."""
 
 
 class errors_of:  # used like a function

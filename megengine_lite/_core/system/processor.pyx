@@ -4,8 +4,6 @@ what the system says about ARM64; denormals."""
 import sys
 from functools import cache
 
-from megengine_lite._core.system.cores import arm_name, brand_of, core_kinds
-
 
 cdef extern from "platform.h" nogil:
     int ml_cpuid(unsigned leaf, unsigned sub, unsigned* abcd)
@@ -105,6 +103,8 @@ def _sysctl_text(bytes name):
 @cache
 def cores():
     """The kinds of cores, the fastest first: a tuple of :class:`~megengine_lite._core.system.cores.CoreKind`."""
+    from megengine_lite._core.system.cores import core_kinds
+
     if ml_is_arm64():
         return core_kinds(_sysctl_text(b"machdep.cpu.brand_string"), _readable_midr())
     return core_kinds(_x86_brand())
@@ -115,6 +115,8 @@ def brand():
     """The processor's name. Processors of different speed have different ones; empty if an x86-64 does not say it."""
     if not ml_is_arm64():
         return _x86_brand()
+    from megengine_lite._core.system.cores import arm_name, brand_of
+
     midr = _readable_midr()
     found = _sysctl_text(b"machdep.cpu.brand_string") or brand_of(cores()) or (arm_name(midr) if midr else "")
     return found or "ARM64 processor with " + " ".join(sorted(features()))
