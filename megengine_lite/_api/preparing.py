@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from megengine_lite._api.loading import read_model
-from megengine_lite._core.formats.prepared.identity import identity_of
+from megengine_lite._core.formats.prepared.identity import Identity, identity_of
 from megengine_lite._core.formats.prepared.reader import PreparedFile
 from megengine_lite._core.formats.prepared.record import FORMAT_VERSION
 from megengine_lite._core.runtime.prepared import PreparedModel
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from megengine_lite._core.session_config import AlgoPolicy
 
 MODEL = "model"
+MODEL_FILE = "model file"
+"""Facts about the model: which it is, and the state of its file at that time."""
 
 
 def facts_of(settings: RunSettings, algo: AlgoPolicy) -> dict[str, str]:
@@ -86,7 +88,7 @@ def open_prepared(
     if debug.level():
         logger.info("%s: not used, because %s asks for a plan that is made here", path, debug.VARIABLE)
         return None
-    return PreparedModel(file.read(), path, partial(_load_same, source, source_config, file.facts[MODEL]))
+    return PreparedModel(file.read(), path, partial(_load_same, source, source_config, _identity_in(file.facts)))
 
 
 def _difference(
@@ -104,8 +106,13 @@ def _difference(
     difference = _other_fact(file.facts, facts_of(settings, algo))
     if difference:
         return difference
-    then, now = file.facts.get(MODEL, ""), identity_of(source)
+    known = _identity_in(file.facts)
+    then, now = known.content, identity_of(source, known).content
     return "" if then == now else f"was prepared for a model {then}, and this one is {now}"
+
+
+def _identity_in(facts: Mapping[str, str]) -> Identity:
+    return Identity(facts.get(MODEL, ""), facts.get(MODEL_FILE, ""))
 
 
 def _is_plain(config: LiteConfig) -> bool:
@@ -115,12 +122,12 @@ def _is_plain(config: LiteConfig) -> bool:
 def _other_fact(then: Mapping[str, str], now: Mapping[str, str]) -> str:
     """The first fact that differs, except for the model."""
     for name in dict.fromkeys((*now, *then)):
-        if name != MODEL and then.get(name) != now.get(name):
+        if name not in (MODEL, MODEL_FILE) and then.get(name) != now.get(name):
             return f"was prepared for {name} {then.get(name, 'none')}, and here it is {now.get(name, 'none')}"
     return ""
 
 
-def _load_same(source: str | bytes | memoryview, source_config: LiteConfig, identity: str) -> LoadedModel:
+def _load_same(source: str | bytes | memoryview, source_config: LiteConfig, identity: Identity) -> LoadedModel:
     """The model that was prepared.
 
     Raises
@@ -128,7 +135,7 @@ def _load_same(source: str | bytes | memoryview, source_config: LiteConfig, iden
     ModelFormatError
         It is another one by now.
     """
-    if identity_of(source) != identity:
+    if identity_of(source, identity).content != identity.content:
         what = source if isinstance(source, str) else "model"
         raise ModelFormatError(
             f"{what}: it was overwritten after its prepared form was loaded, and it is needed now, for inputs of "
@@ -162,7 +169,12 @@ def write_prepared_file(
     if model.package is not None:
         raise LiteError("a package is not prepared; unpack it, and prepare the model")
     session = engine.session_for(feeds)
-    facts = {**facts_of(engine.settings, session.config.algo), MODEL: identity_of(source)}
+    identity = identity_of(source)
+    facts = {
+        **facts_of(engine.settings, session.config.algo),
+        MODEL: identity.content,
+        MODEL_FILE: identity.state,
+    }
     record = record_of(session, facts)
     if len(model.other_files):
         raise LiteError(

@@ -1,8 +1,10 @@
 """Prepared files: the same results as usual, what they are refused for, and what is done with damaged ones."""
 
+import os
 import pickle
 import struct
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +14,8 @@ from support.processes import in_process
 
 import megengine_lite
 from megengine_lite import LiteError, LiteIOType, LiteLayout, LiteNetwork, LiteNetworkIO, LiteWarning
+from megengine_lite._api.preparing import MODEL_FILE
+from megengine_lite._core.formats.prepared import identity
 from megengine_lite._core.formats.prepared.record import HEADER_BYTES, MAGIC
 from megengine_lite._core.system.hashes import xxh64
 from megengine_lite.batch import Predictor
@@ -316,6 +320,7 @@ def place_of(content: bytes, name: str) -> int:
 def test_a_file_for_something_else_is_named_and_not_used(prepared, tmp_path, name):
     content = bytearray(prepared.read_bytes())
     content[place_of(content, name)] ^= 1
+    content[place_of(content, MODEL_FILE)] ^= 1  # so that the model is read
     other = tmp_path / "other"
     other.write_bytes(stamped(bytes(content)))
     with pytest.warns(LiteWarning, match=f"was prepared for (a )?{name}.*as usual"):
@@ -336,6 +341,48 @@ def test_settings_and_models_that_differ_are_named(prepared, tmp_path):
     (tmp_path / "new").write_bytes(header + struct.pack("<Q", xxh64(header, 0)) + content[HEADER_BYTES:])
     with pytest.warns(LiteWarning, match="version 99 of the format"):
         network(prepared=tmp_path / "new")
+
+
+@pytest.fixture
+def own_model(monkeypatch, tmp_path):
+    """A file of the digits model, which counts as unchanged since long."""
+    monkeypatch.setattr(identity, "_SETTLED_NS", -(1 << 62))
+    path = tmp_path / "model.mge"
+    path.write_bytes(DIGITS.read_bytes())
+    return path
+
+
+def test_a_model_whose_file_is_as_it_was_is_not_read(own_model, tmp_path, monkeypatch):
+    network(own_model, images=FEW).prepare(tmp_path / "p")
+    monkeypatch.setattr(identity, "xxh64", lambda *_: pytest.fail("the model was read"))
+    assert is_used(network(own_model, tmp_path / "p"))
+
+
+@pytest.mark.parametrize("replaces", [False, True])
+def test_another_model_of_the_same_size_and_time_is_found(own_model, tmp_path, replaces):
+    network(own_model, images=FEW).prepare(tmp_path / "p")
+    before = own_model.stat()
+    while own_model.stat().st_ctime_ns == before.st_ctime_ns:
+        if replaces:
+            own_model.unlink()
+        own_model.write_bytes(DIGITS.read_bytes()[:-1] + b"!")
+        os.utime(own_model, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert (own_model.stat().st_size, own_model.stat().st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+    with pytest.warns(LiteWarning, match=r"prepared for a model of \d+ bytes"):
+        assert not is_used(network(own_model, tmp_path / "p"))
+
+
+@pytest.mark.parametrize(
+    ("ctime_ns", "is_trusted"),
+    [(50_123_456_789, True), (50_000_000_000, False), (98_123_456_789, False), (200_000_000_001, False)],
+)
+def test_only_times_that_say_something_are_trusted(own_model, monkeypatch, ctime_ns, is_trusted):
+    monkeypatch.setattr(identity, "_SETTLED_NS", 2_000_000_000)
+    monkeypatch.setattr(identity.time, "time_ns", lambda: 100_000_000_000)
+    found = os.stat(own_model)
+    real = {name: getattr(found, name) for name in ("st_dev", "st_ino", "st_size", "st_mode", "st_mtime_ns")}
+    monkeypatch.setattr(identity.os, "fstat", lambda _: SimpleNamespace(**real, st_ctime_ns=ctime_ns))
+    assert bool(identity.identity_of(str(own_model)).state) == is_trusted
 
 
 # ---- damaged files ---------------------------------------------------------------------------------------------------

@@ -1,15 +1,34 @@
-"""Which model a prepared file was made from."""
+"""Which model a prepared file was made from, and whether the model's file has been written to since."""
 
 from __future__ import annotations
+
+import os
+import stat
+import time
+from io import BufferedReader
+from typing import NamedTuple
 
 from megengine_lite._core.system.files import open_file
 from megengine_lite._core.system.hashes import xxh64
 
 _PIECE = 1 << 20
+_SETTLED_NS = 2_000_000_000  # system clocks and file systems count time in steps of up to two seconds
 
 
-def identity_of(source: str | bytes | memoryview) -> str:
-    """Size and checksum of a model: of its file, read piece by piece, or of its bytes.
+class Identity(NamedTuple):
+    """A model: its size and checksum, and the state of its file.
+
+    The state is another one whenever the file has been written to or replaced: it has the number of the file and the
+    time of its last change, which the system alone can set. It is empty where that says nothing, and for a model in
+    memory.
+    """
+
+    content: str
+    state: str
+
+
+def identity_of(source: str | bytes | memoryview, known: Identity | None = None) -> Identity:
+    """The identity of a model. Its file is read piece by piece, unless it is still in the known state.
 
     Raises
     ------
@@ -17,15 +36,34 @@ def identity_of(source: str | bytes | memoryview) -> str:
         The file cannot be read.
     """
     checksum = size = 0
+    state = ""
     if isinstance(source, str):
-        piece = memoryview(bytearray(_PIECE))
         with open_file(source) as file:
+            state = _state(file)
+            if known is not None and state and state == known.state:
+                return known
+            piece = memoryview(bytearray(_PIECE))
             while count := file.readinto(piece):
                 checksum = xxh64(piece[:count], checksum)
                 size += count
+            if _state(file) != state:  # it was written to meanwhile
+                state = ""
     else:
         content = memoryview(source).cast("B")
         size = len(content)
         for begin in range(0, size, _PIECE):
             checksum = xxh64(content[begin : begin + _PIECE], checksum)
-    return f"of {size} bytes with checksum {checksum:016x}"
+    return Identity(f"of {size} bytes with checksum {checksum:016x}", state)
+
+
+def _state(file: BufferedReader) -> str:
+    """The state of a file, as far as it can be trusted.
+
+    A file that was changed just now may change again at what counts as the same time. A time in whole seconds may be
+    that of all files in an image of a file system, whatever they contain.
+    """
+    found = os.fstat(file.fileno())
+    is_settled = time.time_ns() - found.st_ctime_ns > _SETTLED_NS and found.st_ctime_ns % 1_000_000_000
+    if os.name == "nt" or not stat.S_ISREG(found.st_mode) or not is_settled:  # Windows has no such time
+        return ""
+    return f"{found.st_dev}:{found.st_ino}, {found.st_size} bytes, {found.st_mtime_ns}, {found.st_ctime_ns}"
