@@ -302,7 +302,7 @@ __all__ = [
 
 def table_of(code: int) -> type[Param] | None:
     """The table with a code in the union of parameters; None if there is none."""
-    if code in CODES:
+    if code in CODES and code not in BY_CODE:
         _find(CODES[code])
     return BY_CODE.get(code)
 
