@@ -8,7 +8,6 @@ from megengine_lite._core.formats.containers import cryption
 from megengine_lite._core.formats.containers.information import Information, parse_information
 from megengine_lite._core.formats.wire.cursor import Cursor
 from megengine_lite._core.formats.wire.flatbuffer import root_table
-from megengine_lite._core.formats.wire.flatbuffer_builder import NewTable, boolean, serialize
 from megengine_lite._records import record, replace
 from megengine_lite.errors import ModelFormatError
 
@@ -116,6 +115,8 @@ def read_package(buffer: Any, what: str = "model") -> Package:
 
 def write_package(package: Package) -> list[Any]:
     """A package as chunks of bytes, to be written one after the other."""
+    from megengine_lite._core.formats.wire.flatbuffer_builder import NewTable, boolean, serialize  # not to read one
+
     information = None
     if package.information is not None or package.algorithm_cache is not None or package.binary_cache is not None:
         information = NewTable({0: package.information, 1: package.algorithm_cache, 2: package.binary_cache})
