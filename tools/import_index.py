@@ -1,11 +1,12 @@
-"""Writes the indexes by which operators and tables of parameters are imported when they are needed.
+"""Writes the indexes by which operators, tables of parameters and kernels are imported when they are needed.
 
-    python tools/import_index.py            # rewrites both files
+    python tools/import_index.py            # rewrites the files
     python tools/import_index.py --check    # tells by the exit status whether they are current
 
 They are made from the classes: ``import_index.py`` in ``megengine_lite/_core/operators/`` has the module of each
 operator and its name in files, that in ``megengine_lite/_core/ir/params/`` the module of each name and the tables by
-their codes. Run it after you have added, renamed or moved a class. The package must be built in place, or installed as
+their codes, and ``megengine_lite/_core/cpu/kernel_index.py`` the module of each kernel. Run it after you have added,
+renamed or moved a class or a kernel. The package must be built in place, or installed as
 editable.
 """
 
@@ -19,6 +20,7 @@ from pathlib import Path
 from types import ModuleType
 
 import megengine_lite
+from megengine_lite._core.cpu.kernel_set import kernel_set
 from megengine_lite._core.ir.params import base
 from megengine_lite._core.operators import registry
 
@@ -61,6 +63,15 @@ def tables() -> str:
     )
 
 
+def kernels() -> str:
+    """The index of kernels."""
+    found = sorted((kernel.name, kernel.module) for kernel in kernel_set())
+    return (
+        f'"""Which compiled module has a kernel.\n\n{NOTE.replace("classes", "modules")}\n"""\n\n'
+        "MODULES: dict[str, str] = {\n" + "".join(f'    "{name}": "{module}",\n' for name, module in found) + "}\n"
+    )
+
+
 def own_names(module: ModuleType) -> list[str]:
     """The public classes that a module defines."""
     return [
@@ -75,7 +86,12 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="write nothing; exit status 1 if a file is not current")
     check = parser.parse_args().check
     stale = 0
-    for place, text in (("operators/import_index.py", operators()), ("ir/params/import_index.py", tables())):
+    indexes = {
+        "operators/import_index.py": operators(),
+        "ir/params/import_index.py": tables(),
+        "cpu/kernel_index.py": kernels(),
+    }
+    for place, text in indexes.items():
         path = PACKAGE / place
         if path.exists() and path.read_text() == text:
             continue

@@ -8,6 +8,7 @@ import pytest
 from support.one_node import INSTRUCTION_SETS
 from support.places import ROOT
 
+from megengine_lite._core.cpu import kernel_set as kernel_sets
 from megengine_lite._core.cpu.kernel_call import KernelCall
 from megengine_lite._core.cpu.kernel_set import KernelSet, kernel_set
 from megengine_lite._core.ir.fused import ActivationCode
@@ -156,7 +157,7 @@ def test_a_table_that_does_not_fill_its_struct_is_refused(monkeypatch):
     address, nbytes, names, kinds = module.KERNELS["copy_bytes"]
     monkeypatch.setitem(module.KERNELS, "copy_bytes", (address, nbytes + 8, names, kinds))
     with pytest.raises(InternalError, match=r"copy_bytes.*build the package again"):
-        KernelSet(kernel_set(INSTRUCTION_SETS[0]).isa)
+        KernelSet(kernel_set(INSTRUCTION_SETS[0]).isa)["copy_bytes"]
 
 
 def test_arguments_are_given_by_name_and_all_of_them():
@@ -198,3 +199,14 @@ def test_order_of_activations_tells_the_cheap_from_the_costly():
     assert computed("costly_activation") == {*ActivationCode} - cheap
     texts = "".join(p.read_text() for p in VMATH.parent.parent.rglob("*.p*x*"))
     assert {*re.findall(r"code [<>]=? *(\w+)", texts)} <= {"ACT_CLIP_NAN", "ACT_CLIP_HIGH"}
+
+
+def test_a_module_is_imported_when_one_of_its_kernels_is_asked_for(monkeypatch):
+    own = KernelSet(kernel_set().isa)
+    assert own["softmax_f32"].module == "softmax" and [*own._modules] == ["softmax"]
+    assert [k.name for k in own] == [k.name for k in kernel_set()] and "softmax_f32" in own and "none" not in own
+    for wrong in ({}, {"softmax_f32": "fill"}, {"softmax_f32": "no_module"}):
+        monkeypatch.setattr(kernel_sets, "MODULES", wrong)
+        assert KernelSet(own.isa)["softmax_f32"] == own["softmax_f32"]
+    with pytest.raises(KeyError):
+        own["none"]

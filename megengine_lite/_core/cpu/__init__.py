@@ -8,7 +8,8 @@
 
 * ``device`` - what the runtime and tensors see of all this
 * ``isa`` - the table of instruction sets
-* ``kernel_set`` - the instruction set that is used, and its kernels; ``kernel_call`` runs one of them by itself
+* ``kernel_set`` - the instruction set that is used, and its kernels; ``kernel_call`` runs one of them by itself;
+  ``kernel_index`` - which module has a kernel
 * ``lowering`` - the workplace of lowering; ``lower/`` has a module per operator family
 * ``steps`` - what comes out: steps, and the tensors in memory that they read and write
 * ``lower/table`` - which function and kernels take an operator, by element types, mode and layout

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 from importlib.machinery import PathFinder
 from types import ModuleType
@@ -13,6 +13,7 @@ from typing import Any
 import megengine_lite._core.system.processor as cpu
 from megengine_lite import kernels
 from megengine_lite._core.cpu.isa import InstructionSet, full_name, instruction_sets
+from megengine_lite._core.cpu.kernel_index import MODULES
 from megengine_lite._core.system.suggest import choices
 from megengine_lite._records import asdict, record
 from megengine_lite.errors import DeviceError, InternalError
@@ -61,7 +62,7 @@ _CONVERSIONS: dict[str, Callable[[Any], Any]] = {"p": lambda pointer: pointer, "
 
 
 class KernelSet:
-    """All kernels compiled for one instruction set.
+    """All kernels compiled for one instruction set. A module is imported when one of its kernels is asked for.
 
     Attributes
     ----------
@@ -75,7 +76,7 @@ class KernelSet:
     Raises
     ------
     InternalError
-        A module's table does not fit the structs that its kernels were compiled with.
+        A module's table does not fit the structs that its kernels were compiled with; from every method.
     """
 
     def __init__(self, isa: InstructionSet):
@@ -83,21 +84,33 @@ class KernelSet:
         self.name = isa.name
         self.width = isa.width
         self._kernels: dict[str, Kernel] = {}
-        for module in shared_object(isa).MODULES:
-            self._kernels.update(kernels_of(isa, module))
+        self._modules: dict[str, ModuleType] = {}
 
     def __getitem__(self, name: str) -> Kernel:
+        present = shared_object(self.isa).MODULES
+        for modules in ([MODULES.get(name)], present):  # all of them, if the index does not have it yet
+            if name not in self._kernels:
+                self._add(module for module in modules if module in present)
         return self._kernels[name]
 
+    def _add(self, modules: Iterable[str]) -> None:
+        for module in modules:
+            if module not in self._modules:
+                self._kernels.update(kernels_of(self.isa, module))
+                self._modules[module] = _module(self.isa, module)  # last, for other threads
+
     def __iter__(self) -> Iterator[Kernel]:
-        return iter(self._kernels.values())
+        present = shared_object(self.isa).MODULES
+        self._add(present)
+        return iter(sorted(self._kernels.values(), key=lambda kernel: present.index(kernel.module)))
 
     def __contains__(self, name: object) -> bool:
-        return name in self._kernels
+        return any(kernel.name == name for kernel in self)
 
     def module(self, name: str) -> ModuleType:
         """One compiled kernel module of this set, for its ``def`` functions."""
-        return _module(self.isa, name)
+        self._add([name])
+        return self._modules[name]
 
 
 def _module(isa: InstructionSet, name: str) -> ModuleType:
