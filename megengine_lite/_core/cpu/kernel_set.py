@@ -88,7 +88,7 @@ class KernelSet:
 
     def __getitem__(self, name: str) -> Kernel:
         present = shared_object(self.isa).MODULES
-        for modules in ([MODULES.get(name)], present):  # all of them, if the index does not have it yet
+        for modules in ([MODULES.get(name, "")], present):  # all of them, if the index does not have it yet
             if name not in self._kernels:
                 self._add(module for module in modules if module in present)
         return self._kernels[name]
