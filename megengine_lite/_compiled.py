@@ -3,14 +3,17 @@
 The build gathers what is compiled once in ``_native``, and all kernels of an instruction set in ``kernels/_<set>``.
 Each shared object is also a module, whose ``MODULES`` lists what is inside. A finder, the first that Python asks, loads
 those modules from there, under the names of their sources (``megengine_lite._core.cpu.program``), and kernels under the
-name of their set (``megengine_lite.kernels._<set>.gemm``). The package imports this module before any other of its own.
+name of their set (``megengine_lite.kernels._<set>.gemm``). It also finds the package's modules in Python, which lie
+where their names say: the usual finders would try several other kinds of files for each. What it does not find,
+packages above all, is left to them. The package imports this module before any other of its own.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
-from importlib.machinery import ExtensionFileLoader, ModuleSpec
+from importlib.machinery import ExtensionFileLoader, ModuleSpec, SourceFileLoader
 from types import ModuleType
 
 try:
@@ -37,12 +40,19 @@ class _Finder:  # importlib.abc has a base class, and brings twenty modules
             kernels = sys.modules[parent]  # Python imports a package before what is inside
             if own in getattr(kernels, "MODULES", ()):
                 return _spec(fullname, kernels)
+        elif path and fullname.startswith(f"{_PACKAGE}."):
+            file = os.path.join(path[0], f"{own}.py")
+            if os.path.exists(file):
+                return _located(SourceFileLoader(fullname, file))
         return None
 
 
 def _spec(fullname: str, shared_object: ModuleType) -> ModuleSpec:
-    file = str(shared_object.__file__)
-    spec = ModuleSpec(fullname, ExtensionFileLoader(fullname, file), origin=file)
+    return _located(ExtensionFileLoader(fullname, str(shared_object.__file__)))
+
+
+def _located(loader: ExtensionFileLoader | SourceFileLoader) -> ModuleSpec:
+    spec = ModuleSpec(loader.name, loader, origin=loader.path)
     spec.has_location = True
     return spec
 

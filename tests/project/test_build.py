@@ -4,7 +4,7 @@ import importlib
 import os
 import subprocess
 import sys
-from importlib.machinery import EXTENSION_SUFFIXES
+from importlib.machinery import EXTENSION_SUFFIXES, PathFinder, SourceFileLoader
 from pathlib import Path
 
 import pytest
@@ -12,7 +12,7 @@ from support.instruction_sets import INSTRUCTION_SETS
 from support.places import ROOT
 
 import megengine_lite
-from megengine_lite import _native
+from megengine_lite import _compiled, _native
 from megengine_lite._core.cpu.isa import instruction_sets, native_sets
 from megengine_lite._core.cpu.kernel_set import kernel_set
 
@@ -38,6 +38,21 @@ def test_there_are_few_shared_objects():
     files = {p.name for p in INSTALLED.rglob("*") if p.name.endswith(tuple(EXTENSION_SUFFIXES))}
     found = {name.partition(".")[0] for name in files}
     assert found <= {"_native", "c_library", *(f"_{name}" for name in instruction_sets())}
+
+
+def test_modules_in_python_are_found_as_python_finds_them():
+    importlib.import_module("megengine_lite._core.formats.load")
+    found = 0
+    for name, module in [*sys.modules.items()]:
+        parent = sys.modules.get(name.rpartition(".")[0])
+        if name.startswith("megengine_lite.") and isinstance(module.__spec__.loader, SourceFileLoader):
+            usual = PathFinder.find_spec(name, parent.__path__)
+            assert module.__spec__ == usual and module.__spec__.has_location
+            assert module.__spec__.cached == usual.cached and module.__file__ == usual.origin
+            found += not hasattr(module, "__path__")
+    assert found > 50
+    assert _compiled._Finder.find_spec("megengine_lite._core", megengine_lite.__path__) is None
+    assert _compiled._Finder.find_spec("megengine_lite_else.base", megengine_lite.__path__) is None
 
 
 def test_a_module_that_is_not_there_is_not_found():
