@@ -8,7 +8,7 @@ import pytest
 from support.one_node import INSTRUCTION_SETS
 from support.places import ROOT
 
-from megengine_lite._core.cpu import kernel_set as kernel_sets
+from megengine_lite._core.cpu import kernel_index
 from megengine_lite._core.cpu.kernel_call import KernelCall
 from megengine_lite._core.cpu.kernel_set import KernelSet, kernel_set
 from megengine_lite._core.ir.fused import ActivationCode
@@ -206,7 +206,7 @@ def test_a_module_is_imported_when_one_of_its_kernels_is_asked_for(monkeypatch):
     assert own["softmax_f32"].module == "softmax" and [*own._modules] == ["softmax"]
     assert [k.name for k in own] == [k.name for k in kernel_set()] and "softmax_f32" in own and "none" not in own
     for wrong in ({}, {"softmax_f32": "fill"}, {"softmax_f32": "no_module"}):
-        monkeypatch.setattr(kernel_sets, "MODULES", wrong)
+        monkeypatch.setattr(kernel_index, "MODULES", wrong)
         assert KernelSet(own.isa)["softmax_f32"] == own["softmax_f32"]
     with pytest.raises(KeyError):
         own["none"]

@@ -13,7 +13,6 @@ from typing import Any
 import megengine_lite._core.system.processor as cpu
 from megengine_lite import kernels
 from megengine_lite._core.cpu.isa import InstructionSet, full_name, instruction_sets
-from megengine_lite._core.cpu.kernel_index import MODULES
 from megengine_lite._core.system.suggest import choices
 from megengine_lite._records import asdict, record
 from megengine_lite.errors import DeviceError, InternalError
@@ -87,6 +86,8 @@ class KernelSet:
         self._modules: dict[str, ModuleType] = {}
 
     def __getitem__(self, name: str) -> Kernel:
+        from megengine_lite._core.cpu.kernel_index import MODULES  # prepared plans know the modules of their kernels
+
         present = shared_object(self.isa).MODULES
         for modules in ([MODULES.get(name, "")], present):  # all of them, if the index does not have it yet
             if name not in self._kernels:

@@ -6,16 +6,17 @@ import os
 import stat
 import time
 from io import BufferedReader
-from typing import NamedTuple
 
 from megengine_lite._core.system.files import open_file
 from megengine_lite._core.system.hashes import xxh64
+from megengine_lite._records import record
 
 _PIECE = 1 << 20
 _SETTLED_NS = 2_000_000_000  # system clocks and file systems count time in steps of up to two seconds
 
 
-class Identity(NamedTuple):
+@record(frozen=True, slots=True)
+class Identity:
     """A model: its size and checksum, and the state of its file.
 
     The state is another one whenever the file has been written to or replaced: it has the number of the file and the
