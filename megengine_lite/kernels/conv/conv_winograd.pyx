@@ -16,7 +16,7 @@ from megengine_lite.kernels.common.block cimport (
     NEAR, BlockOutput, BlockSum, activate_stored, conv_row, set_activation, store_block,
 )
 from megengine_lite.kernels.common.arguments cimport Epilogue, Strides
-from megengine_lite.kernels.common.shared_constants cimport TILE_BLOCKS
+from megengine_lite.kernels.common.shared_constants cimport LINE, TILE_BLOCKS
 from megengine_lite.kernels.common.simd cimport BY_LANE, VW, forget_loads, inlined, moved_by, \
     moved_by_const, outlined, prefetch_far, prefetch_write, vf, vf_fma, vf_load, vf_set1, vf_store
 from megengine_lite.kernels.common.vmath cimport ACT_CLIP_HIGH, ACT_NONE
@@ -37,7 +37,6 @@ POINT_SQUARES = {2: (1.0,), 4: (P2, Q2)}
 cdef enum:
     MAX_SIDE = 6
     MAX_AREA = 36
-    LINE = 16  # floats in a line of the cache
     TILES_AHEAD = 6  # memory is fetched before its tile is transformed
 
 
