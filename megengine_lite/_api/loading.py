@@ -14,7 +14,7 @@ from megengine_lite._api.options import LiteConfig
 from megengine_lite._api.run_settings import RunSettings
 from megengine_lite._core.runtime.devices import get_device
 from megengine_lite._core.system.device_errors import errors_of
-from megengine_lite._core.system.files import to_path
+from megengine_lite._core.system.files import file_stamp, to_path
 from megengine_lite._core.system.late_import import late_import
 from megengine_lite.base import version
 from megengine_lite.errors import DeviceError, LiteError, LiteTypeError, LiteValueError, os_error
@@ -84,7 +84,10 @@ def read_model(source: str | bytes | memoryview, config: LiteConfig) -> LoadedMo
     with late_import():
         from megengine_lite._core.formats.load import load_model
 
-    return load_model(source, decrypt=config.bare_model_cryption_name or None, compressed=bool(config.has_compression))
+    stamp = file_stamp(source)
+    model = load_model(source, decrypt=config.bare_model_cryption_name or None, compressed=bool(config.has_compression))
+    model.stamp = stamp
+    return model
 
 
 def rewritten(

@@ -14,7 +14,7 @@ from megengine_lite._core.runtime.prepared import PreparedModel
 from megengine_lite._core.system import debug
 from megengine_lite._core.system.device_errors import errors_of
 from megengine_lite._core.system.file_bytes import MappedFile
-from megengine_lite._core.system.files import open_file, write_made
+from megengine_lite._core.system.files import file_stamp, open_file, write_made
 from megengine_lite.base import __version__
 from megengine_lite.errors import LiteError, ModelFormatError
 from megengine_lite.log import logger, warn
@@ -170,6 +170,8 @@ def write_prepared_file(
         raise LiteError("a package is not prepared; unpack it, and prepare the model")
     session = engine.session_for(feeds)
     identity = identity_of(source)
+    if isinstance(source, str) and file_stamp(source) != model.stamp:
+        raise LiteError(f"{source}: the file has changed since it was loaded, and is not prepared; load it again")
     facts = {
         **facts_of(engine.settings, session.config.algo),
         MODEL: identity.content,

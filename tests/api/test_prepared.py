@@ -358,6 +358,17 @@ def test_a_model_whose_file_is_as_it_was_is_not_read(own_model, tmp_path, monkey
     assert is_used(network(own_model, tmp_path / "p"))
 
 
+def test_a_model_whose_file_has_changed_since_it_was_loaded_is_not_prepared(own_model, tmp_path):
+    """The prepared file would have the weights of one model under the name of the other."""
+    loaded = network(own_model, images=FEW)
+    own_model.write_bytes(DIGITS.read_bytes()[:-1] + b"!")
+    with pytest.raises(LiteError, match=r"model\.mge: the file has changed since it was loaded"):
+        loaded.prepare(tmp_path / "p")
+    assert not (tmp_path / "p").exists()
+    network(own_model, images=FEW).prepare(tmp_path / "p")
+    assert is_used(network(own_model, tmp_path / "p"))
+
+
 @pytest.mark.parametrize("replaces", [False, True])
 def test_another_model_of_the_same_size_and_time_is_found(own_model, tmp_path, replaces):
     network(own_model, images=FEW).prepare(tmp_path / "p")

@@ -105,6 +105,19 @@ def open_file(path: str, *, pipes: bool = True) -> BufferedReader:
         raise
 
 
+def stamp_of(found: os.stat_result) -> tuple[int, ...]:
+    """Device, number, size and times of a file, of which at least one changes when it is written to or replaced."""
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+def file_stamp(source: str | bytes | memoryview) -> tuple[int, ...] | None:
+    """:func:`stamp_of` the file at a path; None if there is none, or for bytes."""
+    try:
+        return stamp_of(os.stat(source)) if isinstance(source, str) else None
+    except OSError:
+        return None
+
+
 def read_all(file: BinaryIO, path: str) -> bytes:
     """The rest of a file.
 

@@ -7,7 +7,7 @@ import stat
 import time
 from io import BufferedReader
 
-from megengine_lite._core.system.files import open_file
+from megengine_lite._core.system.files import open_file, stamp_of
 from megengine_lite._core.system.hashes import xxh64
 from megengine_lite._records import record
 
@@ -64,7 +64,8 @@ def _state(file: BufferedReader) -> str:
     that of all files in an image of a file system, whatever they contain.
     """
     found = os.fstat(file.fileno())
-    is_settled = time.time_ns() - found.st_ctime_ns > _SETTLED_NS and found.st_ctime_ns % 1_000_000_000
+    device, number, size, modified, changed = stamp_of(found)
+    is_settled = time.time_ns() - changed > _SETTLED_NS and changed % 1_000_000_000
     if os.name == "nt" or not stat.S_ISREG(found.st_mode) or not is_settled:  # Windows has no such time
         return ""
-    return f"{found.st_dev}:{found.st_ino}, {found.st_size} bytes, {found.st_mtime_ns}, {found.st_ctime_ns}"
+    return f"{device}:{number}, {size} bytes, {modified}, {changed}"
