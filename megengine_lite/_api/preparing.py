@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from megengine_lite._api.loading import read_model
-from megengine_lite._core.formats.prepared.identity import Identity, identity_of
+from megengine_lite._core.formats.prepared.identity import ModelIdentity, identity_of
 from megengine_lite._core.formats.prepared.reader import PreparedFile
 from megengine_lite._core.formats.prepared.record import FORMAT_VERSION
 from megengine_lite._core.runtime.prepared import PreparedModel
@@ -111,8 +111,8 @@ def _difference(
     return "" if then == now else f"was prepared for a model {then}, and this one is {now}"
 
 
-def _identity_in(facts: Mapping[str, str]) -> Identity:
-    return Identity(facts.get(MODEL, ""), facts.get(MODEL_FILE, ""))
+def _identity_in(facts: Mapping[str, str]) -> ModelIdentity:
+    return ModelIdentity(facts.get(MODEL, ""), facts.get(MODEL_FILE, ""))
 
 
 def _is_plain(config: LiteConfig) -> bool:
@@ -127,7 +127,7 @@ def _other_fact(then: Mapping[str, str], now: Mapping[str, str]) -> str:
     return ""
 
 
-def _load_same(source: str | bytes | memoryview, source_config: LiteConfig, identity: Identity) -> LoadedModel:
+def _load_same(source: str | bytes | memoryview, source_config: LiteConfig, identity: ModelIdentity) -> LoadedModel:
     """The model that was prepared.
 
     Raises

@@ -20,7 +20,7 @@ from megengine_lite._core.operators.elemwise_functions import FUNCTIONS
 
 M = ElemwiseMode
 
-ACTIVATIONS = (*ELEMWISE_OF.values(), M.RELU6)
+ACTIVATIONS = (*(m for m in ELEMWISE_OF.values() if m not in OF_OTHER_FORMATS), M.RELU6)
 GATES = (M.SIGMOID, M.HSIGMOID, M.TANH)
 FUSED_ADDITIONS = (M.FUSE_ADD_RELU, M.FUSE_ADD_SIGMOID, M.FUSE_ADD_TANH, M.FUSE_ADD_H_SWISH)
 

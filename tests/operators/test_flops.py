@@ -4,6 +4,7 @@ import pytest
 
 from megengine_lite._core.ir import params
 from megengine_lite._core.ir.dtype import FLOAT32
+from megengine_lite._core.ir.fused import FusedAttention
 from megengine_lite._core.ir.graph import Node, TensorSpec, Var
 from megengine_lite._core.operators import REGISTRY, Operator
 
@@ -47,6 +48,13 @@ CASES = [
         [(3, 4, 6), (3, 5, 6), (3, 5, 6), (1,)],
         (3, 4, 6),
         3 * (4 * 6 * 8 + 4 * 8 * 6 + 2 * 5 * 6 * 8 + 2 * 4 * 5 * 8),
+    ),
+    (
+        "FusedAttention",
+        FusedAttention(2, *4 * [(0, 1, 2, 3)], scores=None, scores_shape=(2, 2, 4, 5)),
+        [(2, 2, 4, 3), (2, 2, 5, 3), (2, 2, 5, 6)],
+        (2, 2, 4, 6),
+        2 * 2 * 4 * 5 * (3 + 6),
     ),
     ("Elemwise", params.Elemwise(), [(2, 3)], (2, 3), 0),
 ]

@@ -7,9 +7,10 @@ separated by commas.
 from __future__ import annotations
 
 import os
+from types import ModuleType
 
 from megengine_lite._core.cpu.isa import DotKind, InstructionSet, instruction_sets
-from megengine_lite._core.cpu.kernel_set import KernelSet, kernel_set, runnable_sets
+from megengine_lite._core.cpu.kernel_set import Kernel, KernelSet, kernel_set, runnable_sets
 
 TEST_ISA = "MEGENGINE_LITE_TEST_ISA"
 
@@ -41,8 +42,14 @@ class _StandIn(KernelSet):
     """The row of one set with the kernels of another: it can plan, not run."""
 
     def __init__(self, row: InstructionSet, kernels: KernelSet):
-        self.isa, self.name, self.width = row, row.name, row.width
-        self._kernels, self.module = kernels._kernels, kernels.module
+        super().__init__(row)
+        self._others = kernels
+
+    def __getitem__(self, name: str) -> Kernel:
+        return self._others[name]
+
+    def module(self, name: str) -> ModuleType:
+        return self._others.module(name)
 
 
 def planning_kernels(row: InstructionSet) -> KernelSet | None:

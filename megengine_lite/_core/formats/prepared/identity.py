@@ -16,7 +16,7 @@ _SETTLED_NS = 2_000_000_000  # system clocks and file systems count time in step
 
 
 @record(frozen=True, slots=True)
-class Identity:
+class ModelIdentity:
     """A model: its size and checksum, and the state of its file.
 
     The state is another one whenever the file has been written to or replaced: it has the number of the file and the
@@ -28,7 +28,7 @@ class Identity:
     state: str
 
 
-def identity_of(source: str | bytes | memoryview, known: Identity | None = None) -> Identity:
+def identity_of(source: str | bytes | memoryview, known: ModelIdentity | None = None) -> ModelIdentity:
     """The identity of a model. Its file is read piece by piece, unless it is still in the known state.
 
     Raises
@@ -54,7 +54,7 @@ def identity_of(source: str | bytes | memoryview, known: Identity | None = None)
         size = len(content)
         for begin in range(0, size, _PIECE):
             checksum = xxh64(content[begin : begin + _PIECE], checksum)
-    return Identity(f"of {size} bytes with checksum {checksum:016x}", state)
+    return ModelIdentity(f"of {size} bytes with checksum {checksum:016x}", state)
 
 
 def _state(file: BufferedReader) -> str:
