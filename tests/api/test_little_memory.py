@@ -20,10 +20,7 @@ def limit(spare):
     resource.setrlimit(resource.RLIMIT_AS, (size + spare, -1))
 """
 
-LIMITED = (
-    BEGIN
-    + """
-limit(number)
+READ_ALL = """
 for read in reads:
     try:
         read(model)
@@ -32,7 +29,8 @@ for read in reads:
     else:
         print("done")
 """
-)
+
+LIMITED = BEGIN + "limit(number)" + READ_ALL
 
 # Objects of all sizes that Python's allocator has fill the memory, then some of the smallest are given back.
 EXHAUSTED = (
@@ -85,14 +83,8 @@ if number:
     posix.listdir = refuse
 else:
     os.open = refuse
-for read in reads:
-    try:
-        read(model)
-    except LiteError as error:
-        print(type(error).__name__, str(error))
-    else:
-        print("done")
 """
+    + READ_ALL
 )
 
 

@@ -73,7 +73,10 @@ cdef inline inlined gemm_block(
 
 
 cdef inline int64_t row_ahead() noexcept nogil:
-    """How many floats ahead gemm_row fetches packed columns. Recurrent cells read them again and again: they are near."""
+    """How many floats ahead gemm_row fetches packed columns. Recurrent cells read them again and again: they are near.
+
+    Into the second cache: with prefetch_weights, which fetches into the first, lstm_2x256 takes 1.04 of the time.
+    """
     return AHEAD if VREGS == 32 else SOON
 
 

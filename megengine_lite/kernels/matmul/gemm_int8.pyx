@@ -224,14 +224,11 @@ def largest_sums(const int8_t[:, :, ::1] w not None):
                 continue
             for t in range(taps):
                 added = subtracted = 0
-                for c in range(first, min(first + QUAD // 2, channels)):
-                    value = w[row, c, t]
-                    added += max(value, 0)
-                    subtracted -= min(value, 0)
-                for c in range(first + QUAD, min(first + QUAD + QUAD // 2, channels)):
-                    value = w[row, c, t]
-                    added += max(value, 0)
-                    subtracted -= min(value, 0)
+                for c in range(first, min(first + QUAD + QUAD // 2, channels)):
+                    if (c - first) % QUAD < QUAD // 2:
+                        value = w[row, c, t]
+                        added += max(value, 0)
+                        subtracted -= min(value, 0)
                 most_added = max(most_added, added)
                 most_subtracted = max(most_subtracted, subtracted)
                 most = max(most, added + subtracted)
