@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 
-from megengine_lite._core.ir.graph import NOT_NUMBERED, AnyNode, AnyVar, Constant, ModelGraph, Var
+from megengine_lite._core.ir.graph import NOT_NUMBERED, AnyNode, AnyVar, Constant, DerivedConstant, ModelGraph, Var
 from megengine_lite._core.operators.base import operator_of
 from megengine_lite._core.operators.sources import INPUT
 from megengine_lite._records import record
@@ -113,7 +113,12 @@ def _source_type(var: AnyVar) -> str:
 
 
 def _key(constant: Constant) -> tuple[Hashable, ...]:
-    """The key of a constant in a file: load, position of the operator, its type, position of the tensor."""
+    """The key of a constant in a file: load, position of the operator, its type, position of the tensor.
+
+    What was computed while the file was loaded is a constant of its own.
+    """
+    if isinstance(constant, DerivedConstant):
+        return constant.key, 0, CONSTANT, 0
     if not isinstance(constant.key, tuple):
         raise InternalError(f"{constant.key} is not the key of a constant in a file")
     return constant.key
