@@ -99,6 +99,16 @@ def test_results_that_are_inputs_of_the_same_round():
         check(network, rounds(lambda k, s, t: (t, s / 2, t), n, X, z), n=n, x=X, z=z)
 
 
+def test_states_that_are_exchanged():
+    nodes = [SAME, node("Identity", "t", "s_next"), node("Identity", "s", "t_next"), node("Sub", "s t", "p")]
+    loop = node("Loop", "n  x z", "y0 y1 y2", "rounds", body=body(nodes, ("s", "t"), ["p"]))
+    inputs = [("n", I64, []), ("x", F, ["a", "b"]), ("z", F, ["a", "b"])]
+    network = load(make([loop], inputs, [(y, F, None) for y in ("y0", "y1", "y2")]))
+    z = 3 * X[::-1]
+    for n in (1, 2, 3, 4, 9):
+        check(network, rounds(lambda k, s, t: (t, s, s - t), n, X, z), n=n, x=X, z=z)
+
+
 def test_parts_of_all_rounds_are_stacked():
     inner = body([SAME, node("Mul", "s half", "s_next"), node("Neg", "s", "p")], parts=["p"], **HALF)
     model = counted(inner, 2)

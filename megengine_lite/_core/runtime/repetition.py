@@ -25,6 +25,8 @@ MOST_ROUNDS = 1 << 20
 """A loop that has not ended by then never will."""
 
 Values = dict[AnyVar, RunValue]
+Store = Callable[[np.ndarray, DType], RunValue]
+_Kept = tuple[np.ndarray, RunValue]  # the same memory twice, if it is the host's
 
 
 class _Slices:
@@ -32,11 +34,12 @@ class _Slices:
 
     __slots__ = ("_backwards", "_length", "spec", "whole")
 
-    def __init__(self, value: RunValue, how: Sliced, store: Callable[[np.ndarray, DType], RunValue]):
-        if how.axis != 0:
+    def __init__(self, value: RunValue, how: Sliced, store: Store):
+        shape = list(value.shape)
+        self._length = shape.pop(how.axis)
+        if any(n != 1 for n in shape[: how.axis % (len(shape) + 1)]):
             value = store(_dense(np.moveaxis(value.array(), how.axis, 0)), value.dtype)
         self.whole = value
-        self._length, *shape = value.shape
         self.spec = TensorSpec(tuple(shape) or (1,), value.dtype)  # a single number stands as (1,)
         self._backwards = how.backwards
 
@@ -55,10 +58,10 @@ class _Again:
     """The plan of a round, run for later rounds without a look at the graph.
 
     It stays bound to what is the same in all rounds, and keeps the arrays of the results, in the plan's memory. A
-    result may also be one of the inputs.
+    result may also be one of the inputs. States of the host lie in two pieces of memory in turn.
     """
 
-    __slots__ = ("_given", "_sliced", "_states", "_views", "plan")
+    __slots__ = ("_given", "_kept", "_sliced", "_spare", "_states", "_views", "plan")
 
     def __init__(
         self,
@@ -78,6 +81,8 @@ class _Again:
         sources: dict[AnyVar, int | _Slices] = {v: k for k, v in enumerate(inputs[:states])}
         sources |= zip(inputs[states:], cut, strict=False)
         self._given = [(k, sources[v]) for k, v in enumerate(outputs) if v in sources]
+        self._kept: list[_Kept] = []
+        self._spare: list[_Kept] = []
 
     def bind(self, k: int, states: Sequence[RunValue]) -> None:
         """Binds the states, and the parts of a round."""
@@ -95,6 +100,59 @@ class _Again:
         for place, source in self._given:
             found[place] = (states[source] if isinstance(source, int) else source[k]).array()
         return found
+
+    def keep(self, arrays: Sequence[np.ndarray], types: Sequence[DType], store: Store) -> list[RunValue]:
+        """The states that a round gave, in memory that the next round leaves alone."""
+        if self._spare:
+            for (array, _), given in zip(self._spare, arrays, strict=True):
+                np.copyto(array, given)
+            kept = self._spare
+        else:
+            copies = [array.copy() for array in arrays]
+            kept = list(zip(copies, map(store, copies, types), strict=True))
+        self._spare = [k for k in self._kept if k[1].storage.device is None]
+        self._kept = kept
+        return [value for _, value in kept]
+
+
+class _StackedParts:
+    """The parts of an output that is stacked, in their places if it is known how many there will be."""
+
+    __slots__ = ("_how", "_list", "_rows", "_whole", "shapes")
+
+    def __init__(self, how: Stacked):
+        self._how = how
+        self._list: list[np.ndarray] = []
+        self._rows: np.ndarray | None = None
+        self._whole = np.empty(0)
+        self.shapes: dict[tuple[int, ...], None] = {}
+
+    def add(self, k: int, count: int | None, part: np.ndarray) -> int:
+        """Keeps a copy of the part of a round; tells how many bytes it took."""
+        self.shapes[part.shape] = None
+        how = self._how
+        if how.shape == ():
+            part = part.reshape(())  # a single number stands as (1,)
+        if not k and count is not None and count * part.nbytes <= memory_limit():
+            shape = list(part.shape)
+            shape.insert(how.axis % (part.ndim + 1), count)
+            self._whole = np.empty(shape, part.dtype)
+            self._rows = np.moveaxis(self._whole, how.axis, 0)[:: -1 if how.backwards else 1]
+        if self._rows is None:
+            self._list.append(part.copy())
+        elif len(self.shapes) == 1:
+            self._rows[k] = part
+            return self._whole.nbytes if not k else 0
+        return part.nbytes
+
+    def stacked(self) -> np.ndarray:
+        """All of them, dense."""
+        how = self._how
+        if self._rows is not None:
+            return self._whole
+        rows = self._list[:: -1 if how.backwards else 1]
+        whole = np.stack(rows) if rows else np.empty((0, *how.shape), how.dtype.storage)
+        return _dense(np.moveaxis(whole, 0, how.axis))
 
 
 class Repeated:
@@ -124,7 +182,7 @@ class Repeated:
         values: Values,
         run_body: Callable[[Values], Plan | None],
         run_bound: Callable[[Plan], None] | None,
-        store: Callable[[np.ndarray, DType], RunValue],
+        store: Store,
     ) -> None:
         """Runs all rounds and adds the outputs to the values.
 
@@ -153,7 +211,9 @@ class Repeated:
             count = self._common_length(cut)
         inputs: list[AnyVar] = [*self.plans.graph.inputs, *p.outside]
         outside, outputs = given[len(cut) :], self.plans.graph.outputs
-        parts: list[list[np.ndarray]] = [[] for _ in p.stacked]
+        parts = [_StackedParts(s) for s in p.stacked]
+        expected = None if p.asks else count
+        ends = p.asks + p.n_states
         again: _Again | None = None
         types: list[DType] = []  # of states and parts
         k, total = 0, 0
@@ -177,15 +237,17 @@ class Repeated:
             if p.asks:
                 condition = bool(arrays[0].reshape(-1)[0])
             # The next round overwrites the memory of this one's results.
-            copies = [array.copy() for array in arrays[p.asks :]]
-            states = list(map(store, copies[: p.n_states], types))
-            for collected, copy in zip(parts, copies[p.n_states :], strict=True):
-                collected.append(copy)
-                total += copy.nbytes
+            following, given_parts = arrays[p.asks : ends], arrays[ends:]
+            if again is None:
+                states = [store(array.copy(), t) for array, t in zip(following, types, strict=False)]
+            else:
+                states = again.keep(following, types, store)
+            for collected, array in zip(parts, given_parts, strict=True):
+                total += collected.add(k, expected, array)
             if total > memory_limit():
                 raise fail(node, f"its outputs take more memory than there is after {k + 1} rounds")
             k += 1
-        stacked = [store(self._stack(x, s), s.dtype) for x, s in zip(parts, p.stacked, strict=True)]
+        stacked = [store(self._stack(x), s.dtype) for x, s in zip(parts, p.stacked, strict=True)]
         values.update(zip(node.outputs, [*states, *stacked], strict=True))
 
     def _keeps_shapes(self, states: Sequence[RunValue], results: Sequence[RunValue]) -> bool:
@@ -200,14 +262,11 @@ class Repeated:
             raise fail(self.node, f"its inputs have {' and '.join(map(str, sorted(lengths)))} parts")
         return lengths.pop()
 
-    def _stack(self, parts: Sequence[np.ndarray], how: Stacked) -> np.ndarray:
-        if len({x.shape for x in parts}) > 1:
-            shapes = " and ".join(str(list(shape)) for shape in dict.fromkeys(x.shape for x in parts))
+    def _stack(self, parts: _StackedParts) -> np.ndarray:
+        if len(parts.shapes) > 1:
+            shapes = " and ".join(str(list(shape)) for shape in parts.shapes)
             raise fail(self.node, f"the parts of an output have the shapes {shapes[:200]}")
-        shape = parts[0].shape if parts and how.shape else how.shape  # a single number stands as (1,)
-        rows = [x.reshape(shape) for x in (reversed(parts) if how.backwards else parts)]
-        whole = np.stack(rows) if rows else np.empty((0, *shape), how.dtype.storage)
-        return _dense(np.moveaxis(whole, 0, how.axis))
+        return parts.stacked()
 
 
 def _dense(x: np.ndarray) -> np.ndarray:
