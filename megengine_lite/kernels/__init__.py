@@ -17,7 +17,7 @@ The instruction sets are the rows of :mod:`megengine_lite._core.cpu.isa`.
 ``reduce``      reductions, softmax, normalizations
 ``image``       pooling, resizing, sampling, regions
 ``move``        copies, transpositions, conversions between layouts
-``other``       recurrent cells, sorting, a probe of the build
+``other``       recurrent cells, sorting, Fourier transforms, a probe of the build
 ==============  =======================================================================================================
 
 A kernel takes ``(args, begin, end, scratch)`` and does the work items ``begin`` .. ``end - 1``. It knows no graph, no

@@ -26,7 +26,7 @@ from megengine_lite._core.cpu.kernel_set import KernelSet, kernel_set
 from megengine_lite._core.cpu.lower.table import TABLE
 from megengine_lite._core.cpu.lowering import Lowering
 from megengine_lite._core.cpu.steps import Step
-from megengine_lite._core.ir import params
+from megengine_lite._core.ir import onnx_params, params
 from megengine_lite._core.ir.dtype import BOOL, FLOAT32, INT32, DType, DTypeCode
 from megengine_lite._core.ir.graph import Constant, ConstantPool, Graph, Node, TensorSpec, Var
 from megengine_lite._core.ir.image_layouts import Format
@@ -52,7 +52,10 @@ TYPES = [
 
 @dataclass(frozen=True)
 class Sample:
-    """A node: the shapes of its inputs; places of constants; types of inputs that do not change; parameters."""
+    """A node: the shapes of its inputs; places of constants; types of inputs that do not change; parameters.
+
+    ``made`` makes the parameters of an operator that no file of MegEngine's has.
+    """
 
     op: str
     shapes: tuple[tuple[int, ...], ...]
@@ -62,6 +65,7 @@ class Sample:
     values: dict[int, list[int]] = field(default_factory=dict)
     outputs: int = 1
     param: dict[str, Any] = field(default_factory=dict)
+    made: Any = None
 
 
 IMAGE, SMALL, MATRIX = (2, 32, 6, 7), (1, 3, 12, 12), (8, 12)
@@ -127,6 +131,13 @@ SAMPLES = [
     Sample("Concat", (IMAGE, (2, 5, 6, 7)), param={"axis": 1}),
     Sample("Padding", (IMAGE,), param={"front_offset_dim2": 1, "back_offset_dim3": 2}),
     Sample("Images2Neibs", (IMAGE,)),
+    Sample("GatherElements", (MATRIX, (8, 5)), fixed={1: INT32}, param={"axis": 1}, made=onnx_params.AlongAxis),
+    Sample("ScatterElements", (MATRIX, (8, 5), (8, 5)), fixed={1: INT32}, param={"reduction": "none", "axis": 1},
+           made=onnx_params.Scatter),
+    Sample("FourierTransform", ((8, 12, 1),), made=onnx_params.Fourier,
+           param={"inverse": False, "onesided": True, "axis": 1, "has_length": False}),
+    Sample("ShortTimeFourier", (MATRIX, (1,), (8,)), constants=(1,), fixed={1: INT32, 2: FLOAT32}, values={1: [2]},
+           param={"onesided": True, "has_window": True, "has_length": False}, made=onnx_params.ShortTime),
     Sample("ROIPooling", (IMAGE, (3, 5), (2,)), constants=(2,), fixed={1: FLOAT32, 2: INT32},
            values={2: [3, 3]}, outputs=2),
     Sample("Remap", (IMAGE, (2, 6, 7, 2)), fixed={1: FLOAT32}, param={"format": Format.NCHW}),
@@ -174,7 +185,7 @@ def node_of(sample: Sample, dtype: DType, param: Any, output: DType | None = Non
 
 
 def param_of(sample: Sample) -> Any:
-    made = REGISTRY[sample.op].param
+    made = sample.made or REGISTRY[sample.op].param
     return made(**sample.param) if made else None
 
 

@@ -53,7 +53,8 @@ class FourierTransform(Operator):
         return tuple(range(1, len(node.inputs)))
 
     @staticmethod
-    def _axis_and_length(node: AnyNode, shape: tuple[int, ...], values: Sequence[np.ndarray | None]) -> tuple[int, int]:
+    def axis_and_length(node: AnyNode, shape: tuple[int, ...], values: Sequence[np.ndarray | None]) -> tuple[int, int]:
+        """The axis and how many numbers are transformed, by the values of the inputs behind the data."""
         p: Fourier = node.params
         named = to_integer(node, values[-1], "the axis") if p.axis is None else p.axis
         axis = normalize_axis(node, named, len(shape))
@@ -72,7 +73,7 @@ class FourierTransform(Operator):
         shape = list(ins[0].shape)
         if p.onesided and shape[-1] != (2 if p.inverse else 1):
             raise fail(node, f"half a spectrum belongs to a real signal; the data have the shape {ins[0].shape}")
-        axis, length = self._axis_and_length(node, ins[0].shape, [s.value for s in ins[1:]])
+        axis, length = self.axis_and_length(node, ins[0].shape, [s.value for s in ins[1:]])
         shape[axis] = length // 2 + 1 if p.onesided and not p.inverse else length
         shape[-1] = 1 if p.onesided and p.inverse else 2
         return [TensorSpec(check_shape(node, shape), ins[0].dtype)]
@@ -81,7 +82,7 @@ class FourierTransform(Operator):
         self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
         p: Fourier = node.params
-        axis, length = self._axis_and_length(node, ins[0].shape, ins[1:])
+        axis, length = self.axis_and_length(node, ins[0].shape, ins[1:])
         x = _complex(_real(ins[0], in_specs[0].dtype))
         if p.onesided:
             found = np.fft.irfft(x, length, axis)[..., None] if p.inverse else _parts(np.fft.rfft(x, length, axis))
@@ -102,7 +103,8 @@ class ShortTimeFourier(Operator):
         return (1, len(node.inputs) - 1) if node.params.has_length else (1,)
 
     @staticmethod
-    def _step_and_frame(node: AnyNode, ins: Sequence[TensorSpec]) -> tuple[int, int]:
+    def step_and_frame(node: AnyNode, ins: Sequence[TensorSpec]) -> tuple[int, int]:
+        """How far frames are apart, and how long they are."""
         p: ShortTime = node.params
         step, frame = to_integer(node, ins[1].value, "the step"), ins[0].shape[1]
         if p.has_window:
@@ -125,7 +127,7 @@ class ShortTimeFourier(Operator):
         _check_parts(node, ins[0] if len(shape) == 3 else TensorSpec((*shape, 1), ins[0].dtype), 3)
         if p.onesided and len(shape) == 3 and shape[2] == 2:
             raise fail(node, "half a spectrum belongs to a real signal, and this one is complex")
-        step, frame = self._step_and_frame(node, ins)
+        step, frame = self.step_and_frame(node, ins)
         bins = frame // 2 + 1 if p.onesided else frame
         count = max((shape[1] - frame) // step + 1, 0)
         return [TensorSpec(check_shape(node, (shape[0], count, bins, 2)), ins[0].dtype)]
@@ -134,7 +136,7 @@ class ShortTimeFourier(Operator):
         self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
         p: ShortTime = node.params
-        step, frame = self._step_and_frame(node, in_specs)
+        step, frame = self.step_and_frame(node, in_specs)
         if out_specs[0].size == 0:
             return [np.empty(out_specs[0].shape, out_specs[0].dtype.storage)]
         x = _real(ins[0], in_specs[0].dtype)

@@ -12,5 +12,6 @@
 * ``shared_constants`` - numbers that kernels and planners have in common, written in Python only
 * ``conv_tiles`` - how direct convolutions divide their output; ``array_checks`` - of functions on numpy arrays
 * ``interleave``, ``rows`` - inner loops of copies; ``real_values`` - stored numbers as real ones
+* ``indexes`` - places that are data
 * ``tiling`` - for planners: how iteration spaces are merged and cut into work items
 """

@@ -4,7 +4,8 @@
 
     dense ─► fill ─► dense                   plain ◄─► relayout ◄─► blocked
     strided ─► transpose ─► strided          plain ─► relayout_int8 ─► packed for a first int8 convolution
-    indices ─► gather ─► rows or elements    blocked ─► gather_channels ─► blocked
+    indices ─► gather, along_axis ─► rows or elements
+    blocked ─► gather_channels ─► blocked
     image ─► windows ─► all windows of it
     weights ─► pack_tiles ─► in the order of kernels for blocks of channels
 

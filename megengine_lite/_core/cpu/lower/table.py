@@ -21,6 +21,7 @@ from megengine_lite._core.system.late_import import LateModule
 
 if TYPE_CHECKING:
     from megengine_lite._core.cpu.lower import (
+        along_axis,
         attention,
         conv,
         conv_plain,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
         elemwise_chains,
         elemwise_int,
         elemwise_int64,
+        fourier,
         gather_channels,
         images2neibs,
         indexing,
@@ -52,9 +54,9 @@ if TYPE_CHECKING:
     )
 else:  # the same names, of modules that are imported when a node is first lowered by them
     _FAMILIES = """
-    attention conv conv_plain deconv elemwise elemwise_chains elemwise_int elemwise_int64 gather_channels
-    images2neibs indexing matmul norm pooling quantized_conv quantized_deconv quantized_elemwise quantized_matmul
-    quantized_pooling recurrent reduce region resize sampling shape softmax sorting typecvt
+    along_axis attention conv conv_plain deconv elemwise elemwise_chains elemwise_int elemwise_int64 fourier
+    gather_channels images2neibs indexing matmul norm pooling quantized_conv quantized_deconv quantized_elemwise
+    quantized_matmul quantized_pooling recurrent reduce region resize sampling shape softmax sorting typecvt
     """
     globals().update((name, LateModule(f"megengine_lite._core.cpu.lower.{name}")) for name in _FAMILIES.split())
 
@@ -155,6 +157,9 @@ def _float32() -> Iterator[Row]:
         inputs=first, outputs=(_F32,),
     )  # fmt: skip
     yield from _rows("WarpAffine", sampling.lower_warp_affine, ("sample_f32",), inputs=first, outputs=(_F32,))
+    spectra: dict[str, Any] = {"kernels": ("fourier_rows_f32",), "inputs": (_F32, EVERY)}
+    yield from _rows("FourierTransform", fourier.lower_transform, **spectra)
+    yield from _rows("ShortTimeFourier", fourier.lower_short_time, **spectra)
     yield from _rows("ROIAlign", region.lower_roi_align, ("roi_align_blocked_f32",), inputs=(_F32,), formats=_NCHW)
     yield from _rows(
         "ROIPooling", region.lower_roi_pooling, ("roi_pool_blocked_f32",), inputs=(_F32, _F32, ANY),
@@ -308,6 +313,9 @@ def _of_any_type() -> Iterator[Row]:
     yield from _rows("IndexingMultiAxisVec", indexing.lower_take, ("gather_runs", *_COPY))
     yield from _rows("IndexingSetMultiAxisVec", indexing.lower_set_by_index, ("scatter_runs", *_COPY))
     yield from _rows("IndexingOneHot", indexing.lower_one_hot, ("gather_one_hot",), inputs=(ANY, _I32, ANY))
+    indexed: dict[str, Any] = {"inputs": (EVERY, _I32 | _I64, EVERY), "outputs": (EVERY,)}
+    yield from _rows("GatherElements", along_axis.lower_gather_elements, ("gather_elements",), **indexed)
+    yield from _rows("ScatterElements", along_axis.lower_scatter_elements, ("scatter_elements",), **indexed)
     yield from _rows("Images2Neibs", images2neibs.lower_images2neibs, ("copy_windows",))
     yield from _rows("SetSubtensor", indexing.lower_set, _COPY)
     yield from _rows("Argsort TopK", sorting.lower_sort, ("sort_rows_32",), inputs=(_F32 | _I32, ANY))
