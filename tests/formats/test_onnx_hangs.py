@@ -11,7 +11,7 @@ from support.onnx_models import load, make, run
 
 from megengine_lite._core.formats.load import load_model
 from megengine_lite._core.formats.onnx import graph_builder, graph_converter, inference
-from megengine_lite.errors import LiteError, ModelFormatError
+from megengine_lite.errors import InternalError, LiteError, ModelFormatError
 
 F = TensorProto.FLOAT
 OWN = [helper.make_opsetid("own", 1)]
@@ -186,3 +186,30 @@ def test_axes_of_other_operators_are_named_once(op, constants):
         constants = {"s": np.float32([2, 2])}
     with pytest.raises(ModelFormatError, match="name one axis twice"):
         load(vector_model([one], constants, opset=18))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("mode", ["nearest", "linear"])
+@pytest.mark.parametrize("factor", [np.inf, -np.inf, np.nan, 3e38, 1e10, 2**31, -2])
+def test_factors_that_give_no_size_are_refused(factor, mode):
+    """By the rules that kernels have, and by others."""
+    x = np.ones((1, 1, 3, 3), np.float32)
+    coordinates = {"nearest": "asymmetric", "linear": "half_pixel"}[mode]
+    for attributes in ({"nearest_mode": "floor", "coordinate_transformation_mode": coordinates}, {}):
+        for scales in ([1, 1, factor, 2], [1, factor, 1, 1]):
+            one = helper.make_node("Resize", ["x", "", "s"], ["y"], "resize", mode=mode, **attributes)
+            model = make([one], [("x", F, [1, 1, 3, 3])], [("y", F, None)], {"s": np.float32(scales)})
+            with pytest.raises(LiteError, match="resize") as raised:
+                run(load(model), x=x)
+            assert not isinstance(raised.value, InternalError)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("size", [2**63 - 1, -(2**63), 2**40, -1])
+def test_sizes_that_no_image_has_are_refused(size):
+    attributes = {"mode": "nearest", "nearest_mode": "floor", "coordinate_transformation_mode": "asymmetric"}
+    one = helper.make_node("Resize", ["x", "", "", "s"], ["y"], "resize", axes=[2, 3], **attributes)
+    model = make([one], [("x", F, [1, 1, 3, 3])], [("y", F, None)], {"s": np.array([size, 4])}, 18)
+    with pytest.raises(LiteError, match="resize") as raised:
+        run(load(model), x=np.ones((1, 1, 3, 3), np.float32))
+    assert not isinstance(raised.value, InternalError)

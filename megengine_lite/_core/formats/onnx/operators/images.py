@@ -75,6 +75,14 @@ def _resized(call: Call, x: Value, numbers: Value, p: OnnxResize) -> Value:
     return b.node("OnnxResize", p, inputs, x.kind, x.rank)
 
 
+def _whole(numbers: np.ndarray) -> list[int] | None:
+    """The numbers, if they are whole, positive, and no larger than a size may be."""
+    values = numbers.reshape(-1).astype(np.float64)
+    if not np.all((values >= 1) & (values < 1 << 31) & (values == np.floor(values))):
+        return None
+    return [int(n) for n in values]
+
+
 def _by_kernel(call: Call, x: Value, numbers: Value, p: OnnxResize) -> Value | None:
     """Resizing of images by whole factors, or to sizes, by the kernels; None if they have no such rules."""
     b = call.builder
@@ -84,17 +92,17 @@ def _by_kernel(call: Call, x: Value, numbers: Value, p: OnnxResize) -> Value | N
         return None
     if numbers.known is None or p.axes not in ((0, 1, 2, 3), (2, 3)):
         return None
-    given = [float(n) for n in numbers.known.reshape(-1)]
+    given = _whole(numbers.known)
+    if given is None:
+        return None
     if p.by_sizes:
         if len(given) != 2 or min(given) < 2:
             return None  # the kernels keep batch and channels, whose sizes are not known here
-        target = b.integers([int(n) for n in given])
+        target = b.integers(given)
     else:
-        if len(given) == 4 and given[:2] != [1, 1]:
+        if len(given) not in (2, 4) or (len(given) == 4 and given[:2] != [1, 1]):
             return None
-        factors = [int(n) for n in given[-2:]]
-        if [float(f) for f in factors] != given[-2:] or min(factors) < 1:
-            return None
+        factors = given[-2:]
         space = b.part(b.shape(x), 0, 2, None)
         target = b.elemwise(params.ElemwiseMode.MUL, space, b.constant(np.array(factors))).var
     kind = InterpolationMode.LINEAR if linear else InterpolationMode.NEAREST
