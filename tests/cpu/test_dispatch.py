@@ -309,12 +309,14 @@ def test_listing_is_read_for_every_set(architecture):
 
 # The channels of a gather come from a pass; a policy alone asks for the naive product.
 NOT_SEEN = {"gather_channels_blocked_8", "gather_channels_blocked_f32", "gemm_naive_f32"}
+# No set of ARM64 widens bytes before it multiplies them.
+NOT_SEEN_ON = {X86_64: set(), ARM64: {"gemm_wide_int8", "pack_columns_wide_int8", "pack_rows_wide_int8"}}
 
 
 @pytest.mark.parametrize("architecture", LISTINGS)
 def test_every_kernel_of_a_row_is_listed(architecture):
     seen = {name for kernels in read_listing(architecture).values() for names in kernels.values() for name in names}
-    assert {kernel for row in TABLE.rows for kernel in row.kernels} - seen == NOT_SEEN
+    assert {kernel for row in TABLE.rows for kernel in row.kernels} - seen == NOT_SEEN | NOT_SEEN_ON[architecture]
 
 
 def nothing(ctx: Lowering, node: Node) -> None:

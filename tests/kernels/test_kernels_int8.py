@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from support.guarded_memory import GuardedCall
 from support.instruction_sets import INSTRUCTION_SETS, takes_unsigned_bytes
+from support.quantized import NO_OUTPUT
 
 from megengine_lite._core.cpu.isa import DotKind, instruction_sets
 from megengine_lite._core.cpu.kernel_set import kernel_set
@@ -17,11 +18,6 @@ from megengine_lite.kernels.common.shared_constants import QUAD, TILE_BLOCKS, Ou
 
 FLIP = 0x80
 BYTES, SUM, S32, REAL = OutputKind
-NO_OUTPUT = {
-    "kind": SUM, "activation": 0, "staged": 0, "z_mask": -1, "z_zero": 0, "y_zero": 0, "scale": 1, "mid_divisor": 1,
-    "mid_low": 0, "mid_high": 0, "mid_scale": 1, "z_scale": 0, "act_a": 0, "act_b": 0, "y_scale": 1, "low": 0,
-    "high": 0, "ties_even": 0,
-}  # fmt: skip
 # Pairs that saturate or wrap in 16 bits where a kernel does not take care.
 EXTREMES = [(127, 127), (127, -128), (-128, 127), (-128, -128), (0, -128)]
 

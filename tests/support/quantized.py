@@ -7,11 +7,19 @@ import numpy as np
 from megengine_lite._core.ir.dtype import DType, DTypeCode
 from megengine_lite._core.ir.graph import Graph
 from megengine_lite._core.operators.reference import run_reference
+from megengine_lite.kernels.common.shared_constants import OutputKind
 from support.graphs import QuantizedBuilder
 from support.instruction_sets import INSTRUCTION_SETS
 from support.one_node import NOTHING, run_graph
 
-__all__ = ["INSTRUCTION_SETS", "QuantizedBuilder", "agree", "q8", "q32", "run_kernels", "u8"]
+__all__ = ["INSTRUCTION_SETS", "NO_OUTPUT", "QuantizedBuilder", "agree", "q8", "q32", "run_kernels", "u8"]
+
+# Arguments of kernels that store their sums as they are.
+NO_OUTPUT = {
+    "kind": OutputKind.SUM, "activation": 0, "staged": 0, "z_mask": -1, "z_zero": 0, "y_zero": 0, "scale": 1,
+    "mid_divisor": 1, "mid_low": 0, "mid_high": 0, "mid_scale": 1, "z_scale": 0, "act_a": 0, "act_b": 0, "y_scale": 1,
+    "low": 0, "high": 0, "ties_even": 0,
+}  # fmt: skip
 
 
 def q8(scale):

@@ -43,6 +43,11 @@ class DotKind(Enum):
     """Two products of 16-bit numbers for each sum: bytes are widened before. Every set can do this."""
 
     @property
+    def widens(self) -> bool:
+        """Whether bytes become 16-bit numbers before they are multiplied, except for short sums."""
+        return self in (DotKind.SHORT_PAIRS, DotKind.PAIRS_16)
+
+    @property
     def is_one_instruction(self) -> bool:
         """Whether the processor does it by an instruction of its own."""
         return self in (DotKind.U8S8_QUADS, DotKind.S8S8_QUADS, DotKind.MIXED_QUADS)

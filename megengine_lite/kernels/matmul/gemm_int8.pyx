@@ -15,6 +15,7 @@ from megengine_lite.kernels.common.arguments cimport Requantize
 from megengine_lite.kernels.common.requantize cimport Int8Output, go_to_channel, read_output, result_size, store_sums
 from megengine_lite.kernels.common.shared_constants cimport QUAD, TILE_BLOCKS
 from megengine_lite.kernels.common.simd cimport DOT_SHORT, DOT_UNSIGNED, VW, inlined, outlined
+from megengine_lite.kernels.matmul.last_columns cimport store_some_columns
 
 
 cdef struct PackRowsArgs:
@@ -116,21 +117,6 @@ cdef inline outlined block_of_rows(
         block_of_rows_by(SHORT_SIGNED, rows, vectors, packed, step, s, x, w, bias, sums)
     else:
         block_of_rows_by(PLAIN if DOT_UNSIGNED else SIGNED, rows, vectors, packed, step, s, x, w, bias, sums)
-
-
-cdef inline outlined store_some_columns(
-    const int32_t* sums, int rows, int vectors, int64_t columns, const Int8Output* o
-) noexcept nogil:
-    """Stores the last columns of C, which are no whole vectors, through a block on the stack."""
-    cdef float block[MAX_SUMS * VW]
-    cdef int64_t size = result_size(o)
-    cdef Int8Output whole = o[0]
-    cdef int r
-    whole.y = <uint8_t*>block
-    whole.y_pixel = vectors * VW * size
-    store_sums(sums, rows, vectors, &whole)
-    for r in range(rows):
-        memcpy(o.y + r * o.y_pixel, whole.y + r * whole.y_pixel, columns * size)
 
 
 cdef struct GemmInt8Args:

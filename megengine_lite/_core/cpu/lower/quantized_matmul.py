@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from megengine_lite._core.compile.passes.fuse_quantized import as_quantized_matmul
@@ -59,9 +61,14 @@ def _lower(ctx: Lowering, node: Node, p: QuantizedMatMul) -> bool | None:
     left = ctx.plain(a).ref
     row, column = (1, m) if transpose_a else (k, 1)
     kernel = ctx.kernels.module("gemm_int8")
-    rows = kernel.BLOCK_ROWS
     packed = m > kernel.FEW_ROWS
-    if packed:
+    short_sums = is_constant and _sums_are_short(ctx, b, transpose_b, k)
+    widens = packed and ctx.kernels.isa.dot.widens and not short_sums
+    if widens:
+        rows = ctx.kernels.module("gemm_wide_int8").WIDE_ROWS
+        left = _pack_rows_wide(ctx, node, left, batch, m, k, row, column, rows, form.flip)
+    elif packed:
+        rows = kernel.BLOCK_ROWS
         left = _pack_rows(ctx, node, left, batch, m, k, row, column, rows, form.flip)
     else:
         rows = kernel.FEW_ROWS
@@ -70,18 +77,18 @@ def _lower(ctx: Lowering, node: Node, p: QuantizedMatMul) -> bool | None:
             row = round_up(k, QUAD)
     if is_constant:
         right, parts, biases = _constant_columns(ctx, b, transpose_b, form.offset, integers)
-        short_sums = _sums_are_short(ctx, b, transpose_b, k)
     else:
-        right, parts, biases = _pack_columns(ctx, node, b, batch, k, n, transpose_b, form.offset)
-        short_sums = False
-    c = ctx.new_plain(y)
+        right, parts, biases = _pack_columns(ctx, node, b, batch, k, n, transpose_b, form.offset, widens)
     tiles = -(-n // (TILE_BLOCKS * ctx.width))
-    ctx.emit(
-        "gemm_int8", node, a=left, b=right, bias=biases, scales=channel_scales(ctx, scales, scale, 1),
-        real_bias=None if reals is None else _padded(ctx, reals), c=c.ref, m=m, n=n, k=k, packed=packed,
-        a_row=row, a_matrix=m * row, parts=parts, short_sums=short_sums, **output,
-        work=batch * tiles * -(-m // rows), flops=2 * batch * m * n * k,
-    )  # fmt: skip
+    arguments: dict[str, Any] = {
+        "a": left, "b": right, "bias": biases, "scales": channel_scales(ctx, scales, scale, 1),
+        "real_bias": None if reals is None else _padded(ctx, reals), "c": ctx.new_plain(y).ref, "m": m, "n": n, "k": k,
+        "parts": parts, **output, "work": batch * tiles * -(-m // rows), "flops": 2 * batch * m * n * k,
+    }  # fmt: skip
+    if widens:
+        ctx.emit("gemm_wide_int8", node, wide_b=not is_constant, **arguments)
+    else:
+        ctx.emit("gemm_int8", node, packed=packed, a_row=row, a_matrix=m * row, short_sums=short_sums, **arguments)
     return None
 
 
@@ -101,6 +108,18 @@ def _pack_rows(
     ctx.emit(
         "pack_rows_int8", node, x=a, y=out, m=m, k=k, row=row, column=column, matrix=m * k, block=block,
         flip=flip & 255, work=batch * blocks,
+    )  # fmt: skip
+    return out
+
+
+def _pack_rows_wide(
+    ctx: Lowering, node: Node, a: Ref, batch: int, m: int, k: int, row: int, column: int, block: int, flip: int
+) -> Ref:
+    blocks = -(-m // block)
+    out = ctx.temp(batch * blocks * block * round_up(k, QUAD) * 2)
+    ctx.emit(
+        "pack_rows_wide_int8", node, x=a, y=out, m=m, k=k, row=row, column=column, matrix=m * k, flip=flip & 255,
+        work=batch * blocks,
     )  # fmt: skip
     return out
 
@@ -135,20 +154,24 @@ def _constant_columns(ctx: Lowering, b: Var, transposed: bool, offset: int, bias
 
 
 def _pack_columns(
-    ctx: Lowering, node: Node, b: Var, batch: int, k: int, n: int, transposed: bool, offset: int
+    ctx: Lowering, node: Node, b: Var, batch: int, k: int, n: int, transposed: bool, offset: int, widens: bool
 ) -> tuple[Ref, int, Ref]:
-    """A right operand that is computed, packed before each product."""
+    """A right operand that is computed, packed before each product; as numbers of 16 bits if it ``widens``."""
     unsigned = b.dtype.code in UNSIGNED_INT8
     low, high = (0, 255) if unsigned else (-128, 127)
     extremes = np.array([low, high])
-    parts = packing.count_parts(extremes, b.dtype.zero_point)
+    parts = 1 if widens else packing.count_parts(extremes, b.dtype.zero_point)
     blocks, quads = -(-n // ctx.width), -(-k // QUAD)
-    columns = ctx.temp(batch * blocks * ctx.width * parts * quads * QUAD)
+    columns = ctx.temp(batch * blocks * ctx.width * parts * quads * QUAD * (2 if widens else 1))
     sums = ctx.temp(batch * blocks * ctx.width * 4)
     row, column = (1, k) if transposed else (n, 1)
-    ctx.emit(
-        "pack_columns_int8", node, x=ctx.plain(b).ref, y=columns, bias=sums, k=k, n=n, row=row, column=column,
-        matrix=k * n, mask=255 if unsigned else -1, zero=b.dtype.zero_point, parts=parts, offset=offset,
-        work=batch * -(-blocks // TILE_BLOCKS),
-    )  # fmt: skip
+    arguments: dict[str, Any] = {
+        "x": ctx.plain(b).ref, "y": columns, "bias": sums, "k": k, "n": n, "row": row, "column": column,
+        "matrix": k * n, "mask": 255 if unsigned else -1, "zero": b.dtype.zero_point, "offset": offset,
+        "work": batch * -(-blocks // TILE_BLOCKS),
+    }  # fmt: skip
+    if widens:
+        ctx.emit("pack_columns_wide_int8", node, **arguments)
+    else:
+        ctx.emit("pack_columns_int8", node, parts=parts, **arguments)
     return columns, parts, sums

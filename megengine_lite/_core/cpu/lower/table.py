@@ -106,7 +106,10 @@ _SAMPLE_F32, _SAMPLE_INT8 = ("sample_f32", "fill_elements"), ("sample_int8", "fi
 _CONV_F32 = tuple(a.name for a in CONV_F32)
 _CONV_INT8 = ("conv_depthwise_int8", "conv_direct_int8", "flip_bytes", "pack_image_int8")
 _GEMM_F32 = tuple(a.name for a in MATMUL_F32)
-_GEMM_INT8 = ("gemm_int8", "pack_columns_int8", "pack_rows_int8")
+_GEMM_INT8 = (
+    "gemm_int8", "gemm_wide_int8", "pack_columns_int8", "pack_columns_wide_int8", "pack_rows_int8",
+    "pack_rows_wide_int8",
+)  # fmt: skip
 
 
 def _rows(ops: str, lower: LowerFunction, kernels: tuple[str, ...], **conditions: Any) -> Iterator[Row]:
