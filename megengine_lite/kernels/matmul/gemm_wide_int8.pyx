@@ -47,10 +47,10 @@ cdef inline void store_wide(uint8_t* y, uint32_t quad) noexcept nogil:
 cdef void pack_rows_wide_int8(
     const PackRowsWideInt8Args* a, int64_t begin, int64_t end, void* scratch
 ) noexcept nogil:
-    """Packs A (m, k) as signed numbers: every byte xored with `flip`. `row`, `column` and `matrix` are strides in bytes.
+    """Packs A (m, k) as signed numbers: every byte xored with `flip`.
 
-    What fills up the last quad is zero; the rows that fill up the last block are the last one again. One work item =
-    one block of one matrix.
+    `row`, `column` and `matrix` are strides in bytes. What fills up the last quad is zero; the rows that fill up the
+    last block are the last one again. One work item = one block of one matrix.
     """
     cdef int64_t m = a.m, k = a.k, row = a.row, column = a.column
     cdef uint32_t flips = <uint32_t>a.flip * 0x01010101, four
@@ -123,8 +123,8 @@ cdef void pack_columns_wide_int8(
 
 
 cdef inline inlined wide_block(
-    int ROWS, int VECTORS, bint WIDE_B, int64_t parts, int64_t quads, const int32_t* x, const int32_t* w, const int32_t* bias,
-    int32_t* sums
+    int ROWS, int VECTORS, bint WIDE_B, int64_t parts, int64_t quads, const int32_t* x, const int32_t* w,
+    const int32_t* bias, int32_t* sums
 ) noexcept nogil:
     """The first ROWS rows of a block of A times VECTORS vectors of columns; sums [row][v][VW] begin with the bias."""
     cdef vi acc[WIDE_ROWS * TILE_BLOCKS]

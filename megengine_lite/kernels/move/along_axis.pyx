@@ -72,7 +72,10 @@ cdef inline void copy_element(char* y, const char* x, int64_t item) noexcept nog
 
 
 cdef void gather_elements(const GatherElementsArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
-    """y[..., j] = x[..., j] with `index` as coordinate of the axis; y is dense. One work item = one position of `extent`."""
+    """y[..., j] = x[..., j] with `index` as coordinate of the axis; y is dense.
+
+    One work item = one position of `extent`.
+    """
     cdef const IndexRows* r = &a.rows
     cdef int64_t work, row, place, k, j, found, item = r.item
     cdef char* y
@@ -90,9 +93,10 @@ cdef void gather_elements(const GatherElementsArgs* a, int64_t begin, int64_t en
 
 
 cdef void scatter_elements(const ScatterElementsArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
-    """The reverse: y with dense x written into it, or added if `adds`, float32 then. Elements for one place go in order.
+    """The reverse: y with dense x written into it, or added if `adds`, float32 then.
 
-    One work item = one position of `extent`; it holds all elements that may have the same place.
+    Elements for one place go in order. One work item = one position of `extent`; it has all elements that may share a
+    place.
     """
     cdef const IndexRows* r = &a.rows
     cdef int64_t work, row, place, k, j, found, item = r.item

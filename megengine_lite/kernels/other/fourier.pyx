@@ -33,7 +33,8 @@ cdef inline inlined one_pass(
 ) noexcept nogil:
     """Transforms of R numbers that are n / R apart, in each of `stride` interleaved sequences of n numbers.
 
-    Results are put in order as they are written (Stockham's algorithm). A number is VW real parts and VW imaginary ones.
+    Results are put in order as they are written (Stockham's algorithm). A number is VW real parts and VW imaginary
+    ones.
     """
     cdef int64_t m = n // R, step = stride * m * 2 * VW, to = stride * 2 * VW, p, q, at
     cdef vf re[7]
@@ -132,7 +133,9 @@ cdef inline outlined pass_of(
         one_pass(7, x, y, turns, n, stride, whole)
 
 
-cdef inline void load_row(const FourierRowsArgs* a, const float* x, float* numbers, int64_t parts, int64_t swap) noexcept nogil:
+cdef inline void load_row(
+    const FourierRowsArgs* a, const float* x, float* numbers, int64_t parts, int64_t swap
+) noexcept nogil:
     """The numbers of a row into one lane. An inverse transform is one with real and imaginary parts exchanged."""
     cdef const float* window = a.window
     cdef int64_t k, part
