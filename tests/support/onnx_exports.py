@@ -8,7 +8,12 @@ from megengine_lite._api.onnx_export import record_of
 from megengine_lite._core.formats.load import load_model
 from megengine_lite._core.formats.onnx.export.exporter import ExportOptions
 from megengine_lite._core.formats.onnx.writer import write_model
+from megengine_lite._core.ir import params
+from megengine_lite._core.ir.dtype import FLOAT32, INT16, INT32, UINT8
 from megengine_lite._core.operators.reference import run_reference
+from support.graphs import GraphBuilder
+
+EXACT, ARITHMETIC, FUNCTION = 0.0, 1e-6, 1e-5
 
 
 def exported(graph, static=False, **options):
@@ -74,3 +79,40 @@ def close(outputs, expected, tolerance):
             np.testing.assert_allclose(got, want, rtol=0, atol=tolerance * scale)
         else:
             np.testing.assert_array_equal(got, want)
+
+
+def rng(seed=0):
+    return np.random.default_rng(seed)
+
+
+def floats(*shape, seed=0):
+    return rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def one_node(op, parameters, *values, constants=(), outputs=1, taken=None, tolerance=EXACT, **options):
+    """Checks the export of one node.
+
+    ``values`` are its inputs, ``constants`` the places of those that are fixed, ``taken`` says how many of its
+    ``outputs`` are those of the graph.
+    """
+    builder = GraphBuilder()
+    variables, given = [], {}
+    for k, value in enumerate(values):
+        if k in constants:
+            variables.append(builder.constant(value))
+        else:
+            dtype = {np.dtype(np.float32): FLOAT32, np.dtype(np.int32): INT32, np.dtype(np.uint8): UINT8}
+            kinds = dtype | {np.dtype(np.int16): INT16}
+            variables.append(builder.input(f"x{k}", value.shape, kinds[value.dtype]))
+            given[f"x{k}"] = value
+    made = builder.node(op, parameters, variables, outputs)
+    graph = builder.finish(*(made if outputs > 1 else [made])[:taken])
+    return check_export(graph, given, tolerance, **options)
+
+
+def operators_of(model):
+    return [node.op_type for node in model.graph.node]
+
+
+def elemwise(mode, *values, **options):
+    return one_node("Elemwise", params.Elemwise(mode=mode), *values, **options)
