@@ -38,6 +38,8 @@ def plain_operators():
         if schema.deprecated or any(a.required for a in schema.attributes.values()) or not schema.inputs:
             continue
         count = 2 if schema.inputs[0].option == onnx.defs.OpSchema.FormalParameterOption.Variadic else schema.min_input
+        if not any(t.startswith("tensor") for t in schema.outputs[0].types):
+            continue  # it makes a sequence
         if count in (1, 2) and len({i.type_str for i in schema.inputs[:count]}) == 1:
             found.append((op, count))
     return found

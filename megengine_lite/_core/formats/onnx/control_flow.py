@@ -9,7 +9,7 @@ from functools import partial
 
 from megengine_lite._core.formats.onnx.branches import Branch, LaterBranch, OutputForm
 from megengine_lite._core.formats.onnx.graph_builder import GraphBuilder
-from megengine_lite._core.formats.onnx.graph_values import NeedsShapes, NotConverted, Value
+from megengine_lite._core.formats.onnx.graph_values import NeedsShapes, NotConverted, Value, tensors_of
 from megengine_lite._core.formats.onnx.messages import ElementType, GraphProto, ValueInfoProto
 from megengine_lite._core.formats.onnx.operators.table import Call
 from megengine_lite._core.formats.onnx.ordering import names_read
@@ -132,14 +132,14 @@ class ControlFlow(ABC):
             again = self.anew()
             inner = Scope(scope.versions, None, scope.attributes, scope.calls, {**captured})
             inner.omitted.update(name for name, value in captured.items() if value is None)
-            for value in (*captured.values(), *given.values()):
-                if value is not None and value.var in specs:
+            for value in tensors_of((*captured.values(), *given.values())):
+                if value.var in specs:
                     again.builder.know(value, specs[value.var])
             found = again._inner(graph, inner, given)
             again.refuse()
             return [v for v in found if v is not None], again.builder
 
-        inputs = [v.var for v in captured.values() if v is not None and v.var.const is None]
+        inputs = [v.var for v in tensors_of(captured.values()) if v.var.const is None]
         return LaterBranch([None] * len(graph.output), inputs, convert)
 
     # ---- loops ------------------------------------------------------------------------------------------------------

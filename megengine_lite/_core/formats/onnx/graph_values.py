@@ -9,7 +9,7 @@ asks for ``GraphBuilder.exact``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
@@ -91,6 +91,27 @@ class Value:
     def with_rank(self, rank: int) -> Value:
         """The same variable as a value of another rank: a scalar as a vector of one, or the reverse."""
         return Value(self.var, self.kind, rank, self.dtype, self.extent)
+
+
+class TensorList(Value):
+    """A sequence, whose tensors are values while the model is imported. It has no variable.
+
+    Attributes
+    ----------
+    parts
+        The tensors, all of the type ``kind``.
+    """
+
+    __slots__ = ("parts",)
+
+    def __init__(self, parts: Sequence[Value], kind: ElementType):
+        self.parts = parts
+        self.kind = kind
+
+
+def tensors_of(values: Iterable[Value | None]) -> list[Value]:
+    """Those that are tensors, and the tensors of sequences."""
+    return [t for v in values if v is not None for t in (v.parts if isinstance(v, TensorList) else [v])]
 
 
 class NotConverted(Exception):

@@ -28,6 +28,7 @@ from megengine_lite._core.formats.onnx.operators import (  # noqa: F401  # they 
     reductions,
     sampling,
     selection,
+    sequences,
     shapes,
     signal,
 )
