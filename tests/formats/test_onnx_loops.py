@@ -354,3 +354,20 @@ def test_a_network_with_a_loop_keeps_its_graph_and_counts_its_memory():
     with pytest.raises(LiteError, match="cannot be freed"):
         session.release_graph()
     session.forget_runs()
+
+
+@pytest.mark.parametrize("backwards", [0, 1])
+def test_scans_of_version_8_take_each_sample_of_a_batch_by_itself(backwards):
+    """The batch may change between runs."""
+    nodes = [node("Add", "s part", "s_next"), node("Mul", "s_next half", "p")]
+    inner = graph(nodes, [("s", F, [2]), ("part", F, [2])], [("s_next", F, [2]), ("p", F, [2])], **HALF)
+    scan = node("Scan", " x z", "y parts", body=inner, num_scan_inputs=1, directions=[backwards])
+    inputs = [("x", F, ["b", 2]), ("z", F, ["b", "n", 2])]
+    network = load(make([scan], inputs, [("y", F, None), ("parts", F, None)], opset=8))
+    rng = np.random.default_rng(0)
+    for batch, length in (1, 3), (4, 5):
+        x, z = (rng.standard_normal(s, dtype=np.float32) for s in [(batch, 2), (batch, length, 2)])
+        y, parts = run(network, x=x, z=z)
+        sums = x[:, None] + np.cumsum(z[:, ::-1] if backwards else z, 1)
+        np.testing.assert_allclose(y, sums[:, -1], rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(parts, sums / 2, rtol=1e-5, atol=1e-6)

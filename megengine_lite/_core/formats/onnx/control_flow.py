@@ -11,6 +11,7 @@ from megengine_lite._core.formats.onnx.branches import Branch, LaterBranch, Outp
 from megengine_lite._core.formats.onnx.graph_builder import GraphBuilder
 from megengine_lite._core.formats.onnx.graph_values import NeedsShapes, NotConverted, Value, tensors_of
 from megengine_lite._core.formats.onnx.messages import ElementType, GraphProto, ValueInfoProto
+from megengine_lite._core.formats.onnx.operators.indexing import taken
 from megengine_lite._core.formats.onnx.operators.table import Call
 from megengine_lite._core.formats.onnx.ordering import names_read
 from megengine_lite._core.formats.onnx.scope import NO_VALUES, Scope
@@ -19,6 +20,9 @@ from megengine_lite._core.ir import onnx_params
 from megengine_lite._core.ir.expansion import Repetition, Sliced, Stacked
 from megengine_lite._core.ir.graph import AnyNode, AnyVar, ModelGraph, TensorSpec, Var
 from megengine_lite.errors import ModelFormatError, brief
+
+MOST_SAMPLES = 256
+"""Of a batch that is scanned sample by sample."""
 
 
 class ControlFlow(ABC):
@@ -154,7 +158,7 @@ class ControlFlow(ABC):
 
     def _scan(self, call: Call, scope: Scope) -> list[Value | None]:
         if call.version < 9:
-            raise NotConverted(f"it is read from version 9 of the operators on, the model has {call.version}")
+            return self._scan_batch(call, scope)
         n_sliced = call.positive("num_scan_inputs")
         values = [call.input(k) for k in range(max(len(call.inputs), n_sliced))]
         states, cut = values[: len(values) - n_sliced], values[len(values) - n_sliced :]
@@ -169,6 +173,32 @@ class ControlFlow(ABC):
             for v, axis, direction in zip(cut, axes, backwards, strict=True)
         )
         return self._rounds(call, scope, [], [], states, cut, partial(Repetition, sliced=how), how)
+
+    def _scan_batch(self, call: Call, scope: Scope) -> list[Value | None]:
+        """Version 8: each sample of a batch by itself, along the axis behind that of the batch."""
+        b, n_sliced = self.builder, call.positive("num_scan_inputs")
+        if call.optional(0) is not None:
+            raise NotConverted("samples of different lengths are not read")
+        values = [call.input(k) for k in range(1, max(len(call.inputs), n_sliced + 1))]
+        n_states = len(values) - n_sliced
+        backwards = call.integers("directions") or [0] * n_sliced
+        if len(backwards) != n_sliced or any(v.rank < 1 + (k >= n_states) for k, v in enumerate(values)):
+            raise ModelFormatError(f"its directions or inputs do not fit {n_sliced} inputs to scan")
+        shape = b.known_shape(values[0])
+        if shape is None:
+            raise NeedsShapes("the size of its batch is not known")
+        if not 1 <= shape[0] <= MOST_SAMPLES:
+            raise NotConverted(f"its batch has {shape[0]} samples; from 1 to {MOST_SAMPLES} are read")
+        how = tuple(Sliced(0, bool(direction)) for direction in backwards)
+        results = []
+        for k in range(shape[0]):
+            sample = [taken(b, v, b.constant(k, ElementType.INT64), 0) for v in values]
+            states, cut = sample[:n_states], sample[n_states:]
+            results.append(self._rounds(call, scope, [], [], states, cut, partial(Repetition, sliced=how), how))
+        return [
+            None if None in of_all else b.joined([b.with_axes(v, [0]) for v in of_all if v is not None], 0)
+            for of_all in zip(*results, strict=True)
+        ]
 
     def _bound(self, kind: ElementType, rank: int) -> Value:
         """A value that each round gets."""
