@@ -179,3 +179,28 @@ def test_a_size_of_a_center_crop_that_is_computed():
     two = make([node], [("x", F, [1, 4]), ("n", I64, [2])], [("y", F, None)], (), 18)
     with pytest.raises(LiteError, match="2 sizes do not fit 1 axes"):
         run(load(two), x=x, n=np.int32([2, 2]))
+
+
+@pytest.mark.parametrize("kind", [F, F16, D])
+@pytest.mark.parametrize("scale", [1.0, 0.5])
+def test_maxima_of_regions_are_those_of_onnx_runtime(scale, kind):
+    """The package onnx does not compute them, and ONNX Runtime only in float32."""
+    onnxruntime = pytest.importorskip("onnxruntime")
+    x = RNG.standard_normal((2, 3, 9, 7)).astype(np.float16).astype(np.float32)
+    regions = np.float32([[0, 0, 0, 6, 8], [1, 1, 2, 3, 3], [1, -3, -2, 30, 5], [0, 20, 20, 30, 30]])
+    node = helper.make_node("MaxRoiPool", ["x", "r"], ["y"], pooled_shape=[2, 3], spatial_scale=scale)
+
+    def model(kind):
+        return make([node], [("x", kind, ["n", 3, "h", "w"]), ("r", kind, ["m", 5])], [("y", kind, None)])
+
+    session = onnxruntime.InferenceSession(model(F).SerializeToString(), providers=["CPUExecutionProvider"])
+    (theirs,) = session.run(None, {"x": x, "r": regions})
+    at_the_api = np.float16 if kind == F16 else np.float32
+    (ours,) = run(load(model(kind)), x=x.astype(at_the_api), r=regions.astype(at_the_api))
+    np.testing.assert_array_equal(ours.astype(np.float32), theirs)
+
+
+def test_maxima_of_regions_need_two_numbers_of_bins():
+    node = helper.make_node("MaxRoiPool", ["x", "r"], ["y"], pooled_shape=[2])
+    with pytest.raises(LiteError, match=r"MaxRoiPool .*bins"):
+        load(make([node], [("x", F, [1, 3, 9, 9]), ("r", F, [2, 5])], [("y", F, None)]))

@@ -19,8 +19,10 @@ from megengine_lite._core.formats.onnx.operators.convolution import (
 from megengine_lite._core.formats.onnx.operators.images import one_of
 from megengine_lite._core.formats.onnx.operators.table import Call, NotConverted, converts
 from megengine_lite._core.ir import params
+from megengine_lite._core.ir.dtype import FLOAT32
 from megengine_lite._core.ir.onnx_image_params import Corners, GridSampling, NamedAxes, Regions
 from megengine_lite._core.ir.params import ConvolutionFormat, ConvolutionSparse, ElemwiseMode, InterpolationMode
+from megengine_lite.errors import ModelFormatError
 
 _M = ElemwiseMode
 _MODES = {"bilinear": "linear", "bicubic": "cubic", "nearest": "nearest", "linear": "linear", "cubic": "cubic"}
@@ -89,6 +91,20 @@ def _roi_align(call: Call) -> Value:
         call.real("spatial_scale", 1.0),
     )
     return b.node("OnnxRoiAlign", parameters, [b.exact(x), b.exact(regions), images.var], x.kind, 4)
+
+
+@converts("MaxRoiPool")
+def _max_roi_pool(call: Call) -> Value:
+    b, x, regions = call.builder, call.input(0), call.input(1)
+    check_same_kind([x, regions])
+    bins = call.integers("pooled_shape") or []
+    if x.rank != 4 or regions.rank != 2 or len(bins) != 2 or min(bins) < 1:
+        raise ModelFormatError(f"bins {bins[:20]} of data with {x.rank} and regions with {regions.rank} dimensions")
+    check_kind(x.kind, "f")
+    parameters = params.ROIPooling(mode=params.ROIPoolingMode.MAX, scale=call.real("spatial_scale", 1.0))
+    inputs = [b.retyped(v, ElementType.FLOAT).var for v in (x, regions)]
+    made, _ = b.nodes_of("ROIPooling", parameters, [*inputs, b.integers(bins)], 2)
+    return b.retyped(Value(made, ElementType.FLOAT, 4, FLOAT32), x.kind)
 
 
 @converts("DeformConv", since=19)
