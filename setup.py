@@ -22,11 +22,14 @@ from logging import INFO
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).parent / "tools"))
+from build_packages import require_package
+
+require_package("setuptools")  # before it is imported: an old one would not get far
+
+from kernel_tables import ENUMERATIONS, SHARED, write_tables
 from setuptools import Extension, setup
 from setuptools.command.sdist import sdist
-
-sys.path.insert(0, str(Path(__file__).parent / "tools"))
-from kernel_tables import ENUMERATIONS, SHARED, write_tables
 from shared_objects import (
     BuildSharedObjects,
     Part,
@@ -185,6 +188,7 @@ class Build(BuildSharedObjects):
 
     def translate_some(self, sources: list[Path], utility: bool, force: bool = False) -> None:
         """Kernels are translated once; each instruction set compiles the same C sources."""
+        require_package("cython")
         from Cython.Build import cythonize
 
         TRANSLATED.mkdir(parents=True, exist_ok=True)

@@ -99,6 +99,33 @@ def test_a_missing_compiler_is_one_line(variable, language, tmp_path):
     assert [*tmp_path.iterdir()] == []
 
 
+@pytest.mark.parametrize(("package", "here"), [("setuptools", "65.5.0"), ("Cython", "3.1.9"), ("Cython", "0.29.37")])
+def test_a_package_that_is_too_old_is_one_line(package, here, tmp_path):
+    """Only what describes the package is replaced: the build asks before it imports."""
+    described = tmp_path / "path" / f"{package.lower()}-{here}.dist-info"
+    described.mkdir(parents=True)
+    (described / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: {here}\n")
+    done = run_setup(tmp_path / "build", PYTHONPATH=str(described.parent))
+    least = {"setuptools": "77", "Cython": "3.2"}[package]
+    assert done.returncode == 1
+    assert done.stderr == (
+        f"megengine_lite: the build needs {package.lower()} {least} or later, and {here} is installed; "
+        'run: python -m pip install "setuptools>=77" "cython>=3.2"\n'
+    )
+    assert not (tmp_path / "build").exists()
+
+
+def test_a_package_that_is_missing_is_one_line(tmp_path):
+    """As in a new environment of Python 3.12, which has no setuptools."""
+    command = [sys.executable, "-S", "setup.py", "build_ext"]
+    done = subprocess.run(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": ""}, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.startswith(
+        "megengine_lite: the build needs setuptools 77 or later, and it is not installed; run: "
+    )
+    assert len(done.stderr.splitlines()) == 1
+
+
 def test_an_unknown_set_is_refused_with_the_names(tmp_path):
     done = run_setup(tmp_path, MEGENGINE_LITE_BUILD_ISA="avx3,base")
     assert done.returncode == 1
