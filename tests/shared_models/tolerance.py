@@ -8,9 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from support.places import ROOT
-
-MODELS = ROOT.parent / "shared" / "models"
+from support.places import SHARED_MODELS as MODELS
 
 
 class Tolerance(NamedTuple):
