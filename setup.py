@@ -74,6 +74,9 @@ ISA_TABLE = runpy.run_path(str(ISA_FILE))
 # Modules that only pass Python objects on: their time is mostly Python's own, and more effort takes seconds to compile.
 GLUE = {"_cyutility", "c_library", "dlpack", "file_bytes", "flatbuffer", "jobs", "memory", "processor", "strided"}
 CXX_SOURCES = {"c_library"}  # calls into libraries that may throw C++ exceptions
+# Wheels fit manylinux2014 with symbols only that the libstdc++ of gcc 4.8 has, too: by C++20, which gcc 8 calls so, the
+# code of strings is compiled here.
+CXX_FLAGS = ["-std=gnu++2a", "-fno-sized-deallocation"]
 INCLUDE_DIRS = [str(PACKAGE / "kernels" / "common"), str(PACKAGE / "_core" / "system")]
 
 # Builds for tests, by the value of MEGENGINE_LITE_BUILD_SANITIZE: what -fsanitize of gcc and clang takes.
@@ -151,10 +154,10 @@ def c_source(source: Path) -> Path:
 
 
 def part(source: Path, name: str, flags: list[str]) -> Part:
-    standard = "-std=gnu++17" if source.stem in CXX_SOURCES else "-std=gnu11"
+    language = CXX_FLAGS if source.stem in CXX_SOURCES else ["-std=gnu11"]
     effort = ["-O1"] if source.stem in GLUE else []
     return Part(
-        name, c_source(source), [standard, *COMMON_FLAGS, *effort, *flags, *SANITIZER_FLAGS], is_selected(source.stem)
+        name, c_source(source), [*language, *COMMON_FLAGS, *effort, *flags, *SANITIZER_FLAGS], is_selected(source.stem)
     )
 
 

@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import re
 import subprocess
 import sys
 from importlib.machinery import EXTENSION_SUFFIXES, PathFinder, SourceFileLoader
@@ -38,6 +39,18 @@ def test_there_are_few_shared_objects():
     files = {p.name for p in INSTALLED.rglob("*") if p.name.endswith(tuple(EXTENSION_SUFFIXES))}
     found = {name.partition(".")[0] for name in files}
     assert found <= {"_native", "c_library", *(f"_{name}" for name in instruction_sets())}
+
+
+def test_no_shared_object_needs_a_new_library_of_cxx():
+    """Wheels that fit manylinux2014 run with the libstdc++ of gcc 4.8."""
+    newest = {"GLIBCXX": (3, 4, 19), "CXXABI": (1, 3, 7)}
+    needed = {
+        (name.decode(), tuple(map(int, version.split(b"."))))
+        for path in INSTALLED.rglob("*")
+        if path.name.endswith(tuple(EXTENSION_SUFFIXES))
+        for name, version in re.findall(rb"\0(GLIBCXX|CXXABI)_([\d.]+)", path.read_bytes())
+    }
+    assert not {(name, version) for name, version in needed if version > newest[name]}
 
 
 def test_modules_in_python_are_found_as_python_finds_them():

@@ -38,6 +38,27 @@ cdef extern from "libraries.h" nogil:
     int dladdr(const void* address, Dl_info* info)
 
 
+cdef extern from *:
+    """
+    /* In place of Cython's own function, which tells more kinds of exceptions apart and needs newer symbols for that. */
+    #include <exception>
+    #include <new>
+    #define __Pyx_CppExn2PyErr raise_cpp_exception
+    static void raise_cpp_exception() {
+        if (PyErr_Occurred()) return; /* Python's own is the latest */
+        try {
+            throw;
+        } catch (const std::bad_alloc &exception) {
+            PyErr_SetString(PyExc_MemoryError, exception.what());
+        } catch (const std::exception &exception) {
+            PyErr_SetString(PyExc_RuntimeError, exception.what());
+        } catch (...) {
+            PyErr_SetString(PyExc_RuntimeError, "Unknown exception");
+        }
+    }
+    """
+
+
 ctypedef void* address_t
 
 
