@@ -15,7 +15,10 @@ settings.load_profile("without a clock")
 
 def pytest_addoption(parser):
     parser.addoption(
-        "--isa", action="append", metavar="NAME", help="run tests of kernels on these instruction sets only: avx2, say"
+        "--isa",
+        action="append",
+        metavar="NAME",
+        help="run tests of kernels on these instruction sets only: avx2 or best, say",
     )
 
 

@@ -226,6 +226,7 @@ def test_choice_of_the_sets_that_tests_run_on():
     assert chosen_sets("") == here[::-1]
     assert chosen_sets(f" {here[0]} ") == [here[0]]
     assert chosen_sets(",".join(here)) == here[::-1]
+    assert chosen_sets("best") == [here[0]]
     with pytest.raises(ValueError, match=f"avx3: no instruction set that runs here; there are {', '.join(here[::-1])}"):
         chosen_sets("avx3")
 

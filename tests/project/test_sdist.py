@@ -49,7 +49,7 @@ def test_nothing_is_missing(folder, unpacked):
 def test_files_beside_the_folders(unpacked):
     names = {"setup.py", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE", "CHANGELOG.md", "CONTRIBUTING.md"}
     assert names - {p.name for p in unpacked.iterdir()} == set()
-    assert os.access(unpacked / ".ci" / "run", os.X_OK)
+    assert all(os.access(unpacked / ".ci" / name, os.X_OK) for name in ("run", "emulate"))
 
 
 def test_nothing_that_was_built_is_inside(unpacked):

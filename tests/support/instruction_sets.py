@@ -1,7 +1,7 @@
 """The instruction sets that tests run on: all that are built and run here, or those that were asked for.
 
 ``pytest --isa avx2`` and the environment variable ``MEGENGINE_LITE_TEST_ISA=avx2`` limit them; several names are
-separated by commas.
+separated by commas; ``best`` is the best set that runs here.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from megengine_lite._core.cpu.isa import DotKind, InstructionSet, instruction_se
 from megengine_lite._core.cpu.kernel_set import Kernel, KernelSet, kernel_set, runnable_sets
 
 TEST_ISA = "MEGENGINE_LITE_TEST_ISA"
+BEST = "best"
 
 
 def chosen_sets(wanted: str) -> list[str]:
@@ -24,7 +25,7 @@ def chosen_sets(wanted: str) -> list[str]:
         A name is not that of a set that runs here.
     """
     here = runnable_sets()[::-1]
-    names = [name.strip() for name in wanted.split(",") if name.strip()]
+    names = [here[-1] if name.strip() == BEST else name.strip() for name in wanted.split(",") if name.strip()]
     if unknown := sorted({*names} - {*here}):
         raise ValueError(f"{', '.join(unknown)}: no instruction set that runs here; there are {', '.join(here)}")
     return [name for name in here if not names or name in names]

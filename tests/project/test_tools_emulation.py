@@ -1,0 +1,67 @@
+"""tools/emulate_arm.py: what is copied from the usual build, and tests on several processors at the same time."""
+
+import os
+import sys
+
+import pytest
+from support.places import ROOT
+
+sys.path.insert(0, str(ROOT / "tools"))
+emulate_arm = pytest.importorskip("emulate_arm", reason="the scripts of the repository are not here")
+
+BUILT = 1000.0  # the time of the C sources
+
+
+@pytest.fixture
+def checkout(tmp_path, monkeypatch):
+    """A checkout with one source and what was made of it."""
+    root = tmp_path / "checkout"
+    for name, time in (
+        ("setup.py", BUILT - 2),
+        ("megengine_lite/kernels/fill.pyx", BUILT - 2),
+        ("build/kernel-tables/fill_table.pxi", BUILT - 1),
+        ("build/translated/kernels/fill.c", BUILT),
+    ):
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(name)
+        os.utime(path, (time, time))
+    monkeypatch.setattr(emulate_arm, "ROOT", root)
+    return root
+
+
+def test_c_sources_of_the_usual_build_are_taken(checkout, tmp_path):
+    emulate_arm.take_translations(tmp_path / "copy")
+    table, made = (
+        tmp_path / "copy" / "build" / n for n in ("kernel-tables/fill_table.pxi", "translated/kernels/fill.c")
+    )
+    assert made.read_text() == "build/translated/kernels/fill.c"
+    assert BUILT < table.stat().st_mtime <= made.stat().st_mtime  # Cython does not make it again
+
+
+@pytest.mark.parametrize("changed", ["setup.py", "megengine_lite/kernels/fill.pyx"])
+def test_c_sources_that_are_out_of_date_are_not_taken(changed, checkout, tmp_path):
+    os.utime(checkout / changed, (BUILT + 1, BUILT + 1))
+    emulate_arm.take_translations(tmp_path / "copy")
+    assert not (tmp_path / "copy").exists()
+
+
+def test_c_sources_that_are_there_stay(checkout, tmp_path):
+    there = tmp_path / "copy" / "build" / "translated"
+    there.mkdir(parents=True)
+    emulate_arm.take_translations(tmp_path / "copy")
+    assert [*there.iterdir()] == []
+
+
+def test_processors_that_fail_are_named(tmp_path, capfd):
+    pythons = {}
+    for cpu, status in (("old", 0), ("new", 1)):
+        pythons[cpu] = tmp_path / cpu
+        pythons[cpu].write_text(f'#!/bin/sh\necho "{cpu}: $*"\nexit {status}\n')
+        pythons[cpu].chmod(0o755)
+    assert emulate_arm.run_tests(pythons, tmp_path, tmp_path, ["-k", "int8"]) == ["new"]
+    lines = capfd.readouterr().out.splitlines()
+    arguments = "-m pytest -p no:cacheprovider -k int8"
+    assert lines == ["== old", f"old: {arguments}", "", "== new", f"new: {arguments}", ""]
+    assert emulate_arm.run_tests({"old": pythons["old"]}, tmp_path, tmp_path, []) == []
+    assert capfd.readouterr().out == "old: -m pytest -p no:cacheprovider\n"
