@@ -47,7 +47,7 @@ class Predictor:
         set to the processors of a worker, else 1: engines start a process for each processor.
     workers
         How many runs may be under way at the same time in one process: set it to the number of threads that call.
-    decryption
+    precision, decryption
         As in :func:`megengine_lite.load`.
     prepared
         The path, on all machines, of a file made by :meth:`Model.prepare <megengine_lite.model.Model.prepare>`. The
@@ -83,6 +83,7 @@ class Predictor:
         batch_size: int | None = None,
         threads: int | None = None,
         workers: int = 1,
+        precision: str = "float32",
         decryption: str = "",
         prepared: str | os.PathLike[str] | None = None,
         progress: bool = False,
@@ -107,6 +108,7 @@ class Predictor:
         self._options = _Options(
             None if threads is None else to_integer(threads, "threads"),
             to_integer(workers, "workers"),
+            precision,
             decryption,
             None if prepared is None else os.path.abspath(prepared),
         )
@@ -273,6 +275,7 @@ class _Bytes(NamedTuple):
 class _Options(NamedTuple):
     threads: int | None
     workers: int
+    precision: str
     decryption: str
     prepared: str | None
 
@@ -282,7 +285,12 @@ class _Options(NamedTuple):
             said = os.environ.get("OMP_NUM_THREADS", "")
             threads = max(1, int(said)) if said.isdecimal() else 1
         return load(
-            source.content, threads=threads, workers=self.workers, decryption=self.decryption, prepared=self.prepared
+            source.content,
+            threads=threads,
+            workers=self.workers,
+            precision=self.precision,
+            decryption=self.decryption,
+            prepared=self.prepared,
         )
 
 

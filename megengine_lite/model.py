@@ -78,7 +78,8 @@ def load(
     workers
         How many runs may be under way at the same time. Each has memory of its own; the weights are there once.
     precision
-        ``"float32"``: what products and sums are computed in.
+        How weights are kept, as :attr:`LiteNetwork.precision <megengine_lite.LiteNetwork.precision>` explains:
+        ``"float32"``, or in half the memory as ``"bfloat16"`` or ``"float16"``.
     device
         ``"cpu"``.
     decryption
@@ -148,8 +149,6 @@ class Model:
         count = to_integer(workers, "workers")
         if not 1 <= count <= _MOST_WORKERS:
             raise LiteValueError(f"workers is a number from 1 to {_MOST_WORKERS}, not {count}")
-        if precision != "float32":
-            raise LiteValueError(f"precision {precision!r} is not supported; there is 'float32'")
         if device != "cpu":
             raise DeviceError(f"there is no device {device!r}; there is 'cpu'")
         each = (
@@ -160,7 +159,7 @@ class Model:
         config = LiteConfig()
         config.bare_model_cryption_name = decryption
         first = LiteNetwork(config)
-        first.threads_number = each
+        first.threads_number, first.precision = each, precision
         first.load(model, prepared=prepared)
         self._options: dict[str, Any] = {
             "threads": threads, "workers": count, "precision": precision, "device": device, "decryption": decryption,
@@ -177,7 +176,7 @@ class Model:
         networks = [first]
         for _ in range(count - 1):
             network = LiteNetwork()
-            network.threads_number = each
+            network.threads_number, network.precision = each, precision
             network.share_weights_with(first)
             networks.append(network)
         self._workers = [_Worker(n, self._inputs) for n in networks]
@@ -475,6 +474,7 @@ class Model:
             "inputs": ", ".join(map(str, self.inputs)),
             "outputs": ", ".join(map(str, self.outputs)),
             "device": f"cpu, {self._options['workers']} x {self._threads} threads",
+            **({} if self._options["precision"] == "float32" else {"precision": self._options["precision"]}),
             "memory": f"{self._memory() / 2**20:.1f} MiB",
         }
         if self._last is not None:

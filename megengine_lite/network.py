@@ -70,6 +70,8 @@ _PICKLED = (
     "config", "network_io", "_stream_id", "_algo", "_extra", "_transform", "_source", "_source_config", "_prepared"
 )  # fmt: skip
 
+_PICKLED_SETTINGS = ("device_id", "threads", "precision", "inplace")
+
 
 class LiteNetwork(NetworkSettings, Diagnostics):
     """A model that runs.
@@ -423,7 +425,7 @@ class LiteNetwork(NetworkSettings, Diagnostics):
     def __getstate__(self) -> dict[str, Any]:
         # The pickle has the model's file or bytes and the settings, but no callbacks and observers.
         state = {name: getattr(self, name) for name in _PICKLED}
-        state["settings"] = {name: getattr(self._settings, name) for name in ("device_id", "threads", "inplace")}
+        state["settings"] = {name: getattr(self._settings, name) for name in _PICKLED_SETTINGS}
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -436,7 +438,9 @@ class LiteNetwork(NetworkSettings, Diagnostics):
             self._load_source(source, source_config, prepared)
 
     def __repr__(self) -> str:
-        return str({"config": self.config, "IOs": self.network_io})
+        # The original shows two things; it knows no other precision.
+        other = {} if self.precision == "float32" else {"precision": self.precision}
+        return str({"config": self.config, **other, "IOs": self.network_io})
 
     def _repr_html_(self) -> str:
         from megengine_lite._api.notebooks import facts_table, network_facts

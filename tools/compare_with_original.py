@@ -296,7 +296,7 @@ class _Comparison:
         if not set(listed) <= {*names, *made}:
             yield f"outputs are called {listed} instead of {names}"
             return
-        for k, run in enumerate(checker.expected):
+        for k, run in enumerate(checker.expected()):
             for name, one in zip(names, run, strict=True):
                 if one.uncertain or name not in listed:  # of equal nodes the original keeps one
                     continue

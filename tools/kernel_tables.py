@@ -69,6 +69,7 @@ ENUMERATIONS = {
     "activation_numbers.pxi": Enumeration(
         Path("megengine_lite/_core/ir/fused.py"), "ActivationCode", "Activation", "ACT_", "ACT_COUNT"
     ),
+    "weights_numbers.pxi": Enumeration(SHARED, "Weights", "Weights", "WEIGHTS_", "WEIGHTS_COUNT"),
     "output_kind_numbers.pxi": Enumeration(SHARED, "OutputKind", "OutputKind", "OUT_", "OUT_COUNT"),
     "storage_kind_numbers.pxi": Enumeration(SHARED, "StorageKind", "StorageKind", "KIND_", "KIND_COUNT"),
     "positions_numbers.pxi": Enumeration(SHARED, "Positions", "Positions", "AT_", "POSITIONS_COUNT"),

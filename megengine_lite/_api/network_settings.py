@@ -9,8 +9,9 @@ from megengine_lite._api.engine import EngineOwner
 from megengine_lite._api.options import LiteConfig, LiteExtraConfig
 from megengine_lite._api.run_settings import RunSettings
 from megengine_lite._core.runtime.devices import check_device_id
-from megengine_lite._core.session_config import AlgoPolicy
+from megengine_lite._core.session_config import PRECISIONS, AlgoPolicy
 from megengine_lite._core.system.integers import to_integer
+from megengine_lite._core.system.suggest import choices
 from megengine_lite._records import replace
 from megengine_lite.errors import DeviceError, LiteError, LiteTypeError, LiteValueError
 from megengine_lite.log import logger, warn
@@ -64,6 +65,25 @@ class NetworkSettings(EngineOwner):
         if threads < 1:
             raise LiteValueError(f"a network runs on at least one thread, not {threads}")
         self._settings.threads = threads
+
+    @property
+    def precision(self) -> str:
+        """How weights of products and convolutions are kept: ``"float32"``, ``"bfloat16"`` or ``"float16"``.
+
+        May be set before ``load``. The last two round weights to 8 or 11 significant bits; kept so, they take half the
+        memory. All that is computed stays float32. ``"float16"`` holds numbers up to 65504, and a model with larger
+        weights is refused when it is planned.
+        """
+        return self._settings.precision
+
+    @precision.setter
+    def precision(self, precision: str) -> None:
+        self._require_not_loaded("precision")
+        if not isinstance(precision, str):
+            raise LiteTypeError(f"precision is a text, not {type(precision).__name__}")
+        if precision not in PRECISIONS:
+            raise LiteValueError(f"unknown precision {precision!r} {choices(precision, PRECISIONS)}")
+        self._settings.precision = precision
 
     def is_cpu_inplace_mode(self) -> bool:
         """Whether all work is done on the calling thread, inside of :meth:`forward`."""

@@ -78,6 +78,7 @@ def network_facts(engine: Engine | None, source: str | bytes | memoryview | None
         "inputs": ", ".join(inputs),
         "outputs": ", ".join(outputs),
         "device": f"{engine._device.name}, {engine.session.config.threads} threads",
+        "precision": engine.session.config.precision,
         "memory": describe_bytes(sum(n for use, n in engine.memory_usage().items() if use != "cache")),
     }
 

@@ -49,6 +49,7 @@ def facts_of(settings: RunSettings, algo: AlgoPolicy) -> dict[str, str]:
         "device": device.name,
         **facts,
         "threads": str(config.threads),
+        "precision": config.precision,
         "options": ", ".join(f"{name}={value}" for name, value in options.items()),
     }
 

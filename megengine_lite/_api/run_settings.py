@@ -13,7 +13,7 @@ from megengine_lite._core.runtime.jobs import Exclusive
 from megengine_lite._core.session_config import AlgoPolicy, SessionConfig
 from megengine_lite._core.system.device_errors import errors_of
 from megengine_lite._records import field, record
-from megengine_lite.errors import LiteValueError
+from megengine_lite.errors import DeviceError, LiteValueError
 from megengine_lite.log import warn
 from megengine_lite.struct import LiteDeviceType
 
@@ -53,6 +53,7 @@ class RunSettings:
     device_id: int = 0
     threads: int = 1
     isa: str | None = None
+    precision: str = "float32"
     inplace: bool = False
     discrete_input: str = ""
     inputs: list[LiteIO] = field(default_factory=list)
@@ -118,6 +119,10 @@ class RunSettings:
                 given, usual = self.threads, 1
             elif name == "algo_policy":
                 continue  # may be set at any time
+            elif name == "precision":
+                if self.precision != "float32":
+                    raise DeviceError(f"precision {self.precision} is for networks on a CPU, not on {self._place}")
+                continue
             else:
                 given, usual = getattr(options, name), getattr(plain, name)
             if given != usual:
@@ -141,6 +146,7 @@ class RunSettings:
         return SessionConfig(
             threads=min(self.threads, self.device.most_threads),
             isa=self.isa,
+            precision=self.precision,
             fuse=options.graph_opt_level != 0,
             fuse_elemwise=options.jit_level != 0 or bool(options.fuse_preprocess),
             sanity_check=bool(options.var_sanity_check_first_run),

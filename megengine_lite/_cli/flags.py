@@ -12,6 +12,7 @@ from megengine_lite._cli import progress
 from megengine_lite._cli.gflags import UsageError, add_switch
 from megengine_lite._cli.keys import add_decryption_flags, use_key
 from megengine_lite._core.cpu.isa import instruction_sets
+from megengine_lite._core.session_config import PRECISIONS
 from megengine_lite._core.system.files import read_file
 from megengine_lite._records import asdict, record
 from megengine_lite.errors import LiteError, LiteValueError, ModelFormatError
@@ -89,6 +90,12 @@ def add_network_flags(parser: argparse.ArgumentParser) -> None:
     add_switch(group, "cpu", "run on the CPU: the only device")
     add_switch(group, "cpu-default", "run in the calling thread")
     group.add_argument("--multi-thread-core-ids", metavar="IDS", help="cores to run on, one for each thread: 0,1")
+    group.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        default="float32",
+        help="how weights are kept (float32)",
+    )
     group.add_argument("--prepared", metavar="FILE", help="made of the model by the command prepare")
     group.add_argument("--isa", metavar="NAME", help=f"kernels: {', '.join(instruction_sets())}")
     add_switch(group, "lite", "there is one engine: --lite and --mdl are the same")
@@ -263,6 +270,7 @@ def load_network(args: argparse.Namespace, share_with: LiteNetwork | None = None
         network.extra_configure(LiteExtraConfig(True))
     if args.cpu_default or args.multithread_default:
         network.enable_cpu_inplace_mode()
+    network.precision = args.precision
     network.threads_number = args.multithread_default or args.threads or 1
     if args.layout_transform or args.layout_transform_dump:
         network.enable_global_layout_transform()
@@ -332,6 +340,7 @@ def describe_settings(network: LiteNetwork) -> dict[str, Any]:
         "options": _changed_options(network._settings.options),
         "algorithms": asdict(network._algo),
         "threads": network.threads_number,
+        "precision": network.precision,
         "inplace": network.is_cpu_inplace_mode(),
         "cores": sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
     }

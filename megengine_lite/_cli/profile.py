@@ -62,7 +62,13 @@ def execute(args: Namespace) -> dict[str, Any]:
     for s in steps:
         by_type[s["operator"]] += s["ms"]
     ordered = dict(sorted(by_type.items(), key=lambda item: -item[1]))
-    return {"model": args.model, "total_ms": total, "steps": steps, "operators_ms": ordered}
+    return {
+        "model": args.model,
+        "precision": network.precision,
+        "total_ms": total,
+        "steps": steps,
+        "operators_ms": ordered,
+    }
 
 
 def measure_steps(network: LiteNetwork, runs: int) -> list[dict[str, Any]]:

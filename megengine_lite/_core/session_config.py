@@ -7,6 +7,9 @@ from typing import Any, Protocol, TypeVar
 
 from megengine_lite._records import field, record
 
+PRECISIONS = ("float32", "bfloat16", "float16")
+"""How the weights of products and convolutions are kept; what is computed with them is float32."""
+
 
 class _Batched(Protocol):
     def at_batch(self: Problem, samples: int) -> Problem: ...
@@ -78,6 +81,8 @@ class SessionConfig:
         Whether fast-run may measure at all; else the cache and the heuristic decide.
     algo
         How algorithms are chosen.
+    precision
+        One of :data:`PRECISIONS`.
     explain
         Plans remember their nodes, for reports, and can show the result of each.
     measured
@@ -93,6 +98,7 @@ class SessionConfig:
     sanity_check: bool = False
     profile_on_shape_change: bool = True
     measure: bool = True
+    precision: str = "float32"
     explain: bool = False
     algo: AlgoPolicy = field(default_factory=AlgoPolicy)
     measured: Measurements | None = None

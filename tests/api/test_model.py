@@ -298,7 +298,7 @@ def test_names_are_text_in_html():
         ({"threads": 0}, LiteValueError, "at least one thread"),
         ({"threads": "2"}, LiteTypeError, "threads is an int"),
         ({"device": "cuda"}, DeviceError, "there is no device 'cuda'; there is 'cpu'"),
-        ({"precision": "int3"}, LiteValueError, "precision 'int3' is not supported"),
+        ({"precision": "int3"}, LiteValueError, r"unknown precision 'int3' \(there are float32, bfloat16, float16"),
     ],
 )
 def test_wrong_options_are_refused(options, error, words):

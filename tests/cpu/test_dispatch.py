@@ -378,7 +378,8 @@ def test_node_of_no_row_runs_in_numpy():
     assert kernels_of(node, kernel_set(INSTRUCTION_SETS[0]), False) == ("numpy",)
 
 
-PACKING = {"pack_tiles_32", "pack_winograd_f32"}  # kernels that run while weights are packed, and in no step
+# Kernels that run while weights are packed, and in no step.
+PACKING = {"pack_tiles_32", "pack_tiles_half", "pack_winograd_f32"}
 
 
 @pytest.mark.parametrize("isa", INSTRUCTION_SETS)

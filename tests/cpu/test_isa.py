@@ -136,6 +136,16 @@ def test_header_has_every_operation(header):
     assert operations(header) == plain
 
 
+def with_includes(header: str) -> str:
+    text = (SIMD / header).read_text()
+    return text + "".join(map(with_includes, INCLUDED.findall(text)))
+
+
+@pytest.mark.parametrize("row", table.INSTRUCTION_SETS, ids=lambda row: f"{row.architecture}-{row.name}")
+def test_sets_that_widen_float16_by_an_instruction_are_known(row):
+    assert ("#define vf_load_f16 plain_vf_load_f16" not in with_includes(row.header)) == row.widens_float16
+
+
 def test_no_header_without_a_row():
     used = {row.header for row in table.INSTRUCTION_SETS} | {"plain.h"}
     included = {name for header in used for name in INCLUDED.findall((SIMD / header).read_text())}

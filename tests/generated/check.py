@@ -71,12 +71,18 @@ class Checker:
 
     def __init__(self, case: Case):
         self.case = case
-        self.expected = [expected_outputs(case.graph, inputs) for inputs in case.runs]
+        self._expected: dict[str, list[list[Expected]]] = {}
+
+    def expected(self, precision: str = "float32") -> list[list[Expected]]:
+        """The right outputs of each run."""
+        if precision not in self._expected:
+            self._expected[precision] = [expected_outputs(self.case.graph, i, precision) for i in self.case.runs]
+        return self._expected[precision]
 
     @property
     def uncertain(self) -> bool:
         """Whether no output tells anything."""
-        return all(one.uncertain for run in self.expected for one in run)
+        return all(one.uncertain for run in self.expected() for one in run)
 
     def check(self, setting: Setting) -> Failure | None:
         """Runs all inputs, two times in turn where there are several; gives what is wrong."""
@@ -93,7 +99,7 @@ class Checker:
                         if one.guarded:
                             stack.enter_context(guarded_plans())
                         runners.append(make_runner(graph, one, pool))
-                        kind, message = self._run(runners[-1], graph.output_names)
+                        kind, message = self._run(runners[-1], graph.output_names, self.expected(one.precision))
                         if kind:
                             return Failure(setting, kind, message)
             except WildWrite as error:
@@ -102,12 +108,12 @@ class Checker:
                 return Failure(setting, _raised(error), str(error))
         return None
 
-    def _run(self, runner: Runner, names: Sequence[str]) -> tuple[str, str]:
+    def _run(self, runner: Runner, names: Sequence[str], expected: list[list[Expected]]) -> tuple[str, str]:
         """Kind and message of what is wrong; nothing if all is right."""
         first: dict[int, list[bytes]] = {}
         for k in [*range(len(self.case.runs))] * 2:
-            got = runner.run(self.case.runs[k], self.expected[k])
-            if wrong := _compare(got, self.expected[k], names):
+            got = runner.run(self.case.runs[k], expected[k])
+            if wrong := _compare(got, expected[k], names):
                 return "wrong", f"run {k}, {wrong}"
             if first.setdefault(k, _bits(got)) != _bits(got):
                 return "other numbers", f"run {k} gives other numbers the second time"
@@ -124,6 +130,6 @@ def write_case(case: Case, stem: Path) -> None:
     """Writes ``stem.mge`` and ``stem.npz`` with ``in_NAME`` and ``out_K`` of the first run."""
     stem.with_suffix(".mge").write_bytes(model_bytes(case.graph))
     arrays = {f"in_{name}": value for name, value in case.runs[0].items()}
-    for k, one in enumerate(Checker(case).expected[0]):
+    for k, one in enumerate(Checker(case).expected()[0]):
         arrays[f"out_{k}"] = one.value
     np.savez(stem.with_suffix(".npz"), **arrays)

@@ -21,6 +21,8 @@ from megengine_lite._records import replace
 # Errors of results, relative to the largest number of a tensor: sums of products (Winograd's are the largest), others.
 _PRODUCT_ERROR = 2e-5
 _ERROR = 2e-6
+# The same with weights in half precision: one rounding of each, or of a filter transformed by Winograd's method.
+_HALF_PRODUCT_ERROR = {"bfloat16": 2.0**-8, "float16": 2.0**-9}
 # One rounding to float16, of results that kernels do not round.
 _HALF_ERROR = 1e-3
 # Quotients that kernels compute as products with the reciprocal, and several roundings to float32 where there is one.
@@ -28,6 +30,8 @@ _SCALE_ERROR = 2e-6
 _PRODUCTS = frozenset(
     ("Convolution", "ConvBiasForward", "ConvolutionBackwardData", "MatrixMul", "BatchedMatrixMul", "MultiHeadAttn")
 )
+# Others that have products with weights; their sums are exact enough otherwise.
+_RECURRENT = frozenset(("RNNCellForward", "LSTMCellForward", "RNNForward", "LSTMForward"))
 # Operators that only move numbers, which no kernel may change.
 _MOVES = frozenset(
     """AxisAddRemove Broadcast Concat Dimshuffle GetVarShape Identity IndexingMultiAxisVec MeshIndexing Padding Reshape
@@ -66,7 +70,10 @@ class Expected:
         return ""
 
 
-def _changed(node: Node, results: list[np.ndarray], specs: list[TensorSpec], noise: np.random.Generator, sign: int):
+def _changed(
+    node: Node, results: list[np.ndarray], specs: list[TensorSpec], noise: np.random.Generator, sign: int,
+    half_error: float | None,
+):  # fmt: skip
     """Results with the errors that kernels may make, in one direction or the other."""
     if node.op in _MOVES:
         return results
@@ -76,6 +83,8 @@ def _changed(node: Node, results: list[np.ndarray], specs: list[TensorSpec], noi
             direction = sign * (1 - 2 * (noise.random(value.shape) < 0.5)) * (0.5 + 0.5 * noise.random(value.shape))
             wide = value.astype(np.float64)
             size = _PRODUCT_ERROR if node.op in _PRODUCTS else _ERROR
+            if half_error is not None and node.op in _PRODUCTS | _RECURRENT:
+                size = half_error
             error = size * np.abs(wide).max()
             if spec.dtype == FLOAT16:
                 error = _HALF_ERROR * np.abs(wide)
@@ -91,7 +100,9 @@ def _stretched(spec: TensorSpec, sign: int) -> TensorSpec:
     return spec
 
 
-def evaluate(graph: Graph, inputs: Mapping[str, np.ndarray], sign: int = 0, seed: int = 0) -> dict[Var, np.ndarray]:
+def evaluate(
+    graph: Graph, inputs: Mapping[str, np.ndarray], sign: int = 0, seed: int = 0, half_error: float | None = None
+) -> dict[Var, np.ndarray]:
     """Values of all variables by the definitions; with a sign, with small errors in one direction."""
     noise = np.random.Generator(np.random.PCG64(seed))
     specs: dict[Var, TensorSpec] = {}
@@ -109,17 +120,18 @@ def evaluate(graph: Graph, inputs: Mapping[str, np.ndarray], sign: int = 0, seed
             node, [s.value for s in ins], ins, [_stretched(s, sign) for s in outs] if right else outs
         )
         if sign:
-            arrays = _changed(node, arrays, outs, noise, sign)
+            arrays = _changed(node, arrays, outs, noise, sign, half_error)
         for var, spec, array in zip(node.outputs, outs, arrays, strict=True):
             specs[var] = TensorSpec(array.shape, spec.dtype, np.ascontiguousarray(array))
     return {v: s.value for v, s in specs.items() if s.value is not None}
 
 
-def expected_outputs(graph: Graph, inputs: Mapping[str, np.ndarray]) -> list[Expected]:
-    """The outputs of a graph in order."""
+def expected_outputs(graph: Graph, inputs: Mapping[str, np.ndarray], precision: str = "float32") -> list[Expected]:
+    """The outputs of a graph in order; weights are kept in a precision."""
+    half_error = _HALF_PRODUCT_ERROR.get(precision)
     with np.errstate(all="ignore"):
         exact = evaluate(graph, inputs)
-        changed = [evaluate(graph, inputs, sign, seed) for seed in (1, 2) for sign in (1, -1)]
+        changed = [evaluate(graph, inputs, sign, seed, half_error) for seed in (1, 2) for sign in (1, -1)]
     return [_expected(exact[v], [c[v] for c in changed], v) for v in graph.outputs]
 
 

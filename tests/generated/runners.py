@@ -128,6 +128,7 @@ class NetworkRunner:
         self._network = LiteNetwork(config)
         self._network.threads_number = setting.threads
         self._network._settings.isa = setting.isa
+        self._network.precision = setting.precision
         self._network.load(model_bytes(graph))
         names = self._network.get_all_output_name()
         if names != graph.output_names:

@@ -11,7 +11,7 @@ from support.instruction_sets import INSTRUCTION_SETS
 from megengine_lite._core.compile.transform import LAYOUTS
 from megengine_lite._core.cpu.algorithms.convolution import CONV_F32, CONV_INT8
 from megengine_lite._core.cpu.algorithms.matmul import MATMUL_F32
-from megengine_lite._core.session_config import AlgoPolicy, SessionConfig
+from megengine_lite._core.session_config import PRECISIONS, AlgoPolicy, SessionConfig
 
 ALGORITHMS: tuple[str, ...] = tuple(a.name for a in (*CONV_F32, *CONV_INT8, *MATMUL_F32))
 
@@ -26,6 +26,8 @@ class Setting:
         As in a session's configuration; graph_opt_level 0 is ``fuse=False``.
     policy
         How algorithms are chosen, as names of fields of the policy with their values.
+    precision
+        How weights are kept.
     guarded
         All memory lies in front of forbidden pages and behind bytes that must not change.
     own_outputs
@@ -54,6 +56,7 @@ class Setting:
     plan_cache_size: int = 16
     sanity_check: bool = False
     policy: tuple[tuple[str, object], ...] = ()
+    precision: str = "float32"
     guarded: bool = False
     own_outputs: bool = False
     shared: Setting | None = None
@@ -73,6 +76,7 @@ class Setting:
             fuse_elemwise=self.fuse_elemwise,
             plan_cache_size=self.plan_cache_size,
             sanity_check=self.sanity_check,
+            precision=self.precision,
             algo=AlgoPolicy(**dict(self.policy)),  # type: ignore[arg-type]
         )
 
@@ -122,6 +126,9 @@ def every_setting(isas: Sequence[str] = tuple(INSTRUCTION_SETS)) -> list[Setting
             replace(plain, through="file"),
             replace(plain, through="network", threads=2),
             replace(plain, order=2, threads=2),
+            *(replace(plain, precision=precision, threads=2) for precision in PRECISIONS[1:]),
+            replace(plain, precision="bfloat16", guarded=True),
+            replace(plain, precision="float16", through="network"),
         ]
         found += [replace(plain, policy=preferring(name)) for name in ALGORITHMS]
         others = [other for other in isas if other != isa]
@@ -163,6 +170,7 @@ def _by_chance(rng: random.Random, isas: Sequence[str]) -> Setting:
         plan_cache_size=rng.choice((16, 16, 1)),
         sanity_check=rng.random() < 0.1,
         policy=rng.choice(policies),
+        precision=rng.choice(PRECISIONS) if rng.random() < 0.3 else "float32",
         guarded=rng.random() < 0.2,
         own_outputs=rng.random() < 0.15,
         order=rng.choice((None, rng.randrange(1000))),

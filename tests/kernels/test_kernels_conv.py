@@ -376,7 +376,7 @@ def test_winograd_filters_are_transformed(isa, m, oc, ic):
     packed = np.full(expected.size, np.nan, np.float32)
     GuardedCall(
         kernels, "pack_winograd_f32", work=kernels.module("pack_winograd").work_items(oc, ic), weight=w,
-        matrix=matrix, y=packed, oc=oc, ic=ic, side=side,
+        matrix=matrix, y=packed, oc=oc, ic=ic, side=side, weights=0,
     ).run()  # fmt: skip
     tile = TILE_BLOCKS * width
     for first in range(0, len(expected), tile):
@@ -403,7 +403,7 @@ def test_joined_rows_go_to_rows_with_a_halo(h, w, joined, chunks, isa):
     y = np.full((1, blocks, h + 2, w + 4, width), 77, np.float32)
     GuardedCall(
         kernels, "conv_direct_f32", work=2 * h // joined * chunks, x=block_channels(x, width), bias=None, run=w,
-        w=pack_direct(weight, kernels, 1), z=block_channels(z, width), y=(y, row + 2 * width),
+        w=pack_direct(weight, kernels, 1), weights=0, z=block_channels(z, width), y=(y, row + 2 * width),
         x_row=joined * w * width, x_plane=h * w * width, x_image=0, z_row=joined * w * width, z_plane=h * w * width,
         z_image=0, y_pixel=width, y_row=row, y_plane=(h + 2) * row, y_image=0, groups=1, ic=ic, oc=oc, oh=h // joined,
         ow=joined * w, band=h // joined, chunks=chunks, kh=1, kw=1, stride_h=1, stride_w=1, dilate_h=1, dilate_w=1,

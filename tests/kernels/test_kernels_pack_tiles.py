@@ -79,7 +79,7 @@ def test_nothing_else_is_touched(isa, groups, rows, depth, taps, chunk, transpos
     y = np.full(groups * blocks * kernels.width * columns, np.nan, np.float32)
     GuardedCall(
         kernels, "pack_tiles_32", threads=2, x=source, y=y, rows=rows, depth=depth, taps=taps, chunk=chunk,
-        tile=TILE_BLOCKS, blocks=blocks, group=rows * columns, row=row, step=step,
+        tile=TILE_BLOCKS, blocks=blocks, group=rows * columns, row=row, step=step, weights=0,
         work=kernels.module("pack_tiles").work_items(groups, blocks, TILE_BLOCKS, depth, chunk),
     ).run()  # fmt: skip
     lanes = TILE_BLOCKS * kernels.width

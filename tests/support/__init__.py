@@ -11,6 +11,7 @@
 ``channel_blocks``    arrays in blocks of channels
 ``guarded_memory``    memory between forbidden pages, without numbers in it: all of the above run kernels in it
 ``special_numbers``   zeros, infinities, NaN and the like
+``half_precision``    numbers as bfloat16 and float16 hold them
 ``numpy_device``      a device with memory of its own, which computes by the definitions; ``devices`` uses it
 ``loader_samples``    files of MegEngine's, small or made of records
 ``api_samples``       models and networks for tests of the API

@@ -43,12 +43,13 @@ def run_graph(
     threads: int = 1,
     fuse: bool = False,
     forced: Mapping[str, str] = NOTHING,
+    precision: str = "float32",
 ) -> tuple[list[np.ndarray], list[str | None]]:
     """The outputs of a graph, and the kernels that made them in order (None for Python steps).
 
     ``forced`` names the algorithm of an operator, as ``AlgoPolicy.forced`` does.
     """
-    config = SessionConfig(threads=threads, isa=isa, fuse=fuse, algo=AlgoPolicy(forced=forced))
+    config = SessionConfig(threads=threads, isa=isa, fuse=fuse, precision=precision, algo=AlgoPolicy(forced=forced))
 
     def make_plan():
         stage = infer_stage(graph, 0, {v: v.spec for v in graph.inputs}, ConstantPool())
@@ -66,7 +67,7 @@ def attach_outputs(node, first):
     node.outputs = [Var(first + k, f"y{k}", spec) for k, spec in enumerate(specs)]
 
 
-def run_node(op, params, inputs, constants, isa, threads=1, fuse=False, forced=NOTHING):
+def run_node(op, params, inputs, constants, isa, threads=1, fuse=False, forced=NOTHING, precision="float32"):
     """The first output of a node, and the kernels that made it.
 
     ``inputs`` are arrays, ``constants`` the positions of those that the planner may look at.
@@ -75,7 +76,9 @@ def run_node(op, params, inputs, constants, isa, threads=1, fuse=False, forced=N
     node = Node(op, params, variables, [], "node")
     attach_outputs(node, len(inputs))
     graph = Graph([node], [v for v in variables if v.const is None], node.outputs[:1], ["y"])
-    (out,), kernels = run_graph(graph, lambda var: inputs[var.id], isa, threads=threads, fuse=fuse, forced=forced)
+    (out,), kernels = run_graph(
+        graph, lambda var: inputs[var.id], isa, threads=threads, fuse=fuse, forced=forced, precision=precision
+    )
     return out, kernels
 
 

@@ -129,6 +129,11 @@ class InstructionSet(NamedTuple):
         """By which the algorithms of convolutions are compared."""
         return CostFactors(*(cost * self.width for cost in COSTS_OF_A_LANE))
 
+    @property
+    def widens_float16(self) -> bool:
+        """Whether an instruction makes float32 numbers of float16 ones."""
+        return self.architecture == ARM64 or "f16c" in self.features
+
     def flags(self, compiler: str) -> tuple[str, ...]:
         """Compiler flags for ``"gcc"`` or ``"clang"``, with the definitions that ``simd.h`` asks for."""
         own = self.clang if compiler == "clang" and self.clang is not None else self.gcc

@@ -54,6 +54,7 @@ MODULES: dict[str, str] = {
     "pack_rows_int8": "gemm_int8",
     "pack_rows_wide_int8": "gemm_wide_int8",
     "pack_tiles_32": "pack_tiles",
+    "pack_tiles_half": "pack_tiles",
     "pack_winograd_f32": "pack_winograd",
     "pool_blocked_f32": "pooling",
     "pool_int8": "pooling_int8",

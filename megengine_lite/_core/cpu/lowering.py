@@ -33,6 +33,7 @@ from megengine_lite._core.ir.graph import (
 from megengine_lite._core.session_config import SessionConfig
 from megengine_lite._records import field, record
 from megengine_lite.errors import InternalError, LiteError, LiteIndexError
+from megengine_lite.kernels.common.shared_constants import Weights
 from megengine_lite.kernels.common.tiling import STREAM_BYTES
 
 # A step with less work than this runs on one thread: waking and joining the others would cost more.
@@ -72,6 +73,7 @@ class Lowering:
 
     def __post_init__(self) -> None:
         self.width = self.kernels.width
+        self.weights = Weights[self.config.precision.upper()]  # of the float32 kernels that take several kinds
         self._plain: dict[Var, Tensor] = {}
         self._blocked: dict[Var, list[Tensor]] = {}
         self._constants: dict[int, MemoryPiece] = {}

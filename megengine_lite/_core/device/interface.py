@@ -22,7 +22,8 @@ if TYPE_CHECKING:  # tensors need a device, but nothing of what makes plans
 
 
 PLAN_SETTINGS = frozenset(
-    ("threads_number", "graph_opt_level", "jit_level", "fuse_preprocess", "no_profiling_on_shape_change", "algo_policy")
+    """threads_number graph_opt_level jit_level fuse_preprocess no_profiling_on_shape_change algo_policy
+    precision""".split()
 )
 """Settings of a network that mean something only to the plans of a device."""
 

@@ -4,13 +4,14 @@
 # With constant PIXELS, VECTORS and STEP the loops over the block unroll completely; `lanes` must stay a variable, or
 # the compiler unrolls that loop as well and runs out of registers.
 from libc.math cimport INFINITY
-from libc.stdint cimport int64_t
+from libc.stdint cimport int32_t, int64_t, uint16_t
 
 from megengine_lite.kernels.common.arguments cimport Epilogue
 from megengine_lite.kernels.common.shared_constants cimport LINE
 from megengine_lite.kernels.common.simd cimport (
-    BY_LANE, VREGS, VW, inlined, is_constant, outlined, prefetch, prefetch_far, vf, vf_fma, vf_fma_lane, vf_load, vf_max, vf_min,
-    vf_set1, vf_store, vf_zero,
+    BY_LANE, VREGS, VW, bf16, f16, inlined, is_constant, outlined, prefetch, prefetch_far, vf, vf_first_of_pairs, vf_fma,
+    vf_fma_lane, vf_load, vf_load_bf16, vf_load_f16, vf_max, vf_min, vf_second_of_pairs, vf_set1, vf_store, vf_store_bf16,
+    vf_store_f16, vf_zero, vi_load, vi_pairs_bf16, vi_store,
 )
 from megengine_lite.kernels.common.vmath cimport (
     ACT_CLIP, ACT_CLIP_HIGH, ACT_CLIP_NAN, ACT_GELU, ACT_H_SWISH, ACT_RELU, ACT_SIGMOID, ACT_SILU, costly_activation,
@@ -22,6 +23,13 @@ cdef enum:
     SPARE_TAPS = 2
     AHEAD = 4096  # floats: weights stream from far memory, and the processor's own prefetching stops at each page
     SOON = 256  # floats: weights that are used again and again are in the second cache, and are wanted in the first
+
+
+# How packed weights are stored. They are widened to float32 in registers.
+ctypedef fused weight:
+    float
+    bf16
+    f16
 
 
 # Where a block finds its input: in a near cache, and then its sums are stored as they are; perhaps in far memory, so
@@ -149,16 +157,52 @@ cdef inline inlined store_sums(int INPUT, int PIXELS, int VECTORS, vf* acc, cons
         store_block(INPUT == TABLE, PIXELS, VECTORS, acc, o)
 
 
+cdef inline inlined load_weights(int VECTORS, const weight* w, vf* row) noexcept nogil:
+    """The weights of VECTORS (1 or 2) channel blocks: one vector after the other, or two of bfloat16 as pairs."""
+    cdef int v
+    if weight is bf16:
+        if VECTORS == 2:
+            row[0] = vf_first_of_pairs(vi_load(<const int32_t*>w))
+            row[1] = vf_second_of_pairs(vi_load(<const int32_t*>w))
+        else:
+            row[0] = vf_load_bf16(w)
+    elif weight is f16:
+        for v in range(VECTORS):
+            row[v] = vf_load_f16(<const uint16_t*>(w + v * VW))
+    else:
+        for v in range(VECTORS):
+            row[v] = vf_load(w + v * VW)
+
+
+ctypedef fused half_weight:
+    bf16
+    f16
+
+
+cdef inline inlined store_weights(int64_t lanes, int64_t rows, const float* x, half_weight* w) noexcept nogil:
+    """Rounds rows of `lanes` numbers, one or two vectors, to what load_weights reads."""
+    cdef int64_t k
+    if half_weight is bf16:
+        if lanes == 2 * VW:
+            for k in range(rows):
+                vi_store(<int32_t*>(w + k * lanes), vi_pairs_bf16(vf_load(x + k * lanes), vf_load(x + k * lanes + VW)))
+        else:
+            for k in range(rows):
+                vf_store_bf16(w + k * VW, vf_load(x + k * VW))
+    else:
+        for k in range(rows * lanes // VW):
+            vf_store_f16(<uint16_t*>(w + k * VW), vf_load(x + k * VW))
+
+
 cdef inline inlined fma_lanes(
-    int PIXELS, int VECTORS, int64_t step, const float* x, const float* w, int64_t w_step, vf* acc
+    int PIXELS, int VECTORS, int64_t step, const float* x, const weight* w, int64_t w_step, vf* acc
 ) noexcept nogil:
     """VW neighbouring inputs of each pixel, `step` apart, times rows of weights. Loads stand some products before their
     use, for processors that do not look ahead."""
     cdef vf values[MAX_ACC]
     cdef vf row[2]
     cdef int l, p, v
-    for v in range(VECTORS):
-        row[v] = vf_load(w + v * VW)
+    load_weights(VECTORS, w, row)
     for p in range(PIXELS if PIXELS < 3 else 3):
         values[p] = vf_load(x + p * step)
     for l in range(VW):
@@ -168,12 +212,15 @@ cdef inline inlined fma_lanes(
                     values[p + 3] = vf_load(x + (p + 3) * step)
                 acc[p * VECTORS + v] = vf_fma_lane(values[p], l, row[v], acc[p * VECTORS + v])
             if l + 1 < VW:
-                row[v] = vf_load(w + (l + 1) * w_step + v * VW)
+                if weight is float:
+                    row[v] = vf_load(w + (l + 1) * w_step + v * VW)
+                elif v + 1 == VECTORS:
+                    load_weights(VECTORS, w + (l + 1) * w_step, row)
 
 
 cdef inline inlined fma_whole_blocks(
     int INPUT, int PIXELS, int VECTORS, int64_t STEP, int64_t count, const BlockSum* s, const float* x,
-    const float* w, vf* acc
+    const weight* w, vf* acc
 ) noexcept nogil:
     """The part of a sum for a < count, where `lanes` is VW."""
     cdef const float* at
@@ -194,19 +241,18 @@ cdef inline inlined fma_whole_blocks(
 
 
 cdef inline inlined fma_taps(
-    int PIXELS, int VECTORS, int64_t STEP, const BlockSum* s, const float* x, const float* w, vf* acc
+    int PIXELS, int VECTORS, int64_t STEP, const BlockSum* s, const float* x, const weight* w, vf* acc
 ) noexcept nogil:
     """The sum of a table, for pixels 1 or 2 floats apart: one load gives several. Each iteration loads for the next."""
     cdef vf values[MAX_BY_LANE]
     cdef vf row[2]
     cdef const float* at = x + s.taps[0]
-    cdef const float* last = w + (s.lanes - 1) * VECTORS * VW
+    cdef const weight* last = w + (s.lanes - 1) * VECTORS * VW
     cdef int64_t tap = s.taps[1], l
     cdef int p, v
     for p in range(((PIXELS - 1) * STEP) // VW + 1):
         values[p] = vf_load(at + p * VW)
-    for v in range(VECTORS):
-        row[v] = vf_load(w + v * VW)
+    load_weights(VECTORS, w, row)
     for l in range(s.lanes):
         at = x + tap
         tap = s.taps[l + 2]
@@ -220,11 +266,14 @@ cdef inline inlined fma_taps(
                 )
                 if v + 1 == VECTORS and (p + 1 == PIXELS or (p + 1) * STEP % VW == 0):
                     values[p * STEP // VW] = vf_load(at + p * STEP // VW * VW)
-            row[v] = vf_load(w + v * VW)
+            if weight is float:
+                row[v] = vf_load(w + v * VW)
+            elif v + 1 == VECTORS:
+                load_weights(VECTORS, w, row)
 
 
 cdef inline inlined conv_block_by_lane(
-    int INPUT, int PIXELS, int VECTORS, int64_t STEP, const BlockSum* s, const float* x, const float* w,
+    int INPUT, int PIXELS, int VECTORS, int64_t STEP, const BlockSum* s, const float* x, const weight* w,
     const BlockOutput* o
 ) noexcept nogil:
     """conv_block, with several inputs from one load."""
@@ -246,8 +295,7 @@ cdef inline inlined conv_block_by_lane(
             for c in range(s.n2):
                 at = x + whole * s.s0 + b * s.s1 + c * s.s2
                 for l in range(s.lanes_last):
-                    for v in range(VECTORS):
-                        row[v] = vf_load(w + v * VW)
+                    load_weights(VECTORS, w, row)
                     for p in range(PIXELS):
                         value = vf_set1(at[p * STEP + l])
                         for v in range(VECTORS):
@@ -256,7 +304,7 @@ cdef inline inlined conv_block_by_lane(
     store_sums(INPUT, PIXELS, VECTORS, acc, o)
 
 
-cdef inline void prefetch_weights(int INPUT, const float* w) noexcept nogil:
+cdef inline void prefetch_weights(int INPUT, const weight* w) noexcept nogil:
     """Fetches what is multiplied later. Only processors with 16 registers were measured with SOON."""
     if VREGS == 32 or INPUT == NEAR:
         prefetch_far(w + AHEAD)
@@ -265,7 +313,7 @@ cdef inline void prefetch_weights(int INPUT, const float* w) noexcept nogil:
 
 
 cdef inline inlined conv_block(
-    int INPUT, int PIXELS, int VECTORS, int64_t STEP, const BlockSum* s, const float* x, const float* w,
+    int INPUT, int PIXELS, int VECTORS, int64_t STEP, const BlockSum* s, const float* x, const weight* w,
     const BlockOutput* o
 ) noexcept nogil:
     """One block. Pixel p reads from x + p STEP; weights are [a][b][c][l][VECTORS VW]."""
@@ -291,8 +339,7 @@ cdef inline inlined conv_block(
                     for p in range(PIXELS * VW // LINE + 1):
                         prefetch(at + PIXELS * STEP + p * LINE)
                 for l in range(lanes):
-                    for v in range(VECTORS):
-                        row[v] = vf_load(w + v * VW)
+                    load_weights(VECTORS, w, row)
                     for v in range(VECTORS * VW // LINE):
                         prefetch_weights(INPUT, w + v * LINE)
                     if INPUT == FAR and VW == LINE:
@@ -318,7 +365,7 @@ cdef inline int block_pixels(int INPUT, int vectors) noexcept nogil:
 # on ARM64 gcc then loads in another order: the largest loop of conv_direct takes 65 cycles instead of 58 in the model of
 # a Cortex-A55.
 cdef inline inlined conv_block_up_to_8(
-    int INPUT, int pixels, int VECTORS, int64_t STEP, const BlockSum* s, const float* x, const float* w,
+    int INPUT, int pixels, int VECTORS, int64_t STEP, const BlockSum* s, const float* x, const weight* w,
     const BlockOutput* o
 ) noexcept nogil:
     if pixels == 8:
@@ -340,7 +387,7 @@ cdef inline inlined conv_block_up_to_8(
 
 
 cdef inline inlined conv_block_of(
-    int INPUT, int pixels, int VECTORS, int64_t STEP, const BlockSum* s, const float* x, const float* w,
+    int INPUT, int pixels, int VECTORS, int64_t STEP, const BlockSum* s, const float* x, const weight* w,
     const BlockOutput* o
 ) noexcept nogil:
     """conv_block for a number of pixels that is no constant: at most block_pixels(INPUT, VECTORS)."""
@@ -379,7 +426,7 @@ cdef inline inlined conv_block_of(
 
 
 cdef inline inlined conv_block_any_step(
-    int INPUT, int pixels, int VECTORS, int64_t step, const BlockSum* s, const float* x, const float* w,
+    int INPUT, int pixels, int VECTORS, int64_t step, const BlockSum* s, const float* x, const weight* w,
     const BlockOutput* o
 ) noexcept nogil:
     """For steps that are rare in networks: few pixels at a time, so that their addresses fit the integer registers."""
@@ -416,7 +463,7 @@ cdef inline outlined copy_broken(
 
 cdef inline inlined conv_row(
     int INPUT, int VECTORS, int64_t STEP, int64_t step, int64_t pixels, const BlockSum* s, const float* x,
-    const float* w, BlockOutput o, const RowBreaks* where
+    const weight* w, BlockOutput o, const RowBreaks* where
 ) noexcept nogil:
     """`pixels` outputs side by side, of VECTORS (1 or 2) channel blocks, whose inputs lie `step` apart. STEP is the
     same number as a constant, or 0 for any step, which is slower. `where` may be NULL.
@@ -463,7 +510,7 @@ cdef inline inlined conv_row(
 
 cdef inline inlined conv_row_of(
     int INPUT, int VECTORS, int64_t STEP1, int64_t STEP2, int64_t step, int64_t pixels, const BlockSum* s,
-    const float* x, const float* w, const BlockOutput* o, const RowBreaks* where
+    const float* x, const weight* w, const BlockOutput* o, const RowBreaks* where
 ) noexcept nogil:
     """conv_row for a step that is no constant; fast when it is STEP1 or STEP2. A row with breaks has STEP1."""
     if step == STEP1:

@@ -20,6 +20,19 @@ WIDEST = 16  # float32 lanes of the widest vectors that an instruction set has
 SLACK = 64
 
 
+class Weights(IntEnum):
+    """How packed weights of float32 kernels are stored."""
+
+    FLOAT32 = 0
+    BFLOAT16 = 1
+    FLOAT16 = 2
+
+
+def weight_bytes(weights: Weights) -> int:
+    """Bytes of a number that is stored so."""
+    return 4 if weights is Weights.FLOAT32 else 2
+
+
 class OutputKind(IntEnum):
     """How results of int8 products are stored."""
 

@@ -55,6 +55,26 @@ ML_INLINE vf vi_to_vf(vi x) { return __builtin_convertvector(x, vf); }
 ML_INLINE vi vi_select(vi mask, vi yes, vi no) { return (mask & yes) | (~mask & no); }
 ML_INLINE vi vi_lt(vi a, vi b) { return a < b; }
 
+/* bfloat16: the upper half of a float32. Two vectors of them are stored as pairs: the low half of lane k is number k of the
+ * first vector, the high half that of the second. */
+typedef struct { uint16_t bits; } bf16;
+typedef struct { uint16_t bits; } f16;
+typedef uint16_t vus __attribute__((vector_size(VW * 2)));
+typedef uint16_t vus_u __attribute__((vector_size(VW * 2), aligned(2), may_alias));
+
+ML_INLINE vf vf_load_bf16(const bf16 *p) { return (vf)(__builtin_convertvector(*(const vus_u *)p, vu) << 16); }
+ML_INLINE vf vf_first_of_pairs(vi pairs) { return (vf)(pairs << 16); }
+ML_INLINE vf vf_second_of_pairs(vi pairs) { return (vf)(pairs & (int32_t)0xFFFF0000); }
+/* Rounded to bfloat16, ties to even; the lower halves are zero. NaN stays NaN. */
+ML_INLINE vi vi_rounded_bf16(vf x) {
+    vu bits = (vu)x, rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000;
+    return vi_select((vi)(x == x), (vi)rounded, (vi)((bits | 0x400000) & 0xFFFF0000));
+}
+ML_INLINE void vf_store_bf16(bf16 *p, vf x) { *(vus_u *)p = __builtin_convertvector((vu)vi_rounded_bf16(x) >> 16, vus); }
+ML_INLINE vi vi_pairs_bf16(vf first, vf second) {
+    return (vi)((vu)vi_rounded_bf16(first) >> 16) | vi_rounded_bf16(second);
+}
+
 /* Double precision: half a float vector at a time. */
 typedef double vd __attribute__((vector_size(VW * 4)));
 typedef uint64_t vdu __attribute__((vector_size(VW * 4)));

@@ -42,6 +42,16 @@ cdef extern from "simd.h" nogil:
     vf vf_floor(vf a)
     vf vf_trunc(vf a)
     vf vf_ldexp(vf x, vf n)
+    # bfloat16 and float16 in memory.
+    ctypedef struct bf16:
+        pass
+    ctypedef struct f16:
+        pass
+    vf vf_load_bf16(const bf16* p)
+    vf vf_first_of_pairs(vi pairs)
+    vf vf_second_of_pairs(vi pairs)
+    void vf_store_bf16(bf16* p, vf x)
+    vi vi_pairs_bf16(vf first, vf second)
     # Double precision, half a vector at a time.
     ctypedef double vd
     ctypedef uint64_t vdu

@@ -9,11 +9,13 @@ import numpy as np
 
 from libc.stdint cimport int64_t
 
-from megengine_lite.kernels.common.block cimport FAR, BlockOutput, BlockSum, RowBreaks, conv_row_of, set_activation
+from megengine_lite.kernels.common.block cimport (
+    FAR, BlockOutput, BlockSum, RowBreaks, conv_row_of, set_activation, weight,
+)
 from megengine_lite.kernels.common.arguments cimport Epilogue, FilterWindow, Strides
 from megengine_lite.kernels.common.conv_tiles cimport Division, Part, division, part_of
-from megengine_lite.kernels.common.shared_constants cimport TILE_BLOCKS
-from megengine_lite.kernels.common.simd cimport VW, outlined
+from megengine_lite.kernels.common.shared_constants cimport TILE_BLOCKS, WEIGHTS_BFLOAT16, WEIGHTS_FLOAT16
+from megengine_lite.kernels.common.simd cimport VW, bf16, f16, outlined
 from megengine_lite.kernels.common.vmath cimport ACT_NONE
 
 from megengine_lite.kernels.common.array_checks import conv_extents
@@ -21,21 +23,21 @@ from megengine_lite.kernels.common.array_checks import conv_extents
 
 # A function each: compilers take twice as long for both in one.
 cdef inline outlined direct_two(
-    int64_t step, int64_t pixels, const BlockSum* s, const float* x, const float* w, const BlockOutput* o,
+    int64_t step, int64_t pixels, const BlockSum* s, const float* x, const weight* w, const BlockOutput* o,
     const RowBreaks* where
 ) noexcept nogil:
     conv_row_of(FAR, 2, VW, 2 * VW, step, pixels, s, x, w, o, where)
 
 
 cdef inline outlined direct_one(
-    int64_t step, int64_t pixels, const BlockSum* s, const float* x, const float* w, const BlockOutput* o,
+    int64_t step, int64_t pixels, const BlockSum* s, const float* x, const weight* w, const BlockOutput* o,
     const RowBreaks* where
 ) noexcept nogil:
     conv_row_of(FAR, 1, VW, 2 * VW, step, pixels, s, x, w, o, where)
 
 
 cdef inline void direct_row(
-    int vectors, int64_t step, int64_t pixels, const BlockSum* s, const float* x, const float* w, const BlockOutput* o,
+    int vectors, int64_t step, int64_t pixels, const BlockSum* s, const float* x, const weight* w, const BlockOutput* o,
     const RowBreaks* where
 ) noexcept nogil:
     if vectors == 2:
@@ -46,12 +48,12 @@ cdef inline void direct_row(
 
 cdef struct ConvDirectArgs:
     const float* x
-    const float* w
+    const void* w
     const float* bias
     const float* z
     float* y
     Strides x_, y_, z_
-    int64_t y_pixel, run, groups, ic, oc, oh, ow, band, chunks
+    int64_t y_pixel, run, groups, ic, oc, oh, ow, band, chunks, weights
     FilterWindow window
     Epilogue epilogue
 
@@ -62,10 +64,9 @@ cdef void conv_direct_f32(const ConvDirectArgs* a, int64_t begin, int64_t end, v
     x, y and z point at element (0, 0, 0, 0); x needs a halo of at least the padding. Pixels of y lie `y_pixel`
     elements apart, so that the phases of a transposed convolution can interleave. If `run` is not 0, rows of x and z are
     joined, `ow` pixels each, and `oh` is their number, but rows of y have `run` pixels and lie y_row apart. `band` and
-    `chunks` divide the work (conv_tiles.pxd). y may be z.
+    `chunks` divide the work (conv_tiles.pxd). `weights` (a Weights) says how the filter is stored. y may be z.
     """
     cdef const float* x = a.x
-    cdef const float* w = a.w
     cdef const float* bias = a.bias
     cdef const float* z = a.z
     cdef float* y = a.y
@@ -77,7 +78,9 @@ cdef void conv_direct_f32(const ConvDirectArgs* a, int64_t begin, int64_t end, v
     cdef int64_t dilate_h = a.window.dilate_h, dilate_w = a.window.dilate_w
     cdef int64_t pad_h = a.window.pad_h, pad_w = a.window.pad_w
     cdef int64_t ic_blocks = (ic + VW - 1) // VW, oc_blocks = (oc + VW - 1) // VW
-    cdef int64_t depth = ic * kh * kw, run = a.run, item, pixel
+    cdef int64_t depth = ic * kh * kw, run = a.run, item, pixel, first, pixels
+    cdef const float* at
+    cdef const RowBreaks* where
     cdef Division whole = division(groups, oc_blocks, oh, ow, a.band, a.chunks)
     cdef Part p
     cdef BlockSum s
@@ -102,17 +105,17 @@ cdef void conv_direct_f32(const ConvDirectArgs* a, int64_t begin, int64_t end, v
         else:
             o.y += p.row * y_row + p.first * y_pixel
         o.z = z + p.image * z_image + p.block * z_plane + p.row * z_row + p.first * VW if z else NULL
-        direct_row(
-            p.vectors,
-            stride_w * VW,
-            p.last - p.first,
-            &s,
-            x + p.image * x_image + p.group * ic_blocks * x_plane + (p.row * stride_h - pad_h) * x_row
-            + (p.first * stride_w - pad_w) * VW,
-            w + p.block * depth * VW,
-            &o,
-            &breaks if run else NULL,
-        )
+        at = x + p.image * x_image + p.group * ic_blocks * x_plane + (p.row * stride_h - pad_h) * x_row \
+            + (p.first * stride_w - pad_w) * VW
+        first = p.block * depth * VW
+        pixels = p.last - p.first
+        where = &breaks if run else NULL
+        if a.weights == WEIGHTS_BFLOAT16:
+            direct_row(p.vectors, stride_w * VW, pixels, &s, at, <const bf16*>a.w + first, &o, where)
+        elif a.weights == WEIGHTS_FLOAT16:
+            direct_row(p.vectors, stride_w * VW, pixels, &s, at, <const f16*>a.w + first, &o, where)
+        else:
+            direct_row(p.vectors, stride_w * VW, pixels, &s, at, <const float*>a.w + first, &o, where)
 
 
 include "conv_direct_table.pxi"
@@ -160,7 +163,7 @@ def conv_direct(const float[:, :, :, :, ::1] x not None, const float[::1] packed
         x_=Strides(row=w * VW, plane=h * w * VW, image=x.shape[1] * h * w * VW),
         y_=Strides(row=ow * VW, plane=oh * ow * VW, image=blocks * oh * ow * VW),
         z_=Strides(row=0, plane=0, image=0),
-        y_pixel=VW, run=0, groups=groups, ic=ic, oc=oc, oh=oh, ow=ow, band=oh, chunks=1,
+        y_pixel=VW, run=0, groups=groups, ic=ic, oc=oc, oh=oh, ow=ow, band=oh, chunks=1, weights=0,
         window=FilterWindow(
             kh=kh, kw=kw, stride_h=stride[0], stride_w=stride[1], dilate_h=dilate[0], dilate_w=dilate[1],
             pad_h=0, pad_w=0,

@@ -6,18 +6,19 @@ input channels. F(4 x 4) interpolates at 0, +-sqrt(1/2), +-sqrt(2) and infinity:
 integers, and most constants are cheap.
 
 Weights: ``[tile of 2 channel blocks][s s][ic][channels of the tile]``
-(:func:`megengine_lite._core.cpu.packing.float32.pack_winograd`, which holds the filter transform).
+(:func:`megengine_lite._core.cpu.packing.float32.pack_winograd`, which holds the filter transform). In half precision
+they are float16 or stay float32: the output transform magnifies errors, those of bfloat16 too much.
 """
 
 from libc.stdint cimport int64_t
 from libc.string cimport memcpy, memset
 
 from megengine_lite.kernels.common.block cimport (
-    NEAR, BlockOutput, BlockSum, activate_stored, conv_row, set_activation, store_block,
+    NEAR, BlockOutput, BlockSum, activate_stored, conv_row, set_activation, store_block, weight,
 )
 from megengine_lite.kernels.common.arguments cimport Epilogue, Strides
-from megengine_lite.kernels.common.shared_constants cimport LINE, TILE_BLOCKS
-from megengine_lite.kernels.common.simd cimport BY_LANE, VW, forget_loads, inlined, moved_by, \
+from megengine_lite.kernels.common.shared_constants cimport LINE, TILE_BLOCKS, WEIGHTS_FLOAT16
+from megengine_lite.kernels.common.simd cimport BY_LANE, VW, f16, forget_loads, inlined, moved_by, \
     moved_by_const, outlined, prefetch_far, prefetch_write, vf, vf_fma, vf_load, vf_set1, vf_store
 from megengine_lite.kernels.common.vmath cimport ACT_CLIP_HIGH, ACT_NONE
 
@@ -238,25 +239,34 @@ cdef inline inlined transform_output(
 
 
 cdef inline outlined product_two(
-    int64_t count, const BlockSum* s, const float* v, const float* w, const BlockOutput* o
+    int64_t count, const BlockSum* s, const float* v, const weight* w, const BlockOutput* o
 ) noexcept nogil:
     conv_row(NEAR, 2, VW, VW, count, s, v, w, o[0], NULL)
 
 
 cdef inline outlined product_one(
-    int64_t count, const BlockSum* s, const float* v, const float* w, const BlockOutput* o
+    int64_t count, const BlockSum* s, const float* v, const weight* w, const BlockOutput* o
 ) noexcept nogil:
     conv_row(NEAR, 1, VW, VW, count, s, v, w, o[0], NULL)
 
 
+cdef inline void product(
+    int vectors, int64_t count, const BlockSum* s, const float* v, const weight* w, const BlockOutput* o
+) noexcept nogil:
+    if vectors == 2:
+        product_two(count, s, v, w, o)
+    else:
+        product_one(count, s, v, w, o)
+
+
 cdef struct ConvWinogradArgs:
     const float* x
-    const float* w
+    const void* w
     const float* bias
     const float* z
     float* y
     Strides x_, y_, z_
-    int64_t x_bottom, x_right, ic, oc, oh, ow, pad_h, pad_w, tile_blocks, parts
+    int64_t weights, x_bottom, x_right, ic, oc, oh, ow, pad_h, pad_w, tile_blocks, parts
     Epilogue epilogue
 
 
@@ -284,7 +294,6 @@ cdef inline inlined winograd(
     int M, const ConvWinogradArgs* a, int64_t begin, int64_t end, float* scratch
 ) noexcept nogil:
     cdef const float* x = a.x
-    cdef const float* w = a.w
     cdef const float* bias = a.bias
     cdef const float* z = a.z
     cdef float* y = a.y
@@ -294,11 +303,10 @@ cdef inline inlined winograd(
     cdef int64_t area = (M + 2) * (M + 2)
     cdef int64_t ic_blocks = (ic + VW - 1) // VW, oc_blocks = (oc + VW - 1) // VW
     cdef int64_t oc_tiles = (oc_blocks + TILE_BLOCKS - 1) // TILE_BLOCKS
-    cdef int64_t tiles, item, n, rest, part, first, count, v_step, m_step, tile, k, block
+    cdef int64_t from_w, tiles, item, n, rest, part, first, count, v_step, m_step, tile, k, block
     cdef int64_t transformed = -1
     cdef int vectors, b
     cdef const float* from_v
-    cdef const float* from_w
     cdef float* m
     cdef Grid g
     cdef BlockSum s
@@ -332,11 +340,11 @@ cdef inline inlined winograd(
             for k in range(area):
                 p.y = m + k * m_step
                 from_v = scratch + k * v_step
-                from_w = w + (tile * TILE_BLOCKS * area + k * vectors) * ic * VW
-                if vectors == 2:
-                    product_two(count, &s, from_v, from_w, &p)
+                from_w = (tile * TILE_BLOCKS * area + k * vectors) * ic * VW
+                if a.weights == WEIGHTS_FLOAT16:
+                    product(vectors, count, &s, from_v, <const f16*>a.w + from_w, &p)
                 else:
-                    product_one(count, &s, from_v, from_w, &p)
+                    product(vectors, count, &s, from_v, <const float*>a.w + from_w, &p)
             for b in range(vectors):
                 block = tile * TILE_BLOCKS + b
                 o.bias = bias + block * VW if bias else NULL
@@ -350,7 +358,7 @@ cdef void conv_winograd4_f32(const ConvWinogradArgs* a, int64_t begin, int64_t e
     output channels.
 
     x, y and z point at element (0, 0, 0, 0); x needs a halo of at least the padding. x_bottom and x_right are its
-    height and width plus the halo on that side. y may be z. Scratch: scratch_bytes(4, ic, tiles).
+    height and width plus the halo on that side. `weights` is FLOAT32 or FLOAT16. y may be z. Scratch: scratch_bytes(4, ic, tiles).
     """
     winograd(4, a, begin, end, <float*>scratch)
 

@@ -1,9 +1,9 @@
 """Transforms filters for conv_winograd and puts them in the order in which it reads them."""
 
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint16_t
 
-from megengine_lite.kernels.common.shared_constants cimport TILE_BLOCKS
-from megengine_lite.kernels.common.simd cimport VW, inlined
+from megengine_lite.kernels.common.shared_constants cimport TILE_BLOCKS, WEIGHTS_FLOAT16
+from megengine_lite.kernels.common.simd cimport VW, f16, inlined, vf_load, vf_store, vf_store_f16
 
 cdef enum:
     CHANNELS = 16  # input channels of a work item
@@ -13,15 +13,21 @@ cdef enum:
 cdef struct PackWinogradArgs:
     const float* weight
     const double* matrix
-    float* y
-    int64_t oc, ic, side
+    void* y
+    int64_t oc, ic, side, weights
+
+
+ctypedef fused stored:
+    float
+    f16
 
 
 cdef inline inlined transform(
-    int S, const double* g, const double* taps, float* y, int64_t step
+    int S, const double* g, const double* taps, stored* y, int64_t step
 ) noexcept nogil:
     """G w G^T of the filters of VW output channels. taps: [3 3][VW], g: [S][3]; element k goes to y + k step."""
     cdef double half[8 * 3 * VW]
+    cdef float rounded[VW]
     cdef double total
     cdef int i, j, lane
     for i in range(S):
@@ -34,21 +40,34 @@ cdef inline inlined transform(
             for lane in range(VW):
                 total = g[3 * j] * half[3 * i * VW + lane] + g[3 * j + 1] * half[(3 * i + 1) * VW + lane] \
                     + g[3 * j + 2] * half[(3 * i + 2) * VW + lane]
-                y[(i * S + j) * step + lane] = <float>total
+                rounded[lane] = <float>total
+            if stored is f16:
+                vf_store_f16(<uint16_t*>(y + (i * S + j) * step), vf_load(rounded))
+            else:
+                vf_store(y + (i * S + j) * step, vf_load(rounded))
+
+
+cdef inline void transform_filters(
+    int64_t side, const double* g, const double* taps, stored* y, int64_t step
+) noexcept nogil:
+    if side == 4:
+        transform(4, g, taps, y, step)
+    else:
+        transform(6, g, taps, y, step)
 
 
 cdef void pack_winograd_f32(const PackWinogradArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
     """y = [tile of TILE_BLOCKS channel blocks][side side][ic][channels of the tile], from weight = [oc][ic][3][3].
 
     `matrix` is G, [side][3]. The last tile has as many blocks as are left; channels that do not exist get zeros. All
-    is computed in float64 and rounded once. One work item = CHANNELS input channels of a tile, the tile outermost.
+    is computed in float64 and rounded once, or again if `weights` is FLOAT16. One work item = CHANNELS input channels of
+    a tile, the tile outermost.
     """
     cdef int64_t oc = a.oc, ic = a.ic, side = a.side, area = side * side
     cdef int64_t blocks = (oc + VW - 1) // VW, parts = (ic + CHANNELS - 1) // CHANNELS
-    cdef int64_t item, first, lanes, i, block, channel
+    cdef int64_t item, first, lanes, i, block, channel, at
     cdef double taps[TAPS * VW]
     cdef const float* w
-    cdef float* y
     cdef int k, lane
     for item in range(begin, end):
         first = item // parts * TILE_BLOCKS
@@ -60,11 +79,11 @@ cdef void pack_winograd_f32(const PackWinogradArgs* a, int64_t begin, int64_t en
                     w = a.weight + (channel * ic + i) * TAPS
                     for k in range(TAPS):
                         taps[k * VW + lane] = w[k] if channel < oc else 0
-                y = a.y + first * VW * area * ic + i * lanes + block * VW
-                if side == 4:
-                    transform(4, a.matrix, taps, y, ic * lanes)
+                at = first * VW * area * ic + i * lanes + block * VW
+                if a.weights == WEIGHTS_FLOAT16:
+                    transform_filters(side, a.matrix, taps, <f16*>a.y + at, ic * lanes)
                 else:
-                    transform(6, a.matrix, taps, y, ic * lanes)
+                    transform_filters(side, a.matrix, taps, <float*>a.y + at, ic * lanes)
 
 
 def work_items(int64_t oc, int64_t ic):

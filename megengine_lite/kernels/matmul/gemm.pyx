@@ -11,13 +11,13 @@ from libc.stdint cimport int64_t
 from libc.string cimport memcpy, memset
 
 from megengine_lite.kernels.common.block cimport (
-    AHEAD, MAX_ACC, MAX_BY_LANE, SOON, BlockOutput, fma_lanes, set_activation, store_block,
+    AHEAD, MAX_ACC, MAX_BY_LANE, SOON, BlockOutput, fma_lanes, load_weights, set_activation, store_block, weight,
 )
 from megengine_lite.kernels.common.interleave cimport zip_rows
 from megengine_lite.kernels.common.arguments cimport Epilogue
-from megengine_lite.kernels.common.shared_constants cimport LINE, TILE_BLOCKS
+from megengine_lite.kernels.common.shared_constants cimport LINE, TILE_BLOCKS, WEIGHTS_BFLOAT16, WEIGHTS_FLOAT16
 from megengine_lite.kernels.common.simd cimport (
-    BY_LANE, VREGS, VW, inlined, outlined, prefetch_far, vf, vf_fma, vf_load, vf_load_n, vf_set1,
+    BY_LANE, VREGS, VW, bf16, f16, inlined, outlined, prefetch_far, vf, vf_fma, vf_load, vf_load_n, vf_set1,
     vf_store, vf_store_n, vf_unzip_even, vf_unzip_odd, vf_zero,
 )
 from megengine_lite.kernels.common.vmath cimport ACT_NONE, activate
@@ -39,7 +39,7 @@ cdef inline int block_rows() noexcept nogil:
 # ---- blocks of rows x 2 vectors ------------------------------------------------------------------------------------
 
 cdef inline inlined gemm_block(
-    int ROWS, int VECTORS, int64_t depth, const float* a, int64_t a_row, int64_t a_k, const float* b, int64_t b_k,
+    int ROWS, int VECTORS, int64_t depth, const float* a, int64_t a_row, int64_t a_k, const weight* b, int64_t b_k,
     const BlockOutput* o
 ) noexcept nogil:
     """Four rows of A share a pointer, so that the addresses of a block fit the integer registers."""
@@ -60,8 +60,7 @@ cdef inline inlined gemm_block(
     for p in range(3):
         rows[p] = a + l * a_k + p * 4 * a_row
     for l in range(l, depth):
-        for v in range(VECTORS):
-            columns[v] = vf_load(b + v * VW)
+        load_weights(VECTORS, b, columns)
         for p in range(ROWS):
             value = vf_set1(rows[p // 4][p % 4 * a_row])
             for v in range(VECTORS):
@@ -80,8 +79,13 @@ cdef inline int64_t row_ahead() noexcept nogil:
     return AHEAD if VREGS == 32 else SOON
 
 
+cdef inline int line_of(const weight* w) noexcept nogil:
+    """Numbers of a cache line."""
+    return LINE if weight is float else 2 * LINE
+
+
 cdef inline inlined gemm_row(
-    bint PACKED, int VECTORS, int64_t depth, const float* a, int64_t a_k, const float* b, int64_t b_k,
+    bint PACKED, int VECTORS, int64_t depth, const float* a, int64_t a_k, const weight* b, int64_t b_k,
     const BlockOutput* o
 ) noexcept nogil:
     """One row: four partial sums for each vector hide the latency of a multiply-add.
@@ -90,6 +94,7 @@ cdef inline inlined gemm_row(
     and are loaded anew for every product.
     """
     cdef vf acc[8]
+    cdef vf columns[2]
     cdef vf value
     cdef int64_t l = 0
     cdef int q, v
@@ -97,21 +102,23 @@ cdef inline inlined gemm_row(
         acc[q] = vf_zero()
     while l + 4 <= depth:
         if PACKED:
-            for q in range(4 * VECTORS * VW // LINE):
-                prefetch_far(b + q * LINE + row_ahead())
+            for q in range(4 * VECTORS * VW // line_of(b)):
+                prefetch_far(b + q * line_of(b) + row_ahead())
         for q in range(4):
             value = vf_set1(a[q * a_k])
+            load_weights(VECTORS, b + q * b_k, columns)
             for v in range(VECTORS):
                 if not PACKED:
                     prefetch_far(b + q * b_k + v * VW + AHEAD)
-                acc[q * VECTORS + v] = vf_fma(value, vf_load(b + q * b_k + v * VW), acc[q * VECTORS + v])
+                acc[q * VECTORS + v] = vf_fma(value, columns[v], acc[q * VECTORS + v])
         a += 4 * a_k
         b += 4 * b_k
         l += 4
     while l < depth:
         value = vf_set1(a[0])
+        load_weights(VECTORS, b, columns)
         for v in range(VECTORS):
-            acc[v] = vf_fma(value, vf_load(b + v * VW), acc[v])
+            acc[v] = vf_fma(value, columns[v], acc[v])
         a += a_k
         b += b_k
         l += 1
@@ -121,7 +128,7 @@ cdef inline inlined gemm_row(
 
 
 cdef inline inlined gemm_block_of(
-    int rows, int VECTORS, int64_t depth, const float* a, int64_t a_row, int64_t a_k, const float* b, int64_t b_k,
+    int rows, int VECTORS, int64_t depth, const float* a, int64_t a_row, int64_t a_k, const weight* b, int64_t b_k,
     const BlockOutput* o
 ) noexcept nogil:
     if VREGS == 32 and not BY_LANE and rows == 12:
@@ -151,24 +158,29 @@ cdef inline inlined gemm_block_of(
 
 
 cdef inline outlined gemm_any(
-    int rows, int vectors, bint parts, int64_t depth, const float* a, int64_t a_row, int64_t a_k, const float* b,
+    int rows, int vectors, bint parts, int64_t depth, const float* a, int64_t a_row, int64_t a_k, const weight* b,
     int64_t b_k, const BlockOutput* o
 ) noexcept nogil:
-    """With `parts`, one row whose sums are computed in parts."""
+    """With `parts`, one row whose sums are computed in parts. Panels of half precision are always used whole."""
     if parts and vectors == 2 and a_k == 1 and b_k == 2 * VW:
         gemm_row(True, 2, depth, a, 1, b, 2 * VW, o)
-    elif parts and vectors == 2:
-        gemm_row(False, 2, depth, a, a_k, b, b_k, o)
+    elif weight is float:
+        if parts and vectors == 2:
+            gemm_row(False, 2, depth, a, a_k, b, b_k, o)
+        elif parts:
+            gemm_row(False, 1, depth, a, a_k, b, b_k, o)
+        elif vectors == 2:
+            gemm_block_of(rows, 2, depth, a, a_row, a_k, b, b_k, o)
+        else:
+            gemm_block_of(rows, 1, depth, a, a_row, a_k, b, b_k, o)
     elif parts:
-        gemm_row(False, 1, depth, a, a_k, b, b_k, o)
-    elif vectors == 2:
-        gemm_block_of(rows, 2, depth, a, a_row, a_k, b, b_k, o)
+        gemm_row(True, 2, depth, a, a_k, b, 2 * VW, o)
     else:
-        gemm_block_of(rows, 1, depth, a, a_row, a_k, b, b_k, o)
+        gemm_block_of(rows, 2, depth, a, a_row, a_k, b, 2 * VW, o)
 
 
 cdef inline outlined gemm_partial(
-    int rows, int64_t columns, bint parts, int64_t depth, const float* a, int64_t a_row, int64_t a_k, const float* b,
+    int rows, int64_t columns, bint parts, int64_t depth, const float* a, int64_t a_row, int64_t a_k, const weight* b,
     int64_t b_k, const BlockOutput* o
 ) noexcept nogil:
     """A block of which only `columns` exist: computes a full one on the stack."""
@@ -184,7 +196,7 @@ cdef inline outlined gemm_partial(
             memcpy(z + p * PANEL, o.z + p * o.z_pixel, columns * sizeof(float))
         full.z = z
         full.z_pixel = PANEL
-    gemm_any(rows, 2 if columns > VW else 1, parts, depth, a, a_row, a_k, b, b_k, &full)
+    gemm_any(rows, 1 if weight is float and columns <= VW else 2, parts, depth, a, a_row, a_k, b, b_k, &full)
     for p in range(rows):
         memcpy(o.y + p * o.y_pixel, c + p * PANEL, columns * sizeof(float))
 
@@ -227,11 +239,11 @@ cdef struct BatchStrides:
 
 cdef struct GemmArgs:
     const float* a
-    const float* b
+    const void* b
     const float* bias
     const float* z
     float* c
-    int64_t m, n, k, chunk, b_packed, a_row, a_k, b_k, b_n, c_row, z_row
+    int64_t m, n, k, chunk, b_packed, weights, a_row, a_k, b_k, b_n, c_row, z_row
     BatchStrides batch
     Epilogue epilogue
 
@@ -241,32 +253,45 @@ def scratch_bytes(int64_t k):
     return sizeof(float) * k * PANEL
 
 
+cdef inline inlined gemm_rows(
+    bint parts, int64_t columns, int64_t depth, int64_t rows, int64_t last, const float* left, const GemmArgs* a,
+    const weight* b, int64_t step, BlockOutput o
+) noexcept nogil:
+    """The rows from `rows` to `last` - 1 of A, of which `left` is the first, times a panel of B; o is for that row."""
+    cdef int64_t first = rows, blocks = (last - first + block_rows() - 1) // block_rows(), block, stop
+    for block in range(blocks):
+        stop = first + (last - first) * (block + 1) // blocks
+        if columns == PANEL:
+            gemm_any(<int>(stop - rows), 2, parts, depth, left, a.a_row, a.a_k, b, step, &o)
+        else:
+            gemm_partial(<int>(stop - rows), columns, parts, depth, left, a.a_row, a.a_k, b, step, &o)
+        left += (stop - rows) * a.a_row
+        o.y += (stop - rows) * o.y_pixel
+        if o.z:
+            o.z += (stop - rows) * o.z_pixel
+        rows = stop
+
+
 cdef inline inlined gemm_items(
     bint parts, const GemmArgs* a, int64_t begin, int64_t end, void* scratch
 ) noexcept nogil:
     """One work item = one panel of columns for one chunk of `chunk` rows of one product of the batch.
 
-    Element (i, k) of A is a[i a_row + k a_k]. If `b_packed`, B consists of packed panels; otherwise its element (k, j)
-    is b[k b_k + j b_n]. Scratch: scratch_bytes(k), or nothing if `b_packed`. bias has a number for each column of whole
-    panels. Product number q of the batch begins at q // inner and q % inner times the outer and inner strides. c may be
+    Element (i, k) of A is a[i a_row + k a_k]. If `b_packed`, B consists of packed panels, of numbers as
+    `weights` (a Weights) says; otherwise its element (k, j) is the float32 b[k b_k + j b_n]. Scratch: scratch_bytes(k),
+    or nothing if `b_packed`. bias has a number for each column of whole panels. Product number q of the batch begins at q // inner and q % inner times the outer and inner strides. c may be
     z. Items are ordered by product, chunk, panel: the rows of a chunk stay in the cache.
     """
-    cdef const float* pa = a.a
-    cdef const float* pb = a.b
-    cdef const float* bias = a.bias
-    cdef const float* pz = a.z
-    cdef float* pc = a.c
-    cdef int64_t m = a.m, n = a.n, depth = a.k, chunk = a.chunk, b_packed = a.b_packed
-    cdef int64_t a_row = a.a_row, a_k = a.a_k, b_k = a.b_k, b_n = a.b_n, c_row = a.c_row, z_row = a.z_row
+    cdef int64_t m = a.m, n = a.n, depth = a.k, chunk = a.chunk, b_k = a.b_k, b_n = a.b_n
     cdef BatchStrides batch = a.batch
     cdef int64_t panels = (n + PANEL - 1) // PANEL, chunks = (m + chunk - 1) // chunk
-    cdef int64_t item, product, first, last, panel, outer, q, columns, step, blocks, block, rows, stop
+    cdef int64_t item, product, first, last, panel, outer, q, columns, step, at
     cdef const float* b
     cdef const float* left
     cdef BlockOutput o
     o.y_plane = o.z_plane = VW
-    o.y_pixel = c_row
-    o.z_pixel = z_row
+    o.y_pixel = a.c_row
+    o.z_pixel = a.z_row
     set_activation(&o, &a.epilogue)
     for item in range(begin, end):
         product = item // (chunks * panels)
@@ -276,29 +301,28 @@ cdef inline inlined gemm_items(
         outer = product // batch.inner
         q = product % batch.inner
         columns = min(n - panel * PANEL, <int64_t>PANEL)
-        left = pa + outer * batch.a_outer + q * batch.a_inner
-        b = pb + outer * batch.b_outer + q * batch.b_inner
+        left = a.a + outer * batch.a_outer + q * batch.a_inner + first * a.a_row
+        at = outer * batch.b_outer + q * batch.b_inner
+        o.bias = a.bias + panel * PANEL if a.bias else NULL
+        o.y = a.c + outer * batch.c_outer + q * batch.c_inner + first * a.c_row + panel * PANEL
+        o.z = a.z + outer * batch.z_outer + q * batch.z_inner + first * a.z_row + panel * PANEL if a.z else NULL
+        if a.b_packed:
+            at += panel * depth * PANEL
+        if a.b_packed and a.weights == WEIGHTS_BFLOAT16:
+            gemm_rows(parts, columns, depth, first, last, left, a, <const bf16*>a.b + at, PANEL, o)
+            continue
+        if a.b_packed and a.weights == WEIGHTS_FLOAT16:
+            gemm_rows(parts, columns, depth, first, last, left, a, <const f16*>a.b + at, PANEL, o)
+            continue
+        b = <const float*>a.b + at
         step = PANEL
-        if b_packed:
-            b += panel * depth * PANEL
-        elif b_n == 1 and last - first <= block_rows() and columns == PANEL:
+        if not a.b_packed and b_n == 1 and last - first <= block_rows() and columns == PANEL:
             b += panel * PANEL
             step = b_k
-        else:
+        elif not a.b_packed:
             pack_panel(b + panel * PANEL * b_n, b_k, b_n, depth, columns, <float*>scratch)
             b = <const float*>scratch
-        blocks = (last - first + block_rows() - 1) // block_rows()
-        rows = first
-        for block in range(blocks):
-            stop = first + (last - first) * (block + 1) // blocks
-            o.bias = bias + panel * PANEL if bias else NULL
-            o.y = pc + outer * batch.c_outer + q * batch.c_inner + rows * c_row + panel * PANEL
-            o.z = pz + outer * batch.z_outer + q * batch.z_inner + rows * z_row + panel * PANEL if pz else NULL
-            if columns == PANEL:
-                gemm_any(<int>(stop - rows), 2, parts, depth, left + rows * a_row, a_row, a_k, b, step, &o)
-            else:
-                gemm_partial(<int>(stop - rows), columns, parts, depth, left + rows * a_row, a_row, a_k, b, step, &o)
-            rows = stop
+        gemm_rows(parts, columns, depth, first, last, left, a, b, step, o)
 
 
 cdef void gemm_f32(const GemmArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
@@ -496,7 +520,7 @@ def matmul(const float[:, :] a not None, const float[:, :] b not None):
     cdef float[::1] scratch = np.empty(scratch_bytes(k) // sizeof(float), np.float32)
     cdef int64_t item = sizeof(float), panels = (n + PANEL - 1) // PANEL
     cdef GemmArgs args = GemmArgs(
-        a=&a[0, 0], b=&b[0, 0], bias=NULL, z=NULL, c=&out[0, 0], m=m, n=n, k=k, chunk=m, b_packed=0,
+        a=&a[0, 0], b=&b[0, 0], bias=NULL, z=NULL, c=&out[0, 0], m=m, n=n, k=k, chunk=m, b_packed=0, weights=0,
         a_row=a.strides[0] // item, a_k=a.strides[1] // item, b_k=b.strides[0] // item, b_n=b.strides[1] // item,
         c_row=n, z_row=0,
         batch=BatchStrides(

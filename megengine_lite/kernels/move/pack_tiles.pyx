@@ -1,9 +1,11 @@
-"""Puts weights in the order in which kernels for blocks of channels read them, whatever their numbers mean."""
+"""Puts weights in the order in which kernels for blocks of channels read them: as they are, or in half precision."""
 
-from libc.stdint cimport int32_t, int64_t
+from libc.stdint cimport int32_t, int64_t, uint16_t
 from libc.string cimport memcpy, memset
 
-from megengine_lite.kernels.common.simd cimport VW, inlined
+from megengine_lite.kernels.common.block cimport store_weights
+from megengine_lite.kernels.common.shared_constants cimport WEIGHTS_BFLOAT16
+from megengine_lite.kernels.common.simd cimport VW, bf16, f16, inlined
 
 
 cdef enum:
@@ -12,8 +14,8 @@ cdef enum:
 
 cdef struct PackTilesArgs:
     const int32_t* x
-    int32_t* y
-    int64_t rows, depth, taps, chunk, tile, blocks, group, row, step
+    void* y
+    int64_t rows, depth, taps, chunk, tile, blocks, group, row, step, weights
 
 
 cdef inline inlined interleave(
@@ -36,6 +38,56 @@ cdef inline inlined interleave(
             y += lanes
 
 
+cdef inline inlined pack_chunk(
+    const PackTilesArgs* a, const int32_t* x, int32_t* y, int64_t n, int64_t real, int64_t lanes
+) noexcept nogil:
+    """[tap][depth in the chunk][rows of the tile], for a chunk of n numbers of depth; rows from `real` on are zeros."""
+    cdef int64_t taps = a.taps, step = a.step, lane = 0, i, t
+    cdef int32_t* target
+    if a.row == 1:
+        for i in range(n):
+            for t in range(taps):
+                target = y + (t * n + i) * lanes
+                memcpy(target, x + (i * taps + t) * step, real * 4)
+                memset(target + real, 0, (lanes - real) * 4)
+        return
+    # What a chunk writes stays in the cache until its lines are full.
+    while lane + ROWS <= real:
+        interleave(x + lane * a.row, y + lane, n, taps, a.row, step, lanes)
+        lane += ROWS
+    while lane < lanes:
+        target = y + lane
+        for t in range(taps):
+            for i in range(n):
+                target[0] = x[lane * a.row + (i * taps + t) * step] if lane < real else 0
+                target += lanes
+        lane += 1
+
+
+cdef inline inlined pack_items(
+    bint half, const PackTilesArgs* a, int64_t begin, int64_t end, void* scratch
+) noexcept nogil:
+    cdef int64_t taps = a.taps, tiles = (a.blocks + a.tile - 1) // a.tile, chunks = (a.depth + a.chunk - 1) // a.chunk
+    cdef int64_t item, block, first, lanes, real, n, at, column = a.depth * taps
+    cdef const int32_t* x
+    for item in range(begin, end):
+        block = item // chunks % tiles * a.tile
+        lanes = min(a.tile, a.blocks - block) * VW
+        real = max(<int64_t>0, min(lanes, a.rows - block * VW))
+        first = item % chunks * a.chunk
+        n = min(a.chunk, a.depth - first)
+        x = a.x + item // chunks // tiles * a.group + block * VW * a.row + first * taps * a.step
+        at = (item // chunks // tiles * a.blocks + block) * VW * column + first * taps * lanes
+        if not half:
+            pack_chunk(a, x, <int32_t*>a.y + at, n, real, lanes)
+            continue
+        pack_chunk(a, x, <int32_t*>scratch, n, real, lanes)
+        if a.weights == WEIGHTS_BFLOAT16:
+            store_weights(lanes, taps * n, <const float*>scratch, <bf16*>a.y + at)
+        else:
+            store_weights(lanes, taps * n, <const float*>scratch, <f16*>a.y + at)
+
+
 cdef void pack_tiles_32(const PackTilesArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
     """y = [group][tile][chunk of depth][tap][depth in the chunk][rows of the tile].
 
@@ -44,39 +96,17 @@ cdef void pack_tiles_32(const PackTilesArgs* a, int64_t begin, int64_t end, void
     get zeros. A chunk has `chunk` numbers of depth, the last one those that are left. One work item = a chunk of a
     tile, the group outermost, the chunk innermost.
     """
-    cdef int64_t taps = a.taps, step = a.step
-    cdef int64_t tiles = (a.blocks + a.tile - 1) // a.tile, chunks = (a.depth + a.chunk - 1) // a.chunk
-    cdef int64_t item, block, first, lanes, real, n, i, t, lane, column = a.depth * taps
-    cdef const int32_t* x
-    cdef int32_t* y
-    cdef int32_t* target
-    for item in range(begin, end):
-        block = item // chunks % tiles * a.tile
-        lanes = min(a.tile, a.blocks - block) * VW
-        real = max(<int64_t>0, min(lanes, a.rows - block * VW))
-        first = item % chunks * a.chunk
-        n = min(a.chunk, a.depth - first)
-        x = a.x + item // chunks // tiles * a.group + block * VW * a.row + first * taps * step
-        y = a.y + (item // chunks // tiles * a.blocks + block) * VW * column + first * taps * lanes
-        if a.row == 1:
-            for i in range(n):
-                for t in range(taps):
-                    target = y + (t * n + i) * lanes
-                    memcpy(target, x + (i * taps + t) * step, real * 4)
-                    memset(target + real, 0, (lanes - real) * 4)
-            continue
-        # What a chunk writes stays in the cache until its lines are full.
-        lane = 0
-        while lane + ROWS <= real:
-            interleave(x + lane * a.row, y + lane, n, taps, a.row, step, lanes)
-            lane += ROWS
-        while lane < lanes:
-            target = y + lane
-            for t in range(taps):
-                for i in range(n):
-                    target[0] = x[lane * a.row + (i * taps + t) * step] if lane < real else 0
-                    target += lanes
-            lane += 1
+    pack_items(False, a, begin, end, scratch)
+
+
+cdef void pack_tiles_half(const PackTilesArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+    """The same for float32, rounded to what `weights` says, BFLOAT16 or FLOAT16. Scratch: scratch_bytes(...)."""
+    pack_items(True, a, begin, end, scratch)
+
+
+def scratch_bytes(int64_t tile, int64_t taps, int64_t chunk):
+    """Bytes of scratch of pack_tiles_half: a chunk in float32."""
+    return sizeof(float) * tile * VW * taps * chunk
 
 
 def work_items(int64_t groups, int64_t blocks, int64_t tile, int64_t depth, int64_t chunk):

@@ -20,7 +20,7 @@ class ConvProblem:
 
     ``ic`` and ``oc`` are channels per group; ``width`` is the number of channels of a block of the session's
     ``kernels``. ``plain_input``: the input exists in plain NCHW and not blocked. ``converts_input``: its type is not
-    the one that is multiplied.
+    the one that is multiplied. ``precision``: how weights of float32 convolutions are packed.
     """
 
     n: int
@@ -43,6 +43,7 @@ class ConvProblem:
     plain_input: bool
     kernels: KernelSet = field(repr=False)
     converts_input: bool = False
+    precision: str = "float32"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "width", self.kernels.width)
@@ -90,7 +91,8 @@ class ConvProblem:
     @property
     def costs(self) -> CostFactors:
         """What moving numbers costs with the session's instruction set."""
-        return self.kernels.isa.costs
+        costs = self.kernels.isa.costs
+        return costs if self.precision == "float32" else costs._replace(weight=costs.weight / 2)
 
     def module(self, name: str) -> ModuleType:
         """A kernel module of the session's instruction set, for the scratch and the block sizes that it exports."""

@@ -24,6 +24,8 @@ class MatMulProblem:
         The kernels of the session.
     dot
         Rows of the left factor and columns of the right one are contiguous.
+    precision
+        How a constant right factor is packed.
     rows_are_samples
         The batch determines the number of rows; otherwise it determines the number of products.
     """
@@ -37,6 +39,7 @@ class MatMulProblem:
     dot: bool
     kernels: KernelSet = field(repr=False)
     rows_are_samples: bool = True
+    precision: str = "float32"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "panel", self.kernels.module("gemm").PANEL)
@@ -66,6 +69,8 @@ def _elements(p: MatMulProblem) -> float:
 def _read_cost(p: MatMulProblem) -> float:
     if not p.constant:
         return _PACK
+    if p.precision != "float32":
+        return COSTS_OF_A_LANE.weight / 2
     return COSTS_OF_A_LANE.weight + (_DOT if 4 * p.n * p.k > LARGE_WEIGHT else 0)
 
 

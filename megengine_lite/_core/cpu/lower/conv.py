@@ -26,7 +26,7 @@ from megengine_lite._core.cpu.packing import float32 as packing
 from megengine_lite._core.cpu.steps import Ref, Tensor, blocked_strides, epilogue_arguments
 from megengine_lite._core.ir.fused import FusedConv
 from megengine_lite._core.ir.graph import Node, Var
-from megengine_lite.kernels.common.shared_constants import TILE_BLOCKS
+from megengine_lite.kernels.common.shared_constants import TILE_BLOCKS, Weights, weight_bytes
 
 # Of a core's second-level cache: what one pass over weights or inputs may fill.
 PASS_BYTES = 512 * 1024
@@ -108,6 +108,7 @@ def conv_problem(ctx: Lowering, node: Node) -> ConvProblem:
         pad_w=p.pad_w,
         kernels=ctx.kernels,
         plain_input=ctx.is_plain(x) and not ctx.is_blocked(x),
+        precision=ctx.config.precision,
     )
 
 
@@ -156,13 +157,18 @@ def _emit_direct(ctx: Lowering, node: Node, p: ConvProblem, x: Var, bias: Var | 
     chunks = -(-ow // MAX_ROW)
     tiles = groups * -(-p.blocks(oc) // TILE_BLOCKS)
     x_bytes = xt.image * 4
-    w_bytes = 4 * groups * p.blocks(oc) * ctx.width * ic * p.kh * p.kw
-    pack = lambda a, *how: packing.pack_direct(packing.merge_groups(a, m), *how)  # noqa: E731
+    weights = ctx.weights
+    w_bytes = weight_bytes(weights) * groups * p.blocks(oc) * ctx.width * ic * p.kh * p.kw
+
+    def pack(array: np.ndarray, kernels: KernelSet, threads: int) -> np.ndarray:
+        return packing.pack_direct(packing.merge_groups(array, m), kernels, threads, weights)
+
     ctx.emit(
-        "conv_direct_f32", node, x=xt.ref, w=_packed_filter(ctx, node, ("pack_direct", m), pack),
-        bias=_packed_bias(ctx, bias, groups), z=zt.ref if zt else None, y=yt.ref, **blocked_strides("x", xt, joined),
-        y_pixel=ctx.width, run=run, **blocked_strides("y", yt, 1 if run else joined),
-        **blocked_strides("z", zt, joined), groups=groups, ic=ic, oc=oc, oh=oh, ow=ow, **window_arguments(p.window),
+        "conv_direct_f32", node, x=xt.ref, w=_packed_filter(ctx, node, ("pack_direct", m, weights), pack),
+        weights=weights, bias=_packed_bias(ctx, bias, groups), z=zt.ref if zt else None, y=yt.ref,
+        **blocked_strides("x", xt, joined), y_pixel=ctx.width, run=run,
+        **blocked_strides("y", yt, 1 if run else joined), **blocked_strides("z", zt, joined),
+        groups=groups, ic=ic, oc=oc, oh=oh, ow=ow, **window_arguments(p.window),
         band=rows_in_band(oh, tiles, x_bytes, w_bytes), chunks=chunks, **epilogue_arguments(node.params.activation),
         work=p.n * tiles * oh * chunks, flops=2 * p.products,
     )  # fmt: skip
@@ -216,12 +222,19 @@ def _emit_depthwise(ctx: Lowering, node: Node, p: ConvProblem, x: Var, bias: Var
 
 def _emit_winograd(ctx: Lowering, node: Node, p: ConvProblem, x: Var, bias: Var | None, z: Var | None, m: int) -> None:
     plan = WinogradPlan.make(p, m, ctx.config.threads)
+    weights = ctx.weights
+    if weights is Weights.BFLOAT16:  # the output transform would magnify its errors
+        weights = Weights.FLOAT16 if ctx.kernels.isa.widens_float16 else Weights.FLOAT32
+
+    def pack(array: np.ndarray, kernels: KernelSet, threads: int) -> np.ndarray:
+        return packing.pack_winograd(array, m, kernels, threads, weights)
+
     xt = ctx.blocked(x, p.pad_h, p.pad_w)
     zt = ctx.blocked(z) if z else None
     yt = ctx.new_blocked(node.outputs[0])
     ctx.emit(
         f"conv_winograd{m}_f32", node, x=xt.ref,
-        w=_packed_filter(ctx, node, ("pack_winograd", m), lambda a, *how: packing.pack_winograd(a, m, *how)),
+        w=_packed_filter(ctx, node, ("pack_winograd", m, weights), pack), weights=weights,
         bias=_packed_bias(ctx, bias, 1), z=zt.ref if zt else None, y=yt.ref, **blocked_strides("x", xt),
         x_bottom=p.ih + xt.halo_h, x_right=p.iw + xt.halo_w, **blocked_strides("y", yt), **blocked_strides("z", zt),
         ic=p.ic, oc=p.oc, oh=p.oh, ow=p.ow, pad_h=p.pad_h, pad_w=p.pad_w, tile_blocks=plan.tile_blocks,

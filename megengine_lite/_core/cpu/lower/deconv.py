@@ -22,7 +22,7 @@ from megengine_lite._core.ir.fused import NO_ACTIVATION
 from megengine_lite._core.ir.graph import Constant, Node
 from megengine_lite._core.ir.params import ConvolutionMode
 from megengine_lite._records import record
-from megengine_lite.kernels.common.shared_constants import TILE_BLOCKS
+from megengine_lite.kernels.common.shared_constants import TILE_BLOCKS, weight_bytes
 
 MAX_PHASES = 64  # each is a step with weights of its own
 
@@ -132,9 +132,9 @@ def _emit_phase(ctx: Lowering, node: Node, xt: Tensor, yt: Tensor, row: Phase, c
         return
     groups, ic, oc = groups // m, ic * m, oc * m
     tiles = groups * -(-problem.blocks(oc) // TILE_BLOCKS)
-    w_bytes = 4 * groups * problem.blocks(oc) * ctx.width * ic * problem.kh * problem.kw
+    w_bytes = weight_bytes(ctx.weights) * groups * problem.blocks(oc) * ctx.width * ic * problem.kh * problem.kw
     ctx.emit(
-        "conv_direct_f32", node, w=w, run=0, groups=groups, ic=ic, oc=oc,
+        "conv_direct_f32", node, w=w, weights=ctx.weights, run=0, groups=groups, ic=ic, oc=oc,
         band=rows_in_band(row.count, tiles, xt.image * 4, w_bytes), chunks=1, work=xt.n * tiles * row.count,
         flops=flops, **common,
     )  # fmt: skip
@@ -147,12 +147,13 @@ def phase_filter(array: np.ndarray, mirrored: bool, row: Phase, column: Phase) -
 
 def _packed(ctx: Lowering, weight: Constant, mirrored: bool, row: Phase, column: Phase, merged: int) -> Ref:
     """The taps of a phase; ``merged`` 0 means depthwise."""
-    kernels, threads = ctx.kernels, ctx.config.threads
+    kernels, threads, weights = ctx.kernels, ctx.config.threads, ctx.weights
 
     def pack(array: np.ndarray) -> np.ndarray:
         taps = phase_filter(array, mirrored, row, column)
         if not merged:
             return packing.pack_depthwise(taps, kernels, threads)
-        return packing.pack_direct(packing.merge_groups(taps, merged), kernels, threads)
+        return packing.pack_direct(packing.merge_groups(taps, merged), kernels, threads, weights)
 
-    return ctx.constant(ctx.pool.derive(("pack_deconv", kernels.width, mirrored, row, column, merged), [weight], pack))
+    recipe = ("pack_deconv", kernels.width, weights, mirrored, row, column, merged)
+    return ctx.constant(ctx.pool.derive(recipe, [weight], pack))

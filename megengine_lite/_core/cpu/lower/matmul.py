@@ -16,6 +16,7 @@ from megengine_lite._core.cpu.steps import Ref, epilogue_arguments
 from megengine_lite._core.ir.fused import NO_ACTIVATION, Activation, FusedMatMul
 from megengine_lite._core.ir.graph import Constant, Node, Var
 from megengine_lite._records import record
+from megengine_lite.kernels.common.shared_constants import Weights
 
 # Rows of A that stay in a core's second-level cache while all panels of B pass by.
 ROWS_BYTES = 256 * 1024
@@ -113,12 +114,13 @@ def emit_matmul(
     panels = -(-n // panel)
     chunk = m
     packed = None
+    weights = ctx.weights if weight is not None else Weights.FLOAT32
     if weight is not None:
         packed = _packed_weight(ctx, weight, k, n, b)
         chunk = _rows_at_once(m, k, panel, panels * batch.count)
         strides |= {"b_outer": 0, "b_inner": 0}
     ctx.emit(
-        algorithm.name, node, b=packed or b.ref, chunk=chunk, b_packed=packed is not None,
+        algorithm.name, node, b=packed or b.ref, chunk=chunk, b_packed=packed is not None, weights=weights,
         work=batch.count * panels * -(-m // chunk), scratch=0 if packed else kernel.scratch_bytes(k), **strides,
         **common,
     )  # fmt: skip
@@ -145,7 +147,8 @@ def _problem(
     ctx: Lowering, m: int, n: int, k: int, count: int, a: Operand, b: Operand, weight: Constant | None, samples: bool
 ) -> MatMulProblem:
     dot = a.column == 1 and b.row == 1
-    return MatMulProblem(m, n, k, count, weight is not None, dot, ctx.kernels, samples)
+    precision = "float32" if weight is None else ctx.config.precision
+    return MatMulProblem(m, n, k, count, weight is not None, dot, ctx.kernels, samples, precision)
 
 
 def _padded_bias(ctx: Lowering, bias: Constant | None) -> Ref | None:
@@ -157,15 +160,15 @@ def _padded_bias(ctx: Lowering, bias: Constant | None) -> Ref | None:
 
 
 def _packed_weight(ctx: Lowering, weight: Constant, k: int, n: int, b: Operand) -> Ref:
-    kernels, threads, row, column = ctx.kernels, ctx.config.threads, b.row, b.column
+    kernels, threads, weights, row, column = ctx.kernels, ctx.config.threads, ctx.weights, b.row, b.column
 
     def pack(array: np.ndarray) -> np.ndarray:
         flat = np.ascontiguousarray(array).reshape(-1)
         item = flat.itemsize
         matrix = as_strided(flat, (k, n), (row * item, column * item), writeable=False)
-        return packing.pack_panels(matrix, kernels, threads)
+        return packing.pack_panels(matrix, kernels, threads, weights)
 
-    return ctx.constant(ctx.pool.derive(("pack_panels", kernels.width, k, n, row, column), [weight], pack))
+    return ctx.constant(ctx.pool.derive(("pack_panels", kernels.width, weights, k, n, row, column), [weight], pack))
 
 
 def _stored(ctx: Lowering, var: Var, transpose: bool) -> Operand:

@@ -117,7 +117,7 @@ def with_runs(session: Session, name: str, runs: int, warmup: int, size: int | N
     return {
         **describe(name, size),
         "model": _facts(model, shapes),
-        "machine": {**session.device.facts(config), "threads": config.threads},
+        "machine": {**session.device.facts(config), "threads": config.threads, "precision": config.precision},
         "note": _note(seconds, in_steps),
         "settings": {"fusion": config.fuse, "runs": runs},
         "ms": {"median": median(seconds) * 1e3, "fastest": seconds[0] * 1e3, "slowest": seconds[-1] * 1e3},

@@ -166,8 +166,6 @@ ML_INLINE vf plain_vf_gather(const float *p, vi index) {
     return x;
 }
 
-typedef uint16_t vus __attribute__((vector_size(VW * 2)));
-typedef uint16_t vus_u __attribute__((vector_size(VW * 2), aligned(2), may_alias));
 /* VW half-precision numbers as float32 and back (to nearest, ties to even). Exponents differ by 112. Numbers below the
  * smallest normal half come out right by a subtraction of floats, whose operands are normal (denormals may be switched
  * off). */
