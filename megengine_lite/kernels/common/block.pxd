@@ -9,9 +9,9 @@ from libc.stdint cimport int32_t, int64_t, uint16_t
 from megengine_lite.kernels.common.arguments cimport Epilogue
 from megengine_lite.kernels.common.shared_constants cimport LINE
 from megengine_lite.kernels.common.simd cimport (
-    BY_LANE, VREGS, VW, bf16, f16, inlined, is_constant, outlined, prefetch, prefetch_far, vf, vf_first_of_pairs, vf_fma,
-    vf_fma_lane, vf_load, vf_load_bf16, vf_load_f16, vf_max, vf_min, vf_second_of_pairs, vf_set1, vf_store, vf_store_bf16,
-    vf_store_f16, vf_zero, vi_load, vi_pairs_bf16, vi_store,
+    BY_LANE, VREGS, VW, bf16, f16, forget_loads, inlined, is_constant, outlined, prefetch, prefetch_far, vf,
+    vf_first_of_pairs, vf_fma, vf_fma_lane, vf_load, vf_load_bf16, vf_load_f16, vf_max, vf_min, vf_second_of_pairs,
+    vf_set1, vf_store, vf_store_bf16, vf_store_f16, vf_zero, vi_load, vi_pairs_bf16, vi_store,
 )
 from megengine_lite.kernels.common.vmath cimport (
     ACT_CLIP, ACT_CLIP_HIGH, ACT_CLIP_NAN, ACT_GELU, ACT_H_SWISH, ACT_RELU, ACT_SIGMOID, ACT_SILU, costly_activation,
@@ -312,6 +312,53 @@ cdef inline void prefetch_weights(int INPUT, const weight* w) noexcept nogil:
         prefetch(w + SOON)
 
 
+cdef inline inlined fma_channel(
+    int PIXELS, int VECTORS, int64_t STEP, const float* x, const weight* w, vf* acc
+) noexcept nogil:
+    """One input channel of each pixel times its row of weights."""
+    cdef vf row[4]
+    cdef vf value
+    cdef int p, v
+    load_weights(VECTORS, w, row)
+    for p in range(PIXELS):
+        value = vf_set1(x[p * STEP])
+        for v in range(VECTORS):
+            acc[p * VECTORS + v] = vf_fma(value, row[v], acc[p * VECTORS + v])
+    forget_loads()  # else gcc loads too much ahead, and runs out of registers
+
+
+cdef inline inlined fma_four_channels(
+    int PIXELS, int VECTORS, int64_t STEP, const float* x, const weight* w, vf* acc
+) noexcept nogil:
+    fma_channel(PIXELS, VECTORS, STEP, x, w, acc)
+    fma_channel(PIXELS, VECTORS, STEP, x + 1, w + VECTORS * VW, acc)
+    fma_channel(PIXELS, VECTORS, STEP, x + 2, w + 2 * VECTORS * VW, acc)
+    fma_channel(PIXELS, VECTORS, STEP, x + 3, w + 3 * VECTORS * VW, acc)
+
+
+cdef inline inlined fma_unrolled_blocks(
+    int INPUT, int PIXELS, int VECTORS, int64_t STEP, int64_t count, const BlockSum* s, const float* x,
+    const weight* w, vf* acc
+) noexcept nogil:
+    """The part of a sum for a < count, where `lanes` is VW, by few instructions beside the products: two threads that
+    share a core share its decoder, too. For sets with 16 registers, whose VW is 4 or 8."""
+    cdef int64_t n1 = s.n1, n2 = s.n2, s2 = s.s2, s1 = s.s1 - n2 * s2, s0 = s.s0 - n1 * s.s1, a, b, c
+    cdef int p
+    for a in range(count):
+        for b in range(n1):
+            for c in range(n2):
+                if INPUT == FAR:
+                    for p in range(PIXELS * VW // LINE + 1):
+                        prefetch(x + PIXELS * STEP + p * LINE)
+                fma_four_channels(PIXELS, VECTORS, STEP, x, w, acc)
+                if VW == 8:
+                    fma_four_channels(PIXELS, VECTORS, STEP, x + 4, w + 4 * VECTORS * VW, acc)
+                w += VW * VECTORS * VW
+                x += s2
+            x += s1
+        x += s0
+
+
 cdef inline inlined conv_block(
     int INPUT, int PIXELS, int VECTORS, int64_t STEP, const BlockSum* s, const float* x, const weight* w,
     const BlockOutput* o
@@ -321,7 +368,7 @@ cdef inline inlined conv_block(
     cdef vf row[4]
     cdef vf value
     cdef const float* at
-    cdef int64_t a, b, c, l, lanes
+    cdef int64_t a, b, c, l, lanes, first = 0
     cdef int p, v
     if BY_LANE:
         if INPUT != TABLE or is_constant(STEP) and STEP <= 2:
@@ -330,7 +377,11 @@ cdef inline inlined conv_block(
     for p in range(PIXELS):
         for v in range(VECTORS):
             acc[p * VECTORS + v] = vf_zero()
-    for a in range(1 if INPUT == TABLE else s.n0):
+    if VREGS == 16 and INPUT != TABLE:
+        first = s.n0 if s.lanes_last == VW else s.n0 - 1
+        fma_unrolled_blocks(INPUT, PIXELS, VECTORS, STEP, first, s, x, w, acc)
+        w += first * s.n1 * s.n2 * VW * VECTORS * VW
+    for a in range(first, 1 if INPUT == TABLE else s.n0):
         lanes = s.lanes if INPUT == TABLE or a + 1 < s.n0 else s.lanes_last
         for b in range(1 if INPUT == TABLE else s.n1):
             for c in range(1 if INPUT == TABLE else s.n2):

@@ -164,7 +164,6 @@ ML_INLINE vb vb_max(vb a, vb b) {
     return (a & greater) | (b & ~greater);
 }
 
-/* What was loaded before is loaded again after this, instead of being kept: in more registers than there are, perhaps. */
 /* p + step. The compiler does not see it, and so does not keep p + k step for every k, which would be on the stack. */
 #define moved_by(p, step)                        \
     ({                                           \
@@ -173,6 +172,8 @@ ML_INLINE vb vb_max(vb a, vb b) {
         ml_moved;                                \
     })
 
+/* What was loaded before is loaded again after this, instead of being kept: in more registers than there are, perhaps.
+ * And nothing that stands after it is loaded before. */
 ML_INLINE void forget_loads(void) { __asm__ volatile("" ::: "memory"); }
 
 /* Any address may be given; into the first cache, only into the second, or there to be written. */
