@@ -1,7 +1,8 @@
 """Compares the latency of this package with other runtimes on the same networks, weights and inputs.
 
-Give it a directory with, for each network, NAME.mge, NAME.npz (inputs in_<input>, expected outputs out_0, out_1, ...)
-and NAME.onnx for the other runtimes:
+Give it a directory with, for each network, NAME.npz (inputs in_<input>, expected outputs out_0, out_1, ...), NAME.onnx,
+and NAME.mge for this package and the original; without it this package reads the ONNX file, too. ``networks.py`` makes
+such a directory:
 
     python benchmarks/compare.py MODELS --peers PEERS/bin/python --original ORIGINAL/bin/python --threads 1 2
 
@@ -46,10 +47,15 @@ CLOCKS = {"wall": perf_counter, "cpu": process_time}
 
 
 def start_lite(module: str, tuned: bool) -> Callable[[Path, Arrays, int], tuple[Run, Fetch]]:
-    """This package or the original: one API. ``tuned`` lets it measure its algorithms."""
+    """This package or the original: one API. ``tuned`` lets it measure its algorithms.
+
+    The original cannot do without a ``.mge`` file.
+    """
 
     def start(stem: Path, feeds: Arrays, threads: int) -> tuple[Run, Fetch]:
         lite = importlib.import_module(module)
+        if lite.__name__ == "megengine_lite" and not stem.with_name(stem.name + ".mge").exists():
+            return start_onnx(stem, feeds, threads)
         options = lite.LiteOptions()
         if tuned:
             options.weight_preprocess = options.const_shape = 1
@@ -71,6 +77,19 @@ def start_lite(module: str, tuned: bool) -> Callable[[Path, Arrays, int], tuple[
         return run, lambda: [o.to_numpy() for o in outputs]
 
     return start
+
+
+def start_onnx(stem: Path, feeds: Arrays, threads: int) -> tuple[Run, Fetch]:
+    """This package, with the ONNX file."""
+    import megengine_lite
+
+    model = megengine_lite.load(f"{stem}.onnx", threads=threads)
+    results: list[np.ndarray] = []
+
+    def run() -> None:
+        results[:] = model(feeds).values()
+
+    return run, lambda: results
 
 
 def start_onnxruntime(stem: Path, feeds: Arrays, threads: int) -> tuple[Run, Fetch]:
@@ -296,7 +315,7 @@ def show_row(row: dict[str, Any]) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("models", help="directory with NAME.mge, NAME.npz, NAME.onnx")
+    parser.add_argument("models", help="directory with NAME.npz, NAME.onnx, NAME.mge")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="these networks, not all")
     parser.add_argument("--engines", nargs="+", choices=[*ENGINES], help="these engines, not all that are installed")
     parser.add_argument("--peers", metavar="PYTHON", default=sys.executable, help="interpreter with the other runtimes")
@@ -319,7 +338,7 @@ def main() -> int:
             if args.engines is None or engine in args.engines:
                 interpreters.setdefault(engine, interpreter)
     interpreters = {engine: interpreters[engine] for engine in ENGINES if engine in interpreters}
-    names = args.only or sorted(p.stem for p in Path(args.models).glob("*.mge") if p.with_suffix(".npz").exists())
+    names = args.only or sorted(p.stem for p in Path(args.models).glob("*.npz"))
     show_header([*interpreters])
     rows = []
     for name in names:
