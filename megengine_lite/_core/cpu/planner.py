@@ -167,8 +167,9 @@ class HostPlan(NativePlan):
         for done in chain((0,), (k + 1 for k in self._run_one_by_one())):
             while waiting is not None and waiting[0].end <= done:
                 node, results = waiting
+                reads = tuple(explanation.graph.variables[k].id for k in node.reads)
                 for variable, tensor in results:
-                    watch(NodeResult(node.origin.op, variable, self._numbers(tensor)))
+                    watch(NodeResult(node.origin.op, variable, self._numbers(tensor), reads))
                 waiting = next(nodes, None)
         self._check_faults()
 

@@ -48,8 +48,12 @@ class PlannedGraph:
 
 @record(frozen=True, slots=True)
 class NodeResult:
-    """A result of a node in a run; ``array`` is valid until the next step."""
+    """A result of a node in a run; ``array`` is valid until the next step.
+
+    ``reads`` has the numbers (:attr:`PlannedVar.id`) of what the node has read.
+    """
 
     op: str
     variable: PlannedVar
     array: np.ndarray
+    reads: tuple[int, ...]

@@ -28,17 +28,20 @@ MOST_WITHOUT_NAME = 5000
 _SAMPLE = 64
 # So many results in a row without partner are compared by their order even if the two rows are not the same.
 _LONG_GAP = 4
+# Decibels below which two results have so little in common that what is made of them should differ, too.
+_UNLIKE = 20.0
 
 
 @record(frozen=True, slots=True)
 class LayerResult:
-    """A result of an operator: the number of its variable in the file, and its values."""
+    """A result of an operator: the number of its variable in the file, its values, and the variables it is made of."""
 
     id: int
     op: str
     name: str
     dtype: DType | None
     array: np.ndarray
+    reads: tuple[int, ...] = ()
 
     def values(self) -> np.ndarray:
         """Real values; those of a quantized type are what its numbers stand for."""
@@ -56,7 +59,8 @@ def layer_results(session: Session) -> list[LayerResult]:
             # A pass may give its results the number of the variable that they become in the end: the last is that.
             found.pop(variable.id, None)
             copy = result.array.copy()
-            found[variable.id] = LayerResult(variable.id, result.op, variable.name, variable.spec.dtype, copy)
+            dtype = variable.spec.dtype
+            found[variable.id] = LayerResult(variable.id, result.op, variable.name, dtype, copy, result.reads)
 
     session.run_watched(watch)
     return list(found.values())
@@ -157,6 +161,25 @@ def _by_order(a: Sequence[LayerResult], b: Sequence[LayerResult]) -> _Partners:
     return {a[i + k].id: (b[j + k], "order") for i, j, count in blocks for k in range(count)}
 
 
+def _likely(compared: Sequence[tuple[LayerResult, str, dict[str, Any]]]) -> list[bool]:
+    """Which pairs to believe: not one by order whose numbers are unlike while all that is made of them is the same.
+
+    Two such results have no more in common than operator and shape: of two branches with a sum behind them, one run
+    fuses the sum with the first, the other with the second, and each has only a result of the other branch.
+    """
+    believed = [True] * len(compared)
+    same_behind: dict[int, bool] = {}  # for a variable whether all results that read it are the same
+    for k in reversed(range(len(compared))):
+        mine, how, found = compared[k]
+        same = found["equal"]
+        unlike = "reason" in found or (found["snr_db"] is not None and found["snr_db"] < _UNLIKE)
+        if how == "order" and not same and unlike and same_behind.get(mine.id, False):
+            believed[k], same = False, True
+        for read in mine.reads:
+            same_behind[read] = same_behind.get(read, True) and same
+    return believed
+
+
 def compare_layers(
     a: Sequence[LayerResult], b: Sequence[LayerResult], *, same_file: bool, tolerance: float, names: Sequence[str]
 ) -> dict[str, Any]:
@@ -169,7 +192,7 @@ def compare_layers(
     same_file
         Both are of one model, so that variables have the same numbers. Otherwise results belong together that have the
         same name, or else the same shape and numbers. Between these the order decides, among results of the same
-        operators and shapes.
+        operators and shapes, unless they are unlike and all that is made of them is the same.
     tolerance
         The largest difference in parts of the largest value at which numbers are the same.
     names
@@ -181,16 +204,19 @@ def compare_layers(
         ``layers``: for each result that both have ``op``, ``name``, ``shape``, ``matched_by``, and what
         :func:`compare_closely` tells. ``first``: the position of the first that differs, or None.
     """
-    layers = []
-    pairs = _pairs(a, b, same_file, tolerance)
-    for mine, theirs, how in pairs:
-        found = compare_closely(mine.values(), theirs.values(), tolerance)
-        shape = list(mine.array.shape)
-        layers.append({"op": mine.op, "name": mine.name, "shape": shape, "matched_by": how, **found})
+    compared = [
+        (mine, how, compare_closely(mine.values(), theirs.values(), tolerance))
+        for mine, theirs, how in _pairs(a, b, same_file, tolerance)
+    ]
+    layers = [
+        {"op": mine.op, "name": mine.name, "shape": list(mine.array.shape), "matched_by": how, **found}
+        for (mine, how, found), likely in zip(compared, _likely(compared), strict=True)
+        if likely
+    ]
     return {
         "names": list(names),
         "tolerance": tolerance,
         "layers": layers,
         "first": next((k for k, layer in enumerate(layers) if not layer["equal"]), None),
-        "unmatched": [len(a) - len(pairs), len(b) - len(pairs)],
+        "unmatched": [len(a) - len(layers), len(b) - len(layers)],
     }
