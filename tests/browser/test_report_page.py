@@ -354,3 +354,33 @@ def test_two_reports_and_their_layers_are_shown(show):
     before = shown.pixels()
     shown.painted(lambda: page.select_option("#colour", "parting"))
     assert "signal to noise" in page.inner_text("#legend") and shown.pixels() != before
+
+
+@pytest.mark.parametrize("width", [800, 1440])
+def test_tables_fit_into_the_page(show, width):
+    """Nothing has to be scrolled sideways, and no word of a title is broken."""
+    model = load_model(DIGITS)
+    reports, results = [], []
+    for isa in ("base", None):
+        session = Session(model, SessionConfig(explain=True, isa=isa))
+        session.set_array("data", IMAGES)
+        reports.append(ModelReport(with_runs(session, f"digits.mge --threads 1 --isa {isa}", 1, 0)))
+        results.append(layer_results(session))
+    both = reports[0].beside(reports[1])
+    both.add_layers(compare_layers(*results, same_file=True, tolerance=1e-3, names=["one", "two"]))
+    page = show(both, size={"width": width, "height": 900}).page
+    tables = page.locator(".scroll")
+    assert tables.count() == 5
+    for k in range(tables.count()):
+        assert tables.nth(k).evaluate("(place) => place.scrollWidth <= place.clientWidth"), tables.nth(k).inner_text()
+    broken = """(title) => {
+        const words = title.textContent.split(/[ -]+/).filter(Boolean), text = title.firstChild;
+        return words.filter((word) => {
+            const range = document.createRange(), begin = text.data.indexOf(word);
+            range.setStart(text, begin);
+            range.setEnd(text, begin + word.length);
+            return range.getClientRects().length > 1;
+        });
+    }"""
+    titles = page.locator("th:not(:empty)")
+    assert [titles.nth(k).evaluate(broken) for k in range(titles.count())] == [[]] * titles.count()

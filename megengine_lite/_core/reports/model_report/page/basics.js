@@ -70,15 +70,19 @@ const ruler = document.createElement("canvas").getContext("2d");
 
 /** The text, or as much of it as has room in a font. */
 function fitted(text, room, font = `12px ${FONT}`, cut = shortened) {
-  ruler.font = font;
   let most = text.length;
   while (most > 0) {
     const shown = most < text.length ? cut(text, most) : text;
-    const width = ruler.measureText(shown).width;
+    const width = widthOf(shown, font);
     if (width <= room) return shown;
     most = Math.min(most - 1, Math.floor((most * room) / width));
   }
   return "";
+}
+
+function widthOf(text, font = `12px ${FONT}`) {
+  ruler.font = font;
+  return ruler.measureText(text).width;
 }
 
 const shortenedAtEnd = (text, most) => (most < 3 ? "" : `${text.slice(0, most - 1)}…`);

@@ -73,7 +73,7 @@ function drawAxes(drawing, x, y, width) {
 function drawRoofs(drawing, roof, x, y, points) {
   const taken = [];
   const label = (text, px, py, anchor) => {
-    const w = text.length * 6.6;
+    const w = widthOf(text);
     const left = anchor === "end" ? px - w : px;
     taken.push([left, py - 12, left + w, py + 4]);
     drawing.append(shape("text", { x: px, y: py, "text-anchor": anchor }, text));
@@ -97,8 +97,7 @@ function drawRoofs(drawing, roof, x, y, points) {
 function addSlanted(drawing, text, from, to, taken, points) {
   const [dx, dy] = [to[0] - from[0], to[1] - from[1]];
   const length = Math.hypot(dx, dy);
-  ruler.font = `12px ${FONT}`;
-  const half = ruler.measureText(text).width / 2;
+  const half = widthOf(text) / 2;
   if (length < 2 * half + 8) return;
   const [hx, hy] = [(half * dx) / length, (half * Math.abs(dy)) / length];
   const boxAt = (part) => {
@@ -120,7 +119,7 @@ const meets = (a, b) => a[0] < b[2] && b[0] < a[2] && a[1] < b[3] && b[1] < a[3]
 /** Writes the name of a point beside it where there is room for it. */
 function addLabel(drawing, p, points, taken, width) {
   const text = shortened(titleOf(p.node), 28);
-  const w = text.length * 6.6;
+  const w = widthOf(text);
   const free = (box) =>
     box[0] > ROOF.left && box[2] < width - 4 && box[1] > 2 && box[3] < ROOF.height - ROOF.bottom &&
     !taken.some((t) => meets(box, t)) && !points.some((o) => o !== p && meets(box, pointBox(o)));

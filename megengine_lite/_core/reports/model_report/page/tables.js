@@ -103,11 +103,11 @@ function showComparison(page) {
   const differing = element("div");
   longTable(differing, [
     ["operator", "text", (p) => p.name],
-    [`kernels, ${a}`, "code", (p) => p.kernels[0]],
-    [`kernels, ${b}`, "code", (p) => p.kernels[1]],
     [a, "number", (p) => msText(p.ms[0])],
     [b, "number", (p) => msText(p.ms[1])],
     ["ratio", "number", (p) => ratio(p.ms)],
+    [`kernels, ${a}`, "code", (p) => p.kernels[0]],
+    [`kernels, ${b}`, "code", (p) => p.kernels[1]],
   ], found.pairs, page, 10);
   clear(byId("comparison"), sums, element("h3", {}, "The greatest differences between operators of one name"), differing);
   if (!found.pairs.length) clear(byId("comparison"), sums);
