@@ -272,6 +272,23 @@ def test_two_reports_stand_side_by_side(digits):
         both.beside(digits)
 
 
+@pytest.mark.parametrize("place", [0, 1])
+def test_model_that_does_not_run_has_no_times_beside_another(digits, place):
+    alone = ModelReport(without_run(unknown_model(), "unknown", {}))
+    both = alone.beside(digits) if place == 0 else digits.beside(alone)
+    found = both.content["comparison"]
+    ran = 1 - place
+    assert found["ms"][place] is None and found["ms"][ran] > 0
+    assert found["operators"][place] is None and found["operators"][ran] == 9 and found["pairs"] == []
+    assert {kind["ms"][place] for kind in found["kinds"]} == {None}
+    operators = {n["op"] for n in only(digits)["nodes"] if n["kind"] == "operator"}
+    assert {kind["op"] for kind in found["kinds"]} == operators
+    row = both.to_markdown().rpartition("\n| Softmax")[2].splitlines()[0]
+    assert not row.split(" | ")[1 + place].strip() and float(row.split(" | ")[1 + ran]) >= 0
+    neither = alone.beside(alone)
+    assert neither.content["comparison"]["kinds"] == [] and "0.000" not in neither.to_markdown() and neither.to_html()
+
+
 def test_nothing_of_reports_is_imported_before_one_is_asked_for():
     code = (
         "import sys, megengine_lite as m; n = m.LiteNetwork(); n.load(sys.argv[1]); n.forward(); n.wait();"

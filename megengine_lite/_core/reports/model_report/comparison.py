@@ -42,16 +42,17 @@ def _settings(report: Mapping[str, Any]) -> dict[str, str]:
 
 
 def compare_reports(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, Any]:
-    """Times of both, in milliseconds; the greatest differences come first. None where one of them was not measured.
+    """Times of both, in milliseconds; the greatest differences come first. None stands for a model that did not run.
 
     ``settings`` are those that differ.
     """
-    kinds_a, kinds_b = _by_kind(a), _by_kind(b)
+    times = [_by_kind(r) if "ms" in r else None for r in (a, b)]
+    ran = [t for t in times if t is not None]
     kinds = [
-        {"op": op, "ms": [kinds_a.get(op, 0.0), kinds_b.get(op, 0.0)]}
-        for op in sorted({*kinds_a, *kinds_b}, key=lambda op: -max(kinds_a.get(op, 0.0), kinds_b.get(op, 0.0)))
+        {"op": op, "ms": [None if t is None else t.get(op, 0.0) for t in times]}
+        for op in sorted({op for t in ran for op in t}, key=lambda op: -max(t.get(op, 0.0) for t in ran))
     ]
-    nodes_a, nodes_b = _by_name(a), _by_name(b)
+    nodes_a, nodes_b = (_by_name(r) if len(ran) == 2 else {} for r in (a, b))
     pairs = [
         {
             "name": name,
@@ -74,7 +75,7 @@ def compare_reports(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, Any
         "ms": [r["ms"]["median"] if "ms" in r else None for r in (a, b)],
         "arena": [r["memory"]["arena"] if "memory" in r else None for r in (a, b)],
         "weights": [r["memory"]["weights"] if "memory" in r else None for r in (a, b)],
-        "operators": [sum(n["kind"] == "operator" for n in r["nodes"]) for r in (a, b)],
+        "operators": [sum(n["kind"] == "operator" for n in r["nodes"]) if "ms" in r else None for r in (a, b)],
         "kinds": kinds,
         "pairs": pairs[:MOST_PAIRS],
     }

@@ -224,18 +224,20 @@ class GraphView {
   }
 
   paintText(context, node, k, x, y, box, back) {
+    const isOperator = node.kind === "operator";
+    const indent = isOperator ? 7 : 15; // the ends of other boxes are round
     context.fillStyle = back ? inkOn(back) : colours.text;
     context.textBaseline = "middle";
     const share = this.page.shareOf(k);
-    const room = box[0] - 14;
+    const room = box[0] - 2 * indent;
     if (this.scale < SHOW_NAMES) {  // one line, as large as it can be
       context.font = `600 19px ${FONT}`;
-      const title = node.kind === "operator" ? node.op : titleOf(node);
-      context.fillText(fitted(title, room, context.font, shortenedAtEnd), x + 7, y + box[1] / 2 + 1);
+      const title = isOperator ? node.op : titleOf(node);
+      context.fillText(fitted(title, room, context.font, shortenedAtEnd), x + indent, y + box[1] / 2 + 1);
       return;
     }
     context.font = `600 12px ${FONT}`;
-    context.fillText(fitted(node.op, room, context.font, shortenedAtEnd), x + 7, y + 12.5);
+    context.fillText(fitted(node.op, room, context.font, shortenedAtEnd), x + indent, y + 12.5);
     const note = node.unknown ? "not known" : share >= 0.005 ? shareText(share) : "";
     const taken = note ? context.measureText(note).width + 8 : 0;
     if (note) {
@@ -244,7 +246,7 @@ class GraphView {
       context.textAlign = "left";
     }
     context.font = `11px ${FONT}`;
-    context.fillText(fitted(node.name, room - taken, context.font), x + 7, y + 27);
+    context.fillText(fitted(node.name, room - taken, context.font), x + indent, y + 27);
   }
 }
 

@@ -87,7 +87,7 @@ function showComparison(page) {
   const totals = [
     ...found.settings.map((s) => [s.name, s.values, ""]),
     ["time of a run", found.ms.map(ms), ratio(found.ms)],
-    ["operators that run", found.operators, ratio(found.operators)],
+    ["operators that run", found.operators.map((n) => n ?? ""), ratio(found.operators)],
     ["arena", found.arena.map(size), ratio(found.arena)],
     ["weights in memory", found.weights.map(size), ratio(found.weights)],
     ...found.kinds.map((k) => [`${k.op}, time`, k.ms.map(ms), ratio(k.ms)]),
