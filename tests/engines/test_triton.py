@@ -14,11 +14,47 @@ FOLDER = ROOT / "examples" / "triton" / "digits"
 
 
 class Tensor:
-    def __init__(self, name, array):
-        self.name, self.array = name, array
+    def __init__(self, name, numpy_array):
+        assert numpy_array.dtype == np.float32 and numpy_array.flags.c_contiguous
+        self._name, self._array = name, numpy_array
+
+    def name(self):
+        return self._name
 
     def as_numpy(self):
-        return self.array
+        return self._array
+
+
+class TritonError:
+    def __init__(self, message):
+        self._message = message
+
+    def message(self):
+        return self._message
+
+
+class InferenceRequest:
+    def __init__(self, *inputs):
+        self._inputs = list(inputs)
+
+    def inputs(self):
+        return self._inputs
+
+
+class InferenceResponse:
+    def __init__(self, output_tensors=(), error=None):
+        assert isinstance(output_tensors, list) and (error is None or isinstance(error, TritonError))
+        self._tensors, self._error = output_tensors, error
+
+    def output_tensors(self):
+        return self._tensors
+
+    def error(self):
+        return self._error
+
+
+def get_input_tensor_by_name(request, name):
+    return next((tensor for tensor in request.inputs() if tensor.name() == name), None)
 
 
 @pytest.fixture
@@ -26,9 +62,9 @@ def make(monkeypatch):
     """Makes the backend's model for a folder."""
     backend = SimpleNamespace(
         Tensor=Tensor,
-        TritonError=str,
-        InferenceResponse=lambda output_tensors, error=None: SimpleNamespace(tensors=output_tensors, error=error),
-        get_input_tensor_by_name=lambda request, name: request[name],
+        TritonError=TritonError,
+        InferenceResponse=InferenceResponse,
+        get_input_tensor_by_name=get_input_tensor_by_name,
     )
     monkeypatch.setitem(sys.modules, "triton_python_backend_utils", backend)
     spec = importlib.util.spec_from_file_location("triton_model", FOLDER / "1" / "model.py")
@@ -37,28 +73,39 @@ def make(monkeypatch):
 
     def made(folder):
         model = module.TritonPythonModel()
-        model.initialize({"model_repository": str(folder), "model_version": "1"})
+        said = {"model_config": "{}", "model_instance_kind": "CPU", "model_instance_device_id": "0"}
+        model.initialize({**said, "model_repository": str(folder), "model_version": "1", "model_name": folder.name})
         return model
 
     return made
 
 
 def requests(*rows):
-    return [{"data": Tensor("data", r)} for r in rows]
+    return [InferenceRequest(Tensor("data", r)) for r in rows]
+
+
+def result(response):
+    (tensor,) = response.output_tensors()
+    assert tensor.name() == "prob"
+    return tensor.as_numpy()
 
 
 def test_requests_run_as_a_batch_and_get_their_rows(make):
     model = make(FOLDER)
     responses = model.execute(requests(IMAGES[:1], IMAGES[1:5], IMAGES[5:7]))
-    assert [r.error for r in responses] == [None] * 3
-    assert [len(r.tensors[0].array) for r in responses] == [1, 4, 2]
-    assert close(np.concatenate([r.tensors[0].array for r in responses]), PROB[:7])
+    assert [r.error() for r in responses] == [None] * 3
+    assert [len(result(r)) for r in responses] == [1, 4, 2]
+    assert close(np.concatenate([result(r) for r in responses]), PROB[:7])
     model.finalize()
 
 
-def test_what_does_not_fit_is_the_error_of_the_response(make):
-    (response,) = make(FOLDER).execute(requests(np.zeros([1, 2, 8, 8], "float32")))
-    assert "channels" in response.error
+@pytest.mark.parametrize("wrong", [(1, 2, 8, 8), (1, 8, 8)])
+def test_what_does_not_fit_is_the_error_of_its_response_alone(make, wrong):
+    responses = make(FOLDER).execute(requests(IMAGES[:1], np.zeros(wrong, "float32"), IMAGES[1:3]))
+    good, bad, more = responses
+    assert good.error() is more.error() is None and bad.output_tensors() == []
+    assert bad.error().message()
+    assert close(np.concatenate([result(good), result(more)]), PROB[:3])
 
 
 def test_a_file_beside_it_is_the_model(make, tmp_path):

@@ -19,13 +19,17 @@ class TritonPythonModel:
         self._model.warmup()
 
     def execute(self, requests: list) -> list:
-        """Runs all requests as one batch, and takes the results apart."""
-        inputs = [pb_utils.get_input_tensor_by_name(r, "data").as_numpy() for r in requests]
+        """A response for each request. All run as one batch; if that fails, each alone, with an error of its own."""
         try:
-            (found,) = self._model(np.concatenate(inputs))
-        except megengine_lite.LiteError as error:
-            failed = pb_utils.TritonError(str(error))
-            return [pb_utils.InferenceResponse(output_tensors=[], error=failed) for _ in requests]
+            return self._together(requests)
+        except (megengine_lite.LiteError, ValueError) as error:
+            if len(requests) > 1:
+                return [response for request in requests for response in self.execute([request])]
+            return [pb_utils.InferenceResponse(output_tensors=[], error=pb_utils.TritonError(str(error)))]
+
+    def _together(self, requests: list) -> list:
+        inputs = [pb_utils.get_input_tensor_by_name(r, "data").as_numpy() for r in requests]
+        (found,) = self._model(np.concatenate(inputs))
         ends = np.cumsum([len(i) for i in inputs])[:-1]
         return [
             pb_utils.InferenceResponse(output_tensors=[pb_utils.Tensor("prob", np.ascontiguousarray(rows))])
