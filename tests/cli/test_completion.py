@@ -1,7 +1,12 @@
 """Completion of commands and flags, in real shells where they are installed."""
 
+import os
+import pty
+import re
+import select
 import shutil
 import subprocess
+import time
 
 import pytest
 
@@ -52,6 +57,54 @@ def test_fish_completes(typed, offered, run_json, tmp_path):
     program = f"source {tmp_path / 'script'}; complete -C 'megengine-lite {' '.join(typed)}'"
     found = subprocess.run(["fish", "-c", program], capture_output=True, text=True, check=True).stdout.splitlines()
     assert sorted(line.partition("\t")[0] for line in found) == offered
+
+
+# Completion in zsh only works where somebody types. What it offers is printed on its way to the list.
+IN_ZSH = """PS1=; unsetopt zle_bracketed_paste; fpath=({folder} $fpath); autoload -Uz compinit; compinit -u -D
+compadd() {{
+    if [[ ${{@[1,(i)(-|--)]}} == *-(O|A|D)\\ * ]]; then builtin compadd "$@"; return; fi
+    local -a offers; builtin compadd -O offers "$@"; print -l -- OFFER=$^offers; builtin compadd "$@"
+}}
+echo REA''DY
+"""
+
+
+def typed_in_zsh(folder, line) -> str:
+    """What a terminal shows when a line and Tab are typed."""
+    terminal, inner = pty.openpty()
+    shell = subprocess.Popen(
+        ["zsh", "-f", "-i"], stdin=inner, stdout=inner, stderr=inner, start_new_session=True,
+        env={"PATH": os.environ["PATH"], "HOME": str(folder), "TERM": "dumb"},
+    )  # fmt: skip
+    os.close(inner)
+
+    def until(mark: str) -> str:
+        shown, end = "", time.monotonic() + 60
+        while mark not in shown:
+            assert time.monotonic() < end, shown
+            if select.select([terminal], [], [], 1)[0]:
+                shown += os.read(terminal, 65536).decode()
+        return shown
+
+    try:
+        os.write(terminal, IN_ZSH.format(folder=folder).encode())
+        until("READY")
+        os.write(terminal, f"{line}\t".encode())
+        begin = until("OFFER=")
+        os.write(terminal, b"\x15echo DO''NE\n")
+        return begin + until("DONE")
+    finally:
+        shell.kill()
+        shell.wait()
+        os.close(terminal)
+
+
+@pytest.mark.skipif(shutil.which("zsh") is None, reason="zsh is not installed")
+@pytest.mark.parametrize(("typed", "offered"), CASES, ids=lambda v: " ".join(v))
+def test_zsh_completes(typed, offered, run_json, tmp_path):
+    (tmp_path / "_megengine-lite").write_text(run_json("completion", "zsh")["script"])
+    shown = typed_in_zsh(tmp_path, f"megengine-lite {' '.join(typed)}")
+    assert sorted(re.findall(r"OFFER=([^\r\n]*)", shown)) == offered
 
 
 def test_an_unknown_shell_is_an_error(error_of):
