@@ -1,11 +1,14 @@
 """Throughput and memory of several processes that run one model, against a plain loop.
 
-    python benchmarks/scaling.py MODEL [--rows 256] [--batch 8] [--workers 1 2] [--engines processes ray dask]
+    python benchmarks/scaling.py MODEL [--rows 256] [--batch 4] [--workers 1 2] [--engines apart processes ray dask]
+                                      [--files]
 
 Every row is the model's declared input, of random bytes as an image has them; with ``--numbers float32`` it is four
-times as large on its way to the workers. The loop calls the model in this process, with one thread. Each engine maps
-the same batches over its workers, which have a thread each and are warm. Memory is the proportional share (PSS) of all
-worker processes: a page that two share counts half in each.
+times as large on its way to the workers. With ``--files`` batches are files that the workers read. The loop calls the
+model in this process, with one thread. Each engine maps the same batches over its workers, which have a thread each and
+are warm. The fastest of ``--rounds`` counts, in which loop and engine take turns. At the end one worker waits while
+another has a batch left, so there should be many batches for each. Memory is the proportional share (PSS) of all worker
+processes: a page that two share counts half in each.
 """
 
 from __future__ import annotations
@@ -16,10 +19,11 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -31,6 +35,24 @@ Mapper = Callable[[Callable[[Any], Any], list[Any]], list[Any]]
 
 
 @contextmanager
+def apart(workers: int) -> Iterator[Mapper]:
+    """No engine: each process repeats one batch, and gets no other. This is what the machine gives at best."""
+    with ExitStack() as stack:
+        pools = [stack.enter_context(ProcessPoolExecutor(1, get_context("spawn"))) for _ in range(workers)]
+
+        def mapped(function: Callable[[Any], Any], batches: list[Any]) -> list[Any]:
+            counts = [len(batches[k::workers]) for k in range(workers)]
+            running = [pool.submit(repeat, function, batches[0], n) for pool, n in zip(pools, counts, strict=True)]
+            return [result for future in running for result in future.result()]
+
+        yield mapped
+
+
+def repeat(function: Callable[[Any], Any], batch: Any, count: int) -> list[Any]:
+    return [function(batch) for _ in range(count)]
+
+
+@contextmanager
 def processes(workers: int) -> Iterator[Mapper]:
     """The processes of ``concurrent.futures``."""
     with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
@@ -39,7 +61,7 @@ def processes(workers: int) -> Iterator[Mapper]:
 
 @contextmanager
 def dask(workers: int) -> Iterator[Mapper]:
-    """A local cluster of Dask."""
+    """A local cluster of Dask. Work begins when the first four batches are there, not with the last."""
     from distributed import Client, LocalCluster
 
     with (
@@ -48,12 +70,12 @@ def dask(workers: int) -> Iterator[Mapper]:
         ) as cluster,
         Client(cluster) as client,
     ):
-        yield lambda function, batches: client.gather(client.map(function, batches, pure=False))
+        yield lambda function, batches: client.gather(client.map(function, batches, pure=False, batch_size=4))
 
 
 @contextmanager
 def ray(workers: int) -> Iterator[Mapper]:
-    """Actors of Ray."""
+    """Actors of Ray. Each has up to four batches at hand, as in Ray Data."""
     import ray as engine
     from ray.util import ActorPool
 
@@ -64,17 +86,31 @@ def ray(workers: int) -> Iterator[Mapper]:
         def call(self, function: Callable[[Any], Any], batch: Any) -> Any:
             return function(batch)
 
-    pool = ActorPool([Actor.remote() for _ in range(workers)])
+    pool = ActorPool([Actor.remote() for _ in range(workers)] * 4)
     try:
         yield lambda function, batches: list(pool.map(lambda a, b: a.call.remote(function, b), batches))
     finally:
         engine.shutdown()
 
 
-ENGINES = {"processes": processes, "dask": dask, "ray": ray}
+ENGINES = {"apart": apart, "processes": processes, "dask": dask, "ray": ray}
 
 
-def run_and_report(predict: Predictor, batch: Any) -> tuple[int, int]:
+def predict_file(predict: Predictor, path: str) -> Any:
+    """The result for a batch in a file."""
+    with np.load(path) as arrays:
+        return predict(dict(arrays))
+
+
+def write_files(folder: str, batches: list[dict[str, Any]]) -> list[str]:
+    """Each batch as a file; gives the paths."""
+    paths = [str(Path(folder, f"{k}.npz")) for k in range(len(batches))]
+    for path, batch in zip(paths, batches, strict=True):
+        np.savez(path, **batch)
+    return paths
+
+
+def run_and_report(predict: Callable[[Any], Any], batch: Any) -> tuple[int, int]:
     """The worker's process and its share of memory after a batch."""
     predict(batch)
     with open("/proc/self/smaps_rollup", encoding="ascii") as file:
@@ -86,10 +122,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("model", type=Path)
     parser.add_argument("--rows", type=int, default=256)
-    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--engines", nargs="+", choices=ENGINES, default=["processes"])
     parser.add_argument("--numbers", choices=["uint8", "float32"], default="uint8")
+    parser.add_argument("--files", action="store_true")
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
 
@@ -101,18 +138,22 @@ def main() -> int:
         {n: random.integers(0, 256, (size, *s), np.uint8).astype(args.numbers) for n, s in shapes.items()}
         for size in sizes
     ]
-    predict = Predictor(args.model)
-
-    for engine in args.engines:
-        for workers in args.workers:
-            with ENGINES[engine](workers) as mapped:
-                measure(f"{engine}, {workers}", predict, mapped, batches, args.rounds)
+    function: Callable[[Any], Any] = Predictor(args.model)
+    with TemporaryDirectory() as folder:
+        work: list[Any] = batches
+        if args.files:
+            function, work = partial(predict_file, function), write_files(folder, batches)
+        for engine in args.engines:
+            for workers in args.workers:
+                with ENGINES[engine](workers) as mapped:
+                    measure(f"{engine}, {workers}", function, mapped, work, args.rows, args.rounds)
     return 0
 
 
-def measure(title: str, predict: Predictor, mapped: Mapper, batches: list[Any], rounds: int) -> None:
+def measure(
+    title: str, predict: Callable[[Any], Any], mapped: Mapper, batches: list[Any], rows: int, rounds: int
+) -> None:
     """Prints the rates of a loop and of an engine, in turns, and the memory of its workers."""
-    rows = sum(len(next(iter(b.values()))) for b in batches)
     mapped(predict, batches)  # loads the model in all workers
     predict(batches[0])
     rates: dict[str, list[float]] = {"loop": [], "engine": []}
@@ -124,7 +165,7 @@ def measure(title: str, predict: Predictor, mapped: Mapper, batches: list[Any], 
             begin = time.perf_counter()
             run()
             rates[name].append(rows / (time.perf_counter() - begin))
-    loop, engine = (float(np.median(r)) for r in rates.values())
+    loop, engine = (max(r) for r in rates.values())
     shares = dict(mapped(partial(run_and_report, predict), batches))
     memory = ", ".join(f"{share / 2**20:.0f}" for share in shares.values())
     print(
