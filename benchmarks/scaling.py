@@ -61,7 +61,7 @@ def processes(workers: int) -> Iterator[Mapper]:
 
 @contextmanager
 def dask(workers: int) -> Iterator[Mapper]:
-    """A local cluster of Dask. Work begins when the first four batches are there, not with the last."""
+    """A local cluster of Dask."""
     from distributed import Client, LocalCluster
 
     with (
@@ -70,7 +70,7 @@ def dask(workers: int) -> Iterator[Mapper]:
         ) as cluster,
         Client(cluster) as client,
     ):
-        yield lambda function, batches: client.gather(client.map(function, batches, pure=False, batch_size=4))
+        yield lambda function, batches: client.gather(client.map(function, batches, pure=False))
 
 
 @contextmanager
