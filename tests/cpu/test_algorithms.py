@@ -99,6 +99,7 @@ IMAGE = ConvProblem(
     pad_h=1, pad_w=1, kernels=kernel_set(), plain_input=True,
 )  # fmt: skip
 CHANNELS = {"groups": 8, "ic": 1, "oc": 1}
+MOSTLY_PADDING = {"ic": 32, "plain_input": False, "dilate_h": 6, "pad_h": 6, "dilate_w": 6, "pad_w": 6}
 
 
 @pytest.mark.parametrize(
@@ -109,6 +110,10 @@ CHANNELS = {"groups": 8, "ic": 1, "oc": 1}
             "plain NCHW": {"plain_input": False}, "one group": {"groups": 2}, "at most 4 input channels": {"ic": 5},
         }),
         (CONV_F32, "conv_direct_f32", {}, {}),
+        (CONV_F32, "conv_taps_f32", MOSTLY_PADDING, {
+            "one group": {**MOSTLY_PADDING, "groups": 2}, "at least 32 input channels": {**MOSTLY_PADDING, "ic": 31},
+            "at most 25 places that meet padding": {"ic": 32, "plain_input": False},
+        }),
         (CONV_F32, "conv_plain_f32", {}, {}),
         *((CONV_F32, f"conv_winograd{m}_f32", {}, {
             "3 x 3": {"kh": 5}, "stride of 1": {"stride_w": 2}, "not dilated": {"dilate_h": 2}, "one group": CHANNELS,

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from support.channel_blocks import block_channels, unblock_channels
+from support.graphs import GraphBuilder, check_graph
 from support.guarded_memory import GuardedCall
 from support.one_node import INSTRUCTION_SETS, relative_error, run_node
 
@@ -86,8 +87,18 @@ DEPTHWISE = {
     "column stride 2": case(1, 16, 50, 1, 16, (5, 1), s=2, p=(1, 0), d=(2, 1), g=16),
     "stride 2x1 dilated 1x2": case(2, 20, 9, 12, 20, 3, s=(2, 1), p=1, d=(1, 2), g=20),
 }
+MOSTLY_PADDING = {
+    "corners": case(1, 40, 10, 11, 24, 3, p=7, d=7, act=A.RELU),
+    "residual": case(2, 33, 9, 9, 40, 3, p=6, d=6, z=True, act=A.SILU),
+    "middle only": case(1, 32, 8, 8, 16, 3, p=9, d=9, act=A.CLIP, a=-1.0, b=1.0),
+    "stride 2": case(1, 48, 12, 13, 20, 3, s=2, p=8, d=8, bias=False),
+    "a row": case(1, 32, 1, 12, 16, (3, 3), p=(4, 8), d=(4, 8), mirrored=True),
+    "two that meet everything": case(1, 32, 6, 7, 24, (2, 3), p=(0, 5), d=(1, 5), z=True),
+}
 CASES = [
     *[("conv_direct_f32", k, v) for k, v in {**DENSE, **OTHER, **COLUMN, **IMAGE}.items()],
+    *[("conv_direct_f32", k, v) for k, v in MOSTLY_PADDING.items()],
+    *[("conv_taps_f32", k, v) for k, v in MOSTLY_PADDING.items()],
     *[("conv_plain_f32", k, v) for k, v in {**DENSE, **OTHER, **COLUMN, **IMAGE, **DEPTHWISE}.items()],
     *[(f"conv_winograd{m}_f32", k, v) for m in (2, 4) for k, v in DENSE.items()],
     *[("conv_first_f32", k, v) for k, v in IMAGE.items()],
@@ -159,10 +170,36 @@ def test_algorithm_agrees_with_definition(name, label, c, isa):
     results = []
     for threads in (1, 3):
         actual, kernels = run(c, inputs, isa, threads, name)
-        assert name in kernels
+        assert ("conv_direct_f32" if name == "conv_taps_f32" else name) in kernels
         assert relative_error(actual, expected) <= ALGORITHMS[name].error
         results.append(actual)
     np.testing.assert_array_equal(*results)  # reproducible: the number of threads does not change a bit
+
+
+@pytest.mark.parametrize(("label", "calls"), [("corners", 10), ("middle only", 1), ("two that meet everything", 6)])
+def test_taps_in_padding_are_not_computed(label, calls):
+    """One call for each tap that meets the image, and two for the only one that meets all of it."""
+    c = MOSTLY_PADDING[label]
+    _, kernels = run(c, arrays(c)[0], "base", 1, "conv_taps_f32")
+    assert kernels.count("conv_direct_f32") == calls
+
+
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+@pytest.mark.parametrize("name", ["conv_direct_f32", "conv_taps_f32"])
+def test_taps_are_added_up_between_halos(name, isa):
+    """Input and output have the halos that the neighbours want, with memory full of NaN before."""
+    b, rng = GraphBuilder(), np.random.default_rng(3)
+
+    def conv(x, ic, oc, **window):
+        weight = b.constant((rng.standard_normal((oc, ic, 3, 3)) / math.sqrt(9 * ic)).astype(np.float32))
+        return b.node("Convolution", Convolution(**window), [x, weight])
+
+    x = b.input("x", (2, 8, 9, 10))
+    first = conv(x, 8, 40, pad_h=1, pad_w=1)
+    middle = conv(first, 40, 48, pad_h=6, pad_w=6, dilate_h=6, dilate_w=6)
+    graph = b.finish(conv(middle, 48, 16, pad_h=1, pad_w=1), conv(first, 40, 8, pad_h=1, pad_w=1))
+    forced = AlgoPolicy(forced={"conv_f32": "conv_direct_f32"}) if name == "conv_direct_f32" else AlgoPolicy()
+    check_graph(graph, {"x": rng.standard_normal((2, 8, 9, 10), dtype=np.float32)}, isa=isa, threads=2, algo=forced)
 
 
 @pytest.mark.parametrize("isa", INSTRUCTION_SETS)
@@ -289,6 +326,11 @@ def problem(**changes):
         ({"groups": 64, "ic": 1, "oc": 1}, "conv_depthwise_f32"),
         ({"ic": 3, "kh": 7, "kw": 7, "plain_input": True}, "conv_first_f32"),
         ({"groups": 97, "ic": 3, "oc": 5}, "conv_plain_f32"),
+        (
+            {"pad_h": 24, "pad_w": 24, "dilate_h": 24, "dilate_w": 24, "ih": 32, "iw": 32, "oh": 32, "ow": 32},
+            "conv_taps_f32",
+        ),
+        ({"pad_h": 4, "pad_w": 4, "dilate_h": 4, "dilate_w": 4}, "conv_direct_f32"),
     ],
 )
 def test_heuristic_chooses(changes, name, isa):

@@ -51,14 +51,17 @@ def families(modules: set[str], package: str) -> set[str]:
     [
         (
             "megengine_lite/bundled/digits.mge", {"convolution", "norm", "reduce", "softmax"},
-            {"conv", "conv_plain", "elemwise", "gather_channels", "matmul", "reduce", "shape", "softmax", "window"},
+            {
+                "conv", "conv_direct", "conv_plain", "elemwise", "gather_channels", "matmul", "reduce", "shape",
+                "softmax", "window",
+            },
             {"nn"},
         ),
         (
             "tests/models/digits/digits_int8.mge",
             {"convolution", "fused_quantized", "reduce", "softmax", "typecvt"},
             {
-                "conv", "conv_plain", "elemwise", "gather_channels", "matmul", "quantized_conv", "reduce", "requantize",
+                "conv_direct", "elemwise", "gather_channels", "matmul", "quantized_conv", "reduce", "requantize",
                 "shape", "softmax", "window",
             },
             {"nn"},
@@ -91,7 +94,7 @@ def test_all_lowering_functions_exist():
 
 
 # Modules of ``lower`` with functions that others call, and the table itself.
-HELPERS = {"__init__", "copying", "modes", "quantized_iteration", "requantize", "table", "window"}
+HELPERS = {"__init__", "conv_direct", "copying", "modes", "quantized_iteration", "requantize", "table", "window"}
 
 
 def test_both_lists_of_the_table_name_all_families():

@@ -47,6 +47,8 @@ class Algorithm(Generic[Problem]):
         The last digits of a sample's result may depend on the other samples of the batch.
     naive
         Plain code, not made for speed.
+    kernel
+        What computes it, if that has another name.
     """
 
     name: str
@@ -57,6 +59,7 @@ class Algorithm(Generic[Problem]):
     reproducible: bool = True
     depends_on_batch: bool = False
     naive: bool = False
+    kernel: str = ""
 
     def applies(self, problem: Problem) -> bool:
         """Whether it can compute a problem."""

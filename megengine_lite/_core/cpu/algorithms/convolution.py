@@ -6,6 +6,7 @@ from types import ModuleType
 from typing import ClassVar
 
 from megengine_lite._core.cpu.algorithms.algorithm import Algorithm, AlgorithmTable, Condition
+from megengine_lite._core.cpu.algorithms.taps import LEAST_CHANNELS, MAX_TAPS, TapPlan, is_mostly_padding
 from megengine_lite._core.cpu.isa import CostFactors
 from megengine_lite._core.cpu.kernel_set import KernelSet
 from megengine_lite._core.ir.fused_quantized import MAX_IMAGE_CHANNELS
@@ -121,6 +122,14 @@ _CAN_BE_PLAIN: Condition[ConvProblem] = Condition(
     "an input in plain NCHW, or one to be converted", lambda p: p.plain_input or p.converts_input
 )
 _INT8: Condition[ConvProblem] = Condition("an input of the type that is multiplied", lambda p: not p.converts_input)
+_TAPS: tuple[Condition[ConvProblem], ...] = (
+    _ONE_GROUP,
+    Condition(f"at least {LEAST_CHANNELS} input channels", lambda p: p.ic >= LEAST_CHANNELS),
+    Condition(
+        f"a filter of at most {MAX_TAPS} places that meet padding more than the image",
+        lambda p: is_mostly_padding(p.window, (p.ih, p.iw)),
+    ),
+)
 _WINOGRAD: tuple[Condition[ConvProblem], ...] = (
     Condition("filters of 3 x 3", lambda p: p.kh == p.kw == 3),
     Condition("a stride of 1", lambda p: p.stride_h == p.stride_w == 1),
@@ -230,6 +239,9 @@ CONV_F32 = AlgorithmTable(
         Algorithm("conv_depthwise_f32", (_DEPTHWISE,), depthwise_scratch, cost=lambda p: 4.0 * p.products, error=1e-6),
         Algorithm("conv_first_f32", (_PLAIN, _ONE_GROUP, _FEW_CHANNELS), first_scratch, _first_cost, error=1e-5),
         Algorithm("conv_direct_f32", (), lambda p: 0, _direct_cost, error=1e-5),
+        Algorithm(
+            "conv_taps_f32", _TAPS, lambda p: 0, lambda p: TapPlan.make(p).cost(p), error=1e-5, kernel="conv_direct_f32"
+        ),
         Algorithm("conv_plain_f32", (), _plain_scratch, _plain_cost, error=1e-5),
         _winograd(4, error=2e-5),
         _winograd(2, error=1e-5),

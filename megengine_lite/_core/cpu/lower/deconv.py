@@ -13,7 +13,7 @@ from math import gcd
 import numpy as np
 
 from megengine_lite._core.cpu.algorithms.convolution import ConvProblem, depthwise_scratch, merged_groups
-from megengine_lite._core.cpu.lower.conv import plain_filter, rows_in_band
+from megengine_lite._core.cpu.lower.conv_direct import plain_filter, rows_in_band
 from megengine_lite._core.cpu.lower.window import window_arguments
 from megengine_lite._core.cpu.lowering import Lowering
 from megengine_lite._core.cpu.packing import float32 as packing

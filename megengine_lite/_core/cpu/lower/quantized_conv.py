@@ -13,7 +13,7 @@ from megengine_lite._core.cpu.algorithms.algorithm import Algorithm, check_other
 from megengine_lite._core.cpu.algorithms.convolution import CONV_INT8, ConvProblem, merged_groups
 from megengine_lite._core.cpu.algorithms.fast_run import select
 from megengine_lite._core.cpu.isa import DotKind
-from megengine_lite._core.cpu.lower.conv import joined_rows, plain_filter, rows_in_band
+from megengine_lite._core.cpu.lower.conv_direct import joined_rows, plain_filter, rows_in_band
 from megengine_lite._core.cpu.lower.requantize import (
     output_arguments,
     source_arguments,

@@ -1,0 +1,158 @@
+"""Direct float32 convolution: one call of ``conv_direct``, or one for each place of the filter."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+
+import numpy as np
+
+from megengine_lite._core.cpu.algorithms.convolution import ConvProblem, merged_groups
+from megengine_lite._core.cpu.algorithms.taps import Tap, TapPlan
+from megengine_lite._core.cpu.kernel_set import KernelSet
+from megengine_lite._core.cpu.lower.window import window_arguments
+from megengine_lite._core.cpu.lowering import Lowering
+from megengine_lite._core.cpu.packing import float32 as packing
+from megengine_lite._core.cpu.steps import Ref, Tensor, blocked_strides, epilogue_arguments
+from megengine_lite._core.ir.fused import NO_ACTIVATION, Activation, FusedConv
+from megengine_lite._core.ir.graph import Node, Var
+from megengine_lite._records import replace
+from megengine_lite.kernels.common.shared_constants import TILE_BLOCKS, weight_bytes
+
+# Of a core's second-level cache: what one pass over weights or inputs may fill.
+PASS_BYTES = 512 * 1024
+# Output pixels of a work item, roughly: shorter rows are joined where they can be, longer ones cut.
+MIN_ROW = 96
+MAX_ROW = 256
+MOST_JOINED = 4096  # rows; among more no divisor is looked for
+
+
+def plain_filter(weight: np.ndarray, mirrored: bool) -> np.ndarray:
+    """The filter as (groups, oc per group, ic per group, kh, kw), not mirrored."""
+    weight = weight if weight.ndim == 5 else weight[None]
+    return weight[..., ::-1, ::-1] if mirrored else weight
+
+
+def packed_filter(
+    ctx: Lowering, node: Node, recipe: tuple[Hashable, ...], pack: Callable[[np.ndarray, KernelSet, int], np.ndarray]
+) -> Ref:
+    p: FusedConv = node.params
+    kernels, threads, mirrored = ctx.kernels, ctx.config.threads, p.mirrored
+    packed = ctx.pool.derive(
+        (*recipe, kernels.width, mirrored), [node.inputs[1].constant],
+        lambda a: pack(plain_filter(a, mirrored), kernels, threads),
+    )  # fmt: skip
+    return ctx.constant(packed)
+
+
+def packed_bias(ctx: Lowering, bias: Var | None, groups: int) -> Ref | None:
+    if bias is None:
+        return None
+    width, pad = ctx.width, packing.pad_channels
+    recipe = ("pad_channels", groups, width)
+    return ctx.constant(ctx.pool.derive(recipe, [bias.constant], lambda b: pad(b, groups, width)))
+
+
+def along_rows(p: ConvProblem, *tensors: Tensor | None) -> ConvProblem:
+    """The problem for kernels, which are fast along rows: a single column is one row, as its pixels are neighbours."""
+    is_column = p.iw == p.ow == p.kw == 1 < p.oh and p.pad_w == 0
+    return p.transposed() if is_column and all(t is None or t.halo_w == 0 for t in tensors) else p
+
+
+def emit_direct(ctx: Lowering, node: Node, p: ConvProblem, x: Var, bias: Var | None, z: Var | None) -> None:
+    m = merged_groups(p)
+    groups = p.groups // m
+    xt = ctx.blocked(x, p.pad_h, p.pad_w)
+    zt = ctx.blocked(z) if z else None
+    yt = ctx.new_blocked(node.outputs[0])
+    weights = ctx.weights
+
+    def pack(array: np.ndarray, kernels: KernelSet, threads: int) -> np.ndarray:
+        return packing.pack_direct(packing.merge_groups(array, m), kernels, threads, weights)
+
+    w = packed_filter(ctx, node, ("pack_direct", m, weights), pack)
+    p = replace(along_rows(p, xt, zt, yt), groups=groups, ic=p.ic * m, oc=p.oc * m)
+    joined = joined_rows(p, xt, zt)
+    _emit_call(ctx, node, p, xt, w, packed_bias(ctx, bias, groups), zt, yt, node.params.activation, joined)
+
+
+def emit_taps(ctx: Lowering, node: Node, p: ConvProblem, x: Var, bias: Var | None, z: Var | None) -> None:
+    """Adds up pointwise convolutions in the output: of each place of the filter, for the pixels that it meets.
+
+    Bias and activation are for all pixels, and so is the last convolution: that of a place which meets all of them.
+    If there are other places, it comes first, too, and half of the channels are left for the end.
+    """
+    xt = ctx.blocked(x)
+    zt = ctx.blocked(z) if z else None
+    yt = ctx.new_blocked(node.outputs[0])
+    taps = TapPlan.make(p).taps
+    for k, tap in enumerate(taps):
+        is_last = k + 1 == len(taps)
+        rows, columns = tap.rows, tap.columns
+        part = replace(
+            p, ic=min(tap.blocks * p.width, p.ic - tap.first_block * p.width), oh=rows.count, ow=columns.count, kh=1,
+            kw=1, dilate_h=1, dilate_w=1, pad_h=0, pad_w=0,
+        )  # fmt: skip
+        inputs = _moved(xt, rows.source, columns.source, tap.first_block)
+        outputs = _moved(yt, rows.first, columns.first)
+        sums = zt if k == 0 else yt
+        added = _moved(sums, rows.first, columns.first) if sums else None
+        joined = joined_rows(part, xt, added) if columns.count == xt.w else 1
+        bias_ref = packed_bias(ctx, bias, 1) if is_last else None
+        activation = node.params.activation if is_last else NO_ACTIVATION
+        w = _packed_tap(ctx, node, tap, part.ic)
+        _emit_call(ctx, node, part, inputs, w, bias_ref, added, outputs, activation, joined)
+
+
+def _packed_tap(ctx: Lowering, node: Node, tap: Tap, channels: int) -> Ref:
+    first, weights, width = tap.first_block, ctx.weights, ctx.width
+
+    def pack(array: np.ndarray, kernels: KernelSet, threads: int) -> np.ndarray:
+        chosen = array[:, :, first * width : first * width + channels, tap.kh : tap.kh + 1, tap.kw : tap.kw + 1]
+        return packing.pack_direct(chosen, kernels, threads, weights)
+
+    return packed_filter(ctx, node, ("pack_tap", tap.kh, tap.kw, first, channels, weights), pack)
+
+
+def _moved(tensor: Tensor, row: int, column: int, block: int = 0) -> Tensor:
+    """The tensor as a kernel sees it that begins at another pixel and channel block."""
+    step = block * tensor.plane + row * tensor.row + column * tensor.width
+    return replace(tensor, ref=tensor.ref + 4 * step)
+
+
+def _emit_call(
+    ctx: Lowering, node: Node, p: ConvProblem, x: Tensor, w: Ref, bias: Ref | None, z: Tensor | None, y: Tensor,
+    activation: Activation, joined: int,
+) -> None:  # fmt: skip
+    """A call of the kernel for the outputs that ``p`` has, with ``joined`` rows as one."""
+    run = p.ow if joined > 1 and y.halo_w else 0
+    oh, ow = p.oh // joined, p.ow * joined
+    chunks = -(-ow // MAX_ROW)
+    tiles = p.groups * -(-p.blocks(p.oc) // TILE_BLOCKS)
+    x_bytes = x.image * 4
+    w_bytes = weight_bytes(ctx.weights) * p.groups * p.blocks(p.oc) * ctx.width * p.ic * p.kh * p.kw
+    ctx.emit(
+        "conv_direct_f32", node, x=x.ref, w=w, weights=ctx.weights, bias=bias, z=z.ref if z else None, y=y.ref,
+        **blocked_strides("x", x, joined), y_pixel=ctx.width, run=run, **blocked_strides("y", y, 1 if run else joined),
+        **blocked_strides("z", z, joined), groups=p.groups, ic=p.ic, oc=p.oc, oh=oh, ow=ow,
+        **window_arguments(p.window), band=rows_in_band(oh, tiles, x_bytes, w_bytes), chunks=chunks,
+        **epilogue_arguments(activation), work=p.n * tiles * oh * chunks, flops=2 * p.products,
+    )  # fmt: skip
+
+
+def joined_rows(p: ConvProblem, *tensors: Tensor | None) -> int:
+    """How many rows are computed as one: several where filters are pointwise and rows follow without a gap."""
+    pointwise = p.kh == p.kw == p.stride_h == p.stride_w == 1 and not (p.pad_h or p.pad_w)
+    if not pointwise or any(t is not None and t.halo_w for t in tensors):
+        return 1
+    wanted = range(1, min(p.oh, MOST_JOINED) + 1)
+    return next((r for r in wanted if p.oh % r == 0 and (r * p.ow >= MIN_ROW or r == p.oh)), 1)
+
+
+def rows_in_band(oh: int, tiles: int, x_bytes: int, w_bytes: int) -> int:
+    """Rows that are computed for all tiles before the next rows: what moves less memory into the cache."""
+    if oh == 1 or x_bytes <= PASS_BYTES:
+        return oh
+    bands = -(-2 * x_bytes // PASS_BYTES)
+    by_bands = x_bytes + (w_bytes if w_bytes <= PASS_BYTES else bands * w_bytes)
+    by_tiles = w_bytes + tiles * x_bytes
+    return max(1, oh // bands) if by_bands < by_tiles else oh
