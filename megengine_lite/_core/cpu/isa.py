@@ -134,6 +134,12 @@ class InstructionSet(NamedTuple):
         """Whether an instruction makes float32 numbers of float16 ones."""
         return self.architecture == ARM64 or "f16c" in self.features
 
+    @property
+    def near_bytes(self) -> int:
+        """What a core may read over and over without waiting for memory: processors for x86-64 have a third-level cache
+        for it, small ones for ARM64 only a second-level one."""
+        return 2 << 20 if self.architecture == X86_64 else 256 << 10
+
     def flags(self, compiler: str) -> tuple[str, ...]:
         """Compiler flags for ``"gcc"`` or ``"clang"``, with the definitions that ``simd.h`` asks for."""
         own = self.clang if compiler == "clang" and self.clang is not None else self.gcc

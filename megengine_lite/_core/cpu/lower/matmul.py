@@ -18,8 +18,6 @@ from megengine_lite._core.ir.graph import Constant, Node, Var
 from megengine_lite._records import record
 from megengine_lite.kernels.common.shared_constants import Weights
 
-# Rows of A that stay in a core's second-level cache while all panels of B pass by.
-ROWS_BYTES = 256 * 1024
 # A product of few panels is cut into about as many parts as this, so that threads can share it.
 LEAST_PARTS = 8
 # Kernels that read B in packed panels.
@@ -117,7 +115,7 @@ def emit_matmul(
     weights = ctx.weights if weight is not None else Weights.FLOAT32
     if weight is not None:
         packed = _packed_weight(ctx, weight, k, n, b)
-        chunk = _rows_at_once(m, k, panel, panels * batch.count)
+        chunk = _rows_at_once(m, k, panel, panels * batch.count, ctx.kernels.isa.near_bytes)
         strides |= {"b_outer": 0, "b_inner": 0}
     ctx.emit(
         algorithm.name, node, b=packed or b.ref, chunk=chunk, b_packed=packed is not None, weights=weights,
@@ -135,9 +133,9 @@ def _strides(prefix: str, operand: Operand | None) -> dict[str, int]:
     }
 
 
-def _rows_at_once(m: int, k: int, panel: int, panels: int) -> int:
-    """Rows of A that stay in the cache while packed panels of B pass by; ``panels`` are those of all products."""
-    rows = max(panel, ROWS_BYTES // (4 * k))
+def _rows_at_once(m: int, k: int, panel: int, panels: int, near_bytes: int) -> int:
+    """Rows of A that stay in a cache while packed panels of B pass by; ``panels`` are those of all products."""
+    rows = max(panel, near_bytes // (4 * k))
     if panels < LEAST_PARTS:
         rows = min(rows, max(panel, -(-m // LEAST_PARTS)))
     return -(-m // -(-m // rows))
