@@ -51,6 +51,7 @@ def test_a_network_shows_what_it_runs():
         "inputs": "data: float32[360, 1, 8, 8]",
         "outputs": "prob: float32[360, 10]",
         "device": "LITE_CPU, 2 threads",
+        "precision": "float32",
         "memory": "0 B",
     }
     run(network, IMAGES[:3])

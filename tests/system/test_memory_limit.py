@@ -28,7 +28,7 @@ def test_numbers_of_several_modules_stand_once():
     for name in ("MAX_DIMS", "LINE", "WIDEST", "SLACK", "TILE_BLOCKS", "QUAD"):
         assert [file for file, _ in definitions(name)] == ["shared_constants.py"], name
     assert [file for file, _ in definitions("ITEM")] == ["tiling.py"]
-    assert [file for file, _ in definitions("MIN_ROW")] == ["conv.py"]
+    assert [file for file, _ in definitions("MIN_ROW")] == ["conv_direct.py"]
 
 
 def test_numbers_that_agree_fit_the_instruction_sets():

@@ -36,7 +36,7 @@ class Span:
 
 
 @record(frozen=True, slots=True)
-class Tap:
+class FilterTap:
     """A place of the filter, the outputs that it contributes to, and for which blocks of input channels."""
 
     kh: int
@@ -86,7 +86,7 @@ def adds_taps(groups: int, channels: int, window: Window, space: Sequence[int]) 
 class TapPlan:
     """The taps in the order in which they are added up. The last one meets all of the image."""
 
-    taps: tuple[Tap, ...]
+    taps: tuple[FilterTap, ...]
 
     @classmethod
     def make(cls, p: ConvProblem) -> TapPlan:
@@ -94,7 +94,7 @@ class TapPlan:
         everywhere, parts = [], []
         for i, rows in enumerate(spans(p.window, 0, p.ih)):
             for j, columns in enumerate(spans(p.window, 1, p.iw)):
-                tap = Tap(i, j, rows, columns, 0, blocks)
+                tap = FilterTap(i, j, rows, columns, 0, blocks)
                 if rows.count == p.oh and columns.count == p.ow:
                     everywhere.append(tap)
                 elif rows.count and columns.count:
@@ -103,8 +103,8 @@ class TapPlan:
         if others or not parts:
             return cls((first, *parts, *others))
         half, (i, j, rows, columns) = blocks // 2, (first.kh, first.kw, first.rows, first.columns)
-        end = Tap(i, j, rows, columns, half, blocks - half)
-        return cls((Tap(i, j, rows, columns, 0, half), *parts, end))
+        end = FilterTap(i, j, rows, columns, half, blocks - half)
+        return cls((FilterTap(i, j, rows, columns, 0, half), *parts, end))
 
     def cost(self, p: ConvProblem) -> float:
         lanes = p.blocks(p.oc) * p.width

@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable
 import numpy as np
 
 from megengine_lite._core.cpu.algorithms.convolution import ConvProblem, merged_groups
-from megengine_lite._core.cpu.algorithms.taps import Tap, TapPlan
+from megengine_lite._core.cpu.algorithms.taps import FilterTap, TapPlan
 from megengine_lite._core.cpu.kernel_set import KernelSet
 from megengine_lite._core.cpu.lower.window import window_arguments
 from megengine_lite._core.cpu.lowering import Lowering
@@ -103,7 +103,7 @@ def emit_taps(ctx: Lowering, node: Node, p: ConvProblem, x: Var, bias: Var | Non
         _emit_call(ctx, node, part, inputs, w, bias_ref, added, outputs, activation, joined)
 
 
-def _packed_tap(ctx: Lowering, node: Node, tap: Tap, channels: int) -> Ref:
+def _packed_tap(ctx: Lowering, node: Node, tap: FilterTap, channels: int) -> Ref:
     first, weights, width = tap.first_block, ctx.weights, ctx.width
 
     def pack(array: np.ndarray, kernels: KernelSet, threads: int) -> np.ndarray:
