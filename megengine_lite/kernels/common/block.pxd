@@ -22,7 +22,6 @@ cdef enum:
     MAX_BY_LANE = 8  # pixels whose channels are all in registers
     SPARE_TAPS = 2
     AHEAD = 4096  # floats: weights stream from far memory, and the processor's own prefetching stops at each page
-    SOON = 256  # floats: weights that are used again and again are in the second cache, and are wanted in the first
 
 
 # How packed weights are stored. They are widened to float32 in registers.
@@ -304,19 +303,11 @@ cdef inline inlined conv_block_by_lane(
     store_sums(INPUT, PIXELS, VECTORS, acc, o)
 
 
-cdef inline void prefetch_weights(int INPUT, const weight* w) noexcept nogil:
-    """Fetches what is multiplied later. Only processors with 16 registers were measured with SOON."""
-    if VREGS == 32 or INPUT == NEAR:
-        prefetch_far(w + AHEAD)
-    else:
-        prefetch(w + SOON)
-
-
 cdef inline inlined fma_channel(
     int PIXELS, int VECTORS, int64_t STEP, const float* x, const weight* w, vf* acc
 ) noexcept nogil:
     """One input channel of each pixel times its row of weights."""
-    cdef vf row[4]
+    cdef vf row[2]
     cdef vf value
     cdef int p, v
     load_weights(VECTORS, w, row)
@@ -391,8 +382,9 @@ cdef inline inlined conv_block(
                         prefetch(at + PIXELS * STEP + p * LINE)
                 for l in range(lanes):
                     load_weights(VECTORS, w, row)
-                    for v in range(VECTORS * VW // LINE):
-                        prefetch_weights(INPUT, w + v * LINE)
+                    if VREGS == 32:
+                        for v in range(VECTORS * VW // LINE):
+                            prefetch_far(w + v * LINE + AHEAD)
                     if INPUT == FAR and VW == LINE:
                         prefetch_far(at + (PIXELS + l) * STEP)
                     for p in range(PIXELS):
