@@ -358,7 +358,8 @@ cdef void conv_winograd4_f32(const ConvWinogradArgs* a, int64_t begin, int64_t e
     output channels.
 
     x, y and z point at element (0, 0, 0, 0); x needs a halo of at least the padding. x_bottom and x_right are its
-    height and width plus the halo on that side. `weights` is FLOAT32 or FLOAT16. y may be z. Scratch: scratch_bytes(4, ic, tiles).
+    height and width plus the halo on that side. `weights` is FLOAT32 or FLOAT16. y may be z. Scratch:
+    scratch_bytes(4, ic, tiles).
     """
     winograd(4, a, begin, end, <float*>scratch)
 

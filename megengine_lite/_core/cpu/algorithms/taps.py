@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from megengine_lite._core.operators.window import Window
-from megengine_lite._records import record
+from megengine_lite._records import record, replace
 from megengine_lite.kernels.common.shared_constants import WIDEST
 
 if TYPE_CHECKING:
@@ -102,9 +102,9 @@ class TapPlan:
         first, *others = everywhere
         if others or not parts:
             return cls((first, *parts, *others))
-        half, (i, j, rows, columns) = blocks // 2, (first.kh, first.kw, first.rows, first.columns)
-        end = FilterTap(i, j, rows, columns, half, blocks - half)
-        return cls((FilterTap(i, j, rows, columns, 0, half), *parts, end))
+        half = blocks // 2
+        end = replace(first, first_block=half, blocks=blocks - half)
+        return cls((replace(first, blocks=half), *parts, end))
 
     def cost(self, p: ConvProblem) -> float:
         lanes = p.blocks(p.oc) * p.width
