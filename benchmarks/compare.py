@@ -49,25 +49,24 @@ CLOCKS = {"wall": perf_counter, "cpu": process_time}
 def start_lite(module: str, tuned: bool) -> Callable[[Path, Arrays, int], tuple[Run, Fetch]]:
     """This package or the original: one API. ``tuned`` lets it measure its algorithms.
 
-    The original cannot do without a ``.mge`` file.
+    Tensors of both hold no int64. The original cannot do without a ``.mge`` file.
     """
 
     def start(stem: Path, feeds: Arrays, threads: int) -> tuple[Run, Fetch]:
         lite = importlib.import_module(module)
-        if lite.__name__ == "megengine_lite" and not stem.with_name(stem.name + ".mge").exists():
-            return start_onnx(stem, feeds, threads)
         options = lite.LiteOptions()
         if tuned:
             options.weight_preprocess = options.const_shape = 1
             options.var_sanity_check_first_run = 0
         network = lite.LiteNetwork(lite.LiteConfig(option=options))
         network.threads_number = threads
-        network.load(f"{stem}.mge")
+        path = stem.with_name(stem.name + ".mge")
+        network.load(str(path if path.exists() else path.with_suffix(".onnx")))
         if tuned:
             strategy = lite.LiteAlgoSelectStrategy
             network.set_network_algo_policy(strategy.LITE_ALGO_PROFILE | strategy.LITE_ALGO_OPTIMIZED)
         for name, value in feeds.items():
-            network.get_io_tensor(name).set_data_by_copy(value)
+            network.get_io_tensor(name).set_data_by_copy(value.astype(np.int32) if value.dtype == np.int64 else value)
         outputs = [network.get_io_tensor(name) for name in network.get_all_output_name()]
 
         def run() -> None:
@@ -77,19 +76,6 @@ def start_lite(module: str, tuned: bool) -> Callable[[Path, Arrays, int], tuple[
         return run, lambda: [o.to_numpy() for o in outputs]
 
     return start
-
-
-def start_onnx(stem: Path, feeds: Arrays, threads: int) -> tuple[Run, Fetch]:
-    """This package, with the ONNX file."""
-    import megengine_lite
-
-    model = megengine_lite.load(f"{stem}.onnx", threads=threads)
-    results: list[np.ndarray] = []
-
-    def run() -> None:
-        results[:] = model(feeds).values()
-
-    return run, lambda: results
 
 
 def start_onnxruntime(stem: Path, feeds: Arrays, threads: int) -> tuple[Run, Fetch]:
