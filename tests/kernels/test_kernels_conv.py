@@ -11,7 +11,7 @@ from support.guarded_memory import GuardedCall
 from support.one_node import INSTRUCTION_SETS, relative_error, run_node
 
 from megengine_lite._core.cpu.algorithms.algorithm import candidates, choose
-from megengine_lite._core.cpu.algorithms.convolution import CONV_F32, ConvProblem, WinogradPlan, merged_groups
+from megengine_lite._core.cpu.algorithms.convolution import CONV_F32, ConvProblem, GroupRun, WinogradPlan, group_runs
 from megengine_lite._core.cpu.kernel_call import KernelCall
 from megengine_lite._core.cpu.kernel_set import KernelSet, kernel_set
 from megengine_lite._core.cpu.lower.deconv import phases
@@ -59,6 +59,10 @@ OTHER = {
     "4 groups": case(1, 64, 8, 9, 32, 3, p=1, g=4, act=A.TANH),
     "odd groups": case(2, 15, 8, 9, 20, 3, p=1, g=5, act=A.LEAKY_RELU, a=0.1),
     "multiplier": case(1, 16, 8, 9, 32, 3, p=1, g=16),
+    "groups that leave one": case(2, 7 * 24, 8, 9, 7 * 24, 3, p=1, g=7, act=A.RELU, z=True),
+    "groups that leave one, 1x1": case(1, 5 * 8, 12, 12, 5 * 24, 1, g=5, act=A.SILU, z=True),
+    "groups that leave three": case(1, 11 * 4, 9, 7, 11 * 12, 3, s=2, p=1, g=11),
+    "groups that leave five, one row": case(2, 21 * 2, 1, 40, 21 * 2, (1, 5), p=(0, 2), g=21, bias=False, z=True),
     "long row": case(1, 4, 1, 700, 8, (1, 9), p=(0, 4), act=A.H_SIGMOID),
 }
 COLUMN = {
@@ -383,9 +387,15 @@ def test_winograd_plan_gives_every_thread_the_same_work():
 def test_merged_groups_end_at_channel_blocks(isa):
     kernels = kernel_set(isa)
     width = kernels.width
-    assert merged_groups(problem(kernels=kernels, groups=4, ic=width, oc=2 * width)) == 1
-    assert merged_groups(problem(kernels=kernels, groups=32, ic=width // 4, oc=width // 4)) == 4
-    assert merged_groups(problem(kernels=kernels, groups=5, ic=3, oc=4)) == 5
+
+    def runs(groups, ic, oc):
+        return group_runs(problem(kernels=kernels, groups=groups, ic=ic, oc=oc))
+
+    assert runs(4, width, 2 * width) == [GroupRun(0, 4, 1)]
+    assert runs(32, width // 4, width // 4) == [GroupRun(0, 8, 4)]
+    assert runs(5, width // 2, 3 * width // 2) == [GroupRun(0, 2, 2), GroupRun(4, 1, 1)]
+    assert runs(4 * 9 + 3, width // 4, width) == [GroupRun(0, 9, 4), GroupRun(36, 1, 3)]
+    assert runs(3, 3, 5) == [GroupRun(0, 1, 3)]
     w = np.arange(2 * 3 * 2, dtype=np.float32).reshape(2, 3, 2, 1, 1) + 1
     merged = merge_groups(w, 2)[0, :, :, 0, 0]
     np.testing.assert_array_equal(merged[:3, :2], w[0, :, :, 0, 0])

@@ -101,12 +101,34 @@ class ConvProblem:
 
 
 def merged_groups(p: ConvProblem) -> int:
-    """How many neighbouring groups ``conv_direct`` takes as one dense group, so that groups end where channel blocks
-    end: 1 if they do anyway."""
+    """How many neighbouring groups are taken as one dense group, so that groups end where channel blocks end: 1 if they
+    do anyway, all if others do not divide them."""
+    runs = group_runs(p)
+    return p.groups if len(runs) > 1 else runs[0].merged
+
+
+@record(frozen=True, slots=True)
+class GroupRun:
+    """Neighbouring groups of a convolution, ``groups * merged`` from number ``first`` on, which begin where a channel
+    block begins. ``conv_direct`` takes each ``merged`` neighbours as one dense group."""
+
+    first: int
+    groups: int
+    merged: int
+
+    @property
+    def members(self) -> slice:
+        """Which groups these are."""
+        return slice(self.first, self.first + self.groups * self.merged)
+
+
+def group_runs(p: ConvProblem) -> list[GroupRun]:
+    """All groups of a convolution. What is left of a number that merged groups do not divide is a run of its own."""
     for m in range(1, p.groups + 1):
-        if p.groups % m == 0 and p.ic * m % p.width == 0 and p.oc * m % p.width == 0:
-            return m
-    return p.groups
+        if p.ic * m % p.width == 0 and p.oc * m % p.width == 0:
+            whole, rest = divmod(p.groups, m)
+            return [GroupRun(0, whole, m), *([GroupRun(whole * m, 1, rest)] if rest else [])]
+    return [GroupRun(0, 1, p.groups)]
 
 
 _DEPTHWISE: Condition[ConvProblem] = Condition(
@@ -149,11 +171,11 @@ def depthwise_scratch(p: ConvProblem) -> int:
 
 
 def _direct_cost(p: ConvProblem) -> float:
-    m = merged_groups(p)
-    lanes = p.blocks(p.oc * m) * p.width * (p.groups // m)
-    taps = p.ic * m * p.kh * p.kw
+    numbers = sum(
+        run.groups * p.blocks(p.oc * run.merged) * p.width * p.ic * run.merged * p.kh * p.kw for run in group_runs(p)
+    )
     relayout = p.costs.relayout * p.n * p.groups * p.ic * p.ih * p.iw if p.plain_input else 0
-    return lanes * taps * (p.n * p.oh * p.ow + p.costs.weight) + relayout
+    return numbers * (p.n * p.oh * p.ow + p.costs.weight) + relayout
 
 
 def _first_cost(p: ConvProblem) -> float:

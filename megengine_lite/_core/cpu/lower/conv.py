@@ -124,7 +124,7 @@ def _emit_first(ctx: Lowering, node: Node, p: ConvProblem, x: Var, bias: Var | N
     yt = ctx.new_blocked(node.outputs[0])
     ctx.emit(
         "conv_first_f32", node, x=xt.ref, w=packed_filter(ctx, node, ("pack_plain_input",), packing.pack_plain_input),
-        bias=packed_bias(ctx, bias, 1), z=zt.ref if zt else None, y=yt.ref, ic=p.ic, ih=p.ih, iw=p.iw,
+        bias=packed_bias(ctx, bias), z=zt.ref if zt else None, y=yt.ref, ic=p.ic, ih=p.ih, iw=p.iw,
         **blocked_strides("y", yt), **blocked_strides("z", zt), oc=p.oc, oh=p.oh, ow=p.ow, **window_arguments(p.window),
         **epilogue_arguments(node.params.activation), work=p.n * p.oh, scratch=first_scratch(p), flops=2 * p.products,
     )  # fmt: skip
@@ -137,7 +137,7 @@ def _emit_depthwise(ctx: Lowering, node: Node, p: ConvProblem, x: Var, bias: Var
     p = along_rows(p, xt, zt, yt)
     ctx.emit(
         "conv_depthwise_f32", node, x=xt.ref,
-        w=packed_filter(ctx, node, ("pack_depthwise",), packing.pack_depthwise), bias=packed_bias(ctx, bias, 1),
+        w=packed_filter(ctx, node, ("pack_depthwise",), packing.pack_depthwise), bias=packed_bias(ctx, bias),
         z=zt.ref if zt else None, y=yt.ref, y_pixel=ctx.width, **blocked_strides("x", xt), **blocked_strides("y", yt),
         **blocked_strides("z", zt), blocks=xt.blocks, oh=p.oh, ow=p.ow, **window_arguments(p.window),
         **epilogue_arguments(node.params.activation), work=p.n * xt.blocks * p.oh,
@@ -160,7 +160,7 @@ def _emit_winograd(ctx: Lowering, node: Node, p: ConvProblem, x: Var, bias: Var 
     ctx.emit(
         f"conv_winograd{m}_f32", node, x=xt.ref,
         w=packed_filter(ctx, node, ("pack_winograd", m, weights), pack), weights=weights,
-        bias=packed_bias(ctx, bias, 1), z=zt.ref if zt else None, y=yt.ref, **blocked_strides("x", xt),
+        bias=packed_bias(ctx, bias), z=zt.ref if zt else None, y=yt.ref, **blocked_strides("x", xt),
         x_bottom=p.ih + xt.halo_h, x_right=p.iw + xt.halo_w, **blocked_strides("y", yt), **blocked_strides("z", zt),
         ic=p.ic, oc=p.oc, oh=p.oh, ow=p.ow, pad_h=p.pad_h, pad_w=p.pad_w, tile_blocks=plan.tile_blocks,
         parts=plan.parts, **epilogue_arguments(node.params.activation), work=p.n * plan.tile_blocks * plan.parts,

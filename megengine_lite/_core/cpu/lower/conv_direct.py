@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable
 
 import numpy as np
 
-from megengine_lite._core.cpu.algorithms.convolution import ConvProblem, merged_groups
+from megengine_lite._core.cpu.algorithms.convolution import ConvProblem, GroupRun, group_runs
 from megengine_lite._core.cpu.algorithms.taps import FilterTap, TapPlan
 from megengine_lite._core.cpu.kernel_set import KernelSet
 from megengine_lite._core.cpu.lower.window import window_arguments
@@ -44,12 +44,11 @@ def packed_filter(
     return ctx.constant(packed)
 
 
-def packed_bias(ctx: Lowering, bias: Var | None, groups: int) -> Ref | None:
+def packed_bias(ctx: Lowering, bias: Var | None) -> Ref | None:
     if bias is None:
         return None
     width, pad = ctx.width, packing.pad_channels
-    recipe = ("pad_channels", groups, width)
-    return ctx.constant(ctx.pool.derive(recipe, [bias.constant], lambda b: pad(b, groups, width)))
+    return ctx.constant(ctx.pool.derive(("pad_channels", width), [bias.constant], lambda b: pad(b, 1, width)))
 
 
 def along_rows(p: ConvProblem, *tensors: Tensor | None) -> ConvProblem:
@@ -59,20 +58,30 @@ def along_rows(p: ConvProblem, *tensors: Tensor | None) -> ConvProblem:
 
 
 def emit_direct(ctx: Lowering, node: Node, p: ConvProblem, x: Var, bias: Var | None, z: Var | None) -> None:
-    m = merged_groups(p)
-    groups = p.groups // m
     xt = ctx.blocked(x, p.pad_h, p.pad_w)
     zt = ctx.blocked(z) if z else None
     yt = ctx.new_blocked(node.outputs[0])
+    bias_ref = packed_bias(ctx, bias)
+    p = along_rows(p, xt, zt, yt)
+    for run in group_runs(p):
+        first = run.first * p.oc
+        block = first // p.width
+        part = replace(p, groups=run.groups, ic=p.ic * run.merged, oc=p.oc * run.merged)
+        inputs = _moved(xt, block=run.first * p.ic // p.width)
+        added = _moved(zt, block=block) if zt else None
+        _emit_call(
+            ctx, node, part, inputs, _packed_run(ctx, node, run), bias_ref + 4 * first if bias_ref else None, added,
+            _moved(yt, block=block), node.params.activation, joined_rows(part, xt, zt), part.products // run.merged,
+        )  # fmt: skip
+
+
+def _packed_run(ctx: Lowering, node: Node, run: GroupRun) -> Ref:
     weights = ctx.weights
 
     def pack(array: np.ndarray, kernels: KernelSet, threads: int) -> np.ndarray:
-        return packing.pack_direct(packing.merge_groups(array, m), kernels, threads, weights)
+        return packing.pack_direct(packing.merge_groups(array[run.members], run.merged), kernels, threads, weights)
 
-    w = packed_filter(ctx, node, ("pack_direct", m, weights), pack)
-    p = replace(along_rows(p, xt, zt, yt), groups=groups, ic=p.ic * m, oc=p.oc * m)
-    joined = joined_rows(p, xt, zt)
-    _emit_call(ctx, node, p, xt, w, packed_bias(ctx, bias, groups), zt, yt, node.params.activation, joined)
+    return packed_filter(ctx, node, ("pack_direct", run, weights), pack)
 
 
 def emit_taps(ctx: Lowering, node: Node, p: ConvProblem, x: Var, bias: Var | None, z: Var | None) -> None:
@@ -97,10 +106,10 @@ def emit_taps(ctx: Lowering, node: Node, p: ConvProblem, x: Var, bias: Var | Non
         sums = zt if k == 0 else yt
         added = _moved(sums, rows.first, columns.first) if sums else None
         joined = joined_rows(part, xt, added) if columns.count == xt.w else 1
-        bias_ref = packed_bias(ctx, bias, 1) if is_last else None
+        bias_ref = packed_bias(ctx, bias) if is_last else None
         activation = node.params.activation if is_last else NO_ACTIVATION
         w = _packed_tap(ctx, node, tap, part.ic)
-        _emit_call(ctx, node, part, inputs, w, bias_ref, added, outputs, activation, joined)
+        _emit_call(ctx, node, part, inputs, w, bias_ref, added, outputs, activation, joined, part.products)
 
 
 def _packed_tap(ctx: Lowering, node: Node, tap: FilterTap, channels: int) -> Ref:
@@ -113,7 +122,7 @@ def _packed_tap(ctx: Lowering, node: Node, tap: FilterTap, channels: int) -> Ref
     return packed_filter(ctx, node, ("pack_tap", tap.kh, tap.kw, first, channels, weights), pack)
 
 
-def _moved(tensor: Tensor, row: int, column: int, block: int = 0) -> Tensor:
+def _moved(tensor: Tensor, row: int = 0, column: int = 0, block: int = 0) -> Tensor:
     """The tensor as a kernel sees it that begins at another pixel and channel block."""
     step = block * tensor.plane + row * tensor.row + column * tensor.width
     return replace(tensor, ref=tensor.ref + 4 * step)
@@ -121,9 +130,9 @@ def _moved(tensor: Tensor, row: int, column: int, block: int = 0) -> Tensor:
 
 def _emit_call(
     ctx: Lowering, node: Node, p: ConvProblem, x: Tensor, w: Ref, bias: Ref | None, z: Tensor | None, y: Tensor,
-    activation: Activation, joined: int,
+    activation: Activation, joined: int, products: int,
 ) -> None:  # fmt: skip
-    """A call of the kernel for the outputs that ``p`` has, with ``joined`` rows as one."""
+    """A call of the kernel for the outputs that ``p`` has, with ``joined`` rows as one. ``products`` are wanted."""
     run = p.ow if joined > 1 and y.halo_w else 0
     oh, ow = p.oh // joined, p.ow * joined
     chunks = -(-ow // MAX_ROW)
@@ -135,7 +144,7 @@ def _emit_call(
         **blocked_strides("x", x, joined), y_pixel=ctx.width, run=run, **blocked_strides("y", y, 1 if run else joined),
         **blocked_strides("z", z, joined), groups=p.groups, ic=p.ic, oc=p.oc, oh=oh, ow=ow,
         **window_arguments(p.window), band=rows_in_band(oh, tiles, x_bytes, w_bytes), chunks=chunks,
-        **epilogue_arguments(activation), work=p.n * tiles * oh * chunks, flops=2 * p.products,
+        **epilogue_arguments(activation), work=p.n * tiles * oh * chunks, flops=2 * products,
     )  # fmt: skip
 
 
