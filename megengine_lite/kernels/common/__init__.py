@@ -11,6 +11,7 @@
 * ``arguments`` - groups of arguments: views, windows, the epilogue
 * ``shared_constants`` - numbers that kernels and planners have in common, written in Python only
 * ``conv_tiles`` - how direct convolutions divide their output; ``array_checks`` - of functions on numpy arrays
+* ``fetch`` - how packed weights are fetched before they are used
 * ``interleave``, ``rows`` - inner loops of copies; ``real_values`` - stored numbers as real ones
 * ``indexes`` - places that are data
 * ``tiling`` - for planners: how iteration spaces are merged and cut into work items

@@ -7,11 +7,12 @@ from libc.math cimport INFINITY
 from libc.stdint cimport int32_t, int64_t, uint16_t
 
 from megengine_lite.kernels.common.arguments cimport Epilogue
+from megengine_lite.kernels.common.fetch cimport AHEAD, fetch
 from megengine_lite.kernels.common.shared_constants cimport LINE
 from megengine_lite.kernels.common.simd cimport (
     BY_LANE, VREGS, VW, bf16, f16, forget_loads, inlined, is_constant, outlined, prefetch, prefetch_far, vf,
-    vf_first_of_pairs, vf_fma, vf_fma_lane, vf_load, vf_load_bf16, vf_load_f16, vf_max, vf_min, vf_second_of_pairs,
-    vf_set1, vf_store, vf_store_bf16, vf_store_f16, vf_zero, vi_load, vi_pairs_bf16, vi_store,
+    vf_first_of_pairs, vf_fma, vf_fma_lane, vf_fma_memory, vf_load, vf_load_bf16, vf_load_f16, vf_max, vf_min,
+    vf_second_of_pairs, vf_set1, vf_store, vf_store_bf16, vf_store_f16, vf_zero, vi_load, vi_pairs_bf16, vi_store,
 )
 from megengine_lite.kernels.common.vmath cimport (
     ACT_CLIP, ACT_CLIP_HIGH, ACT_CLIP_NAN, ACT_GELU, ACT_H_SWISH, ACT_RELU, ACT_SIGMOID, ACT_SILU, costly_activation,
@@ -21,7 +22,6 @@ cdef enum:
     MAX_ACC = 28  # vectors of the largest block
     MAX_BY_LANE = 8  # pixels whose channels are all in registers
     SPARE_TAPS = 2
-    AHEAD = 4096  # floats: weights stream from far memory, and the processor's own prefetching stops at each page
 
 
 # How packed weights are stored. They are widened to float32 in registers.
@@ -230,7 +230,7 @@ cdef inline inlined fma_whole_blocks(
             at = x + a * s.s0 + b * s.s1
             for c in range(s.n2):
                 for k in range(VW * VECTORS * VW // LINE):
-                    prefetch_far(w + k * LINE + AHEAD)
+                    prefetch_far(w + k * LINE + AHEAD // sizeof(float))
                 if INPUT == FAR:
                     prefetch_far(at + PIXELS * STEP)
                     prefetch_far(at + PIXELS * STEP + LINE)
@@ -350,6 +350,23 @@ cdef inline inlined fma_unrolled_blocks(
         x += s0
 
 
+cdef inline inlined multiply_row(int VECTORS, int number, const float* x, const vf* row, vf* acc) noexcept nogil:
+    """Adds one input times a row of weights; `number` counts the inputs of a step.
+
+    With 32 registers, every second input is read once for each product: an instruction less, and a load more. Loads and
+    products then take about as long as each other, in fewer instructions.
+    """
+    cdef vf value
+    cdef int v
+    if VREGS == 32 and number % 2:
+        for v in range(VECTORS):
+            acc[v] = vf_fma_memory(x, row[v], acc[v])
+    else:
+        value = vf_set1(x[0])
+        for v in range(VECTORS):
+            acc[v] = vf_fma(value, row[v], acc[v])
+
+
 cdef inline inlined conv_block(
     int INPUT, int PIXELS, int VECTORS, int64_t STEP, const BlockSum* s, const float* x, const weight* w,
     const BlockOutput* o
@@ -357,8 +374,8 @@ cdef inline inlined conv_block(
     """One block. Pixel p reads from x + p STEP; weights are [a][b][c][l][VECTORS VW]."""
     cdef vf acc[MAX_ACC]
     cdef vf row[4]
-    cdef vf value
     cdef const float* at
+    cdef const float* x_l
     cdef int64_t a, b, c, l, lanes, first = 0
     cdef int p, v
     if BY_LANE:
@@ -383,14 +400,12 @@ cdef inline inlined conv_block(
                 for l in range(lanes):
                     load_weights(VECTORS, w, row)
                     if VREGS == 32:
-                        for v in range(VECTORS * VW // LINE):
-                            prefetch_far(w + v * LINE + AHEAD)
+                        fetch(VECTORS * VW * sizeof(w[0]), <const char*>w + AHEAD)
                     if INPUT == FAR and VW == LINE:
-                        prefetch_far(at + (PIXELS + l) * STEP)
+                        prefetch(at + (PIXELS + l) * STEP)
+                    x_l = at + (s.taps[l] if INPUT == TABLE else l)
                     for p in range(PIXELS):
-                        value = vf_set1(at[p * STEP + (s.taps[l] if INPUT == TABLE else l)])
-                        for v in range(VECTORS):
-                            acc[p * VECTORS + v] = vf_fma(value, row[v], acc[p * VECTORS + v])
+                        multiply_row(VECTORS, p, x_l + p * STEP, row, acc + p * VECTORS)
                     w += VECTORS * VW
     store_sums(INPUT, PIXELS, VECTORS, acc, o)
 

@@ -7,6 +7,7 @@
 # each channel contains a constant that takes this and the zero point back.
 from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t
 
+from megengine_lite.kernels.common.fetch cimport AHEAD, fetch
 from megengine_lite.kernels.common.simd cimport (
     BY_LANE, DOT_SIGNED, DOT_STEPS, DOT_UNSIGNED, VREGS, VW, inlined, is_constant, vi, vi_add_pairs, vi_byte_products,
     vi_dot, vi_dot_lane, vi_dot_pairs, vi_dot_short, vi_dot_short_signed, vi_dot_signed, vi_dot_signed_lane, vi_even,
@@ -154,6 +155,8 @@ cdef inline inlined dot_block(
                         continue
                     second = at + s.second
                     for l in range(steps):
+                        if VREGS == 32 and not BY_LANE:
+                            fetch(VECTORS * VW * 4, <const char*>w + AHEAD)
                         for v in range(VECTORS):
                             row[v] = vi_load(<const int32_t*>w + v * VW)
                             if KIND != PLAIN and not DOT_UNSIGNED and not DOT_SIGNED:

@@ -11,11 +11,12 @@ from libc.stdint cimport int64_t
 from libc.string cimport memcpy, memset
 
 from megengine_lite.kernels.common.block cimport (
-    AHEAD, MAX_ACC, MAX_BY_LANE, BlockOutput, fma_lanes, load_weights, set_activation, store_block, weight,
+    MAX_ACC, MAX_BY_LANE, BlockOutput, fma_lanes, load_weights, set_activation, store_block, weight,
 )
+from megengine_lite.kernels.common.fetch cimport AHEAD, LINE_BYTES, fetch
 from megengine_lite.kernels.common.interleave cimport zip_rows
 from megengine_lite.kernels.common.arguments cimport Epilogue
-from megengine_lite.kernels.common.shared_constants cimport LINE, TILE_BLOCKS, WEIGHTS_BFLOAT16, WEIGHTS_FLOAT16
+from megengine_lite.kernels.common.shared_constants cimport TILE_BLOCKS, WEIGHTS_BFLOAT16, WEIGHTS_FLOAT16
 from megengine_lite.kernels.common.simd cimport (
     BY_LANE, VREGS, VW, bf16, f16, inlined, outlined, prefetch_far, vf, vf_fma, vf_load, vf_load_n, vf_set1,
     vf_store, vf_store_n, vf_unzip_even, vf_unzip_odd, vf_zero,
@@ -30,7 +31,8 @@ cpdef enum:  # planners read it
 
 cdef enum:
     MAX_ROWS = 12
-    SOON = 256  # floats: weights that are used again and again are in the second cache, and are wanted in the first
+    STEPS_AHEAD = 32  # from a row of B that is used to that which is fetched: panels share the first cache with rows of A
+    SOON = 1024  # bytes between what one row uses and what is fetched, with 16 registers
 
 
 cdef inline int block_rows() noexcept nogil:
@@ -62,6 +64,8 @@ cdef inline inlined gemm_block(
         rows[p] = a + l * a_k + p * 4 * a_row
     for l in range(l, depth):
         load_weights(VECTORS, b, columns)
+        if VREGS == 32 and not BY_LANE:
+            fetch(VECTORS * VW * sizeof(b[0]), b + STEPS_AHEAD * b_k)
         for p in range(ROWS):
             value = vf_set1(rows[p // 4][p % 4 * a_row])
             for v in range(VECTORS):
@@ -72,17 +76,15 @@ cdef inline inlined gemm_block(
     store_block(False, ROWS, VECTORS, acc, o)
 
 
-cdef inline int64_t row_ahead() noexcept nogil:
-    """How many floats ahead gemm_row fetches packed columns. Recurrent cells read them again and again: they are near.
-
-    Into the second cache: with `prefetch`, which fetches into the first, lstm_2x256 takes 1.04 of the time.
-    """
-    return AHEAD if VREGS == 32 else SOON
-
-
-cdef inline int line_of(const weight* w) noexcept nogil:
-    """Numbers of a cache line."""
-    return LINE if weight is float else 2 * LINE
+cdef inline inlined fetch_of_row(int bytes, const void* b) noexcept nogil:
+    """Packed columns for one row. Recurrent cells read them again and again, and 16 registers do little with each: they
+    are fetched a little earlier then, into the second cache. Into the first, lstm_2x256 takes 1.04 of the time."""
+    cdef int k
+    if VREGS == 32:
+        fetch(bytes, <const char*>b + AHEAD)
+    else:
+        for k in range(bytes // LINE_BYTES):
+            prefetch_far(<const char*>b + SOON + k * LINE_BYTES)
 
 
 cdef inline inlined gemm_row(
@@ -103,14 +105,13 @@ cdef inline inlined gemm_row(
         acc[q] = vf_zero()
     while l + 4 <= depth:
         if PACKED:
-            for q in range(4 * VECTORS * VW // line_of(b)):
-                prefetch_far(b + q * line_of(b) + row_ahead())
+            fetch_of_row(4 * VECTORS * VW * sizeof(b[0]), b)
         for q in range(4):
             value = vf_set1(a[q * a_k])
             load_weights(VECTORS, b + q * b_k, columns)
             for v in range(VECTORS):
                 if not PACKED:
-                    prefetch_far(b + q * b_k + v * VW + AHEAD)
+                    prefetch_far(b + q * b_k + v * VW + AHEAD // sizeof(float))
                 acc[q * VECTORS + v] = vf_fma(value, columns[v], acc[q * VECTORS + v])
         a += 4 * a_k
         b += 4 * b_k

@@ -73,6 +73,7 @@ ML_INLINE vf vf_permute2(vf a, vf b, vi order) {
     return vf_select(order < VW, vf_permute(a, order), vf_permute(b, order));
 }
 
+#define vf_fma_memory plain_vf_fma_memory
 #define vf_load_n plain_vf_load_n
 #define vf_store_n plain_vf_store_n
 #define vf_ldexp plain_vf_ldexp

@@ -19,6 +19,9 @@ ML_INLINE vf plain_vf_product(vf a, vf b) {
 /* a[lane] b + c. */
 ML_INLINE vf plain_vf_fma_lane(vf a, int lane, vf b, vf c) { return vf_fma(vf_set1(a[lane]), b, c); }
 
+/* p[0] b + c, by one instruction where it can read its factor from memory. */
+ML_INLINE vf plain_vf_fma_memory(const float *p, vf b, vf c) { return vf_fma(vf_set1(*p), b, c); }
+
 /* vf_fma, at its place in the source where a compiler would choose a worse one. */
 ML_INLINE vf plain_vf_fma_in_order(vf a, vf b, vf c) { return vf_fma(a, b, c); }
 

@@ -6,6 +6,7 @@
 #define vf_product plain_vf_product
 #define vf_fma_lane plain_vf_fma_lane
 #define vf_fma_in_order plain_vf_fma_in_order
+#define vf_fma_memory plain_vf_fma_memory
 #define vf_load_n plain_vf_load_n
 #define vf_store_n plain_vf_store_n
 #define vf_max plain_vf_max

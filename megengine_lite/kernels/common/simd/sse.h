@@ -54,6 +54,7 @@ ML_INLINE vi vi_load_quad(const void *p) {
 }
 ML_INLINE void vf_stream(float *p, vf x) { _mm_stream_ps(p, (__m128)x); }
 
+#define vf_fma_memory plain_vf_fma_memory
 #define vf_load_n plain_vf_load_n
 #define vf_store_n plain_vf_store_n
 #define vf_ldexp plain_vf_ldexp
