@@ -67,11 +67,11 @@ def emit_direct(ctx: Lowering, node: Node, p: ConvProblem, x: Var, bias: Var | N
         first = run.first * p.oc
         block = first // p.width
         part = replace(p, groups=run.groups, ic=p.ic * run.merged, oc=p.oc * run.merged)
-        inputs = _moved(xt, block=run.first * p.ic // p.width)
-        added = _moved(zt, block=block) if zt else None
+        inputs = moved(xt, block=run.first * p.ic // p.width)
+        added = moved(zt, block=block) if zt else None
         _emit_call(
             ctx, node, part, inputs, _packed_run(ctx, node, run), bias_ref + 4 * first if bias_ref else None, added,
-            _moved(yt, block=block), node.params.activation, joined_rows(part, xt, zt), part.products // run.merged,
+            moved(yt, block=block), node.params.activation, joined_rows(part, xt, zt), part.products // run.merged,
         )  # fmt: skip
 
 
@@ -101,10 +101,10 @@ def emit_taps(ctx: Lowering, node: Node, p: ConvProblem, x: Var, bias: Var | Non
             p, ic=min(tap.blocks * p.width, p.ic - tap.first_block * p.width), oh=rows.count, ow=columns.count, kh=1,
             kw=1, dilate_h=1, dilate_w=1, pad_h=0, pad_w=0,
         )  # fmt: skip
-        inputs = _moved(xt, rows.source, columns.source, tap.first_block)
-        outputs = _moved(yt, rows.first, columns.first)
+        inputs = moved(xt, rows.source, columns.source, tap.first_block)
+        outputs = moved(yt, rows.first, columns.first)
         sums = zt if k == 0 else yt
-        added = _moved(sums, rows.first, columns.first) if sums else None
+        added = moved(sums, rows.first, columns.first) if sums else None
         joined = joined_rows(part, xt, added) if columns.count == xt.w else 1
         bias_ref = packed_bias(ctx, bias) if is_last else None
         activation = node.params.activation if is_last else NO_ACTIVATION
@@ -122,10 +122,10 @@ def _packed_tap(ctx: Lowering, node: Node, tap: FilterTap, channels: int) -> Ref
     return packed_filter(ctx, node, ("pack_tap", tap.kh, tap.kw, first, channels, weights), pack)
 
 
-def _moved(tensor: Tensor, row: int = 0, column: int = 0, block: int = 0) -> Tensor:
+def moved(tensor: Tensor, row: int = 0, column: int = 0, block: int = 0) -> Tensor:
     """The tensor as a kernel sees it that begins at another pixel and channel block."""
     step = block * tensor.plane + row * tensor.row + column * tensor.width
-    return replace(tensor, ref=tensor.ref + 4 * step)
+    return replace(tensor, ref=tensor.ref + tensor.spec.dtype.itemsize * step)
 
 
 def _emit_call(

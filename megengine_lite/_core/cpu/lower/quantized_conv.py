@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Hashable
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from megengine_lite._core.compile.passes.fuse_quantized import as_quantized_conv
 from megengine_lite._core.cpu.algorithms.algorithm import Algorithm, check_other_way
-from megengine_lite._core.cpu.algorithms.convolution import CONV_INT8, ConvProblem, merged_groups
+from megengine_lite._core.cpu.algorithms.convolution import CONV_INT8, ConvProblem, GroupRun, group_runs
 from megengine_lite._core.cpu.algorithms.fast_run import select
 from megengine_lite._core.cpu.isa import DotKind
-from megengine_lite._core.cpu.lower.conv_direct import joined_rows, plain_filter, rows_in_band
+from megengine_lite._core.cpu.lower.conv_direct import joined_rows, moved, plain_filter, rows_in_band
 from megengine_lite._core.cpu.lower.requantize import (
     output_arguments,
     source_arguments,
@@ -116,13 +117,13 @@ def sums_are_short(
     return bool(ctx.pool.number(key, [constant], lambda w: packing.has_short_sums(integers(w), non_negative, kernels)))
 
 
-def channel_scales(ctx: Lowering, scales: Var | None, scale: float, groups: int) -> Ref | None:
-    """The scale of products times that of each channel, padded by group to whole blocks; None if there is one only."""
+def channel_scales(ctx: Lowering, scales: Var | None, scale: float) -> Ref | None:
+    """The scale of products times that of each channel, padded to whole blocks; None if there is one only."""
     if scales is None:
         return None
     factor, width = np.float32(scale), ctx.width
-    recipe = ("int8 scales", groups, width, float(factor))
-    constant = ctx.pool.derive(recipe, [scales.constant], lambda s: pad_channels(s.reshape(-1) * factor, groups, width))
+    recipe = ("int8 scales", width, float(factor))
+    constant = ctx.pool.derive(recipe, [scales.constant], lambda s: pad_channels(s.reshape(-1) * factor, 1, width))
     return ctx.constant(constant)
 
 
@@ -185,22 +186,28 @@ class _Conv:
         key = ("int8", *recipe, self.ctx.width, self.p.mode, self.p.sparse, self.filter_dtype.zero_point)
         pool, integers = self.ctx.pool, self.integers
         ref = self.ctx.constant(pool.derive(key, [self.filter], lambda w: pack(integers(w))))
-        return ref, count_parts(pool, self.filter, self.filter_dtype.zero_point)
+        return ref, self.parts
 
-    def has_short_sums(self, merged: int) -> bool:
-        """Whether ``conv_direct_int8`` may take two quads at a time, of ``merged`` groups together."""
+    @property
+    def parts(self) -> int:
+        """How many signed bytes a weight takes: of all groups alike."""
+        return count_parts(self.ctx.pool, self.filter, self.filter_dtype.zero_point)
+
+    def has_short_sums(self, run: GroupRun) -> bool:
+        """Whether ``conv_direct_int8`` may take two quads at a time, of merged groups together."""
         integers, width = self.integers, self.ctx.width
         if self.p.stride_w > 2:
             return False
-        last = (self.w_shape[2] * merged - 1) % width + 1  # channels of the last block
+        last = (self.w_shape[2] * run.merged - 1) % width + 1  # channels of the last block
         quads = math.gcd(width // QUAD, -(-last // QUAD))
-        recipe = (merged, self.p.mode, self.p.sparse, self.filter_dtype.zero_point)
+        recipe = (run, self.p.mode, self.p.sparse, self.filter_dtype.zero_point)
         return sums_are_short(
-            self.ctx, self.filter, recipe, quads, self.form.plain, lambda w: merge_groups(integers(w), merged)
-        )
+            self.ctx, self.filter, recipe, quads, self.form.plain,
+            lambda w: merge_groups(integers(w)[run.members], run.merged),
+        )  # fmt: skip
 
-    def biases(self, groups: int) -> dict[str, Ref | None]:
-        """What channels have of their own, padded by group to whole blocks.
+    def biases(self) -> dict[str, Ref | None]:
+        """What channels have of their own, padded to whole blocks.
 
         That is the integer bias with the compensation of the input's offset, the real bias, and the scales.
         """
@@ -212,18 +219,18 @@ class _Conv:
             sums = packing.compensation(integers(w).reshape(-1, *w.shape[-3:]), offset)
             for b in biases:
                 sums = sums + b.reshape(-1)
-            return pad_channels(sums, groups, width)
+            return pad_channels(sums, 1, width)
 
-        key = ("int8 bias", offset, groups, width, self.filter_dtype.zero_point)
+        key = ("int8 bias", offset, width, self.filter_dtype.zero_point)
         refs: dict[str, Ref | None] = {"bias": ctx.constant(ctx.pool.derive(key, parents, total))}
-        refs |= {"real_bias": None, "scales": channel_scales(ctx, self.scales, self.scale, groups)}
+        refs |= {"real_bias": None, "scales": channel_scales(ctx, self.scales, self.scale)}
         if self.has_real_bias:
             assert self.bias is not None and bias is not None
             factor = np.float32(1 if self.bias.dtype.is_float else self.scale)
             real = ctx.pool.derive(
-                ("int8 real bias", groups, width, float(factor)),
+                ("int8 real bias", width, float(factor)),
                 [bias],
-                lambda b: pad_channels(b.reshape(-1).astype(np.float32) * factor, groups, width),
+                lambda b: pad_channels(b.reshape(-1).astype(np.float32) * factor, 1, width),
             )
             refs["real_bias"] = ctx.constant(real)
         return refs
@@ -250,7 +257,7 @@ def _emit_depthwise(conv: _Conv) -> None:
     band = -(-oh // max(1, round(oh * ow / DEPTHWISE_PIXELS)))
     plain = not conv.form.flip and (conv.form.plain or conv.ctx.kernels.isa.dot is DotKind.U8S8_QUADS)
     conv.emit(
-        "conv_depthwise_int8", x=x.ref, w=w, **conv.biases(1), z=z.ref if z else None, y=y.ref,
+        "conv_depthwise_int8", x=x.ref, w=w, **conv.biases(), z=z.ref if z else None, y=y.ref,
         **blocked_strides("x", x), **blocked_strides("y", y), **blocked_strides("z", z), blocks=x.blocks, oh=oh, ow=ow,
         kh=kh, quads=-(-kw // neighbours), quad=QUAD if p.dilate_w == 1 else p.dilate_w,
         **window_arguments(_problem(conv).window, "stride", "pad"), dilate_h=p.dilate_h, band=band, parts=parts,
@@ -265,20 +272,26 @@ def _input(conv: _Conv) -> Tensor:
 def _emit_direct(conv: _Conv) -> None:
     ctx = conv.ctx
     width = ctx.width
-    groups, ocpg, icpg = conv.w_shape[:3]
     problem = _problem(conv)
-    merged = merged_groups(problem)
     x = _input(conv)
     z = conv.z()
     y = ctx.new_blocked(conv.y)
     joined = joined_rows(problem, x, y, z)
-    w, parts = conv.packed(("direct", merged), lambda w: packing.pack_direct(merge_groups(w, merged), width, width))
-    strides = blocked_strides("x", x, joined)
-    first, strides["x_image"] = flipped(ctx, conv.node, x, conv.form)
-    _emit(
-        conv, first, width, strides, w, parts, groups // merged, icpg * merged, ocpg * merged, y, z, joined,
-        conv.has_short_sums(merged),
-    )  # fmt: skip
+    first, x_image = flipped(ctx, conv.node, x, conv.form)
+    strides = {**blocked_strides("x", x, joined), "x_image": x_image}
+    for run in group_runs(problem):
+        channel = run.first * problem.oc
+        block = channel // width
+        w, parts = conv.packed(("direct", run), partial(_pack_run, run=run, width=width, parts=conv.parts))
+        _emit(
+            conv, first + run.first * problem.ic // width * x.plane, width, strides, w, parts, run.groups,
+            problem.ic * run.merged, problem.oc * run.merged, moved(y, block=block),
+            moved(z, block=block) if z else None, joined, conv.has_short_sums(run), channel,
+        )  # fmt: skip
+
+
+def _pack_run(filters: np.ndarray, run: GroupRun, width: int, parts: int) -> np.ndarray:
+    return packing.pack_direct(merge_groups(filters[run.members], run.merged), width, width, parts)
 
 
 def flipped(ctx: Lowering, node: Node, x: Tensor, form: InputForm) -> tuple[Ref, int]:
@@ -297,9 +310,11 @@ def flipped(ctx: Lowering, node: Node, x: Tensor, form: InputForm) -> tuple[Ref,
 
 def _emit(
     conv: _Conv, x: Ref, x_pixel: int, x_strides: dict[str, Any], w: Ref, parts: int, groups: int, ic: int, oc: int,
-    y: Tensor, z: Tensor | None, joined: int, short_sums: bool,
+    y: Tensor, z: Tensor | None, joined: int, short_sums: bool, channel: int = 0,
 ) -> None:  # fmt: skip
+    """A call of the kernel for the output channels from ``channel`` on, where ``y`` and ``z`` begin."""
     width = conv.ctx.width
+    own = {name: ref and ref + 4 * channel for name, ref in conv.biases().items()}
     n, _, oh, ow = conv.y.shape
     kh, kw = conv.w_shape[3:]
     p = conv.p
@@ -313,7 +328,7 @@ def _emit(
     tiles = groups * -(-blocks // TILE_BLOCKS)
     band = rows_in_band(item_rows, tiles, x_strides["x_image"], groups * blocks * width * ic * kh * kw * parts)
     conv.emit(
-        "conv_direct_int8", x=x, w=w, **conv.biases(groups), z=z.ref if z else None, y=y.ref, x_pixel=x_pixel,
+        "conv_direct_int8", x=x, w=w, **own, z=z.ref if z else None, y=y.ref, x_pixel=x_pixel,
         **x_strides, y_pixel=width, **blocked_strides("y", y, joined), z_pixel=width, **blocked_strides("z", z, joined),
         groups=groups, ic=ic, oc=oc, oh=oh, ow=ow, **window_arguments(_problem(conv).window), lines=lines, band=band,
         chunks=chunks, parts=parts, plain=conv.form.plain, short_sums=short_sums, work=n * tiles * item_rows * chunks,

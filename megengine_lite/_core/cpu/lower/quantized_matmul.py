@@ -81,7 +81,7 @@ def _lower(ctx: Lowering, node: Node, p: QuantizedMatMul) -> bool | None:
         right, parts, biases = _pack_columns(ctx, node, b, batch, k, n, transpose_b, form.offset, widens)
     tiles = -(-n // (TILE_BLOCKS * ctx.width))
     arguments: dict[str, Any] = {
-        "a": left, "b": right, "bias": biases, "scales": channel_scales(ctx, scales, scale, 1),
+        "a": left, "b": right, "bias": biases, "scales": channel_scales(ctx, scales, scale),
         "real_bias": None if reals is None else _padded(ctx, reals), "c": ctx.new_plain(y).ref, "m": m, "n": n, "k": k,
         "parts": parts, **output, "work": batch * tiles * -(-m // rows), "flops": 2 * batch * m * n * k,
     }  # fmt: skip
