@@ -46,7 +46,15 @@ from ctypes import (
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 from typing import Any as _Any
 
-import numpy as np
+try:
+    import numpy as np
+except ImportError as _error:
+    if "more than once per process" not in str(_error):
+        raise
+    raise ImportError(
+        "megengine_lite needs numpy, which another interpreter of this process has imported; numpy can be "
+        "loaded only once, so import it in the main interpreter first, or start another process for megengine_lite"
+    ) from _error
 
 if _sys.byteorder != "little":
     raise ImportError(

@@ -15,37 +15,75 @@ network.wait()
 print("ran")
 """
 
-IN_ANOTHER = """
+START = """
+import threading
 try:
     import _interpreters as interpreters  # of Python 3.13
 except ImportError:
     import _xxsubinterpreters as interpreters
-CODE = '''
-try:
-    import megengine_lite
-except ImportError as error:
-    print(error, flush=True)
-'''
-other = interpreters.create()
-interpreters.run_string(other, CODE)
-interpreters.destroy(other)
+
+def create(own_gil):
+    if hasattr(interpreters, "new_config"):
+        return interpreters.create("isolated" if own_gil else "legacy")
+    return interpreters.create(isolated=own_gil)
+
+def imported(module, own_gil=True, before="pass"):
+    code = f"{before}\\ntry:\\n    import {module}\\nexcept ImportError as error:\\n    print(error, flush=True)"
+    other = create(own_gil)
+    interpreters.run_string(other, code)
+    return other
 """
+IN_ANOTHER = "interpreters.destroy(imported('megengine_lite'))"
+SHARED_GIL = "interpreters.destroy(imported('megengine_lite', own_gil=False))"
+NUMPY_FIRST = "interpreters.destroy(imported('megengine_lite', own_gil=False, before='import numpy'))"
+LEFT = "left = imported('megengine_lite')"
+LEFT_WITH_SHARED_GIL = "left_too = imported('megengine_lite', own_gil=False)"
+ON_A_THREAD = "thread = threading.Thread(target=imported, args=['megengine_lite']); thread.start(); thread.join()"
 REFUSAL = (
     "megengine_lite works in the main interpreter of a process only, because numpy and the pool of threads belong to "
     "the whole process; start another process instead of a subinterpreter"
 )
 
 
-@pytest.mark.parametrize(
-    ("order", "said"),
-    [
-        ([HERE, IN_ANOTHER], ["ran", REFUSAL]),
-        ([IN_ANOTHER, HERE], [REFUSAL, "ran"]),
-        (["import megengine_lite", IN_ANOTHER, IN_ANOTHER], [REFUSAL, REFUSAL]),
-        ([IN_ANOTHER, IN_ANOTHER, HERE, IN_ANOTHER], [REFUSAL, REFUSAL, "ran", REFUSAL]),
-    ],
-    ids=["used before", "used after", "imported before", "between"],
-)
+ORDERS = {
+    "used before": ([HERE, IN_ANOTHER], ["ran", REFUSAL]),
+    "used after": ([IN_ANOTHER, HERE], [REFUSAL, "ran"]),
+    "imported before": (["import megengine_lite", IN_ANOTHER, IN_ANOTHER], [REFUSAL, REFUSAL]),
+    "between": ([IN_ANOTHER, IN_ANOTHER, HERE, IN_ANOTHER], [REFUSAL, REFUSAL, "ran", REFUSAL]),
+    "the same GIL, used before": ([HERE, SHARED_GIL], ["ran", REFUSAL]),
+    "the same GIL, used after": ([SHARED_GIL, IN_ANOTHER, HERE], [REFUSAL, REFUSAL, "ran"]),
+    "not destroyed": ([LEFT, HERE, LEFT_WITH_SHARED_GIL], [REFUSAL, "ran", REFUSAL]),
+    "on another thread": ([ON_A_THREAD, HERE, ON_A_THREAD], [REFUSAL, "ran", REFUSAL]),
+}
+
+
+def run_python(parts: list[str]) -> subprocess.CompletedProcess[str]:
+    """Runs a program; one that hangs is an error."""
+    code = "\n".join([START, *parts])
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+
+
+@pytest.mark.parametrize(("order", "said"), [*ORDERS.values()], ids=[*ORDERS])
 def test_another_interpreter_is_refused(order, said):
-    done = subprocess.run([sys.executable, "-c", "\n".join(order)], capture_output=True, text=True, timeout=120)
+    done = run_python(order)
     assert (done.returncode, done.stdout.splitlines(), done.stderr) == (0, said, "")
+
+
+@pytest.mark.parametrize("module", ["megengine_lite.network", "megengine_lite._native", "megengine_lite.kernels"])
+def test_every_module_is_refused(module):
+    done = run_python([f"interpreters.destroy(imported({module!r}))", HERE])
+    assert (done.returncode, done.stdout.splitlines(), done.stderr) == (0, [REFUSAL, "ran"], "")
+
+
+def test_numpy_that_another_interpreter_has_is_named():
+    """It warns there, where it lets itself be imported; since 2.0 it cannot be loaded again."""
+    done = run_python([NUMPY_FIRST, HERE])
+    if run_python([NUMPY_FIRST, "import numpy"]).returncode == 0:
+        assert (done.returncode, done.stdout.splitlines()) == (0, [REFUSAL, "ran"])
+    else:
+        assert (done.returncode, done.stdout.splitlines()) == (1, [REFUSAL])
+        assert done.stderr.splitlines()[-1] == (
+            "ImportError: megengine_lite needs numpy, which another interpreter of this process has imported; numpy "
+            "can be loaded only once, so import it in the main interpreter first, or start another process for "
+            "megengine_lite"
+        )
