@@ -18,6 +18,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+from email import message_from_string
 from logging import INFO
 from pathlib import Path
 from typing import Any
@@ -231,6 +232,23 @@ class Build(BuildSharedObjects):
                 old.unlink()
 
 
+def project_urls() -> dict[str, str]:
+    """Addresses of the repository whose workflow builds; in a source distribution those that it was made with."""
+    if repository := os.environ.get("GITHUB_REPOSITORY"):
+        source = f"{os.environ.get('GITHUB_SERVER_URL', 'https://github.com')}/{repository}"
+        owner, _, name = repository.partition("/")
+        return {
+            "Homepage": source,
+            "Documentation": f"https://{owner.lower()}.github.io/{name}/",
+            "Issues": f"{source}/issues",
+            "Changelog": f"{source}/blob/HEAD/CHANGELOG.md",
+        }
+    if not (described := Path("PKG-INFO")).exists():
+        return {}
+    urls = message_from_string(described.read_text(encoding="utf-8")).get_all("Project-URL", [])
+    return dict(url.split(", ", 1) for url in urls)
+
+
 class SourceDistribution(sdist):
     """With the C sources, so that a build of it needs neither Cython nor its time."""
 
@@ -249,4 +267,5 @@ class SourceDistribution(sdist):
 
 
 if __name__ == "__main__":  # processes that translate may import this file
-    setup(ext_modules=shared_objects(), cmdclass={"build_ext": Build, "sdist": SourceDistribution})
+    commands = {"build_ext": Build, "sdist": SourceDistribution}
+    setup(ext_modules=shared_objects(), cmdclass=commands, project_urls=project_urls())

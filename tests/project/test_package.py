@@ -3,6 +3,7 @@
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 
@@ -45,3 +46,35 @@ def test_types_and_the_license_are_in_the_package():
     project = (ROOT / "pyproject.toml").read_text()
     assert 'license = "Apache-2.0"' in project
     assert "Apache License" in (ROOT / "LICENSE").read_text()
+
+
+def described(folder, info, **environment) -> list[str]:
+    """The addresses in the metadata that a build in a folder writes."""
+    variables = {name: value for name, value in os.environ.items() if not name.startswith("GITHUB_")}
+    info.mkdir()
+    command = [sys.executable, "setup.py", "-q", "egg_info", "--egg-base", info]
+    subprocess.run(command, cwd=folder, env={**variables, **environment}, check=True, capture_output=True)
+    (made,) = info.glob("*/PKG-INFO")
+    return [line for line in made.read_text(encoding="utf-8").splitlines() if line.startswith("Project-URL: ")]
+
+
+def test_addresses_are_those_of_the_repository_that_builds(tmp_path):
+    """And stay so in its source distribution, wherever that is built."""
+    page = "https://example.org/Some-One/engine"
+    wanted = [
+        f"Project-URL: Homepage, {page}",
+        "Project-URL: Documentation, https://some-one.github.io/engine/",
+        f"Project-URL: Issues, {page}/issues",
+        f"Project-URL: Changelog, {page}/blob/HEAD/CHANGELOG.md",
+    ]
+    repository = {"GITHUB_SERVER_URL": "https://example.org", "GITHUB_REPOSITORY": "Some-One/engine"}
+    assert described(ROOT, tmp_path / "workflow", **repository) == wanted
+    assert described(ROOT, tmp_path / "elsewhere") == []
+    copy = tmp_path / "copy"
+    (copy / "megengine_lite" / "_core").mkdir(parents=True)
+    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
+        (copy / name).write_bytes((ROOT / name).read_bytes())
+    for folder in ("tools", "megengine_lite/_core/cpu", "megengine_lite/_core/ir"):
+        shutil.copytree(ROOT / folder, copy / folder, ignore=shutil.ignore_patterns("__pycache__", "*.so"))
+    (copy / "PKG-INFO").write_text("Metadata-Version: 2.4\n" + "\n".join(wanted) + "\n\nThe description.\n")
+    assert described(copy, tmp_path / "again") == wanted
