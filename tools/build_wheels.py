@@ -202,10 +202,8 @@ def test(folder: Path, source: Path, python: Path, wheel: Path, tests: list[str]
     environment, tag = clean_environment(), tag_of(python)
     place = folder / f"outside-{tag}"
     installed = new_environment(python, folder / f"tests-{tag}")
-    options = [
-        "-q",
-        "--prefer-binary",
-    ]  # of packages without a wheel for this Python, take an older version that has one
+    # A package without a wheel for this Python comes in an older version that has one. Most modules are never imported.
+    options = ["-q", "--prefer-binary", "--no-compile"]
     run("install", [installed, "-m", "pip", "install", *options, f"{wheel}[test]"], env=environment)
     copy_tests(source, place)
     run("demo", [installed.parent / "megengine-lite", "demo"], env=environment, cwd=place)
