@@ -207,7 +207,7 @@ def test(folder: Path, source: Path, python: Path, wheel: Path, tests: list[str]
     run("install", [installed, "-m", "pip", "install", *options, f"{wheel}[test]"], env=environment)
     copy_tests(source, place)
     run("demo", [installed.parent / "megengine-lite", "demo"], env=environment, cwd=place)
-    run("tests", [installed, "-m", "pytest", "-p", "no:cacheprovider", *tests], env=environment, cwd=place)
+    run("tests", [installed.parent / "pytest", "-p", "no:cacheprovider", *tests], env=environment, cwd=place)
 
 
 def make(folder: Path, source: Path, python: str, tests: list[str] | None) -> Wheel:

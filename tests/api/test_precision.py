@@ -9,7 +9,7 @@ from support.devices import settings
 from support.graphs import GraphBuilder, session_of
 from support.graphs import run as run_session
 from support.half_precision import PRECISIONS
-from support.places import ROOT
+from support.places import SHARED_MODELS
 
 import megengine_lite
 from megengine_lite import LiteAlgoSelectStrategy, LiteError, LiteNetwork, LiteWarning
@@ -140,7 +140,7 @@ def test_commands_take_it(capsys, tmp_path):
     assert "invalid choice: 'int4'" in capsys.readouterr().err
 
 
-NETS = ROOT.parent / "shared" / "models" / "nets"
+NETS = SHARED_MODELS / "nets"
 
 
 @pytest.mark.skipif(not NETS.exists(), reason="the shared models do not lie beside the checkout")

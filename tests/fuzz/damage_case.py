@@ -23,7 +23,7 @@ from typing import NamedTuple
 import numpy as np
 from fuzz.mutations import MOST_ELEMENTS, Mutator, copy_graph, random_array, random_dtype, random_shape
 from support.guarded_memory import GuardedArena, WildWrite, guarded_copy, guarded_plans
-from support.places import ROOT, TESTS
+from support.places import SHARED_MODELS, TESTS
 
 from megengine_lite._core.cpu.kernel_set import runnable_sets
 from megengine_lite._core.formats.load import load_model
@@ -37,7 +37,7 @@ from megengine_lite._core.runtime.session import Session
 from megengine_lite._core.session_config import AlgoPolicy, SessionConfig
 from megengine_lite.errors import LiteError
 
-SHARED = ROOT.parent / "shared" / "models"
+SHARED = SHARED_MODELS
 QUIET = ("ok", "refused")
 _SMALL_MODEL = 12  # nodes
 SESSION_SECONDS = 10

@@ -4,7 +4,7 @@ import ast
 
 import numpy as np
 import pytest
-from support.places import ROOT
+from support.places import IN_CHECKOUT, ROOT
 
 from megengine_lite._core.ir import params
 from megengine_lite._core.ir.dtype import FLOAT32, INT32
@@ -18,7 +18,7 @@ from megengine_lite._core.reports.original_names import type_name
 
 SOURCES = sorted(
     p.relative_to(ROOT).as_posix()
-    for folder in ("megengine_lite", "tools")
+    for folder in ("megengine_lite", "tools") * IN_CHECKOUT
     for p in (ROOT / folder).rglob("*.py")
     if "operators" not in p.parts
     # That one is made from the classes of parameters, which have names of operators.

@@ -12,10 +12,10 @@ from megengine_lite._core.formats.stored_values import TensorRecord
 from megengine_lite._core.formats.wire.cursor import Cursor
 from megengine_lite._core.ir.dtype import FLOAT32, DType
 from megengine_lite._core.ir.params import Elemwise, ElemwiseMode, Host2DeviceCopy, Param
-from support.places import ROOT, TESTS
+from support.places import SHARED_MODELS, TESTS
 
 MODELS = TESTS / "models" / "loader"
-SHARED = ROOT.parent / "shared" / "models"
+SHARED = SHARED_MODELS
 
 SMALL = sorted(p.name for p in MODELS.glob("*.mge"))
 PAIRS = sorted(p.name for p in MODELS.glob("*.mge") if not p.name.endswith(".v1.mge"))

@@ -11,13 +11,14 @@ from megengine_lite._core.system.memory import ALIGNMENT, MAX_NDIM, Storage
 from megengine_lite.kernels.common import shared_constants
 
 PACKAGE = ROOT / "megengine_lite"
-SOURCES = [p for p in PACKAGE.rglob("*") if p.suffix in (".py", ".pyx", ".pxd", ".h")]
+SUFFIXES = (".py", ".pyx", ".pxd", ".h")
 
 
 def definitions(name: str) -> list[tuple[str, str]]:
     """Files that give a name a number, and the number."""
+    sources = [p for p in PACKAGE.rglob("*") if p.suffix in SUFFIXES]
     number = re.compile(rf"^\s*_?{name}\s*=\s*(\d[\d\s<]*)", re.M)
-    return [(p.name, n.strip()) for p in SOURCES for n in number.findall(p.read_text())]
+    return [(p.name, n.strip()) for p in sources for n in number.findall(p.read_text())]
 
 
 def test_numbers_of_several_modules_stand_once():
