@@ -2,13 +2,13 @@
 
 import math
 import sys
-from pathlib import Path
 
 import pytest
+from support.places import ROOT
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+BENCHMARKS = ROOT / "benchmarks"
 
 # Millions of weights as the papers say, without those of batch normalization: two each of a channel.
 MILLIONS = {
