@@ -23,6 +23,7 @@ cdef extern from "simd.h" nogil:
     vf vf_fma_lane(vf a, int lane, vf b, vf c)
     vf vf_fma_in_order(vf a, vf b, vf c)
     vf vf_fma_memory(const float* p, vf b, vf c)
+    vf vf_fma_in_place(vf a, vf b, vf c)
     vf vf_product(vf a, vf b)
     vf vf_select(vi mask, vf yes, vf no)
     vi vf_lt(vf a, vf b)

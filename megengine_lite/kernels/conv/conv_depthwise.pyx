@@ -10,7 +10,7 @@ from libc.stdint cimport int64_t
 from megengine_lite.kernels.common.block cimport BlockOutput, set_activation, store_block
 from megengine_lite.kernels.common.arguments cimport Epilogue, FilterWindow, Strides
 from megengine_lite.kernels.common.simd cimport BY_LANE, VW, inlined, outlined, vf, vf_fma, \
-    vf_fma_in_order, vf_held, vf_load, vf_zero
+    vf_fma_in_order, vf_fma_in_place, vf_held, vf_load, vf_zero
 
 cdef enum:
     MAX_PIXELS = 7
@@ -44,7 +44,7 @@ cdef inline inlined sliding_block(
             value = vf_held(vf_load(x + q * VW))
             for p in range(PIXELS):
                 if 0 <= q - STRIDE * p < COLUMNS:
-                    acc[p] = vf_fma(value, weights[q - STRIDE * p], acc[p])
+                    acc[p] = vf_fma_in_place(value, weights[q - STRIDE * p], acc[p])
         x += f.row
         w += COLUMNS * VW
     store_block(True, PIXELS, 1, acc, o)

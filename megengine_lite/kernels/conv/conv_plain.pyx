@@ -9,7 +9,7 @@ from libc.string cimport memcpy, memset
 
 from megengine_lite.kernels.common.arguments cimport Epilogue, FilterWindow
 from megengine_lite.kernels.common.simd cimport (
-    VW, inlined, outlined, vf, vf_fma, vf_load, vf_load_n, vf_set1, vf_store, vf_store_n, vf_zero,
+    VW, inlined, outlined, vf, vf_fma_in_place, vf_load, vf_load_n, vf_set1, vf_store, vf_store_n, vf_zero,
 )
 from megengine_lite.kernels.common.vmath cimport activate
 
@@ -47,7 +47,7 @@ cdef inline inlined plain_block(
         for c in range(CHANNELS):
             value = vf_set1(w[c * taps + t])
             for v in range(SPAN):
-                acc[c * SPAN + v] = vf_fma(value, columns[v], acc[c * SPAN + v])
+                acc[c * SPAN + v] = vf_fma_in_place(value, columns[v], acc[c * SPAN + v])
     for c in range(CHANNELS):
         for v in range(SPAN):
             left = lanes - v * VW

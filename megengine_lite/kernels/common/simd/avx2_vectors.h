@@ -17,6 +17,17 @@
 
 #include "x86.h"
 
+/* clang takes any of the three forms of the instruction, moves sums from register to register, loads ahead, and runs out
+ * of registers. What is volatile stays at its place, and so do the loads between. */
+#if defined(__clang__)
+ML_INLINE vf vf_fma_in_place(vf a, vf b, vf c) {
+    __asm__ volatile("vfmadd231ps %2, %1, %0" : "+x"(c) : "x"(a), "x"(b) : "memory");
+    return c;
+}
+#else
+#define vf_fma_in_place plain_vf_fma_in_place
+#endif
+
 ML_INLINE vf vf_max(vf a, vf b) { return (vf)_mm256_max_ps((__m256)a, (__m256)b); }
 ML_INLINE vf vf_min(vf a, vf b) { return (vf)_mm256_min_ps((__m256)a, (__m256)b); }
 ML_INLINE vf vf_sqrt(vf a) { return (vf)_mm256_sqrt_ps((__m256)a); }

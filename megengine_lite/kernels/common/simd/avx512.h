@@ -5,6 +5,8 @@
 
 #include "x86.h"
 
+#define vf_fma_in_place plain_vf_fma_in_place
+
 ML_INLINE vf vf_load_n(const float *p, int64_t n) {
     return (vf)_mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p);
 }

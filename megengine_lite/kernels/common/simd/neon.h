@@ -38,6 +38,7 @@ ML_INLINE vf vf_fma_in_order(vf a, vf b, vf c) {
     return c;
 }
 #endif
+#define vf_fma_in_place plain_vf_fma_in_place
 ML_INLINE vf vf_fma_lane(vf a, int lane, vf b, vf c) { ML_BY_LANE(lane, ML_FMA_LANE, c, b, a) }
 
 /* FMAX gives NaN and FMAXNM the other number, wherever NaN stands. */

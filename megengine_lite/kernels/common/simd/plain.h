@@ -25,6 +25,9 @@ ML_INLINE vf plain_vf_fma_memory(const float *p, vf b, vf c) { return vf_fma(vf_
 /* vf_fma, at its place in the source where a compiler would choose a worse one. */
 ML_INLINE vf plain_vf_fma_in_order(vf a, vf b, vf c) { return vf_fma(a, b, c); }
 
+/* vf_fma whose result takes the register of c: for blocks of sums that need nearly all registers. */
+ML_INLINE vf plain_vf_fma_in_place(vf a, vf b, vf c) { return vf_fma(a, b, c); }
+
 /* Lanes [0, n) of memory, zeros above; and the matching store. n in 0..VW. */
 ML_INLINE vf plain_vf_load_n(const float *p, int64_t n) {
     vf x = {};

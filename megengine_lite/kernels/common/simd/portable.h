@@ -7,6 +7,7 @@
 #define vf_fma_lane plain_vf_fma_lane
 #define vf_fma_in_order plain_vf_fma_in_order
 #define vf_fma_memory plain_vf_fma_memory
+#define vf_fma_in_place plain_vf_fma_in_place
 #define vf_load_n plain_vf_load_n
 #define vf_store_n plain_vf_store_n
 #define vf_max plain_vf_max

@@ -5,6 +5,8 @@
 
 #include "x86.h"
 
+#define vf_fma_in_place plain_vf_fma_in_place
+
 ML_INLINE vf vf_max(vf a, vf b) { return (vf)_mm_max_ps((__m128)a, (__m128)b); }
 ML_INLINE vf vf_min(vf a, vf b) { return (vf)_mm_min_ps((__m128)a, (__m128)b); }
 ML_INLINE vf vf_sqrt(vf a) { return (vf)_mm_sqrt_ps((__m128)a); }
