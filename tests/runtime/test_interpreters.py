@@ -12,7 +12,7 @@ network = megengine_lite.LiteNetwork()
 network.load(next(Path(megengine_lite.__file__).parent.glob("bundled/*.mge")))
 network.forward()
 network.wait()
-print("ran")
+print("ran", flush=True)  # before the other interpreter says something
 """
 
 START = """
