@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import faulthandler
+import os
 import random
 import resource
 import sys
@@ -101,13 +102,14 @@ def main() -> int:
     first = args.first
     if args.state and args.state.exists():
         first = int(args.state.read_text()) + 1
+    state = os.open(args.state, os.O_RDWR | os.O_CREAT, 0o644) if args.state else None
     counts: Counter[str] = Counter()
     forwards = args.forwards
     for number in range(first, args.first + args.loads):
         rng = random.Random(number)
         name, data = rng.choice(contents)
-        if args.state:
-            args.state.write_text(str(number))
+        if state is not None:
+            os.pwrite(state, f"{number:>12}\n".encode(), 0)  # never empty, whenever the process ends
         begin = time.process_time()
         try:
             network = LiteNetwork()
