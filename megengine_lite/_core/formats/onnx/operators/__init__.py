@@ -20,6 +20,7 @@ from megengine_lite._core.formats.onnx.operators import (  # noqa: F401  # they 
     losses,
     matrices,
     microsoft,
+    microsoft_quantized,
     normalization,
     pooling,
     quantization,

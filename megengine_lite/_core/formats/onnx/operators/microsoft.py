@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,7 +12,6 @@ from megengine_lite._core.formats.onnx.messages import ElementType
 from megengine_lite._core.formats.onnx.operators.activations import gelu_by_tanh
 from megengine_lite._core.formats.onnx.operators.attention import attended, heads, positions, to_shape
 from megengine_lite._core.formats.onnx.operators.matrices import multiplied
-from megengine_lite._core.formats.onnx.operators.quantization import dequantized, quantized
 from megengine_lite._core.formats.onnx.operators.reductions import reduced
 from megengine_lite._core.formats.onnx.operators.table import STANDARD, Call, NotConverted, converts, find_converter
 from megengine_lite._core.ir.graph import AnyVar
@@ -25,7 +23,7 @@ _VERSION = 17
 """The version of the standard's operators that these are made of."""
 
 
-def _standard(call: Call, op: str, inputs: Sequence[Value | None], *names: str) -> list[Value | None]:
+def as_standard(call: Call, op: str, inputs: Sequence[Value | None], *names: str) -> list[Value | None]:
     """The outputs of an operator of the standard; it gets those attributes of the call that are named."""
     given = {name: call.attributes[name] for name in names if name in call.attributes}
     call.know(*names)
@@ -35,7 +33,7 @@ def _standard(call: Call, op: str, inputs: Sequence[Value | None], *names: str) 
     return [made] if isinstance(made, Value) else list(made)
 
 
-def _value(found: Sequence[Value | None]) -> Value:
+def first_of(found: Sequence[Value | None]) -> Value:
     first = found[0]
     assert first is not None
     return first
@@ -86,7 +84,7 @@ def _activated(b: GraphBuilder, x: Value, name: str, numbers: Sequence[float]) -
 def _fused_conv(call: Call) -> Value:
     b = call.builder
     names = ("auto_pad", "dilations", "group", "kernel_shape", "pads", "strides")
-    result = _value(_standard(call, "Conv", [call.input(0), call.input(1), call.optional(2)], *names))
+    result = first_of(as_standard(call, "Conv", [call.input(0), call.input(1), call.optional(2)], *names))
     added = call.optional(3)
     if added is not None:
         result = b.elemwise(_M.ADD, result, added)
@@ -96,7 +94,7 @@ def _fused_conv(call: Call) -> Value:
 @converts("FusedGemm", domain=MICROSOFT)
 def _fused_gemm(call: Call) -> Value:
     inputs = [call.input(0), call.input(1), call.optional(2)]
-    result = _value(_standard(call, "Gemm", inputs, "alpha", "beta", "transA", "transB"))
+    result = first_of(as_standard(call, "Gemm", inputs, "alpha", "beta", "transA", "transB"))
     name = call.text("activation", "")
     call.know("activation_alpha", "activation_beta", "activation_gamma")
     wanted = {"LeakyRelu": ("activation_alpha",), "HardSigmoid": ("activation_alpha", "activation_beta")}.get(name, ())
@@ -104,7 +102,7 @@ def _fused_gemm(call: Call) -> Value:
     return _activated(call.builder, result, name, given if len(given) == len(wanted) else [])
 
 
-def _turned(b: GraphBuilder, x: Value, turn: int) -> Value:
+def with_turned_matrices(b: GraphBuilder, x: Value, turn: int) -> Value:
     """A value with its last two axes exchanged, if asked for."""
     if not turn or x.rank < 2:
         return x
@@ -116,7 +114,10 @@ def _fused_matmul(call: Call) -> Value:
     b, alpha = call.builder, call.real("alpha", 1.0)
     if call.integer("transBatchA", 0) or call.integer("transBatchB", 0):
         raise NotConverted("the batch of its operands stands behind their rows, which is not computed here")
-    x, y = _turned(b, call.input(0), call.integer("transA", 0)), _turned(b, call.input(1), call.integer("transB", 0))
+    x, y = (
+        with_turned_matrices(b, call.input(0), call.integer("transA", 0)),
+        with_turned_matrices(b, call.input(1), call.integer("transB", 0)),
+    )
     result = multiplied(b, x, y)
     return result if alpha == 1 else b.elemwise(_M.MUL, result, b.number(alpha, result))
 
@@ -132,13 +133,13 @@ def _simplified_layer_norm(call: Call) -> list[Value | None]:
 
 
 def _root_mean_square(b: GraphBuilder, x: Value, scale: Value, axis: int, eps: float) -> list[Value | None]:
-    mean = _mean(b, b.elemwise(_M.SQUARE, x), axis)
+    mean = mean_of_axes_from(b, b.elemwise(_M.SQUARE, x), axis)
     root = b.elemwise(_M.SQRT, b.elemwise(_M.ADD, mean, b.number(eps, mean)))
     inverse = b.elemwise(_M.TRUE_DIV, b.number(1, root), root)
     return [b.elemwise(_M.MUL, b.elemwise(_M.MUL, x, inverse), scale), inverse]
 
 
-def _mean(b: GraphBuilder, x: Value, axis: int) -> Value:
+def mean_of_axes_from(b: GraphBuilder, x: Value, axis: int) -> Value:
     return reduced(b, x, list(range(axis, x.rank)), ReduceMode.MEAN)
 
 
@@ -155,7 +156,7 @@ def _skip_layer_norm(call: Call) -> list[Value | None]:
         raise NotConverted("mean and deviation are outputs of training only; export the model for inference")
     if simple:
         return [_root_mean_square(b, total, gamma, total.rank - 1, eps)[0], None, None, total]
-    return [_value(_standard(call, "LayerNormalization", [total, gamma, beta], "epsilon")), None, None, total]
+    return [first_of(as_standard(call, "LayerNormalization", [total, gamma, beta], "epsilon")), None, None, total]
 
 
 # ---- attention -------------------------------------------------------------------------------------------------------
@@ -244,110 +245,3 @@ def _attention(call: Call) -> list[Value | None]:
         k, v = (b.joined([o, new], 2) for o, new in zip(old, (k, v), strict=True))
     present = b.joined([b.with_axes(k, [0]), b.with_axes(v, [0])], 0) if any(call.wanted[1:]) else None
     return [_attention_of(call, q, k, v, mask, added, length), present]
-
-
-# ---- quantized numbers -----------------------------------------------------------------------------------------------
-
-
-def _real(call: Call, place: int) -> Value:
-    """The real values of the input at a place, whose scale and zero point follow."""
-    x, scale, zero = call.input(place), call.input(place + 1), call.optional(place + 2)
-    return dequantized(call.builder, x, _single(scale), None if zero is None else _single(zero), 0, ElementType.FLOAT)
-
-
-def _single(x: Value) -> Value:
-    """A number that may stand as a vector of one."""
-    if x.rank and x.length != 1:
-        raise NotConverted("scales for parts of the data are not computed here")
-    return x.with_rank(0)
-
-
-def _stepped(call: Call, x: Value, place: int) -> Value:
-    """Real values as quantized numbers of the first input's type; scale and zero point are inputs."""
-    scale, zero = call.input(place), call.optional(place + 1)
-    kind = call.input(0).kind
-    return quantized(call.builder, x, _single(scale), None if zero is None else _single(zero), 0, kind)
-
-
-@converts("QLinearAdd", "QLinearMul", domain=MICROSOFT)
-def _quantized_pair(call: Call) -> Value:
-    mode = _M.ADD if call.op == "QLinearAdd" else _M.MUL
-    return _stepped(call, call.builder.elemwise(mode, _real(call, 0), _real(call, 3)), 6)
-
-
-@converts("QLinearSigmoid", "QLinearLeakyRelu", domain=MICROSOFT)
-def _quantized_activation(call: Call) -> Value:
-    b, x = call.builder, _real(call, 0)
-    if call.op == "QLinearSigmoid":
-        return _stepped(call, b.elemwise(_M.SIGMOID, x), 3)
-    return _stepped(call, b.elemwise(_M.PRELU, x, b.number(call.real("alpha", 0.01), x)), 3)
-
-
-def _channels_first(b: GraphBuilder, x: Value) -> Value:
-    return b.transposed(x, [0, x.rank - 1, *range(1, x.rank - 1)])
-
-
-def _channels_last(b: GraphBuilder, x: Value) -> Value:
-    return b.transposed(x, [0, *range(2, x.rank), 1])
-
-
-@converts("QLinearGlobalAveragePool", domain=MICROSOFT)
-def _quantized_average(call: Call) -> Value:
-    b, x = call.builder, _real(call, 0)
-    if call.integer("channels_last", 0):
-        return _stepped(call, _channels_last(b, _mean(b, _channels_first(b, x), 2)), 3)
-    return _stepped(call, _mean(b, x, 2), 3)
-
-
-@converts("NhwcMaxPool", domain=MICROSOFT)
-def _max_pool_of_bytes(call: Call) -> Value:
-    b, x = call.builder, call.input(0)
-    names = ("auto_pad", "ceil_mode", "dilations", "kernel_shape", "pads", "strides")
-    return _channels_last(b, _value(_standard(call, "MaxPool", [_channels_first(b, x)], *names)))
-
-
-def _whole(b: GraphBuilder, x: Value, zero: Value | None) -> Value:
-    """Quantized numbers less their zero point, as floats, which hold them exactly."""
-    real = b.retyped(x, ElementType.FLOAT)
-    return real if zero is None else b.elemwise(_M.SUB, real, b.retyped(zero, ElementType.FLOAT))
-
-
-def _scaled_product(call: Call, x: Value, y: Value, scale: Value, bias: Value | None) -> Value:
-    b = call.builder
-    result = b.elemwise(_M.MUL, multiplied(b, x, y), scale)
-    return result if bias is None else b.elemwise(_M.ADD, result, bias)
-
-
-@converts("MatMulIntegerToFloat", domain=MICROSOFT)
-def _matmul_to_float(call: Call) -> Value:
-    b, zeros = call.builder, [call.optional(4), call.optional(5)]
-    x, y = (_whole(b, call.input(k), zero) for k, zero in enumerate(zeros))
-    return _scaled_product(call, x, y, b.elemwise(_M.MUL, call.input(2), call.input(3)), call.optional(6))
-
-
-@converts("DynamicQuantizeMatMul", domain=MICROSOFT)
-def _dynamic_matmul(call: Call) -> Value:
-    b = call.builder
-    steps, scale, zero = _standard(call, "DynamicQuantizeLinear", [call.input(0)])
-    assert steps is not None and scale is not None
-    y = _whole(b, call.input(1), call.optional(3))
-    return _scaled_product(call, _whole(b, steps, zero), y, b.elemwise(_M.MUL, scale, call.input(2)), call.optional(4))
-
-
-@converts("QGemm", domain=MICROSOFT)
-def _quantized_gemm(call: Call) -> Value:
-    b = call.builder
-    x = _turned(b, _whole(b, call.input(0), _single(call.input(2))), call.integer("transA", 0))
-    zero, scale = call.input(5), b.elemwise(_M.MUL, _single(call.input(1)), call.input(4))
-    turn = call.integer("transB", 0)
-    if turn and zero.rank and zero.length != 1:
-        zero = b.with_axes(zero, [1])  # one for each column of the product, which are the rows now
-    y, added = _turned(b, _whole(b, call.input(3), zero), turn), call.optional(6)
-    result = multiplied(b, x, y)
-    alpha = call.real("alpha", 1.0)
-    if added is not None:
-        result = b.elemwise(_M.ADD, result, b.retyped(added, ElementType.FLOAT))
-    if not math.isclose(alpha, 1):
-        result = b.elemwise(_M.MUL, result, b.number(alpha, result))
-    result = b.elemwise(_M.MUL, result, scale)
-    return result if call.optional(7) is None else _stepped(call, result, 7)

@@ -1,0 +1,126 @@
+"""The operators of quantized numbers in ONNX Runtime's own domain."""
+
+from __future__ import annotations
+
+import math
+
+from megengine_lite._core.formats.onnx.graph_builder import GraphBuilder
+from megengine_lite._core.formats.onnx.graph_values import Value
+from megengine_lite._core.formats.onnx.messages import ElementType
+from megengine_lite._core.formats.onnx.operators.matrices import multiplied
+from megengine_lite._core.formats.onnx.operators.microsoft import (
+    MICROSOFT,
+    as_standard,
+    first_of,
+    mean_of_axes_from,
+    with_turned_matrices,
+)
+from megengine_lite._core.formats.onnx.operators.quantization import dequantized, quantized
+from megengine_lite._core.formats.onnx.operators.table import Call, NotConverted, converts
+from megengine_lite._core.ir.params import ElemwiseMode
+
+_M = ElemwiseMode
+
+
+def _real(call: Call, place: int) -> Value:
+    """The real values of the input at a place, whose scale and zero point follow."""
+    x, scale, zero = call.input(place), call.input(place + 1), call.optional(place + 2)
+    return dequantized(call.builder, x, _single(scale), None if zero is None else _single(zero), 0, ElementType.FLOAT)
+
+
+def _single(x: Value) -> Value:
+    """A number that may stand as a vector of one."""
+    if x.rank and x.length != 1:
+        raise NotConverted("scales for parts of the data are not computed here")
+    return x.with_rank(0)
+
+
+def _stepped(call: Call, x: Value, place: int) -> Value:
+    """Real values as quantized numbers of the first input's type; scale and zero point are inputs."""
+    scale, zero = call.input(place), call.optional(place + 1)
+    kind = call.input(0).kind
+    return quantized(call.builder, x, _single(scale), None if zero is None else _single(zero), 0, kind)
+
+
+@converts("QLinearAdd", "QLinearMul", domain=MICROSOFT)
+def _quantized_pair(call: Call) -> Value:
+    mode = _M.ADD if call.op == "QLinearAdd" else _M.MUL
+    return _stepped(call, call.builder.elemwise(mode, _real(call, 0), _real(call, 3)), 6)
+
+
+@converts("QLinearSigmoid", "QLinearLeakyRelu", domain=MICROSOFT)
+def _quantized_activation(call: Call) -> Value:
+    b, x = call.builder, _real(call, 0)
+    if call.op == "QLinearSigmoid":
+        return _stepped(call, b.elemwise(_M.SIGMOID, x), 3)
+    return _stepped(call, b.elemwise(_M.PRELU, x, b.number(call.real("alpha", 0.01), x)), 3)
+
+
+def _channels_first(b: GraphBuilder, x: Value) -> Value:
+    return b.transposed(x, [0, x.rank - 1, *range(1, x.rank - 1)])
+
+
+def _channels_last(b: GraphBuilder, x: Value) -> Value:
+    return b.transposed(x, [0, *range(2, x.rank), 1])
+
+
+@converts("QLinearGlobalAveragePool", domain=MICROSOFT)
+def _quantized_average(call: Call) -> Value:
+    b, x = call.builder, _real(call, 0)
+    if call.integer("channels_last", 0):
+        return _stepped(call, _channels_last(b, mean_of_axes_from(b, _channels_first(b, x), 2)), 3)
+    return _stepped(call, mean_of_axes_from(b, x, 2), 3)
+
+
+@converts("NhwcMaxPool", domain=MICROSOFT)
+def _max_pool_of_bytes(call: Call) -> Value:
+    b, x = call.builder, call.input(0)
+    names = ("auto_pad", "ceil_mode", "dilations", "kernel_shape", "pads", "strides")
+    return _channels_last(b, first_of(as_standard(call, "MaxPool", [_channels_first(b, x)], *names)))
+
+
+def _whole(b: GraphBuilder, x: Value, zero: Value | None) -> Value:
+    """Quantized numbers less their zero point, as floats, which hold them exactly."""
+    real = b.retyped(x, ElementType.FLOAT)
+    return real if zero is None else b.elemwise(_M.SUB, real, b.retyped(zero, ElementType.FLOAT))
+
+
+def _scaled_product(call: Call, x: Value, y: Value, scale: Value, bias: Value | None) -> Value:
+    b = call.builder
+    result = b.elemwise(_M.MUL, multiplied(b, x, y), scale)
+    return result if bias is None else b.elemwise(_M.ADD, result, bias)
+
+
+@converts("MatMulIntegerToFloat", domain=MICROSOFT)
+def _matmul_to_float(call: Call) -> Value:
+    b, zeros = call.builder, [call.optional(4), call.optional(5)]
+    x, y = (_whole(b, call.input(k), zero) for k, zero in enumerate(zeros))
+    return _scaled_product(call, x, y, b.elemwise(_M.MUL, call.input(2), call.input(3)), call.optional(6))
+
+
+@converts("DynamicQuantizeMatMul", domain=MICROSOFT)
+def _dynamic_matmul(call: Call) -> Value:
+    b = call.builder
+    steps, scale, zero = as_standard(call, "DynamicQuantizeLinear", [call.input(0)])
+    assert steps is not None and scale is not None
+    y = _whole(b, call.input(1), call.optional(3))
+    return _scaled_product(call, _whole(b, steps, zero), y, b.elemwise(_M.MUL, scale, call.input(2)), call.optional(4))
+
+
+@converts("QGemm", domain=MICROSOFT)
+def _quantized_gemm(call: Call) -> Value:
+    b = call.builder
+    x = with_turned_matrices(b, _whole(b, call.input(0), _single(call.input(2))), call.integer("transA", 0))
+    zero, scale = call.input(5), b.elemwise(_M.MUL, _single(call.input(1)), call.input(4))
+    turn = call.integer("transB", 0)
+    if turn and zero.rank and zero.length != 1:
+        zero = b.with_axes(zero, [1])  # one for each column of the product, which are the rows now
+    y, added = with_turned_matrices(b, _whole(b, call.input(3), zero), turn), call.optional(6)
+    result = multiplied(b, x, y)
+    alpha = call.real("alpha", 1.0)
+    if added is not None:
+        result = b.elemwise(_M.ADD, result, b.retyped(added, ElementType.FLOAT))
+    if not math.isclose(alpha, 1):
+        result = b.elemwise(_M.MUL, result, b.number(alpha, result))
+    result = b.elemwise(_M.MUL, result, scale)
+    return result if call.optional(7) is None else _stepped(call, result, 7)
