@@ -115,6 +115,23 @@ def test_outputs_are_those_of_onnx_runtime(trained):
                     np.testing.assert_array_equal(ours, theirs)
 
 
+@pytest.mark.filterwarnings("ignore::megengine_lite.LiteWarning")
+@pytest.mark.parametrize("trained", [t for t in MODELS if not t.twin], ids=lambda t: t.file.replace("/", "-"))
+def test_files_that_onnx_runtime_optimized_run(trained, tmp_path):
+    """With the operators of its own domain that its optimizer puts into them."""
+    path = str(tmp_path / "optimized.onnx")
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    options.optimized_model_filepath = path
+    session = onnxruntime.InferenceSession(model_file(trained.file), options, providers=["CPUExecutionProvider"])
+    feeds = feeds_of(trained, 0, session)
+    with megengine_lite.load(path, threads=1) as model:
+        for ours, theirs in zip(model(feeds), session.run(None, feeds), strict=True):
+            assert ours.shape == theirs.shape
+            np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-4 * max(1, np.abs(theirs).max()))
+
+
 def first_steps(file: str, count: int):
     """A quantized model that gives what it quantizes first, and the steps of that."""
     model = onnx.load(model_file(file))

@@ -11,6 +11,7 @@ from megengine_lite._core.formats.onnx.graph_values import Value, check_kind
 from megengine_lite._core.formats.onnx.messages import ElementType
 from megengine_lite._core.formats.onnx.operators.activations import gelu_by_tanh
 from megengine_lite._core.formats.onnx.operators.attention import attended, heads, positions, to_shape
+from megengine_lite._core.formats.onnx.operators.indexing import taken
 from megengine_lite._core.formats.onnx.operators.matrices import multiplied
 from megengine_lite._core.formats.onnx.operators.reductions import reduced
 from megengine_lite._core.formats.onnx.operators.table import STANDARD, Call, NotConverted, converts, find_converter
@@ -23,13 +24,16 @@ _VERSION = 17
 """The version of the standard's operators that these are made of."""
 
 
-def as_standard(call: Call, op: str, inputs: Sequence[Value | None], *names: str) -> list[Value | None]:
+def as_standard(
+    call: Call, op: str, inputs: Sequence[Value | None], *names: str, version: int = _VERSION
+) -> list[Value | None]:
     """The outputs of an operator of the standard; it gets those attributes of the call that are named."""
     given = {name: call.attributes[name] for name in names if name in call.attributes}
     call.know(*names)
-    convert = find_converter(STANDARD, op, _VERSION)
-    assert convert is not None
-    made = convert(Call(op, _VERSION, inputs, given, [True], call.builder, call.constant))
+    convert = find_converter(STANDARD, op, version)
+    if convert is None:
+        raise NotConverted(f"{op} of version {version} is not read")
+    made = convert(Call(op, version, inputs, given, [True], call.builder, call.constant))
     return [made] if isinstance(made, Value) else list(made)
 
 
@@ -112,13 +116,13 @@ def with_turned_matrices(b: GraphBuilder, x: Value, turn: int) -> Value:
 @converts("FusedMatMul", domain=MICROSOFT)
 def _fused_matmul(call: Call) -> Value:
     b, alpha = call.builder, call.real("alpha", 1.0)
-    if call.integer("transBatchA", 0) or call.integer("transBatchB", 0):
-        raise NotConverted("the batch of its operands stands behind their rows, which is not computed here")
-    x, y = (
-        with_turned_matrices(b, call.input(0), call.integer("transA", 0)),
-        with_turned_matrices(b, call.input(1), call.integer("transB", 0)),
-    )
-    result = multiplied(b, x, y)
+    operands = []
+    for k, name in enumerate("AB"):
+        x = call.input(k)
+        if call.integer(f"transBatch{name}", 0) and x.rank > 2:  # the rows stand before the batch
+            x = b.transposed(x, [*range(1, x.rank - 1), 0, x.rank - 1])
+        operands.append(with_turned_matrices(b, x, call.integer(f"trans{name}", 0)))
+    result = multiplied(b, *operands)
     return result if alpha == 1 else b.elemwise(_M.MUL, result, b.number(alpha, result))
 
 
@@ -157,6 +161,26 @@ def _skip_layer_norm(call: Call) -> list[Value | None]:
     if simple:
         return [_root_mean_square(b, total, gamma, total.rank - 1, eps)[0], None, None, total]
     return [first_of(as_standard(call, "LayerNormalization", [total, gamma, beta], "epsilon")), None, None, total]
+
+
+@converts("EmbedLayerNormalization", domain=MICROSOFT)
+def _embedding(call: Call) -> list[Value | None]:
+    """Sums of rows of tables: of the words, of their places, and of the segments, if there are any."""
+    b, words, segments = call.builder, call.input(0), call.optional(1)
+    tables = [call.input(2), call.input(3), call.optional(4)]
+    gamma, beta, mask, places = call.input(5), call.input(6), call.optional(7), call.optional(8)
+    if places is None:
+        places = positions(b, b.dimension(words, 1))
+    pairs = zip(tables, (words, places, segments), strict=True)
+    total, *others = [taken(b, table, rows, 0) for table, rows in pairs if table is not None and rows is not None]
+    for other in others:
+        total = b.elemwise(_M.ADD, total, other)
+    result = first_of(as_standard(call, "LayerNormalization", [total, gamma, beta], "epsilon"))
+    if call.integer("mask_index_type", 0) > 1:
+        raise NotConverted("only the lengths of sentences are made of its mask")
+    counts = b.elemwise(_M.MUL, words, b.number(0, words)) if mask is None else mask
+    counts = b.without_axes(reduced(b, b.retyped(counts, ElementType.INT32), [1], ReduceMode.SUM), [1])
+    return [result, counts, total]
 
 
 # ---- attention -------------------------------------------------------------------------------------------------------
@@ -222,15 +246,21 @@ def _multi_head(call: Call) -> list[Value | None]:
 
 @converts("Attention", domain=MICROSOFT)
 def _attention(call: Call) -> list[Value | None]:
-    b, x, weights, bias = call.builder, call.input(0), call.input(1), call.optional(2)
-    mask, past, added = (call.optional(n) for n in range(3, 6))
-    count, sizes = call.positive("num_heads"), call.integers("qkv_hidden_sizes")
+    b, bias = call.builder, call.optional(2)
+    rows = multiplied(b, call.input(0), call.input(1))
+    if bias is not None:
+        rows = b.elemwise(_M.ADD, rows, bias)
+    return attention_of_rows(call, rows, *(call.optional(n) for n in range(3, 6)))
+
+
+def attention_of_rows(
+    call: Call, rows: Value, mask: Value | None, past: Value | None, added: Value | None
+) -> list[Value | None]:
+    """Attention of rows that hold queries, keys and values side by side; and all keys and values, if wanted."""
+    b, count, sizes = call.builder, call.positive("num_heads"), call.integers("qkv_hidden_sizes")
     if call.integer("do_rotary", 0) or call.integer("past_present_share_buffer", 0):
         raise NotConverted("rotary embeddings and caches of a fixed size are not computed in it")
     call.know("rotary_embedding_dim")
-    rows = multiplied(b, x, weights)
-    if bias is not None:
-        rows = b.elemwise(_M.ADD, rows, bias)
     if sizes:
         ends = [sum(sizes[: n + 1]) for n in range(3)]
         parts = [b.part(rows, 2, begin, end) for begin, end in zip([0, *ends], ends, strict=False)]

@@ -7,10 +7,12 @@ import math
 from megengine_lite._core.formats.onnx.graph_builder import GraphBuilder
 from megengine_lite._core.formats.onnx.graph_values import Value
 from megengine_lite._core.formats.onnx.messages import ElementType
+from megengine_lite._core.formats.onnx.operators.activations import choose
 from megengine_lite._core.formats.onnx.operators.matrices import multiplied
 from megengine_lite._core.formats.onnx.operators.microsoft import (
     MICROSOFT,
     as_standard,
+    attention_of_rows,
     first_of,
     mean_of_axes_from,
     with_turned_matrices,
@@ -35,10 +37,10 @@ def _single(x: Value) -> Value:
     return x.with_rank(0)
 
 
-def _stepped(call: Call, x: Value, place: int) -> Value:
-    """Real values as quantized numbers of the first input's type; scale and zero point are inputs."""
+def _stepped(call: Call, x: Value, place: int, kind: ElementType | None = None) -> Value:
+    """Real values as quantized numbers, of the first input's type if none is given; scale and zero point are inputs."""
     scale, zero = call.input(place), call.optional(place + 1)
-    kind = call.input(0).kind
+    kind = call.input(0).kind if kind is None else kind
     return quantized(call.builder, x, _single(scale), None if zero is None else _single(zero), 0, kind)
 
 
@@ -70,6 +72,33 @@ def _quantized_average(call: Call) -> Value:
     if call.integer("channels_last", 0):
         return _stepped(call, _channels_last(b, mean_of_axes_from(b, _channels_first(b, x), 2)), 3)
     return _stepped(call, mean_of_axes_from(b, x, 2), 3)
+
+
+@converts("QLinearAveragePool", domain=MICROSOFT)
+def _quantized_windows(call: Call) -> Value:
+    b, x, last = call.builder, _real(call, 0), call.integer("channels_last", 0)
+    names = ("auto_pad", "ceil_mode", "count_include_pad", "kernel_shape", "pads", "strides")
+    pooled = first_of(as_standard(call, "AveragePool", [_channels_first(b, x) if last else x], *names))
+    return _stepped(call, _channels_last(b, pooled) if last else pooled, 3)
+
+
+@converts("QLinearSoftmax", domain=MICROSOFT)
+def _quantized_softmax(call: Call) -> Value:
+    version = call.integer("opset")
+    return _stepped(call, first_of(as_standard(call, "Softmax", [_real(call, 0)], "axis", version=version)), 3)
+
+
+@converts("QLinearConcat", domain=MICROSOFT)
+def _quantized_concat(call: Call) -> Value:
+    """Scale and zero point of the result come first; then three inputs for each part."""
+    parts = [_real(call, k) for k in range(2, max(len(call.inputs), 5), 3)]
+    joined = call.builder.joined(parts, call.axis("axis", 0, parts[0].rank))
+    return _stepped(call, joined, 0, call.input(2).kind)
+
+
+@converts("QLinearWhere", domain=MICROSOFT)
+def _quantized_choice(call: Call) -> Value:
+    return _stepped(call, choose(call.builder, call.input(0), _real(call, 1), _real(call, 4)), 7, call.input(1).kind)
 
 
 @converts("NhwcMaxPool", domain=MICROSOFT)
@@ -124,3 +153,32 @@ def _quantized_gemm(call: Call) -> Value:
         result = b.elemwise(_M.MUL, result, b.number(alpha, result))
     result = b.elemwise(_M.MUL, result, scale)
     return result if call.optional(7) is None else _stepped(call, result, 7)
+
+
+@converts("QAttention", domain=MICROSOFT)
+def _quantized_attention(call: Call) -> list[Value | None]:
+    b, zeros = call.builder, [call.optional(6), call.optional(7)]
+    x, weights = (_whole(b, call.input(k), zero) for k, zero in enumerate(zeros))
+    scale = b.elemwise(_M.MUL, _single(call.input(3)), call.input(4))
+    rows = _scaled_product(call, x, weights, scale, call.input(2))
+    return attention_of_rows(call, rows, call.optional(5), call.optional(8), None)
+
+
+@converts("DynamicQuantizeLSTM", domain=MICROSOFT)
+def _lstm_of_bytes(call: Call) -> list[Value | None]:
+    """With its weights as real numbers; its data are not rounded, as ONNX Runtime does it in each round."""
+    b = call.builder
+    # Gates stand in the last axis of weights; scales and zero points are for a direction, or for each gate of it.
+    weights = []
+    for place, first in ((1, 8), (2, 10)):
+        zero = call.optional(first + 1)
+        whole = _whole(b, call.input(place), None if zero is None else _of_gates(b, zero))
+        real = b.elemwise(_M.MUL, whole, _of_gates(b, call.input(first)))
+        weights.append(b.transposed(real, (0, 2, 1)))
+    rest = [call.optional(k) for k in range(3, 8)]
+    names = ("activations", "activation_alpha", "activation_beta", "clip", "direction", "hidden_size", "input_forget")
+    return as_standard(call, "LSTM", [call.input(0), *weights, *rest], *names)
+
+
+def _of_gates(b: GraphBuilder, x: Value) -> Value:
+    return b.with_axes(x, [1, 2] if x.rank == 1 else [1])

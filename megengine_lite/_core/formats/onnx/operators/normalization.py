@@ -37,7 +37,8 @@ def _batch_norm(call: Call) -> Value:
     raise NotConverted("its inputs are of several types")
 
 
-@converts("LayerNormalization", since=17)
+# The standard has it since version 17. ONNX Runtime's optimizer writes it into models of older ones, too.
+@converts("LayerNormalization")
 def _layer_norm(call: Call) -> list[Value | None]:
     b, x, scale, bias = call.builder, call.input(0), call.input(1), call.optional(2)
     axis, eps = call.axis("axis", -1, x.rank), call.real("epsilon", 1e-5)
