@@ -7,13 +7,22 @@ import pytest
 from onnx import TensorProto, helper
 from support.onnx_models import load, make, run
 
+from megengine_lite._core.compile import unroll
 from megengine_lite._core.runtime import repetition
 from megengine_lite._core.runtime.plans_by_shape import Plans
 from megengine_lite.cli import main
 from megengine_lite.errors import LiteError, LiteWarning, ModelFormatError, ShapeError, UnsupportedOperatorError
 
 F, I64, BOOL = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL
+RNG = np.random.default_rng(0)
 X = np.arange(12, dtype=np.float32).reshape(3, 4) / 4
+
+
+@pytest.fixture(autouse=True, params=[unroll.MOST_NODES, 0], ids=["unrolled", "rounds"])
+def most_nodes(request, monkeypatch):
+    """Short loops whose rounds are known become nodes one after another; all others run round by round."""
+    monkeypatch.setattr(unroll, "MOST_NODES", request.param)
+    return request.param
 
 
 def node(op, inputs, outputs, name="", **attributes):
@@ -371,3 +380,45 @@ def test_scans_of_version_8_take_each_sample_of_a_batch_by_itself(backwards):
         sums = x[:, None] + np.cumsum(z[:, ::-1] if backwards else z, 1)
         np.testing.assert_allclose(y, sums[:, -1], rtol=1e-5, atol=1e-6)
         np.testing.assert_allclose(parts, sums / 2, rtol=1e-5, atol=1e-6)
+
+
+def has_one_plan(network):
+    try:
+        network._loaded("plan").session.plan_for_inputs()
+    except LiteError:
+        return False
+    return True
+
+
+def test_a_short_scan_is_part_of_one_plan(most_nodes):
+    """Of inputs with few parts; the constants that it cuts are others in each round."""
+    nodes = [node("Add", "s p", "t"), node("Mul", "t w", "s_next"), node("Neg", "s_next", "q")]
+    inner = graph(nodes, [(v, F, [None]) for v in "spw"], [("s_next", F, [None]), ("q", F, [None])])
+    loop = node("Scan", "s0 x2 table", "last q", "scan", body=inner, num_scan_inputs=2)
+    table = np.repeat(np.float32([2, 3, 5, 7] * 8), 2000).reshape(32, 2000)
+    infos = [("s0", F, [2000]), ("x", F, [None, 2000])], [("y", F, None), ("q", F, None)]
+    for rounds, is_short in ((4, True), (30, False)):
+        model = make([node("Neg", "x", "x2"), loop, node("Neg", "last", "y")], *infos, {"table": table[:rounds]})
+        network, x = load(model), RNG.standard_normal((rounds, 2000)).astype(np.float32)
+        for _ in range(2):
+            s, parts = np.zeros(2000, np.float32), []
+            for row, weight in zip(-x, table, strict=False):
+                s = (s + row) * weight
+                parts.append(-s)
+            y, q = run(network, s0=np.zeros(2000, np.float32), x=x)
+            np.testing.assert_allclose(y, -s, rtol=1e-5)
+            np.testing.assert_allclose(q, parts, rtol=1e-5)
+        assert has_one_plan(network) == (is_short and most_nodes > 0)
+
+
+def test_a_loop_of_a_constant_number_of_rounds_is_part_of_one_plan(most_nodes):
+    nodes = [SAME, node("Cast", "k", "f", to=F), node("Add", "s f", "s_next"), node("Mul", "s_next f", "p")]
+    loop = node("Loop", "n yes x", "y q", "rounds", body=body(nodes, parts=["p"]))
+    model = make(
+        [loop], [("x", F, [None] * 2)], [("y", F, None), ("q", F, None)], {"n": np.int64(5), "yes": np.array(True)}
+    )
+    network = load(model)
+    wanted = rounds(lambda k, s: (s + k, (s + k) * k), 5, X)
+    for ours, theirs in zip(run(network, x=X), wanted, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-6)
+    assert has_one_plan(network) == (most_nodes > 0)

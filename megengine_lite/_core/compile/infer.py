@@ -11,6 +11,7 @@ from collections.abc import Hashable, Mapping, Sequence, Set
 import numpy as np
 
 from megengine_lite._core.compile.expand import input_specs
+from megengine_lite._core.compile.unroll import unrolled
 from megengine_lite._core.ir.expansion import Expansion, Subgraphs
 from megengine_lite._core.ir.graph import (
     AnyNode,
@@ -33,7 +34,7 @@ from megengine_lite._core.operators.base import check_results, checked, compute_
 from megengine_lite._core.system.memory_limit import describe_bytes, memory_limit
 from megengine_lite._core.system.own_faults import own_faults
 from megengine_lite._records import field, record, replace
-from megengine_lite.errors import InternalError, LiteError, ShapeError
+from megengine_lite.errors import NOT_ABOUT_THE_MODEL, InternalError, LiteError, ShapeError
 
 # Tensors up to this size are computed while planning when all inputs are known.
 FOLD_SIZE = 4096
@@ -166,29 +167,57 @@ def infer_stage(
 
     nodes: list[Node | DynamicNode] = []
     budget = FoldBudget()
-    k = begin
-    for k in range(begin, len(source.nodes)):
-        node = source.nodes[k]
-        if isinstance(node.params, Subgraphs):
-            if k == begin:
-                raise _needed(node, node.params, known)
-            break
+
+    def add(node: AnyNode) -> bool:
+        """Adds what a node computes; whether that was possible."""
         if any(v not in copies and v.const is None and v not in known for v in node.inputs):
             raise LiteError(f"{node.op} {node.name!r} reads a variable that is not defined yet")
         read = [copy_of(v) for v in node.inputs]
         ins = [v for v in read if isinstance(v, Var)]
         if len(ins) != len(read):
-            break
+            return False
         missing = missing_value(node, ins)
         if missing is not None:
             if missing in known:
                 raise NeedsValue(missing)
-            break
+            return False
         outs = infer_node(node, ins, pool, budget)
         for var, made in zip(node.outputs, outs, strict=True):
             copies[var] = made
         if any(v.const is None for v in outs):
             nodes.append(shaped_node(node, ins, outs))
+        return True
+
+    def add_rounds(node: AnyNode) -> bool:
+        """Adds all rounds of a loop, if they can be part of a stage."""
+        if any(v not in copies and v.const is None and v not in known for v in node.inputs):
+            return False
+        specs = [v.spec for v in map(copy_of, node.inputs) if isinstance(v, Var)]
+        rounds = unrolled(node, specs) if len(specs) == len(node.inputs) else None
+        n_before = len(nodes)
+        try:
+            if rounds is not None and all(map(add, rounds)):
+                return True
+        except NOT_ABOUT_THE_MODEL:
+            raise
+        except (LiteError, NeedsValue):
+            pass  # as a loop it says what is wrong, if anything is
+        del nodes[n_before:]
+        for var in node.outputs:
+            copies.pop(var, None)
+        return False
+
+    k = begin
+    for k in range(begin, len(source.nodes)):
+        node = source.nodes[k]
+        if isinstance(node.params, Subgraphs):
+            if add_rounds(node):
+                continue
+            if k == begin:
+                raise _needed(node, node.params, known)
+            break
+        if not add(node):
+            break
     else:
         k = len(source.nodes)
 
