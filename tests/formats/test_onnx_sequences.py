@@ -147,7 +147,6 @@ REFUSED = {
     "insert": (node("SequenceInsert", "s x p", "t"), {"p": -4}, ModelFormatError, "no position -4"),
     "no sequence": (node("SequenceLength", "x", "y"), {}, ModelFormatError, "input 0 is no sequence"),
     "no tensor": (node("Relu", "s", "y"), {}, UnsupportedOperatorError, "Relu '.*input 0 is a sequence"),
-    "identity": (node("Identity", "s", "y"), {}, UnsupportedOperatorError, "input 0 is a sequence"),
     "parts": (node("SplitToSequence", "x p", "t"), {"p": 0}, ModelFormatError, "parts of 0 elements"),
     "type": (node("SequenceInsert", "s p", "t"), {"p": 1}, UnsupportedOperatorError, "they must be the same"),
 }
@@ -164,11 +163,151 @@ def test_what_does_not_fit_is_refused(name):
         load(model(nodes, shape=(5, 6), **constants))
 
 
-def test_sequences_are_no_outputs_and_have_few_parts():
-    made = model(THREE)
-    made.graph.output[0].CopyFrom(helper.make_tensor_sequence_value_info("s", F, None))
-    with pytest.raises(UnsupportedOperatorError, match=r"output 's' \(it is a sequence\)"):
-        load(made)
+def test_sequences_have_few_parts():
     nodes = [node("SplitToSequence", "x", "s"), node("ConcatFromSequence", "s", "y")]
     with pytest.raises(LiteError, match=f"must not have more than {MOST_PARTS}"):
         load(model(nodes, shape=(MOST_PARTS + 1, 1)))
+
+
+def with_sequences(made, *names):
+    """A model whose outputs of these names are sequences."""
+    for info in made.graph.output:
+        if info.name in names:
+            info.CopyFrom(helper.make_tensor_sequence_value_info(info.name, F, None))
+    return made
+
+
+def test_an_output_that_is_a_sequence_is_an_output_for_each_tensor():
+    network = load(with_sequences(model([*THREE, node("Neg", "x", "y")], ("s", "y")), "s"))
+    assert network.get_all_output_name() == ["s[0]", "s[1]", "s[2]", "y"]
+    for ours, theirs in zip(run(network, x=X), [*listed(), -X], strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    named = model([*THREE, node("Neg", "x", "s[1]")], ("s", "s[1]"))
+    with pytest.raises(ModelFormatError, match=r"two outputs have the name 's\[1\]'"):
+        load(with_sequences(named, "s"))
+    empty = node("SequenceEmpty", "", "s", dtype=F)
+    empty.ClearField("input")
+    with pytest.raises(UnsupportedOperatorError, match="its outputs are empty sequences"):
+        load(with_sequences(model([empty], ("s",)), "s"))
+    later = model([node("SplitToSequence", "x", "s")], ("s",))
+    with pytest.raises(UnsupportedOperatorError, match="how many tensors it has depends on the shapes of the inputs"):
+        load(with_sequences(later, "s"))
+
+
+def test_an_input_that_is_a_sequence_is_refused_with_a_way_out():
+    made = model([node("SequenceAt", "t p", "y")], p=0)
+    made.graph.input.append(helper.make_tensor_sequence_value_info("t", F, None))
+    with pytest.raises(
+        UnsupportedOperatorError, match="'t' is no tensor; make an input of each tensor, and join them by"
+    ):
+        load(made)
+
+
+def body(nodes, inputs, outputs):
+    def infos(names):
+        kinds = {"k": I64, "more": TensorProto.BOOL, "again": TensorProto.BOOL}
+        sequences = [n for n in names if n[0] == "s"]
+        return [
+            helper.make_tensor_sequence_value_info(n, F, None)
+            if n in sequences
+            else helper.make_tensor_value_info(n, kinds.get(n, F), [] if n in kinds else None)
+            for n in names
+        ]
+
+    return helper.make_graph(nodes, "body", infos(inputs.split(" ")), infos(outputs.split(" ")))
+
+
+def test_a_graph_for_each_tensor_of_sequences():
+    """With the tensors at the same place of another sequence, a tensor for all, and one of the graph around it."""
+    inner = body([node("Mul", "p q", "r"), node("Add", "r z", "v"), node("Sub", "v x", "w")], "p q z", "v w")
+    nodes = [
+        *THREE,
+        node("SequenceConstruct", "b x a", "t"),
+        node("SequenceMap", "s t a", "u1 u2", "each", body=inner),
+        node("ConcatFromSequence", "u1", "y"),
+    ]
+    made = with_sequences(model(nodes, ("y", "u2")), "u2")
+    y, *rest = run(load(made), x=X)
+    products = [p * q - X for p, q in zip(listed(), [X * X, X, -X], strict=True)]
+    np.testing.assert_allclose(y, np.concatenate(products), rtol=1e-6)
+    for ours, wanted in zip(rest, products, strict=True):
+        np.testing.assert_allclose(ours, wanted - X, rtol=1e-6, atol=1e-6)
+    nodes[3] = node("SequenceConstruct", "b x", "t")
+    with pytest.raises(ModelFormatError, match="'each': its sequences have different numbers of tensors"):
+        load(model(nodes))
+
+
+def test_a_loop_that_collects_tensors_in_a_sequence():
+    """As programs write it that append to a list; the condition may end it before the number of rounds does."""
+    limit = helper.make_node("Constant", [], ["three"], value_int=3)
+    grows = [node("Add", "v x", "v2"), node("SequenceInsert", "s v2", "s2"), node("Neg", "v2", "p")]
+    ends = [limit, node("Less", "k three", "again")]
+    inner = body([*grows, *ends], "k more v s", "again v2 s2 p")
+    start = node("SequenceEmpty", "", "none", dtype=F)
+    start.ClearField("input")
+    nodes = [start, node("Loop", "n yes x none", "v_end s_end ps", "rounds", body=inner)]
+    for n, rounds in ((9, 4), (2, 2)):
+        made = with_sequences(model(nodes, ("v_end", "s_end", "ps"), n=n, yes=True), "s_end")
+        made.graph.output[2].ClearField("type")
+        v, *rest, ps = run(load(made), x=X)
+        wanted = [X * (k + 2) for k in range(rounds)]
+        np.testing.assert_allclose(v, wanted[-1])
+        np.testing.assert_allclose(rest, wanted)
+        np.testing.assert_allclose(ps, -np.stack(wanted))
+    made = model(nodes, ("v_end",), [("n", I64, [])], (5, 6), yes=True)
+    with pytest.raises(UnsupportedOperatorError, match=r"'rounds'.*the number of rounds must be known here"):
+        load(made)
+    forever = body([*grows, node("Identity", "more", "again")], "k more v s", "again v2 s2 p")
+    endless = [start, node("Loop", "n yes x none", "v_end s_end ps", "rounds", body=forever)]
+    endless[1].input[0] = ""
+    with pytest.raises(UnsupportedOperatorError, match=f"are computed for {MOST_PARTS} rounds and not more"):
+        load(model(endless, ("v_end",), shape=(5, 6), yes=True))
+
+
+def test_sequences_of_branches():
+    def branch(*parts):
+        return body([node("SequenceConstruct", " ".join(parts), "s")], "x", "s")
+
+    def chosen(*branches):
+        graphs = [branch(*parts) for parts in branches]
+        for g in graphs:
+            del g.input[:]
+        one = node("If", "c", "t", "either", then_branch=graphs[0], else_branch=graphs[1])
+        nodes = [
+            *THREE[:2],
+            node("ReduceSum", "x", "total", keepdims=0),
+            node("Cast", "total", "c", to=TensorProto.BOOL),
+        ]
+        return with_sequences(model([*nodes, one], ("t",), shape=(5, 6)), "t")
+
+    network = load(chosen("xa", "bx"))
+    for x, wanted in ((X, [X, -X]), (X * 0, [X * 0, X * 0])):
+        for ours, theirs in zip(run(network, x=x), wanted, strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+    with pytest.raises(UnsupportedOperatorError, match="its branches give sequences of different numbers of tensors"):
+        load(chosen("xa", "b"))
+
+
+def test_optional_values():
+    nodes = [
+        node("Optional", "x", "o"),
+        node("OptionalHasElement", "o", "has"),
+        node("OptionalGetElement", "o", "got"),
+        node("Where", "has got zero", "y"),
+    ]
+    np.testing.assert_array_equal(run(load(model(nodes, zero=np.float32(0))), x=X)[0], X)
+    nothing = node("Optional", "", "o", type=helper.make_tensor_type_proto(F, [1]))
+    nothing.ClearField("input")
+    absent = [nothing, nodes[1], node("Where", "has x zero", "y")]
+    np.testing.assert_array_equal(run(load(model(absent, zero=np.float32(0))), x=X)[0], 0 * X)
+    with pytest.raises(ModelFormatError, match="there is no element to get"):
+        load(model([nothing, node("OptionalGetElement", "o", "y")]))
+    with pytest.raises(UnsupportedOperatorError, match="its input 0 is an optional value that is not there"):
+        load(model([nothing, node("Neg", "o", "y")]))
+    made = model([nothing], ("o",))
+    made.graph.output[0].type.CopyFrom(helper.make_optional_type_proto(helper.make_tensor_type_proto(F, [1])))
+    with pytest.raises(UnsupportedOperatorError, match="output 'o' is an optional value that is not there"):
+        load(made)
+    made = model([node("OptionalGetElement", "x", "y")])
+    made.graph.input[0].type.CopyFrom(helper.make_optional_type_proto(helper.make_tensor_type_proto(F, ["n", 6])))
+    np.testing.assert_array_equal(run(load(made), x=X)[0], X)

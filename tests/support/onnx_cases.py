@@ -66,12 +66,52 @@ RANDOM = "random numbers, of which only the shape and the range are compared"
 
 
 def load(case):
-    return load_model(case.model.SerializeToString())
+    return load_model(_of_tensors(case)[0].SerializeToString())
 
 
 def check(case) -> None:
     """Runs a case; raises if a result is not the expected one."""
-    compare(load(case), case.data_sets, case.rtol, case.atol)
+    compare(load(case), _of_tensors(case)[1], case.rtol, case.atol)
+
+
+def _of_tensors(case):
+    """The model and values of a case. Inputs that are sequences or optional are made of inputs that are tensors."""
+    from onnx import ModelProto, TypeProto, helper
+
+    graph = case.model.graph
+    if all(not info.type.HasField("sequence_type") and not info.type.HasField("optional_type") for info in graph.input):
+        return case.model, case.data_sets
+    model = ModelProto.FromString(case.model.SerializeToString())
+    del model.graph.input[:]
+    nodes, data_sets = [], [([], outputs) for _, outputs in case.data_sets]
+    for info, *values in zip(graph.input, *(inputs for inputs, _ in case.data_sets), strict=True):
+        kind, value = info.type, values[0]
+        if kind.HasField("optional_type"):
+            kind = kind.optional_type.elem_type
+            if value is None:
+                nodes.append(helper.make_node("Optional", [], [info.name], type=kind))
+                continue
+        if kind.HasField("sequence_type"):
+            element = kind.sequence_type.elem_type
+            names = [f"{info.name}.{k}" for k in range(len(value))]
+            one = helper.make_node("SequenceConstruct", names, [info.name])
+            none = helper.make_node("SequenceEmpty", [], [info.name], dtype=element.tensor_type.elem_type)
+            nodes.append(one if names else none)
+        else:
+            element, names, values = kind, [info.name], [[v] for v in values]
+        for k, name in enumerate(names):
+            typed = TypeProto.FromString(element.SerializeToString())
+            for dim in typed.tensor_type.shape.dim:
+                dim.ClearField("dim_param")  # each tensor of a sequence has sizes of its own
+            if not typed.tensor_type.HasField("shape"):
+                typed = helper.make_tensor_type_proto(element.tensor_type.elem_type, np.shape(value[k]))
+            model.graph.input.append(helper.make_value_info(name, typed))
+        for (inputs, _), parts in zip(data_sets, values, strict=True):
+            inputs += parts
+    nodes += model.graph.node
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    return model, data_sets
 
 
 def compare(model, data_sets, rtol: float, atol: float, is_random: bool = False) -> None:
@@ -83,7 +123,7 @@ def compare(model, data_sets, rtol: float, atol: float, is_random: bool = False)
                 var.name, np.ascontiguousarray(given.reshape(given.shape or (1,)).astype(var.dtype.storage))
             )
         session.run()
-        for name, wanted in zip(model.output_names, map(_array, outputs), strict=True):
+        for name, wanted in zip(model.output_names, _tensors(outputs), strict=True):
             result = session.output(name).array()
             result = result.reshape(()) if name in model.scalars else result
             assert result.shape == wanted.shape, name
@@ -99,3 +139,8 @@ def _array(value) -> np.ndarray:
     from onnx import TensorProto, numpy_helper
 
     return numpy_helper.to_array(value) if isinstance(value, TensorProto) else np.asarray(value)
+
+
+def _tensors(values) -> list[np.ndarray]:
+    """Arrays of all values; the tensors of sequences are outputs of their own here."""
+    return [_array(v) for value in values for v in (value if isinstance(value, list) else [value])]

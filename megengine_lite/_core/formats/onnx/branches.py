@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from megengine_lite._core.formats.onnx.graph_builder import GraphBuilder
-from megengine_lite._core.formats.onnx.graph_values import Value
+from megengine_lite._core.formats.onnx.graph_values import NotConverted, Nothing, TensorList, Value, tensors_of
 from megengine_lite._core.formats.onnx.messages import ElementType
 from megengine_lite._core.formats.onnx.tensors import DTYPES
 from megengine_lite._core.ir.dtype import DType
@@ -46,6 +46,16 @@ class Branch:
         read = (*(v for node in self.nodes for v in node.inputs), *(v.var for v in self.values))
         return [v for v in read if v.const is None and v not in made]
 
+    def lists(self) -> dict[int, TensorList]:
+        """The sequences among the outputs, by their places."""
+        return {k: v for k, v in enumerate(self.values) if isinstance(v, TensorList)}
+
+    def of_tensors(self) -> Branch:
+        """The branch with the tensors of sequences as outputs."""
+        if any(isinstance(v, Nothing) for v in self.values):
+            raise NotConverted("whether an optional value is there is known only when the model runs")
+        return Branch(tensors_of(self.values), self.nodes)
+
     def graph(self, builder: GraphBuilder, forms: Sequence[OutputForm]) -> ModelGraph:
         """The graph, with outputs of these forms."""
         with builder.aside(self.nodes):
@@ -71,6 +81,13 @@ class LaterBranch:
     values: Sequence[None]
     inputs: Sequence[AnyVar]
     convert: Callable[[Specs], tuple[Sequence[Value], GraphBuilder]]
+
+    def lists(self) -> dict[int, TensorList]:
+        """None: what its outputs are, is not known yet."""
+        return {}
+
+    def of_tensors(self) -> LaterBranch:
+        return self
 
     def graph(self, builder: GraphBuilder, forms: Sequence[OutputForm]) -> Callable[[Specs], ModelGraph]:
         """What makes the graph, with outputs of these forms."""

@@ -7,11 +7,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
+import numpy as np
+
 from megengine_lite._core.formats.onnx.branches import Branch, LaterBranch, OutputForm
 from megengine_lite._core.formats.onnx.graph_builder import GraphBuilder
-from megengine_lite._core.formats.onnx.graph_values import NeedsShapes, NotConverted, Value, tensors_of
+from megengine_lite._core.formats.onnx.graph_values import NeedsShapes, NotConverted, TensorList, Value, tensors_of
 from megengine_lite._core.formats.onnx.messages import ElementType, GraphProto, ValueInfoProto
 from megengine_lite._core.formats.onnx.operators.indexing import taken
+from megengine_lite._core.formats.onnx.operators.sequences import MOST_PARTS
 from megengine_lite._core.formats.onnx.operators.table import Call
 from megengine_lite._core.formats.onnx.ordering import names_read
 from megengine_lite._core.formats.onnx.scope import NO_VALUES, Scope
@@ -90,7 +93,10 @@ class ControlFlow(ABC):
         branches = [self._branch_of(graph, scope) for graph in graphs]
         if None in branches:
             return [None] * len(graphs[0].output)  # listed already
-        first, second = (b for b in branches if b is not None)
+        first, second = (b.of_tensors() for b in branches if b is not None)
+        lists = [b.lists() for b in branches if b is not None]
+        if len({tuple((k, len(v.parts)) for k, v in some.items()) for some in lists}) > 1:
+            raise NeedsShapes("its branches give sequences of different numbers of tensors")
         if len(first.values) != len(second.values):
             raise self.fault(
                 f"the branches of If {brief(label)} have {len(first.values)} and {len(second.values)} outputs"
@@ -107,7 +113,11 @@ class ControlFlow(ABC):
         graphs_of = [branch.graph(self.builder, forms) for branch in (first, second)]
         inputs = dict.fromkeys(v for branch in (first, second) for v in branch.inputs)
         outs = self.builder.nodes_of("OnnxIf", onnx_params.OnnxIf(*graphs_of), [condition.var, *inputs], len(forms))
-        return [Value(var, f.kind, f.rank, f.dtype) for var, f in zip(outs, forms, strict=True)]
+        made: list[Value | None] = [Value(var, f.kind, f.rank, f.dtype) for var, f in zip(outs, forms, strict=True)]
+        for k, sequence in lists[0].items():
+            end = k + len(sequence.parts)
+            made[k:end] = [TensorList([v for v in made[k:end] if v is not None], sequence.kind)]
+        return made
 
     def _branch_of(
         self, graph: GraphProto, scope: Scope, given: Mapping[str, Value] = NO_VALUES
@@ -150,11 +160,76 @@ class ControlFlow(ABC):
 
     def _loop(self, call: Call, scope: Scope) -> list[Value | None]:
         count, condition = call.optional(0), call.optional(1)
+        if any(isinstance(v, TensorList) for v in call.inputs[2:]):
+            return self._one_after_another(call, scope, count, condition)
         states = [call.input(k) for k in range(2, len(call.inputs))]
         own = [self._bound(ElementType.INT64, 0), self._bound(ElementType.BOOL, 0)]
         given = [v.var for v in (count, condition) if v is not None]
         parameters = partial(Repetition, has_count=count is not None, has_condition=condition is not None, asks=True)
         return self._rounds(call, scope, own, given, states, [], parameters, [])
+
+    def _one_after_another(
+        self, call: Call, scope: Scope, count: Value | None, condition: Value | None
+    ) -> list[Value | None]:
+        """The outputs of a Loop some of whose states are sequences: its rounds, one after another."""
+        b, graph = self.builder, self._graph_of(call, "body")
+        states = [v for v in map(call.anything, range(2, len(call.inputs))) if v is not None]
+        names, n_fixed = [info.name for info in graph.input], 1 + len(states)
+        if len(states) != len(call.inputs) - 2 or len(names) != 2 + len(states) or len(graph.output) < n_fixed:
+            raise ModelFormatError(
+                f"its body has {len(names)} inputs and {len(graph.output)} outputs, and needs {2 + len(states)} inputs "
+                f"and {n_fixed} outputs or more"
+            )
+        stacks: list[list[Value]] = [[] for _ in graph.output[n_fixed:]]
+        goes_on = True if condition is None else self._decided(condition)
+        rounds = 0
+        while goes_on and (count is None or rounds < self._known_count(count)):
+            if rounds == MOST_PARTS:
+                raise NotConverted(f"states that are sequences are computed for {MOST_PARTS} rounds and not more")
+            own = b.constant(np.int64(rounds)), b.constant(np.array(True))
+            results = self._inner(graph, scope, dict(zip(names, [*own, *states], strict=True)))
+            found = [v for v in results if v is not None]
+            if len(found) < len(results):
+                return [None] * call.n_outputs
+            goes_on, states = self._decided(found[0]), found[1:n_fixed]
+            for stack, part in zip(stacks, found[n_fixed:], strict=True):
+                stack.append(part)
+            rounds += 1
+        if stacks and not rounds:
+            raise NotConverted("it has no rounds, so the shapes of its stacked outputs are not known")
+        return [*states, *(b.joined([b.with_axes(v, [0]) for v in stack], 0) for stack in stacks)]
+
+    def _decided(self, condition: Value) -> bool:
+        known = self.builder.known_value(condition)
+        if known is None:
+            raise NeedsShapes("a state is a sequence, so whether there is another round must be known here")
+        return bool(known.any())
+
+    def _known_count(self, count: Value) -> int:
+        known = self.builder.known_value(count)
+        if known is None or known.size != 1:
+            raise NeedsShapes("a state is a sequence, so the number of rounds must be known here")
+        return int(known.reshape(-1)[0])
+
+    def _sequence_map(self, call: Call, scope: Scope) -> list[Value | None]:
+        """The graph for each tensor of a sequence, with the tensors at the same place of other sequences."""
+        first, graph = call.sequence(0), self._graph_of(call, "body")
+        values = [call.anything(k) for k in range(len(call.inputs))]
+        names, count = [info.name for info in graph.input], len(first.parts)
+        if None in values or len(names) != len(values) or len(graph.output) < call.n_outputs:
+            raise ModelFormatError(f"its body has {len(names)} inputs and {len(graph.output)} outputs")
+        if any(isinstance(v, TensorList) and len(v.parts) != count for v in values):
+            raise ModelFormatError("its sequences have different numbers of tensors")
+        rows = []
+        for k in range(count):
+            given = [v.parts[k] if isinstance(v, TensorList) else v for v in values if v is not None]
+            results = self._inner(graph, scope, dict(zip(names, given, strict=True)))
+            rows.append([v for v in results if v is not None])
+            if len(rows[-1]) < len(results):
+                return [None] * call.n_outputs
+        if not rows:
+            return [TensorList([], _declared_form(info).kind) for info in graph.output]
+        return [TensorList(column, column[0].kind) for column in zip(*rows, strict=True)]
 
     def _scan(self, call: Call, scope: Scope) -> list[Value | None]:
         if call.version < 9:
@@ -305,6 +380,7 @@ OPERATORS: dict[str, Callable[[ControlFlow, Call, Scope], list[Value | None]]] =
     "If": ControlFlow._if,
     "Loop": ControlFlow._loop,
     "Scan": ControlFlow._scan,
+    "SequenceMap": ControlFlow._sequence_map,
 }
 
 

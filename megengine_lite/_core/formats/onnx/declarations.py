@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from megengine_lite._core.formats.onnx.graph_values import TensorList, Value
+from megengine_lite._core.formats.onnx.graph_values import Nothing, TensorList, Value
 from megengine_lite._core.formats.onnx.messages import ValueInfoProto, type_name
 from megengine_lite._core.ir.graph import Var
 from megengine_lite.errors import ModelFormatError, brief, listed
@@ -27,12 +27,13 @@ class Declarations:
         if said is None:
             return
         name = brief(info.name)
-        if isinstance(value, TensorList):
+        if isinstance(value, TensorList | Nothing):
             if said.tensor is not None:
-                self._types[f"{name} is declared as a tensor, and is a sequence"] = None
+                what = "a sequence" if isinstance(value, TensorList) else "an optional value"
+                self._types[f"{name} is declared as a tensor, and is {what}"] = None
             return
         if said.tensor is None:
-            if said.sequence or said.map or said.sparse_tensor or said.optional:
+            if said.sequence or said.map or said.sparse_tensor:
                 self._types[f"{name} is declared as no tensor, and is one"] = None
             return
         kind, shape = said.tensor.elem_type, said.tensor.shape

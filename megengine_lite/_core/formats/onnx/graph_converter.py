@@ -15,7 +15,7 @@ from megengine_lite._core.formats.onnx.control_flow import ControlFlow
 from megengine_lite._core.formats.onnx.declarations import Declarations
 from megengine_lite._core.formats.onnx.external_files import ExternalFiles
 from megengine_lite._core.formats.onnx.graph_builder import GraphBuilder
-from megengine_lite._core.formats.onnx.graph_values import TensorList, Value
+from megengine_lite._core.formats.onnx.graph_values import Value
 from megengine_lite._core.formats.onnx.messages import (
     AttributeProto,
     ElementType,
@@ -171,12 +171,9 @@ class GraphConverter(ControlFlow):
         scope.declared = {info.name: info for info in (*graph.value_info, *graph.output)}
         self._nodes(graph, names, scope)
         found = [self._lookup(name, scope) for name in names]
-        for k, (info, value) in enumerate(zip(graph.output, found, strict=True)):
+        for info, value in zip(graph.output, found, strict=True):
             if value is not None:
                 self._said.compare(info, value)
-            if isinstance(value, TensorList):
-                self._missing.append(f"output {brief(info.name)} (it is a sequence)")
-                found[k] = None
         return found
 
     def _inner(self, graph: GraphProto, scope: Scope, given: Mapping[str, Value] = NO_VALUES) -> list[Value | None]:

@@ -109,9 +109,19 @@ class TensorList(Value):
         self.kind = kind
 
 
+class Nothing(Value):
+    """An optional value that is not there. It has no variable."""
+
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        pass
+
+
 def tensors_of(values: Iterable[Value | None]) -> list[Value]:
     """Those that are tensors, and the tensors of sequences."""
-    return [t for v in values if v is not None for t in (v.parts if isinstance(v, TensorList) else [v])]
+    found = (v for v in values if v is not None and not isinstance(v, Nothing))
+    return [t for v in found for t in (v.parts if isinstance(v, TensorList) else [v])]
 
 
 class NotConverted(Exception):

@@ -8,7 +8,7 @@ from typing import Any
 from megengine_lite._core.formats.loaded_model import LoadedModel
 from megengine_lite._core.formats.onnx.external_files import ExternalFiles
 from megengine_lite._core.formats.onnx.graph_converter import GraphConverter
-from megengine_lite._core.formats.onnx.graph_values import Length, Value
+from megengine_lite._core.formats.onnx.graph_values import Length, Nothing, TensorList, Value
 from megengine_lite._core.formats.onnx.messages import ElementType, GraphProto, ModelProto, ValueInfoProto
 from megengine_lite._core.formats.onnx.scope import Scope
 from megengine_lite._core.formats.onnx.tensors import DTYPES, element_type
@@ -100,6 +100,11 @@ class _Importer:
         graph = self._main
         outputs: dict[str, AnyVar] = {}
         for info in graph.output:
+            if info.type is not None and info.type.sequence is not None:
+                raise UnsupportedOperatorError(
+                    f"{self._what}: output {brief(info.name)} is a sequence, and how many tensors it has depends on "
+                    "the shapes of the inputs; give the inputs fixed shapes and export again"
+                )
             outputs[info.name] = AnyVar(self._builder.new_id(), info.name)
             tensor = None if info.type is None else info.type.tensor
             if tensor is not None and tensor.shape is not None and not tensor.shape.dim:
@@ -157,13 +162,24 @@ class _Importer:
         outputs: dict[str, AnyVar] = {}
         for info, output in zip(self._main.output, found, strict=True):
             assert output is not None  # else it is listed as missing
-            if info.name in outputs:
-                raise self._converter.fault(f"two outputs have the name {brief(info.name)}")
-            self._builder.label = info.name
-            outputs[info.name] = self._output(output)
-            if output.rank == 0:
-                scalars.add(info.name)
+            for name, value in self._tensors_of(info.name, output):
+                if name in outputs:
+                    raise self._converter.fault(f"two outputs have the name {brief(name)}")
+                self._builder.label = name
+                outputs[name] = self._output(value)
+                if value.rank == 0:
+                    scalars.add(name)
+        if not outputs:
+            raise UnsupportedOperatorError(f"{self._what}: its outputs are empty sequences, so nothing can be run")
         return outputs
+
+    def _tensors_of(self, name: str, output: Value) -> list[tuple[str, Value]]:
+        """An output with its name; the tensors of a sequence are outputs of their own."""
+        if isinstance(output, Nothing):
+            raise UnsupportedOperatorError(f"{self._what}: output {brief(name)} is an optional value that is not there")
+        if isinstance(output, TensorList):
+            return [(f"{name}[{k}]", value) for k, value in enumerate(output.parts)]
+        return [(name, output)]
 
     def _loaded(
         self, nodes: list[AnyNode], inputs: list[Var], outputs: dict[str, AnyVar], scalars: set[str]
@@ -185,12 +201,15 @@ class _Importer:
 
     def _input(self, info: ValueInfoProto) -> tuple[Var, Value]:
         """The variable of an input, and the value that nodes read."""
-        tensor = None if info.type is None else info.type.tensor
+        said = info.type
+        if said is not None and said.optional is not None:
+            said = said.optional.elem_type  # it is always given here
+        tensor = None if said is None else said.tensor
         if tensor is None or tensor.shape is None:
-            what = "is no tensor" if tensor is None else "has no shape, not even a number of dimensions"
-            raise UnsupportedOperatorError(
-                f"{self._what}: input {brief(info.name)} {what}; give it one and export again"
-            )
+            what = "has no shape, not even a number of dimensions; give it one and export again"
+            if tensor is None:
+                what = "is no tensor; make an input of each tensor, and join them by SequenceConstruct"
+            raise UnsupportedOperatorError(f"{self._what}: input {brief(info.name)} {what}")
         kind = element_type(tensor.elem_type, f"input {brief(info.name)}", self._what)
         dims = tensor.shape.dim
         # What is symbolic is 1 until the input is given. Some programs write -1 for it.

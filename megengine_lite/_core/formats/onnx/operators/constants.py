@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from megengine_lite._core.formats.onnx.graph_values import Length, Value
+from megengine_lite._core.formats.onnx.graph_values import Length, Nothing, Value
 from megengine_lite._core.formats.onnx.messages import ElementType
 from megengine_lite._core.formats.onnx.operators.table import Call, NeedsShapes, NotConverted, converts
 from megengine_lite._core.formats.onnx.tensors import DTYPES, element_type
 from megengine_lite._core.ir import params
-from megengine_lite.errors import UnsupportedOperatorError
+from megengine_lite.errors import ModelFormatError, UnsupportedOperatorError
 
 
 @converts("Constant")
@@ -85,18 +85,29 @@ def _eye_like(call: Call) -> Value:
 
 @converts("Identity")
 def _identity(call: Call) -> Value:
-    return call.input(0)
+    value = call.anything(0)
+    return call.input(0) if value is None else value
+
+
+@converts("Optional", since=15)
+def _optional(call: Call) -> Value:
+    """The value itself: whether there is one is known while the model is loaded."""
+    call.know("type")
+    return call.anything(0) or Nothing()
 
 
 @converts("OptionalHasElement", since=15)
 def _has_element(call: Call) -> Value:
-    """Whether there is a value: known here, since an input that is no tensor is refused before."""
-    return call.builder.constant(np.array(call.optional(0) is not None))
+    value = call.anything(0)
+    return call.builder.constant(np.array(value is not None and not isinstance(value, Nothing)))
 
 
 @converts("OptionalGetElement", since=15)
 def _get_element(call: Call) -> Value:
-    return call.input(0)
+    value = call.anything(0)
+    if value is None or isinstance(value, Nothing):
+        raise ModelFormatError("there is no element to get")
+    return value
 
 
 @converts("Dropout")

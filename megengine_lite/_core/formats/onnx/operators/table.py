@@ -10,7 +10,7 @@ import numpy as np
 from megengine_lite._core.formats.onnx.graph_builder import GraphBuilder
 from megengine_lite._core.formats.onnx.graph_values import NeedsShapes as NeedsShapes
 from megengine_lite._core.formats.onnx.graph_values import NotConverted as NotConverted
-from megengine_lite._core.formats.onnx.graph_values import TensorList, Value
+from megengine_lite._core.formats.onnx.graph_values import Nothing, TensorList, Value
 from megengine_lite._core.formats.onnx.messages import AttributeProto, AttributeType, TensorProto
 from megengine_lite._records import field, record
 from megengine_lite.errors import ModelFormatError
@@ -72,18 +72,21 @@ class Call:
 
     def optional(self, place: int) -> Value | None:
         """An input that may be missing."""
-        value = self._given(place)
+        value = self.anything(place)
         if isinstance(value, TensorList):
             raise NotConverted(f"its input {place} is a sequence")
+        if isinstance(value, Nothing):
+            raise NotConverted(f"its input {place} is an optional value that is not there")
         return value
 
-    def _given(self, place: int) -> Value | None:
+    def anything(self, place: int) -> Value | None:
+        """An input that may be missing, a tensor or not."""
         self.asked = max(self.asked, place)
         return self.inputs[place] if place < len(self.inputs) else None
 
     def sequence(self, place: int) -> TensorList:
         """An input that must be a sequence."""
-        value = self._given(place)
+        value = self.anything(place)
         if not isinstance(value, TensorList):
             raise ModelFormatError(f"input {place} is no sequence")
         return value
