@@ -1,5 +1,7 @@
 """ONNX files: told by their content or name, encrypted, packed, with values in other files; by the commands, too."""
 
+import os
+
 import numpy as np
 import onnx
 import pytest
@@ -114,6 +116,21 @@ def test_external_values_are_read_at_their_place(tmp_path, monkeypatch):
     np.testing.assert_allclose(run(load(path), x=X)[0], EXPECTED, rtol=1e-6)
     monkeypatch.chdir(tmp_path)
     np.testing.assert_allclose(run(load("model.onnx"), x=X)[0], EXPECTED, rtol=1e-6)
+
+
+def test_external_values_may_lie_behind_2_gib(tmp_path):
+    """In a file with a hole, which takes no room on the disk; a model of such a size has them in one file."""
+    needed = 2**31 + 2**20
+    if os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES") < 2 * needed:
+        pytest.skip("there is not enough memory to read a file of 2 GiB")
+    with open(tmp_path / "w.bin", "wb") as file:
+        file.truncate(needed)
+        file.seek(2**31 + 8)
+        file.write(W.tobytes())
+    if os.stat(tmp_path / "w.bin").st_blocks * 512 > 2**20:
+        pytest.skip("this disk has no files with holes")
+    path = store(tmp_path, external("w.bin", offset=2**31 + 8, length=W.nbytes))
+    np.testing.assert_allclose(run(load(path), x=X)[0], EXPECTED, rtol=1e-6)
 
 
 @pytest.mark.parametrize(
