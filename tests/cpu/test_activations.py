@@ -14,6 +14,7 @@ from megengine_lite._core.cpu.lower.table import TABLE
 from megengine_lite._core.cpu.lowering import Lowering
 from megengine_lite._core.ir.dtype import FLOAT32, INT8, INT32
 from megengine_lite._core.ir.fused import Activation, ActivationCode, FusedConv, FusedMatMul
+from megengine_lite._core.ir.onnx_params import Recurrent
 from megengine_lite._core.ir.params import (
     RNN,
     ConvBias,
@@ -37,6 +38,11 @@ FLOATS = {
         RNNCell(nonlineMode=RNNCellNonlineMode.TANH),
         ((4, 8), (16, 8), (16,), (4, 16), (16, 16), (16,)),
         {1, 2, 4, 5},
+    ),
+    "Recurrent": (
+        Recurrent("RNN", "reverse", (("Tanh", 0.0, 0.0),), 0.0, (True, False, True, False, False)),
+        ((5, 4, 8), (1, 16, 8), (1, 16, 16), (1, 32), (1, 4, 16)),
+        {1, 2, 3},
     ),
     "RNNForward": (RNN(hidden_size=16, nonlineMode=RNNCellNonlineMode.TANH), ((5, 4, 8), (1, 4, 16), (416,)), {2}),
 }

@@ -31,6 +31,7 @@ from megengine_lite._core.ir.dtype import BOOL, FLOAT32, INT32, DType, DTypeCode
 from megengine_lite._core.ir.graph import Constant, ConstantPool, Graph, Node, TensorSpec, Var
 from megengine_lite._core.ir.image_layouts import Format
 from megengine_lite._core.operators import REGISTRY
+from megengine_lite._core.operators.onnx_recurrent import USUAL
 from megengine_lite._core.operators.shape import PassThrough
 from megengine_lite._core.session_config import SessionConfig
 from megengine_lite._records import replace
@@ -72,6 +73,15 @@ IMAGE, SMALL, MATRIX = (2, 32, 6, 7), (1, 3, 12, 12), (8, 12)
 _PAD = {"pad_h": 1, "pad_w": 1}
 _ROW = params.IndexDescMaskDump(items=(params.IndexDescMaskItem(0, True, True, False, False),))
 _INDEX = params.IndexDescMaskDump(items=(params.IndexDescMaskItem(0, False, False, False, True),))
+
+
+def _layer(cell: str, direction: str, before: bool) -> dict[str, Any]:
+    usual = tuple((name, 0.0, 0.0) for name in USUAL[cell]) * (2 if direction == "bidirectional" else 1)
+    flags = (True, False, True, cell == "LSTM", False)
+    return {"cell": cell, "direction": direction, "activations": usual, "clip": 0.0, "flags": flags,
+            "linear_before_reset": before}  # fmt: skip
+
+
 SAMPLES = [
     Sample("Convolution", (IMAGE, (16, 32, 3, 3)), "3 x 3", constants=(1,), param=_PAD),
     Sample("Convolution", (IMAGE, (16, 32, 1, 1)), "1 x 1", constants=(1,)),
@@ -105,6 +115,12 @@ SAMPLES = [
     Sample("RNNForward", ((5, 4, 8), (1, 4, 16), (416,)), constants=(2,), outputs=3, param={"hidden_size": 16}),
     Sample("LSTMForward", ((5, 4, 8), (1, 4, 16), (1, 4, 16), (1664,)), constants=(3,), outputs=4,
            param={"hidden_size": 16}),
+    Sample("Recurrent", ((5, 4, 8), (2, 48, 8), (2, 48, 16), (2, 96), (2, 4, 16)), "GRU", constants=(1, 2, 3),
+           outputs=2, made=onnx_params.Recurrent, param=_layer("GRU", "bidirectional", True)),
+    Sample("Recurrent", ((5, 4, 8), (1, 48, 8), (1, 48, 16), (1, 96), (1, 4, 16)), "GRU, reset before the product",
+           constants=(1, 2, 3), outputs=2, made=onnx_params.Recurrent, param=_layer("GRU", "forward", False)),
+    Sample("Recurrent", ((5, 4, 8), (1, 64, 8), (1, 64, 16), (1, 128), (1, 4, 16), (1, 4, 16)), "LSTM",
+           constants=(1, 2, 3), outputs=3, made=onnx_params.Recurrent, param=_layer("LSTM", "reverse", False)),
     Sample("Resize", (IMAGE, (2,)), "NHWC", constants=(1,), fixed={1: INT32}, values={1: [9, 9]}),
     Sample("Resize", (IMAGE, (2,)), "NCHW", constants=(1,), fixed={1: INT32}, values={1: [9, 9]}, param={"format": 0}),
     Sample("ROIAlign", (IMAGE, (3, 5)), outputs=2),

@@ -7,7 +7,9 @@ from support.one_node import INSTRUCTION_SETS, definition, run_blocked
 
 from megengine_lite._core.cpu.kernel_set import kernel_set
 from megengine_lite._core.ir.graph import Node
+from megengine_lite._core.ir.onnx_params import Recurrent
 from megengine_lite._core.ir.params import LSTM, RNN, Empty, RNNCell, RNNCellNonlineMode
+from megengine_lite._core.operators.onnx_recurrent import USUAL
 from megengine_lite._core.operators.recurrent import count_weights
 
 
@@ -74,3 +76,49 @@ def test_layers(op, layers, bidirectional, bias, threads, isa):
     assert None not in kernels
     assert kernels.count("lstm_cell_f32") == (length * layers * (1 + bidirectional) if lstm else 0)
     np.testing.assert_allclose(actual, definition(op, params, inputs), rtol=1e-5, atol=1e-6)
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x.astype(np.float64)))
+
+
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+@pytest.mark.parametrize("resets", [0, 1])
+@pytest.mark.parametrize("hidden", [1, 7, 16, 50])
+def test_gru_cell(hidden, resets, isa):
+    x, s, h = random(3, 3 * hidden) * 4, random(3, 3 * hidden, seed=1) * 4, random(3, hidden)
+    y = np.full_like(h, np.nan)
+    shared = {"x": x, "s": s, "h": h, "y": y, "hidden": hidden, "h_row": hidden, "work": 3}
+    GuardedCall(kernel_set(isa), "gru_cell_f32", y_row=hidden, resets=resets, **shared).run()
+    (xz, xr, xn), (sz, sr, sn) = np.split(x, 3, axis=1), np.split(s, 3, axis=1)
+    reset = sigmoid(xr + sr)
+    new = np.tanh(xn + (reset * sn if resets else sn.astype(np.float64)))
+    np.testing.assert_allclose(y, new + sigmoid(xz + sz) * (h - new), rtol=2e-6, atol=4e-7)
+    GuardedCall(kernel_set(isa), "gru_reset_f32", **shared).run()
+    np.testing.assert_allclose(y, reset * h, rtol=2e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize(
+    ("cell", "direction", "before"),
+    [("GRU", d, b) for d in ("forward", "reverse", "bidirectional") for b in (True, False)]
+    + [("LSTM", "reverse", False), ("RNN", "reverse", False)],
+)
+def test_layers_of_onnx(cell, direction, before, bias, threads, isa):
+    length, batch, size, hidden = 5, 2, 6, 18
+    both, gates = 1 + (direction == "bidirectional"), {"GRU": 3, "LSTM": 4, "RNN": 1}[cell]
+    usual = tuple((name, 0.0, 0.0) for name in USUAL[cell]) * both
+    params = Recurrent(cell, direction, usual, 0.0, (bias, False, True, cell == "LSTM", False), before)
+    inputs = [random(length, batch, size), random(both, gates * hidden, size), random(both, gates * hidden, hidden)]
+    inputs += [random(both, 2 * gates * hidden)] if bias else []
+    constants = {*range(1, len(inputs))}
+    inputs += [random(both, batch, hidden, seed=n) for n in range(1 + (cell == "LSTM"))]
+    plain = {*range(len(inputs))} - constants
+    for output in range(3 if cell == "LSTM" else 2):
+        actual, kernels = run_blocked("Recurrent", params, inputs, isa, constants, threads, plain=plain, output=output)
+        assert None not in kernels
+        assert kernels.count("gru_cell_f32") == (length * both if cell == "GRU" else 0)
+        expected = definition("Recurrent", params, inputs, output=output)
+        np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-6)

@@ -108,12 +108,12 @@ def run_blocked(op, params, inputs, isa, constants=(), threads=1, plain=(), outp
     return out, kernels
 
 
-def definition(op, params, inputs, constants=()):
-    """The first output of a node by its definition in numpy."""
+def definition(op, params, inputs, constants=(), output=0):
+    """One output of a node by its definition in numpy."""
     variables = [variable(k, a, k in constants) for k, a in enumerate(inputs)]
     node = Node(op, params, variables, (), "node")
     specs = [v.spec for v in variables]
-    return REGISTRY[op].compute(node, inputs, specs, REGISTRY[op].infer(node, specs))[0]
+    return REGISTRY[op].compute(node, inputs, specs, REGISTRY[op].infer(node, specs))[output]
 
 
 def relative_error(actual, expected):

@@ -41,6 +41,8 @@ MODULES: dict[str, str] = {
     "gemm_naive_f32": "gemm",
     "gemm_row_f32": "gemm",
     "gemm_wide_int8": "gemm_wide_int8",
+    "gru_cell_f32": "recurrent",
+    "gru_reset_f32": "recurrent",
     "lrn_blocked_f32": "lrn",
     "lrn_plain_f32": "lrn",
     "lstm_cell_f32": "recurrent",

@@ -28,8 +28,11 @@ ACTIVATIONS: dict[str, Callable[[Array, float, float], Array]] = {
     "Softsign": lambda x, a, b: x / (1 + np.abs(x)),
     "Softplus": lambda x, a, b: np.log1p(np.exp(-np.abs(x))) + np.maximum(x, 0),
 }
+USUAL = {"RNN": ("Tanh",), "GRU": ("Sigmoid", "Tanh"), "LSTM": ("Sigmoid", "Tanh", "Tanh")}
+"""The activations of each cell, if no others are chosen."""
+OPTIONAL = ("bias", "lengths", "state", "cell", "peepholes")
+"""The optional inputs, in their order."""
 _GATES = {"RNN": 1, "GRU": 3, "LSTM": 4}
-_OPTIONAL = ("bias", "lengths", "state", "cell", "peepholes")
 
 
 @register
@@ -64,7 +67,7 @@ class Recurrent(ProductOperator):
             "cell": state,
             "peepholes": (directions, 3 * hidden),
         }
-        given = [name for name, flag in zip(_OPTIONAL, p.flags, strict=True) if flag]
+        given = [name for name, flag in zip(OPTIONAL, p.flags, strict=True) if flag]
         wanted = [(directions, rows, hidden), *(expected[name] for name in given)]
         for spec, target in zip(ins[2:], wanted, strict=True):
             if spec.shape != target:
@@ -83,7 +86,7 @@ class Recurrent(ProductOperator):
         real = [to_float64(x, s.dtype) if s.dtype.is_float else x for x, s in zip(ins, in_specs, strict=True)]
         x, w, r, *rest = real
         given: dict[str, Array] = dict(
-            zip((n for n, flag in zip(_OPTIONAL, p.flags, strict=True) if flag), rest, strict=True)
+            zip((n for n, flag in zip(OPTIONAL, p.flags, strict=True) if flag), rest, strict=True)
         )
         if p.batch_first:
             x = x.swapaxes(0, 1)

@@ -42,4 +42,72 @@ cdef void lstm_cell_f32(const LstmCellArgs* a, int64_t begin, int64_t end, void*
             k += VW
 
 
+cdef struct GruCellArgs:
+    const float* x
+    const float* s
+    const float* h
+    float* y
+    int64_t hidden, h_row, y_row, resets
+
+
+cdef void gru_cell_f32(const GruCellArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+    """y = (1 - z) n + z h with z = sigmoid of both sums and n = tanh(sum of x + sum of s).
+
+    The sums of x and s stand side by side for update, reset and new state, [batch][3 hidden]. If it `resets`, the last
+    sum of s is multiplied by the sigmoid of those for reset. Rows of h and y (may be h) are `h_row` and `y_row` floats
+    apart. One work item = one row.
+    """
+    cdef int64_t hidden = a.hidden, item, k, n
+    cdef const float* x
+    cdef const float* s
+    cdef const float* h
+    cdef float* y
+    cdef vf inner, fresh
+    for item in range(begin, end):
+        x = a.x + item * 3 * hidden
+        s = a.s + item * 3 * hidden
+        h = a.h + item * a.h_row
+        y = a.y + item * a.y_row
+        k = 0
+        while k < hidden:
+            n = min(<int64_t>VW, hidden - k)
+            inner = vf_load_n(s + 2 * hidden + k, n)
+            if a.resets:
+                inner = inner * v_sigmoid(vf_load_n(x + hidden + k, n) + vf_load_n(s + hidden + k, n))
+            fresh = v_tanh(vf_load_n(x + 2 * hidden + k, n) + inner)
+            inner = v_sigmoid(vf_load_n(x + k, n) + vf_load_n(s + k, n))
+            vf_store_n(y + k, vf_fma(inner, vf_load_n(h + k, n) - fresh, fresh), n)
+            k += VW
+
+
+cdef struct GruResetArgs:
+    const float* x
+    const float* s
+    const float* h
+    float* y
+    int64_t hidden, h_row
+
+
+cdef void gru_reset_f32(const GruResetArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+    """y = sigmoid(sum of x + sum of s for reset) h, dense [batch][hidden], with the sums as in gru_cell_f32.
+
+    One work item = one row.
+    """
+    cdef int64_t hidden = a.hidden, item, k, n
+    cdef const float* x
+    cdef const float* s
+    cdef const float* h
+    cdef float* y
+    for item in range(begin, end):
+        x = a.x + (item * 3 + 1) * hidden
+        s = a.s + (item * 3 + 1) * hidden
+        h = a.h + item * a.h_row
+        y = a.y + item * hidden
+        k = 0
+        while k < hidden:
+            n = min(<int64_t>VW, hidden - k)
+            vf_store_n(y + k, v_sigmoid(vf_load_n(x + k, n) + vf_load_n(s + k, n)) * vf_load_n(h + k, n), n)
+            k += VW
+
+
 include "recurrent_table.pxi"

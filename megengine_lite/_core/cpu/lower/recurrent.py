@@ -15,7 +15,9 @@ from megengine_lite._core.cpu.lowering import Lowering
 from megengine_lite._core.cpu.steps import Ref
 from megengine_lite._core.ir.fused import NO_ACTIVATION, Activation, ActivationCode
 from megengine_lite._core.ir.graph import Constant, Node
+from megengine_lite._core.ir.onnx_params import Recurrent
 from megengine_lite._core.ir.params import RNNCellNonlineMode
+from megengine_lite._core.operators.onnx_recurrent import OPTIONAL, USUAL
 from megengine_lite._core.operators.recurrent import LayerWeights, split_weights
 from megengine_lite._records import record
 from megengine_lite.errors import InternalError
@@ -32,7 +34,9 @@ _ACTIVATIONS = {
 
 
 def _activation_of(node: Node) -> Activation:
-    """What is applied to the products of a cell. An LSTM has a kernel for it, which reads them as they are."""
+    """What is applied to the products of a cell. LSTM and GRU have kernels for it, which read them as they are."""
+    if isinstance(node.params, Recurrent):
+        return Activation(ActivationCode.TANH) if node.params.cell == "RNN" else NO_ACTIVATION
     return NO_ACTIVATION if node.op.startswith("LSTM") else _ACTIVATIONS[node.params.nonlineMode]
 
 
@@ -211,3 +215,128 @@ def _emit_direction(
         h = target
     last = View(h.ref, (batch, hidden), (h.step * ITEM, ITEM), ITEM)
     emit_copy(ctx, node, last, View(final[0], (batch, hidden), (hidden * ITEM, ITEM), ITEM))
+
+
+# ---- layers of ONNX --------------------------------------------------------------------------------------------------
+
+# Rows of the weights of each gate, in the order in which the kernels want them.
+_ORDER = {"RNN": (0,), "GRU": (0, 1, 2), "LSTM": (0, 2, 3, 1)}
+
+
+def lower_onnx_layer(ctx: Lowering, node: Node) -> bool | None:
+    """A layer with the usual activations; both directions of a GRU, one of the others."""
+    p: Recurrent = node.params
+    x, w, r, *rest = node.inputs
+    given = dict(zip((name for name, flag in zip(OPTIONAL, p.flags, strict=True) if flag), rest, strict=True))
+    length, batch, size = x.shape
+    directions, _, hidden = r.shape
+    usual = tuple((name, 0.0, 0.0) for name in USUAL[p.cell]) * directions
+    plain = not p.clip and not p.couples and not p.batch_first and p.activations == usual
+    states = [given.get(name) for name in (("state", "cell") if p.cell == "LSTM" else ("state",))]
+    known = [v for v in states if v is not None]
+    if not plain or {"lengths", "peepholes"} & given.keys() or len(known) < len(states):
+        return False
+    constants = [v.const for v in (w, r, *([given["bias"]] if "bias" in given else []))]
+    found = [c for c in constants if c is not None]
+    if len(found) < len(constants) or length * directions > MAX_STEPS or (directions > 1 and p.cell != "GRU"):
+        return False
+    if not ctx.has_activation(_activation_of(node).code):
+        return False
+    initial = [ctx.plain(v).ref for v in known]
+    out, *final = (ctx.new_plain(v).ref for v in node.outputs)
+    source = _Rows(ctx.plain(x).ref, size)
+    for k in range(directions):
+        backward = p.direction == "reverse" or k == 1
+        order = range(length - 1, -1, -1) if backward else range(length)
+        state = k * batch * hidden * ITEM
+        refs = [r + state for r in initial], [r + state for r in final]
+        if p.cell == "GRU":
+            _emit_gru(ctx, node, source, out + state, found, k, refs, batch, order)
+        else:
+            bias = _of_direction(ctx, p, found[2], k, "sum") if len(found) > 2 else None
+            w_ih, w_hh = (_of_direction(ctx, p, c, k, "matrix") for c in found[:2])
+            weights = _Weights(w_ih, w_hh, bias)
+            _emit_direction(ctx, node, source, _Rows(out, hidden), weights, refs, batch, order)
+    return None
+
+
+def _of_direction(ctx: Lowering, p: Recurrent, constant: Constant, k: int, which: str) -> Constant:
+    """The weights of a direction: a ``matrix``, those rows that come ``first`` or ``last``, or of the biases those of
+    the data (``first``), those of the state (``last``), or their ``sum``.
+    """
+    gates = _ORDER[p.cell]
+
+    def ordered(part: np.ndarray) -> np.ndarray:
+        rows = part.reshape(len(gates), -1, *part.shape[1:])[list(gates)]
+        return np.ascontiguousarray(rows.reshape(part.shape))
+
+    def part(array: np.ndarray) -> np.ndarray:
+        own: np.ndarray = array[k]
+        if own.ndim == 1:
+            data, state = map(ordered, own.reshape(2, -1))
+            return data if which == "first" else state if which == "last" else np.add(data, state)
+        rows = ordered(own)
+        limit = len(rows) // 3 * 2
+        return rows if which == "matrix" else rows[:limit] if which == "first" else rows[limit:]
+
+    return ctx.pool.derive(("layer of ONNX", p.cell, k, which), [constant], part)
+
+
+def _emit_gru(
+    ctx: Lowering,
+    node: Node,
+    x: _Rows,
+    y: Ref,
+    constants: Sequence[Constant],
+    k: int,
+    states: tuple[list[Ref], list[Ref]],
+    batch: int,
+    order: Sequence[int],
+) -> None:
+    """One direction of a GRU. The reset gate is applied to the products of the state, or to the state before them."""
+    p: Recurrent = node.params
+    directions, rows, hidden = constants[1].array.shape
+    resets = p.linear_before_reset
+    w, r = (_of_direction(ctx, p, c, k, "matrix") for c in constants[:2])
+    bias_x = bias_h = None
+    if len(constants) > 2:
+        bias_x, bias_h = (_of_direction(ctx, p, constants[2], k, which) for which in ("first", "last"))
+    sums = _Rows(ctx.temp(len(order) * batch * rows * ITEM), rows)
+    _product(ctx, node, len(order) * batch, x, w, sums, bias_x)
+    gates = _Rows(ctx.temp(batch * rows * ITEM), rows)
+    kept = _Rows(ctx.temp(batch * hidden * ITEM), hidden)
+    h = _Rows(states[0][0], hidden)
+    for t in order:
+        here = sums.ref + t * batch * rows * ITEM
+        target = _Rows(y + t * directions * batch * hidden * ITEM, hidden)
+        if resets:
+            _product(ctx, node, batch, h, r, gates, bias_h)
+        else:
+            first, last = (_of_direction(ctx, p, constants[1], k, which) for which in ("first", "last"))
+            biases = [None, None] if bias_h is None else _halves(ctx, bias_h)
+            _product(ctx, node, batch, h, first, gates, biases[0])
+            ctx.emit(
+                "gru_reset_f32", node, x=here, s=gates.ref, h=h.ref, y=kept.ref, hidden=hidden, h_row=h.step,
+                work=batch, flops=30 * batch * hidden,
+            )  # fmt: skip
+            _product(ctx, node, batch, kept, last, _Rows(gates.ref + 2 * hidden * ITEM, rows), biases[1])
+        ctx.emit(
+            "gru_cell_f32", node, x=here, s=gates.ref, h=h.ref, y=target.ref, hidden=hidden, h_row=h.step,
+            y_row=target.step, resets=int(resets), work=batch, flops=80 * batch * hidden,
+        )  # fmt: skip
+        h = target
+    shape, strides = (batch, hidden), (hidden * ITEM, ITEM)
+    emit_copy(ctx, node, View(h.ref, shape, strides, ITEM), View(states[1][0], shape, strides, ITEM))
+
+
+def _halves(ctx: Lowering, bias: Constant) -> list[Constant | None]:
+    """The biases of update and reset, and those of the new state."""
+
+    def part(which: int) -> Constant:
+        def made(array: np.ndarray) -> np.ndarray:
+            limit = len(array) // 3 * 2
+            return array[limit:] if which else array[:limit]
+
+        return ctx.pool.derive(("biases of a GRU", which), [bias], made)
+
+    return [part(0), part(1)]

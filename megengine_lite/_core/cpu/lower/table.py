@@ -177,6 +177,10 @@ def _float32() -> Iterator[Row]:
     yield from _rows("RNNForward", layers, _COPY + _GEMM_F32, inputs=(_F32,), outputs=(_F32, _F32, ANY))
     yield from _rows("LSTMForward", layers, cell + _COPY + _GEMM_F32, inputs=(_F32,), outputs=(_F32, _F32, _F32, ANY))
     yield from _rows(
+        "Recurrent", recurrent.lower_onnx_layer, ("gru_cell_f32", "gru_reset_f32", *cell, *_COPY, *_GEMM_F32),
+        inputs=(_F32,),
+    )  # fmt: skip
+    yield from _rows(
         "FusedAttention", attention.lower_fused_attention, ("softmax_f32", *_CHAIN, *_GEMM_F32), inputs=(_F32,)
     )
     yield from _rows("MultiHeadAttn", attention.lower_attention, ("softmax_f32", *_CHAIN, *_GEMM_F32), inputs=(_F32,))

@@ -13,9 +13,9 @@ from megengine_lite._core.formats.onnx.operators.table import Call, NotConverted
 from megengine_lite._core.formats.onnx.tensors import DTYPES
 from megengine_lite._core.ir import params
 from megengine_lite._core.ir.onnx_params import Recurrent
-from megengine_lite._core.operators.onnx_recurrent import ACTIVATIONS
+from megengine_lite._core.operators.onnx_recurrent import ACTIVATIONS, USUAL
+from megengine_lite._records import replace
 
-_USUAL = {"RNN": ("Tanh",), "GRU": ("Sigmoid", "Tanh"), "LSTM": ("Sigmoid", "Tanh", "Tanh")}
 # What activations have in place of an alpha or beta that is not given.
 _ALPHAS = {"LeakyRelu": 0.01, "ThresholdedRelu": 1.0, "HardSigmoid": 0.2, "Elu": 1.0, "Affine": 1.0, "ScaledTanh": 1.0}
 _BETAS = {"HardSigmoid": 0.5, "ScaledTanh": 1.0}
@@ -43,16 +43,32 @@ def _recurrent(call: Call) -> list[Value | None]:
     call.integer("output_sequence", 0)
     if (fast := _by_kernel(call, parameters, optional)) is not None:
         return fast
+    optional = _with_states(call, parameters, optional)
+    parameters = replace(parameters, flags=tuple(v is not None for v in optional))
     given = [call.input(k) for k in range(3)] + [v for v in optional if v is not None]
     made = b.nodes_of("Recurrent", parameters, [b.exact(v) for v in given], 3 if call.op == "LSTM" else 2)
     return [Value(var, x.kind, 4 if k == 0 else 3, DTYPES[x.kind]) for k, var in enumerate(made)]
 
 
+def _with_states(call: Call, p: Recurrent, optional: Sequence[Value | None]) -> list[Value | None]:
+    """The optional inputs; states that are not given are zeros, if their size is known."""
+    b, x, r = call.builder, call.input(0), call.input(2)
+    found = b.known_shape(r) if r.rank == 3 else None
+    if found is None or x.rank != 3 or p.batch_first:
+        return list(optional)
+    bias, lengths, state, cell, peepholes = optional
+    shape = [b.constant(np.array([n])) for n in (found[0], found[2])]
+    zeros = b.broadcast(b.number(0, x), b.joined([shape[0], b.dimension(x, 1), shape[1]], 0).var, 3)
+    if p.cell == "LSTM" and cell is None:
+        cell = zeros
+    return [bias, lengths, zeros if state is None else state, cell, peepholes]
+
+
 def _activations(call: Call, directions: int) -> tuple[tuple[str, float, float], ...]:
-    names = call.texts("activations") or list(_USUAL[call.op]) * directions
+    names = call.texts("activations") or list(USUAL[call.op]) * directions
     known = {name.lower(): name for name in ACTIVATIONS}
     unknown = [name for name in names if name.lower() not in known]
-    if unknown or len(names) != directions * len(_USUAL[call.op]):
+    if unknown or len(names) != directions * len(USUAL[call.op]):
         raise NotConverted(f"its activations are {names}; there are {', '.join(ACTIVATIONS)}")
     alphas, betas = call.reals("activation_alpha") or [], call.reals("activation_beta") or []
     found = []
@@ -72,7 +88,7 @@ def _by_kernel(call: Call, p: Recurrent, optional: Sequence[Value | None]) -> li
     """The layer by the operators that have kernels; None if these have not its rules."""
     b, x, w, r = call.builder, call.input(0), call.input(1), call.input(2)
     bias, lengths, state, cell, peepholes = optional
-    usual = tuple((name, 0.0, 0.0) for name in _USUAL.get(p.cell, ())) * (2 if p.direction == "bidirectional" else 1)
+    usual = tuple((name, 0.0, 0.0) for name in USUAL.get(p.cell, ())) * (2 if p.direction == "bidirectional" else 1)
     plain = not p.clip and not p.couples and not p.batch_first and p.activations == usual
     if p.cell not in _ORDER or not plain or p.direction == "reverse" or lengths is not None or peepholes is not None:
         return None
