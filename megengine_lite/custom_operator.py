@@ -58,7 +58,8 @@ def register_operator(
     ----------
     type_name : str
         The name in the model: of the operator's type, of the custom operator, or of the loader of a C library (the part
-        before the first colon). A name that is registered here takes precedence over a C library's.
+        before the first colon); in ONNX models the domain, a dot and the type. A name that is registered here takes
+        precedence over a C library's.
     infer : callable
         ``infer(op, inputs)`` gives a :class:`TensorInfo`, or a sequence of them, for the outputs. ``op`` is an
         :class:`OperatorInfo`, ``inputs`` a list of :class:`TensorInfo`. It is called when a network meets new input

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from enum import IntEnum
+from typing import Any
 
 from megengine_lite._core.ir.dtype import DType
 from megengine_lite._core.ir.expansion import Expansion
@@ -228,6 +229,16 @@ class OnnxGraph(Expansion):
 
     def graph(self, node: AnyNode, specs: Sequence[TensorSpec]) -> ModelGraph:
         return self.make(node.inputs, specs)
+
+
+@record(frozen=True, slots=True, eq=False)
+class OnnxAttributes:
+    """The attributes of a user's operator in an ONNX model, as plain values by name."""
+
+    fields: Mapping[str, Any]
+
+    def values(self) -> dict[str, Any]:
+        return dict(self.fields)
 
 
 @record(frozen=True, slots=True)

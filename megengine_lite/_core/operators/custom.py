@@ -15,6 +15,7 @@ import numpy as np
 
 from megengine_lite._core.ir.dtype import DType, DTypeCode, from_numpy
 from megengine_lite._core.ir.graph import AnyNode, DynamicSpec, Spec, TensorSpec
+from megengine_lite._core.ir.onnx_params import OnnxAttributes
 from megengine_lite._core.ir.params import Param
 from megengine_lite._core.operators.base import DynamicOperator, fail, register
 from megengine_lite._core.operators.facts import InFiles
@@ -70,7 +71,8 @@ class OperatorInfo:
     data
         The bytes that were stored with the operator: its parameters, in the form that their writer chose.
     params
-        Fields of the stored parameter table, if the operator has one that is known.
+        Fields of the stored parameter table, if the operator has one that is known; in ONNX models the attributes:
+        numbers, texts, arrays, and lists of numbers or texts.
     n_inputs
         Number of inputs.
     """
@@ -149,9 +151,7 @@ def _data(payload: tuple[bytes, ...]) -> bytes:
 
 
 def _fields(params: Any) -> dict[str, Any]:
-    if not isinstance(params, Param):
-        return {}
-    return params.values()
+    return params.values() if isinstance(params, Param | OnnxAttributes) else {}
 
 
 def _tensor_info(spec: TensorSpec) -> TensorInfo:

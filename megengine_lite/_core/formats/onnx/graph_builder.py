@@ -113,6 +113,11 @@ class GraphBuilder:
         found = self._inference.find(value.var)
         return None if found is None else found.trusted().shape
 
+    def inferred_shape(self, value: Value) -> tuple[int, ...] | None:
+        """The shape of a value if that is known, for those who build on its number of dimensions only."""
+        found = self._inference.find(value.var)
+        return None if found is None else found.spec.shape
+
     def length_of(self, vector: Value) -> int | None:
         """How many elements a vector has, if that is known."""
         if vector.length is not None or vector.rank != 1:

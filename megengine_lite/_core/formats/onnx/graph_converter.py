@@ -36,11 +36,13 @@ from megengine_lite._core.formats.onnx.operators.table import (
     NeedsShapes,
     NotConverted,
 )
+from megengine_lite._core.formats.onnx.operators.user_operators import convert_user_operator
 from megengine_lite._core.formats.onnx.ordering import in_order, label_of
 from megengine_lite._core.formats.onnx.scope import NO_VALUES, FunctionKey, Scope
 from megengine_lite._core.formats.onnx.tensors import DTYPES, shape_of, tensor_constant
 from megengine_lite._core.ir.graph import Constant, TensorSpec, Var
 from megengine_lite._core.operators.base import is_about_values
+from megengine_lite._core.operators.custom import find_user_operator
 from megengine_lite._core.system.own_faults import own_fault
 from megengine_lite.errors import LiteError, ModelFormatError, UnsupportedOperatorError, brief, listed
 
@@ -48,6 +50,10 @@ MAX_NODES = 1 << 17
 """Calls of a model whose functions are inlined."""
 MAX_PARTS = 1 << 21
 """Names and attributes of these, those of functions and branches counted for each call."""
+
+
+class _NoSuchOperator(NotConverted):
+    """Raised for an operator that is not known."""
 
 
 class GraphConverter(ControlFlow):
@@ -87,6 +93,7 @@ class GraphConverter(ControlFlow):
         self._ordered: dict[int, list[NodeProto]] = {}
         self._imports: dict[FunctionKey, dict[str, int]] = {}
         self._missing: list[str] = []
+        self._unknown: list[str] = []  # names of operators among them that are not known at all
         self.not_converted: set[int] = set()
         self._said = Declarations(what)
         self._functions: dict[FunctionKey, FunctionProto] = {}
@@ -111,7 +118,8 @@ class GraphConverter(ControlFlow):
     def refuse(self) -> None:
         """Raises if nodes could not be converted, or if values are not what the model says of them."""
         if self._missing:
-            raise UnsupportedOperatorError(f"{self._what}: these nodes cannot be run: {listed(self._missing)}")
+            hint = f"; register_operator({brief(self._unknown[0])}) defines one in Python" if self._unknown else ""
+            raise UnsupportedOperatorError(f"{self._what}: these nodes cannot be run: {listed(self._missing)}{hint}")
         self._said.check()
 
     def versions_of(self, sets: Sequence[OperatorSetIdProto]) -> dict[str, int]:
@@ -243,6 +251,9 @@ class GraphConverter(ControlFlow):
             if of_graphs:
                 with self._naming(node, label):
                     return self._of_graphs(call, scope)
+            user = find_user_operator(f"{domain}.{node.op_type}" if domain else node.op_type)
+            if user is not None and find_converter(domain, node.op_type, version) is None:
+                return convert_user_operator(call, user)
             convert = _converter(domain, node.op_type, version)
             with self._naming(node, label):
                 made = convert(call)
@@ -257,6 +268,8 @@ class GraphConverter(ControlFlow):
         except NotConverted as reason:
             self._n_waiting += isinstance(reason, NeedsShapes)
             name = f"{domain}.{node.op_type}" if domain else node.op_type
+            if isinstance(reason, _NoSuchOperator):
+                self._unknown.append(name)
             self._missing.append(f"{_shown(name)} {brief(label)} ({reason})")
             return nothing
         finally:
@@ -349,7 +362,7 @@ def _converter(domain: str, op_type: str, version: int) -> Converter:
         return convert
     since = first_version(domain, op_type)
     if since is None:
-        raise NotConverted("there is no such operator here")
+        raise _NoSuchOperator("there is no such operator here")
     raise NotConverted(f"it is read from version {since} of the operators on, the model has {version}")
 
 

@@ -1,0 +1,60 @@
+"""Operators that users define in Python, in ONNX models: under the name of the domain, a dot, and that of the type."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from megengine_lite._core.formats.onnx.graph_values import Value
+from megengine_lite._core.formats.onnx.messages import AttributeProto, AttributeType
+from megengine_lite._core.formats.onnx.operators.table import Call, NeedsShapes, NotConverted
+from megengine_lite._core.formats.onnx.tensors import DTYPES, KINDS
+from megengine_lite._core.ir.graph import AnyNode, AnyVar, TensorSpec
+from megengine_lite._core.ir.onnx_params import OnnxAttributes
+from megengine_lite._core.operators.custom import UserOperator
+from megengine_lite._core.operators.names import canonical_name
+
+
+def convert_user_operator(call: Call, operator: UserOperator) -> list[Value | None]:
+    """The outputs of such an operator. Its function for shapes says their types and numbers of dimensions."""
+    b = call.builder
+    inputs = [call.input(k) for k in range(len(call.inputs))]
+    specs = []
+    for k, value in enumerate(inputs):
+        shape = b.inferred_shape(value)
+        if shape is None:
+            raise NeedsShapes(f"the shape of its input {k} is not known, and its outputs depend on that")
+        specs.append(TensorSpec(shape, DTYPES[value.kind]))
+    call.know(*call.attributes)
+    params = OnnxAttributes({name: _plain(call, attribute) for name, attribute in call.attributes.items()})
+    variables = [b.exact(value) for value in inputs]
+    count = operator.count_outputs(params, len(inputs), ())
+    op = canonical_name(operator.type_name)
+    made = operator.infer(AnyNode(op, params, variables, [AnyVar(0)] * count, b.label), specs)
+    values: list[Value | None] = []
+    for var, spec in zip(b.nodes_of(op, params, variables, count), made, strict=True):
+        kind = KINDS.get(spec.dtype.storage)
+        if not isinstance(spec, TensorSpec) or kind is None:
+            raise NotConverted("infer must give the shapes of outputs, and types that ONNX has")
+        values.append(b.carried(var, kind, len(spec.shape), spec.dtype))
+    return values
+
+
+def _plain(call: Call, attribute: AttributeProto) -> Any:
+    """The value of an attribute: a number, a text, an array, or a list of these."""
+    kind = attribute.type
+    if kind == AttributeType.TENSOR and attribute.t is not None:
+        return call.constant(attribute.t).var.constant.array
+    if kind == AttributeType.STRING and attribute.s is not None:
+        return _text(attribute.s)
+    if kind == AttributeType.STRINGS:
+        return [_text(s) for s in attribute.strings]
+    if kind in (AttributeType.INTS, AttributeType.FLOATS):
+        return list(attribute.ints if kind == AttributeType.INTS else attribute.floats)
+    found = attribute.i if kind == AttributeType.INT else attribute.f if kind == AttributeType.FLOAT else None
+    if found is None:
+        raise NotConverted(f"its attribute {attribute.name!r} is no number, text or tensor")
+    return found
+
+
+def _text(value: memoryview) -> str:
+    return bytes(value).decode("utf-8", "backslashreplace")
