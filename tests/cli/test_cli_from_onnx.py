@@ -122,3 +122,29 @@ def test_shapes_are_for_onnx_models(tmp_path, error_of, capsys):
     source = tmp_path / "model.onnx"
     assert "--shape is for files" in error_of("convert", source, tmp_path / "b.onnx", "--shape", "x=1x3x4x4", status=2)
     assert "one of the inputs x" in error_of("convert", source, tmp_path / "b.mge", "--shape", "z=1x3x4x4")
+
+
+@pytest.mark.parametrize("mode", ["constant", "edge", "reflect"])
+def test_padding_and_extremes_have_counterparts(tmp_path, mode):
+    constants = {"pads": np.array([0, 1, 0, 2]), "value": np.float32(0.5), "axes": np.array([0, 1])}
+    nodes = [
+        node("Pad", "x pads value" if mode == "constant" else "x pads", "p", mode=mode),
+        node("ReduceMax", "p", "high", axes=[1], keepdims=0),
+        node("ReduceMin", "p", "low", axes=[0, 1]),
+    ]
+    outputs = [(name, F, None) for name in ("p", "high", "low")]
+    model = make(nodes, [("x", F, [3, 4])], outputs, constants, 17)
+    out = written(tmp_path, model)
+    assert {n.op for n in load_model(out).graph.nodes} >= {"Padding", "Reduce"}
+    x = RNG.standard_normal((3, 4)).astype(np.float32)
+    for ours, theirs in zip(run(load(str(out)), x=x), run(load(model), x=x), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_comparisons_say_the_type_of_their_results(tmp_path):
+    """The original does not load them otherwise."""
+    nodes = [node("Less", "x y", "a"), node("Equal", "x y", "b"), node("IsNaN", "x", "c"), node("And", "a b", "d")]
+    nodes += [node("Or", "c d", "e"), node("Cast", "e", "out", to=F)]
+    out = written(tmp_path, make(nodes, [("x", F, [3]), ("y", F, [3])], [("out", F, None)]))
+    compared = [n for n in load_model(out).graph.nodes if n.op == "ElemwiseMultiType"]
+    assert compared and all(n.output_dtype is not None for n in compared)

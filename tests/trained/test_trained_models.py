@@ -13,6 +13,7 @@ import pytest
 from support.trained_models import model_file
 
 import megengine_lite
+from megengine_lite.cli import main
 
 onnxruntime = pytest.importorskip("onnxruntime")
 
@@ -130,6 +131,19 @@ def test_files_that_onnx_runtime_optimized_run(trained, tmp_path):
         for ours, theirs in zip(model(feeds), session.run(None, feeds), strict=True):
             assert ours.shape == theirs.shape
             np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-4 * max(1, np.abs(theirs).max()))
+
+
+@pytest.mark.filterwarnings("ignore::megengine_lite.LiteWarning")
+@pytest.mark.parametrize("name", ["magika/models/standard_v3_3/model", "silero_vad/data/silero_vad_openvino_16k"])
+def test_models_as_files_of_megengine(name, tmp_path):
+    trained = next(t for t in MODELS if t.file == f"{name}.onnx")
+    session = session_of(trained.file)
+    feeds, out = feeds_of(trained, 0, session), tmp_path / "model.mge"
+    shapes = [part for k, v in feeds.items() for part in ("--shape", f"{k}={'x'.join(map(str, v.shape))}")]
+    assert main(["convert", str(model_file(trained.file)), str(out), *shapes]) == 0
+    with megengine_lite.load(out, threads=1) as model:
+        for ours, theirs in zip(model(feeds), session.run(None, feeds), strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-4)
 
 
 def first_steps(file: str, count: int):

@@ -6,7 +6,7 @@ computes it in 64 bits, which the files do not have.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from megengine_lite._core.compile.expand import expanded
 from megengine_lite._core.compile.infer import NeedsExpansion, NeedsRounds, NeedsValue, Stage, infer_stage
 from megengine_lite._core.compile.passes.simplify import passes_through
 from megengine_lite._core.ir import params
-from megengine_lite._core.ir.dtype import INT32, DType, DTypeCode
+from megengine_lite._core.ir.dtype import FLOAT32, INT32, DType, DTypeCode
 from megengine_lite._core.ir.graph import (
     NOT_NUMBERED,
     AnyNode,
@@ -26,7 +26,8 @@ from megengine_lite._core.ir.graph import (
     TensorSpec,
     Var,
 )
-from megengine_lite._core.ir.params import ElemwiseMode, IndexDescMaskItem
+from megengine_lite._core.ir.onnx_params import OnnxPad, OnnxReduce, OnnxReduction
+from megengine_lite._core.ir.params import ElemwiseMode, IndexDescMaskItem, PaddingMode, ReduceMode
 from megengine_lite._core.operators.base import operator_of
 from megengine_lite.errors import UnsupportedOperatorError, brief, listed
 
@@ -37,6 +38,9 @@ _IN_FILES = {
     ElemwiseMode.NAN_SIGN: ElemwiseMode.SIGN,
 }
 """Modes that differ for NaN only, and those that files have in their place."""
+_REDUCTIONS = {OnnxReduction.MAX: ReduceMode.MAX, OnnxReduction.MIN: ReduceMode.MIN}
+"""These differ for NaN, and for nothing but infinities."""
+_PADDING = {"constant": PaddingMode.CONSTANT, "edge": PaddingMode.REPLICATE, "reflect": PaddingMode.REFLECT}
 _LAST = max(code for code in DTypeCode if code < DTypeCode.INT64)
 
 
@@ -61,10 +65,11 @@ def for_original(source: ModelGraph, what: str, shapes: Mapping[str, tuple[int, 
         if isinstance(node, Node) and node.outputs[0] not in stage.graph.outputs and passes_through(node):
             instead[node.outputs[0]] = node.inputs[0]
             continue
-        reason = _reason(node)
+        parts = _counterpart(node)
+        reason = next(filter(None, map(_reason, parts)), "")
         if reason:
             missing[f"{node.op} {brief(node.name)} ({reason})"] = None
-        nodes.append(_with_limits(node) if node.op == "Subtensor" else _written(node))
+        nodes += [_with_limits(part) if part.op == "Subtensor" else _written(part) for part in parts]
     if missing:
         raise UnsupportedOperatorError(
             f"{what}: files of MegEngine's have no counterpart of these nodes: {listed(missing)}"
@@ -94,6 +99,41 @@ def _whole_stage(source: ModelGraph, known: Mapping[AnyVar, TensorSpec], what: s
         raise UnsupportedOperatorError(
             f"{what}: files of MegEngine's cannot have what depends on data from {node.op} {brief(node.name)} on"
         )
+
+
+def _counterpart(node: AnyNode) -> list[AnyNode]:
+    """Nodes of files that mean the same; the node itself if there are none, or if it is one."""
+    p, data, out = node.params, node.inputs[0].spec if node.inputs else None, node.outputs[0]
+    if not isinstance(data, TensorSpec) or data.dtype not in (FLOAT32, INT32) or not data.size:
+        return [node]
+    if isinstance(p, OnnxReduce) and p.mode in _REDUCTIONS and p.axes:
+        return _reductions(node, data, _REDUCTIONS[p.mode], p.axes)
+    if isinstance(p, OnnxPad) and p.mode in _PADDING and data.dtype == FLOAT32:
+        known = [v.const.array.reshape(-1) for v in node.inputs[1:] if v.const is not None]
+        rank = len(data.shape)
+        if len(known) < 2 or known[1].size != 1 or known[0].size != 2 * rank or known[0].min() < 0:
+            return [node]
+        widths, value = [int(n) for n in known[0]], float(known[1][0])
+        offsets = {f"front_offset_dim{k}": widths[k] for k in range(rank)}
+        offsets |= {f"back_offset_dim{k}": widths[rank + k] for k in range(rank)}
+        parameters = params.Padding(padding_val=value, padding_mode=_PADDING[p.mode], **offsets)
+        return [AnyNode("Padding", parameters, node.inputs[:1], [out], node.name)]
+    return [node]
+
+
+def _reductions(node: AnyNode, data: TensorSpec, mode: ReduceMode, axes: Sequence[int]) -> list[AnyNode]:
+    """One axis after the other."""
+    made: list[AnyNode] = []
+    source, shape = node.inputs[0], list(data.shape)
+    for k, axis in enumerate(axes):
+        shape[axis] = 1
+        last = k == len(axes) - 1
+        out = node.outputs[0]
+        if not last:  # the writer numbers variables anew
+            out = Var(out.id, "", TensorSpec(tuple(shape), data.dtype))
+        made.append(AnyNode("Reduce", params.Reduce(mode=mode, axis=axis), [source], [out], node.name))
+        source = out
+    return made
 
 
 def _reason(node: AnyNode) -> str:
@@ -137,4 +177,7 @@ def _written(node: AnyNode) -> AnyNode:
     p = node.params
     if isinstance(p, params.Elemwise) and p.mode in _IN_FILES:
         p = params.Elemwise(mode=_IN_FILES[ElemwiseMode(p.mode)])
-    return AnyNode(node.op, p, node.inputs, node.outputs, node.name, node.output_dtype, node.payload)
+    dtype, spec = node.output_dtype, node.outputs[0].spec
+    if node.op == "ElemwiseMultiType" and dtype is None and spec is not None:
+        dtype = spec.dtype  # the original asks for it, also where it follows from the mode
+    return AnyNode(node.op, p, node.inputs, node.outputs, node.name, dtype, node.payload)
