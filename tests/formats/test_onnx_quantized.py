@@ -315,6 +315,42 @@ def test_what_is_not_recognised_is_computed_in_real_numbers():
         np.testing.assert_array_equal(ours, theirs)
 
 
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("rows", [10, "n"])
+def test_scales_for_blocks_of_an_axis(rows, axis):
+    """Of constant weights and of data; the last block is smaller than the others."""
+    rng = np.random.default_rng(0)
+    weights, x = rng.integers(-127, 128, (7, 6)).astype(np.int8), normal(10, 7)
+    blocks, data_blocks = ((3, 6), (4, 7)) if axis == 0 else ((7, 2), (10, 3))
+    numbers = {
+        "w": weights,
+        "s": (rng.random(blocks) + 0.5).astype(np.float32) / 100,
+        "z": rng.integers(-9, 9, blocks).astype(np.int8),
+        "ds": (rng.random(data_blocks) + 0.5).astype(np.float32) / 50,
+        "dz": rng.integers(90, 160, data_blocks).astype(np.uint8),
+    }
+    nodes = [
+        helper.make_node("DequantizeLinear", ["w", "s", "z"], ["real"], axis=axis, block_size=3),
+        helper.make_node("QuantizeLinear", ["x", "ds", "dz"], ["q"], axis=axis, block_size=3),
+        helper.make_node("DequantizeLinear", ["q", "ds", "dz"], ["rounded"], axis=axis, block_size=3),
+        helper.make_node("MatMul", ["rounded", "real"], ["y"]),
+    ]
+    if axis == 1:
+        nodes[0].attribute[1].i = 4
+    model = make(nodes, [("x", F, [rows, 7])], [("y", F, None), ("q", TensorProto.UINT8, None)], numbers, 21)
+    (y, q), _ = run_on(INSTRUCTION_SETS[-1], model, x=x)
+
+    def spread(a, size, shape):
+        return np.repeat(a, size, axis)[: shape[0], : shape[1]].astype(np.float32)
+
+    scale, zero = spread(numbers["ds"], 3, x.shape), spread(numbers["dz"], 3, x.shape)
+    wanted = np.clip(np.rint(x / scale) + zero, 0, 255)
+    np.testing.assert_array_equal(q, wanted)
+    size = 3 if axis == 0 else 4
+    real = (weights - spread(numbers["z"], size, weights.shape)) * spread(numbers["s"], size, weights.shape)
+    np.testing.assert_allclose(y, (wanted - zero) * scale @ real, rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("isa", INSTRUCTION_SETS)
 @pytest.mark.parametrize("dtype", [np.uint8, np.int8])
 @pytest.mark.parametrize("rank", [2, 3])

@@ -29,9 +29,11 @@ _BYTES = (ElementType.UINT8, ElementType.INT8, ElementType.UINT16, ElementType.I
 
 
 def _along(b: GraphBuilder, x: Value, numbers: Value, axis: int) -> Value:
-    """Scales or zero points, one for each position of an axis, with as many axes as the data."""
+    """Scales or zero points, one for each position of an axis, or for each element, with as many axes as the data."""
+    if numbers.rank > 1 and numbers.rank == x.rank:
+        return numbers
     if numbers.rank > 1:
-        raise NotConverted("scales for blocks of an axis are not computed here")
+        raise NotConverted(f"scales of {numbers.rank} dimensions do not fit data of {x.rank}")
     if _is_one(numbers):
         return numbers.with_rank(0)
     return b.with_axes(numbers, [k for k in range(x.rank) if k != axis])
@@ -124,14 +126,29 @@ def quantized(b: GraphBuilder, x: Value, scale: Value, zero: Value | None, axis:
     return b.retyped(b.elemwise(_M.MIN, b.elemwise(_M.MAX, steps, low), high), kind)
 
 
+def _of_elements(call: Call, x: Value, numbers: Value | None, axis: int) -> Value | None:
+    """Scales or zero points; those for blocks of an axis become those for each element."""
+    b, size = call.builder, call.integer("block_size", 0)
+    if size == 0 or numbers is None:
+        return numbers
+    if size < 0 or numbers.rank != x.rank or not x.rank:
+        raise NotConverted(f"blocks of {size} elements with scales of {numbers.rank} dimensions are not defined")
+    sizes = [b.dimension(numbers, k) for k in range(x.rank)]
+    block = b.constant(np.array([size]))
+    wide = b.with_axes(numbers, [axis + 1])
+    wide = b.broadcast(wide, b.joined([*sizes[: axis + 1], block, *sizes[axis + 1 :]], 0).var, x.rank + 1)
+    sizes[axis] = b.elemwise(_M.MUL, sizes[axis], block)
+    wide = b.reshaped(wide, b.joined(sizes, 0).var, x.rank)
+    return b.sliced(wide, axis, None, b.size(b.dimension(x, axis).var), None)
+
+
 @converts("QuantizeLinear", since=10)
 def _quantize(call: Call) -> Value:
     b, x, scale, zero = call.builder, call.input(0), call.input(1), call.optional(2)
-    if call.integer("block_size", 0):
-        raise NotConverted("scales for blocks of an axis are not computed here")
     kind = target_kind(call, "output_dtype", ElementType.UINT8) if zero is None else zero.kind
     call.know("output_dtype", "precision", "axis")
     axis = call.axis("axis", 1, x.rank) if x.rank > 1 else 0
+    scale, zero = _of_elements(call, x, scale, axis) or scale, _of_elements(call, x, zero, axis)
     real, steps = (b.retyped(v, ElementType.FLOAT) for v in (x, scale))
     return quantized(b, real, steps, zero, axis, kind)
 
@@ -139,10 +156,9 @@ def _quantize(call: Call) -> Value:
 @converts("DequantizeLinear", since=10)
 def _dequantize(call: Call) -> Value:
     b, x, scale, zero = call.builder, call.input(0), call.input(1), call.optional(2)
-    if call.integer("block_size", 0):
-        raise NotConverted("scales for blocks of an axis are not computed here")
     call.know("axis")
     axis = call.axis("axis", 1, x.rank) if x.rank > 1 else 0
+    scale, zero = _of_elements(call, x, scale, axis) or scale, _of_elements(call, x, zero, axis)
     return dequantized(b, x, scale, zero, axis, target_kind(call, "output_dtype", scale.kind))
 
 
