@@ -7,7 +7,7 @@ import pytest
 from onnx import TensorProto, helper
 from support.onnx_models import load, make, run
 
-from megengine_lite._core.compile import unroll
+from megengine_lite._core.compile import infer, unroll
 from megengine_lite._core.runtime import repetition
 from megengine_lite._core.runtime.plans_by_shape import Plans
 from megengine_lite.cli import main
@@ -318,7 +318,8 @@ def test_loops_that_do_not_fit_together_are_refused():
         load(scanned(inner, {"x": np.float32(1)}, "y", num_scan_inputs=1))
     missing = body([SAME, node("Nothing", "s", "s_next", "lost")])
     with pytest.raises(
-        UnsupportedOperatorError, match=r"cannot be run: Nothing 'lost' .there is no such operator here.$"
+        UnsupportedOperatorError,
+        match=r"cannot be run: Nothing 'lost' .there is no such operator here.; register_operator",
     ):
         load(counted(missing))
 
@@ -422,3 +423,17 @@ def test_a_loop_of_a_constant_number_of_rounds_is_part_of_one_plan(most_nodes):
     for ours, theirs in zip(run(network, x=X), wanted, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-6)
     assert has_one_plan(network) == (most_nodes > 0)
+
+
+def test_a_stage_gets_so_many_nodes_of_loops_and_not_more(most_nodes, monkeypatch):
+    inner = graph([node("Add", "s p", "s_next"), node("Neg", "s_next", "q")], [("s", F, [None]), ("p", F, [None])],
+                  [("s_next", F, [None]), ("q", F, [None])])  # fmt: skip
+    nodes = [node("Scan", f"s0 {a}", f"{b}_last {b}", b, body=inner, num_scan_inputs=1) for a, b in ("xa", "ab", "by")]
+    model = make(nodes, [("s0", F, [4]), ("x", F, [None, 4])], [("y", F, None)])
+    for most, has_one in ((1000, True), (30, False)):
+        monkeypatch.setattr(infer, "MOST_OF_STAGE", most)
+        network, wanted = load(model), X
+        for _ in range(3):
+            wanted = -np.cumsum(wanted, 0)
+        np.testing.assert_allclose(run(network, s0=np.zeros(4, np.float32), x=X)[0], wanted, rtol=1e-6)
+        assert has_one_plan(network) == (has_one and most_nodes > 0)

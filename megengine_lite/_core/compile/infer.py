@@ -11,7 +11,7 @@ from collections.abc import Hashable, Mapping, Sequence, Set
 import numpy as np
 
 from megengine_lite._core.compile.expand import input_specs
-from megengine_lite._core.compile.unroll import unrolled
+from megengine_lite._core.compile.unroll import MOST_OF_STAGE, unrolled
 from megengine_lite._core.ir.expansion import Expansion, Subgraphs
 from megengine_lite._core.ir.graph import (
     AnyNode,
@@ -71,13 +71,14 @@ class NeedsRounds(Exception):
         self.node = node
 
 
-class FoldBudget:
-    """How many steps a stage may still take to fold large values."""
+class Budget:
+    """How many steps a stage may still take to fold large values, and how many nodes of loops it may still get."""
 
-    __slots__ = ("steps",)
+    __slots__ = ("rounds", "steps")
 
     def __init__(self) -> None:
         self.steps = FOLD_STEPS
+        self.rounds = MOST_OF_STAGE
 
     def takes(self, node: AnyNode, ins: Sequence[TensorSpec], outs: Sequence[Spec]) -> bool:
         """Whether a node may be folded; what it takes is then gone."""
@@ -166,7 +167,7 @@ def infer_stage(
         return found
 
     nodes: list[Node | DynamicNode] = []
-    budget = FoldBudget()
+    budget = Budget()
 
     def add(node: AnyNode) -> bool:
         """Adds what a node computes; whether that was possible."""
@@ -194,9 +195,10 @@ def infer_stage(
             return False
         specs = [v.spec for v in map(copy_of, node.inputs) if isinstance(v, Var)]
         rounds = unrolled(node, specs) if len(specs) == len(node.inputs) else None
+        budget.rounds -= len(rounds or ())
         n_before = len(nodes)
         try:
-            if rounds is not None and all(map(add, rounds)):
+            if rounds is not None and budget.rounds >= 0 and all(map(add, rounds)):
                 return True
         except NOT_ABOUT_THE_MODEL:
             raise
@@ -264,7 +266,7 @@ def missing_value(node: AnyNode, ins: Sequence[Var]) -> AnyVar | None:
 
 
 def infer_node(
-    node: AnyNode, ins: Sequence[Var], pool: ConstantPool, budget: FoldBudget | None = None
+    node: AnyNode, ins: Sequence[Var], pool: ConstantPool, budget: Budget | None = None
 ) -> list[Var | DynamicVar]:
     """New variables for the outputs of a node, with specs, and constants where all inputs are known.
 
@@ -309,7 +311,7 @@ def _folded(
     constants: list[Constant],
     outs: list[Var | DynamicVar],
     pool: ConstantPool,
-    budget: FoldBudget | None,
+    budget: Budget | None,
 ) -> list[Var | DynamicVar]:
     """The outputs of a node whose inputs are all known: constants, if that is cheap or it reads weights only."""
     small = all(isinstance(v, Var) and v.spec.size <= FOLD_SIZE for v in outs)

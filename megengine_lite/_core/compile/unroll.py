@@ -28,7 +28,9 @@ from megengine_lite._core.ir.shape_constant import value_constant
 from megengine_lite._core.operators import REGISTRY
 
 MOST_NODES = 64
-"""Of all rounds together."""
+"""Of all rounds of a loop together."""
+MOST_OF_STAGE = 1024
+"""Of all loops of a stage together: planning takes time for each node."""
 
 
 def unrolled(node: AnyNode, specs: Sequence[TensorSpec]) -> list[AnyNode] | None:

@@ -24,6 +24,8 @@ from megengine_lite._core.ir.expansion import Repetition, Sliced, Stacked
 from megengine_lite._core.ir.graph import AnyNode, AnyVar, ModelGraph, TensorSpec, Var
 from megengine_lite.errors import ModelFormatError, brief
 
+MOST_WRITTEN = 1 << 14
+"""Nodes of all rounds of a loop whose states are sequences."""
 MOST_SAMPLES = 256
 """Of a batch that is scanned sample by sample."""
 
@@ -184,8 +186,8 @@ class ControlFlow(ABC):
         goes_on = True if condition is None else self._decided(condition)
         rounds = 0
         while goes_on and (count is None or rounds < self._known_count(count)):
-            if rounds == MOST_PARTS:
-                raise NotConverted(f"states that are sequences are computed for {MOST_PARTS} rounds and not more")
+            if rounds == MOST_PARTS or rounds * len(graph.node) > MOST_WRITTEN:
+                raise NotConverted(f"a state is a sequence, and {rounds} rounds are not all that there are")
             own = b.constant(np.int64(rounds)), b.constant(np.array(True))
             results = self._inner(graph, scope, dict(zip(names, [*own, *states], strict=True)))
             found = [v for v in results if v is not None]
