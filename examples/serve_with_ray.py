@@ -34,8 +34,11 @@ class Digits:
     async def __call__(self, request: Request) -> JSONResponse:
         try:
             image = np.asarray(await request.json(), "float32").reshape(1, 8, 8)
-        except ValueError as error:
-            return JSONResponse({"error": str(error)}, status_code=400)
+            if not np.isfinite(image).all():
+                raise ValueError("not all of them are finite")
+        except (ValueError, TypeError, OverflowError, RecursionError) as error:
+            message = f"an image is a list of 8 lists of 8 numbers: {error}"
+            return JSONResponse({"error": message}, status_code=400)
         return JSONResponse(await self._classified(image))
 
     @serve.batch(max_batch_size=16, batch_wait_timeout_s=0.002)

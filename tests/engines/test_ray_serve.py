@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from support.api_samples import IMAGES, PROB
+from support.api_samples import IMAGES, NO_IMAGES, PROB
 from support.engines import engine
 from support.places import ROOT
 
@@ -81,6 +81,9 @@ def test_a_thousand_requests_while_a_replica_dies():
 
 @pytest.mark.usefixtures("_service")
 def test_what_is_no_image_is_a_fault_of_the_request():
-    with pytest.raises(urllib.error.HTTPError) as caught:
-        post(b'"cat"')
-    assert caught.value.code == 400
+    for wrong in NO_IMAGES:
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            post(wrong)
+        assert caught.value.code == 400, wrong[:40]
+        assert "an image is a list of 8 lists of 8 numbers" in json.loads(caught.value.read())["error"]
+    assert post(json.dumps(IMAGES[0].tolist()).encode())["digit"] == PROB[0].argmax()

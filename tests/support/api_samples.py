@@ -25,6 +25,11 @@ IMAGES: np.ndarray = _DIGITS_DATA["images"].astype("float32")[:, None]
 """Input ``data`` of the digits model: [360, 1, 8, 8]."""
 PROB: np.ndarray = _DIGITS_DATA["prob"]
 """What the original computes from it: [360, 10]."""
+NO_IMAGES = (
+    b"", b"junk", b"\xff", b"[1, 2]", b"[[1, 2], [3]]", b"{}", b'{"a": 1}', b'"x"', b"null", b"[" * 50_000, b"[[NaN]]",
+    *(json.dumps([[number] * 8] * 8).encode() for number in (np.inf, np.nan, 1e300, 10**400, None, "x", {})),
+)  # fmt: skip
+"""What a service may get in place of an image."""
 
 ADD = to_bytes(add_record())
 """The model ``sum = a + b`` of two [2, 3] float32 inputs."""
