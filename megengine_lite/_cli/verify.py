@@ -8,6 +8,7 @@ The exit status is 1 where an output differs by more than the tolerance.
 
 from __future__ import annotations
 
+import textwrap
 from argparse import ArgumentParser, Namespace
 from typing import Any
 
@@ -139,22 +140,25 @@ def show(result: dict[str, Any]) -> None:
         _show_layers(result["layers"])
 
 
-_LAYER_HEADER = ("", "operator", "name", "difference", "relative", "mean", "SNR dB", "cosine", "")
+_LAYER_HEADER = ("", "operator", "name", "unequal", "difference", "relative", "mean", "SNR dB", "cosine", "")
 
 
 def _show_layers(found: dict[str, Any]) -> None:
     rows = []
     for k, layer in enumerate(found["layers"]):
-        numbers = ["", "", "", "", ""]
+        numbers = [""] * 6
         if "difference" in layer:
-            numbers = [f"{layer[name]:.3g}" for name in ("difference", "relative", "mean")]
+            numbers = [str(layer["unequal"])]
+            numbers += [f"{layer[name]:.3g}" for name in ("difference", "relative", "mean")]
             numbers.append("" if layer["snr_db"] is None else f"{layer['snr_db']:.1f}")
             numbers.append("" if layer["cosine"] is None else f"{layer['cosine']:.7f}")
         state = "same" if layer["equal"] else layer.get("reason", "DIFFERENT")
         rows.append((k, layer["op"], layer["name"], *numbers, state))
-    print(display.table(rows, _LAYER_HEADER, "rllrrrrr"))
+    print(display.table(rows, _LAYER_HEADER, "rllrrrrrr"))
     mine, theirs = found["unmatched"]
     print(f"\n{len(rows)} results compared; {mine} of this run and {theirs} of the other have no partner")
     if found["first"] is not None:
         first = found["layers"][found["first"]]
         print(f"the first that differs: {found['first']}, {first['op']} {first['name']!r}")
+        if found["note"]:
+            print(textwrap.fill(found["note"], 100))

@@ -178,11 +178,11 @@ def test_differences_are_measured_on_finite_values():
     x = np.array([1, np.nan, np.inf, 3])
     assert compare_closely(x, x, 0) == {
         "equal": True, "difference": 0, "relative": 0, "largest": 3,
-        "mean": 0, "snr_db": None, "cosine": pytest.approx(1),
+        "unequal": 0, "mean": 0, "snr_db": None, "cosine": pytest.approx(1),
     }  # fmt: skip
     y = np.array([1, np.nan, np.inf, 3.5])
     found = compare_closely(x, y, 0.1)
-    assert (found["difference"], found["mean"], found["equal"]) == (0.5, 0.25, False)
+    assert (found["unequal"], found["difference"], found["mean"], found["equal"]) == (1, 0.5, 0.25, False)
     assert found["snr_db"] == pytest.approx(10 * np.log10((1 + 3.5**2) / 0.25))
     assert compare_closely(x, np.array([1, 2, np.inf, 3]), 1)["reason"] == "NaN or infinities differ"
     assert compare_closely(np.zeros(2), np.ones(2), 1)["cosine"] is None

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from support.graphs import GraphBuilder, run, session_of
+from support.graphs import GraphBuilder, QuantizedBuilder, run, session_of
+from support.onnx_exports import exported
+from support.quantized import q8, u8
 
+from megengine_lite._core.formats.load import load_model
 from megengine_lite._core.ir import params
+from megengine_lite._core.ir.dtype import FLOAT32
 from megengine_lite._core.reports.model_report.layers import LayerResult, compare_layers, layer_results
+from megengine_lite._core.reports.model_report.markdown import to_markdown
+from megengine_lite._core.runtime.session import Session
+from megengine_lite._core.session_config import SessionConfig
 
 M = params.ElemwiseMode
 
@@ -44,6 +51,23 @@ def test_other_branch_of_a_sum_is_no_partner():
     assert found["first"] is None and found["unmatched"] == [1, 1]
 
 
+def test_step_of_an_exported_operator_is_its_partner_if_both_do_the_same():
+    def result(number, op, name, value):
+        return LayerResult(number, op, name, None, np.full(3, value, np.float32))
+
+    ours = [result(0, "Conv", "x", 0), result(1, "Conv", "y", 1)]
+    theirs = [
+        result(0, "Abs", "x/Abs", 7),
+        result(1, "Conv", "x/Conv", 8),
+        result(2, "Conv", "y/Conv", 9),
+        result(3, "Abs", "y/Abs", 6),
+    ]
+    found = compare_layers(ours, theirs, same_file=False, tolerance=1e-3, names="ab")
+    assert [(x["name"], x["matched_by"], x["difference"]) for x in found["layers"]] == [("x", "stem", 8)]
+    turned = compare_layers(theirs, ours, same_file=False, tolerance=1e-3, names="ab")
+    assert [(x["name"], x["matched_by"]) for x in turned["layers"]] == [("x/Conv", "stem")]
+
+
 def test_branch_that_differs_is_the_first_difference():
     ours = two_branches(["long", "short"], "ours_{}".format)
     theirs = two_branches(["long", "short"], "theirs_{}".format, scale=1.5)
@@ -72,3 +96,61 @@ def test_only_differences_with_consequences_are_believed_by_order(equal, believe
     found = compare_layers(ours, theirs, same_file=False, tolerance=1e-3, names="ab")
     assert [x["equal"] for x in found["layers"]] == [e == "T" for e in believed if e != "."]
     assert found["unmatched"] == [believed.count(".")] * 2
+
+
+# ---- quantized results ----------------------------------------------------------------------------------------------
+
+
+def tied_network():
+    """A convolution whose sums are eighths of a step, so that many results lie in the middle between two steps."""
+    builder = QuantizedBuilder()
+    x_type, w_type = q8(0.5), q8(0.25)
+    stored = builder.node("TypeCvt", params.DTypeTable(dtype=x_type), [builder.data((1, 4, 12, 12))])
+    weights = [builder.weight((8, 4, 3, 3), w_type, low=-9, high=9), builder.weight((8, 8, 1, 1), w_type)]
+    made = builder.typed_node("ConvBiasForward", params.ConvBias(pad_h=1), [stored, weights[0]], q8(1.0))
+    made = builder.typed_node("ConvBiasForward", params.ConvBias(), [made, weights[1]], q8(32.0))
+    return builder.finish(builder.node("TypeCvt", params.DTypeTable(dtype=FLOAT32), [made])), builder.values
+
+
+def test_note_tells_how_rounding_parts_a_quantized_network_from_onnx():
+    pytest.importorskip("onnx")
+    graph, values = tied_network()
+    sessions = session_of(graph, explain=True), Session(load_model(exported(graph)[0]), SessionConfig(explain=True))
+    results = []
+    for session in sessions:
+        run(session, **values)
+        results.append(layer_results(session))
+    found = compare_layers(*results, same_file=False, tolerance=1e-3, names="ab")
+    first = found["layers"][found["first"]]
+    assert (first["op"], first["steps"], first["same_rounding"]) == ("QuantizedConv", 1, False)
+    assert [layer["matched_by"] for layer in found["layers"]] == ["stem"] * 2
+    told = f"{first['unequal']:,} of 960 numbers differ, by 1 step of their quantized type at most. What lies in the"
+    assert found["note"].startswith(told) and "to the even" in found["note"]
+    assert f" {found['note']}" in to_markdown({"reports": [], "layers": found})
+    mine, theirs = (next(r for r in rs if r.op == "QuantizedConv") for rs in results)
+    unequal = mine.array != theirs.array
+    assert unequal.sum() == first["unequal"] > 20
+    # Ours is the one away from zero, theirs the even one: nothing but halves differs.
+    assert (np.abs(mine.array[unequal]) == np.abs(theirs.array[unequal]) + 1).all()
+    assert (theirs.array[unequal] % 2 == 0).all()
+
+
+def of_type(values, dtype, number=0):
+    return LayerResult(number, "Op", "y", dtype, np.asarray(values, dtype.storage))
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "note"),
+    [
+        (of_type([1, 2, 3], q8(0.5)), of_type([1, 2, 9], q8(0.5)), "1 of 3 numbers differ, by 6 steps"),
+        (of_type([1, 2, 3], q8(0.5)), of_type([129, 130, 132], u8(0.5, 128)), "1 of 3 numbers differ, by 1 step of"),
+        (of_type([1, 2, 3], q8(0.5)), of_type([1, 2, 3], q8(0.25)), "3 of 3 numbers differ."),
+        (of_type([1, 2], FLOAT32), of_type([1, 3], FLOAT32), "1 of 2 numbers differ."),
+        (of_type([1, 2], q8(0.5)), of_type([1, 2, 3], q8(0.5)), ""),
+        (of_type([1, 2], q8(0.5)), of_type([1, 2], q8(0.5)), ""),
+    ],
+)
+def test_note_counts_numbers_and_steps(ours, theirs, note):
+    found = compare_layers([ours], [theirs], same_file=False, tolerance=1e-3, names="ab")
+    assert found["note"].startswith(note) and bool(found["note"]) == bool(note)
+    assert "middle" not in found["note"]

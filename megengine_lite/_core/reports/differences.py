@@ -22,7 +22,7 @@ def compare(a: np.ndarray, b: np.ndarray, tolerance: float) -> dict[str, Any]:
 
 
 def compare_closely(a: np.ndarray, b: np.ndarray, tolerance: float) -> dict[str, Any]:
-    """As :func:`compare`, with ``mean``, ``snr_db`` and ``cosine``.
+    """As :func:`compare`, with ``unequal`` (how many numbers are not the same), ``mean``, ``snr_db`` and ``cosine``.
 
     The signal is the second array and the noise the difference; ``snr_db`` is None without noise. ``cosine`` is None
     where one of the arrays is zero.
@@ -38,6 +38,7 @@ def compare_closely(a: np.ndarray, b: np.ndarray, tolerance: float) -> dict[str,
     noise, signal, own = (float(np.vdot(v, v)) for v in (x - y, y, x))
     return {
         **_largest(x, y, tolerance),
+        "unequal": int(np.count_nonzero(x != y)),
         "mean": float(np.abs(x - y).mean()) if x.size else 0.0,
         "snr_db": None if not noise else 10 * math.log10(signal / noise) if signal and math.isfinite(noise) else 0.0,
         "cosine": float(np.vdot(x, y)) / math.sqrt(own) / math.sqrt(signal) if own and signal else None,

@@ -6,6 +6,7 @@ of them fuses has no result of its own there.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import SequenceMatcher
@@ -90,13 +91,42 @@ def _pairs(
         return [(r, numbers[r.id], "number") for r in a if r.id in numbers]
     names_a, names_b = _by_unique_name(a), _by_unique_name(b)
     partner: _Partners = {r.id: (names_b[name], "name") for name, r in names_a.items() if name in names_b}
-    taken = {found.id for found, _ in partner.values()}
-    rest_a, rest_b = [r for r in a if r.id not in partner], [r for r in b if r.id not in taken]
+    rest_a, rest_b = _without_partner(a, b, partner)
+    partner.update(_by_stem(rest_a, rest_b))
+    rest_a, rest_b = _without_partner(a, b, partner)
     if all(r.op for r in rest_b) and max(len(rest_a), len(rest_b)) <= MOST_WITHOUT_NAME:
         partner.update(_by_value(rest_a, rest_b, tolerance))
         for gap in list(_gaps(a, b, partner)):
             partner.update(_by_order(*gap))
     return [(r, *partner[r.id]) for r in a if r.id in partner]
+
+
+def _without_partner(
+    a: Sequence[LayerResult], b: Sequence[LayerResult], partner: _Partners
+) -> tuple[list[LayerResult], list[LayerResult]]:
+    taken = {found.id for found, _ in partner.values()}
+    return [r for r in a if r.id not in partner], [r for r in b if r.id not in taken]
+
+
+def _by_stem(a: Sequence[LayerResult], b: Sequence[LayerResult]) -> _Partners:
+    """What one file calls NAME is the last of NAME/STEP in an ONNX file that was made of it, if both do the same."""
+    last: list[dict[str, LayerResult]] = [{}, {}]
+    for by_stem, results in zip(last, (a, b), strict=True):
+        for result in results:
+            if stem := result.name.rpartition("/")[0]:
+                by_stem[stem] = result
+    pairs: list[tuple[LayerResult | None, LayerResult | None]] = []
+    pairs += [(r, last[1].get(name)) for name, r in _by_unique_name(a).items()]
+    pairs += [(last[0].get(name), r) for name, r in _by_unique_name(b).items()]
+    found: _Partners = {}
+    taken = set()
+    for mine, theirs in pairs:
+        if mine is None or theirs is None or mine.id in found or theirs.id in taken:
+            continue
+        if (mine.op, mine.array.shape) == (theirs.op, theirs.array.shape):
+            found[mine.id] = (theirs, "stem")
+            taken.add(theirs.id)
+    return found
 
 
 def _by_value(a: Sequence[LayerResult], b: Sequence[LayerResult], tolerance: float) -> _Partners:
@@ -162,7 +192,7 @@ def _by_order(a: Sequence[LayerResult], b: Sequence[LayerResult]) -> _Partners:
 
 
 def _likely(compared: Sequence[tuple[LayerResult, str, dict[str, Any]]]) -> list[bool]:
-    """Which pairs to believe: not one by order whose numbers are unlike while all that is made of them is the same.
+    """Which pairs to believe: not those found by order or stem that are unlike while what is made of them is the same.
 
     Two such results have no more in common than operator and shape: of two branches with a sum behind them, one run
     fuses the sum with the first, the other with the second, and each has only a result of the other branch.
@@ -173,11 +203,39 @@ def _likely(compared: Sequence[tuple[LayerResult, str, dict[str, Any]]]) -> list
         mine, how, found = compared[k]
         same = found["equal"]
         unlike = "reason" in found or (found["snr_db"] is not None and found["snr_db"] < _UNLIKE)
-        if how == "order" and not same and unlike and same_behind.get(mine.id, False):
+        if how in ("order", "stem") and not same and unlike and same_behind.get(mine.id, False):
             believed[k], same = False, True
         for read in mine.reads:
             same_behind[read] = same_behind.get(read, True) and same
     return believed
+
+
+def _in_steps(a: LayerResult, b: LayerResult) -> dict[str, Any]:
+    """How far stored numbers are apart, if a step is the same for both, and whether both types round alike."""
+    own, other = a.dtype, b.dtype
+    if own is None or other is None or not (own.is_quantized and other.is_quantized) or own.scale != other.scale:
+        return {}
+    if a.array.shape != b.array.shape:
+        return {}
+    steps = (a.array.astype(np.int64) - own.zero_point) - (b.array.astype(np.int64) - other.zero_point)
+    return {"steps": int(np.abs(steps).max(initial=0)), "same_rounding": own.ties_to_even == other.ties_to_even}
+
+
+def _note(layer: Mapping[str, Any]) -> str:
+    """How much of a result differs, and why if that is plain."""
+    if "reason" in layer:
+        return ""
+    count = math.prod(layer["shape"])
+    told = f"{layer['unequal']:,} of {count:,} numbers differ"
+    if "steps" not in layer:
+        return f"{told}."
+    told += f", by {layer['steps']} step{'s' * (layer['steps'] != 1)} of their quantized type at most."
+    if layer["steps"] == 1 and not layer["same_rounding"]:
+        told += (
+            " What lies in the middle between two steps is rounded away from zero in MegEngine's files and to the even"
+            " step in ONNX. Results made of these may differ by more."
+        )
+    return told
 
 
 def compare_layers(
@@ -191,8 +249,9 @@ def compare_layers(
         Results of both runs. Differences are in parts of the largest values of ``b``.
     same_file
         Both are of one model, so that variables have the same numbers. Otherwise results belong together that have the
-        same name, or else the same shape and numbers. Between these the order decides, among results of the same
-        operators and shapes, unless they are unlike and all that is made of them is the same.
+        same name, or that of a step of it in an exported file, or else the same shape and numbers. Between these the
+        order decides, among results of the same operators and shapes. Pairs by a step or by order that are unlike are
+        left out if all that is made of them is the same.
     tolerance
         The largest difference in parts of the largest value at which numbers are the same.
     names
@@ -202,10 +261,12 @@ def compare_layers(
     -------
     dict
         ``layers``: for each result that both have ``op``, ``name``, ``shape``, ``matched_by``, and what
-        :func:`compare_closely` tells. ``first``: the position of the first that differs, or None.
+        :func:`compare_closely` tells; of results of one quantized type also ``steps``, the largest difference in
+        scales, and ``same_rounding``, whether both round halves to the same side. ``first``: the position of the first
+        that differs, or None. ``note``: a sentence on that.
     """
     compared = [
-        (mine, how, compare_closely(mine.values(), theirs.values(), tolerance))
+        (mine, how, compare_closely(mine.values(), theirs.values(), tolerance) | _in_steps(mine, theirs))
         for mine, theirs, how in _pairs(a, b, same_file, tolerance)
     ]
     layers = [
@@ -213,10 +274,12 @@ def compare_layers(
         for (mine, how, found), likely in zip(compared, _likely(compared), strict=True)
         if likely
     ]
+    first = next((k for k, layer in enumerate(layers) if not layer["equal"]), None)
     return {
         "names": list(names),
         "tolerance": tolerance,
         "layers": layers,
-        "first": next((k for k, layer in enumerate(layers) if not layer["equal"]), None),
+        "first": first,
+        "note": "" if first is None else _note(layers[first]),
         "unmatched": [len(a) - len(layers), len(b) - len(layers)],
     }

@@ -149,7 +149,11 @@ def _comparison(found: Mapping[str, Any]) -> list[str]:
     return [*lines, *table(("name", "kernels", "kernels of the other", *header[1:]), pairs, 3)]
 
 
-_NUMBERS = ("difference", "relative", "snr_db", "cosine")
+_NUMBERS = ("unequal", "difference", "relative", "snr_db", "cosine")
+
+
+def _short(number: float) -> str:
+    return str(number) if isinstance(number, int) else f"{number:.3g}"
 
 
 def _layers(found: Mapping[str, Any]) -> list[str]:
@@ -162,14 +166,14 @@ def _layers(found: Mapping[str, Any]) -> list[str]:
         (
             layer["op"],
             layer["name"],
-            *("" if layer.get(k) is None else f"{layer[k]:.3g}" for k in _NUMBERS),
+            *("" if layer.get(k) is None else _short(layer[k]) for k in _NUMBERS),
             "same" if layer["equal"] else layer.get("reason", "different"),
         )
         for layer in layers
     )
-    header = ("operator", "name", "difference", "relative", "SNR dB", "cosine", "")
+    header = ("operator", "name", "unequal", "difference", "relative", "SNR dB", "cosine", "")
     named = f"{found['layers'][first]['op']} {found['layers'][first]['name']}"
-    return [*lines, f"The first that differs: {cell(named)}", "", *table(header, rows)]
+    return [*lines, f"The first that differs: {cell(named)}. {found['note']}".rstrip(), "", *table(header, rows)]
 
 
 def to_markdown(content: Mapping[str, Any]) -> str:

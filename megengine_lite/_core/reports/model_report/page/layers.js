@@ -15,13 +15,14 @@ function showLayers(page) {
   const first = layers.findIndex((l) => !l.equal);
   const said = first < 0
     ? `All ${layers.length} results that both have are the same within ${found.tolerance} of their largest value.`
-    : `The first result that differs is that of ${layers[first].op} ${layers[first].name}: ${partingText(layers[first])}.`;
+    : `The first result that differs is that of ${layers[first].op} ${layers[first].name}: ${partingText(layers[first])}. ${found.note}`;
   const rows = element("div");
   const short = Math.max(20, first + 4);
   longTable(rows, [
     ["", "number", (l) => layers.indexOf(l)],
     ["operator", "text", (l) => l.op],
     ["name", "text", (l) => l.name],
+    ["unequal numbers", "number", (l) => (l.reason ? "" : l.unequal.toLocaleString("en"))],
     ["largest difference", "number", (l) => (l.reason ? l.reason : l.difference.toExponential(2))],
     ["of largest value", "number", (l) => (l.reason ? "" : l.relative.toExponential(2))],
     ["mean difference", "number", (l) => (l.reason ? "" : l.mean.toExponential(2))],
