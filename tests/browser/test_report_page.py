@@ -269,8 +269,16 @@ def test_texts_of_the_treemap_stay_in_their_rectangles(show, digits):
     assert shown.page.evaluate(script) == 0
 
 
-def test_labels_of_the_roofline_do_not_overlap(show, digits):
-    shown = show(digits)
+@pytest.mark.parametrize("width", [420, 1440])
+def test_labels_of_the_roofline_do_not_overlap(show, digits, width):
+    shown = show(digits, size={"width": width, "height": 900})
+    points = """() => [...document.querySelectorAll("#roofline .mark")].map((c) => c.getBBox())
+        .map((b) => [b.x, b.y, b.x + b.width, b.y + b.height])"""
+    level = """() => [...document.querySelectorAll("#roofline .above:not([transform])")].map((c) => c.getBBox())
+        .map((b) => [b.x, b.y, b.x + b.width, b.y + b.height])"""
+    (peak,) = shown.page.evaluate(level)
+    for point in shown.page.evaluate(points):
+        assert peak[2] <= point[0] or point[2] <= peak[0] or peak[3] <= point[1] or point[3] <= peak[1]
     boxes = shown.page.evaluate(
         '() => [...document.querySelectorAll("#roofline .label")].map((t) => t.getBBox())'
         ".map((b) => [b.x, b.y, b.x + b.width, b.y + b.height])"
@@ -356,7 +364,7 @@ def test_two_reports_and_their_layers_are_shown(show):
     assert "signal to noise" in page.inner_text("#legend") and shown.pixels() != before
 
 
-@pytest.mark.parametrize("width", [800, 1440])
+@pytest.mark.parametrize("width", [420, 800, 1440])
 def test_tables_fit_into_the_page(show, width):
     """Nothing has to be scrolled sideways, and no word of a title is broken."""
     model = load_model(DIGITS)

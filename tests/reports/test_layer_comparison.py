@@ -19,14 +19,14 @@ from megengine_lite._core.session_config import SessionConfig
 M = params.ElemwiseMode
 
 
-def two_branches(order, names, scale=1.0):
+def two_branches(order, names, scale=1.0, unlike=1.0):
     """Results of ReLU(conv + conv) and another convolution behind it; ``order`` is that of both in the file.
 
-    With ``scale`` the weights of the branch "short" are others.
+    With ``scale`` the weights of the branch "short" are others; they differ from those of "long" by a part ``unlike``.
     """
     rng = np.random.default_rng(0)
     weights = {name: rng.standard_normal((16, 16, 1, 1), np.float32) for name in ("long", "short", "last")}
-    weights["short"] *= np.float32(scale)
+    weights["short"] = np.float32(scale) * (unlike * weights["short"] + (1 - unlike) * weights["long"])
     builder = GraphBuilder()
     x = builder.input("data", (1, 16, 8, 8))
 
@@ -41,10 +41,11 @@ def two_branches(order, names, scale=1.0):
     return layer_results(session)
 
 
-def test_other_branch_of_a_sum_is_no_partner():
+@pytest.mark.parametrize("unlike", [1, 0.1, 0.03])
+def test_other_branch_of_a_sum_is_no_partner(unlike):
     """One run fuses the sum into the one branch, the other into the other: what is left is not the same."""
-    ours = two_branches(["long", "short"], "ours_{}".format)
-    theirs = two_branches(["short", "long"], "theirs_{}".format)
+    ours = two_branches(["long", "short"], "ours_{}".format, unlike=unlike)
+    theirs = two_branches(["short", "long"], "theirs_{}".format, unlike=unlike)
     assert [r.op for r in ours] == [r.op for r in theirs] == ["FusedConv"] * 3
     found = compare_layers(ours, theirs, same_file=False, tolerance=1e-3, names="ab")
     assert [x["matched_by"] for x in found["layers"]] == ["value", "value"]

@@ -30,7 +30,7 @@ _SAMPLE = 64
 # So many results in a row without partner are compared by their order even if the two rows are not the same.
 _LONG_GAP = 4
 # Decibels below which two results have so little in common that what is made of them should differ, too.
-_UNLIKE = 20.0
+_UNLIKE = 40.0
 
 
 @record(frozen=True, slots=True)

@@ -43,6 +43,12 @@ function digits(value) {
   return String(Number(value.toPrecision(2)));
 }
 
+/** A number in three digits, however small it is. */
+function exactText(value) {
+  const size = Math.abs(value);
+  return size === 0 || (size >= 1e-3 && size < 1e4) ? String(Number(value.toPrecision(3))) : value.toExponential(2);
+}
+
 function scaled(value, units) {
   for (const [unit, size] of units) if (Math.abs(value) >= size) return `${digits(value / size)}\u00a0${unit}`;
   return digits(value);

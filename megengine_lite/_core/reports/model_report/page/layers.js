@@ -4,7 +4,7 @@ const LAYER_PLOT = { height: 220, left: 64, right: 16, top: 14, bottom: 34 };
 const BEST = 200; // decibels at which a plot ends: equal numbers have no noise at all
 
 const partingText = (layer) =>
-  layer.reason || `largest ${layer.difference.toExponential(1)} (${layer.relative.toExponential(1)} of the largest value), ${snrText(layer)}`;
+  layer.reason || `by ${exactText(layer.difference)} at most (${exactText(layer.relative)} of the largest value), ${snrText(layer)}`;
 const snrText = (layer) => (layer.snr_db === null ? "equal" : `${layer.snr_db.toFixed(1)} dB`);
 
 function showLayers(page) {
@@ -22,10 +22,10 @@ function showLayers(page) {
     ["", "number", (l) => layers.indexOf(l)],
     ["operator", "text", (l) => l.op],
     ["name", "text", (l) => l.name],
-    ["unequal numbers", "number", (l) => (l.reason ? "" : l.unequal.toLocaleString("en"))],
-    ["largest difference", "number", (l) => (l.reason ? l.reason : l.difference.toExponential(2))],
-    ["of largest value", "number", (l) => (l.reason ? "" : l.relative.toExponential(2))],
-    ["mean difference", "number", (l) => (l.reason ? "" : l.mean.toExponential(2))],
+    ["unequal", "number", (l) => (l.reason ? "" : l.unequal.toLocaleString("en"))],
+    ["largest difference", "number", (l) => (l.reason ? l.reason : exactText(l.difference))],
+    ["of largest value", "number", (l) => (l.reason ? "" : exactText(l.relative))],
+    ["mean difference", "number", (l) => (l.reason ? "" : exactText(l.mean))],
     ["signal to noise", "number", (l) => (l.reason ? "" : snrText(l))],
     ["cosine", "number", (l) => (l.reason || l.cosine === null ? "" : l.cosine.toFixed(7))],
   ], layers, page, short, (l) => (!l.equal ? "parts" : ""));

@@ -22,13 +22,14 @@ function showRoofline(page) {
   points.sort((a, b) => b.node.ms - a.node.ms);
   points.splice(MOST_POINTS);
   for (const p of points) [p.cx, p.cy, p.r] = [x.at(p.x), y.at(Math.max(p.y, y.low)), 3.5 + 16 * Math.sqrt(p.node.ms / total)];
-  const taken = drawRoofs(drawing, roof, x, y, points);
+  const { taken, texts } = drawRoofs(drawing, roof, x, y, points);
   for (const p of points) {
     const mark = shape("circle", { class: "mark", cx: p.cx, cy: p.cy, r: p.r, fill: css(heat(page.timeHeatOf(p.k))), "fill-opacity": 0.85 });
     mark.dataset.node = p.k;
     mark.addEventListener("click", () => page.choose(p.k, true));
     drawing.append(withTip(mark, `${page.tipOf(p.k)}\n${digits(p.x)} operations per byte, ${digits(p.y)} GFLOP/s`));
   }
+  drawing.append(...texts);
   for (const p of points.slice(0, 8)) addLabel(drawing, p, points, taken, width);
   clear(
     place,
@@ -69,32 +70,46 @@ function drawAxes(drawing, x, y, width) {
   drawing.append(shape("text", { class: "muted", transform: `translate(16 ${middle}) rotate(-90)`, "text-anchor": "middle" }, "GFLOP/s"));
 }
 
-/** Draws the lines; gives the rectangles that their labels take. */
+/** Draws the lines; gives their labels, which belong above the points, and the rectangles that lines and labels take. */
 function drawRoofs(drawing, roof, x, y, points) {
-  const taken = [];
-  const label = (text, px, py, anchor) => {
-    const w = widthOf(text);
-    const left = anchor === "end" ? px - w : px;
-    taken.push([left, py - 12, left + w, py + 4]);
-    drawing.append(shape("text", { x: px, y: py, "text-anchor": anchor }, text));
-  };
+  const taken = [], texts = [], lines = [];
   const slow = [...roof.bandwidths].sort((a, b) => a.gb_per_s - b.gb_per_s);
   slow.forEach((band, k) => {
     const ridge = roof.gflops / band.gb_per_s;
     const start = Math.max(x.low, y.low / band.gb_per_s);
     const from = [x.at(start), y.at(start * band.gb_per_s)], to = [x.at(ridge), y.at(roof.gflops)];
     drawing.append(shape("path", { class: "roof", d: `M${from} L${to}` }));
-    addSlanted(drawing, `${band.name} ${digits(band.gb_per_s)} GB/s`, from, to, taken, points);
+    lines.push(...pieces(from, to));
+    addSlanted(texts, `${band.name} ${digits(band.gb_per_s)} GB/s`, from, to, taken, points);
   });
+  taken.push(...lines);
   const first = x.at(roof.gflops / slow.at(-1).gb_per_s);
   drawing.append(shape("path", { class: "roof", d: `M${first},${y.at(roof.gflops)} H${x.to}` }));
+  addLevel(texts, `${digits(roof.gflops)} GFLOP/s`, first, x.to, y.at(roof.gflops), taken, points);
   taken.push([first, y.at(roof.gflops) - 3, x.to, y.at(roof.gflops) + 3]);
-  label(`${digits(roof.gflops)} GFLOP/s`, x.to - 4, y.at(roof.gflops) - 7, "end");
-  return taken;
+  return { taken, texts };
+}
+
+/** Small rectangles along a line. */
+function pieces(from, to, count = 40) {
+  const at = (k) => [0, 1].map((i) => from[i] + ((to[i] - from[i]) * k) / count);
+  return Array.from({ length: count }, (_, k) => [at(k), at(k + 1)]).map(([[a, b], [c, d]]) => [a, Math.min(b, d), c, Math.max(b, d)]);
+}
+
+/** Writes a text above or below a level line, as far to the right as it covers nothing. */
+function addLevel(texts, text, from, to, height, taken, points) {
+  const w = widthOf(text);
+  const boxAt = ([end, base]) => [end - w, base - 12, end, base + 4];
+  const places = [];
+  for (const base of [height - 7, height + 16]) for (let end = to - 4; end - w > from; end -= 8) places.push([end, base]);
+  const free = (box) => !taken.some((t) => meets(box, t)) && !points.some((o) => meets(box, pointBox(o)));
+  const place = places.find((p) => free(boxAt(p))) || [to - 4, height - 7];
+  taken.push(boxAt(place));
+  texts.push(shape("text", { class: "above", x: place[0], y: place[1], "text-anchor": "end" }, text));
 }
 
 /** Writes a text along a line, just above it: at its middle, or where it covers no point. */
-function addSlanted(drawing, text, from, to, taken, points) {
+function addSlanted(texts, text, from, to, taken, points) {
   const [dx, dy] = [to[0] - from[0], to[1] - from[1]];
   const length = Math.hypot(dx, dy);
   const half = widthOf(text) / 2;
@@ -109,7 +124,8 @@ function addSlanted(drawing, text, from, to, taken, points) {
   const part = parts.find((p) => !points.some((o) => meets(boxAt(p), pointBox(o)))) || 0.5;
   const [x, y] = [from[0] + dx * part, from[1] + dy * part];
   const angle = (Math.atan2(dy, dx) * 180) / Math.PI;
-  drawing.append(shape("text", { transform: `translate(${x} ${y}) rotate(${angle}) translate(0 -6)`, "text-anchor": "middle" }, text));
+  const transform = `translate(${x} ${y}) rotate(${angle}) translate(0 -6)`;
+  texts.push(shape("text", { class: "above", transform, "text-anchor": "middle" }, text));
   taken.push(boxAt(part));
 }
 

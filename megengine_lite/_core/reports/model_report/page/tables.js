@@ -4,9 +4,15 @@
 function table(columns, rows, page, rowClass = () => "") {
   const head = element("tr", {}, ...columns.map(([title, kind]) => element("th", { class: kind }, title)));
   const body = rows.map((row) =>
-    element("tr", { class: rowClass(row) }, ...columns.map(([, kind, value]) => cell(kind, value(row), page))),
+    element("tr", { class: rowClass(row) }, ...columns.map(([title, kind, value]) => titled(cell(kind, value(row), page), title))),
   );
   return element("div", { class: "scroll" }, element("table", {}, element("thead", {}, head), element("tbody", {}, ...body)));
+}
+
+/** A cell that can say what it is where there is no room for columns. */
+function titled(made, title) {
+  made.dataset.title = title;
+  return made;
 }
 
 function cell(kind, value, page) {
