@@ -176,6 +176,14 @@ def seconds(text: str) -> float:
     return value
 
 
+def distance(text: str) -> float:
+    """Type of arguments that limit a difference or a size."""
+    value = float(text)
+    if not value >= 0:
+        raise argparse.ArgumentTypeError(f"{text} is no number from 0 on")
+    return value
+
+
 def _device(text: str) -> str:
     if text != "cpu":
         raise argparse.ArgumentTypeError(f"there is no device {text!r}: this build runs on CPUs")

@@ -9,11 +9,15 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from megengine_lite._cli import flags
-from megengine_lite._cli.gflags import add_switch
+from megengine_lite._cli.gflags import UsageError, add_switch
 from megengine_lite._records import record
 
 if TYPE_CHECKING:
     from megengine_lite import LiteNetwork
+
+
+MOST_PER_PROCESSOR = 64
+"""Networks at the same time: more of them take memory, and wait for each other."""
 
 
 def add_parallel_flags(group: Any) -> None:
@@ -34,6 +38,13 @@ class LoadedNetworks:
 
 def load_networks(args: Namespace) -> LoadedNetworks:
     """The networks of ``--thread``."""
+    from megengine_lite import LiteGlobal
+    from megengine_lite.struct import LiteDeviceType
+
+    processors = LiteGlobal.get_device_count(LiteDeviceType.LITE_CPU)
+    if args.thread > MOST_PER_PROCESSOR * processors:
+        most = f"{MOST_PER_PROCESSOR * processors} can run at the same time on {processors} processor(s)"
+        raise UsageError(f"{args.thread} networks: at most {most}; give a smaller number")
     loaded = flags.load_network(args)
     share = loaded.network if args.share_param_mem else None
     others = [flags.load_network(args, share).network for _ in range(args.thread - 1)]

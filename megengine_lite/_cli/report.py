@@ -47,7 +47,7 @@ def add(parser: ArgumentParser) -> None:
     add_switch(group, "layers", "compare the results of operators of both; see the command verify")
     group.add_argument(
         "--tolerance",
-        type=float,
+        type=flags.distance,
         default=1e-3,
         metavar="T",
         help="largest difference of such results, in parts of the largest value (1e-3)",

@@ -37,7 +37,7 @@ def add(parser: ArgumentParser) -> None:
     other_run.add_other_flag(group)
     group.add_argument(
         "--tolerance",
-        type=float,
+        type=flags.distance,
         default=1e-3,
         metavar="T",
         help="largest difference, in parts of the largest value (1e-3)",

@@ -59,6 +59,13 @@ def test_streams_are_shown(capsys):
     assert lines["runs"].startswith("8, ")
 
 
+def test_more_streams_than_processors_can_bear_are_wrong_usage(error_of):
+    """Every network takes memory: without a limit the machine would come to a stop."""
+    for flag in ("--streams", "--thread"):
+        assert "100000 networks: at most" in error_of("bench", DIGITS, flag, 100_000, status=2)
+    assert "100000 networks: at most" in error_of("run", DIGITS, "--thread", 100_000, status=2)
+
+
 def test_streams_and_thread_that_differ_are_wrong_usage(run_json, error_of):
     assert "different numbers" in error_of("bench", DIGITS, "--streams", 2, "--thread", 3, status=2)
     assert run_json("bench", DIGITS, "--streams", 2, "--thread", 2, "--iter", 1, *FEW)["networks"] == 2

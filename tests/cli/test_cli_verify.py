@@ -109,6 +109,12 @@ def test_layers_of_two_runs_are_compared(run_json, other):
         assert layer["cosine"] == pytest.approx(1, abs=1e-9)
 
 
+@pytest.mark.parametrize("tolerance", ["-1", "nan", "x"])
+def test_tolerance_is_a_number_from_0_on(error_of, tolerance):
+    for command in ("verify", "report"):
+        assert "--tolerance" in error_of(command, DIGITS, "--tolerance", tolerance, status=2)
+
+
 def test_first_layer_that_parts_is_marked(capsys, run_json):
     result = run_json("verify", DIGITS, "--layers", "--tolerance", 0, status=1)
     first = result["layers"]["first"]

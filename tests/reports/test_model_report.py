@@ -257,6 +257,9 @@ def test_report_is_saved_in_the_form_of_its_name(digits, tmp_path):
     assert (tmp_path / "b.txt").read_text().startswith("# ")
     with pytest.raises(LiteValueError, match="html, md, json"):
         digits.save(tmp_path / "c", "pdf")
+    with pytest.raises(LiteValueError, match=r"\.html, \.md or \.json, not '.*c\.pdf'"):
+        digits.save(tmp_path / "c.pdf")
+    assert not (tmp_path / "c.pdf").exists()
     with pytest.raises(LiteError, match="cannot be written"):
         digits.save(tmp_path / "no" / "c.html")
 

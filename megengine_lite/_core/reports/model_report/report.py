@@ -125,8 +125,9 @@ def form_of(path: str, form: str | None) -> Callable[[ModelReport], str]:
     """What writes the form of a file."""
     if form is None:
         ending = os.path.splitext(path)[1].lower().lstrip(".")
-        form = {"markdown": "md"}.get(ending, ending)
-        return FORMS.get(form, ModelReport.to_html)
+        form = {"markdown": "md", "htm": "html", "": "html"}.get(ending, ending)
+        if form not in FORMS:
+            raise LiteValueError(f"a report is .html, .md or .json, not {brief(path)}: choose a name that ends so")
     if form not in FORMS:
         raise LiteValueError(f"a report has one of the forms {', '.join(FORMS)}, not {brief(form)}")
     return FORMS[form]
