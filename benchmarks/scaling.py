@@ -1,14 +1,14 @@
 """Throughput and memory of several processes that run one model, against a plain loop.
 
-    python benchmarks/scaling.py MODEL [--rows 256] [--batch 4] [--workers 1 2] [--engines apart processes ray dask]
-                                      [--files]
+    python benchmarks/scaling.py MODEL [--rows 256] [--batch 16] [--workers 2] [--engines processes ray dask] [--files]
 
 Every row is the model's declared input, of random bytes as an image has them; with ``--numbers float32`` it is four
 times as large on its way to the workers. With ``--files`` batches are files that the workers read. The loop calls the
 model in this process, with one thread. Each engine maps the same batches over its workers, which have a thread each and
-are warm. The fastest of ``--rounds`` counts, in which loop and engine take turns. At the end one worker waits while
-another has a batch left, so there should be many batches for each. Memory is the proportional share (PSS) of all worker
-processes: a page that two share counts half in each.
+are warm. In between, as many processes repeat one batch and get no other ("apart"): what the machine gives without an
+engine. The three take turns; the fastest of ``--rounds`` counts. At the end one worker waits while another has a batch
+left, so there should be many batches for each. Memory is the proportional share (PSS) of all worker processes: a page
+that two share counts half in each.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ Mapper = Callable[[Callable[[Any], Any], list[Any]], list[Any]]
 
 @contextmanager
 def apart(workers: int) -> Iterator[Mapper]:
-    """No engine: each process repeats one batch, and gets no other. This is what the machine gives at best."""
+    """No engine: each process repeats one batch, and gets no other."""
     with ExitStack() as stack:
         pools = [stack.enter_context(ProcessPoolExecutor(1, get_context("spawn"))) for _ in range(workers)]
 
@@ -93,7 +93,7 @@ def ray(workers: int) -> Iterator[Mapper]:
         engine.shutdown()
 
 
-ENGINES = {"apart": apart, "processes": processes, "dask": dask, "ray": ray}
+ENGINES = {"processes": processes, "dask": dask, "ray": ray}
 
 
 def predict_file(predict: Predictor, path: str) -> Any:
@@ -122,8 +122,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("model", type=Path)
     parser.add_argument("--rows", type=int, default=256)
-    parser.add_argument("--batch", type=int, default=4)
-    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--workers", type=int, nargs="+", default=[2])
     parser.add_argument("--engines", nargs="+", choices=ENGINES, default=["processes"])
     parser.add_argument("--numbers", choices=["uint8", "float32"], default="uint8")
     parser.add_argument("--files", action="store_true")
@@ -145,31 +145,42 @@ def main() -> int:
             function, work = partial(predict_file, function), write_files(folder, batches)
         for engine in args.engines:
             for workers in args.workers:
-                with ENGINES[engine](workers) as mapped:
-                    measure(f"{engine}, {workers}", function, mapped, work, args.rows, args.rounds)
+                with ENGINES[engine](workers) as mapped, apart(workers) as alone:
+                    measure(f"{engine}, {workers}", function, mapped, alone, work, args.rows, args.rounds)
     return 0
 
 
 def measure(
-    title: str, predict: Callable[[Any], Any], mapped: Mapper, batches: list[Any], rows: int, rounds: int
+    title: str,
+    predict: Callable[[Any], Any],
+    mapped: Mapper,
+    alone: Mapper,
+    batches: list[Any],
+    rows: int,
+    rounds: int,
 ) -> None:
-    """Prints the rates of a loop and of an engine, in turns, and the memory of its workers."""
-    mapped(predict, batches)  # loads the model in all workers
+    """Prints the rates of a loop, of processes without an engine and of an engine, and the memory of its workers."""
+    runs: dict[str, Callable[[], Any]] = {
+        "loop": lambda: [predict(b) for b in batches],
+        "apart": partial(alone, predict, batches),
+        "engine": partial(mapped, predict, batches),
+    }
     predict(batches[0])
-    rates: dict[str, list[float]] = {"loop": [], "engine": []}
+    for mapper in (alone, mapped):
+        mapper(predict, batches[:8])  # loads the model in all workers
+    rates: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(rounds):
-        for name, run in (
-            ("loop", lambda: [predict(b) for b in batches]),
-            ("engine", partial(mapped, predict, batches)),
-        ):
+        for name, run in runs.items():
             begin = time.perf_counter()
             run()
             rates[name].append(rows / (time.perf_counter() - begin))
-    loop, engine = (max(r) for r in rates.values())
+    loop, bound, engine = (max(r) for r in rates.values())
     shares = dict(mapped(partial(run_and_report, predict), batches))
     memory = ", ".join(f"{share / 2**20:.0f}" for share in shares.values())
     print(
-        f"{title} workers: {engine:.1f} rows/s, {engine / loop:.2f} x the loop ({loop:.1f}); {memory} MiB", flush=True
+        f"{title} workers: {engine:.1f} rows/s, {engine / loop:.2f} x the loop ({loop:.1f}); "
+        f"apart {bound / loop:.2f} x, the engine {engine / bound:.2f} of that; {memory} MiB",
+        flush=True,
     )
 
 
