@@ -81,10 +81,29 @@ def test_sums_of_a_report_fit_its_parts(digits):
     assert steps == sum(k["steps"] for n in nodes for k in n["kernels"])
     for offset, nbytes, first, last in report["memory"]["pieces"]:
         assert 0 <= first <= last < steps and offset + nbytes <= report["memory"]["arena"]
+    assert report["memory"]["count"] == len(report["memory"]["pieces"])
+    assert report["memory"]["bytes"] == sum(p[1] for p in report["memory"]["pieces"])
     sizes = [w["bytes"] for w in report["weights"]]
     assert sizes == sorted(sizes, reverse=True) and sum(sizes) == report["model"]["parameter_bytes"]
     assert report["roof"]["gflops"] > 0 and [b["name"] for b in report["roof"]["bandwidths"]] == ["memory", "cache"]
     assert report["machine"]["threads"] == 1 and report["problem"] is None
+
+
+def test_what_is_left_out_is_counted(monkeypatch):
+    """Five operators read one weight, and the arena has more pieces than are shown."""
+    builder = GraphBuilder()
+    x, weight = builder.input("data", (2, 64)), builder.constant(np.ones((64, 64), np.float32))
+    for k in range(5):
+        x = builder.node("MatrixMul", params.MatrixMul(), [x, weight], name=f"product{k}")
+    session = session_of(builder.finish(x), explain=True)
+    session.set_array("data", np.ones((2, 64), np.float32))
+    monkeypatch.setattr(collect, "MOST_PIECES", 2)
+    report = ModelReport(collect.with_runs(session, "five", 1, 0))
+    (facts,) = only(report)["weights"]
+    assert len(facts["by"]) == 3 and facts["more"] == 2
+    assert f"{', '.join(facts['by'])} and 2 more" in report.to_markdown()
+    memory = only(report)["memory"]
+    assert len(memory["pieces"]) == 2 < memory["count"] and memory["bytes"] > sum(p[1] for p in memory["pieces"])
 
 
 def test_report_leaves_the_network_as_it_is():

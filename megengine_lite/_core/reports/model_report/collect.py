@@ -31,6 +31,7 @@ BUSY = 1.5
 a run and the sum of its steps differ by this factor, beyond the time that no step has."""
 UNTIMED = 1e-4
 MOST_WEIGHTS = 50
+MOST_READERS = 3  # of a weight are named
 # A plan of very many tensors is shown by the largest of them.
 MOST_PIECES = 20_000
 
@@ -169,24 +170,26 @@ def _memory(plans: Sequence[PlanReport], steps: Sequence[StepTime]) -> dict[str,
     for plan in plans:
         pieces += [[p.offset, p.nbytes, begin + p.first, begin + p.last] for p in plan.pieces]
         begin += len(plan.steps)
-    if len(pieces) > MOST_PIECES:
+    count, size = len(pieces), sum(p[1] for p in pieces)
+    if count > MOST_PIECES:
         pieces = sorted(sorted(pieces, key=lambda p: -p[1])[:MOST_PIECES], key=lambda p: p[2])
-    return {"pieces": pieces, "steps": len(steps)}
+    return {"pieces": pieces, "count": count, "bytes": size, "steps": len(steps)}
 
 
 def _weights(graph: ModelGraph) -> list[dict[str, Any]]:
     """The largest constants of the file, each with the operators that read it."""
     found: dict[int, dict[str, Any]] = {}
+    readers: dict[int, dict[str, None]] = {}  # in order, each once
     for node in all_nodes(graph):
         for var in node.inputs:
             spec = var.spec
             if var.const is None or not isinstance(spec, TensorSpec):
                 continue
-            entry = found.setdefault(
-                id(var.const),
-                {"name": var.name, "type": str(spec.dtype), "shape": list(spec.shape), "bytes": spec.nbytes, "by": []},
-            )
-            reader = f"{node.op} {node.name}"
-            if len(entry["by"]) < 3 and reader not in entry["by"]:
-                entry["by"].append(reader)
+            key = id(var.const)
+            facts = {"name": var.name, "type": str(spec.dtype), "shape": list(spec.shape), "bytes": spec.nbytes}
+            found.setdefault(key, facts)
+            readers.setdefault(key, {})[f"{node.op} {node.name}"] = None
+    for key, facts in found.items():
+        names = list(readers[key])
+        facts["by"], facts["more"] = names[:MOST_READERS], max(len(names) - MOST_READERS, 0)
     return sorted(found.values(), key=lambda w: -w["bytes"])[:MOST_WEIGHTS]

@@ -129,8 +129,13 @@ def _weights(report: Mapping[str, Any]) -> list[str]:
     weights = report.get("weights", ())[:MOST_ROWS]
     if not weights:
         return []
-    rows = ((w["name"], w["type"], shape_text(w["shape"]), ", ".join(w["by"]), bytes_text(w["bytes"])) for w in weights)
+    rows = ((w["name"], w["type"], shape_text(w["shape"]), _readers(w), bytes_text(w["bytes"])) for w in weights)
     return ["## The largest weights", "", *table(("name", "type", "shape", "read by", "size"), rows, 1)]
+
+
+def _readers(weight: Mapping[str, Any]) -> str:
+    named = ", ".join(weight["by"])
+    return f"{named} and {weight['more']} more" if weight["more"] else named
 
 
 def _comparison(found: Mapping[str, Any]) -> list[str]:

@@ -18,15 +18,15 @@ class MemoryView {
     byId("section-memory").hidden = !memory;
     this.over = null;
     if (!memory) return;
-    const sum = memory.pieces.reduce((total, p) => total + p[1], 0);
-    const saved = memory.arena > 0 && sum > memory.arena ? ` Apart they would take ${bytesText(sum)}.` : "";
+    const saved = memory.arena > 0 && memory.bytes > memory.arena ? ` Apart they would take ${bytesText(memory.bytes)}.` : "";
+    const shown = memory.count > memory.pieces.length ? ` The largest ${memory.pieces.length} are shown.` : "";
     const others = ["weights", "scratch", "outputs"].filter((name) => memory[name] > 0).map((name) => `${bytesText(memory[name])} of ${name}`);
     const beside = others.length ? ` Beside it there are ${others.join(", ").replace(/, ([^,]*)$/, " and $1")}.` : "";
     clear(
       byId("memory"),
       element("p", { class: "muted" },
-        `The arena of ${bytesText(memory.arena)} holds ${countOf(memory.pieces.length, "intermediate result")}: a rectangle is one, ` +
-        `from the step that makes it to the last that reads it.${saved}${beside}`),
+        `The arena of ${bytesText(memory.arena)} holds ${countOf(memory.count, "intermediate result")}: a rectangle is one, ` +
+        `from the step that makes it to the last that reads it.${shown}${saved}${beside}`),
       memory.pieces.length ? element("div", { class: "arena" }, this.canvas) : null,
     );
     this.starts = this.page.report.nodes

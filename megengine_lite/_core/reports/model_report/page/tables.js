@@ -76,7 +76,7 @@ function showWeights(page) {
     ["name", "text", (w) => w.name],
     ["type", "short", (w) => w.type],
     ["shape", "short", (w) => shapeText(w.shape)],
-    ["read by", "text", (w) => w.by.join(", ")],
+    ["read by", "text", (w) => w.by.join(", ") + (w.more ? ` and ${w.more} more` : "")],
     ["size", "number", (w) => bytesText(w.bytes)],
     ["share", "number", (w) => shareText(w.bytes / total)],
     ["", "bar", (w) => w.bytes / total],
