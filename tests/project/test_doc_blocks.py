@@ -39,8 +39,6 @@ ELSEWHERE = {
     "MEGENGINE_LITE_ISA=portable16": "tests/cpu/test_isa_example.py runs it",
     "python tools/": "takes hours, or needs the original",
     "python benchmarks/": "takes minutes",
-    "python -m build": "tests/project/test_sdist.py builds",
-    "auditwheel": "changes wheels",
     "serve run": "tests/engines/test_ray_serve.py runs the service",
     "curl": "test_tutorial_shows_the_service_and_its_answer asks the model",
 }
@@ -159,7 +157,7 @@ def test_scripts_have_the_flags_that_pages_give_them():
     assert len(calls) > 8
     for script, arguments in (m.groups() for m in calls):
         source = (ROOT / script).read_text()
-        missing = [flag for flag in re.findall(r"--[a-z-]+", arguments) if f'"{flag}"' not in source]
+        missing = [flag for flag in re.findall(r"--[a-z][a-z0-9-]*", arguments) if f'"{flag}"' not in source]
         assert missing == [], script
 
 
