@@ -21,10 +21,12 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import signal
 import stat
 import subprocess
 import sys
 import textwrap
+import time
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -46,6 +48,7 @@ NETWORKS = "tests/shared_models/test_engine.py"  # runs where the shared model c
 QUICK = (
     "tests/kernels/test_kernels_*.py",
     "tests/cpu/test_isa.py",
+    "tests/cpu/test_integer_results.py",
     "tests/cpu/test_lower_quantized.py",
     "tests/runtime/test_session.py",
     NETWORKS,
@@ -232,24 +235,41 @@ def emulated_python(folder: Path, system: Path, cpu: str, path: list[Path]) -> P
     return command
 
 
-def run_tests(pythons: dict[str, Path], sources: Path, log_folder: Path, arguments: list[str]) -> list[str]:
-    """Runs pytest as all processors at the same time; those on which it failed.
+def run_tests(
+    pythons: dict[str, Path], sources: Path, log_folder: Path, arguments: list[str], minutes: float | None = None
+) -> list[str]:
+    """Runs pytest as all processors at the same time; those on which it failed, or did not end in time.
 
     What a single one prints comes at once; of several, one after the other when they have ended.
     """
+    end = time.monotonic() + minutes * 60 if minutes is not None else None
     running: dict[str, subprocess.Popen[bytes]] = {}
     logs = {cpu: log_folder / f"log-{cpu}.txt" for cpu in pythons}
     with ExitStack() as files:
         for cpu, python in pythons.items():
             log = files.enter_context(logs[cpu].open("w")) if len(pythons) > 1 else None
             command = [python, "-m", "pytest", "-p", "no:cacheprovider", *arguments]
-            running[cpu] = subprocess.Popen(command, cwd=sources, stdout=log, stderr=subprocess.STDOUT if log else None)
+            running[cpu] = subprocess.Popen(
+                command, cwd=sources, stdout=log, stderr=subprocess.STDOUT if log else None, start_new_session=True
+            )
         failed = []
-        for cpu, process in running.items():
-            if process.wait():
-                failed.append(cpu)
-            if len(pythons) > 1:
-                print(f"== {cpu}\n{logs[cpu].read_text(errors='replace')}", flush=True)
+        try:
+            for cpu, process in running.items():
+                try:
+                    status = process.wait(max(0, end - time.monotonic()) if end is not None else None)
+                except subprocess.TimeoutExpired:
+                    status, failure = 1, f"{cpu} (not done after {minutes:g} minutes)"
+                else:
+                    failure = cpu
+                if status:
+                    failed.append(failure)
+                if len(pythons) > 1:
+                    print(f"== {cpu}\n{logs[cpu].read_text(errors='replace')}", flush=True)
+        finally:
+            for process in running.values():
+                if process.poll() is None:
+                    os.killpg(process.pid, signal.SIGKILL)  # with the processes that tests have started
+                    process.wait()
     return failed
 
 
@@ -260,6 +280,7 @@ def main() -> int:
     parser.add_argument("--isa", help="compile these instruction sets only, separated by commas")
     parser.add_argument("--sources", type=Path, help="a sources.list with packages for ARM64, where apt's own has none")
     parser.add_argument("--quick", action="store_true", help="run what CI runs")
+    parser.add_argument("--minutes", type=float, help="tests that run longer are stopped, and fail")
     parser.add_argument("--fetch-only", action="store_true", help="download, and do no more")
     parser.add_argument("--build-only", action="store_true", help="run no tests")
     arguments, for_pytest = parser.parse_known_args()
@@ -285,7 +306,7 @@ def main() -> int:
         tests += ["--isa", "best"]
     cpus = arguments.cpu or CPUS
     pythons = {cpu: emulated_python(folder, system, cpu, [sources, site]) for cpu in cpus}
-    failed = run_tests(pythons, sources, folder, tests)
+    failed = run_tests(pythons, sources, folder, tests, arguments.minutes)
     print(f"failed: {', '.join(failed)}" if failed else "passed")
     return 1 if failed else 0
 

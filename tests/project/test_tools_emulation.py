@@ -2,6 +2,7 @@
 
 import os
 import sys
+from pathlib import Path
 
 import pytest
 from support.places import ROOT
@@ -65,3 +66,22 @@ def test_processors_that_fail_are_named(tmp_path, capfd):
     assert lines == ["== old", f"old: {arguments}", "", "== new", f"new: {arguments}", ""]
     assert emulate_arm.run_tests({"old": pythons["old"]}, tmp_path, tmp_path, []) == []
     assert capfd.readouterr().out == "old: -m pytest -p no:cacheprovider\n"
+
+
+def is_running(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_processors_that_hang_are_stopped_with_what_they_started(tmp_path, capfd):
+    pythons = {}
+    for cpu, command in (("fast", "echo done"), ("slow", "echo begun; sleep 600 & echo $! >started; wait")):
+        pythons[cpu] = tmp_path / cpu
+        pythons[cpu].write_text(f"#!/bin/sh\n{command}\n")
+        pythons[cpu].chmod(0o755)
+    failed = emulate_arm.run_tests(pythons, tmp_path, tmp_path, [], minutes=0.05)
+    assert failed == ["slow (not done after 0.05 minutes)"]
+    assert capfd.readouterr().out.splitlines() == ["== fast", "done", "", "== slow", "begun", ""]
+    assert not is_running(int((tmp_path / "started").read_text()))
