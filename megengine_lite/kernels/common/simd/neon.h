@@ -204,7 +204,17 @@ ML_INLINE vi vi_load_quads(const void *p, int n) {
     int32x4_t two = (int32x4_t)vcombine_s8(vld1_s8(at), vdup_n_s8(0));
     return (vi)(n == 3 ? vsetq_lane_s32(*(const dword_u *)(at + 8), two, 2) : two);
 }
-ML_INLINE vf vf_load_f16(const uint16_t *p) { return (vf)vcvt_f32_f16((float16x4_t)vld1_u16(p)); }
+/* FCVTL. As gcc's own function it reads the rounding mode, and gcc then keeps the sums of a loop in memory. */
+ML_INLINE vf vf_load_f16(const uint16_t *p) {
+    vus half = *(const vus_u *)p;
+#if defined(__clang__)
+    return (vf)vcvt_f32_f16((float16x4_t)half);
+#else
+    vf x;
+    __asm__("fcvtl %0.4s, %1.4h" : "=w"(x) : "w"(half));
+    return x;
+#endif
+}
 ML_INLINE void vf_store_f16(uint16_t *p, vf x) { vst1_u16(p, (uint16x4_t)vcvt_f16_f32((float32x4_t)x)); }
 
 #define vi_dot_short plain_vi_dot_short
