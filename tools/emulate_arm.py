@@ -209,8 +209,9 @@ def build(sources: Path, environment: dict[str, str], isa: str | None) -> None:
 # ---- tests -----------------------------------------------------------------------------------------------------------
 
 
-def emulated_python(folder: Path, system: Path, cpu: str, path: list[Path]) -> Path:
+def emulated_python(folder: Path, system: Path, cpu: str, path: list[Path], emulator: str | None = None) -> Path:
     """A command that is the system's Python in the emulator, and stays so in the processes that it starts."""
+    emulator = emulator or shutil.which(EMULATOR)
     command = folder / f"python-{cpu}"
     start = folder / "start"
     start.mkdir(exist_ok=True)
@@ -224,7 +225,7 @@ def emulated_python(folder: Path, system: Path, cpu: str, path: list[Path]) -> P
         )
     )
     search = ":".join(map(str, [start, *path]))
-    program = f'{shutil.which(EMULATOR)} -cpu {cpu} -L "{system}" "{python_of(system)}"'
+    program = f'{emulator} -cpu {cpu} -L "{system}" "{python_of(system)}"'
     command.write_text(
         f"#!/bin/sh\n"
         f'export PYTHONPATH="{search}${{PYTHONPATH:+:$PYTHONPATH}}" EMULATED_PYTHON="{command}"\n'

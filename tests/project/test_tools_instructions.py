@@ -1,4 +1,4 @@
-"""benchmarks/instructions.py: loops in what objdump prints, and counts in what callgrind writes."""
+"""benchmarks/instructions.py: loops in what objdump prints, and counts in what callgrind and qemu's plugin write."""
 
 import sys
 
@@ -51,6 +51,21 @@ fn=memcpy
 ob=/lib/_avx2.so
 0x1006 0 100
 """
+MAPS = """\
+5500000000-5500001000 r--p 00000000 fe:00 11   /usr/bin/python3.11
+5501800000-5501810000 r-xp 00000000 fe:00 12   /lib/_neon.so
+5501820000-5501830000 rw-p 00010000 fe:00 12   /lib/_neon.so
+5502000000-5502001000 r-xp 00002000 fe:00 13   /lib/libc.so.6
+5503000000-5503001000 rwxp 00000000 00:00 0
+"""
+BLOCKS = """\
+5501801006 2 100
+550180100a 3 7
+5502000010 1 4
+5501801006 1 5
+5503000010 1 9
+5501800000 8 0
+"""
 
 
 def test_innermost_loops_with_a_product_of_vectors():
@@ -61,3 +76,12 @@ def test_innermost_loops_with_a_product_of_vectors():
 def test_calls_are_not_counted_twice():
     found = instructions.read_counts(COUNTS)
     assert found == {"/lib/_avx2.so": {0x1006: 500, 0x100B: 400, 0x1016: 3}, "/lib/libc.so.6": {0x2000: 70}}
+
+
+def test_blocks_of_the_emulator_become_addresses_in_files():
+    found = instructions.read_blocks(BLOCKS, MAPS)
+    assert found == {
+        "/lib/_neon.so": {0x1006: 105, 0x100A: 107, 0x100E: 7, 0x1012: 7},
+        "/lib/libc.so.6": {0x2010: 4},
+        "elsewhere": {0x5503000010: 9},
+    }
