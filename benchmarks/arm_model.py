@@ -27,6 +27,7 @@ sys.path.insert(0, str(ROOT / "tools"))
 from emulate_arm import TRIPLE, default_folder  # noqa: E402
 
 CPUS = ("neoverse-n1", "cortex-a55", "neoverse-v2")
+WITHOUT = {"i8mm": ("neoverse-n1", "cortex-a55")}  # processors that cannot run a set
 KERNELS = (
     *("conv_direct", "conv_first", "gemm", "conv_depthwise", "conv_winograd"),
     *("gemm_int8", "conv_direct_int8", "conv_depthwise_int8"),
@@ -170,6 +171,9 @@ def row(kernel: str, isa: str, loop: Loop, mca: str, cpus: list[str]) -> list[st
     """Numbers of a loop; in each cycle: multiplying instructions, and for bytes the products of elements."""
     numbers = []
     for cpu in cpus:
+        if cpu in WITHOUT.get(isa, ()):
+            numbers.append("")
+            continue
         time = cycles(mca, loop, cpu)
         numbers.append(f"{loop.multiplications / time:.2f}")
         if kernel.endswith("int8"):
@@ -181,7 +185,7 @@ def row(kernel: str, isa: str, loop: Loop, mca: str, cpus: list[str]) -> list[st
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, default=default_folder(), help="that of emulate_arm.py (%(default)s)")
-    parser.add_argument("--isa", action="append", help="may be repeated (neon; for bytes dotprod, too)")
+    parser.add_argument("--isa", action="append", help="may be repeated (neon; for bytes all)")
     parser.add_argument("--only", action="append", help="a kernel module; may be repeated")
     parser.add_argument("--cpu", action="append", help=f"a processor of llvm-mca ({', '.join(CPUS)})")
     parser.add_argument("--top", type=int, default=1, help="loops of each module (%(default)s)")
@@ -190,7 +194,7 @@ def main() -> None:
     mca, cpus = newest_mca(), arguments.cpu or [*CPUS]
     rows = [["loop of", "set", "multiplies/instructions", "spills st/ld", *cpus]]
     for kernel in arguments.only or KERNELS:
-        for isa in arguments.isa or (("dotprod", "neon") if kernel.endswith("int8") else ("neon",)):
+        for isa in arguments.isa or (("i8mm", "dotprod", "neon") if kernel.endswith("int8") else ("neon",)):
             objects = [*(arguments.folder / "sources" / "build").glob(f"temp*/_{isa}/**/{kernel}.o")]
             if not objects:
                 sys.exit(f"{kernel} for {isa} is not compiled in {arguments.folder}; run tools/emulate_arm.py first")

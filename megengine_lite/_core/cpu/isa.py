@@ -35,7 +35,8 @@ class DotKind(Enum):
     S8S8_STEPS = "s8s8_steps"
     """The same in several instructions, which need registers (SMULL, and additions of neighbours)."""
     MIXED_QUADS = "mixed_quads"
-    """Four products of bytes of either kind by signed bytes for each sum (SDOT and USDOT)."""
+    """Four products of bytes of either kind by signed bytes for each sum (SDOT and USDOT), and eight for each of four
+    sums (SMMLA and USMMLA)."""
     SHORT_PAIRS = "short_pairs"
     """Two products of bytes, the first of which is not negative, for each sum of 16 bits (PMADDUBSW). What does not fit
     there is computed as with ``PAIRS_16``."""
@@ -149,6 +150,7 @@ class InstructionSet(NamedTuple):
             f"-DDOT_SIGNED={int(self.dot.takes_signed)}",
             f"-DDOT_SHORT={int(self.dot is DotKind.SHORT_PAIRS)}",
             f"-DDOT_STEPS={int(self.dot is DotKind.S8S8_STEPS)}",
+            f"-DDOT_MATRIX={int(self.dot is DotKind.MIXED_QUADS)}",
             f"-DBY_LANE={int(self.by_lane)}",
             *own,
         )

@@ -9,9 +9,11 @@ from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t
 
 from megengine_lite.kernels.common.fetch cimport AHEAD, fetch
 from megengine_lite.kernels.common.simd cimport (
-    BY_LANE, DOT_SIGNED, DOT_STEPS, DOT_UNSIGNED, VREGS, VW, inlined, is_constant, vi, vi_add_pairs, vi_byte_products,
-    vi_dot, vi_dot_lane, vi_dot_pairs, vi_dot_short, vi_dot_short_signed, vi_dot_signed, vi_dot_signed_lane, vi_even,
-    vi_even_pairs, vi_load, vi_load_quads, vi_odd, vi_odd_pairs, vi_set1, vi_set1_bytes, vi_spread_pair, vi_store,
+    BY_LANE, DOT_MATRIX, DOT_SIGNED, DOT_STEPS, DOT_UNSIGNED, VREGS, VW, inlined, is_constant, vf, vf_zip_even,
+    vf_zip_high, vf_zip_low, vi, vi_add_pairs, vi_byte_products, vi_dot, vi_dot_lane, vi_dot_pairs, vi_dot_short,
+    vi_dot_short_signed, vi_dot_signed, vi_dot_signed_lane, vi_even, vi_even_pairs, vi_high_halves, vi_load,
+    vi_load_quads, vi_low_halves, vi_matrix, vi_matrix_signed, vi_odd, vi_odd_pairs, vi_set1, vi_set1_bytes,
+    vi_spread_pair, vi_store,
 )
 
 cdef enum:
@@ -28,6 +30,7 @@ cdef enum:
 
 # What is summed for one output: x[a s0 + b s1 + c s2 + l quad ..+3] for a < n0, b < n1, c < n2, l < steps (steps_last
 # for the last a), each times its own weights. If weights are sums of several bytes, all of it is done `parts` times.
+# Products of matrices take quads of two neighbouring a at once, and know one number of steps: `steps_last` is that, too.
 # `second` is for blocks of two rows: the distance of the second one in bytes. Short sums take quads in pairs, which lie
 # `pair` apart; `steps` and `steps_last` are even then.
 cdef struct DotSum:
@@ -36,7 +39,7 @@ cdef struct DotSum:
 
 cdef inline int block_pixels() noexcept nogil:
     """Pixels of the largest block: with weights and a value it just fits the registers."""
-    return 4 if VREGS < 32 else MAX_IN_STEPS if DOT_STEPS else 14
+    return 4 if VREGS < 32 else MAX_IN_STEPS if DOT_STEPS else 12 if DOT_MATRIX else 14
 
 
 cdef inline inlined dot_in_steps(
@@ -97,6 +100,82 @@ cdef inline inlined dot_by_lane(
                 acc[p * VECTORS + v] = vi_dot_signed_lane(acc[p * VECTORS + v], value, lane, row[v])
 
 
+cdef inline inlined matrix_block(
+    int PIXELS, int VECTORS, int64_t STEP, int KIND, const DotSum* s, const uint8_t* x, const int8_t* w,
+    const int32_t* bias, int32_t* sums
+) noexcept nogil:
+    """dot_block by products of matrices: two pixels times two channels, eight bytes deep, which are a quad each of two
+    neighbouring a. `STEP` is 4 or 8."""
+    cdef vi acc[MAX_SUMS]  # of two pixels: [two pixels][vector][half of its channels]
+    cdef vi row[4]
+    cdef vi first = vi_set1(0), second = first, pixels
+    cdef int8_t zeros[2 * VW * 4]
+    cdef const uint8_t* at
+    cdef const uint8_t* tap
+    cdef const int8_t* other
+    cdef int64_t part, a, b, c, l, next_a, turn, weights = s.n1 * s.n2 * s.steps * VECTORS * VW * 4
+    cdef int p, v, k, n
+    for p in range(2 * VW * 4):
+        zeros[p] = 0
+    for v in range(VECTORS):
+        first = vi_load(bias + v * VW)
+        for p in range((PIXELS + 1) // 2):
+            acc[(p * VECTORS + v) * 2] = vi_low_halves(first, first)
+            acc[(p * VECTORS + v) * 2 + 1] = vi_high_halves(first, first)
+    for part in range(s.parts):
+        for a in range(0, s.n0, 2):
+            if a + 1 < s.n0:
+                next_a = s.s0
+                other = w + weights
+                turn = VECTORS * VW * 4
+            else:  # the same pixels once more, with weights that are zero
+                next_a = 0
+                other = zeros
+                turn = 0
+            for b in range(s.n1):
+                tap = x + a * s.s0 + b * s.s1
+                for c in range(s.n2):
+                    at = tap
+                    tap += s.s2
+                    for l in range(s.steps):
+                        for v in range(VECTORS):
+                            first = vi_load(<const int32_t*>w + v * VW)
+                            second = vi_load(<const int32_t*>other + v * VW)
+                            row[v * 2] = <vi>vf_zip_low(<vf>first, <vf>second)
+                            row[v * 2 + 1] = <vi>vf_zip_high(<vf>first, <vf>second)
+                        for p in range((PIXELS + 1) // 2):
+                            if STEP == 8:
+                                n = 4 if 2 * p + 2 < PIXELS else 3 if 2 * p + 1 < PIXELS else 1
+                            else:
+                                n = min(4, PIXELS - 2 * p)
+                            if STEP == 8 or p % 2 == 0:  # nothing behind the last pixel is read
+                                first = vi_load_quads(at + 2 * p * STEP, n)
+                                second = vi_load_quads(at + next_a + 2 * p * STEP, n)
+                            if STEP == 8:
+                                pixels = <vi>vf_zip_even(<vf>first, <vf>second)
+                            elif p % 2 == 0:
+                                pixels = <vi>vf_zip_low(<vf>first, <vf>second)
+                            else:
+                                pixels = <vi>vf_zip_high(<vf>first, <vf>second)
+                            for k in range(p * 2 * VECTORS, (p + 1) * 2 * VECTORS):
+                                if KIND == PLAIN:
+                                    acc[k] = vi_matrix(acc[k], pixels, row[k % (2 * VECTORS)])
+                                else:
+                                    acc[k] = vi_matrix_signed(acc[k], pixels, row[k % (2 * VECTORS)])
+                        at += s.quad
+                        w += VECTORS * VW * 4
+                        other += turn
+            if turn:
+                w = other
+    for p in range(PIXELS):
+        for v in range(VECTORS):
+            k = (p // 2 * VECTORS + v) * 2
+            if p % 2 == 0:
+                vi_store(sums + (p * VECTORS + v) * VW, vi_low_halves(acc[k], acc[k + 1]))
+            else:
+                vi_store(sums + (p * VECTORS + v) * VW, vi_high_halves(acc[k], acc[k + 1]))
+
+
 cdef inline inlined dot_short(
     int PIXELS, int VECTORS, int64_t STEP, int KIND, const DotSum* s, int64_t steps, const uint8_t* at,
     const int8_t* w, vi* acc
@@ -138,6 +217,10 @@ cdef inline inlined dot_block(
     cdef const uint8_t* tap
     cdef int64_t part, a, b, c, l, steps
     cdef int p, v
+    if DOT_MATRIX:  # by itself: where it is false, compilers leave out at once what is in it
+        if not TWO_ROWS and is_constant(STEP) and (STEP == 4 or STEP == 8):
+            matrix_block(PIXELS, VECTORS, STEP, KIND, s, x, w, bias, sums)
+            return
     for p in range(PIXELS):
         for v in range(VECTORS):
             acc[p * VECTORS + v] = vi_load(bias + v * VW)
@@ -195,9 +278,9 @@ cdef inline inlined dot_block_of(
     const int32_t* bias, int32_t* sums
 ) noexcept nogil:
     """dot_block for a number of pixels that is only known now: at most block_pixels()."""
-    if VREGS == 32 and not DOT_STEPS and pixels == 14:
+    if VREGS == 32 and not DOT_STEPS and not DOT_MATRIX and pixels == 14:
         dot_block(14, VECTORS, STEP, KIND, False, s, x, w, bias, sums)
-    elif VREGS == 32 and not DOT_STEPS and pixels == 13:
+    elif VREGS == 32 and not DOT_STEPS and not DOT_MATRIX and pixels == 13:
         dot_block(13, VECTORS, STEP, KIND, False, s, x, w, bias, sums)
     elif VREGS == 32 and not DOT_STEPS and pixels == 12:
         dot_block(12, VECTORS, STEP, KIND, False, s, x, w, bias, sums)

@@ -9,6 +9,7 @@
  *   DOT_SIGNED      whether vi_dot_signed is to be used: it multiplies all signed bytes
  *   DOT_SHORT       whether vi_dot_short and vi_dot_short_signed are worth the choice: they add eight products in 16 bits
  *   DOT_STEPS       whether a dot product takes several instructions, and registers for what is between them
+ *   DOT_MATRIX      whether vi_matrix and vi_matrix_signed are instructions, with twice the products of vi_dot
  *   BY_LANE         whether multiplications by one lane of a vector are better than by a number from memory
  *
  * All loads and stores are unaligned: tensors may live in memory that the user gave us.
@@ -116,7 +117,7 @@ ML_INLINE vi vi_from_vd(vd low, vd high) {
     return x;
 }
 
-/* Interleaving of two vectors, a0 b0 a1 b1 ...: its lower and upper half; and the way back. */
+/* Interleaving of two vectors, a0 b0 a1 b1 ...: its lower and upper half, or a0 b0 a2 b2 ... of it; and the way back. */
 #if defined(__clang__) || __GNUC__ >= 12
 #define ML_SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
 #else
@@ -125,16 +126,19 @@ ML_INLINE vi vi_from_vd(vd low, vd high) {
 #if VW == 16
 ML_INLINE vf vf_zip_low(vf a, vf b) { return ML_SHUFFLE(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23); }
 ML_INLINE vf vf_zip_high(vf a, vf b) { return ML_SHUFFLE(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31); }
+ML_INLINE vf vf_zip_even(vf a, vf b) { return ML_SHUFFLE(a, b, 0, 16, 2, 18, 4, 20, 6, 22, 8, 24, 10, 26, 12, 28, 14, 30); }
 ML_INLINE vf vf_unzip_even(vf a, vf b) { return ML_SHUFFLE(a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30); }
 ML_INLINE vf vf_unzip_odd(vf a, vf b) { return ML_SHUFFLE(a, b, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31); }
 #elif VW == 8
 ML_INLINE vf vf_zip_low(vf a, vf b) { return ML_SHUFFLE(a, b, 0, 8, 1, 9, 2, 10, 3, 11); }
 ML_INLINE vf vf_zip_high(vf a, vf b) { return ML_SHUFFLE(a, b, 4, 12, 5, 13, 6, 14, 7, 15); }
+ML_INLINE vf vf_zip_even(vf a, vf b) { return ML_SHUFFLE(a, b, 0, 8, 2, 10, 4, 12, 6, 14); }
 ML_INLINE vf vf_unzip_even(vf a, vf b) { return ML_SHUFFLE(a, b, 0, 2, 4, 6, 8, 10, 12, 14); }
 ML_INLINE vf vf_unzip_odd(vf a, vf b) { return ML_SHUFFLE(a, b, 1, 3, 5, 7, 9, 11, 13, 15); }
 #else
 ML_INLINE vf vf_zip_low(vf a, vf b) { return ML_SHUFFLE(a, b, 0, 4, 1, 5); }
 ML_INLINE vf vf_zip_high(vf a, vf b) { return ML_SHUFFLE(a, b, 2, 6, 3, 7); }
+ML_INLINE vf vf_zip_even(vf a, vf b) { return ML_SHUFFLE(a, b, 0, 4, 2, 6); }
 ML_INLINE vf vf_unzip_even(vf a, vf b) { return ML_SHUFFLE(a, b, 0, 2, 4, 6); }
 ML_INLINE vf vf_unzip_odd(vf a, vf b) { return ML_SHUFFLE(a, b, 1, 3, 5, 7); }
 #endif
@@ -146,7 +150,9 @@ ML_INLINE vf vf_unzip_odd(vf a, vf b) { return ML_SHUFFLE(a, b, 1, 3, 5, 7); }
  * only, and other x are multiplied as signed 16-bit numbers: vi_even and vi_odd split a vector into bytes 0, 2 and
  * bytes 1, 3 of each lane, vi_dot_pairs sums up pairs. Where the sums of eight products fit 16 bits (DOT_SHORT, and
  * weights that are small enough), vi_dot_short and vi_dot_short_signed take two quads at a time. ARM64 multiplies signed x by vi_dot_signed (DOT_SIGNED).
- * vi_dot_lane and vi_dot_signed_lane take lane k of x, a constant, for all lanes (BY_LANE).
+ * vi_dot_lane and vi_dot_signed_lane take lane k of x, a constant, for all lanes (BY_LANE). vi_matrix and
+ * vi_matrix_signed multiply two rows of eight bytes of x with two of w: the four sums are those of the first row of x with
+ * both of w, then of the second (DOT_MATRIX).
  */
 typedef int16_t vh __attribute__((vector_size(VW * 4)));
 typedef int32_t dword_u __attribute__((aligned(1), may_alias));
@@ -154,6 +160,15 @@ typedef int32_t dword_u __attribute__((aligned(1), may_alias));
 ML_INLINE vi vi_set1_bytes(const void *p) { return vi_set1(*(const dword_u *)p); }
 ML_INLINE vi vi_even(vi x) { return (vi)((vh)x << 8 >> 8); }
 ML_INLINE vi vi_odd(vi x) { return (vi)((vh)x >> 8); }
+/* The lower, or the upper halves of two vectors one behind the other. */
+ML_INLINE vi vi_low_halves(vi a, vi b) {
+    memcpy((char *)&a + sizeof a / 2, &b, sizeof a / 2);
+    return a;
+}
+ML_INLINE vi vi_high_halves(vi a, vi b) {
+    memcpy(&b, (char *)&a + sizeof a / 2, sizeof a / 2);
+    return b;
+}
 
 /* Vectors of VW bytes. */
 ML_INLINE vb vb_load(const int8_t *p) { return *(const vb_u *)p; }

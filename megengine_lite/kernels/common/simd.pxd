@@ -69,6 +69,7 @@ cdef extern from "simd.h" nogil:
     # Shuffles.
     vf vf_zip_low(vf a, vf b)
     vf vf_zip_high(vf a, vf b)
+    vf vf_zip_even(vf a, vf b)
     vf vf_unzip_even(vf a, vf b)
     vf vf_unzip_odd(vf a, vf b)
     vf vf_permute(vf x, vi order)
@@ -77,6 +78,7 @@ cdef extern from "simd.h" nogil:
     enum: DOT_SIGNED
     enum: DOT_SHORT
     enum: DOT_STEPS
+    enum: DOT_MATRIX
     enum: BY_LANE
     vi vi_set1_bytes(const void* p)
     vi vi_even(vi x)
@@ -94,6 +96,10 @@ cdef extern from "simd.h" nogil:
     vi vi_add_pairs(vi sum, vi products)
     vi vi_even_pairs(vi a, vi b)
     vi vi_odd_pairs(vi a, vi b)
+    vi vi_low_halves(vi a, vi b)
+    vi vi_high_halves(vi a, vi b)
+    vi vi_matrix(vi sum, vi x, vi w)
+    vi vi_matrix_signed(vi sum, vi x, vi w)
     ctypedef int vb
     vb vb_load(const int8_t* p)
     void vb_store(int8_t* p, vb x)

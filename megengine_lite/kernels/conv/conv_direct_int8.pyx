@@ -17,7 +17,7 @@ from megengine_lite.kernels.common.arguments cimport FilterWindow, Requantize, S
 from megengine_lite.kernels.common.requantize cimport (
     Int8Output, go_to_channel, read_output, result_size, skip_pixels, store_sums,
 )
-from megengine_lite.kernels.common.simd cimport DOT_SHORT, DOT_UNSIGNED, VW, inlined, outlined
+from megengine_lite.kernels.common.simd cimport DOT_MATRIX, DOT_SHORT, DOT_UNSIGNED, VW, inlined, outlined
 
 
 cdef enum:
@@ -191,6 +191,8 @@ cdef void conv_direct_int8(const ConvDirectInt8Args* a, int64_t begin, int64_t e
         s.n0 = 1
         s.steps = s.steps_last = ic_blocks * quads
         s.pair = x_plane
+    if DOT_MATRIX and ic_blocks == 1:  # takes quads of neighbouring rows at once
+        s.n0, s.s0, s.n1 = kh, s.s1, 1
     for item in range(begin, end):
         p = part_of(&whole, item)
         r = p.row * lines

@@ -14,7 +14,7 @@ from megengine_lite.kernels.common.dot cimport (
 from megengine_lite.kernels.common.arguments cimport Requantize
 from megengine_lite.kernels.common.requantize cimport Int8Output, go_to_channel, read_output, result_size, store_sums
 from megengine_lite.kernels.common.shared_constants cimport QUAD, TILE_BLOCKS
-from megengine_lite.kernels.common.simd cimport DOT_SHORT, DOT_UNSIGNED, VW, inlined, outlined
+from megengine_lite.kernels.common.simd cimport DOT_MATRIX, DOT_SHORT, DOT_UNSIGNED, VW, inlined, outlined
 from megengine_lite.kernels.matmul.last_columns cimport store_some_columns
 
 
@@ -157,6 +157,8 @@ cdef void gemm_int8(const GemmInt8Args* a, int64_t begin, int64_t end, void* scr
     size = result_size(&o)
     s = DotSum(parts, 1, 0, 1, 0, 1, 0, quads, quads, count * QUAD if packed else QUAD, 0, 0)
     s.pair = 2 * s.quad
+    if DOT_MATRIX and packed:  # takes quads of neighbouring a at once
+        s.n0, s.s0, s.steps, s.steps_last = quads, s.quad, 1, 1
     for item in range(begin, end):
         matrix = item // (tiles * row_blocks)
         tile = item // row_blocks % tiles

@@ -1,4 +1,5 @@
-/* ARM64: vectors of 4 floats, 32 registers. Dot products of bytes as the compiler may use them: SDOT, USDOT, or SMULL. */
+/* ARM64: vectors of 4 floats, 32 registers. Dot products of bytes as the compiler may use them: SMMLA and USMMLA,
+ * SDOT and USDOT, or SMULL. */
 #ifndef MEGENGINE_LITE_SIMD_NEON_H
 #define MEGENGINE_LITE_SIMD_NEON_H
 #include <arm_neon.h>
@@ -150,6 +151,24 @@ ML_INLINE vi vi_dot(vi sum, vi x, vi w) {
 ML_INLINE vi vi_dot_lane(vi sum, vi x, int lane, vi w) {
     ML_BY_LANE(lane, ML_SUDOT_LANE, (int32x4_t)sum, (int8x16_t)w, (uint8x16_t)x)
 }
+/* USMMLA and SMMLA; volatile for the reason above. */
+#if defined(__clang__)
+ML_INLINE vi vi_matrix(vi sum, vi x, vi w) {
+    return (vi)vusmmlaq_s32((int32x4_t)sum, (uint8x16_t)x, (int8x16_t)w);
+}
+ML_INLINE vi vi_matrix_signed(vi sum, vi x, vi w) {
+    return (vi)vmmlaq_s32((int32x4_t)sum, (int8x16_t)x, (int8x16_t)w);
+}
+#else
+ML_INLINE vi vi_matrix(vi sum, vi x, vi w) {
+    __asm__ volatile("usmmla %0.4s, %1.16b, %2.16b" : "+w"(sum) : "w"(x), "w"(w));
+    return sum;
+}
+ML_INLINE vi vi_matrix_signed(vi sum, vi x, vi w) {
+    __asm__ volatile("smmla %0.4s, %1.16b, %2.16b" : "+w"(sum) : "w"(x), "w"(w));
+    return sum;
+}
+#endif
 #elif defined(__ARM_FEATURE_DOTPROD)
 #define vi_dot vi_dot_signed
 #define vi_dot_lane vi_dot_signed_lane
@@ -161,6 +180,10 @@ ML_INLINE vi vi_dot(vi sum, vi x, vi w) {
     return (vi)vpadalq_s16((int32x4_t)sum, vpaddq_s16(low, high));
 }
 ML_INLINE vi vi_dot_lane(vi sum, vi x, int lane, vi w) { return vi_dot(sum, vi_set1(x[lane]), w); }
+#endif
+#if !defined(__ARM_FEATURE_MATMUL_INT8)
+#define vi_matrix plain_vi_matrix
+#define vi_matrix_signed plain_vi_matrix_signed
 #endif
 
 ML_INLINE vi vi_max(vi a, vi b) { return (vi)vmaxq_s32((int32x4_t)a, (int32x4_t)b); }

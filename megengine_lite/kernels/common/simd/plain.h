@@ -115,6 +115,20 @@ ML_INLINE vi plain_vi_odd_pairs(vi a, vi b) {
     return (vi)y;
 }
 
+/* In each 16 bytes, two rows of eight times two of eight; x is unsigned, or signed. */
+ML_INLINE vi plain_vi_matrix(vi sum, vi x, vi w) {
+    for (int k = 0; k < VW; ++k)
+        for (int b = 0; b < 8; ++b)
+            sum[k] += ((const uint8_t *)&x)[k / 2 * 8 + b] * ((const int8_t *)&w)[(k / 4 * 2 + k % 2) * 8 + b];
+    return sum;
+}
+ML_INLINE vi plain_vi_matrix_signed(vi sum, vi x, vi w) {
+    for (int k = 0; k < VW; ++k)
+        for (int b = 0; b < 8; ++b)
+            sum[k] += ((const int8_t *)&x)[k / 2 * 8 + b] * ((const int8_t *)&w)[(k / 4 * 2 + k % 2) * 8 + b];
+    return sum;
+}
+
 /* The first n quads of bytes, n in 1..4, zeros above. */
 ML_INLINE vi plain_vi_load_quads(const void *p, int n) {
     vi x = {};

@@ -36,6 +36,8 @@
 #define vi_add_pairs plain_vi_add_pairs
 #define vi_even_pairs plain_vi_even_pairs
 #define vi_odd_pairs plain_vi_odd_pairs
+#define vi_matrix plain_vi_matrix
+#define vi_matrix_signed plain_vi_matrix_signed
 #define vi_max plain_vi_max
 #define vi_load_s8 plain_vi_load_s8
 #define vi_store_8 plain_vi_store_8

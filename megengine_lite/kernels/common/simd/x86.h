@@ -26,5 +26,7 @@ ML_INLINE void stream_end(void) { _mm_sfence(); }
 #define vi_add_pairs plain_vi_add_pairs
 #define vi_even_pairs plain_vi_even_pairs
 #define vi_odd_pairs plain_vi_odd_pairs
+#define vi_matrix plain_vi_matrix
+#define vi_matrix_signed plain_vi_matrix_signed
 
 #endif
