@@ -30,9 +30,20 @@ ACTIVATIONS: dict[str, Callable[[Array, float, float], Array]] = {
 }
 USUAL = {"RNN": ("Tanh",), "GRU": ("Sigmoid", "Tanh"), "LSTM": ("Sigmoid", "Tanh", "Tanh")}
 """The activations of each cell, if no others are chosen."""
-OPTIONAL = ("bias", "lengths", "state", "cell", "peepholes")
+_OPTIONAL = ("bias", "lengths", "state", "cell", "peepholes")
 """The optional inputs, in their order."""
 _GATES = {"RNN": 1, "GRU": 3, "LSTM": 4}
+
+
+def is_plain(p: Parameters) -> bool:
+    """Whether a layer has the usual activations, the batch behind the lengths, and neither clips nor couples gates."""
+    usual = tuple((name, 0.0, 0.0) for name in USUAL[p.cell]) * (2 if p.direction == "bidirectional" else 1)
+    return not p.clip and not p.couples and not p.batch_first and p.activations == usual
+
+
+def optional_names(p: Parameters) -> list[str]:
+    """Those of the optional inputs that are given."""
+    return [name for name, flag in zip(_OPTIONAL, p.flags, strict=True) if flag]
 
 
 @register
@@ -67,8 +78,7 @@ class Recurrent(ProductOperator):
             "cell": state,
             "peepholes": (directions, 3 * hidden),
         }
-        given = [name for name, flag in zip(OPTIONAL, p.flags, strict=True) if flag]
-        wanted = [(directions, rows, hidden), *(expected[name] for name in given)]
+        wanted = [(directions, rows, hidden), *(expected[name] for name in optional_names(p))]
         for spec, target in zip(ins[2:], wanted, strict=True):
             if spec.shape != target:
                 raise fail(node, f"an input has the shape {spec.shape}, and needs {target}")
@@ -85,9 +95,7 @@ class Recurrent(ProductOperator):
         p: Parameters = node.params
         real = [to_float64(x, s.dtype) if s.dtype.is_float else x for x, s in zip(ins, in_specs, strict=True)]
         x, w, r, *rest = real
-        given: dict[str, Array] = dict(
-            zip((n for n, flag in zip(OPTIONAL, p.flags, strict=True) if flag), rest, strict=True)
-        )
+        given: dict[str, Array] = dict(zip(optional_names(p), rest, strict=True))
         if p.batch_first:
             x = x.swapaxes(0, 1)
             given |= {n: given[n].swapaxes(0, 1) for n in ("state", "cell") if n in given}

@@ -17,7 +17,7 @@ from megengine_lite._core.ir.fused import NO_ACTIVATION, Activation, ActivationC
 from megengine_lite._core.ir.graph import Constant, Node
 from megengine_lite._core.ir.onnx_params import Recurrent
 from megengine_lite._core.ir.params import RNNCellNonlineMode
-from megengine_lite._core.operators.onnx_recurrent import OPTIONAL, USUAL
+from megengine_lite._core.operators.onnx_recurrent import is_plain, optional_names
 from megengine_lite._core.operators.recurrent import LayerWeights, split_weights
 from megengine_lite._records import record
 from megengine_lite.errors import InternalError
@@ -227,14 +227,12 @@ def lower_onnx_layer(ctx: Lowering, node: Node) -> bool | None:
     """A layer with the usual activations; both directions of a GRU, one of the others."""
     p: Recurrent = node.params
     x, w, r, *rest = node.inputs
-    given = dict(zip((name for name, flag in zip(OPTIONAL, p.flags, strict=True) if flag), rest, strict=True))
+    given = dict(zip(optional_names(p), rest, strict=True))
     length, batch, size = x.shape
     directions, _, hidden = r.shape
-    usual = tuple((name, 0.0, 0.0) for name in USUAL[p.cell]) * directions
-    plain = not p.clip and not p.couples and not p.batch_first and p.activations == usual
     states = [given.get(name) for name in (("state", "cell") if p.cell == "LSTM" else ("state",))]
     known = [v for v in states if v is not None]
-    if not plain or {"lengths", "peepholes"} & given.keys() or len(known) < len(states):
+    if not is_plain(p) or {"lengths", "peepholes"} & given.keys() or len(known) < len(states):
         return False
     constants = [v.const for v in (w, r, *([given["bias"]] if "bias" in given else []))]
     found = [c for c in constants if c is not None]
@@ -297,10 +295,15 @@ def _emit_gru(
     p: Recurrent = node.params
     directions, rows, hidden = constants[1].array.shape
     resets = p.linear_before_reset
-    w, r = (_of_direction(ctx, p, c, k, "matrix") for c in constants[:2])
+    w = _of_direction(ctx, p, constants[0], k, "matrix")
     bias_x = bias_h = None
     if len(constants) > 2:
         bias_x, bias_h = (_of_direction(ctx, p, constants[2], k, which) for which in ("first", "last"))
+    if resets:
+        whole = _of_direction(ctx, p, constants[1], k, "matrix")
+    else:
+        first, last = (_of_direction(ctx, p, constants[1], k, which) for which in ("first", "last"))
+        biases = [None, None] if bias_h is None else _halves(ctx, bias_h)
     sums = _Rows(ctx.temp(len(order) * batch * rows * ITEM), rows)
     _product(ctx, node, len(order) * batch, x, w, sums, bias_x)
     gates = _Rows(ctx.temp(batch * rows * ITEM), rows)
@@ -310,10 +313,8 @@ def _emit_gru(
         here = sums.ref + t * batch * rows * ITEM
         target = _Rows(y + t * directions * batch * hidden * ITEM, hidden)
         if resets:
-            _product(ctx, node, batch, h, r, gates, bias_h)
+            _product(ctx, node, batch, h, whole, gates, bias_h)
         else:
-            first, last = (_of_direction(ctx, p, constants[1], k, which) for which in ("first", "last"))
-            biases = [None, None] if bias_h is None else _halves(ctx, bias_h)
             _product(ctx, node, batch, h, first, gates, biases[0])
             ctx.emit(
                 "gru_reset_f32", node, x=here, s=gates.ref, h=h.ref, y=kept.ref, hidden=hidden, h_row=h.step,

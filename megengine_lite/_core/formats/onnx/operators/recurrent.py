@@ -13,7 +13,7 @@ from megengine_lite._core.formats.onnx.operators.table import Call, NotConverted
 from megengine_lite._core.formats.onnx.tensors import DTYPES
 from megengine_lite._core.ir import params
 from megengine_lite._core.ir.onnx_params import Recurrent
-from megengine_lite._core.operators.onnx_recurrent import ACTIVATIONS, USUAL
+from megengine_lite._core.operators.onnx_recurrent import ACTIVATIONS, USUAL, is_plain
 from megengine_lite._records import replace
 
 # What activations have in place of an alpha or beta that is not given.
@@ -88,9 +88,13 @@ def _by_kernel(call: Call, p: Recurrent, optional: Sequence[Value | None]) -> li
     """The layer by the operators that have kernels; None if these have not its rules."""
     b, x, w, r = call.builder, call.input(0), call.input(1), call.input(2)
     bias, lengths, state, cell, peepholes = optional
-    usual = tuple((name, 0.0, 0.0) for name in USUAL.get(p.cell, ())) * (2 if p.direction == "bidirectional" else 1)
-    plain = not p.clip and not p.couples and not p.batch_first and p.activations == usual
-    if p.cell not in _ORDER or not plain or p.direction == "reverse" or lengths is not None or peepholes is not None:
+    if (
+        p.cell not in _ORDER
+        or not is_plain(p)
+        or p.direction == "reverse"
+        or lengths is not None
+        or peepholes is not None
+    ):
         return None
     found = b.known_shape(r) if r.rank == 3 else None
     if not all(v.is_float32 for v in (x, w, r)) or found is None:
