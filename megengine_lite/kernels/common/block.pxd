@@ -224,13 +224,11 @@ cdef inline inlined fma_whole_blocks(
     """The part of a sum for a < count, where `lanes` is VW."""
     cdef const float* at
     cdef int64_t a, b, c
-    cdef int k
     for a in range(count):
         for b in range(s.n1):
             at = x + a * s.s0 + b * s.s1
             for c in range(s.n2):
-                for k in range(VW * VECTORS * VW // LINE):
-                    prefetch_far(w + k * LINE + AHEAD // sizeof(float))
+                fetch(VW * VECTORS * VW * sizeof(w[0]), <const char*>w + AHEAD)
                 if INPUT == FAR:
                     prefetch_far(at + PIXELS * STEP)
                     prefetch_far(at + PIXELS * STEP + LINE)
