@@ -18,8 +18,8 @@ from megengine_lite.kernels.common.interleave cimport zip_rows
 from megengine_lite.kernels.common.arguments cimport Epilogue
 from megengine_lite.kernels.common.shared_constants cimport TILE_BLOCKS, WEIGHTS_BFLOAT16, WEIGHTS_FLOAT16
 from megengine_lite.kernels.common.simd cimport (
-    BY_LANE, VREGS, VW, bf16, f16, inlined, outlined, prefetch_far, vf, vf_fma, vf_load, vf_load_n, vf_set1,
-    vf_store, vf_store_n, vf_unzip_even, vf_unzip_odd, vf_zero,
+    BY_LANE, VREGS, VW, bf16, f16, forget_loads, inlined, outlined, prefetch_far, vf, vf_fma, vf_load, vf_load_n,
+    vf_set1, vf_store, vf_store_n, vf_unzip_even, vf_unzip_odd, vf_zero,
 )
 from megengine_lite.kernels.common.vmath cimport ACT_NONE, activate
 
@@ -40,6 +40,25 @@ cdef inline int block_rows() noexcept nogil:
 
 
 # ---- blocks of rows x 2 vectors ------------------------------------------------------------------------------------
+
+cdef inline inlined gemm_step(
+    int ROWS, const float* upper, const float* lower, int64_t a_row, const weight* b, vf* acc
+) noexcept nogil:
+    """One step of the sums of a block: four rows of A from `upper`, the others from `lower`, and a row of a panel."""
+    cdef vf columns[2]
+    cdef vf value
+    cdef int p, v
+    load_weights(2, b, columns)
+    for p in range(4):
+        value = vf_set1(upper[p * a_row])
+        for v in range(2):
+            acc[p * 2 + v] = vf_fma(value, columns[v], acc[p * 2 + v])
+    for p in range(4, ROWS):
+        value = vf_set1(lower[(p - 4) * a_row])
+        for v in range(2):
+            acc[p * 2 + v] = vf_fma(value, columns[v], acc[p * 2 + v])
+    forget_loads()  # else gcc loads too much ahead, and runs out of registers
+
 
 cdef inline inlined gemm_block(
     int ROWS, int VECTORS, int64_t depth, const float* a, int64_t a_row, int64_t a_k, const weight* b, int64_t b_k,
@@ -74,6 +93,30 @@ cdef inline inlined gemm_block(
             rows[p] += a_k
         b += b_k
     store_block(False, ROWS, VECTORS, acc, o)
+
+
+cdef inline inlined gemm_block_packed(
+    int ROWS, int64_t depth, const float* a, int64_t a_row, const weight* b, const BlockOutput* o
+) noexcept nogil:
+    """gemm_block of contiguous rows, more than four, and a packed panel, by few instructions beside the products. For
+    sets with 16 registers."""
+    cdef vf acc[MAX_ACC]
+    cdef const float* lower = a + 4 * a_row
+    cdef int64_t l
+    cdef int p
+    for p in range(ROWS * 2):
+        acc[p] = vf_zero()
+    for l in range(depth // 4):
+        gemm_step(ROWS, a, lower, a_row, b, acc)
+        gemm_step(ROWS, a + 1, lower + 1, a_row, b + PANEL, acc)
+        gemm_step(ROWS, a + 2, lower + 2, a_row, b + 2 * PANEL, acc)
+        gemm_step(ROWS, a + 3, lower + 3, a_row, b + 3 * PANEL, acc)
+        a += 4
+        lower += 4
+        b += 4 * PANEL
+    for l in range(depth % 4):
+        gemm_step(ROWS, a + l, lower + l, a_row, b + l * PANEL, acc)
+    store_block(False, ROWS, 2, acc, o)
 
 
 cdef inline inlined fetch_of_row(int bytes, const void* b) noexcept nogil:
@@ -255,23 +298,53 @@ def scratch_bytes(int64_t k):
     return sizeof(float) * k * PANEL
 
 
-cdef inline inlined gemm_rows(
-    bint parts, int64_t columns, int64_t depth, int64_t rows, int64_t last, const float* left, const GemmArgs* a,
-    const weight* b, int64_t step, BlockOutput o
+cdef inline outlined gemm_rows_packed(
+    int64_t rows, int64_t blocks, int64_t depth, const float* left, int64_t a_row, const weight* b, bint more,
+    const BlockOutput* output
 ) noexcept nogil:
-    """The rows from `rows` to `last` - 1 of A, of which `left` is the first, times a panel of B; o is for that row."""
-    cdef int64_t first = rows, blocks = (last - first + block_rows() - 1) // block_rows(), block, stop
+    """gemm_rows in blocks of 5 and 6 rows. gcc keeps their sums in registers only within a loop.
+
+    With `more`, another panel lies behind this one: it is fetched meanwhile, a part with each block.
+    """
+    cdef const char* following = <const char*>(b + depth * PANEL)
+    cdef int64_t lines = depth * PANEL * sizeof(b[0]) // LINE_BYTES if more else 0, line, block, first, count
+    cdef BlockOutput o = output[0]
     for block in range(blocks):
-        stop = first + (last - first) * (block + 1) // blocks
-        if columns == PANEL:
-            gemm_any(<int>(stop - rows), 2, parts, depth, left, a.a_row, a.a_k, b, step, &o)
+        first = rows * block // blocks
+        count = rows * (block + 1) // blocks - first
+        for line in range(lines * block // blocks, lines * (block + 1) // blocks):
+            prefetch_far(following + line * LINE_BYTES)
+        if count == 6:
+            gemm_block_packed(6, depth, left, a_row, b, &o)
         else:
-            gemm_partial(<int>(stop - rows), columns, parts, depth, left, a.a_row, a.a_k, b, step, &o)
-        left += (stop - rows) * a.a_row
-        o.y += (stop - rows) * o.y_pixel
+            gemm_block_packed(5, depth, left, a_row, b, &o)
+        left += count * a_row
+        o.y += count * o.y_pixel
         if o.z:
-            o.z += (stop - rows) * o.z_pixel
-        rows = stop
+            o.z += count * o.z_pixel
+
+
+cdef inline inlined gemm_rows(
+    bint parts, int64_t columns, int64_t depth, int64_t rows, const float* left, const GemmArgs* a, const weight* b,
+    int64_t step, bint more, BlockOutput o
+) noexcept nogil:
+    """`rows` rows of A, of which `left` is the first, times a panel of B. `more`: see gemm_rows_packed."""
+    cdef int64_t blocks = (rows + block_rows() - 1) // block_rows(), block, first = 0, count
+    if VREGS == 16:
+        if columns == PANEL and step == PANEL and a.a_k == 1 and rows >= 5 * blocks:
+            gemm_rows_packed(rows, blocks, depth, left, a.a_row, b, more, &o)
+            return
+    for block in range(blocks):
+        count = rows * (block + 1) // blocks - first
+        if columns == PANEL:
+            gemm_any(<int>count, 2, parts, depth, left, a.a_row, a.a_k, b, step, &o)
+        else:
+            gemm_partial(<int>count, columns, parts, depth, left, a.a_row, a.a_k, b, step, &o)
+        left += count * a.a_row
+        o.y += count * o.y_pixel
+        if o.z:
+            o.z += count * o.z_pixel
+        first += count
 
 
 cdef inline inlined gemm_items(
@@ -288,6 +361,7 @@ cdef inline inlined gemm_items(
     cdef BatchStrides batch = a.batch
     cdef int64_t panels = (n + PANEL - 1) // PANEL, chunks = (m + chunk - 1) // chunk
     cdef int64_t item, product, first, last, panel, outer, q, columns, step, at
+    cdef bint more
     cdef const float* b
     cdef const float* left
     cdef BlockOutput o
@@ -308,13 +382,14 @@ cdef inline inlined gemm_items(
         o.bias = a.bias + panel * PANEL if a.bias else NULL
         o.y = a.c + outer * batch.c_outer + q * batch.c_inner + first * a.c_row + panel * PANEL
         o.z = a.z + outer * batch.z_outer + q * batch.z_inner + first * a.z_row + panel * PANEL if a.z else NULL
+        more = a.b_packed and item + 1 < end and panel + 1 < panels
         if a.b_packed:
             at += panel * depth * PANEL
         if a.b_packed and a.weights == WEIGHTS_BFLOAT16:
-            gemm_rows(parts, columns, depth, first, last, left, a, <const bf16*>a.b + at, PANEL, o)
+            gemm_rows(parts, columns, depth, last - first, left, a, <const bf16*>a.b + at, PANEL, more, o)
             continue
         if a.b_packed and a.weights == WEIGHTS_FLOAT16:
-            gemm_rows(parts, columns, depth, first, last, left, a, <const f16*>a.b + at, PANEL, o)
+            gemm_rows(parts, columns, depth, last - first, left, a, <const f16*>a.b + at, PANEL, more, o)
             continue
         b = <const float*>a.b + at
         step = PANEL
@@ -324,7 +399,7 @@ cdef inline inlined gemm_items(
         elif not a.b_packed:
             pack_panel(b + panel * PANEL * b_n, b_k, b_n, depth, columns, <float*>scratch)
             b = <const float*>scratch
-        gemm_rows(parts, columns, depth, first, last, left, a, b, step, o)
+        gemm_rows(parts, columns, depth, last - first, left, a, b, step, more, o)
 
 
 cdef void gemm_f32(const GemmArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
