@@ -14,6 +14,7 @@ from megengine_lite._core.formats.onnx.operators import (  # noqa: F401  # they 
     attention,
     constants,
     convolution,
+    einsum,
     images,
     indexing,
     joining,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import numpy as np
 
@@ -137,33 +136,3 @@ def _by_einsum(b: GraphBuilder, x: Value, y: Value) -> Value:
     lead = max(x.rank - 2, y.rank - 2, 0)
     equation = f"...{left},...{right}->...{out}"
     return b.node("Einsum", EinsumParam(equation), [b.exact(x), b.exact(y)], x.kind, lead + len(out))
-
-
-@converts("Einsum", since=12)
-def _einsum(call: Call) -> Value:
-    b = call.builder
-    values = [call.input(k) for k in range(max(len(call.inputs), 1))]
-    check_same_kind(values)
-    equation, rank = explicit_equation(call.text("equation", ""), [v.rank for v in values])
-    return b.node("Einsum", EinsumParam(equation), [b.exact(v) for v in values], values[0].kind, rank)
-
-
-def explicit_equation(equation: str, ranks: Sequence[int]) -> tuple[str, int]:
-    """An equation with its result, and the number of dimensions of that."""
-    equation = equation.replace(" ", "")
-    left, arrow, result = equation.partition("->")
-    terms = left.split(",")
-    letters = left.replace(",", "").replace("...", "")
-    if len(terms) != len(ranks) or not all(c.isalpha() and c.isascii() for c in letters + result.replace("...", "")):
-        raise NotConverted(f"the equation {equation!r} does not fit {len(ranks)} inputs")
-    more = 0
-    for term, rank in zip(terms, ranks, strict=True):
-        named = len(term.replace("...", ""))
-        if rank < named or (rank > named and "..." not in term):
-            raise NotConverted(f"the term {term!r} of its equation does not fit {rank} dimensions")
-        more = max(more, rank - named)
-    if not arrow:
-        once = "".join(sorted(c for c in set(letters) if letters.count(c) == 1))
-        result = ("..." if "..." in left else "") + once
-    rank = len(result.replace("...", "")) + (more if "..." in result else 0)
-    return f"{left}->{result}", rank
