@@ -91,6 +91,7 @@ class Convolution3D(ProductOperator):
     """Convolution of volumes; inputs data and filter."""
 
     name = "Convolution3D"
+    becomes = "a convolution of images, if the filter is constant; else `conv_plain_f32`"
     param = params.Convolution3D
     in_files = InFiles(record_version=2, has_policy=True)
     in_original = InOriginal(type="Convolution3DForward", label="conv3d", chooses_algorithm=True)
@@ -121,6 +122,7 @@ class Convolution3DBackwardData(ProductOperator):
     """Transposed convolution of volumes; inputs filter, data and optionally a tensor that has the result's shape."""
 
     name = "Convolution3DBackwardData"
+    becomes = "a transposed convolution of images, if the filter is constant"
     param = params.Convolution3D
     in_files = InFiles(record_version=2, has_policy=True)
     in_original = InOriginal(label="conv3d_bwd_data", chooses_algorithm=True)

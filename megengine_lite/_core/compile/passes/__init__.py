@@ -2,12 +2,13 @@
 
 ::
 
-    Graph ─► widen_float16 ─► canonical_layout ─► simplify ─► recognise_quantized ─► gather_channels ─┐
+    Graph ─► widen_float16 ─► canonical_layout ─► flatten_volumes ─► simplify ─► recognise_quantized ─┐
       ┌───────────────────────────────────────────────────────────────────────────────────────────────┘
-      └► merge_reductions ─► recognise_norms ─► recognise_activations ─► recognise_attention ─────────┐
+      └► gather_channels ─► merge_reductions ─► recognise_norms ─► recognise_activations ─────────────┐
       ┌───────────────────────────────────────────────────────────────────────────────────────────────┘
-      └► functions_before_axes ─► fuse_conv ─► fuse_quantized ─► fuse_matmul ─► fuse_elemwise ────────┐
-    Graph ◄─ tabulate ◄───────────────────────────────────────────────────────────────────────────────┘
+      └► recognise_attention ─► functions_before_axes ─► fuse_conv ─► fuse_quantized ─► fuse_matmul ──┐
+      ┌───────────────────────────────────────────────────────────────────────────────────────────────┘
+      └► fuse_elemwise ─► tabulate ─► Graph
 
 A pass sees nodes whose shapes are known. It leaves nodes whose outputs depend on data where they are. It changes the
 graph in place and does not change what its outputs mean. Weights that it changes are derived through the constant pool,
@@ -20,6 +21,7 @@ from collections.abc import Callable
 
 from megengine_lite._core.compile.passes import (
     canonical_layout,
+    flatten_volumes,
     functions_before_axes,
     fuse_conv,
     fuse_elemwise,
@@ -54,6 +56,7 @@ def _without_pool(run: Callable[[Graph], None]) -> Pass:
 _ALL: dict[str, Pass] = {
     "widen_float16": widen_float16.run,
     "canonical_layout": canonical_layout.run,
+    "flatten_volumes": flatten_volumes.run,
     "simplify": simplify.run,
     "recognise_quantized": recognise_quantized.run,
     "gather_channels": _without_pool(gather_channels.run),

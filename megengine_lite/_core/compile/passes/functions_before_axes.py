@@ -6,6 +6,9 @@ channel or an activation can be fused with the convolution only if it comes firs
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 from megengine_lite._core.compile.rewriter import Rewriter
 from megengine_lite._core.ir.dtype import FLOAT32
 from megengine_lite._core.ir.graph import ConstantPool, Graph, Node, TensorSpec, Var
@@ -41,30 +44,64 @@ def _exchange(removal: Node, rewriter: Rewriter, pool: ConstantPool) -> None:
     """Moves the removal of an axis behind all functions that follow it one after the other."""
     image, y = removal.inputs[0], removal.outputs[0]
     axis = removal.params.desc[0].axis % len(image.shape)
-    replaced, functions = [removal], []
-    x = image
-    while (reader := rewriter.only_reader(y)) is not None:
-        operands = _operands(reader, y, x, axis, pool)
+    following = functions_of(y, image, rewriter, lambda v: _with_axis(v, len(y.shape), axis, pool))
+    if following.now:
+        moved = Node(removal.op, removal.params, [following.result], [following.last], removal.name)
+        rewriter.replace([removal, *following.before], [*following.now, moved])
+
+
+class Functions(NamedTuple):
+    """Functions that follow each other.
+
+    Attributes
+    ----------
+    before
+        The nodes that compute them.
+    last
+        What the last one makes.
+    now
+        Nodes that compute them of another form of their input.
+    result
+        What ``last`` is in that form.
+    """
+
+    before: list[Node]
+    last: Var
+    now: list[Node]
+    result: Var
+
+
+def functions_of(y: Var, x: Var, rewriter: Rewriter, form: Callable[[Var], Var | None]) -> Functions:
+    """The functions of a variable and constants that follow one after the other, and what they are for ``x``.
+
+    ``x`` has the numbers of ``y`` in another shape. ``form`` gives a constant that broadcasts with ``y`` as one that
+    broadcasts with ``x``, or None. Each is the only reader of what it is computed of.
+    """
+    found = Functions([], y, [], x)
+    while (reader := rewriter.only_reader(found.last)) is not None:
+        operands = _operands(reader, found, form)
         if operands is None:
             break
         out = reader.outputs[0]
-        x = Var(out.id, out.name, TensorSpec(image.shape, out.dtype))
-        functions.append(Node(reader.op, reader.params, operands, [x], reader.name))
-        replaced.append(reader)
-        y = out
-    if functions:
-        rewriter.replace(replaced, [*functions, Node(removal.op, removal.params, [x], [y], removal.name)])
+        result = Var(out.id, out.name, TensorSpec(x.shape, out.dtype))
+        now = Node(reader.op, reader.params, operands, [result], reader.name)
+        found = Functions([*found.before, reader], out, [*found.now, now], result)
+    return found
 
 
-def _operands(node: Node, y: Var, x: Var, axis: int, pool: ConstantPool) -> list[Var] | None:
-    """The operands of a function with ``x`` in place of ``y``; None if it is none of ``y`` and constants."""
+def _operands(node: Node, so_far: Functions, form: Callable[[Var], Var | None]) -> list[Var] | None:
+    """The operands of a function of the last result in the new form; None if it is none of that and constants."""
+    y = so_far.last
     if node.op != "Elemwise" or node.outputs[0].shape != y.shape or node.outputs[0].dtype != FLOAT32:
         return None
     operands = []
     for v in node.inputs:
         if v is not y and v.const is None:
             return None
-        operands.append(x if v is y else v if v.spec.size == 1 else _with_axis(v, len(y.shape), axis, pool))
+        operand = so_far.result if v is y else v if v.spec.size == 1 else form(v)
+        if operand is None:
+            return None
+        operands.append(operand)
     return operands
 
 
