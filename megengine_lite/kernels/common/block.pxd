@@ -564,19 +564,6 @@ cdef inline inlined conv_row(
         first = end
 
 
-cdef inline inlined conv_row_of(
-    int INPUT, int VECTORS, int64_t STEP1, int64_t STEP2, int64_t step, int64_t pixels, const BlockSum* s,
-    const float* x, const weight* w, const BlockOutput* o, const RowBreaks* where
-) noexcept nogil:
-    """conv_row for a step that is no constant; fast when it is STEP1 or STEP2. A row with breaks has STEP1."""
-    if step == STEP1:
-        conv_row(INPUT, VECTORS, STEP1, STEP1, pixels, s, x, w, o[0], where)
-    elif step == STEP2:
-        conv_row(INPUT, VECTORS, STEP2, STEP2, pixels, s, x, w, o[0], NULL)
-    else:
-        conv_row(INPUT, VECTORS, 0, step, pixels, s, x, w, o[0], NULL)
-
-
 cdef inline inlined set_activation(BlockOutput* o, const Epilogue* e) noexcept nogil:
     """RELU becomes a clip without upper end."""
     o.code = <int>e.activation

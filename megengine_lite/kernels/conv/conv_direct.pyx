@@ -10,7 +10,7 @@ import numpy as np
 from libc.stdint cimport int64_t
 
 from megengine_lite.kernels.common.block cimport (
-    FAR, BlockOutput, BlockSum, RowBreaks, conv_row_of, set_activation, weight,
+    FAR, BlockOutput, BlockSum, RowBreaks, conv_row, set_activation, weight,
 )
 from megengine_lite.kernels.common.arguments cimport Epilogue, FilterWindow, Strides
 from megengine_lite.kernels.common.conv_tiles cimport Division, Part, division, part_of
@@ -21,19 +21,43 @@ from megengine_lite.kernels.common.vmath cimport ACT_NONE
 from megengine_lite.kernels.common.array_checks import conv_extents
 
 
-# A function each: compilers take twice as long for both in one.
-cdef inline outlined direct_two(
+# A function for each step: the time that compilers take grows faster than their functions.
+cdef inline outlined direct_two_near(
+    int64_t pixels, const BlockSum* s, const float* x, const weight* w, const BlockOutput* o, const RowBreaks* where
+) noexcept nogil:
+    conv_row(FAR, 2, VW, VW, pixels, s, x, w, o[0], where)
+
+
+cdef inline outlined direct_two_apart(
+    int64_t pixels, const BlockSum* s, const float* x, const weight* w, const BlockOutput* o, const RowBreaks* where
+) noexcept nogil:
+    conv_row(FAR, 2, 2 * VW, 2 * VW, pixels, s, x, w, o[0], where)
+
+
+cdef inline outlined direct_two_any(
     int64_t step, int64_t pixels, const BlockSum* s, const float* x, const weight* w, const BlockOutput* o,
     const RowBreaks* where
 ) noexcept nogil:
-    conv_row_of(FAR, 2, VW, 2 * VW, step, pixels, s, x, w, o, where)
+    conv_row(FAR, 2, 0, step, pixels, s, x, w, o[0], where)
 
 
-cdef inline outlined direct_one(
+cdef inline outlined direct_one_near(
+    int64_t pixels, const BlockSum* s, const float* x, const weight* w, const BlockOutput* o, const RowBreaks* where
+) noexcept nogil:
+    conv_row(FAR, 1, VW, VW, pixels, s, x, w, o[0], where)
+
+
+cdef inline outlined direct_one_apart(
+    int64_t pixels, const BlockSum* s, const float* x, const weight* w, const BlockOutput* o, const RowBreaks* where
+) noexcept nogil:
+    conv_row(FAR, 1, 2 * VW, 2 * VW, pixels, s, x, w, o[0], where)
+
+
+cdef inline outlined direct_one_any(
     int64_t step, int64_t pixels, const BlockSum* s, const float* x, const weight* w, const BlockOutput* o,
     const RowBreaks* where
 ) noexcept nogil:
-    conv_row_of(FAR, 1, VW, 2 * VW, step, pixels, s, x, w, o, where)
+    conv_row(FAR, 1, 0, step, pixels, s, x, w, o[0], where)
 
 
 cdef inline void direct_row(
@@ -41,9 +65,18 @@ cdef inline void direct_row(
     const RowBreaks* where
 ) noexcept nogil:
     if vectors == 2:
-        direct_two(step, pixels, s, x, w, o, where)
+        if step == VW:
+            direct_two_near(pixels, s, x, w, o, where)
+        elif step == 2 * VW:
+            direct_two_apart(pixels, s, x, w, o, where)
+        else:
+            direct_two_any(step, pixels, s, x, w, o, where)
+    elif step == VW:
+        direct_one_near(pixels, s, x, w, o, where)
+    elif step == 2 * VW:
+        direct_one_apart(pixels, s, x, w, o, where)
     else:
-        direct_one(step, pixels, s, x, w, o, where)
+        direct_one_any(step, pixels, s, x, w, o, where)
 
 
 cdef struct ConvDirectArgs:

@@ -7,32 +7,65 @@ Weights: ``[tile of 2 channel blocks][ic][kh][kw][channels of the tile]``
 from libc.stdint cimport int64_t
 from libc.string cimport memcpy, memset
 
-from megengine_lite.kernels.common.block cimport SPARE_TAPS, TABLE, BlockOutput, BlockSum, conv_row_of, set_activation
+from megengine_lite.kernels.common.block cimport SPARE_TAPS, TABLE, BlockOutput, BlockSum, conv_row, set_activation
 from megengine_lite.kernels.common.arguments cimport Epilogue, FilterWindow, Strides
 from megengine_lite.kernels.common.shared_constants cimport TILE_BLOCKS
 from megengine_lite.kernels.common.simd cimport VW, outlined
 
 
-# A function each: compilers take twice as long for both in one.
-cdef inline outlined first_two(
-    int64_t step, int64_t pixels, const BlockSum* s, const float* x, const float* w, const BlockOutput* o
+# A function for each step: the time that compilers take grows faster than their functions.
+cdef inline outlined first_two_near(
+    int64_t pixels, const BlockSum* s, const float* x, const float* w, const BlockOutput* o
 ) noexcept nogil:
-    conv_row_of(TABLE, 2, 1, 2, step, pixels, s, x, w, o, NULL)
+    conv_row(TABLE, 2, 1, 1, pixels, s, x, w, o[0], NULL)
 
 
-cdef inline outlined first_one(
+cdef inline outlined first_two_apart(
+    int64_t pixels, const BlockSum* s, const float* x, const float* w, const BlockOutput* o
+) noexcept nogil:
+    conv_row(TABLE, 2, 2, 2, pixels, s, x, w, o[0], NULL)
+
+
+cdef inline outlined first_two_any(
     int64_t step, int64_t pixels, const BlockSum* s, const float* x, const float* w, const BlockOutput* o
 ) noexcept nogil:
-    conv_row_of(TABLE, 1, 1, 2, step, pixels, s, x, w, o, NULL)
+    conv_row(TABLE, 2, 0, step, pixels, s, x, w, o[0], NULL)
+
+
+cdef inline outlined first_one_near(
+    int64_t pixels, const BlockSum* s, const float* x, const float* w, const BlockOutput* o
+) noexcept nogil:
+    conv_row(TABLE, 1, 1, 1, pixels, s, x, w, o[0], NULL)
+
+
+cdef inline outlined first_one_apart(
+    int64_t pixels, const BlockSum* s, const float* x, const float* w, const BlockOutput* o
+) noexcept nogil:
+    conv_row(TABLE, 1, 2, 2, pixels, s, x, w, o[0], NULL)
+
+
+cdef inline outlined first_one_any(
+    int64_t step, int64_t pixels, const BlockSum* s, const float* x, const float* w, const BlockOutput* o
+) noexcept nogil:
+    conv_row(TABLE, 1, 0, step, pixels, s, x, w, o[0], NULL)
 
 
 cdef inline void first_row(
     int vectors, int64_t step, int64_t pixels, const BlockSum* s, const float* x, const float* w, const BlockOutput* o
 ) noexcept nogil:
     if vectors == 2:
-        first_two(step, pixels, s, x, w, o)
+        if step == 1:
+            first_two_near(pixels, s, x, w, o)
+        elif step == 2:
+            first_two_apart(pixels, s, x, w, o)
+        else:
+            first_two_any(step, pixels, s, x, w, o)
+    elif step == 1:
+        first_one_near(pixels, s, x, w, o)
+    elif step == 2:
+        first_one_apart(pixels, s, x, w, o)
     else:
-        first_one(step, pixels, s, x, w, o)
+        first_one_any(step, pixels, s, x, w, o)
 
 
 cdef void padded_row(const float* x, int64_t w, int64_t pad, float* out) noexcept nogil:
