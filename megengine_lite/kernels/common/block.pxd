@@ -517,50 +517,88 @@ cdef inline outlined copy_broken(
         breaks.left -= 1
 
 
+# A row of outputs on its way: where the next block belongs, and whether it is broken there. The block is computed to a
+# place of its own then, and copied.
+cdef struct RowPlace:
+    float* y
+    int64_t y_pixel, y_plane
+    bint breaks, is_broken
+    RowBreaks where
+
+
+cdef inline inlined begin_row(RowPlace* at, const BlockOutput* o, const RowBreaks* where) noexcept nogil:
+    at.y = o.y
+    at.y_pixel = o.y_pixel
+    at.y_plane = o.y_plane
+    at.breaks = where != NULL
+    if where:
+        at.where = where[0]
+
+
+cdef inline inlined begin_block(RowPlace* at, int pixels, float* block, BlockOutput* o) noexcept nogil:
+    at.is_broken = at.breaks and at.where.left < pixels
+    o.y = at.y
+    if at.is_broken:
+        o.y = block
+        o.y_pixel = VW
+        o.y_plane = pixels * VW
+
+
+cdef inline inlined end_block(RowPlace* at, int pixels, int VECTORS, const float* block, BlockOutput* o) noexcept nogil:
+    if at.is_broken:
+        o.y_pixel = at.y_pixel
+        o.y_plane = at.y_plane
+        copy_broken(block, pixels, VECTORS, at.y_pixel, at.y_plane, &at.y, &at.where)
+    else:
+        at.y += pixels * at.y_pixel
+        if at.breaks:
+            at.where.left -= pixels
+    if o.z:
+        o.z += pixels * o.z_pixel
+
+
 cdef inline inlined conv_row(
-    int INPUT, int VECTORS, int64_t STEP, int64_t step, int64_t pixels, const BlockSum* s, const float* x,
-    const weight* w, BlockOutput o, const RowBreaks* where
+    int INPUT, int VECTORS, int64_t STEP, int64_t pixels, const BlockSum* s, const float* x, const weight* w,
+    BlockOutput o, const RowBreaks* where
 ) noexcept nogil:
-    """`pixels` outputs side by side, of VECTORS (1 or 2) channel blocks, whose inputs lie `step` apart. STEP is the
-    same number as a constant, or 0 for any step, which is slower. `where` may be NULL.
+    """`pixels` outputs side by side, of VECTORS (1 or 2) channel blocks, whose inputs lie STEP apart. `where` may be
+    NULL.
 
     The blocks have nearly equal sizes: a small last block would wait for the latency of its sums.
     """
-    cdef int64_t largest = block_pixels(INPUT, VECTORS) if STEP else 7 if VREGS == 32 else 5
-    cdef int64_t blocks = (pixels + largest - 1) // largest
-    cdef int64_t k, first = 0, end
+    cdef int64_t blocks = (pixels + block_pixels(INPUT, VECTORS) - 1) // block_pixels(INPUT, VECTORS), k, first = 0, end
     cdef int count
-    cdef int64_t y_pixel = o.y_pixel, y_plane = o.y_plane
-    cdef float* y = o.y
     cdef float block[MAX_ACC * VW]
-    cdef RowBreaks breaks
-    cdef bint is_broken
-    if where:
-        breaks = where[0]
+    cdef RowPlace at
+    begin_row(&at, &o, where)
     for k in range(blocks):
         end = pixels * (k + 1) // blocks
         count = <int>(end - first)
-        is_broken = where and breaks.left < count
-        o.y = y
-        if is_broken:
-            o.y = block
-            o.y_pixel = VW
-            o.y_plane = count * VW
-        if STEP:
-            conv_block_of(INPUT, count, VECTORS, STEP, s, x, w, &o)
-        else:
-            conv_block_any_step(INPUT, count, VECTORS, step, s, x, w, &o)
+        begin_block(&at, count, block, &o)
+        conv_block_of(INPUT, count, VECTORS, STEP, s, x, w, &o)
+        end_block(&at, count, VECTORS, block, &o)
+        x += count * STEP
+        first = end
+
+
+cdef inline inlined conv_row_any_step(
+    int INPUT, int VECTORS, int64_t step, int64_t pixels, const BlockSum* s, const float* x, const weight* w,
+    BlockOutput o, const RowBreaks* where
+) noexcept nogil:
+    """conv_row for a step that is no constant, which is slower. Compilers take longer for both in one function."""
+    cdef int64_t largest = 7 if VREGS == 32 else 5
+    cdef int64_t blocks = (pixels + largest - 1) // largest, k, first = 0, end
+    cdef int count
+    cdef float block[MAX_ACC * VW]
+    cdef RowPlace at
+    begin_row(&at, &o, where)
+    for k in range(blocks):
+        end = pixels * (k + 1) // blocks
+        count = <int>(end - first)
+        begin_block(&at, count, block, &o)
+        conv_block_any_step(INPUT, count, VECTORS, step, s, x, w, &o)
+        end_block(&at, count, VECTORS, block, &o)
         x += count * step
-        if is_broken:
-            o.y_pixel = y_pixel
-            o.y_plane = y_plane
-            copy_broken(block, count, VECTORS, y_pixel, y_plane, &y, &breaks)
-        else:
-            y += count * y_pixel
-            if where:
-                breaks.left -= count
-        if o.z:
-            o.z += count * o.z_pixel
         first = end
 
 

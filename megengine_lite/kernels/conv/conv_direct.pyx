@@ -10,7 +10,7 @@ import numpy as np
 from libc.stdint cimport int64_t
 
 from megengine_lite.kernels.common.block cimport (
-    FAR, BlockOutput, BlockSum, RowBreaks, conv_row, set_activation, weight,
+    FAR, BlockOutput, BlockSum, RowBreaks, conv_row, conv_row_any_step, set_activation, weight,
 )
 from megengine_lite.kernels.common.arguments cimport Epilogue, FilterWindow, Strides
 from megengine_lite.kernels.common.conv_tiles cimport Division, Part, division, part_of
@@ -25,39 +25,39 @@ from megengine_lite.kernels.common.array_checks import conv_extents
 cdef inline outlined direct_two_near(
     int64_t pixels, const BlockSum* s, const float* x, const weight* w, const BlockOutput* o, const RowBreaks* where
 ) noexcept nogil:
-    conv_row(FAR, 2, VW, VW, pixels, s, x, w, o[0], where)
+    conv_row(FAR, 2, VW, pixels, s, x, w, o[0], where)
 
 
 cdef inline outlined direct_two_apart(
     int64_t pixels, const BlockSum* s, const float* x, const weight* w, const BlockOutput* o, const RowBreaks* where
 ) noexcept nogil:
-    conv_row(FAR, 2, 2 * VW, 2 * VW, pixels, s, x, w, o[0], where)
+    conv_row(FAR, 2, 2 * VW, pixels, s, x, w, o[0], where)
 
 
 cdef inline outlined direct_two_any(
     int64_t step, int64_t pixels, const BlockSum* s, const float* x, const weight* w, const BlockOutput* o,
     const RowBreaks* where
 ) noexcept nogil:
-    conv_row(FAR, 2, 0, step, pixels, s, x, w, o[0], where)
+    conv_row_any_step(FAR, 2, step, pixels, s, x, w, o[0], where)
 
 
 cdef inline outlined direct_one_near(
     int64_t pixels, const BlockSum* s, const float* x, const weight* w, const BlockOutput* o, const RowBreaks* where
 ) noexcept nogil:
-    conv_row(FAR, 1, VW, VW, pixels, s, x, w, o[0], where)
+    conv_row(FAR, 1, VW, pixels, s, x, w, o[0], where)
 
 
 cdef inline outlined direct_one_apart(
     int64_t pixels, const BlockSum* s, const float* x, const weight* w, const BlockOutput* o, const RowBreaks* where
 ) noexcept nogil:
-    conv_row(FAR, 1, 2 * VW, 2 * VW, pixels, s, x, w, o[0], where)
+    conv_row(FAR, 1, 2 * VW, pixels, s, x, w, o[0], where)
 
 
 cdef inline outlined direct_one_any(
     int64_t step, int64_t pixels, const BlockSum* s, const float* x, const weight* w, const BlockOutput* o,
     const RowBreaks* where
 ) noexcept nogil:
-    conv_row(FAR, 1, 0, step, pixels, s, x, w, o[0], where)
+    conv_row_any_step(FAR, 1, step, pixels, s, x, w, o[0], where)
 
 
 cdef inline void direct_row(

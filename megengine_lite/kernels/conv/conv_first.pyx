@@ -7,7 +7,9 @@ Weights: ``[tile of 2 channel blocks][ic][kh][kw][channels of the tile]``
 from libc.stdint cimport int64_t
 from libc.string cimport memcpy, memset
 
-from megengine_lite.kernels.common.block cimport SPARE_TAPS, TABLE, BlockOutput, BlockSum, conv_row, set_activation
+from megengine_lite.kernels.common.block cimport (
+    SPARE_TAPS, TABLE, BlockOutput, BlockSum, conv_row, conv_row_any_step, set_activation,
+)
 from megengine_lite.kernels.common.arguments cimport Epilogue, FilterWindow, Strides
 from megengine_lite.kernels.common.shared_constants cimport TILE_BLOCKS
 from megengine_lite.kernels.common.simd cimport VW, outlined
@@ -17,37 +19,37 @@ from megengine_lite.kernels.common.simd cimport VW, outlined
 cdef inline outlined first_two_near(
     int64_t pixels, const BlockSum* s, const float* x, const float* w, const BlockOutput* o
 ) noexcept nogil:
-    conv_row(TABLE, 2, 1, 1, pixels, s, x, w, o[0], NULL)
+    conv_row(TABLE, 2, 1, pixels, s, x, w, o[0], NULL)
 
 
 cdef inline outlined first_two_apart(
     int64_t pixels, const BlockSum* s, const float* x, const float* w, const BlockOutput* o
 ) noexcept nogil:
-    conv_row(TABLE, 2, 2, 2, pixels, s, x, w, o[0], NULL)
+    conv_row(TABLE, 2, 2, pixels, s, x, w, o[0], NULL)
 
 
 cdef inline outlined first_two_any(
     int64_t step, int64_t pixels, const BlockSum* s, const float* x, const float* w, const BlockOutput* o
 ) noexcept nogil:
-    conv_row(TABLE, 2, 0, step, pixels, s, x, w, o[0], NULL)
+    conv_row_any_step(TABLE, 2, step, pixels, s, x, w, o[0], NULL)
 
 
 cdef inline outlined first_one_near(
     int64_t pixels, const BlockSum* s, const float* x, const float* w, const BlockOutput* o
 ) noexcept nogil:
-    conv_row(TABLE, 1, 1, 1, pixels, s, x, w, o[0], NULL)
+    conv_row(TABLE, 1, 1, pixels, s, x, w, o[0], NULL)
 
 
 cdef inline outlined first_one_apart(
     int64_t pixels, const BlockSum* s, const float* x, const float* w, const BlockOutput* o
 ) noexcept nogil:
-    conv_row(TABLE, 1, 2, 2, pixels, s, x, w, o[0], NULL)
+    conv_row(TABLE, 1, 2, pixels, s, x, w, o[0], NULL)
 
 
 cdef inline outlined first_one_any(
     int64_t step, int64_t pixels, const BlockSum* s, const float* x, const float* w, const BlockOutput* o
 ) noexcept nogil:
-    conv_row(TABLE, 1, 0, step, pixels, s, x, w, o[0], NULL)
+    conv_row_any_step(TABLE, 1, step, pixels, s, x, w, o[0], NULL)
 
 
 cdef inline void first_row(

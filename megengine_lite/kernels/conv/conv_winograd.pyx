@@ -241,13 +241,13 @@ cdef inline inlined transform_output(
 cdef inline outlined product_two(
     int64_t count, const BlockSum* s, const float* v, const weight* w, const BlockOutput* o
 ) noexcept nogil:
-    conv_row(NEAR, 2, VW, VW, count, s, v, w, o[0], NULL)
+    conv_row(NEAR, 2, VW, count, s, v, w, o[0], NULL)
 
 
 cdef inline outlined product_one(
     int64_t count, const BlockSum* s, const float* v, const weight* w, const BlockOutput* o
 ) noexcept nogil:
-    conv_row(NEAR, 1, VW, VW, count, s, v, w, o[0], NULL)
+    conv_row(NEAR, 1, VW, count, s, v, w, o[0], NULL)
 
 
 cdef inline void product(
