@@ -193,6 +193,17 @@ cdef inline inlined store_weights(int64_t lanes, int64_t rows, const float* x, h
             vf_store_f16(<uint16_t*>(w + k * VW), vf_load(x + k * VW))
 
 
+cdef inline inlined load_next_lane(
+    int VECTORS, int l, int v, const weight* w, int64_t w_step, vf* row
+) noexcept nogil:
+    """After vector v of the weights of lane l has been used: the one that takes its register."""
+    if l + 1 < VW:
+        if weight is float:
+            row[v] = vf_load(w + (l + 1) * w_step + v * VW)
+        elif v + 1 == VECTORS:
+            load_weights(VECTORS, w + (l + 1) * w_step, row)
+
+
 cdef inline inlined fma_lanes(
     int PIXELS, int VECTORS, int64_t step, const float* x, const weight* w, int64_t w_step, vf* acc
 ) noexcept nogil:
@@ -200,21 +211,21 @@ cdef inline inlined fma_lanes(
     use, for processors that do not look ahead."""
     cdef vf values[MAX_ACC]
     cdef vf row[2]
-    cdef int l, p, v
+    cdef int k, p
     load_weights(VECTORS, w, row)
     for p in range(PIXELS if PIXELS < 3 else 3):
         values[p] = vf_load(x + p * step)
-    for l in range(VW):
-        for v in range(VECTORS):
-            for p in range(PIXELS):
-                if l == 0 and v == 0 and p + 3 < PIXELS:
-                    values[p + 3] = vf_load(x + (p + 3) * step)
-                acc[p * VECTORS + v] = vf_fma_lane(values[p], l, row[v], acc[p * VECTORS + v])
-            if l + 1 < VW:
-                if weight is float:
-                    row[v] = vf_load(w + (l + 1) * w_step + v * VW)
-                elif v + 1 == VECTORS:
-                    load_weights(VECTORS, w + (l + 1) * w_step, row)
+    for p in range(PIXELS):
+        if p + 3 < PIXELS:
+            values[p + 3] = vf_load(x + (p + 3) * step)
+        acc[p * VECTORS] = vf_fma_lane(values[p], 0, row[0], acc[p * VECTORS])
+    load_next_lane(VECTORS, 0, 0, w, w_step, row)
+    for k in range(1, VW * VECTORS):  # vector k % VECTORS of lane k // VECTORS
+        for p in range(PIXELS):
+            acc[p * VECTORS + k % VECTORS] = vf_fma_lane(
+                values[p], k // VECTORS, row[k % VECTORS], acc[p * VECTORS + k % VECTORS]
+            )
+        load_next_lane(VECTORS, k // VECTORS, k % VECTORS, w, w_step, row)
 
 
 cdef inline inlined fma_whole_blocks(
