@@ -48,6 +48,15 @@ cdef struct BlockSum:
     const int64_t* taps
 
 
+cdef inline BlockSum sum_of_channels(int64_t channels, int64_t plane) noexcept nogil:
+    """One input of each channel, of blocks `plane` apart. Whole blocks are the innermost loop: so it is left once for a
+    block of outputs, not once for each block of channels."""
+    cdef int64_t blocks = (channels + VW - 1) // VW
+    if channels == blocks * VW:
+        return BlockSum(1, 0, 1, 0, blocks, plane, VW, VW, NULL)
+    return BlockSum(blocks, plane, 1, 0, 1, 0, VW, channels - (blocks - 1) * VW, NULL)
+
+
 # Where results go, and how sums become results: y = activation(sum + bias + z). bias and z may be NULL.
 cdef struct BlockOutput:
     const float* bias
@@ -233,19 +242,19 @@ cdef inline inlined fma_whole_blocks(
     const weight* w, vf* acc
 ) noexcept nogil:
     """The part of a sum for a < count, where `lanes` is VW."""
-    cdef const float* at
-    cdef int64_t a, b, c
+    cdef int64_t n1 = s.n1, n2 = s.n2, s2 = s.s2, s1 = s.s1 - n2 * s2, s0 = s.s0 - n1 * s.s1, a, b, c
     for a in range(count):
-        for b in range(s.n1):
-            at = x + a * s.s0 + b * s.s1
-            for c in range(s.n2):
+        for b in range(n1):
+            for c in range(n2):
                 fetch(VW * VECTORS * VW * sizeof(w[0]), <const char*>w + AHEAD)
                 if INPUT == FAR:
-                    prefetch_far(at + PIXELS * STEP)
-                    prefetch_far(at + PIXELS * STEP + LINE)
-                fma_lanes(PIXELS, VECTORS, STEP, at, w, VECTORS * VW, acc)
+                    prefetch_far(x + PIXELS * STEP)
+                    prefetch_far(x + PIXELS * STEP + LINE)
+                fma_lanes(PIXELS, VECTORS, STEP, x, w, VECTORS * VW, acc)
                 w += VW * VECTORS * VW
-                at += s.s2
+                x += s2
+            x += s1
+        x += s0
 
 
 cdef inline inlined fma_taps(

@@ -10,7 +10,7 @@ import numpy as np
 from libc.stdint cimport int64_t
 
 from megengine_lite.kernels.common.block cimport (
-    FAR, BlockOutput, BlockSum, RowBreaks, conv_row, conv_row_any_step, set_activation, weight,
+    FAR, BlockOutput, BlockSum, RowBreaks, conv_row, conv_row_any_step, set_activation, sum_of_channels, weight,
 )
 from megengine_lite.kernels.common.arguments cimport Epilogue, FilterWindow, Strides
 from megengine_lite.kernels.common.conv_tiles cimport Division, Part, division, part_of
@@ -121,7 +121,10 @@ cdef void conv_direct_f32(const ConvDirectArgs* a, int64_t begin, int64_t end, v
     cdef RowBreaks breaks
     breaks.run = run
     breaks.gap = y_row - run * y_pixel
-    s = BlockSum(ic_blocks, x_plane, kh, dilate_h * x_row, kw, dilate_w * VW, VW, ic - (ic_blocks - 1) * VW, NULL)
+    if kh == 1 and kw == 1:
+        s = sum_of_channels(ic, x_plane)
+    else:
+        s = BlockSum(ic_blocks, x_plane, kh, dilate_h * x_row, kw, dilate_w * VW, VW, ic - (ic_blocks - 1) * VW, NULL)
     o.z_pixel = VW
     o.z_plane = z_plane
     o.y_pixel = y_pixel

@@ -14,7 +14,7 @@ from libc.stdint cimport int64_t
 from libc.string cimport memcpy, memset
 
 from megengine_lite.kernels.common.block cimport (
-    NEAR, BlockOutput, BlockSum, activate_stored, conv_row, set_activation, store_block, weight,
+    NEAR, BlockOutput, BlockSum, activate_stored, conv_row, set_activation, store_block, sum_of_channels, weight,
 )
 from megengine_lite.kernels.common.arguments cimport Epilogue, Strides
 from megengine_lite.kernels.common.shared_constants cimport LINE, TILE_BLOCKS, WEIGHTS_FLOAT16
@@ -332,7 +332,7 @@ cdef inline inlined winograd(
         if transformed != item // parts:
             transform_input(M, &g, x + n * x_image, ic_blocks, first, count, scratch, v_step)
             transformed = item // parts
-        s = BlockSum(ic_blocks, count * VW, 1, 0, 1, 0, VW, ic - (ic_blocks - 1) * VW, NULL)
+        s = sum_of_channels(ic, count * VW)
         p.y_pixel = VW
         p.y_plane = count * VW
         for tile in range(oc_tiles * part // parts, oc_tiles * (part + 1) // parts):
