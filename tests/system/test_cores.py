@@ -7,7 +7,7 @@ import pytest
 
 from megengine_lite import cpu_info
 from megengine_lite._core.system import processor
-from megengine_lite._core.system.cores import SYSTEM_CPUS, CoreKind, arm_name, brand_of, core_kinds
+from megengine_lite._core.system.cores import SYSTEM_CPUS, CoreKind, arm_name, brand_of, core_kinds, fast_cores
 
 A76, A55, UNKNOWN = 0x414FD0B1, 0x412FD050, 0x7A0F1230
 
@@ -56,6 +56,23 @@ def test_cores_of_one_name_and_two_clocks(tmp_path, no_list):
     kinds = core_kinds("", 0, folder, no_list)
     assert [(k.max_mhz, k.cpus) for k in kinds] == [(2600, (3,)), (2000, (0, 2))]
     assert brand_of(kinds) == "Cortex-A76"
+
+
+@pytest.mark.parametrize(
+    "capacities, fast",
+    [
+        ([530, 530, 1024, 1024], (2, 3)),
+        ([250, 250, 870, 870, 1024], (4, 2, 3)),  # of three kinds two
+        ([250, 1024, 1024, 250], (1, 2)),
+        ([1024, 1024], ()),
+        ([1000, 1024], ()),
+        ([None, None], ()),
+        ([], ()),
+    ],
+)
+def test_fast_cores(capacities, fast, tmp_path, no_list):
+    folder = system(tmp_path, ",".join(map(str, range(len(capacities)))), cpu_capacity=capacities)
+    assert fast_cores(core_kinds("", A76, folder, no_list)) == fast
 
 
 LIST = """processor\t: 0

@@ -7,7 +7,7 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
 from megengine_lite._core.cpu.threads cimport (
-    progress_made, progress_seen, progress_wait, run_on_threads, tell_of_refusal,
+    choose_cores, progress_made, progress_seen, progress_wait, run_on_threads, tell_of_refusal,
 )
 from megengine_lite.kernels.common.kernel cimport kernel_fn
 
@@ -167,6 +167,8 @@ cdef class Program:
         self.count = len(steps)
         self.bases = bases
         self.threads = max(threads, 1)
+        if self.threads > 1:
+            choose_cores()
         self.scratch_stride = (scratch + 4095) // 4096 * 4096
         self.records = <Record*>calloc(self.count + 1, sizeof(Record))
         self.arguments = <int64_t*>calloc(arguments + 1, sizeof(int64_t))

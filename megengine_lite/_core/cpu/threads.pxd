@@ -5,6 +5,7 @@ ctypedef void (*job_fn)(void* context, int thread, int threads) noexcept nogil
 
 cdef void run_on_threads(job_fn job, void* context, int threads) noexcept nogil
 cdef tell_of_refusal(int threads)
+cdef choose_cores()
 
 # How the threads of a run wait for each other: read `seen`, check whether the awaited event has happened, wait.
 cdef int64_t progress_seen() noexcept nogil

@@ -5,6 +5,9 @@ that the system holds back delays nobody (docs/design/work-pieces.md). Waiting t
 and then sleep on a condition variable, so an idle process takes no processor time. If another network is using the
 pool, a run has one thread only; results do not depend on that. If the system gives fewer threads than are asked for,
 those that exist do the work.
+
+On ARM64 with cores of different speed, workers stay on the fast ones, as many workers as there are of these. Others, and
+the caller, are where the system puts them.
 """
 
 import os
@@ -15,12 +18,15 @@ from megengine_lite.log import logger
 
 cdef enum:
     MAX_POOL = 64
+    MAX_CORES = 1024
     OPEN = 1 << 30
 
 
 cdef extern from "platform.h" nogil:
     int64_t ml_now_ns()
     void ml_pause()
+    int ml_is_arm64()
+    void ml_keep_on(const int* cores, int n, int least)
 
 
 cdef extern from "<pthread.h>" nogil:
@@ -154,6 +160,33 @@ cdef void close_run() noexcept nogil:
     gate_wait(&pool.left, seen)
 
 
+# Where workers should be; none if it does not matter.
+cdef int[MAX_CORES] fast
+cdef int fast_count = 0
+cdef bint cores_are_chosen = False
+
+
+def prefer_cores(cores):
+    """From now on, new workers are kept on the cores with these numbers, as many workers as there are cores."""
+    global fast_count
+    fast_count = 0
+    for core in cores[:MAX_CORES]:
+        fast[fast_count] = core
+        fast_count += 1
+
+
+cdef choose_cores():
+    """Prefers the fast cores of a processor that has others, too. To be called before the first run on threads."""
+    global cores_are_chosen
+    if cores_are_chosen or not ml_is_arm64():
+        return
+    cores_are_chosen = True
+    from megengine_lite._core.system.cores import fast_cores
+    from megengine_lite._core.system.processor import cores
+
+    prefer_cores(fast_cores(cores()))
+
+
 cdef struct Birth:
     # What a new worker must know; the creator waits until it has been read.
     int thread
@@ -165,6 +198,8 @@ cdef void* worker_main(void* argument) noexcept nogil:
     cdef Birth* birth = <Birth*>argument
     cdef int thread = birth.thread
     cdef int64_t seen = birth.jobs_seen
+    if fast_count:
+        ml_keep_on(fast, fast_count, thread)
     ml_store(&birth.read, 1)
     while True:
         gate_wait(&pool.start, seen)

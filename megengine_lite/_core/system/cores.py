@@ -32,6 +32,10 @@ _PARTS = {
 }  # fmt: skip
 
 
+FAST = 0.6
+"""Cores of this share of the largest capacity are fast: of three kinds the middle one is, too, but not little ones."""
+
+
 def arm_name(midr: int) -> str:
     """What the register MIDR_EL1 says about a core: ``"Cortex-A76"``, or the numbers of one that is not known.
 
@@ -94,6 +98,13 @@ def core_kinds(brand: str, midr: int = 0, system: Path = SYSTEM_CPUS, info: Path
         CoreKind(name, len(cpus), capacity, clock, tuple(cpus)) for (name, capacity, clock), cpus in groups.items()
     ]
     return tuple(sorted(kinds, key=lambda kind: (-kind.capacity, -kind.max_mhz, kind.cpus)))
+
+
+def fast_cores(kinds: tuple[CoreKind, ...]) -> tuple[int, ...]:
+    """The numbers of the cores that do nearly as much as the fastest; empty if all do, or the system does not say."""
+    least = FAST * max((kind.capacity for kind in kinds), default=0)
+    fast = [kind for kind in kinds if kind.capacity >= least]
+    return tuple(cpu for kind in fast for cpu in kind.cpus) if len(fast) < len(kinds) else ()
 
 
 def brand_of(kinds: tuple[CoreKind, ...]) -> str:

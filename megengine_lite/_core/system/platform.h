@@ -1,10 +1,13 @@
 /* What Cython cannot express, or systems do each in their own way: CPUID, the mode for denormal numbers, a pause in spin
- * loops, a clock, aligned memory. */
+ * loops, the cores of a thread, a clock, aligned memory. */
 #ifndef MEGENGINE_LITE_PLATFORM_H
 #define MEGENGINE_LITE_PLATFORM_H
 #include <stdint.h>
 #include <stdlib.h>
 #include <time.h>
+#if defined(__linux__)
+#include <sched.h>
+#endif
 #if defined(_WIN32)
 #include <malloc.h>
 #include <windows.h>
@@ -83,6 +86,21 @@ static inline int ml_sysctl(const char *name, void *value, size_t *size) {
 }
 #else
 static inline int ml_sysctl(const char *name, void *value, size_t *size) { (void)name, (void)value, (void)size; return 0; }
+#endif
+
+/* Keeps the calling thread on those of some cores that it may use, if there are at least so many. */
+#if defined(__linux__) && defined(CPU_COUNT)
+static inline void ml_keep_on(const int *cores, int n, int least) {
+    cpu_set_t usable, kept;
+    if (sched_getaffinity(0, sizeof usable, &usable) != 0) return;
+    CPU_ZERO(&kept);
+    for (int k = 0; k < n; ++k) {
+        if (cores[k] < CPU_SETSIZE && CPU_ISSET(cores[k], &usable)) CPU_SET(cores[k], &kept);
+    }
+    if (CPU_COUNT(&kept) >= least) sched_setaffinity(0, sizeof kept, &kept);
+}
+#else
+static inline void ml_keep_on(const int *cores, int n, int least) { (void)cores, (void)n, (void)least; }
 #endif
 
 #if defined(_WIN32)
