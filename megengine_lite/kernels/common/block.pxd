@@ -11,8 +11,9 @@ from megengine_lite.kernels.common.fetch cimport AHEAD, fetch
 from megengine_lite.kernels.common.shared_constants cimport LINE
 from megengine_lite.kernels.common.simd cimport (
     BY_LANE, VREGS, VW, bf16, f16, forget_loads, inlined, is_constant, outlined, prefetch, prefetch_far, vf,
-    vf_first_of_pairs, vf_fma, vf_fma_lane, vf_fma_memory, vf_load, vf_load_bf16, vf_load_f16, vf_max, vf_min,
-    vf_second_of_pairs, vf_set1, vf_store, vf_store_bf16, vf_store_f16, vf_zero, vi_load, vi_pairs_bf16, vi_store,
+    vf_first_of_pairs, vf_fma, vf_fma_lane, vf_fma_memory, vf_load, vf_load_bf16, vf_load_f16, vf_max, vf_max_number,
+    vf_min, vf_min_number, vf_second_of_pairs, vf_set1, vf_store, vf_store_bf16, vf_store_f16, vf_zero, vi_load,
+    vi_pairs_bf16, vi_store,
 )
 from megengine_lite.kernels.common.vmath cimport (
     ACT_CLIP, ACT_CLIP_HIGH, ACT_CLIP_NAN, ACT_GELU, ACT_H_SWISH, ACT_RELU, ACT_SIGMOID, ACT_SILU, costly_activation,
@@ -134,13 +135,13 @@ cdef inline inlined store_block(int KEEPS_NAN, int PIXELS, int VECTORS, vf* acc,
         high = vf_set1(o.b)
         for p in range(PIXELS):
             for v in range(VECTORS):
-                acc[p * VECTORS + v] = vf_min(vf_max(acc[p * VECTORS + v], low), high)
+                acc[p * VECTORS + v] = vf_min_number(vf_max_number(acc[p * VECTORS + v], low), high)
     elif o.code == ACT_CLIP_HIGH:
         low = vf_set1(o.a)
         high = vf_set1(o.b)
         for p in range(PIXELS):
             for v in range(VECTORS):
-                acc[p * VECTORS + v] = vf_max(vf_min(acc[p * VECTORS + v], high), low)
+                acc[p * VECTORS + v] = vf_max_number(vf_min_number(acc[p * VECTORS + v], high), low)
     elif KEEPS_NAN and o.code == ACT_CLIP_NAN:
         low = vf_set1(o.a)
         high = vf_set1(o.b)

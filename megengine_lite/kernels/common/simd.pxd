@@ -39,6 +39,8 @@ cdef extern from "simd.h" nogil:
     void vf_store_n(float* p, vf x, int64_t n)
     vf vf_max(vf a, vf b)
     vf vf_min(vf a, vf b)
+    vf vf_max_number(vf a, vf b)
+    vf vf_min_number(vf a, vf b)
     vf vf_sqrt(vf a)
     vf vf_rint(vf a)
     vf vf_floor(vf a)

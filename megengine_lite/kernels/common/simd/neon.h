@@ -49,6 +49,8 @@ ML_INLINE vf vf_max(vf a, vf b) {
 ML_INLINE vf vf_min(vf a, vf b) {
     return (vf)vbslq_f32(vcltq_f32((float32x4_t)a, (float32x4_t)b), (float32x4_t)a, (float32x4_t)b);
 }
+ML_INLINE vf vf_max_number(vf a, vf b) { return (vf)vmaxnmq_f32((float32x4_t)a, (float32x4_t)b); }
+ML_INLINE vf vf_min_number(vf a, vf b) { return (vf)vminnmq_f32((float32x4_t)a, (float32x4_t)b); }
 ML_INLINE vf vf_sqrt(vf a) { return (vf)vsqrtq_f32((float32x4_t)a); }
 ML_INLINE vf vf_rint(vf a) { return (vf)vrndnq_f32((float32x4_t)a); }
 ML_INLINE vf vf_floor(vf a) { return (vf)vrndmq_f32((float32x4_t)a); }

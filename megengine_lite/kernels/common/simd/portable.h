@@ -12,6 +12,8 @@
 #define vf_store_n plain_vf_store_n
 #define vf_max plain_vf_max
 #define vf_min plain_vf_min
+#define vf_max_number plain_vf_max_number
+#define vf_min_number plain_vf_min_number
 #define vf_sqrt plain_vf_sqrt
 #define vf_rint plain_vf_rint
 #define vf_floor plain_vf_floor
