@@ -10,10 +10,10 @@ from megengine_lite.kernels.common.arguments cimport Epilogue
 from megengine_lite.kernels.common.fetch cimport AHEAD, fetch
 from megengine_lite.kernels.common.shared_constants cimport LINE
 from megengine_lite.kernels.common.simd cimport (
-    BY_LANE, VREGS, VW, bf16, f16, forget_loads, inlined, is_constant, outlined, prefetch, prefetch_far, vf,
-    vf_first_of_pairs, vf_fma, vf_fma_lane, vf_fma_memory, vf_load, vf_load_bf16, vf_load_f16, vf_max, vf_max_number,
-    vf_min, vf_min_number, vf_second_of_pairs, vf_set1, vf_store, vf_store_bf16, vf_store_f16, vf_zero, vi_load,
-    vi_pairs_bf16, vi_store,
+    BY_LANE, VREGS, VW, bf16, f16, forget_loads, inlined, is_constant, moved_by, moved_by_const, outlined, prefetch,
+    prefetch_far, vf, vf_first_of_pairs, vf_fma, vf_fma_lane, vf_fma_memory, vf_load, vf_load_bf16, vf_load_f16, vf_max,
+    vf_max_number, vf_min, vf_min_number, vf_second_of_pairs, vf_set1, vf_store, vf_store_bf16, vf_store_f16, vf_zero,
+    vi_load, vi_pairs_bf16, vi_store,
 )
 from megengine_lite.kernels.common.vmath cimport (
     ACT_CLIP, ACT_CLIP_HIGH, ACT_CLIP_NAN, ACT_GELU, ACT_H_SWISH, ACT_RELU, ACT_SIGMOID, ACT_SILU, costly_activation,
@@ -116,10 +116,25 @@ cdef inline outlined activate_stored(const BlockOutput* o, int pixels, int vecto
         activate_stored_by(o.code, o, pixels, vectors)
 
 
+cdef inline inlined store_vectors(int PIXELS, int VECTORS, const vf* acc, const BlockOutput* o) noexcept nogil:
+    """One pointer is moved from pixel to pixel: a compiler would compute each address from what it reads again."""
+    cdef int64_t y_pixel = o.y_pixel, y_plane = o.y_plane
+    cdef float* begin = o.y
+    cdef float* y
+    cdef int p, v
+    for v in range(VECTORS):
+        y = begin
+        for p in range(PIXELS):
+            vf_store(y, acc[p * VECTORS + v])
+            y = moved_by(y, y_pixel)
+        begin = begin + y_plane
+
+
 cdef inline inlined store_block(int KEEPS_NAN, int PIXELS, int VECTORS, vf* acc, const BlockOutput* o) noexcept nogil:
     """Bias, z and activation, then the stores; acc is [PIXELS][VECTORS]. With KEEPS_NAN, for short sums, the code of
     CLIP_NAN is here, else in activate_stored: it would take registers of long sums."""
     cdef vf bias, low, high
+    cdef const float* z
     cdef int p, v
     if o.bias:
         for v in range(VECTORS):
@@ -128,8 +143,10 @@ cdef inline inlined store_block(int KEEPS_NAN, int PIXELS, int VECTORS, vf* acc,
                 acc[p * VECTORS + v] = acc[p * VECTORS + v] + bias
     if o.z:
         for v in range(VECTORS):
+            z = o.z + v * o.z_plane
             for p in range(PIXELS):
-                acc[p * VECTORS + v] = acc[p * VECTORS + v] + vf_load(o.z + v * o.z_plane + p * o.z_pixel)
+                acc[p * VECTORS + v] = acc[p * VECTORS + v] + vf_load(z)
+                z = moved_by_const(z, o.z_pixel)
     if o.code == ACT_RELU or o.code == ACT_CLIP:
         low = vf_set1(o.a)
         high = vf_set1(o.b)
@@ -148,20 +165,15 @@ cdef inline inlined store_block(int KEEPS_NAN, int PIXELS, int VECTORS, vf* acc,
         for p in range(PIXELS):
             for v in range(VECTORS):
                 acc[p * VECTORS + v] = vf_min(high, vf_max(low, acc[p * VECTORS + v]))
-    for v in range(VECTORS):
-        for p in range(PIXELS):
-            vf_store(o.y + v * o.y_plane + p * o.y_pixel, acc[p * VECTORS + v])
+    store_vectors(PIXELS, VECTORS, acc, o)
     if o.code > <int>(ACT_CLIP_NAN if KEEPS_NAN else ACT_CLIP_HIGH):
         activate_stored(o, PIXELS, VECTORS)
 
 
 cdef inline inlined store_sums(int INPUT, int PIXELS, int VECTORS, vf* acc, const BlockOutput* o) noexcept nogil:
     """The end of a block."""
-    cdef int p, v
     if INPUT == NEAR:
-        for v in range(VECTORS):
-            for p in range(PIXELS):
-                vf_store(o.y + v * o.y_plane + p * o.y_pixel, acc[p * VECTORS + v])
+        store_vectors(PIXELS, VECTORS, acc, o)
     else:
         store_block(INPUT == TABLE, PIXELS, VECTORS, acc, o)
 
@@ -242,11 +254,13 @@ cdef inline inlined fma_whole_blocks(
     int INPUT, int PIXELS, int VECTORS, int64_t STEP, int64_t count, const BlockSum* s, const float* x,
     const weight* w, vf* acc
 ) noexcept nogil:
-    """The part of a sum for a < count, where `lanes` is VW."""
-    cdef int64_t n1 = s.n1, n2 = s.n2, s2 = s.s2, s1 = s.s1 - n2 * s2, s0 = s.s0 - n1 * s.s1, a, b, c
-    for a in range(count):
-        for b in range(n1):
-            for c in range(n2):
+    """The part of a sum for a < count, where `lanes` is VW. No number of rounds is 0."""
+    cdef int64_t n1 = s.n1, n2 = s.n2, s2 = s.s2, s1 = s.s1 - n2 * s2, s0 = s.s0 - n1 * s.s1, b, c
+    while True:
+        b = n1
+        while True:
+            c = n2
+            while True:
                 fetch(VW * VECTORS * VW * sizeof(w[0]), <const char*>w + AHEAD)
                 if INPUT == FAR:
                     prefetch_far(x + PIXELS * STEP)
@@ -254,8 +268,17 @@ cdef inline inlined fma_whole_blocks(
                 fma_lanes(PIXELS, VECTORS, STEP, x, w, VECTORS * VW, acc)
                 w += VW * VECTORS * VW
                 x += s2
+                c -= 1
+                if c == 0:
+                    break
             x += s1
+            b -= 1
+            if b == 0:
+                break
         x += s0
+        count -= 1
+        if count == 0:
+            break
 
 
 cdef inline inlined fma_taps(
@@ -306,7 +329,8 @@ cdef inline inlined conv_block_by_lane(
     if INPUT == TABLE:
         fma_taps(PIXELS, VECTORS, STEP, s, x, w, acc)
     else:
-        fma_whole_blocks(INPUT, PIXELS, VECTORS, STEP, whole, s, x, w, acc)
+        if whole * s.n1 * s.n2:  # a phase of a transposed convolution may have no taps
+            fma_whole_blocks(INPUT, PIXELS, VECTORS, STEP, whole, s, x, w, acc)
     if INPUT != TABLE and whole < s.n0:
         w += whole * s.n1 * s.n2 * VW * VECTORS * VW
         for b in range(s.n1):
@@ -351,12 +375,14 @@ cdef inline inlined fma_unrolled_blocks(
     const weight* w, vf* acc
 ) noexcept nogil:
     """The part of a sum for a < count, where `lanes` is VW, by few instructions beside the products: two threads that
-    share a core share its decoder, too. For sets with 16 registers, whose VW is 4 or 8."""
-    cdef int64_t n1 = s.n1, n2 = s.n2, s2 = s.s2, s1 = s.s1 - n2 * s2, s0 = s.s0 - n1 * s.s1, a, b, c
+    share a core share its decoder, too. For sets with 16 registers, whose VW is 4 or 8. No number of rounds is 0."""
+    cdef int64_t n1 = s.n1, n2 = s.n2, s2 = s.s2, s1 = s.s1 - n2 * s2, s0 = s.s0 - n1 * s.s1, b, c
     cdef int p
-    for a in range(count):
-        for b in range(n1):
-            for c in range(n2):
+    while True:
+        b = n1
+        while True:
+            c = n2
+            while True:
                 if INPUT == FAR:
                     for p in range(PIXELS * VW // LINE + 1):
                         prefetch(x + PIXELS * STEP + p * LINE)
@@ -365,8 +391,17 @@ cdef inline inlined fma_unrolled_blocks(
                     fma_four_channels(PIXELS, VECTORS, STEP, x + 4, w + 4 * VECTORS * VW, acc)
                 w += VW * VECTORS * VW
                 x += s2
+                c -= 1
+                if c == 0:
+                    break
             x += s1
+            b -= 1
+            if b == 0:
+                break
         x += s0
+        count -= 1
+        if count == 0:
+            break
 
 
 cdef inline inlined multiply_row(int VECTORS, int number, const float* x, const vf* row, vf* acc) noexcept nogil:
@@ -406,7 +441,8 @@ cdef inline inlined conv_block(
             acc[p * VECTORS + v] = vf_zero()
     if VREGS == 16 and INPUT != TABLE:
         first = s.n0 if s.lanes_last == VW else s.n0 - 1
-        fma_unrolled_blocks(INPUT, PIXELS, VECTORS, STEP, first, s, x, w, acc)
+        if first * s.n1 * s.n2:  # as in conv_block_by_lane
+            fma_unrolled_blocks(INPUT, PIXELS, VECTORS, STEP, first, s, x, w, acc)
         w += first * s.n1 * s.n2 * VW * VECTORS * VW
     for a in range(first, 1 if INPUT == TABLE else s.n0):
         lanes = s.lanes if INPUT == TABLE or a + 1 < s.n0 else s.lanes_last
