@@ -30,6 +30,7 @@ from megengine_lite._core.ir import onnx_params, params
 from megengine_lite._core.ir.dtype import BOOL, FLOAT32, INT32, DType, DTypeCode
 from megengine_lite._core.ir.graph import Constant, ConstantPool, Graph, Node, TensorSpec, Var
 from megengine_lite._core.ir.image_layouts import Format
+from megengine_lite._core.ir.onnx_image_params import OnnxResize
 from megengine_lite._core.operators import REGISTRY
 from megengine_lite._core.operators.onnx_recurrent import USUAL
 from megengine_lite._core.operators.shape import PassThrough
@@ -82,6 +83,10 @@ def _layer(cell: str, direction: str, before: bool) -> dict[str, Any]:
             "linear_before_reset": before}  # fmt: skip
 
 
+def _resize(mode: str) -> OnnxResize:
+    return OnnxResize((2, 3), False, mode, "floor", "half_pixel", -0.75, False, 0.0, False, "stretch")
+
+
 SAMPLES = [
     Sample("Convolution", (IMAGE, (16, 32, 3, 3)), "3 x 3", constants=(1,), param=_PAD),
     Sample("Convolution", (IMAGE, (16, 32, 1, 1)), "1 x 1", constants=(1,)),
@@ -123,6 +128,10 @@ SAMPLES = [
            constants=(1, 2, 3), outputs=3, made=onnx_params.Recurrent, param=_layer("LSTM", "reverse", False)),
     Sample("Resize", (IMAGE, (2,)), "NHWC", constants=(1,), fixed={1: INT32}, values={1: [9, 9]}),
     Sample("Resize", (IMAGE, (2,)), "NCHW", constants=(1,), fixed={1: INT32}, values={1: [9, 9]}, param={"format": 0}),
+    Sample("Resize", (IMAGE, (2,)), "to the nearest pixel", constants=(1,), fixed={1: INT32}, values={1: [9, 9]},
+           param={"format": 0, "imode": 0}),
+    *(Sample("OnnxResize", (IMAGE, (2,)), mode, constants=(1,), fixed={1: FLOAT32}, values={1: [2, 3]},
+             param={"mode": mode}, made=_resize) for mode in ("linear", "nearest")),
     Sample("ROIAlign", (IMAGE, (3, 5)), outputs=2),
     Sample("NMSKeepMGB", ((2, 9, 4),), outputs=2, param={"iou_thresh": 0.5, "max_output": 3}),
     Sample("Argsort", (MATRIX,), outputs=2),

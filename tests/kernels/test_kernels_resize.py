@@ -23,7 +23,8 @@ def test_images(mode, size, isa):
     inputs = [random(2, 35, 7, 6), np.int32(size)]
     params = Resize(imode=mode, format=Format.NCHW)
     expected = definition("Resize", params, inputs, {1})
-    for plain, kernel in ((), "resize_pixels_f32"), ({0}, "resize_plain_f32"):
+    plain_kernel = "pick_pixels" if mode == Mode.NEAREST else "resize_plain_f32"
+    for plain, kernel in ((), "resize_pixels_f32"), ({0}, plain_kernel):
         actual, kernels = run_blocked("Resize", params, inputs, isa, {1}, 2, plain)
         assert kernel in kernels
         np.testing.assert_allclose(actual, expected, rtol=2e-6, atol=2e-6)
@@ -46,7 +47,7 @@ def test_channels_last(mode, channels, isa):
     inputs = [random(2, 9, 8, channels), np.int32([5, 13])]
     params = Resize(imode=mode, format=Format.NHWC)
     actual, kernels = run_blocked("Resize", params, inputs, isa, {1}, 2, {0})
-    assert kernels == ["resize_pixels_f32"]
+    assert kernels == ["pick_pixels" if mode == Mode.NEAREST else "resize_pixels_f32"]
     np.testing.assert_allclose(actual, definition("Resize", params, inputs, {1}), rtol=2e-6, atol=2e-6)
 
 

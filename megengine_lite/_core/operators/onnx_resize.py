@@ -1,4 +1,4 @@
-"""Resampling along axes with all the rules of ONNX: a matrix of weights for each axis."""
+"""Resampling along axes with all the rules of ONNX: for each axis a table of elements and their weights."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from megengine_lite._core.ir.onnx_image_params import OnnxResize as Parameters
 from megengine_lite._core.ir.quantize import from_float32, to_float32
 from megengine_lite._core.operators.base import ProductOperator, fail, register
 from megengine_lite._core.operators.checks import check_count, check_shape
+from megengine_lite._core.operators.resize import Taps, apply_taps
 
 _MOST_WEIGHTS = 1 << 26  # of one axis
 
@@ -23,17 +24,19 @@ class OnnxResize(ProductOperator):
     name = "OnnxResize"
     in_files = None
     element_types = "floats, integers"
+    runs_in_float32 = True
 
     def needed_values(self, node: AnyNode) -> tuple[int, ...]:
         return tuple(range(1, len(node.inputs)))
 
     def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 2, 3)
-        sizes, _ = self._sizes(node, ins[0].shape, ins[1].value)
+        sizes, factors = self._sizes(node, ins[0].shape, ins[1].value)
         shape = list(ins[0].shape)
-        for axis, n in zip(node.params.axes, sizes, strict=True):
+        for axis, n, factor in zip(node.params.axes, sizes, factors, strict=True):
             shape[axis] = n
-            if n * ins[0].shape[axis] > _MOST_WEIGHTS:
+            steps = _steps(node.params, factor)
+            if n * (steps.stop - steps.start) > _MOST_WEIGHTS:
                 raise fail(node, f"axis {axis} of shape {ins[0].shape} is too long to be resized to {n}")
         if 0 in ins[0].shape and 0 not in shape:
             raise fail(node, f"data of shape {ins[0].shape} have no elements")
@@ -41,7 +44,10 @@ class OnnxResize(ProductOperator):
 
     @staticmethod
     def _sizes(node: AnyNode, shape: tuple[int, ...], value: np.ndarray | None) -> tuple[list[int], list[float]]:
-        """The sizes of the resized axes, and the factors."""
+        """The sizes of the resized axes, and the factors.
+
+        ONNX Runtime multiplies sizes by factors in float32: 640 by 0.35 is 224 there, and 223.99999 otherwise.
+        """
         p: Parameters = node.params
         if value is None or value.size != len(p.axes):
             raise fail(node, f"needs {len(p.axes)} sizes or factors, has {'none' if value is None else value.size}")
@@ -50,7 +56,7 @@ class OnnxResize(ProductOperator):
         if not all(math.isfinite(v) and v >= 0 and v * max(d, 1) < 2**31 for v, d in zip(given, lengths, strict=True)):
             raise fail(node, f"cannot resize {shape} by {given}")
         if not p.by_sizes:
-            return [math.floor(d * s) for d, s in zip(lengths, given, strict=True)], given
+            return [math.floor(np.float32(d) * np.float32(s)) for d, s in zip(lengths, given, strict=True)], given
         sizes = [int(v) for v in given]
         factors = [n / d if d else 1.0 for n, d in zip(sizes, lengths, strict=True)]
         if p.policy != "stretch":
@@ -59,23 +65,33 @@ class OnnxResize(ProductOperator):
             sizes = [math.floor(d * factor + 0.5) for d in lengths]
         return sizes, factors
 
+    def taps(
+        self, node: AnyNode, shape: tuple[int, ...], numbers: np.ndarray | None, region: np.ndarray | None = None
+    ) -> dict[int, tuple[Taps, np.ndarray]]:
+        """By axis: what each element of the result is made of, and whether it lies beyond the ends of the data."""
+        p = node.params
+        sizes, factors = self._sizes(node, shape, numbers)
+        regions = np.tile([0.0, 1.0], (len(p.axes), 1)) if region is None else region.reshape(2, -1).T
+        found = {}
+        for axis, n, factor, part in zip(p.axes, sizes, factors, regions, strict=True):
+            places, beyond = _coordinates(p, shape[axis], n, factor, part)
+            if p.mode == "nearest":
+                taps = _nearest(p.nearest, places, shape[axis])[:, None], np.ones((n, 1))
+            else:
+                taps = _weighted(p, places, shape[axis], factor)
+            found[axis] = taps, beyond
+        return found
+
     def compute(
         self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
         p, dtype = node.params, in_specs[0].dtype
-        sizes, factors = self._sizes(node, ins[0].shape, ins[1])
         x = to_float32(ins[0], dtype) if dtype.is_float else ins[0]
         exact = x.astype(np.float64) if p.mode != "nearest" else x
         outside = np.zeros(out_specs[0].shape, np.bool_)
-        rois = ins[2].reshape(2, -1).T if len(ins) == 3 else np.tile([0.0, 1.0], (len(p.axes), 1))
-        for axis, n, factor, roi in zip(p.axes, sizes, factors, rois, strict=True):
-            places, beyond = _coordinates(p, ins[0].shape[axis], n, factor, roi)
-            if p.mode == "nearest":
-                exact = np.take(exact, _nearest(p.nearest, places, ins[0].shape[axis]), axis)
-            else:
-                weights = _weights(p, places, ins[0].shape[axis], factor)
-                exact = np.moveaxis(np.tensordot(weights, exact, (1, axis)), 0, axis)
-            outside |= beyond.reshape([n if k == axis else 1 for k in range(x.ndim)])
+        for axis, (taps, beyond) in self.taps(node, ins[0].shape, *ins[1:]).items():
+            exact = np.take(exact, taps[0][:, 0], axis) if p.mode == "nearest" else apply_taps(exact, axis, taps)
+            outside |= beyond.reshape([len(beyond) if k == axis else 1 for k in range(x.ndim)])
         if p.coordinates == "tf_crop_and_resize":
             exact = np.where(outside, exact.dtype.type(p.extrapolation), exact)
         if dtype.is_float:
@@ -89,27 +105,33 @@ class OnnxResize(ProductOperator):
 
 
 def _coordinates(p: Parameters, length: int, n: int, factor: float, roi: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Where each element of the result lies in the data, and whether that is beyond their ends."""
-    x = np.arange(n, dtype=np.float64)
-    kind = p.coordinates
-    if kind == "align_corners":
-        whole = factor * length  # of which the result has the whole elements
+    """Where each element of the result lies in the data, and whether that is beyond their ends.
+
+    The nearest elements are those of ONNX Runtime, which computes in float32: a third of 9, which a file stores as
+    0.33333334, lies there at 3, and at 2.9999999 otherwise.
+    """
+    kind = np.float32 if p.mode == "nearest" else np.float64
+    x: np.ndarray = np.arange(n).astype(kind)
+    scale = kind(factor)
+    rule = p.coordinates
+    if rule == "align_corners":
+        whole = scale * length  # of which the result has the whole elements
         x = x * (length - 1) / (whole - 1) if whole > 1 else x * 0
-    elif kind == "asymmetric":
-        x = x / factor
-    elif kind == "pytorch_half_pixel" and n == 1:
+    elif rule == "asymmetric":
+        x = x / scale
+    elif rule == "pytorch_half_pixel" and n == 1:
         x = x * 0
-    elif kind == "half_pixel_symmetric":
-        middle = length * (1 - n / (factor * length)) / 2 if length else 0.0
-        x = middle + (x + 0.5) / factor - 0.5
-    elif kind == "tf_crop_and_resize":
+    elif rule == "half_pixel_symmetric":
+        middle = length * (1 - n / (scale * length)) / 2 if length else 0.0
+        x = middle + (x + 0.5) / scale - 0.5
+    elif rule == "tf_crop_and_resize":
         begin, end = roi
         if n > 1:
             x = begin * (length - 1) + x * (end - begin) * (length - 1) / (n - 1)
         else:
             x = x * 0 + 0.5 * (begin + end) * (length - 1)
     else:  # half_pixel, and pytorch_half_pixel of more than one element
-        x = (x + 0.5) / factor - 0.5
+        x = (x + 0.5) / scale - 0.5
     return x, (x < 0) | (x > length - 1)
 
 
@@ -138,20 +160,26 @@ def _kernel(p: Parameters, distance: np.ndarray) -> np.ndarray:
     return np.where(t <= 1, near, np.where(t < 2, far, 0.0))
 
 
-def _weights(p: Parameters, places: np.ndarray, length: int, factor: float) -> np.ndarray:
-    """A row of weights of the data's elements for each element of the result."""
+def _steps(p: Parameters, factor: float) -> range:
+    """The elements that may count for a place, relative to that in front of it."""
+    reach = (1 if p.mode == "linear" else 2) / _stretch(p, factor)
+    return range(math.floor(-reach), math.ceil(reach) + 1)
+
+
+def _stretch(p: Parameters, factor: float) -> float:
+    return min(factor, 1.0) if p.antialias and factor else 1.0
+
+
+def _weighted(p: Parameters, places: np.ndarray, length: int, factor: float) -> Taps:
+    """The elements for each element of the result, and their weights."""
     if not len(places):
-        return np.zeros((0, length))
-    stretch = min(factor, 1.0) if p.antialias else 1.0
-    reach = (1 if p.mode == "linear" else 2) / stretch
-    steps = np.arange(math.floor(-reach), math.ceil(reach) + 1)
-    taps = np.floor(places)[:, None] + steps
-    values = _kernel(p, (taps - places[:, None]) * stretch)
+        return np.zeros((0, 1), np.int64), np.zeros((0, 1))
+    taps = np.floor(places)[:, None] + np.array(_steps(p, factor))
+    values = _kernel(p, (taps - places[:, None]) * _stretch(p, factor))
     if p.exclude_outside:
         values = np.where((taps >= 0) & (taps <= length - 1), values, 0.0)
     total = values.sum(1, keepdims=True)
     values = values / np.where(total == 0, 1.0, total)
-    rows = np.zeros((len(places), length))
-    clipped = np.clip(taps, 0, length - 1).astype(np.int64)
-    np.add.at(rows, (np.arange(len(places))[:, None], clipped), values)
-    return rows
+    used: np.ndarray = (values != 0).any(0)
+    used[0] |= not used.any()
+    return np.clip(taps, 0, length - 1).astype(np.int64)[:, used], values[:, used]

@@ -3,7 +3,8 @@
 ::
 
     image, blocked or plain ─► windows: pooling, pooling_int8 ───────┐
-                            ─► taps of rows and columns: resize ─────┼─► image
+                            ─► taps of rows and columns: resize, ────┼─► image
+                               resize_int; of one each: pick_pixels ─┤
                             ─► regions, by coordinates: region ──────┤
                             ─► taps at any positions: sampling ──────┘
 

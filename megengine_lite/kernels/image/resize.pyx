@@ -127,7 +127,7 @@ cdef void resize_plain_f32(const ResizePlainArgs* a, int64_t begin, int64_t end,
     The tables are those of resize_pixels_f32; those of columns have the taps outermost: [taps_x][ow]. First the weighted
     rows are added up in scratch, which has scratch_bytes(w); then columns are gathered from there. If the columns of
     every VW outputs lie within 2 VW neighbours, `starts` [taps_x][ow / VW] has the first of them, and columns are
-    counted from there; otherwise it is NULL.
+    counted from there; otherwise it is NULL. If taps_x is 0, the columns stay as they are.
     """
     cdef int64_t h = a.h, w = a.w, oh = a.oh, ow = a.ow, taps_y = a.taps_y, taps_x = a.taps_x
     cdef const int32_t* row_table = a.rows
@@ -135,7 +135,7 @@ cdef void resize_plain_f32(const ResizePlainArgs* a, int64_t begin, int64_t end,
     cdef const int32_t* columns = a.columns
     cdef const float* column_weights = a.column_weights
     cdef const int32_t* starts = a.starts
-    cdef float* line = <float*>scratch
+    cdef float* line
     cdef const float* near
     cdef vi order
     cdef vf picked
@@ -148,6 +148,7 @@ cdef void resize_plain_f32(const ResizePlainArgs* a, int64_t begin, int64_t end,
         r = item % oh
         x = a.x + item // oh * h * w
         y = a.y + item * ow
+        line = <float*>scratch if taps_x else y
         i = 0
         while i < w:
             v = vf_zero()
@@ -157,6 +158,8 @@ cdef void resize_plain_f32(const ResizePlainArgs* a, int64_t begin, int64_t end,
                 )
             store_lanes(line + i, v, w - i)
             i += VW
+        if not taps_x:
+            continue
         i = 0
         while i + VW <= ow:
             v = vf_zero()

@@ -1,11 +1,14 @@
-"""Resizing in float32, and warps by constant matrices that are a resize."""
+"""Resizing, and warps by constant matrices that are a resize."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from megengine_lite._core.cpu.lower.requantize import storage_kind
 from megengine_lite._core.cpu.lowering import Lowering
 from megengine_lite._core.cpu.steps import Ref, blocked_strides
 from megengine_lite._core.ir.graph import Constant, Node
@@ -13,6 +16,9 @@ from megengine_lite._core.ir.image_layouts import Format
 from megengine_lite._core.ir.params import InterpolationMode
 from megengine_lite._core.operators.resize import Taps, has_cv_variant, image_taps
 from megengine_lite._core.operators.sampling import border_index, floor_and_fraction
+
+Pair = tuple[Taps | None, Taps | None]
+"""Of rows and of columns; None if they stay as they are."""
 
 
 def lower_resize(ctx: Lowering, node: Node) -> bool | None:
@@ -22,76 +28,165 @@ def lower_resize(ctx: Lowering, node: Node) -> bool | None:
     if nhwc and not has_cv_variant(Format.NHWC, x.shape[3]) and mode != InterpolationMode.NEAREST:
         mode = InterpolationMode.LINEAR
     space, out = (x.shape[1:3], y.shape[1:3]) if nhwc else (x.shape[2:], y.shape[2:])
-    return _emit(ctx, node, image_taps(mode, space, out), nhwc)
+    if mode == InterpolationMode.NEAREST and (nhwc or not ctx.is_blocked(x)):
+        return lower_picking(ctx, node)
+    rows, columns = image_taps(mode, space, out)
+    return _emit(ctx, node, rows, columns, nhwc)
 
 
-def _emit(ctx: Lowering, node: Node, taps: list[Taps], nhwc: bool) -> bool | None:
-    (rows, row_weights), columns = taps
-    if rows.shape[1] > ctx.kernels.module("resize").MAX_TAPS:
+def lower_picking(ctx: Lowering, node: Node) -> bool | None:
+    """The nearest pixels, whatever their elements."""
+    x, y = node.inputs[0], node.outputs[0]
+    if node.params.imode != InterpolationMode.NEAREST:
         return False
-    arguments = {
-        "rows": _table(ctx, rows, np.int32),
-        "row_weights": _table(ctx, row_weights, np.float32),
-        "oh": len(rows),
-        "ow": len(columns[0]),
-        "taps_y": rows.shape[1],
-        "taps_x": columns[0].shape[1],
-    }
-    if nhwc or ctx.is_blocked(node.inputs[0]):
-        _emit_pixels(ctx, node, columns, nhwc, arguments)
-    else:
-        _emit_plain(ctx, node, columns, arguments)
+    first = 1 if node.params.format == Format.NHWC else 2
+    space, out = x.shape[first : first + 2], y.shape[first : first + 2]
+    rows, columns = image_taps(InterpolationMode.NEAREST, space, out)
+    item = x.dtype.itemsize * math.prod(x.shape[first + 2 :])
+    planes = math.prod(x.shape[:first])
+    emit_picked(ctx, node, ctx.plain(x).ref, ctx.new_plain(y).ref, planes, space, (rows, columns), item)
     return None
 
 
-def _emit_plain(ctx: Lowering, node: Node, columns: Taps, arguments: dict[str, Any]) -> None:
-    """In NCHW: vectors of neighbouring pixels."""
+def _emit(ctx: Lowering, node: Node, rows: Taps, columns: Taps, nhwc: bool) -> bool | None:
+    """Images in float32, in the layout that they have."""
     x, y = node.inputs[0], node.outputs[0]
-    n, c, h, w = x.shape
-    index, starts = _near(columns[0].T, ctx.width)
+    if not nhwc and not ctx.is_blocked(x):
+        source, out = ctx.plain(x).ref, ctx.new_plain(y).ref
+        emit_planes(ctx, node, source, out, x.shape[0] * x.shape[1], x.shape[2:], (rows, columns))
+        return None
+    if rows[0].shape[1] > ctx.kernels.module("resize").MAX_TAPS:
+        return False
+    if nhwc:
+        n, *space, lanes = x.shape
+        emit_pixels(ctx, node, ctx.plain(x).ref, ctx.new_plain(y).ref, n, space, (rows, columns), lanes)
+    else:
+        emit_blocked(ctx, node, rows, columns)
+    return None
+
+
+def emit_planes(ctx: Lowering, node: Node, x: Ref, y: Ref, planes: int, space: Sequence[int], taps: Pair) -> None:
+    """Dense float32 planes: vectors of neighbouring pixels."""
+    h, w = space
+    rows, columns = taps
+    index, starts, weights = None, None, None
+    if columns is not None:
+        near, first = _near(columns[0].T, ctx.width)
+        index, weights = _table(ctx, near, np.int32), _table(ctx, columns[1].T, np.float32)
+        starts = None if first is None else _table(ctx, first, np.int32)
+    of_rows = _of_rows(ctx, rows, h)
     ctx.emit(
         "resize_plain_f32",
         node,
-        x=ctx.plain(x).ref,
-        y=ctx.new_plain(y).ref,
-        columns=_table(ctx, index, np.int32),
-        column_weights=_table(ctx, columns[1].T, np.float32),
-        starts=None if starts is None else _table(ctx, starts, np.int32),
+        x=x,
+        y=y,
+        columns=index,
+        column_weights=weights,
+        starts=starts,
         h=h,
         w=w,
-        **arguments,
-        work=n * c * y.shape[2],
+        ow=w if columns is None else len(columns[0]),
+        taps_x=0 if columns is None else columns[0].shape[1],
+        **of_rows,
+        work=planes * of_rows["oh"],
         scratch=ctx.kernels.module("resize").scratch_bytes(w),
     )
 
 
-def _emit_pixels(ctx: Lowering, node: Node, columns: Taps, nhwc: bool, arguments: dict[str, Any]) -> None:
-    """In NHWC or channel blocks: vectors of the channels of a pixel."""
-    x, y = node.inputs[0], node.outputs[0]
-    oh, ow = arguments["oh"], arguments["ow"]
-    if nhwc:
-        n, h, w, lanes = x.shape
-        source, target, planes = ctx.plain(x).ref, ctx.new_plain(y).ref, 1
-        strides = {"x_row": w * lanes, "x_plane": 0, "x_image": h * w * lanes}
-        strides |= {"y_row": ow * lanes, "y_plane": 0, "y_image": oh * ow * lanes}
-    else:
-        t, out = ctx.blocked(x), ctx.new_blocked(y)
-        n, lanes, source, target, planes = t.n, ctx.width, t.ref, out.ref, t.blocks
-        strides = blocked_strides("x", t) | blocked_strides("y", out)
+def emit_pixels(
+    ctx: Lowering, node: Node, x: Ref, y: Ref, images: int, space: Sequence[int], taps: tuple[Taps, Taps], lanes: int
+) -> None:
+    """Dense images of pixels of ``lanes`` floats: vectors of the elements of a pixel."""
+    (h, w), (rows, columns) = space, taps
+    oh, ow = len(rows[0]), len(columns[0])
+    strides = {"x_row": w * lanes, "x_plane": 0, "x_image": h * w * lanes}
+    strides |= {"y_row": ow * lanes, "y_plane": 0, "y_image": oh * ow * lanes}
+    _emit_lanes(ctx, node, x, y, rows, columns, {"planes": 1, "lanes": lanes, **strides, "work": images * oh})
+
+
+def emit_blocked(ctx: Lowering, node: Node, rows: Taps, columns: Taps) -> None:
+    """A blocked image: vectors of the channels of a pixel."""
+    t, out = ctx.blocked(node.inputs[0]), ctx.new_blocked(node.outputs[0])
+    strides = blocked_strides("x", t) | blocked_strides("y", out)
+    own = {"planes": t.blocks, "lanes": ctx.width, **strides, "work": t.n * t.blocks * out.h}
+    _emit_lanes(ctx, node, t.ref, out.ref, rows, columns, own)
+
+
+def _emit_lanes(ctx: Lowering, node: Node, x: Ref, y: Ref, rows: Taps, columns: Taps, own: dict[str, Any]) -> None:
     ctx.emit(
         "resize_pixels_f32",
         node,
-        x=source,
-        y=target,
+        x=x,
+        y=y,
         columns=_table(ctx, columns[0], np.int32),
         column_weights=_table(ctx, columns[1], np.float32),
-        **arguments,
-        planes=planes,
-        lanes=lanes,
-        pixel=lanes,
-        y_pixel=lanes,
-        **strides,
-        work=n * planes * oh,
+        ow=len(columns[0]),
+        taps_x=columns[0].shape[1],
+        **_of_rows(ctx, rows, 0),
+        pixel=own["lanes"],
+        y_pixel=own["lanes"],
+        **own,
+    )
+
+
+def _of_rows(ctx: Lowering, taps: Taps | None, h: int) -> dict[str, Any]:
+    rows, weights = (np.arange(h)[:, None], np.ones((h, 1))) if taps is None else taps
+    return {
+        "rows": _table(ctx, rows, np.int32),
+        "row_weights": _table(ctx, weights, np.float32),
+        "oh": len(rows),
+        "taps_y": rows.shape[1],
+    }
+
+
+def emit_picked(
+    ctx: Lowering, node: Node, x: Ref, y: Ref, planes: int, space: Sequence[int], taps: Pair, item: int
+) -> None:
+    """Rows and columns of dense planes of pixels of ``item`` bytes."""
+    (h, w), (of_rows, of_columns) = space, taps
+    rows = np.arange(h) if of_rows is None else of_rows[0][:, 0]
+    columns = None if of_columns is None else of_columns[0][:, 0]
+    ctx.emit(
+        "pick_pixels",
+        node,
+        x=x,
+        y=y,
+        rows=_table(ctx, rows, np.int32),
+        columns=None if columns is None else _table(ctx, columns, np.int32),
+        h=h,
+        w=w,
+        oh=len(rows),
+        ow=w if columns is None else len(columns),
+        item=item,
+        doubles=columns is not None and np.array_equal(columns, np.arange(2 * w) // 2),
+        work=planes * len(rows),
+    )
+
+
+def emit_integers(ctx: Lowering, node: Node, planes: int, space: Sequence[int], taps: tuple[Taps, Taps]) -> None:
+    """Dense planes of integers."""
+    x, y = node.inputs[0], node.outputs[0]
+    (h, w), (rows, columns), limits = space, taps, np.iinfo(x.dtype.storage)
+    ctx.emit(
+        "resize_int",
+        node,
+        x=ctx.plain(x).ref,
+        y=ctx.new_plain(y).ref,
+        rows=_table(ctx, rows[0], np.int32),
+        row_weights=_table(ctx, rows[1], np.float64),
+        columns=_table(ctx, columns[0].T, np.int32),
+        column_weights=_table(ctx, columns[1].T, np.float64),
+        kind=storage_kind(x.dtype),
+        h=h,
+        w=w,
+        oh=len(rows[0]),
+        ow=len(columns[0]),
+        taps_y=rows[0].shape[1],
+        taps_x=columns[0].shape[1],
+        low=float(limits.min),
+        high=float(limits.max),
+        work=planes * len(rows[0]),
+        scratch=ctx.kernels.module("resize_int").scratch_bytes(w),
     )
 
 
@@ -143,4 +238,5 @@ def lower_resizing_warp(ctx: Lowering, node: Node) -> bool | None:
         if index.min() < 0:  # a constant outside of the image
             return False
         taps.append((index, np.stack([1 - fraction, fraction], axis=1)))
-    return _emit(ctx, node, taps, False)
+    rows, columns = taps
+    return _emit(ctx, node, rows, columns, False)

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         indexing,
         matmul,
         norm,
+        onnx_resize,
         pooling,
         quantized_conv,
         quantized_deconv,
@@ -55,8 +56,9 @@ if TYPE_CHECKING:
 else:  # the same names, of modules that are imported when a node is first lowered by them
     _FAMILIES = """
     along_axis attention conv conv_plain deconv elemwise elemwise_chains elemwise_int elemwise_int64 fourier
-    gather_channels images2neibs indexing matmul norm pooling quantized_conv quantized_deconv quantized_elemwise
-    quantized_matmul quantized_pooling recurrent reduce region resize sampling shape softmax sorting typecvt
+    gather_channels images2neibs indexing matmul norm onnx_resize pooling quantized_conv quantized_deconv
+    quantized_elemwise quantized_matmul quantized_pooling recurrent reduce region resize sampling shape softmax
+    sorting typecvt
     """
     globals().update((name, LateModule(f"megengine_lite._core.cpu.lower.{name}")) for name in _FAMILIES.split())
 
@@ -151,7 +153,7 @@ def _float32() -> Iterator[Row]:
     )  # fmt: skip
     yield from _rows("LRN", norm.lower_lrn, ("lrn_blocked_f32", "lrn_plain_f32"), inputs=(_F32,))
     yield from _rows(
-        "Resize", resize.lower_resize, ("resize_pixels_f32", "resize_plain_f32"), inputs=first,
+        "Resize", resize.lower_resize, ("pick_pixels", "resize_pixels_f32", "resize_plain_f32"), inputs=first,
         formats=_NCHW | {Format.NHWC},
     )  # fmt: skip
     yield from _rows("Remap", sampling.lower_remap, ("sample_f32",), inputs=first, outputs=(_F32,))
@@ -325,6 +327,13 @@ def _of_any_type() -> Iterator[Row]:
     yield from _rows("ScatterElements", along_axis.lower_scatter_elements, ("scatter_elements",), **indexed)
     yield from _rows("Images2Neibs", images2neibs.lower_images2neibs, ("copy_windows",))
     yield from _rows("SetSubtensor", indexing.lower_set, _COPY)
+    yield from _rows(
+        "Resize", resize.lower_picking, ("pick_pixels",), inputs=(ANY - _F32, ANY), formats=_NCHW | {Format.NHWC}
+    )
+    yield from _rows(
+        "OnnxResize", onnx_resize.lower_onnx_resize,
+        ("pick_pixels", "resize_int", "resize_pixels_f32", "resize_plain_f32"), inputs=(EVERY,), outputs=(EVERY,),
+    )  # fmt: skip
     yield from _rows("Argsort TopK", sorting.lower_sort, ("sort_rows_32",), inputs=(_F32 | _I32, ANY))
 
 

@@ -1,0 +1,76 @@
+"""Resizing of integers: weighted sums of a few rows and columns, in double precision."""
+
+from libc.math cimport rint
+from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t
+
+from megengine_lite.kernels.common.shared_constants cimport KIND_S8, KIND_U8
+from megengine_lite.kernels.common.simd cimport inlined
+
+ctypedef fused number:
+    int8_t
+    uint8_t
+    int32_t
+
+
+cdef struct ResizeIntArgs:
+    const char* x
+    const int32_t* rows
+    const double* row_weights
+    const int32_t* columns
+    const double* column_weights
+    char* y
+    int64_t kind, h, w, oh, ow, taps_y, taps_x
+    double low, high
+
+
+def scratch_bytes(int64_t w):
+    """Bytes of scratch of resize_int: a row of the image."""
+    return sizeof(double) * w
+
+
+cdef inline inlined resize_row(
+    const ResizeIntArgs* a, const number* x, int64_t r, number* y, double* line
+) noexcept nogil:
+    cdef int64_t w = a.w, ow = a.ow, i, k
+    cdef const number* row
+    cdef const int32_t* columns
+    cdef const double* weights
+    cdef double weight, total
+    for k in range(a.taps_y):
+        row = x + a.rows[r * a.taps_y + k] * w
+        weight = a.row_weights[r * a.taps_y + k]
+        if k == 0:
+            for i in range(w):
+                line[i] = row[i] * weight
+        else:
+            for i in range(w):
+                line[i] += row[i] * weight
+    for i in range(ow):
+        total = 0.0
+        columns = a.columns + i
+        weights = a.column_weights + i
+        for k in range(a.taps_x):
+            total += line[columns[k * ow]] * weights[k * ow]
+        y[i] = <number>rint(min(max(total, a.low), a.high))
+
+
+cdef void resize_int(const ResizeIntArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+    """x [planes, h, w] to y [planes, oh, ow], numbers of a kind (S8, U8, S32), rounded and put between low and high.
+
+    Halves go to even numbers. rows [oh][taps_y], columns [taps_x][ow] and their weights. Scratch: scratch_bytes(w). One
+    work item = one row of y.
+    """
+    cdef int64_t item, x, r
+    cdef double* line = <double*>scratch
+    for item in range(begin, end):
+        r = item % a.oh
+        x = item // a.oh * a.h * a.w
+        if a.kind == KIND_S8:
+            resize_row(a, <const int8_t*>a.x + x, r, <int8_t*>a.y + item * a.ow, line)
+        elif a.kind == KIND_U8:
+            resize_row(a, <const uint8_t*>a.x + x, r, <uint8_t*>a.y + item * a.ow, line)
+        else:
+            resize_row(a, <const int32_t*>a.x + x, r, <int32_t*>a.y + item * a.ow, line)
+
+
+include "resize_int_table.pxi"
