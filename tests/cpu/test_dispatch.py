@@ -30,7 +30,7 @@ from megengine_lite._core.ir import onnx_params, params
 from megengine_lite._core.ir.dtype import BOOL, FLOAT32, INT32, DType, DTypeCode
 from megengine_lite._core.ir.graph import Constant, ConstantPool, Graph, Node, TensorSpec, Var
 from megengine_lite._core.ir.image_layouts import Format
-from megengine_lite._core.ir.onnx_image_params import OnnxResize
+from megengine_lite._core.ir.onnx_image_params import OnnxResize, Suppression
 from megengine_lite._core.operators import REGISTRY
 from megengine_lite._core.operators.onnx_recurrent import USUAL
 from megengine_lite._core.operators.shape import PassThrough
@@ -136,6 +136,10 @@ SAMPLES = [
     Sample("NMSKeepMGB", ((2, 9, 4),), outputs=2, param={"iou_thresh": 0.5, "max_output": 3}),
     Sample("Argsort", (MATRIX,), outputs=2),
     Sample("TopK", (MATRIX, (1,)), outputs=2, constants=(1,), fixed={1: INT32}, values={1: [3]}),
+    Sample("SortedTopK", (MATRIX, (1,)), outputs=2, constants=(1,), fixed={1: INT32}, values={1: [3]},
+           param={"axis": 0, "largest": True}, made=onnx_params.SortedTopK),
+    Sample("SuppressedBoxes", ((2, 9, 4), (2, 3, 9), (1,), (1,)), outputs=2, constants=(2,), fixed={2: INT32},
+           values={2: [3]}, param={"by_center": False, "has_scores": False}, made=Suppression),
     Sample("PowC", (IMAGE,), param={"exp": 2.0}),
     Sample("Where", (MATRIX, MATRIX, MATRIX), fixed={0: BOOL}),
     Sample("MaskedFill", (MATRIX, MATRIX), fixed={1: BOOL}),

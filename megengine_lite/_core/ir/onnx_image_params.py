@@ -156,7 +156,7 @@ class NamedAxes:
 
 @record(frozen=True, slots=True)
 class Suppression:
-    """Parameters of :class:`OnnxNonMaxSuppression`.
+    """Parameters of :class:`SuppressedBoxes`.
 
     Attributes
     ----------

@@ -81,6 +81,7 @@ class SortedTopK(Operator):
     n_outputs = 2
     value_inputs = (1,)
     element_types = "floats, integers"
+    runs_in_float32 = True
 
     def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 2)

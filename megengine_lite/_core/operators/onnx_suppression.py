@@ -9,11 +9,13 @@ import numpy as np
 from megengine_lite._core.ir.dtype import INT32
 from megengine_lite._core.ir.graph import AnyNode, DynamicSpec, Spec, TensorSpec
 from megengine_lite._core.ir.quantize import to_float32
-from megengine_lite._core.operators.base import DynamicOperator, fail, register
+from megengine_lite._core.operators.base import DynamicOperator, Operator, fail, register
 from megengine_lite._core.operators.checks import (
     check_count,
     check_float,
     check_ndim,
+    check_shape,
+    to_integer,
 )
 
 
@@ -48,19 +50,20 @@ def _kept(corners: np.ndarray, order: np.ndarray, limit: int, threshold: np.floa
 
 
 @register
-class OnnxNonMaxSuppression(DynamicOperator):
-    """The boxes that are kept, as int32 rows of image, class and box.
+class SuppressedBoxes(Operator):
+    """The boxes of each class that overlap too much with none of a higher score, as int32, and how many they are.
 
     Inputs boxes ``(n, m, 4)``, scores ``(n, classes, m)``, the most boxes for each class, the largest overlap[, the
-    least score].
+    least score]; outputs ``(n, classes, most)``, filled up with 0, and ``(n, classes)``.
     """
 
-    name = "OnnxNonMaxSuppression"
+    name = "SuppressedBoxes"
     in_files = None
-    dynamic = True
+    n_outputs = 2
+    value_inputs = (2,)
     element_types = "float32"
 
-    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> Sequence[Spec]:
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 4 + node.params.has_scores)
         check_float(node, ins[:2])
         n, m, four = check_ndim(node, ins[0], 3, "the boxes")
@@ -69,6 +72,40 @@ class OnnxNonMaxSuppression(DynamicOperator):
             raise fail(node, f"scores of shape {scores} do not fit boxes of shape {ins[0].shape}")
         if any(spec.size != 1 for spec in ins[2:]):
             raise fail(node, "the limits must be single numbers")
+        most = max(min(to_integer(node, ins[2].value, "the most boxes"), m), 0)
+        return [TensorSpec(check_shape(node, (*scores[:2], most)), INT32), TensorSpec(scores[:2], INT32)]
+
+    def compute(
+        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+    ) -> list[np.ndarray]:
+        boxes, scores = (to_float32(x, s.dtype) for x, s in zip(ins[:2], in_specs, strict=False))
+        overlap, *least = (to_float32(x, s.dtype).reshape(-1)[0] for x, s in zip(ins[3:], in_specs[3:], strict=True))
+        found, counts = (np.zeros(spec.shape, np.int32) for spec in out_specs)
+        for k, (some, of_classes) in enumerate(zip(boxes, scores, strict=True)):
+            corners = _corners(some, node.params.by_center)
+            for c, of_class in enumerate(of_classes):
+                order = np.argsort(-of_class, kind="stable")
+                if least:
+                    order = order[of_class[order] > least[0]]
+                kept = _kept(corners, order, found.shape[2], overlap)
+                found[k, c, : len(kept)], counts[k, c] = kept, len(kept)
+        return [found, counts]
+
+
+@register
+class KeptBoxes(DynamicOperator):
+    """The outputs of :class:`SuppressedBoxes` as int32 rows of image, class and box."""
+
+    name = "KeptBoxes"
+    in_files = None
+    dynamic = True
+    element_types = "int32"
+
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> Sequence[Spec]:
+        check_count(node, ins, 2)
+        shape = check_ndim(node, ins[0], 3, "the boxes")
+        if ins[1].shape != shape[:2] or not ins[0].dtype == ins[1].dtype == INT32:
+            raise fail(node, f"counts {ins[1].shape} do not fit boxes {shape}, both in int32")
         return [DynamicSpec(INT32)]
 
     def counted_shape(self, ins: Sequence[TensorSpec], count: int) -> tuple[int, ...]:
@@ -77,14 +114,9 @@ class OnnxNonMaxSuppression(DynamicOperator):
     def compute(
         self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[Spec]
     ) -> list[np.ndarray]:
-        boxes, scores, *limits = (to_float32(x, s.dtype) for x, s in zip(ins, in_specs, strict=True))
-        most, overlap, *least = (x.reshape(-1)[0] for x in limits)
-        rows: list[tuple[int, int, int]] = []
-        for k, (some, of_classes) in enumerate(zip(boxes, scores, strict=True)):
-            corners = _corners(some, node.params.by_center)
-            for c, of_class in enumerate(of_classes):
-                order = np.argsort(-of_class, kind="stable")
-                if least:
-                    order = order[of_class[order] > least[0]]
-                rows += ((k, c, box) for box in _kept(corners, order, int(most), overlap))
-        return [np.array(rows, np.int32).reshape(-1, 3)]
+        boxes, counts = ins
+        places = np.repeat(np.arange(counts.size), counts.reshape(-1))
+        rows = np.empty((len(places), 3), np.int32)
+        np.divmod(places, counts.shape[1], out=(rows[:, 0], rows[:, 1]), casting="same_kind")
+        rows[:, 2] = boxes[np.arange(boxes.shape[2]) < counts[..., None]]
+        return [rows]

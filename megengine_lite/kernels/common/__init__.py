@@ -13,6 +13,6 @@
 * ``conv_tiles`` - how direct convolutions divide their output; ``array_checks`` - of functions on numpy arrays
 * ``fetch`` - how packed weights are fetched before they are used
 * ``interleave``, ``rows`` - inner loops of copies; ``real_values`` - stored numbers as real ones
-* ``indexes`` - places that are data
+* ``indexes`` - places that are data; ``order`` - sorting by keys
 * ``tiling`` - for planners: how iteration spaces are merged and cut into work items
 """

@@ -8,7 +8,7 @@
                             ─► regions, by coordinates: region ──────┤
                             ─► taps at any positions: sampling ──────┘
 
-``region`` also drops boxes that overlap. Sampling takes the positions from a map, or from a matrix; ``taps`` finds the
+``region`` also drops boxes that overlap, and ``suppression`` does so by scores. Sampling takes the positions from a map, or from a matrix; ``taps`` finds the
 pixels there, by the rule for the border, and ``sampling`` or ``sampling_int8`` adds them up. Start with ``pooling``.
 Windows are clipped at the border, so inputs need no halo. ``pooling.pool_images`` pools numpy arrays.
 """

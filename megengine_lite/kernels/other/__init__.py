@@ -3,7 +3,7 @@
 ::
 
     sums of matmul, state ─► recurrent ─► next state
-    rows ─► sorting ─► sorted rows, and the places that their elements had
+    data ─► sorting ─► the same in order along an axis or the first of it, and the places that elements had
     rows of a signal ─► fourier ─► their spectra
     probe ─► multiply-adds per second of this core, the yardstick of benchmarks/kernels.py
 

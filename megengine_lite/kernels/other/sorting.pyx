@@ -1,121 +1,200 @@
-"""Sorting of rows."""
+"""Sorting along an axis, and the first elements in order."""
 
-from libc.stdint cimport int32_t, int64_t, uint32_t
-from libc.string cimport memset
+from libc.stdint cimport int16_t, int32_t, int64_t, int8_t, uint16_t, uint32_t, uint64_t, uint8_t
+from libc.string cimport memcpy, memmove
+
+from megengine_lite.kernels.common.order cimport BUCKETS, MOST_PASSES, key_of_float, key_type, sort_all
+
+
+cpdef enum:  # planners read it: kinds of elements
+    OF_F32
+    OF_S32
+    OF_S16
+    OF_U16
+    OF_S8
+    OF_U8
+    OF_S64
 
 
 cdef enum:
-    DIGIT = 11  # bits that one pass of the radix sort looks at
-    BUCKETS = 2048
-    PASSES = 3
     SHORT = 48  # up to so many elements are sorted by insertion
+    FEW = 128  # up to so many of the first elements are found without sorting all
+    BLOCK = 64  # elements that are looked through at once for one that is among the first
+    SIDE_BY_SIDE = 16  # columns whose elements are read together
+    READ_TOGETHER = 65536  # elements that these columns have at most
 
 
-cdef inline uint32_t key_of(uint32_t bits, bint is_float) noexcept nogil:
-    """A number that orders like the element: both zeros alike, all NaN behind everything."""
-    if not is_float:
-        return bits ^ 0x80000000u
-    if bits << 1 == 0:
-        return 0x80000000u
-    if bits << 1 > 0xFF000000u:
-        return 0xFFFFFFFFu
-    return ~bits if bits >> 31 else bits | 0x80000000u
+# ---- keys: numbers that order like the elements ----------------------------------------------------------------------
 
-
-cdef inline void sort_short(uint32_t* keys, int32_t* places, int64_t n) noexcept nogil:
-    cdef int64_t i, k
-    cdef uint32_t key
-    cdef int32_t place
-    for i in range(1, n):
-        key = keys[i]
-        place = places[i]
-        k = i
-        while k > 0 and keys[k - 1] > key:
-            keys[k] = keys[k - 1]
-            places[k] = places[k - 1]
-            k -= 1
-        keys[k] = key
-        places[k] = place
-
-
-cdef int32_t* sort_long(
-    uint32_t* keys, int32_t* places, uint32_t* keys2, int32_t* places2, uint32_t* starts, int64_t n
+cdef inline void read_keys(
+    int64_t kind, const char* x, int64_t step, int64_t n, key_type flips, key_type* keys
 ) noexcept nogil:
-    """Radix sort, which keeps the order of equal keys; gives the array that the places ended in."""
-    cdef int64_t i, p, b
-    cdef uint32_t total, count, digit
-    cdef uint32_t* keys_swap
-    cdef int32_t* places_swap
-    cdef uint32_t* start
-    memset(starts, 0, PASSES * BUCKETS * sizeof(uint32_t))
-    for i in range(n):
-        for p in range(PASSES):
-            starts[p * BUCKETS + (keys[i] >> (p * DIGIT) & (BUCKETS - 1))] += 1
-    for p in range(PASSES):
-        start = starts + p * BUCKETS
-        total = 0
-        for b in range(BUCKETS):
-            count = start[b]
-            start[b] = total
-            total += count
+    """n keys of elements `step` apart, all bits turned around if `flips` has them."""
+    cdef int64_t i
+    if key_type is uint64_t:
         for i in range(n):
-            digit = keys[i] >> (p * DIGIT) & (BUCKETS - 1)
-            keys2[start[digit]] = keys[i]
-            places2[start[digit]] = places[i]
-            start[digit] += 1
-        keys_swap = keys
-        keys = keys2
-        keys2 = keys_swap
-        places_swap = places
-        places = places2
-        places2 = places_swap
-    return places
-
-
-cdef struct SortRowsArgs:
-    const uint32_t* x
-    uint32_t* values
-    int32_t* places
-    int64_t n, first, count, descending, is_float
-
-
-def scratch_bytes(int64_t n):
-    """Bytes of scratch of sort_rows_32: keys and places of a row twice, and the histograms."""
-    return 2 * n * (sizeof(uint32_t) + sizeof(int32_t)) + PASSES * BUCKETS * sizeof(uint32_t)
-
-
-cdef void sort_rows_32(const SortRowsArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
-    """Elements `first` to `first + count` of each sorted row of n float32 or int32, and the places they had.
-
-    Equal elements keep their order; `descending` reverses everything. values or places may be NULL. One work item =
-    one row. Scratch: scratch_bytes(n).
-    """
-    cdef int64_t n = a.n, first = a.first, count = a.count
-    cdef bint descending = a.descending != 0, is_float = a.is_float != 0
-    cdef uint32_t* keys = <uint32_t*>scratch
-    cdef uint32_t* keys2 = keys + n
-    cdef int32_t* order = <int32_t*>(keys2 + n)
-    cdef int32_t* order2 = order + n
-    cdef uint32_t* starts = <uint32_t*>(order2 + n)
-    cdef int64_t row, i, at
-    cdef const uint32_t* x
-    cdef const int32_t* sorted_order
-    for row in range(begin, end):
-        x = a.x + row * n
+            keys[i] = (<const uint64_t*>x)[i * step] ^ 0x8000000000000000u ^ flips
+    elif kind == OF_F32:
         for i in range(n):
-            keys[i] = key_of(x[i], is_float)
-            order[i] = <int32_t>i
-        if n <= SHORT:
-            sort_short(keys, order, n)
-            sorted_order = order
+            keys[i] = key_of_float((<const uint32_t*>x)[i * step]) ^ flips
+    elif kind == OF_S32:
+        for i in range(n):
+            keys[i] = (<const uint32_t*>x)[i * step] ^ 0x80000000u ^ flips
+    elif kind == OF_S16:
+        for i in range(n):
+            keys[i] = <uint32_t>((<const int16_t*>x)[i * step] + 0x8000) ^ flips
+    elif kind == OF_U16:
+        for i in range(n):
+            keys[i] = (<const uint16_t*>x)[i * step] ^ flips
+    elif kind == OF_S8:
+        for i in range(n):
+            keys[i] = <uint32_t>((<const int8_t*>x)[i * step] + 0x80) ^ flips
+    else:
+        for i in range(n):
+            keys[i] = (<const uint8_t*>x)[i * step] ^ flips
+
+
+# ---- the smallest keys, in order -------------------------------------------------------------------------------------
+
+cdef inline int64_t insert(key_type key, int32_t place, key_type* keys, int32_t* places, int64_t n, int64_t most) noexcept nogil:
+    """Puts a key behind those that are not larger, of n sorted ones; gives how many are kept, at most `most`."""
+    cdef int64_t low = 0, high = n, middle, moved
+    while low < high:
+        middle = (low + high) // 2
+        if keys[middle] > key:
+            high = middle
         else:
-            sorted_order = sort_long(keys, order, keys2, order2, starts, n)
-        for i in range(count):
-            at = n - 1 - first - i if descending else first + i
-            if a.values:
-                a.values[row * count + i] = x[sorted_order[at]]
-            if a.places:
-                a.places[row * count + i] = sorted_order[at]
+            low = middle + 1
+    moved = min(n, most - 1) - low
+    if moved > 0:
+        memmove(keys + low + 1, keys + low, moved * sizeof(key_type))
+        memmove(places + low + 1, places + low, moved * sizeof(int32_t))
+    if low < most:
+        keys[low] = key
+        places[low] = place
+    return min(n + 1, most)
+
+
+cdef inline key_type smallest(const key_type* keys, int64_t n) noexcept nogil:
+    cdef key_type found = keys[0]
+    cdef int64_t i
+    for i in range(1, n):
+        found = min(found, keys[i])
+    return found
+
+
+cdef inline void find_few(
+    const key_type* keys, int64_t n, int64_t most, key_type* first, int32_t* places
+) noexcept nogil:
+    """The `most` smallest of n keys, of equal ones those in front."""
+    cdef int64_t i = 0, k, found = 0, length
+    while i < n:
+        length = min(<int64_t>BLOCK, n - i)
+        if found < most or (
+            smallest(keys + i, BLOCK) if length == BLOCK else smallest(keys + i, length)
+        ) < first[most - 1]:
+            for k in range(i, i + length):
+                if found < most or keys[k] < first[most - 1]:
+                    found = insert(keys[k], <int32_t>k, first, places, found, most)
+        i += length
+
+
+# ---- the kernel ------------------------------------------------------------------------------------------------------
+
+cdef struct SortElementsArgs:
+    const char* x
+    char* values
+    int32_t* places
+    int64_t kind, n, inner, first, count, descending, backward
+
+
+cpdef int64_t columns(int64_t n, int64_t inner):
+    """How many neighbouring columns of n elements make a work item."""
+    return columns_of(n, inner)
+
+
+cdef inline int64_t columns_of(int64_t n, int64_t inner) noexcept nogil:
+    return max(min(min(inner, <int64_t>SIDE_BY_SIDE), READ_TOGETHER // max(n, <int64_t>1)), <int64_t>1)
+
+
+def scratch_bytes(int64_t n, int64_t inner):
+    """Bytes of scratch of sort_elements: keys of columns, those of one again, places twice, and histograms."""
+    return (columns_of(n, inner) + 1) * (n + FEW) * 8 + 2 * (n + FEW) * 4 + MOST_PASSES * BUCKETS * 4
+
+
+cdef inline int64_t size_of(int64_t kind) noexcept nogil:
+    if kind == OF_F32 or kind == OF_S32:
+        return 4
+    if kind == OF_S64:
+        return 8
+    return 2 if kind == OF_S16 or kind == OF_U16 else 1
+
+
+cdef inline void sort_columns(
+    const SortElementsArgs* a, int64_t begin, int64_t end, key_type* keys
+) noexcept nogil:
+    cdef int64_t n = a.n, inner = a.inner, item = size_of(a.kind), most = a.first + a.count
+    cdef int64_t together = columns_of(n, inner), groups = (inner + together - 1) // together
+    cdef key_type flips = <key_type>0 - 1 if a.descending else 0
+    cdef key_type* keys2 = keys + together * n
+    cdef int32_t* places = <int32_t*>(keys2 + n + FEW)
+    cdef uint32_t* starts = <uint32_t*>(places + 2 * (n + FEW))
+    cdef int64_t work, outer, group, width, c, i, at, to, step = -inner if a.backward else inner
+    cdef const char* x
+    cdef const char* first
+    cdef key_type swap
+    cdef const int32_t* order
+    for work in range(begin, end):
+        outer = work // groups
+        group = work % groups * together
+        width = min(together, inner - group)
+        x = a.x + (outer * n * inner + group) * item
+        first = x + (n - 1) * inner * item if a.backward else x
+        if inner == 1:
+            if a.backward:
+                read_keys(a.kind, first, -1, n, flips, keys)
+            else:
+                read_keys(a.kind, first, 1, n, flips, keys)
+        else:
+            for c in range(width):
+                read_keys(a.kind, first + c * item, step, n, flips, keys + c * n)
+        for c in range(width):
+            if most <= FEW or n <= SHORT:
+                find_few(keys + c * n, n, most, keys2, places)
+                order = places
+            else:
+                order = sort_all(keys + c * n, places, n, keys2, starts)
+            to = (outer * a.count * inner + group) + c
+            for i in range(a.count):
+                at = order[a.first + i]
+                if a.backward:
+                    at = n - 1 - at
+                if a.places:
+                    a.places[to + i * inner] = <int32_t>at
+                if a.values:
+                    copy_item(a.values + (to + i * inner) * item, x + (at * inner + c) * item, item)
+
+
+cdef inline void copy_item(char* y, const char* x, int64_t item) noexcept nogil:
+    if item == 4:
+        memcpy(y, x, 4)
+    elif item == 8:
+        memcpy(y, x, 8)
+    else:
+        memcpy(y, x, item)
+
+
+cdef void sort_elements(const SortElementsArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+    """Elements `first` to `first + count` of x [outer, n, inner], sorted along n, and the places they had.
+
+    `descending` begins with the largest. Equal elements keep their order, with `backward` the reverse. values or places
+    [outer, count, inner] may be NULL. One work item = columns(n, inner) neighbouring columns. Scratch:
+    scratch_bytes(n, inner).
+    """
+    if a.kind == OF_S64:
+        sort_columns(a, begin, end, <uint64_t*>scratch)
+    else:
+        sort_columns(a, begin, end, <uint32_t*>scratch)
 
 
 include "sorting_table.pxi"

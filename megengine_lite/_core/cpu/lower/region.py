@@ -28,6 +28,31 @@ def lower_nms(ctx: Lowering, node: Node) -> None:
     )
 
 
+def lower_suppression(ctx: Lowering, node: Node) -> bool | None:
+    boxes, scores, _, overlap, *least = node.inputs
+    kept, counts = node.outputs
+    if not kept.spec.size:
+        return False
+    n = boxes.shape[1]
+    ctx.emit(
+        "suppress_boxes",
+        node,
+        boxes=ctx.plain(boxes).ref,
+        scores=ctx.plain(scores).ref,
+        overlap=ctx.plain(overlap).ref,
+        least=ctx.plain(least[0]).ref if least else None,
+        kept=ctx.new_plain(kept).ref,
+        counts=ctx.new_plain(counts).ref,
+        classes=scores.shape[1],
+        n=n,
+        limit=kept.shape[2],
+        by_center=node.params.by_center,
+        work=scores.shape[0] * scores.shape[1],
+        scratch=ctx.kernels.module("suppression").scratch_bytes(n),
+    )
+    return None
+
+
 def _fault(ctx: Lowering, node: Node, images: int) -> Ref:
     return ctx.fault(str(fail(node, f"a region belongs to an image that does not exist, there are {images}")))
 

@@ -77,6 +77,7 @@ _S32 = _codes(_C.QUANTIZED_S32)
 _PLAIN = _codes(
     _C.FLOAT32, _C.FLOAT16, _C.BFLOAT16, _C.INT32, _C.INT16, _C.UINT16, _C.INT8, _C.UINT8, _C.BYTE, _C.BOOL
 )  # fmt: skip
+_SORTED = _codes(_C.FLOAT32, _C.INT32, _C.INT16, _C.UINT16, _C.INT8, _C.UINT8, _C.INT64)
 _PLAIN_8 = _PLAIN & STORED_IN_8_BITS
 _PRODUCTS = frozenset(INT8_OPERANDS)  # what int8 products take
 _QUANTIZED = frozenset(c for c in DTypeCode if DType(c).is_quantized)
@@ -171,6 +172,7 @@ def _float32() -> Iterator[Row]:
         outputs=(_F32, ANY),
     )  # fmt: skip
     yield from _rows("NMSKeepMGB", region.lower_nms, ("nms_keep_f32",), inputs=(_F32,))
+    yield from _rows("SuppressedBoxes", region.lower_suppression, ("suppress_boxes",), inputs=(_F32, _F32, EVERY, _F32))
     cell = ("lstm_cell_f32",)
     yield from _rows("RNNCellForward", recurrent.lower_cell, _GEMM_F32, **only)
     yield from _rows("LSTMCellForward", recurrent.lower_cell, cell + _GEMM_F32, **only)
@@ -334,7 +336,9 @@ def _of_any_type() -> Iterator[Row]:
         "OnnxResize", onnx_resize.lower_onnx_resize,
         ("pick_pixels", "resize_int", "resize_pixels_f32", "resize_plain_f32"), inputs=(EVERY,), outputs=(EVERY,),
     )  # fmt: skip
-    yield from _rows("Argsort TopK", sorting.lower_sort, ("sort_rows_32",), inputs=(_F32 | _I32, ANY))
+    by_order: dict[str, Any] = {"kernels": ("sort_elements",), "inputs": (_SORTED, EVERY), "outputs": (EVERY,)}
+    yield from _rows("Argsort TopK", sorting.lower_sort, **by_order)
+    yield from _rows("SortedTopK", sorting.lower_sorted_top, **by_order)
 
 
 TABLE = DispatchTable(
