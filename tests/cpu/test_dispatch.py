@@ -30,7 +30,7 @@ from megengine_lite._core.ir import onnx_params, params
 from megengine_lite._core.ir.dtype import BOOL, FLOAT32, INT32, DType, DTypeCode
 from megengine_lite._core.ir.graph import Constant, ConstantPool, Graph, Node, TensorSpec, Var
 from megengine_lite._core.ir.image_layouts import Format
-from megengine_lite._core.ir.onnx_image_params import OnnxResize, Suppression
+from megengine_lite._core.ir.onnx_image_params import OnnxPooling, OnnxResize, Suppression
 from megengine_lite._core.operators import REGISTRY
 from megengine_lite._core.operators.onnx_recurrent import USUAL
 from megengine_lite._core.operators.shape import PassThrough
@@ -72,6 +72,7 @@ class Sample:
 
 IMAGE, SMALL, MATRIX = (2, 32, 6, 7), (1, 3, 12, 12), (8, 12)
 _PAD = {"pad_h": 1, "pad_w": 1}
+_WINDOW = {"window": (2, 2), "strides": (2, 2), "dilations": (1, 1), "pads_begin": (0, 0), "pads_end": (0, 0)}
 _ROW = params.IndexDescMaskDump(items=(params.IndexDescMaskItem(0, True, True, False, False),))
 _INDEX = params.IndexDescMaskDump(items=(params.IndexDescMaskItem(0, False, False, False, True),))
 
@@ -140,6 +141,9 @@ SAMPLES = [
            param={"axis": 0, "largest": True}, made=onnx_params.SortedTopK),
     Sample("SuppressedBoxes", ((2, 9, 4), (2, 3, 9), (1,), (1,)), outputs=2, constants=(2,), fixed={2: INT32},
            values={2: [3]}, param={"by_center": False, "has_scores": False}, made=Suppression),
+    Sample("OnnxPooling", (IMAGE,), "maxima", param={**_WINDOW, "mode": "max", "positions": True}, outputs=2,
+           made=OnnxPooling),
+    Sample("OnnxPooling", (IMAGE,), "means", param={**_WINDOW, "mode": "average"}, made=OnnxPooling),
     Sample("PowC", (IMAGE,), param={"exp": 2.0}),
     Sample("Where", (MATRIX, MATRIX, MATRIX), fixed={0: BOOL}),
     Sample("MaskedFill", (MATRIX, MATRIX), fixed={1: BOOL}),

@@ -59,6 +59,7 @@ MODULES: dict[str, str] = {
     "pack_tiles_half": "pack_tiles",
     "pack_winograd_f32": "pack_winograd",
     "pick_pixels": "pick_pixels",
+    "pool_any": "pooling_any",
     "pool_blocked_f32": "pooling",
     "pool_int8": "pooling_int8",
     "pool_plain_f32": "pooling",

@@ -12,7 +12,7 @@ import numpy as np
 
 from megengine_lite._core.ir import onnx_image_params
 from megengine_lite._core.ir.dtype import INT32, INT64
-from megengine_lite._core.ir.graph import AnyNode, TensorSpec
+from megengine_lite._core.ir.graph import AnyNode, Node, TensorSpec
 from megengine_lite._core.ir.onnx_image_params import Blocks, Unpooling
 from megengine_lite._core.ir.quantize import from_float32, to_float32
 from megengine_lite._core.operators.base import (
@@ -79,6 +79,7 @@ class OnnxPooling(ProductOperator):
     name = "OnnxPooling"
     in_files = None
     element_types = "floats, integers"
+    runs_in_float32 = True
 
     def count_outputs(self, params: Any, n_inputs: int, payload: tuple[bytes, ...] = ()) -> int:
         return 2 if type(params) is onnx_image_params.OnnxPooling and params.positions else 1
@@ -103,6 +104,15 @@ class OnnxPooling(ProductOperator):
                 count -= 1
             out.append(count)
         return out
+
+    @classmethod
+    def pooled_axes(cls, node: Node) -> list[tuple[int, int, int, int, int, int, np.ndarray]]:
+        """Of each axis length, output, window, stride, dilation, padding in front, and how many places count."""
+        p, space, out = node.params, node.inputs[0].shape[2:], node.outputs[0].shape[2:]
+        pads = cls._pads(node, space)
+        counts = _counts(space, p, pads, out)
+        fronts = [front for front, _ in pads]
+        return list(zip(space, out, p.window, p.strides, p.dilations, fronts, counts, strict=True))
 
     def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 1)
@@ -131,7 +141,8 @@ class OnnxPooling(ProductOperator):
             target += part if p.mode == "average" else np.abs(part) ** p.order
         if p.mode == "norm":
             return [from_float32((total ** (1 / p.order)).astype(np.float32), dtype)]
-        result = total / _divisor(x.shape[2:], p, pads, out[2:])
+        counts = np.ix_(*_counts(x.shape[2:], p, pads, out[2:]))
+        result = total / np.maximum(math.prod(counts), 1)
         if dtype.is_float:
             return [from_float32(result.astype(np.float32), dtype)]
         return [result.astype(dtype.storage)]
@@ -177,21 +188,18 @@ def _maxima(
     return best, places
 
 
-def _divisor(
+def _counts(
     space: Sequence[int], p: onnx_image_params.OnnxPooling, pads: Sequence[tuple[int, int]], out: Sequence[int]
-) -> np.ndarray:
-    """How many places of each window count."""
-    counts = np.ones((1,) * len(out))
-    for axis, (d, (front, behind), k, s, step, n) in enumerate(
-        zip(space, pads, p.window, p.strides, p.dilations, out, strict=True)
-    ):
+) -> list[np.ndarray]:
+    """How many places of each window count, along each axis."""
+    counts = []
+    for d, (front, behind), k, s, step, n in zip(space, pads, p.window, p.strides, p.dilations, out, strict=True):
         first = np.arange(n) * s - front
         low, high = (-front, d + behind) if p.count_pads else (0, d)
         # Places from ceil((low - first) / step) on and below ceil((high - first) / step).
         inside = np.minimum(-((first - high) // step), k) - np.maximum(-((first - low) // step), 0)
-        inside = np.maximum(inside, 0)
-        counts = counts * inside.reshape([n if a == axis else 1 for a in range(len(out))])
-    return np.maximum(counts, 1)
+        counts.append(np.maximum(inside, 0))
+    return counts
 
 
 @register

@@ -8,7 +8,9 @@
                             ─► regions, by coordinates: region ──────┤
                             ─► taps at any positions: sampling ──────┘
 
-``region`` also drops boxes that overlap, and ``suppression`` does so by scores. Sampling takes the positions from a map, or from a matrix; ``taps`` finds the
-pixels there, by the rule for the border, and ``sampling`` or ``sampling_int8`` adds them up. Start with ``pooling``.
+``region`` also drops boxes that overlap, and ``suppression`` does so by scores. Sampling takes the positions from a
+map, or from a matrix; ``taps`` finds the pixels there, by the rule for the border, and ``sampling`` or
+``sampling_int8`` adds them up. ``pooling_any`` pools volumes, and gives the positions of maxima. Start with
+``pooling``.
 Windows are clipped at the border, so inputs need no halo. ``pooling.pool_images`` pools numpy arrays.
 """

@@ -137,16 +137,20 @@ cdef inline inlined pool_plain_row(
     cdef int64_t rows = max(min(top + p.kh, p.h) - first_row, <int64_t>0)
     cdef float edge = -FLT_MAX if LARGEST else 0.0
     cdef float* inner = line + p.pad_w
-    cdef int64_t i, k, c, left, columns
+    cdef int64_t i, k, c
     cdef float total
     cdef vf v
     x += first_row * p.w
+    if rows == 1 and p.stride_w > 2 and p.pad_w == 0:  # columns are read one by one, and never behind the row
+        pool_columns(LARGEST, p, x, 0, y, rows)
+        return
     for i in range(p.pad_w):
         line[i] = edge
     for i in range(p.pad_w + VW * 2):
         inner[p.w + i] = edge
     i = 0
-    while i + VW <= p.w:
+    while i < p.w and p.w >= VW:
+        i = min(i, p.w - VW)
         v = start(LARGEST)
         for k in range(rows):
             v = step(LARGEST, v, vf_load(x + k * p.w + i))
@@ -162,8 +166,9 @@ cdef inline inlined pool_plain_row(
         inner[i] = total
         i += 1
     c = 0
-    if p.stride_w <= 2:
-        while c + VW <= p.ow:
+    if p.stride_w <= 2 and p.ow >= VW:
+        while c < p.ow:
+            c = min(c, p.ow - VW)
             v = start(LARGEST)
             for k in range(p.kw):
                 i = c * p.stride_w + k
@@ -173,20 +178,36 @@ cdef inline inlined pool_plain_row(
                     v = step(LARGEST, v, vf_unzip_even(vf_load(line + i), vf_load(line + i + VW)))
             vf_store(y + c, v)
             c += VW
-    while c < p.ow:
-        total = edge
+    pool_columns(LARGEST, p, line, c, y, rows)
+
+
+cdef inline inlined pool_columns(
+    bint LARGEST, const PoolingWindow* p, const float* line, int64_t c, float* y, int64_t rows
+) noexcept nogil:
+    """The outputs from c on, one by one; then all sums become means."""
+    cdef int64_t k, left
+    cdef float total
+    cdef vf scale
+    for c in range(c, p.ow):
+        total = -FLT_MAX if LARGEST else 0.0
         for k in range(p.kw):
             if LARGEST:
                 total = line[c * p.stride_w + k] if line[c * p.stride_w + k] > total else total
             else:
                 total += line[c * p.stride_w + k]
         y[c] = total
-        c += 1
-    if not LARGEST:
-        for c in range(p.ow):
-            left = c * p.stride_w - p.pad_w
-            columns = max(min(left + p.kw, p.w) - max(left, <int64_t>0), <int64_t>0)
-            y[c] *= weight(p, rows, columns)
+    if LARGEST:
+        return
+    scale = vf_set1(weight(p, rows, p.kw))
+    c = 0
+    while c < p.ow:
+        left = c * p.stride_w - p.pad_w
+        if left >= 0 and c + VW <= p.ow and left + (VW - 1) * p.stride_w + p.kw <= p.w:
+            vf_store(y + c, vf_load(y + c) * scale)
+            c += VW
+        else:
+            y[c] *= weight(p, rows, max(min(left + p.kw, p.w) - max(left, <int64_t>0), <int64_t>0))
+            c += 1
 
 
 cdef struct PoolPlainArgs:

@@ -1,13 +1,21 @@
-"""Pooling in float32, blocked and plain."""
+"""Pooling in float32, blocked and plain, and that of ONNX over any axes."""
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
+import numpy as np
+
 from megengine_lite._core.cpu.lower.reduce import emit_reduce
+from megengine_lite._core.cpu.lower.requantize import storage_kind
 from megengine_lite._core.cpu.lower.window import window_arguments
 from megengine_lite._core.cpu.lowering import Lowering
-from megengine_lite._core.cpu.steps import blocked_strides
-from megengine_lite._core.ir.graph import Node
+from megengine_lite._core.cpu.steps import Ref, blocked_strides
+from megengine_lite._core.ir.dtype import FLOAT32
+from megengine_lite._core.ir.graph import Constant, Node
 from megengine_lite._core.ir.params import PoolingMode, ReduceMode
+from megengine_lite._core.operators.onnx_window import OnnxPooling
 from megengine_lite._core.operators.pooling import pool_window
 from megengine_lite._core.operators.window import Window
 
@@ -41,6 +49,45 @@ def lower_pooling(ctx: Lowering, node: Node) -> bool | None:
         **arguments,
     )
     return None
+
+
+def lower_onnx_pooling(ctx: Lowering, node: Node) -> bool | None:
+    """Over one to three axes; one that is missing has one element, and a window of that."""
+    x, y, *places = node.inputs[0], *node.outputs
+    module, mode = ctx.kernels.module("pooling_any"), node.params.mode
+    missing = module.AXES + 2 - len(x.shape)
+    if missing < 0 or not y.spec.size or (mode == "average" and x.dtype != FLOAT32) or _is_long(x.shape):
+        return False
+    arguments: dict[str, Any] = {}
+    axes = [(1, 1, 1, 1, 1, 0, np.ones(1))] * missing + OnnxPooling.pooled_axes(node)
+    for name, (*numbers, counts) in zip("dhw", axes, strict=True):
+        fields = ("length", "out", "size", "stride", "dilation", "pad")
+        arguments |= {f"{name}_{field}": n for field, n in zip(fields, numbers, strict=True)}
+        arguments[f"{name}_counts"] = _counts(ctx, counts)
+    ctx.emit(
+        "pool_any",
+        node,
+        x=ctx.plain(x).ref,
+        y=ctx.new_plain(y).ref,
+        places=ctx.new_plain(places[0]).ref if places else None,
+        kind=storage_kind(x.dtype),
+        largest=mode == "max",
+        column_major=node.params.column_major,
+        **arguments,
+        work=y.spec.size // y.shape[-1],
+        scratch=module.scratch_bytes(x.shape[-1], y.shape[-1]),
+    )
+    return None
+
+
+def _is_long(shape: tuple[int, ...]) -> bool:
+    """Whether places in a plane are too large for int32."""
+    return math.prod(shape[2:]) >= 1 << 31
+
+
+def _counts(ctx: Lowering, counts: np.ndarray) -> Ref:
+    table = np.ascontiguousarray(counts, np.int32)
+    return ctx.constant(Constant(table, ("places that count", table.tobytes())))
 
 
 def window_of(node: Node) -> Window:

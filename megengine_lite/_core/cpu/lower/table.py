@@ -330,6 +330,10 @@ def _of_any_type() -> Iterator[Row]:
     yield from _rows("Images2Neibs", images2neibs.lower_images2neibs, ("copy_windows",))
     yield from _rows("SetSubtensor", indexing.lower_set, _COPY)
     yield from _rows(
+        "OnnxPooling", pooling.lower_onnx_pooling, ("pool_any",), inputs=(_F32 | _codes(_C.INT8, _C.UINT8),),
+        outputs=(EVERY,), modes=frozenset(("max", "average")),
+    )  # fmt: skip
+    yield from _rows(
         "Resize", resize.lower_picking, ("pick_pixels",), inputs=(ANY - _F32, ANY), formats=_NCHW | {Format.NHWC}
     )
     yield from _rows(
