@@ -27,10 +27,10 @@ from megengine_lite._core.cpu.lower.table import TABLE
 from megengine_lite._core.cpu.lowering import Lowering
 from megengine_lite._core.cpu.steps import Step
 from megengine_lite._core.ir import onnx_params, params
-from megengine_lite._core.ir.dtype import BOOL, FLOAT32, INT32, DType, DTypeCode
+from megengine_lite._core.ir.dtype import BOOL, FLOAT32, INT32, INT64, DType, DTypeCode
 from megengine_lite._core.ir.graph import Constant, ConstantPool, Graph, Node, TensorSpec, Var
 from megengine_lite._core.ir.image_layouts import Format
-from megengine_lite._core.ir.onnx_image_params import OnnxPooling, OnnxResize, Suppression
+from megengine_lite._core.ir.onnx_image_params import OnnxPooling, OnnxResize, Regions, Suppression
 from megengine_lite._core.operators import REGISTRY
 from megengine_lite._core.operators.onnx_recurrent import USUAL
 from megengine_lite._core.operators.shape import PassThrough
@@ -144,6 +144,8 @@ SAMPLES = [
     Sample("OnnxPooling", (IMAGE,), "maxima", param={**_WINDOW, "mode": "max", "positions": True}, outputs=2,
            made=OnnxPooling),
     Sample("OnnxPooling", (IMAGE,), "means", param={**_WINDOW, "mode": "average"}, made=OnnxPooling),
+    Sample("OnnxRoiAlign", (IMAGE, (3, 4), (3,)), fixed={2: INT64}, made=Regions,
+           param={"size": (2, 2), "takes_max": False, "half_pixel": True, "sampling_ratio": 2, "scale": 1.0}),
     Sample("PowC", (IMAGE,), param={"exp": 2.0}),
     Sample("Where", (MATRIX, MATRIX, MATRIX), fixed={0: BOOL}),
     Sample("MaskedFill", (MATRIX, MATRIX), fixed={1: BOOL}),

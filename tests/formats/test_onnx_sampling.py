@@ -135,7 +135,7 @@ def test_regions_that_are_refused():
 
     x = np.ones((1, 1, 4, 4), np.float32)
     for region, image, message in (
-        ([0, 0, 2, 2], 1, "there is no image 1 among 1"),
+        ([0, 0, 2, 2], 1, "an image that does not exist, there are 1"),
         ([0, 0, np.inf, 2], 0, "not finite"),
         ([0, 0, 1e6, 2], 0, "samples along one side of a bin"),
     ):

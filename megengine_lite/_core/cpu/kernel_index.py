@@ -4,6 +4,7 @@ Made from the modules by ``tools/import_index.py``.
 """
 
 MODULES: dict[str, str] = {
+    "align_regions_f32": "align_regions",
     "arg_reduce_f32": "reduce",
     "arg_reduce_int": "reduce_int",
     "binary_int8": "quantized_elemwise",

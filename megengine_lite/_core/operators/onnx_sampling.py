@@ -133,6 +133,7 @@ class OnnxRoiAlign(Operator):
     name = "OnnxRoiAlign"
     in_files = None
     element_types = "floats"
+    runs_in_float32 = True
 
     def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 3)

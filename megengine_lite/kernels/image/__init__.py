@@ -5,7 +5,8 @@
     image, blocked or plain ─► windows: pooling, pooling_int8 ───────┐
                             ─► taps of rows and columns: resize, ────┼─► image
                                resize_int; of one each: pick_pixels ─┤
-                            ─► regions, by coordinates: region ──────┤
+                            ─► regions, by coordinates: region, ─────┤
+                               align_regions                         │
                             ─► taps at any positions: sampling ──────┘
 
 ``region`` also drops boxes that overlap, and ``suppression`` does so by scores. Sampling takes the positions from a

@@ -7,8 +7,10 @@ from typing import Any
 
 from megengine_lite._core.cpu.lowering import Lowering
 from megengine_lite._core.cpu.steps import Ref, Tensor, blocked_strides
+from megengine_lite._core.ir.dtype import INT64
 from megengine_lite._core.ir.graph import Node
 from megengine_lite._core.operators.base import fail
+from megengine_lite._core.operators.onnx_sampling import MOST_SAMPLES
 
 
 def lower_nms(ctx: Lowering, node: Node) -> None:
@@ -88,6 +90,24 @@ def lower_roi_align(ctx: Lowering, node: Node) -> bool | None:
         }
 
     return _lower_regions(ctx, node, "roi_align_blocked_f32", own)
+
+
+def lower_onnx_roi_align(ctx: Lowering, node: Node) -> bool | None:
+    x, rois, numbers = node.inputs
+    p, y = node.params, node.outputs[0]
+    if not y.spec.size:
+        return False
+    source, out = ctx.blocked(x), ctx.new_blocked(y)
+    no_region = f"a region is not finite, or takes more than {MOST_SAMPLES} samples along one side of a bin"
+    ctx.emit(
+        "align_regions_f32", node, x=source.ref, rois=ctx.plain(rois).ref, numbers=ctx.plain(numbers).ref, y=out.ref,
+        no_image=_fault(ctx, node, source.n), no_region=ctx.fault(str(fail(node, no_region))),
+        **blocked_strides("x", source), **blocked_strides("y", out), wide=numbers.dtype == INT64, largest=p.takes_max,
+        half_pixel=p.half_pixel, ratio=p.sampling_ratio, most=MOST_SAMPLES, images=source.n, blocks=source.blocks,
+        h=source.h, w=source.w, oh=out.h, ow=out.w, scale=p.scale, work=out.n * out.blocks,
+        scratch=ctx.kernels.module("align_regions").scratch_bytes(out.h, out.w, p.sampling_ratio or MOST_SAMPLES),
+    )  # fmt: skip
+    return None
 
 
 def lower_roi_pooling(ctx: Lowering, node: Node) -> bool | None:

@@ -168,6 +168,9 @@ def _float32() -> Iterator[Row]:
     yield from _rows("ShortTimeFourier", fourier.lower_short_time, **spectra)
     yield from _rows("ROIAlign", region.lower_roi_align, ("roi_align_blocked_f32",), inputs=(_F32,), formats=_NCHW)
     yield from _rows(
+        "OnnxRoiAlign", region.lower_onnx_roi_align, ("align_regions_f32",), inputs=(_F32, _F32, _I32 | _I64)
+    )
+    yield from _rows(
         "ROIPooling", region.lower_roi_pooling, ("roi_pool_blocked_f32",), inputs=(_F32, _F32, ANY),
         outputs=(_F32, ANY),
     )  # fmt: skip
