@@ -30,7 +30,7 @@ from megengine_lite._core.ir import onnx_params, params
 from megengine_lite._core.ir.dtype import BOOL, FLOAT32, INT32, INT64, DType, DTypeCode
 from megengine_lite._core.ir.graph import Constant, ConstantPool, Graph, Node, TensorSpec, Var
 from megengine_lite._core.ir.image_layouts import Format
-from megengine_lite._core.ir.onnx_image_params import OnnxPooling, OnnxResize, Regions, Suppression
+from megengine_lite._core.ir.onnx_image_params import Blocks, OnnxPooling, OnnxResize, Regions, Suppression, Unpooling
 from megengine_lite._core.operators import REGISTRY
 from megengine_lite._core.operators.onnx_recurrent import USUAL
 from megengine_lite._core.operators.shape import PassThrough
@@ -146,6 +146,17 @@ SAMPLES = [
     Sample("OnnxPooling", (IMAGE,), "means", param={**_WINDOW, "mode": "average"}, made=OnnxPooling),
     Sample("OnnxRoiAlign", (IMAGE, (3, 4), (3,)), fixed={2: INT64}, made=Regions,
            param={"size": (2, 2), "takes_max": False, "half_pixel": True, "sampling_ratio": 2, "scale": 1.0}),
+    Sample("GatherND", (MATRIX, (5, 1)), fixed={1: INT64}, param={"batch_dims": 0}, made=onnx_params.GatherND),
+    Sample("ScatterND", (MATRIX, (5, 2), (5,)), fixed={1: INT64}, param={"reduction": "none"},
+           made=onnx_params.Scatter),
+    Sample("MaxUnpool", (IMAGE, IMAGE), fixed={1: INT32}, made=Unpooling,
+           param={"window": (2, 2), "strides": (2, 2), "begin": (0, 0), "end": (0, 0)}),
+    Sample("Triangle", (MATRIX,), param={"upper": True}, made=onnx_params.Triangle),
+    Sample("ReverseSequence", (MATRIX, (12,)), fixed={1: INT64}, param={"batch": 1, "time": 0},
+           made=onnx_params.SequenceAxes),
+    Sample("Col2Im", ((1, 27, 16), (2,), (2,)), constants=(1, 2), fixed={1: INT32, 2: INT32},
+           values={1: [6, 6], 2: [3, 3]}, made=Blocks,
+           param={"strides": (1, 1), "dilations": (1, 1), "begin": (0, 0), "end": (0, 0)}),
     Sample("PowC", (IMAGE,), param={"exp": 2.0}),
     Sample("Where", (MATRIX, MATRIX, MATRIX), fixed={0: BOOL}),
     Sample("MaskedFill", (MATRIX, MATRIX), fixed={1: BOOL}),

@@ -13,7 +13,7 @@ from megengine_lite.errors import LiteIndexError
 def take_rows(x, index, isa):
     """Rows of a matrix by number, and whether a number was out of range."""
     y, fault, row = np.full((index.size, x.shape[1]), np.nan, np.float32), np.zeros(1, np.int32), 4 * x.shape[1]
-    places = {"index0": index, "extent0": x.shape[0], "stride0": row}
+    places = {"index0": index, "extent0": x.shape[0], "stride0": row, "wide": 0, "step": 1, "from_end": 1}
     for k in (1, 2, 3):
         places |= {f"index{k}": None, f"extent{k}": 0, f"stride{k}": 0}
     GuardedCall(

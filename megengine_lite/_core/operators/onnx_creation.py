@@ -54,9 +54,14 @@ class Triangle(Operator):
             raise fail(node, f"a matrix has two dimensions, the data have the shape {ins[0].shape}")
         return [TensorSpec(ins[0].shape, ins[0].dtype)]
 
+    @staticmethod
+    def diagonal(node: AnyNode, shape: Sequence[int], value: np.ndarray | None = None) -> int:
+        """The diagonal, moved to the corners if it is further away."""
+        found = 0 if value is None else to_integer(node, value, "the diagonal")
+        return min(max(found, -shape[0] - 1), shape[1] + 1)
+
     def compute(
         self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
-        diagonal = to_integer(node, ins[1], "the diagonal") if len(ins) == 2 else 0
-        diagonal = min(max(diagonal, -ins[0].shape[-2] - 1), ins[0].shape[-1] + 1)
+        diagonal = self.diagonal(node, ins[0].shape[-2:], *ins[1:])
         return [np.triu(ins[0], diagonal) if node.params.upper else np.tril(ins[0], diagonal)]

@@ -214,7 +214,7 @@ class MaxUnpool(Operator):
         return (2,) if len(node.inputs) == 3 else ()
 
     @staticmethod
-    def _pooled(p: Unpooling, shape: tuple[int, ...]) -> tuple[int, ...]:
+    def pooled(p: Unpooling, shape: tuple[int, ...]) -> tuple[int, ...]:
         """The smallest shape whose pooling gives this one."""
         space = zip(shape[2:], p.window, p.strides, p.begin, p.end, strict=True)
         return (*shape[:2], *((d - 1) * s - b - e + k for d, k, s, b, e in space))
@@ -225,7 +225,7 @@ class MaxUnpool(Operator):
         shape = ins[0].shape
         if len(shape) != 2 + len(node.params.window) or ins[1].shape != shape:
             raise fail(node, f"places of shape {ins[1].shape} do not fit maxima of shape {shape}")
-        pooled = check_shape(node, self._pooled(node.params, shape))
+        pooled = check_shape(node, self.pooled(node.params, shape))
         wanted = to_shape(node, ins[2].value) if len(ins) == 3 else pooled
         if len(wanted) != len(pooled) or any(w < d for w, d in zip(wanted, pooled, strict=True)):
             raise fail(node, f"a result of shape {wanted} is smaller than the pooled data, {pooled}")
@@ -234,7 +234,7 @@ class MaxUnpool(Operator):
     def compute(
         self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
-        pooled = self._pooled(node.params, ins[0].shape)
+        pooled = self.pooled(node.params, ins[0].shape)
         places, count = ins[1].reshape(-1), math.prod(pooled)
         if places.size and not (places.min() >= 0 and places.max() < count):
             raise index_error(node, f"places from {places.min()} to {places.max()} do not fit {count} elements")
@@ -258,9 +258,10 @@ class Col2Im(Operator):
     in_files = None
     value_inputs = (1, 2)
     element_types = "floats, integers"
+    runs_in_float32 = True
 
     @staticmethod
-    def _sizes(
+    def sizes(
         node: AnyNode, image: np.ndarray | None, block: np.ndarray | None
     ) -> tuple[list[int], list[int], list[int]]:
         """Sizes of the image and of blocks, and how many blocks there are along each axis."""
@@ -277,7 +278,7 @@ class Col2Im(Operator):
     def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 3)
         n, rows, columns = check_ndim(node, ins[0], 3, "the columns")
-        sizes, window, counts = self._sizes(node, ins[1].value, ins[2].value)
+        sizes, window, counts = self.sizes(node, ins[1].value, ins[2].value)
         if rows % math.prod(window) or min(counts) < 1 or columns != math.prod(counts):
             raise fail(node, f"columns of shape {ins[0].shape} do not fit {counts} blocks of {window}")
         return [TensorSpec(check_shape(node, (n, rows // math.prod(window), *sizes)), ins[0].dtype)]
@@ -286,7 +287,7 @@ class Col2Im(Operator):
         self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
         p, dtype = node.params, out_specs[0].dtype
-        sizes, window, counts = self._sizes(node, ins[1], ins[2])
+        sizes, window, counts = self.sizes(node, ins[1], ins[2])
         x = to_float32(ins[0], dtype) if dtype.is_float else ins[0]
         blocks = x.reshape(*out_specs[0].shape[:2], *window, *counts)
         padded = [d + b + e for d, b, e in zip(sizes, p.begin, p.end, strict=True)]

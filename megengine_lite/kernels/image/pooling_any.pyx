@@ -23,7 +23,7 @@ ctypedef fused number:
 # An axis of data of `length` elements and an output of `out`: windows of `size` places, `dilation` apart.
 cdef struct PooledAxis:
     int64_t length, out, size, stride, dilation, pad
-    const int32_t* counts  # by how much averages are divided
+    const float* counts  # by whose product averages are divided
 
 
 cdef struct PoolAnyArgs:
@@ -128,7 +128,8 @@ cdef inline inlined pool_row(
     cdef int32_t* places = of_line + w
     cdef number* line = <number*>(places + ow)
     cdef number start = lowest(y) if LARGEST else 0
-    cdef int64_t plane = item // (a.h_.out * a.d_.out), size = a.d_.length * a.h_.length * w, place, divisor
+    cdef int64_t plane = item // (a.h_.out * a.d_.out), size = a.d_.length * a.h_.length * w, place
+    cdef float divisor
     x += plane * size
     y += item * ow
     for i in range(ow):
@@ -171,7 +172,7 @@ cdef inline inlined pool_row(
     if not LARGEST:
         divisor = a.d_.counts[s] * a.h_.counts[r]
         for i in range(ow):
-            y[i] = <number>(y[i] / <float>max(divisor * a.w_.counts[i], <int64_t>1))
+            y[i] = <number>(y[i] / max(divisor * a.w_.counts[i], <float>1))
     if PLACES:
         for i in range(ow):
             place = places[i]

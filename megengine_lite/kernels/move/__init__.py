@@ -1,4 +1,5 @@
-"""Copies, fills, transpositions, gathers and conversions between layouts. Nothing is computed but addresses.
+"""Copies, fills, transpositions, gathers and conversions between layouts. Nothing is computed but addresses,
+and sums of windows.
 
 ::
 
@@ -6,7 +7,8 @@
     strided ─► transpose ─► strided          plain ─► relayout_int8 ─► packed for a first int8 convolution
     indices ─► gather, along_axis ─► rows or elements
     blocked ─► gather_channels ─► blocked
-    image ─► windows ─► all windows of it
+    image ─► windows ─► all windows of it    windows ─► windows ─► image that is their sum
+    matrices, sequences ─► parts ─► their triangles, turned around
     weights ─► pack_tiles ─► in the order of kernels for blocks of channels
 
 Elements are moved by their size in bits, whatever they mean. Start with ``fill``.

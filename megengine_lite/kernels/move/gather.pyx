@@ -1,6 +1,6 @@
 """Gathering by index: embedding lookup, indexing with tensors, one element along an axis; and assignment by index.
 
-An index may be negative, counted from the end. One that is out of range sets the step's `fault`; it gives zeros, and
+An index may be negative, counted from the end, where nothing else is said. One that is out of range sets the step's `fault`; it gives zeros, and
 changes nothing.
 """
 
@@ -18,7 +18,10 @@ cdef struct GatherRunsArgs:
     const char* x
     char* y
     int32_t* fault
-    const int32_t* index[MAX_INDEXES]
+    const void* index[MAX_INDEXES]
+    int64_t wide  # whether indexes are int64, not int32
+    int64_t step  # from the index of a point to that of the next one
+    int64_t from_end  # whether negative ones count from the end
     int64_t points, run, outer_stride, indexes
     int64_t extent[MAX_INDEXES]
     int64_t stride[MAX_INDEXES]
@@ -28,7 +31,14 @@ cdef inline int64_t place_of_run(const GatherRunsArgs* a, int64_t point) noexcep
     """Distance of a run from x[o], or -1 and a fault."""
     cdef int64_t k, index, place = 0
     for k in range(a.indexes):
-        index = resolved(a.index[k][point], a.extent[k], a.fault)
+        if a.wide:
+            index = (<const int64_t*>a.index[k])[point * a.step]
+        else:
+            index = (<const int32_t*>a.index[k])[point * a.step]
+        if index < 0 and not a.from_end:
+            a.fault[0] = 1
+            return -1
+        index = resolved(index, a.extent[k], a.fault)
         if index < 0:
             return -1
         place += index * a.stride[k]

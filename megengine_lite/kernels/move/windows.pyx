@@ -1,4 +1,4 @@
-"""All windows of an image, one after the other in memory."""
+"""All windows of an image, one after the other in memory; and images that are sums of windows."""
 
 from libc.stdint cimport int64_t
 from libc.string cimport memcpy, memset
@@ -92,6 +92,43 @@ cdef void copy_windows(const CopyWindowsArgs* a, int64_t begin, int64_t end, voi
                     if last < kw:
                         memset(y + last * item, <int>a.outside, (kw - last) * item)
                 y += kw * item
+
+
+cdef struct SumWindowsArgs:
+    const float* x
+    float* y
+    FilterWindow window
+    int64_t h, w, oh, ow
+
+
+cdef void sum_windows_f32(const SumWindowsArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+    """x [planes, kh, kw, oh, ow] to y [planes, h, w]: the sums of all elements of windows that fall on a pixel.
+
+    One work item = one plane.
+    """
+    cdef const FilterWindow* m = &a.window
+    cdef int64_t plane, r, c, i, j, row, left, first, last
+    cdef const float* x
+    cdef float* y
+    for plane in range(begin, end):
+        memset(a.y + plane * a.h * a.w, 0, a.h * a.w * sizeof(float))
+        for r in range(m.kh):
+            for c in range(m.kw):
+                left = c * m.dilate_w - m.pad_w
+                first = first_inside(left, m.stride_w, 0, a.ow)
+                last = first_inside(left, m.stride_w, a.w, a.ow)
+                for i in range(a.oh):
+                    row = i * m.stride_h + r * m.dilate_h - m.pad_h
+                    if not 0 <= row < a.h:
+                        continue
+                    x = a.x + (((plane * m.kh + r) * m.kw + c) * a.oh + i) * a.ow
+                    y = a.y + (plane * a.h + row) * a.w + left
+                    if m.stride_w == 1:
+                        for j in range(first, last):
+                            y[j] += x[j]
+                    else:
+                        for j in range(first, last):
+                            y[j * m.stride_w] += x[j]
 
 
 include "windows_table.pxi"

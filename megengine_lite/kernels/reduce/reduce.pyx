@@ -27,6 +27,7 @@ cdef enum:
 
 cpdef enum:  # planners read it
     LOOPS = 3  # kept dimensions besides the innermost one, and reduced ones
+    SUMS = 64  # running sums side by side that make a work item
 
 
 # The dimensions besides the innermost one: extents and strides of those that are kept and of those that are reduced.
@@ -414,26 +415,37 @@ cdef struct CumsumArgs:
     int64_t length, inner, exclusive, reverse
 
 
+cdef inline inlined cumsum_columns(
+    const CumsumArgs* a, const float* x, float* y, int64_t n, bint EXCLUSIVE
+) noexcept nogil:
+    """n running sums side by side, at most SUMS."""
+    cdef double totals[SUMS]
+    cdef int64_t r, i, at
+    for i in range(n):
+        totals[i] = 0.0
+    for r in range(a.length):
+        at = (a.length - 1 - r if a.reverse else r) * a.inner
+        for i in range(n):
+            if EXCLUSIVE:
+                y[at + i] = <float>totals[i]
+                totals[i] += x[at + i]
+            else:
+                totals[i] += x[at + i]
+                y[at + i] = <float>totals[i]
+
+
 cdef void cumsum_f32(const CumsumArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
-    """Running sums along r of x[o][r][i], in double precision. One work item = one (o, i)."""
-    cdef int64_t length = a.length, inner = a.inner, exclusive = a.exclusive, reverse = a.reverse
-    cdef int64_t item, r, at
-    cdef const float* x
-    cdef float* y
-    cdef double total
-    cdef float value
+    """Running sums along r of x[o][r][i], in double precision. One work item = one o, and SUMS neighbouring i."""
+    cdef int64_t groups = (a.inner + SUMS - 1) // SUMS, item, at, n
     for item in range(begin, end):
-        x = a.x + item // inner * length * inner + item % inner
-        y = a.y + item // inner * length * inner + item % inner
-        total = 0.0
-        for r in range(length):
-            at = (length - 1 - r if reverse else r) * inner
-            value = x[at]
-            if exclusive:
-                y[at] = <float>total
-            total += value
-            if not exclusive:
-                y[at] = <float>total
+        at = item // groups * a.length * a.inner + item % groups * SUMS
+        n = min(a.inner - item % groups * SUMS, <int64_t>SUMS)
+        if a.exclusive:
+            cumsum_columns(a, a.x + at, a.y + at, n, True)
+        elif a.inner == 1:
+            cumsum_columns(a, a.x + at, a.y + at, 1, False)
+        else:
+            cumsum_columns(a, a.x + at, a.y + at, n, False)
 
 
 # The modes of reduce_inner_f32 and reduce_outer_f32: those of the operator, and the maximum as pooling takes it.

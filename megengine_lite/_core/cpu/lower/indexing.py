@@ -7,15 +7,23 @@ from typing import Any
 
 import numpy as np
 
-from megengine_lite._core.cpu.lower.copying import View, broadcast_view, emit_copy, view_like, view_of
+from megengine_lite._core.cpu.lower.copying import (
+    View,
+    broadcast_view,
+    emit_copy,
+    emit_fill,
+    view_like,
+    view_of,
+)
 from megengine_lite._core.cpu.lowering import Lowering
 from megengine_lite._core.cpu.steps import Ref
-from megengine_lite._core.ir.dtype import INT32
+from megengine_lite._core.ir.dtype import INT32, INT64
 from megengine_lite._core.ir.graph import Node, Var
 from megengine_lite._core.ir.image_layouts import dense_strides
 from megengine_lite._core.operators.base import fail
 from megengine_lite._core.operators.checks import broadcasts_to, index_error
 from megengine_lite._core.operators.index_selection import Scalars, Vectors, select
+from megengine_lite._core.operators.onnx_window import MaxUnpool
 
 
 def lower_take(ctx: Lowering, node: Node) -> bool | None:
@@ -66,6 +74,9 @@ def _runs(
     return {
         "fault": ctx.fault(str(fail(node, f"an index is out of range for data of shape {shape}"))),
         **{f"index{k}": refs[k] if k < len(refs) else None for k in range(most)},
+        "wide": False,
+        "step": 1,
+        "from_end": True,
         "points": math.prod(picked),
         "run": math.prod(shape[axes[-1] + 1 :]) * item,
         "outer_stride": math.prod(shape[axes[0] :]) * item,
@@ -106,6 +117,73 @@ def lower_set_by_index(ctx: Lowering, node: Node) -> bool | None:
             work=math.prod(x.shape[: axes[0]]),
         )
     return None
+
+
+# ---- indexes that stand side by side ---------------------------------------------------------------------------------
+
+
+def lower_gather_nd(ctx: Lowering, node: Node) -> bool | None:
+    x, index = node.inputs
+    y = node.outputs[0]
+    if node.params.batch_dims or index.shape[-1] > ctx.kernels.module("gather").MAX_INDEXES or not y.spec.size:
+        return False
+    arguments = _tuples(ctx, node, x.shape, index, index.shape[-1])
+    ctx.emit("gather_runs", node, x=ctx.plain(x).ref, y=ctx.new_plain(y).ref, **arguments, work=arguments["points"])
+    return None
+
+
+def lower_scatter_nd(ctx: Lowering, node: Node) -> bool | None:
+    """A copy of the data, into which the updates are copied in order."""
+    x, index, updates = node.inputs
+    y, depth = node.outputs[0], index.shape[-1]
+    if node.params.reduction != "none" or not 0 < depth <= ctx.kernels.module("gather").MAX_INDEXES or not y.spec.size:
+        return False
+    source, given, out = ctx.plain(x), ctx.plain(updates), ctx.new_plain(y)
+    ctx.copy_bytes(source.ref, out.ref, y.spec.nbytes)
+    if updates.spec.size:
+        ctx.emit("scatter_runs", node, x=given.ref, y=out.ref, **_tuples(ctx, node, x.shape, index, depth), work=1)
+    return None
+
+
+def lower_unpooling(ctx: Lowering, node: Node) -> bool | None:
+    """Zeros, into which the maxima are copied."""
+    x, places = node.inputs[:2]
+    y = node.outputs[0]
+    if MaxUnpool.pooled(node.params, x.shape) != y.shape or not y.spec.size:
+        return False
+    out = ctx.new_plain(y)
+    emit_fill(ctx, node, out, np.zeros(1))
+    arguments = _tuples(ctx, node, (y.spec.size,), places, 1)
+    ctx.emit(
+        "scatter_runs",
+        node,
+        x=ctx.plain(x).ref,
+        y=out.ref,
+        **arguments | {"run": x.dtype.itemsize, "from_end": False, "points": x.spec.size},
+        work=1,
+    )
+    return None
+
+
+def _tuples(ctx: Lowering, node: Node, shape: tuple[int, ...], index: Var, depth: int) -> dict[str, Any]:
+    """What says where the runs are that tuples of ``depth`` indexes select, which stand side by side."""
+    ref, item = ctx.plain(index).ref, node.inputs[0].dtype.itemsize
+    most = ctx.kernels.module("gather").MAX_INDEXES
+    fill = [0] * (most - depth)
+    strides = [math.prod(shape[a + 1 :]) * item for a in range(depth)]
+    return {
+        "fault": ctx.fault(str(fail(node, f"an index is out of range for data of shape {shape}"))),
+        **{f"index{k}": ref + k * index.dtype.itemsize if k < depth else None for k in range(most)},
+        "wide": index.dtype == INT64,
+        "step": depth,
+        "from_end": True,
+        "points": index.spec.size // depth,
+        "run": math.prod(shape[depth:]) * item,
+        "outer_stride": 0,
+        "indexes": depth,
+        **{f"extent{k}": e for k, e in enumerate([*shape[:depth], *fill])},
+        **{f"stride{k}": s for k, s in enumerate([*strides, *fill])},
+    }
 
 
 def _broadcast(ctx: Lowering, node: Node, view: View, shape: tuple[int, ...]) -> Ref:

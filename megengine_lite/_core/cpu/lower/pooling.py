@@ -86,7 +86,7 @@ def _is_long(shape: tuple[int, ...]) -> bool:
 
 
 def _counts(ctx: Lowering, counts: np.ndarray) -> Ref:
-    table = np.ascontiguousarray(counts, np.int32)
+    table = np.ascontiguousarray(counts, np.float32)
     return ctx.constant(Constant(table, ("places that count", table.tobytes())))
 
 

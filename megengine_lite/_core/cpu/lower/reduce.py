@@ -126,7 +126,9 @@ def lower_cumsum(ctx: Lowering, node: Node) -> None:
     shape = x.shape if node.params.axis != INT_MAX else (x.spec.size,)
     axis = node.params.axis % len(shape) if node.params.axis != INT_MAX else 0
     inner = math.prod(shape[axis + 1 :])
-    kernel, own = ("cumsum_f32", {}) if x.dtype.is_float else ("cumsum_int", {"size": x.dtype.itemsize})
+    kernel, own, columns = "cumsum_int", {"size": x.dtype.itemsize}, inner
+    if x.dtype.is_float:
+        kernel, own, columns = "cumsum_f32", {}, -(-inner // ctx.kernels.module("reduce").SUMS)
     ctx.emit(
         kernel,
         node,
@@ -137,5 +139,5 @@ def lower_cumsum(ctx: Lowering, node: Node) -> None:
         inner=inner,
         exclusive=node.params.exclusive,
         reverse=node.params.reverse,
-        work=math.prod(shape[:axis]) * inner,
+        work=math.prod(shape[:axis]) * columns,
     )

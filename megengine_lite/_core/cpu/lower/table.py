@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         matmul,
         norm,
         onnx_resize,
+        parts,
         pooling,
         quantized_conv,
         quantized_deconv,
@@ -56,7 +57,7 @@ if TYPE_CHECKING:
 else:  # the same names, of modules that are imported when a node is first lowered by them
     _FAMILIES = """
     along_axis attention conv conv_plain deconv elemwise elemwise_chains elemwise_int elemwise_int64 fourier
-    gather_channels images2neibs indexing matmul norm onnx_resize pooling quantized_conv quantized_deconv
+    gather_channels images2neibs indexing matmul norm onnx_resize parts pooling quantized_conv quantized_deconv
     quantized_elemwise quantized_matmul quantized_pooling recurrent reduce region resize sampling shape softmax
     sorting typecvt
     """
@@ -332,6 +333,12 @@ def _of_any_type() -> Iterator[Row]:
     yield from _rows("ScatterElements", along_axis.lower_scatter_elements, ("scatter_elements",), **indexed)
     yield from _rows("Images2Neibs", images2neibs.lower_images2neibs, ("copy_windows",))
     yield from _rows("SetSubtensor", indexing.lower_set, _COPY)
+    yield from _rows("GatherND", indexing.lower_gather_nd, ("gather_runs",), **indexed)
+    yield from _rows("ScatterND", indexing.lower_scatter_nd, ("scatter_runs",), **indexed)
+    yield from _rows("MaxUnpool", indexing.lower_unpooling, ("fill_elements", "scatter_runs"), **indexed)
+    yield from _rows("Triangle", parts.lower_triangle, ("keep_triangle",), **every)
+    yield from _rows("ReverseSequence", parts.lower_reversal, ("reverse_sequences",), **indexed)
+    yield from _rows("Col2Im", parts.lower_columns_to_image, ("sum_windows_f32",), inputs=(_F32, EVERY))
     yield from _rows(
         "OnnxPooling", pooling.lower_onnx_pooling, ("pool_any",), inputs=(_F32 | _codes(_C.INT8, _C.UINT8),),
         outputs=(EVERY,), modes=frozenset(("max", "average")),
