@@ -71,6 +71,7 @@ ACCURACY = {
     M.COSH: (spread(-88, 88), np.cosh, 2),
     M.ACOS: (spread(-1, 1), np.arccos, 2),
     M.ASIN: (spread(-1, 1), np.arcsin, 2),
+    M.SILU: (spread(-80, 30), lambda x: x / (1 + np.exp(-x)), 5),
 }
 
 
@@ -98,6 +99,42 @@ def test_inverse_gives_back_what_the_function_was_given(mode, function, isa):
     back = chain(isa, [(mode, (0,))], y)
     again = np.array([function(v) for v in back.tolist()])
     np.testing.assert_allclose(again, y, rtol=3e-5 if mode == M.ERFCINV else 3e-7)
+
+
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+def test_angle_is_accurate(isa):
+    rng = np.random.default_rng(0)
+    x, y = (rng.choice([-1, 1], 60_000) * np.exp(rng.uniform(-20, 20, 60_000)) for _ in range(2))
+    x[:20_000] = 1
+    x, y = x.astype(np.float32), y.astype(np.float32)
+    exact = np.arctan2(y.astype(np.float64), x.astype(np.float64))
+    assert units_off(chain(isa, [(M.ATAN2, (0, 1))], y, x), exact).max() < 4
+
+
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+def test_angle_of_special_points_is_that_of_c(isa):
+    special = np.float32([0, -0.0, 1, -1, 0.5, 3e38, -3e38, np.inf, -np.inf, np.nan])
+    y, x = (np.ascontiguousarray(a.ravel()) for a in np.meshgrid(special, special))
+    actual, expected = chain(isa, [(M.ATAN2, (0, 1))], y, x), np.arctan2(y, x)
+    np.testing.assert_allclose(actual, expected, rtol=4e-7)
+    sign = ~np.isnan(expected)
+    np.testing.assert_array_equal(np.signbit(actual)[sign], np.signbit(expected)[sign])
+
+
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+@pytest.mark.parametrize("mode", [M.EXP, M.SINH, M.COSH, M.EXPM1], ids=lambda m: m.name)
+def test_the_largest_results(mode, isa):
+    """Up to where the result is infinite, in steps of one number."""
+    edge = np.float32(89.416 if mode in (M.SINH, M.COSH) else 88.723)
+    numbers = edge + np.arange(-4000, 4000, dtype=np.float32) * np.spacing(edge)
+    with np.errstate(over="ignore"):
+        exact = FUNCTIONS[mode].call(numbers.astype(np.float64))
+        expected = exact.astype(np.float32)
+    actual = chain(isa, [(mode, (0,))], numbers)
+    assert np.isinf(expected).any() and np.isfinite(expected).any()
+    np.testing.assert_allclose(actual[np.isfinite(expected)], expected[np.isfinite(expected)], rtol=4e-7)
+    far = exact > 1.000001 * float(np.finfo(np.float32).max)
+    np.testing.assert_array_equal(actual[far], np.inf)
 
 
 @pytest.mark.parametrize("isa", INSTRUCTION_SETS)
@@ -129,6 +166,10 @@ SPECIAL = {
     M.LOG1P: (0, -0.0, np.inf, np.nan, np.nan),
     M.SIGMOID: (0.5, 0.5, 1, 0, np.nan),
     M.TANH: (0, -0.0, 1, -1, np.nan),
+    M.ASIN: (0, -0.0, np.nan, np.nan, np.nan),
+    M.SINH: (0, -0.0, np.inf, -np.inf, np.nan),
+    M.COSH: (1, 1, np.inf, np.inf, np.nan),
+    M.TAN: (0, -0.0, np.nan, np.nan, np.nan),
     M.ERF: (0, -0.0, 1, -1, np.nan),
     M.SIN: (0, -0.0, np.nan, np.nan, np.nan),
     M.COS: (1, 1, np.nan, np.nan, np.nan),

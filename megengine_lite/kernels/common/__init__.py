@@ -14,5 +14,6 @@
 * ``fetch`` - how packed weights are fetched before they are used
 * ``interleave``, ``rows`` - inner loops of copies; ``real_values`` - stored numbers as real ones
 * ``indexes`` - places that are data; ``order`` - sorting by keys
+* ``trigonometry`` - of vectors, beside ``vmath``
 * ``tiling`` - for planners: how iteration spaces are merged and cut into work items
 """

@@ -45,7 +45,6 @@ cdef extern from "simd.h" nogil:
     vf vf_rint(vf a)
     vf vf_floor(vf a)
     vf vf_trunc(vf a)
-    vf vf_ldexp(vf x, vf n)
     # bfloat16 and float16 in memory.
     ctypedef struct bf16:
         pass

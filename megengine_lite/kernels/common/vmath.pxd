@@ -3,13 +3,13 @@
 # Unless a function says otherwise, its error is below 4 units in the last place over the whole range (measured by
 # tests/kernels/test_kernels_elemwise.py), and NaN gives NaN. vf_min and vf_max give their second operand if one is NaN; the
 # order of operands below relies on it. Coefficients are minimax fits of the error of the final result.
-from libc.math cimport INFINITY, NAN, cosf, sinf
+from libc.math cimport INFINITY, NAN
 from libc.stdint cimport int32_t, uint64_t
 
 from megengine_lite.kernels.common.simd cimport (
-    VW, inlined, outlined, vd, vd_high, vd_low, vd_max, vd_min, vd_set1, vdu, vdu_set1, vf, vf_eq, vf_floor, vf_fma,
-    vf_from_vd, vf_ldexp, vf_le, vf_load, vf_lt, vf_max, vf_min, vf_rint, vf_select, vf_set1, vf_sqrt, vf_store,
-    vf_to_vi, vf_trunc, vf_zero, vi, vi_any, vi_set1, vi_to_vf, vu,
+    inlined, outlined, vd, vd_high, vd_low, vd_max, vd_min, vd_set1, vdu, vdu_set1, vf, vf_eq, vf_floor, vf_fma,
+    vf_from_vd, vf_le, vf_lt, vf_max, vf_min, vf_rint, vf_select, vf_set1, vf_trunc, vf_zero, vi, vi_any, vi_set1,
+    vi_to_vf, vu,
 )
 
 include "activation_numbers.pxi"
@@ -19,6 +19,10 @@ include "activation_numbers.pxi"
 
 cdef inline vf v_abs(vf x) noexcept nogil:
     return <vf>(<vi>x & vi_set1(0x7FFFFFFF))
+
+
+cdef inline vf v_minus_abs(vf x) noexcept nogil:
+    return <vf>(<vi>x | vi_set1(<int32_t>0x80000000))
 
 
 cdef inline vf v_sign_bit(vf x) noexcept nogil:
@@ -50,6 +54,10 @@ cdef inline vf v_ceil(vf x) noexcept nogil:
 
 # ---- exponential and logarithm -------------------------------------------------------------------------------------
 
+cdef enum:
+    BIAS = 12582912  # 1.5 2^23
+
+
 cdef inline vf v_exp_tail(vf r) noexcept nogil:
     """(e^r - 1 - r) / r^2 for |r| <= ln(2) / 2."""
     cdef vf p = vf_fma(vf_set1(0.0013950809370726347), r, vf_set1(0.008369073271751404))
@@ -63,20 +71,53 @@ cdef inline vf v_exp_reduce(vf x, vf n) noexcept nogil:
     return vf_fma(n, vf_set1(-1.428606765330187e-06), vf_fma(n, vf_set1(-0.693145751953125), x))
 
 
+cdef inline vf v_exp_part(vf x, float bias, vf* scale) noexcept nogil:
+    """e^x as (y + 1) scale: y is the result. The scale is 2^(n + bias - 127), where n + bias is in 0..254, and 0 for 0.
+
+    `bias` comes with 1.5 2^23 added: a number of the size of that has no bits below 1, so that the sum is rounded to an
+    integer, whose bits are those of the exponent.
+    """
+    cdef vf shifted = vf_fma(x, vf_set1(1.4426950408889634), vf_set1(bias))
+    cdef vf r = v_exp_reduce(x, shifted - vf_set1(bias))
+    scale[0] = <vf>(<vu>shifted << 23)
+    return vf_fma(v_exp_tail(r), r * r, r)
+
+
+cdef inline vf v_exp_low(vf x) noexcept nogil:
+    """e^x for x up to 88. Below the smallest normal number it is 0."""
+    cdef vf scale
+    cdef vf y = v_exp_part(vf_max(vf_set1(-88.0), x), BIAS + 127, &scale)
+    return vf_fma(y, scale, scale)
+
+
+cdef inline vf v_exp_half(vf x, vf* half) noexcept nogil:
+    """v_exp_part for x between -86 and 89, with half of the scale, which thus does not overflow before the result does."""
+    return v_exp_part(x, BIAS + 126, half)
+
+
+cdef inline outlined v_exp_high(vf* x) noexcept nogil:
+    """e^x for x from 88 on."""
+    cdef vf half
+    cdef vf y = v_exp_half(vf_min(vf_set1(89.0), x[0]), &half)
+    y = vf_fma(y, half, half)
+    x[0] = y + y
+
+
 cdef inline vf v_exp(vf x) noexcept nogil:
-    cdef vf c = vf_max(vf_set1(-105.0), vf_min(vf_set1(89.0), x))
-    cdef vf n = vf_rint(c * vf_set1(1.4426950408889634))
-    cdef vf r = v_exp_reduce(c, n)
-    return vf_ldexp(vf_fma(v_exp_tail(r), r * r, r) + vf_set1(1.0), n)
+    """Below the smallest normal number it is 0."""
+    cdef vi is_high = vf_lt(vf_set1(88.0), x)
+    cdef vf y = v_exp_low(x)
+    cdef vf high = x
+    if vi_any(is_high):
+        v_exp_high(&high)
+        return vf_select(is_high, high, y)
+    return y
 
 
 cdef inline vf v_expm1(vf x) noexcept nogil:
-    """e^x - 1, accurate near 0. Works with half of 2^n so that nothing overflows before the result does."""
-    cdef vf c = vf_max(vf_set1(-18.0), vf_min(vf_set1(89.0), x))
-    cdef vf n = vf_rint(c * vf_set1(1.4426950408889634))
-    cdef vf r = v_exp_reduce(c, n)
-    cdef vf p = vf_fma(v_exp_tail(r), r * r, r)
-    cdef vf half = vf_ldexp(vf_set1(0.5), n)
+    """e^x - 1, accurate near 0."""
+    cdef vf half
+    cdef vf p = v_exp_half(vf_max(vf_set1(-18.0), vf_min(vf_set1(89.0), x)), &half)
     cdef vf y = vf_fma(p, half, half - vf_set1(0.5))
     # x itself near 0 keeps the sign of -0
     return vf_select(vf_lt(v_abs(x), vf_set1(1e-8)), x, y + y)
@@ -113,20 +154,48 @@ cdef inline vf v_log1p(vf x) noexcept nogil:
     return vf_select(vf_eq(u, vf_set1(1.0)), x, y)
 
 
+cdef inline vf v_hyperbolic(vf x, float sign) noexcept nogil:
+    """(e^|x| + sign e^-|x|) / 2, by a quarter of e^|x|, which does not overflow before the result does."""
+    cdef vf scale
+    cdef vf y = v_exp_part(vf_min(vf_set1(89.5), v_abs(x)), BIAS + 125, &scale)
+    cdef vf quarter = vf_fma(y, scale, scale)
+    return vf_fma(quarter, vf_set1(2.0), vf_set1(sign * 0.125) / quarter)
+
+
+cdef inline vf v_sinh(vf x) noexcept nogil:
+    """A polynomial up to 1."""
+    cdef vf t = x * x
+    cdef vf p = vf_fma(vf_set1(2.8169515644554392e-06), t, vf_set1(0.0001983615948120132))
+    p = vf_fma(p, t, vf_set1(0.008333349600434303))
+    p = vf_fma(p, t, vf_set1(0.1666666716337204))
+    cdef vf near = vf_fma(p * t, x, x)
+    return vf_select(vf_lt(v_abs(x), vf_set1(1.0)), near, v_copysign(v_hyperbolic(x, -1.0), x))
+
+
+cdef inline vf v_cosh(vf x) noexcept nogil:
+    return v_hyperbolic(x, 1.0)
+
+
 # ---- sigmoid family ------------------------------------------------------------------------------------------------
 
 cdef inline vf v_sigmoid(vf x) noexcept nogil:
-    return vf_set1(1.0) / (vf_set1(1.0) + v_exp(-x))
+    """e / (1 + e) with e = e^x below 0, 1 / (1 + e) with e = e^-x above: nothing overflows."""
+    cdef vf e = v_exp_low(v_minus_abs(x))
+    return vf_select(vf_lt(x, vf_zero()), e, vf_set1(1.0)) / (e + vf_set1(1.0))
 
 
 cdef inline vf v_tanh(vf x) noexcept nogil:
-    cdef vf e = v_expm1(vf_set1(-2.0) * v_abs(x))
-    return v_xor(e / (e + vf_set1(2.0)), <vf>(<vi>v_sign_bit(x) ^ vi_set1(<int32_t>0x80000000)))
+    """m / (2 - m) with m = 1 - e^(-2 |x|), and the sign of x."""
+    cdef vf scale
+    cdef vf a = v_minus_abs(x)
+    cdef vf p = v_exp_part(vf_max(vf_set1(-18.0), a + a), BIAS + 127, &scale)
+    cdef vf m = vf_fma(-p, scale, vf_set1(1.0) - scale)
+    return <vf>(<vi>(m / (vf_set1(2.0) - m)) | <vi>v_sign_bit(x))
 
 
 cdef inline vf v_softplus(vf x) noexcept nogil:
     """ln(1 + e^x)."""
-    return v_log1p(v_exp(-v_abs(x))) + vf_max(vf_zero(), x)
+    return v_log1p(v_exp_low(v_minus_abs(x))) + vf_max(vf_zero(), x)
 
 
 # ---- error function ------------------------------------------------------------------------------------------------
@@ -159,53 +228,6 @@ cdef inline vf v_gelu_tanh(vf x) noexcept nogil:
     """x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2, as x sigmoid(2 ...), in which nothing cancels."""
     cdef vf t = vf_fma(x * x, vf_set1(0.07135481282), vf_set1(1.5957691216))
     return x * v_sigmoid(x * t)
-
-
-# ---- sine and cosine -----------------------------------------------------------------------------------------------
-
-cdef inline outlined v_sincos_far(vf* x, int quadrant) noexcept nogil:
-    """Arguments for which three parts of pi/2 are not enough: the C library, lane by lane."""
-    cdef float lanes[VW]
-    cdef int k
-    vf_store(lanes, x[0])
-    for k in range(VW):
-        lanes[k] = cosf(lanes[k]) if quadrant else sinf(lanes[k])
-    x[0] = vf_load(lanes)
-
-
-cdef inline vf v_sincos(vf x, int quadrant) noexcept nogil:
-    """sin(x + quadrant pi/2)."""
-    # + 0, here and below, makes -0 positive: the sum of it and the multiple of a zero x keeps the sign of x
-    cdef vf n = vf_rint(x * vf_set1(0.6366197723675814)) + vf_zero()
-    # n has at most 13 bits and the first three parts of pi/2 have 11: the products are exact
-    cdef vf r = vf_fma(n, vf_set1(-1.5703125), x)
-    r = vf_fma(n, vf_set1(-0.0004837512969970703), r)
-    r = vf_fma(n, vf_set1(-7.549533620476723e-08), r)
-    r = vf_fma(n, vf_set1(-2.5633440682570896e-12), r)
-    cdef vf t = r * r
-    cdef vf s = vf_fma(vf_set1(-0.00019516480097081512), t, vf_set1(0.00833217240869999))
-    s = vf_fma(s, t, vf_set1(-0.16666655242443085))
-    s = vf_fma(vf_fma(s, t, vf_zero()), r, r)
-    cdef vf c = vf_fma(vf_set1(2.4437533284071833e-05), t, vf_set1(-0.0013887359527871013))
-    c = vf_fma(c, t, vf_set1(0.04166664555668831))
-    c = vf_fma(c * t, t, vf_fma(t, vf_set1(-0.5), vf_set1(1.0)))
-    cdef vi k = vf_to_vi(n) + vi_set1(quadrant)
-    cdef vi odd = -(k & vi_set1(1))
-    cdef vf y = v_xor(vf_select(odd, c, s), <vf>(<vu>(k & vi_set1(2)) << 30))
-    cdef vi is_far = vf_lt(vf_set1(12000.0), v_abs(x))
-    cdef vf far = x
-    if vi_any(is_far):
-        v_sincos_far(&far, quadrant)
-        return vf_select(is_far, far, y)
-    return y
-
-
-cdef inline vf v_sin(vf x) noexcept nogil:
-    return v_sincos(x, 0)
-
-
-cdef inline vf v_cos(vf x) noexcept nogil:
-    return v_sincos(x, 1)
 
 
 # ---- power ---------------------------------------------------------------------------------------------------------

@@ -3,17 +3,17 @@
 # `mode` is a constant wherever these are called, so that each call shrinks to one function. Rare functions call the C
 # library lane by lane.
 from libc.math cimport (
-    INFINITY, NAN, acosf, acoshf, asinf, asinhf, atan2f, atanhf, coshf, erf, erfc, erfcf, exp, fmodf, log, sinhf, sqrt,
-    tanf,
+    INFINITY, NAN, acoshf, asinhf, atanhf, erf, erfc, erfcf, exp, fmodf, log, sqrt,
 )
 
 from megengine_lite.kernels.common.simd cimport (
     VW, inlined, outlined, vf, vf_eq, vf_floor, vf_fma, vf_le, vf_load, vf_lt, vf_max, vf_min, vf_product,
     vf_select, vf_set1, vf_sqrt, vf_store, vf_zero, vi,
 )
+from megengine_lite.kernels.common.trigonometry cimport v_acos, v_asin, v_atan2, v_cos, v_sin, v_tan
 from megengine_lite.kernels.common.vmath cimport (
-    v_abs, v_ceil, v_copysign, v_cos, v_erf, v_exp, v_expm1, v_gelu, v_gelu_tanh, v_h_sigmoid, v_h_swish, v_is_nan, v_log,
-    v_log1p, v_pow, v_round, v_sigmoid, v_sign_bit, v_sin, v_softplus, v_tanh,
+    v_abs, v_ceil, v_cosh, v_erf, v_exp, v_exp_low, v_expm1, v_gelu, v_gelu_tanh, v_h_sigmoid, v_h_swish, v_is_nan,
+    v_log, v_log1p, v_minus_abs, v_pow, v_round, v_sigmoid, v_sign_bit, v_sinh, v_softplus, v_tanh,
 )
 
 # The numbers of the modes are those of ElemwiseMode in _core/ir/params/elemwise.py: tools/kernel_tables.py makes the
@@ -72,28 +72,18 @@ cdef inline outlined by_lane1(int mode, vf* x) noexcept nogil:
     cdef int k
     vf_store(v, flushed(x[0]))
     for k in range(VW):
-        if mode == ACOS:
-            v[k] = acosf(v[k])
-        elif mode == ASIN:
-            v[k] = asinf(v[k])
-        elif mode == ERFINV:
+        if mode == ERFINV:
             v[k] = <float>erfinv(v[k])
         elif mode == ERFC:
             v[k] = erfcf(v[k])
         elif mode == ERFCINV:
             v[k] = <float>erfcinv_full(v[k])
-        elif mode == SINH:
-            v[k] = sinhf(v[k])
-        elif mode == COSH:
-            v[k] = coshf(v[k])
         elif mode == ASINH:
             v[k] = asinhf(v[k])
         elif mode == ACOSH:
             v[k] = acoshf(v[k])
         elif mode == ATANH:
             v[k] = atanhf(v[k])
-        elif mode == TAN:
-            v[k] = tanf(v[k])
         else:  # no such mode: nothing that could be taken for a result
             v[k] = NAN
     x[0] = vf_load(v)
@@ -106,7 +96,7 @@ cdef inline outlined by_lane2(int mode, vf* x, vf y) noexcept nogil:
     vf_store(v, flushed(x[0]))
     vf_store(w, flushed(y))
     for k in range(VW):
-        v[k] = atan2f(v[k], w[k]) if mode == ATAN2 else fmodf(v[k], w[k]) if mode == MOD else NAN
+        v[k] = fmodf(v[k], w[k]) if mode == MOD else NAN
     x[0] = vf_load(v)
 
 
@@ -174,6 +164,16 @@ cdef inline inlined mode1(int mode, vf* x) noexcept nogil:
         x[0] = v_bool(vf_eq(v_abs(v), vf_set1(INFINITY)))
     elif mode == SOFTPLUS:
         x[0] = v_softplus(v)
+    elif mode == ASIN:
+        x[0] = v_asin(v)
+    elif mode == ACOS:
+        x[0] = v_acos(v)
+    elif mode == TAN:
+        x[0] = v_tan(v)
+    elif mode == SINH:
+        x[0] = v_sinh(v)
+    elif mode == COSH:
+        x[0] = v_cosh(v)
     elif mode == LOGSIGMOID:
         x[0] = -v_softplus(-v)
     elif mode == RELU6:
@@ -218,6 +218,8 @@ cdef inline inlined mode2(int mode, vf* x, vf b) noexcept nogil:
         x[0] = v_pow(a, b)
     elif mode == SIGMOID_GRAD:
         x[0] = a * (one - a) * b
+    elif mode == ATAN2:
+        x[0] = v_atan2(a, b)
     elif mode == SUB:
         x[0] = a - b
     elif mode == SWITCH_GT0:
@@ -229,7 +231,7 @@ cdef inline inlined mode2(int mode, vf* x, vf b) noexcept nogil:
     elif mode == LOG_SUM_EXP:
         s = vf_select(vf_lt(a, b), b, a)
         t = vf_select(vf_lt(a, b), a, b)
-        x[0] = s + v_log1p(v_exp(t - s))
+        x[0] = s + v_log1p(v_exp_low(t - s))
     elif mode == LT:
         x[0] = v_bool(vf_lt(a, b))
     elif mode == LEQ:
@@ -259,7 +261,7 @@ cdef inline inlined mode2(int mode, vf* x, vf b) noexcept nogil:
         x[0] = b * s * (one + a * (one - s))
     elif mode == GELU_GRAD:
         s = vf_fma(v_erf(a * vf_set1(0.7071067811865476)), vf_set1(0.5), vf_set1(0.5))
-        t = vf_set1(0.3989422804014327) * v_exp(vf_set1(-0.5) * a * a)
+        t = vf_set1(0.3989422804014327) * v_exp_low(vf_set1(-0.5) * a * a)
         x[0] = b * (s + a * t)
     elif mode == ASINH_GRAD:
         x[0] = b / vf_sqrt(a * a + one)
@@ -270,7 +272,7 @@ cdef inline inlined mode2(int mode, vf* x, vf b) noexcept nogil:
     elif mode == PRELU:
         x[0] = vf_select(vf_lt(vf_zero(), a), a, a * b)
     elif mode == SOFTPLUS_GRAD:
-        t = v_exp(-v_abs(a))
+        t = v_exp_low(v_minus_abs(a))
         s = b * t / (one + t)
         x[0] = vf_select(vf_lt(vf_zero(), a), b - s, s)
     elif mode == RELU6_GRAD:  # NaN lets b pass, here and below

@@ -28,6 +28,9 @@ ML_INLINE vf vf_fma_in_place(vf a, vf b, vf c) {
 #define vf_fma_in_place plain_vf_fma_in_place
 #endif
 
+/* Lanes that are masked are neither read nor written, whatever lies there. */
+ML_INLINE vf vf_load_n(const float *p, int64_t n) { return (vf)_mm256_maskload_ps(p, (__m256i)vi_first(n)); }
+ML_INLINE void vf_store_n(float *p, vf x, int64_t n) { _mm256_maskstore_ps(p, (__m256i)vi_first(n), (__m256)x); }
 ML_INLINE vf vf_max(vf a, vf b) { return (vf)_mm256_max_ps((__m256)a, (__m256)b); }
 ML_INLINE vf vf_min(vf a, vf b) { return (vf)_mm256_min_ps((__m256)a, (__m256)b); }
 #define vf_max_number vf_max
@@ -87,9 +90,6 @@ ML_INLINE vf vf_permute2(vf a, vf b, vi order) {
 }
 
 #define vf_fma_memory plain_vf_fma_memory
-#define vf_load_n plain_vf_load_n
-#define vf_store_n plain_vf_store_n
-#define vf_ldexp plain_vf_ldexp
 #define bytes_lookup plain_bytes_lookup
 
 #endif

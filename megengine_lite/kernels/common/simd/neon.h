@@ -247,7 +247,6 @@ ML_INLINE void vf_store_f16(uint16_t *p, vf x) { vst1_u16(p, (uint16x4_t)vcvt_f1
 #define vf_fma_memory plain_vf_fma_memory
 #define vf_load_n plain_vf_load_n
 #define vf_store_n plain_vf_store_n
-#define vf_ldexp plain_vf_ldexp
 #define vf_stream plain_vf_stream
 #define stream_end plain_stream_end
 #define vf_gather plain_vf_gather

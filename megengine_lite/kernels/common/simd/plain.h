@@ -56,12 +56,6 @@ ML_INLINE vi plain_vf_to_vi_any(vf a) {
     return (plain_vf_to_vi(vf_select(fits, a, vf_zero())) & fits) | (vi_set1(INT32_MIN) & ~fits);
 }
 
-/* x 2^n for integer-valued n in [-252, 252]; in two steps, so that results near the ends of the range are right. */
-ML_INLINE vf plain_vf_ldexp(vf x, vf n) {
-    vi k = plain_vf_to_vi(n), half = k >> 1;
-    return x * (vf)((half + 127) << 23) * (vf)((k - half + 127) << 23);
-}
-
 ML_INLINE vd plain_vd_max(vd a, vd b) { for (int k = 0; k < VW / 2; ++k) a[k] = a[k] > b[k] ? a[k] : b[k]; return a; }
 ML_INLINE vd plain_vd_min(vd a, vd b) { for (int k = 0; k < VW / 2; ++k) a[k] = a[k] < b[k] ? a[k] : b[k]; return a; }
 

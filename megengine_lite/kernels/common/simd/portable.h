@@ -20,7 +20,6 @@
 #define vf_trunc plain_vf_trunc
 #define vf_to_vi plain_vf_to_vi
 #define vf_to_vi_any plain_vf_to_vi_any
-#define vf_ldexp plain_vf_ldexp
 #define vd_max plain_vd_max
 #define vd_min plain_vd_min
 #define vi_any plain_vi_any

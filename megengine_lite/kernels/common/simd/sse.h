@@ -61,7 +61,7 @@ ML_INLINE void vf_stream(float *p, vf x) { _mm_stream_ps(p, (__m128)x); }
 #define vf_fma_memory plain_vf_fma_memory
 #define vf_load_n plain_vf_load_n
 #define vf_store_n plain_vf_store_n
-#define vf_ldexp plain_vf_ldexp
+#define vf_transpose plain_vf_transpose
 #define vf_permute plain_vf_permute
 #define bytes_lookup plain_bytes_lookup
 #define vf_gather plain_vf_gather
