@@ -449,6 +449,7 @@ NOT_LISTED = {
     "ChannelGather", "FusedAttention", "FusedConv", "FusedElemwise", "FusedMatMul", "MultiHeadAttn", "QuantizedConv",
     "QuantizedFunction", "QuantizedMatMul", "ReduceAxes", "RmsNorm",
     "OnnxElemwise",  # tests/kernels/test_kernels_int64.py has its functions
+    "OnnxReduce",  # tests/kernels/test_kernels_reduce.py
     "OnnxPad",  # tests/formats/test_onnx_operators.py
     "OnnxBytes",  # read from ONNX models only; tests/formats/test_onnx_quantized.py has its kernels
 }  # fmt: skip

@@ -9,6 +9,7 @@ from support.one_node import INSTRUCTION_SETS, definition, run_blocked, run_node
 
 from megengine_lite._core.cpu.kernel_set import kernel_set
 from megengine_lite._core.ir.fused import ReduceAxes
+from megengine_lite._core.ir.onnx_params import OnnxReduce, OnnxReduction
 from megengine_lite._core.ir.params import Axis, Cumsum, ReduceMode
 
 EXACT = {
@@ -38,6 +39,40 @@ def test_any_axes(data):
     actual = kernel_set(isa).module("reduce").reduce(x, int(mode), axes)
     terms = x.size / expected.size
     np.testing.assert_allclose(actual, expected, rtol=2e-6, atol=1e-6 * np.sqrt(terms))
+
+
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("mode", ReduceMode, ids=lambda m: m.name)
+@pytest.mark.parametrize("length", [1, 3, 4, 7, 8, 9, 16, 17, 56, 70, 197, 513])
+def test_short_rows(length, mode, threads, isa):
+    """Some at a time, so that there may be any number of them; the sums do not depend on the row's place."""
+    rows = 37
+    x = (1 + np.random.default_rng(0).standard_normal((rows, length)) * 0.1).astype(np.float32)
+    params = ReduceAxes(int(mode), (1,))
+    actual, kernels = run_node("ReduceAxes", params, [x], set(), isa, threads)
+    assert kernels == ["reduce_outer_f32" if length == 1 else "reduce_inner_f32"]
+    np.testing.assert_allclose(actual, definition("ReduceAxes", params, [x]), rtol=2e-6)
+    moved, _ = run_node("ReduceAxes", params, [np.roll(x, 1, axis=0)], set(), isa)
+    np.testing.assert_array_equal(np.roll(moved, -1, axis=0), actual)
+    if mode in (ReduceMode.MIN, ReduceMode.MAX):
+        x[::5, length // 2] = np.nan
+        actual, _ = run_node("ReduceAxes", params, [x], set(), isa)
+        np.testing.assert_array_equal(actual, definition("ReduceAxes", params, [x]))
+
+
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+@pytest.mark.parametrize("axes", [(0,), (1,), (0, 1), (2,), (0, 2)], ids=str)
+@pytest.mark.parametrize("mode", [OnnxReduction.MAX, OnnxReduction.MIN], ids=lambda m: m.name)
+def test_extremes_of_onnx_may_be_infinite(mode, axes, isa):
+    x = np.random.default_rng(0).standard_normal((4, 5, 60)).astype(np.float32)
+    x[1:3] = -np.inf if mode == OnnxReduction.MAX else np.inf
+    x[:, 2] = x[1:2, 2]
+    x[3, 0, 0] = np.nan
+    params = OnnxReduce(mode, axes)
+    actual, kernels = run_node("OnnxReduce", params, [x], set(), isa, 2)
+    assert kernels in (["reduce_inner_f32"], ["reduce_outer_f32"])
+    np.testing.assert_array_equal(actual, definition("OnnxReduce", params, [x]))
 
 
 @pytest.mark.parametrize("isa", INSTRUCTION_SETS)
@@ -85,7 +120,7 @@ def test_pixels_of_blocked_image(image, mode, isa):
 
 @pytest.mark.parametrize("isa", INSTRUCTION_SETS)
 @pytest.mark.parametrize("largest", [True, False])
-@pytest.mark.parametrize("shape", [(3, 500, 1), (1, 7, 1), (2, 30, 40), (4, 9, 3), (1, 1, 33)], ids=str)
+@pytest.mark.parametrize("shape", [(3, 500, 1), (1, 7, 1), (2, 30, 40), (4, 9, 3), (1, 1, 33), (37, 56, 1), (19, 3, 1)], ids=str)
 def test_position_of_extreme(shape, largest, isa):
     outer, length, inner = shape
     width = kernel_set(isa).width

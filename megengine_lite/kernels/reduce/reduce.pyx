@@ -7,8 +7,10 @@ work item is never split, so results do not depend on the number of threads.
 import numpy as np
 
 from libc.float cimport FLT_MAX
+from libc.math cimport INFINITY
 from libc.stdint cimport int32_t, int64_t
 
+from megengine_lite.kernels.common.interleave cimport zip_rows
 from megengine_lite.kernels.common.rows cimport copy_row
 from megengine_lite.kernels.common.simd cimport (
     VW, inlined, vf, vf_eq, vf_load, vf_load_n, vf_lt, vf_max, vf_min, vf_permute, vf_select, vf_set1, vf_store,
@@ -24,6 +26,8 @@ include "reduce_mode_numbers.pxi"  # numbers of ReduceMode
 cdef enum:
     MAX_OF_NUMBERS = MODE_COUNT  # a mode of the kernel alone: passes over NaN, as pooling does
     BLOCK = 256  # terms added one after another
+    SHORT = 32 * VW  # runs up to this length are reduced side by side
+    LANES = 4  # of them at a time
 
 cpdef enum:  # planners read it
     LOOPS = 3  # kept dimensions besides the innermost one, and reduced ones
@@ -47,14 +51,14 @@ cdef inline int64_t offset_of(const int64_t* extent, const int64_t* stride, int6
     )
 
 
-cdef inline vf neutral(int mode) noexcept nogil:
-    """The number that a reduction begins with. For extremes it is finite, as in the original, so their result is finite too."""
+cdef inline vf neutral(int mode, float bound) noexcept nogil:
+    """The number that a reduction begins with; minima are at most `bound`, maxima at least its negative."""
     if mode == PRODUCT:
         return vf_set1(1.0)
     if mode == MIN:
-        return vf_set1(FLT_MAX)
+        return vf_set1(bound)
     if mode == MAX or mode == MAX_OF_NUMBERS:
-        return vf_set1(-FLT_MAX)
+        return vf_set1(-bound)
     return vf_zero()
 
 
@@ -80,12 +84,12 @@ cdef inline vf combined(int mode, vf total, vf x) noexcept nogil:
 
 # ---- runs along contiguous memory ----------------------------------------------------------------------------------
 
-cdef inline vf load_head(int mode, const float* x, int64_t n) noexcept nogil:
+cdef inline vf load_head(int mode, const float* x, int64_t n, float bound) noexcept nogil:
     """The contributions of the first n < VW elements; the lanes behind them are neutral."""
-    return vf_select(vi_first(n), taken(mode, vf_load_n(x, n)), neutral(mode))
+    return vf_select(vi_first(n), taken(mode, vf_load_n(x, n)), neutral(mode, bound))
 
 
-cdef inline inlined reduce_run(int mode, const float* x, int64_t n, vf* total) noexcept nogil:
+cdef inline inlined reduce_run(int mode, const float* x, int64_t n, float bound, vf* total) noexcept nogil:
     """total = total combined with n contiguous elements."""
     cdef vf a, b, c, d
     cdef int64_t i = 0, end
@@ -107,7 +111,7 @@ cdef inline inlined reduce_run(int mode, const float* x, int64_t n, vf* total) n
         total[0] = combined(mode, total[0], taken(mode, vf_load(x + i)))
         i += VW
     if i < n:
-        total[0] = combined(mode, total[0], load_head(mode, x + i, n - i))
+        total[0] = combined(mode, total[0], load_head(mode, x + i, n - i, bound))
 
 
 cdef inline float across_lanes(int mode, vf x) noexcept nogil:
@@ -121,27 +125,91 @@ cdef inline float across_lanes(int mode, vf x) noexcept nogil:
 
 
 cdef inline inlined reduce_inner(
-    int mode, const ReduceSpace* s, const float* base, float* y, int64_t run, float divisor, int64_t begin, int64_t end
+    int mode, const ReduceSpace* s, const float* base, float* y, int64_t run, float bound, float divisor,
+    int64_t begin, int64_t end
 ) noexcept nogil:
     cdef int64_t item, r0, r1
     cdef vf total
     cdef const float* x
+    if run <= SHORT and is_one_loop(s):
+        reduce_short_runs(mode, base, s.x_kept[LOOPS - 1], run, bound, y, divisor, begin, end)
+        return
     for item in range(begin, end):
-        total = neutral(mode)
+        total = neutral(mode, bound)
         for r0 in range(s.reduced[0]):
             for r1 in range(s.reduced[1]):
                 x = base + offset_of(s.kept, s.x_kept, item) + r0 * s.x_reduced[0] + r1 * s.x_reduced[1]
-                reduce_run(mode, x, run, &total)
+                reduce_run(mode, x, run, bound, &total)
         y[offset_of(s.kept, s.y_kept, item)] = across_lanes(mode, total) / divisor
 
 
-cdef inline bint is_dense(const ReduceSpace* s, int64_t run) noexcept nogil:
-    """Whether nothing but runs is reduced, and these lie one after the other, as their results do."""
+cdef inline bint is_one_loop(const ReduceSpace* s) noexcept nogil:
+    """Whether nothing but runs is reduced, and these lie evenly, with their results one after the other."""
     cdef int64_t k
     for k in range(LOOPS):
         if s.reduced[k] != 1 or (k + 1 < LOOPS and s.kept[k] != 1):
             return False
-    return s.x_kept[LOOPS - 1] == run and s.y_kept[LOOPS - 1] == 1
+    return s.y_kept[LOOPS - 1] == 1 or s.kept[LOOPS - 1] == 1
+
+
+cdef inline inlined reduce_short_runs(
+    int mode, const float* x, int64_t stride, int64_t run, float bound, float* y, float divisor, int64_t begin,
+    int64_t end
+) noexcept nogil:
+    """A vector of results at a time: the sums over the lanes of VW vectors are those of the columns of a matrix."""
+    cdef vf r[VW]
+    cdef int64_t item = begin, n
+    cdef int k, half
+    while item < end:
+        n = min(end - item, <int64_t>VW)
+        k = 0
+        while k < VW:
+            if k + LANES <= n:
+                reduce_rows(mode, LANES, x + (item + k) * stride, stride, run, bound, r + k)
+                k += LANES
+            else:
+                r[k] = neutral(mode, bound)
+                if k < n:
+                    reduce_rows(mode, 1, x + (item + k) * stride, stride, run, bound, r + k)
+                k += 1
+        zip_rows(VW, r)
+        half = VW // 2
+        while half:
+            for k in range(half):
+                r[k] = combined(mode, r[k], r[k + half])
+            half //= 2
+        r[0] = r[0] / vf_set1(divisor)
+        if n == VW:
+            vf_store(y + item, r[0])
+        else:
+            vf_store_n(y + item, r[0], n)
+        item += VW
+
+
+cdef inline inlined reduce_rows(
+    int mode, int count, const float* x, int64_t stride, int64_t run, float bound, vf* total
+) noexcept nogil:
+    """One vector each of the sums of `count` runs, side by side so that none waits for another."""
+    cdef vf a = neutral(mode, bound), b = a, c = a, d = a
+    cdef int64_t i = 0
+    while i + VW <= run:
+        a = combined(mode, a, taken(mode, vf_load(x + i)))
+        if count > 1:
+            b = combined(mode, b, taken(mode, vf_load(x + stride + i)))
+            c = combined(mode, c, taken(mode, vf_load(x + 2 * stride + i)))
+            d = combined(mode, d, taken(mode, vf_load(x + 3 * stride + i)))
+        i += VW
+    if i < run:
+        a = combined(mode, a, load_head(mode, x + i, run - i, bound))
+        if count > 1:
+            b = combined(mode, b, load_head(mode, x + stride + i, run - i, bound))
+            c = combined(mode, c, load_head(mode, x + 2 * stride + i, run - i, bound))
+            d = combined(mode, d, load_head(mode, x + 3 * stride + i, run - i, bound))
+    total[0] = a
+    if count > 1:
+        total[1] = b
+        total[2] = c
+        total[3] = d
 
 
 cdef inline inlined add_pairs(
@@ -158,7 +226,7 @@ cdef struct ReduceInnerArgs:
     float* y
     int64_t mode, run
     ReduceSpace space
-    double divisor
+    double divisor, bound
 
 
 cdef void reduce_inner_f32(const ReduceInnerArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
@@ -166,22 +234,22 @@ cdef void reduce_inner_f32(const ReduceInnerArgs* a, int64_t begin, int64_t end,
     cdef const float* x = a.x
     cdef float* y = a.y
     cdef int64_t mode = a.mode, run = a.run
-    cdef float divisor = <float>a.divisor
+    cdef float divisor = <float>a.divisor, bound = <float>a.bound
     cdef ReduceSpace s = a.space
-    if run == 2 and (mode == SUM or mode == MEAN) and is_dense(&s, run):
+    if run == 2 and (mode == SUM or mode == MEAN) and is_one_loop(&s) and s.x_kept[LOOPS - 1] == run:
         add_pairs(x, y, divisor, begin, end)
     elif mode == SUM or mode == MEAN:
-        reduce_inner(SUM, &s, x, y, run, divisor, begin, end)
+        reduce_inner(SUM, &s, x, y, run, bound, divisor, begin, end)
     elif mode == SUM_SQR:
-        reduce_inner(SUM_SQR, &s, x, y, run, divisor, begin, end)
+        reduce_inner(SUM_SQR, &s, x, y, run, bound, divisor, begin, end)
     elif mode == PRODUCT:
-        reduce_inner(PRODUCT, &s, x, y, run, divisor, begin, end)
+        reduce_inner(PRODUCT, &s, x, y, run, bound, divisor, begin, end)
     elif mode == MIN:
-        reduce_inner(MIN, &s, x, y, run, divisor, begin, end)
+        reduce_inner(MIN, &s, x, y, run, bound, divisor, begin, end)
     elif mode == MAX:
-        reduce_inner(MAX, &s, x, y, run, divisor, begin, end)
+        reduce_inner(MAX, &s, x, y, run, bound, divisor, begin, end)
     elif mode == MAX_OF_NUMBERS:
-        reduce_inner(MAX_OF_NUMBERS, &s, x, y, run, divisor, begin, end)
+        reduce_inner(MAX_OF_NUMBERS, &s, x, y, run, bound, divisor, begin, end)
 
 
 # ---- rows side by side ---------------------------------------------------------------------------------------------
@@ -253,8 +321,8 @@ cdef inline inlined fill(float* y, vf value, int64_t n) noexcept nogil:
 
 
 cdef inline inlined reduce_outer(
-    int mode, const ReduceSpace* s, const float* base, float* base_y, int64_t inner, int64_t chunk, float divisor,
-    float* buffer, int64_t begin, int64_t end
+    int mode, const ReduceSpace* s, const float* base, float* base_y, int64_t inner, int64_t chunk, float bound,
+    float divisor, float* buffer, int64_t begin, int64_t end
 ) noexcept nogil:
     cdef int64_t chunks = (inner + chunk - 1) // chunk
     cdef int64_t item, kept, start, n, r0, r1, r, i, rows
@@ -272,7 +340,7 @@ cdef inline inlined reduce_outer(
         if n % VW == 0 and n <= 4 * VW:
             i = 0
             while i < n:
-                total = neutral(mode)
+                total = neutral(mode, bound)
                 for r0 in range(s.reduced[0]):
                     for r1 in range(s.reduced[1]):
                         row = x + r0 * s.x_reduced[0] + r1 * s.x_reduced[1] + i
@@ -280,13 +348,13 @@ cdef inline inlined reduce_outer(
                 vf_store(y + i, total / vf_set1(divisor))
                 i += VW
             continue
-        fill(buffer, neutral(mode), n)
+        fill(buffer, neutral(mode, bound), n)
         for r0 in range(s.reduced[0]):
             for r1 in range(s.reduced[1]):
                 row = x + r0 * s.x_reduced[0] + r1 * s.x_reduced[1]
                 r = 0
                 while r < s.reduced[2]:
-                    fill(part, neutral(mode), n)
+                    fill(part, neutral(mode, bound), n)
                     rows = min(s.reduced[2], r + BLOCK * 4)
                     while r < rows:
                         add_rows(mode, row + r * s.x_reduced[2], s.x_reduced[2], min(<int64_t>4, rows - r), part, n)
@@ -305,7 +373,7 @@ cdef struct ReduceOuterArgs:
     float* y
     int64_t mode, inner, chunk
     ReduceSpace space
-    double divisor
+    double divisor, bound
 
 
 def scratch_bytes(int64_t chunk):
@@ -323,37 +391,38 @@ cdef void reduce_outer_f32(const ReduceOuterArgs* a, int64_t begin, int64_t end,
     cdef float* y = a.y
     cdef float* buffer = <float*>scratch
     cdef int64_t mode = a.mode, inner = a.inner, chunk = a.chunk
-    cdef float divisor = <float>a.divisor
+    cdef float divisor = <float>a.divisor, bound = <float>a.bound
     cdef ReduceSpace s = a.space
     if mode == SUM or mode == MEAN:
-        reduce_outer(SUM, &s, x, y, inner, chunk, divisor, buffer, begin, end)
+        reduce_outer(SUM, &s, x, y, inner, chunk, bound, divisor, buffer, begin, end)
     elif mode == SUM_SQR:
-        reduce_outer(SUM_SQR, &s, x, y, inner, chunk, divisor, buffer, begin, end)
+        reduce_outer(SUM_SQR, &s, x, y, inner, chunk, bound, divisor, buffer, begin, end)
     elif mode == PRODUCT:
-        reduce_outer(PRODUCT, &s, x, y, inner, chunk, divisor, buffer, begin, end)
+        reduce_outer(PRODUCT, &s, x, y, inner, chunk, bound, divisor, buffer, begin, end)
     elif mode == MIN:
-        reduce_outer(MIN, &s, x, y, inner, chunk, divisor, buffer, begin, end)
+        reduce_outer(MIN, &s, x, y, inner, chunk, bound, divisor, buffer, begin, end)
     elif mode == MAX:
-        reduce_outer(MAX, &s, x, y, inner, chunk, divisor, buffer, begin, end)
+        reduce_outer(MAX, &s, x, y, inner, chunk, bound, divisor, buffer, begin, end)
     elif mode == MAX_OF_NUMBERS:
-        reduce_outer(MAX_OF_NUMBERS, &s, x, y, inner, chunk, divisor, buffer, begin, end)
+        reduce_outer(MAX_OF_NUMBERS, &s, x, y, inner, chunk, bound, divisor, buffer, begin, end)
 
 
 # ---- positions -----------------------------------------------------------------------------------------------------
 
-cdef inline int32_t position_in_run(bint largest, const float* x, int64_t n) noexcept nogil:
-    """First position of the best of n contiguous numbers, or the last position of NaN. Finds the value first."""
-    cdef vf best = neutral(MAX if largest else MIN)
-    cdef float value
-    cdef int64_t i = 0
-    cdef vf wanted
+cdef inline float best_of_run(bint largest, const float* x, int64_t n) noexcept nogil:
+    """The largest of n contiguous numbers, or the smallest; NaN if there is one."""
+    cdef vf best = vf_set1(-INFINITY if largest else INFINITY)
     if largest:
-        reduce_run(MAX, x, n, &best)
-        value = across_lanes(MAX, best)
-    else:
-        reduce_run(MIN, x, n, &best)
-        value = across_lanes(MIN, best)
-    wanted = vf_set1(value)
+        reduce_run(MAX, x, n, INFINITY, &best)
+        return across_lanes(MAX, best)
+    reduce_run(MIN, x, n, INFINITY, &best)
+    return across_lanes(MIN, best)
+
+
+cdef inline int32_t position_in_run(float value, const float* x, int64_t n) noexcept nogil:
+    """First position of a value that is there; last position of NaN."""
+    cdef vf wanted = vf_set1(value)
+    cdef int64_t i = 0
     if value == value:
         while i + VW <= n and not vi_any(vf_eq(vf_load(x + i), wanted)):
             i += VW
@@ -363,7 +432,23 @@ cdef inline int32_t position_in_run(bint largest, const float* x, int64_t n) noe
         i = n - 1
         while x[i] == x[i]:
             i -= 1
-    return <int32_t>i if i < n else 0  # all are infinite, which `best` is not
+    return <int32_t>i
+
+
+cdef inline void positions_in_short_runs(
+    bint largest, const float* x, int32_t* y, int64_t length, int64_t begin, int64_t end
+) noexcept nogil:
+    cdef float best[VW]
+    cdef int64_t item = begin, n, k
+    while item < end:
+        n = min(end - item, <int64_t>VW)
+        if largest:
+            reduce_short_runs(MAX, x + item * length, length, length, INFINITY, best, 1.0, 0, n)
+        else:
+            reduce_short_runs(MIN, x + item * length, length, length, INFINITY, best, 1.0, 0, n)
+        for k in range(n):
+            y[item + k] = position_in_run(best[k], x + (item + k) * length, length)
+        item += VW
 
 
 cdef struct ArgReduceArgs:
@@ -387,13 +472,16 @@ cdef void arg_reduce_f32(const ArgReduceArgs* a, int64_t begin, int64_t end, voi
     cdef vf best, v
     cdef vi where, better
     cdef int32_t lanes[VW]
+    if inner == 1 and length <= SHORT:
+        positions_in_short_runs(largest, a.x, a.y, length, begin, end)
+        return
     for item in range(begin, end):
         start = item % chunks * chunk
         n = min(chunk, inner - start)
         x = a.x + item // chunks * length * inner + start
         y = a.y + item // chunks * inner + start
         if inner == 1:
-            y[0] = position_in_run(largest, x, length)
+            y[0] = position_in_run(best_of_run(largest, x, length), x, length)
             continue
         best = vf_load_n(x, n)
         where = vi_set1(0)
@@ -512,13 +600,13 @@ def reduce(x, int mode, axes):
     cdef double divisor = x.size // y.size if mode == MEAN else 1
     cdef int64_t work = plan.work
     if plan.kernel == "reduce_inner_f32":
-        inner = ReduceInnerArgs(x=&flat[0], y=&out[0], mode=mode, run=arguments["run"], space=space, divisor=divisor)
+        inner = ReduceInnerArgs(x=&flat[0], y=&out[0], mode=mode, run=arguments["run"], space=space, divisor=divisor, bound=FLT_MAX)
         with nogil:
             reduce_inner_f32(&inner, 0, work, &scratch[0])
     else:
         outer = ReduceOuterArgs(
             x=&flat[0], y=&out[0], mode=mode, inner=arguments["inner"], chunk=arguments["chunk"], space=space,
-            divisor=divisor,
+            divisor=divisor, bound=FLT_MAX,
         )
         with nogil:
             reduce_outer_f32(&outer, 0, work, &scratch[0])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from megengine_lite._core.ir.params import ElemwiseMode, ElemwiseMultiTypeMode
+from megengine_lite._core.ir.onnx_params import OnnxReduction
+from megengine_lite._core.ir.params import ElemwiseMode, ElemwiseMultiTypeMode, ReduceMode
 
 _M, _Multi = ElemwiseMode, ElemwiseMultiTypeMode
 
@@ -35,3 +36,5 @@ S32 = {
 }
 # Functions of elemwise_int64.
 INT64 = {m: m.name for m in (_M.ADD, _M.SUB, _M.MUL, _M.MAX, _M.MIN, _M.FLOOR_DIV, _M.MOD, _M.NEGATE)}
+# Reductions of ONNX that the kernels for float32 have.
+EXTREMES = {OnnxReduction.MAX: ReduceMode.MAX, OnnxReduction.MIN: ReduceMode.MIN}

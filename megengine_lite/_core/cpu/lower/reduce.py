@@ -5,12 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
 from megengine_lite._core.cpu.lower.copying import View, view_of
+from megengine_lite._core.cpu.lower.modes import EXTREMES
 from megengine_lite._core.cpu.lowering import Lowering
 from megengine_lite._core.ir.graph import Node, Var
 from megengine_lite._core.ir.params import INT_MAX, ReduceMode
 from megengine_lite._core.operators.reduce import Reduce
 from megengine_lite.kernels.common.tiling import plan_reduce
+
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 def lower_reduce_axes(ctx: Lowering, node: Node) -> bool | None:
@@ -23,10 +28,21 @@ def lower_reduce(ctx: Lowering, node: Node) -> bool | None:
     return emit_reduce(ctx, node, x, y, node.params.mode, axes)
 
 
-def emit_reduce(ctx: Lowering, node: Node, x: Var, y: Var, mode: int, axes: Sequence[int]) -> bool | None:
+def lower_extremes_of_onnx(ctx: Lowering, node: Node) -> bool | None:
+    """Minima and maxima that may be infinite."""
+    x, y = node.inputs[0], node.outputs[0]
+    if node.params.axes is None or not x.spec.size:
+        return False
+    return emit_reduce(ctx, node, x, y, EXTREMES[node.params.mode], node.params.axes, bound=math.inf)
+
+
+def emit_reduce(
+    ctx: Lowering, node: Node, x: Var, y: Var, mode: int, axes: Sequence[int], bound: float = _LARGEST
+) -> bool | None:
     """``y`` = ``x`` reduced; False if the kernel does not have the mode, or the axes are too scattered for it.
 
-    Over the pixels of a blocked image the result is blocked too, and each channel stays in its lane.
+    Over the pixels of a blocked image the result is blocked too, and each channel stays in its lane. Minima are at most
+    ``bound``, maxima at least its negative; the original has finite ones.
     """
     module = ctx.kernels.module("reduce")
     if mode not in module.MODES:
@@ -50,6 +66,7 @@ def emit_reduce(ctx: Lowering, node: Node, x: Var, y: Var, mode: int, axes: Sequ
         y=target.ref,
         mode=mode,
         divisor=divisor,
+        bound=bound,
         work=plan.work,
         scratch=module.scratch_bytes(plan.arguments.get("chunk", 0)),
         **plan.arguments,

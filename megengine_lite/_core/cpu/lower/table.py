@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from megengine_lite._core.cpu.algorithms.convolution import CONV_F32
 from megengine_lite._core.cpu.algorithms.matmul import MATMUL_F32
 from megengine_lite._core.cpu.dispatch import ANY, EVERY, Codes, DispatchTable, InputLayout, LowerFunction, Row
-from megengine_lite._core.cpu.lower.modes import BINARY, COMPARISONS, INT64, S32
+from megengine_lite._core.cpu.lower.modes import BINARY, COMPARISONS, EXTREMES, INT64, S32
 from megengine_lite._core.ir.dtype import INT8_OPERANDS, STORED_IN_8_BITS, DType, DTypeCode
 from megengine_lite._core.ir.image_layouts import Format
 from megengine_lite._core.ir.params import ElemwiseMode, ElemwiseMultiTypeMode, PoolingMode
@@ -142,6 +142,7 @@ def _float32() -> Iterator[Row]:
     )  # fmt: skip
     yield from _rows("Reduce", reduce.lower_reduce, _REDUCE, inputs=first, outputs=(_F32,))
     yield from _rows("ReduceAxes", reduce.lower_reduce_axes, _REDUCE, inputs=(_F32,))
+    yield from _rows("OnnxReduce", reduce.lower_extremes_of_onnx, _REDUCE, inputs=first, modes=frozenset(EXTREMES))
     yield from _rows("Argmax Argmin", reduce.lower_arg_reduce, ("arg_reduce_f32",), inputs=(_F32,), outputs=(_I32,))
     yield from _rows("Cumsum", reduce.lower_cumsum, ("cumsum_f32",), inputs=(_F32,))
     yield from _rows("Softmax", softmax.lower_softmax, ("softmax_f32",), inputs=(_F32,))
