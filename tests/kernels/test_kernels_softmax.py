@@ -37,6 +37,22 @@ def test_softmax(shape, isa):
 
 
 @pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+@pytest.mark.parametrize("stream", [False, True])
+def test_rows_of_any_length(stream, isa):
+    for length in (*range(1, 71), 197, 577, 1000):
+        x = (np.random.default_rng(length).standard_normal((3, length, 1)) * 5).astype(np.float32)
+        np.testing.assert_allclose(softmax(x, isa, stream), exact(x, 1), rtol=2e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+def test_numbers_far_below_the_largest(isa):
+    """Their shares are as small as float32 has them, and then 0."""
+    x = np.float32([[0], [-30], [-80], [-86], [-87], [-88], [-100], [-1e4], [-3e38]])[None]
+    np.testing.assert_allclose(softmax(x, isa), exact(x, 1), rtol=2e-6, atol=1.2e-38)
+    np.testing.assert_array_equal(softmax(x, isa)[0, 6:], 0)
+
+
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
 @pytest.mark.parametrize("inner", [1, 20])
 def test_large_and_masked_numbers(inner, isa):
     x = np.zeros((3, 40, inner), np.float32)

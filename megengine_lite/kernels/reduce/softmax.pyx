@@ -4,13 +4,13 @@ from libc.math cimport INFINITY
 from libc.stdint cimport int64_t, uintptr_t
 
 from megengine_lite.kernels.common.lanes cimport max_lanes, sum_lanes
-from megengine_lite.kernels.common.rows cimport fill_row, stream_row
+from megengine_lite.kernels.common.rows cimport fill_row
 from megengine_lite.kernels.common.shared_constants cimport LINE
 from megengine_lite.kernels.common.simd cimport (
     VW, prefetch, stream_end, vf, vf_load, vf_load_n, vf_max, vf_select, vf_set1, vf_store, vf_store_n, vf_stream,
     vf_zero, vi, vi_first,
 )
-from megengine_lite.kernels.common.vmath cimport v_exp
+from megengine_lite.kernels.common.vmath cimport v_exp_low
 
 
 cdef enum:
@@ -21,46 +21,65 @@ cdef enum:
     LAST = 4  # those on the right will not be computed next
 
 
-cdef inline void softmax_row(const float* x, float* y, int64_t n) noexcept nogil:
-    """Largest, exponentials and their sum, division: three passes over a row that the cache holds."""
+cdef inline float largest(const float* x, int64_t n) noexcept nogil:
     cdef vf low = vf_set1(-INFINITY)
-    cdef vf top = low
-    cdef vf top2 = low
+    cdef vf a = low, b = low, c = low, d = low
+    cdef int64_t i = 0
+    while i + 4 * VW <= n:
+        a = vf_max(vf_load(x + i), a)
+        b = vf_max(vf_load(x + i + VW), b)
+        c = vf_max(vf_load(x + i + 2 * VW), c)
+        d = vf_max(vf_load(x + i + 3 * VW), d)
+        i += 4 * VW
+    while i + VW <= n:
+        a = vf_max(vf_load(x + i), a)
+        i += VW
+    if i < n:
+        b = vf_max(vf_select(vi_first(n - i), vf_load_n(x + i, n - i), low), b)
+    return max_lanes(vf_max(vf_max(a, b), vf_max(c, d)))
+
+
+cdef inline void softmax_row(const float* x, float* e, float* y, int64_t n, bint stream) noexcept nogil:
+    """Largest, exponentials (to e, which may be y) and their sum, division: three passes over a row in the cache."""
+    cdef vf top = vf_set1(largest(x, n))
     cdef vf total = vf_zero()
     cdef vf total2 = vf_zero()
-    cdef vf v, w, factor
-    cdef vi tail
+    cdef vf v, w
     cdef int64_t i = 0
     while i + 2 * VW <= n:
-        top = vf_max(vf_load(x + i), top)
-        top2 = vf_max(vf_load(x + i + VW), top2)
-        i += 2 * VW
-    while i < n:
-        tail = vi_first(n - i)
-        top = vf_max(vf_select(tail, vf_load_n(x + i, min(n - i, <int64_t>VW)), low), top)
-        i += VW
-    top = vf_set1(max_lanes(vf_max(top, top2)))
-    i = 0
-    while i + 2 * VW <= n:
-        v = v_exp(vf_load(x + i) - top)
-        w = v_exp(vf_load(x + i + VW) - top)
-        vf_store(y + i, v)
-        vf_store(y + i + VW, w)
+        v = v_exp_low(vf_load(x + i) - top)
+        w = v_exp_low(vf_load(x + i + VW) - top)
+        vf_store(e + i, v)
+        vf_store(e + i + VW, w)
         total = total + v
         total2 = total2 + w
         i += 2 * VW
-    while i < n:
-        v = v_exp(vf_load_n(x + i, min(n - i, <int64_t>VW)) - top)
-        vf_store_n(y + i, v, min(n - i, <int64_t>VW))
-        total = total + vf_select(vi_first(n - i), v, vf_zero())
-        i += VW
-    factor = vf_set1(1.0 / sum_lanes(total + total2))
-    i = 0
-    while i + VW <= n:
-        vf_store(y + i, vf_load(y + i) * factor)
+    if i + VW <= n:
+        v = v_exp_low(vf_load(x + i) - top)
+        vf_store(e + i, v)
+        total = total + v
         i += VW
     if i < n:
-        vf_store_n(y + i, vf_load_n(y + i, n - i) * factor, n - i)
+        v = v_exp_low(vf_load_n(x + i, n - i) - top)
+        vf_store_n(e + i, v, n - i)
+        total2 = total2 + vf_select(vi_first(n - i), v, vf_zero())
+    scale_row(e, vf_set1(1.0 / sum_lanes(total + total2)), y, n, stream)
+
+
+cdef inline void scale_row(const float* x, vf factor, float* y, int64_t n, bint stream) noexcept nogil:
+    """y = x times a number, past the caches if it is to `stream`."""
+    cdef int64_t i = 0
+    if stream:
+        i = min(<int64_t>(-<uintptr_t>y % (4 * VW) // 4), n)
+        vf_store_n(y, vf_load_n(x, i) * factor, i)
+        while i + VW <= n:
+            vf_stream(y + i, vf_load(x + i) * factor)
+            i += VW
+    while i + VW <= n:
+        vf_store(y + i, vf_load(x + i) * factor)
+        i += VW
+    if i < n:
+        vf_store_n(y + i, vf_load_n(x + i, n - i) * factor, n - i)
 
 
 cdef inline void softmax_columns(
@@ -92,7 +111,7 @@ cdef inline void softmax_columns(
         while i < n:
             if i % LINE == 0:
                 prefetch(x + r * stride + n + i + LINE - 1)  # of the next columns, while there is something to compute
-            vf_store(line + i, v_exp(vf_load(line + i) - vf_load(scale + i)))
+            vf_store(line + i, v_exp_low(vf_load(line + i) - vf_load(scale + i)))
             i += VW
     i = 0
     while i < n:
@@ -187,10 +206,9 @@ cdef void softmax_f32(const SoftmaxArgs* a, int64_t begin, int64_t end, void* sc
                     flags |= LAST
             softmax_columns(x + offset, y + offset, length, inner, min(chunk, inner - start), chunk, flags, tile)
         elif stream:
-            softmax_row(x + item * length, tile, length)
-            stream_row(y + item * length, tile, length)
+            softmax_row(x + item * length, tile, y + item * length, length, True)
         else:
-            softmax_row(x + item * length, y + item * length, length)
+            softmax_row(x + item * length, y + item * length, y + item * length, length, False)
     if stream:
         stream_end()
 
