@@ -353,8 +353,8 @@ def test_listing_is_read_for_every_set(architecture):
     assert {key_of(v) for v in variants()} == listed.keys()
 
 
-# The channels of a gather come from a pass; a policy alone asks for the naive product.
-NOT_SEEN = {"gather_channels_blocked_8", "gather_channels_blocked_f32", "gemm_naive_f32"}
+# The channels of a gather come from a pass, as do logarithms of softmax; a policy alone asks for the naive product.
+NOT_SEEN = {"gather_channels_blocked_8", "gather_channels_blocked_f32", "gemm_naive_f32", "log_softmax_f32"}
 # No set of ARM64 widens bytes before it multiplies them.
 NOT_SEEN_ON = {X86_64: set(), ARM64: {"gemm_wide_int8", "pack_columns_wide_int8", "pack_rows_wide_int8"}}
 
@@ -446,8 +446,8 @@ def test_conversions_take_the_types_of_their_kernel(isa):
 
 # Passes make these of others; the sample of attention would say no more than its tests do.
 NOT_LISTED = {
-    "ChannelGather", "FusedAttention", "FusedConv", "FusedElemwise", "FusedMatMul", "MultiHeadAttn", "QuantizedConv",
-    "QuantizedFunction", "QuantizedMatMul", "ReduceAxes", "RmsNorm",
+    "ChannelGather", "FusedAttention", "FusedConv", "FusedElemwise", "FusedMatMul", "LogSoftmax", "MultiHeadAttn",
+    "QuantizedConv", "QuantizedFunction", "QuantizedMatMul", "ReduceAxes", "RmsNorm",
     "OnnxElemwise",  # tests/kernels/test_kernels_int64.py has its functions
     "OnnxReduce",  # tests/kernels/test_kernels_reduce.py
     "OnnxPad",  # tests/formats/test_onnx_operators.py

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 from support.guarded_memory import GuardedCall
-from support.one_node import INSTRUCTION_SETS, run_node
+from support.one_node import INSTRUCTION_SETS, definition, run_node
 
 from megengine_lite._core.cpu.kernel_set import kernel_set
+from megengine_lite._core.ir.fused import LogSoftmax
 from megengine_lite._core.ir.params import Softmax
 from megengine_lite.kernels.common.tiling import softmax_chunk
 
@@ -95,3 +96,14 @@ def test_threads_share_columns_of_a_large_tensor(isa):
     for threads in (1, 3):
         actual, _ = run_node("Softmax", Softmax(axis=1), [x], set(), isa, threads)
         np.testing.assert_array_equal(actual, expected)
+
+
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+@pytest.mark.parametrize("threads", [1, 3])
+def test_logarithm_of_rows(threads, isa):
+    rng = np.random.default_rng(0)
+    for length in (*range(1, 40), 197, 1000):
+        x = (rng.standard_normal((2, 3, length)) * 5).astype(np.float32)
+        actual, kernels = run_node("LogSoftmax", LogSoftmax(2), [x], set(), isa, threads)
+        assert kernels == ["log_softmax_f32"]
+        np.testing.assert_allclose(actual, definition("LogSoftmax", LogSoftmax(2), [x]), rtol=2e-6, atol=1e-6)

@@ -46,6 +46,7 @@ MODULES: dict[str, str] = {
     "gru_reset_f32": "recurrent",
     "keep_triangle": "parts",
     "lrn_blocked_f32": "lrn",
+    "log_softmax_f32": "softmax",
     "lrn_plain_f32": "lrn",
     "lstm_cell_f32": "recurrent",
     "nms_keep_f32": "region",

@@ -249,3 +249,10 @@ class FusedMatMul:
     has_bias: bool = False
     has_z: bool = False
     activation: Activation = NO_ACTIVATION
+
+
+@record(frozen=True, slots=True)
+class LogSoftmax:
+    """Logarithm of the softmax of a float32 tensor along ``axis``; those behind it have the length 1."""
+
+    axis: int

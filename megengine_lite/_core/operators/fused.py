@@ -181,6 +181,24 @@ class RmsNormOperator(Operator):
 
 
 @register
+class LogSoftmaxOperator(Operator):
+    """Logarithm of the softmax along an axis; made by ``passes/recognise_softmax.py``."""
+
+    name = "LogSoftmax"
+    in_files = None
+
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+        return [TensorSpec(ins[0].shape, ins[0].dtype)]
+
+    def compute(
+        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+    ) -> list[np.ndarray]:
+        x, axis = ins[0].astype(np.float64), node.params.axis
+        x = x - x.max(axis, keepdims=True)
+        return [(x - np.log(np.exp(x).sum(axis, keepdims=True))).astype(np.float32)]
+
+
+@register
 class FusedAttentionOperator(Operator):
     """Attention of many heads; made by ``passes/recognise_attention.py``."""
 

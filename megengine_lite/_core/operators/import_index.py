@@ -92,6 +92,7 @@ INDEX: dict[str, tuple[str, str]] = {
     "Linspace": ("creation", "Linspace"),
     "Local": ("local_conv", "LocalV2"),
     "LocalShareForward": ("local_conv", "LocalShareForwardV1"),
+    "LogSoftmax": ("fused", ""),
     "MarkDynamicVar": ("shape", "MarkDynamicVar"),
     "MarkNoBroadcastElemwise": ("shape", "MarkNoBroadcastElemwise"),
     "MaskConvolution": ("convolution", "MaskConvolutionV2"),

@@ -1,4 +1,4 @@
-"""Softmax of float32 along any axis."""
+"""Softmax of float32 along any axis, and its logarithm along rows."""
 
 from libc.math cimport INFINITY
 from libc.stdint cimport int64_t, uintptr_t
@@ -10,7 +10,7 @@ from megengine_lite.kernels.common.simd cimport (
     VW, prefetch, stream_end, vf, vf_load, vf_load_n, vf_max, vf_select, vf_set1, vf_store, vf_store_n, vf_stream,
     vf_zero, vi, vi_first,
 )
-from megengine_lite.kernels.common.vmath cimport v_exp_low
+from megengine_lite.kernels.common.vmath cimport v_exp_low, v_log
 
 
 cdef enum:
@@ -64,6 +64,30 @@ cdef inline void softmax_row(const float* x, float* e, float* y, int64_t n, bint
         vf_store_n(e + i, v, n - i)
         total2 = total2 + vf_select(vi_first(n - i), v, vf_zero())
     scale_row(e, vf_set1(1.0 / sum_lanes(total + total2)), y, n, stream)
+
+
+cdef inline void log_softmax_row(const float* x, float* y, int64_t n) noexcept nogil:
+    """x less the largest number and the logarithm of the sum of exponentials."""
+    cdef vf top = vf_set1(largest(x, n))
+    cdef vf total = vf_zero()
+    cdef vf total2 = vf_zero()
+    cdef vf v
+    cdef int64_t i = 0
+    while i + 2 * VW <= n:
+        total = total + v_exp_low(vf_load(x + i) - top)
+        total2 = total2 + v_exp_low(vf_load(x + i + VW) - top)
+        i += 2 * VW
+    while i < n:
+        v = v_exp_low(vf_load_n(x + i, min(n - i, <int64_t>VW)) - top)
+        total = total + vf_select(vi_first(n - i), v, vf_zero())
+        i += VW
+    total = v_log(vf_set1(sum_lanes(total + total2)))
+    i = 0
+    while i + VW <= n:
+        vf_store(y + i, vf_load(x + i) - top - total)
+        i += VW
+    if i < n:
+        vf_store_n(y + i, vf_load_n(x + i, n - i) - top - total, n - i)
 
 
 cdef inline void scale_row(const float* x, vf factor, float* y, int64_t n, bint stream) noexcept nogil:
@@ -211,6 +235,19 @@ cdef void softmax_f32(const SoftmaxArgs* a, int64_t begin, int64_t end, void* sc
             softmax_row(x + item * length, y + item * length, y + item * length, length, False)
     if stream:
         stream_end()
+
+
+cdef struct LogSoftmaxArgs:
+    const float* x
+    float* y
+    int64_t length
+
+
+cdef void log_softmax_f32(const LogSoftmaxArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+    """y[o][r] = logarithm of the softmax along r. One work item = one row."""
+    cdef int64_t length = a.length, item
+    for item in range(begin, end):
+        log_softmax_row(a.x + item * length, a.y + item * length, length)
 
 
 include "softmax_table.pxi"

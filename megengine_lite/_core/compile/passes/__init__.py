@@ -2,13 +2,13 @@
 
 ::
 
-    Graph ─► widen_float16 ─► canonical_layout ─► flatten_volumes ─► simplify ─► recognise_quantized ─┐
+    Graph ─► widen_float16 ─► canonical_layout ─► flatten_volumes ─► simplify ─► recognise_quantized ┐
       ┌───────────────────────────────────────────────────────────────────────────────────────────────┘
-      └► gather_channels ─► merge_reductions ─► recognise_norms ─► recognise_activations ─────────────┐
+      └► gather_channels ─► merge_reductions ─► recognise_norms ─► recognise_softmax ────────────────┐
       ┌───────────────────────────────────────────────────────────────────────────────────────────────┘
-      └► recognise_attention ─► functions_before_axes ─► fuse_conv ─► fuse_quantized ─► fuse_matmul ──┐
+      └► recognise_activations ─► recognise_attention ─► functions_before_axes ─► fuse_conv ─────────┐
       ┌───────────────────────────────────────────────────────────────────────────────────────────────┘
-      └► fuse_elemwise ─► tabulate ─► Graph
+      └► fuse_quantized ─► fuse_matmul ─► fuse_elemwise ─► tabulate ─► Graph
 
 A pass sees nodes whose shapes are known. It leaves nodes whose outputs depend on data where they are. It changes the
 graph in place and does not change what its outputs mean. Weights that it changes are derived through the constant pool,
@@ -33,6 +33,7 @@ from megengine_lite._core.compile.passes import (
     recognise_attention,
     recognise_norms,
     recognise_quantized,
+    recognise_softmax,
     simplify,
     tabulate,
     widen_float16,
@@ -62,6 +63,7 @@ _ALL: dict[str, Pass] = {
     "gather_channels": _without_pool(gather_channels.run),
     "merge_reductions": _without_pool(merge_reductions.run),
     "recognise_norms": recognise_norms.run,
+    "recognise_softmax": _without_pool(recognise_softmax.run),
     "recognise_activations": _without_pool(recognise_activations.run),
     "recognise_attention": _without_pool(recognise_attention.run),
     "functions_before_axes": functions_before_axes.run,

@@ -17,6 +17,21 @@ def lower_softmax(ctx: Lowering, node: Node) -> None:
     emit_softmax(ctx, node, ctx.plain(x).ref, ctx.new_plain(y).ref, x.shape, axis)
 
 
+def lower_log_softmax(ctx: Lowering, node: Node) -> None:
+    """Along rows."""
+    x, y = node.inputs[0], node.outputs[0]
+    length = x.shape[node.params.axis]
+    ctx.emit(
+        "log_softmax_f32",
+        node,
+        x=ctx.plain(x).ref,
+        y=ctx.new_plain(y).ref,
+        length=length,
+        work=x.spec.size // length,
+        flops=20 * x.spec.size,
+    )
+
+
 def emit_softmax(ctx: Lowering, node: Node, x: Ref, y: Ref, shape: Sequence[int], axis: int) -> None:
     """Along an axis of dense memory."""
     length, inner, size = shape[axis], math.prod(shape[axis + 1 :]), math.prod(shape)

@@ -146,6 +146,7 @@ def _float32() -> Iterator[Row]:
     yield from _rows("Argmax Argmin", reduce.lower_arg_reduce, ("arg_reduce_f32",), inputs=(_F32,), outputs=(_I32,))
     yield from _rows("Cumsum", reduce.lower_cumsum, ("cumsum_f32",), inputs=(_F32,))
     yield from _rows("Softmax", softmax.lower_softmax, ("softmax_f32",), inputs=(_F32,))
+    yield from _rows("LogSoftmax", softmax.lower_log_softmax, ("log_softmax_f32",), inputs=(_F32,))
     yield from _rows(
         "LayerNorm GeneralNorm", norm.lower_axes_norm, ("norm_columns_f32", "norm_rows_f32"), inputs=(_F32,)
     )
