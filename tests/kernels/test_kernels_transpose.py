@@ -57,6 +57,35 @@ def test_large_transposition_goes_past_the_caches(columns, isa):
 
 
 @pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.float32, np.int64], ids=lambda d: d.__name__)
+@pytest.mark.parametrize("channels", [2, 3, 4, 5])
+@pytest.mark.parametrize("pixels", [1, 7, 16, 33, 12_288, 70_000])
+def test_pixels_of_few_channels(pixels, channels, dtype, threads, isa):
+    x = np.arange(2 * pixels * channels).reshape(2, pixels, channels).astype(dtype)
+    for array in (x, np.ascontiguousarray(x.transpose(0, 2, 1))):
+        params = Dimshuffle(pattern=(0, 2, 1), ndim=3)
+        actual, _ = run_node("Dimshuffle", params, [array], set(), isa, threads)
+        np.testing.assert_array_equal(actual, array.transpose(0, 2, 1))
+
+
+def test_work_of_a_long_transposition_is_divided():
+    x = np.zeros((480 * 640, 3), np.uint8)
+    plan = plan_copy((3, 480 * 640), x.T.strides, (480 * 640, 1), 1)
+    assert plan.kernel == "transpose_strided"
+    assert plan.work >= 32
+
+
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+@pytest.mark.parametrize("shape", [(64, 61), (8, 8), (9, 15), (197, 64), (5, 40), (40, 5), (17, 7)], ids=str)
+def test_matrices_of_any_size_are_transposed(shape, isa):
+    x = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
+    actual, kernels = run_node("Dimshuffle", Dimshuffle(pattern=(1, 0), ndim=2), [x], set(), isa)
+    assert kernels == ["transpose_strided"]
+    np.testing.assert_array_equal(actual, x.T)
+
+
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
 @pytest.mark.parametrize("channels", [32, 35])
 @pytest.mark.parametrize("pattern", [(0, 2, 3, 1), (0, 1, 2, 3), (3, 1, 0, 2), (0, 2, -1, 1, 3)], ids=str)
 def test_blocked_image_is_transposed(pattern, channels, isa):

@@ -5,8 +5,8 @@
 from libc.stdint cimport int64_t
 
 from megengine_lite.kernels.common.simd cimport (
-    VW, inlined, vf, vf_load, vf_load_n, vf_store, vf_store_n, vf_stream, vf_unzip_even, vf_unzip_odd, vf_zero, vf_zip_high,
-    vf_zip_low,
+    VW, inlined, vf, vf_load, vf_load_n, vf_store, vf_store_n, vf_stream, vf_transpose, vf_unzip_even, vf_unzip_odd, vf_zero,
+    vf_zip_high, vf_zip_low,
 )
 
 cdef enum:
@@ -35,6 +35,9 @@ cdef inline inlined unzip_round(int count, vf* r) noexcept nogil:
 
 cdef inline inlined zip_rows(int count, vf* r) noexcept nogil:
     """count vectors, one per row -> the same elements in stream order. For count = VW a transposition."""
+    if count == VW:
+        vf_transpose(r)
+        return
     zip_round(count, r)
     if count > 2:
         zip_round(count, r)
@@ -46,6 +49,9 @@ cdef inline inlined zip_rows(int count, vf* r) noexcept nogil:
 
 cdef inline inlined unzip_rows(int count, vf* r) noexcept nogil:
     """The inverse of zip_rows."""
+    if count == VW:
+        vf_transpose(r)
+        return
     unzip_round(count, r)
     if count > 2:
         unzip_round(count, r)

@@ -12,11 +12,14 @@ cdef inline bint is_aligned(const float* p) noexcept nogil:
 
 
 cdef inline void copy_row(float* y, const float* x, int64_t n) noexcept nogil:
+    """Of a row that is no multiple of a vector, the last vector overlaps with the one before."""
     cdef int64_t i = 0
     while i + VW <= n:
         vf_store(y + i, vf_load(x + i))
         i += VW
-    if i < n:
+    if i < n and n >= VW:
+        vf_store(y + n - VW, vf_load(x + n - VW))
+    elif i < n:
         vf_store_n(y + i, vf_load_n(x + i, n - i), n - i)
 
 
@@ -26,7 +29,9 @@ cdef inline void fill_row(float* y, float value, int64_t n) noexcept nogil:
     while i + VW <= n:
         vf_store(y + i, v)
         i += VW
-    if i < n:
+    if i < n and n >= VW:
+        vf_store(y + n - VW, v)
+    elif i < n:
         vf_store_n(y + i, v, n - i)
 
 

@@ -74,6 +74,7 @@ cdef extern from "simd.h" nogil:
     vf vf_unzip_even(vf a, vf b)
     vf vf_unzip_odd(vf a, vf b)
     vf vf_permute(vf x, vi order)
+    void vf_transpose(vf* r)
     # 8-bit integers.
     enum: DOT_UNSIGNED
     enum: DOT_SIGNED

@@ -201,6 +201,13 @@ class CopyPlan:
     work: int
 
 
+def _part(extent: int, most: int) -> int:
+    """The largest divisor of an extent up to `most`, or the extent: a work item that is not larger than others."""
+    if extent <= most:
+        return extent
+    return next((extent // k for k in range(-(-extent // most), 4 * extent // most + 1) if extent % k == 0), extent)
+
+
 def plan_copy(shape: Sequence[int], x_strides: Sequence[int], y_strides: Sequence[int], item: int) -> CopyPlan:
     """Chooses how to copy between two strided views of the same shape, none of it 0; strides in bytes."""
     extents, (xs, ys) = collapse(shape, [x_strides, y_strides])
@@ -209,6 +216,12 @@ def plan_copy(shape: Sequence[int], x_strides: Sequence[int], y_strides: Sequenc
         along = xs.index(item)
         for array in (extents, xs, ys):
             array.insert(1, array.pop(along))
+        part = _part(extents[0], COPY_ELEMENTS // min(extents[1], STRIP))
+        if part < extents[0] and len(extents) < MAX_DIMS:
+            for array, step in ((xs, xs[0] * part), (ys, ys[0] * part)):
+                array.append(step)
+            extents.append(extents[0] // part)
+            extents[0] = part
         kernel, chunk = "transpose_strided", STRIP
         work = -(-extents[1] // chunk)
         outer = extents[2:]

@@ -13,6 +13,7 @@ from megengine_lite.kernels.common.simd cimport (
 
 cdef enum:
     AHEAD = 64  # rows between reading and prefetching
+    SHORT = 16  # vectors up to which a copy is inline
     SMALL = 6  # rows or columns below which elements are moved one by one
     FILL_PIECE = 4096  # a multiple of all element sizes
 
@@ -32,7 +33,7 @@ cdef inline inlined copy_run(
     if x_step == item and y_step == item:
         if stream and item == 4:
             stream_row(<float*>y, <const float*>x, n)
-        elif item == 4 and n <= 4 * VW:  # for so little a call of memcpy costs more than the copy
+        elif item == 4 and n <= SHORT * VW:  # for so little a call of memcpy costs more than the copy
             copy_row(<float*>y, <const float*>x, n)
         else:
             memcpy(y, x, n * item)
@@ -187,7 +188,7 @@ cdef inline void transpose_strip_f32(
     const float* x, int64_t x_row, float* y, int64_t y_row, int64_t rows, int64_t columns
 ) noexcept nogil:
     """All rows of a few columns of x, a cache line of each at a time."""
-    cdef int64_t i, j, k, first, last
+    cdef int64_t i, j, k, first, last, top, left
     if y_row == rows and (rows == 4 or rows == 8):
         if rows == 4:
             interleave(4, False, x, x_row, 4, y, columns)
@@ -208,17 +209,28 @@ cdef inline void transpose_strip_f32(
         last = min(first + LINE, columns)
         i = 0
         while i < rows:
+            # the next rows; of few rows, the next columns
             for k in range(i + AHEAD, min(i + AHEAD + VW, rows)):
                 prefetch(x + k * x_row + first)
+            if rows <= AHEAD:
+                for k in range(i, min(i + VW, rows)):
+                    prefetch(x + k * x_row + last)
+            top = first_of_tile(i, rows)
             j = first
             while j < last:
+                left = first_of_tile(j, columns)
                 transpose_tile(
-                    False, x + i * x_row + j, x_row, y + j * y_row + i, y_row, min(<int64_t>VW, rows - i),
-                    min(<int64_t>VW, last - j),
+                    False, x + top * x_row + left, x_row, y + left * y_row + top, y_row, min(<int64_t>VW, rows - top),
+                    min(<int64_t>VW, columns - left),
                 )
                 j += VW
             i += VW
         first = last
+
+
+cdef inline int64_t first_of_tile(int64_t i, int64_t n) noexcept nogil:
+    """Where the tile begins that has row or column i: the last one of many is a whole one, which overlaps with others."""
+    return n - VW if i + VW > n and n >= VW else i
 
 
 cdef inline void transpose_strip_streaming(
@@ -250,6 +262,22 @@ cdef inline void transpose_strip(
     element* x, int64_t x_row, element* y, int64_t y_row, int64_t rows, int64_t columns
 ) noexcept nogil:
     cdef int64_t i, j, k, top
+    if x_row == columns and 2 <= columns <= 4:
+        if columns == 2:
+            split_pixels(2, x, y, y_row, rows)
+        elif columns == 3:
+            split_pixels(3, x, y, y_row, rows)
+        else:
+            split_pixels(4, x, y, y_row, rows)
+        return
+    if y_row == rows and 2 <= rows <= 4:
+        if rows == 2:
+            join_planes(2, x, x_row, y, columns)
+        elif rows == 3:
+            join_planes(3, x, x_row, y, columns)
+        else:
+            join_planes(4, x, x_row, y, columns)
+        return
     i = 0
     while i < rows:
         top = min(i + 64, rows)
@@ -257,6 +285,36 @@ cdef inline void transpose_strip(
             for k in range(i, top):
                 y[j * y_row + k] = x[k * x_row + j]
         i = top
+
+
+cdef inline inlined split_pixels(int count, const element* x, element* y, int64_t y_row, int64_t n) noexcept nogil:
+    """Channels of n pixels; `count` is a constant. Compilers make shuffles of it."""
+    cdef element* second = y + y_row
+    cdef element* third = y + 2 * y_row
+    cdef element* fourth = y + 3 * y_row
+    cdef int64_t i
+    for i in range(n):
+        y[i] = x[i * count]
+        second[i] = x[i * count + 1]
+        if count > 2:
+            third[i] = x[i * count + 2]
+        if count > 3:
+            fourth[i] = x[i * count + 3]
+
+
+cdef inline inlined join_planes(int count, const element* x, int64_t x_row, element* y, int64_t n) noexcept nogil:
+    """Pixels of so many channels; the way back."""
+    cdef const element* second = x + x_row
+    cdef const element* third = x + 2 * x_row
+    cdef const element* fourth = x + 3 * x_row
+    cdef int64_t i
+    for i in range(n):
+        y[i * count] = x[i]
+        y[i * count + 1] = second[i]
+        if count > 2:
+            y[i * count + 2] = third[i]
+        if count > 3:
+            y[i * count + 3] = fourth[i]
 
 
 cdef void transpose_strided(const StridedArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:

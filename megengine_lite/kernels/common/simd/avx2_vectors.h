@@ -48,6 +48,24 @@ ML_INLINE int vi_any(vi m) {
 ML_INLINE vf vf_permute(vf x, vi order) {
     return (vf)_mm256_permutevar8x32_ps((__m256)x, (__m256i)order);
 }
+/* Within halves of vectors first, for which there are shuffles of one instruction. */
+ML_INLINE void vf_transpose(vf *r) {
+    __m256 s[8], t[8];
+    for (int k = 0; k < 8; k += 2) {
+        s[k] = _mm256_unpacklo_ps((__m256)r[k], (__m256)r[k + 1]);
+        s[k + 1] = _mm256_unpackhi_ps((__m256)r[k], (__m256)r[k + 1]);
+    }
+    for (int k = 0; k < 8; k += 4) {
+        t[k] = _mm256_shuffle_ps(s[k], s[k + 2], 0x44);
+        t[k + 1] = _mm256_shuffle_ps(s[k], s[k + 2], 0xEE);
+        t[k + 2] = _mm256_shuffle_ps(s[k + 1], s[k + 3], 0x44);
+        t[k + 3] = _mm256_shuffle_ps(s[k + 1], s[k + 3], 0xEE);
+    }
+    for (int k = 0; k < 4; ++k) {
+        r[k] = (vf)_mm256_permute2f128_ps(t[k], t[k + 4], 0x20);
+        r[k + 4] = (vf)_mm256_permute2f128_ps(t[k], t[k + 4], 0x31);
+    }
+}
 ML_INLINE vi vi_max(vi a, vi b) {
     return (vi)_mm256_max_epi32((__m256i)a, (__m256i)b);
 }

@@ -37,6 +37,7 @@ ML_INLINE vf vf_permute(vf x, vi order) {
 }
 ML_INLINE vi vi_dot_pairs(vi sum, vi a, vi b) { return (vi)_mm512_dpwssd_epi32((__m512i)sum, (__m512i)a, (__m512i)b); }
 ML_INLINE vi vi_dot(vi sum, vi x, vi w) { return (vi)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)x, (__m512i)w); }
+#define vf_transpose plain_vf_transpose
 #define vi_dot_short plain_vi_dot_short
 #define vi_dot_short_signed plain_vi_dot_short_signed
 ML_INLINE vi vi_max(vi a, vi b) {

@@ -242,6 +242,7 @@ ML_INLINE vf vf_load_f16(const uint16_t *p) {
 }
 ML_INLINE void vf_store_f16(uint16_t *p, vf x) { vst1_u16(p, (uint16x4_t)vcvt_f16_f32((float32x4_t)x)); }
 
+#define vf_transpose plain_vf_transpose
 #define vi_dot_short plain_vi_dot_short
 #define vi_dot_short_signed plain_vi_dot_short_signed
 #define vf_fma_memory plain_vf_fma_memory

@@ -73,6 +73,22 @@ ML_INLINE vf plain_vf_permute(vf x, vi order) {
     return y;
 }
 
+/* VW vectors as the rows of a matrix, and then as its columns: rounds of interleaving, VW / 2 vectors apart. */
+ML_INLINE void plain_vf_zip_round(vf *r) {
+    vf t[VW];
+    for (int k = 0; k < VW / 2; ++k) {
+        t[2 * k] = vf_zip_low(r[k], r[k + VW / 2]);
+        t[2 * k + 1] = vf_zip_high(r[k], r[k + VW / 2]);
+    }
+    for (int k = 0; k < VW; ++k) r[k] = t[k];
+}
+ML_INLINE void plain_vf_transpose(vf *r) {
+    plain_vf_zip_round(r);
+    plain_vf_zip_round(r);
+    if (VW > 4) plain_vf_zip_round(r);
+    if (VW > 8) plain_vf_zip_round(r);
+}
+
 /* See "8-bit integers" in simd.h. */
 ML_INLINE vi plain_vi_dot_pairs(vi sum, vi a, vi b) { return sum + (a << 16 >> 16) * (b << 16 >> 16) + (a >> 16) * (b >> 16); }
 ML_INLINE vi plain_vi_dot(vi sum, vi x, vi w) {

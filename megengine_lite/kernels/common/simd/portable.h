@@ -24,6 +24,7 @@
 #define vd_min plain_vd_min
 #define vi_any plain_vi_any
 #define vf_permute plain_vf_permute
+#define vf_transpose plain_vf_transpose
 #define vi_dot_pairs plain_vi_dot_pairs
 #define vi_dot plain_vi_dot
 #define vi_dot_signed plain_vi_dot_signed
