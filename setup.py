@@ -65,6 +65,7 @@ BLOCK_FLAGS = {
 LOOP_FLAGS = {
     "elemwise_int": {"gcc": ["-O2", "-ftree-vectorize", "-fvect-cost-model=dynamic"], "clang": ["-O2"]},
     "pack_winograd": {"gcc": ["-O2", "-ftree-vectorize", "-fvect-cost-model=dynamic"], "clang": ["-O2"]},
+    "elemwise_int64": {"gcc": ["-O2", "-ftree-vectorize", "-fvect-cost-model=dynamic"], "clang": ["-O2"]},
     "reduce_int": {"gcc": ["--param=max-completely-peel-times=8"], "clang": []},
     "typecvt": {"gcc": ["--param=max-completely-peel-times=8"], "clang": []},
 }

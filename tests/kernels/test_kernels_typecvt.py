@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from support.guarded_memory import GuardedCall
-from support.one_node import INSTRUCTION_SETS, definition, run_blocked
+from support.one_node import INSTRUCTION_SETS, WIDE, definition, run_blocked
 
 from megengine_lite._core.cpu.kernel_set import kernel_set
 from megengine_lite._core.ir.dtype import from_numpy
@@ -12,10 +12,14 @@ from megengine_lite._core.ir.params import DTypeTable
 TYPES = [np.float32, np.float16, np.int32, np.int16, np.uint16, np.int8, np.uint8, np.bool_]
 
 
+def type_of(dtype):
+    return WIDE.get(np.dtype(dtype)) or from_numpy(np.dtype(dtype))
+
+
 def convert(x, dtype, isa):
     y = np.zeros(x.shape, dtype)
     kernel = kernel_set(isa).module("typecvt")
-    kinds = [kernel.KINDS[from_numpy(np.dtype(d)).code.name] for d in (x.dtype, dtype)]
+    kinds = [kernel.KINDS[type_of(d).code.name] for d in (x.dtype, dtype)]
     GuardedCall(
         kernel_set(isa), "convert_elements", x=x, y=y, n=x.size, source=kinds[0], target=kinds[1],
         source_size=x.itemsize, target_size=y.itemsize, work=-(-x.size // kernel.BLOCK),
@@ -70,3 +74,31 @@ def test_node_converts(source, target, isa):
     same = target == source or (np.dtype(source).itemsize == np.dtype(target).itemsize == 1 and target is not np.bool_)
     assert kernels == (["copy_bytes"] if same else ["convert_elements"])
     np.testing.assert_array_equal(actual, definition("TypeCvt", params, [x]))
+
+
+# Targets of wide types; the others would round or wrap twice.
+FROM_INT64 = [np.float32, np.float64, np.int32, np.int16, np.uint16, np.int8, np.uint8, np.bool_]
+FROM_FLOAT64 = [np.float32, np.int32, np.int64, np.bool_]
+PAIRS = [
+    *((s, t) for s in TYPES for t in (np.int64, np.float64)),
+    *((np.int64, t) for t in FROM_INT64),
+    *((np.float64, t) for t in FROM_FLOAT64),
+]
+
+
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+@pytest.mark.parametrize(("source", "target"), PAIRS, ids=lambda d: d.__name__)
+def test_wide_types(source, target, isa):
+    """Of the whole range that the target has, or that wraps."""
+    rng = np.random.default_rng(2)
+    bits = rng.integers(-(2**63), 2**63 - 1, (3, 523))
+    if np.issubdtype(source, np.integer) or source is np.bool_:
+        x = bits.astype(source)
+    else:
+        x = (rng.standard_normal(bits.shape) * np.exp(rng.uniform(-3, 9, bits.shape))).astype(source)
+    x.reshape(-1)[:3] = 0, 1, 0
+    params = DTypeTable(dtype=type_of(target))
+    actual, kernels = run_blocked("TypeCvt", params, [x], isa, plain={0}, threads=2)
+    assert kernels == ["convert_elements"]
+    np.testing.assert_array_equal(actual, definition("TypeCvt", params, [x]))
+    np.testing.assert_array_equal(convert(x, target, isa), x.astype(target))

@@ -14,7 +14,7 @@ from megengine_lite._core.compile.infer import infer_stage
 from megengine_lite._core.cpu.kernel_set import kernel_set
 from megengine_lite._core.cpu.planner import build_plan
 from megengine_lite._core.cpu.steps import HostStep
-from megengine_lite._core.ir.dtype import INT64, from_numpy
+from megengine_lite._core.ir.dtype import FLOAT64, INT64, from_numpy
 from megengine_lite._core.ir.fused import FusedConv
 from megengine_lite._core.ir.graph import Constant, ConstantPool, Graph, Node, TensorSpec, Var
 from megengine_lite._core.operators import REGISTRY
@@ -25,12 +25,13 @@ from support.instruction_sets import INSTRUCTION_SETS
 __all__ = ["INSTRUCTION_SETS", "definition", "relative_error", "run_blocked", "run_graph", "run_node"]
 
 NOTHING: Mapping[str, str] = MappingProxyType({})
+WIDE = {np.dtype(np.int64): INT64, np.dtype(np.float64): FLOAT64}
 
 
 def variable(number, array, constant=False):
     """A graph variable of an array's type."""
     const = Constant(array, ("weight", number)) if constant else None
-    dtype = INT64 if array.dtype == np.int64 else from_numpy(array.dtype)
+    dtype = WIDE.get(array.dtype) or from_numpy(array.dtype)
     spec = TensorSpec(array.shape, dtype, array if constant else None)
     return Var(number, f"v{number}", spec, const)
 

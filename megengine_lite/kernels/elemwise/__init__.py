@@ -6,7 +6,7 @@
 
 * ``elemwise`` - chains of float32, with ``elemwise_modes``: the functions on vectors; start here
 * ``elemwise_int`` - integers and truth values
-* ``elemwise_int64`` - int64, and conversions to it and from it
+* ``elemwise_int64`` - int64
 * ``quantized_elemwise`` - quantized numbers, by tables and by arithmetic on real values
 * ``typecvt`` - conversions between plain types
 """

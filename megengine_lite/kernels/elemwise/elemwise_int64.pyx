@@ -1,10 +1,10 @@
-"""Elementwise functions of int64, and what converts to it and from it: lengths, sizes and masks of ONNX models.
+"""Elementwise functions of int64: lengths, sizes, indexes and masks of ONNX models.
 
-These tensors are mostly small, so operands are read by their strides. What C leaves undefined is defined here as numpy
-has it: sums wrap, a division by zero gives 0.
+Runs whose operands are dense, or one number, have loops that compilers make vectors of; others go by strides. What C
+leaves undefined is defined here as numpy has it: sums wrap, a division by zero gives 0.
 """
 
-from libc.stdint cimport INT32_MAX, INT32_MIN, int32_t, int64_t, uint8_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memset
 
 from megengine_lite.kernels.common.simd cimport inlined
@@ -27,11 +27,6 @@ cdef enum Int64Function:
     EQ
     NEQ
     NEGATE
-    FROM_INT32
-    FROM_BYTE
-    TO_FLOAT32
-    TO_BOOL
-    TO_INT32
     NARROW  # to int32, and a fault where a number does not fit
 
 # Steps in bytes along a run.
@@ -44,9 +39,16 @@ cdef struct Run:
     int32_t* fault
 
 
+cdef inline bint are_small(int64_t x, int64_t y) noexcept nogil:
+    """Whether both are in 0 .. 2^32 - 1, and y is not 0: processors divide such numbers in a fraction of the time."""
+    return (<uint64_t>x | <uint64_t>y) >> 32 == 0 and y != 0
+
+
 cdef inline int64_t divided(int64_t x, int64_t y) noexcept nogil:
     """Rounded down."""
     cdef int64_t q
+    if are_small(x, y):
+        return <uint32_t>x // <uint32_t>y
     if y == 0:
         return 0
     if y == -1:
@@ -57,6 +59,8 @@ cdef inline int64_t divided(int64_t x, int64_t y) noexcept nogil:
 
 cdef inline int64_t truncated(int64_t x, int64_t y) noexcept nogil:
     """Rounded towards zero. By zero it is 1 for a negative number, as in the definition."""
+    if are_small(x, y):
+        return <uint32_t>x // <uint32_t>y
     if y == 0:
         return x < 0
     return <int64_t>(0 - <uint64_t>x) if y == -1 else x // y
@@ -65,6 +69,8 @@ cdef inline int64_t truncated(int64_t x, int64_t y) noexcept nogil:
 cdef inline int64_t modulo(int64_t x, int64_t y) noexcept nogil:
     """What is left by the division rounded down."""
     cdef int64_t r
+    if are_small(x, y):
+        return <uint32_t>x % <uint32_t>y
     if y == 0 or y == -1:
         return 0
     r = x % y
@@ -94,83 +100,89 @@ cdef inline int64_t value(int function, int64_t x, int64_t z) noexcept nogil:
         return x <= z
     if function == EQ:
         return x == z
-    if function == NEQ:
-        return x != z
-    if function == NEGATE:
-        return <int64_t>(0 - <uint64_t>x)
-    return x
+    return x != z
 
 
-cdef inline inlined loop(int function, int OPERANDS, int SOURCE, int TARGET, const Run* run) noexcept nogil:
-    """A run. SOURCE and TARGET are bytes of an element; those of float32 are given as -4."""
-    cdef Run r = run[0]  # a copy, which stores to y cannot change
-    cdef int64_t i, x, z = 0
-    cdef char* y = r.y
-    for i in range(r.n):
-        if SOURCE == 8:
-            x = (<const int64_t*>r.x[0])[0]
-        elif SOURCE == 4:
-            x = (<const int32_t*>r.x[0])[0]
-        else:
-            x = (<const uint8_t*>r.x[0])[0]
-        if OPERANDS == 2:
-            z = (<const int64_t*>r.x[1])[0]
-            r.x[1] += r.x_step[1]
-        x = value(function, x, z)
-        if TARGET == 8:
-            (<int64_t*>y)[0] = x
-        elif TARGET == -4:
-            (<float*>y)[0] = <float>x
-        elif TARGET == 4:
-            if function == NARROW and (x < INT32_MIN or x > INT32_MAX):
-                r.fault[0] = 1
-            (<int32_t*>y)[0] = <int32_t>x
-        else:
-            y[0] = x != 0
-        r.x[0] += r.x_step[0]
-        y += r.y_step
+ctypedef fused result:
+    int64_t
+    int32_t
+    uint8_t
+
+
+cdef inline inlined loop(int function, result* y, const Run* run) noexcept nogil:
+    """A run of a function of two operands: of tensors, of a tensor and a number, or of any strides."""
+    cdef const int64_t* a = <const int64_t*>run.x[0]
+    cdef const int64_t* b = <const int64_t*>run.x[1]
+    cdef int64_t a_step = run.x_step[0] // 8, b_step = run.x_step[1] // 8, y_step = run.y_step // sizeof(result)
+    cdef int64_t n = run.n, i, number
+    if y_step == 1 and a_step == 1 and b_step == 1:
+        for i in range(n):
+            y[i] = <result>value(function, a[i], b[i])
+    elif y_step == 1 and a_step == 1 and b_step == 0:
+        number = b[0]
+        for i in range(n):
+            y[i] = <result>value(function, a[i], number)
+    elif y_step == 1 and a_step == 0 and b_step == 1:
+        number = a[0]
+        for i in range(n):
+            y[i] = <result>value(function, number, b[i])
+    else:
+        for i in range(n):
+            y[i * y_step] = <result>value(function, a[i * a_step], b[i * b_step])
+
+
+cdef inline void negate(int64_t* y, const Run* run) noexcept nogil:
+    cdef const int64_t* x = <const int64_t*>run.x[0]
+    cdef int64_t x_step = run.x_step[0] // 8, y_step = run.y_step // 8
+    cdef int64_t i
+    for i in range(run.n):
+        y[i * y_step] = <int64_t>(0 - <uint64_t>x[i * x_step])
+
+
+cdef inline void narrow(int32_t* y, const Run* run) noexcept nogil:
+    """To int32, and a fault where a number does not fit."""
+    cdef const int64_t* x = <const int64_t*>run.x[0]
+    cdef int64_t x_step = run.x_step[0] // 8, y_step = run.y_step // 4
+    cdef int64_t i, number
+    cdef uint64_t above = 0
+    for i in range(run.n):
+        number = x[i * x_step]
+        above |= (<uint64_t>number + <uint64_t>0x80000000) >> 32
+        y[i * y_step] = <int32_t>number
+    if above:
+        run.fault[0] = 1
 
 
 cdef inline int apply(int64_t function, const Run* r) noexcept nogil:
     """One function. The number of its operands, or 0 for a number that stands for none."""
     if function == ADD:
-        loop(ADD, 2, 8, 8, r)
+        loop(ADD, <int64_t*>r.y, r)
     elif function == SUB:
-        loop(SUB, 2, 8, 8, r)
+        loop(SUB, <int64_t*>r.y, r)
     elif function == MUL:
-        loop(MUL, 2, 8, 8, r)
+        loop(MUL, <int64_t*>r.y, r)
     elif function == MAX:
-        loop(MAX, 2, 8, 8, r)
+        loop(MAX, <int64_t*>r.y, r)
     elif function == MIN:
-        loop(MIN, 2, 8, 8, r)
+        loop(MIN, <int64_t*>r.y, r)
     elif function == FLOOR_DIV:
-        loop(FLOOR_DIV, 2, 8, 8, r)
+        loop(FLOOR_DIV, <int64_t*>r.y, r)
     elif function == TRUNCATED_DIV:
-        loop(TRUNCATED_DIV, 2, 8, 8, r)
+        loop(TRUNCATED_DIV, <int64_t*>r.y, r)
     elif function == MOD:
-        loop(MOD, 2, 8, 8, r)
+        loop(MOD, <int64_t*>r.y, r)
     elif function == LT:
-        loop(LT, 2, 8, 1, r)
+        loop(LT, <uint8_t*>r.y, r)
     elif function == LEQ:
-        loop(LEQ, 2, 8, 1, r)
+        loop(LEQ, <uint8_t*>r.y, r)
     elif function == EQ:
-        loop(EQ, 2, 8, 1, r)
+        loop(EQ, <uint8_t*>r.y, r)
     elif function == NEQ:
-        loop(NEQ, 2, 8, 1, r)
+        loop(NEQ, <uint8_t*>r.y, r)
     elif function == NEGATE:
-        loop(NEGATE, 1, 8, 8, r)
-    elif function == FROM_INT32:
-        loop(FROM_INT32, 1, 4, 8, r)
-    elif function == FROM_BYTE:
-        loop(FROM_BYTE, 1, 1, 8, r)
-    elif function == TO_FLOAT32:
-        loop(TO_FLOAT32, 1, 8, -4, r)
-    elif function == TO_BOOL:
-        loop(TO_BOOL, 1, 8, 1, r)
-    elif function == TO_INT32:
-        loop(TO_INT32, 1, 8, 4, r)
+        negate(<int64_t*>r.y, r)
     elif function == NARROW:
-        loop(NARROW, 1, 8, 4, r)
+        narrow(<int32_t*>r.y, r)
     else:
         return 0
     return 2 if function <= NEQ else 1
@@ -214,8 +226,7 @@ cdef void elemwise_int64(const ElemwiseInt64Args* a, int64_t begin, int64_t end,
 FUNCTIONS = {
     "ADD": ADD, "SUB": SUB, "MUL": MUL, "MAX": MAX, "MIN": MIN, "FLOOR_DIV": FLOOR_DIV,
     "TRUNCATED_DIV": TRUNCATED_DIV, "MOD": MOD, "LT": LT, "LEQ": LEQ, "EQ": EQ, "NEQ": NEQ, "NEGATE": NEGATE,
-    "FROM_INT32": FROM_INT32, "FROM_BYTE": FROM_BYTE, "TO_FLOAT32": TO_FLOAT32, "TO_BOOL": TO_BOOL,
-    "TO_INT32": TO_INT32, "NARROW": NARROW,
+    "NARROW": NARROW,
 }
 
 include "elemwise_int64_table.pxi"

@@ -1,6 +1,8 @@
 """Conversion between float, integer and boolean element types.
 
-Block by block: elements become float32 or int32 in the first-level cache, and from there the target type.
+Block by block: elements become float32 or int32 in the first-level cache, and from there the target type. Types of 64
+bits are converted from these and to these, and to one another, at once. Floats that no integer holds give what the
+processor's instruction gives, as in numpy.
 """
 
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t
@@ -20,6 +22,8 @@ cdef enum Kind:
     INT8 = 6
     UINT8 = 7
     BOOL = 8
+    INT64 = 9
+    FLOAT64 = 10
 
 cpdef enum:  # planners read it
     BLOCK = 512  # elements; a multiple of every vector
@@ -32,6 +36,17 @@ ctypedef fused small_int:
     uint16_t
     int8_t
     uint8_t
+
+
+ctypedef fused wide:
+    int64_t
+    double
+
+ctypedef fused number:
+    int32_t
+    float
+    int64_t
+    double
 
 
 # ---- to float32 or int32 -------------------------------------------------------------------------------------------
@@ -166,6 +181,51 @@ cdef inline void truths(const float* x, uint8_t* y, int64_t n) noexcept nogil:
         y[i] = x[i] != 0.0
 
 
+# ---- types of 64 bits ----------------------------------------------------------------------------------------------
+
+cdef inline void cast_to(number* y, const wide* x, int64_t n) noexcept nogil:
+    cdef int64_t i
+    for i in range(n):
+        y[i] = <number>x[i]
+
+
+cdef inline void cast_from(wide* y, const number* x, int64_t n) noexcept nogil:
+    cdef int64_t i
+    for i in range(n):
+        y[i] = <wide>x[i]
+
+
+cdef inline void truths_of(uint8_t* y, const wide* x, int64_t n) noexcept nogil:
+    cdef int64_t i
+    for i in range(n):
+        y[i] = x[i] != 0
+
+
+cdef inline void from_wide(int64_t target, const wide* x, int32_t* ints, char* y, int64_t n) noexcept nogil:
+    if target == BOOL:
+        truths_of(<uint8_t*>y, x, n)
+    elif target == FLOAT32:
+        cast_to(<float*>y, x, n)
+    elif target == FLOAT64:
+        cast_to(<double*>y, x, n)
+    elif target == INT64:
+        cast_to(<int64_t*>y, x, n)
+    elif target == INT32:
+        cast_to(<int32_t*>y, x, n)
+    else:
+        cast_to(ints, x, n)
+        put_ints(target, ints, y, n)
+
+
+cdef inline void to_wide(
+    int64_t source, const char* x, float* floats, int32_t* ints, wide* y, int64_t n
+) noexcept nogil:
+    if source <= BFLOAT16:
+        cast_from(y, as_floats(source, x, floats, n), n)
+    else:
+        cast_from(y, as_ints(source, x, ints, n), n)
+
+
 cdef struct ConvertArgs:
     const char* x
     char* y
@@ -187,7 +247,15 @@ cdef void convert_elements(const ConvertArgs* a, int64_t begin, int64_t end, voi
         x = a.x + item * BLOCK * source_size
         y = a.y + item * BLOCK * target_size
         buffer = <float*>y if target == FLOAT32 else floats
-        if source <= BFLOAT16:
+        if source == INT64:
+            from_wide(target, <const int64_t*>x, ints, y, count)
+        elif source == FLOAT64:
+            from_wide(target, <const double*>x, ints, y, count)
+        elif target == INT64:
+            to_wide(source, x, floats, ints, <int64_t*>y, count)
+        elif target == FLOAT64:
+            to_wide(source, x, floats, ints, <double*>y, count)
+        elif source <= BFLOAT16:
             real = as_floats(source, x, buffer, count)
             if target <= BFLOAT16:
                 put_floats(target, real, y, count)
@@ -206,7 +274,7 @@ cdef void convert_elements(const ConvertArgs* a, int64_t begin, int64_t end, voi
 # Name of an element type -> its number; planners know no other.
 KINDS = {
     "FLOAT32": FLOAT32, "FLOAT16": FLOAT16, "BFLOAT16": BFLOAT16, "INT32": INT32, "INT16": INT16, "UINT16": UINT16,
-    "INT8": INT8, "UINT8": UINT8, "BYTE": UINT8, "BOOL": BOOL,
+    "INT8": INT8, "UINT8": UINT8, "BYTE": UINT8, "BOOL": BOOL, "INT64": INT64, "FLOAT64": FLOAT64,
 }
 
 include "typecvt_table.pxi"

@@ -1,11 +1,10 @@
-"""Elementwise functions of int64, and conversions to it and from it."""
+"""Elementwise functions of int64."""
 
 from __future__ import annotations
 
 from megengine_lite._core.cpu.lower.elemwise import plain_strides
 from megengine_lite._core.cpu.lower.modes import COMPARISONS, INT64
 from megengine_lite._core.cpu.lowering import Lowering
-from megengine_lite._core.ir.dtype import DTypeCode
 from megengine_lite._core.ir.graph import Constant, Node
 from megengine_lite._core.ir.onnx_params import OnnxMode
 from megengine_lite._core.operators.onnx_elemwise import too_large
@@ -19,8 +18,6 @@ _OF_ONNX = {
     OnnxMode.MIN: "MIN",
     OnnxMode.NARROW: "NARROW",
 }
-_FROM = {DTypeCode.INT32: "FROM_INT32", DTypeCode.BOOL: "FROM_BYTE", DTypeCode.UINT8: "FROM_BYTE"}
-_TO = {DTypeCode.INT32: "TO_INT32", DTypeCode.BOOL: "TO_BOOL", DTypeCode.FLOAT32: "TO_FLOAT32"}
 
 
 def lower_int64(ctx: Lowering, node: Node) -> None:
@@ -37,11 +34,6 @@ def lower_int64_of_onnx(ctx: Lowering, node: Node) -> bool | None:
         return False
     _emit(ctx, node, function)
     return None
-
-
-def lower_int64_conversion(ctx: Lowering, node: Node) -> None:
-    source, target = node.inputs[0].dtype.code, node.outputs[0].dtype.code
-    _emit(ctx, node, _FROM[source] if target == DTypeCode.INT64 else _TO[target])
 
 
 def _emit(ctx: Lowering, node: Node, function: str) -> None:

@@ -73,7 +73,7 @@ def _codes(*codes: DTypeCode) -> Codes:
 # ---- sets of element types -------------------------------------------------------------------------------------------
 
 _F32, _I32, _BOOL = _codes(_C.FLOAT32), _codes(_C.INT32), _codes(_C.BOOL)
-_I64 = _codes(_C.INT64)
+_I64, _F64 = _codes(_C.INT64), _codes(_C.FLOAT64)
 _S32 = _codes(_C.QUANTIZED_S32)
 _PLAIN = _codes(
     _C.FLOAT32, _C.FLOAT16, _C.BFLOAT16, _C.INT32, _C.INT16, _C.UINT16, _C.INT8, _C.UINT8, _C.BYTE, _C.BOOL
@@ -250,6 +250,10 @@ def _conversions() -> Iterator[Row]:
             yield conversion(
                 quantized_elemwise.lower_conversion, ("binary_int8",), _codes(source), both, layout=InputLayout.BLOCKED
             )
+    wide = (typecvt.lower_typecvt, ("convert_elements",))
+    yield conversion(*wide, _PLAIN, _I64 | _F64)
+    yield conversion(*wide, _I64, (_PLAIN - _codes(_C.FLOAT16, _C.BFLOAT16)) | _F64)
+    yield conversion(*wide, _F64, _F32 | _I32 | _BOOL | _I64)
     by_table = (quantized_elemwise.lower_by_table, ("table_8",))
     yield conversion(*by_table, STORED_IN_8_BITS - _PLAIN_8, STORED_IN_8_BITS)
     yield conversion(*by_table, _PLAIN_8, STORED_IN_8_BITS - _PLAIN_8)
@@ -307,12 +311,6 @@ def _int64() -> Iterator[Row]:
         op="ElemwiseMultiType", lower=elemwise_int64.lower_int64_comparison, modes=_COMPARISONS - _OF_FLOATS, **only
     )
     yield Row(op="OnnxElemwise", lower=elemwise_int64.lower_int64_of_onnx, outputs=(_I64 | _I32,), **only)
-    convert = elemwise_int64.lower_int64_conversion
-    yield Row(op="TypeCvt", lower=convert, outputs=(_I32 | _BOOL | _F32,), **only)
-    yield Row(
-        op="TypeCvt", lower=convert, kernels=("elemwise_int64",), inputs=(_I32 | _BOOL | _codes(_C.UINT8),),
-        outputs=(_I64,),
-    )  # fmt: skip
 
 
 def _of_any_type() -> Iterator[Row]:
