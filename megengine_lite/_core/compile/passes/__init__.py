@@ -2,11 +2,11 @@
 
 ::
 
-    Graph ─► widen_float16 ─► canonical_layout ─► flatten_volumes ─► simplify ─► recognise_quantized ┐
+    Graph ─► widen_float16 ─► canonical_layout ─► flatten_volumes ─► simplify ─► recognise_quantized ─┐
       ┌───────────────────────────────────────────────────────────────────────────────────────────────┘
-      └► gather_channels ─► merge_reductions ─► recognise_norms ─► recognise_softmax ────────────────┐
+      └► gather_channels ─► merge_reductions ─► recognise_norms ─► recognise_softmax ─────────────────┐
       ┌───────────────────────────────────────────────────────────────────────────────────────────────┘
-      └► recognise_activations ─► recognise_attention ─► functions_before_axes ─► fuse_conv ─────────┐
+      └► recognise_activations ─► recognise_attention ─► functions_before_axes ─► fuse_conv ──────────┐
       ┌───────────────────────────────────────────────────────────────────────────────────────────────┘
       └► fuse_quantized ─► fuse_matmul ─► fuse_elemwise ─► tabulate ─► Graph
 
