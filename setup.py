@@ -63,9 +63,10 @@ BLOCK_FLAGS = {
 # Kernels of many loops without such blocks. Unrolling what is left over behind vectors takes most of the time to
 # compile them, and does not make them faster.
 LOOP_FLAGS = {
+    "compare": {"gcc": ["-O2", "-ftree-vectorize", "-fvect-cost-model=dynamic"], "clang": ["-O2"]},
     "elemwise_int": {"gcc": ["-O2", "-ftree-vectorize", "-fvect-cost-model=dynamic"], "clang": ["-O2"]},
-    "pack_winograd": {"gcc": ["-O2", "-ftree-vectorize", "-fvect-cost-model=dynamic"], "clang": ["-O2"]},
     "elemwise_int64": {"gcc": ["-O2", "-ftree-vectorize", "-fvect-cost-model=dynamic"], "clang": ["-O2"]},
+    "pack_winograd": {"gcc": ["-O2", "-ftree-vectorize", "-fvect-cost-model=dynamic"], "clang": ["-O2"]},
     "reduce_int": {"gcc": ["--param=max-completely-peel-times=8"], "clang": []},
     "typecvt": {"gcc": ["--param=max-completely-peel-times=8"], "clang": []},
 }

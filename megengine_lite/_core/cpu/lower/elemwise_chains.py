@@ -1,4 +1,4 @@
-"""Functions of float32 in several steps of one kernel: comparisons, powers, selection by a mask."""
+"""Functions of float32 in several steps of one kernel: powers, selection by a mask."""
 
 from __future__ import annotations
 
@@ -9,11 +9,9 @@ import numpy as np
 from megengine_lite._core.cpu.lower.elemwise import (
     Steps,
     emit_chain,
-    has_modes,
     lower_elemwise,
     plain_strides,
 )
-from megengine_lite._core.cpu.lower.modes import COMPARISONS
 from megengine_lite._core.cpu.lower.typecvt import emit_convert
 from megengine_lite._core.cpu.lowering import Lowering
 from megengine_lite._core.cpu.steps import Ref
@@ -23,19 +21,6 @@ from megengine_lite._core.ir.params import ElemwiseMode
 from megengine_lite._core.operators.power import constant_exponent, power_steps
 
 _C, _M = DTypeCode, ElemwiseMode
-
-
-def lower_comparison(ctx: Lowering, node: Node) -> bool | None:
-    """Comparisons of float32 whose result is a truth value."""
-    y = node.outputs[0]
-    steps: Steps = [(int(COMPARISONS[node.params.mode]), range(len(node.inputs)))]
-    if not has_modes(ctx, steps):
-        return False
-    refs = [ctx.plain(v).ref for v in node.inputs]
-    numbers = ctx.temp(4 * y.spec.size)
-    _chain(ctx, node, steps, [v.shape for v in node.inputs], refs, numbers)
-    emit_convert(ctx, node, numbers, _C.FLOAT32, ctx.new_plain(y).ref, _C.BOOL, y.spec.size)
-    return None
 
 
 def lower_power(ctx: Lowering, node: Node) -> bool | None:

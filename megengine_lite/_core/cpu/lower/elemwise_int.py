@@ -1,4 +1,4 @@
-"""Elementwise functions of integers and truth values."""
+"""Elementwise functions of integers and truth values, and comparisons, whose results are truth values."""
 
 from __future__ import annotations
 
@@ -29,24 +29,37 @@ def _emit_integers(ctx: Lowering, node: Node, mode: int, truth: bool) -> bool | 
     kernel = ctx.kernels.module("elemwise_int")
     if (kernel.TRUTH_MODES if truth else kernel.MODES).get(mode) != len(node.inputs):
         return False
+    dtype = node.inputs[0].dtype
+    size, is_signed = dtype.itemsize, dtype.storage.kind == "i"
+    _emit_runs(ctx, node, "elemwise_int", kernel.MAX_INPUTS, mode=mode, size=size, is_signed=is_signed, truth=truth)
+    return None
+
+
+def lower_real_comparison(ctx: Lowering, node: Node) -> bool | None:
+    """Comparisons of float32."""
+    kernel = ctx.kernels.module("compare")
+    mode = int(COMPARISONS[node.params.mode])
+    if kernel.MODES.get(mode) != len(node.inputs):
+        return False
+    _emit_runs(ctx, node, "compare_f32", kernel.MAX_INPUTS, mode=mode)
+    return None
+
+
+def _emit_runs(ctx: Lowering, node: Node, kernel: str, most: int, **own: int) -> None:
+    """A kernel that takes up to ``most`` inputs by runs; ``own`` has the arguments that others lack."""
     y = node.outputs[0]
-    item = node.inputs[0].dtype.itemsize
     shape = y.shape
-    strides = [plain_strides(v.shape, len(shape), item) for v in node.inputs]
+    strides = [plain_strides(v.shape, len(shape), v.dtype.itemsize) for v in node.inputs]
     plan = plan_runs(shape, plain_strides(shape, len(shape), y.dtype.itemsize), strides)
     refs = [ctx.plain(v).ref for v in node.inputs]
     ctx.emit(
-        "elemwise_int",
+        kernel,
         node,
         table=ctx.constant(Constant(plan.table, ("integer table", plan.table.tobytes()))),
         y=ctx.new_plain(y).ref,
-        **{f"x{k}": refs[k] if k < len(refs) else None for k in range(kernel.MAX_INPUTS)},
-        mode=mode,
-        size=item,
-        is_signed=node.inputs[0].dtype.storage.kind == "i",
+        **{f"x{k}": refs[k] if k < len(refs) else None for k in range(most)},
         ndim=plan.ndim,
         inputs=len(refs),
-        truth=truth,
         work=plan.work,
+        **own,
     )
-    return None

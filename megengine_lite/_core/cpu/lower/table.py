@@ -217,8 +217,7 @@ def _elementwise() -> Iterator[Row]:
     yield from _rows("Elemwise", quantized_elemwise.lower_s32, ("binary_s32",), inputs=(_S32,), modes=_ON_S32)
     yield from _rows("Elemwise", quantized_elemwise.lower_by_table, _TABLES, inputs=(STORED_IN_8_BITS - _BOOL,))
     yield from _rows(
-        "ElemwiseMultiType", elemwise_chains.lower_comparison, ("convert_elements", *_CHAIN), inputs=(_F32,),
-        modes=_COMPARISONS,
+        "ElemwiseMultiType", elemwise_int.lower_real_comparison, ("compare_f32",), inputs=(_F32,), modes=_COMPARISONS,
     )  # fmt: skip
     yield from _rows(
         "ElemwiseMultiType", elemwise_int.lower_integer_comparison, ("elemwise_int",), modes=_COMPARISONS,

@@ -157,9 +157,13 @@ def _is_nan(call: Call) -> Value:
 def _is_infinite(call: Call) -> Value:
     b, x = call.builder, call.input(0)
     signs = []
-    if call.integer("detect_positive", 1):
+    positive, negative = call.integer("detect_positive", 1), call.integer("detect_negative", 1)
+    if positive and negative and x.kind != ElementType.DOUBLE:
+        check_kind(x.kind, "f")
+        return b.compare(ElemwiseMultiTypeMode.ISINF, x)
+    if positive:
         signs.append(b.onnx_elemwise(OnnxMode.IS_POSITIVE_INFINITY, x, kind=ElementType.BOOL))
-    if call.integer("detect_negative", 1):
+    if negative:
         signs.append(b.onnx_elemwise(OnnxMode.IS_NEGATIVE_INFINITY, x, kind=ElementType.BOOL))
     if not signs:
         never = b.compare(ElemwiseMultiTypeMode.LT, x, x)
