@@ -211,6 +211,31 @@ def test_mode_agrees_with_definition(mode, isa):
     np.testing.assert_allclose(actual, expected, rtol=4e-6, atol=4e-7)
 
 
+PROGRAMS = [
+    [(M.MUL, (0, 1)), (M.ADD, (3, 2))],
+    [(M.MUL, (0, 1)), (M.ADD, (2, 3)), (M.RELU, (4,))],
+    [(M.MUL, (0, 1)), (M.MUL, (1, 2)), (M.ADD, (3, 4))],
+    [(M.MUL, (0, 1)), (M.MUL, (1, 2)), (M.ADD, (4, 3)), (M.SUB, (5, 0))],
+    [(M.MUL, (0, 1)), (M.ADD, (3, 3))],
+    [(M.MUL, (0, 1)), (M.ADD, (3, 2)), (M.MUL, (3, 4))],
+    [(M.MUL, (0, 1)), (M.ADD, (3, 2)), (M.MUL, (4, 1)), (M.ADD, (0, 5)), (M.TANH, (6,))],
+]
+
+
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+@pytest.mark.parametrize("program", PROGRAMS, ids=range(len(PROGRAMS)))
+def test_products_in_sums_are_rounded_as_alone(program, isa):
+    """Whichever functions share a pass, the numbers are those of one function after the other."""
+    rng = np.random.default_rng(0)
+    inputs = [rng.standard_normal(s).astype(np.float32) for s in ((3, 700), (700,), (1,))]
+    params = ElemwiseProgram(tuple(ElemwiseStep(int(mode), args) for mode, args in program))
+    actual, _ = run_node("FusedElemwise", params, inputs, set(), isa)
+    registers = list(inputs)
+    for mode, args in program:
+        registers.append(chain(isa, [(mode, range(len(args)))], *(registers[a] for a in args)))
+    np.testing.assert_array_equal(actual, registers[-1])
+
+
 SHAPES = [
     [(5,), (5,)],
     [(1,), (1,)],

@@ -85,8 +85,10 @@ def _celu(call: Call) -> Value:
 @converts("ThresholdedRelu", since=10)
 def _thresholded_relu(call: Call) -> Value:
     b, x = call.builder, call.input(0)
-    mask = b.compare(ElemwiseMultiTypeMode.LT, b.number(call.real("alpha", 1.0), x), x)
-    return choose(b, mask, x, b.number(0, x))
+    alpha = b.number(call.real("alpha", 1.0), x)
+    if x.is_float32:
+        return b.elemwise(_M.COND_LT_MOV, alpha, x, x)
+    return choose(b, b.compare(ElemwiseMultiTypeMode.LT, alpha, x), x, b.number(0, x))
 
 
 @converts("Shrink", since=9)
