@@ -47,7 +47,7 @@ class Predictor:
         set to the processors of a worker, else 1: engines start a process for each processor.
     workers
         How many runs may be under way at the same time in one process: set it to the number of threads that call.
-    precision, decryption
+    precision, narrow_double, decryption
         As in :func:`megengine_lite.load`.
     prepared
         The path, on all machines, of a file made by :meth:`Model.prepare <megengine_lite.model.Model.prepare>`. The
@@ -84,6 +84,7 @@ class Predictor:
         threads: int | None = None,
         workers: int = 1,
         precision: str = "float32",
+        narrow_double: bool = False,
         decryption: str = "",
         prepared: str | os.PathLike[str] | None = None,
         progress: bool = False,
@@ -109,6 +110,7 @@ class Predictor:
             None if threads is None else to_integer(threads, "threads"),
             to_integer(workers, "workers"),
             precision,
+            bool(narrow_double),
             decryption,
             None if prepared is None else os.path.abspath(prepared),
         )
@@ -276,6 +278,7 @@ class _Options(NamedTuple):
     threads: int | None
     workers: int
     precision: str
+    narrow_double: bool
     decryption: str
     prepared: str | None
 
@@ -289,6 +292,7 @@ class _Options(NamedTuple):
             threads=threads,
             workers=self.workers,
             precision=self.precision,
+            narrow_double=self.narrow_double,
             decryption=self.decryption,
             prepared=self.prepared,
         )

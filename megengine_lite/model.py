@@ -63,6 +63,7 @@ def load(
     threads: int | None = None,
     workers: int = 1,
     precision: str = "float32",
+    narrow_double: bool = False,
     device: str = "cpu",
     decryption: str = "",
     prepared: str | os.PathLike[str] | None = None,
@@ -80,6 +81,9 @@ def load(
     precision
         How weights are kept, as :attr:`LiteNetwork.precision <megengine_lite.LiteNetwork.precision>` explains:
         ``"float32"``, or in half the memory as ``"bfloat16"`` or ``"float16"``.
+    narrow_double
+        Compute the double of an ONNX model as float32, as
+        :attr:`LiteNetwork.narrow_double <megengine_lite.LiteNetwork.narrow_double>` explains.
     device
         ``"cpu"``.
     decryption
@@ -110,6 +114,7 @@ def load(
         threads=threads,
         workers=workers,
         precision=precision,
+        narrow_double=narrow_double,
         device=device,
         decryption=decryption,
         prepared=prepared,
@@ -142,6 +147,7 @@ class Model:
         threads: int | None = None,
         workers: int = 1,
         precision: str = "float32",
+        narrow_double: bool = False,
         device: str = "cpu",
         decryption: str = "",
         prepared: str | os.PathLike[str] | None = None,
@@ -159,11 +165,11 @@ class Model:
         config = LiteConfig()
         config.bare_model_cryption_name = decryption
         first = LiteNetwork(config)
-        first.threads_number, first.precision = each, precision
+        first.threads_number, first.precision, first.narrow_double = each, precision, narrow_double
         first.load(model, prepared=prepared)
         self._options: dict[str, Any] = {
-            "threads": threads, "workers": count, "precision": precision, "device": device, "decryption": decryption,
-            "prepared": first._prepared,
+            "threads": threads, "workers": count, "precision": precision, "narrow_double": first.narrow_double,
+            "device": device, "decryption": decryption, "prepared": first._prepared,
         }  # fmt: skip
         self._threads = each
         self._source = first._source
@@ -475,6 +481,7 @@ class Model:
             "outputs": ", ".join(map(str, self.outputs)),
             "device": f"cpu, {self._options['workers']} x {self._threads} threads",
             **({} if self._options["precision"] == "float32" else {"precision": self._options["precision"]}),
+            **({"double": "float32"} if self._options["narrow_double"] else {}),
             "memory": f"{self._memory() / 2**20:.1f} MiB",
         }
         if self._last is not None:

@@ -70,7 +70,7 @@ _PICKLED = (
     "config", "network_io", "_stream_id", "_algo", "_extra", "_transform", "_source", "_source_config", "_prepared"
 )  # fmt: skip
 
-_PICKLED_SETTINGS = ("device_id", "threads", "precision", "inplace")
+_PICKLED_SETTINGS = ("device_id", "threads", "precision", "narrow_double", "inplace")
 
 
 class LiteNetwork(NetworkSettings, Diagnostics):
@@ -186,7 +186,7 @@ class LiteNetwork(NetworkSettings, Diagnostics):
         if prepared is not None and (found := self._open_prepared(prepared, source, source_config, settings)):
             self._start(Engine(found.model, settings, self._algo, prepared=found), **state)
             return
-        model = read_model(source, source_config)
+        model = read_model(source, source_config, settings.narrow_double)
         if model.information is not None and not self._extra.disable_configure_by_model_info:
             apply_information(settings, model.information)
         settings.measured = packed_measurements(model.package, settings.device)
@@ -240,7 +240,7 @@ class LiteNetwork(NetworkSettings, Diagnostics):
 
     def _share_alone(self, src_network: LiteNetwork, source: Engine) -> None:
         settings = self._complete_settings()
-        settings.measured = source.settings.measured
+        settings.measured, settings.narrow_double = source.settings.measured, source.settings.narrow_double
         prepared = source.prepared_for(settings, self._algo)
         model = source.model_with_graph() if prepared is None else prepared.model
         self._start(
@@ -420,7 +420,7 @@ class LiteNetwork(NetworkSettings, Diagnostics):
 
     def _model_chunks(self, layout: str) -> list[Any]:
         assert self._source is not None
-        return rewritten(self._source, self._source_config, layout)
+        return rewritten(self._source, self._source_config, layout, narrow_double=self.narrow_double)
 
     def __getstate__(self) -> dict[str, Any]:
         # The pickle has the model's file or bytes and the settings, but no callbacks and observers.
@@ -440,6 +440,7 @@ class LiteNetwork(NetworkSettings, Diagnostics):
     def __repr__(self) -> str:
         # The original shows two things; it knows no other precision.
         other = {} if self.precision == "float32" else {"precision": self.precision}
+        other |= {"narrow_double": "True"} if self.narrow_double else {}
         return str({"config": self.config, **other, "IOs": self.network_io})
 
     def _repr_html_(self) -> str:

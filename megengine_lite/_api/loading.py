@@ -79,13 +79,18 @@ def to_source(file: Any) -> str | bytes | memoryview:
         ) from None
 
 
-def read_model(source: str | bytes | memoryview, config: LiteConfig) -> LoadedModel:
-    """Loads a model, decrypting as the configuration says."""
+def read_model(source: str | bytes | memoryview, config: LiteConfig, narrow_double: bool = False) -> LoadedModel:
+    """Loads a model, decrypting as the configuration says; doubles are computed as float32 if that is asked for."""
     with late_import():
         from megengine_lite._core.formats.load import load_model
 
     stamp = file_stamp(source)
-    model = load_model(source, decrypt=config.bare_model_cryption_name or None, compressed=bool(config.has_compression))
+    model = load_model(
+        source,
+        decrypt=config.bare_model_cryption_name or None,
+        compressed=bool(config.has_compression),
+        narrow_double=narrow_double,
+    )
     model.stamp = stamp
     return model
 
@@ -95,6 +100,7 @@ def rewritten(
     config: LiteConfig,
     layout: str | None = None,
     shapes: Mapping[str, tuple[int, ...]] = MappingProxyType({}),
+    narrow_double: bool = False,
 ) -> list[Any]:
     """The model of a source as a plain file of the second generation, in chunks.
 
@@ -107,6 +113,8 @@ def rewritten(
         work in that layout.
     shapes
         For an ONNX model, shapes that inputs get in the file; the others have those of the model.
+    narrow_double
+        Write the doubles of an ONNX model as float32.
     """
     with late_import():
         from megengine_lite._core.formats.load import holds_onnx, load_record
@@ -116,7 +124,7 @@ def rewritten(
 
     decrypt = config.bare_model_cryption_name or None
     if holds_onnx(source, decrypt=decrypt):
-        return _written_from_onnx(source, decrypt, layout, shapes)
+        return _written_from_onnx(source, decrypt, layout, shapes, narrow_double)
     record, _, information, what = load_record(source, decrypt=decrypt)
     compressed = bool(config.has_compression or (information is not None and information.has_compression))
     if layout is not None or compressed:
@@ -126,7 +134,11 @@ def rewritten(
 
 
 def _written_from_onnx(
-    source: str | bytes | memoryview, decrypt: str | None, layout: str | None, shapes: Mapping[str, tuple[int, ...]]
+    source: str | bytes | memoryview,
+    decrypt: str | None,
+    layout: str | None,
+    shapes: Mapping[str, tuple[int, ...]],
+    narrow_double: bool,
 ) -> list[Any]:
     """An ONNX model as a plain file of the second generation."""
     from megengine_lite._core.compile.transform import transform
@@ -135,7 +147,7 @@ def _written_from_onnx(
     from megengine_lite._core.formats.mge.to_record import new_record
     from megengine_lite._core.formats.mge.writer_v2 import write_v2
 
-    model = load_model(source, decrypt=decrypt)
+    model = load_model(source, decrypt=decrypt, narrow_double=narrow_double)
     graph = for_original(model.graph, source if isinstance(source, str) else "model", shapes)
     return write_v2(new_record(graph if layout is None else transform(graph, layout)))
 

@@ -85,6 +85,21 @@ class NetworkSettings(EngineOwner):
             raise LiteValueError(f"unknown precision {precision!r} {choices(precision, PRECISIONS)}")
         self._settings.precision = precision
 
+    @property
+    def narrow_double(self) -> bool:
+        """Whether the double of an ONNX model is computed as float32, so that kernels run what else runs in numpy.
+
+        May be set before ``load``; False by default. Integers stay as they are, and so do sizes that a model computes
+        in double. Numbers beyond the range of float32 become its largest ones where they are stored in the model. Other
+        files have no double.
+        """
+        return self._settings.narrow_double
+
+    @narrow_double.setter
+    def narrow_double(self, narrow_double: bool) -> None:
+        self._require_not_loaded("narrow_double")
+        self._settings.narrow_double = bool(to_integer(narrow_double, "narrow_double", bools=True))
+
     def is_cpu_inplace_mode(self) -> bool:
         """Whether all work is done on the calling thread, inside of :meth:`forward`."""
         return self._settings.inplace

@@ -50,6 +50,7 @@ def facts_of(settings: RunSettings, algo: AlgoPolicy) -> dict[str, str]:
         **facts,
         "threads": str(config.threads),
         "precision": config.precision,
+        "narrow_double": str(settings.narrow_double),
         "options": ", ".join(f"{name}={value}" for name, value in options.items()),
     }
 
@@ -89,7 +90,8 @@ def open_prepared(
     if debug.level():
         logger.info("%s: not used, because %s asks for a plan that is made here", path, debug.VARIABLE)
         return None
-    return PreparedModel(file.read(), path, partial(_load_same, source, source_config, _identity_in(file.facts)))
+    load = partial(_load_same, source, source_config, _identity_in(file.facts), settings.narrow_double)
+    return PreparedModel(file.read(), path, load)
 
 
 def _difference(
@@ -128,7 +130,9 @@ def _other_fact(then: Mapping[str, str], now: Mapping[str, str]) -> str:
     return ""
 
 
-def _load_same(source: str | bytes | memoryview, source_config: LiteConfig, identity: ModelIdentity) -> LoadedModel:
+def _load_same(
+    source: str | bytes | memoryview, source_config: LiteConfig, identity: ModelIdentity, narrow_double: bool
+) -> LoadedModel:
     """The model that was prepared.
 
     Raises
@@ -142,7 +146,7 @@ def _load_same(source: str | bytes | memoryview, source_config: LiteConfig, iden
             f"{what}: it was overwritten after its prepared form was loaded, and it is needed now, for inputs of "
             "another shape or for a report. Load it again"
         )
-    return read_model(source, source_config)
+    return read_model(source, source_config, narrow_double)
 
 
 def write_prepared_file(

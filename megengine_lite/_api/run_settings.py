@@ -54,6 +54,7 @@ class RunSettings:
     threads: int = 1
     isa: str | None = None
     precision: str = "float32"
+    narrow_double: bool = False
     inplace: bool = False
     discrete_input: str = ""
     inputs: list[LiteIO] = field(default_factory=list)

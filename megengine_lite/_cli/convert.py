@@ -16,7 +16,7 @@ from typing import Any
 
 from megengine_lite._cli import keys, progress
 from megengine_lite._cli.display import shape_text
-from megengine_lite._cli.flags import given_shapes, natural
+from megengine_lite._cli.flags import add_double_flag, given_shapes, natural
 from megengine_lite._cli.gflags import UsageError, add_switch
 from megengine_lite._cli.model_files import show_written, write_file
 
@@ -45,6 +45,7 @@ def add(parser: ArgumentParser) -> None:
         metavar="NAME=NxCxHxW",
         help="from an ONNX model: the shape of an input, which is fixed in the file; 1 for what the model leaves open",
     )
+    add_double_flag(parser)
     group = parser.add_argument_group("ONNX")
     group.add_argument(
         "--opset", type=natural, metavar="N", help=f"version of the standard's operators ({DEFAULT_OPSET})"
@@ -72,7 +73,7 @@ def execute(args: Namespace) -> dict[str, Any]:
     if is_onnx:
         return _export(args, config)
     with progress.waiting("rewriting"):
-        chunks = rewritten(to_source(args.model), config, args.layout, _shapes(args))
+        chunks = rewritten(to_source(args.model), config, args.layout, _shapes(args), args.narrow_double)
     return {"written": {args.out: write_file(args.out, chunks, args.model)}}
 
 
@@ -93,6 +94,8 @@ def _check_flags(args: Namespace, is_onnx: bool) -> None:
         raise UsageError("--layout is for files of MegEngine's; ONNX models have the layout NCHW")
     if is_onnx and args.shape:
         raise UsageError("--shape is for files of MegEngine's that are made of ONNX models")
+    if is_onnx and args.narrow_double:
+        raise UsageError("--narrow-double is for files of MegEngine's that are made of ONNX models")
     given = [f for f in ("opset", "static", "custom_domain", "no_verify") if getattr(args, f)]
     if given and not is_onnx:
         raise UsageError(f"--{given[0].replace('_', '-')} is for ONNX models; name the file OUT.onnx")

@@ -96,6 +96,7 @@ def add_network_flags(parser: argparse.ArgumentParser) -> None:
         default="float32",
         help="how weights are kept (float32)",
     )
+    add_double_flag(group)
     group.add_argument("--prepared", metavar="FILE", help="made of the model by the command prepare")
     group.add_argument("--isa", metavar="NAME", help=f"kernels: {', '.join(instruction_sets())}")
     add_switch(group, "lite", "there is one engine: --lite and --mdl are the same")
@@ -124,6 +125,11 @@ def add_network_flags(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(f"--{flag}", action=_Refuse, nargs="?", help=argparse.SUPPRESS)
     for flag in REFUSED_SWITCHES:  # what is off is off
         parser.add_argument(f"--no-{flag}", action="store_true", help=argparse.SUPPRESS)
+
+
+def add_double_flag(group: Any) -> None:
+    """``--narrow-double``, for commands that read models."""
+    add_switch(group, "narrow-double", "compute the double of an ONNX model as float32")
 
 
 def add_library_flags(group: Any) -> None:
@@ -278,7 +284,7 @@ def load_network(args: argparse.Namespace, share_with: LiteNetwork | None = None
         network.extra_configure(LiteExtraConfig(True))
     if args.cpu_default or args.multithread_default:
         network.enable_cpu_inplace_mode()
-    network.precision = args.precision
+    network.precision, network.narrow_double = args.precision, args.narrow_double
     network.threads_number = args.multithread_default or args.threads or 1
     if args.layout_transform or args.layout_transform_dump:
         network.enable_global_layout_transform()
@@ -349,6 +355,7 @@ def describe_settings(network: LiteNetwork) -> dict[str, Any]:
         "algorithms": asdict(network._algo),
         "threads": network.threads_number,
         "precision": network.precision,
+        "narrow_double": network.narrow_double,
         "inplace": network.is_cpu_inplace_mode(),
         "cores": sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
     }

@@ -42,6 +42,7 @@ def add(parser: ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help="model file: plain, packed (.lite) or encrypted")
     keys.add_decryption_flags(parser)
     flags.add_library_flags(parser)
+    flags.add_double_flag(parser)
     parser.add_argument(
         "--shape", action="append", default=[], metavar="NAME=NxCxHxW", help="look at it with this shape of an input"
     )
@@ -54,7 +55,7 @@ def _open(args: Namespace) -> LoadedModel:
 
     flags.open_library(args)
     keys.use_key(args)
-    return load_model(args.model, decrypt=args.decrypt or None, check=False)
+    return load_model(args.model, decrypt=args.decrypt or None, check=False, narrow_double=args.narrow_double)
 
 
 def count_work(args: Namespace, shapes: Shapes) -> int | None:

@@ -112,7 +112,7 @@ def _unsupported(args: Namespace, error: UnsupportedOperatorError) -> ModelRepor
 
     name, size = os.path.basename(args.model), os.path.getsize(args.model)
     try:
-        model = load_model(args.model, decrypt=args.decrypt or None, check=False)
+        model = load_model(args.model, decrypt=args.decrypt or None, check=False, narrow_double=args.narrow_double)
     except UnsupportedOperatorError:  # a file of the first generation: nothing behind it can be told
         return ModelReport(collect.unread(name, str(error).removeprefix(f"{args.model}: "), size))
     return ModelReport(collect.without_run(model, name, {}, size=size))

@@ -139,7 +139,7 @@ def _dump_model(args: Namespace) -> dict[str, int]:
 
     if not args.model_dump:
         return {}
-    chunks = rewritten(to_source(args.model), flags.config(args))
+    chunks = rewritten(to_source(args.model), flags.config(args), narrow_double=args.narrow_double)
     return {args.model_dump: write_file(args.model_dump, chunks, args.model)}
 
 

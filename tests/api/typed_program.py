@@ -143,6 +143,8 @@ def networks(model: Path, folder: Path) -> list[str]:
     network.device_id, network.stream_id, network.threads_number = 0, 0, 2
     network.precision = "float32"
     assert network.precision == "float32"
+    network.narrow_double = False
+    assert not network.narrow_double
     network.extra_configure(LiteExtraConfig(False))
     for source in (str(model), model, model.read_bytes()):
         network = LiteNetwork(settings(), ios)

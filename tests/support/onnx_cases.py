@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from megengine_lite._core.formats.load import load_model
+from megengine_lite._core.runtime.session import Session
 from support.graphs import session_of
 from support.places import TESTS
 
@@ -65,8 +66,8 @@ def out_of_scope() -> dict[str, str]:
 RANDOM = "random numbers, of which only the shape and the range are compared"
 
 
-def load(case):
-    return load_model(_of_tensors(case)[0].SerializeToString())
+def load(case, **options):
+    return load_model(_of_tensors(case)[0].SerializeToString(), **options)
 
 
 def check(case) -> None:
@@ -114,10 +115,15 @@ def _of_tensors(case):
     return model, data_sets
 
 
-def compare(model, data_sets, rtol: float, atol: float, is_random: bool = False) -> None:
-    """Runs a model on all inputs; raises if a result is not the expected one, or has not its shape and range."""
+def compare(model, data_sets, rtol: float, atol: float, is_random: bool = False) -> list[Session]:
+    """Runs a model on all inputs; raises if a result is not the expected one, or has not its shape and range.
+
+    Gives the sessions.
+    """
+    sessions = []
     for inputs, outputs in data_sets:
         session = session_of(model.graph)
+        sessions.append(session)
         for var, given in zip(model.graph.inputs, map(_array, inputs), strict=True):
             session.set_array(
                 var.name, np.ascontiguousarray(given.reshape(given.shape or (1,)).astype(var.dtype.storage))
@@ -133,6 +139,7 @@ def compare(model, data_sets, rtol: float, atol: float, is_random: bool = False)
             tolerance = max(rtol, _STEPS.get(wanted.dtype.name, 0))
             ours, theirs = result.astype(np.float64), wanted.astype(np.float64)
             np.testing.assert_allclose(ours, theirs, rtol=tolerance, atol=max(atol, tolerance / 100), err_msg=name)
+    return sessions
 
 
 def _array(value) -> np.ndarray:

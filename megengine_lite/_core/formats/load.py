@@ -33,6 +33,7 @@ def load_model(
     compressed: bool = False,
     check: bool = True,
     copy: bool = False,
+    narrow_double: bool = False,
 ) -> LoadedModel:
     """Loads a model of any container: plain, encrypted, packed, with test cases behind it.
 
@@ -49,6 +50,8 @@ def load_model(
         Refuse models with operators that cannot be run. Without it the graph can be looked at.
     copy
         Keep all bytes of a file in memory, even those that are not needed at present.
+    narrow_double
+        Compute the doubles of an ONNX model as float32. Files of MegEngine's have none.
 
     Raises
     ------
@@ -61,7 +64,8 @@ def load_model(
     """
     buffer, package, information, what = _open(source, decrypt=decrypt, copy=copy)
     if is_onnx(buffer, what):
-        model = _load_onnx(buffer, what, None if package is not None or decrypt else source, check)
+        beside = None if package is not None or decrypt else source
+        model = _load_onnx(buffer, what, beside, check, narrow_double)
     else:
         compressed = compressed or (information is not None and information.has_compression)
         model = load_mge(_checked(buffer, what), what, compressed=compressed, check=check)
@@ -104,10 +108,11 @@ def is_onnx(buffer: Any, what: str) -> bool:
     return looks_like_onnx(bytes(memoryview(buffer)[:HEAD])) or (what.endswith(ONNX_SUFFIX) and len(buffer) > 0)
 
 
-def _load_onnx(buffer: Any, what: str, source: Source | None, check: bool) -> LoadedModel:
+def _load_onnx(buffer: Any, what: str, source: Source | None, check: bool, narrow_double: bool) -> LoadedModel:
     from megengine_lite._core.formats.onnx.load import load_onnx
 
-    return load_onnx(buffer, what, os.fspath(source) if isinstance(source, (str, os.PathLike)) else None, check)
+    path = os.fspath(source) if isinstance(source, (str, os.PathLike)) else None
+    return load_onnx(buffer, what, path, check, narrow_double)
 
 
 def _checked(buffer: Any, what: str) -> Any:

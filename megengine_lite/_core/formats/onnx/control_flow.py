@@ -13,6 +13,7 @@ from megengine_lite._core.formats.onnx.branches import Branch, LaterBranch, Outp
 from megengine_lite._core.formats.onnx.graph_builder import GraphBuilder
 from megengine_lite._core.formats.onnx.graph_values import NeedsShapes, NotConverted, TensorList, Value, tensors_of
 from megengine_lite._core.formats.onnx.messages import ElementType, GraphProto, ValueInfoProto
+from megengine_lite._core.formats.onnx.narrowing import Narrowing
 from megengine_lite._core.formats.onnx.operators.indexing import taken
 from megengine_lite._core.formats.onnx.operators.sequences import MOST_PARTS
 from megengine_lite._core.formats.onnx.operators.table import Call
@@ -37,6 +38,8 @@ class ControlFlow(ABC):
     ----------
     builder
         Makes the nodes.
+    narrowing
+        Chooses their element types.
     _missing
         The nodes that cannot be converted.
     _n_waiting
@@ -44,6 +47,7 @@ class ControlFlow(ABC):
     """
 
     builder: GraphBuilder
+    narrowing: Narrowing
     _missing: list[str]
     _n_waiting: int
 
@@ -230,7 +234,7 @@ class ControlFlow(ABC):
             if len(rows[-1]) < len(results):
                 return [None] * call.n_outputs
         if not rows:
-            return [TensorList([], _declared_form(info).kind) for info in graph.output]
+            return [TensorList([], self._declared_form(info).kind) for info in graph.output]
         return [TensorList(column, column[0].kind) for column in zip(*rows, strict=True)]
 
     def _scan(self, call: Call, scope: Scope) -> list[Value | None]:
@@ -360,7 +364,7 @@ class ControlFlow(ABC):
         bound = [v.var for v in given.values() if isinstance(v.var, Var)]
         forms = [OutputForm(v.kind, v.rank, DTYPES[v.kind]) for v in branch.values if v is not None]
         if isinstance(branch, LaterBranch):
-            forms = [*expected, *(_declared_form(info) for info in graph.output[len(expected) :])]
+            forms = [*expected, *(self._declared_form(info) for info in graph.output[len(expected) :])]
         for k, (form, wanted) in enumerate(zip(forms, expected, strict=False)):
             if form.kind != wanted.kind or (form.rank != wanted.rank and k >= n_conditions):
                 raise NotConverted(
@@ -377,6 +381,14 @@ class ControlFlow(ABC):
         node = AnyNode("OnnxGraph", parameters, inputs, outputs, self.builder.label)
         return ModelGraph([node], bound, outputs, [""] * len(outputs)), outside, forms
 
+    def _declared_form(self, info: ValueInfoProto) -> OutputForm:
+        """The form of a result by what the model says of it."""
+        tensor = None if info.type is None else info.type.tensor
+        if tensor is None or tensor.shape is None or tensor.elem_type not in DTYPES:
+            raise NeedsShapes(f"its result {brief(info.name)} depends on shapes, and has no type with dimensions")
+        kind = self.narrowing.kind(ElementType(tensor.elem_type))
+        return OutputForm(kind, len(tensor.shape.dim), DTYPES[kind])
+
 
 OPERATORS: dict[str, Callable[[ControlFlow, Call, Scope], list[Value | None]]] = {
     "If": ControlFlow._if,
@@ -384,15 +396,6 @@ OPERATORS: dict[str, Callable[[ControlFlow, Call, Scope], list[Value | None]]] =
     "Scan": ControlFlow._scan,
     "SequenceMap": ControlFlow._sequence_map,
 }
-
-
-def _declared_form(info: ValueInfoProto) -> OutputForm:
-    """The form of a result by what the model says of it."""
-    tensor = None if info.type is None else info.type.tensor
-    if tensor is None or tensor.shape is None or tensor.elem_type not in DTYPES:
-        raise NeedsShapes(f"its result {brief(info.name)} depends on shapes, and has no type with dimensions")
-    kind = ElementType(tensor.elem_type)
-    return OutputForm(kind, len(tensor.shape.dim), DTYPES[kind])
 
 
 def _shape_of(info: ValueInfoProto, rank: int) -> tuple[int, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from megengine_lite._core.formats.onnx.graph_values import Nothing, TensorList, Value
 from megengine_lite._core.formats.onnx.messages import ValueInfoProto, type_name
+from megengine_lite._core.formats.onnx.narrowing import Narrowing
 from megengine_lite._core.ir.graph import Var
 from megengine_lite.errors import ModelFormatError, brief, listed
 from megengine_lite.log import warn
@@ -16,8 +17,9 @@ class Declarations:
     a warning.
     """
 
-    def __init__(self, what: str):
+    def __init__(self, what: str, narrowing: Narrowing):
         self._what = what
+        self._narrowing = narrowing
         self._types: dict[str, None] = {}  # each text once
         self._shapes: dict[str, None] = {}
 
@@ -37,7 +39,7 @@ class Declarations:
                 self._types[f"{name} is declared as no tensor, and is one"] = None
             return
         kind, shape = said.tensor.elem_type, said.tensor.shape
-        if kind and kind != value.kind:
+        if kind and self._narrowing.kind(kind) != self._narrowing.kind(value.kind):
             self._types[f"{name} is declared as {type_name(kind)}, and is {value.kind.name}"] = None
         if shape is None:
             return

@@ -130,6 +130,10 @@ class GraphBuilder:
         found = self._inference.find(value.var)
         return None if found is None or found.spec.value is None else found.trusted().value
 
+    def follows_from_shapes(self, value: Value) -> bool:
+        """Whether a value is made of constants and shapes alone."""
+        return self._inference.follows_from_shapes(value.var)
+
     def new_id(self) -> int:
         return next(self.ids)
 

@@ -26,6 +26,7 @@ from megengine_lite._core.formats.onnx.messages import (
     OperatorSetIdProto,
     TensorProto,
 )
+from megengine_lite._core.formats.onnx.narrowing import Narrowing, narrowed_constant
 from megengine_lite._core.formats.onnx.operators import find_converter, first_version
 from megengine_lite._core.formats.onnx.operators.table import (
     NEWEST,
@@ -65,11 +66,15 @@ class GraphConverter(ControlFlow):
         Values of stored tensors that other graphs of the same model have, by the identity of the record.
     ids
         Where variables get their numbers from.
+    narrow_double
+        Compute doubles as float32.
 
     Attributes
     ----------
     builder
         Has the nodes that have been made.
+    narrowing
+        Chooses the element types.
     not_converted
         The identities of nodes of the record that cannot be run, or that call such.
     """
@@ -81,12 +86,14 @@ class GraphConverter(ControlFlow):
         what: str,
         stored: dict[int, Constant] | None = None,
         ids: Iterator[int] | None = None,
+        narrow_double: bool = False,
     ):
         self._record = record
         self._files = files
         self._what = what
         self._stored = {} if stored is None else stored
         self.builder = GraphBuilder(ids)
+        self.narrowing = Narrowing(self.builder, narrow_double)
         self._n_waiting = 0  # nodes among the missing that can be converted once shapes are known
         self._n_nodes = 0
         self._n_parts = 0
@@ -95,7 +102,7 @@ class GraphConverter(ControlFlow):
         self._missing: list[str] = []
         self._unknown: list[str] = []  # names of operators among them that are not known at all
         self.not_converted: set[int] = set()
-        self._said = Declarations(what)
+        self._said = Declarations(what, self.narrowing)
         self._functions: dict[FunctionKey, FunctionProto] = {}
         for function in record.functions:
             key = (_domain(function.domain), function.name, function.overload)
@@ -113,7 +120,8 @@ class GraphConverter(ControlFlow):
 
     def anew(self) -> GraphConverter:
         """A converter for another graph of the same model."""
-        return GraphConverter(self._record, self._files, self._what, self._stored, self.builder.ids)
+        ids, narrows = self.builder.ids, self.narrowing.asked
+        return GraphConverter(self._record, self._files, self._what, self._stored, ids, narrows)
 
     def refuse(self) -> None:
         """Raises if nodes could not be converted, or if values are not what the model says of them."""
@@ -154,11 +162,13 @@ class GraphConverter(ControlFlow):
     def _constant(self, tensor: TensorProto) -> Value:
         """A stored tensor as a value."""
         constant = self._stored.get(id(tensor))
+        shape = shape_of(tensor, self._what)
+        narrows = self.narrowing.narrows_stored(tensor.data_type, shape)
         if constant is None:
-            constant = tensor_constant(tensor, self._files, self.builder.constant_key(), self._what)
-            self._stored[id(tensor)] = constant
-        kind = ElementType(tensor.data_type or 0)
-        spec = TensorSpec(shape_of(tensor, self._what) or (1,), DTYPES[kind])
+            stored = tensor_constant(tensor, self._files, self.builder.constant_key(), self._what)
+            constant = self._stored[id(tensor)] = narrowed_constant(stored) if narrows else stored
+        kind = ElementType.FLOAT if narrows else ElementType(tensor.data_type or 0)
+        spec = TensorSpec(shape or (1,), DTYPES[kind])
         var = Var(self.builder.new_id(), tensor.name, spec, constant)
         return Value(var, kind, len(tensor.dims), spec.dtype)
 
@@ -178,7 +188,7 @@ class GraphConverter(ControlFlow):
         names = [info.name for info in graph.output]
         scope.declared = {info.name: info for info in (*graph.value_info, *graph.output)}
         self._nodes(graph, names, scope)
-        found = [self._lookup(name, scope) for name in names]
+        found = self.narrowing.values(self._lookup(name, scope) for name in names)
         for info, value in zip(graph.output, found, strict=True):
             if value is not None:
                 self._said.compare(info, value)
@@ -249,19 +259,20 @@ class GraphConverter(ControlFlow):
             wanted = [bool(name) for name in node.output]
             call = Call(node.op_type, version, inputs, attributes, wanted, self.builder, self._constant)
             if of_graphs:
+                self.narrowing.make_data(call)
                 with self._naming(node, label):
                     return self._of_graphs(call, scope)
             user = find_user_operator(f"{domain}.{node.op_type}" if domain else node.op_type)
             if user is not None and find_converter(domain, node.op_type, version) is None:
+                self.narrowing.make_data(call)
                 return convert_user_operator(call, user)
             convert = _converter(domain, node.op_type, version)
             with self._naming(node, label):
-                made = convert(call)
+                results = self.narrowing.converted(convert, call)
             if more := call.unread_inputs():
                 raise NotConverted(f"it has {len(call.inputs)} inputs, and must not have more than {more[0]}")
             if unread := call.unread():
                 raise NotConverted(f"its attribute {brief(unread[0])} is not known here")
-            results: Sequence[Value | None] = [made] if isinstance(made, Value) else made
             if len(results) < len(wanted) or any(w and r is None for w, r in zip(wanted, results, strict=False)):
                 raise NotConverted(f"it has {len(wanted)} outputs, {len(results)} can be made")
             return results

@@ -25,13 +25,17 @@ _AT_THE_API = {_E.INT64: INT32, _E.UINT32: INT32, _E.UINT64: INT32, _E.DOUBLE: F
 _CHECKED = (_E.INT64, _E.UINT64)
 
 
-def import_model(record: ModelProto, files: ExternalFiles, what: str, check: bool = True) -> LoadedModel:
+def import_model(
+    record: ModelProto, files: ExternalFiles, what: str, check: bool = True, narrow_double: bool = False
+) -> LoadedModel:
     """The model that the records describe.
 
     Parameters
     ----------
     check
         Refuse a model that cannot be converted. Without it the graph of the file can be looked at.
+    narrow_double
+        Compute doubles as float32.
 
     Raises
     ------
@@ -40,7 +44,7 @@ def import_model(record: ModelProto, files: ExternalFiles, what: str, check: boo
     UnsupportedOperatorError
         Some nodes cannot be converted; all of them are listed.
     """
-    converter = GraphConverter(record, files, what)
+    converter = GraphConverter(record, files, what, narrow_double=narrow_double)
     importer = _Importer(record, what, converter)
     try:
         return importer.model()
@@ -49,7 +53,8 @@ def import_model(record: ModelProto, files: ExternalFiles, what: str, check: boo
             if check:
                 raise
             return _unconverted(record, files, what, str(error), converter.not_converted)
-    model = _Importer(record, what, GraphConverter(record, files, what)).model_for_later()
+    converter = GraphConverter(record, files, what, narrow_double=narrow_double)
+    model = _Importer(record, what, converter).model_for_later()
     model.as_in_file = lambda: _unconverted(record, files, what).graph
     return model
 
@@ -210,7 +215,8 @@ class _Importer:
             if tensor is None:
                 what = "is no tensor; make an input of each tensor, and join them by SequenceConstruct"
             raise UnsupportedOperatorError(f"{self._what}: input {brief(info.name)} {what}")
-        kind = element_type(tensor.elem_type, f"input {brief(info.name)}", self._what)
+        said_kind = element_type(tensor.elem_type, f"input {brief(info.name)}", self._what)
+        kind = self._converter.narrowing.kind(said_kind)
         dims = tensor.shape.dim
         # What is symbolic is 1 until the input is given. Some programs write -1 for it.
         sizes = [None if d.value == -1 else d.value for d in dims]

@@ -51,6 +51,7 @@ class Inference:
         self.given: dict[AnyVar, TensorSpec] = {}
         self._makers: dict[AnyVar, AnyNode] = {}
         self._found: dict[AnyVar, Inferred | None] = {}
+        self._fixed: dict[AnyVar, bool] = {}
         self._steps = 0
 
     def add(self, node: AnyNode) -> None:
@@ -74,6 +75,25 @@ class Inference:
                 known[v] = self._start(v)
             else:
                 known.update(zip(node.outputs, self._follow(node), strict=True))
+        return known[var]
+
+    def follows_from_shapes(self, var: AnyVar) -> bool:
+        """Whether a variable has the same values in each run on inputs of the same shapes, if shapes do."""
+        known, waiting = self._fixed, [var]
+        while waiting:
+            v = waiting[-1]
+            node = self._makers.get(v)
+            about_data = node is not None and node.op != "GetVarShape"
+            missing = [i for i in node.inputs if i not in known] if node is not None and about_data else []
+            if missing and v not in known:
+                waiting += missing
+                continue
+            waiting.pop()
+            if node is None or not about_data:
+                known[v] = node is not None or v.const is not None
+            else:
+                operator = REGISTRY[node.op]
+                known[v] = operator.folds and not operator.dynamic and all(known[i] for i in node.inputs)
         return known[var]
 
     def _start(self, var: AnyVar) -> Inferred | None:

@@ -11,7 +11,9 @@ from megengine_lite._core.formats.onnx.reader import read_model
 from megengine_lite._core.formats.wire.cursor import Cursor
 
 
-def load_onnx(buffer: Any, what: str, path: str | None = None, check: bool = True) -> LoadedModel:
+def load_onnx(
+    buffer: Any, what: str, path: str | None = None, check: bool = True, narrow_double: bool = False
+) -> LoadedModel:
     """The model in a buffer.
 
     Parameters
@@ -24,6 +26,8 @@ def load_onnx(buffer: Any, what: str, path: str | None = None, check: bool = Tru
         Where it was read from; values of tensors that are in other files are looked for beside it.
     check
         Refuse models that cannot be run. Without it the graph of the file can be looked at.
+    narrow_double
+        Compute doubles as float32.
 
     Raises
     ------
@@ -37,6 +41,6 @@ def load_onnx(buffer: Any, what: str, path: str | None = None, check: bool = Tru
     record = read_model(Cursor(buffer, what=what))
     folder = None if path is None else os.path.dirname(os.path.abspath(path))
     files = ExternalFiles(folder, what)
-    model = import_model(record, files, what, check)
+    model = import_model(record, files, what, check, narrow_double)
     model.other_files = files
     return model

@@ -50,9 +50,10 @@ def _constant_of_shape(call: Call) -> Value:
 def target_kind(call: Call, name: str, default: ElementType) -> ElementType:
     """The element type that an attribute asks for."""
     try:
-        return element_type(call.integer(name, int(default)), "the result", call.op)
+        kind = element_type(call.integer(name, int(default)), "the result", call.op)
     except UnsupportedOperatorError as error:
         raise NotConverted(str(error)) from None
+    return ElementType.FLOAT if call.narrows and kind == ElementType.DOUBLE else kind
 
 
 @converts("Cast")

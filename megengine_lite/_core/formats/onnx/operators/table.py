@@ -52,6 +52,8 @@ class Call:
         How many outputs are listed; ``wanted`` says of each whether it has a name.
     constant
         Makes a value of a tensor attribute.
+    narrows
+        Whether it makes float32 where the model says double.
     read
         The attributes that the converter knows: it has asked for them, or said so.
     """
@@ -63,6 +65,7 @@ class Call:
     wanted: Sequence[bool]
     builder: GraphBuilder
     constant: Callable[[TensorProto], Value]
+    narrows: bool = False
     read: set[str] = field(default_factory=set)
     asked: int = -1  # the last input that the converter has asked for
 
