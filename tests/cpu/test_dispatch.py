@@ -77,9 +77,9 @@ _ROW = params.IndexDescMaskDump(items=(params.IndexDescMaskItem(0, True, True, F
 _INDEX = params.IndexDescMaskDump(items=(params.IndexDescMaskItem(0, False, False, False, True),))
 
 
-def _layer(cell: str, direction: str, before: bool) -> dict[str, Any]:
+def _layer(cell: str, direction: str, before: bool, more: bool = False) -> dict[str, Any]:
     usual = tuple((name, 0.0, 0.0) for name in USUAL[cell]) * (2 if direction == "bidirectional" else 1)
-    flags = (True, False, True, cell == "LSTM", False)
+    flags = (True, more, True, cell == "LSTM", more)
     return {"cell": cell, "direction": direction, "activations": usual, "clip": 0.0, "flags": flags,
             "linear_before_reset": before}  # fmt: skip
 
@@ -127,6 +127,9 @@ SAMPLES = [
            constants=(1, 2, 3), outputs=2, made=onnx_params.Recurrent, param=_layer("GRU", "forward", False)),
     Sample("Recurrent", ((5, 4, 8), (1, 64, 8), (1, 64, 16), (1, 128), (1, 4, 16), (1, 4, 16)), "LSTM",
            constants=(1, 2, 3), outputs=3, made=onnx_params.Recurrent, param=_layer("LSTM", "reverse", False)),
+    Sample("Recurrent", ((5, 4, 8), (1, 64, 8), (1, 64, 16), (1, 128), (4,), (1, 4, 16), (1, 4, 16), (1, 48)),
+           "LSTM, lengths and peepholes", constants=(1, 2, 3), outputs=3, fixed={4: INT32},
+           made=onnx_params.Recurrent, param=_layer("LSTM", "forward", False, more=True)),
     Sample("Resize", (IMAGE, (2,)), "NHWC", constants=(1,), fixed={1: INT32}, values={1: [9, 9]}),
     Sample("Resize", (IMAGE, (2,)), "NCHW", constants=(1,), fixed={1: INT32}, values={1: [9, 9]}, param={"format": 0}),
     Sample("Resize", (IMAGE, (2,)), "to the nearest pixel", constants=(1,), fixed={1: INT32}, values={1: [9, 9]},

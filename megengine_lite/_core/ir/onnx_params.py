@@ -172,8 +172,6 @@ class Recurrent:
         GRU: the product with the state is made before the reset gate is applied.
     couples
         LSTM: the forget gate is one less the input gate.
-    batch_first
-        The batch is the first axis.
     """
 
     cell: str
@@ -183,7 +181,6 @@ class Recurrent:
     flags: tuple[bool, ...]
     linear_before_reset: bool = False
     couples: bool = False
-    batch_first: bool = False
 
 
 @record(frozen=True, slots=True, eq=False)

@@ -36,9 +36,9 @@ _GATES = {"RNN": 1, "GRU": 3, "LSTM": 4}
 
 
 def is_plain(p: Parameters) -> bool:
-    """Whether a layer has the usual activations, the batch behind the lengths, and neither clips nor couples gates."""
+    """Whether a layer has the usual activations, and neither clips nor couples gates."""
     usual = tuple((name, 0.0, 0.0) for name in USUAL[p.cell]) * (2 if p.direction == "bidirectional" else 1)
-    return not p.clip and not p.couples and not p.batch_first and p.activations == usual
+    return not p.clip and not p.couples and p.activations == usual
 
 
 def optional_names(p: Parameters) -> list[str]:
@@ -64,13 +64,13 @@ class Recurrent(ProductOperator):
     def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         p: Parameters = node.params
         shape = check_ndim(node, ins[0], 3, "the data")
-        batch, length = shape[:2] if p.batch_first else shape[1::-1]
+        length, batch = shape[:2]
         directions, rows, size = check_ndim(node, ins[1], 3, "the weights")
         hidden = check_ndim(node, ins[2], 3, "the recurrent weights")[2]
         gates = _GATES[p.cell]
         if directions != (2 if p.direction == "bidirectional" else 1) or size != shape[2] or rows != gates * hidden:
             raise fail(node, f"weights of shape {ins[1].shape} do not fit data of shape {shape} and {hidden} states")
-        state = (batch, directions, hidden) if p.batch_first else (directions, batch, hidden)
+        state = (directions, batch, hidden)
         expected = {
             "bias": (directions, 2 * gates * hidden),
             "lengths": (batch,),
@@ -85,7 +85,7 @@ class Recurrent(ProductOperator):
         dtype = ins[0].dtype
         if not dtype.is_float:
             raise fail(node, f"works on floats, not on {dtype}")
-        whole = (batch, length, directions, hidden) if p.batch_first else (length, directions, batch, hidden)
+        whole = (length, directions, batch, hidden)
         count = 3 if p.cell == "LSTM" else 2
         return [TensorSpec(whole, dtype), *[TensorSpec(state, dtype)] * (count - 1)]
 
@@ -96,9 +96,6 @@ class Recurrent(ProductOperator):
         real = [to_float64(x, s.dtype) if s.dtype.is_float else x for x, s in zip(ins, in_specs, strict=True)]
         x, w, r, *rest = real
         given: dict[str, Array] = dict(zip(optional_names(p), rest, strict=True))
-        if p.batch_first:
-            x = x.swapaxes(0, 1)
-            given |= {n: given[n].swapaxes(0, 1) for n in ("state", "cell") if n in given}
         length, batch = x.shape[:2]
         lengths = given.get("lengths", np.full(batch, length)).clip(0, length)
         directions, hidden = w.shape[0], r.shape[2]
@@ -109,8 +106,6 @@ class Recurrent(ProductOperator):
             for h, c, t, alive in layer.run(x, lengths, backward):
                 states[t, k][alive] = h[alive]
                 last[0, k], last[1, k] = h, c
-        if p.batch_first:
-            states, last = states.transpose(2, 0, 1, 3), last.swapaxes(1, 2)
         results = [states, last[0], last[1]][: len(out_specs)]
         return [from_float32(v.astype(np.float32), s.dtype) for v, s in zip(results, out_specs, strict=True)]
 

@@ -1,9 +1,15 @@
 """The pointwise part of recurrent cells; their matrix products are those of gemm."""
 
-from libc.stdint cimport int64_t
+from libc.stdint cimport int32_t, int64_t
+from libc.string cimport memcpy, memset
 
-from megengine_lite.kernels.common.simd cimport VW, vf, vf_fma, vf_load_n, vf_store_n
+from megengine_lite.kernels.common.simd cimport VW, vf, vf_fma, vf_load_n, vf_max, vf_min, vf_set1, vf_store_n
 from megengine_lite.kernels.common.vmath cimport v_sigmoid, v_tanh
+
+
+cdef inline vf clipped(vf x, vf limit) noexcept nogil:
+    """x between -limit and limit; NaN stays."""
+    return vf_max(-limit, vf_min(limit, x))
 
 
 cdef struct LstmCellArgs:
@@ -42,11 +48,60 @@ cdef void lstm_cell_f32(const LstmCellArgs* a, int64_t begin, int64_t end, void*
             k += VW
 
 
+cdef struct LstmRulesArgs:
+    const float* gates
+    const float* peepholes
+    const float* c
+    float* c_out
+    float* h
+    double clip
+    int64_t hidden, h_row, couples
+
+
+cdef void lstm_rules_f32(const LstmRulesArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+    """lstm_cell_f32 with more rules: what goes into gates is clipped, infinity for none; if it `couples`, f is 1 - i.
+
+    peepholes, [3 hidden] for i o f, or NULL, are multiplied by the cell and added to the gates; o sees the new cell.
+    """
+    cdef int64_t hidden = a.hidden, h_row = a.h_row
+    cdef int64_t item, k, n
+    cdef const float* gates
+    cdef const float* c
+    cdef float* c_out
+    cdef float* h
+    cdef vf cell, old, enter, forget, leave, limit = vf_set1(<float>a.clip)
+    for item in range(begin, end):
+        gates = a.gates + item * 4 * hidden
+        c = a.c + item * hidden
+        c_out = a.c_out + item * hidden
+        h = a.h + item * h_row
+        k = 0
+        while k < hidden:
+            n = min(<int64_t>VW, hidden - k)
+            old = vf_load_n(c + k, n)
+            enter, forget, leave = (
+                vf_load_n(gates + k, n), vf_load_n(gates + hidden + k, n), vf_load_n(gates + 3 * hidden + k, n)
+            )
+            if a.peepholes:
+                enter = vf_fma(vf_load_n(a.peepholes + k, n), old, enter)
+                forget = vf_fma(vf_load_n(a.peepholes + 2 * hidden + k, n), old, forget)
+            enter = v_sigmoid(clipped(enter, limit))
+            forget = vf_set1(1) - enter if a.couples else v_sigmoid(clipped(forget, limit))
+            cell = enter * v_tanh(clipped(vf_load_n(gates + 2 * hidden + k, n), limit))
+            cell = vf_fma(forget, old, cell)
+            if a.peepholes:
+                leave = vf_fma(vf_load_n(a.peepholes + hidden + k, n), cell, leave)
+            vf_store_n(c_out + k, cell, n)
+            vf_store_n(h + k, v_sigmoid(clipped(leave, limit)) * v_tanh(cell), n)
+            k += VW
+
+
 cdef struct GruCellArgs:
     const float* x
     const float* s
     const float* h
     float* y
+    double clip
     int64_t hidden, h_row, y_row, resets
 
 
@@ -54,15 +109,15 @@ cdef void gru_cell_f32(const GruCellArgs* a, int64_t begin, int64_t end, void* s
     """y = (1 - z) n + z h with z = sigmoid of both sums and n = tanh(sum of x + sum of s).
 
     The sums of x and s stand side by side for update, reset and new state, [batch][3 hidden]. If it `resets`, the last
-    sum of s is multiplied by the sigmoid of those for reset. Rows of h and y (may be h) are `h_row` and `y_row` floats
-    apart. One work item = one row.
+    sum of s is multiplied by the sigmoid of those for reset. Sums are clipped, infinity for none. Rows of h and y (may
+    be h) are `h_row` and `y_row` floats apart. One work item = one row.
     """
     cdef int64_t hidden = a.hidden, item, k, n
     cdef const float* x
     cdef const float* s
     cdef const float* h
     cdef float* y
-    cdef vf inner, fresh
+    cdef vf inner, fresh, limit = vf_set1(<float>a.clip)
     for item in range(begin, end):
         x = a.x + item * 3 * hidden
         s = a.s + item * 3 * hidden
@@ -73,9 +128,9 @@ cdef void gru_cell_f32(const GruCellArgs* a, int64_t begin, int64_t end, void* s
             n = min(<int64_t>VW, hidden - k)
             inner = vf_load_n(s + 2 * hidden + k, n)
             if a.resets:
-                inner = inner * v_sigmoid(vf_load_n(x + hidden + k, n) + vf_load_n(s + hidden + k, n))
-            fresh = v_tanh(vf_load_n(x + 2 * hidden + k, n) + inner)
-            inner = v_sigmoid(vf_load_n(x + k, n) + vf_load_n(s + k, n))
+                inner = inner * v_sigmoid(clipped(vf_load_n(x + hidden + k, n) + vf_load_n(s + hidden + k, n), limit))
+            fresh = v_tanh(clipped(vf_load_n(x + 2 * hidden + k, n) + inner, limit))
+            inner = v_sigmoid(clipped(vf_load_n(x + k, n) + vf_load_n(s + k, n), limit))
             vf_store_n(y + k, vf_fma(inner, vf_load_n(h + k, n) - fresh, fresh), n)
             k += VW
 
@@ -85,6 +140,7 @@ cdef struct GruResetArgs:
     const float* s
     const float* h
     float* y
+    double clip
     int64_t hidden, h_row
 
 
@@ -98,6 +154,7 @@ cdef void gru_reset_f32(const GruResetArgs* a, int64_t begin, int64_t end, void*
     cdef const float* s
     cdef const float* h
     cdef float* y
+    cdef vf limit = vf_set1(<float>a.clip)
     for item in range(begin, end):
         x = a.x + (item * 3 + 1) * hidden
         s = a.s + (item * 3 + 1) * hidden
@@ -106,8 +163,34 @@ cdef void gru_reset_f32(const GruResetArgs* a, int64_t begin, int64_t end, void*
         k = 0
         while k < hidden:
             n = min(<int64_t>VW, hidden - k)
-            vf_store_n(y + k, v_sigmoid(vf_load_n(x + k, n) + vf_load_n(s + k, n)) * vf_load_n(h + k, n), n)
+            vf_store_n(
+                y + k, v_sigmoid(clipped(vf_load_n(x + k, n) + vf_load_n(s + k, n), limit)) * vf_load_n(h + k, n), n
+            )
             k += VW
+
+
+cdef struct SequenceEndsArgs:
+    const int32_t* lengths
+    const float* c_new
+    float* y
+    float* h
+    float* c
+    int64_t t, hidden, y_row
+
+
+cdef void sequence_ends_f32(const SequenceEndsArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+    """Takes over step `t` of sequences that are longer: h = y, and c = c_new unless c is NULL. In the others y = 0.
+
+    h, c and c_new are dense [batch][hidden], rows of y are `y_row` floats apart. One work item = one row.
+    """
+    cdef int64_t hidden = a.hidden, item, nbytes = hidden * sizeof(float)
+    for item in range(begin, end):
+        if a.t < a.lengths[item]:
+            memcpy(a.h + item * hidden, a.y + item * a.y_row, nbytes)
+            if a.c:
+                memcpy(a.c + item * hidden, a.c_new + item * hidden, nbytes)
+        else:
+            memset(a.y + item * a.y_row, 0, nbytes)
 
 
 include "recurrent_table.pxi"

@@ -5,6 +5,7 @@ The products with the inputs of all time steps are one matrix product ahead of t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,9 +16,7 @@ from megengine_lite._core.cpu.lowering import Lowering
 from megengine_lite._core.cpu.steps import Ref
 from megengine_lite._core.ir.fused import NO_ACTIVATION, Activation, ActivationCode
 from megengine_lite._core.ir.graph import Constant, Node
-from megengine_lite._core.ir.onnx_params import Recurrent
 from megengine_lite._core.ir.params import RNNCellNonlineMode
-from megengine_lite._core.operators.onnx_recurrent import is_plain, optional_names
 from megengine_lite._core.operators.recurrent import LayerWeights, split_weights
 from megengine_lite._records import record
 from megengine_lite.errors import InternalError
@@ -34,14 +33,12 @@ _ACTIVATIONS = {
 
 
 def _activation_of(node: Node) -> Activation:
-    """What is applied to the products of a cell. LSTM and GRU have kernels for it, which read them as they are."""
-    if isinstance(node.params, Recurrent):
-        return Activation(ActivationCode.TANH) if node.params.cell == "RNN" else NO_ACTIVATION
+    """What is applied to the products of a cell. Those of an LSTM have a kernel, which reads them as they are."""
     return NO_ACTIVATION if node.op.startswith("LSTM") else _ACTIVATIONS[node.params.nonlineMode]
 
 
 @record(frozen=True, slots=True)
-class _Rows:
+class StridedRows:
     """A matrix in memory, rows ``step`` floats apart."""
 
     ref: Ref
@@ -52,7 +49,7 @@ class _Rows:
 
 
 @record(frozen=True, slots=True)
-class _Weights:
+class DirectionWeights:
     """Constants of one direction of one layer; ``bias`` is the sum of both biases, or None."""
 
     w_ih: Constant
@@ -60,15 +57,44 @@ class _Weights:
     bias: Constant | None
 
 
-def _product(
+@record(frozen=True, slots=True)
+class LayerRules:
+    """What layers of ONNX may have besides.
+
+    Attributes
+    ----------
+    activation
+        Is applied to the products of a cell that has no kernel.
+    lengths
+        How long each sequence is, or None.
+    peepholes
+        DirectionWeights of the cell for the gates i, o, f of an LSTM, or None.
+    clip
+        The largest size of what goes into activations.
+    couples
+        LSTM: the forget gate is one less the input gate.
+    """
+
+    activation: Activation = NO_ACTIVATION
+    lengths: Ref | None = None
+    peepholes: Ref | None = None
+    clip: float = math.inf
+    couples: bool = False
+
+    @property
+    def has_plain_cell(self) -> bool:
+        return self.peepholes is None and self.clip == math.inf and not self.couples
+
+
+def product(
     ctx: Lowering,
     node: Node,
     rows: int,
-    x: _Rows,
+    x: StridedRows,
     w: Constant,
-    y: _Rows,
+    y: StridedRows,
     bias: Constant | None = None,
-    z: _Rows | None = None,
+    z: StridedRows | None = None,
     activation: Activation = NO_ACTIVATION,
 ) -> None:
     """``y = activation(x w^T + bias + z)`` for a weight [n, k]."""
@@ -89,11 +115,24 @@ def _product(
     )
 
 
-def _emit_cell(ctx: Lowering, node: Node, batch: int, hidden: int, gates: Ref, c: Ref, c_out: Ref, h: _Rows) -> None:
-    ctx.emit(
-        "lstm_cell_f32", node, gates=gates, c=c, c_out=c_out, h=h.ref, hidden=hidden, h_row=h.step, work=batch,
-        flops=100 * batch * hidden,
-    )  # fmt: skip
+def _emit_cell(
+    ctx: Lowering,
+    node: Node,
+    batch: int,
+    hidden: int,
+    gates: Ref,
+    c: Ref,
+    c_out: Ref,
+    h: StridedRows,
+    rules: LayerRules | None = None,
+) -> None:
+    shared = {"gates": gates, "c": c, "c_out": c_out, "h": h.ref, "hidden": hidden, "h_row": h.step, "work": batch,
+              "flops": 100 * batch * hidden}  # fmt: skip
+    if rules is None or rules.has_plain_cell:
+        ctx.emit("lstm_cell_f32", node, **shared)
+    else:
+        more = {"peepholes": rules.peepholes, "clip": rules.clip, "couples": int(rules.couples)}
+        ctx.emit("lstm_rules_f32", node, **shared, **more)
 
 
 # ---- single cells ----------------------------------------------------------------------------------------------------
@@ -115,13 +154,13 @@ def lower_cell(ctx: Lowering, node: Node) -> bool | None:
     lstm = node.op == "LSTMCellForward"
     if lstm and batch > 1 and ctx.is_read(node.outputs[2]):
         return False  # only training reads the gates, and their order is another one then
-    sums = _Rows(ctx.temp(batch * rows * ITEM), rows)
-    _product(ctx, node, batch, _Rows(ctx.plain(x).ref, x.shape[1]), w_ih, sums, bias)
-    y = _Rows(ctx.new_plain(node.outputs[2 if lstm else 0]).ref, rows)
-    _product(ctx, node, batch, _Rows(ctx.plain(h).ref, hidden), w_hh, y, z=sums, activation=activation)
+    sums = StridedRows(ctx.temp(batch * rows * ITEM), rows)
+    product(ctx, node, batch, StridedRows(ctx.plain(x).ref, x.shape[1]), w_ih, sums, bias)
+    y = StridedRows(ctx.new_plain(node.outputs[2 if lstm else 0]).ref, rows)
+    product(ctx, node, batch, StridedRows(ctx.plain(h).ref, hidden), w_hh, y, z=sums, activation=activation)
     if lstm:
         c = ctx.plain(node.inputs[6]).ref
-        h_out = _Rows(ctx.new_plain(node.outputs[0]).ref, hidden)
+        h_out = StridedRows(ctx.new_plain(node.outputs[0]).ref, hidden)
         _emit_cell(ctx, node, batch, hidden, y.ref, c, ctx.new_plain(node.outputs[1]).ref, h_out)
     return None
 
@@ -143,23 +182,23 @@ def lower_layers(ctx: Lowering, node: Node) -> bool | None:
     initial = [ctx.plain(v).ref for v in node.inputs[1:-1]]
     final = [ctx.new_plain(v).ref for v in node.outputs[1:-1]]
     ctx.new_plain(node.outputs[-1])
-    source = _Rows(ctx.plain(x).ref, size)
-    width = hidden * directions
+    source = StridedRows(ctx.plain(x).ref, size)
+    width, rules = hidden * directions, LayerRules(_activation_of(node))
     for first in range(0, len(weights), directions):
         last_layer = first + directions == len(weights)
         out = ctx.new_plain(node.outputs[0]).ref if last_layer else ctx.temp(length * batch * width * ITEM)
         for direction in range(directions):
             number = first + direction
             state = number * batch * hidden * ITEM
-            y = _Rows(out + direction * hidden * ITEM, width)
+            y = StridedRows(out + direction * hidden * ITEM, width)
             order = range(length - 1, -1, -1) if direction else range(length)
             states = [r + state for r in initial], [r + state for r in final]
-            _emit_direction(ctx, node, source, y, weights[number], states, batch, order)
-        source = _Rows(out, width)
+            emit_direction(ctx, node, source, y, batch * width, weights[number], states, batch, order, rules)
+        source = StridedRows(out, width)
     return None
 
 
-def _weights(ctx: Lowering, node: Node, flat: Constant, gates: int, size: int) -> list[_Weights]:
+def _weights(ctx: Lowering, node: Node, flat: Constant, gates: int, size: int) -> list[DirectionWeights]:
     p = node.params
     key = (gates, size, p.hidden_size, p.num_layers, bool(p.bidirectional), bool(p.bias))
     bare = Node(node.op, p, (), ())  # constants keep it, and must not keep the graph
@@ -178,166 +217,104 @@ def _weights(ctx: Lowering, node: Node, flat: Constant, gates: int, size: int) -
 
     layers = p.num_layers * (2 if p.bidirectional else 1)
     return [
-        _Weights(constant("w_ih", k), constant("w_hh", k), constant("bias", k) if p.bias else None)
+        DirectionWeights(constant("w_ih", k), constant("w_hh", k), constant("bias", k) if p.bias else None)
         for k in range(layers)
     ]
 
 
-def _emit_direction(
+def emit_direction(
     ctx: Lowering,
     node: Node,
-    x: _Rows,
-    y: _Rows,
-    weights: _Weights,
+    x: StridedRows,
+    y: StridedRows,
+    stride: int,
+    weights: DirectionWeights,
     states: tuple[list[Ref], list[Ref]],
     batch: int,
     order: Sequence[int],
+    rules: LayerRules,
 ) -> None:
-    """One direction of one layer; ``states`` are the initial and the final h (and c)."""
-    initial, final = states
-    rows, hidden = weights.w_hh.array.shape
-    lstm = len(initial) == 2
-    sums = _Rows(ctx.temp(len(order) * batch * rows * ITEM), rows)
-    _product(ctx, node, len(order) * batch, x, weights.w_ih, sums, weights.bias)
-    gates = ctx.temp(batch * rows * ITEM) if lstm else None
-    activation = _activation_of(node)
-    h = _Rows(initial[0], hidden)
-    c = initial[-1]
-    for t in order:
-        here = _Rows(sums.ref + t * batch * rows * ITEM, rows)
-        target = _Rows(y.ref + t * batch * y.step * ITEM, y.step)
-        if gates is None:
-            _product(ctx, node, batch, h, weights.w_hh, target, z=here, activation=activation)
-        else:
-            _product(ctx, node, batch, h, weights.w_hh, _Rows(gates, rows), z=here)
-            _emit_cell(ctx, node, batch, hidden, gates, c, final[1], target)
-            c = final[1]
-        h = target
-    last = View(h.ref, (batch, hidden), (h.step * ITEM, ITEM), ITEM)
-    emit_copy(ctx, node, last, View(final[0], (batch, hidden), (hidden * ITEM, ITEM), ITEM))
+    """One direction of one layer of RNN or LSTM.
 
-
-# ---- layers of ONNX --------------------------------------------------------------------------------------------------
-
-# Rows of the weights of each gate, in the order in which the kernels want them.
-_ORDER = {"RNN": (0,), "GRU": (0, 1, 2), "LSTM": (0, 2, 3, 1)}
-
-
-def lower_onnx_layer(ctx: Lowering, node: Node) -> bool | None:
-    """A layer with the usual activations; both directions of a GRU, one of the others."""
-    p: Recurrent = node.params
-    x, w, r, *rest = node.inputs
-    given = dict(zip(optional_names(p), rest, strict=True))
-    length, batch, size = x.shape
-    directions, _, hidden = r.shape
-    states = [given.get(name) for name in (("state", "cell") if p.cell == "LSTM" else ("state",))]
-    known = [v for v in states if v is not None]
-    if not is_plain(p) or {"lengths", "peepholes"} & given.keys() or len(known) < len(states):
-        return False
-    constants = [v.const for v in (w, r, *([given["bias"]] if "bias" in given else []))]
-    found = [c for c in constants if c is not None]
-    if len(found) < len(constants) or length * directions > MAX_STEPS or (directions > 1 and p.cell != "GRU"):
-        return False
-    if not ctx.has_activation(_activation_of(node).code):
-        return False
-    initial = [ctx.plain(v).ref for v in known]
-    out, *final = (ctx.new_plain(v).ref for v in node.outputs)
-    source = _Rows(ctx.plain(x).ref, size)
-    for k in range(directions):
-        backward = p.direction == "reverse" or k == 1
-        order = range(length - 1, -1, -1) if backward else range(length)
-        state = k * batch * hidden * ITEM
-        refs = [r + state for r in initial], [r + state for r in final]
-        if p.cell == "GRU":
-            _emit_gru(ctx, node, source, out + state, found, k, refs, batch, order)
-        else:
-            bias = _of_direction(ctx, p, found[2], k, "sum") if len(found) > 2 else None
-            w_ih, w_hh = (_of_direction(ctx, p, c, k, "matrix") for c in found[:2])
-            weights = _Weights(w_ih, w_hh, bias)
-            _emit_direction(ctx, node, source, _Rows(out, hidden), weights, refs, batch, order)
-    return None
-
-
-def _of_direction(ctx: Lowering, p: Recurrent, constant: Constant, k: int, which: str) -> Constant:
-    """The weights of a direction: a ``matrix``, those rows that come ``first`` or ``last``, or of the biases those of
-    the data (``first``), those of the state (``last``), or their ``sum``.
+    Parameters
+    ----------
+    stride
+        Floats from one step to the next in the output.
+    states
+        The initial and the final h (and c).
+    order
+        The steps in the order in which they are taken.
     """
-    gates = _ORDER[p.cell]
-
-    def ordered(part: np.ndarray) -> np.ndarray:
-        rows = part.reshape(len(gates), -1, *part.shape[1:])[list(gates)]
-        return np.ascontiguousarray(rows.reshape(part.shape))
-
-    def part(array: np.ndarray) -> np.ndarray:
-        own: np.ndarray = array[k]
-        if own.ndim == 1:
-            data, state = map(ordered, own.reshape(2, -1))
-            return data if which == "first" else state if which == "last" else np.add(data, state)
-        rows = ordered(own)
-        limit = len(rows) // 3 * 2
-        return rows if which == "matrix" else rows[:limit] if which == "first" else rows[limit:]
-
-    return ctx.pool.derive(("layer of ONNX", p.cell, k, which), [constant], part)
-
-
-def _emit_gru(
-    ctx: Lowering,
-    node: Node,
-    x: _Rows,
-    y: Ref,
-    constants: Sequence[Constant],
-    k: int,
-    states: tuple[list[Ref], list[Ref]],
-    batch: int,
-    order: Sequence[int],
-) -> None:
-    """One direction of a GRU. The reset gate is applied to the products of the state, or to the state before them."""
-    p: Recurrent = node.params
-    directions, rows, hidden = constants[1].array.shape
-    resets = p.linear_before_reset
-    w = _of_direction(ctx, p, constants[0], k, "matrix")
-    bias_x = bias_h = None
-    if len(constants) > 2:
-        bias_x, bias_h = (_of_direction(ctx, p, constants[2], k, which) for which in ("first", "last"))
-    if resets:
-        whole = _of_direction(ctx, p, constants[1], k, "matrix")
-    else:
-        first, last = (_of_direction(ctx, p, constants[1], k, which) for which in ("first", "last"))
-        biases = [None, None] if bias_h is None else _halves(ctx, bias_h)
-    sums = _Rows(ctx.temp(len(order) * batch * rows * ITEM), rows)
-    _product(ctx, node, len(order) * batch, x, w, sums, bias_x)
-    gates = _Rows(ctx.temp(batch * rows * ITEM), rows)
-    kept = _Rows(ctx.temp(batch * hidden * ITEM), hidden)
-    h = _Rows(states[0][0], hidden)
+    rows, hidden = weights.w_hh.array.shape
+    lstm = len(states[0]) == 2
+    sums = StridedRows(ctx.temp(len(order) * batch * rows * ITEM), rows)
+    product(ctx, node, len(order) * batch, x, weights.w_ih, sums, weights.bias)
+    gates = ctx.temp(batch * rows * ITEM) if lstm else None
+    steps = StateSteps(ctx, node, batch, hidden, rules.lengths, states)
     for t in order:
-        here = sums.ref + t * batch * rows * ITEM
-        target = _Rows(y + t * directions * batch * hidden * ITEM, hidden)
-        if resets:
-            _product(ctx, node, batch, h, whole, gates, bias_h)
+        here = StridedRows(sums.ref + t * batch * rows * ITEM, rows)
+        target = StridedRows(y.ref + t * stride * ITEM, y.step)
+        if gates is None:
+            product(ctx, node, batch, steps.h, weights.w_hh, target, z=here, activation=rules.activation)
         else:
-            _product(ctx, node, batch, h, first, gates, biases[0])
-            ctx.emit(
-                "gru_reset_f32", node, x=here, s=gates.ref, h=h.ref, y=kept.ref, hidden=hidden, h_row=h.step,
-                work=batch, flops=30 * batch * hidden,
-            )  # fmt: skip
-            _product(ctx, node, batch, kept, last, _Rows(gates.ref + 2 * hidden * ITEM, rows), biases[1])
-        ctx.emit(
-            "gru_cell_f32", node, x=here, s=gates.ref, h=h.ref, y=target.ref, hidden=hidden, h_row=h.step,
-            y_row=target.step, resets=int(resets), work=batch, flops=80 * batch * hidden,
+            product(ctx, node, batch, steps.h, weights.w_hh, StridedRows(gates, rows), z=here)
+            _emit_cell(ctx, node, batch, hidden, gates, steps.c, steps.c_out, target, rules)
+        steps.take_over(t, target)
+    steps.finish()
+
+
+class StateSteps:
+    """The states of one direction while its steps are emitted.
+
+    Without lengths a step reads the state where the step before it wrote the output. With lengths the states are kept
+    beside the output, since sequences that have ended keep theirs.
+
+    Attributes
+    ----------
+    h, c
+        Where the next step reads the state, and the cell of an LSTM.
+    c_out
+        Where it writes the cell.
+    """
+
+    def __init__(
+        self,
+        ctx: Lowering,
+        node: Node,
+        batch: int,
+        hidden: int,
+        lengths: Ref | None,
+        states: tuple[list[Ref], list[Ref]],
+    ):
+        self._ctx, self._node, self._batch, self._hidden, self._lengths = ctx, node, batch, hidden, lengths
+        initial, self._final = states
+        self._has_cell = len(initial) == 2
+        if lengths is not None:
+            for source, target in zip(initial, self._final, strict=True):
+                self._copy(StridedRows(source, hidden), target)
+            initial = self._final
+        self.h = StridedRows(initial[0], hidden)
+        self.c = initial[-1]
+        apart = lengths is not None and self._has_cell
+        self.c_out = ctx.temp(batch * hidden * ITEM) if apart else self._final[-1]
+
+    def take_over(self, t: int, output: StridedRows) -> None:
+        """The state behind step ``t``, whose output is that of all sequences."""
+        if self._lengths is None:
+            self.h, self.c = output, self.c_out
+            return
+        cells = {"c_new": self.c_out, "c": self.c} if self._has_cell else {"c_new": None, "c": None}
+        self._ctx.emit(
+            "sequence_ends_f32", self._node, lengths=self._lengths, y=output.ref, h=self.h.ref, **cells, t=t,
+            hidden=self._hidden, y_row=output.step, work=self._batch,
         )  # fmt: skip
-        h = target
-    shape, strides = (batch, hidden), (hidden * ITEM, ITEM)
-    emit_copy(ctx, node, View(h.ref, shape, strides, ITEM), View(states[1][0], shape, strides, ITEM))
 
+    def finish(self) -> None:
+        """The state behind the last step becomes the final one."""
+        if self._lengths is None:
+            self._copy(self.h, self._final[0])
 
-def _halves(ctx: Lowering, bias: Constant) -> list[Constant | None]:
-    """The biases of update and reset, and those of the new state."""
-
-    def part(which: int) -> Constant:
-        def made(array: np.ndarray) -> np.ndarray:
-            limit = len(array) // 3 * 2
-            return array[limit:] if which else array[:limit]
-
-        return ctx.pool.derive(("biases of a GRU", which), [bias], made)
-
-    return [part(0), part(1)]
+    def _copy(self, rows: StridedRows, target: Ref) -> None:
+        shape, hidden = (self._batch, self._hidden), self._hidden
+        source = View(rows.ref, shape, (rows.step * ITEM, ITEM), ITEM)
+        emit_copy(self._ctx, self._node, source, View(target, shape, (hidden * ITEM, ITEM), ITEM))

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         indexing,
         matmul,
         norm,
+        onnx_recurrent,
         onnx_resize,
         parts,
         pooling,
@@ -57,9 +58,9 @@ if TYPE_CHECKING:
 else:  # the same names, of modules that are imported when a node is first lowered by them
     _FAMILIES = """
     along_axis attention conv conv_plain deconv elemwise elemwise_chains elemwise_int elemwise_int64 fourier
-    gather_channels images2neibs indexing matmul norm onnx_resize parts pooling quantized_conv quantized_deconv
-    quantized_elemwise quantized_matmul quantized_pooling recurrent reduce region resize sampling shape softmax
-    sorting typecvt
+    gather_channels images2neibs indexing matmul norm onnx_recurrent onnx_resize parts pooling quantized_conv
+    quantized_deconv quantized_elemwise quantized_matmul quantized_pooling recurrent reduce region resize sampling shape
+    softmax sorting typecvt
     """
     globals().update((name, LateModule(f"megengine_lite._core.cpu.lower.{name}")) for name in _FAMILIES.split())
 
@@ -187,8 +188,9 @@ def _float32() -> Iterator[Row]:
     yield from _rows("RNNForward", layers, _COPY + _GEMM_F32, inputs=(_F32,), outputs=(_F32, _F32, ANY))
     yield from _rows("LSTMForward", layers, cell + _COPY + _GEMM_F32, inputs=(_F32,), outputs=(_F32, _F32, _F32, ANY))
     yield from _rows(
-        "Recurrent", recurrent.lower_onnx_layer, ("gru_cell_f32", "gru_reset_f32", *cell, *_COPY, *_GEMM_F32),
-        inputs=(_F32,),
+        "Recurrent", onnx_recurrent.lower_onnx_layer,
+        ("gru_cell_f32", "gru_reset_f32", "lstm_rules_f32", "sequence_ends_f32", *cell, *_COPY, *_GEMM_F32),
+        inputs=(_F32, _F32, _F32, ANY), outputs=(_F32,),
     )  # fmt: skip
     yield from _rows(
         "FusedAttention", attention.lower_fused_attention, ("softmax_f32", *_CHAIN, *_GEMM_F32), inputs=(_F32,)

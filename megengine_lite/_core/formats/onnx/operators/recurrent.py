@@ -15,6 +15,7 @@ from megengine_lite._core.ir import params
 from megengine_lite._core.ir.onnx_params import Recurrent
 from megengine_lite._core.operators.onnx_recurrent import ACTIVATIONS, USUAL, is_plain
 from megengine_lite._records import replace
+from megengine_lite.errors import ModelFormatError
 
 # What activations have in place of an alpha or beta that is not given.
 _ALPHAS = {"LeakyRelu": 0.01, "ThresholdedRelu": 1.0, "HardSigmoid": 0.2, "Elu": 1.0, "Affine": 1.0, "ScaledTanh": 1.0}
@@ -23,12 +24,16 @@ _BETAS = {"HardSigmoid": 0.5, "ScaledTanh": 1.0}
 
 @converts("RNN", "GRU", "LSTM")
 def _recurrent(call: Call) -> list[Value | None]:
-    b, x = call.builder, call.input(0)
+    b = call.builder
     direction = call.text("direction", "forward")
     if direction not in ("forward", "reverse", "bidirectional"):
         raise NotConverted(f"the direction {direction!r} is not known")
     optional = [call.optional(k) for k in range(3, 8 if call.op == "LSTM" else 6)]
     optional += [None] * (5 - len(optional))
+    data = [call.input(k) for k in range(3)]
+    if batch_first := bool(call.integer("layout", 0)):
+        data[0] = _swapped(b, data[0])
+        optional[2:4] = [v and _swapped(b, v) for v in optional[2:4]]
     parameters = Recurrent(
         call.op,
         direction,
@@ -37,24 +42,41 @@ def _recurrent(call: Call) -> list[Value | None]:
         tuple(v is not None for v in optional),
         bool(call.integer("linear_before_reset", 0)),
         bool(call.integer("input_forget", 0)),
-        bool(call.integer("layout", 0)),
     )
     call.integer("hidden_size", 0)
     call.integer("output_sequence", 0)
-    if (fast := _by_kernel(call, parameters, optional)) is not None:
+    made = _layer(b, parameters, data, optional)
+    if batch_first:
+        whole, *last = made
+        made = [b.transposed(whole, (2, 0, 1, 3)), *(_swapped(b, v) for v in last)]
+    return [*made]
+
+
+def _swapped(b: GraphBuilder, value: Value) -> Value:
+    """Data or states with the first two axes exchanged."""
+    if value.rank != 3:
+        raise ModelFormatError(f"data and states must have 3 dimensions, not {value.rank}")
+    return b.transposed(value, (1, 0, 2))
+
+
+def _layer(b: GraphBuilder, p: Recurrent, data: Sequence[Value], optional: Sequence[Value | None]) -> list[Value]:
+    """The outputs of a layer whose batch is behind the lengths."""
+    if (fast := _by_kernel(b, p, data, optional)) is not None:
         return fast
-    optional = _with_states(call, parameters, optional)
-    parameters = replace(parameters, flags=tuple(v is not None for v in optional))
-    given = [call.input(k) for k in range(3)] + [v for v in optional if v is not None]
-    made = b.nodes_of("Recurrent", parameters, [b.exact(v) for v in given], 3 if call.op == "LSTM" else 2)
-    return [Value(var, x.kind, 4 if k == 0 else 3, DTYPES[x.kind]) for k, var in enumerate(made)]
+    optional = _with_states(b, p, data, optional)
+    p = replace(p, flags=tuple(v is not None for v in optional))
+    given, kind = [b.exact(v) for v in (*data, *optional) if v is not None], data[0].kind
+    made = b.nodes_of("Recurrent", p, given, 3 if p.cell == "LSTM" else 2)
+    return [Value(var, kind, 4 if k == 0 else 3, DTYPES[kind]) for k, var in enumerate(made)]
 
 
-def _with_states(call: Call, p: Recurrent, optional: Sequence[Value | None]) -> list[Value | None]:
+def _with_states(
+    b: GraphBuilder, p: Recurrent, data: Sequence[Value], optional: Sequence[Value | None]
+) -> list[Value | None]:
     """The optional inputs; states that are not given are zeros, if their size is known."""
-    b, x, r = call.builder, call.input(0), call.input(2)
+    x, _, r = data
     found = b.known_shape(r) if r.rank == 3 else None
-    if found is None or x.rank != 3 or p.batch_first:
+    if found is None or x.rank != 3:
         return list(optional)
     bias, lengths, state, cell, peepholes = optional
     shape = [b.constant(np.array([n])) for n in (found[0], found[2])]
@@ -84,9 +106,11 @@ def _activations(call: Call, directions: int) -> tuple[tuple[str, float, float],
 _ORDER = {"RNN": (0,), "LSTM": (0, 2, 3, 1)}
 
 
-def _by_kernel(call: Call, p: Recurrent, optional: Sequence[Value | None]) -> list[Value | None] | None:
-    """The layer by the operators that have kernels; None if these have not its rules."""
-    b, x, w, r = call.builder, call.input(0), call.input(1), call.input(2)
+def _by_kernel(
+    b: GraphBuilder, p: Recurrent, data: Sequence[Value], optional: Sequence[Value | None]
+) -> list[Value] | None:
+    """The layer by MegEngine's operators, which files of its can say; None if these have not its rules."""
+    x, w, r = data
     bias, lengths, state, cell, peepholes = optional
     if (
         p.cell not in _ORDER
