@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from megengine_lite._core.ir import params
+from megengine_lite._core.ir.dtype import FLOAT64
 from megengine_lite._core.ir.graph import AnyNode, Node, TensorSpec
 from megengine_lite._core.operators.base import ProductOperator, fail, register
 from megengine_lite._core.operators.checks import check_count
@@ -82,7 +83,7 @@ def conv3d_shape(
 
 
 def _check_float(node: AnyNode, spec: TensorSpec) -> None:
-    if not spec.dtype.is_float:
+    if not spec.dtype.is_float and spec.dtype != FLOAT64:
         raise fail(node, f"needs float data, not {spec.dtype}")
 
 

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from megengine_lite._core.ir.dtype import INT32, DType, DTypeCode
+from megengine_lite._core.ir.dtype import FLOAT64, INT32, DType, DTypeCode
 from megengine_lite._core.ir.graph import AnyNode, TensorSpec
 from megengine_lite._core.ir.params import ConvBiasNonlineMode
 from megengine_lite._core.ir.quantize import from_float32, keeps_sums, to_float32
 from megengine_lite._core.operators.base import fail
 
 _C = DTypeCode
-_FLOATS = (_C.FLOAT32, _C.FLOAT16, _C.BFLOAT16)
+_FLOATS = (_C.FLOAT32, _C.FLOAT16, _C.BFLOAT16, _C.FLOAT64)
 _SMALL_QUANTIZED = (_C.QUANTIZED_S8, _C.QUANTIZED8_ASYMM, _C.QUANTIZED_S4, _C.QUANTIZED4_ASYMM)
 # Largest distance of a stored number from its zero point.
 _MAGNITUDE = {
@@ -93,6 +93,8 @@ def operands(x: np.ndarray, w: np.ndarray, specs: Sequence[TensorSpec], terms: i
     Zero points are taken off, so that zero padding is right for all types.
     """
     types = [s.dtype for s in specs]
+    if types[0] == FLOAT64:
+        return x, w
     if types[0].is_float:
         return to_float32(x, types[0]), to_float32(w, types[1])
     bound = terms * _MAGNITUDE[types[0].code] * _MAGNITUDE[types[1].code]
@@ -151,6 +153,8 @@ def finish(
         Stored arrays that broadcast with ``sums``.
     """
     x, w = specs[0].dtype, specs[1].dtype
+    if x == FLOAT64:  # models of ONNX add a bias by a node of its own
+        return sums
     bias_type = None if bias is None else specs[2].dtype
     if x.is_float:
         real = sums

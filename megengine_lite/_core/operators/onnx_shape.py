@@ -49,10 +49,12 @@ class TargetShape(Operator):
         if numbers.count(-1) > 1 or min(numbers, default=0) < -1:
             raise fail(node, f"the target shape {numbers} leaves more than one number open")
         if -1 in numbers:
-            rest = math.prod(n for n in numbers if n != -1)
-            if rest == 0 or data.size % rest:
+            # Without elements the open number is what it is when the dimensions that are 0 have another size.
+            rest = math.prod(n or 1 for n in numbers if n != -1)
+            size = math.prod(d or 1 for d in data.shape)
+            if (0 in numbers) != (0 in data.shape) or size % rest:
                 raise fail(node, f"{data.size} elements of shape {data.shape} do not fit the shape {numbers}")
-            numbers[numbers.index(-1)] = data.size // rest
+            numbers[numbers.index(-1)] = size // rest
         return int32_value(node, check_shape(node, numbers or [1]))
 
     def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
@@ -107,6 +109,8 @@ class OnnxPad(Operator):
     ) -> list[np.ndarray]:
         x, mode = ins[0], node.params.mode
         widths = self._widths(node, ins[1], x.ndim)
+        if mode == "constant" and any(d + min(f, 0) + min(b, 0) < 0 for d, (f, b) in zip(x.shape, widths, strict=True)):
+            return [np.full(out_specs[0].shape, ins[2].reshape(()))]  # more is cut off than there is
         x = x[tuple(slice(max(-f, 0), d - max(-b, 0)) for d, (f, b) in zip(x.shape, widths, strict=True))]
         grown = [(max(f, 0), max(b, 0)) for f, b in widths]
         if mode == "constant":

@@ -6,6 +6,7 @@ Works for any number of spatial dimensions. Arrays are ``(n, groups, channels, *
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from itertools import product
 from typing import Any, Protocol
@@ -166,7 +167,7 @@ def scatter(y: np.ndarray, w: np.ndarray, window: Window, space: Sequence[int]) 
     """The transpose of :func:`correlate`: ``y (n, g, ocpg, *out)`` to ``(n, g, icpg, *space)``."""
     n, groups, ocpg, *out = y.shape
     icpg = w.shape[2]
-    flat_y = np.ascontiguousarray(y.reshape(n, groups, ocpg, -1))
+    flat_y = np.ascontiguousarray(y.reshape(n, groups, ocpg, math.prod(y.shape[3:])))
     by_tap = np.ascontiguousarray(w.transpose(*range(3, w.ndim), 0, 2, 1))  # matmul is slow on strided operands
 
     def tap_values(index: tuple[int, ...]) -> np.ndarray:

@@ -82,7 +82,7 @@ def _celu(call: Call) -> Value:
     return _exponential(call, alpha, 1.0, alpha)
 
 
-@converts("ThresholdedRelu", since=10)
+@converts("ThresholdedRelu")
 def _thresholded_relu(call: Call) -> Value:
     b, x = call.builder, call.input(0)
     alpha = b.number(call.real("alpha", 1.0), x)
@@ -177,10 +177,7 @@ def flattened(b: GraphBuilder, x: Value, axis: int) -> Value:
     """A matrix whose rows hold the axes from this one on."""
     if axis == 0:
         return b.reshaped(x, b.integers([1, 1]), 2, 1)
-    if axis == 1:
-        return b.reshaped(x, b.joined([b.dimension(x, 0), b.constant(np.array([1]))], 0).var, 2, 1)
-    lead = b.part(b.shape(x), 0, 0, axis)
-    size = product(b, lead)
+    size = b.dimension(x, 0) if axis == 1 else product(b, b.part(b.shape(x), 0, 0, axis))
     if axis == x.rank:
         return b.reshaped(x, b.joined([size, b.constant(np.array([1]))], 0).var, 2)
     rest = product(b, b.part(b.shape(x), 0, axis, None))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import reduce
 
+import numpy as np
+
 from megengine_lite._core.formats.onnx.graph_builder import GraphBuilder
 from megengine_lite._core.formats.onnx.graph_values import FLOATS, Value, check_kind, check_same_kind, common_length
 from megengine_lite._core.formats.onnx.messages import ElementType
@@ -103,10 +105,22 @@ def _power(call: Call) -> Value:
     base, exponent = two_operands(call)
     rank = max(base.rank, exponent.rank)
     if base.kind in FLOATS and base.kind != ElementType.DOUBLE:
-        return call.builder.elemwise(_M.POW, base, call.builder.retyped(exponent, base.kind))
+        return _real_power(call.builder, base, call.builder.retyped(exponent, base.kind), rank)
     check_kind(base.kind, "iuf")
     inputs = [call.builder.exact(base), call.builder.exact(exponent)]
     return call.builder.node("OnnxElemwise", OnnxElemwise(OnnxMode.POWER), inputs, base.kind, rank)
+
+
+def _real_power(b: GraphBuilder, base: Value, exponent: Value, rank: int) -> Value:
+    """A power that negative numbers do not have unless the exponent is whole.
+
+    An exponent that is a constant of shape (1,) would take their absolute value. With two dimensions it does not.
+    """
+    known = b.known_value(exponent)
+    if exponent.rank > 1 or (known is not None and ((known == np.round(known)) | (np.abs(known) == 0.5)).all()):
+        return b.elemwise(_M.POW, base, exponent)
+    result = b.elemwise(_M.POW, base, b.with_axes(exponent, range(2 - exponent.rank)))
+    return result if rank > 1 else b.without_axes(result, range(2 - rank))
 
 
 _MANY: dict[str, Callable[[GraphBuilder, Value, Value], Value]] = {

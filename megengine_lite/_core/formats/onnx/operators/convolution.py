@@ -8,8 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from megengine_lite._core.formats.onnx.graph_builder import GraphBuilder
-from megengine_lite._core.formats.onnx.graph_values import Value
-from megengine_lite._core.formats.onnx.messages import ElementType
+from megengine_lite._core.formats.onnx.graph_values import FLOATS, Value
 from megengine_lite._core.formats.onnx.operators.normalization import per_channel
 from megengine_lite._core.formats.onnx.operators.shapes import padded
 from megengine_lite._core.formats.onnx.operators.table import Call, NeedsShapes, NotConverted, converts
@@ -160,7 +159,7 @@ def check_convolution(x: Value, weights: Value) -> int:
     """The number of axes behind the channels."""
     if not 3 <= x.rank <= 5 or weights.rank != x.rank:
         raise NotConverted(f"data of {x.rank} and a filter of {weights.rank} dimensions are not computed here")
-    if x.kind not in (ElementType.FLOAT, ElementType.FLOAT16, ElementType.BFLOAT16) or weights.kind != x.kind:
+    if x.kind not in FLOATS or weights.kind != x.kind:
         raise NotConverted(f"it is not computed in {x.kind.name} with a filter in {weights.kind.name}")
     return x.rank - 2
 

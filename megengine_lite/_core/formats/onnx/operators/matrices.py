@@ -23,12 +23,16 @@ def _gemm(call: Call) -> Value:
     alpha, beta = call.real("alpha", 1.0), call.real("beta", 1.0)
     call.know("broadcast")
     check_same_kind([v for v in (x, y, z) if v is not None])
-    if not x.is_float32:
-        raise NotConverted(f"it is not computed in {x.kind.name}")
+    if x.rank != 2 or y.rank != 2:
+        raise NotConverted(f"its inputs have {x.rank} and {y.rank} dimensions, and must be matrices")
     parameters = params.MatrixMul(
         transposeA=bool(call.integer("transA", 0)), transposeB=bool(call.integer("transB", 0))
     )
-    result = b.node("MatrixMul", parameters, [b.exact(x), b.exact(y)], x.kind, 2)
+    if x.is_float32:
+        result = b.node("MatrixMul", parameters, [b.exact(x), b.exact(y)], x.kind, 2)
+    else:
+        turned = zip((x, y), (parameters.transposeA, parameters.transposeB), strict=True)
+        result = multiplied(b, *(b.transposed(v, (1, 0)) if turns else v for v, turns in turned))
     if alpha != 1:
         result = b.elemwise(_M.MUL, result, b.number(alpha, x))
     if z is None or beta == 0:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from megengine_lite._core.formats.onnx.graph_builder import GraphBuilder
 from megengine_lite._core.formats.onnx.graph_values import Value, check_kind, check_same_kind
 from megengine_lite._core.formats.onnx.messages import ElementType
@@ -9,6 +11,7 @@ from megengine_lite._core.formats.onnx.operators.reductions import reduced
 from megengine_lite._core.formats.onnx.operators.table import Call, NotConverted, converts
 from megengine_lite._core.formats.onnx.tensors import DTYPES
 from megengine_lite._core.ir import params
+from megengine_lite._core.ir.onnx_params import TargetShape
 from megengine_lite._core.ir.params import BNFwdMode, BNParamDim, ElemwiseMode, ReduceMode
 
 _M = ElemwiseMode
@@ -28,6 +31,10 @@ def _batch_norm(call: Call) -> Value:
         raise NotConverted("it computes statistics, for training; export the model for inference")
     rest = [per_channel(b, call.input(k), x) for k in range(1, 5)]
     kinds = {x.kind, *(v.kind for v in rest)}
+    if kinds == {ElementType.DOUBLE}:
+        scale, bias, mean, variance = rest
+        centred, inverse = b.elemwise(_M.SUB, x, mean), _inverse_root(b, variance, call.real("epsilon", 1e-5))
+        return b.elemwise(_M.ADD, b.elemwise(_M.MUL, b.elemwise(_M.MUL, centred, inverse), scale), bias)
     if kinds == {x.kind} and x.rank > 1:
         parameters = params.BN(
             param_dim=BNParamDim.DIM_1C11, fwd_mode=BNFwdMode.INFERENCE, epsilon=call.real("epsilon", 1e-5)
@@ -85,31 +92,53 @@ def _rms_norm(call: Call) -> Value:
 
 @converts("InstanceNormalization")
 def _instance_norm(call: Call) -> Value:
-    return _channel_norm(call, "InstanceNorm", 1)
+    return _channel_norm(call, "InstanceNorm", 1, call.input(1), call.input(2))
 
 
-@converts("GroupNormalization", since=21)
+@converts("GroupNormalization", since=18)
 def _group_norm(call: Call) -> Value:
-    return _channel_norm(call, "GroupNorm", call.positive("num_groups"))
+    groups, weights = call.positive("num_groups"), [call.input(k) for k in (1, 2)]
+    if call.version < 21:  # one number for each group
+        b, x = call.builder, call.input(0)
+        count = b.constant(np.array([groups]))
+        shape = b.joined([count, b.elemwise(_M.FLOOR_DIV, b.dimension(x, 1), count)], 0)
+        wide = [b.broadcast(b.with_axes(v, [1]), shape.var, 2) for v in weights]
+        weights = [b.reshaped(v, b.integers([1]), 1, 0) for v in wide]
+    return _channel_norm(call, "GroupNorm", groups, *weights)
 
 
-def _channel_norm(call: Call, op: str, groups: int) -> Value:
-    b = call.builder
-    x, scale, bias = (call.input(k) for k in range(3))
+def _channel_norm(call: Call, op: str, groups: int, scale: Value, bias: Value) -> Value:
+    b, x = call.builder, call.input(0)
     check_same_kind([x, scale, bias])
     check_kind(x.kind, "f")
-    if x.kind == ElementType.DOUBLE:
-        raise NotConverted("it is not computed in DOUBLE")
-    if x.rank < 3:
-        raise NotConverted(f"data of {x.rank} dimensions have no room for positions")
-    parameters = params.GroupNorm(affine=True, eps=call.real("epsilon", 1e-5), group=groups)
+    if x.rank < 2:
+        raise NotConverted(f"data of {x.rank} dimensions have no channels")
+    eps = call.real("epsilon", 1e-5)
+    if x.kind == ElementType.DOUBLE or x.rank == 2:
+        return _norm_in_pieces(b, x, scale, bias, groups if op == "GroupNorm" else None, eps)
+    parameters = params.GroupNorm(affine=True, eps=eps, group=groups)
     result, *_ = b.nodes_of(op, parameters, [b.exact(v) for v in (x, scale, bias)], 3)
     return Value(result, x.kind, x.rank, DTYPES[x.kind])
+
+
+def _norm_in_pieces(b: GraphBuilder, x: Value, scale: Value, bias: Value, groups: int | None, eps: float) -> Value:
+    """The same by means over the positions of so many groups of channels, or of each channel."""
+    count = b.dimension(x, 1) if groups is None else b.constant(np.array([groups]))
+    shape = b.joined([b.dimension(x, 0), count, b.constant(np.array([-1]))], 0)
+    (target,) = b.nodes_of("TargetShape", TargetShape(), [x.var, shape.var])
+    flat = b.reshaped(x, target, 3)
+    centred = b.elemwise(_M.SUB, flat, reduced(b, flat, [2], ReduceMode.MEAN))
+    variance = reduced(b, b.elemwise(_M.SQUARE, centred), [2], ReduceMode.MEAN)
+    result = b.elemwise(_M.MUL, centred, _inverse_root(b, variance, eps))
+    result = b.reshaped(result, b.shape(x).var, x.rank)
+    return b.elemwise(_M.ADD, b.elemwise(_M.MUL, result, per_channel(b, scale, x)), per_channel(b, bias, x))
 
 
 @converts("LRN")
 def _lrn(call: Call) -> Value:
     b, x, size = call.builder, call.input(0), call.positive("size")
+    if x.kind == ElementType.DOUBLE:
+        raise NotConverted("it is not computed in DOUBLE; narrow_double computes it in FLOAT")
     if x.rank != 4 or size % 2 == 0:
         raise NotConverted("it needs images and an odd number of channels")
     alpha = call.real("alpha", 1e-4) / size

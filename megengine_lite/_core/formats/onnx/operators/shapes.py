@@ -266,8 +266,8 @@ def padded(b: GraphBuilder, x: Value, widths: Sequence[tuple[int, int]], mode: s
 
 @converts("Tile")
 def _tile(call: Call) -> Value:
-    x = call.input(0)
-    return call.builder.moved("Tile", None, x, call.input(1).var) if x.rank else x
+    x, repeats = call.input(0), call.input(1)
+    return call.builder.moved("Tile", None, x, repeats.var) if x.rank else x
 
 
 @converts("DepthToSpace")

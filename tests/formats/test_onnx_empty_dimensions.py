@@ -1,0 +1,61 @@
+"""Models whose data have no elements: an empty batch gives an empty result of the right shape."""
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper
+from support.onnx_models import load, make, run
+
+F = TensorProto.FLOAT
+RNG = np.random.default_rng(0)
+
+
+def node(op, inputs, **attributes):
+    return helper.make_node(op, inputs.split(), ["y"], **attributes)
+
+
+def weights(*shape):
+    return RNG.standard_normal(shape).astype(np.float32)
+
+
+# Node, shape of the data behind the batch, constants, shape of the result behind the batch.
+CASES = [
+    (node("Flatten", "x"), (4, 5), {}, (20,)),
+    (node("Reshape", "x s"), (4, 6), {"s": np.array([0, -1])}, (24,)),
+    (node("Reshape", "x s"), (4, 6), {"s": np.array([0, 3, -1, 2])}, (3, 4, 2)),
+    (node("DepthToSpace", "x", blocksize=2), (8, 2, 3), {}, (2, 4, 6)),
+    (node("SpaceToDepth", "x", blocksize=2), (2, 4, 6), {}, (8, 2, 3)),
+    (node("Conv", "x w"), (2, 5, 5), {"w": weights(3, 2, 3, 3)}, (3, 3, 3)),
+    (node("ConvTranspose", "x w"), (2, 3, 3), {"w": weights(2, 3, 3, 3)}, (3, 5, 5)),
+    (node("MaxPool", "x", kernel_shape=[2, 2]), (2, 3, 3), {}, (2, 2, 2)),
+    (node("GroupNormalization", "x s b", num_groups=2), (4, 3), {"s": weights(4), "b": weights(4)}, (4, 3)),
+    (node("Gemm", "x w", transB=1), (4,), {"w": weights(7, 4)}, (7,)),
+    (node("MatMul", "x w"), (3, 4), {"w": weights(4, 7)}, (3, 7)),
+    (node("Softmax", "x", axis=1), (3, 4), {}, (3, 4)),
+    (node("LayerNormalization", "x s"), (3, 4), {"s": weights(4)}, (3, 4)),
+]
+
+
+@pytest.mark.parametrize("is_constant", [False, True])
+@pytest.mark.parametrize(("one", "shape", "constants", "expected"), CASES, ids=lambda v: getattr(v, "op_type", ""))
+def test_an_empty_batch(one, shape, constants, expected, is_constant):
+    opset = 21 if one.op_type == "GroupNormalization" else 17
+    if is_constant:
+        model = make([one], [("z", F, [1])], [("y", F, None)], {"x": weights(0, *shape), **constants}, opset)
+        (y,) = run(load(model), z=np.zeros(1, np.float32))
+        assert y.shape == (0, *expected)
+        return
+    model = make([one], [("x", F, ["n", *shape])], [("y", F, None)], constants, opset)
+    network = load(model)
+    for n in (0, 2, 0):
+        (y,) = run(network, x=weights(n, *shape))
+        assert y.shape == (n, *expected)
+
+
+@pytest.mark.parametrize("widths", [[0, -1, 1, 1], [-1, 2, 2, -1], [1, -3, 1, 3]])
+def test_more_is_cut_off_than_there_is(widths):
+    """An empty axis that is made longer at one end and shorter at the other."""
+    one = node("Pad", "x widths value")
+    constants = {"widths": np.array(widths), "value": np.float32(3)}
+    model = make([one], [("x", F, [2, "n"])], [("y", F, None)], constants)
+    (y,) = run(load(model), x=weights(2, 0))
+    np.testing.assert_array_equal(y, np.full((2 + widths[0] + widths[2], widths[1] + widths[3]), 3))
