@@ -34,13 +34,18 @@ def check(op, given, kinds=None, constants=(), opset=22, tolerance=1e-5, **attri
     return network
 
 
-def points(*shape):
-    """Points inside, on the border and far outside."""
+def points(*shape, inside=False):
+    """Points inside, on the border and, unless they shall be inside, far outside."""
     grid = RNG.uniform(-3, 3, shape).astype(np.float32)
     special = np.float32([-1, 1, 0, -1.25, 1.25, 0.5, -30, 30])
     flat = grid.reshape(-1)
     flat[: len(special)] = special[: flat.size]
-    return grid
+    return grid.clip(-1, 1) if inside else grid
+
+
+def is_other_in_package(mode, padding):
+    """Whether the package onnx moves points into the image, of which PyTorch and ONNX Runtime move the pixels."""
+    return mode == "cubic" and padding == "border"
 
 
 @pytest.mark.parametrize("mode", ["nearest", "linear", "cubic"])
@@ -52,8 +57,10 @@ def test_images_at_the_points_of_a_grid(mode, padding, align, kind, tolerance):
     dtype = np.float16 if kind == F16 else np.float32
     x = RNG.standard_normal((2, 3, 5, 4)).astype(dtype)
     how = {"mode": mode, "padding_mode": padding, "align_corners": align}
+    inside = is_other_in_package(mode, padding)
     if kind == F16:  # the package onnx computes places in float16
-        grid = (RNG.integers(-40, 40, (2, 3, 6, 2)) / 16).astype(dtype)
+        limit = 16 if inside else 40
+        grid = (RNG.integers(-limit, limit, (2, 3, 6, 2)) / 16).astype(dtype)
         if mode == "nearest":
             grid = np.where(np.mod(grid * 2, 0.25) == 0, grid + dtype(0.0625), grid)
         network = load(_grid_model(x, grid, F16, how))
@@ -61,7 +68,8 @@ def test_images_at_the_points_of_a_grid(mode, padding, align, kind, tolerance):
         (theirs,) = expected(_grid_model(x, grid, F, how), x=x.astype(np.float32), grid=grid.astype(np.float32))
         np.testing.assert_allclose(ours.astype(float), theirs, atol=tolerance)
         return
-    check("GridSample", {"x": x, "grid": points(2, 3, 6, 2)}, {"x": kind, "grid": kind}, tolerance=tolerance, **how)
+    grid = points(2, 3, 6, 2, inside=inside)
+    check("GridSample", {"x": x, "grid": grid}, {"x": kind, "grid": kind}, tolerance=tolerance, **how)
 
 
 def _grid_model(x, grid, kind, how):
@@ -74,7 +82,7 @@ def _grid_model(x, grid, kind, how):
 @pytest.mark.parametrize("space", [(5,), (2, 4, 3), (1, 1, 2)])
 def test_rows_and_volumes(mode, padding, space):
     x = RNG.standard_normal((1, 2, *space)).astype(np.float32)
-    grid = points(1, *[3] * len(space), len(space))
+    grid = points(1, *[3] * len(space), len(space), inside=is_other_in_package(mode, padding))
     check("GridSample", {"x": x, "grid": grid}, mode=mode, padding_mode=padding, tolerance=1e-4)
 
 
@@ -204,3 +212,50 @@ def test_maxima_of_regions_need_two_numbers_of_bins():
     node = helper.make_node("MaxRoiPool", ["x", "r"], ["y"], pooled_shape=[2])
     with pytest.raises(LiteError, match=r"MaxRoiPool .*bins"):
         load(make([node], [("x", F, [1, 3, 9, 9]), ("r", F, [2, 5])], [("y", F, None)]))
+
+
+@pytest.mark.parametrize("align", [0, 1])
+@pytest.mark.parametrize("padding", ["zeros", "border", "reflection"])
+def test_cubic_points_near_an_edge_take_each_pixel_by_the_rule(padding, align):
+    """As PyTorch and ONNX Runtime do: at a border the pixels are moved into the image, and the point stays."""
+    image = np.arange(30, dtype=np.float32).reshape(1, 1, 5, 6) ** 1.5
+    grid = np.random.default_rng(0).uniform(-1.4, 1.4, (1, 4, 5, 2)).astype(np.float32)
+    attributes = {"mode": "cubic", "padding_mode": padding, "align_corners": align}
+    nodes = [helper.make_node("GridSample", ["x", "g"], ["y"], **attributes)]
+    infos = [("x", TensorProto.FLOAT, image.shape), ("g", TensorProto.FLOAT, grid.shape)]
+    model = make(nodes, infos, [("y", TensorProto.FLOAT, None)], opset=20)
+    (y,) = run(load(model), x=image, g=grid)
+
+    def weights(t, a=-0.75):
+        near = lambda d: ((a + 2) * d - (a + 3)) * d * d + 1  # noqa: E731
+        far = lambda d: ((a * d - 5 * a) * d + 8 * a) * d - 4 * a  # noqa: E731
+        return [far(1 + t), near(t), near(1 - t), far(2 - t)]
+
+    def place(k, length):
+        if padding == "border":
+            return min(max(k, 0), length - 1)
+        if padding == "zeros":
+            return k if 0 <= k < length else None
+        low, high = (0, length - 1) if align else (-0.5, length - 0.5)
+        turned = (k - low) % (2 * (high - low))
+        return int(min(max(low + min(turned, 2 * (high - low) - turned), 0), length - 1))
+
+    for row in range(4):
+        for column in range(5):
+            at = [
+                (g + 1) / 2 * (n - 1) if align else ((g + 1) * n - 1) / 2
+                for g, n in zip(grid[0, row, column].astype(float), (6, 5), strict=True)
+            ]
+            if padding == "reflection":  # the point itself, and then the pixels around it
+                ends = [(0, n - 1) if align else (-0.5, n - 0.5) for n in (6, 5)]
+                for k, (v, (low, high)) in enumerate(zip(at, ends, strict=True)):
+                    if not low <= v <= high:
+                        turned = (v - low) % (2 * (high - low))
+                        at[k] = low + min(turned, 2 * (high - low) - turned)
+            whole = [int(np.floor(v)) for v in at]
+            total = 0.0
+            for j, wy in enumerate(weights(at[1] - whole[1])):
+                for i, wx in enumerate(weights(at[0] - whole[0])):
+                    y0, x0 = place(whole[1] + j - 1, 5), place(whole[0] + i - 1, 6)
+                    total += 0.0 if y0 is None or x0 is None else wy * wx * image[0, 0, y0, x0]
+            np.testing.assert_allclose(y[0, 0, row, column], total, rtol=2e-4, atol=2e-3)

@@ -272,3 +272,19 @@ def test_against_the_package():
     model = make([node], [("x", F, [3, 4])], [("y", F, None), *((n, I64, None) for n in "abc")], (), 11)
     for ours, theirs in zip(run(load(model), x=x), expected(model, x=x), strict=True):
         np.testing.assert_array_equal(ours, theirs)
+
+
+def test_a_mask_chooses_elements_by_their_places():
+    """As PyTorch writes ``x[x > 0]``: how many there are is known only when the model runs, their rank is."""
+    nodes = [
+        helper.make_node("Greater", ["x", "zero"], ["mask"]),
+        helper.make_node("NonZero", ["mask"], ["places"]),
+        helper.make_node("Transpose", ["places"], ["rows"]),
+        helper.make_node("GatherND", ["x", "rows"], ["y"]),
+    ]
+    infos = [("x", TensorProto.FLOAT, ["n", 5])], [("y", TensorProto.FLOAT, None)]
+    network = load(make(nodes, *infos, {"zero": np.float32(0)}))
+    for seed, rows in enumerate((4, 2, 6)):
+        x = np.random.default_rng(seed).standard_normal((rows, 5)).astype(np.float32)
+        (y,) = run(network, x=x)
+        np.testing.assert_array_equal(y, x[x > 0])

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from megengine_lite._core.ir.dtype import FLOAT64
 from megengine_lite._core.ir.graph import AnyNode, TensorSpec
 from megengine_lite._core.ir.onnx_params import Recurrent as Parameters
 from megengine_lite._core.ir.quantize import from_float32, to_float64
@@ -83,7 +84,7 @@ class Recurrent(ProductOperator):
             if spec.shape != target:
                 raise fail(node, f"an input has the shape {spec.shape}, and needs {target}")
         dtype = ins[0].dtype
-        if not dtype.is_float:
+        if not dtype.is_float and dtype != FLOAT64:
             raise fail(node, f"works on floats, not on {dtype}")
         whole = (length, directions, batch, hidden)
         count = 3 if p.cell == "LSTM" else 2
@@ -93,6 +94,7 @@ class Recurrent(ProductOperator):
         self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
         p: Parameters = node.params
+        # What is not converted is a float64 already, or the lengths.
         real = [to_float64(x, s.dtype) if s.dtype.is_float else x for x, s in zip(ins, in_specs, strict=True)]
         x, w, r, *rest = real
         given: dict[str, Array] = dict(zip(optional_names(p), rest, strict=True))
@@ -107,7 +109,10 @@ class Recurrent(ProductOperator):
                 states[t, k][alive] = h[alive]
                 last[0, k], last[1, k] = h, c
         results = [states, last[0], last[1]][: len(out_specs)]
-        return [from_float32(v.astype(np.float32), s.dtype) for v, s in zip(results, out_specs, strict=True)]
+        return [
+            v if s.dtype == FLOAT64 else from_float32(v.astype(np.float32), s.dtype)
+            for v, s in zip(results, out_specs, strict=True)
+        ]
 
 
 class _Layer:

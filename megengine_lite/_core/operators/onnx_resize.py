@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from megengine_lite._core.ir.dtype import FLOAT64
 from megengine_lite._core.ir.graph import AnyNode, TensorSpec
 from megengine_lite._core.ir.onnx_image_params import OnnxResize as Parameters
 from megengine_lite._core.ir.quantize import from_float32, to_float32
@@ -96,6 +97,8 @@ class OnnxResize(ProductOperator):
             exact = np.where(outside, exact.dtype.type(p.extrapolation), exact)
         if dtype.is_float:
             return [from_float32(exact.astype(np.float32), dtype)]
+        if dtype == FLOAT64:
+            return [exact]
         if p.mode != "nearest":
             exact = np.rint(exact)
         if dtype.storage.kind in "iu" and p.mode != "nearest":

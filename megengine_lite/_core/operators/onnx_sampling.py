@@ -76,7 +76,7 @@ class GridSample(Operator):
             return [(border_index(to_pixels(np.rint(x)), length, p.border), None)]
         low, high = (0, length - 1) if p.align_corners else (-0.5, length - 0.5)
         outside = (x < low) | (x > high)
-        if p.padding == "border":
+        if p.padding == "border" and p.mode == "linear":
             x = np.where(outside, np.clip(x, 0, length - 1), x)
         elif p.padding == "reflection":
             span = high - low

@@ -70,6 +70,8 @@ class GraphBuilder:
         In an order in which they can be computed.
     label
         Name that nodes get, until it is changed.
+    sizes
+        Dimensions that are known although the shape is not, by variable and axis.
     ids
         Numbers for variables. All graphs that are made of one model take theirs from one place, since constants that
         are derived from weights are found by them.
@@ -79,6 +81,7 @@ class GraphBuilder:
         self.nodes: list[AnyNode] = []
         self.label = ""
         self.ids = count() if ids is None else ids
+        self.sizes: dict[tuple[AnyVar, int], int] = {}
         self._inference = Inference()
         self._n_made = 0
         self._n_constants = 0
@@ -326,7 +329,11 @@ class GraphBuilder:
     def transposed(self, value: Value, order: Sequence[int]) -> Value:
         if list(order) == list(range(value.rank)):
             return value
-        return self.moved("Dimshuffle", params.Dimshuffle(pattern=tuple(order), ndim=value.rank), value)
+        moved = self.moved("Dimshuffle", params.Dimshuffle(pattern=tuple(order), ndim=value.rank), value)
+        for k, axis in enumerate(order):
+            if (value.var, axis) in self.sizes:
+                self.sizes[moved.var, k] = self.sizes[value.var, axis]
+        return moved
 
     def with_axes(self, value: Value, axes: Sequence[int]) -> Value:
         """The value with axes of length 1 inserted, which are counted in the result."""

@@ -55,6 +55,9 @@ def _depth(call: Call, index: Value) -> int:
     shape = call.builder.known_shape(index)
     if shape is not None:
         return shape[-1]
+    known = call.builder.sizes.get((index.var, index.rank - 1))
+    if known is not None:
+        return known
     raise NeedsShapes("the last dimension of its index is not known")
 
 
@@ -78,7 +81,10 @@ def _scatter_nd(call: Call) -> Value:
 
 @converts("NonZero", since=9)
 def _non_zero(call: Call) -> Value:
-    return call.builder.node("NonZero", params.Empty(), [call.input(0).var], ElementType.INT64, 2, INT32)
+    x = call.input(0)
+    found = call.builder.node("NonZero", params.Empty(), [x.var], ElementType.INT64, 2, INT32)
+    call.builder.sizes[found.var, 0] = max(x.rank, 1)
+    return found
 
 
 @converts("Compress", since=9)

@@ -113,7 +113,10 @@ def _deformed_convolution(call: Call) -> Value:
     bias, mask = call.optional(3), call.optional(4)
     check_same_kind([v for v in (x, weights, offset, bias, mask) if v is not None])
     if x.rank != 4 or not x.is_float32:
-        raise NotConverted(f"data of {x.rank} dimensions in {x.kind.name} are not computed here, images in FLOAT are")
+        hint = "; narrow_double computes them in FLOAT" if x.kind == ElementType.DOUBLE else ""
+        raise NotConverted(
+            f"data of {x.rank} dimensions in {x.kind.name} are not computed here, images in FLOAT are{hint}"
+        )
     x, window = with_symmetric_padding(b, x, window_of(call, filter_size(call, weights), 2))
     groups, taps = call.positive("group", 1), window.size[0] * window.size[1]
     count = b.constant(np.array([call.positive("offset_group", 1) * taps]))
