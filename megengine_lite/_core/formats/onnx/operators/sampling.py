@@ -112,6 +112,9 @@ def _deformed_convolution(call: Call) -> Value:
     b, x, weights, offset = call.builder, call.input(0), call.input(1), call.input(2)
     bias, mask = call.optional(3), call.optional(4)
     check_same_kind([v for v in (x, weights, offset, bias, mask) if v is not None])
+    if x.kind in (ElementType.FLOAT16, ElementType.BFLOAT16):
+        call.inputs = [None if v is None else b.retyped(v, ElementType.FLOAT) for v in call.inputs]
+        return b.retyped(_deformed_convolution(call), x.kind)
     if x.rank != 4 or not x.is_float32:
         hint = "; narrow_double computes them in FLOAT" if x.kind == ElementType.DOUBLE else ""
         raise NotConverted(

@@ -1,0 +1,97 @@
+"""Cases of the package onnx in float32 give the same numbers when their models are in double or half precision."""
+
+import numpy as np
+import onnx
+import pytest
+from onnx import AttributeProto, ModelProto, TensorProto, numpy_helper
+from support.onnx_cases import cases, compare, out_of_scope
+
+from megengine_lite._core.formats.load import load_model
+from megengine_lite.errors import UnsupportedOperatorError
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+PARTS = 4
+FLOAT = TensorProto.FLOAT
+KINDS = {"double": (TensorProto.DOUBLE, np.float64), "half": (TensorProto.FLOAT16, np.float16)}
+# They are computed in float32, half precision and, when asked, in place of double.
+ONLY_NARROW = ("DeformConv", "LRN")
+# Cases whose numbers half precision does not hold, or not well enough.
+TOO_LARGE = ("large_number", "test_reduce_prod_default_axes_keepdims_example")
+
+
+class Retyped:
+    """A copy of a model with another type in the place of float32."""
+
+    def __init__(self, model: ModelProto, kind: str):
+        self.kind, self.dtype = KINDS[kind]
+        self.model = ModelProto.FromString(model.SerializeToString())
+        self._graph(self.model.graph)
+        for function in self.model.functions:
+            self._nodes(function.node)
+
+    def _graph(self, graph) -> None:
+        for info in (*graph.input, *graph.output, *graph.value_info):
+            self._type(info.type)
+        for tensor in graph.initializer:
+            self._tensor(tensor)
+        self._nodes(graph.node)
+
+    def _type(self, kind) -> None:
+        if kind.tensor_type.elem_type == FLOAT:
+            kind.tensor_type.elem_type = self.kind
+        for field in ("sequence_type", "optional_type"):
+            if kind.HasField(field):
+                self._type(getattr(kind, field).elem_type)
+
+    def _tensor(self, tensor) -> None:
+        if tensor.data_type == FLOAT:
+            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(self.dtype), tensor.name))
+
+    def _nodes(self, nodes) -> None:
+        for attribute in (a for node in nodes for a in node.attribute):
+            if attribute.name in ("to", "dtype", "output_dtype", "output_datatype") and attribute.i == FLOAT:
+                attribute.i = self.kind
+            if attribute.name in ("value_float", "value_floats"):
+                numbers = attribute.f if attribute.name == "value_float" else list(attribute.floats)
+                stored = numpy_helper.from_array(np.array(numbers, self.dtype))
+                attribute.CopyFrom(AttributeProto(name="value", type=AttributeProto.TENSOR, t=stored))
+            if attribute.HasField("t"):
+                self._tensor(attribute.t)
+            if attribute.HasField("g"):
+                self._graph(attribute.g)
+
+
+def chosen(kind: str):
+    """Names of the cases whose data are float32, and their models in another type, as far as these are valid."""
+    listed = out_of_scope()
+    for name, case in cases().items():
+        if name in listed or "cast" in name or (kind == "half" and any(part in name for part in TOO_LARGE)):
+            continue
+        if FLOAT in {info.type.tensor_type.elem_type for info in case.model.graph.input}:
+            model = Retyped(case.model, kind).model
+            try:
+                onnx.checker.check_model(model, full_check=True)
+            except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError):
+                continue  # an operator that is not defined in this type
+            yield name, model
+
+
+@pytest.mark.parametrize("part", range(PARTS))
+@pytest.mark.parametrize("kind", KINDS)
+def test_results_are_those_in_float32(kind, part):
+    faults, ran = {}, 0
+    for name, model in list(chosen(kind))[part::PARTS]:
+        case = cases()[name]
+        try:
+            if kind == "double" and {node.op_type for node in model.graph.node} & {*ONLY_NARROW}:
+                with pytest.raises(UnsupportedOperatorError, match="narrow_double computes"):
+                    load_model(model.SerializeToString())
+            else:
+                rtol, atol = (1e-5, 1e-6) if kind == "double" else (3e-2, 3e-2)
+                loaded = load_model(model.SerializeToString())
+                compare(loaded, case.data_sets, max(case.rtol, rtol), max(case.atol, atol))
+            ran += 1
+        except Exception as error:
+            faults[name] = f"{type(error).__name__}: {str(error)[:300]}"
+    assert not faults
+    assert ran > 200
