@@ -100,7 +100,7 @@ def test_all_nodes_without_counterpart_are_listed(tmp_path, error_of):
     nodes = [node("Round", "x", "a", "rounds"), node("Det", "a", "b", "determines"), node("Erf", "b", "y", "fine")]
     (tmp_path / "model.onnx").write_bytes(make(nodes, [("x", F, [2, 2])], [("y", F, [])]).SerializeToString())
     error = error_of("convert", tmp_path / "model.onnx", tmp_path / "out.mge")
-    assert "OnnxElemwise 'rounds' (there is no such operator)" in error
+    assert "Elemwise 'rounds' (there is no function ROUND_EVEN)" in error
     assert "Det 'determines' (there is no such operator)" in error
     assert "fine" not in error
     assert not (tmp_path / "out.mge").exists()

@@ -385,3 +385,19 @@ def test_a_quantized_convolution_is_one_of_integers():
     model = make([node], [("x", TensorProto.UINT8, [1, 8, 7, 7])], [("y", TensorProto.UINT8, None)], numbers, OPSET)
     steps = check(INSTRUCTION_SETS[-1], model, x=x)
     assert ("QuantizedConv", "conv_direct_int8") in steps
+
+
+@pytest.mark.parametrize("shape", [(1, 8), (3, 2, 16), ()])
+def test_dynamic_ranges_are_found_by_kernels(shape):
+    """Of all numbers, of numbers above or below zero only, of zeros, and of halves between two steps."""
+    node = helper.make_node("DynamicQuantizeLinear", ["x"], ["y", "scale", "zero"])
+    outputs = [("y", TensorProto.UINT8, None), ("scale", F, None), ("zero", TensorProto.UINT8, None)]
+    model = make([node], [("x", F, shape)], outputs)
+    session = session_of(load_model(model.SerializeToString()).graph)
+    numbers = normal(*shape)
+    halves = np.round(np.clip(numbers * 40, -100, 155) * 2) / 2
+    for x in (numbers, np.abs(numbers) + 1, -np.abs(numbers) - 1, numbers * 0, halves.astype(np.float32)):
+        results = run(session, x=x.reshape(shape or (1,)))
+        for ours, theirs in zip(results, expected(model, x=x.astype(np.float32)), strict=True):
+            np.testing.assert_array_equal(ours.reshape(theirs.shape), theirs)
+    assert [s.node.op for plan in session.plans() for s in plan.steps if isinstance(s, HostStep)] == []

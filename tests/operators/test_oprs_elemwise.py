@@ -109,6 +109,7 @@ SCALAR = {
     M.NAN_MAX: lambda x, y: max(x, y),
     M.NAN_MIN: lambda x, y: min(x, y),
     M.NAN_SIGN: lambda x: float(x > 0) - float(x < 0),
+    M.ROUND_EVEN: round,
 }
 # What is done to the first operand so that it lies where the function is defined; SCALAR does the same.
 DOMAIN = {

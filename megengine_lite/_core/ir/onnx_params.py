@@ -20,7 +20,6 @@ class OnnxMode(IntEnum):
     DIVIDE = 1  # integers: towards zero
     REMAINDER = 2  # integers: with the sign of the dividend
     POWER = 3  # the second operand may be of another type
-    ROUND_EVEN = 4  # halves to the even neighbour
     BIT_AND = 5
     BIT_OR = 6
     BIT_XOR = 7

@@ -286,5 +286,6 @@ FUNCTIONS: dict[int, Function] = {
     _M.NAN_MIN: Function(2, "f", np.minimum),
     _M.NAN_SIGN: Function(1, "f", _sign_of_nan),
     _M.GELU_TANH: Function(1, "f", _gelu_tanh),
+    _M.ROUND_EVEN: Function(1, "f", np.rint),
 }
 """Mode -> function."""

@@ -47,7 +47,6 @@ _FUNCTIONS: dict[OnnxMode, tuple[int, str, Callable[..., np.ndarray]]] = {
     _M.REMAINDER: (2, "iuf", np.fmod),
     _M.MODULO: (2, "iuf", np.mod),
     _M.POWER: (2, "iuf", np.power),
-    _M.ROUND_EVEN: (1, "f", np.rint),
     _M.BIT_AND: (2, "iu", np.bitwise_and),
     _M.BIT_OR: (2, "iu", np.bitwise_or),
     _M.BIT_XOR: (2, "iu", np.bitwise_xor),

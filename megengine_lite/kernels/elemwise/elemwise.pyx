@@ -151,6 +151,8 @@ cdef bint apply1(int64_t mode, float* y, const float* a, int64_t n) noexcept nog
         loop1(M.GELU, y, a, n)
     elif mode == M.GELU_TANH:
         loop1(M.GELU_TANH, y, a, n)
+    elif mode == M.ROUND_EVEN:
+        loop1(M.ROUND_EVEN, y, a, n)
     elif mode == M.ISNAN:
         loop1(M.ISNAN, y, a, n)
     elif mode == M.ISINF:

@@ -8,7 +8,7 @@ from libc.math cimport (
 
 from megengine_lite.kernels.common.simd cimport (
     VW, inlined, outlined, vf, vf_eq, vf_floor, vf_fma, vf_le, vf_load, vf_lt, vf_max, vf_min, vf_product,
-    vf_select, vf_set1, vf_sqrt, vf_store, vf_zero, vi,
+    vf_rint, vf_select, vf_set1, vf_sqrt, vf_store, vf_zero, vi,
 )
 from megengine_lite.kernels.common.trigonometry cimport v_acos, v_asin, v_atan2, v_cos, v_sin, v_tan
 from megengine_lite.kernels.common.vmath cimport (
@@ -158,6 +158,8 @@ cdef inline inlined mode1(int mode, vf* x) noexcept nogil:
         x[0] = v_gelu(v)
     elif mode == GELU_TANH:
         x[0] = v_gelu_tanh(v)
+    elif mode == ROUND_EVEN:
+        x[0] = vf_rint(v)
     elif mode == ISNAN:
         x[0] = v_bool(v_is_nan(v))
     elif mode == ISINF:

@@ -28,6 +28,7 @@ from megengine_lite._core.ir.graph import (
 )
 from megengine_lite._core.ir.onnx_params import OnnxPad, OnnxReduce, OnnxReduction
 from megengine_lite._core.ir.params import ElemwiseMode, IndexDescMaskItem, PaddingMode, ReduceMode
+from megengine_lite._core.ir.params.elemwise import OF_OTHER_FORMATS
 from megengine_lite._core.operators.base import operator_of
 from megengine_lite.errors import UnsupportedOperatorError, brief, listed
 
@@ -140,6 +141,8 @@ def _reason(node: AnyNode) -> str:
     """Why a node cannot be written; empty if it can."""
     if operator_of(node.op).in_files is None:
         return "there is no such operator"
+    if isinstance(node.params, params.Elemwise) and node.params.mode in OF_OTHER_FORMATS - _IN_FILES.keys():
+        return f"there is no function {ElemwiseMode(node.params.mode).name}"
     for var in (*node.inputs, *node.outputs):
         dtype: DType | None = None if var.spec is None else var.spec.dtype
         if dtype is not None and dtype.code > _LAST:

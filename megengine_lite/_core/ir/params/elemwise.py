@@ -104,9 +104,10 @@ class ElemwiseMode(IntEnum):
     NAN_MIN = 88
     NAN_SIGN = 89
     GELU_TANH = 90  # GELU as a hyperbolic tangent approximates it
+    ROUND_EVEN = 91  # halves to the even neighbour
 
 
-OF_OTHER_FORMATS = frozenset(ElemwiseMode(mode) for mode in range(ElemwiseMode.NAN_RELU, ElemwiseMode.GELU_TANH + 1))
+OF_OTHER_FORMATS = frozenset(ElemwiseMode(mode) for mode in range(ElemwiseMode.NAN_RELU, ElemwiseMode.ROUND_EVEN + 1))
 """Modes that importers of other formats and passes make; files of MegEngine have none of them."""
 
 

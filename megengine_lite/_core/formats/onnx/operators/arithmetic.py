@@ -187,7 +187,7 @@ def _is_infinite(call: Call) -> Value:
 
 @converts("Round", since=11)
 def _round(call: Call) -> Value:
-    return call.builder.onnx_elemwise(OnnxMode.ROUND_EVEN, call.input(0))
+    return call.builder.elemwise(_M.ROUND_EVEN, call.input(0))
 
 
 _BITS = {

@@ -14,13 +14,12 @@ from megengine_lite._core.formats.onnx.operators.activations import choose
 from megengine_lite._core.formats.onnx.operators.constants import target_kind
 from megengine_lite._core.formats.onnx.operators.convolution import convolution
 from megengine_lite._core.formats.onnx.operators.matrices import flattened, multiplied, unflattened
-from megengine_lite._core.formats.onnx.operators.reductions import reduced
 from megengine_lite._core.formats.onnx.operators.table import Call, NotConverted, converts
 from megengine_lite._core.formats.onnx.tensors import DTYPES
 from megengine_lite._core.ir import params
 from megengine_lite._core.ir.dtype import FLOAT32, INT32, DType, DTypeCode
 from megengine_lite._core.ir.graph import AnyVar, DerivedConstant, TensorSpec, Var
-from megengine_lite._core.ir.onnx_params import OnnxBytes, OnnxMode
+from megengine_lite._core.ir.onnx_params import OnnxBytes, OnnxReduce, OnnxReduction
 from megengine_lite._core.ir.params import ElemwiseMode, ElemwiseMultiTypeMode, ReduceMode
 
 _M = ElemwiseMode
@@ -119,7 +118,7 @@ def quantized(b: GraphBuilder, x: Value, scale: Value, zero: Value | None, axis:
         (var,) = b.nodes_of("OnnxBytes", OnnxBytes(DTYPES[kind]), [var])
         return Value(var, kind, x.rank, DTYPES[kind])
     limits = np.iinfo(DTYPES[kind].storage)
-    steps = b.onnx_elemwise(OnnxMode.ROUND_EVEN, b.elemwise(_M.TRUE_DIV, x, _along(b, x, scale, axis)))
+    steps = b.elemwise(_M.ROUND_EVEN, b.elemwise(_M.TRUE_DIV, x, _along(b, x, scale, axis)))
     if zero is not None:
         steps = b.elemwise(_M.ADD, steps, b.retyped(_along(b, x, zero, axis), ElementType.FLOAT))
     low, high = b.number(int(limits.min), steps), b.number(int(limits.max), steps)
@@ -167,9 +166,11 @@ def _dynamic(call: Call) -> list[Value | None]:
     b, x = call.builder, call.input(0)
     if x.kind != ElementType.FLOAT:
         raise NotConverted(f"it is not computed in {x.kind.name}")
-    axes, zero = list(range(x.rank)), b.number(0, x)
+    # The range has 0 in it, so that what the kernels make of nothing but infinities does not matter.
+    flat, zero = b.reshaped(x, b.integers([1]), 1, 0), b.number(0, x)
     low, high = (
-        b.without_axes(reduced(b, x, axes, mode), axes) if x.rank else x for mode in (ReduceMode.MIN, ReduceMode.MAX)
+        b.without_axes(b.node("OnnxReduce", OnnxReduce(mode, (0,), is_finite=True), [flat.var], x.kind, 1), [0])
+        for mode in (OnnxReduction.MIN, OnnxReduction.MAX)
     )
     low, high = b.elemwise(_M.MIN, low, zero), b.elemwise(_M.MAX, high, zero)
     span = b.elemwise(_M.SUB, high, low)
@@ -178,7 +179,7 @@ def _dynamic(call: Call) -> list[Value | None]:
     scale = b.elemwise(_M.TRUE_DIV, span, b.number(255, x))
     first = b.elemwise(_M.NEGATE, b.elemwise(_M.TRUE_DIV, low, scale))
     limited = b.elemwise(_M.MIN, b.elemwise(_M.MAX, first, zero), b.number(255, x))
-    point = b.retyped(b.onnx_elemwise(OnnxMode.ROUND_EVEN, limited), ElementType.UINT8)
+    point = b.retyped(b.elemwise(_M.ROUND_EVEN, limited), ElementType.UINT8)
     return [quantized(b, x, scale, point, 0, ElementType.UINT8), scale, point]
 
 
