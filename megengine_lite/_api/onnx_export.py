@@ -27,12 +27,14 @@ if TYPE_CHECKING:
     from megengine_lite._core.formats.onnx.messages import ModelProto, OperatorSetIdProto
     from megengine_lite._core.ir.graph import ModelGraph
     from megengine_lite._core.ir.known_shapes import KnownShapes, Shape
+    from megengine_lite._core.runtime.session import Session
 
 _LIMIT = 2**31 - 1
 """Bytes that an ONNX file can have."""
 
 # Largest difference, relative to the largest number of an output.
 _FLOAT, _HALF, _QUANTIZED = 1e-3, 2e-2, 1e-1
+_FEW_BYTES = 0.01
 
 
 @record(frozen=True, slots=True)
@@ -271,21 +273,15 @@ def _runtime(file: bytes | str, notes: list[str]) -> Runner | None:
 
 def _compare(run: Runner, model: LoadedModel, known: KnownShapes, notes: list[str]) -> list[dict[str, Shape]]:
     """Runs both on random inputs, for the sizes of the file and for others; gives the sizes."""
-    from megengine_lite._api.random_values import random_values
     from megengine_lite._core.runtime.session import Session
 
     session = Session(model)
     done = []
     limit = _tolerance(known)
     for sizes in known.sizes[:2]:
-        inputs = {
-            v.name: _ordered_boxes(random_values(sizes[v.name], v.dtype.storage, seed=k))
-            for k, v in enumerate(model.graph.inputs)
-        }
-        for name, value in inputs.items():
-            session.set_array(name, value)
+        inputs = _random_inputs(model, sizes)
         try:
-            session.run()
+            _run_here(session, inputs)
         except NOT_ABOUT_THE_MODEL:
             raise
         except LiteError as error:
@@ -294,11 +290,34 @@ def _compare(run: Runner, model: LoadedModel, known: KnownShapes, notes: list[st
         try:
             outputs = run(inputs)
         except Exception as error:
-            raise own_fault(f"ONNX Runtime cannot run the exported model: {error}") from error
+            # It divides no integer by 0, which is 0 here.
+            inputs = {n: np.where(v == 0, v.dtype.type(1), v) if v.dtype.kind in "iu" else v for n, v in inputs.items()}
+            try:
+                _run_here(session, inputs)
+                outputs = run(inputs)
+            except NOT_ABOUT_THE_MODEL:
+                raise
+            except Exception:
+                raise own_fault(f"ONNX Runtime cannot run the exported model: {error}") from error
         for name, got in zip(model.graph.output_names, outputs, strict=True):
             _compare_output(name, got, session.output(name).array(), limit, sizes)
         done.append(dict(sizes))
     return done
+
+
+def _random_inputs(model: LoadedModel, sizes: Mapping[str, Shape]) -> dict[str, np.ndarray]:
+    from megengine_lite._api.random_values import random_values
+
+    return {
+        v.name: _ordered_boxes(random_values(sizes[v.name], v.dtype.storage, seed=k))
+        for k, v in enumerate(model.graph.inputs)
+    }
+
+
+def _run_here(session: Session, inputs: Mapping[str, np.ndarray]) -> None:
+    for name, value in inputs.items():
+        session.set_array(name, value)
+    session.run()
 
 
 def _ordered_boxes(values: np.ndarray) -> np.ndarray:
@@ -324,6 +343,10 @@ def _compare_output(name: str, got: np.ndarray, want: np.ndarray, limit: float, 
     finite = np.isfinite(got.astype(np.float64)) & np.isfinite(want.astype(np.float64))
     difference = np.abs(got.astype(np.float64) - want.astype(np.float64))[finite].max(initial=0)
     scale = np.abs(want.astype(np.float64))[finite].max(initial=0)
+    # Bytes that are computed in floats and cut off may be one apart where a float is next to a whole number.
+    few = np.count_nonzero(got != want) <= _FEW_BYTES * got.size
+    if got.dtype in (np.uint8, np.int8) and few and difference <= 1:
+        return
     if difference > limit * max(scale, 1e-30):
         raise LiteError(
             f"{where} differs by {difference:.3g} where the largest number is {scale:.3g}; please report this"

@@ -7,9 +7,14 @@ import pytest
 from support.graphs import GraphBuilder
 from support.onnx_exports import ARITHMETIC, FUNCTION, elemwise, exported, floats, one_node, operators_of, run_onnx
 
+from megengine_lite import export_onnx
+from megengine_lite._api import onnx_export
+from megengine_lite._core.formats.mge.to_record import new_record
+from megengine_lite._core.formats.mge.writer_v2 import write_v2
 from megengine_lite._core.ir import params
-from megengine_lite._core.ir.dtype import FLOAT32
+from megengine_lite._core.ir.dtype import FLOAT32, INT8, INT32, UINT8
 from megengine_lite._core.ir.params import ElemwiseMode
+from megengine_lite.errors import LiteError
 
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -32,12 +37,20 @@ def test_narrow_integers_wrap_as_their_type_does():
     x = np.array([32767, -32768, 200, 1], np.int16)
     elemwise(ElemwiseMode.ADD, x, x)
     elemwise(ElemwiseMode.MUL, x, x)
+    elemwise(ElemwiseMode.FUSE_ADD_RELU, x, x)
+    elemwise(ElemwiseMode.FUSE_ADD_RELU, np.arange(256, dtype=np.uint8), np.arange(256, dtype=np.uint8)[::-1].copy())
 
 
 def test_shifts_of_negative_numbers_round_down():
     x, y = np.array([-7, 7, -1, 1 << 30], np.int32), np.array([1, 2, 3, 4], np.int32)
     elemwise(ElemwiseMode.SHR, x, y)
     elemwise(ElemwiseMode.SHL, x, y)
+
+
+def test_bytes_are_shifted_by_any_number_of_bits():
+    x, y = np.array([1, 77, 128, 255], np.uint8), np.array([0, 3, 8, 70, 200, 255], np.uint8)
+    for mode in (ElemwiseMode.SHR, ElemwiseMode.SHL):
+        elemwise(mode, np.repeat(x, len(y)), np.tile(y, len(x)))
 
 
 @pytest.mark.parametrize("mode", ["LOG1P", "EXPM1", "SOFTPLUS", "LOGSIGMOID", "GELU", "H_SWISH", "ERFINV", "TANH"])
@@ -114,3 +127,31 @@ def test_vector_products_are_taken_along_any_axes(axes):
 def test_infinity_and_nan_are_reported(last):
     x, y = floats(3, 4), np.array([1, last], np.float32)
     one_node("CheckNonFinite", params.CheckNonFinite(scale=2), x, y, outputs=3, again=False)
+
+
+def stored(op, parameters, dtype, *shapes):
+    """The bytes of a file of MegEngine's with one node."""
+    builder = GraphBuilder()
+    inputs = [builder.input(f"x{k}", shape, dtype) for k, shape in enumerate(shapes)]
+    graph = builder.finish(builder.node(op, parameters, inputs))
+    return b"".join(map(bytes, write_v2(new_record(graph))))
+
+
+@pytest.mark.parametrize("mode", ["MOD", "FLOOR_DIV", "SHR", "FUSE_ADD_RELU"])
+@pytest.mark.parametrize("dtype", [INT32, INT8, UINT8])
+def test_what_is_verified_leaves_out_divisors_that_are_zero(mode, dtype, tmp_path):
+    """Random integers have zeros among them, by which ONNX Runtime does not divide."""
+    content = stored("Elemwise", params.Elemwise(mode=ElemwiseMode[mode]), dtype, (40,), (40,))
+    assert export_onnx(content, tmp_path / "model.onnx").compared
+
+
+def test_bytes_may_be_one_apart_where_few_are():
+    want = np.full(1000, 7, np.uint8)
+    got = want.copy()
+    got[:10] = 8
+    onnx_export._compare_output("y", got, want, 1e-3, {})
+    for wrong in (np.full(1000, 8, np.uint8), np.where(want == got, 7, 9).astype(np.uint8)):
+        with pytest.raises(LiteError, match="differs by"):
+            onnx_export._compare_output("y", wrong, want, 1e-3, {})
+    with pytest.raises(LiteError, match="differs by"):
+        onnx_export._compare_output("y", got.astype(np.int32), want.astype(np.int32), 1e-3, {})

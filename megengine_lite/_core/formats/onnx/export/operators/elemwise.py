@@ -63,9 +63,14 @@ def _elemwise(call: NodeCall) -> None:
         call.give(_rmulh(call, *_inputs(call, False, layout)), 0, layout)
     else:
         values = _inputs(call, False, layout)
-        wide = _E.INT64 if dtype.itemsize == 8 else _E.INT32
-        result = _function(call, INTEGER)(w, *(w.as_kind(v, wide) for v in values))
-        call.give(w.as_kind(result, values[0].kind), 0, layout)
+        kind, wide = values[0].kind, _E.INT64 if dtype.itemsize == 8 else _E.INT32
+        values = [w.as_kind(v, wide) for v in values]
+        if mode == ElemwiseMode.FUSE_ADD_RELU:  # the sum wraps in its type
+            total = w.as_kind(w.as_kind(values[0] + values[1], kind), wide)
+            result = INTEGER[ElemwiseMode.RELU](w, total)
+        else:
+            result = _function(call, INTEGER)(w, *values)
+        call.give(w.as_kind(result, kind), 0, layout)
 
 
 def _function(call: NodeCall, table: Mapping[int, Function]) -> Function:

@@ -215,8 +215,9 @@ FLOAT: dict[int, Function] = {
 
 
 def _shifted(w: GraphWriter, x: OnnxValue, y: OnnxValue) -> tuple[OnnxValue, OnnxValue]:
-    """The number and the power of two, as int64."""
-    power = w.op("Pow", w.scalar(2, _E.INT64), w.as_kind(y, _E.INT64))
+    """The number and the power of two, as int64. More than 62 bits move all of the number out of its type."""
+    count = w.op("Min", w.as_kind(y, _E.INT64), w.scalar(62, _E.INT64))
+    power = w.op("Pow", w.scalar(2, _E.INT64), count)
     return w.as_kind(x, _E.INT64), power
 
 
@@ -253,7 +254,6 @@ INTEGER: dict[int, Function] = {
     M.COND_LT_MOV: FLOAT[M.COND_LT_MOV],
     M.FUSE_MUL_ADD3: _multiply_add,
     M.FUSE_MUL_ADD4: FLOAT[M.FUSE_MUL_ADD4],
-    M.FUSE_ADD_RELU: lambda w, x, y: w.op("Max", x + y, w.scalar(0, x.kind)),
     M.PRELU: lambda w, x, y: w.where(x > 0, x, x * y),
     M.CLIP: _clip,
     M.RELU6: lambda w, x: clipped(w, x, 0, 6),
