@@ -60,6 +60,9 @@ class _Parser(argparse.ArgumentParser):
             flags = [flag for action in shown for flag in action.option_strings]
             words = [word.partition("=")[0] for word in message.split() if word.startswith("--")]
             hints = [suggestion(words, flags)]
+            more = [word for word in message.split()[2:] if not word.startswith("-")]
+            if more and "--against" in flags:
+                hints = [f"to compare with another model or with stored values: --against {more[0]}", *hints]
         choice = re.search(r"argument COMMAND: invalid choice: '(.*?)' \(", message)
         if choice is not None:
             message = message.partition(" (choose")[0]

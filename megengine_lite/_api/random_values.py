@@ -6,12 +6,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from megengine_lite._core.system.memory_limit import check_room
+
 
 def random_values(shape: Sequence[int], dtype: np.dtype, seed: int) -> np.ndarray:
     """Values that suit any network: numbers from 0 to 1, bytes, or zeros and ones where they may be indices.
 
     They are small and not negative, so that networks do not saturate, and roots and logarithms exist.
     """
+    check_room(shape, dtype, "random values")
     generator = np.random.default_rng(seed)
     if dtype.kind == "f":
         return generator.random(shape, np.float32).astype(dtype)

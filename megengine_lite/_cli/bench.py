@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from megengine_lite._cli import bench_report, config_files, display, flags, inputs, parallel, progress
+from megengine_lite._cli import bench_report, config_files, display, flags, inputs, number_types, parallel, progress
 from megengine_lite._cli.gflags import UsageError, add_switch
 from megengine_lite._cli.model_files import show_written
 
@@ -31,14 +31,14 @@ def add(parser: ArgumentParser) -> None:
     config_files.add_config_flags(parser)
     group = parser.add_argument_group("measurement")
     group.add_argument(
-        "--seconds", "--duration", type=flags.seconds, default=3.0, metavar="S", help="how long to measure (3)"
+        "--seconds", "--duration", type=number_types.seconds, default=3.0, metavar="S", help="how long to measure (3)"
     )
-    group.add_argument("--iter", type=flags.positive, metavar="N", help="how many runs to measure, instead")
+    group.add_argument("--iter", type=number_types.positive, metavar="N", help="how many runs to measure, instead")
     flags.add_warmup_flag(group, 2, "runs after the first, not counted")
     parallel.add_parallel_flags(group)
     group.add_argument(
         "--streams",
-        type=flags.positive,
+        type=number_types.positive,
         metavar="N",
         help="networks that run at the same time on one copy of the weights: --thread N --share-param-mem",
     )

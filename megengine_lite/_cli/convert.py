@@ -16,9 +16,10 @@ from typing import Any
 
 from megengine_lite._cli import keys, progress
 from megengine_lite._cli.display import shape_text
-from megengine_lite._cli.flags import add_double_flag, given_shapes, natural
+from megengine_lite._cli.flags import add_double_flag, given_shapes
 from megengine_lite._cli.gflags import UsageError, add_switch
 from megengine_lite._cli.model_files import show_written, write_file
+from megengine_lite._cli.number_types import positive
 
 USAGE = "MODEL OUT [--layout LAYOUT] [--shape NAME=SHAPE] [--opset N] [--static] [--decrypt METHOD] [--key KEY]"
 
@@ -48,7 +49,7 @@ def add(parser: ArgumentParser) -> None:
     add_double_flag(parser)
     group = parser.add_argument_group("ONNX")
     group.add_argument(
-        "--opset", type=natural, metavar="N", help=f"version of the standard's operators ({DEFAULT_OPSET})"
+        "--opset", type=positive, metavar="N", help=f"version of the standard's operators ({DEFAULT_OPSET})"
     )
     add_switch(group, "static", "fix the shapes of the inputs; else they may change where they can")
     add_switch(

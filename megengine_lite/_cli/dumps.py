@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, TextIO
 import numpy as np
 
 from megengine_lite._api.diagnostics import Dump, list_operators
-from megengine_lite._cli.gflags import UsageError
 from megengine_lite._core.reports.io_dump import BinaryDump, TextDump
 from megengine_lite._records import replace
 from megengine_lite.errors import LiteError
@@ -76,8 +75,6 @@ class RangeCheck:
     """
 
     def __init__(self, limit: float):
-        if not limit >= 0:
-            raise UsageError(f"--range takes a limit for absolute values, not {limit}")
         self._limit = limit
 
     def write(self, records: Iterable[TracedOperator], lazy: bool = False) -> None:

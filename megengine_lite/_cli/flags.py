@@ -8,14 +8,17 @@ from collections.abc import Sequence
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from megengine_lite._cli import progress
+from megengine_lite._cli import number_types, progress
 from megengine_lite._cli.gflags import UsageError, add_switch
 from megengine_lite._cli.keys import add_decryption_flags, use_key
 from megengine_lite._core.cpu.isa import instruction_sets
+from megengine_lite._core.runtime.devices import get_device
 from megengine_lite._core.session_config import PRECISIONS
 from megengine_lite._core.system.files import read_file
 from megengine_lite._records import asdict, record
 from megengine_lite.errors import LiteError, LiteValueError, ModelFormatError
+from megengine_lite.log import warn
+from megengine_lite.struct import LiteDeviceType
 
 if TYPE_CHECKING:
     from megengine_lite import LiteConfig, LiteNetwork, LiteOptions
@@ -83,9 +86,14 @@ def add_network_flags(parser: argparse.ArgumentParser) -> None:
     add_switch(group, "ignore-info", "do not let a package's information decide settings")
     add_library_flags(group)
     group = parser.add_argument_group("threads and kernels")
-    group.add_argument("--threads", "--multithread", type=positive, metavar="N", help="threads for one run (1)")
     group.add_argument(
-        "--multithread-default", type=positive, metavar="N", help="the same; the calling thread is one of them"
+        "--threads", "--multithread", type=number_types.positive, metavar="N", help="threads for one run (1)"
+    )
+    group.add_argument(
+        "--multithread-default",
+        type=number_types.positive,
+        metavar="N",
+        help="the same; the calling thread is one of them",
     )
     add_switch(group, "cpu", "run on the CPU: the only device")
     add_switch(group, "cpu-default", "run in the calling thread")
@@ -118,9 +126,13 @@ def add_network_flags(parser: argparse.ArgumentParser) -> None:
     add_switch(group, "full-run", "measure all algorithms")
     add_switch(group, "reproducible", "only algorithms that give the same bits each time")
     group.add_argument("--fast-run-algo-policy", metavar="FILE", help="cache of measurements: read, then written")
-    group.add_argument("--fast-run-shared-batch-size", type=positive, default=0, metavar="N", help="measure at batch N")
+    group.add_argument(
+        "--fast-run-shared-batch-size", type=number_types.positive, default=0, metavar="N", help="measure at batch N"
+    )
     add_switch(group, "binary-equal-between-batch", "the same algorithms, and bits, at every batch size")
-    group.add_argument("--workspace-limit", type=int, metavar="BYTES", help="scratch memory of one operator")
+    group.add_argument(
+        "--workspace-limit", type=number_types.size, metavar="BYTES", help="scratch memory of one operator"
+    )
     for flag in REFUSED_FLAGS:
         parser.add_argument(f"--{flag}", action=_Refuse, nargs="?", help=argparse.SUPPRESS)
     for flag in REFUSED_SWITCHES:  # what is off is off
@@ -143,16 +155,13 @@ def add_library_flags(group: Any) -> None:
 def add_warmup_flag(group: Any, default: int, text: str) -> None:
     """``--warmup-iter``: the number of runs that are not measured."""
     group.add_argument(
-        "--warmup-iter", "--warm-up", type=natural, default=default, metavar="N", help=f"{text} ({default})"
+        "--warmup-iter",
+        "--warm-up",
+        type=number_types.natural,
+        default=default,
+        metavar="N",
+        help=f"{text} ({default})",
     )
-
-
-def positive(text: str) -> int:
-    """Type of arguments that are a positive number."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is not positive")
-    return value
 
 
 def given_shapes(texts: Sequence[str], names: Sequence[str]) -> dict[str, tuple[int, ...]]:
@@ -164,30 +173,6 @@ def given_shapes(texts: Sequence[str], names: Sequence[str]) -> dict[str, tuple[
             raise LiteValueError(f"--shape takes NAME=NxCxHxW with one of the inputs {', '.join(names)}, not {text!r}")
         shapes[name] = tuple(int(d) for d in dims.split("x"))
     return shapes
-
-
-def natural(text: str) -> int:
-    """Type of arguments that are a number, which may be zero."""
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"{value} is negative")
-    return value
-
-
-def seconds(text: str) -> float:
-    """Type of arguments that are a length of time."""
-    value = float(text)
-    if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is no length of time")
-    return value
-
-
-def distance(text: str) -> float:
-    """Type of arguments that limit a difference or a size."""
-    value = float(text)
-    if not value >= 0:
-        raise argparse.ArgumentTypeError(f"{text} is no number from 0 on")
-    return value
 
 
 def _device(text: str) -> str:
@@ -286,6 +271,8 @@ def load_network(args: argparse.Namespace, share_with: LiteNetwork | None = None
         network.enable_cpu_inplace_mode()
     network.precision, network.narrow_double = args.precision, args.narrow_double
     network.threads_number = args.multithread_default or args.threads or 1
+    if network.threads_number > _most_threads():
+        warn(f"{network.threads_number} threads: {_most_threads()} are used, the most that work on one run")
     if args.layout_transform or args.layout_transform_dump:
         network.enable_global_layout_transform()
     _choose_algorithms(args, network)
@@ -302,6 +289,11 @@ def load_network(args: argparse.Namespace, share_with: LiteNetwork | None = None
     if args.workspace_limit is not None:
         network.set_network_algo_workspace_limit(args.workspace_limit)
     return LoadedNetwork(network, seconds)
+
+
+def _most_threads() -> int:
+    """The most threads that work on one run."""
+    return get_device(LiteDeviceType.LITE_CPU).most_threads
 
 
 def _check_cache(path: str) -> None:
@@ -353,7 +345,7 @@ def describe_settings(network: LiteNetwork) -> dict[str, Any]:
     return {
         "options": _changed_options(network._settings.options),
         "algorithms": asdict(network._algo),
-        "threads": network.threads_number,
+        "threads": min(network.threads_number, _most_threads()),
         "precision": network.precision,
         "narrow_double": network.narrow_double,
         "inplace": network.is_cpu_inplace_mode(),

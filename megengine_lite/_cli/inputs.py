@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from megengine_lite._api.random_values import random_values
-from megengine_lite._cli import flags
+from megengine_lite._cli import number_types
 from megengine_lite._cli.display import shape_text
 from megengine_lite._cli.gflags import UsageError
 from megengine_lite._cli.random_inputs import add_random_flags, described_inputs
 from megengine_lite._core.system.files import open_file, read_file
+from megengine_lite._core.system.memory_limit import check_room
 from megengine_lite.errors import LiteError, LiteValueError
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def add_input_flags(parser: ArgumentParser) -> None:
     group.add_argument(
         "--batch-size",
         "--batchsize",
-        type=flags.positive,
+        type=number_types.positive,
         metavar="N",
         help="repeat or cut all inputs to this batch size",
     )
@@ -59,7 +60,7 @@ def add_input_flags(parser: ArgumentParser) -> None:
         metavar="M",
         help="subtracted from images: one number, or one per channel: M,M,M",
     )
-    group.add_argument("--image-std", type=_per_channel, metavar="S", help="images are divided by it after that")
+    group.add_argument("--image-std", type=_divisors, metavar="S", help="images are divided by it after that")
     group.add_argument(
         "--image-order", choices=["bgr", "rgb"], default="bgr", help="order of colours in the input (bgr)"
     )
@@ -104,10 +105,19 @@ def set_inputs(args: Namespace, network: LiteNetwork, *, fill: bool) -> dict[str
             )
         given[name] = random_values(shape, dtype, args.seed)
     if args.batch_size:
-        given = {name: np.resize(a, (args.batch_size, *a.shape[1:])) for name, a in given.items()}
+        given = {name: _at_batch(a, args.batch_size, name) for name, a in given.items()}
     for name, array in given.items():
         network.get_io_tensor(name).set_data_by_copy(np.ascontiguousarray(array))
     return given
+
+
+def _at_batch(array: np.ndarray, samples: int, name: str) -> np.ndarray:
+    """The samples of an array, repeated or cut to a number."""
+    shape = (samples, *array.shape[1:])
+    check_room(shape, array.dtype, f"input {name!r}")
+    if not array.size:
+        return np.zeros(shape, array.dtype)
+    return array.take(np.arange(samples) % len(array), axis=0)
 
 
 def _is_image(item: tuple[str, str]) -> bool:
@@ -156,6 +166,7 @@ def read_value(text: str, name: str, tensor: LiteTensor, args: Namespace) -> np.
     dtype = np.dtype(tensor.layout.dtype)
     if re.fullmatch(r"\{[\d, ]+\}", text):
         shape = [int(d) for d in text.strip("{} ").split(",")]
+        check_room(shape, dtype, f"input {name!r}")
         return np.full([*shape, dtype.itemsize], 1, np.uint8).view(dtype)[..., 0]
     if text.startswith("["):
         return _read_numbers(text)
@@ -258,9 +269,20 @@ def _read_image(path: str, tensor: LiteTensor, args: Namespace) -> np.ndarray:
 
 
 def _per_channel(text: str) -> np.ndarray:
-    values = np.array([float(v) for v in text.split(",")], np.float32)
+    values = [number_types.real(v) for v in text.split(",")]
     if len(values) not in (1, 3):
         raise ArgumentTypeError(f"{text} is neither one number nor three")
+    with np.errstate(over="ignore"):
+        array = np.array(values, np.float32)
+    if not np.isfinite(array).all():
+        raise ArgumentTypeError(f"{text} is beyond the range of float32")
+    return array
+
+
+def _divisors(text: str) -> np.ndarray:
+    values = _per_channel(text)
+    if not values.all():
+        raise ArgumentTypeError(f"{text}: images cannot be divided by 0")
     return values
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from megengine_lite._cli import flags
+from megengine_lite._cli import flags, number_types
 from megengine_lite._cli.gflags import UsageError, add_switch
 from megengine_lite._records import record
 
@@ -23,7 +23,7 @@ MOST_PER_PROCESSOR = 64
 def add_parallel_flags(group: Any) -> None:
     """Declares what :func:`load_networks` reads."""
     group.add_argument(
-        "--thread", type=flags.positive, default=1, metavar="N", help="networks that run at the same time (1)"
+        "--thread", type=number_types.positive, default=1, metavar="N", help="networks that run at the same time (1)"
     )
     add_switch(group, "share-param-mem", "these networks share one copy of the weights")
 

@@ -13,7 +13,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from megengine_lite._cli import compare_profiles, config_files, display, flags, inputs, progress
+from megengine_lite._cli import compare_profiles, config_files, display, flags, inputs, number_types, progress
 from megengine_lite._cli.gflags import UsageError
 
 if TYPE_CHECKING:
@@ -28,7 +28,9 @@ def add(parser: ArgumentParser) -> None:
     inputs.add_input_flags(parser)
     config_files.add_config_flags(parser)
     group = parser.add_argument_group("profile")
-    group.add_argument("--iter", type=flags.positive, default=10, metavar="N", help="runs; times are medians (10)")
+    group.add_argument(
+        "--iter", type=number_types.positive, default=10, metavar="N", help="runs; times are medians (10)"
+    )
     flags.add_warmup_flag(group, 2, "runs before those, not counted")
     group.add_argument("--output", metavar="FILE", help="write the profile of one run")
     group.add_argument(

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from megengine_lite._api.random_values import random_values
-from megengine_lite._cli.flags import natural
+from megengine_lite._cli.number_types import seed
 from megengine_lite.errors import LiteValueError
 
 # Distributions of numpy's RandomState that take a size.
@@ -24,7 +24,7 @@ _OF_SIZES = ("rand", "randn")
 
 def add_random_flags(group: Any) -> None:
     """Declares what :func:`described_inputs` reads."""
-    group.add_argument("--seed", type=natural, default=0, metavar="N", help="seed of random inputs (0)")
+    group.add_argument("--seed", type=seed, default=0, metavar="N", help="seed of random inputs (0)")
     group.add_argument(
         "--input-desc",
         metavar="NAME:SHAPE",

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from megengine_lite._cli import config_files, display, flags, inputs, other_run, progress, stored_values
+from megengine_lite._cli import config_files, display, flags, inputs, number_types, other_run, progress, stored_values
 from megengine_lite._cli.gflags import UsageError, add_switch
 from megengine_lite.errors import UnsupportedOperatorError
 
@@ -35,7 +35,9 @@ def add(parser: ArgumentParser) -> None:
     group.add_argument(
         "--format", choices=["html", "md", "json"], help="of the report (what the name of FILE ends in; printed: md)"
     )
-    group.add_argument("--iter", type=flags.positive, default=10, metavar="N", help="runs; times are medians (10)")
+    group.add_argument(
+        "--iter", type=number_types.positive, default=10, metavar="N", help="runs; times are medians (10)"
+    )
     flags.add_warmup_flag(group, 2, "runs before those, not counted")
     group.add_argument(
         "--against",
@@ -47,7 +49,7 @@ def add(parser: ArgumentParser) -> None:
     add_switch(group, "layers", "compare the results of operators of both; see the command verify")
     group.add_argument(
         "--tolerance",
-        type=flags.distance,
+        type=number_types.distance,
         default=1e-3,
         metavar="T",
         help="largest difference of such results, in parts of the largest value (1e-3)",

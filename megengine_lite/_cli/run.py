@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from megengine_lite._cli import config_files, display, flags, inputs, pack, parallel, progress, watch
+from megengine_lite._cli import config_files, display, flags, inputs, number_types, pack, parallel, progress, watch
 from megengine_lite._cli.gflags import add_switch
 from megengine_lite._cli.model_files import show_written, write_file
 from megengine_lite._core.system.files import replacing
@@ -27,13 +27,15 @@ def add(parser: ArgumentParser) -> None:
     inputs.add_input_flags(parser)
     config_files.add_config_flags(parser)
     group = parser.add_argument_group("runs")
-    group.add_argument("--iter", type=flags.positive, default=1, metavar="N", help="runs (1)")
+    group.add_argument("--iter", type=number_types.positive, default=1, metavar="N", help="runs (1)")
     flags.add_warmup_flag(group, 0, "runs before those")
     parallel.add_parallel_flags(group)
     add_switch(group, "fitting", "find the fastest flags instead: the command fit")
     group = parser.add_argument_group("results")
     group.add_argument("--output", metavar="FILE", help="write the outputs to a .npz, by name")
-    group.add_argument("--top", type=flags.positive, metavar="K", help="show the K largest values of each output")
+    group.add_argument(
+        "--top", type=number_types.positive, metavar="K", help="show the K largest values of each output"
+    )
     add_switch(group, "calc-output-rms", "show the root mean square of each output")
     group.add_argument("--model-dump", metavar="FILE", help="write the model as a plain file, as the command convert")
     watch.add_watch_flags(parser)

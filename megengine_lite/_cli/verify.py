@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from megengine_lite._cli import config_files, display, flags, inputs, other_run, progress, stored_values
+from megengine_lite._cli import config_files, display, flags, inputs, number_types, other_run, progress, stored_values
 from megengine_lite._cli.gflags import UsageError, add_switch
 from megengine_lite._core.reports.differences import compare
 from megengine_lite.errors import LiteError, LiteValueError
@@ -37,7 +37,7 @@ def add(parser: ArgumentParser) -> None:
     other_run.add_other_flag(group)
     group.add_argument(
         "--tolerance",
-        type=flags.distance,
+        type=number_types.distance,
         default=1e-3,
         metavar="T",
         help="largest difference, in parts of the largest value (1e-3)",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from megengine_lite._cli import display
+from megengine_lite._cli import display, number_types
 from megengine_lite._cli.gflags import UsageError, add_switch
 from megengine_lite._core.system.files import read_file, replace_file
 from megengine_lite.log import logger, warn
@@ -53,7 +53,10 @@ def add_watch_flags(parser: ArgumentParser) -> None:
     group.add_argument("--profile", metavar="FILE", help="write the times of each step, for the original's tools")
     group.add_argument("--profile-host", metavar="FILE", help="the same: the host is the device")
     group.add_argument(
-        "--range", type=float, metavar="X", help="fail when a value of any operator is beyond X or -X, or not a number"
+        "--range",
+        type=number_types.distance,
+        metavar="X",
+        help="fail when a value of any operator is beyond X or -X, or not a number",
     )
     group.add_argument("--get-static-mem-info", metavar="DIR", help="write how the memory of the run is laid out")
     add_switch(group, "wait-gdb", "wait for Enter before the model is loaded, so that a debugger can be attached")

@@ -33,7 +33,7 @@ GIVEN = {
     "bench": ["--streams=2", "--duration", "0.25", "--isa=base", "--fast_run", "--image-mean", "0.1,2,-3"],
     "fit": ["--dump-fitting-model=a b.lite", "--threads=2", "--option", "jit_level=1", "--option=weight_preprocess=1"],
     "profile": ["--form=megengine", "--record-comp-seq=false", "--input=data=[[1.5]]", "--seed=7"],
-    "report": ["-o", "r.html", "--tolerance=0.5", "--other=--isa base --threads 2", "--workspace-limit=-1"],
+    "report": ["-o", "r.html", "--tolerance=0.5", "--other=--isa base --threads 2", "--workspace-limit=0"],
     "verify": ["--layers", "--against=x.mge", "--nono-sanity-check", "--fast-run-shared-batch-size=4"],
 }
 

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from functools import cache
+from math import prod
+from typing import TYPE_CHECKING
+
+from megengine_lite.errors import LiteMemoryError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 _CONTROL_GROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 _UNKNOWN = 1 << 40
+_MOST_OF_A_TENSOR = 4  # a tensor that is made here may take this part of the memory
 
 
 @cache
@@ -35,3 +44,20 @@ def describe_bytes(nbytes: float) -> str:
         if abs(nbytes) >= size:
             return f"{nbytes / size:.1f} {unit}"
     return f"{nbytes:.0f} B"
+
+
+def check_room(shape: Sequence[int], dtype: np.dtype, what: str) -> None:
+    """Checks that a tensor leaves room for those that are computed from it. Systems may promise memory without limit.
+
+    Raises
+    ------
+    LiteMemoryError
+        It takes more than a part of the memory.
+    """
+    nbytes, most = prod(shape) * dtype.itemsize, memory_limit() // _MOST_OF_A_TENSOR
+    if nbytes > most:
+        sizes = "x".join(str(n) for n in shape)
+        raise LiteMemoryError(
+            f"{what} of shape {sizes[:80]} would have {describe_bytes(nbytes)}, and {describe_bytes(most)} is the most "
+            "here: give a smaller shape or batch"
+        )
