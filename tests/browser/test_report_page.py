@@ -249,6 +249,40 @@ def test_wheel_keys_and_buttons_zoom(show, digits):
     assert shown.get("graph.scale") == pytest.approx(before)
 
 
+def test_a_report_in_a_frame_that_is_shown_later_is_drawn_whole(browser, digits, tmp_path):
+    """Notebooks load the frame of an output before they show it."""
+    (tmp_path / "notebook.html").write_text(f"<body style='display: none'>{digits._repr_html_()}</body>")
+    page = browser.new_page(viewport={"width": 900, "height": 1400})
+    page.goto((tmp_path / "notebook.html").as_uri())
+    page.wait_for_timeout(500)
+    page.evaluate("() => { document.body.style.display = 'block'; }")
+    (frame,) = page.frames[1:]
+    for _ in range(100):
+        page.wait_for_timeout(100)
+        scale, left, top, (width, height), (w, h) = frame.evaluate(
+            "() => { const g = reportPage.graph; return [g.scale, g.left, g.top, g.size, g.report.layout.size]; }"
+        )
+        if width:
+            break
+    assert 0 < scale <= 1.15 and left >= 0 and top >= 0
+    assert left + w * scale <= width and top + h * scale <= height
+    widths = "() => ['roofline', 'treemap'].map((id) => document.querySelector(`#${id} svg`).getBoundingClientRect())"
+    for box in frame.evaluate(widths):
+        assert 250 < box["width"] <= 900
+    page.close()
+
+
+def test_the_graph_stays_whole_until_it_is_moved(show, digits):
+    shown = show(digits)
+    whole = shown.get("graph.scale")
+    shown.painted(lambda: shown.page.set_viewport_size({"width": 420, "height": 900}))
+    assert shown.get("graph.scale") < whole
+    shown.painted(lambda: shown.page.click("#zoom-in"))
+    zoomed = shown.get("graph.scale")
+    shown.painted(lambda: shown.page.set_viewport_size(SIZE))
+    assert shown.get("graph.scale") == zoomed
+
+
 def test_nothing_is_cut_off_at_any_width(show, digits):
     for width in (360, 800, 1440, 2200):
         shown = show(digits, size={"width": width, "height": 900})

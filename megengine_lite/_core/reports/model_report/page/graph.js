@@ -8,6 +8,7 @@ class GraphView {
     this.canvas = canvas;
     this.page = page;
     this.scale = 1;
+    this.whole = true; // until it is moved
     this.left = this.top = 0;
     this.matches = null;
     this.pointers = new Map();
@@ -18,7 +19,7 @@ class GraphView {
     for (const name of ["pointerup", "pointercancel"]) canvas.addEventListener(name, (e) => this.onUp(e));
     canvas.addEventListener("pointerleave", hideTip);
     canvas.addEventListener("keydown", (e) => this.onKey(e));
-    new ResizeObserver(() => this.draw()).observe(canvas.parentElement);
+    new ResizeObserver(() => (this.whole && this.report ? this.fit() : this.draw())).observe(canvas.parentElement);
   }
 
   show(report) {
@@ -47,6 +48,8 @@ class GraphView {
   fit() {
     const [width, height] = this.size;
     const [w, h] = this.report.layout.size;
+    this.whole = true;
+    if (!width || !height) return; // not shown yet, as in a notebook that is being opened
     this.scale = Math.min(1.15, (width - 32) / Math.max(w, 1), (height - 32) / Math.max(h, 1));
     this.left = (width - w * this.scale) / 2;
     this.top = (height - h * this.scale) / 2;
@@ -58,6 +61,7 @@ class GraphView {
     const [w, h] = this.report.layout.size;
     const least = Math.min(0.5, (0.6 * width) / Math.max(w, 1), (0.6 * height) / Math.max(h, 1));
     const scale = Math.min(Math.max(this.scale * factor, least), MOST_ZOOM);
+    this.whole = false;
     this.left = x - ((x - this.left) * scale) / this.scale;
     this.top = y - ((y - this.top) * scale) / this.scale;
     this.scale = scale;
@@ -68,6 +72,7 @@ class GraphView {
   goTo(k) {
     const [width, height] = this.size;
     this.scale = Math.max(this.scale, 0.9);
+    this.whole = false;
     this.left = width / 2 - this.report.layout.x[k] * this.scale;
     this.top = height / 2 - this.report.layout.y[k] * this.scale;
     this.draw();
@@ -109,6 +114,7 @@ class GraphView {
       this.zoom(distance(place) / Math.max(distance(before), 1), others[0][0], others[0][1]);
       this.moved = 99;
     } else {
+      this.whole = false;
       this.left += place[0] - before[0];
       this.top += place[1] - before[1];
       this.moved += Math.abs(place[0] - before[0]) + Math.abs(place[1] - before[1]);
@@ -134,6 +140,7 @@ class GraphView {
     const step = 60;
     const moves = { ArrowLeft: [step, 0], ArrowRight: [-step, 0], ArrowUp: [0, step], ArrowDown: [0, -step] };
     if (event.key in moves) {
+      this.whole = false;
       this.left += moves[event.key][0];
       this.top += moves[event.key][1];
       this.draw();
