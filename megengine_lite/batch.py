@@ -51,7 +51,10 @@ class Predictor:
         As in :func:`megengine_lite.load`.
     prepared
         The path, on all machines, of a file made by :meth:`Model.prepare <megengine_lite.model.Model.prepare>`. The
-        processes of a machine share the memory of its weights. Machines of another kind load the model as usual.
+        processes of a machine share the memory of its weights, and start sooner. Machines of another kind load the
+        model as usual.
+    share_weights
+        As in :func:`megengine_lite.load`: the processes of a user on a machine have the weights in memory once.
     progress
         Show how many rows of a batch are done, in a bar of the package tqdm, which the process that is called needs.
 
@@ -87,6 +90,7 @@ class Predictor:
         narrow_double: bool = False,
         decryption: str = "",
         prepared: str | os.PathLike[str] | None = None,
+        share_weights: bool = True,
         progress: bool = False,
     ):
         if isinstance(model, bytes):
@@ -113,6 +117,7 @@ class Predictor:
             bool(narrow_double),
             decryption,
             None if prepared is None else os.path.abspath(prepared),
+            bool(share_weights),
         )
 
     def __call__(self, batch: Any) -> Any:
@@ -281,6 +286,7 @@ class _Options(NamedTuple):
     narrow_double: bool
     decryption: str
     prepared: str | None
+    share_weights: bool
 
     def load(self, source: _File | _Bytes) -> Model:
         threads = self.threads
@@ -295,6 +301,7 @@ class _Options(NamedTuple):
             narrow_double=self.narrow_double,
             decryption=self.decryption,
             prepared=self.prepared,
+            share_weights=self.share_weights,
         )
 
 

@@ -24,6 +24,7 @@ from megengine_lite._core.runtime.devices import get_device
 from megengine_lite._core.runtime.jobs import lent, locked
 from megengine_lite._core.system.files import to_path
 from megengine_lite._core.system.integers import to_integer
+from megengine_lite._core.system.memory_limit import describe_bytes
 from megengine_lite.errors import DeviceError, LiteError, LiteValueError, printable
 from megengine_lite.network import LiteNetwork
 from megengine_lite.struct import LiteDeviceType
@@ -67,6 +68,7 @@ def load(
     device: str = "cpu",
     decryption: str = "",
     prepared: str | os.PathLike[str] | None = None,
+    share_weights: bool = False,
 ) -> Model:
     """Loads a model of MegEngine's or an ONNX model, as a function that can be called.
 
@@ -92,6 +94,10 @@ def load(
     prepared
         The path of a file that :meth:`Model.prepare` has made from the model, so that the first run of a process comes
         sooner. If it was made for something else, a :class:`LiteWarning` says so, and the model is loaded without it.
+    share_weights
+        Share the memory of the weights with other processes of this user that load the same model so. They write it to
+        a file in the directory for temporary files, which the last of them removes. The weights of an encrypted model
+        are never written. Where that file cannot be, and on Windows, each process has weights of its own.
 
     Raises
     ------
@@ -118,6 +124,7 @@ def load(
         device=device,
         decryption=decryption,
         prepared=prepared,
+        share_weights=share_weights,
     )
 
 
@@ -151,6 +158,7 @@ class Model:
         device: str = "cpu",
         decryption: str = "",
         prepared: str | os.PathLike[str] | None = None,
+        share_weights: bool = False,
     ):
         count = to_integer(workers, "workers")
         if not 1 <= count <= _MOST_WORKERS:
@@ -166,10 +174,12 @@ class Model:
         config.bare_model_cryption_name = decryption
         first = LiteNetwork(config)
         first.threads_number, first.precision, first.narrow_double = each, precision, narrow_double
+        first._settings.shares_weights = bool(share_weights)
         first.load(model, prepared=prepared)
         self._options: dict[str, Any] = {
             "threads": threads, "workers": count, "precision": precision, "narrow_double": first.narrow_double,
             "device": device, "decryption": decryption, "prepared": first._prepared,
+            "share_weights": bool(share_weights),
         }  # fmt: skip
         self._threads = each
         self._source = first._source
@@ -482,7 +492,7 @@ class Model:
             "device": f"cpu, {self._options['workers']} x {self._threads} threads",
             **({} if self._options["precision"] == "float32" else {"precision": self._options["precision"]}),
             **({"double": "float32"} if self._options["narrow_double"] else {}),
-            "memory": f"{self._memory() / 2**20:.1f} MiB",
+            "memory": describe_bytes(self._memory()),
         }
         if self._last is not None:
             facts["last run"] = f"{1e3 * self._last[0]:.3f} ms"

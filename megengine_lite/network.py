@@ -16,6 +16,7 @@ from megengine_lite._api.io_info import get_model_io_info
 from megengine_lite._api.loading import (
     apply_information,
     packed_measurements,
+    pool_of,
     read_model,
     rewritten,
     to_source,
@@ -184,13 +185,15 @@ class LiteNetwork(NetworkSettings, Diagnostics):
         settings = self._complete_settings()
         state = {"_source": source, "_source_config": source_config, "_prepared": prepared}
         if prepared is not None and (found := self._open_prepared(prepared, source, source_config, settings)):
-            self._start(Engine(found.model, settings, self._algo, prepared=found), **state)
+            self._start(
+                Engine(found.model, settings, self._algo, pool_of(found.model, source, settings), found), **state
+            )
             return
         model = read_model(source, source_config, settings.narrow_double)
         if model.information is not None and not self._extra.disable_configure_by_model_info:
             apply_information(settings, model.information)
         settings.measured = packed_measurements(model.package, settings.device)
-        self._start(Engine(model, settings, self._algo), **state)
+        self._start(Engine(model, settings, self._algo, pool_of(model, source, settings)), **state)
 
     def _open_prepared(
         self, path: str, source: str | bytes | memoryview, source_config: LiteConfig, settings: RunSettings

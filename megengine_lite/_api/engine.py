@@ -231,7 +231,7 @@ class Engine(Turns):
             return
         logger.info("the model is loaded, because its prepared plan is for another shape or another purpose")
         model = prepared.load_graph()
-        session = self._session_of(model, self.session.config, None, self.session.arena)
+        session = self._session_of(model, self.session.config, self.pool, self.session.arena)
         self._forget_session()
         self.model, self.pool, self.session, self._prepared = model, session.pool, session, None
 

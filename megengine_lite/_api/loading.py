@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from megengine_lite._core.formats.containers.packed import Package
     from megengine_lite._core.formats.loaded_model import LoadedModel
     from megengine_lite._core.formats.mge.records import ModelRecord
+    from megengine_lite._core.ir.graph import ConstantPool
     from megengine_lite._core.session_config import Measurements
 
 _API_VERSION = tuple(map(int, version.split(".")))
@@ -93,6 +94,19 @@ def read_model(source: str | bytes | memoryview, config: LiteConfig, narrow_doub
     )
     model.stamp = stamp
     return model
+
+
+def pool_of(model: LoadedModel, source: str | bytes | memoryview, settings: RunSettings) -> ConstantPool | None:
+    """The weights as plans keep them, if other processes share them; else None, and a network makes its own."""
+    if not settings.shares_weights or model.is_secret:
+        return None
+    with late_import():
+        from megengine_lite._core.ir.graph import ConstantPool
+        from megengine_lite._core.system.hashes import xxh64
+        from megengine_lite._core.system.shared_arrays import SharedArrays
+
+    identity = (source, file_stamp(source)) if isinstance(source, str) else (len(source), xxh64(source, 0))
+    return ConstantPool(SharedArrays(identity))
 
 
 def rewritten(

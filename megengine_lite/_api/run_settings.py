@@ -61,6 +61,7 @@ class RunSettings:
     outputs: list[LiteIO] = field(default_factory=list)
     memory: RuntimeMemory = field(default_factory=RuntimeMemory)
     measured: Measurements | None = None
+    shares_weights: bool = False
 
     @property
     def device(self) -> Device:

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import re
 import struct
 import warnings
 from types import SimpleNamespace
@@ -185,7 +186,7 @@ def test_a_model_with_workers_pickles_and_tells_what_it_is(prepared):
     for one in (model, again):
         assert all(is_used(w.network) for w in one._workers)
         assert one(FEW)["prob"].tobytes() == usual(FEW)["prob"].tobytes()
-    assert "MiB" in repr(model)
+    assert re.search(r"memory [\d.]+ [KM]iB", repr(model))
     restored = pickle.loads(pickle.dumps(network(prepared=prepared)))
     assert is_used(restored) and run(restored, FEW).tobytes() == usual(FEW)["prob"].tobytes()
 

@@ -50,18 +50,9 @@ def measured(together, predictors, found) -> None:
         together.wait()
 
 
-@pytest.mark.skipif(not os.path.exists("/proc/self/smaps_rollup"), reason="needs Linux")
-def test_processes_share_the_weights_of_a_prepared_file(tmp_path):
-    from onnx import helper
-
-    weight = np.random.default_rng(0).random((2048, 4096), "float32")
-    nodes = [helper.make_node("MatMul", ["x", "w"], ["y"])]
-    model = onnx_models.make(nodes, [("x", 1, [1, 2048])], [("y", 1, [1, 4096])], {"w": weight})
-    path, prepared = tmp_path / "m.onnx", tmp_path / "m.prepared"
-    path.write_bytes(model.SerializeToString())
-    megengine_lite.load(path, threads=1).prepare(prepared)
+def memory_of_three(predictors, whole):
+    """Bytes that three processes have more for the large model, in parts of its weights."""
     workers = 3
-    predictors = [(Predictor(DIGITS), IMAGES[:1]), (Predictor(path, prepared=prepared), np.ones([1, 2048], "float32"))]
     context = multiprocessing.get_context("spawn")
     together, found = context.Barrier(workers, timeout=120), context.Queue()
     processes = [context.Process(target=measured, args=(together, predictors, found)) for _ in range(workers)]
@@ -71,4 +62,38 @@ def test_processes_share_the_weights_of_a_prepared_file(tmp_path):
     for process in processes:
         process.join()
     small, large = (sum(nbytes for is_large, nbytes in shares if is_large == which) for which in (False, True))
-    assert weight.nbytes / 2 < large - small <= 1.2 * weight.nbytes
+    return (large - small) / whole
+
+
+def product(path, rows, columns):
+    """Writes a model whose memory is its weights; gives their bytes."""
+    from onnx import helper
+
+    weight = np.random.default_rng(0).random((rows, columns), "float32")
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["y"])]
+    model = onnx_models.make(nodes, [("x", 1, ["n", rows])], [("y", 1, ["n", columns])], {"w": weight})
+    path.write_bytes(model.SerializeToString())
+    return weight.nbytes
+
+
+needs_linux = pytest.mark.skipif(not os.path.exists("/proc/self/smaps_rollup"), reason="needs Linux")
+
+
+@needs_linux
+def test_processes_share_the_weights_of_a_prepared_file(tmp_path):
+    path, prepared = tmp_path / "m.onnx", tmp_path / "m.prepared"
+    nbytes = product(path, 2048, 4096)
+    row = np.ones([1, 2048], "float32")
+    megengine_lite.load(path, threads=1).prepare(prepared, row)
+    predictors = [(Predictor(DIGITS), IMAGES[:1]), (Predictor(path, prepared=prepared, share_weights=False), row)]
+    assert 0.5 < memory_of_three(predictors, nbytes) <= 1.2
+
+
+@needs_linux
+def test_processes_share_the_weights_unless_told_not_to(tmp_path):
+    nbytes = product(tmp_path / "large.onnx", 2048, 4096)
+    product(tmp_path / "small.onnx", 2048, 1)
+    row = np.ones([1, 2048], "float32")
+    for share, least, most in ((True, 0.9, 1.2), (False, 2.9, 3.2)):
+        predictors = [(Predictor(tmp_path / f"{n}.onnx", share_weights=share), row) for n in ("small", "large")]
+        assert least < memory_of_three(predictors, nbytes) <= most

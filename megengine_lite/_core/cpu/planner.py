@@ -98,6 +98,9 @@ class HostPlan(NativePlan):
         self.pieces = [p for p in ctx.pieces if p.first is not None]
         # Constants from which only packed weights were made are not read by any step and need not be kept.
         self._constants = [p for p in ctx.constants() if p.first is not None]
+        if ctx.pool.shared is not None:
+            for piece in self._constants:
+                piece.share(ctx.pool.shared)
         self.faults = ctx.faults
         self.threads = threads
         native: list[Record] = []

@@ -6,17 +6,19 @@ pieces, which have no addresses before the plan is complete.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from megengine_lite._core.cpu.kernel_set import Kernel
 from megengine_lite._core.cpu.native_plan import ARENA_BASE
 from megengine_lite._core.device.plan import Origin
 from megengine_lite._core.ir.graph import DynamicNode, Node, TensorSpec
 from megengine_lite._records import record
+from megengine_lite.kernels.common.shared_constants import SLACK
 
 if TYPE_CHECKING:
     from megengine_lite._core.cpu.program import Record
     from megengine_lite._core.ir.fused import Activation
+    from megengine_lite._core.system.shared_arrays import SharedArrays
 
 
 class MemoryPiece:
@@ -26,7 +28,7 @@ class MemoryPiece:
 
     ARENA, CONSTANT, EXTERNAL = "arena", "constant", "external"
 
-    def __init__(self, nbytes: int, kind: str = ARENA, owner: object = None, address: int = 0):
+    def __init__(self, nbytes: int, kind: str = ARENA, owner: Any = None, address: int = 0):
         self.nbytes = nbytes
         self.kind = kind
         self.owner = owner
@@ -35,6 +37,16 @@ class MemoryPiece:
         self.last = -1
         self.offset = 0  # in the arena
         self.base = -1  # index of an external base pointer
+
+    def share(self, arrays: SharedArrays) -> None:
+        """Moves a constant into memory that processes share; the address is another one afterwards."""
+        constant, array = self.owner
+        if array is constant.shared:
+            return
+        shared = arrays.share(array, SLACK)
+        if shared is not array:
+            constant.keep_shared(shared)
+            self.owner, self.address = (constant, shared), shared.ctypes.data
 
 
 @record(frozen=True, slots=True)

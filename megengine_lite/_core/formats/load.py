@@ -62,7 +62,8 @@ def load_model(
     UnsupportedOperatorError
         The model has operators, or types of elements, that cannot be run; all operators are listed.
     """
-    buffer, package, information, what = _open(source, decrypt=decrypt, copy=copy)
+    stored, package, information, what = _open(source, copy=copy)
+    buffer = _plain(stored, package, decrypt, what)
     if is_onnx(buffer, what):
         beside = None if package is not None or decrypt else source
         model = _load_onnx(buffer, what, beside, check, narrow_double)
@@ -70,6 +71,7 @@ def load_model(
         compressed = compressed or (information is not None and information.has_compression)
         model = load_mge(_checked(buffer, what), what, compressed=compressed, check=check)
     model.package, model.information = package and package.without_model(), information
+    model.is_secret = buffer is not stored
     return model
 
 
@@ -83,7 +85,8 @@ def load_record(
     tuple
         The model's record; the package around it and its valid information, or None; the name for messages.
     """
-    buffer, package, information, what = _open(source, decrypt=decrypt, copy=copy)
+    buffer, package, information, what = _open(source, copy=copy)
+    buffer = _plain(buffer, package, decrypt, what)
     if is_onnx(buffer, what):
         raise UnsupportedOperatorError(
             f"{what}: an ONNX model, which has no record of MegEngine's; megengine-lite convert writes it as one"
@@ -93,8 +96,8 @@ def load_record(
 
 def holds_onnx(source: Source, *, decrypt: Decryption | None = None) -> bool:
     """Whether a file, also an encrypted or packed one, is an ONNX model."""
-    buffer, _, _, what = _open(source, decrypt=decrypt, copy=False)
-    return is_onnx(buffer, what)
+    buffer, package, _, what = _open(source, copy=False)
+    return is_onnx(_plain(buffer, package, decrypt, what), what)
 
 
 def load_test_cases(source: Source) -> list[dict[str, np.ndarray]]:
@@ -129,22 +132,22 @@ def _checked(buffer: Any, what: str) -> Any:
     )
 
 
-def _open(
-    source: Source, *, decrypt: Decryption | None = None, copy: bool = False
-) -> tuple[Any, Package | None, Information | None, str]:
-    """The plain bytes of a model, the package around it and its valid information, and the name for messages."""
+def _open(source: Source, *, copy: bool) -> tuple[Any, Package | None, Information | None, str]:
+    """The bytes of a model as they are stored, the package around it, its valid information, the name for messages."""
     buffer, what = open_source(source, copy=copy)
-    cursor = Cursor(buffer, what=what)
-    package = information = None
-    if is_package(cursor):
-        package = read_package(buffer, what)
-        information = package.read_information(what)
-        buffer = _decrypted(package.model, package.model_cryption, what)
-    else:
-        if decrypt is None and cursor.startswith(aes_gcm.MAGIC):
-            decrypt = "AES_256_GCM"
-        buffer = _decrypted(buffer, decrypt, what)
-    return buffer, package, information, what
+    if not is_package(Cursor(buffer, what=what)):
+        return buffer, None, None, what
+    package = read_package(buffer, what)
+    return package.model, package, package.read_information(what), what
+
+
+def _plain(stored: Any, package: Package | None, decrypt: Decryption | None, what: str) -> Any:
+    """The plain bytes of a model: the stored ones, unless they are encrypted."""
+    if package is not None:
+        decrypt = package.model_cryption
+    elif decrypt is None and Cursor(stored, what=what).startswith(aes_gcm.MAGIC):
+        decrypt = "AES_256_GCM"
+    return _decrypted(stored, decrypt, what)
 
 
 def _decrypted(buffer: Any, decrypt: Decryption | None, what: str) -> Any:

@@ -62,6 +62,8 @@ class LoadedModel:
         Why the model can only be looked at; None if its graph is one that could run.
     as_in_file
         Makes the graph that the file has, to look at, where ``graph`` is a node that waits for the shapes of inputs.
+    is_secret
+        The file, or the model in the package, is encrypted.
     stamp
         Of the file, before it was read: :func:`megengine_lite._core.system.files.file_stamp`.
     """
@@ -81,6 +83,7 @@ class LoadedModel:
     properties: Mapping[str, str] = field(default_factory=dict)
     problem: str | None = None
     as_in_file: Callable[[], ModelGraph] | None = None
+    is_secret: bool = False
     stamp: tuple[int, ...] | None = None
 
     def listed_graph(self) -> ModelGraph:

@@ -53,10 +53,11 @@ class FileConstant(Constant):
         self._held: weakref.ref[np.ndarray] | None = None  # what a plan may still hold after release
         self.key = key
         self.scales = None
+        self.shared = None
 
     @property
     def array(self) -> np.ndarray:
-        found = self._array
+        found = self._array if self.shared is None else self.shared
         if found is None and self._held is not None:
             found = self._held()
         if found is None:
@@ -64,6 +65,9 @@ class FileConstant(Constant):
             found.flags.writeable = False
         self._array = found
         return found
+
+    def _drop(self) -> None:
+        self.release()
 
     def stored(self) -> TensorRecord:
         """The tensor with its value as in a file without compression."""

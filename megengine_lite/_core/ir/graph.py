@@ -28,6 +28,9 @@ from megengine_lite._core.ir.dtype import DType
 from megengine_lite._records import field, record
 from megengine_lite.errors import InternalError
 
+if TYPE_CHECKING:
+    from megengine_lite._core.system.shared_arrays import SharedArrays
+
 
 class Constant:
     """An immutable array with an identity.
@@ -35,20 +38,31 @@ class Constant:
     ``key`` says where the value comes from: constants with equal keys of one model hold equal values. Keys are flat:
     hashing one takes the same time however the value was derived.
 
+    ``shared`` is its array, if that lies in memory that processes share (:class:`ConstantPool`).
     ``scales`` is set for real numbers that are integers times a scale: the one scale, or those of the channels in
     order. What only moves the numbers keeps it.
     """
 
-    __slots__ = ("__weakref__", "_value", "key", "scales")
+    __slots__ = ("__weakref__", "_value", "key", "scales", "shared")
 
     def __init__(self, array: np.ndarray, key: Hashable):
         self._value = array
         self.key = key
         self.scales: Constant | None = None
+        self.shared: np.ndarray | None = None
 
     @property
     def array(self) -> np.ndarray:
         return self._value
+
+    def keep_shared(self, array: np.ndarray) -> None:
+        """Takes an equal array, in memory that processes share, instead of its own."""
+        self.shared = array
+        self._drop()
+
+    def _drop(self) -> None:
+        assert self.shared is not None
+        self._value = self.shared
 
     def release(self) -> None:
         """Frees memory whose content can be made or read again when ``array`` is next asked for."""
@@ -77,6 +91,7 @@ class DerivedConstant(Constant):
     def __init__(self, parents: Sequence[Constant], make: Callable[..., np.ndarray]):
         self.key = object()
         self.scales = None
+        self.shared = None
         self._parents = parents
         self._make = make
         self._array: np.ndarray | None = None
@@ -92,6 +107,8 @@ class DerivedConstant(Constant):
 
     def _existing(self) -> np.ndarray | None:
         array = self._array  # another thread may release it meanwhile
+        if array is None:
+            array = self.shared
         if array is None and self._last is not None:
             array = self._last()
         return array
@@ -139,7 +156,7 @@ class DerivedConstant(Constant):
     @property
     def held_bytes(self) -> int:
         """Bytes of the array, 0 if there is none now."""
-        array = self._array
+        array = self._array if self.shared is None else self.shared
         return 0 if array is None else array.nbytes
 
     def keep_for(self, reader: object) -> None:
@@ -155,14 +172,23 @@ class DerivedConstant(Constant):
                 self._readers.pop()
         self._array = None
 
+    def _drop(self) -> None:
+        self._array = None
+
 
 class ConstantPool:
     """Constants derived from a model's weights (folded, packed), found by recipe.
 
     Networks that share weights share the pool. A constant is made at its first use and lives as long as it is used.
+
+    Parameters
+    ----------
+    shared
+        Where plans put the constants that they keep, so that other processes have them, too.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, shared: SharedArrays | None = None) -> None:
+        self.shared = shared
         self._derived: WeakValueDictionary[Hashable, DerivedConstant] = WeakValueDictionary()
         self._numbers: dict[Hashable, int] = {}
         self._lock = RLock()  # two threads that need the same constant must get the same

@@ -13,6 +13,7 @@
 * ``device_errors``, ``own_faults`` - what a device raises, and what only we can be blamed for, as our errors
 * ``files`` - reading what may be anything, and replacing files as a whole
 * ``file_bytes`` - the bytes of a model file in our own memory
+* ``shared_arrays`` - arrays that the processes of a user have in memory once
 * ``platform.h``, ``pages.h``, ``libraries.h`` - what systems do each in their own way
 * ``memory_limit``, ``processor``, ``cores`` - how much memory there is, what the processor can do, its kinds of cores
 * ``debug`` - the levels of ``MEGENGINE_LITE_DEBUG``

@@ -1,4 +1,4 @@
-from io import BufferedReader
+from io import BufferedReader, FileIO
 
 class FileBytes:
     size: int
@@ -10,7 +10,7 @@ class FileBytes:
 
 class MappedFile:
     size: int
-    def __init__(self, file: BufferedReader, what: str) -> None: ...
+    def __init__(self, file: BufferedReader | FileIO, what: str, begin: int = 0, size: int | None = None) -> None: ...
     def __len__(self) -> int: ...
     def __buffer__(self, flags: int, /) -> memoryview: ...
 

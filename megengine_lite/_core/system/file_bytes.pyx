@@ -29,7 +29,7 @@ cdef extern from "pages.h":
     void ml_free_pages(void* p, size_t nbytes)
     bint ml_forget_pages(void* p, size_t nbytes)
     void* ml_keep_file(int file, size_t nbytes)
-    void* ml_share_file(int file, size_t nbytes)
+    void* ml_share_file(int file, size_t begin, size_t nbytes)
     void ml_unmap_file(void* p, size_t nbytes)
 
 
@@ -226,7 +226,7 @@ cdef class FilePiece:
 
 
 cdef class MappedFile:
-    """All bytes of a file, read-only, as a buffer that processes share: their pages are those of the system's cache.
+    """Bytes of a file, read-only, as a buffer that processes share: their pages are those of the system's cache.
 
     The file must not be overwritten or cut in place as long as this exists; it may be replaced by renaming.
 
@@ -236,6 +236,8 @@ cdef class MappedFile:
         Open for reading. It may be closed afterwards.
     what
         Name of the file for messages.
+    begin, size
+        Which bytes: all by default. They begin at a multiple of the page's size.
 
     Raises
     ------
@@ -246,13 +248,13 @@ cdef class MappedFile:
     cdef char* data
     cdef readonly Py_ssize_t size
 
-    def __cinit__(self, file, str what):
+    def __cinit__(self, file, str what, size_t begin=0, size=None):
         cdef int number = file.fileno()
         cdef int refusal
-        self.size = os.fstat(number).st_size
+        self.size = os.fstat(number).st_size - begin if size is None else size
         if not self.size:
             return
-        self.data = <char*>ml_share_file(number, self.size)
+        self.data = <char*>ml_share_file(number, begin, self.size)
         if self.data == NULL:
             refusal = errno
             error = OSError(refusal, os.strerror(refusal))

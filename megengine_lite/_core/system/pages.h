@@ -25,10 +25,11 @@ static inline void *ml_keep_file(int file, size_t nbytes) {
     (void)file, (void)nbytes;
     return NULL;
 }
-/* A file that processes share, for reading; NULL, with the reason in errno, if it cannot be mapped. */
-static inline void *ml_share_file(int file, size_t nbytes) {
+/* A part of a file that processes share, for reading; NULL, with the reason in errno, if it cannot be mapped. It begins
+ * at a multiple of the page's size (on Windows of 64 KiB). */
+static inline void *ml_share_file(int file, size_t begin, size_t nbytes) {
     HANDLE mapping = CreateFileMappingA((HANDLE)_get_osfhandle(file), NULL, PAGE_READONLY, 0, 0, NULL);
-    void *p = mapping ? MapViewOfFile(mapping, FILE_MAP_READ, 0, 0, nbytes) : NULL;
+    void *p = mapping ? MapViewOfFile(mapping, FILE_MAP_READ, (DWORD)((unsigned long long)begin >> 32), (DWORD)begin, nbytes) : NULL;
     if (!p) errno = GetLastError() == ERROR_ACCESS_DENIED ? EACCES : ENOMEM;
     if (mapping) CloseHandle(mapping); /* the view keeps it */
     return p;
@@ -50,8 +51,8 @@ static inline int ml_forget_pages(void *p, size_t nbytes) { return madvise(p, nb
 static inline void *ml_keep_file(int file, size_t nbytes) {
     return ml_or_null(mmap(NULL, nbytes, PROT_READ, MAP_PRIVATE, file, 0));
 }
-static inline void *ml_share_file(int file, size_t nbytes) {
-    return ml_or_null(mmap(NULL, nbytes, PROT_READ, MAP_SHARED, file, 0));
+static inline void *ml_share_file(int file, size_t begin, size_t nbytes) {
+    return ml_or_null(mmap(NULL, nbytes, PROT_READ, MAP_SHARED, file, (off_t)begin));
 }
 static inline void ml_unmap_file(void *p, size_t nbytes) { munmap(p, nbytes); }
 #endif
