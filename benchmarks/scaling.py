@@ -17,7 +17,7 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -59,18 +59,36 @@ def processes(workers: int) -> Iterator[Mapper]:
         yield lambda function, batches: list(pool.map(function, batches))
 
 
+CALM = {
+    "distributed.worker.profile.enabled": False,
+    "distributed.admin.tick.interval": "1s",
+    "distributed.admin.system-monitor.interval": "10s",
+    "distributed.worker.memory.monitor-interval": "2s",
+}
+"""Settings of Dask with which its processes look at themselves less often (docs/scaling.md)."""
+
+
 @contextmanager
-def dask(workers: int) -> Iterator[Mapper]:
-    """A local cluster of Dask."""
+def dask(workers: int, settings: Mapping[str, Any] = CALM) -> Iterator[Mapper]:
+    """A local cluster of Dask, with the settings that are recommended."""
+    from dask import config
     from distributed import Client, LocalCluster
 
     with (
+        config.set(settings),
         LocalCluster(
             n_workers=workers, threads_per_worker=1, dashboard_address=None, silence_logs="CRITICAL"
         ) as cluster,
         Client(cluster) as client,
     ):
         yield lambda function, batches: client.gather(client.map(function, batches, pure=False))
+
+
+@contextmanager
+def dask_as_it_is(workers: int) -> Iterator[Mapper]:
+    """A local cluster of Dask with its own settings."""
+    with dask(workers, {}) as mapped:
+        yield mapped
 
 
 @contextmanager
@@ -93,7 +111,7 @@ def ray(workers: int) -> Iterator[Mapper]:
         engine.shutdown()
 
 
-ENGINES = {"processes": processes, "dask": dask, "ray": ray}
+ENGINES = {"processes": processes, "dask": dask, "dask-as-it-is": dask_as_it_is, "ray": ray}
 
 
 def predict_file(predict: Predictor, path: str) -> Any:

@@ -1,5 +1,7 @@
 """The programs of docs/scaling.md, each on the engine that it is for."""
 
+import re
+import runpy
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +9,7 @@ import pytest
 from support import onnx_models
 from support.engines import engine
 from support.pages import DOCS, blocks_of
+from support.places import ROOT
 
 pandas = engine("pandas")
 
@@ -105,3 +108,27 @@ def test_spark_calls_a_function_of_frames(folder):
     exec(program("mapInPandas", folder), names)
     assert list(names["result"].columns) == ["id", "score"]
     assert is_total_of(names["result"], frame)
+
+
+def test_settings_of_dask_exist_and_reach_the_workers(folder):
+    """A key that Dask does not know would be taken without a word."""
+    distributed = engine("distributed")
+    import dask
+
+    text = program("dask.config.set", folder)
+    keys = re.findall(r'"(distributed\.[a-z.-]+)"', text)
+    before = {key: dask.config.get(key) for key in keys}  # raises for others
+    assert len(keys) == 4
+    try:
+        exec(text, {})
+        chosen = {key: dask.config.get(key) for key in keys}
+        assert all(chosen[key] != before[key] for key in keys)
+        benchmark = runpy.run_path(str(ROOT / "benchmarks" / "scaling.py"))
+        assert chosen == benchmark["CALM"]
+        with (
+            distributed.LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster,
+            distributed.Client(cluster) as client,
+        ):
+            assert client.submit(lambda: {key: dask.config.get(key) for key in keys}).result() == chosen
+    finally:
+        dask.config.set(before)
