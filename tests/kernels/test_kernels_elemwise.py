@@ -169,7 +169,6 @@ SPECIAL = {
     M.ASIN: (0, -0.0, np.nan, np.nan, np.nan),
     M.SINH: (0, -0.0, np.inf, -np.inf, np.nan),
     M.COSH: (1, 1, np.inf, np.inf, np.nan),
-    M.TAN: (0, -0.0, np.nan, np.nan, np.nan),
     M.ERF: (0, -0.0, 1, -1, np.nan),
     M.SIN: (0, -0.0, np.nan, np.nan, np.nan),
     M.COS: (1, 1, np.nan, np.nan, np.nan),

@@ -120,7 +120,9 @@ def test_pixels_of_blocked_image(image, mode, isa):
 
 @pytest.mark.parametrize("isa", INSTRUCTION_SETS)
 @pytest.mark.parametrize("largest", [True, False])
-@pytest.mark.parametrize("shape", [(3, 500, 1), (1, 7, 1), (2, 30, 40), (4, 9, 3), (1, 1, 33), (37, 56, 1), (19, 3, 1)], ids=str)
+@pytest.mark.parametrize(
+    "shape", [(3, 500, 1), (1, 7, 1), (2, 30, 40), (4, 9, 3), (1, 1, 33), (37, 56, 1), (19, 3, 1)], ids=str
+)
 def test_position_of_extreme(shape, largest, isa):
     outer, length, inner = shape
     width = kernel_set(isa).width

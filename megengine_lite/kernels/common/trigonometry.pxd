@@ -1,5 +1,5 @@
 # Trigonometric functions and their inverses on vectors, with the error that vmath promises.
-from libc.math cimport cosf, sinf, tanf
+from libc.math cimport cosf, sinf
 
 from megengine_lite.kernels.common.simd cimport (
     VW, outlined, vf, vf_eq, vf_fma, vf_load, vf_lt, vf_max, vf_min, vf_rint, vf_select, vf_set1, vf_sqrt, vf_store,
@@ -8,44 +8,27 @@ from megengine_lite.kernels.common.simd cimport (
 from megengine_lite.kernels.common.vmath cimport v_abs, v_copysign, v_sign_bit, v_xor
 
 
-# ---- sine, cosine, tangent -----------------------------------------------------------------------------------------
+# ---- sine and cosine -----------------------------------------------------------------------------------------------
 
-cdef enum:
-    SINE  # and quadrants of v_sincos
-    COSINE
-    TANGENT
-
-
-cdef inline outlined by_c_library(vf* x, int function) noexcept nogil:
+cdef inline outlined by_c_library(vf* x, int quadrant) noexcept nogil:
     """Arguments for which the parts of pi / 2 are not enough, lane by lane."""
     cdef float lanes[VW]
     cdef int k
     vf_store(lanes, x[0])
     for k in range(VW):
-        lanes[k] = sinf(lanes[k]) if function == SINE else cosf(lanes[k]) if function == COSINE else tanf(lanes[k])
+        lanes[k] = cosf(lanes[k]) if quadrant else sinf(lanes[k])
     x[0] = vf_load(lanes)
-
-
-cdef inline vf v_quadrant_rest(vf x, vf n, vf* lost) noexcept nogil:
-    """x - n pi / 2, and what its rounding lost.
-
-    n has at most 13 bits and the first three parts of pi / 2 have 11: the products are exact.
-    """
-    cdef vf last = vf_set1(-2.5633440682570896e-12)
-    cdef vf most = vf_fma(n, vf_set1(-1.5703125), x)
-    most = vf_fma(n, vf_set1(-0.0004837512969970703), most)
-    most = vf_fma(n, vf_set1(-7.549533620476723e-08), most)
-    cdef vf rest = vf_fma(n, last, most)
-    lost[0] = vf_fma(n, last, most - rest)
-    return rest
 
 
 cdef inline vf v_sincos(vf x, int quadrant) noexcept nogil:
     """sin(x + quadrant pi/2)."""
     # + 0, here and below, makes -0 positive: the sum of it and the multiple of a zero x keeps the sign of x
     cdef vf n = vf_rint(x * vf_set1(0.6366197723675814)) + vf_zero()
-    cdef vf lost
-    cdef vf r = v_quadrant_rest(x, n, &lost)
+    # n has at most 13 bits and the first three parts of pi/2 have 11: the products are exact
+    cdef vf r = vf_fma(n, vf_set1(-1.5703125), x)
+    r = vf_fma(n, vf_set1(-0.0004837512969970703), r)
+    r = vf_fma(n, vf_set1(-7.549533620476723e-08), r)
+    r = vf_fma(n, vf_set1(-2.5633440682570896e-12), r)
     cdef vf t = r * r
     cdef vf s = vf_fma(vf_set1(-0.00019516480097081512), t, vf_set1(0.00833217240869999))
     s = vf_fma(s, t, vf_set1(-0.16666655242443085))
@@ -70,29 +53,6 @@ cdef inline vf v_sin(vf x) noexcept nogil:
 
 cdef inline vf v_cos(vf x) noexcept nogil:
     return v_sincos(x, 1)
-
-
-cdef inline vf v_tan(vf x) noexcept nogil:
-    """Of the rest from multiples of pi / 2; for odd ones the cotangent of it, negative."""
-    cdef vf n = vf_rint(x * vf_set1(0.6366197723675814)) + vf_zero()
-    cdef vf lost
-    cdef vf r = v_quadrant_rest(x, n, &lost)
-    cdef vf t = r * r
-    cdef vf p = vf_fma(vf_set1(0.004381702281534672), t, vf_set1(7.881423516664654e-05))
-    p = vf_fma(p, t, vf_set1(0.010844042524695396))
-    p = vf_fma(p, t, vf_set1(0.02127910405397415))
-    p = vf_fma(p, t, vf_set1(0.054060496389865875))
-    p = vf_fma(p, t, vf_set1(0.13332659006118774))
-    p = vf_fma(p, t, vf_set1(0.33333349227905273))
-    cdef vf y = vf_fma(p * t, r, lost) + r
-    cdef vi odd = -(vf_to_vi(n) & vi_set1(1))
-    cdef vf far = x
-    y = vf_select(odd, vf_set1(-1.0), y) / vf_select(odd, y, vf_set1(1.0))
-    cdef vi is_far = vf_lt(vf_set1(12000.0), v_abs(x))
-    if vi_any(is_far):
-        by_c_library(&far, TANGENT)
-        return vf_select(is_far, far, y)
-    return y
 
 
 # ---- inverse functions ---------------------------------------------------------------------------------------------
@@ -139,7 +99,7 @@ cdef inline vf v_atan2(vf y, vf x) noexcept nogil:
     cdef vf a = v_abs(x), b = v_abs(y)
     cdef vf low = vf_min(b, a), high = vf_max(a, b)  # one of them is NaN if a or b is
     cdef vf q = vf_select(vf_eq(low, high), vf_set1(1.0), low / high)  # both may be infinite, or zero
-    q = vf_select(vf_eq(high, vf_zero()), vf_zero(), q)
+    q = vf_select(vf_eq(a + b, vf_zero()), vf_zero(), q)
     cdef vf t = q * q
     cdef vf p = vf_fma(vf_set1(-0.0017936493968591094), t, vf_set1(0.010914729908108711))
     p = vf_fma(p, t, vf_set1(-0.031178077682852745))

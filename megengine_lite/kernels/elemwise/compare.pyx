@@ -15,7 +15,7 @@ cpdef enum:  # planners read it
     MAX_INPUTS = 2
 
 # Steps in elements along a run.
-cdef struct Run:
+cdef struct ComparedRun:
     const float* x[MAX_INPUTS]
     uint8_t* y
     int64_t x_step[MAX_INPUTS]
@@ -36,7 +36,7 @@ cdef inline bint truth(int mode, float x, float z) noexcept nogil:
     return fabsf(x) == INFINITY
 
 
-cdef inline inlined loop(int mode, const Run* run) noexcept nogil:
+cdef inline inlined loop(int mode, const ComparedRun* run) noexcept nogil:
     cdef const float* a = run.x[0]
     cdef const float* b = run.x[1]
     cdef uint8_t* y = run.y
@@ -58,7 +58,7 @@ cdef inline inlined loop(int mode, const Run* run) noexcept nogil:
             y[i * y_step] = truth(mode, a[i * a_step], b[i * b_step])
 
 
-cdef inline int apply(int64_t mode, const Run* r) noexcept nogil:
+cdef inline int apply(int64_t mode, const ComparedRun* r) noexcept nogil:
     """One function. The number of its operands, or 0 for one that is no comparison."""
     if mode == M.LT:
         loop(M.LT, r)
@@ -95,7 +95,7 @@ cdef void compare_f32(const CompareArgs* a, int64_t begin, int64_t end, void* sc
     cdef int64_t ndim = a.ndim, inputs = a.inputs
     cdef int64_t item, rest, d, k, index, y_at
     cdef int64_t x_at[MAX_INPUTS]
-    cdef Run r
+    cdef ComparedRun r
     r.n = table[0]
     r.y_step = table[ndim]
     memset(x_at, 0, sizeof(x_at))
@@ -123,7 +123,7 @@ cdef void compare_f32(const CompareArgs* a, int64_t begin, int64_t end, void* sc
 
 cdef int operands_of(int64_t mode) noexcept nogil:
     """The number of operands of a mode, 0 if it is none of a comparison; runs it on no elements."""
-    cdef Run r
+    cdef ComparedRun r
     memset(&r, 0, sizeof(r))
     return apply(mode, &r)
 

@@ -3,14 +3,14 @@
 # `mode` is a constant wherever these are called, so that each call shrinks to one function. Rare functions call the C
 # library lane by lane.
 from libc.math cimport (
-    INFINITY, NAN, acoshf, asinhf, atanhf, erf, erfc, erfcf, exp, fmodf, log, sqrt,
+    INFINITY, NAN, acoshf, asinhf, atanhf, erf, erfc, erfcf, exp, fmodf, log, sqrt, tanf,
 )
 
 from megengine_lite.kernels.common.simd cimport (
     VW, inlined, outlined, vf, vf_eq, vf_floor, vf_fma, vf_le, vf_load, vf_lt, vf_max, vf_min, vf_product,
     vf_rint, vf_select, vf_set1, vf_sqrt, vf_store, vf_zero, vi,
 )
-from megengine_lite.kernels.common.trigonometry cimport v_acos, v_asin, v_atan2, v_cos, v_sin, v_tan
+from megengine_lite.kernels.common.trigonometry cimport v_acos, v_asin, v_atan2, v_cos, v_sin
 from megengine_lite.kernels.common.vmath cimport (
     v_abs, v_ceil, v_cosh, v_erf, v_exp, v_exp_low, v_expm1, v_gelu, v_gelu_tanh, v_h_sigmoid, v_h_swish, v_is_nan,
     v_log, v_log1p, v_minus_abs, v_pow, v_round, v_sigmoid, v_sign_bit, v_sinh, v_softplus, v_tanh,
@@ -84,6 +84,8 @@ cdef inline outlined by_lane1(int mode, vf* x) noexcept nogil:
             v[k] = acoshf(v[k])
         elif mode == ATANH:
             v[k] = atanhf(v[k])
+        elif mode == TAN:
+            v[k] = tanf(v[k])
         else:  # no such mode: nothing that could be taken for a result
             v[k] = NAN
     x[0] = vf_load(v)
@@ -170,8 +172,6 @@ cdef inline inlined mode1(int mode, vf* x) noexcept nogil:
         x[0] = v_asin(v)
     elif mode == ACOS:
         x[0] = v_acos(v)
-    elif mode == TAN:
-        x[0] = v_tan(v)
     elif mode == SINH:
         x[0] = v_sinh(v)
     elif mode == COSH:
