@@ -112,6 +112,22 @@ def test_nearest_pixels_of_images(dtype, fmt, isa):
 
 
 @pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+@pytest.mark.parametrize("size", [(14, 9), (3, 4), (7, 5), (5, 41), (1, 1)], ids=str)
+@pytest.mark.parametrize("fmt", [Format.NCHW, Format.NHWC], ids=lambda f: f.name)
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8], ids=lambda t: t.__name__)
+def test_images_of_bytes(dtype, fmt, size, isa):
+    for mode in InterpolationMode:
+        if fmt == Format.NCHW and mode not in (InterpolationMode.LINEAR, InterpolationMode.CUBIC):
+            continue
+        for channels in 1, 3, 20:
+            shape = (2, channels, 7, 15) if fmt == Format.NCHW else (2, 7, 15, channels)
+            inputs, p = [numbers(shape, dtype), np.int32(size)], Resize(imode=mode, format=fmt)
+            actual, kernels = run_node("Resize", p, inputs, {1}, isa, 2)
+            assert kernels == ["pick_pixels" if mode == InterpolationMode.NEAREST else "resize_bytes"]
+            np.testing.assert_array_equal(actual, definition("Resize", p, inputs, {1}))
+
+
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
 def test_flat_images_stay_flat(isa):
     for value in 1, 100, 255:
         for factors in (0.35, 1.7), (3.3, 0.77):

@@ -13,6 +13,7 @@ from megengine_lite._core.cpu.lower.resize import (
     emit_picked,
     emit_pixels,
     emit_planes,
+    widened,
 )
 from megengine_lite._core.cpu.lowering import Lowering
 from megengine_lite._core.cpu.steps import Ref
@@ -123,8 +124,6 @@ def _lower_integers(ctx: Lowering, node: Node, passes: list[tuple[int, Pair]]) -
         return False
     ((axis, (rows, columns)),) = passes
     planes, (h, w), inner = _planes(list(x.shape), axis)
-    index, weights = columns or _all_of(w)
-    wide = (index[:, None] * inner + np.arange(inner)[:, None]).reshape(-1, index.shape[1])
-    taps = rows or _all_of(h), (wide, np.repeat(weights, inner, 0))
+    taps = rows or _all_of(h), widened(columns or _all_of(w), inner)
     emit_integers(ctx, node, planes, (h, w * inner), taps)
     return None

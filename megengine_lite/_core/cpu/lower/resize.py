@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,10 +10,11 @@ import numpy as np
 from megengine_lite._core.cpu.lower.requantize import storage_kind
 from megengine_lite._core.cpu.lowering import Lowering
 from megengine_lite._core.cpu.steps import Ref, blocked_strides
+from megengine_lite._core.ir.dtype import DType
 from megengine_lite._core.ir.graph import Constant, Node
 from megengine_lite._core.ir.image_layouts import Format
 from megengine_lite._core.ir.params import InterpolationMode
-from megengine_lite._core.operators.resize import Taps, has_cv_variant, image_taps
+from megengine_lite._core.operators.resize import Taps, cuts_fractions, has_cv_variant, image_taps
 from megengine_lite._core.operators.sampling import border_index, floor_and_fraction
 
 Pair = tuple[Taps | None, Taps | None]
@@ -22,30 +22,92 @@ Pair = tuple[Taps | None, Taps | None]
 
 
 def lower_resize(ctx: Lowering, node: Node) -> bool | None:
-    x, y = node.inputs[0], node.outputs[0]
-    fmt, mode = node.params.format, node.params.imode
-    nhwc = fmt == Format.NHWC
-    if nhwc and not has_cv_variant(Format.NHWC, x.shape[3]) and mode != InterpolationMode.NEAREST:
-        mode = InterpolationMode.LINEAR
-    space, out = (x.shape[1:3], y.shape[1:3]) if nhwc else (x.shape[2:], y.shape[2:])
-    if mode == InterpolationMode.NEAREST and (nhwc or not ctx.is_blocked(x)):
-        return lower_picking(ctx, node)
+    """In float32."""
+    if _resampled(node) == InterpolationMode.NEAREST and (_is_nhwc(node) or not ctx.is_blocked(node.inputs[0])):
+        _lower_picking(ctx, node)
+        return None
+    rows, columns = image_taps(_resampled(node), *_spaces(node))
+    return _emit(ctx, node, rows, columns, _is_nhwc(node))
+
+
+def lower_integer_resize(ctx: Lowering, node: Node) -> bool | None:
+    """Stored numbers: the nearest of any size, sums of bytes."""
+    x, mode = node.inputs[0], _resampled(node)
+    if mode == InterpolationMode.NEAREST:
+        _lower_picking(ctx, node)
+        return None
+    if x.dtype.itemsize > 1:
+        return False
+    space, out = _spaces(node)
     rows, columns = image_taps(mode, space, out)
-    return _emit(ctx, node, rows, columns, nhwc)
+    inner = x.shape[3] if _is_nhwc(node) else 1
+    index, weights = widened(columns, inner)
+    low, high = integer_range(x.dtype)
+    channels = x.shape[3 if _is_nhwc(node) else 1]
+    ctx.emit(
+        "resize_bytes",
+        node,
+        x=ctx.plain(x).ref,
+        y=ctx.new_plain(node.outputs[0]).ref,
+        **_of_rows(ctx, rows, 0),
+        columns=_table(ctx, index.T, np.int32),
+        column_weights=_table(ctx, weights.T, np.float32),
+        kind=storage_kind(x.dtype),
+        floors=cuts_fractions(Format(node.params.format), channels, x.dtype, mode, space, out),
+        h=space[0],
+        w=space[1] * inner,
+        ow=len(index),
+        taps_x=index.shape[1],
+        low=float(low),
+        high=float(high),
+        work=x.spec.size // (space[0] * space[1] * inner) * len(rows[0]),
+        scratch=ctx.kernels.module("resize_int").bytes_scratch_bytes(len(index), rows[0].shape[1]),
+    )
+    return None
 
 
-def lower_picking(ctx: Lowering, node: Node) -> bool | None:
+def widened(taps: Taps, inner: int) -> Taps:
+    """Taps of columns whose pixels have several elements, as taps of these elements."""
+    index, weights = taps
+    wide = (index[:, None] * inner + np.arange(inner)[:, None]).reshape(-1, index.shape[1])
+    return wide, np.repeat(weights, inner, 0)
+
+
+def integer_range(dtype: DType) -> tuple[int, int]:
+    """The smallest and largest stored number."""
+    if dtype.is_quantized:
+        return dtype.quantized_range
+    limits = np.iinfo(dtype.storage)
+    return int(limits.min), int(limits.max)
+
+
+def _is_nhwc(node: Node) -> bool:
+    return bool(node.params.format == Format.NHWC)
+
+
+def _resampled(node: Node) -> InterpolationMode:
+    """How the image is resized."""
+    mode = InterpolationMode(node.params.imode)
+    has_all = not _is_nhwc(node) or has_cv_variant(Format.NHWC, node.inputs[0].shape[3])
+    return mode if has_all or mode == InterpolationMode.NEAREST else InterpolationMode.LINEAR
+
+
+def _spaces(node: Node) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Height and width, before and after."""
+    first = 1 if _is_nhwc(node) else 2
+    return node.inputs[0].shape[first : first + 2], node.outputs[0].shape[first : first + 2]
+
+
+def _lower_picking(ctx: Lowering, node: Node) -> None:
     """The nearest pixels, whatever their elements."""
     x, y = node.inputs[0], node.outputs[0]
-    if node.params.imode != InterpolationMode.NEAREST:
-        return False
-    first = 1 if node.params.format == Format.NHWC else 2
-    space, out = x.shape[first : first + 2], y.shape[first : first + 2]
+    space, out = _spaces(node)
     rows, columns = image_taps(InterpolationMode.NEAREST, space, out)
-    item = x.dtype.itemsize * math.prod(x.shape[first + 2 :])
-    planes = math.prod(x.shape[:first])
-    emit_picked(ctx, node, ctx.plain(x).ref, ctx.new_plain(y).ref, planes, space, (rows, columns), item)
-    return None
+    inner = x.shape[3] if _is_nhwc(node) else 1
+    planes = x.spec.size // (space[0] * space[1] * inner)
+    emit_picked(
+        ctx, node, ctx.plain(x).ref, ctx.new_plain(y).ref, planes, space, (rows, columns), inner * x.dtype.itemsize
+    )
 
 
 def _emit(ctx: Lowering, node: Node, rows: Taps, columns: Taps, nhwc: bool) -> bool | None:
@@ -166,7 +228,7 @@ def emit_picked(
 def emit_integers(ctx: Lowering, node: Node, planes: int, space: Sequence[int], taps: tuple[Taps, Taps]) -> None:
     """Dense planes of integers."""
     x, y = node.inputs[0], node.outputs[0]
-    (h, w), (rows, columns), limits = space, taps, np.iinfo(x.dtype.storage)
+    (h, w), (rows, columns), (low, high) = space, taps, integer_range(x.dtype)
     ctx.emit(
         "resize_int",
         node,
@@ -183,8 +245,8 @@ def emit_integers(ctx: Lowering, node: Node, planes: int, space: Sequence[int], 
         ow=len(columns[0]),
         taps_y=rows[0].shape[1],
         taps_x=columns[0].shape[1],
-        low=float(limits.min),
-        high=float(limits.max),
+        low=float(low),
+        high=float(high),
         work=planes * len(rows[0]),
         scratch=ctx.kernels.module("resize_int").scratch_bytes(w),
     )

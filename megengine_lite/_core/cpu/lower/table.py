@@ -345,8 +345,9 @@ def _of_any_type() -> Iterator[Row]:
         outputs=(EVERY,), modes=frozenset(("max", "average")),
     )  # fmt: skip
     yield from _rows(
-        "Resize", resize.lower_picking, ("pick_pixels",), inputs=(ANY - _F32, ANY), formats=_NCHW | {Format.NHWC}
-    )
+        "Resize", resize.lower_integer_resize, ("pick_pixels", "resize_bytes"), inputs=(ANY - _F32, ANY),
+        formats=_NCHW | {Format.NHWC},
+    )  # fmt: skip
     yield from _rows(
         "OnnxResize", onnx_resize.lower_onnx_resize,
         ("pick_pixels", "resize_int", "resize_pixels_f32", "resize_plain_f32"), inputs=(EVERY,), outputs=(EVERY,),
