@@ -21,7 +21,7 @@ cdef enum:
 
 
 # Boxes that were kept, each field on its own.
-cdef struct Boxes:
+cdef struct BoxFields:
     float* low0
     float* low1
     float* high0
@@ -36,7 +36,8 @@ def scratch_bytes(int64_t n):
 
 
 cdef inline bint hits(
-    const Boxes* b, int64_t first, int64_t n, float low0, float low1, float high0, float high1, float area, float most
+    const BoxFields* b, int64_t first, int64_t n, float low0, float low1, float high0, float high1, float area,
+    float most
 ) noexcept nogil:
     """Whether a box overlaps one of n of the others by more than `most`."""
     cdef int64_t k
@@ -52,8 +53,8 @@ cdef inline bint hits(
 
 
 cdef inline int64_t suppress(
-    const SuppressBoxesArgs* a, const float* boxes, const int32_t* places, const int32_t* order, int64_t n, Boxes* b,
-    int32_t* kept
+    const SuppressBoxesArgs* a, const float* boxes, const int32_t* places, const int32_t* order, int64_t n,
+    BoxFields* b, int32_t* kept
 ) noexcept nogil:
     """The kept ones of n boxes in order; gives their number. Boxes without an area neither suppress nor are."""
     cdef float most = a.overlap[0], low0, low1, high0, high1, area, half0, half1
@@ -109,7 +110,7 @@ cdef void suppress_boxes(const SuppressBoxesArgs* a, int64_t begin, int64_t end,
     scratch_bytes(n).
     """
     cdef int64_t n = a.n, item, i, count
-    cdef Boxes b
+    cdef BoxFields b
     cdef uint32_t* keys = <uint32_t*>scratch + FIELDS * n
     cdef uint32_t* keys2 = keys + n
     cdef int32_t* places = <int32_t*>(keys2 + n)
