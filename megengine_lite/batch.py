@@ -16,7 +16,7 @@ from megengine_lite._api.columns import Columns, columns_of, joined, runs_of_one
 from megengine_lite._api.progress_bars import counting
 from megengine_lite._core.system.integers import to_integer
 from megengine_lite.errors import LiteError, LiteIndexError, LiteTypeError, LiteValueError, ShapeError
-from megengine_lite.model import Model, load
+from megengine_lite.model import MOST_WORKERS, Model, load
 
 __all__ = ["Predictor"]
 
@@ -119,6 +119,10 @@ class Predictor:
             None if prepared is None else os.path.abspath(prepared),
             bool(share_weights),
         )
+        if self._options.threads is not None and self._options.threads < 1:
+            raise LiteValueError(f"threads is 1 or more, not {self._options.threads}")
+        if not 1 <= self._options.workers <= MOST_WORKERS:
+            raise LiteValueError(f"workers is a number from 1 to {MOST_WORKERS}, not {self._options.workers}")
 
     def __call__(self, batch: Any) -> Any:
         """Runs the model on the rows of a batch.

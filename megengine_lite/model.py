@@ -55,7 +55,7 @@ class _Worker:
         self.defaults = {i.name: i.array(i.default) for i in inputs if i.default is not None}
 
 
-_MOST_WORKERS = 256
+MOST_WORKERS = 256
 
 
 def load(
@@ -161,8 +161,8 @@ class Model:
         share_weights: bool = False,
     ):
         count = to_integer(workers, "workers")
-        if not 1 <= count <= _MOST_WORKERS:
-            raise LiteValueError(f"workers is a number from 1 to {_MOST_WORKERS}, not {count}")
+        if not 1 <= count <= MOST_WORKERS:
+            raise LiteValueError(f"workers is a number from 1 to {MOST_WORKERS}, not {count}")
         if device != "cpu":
             raise DeviceError(f"there is no device {device!r}; there is 'cpu'")
         each = (

@@ -262,6 +262,10 @@ def test_an_output_without_rows():
         ({"batch_size": 2.5}, LiteTypeError, "batch_size"),
         ({"threads": "two"}, LiteTypeError, "threads"),
         ({"workers": None}, LiteTypeError, "workers"),
+        ({"threads": 0}, LiteValueError, "threads is 1 or more"),
+        ({"threads": -1}, LiteValueError, "threads is 1 or more"),
+        ({"workers": 0}, LiteValueError, "workers is a number from 1 to 256"),
+        ({"workers": 10**9}, LiteValueError, "workers is a number from 1 to 256"),
     ],
 )
 def test_arguments_that_cannot_be(options, kind, says):
