@@ -69,15 +69,27 @@ def to_source(file: Any) -> str | bytes | memoryview:
             raise LiteError(f"the model cannot be read: read() raised {type(error).__name__}: {error}") from error
         if not isinstance(content, bytes | bytearray | memoryview):
             raise LiteTypeError(f"a model is read from binary files, this one gives {type(content).__name__}")
-        return bytes(content)
+        return _copy(content)
     try:
-        return bytes(memoryview(file))  # a copy: the caller may change the buffer later
-    except ValueError as error:
-        raise LiteValueError(f"the bytes of a model are gone: {error}") from None
+        return _copy(file)
     except TypeError:
         raise LiteTypeError(
             f"a model is loaded from a path, a binary file or bytes, not from {type(file).__name__}"
         ) from None
+
+
+def _copy(content: Any) -> bytes:
+    """The bytes of a buffer, which the caller may change later."""
+    try:
+        view = memoryview(content)
+        contiguous = view.contiguous
+    except ValueError as error:
+        raise LiteValueError(f"the bytes of a model are gone: {error}") from None
+    if not contiguous:  # the copy of a broadcast array could be larger than memory
+        raise LiteValueError(
+            "the bytes of a model must lie together in memory; copy this buffer first, by numpy.ascontiguousarray say"
+        )
+    return bytes(view)
 
 
 def read_model(source: str | bytes | memoryview, config: LiteConfig, narrow_double: bool = False) -> LoadedModel:

@@ -59,6 +59,30 @@ def test_load_from_a_buffer_that_changes_later():
     assert close(run(network), PROB)
 
 
+class _Views:
+    """A file that gives views of memory."""
+
+    def __init__(self, view):
+        self.view = view
+
+    def read(self):
+        return self.view
+
+
+@pytest.mark.parametrize("wrap", [lambda view: view, _Views], ids=["buffer", "file"])
+def test_load_from_bytes_that_lie_apart(wrap):
+    content = np.frombuffer(DIGITS.read_bytes(), np.uint8)
+    assert close(run(loaded(wrap(memoryview(content)))), PROB)
+    released = memoryview(b"abc")
+    released.release()
+    with pytest.raises(LiteValueError, match="gone"):
+        LiteNetwork().load(wrap(released))
+    # The copy of the last one would have 4 TB, which Python may get as long as nobody writes there.
+    for view in (np.repeat(content, 2)[::2], content[::-1], np.broadcast_to(np.float32(1), (1 << 40,))):
+        with pytest.raises(LiteValueError, match="together"):
+            LiteNetwork().load(wrap(memoryview(view)))
+
+
 @pytest.mark.parametrize("source", [None, 3, ["a"], io.StringIO("text")])
 def test_load_from_other_things(source):
     with pytest.raises(LiteTypeError):
