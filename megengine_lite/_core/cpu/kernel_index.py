@@ -77,6 +77,7 @@ MODULES: dict[str, str] = {
     "relayout_to_plain_16": "relayout",
     "relayout_to_plain_32": "relayout",
     "relayout_to_plain_8": "relayout",
+    "resize_bytes": "resize_int",
     "resize_int": "resize_int",
     "resize_pixels_f32": "resize",
     "resize_plain_f32": "resize",
