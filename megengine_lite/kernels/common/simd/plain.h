@@ -74,7 +74,7 @@ ML_INLINE vf plain_vf_permute(vf x, vi order) {
 }
 
 /* VW vectors as the rows of a matrix, and then as its columns: rounds of interleaving, VW / 2 vectors apart. */
-ML_INLINE void plain_vf_zip_round(vf *r) {
+ML_INLINE void ml_zip_round(vf *r) {
     vf t[VW];
     for (int k = 0; k < VW / 2; ++k) {
         t[2 * k] = vf_zip_low(r[k], r[k + VW / 2]);
@@ -83,10 +83,10 @@ ML_INLINE void plain_vf_zip_round(vf *r) {
     for (int k = 0; k < VW; ++k) r[k] = t[k];
 }
 ML_INLINE void plain_vf_transpose(vf *r) {
-    plain_vf_zip_round(r);
-    plain_vf_zip_round(r);
-    if (VW > 4) plain_vf_zip_round(r);
-    if (VW > 8) plain_vf_zip_round(r);
+    ml_zip_round(r);
+    ml_zip_round(r);
+    if (VW > 4) ml_zip_round(r);
+    if (VW > 8) ml_zip_round(r);
 }
 
 /* See "8-bit integers" in simd.h. */
