@@ -285,7 +285,7 @@ def test_models_that_cannot_be_prepared_say_why(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_encrypted_models_and_packages_are_not_prepared(tmp_path):
+def test_encrypted_models_and_packages_are_not_prepared(tmp_path, _keys):
     from support.api_samples import packed
 
     from megengine_lite._core.formats.containers import cryption

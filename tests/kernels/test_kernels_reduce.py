@@ -9,7 +9,8 @@ from support.one_node import INSTRUCTION_SETS, definition, run_blocked, run_node
 
 from megengine_lite._core.cpu.kernel_set import kernel_set
 from megengine_lite._core.ir.fused import ReduceAxes
-from megengine_lite._core.ir.onnx_params import OnnxReduce, OnnxReduction
+from megengine_lite._core.ir.onnx_params import OnnxReduce
+from megengine_lite._core.ir.onnx_reduction import OnnxReduction
 from megengine_lite._core.ir.params import Axis, Cumsum, ReduceMode
 
 EXACT = {

@@ -10,7 +10,8 @@
 * ``graph`` - variables, nodes, constants and their graph; start here
 * ``dtype``, ``quantize`` - element types, and the arithmetic of quantized ones
 * ``params`` - one class for each table of parameters that files of MegEngine's hold
-* ``onnx_params``, ``onnx_image_params`` - parameters of the operators that only ONNX models have
+* ``onnx_params``, ``onnx_image_params`` - parameters of the operators that only ONNX models have; ``onnx_reduction`` -
+  what their reductions compute
 * ``fused``, ``fused_quantized`` - parameters of the nodes that passes make
 * ``declared_shape``, ``known_shapes`` - what inputs must be, and what is known of variables before a run
 * ``expansion`` - nodes that stand for graphs, like those of loops and branches

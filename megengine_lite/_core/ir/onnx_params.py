@@ -9,6 +9,7 @@ from typing import Any
 from megengine_lite._core.ir.dtype import DType
 from megengine_lite._core.ir.expansion import Expansion
 from megengine_lite._core.ir.graph import AnyNode, AnyVar, ModelGraph, TensorSpec
+from megengine_lite._core.ir.onnx_reduction import OnnxReduction
 from megengine_lite._records import record
 from megengine_lite.errors import ShapeError
 
@@ -49,16 +50,6 @@ class OnnxBytes:
     """
 
     dtype: DType
-
-
-class OnnxReduction(IntEnum):
-    """What :class:`OnnxReduce` computes."""
-
-    SUM = 0
-    MEAN = 1
-    MAX = 2
-    MIN = 3
-    PRODUCT = 4
 
 
 @record(frozen=True, slots=True)

@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from megengine_lite._core.ir import onnx_params
 from megengine_lite._core.ir.dtype import BOOL, INT32, DType
 from megengine_lite._core.ir.graph import AnyNode, TensorSpec
 from megengine_lite._core.ir.onnx_params import OnnxMode
+from megengine_lite._core.ir.onnx_reduction import OnnxReduction
 from megengine_lite._core.ir.quantize import from_float32, to_float32
 from megengine_lite._core.operators.base import Operator, broadcast_shapes, fail, normalize_axis, register
 from megengine_lite._core.operators.checks import check_count, common_dtype, to_integers
@@ -130,12 +130,12 @@ def _power(ins: Sequence[np.ndarray], specs: Sequence[TensorSpec]) -> np.ndarray
     return result
 
 
-_REDUCTIONS: dict[onnx_params.OnnxReduction, Callable[..., np.ndarray]] = {
-    onnx_params.OnnxReduction.SUM: np.sum,
-    onnx_params.OnnxReduction.MEAN: np.mean,
-    onnx_params.OnnxReduction.MAX: np.max,
-    onnx_params.OnnxReduction.MIN: np.min,
-    onnx_params.OnnxReduction.PRODUCT: np.prod,
+_REDUCTIONS: dict[OnnxReduction, Callable[..., np.ndarray]] = {
+    OnnxReduction.SUM: np.sum,
+    OnnxReduction.MEAN: np.mean,
+    OnnxReduction.MAX: np.max,
+    OnnxReduction.MIN: np.min,
+    OnnxReduction.PRODUCT: np.prod,
 }
 
 
@@ -175,7 +175,7 @@ class OnnxReduce(Operator):
         if dtype.is_float:
             x = to_float32(x, dtype)
         also = {}
-        if mode in (onnx_params.OnnxReduction.MAX, onnx_params.OnnxReduction.MIN):
+        if mode in (OnnxReduction.MAX, OnnxReduction.MIN):
             if x.dtype.kind == "f":
                 limit: float = np.inf
             elif x.dtype.kind == "b":
@@ -183,9 +183,9 @@ class OnnxReduce(Operator):
             else:
                 limit = np.iinfo(x.dtype).max
             low = -np.inf if x.dtype.kind == "f" else 0 if x.dtype.kind in "bu" else np.iinfo(x.dtype).min
-            also["initial"] = x.dtype.type(low if mode == onnx_params.OnnxReduction.MAX else limit)
+            also["initial"] = x.dtype.type(low if mode == OnnxReduction.MAX else limit)
         else:
-            also["dtype"] = np.float64 if x.dtype.kind == "f" or mode == onnx_params.OnnxReduction.MEAN else x.dtype
+            also["dtype"] = np.float64 if x.dtype.kind == "f" or mode == OnnxReduction.MEAN else x.dtype
         axes = self._axes(node, x.ndim, ins[-1])
         result = _REDUCTIONS[mode](x, axis=axes, keepdims=True, **also)
         if dtype.is_float:

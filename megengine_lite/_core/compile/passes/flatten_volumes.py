@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from functools import partial
 from math import prod
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -30,14 +31,20 @@ from megengine_lite._core.ir.params import (
     Padding,
 )
 from megengine_lite._core.ir.shape_constant import reshape_node, reshaped_constant, value_constant
-from megengine_lite._core.operators.conv3d import Conv3DShape, conv3d_shape
+from megengine_lite._core.system.late_import import late_import
 
+if TYPE_CHECKING:
+    from megengine_lite._core.operators.conv3d import Conv3DShape
+
+CONVOLUTIONS = ("Convolution3D", "Convolution3DBackwardData")
 # Elements of all images that become channels.
 MOST_GATHERED = 1 << 25
 
 
 def run(graph: Graph, pool: ConstantPool) -> None:
     """Replaces float32 convolutions of volumes whose filter is constant."""
+    if not any(node.op in CONVOLUTIONS for node in graph.nodes):
+        return
     rewriter = Rewriter(graph)
     for node in rewriter:
         if node.op == "Convolution3D" and _is_plain(node, *node.inputs):
@@ -66,7 +73,15 @@ def _is_plain(node: Node, x: Var, w: Var) -> bool:
 def _is_usual(node: Node) -> bool:
     """Whether images of the result have the size that they have without being told."""
     w, x = (v.shape for v in node.inputs[:2])
-    return conv3d_shape(node, x, w, transposed=True).space[1:] == node.outputs[0].shape[3:]
+    return _shape(node, x, w, transposed=True).space[1:] == node.outputs[0].shape[3:]
+
+
+def _shape(node: Node, *arguments: Any, **options: Any) -> Conv3DShape:
+    """``conv3d_shape``, which is imported for models that have such nodes."""
+    with late_import():
+        from megengine_lite._core.operators.conv3d import conv3d_shape
+
+    return conv3d_shape(node, *arguments, **options)
 
 
 def _of_images(v: Var, *, channels: int, pool: ConstantPool) -> Var | None:
@@ -152,7 +167,7 @@ class _Images:
 class _Convolved(_Images):
     def __init__(self, node: Node, pool: ConstantPool):
         x, w = node.inputs
-        super().__init__(node, pool, x, w, conv3d_shape(node, x.shape, w.shape))
+        super().__init__(node, pool, x, w, _shape(node, x.shape, w.shape))
         window = self.shape.window
         self.is_along_depth = window.size[1:] == window.stride[1:] == (1, 1) and window.pad[1:] == (0, 0)
 
@@ -223,7 +238,7 @@ class _Convolved(_Images):
 class _Transposed(_Images):
     def __init__(self, node: Node, pool: ConstantPool):
         w, x = node.inputs[:2]
-        shape = conv3d_shape(node, x.shape, w.shape, transposed=True, like=node.outputs[0].shape)
+        shape = _shape(node, x.shape, w.shape, transposed=True, like=node.outputs[0].shape)
         super().__init__(node, pool, x, w, shape)
 
     def computed(self) -> Var:

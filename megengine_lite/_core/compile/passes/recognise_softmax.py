@@ -15,7 +15,7 @@ from typing import NamedTuple
 from megengine_lite._core.compile.rewriter import Rewriter
 from megengine_lite._core.ir.fused import LogSoftmax
 from megengine_lite._core.ir.graph import Graph, Node, Var
-from megengine_lite._core.ir.onnx_params import OnnxReduction
+from megengine_lite._core.ir.onnx_reduction import OnnxReduction
 from megengine_lite._core.ir.params import ElemwiseMode, ReduceMode, Softmax
 
 _M = ElemwiseMode

@@ -26,7 +26,8 @@ from megengine_lite._core.ir.graph import (
     TensorSpec,
     Var,
 )
-from megengine_lite._core.ir.onnx_params import OnnxPad, OnnxReduce, OnnxReduction
+from megengine_lite._core.ir.onnx_params import OnnxPad, OnnxReduce
+from megengine_lite._core.ir.onnx_reduction import OnnxReduction
 from megengine_lite._core.ir.params import ElemwiseMode, IndexDescMaskItem, PaddingMode, ReduceMode
 from megengine_lite._core.ir.params.elemwise import OF_OTHER_FORMATS
 from megengine_lite._core.operators.base import operator_of

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from megengine_lite._core.ir.onnx_params import OnnxReduction
+from megengine_lite._core.ir.onnx_reduction import OnnxReduction
 from megengine_lite._core.ir.params import ElemwiseMode, ElemwiseMultiTypeMode, ReduceMode
 
 _M, _Multi = ElemwiseMode, ElemwiseMultiTypeMode

@@ -11,7 +11,8 @@ from megengine_lite._core.formats.onnx.graph_values import Value, check_kind
 from megengine_lite._core.formats.onnx.messages import ElementType
 from megengine_lite._core.formats.onnx.operators.table import Call, NotConverted, converts
 from megengine_lite._core.ir import params
-from megengine_lite._core.ir.onnx_params import OnnxReduce, OnnxReduction
+from megengine_lite._core.ir.onnx_params import OnnxReduce
+from megengine_lite._core.ir.onnx_reduction import OnnxReduction
 from megengine_lite._core.ir.params import ElemwiseMode, ElemwiseMultiTypeMode
 
 _M = ElemwiseMode

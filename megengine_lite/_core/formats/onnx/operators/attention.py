@@ -13,7 +13,8 @@ from megengine_lite._core.formats.onnx.operators.activations import choose
 from megengine_lite._core.formats.onnx.operators.matrices import multiplied
 from megengine_lite._core.formats.onnx.operators.table import Call, NotConverted, converts
 from megengine_lite._core.ir import params
-from megengine_lite._core.ir.onnx_params import OnnxReduce, OnnxReduction, TargetShape, Triangle
+from megengine_lite._core.ir.onnx_params import OnnxReduce, TargetShape, Triangle
+from megengine_lite._core.ir.onnx_reduction import OnnxReduction
 from megengine_lite._core.ir.params import ElemwiseMode, ElemwiseMultiTypeMode
 
 _M = ElemwiseMode

@@ -19,7 +19,8 @@ from megengine_lite._core.formats.onnx.tensors import DTYPES
 from megengine_lite._core.ir import params
 from megengine_lite._core.ir.dtype import FLOAT32, INT32, DType, DTypeCode
 from megengine_lite._core.ir.graph import AnyVar, DerivedConstant, TensorSpec, Var
-from megengine_lite._core.ir.onnx_params import OnnxBytes, OnnxReduce, OnnxReduction
+from megengine_lite._core.ir.onnx_params import OnnxBytes, OnnxReduce
+from megengine_lite._core.ir.onnx_reduction import OnnxReduction
 from megengine_lite._core.ir.params import ElemwiseMode, ElemwiseMultiTypeMode, ReduceMode
 
 _M = ElemwiseMode

@@ -12,7 +12,8 @@ from megengine_lite._core.formats.onnx.messages import ElementType
 from megengine_lite._core.formats.onnx.operators.table import Call, NeedsShapes, NotConverted, converts
 from megengine_lite._core.ir import params
 from megengine_lite._core.ir.graph import AnyVar
-from megengine_lite._core.ir.onnx_params import OnnxReduce, OnnxReduction, TargetShape
+from megengine_lite._core.ir.onnx_params import OnnxReduce, TargetShape
+from megengine_lite._core.ir.onnx_reduction import OnnxReduction
 from megengine_lite._core.ir.params import ElemwiseMode, ReduceMode
 
 _M = ElemwiseMode
