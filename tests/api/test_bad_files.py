@@ -258,7 +258,7 @@ SOURCES = {
     "text file": (lambda: io.StringIO("text"), LiteTypeError),
     "empty": (lambda: b"", ModelFormatError),
     "empty file": (io.BytesIO, ModelFormatError),
-    "gaps": (lambda: memoryview(DIGITS.read_bytes())[::2], ModelFormatError),
+    "gaps": (lambda: memoryview(DIGITS.read_bytes())[::2], LiteValueError),
     "floats": (lambda: np.ones((3, 4)), ModelFormatError),
     "objects": (lambda: np.array([None, 3], object), LiteError),
     "number": (lambda: 3, LiteTypeError),

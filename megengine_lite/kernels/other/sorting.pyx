@@ -108,9 +108,10 @@ cdef struct SortElementsArgs:
     int64_t kind, n, inner, first, count, descending, backward
 
 
-cpdef int64_t columns(int64_t n, int64_t inner):
-    """How many neighbouring columns of n elements make a work item."""
-    return columns_of(n, inner)
+def work_items(int64_t n, int64_t inner):
+    """Work items of sort_elements for `inner` columns of n elements that lie side by side."""
+    cdef int64_t together = columns_of(n, inner)
+    return (inner + together - 1) // together
 
 
 cdef inline int64_t columns_of(int64_t n, int64_t inner) noexcept nogil:

@@ -66,7 +66,7 @@ def _emit(
         count=count,
         descending=descending,
         backward=backward,
-        work=math.prod(x.shape[:axis]) * -(-inner // module.columns(n, inner)),
+        work=math.prod(x.shape[:axis]) * module.work_items(n, inner),
         scratch=module.scratch_bytes(n, inner),
     )
     return None
