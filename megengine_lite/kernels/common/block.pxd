@@ -250,6 +250,51 @@ cdef inline inlined fma_lanes(
         load_next_lane(VECTORS, k // VECTORS, k % VECTORS, w, w_step, row)
 
 
+cdef inline inlined fma_channel(
+    int PIXELS, int VECTORS, int64_t STEP, const float* x, const weight* w, vf* acc
+) noexcept nogil:
+    """One input channel of each pixel times its row of weights."""
+    cdef vf row[2]
+    cdef vf value
+    cdef int p, v
+    load_weights(VECTORS, w, row)
+    for p in range(PIXELS):
+        value = vf_set1(x[p * STEP])
+        for v in range(VECTORS):
+            acc[p * VECTORS + v] = vf_fma(value, row[v], acc[p * VECTORS + v])
+    forget_loads()  # else gcc loads too much ahead, and runs out of registers
+
+
+cdef inline inlined fma_four_channels(
+    int PIXELS, int VECTORS, int64_t STEP, const float* x, const weight* w, vf* acc
+) noexcept nogil:
+    fma_channel(PIXELS, VECTORS, STEP, x, w, acc)
+    fma_channel(PIXELS, VECTORS, STEP, x + 1, w + VECTORS * VW, acc)
+    fma_channel(PIXELS, VECTORS, STEP, x + 2, w + 2 * VECTORS * VW, acc)
+    fma_channel(PIXELS, VECTORS, STEP, x + 3, w + 3 * VECTORS * VW, acc)
+
+
+cdef inline inlined fma_block(
+    int INPUT, int PIXELS, int VECTORS, int64_t STEP, const float* x, const weight* w, vf* acc
+) noexcept nogil:
+    """A whole block of VW input channels of each pixel. Sets with 16 registers, whose VW is 4 or 8, unroll it, for few
+    instructions beside the products: two threads that share a core share its decoder, too."""
+    cdef int p
+    if BY_LANE:
+        fetch(VW * VECTORS * VW * sizeof(w[0]), <const char*>w + AHEAD)
+        if INPUT == FAR:
+            prefetch_far(x + PIXELS * STEP)
+            prefetch_far(x + PIXELS * STEP + LINE)
+        fma_lanes(PIXELS, VECTORS, STEP, x, w, VECTORS * VW, acc)
+    else:
+        if INPUT == FAR:
+            for p in range(PIXELS * VW // LINE + 1):
+                prefetch(x + PIXELS * STEP + p * LINE)
+        fma_four_channels(PIXELS, VECTORS, STEP, x, w, acc)
+        if VW == 8:
+            fma_four_channels(PIXELS, VECTORS, STEP, x + 4, w + 4 * VECTORS * VW, acc)
+
+
 cdef inline inlined fma_whole_blocks(
     int INPUT, int PIXELS, int VECTORS, int64_t STEP, int64_t count, const BlockSum* s, const float* x,
     const weight* w, vf* acc
@@ -261,11 +306,7 @@ cdef inline inlined fma_whole_blocks(
         while True:
             c = n2
             while True:
-                fetch(VW * VECTORS * VW * sizeof(w[0]), <const char*>w + AHEAD)
-                if INPUT == FAR:
-                    prefetch_far(x + PIXELS * STEP)
-                    prefetch_far(x + PIXELS * STEP + LINE)
-                fma_lanes(PIXELS, VECTORS, STEP, x, w, VECTORS * VW, acc)
+                fma_block(INPUT, PIXELS, VECTORS, STEP, x, w, acc)
                 w += VW * VECTORS * VW
                 x += s2
                 c -= 1
@@ -346,64 +387,6 @@ cdef inline inlined conv_block_by_lane(
     store_sums(INPUT, PIXELS, VECTORS, acc, o)
 
 
-cdef inline inlined fma_channel(
-    int PIXELS, int VECTORS, int64_t STEP, const float* x, const weight* w, vf* acc
-) noexcept nogil:
-    """One input channel of each pixel times its row of weights."""
-    cdef vf row[2]
-    cdef vf value
-    cdef int p, v
-    load_weights(VECTORS, w, row)
-    for p in range(PIXELS):
-        value = vf_set1(x[p * STEP])
-        for v in range(VECTORS):
-            acc[p * VECTORS + v] = vf_fma(value, row[v], acc[p * VECTORS + v])
-    forget_loads()  # else gcc loads too much ahead, and runs out of registers
-
-
-cdef inline inlined fma_four_channels(
-    int PIXELS, int VECTORS, int64_t STEP, const float* x, const weight* w, vf* acc
-) noexcept nogil:
-    fma_channel(PIXELS, VECTORS, STEP, x, w, acc)
-    fma_channel(PIXELS, VECTORS, STEP, x + 1, w + VECTORS * VW, acc)
-    fma_channel(PIXELS, VECTORS, STEP, x + 2, w + 2 * VECTORS * VW, acc)
-    fma_channel(PIXELS, VECTORS, STEP, x + 3, w + 3 * VECTORS * VW, acc)
-
-
-cdef inline inlined fma_unrolled_blocks(
-    int INPUT, int PIXELS, int VECTORS, int64_t STEP, int64_t count, const BlockSum* s, const float* x,
-    const weight* w, vf* acc
-) noexcept nogil:
-    """The part of a sum for a < count, where `lanes` is VW, by few instructions beside the products: two threads that
-    share a core share its decoder, too. For sets with 16 registers, whose VW is 4 or 8. No number of rounds is 0."""
-    cdef int64_t n1 = s.n1, n2 = s.n2, s2 = s.s2, s1 = s.s1 - n2 * s2, s0 = s.s0 - n1 * s.s1, b, c
-    cdef int p
-    while True:
-        b = n1
-        while True:
-            c = n2
-            while True:
-                if INPUT == FAR:
-                    for p in range(PIXELS * VW // LINE + 1):
-                        prefetch(x + PIXELS * STEP + p * LINE)
-                fma_four_channels(PIXELS, VECTORS, STEP, x, w, acc)
-                if VW == 8:
-                    fma_four_channels(PIXELS, VECTORS, STEP, x + 4, w + 4 * VECTORS * VW, acc)
-                w += VW * VECTORS * VW
-                x += s2
-                c -= 1
-                if c == 0:
-                    break
-            x += s1
-            b -= 1
-            if b == 0:
-                break
-        x += s0
-        count -= 1
-        if count == 0:
-            break
-
-
 cdef inline inlined multiply_row(int VECTORS, int number, const float* x, const vf* row, vf* acc) noexcept nogil:
     """Adds one input times a row of weights; `number` counts the inputs of a step.
 
@@ -442,7 +425,7 @@ cdef inline inlined conv_block(
     if VREGS == 16 and INPUT != TABLE:
         first = s.n0 if s.lanes_last == VW else s.n0 - 1
         if first * s.n1 * s.n2:  # as in conv_block_by_lane
-            fma_unrolled_blocks(INPUT, PIXELS, VECTORS, STEP, first, s, x, w, acc)
+            fma_whole_blocks(INPUT, PIXELS, VECTORS, STEP, first, s, x, w, acc)
         w += first * s.n1 * s.n2 * VW * VECTORS * VW
     for a in range(first, 1 if INPUT == TABLE else s.n0):
         lanes = s.lanes if INPUT == TABLE or a + 1 < s.n0 else s.lanes_last
