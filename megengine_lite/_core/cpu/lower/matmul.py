@@ -70,13 +70,15 @@ def emit_matmul(
     z: Operand | None = None,
     activation: Activation = NO_ACTIVATION,
     rows_are_samples: bool = True,
+    backwards: bool = False,
     algorithm: Algorithm[MatMulProblem] | None = None,
 ) -> None:
     """Emits ``c = activation(a @ b + bias + z)`` with a of m x k and b of k x n.
 
     If b is a constant without a batch, it is given as ``weight``, and may be packed beforehand. ``bias`` has a number
-    for each column. c must have contiguous rows. ``rows_are_samples``: m depends on the batch. Without an ``algorithm``
-    the heuristic chooses one.
+    for each column. c must have contiguous rows. ``rows_are_samples``: m depends on the batch. ``backwards`` begins
+    with the last columns, which the cache may still have from a product before. Without an ``algorithm`` the heuristic
+    chooses one.
     """
     if algorithm is None:
         problem = _problem(ctx, m, n, k, batch.count, a, b, weight, rows_are_samples)
@@ -118,9 +120,9 @@ def emit_matmul(
         chunk = _rows_at_once(m, k, panel, panels * batch.count, ctx.kernels.isa.near_bytes)
         strides |= {"b_outer": 0, "b_inner": 0}
     ctx.emit(
-        algorithm.name, node, b=packed or b.ref, chunk=chunk, b_packed=packed is not None, weights=weights,
-        work=batch.count * panels * -(-m // chunk), scratch=0 if packed else kernel.scratch_bytes(k), **strides,
-        **common,
+        algorithm.name, node, b=packed or b.ref, chunk=chunk, backwards=backwards, b_packed=packed is not None,
+        weights=weights, work=batch.count * panels * -(-m // chunk), scratch=0 if packed else kernel.scratch_bytes(k),
+        **strides, **common,
     )  # fmt: skip
 
 

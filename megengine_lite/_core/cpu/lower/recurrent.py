@@ -96,8 +96,9 @@ def product(
     bias: Constant | None = None,
     z: StridedRows | None = None,
     activation: Activation = NO_ACTIVATION,
+    backwards: bool = False,
 ) -> None:
-    """``y = activation(x w^T + bias + z)`` for a weight [n, k]."""
+    """``y = activation(x w^T + bias + z)`` for a weight [n, k]. ``backwards``: see :func:`emit_matmul`."""
     n, k = w.array.shape
     emit_matmul(
         ctx,
@@ -112,6 +113,7 @@ def product(
         bias=bias,
         z=z.operand() if z else None,
         activation=activation,
+        backwards=backwards,
     )
 
 
@@ -251,13 +253,16 @@ def emit_direction(
     product(ctx, node, len(order) * batch, x, weights.w_ih, sums, weights.bias)
     gates = ctx.temp(batch * rows * ITEM) if lstm else None
     steps = StateSteps(ctx, node, batch, hidden, rules.lengths, states)
-    for t in order:
+    for number, t in enumerate(order):
+        back = number % 2 == 1  # the weights that the step before read last are still in the cache
         here = StridedRows(sums.ref + t * batch * rows * ITEM, rows)
         target = StridedRows(y.ref + t * stride * ITEM, y.step)
         if gates is None:
-            product(ctx, node, batch, steps.h, weights.w_hh, target, z=here, activation=rules.activation)
+            product(
+                ctx, node, batch, steps.h, weights.w_hh, target, z=here, activation=rules.activation, backwards=back
+            )
         else:
-            product(ctx, node, batch, steps.h, weights.w_hh, StridedRows(gates, rows), z=here)
+            product(ctx, node, batch, steps.h, weights.w_hh, StridedRows(gates, rows), z=here, backwards=back)
             _emit_cell(ctx, node, batch, hidden, gates, steps.c, steps.c_out, target, rules)
         steps.take_over(t, target)
     steps.finish()
