@@ -11,7 +11,14 @@ from support.guarded_memory import GuardedCall
 from support.one_node import INSTRUCTION_SETS, relative_error, run_node
 
 from megengine_lite._core.cpu.algorithms.algorithm import candidates, choose
-from megengine_lite._core.cpu.algorithms.convolution import CONV_F32, ConvProblem, GroupRun, WinogradPlan, group_runs
+from megengine_lite._core.cpu.algorithms.convolution import (
+    CONV_F32,
+    ConvProblem,
+    GroupRun,
+    WinogradPlan,
+    group_parts,
+    group_runs,
+)
 from megengine_lite._core.cpu.kernel_call import KernelCall
 from megengine_lite._core.cpu.kernel_set import KernelSet, kernel_set
 from megengine_lite._core.cpu.lower.deconv import phases
@@ -63,6 +70,10 @@ OTHER = {
     "groups that leave one, 1x1": case(1, 5 * 8, 12, 12, 5 * 24, 1, g=5, act=A.SILU, z=True),
     "groups that leave three": case(1, 11 * 4, 9, 7, 11 * 12, 3, s=2, p=1, g=11),
     "groups that leave five, one row": case(2, 21 * 2, 1, 40, 21 * 2, (1, 5), p=(0, 2), g=21, bias=False, z=True),
+    "groups that share blocks": case(1, 5 * 24, 9, 15, 5 * 24, 3, p=1, g=5, act=A.RELU, z=True),
+    "groups of 10": case(2, 120, 7, 9, 120, 3, s=2, p=1, g=12, bias=False),
+    "groups that widen": case(1, 8 * 3, 6, 9, 8 * 40, 1, g=8, act=A.SILU, z=True),
+    "groups that narrow": case(1, 3 * 40, 6, 9, 3 * 12, 3, p=1, g=3),
     "long row": case(1, 4, 1, 700, 8, (1, 9), p=(0, 4), act=A.H_SIGMOID),
 }
 COLUMN = {
@@ -401,6 +412,35 @@ def test_merged_groups_end_at_channel_blocks(isa):
     np.testing.assert_array_equal(merged[:3, :2], w[0, :, :, 0, 0])
     np.testing.assert_array_equal(merged[3:, 2:], w[1, :, :, 0, 0])
     assert not merged[:3, 2:].any() and not merged[3:, :2].any()
+    np.testing.assert_array_equal(merge_groups(w, 2, range(2, 4), range(1, 4))[0, :, :, 0, 0], merged[2:4, 1:4])
+
+
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+def test_parts_of_merged_groups_read_the_blocks_that_they_need(isa):
+    kernels = kernel_set(isa)
+    width = kernels.width
+
+    def parts(groups, ic, oc):
+        p = problem(kernels=kernels, groups=groups, ic=ic, oc=oc)
+        (run,) = group_runs(p)
+        return [(q.outputs, q.inputs) for q in group_parts(p, run)]
+
+    half = width // 2
+    assert parts(3, width, 2 * width) == [(range(2 * width), range(width))]
+    assert parts(2, 3 * half, 3 * half) == [
+        (range(width), range(3 * half)),
+        (range(width, 2 * width), range(3 * width)),
+        (range(2 * width, 3 * width), range(width, 3 * width)),
+    ]
+    assert parts(2, 5 * half, 5 * half) == [
+        (range(2 * width), range(5 * half)),
+        (range(2 * width, 3 * width), range(5 * width)),
+        (range(3 * width, 5 * width), range(2 * width, 5 * width)),
+    ]
+    assert parts(width, 1, 2) == [
+        (range(width), range(half)),
+        (range(width, 2 * width), range(half // width * width, width)),
+    ]
 
 
 @pytest.mark.parametrize("isa", INSTRUCTION_SETS)
@@ -457,9 +497,9 @@ def test_joined_rows_go_to_rows_with_a_halo(h, w, joined, chunks, isa):
         kernels, "conv_direct_f32", work=2 * h // joined * chunks, x=block_channels(x, width), bias=None, run=w,
         w=pack_direct(weight, kernels, 1), weights=0, z=block_channels(z, width), y=(y, row + 2 * width),
         x_row=joined * w * width, x_plane=h * w * width, x_image=0, z_row=joined * w * width, z_plane=h * w * width,
-        z_image=0, y_pixel=width, y_row=row, y_plane=(h + 2) * row, y_image=0, groups=1, ic=ic, oc=oc, oh=h // joined,
-        ow=joined * w, band=h // joined, chunks=chunks, kh=1, kw=1, stride_h=1, stride_w=1, dilate_h=1, dilate_w=1,
-        pad_h=0, pad_w=0, activation=int(A.RELU), act_a=0.0, act_b=0.0,
+        z_image=0, y_pixel=width, y_row=row, y_plane=(h + 2) * row, y_image=0, groups=1, x_group=0, y_group=0, ic=ic,
+        oc=oc, oh=h // joined, ow=joined * w, band=h // joined, chunks=chunks, kh=1, kw=1, stride_h=1, stride_w=1,
+        dilate_h=1, dilate_w=1, pad_h=0, pad_w=0, activation=int(A.RELU), act_a=0.0, act_b=0.0,
     ).run()  # fmt: skip
     expected = np.maximum(np.einsum("oi,nihw->nohw", weight[0, :, :, 0, 0], x) + z, 0)
     np.testing.assert_allclose(unblock_channels(y, oc, 1, 2), expected, rtol=1e-5, atol=1e-5)

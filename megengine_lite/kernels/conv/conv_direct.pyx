@@ -86,7 +86,7 @@ cdef struct ConvDirectArgs:
     const float* z
     float* y
     Strides x_, y_, z_
-    int64_t y_pixel, run, groups, ic, oc, oh, ow, band, chunks, weights
+    int64_t y_pixel, run, groups, x_group, y_group, ic, oc, oh, ow, band, chunks, weights
     FilterWindow window
     Epilogue epilogue
 
@@ -96,8 +96,9 @@ cdef void conv_direct_f32(const ConvDirectArgs* a, int64_t begin, int64_t end, v
 
     x, y and z point at element (0, 0, 0, 0); x needs a halo of at least the padding. Pixels of y lie `y_pixel`
     elements apart, so that the phases of a transposed convolution can interleave. If `run` is not 0, rows of x and z are
-    joined, `ow` pixels each, and `oh` is their number, but rows of y have `run` pixels and lie y_row apart. `band` and
-    `chunks` divide the work (conv_tiles.pxd). `weights` (a Weights) says how the filter is stored. y may be z.
+    joined, `ow` pixels each, and `oh` is their number, but rows of y have `run` pixels and lie y_row apart. The channel
+    blocks of a group begin `x_group` and `y_group` blocks behind those of the group before. `band` and `chunks` divide
+    the work (conv_tiles.pxd). `weights` (a Weights) says how the filter is stored. y may be z.
     """
     cdef const float* x = a.x
     cdef const float* bias = a.bias
@@ -111,7 +112,7 @@ cdef void conv_direct_f32(const ConvDirectArgs* a, int64_t begin, int64_t end, v
     cdef int64_t dilate_h = a.window.dilate_h, dilate_w = a.window.dilate_w
     cdef int64_t pad_h = a.window.pad_h, pad_w = a.window.pad_w
     cdef int64_t ic_blocks = (ic + VW - 1) // VW, oc_blocks = (oc + VW - 1) // VW
-    cdef int64_t depth = ic * kh * kw, run = a.run, item, pixel, first, pixels
+    cdef int64_t depth = ic * kh * kw, run = a.run, item, pixel, first, pixels, block
     cdef const float* at
     cdef const RowBreaks* where
     cdef Division whole = division(groups, oc_blocks, oh, ow, a.band, a.chunks)
@@ -132,16 +133,17 @@ cdef void conv_direct_f32(const ConvDirectArgs* a, int64_t begin, int64_t end, v
     set_activation(&o, &a.epilogue)
     for item in range(begin, end):
         p = part_of(&whole, item)
-        o.bias = bias + p.block * VW if bias else NULL
-        o.y = y + p.image * y_image + p.block * y_plane
+        block = p.block + p.group * (a.y_group - oc_blocks)
+        o.bias = bias + block * VW if bias else NULL
+        o.y = y + p.image * y_image + block * y_plane
         if run:
             pixel = p.row * ow + p.first
             o.y += pixel // run * y_row + pixel % run * y_pixel
             breaks.left = run - pixel % run
         else:
             o.y += p.row * y_row + p.first * y_pixel
-        o.z = z + p.image * z_image + p.block * z_plane + p.row * z_row + p.first * VW if z else NULL
-        at = x + p.image * x_image + p.group * ic_blocks * x_plane + (p.row * stride_h - pad_h) * x_row \
+        o.z = z + p.image * z_image + block * z_plane + p.row * z_row + p.first * VW if z else NULL
+        at = x + p.image * x_image + p.group * a.x_group * x_plane + (p.row * stride_h - pad_h) * x_row \
             + (p.first * stride_w - pad_w) * VW
         first = p.block * depth * VW
         pixels = p.last - p.first
@@ -199,7 +201,7 @@ def conv_direct(const float[:, :, :, :, ::1] x not None, const float[::1] packed
         x_=Strides(row=w * VW, plane=h * w * VW, image=x.shape[1] * h * w * VW),
         y_=Strides(row=ow * VW, plane=oh * ow * VW, image=blocks * oh * ow * VW),
         z_=Strides(row=0, plane=0, image=0),
-        y_pixel=VW, run=0, groups=groups, ic=ic, oc=oc, oh=oh, ow=ow, band=oh, chunks=1, weights=0,
+        y_pixel=VW, run=0, groups=groups, x_group=(ic + VW - 1) // VW, y_group=blocks // groups, ic=ic, oc=oc, oh=oh, ow=ow, band=oh, chunks=1, weights=0,
         window=FilterWindow(
             kh=kh, kw=kw, stride_h=stride[0], stride_w=stride[1], dilate_h=dilate[0], dilate_w=dilate[1],
             pad_h=0, pad_w=0,

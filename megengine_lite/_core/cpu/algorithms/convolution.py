@@ -131,6 +131,47 @@ def group_runs(p: ConvProblem) -> list[GroupRun]:
     return [GroupRun(0, 1, p.groups)]
 
 
+JOIN = 1.1
+"""How many products more are taken for fewer calls of a kernel, in tiles of two blocks."""
+IN_PARTS = 2
+"""What a product costs in parts of groups, which are short sums for single blocks: so many of other convolutions."""
+
+
+@record(frozen=True, slots=True)
+class GroupPart:
+    """Some channel blocks of the output of each merged group, and the input channels that they need, from the beginning
+    of a block on. Both are counted in the merged group. Other inputs would be multiplied by zeros."""
+
+    outputs: range
+    inputs: range
+
+    def products(self, width: int) -> int:
+        """Multiply-adds of a pixel for each place of the filter, in whole blocks of outputs."""
+        return -(-len(self.outputs) // width) * width * len(self.inputs)
+
+    def joined(self, following: GroupPart) -> GroupPart:
+        """Both as one."""
+        inputs = range(min(self.inputs.start, following.inputs.start), max(self.inputs.stop, following.inputs.stop))
+        return GroupPart(range(self.outputs.start, following.outputs.stop), inputs)
+
+
+def group_parts(p: ConvProblem, run: GroupRun) -> list[GroupPart]:
+    """How the merged groups of a run are divided, so that ``conv_direct`` multiplies by few zeros."""
+    width, channels = p.width, p.oc * run.merged
+    parts: list[GroupPart] = []
+    for first in range(0, channels, width):
+        outputs = range(first, min(first + width, channels))
+        start = outputs[0] // p.oc * p.ic
+        part = GroupPart(outputs, range(start // width * width, (outputs[-1] // p.oc + 1) * p.ic))
+        if parts:
+            both = parts[-1].joined(part)
+            if both.products(width) <= JOIN * (parts[-1].products(width) + part.products(width)):
+                parts[-1] = both
+                continue
+        parts.append(part)
+    return parts
+
+
 _DEPTHWISE: Condition[ConvProblem] = Condition(
     "several groups of one channel each", lambda p: p.ic == p.oc == 1 and p.groups > 1
 )
@@ -170,10 +211,13 @@ def depthwise_scratch(p: ConvProblem) -> int:
     return int(p.module("conv_depthwise").scratch_bytes(p.kh, p.kw))
 
 
+def _products_of_parts(p: ConvProblem, run: GroupRun) -> float:
+    parts = group_parts(p, run)
+    return (IN_PARTS if len(parts) > 1 else 1) * sum(part.products(p.width) for part in parts)
+
+
 def _direct_cost(p: ConvProblem) -> float:
-    numbers = sum(
-        run.groups * p.blocks(p.oc * run.merged) * p.width * p.ic * run.merged * p.kh * p.kw for run in group_runs(p)
-    )
+    numbers = p.kh * p.kw * sum(run.groups * _products_of_parts(p, run) for run in group_runs(p))
     relayout = p.costs.relayout * p.n * p.groups * p.ic * p.ih * p.iw if p.plain_input else 0
     return numbers * (p.n * p.oh * p.ow + p.costs.weight) + relayout
 

@@ -6,7 +6,13 @@ from collections.abc import Callable, Hashable
 
 import numpy as np
 
-from megengine_lite._core.cpu.algorithms.convolution import ConvProblem, GroupRun, group_runs
+from megengine_lite._core.cpu.algorithms.convolution import (
+    ConvProblem,
+    GroupPart,
+    GroupRun,
+    group_parts,
+    group_runs,
+)
 from megengine_lite._core.cpu.algorithms.taps import FilterTap, TapPlan
 from megengine_lite._core.cpu.kernel_set import KernelSet
 from megengine_lite._core.cpu.lower.window import window_arguments
@@ -64,24 +70,34 @@ def emit_direct(ctx: Lowering, node: Node, p: ConvProblem, x: Var, bias: Var | N
     bias_ref = packed_bias(ctx, bias)
     p = along_rows(p, xt, zt, yt)
     for run in group_runs(p):
-        first = run.first * p.oc
-        block = first // p.width
-        part = replace(p, groups=run.groups, ic=p.ic * run.merged, oc=p.oc * run.merged)
-        inputs = moved(xt, block=run.first * p.ic // p.width)
-        added = moved(zt, block=block) if zt else None
-        _emit_call(
-            ctx, node, part, inputs, _packed_run(ctx, node, run), bias_ref + 4 * first if bias_ref else None, added,
-            moved(yt, block=block), node.params.activation, joined_rows(part, xt, zt), part.products // run.merged,
-        )  # fmt: skip
+        for part in group_parts(p, run):
+            _emit_part(ctx, node, p, run, part, xt, bias_ref, zt, yt)
 
 
-def _packed_run(ctx: Lowering, node: Node, run: GroupRun) -> Ref:
+def _emit_part(
+    ctx: Lowering, node: Node, p: ConvProblem, run: GroupRun, part: GroupPart, x: Tensor, bias: Ref | None,
+    z: Tensor | None, y: Tensor,
+) -> None:  # fmt: skip
+    """A part of the outputs of all groups of a run."""
+    first = run.first * p.oc + part.outputs.start
+    block = first // p.width
+    smaller = replace(p, groups=run.groups, ic=len(part.inputs), oc=len(part.outputs))
+    _emit_call(
+        ctx, node, smaller, moved(x, block=(run.first * p.ic + part.inputs.start) // p.width),
+        _packed_part(ctx, node, run, part), bias + 4 * first if bias else None, moved(z, block=block) if z else None,
+        moved(y, block=block), node.params.activation, joined_rows(smaller, x, z),
+        replace(smaller, ic=p.ic).products, (p.blocks(p.ic * run.merged), p.blocks(p.oc * run.merged)),
+    )  # fmt: skip
+
+
+def _packed_part(ctx: Lowering, node: Node, run: GroupRun, part: GroupPart) -> Ref:
     weights = ctx.weights
 
     def pack(array: np.ndarray, kernels: KernelSet, threads: int) -> np.ndarray:
-        return packing.pack_direct(packing.merge_groups(array[run.members], run.merged), kernels, threads, weights)
+        merged = packing.merge_groups(array[run.members], run.merged, part.outputs, part.inputs)
+        return packing.pack_direct(merged, kernels, threads, weights)
 
-    return packed_filter(ctx, node, ("pack_direct", run, weights), pack)
+    return packed_filter(ctx, node, ("pack_direct", run, part, weights), pack)
 
 
 def emit_taps(ctx: Lowering, node: Node, p: ConvProblem, x: Var, bias: Var | None, z: Var | None) -> None:
@@ -130,9 +146,10 @@ def moved(tensor: Tensor, row: int = 0, column: int = 0, block: int = 0) -> Tens
 
 def _emit_call(
     ctx: Lowering, node: Node, p: ConvProblem, x: Tensor, w: Ref, bias: Ref | None, z: Tensor | None, y: Tensor,
-    activation: Activation, joined: int, products: int,
+    activation: Activation, joined: int, products: int, groups_apart: tuple[int, int] = (0, 0),
 ) -> None:  # fmt: skip
-    """A call of the kernel for the outputs that ``p`` has, with ``joined`` rows as one. ``products`` are wanted."""
+    """A call of the kernel for the outputs that ``p`` has, with ``joined`` rows as one. ``products`` are wanted.
+    ``groups_apart``: channel blocks from a group to the next, of inputs and outputs."""
     run = p.ow if joined > 1 and y.halo_w else 0
     oh, ow = p.oh // joined, p.ow * joined
     chunks = -(-ow // MAX_ROW)
@@ -142,9 +159,9 @@ def _emit_call(
     ctx.emit(
         "conv_direct_f32", node, x=x.ref, w=w, weights=ctx.weights, bias=bias, z=z.ref if z else None, y=y.ref,
         **blocked_strides("x", x, joined), y_pixel=ctx.width, run=run, **blocked_strides("y", y, 1 if run else joined),
-        **blocked_strides("z", z, joined), groups=p.groups, ic=p.ic, oc=p.oc, oh=oh, ow=ow,
-        **window_arguments(p.window), band=rows_in_band(oh, tiles, x_bytes, w_bytes), chunks=chunks,
-        **epilogue_arguments(activation), work=p.n * tiles * oh * chunks, flops=2 * products,
+        **blocked_strides("z", z, joined), groups=p.groups, x_group=groups_apart[0], y_group=groups_apart[1],
+        ic=p.ic, oc=p.oc, oh=oh, ow=ow, **window_arguments(p.window), band=rows_in_band(oh, tiles, x_bytes, w_bytes),
+        chunks=chunks, **epilogue_arguments(activation), work=p.n * tiles * oh * chunks, flops=2 * products,
     )  # fmt: skip
 
 

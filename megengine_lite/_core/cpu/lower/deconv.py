@@ -134,7 +134,8 @@ def _emit_phase(ctx: Lowering, node: Node, xt: Tensor, yt: Tensor, row: Phase, c
     tiles = groups * -(-problem.blocks(oc) // TILE_BLOCKS)
     w_bytes = weight_bytes(ctx.weights) * groups * problem.blocks(oc) * ctx.width * ic * problem.kh * problem.kw
     ctx.emit(
-        "conv_direct_f32", node, w=w, weights=ctx.weights, run=0, groups=groups, ic=ic, oc=oc,
+        "conv_direct_f32", node, w=w, weights=ctx.weights, run=0, groups=groups, x_group=problem.blocks(ic),
+        y_group=problem.blocks(oc), ic=ic, oc=oc,
         band=rows_in_band(row.count, tiles, xt.image * 4, w_bytes), chunks=1, work=xt.n * tiles * row.count,
         flops=flops, **common,
     )  # fmt: skip

@@ -34,16 +34,26 @@ def pad_channels(values: np.ndarray, groups: int, width: int) -> np.ndarray:
     return out
 
 
-def merge_groups(weight: np.ndarray, merged: int) -> np.ndarray:
-    """Every ``merged`` neighbouring groups as one, with zeros between channels of different groups."""
+def merge_groups(
+    weight: np.ndarray, merged: int, outputs: range | None = None, inputs: range | None = None
+) -> np.ndarray:
+    """Every ``merged`` neighbouring groups as one, with zeros between channels of different groups.
+
+    With ``outputs`` and ``inputs`` only these channels of each merged group.
+    """
     if merged == 1:
         return weight
     groups, oc, ic, kh, kw = weight.shape
-    out = np.zeros((groups // merged, merged, oc, merged, ic, kh, kw), weight.dtype)
-    parts = weight.reshape(groups // merged, merged, oc, ic, kh, kw)
+    rows, columns = outputs or range(merged * oc), inputs or range(merged * ic)
+    out = np.zeros((groups // merged, len(rows), len(columns), kh, kw), weight.dtype)
     for k in range(merged):
-        out[:, k, :, k] = parts[:, k]
-    return out.reshape(groups // merged, merged * oc, merged * ic, kh, kw)
+        first, last = max(k * oc, rows.start), min((k + 1) * oc, rows.stop)
+        begin, end = max(k * ic, columns.start), min((k + 1) * ic, columns.stop)
+        if first < last and begin < end:
+            out[:, first - rows.start : last - rows.start, begin - columns.start : end - columns.start] = weight[
+                k::merged, first - k * oc : last - k * oc, begin - k * ic : end - k * ic
+            ]
+    return out
 
 
 def check_range(values: np.ndarray, weights: Weights, gain: float = 1) -> None:
