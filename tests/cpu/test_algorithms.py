@@ -106,6 +106,11 @@ MOSTLY_PADDING = {"ic": 32, "plain_input": False, "dilate_h": 6, "pad_h": 6, "di
     ("table", "name", "fits", "fails"),
     [
         (CONV_F32, "conv_depthwise_f32", CHANNELS, {"several groups of one channel": {}}),
+        (CONV_F32, "conv_group_f32", {"groups": 16, "ic": 2, "oc": 2}, {
+            "groups of 2, 4 or 8 channels": {"groups": 8, "ic": 3, "oc": 3},
+            "as many output channels": {"groups": 8, "ic": 2, "oc": 4},
+            "weights in float32": {"groups": 8, "ic": 2, "oc": 2, "precision": "float16"},
+        }),
         (CONV_F32, "conv_first_f32", {}, {
             "plain NCHW": {"plain_input": False}, "one group": {"groups": 2}, "at most 4 input channels": {"ic": 5},
         }),

@@ -102,6 +102,14 @@ DEPTHWISE = {
     "column stride 2": case(1, 16, 50, 1, 16, (5, 1), s=2, p=(1, 0), d=(2, 1), g=16),
     "stride 2x1 dilated 1x2": case(2, 20, 9, 12, 20, 3, s=(2, 1), p=1, d=(1, 2), g=20),
 }
+SMALL_GROUPS = {
+    "pairs": case(2, 22, 9, 30, 22, 3, p=1, g=11, act=A.RELU, z=True),
+    "fours": case(1, 44, 12, 13, 44, 3, s=2, p=1, g=11, act=A.H_SWISH),
+    "eights": case(1, 40, 7, 29, 40, 3, p=1, g=5, bias=False, z=True, act=A.CLIP, a=-1.0, b=1.0),
+    "dilated 5x3": case(1, 32, 16, 9, 32, (5, 3), s=(1, 2), p=(4, 3), d=(2, 3), g=8, mirrored=True),
+    "column": case(1, 24, 50, 1, 24, (5, 1), p=(2, 0), g=6, act=A.SILU),
+    "1x1": case(1, 16, 5, 5, 16, 1, g=8),
+}
 MOSTLY_PADDING = {
     "corners": case(1, 40, 10, 11, 24, 3, p=7, d=7, act=A.RELU),
     "residual": case(2, 33, 9, 9, 40, 3, p=6, d=6, z=True, act=A.SILU),
@@ -181,6 +189,21 @@ def run(c, inputs, isa, threads, algorithm=None):
 @pytest.mark.parametrize("isa", INSTRUCTION_SETS)
 @pytest.mark.parametrize(("name", "label", "c"), CASES, ids=[f"{n}-{k}" for n, k, _ in CASES])
 def test_algorithm_agrees_with_definition(name, label, c, isa):
+    check_algorithm(c, name, isa)
+
+
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+@pytest.mark.parametrize("label", SMALL_GROUPS)
+def test_small_groups_share_channel_blocks(label, isa):
+    c = SMALL_GROUPS[label]
+    if c.c // c.params.groups < kernel_set(isa).width:
+        check_algorithm(c, "conv_group_f32", isa)
+    else:
+        with pytest.raises(LiteValueError, match="fewer than a channel block"):
+            run(c, arrays(c)[0], isa, 1, "conv_group_f32")
+
+
+def check_algorithm(c, name, isa):
     inputs, expected = arrays(c)
     results = []
     for threads in (1, 3):
@@ -341,6 +364,7 @@ def problem(**changes):
         ({"groups": 64, "ic": 1, "oc": 1}, "conv_depthwise_f32"),
         ({"ic": 3, "kh": 7, "kw": 7, "plain_input": True}, "conv_first_f32"),
         ({"groups": 97, "ic": 3, "oc": 5}, "conv_plain_f32"),
+        ({"groups": 32, "ic": 2, "oc": 2}, "conv_group_f32"),
         (
             {"pad_h": 24, "pad_w": 24, "dilate_h": 24, "dilate_w": 24, "ih": 32, "iw": 32, "oh": 32, "ow": 32},
             "conv_taps_f32",

@@ -143,6 +143,40 @@ ML_INLINE vf vf_unzip_even(vf a, vf b) { return ML_SHUFFLE(a, b, 0, 2, 4, 6); }
 ML_INLINE vf vf_unzip_odd(vf a, vf b) { return ML_SHUFFLE(a, b, 1, 3, 5, 7); }
 #endif
 
+/* Lane `lane` of each `group` neighbouring lanes, in all of them: group is 2, 4 or 8, and less than VW. */
+#define ML_SPREAD(K, G, L) ((K) / (G) * (G) + (L))
+#define ML_SPREAD_4(K, G, L) ML_SPREAD(K, G, L), ML_SPREAD(K + 1, G, L), ML_SPREAD(K + 2, G, L), ML_SPREAD(K + 3, G, L)
+#define ML_SPREAD_8(K, G, L) ML_SPREAD_4(K, G, L), ML_SPREAD_4(K + 4, G, L)
+#if VW == 16
+#define ML_SPREAD_ALL(G, L) ML_SPREAD_8(0, G, L), ML_SPREAD_8(8, G, L)
+#elif VW == 8
+#define ML_SPREAD_ALL(G, L) ML_SPREAD_8(0, G, L)
+#else
+#define ML_SPREAD_ALL(G, L) ML_SPREAD_4(0, G, L)
+#endif
+#define ML_SPREAD_IF(G, L) if (group == (G) && lane == (L)) return ML_SHUFFLE(x, x, ML_SPREAD_ALL(G, L))
+ML_INLINE vf vf_spread(int group, int lane, vf x) {
+    ML_SPREAD_IF(2, 0);
+    ML_SPREAD_IF(2, 1);
+#if VW > 4
+    ML_SPREAD_IF(4, 0);
+    ML_SPREAD_IF(4, 1);
+    ML_SPREAD_IF(4, 2);
+    ML_SPREAD_IF(4, 3);
+#endif
+#if VW > 8
+    ML_SPREAD_IF(8, 0);
+    ML_SPREAD_IF(8, 1);
+    ML_SPREAD_IF(8, 2);
+    ML_SPREAD_IF(8, 3);
+    ML_SPREAD_IF(8, 4);
+    ML_SPREAD_IF(8, 5);
+    ML_SPREAD_IF(8, 6);
+    ML_SPREAD_IF(8, 7);
+#endif
+    return x;
+}
+
 /* ---- 8-bit integers ------------------------------------------------------------------------------------------------
  *
  * Products are summed up in fours: lane k of vi_dot adds x[4k..4k+3] . w[4k..4k+3], with signed w. VNNI multiplies all

@@ -135,6 +135,8 @@ JOIN = 1.1
 """How many products more are taken for fewer calls of a kernel, in tiles of two blocks."""
 IN_PARTS = 2
 """What a product costs in parts of groups, which are short sums for single blocks: so many of other convolutions."""
+SPREAD = 1.3
+"""What a product costs whose input is spread over lanes, in products of other convolutions."""
 
 
 @record(frozen=True, slots=True)
@@ -175,6 +177,13 @@ def group_parts(p: ConvProblem, run: GroupRun) -> list[GroupPart]:
 _DEPTHWISE: Condition[ConvProblem] = Condition(
     "several groups of one channel each", lambda p: p.ic == p.oc == 1 and p.groups > 1
 )
+_SMALL_GROUPS: tuple[Condition[ConvProblem], ...] = (
+    Condition(
+        "groups of 2, 4 or 8 channels, fewer than a channel block", lambda p: p.ic in (2, 4, 8) and p.ic < p.width
+    ),
+    Condition("as many output channels in a group as input channels", lambda p: p.ic == p.oc),
+    Condition("weights in float32", lambda p: p.precision == "float32"),
+)
 _ONE_GROUP: Condition[ConvProblem] = Condition("one group", lambda p: p.groups == 1)
 _FEW_CHANNELS: Condition[ConvProblem] = Condition(
     f"at most {MAX_IMAGE_CHANNELS} input channels", lambda p: p.ic <= MAX_IMAGE_CHANNELS
@@ -214,6 +223,11 @@ def depthwise_scratch(p: ConvProblem) -> int:
 def _products_of_parts(p: ConvProblem, run: GroupRun) -> float:
     parts = group_parts(p, run)
     return (IN_PARTS if len(parts) > 1 else 1) * sum(part.products(p.width) for part in parts)
+
+
+def _group_cost(p: ConvProblem) -> float:
+    relayout = p.costs.relayout * p.n * p.groups * p.ic * p.ih * p.iw if p.plain_input else 0
+    return SPREAD * p.blocks(p.groups * p.oc) * p.width * p.ic * p.kh * p.kw * p.n * p.oh * p.ow + relayout
 
 
 def _direct_cost(p: ConvProblem) -> float:
@@ -303,6 +317,7 @@ CONV_F32 = AlgorithmTable(
     "conv_f32",
     (
         Algorithm("conv_depthwise_f32", (_DEPTHWISE,), depthwise_scratch, cost=lambda p: 4.0 * p.products, error=1e-6),
+        Algorithm("conv_group_f32", _SMALL_GROUPS, lambda p: 0, _group_cost, error=1e-5),
         Algorithm("conv_first_f32", (_PLAIN, _ONE_GROUP, _FEW_CHANNELS), first_scratch, _first_cost, error=1e-5),
         Algorithm("conv_direct_f32", (), lambda p: 0, _direct_cost, error=1e-5),
         Algorithm(

@@ -145,6 +145,20 @@ def _emit_depthwise(ctx: Lowering, node: Node, p: ConvProblem, x: Var, bias: Var
     )  # fmt: skip
 
 
+def _emit_group(ctx: Lowering, node: Node, p: ConvProblem, x: Var, bias: Var | None, z: Var | None) -> None:
+    xt = ctx.blocked(x, p.pad_h, p.pad_w)
+    zt = ctx.blocked(z) if z else None
+    yt = ctx.new_blocked(node.outputs[0])
+    p = along_rows(p, xt, zt, yt)
+    ctx.emit(
+        "conv_group_f32", node, x=xt.ref, w=packed_filter(ctx, node, ("pack_group",), packing.pack_group),
+        bias=packed_bias(ctx, bias), z=zt.ref if zt else None, y=yt.ref, **blocked_strides("x", xt),
+        **blocked_strides("y", yt), **blocked_strides("z", zt), blocks=xt.blocks, channels=p.ic, oh=p.oh, ow=p.ow,
+        **window_arguments(p.window), **epilogue_arguments(node.params.activation), work=p.n * xt.blocks * p.oh,
+        flops=2 * p.products,
+    )  # fmt: skip
+
+
 def _emit_winograd(ctx: Lowering, node: Node, p: ConvProblem, x: Var, bias: Var | None, z: Var | None, m: int) -> None:
     plan = WinogradPlan.make(p, m, ctx.config.threads)
     weights = ctx.weights
@@ -183,6 +197,7 @@ _EMIT: dict[str, Callable[..., None]] = {
     "conv_taps_f32": emit_taps,
     "conv_first_f32": _emit_first,
     "conv_depthwise_f32": _emit_depthwise,
+    "conv_group_f32": _emit_group,
     "conv_plain_f32": _emit_plain,
     "conv_winograd4_f32": partial(_emit_winograd, m=4),
     "conv_winograd2_f32": partial(_emit_winograd, m=2),

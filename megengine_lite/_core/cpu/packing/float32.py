@@ -99,6 +99,13 @@ def pack_depthwise(weight: np.ndarray, kernels: KernelSet, threads: int = 1) -> 
     return _pack_tiles(np.ascontiguousarray(weight).reshape(1, len(weight), -1), kernels, threads, tile=1)
 
 
+def pack_group(weight: np.ndarray, kernels: KernelSet, threads: int = 1) -> np.ndarray:
+    """For ``conv_group``: ``[channel block][kh][kw][channel of the group][width]``."""
+    groups, oc, ic, kh, kw = weight.shape
+    taps_first = weight.reshape(groups * oc, ic, kh * kw).swapaxes(1, 2)
+    return _pack_tiles(np.ascontiguousarray(taps_first).reshape(1, groups * oc, -1), kernels, threads, tile=1)
+
+
 def pack_panels(b: np.ndarray, kernels: KernelSet, threads: int = 1, weights: Weights = Weights.FLOAT32) -> np.ndarray:
     """For ``gemm``, from (k, n) with any strides: ``[panel][k][2 width]``, zeros behind the last column."""
     panels = -(-b.shape[1] // (TILE_BLOCKS * kernels.width))
