@@ -2,7 +2,7 @@
 
 Filters of 3 or 5 columns with stride 1 or 2 load each input vector once for all the outputs that it contributes to,
 because a core loads slower than it multiplies; with stride 1 and many registers for two rows of outputs at once. Other
-filters use a list of taps. Weights: ``[channel block][kh][kw][VW]``.
+filters go from place to place, and leave out those that only meet padding. Weights: ``[channel block][kh][kw][VW]``.
 """
 
 from libc.stdint cimport int64_t
@@ -19,11 +19,25 @@ cdef enum:
 
 # The filter and how it moves over one plane.
 cdef struct Filter:
-    int64_t kh, kw
-    int64_t row         # elements between filter rows in the input
-    int64_t taps
-    const int64_t* offsets
-    int64_t step        # elements between the inputs of neighbouring outputs
+    int64_t ih, iw       # rows and columns of the input
+    FilterWindow window
+    int64_t row, column  # elements between the inputs of neighbouring places of the filter
+    int64_t step         # elements between the inputs of neighbouring outputs
+
+
+# A part of the rows or columns of a filter.
+cdef struct Places:
+    int64_t first, last
+
+
+cdef inline Places places_within(
+    int64_t at, int64_t last_at, int64_t places, int64_t dilate, int64_t extent
+) noexcept nogil:
+    """The places k of a filter that meet an input of `extent` rows or columns: 0 <= at' + k dilate < extent for an at'
+    from `at` to `last_at`."""
+    cdef int64_t first = 0 if last_at >= 0 else (dilate - 1 - last_at) // dilate
+    cdef int64_t last = 0 if at >= extent else min(places, (extent - 1 - at) // dilate + 1)
+    return Places(first, last)
 
 
 cdef inline inlined sliding_block(
@@ -37,7 +51,7 @@ cdef inline inlined sliding_block(
     cdef int p, q
     for p in range(PIXELS):
         acc[p] = vf_zero()
-    for j in range(f.kh):
+    for j in range(f.window.kh):
         for q in range(COLUMNS):
             weights[q] = vf_load(w + q * VW)
         for q in range((PIXELS - 1) * STRIDE + COLUMNS):
@@ -85,7 +99,7 @@ cdef inline inlined two_row_block(
     for p in range(2 * PIXELS):
         acc[p] = vf_zero()
     row_of_two(PIXELS, COLUMNS, True, False, x, w, acc)
-    for j in range(1, f.kh):
+    for j in range(1, f.window.kh):
         x += f.row
         w += COLUMNS * VW
         row_of_two(PIXELS, COLUMNS, True, True, x, w, acc)
@@ -94,46 +108,60 @@ cdef inline inlined two_row_block(
     store_block(True, PIXELS, 1, acc + PIXELS, below)
 
 
-cdef inline inlined listed_block(
-    int PIXELS, const Filter* f, const float* x, const float* w, const BlockOutput* o
+cdef inline inlined any_block(
+    int PIXELS, int64_t STEP, int64_t column, const Places* rows, const Filter* f, const float* x, const float* w,
+    const BlockOutput* o
 ) noexcept nogil:
-    """PIXELS outputs of any filter."""
+    """PIXELS outputs of any filter, whose inputs lie STEP apart: those of its first place from `column` on."""
     cdef vf acc[MAX_PIXELS]
     cdef vf weight
     cdef const float* at
-    cdef int64_t t
+    cdef const float* tap
+    cdef int64_t kw = f.window.kw, j, k
+    cdef Places columns = places_within(
+        column, column + (PIXELS - 1) * f.window.stride_w, kw, f.window.dilate_w, f.iw
+    )
     cdef int p
     for p in range(PIXELS):
         acc[p] = vf_zero()
-    for t in range(f.taps):
-        weight = vf_load(w + t * VW)
-        at = x + f.offsets[t]
-        for p in range(PIXELS):
-            acc[p] = vf_fma(vf_load(at + p * f.step), weight, acc[p])
+    for j in range(rows.first, rows.last):
+        at = x + j * f.row + columns.first * f.column
+        tap = w + (j * kw + columns.first) * VW
+        for k in range(columns.last - columns.first):
+            weight = vf_load(tap)
+            for p in range(PIXELS):
+                acc[p] = vf_fma(vf_load(at + p * STEP), weight, acc[p])
+            at += f.column
+            tap += VW
     store_block(True, PIXELS, 1, acc, o)
 
 
 cdef inline inlined block(
-    bint TWO, int PIXELS, int COLUMNS, int STRIDE, const Filter* f, const float* x, const float* w,
-    const BlockOutput* o, const BlockOutput* below
+    bint TWO, int PIXELS, int COLUMNS, int STRIDE, int64_t column, const Places* rows, const Filter* f, const float* x,
+    const float* w, const BlockOutput* o, const BlockOutput* below
 ) noexcept nogil:
     if TWO:
         two_row_block(PIXELS, COLUMNS, f, x, w, o, below)
     elif COLUMNS:
         sliding_block(PIXELS, COLUMNS, STRIDE, f, x, w, o)
+    elif STRIDE == 1:
+        any_block(PIXELS, VW, column, rows, f, x, w, o)
     else:
-        listed_block(PIXELS, f, x, w, o)
+        any_block(PIXELS, f.step, column, rows, f, x, w, o)
 
 
 cdef inline inlined blocks_of(
-    bint TWO, int COLUMNS, int STRIDE, int64_t left, int64_t y_row, int64_t z_row, const Filter* f, const float* x,
-    const float* w, BlockOutput at
+    bint TWO, int COLUMNS, int STRIDE, int64_t left, int64_t line, int64_t y_row, int64_t z_row, const Filter* f,
+    const float* x, const float* w, BlockOutput at
 ) noexcept nogil:
-    """`left` pixels of an output row; with TWO also those of the row below.
+    """`left` pixels of an output row, with TWO also those of the row below. The first row of the filter meets row `line`
+    of the input.
 
     Blocks are independent and short, so that the small ones at the end of a row run beside others.
     """
     cdef BlockOutput below = at
+    cdef Places rows = places_within(line, line, f.window.kh, f.window.dilate_h, f.ih)
+    cdef int64_t column = -f.window.pad_w
     cdef int count
     below.y += y_row
     if below.z:
@@ -141,17 +169,18 @@ cdef inline inlined blocks_of(
     while left:
         if left >= 7:
             count = 7
-            block(TWO, 7, COLUMNS, STRIDE, f, x, w, &at, &below)
+            block(TWO, 7, COLUMNS, STRIDE, column, &rows, f, x, w, &at, &below)
         elif left >= 4:
             count = 4
-            block(TWO, 4, COLUMNS, STRIDE, f, x, w, &at, &below)
+            block(TWO, 4, COLUMNS, STRIDE, column, &rows, f, x, w, &at, &below)
         elif left >= 2:
             count = 2
-            block(TWO, 2, COLUMNS, STRIDE, f, x, w, &at, &below)
+            block(TWO, 2, COLUMNS, STRIDE, column, &rows, f, x, w, &at, &below)
         else:
             count = 1
-            block(TWO, 1, COLUMNS, STRIDE, f, x, w, &at, &below)
+            block(TWO, 1, COLUMNS, STRIDE, column, &rows, f, x, w, &at, &below)
         left -= count
+        column += count * f.window.stride_w
         x += count * f.step
         at.y += count * at.y_pixel
         if at.z:
@@ -163,19 +192,20 @@ cdef inline inlined blocks_of(
 
 
 cdef inline inlined rows_of(
-    int COLUMNS, int STRIDE, int64_t rows, int64_t pixels, int64_t x_row, int64_t y_row, int64_t z_row,
+    int COLUMNS, int STRIDE, int64_t rows, int64_t pixels, int64_t line, int64_t x_row, int64_t y_row, int64_t z_row,
     const Filter* f, const float* x, const float* w, BlockOutput o
 ) noexcept nogil:
-    """Neighbouring output rows of one plane; COLUMNS 0 means any filter."""
+    """Neighbouring output rows of one plane; COLUMNS 0 means any filter, and then STRIDE 0 any stride."""
     cdef int64_t r = 0, done
     while r < rows:
         if BY_LANE and COLUMNS and STRIDE == 1 and x_row == f.row and r + 1 < rows:
             done = 2
-            blocks_of(True, COLUMNS, STRIDE, pixels, y_row, z_row, f, x, w, o)
+            blocks_of(True, COLUMNS, STRIDE, pixels, line, y_row, z_row, f, x, w, o)
         else:
             done = 1
-            blocks_of(False, COLUMNS, STRIDE, pixels, y_row, z_row, f, x, w, o)
+            blocks_of(False, COLUMNS, STRIDE, pixels, line, y_row, z_row, f, x, w, o)
         r += done
+        line += done * f.window.stride_h
         x += done * x_row
         o.y += done * y_row
         if o.z:
@@ -183,19 +213,22 @@ cdef inline inlined rows_of(
 
 
 cdef inline outlined depthwise_rows(
-    int64_t sliding, int64_t rows, int64_t pixels, int64_t x_row, int64_t y_row, int64_t z_row, const Filter* f,
+    int64_t rows, int64_t pixels, int64_t line, int64_t x_row, int64_t y_row, int64_t z_row, const Filter* f,
     const float* x, const float* w, const BlockOutput* o
 ) noexcept nogil:
-    if sliding and f.kw == 3 and f.step == VW:
-        rows_of(3, 1, rows, pixels, x_row, y_row, z_row, f, x, w, o[0])
-    elif sliding and f.kw == 3 and f.step == 2 * VW:
-        rows_of(3, 2, rows, pixels, x_row, y_row, z_row, f, x, w, o[0])
-    elif sliding and f.kw == 5 and f.step == VW:
-        rows_of(5, 1, rows, pixels, x_row, y_row, z_row, f, x, w, o[0])
-    elif sliding and f.kw == 5 and f.step == 2 * VW:
-        rows_of(5, 2, rows, pixels, x_row, y_row, z_row, f, x, w, o[0])
+    cdef bint slides = f.column == VW and (f.step == VW or f.step == 2 * VW)
+    if slides and f.window.kw == 3 and f.step == VW:
+        rows_of(3, 1, rows, pixels, line, x_row, y_row, z_row, f, x, w, o[0])
+    elif slides and f.window.kw == 3:
+        rows_of(3, 2, rows, pixels, line, x_row, y_row, z_row, f, x, w, o[0])
+    elif slides and f.window.kw == 5 and f.step == VW:
+        rows_of(5, 1, rows, pixels, line, x_row, y_row, z_row, f, x, w, o[0])
+    elif slides and f.window.kw == 5:
+        rows_of(5, 2, rows, pixels, line, x_row, y_row, z_row, f, x, w, o[0])
+    elif f.step == VW:
+        rows_of(0, 1, rows, pixels, line, x_row, y_row, z_row, f, x, w, o[0])
     else:
-        rows_of(0, 0, rows, pixels, x_row, y_row, z_row, f, x, w, o[0])
+        rows_of(0, 0, rows, pixels, line, x_row, y_row, z_row, f, x, w, o[0])
 
 
 cdef struct ConvDepthwiseArgs:
@@ -205,21 +238,16 @@ cdef struct ConvDepthwiseArgs:
     const float* z
     float* y
     Strides x_, y_, z_
-    int64_t y_pixel, blocks, oh, ow
+    int64_t y_pixel, blocks, ih, iw, oh, ow
     FilterWindow window
     Epilogue epilogue
-
-
-def scratch_bytes(int64_t kh, int64_t kw):
-    """Bytes of scratch: the offsets of the taps."""
-    return sizeof(int64_t) * kh * kw
 
 
 cdef void conv_depthwise_f32(const ConvDepthwiseArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
     """One work item = one output row of one channel block of one image.
 
     x, y and z point at element (0, 0, 0, 0); x needs a halo of at least the padding, and pixels of y lie `y_pixel`
-    elements apart. y may be z. Scratch: scratch_bytes(kh, kw).
+    elements apart. y may be z.
     """
     cdef const float* x = a.x
     cdef const float* w = a.w
@@ -230,17 +258,12 @@ cdef void conv_depthwise_f32(const ConvDepthwiseArgs* a, int64_t begin, int64_t 
     cdef int64_t y_pixel = a.y_pixel, y_row = a.y_.row, y_plane = a.y_.plane, y_image = a.y_.image
     cdef int64_t z_row = a.z_.row, z_plane = a.z_.plane, z_image = a.z_.image
     cdef int64_t blocks = a.blocks, oh = a.oh, ow = a.ow, kh = a.window.kh, kw = a.window.kw
-    cdef int64_t stride_h = a.window.stride_h, stride_w = a.window.stride_w
-    cdef int64_t dilate_h = a.window.dilate_h, dilate_w = a.window.dilate_w
-    cdef int64_t pad_h = a.window.pad_h, pad_w = a.window.pad_w
-    cdef int64_t* offsets = <int64_t*>scratch
-    cdef int64_t item, n, c, r, j, k, rows
-    cdef Filter f
+    cdef int64_t stride_h = a.window.stride_h, pad_h = a.window.pad_h, pad_w = a.window.pad_w
+    cdef int64_t item, n, c, r, line, rows
+    cdef Filter f = Filter(
+        a.ih, a.iw, a.window, a.window.dilate_h * x_row, a.window.dilate_w * VW, a.window.stride_w * VW
+    )
     cdef BlockOutput o
-    for j in range(kh):
-        for k in range(kw):
-            offsets[j * kw + k] = j * dilate_h * x_row + k * dilate_w * VW
-    f = Filter(kh, kw, dilate_h * x_row, kh * kw, offsets, stride_w * VW)
     o.z_pixel = VW
     o.y_pixel = y_pixel
     o.z_plane = o.y_plane = 0
@@ -254,9 +277,10 @@ cdef void conv_depthwise_f32(const ConvDepthwiseArgs* a, int64_t begin, int64_t 
         o.bias = bias + c * VW if bias else NULL
         o.y = y + n * y_image + c * y_plane + r * y_row
         o.z = z + n * z_image + c * z_plane + r * z_row if z else NULL
+        line = r * stride_h - pad_h
         depthwise_rows(
-            dilate_w == 1, rows, ow, stride_h * x_row, y_row, z_row, &f,
-            x + n * x_image + c * x_plane + (r * stride_h - pad_h) * x_row - pad_w * VW, w + c * kh * kw * VW, &o,
+            rows, ow, line, stride_h * x_row, y_row, z_row, &f,
+            x + n * x_image + c * x_plane + line * x_row - pad_w * VW, w + c * kh * kw * VW, &o,
         )
         item += rows
 

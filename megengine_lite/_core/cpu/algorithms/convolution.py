@@ -215,11 +215,6 @@ def first_scratch(p: ConvProblem) -> int:
     return int(p.module("conv_first").scratch_bytes(p.ic, p.kh, p.kw, p.iw, p.pad_w))
 
 
-def depthwise_scratch(p: ConvProblem) -> int:
-    """Bytes that each thread needs."""
-    return int(p.module("conv_depthwise").scratch_bytes(p.kh, p.kw))
-
-
 def _products_of_parts(p: ConvProblem, run: GroupRun) -> float:
     parts = group_parts(p, run)
     return (IN_PARTS if len(parts) > 1 else 1) * sum(part.products(p.width) for part in parts)
@@ -316,7 +311,7 @@ def _winograd(m: int, error: float) -> Algorithm[ConvProblem]:
 CONV_F32 = AlgorithmTable(
     "conv_f32",
     (
-        Algorithm("conv_depthwise_f32", (_DEPTHWISE,), depthwise_scratch, cost=lambda p: 4.0 * p.products, error=1e-6),
+        Algorithm("conv_depthwise_f32", (_DEPTHWISE,), lambda p: 0, cost=lambda p: 4.0 * p.products, error=1e-6),
         Algorithm("conv_group_f32", _SMALL_GROUPS, lambda p: 0, _group_cost, error=1e-5),
         Algorithm("conv_first_f32", (_PLAIN, _ONE_GROUP, _FEW_CHANNELS), first_scratch, _first_cost, error=1e-5),
         Algorithm("conv_direct_f32", (), lambda p: 0, _direct_cost, error=1e-5),

@@ -13,7 +13,6 @@ from megengine_lite._core.cpu.algorithms.convolution import (
     CONV_F32,
     ConvProblem,
     WinogradPlan,
-    depthwise_scratch,
     first_scratch,
 )
 from megengine_lite._core.cpu.algorithms.fast_run import select
@@ -139,9 +138,9 @@ def _emit_depthwise(ctx: Lowering, node: Node, p: ConvProblem, x: Var, bias: Var
         "conv_depthwise_f32", node, x=xt.ref,
         w=packed_filter(ctx, node, ("pack_depthwise",), packing.pack_depthwise), bias=packed_bias(ctx, bias),
         z=zt.ref if zt else None, y=yt.ref, y_pixel=ctx.width, **blocked_strides("x", xt), **blocked_strides("y", yt),
-        **blocked_strides("z", zt), blocks=xt.blocks, oh=p.oh, ow=p.ow, **window_arguments(p.window),
-        **epilogue_arguments(node.params.activation), work=p.n * xt.blocks * p.oh,
-        scratch=depthwise_scratch(p), flops=2 * p.products,
+        **blocked_strides("z", zt), blocks=xt.blocks, ih=p.ih, iw=p.iw, oh=p.oh, ow=p.ow,
+        **window_arguments(p.window), **epilogue_arguments(node.params.activation), work=p.n * xt.blocks * p.oh,
+        flops=2 * p.products,
     )  # fmt: skip
 
 

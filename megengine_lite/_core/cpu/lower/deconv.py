@@ -12,7 +12,7 @@ from math import gcd
 
 import numpy as np
 
-from megengine_lite._core.cpu.algorithms.convolution import ConvProblem, depthwise_scratch, merged_groups
+from megengine_lite._core.cpu.algorithms.convolution import ConvProblem, merged_groups
 from megengine_lite._core.cpu.lower.conv_direct import plain_filter, rows_in_band
 from megengine_lite._core.cpu.lower.window import window_arguments
 from megengine_lite._core.cpu.lowering import Lowering
@@ -126,8 +126,8 @@ def _emit_phase(ctx: Lowering, node: Node, xt: Tensor, yt: Tensor, row: Phase, c
     flops = 2 * problem.products
     if depthwise:
         ctx.emit(
-            "conv_depthwise_f32", node, w=w, blocks=xt.blocks, work=xt.n * xt.blocks * row.count,
-            scratch=depthwise_scratch(problem), flops=flops, **common,
+            "conv_depthwise_f32", node, w=w, blocks=xt.blocks, ih=xt.h, iw=xt.w,
+            work=xt.n * xt.blocks * row.count, flops=flops, **common,
         )  # fmt: skip
         return
     groups, ic, oc = groups // m, ic * m, oc * m
