@@ -14,6 +14,7 @@ from megengine_lite._core.cpu import kernel_set as kernel_sets
 from megengine_lite._core.cpu.isa import ARM64, OTHER, X86_64, DotKind, full_name, instruction_sets, usual_sets
 from megengine_lite._core.cpu.kernel_set import kernel_set, runnable_sets
 from megengine_lite._core.system import processor
+from megengine_lite.errors import DeviceError
 
 
 def test_a_name_stands_once_for_each_architecture():
@@ -115,6 +116,40 @@ def test_a_set_is_refused_for_each_feature_that_is_missing(monkeypatch):
         for feature in instruction_sets()[name].features:
             monkeypatch.setattr(processor, "features", lambda lacking=feature: found - {lacking})
             assert kernel_sets._obstacles.__wrapped__()[name] == f"this processor or system lacks {feature}"
+
+
+FORCED_BEST = "MEGENGINE_LITE_ISA=best: not in this build; unset it to use what can run here: good, base"
+NOTHING = "no kernels can run here (best: not in this build; good: lacks x; base: lacks x); rebuild the package"
+
+
+@pytest.mark.parametrize(
+    ("forced", "name", "obstacles", "message"),
+    [
+        ("best", None, {"best": "not in this build", "good": "", "base": ""}, FORCED_BEST),
+        (
+            "",
+            "best",
+            {"best": "lacks x", "good": "", "base": ""},
+            "for best cannot run here: lacks x; those that can: good, base",
+        ),
+        ("", "best", {"best": "lacks x", "base": "lacks x"}, "for best cannot run here: lacks x; those that can: none"),
+        ("", None, {"best": "not in this build", "good": "lacks x", "base": "lacks x"}, NOTHING),
+        ("best", None, {"best": "not in this build", "good": "lacks x", "base": "lacks x"}, NOTHING),
+    ],
+)
+def test_what_cannot_run_is_an_error_that_names_what_can(forced, name, obstacles, message, monkeypatch):
+    monkeypatch.setattr(kernel_sets, "_forced", lambda: forced)
+    monkeypatch.setattr(kernel_sets, "_obstacles", lambda: obstacles)
+    monkeypatch.setattr(kernel_sets, "_choice", kernel_sets._choice.__wrapped__)
+    monkeypatch.setattr(kernel_sets, "instruction_sets", lambda: dict.fromkeys(obstacles))
+    with pytest.raises(DeviceError, match=re.escape(message) + "$"):
+        kernel_sets._instruction_set.__wrapped__(name)
+
+
+def test_a_build_without_the_best_set_takes_the_next(monkeypatch):
+    monkeypatch.setattr(kernel_sets, "_forced", lambda: "")
+    monkeypatch.setattr(kernel_sets, "_obstacles", lambda: {"best": "not in this build", "good": "", "base": ""})
+    assert kernel_sets._choice.__wrapped__() == ("good", {"best": "not in this build", "base": "good is better"})
 
 
 SIMD = ROOT / "megengine_lite" / "kernels" / "common" / "simd"

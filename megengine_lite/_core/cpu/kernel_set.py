@@ -254,13 +254,14 @@ def _instruction_set(name: str | None) -> InstructionSet:
         name, forced = chosen, _forced()
         if forced and forced not in known:
             raise DeviceError(f"{ISA_VARIABLE}={forced} names no instruction set {choices(forced, known)}")
-        if not name and forced:
-            raise DeviceError(f"{ISA_VARIABLE}={forced}: {refused[forced]}; unset it to use what can run here")
+        if not name and forced and (usable := ", ".join(runnable_sets())):
+            raise DeviceError(f"{ISA_VARIABLE}={forced}: {refused[forced]}; unset it to use what can run here: {usable}")
         if not name:
             reasons = "; ".join(f"{k}: {v}" for k, v in refused.items())
             raise DeviceError(f"no kernels can run here ({reasons}); rebuild the package")
     if name not in known:
         raise DeviceError(f"unknown instruction set {name!r} {choices(name, known)}")
     if obstacle := _obstacles()[name]:
-        raise DeviceError(f"kernels for {name} cannot run here: {obstacle}")
+        usable = ", ".join(runnable_sets()) or "none"
+        raise DeviceError(f"kernels for {name} cannot run here: {obstacle}; those that can: {usable}")
     return known[name]
