@@ -142,7 +142,7 @@ def test_danger_15_program_ends_with_a_pending_forward(callback, forwards):
         f"for _ in range({forwards}): network.forward()\n"
         "print('end')\n"
     )
-    assert in_process(code, timeout=25) == "end"
+    assert in_process(code) == "end"
 
 
 # ---- 16: an exception in a kernel ends the worker, and everybody waits for it for ever ------------------------------

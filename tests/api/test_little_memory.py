@@ -5,6 +5,7 @@ import sys
 
 import pytest
 from support.api_samples import DIGITS
+from support.processes import LIMIT
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs RLIMIT_AS")
 
@@ -90,7 +91,7 @@ else:
 
 def lines_of(program, number):
     command = [sys.executable, "-c", program, str(DIGITS), str(number)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT)
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
 

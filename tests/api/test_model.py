@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from support.api_samples import ADD, DIGITS, IMAGES, loaded, run
 from support.loader_samples import input_operator, operator, to_bytes
-from support.processes import isolated
+from support.processes import LIMIT, isolated
 
 import megengine_lite
 from megengine_lite import LiteError
@@ -409,7 +409,7 @@ def test_warmup_reaches_every_worker():
         for thread in several:
             thread.start()
         for thread in several:
-            thread.join(30)
+            thread.join(LIMIT)
             assert not thread.is_alive()
     with megengine_lite.load(DIGITS) as model:
         model.warmup()

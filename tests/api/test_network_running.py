@@ -13,7 +13,7 @@ import timeit
 import numpy as np
 import pytest
 from support.api_samples import ADD, DIGITS, IMAGES, PROB, add, close, config, loaded, run
-from support.processes import in_process
+from support.processes import LIMIT, in_process
 
 from megengine_lite import LiteNetwork
 from megengine_lite.errors import LiteError, LiteWarning, ShapeError
@@ -42,7 +42,7 @@ def test_async_calls_back_once_per_forward_on_another_thread():
     network.async_with_callback(callback)
     network.get_io_tensor("data").set_data_by_copy(IMAGES)
     network.forward()
-    assert done.wait(10)
+    assert done.wait(LIMIT)
     network.wait()
     network.wait()
     assert len(threads) == 1 and threads[0] != threading.get_ident()
@@ -88,7 +88,7 @@ def test_async_callback_may_use_its_network():
     network.get_io_tensor("a").set_data_by_copy([0] * 6)
     network.get_io_tensor("b").set_data_by_copy([10] * 6)
     network.forward()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + LIMIT
     while len(results) < 3 and time.monotonic() < deadline:
         network.wait()
     assert results == [10, 11, 12]
@@ -205,7 +205,7 @@ def test_work_goes_on_while_the_caller_does_something_else():
     network.forward()
     network.wait()
     network.forward()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + LIMIT
     while not network._engine._job.finished and time.monotonic() < deadline:
         time.sleep(0.001)
     assert network._engine._job.finished
@@ -372,7 +372,7 @@ def test_exit_with_a_pending_forward():
         "print('end')\n"
     )
     for _ in range(3):
-        assert in_process(code, timeout=30) == "end"
+        assert in_process(code) == "end"
 
 
 def _predict(network: LiteNetwork) -> np.ndarray:
@@ -399,7 +399,7 @@ def test_interrupt_while_waiting():
         "except KeyboardInterrupt:\n"
         "    print('interrupted')\n"
     )
-    assert in_process(code, timeout=30) == "interrupted"
+    assert in_process(code) == "interrupted"
 
 
 # ---- no growth ----------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from support.processes import LIMIT
 
 import megengine_lite
 from megengine_lite._cli import progress
@@ -58,7 +59,7 @@ def test_bar_is_wiped_out_when_the_work_fails(terminal):
 
 def test_waiting_shows_the_seconds(terminal):
     with progress.waiting("planning"):
-        end = time.monotonic() + 10
+        end = time.monotonic() + LIMIT
         while "planning" not in terminal.getvalue() and time.monotonic() < end:
             time.sleep(0.001)
     assert "\rplanning ... 0 s" in terminal.getvalue()

@@ -9,6 +9,7 @@ import subprocess
 import time
 
 import pytest
+from support.processes import LIMIT
 
 from megengine_lite.cli import COMMANDS
 
@@ -79,7 +80,7 @@ def typed_in_zsh(folder, line) -> str:
     os.close(inner)
 
     def until(mark: str) -> str:
-        shown, end = "", time.monotonic() + 60
+        shown, end = "", time.monotonic() + LIMIT
         while mark not in shown:
             assert time.monotonic() < end, shown
             if select.select([terminal], [], [], 1)[0]:

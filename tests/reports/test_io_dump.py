@@ -12,6 +12,7 @@ import pytest
 from support.api_samples import ADD, API_MODELS, DIGITS, IMAGES, add, config, loaded
 from support.loader_samples import MODELS, input_operator, operator, tensor, to_bytes
 from support.places import TESTS
+from support.processes import LIMIT
 
 from megengine_lite import LiteNetwork
 from megengine_lite._core.formats.mge.records import ModelRecord
@@ -269,7 +270,7 @@ def test_text_dump_of_recorded_runs_ends_with_the_program(tmp_path):
         "n.get_io_tensor('b').set_data_by_copy([1] * 6)\n"
         "n.forward(); n.wait()\n"
     )
-    subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True, timeout=LIMIT)
     assert (tmp_path / "io.txt").read_text() == LAZY + LAZY_VALUES
 
 

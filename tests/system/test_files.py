@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from support.api_samples import DIGITS, packed
-from support.processes import in_process
+from support.processes import LIMIT, in_process
 
 from megengine_lite._core.cpu.algorithms.cache import AlgoCache, Timing, parse_cache
 from megengine_lite._core.system import files
@@ -132,7 +132,7 @@ def test_devices_and_pipes_are_written_to(tmp_path):
             break
         except OSError:
             time.sleep(0.01)
-    reader.join(10)
+    reader.join(LIMIT)
     assert found == [b"new"] and pipe.is_fifo()
 
 
