@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import sysconfig
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,13 @@ SOURCES = TESTS / "support" / "extern_c"
 
 
 def compile_library(out: Path, source: str, *flags: str) -> Path:
-    """A library in the folder ``out``, which may have others."""
-    command = os.environ.get("CXX", "c++") if source.endswith(".cpp") else os.environ.get("CC", "cc")
+    """A library in the folder ``out``, which may have others.
+
+    The compiler is that of the build, so that libraries are for the processor that this Python is for, also in an
+    emulator.
+    """
+    variable, usual = ("CXX", "c++") if source.endswith(".cpp") else ("CC", "cc")
+    command = os.environ.get(variable) or sysconfig.get_config_var(variable) or usual
     if shutil.which(command.split()[0]) is None:
         pytest.skip(f"needs a compiler ({command})")
     path = out / f"lib{Path(source).stem}{len(list(out.iterdir()))}.so"
