@@ -62,12 +62,6 @@ if _sys.byteorder != "little":
         f"{_sys.byteorder}-endian; use a little-endian system of the same machine, for example ppc64le"
     )
 
-if _sys.maxsize < 1 << 32:
-    raise ImportError(
-        "megengine_lite needs a 64-bit Python: its plans hold addresses of 8 bytes; install the 64-bit system of this "
-        "machine, for example that of a Raspberry Pi 3 or later"
-    )
-
 from megengine_lite import base, errors, global_setting, network, struct, tensor, utils
 from megengine_lite.base import __version__, get_log_level, set_log_level, version
 from megengine_lite.errors import (

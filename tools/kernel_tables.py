@@ -11,7 +11,8 @@ A kernel is a function of this form, and its struct is the only declaration of i
 
 Fields are pointers, ``int64_t``, ``double``, arrays of these, or groups: structs of the same form, from the same file
 or from ``kernels/common/arguments.pxd``. Every field has 8 bytes, so the place of an argument is its place in the list
-of names. The names are
+of names. (On systems of 32 bits pointers have 4 bytes: ``kernels/common/kernel.h`` makes the struct there.) The names
+are
 
 =================================  ==============================================================
 ``int64_t h, w``                   ``h``, ``w``
@@ -100,6 +101,8 @@ class Declarations:
         """The arguments that a struct declares, in the order of memory."""
         found = list(self._walk(struct, ""))
         names = [a.name for a in found]
+        if self._short_places(struct, 0)[0] != _flat_short_places(found):
+            raise ValueError(f"struct {struct}: pointers of a group, and those before it, must come in pairs")
         if twice := sorted({n for n in names if names.count(n) > 1}):
             raise ValueError(f"struct {struct} has several arguments {', '.join(twice)}")
         return found
@@ -126,8 +129,39 @@ class Declarations:
                 else:
                     yield from self._walk(base, prefix + name if name.endswith("_") else prefix)
 
+    def _short_places(self, struct: str, at: int) -> tuple[list[int], int]:
+        """Where the arguments of a struct lie, and where it ends, if pointers have 4 bytes; groups begin at eights."""
+        places = []
+        for line in self.structs[struct].splitlines():
+            field = _FIELD.fullmatch(line.partition("#")[0].strip())
+            if field is None:
+                continue
+            base, pointer, declared = field.groups()
+            for one in declared.split(", "):
+                _, _, size = one.rstrip("]").partition("[")
+                if not pointer:
+                    at = -(-at // 8) * 8
+                if pointer or base in KINDS:
+                    for _ in range(self._number(size) if size else 1):
+                        places.append(at)
+                        at += 4 if pointer else 8
+                else:
+                    inner, at = self._short_places(base, at)
+                    places += inner
+        return places, -(-at // 8) * 8
+
     def _number(self, size: str) -> int:
         return int(size) if size.isdigit() else self.constants[size]
+
+
+def _flat_short_places(arguments: list[Argument]) -> list[int]:
+    """Where arguments lie if pointers have 4 bytes and there are no groups, as ``kernel.h`` takes it."""
+    places, at = [], 0
+    for argument in arguments:
+        is_pointer = argument.kind == "p"
+        places.append(at if is_pointer else -(-at // 8) * 8)
+        at = places[-1] + (4 if is_pointer else 8)
+    return places
 
 
 def table(source: str, groups: str) -> str:
@@ -136,18 +170,21 @@ def table(source: str, groups: str) -> str:
     edges, rows = [], []
     for kernel, struct in _KERNEL.findall(source):
         arguments = declarations.arguments(struct)
-        edges.append(
-            f"cdef void call_{kernel}(const void* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:\n"
-            f"    {kernel}(<const {struct}*>a, begin, end, scratch)\n\n\n"
-        )
         names = " ".join(a.name for a in arguments)
         kinds = "".join(a.kind for a in arguments)
+        edges.append(
+            f"cdef void call_{kernel}(const void* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:\n"
+            f"    cdef {struct} copy\n"
+            f'    {kernel}(<const {struct}*>ml_arguments(a, b"{kinds}", &copy), begin, end, scratch)\n\n\n'
+        )
         rows.append(f'    "{kernel}": (<uintptr_t>&call_{kernel}, sizeof({struct}), "{names}", "{kinds}"),\n')
     if not rows:
         return ""
     return (
         "# Made by tools/kernel_tables.py.\n"
         "from libc.stdint cimport int64_t, uintptr_t\n\n\n"
+        'cdef extern from "kernel.h" nogil:\n'
+        "    const void* ml_arguments(const void* slots, const char* kinds, void* copy)\n\n\n"
         f"{''.join(edges)}"
         "# name -> (address, bytes of the arguments, their names, their kinds)\n"
         f"KERNELS = {{\n{''.join(rows)}}}\n"

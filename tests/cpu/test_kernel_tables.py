@@ -1,16 +1,19 @@
 """Arguments of kernels: the tables that are made from their structs, and how values are packed by them."""
 
+import ctypes
 import importlib.util
 import re
+from struct import calcsize
 
 import numpy as np
 import pytest
+from support.c_library import compile_library
 from support.one_node import INSTRUCTION_SETS
 from support.places import ROOT
 
 from megengine_lite._core.cpu import kernel_index
 from megengine_lite._core.cpu.kernel_call import KernelCall
-from megengine_lite._core.cpu.kernel_set import KernelSet, kernel_set
+from megengine_lite._core.cpu.kernel_set import KernelSet, _bytes_of_struct, kernel_set
 from megengine_lite._core.ir.fused import ActivationCode
 from megengine_lite._core.ir.params import ElemwiseMode, PoolingMode, ReduceMode, ROIAlignMode
 from megengine_lite.errors import InternalError
@@ -32,6 +35,12 @@ cdef struct Strides:
 cdef struct Epilogue:  # comment
     int64_t activation
     double act_a
+
+
+cdef struct Places:
+    const float* where
+    const int32_t* which
+    int64_t count
 """
 SOURCE = """
 cdef enum:
@@ -80,6 +89,7 @@ def test_the_table_holds_address_size_names_and_kinds():
     code = kernel_tables.table(SOURCE.replace("    Outer outer, y_\n", ""), GROUPS)
     row = '"example_f32": (<uintptr_t>&call_example_f32, sizeof(ExampleArgs), "x many0 many1 '
     assert row in code
+    assert 'ml_arguments(a, b"pppiiiiiiiif", &copy)' in code
     assert kernel_tables.table("cdef struct Other:\n    int x\n", GROUPS) == ""
 
 
@@ -91,6 +101,7 @@ def test_the_table_holds_address_size_names_and_kinds():
         ("int64_t n, *p", "cannot read"),
         ("int64_t row\n    Strides strides", "several arguments row"),
         ("const float* x y", "cannot read"),
+        ("const float* x\n    Places places", "in pairs"),  # places would begin elsewhere if pointers had 4 bytes
     ],
 )
 def test_what_cannot_be_an_argument_is_refused(field, message):
@@ -150,6 +161,45 @@ def test_all_instruction_sets_have_the_same_kernels_and_arguments(isa):
         name: list(arguments.items()) for name, arguments in expected.items()
     }
     assert len(expected) > 40
+
+
+NARROW = r"""
+#include "kernel.h"
+
+struct Args { /* as a compiler for 32 bits lays out pointers */
+    uint32_t x;
+    int64_t n;
+    uint32_t y, z, w;
+    double eps;
+    uint32_t last;
+};
+
+int narrow(double *found) {
+    struct Args a;
+    double eps = 0.5;
+    int64_t slots[] = {0x80000001, -2, 3, 4, 5, 0, 0xFFFFFFFF};
+    memcpy(&slots[5], &eps, 8);
+    ml_narrow_arguments(slots, "pipppfp", &a, 4);
+    found[0] = a.x, found[1] = a.n, found[2] = a.y, found[3] = a.z, found[4] = a.w, found[5] = a.eps, found[6] = a.last;
+    return ml_arguments(slots, "pipppfp", &a) == (sizeof(void *) == 8 ? (void *)slots : (void *)&a);
+}
+"""
+
+
+def test_arguments_get_narrow_where_pointers_have_4_bytes(tmp_path):
+    source = tmp_path / "narrow.c"
+    source.write_text(NARROW)
+    include = ROOT / "megengine_lite" / "kernels" / "common"
+    library = ctypes.CDLL(str(compile_library(tmp_path, str(source), "-Wall", "-Werror", f"-I{include}")))
+    found = (ctypes.c_double * 7)()
+    assert library.narrow(found) == 1
+    assert [*found] == [0x80000001, -2, 3, 4, 5, 0.5, 0xFFFFFFFF]
+
+
+def test_the_bytes_of_a_struct_are_those_of_its_fields():
+    pointer = calcsize("P")
+    assert (_bytes_of_struct("ppif"), _bytes_of_struct("ii")) == (2 * pointer + 16, 16)
+    assert _bytes_of_struct("p") == _bytes_of_struct("i") == 8
 
 
 def test_a_table_that_does_not_fill_its_struct_is_refused(monkeypatch):

@@ -87,6 +87,8 @@ def test_a_module_that_is_not_there_is_not_found():
             "__ARM_NEON __ARM_FEATURE_FP16_VECTOR_ARITHMETIC __ARM_FEATURE_DOTPROD",
             ["dotprod", "neon"],
         ),
+        ("linux-armv7l", "__ARM_NEON __ARM_FEATURE_FMA", ["neon", "base"]),
+        ("linux-armv7l", "", ["base"]),
         ("linux-riscv64", "__riscv_vector", ["base"]),
     ],
 )

@@ -8,15 +8,27 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Collection
 from enum import Enum
 from typing import NamedTuple
 
 X86_64 = "x86-64"
 ARM64 = "arm64"
+ARM32 = "arm32"
 OTHER = "other"
 
-_MACHINES = {"x86_64": X86_64, "amd64": X86_64, "aarch64": ARM64, "arm64": ARM64, "arm64_v8a": ARM64}
+_MACHINES = {
+    "x86_64": X86_64,
+    "amd64": X86_64,
+    "aarch64": ARM64,
+    "arm64": ARM64,
+    "arm64_v8a": ARM64,
+    "armv7l": ARM32,
+    "armv8l": ARM32,
+}
+_OF_32_BITS = {X86_64: OTHER, ARM64: ARM32}
+"""What a processor is to programs of 32 bits."""
 
 CORE_FLAGS: dict[str, tuple[str, ...]] = {X86_64: ("-march=x86-64",)}
 """Compiler flags, by architecture, of compiled modules that are not kernels: they run on every processor of it."""
@@ -91,7 +103,7 @@ class InstructionSet(NamedTuple):
     name : str
         What users say (``MEGENGINE_LITE_ISA``), and with ``_`` in front the package of its kernels.
     architecture : str
-        ``X86_64``, ``ARM64`` or ``OTHER``. A name stands once for each architecture.
+        ``X86_64``, ``ARM64``, ``ARM32`` or ``OTHER``. A name stands once for each architecture.
     header : str
         The file of its vector operations in ``kernels/common/simd/``.
     width : int
@@ -162,6 +174,10 @@ _GENERIC = "-mtune=generic"
 _DOTPROD = ("asimd", "asimdhp", "asimddp")  # names of Linux: vectors, float16 arithmetic, SDOT
 _I8MM = (*_DOTPROD, "i8mm", "bf16")
 
+# gcc leaves out the vectors of ARM of 32 bits, which take denormal numbers as zeros, unless it may change results. What
+# it would change is forbidden again, flag by flag; kernels take denormal numbers as zeros everywhere.
+_VECTORS_OF_ARM32 = ("-funsafe-math-optimizations", "-fno-associative-math", "-fno-reciprocal-math", "-fsigned-zeros")
+
 INSTRUCTION_SETS = (
     InstructionSet(
         "avx512", X86_64, "avx512.h", 16, 32, DotKind.U8S8_QUADS, features=_AVX512,
@@ -191,6 +207,11 @@ INSTRUCTION_SETS = (
         "neon", ARM64, "neon.h", 4, 32, DotKind.S8S8_STEPS, for_all=True, by_lane=True, features=("asimd",),
         gcc=("-march=armv8-a",),
     ),
+    InstructionSet(
+        "neon", ARM32, "portable.h", 4, 16, DotKind.PAIRS_16, features=("neon", "vfpv4"),
+        gcc=("-march=armv7-a+neon-vfpv4", *_VECTORS_OF_ARM32), clang=("-march=armv7-a", "-mfpu=neon-vfpv4"),
+    ),
+    InstructionSet("base", ARM32, "portable.h", 4, 16, DotKind.PAIRS_16, for_all=True),
     InstructionSet("base", OTHER, "portable.h", 4, 16, DotKind.PAIRS_16, for_all=True),
 )  # fmt: skip
 """All rows; the better ones of an architecture stand first."""
@@ -207,7 +228,10 @@ def architecture() -> str:
     target = os.environ.get("_PYTHON_HOST_PLATFORM", "")
     # Windows has no uname. The module platform would ask the same, but takes milliseconds to import.
     here = os.uname().machine if hasattr(os, "uname") else os.environ.get("PROCESSOR_ARCHITECTURE", "")
-    return _MACHINES.get((target.rpartition("-")[2] or here).lower(), OTHER)
+    if target:
+        return _MACHINES.get(target.rpartition("-")[2].lower(), OTHER)
+    found = _MACHINES.get(here.lower(), OTHER)
+    return found if sys.maxsize > 1 << 32 else _OF_32_BITS.get(found, found)
 
 
 def instruction_sets(of: str | None = None) -> dict[str, InstructionSet]:
@@ -230,6 +254,8 @@ _MACROS = {
     "asimddp": "__ARM_FEATURE_DOTPROD",
     "i8mm": "__ARM_FEATURE_MATMUL_INT8",
     "bf16": "__ARM_FEATURE_BF16",
+    "neon": "__ARM_NEON",
+    "vfpv4": "__ARM_FEATURE_FMA",
 }
 """The macros of gcc and clang for features that are not simply called ``__FEATURE__``."""
 

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 from importlib.machinery import PathFinder
+from struct import calcsize
 from types import ModuleType
 from typing import Any
 
@@ -18,7 +19,7 @@ from megengine_lite._records import asdict, record
 from megengine_lite.errors import DeviceError, InternalError
 
 ISA_VARIABLE = "MEGENGINE_LITE_ISA"
-ARGUMENT_BYTES = 8  # of every argument of a kernel, whatever its kind
+_FORMATS = {"p": "P", "i": "q", "f": "d"}  # of the arguments in a kernel's struct, as the module struct calls them
 
 
 @record(frozen=True, slots=True)
@@ -118,6 +119,11 @@ def _module(isa: InstructionSet, name: str) -> ModuleType:
     return importlib.import_module(f"megengine_lite.kernels._{isa.name}.{name}")
 
 
+def _bytes_of_struct(kinds: str) -> int:
+    """Bytes of the struct that a kernel's arguments are; numbers have 8 of them, pointers may have fewer."""
+    return calcsize("".join(map(_FORMATS.__getitem__, kinds)) + "0q")
+
+
 def kernels_of(isa: InstructionSet, module: str) -> dict[str, Kernel]:
     """The kernels in one compiled module, by name.
 
@@ -129,10 +135,11 @@ def kernels_of(isa: InstructionSet, module: str) -> dict[str, Kernel]:
     found = {}
     for kernel, (address, nbytes, names, kinds) in getattr(_module(isa, module), "KERNELS", {}).items():
         arguments = dict(zip(names.split(), kinds, strict=True))
-        if nbytes != ARGUMENT_BYTES * len(arguments):
+        needed = _bytes_of_struct(kinds)
+        if nbytes != needed:
             raise InternalError(
                 f"kernel {kernel} of megengine_lite.kernels._{isa.name}.{module}: its struct has {nbytes} bytes, its "
-                f"table names {len(arguments)} arguments of {ARGUMENT_BYTES} bytes; build the package again"
+                f"table names {len(arguments)} arguments, which take {needed} bytes; build the package again"
             )
         found[kernel] = Kernel(kernel, address, arguments, module)
     return found
@@ -255,7 +262,9 @@ def _instruction_set(name: str | None) -> InstructionSet:
         if forced and forced not in known:
             raise DeviceError(f"{ISA_VARIABLE}={forced} names no instruction set {choices(forced, known)}")
         if not name and forced and (usable := ", ".join(runnable_sets())):
-            raise DeviceError(f"{ISA_VARIABLE}={forced}: {refused[forced]}; unset it to use what can run here: {usable}")
+            raise DeviceError(
+                f"{ISA_VARIABLE}={forced}: {refused[forced]}; unset it to use what can run here: {usable}"
+            )
         if not name:
             reasons = "; ".join(f"{k}: {v}" for k, v in refused.items())
             raise DeviceError(f"no kernels can run here ({reasons}); rebuild the package")

@@ -37,7 +37,7 @@ cdef enum:
 
 cdef struct Record:
     kernel_fn kernel
-    int64_t* args       # each of 8 bytes, in the order of the kernel's struct
+    int64_t* args       # each of 8 bytes, in the order of the kernel's struct; see kernels/common/kernel.h
     int64_t work
     int64_t pieces      # into which the work is cut for threads
     char* claimed       # for each piece, whether a thread has taken it in the current run
@@ -211,7 +211,7 @@ cdef class Program:
                 if isinstance(value, tuple):
                     base, offset = value
                     if base < 0:
-                        (<void**>r.args)[slot] = <void*><uintptr_t>offset
+                        r.args[slot] = <int64_t><uintptr_t>offset
                     else:
                         patches[base].append((k, slot, offset))
                 elif isinstance(value, float):
@@ -299,7 +299,7 @@ cdef class Program:
         self.addresses[base] = address
         for k in range(self.patch_begin[base], self.patch_begin[base + 1]):
             p = &self.patches[k]
-            (<void**>self.records[p.record].args)[p.slot] = <void*>(address + p.offset)
+            self.records[p.record].args[p.slot] = <int64_t>(address + <uintptr_t>p.offset)
 
     def base(self, int64_t base):
         """The address of an external base."""

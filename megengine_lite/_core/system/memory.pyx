@@ -27,6 +27,10 @@ from megengine_lite.errors import DeviceError, LiteArgumentError, LiteMemoryErro
 
 globals().update(ALIGNMENT=ALIGNMENT, MAX_NDIM=MAX_NDIM)  # for Python code
 
+cdef extern from "Python.h" nogil:
+    Py_ssize_t PY_SSIZE_T_MAX
+
+
 cdef extern from * nogil:
     """
     /* Without the GIL two threads may come here at the same time. */
@@ -128,7 +132,7 @@ cdef class Storage:
                     f"the host cannot reach memory of {self.device.name}: read a copy (to_numpy), or copy_from it into "
                     "a tensor on the CPU"
                 )
-            if self.nbytes < (<Py_ssize_t>1 << 60):
+            if self.nbytes < PY_SSIZE_T_MAX // 2:
                 # calloc leaves large memory untouched, so that it costs nothing before it is used.
                 block = calloc(self.nbytes + ALIGNMENT, 1)
             if block == NULL:

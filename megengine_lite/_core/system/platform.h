@@ -7,6 +7,7 @@
 #include <time.h>
 #if defined(__linux__)
 #include <sched.h>
+#include <sys/auxv.h>
 #endif
 #if defined(_WIN32)
 #include <malloc.h>
@@ -37,9 +38,6 @@ static inline void ml_restore_denormals(uint64_t old) { _mm_setcsr((unsigned)old
 static inline void ml_pause(void) { _mm_pause(); }
 
 #elif defined(__aarch64__)
-#if defined(__linux__)
-#include <sys/auxv.h>
-#endif
 static inline int ml_cpuid(unsigned leaf, unsigned sub, unsigned *r) { return 0; }
 static inline unsigned long long ml_xgetbv(void) { return 0; }
 static inline uint64_t ml_flush_denormals(void) {
@@ -50,6 +48,18 @@ static inline uint64_t ml_flush_denormals(void) {
 }
 static inline void ml_restore_denormals(uint64_t old) { __asm__ volatile("msr fpcr, %0" : : "r"(old)); }
 static inline void ml_pause(void) { __asm__ volatile("yield"); }
+
+#elif defined(__arm__) && defined(__ARM_FP) /* of 32 bits, with registers for numbers */
+static inline int ml_cpuid(unsigned leaf, unsigned sub, unsigned *r) { return 0; }
+static inline unsigned long long ml_xgetbv(void) { return 0; }
+static inline uint64_t ml_flush_denormals(void) { /* its vectors always do */
+    uint32_t old;
+    __asm__ volatile("vmrs %0, fpscr" : "=r"(old));
+    __asm__ volatile("vmsr fpscr, %0" : : "r"(old | (1u << 24)));
+    return old;
+}
+static inline void ml_restore_denormals(uint64_t old) { __asm__ volatile("vmsr fpscr, %0" : : "r"((uint32_t)old)); }
+static inline void ml_pause(void) {}
 
 #else /* another processor */
 static inline int ml_cpuid(unsigned leaf, unsigned sub, unsigned *r) { return 0; }
@@ -72,7 +82,12 @@ static inline unsigned long ml_midr(void) {
 static inline int ml_is_arm64(void) { return 0; }
 static inline unsigned long ml_midr(void) { return 0; }
 #endif
-#if defined(__aarch64__) && defined(__linux__)
+#if defined(__arm__)
+static inline int ml_is_arm32(void) { return 1; }
+#else
+static inline int ml_is_arm32(void) { return 0; }
+#endif
+#if (defined(__aarch64__) || defined(__arm__)) && defined(__linux__)
 static inline unsigned long ml_hwcap(int which) { return getauxval(which == 0 ? 16 : 26); }
 #elif defined(__aarch64__)
 static inline unsigned long ml_hwcap(int which) { return which == 0 ? 2 : 0; } /* vectors belong to every ARM64 */

@@ -1,5 +1,5 @@
 """What the processor and the operating system offer: CPUID and the register state that the system saves on x86-64,
-what the system says about ARM64; denormals."""
+what the system says about ARM; denormals."""
 
 import sys
 from functools import cache
@@ -9,6 +9,7 @@ cdef extern from "platform.h" nogil:
     int ml_cpuid(unsigned leaf, unsigned sub, unsigned* abcd)
     unsigned long long ml_xgetbv()
     int ml_is_arm64()
+    int ml_is_arm32()
     unsigned long ml_hwcap(int which)
     unsigned long ml_midr()
     int ml_sysctl(const char* name, void* value, size_t* size)
@@ -48,12 +49,21 @@ _ARM64_BITS = {
 }
 
 
+# The same for ARM of 32 bits, which Linux has other bits for.
+_ARM32_BITS = {
+    "neon": (0, 12),
+    "vfpv4": (0, 16),
+}
+
+
 def features():
     """Names of the instruction sets that both the processor and the operating system support, as a frozenset.
 
     On x86-64 the system must save the wider registers on a context switch: XCR0 bits 1-2 for AVX, 5-7 also for AVX-512.
-    On ARM64 the system says what programs may use.
+    On ARM the system says what programs may use.
     """
+    if ml_is_arm32():
+        return frozenset(name for name, (word, bit) in _ARM32_BITS.items() if ml_hwcap(word) >> <unsigned>bit & 1)
     return _arm64_features() if ml_is_arm64() else _x86_features()
 
 
@@ -113,10 +123,12 @@ def cores():
 @cache
 def brand():
     """The processor's name. Processors of different speed have different ones; empty if an x86-64 does not say it."""
-    if not ml_is_arm64():
+    if not (ml_is_arm64() or ml_is_arm32()):
         return _x86_brand()
     from megengine_lite._core.system.cores import arm_name, brand_of
 
+    if ml_is_arm32():
+        return brand_of(cores())
     midr = _readable_midr()
     found = _sysctl_text(b"machdep.cpu.brand_string") or brand_of(cores()) or (arm_name(midr) if midr else "")
     return found or "ARM64 processor with " + " ".join(sorted(features()))

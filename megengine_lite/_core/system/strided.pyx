@@ -24,6 +24,8 @@ from libc.stdint cimport uintptr_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memmove, memset
 
+import sys
+
 import numpy as np
 
 from megengine_lite._core.system.tensor_limits cimport MAX_NDIM
@@ -78,7 +80,7 @@ def count_bytes(shape, int code):
     for d in shape:
         nbytes *= d
         extent *= d or 1
-    if extent >= 1 << 62:
+    if extent > sys.maxsize // 2:
         raise LiteValueError(f"a tensor of shape {list(shape)} is larger than the address space")
     return nbytes
 
