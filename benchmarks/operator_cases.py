@@ -115,6 +115,8 @@ case("Where", data(*IMAGE, dtype="bool"), data(*IMAGE), data(*IMAGE))
 case("Where of a mask", data(1, 1, 128, 128, dtype="bool"), data(1, 12, 128, 128), known(-1e9, "float32"))
 case("Clip", data(*IMAGE), known(0, "float32"), known(6, "float32"))
 case("PRelu", data(*IMAGE), weights(64, 1, 1))
+case("Mod of float32", data(*IMAGE), between(0.5, 3, *IMAGE), fmod=1)
+case("BitShift", data(*IMAGE, dtype="uint8"), known(3, "uint8"), direction="LEFT")
 KINDS = {"float32": 1, "uint8": 2, "int32": 6, "int64": 7, "bool": 9, "float16": 10}
 for pair in "float32 int32,float32 int64,int64 float32,uint8 float32,float32 float16,bool float32".split(","):
     source, target = pair.split()
@@ -142,6 +144,20 @@ case("InstanceNormalization", data(*IMAGE), weights(64), weights(64))
 case("GroupNormalization", data(*IMAGE), weights(64), weights(64), num_groups=8)
 case("LRN", data(*IMAGE), size=5)
 case("LpNormalization", data(*TOKENS), axis=-1)
+
+# ---- transposed convolutions -----------------------------------------------------------------------------------------
+
+
+def transposed(name: str, x: Input, filters: Input, stride: int, pad: int = 0) -> None:
+    case(f"ConvTranspose {name}", x, filters, strides=[stride] * 2, pads=[pad] * 4)
+
+
+transposed("64 to 1", data(1, 64, 64, 64), weights(64, 1, 2, 2), 2)
+transposed("64 to 2 of 4 x 4", data(1, 64, 64, 64), weights(64, 2, 4, 4), 2, 1)
+transposed("32 to 3", data(1, 32, 112, 112), weights(32, 3, 3, 3), 1, 1)
+transposed("21 to 21 of 16 x 16", data(1, 21, 32, 32), weights(21, 21, 16, 16), 8, 4)
+transposed("of one pixel", data(1, 100, 1, 1), weights(100, 512, 4, 4), 1)
+transposed("128 to 64", data(1, 128, 28, 28), weights(128, 64, 2, 2), 2)
 
 # ---- pooling ---------------------------------------------------------------------------------------------------------
 
