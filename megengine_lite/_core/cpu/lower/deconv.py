@@ -1,5 +1,7 @@
 """Transposed convolution in float32: each phase of the output is a convolution of the input with stride 1.
 
+``deconv_columns`` has another way, which is cheaper where blocks of channels or filters would be mostly empty.
+
 Output row ``stride t + phase`` gets its products from the filter rows k with
 ``(phase + pad - k dilate) % stride == 0``, of input rows ``t + (phase + pad - k dilate) / stride``. These k are evenly
 spaced, and so are the input rows. So a phase is a convolution with a part of the filter, and ``conv_direct`` and
@@ -8,12 +10,13 @@ spaced, and so are the input rows. So a phase is a convolution with a part of th
 
 from __future__ import annotations
 
-from math import gcd
+import math
 
 import numpy as np
 
 from megengine_lite._core.cpu.algorithms.convolution import ConvProblem, merged_groups
 from megengine_lite._core.cpu.lower.conv_direct import plain_filter, rows_in_band
+from megengine_lite._core.cpu.lower.deconv_columns import ColumnProducts
 from megengine_lite._core.cpu.lower.window import window_arguments
 from megengine_lite._core.cpu.lowering import Lowering
 from megengine_lite._core.cpu.packing import float32 as packing
@@ -25,6 +28,7 @@ from megengine_lite._records import record
 from megengine_lite.kernels.common.shared_constants import TILE_BLOCKS, weight_bytes
 
 MAX_PHASES = 64  # each is a step with weights of its own
+DEPTHWISE_COST = 4  # of a product of a depthwise filter, in multiply-adds of others
 
 
 @record(frozen=True, slots=True)
@@ -54,7 +58,7 @@ def phases(size: int, kernel: int, stride: int, dilate: int, pad: int) -> list[P
         taps = [k for k in reversed(range(kernel)) if (first + pad - k * dilate) % stride == 0]
         offset = (first + pad - taps[0] * dilate) // stride if taps else 0
         count = -(-(size - first) // stride)
-        found.append(Phase(first, count, tuple(taps), -offset, dilate // gcd(stride, dilate)))
+        found.append(Phase(first, count, tuple(taps), -offset, dilate // math.gcd(stride, dilate)))
     return found
 
 
@@ -72,20 +76,23 @@ def halo_of(found: list[Phase], size: int) -> int:
 
 
 def halo_wish(node: Node, index: int) -> tuple[int, int]:
-    if index != 1 or not _applies(node):
+    if index != 1 or not _has_phases(node):
         return 0, 0
     rows, columns = phases_of(node)
     h, w = node.inputs[1].shape[2:]
     return halo_of(rows, h), halo_of(columns, w)
 
 
-def _applies(node: Node) -> bool:
+def _has_phases(node: Node) -> bool:
     return node.params.stride_h * node.params.stride_w <= MAX_PHASES and node.inputs[0].const is not None
 
 
 def lower_deconv(ctx: Lowering, node: Node) -> bool:
-    if not _applies(node):
-        return False
+    columns = ColumnProducts.of(ctx, node)
+    if not _has_phases(node):
+        return columns is not None and columns.emit()
+    if columns is not None and columns.cost < cost_of_phases(ctx, node):
+        return columns.emit()
     xt = ctx.blocked(node.inputs[1], *halo_wish(node, 1))
     yt = ctx.new_blocked(node.outputs[0])
     rows, columns = phases_of(node)
@@ -95,11 +102,27 @@ def lower_deconv(ctx: Lowering, node: Node) -> bool:
     return True
 
 
-def phase_problem(ctx: Lowering, node: Node, x: Tensor, row: Phase, column: Phase) -> ConvProblem:
-    """A phase as a convolution."""
+def cost_of_phases(ctx: Lowering, node: Node) -> float:
+    """In multiply-adds."""
+    x = node.inputs[1]
+    n, channels, h, w = x.shape
+    rows, columns = phases_of(node)
+    relayout = ctx.kernels.isa.costs.relayout * n * channels * h * w if ctx.is_plain(x) else 0.0
+    first = phase_problem(ctx, node, (n, h, w), rows[0], columns[0])
+    places = math.prod(sum(len(f.taps) * f.count for f in found) for found in (rows, columns))
+    products = n * first.groups * first.ic * places
+    if first.ic == first.oc == 1 < first.groups:
+        return relayout + DEPTHWISE_COST * products
+    merged = merged_groups(first)
+    return relayout + products * first.blocks(first.oc * merged) * first.width
+
+
+def phase_problem(ctx: Lowering, node: Node, images: tuple[int, int, int], row: Phase, column: Phase) -> ConvProblem:
+    """A phase as a convolution; the input's number of images, rows and columns."""
+    n, ih, iw = images
     groups, ic, oc = (node.inputs[0].shape if node.params.sparse else (1, *node.inputs[0].shape))[:3]
     return ConvProblem(
-        n=x.n, groups=groups, ic=ic, oc=oc, ih=x.h, iw=x.w, oh=row.count, ow=column.count, kh=len(row.taps),
+        n=n, groups=groups, ic=ic, oc=oc, ih=ih, iw=iw, oh=row.count, ow=column.count, kh=len(row.taps),
         kw=len(column.taps), stride_h=1, stride_w=1, dilate_h=row.dilate, dilate_w=column.dilate, pad_h=row.pad,
         pad_w=column.pad, kernels=ctx.kernels, plain_input=False,
     )  # fmt: skip
@@ -107,7 +130,7 @@ def phase_problem(ctx: Lowering, node: Node, x: Tensor, row: Phase, column: Phas
 
 def _emit_phase(ctx: Lowering, node: Node, xt: Tensor, yt: Tensor, row: Phase, column: Phase) -> None:
     p, weight = node.params, node.inputs[0].constant
-    problem = phase_problem(ctx, node, xt, row, column)
+    problem = phase_problem(ctx, node, (xt.n, xt.h, xt.w), row, column)
     groups, ic, oc = problem.groups, problem.ic, problem.oc
     geometry = {
         "y": yt.ref + 4 * (row.first * yt.row + column.first * ctx.width),

@@ -6,6 +6,7 @@ import math
 
 from megengine_lite._core.cpu.lower.window import window_arguments
 from megengine_lite._core.cpu.lowering import Lowering
+from megengine_lite._core.cpu.steps import Ref
 from megengine_lite._core.ir.dtype import INT64
 from megengine_lite._core.ir.graph import Node
 from megengine_lite._core.ir.image_layouts import dense_strides
@@ -70,16 +71,34 @@ def lower_columns_to_image(ctx: Lowering, node: Node) -> bool | None:
     ones, zeros = (1,) * missing, (0,) * missing
     placed = Window((*ones, *window), (*ones, *p.strides), (*zeros, *p.begin), (*ones, *p.dilations))
     h, w, oh, ow = *ones, *sizes, *ones, *counts
+    emit_sums(ctx, node, ctx.plain(x).ref, ctx.new_plain(y).ref, y.shape[0] * y.shape[1], placed, (h, w), (oh, ow))
+    return None
+
+
+def emit_sums(
+    ctx: Lowering,
+    node: Node,
+    x: Ref,
+    y: Ref,
+    planes: int,
+    window: Window,
+    size: tuple[int, int],
+    counts: tuple[int, int],
+) -> None:
+    """Images of a size as the sums of windows, so many in each direction."""
+    module = ctx.kernels.module("windows")
+    band = min(module.rows_of_band(size[1]), size[0])
     ctx.emit(
         "sum_windows_f32",
         node,
-        x=ctx.plain(x).ref,
-        y=ctx.new_plain(y).ref,
-        **window_arguments(placed),
-        h=h,
-        w=w,
-        oh=oh,
-        ow=ow,
-        work=y.shape[0] * y.shape[1],
+        x=x,
+        y=y,
+        **window_arguments(window),
+        h=size[0],
+        w=size[1],
+        oh=counts[0],
+        ow=counts[1],
+        band=band,
+        work=planes * -(-size[0] // band),
+        scratch=module.scratch_bytes(size[1], window.stride[1], band),
     )
-    return None

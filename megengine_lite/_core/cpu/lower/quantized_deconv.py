@@ -55,7 +55,7 @@ def _emit_phase(
 ) -> None:  # fmt: skip
     p = node.params
     weight = node.inputs[0]
-    problem = phase_problem(ctx, node, source, row, column)
+    problem = phase_problem(ctx, node, (source.n, source.h, source.w), row, column)
     merged = merged_groups(problem)
     groups, ic, oc = problem.groups // merged, problem.ic * merged, problem.oc * merged
     zero, mirrored, width = weight.dtype.zero_point, p.mode == ConvolutionMode.CONVOLUTION, ctx.width

@@ -132,8 +132,9 @@ def _float32() -> Iterator[Row]:
     )
     yield from _rows("Convolution3D", conv_plain.lower_conv3d, ("conv_plain_f32",), **only)
     yield from _rows(
-        "ConvolutionBackwardData", deconv.lower_deconv, ("conv_depthwise_f32", "conv_direct_f32"),
-        inputs=(_F32, _F32, ANY), outputs=(_F32,), formats=_NCHW, halo=deconv.halo_wish,
+        "ConvolutionBackwardData", deconv.lower_deconv,
+        ("conv_depthwise_f32", "conv_direct_f32", "sum_windows_f32", *_GEMM_F32), inputs=(_F32, _F32, ANY),
+        outputs=(_F32,), formats=_NCHW, halo=deconv.halo_wish,
     )  # fmt: skip
     yield from _rows("FusedMatMul", matmul.lower_matmul, _GEMM_F32, **only)
     yield from _rows("MatrixMul BatchedMatrixMul", matmul.lower_matmul, _GEMM_F32, formats=_DEFAULT, **only)
