@@ -31,7 +31,7 @@ def test_any_window(data):
     width, blocks = kernels.width, -(-c // kernels.width)
     pool = {"mode": mode, "h": h, "w": w, "oh": oh, "ow": ow, "kh": kh, "kw": kw}
     pool |= {"stride_h": sh, "stride_w": sw, "pad_h": ph, "pad_w": pw}
-    actual, line = np.full_like(expected, np.nan), kernels.module("pooling").scratch_bytes(w, pw)
+    actual, line = np.full_like(expected, np.nan), kernels.module("pooling").scratch_bytes(w, pw, ow)
     GuardedCall(kernels, "pool_plain_f32", x=x, y=actual, work=n * c * oh, scratch=line, **pool).run()
     np.testing.assert_allclose(actual, expected, rtol=2e-6, atol=1e-6)
     blocked, actual = block_channels(x, width), np.full((n, blocks, oh, ow, width), np.nan, np.float32)

@@ -129,25 +129,18 @@ cdef void pool_blocked_f32(const PoolBlockedArgs* a, int64_t begin, int64_t end,
 # ---- plain ---------------------------------------------------------------------------------------------------------
 
 cdef inline inlined pool_plain_row(
-    bint LARGEST, const PoolingWindow* p, const float* x, float* y, int64_t r, float* line
+    bint LARGEST, const PoolingWindow* p, const float* x, float* y, int64_t first_row, int64_t rows, int64_t kw,
+    float* line, const float* weights
 ) noexcept nogil:
-    """Pools the rows of a window into `line`, which has neutral padding, then the columns from there."""
-    cdef int64_t top = r * p.stride_h - p.pad_h
-    cdef int64_t first_row = max(top, <int64_t>0)
-    cdef int64_t rows = max(min(top + p.kh, p.h) - first_row, <int64_t>0)
-    cdef float edge = -FLT_MAX if LARGEST else 0.0
+    """Pools the rows of a window into `line`, which has neutral padding already, then the columns from there."""
     cdef float* inner = line + p.pad_w
     cdef int64_t i, k, c
     cdef float total
     cdef vf v
     x += first_row * p.w
     if rows == 1 and p.stride_w > 2 and p.pad_w == 0:  # columns are read one by one, and never behind the row
-        pool_columns(LARGEST, p, x, 0, y, rows)
+        pool_columns(LARGEST, p, x, 0, y, weights)
         return
-    for i in range(p.pad_w):
-        line[i] = edge
-    for i in range(p.pad_w + VW * 2):
-        inner[p.w + i] = edge
     i = 0
     while i < p.w and p.w >= VW:
         i = min(i, p.w - VW)
@@ -157,7 +150,7 @@ cdef inline inlined pool_plain_row(
         vf_store(inner + i, v)
         i += VW
     while i < p.w:
-        total = edge
+        total = -FLT_MAX if LARGEST else 0.0
         for k in range(rows):
             if LARGEST:
                 total = x[k * p.w + i] if x[k * p.w + i] > total else total
@@ -170,24 +163,23 @@ cdef inline inlined pool_plain_row(
         while c < p.ow:
             c = min(c, p.ow - VW)
             v = start(LARGEST)
-            for k in range(p.kw):
+            for k in range(kw):
                 i = c * p.stride_w + k
                 if p.stride_w == 1:
                     v = step(LARGEST, v, vf_load(line + i))
                 else:
                     v = step(LARGEST, v, vf_unzip_even(vf_load(line + i), vf_load(line + i + VW)))
-            vf_store(y + c, v)
+            vf_store(y + c, v if LARGEST else v * vf_load(weights + c))
             c += VW
-    pool_columns(LARGEST, p, line, c, y, rows)
+    pool_columns(LARGEST, p, line, c, y, weights)
 
 
 cdef inline inlined pool_columns(
-    bint LARGEST, const PoolingWindow* p, const float* line, int64_t c, float* y, int64_t rows
+    bint LARGEST, const PoolingWindow* p, const float* line, int64_t c, float* y, const float* weights
 ) noexcept nogil:
-    """The outputs from c on, one by one; then all sums become means."""
-    cdef int64_t k, left
+    """The outputs from c on, one by one."""
+    cdef int64_t k
     cdef float total
-    cdef vf scale
     for c in range(c, p.ow):
         total = -FLT_MAX if LARGEST else 0.0
         for k in range(p.kw):
@@ -195,19 +187,15 @@ cdef inline inlined pool_columns(
                 total = line[c * p.stride_w + k] if line[c * p.stride_w + k] > total else total
             else:
                 total += line[c * p.stride_w + k]
-        y[c] = total
-    if LARGEST:
-        return
-    scale = vf_set1(weight(p, rows, p.kw))
-    c = 0
-    while c < p.ow:
+        y[c] = total if LARGEST else total * weights[c]
+
+
+cdef inline void find_weights(const PoolingWindow* p, int64_t rows, float* weights) noexcept nogil:
+    """What the sums of a row of windows are multiplied by, of which `rows` rows lie inside."""
+    cdef int64_t c, left
+    for c in range(p.ow):
         left = c * p.stride_w - p.pad_w
-        if left >= 0 and c + VW <= p.ow and left + (VW - 1) * p.stride_w + p.kw <= p.w:
-            vf_store(y + c, vf_load(y + c) * scale)
-            c += VW
-        else:
-            y[c] *= weight(p, rows, max(min(left + p.kw, p.w) - max(left, <int64_t>0), <int64_t>0))
-            c += 1
+        weights[c] = weight(p, rows, max(min(left + p.kw, p.w) - max(left, <int64_t>0), <int64_t>0))
 
 
 cdef struct PoolPlainArgs:
@@ -216,25 +204,53 @@ cdef struct PoolPlainArgs:
     PoolingWindow pool
 
 
-def scratch_bytes(int64_t w, int64_t pad_w):
-    """Bytes of scratch of pool_plain_f32: a row with its padding, and two vectors that are read behind it."""
-    return sizeof(float) * (w + 2 * pad_w + 2 * VW)
+cdef inline inlined pool_plain_rows(
+    bint LARGEST, const PoolPlainArgs* a, int64_t begin, int64_t end, float* line
+) noexcept nogil:
+    cdef PoolingWindow p = a.pool
+    cdef float* weights = line + p.w + 2 * p.pad_w + 2 * VW
+    cdef float edge = -FLT_MAX if LARGEST else 0.0
+    cdef int64_t item, i, plane = begin // p.oh, r = begin % p.oh, top, first_row, rows, weighted = -1
+    cdef const float* x
+    cdef float* y
+    for i in range(p.pad_w):
+        line[i] = edge
+    for i in range(p.pad_w + VW * 2):
+        line[p.pad_w + p.w + i] = edge
+    for item in range(begin, end):
+        top = r * p.stride_h - p.pad_h
+        first_row = max(top, <int64_t>0)
+        rows = max(min(top + p.kh, p.h) - first_row, <int64_t>0)
+        if not LARGEST and rows != weighted:
+            find_weights(&p, rows, weights)
+            weighted = rows
+        x = a.x + plane * p.h * p.w
+        y = a.y + item * p.ow
+        if rows == 2 and p.kw == 2:
+            pool_plain_row(LARGEST, &p, x, y, first_row, 2, 2, line, weights)
+        elif rows == 3 and p.kw == 3:
+            pool_plain_row(LARGEST, &p, x, y, first_row, 3, 3, line, weights)
+        elif rows == 5 and p.kw == 5:
+            pool_plain_row(LARGEST, &p, x, y, first_row, 5, 5, line, weights)
+        else:
+            pool_plain_row(LARGEST, &p, x, y, first_row, rows, p.kw, line, weights)
+        r += 1
+        if r == p.oh:
+            r = 0
+            plane += 1
+
+
+def scratch_bytes(int64_t w, int64_t pad_w, int64_t ow):
+    """Bytes of scratch of pool_plain_f32: a row with its padding, two vectors that are read behind it, and weights."""
+    return sizeof(float) * (w + 2 * pad_w + 2 * VW + ow)
 
 
 cdef void pool_plain_f32(const PoolPlainArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
-    """One work item = one output row of one channel of one image. Scratch: scratch_bytes(w, pad_w)."""
-    cdef int64_t item, plane
-    cdef const float* x
-    cdef float* y
-    cdef PoolingWindow p = a.pool
-    for item in range(begin, end):
-        plane = item // p.oh
-        x = a.x + plane * p.h * p.w
-        y = a.y + item * p.ow
-        if p.mode == POOL_MAX:
-            pool_plain_row(True, &p, x, y, item % p.oh, <float*>scratch)
-        else:
-            pool_plain_row(False, &p, x, y, item % p.oh, <float*>scratch)
+    """One work item = one output row of one channel of one image. Scratch: scratch_bytes(w, pad_w, ow)."""
+    if a.pool.mode == POOL_MAX:
+        pool_plain_rows(True, a, begin, end, <float*>scratch)
+    else:
+        pool_plain_rows(False, a, begin, end, <float*>scratch)
 
 
 MODES = (POOL_MAX, POOL_AVERAGE, POOL_AVERAGE_COUNT_EXCLUDE_PADDING)  # planners refuse all others
@@ -278,7 +294,7 @@ def pool_images(const float[:, :, :, ::1] x not None, int mode, window, stride, 
     oh, ow = pooled_extents(np.shape(x), mode, MODES, window, stride, pad)
     y = np.empty((x.shape[0], x.shape[1], oh, ow), np.float32)
     cdef float[:, :, :, ::1] out = y
-    cdef float[::1] scratch = np.empty(scratch_bytes(w, pad[1]) // sizeof(float), np.float32)
+    cdef float[::1] scratch = np.empty(scratch_bytes(w, pad[1], ow) // sizeof(float), np.float32)
     cdef PoolPlainArgs a = PoolPlainArgs(
         x=&x[0, 0, 0, 0], y=&out[0, 0, 0, 0],
         pool=PoolingWindow(

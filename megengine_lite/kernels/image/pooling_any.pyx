@@ -7,12 +7,15 @@ from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t
 
 from megengine_lite.kernels.common.shared_constants cimport KIND_F32, KIND_S8
 from megengine_lite.kernels.common.simd cimport (
-    VW, inlined, vf, vf_load, vf_max, vf_set1, vf_store, vf_unzip_even,
+    VW, inlined, vf, vf_load, vf_load_n, vf_max, vf_set1, vf_store, vf_store_n, vf_unzip_even,
 )
 
 
 cpdef enum:  # planners read it
     AXES = 3
+
+cdef enum:
+    MAX_REACH = 1024  # elements of padding, and between the first and the last place of a window, in a padded row
 
 ctypedef fused number:
     float
@@ -35,8 +38,8 @@ cdef struct PoolAnyArgs:
 
 
 def scratch_bytes(int64_t w, int64_t ow):
-    """Bytes of scratch of pool_any: a row of values, behind which a vector is read, places there and of maxima."""
-    return 4 * (2 * w + ow + VW)
+    """Bytes of scratch of pool_any: a row of values, behind which vectors are read, places there and of maxima."""
+    return 4 * (2 * w + 2 * ow + 2 * MAX_REACH + 4 * VW)
 
 
 cdef inline number lowest(const number* of) noexcept nogil:
@@ -72,43 +75,14 @@ cdef inline inlined join_row(
             line[i] += x[i]
 
 
-cdef inline vf joined(bint LARGEST, vf x, vf total) noexcept nogil:
-    return vf_max(x, total) if LARGEST else x + total  # NaN in x leaves the total
-
-
-cdef inline inlined join_floats(
-    bint LARGEST, const float* x, int64_t slices, int64_t slice, int64_t rows, int64_t row, int64_t w, float start,
-    float* line
-) noexcept nogil:
-    """join_row of all rows at once, of `slices` times `rows` that are that far apart; w >= VW."""
-    cdef int64_t i = 0, j, k
-    cdef vf total
-    while i < w:
-        i = min(i, w - VW)
-        total = vf_set1(start)
-        for j in range(slices):
-            for k in range(rows):
-                total = joined(LARGEST, vf_load(x + j * slice + k * row + i), total)
-        vf_store(line + i, total)
-        i += VW
-
-
 cdef inline inlined join_column(
     bint LARGEST, bint PLACES, int64_t STRIDE, const number* line, const int32_t* of_line, int64_t n, number* y,
     int32_t* places
 ) noexcept nogil:
-    """n elements STRIDE apart, joined with y. Up to VW elements behind the line are read."""
-    cdef int64_t i = 0
+    """n elements STRIDE apart, joined with y."""
+    cdef int64_t i
     cdef number v
-    cdef vf some
-    if number is float and not PLACES and STRIDE <= 2:
-        while i + VW <= n:
-            some = vf_load(line + i * STRIDE)
-            if STRIDE == 2:
-                some = vf_unzip_even(some, vf_load(line + i * STRIDE + VW))
-            vf_store(y + i, joined(LARGEST, some, vf_load(y + i)))
-            i += VW
-    for i in range(i, n):
+    for i in range(n):
         v = line[i * STRIDE]
         if PLACES:
             places[i] = of_line[i * STRIDE] if v > y[i] or (v == y[i] and of_line[i * STRIDE] < places[i]) else places[i]
@@ -143,19 +117,14 @@ cdef inline inlined pool_row(
     row = ((front + i * a.d_.dilation) * a.h_.length + top + j * a.h_.dilation) * w
     slices -= i
     rows -= j
-    if number is float and not PLACES and w >= VW and slices > 0 and rows > 0:
-        join_floats(
-            LARGEST, x + row, slices, a.d_.dilation * a.h_.length * w, rows, a.h_.dilation * w, w, start, line
-        )
-    else:
-        for i in range(w):
-            line[i] = start
-            if PLACES:
-                of_line[i] = 0
-        for i in range(slices):
-            for j in range(rows):
-                k = row + (i * a.d_.dilation * a.h_.length + j * a.h_.dilation) * w
-                join_row(LARGEST, PLACES, x + k, w, <int32_t>k, line, of_line)
+    for i in range(w):
+        line[i] = start
+        if PLACES:
+            of_line[i] = 0
+    for i in range(slices):
+        for j in range(rows):
+            k = row + (i * a.d_.dilation * a.h_.length + j * a.h_.dilation) * w
+            join_row(LARGEST, PLACES, x + k, w, <int32_t>k, line, of_line)
     for k in range(a.w_.size):
         left = k * a.w_.dilation - a.w_.pad
         first = (-left + a.w_.stride - 1) // a.w_.stride if left < 0 else 0
@@ -181,6 +150,117 @@ cdef inline inlined pool_row(
             a.places[item * ow + i] = plane * size + place if y[i] > start else 0
 
 
+# ---- float32 with strides of 1 and 2 -------------------------------------------------------------------------------
+
+cdef inline vf joined(bint LARGEST, vf x, vf total) noexcept nogil:
+    return vf_max(x, total) if LARGEST else x + total  # NaN in x leaves the total
+
+
+cdef inline bint fits_line(const PooledAxis* a) noexcept nogil:
+    """Whether a row with its padding is short enough to be kept."""
+    return a.stride <= 2 and a.pad <= MAX_REACH and (a.size - 1) * a.dilation <= MAX_REACH
+
+
+cdef inline inlined join_line(
+    bint LARGEST, const float* x, int64_t slices, int64_t slice, int64_t rows, int64_t row, int64_t w, float start,
+    float* line
+) noexcept nogil:
+    """The rows of a window as one row of w numbers: of `slices` times `rows` rows that are that far apart."""
+    cdef int64_t i = 0, j, k, lanes = min(w, <int64_t>VW)
+    cdef const float* at
+    cdef vf total
+    while i < w:
+        i = min(i, w - lanes)
+        total = vf_set1(start)
+        for j in range(slices):
+            at = x + j * slice + i
+            for k in range(rows):
+                total = joined(LARGEST, vf_load(at) if w >= VW else vf_load_n(at, w), total)
+                at += row
+        if w >= VW:
+            vf_store(line + i, total)
+        else:
+            vf_store_n(line, total, w)
+        i += lanes
+
+
+cdef inline inlined join_columns(
+    bint LARGEST, int64_t STRIDE, int64_t size, int64_t dilation, const float* line, int64_t ow, float divisor,
+    const float* counts, float* y
+) noexcept nogil:
+    """The columns of a window of `size` places of a row with its padding."""
+    cdef int64_t i = 0, k
+    cdef float start = -1.0 / 0.0 if LARGEST else 0
+    cdef const float* at
+    cdef vf total, some
+    while i < ow:
+        if i + VW > ow and ow >= VW:
+            i = ow - VW
+        at = line + i * STRIDE
+        total = vf_set1(start)
+        for k in range(size):
+            some = vf_load(at)
+            if STRIDE == 2:
+                some = vf_unzip_even(some, vf_load(at + VW))
+            total = joined(LARGEST, some, total)
+            at += dilation
+        if not LARGEST:
+            some = vf_load(counts + i) if ow >= VW else vf_load_n(counts, ow)
+            total = total / vf_max(vf_set1(divisor) * some, vf_set1(1))
+        if ow >= VW:
+            vf_store(y + i, total)
+        else:
+            vf_store_n(y, total, ow)
+        i += VW
+
+
+cdef inline inlined pool_lines(
+    bint LARGEST, int64_t STRIDE, const PoolAnyArgs* a, int64_t begin, int64_t end, float* line
+) noexcept nogil:
+    """Rows of a window are joined to one with its padding, and columns of that: no column is an exception."""
+    cdef PooledAxis depth = a.d_, height = a.h_, width = a.w_
+    cdef int64_t w = width.length, ow = width.out, dilation = width.dilation
+    cdef int64_t row = height.dilation * w, slice = depth.dilation * height.length * w
+    cdef int64_t r = begin % height.out, rest = begin // height.out, s = rest % depth.out, plane = rest // depth.out
+    cdef int64_t item, top, front, above, before, rows, slices, i
+    cdef float start = -1.0 / 0.0 if LARGEST else 0
+    cdef float divisor
+    cdef const float* x
+    cdef float* y
+    for i in range(max(width.pad + w, (ow + VW) * STRIDE + (width.size - 1) * dilation + VW)):
+        line[i] = start
+    for item in range(begin, end):
+        top = r * height.stride - height.pad
+        front = s * depth.stride - depth.pad
+        above, before = first_inside(&height, top), first_inside(&depth, front)
+        rows, slices = behind_inside(&height, top) - above, behind_inside(&depth, front) - before
+        x = <const float*>a.x + ((plane * depth.length + front + before * depth.dilation) * height.length + top) * w
+        x += above * row
+        if slices == 1 and rows == 2:
+            join_line(LARGEST, x, 1, slice, 2, row, w, start, line + width.pad)
+        elif slices == 1 and rows == 3:
+            join_line(LARGEST, x, 1, slice, 3, row, w, start, line + width.pad)
+        else:
+            join_line(LARGEST, x, slices, slice, rows, row, w, start, line + width.pad)
+        y = <float*>a.y + item * ow
+        divisor = 1 if LARGEST else depth.counts[s] * height.counts[r]
+        if width.size == 2:
+            join_columns(LARGEST, STRIDE, 2, dilation, line, ow, divisor, width.counts, y)
+        elif width.size == 3:
+            join_columns(LARGEST, STRIDE, 3, dilation, line, ow, divisor, width.counts, y)
+        else:
+            join_columns(LARGEST, STRIDE, width.size, dilation, line, ow, divisor, width.counts, y)
+        r += 1
+        if r == height.out:
+            r = 0
+            s += 1
+            if s == depth.out:
+                s = 0
+                plane += 1
+
+
+# ---- the kernel ----------------------------------------------------------------------------------------------------
+
 cdef inline void pool_numbers(
     const PoolAnyArgs* a, const number* x, int64_t item, number* y, void* scratch
 ) noexcept nogil:
@@ -197,6 +277,16 @@ cdef void pool_any(const PoolAnyArgs* a, int64_t begin, int64_t end, void* scrat
     lowest number. One work item = one row of y. Scratch: scratch_bytes(w, ow).
     """
     cdef int64_t item
+    if a.kind == KIND_F32 and not a.places and fits_line(&a.w_):
+        if a.largest and a.w_.stride == 1:
+            pool_lines(True, 1, a, begin, end, <float*>scratch)
+        elif a.largest:
+            pool_lines(True, 2, a, begin, end, <float*>scratch)
+        elif a.w_.stride == 1:
+            pool_lines(False, 1, a, begin, end, <float*>scratch)
+        else:
+            pool_lines(False, 2, a, begin, end, <float*>scratch)
+        return
     for item in range(begin, end):
         if a.kind == KIND_F32:
             if a.largest:

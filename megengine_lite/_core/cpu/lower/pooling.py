@@ -32,7 +32,7 @@ def lower_pooling(ctx: Lowering, node: Node) -> bool | None:
     arguments = pool_arguments(node, window)
     if not ctx.is_blocked(x):
         source, out = ctx.plain(x), ctx.new_plain(y)
-        scratch = kernel.scratch_bytes(x.shape[3], window.pad[1])
+        scratch = kernel.scratch_bytes(x.shape[3], window.pad[1], y.shape[3])
         work = y.shape[0] * y.shape[1] * y.shape[2]
         ctx.emit("pool_plain_f32", node, x=source.ref, y=out.ref, work=work, scratch=scratch, **arguments)
         return None

@@ -9,7 +9,6 @@ from megengine_lite._core.formats.onnx.operators.convolution import (
     WindowAttributes,
     as_images,
     window_of,
-    with_symmetric_padding,
 )
 from megengine_lite._core.formats.onnx.operators.reductions import reduced
 from megengine_lite._core.formats.onnx.operators.table import Call, NotConverted, converts
@@ -18,7 +17,6 @@ from megengine_lite._core.ir import params
 from megengine_lite._core.ir.dtype import INT64
 from megengine_lite._core.ir.onnx_image_params import OnnxPooling
 from megengine_lite._core.ir.params import ElemwiseMode, PoolingMode, ReduceMode
-from megengine_lite._core.operators.pooling import LOWEST
 
 _MODES = {"MaxPool": "max", "AveragePool": "average", "LpPool": "norm"}
 
@@ -76,15 +74,8 @@ def _by_kernel(
             return None
         end = tuple(e + s - 1 for e, s in zip(window.end, window.strides, strict=True))
         window = window._replace(end=end)
-    if mode == "average" and not counts_pads and not window.is_symmetric:
+    if not window.is_symmetric or any(p >= k for p, k in zip(window.begin, window.size, strict=True)):
         return None
-    fits = window.is_symmetric and all(p < k for p, k in zip(window.begin, window.size, strict=True))
-    if not fits:
-        if mode == "average" and not counts_pads:
-            return None
-        x, window = with_symmetric_padding(b, x, window, LOWEST if mode == "max" else 0.0)
-        if any(p >= k for p, k in zip(window.begin, window.size, strict=True)):
-            return None
     kind = PoolingMode.MAX
     if mode == "average":
         kind = PoolingMode.AVERAGE if counts_pads else PoolingMode.AVERAGE_COUNT_EXCLUDE_PADDING
