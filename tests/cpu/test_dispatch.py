@@ -30,7 +30,15 @@ from megengine_lite._core.ir import onnx_params, params
 from megengine_lite._core.ir.dtype import BOOL, FLOAT32, INT32, INT64, DType, DTypeCode
 from megengine_lite._core.ir.graph import Constant, ConstantPool, Graph, Node, TensorSpec, Var
 from megengine_lite._core.ir.image_layouts import Format
-from megengine_lite._core.ir.onnx_image_params import Blocks, OnnxPooling, OnnxResize, Regions, Suppression, Unpooling
+from megengine_lite._core.ir.onnx_image_params import (
+    Blocks,
+    Corners,
+    OnnxPooling,
+    OnnxResize,
+    Regions,
+    Suppression,
+    Unpooling,
+)
 from megengine_lite._core.operators import REGISTRY
 from megengine_lite._core.operators.onnx_recurrent import USUAL
 from megengine_lite._core.operators.shape import PassThrough
@@ -160,6 +168,9 @@ SAMPLES = [
     Sample("Col2Im", ((1, 27, 16), (2,), (2,)), constants=(1, 2), fixed={1: INT32, 2: INT32},
            values={1: [6, 6], 2: [3, 3]}, made=Blocks,
            param={"strides": (1, 1), "dilations": (1, 1), "begin": (0, 0), "end": (0, 0)}),
+    Sample("AffineGrid", ((2, 2, 3), (4,)), constants=(1,), fixed={1: INT64}, values={1: [2, 1, 4, 5]}, made=Corners,
+           param={"align_corners": True}),
+    Sample("Tile", (MATRIX, (2,)), constants=(1,), fixed={1: INT64}, values={1: [2, 3]}),
     Sample("PowC", (IMAGE,), param={"exp": 2.0}),
     Sample("Where", (MATRIX, MATRIX, MATRIX), fixed={0: BOOL}),
     Sample("MaskedFill", (MATRIX, MATRIX), fixed={1: BOOL}),

@@ -58,12 +58,15 @@ TAKES = {
 
 @pytest.mark.parametrize("isa", INSTRUCTION_SETS)
 @pytest.mark.parametrize("name", TAKES)
-def test_node_takes_by_index(name, isa):
+@pytest.mark.parametrize("kind", [np.int32, np.int64], ids=lambda t: t.__name__)
+@pytest.mark.parametrize("dtype", [np.float32, np.int64, np.int8], ids=lambda t: t.__name__)
+@pytest.mark.parametrize("inner", [1, 2])
+def test_node_takes_by_index(inner, dtype, kind, name, isa):
     axes, shapes = TAKES[name]
     rng = np.random.default_rng(0)
-    x = rng.standard_normal((6, 7, 9, 2)).astype(np.float32)
+    x = rng.integers(-100, 100, (6, 7, 9, inner)).astype(dtype)
     numbers = [np.int32([n]) for n in (1, 8, 3)] if "sliced" in name else []
-    indexes = [rng.integers(-6, 6, s).astype(np.int32) for s in shapes]
+    indexes = [rng.integers(-6, 6, s).astype(kind) for s in shapes]
     inputs = [x, *numbers, *indexes]
     constants = set(range(1, 1 + len(numbers)))
     plain = {0, *range(1 + len(numbers), len(inputs))}

@@ -131,3 +131,18 @@ def test_padding(front, mode, isa):
         actual, kernels = run("Padding", params, [x], isa)
         assert None not in kernels
         np.testing.assert_array_equal(actual, expected)
+
+
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+@pytest.mark.parametrize("dtype", TYPES, ids=lambda t: t.__name__)
+def test_data_are_repeated(dtype, isa):
+    """Rows that are repeated, of all lengths, and axes apart."""
+    for shape, numbers in [
+        ((3,), (5,)), ((1, 7), (900, 1)), ((1, 5000), (9, 1)), ((1, 20000), (3, 1)), ((2, 3, 5), (2, 3, 2)),
+        ((4, 1, 3), (1, 40, 1)), ((2, 3, 2, 3, 2), (2, 2, 2, 2, 2)), ((20, 30), (2, 2)), ((1, 1), (1, 1)),
+    ]:  # fmt: skip
+        x = np.random.default_rng(0).integers(-100, 100, shape).astype(dtype)
+        for threads in 1, 3:
+            actual, kernels = run_node("Tile", None, [x, np.array(numbers)], {1}, isa, threads)
+            assert set(kernels) <= {"copy_strided", "fill_elements"} or len(shape) > 4
+            np.testing.assert_array_equal(actual, np.tile(x, numbers))

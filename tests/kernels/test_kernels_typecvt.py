@@ -34,6 +34,15 @@ def test_every_half_becomes_its_float(isa):
 
 
 @pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+@pytest.mark.parametrize("large", [2.0**31, -(2.0**31), -(2.0**31) - 256, 2.0**40, -(2.0**62), 2147483520])
+@pytest.mark.parametrize("size", [1, 5, 511, 513, 2000])
+def test_large_floats_become_int64(size, large, isa):
+    x = np.random.default_rng(0).uniform(-1e6, 1e6, size).astype(np.float32)
+    x[-1] = large
+    np.testing.assert_array_equal(convert(x, np.int64, isa), x.astype(np.int64))
+
+
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
 def test_floats_are_rounded_to_the_nearest_half(isa):
     rng = np.random.default_rng(0)
     edges = [65504, 65519.996, 65520, 65536, 1e-8, 2**-24, 2**-25, 3 * 2**-25, 6.1e-5, 0, -0.0, np.inf, -np.inf, np.nan]

@@ -107,15 +107,20 @@ class AffineGrid(Operator):
             raise fail(node, f"matrices of shape {ins[0].shape} do not fit images of the size {size}")
         return [TensorSpec((n, *size[2:], rows), ins[0].dtype)]
 
+    @staticmethod
+    def axes(node: AnyNode, shape: Sequence[int]) -> list[np.ndarray]:
+        """Where the pixels of each axis are, between -1 and 1."""
+        found = []
+        for length in shape:
+            edge = 1.0 if node.params.align_corners else 1 - 1 / length
+            found.append(np.linspace(-edge, edge, length) if length > 1 else np.zeros(1))
+        return found
+
     def compute(
         self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
         dtype, shape = in_specs[0].dtype, out_specs[0].shape[1:-1]
-        theta = _numbers(ins[0], dtype)
-        axes = []
-        for length in shape:
-            edge = 1.0 if node.params.align_corners else 1 - 1 / length
-            axes.append(np.linspace(-edge, edge, length) if length > 1 else np.zeros(1))
+        theta, axes = _numbers(ins[0], dtype), self.axes(node, shape)
         points = np.stack(np.meshgrid(*axes, indexing="ij")[::-1], -1).astype(theta.dtype)
         turned = np.einsum("...k,njk->n...j", points, theta[..., :-1])
         moved = turned + theta[..., -1].reshape(len(theta), *[1] * len(shape), -1)

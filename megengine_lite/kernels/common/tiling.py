@@ -189,12 +189,14 @@ def plan_runs(shape: Sequence[int], output_strides: Sequence[int], input_strides
 
 
 COPY_ELEMENTS = 16384  # of a work item of a copy
+COPY_BYTES = 64 * 1024  # of one that repeats a row
+FEW_ROWS = 16  # of a dimension; along more, one loop over neighbouring rows pays
 STRIP = 64  # columns that one work item of a transposition reads from each row
 
 
 @record(frozen=True, slots=True)
 class CopyPlan:
-    """A strided copy: the kernel (``copy_strided`` or ``transpose_strided``), its integers by name, work items."""
+    """A strided copy: the kernel, its integers by name, work items."""
 
     kernel: str
     arguments: dict[str, int]
@@ -211,6 +213,11 @@ def _part(extent: int, most: int) -> int:
 def plan_copy(shape: Sequence[int], x_strides: Sequence[int], y_strides: Sequence[int], item: int) -> CopyPlan:
     """Chooses how to copy between two strided views of the same shape, none of it 0; strides in bytes."""
     extents, (xs, ys) = collapse(shape, [x_strides, y_strides])
+    if xs == [item, 0] and ys == [item, item * extents[0]]:  # a row, over and over
+        row = item * extents[0]
+        chunk = max(COPY_BYTES // row, 1) * row
+        nbytes = row * extents[1]
+        return CopyPlan("fill_elements", {"nbytes": nbytes, "item": row, "chunk": chunk}, -(-nbytes // chunk))
     kernel, chunk = "copy_strided", COPY_ELEMENTS
     if xs[0] != item and ys[0] == item and item in xs[1:] and extents[xs.index(item)] > 1:
         along = xs.index(item)
@@ -226,6 +233,10 @@ def plan_copy(shape: Sequence[int], x_strides: Sequence[int], y_strides: Sequenc
         work = -(-extents[1] // chunk)
         outer = extents[2:]
     else:
+        if len(extents) > 2 and extents[1] < FEW_ROWS:
+            longest = max(range(1, len(extents)), key=lambda k: (min(extents[k], FEW_ROWS), -k))
+            for array in (extents, xs, ys):
+                array.insert(1, array.pop(longest))
         work = -(-extents[0] // chunk)
         outer = extents[1:]
     for e in outer:

@@ -9,8 +9,10 @@ from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, u
 from libc.string cimport memcpy
 
 from megengine_lite.kernels.common.simd cimport (
-    VW, vf, vf_load, vf_load_f16, vf_load_n, vf_store, vf_store_f16, vf_store_n, vf_to_vi_any, vi_load, vi_store, vi_to_vf,
+    VW, vf, vf_load, vf_load_f16, vf_load_n, vf_lt, vf_set1, vf_store, vf_store_f16, vf_store_n, vf_to_vi_any, vi, vi_any,
+    vi_load, vi_set1, vi_store, vi_to_vf,
 )
+from megengine_lite.kernels.common.vmath cimport v_abs
 
 cdef enum Kind:
     FLOAT32 = 0
@@ -217,10 +219,28 @@ cdef inline void from_wide(int64_t target, const wide* x, int32_t* ints, char* y
         put_ints(target, ints, y, n)
 
 
+cdef inline bint fit_int32(const float* x, int64_t n) noexcept nogil:
+    """Whether all numbers are between -2^31 and 2^31. Reads whole vectors."""
+    cdef int64_t i = 0
+    cdef vi fit = vi_set1(-1)
+    while i < n:
+        fit = fit & vf_lt(v_abs(vf_load(x + i) if i + VW <= n else vf_load_n(x + i, n - i)), vf_set1(2147483648.0))
+        i += VW
+    return not vi_any(~fit)
+
+
 cdef inline void to_wide(
     int64_t source, const char* x, float* floats, int32_t* ints, wide* y, int64_t n
 ) noexcept nogil:
-    if source <= BFLOAT16:
+    cdef const float* real
+    if source <= BFLOAT16 and wide is int64_t:
+        real = as_floats(source, x, floats, n)
+        if fit_int32(real, n):  # processors make vectors of int32 of floats, but not all of them of int64
+            int_from_float(real, ints, n)
+            cast_from(y, <const int32_t*>ints, n)
+        else:
+            cast_from(y, real, n)
+    elif source <= BFLOAT16:
         cast_from(y, as_floats(source, x, floats, n), n)
     else:
         cast_from(y, as_ints(source, x, ints, n), n)

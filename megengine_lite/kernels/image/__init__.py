@@ -8,6 +8,7 @@
                             ─► regions, by coordinates: region, ─────┤
                                align_regions                         │
                             ─► taps at any positions: sampling ──────┘
+    matrices ─► affine_points ─► positions of all pixels
 
 ``region`` also drops boxes that overlap, and ``suppression`` does so by scores. Sampling takes the positions from a
 map, or from a matrix; ``taps`` finds the pixels there, by the rule for the border, and ``sampling`` or

@@ -8,6 +8,7 @@ from libc.stdint cimport int32_t, int64_t
 from libc.string cimport memcpy, memset
 
 from megengine_lite.kernels.common.indexes cimport resolved
+from megengine_lite.kernels.common.simd cimport inlined
 
 
 cpdef enum:  # planners read it
@@ -27,11 +28,11 @@ cdef struct GatherRunsArgs:
     int64_t stride[MAX_INDEXES]
 
 
-cdef inline int64_t place_of_run(const GatherRunsArgs* a, int64_t point) noexcept nogil:
+cdef inline int64_t place_of_run(bint WIDE, int64_t indexes, const GatherRunsArgs* a, int64_t point) noexcept nogil:
     """Distance of a run from x[o], or -1 and a fault."""
     cdef int64_t k, index, place = 0
-    for k in range(a.indexes):
-        if a.wide:
+    for k in range(indexes):
+        if WIDE:
             index = (<const int64_t*>a.index[k])[point * a.step]
         else:
             index = (<const int32_t*>a.index[k])[point * a.step]
@@ -56,21 +57,48 @@ cdef inline void copy_run(char* y, const char* x, int64_t nbytes) noexcept nogil
         memcpy(y, x, nbytes)
 
 
+# Loops over points, for some constants: with one index, a run of 4 bytes.
+
+cdef inline inlined gather_points(
+    bint WIDE, int64_t indexes, int64_t run, const GatherRunsArgs* a, int64_t begin, int64_t end
+) noexcept nogil:
+    cdef int64_t outer = begin // a.points, point = begin % a.points, item, place
+    for item in range(begin, end):
+        place = place_of_run(WIDE, indexes, a, point)
+        if place < 0:
+            memset(a.y + item * run, 0, run)
+        else:
+            copy_run(a.y + item * run, a.x + outer * a.outer_stride + place, run)
+        point += 1
+        if point == a.points:
+            point = 0
+            outer += 1
+
+
+cdef inline inlined scatter_points(
+    bint WIDE, int64_t indexes, int64_t run, const GatherRunsArgs* a, int64_t outer
+) noexcept nogil:
+    cdef int64_t point, place
+    cdef const char* x = a.x + outer * a.points * run
+    for point in range(a.points):
+        place = place_of_run(WIDE, indexes, a, point)
+        if place >= 0:
+            copy_run(a.y + outer * a.outer_stride + place, x + point * run, run)
+
+
 cdef void gather_runs(const GatherRunsArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
     """y[o][p] = x[o][index0[p]][index1[p]]...: runs of `run` bytes.
 
     `extent` and `stride` (in bytes) belong to the indexed axes, `outer_stride` to o. One work item = one run.
     """
-    cdef const char* x = a.x
-    cdef char* y = a.y
-    cdef int64_t points = a.points, run = a.run
-    cdef int64_t item, place
-    for item in range(begin, end):
-        place = place_of_run(a, item % points)
-        if place < 0:
-            memset(y + item * run, 0, run)
-        else:
-            copy_run(y + item * run, x + item // points * a.outer_stride + place, run)
+    if a.wide and a.indexes == 1 and a.run == 4:
+        gather_points(True, 1, 4, a, begin, end)
+    elif a.wide:
+        gather_points(True, a.indexes, a.run, a, begin, end)
+    elif a.indexes == 1 and a.run == 4:
+        gather_points(False, 1, 4, a, begin, end)
+    else:
+        gather_points(False, a.indexes, a.run, a, begin, end)
 
 
 cdef void scatter_runs(const GatherRunsArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
@@ -78,12 +106,16 @@ cdef void scatter_runs(const GatherRunsArgs* a, int64_t begin, int64_t end, void
 
     One work item = all runs of one o.
     """
-    cdef int64_t outer, point, place
+    cdef int64_t outer
     for outer in range(begin, end):
-        for point in range(a.points):
-            place = place_of_run(a, point)
-            if place >= 0:
-                copy_run(a.y + outer * a.outer_stride + place, a.x + (outer * a.points + point) * a.run, a.run)
+        if a.wide and a.indexes == 1 and a.run == 4:
+            scatter_points(True, 1, 4, a, outer)
+        elif a.wide:
+            scatter_points(True, a.indexes, a.run, a, outer)
+        elif a.indexes == 1 and a.run == 4:
+            scatter_points(False, 1, 4, a, outer)
+        else:
+            scatter_points(False, a.indexes, a.run, a, outer)
 
 
 cdef struct GatherOneHotArgs:

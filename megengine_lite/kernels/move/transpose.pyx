@@ -15,7 +15,7 @@ cdef enum:
     AHEAD = 64  # rows between reading and prefetching
     SHORT = 16  # vectors up to which a copy is inline
     SMALL = 6  # rows or columns below which elements are moved one by one
-    FILL_PIECE = 4096  # a multiple of all element sizes
+    FILL_PIECE = 16384  # bytes that are copied at a time, from the first cache
 
 ctypedef fused element:
     int8_t
@@ -366,8 +366,11 @@ cdef struct FillElementsArgs:
 
 
 cdef void fill_elements(const FillElementsArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
-    """Fills `nbytes` bytes of y with copies of the element x of `item` bytes; one work item = `chunk` bytes."""
-    cdef int64_t nbytes = a.nbytes, item = a.item, chunk = a.chunk
+    """Fills `nbytes` bytes of y with copies of the element x of `item` bytes, which may be a row of elements.
+
+    One work item = `chunk` bytes, a multiple of `item`.
+    """
+    cdef int64_t nbytes = a.nbytes, item = a.item, chunk = a.chunk, piece = FILL_PIECE // item * item
     cdef char* y = a.y + begin * chunk
     cdef int64_t n = min(end * chunk, nbytes) - begin * chunk
     cdef int64_t done = item, more
@@ -375,8 +378,8 @@ cdef void fill_elements(const FillElementsArgs* a, int64_t begin, int64_t end, v
         return
     memcpy(y, a.x, item)
     while done < n:
-        more = min(min(done, n - done), <int64_t>FILL_PIECE)
-        memcpy(y + done, y, more)
+        more = min(min(done, n - done), piece) if piece else item
+        memcpy(y + done, y if piece else a.x, more)
         done += more
 
 

@@ -88,11 +88,11 @@ def _has_phases(node: Node) -> bool:
 
 
 def lower_deconv(ctx: Lowering, node: Node) -> bool:
-    columns = ColumnProducts.of(ctx, node)
+    other = ColumnProducts.of(ctx, node)
     if not _has_phases(node):
-        return columns is not None and columns.emit()
-    if columns is not None and columns.cost < cost_of_phases(ctx, node):
-        return columns.emit()
+        return other is not None and other.emit()
+    if other is not None and other.cost < cost_of_phases(ctx, node):
+        return other.emit()
     xt = ctx.blocked(node.inputs[1], *halo_wish(node, 1))
     yt = ctx.new_blocked(node.outputs[0])
     rows, columns = phases_of(node)

@@ -35,7 +35,7 @@ def lower_take(ctx: Lowering, node: Node) -> bool | None:
     values = [v.const.array if v.const is not None else None for v in node.inputs]
     selection = select(node, x.shape, values, 1)
     indexes = [node.inputs[place] for place in selection.indexes.values()]
-    if not 1 <= len(indexes) <= ctx.kernels.module("gather").MAX_INDEXES or any(v.dtype != INT32 for v in indexes):
+    if not 1 <= len(indexes) <= ctx.kernels.module("gather").MAX_INDEXES or not _have_one_type(indexes):
         return False
     probe = np.empty(x.shape, x.dtype.storage)
     data = view_like(ctx.plain(x).ref, probe, probe[selection.slices])
@@ -47,6 +47,10 @@ def lower_take(ctx: Lowering, node: Node) -> bool | None:
         data = View(_dense(ctx, node, data), data.shape, (), data.item)
     _emit_take(ctx, node, data, axes, indexes)
     return None
+
+
+def _have_one_type(indexes: list[Var]) -> bool:
+    return any(all(v.dtype == dtype for v in indexes) for dtype in (INT32, INT64))
 
 
 def _emit_take(ctx: Lowering, node: Node, data: View, axes: list[int], indexes: list[Var]) -> None:
@@ -74,7 +78,7 @@ def _runs(
     return {
         "fault": ctx.fault(str(fail(node, f"an index is out of range for data of shape {shape}"))),
         **{f"index{k}": refs[k] if k < len(refs) else None for k in range(most)},
-        "wide": False,
+        "wide": indexes[0].dtype == INT64,
         "step": 1,
         "from_end": True,
         "points": math.prod(picked),
@@ -93,7 +97,7 @@ def lower_set_by_index(ctx: Lowering, node: Node) -> bool | None:
     selection = select(node, x.shape, values, 2)
     axes = list(selection.indexes)
     indexes = [node.inputs[place] for place in selection.indexes.values()]
-    if not 1 <= len(axes) <= ctx.kernels.module("gather").MAX_INDEXES or any(v.dtype != INT32 for v in indexes):
+    if not 1 <= len(axes) <= ctx.kernels.module("gather").MAX_INDEXES or not _have_one_type(indexes):
         return False
     if selection.sliced != x.shape or any(s.step not in (None, 1) for s in selection.slices):
         return False

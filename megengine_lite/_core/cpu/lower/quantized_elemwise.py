@@ -163,6 +163,26 @@ def lower_by_table(ctx: Lowering, node: Node) -> bool | None:
     return None
 
 
+def lower_onnx_bytes(ctx: Lowering, node: Node) -> bool | None:
+    """A function of bytes; a second operand that is one known number goes into the table."""
+    if len(node.inputs) != 2 or node.inputs[1].const is None or node.inputs[1].spec.size != 1:
+        return lower_by_table(ctx, node)
+    x, number, y = *node.inputs, node.outputs[0]
+    if x.dtype.itemsize != 1 or y.dtype.itemsize != 1 or x.shape != y.shape:
+        return False
+    space = iteration_space(y.shape, [plain_strides(v.shape, len(y.shape), 1) for v in (x, y)], [1, 1])
+    if space is None:
+        return False
+    array = number.constant.array
+    key = ("byte table", node.op, node.params, x.dtype, y.dtype, array.dtype.str, array.tobytes())
+    table = ctx.constant(ctx.pool.derive(key, [], _table_of(node, array)))
+    ctx.emit(
+        "table_8", node, table=table, x=ctx.plain(x).ref, y=ctx.new_plain(y).ref, **space.arguments(("x", "y")),
+        work=space.work,
+    )  # fmt: skip
+    return None
+
+
 def lower_bytes(ctx: Lowering, node: Node) -> bool | None:
     """The same memory under another type, or a copy with other sign bits."""
     if node.inputs[0].dtype.storage == node.outputs[0].dtype.storage:
@@ -171,17 +191,19 @@ def lower_bytes(ctx: Lowering, node: Node) -> bool | None:
     return lower_by_table(ctx, node)
 
 
-def _table_of(node: Node) -> Callable[[], np.ndarray]:
-    """Results of the operator's definition for all (pairs of) bytes."""
+def _table_of(node: Node, second: np.ndarray | None = None) -> Callable[[], np.ndarray]:
+    """Results of the operator's definition for all (pairs of) bytes; for all first ones if the second is known."""
 
     def make() -> np.ndarray:
-        count = len(node.inputs)
+        count = len(node.inputs) if second is None else 1
         operands = []
-        for k, v in enumerate(node.inputs):
+        for k, v in enumerate(node.inputs[:count]):
             values = np.arange(256, dtype=np.uint8)
             storage = v.dtype.storage
             values = (values % 2).astype(storage) if storage == np.bool_ else values.view(storage)
             operands.append(values.reshape((256, 1) if k + 1 < count else (256,)))
+        if second is not None:
+            operands.append(second.reshape(1))
         specs = [TensorSpec(a.shape, v.dtype) for a, v in zip(operands, node.inputs, strict=True)]
         shape = (256,) * count
         with np.errstate(all="ignore"):

@@ -1,7 +1,8 @@
-"""Sampling of images at any positions: Remap, WarpPerspective, WarpAffine."""
+"""Sampling of images at any positions: Remap, WarpPerspective, WarpAffine; and positions by a matrix."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from megengine_lite._core.ir.image_layouts import (
 from megengine_lite._core.ir.params import BorderMode, InterpolationMode
 from megengine_lite._core.operators.base import fail
 from megengine_lite._core.operators.image_helpers import image_format, outside_value
+from megengine_lite._core.operators.onnx_sampling import AffineGrid
 from megengine_lite._core.operators.warp import FINE_WEIGHTS, Warp, WarpAffine, WarpPerspective
 from megengine_lite._records import field, record
 from megengine_lite.kernels.common.shared_constants import SAMPLE_PIXELS, Positions
@@ -237,3 +239,27 @@ def _byte_arguments(x: DType, y: DType) -> dict[str, Any]:
         "x_kind": storage_kind(x), "y_kind": storage_kind(y), "shift": float(shift),
         "scale": float(scale), "low": float(low), "high": float(high),
     }  # fmt: skip
+
+
+# ---- positions -------------------------------------------------------------------------------------------------------
+
+
+def lower_affine_grid(ctx: Lowering, node: Node) -> bool | None:
+    x, y = node.inputs[0], node.outputs[0]
+    shape, most = y.shape[1:-1], ctx.kernels.module("affine_points").AXES
+    if not (1 <= len(shape) <= most and y.spec.size):
+        return False
+    places = [np.ascontiguousarray(a, np.float32) for a in AffineGrid.axes(node, shape)]
+    refs: list[Ref | None] = [ctx.constant(Constant(a, ("places of pixels", a.tobytes()))) for a in places]
+    missing = most - len(shape)
+    ctx.emit(
+        "affine_points_f32",
+        node,
+        matrices=ctx.plain(x).ref,
+        y=ctx.new_plain(y).ref,
+        **{f"at{k}": r for k, r in enumerate(refs + [None] * missing)},
+        **{f"extent{k}": n for k, n in enumerate((*shape, *[1] * missing))},
+        axes=len(shape),
+        work=y.shape[0] * math.prod(shape[:-1]),
+    )
+    return None

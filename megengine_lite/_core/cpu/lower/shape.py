@@ -21,6 +21,7 @@ from megengine_lite._core.ir.graph import Node, Var
 from megengine_lite._core.ir.params import PaddingMode
 from megengine_lite._core.operators.shape import Padding
 from megengine_lite._core.system.memory import MAX_NDIM
+from megengine_lite.kernels.common.shared_constants import MAX_DIMS
 
 
 def lower_pass_through(ctx: Lowering, node: Node) -> None:
@@ -40,6 +41,25 @@ def lower_view(ctx: Lowering, node: Node) -> bool | None:
     if views is None:
         return False
     emit_views(ctx, node, views)
+    return None
+
+
+def lower_tile(ctx: Lowering, node: Node) -> bool | None:
+    """Each axis of the output is two: how often, and the axis of the data."""
+    x, y = node.inputs[0], node.outputs[0]
+    numbers = node.inputs[1].spec.value
+    if numbers is None or not y.spec.size:
+        return False
+    shape = tuple(n for pair in zip(numbers.tolist(), x.shape, strict=True) for n in pair)
+    if sum(n > 1 for n in shape) > MAX_DIMS:
+        return False
+    source = view_of(ctx.plain(x))
+    strides = tuple(s for stride in source.strides for s in (0, stride))
+    out = ctx.new_plain(y)
+    emit_copy(
+        ctx, node, View(source.ref, shape, strides, source.item),
+        View(out.ref, shape, _dense(shape, source.item), source.item),
+    )  # fmt: skip
     return None
 
 

@@ -102,7 +102,7 @@ _OF_FLOATS = frozenset((ElemwiseMultiTypeMode.ISNAN, ElemwiseMultiTypeMode.ISINF
 
 # ---- kernels of functions that several lowerings use -----------------------------------------------------------------
 
-_COPY = ("copy_strided", "transpose_strided")
+_COPY = ("copy_strided", "fill_elements", "transpose_strided")
 _CHAIN = ("elemwise_chain_f32",)
 _TABLES = ("table_8", "table_pair_8")
 _REDUCE = ("reduce_inner_f32", "reduce_outer_f32")
@@ -171,6 +171,7 @@ def _float32() -> Iterator[Row]:
     spectra: dict[str, Any] = {"kernels": ("fourier_rows_f32",), "inputs": (_F32, EVERY)}
     yield from _rows("FourierTransform", fourier.lower_transform, **spectra)
     yield from _rows("ShortTimeFourier", fourier.lower_short_time, **spectra)
+    yield from _rows("AffineGrid", sampling.lower_affine_grid, ("affine_points_f32",), inputs=(_F32, EVERY))
     yield from _rows("ROIAlign", region.lower_roi_align, ("roi_align_blocked_f32",), inputs=(_F32,), formats=_NCHW)
     yield from _rows(
         "OnnxRoiAlign", region.lower_onnx_roi_align, ("align_regions_f32",), inputs=(_F32, _F32, _I32 | _I64)
@@ -283,6 +284,7 @@ def _int8() -> Iterator[Row]:
     )  # fmt: skip
     yield from _rows("QuantizedFunction", quantized_elemwise.lower_by_table, ("table_8",))
     yield from _rows("OnnxBytes", quantized_elemwise.lower_bytes, ("table_8",))
+    yield from _rows("OnnxElemwise", quantized_elemwise.lower_onnx_bytes, _TABLES, inputs=(_PLAIN_8 - _BOOL,))
     yield from _rows("QuantizedMatMul", quantized_matmul.lower_quantized_matmul, _GEMM_INT8, inputs=operands)
     yield from _rows("MatrixMul", quantized_matmul.lower_int8_matmul, _GEMM_INT8, inputs=operands, formats=_DEFAULT)
     yield from _rows("BatchedMatrixMul", quantized_matmul.lower_batched, _GEMM_INT8, inputs=operands, formats=_DEFAULT)
@@ -323,18 +325,19 @@ def _of_any_type() -> Iterator[Row]:
     yield from _rows("Reshape AxisAddRemove", shape.lower_reshape, (), **every)
     yield from _rows("Broadcast Subtensor Split", shape.lower_view, _COPY, **every)
     yield from _rows("Dimshuffle", shape.lower_dimshuffle, _COPY, **every)
-    yield from _rows("Concat", shape.lower_concat, _GATHER)
+    yield from _rows("Concat", shape.lower_concat, _GATHER, **every)
     yield from _rows("ChannelGather", gather_channels.lower_channel_gather, _GATHER)
-    yield from _rows("Padding", shape.lower_padding, ("fill_elements", *_COPY))
+    yield from _rows("Tile", shape.lower_tile, _COPY, **every)
+    yield from _rows("Padding", shape.lower_padding, _COPY, **every)
     yield from _rows("OnnxPad", shape.lower_edge_padding, _COPY, modes=frozenset(("edge",)), **every)
-    yield from _rows("IndexingMultiAxisVec", indexing.lower_take, ("gather_runs", *_COPY))
-    yield from _rows("IndexingSetMultiAxisVec", indexing.lower_set_by_index, ("scatter_runs", *_COPY))
+    yield from _rows("IndexingMultiAxisVec", indexing.lower_take, ("gather_runs", *_COPY), **every)
+    yield from _rows("IndexingSetMultiAxisVec", indexing.lower_set_by_index, ("scatter_runs", *_COPY), **every)
     yield from _rows("IndexingOneHot", indexing.lower_one_hot, ("gather_one_hot",), inputs=(ANY, _I32, ANY))
     indexed: dict[str, Any] = {"inputs": (EVERY, _I32 | _I64, EVERY), "outputs": (EVERY,)}
     yield from _rows("GatherElements", along_axis.lower_gather_elements, ("gather_elements",), **indexed)
     yield from _rows("ScatterElements", along_axis.lower_scatter_elements, ("scatter_elements",), **indexed)
     yield from _rows("Images2Neibs", images2neibs.lower_images2neibs, ("copy_windows",))
-    yield from _rows("SetSubtensor", indexing.lower_set, _COPY)
+    yield from _rows("SetSubtensor", indexing.lower_set, _COPY, **every)
     yield from _rows("GatherND", indexing.lower_gather_nd, ("gather_runs",), **indexed)
     yield from _rows("ScatterND", indexing.lower_scatter_nd, ("scatter_runs",), **indexed)
     yield from _rows("MaxUnpool", indexing.lower_unpooling, ("fill_elements", "scatter_runs"), **indexed)

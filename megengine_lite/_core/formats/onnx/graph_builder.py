@@ -380,8 +380,6 @@ class GraphBuilder:
 
     def sliced(self, value: Value, axis: int, begin: AnyVar | None, end: AnyVar | None, step: AnyVar | None) -> Value:
         """A part of one axis, by numpy's rules."""
-        item = params.IndexDescMaskItem(axis, begin is not None, end is not None, step is not None, False)
-        numbers = [self.limit(v) for v in (begin, end, step) if v is not None]
         length: Length | None = None
         limits = [None if v is None else _known_number(v) for v in (begin, end, step)]
         if value.extent is not None and all(
@@ -389,7 +387,21 @@ class GraphBuilder:
         ):
             count = len(range(*slice(*limits).indices(value.extent.number)))
             length = Length(count, value.extent.inputs)
-        return self.moved("Subtensor", params.IndexDescMaskDump(items=(item,)), value, *numbers, length=length)
+        return self.sliced_along(value, [(axis, begin, end, step)], length)
+
+    def sliced_along(
+        self,
+        value: Value,
+        parts: Sequence[tuple[int, AnyVar | None, AnyVar | None, AnyVar | None]],
+        length: Length | None = None,
+    ) -> Value:
+        """Parts of several axes: each axis, and where its part begins and ends, and the step."""
+        items = tuple(
+            params.IndexDescMaskItem(axis, begin is not None, end is not None, step is not None, False)
+            for axis, begin, end, step in parts
+        )
+        numbers = [self.limit(v) for _, *limits in parts for v in limits if v is not None]
+        return self.moved("Subtensor", params.IndexDescMaskDump(items=items), value, *numbers, length=length)
 
     def part(self, value: Value, axis: int, begin: int | None, end: int | None, step: int | None = None) -> Value:
         """A part of one axis whose limits are known."""

@@ -167,6 +167,7 @@ def _slice(call: Call) -> Value:
     if count is None:
         raise NeedsShapes("the number of its axes is not known")
     places = call.axes_in_order(range(count) if axes is None else axes, x.rank)
+    parts: list[tuple[int, AnyVar, AnyVar, AnyVar | None]] = []
     for k, axis in enumerate(places):
         begin, end = (element(b, v, k) for v in limits)
         step = None if steps is None else element(b, steps, k)
@@ -175,8 +176,14 @@ def _slice(call: Call) -> Value:
             raise ModelFormatError(f"the step of axis {axis} is 0")
         if number < 0:
             begin = _not_before(b, begin, x, axis)
-        x = b.sliced(x, axis, begin, end, None if number == 1 else step)
-    return x
+        parts.append((axis, begin, end, None if number == 1 else step))
+    together = [part for part in parts if part[0] > 1]  # those of images and channels may be recognised later
+    for part in parts:
+        if part[0] <= 1:
+            x = b.sliced(x, *part)
+    if len(together) == 1:
+        return b.sliced(x, *together[0])
+    return b.sliced_along(x, together) if together else x
 
 
 def _not_before(b: GraphBuilder, begin: AnyVar, x: Value, axis: int) -> AnyVar:
