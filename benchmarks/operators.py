@@ -3,10 +3,10 @@
     python benchmarks/operators.py [PART ...] [--threads 1] [--rounds 5] [--above 1.3]
 
 Every case of ``operator_cases.py`` whose name contains one of the parts becomes a model of one node. Both engines run
-it in this process, in turns: in each round both fill 30 milliseconds, after a pause in which the other's threads fall
-asleep. A line has the median of the rounds' ratios, the medians of both times, and what is wrong with the result, if
-something is. Cases come in the order of their ratios, the worst first. The exit code is 1 if a result is wrong or a
-case does not run.
+it in this process, in turns: in each round both fill 30 milliseconds, with several threads after a pause in which
+those of the other engine fall asleep. A line has the median of the rounds' ratios, the medians of both times, and what
+is wrong with the result, if something is. Cases come in the order of their ratios, the worst first. The exit code is 1
+if a result is wrong or a case does not run.
 
 Needs the packages onnx and onnxruntime.
 """
@@ -31,7 +31,7 @@ from operator_cases import CASES, Case
 import megengine_lite as lite
 
 SECONDS = 0.03  # that one engine runs in a round
-PAUSE = 0.02  # seconds before it: idle threads of ONNX Runtime wait for work in a loop, on the cores of the next engine
+PAUSE = 0.07  # before it: idle threads of ONNX Runtime wait for work in a loop for 50 ms, on cores of the next engine
 Run = Callable[[], object]
 Fetch = Callable[[], list[np.ndarray]]
 Arrays = dict[str, np.ndarray]
@@ -124,8 +124,8 @@ def runs_in(seconds: float, run: Run) -> int:
     return max(1, int(seconds / max(perf_counter() - begin, 1e-7)))
 
 
-def seconds_of(run: Run, count: int) -> float:
-    sleep(PAUSE)
+def seconds_of(run: Run, count: int, pause: float) -> float:
+    sleep(pause)
     run()
     begin = perf_counter()
     for _ in range(count):
@@ -144,7 +144,8 @@ def measure(case: Case, threads: int, rounds: int) -> Result:
     run()
     fault = difference(fetch(), fetch_theirs(), case.tolerance)
     counts = runs_in(SECONDS, run), runs_in(SECONDS, run_theirs)
-    pairs = [(seconds_of(run, counts[0]), seconds_of(run_theirs, counts[1])) for _ in range(rounds)]
+    pause = PAUSE if threads > 1 else 0.0
+    pairs = [(seconds_of(run, counts[0], pause), seconds_of(run_theirs, counts[1], pause)) for _ in range(rounds)]
     ours, theirs = (statistics.median(times) for times in zip(*pairs, strict=True))
     return Result(case.name, ours, theirs, statistics.median(a / b for a, b in pairs), fault)
 
