@@ -27,7 +27,7 @@ from megengine_lite._core.cpu.lower.table import TABLE
 from megengine_lite._core.cpu.lowering import Lowering
 from megengine_lite._core.cpu.steps import Step
 from megengine_lite._core.ir import onnx_params, params
-from megengine_lite._core.ir.dtype import BOOL, FLOAT32, INT32, INT64, DType, DTypeCode
+from megengine_lite._core.ir.dtype import BOOL, FLOAT32, INT32, INT64, UINT8, DType, DTypeCode
 from megengine_lite._core.ir.graph import Constant, ConstantPool, Graph, Node, TensorSpec, Var
 from megengine_lite._core.ir.image_layouts import Format
 from megengine_lite._core.ir.onnx_image_params import (
@@ -170,6 +170,7 @@ SAMPLES = [
            param={"strides": (1, 1), "dilations": (1, 1), "begin": (0, 0), "end": (0, 0)}),
     Sample("AffineGrid", ((2, 2, 3), (4,)), constants=(1,), fixed={1: INT64}, values={1: [2, 1, 4, 5]}, made=Corners,
            param={"align_corners": True}),
+    Sample("OnnxQuantize", (IMAGE, (1,), (1,)), fixed={2: UINT8}),
     Sample("Tile", (MATRIX, (2,)), constants=(1,), fixed={1: INT64}, values={1: [2, 3]}),
     Sample("PowC", (IMAGE,), param={"exp": 2.0}),
     Sample("Where", (MATRIX, MATRIX, MATRIX), fixed={0: BOOL}),

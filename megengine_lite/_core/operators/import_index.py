@@ -114,6 +114,7 @@ INDEX: dict[str, tuple[str, str]] = {
     "OnnxLoop": ("onnx_control", ""),
     "OnnxPad": ("onnx_shape", ""),
     "OnnxPooling": ("onnx_window", ""),
+    "OnnxQuantize": ("onnx_bytes", ""),
     "OnnxReduce": ("onnx_elemwise", ""),
     "OnnxResize": ("onnx_resize", ""),
     "OnnxRoiAlign": ("onnx_sampling", ""),

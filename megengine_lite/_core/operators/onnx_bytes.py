@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from megengine_lite._core.ir import onnx_params
-from megengine_lite._core.ir.dtype import STORED_IN_8_BITS, DType, DTypeCode
+from megengine_lite._core.ir.dtype import FLOAT32, INT8, STORED_IN_8_BITS, UINT8, DType, DTypeCode
 from megengine_lite._core.ir.graph import AnyNode, TensorSpec
 from megengine_lite._core.operators.base import Operator, fail, register
 from megengine_lite._core.operators.checks import (
@@ -50,6 +50,36 @@ class OnnxBytes(Operator):
         if ins[0].dtype == storage:
             return [ins[0]]
         return [(ins[0].view(np.uint8) ^ _SIGN).view(storage)]
+
+
+@register
+class OnnxQuantize(Operator):
+    """Real numbers as bytes, by a scale and a zero point that are computed.
+
+    Inputs float32 data, the scale, and the zero point of the type of the result, each one number. Quotients are rounded
+    to the nearest integer, halves to even ones; NaN becomes the lowest byte.
+    """
+
+    name = "OnnxQuantize"
+    in_files = None
+    element_types = "float32"
+
+    def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
+        check_count(node, ins, 3)
+        if ins[0].dtype != FLOAT32 or ins[1].dtype != FLOAT32 or ins[2].dtype not in (INT8, UINT8):
+            raise fail(node, f"{ins[0].dtype} data with a scale and a zero point of other types than float32 and bytes")
+        if ins[1].size != 1 or ins[2].size != 1:
+            raise fail(node, "the scale and the zero point must be single numbers")
+        return [TensorSpec(ins[0].shape, ins[2].dtype)]
+
+    def compute(
+        self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
+    ) -> list[np.ndarray]:
+        storage = out_specs[0].dtype.storage
+        limits = np.iinfo(storage)
+        with np.errstate(all="ignore"):
+            steps = np.rint(ins[0] / ins[1].reshape(())) + ins[2].reshape(()).astype(np.float32)
+        return [np.fmin(np.fmax(steps, np.float32(limits.min)), np.float32(limits.max)).astype(storage)]
 
 
 @register

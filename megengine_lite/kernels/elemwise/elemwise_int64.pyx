@@ -139,16 +139,28 @@ cdef inline void negate(int64_t* y, const Run* run) noexcept nogil:
         y[i * y_step] = <int64_t>(0 - <uint64_t>x[i * x_step])
 
 
+cdef inline uint64_t narrow_run(
+    int32_t* y, int64_t y_step, const int64_t* x, int64_t x_step, int64_t n
+) noexcept nogil:
+    """Not 0 where a number does not fit. The steps may be constants."""
+    cdef int64_t i, number
+    cdef uint64_t above = 0
+    for i in range(n):
+        number = x[i * x_step]
+        above |= (<uint64_t>number + <uint64_t>0x80000000) >> 32
+        y[i * y_step] = <int32_t>number
+    return above
+
+
 cdef inline void narrow(int32_t* y, const Run* run) noexcept nogil:
     """To int32, and a fault where a number does not fit."""
     cdef const int64_t* x = <const int64_t*>run.x[0]
     cdef int64_t x_step = run.x_step[0] // 8, y_step = run.y_step // 4
-    cdef int64_t i, number
-    cdef uint64_t above = 0
-    for i in range(run.n):
-        number = x[i * x_step]
-        above |= (<uint64_t>number + <uint64_t>0x80000000) >> 32
-        y[i * y_step] = <int32_t>number
+    cdef uint64_t above
+    if x_step == 1 and y_step == 1:
+        above = narrow_run(y, 1, x, 1, run.n)
+    else:
+        above = narrow_run(y, y_step, x, x_step, run.n)
     if above:
         run.fault[0] = 1
 

@@ -5,16 +5,20 @@ All kernels walk over the same iteration space. The work items are the points of
 a single element if its step is 0.
 """
 
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t
+from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint32_t
 from libc.string cimport memcpy
 
 from megengine_lite.kernels.common.real_values cimport (
     Format, item_size, load_real, load_some, store_stored, to_stored, to_stored_even,
 )
-from megengine_lite.kernels.common.shared_constants cimport KIND_F32
+from megengine_lite.kernels.common.shared_constants cimport KIND_F32, KIND_U8
 from megengine_lite.kernels.common.simd cimport (
-    VW, bytes_lookup, inlined, outlined, vf, vf_max, vf_min, vf_product, vf_set1, vf_store, vi, vi_set1,
+    VW, bytes_lookup, inlined, outlined, vf, vf_load, vf_load_n, vf_max, vf_min, vf_product, vf_set1, vf_store, vi, vi_set1,
+    vi_store_8,
 )
+
+cpdef enum:  # planners read it
+    BLOCK = 4096  # elements of a work item of quantize_f32
 
 cdef enum BinaryFunction:
     ADD = 0
@@ -183,10 +187,37 @@ cdef inline inlined run_of(
         memcpy(y + k * size, some, (n - k) * size)
 
 
+cdef inline inlined quantize_run(
+    bint DIVIDE, bint EVEN, const float* x, char* y, const StoredResult* to, int64_t n
+) noexcept nogil:
+    """n float32 numbers, whole vectors, to 8 bits."""
+    cdef vf low = vf_set1(to.low), high = vf_set1(to.high), scale = vf_set1(to.scale if DIVIDE else 1 / to.scale)
+    cdef vi zero = vi_set1(to.zero)
+    cdef vf v
+    cdef int64_t k = 0
+    while k < n:
+        v = vf_load(x + k)
+        v = v / scale if DIVIDE else vf_product(v, scale)
+        vi_store_8(<int8_t*>y + k, to_stored_even(v, low, high, zero) if EVEN else to_stored(v, low, high, zero))
+        k += VW
+
+
+cdef inline void quantize_whole(const float* x, char* y, const StoredResult* to, int64_t n) noexcept nogil:
+    if to.divide and to.ties_even:
+        quantize_run(True, True, x, y, to, n)
+    elif to.divide:
+        quantize_run(True, False, x, y, to, n)
+    elif to.ties_even:
+        quantize_run(False, True, x, y, to, n)
+    else:
+        quantize_run(False, False, x, y, to, n)
+
+
 cdef inline outlined run_of_any(
     int function, const char* x1, const Format* f1, int64_t step1, const char* x2, const Format* f2, int64_t step2,
     char* y, const StoredResult* to, int64_t n
 ) noexcept nogil:
+    cdef int64_t whole
     if function == ADD:
         run_of(ADD, x1, f1, step1, x2, f2, step2, y, to, n)
     elif function == SUB:
@@ -198,6 +229,10 @@ cdef inline outlined run_of_any(
     elif function == MIN:
         run_of(MIN, x1, f1, step1, x2, f2, step2, y, to, n)
     elif function == FIRST:
+        if f1.kind == KIND_F32 and step1 and to.kind <= KIND_U8:
+            whole = n // VW * VW
+            quantize_whole(<const float*>x1, y, to, whole)
+            x1, y, n = x1 + 4 * whole, y + whole, n - whole
         run_of(FIRST, x1, f1, step1, x2, f2, step2, y, to, n)
 
 
@@ -228,6 +263,34 @@ cdef void binary_int8(const BinaryInt8Args* a, int64_t begin, int64_t end, void*
     cdef Walk w = before_first(&a.space, begin)
     while next_run(&w, &a.space, end, a.x1, &a.x1_, a.x2, &a.x2_, a.y, &a.y_):
         run_of_any(function, w.x1, &f1, a.step1, w.x2, &f2, a.step2, w.y, &to, w.n)
+
+
+cdef struct QuantizeArgs:
+    const float* x
+    const float* scale
+    const char* zero
+    char* y
+    int64_t n, kind
+
+
+cdef void quantize_f32(const QuantizeArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+    """y = x / scale, rounded, halves to even numbers, plus zero; NaN becomes the lowest number. `kind` is that of y.
+
+    The scale and the zero point are numbers in memory. One work item = BLOCK elements.
+    """
+    cdef int32_t zero = (<const uint8_t*>a.zero)[0] if a.kind == KIND_U8 else (<const int8_t*>a.zero)[0]
+    cdef float lowest = 0 if a.kind == KIND_U8 else -128
+    cdef StoredResult to = StoredResult(
+        <int>a.kind, a.scale[0], lowest - zero, lowest + 255 - zero, zero, True, True
+    )
+    cdef int64_t first = begin * BLOCK, n = min(end * BLOCK, a.n) - first, whole = n // VW * VW
+    cdef float rest[VW]
+    cdef char some[VW]
+    quantize_whole(a.x + first, a.y + first, &to, whole)
+    if whole < n:
+        vf_store(rest, vf_load_n(a.x + first + whole, n - whole))
+        quantize_whole(rest, some, &to, VW)
+        memcpy(a.y + first + whole, some, n - whole)
 
 
 cdef inline int32_t integer(int function, int32_t a, int32_t b) noexcept nogil:

@@ -14,6 +14,7 @@ from megengine_lite._core.cpu.lower.quantized_iteration import IterationSpace, i
 from megengine_lite._core.cpu.lower.requantize import (
     is_storable,
     source_arguments,
+    storage_kind,
     target_arguments,
 )
 from megengine_lite._core.cpu.lower.shape import lower_pass_through
@@ -116,6 +117,19 @@ def _real_values(ctx: Lowering, node: Node, inputs: Sequence[Var], arguments: di
     ctx.emit(
         "binary_int8", node, x1=x1, x2=x2, y=y, **space.arguments(("x1", "x2", "y")), step1=space.steps[0],
         step2=space.steps[1], **arguments, work=space.work,
+    )  # fmt: skip
+    return None
+
+
+def lower_onnx_quantize(ctx: Lowering, node: Node) -> bool | None:
+    x, scale, zero = node.inputs
+    y = node.outputs[0]
+    if not y.spec.size:
+        return False
+    ctx.emit(
+        "quantize_f32", node, x=ctx.plain(x).ref, scale=ctx.plain(scale).ref, zero=ctx.plain(zero).ref,
+        y=ctx.new_plain(y).ref, n=y.spec.size, kind=storage_kind(y.dtype),
+        work=-(-y.spec.size // ctx.kernels.module("quantized_elemwise").BLOCK),
     )  # fmt: skip
     return None
 

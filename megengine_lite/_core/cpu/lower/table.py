@@ -284,6 +284,9 @@ def _int8() -> Iterator[Row]:
     )  # fmt: skip
     yield from _rows("QuantizedFunction", quantized_elemwise.lower_by_table, ("table_8",))
     yield from _rows("OnnxBytes", quantized_elemwise.lower_bytes, ("table_8",))
+    yield from _rows(
+        "OnnxQuantize", quantized_elemwise.lower_onnx_quantize, ("quantize_f32",), inputs=(_F32, _F32, ANY)
+    )
     yield from _rows("OnnxElemwise", quantized_elemwise.lower_onnx_bytes, _TABLES, inputs=(_PLAIN_8 - _BOOL,))
     yield from _rows("QuantizedMatMul", quantized_matmul.lower_quantized_matmul, _GEMM_INT8, inputs=operands)
     yield from _rows("MatrixMul", quantized_matmul.lower_int8_matmul, _GEMM_INT8, inputs=operands, formats=_DEFAULT)

@@ -17,7 +17,7 @@ from megengine_lite._core.formats.onnx.operators.matrices import flattened, mult
 from megengine_lite._core.formats.onnx.operators.table import Call, NotConverted, converts
 from megengine_lite._core.formats.onnx.tensors import DTYPES
 from megengine_lite._core.ir import params
-from megengine_lite._core.ir.dtype import FLOAT32, INT32, DType, DTypeCode
+from megengine_lite._core.ir.dtype import FLOAT32, INT8, INT32, UINT8, DType, DTypeCode
 from megengine_lite._core.ir.graph import AnyVar, DerivedConstant, TensorSpec, Var
 from megengine_lite._core.ir.onnx_params import OnnxBytes, OnnxReduce
 from megengine_lite._core.ir.onnx_reduction import OnnxReduction
@@ -118,6 +118,10 @@ def quantized(b: GraphBuilder, x: Value, scale: Value, zero: Value | None, axis:
         (var,) = b.nodes_of("TypeCvt", params.DTypeTable(dtype=dtype), [b.exact(x)])
         (var,) = b.nodes_of("OnnxBytes", OnnxBytes(DTYPES[kind]), [var])
         return Value(var, kind, x.rank, DTYPES[kind])
+    of_numbers = x.is_float32 and scale.is_float32 and DTYPES[kind] in (INT8, UINT8)
+    if of_numbers and zero is not None and zero.rank == scale.rank == 0:
+        inputs = [b.exact(x), b.exact(scale), b.exact(b.retyped(zero, kind))]
+        return Value(b.nodes_of("OnnxQuantize", None, inputs)[0], kind, x.rank, DTYPES[kind])
     limits = np.iinfo(DTYPES[kind].storage)
     steps = b.elemwise(_M.ROUND_EVEN, b.elemwise(_M.TRUE_DIV, x, _along(b, x, scale, axis)))
     if zero is not None:
