@@ -10,6 +10,7 @@ from support.one_node import INSTRUCTION_SETS, definition, run_blocked, run_node
 
 from megengine_lite._core.compile.passes.fuse_elemwise import MAX_CHAIN_INPUTS, MAX_CHAIN_STEPS
 from megengine_lite._core.cpu.kernel_set import kernel_set
+from megengine_lite._core.cpu.lower.elemwise import with_both_limits
 from megengine_lite._core.ir.fused import ElemwiseProgram, ElemwiseStep
 from megengine_lite._core.ir.params import Elemwise, ElemwiseMode
 from megengine_lite._core.operators.elemwise_functions import FUNCTIONS
@@ -218,21 +219,39 @@ PROGRAMS = [
     [(M.MUL, (0, 1)), (M.ADD, (3, 3))],
     [(M.MUL, (0, 1)), (M.ADD, (3, 2)), (M.MUL, (3, 4))],
     [(M.MUL, (0, 1)), (M.ADD, (3, 2)), (M.MUL, (4, 1)), (M.ADD, (0, 5)), (M.TANH, (6,))],
+    [(M.MAX, (1, 0)), (M.MIN, (2, 3))],
+    [(M.MIN, (1, 0)), (M.MAX, (2, 3))],
+    [(M.MAX, (0, 1)), (M.MIN, (3, 2))],
+    [(M.MAX, (1, 0)), (M.MIN, (2, 3)), (M.MAX, (1, 4))],
+    [(M.MAX, (1, 0)), (M.MIN, (3, 3))],
+    [(M.MAX, (1, 0)), (M.MIN, (2, 3)), (M.ADD, (3, 4))],
+    [(M.MUL, (0, 1)), (M.MAX, (2, 3)), (M.MIN, (1, 4)), (M.RELU, (5,))],
+    [(M.MAX, (1, 0)), (M.MIN, (2, 1)), (M.MIN, (4, 3)), (M.MAX, (0, 5))],
 ]
 
 
 @pytest.mark.parametrize("isa", INSTRUCTION_SETS)
 @pytest.mark.parametrize("program", PROGRAMS, ids=range(len(PROGRAMS)))
-def test_products_in_sums_are_rounded_as_alone(program, isa):
+def test_functions_of_one_pass_give_what_they_do_alone(program, isa):
     """Whichever functions share a pass, the numbers are those of one function after the other."""
     rng = np.random.default_rng(0)
     inputs = [rng.standard_normal(s).astype(np.float32) for s in ((3, 700), (700,), (1,))]
+    inputs[0][0, :6] = np.nan, np.inf, -np.inf, 0.0, -0.0, inputs[2][0]
     params = ElemwiseProgram(tuple(ElemwiseStep(int(mode), args) for mode, args in program))
     actual, _ = run_node("FusedElemwise", params, inputs, set(), isa)
     registers = list(inputs)
     for mode, args in program:
         registers.append(chain(isa, [(mode, range(len(args)))], *(registers[a] for a in args)))
     np.testing.assert_array_equal(actual, registers[-1])
+
+
+def test_two_limits_are_one_function():
+    limits = {(M.MAX, M.MIN): 1000, (M.MIN, M.MAX): 1001}
+    steps = [(M.ADD, (0, 1)), (M.MAX, (1, 3)), (M.MIN, (2, 4)), (M.MUL, (5, 0))]
+    joined = with_both_limits(steps, 3, limits)
+    assert [(m, tuple(a)) for m, a in joined] == [(M.ADD, (0, 1)), (1000, (3, 1, 2)), (M.MUL, (4, 0))]
+    other_way = [(M.MIN, (1, 0)), (M.MAX, (2, 3))]
+    assert [(m, tuple(a)) for m, a in with_both_limits(other_way, 3, limits)] == [(1001, (0, 1, 2))]
 
 
 SHAPES = [

@@ -281,6 +281,10 @@ cdef bint apply3(int64_t mode, float* y, const float* a, const float* b, const f
         loop3(M.CLIP, y, a, b, c, n)
     elif mode == M.PRELU_GRAD:
         loop3(M.PRELU_GRAD, y, a, b, c, n)
+    elif mode == M.MAX_MIN:
+        loop3(M.MAX_MIN, y, a, b, c, n)
+    elif mode == M.MIN_MAX:
+        loop3(M.MIN_MAX, y, a, b, c, n)
     else:
         return False
     return True
@@ -427,6 +431,8 @@ cdef int operands_of(int64_t mode) noexcept nogil:
 
 # Mode -> number of operands, for every mode that a chain may hold; planners refuse all others.
 MODES = {mode: operands_of(mode) for mode in range(M.MODE_COUNT) if operands_of(mode)}
+# Two limits at once, by the modes of both.
+LIMITS = {(M.MAX, M.MIN): M.MAX_MIN, (M.MIN, M.MAX): M.MIN_MAX}
 
 include "elemwise_table.pxi"
 

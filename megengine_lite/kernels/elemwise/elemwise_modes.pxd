@@ -20,6 +20,11 @@ from megengine_lite.kernels.common.vmath cimport (
 # enumeration `Mode` of it, which ends with MODE_COUNT.
 include "elemwise_mode_numbers.pxi"
 
+# Modes of the kernel alone: two limits at once.
+cdef enum:
+    MAX_MIN = MODE_COUNT  # min(c, max(b, x))
+    MIN_MAX = MODE_COUNT + 1
+
 
 # ---- lane by lane --------------------------------------------------------------------------------------------------
 
@@ -298,5 +303,9 @@ cdef inline inlined mode3(int mode, vf* x, vf b, vf c) noexcept nogil:
         x[0] = vf_select(vf_le(a, b), b, vf_select(vf_le(a, c), a, c))
     elif mode == PRELU_GRAD:
         x[0] = vf_select(vf_le(vf_zero(), a), b, b * c)
+    elif mode == MAX_MIN:
+        x[0] = vf_min(c, vf_max(b, a))
+    elif mode == MIN_MAX:
+        x[0] = vf_max(c, vf_min(b, a))
     else:
         x[0] = vf_set1(NAN)
