@@ -183,3 +183,73 @@ def test_a_run_of_the_same_shape_takes_the_short_way():
     assert session._fast is not None
     run(network, x=X.reshape(1, 2, 12))
     assert session._fast is not None and len(list(session.plans())) == 2
+
+
+# ---- what is known although shapes depend on data --------------------------------------------------------------------
+
+
+def chosen(*nodes, output, kind=F):
+    """Nodes behind ``c``, the rows of ``x`` whose sum is positive, and ``places``, their numbers."""
+    first = [
+        node("ReduceSum", "x last", "sums", keepdims=0),
+        node("Greater", "sums zero", "mask"),
+        node("Compress", "x mask", "c", axis=0),
+        node("NonZero", "mask", "found"),
+        node("Squeeze", "found first", "places"),
+        node("Transpose", "c", "turned"),
+    ]
+    constants = {
+        "last": np.array([-1]), "zero": np.float32(0), "first": np.array([0]), "all": np.array([-1]),
+        "minus": np.array(-1), "second": np.array([1]), "zero_rows": np.array(0), "one_row": np.array(1),
+    }  # fmt: skip
+    return make([*first, *nodes], [("x", F, ["n", 3])], [(output, kind, None)], constants)
+
+
+def ones_like_shape(vector, result):
+    """``result``: as many ones as the vector has elements, as exporters make them for what may be -1."""
+    one = helper.make_tensor("one", I64, [1], [1])
+    return [node("Shape", vector, "length"), node("ConstantOfShape", "length", result, value=one)]
+
+
+DATA = {
+    "length of a shape": chosen(
+        node("Shape", "c", "s"),
+        *ones_like_shape("s", "ones"),
+        node("Mul", "ones minus", "open"),
+        node("Equal", "s open", "is_open"),
+        node("Where", "is_open ones s", "target"),
+        node("Expand", "c target", "y"),
+        output="y",
+    ),
+    "length of a reshaped vector": chosen(
+        node("Shape", "c", "s"),
+        node("Reshape", "s all", "t"),
+        *ones_like_shape("t", "ones"),
+        node("Mul", "ones t", "target"),
+        node("Expand", "c target", "y"),
+        output="y",
+    ),
+    "inserted axis of an index": chosen(
+        node("Unsqueeze", "places last", "index"), node("GatherND", "x index", "y"), output="y"
+    ),
+    "joined parts of an index": chosen(
+        node("MatMul", "c turned", "square"),
+        node("Shape", "c", "s"),
+        node("Slice", "s first second", "count"),
+        node("Squeeze", "count first", "number"),
+        node("Range", "zero_rows number one_row", "all_rows"),
+        node("Unsqueeze", "all_rows last", "rows"),
+        node("Transpose", "rows", "turned_rows", perm=[1, 0]),
+        node("Transpose", "turned_rows", "columns", perm=[1, 0]),
+        node("Concat", "rows columns", "index", axis=-1),
+        node("GatherND", "square index", "y"),
+        output="y",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", DATA)
+def test_what_is_known_whatever_the_data_are(what):
+    network = load(DATA[what])
+    for seed, rows in ((1, 5), (2, 2), (3, 9)):
+        check(network, DATA[what], x=np.random.default_rng(seed).standard_normal((rows, 3)).astype("float32"))

@@ -324,7 +324,8 @@ class GraphBuilder:
     def reshaped(self, value: Value, target: AnyVar, rank: int, free: int | None = None) -> Value:
         """The value in another shape, of which one number may be left free (its place)."""
         parameters = params.OptionalAxisV1() if free is None else params.OptionalAxisV1(axis=free)
-        return self.moved("Reshape", parameters, value, self.size(target), rank=rank)
+        length = value.extent if rank == 1 and value.rank <= 1 else None
+        return self.moved("Reshape", parameters, value, self.size(target), rank=rank, length=length)
 
     def transposed(self, value: Value, order: Sequence[int]) -> Value:
         if list(order) == list(range(value.rank)):
@@ -341,11 +342,13 @@ class GraphBuilder:
         if value.rank == 0:  # its one dimension counts
             steps = steps[1:]
         rank = value.rank + len(axes)
-        return (
-            self.moved("AxisAddRemove", params.AxisAddRemove(desc=tuple(steps)), value, rank=rank)
-            if steps
-            else (value.with_rank(rank))
-        )
+        if not steps:
+            return value.with_rank(rank)
+        found = self.moved("AxisAddRemove", params.AxisAddRemove(desc=tuple(steps)), value, rank=rank)
+        kept = [axis for axis in range(rank) if axis not in axes]
+        known = {axis: self.sizes.get((value.var, k)) for k, axis in enumerate(kept)} | dict.fromkeys(axes, 1)
+        self.sizes |= {(found.var, axis): size for axis, size in known.items() if size is not None}
+        return found
 
     def without_axes(self, value: Value, axes: Sequence[int]) -> Value:
         """The value without axes of length 1; if none is left, it is a scalar."""
@@ -363,6 +366,8 @@ class GraphBuilder:
         """The dimensions of a value as a vector of int64."""
         if value.rank == 0:
             return self.constant(np.empty(0, np.int64))
+        if value.extent is not None and not value.extent.inputs:
+            return self.constant(np.array([value.extent.number]))
         parameters = params.OptionalAxisV1()
         return self.node("GetVarShape", parameters, [value.var], ElementType.INT64, 1, INT32, value.rank)
 
@@ -376,7 +381,16 @@ class GraphBuilder:
             return values[0]
         inputs, dtype = self.same_carrier(values)
         length = combined_length(values, sum)
-        return self.node("Concat", params.Axis(axis=axis), inputs, values[0].kind, values[0].rank, dtype, length)
+        found = self.node("Concat", params.Axis(axis=axis), inputs, values[0].kind, values[0].rank, dtype, length)
+        sizes = [self._size(v, axis) for v in values]
+        if None not in sizes:
+            self.sizes[found.var, axis] = sum(n for n in sizes if n is not None)
+        return found
+
+    def _size(self, value: Value, axis: int) -> int | None:
+        """The size of one axis, if it is known whatever the shapes of the inputs are."""
+        var = value.var
+        return var.spec.shape[axis] if var.const is not None and isinstance(var, Var) else self.sizes.get((var, axis))
 
     def sliced(self, value: Value, axis: int, begin: AnyVar | None, end: AnyVar | None, step: AnyVar | None) -> Value:
         """A part of one axis, by numpy's rules."""
