@@ -20,6 +20,7 @@ from megengine_lite._api.batches import batches_of, taken_apart
 from megengine_lite._api.model_inputs import ModelInput, TensorDescription, to_feeds
 from megengine_lite._api.model_outputs import Outputs
 from megengine_lite._api.options import LiteConfig
+from megengine_lite._core.ir.declared_shape import agreed_shape
 from megengine_lite._core.runtime.devices import get_device
 from megengine_lite._core.runtime.jobs import lent, locked
 from megengine_lite._core.system.files import to_path
@@ -200,15 +201,20 @@ class Model:
         for worker in self._workers:
             self._idle.put(worker)
         self._pool: ThreadPoolExecutor | None = None
-        self._last: tuple[float, list[tuple[int, ...]]] | None = None  # seconds of the last run, shapes of its outputs
+        self._last: tuple[float, list[tuple[tuple[int, ...], np.dtype[Any]]]] | None = None  # seconds, forms of outputs
         self._warming = Lock()  # two that each hold a part of the workers would wait for each other
         self._closed = False
 
     def _declared(self, network: LiteNetwork, name: str) -> TensorDescription:
         """An output as it is for inputs of the declared shapes."""
-        session = network._loaded("Model").session
-        known, dtype = session.output_spec(name), session.output_dtype(name)
-        shape = None if known is None else () if name in self._scalars else known[0]
+        engine = network._loaded("Model")
+        known, dtype = engine.session.output_spec(name), engine.session.output_dtype(name)
+        inferred = None if known is None else known[0]
+        shape: tuple[int | str, ...] | None = inferred
+        if name in self._scalars:
+            shape = ()
+        elif name in engine.model.open_shapes:
+            shape = agreed_shape(engine.model.open_shapes[name], inferred)
         return TensorDescription(name, shape, None if dtype is None else dtype.storage)
 
     # ---- what it is -------------------------------------------------------------------------------------------------
@@ -220,14 +226,15 @@ class Model:
 
     @property
     def outputs(self) -> tuple[TensorDescription, ...]:
-        """Name, shape and element type of each output; sizes are those of the last run, or of the declared inputs.
+        """Name, shape and element type of each output; sizes are those of the last run.
 
-        The shape is None where it depends on data and there was no run.
+        Before a run, they are those that follow from the declared inputs. If these leave sizes open, the shape is what
+        the file says, and None if it says nothing or the shape depends on data.
         """
         last = self._last
         if last is None:
             return self._outputs
-        return tuple(o._replace(shape=shape) for o, shape in zip(self._outputs, last[1], strict=True))
+        return tuple(TensorDescription(o.name, *form) for o, form in zip(self._outputs, last[1], strict=True))
 
     @property
     def metadata(self) -> dict[str, str]:
@@ -263,8 +270,9 @@ class Model:
         begin = perf_counter()
         arrays = worker.answer(feeds if len(feeds) == worker.count else {**worker.defaults, **feeds})
         for name in self._scalar_outputs:
-            arrays[name] = arrays[name].reshape(())
-        self._last = perf_counter() - begin, [a.shape for a in arrays.values()]
+            if arrays[name].shape == (1,):  # else the file says so of what is none
+                arrays[name] = arrays[name].reshape(())
+        self._last = perf_counter() - begin, [(a.shape, a.dtype) for a in arrays.values()]
         return Outputs(arrays)
 
     def run_async(self, *arrays: Any, **named: Any) -> RunFuture:

@@ -24,8 +24,9 @@ _IMAGE_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 class TensorDescription(NamedTuple):
     """An input or output of a model.
 
-    ``shape`` has a number for each dimension, or its name where the model leaves it open. Shape and ``dtype`` of an
-    output are None if they are not known before a run.
+    ``shape`` has a number for each dimension. Where the model leaves a size open, it has the name that the size has
+    there, or ``"?"``; a call may give any size. Shape and ``dtype`` of an output are None if they are not known before
+    a run.
     """
 
     name: str
@@ -53,7 +54,7 @@ class ModelInput:
         default = model.default_inputs.get(name)
         return cls(
             name,
-            () if name in model.scalars else spec.shape,
+            () if name in model.scalars else model.open_shapes.get(name) or spec.shape,
             spec.dtype.storage,
             None if default is None else default.array,
         )

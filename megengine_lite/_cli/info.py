@@ -166,7 +166,7 @@ def show(result: dict[str, Any]) -> None:
         print(f"slow here   {display.one_line(_slow_text(result['slow_here']))}")
     print()
     rows = [
-        (kind[:-1], t["name"], t["dtype"] or "?", display.shape_text(t["shape"]))
+        (kind[:-1], t["name"], t["dtype"] or "?", _declared_text(t.get("declared")) or display.shape_text(t["shape"]))
         for kind in ("inputs", "outputs")
         for t in result[kind]
     ]
@@ -208,6 +208,12 @@ def _layer_table(layers: list[dict[str, Any]]) -> str:
         work = display.count_text(layer["multiply_adds"]) if layer["multiply_adds"] else ""
         rows.append((k, layer["operator"], layer["name"], *shapes, work))
     return display.table(rows, ("", "operator", "name", "inputs", "outputs", "multiply-adds"), "r")
+
+
+def _declared_text(shape: list[int | str] | None) -> str:
+    from megengine_lite._core.ir.declared_shape import open_shape_text
+
+    return "" if shape is None else open_shape_text(shape)
 
 
 def _shapes_text(shapes: list[list[int] | None] | None) -> str:

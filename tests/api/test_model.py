@@ -5,6 +5,7 @@ import pickle
 import sys
 import threading
 import time
+import warnings
 from concurrent.futures import CancelledError
 
 import numpy as np
@@ -25,6 +26,7 @@ from megengine_lite.errors import (
     LiteMemoryError,
     LiteTypeError,
     LiteValueError,
+    LiteWarning,
     ShapeError,
 )
 from megengine_lite.model import Model, Outputs, TensorDescription
@@ -271,6 +273,82 @@ def test_inputs_and_outputs_are_described(model):
     model(X)
     assert model.outputs[0].shape == (3, 10)
     assert str(model.inputs[0]) == "data: float32[360, 1, 8, 8]"
+
+
+POOLED = """
+(float[batch, 3, height, ?] image, float[batch] weight) => ({out} pooled, int64 count) {{
+    pooled = MaxPool<kernel_shape=[2, 3]>(image)
+    count = Size(weight)
+}}
+"""
+
+
+def test_sizes_that_a_model_leaves_open_have_their_names(tmp_path):
+    model = of_text(POOLED.format(out="float[batch, 3, rows, ?]"))
+    f32 = np.dtype("float32")
+    inputs = (
+        TensorDescription("image", ("batch", 3, "height", "?"), f32),
+        TensorDescription("weight", ("batch",), f32),
+    )
+    count = TensorDescription("count", (), np.dtype("int32"))
+    outputs = (TensorDescription("pooled", ("batch", 3, "rows", "?"), f32), count)
+    image, weight = np.zeros((2, 3, 4, 5), "float32"), np.zeros(2, "float32")
+    assert model.inputs == inputs and model.outputs == outputs
+    text = repr(model)
+    assert "image: float32[batch, 3, height, ?]" in text and "pooled: float32[batch, 3, rows, ?]" in text
+    model.prepare(tmp_path / "prepared", image, weight)
+    prepared = megengine_lite.load(model._source, prepared=tmp_path / "prepared")
+    assert is_used(prepared) and prepared.inputs == inputs and prepared.outputs == outputs
+    for one in (model, prepared, pickle.loads(pickle.dumps(model))):
+        assert one(image, weight)["pooled"].shape == (2, 3, 3, 3)
+        assert one.inputs == inputs
+        assert one.outputs == (TensorDescription("pooled", (2, 3, 3, 3), f32), count)
+
+
+def is_used(model):
+    return model._workers[0].network._loaded("test").model.container == "prepared"
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("float[batch, 3, height, 7]", ("batch", 3, "height", "?")),  # 7 cannot be, since it is 1 for an image of 1x3
+        ("float[2, 3, height, w]", ("?", 3, "height", "w")),  # written for a batch of 2
+        ("float[batch, 3]", None),
+        ("float[]", None),
+        ("float", None),
+    ],
+)
+def test_what_a_file_says_of_an_output_is_not_believed_where_it_cannot_be(said, shown):
+    """Exporters leave wrong shapes behind."""
+    text = "(float[batch, 3, height, width] x) => ({said} y) {{ y = MaxPool<kernel_shape=[1, 1]>(x) }}"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", LiteWarning)
+        model = of_text(text.format(said=said))
+    assert model.outputs[0] == TensorDescription("y", shown, np.dtype("float32"))
+    assert model(np.zeros((2, 3, 4, 7), "float32"))[0].shape == (2, 3, 4, 7)
+    assert model.outputs[0].shape == (2, 3, 4, 7)
+
+
+def test_an_output_that_only_the_file_calls_a_scalar_keeps_its_dimensions():
+    """The graph is made for the shapes of a run, because of the Squeeze, so the file alone says what outputs are."""
+    model = of_text("(float[n, m] x) => (float y, float z) { s = Squeeze(x) y = Neg(s) z = ReduceSum<keepdims=0>(s) }")
+    assert [o.shape for o in model.outputs] == [(), ()]
+    for shape in ((3, 1), (2, 3), (1, 1)):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", LiteWarning)
+            y, z = model(np.ones(shape, "float32"))
+        assert y.shape == tuple(n for n in shape if n > 1) and z.shape == () and z == np.prod(shape)
+
+
+def test_errors_name_sizes_that_are_open():
+    model = of_text(POOLED.format(out="float[batch, 3, rows, ?]"))
+    with pytest.raises(ShapeError, match=r"with other sizes of image, which the model leaves open and which were 1"):
+        model.warmup()
+    with pytest.raises(ShapeError) as caught:
+        model(np.zeros((1, 3, 2, 2), "float32"), np.zeros(1, "float32"))
+    assert "input 'image' was given shape [1, 3, 2, 2], the model declares [batch, 3, height, ?]" in str(caught.value)
+    assert "leaves open" not in str(caught.value)
 
 
 def test_repr_shows_what_matters(model):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from onnx import parser
 from support.loader_samples import constant_operator, to_bytes
 from support.places import TESTS
 
@@ -192,6 +193,24 @@ def test_info_counts_operators_parameters_and_work(run_json):
     convolutions = 16 * 9 * 64 + 32 * 16 * 9 * 16 + 32 * 9 * 16 + 64 * 32 * 16
     assert result["multiply_adds"] == {"Convolution": convolutions, "MatrixMul": 640}
     assert result["unsupported"] == [] and result["problem"] is None and result["complete"]
+
+
+def test_info_shows_the_names_of_sizes_that_a_model_leaves_open(run_json, capsys, tmp_path):
+    path = tmp_path / "model.onnx"
+    text = "(float[n, 3, height, ?] x) => (float[n, 3, rows, ?] y) { y = MaxPool<kernel_shape=[2, 2]>(x) }"
+    path.write_bytes(parser.parse_model(f'<ir_version: 8, opset_import: ["" : 17]> g {text}').SerializeToString())
+    result = run_json("info", path)
+    (x,), (y,) = result["inputs"], result["outputs"]
+    assert x == {"name": "x", "dtype": "float32", "shape": [1, 3, 1, 1], "declared": ["n", 3, "height", "?"]}
+    assert y == {"name": "y", "dtype": "float32", "shape": None, "declared": ["n", 3, "rows", "?"]}
+    assert result["problem"].endswith(
+        "; with other sizes of x, which the model leaves open and which were 1, it may run"
+    )
+    main(["info", str(path)])
+    shown = capsys.readouterr().out
+    assert "float32  [n, 3, height, ?]" in shown and "float32  [n, 3, rows, ?]" in shown
+    result = run_json("info", path, "--shape", "x=1x3x4x5")
+    assert result["outputs"] == [{"name": "y", "dtype": "float32", "shape": [1, 3, 3, 4]}] and result["problem"] is None
 
 
 def test_info_needs_no_library_of_operators():

@@ -253,3 +253,22 @@ def test_what_is_known_whatever_the_data_are(what):
     network = load(DATA[what])
     for seed, rows in ((1, 5), (2, 2), (3, 9)):
         check(network, DATA[what], x=np.random.default_rng(seed).standard_normal((rows, 3)).astype("float32"))
+
+
+def test_what_is_known_of_outputs_is_inferred_once(monkeypatch):
+    """A model of fourteen outputs and a thousand nodes took ten seconds to load."""
+    from megengine_lite._core.runtime import plans_by_shape
+
+    calls, infer = [], plans_by_shape.infer_stage
+
+    def count(*args):
+        calls.append(args)
+        return infer(*args)
+
+    monkeypatch.setattr(plans_by_shape, "infer_stage", count)
+    outputs = [(f"y{k}", F, None) for k in range(20)]
+    for shape in (["n", 2], [1, 2], ["n", "m"]):  # the last cannot be inferred: 1 is not divided into 2
+        nodes = [node("Split", "x", "a b", axis=1, num_outputs=2), *(node("Neg", "b", name) for name, _, _ in outputs)]
+        model = megengine_lite.load(make(nodes, [("x", F, shape)], outputs).SerializeToString())
+        assert len(model.outputs) == 20 and len(calls) == 1, shape
+        calls.clear()

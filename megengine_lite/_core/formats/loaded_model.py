@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sized
 from typing import TYPE_CHECKING
 
+from megengine_lite._core.ir.declared_shape import OpenShape
+from megengine_lite._core.ir.dtype import DType
 from megengine_lite._core.ir.graph import Constant, ModelGraph
 from megengine_lite._records import field, record
 
@@ -58,6 +60,11 @@ class LoadedModel:
         The files beside the model's that values of weights have been read from, if its format allows such.
     properties
         Texts by name that an ONNX model carries beside its graph, such as the characters that it reads.
+    open_shapes
+        Shapes of inputs and outputs by name, where the model leaves sizes of inputs open. None for an output of which
+        the model says nothing.
+    output_types
+        Element types of outputs by name, where the file says them.
     problem
         Why the model can only be looked at; None if its graph is one that could run.
     as_in_file
@@ -81,6 +88,8 @@ class LoadedModel:
     scalars: frozenset[str] = frozenset()
     other_files: Sized = ()
     properties: Mapping[str, str] = field(default_factory=dict)
+    open_shapes: Mapping[str, OpenShape | None] = field(default_factory=dict)
+    output_types: Mapping[str, DType] = field(default_factory=dict)
     problem: str | None = None
     as_in_file: Callable[[], ModelGraph] | None = None
     is_secret: bool = False

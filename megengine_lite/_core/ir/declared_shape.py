@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from megengine_lite._records import field, record
 from megengine_lite.errors import ShapeError, brief
+
+OpenShape = tuple[int | str, ...]
+"""A shape with sizes that a model leaves open: numbers, names, and "?" for what has no name."""
 
 
 @record(eq=False, slots=True)
@@ -32,12 +35,63 @@ class DeclaredShape:
         """Whether all dimensions are numbers."""
         return all(isinstance(d, int) for d in self.dims)
 
+    @property
+    def open_shape(self) -> OpenShape:
+        """The dimensions, as they are shown."""
+        return tuple("?" if d is None else d for d in self.dims)
+
     def __str__(self) -> str:
-        return f"[{', '.join('?' if d is None else _shown(d) for d in self.dims)}]"
+        return open_shape_text(self.open_shape)
+
+
+def open_shape_text(shape: Iterable[int | str]) -> str:
+    """A shape as text.
+
+    >>> open_shape_text((1, "height", "?"))
+    '[1, height, ?]'
+    """
+    return f"[{', '.join(_shown(d) for d in shape)}]"
 
 
 def _shown(dim: int | str) -> str:
     return brief(dim, 40).strip("'")
+
+
+def agreed_shape(said: OpenShape | None, inferred: Sequence[int] | None) -> OpenShape | None:
+    """What a model says of the shape of an output, without the numbers that cannot be.
+
+    Parameters
+    ----------
+    said
+        The shape in the model; None if there is none.
+    inferred
+        The shape for inputs of some sizes; None if it is not known. A number in ``said`` holds for all sizes, so it
+        must be the same here.
+    """
+    if said is None or inferred is None:
+        return said
+    if len(said) != len(inferred):
+        return None
+    return tuple("?" if isinstance(d, int) and d != n else d for d, n in zip(said, inferred, strict=True))
+
+
+def with_open_sizes(problem: str, shapes: Iterable[DeclaredShape], given: Mapping[str, Sequence[int]]) -> str:
+    """An error about shapes; if inputs have sizes of 1 that the model leaves open, beside that of the batch, with them.
+
+    Until an input is given, an open size is 1.
+    """
+    names = [
+        _shown(declared.name)
+        for declared in shapes
+        if any(
+            not isinstance(said, int) and size == 1
+            for said, size in list(zip(declared.dims, given.get(declared.name, ()), strict=False))[1:]
+        )
+    ]
+    if not names or "which the model leaves open" in problem:
+        return problem
+    sizes = ", ".join(names)
+    return f"{problem}; with other sizes of {sizes}, which the model leaves open and which were 1, it may run"
 
 
 def check_shapes(shapes: Iterable[DeclaredShape], given: Mapping[str, tuple[int, ...]]) -> None:

@@ -10,12 +10,14 @@ import numpy as np
 
 from megengine_lite._core.compile.expand import all_nodes
 from megengine_lite._core.compile.infer import NeedsExpansion, NeedsRounds, NeedsValue, Stage, infer_stage
+from megengine_lite._core.ir.declared_shape import OpenShape, agreed_shape, with_open_sizes
 from megengine_lite._core.ir.foreign import ForeignNode
 from megengine_lite._core.ir.graph import (
     AnyNode,
     AnyVar,
     ConstantPool,
     DynamicNode,
+    DynamicSpec,
     ModelGraph,
     Node,
     Spec,
@@ -52,7 +54,8 @@ def first_stage(model: LoadedModel, shapes: Shapes) -> Stage:
 def model_facts(model: LoadedModel, shapes: Shapes) -> dict[str, Any]:
     """Counts, sizes and shapes of a model whose inputs have these shapes, as plain types.
 
-    Inputs that are not named have the shapes of the file. ``unsupported`` lists the operators that cannot run,
+    Inputs that are not named have the shapes of the file. An input or output has ``declared``, its shape as the file
+    says it, if that leaves sizes open and no shapes are given. ``unsupported`` lists the operators that cannot run,
     ``problem`` says why the shapes do not fit; it is None if they do.
     """
     graph = model.graph
@@ -64,16 +67,21 @@ def model_facts(model: LoadedModel, shapes: Shapes) -> dict[str, Any]:
     except NOT_ABOUT_THE_MODEL:
         raise
     except LiteError as error:
-        problem = str(error)
+        given = {v.name: shapes.get(v.name, v.shape) for v in graph.inputs}
+        problem = with_open_sizes(str(error), graph.declared, given)
     specs = known_specs(stage) if stage is not None else {}
     in_file = model.listed_graph()
     work, layers = _layers(in_file, stage if in_file is graph else None)
     constants = {id(v.const): v.const for n in all_nodes(in_file) for v in n.inputs if v.const is not None}
     arrays = [c.array for c in constants.values()]
+    said = {} if shapes else model.open_shapes
     return {
         "container": _container(model),
-        "inputs": [_tensor(n, v, _input_spec(v, shapes)) for n, v in _inputs(model)],
-        "outputs": [_tensor(n, v, specs.get(v)) for n, v in zip(graph.output_names, graph.outputs, strict=True)],
+        "inputs": [_tensor(n, v, _input_spec(v, shapes), said) for n, v in _inputs(model)],
+        "outputs": [
+            _tensor(n, v, specs.get(v) or _said_type(model, n), said)
+            for n, v in zip(graph.output_names, graph.outputs, strict=True)
+        ],
         "operators": dict(Counter(n.op for n in all_nodes(in_file)).most_common()),
         "multiply_adds": dict(work.most_common()),
         "multiply_adds_total": sum(work.values()),
@@ -130,11 +138,18 @@ def inferred_nodes(stage: Stage | None) -> dict[AnyVar, Node | DynamicNode]:
     return {} if stage is None else {stage.original[n.outputs[0]]: n for n in stage.graph.nodes if n.outputs}
 
 
-def _tensor(name: str, var: AnyVar, spec: Spec | None) -> dict[str, Any]:
+def _said_type(model: LoadedModel, name: str) -> Spec | None:
+    dtype = model.output_types.get(name)
+    return None if dtype is None else DynamicSpec(dtype)
+
+
+def _tensor(name: str, var: AnyVar, spec: Spec | None, said: Mapping[str, OpenShape | None]) -> dict[str, Any]:
     if spec is None and var.const is not None:
         spec = var.spec
     shape = list(spec.shape) if isinstance(spec, TensorSpec) else None
-    return {"name": name, "dtype": None if spec is None else str(spec.dtype), "shape": shape}
+    declared = agreed_shape(said.get(name), shape)
+    facts = {"name": name, "dtype": None if spec is None else str(spec.dtype), "shape": shape}
+    return facts if declared is None else {**facts, "declared": list(declared)}
 
 
 def _layers(graph: ModelGraph, stage: Stage | None) -> tuple[Counter[str], list[dict[str, Any]]]:

@@ -67,6 +67,7 @@ class PreparedModel:
             None,
             scalars=frozenset(record.scalars),
             properties=record.properties,
+            open_shapes=record.open_shapes,
         )
 
     def new_plan(self, device: Device, device_id: int, config: SessionConfig) -> OnlyPlan:
@@ -111,10 +112,11 @@ def record_of(session: Session, facts: Mapping[str, str]) -> PreparedRecord:
         inputs,
         list(model.input_names),
         [
-            _output(name, variables[var], session.declared_output(var))
+            _output(name, variables[var], session.declared_output(name))
             for name, var in zip(graph.output_names, graph.outputs, strict=True)
         ],
         sorted(model.scalars),
         dict(model.properties),
+        dict(model.open_shapes),
         session.device.record(plan, variables),
     )

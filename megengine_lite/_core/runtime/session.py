@@ -16,9 +16,9 @@ import numpy as np
 
 from megengine_lite._core.device.interface import Device
 from megengine_lite._core.device.plan import Arena, Plan, RunValue, Slot, StepTime
-from megengine_lite._core.ir.declared_shape import check_shapes
+from megengine_lite._core.ir.declared_shape import check_shapes, open_shape_text, with_open_sizes
 from megengine_lite._core.ir.dtype import DType
-from megengine_lite._core.ir.graph import AnyVar, ConstantPool, ModelGraph, Spec, TensorSpec, Var
+from megengine_lite._core.ir.graph import AnyVar, ConstantPool, DynamicSpec, ModelGraph, Spec, TensorSpec, Var
 from megengine_lite._core.runtime.devices import CPU
 from megengine_lite._core.runtime.only_plan import GraphPlace, OnlyPlan
 from megengine_lite._core.session_config import SessionConfig
@@ -104,6 +104,7 @@ class Session:
         self._times: list[StepTime] | None = None  # filled by a profiled run
         self._watch: Callable[[NodeResult], None] | None = None  # sees the results of nodes
         self._fast: _Bound | None = None  # the only plan of the last run
+        self._inferred: tuple[object, Mapping[AnyVar, Spec]] | None = None  # for what, and the specs of outputs
         self._checked: object = None  # what was compared with the declared shapes last, and fits
 
     def _new_plans(self, shape_only: Set[str]) -> Plans:
@@ -136,9 +137,9 @@ class Session:
         spec = self._output_spec(name)
         return None if spec is None else spec.dtype
 
-    def declared_output(self, var: AnyVar) -> Spec | None:
+    def declared_output(self, name: str) -> Spec | None:
         """What is known of an output for inputs of the declared shapes."""
-        return self._plans.infer_outputs({v: v.spec for v in self.model.graph.inputs}).get(var)
+        return self._inferred_output(name, {v: v.spec for v in self.model.graph.inputs})
 
     def _output_spec(self, name: str) -> Spec | None:
         var = self._output_var(name)
@@ -147,7 +148,16 @@ class Session:
             return value.spec
         inputs = self._plans.graph.inputs
         known: dict[AnyVar, TensorSpec] = {v: (self._inputs[v].spec if v in self._inputs else v.spec) for v in inputs}
-        return self._plans.infer_outputs(known).get(var)
+        return self._inferred_output(name, known)
+
+    def _inferred_output(self, name: str, known: Mapping[AnyVar, TensorSpec]) -> Spec | None:
+        """What follows for an output from specs of the inputs, or what the file says of it."""
+        key = self._plans, [spec.shape for spec in known.values()]
+        if self._inferred is None or self._inferred[0] != key:  # once for all outputs
+            self._inferred = key, self._plans.infer_outputs(known)
+        found = self._inferred[1].get(self._output_var(name))
+        dtype = self.model.output_types.get(name)
+        return DynamicSpec(dtype) if found is None and dtype is not None else found
 
     def set_input(
         self, name: str, storage: Storage, shape: tuple[int, ...], dtype: DType | None = None, offset: int = 0
@@ -422,7 +432,9 @@ class Session:
         try:
             return plans.find(stop, values)
         except ShapeError as error:
-            raise ShapeError(f"{error}{self._other_shapes()}") from error
+            given = {v.name: value.spec.shape for v, value in self._inputs.items()}
+            problem = f"{error}{self._other_shapes()}"
+            raise ShapeError(with_open_sizes(problem, self.model.graph.declared, given)) from error
 
     def _check_declared(self, graph: ModelGraph, values: dict[AnyVar, RunValue]) -> None:
         """Compares the shapes of inputs with those that the model declares, unless they fitted in the last run."""
@@ -434,8 +446,10 @@ class Session:
 
     def _other_shapes(self) -> str:
         """Names inputs whose shape is not the one that the model declares, for an error about shapes."""
+        said = {d.name: d.open_shape for d in self.model.graph.declared}
         other = [
-            f"; input {v.name!r} was given shape {list(value.spec.shape)}, the model declares {list(v.shape)}"
+            f"; input {v.name!r} was given shape {list(value.spec.shape)}, the model declares "
+            f"{open_shape_text(said.get(v.name, v.shape))}"
             for v, value in self._inputs.items()
             if isinstance(v, Var) and value.spec.shape != v.shape
         ]

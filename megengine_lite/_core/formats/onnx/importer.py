@@ -9,12 +9,12 @@ from megengine_lite._core.formats.loaded_model import LoadedModel
 from megengine_lite._core.formats.onnx.external_files import ExternalFiles
 from megengine_lite._core.formats.onnx.graph_converter import GraphConverter
 from megengine_lite._core.formats.onnx.graph_values import Length, Nothing, TensorList, Value
-from megengine_lite._core.formats.onnx.messages import ElementType, GraphProto, ModelProto, ValueInfoProto
+from megengine_lite._core.formats.onnx.messages import Dimension, ElementType, GraphProto, ModelProto, ValueInfoProto
 from megengine_lite._core.formats.onnx.scope import Scope
 from megengine_lite._core.formats.onnx.tensors import DTYPES, element_type
 from megengine_lite._core.ir import onnx_params
-from megengine_lite._core.ir.declared_shape import DeclaredShape
-from megengine_lite._core.ir.dtype import FLOAT32, INT32
+from megengine_lite._core.ir.declared_shape import DeclaredShape, OpenShape
+from megengine_lite._core.ir.dtype import FLOAT32, INT32, DType
 from megengine_lite._core.ir.graph import AnyNode, AnyVar, ModelGraph, TensorSpec, Var
 from megengine_lite._core.system.memory import MAX_NDIM
 from megengine_lite.errors import UnsupportedOperatorError, brief
@@ -86,6 +86,7 @@ class _Importer:
         self._converter = converter
         self._builder = converter.builder
         self._given = {} if given is None else given
+        self._output_types: dict[str, DType] = {}
 
     @property
     def waits_for_shapes(self) -> bool:
@@ -114,6 +115,10 @@ class _Importer:
             tensor = None if info.type is None else info.type.tensor
             if tensor is not None and tensor.shape is not None and not tensor.shape.dim:
                 scalars.add(info.name)
+            if tensor is not None and tensor.elem_type in DTYPES:
+                self._output_types[info.name] = _at_the_api(
+                    self._converter.narrowing.kind(ElementType(tensor.elem_type))
+                )
         if len(outputs) < len(graph.output) or not outputs:
             raise self._converter.fault("two outputs have one name" if outputs else "the model has no outputs")
 
@@ -172,6 +177,7 @@ class _Importer:
                     raise self._converter.fault(f"two outputs have the name {brief(name)}")
                 self._builder.label = name
                 outputs[name] = self._output(value)
+                self._output_types[name] = _at_the_api(value.kind)
                 if value.rank == 0:
                     scalars.add(name)
         if not outputs:
@@ -201,8 +207,23 @@ class _Importer:
             metadata=None,
             has_operator_names=any(node.name for node in self._main.node),
             scalars=frozenset(scalars),
+            open_shapes=self._open_shapes(outputs),
+            output_types=self._output_types,
             properties={entry.key: entry.value for entry in self._record.metadata_props},
         )
+
+    def _open_shapes(self, outputs: Mapping[str, AnyVar]) -> dict[str, OpenShape | None]:
+        """The shapes of inputs that leave sizes open, and what the model says of its outputs then."""
+        found: dict[str, OpenShape | None] = {
+            declared.name: declared.open_shape for declared in self._builder.declared.values() if not declared.is_fixed
+        }
+        if found:
+            said = {info.name: info.type.tensor for info in self._main.output if info.type is not None}
+            for name in outputs:
+                tensor = said.get(name)
+                shape = None if tensor is None or tensor.shape is None else tensor.shape.dim
+                found.setdefault(name, None if shape is None else DeclaredShape(name, _dims(shape)).open_shape)
+        return found
 
     def _input(self, info: ValueInfoProto) -> tuple[Var, Value]:
         """The variable of an input, and the value that nodes read."""
@@ -217,19 +238,15 @@ class _Importer:
             raise UnsupportedOperatorError(f"{self._what}: input {brief(info.name)} {what}")
         said_kind = element_type(tensor.elem_type, f"input {brief(info.name)}", self._what)
         kind = self._converter.narrowing.kind(said_kind)
-        dims = tensor.shape.dim
-        # What is symbolic is 1 until the input is given. Some programs write -1 for it.
-        sizes = [None if d.value == -1 else d.value for d in dims]
-        shape = tuple(1 if size is None else size for size in sizes)
+        dims = _dims(tensor.shape.dim)
+        shape = tuple(d if isinstance(d, int) else 1 for d in dims)  # what is symbolic is 1 until the input is given
         if len(shape) > MAX_NDIM or any(not 0 <= d < 2**31 for d in shape):
             raise self._converter.fault(
                 f"input {brief(info.name)} has the shape {shape[:20]}, which no tensor can have"
             )
-        dtype = _AT_THE_API.get(kind, DTYPES[kind])
+        dtype = _at_the_api(kind)
         var = Var(self._builder.new_id(), info.name, TensorSpec(shape or (1,), dtype))
-        names = (d.parameter if d.parameter != "?" else None for d in dims)  # all unknown sizes may have the name "?"
-        named = (name or None if size is None else size for name, size in zip(names, sizes, strict=True))
-        declared = DeclaredShape(info.name, tuple(named))
+        declared = DeclaredShape(info.name, dims)
         self._builder.declared[var] = declared
         length = Length(shape[0], frozenset((declared,))) if len(shape) == 1 and declared.is_fixed else None
         value = Value(var, kind, len(shape), dtype, length)
@@ -243,8 +260,21 @@ class _Importer:
 
     def _output(self, value: Value) -> AnyVar:
         """A variable of a type that the API has."""
-        target = _AT_THE_API.get(value.kind, DTYPES[value.kind])
+        target = _at_the_api(value.kind)
         if value.kind in _CHECKED and value.dtype != target:
             parameters = onnx_params.OnnxElemwise(onnx_params.OnnxMode.NARROW)
             return self._builder.nodes_of("OnnxElemwise", parameters, [value.var])[0]
         return self._builder.converted(value, target)
+
+
+def _at_the_api(kind: ElementType) -> DType:
+    """The type that tensors of the API have for values of a type of ONNX."""
+    return _AT_THE_API.get(kind, DTYPES[kind])
+
+
+def _dims(shape: Sequence[Dimension]) -> tuple[int | str | None, ...]:
+    """Dimensions as the model says them. Some programs write -1 for an unknown size, or the name "?" for all such."""
+    return tuple(
+        d.value if d.value is not None and d.value != -1 else d.parameter if d.parameter not in ("", "?") else None
+        for d in shape
+    )

@@ -24,6 +24,7 @@ from megengine_lite._core.formats.prepared.record import (
     PreparedSlot,
 )
 from megengine_lite._core.formats.wire.cursor import Cursor
+from megengine_lite._core.ir.declared_shape import OpenShape
 from megengine_lite._core.ir.dtype import DType, DTypeCode
 from megengine_lite._core.system.hashes import xxh64
 from megengine_lite._core.system.memory import MAX_NDIM
@@ -77,6 +78,11 @@ class _FieldReader:
             if size > _LARGEST:
                 raise self.fail(f"the shape {list(shape)}")
         return shape
+
+    def open_shape(self) -> tuple[str, OpenShape | None]:
+        name, rank = self.text(), self.number(-1, MAX_NDIM)
+        sizes = [(self.number(-1), self.text()) for _ in range(rank)]
+        return name, None if rank < 0 else tuple(text if size < 0 else size for size, text in sizes)
 
     def known_shape(self) -> tuple[int, ...]:
         shape = self.shape()
@@ -196,6 +202,7 @@ class PreparedFile:
             reader.many(reader.output),
             reader.texts(),
             dict(reader.many(reader.pair)),
+            dict(reader.many(reader.open_shape)),
             PreparedPlan(
                 reader.many(reader.slot),
                 reader.many(reader.slot),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from megengine_lite._core.ir.declared_shape import OpenShape
 from megengine_lite._core.ir.dtype import DType
 from megengine_lite._records import record
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     Integers = np.ndarray[Any, np.dtype[np.int64]]
 
 MAGIC = b"\x89MLPREP\n"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 HEADER_BYTES = 64
 PAGE = 4096
 """Where weights begin, and what follows them: kernels load whole vectors."""
@@ -148,7 +149,7 @@ class PreparedRecord:
         In the order of the API.
     outputs
         In the model's order.
-    scalars, properties
+    scalars, properties, open_shapes
         See ``LoadedModel``.
     plan
         The plan.
@@ -160,4 +161,5 @@ class PreparedRecord:
     outputs: list[PreparedOutput]
     scalars: list[str]
     properties: dict[str, str]
+    open_shapes: dict[str, OpenShape | None]
     plan: PreparedPlan

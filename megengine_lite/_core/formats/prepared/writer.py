@@ -19,6 +19,7 @@ from megengine_lite._core.formats.prepared.record import (
     PreparedRecord,
     PreparedSlot,
 )
+from megengine_lite._core.ir.declared_shape import OpenShape
 from megengine_lite._core.ir.dtype import DType
 from megengine_lite._core.system.hashes import xxh64
 
@@ -54,6 +55,14 @@ class _FieldWriter:
         self.number(-1 if shape is None else len(shape))
         for size in shape or ():
             self.number(size)
+
+    def open_shape(self, item: tuple[str, OpenShape | None]) -> None:
+        name, shape = item
+        self.text(name)
+        self.number(-1 if shape is None else len(shape))
+        for size in shape or ():
+            self.number(size if isinstance(size, int) else -1)
+            self.text("" if isinstance(size, int) else size)
 
     def array(self, values: np.ndarray) -> None:
         self.data(np.ascontiguousarray(values, np.int64).tobytes())
@@ -121,6 +130,7 @@ def _model(record: PreparedRecord) -> bytes:
     writer.many(writer.output, record.outputs)
     writer.many(writer.text, record.scalars)
     writer.many(writer.pair, record.properties.items())
+    writer.many(writer.open_shape, record.open_shapes.items())
     return b"".join(writer.pieces)
 
 

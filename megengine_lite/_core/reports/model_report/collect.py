@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from megengine_lite._core.compile.expand import all_nodes
 from megengine_lite._core.device.plan import PlanReport, StepTime
+from megengine_lite._core.ir.declared_shape import with_open_sizes
 from megengine_lite._core.ir.graph import ModelGraph, TensorSpec
 from megengine_lite._core.reports.model_facts import first_stage, model_facts
 from megengine_lite._core.reports.model_report.nodes import Boxes, file_boxes, planned_boxes
@@ -68,8 +69,7 @@ def without_run(
     if facts["unsupported"] and not facts["problem"]:
         count = len(facts["unsupported"])
         why = f"{count} operator{'s are' if count > 1 else ' is'} not supported"
-    if why and (names := _open_sizes(model.graph, shapes)):
-        why = f"{why}; with other sizes of {', '.join(names)}, which the model leaves open and which were 1, it may run"
+    why = with_open_sizes(why, model.graph.declared, shapes) if why else why
     return {
         **describe(name, size),
         "problem": why,
@@ -77,18 +77,6 @@ def without_run(
         **_drawn(file_boxes(graph, stage)),
         "weights": _weights(graph),
     }
-
-
-def _open_sizes(graph: ModelGraph, shapes: Mapping[str, tuple[int, ...]]) -> list[str]:
-    """The inputs with sizes of 1 that the model does not say, beside that of the batch."""
-    return [
-        declared.name
-        for declared in graph.declared
-        if any(
-            not isinstance(said, int) and size == 1
-            for said, size in list(zip(declared.dims, shapes.get(declared.name, ()), strict=False))[1:]
-        )
-    ]
 
 
 def with_runs(session: Session, name: str, runs: int, warmup: int, size: int | None = None) -> dict[str, Any]:
