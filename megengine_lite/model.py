@@ -287,7 +287,8 @@ class Model:
         """
         feeds = to_feeds(self._inputs, arrays, named)
         future = RunFuture()
-        self._executor().submit(self._finish, future, feeds)
+        work = self._executor().submit(self._finish, future, feeds)
+        work.add_done_callback(lambda work: work.cancelled() and future.cancel())  # as ``close`` does
         return future
 
     def _finish(self, future: RunFuture, feeds: Mapping[str, np.ndarray]) -> None:
@@ -467,7 +468,10 @@ class Model:
     # ---- the object -------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Waits for the runs that are under way, and frees the networks. Later calls raise :class:`LiteError`."""
+        """Waits for the runs that are under way, cancels those that have not begun, and frees the networks.
+
+        Later calls raise :class:`LiteError`.
+        """
         if self._closed:
             return
         self._closed = True

@@ -403,6 +403,28 @@ def test_closed_model_refuses_calls():
             call()
 
 
+def test_closing_cancels_runs_that_have_not_begun():
+    model = megengine_lite.load(DIGITS, threads=1)
+    worker = model._idle.get()
+    first, *others = [model.run_async(X) for _ in range(4)]
+    while not first.running():
+        time.sleep(0.001)
+
+    async def waits():
+        return await others[-1]
+
+    back = threading.Timer(0.05, model._idle.put, [worker])
+    back.start()
+    model.close()
+    back.join()
+    assert first.result(timeout=5)[0].shape == (3, 10)
+    for future in others:
+        with pytest.raises(CancelledError):
+            future.result(timeout=5)
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(asyncio.wait_for(waits(), 5))
+
+
 # ---- many runs -------------------------------------------------------------------------------------------------------
 
 
