@@ -44,6 +44,10 @@ class Outputs:
         """Names and arrays."""
         return self._arrays.items()
 
+    def get(self, name: str, default: np.ndarray | None = None) -> np.ndarray | None:
+        """The array of a name, or ``default`` if there is no such output."""
+        return self._arrays.get(name, default)
+
     def __getitem__(self, which: str | int) -> np.ndarray:
         if isinstance(which, str):
             found = self._arrays.get(which)

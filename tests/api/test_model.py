@@ -112,6 +112,7 @@ def test_outputs_unpack_and_have_names_and_positions():
     assert p is first and q is second and len(outputs) == 2
     assert outputs["q"] is outputs[1] is outputs[-1] is second
     assert dict(outputs) == {"p": first, "q": second} and "p" in outputs and "r" not in outputs
+    assert outputs.get("q") is second and outputs.get("r") is None and outputs.get("r", first) is first
     assert list(outputs.keys()) == ["p", "q"] and [v is w for v, w in zip(outputs.values(), (p, q), strict=True)]
     assert repr(outputs) == "Outputs(p: float64[2], q: int32[1, 3])"
     with pytest.raises(LiteIndexError, match=r"no output 'r'; there are \['p', 'q'\]"):
