@@ -5,7 +5,9 @@ import pytest
 from onnx import TensorProto, helper
 from support.onnx_models import load, make, run
 
+from megengine_lite._core.compile.infer import infer_stage
 from megengine_lite._core.formats.load import load_model
+from megengine_lite._core.ir.graph import ConstantPool
 from megengine_lite.cli import main
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -73,6 +75,27 @@ def test_what_is_written_has_nothing_that_files_do_not_have(tmp_path):
     assert limits and max(limits) <= 8  # the original refuses limits outside of the data
     modes = [n.params.mode.name for n in graph.nodes if n.op == "Elemwise"]
     assert "RELU" in modes and not any(m.startswith("NAN") for m in modes)
+
+
+@pytest.mark.parametrize("shape", [(2, 6, 5), (2, 6, 4, 5), (2, 6, 2, 3, 4)])
+@pytest.mark.parametrize("op", ["InstanceNormalization", "GroupNormalization"])
+def test_groups_of_channels_are_normalized_in_four_dimensions(tmp_path, op, shape):
+    """The original refuses all others when it runs."""
+    flags = {"num_groups": 3} if op == "GroupNormalization" else {}
+    weights = {"s": RNG.random(6).astype(np.float32), "b": RNG.random(6).astype(np.float32)}
+    model = make([node(op, "x s b", "y", **flags)], [("x", F, list(shape))], [("y", F, None)], weights, 21)
+    out = written(tmp_path, model)
+    graph = load_model(out).graph
+    ranks = {len(v.spec.shape) for n in _inferred(graph) if n.op in ("InstanceNorm", "GroupNorm") for v in n.inputs[:1]}
+    assert ranks == {4}
+    x = RNG.standard_normal(shape).astype(np.float32)
+    (ours,), (theirs,) = run(load(str(out)), x=x), run(load(model), x=x)
+    assert ours.shape == shape
+    np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
+def _inferred(graph):
+    return infer_stage(graph, 0, {v: v.spec for v in graph.inputs}, ConstantPool()).graph.nodes
 
 
 def test_broadcasts_to_the_same_shape_are_left_out(tmp_path):

@@ -110,6 +110,8 @@ def _counterpart(node: AnyNode) -> list[AnyNode]:
         return [node]
     if isinstance(p, OnnxReduce) and p.mode in _REDUCTIONS and p.axes:
         return _reductions(node, data, _REDUCTIONS[p.mode], p.axes)
+    if isinstance(p, params.GroupNorm) and len(data.shape) != 4:
+        return _as_images(node, data)
     if isinstance(p, OnnxPad) and p.mode in _PADDING and data.dtype == FLOAT32:
         known = [v.const.array.reshape(-1) for v in node.inputs[1:] if v.const is not None]
         rank = len(data.shape)
@@ -136,6 +138,25 @@ def _reductions(node: AnyNode, data: TensorSpec, mode: ReduceMode, axes: Sequenc
         made.append(AnyNode("Reduce", params.Reduce(mode=mode, axis=axis), [source], [out], node.name))
         source = out
     return made
+
+
+def _as_images(node: AnyNode, data: TensorSpec) -> list[AnyNode]:
+    """A normalization of groups of channels: the original asks for four dimensions."""
+    size = int(np.prod(data.shape[2:], dtype=np.int64))
+    images = TensorSpec((*data.shape[:2], size, 1), data.dtype)
+    out = node.outputs[0]
+    given, found = Var(out.id, "", images), Var(out.id, "", images)  # the writer numbers variables anew
+    return [
+        _reshape(node.inputs[0], given, images.shape, node.name),
+        AnyNode(node.op, node.params, [given, *node.inputs[1:]], [found, *node.outputs[1:]], node.name),
+        _reshape(found, out, data.shape, node.name),
+    ]
+
+
+def _reshape(source: AnyVar, result: AnyVar, shape: Sequence[int], name: str) -> AnyNode:
+    array = np.array(shape, np.int32)
+    target = Var(NOT_NUMBERED, "", TensorSpec(array.shape, INT32), Constant(array, object()))
+    return AnyNode("Reshape", params.OptionalAxisV1(), [source, target], [result], name)
 
 
 def _reason(node: AnyNode) -> str:
