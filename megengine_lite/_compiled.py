@@ -20,8 +20,9 @@ try:
     import megengine_lite._native as _native
 except ModuleNotFoundError as error:
     raise ImportError(
-        "the compiled modules of megengine_lite are not there: install the package, or, in a checkout, run "
-        "'python setup.py build_ext --inplace'"
+        f"the compiled modules of megengine_lite are not in {os.path.dirname(__file__)}. If these are the sources, an "
+        "installed package is found from any other folder; to use them as they are, run 'python setup.py build_ext "
+        "--inplace' there"
     ) from error
 
 _PACKAGE = __name__.rpartition(".")[0]

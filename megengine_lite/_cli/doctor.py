@@ -13,7 +13,9 @@ import platform
 import subprocess
 import sys
 from argparse import ArgumentParser, Namespace
+from collections.abc import Callable
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from megengine_lite._cli import display
@@ -24,6 +26,13 @@ PACKAGES = ("numpy", "pycryptodome", "pillow", "onnx", "onnxruntime")
 VARIABLES = ("MEGENGINE_LITE_ISA", "MEGENGINE_LITE_DEBUG", "OMP_NUM_THREADS", "LC_ALL", "PYTHONPATH")
 _LARGEST_DIFFERENCE = 1e-5
 _SECONDS = 60
+_DEMO = """
+import os, sys
+sys.path[:] = sys.argv.pop().split(os.pathsep)
+from megengine_lite.cli import main
+sys.exit(main())
+"""
+"""A program that finds modules where this process does: the current folder may hold another megengine_lite."""
 
 
 def add(parser: ArgumentParser) -> None:
@@ -85,8 +94,28 @@ def _processors() -> dict[str, Any]:
         "usable": usable,
         "quota": _quota(),
         "governors": sorted(governors),
+        "mhz": _frequency(usable),
+        "default_threads": {"load": len(usable), "others": 1},
         "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
     }
+
+
+def _frequency(usable: list[int]) -> dict[str, float]:
+    """In MHz: the mean of now, and the least and most that the system would give the processors."""
+    scales = {"now": "scaling_cur_freq", "least": "scaling_min_freq", "most": "scaling_max_freq"}
+    found = {
+        name: [
+            int(text) / 1e3
+            for i in usable
+            if (text := _read(f"/sys/devices/system/cpu/cpu{i}/cpufreq/{file}")).isdecimal()
+        ]
+        for name, file in scales.items()
+    }
+    if not found["now"]:  # virtual machines say it here
+        lines = [line.partition(":") for line in _read("/proc/cpuinfo").splitlines()]
+        found["now"] = [float(value) for name, _, value in lines if name.strip() == "cpu MHz"]
+    combine: dict[str, Callable[[list[float]], float]] = {"now": fmean, "least": min, "most": max}
+    return {name: round(combine[name](values), 1) for name, values in found.items() if values}
 
 
 def _quota() -> float | None:
@@ -119,7 +148,7 @@ def _read(path: str) -> str:
 
 def _test(name: str) -> dict[str, Any]:
     """Runs the bundled model on an instruction set, in a process of its own because a set is chosen once."""
-    words = [sys.executable, "-m", "megengine_lite", "demo", "--json"]
+    words = [sys.executable, "-c", _DEMO, "demo", "--json", os.pathsep.join(sys.path)]
     environment = {**os.environ, "MEGENGINE_LITE_ISA": name, "MEGENGINE_LITE_DEBUG": "0"}
     try:
         done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=_SECONDS)
@@ -161,10 +190,15 @@ def _advice(result: dict[str, Any]) -> list[str]:
     return found
 
 
+def _frequency_text(mhz: dict[str, float]) -> str:
+    now = f"{mhz['now']:.0f} MHz now" if "now" in mhz else "not known"
+    return f"{now}, {mhz['least']:.0f} to {mhz['most']:.0f} allowed" if {"least", "most"} <= set(mhz) else now
+
+
 def show(result: dict[str, Any]) -> None:
     """Prints a line per fact, the tests, and the advice."""
     info, processors, memory = result["processor"], result["processors"], result["memory"]
-    quota = processors["quota"]
+    quota, threads = processors["quota"], processors["default_threads"]
     rows = [
         *result["versions"].items(),
         ("processor", info["brand"]),
@@ -173,6 +207,11 @@ def show(result: dict[str, Any]) -> None:
         *((f"not {name}", why) for name, why in info["refused"].items()),
         ("processors", f"{len(processors['usable'])} usable of {processors['in_machine']}"),
         ("quota", "no limit" if quota is None else f"{quota:g} processors"),
+        (
+            "threads",
+            f"{threads['load']} in load(), {threads['others']} in LiteNetwork and commands, unless told otherwise",
+        ),
+        ("frequency", _frequency_text(processors["mhz"])),
         ("governor", ", ".join(processors["governors"]) or "not known"),
         ("memory", ", ".join(f"{display.bytes_text(n)} {k.partition('_')[0]}" for k, n in memory.items())),
         *result["environment"].items(),

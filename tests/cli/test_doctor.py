@@ -16,6 +16,7 @@ def test_it_tests_every_set_that_runs_here(run_json):
     assert result["versions"]["megengine_lite"] == megengine_lite.__version__
     assert {"python", "numpy", "pycryptodome", "system"} <= set(result["versions"])
     assert result["processors"]["usable"] == sorted(os.sched_getaffinity(0))
+    assert result["processors"]["default_threads"] == {"load": len(os.sched_getaffinity(0)), "others": 1}
     assert result["memory"]["limit_bytes"] > 1 << 28
 
 
@@ -37,6 +38,39 @@ def test_a_set_that_does_not_run_here_fails(monkeypatch):
 def test_quota_of_the_control_group(files, quota, monkeypatch):
     monkeypatch.setattr(doctor, "_read", lambda path: files.get(path, ""))
     assert doctor._quota() == quota
+
+
+@pytest.mark.parametrize(
+    ("files", "mhz", "text"),
+    [
+        (
+            {
+                **{f"/sys/devices/system/cpu/cpu{i}/cpufreq/scaling_cur_freq": f"{i}500000" for i in (1, 2)},
+                **{f"/sys/devices/system/cpu/cpu{i}/cpufreq/scaling_min_freq": "800000" for i in (1, 2)},
+                **{f"/sys/devices/system/cpu/cpu{i}/cpufreq/scaling_max_freq": f"{i + 2}000000" for i in (1, 2)},
+                "/proc/cpuinfo": "cpu MHz\t\t: 7.0",
+            },
+            {"now": 2000.0, "least": 800.0, "most": 4000.0},
+            "2000 MHz now, 800 to 4000 allowed",
+        ),
+        ({"/proc/cpuinfo": "model\t: 1\ncpu MHz\t\t: 2000.5\ncpu MHz\t\t: 2001.5"}, {"now": 2001.0}, "2001 MHz now"),
+        ({"/sys/devices/system/cpu/cpu1/cpufreq/scaling_cur_freq": "<unknown>"}, {}, "not known"),
+        ({}, {}, "not known"),
+    ],
+)
+def test_frequency(files, mhz, text, monkeypatch):
+    monkeypatch.setattr(doctor, "_read", lambda path: files.get(path, ""))
+    assert doctor._frequency([1, 2]) == mhz
+    assert doctor._frequency_text(mhz) == text
+
+
+def test_the_test_runs_the_package_that_asks(tmp_path, monkeypatch):
+    """Beside the sources, as after pip install, or beside any folder of this name."""
+    (tmp_path / "megengine_lite").mkdir()
+    (tmp_path / "megengine_lite" / "__init__.py").write_text("raise ImportError('another package')")
+    (tmp_path / "json.py").write_text("raise ImportError('another module')")
+    monkeypatch.chdir(tmp_path)
+    assert doctor._test(megengine_lite.cpu_info()["chosen"])["passed"]
 
 
 def result(**changes):

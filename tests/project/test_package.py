@@ -29,6 +29,16 @@ def test_import_loads_neither_kernels_nor_cryptography():
     assert [m for m in loaded if re.match(r"Crypto|megengine_lite\.kernels\._", m)] == []
 
 
+def test_sources_without_compiled_modules_say_what_to_do(tmp_path):
+    """As in the folder of the sources after pip install."""
+    (tmp_path / "megengine_lite").mkdir()
+    for name in ("__init__.py", "_compiled.py"):
+        shutil.copy(ROOT / "megengine_lite" / name, tmp_path / "megengine_lite")
+    done = subprocess.run([sys.executable, "-c", "import megengine_lite"], cwd=tmp_path, capture_output=True, text=True)
+    assert f"not in {tmp_path / 'megengine_lite'}. " in done.stderr
+    assert "found from any other folder" in done.stderr and "build_ext" in done.stderr
+
+
 def test_readme_begins_with_the_two_commands_of_the_checking_script():
     """The script runs the first two lines of the README's shell blocks."""
     blocks = re.findall(r"^```sh\n(.*?)^```", (ROOT / "README.md").read_text(), re.M | re.S)
