@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import random
 import re
 import shutil
@@ -301,6 +302,41 @@ def test_texts_of_the_treemap_stay_in_their_rectangles(show, digits):
         return boxes("#treemap .label").filter((t) => !cells.some((c) => inside(t, c))).length;
     }"""
     assert shown.page.evaluate(script) == 0
+
+
+def test_names_that_are_cut_keep_the_number_that_tells_them_apart(show, digits):
+    report = copy.deepcopy(only(digits))
+    for k, node in enumerate(n for n in report["nodes"] if n.get("ms")):
+        node["name"], node["ms"] = f"{'a_long_name.' * 40}[{1000 + k}]", 1.0 if k % 3 else 0.1
+    page = show(ModelReport(report), size={"width": 600, "height": 900}).page
+    cut = [text for text in page.locator("#treemap .label").all_text_contents() if "…" in text and text[0] == "a"]
+    assert len({re.search(r"….*\[\d{4}\]$", text)[0] for text in cut}) == len(cut) > 3
+
+
+def test_operators_are_named_in_full_where_the_whole_graph_is_in_view(show):
+    """However small the graph is: the boxes have room for all common names."""
+    builder = GraphBuilder()
+    values = [builder.input("data", (1, 16))]
+    for _ in range(150):
+        values.append(builder.node("Softmax", params.Softmax(axis=1), [values[-1]]))
+    model = session_of(builder.finish(values[-1])).model
+    report = without_run(model, "m", {})
+    common = ["FusedMatMul", "FusedAttention", "FusedElemwise", "BatchNorm", "ConvTranspose"]
+    for k, node in enumerate(n for n in report["nodes"] if n["kind"] == "operator"):
+        node["op"] = common[k % len(common)]
+    shown = show(ModelReport(report))
+    assert shown.get("graph.scale") < 0.6
+    texts = shown.page.evaluate(
+        """() => {
+            const found = [], { prototype } = CanvasRenderingContext2D, { fillText } = prototype;
+            prototype.fillText = function (text, ...place) { found.push(text); fillText.call(this, text, ...place); };
+            reportPage.graph.paint();
+            prototype.fillText = fillText;
+            return found;
+        }"""
+    )
+    assert texts.count("FusedMatMul") == texts.count("ConvTranspose") == 30
+    assert set(common) <= set(texts)
 
 
 @pytest.mark.parametrize("width", [420, 1440])

@@ -31,6 +31,8 @@ BUSY = 1.5
 """If the slowest run takes so many times as long as the fastest, a note says that times are not reliable. So it does if
 a run and the sum of its steps differ by this factor, beyond the time that no step has."""
 UNTIMED = 1e-4
+CLOCK = 1e-7
+"""So much of the time of a step may be that of reading the clock."""
 MOST_WEIGHTS = 50
 MOST_READERS = 3  # of a weight are named
 # A plan of very many tensors is shown by the largest of them.
@@ -107,7 +109,7 @@ def with_runs(session: Session, name: str, runs: int, warmup: int, size: int | N
         **describe(name, size),
         "model": _facts(model, shapes),
         "machine": {**session.device.facts(config), "threads": config.threads, "precision": config.precision},
-        "note": _note(seconds, in_steps),
+        "note": _note(seconds, in_steps, len(steps)),
         "settings": {"fusion": config.fuse, "runs": runs},
         "ms": {"median": median(seconds) * 1e3, "fastest": seconds[0] * 1e3, "slowest": seconds[-1] * 1e3},
         "steps_ms": in_steps * 1e3,
@@ -119,11 +121,12 @@ def with_runs(session: Session, name: str, runs: int, warmup: int, size: int | N
     }
 
 
-def _note(seconds: Sequence[float], in_steps: float) -> str | None:
+def _note(seconds: Sequence[float], in_steps: float, count: int) -> str | None:
     """What makes times doubtful; ``seconds`` are those of whole runs in order, ``in_steps`` is the sum of all steps."""
+    least = (in_steps - CLOCK * count) / BUSY
     if seconds[-1] > BUSY * seconds[0]:
         found = f"the slowest run took {seconds[-1] / seconds[0]:.1f} times as long as the fastest"
-    elif not in_steps / BUSY < median(seconds) < BUSY * in_steps + UNTIMED:
+    elif not least < median(seconds) < BUSY * in_steps + UNTIMED:
         found = f"a run takes {_ms(median(seconds))} and its steps together {_ms(in_steps)}"
     else:
         return None

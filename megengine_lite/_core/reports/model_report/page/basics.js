@@ -64,12 +64,13 @@ const msText = (ms) => (ms >= 1 || ms === 0 ? `${digits(ms)}\u00a0ms` : `${digit
 const shareText = (share) => `${(100 * share).toFixed(share < 0.0995 ? 1 : 0)}\u00a0%`;
 const countOf = (count, noun) => `${count} ${noun}${count === 1 ? "" : "s"}`;
 
-/** A text cut in its middle, where names differ least. */
+/** A text cut in its middle, where names differ least. A number at its end, by which they differ most, stays whole. */
 function shortened(text, most) {
   if (text.length <= most) return text;
   if (most < 4) return "";
-  const head = Math.ceil((most - 1) / 2);
-  return `${text.slice(0, head)}…${text.slice(text.length - (most - 1 - head))}`;
+  const number = /[\W_]?\d+\W?$/.exec(text)?.[0].length ?? 0;
+  const tail = Math.max(Math.floor((most - 1) / 2), number <= most - 2 ? number : 0);
+  return `${text.slice(0, most - 1 - tail)}…${text.slice(text.length - tail)}`;
 }
 
 const ruler = document.createElement("canvas").getContext("2d");

@@ -238,8 +238,9 @@ class GraphView {
     const share = this.page.shareOf(k);
     const room = box[0] - 2 * indent;
     if (this.scale < SHOW_NAMES) {  // one line, as large as it can be
-      context.font = `600 19px ${FONT}`;
       const title = isOperator ? node.op : titleOf(node);
+      const size = [19, 18, 17, 16, 15].find((px) => widthOf(title, `600 ${px}px ${FONT}`) <= room) ?? 14;
+      context.font = `600 ${size}px ${FONT}`;
       context.fillText(fitted(title, room, context.font, shortenedAtEnd), x + indent, y + box[1] / 2 + 1);
       return;
     }

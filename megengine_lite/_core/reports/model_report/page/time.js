@@ -76,8 +76,9 @@ function showTreemap(page) {
     }
     drawing.append(shape("rect", { class: "group", x: x + 0.5, y: y + 0.5, width: Math.max(w - 1, 0), height: Math.max(h - 1, 0) }));
     if (head) {
-      const text = `${group.op}  ${shareText(group.value / page.report.steps_ms)}`;
-      drawing.append(shape("text", { class: "label", x: x + 5, y: y + 13 }, fitted(text, w - 8, undefined, shortenedAtEnd)));
+      const whole = `${group.op}  ${shareText(group.value / page.report.steps_ms)}`;
+      const text = widthOf(whole) <= w - 8 ? whole : fitted(group.op, w - 8, undefined, shortenedAtEnd);
+      drawing.append(shape("text", { class: "label", x: x + 5, y: y + 13 }, text));
     }
   }
   clear(place, element("p", { class: "muted" }, "The area of a rectangle is the time that an operator takes."), element("div", { class: "plot" }, drawing));
