@@ -148,13 +148,13 @@ def _split(words: Sequence[str], names: Sequence[str]) -> Iterator[tuple[str, st
         match = re.match(r"(.*?)[=:](.*)", item, re.S)
         if match and match[1] in names:
             yield match[1], match[2]
+        elif match and not os.path.exists(item) and match[1].isidentifier():
+            raise LiteValueError(f"the model has no input {match[1]!r}; its inputs are {', '.join(names)}")
         elif item.endswith(".npz"):
             found = [n for n in names if {n, f"in_{n}"} & _npz_names(item)]
             if not found:
                 raise LiteValueError(f"{item} has none of the inputs {', '.join(names)}")
             yield from ((n, item) for n in found)
-        elif match and not os.path.exists(item) and match[1].isidentifier():
-            raise LiteValueError(f"the model has no input {match[1]!r}; its inputs are {', '.join(names)}")
         elif len(names) == 1 or "data" in names:
             yield names[0] if len(names) == 1 else "data", item
         else:

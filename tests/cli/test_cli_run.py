@@ -144,6 +144,7 @@ def test_run_without_input_says_what_is_missing(error_of):
     ("value", "message"),
     [
         ("none=x.npy", "the model has no input 'none'; its inputs are data"),
+        ("none=other.npz", "the model has no input 'none'; its inputs are data"),
         ("data=nothing.npy", "nothing.npy"),
         ("data=file.txt", "neither .npy"),
         ("data=[[1,2],[3", "is not a list of numbers"),

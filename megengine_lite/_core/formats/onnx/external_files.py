@@ -9,7 +9,8 @@ import posixpath
 from megengine_lite._core.formats.containers.model_source import open_source
 from megengine_lite._core.formats.onnx.messages import TensorProto
 from megengine_lite._core.formats.wire.cursor import Cursor
-from megengine_lite.errors import ModelFormatError, brief
+from megengine_lite._core.system.files import os_error
+from megengine_lite.errors import LiteOSError, ModelFormatError, brief
 
 
 class ExternalFiles:
@@ -83,6 +84,10 @@ class ExternalFiles:
                 "outside of the model's "
                 "folder; copy it there"
             )
-        buffer, _ = open_source(path)
+        try:
+            buffer, _ = open_source(path)
+        except LiteOSError as error:
+            whose = f"{self._what}: the value of tensor {brief(name)} is in the file {brief(location)}"
+            raise os_error(error, f"{whose}: {error.strerror}", path) from None
         file = self._files[location] = Cursor(buffer, what=path)
         return file
