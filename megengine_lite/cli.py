@@ -158,6 +158,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     int
         Exit status: 0 done, 1 an error (told on stderr) or a comparison that failed, 2 wrong usage, 130 interrupted.
     """
+    sys.stdout = sys.stdout or io.StringIO()  # a parent may have closed them
+    sys.stderr = sys.stderr or io.StringIO()
     try:
         args = parse(sys.argv[1:] if argv is None else argv)
     except UsageError as error:

@@ -72,12 +72,14 @@ def execute(args: Namespace) -> dict[str, Any]:
     first = [flags.first_run(args, network) for network in networks]
     timed: list[list[Timed]] = [[] for _ in networks]
 
-    def warm_up(k: int, network: LiteNetwork) -> None:
+    def warm_up(k: int, network: LiteNetwork) -> Iterator[float]:
         for _ in range(args.warmup_iter):
-            time_one(network)
+            yield time_one(network)
 
-    def measure(k: int, network: LiteNetwork) -> None:
-        timed[k].extend(_measure(args, network, visible=k == 0))
+    def measure(k: int, network: LiteNetwork) -> Iterator[Timed]:
+        for run in _measure(args, network, visible=k == 0):
+            timed[k].append(run)
+            yield run
 
     progress.prepare()
     parallel.on_each(networks, warm_up)

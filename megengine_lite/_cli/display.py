@@ -10,6 +10,7 @@ import numpy as np
 from megengine_lite._core.reports.units import bytes_text as bytes_text
 from megengine_lite._core.reports.units import count_text as count_text
 from megengine_lite._core.reports.units import shape_text as shape_text
+from megengine_lite.errors import printable
 
 _PREVIEW = 8
 
@@ -28,8 +29,8 @@ def table(rows: Iterable[Sequence[Any]], header: Sequence[str], right: str = "")
 
 
 def one_line(text: str) -> str:
-    """The text with line breaks and tabs escaped, which names may have: :func:`printable` leaves these."""
-    return text.replace("\n", "\\n").replace("\t", "\\t")
+    """The text as it is printed, with line breaks and tabs escaped, too: :func:`printable` leaves these."""
+    return printable(text.replace("\n", "\\n").replace("\t", "\\t"))
 
 
 def describe_array(array: np.ndarray, rms: bool = False) -> dict[str, Any]:

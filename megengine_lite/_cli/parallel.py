@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -51,26 +51,35 @@ def load_networks(args: Namespace) -> LoadedNetworks:
     return LoadedNetworks([loaded.network, *others], loaded.seconds)
 
 
-def on_each(networks: list[LiteNetwork], work: Callable[[int, LiteNetwork], None]) -> float:
-    """Calls ``work(number, network)`` for all networks at the same time; gives the seconds until all are done.
+def on_each(networks: list[LiteNetwork], work: Callable[[int, LiteNetwork], Iterable[object]]) -> float:
+    """Takes all items of ``work(number, network)`` for all networks at the same time; gives the seconds that this took.
 
-    The calling thread works on the first one. An exception in one of the calls is raised when all calls have ended.
+    The calling thread works on the first one. After an exception in one of them the others end with their present item,
+    and the exception is raised then: Ctrl-C does not wait for measurements of minutes.
     """
     errors: list[BaseException] = []
 
     def call(k: int) -> None:
         try:
-            work(k, networks[k])
+            for _ in work(k, networks[k]):
+                if errors:
+                    break
         except BaseException as error:  # raised again below
             errors.append(error)
 
     helpers = [threading.Thread(target=call, args=(k,)) for k in range(1, len(networks))]
     begin = perf_counter()
-    for thread in helpers:
-        thread.start()
-    call(0)
-    for thread in helpers:
-        thread.join()
+    try:
+        for thread in helpers:
+            thread.start()
+        call(0)
+        for thread in helpers:
+            thread.join()
+    except BaseException as error:  # an interrupt while others work, or a thread that the system refuses
+        errors.append(error)
+        for thread in helpers:
+            if thread.ident is not None:
+                thread.join()
     if errors:
         raise errors[0]
     return perf_counter() - begin

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zipfile
 from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -93,7 +94,7 @@ def _run_case(
     times: list[list[float]] = [[] for _ in networks]
     returns: list[list[float]] = [[] for _ in networks]
 
-    def work(k: int, network: LiteNetwork) -> None:
+    def work(k: int, network: LiteNetwork) -> Iterator[None]:
         for _ in range(args.warmup_iter + args.iter):
             begin = perf_counter()
             network.forward()
@@ -103,6 +104,7 @@ def _run_case(
             returns[k].append((returned - begin) * 1e3)
             if k == 0:
                 observer.after_run()
+            yield
 
     with progress.waiting("running"):
         seconds = parallel.on_each(networks, work)

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -180,3 +181,11 @@ def test_names_with_line_breaks_stay_in_their_line(capsys, tmp_path):
     assert text.count("a\\nb\\t.mge") == 3 and "c\\nd.mge" in text
     assert "a\nb" not in text and "c\nd" not in text
     assert display.table([("x\ny", 1)], ("name", "number")).count("\n") == 2
+
+
+@pytest.mark.parametrize(("words", "status"), [(["info", DIGITS], 0), (["info", "nothing.mge"], 1), (["infi"], 2)])
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&- <&-"])
+def test_streams_that_a_parent_has_closed_change_no_status(words, status, closed):
+    command = shlex.join([sys.executable, "-m", "megengine_lite", *words])
+    done = subprocess.run(["sh", "-c", f"{command} {closed}"], capture_output=True, text=True)
+    assert done.returncode == status and "Traceback" not in done.stderr

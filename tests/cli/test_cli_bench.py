@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
+import os
+import signal
+import threading
 from itertools import pairwise
 
 import pytest
@@ -11,6 +15,7 @@ from support.api_samples import DIGITS
 from support.loader_samples import input_operator, operator, to_bytes
 
 from megengine_lite import LiteNetwork
+from megengine_lite._cli import parallel
 from megengine_lite._core.formats.mge.records import ModelRecord
 from megengine_lite._core.ir import params
 from megengine_lite.cli import main
@@ -122,3 +127,43 @@ def test_a_folder_that_cannot_be_made_is_told_before_anything_is_measured(error_
     monkeypatch.setattr(LiteNetwork, "load", lambda *_: pytest.fail("the model is loaded"))
     assert "the folder cannot be made" in error_of("bench", DIGITS, "--report", tmp_path / "file" / "in")
     assert "the folder cannot be made" in error_of("bench", DIGITS, "--report", tmp_path / "file")
+
+
+class Network:
+    """The name of a network, for work that needs none."""
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_others_end_when_one_of_several_networks_fails(place):
+    ended = [0, 0, 0]
+    together = threading.Barrier(3, timeout=10)
+
+    def work(k, _):
+        together.wait()
+        for count in itertools.count():
+            ended[k] = count
+            if k == place and count == 5:
+                raise KeyError("fault")
+            yield
+
+    with pytest.raises(KeyError, match="fault"):
+        parallel.on_each([Network()] * 3, work)
+    assert ended[place] == 5
+
+
+@pytest.mark.parametrize("begins", [0, 1])
+def test_an_interrupt_ends_all_networks(begins):
+    """Ctrl-C while the calling thread runs its network, and while it waits for the others."""
+    threads = threading.active_count()
+
+    def work(k, _):
+        if k == 0 and begins == 1:
+            return
+        for count in itertools.count():
+            if k == begins and count == 5:
+                os.kill(os.getpid(), signal.SIGINT)
+            yield
+
+    with pytest.raises(KeyboardInterrupt):
+        parallel.on_each([Network()] * 2, work)
+    assert threading.active_count() == threads

@@ -9,6 +9,7 @@ import pytest
 from support.api_samples import packed
 from support.loader_samples import input_operator, operator, to_bytes
 
+from megengine_lite._cli import display
 from megengine_lite._core.cpu.algorithms.cache import serialize_cache
 from megengine_lite._core.formats.mge.records import ModelRecord
 from megengine_lite._core.ir.params import Elemwise, ElemwiseMode
@@ -99,3 +100,15 @@ def test_words_of_the_command_line_are_escaped_in_messages(words, capsys):
         main(words)
     said = capsys.readouterr().err
     assert EVIL not in said and "\\x1b" in said
+
+
+def test_columns_are_as_wide_as_names_are_shown():
+    name = "a\x1b[31m\nb"
+    shown = r"a\x1b[31m\nb"
+    lines = display.table([[name, 1], ["c", 2]], ("name", "count")).splitlines()
+    assert lines == [
+        f"{'name':{len(shown)}}  count",
+        f"{'-' * len(shown)}  -----",
+        f"{shown}  1",
+        f"{'c':{len(shown)}}  2",
+    ]

@@ -9,8 +9,7 @@ import posixpath
 from megengine_lite._core.formats.containers.model_source import open_source
 from megengine_lite._core.formats.onnx.messages import TensorProto
 from megengine_lite._core.formats.wire.cursor import Cursor
-from megengine_lite._core.system.files import os_error
-from megengine_lite.errors import LiteOSError, ModelFormatError, brief
+from megengine_lite.errors import LiteOSError, ModelFormatError, brief, os_error
 
 
 class ExternalFiles:

@@ -90,7 +90,8 @@ def _operators(report: Mapping[str, Any]) -> list[str]:
     lines += ["## Time by kind of operator", ""]
     lines += table(("operator", "count", "ms", "share"), ((op, n, _ms(ms), _share(ms, total)) for op, n, ms in sums), 3)
     slowest = sorted(nodes, key=lambda n: -n.get("ms", 0.0))[:MOST_ROWS]
-    lines += [f"## The {len(slowest)} operators that take longest", ""]
+    many = "operator that takes" if len(slowest) == 1 else f"{len(slowest)} operators that take"
+    lines += [f"## The {many} longest", ""]
     lines += table(
         ("operator", "name", "output", "kernels", "ms", "share", "GFLOP/s"),
         (
