@@ -51,6 +51,28 @@ def test_bash_completes(typed, offered, run_json, tmp_path):
     assert sorted(found) == offered
 
 
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        (["info", "my"], ["my model.mge", "my*model.mge"]),
+        (["info", "it's"], ["it's $HOME.onnx"]),
+        (["report", "m.mge", "--format", "=", "j"], ["json"]),
+        (["report", "m.mge", "--format", "="], ["html", "json", "md"]),
+    ],
+    ids=lambda v: " ".join(v),
+)
+def test_bash_completes_names_of_files_and_values_behind_an_equals_sign(typed, offered, run_json, tmp_path):
+    for name in ("my model.mge", "my*model.mge", "it's $HOME.onnx"):
+        (tmp_path / name).touch()
+    (tmp_path / "script").write_text(run_json("completion", "bash")["script"])
+    program = (
+        'source ./script; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _megengine_lite; printf "%s\\n" "${COMPREPLY[@]}"'
+    )
+    words = ["bash", "-c", program, "bash", "megengine-lite", *typed]
+    found = subprocess.run(words, capture_output=True, text=True, check=True, cwd=tmp_path).stdout.splitlines()
+    assert sorted(found) == sorted(offered)
+
+
 @pytest.mark.skipif(shutil.which("fish") is None, reason="fish is not installed")
 @pytest.mark.parametrize(("typed", "offered"), CASES, ids=lambda v: " ".join(v))
 def test_fish_completes(typed, offered, run_json, tmp_path):
