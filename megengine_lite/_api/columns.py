@@ -124,7 +124,10 @@ def _of_arrow(table: Any) -> Columns:
             column = column.combine_chunks()
         if isinstance(column, pa.ChunkedArray):  # what has no chunk is not combined
             column = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
-        return _of_arrow_array(column, name)
+        row = _row_with_null(column)
+        if row is not None:
+            raise LiteValueError(f"row {row} of column {name!r} is null, or has one in it; fill it or drop the row")
+        return _of_arrow_array(column)
 
     def build(kept: Sequence[str], made: dict[str, np.ndarray]) -> Any:
         columns = {name: table.column(name) for name in kept}
@@ -134,19 +137,35 @@ def _of_arrow(table: Any) -> Columns:
     return Columns(tuple(table.column_names), table.num_rows, read, build)
 
 
-def _of_arrow_array(array: Any, name: Any) -> np.ndarray:
-    """An array of Arrow's as a column: with more dimensions if its values are tensors or lists of one length."""
+def _row_with_null(array: Any) -> int | None:
+    """The first row of an array of Arrow's that is null or has a null in its lists; None if there is none."""
     import pyarrow as pa
 
     if array.null_count:
-        row = array.is_null().index(True).as_py()
-        raise LiteValueError(f"row {row} of column {name!r} is null; fill it or drop the row")
+        return int(array.is_null().index(True).as_py())
+    if isinstance(array, pa.ExtensionArray):
+        return _row_with_null(array.storage)
+    if not isinstance(array, pa.ListArray | pa.LargeListArray | pa.FixedSizeListArray):
+        return None
+    place = _row_with_null(array.flatten())
+    if place is None:
+        return None
+    if isinstance(array, pa.FixedSizeListArray):
+        return place // int(array.type.list_size)
+    ends = np.cumsum(array.value_lengths().to_numpy(zero_copy_only=False))
+    return int(np.searchsorted(ends, place, side="right"))
+
+
+def _of_arrow_array(array: Any) -> np.ndarray:
+    """An array of Arrow's as a column: with more dimensions if its values are tensors or lists of one length."""
+    import pyarrow as pa
+
     if isinstance(array.type, pa.FixedShapeTensorType):
-        stored = _of_arrow_array(array.storage, name).reshape(len(array), *array.type.shape)
+        stored = _of_arrow_array(array.storage).reshape(len(array), *array.type.shape)
         order = array.type.permutation
         return stored if order is None else stored.transpose(0, *(p + 1 for p in order))
     if isinstance(array, pa.FixedSizeListArray):
-        return _of_arrow_array(array.flatten(), name).reshape(len(array), array.type.list_size, *_inner(array.type))
+        return _of_arrow_array(array.flatten()).reshape(len(array), array.type.list_size, *_inner(array.type))
     return np.asarray(array.to_numpy(zero_copy_only=False))
 
 

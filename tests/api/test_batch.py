@@ -214,6 +214,25 @@ def test_the_row_that_fails_has_its_number():
         Predictor(DIGITS)(pa.table({"x": [1.0, None]}))
 
 
+def test_a_null_inside_of_a_row_is_told_with_its_row():
+    pa = pytest.importorskip("pyarrow")
+    number = pa.float32()
+    lists = [[1.0, 2.0], [], [3.0, 4.0], [5.0, None]]
+    pairs = [[1.0, 2.0], [3.0, 4.0], [5.0, 6.0], [None, 7.0]]
+    tensor = pa.fixed_shape_tensor(number, [2])
+    columns = [
+        pa.array(lists, pa.list_(number)),
+        pa.array([[], *lists], pa.large_list(number))[1:],  # a slice
+        pa.array(pairs, pa.list_(number, 2)),
+        pa.array([[p] for p in pairs], pa.list_(pa.list_(number))),
+        pa.ExtensionArray.from_storage(tensor, pa.array(pairs, tensor.storage_type)),
+        pa.chunked_array([pa.array(pairs[:2], pa.list_(number, 2)), pa.array(pairs[2:], pa.list_(number, 2))]),
+    ]
+    for column in columns:
+        with pytest.raises(LiteValueError, match="row 3 of column 'x' is null, or has one in it"):
+            Predictor(DIGITS)(pa.table({"x": column}))
+
+
 def test_a_value_in_one_row_that_an_input_cannot_hold():
     small = of_text("(uint8[N, 2] x) => (uint8[N, 2] y) { y = Add(x, x) }")
     rows = np.array([[1, 2], [3, 4], [5, 600]])
