@@ -2,12 +2,15 @@
 
 import multiprocessing
 import os
+import signal
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 
 import numpy as np
 import pytest
 from support import onnx_models
 from support.api_samples import DIGITS, IMAGES, PROB, close
+from support.pages import DOCS, blocks_of
 
 import megengine_lite
 from megengine_lite.batch import Predictor
@@ -33,6 +36,35 @@ def test_an_error_comes_back_with_the_number_of_its_row():
         with pytest.raises(ShapeError, match="row 2 of the batch"):
             pool.submit(Predictor(DIGITS), {"data": rows}).result()
         assert close(pool.submit(Predictor(DIGITS), IMAGES[:4]).result(), PROB[:4])
+
+
+class Dying(Predictor):
+    """Kills its process as often as told, in the middle of the work."""
+
+    def __init__(self, folder, times):
+        super().__init__(DIGITS)
+        self._folder, self._times = folder, times
+
+    def __call__(self, batch):
+        deaths = len(os.listdir(self._folder))
+        if deaths < self._times and np.array_equal(batch, BATCHES[5]):
+            open(os.path.join(self._folder, str(deaths)), "x").close()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().__call__(batch)
+
+
+@pytest.mark.parametrize("times", [1, 2, 3])
+def test_the_function_of_the_page_goes_on_after_a_process_is_killed(tmp_path, times):
+    (program,) = (b.text for b in blocks_of(DOCS / "scaling.md", "python") if "BrokenProcessPool" in b.text)
+    names = {"ProcessPoolExecutor": ProcessPoolExecutor, "predict": Dying(str(tmp_path), times)}
+    exec(program, names)
+    results = names["results_of"](BATCHES)
+    if times == 3:  # it does not try for ever
+        with pytest.raises(BrokenProcessPool):
+            list(results)
+    else:
+        assert close(np.concatenate(list(results)), PROB)
+    assert len(os.listdir(tmp_path)) == times
 
 
 def share_of_memory() -> int:
