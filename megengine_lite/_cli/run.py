@@ -14,7 +14,7 @@ from megengine_lite._cli import config_files, display, flags, inputs, number_typ
 from megengine_lite._cli.gflags import add_switch
 from megengine_lite._cli.model_files import show_written, write_file
 from megengine_lite._core.system.files import replacing
-from megengine_lite.errors import printable
+from megengine_lite.errors import os_error, printable
 
 if TYPE_CHECKING:
     from megengine_lite import LiteNetwork
@@ -130,12 +130,15 @@ def _run_case(
 
 def _write_outputs(path: str, outputs: list[dict[str, np.ndarray]]) -> None:
     """A .npz of exactly this name; with several test cases, ``case0_NAME`` and so on."""
-    with replacing(path) as target, zipfile.ZipFile(target, "w") as file:
-        for k, case in enumerate(outputs):
-            for name, array in case.items():
-                key = printable(name if len(outputs) == 1 else f"case{k}_{name}")
-                with file.open(f"{key}.npy", "w", force_zip64=True) as entry:
-                    np.lib.format.write_array(entry, np.asanyarray(array))
+    try:
+        with replacing(path) as target, zipfile.ZipFile(target, "w") as file:
+            for k, case in enumerate(outputs):
+                for name, array in case.items():
+                    key = printable(name if len(outputs) == 1 else f"case{k}_{name}")
+                    with file.open(f"{key}.npy", "w", force_zip64=True) as entry:
+                        np.lib.format.write_array(entry, np.asanyarray(array))
+    except OSError as error:  # it names a file that is there for a moment only
+        raise os_error(error, f"{path} cannot be written: {error.strerror}", path) from error
 
 
 def _dump_model(args: Namespace) -> dict[str, int]:

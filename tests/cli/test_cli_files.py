@@ -152,3 +152,25 @@ def test_cache_is_filled_shown_and_pruned(run_json, tmp_path):
     assert run_json("cache", file, "--prune", "old")["removed"] == 1
     assert run_json("cache", file, "--prune", "foreign")["removed"] == 2
     assert ours in parse_cache(file.read_bytes())
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["run", DIGITS, "--input", "{1,1,8,8}", "--output", "FILE.npz"],
+        ["report", DIGITS, "--iter", "1", "-o", "FILE.html"],
+        ["profile", DIGITS, "--output", "FILE.json"],
+        ["info", DIGITS, "--graph", "FILE.svg"],
+        ["prepare", DIGITS, "-o", "FILE.prepared"],
+        ["convert", DIGITS, "FILE.mge"],
+        ["convert", DIGITS, "FILE.onnx"],
+        ["pack", DIGITS, "FILE.lite"],
+        ["bench", DIGITS, "--iter", "1", "--dump-config", "FILE.json"],
+    ],
+    ids=lambda words: " ".join(w for w in words if w != DIGITS),
+)
+def test_a_file_that_cannot_be_written_is_named_as_it_was_given(error_of, tmp_path, words):
+    place = f"{tmp_path}/no_folder/FILE"
+    text = error_of(*(w.replace("FILE", place) for w in words))
+    assert words[-1].replace("FILE", place) in text and "No such file or directory" in text
+    assert ".tmp" not in text
