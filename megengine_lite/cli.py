@@ -89,7 +89,7 @@ def _add_version(parser: argparse.ArgumentParser) -> None:
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of everything before the command; it knows only the names of commands."""
-    parser = _Parser(prog="megengine-lite", description="Runs MegEngine models on the CPU.")
+    parser = _Parser(prog="megengine-lite", description="Runs models of MegEngine and ONNX on CPUs.")
     _add_version(parser)
     parser.add_argument("--helpmatch", action=_HelpMatchAll, metavar="WORD", help="show the flags with a word in them")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
