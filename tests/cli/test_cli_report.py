@@ -192,7 +192,9 @@ def test_models_that_wait_for_shapes_show_the_graph_of_the_file(run_json, tmp_pa
     path = tmp_path / "m.onnx"
     path.write_bytes(model.SerializeToString())
     (report,) = run_json("report", path, "--input-desc", "x:2,1,3", "--iter", 1)["reports"]
-    assert report["problem"].endswith("; the model leaves sizes of x open, which were 1: with others it may run")
+    assert report["problem"].endswith(
+        "; with other sizes of x, which the model leaves open and which were 1, it may run"
+    )
     assert [n["op"] for n in report["nodes"]] == ["Input", "Squeeze", "MatMul", "Output"]
     assert not any(n.get("unknown") for n in report["nodes"])
     assert report["model"]["parameters"] == 8 and [w["name"] for w in report["weights"]] == ["w"]

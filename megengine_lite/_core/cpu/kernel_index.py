@@ -4,6 +4,7 @@ Made from the modules by ``tools/import_index.py``.
 """
 
 MODULES: dict[str, str] = {
+    "affine_points_f32": "affine_points",
     "align_regions_f32": "align_regions",
     "arg_reduce_f32": "reduce",
     "arg_reduce_int": "reduce_int",
@@ -69,6 +70,7 @@ MODULES: dict[str, str] = {
     "pool_blocked_f32": "pooling",
     "pool_int8": "pooling_int8",
     "pool_plain_f32": "pooling",
+    "quantize_f32": "quantized_elemwise",
     "reduce_inner_f32": "reduce",
     "reduce_int": "reduce_int",
     "reduce_outer_f32": "reduce",
