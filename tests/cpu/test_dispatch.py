@@ -102,6 +102,7 @@ SAMPLES = [
     Sample("Convolution", ((1, 32, 6, 6), (32, 32, 3, 3)), "few tiles", constants=(1,), param=_PAD),
     Sample("Convolution", (SMALL, (16, 3, 3, 3)), "first", constants=(1,), param=_PAD),
     Sample("Convolution", (IMAGE, (32, 1, 1, 3, 3)), "channel-wise", constants=(1,), param={**_PAD, "sparse": 1}),
+    Sample("Convolution", (IMAGE, (16, 2, 2, 3, 3)), "in pairs", constants=(1,), param={**_PAD, "sparse": 1}),
     Sample("Convolution", (IMAGE, (16, 32, 3, 3)), "computed filter", param=_PAD),
     Sample("ConvBiasForward", (IMAGE, (16, 32, 3, 3)), constants=(1,), param=_PAD),
     Sample("ConvolutionBackwardData", ((32, 16, 3, 3), IMAGE), constants=(0,), param=_PAD),
