@@ -75,3 +75,13 @@ def test_sizes_that_are_given_decide_the_result():
     inputs = [g.constant(w), g.input("x", x.shape), g.constant(like)]
     graph = g.finish(g.node("Convolution3DBackwardData", params, inputs))
     check(graph, x)
+
+
+def test_results_to_which_no_image_is_added_are_zero():
+    """All that the only input image makes lies in the padding that is cut off."""
+    g = GraphBuilder()
+    params = Convolution3D(stride_d=2, pad_d=1)
+    x, w = numbers(1, 1, 2, 3, 3), numbers(1, 1, 1, 1, 1)
+    graph = g.finish(g.node("Convolution3DBackwardData", params, [g.constant(w), g.input("x", x.shape)]))
+    (y,) = run(session_of(graph), x=x)
+    np.testing.assert_array_equal(y, np.zeros((1, 1, 1, 3, 3), np.float32))

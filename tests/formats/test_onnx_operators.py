@@ -82,6 +82,17 @@ def test_dynamic_quantization(row):
     assert run(load(model), x=np.zeros(3, np.float32))[1] == np.float32(1 / 255)
 
 
+@pytest.mark.parametrize("zero", [-128, -95, -1, 0, 3, 127])
+@pytest.mark.parametrize("kind", [TensorProto.INT8, TensorProto.UINT8])
+def test_quantization_to_a_zero_point_that_is_computed(kind, zero):
+    zero = zero if kind == TensorProto.INT8 else zero + 128
+    nodes = [node("Abs", "s", "scale"), node("Cast", "n", "zero", to=kind), node("QuantizeLinear", "x scale zero")]
+    model = make(nodes, [("x", F, [5]), ("s", F, []), ("n", I32, [])], [("y", kind, None)])
+    given = {"x": np.float32([-4, -0.1, 0, 4, 90]), "s": np.float32(-0.25), "n": np.int32(zero)}
+    (ours,) = run(load(model), **{k: np.atleast_1d(v) for k, v in given.items()})
+    np.testing.assert_array_equal(ours, expected(model, **given)[0])
+
+
 def _slice(length, begin, end, step):
     """The text of the standard."""
     begin, end = (n + length if n < 0 else n for n in (begin, end))

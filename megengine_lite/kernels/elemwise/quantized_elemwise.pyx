@@ -278,7 +278,8 @@ cdef void quantize_f32(const QuantizeArgs* a, int64_t begin, int64_t end, void* 
 
     The scale and the zero point are numbers in memory. One work item = BLOCK elements.
     """
-    cdef int32_t zero = (<const uint8_t*>a.zero)[0] if a.kind == KIND_U8 else (<const int8_t*>a.zero)[0]
+    # Without casts both would have the type of the first.
+    cdef int32_t zero = <int32_t>(<const uint8_t*>a.zero)[0] if a.kind == KIND_U8 else <int32_t>(<const int8_t*>a.zero)[0]
     cdef float lowest = 0 if a.kind == KIND_U8 else -128
     cdef StoredResult to = StoredResult(
         <int>a.kind, a.scale[0], lowest - zero, lowest + 255 - zero, zero, True, True

@@ -374,12 +374,15 @@ cdef void fill_elements(const FillElementsArgs* a, int64_t begin, int64_t end, v
     cdef char* y = a.y + begin * chunk
     cdef int64_t n = min(end * chunk, nbytes) - begin * chunk
     cdef int64_t done = item, more
+    cdef const char* filled = a.x
     if n <= 0:
         return
     memcpy(y, a.x, item)
+    if piece:
+        filled = y
     while done < n:
         more = min(min(done, n - done), piece) if piece else item
-        memcpy(y + done, y if piece else a.x, more)
+        memcpy(y + done, filled, more)
         done += more
 
 

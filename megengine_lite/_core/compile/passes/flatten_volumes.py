@@ -267,7 +267,7 @@ class _Transposed(_Images):
                 at = place * step + tap * apart - pad
                 if 0 <= at < s.space[0]:
                     terms[at].append(place * depth + tap)
-        most = max(len(t) for t in terms)
+        most = max(1, *map(len, terms))  # a result that nothing is added to is an image of zeros
         none = images.shape[1]  # the place of an image of zeros
         if min(len(t) for t in terms) < most:
             shape = (images.shape[0], none + 1, *images.shape[2:])
@@ -276,7 +276,7 @@ class _Transposed(_Images):
         for k in range(most):
             addend = self._picked(images, [t[k] if k < len(t) else none for t in terms])
             sums = addend if sums is None else self._sum(sums, addend)
-        assert sums is not None  # a result that is not empty has an image that something is added to
+        assert sums is not None
         return sums
 
 
