@@ -1,6 +1,8 @@
 """The replay loop and the worker pool."""
 
 import os
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -149,3 +151,28 @@ def test_arrays_that_do_not_fit_each_other_are_refused():
     with pytest.raises(IndexError):
         Program(table_of([fill_step(1, 64, base=1)]), 1, 0, 1)
     assert len(Program(table_of(steps[:0]), 0, 0, 1)) == 0
+
+
+ON_ONE_PROCESSOR = """
+import os
+os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])
+import numpy as np
+from megengine_lite._core.cpu.kernel_set import kernel_set
+from megengine_lite._core.cpu.program import Program
+fill = kernel_set()["fill_elements"]
+memory, value = np.zeros(1 << 25, np.uint8), np.ones(1, np.uint8)
+def step(nbytes, chunk):
+    arguments = {"x": (-1, value.ctypes.data), "y": (0, 0), "nbytes": nbytes, "item": 1, "chunk": chunk}
+    return fill.address, fill.values(arguments), nbytes // chunk, 0
+program = Program([step(1 << 25, 1 << 16), *[step(256, 64)] * 4], 1, 0, 2)
+program.set_base(0, memory.ctypes.data)
+print(*(int(program.run_timed(0, 5)[0] > 100_000) for _ in range(10)))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="there is no affinity on this system")
+def test_time_goes_to_the_step_that_took_it_when_threads_wait_for_a_processor():
+    """With two threads on one processor, one of them often sees the end of a step long after it."""
+    done = subprocess.run([sys.executable, "-c", ON_ONE_PROCESSOR], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["1"] * 10

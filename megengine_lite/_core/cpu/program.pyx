@@ -57,7 +57,7 @@ cdef struct Replay:
     int64_t end
     char* scratch
     int64_t scratch_stride
-    int64_t* clock      # end time of each record on thread 0, or NULL
+    int64_t* clock      # end time of each record, or NULL
 
 
 cdef void replay_alone(Replay* run, char* scratch) noexcept nogil:
@@ -80,6 +80,10 @@ cdef void replay_together(Replay* run, char* scratch, int thread, int threads) n
         for n in range(r.pieces):
             if ml_claim(&r.claimed[piece]):
                 r.kernel(r.args, r.work * piece // r.pieces, r.work * (piece + 1) // r.pieces, scratch)
+                if run.clock:
+                    # Before the piece counts as done. What the last one writes stays, whichever thread that is: one
+                    # that is kept from its processor would read the time long after the record ended.
+                    run.clock[k] = ml_now_ns()
                 if ml_add(&r.done, 1) == r.pieces:
                     progress_made()
             piece += 1
@@ -89,8 +93,6 @@ cdef void replay_together(Replay* run, char* scratch, int thread, int threads) n
             seen = progress_seen()
             if ml_load(&r.done) < r.pieces:
                 progress_wait(seen)
-        if run.clock and thread == 0:
-            run.clock[k] = ml_now_ns()
 
 
 cdef void replay(void* context, int thread, int threads) noexcept nogil:
