@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from operator import length_hint
 from queue import SimpleQueue
-from threading import Lock
+from threading import Lock, local
 from time import perf_counter
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -41,7 +40,9 @@ class RunFuture(Future[Outputs]):
     """The result of :meth:`Model.run_async`: a :class:`concurrent.futures.Future` that asyncio can await."""
 
     def __await__(self) -> Generator[Any, None, Outputs]:
-        return asyncio.wrap_future(self).__await__()
+        from asyncio import wrap_future  # whoever awaits has it; others need not import it
+
+        return wrap_future(self).__await__()
 
 
 class _Worker:
@@ -203,6 +204,7 @@ class Model:
         self._pool: ThreadPoolExecutor | None = None
         self._last: tuple[float, list[tuple[tuple[int, ...], np.dtype[Any]]]] | None = None  # seconds, forms of outputs
         self._warming = Lock()  # two that each hold a part of the workers would wait for each other
+        self._thread = local()  # what a thread knows of itself: whether it is one of the pool
         self._closed = False
 
     def _declared(self, network: LiteNetwork, name: str) -> TensorDescription:
@@ -243,7 +245,7 @@ class Model:
 
     # ---- running ----------------------------------------------------------------------------------------------------
 
-    def __call__(self, *arrays: Any, **named: Any) -> Outputs:
+    def __call__(self, /, *arrays: Any, **named: Any) -> Outputs:
         """Runs the model.
 
         Parameters
@@ -275,7 +277,7 @@ class Model:
         self._last = perf_counter() - begin, [(a.shape, a.dtype) for a in arrays.values()]
         return Outputs(arrays)
 
-    def run_async(self, *arrays: Any, **named: Any) -> RunFuture:
+    def run_async(self, /, *arrays: Any, **named: Any) -> RunFuture:
         """Runs the model on another thread.
 
         Inputs are as in a call. They are read when the run begins, so they must not be changed before it is done.
@@ -292,6 +294,7 @@ class Model:
         return future
 
     def _finish(self, future: RunFuture, feeds: Mapping[str, np.ndarray]) -> None:
+        self._thread.runs_futures = True
         if not future.set_running_or_notify_cancel():
             return
         try:
@@ -352,7 +355,7 @@ class Model:
     def _feeds_of(self, item: Any) -> dict[str, np.ndarray]:
         return to_feeds(self._inputs, item if isinstance(item, tuple) else (item,), {})
 
-    def warmup(self, *arrays: Any, **named: Any) -> None:
+    def warmup(self, /, *arrays: Any, **named: Any) -> None:
         """Runs every worker once, so that weights are packed and memory is there before the first call.
 
         Inputs are as in a call. Without any, zeros of the declared shapes are taken; sizes that are not declared are 1.
@@ -370,7 +373,7 @@ class Model:
         self._run(worker, feeds)
         self._warm(feeds, count - 1)
 
-    def report(self, *arrays: Any, runs: int = 10, warmup: int = 2, **named: Any) -> ModelReport:
+    def report(self, /, *arrays: Any, runs: int = 10, warmup: int = 2, **named: Any) -> ModelReport:
         """Measures the model, and tells what takes how long and why.
 
         Parameters
@@ -476,11 +479,15 @@ class Model:
             return
         self._closed = True
         if self._pool is not None:
-            self._pool.shutdown(cancel_futures=True)
-        for _ in self._workers:
-            self._idle.get()
+            # A callback of a future runs on a thread of the pool, which cannot wait for itself.
+            self._pool.shutdown(wait=not getattr(self._thread, "runs_futures", False), cancel_futures=True)
+        locked(self._warming, self._take_workers)
         self._idle.put(None)
         self._workers = []
+
+    def _take_workers(self) -> None:
+        for _ in self._workers:
+            self._idle.get()
 
     def __enter__(self) -> Model:
         return self

@@ -183,7 +183,11 @@ class LiteNetwork(NetworkSettings, Diagnostics):
     def _load_alone(self, source: str | bytes | memoryview, source_config: LiteConfig, prepared: str | None) -> None:
         self._require_not_loaded("load")
         settings = self._complete_settings()
-        state = {"_source": source, "_source_config": source_config, "_prepared": prepared}
+        state = {
+            "_source": os.path.abspath(source) if isinstance(source, str) else source,  # the directory may change
+            "_source_config": source_config,
+            "_prepared": None if prepared is None else os.path.abspath(prepared),
+        }
         if prepared is not None and (found := self._open_prepared(prepared, source, source_config, settings)):
             self._start(
                 Engine(found.model, settings, self._algo, pool_of(found.model, source, settings), found), **state

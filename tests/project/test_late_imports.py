@@ -85,6 +85,14 @@ def test_a_model_imports_nothing_that_it_does_not_use():
     assert modules & unused == set()
 
 
+def test_the_python_api_imports_no_event_loop():
+    code = "import sys, megengine_lite; megengine_lite.load(sys.argv[1]); print(*sys.modules)"
+    words = [sys.executable, "-c", code, ROOT / "megengine_lite/bundled/digits.mge"]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert {"asyncio", "ssl", "socket"} & set(done.stdout.split()) == set()
+
+
 def test_all_lowering_functions_exist():
     late = [f for row in TABLE.rows for f in (row.lower, row.halo) if f is not None]
     assert len(late) > 100
