@@ -105,6 +105,9 @@ class Predictor:
         if outputs is not None and not isinstance(outputs, Mapping):
             outputs = {name: name for name in outputs}
         self._outputs = None if outputs is None else dict(outputs)
+        columns = list((self._outputs or {}).values())
+        if twice := next((name for name in columns if columns.count(name) > 1), None):
+            raise LiteValueError(f"two outputs cannot become one column {twice!r}: give each a name of its own")
         self._keep = tuple(keep)
         self._progress = bool(progress)
         self._batch_size = None if batch_size is None else to_integer(batch_size, "batch_size")

@@ -19,6 +19,7 @@ from statistics import fmean
 from typing import Any
 
 from megengine_lite._cli import display
+from megengine_lite.errors import DeviceError, InternalError
 
 USAGE = "[flags]"
 
@@ -45,7 +46,7 @@ def execute(args: Namespace) -> dict[str, Any]:
 
     info = cpu_info()
     processors = _processors()
-    tests = {name: _test(name) for name in _sets(info)}
+    tests = {name: _test(name) for name in _sets(info)} if info["chosen"] else {"any": _no_set()}
     result = {
         "versions": _versions(),
         "processor": info,
@@ -83,6 +84,17 @@ def _sets(info: dict[str, Any]) -> list[str]:
     """The instruction sets that run here, the chosen one first."""
     chosen = info["chosen"]
     return [chosen, *(name for name, why in info["refused"].items() if "is better" in why)]
+
+
+def _no_set() -> dict[str, Any]:
+    """The result of a test where no instruction set can be used."""
+    from megengine_lite._core.cpu.kernel_set import instruction_set
+
+    try:
+        name = instruction_set().name
+    except DeviceError as error:
+        return {"passed": False, "error": str(error)}
+    raise InternalError(f"{name} can be used, but is not chosen")
 
 
 def _processors() -> dict[str, Any]:

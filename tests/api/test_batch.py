@@ -191,6 +191,11 @@ def test_an_array_for_a_model_of_several_outputs():
     assert Predictor(two, outputs=["z"])(np.ones(2)).tolist() == [-1, -1]
 
 
+def test_two_outputs_that_would_become_one_column():
+    with pytest.raises(LiteValueError, match="two outputs cannot become one column 'r'"):
+        Predictor(ADD, outputs={"y": "r", "z": "r"})
+
+
 @pytest.mark.parametrize("wrong", [None, "text", 3, [1, 2], np.float32(1)])
 def test_what_is_no_batch(wrong):
     with pytest.raises(LiteTypeError, match="a batch is a dict of arrays"):

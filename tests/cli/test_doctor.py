@@ -1,6 +1,9 @@
 """The command doctor: what it finds, the test of kernels, and advice."""
 
+import json
 import os
+import subprocess
+import sys
 
 import pytest
 from support.instruction_sets import INSTRUCTION_SETS
@@ -23,6 +26,16 @@ def test_it_tests_every_set_that_runs_here(run_json):
 def test_a_set_that_does_not_run_here_fails(monkeypatch):
     test = doctor._test("portable16")
     assert not test["passed"] and "portable16" in test["error"]
+
+
+def test_a_forced_set_that_does_not_exist_fails():
+    words = [sys.executable, "-m", "megengine_lite", "doctor", "--json"]
+    environment = {**os.environ, "MEGENGINE_LITE_ISA": "foo", "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(words, env=environment, capture_output=True, text=True)
+    found = json.loads(done.stdout)
+    assert done.returncode == 1 and found["failed"]
+    (test,) = found["tests"].values()
+    assert "MEGENGINE_LITE_ISA=foo names no instruction set" in test["error"]
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,17 @@ from support.quantized import q8, u8
 from megengine_lite._core.formats.load import load_model
 from megengine_lite._core.ir import params
 from megengine_lite._core.ir.dtype import FLOAT32
-from megengine_lite._core.reports.model_report.layers import LayerResult, compare_layers, layer_results
+from megengine_lite._core.reports.differences import compare_closely
+from megengine_lite._core.reports.model_report.layers import (
+    LayerResult,
+    compare_layers,
+    layer_results,
+    stored_results,
+)
 from megengine_lite._core.reports.model_report.markdown import to_markdown
 from megengine_lite._core.runtime.session import Session
 from megengine_lite._core.session_config import SessionConfig
+from megengine_lite.errors import LiteValueError
 
 M = params.ElemwiseMode
 
@@ -155,3 +162,16 @@ def test_note_counts_numbers_and_steps(ours, theirs, note):
     found = compare_layers([ours], [theirs], same_file=False, tolerance=1e-3, names="ab")
     assert found["note"].startswith(note) and bool(found["note"]) == bool(note)
     assert "middle" not in found["note"]
+
+
+def test_stored_values_of_which_no_name_is_known_are_refused():
+    ours, theirs = of_type([1, 2], FLOAT32), stored_results({"/y/Op_output_0": np.ones(2)})
+    with pytest.raises(
+        LiteValueError, match="none of the 1 stored values has the name of a result of this model, as 'y'"
+    ):
+        compare_layers([ours], theirs, same_file=False, tolerance=1e-3, names="ab")
+
+
+def test_complex_numbers_are_not_compared():
+    found = compare_closely(np.array([1.0]), np.array([1 + 100j]), 1e-3)
+    assert found == {"equal": False, "reason": "complex numbers are not compared"}

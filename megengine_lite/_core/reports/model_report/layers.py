@@ -18,6 +18,7 @@ from megengine_lite._core.ir.dtype import DType
 from megengine_lite._core.ir.quantize import to_float32, to_float64
 from megengine_lite._core.reports.differences import compare, compare_closely
 from megengine_lite._records import record
+from megengine_lite.errors import LiteValueError
 
 if TYPE_CHECKING:
     from megengine_lite._core.device.planned_graph import NodeResult
@@ -257,6 +258,11 @@ def compare_layers(
     names
         What the runs are called.
 
+    Raises
+    ------
+    LiteValueError
+        ``b`` is stored, and no name in it is that of a result.
+
     Returns
     -------
     dict
@@ -274,6 +280,12 @@ def compare_layers(
         for (mine, how, found), likely in zip(compared, _likely(compared), strict=True)
         if likely
     ]
+    if a and b and not layers and not any(r.op for r in b):
+        few = ", ".join(repr(r.name) for r in a[:3])
+        raise LiteValueError(
+            f"none of the {len(b)} stored values has the name of a result of this model, as {few} are: results have the"
+            " names of their operators. Rename the values"
+        )
     first = next((k for k, layer in enumerate(layers) if not layer["equal"]), None)
     return {
         "names": list(names),
